@@ -1,0 +1,220 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A design: every hardware parameter of an overlay; its geometry: those that programs depend on.
+
+A design file is JSON. It has two hashes: of the geometry, which a program and an overlay must share, and of the
+whole. ``designs/<board>.json`` are the defaults.
+"""
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hetfab.overlay.errors import DesignInvalidError
+from hetfab.overlay.isa.spec import evaluate, isa
+
+_DEFAULTS = Path(__file__).parent / "designs"
+_ARRAY_SIDES = (8, 16, 32)
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """The parameters that programs depend on.
+
+    Attributes:
+        engines: Names of the engines present.
+        bus_bits: Width of an AXI port and of a word of ``out_ram``.
+        gemm_rows: Rows of the GEMM array, also the channels in a word of ``act_ram``.
+        gemm_cols: Columns of the GEMM array.
+        act_words: Depth of ``act_ram``; the other ``*_words`` likewise.
+        wgt_words: Depth of ``wgt_ram``.
+        par_words: Depth of ``par_ram``.
+        acc_words: Depth of ``acc_ram``.
+        sum_words: Depth of ``sum_ram``.
+        out_words: Depth of ``out_ram``.
+        agg_contexts: Contexts that AGG keeps.
+        agg_groups: Groups of ``lanes`` channels that AGG accumulates at once.
+        queue_depth: Instructions that DISPATCH queues per engine.
+        engine_fifo_depth: Instructions issued to an engine and not yet done.
+    """
+
+    engines: tuple[str, ...]
+    bus_bits: int
+    gemm_rows: int
+    gemm_cols: int
+    act_words: int
+    wgt_words: int
+    par_words: int
+    acc_words: int
+    sum_words: int
+    out_words: int
+    agg_contexts: int
+    agg_groups: int
+    queue_depth: int
+    engine_fifo_depth: int
+
+    @property
+    def lanes(self) -> int:
+        """Channels in a word of the vector engines."""
+        return self.bus_bits // 8
+
+    def constants(self) -> dict[str, int]:
+        """The names that the instruction set's expressions may use."""
+        numbers = {
+            field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "engines"
+        }
+        numbers["lanes"] = self.lanes
+        for memory in isa().memories:
+            if memory.word_bits:
+                words = 8 * isa().block_bytes // evaluate(memory.word_bits, numbers)
+                numbers[memory.name.replace("_ram", "_words_per_block")] = words
+        return numbers
+
+    def word_bytes(self, memory: str) -> int:
+        """Bytes in a word of an on-chip memory."""
+        return evaluate(isa().memory(memory).word_bits, self.constants()) // 8
+
+    def depth(self, memory: str) -> int:
+        """Words of an on-chip memory."""
+        return evaluate(isa().memory(memory).depth, self.constants())
+
+    def hash(self) -> str:
+        """SHA-256 of the canonical JSON, in hexadecimal."""
+        return _hash(dataclasses.asdict(self))
+
+
+@dataclass(frozen=True)
+class Design:
+    """A geometry, its board and its clock.
+
+    Attributes:
+        name: Name of the overlay.
+        board: Name of the board file.
+        clock_mhz: Clock of all engines.
+        origin: How it was chosen.
+        geometry: What programs depend on.
+    """
+
+    name: str
+    board: str
+    clock_mhz: float
+    origin: str
+    geometry: Geometry
+
+    def hash(self) -> str:
+        """SHA-256 of the canonical JSON, in hexadecimal."""
+        return _hash(self.as_dict())
+
+    def as_dict(self) -> dict[str, Any]:
+        """The content of a design file."""
+        return dataclasses.asdict(self)
+
+
+def default_design(board: str = "pynq-z2") -> Design:
+    """The default design of a board."""
+    return read_design(_DEFAULTS / f"{board}.json")
+
+
+def read_design(path: Path) -> Design:
+    """Reads a design file.
+
+    Raises:
+        DesignInvalidError: The file is unreadable, a parameter is missing, unknown or not allowed.
+    """
+    try:
+        table = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DesignInvalidError(
+            f"cannot read the design '{path}': {error}",
+            "a JSON file as `hetfab` ships in its folder overlay/designs",
+            "check the path, or leave the option out to use the default design",
+        ) from error
+    return design_from_dict(table, str(path))
+
+
+def design_from_dict(table: Any, source: str) -> Design:
+    """Builds and checks a design.
+
+    Args:
+        table: Content of a design file.
+        source: Named in errors.
+
+    Raises:
+        DesignInvalidError: As ``read_design``.
+    """
+    design_names = {field.name for field in dataclasses.fields(Design)}
+    geometry_names = {field.name for field in dataclasses.fields(Geometry)}
+    geometry = table.get("geometry") if isinstance(table, dict) else None
+    if not isinstance(table, dict) or not isinstance(geometry, dict):
+        raise _invalid(source, "it has no object 'geometry'", "a JSON object with the keys " + _names(design_names))
+    for found, expected in ((set(table), design_names), (set(geometry), geometry_names)):
+        if found != expected:
+            parts = [f"missing: {_names(expected - found)}"] if expected - found else []
+            parts += [f"unknown: {_names(found - expected)}"] if found - expected else []
+            raise _invalid(source, "; ".join(parts), "exactly the keys " + _names(expected))
+    _check_values(geometry, source)
+    if not isinstance(table["clock_mhz"], int | float) or not 0 < table["clock_mhz"] <= 1000:
+        raise _invalid(source, f"clock_mhz is {table['clock_mhz']!r}", "a clock above 0 and up to 1,000 MHz")
+    engines = tuple(geometry["engines"])
+    return Design(
+        name=str(table["name"]),
+        board=str(table["board"]),
+        clock_mhz=table["clock_mhz"],
+        origin=str(table["origin"]),
+        geometry=Geometry(**{**geometry, "engines": engines}),
+    )
+
+
+def _check_values(geometry: dict[str, Any], source: str) -> None:
+    known = {engine.name for engine in isa().engines}
+    engines = geometry["engines"]
+    if not isinstance(engines, list | tuple) or not set(engines) <= known:
+        raise _invalid(source, f"engines is {engines!r}", "a list of " + _names(known))
+    for name, value in geometry.items():
+        if name == "engines":
+            continue
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise _invalid(source, f"{name} is {value!r}", "a whole number of at least 1")
+        largest = _largest(name)
+        if value > largest:
+            raise _invalid(source, f"{name} is {value}", f"at most {largest}, what the instruction fields can name")
+    for name in ("gemm_rows", "gemm_cols"):
+        if geometry[name] not in _ARRAY_SIDES:
+            raise _invalid(source, f"{name} is {geometry[name]}", f"one of {_ARRAY_SIDES}")
+    if geometry["bus_bits"] != 64:
+        raise _invalid(source, f"bus_bits is {geometry['bus_bits']}", "64, the width of the boards' ports")
+
+
+def _largest(parameter: str) -> int:
+    """Largest value of a parameter that the instruction set's fields can address."""
+    fields = {
+        "act_words": ("matmul", "act"),
+        "wgt_words": ("matmul", "wgt"),
+        "acc_words": ("matmul", "acc"),
+        "par_words": ("requantize", "par"),
+        "sum_words": ("combine", "sum"),
+        "out_words": ("combine", "out"),
+        "agg_contexts": ("reduce", "slot"),
+        "agg_groups": ("reduce", "groups"),
+    }
+    if parameter not in fields:
+        return 4096
+    operation, name = fields[parameter]
+    field = next(field for field in isa().operation(operation).fields if field.name == name)
+    return field.largest if parameter == "agg_groups" else field.largest + 1
+
+
+def _invalid(source: str, found: str, expected: str) -> DesignInvalidError:
+    return DesignInvalidError(
+        f"the design '{source}' cannot be used: {found}", expected, "correct the file, or start from a default design"
+    )
+
+
+def _names(names: set[str]) -> str:
+    return ", ".join(sorted(names))
+
+
+def _hash(table: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(table, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

@@ -1,0 +1,252 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The one exception tree: every error has a code, what was found, what was expected, and what to do.
+
+The exit status of the command line is a property of the branch: 1 the input is wrong, 3 the environment
+lacks something, 4 the run failed. This module imports nothing, so that a board can load it.
+"""
+
+from typing import ClassVar
+
+
+class HetfabError(Exception):
+    """Base of all errors that a user can cause or meet.
+
+    Args:
+        found: What was found, with the names and numbers that matter.
+        expected: What was expected instead.
+        do: The next thing to try.
+    """
+
+    code: ClassVar[str] = "hetfab"
+    exit_code: ClassVar[int] = 4
+
+    def __init__(self, found: str, expected: str, do: str) -> None:
+        super().__init__(found, expected, do)
+        self.found = found
+        self.expected = expected
+        self.do = do
+
+    def __str__(self) -> str:
+        return f"{self.found}\n  expected: {self.expected}\n  do: {self.do}"
+
+    def as_dict(self) -> dict[str, str]:
+        """Returns the four parts as ``--json`` prints them."""
+        return {"code": self.code, "found": self.found, "expected": self.expected, "do": self.do}
+
+
+class InputError(HetfabError):
+    """A file or a value that the user gave is wrong."""
+
+    code = "input"
+    exit_code = 1
+
+
+class ModelUnreadableError(InputError):
+    """The file is not ONNX, is truncated, or fails the ONNX checker."""
+
+    code = "model-unreadable"
+
+
+class ModelVersionError(InputError):
+    """The file's opset or IR version is outside what hetfab reads."""
+
+    code = "model-version"
+
+
+class OperatorsUnsupportedError(InputError):
+    """Operators or operator forms that this stage does not handle; all are named at once."""
+
+    code = "operators-unsupported"
+
+
+class ModelStructureError(InputError):
+    """The model's shapes, types or constants contradict each other."""
+
+    code = "model-structure"
+
+
+class InputsUnboundError(InputError):
+    """Model inputs whose meaning is unknown; all are named at once."""
+
+    code = "inputs-unbound"
+
+
+class BindingInvalidError(InputError):
+    """An input binding is malformed or contradicts the model or the graph."""
+
+    code = "binding-invalid"
+
+
+class NotQuantizedError(InputError):
+    """A model without the ``Quant`` nodes that the compiler needs."""
+
+    code = "model-not-quantized"
+
+
+class GraphUnreadableError(InputError):
+    """The graph file cannot be read."""
+
+    code = "graph-unreadable"
+
+
+class GraphInvalidError(InputError):
+    """The graph contradicts itself: ids outside their type, wrong shapes, unknown types."""
+
+    code = "graph-invalid"
+
+
+class RelationMissingError(InputError):
+    """The graph lacks a node type, relation or metapath that the model names."""
+
+    code = "relation-missing"
+
+
+class FeaturesNotFiniteError(InputError):
+    """Features contain NaN or infinity."""
+
+    code = "features-not-finite"
+
+
+class FeatureWidthError(InputError):
+    """The graph's features have another width than the model's input."""
+
+    code = "feature-width"
+
+
+class FeaturesMissingError(InputError):
+    """The model reads features of a node type that has none."""
+
+    code = "features-missing"
+
+
+class CountFixedError(InputError):
+    """The model was made for another number of nodes of a type."""
+
+    code = "count-fixed"
+
+
+class LimitExceededError(InputError):
+    """The graph exceeds a limit that the program is proven for."""
+
+    code = "limit-exceeded"
+
+
+class LabelsMissingError(InputError):
+    """A command needs labels that the graph does not have."""
+
+    code = "labels-missing"
+
+
+class DesignInvalidError(InputError):
+    """A design or board file is unreadable or its values are not allowed."""
+
+    code = "design-invalid"
+
+
+class DesignTooSmallError(InputError):
+    """A buffer of the design cannot hold one tile."""
+
+    code = "design-too-small"
+
+
+class GeometryMismatchError(InputError):
+    """A program for one geometry met a design or an overlay of another."""
+
+    code = "geometry-mismatch"
+
+
+class ProgramUnreadableError(InputError):
+    """The file is not a program, or is truncated or altered."""
+
+    code = "program-unreadable"
+
+
+class IsaVersionError(InputError):
+    """A program or an overlay of another version of the instruction set."""
+
+    code = "isa-version"
+
+
+class FieldRangeError(InputError):
+    """A value does not fit its instruction field."""
+
+    code = "field-range"
+
+
+class StreamInvalidError(InputError):
+    """A bound stream whose waits, signals or instructions break the rules of the instruction set."""
+
+    code = "stream-invalid"
+
+
+class OverflowPossibleError(InputError):
+    """A layer whose sums could leave their width."""
+
+    code = "overflow-possible"
+
+
+class OutputUnwritableError(InputError):
+    """The output cannot be written."""
+
+    code = "output-unwritable"
+
+
+class EnvironmentLacksError(HetfabError):
+    """The environment lacks a tool, a package or a writable folder."""
+
+    code = "environment"
+    exit_code = 3
+
+
+class CompilerMissingError(EnvironmentLacksError):
+    """No C++ compiler was found."""
+
+    code = "compiler-missing"
+
+
+class CompilerFailedError(EnvironmentLacksError):
+    """The C++ compiler refused the kernels."""
+
+    code = "compiler-failed"
+
+
+class CacheUnwritableError(EnvironmentLacksError):
+    """The folder for built overlays cannot be written."""
+
+    code = "cache-unwritable"
+
+
+class PackageMissingError(EnvironmentLacksError):
+    """An optional Python package is not installed."""
+
+    code = "package-missing"
+
+
+class RunError(HetfabError):
+    """The run failed."""
+
+    code = "run"
+
+
+class DeadlockError(RunError):
+    """No engine can step and instructions remain."""
+
+    code = "deadlock"
+
+
+class DeadlineError(RunError):
+    """A wait passed its deadline."""
+
+    code = "deadline"
+
+
+class EngineFaultError(RunError):
+    """An engine reported a fault: an unmapped access, a bad instruction, a protocol violation."""
+
+    code = "engine-fault"
+
+
+class DeviceMemoryError(RunError):
+    """The device's memory cannot hold what the run needs."""
+
+    code = "device-memory"

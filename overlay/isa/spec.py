@@ -1,0 +1,246 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The instruction set as tables, read from ``isa.json``: the one source of fields, memories, registers and layouts.
+
+Everything that must know an encoding reads it from here or from a file generated from here.
+"""
+
+import ast
+import functools
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Field:
+    """A bit range of an instruction; it never straddles bit 64."""
+
+    name: str
+    lsb: int
+    bits: int
+    meaning: str
+    address: bool = False
+
+    @property
+    def largest(self) -> int:
+        """Largest value that fits."""
+        return (1 << self.bits) - 1
+
+    def get(self, word: int) -> int:
+        """Reads the field from a 128-bit instruction."""
+        return (word >> self.lsb) & self.largest
+
+
+@dataclass(frozen=True)
+class Box:
+    """A strided box of a memory: ``rows`` runs of ``row_length`` units, ``row_stride`` apart.
+
+    All members but ``memory`` are sums and products of fields, context fields and design constants. The unit is
+    the memory's: bytes in DRAM, words on chip.
+    """
+
+    memory: str
+    base: str
+    rows: str
+    row_stride: str
+    row_length: str
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One operation of one engine. ``sync`` exists on every engine and has the engine name ``*``."""
+
+    engine: str
+    name: str
+    opcode: int
+    meaning: str
+    fields: tuple[Field, ...]
+    reads: tuple[Box, ...]
+    writes: tuple[Box, ...]
+
+    @property
+    def address_field(self) -> Field | None:
+        """The field that DISPATCH turns from (segment, offset) into a physical address."""
+        return next((field for field in self.fields if field.address), None)
+
+
+@dataclass(frozen=True)
+class Engine:
+    """An engine and its id in the header."""
+
+    name: str
+    id: int
+    meaning: str
+
+
+@dataclass(frozen=True)
+class Memory:
+    """A memory; ``word_bits`` and ``depth`` are expressions over the design's constants, empty for DRAM."""
+
+    name: str
+    unit: str
+    meaning: str
+    word_bits: str = ""
+    depth: str = ""
+    writer: str = ""
+    reader: str = ""
+
+
+@dataclass(frozen=True)
+class Register:
+    """A 32-bit word of DISPATCH's register file. A 64-bit argument is two registers, ``_low`` and ``_high``."""
+
+    name: str
+    offset: int
+    writable: bool
+    meaning: str
+
+
+@dataclass(frozen=True)
+class NamedText:
+    """A tensor layout, or a fault code."""
+
+    name: str
+    meaning: str
+    code: int = 0
+
+
+@dataclass(frozen=True)
+class Isa:
+    """The whole instruction set."""
+
+    version: tuple[int, int]
+    instruction_bits: int
+    block_bytes: int
+    semaphores: int
+    semaphore_bits: int
+    offset_bits: int
+    segment_bits: int
+    segments: tuple[str, ...]
+    header: tuple[Field, ...]
+    token: tuple[Field, ...]
+    engines: tuple[Engine, ...]
+    memories: tuple[Memory, ...]
+    layouts: tuple[NamedText, ...]
+    operations: tuple[Operation, ...]
+    faults: tuple[NamedText, ...]
+    registers: tuple[Register, ...]
+
+    def engine(self, name: str) -> Engine:
+        """The engine of a name."""
+        return next(engine for engine in self.engines if engine.name == name)
+
+    def operation(self, name: str) -> Operation:
+        """The operation of a name; names are unique over all engines."""
+        return next(operation for operation in self.operations if operation.name == name)
+
+    def memory(self, name: str) -> Memory:
+        """The memory of a name."""
+        return next(memory for memory in self.memories if memory.name == name)
+
+    def header_field(self, name: str) -> Field:
+        """A field that all instructions have."""
+        return next(field for field in self.header if field.name == name)
+
+    def register(self, name: str) -> Register:
+        """The register of a name."""
+        return next(register for register in self.registers if register.name == name)
+
+    def find(self, engine_id: int, opcode: int) -> Operation | None:
+        """The operation of a header, None when there is none."""
+        names = {engine.id: engine.name for engine in self.engines}
+        for operation in self.operations:
+            if operation.opcode == opcode and operation.engine in ("*", names.get(engine_id, "")):
+                return operation if engine_id in names else None
+        return None
+
+
+def evaluate(expression: str, names: Mapping[str, int]) -> int:
+    """Value of a sum of products over ``names``; a dotted name such as ``ids.edges`` is one name.
+
+    Raises:
+        KeyError: A name is missing.
+    """
+    return _value(ast.parse(expression, mode="eval").body, names)
+
+
+def _value(node: ast.expr, names: Mapping[str, int]) -> int:
+    match node:
+        case ast.Constant(value=int(value)):
+            return value
+        case ast.Name(id=name):
+            return names[name]
+        case ast.Attribute(value=ast.Name(id=owner), attr=name):
+            return names[f"{owner}.{name}"]
+        case ast.BinOp(left=left, op=ast.Add(), right=right):
+            return _value(left, names) + _value(right, names)
+        case ast.BinOp(left=left, op=ast.Mult(), right=right):
+            return _value(left, names) * _value(right, names)
+    raise ValueError(f"only sums and products are allowed, not '{ast.unparse(node)}'")
+
+
+@functools.cache
+def isa() -> Isa:
+    """The instruction set of this version of hetfab."""
+    return parse(json.loads((Path(__file__).parent / "isa.json").read_text(encoding="utf-8")))
+
+
+def parse(table: dict[str, Any]) -> Isa:
+    """Turns the JSON table into an ``Isa``."""
+    return Isa(
+        version=(table["version"][0], table["version"][1]),
+        instruction_bits=table["instruction_bits"],
+        block_bytes=table["block_bytes"],
+        semaphores=table["semaphores"],
+        semaphore_bits=table["semaphore_bits"],
+        offset_bits=table["address"]["offset_bits"],
+        segment_bits=table["address"]["segment_bits"],
+        segments=tuple(table["segments"]),
+        header=_fields(table["header"]),
+        token=_fields(table["token"]),
+        engines=tuple(Engine(**entry) for entry in table["engines"]),
+        memories=tuple(Memory(**entry) for entry in table["memories"]),
+        layouts=tuple(NamedText(**entry) for entry in table["layouts"]),
+        operations=tuple(_operation(entry) for entry in table["operations"]),
+        faults=tuple(NamedText(**entry) for entry in table["faults"]),
+        registers=_registers(table),
+    )
+
+
+def _fields(entries: list[dict[str, Any]]) -> tuple[Field, ...]:
+    return tuple(Field(**entry) for entry in entries)
+
+
+def _operation(entry: dict[str, Any]) -> Operation:
+    return Operation(
+        engine=entry["engine"],
+        name=entry["name"],
+        opcode=entry["opcode"],
+        meaning=entry["meaning"],
+        fields=_fields(entry["fields"]),
+        reads=tuple(Box(**box) for box in entry["reads"]),
+        writes=tuple(Box(**box) for box in entry["writes"]),
+    )
+
+
+def _registers(table: dict[str, Any]) -> tuple[Register, ...]:
+    """Lays the arguments out as Vitis HLS does: data words, then one reserved (or ap_vld) word."""
+    entry = table["registers"]
+    registers = [Register(r["name"], r["offset"], True, r["meaning"]) for r in entry["control"]]
+    offset = entry["first_argument_offset"]
+    suffixes = {
+        "segments": [f"_{name}" for name in table["segments"]],
+        "engines": [f"_{engine['name']}" for engine in table["engines"]],
+    }
+    for argument in entry["arguments"]:
+        count = [f"_{i}" for i in range(argument["count"])] if "count" in argument else [""]
+        for suffix in suffixes.get(argument.get("each", ""), count):
+            halves = [""] if argument["bits"] == 32 else ["_low", "_high"]
+            for half in halves:
+                name = argument["name"] + suffix + half
+                registers.append(Register(name, offset, argument["access"] == "rw", argument["meaning"]))
+                offset += 4
+            offset += 4
+    return tuple(registers)
