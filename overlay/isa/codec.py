@@ -1,0 +1,872 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Packers of the instruction set, one function per operation, and its enumerations.
+
+Generated from ``isa.json`` by ``python -m hetfab.overlay.isa.generate``; do not edit.
+"""
+
+from enum import IntEnum
+from operator import index
+
+from hetfab.overlay.errors import FieldRangeError
+
+
+class Engine(IntEnum):
+    """Engines by their id in the header."""
+
+    LOAD = 0
+    STORE = 1
+    GEMM_D = 2
+    VEC = 3
+    AGG = 4
+
+
+class Segment(IntEnum):
+    """Segments of DRAM."""
+
+    PROGRAM = 0
+    CONSTANTS = 1
+    FEATURES = 2
+    GRAPH = 3
+    ACTIVATIONS = 4
+    OUTPUT = 5
+    SPILL = 6
+    LOG = 7
+
+
+class Fault(IntEnum):
+    """Fault codes of DISPATCH."""
+
+    NONE = 0
+    ENGINE = 1
+    OPCODE = 2
+    SEGMENT = 3
+    SEMAPHORE = 4
+
+
+class RegisterOffset(IntEnum):
+    """Byte offsets of DISPATCH's registers."""
+
+    CONTROL = 0
+    INTERRUPT_ENABLE_GLOBAL = 4
+    INTERRUPT_ENABLE = 8
+    INTERRUPT_STATUS = 12
+    PROGRAM_LENGTH = 16
+    SEGMENT_BASE_PROGRAM_LOW = 24
+    SEGMENT_BASE_PROGRAM_HIGH = 28
+    SEGMENT_BASE_CONSTANTS_LOW = 36
+    SEGMENT_BASE_CONSTANTS_HIGH = 40
+    SEGMENT_BASE_FEATURES_LOW = 48
+    SEGMENT_BASE_FEATURES_HIGH = 52
+    SEGMENT_BASE_GRAPH_LOW = 60
+    SEGMENT_BASE_GRAPH_HIGH = 64
+    SEGMENT_BASE_ACTIVATIONS_LOW = 72
+    SEGMENT_BASE_ACTIVATIONS_HIGH = 76
+    SEGMENT_BASE_OUTPUT_LOW = 84
+    SEGMENT_BASE_OUTPUT_HIGH = 88
+    SEGMENT_BASE_SPILL_LOW = 96
+    SEGMENT_BASE_SPILL_HIGH = 100
+    SEGMENT_BASE_LOG_LOW = 108
+    SEGMENT_BASE_LOG_HIGH = 112
+    SEGMENT_SIZE_PROGRAM_LOW = 120
+    SEGMENT_SIZE_PROGRAM_HIGH = 124
+    SEGMENT_SIZE_CONSTANTS_LOW = 132
+    SEGMENT_SIZE_CONSTANTS_HIGH = 136
+    SEGMENT_SIZE_FEATURES_LOW = 144
+    SEGMENT_SIZE_FEATURES_HIGH = 148
+    SEGMENT_SIZE_GRAPH_LOW = 156
+    SEGMENT_SIZE_GRAPH_HIGH = 160
+    SEGMENT_SIZE_ACTIVATIONS_LOW = 168
+    SEGMENT_SIZE_ACTIVATIONS_HIGH = 172
+    SEGMENT_SIZE_OUTPUT_LOW = 180
+    SEGMENT_SIZE_OUTPUT_HIGH = 184
+    SEGMENT_SIZE_SPILL_LOW = 192
+    SEGMENT_SIZE_SPILL_HIGH = 196
+    SEGMENT_SIZE_LOG_LOW = 204
+    SEGMENT_SIZE_LOG_HIGH = 208
+    ISA_VERSION = 216
+    GEOMETRY_HASH_LOW = 224
+    GEOMETRY_HASH_HIGH = 228
+    ENGINES = 236
+    ARRAY_SHAPE = 244
+    LANES = 252
+    FETCHED = 260
+    RETIRED = 268
+    FAULT = 276
+    FAULT_INSTRUCTION = 284
+    SEMAPHORE_0 = 292
+    SEMAPHORE_1 = 300
+    SEMAPHORE_2 = 308
+    SEMAPHORE_3 = 316
+    SEMAPHORE_4 = 324
+    SEMAPHORE_5 = 332
+    SEMAPHORE_6 = 340
+    SEMAPHORE_7 = 348
+    SEMAPHORE_8 = 356
+    SEMAPHORE_9 = 364
+    SEMAPHORE_10 = 372
+    SEMAPHORE_11 = 380
+    SEMAPHORE_12 = 388
+    SEMAPHORE_13 = 396
+    SEMAPHORE_14 = 404
+    SEMAPHORE_15 = 412
+    QUEUE_HEAD_LOAD = 420
+    QUEUE_HEAD_STORE = 428
+    QUEUE_HEAD_GEMM_D = 436
+    QUEUE_HEAD_VEC = 444
+    QUEUE_HEAD_AGG = 452
+    LAST_RETIRED_LOAD = 460
+    LAST_RETIRED_STORE = 468
+    LAST_RETIRED_GEMM_D = 476
+    LAST_RETIRED_VEC = 484
+    LAST_RETIRED_AGG = 492
+
+
+def _word(operation: str, engine: int, opcode: int, fields: tuple[tuple[str, int, int, int], ...]) -> int:
+    """Puts (name, first bit, bits, value) fields into a word."""
+    word = engine << 0 | opcode << 4
+    for name, lsb, bits, value in fields:
+        if not 0 <= value < 1 << bits:
+            raise FieldRangeError(
+                f"field '{name}' of '{operation}' is {value}",
+                f"0 to {(1 << bits) - 1} ({bits} bits)",
+                "use a smaller tile, or report this if hetfab compiled the program",
+            )
+        word |= index(value) << lsb  # index: a numpy integer would lose its high bits in the shift
+    return word
+
+
+def sync(
+    *,
+    engine: Engine,
+    wait0: int = 0,
+    wait1: int = 0,
+    signal0: int = 0,
+    signal1: int = 0,
+) -> int:
+    """Packs ``sync``, 128 bits.
+
+    Does nothing but wait and signal.
+
+    Args:
+        engine: Engine that waits and signals.
+        wait0: Semaphore to wait for, 0 for none; 0 to 31.
+        wait1: Second semaphore to wait for, 0 for none; 0 to 31.
+        signal0: Semaphore to signal when the work is done, 0 for none; 0 to 31.
+        signal1: Second semaphore to signal, 0 for none; 0 to 31.
+
+    Raises:
+        FieldRangeError: A value does not fit its field.
+    """
+    return _word(
+        "sync",
+        engine,
+        0,
+        (
+            ("wait0", 8, 5, wait0),
+            ("wait1", 13, 5, wait1),
+            ("signal0", 18, 5, signal0),
+            ("signal1", 23, 5, signal1),
+        ),
+    )
+
+
+def load_activations(
+    *,
+    ram: int,
+    rows: int,
+    row_blocks: int,
+    stride_blocks: int,
+    address: int,
+    wait0: int = 0,
+    wait1: int = 0,
+    signal0: int = 0,
+    signal1: int = 0,
+) -> int:
+    """Packs ``load_activations``, 128 bits.
+
+    Copies rows blocks of row_blocks * 64 bytes, stride_blocks * 64 bytes apart, to consecutive words of
+    act_ram.
+
+    Args:
+        ram: First word in the on-chip memory; 0 to 65535.
+        rows: Number of rows; 0 to 4095.
+        row_blocks: Length of a row in blocks of 64 bytes; 0 to 4095.
+        stride_blocks: Distance of two rows in DRAM in blocks; 0 to 4095.
+        address: First byte in DRAM; 0 to 1099511627775.
+        wait0: Semaphore to wait for, 0 for none; 0 to 31.
+        wait1: Second semaphore to wait for, 0 for none; 0 to 31.
+        signal0: Semaphore to signal when the work is done, 0 for none; 0 to 31.
+        signal1: Second semaphore to signal, 0 for none; 0 to 31.
+
+    Raises:
+        FieldRangeError: A value does not fit its field.
+    """
+    return _word(
+        "load_activations",
+        Engine.LOAD,
+        1,
+        (
+            ("ram", 32, 16, ram),
+            ("rows", 48, 12, rows),
+            ("row_blocks", 64, 12, row_blocks),
+            ("stride_blocks", 76, 12, stride_blocks),
+            ("address", 88, 40, address),
+            ("wait0", 8, 5, wait0),
+            ("wait1", 13, 5, wait1),
+            ("signal0", 18, 5, signal0),
+            ("signal1", 23, 5, signal1),
+        ),
+    )
+
+
+def load_weights(
+    *,
+    ram: int,
+    rows: int,
+    row_blocks: int,
+    stride_blocks: int,
+    address: int,
+    wait0: int = 0,
+    wait1: int = 0,
+    signal0: int = 0,
+    signal1: int = 0,
+) -> int:
+    """Packs ``load_weights``, 128 bits.
+
+    The same copy, to wgt_ram.
+
+    Args:
+        ram: First word in the on-chip memory; 0 to 65535.
+        rows: Number of rows; 0 to 4095.
+        row_blocks: Length of a row in blocks of 64 bytes; 0 to 4095.
+        stride_blocks: Distance of two rows in DRAM in blocks; 0 to 4095.
+        address: First byte in DRAM; 0 to 1099511627775.
+        wait0: Semaphore to wait for, 0 for none; 0 to 31.
+        wait1: Second semaphore to wait for, 0 for none; 0 to 31.
+        signal0: Semaphore to signal when the work is done, 0 for none; 0 to 31.
+        signal1: Second semaphore to signal, 0 for none; 0 to 31.
+
+    Raises:
+        FieldRangeError: A value does not fit its field.
+    """
+    return _word(
+        "load_weights",
+        Engine.LOAD,
+        2,
+        (
+            ("ram", 32, 16, ram),
+            ("rows", 48, 12, rows),
+            ("row_blocks", 64, 12, row_blocks),
+            ("stride_blocks", 76, 12, stride_blocks),
+            ("address", 88, 40, address),
+            ("wait0", 8, 5, wait0),
+            ("wait1", 13, 5, wait1),
+            ("signal0", 18, 5, signal0),
+            ("signal1", 23, 5, signal1),
+        ),
+    )
+
+
+def load_parameters(
+    *,
+    ram: int,
+    rows: int,
+    row_blocks: int,
+    stride_blocks: int,
+    address: int,
+    wait0: int = 0,
+    wait1: int = 0,
+    signal0: int = 0,
+    signal1: int = 0,
+) -> int:
+    """Packs ``load_parameters``, 128 bits.
+
+    The same copy, to par_ram.
+
+    Args:
+        ram: First word in the on-chip memory; 0 to 65535.
+        rows: Number of rows; 0 to 4095.
+        row_blocks: Length of a row in blocks of 64 bytes; 0 to 4095.
+        stride_blocks: Distance of two rows in DRAM in blocks; 0 to 4095.
+        address: First byte in DRAM; 0 to 1099511627775.
+        wait0: Semaphore to wait for, 0 for none; 0 to 31.
+        wait1: Second semaphore to wait for, 0 for none; 0 to 31.
+        signal0: Semaphore to signal when the work is done, 0 for none; 0 to 31.
+        signal1: Second semaphore to signal, 0 for none; 0 to 31.
+
+    Raises:
+        FieldRangeError: A value does not fit its field.
+    """
+    return _word(
+        "load_parameters",
+        Engine.LOAD,
+        3,
+        (
+            ("ram", 32, 16, ram),
+            ("rows", 48, 12, rows),
+            ("row_blocks", 64, 12, row_blocks),
+            ("stride_blocks", 76, 12, stride_blocks),
+            ("address", 88, 40, address),
+            ("wait0", 8, 5, wait0),
+            ("wait1", 13, 5, wait1),
+            ("signal0", 18, 5, signal0),
+            ("signal1", 23, 5, signal1),
+        ),
+    )
+
+
+def store_rows(
+    *,
+    ram: int,
+    rows: int,
+    row_blocks: int,
+    stride_blocks: int,
+    address: int,
+    wait0: int = 0,
+    wait1: int = 0,
+    signal0: int = 0,
+    signal1: int = 0,
+) -> int:
+    """Packs ``store_rows``, 128 bits.
+
+    Copies consecutive words of out_ram to rows of row_blocks * 64 bytes, stride_blocks * 64 bytes apart; done
+    after the last write response.
+
+    Args:
+        ram: First word in out_ram; 0 to 65535.
+        rows: Number of rows; 0 to 4095.
+        row_blocks: Length of a row in blocks of 64 bytes; 0 to 4095.
+        stride_blocks: Distance of two rows in DRAM in blocks; 0 to 4095.
+        address: First byte in DRAM; 0 to 1099511627775.
+        wait0: Semaphore to wait for, 0 for none; 0 to 31.
+        wait1: Second semaphore to wait for, 0 for none; 0 to 31.
+        signal0: Semaphore to signal when the work is done, 0 for none; 0 to 31.
+        signal1: Second semaphore to signal, 0 for none; 0 to 31.
+
+    Raises:
+        FieldRangeError: A value does not fit its field.
+    """
+    return _word(
+        "store_rows",
+        Engine.STORE,
+        1,
+        (
+            ("ram", 32, 16, ram),
+            ("rows", 48, 12, rows),
+            ("row_blocks", 64, 12, row_blocks),
+            ("stride_blocks", 76, 12, stride_blocks),
+            ("address", 88, 40, address),
+            ("wait0", 8, 5, wait0),
+            ("wait1", 13, 5, wait1),
+            ("signal0", 18, 5, signal0),
+            ("signal1", 23, 5, signal1),
+        ),
+    )
+
+
+def matmul(
+    *,
+    act: int,
+    wgt: int,
+    accumulate: int,
+    unsigned: int,
+    acc: int,
+    rows: int,
+    k_words: int,
+    col_groups: int,
+    wait0: int = 0,
+    wait1: int = 0,
+    signal0: int = 0,
+    signal1: int = 0,
+) -> int:
+    """Packs ``matmul``, 128 bits.
+
+    acc[r][c] = (accumulate ? acc[r][c] : 0) + sum over k of act[r][k] * wgt[k][c], for r < rows, k < k_words
+    * gemm_rows, c < col_groups * gemm_cols. Weights are int8, activations int8 or uint8, accumulators int32
+    and wrap.
+
+    Args:
+        act: First word in act_ram; 0 to 16383.
+        wgt: First word in wgt_ram; 0 to 16383.
+        accumulate: 1: add to what acc_ram holds; 0 to 1.
+        unsigned: 1: activations are uint8; 0 to 1.
+        acc: First word in acc_ram; 0 to 4095.
+        rows: Rows of the tile; 0 to 255.
+        k_words: Words of act_ram in a row of the tile; 0 to 1023.
+        col_groups: Groups of gemm_cols output channels; 0 to 63.
+        wait0: Semaphore to wait for, 0 for none; 0 to 31.
+        wait1: Second semaphore to wait for, 0 for none; 0 to 31.
+        signal0: Semaphore to signal when the work is done, 0 for none; 0 to 31.
+        signal1: Second semaphore to signal, 0 for none; 0 to 31.
+
+    Raises:
+        FieldRangeError: A value does not fit its field.
+    """
+    return _word(
+        "matmul",
+        Engine.GEMM_D,
+        1,
+        (
+            ("act", 32, 14, act),
+            ("wgt", 46, 14, wgt),
+            ("accumulate", 60, 1, accumulate),
+            ("unsigned", 61, 1, unsigned),
+            ("acc", 64, 12, acc),
+            ("rows", 76, 8, rows),
+            ("k_words", 84, 10, k_words),
+            ("col_groups", 94, 6, col_groups),
+            ("wait0", 8, 5, wait0),
+            ("wait1", 13, 5, wait1),
+            ("signal0", 18, 5, signal0),
+            ("signal1", 23, 5, signal1),
+        ),
+    )
+
+
+def requantize(
+    *,
+    acc: int,
+    relu: int,
+    unsigned: int,
+    acc_groups: int,
+    out: int,
+    par: int,
+    rows: int,
+    groups: int,
+    row_blocks: int,
+    shift: int,
+    wait0: int = 0,
+    wait1: int = 0,
+    signal0: int = 0,
+    signal1: int = 0,
+) -> int:
+    """Packs ``requantize``, 128 bits.
+
+    out8[r][c] = saturate8(requantize(acc[r][c] + bias[c], multiplier[c], shift)); with relu, negative results
+    become 0. Output bytes beyond groups * lanes are zero.
+
+    Args:
+        acc: First word in acc_ram; 0 to 4095.
+        relu: 1: negative results become 0; 0 to 1.
+        unsigned: 1: the result is uint8; 0 to 1.
+        acc_groups: Words of acc_ram in a row of the tile; 0 to 31.
+        out: First word in out_ram; 0 to 4095.
+        par: First word in par_ram; 0 to 511.
+        rows: Rows of the tile; 0 to 255.
+        groups: Groups of lanes channels; 0 to 63.
+        row_blocks: Length of an output row in blocks of 64 bytes; 0 to 63.
+        shift: Right shift of the requantization; 0 to 63.
+        wait0: Semaphore to wait for, 0 for none; 0 to 31.
+        wait1: Second semaphore to wait for, 0 for none; 0 to 31.
+        signal0: Semaphore to signal when the work is done, 0 for none; 0 to 31.
+        signal1: Second semaphore to signal, 0 for none; 0 to 31.
+
+    Raises:
+        FieldRangeError: A value does not fit its field.
+    """
+    return _word(
+        "requantize",
+        Engine.VEC,
+        1,
+        (
+            ("acc", 32, 12, acc),
+            ("relu", 56, 1, relu),
+            ("unsigned", 57, 1, unsigned),
+            ("acc_groups", 59, 5, acc_groups),
+            ("out", 64, 12, out),
+            ("par", 76, 9, par),
+            ("rows", 85, 8, rows),
+            ("groups", 93, 6, groups),
+            ("row_blocks", 99, 6, row_blocks),
+            ("shift", 105, 6, shift),
+            ("wait0", 8, 5, wait0),
+            ("wait1", 13, 5, wait1),
+            ("signal0", 18, 5, signal0),
+            ("signal1", 23, 5, signal1),
+        ),
+    )
+
+
+def combine(
+    *,
+    acc: int,
+    sum: int,
+    relu: int,
+    unsigned: int,
+    with_acc: int,
+    acc_groups: int,
+    out: int,
+    par: int,
+    rows: int,
+    groups: int,
+    row_blocks: int,
+    shift: int,
+    post_shift: int,
+    post_left: int,
+    wait0: int = 0,
+    wait1: int = 0,
+    signal0: int = 0,
+    signal1: int = 0,
+) -> int:
+    """Packs ``combine``, 128 bits.
+
+    q8[r][c] = sum[r][c] + (with_acc ? saturate24(requantize(acc[r][c] + bias[c], multiplier[c], shift)) : 0);
+    out8[r][c] = saturate8(requantize(q8[r][c], 2^post_left, post_shift)); with relu, negative results become
+    0. Output bytes beyond groups * lanes are zero.
+
+    Args:
+        acc: First word in acc_ram; 0 to 4095.
+        sum: First word in sum_ram; 0 to 4095.
+        relu: 1: negative results become 0; 0 to 1.
+        unsigned: 1: the result is uint8; 0 to 1.
+        with_acc: 0: the accumulator term is zero and acc_ram is not read; 0 to 1.
+        acc_groups: Words of acc_ram in a row of the tile; 0 to 31.
+        out: First word in out_ram; 0 to 4095.
+        par: First word in par_ram; 0 to 511.
+        rows: Rows of the tile; 0 to 255.
+        groups: Groups of lanes channels; 0 to 63.
+        row_blocks: Length of an output row in blocks of 64 bytes; 0 to 63.
+        shift: Right shift of the requantization; 0 to 63.
+        post_shift: Right shift from Q.8 to the result; 0 to 63.
+        post_left: Left shift before post_shift; 0 to 15.
+        wait0: Semaphore to wait for, 0 for none; 0 to 31.
+        wait1: Second semaphore to wait for, 0 for none; 0 to 31.
+        signal0: Semaphore to signal when the work is done, 0 for none; 0 to 31.
+        signal1: Second semaphore to signal, 0 for none; 0 to 31.
+
+    Raises:
+        FieldRangeError: A value does not fit its field.
+    """
+    return _word(
+        "combine",
+        Engine.VEC,
+        2,
+        (
+            ("acc", 32, 12, acc),
+            ("sum", 44, 12, sum),
+            ("relu", 56, 1, relu),
+            ("unsigned", 57, 1, unsigned),
+            ("with_acc", 58, 1, with_acc),
+            ("acc_groups", 59, 5, acc_groups),
+            ("out", 64, 12, out),
+            ("par", 76, 9, par),
+            ("rows", 85, 8, rows),
+            ("groups", 93, 6, groups),
+            ("row_blocks", 99, 6, row_blocks),
+            ("shift", 105, 6, shift),
+            ("post_shift", 111, 6, post_shift),
+            ("post_left", 117, 4, post_left),
+            ("wait0", 8, 5, wait0),
+            ("wait1", 13, 5, wait1),
+            ("signal0", 18, 5, signal0),
+            ("signal1", 23, 5, signal1),
+        ),
+    )
+
+
+def export_sums(
+    *,
+    acc: int,
+    sum: int,
+    with_acc: int,
+    acc_groups: int,
+    out: int,
+    par: int,
+    rows: int,
+    groups: int,
+    row_blocks: int,
+    shift: int,
+    wait0: int = 0,
+    wait1: int = 0,
+    signal0: int = 0,
+    signal1: int = 0,
+) -> int:
+    """Packs ``export_sums``, 128 bits.
+
+    out32[r][c] = q8[r][c] as in combine. Output bytes beyond groups * lanes values are zero.
+
+    Args:
+        acc: First word in acc_ram; 0 to 4095.
+        sum: First word in sum_ram; 0 to 4095.
+        with_acc: 0: the accumulator term is zero and acc_ram is not read; 0 to 1.
+        acc_groups: Words of acc_ram in a row of the tile; 0 to 31.
+        out: First word in out_ram; 0 to 4095.
+        par: First word in par_ram; 0 to 511.
+        rows: Rows of the tile; 0 to 255.
+        groups: Groups of lanes channels; 0 to 63.
+        row_blocks: Length of an output row in blocks of 64 bytes; 0 to 63.
+        shift: Right shift of the requantization; 0 to 63.
+        wait0: Semaphore to wait for, 0 for none; 0 to 31.
+        wait1: Second semaphore to wait for, 0 for none; 0 to 31.
+        signal0: Semaphore to signal when the work is done, 0 for none; 0 to 31.
+        signal1: Second semaphore to signal, 0 for none; 0 to 31.
+
+    Raises:
+        FieldRangeError: A value does not fit its field.
+    """
+    return _word(
+        "export_sums",
+        Engine.VEC,
+        3,
+        (
+            ("acc", 32, 12, acc),
+            ("sum", 44, 12, sum),
+            ("with_acc", 58, 1, with_acc),
+            ("acc_groups", 59, 5, acc_groups),
+            ("out", 64, 12, out),
+            ("par", 76, 9, par),
+            ("rows", 85, 8, rows),
+            ("groups", 93, 6, groups),
+            ("row_blocks", 99, 6, row_blocks),
+            ("shift", 105, 6, shift),
+            ("wait0", 8, 5, wait0),
+            ("wait1", 13, 5, wait1),
+            ("signal0", 18, 5, signal0),
+            ("signal1", 23, 5, signal1),
+        ),
+    )
+
+
+def export_accumulators(
+    *,
+    acc: int,
+    acc_groups: int,
+    out: int,
+    par: int,
+    rows: int,
+    groups: int,
+    row_blocks: int,
+    wait0: int = 0,
+    wait1: int = 0,
+    signal0: int = 0,
+    signal1: int = 0,
+) -> int:
+    """Packs ``export_accumulators``, 128 bits.
+
+    out32[r][c] = acc[r][c] + bias[c]. Output bytes beyond groups * lanes values are zero.
+
+    Args:
+        acc: First word in acc_ram; 0 to 4095.
+        acc_groups: Words of acc_ram in a row of the tile; 0 to 31.
+        out: First word in out_ram; 0 to 4095.
+        par: First word in par_ram; 0 to 511.
+        rows: Rows of the tile; 0 to 255.
+        groups: Groups of lanes channels; 0 to 63.
+        row_blocks: Length of an output row in blocks of 64 bytes; 0 to 63.
+        wait0: Semaphore to wait for, 0 for none; 0 to 31.
+        wait1: Second semaphore to wait for, 0 for none; 0 to 31.
+        signal0: Semaphore to signal when the work is done, 0 for none; 0 to 31.
+        signal1: Second semaphore to signal, 0 for none; 0 to 31.
+
+    Raises:
+        FieldRangeError: A value does not fit its field.
+    """
+    return _word(
+        "export_accumulators",
+        Engine.VEC,
+        4,
+        (
+            ("acc", 32, 12, acc),
+            ("acc_groups", 59, 5, acc_groups),
+            ("out", 64, 12, out),
+            ("par", 76, 9, par),
+            ("rows", 85, 8, rows),
+            ("groups", 93, 6, groups),
+            ("row_blocks", 99, 6, row_blocks),
+            ("wait0", 8, 5, wait0),
+            ("wait1", 13, 5, wait1),
+            ("signal0", 18, 5, signal0),
+            ("signal1", 23, 5, signal1),
+        ),
+    )
+
+
+def configure_features(
+    *,
+    slot: int,
+    row_blocks: int,
+    count: int,
+    address: int,
+    wait0: int = 0,
+    wait1: int = 0,
+    signal0: int = 0,
+    signal1: int = 0,
+) -> int:
+    """Packs ``configure_features``, 128 bits.
+
+    Keeps the feature array of a context: the source vertices' rows.
+
+    Args:
+        slot: Context; 0 to 15.
+        row_blocks: Distance of two rows in blocks of 64 bytes; 0 to 4095.
+        count: Number of source vertices; 0 to 16777215.
+        address: First byte of the channels to aggregate in row 0; 0 to 1099511627775.
+        wait0: Semaphore to wait for, 0 for none; 0 to 31.
+        wait1: Second semaphore to wait for, 0 for none; 0 to 31.
+        signal0: Semaphore to signal when the work is done, 0 for none; 0 to 31.
+        signal1: Second semaphore to signal, 0 for none; 0 to 31.
+
+    Raises:
+        FieldRangeError: A value does not fit its field.
+    """
+    return _word(
+        "configure_features",
+        Engine.AGG,
+        1,
+        (
+            ("slot", 32, 4, slot),
+            ("row_blocks", 36, 12, row_blocks),
+            ("count", 64, 24, count),
+            ("address", 88, 40, address),
+            ("wait0", 8, 5, wait0),
+            ("wait1", 13, 5, wait1),
+            ("signal0", 18, 5, signal0),
+            ("signal1", 23, 5, signal1),
+        ),
+    )
+
+
+def configure_destinations(
+    *,
+    slot: int,
+    count: int,
+    address: int,
+    wait0: int = 0,
+    wait1: int = 0,
+    signal0: int = 0,
+    signal1: int = 0,
+) -> int:
+    """Packs ``configure_destinations``, 128 bits.
+
+    Keeps the destination array of a context.
+
+    Args:
+        slot: Context; 0 to 15.
+        count: Number of destination vertices; 0 to 16777215.
+        address: First byte; 0 to 1099511627775.
+        wait0: Semaphore to wait for, 0 for none; 0 to 31.
+        wait1: Second semaphore to wait for, 0 for none; 0 to 31.
+        signal0: Semaphore to signal when the work is done, 0 for none; 0 to 31.
+        signal1: Second semaphore to signal, 0 for none; 0 to 31.
+
+    Raises:
+        FieldRangeError: A value does not fit its field.
+    """
+    return _word(
+        "configure_destinations",
+        Engine.AGG,
+        2,
+        (
+            ("slot", 32, 4, slot),
+            ("count", 64, 24, count),
+            ("address", 88, 40, address),
+            ("wait0", 8, 5, wait0),
+            ("wait1", 13, 5, wait1),
+            ("signal0", 18, 5, signal0),
+            ("signal1", 23, 5, signal1),
+        ),
+    )
+
+
+def configure_ids(
+    *,
+    slot: int,
+    edges: int,
+    id_bytes: int,
+    address: int,
+    wait0: int = 0,
+    wait1: int = 0,
+    signal0: int = 0,
+    signal1: int = 0,
+) -> int:
+    """Packs ``configure_ids``, 128 bits.
+
+    Keeps the array of source ids of a context.
+
+    Args:
+        slot: Context; 0 to 15.
+        edges: Number of edges; 0 to 268435455.
+        id_bytes: 2 or 4 bytes per id; 0 to 7.
+        address: First byte; 0 to 1099511627775.
+        wait0: Semaphore to wait for, 0 for none; 0 to 31.
+        wait1: Second semaphore to wait for, 0 for none; 0 to 31.
+        signal0: Semaphore to signal when the work is done, 0 for none; 0 to 31.
+        signal1: Second semaphore to signal, 0 for none; 0 to 31.
+
+    Raises:
+        FieldRangeError: A value does not fit its field.
+    """
+    return _word(
+        "configure_ids",
+        Engine.AGG,
+        3,
+        (
+            ("slot", 32, 4, slot),
+            ("edges", 36, 28, edges),
+            ("id_bytes", 64, 3, id_bytes),
+            ("address", 88, 40, address),
+            ("wait0", 8, 5, wait0),
+            ("wait1", 13, 5, wait1),
+            ("signal0", 18, 5, signal0),
+            ("signal1", 23, 5, signal1),
+        ),
+    )
+
+
+def reduce(
+    *,
+    slot: int,
+    rows: int,
+    mode: int,
+    unsigned: int,
+    accumulate: int,
+    groups: int,
+    destination: int,
+    sum: int,
+    wait0: int = 0,
+    wait1: int = 0,
+    signal0: int = 0,
+    signal1: int = 0,
+) -> int:
+    """Packs ``reduce``, 128 bits.
+
+    For each of rows destinations from destination on: S[c] = sum of the features of its sources; q8[c] = 256
+    * S[c] in mode 0 (sum), (S[c] * reciprocal + 2^(k+7)) >> (k+8) in mode 1 (mean), 0 without edges;
+    sum[r][c] = (accumulate ? sum[r][c] : 0) + q8[c], int32, wraps.
+
+    Args:
+        slot: Context; 0 to 15.
+        rows: Number of destinations; 0 to 255.
+        mode: 0 sum, 1 mean; 0 to 3.
+        unsigned: 1: features are uint8; 0 to 1.
+        accumulate: 1: add to what sum_ram holds; 0 to 1.
+        groups: Groups of lanes channels; 0 to 63.
+        destination: First destination vertex; 0 to 16777215.
+        sum: First word in sum_ram; 0 to 4095.
+        wait0: Semaphore to wait for, 0 for none; 0 to 31.
+        wait1: Second semaphore to wait for, 0 for none; 0 to 31.
+        signal0: Semaphore to signal when the work is done, 0 for none; 0 to 31.
+        signal1: Second semaphore to signal, 0 for none; 0 to 31.
+
+    Raises:
+        FieldRangeError: A value does not fit its field.
+    """
+    return _word(
+        "reduce",
+        Engine.AGG,
+        4,
+        (
+            ("slot", 32, 4, slot),
+            ("rows", 36, 8, rows),
+            ("mode", 44, 2, mode),
+            ("unsigned", 46, 1, unsigned),
+            ("accumulate", 47, 1, accumulate),
+            ("groups", 48, 6, groups),
+            ("destination", 64, 24, destination),
+            ("sum", 88, 12, sum),
+            ("wait0", 8, 5, wait0),
+            ("wait1", 13, 5, wait1),
+            ("signal0", 18, 5, signal0),
+            ("signal1", 23, 5, signal1),
+        ),
+    )

@@ -1,0 +1,414 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The golden model: the executable specification of the instruction set, one function per operation.
+
+Plain numpy on integers, written for reading. Instructions are decoded by the tables of ``isa.json`` alone: an
+error in the generated codec or in a kernel cannot hide here. The rules in prose: ``docs/isa.md``,
+``docs/arithmetic.md``.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from hetfab.overlay.design import Geometry
+from hetfab.overlay.errors import StreamInvalidError
+from hetfab.overlay.isa.arithmetic import Integers, mean_q8, requantize, saturate8, saturate24, wrap32
+from hetfab.overlay.isa.spec import Field, Operation, isa
+
+Bytes = npt.NDArray[np.uint8]
+Fields = dict[str, int]
+
+_INSTRUCTION_BYTES = isa().instruction_bits // 8
+_BLOCK_BYTES = isa().block_bytes
+_LARGEST_EXPONENT = 32
+_PARAMETER = np.dtype([("bias", "<i4"), ("multiplier", "<u2"), ("zero", "<u2")])
+_DESTINATION = np.dtype([("first", "<u4"), ("degree", "<u4"), ("reciprocal", "<u4"), ("exponent", "<u4")])
+
+
+class GoldenMachine:
+    """The memories and segments of one overlay, and instructions executed on them one at a time.
+
+    Attributes:
+        geometry: Which engines exist, and how wide and deep each memory is.
+        memories: Each on-chip memory by name, uint8 ``[depth, word_bytes]``, zero at the start.
+        segments: Segment name -> (physical base, size in bytes).
+    """
+
+    def __init__(self, geometry: Geometry) -> None:
+        """Makes all on-chip memories, filled with zeros; no DRAM is mapped and no segment known."""
+        self.geometry = geometry
+        self.memories: dict[str, Bytes] = {
+            memory.name: np.zeros((geometry.depth(memory.name), geometry.word_bytes(memory.name)), np.uint8)
+            for memory in isa().memories
+            if memory.word_bits
+        }
+        self.segments: dict[str, tuple[int, int]] = {}
+        self._mapped: list[tuple[int, Bytes]] = []
+        self._current = ""
+
+    def map_memory(self, address: int, buffer: Bytes) -> None:
+        """Makes a buffer visible as DRAM; loads read it and stores write it in place.
+
+        Args:
+            address: Physical address of its first byte.
+            buffer: uint8 ``[bytes]``, contiguous.
+        """
+        self._mapped.append((address, buffer))
+
+    def run(self, program: bytes) -> None:
+        """Executes instructions in program order, semaphores starting at zero.
+
+        Args:
+            program: 16 bytes per instruction.
+
+        Raises:
+            StreamInvalidError: A wait that no earlier signal satisfies, or as ``execute``.
+        """
+        if len(program) % _INSTRUCTION_BYTES:
+            raise StreamInvalidError(
+                f"the program has {len(program)} bytes",
+                f"a multiple of {_INSTRUCTION_BYTES}, the size of an instruction",
+                "pass whole instructions",
+            )
+        counters = [0] * (isa().semaphores + 1)
+        for index in range(len(program) // _INSTRUCTION_BYTES):
+            instruction = program[index * _INSTRUCTION_BYTES : (index + 1) * _INSTRUCTION_BYTES]
+            header = _decode(isa().header, int.from_bytes(instruction, "little"))
+            for semaphore in filter(None, (header["wait0"], header["wait1"])):
+                if counters[semaphore] == 0:
+                    raise _wait_unmatched(index, header, semaphore)
+                counters[semaphore] -= 1
+            self.execute(instruction, index)
+            for semaphore in filter(None, (header["signal0"], header["signal1"])):
+                counters[semaphore] += 1
+
+    def execute(self, instruction: bytes, index: int = 0) -> None:
+        """Executes one instruction in program form; waits and signals have no effect here.
+
+        Args:
+            instruction: 16 bytes; an address is an offset and a segment, as in a program.
+            index: Position in the program, named in errors.
+
+        Raises:
+            StreamInvalidError: Unknown engine or opcode, an access outside a memory, a segment, a mapped
+                buffer or an array of the context, or a tile that does not fit its rows.
+        """
+        word = int.from_bytes(instruction, "little")
+        header = _decode(isa().header, word)
+        self._current = f"instruction {index}"
+        operation = self._operation(header)
+        self._current = f"instruction {index} ({operation.name})"
+        address = operation.address_field
+        if address is not None:
+            word = self._issued(word, address)
+        _FUNCTIONS[operation.name](self, {**_decode(operation.fields, word), "issued": word})
+
+    def words(self, memory: str, first: int, count: int) -> Bytes:
+        """A view of ``count`` words of an on-chip memory, uint8 ``[count, word_bytes]``."""
+        depth = len(self.memories[memory])
+        if first + count > depth:
+            raise self.error(f"words {first} to {first + count - 1} of {memory}", f"words below {depth}")
+        return self.memories[memory][first : first + count]
+
+    def dram(self, address: int, rows: int, stride: int, length: int) -> Bytes:
+        """A view of runs of ``length`` bytes of DRAM, ``stride`` bytes apart, uint8 ``[rows, length]``."""
+        if rows == 0 or length == 0:
+            return np.zeros((rows, length), np.uint8)
+        end = address + (rows - 1) * stride + length
+        for base, buffer in self._mapped:
+            if base <= address and end <= base + len(buffer):
+                start = buffer[address - base :]
+                return np.lib.stride_tricks.as_strided(start, (rows, length), (stride, 1))
+        raise self.error(f"bytes {address:#x} to {end - 1:#x} of DRAM", "bytes of one mapped buffer")
+
+    def error(self, found: str, expected: str) -> StreamInvalidError:
+        """An error that names the instruction being executed."""
+        return StreamInvalidError(
+            f"{self._current} uses {found}",
+            expected,
+            "correct the program, or report this if hetfab compiled it",
+        )
+
+    def _operation(self, header: Fields) -> Operation:
+        names = {engine.id: engine.name for engine in isa().engines}
+        engine = names.get(header["engine"])
+        if engine not in self.geometry.engines:
+            present = ", ".join(self.geometry.engines)
+            raise self.error(f"engine {engine or header['engine']}", f"an engine of the design: {present}")
+        operation = isa().find(header["engine"], header["opcode"])
+        if operation is None:
+            known = ", ".join(f"{o.opcode} {o.name}" for o in isa().operations if o.engine in ("*", engine))
+            raise self.error(f"opcode {header['opcode']} of engine {engine}", f"one of: {known}")
+        return operation
+
+    def _issued(self, word: int, field: Field) -> int:
+        """Replaces (segment, offset) by the physical address, as DISPATCH does when it issues."""
+        number, offset = divmod(field.get(word), 1 << isa().offset_bits)
+        if number >= len(isa().segments):
+            raise self.error(f"segment {number}", f"a segment below {len(isa().segments)}")
+        segment = isa().segments[number]
+        base, size = self.segments.get(segment, (0, 0))
+        if offset >= size:
+            raise self.error(
+                f"offset {offset} in segment '{segment}'", f"an offset below its size, {size} bytes"
+            )
+        if base + offset > field.largest:
+            raise self.error(
+                f"physical address {base + offset:#x}", f"an address of at most {field.bits} bits"
+            )
+        return word & ~(field.largest << field.lsb) | (base + offset) << field.lsb
+
+
+def sync(machine: GoldenMachine, f: Fields) -> None:
+    """Does nothing: waiting and signalling is all there is."""
+
+
+def load_activations(machine: GoldenMachine, f: Fields) -> None:
+    """DRAM rows to consecutive words of act_ram."""
+    _load(machine, f, "act_ram")
+
+
+def load_weights(machine: GoldenMachine, f: Fields) -> None:
+    """DRAM rows to consecutive words of wgt_ram."""
+    _load(machine, f, "wgt_ram")
+
+
+def load_parameters(machine: GoldenMachine, f: Fields) -> None:
+    """DRAM rows to consecutive words of par_ram."""
+    _load(machine, f, "par_ram")
+
+
+def _load(machine: GoldenMachine, f: Fields, memory: str) -> None:
+    rows, row_bytes = f["rows"], f["row_blocks"] * _BLOCK_BYTES
+    words = machine.words(memory, f["ram"], rows * row_bytes // machine.memories[memory].shape[1])
+    source = machine.dram(f["address"], rows, f["stride_blocks"] * _BLOCK_BYTES, row_bytes)
+    words.reshape(rows, row_bytes)[...] = source
+
+
+def store_rows(machine: GoldenMachine, f: Fields) -> None:
+    """Consecutive words of out_ram to DRAM rows, in the order of the rows."""
+    rows, row_bytes = f["rows"], f["row_blocks"] * _BLOCK_BYTES
+    words = machine.words("out_ram", f["ram"], rows * row_bytes // machine.memories["out_ram"].shape[1])
+    target = machine.dram(f["address"], rows, f["stride_blocks"] * _BLOCK_BYTES, row_bytes)
+    for target_row, row in zip(target, words.reshape(rows, row_bytes), strict=True):
+        target_row[...] = row
+
+
+def matmul(machine: GoldenMachine, f: Fields) -> None:
+    """acc[r][c] = (accumulate ? acc[r][c] : 0) + sum over k of act[r][k] * wgt[k][c]."""
+    columns, rows, groups = machine.geometry.gemm_cols, f["rows"], f["col_groups"]
+    depth = f["k_words"] * machine.geometry.gemm_rows
+    activations = machine.words("act_ram", f["act"], rows * f["k_words"]).view(_byte(f["unsigned"]))
+    weights = machine.words("wgt_ram", f["wgt"], groups * depth).view(np.int8)
+    by_channel = weights.reshape(groups, depth, columns).transpose(1, 0, 2).reshape(depth, groups * columns)
+    # Sums of products of 8-bit integers stay below 2^53 here, so float64 is exact and fast.
+    products = activations.reshape(rows, depth).astype(np.float64) @ by_channel.astype(np.float64)
+    accumulators = (
+        machine.words("acc_ram", f["acc"], rows * groups).view("<i4").reshape(rows, groups * columns)
+    )
+    start = accumulators.astype(np.int64) if f["accumulate"] else 0
+    accumulators[...] = wrap32(start + products.astype(np.int64))
+
+
+def vec_requantize(machine: GoldenMachine, f: Fields) -> None:
+    """out8[r][c] = saturate8(requantize(acc[r][c] + bias[c], multiplier[c], shift)), after ReLU."""
+    values, multiplier = _biased(machine, f)
+    _write_bytes(machine, f, requantize(values, multiplier, f["shift"]))
+
+
+def combine(machine: GoldenMachine, f: Fields) -> None:
+    """out8[r][c] = saturate8(requantize(q8[r][c] << post_left, 1, post_shift)), after ReLU."""
+    _write_bytes(machine, f, requantize(_q8(machine, f) << f["post_left"], 1, f["post_shift"]))
+
+
+def export_sums(machine: GoldenMachine, f: Fields) -> None:
+    """out32[r][c] = q8[r][c] as in combine."""
+    _write_rows(machine, f, _q8(machine, f).astype("<i4"))
+
+
+def export_accumulators(machine: GoldenMachine, f: Fields) -> None:
+    """out32[r][c] = acc[r][c] + bias[c]."""
+    _write_rows(machine, f, _biased(machine, f)[0].astype("<i4"))
+
+
+def _biased(machine: GoldenMachine, f: Fields) -> tuple[Integers, Integers]:
+    """The values acc + bias, ``[rows, channels]`` in int32 range, and the multipliers, ``[channels]``."""
+    channels, width = f["groups"] * machine.geometry.lanes, f["acc_groups"] * machine.geometry.gemm_cols
+    if channels > width:
+        raise machine.error(
+            f"{channels} channels of a tile of {width}", "groups * lanes <= acc_groups * gemm_cols"
+        )
+    words = machine.words("acc_ram", f["acc"], f["rows"] * f["acc_groups"])
+    accumulators = words.view("<i4").reshape(f["rows"], width)[:, :channels].astype(np.int64)
+    parameters = machine.words("par_ram", f["par"], f["groups"]).view(_PARAMETER).reshape(channels)
+    values = wrap32(accumulators + parameters["bias"].astype(np.int64))
+    return values, parameters["multiplier"].astype(np.int64)
+
+
+def _q8(machine: GoldenMachine, f: Fields) -> Integers:
+    """q8 = sum + (with_acc ? saturate24(requantize(acc + bias, multiplier, shift)) : 0), int32 range."""
+    words = machine.words("sum_ram", f["sum"], f["rows"] * f["groups"])
+    sums = words.view("<i4").reshape(f["rows"], f["groups"] * machine.geometry.lanes).astype(np.int64)
+    if not f["with_acc"]:
+        return sums
+    values, multiplier = _biased(machine, f)
+    return wrap32(sums + saturate24(requantize(values, multiplier, f["shift"])))
+
+
+def _write_bytes(machine: GoldenMachine, f: Fields, values: Integers) -> None:
+    """ReLU, saturation to 8 bits, and the rows of out_ram."""
+    positive = np.maximum(values, 0) if f["relu"] else values
+    _write_rows(machine, f, saturate8(positive, bool(f["unsigned"])).astype(_byte(f["unsigned"])))
+
+
+def _write_rows(machine: GoldenMachine, f: Fields, values: npt.NDArray[Any]) -> None:
+    """Writes ``[rows, channels]`` to out_ram; each row is row_blocks * 64 bytes, zero beyond the values."""
+    content = np.ascontiguousarray(values).view(np.uint8)
+    row_bytes = f["row_blocks"] * _BLOCK_BYTES
+    if content.shape[1] > row_bytes:
+        raise machine.error(
+            f"{content.shape[1]} bytes in an output row of {row_bytes}", "values that fit the row"
+        )
+    words = machine.words("out_ram", f["out"], f["rows"] * row_bytes // machine.memories["out_ram"].shape[1])
+    target = words.reshape(f["rows"], row_bytes)
+    target[...] = 0
+    target[:, : content.shape[1]] = content
+
+
+def configure_features(machine: GoldenMachine, f: Fields) -> None:
+    """Keeps the feature array of a context."""
+    _configure(machine, f, 0)
+
+
+def configure_destinations(machine: GoldenMachine, f: Fields) -> None:
+    """Keeps the destination array of a context."""
+    _configure(machine, f, 1)
+
+
+def configure_ids(machine: GoldenMachine, f: Fields) -> None:
+    """Keeps the array of source ids of a context."""
+    _configure(machine, f, 2)
+
+
+def _configure(machine: GoldenMachine, f: Fields, word: int) -> None:
+    issued = f["issued"].to_bytes(_INSTRUCTION_BYTES, "little")
+    machine.words("agg_context", 4 * f["slot"] + word, 1)[0] = np.frombuffer(issued, np.uint8)
+
+
+def reduce(machine: GoldenMachine, f: Fields) -> None:
+    """sum[r][c] = (accumulate ? sum[r][c] : 0) + q8[c], q8 the sum or mean over sources."""
+    if f["mode"] > 1:
+        raise machine.error(f"mode {f['mode']}", "mode 0 (sum) or 1 (mean)")
+    if f["groups"] > machine.geometry.agg_groups:
+        raise machine.error(
+            f"{f['groups']} groups", f"at most {machine.geometry.agg_groups}, the design's agg_groups"
+        )
+    context = machine.words("agg_context", 4 * f["slot"], 3)
+    features = _context(context[0], "configure_features")
+    destinations = _destinations(machine, f, _context(context[1], "configure_destinations"))
+    ids = _ids(machine, destinations, _context(context[2], "configure_ids"))
+    sums = wrap32(_sum_of_sources(machine, f, features, destinations["degree"].astype(np.int64), ids))
+    if f["mode"] == 1:
+        q8 = mean_q8(sums, _column(destinations["reciprocal"]), _column(destinations["exponent"]))
+    else:
+        q8 = 256 * sums
+    words = machine.words("sum_ram", f["sum"], f["rows"] * f["groups"])
+    target = words.view("<i4").reshape(f["rows"], f["groups"] * machine.geometry.lanes)
+    start = target.astype(np.int64) if f["accumulate"] else 0
+    target[...] = wrap32(start + np.where(_column(destinations["degree"]) > 0, q8, 0))
+
+
+def _destinations(machine: GoldenMachine, f: Fields, array: Fields) -> npt.NDArray[Any]:
+    """Records of the destinations, ``[rows]``."""
+    end = f["destination"] + f["rows"]
+    if end > array["count"]:
+        raise machine.error(f"destinations up to {end - 1}", f"destinations below {array['count']}")
+    size = _DESTINATION.itemsize
+    content = machine.dram(array["address"] + size * f["destination"], f["rows"], size, size)
+    records = np.ascontiguousarray(content).view(_DESTINATION).reshape(f["rows"])
+    if np.any(records["exponent"] > _LARGEST_EXPONENT):
+        raise machine.error(f"exponent {records['exponent'].max()}", f"exponents up to {_LARGEST_EXPONENT}")
+    return records
+
+
+def _ids(machine: GoldenMachine, destinations: npt.NDArray[Any], array: Fields) -> Integers:
+    """Source ids of the destinations' edges, destination by destination, int64 ``[edges]``."""
+    if array["id_bytes"] not in (2, 4):
+        raise machine.error(f"ids of {array['id_bytes']} bytes", "ids of 2 or 4 bytes")
+    first, degree = destinations["first"].astype(np.int64), destinations["degree"].astype(np.int64)
+    used = degree > 0
+    if not used.any():
+        return np.zeros(0, np.int64)
+    low, high = int(first[used].min()), int((first + degree)[used].max())
+    if high > array["edges"]:
+        raise machine.error(f"edges up to {high - 1}", f"edges below {array['edges']}")
+    size = array["id_bytes"]
+    content = machine.dram(array["address"] + low * size, 1, 0, (high - low) * size)[0].tobytes()
+    ids = np.frombuffer(content, f"<u{size}")
+    before = np.cumsum(degree) - degree
+    edges = np.repeat(first - low - before, degree) + np.arange(degree.sum())
+    return np.asarray(ids[edges], np.int64)
+
+
+def _sum_of_sources(
+    machine: GoldenMachine, f: Fields, array: Fields, degree: Integers, ids: Integers
+) -> Integers:
+    """S, int64 ``[rows, channels]``; 0 for a destination without edges."""
+    channels = f["groups"] * machine.geometry.lanes
+    sums = np.zeros((f["rows"], channels), np.int64)
+    if len(ids) == 0 or channels == 0:
+        return sums
+    if ids.max() >= array["count"]:
+        raise machine.error(f"source vertex {ids.max()}", f"source vertices below {array['count']}")
+    stride = array["row_blocks"] * _BLOCK_BYTES
+    features = machine.dram(array["address"], int(ids.max()) + 1, stride, channels)
+    gathered = features[ids].view(_byte(f["unsigned"]))
+    starts = (np.cumsum(degree) - degree)[degree > 0]
+    sums[degree > 0] = np.add.reduceat(gathered, starts, axis=0, dtype=np.int64)
+    return sums
+
+
+def _context(word: Bytes, operation: str) -> Fields:
+    """Fields of a kept configure instruction."""
+    return _decode(isa().operation(operation).fields, int.from_bytes(word.tobytes(), "little"))
+
+
+def _decode(fields: tuple[Field, ...], word: int) -> Fields:
+    return {field.name: field.get(word) for field in fields}
+
+
+def _column(values: npt.NDArray[Any]) -> Integers:
+    return values.astype(np.int64)[:, np.newaxis]
+
+
+def _byte(unsigned: int) -> type[np.uint8] | type[np.int8]:
+    return np.uint8 if unsigned else np.int8
+
+
+def _wait_unmatched(index: int, header: Fields, semaphore: int) -> StreamInvalidError:
+    operation = isa().find(header["engine"], header["opcode"])
+    name = operation.name if operation else f"engine {header['engine']}, opcode {header['opcode']}"
+    return StreamInvalidError(
+        f"instruction {index} ({name}) waits for semaphore {semaphore} without an earlier signal of its own",
+        "an earlier signal for every wait, the n-th for the n-th",
+        "signal the semaphore before the wait in program order",
+    )
+
+
+_FUNCTIONS: dict[str, Callable[[GoldenMachine, Fields], None]] = {
+    "sync": sync,
+    "load_activations": load_activations,
+    "load_weights": load_weights,
+    "load_parameters": load_parameters,
+    "store_rows": store_rows,
+    "matmul": matmul,
+    "requantize": vec_requantize,
+    "combine": combine,
+    "export_sums": export_sums,
+    "export_accumulators": export_accumulators,
+    "configure_features": configure_features,
+    "configure_destinations": configure_destinations,
+    "configure_ids": configure_ids,
+    "reduce": reduce,
+}
