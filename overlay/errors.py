@@ -131,6 +131,12 @@ class LimitExceededError(InputError):
     code = "limit-exceeded"
 
 
+class CalibrationDataError(InputError):
+    """There is nothing to calibrate with."""
+
+    code = "calibration-data"
+
+
 class LabelsMissingError(InputError):
     """A command needs labels that the graph does not have."""
 

@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reads ONNX files: checks them, brings the ``hgnn`` domain to its current version and replaces function bodies by ours."""
+
+from pathlib import Path
+
+import onnx
+import onnx.checker
+import onnx.helper
+import onnx.numpy_helper
+import onnx.shape_inference
+from google.protobuf.message import DecodeError
+
+from hetfab.overlay.errors import (
+    ModelStructureError,
+    ModelUnreadableError,
+    ModelVersionError,
+    OperatorsUnsupportedError,
+)
+from hetfab.overlay.model import hgnn
+from hetfab.overlay.model.binding import METADATA_KEY
+
+OPSETS = range(17, 22)
+LARGEST_IR_VERSION = 10
+
+
+def read_model(path: Path) -> onnx.ModelProto:
+    """Reads and checks a model.
+
+    The returned model is in the current version of the domain ``hgnn``: where a file of version 1 has the node
+    count as an attribute, it has an initializer. Every function body that hetfab knows is hetfab's own.
+
+    Raises:
+        ModelUnreadableError: The file is missing, is not ONNX or fails the ONNX checker.
+        ModelVersionError: Its opset or IR version is not read.
+        OperatorsUnsupportedError: It calls operators of other domains without a body.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise _unreadable(path, error.strerror or str(error)) from error
+    model = onnx.ModelProto()
+    try:
+        model.ParseFromString(data)
+    except DecodeError as error:
+        raise _unreadable(path, "it is not ONNX, or it is truncated") from error
+    if not model.HasField("graph") or not model.graph.node:
+        raise _unreadable(path, "it holds no graph")
+    _check_version(model, path)
+    return check_model(normalise(model), str(path))
+
+
+def check_model(model: onnx.ModelProto, source: str) -> onnx.ModelProto:
+    """Runs the ONNX checker with shape inference.
+
+    Raises:
+        ModelUnreadableError: The checker refuses the model.
+    """
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise _unreadable(Path(source), f"the ONNX checker says: {str(error).strip().splitlines()[0]}") from error
+    return model
+
+
+def opset(model: onnx.ModelProto) -> int:
+    """Version of the standard operators that a model uses."""
+    return next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
+
+
+def metadata(model: onnx.ModelProto) -> str | None:
+    """The input binding that the file carries, None when it has none."""
+    return next((entry.value for entry in model.metadata_props if entry.key == METADATA_KEY), None)
+
+
+def input_widths(model: onnx.ModelProto) -> dict[str, int]:
+    """Number of columns of each matrix input whose second dimension is fixed."""
+    widths = {}
+    for value in graph_inputs(model):
+        dims = value.type.tensor_type.shape.dim
+        if len(dims) == 2 and dims[1].HasField("dim_value"):
+            widths[value.name] = dims[1].dim_value
+    return widths
+
+
+def graph_inputs(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
+    """Inputs of the model that are not initializers."""
+    constants = {tensor.name for tensor in model.graph.initializer}
+    return [value for value in model.graph.input if value.name not in constants]
+
+
+def normalise(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Returns a copy in the current version of the domain ``hgnn``, with hetfab's function bodies."""
+    model = _copy(model)
+    version = next((entry.version for entry in model.opset_import if entry.domain == hgnn.DOMAIN), 0)
+    if version == 1:
+        _counts_to_inputs(model)
+    for entry in model.opset_import:
+        if entry.domain == hgnn.DOMAIN:
+            entry.version = hgnn.DOMAIN_VERSION
+    _replace_bodies(model)
+    return model
+
+
+def _check_version(model: onnx.ModelProto, path: Path) -> None:
+    version = opset(model)
+    if version not in OPSETS or model.ir_version > LARGEST_IR_VERSION:
+        raise ModelVersionError(
+            f"'{path}' has opset {version} and IR version {model.ir_version}",
+            f"opset {OPSETS[0]} to {OPSETS[-1]} and an IR version of at most {LARGEST_IR_VERSION}",
+            "export the model again with such an opset, or convert it with onnx.version_converter",
+        )
+    domains = {entry.domain: entry.version for entry in model.opset_import}
+    found = domains.get(hgnn.DOMAIN, hgnn.DOMAIN_VERSION)
+    if found not in (1, hgnn.DOMAIN_VERSION):
+        raise ModelVersionError(
+            f"'{path}' uses version {found} of the operators '{hgnn.DOMAIN}'",
+            f"version 1 or {hgnn.DOMAIN_VERSION}",
+            "update hetfab, or export the model with its current operators",
+        )
+
+
+def _counts_to_inputs(model: onnx.ModelProto) -> None:
+    """Version 1 has the node count as attribute ``n``, version 2 as the last input."""
+    constants: dict[int, str] = {}
+    taken = {tensor.name for tensor in model.graph.initializer}
+    for node in model.graph.node:
+        if node.domain != hgnn.DOMAIN or node.op_type not in hgnn.OPERATORS:
+            continue
+        attribute = next((a for a in node.attribute if a.name == "n"), None)
+        if attribute is None:
+            raise ModelStructureError(
+                f"node '{node.name or node.output[0]}' ({node.op_type}) has no attribute 'n'",
+                "the number of destination vertices, which version 1 of the domain has as an attribute",
+                "export the model again",
+            )
+        count = attribute.i
+        if count not in constants:
+            name = f"n_{count}"
+            while name in taken:
+                name = f"{name}_"
+            constants[count] = name
+            taken.add(name)
+            model.graph.initializer.append(onnx.helper.make_tensor(name, onnx.TensorProto.INT64, [], [count]))
+        node.attribute.remove(attribute)
+        node.input.append(constants[count])
+
+
+def _replace_bodies(model: onnx.ModelProto) -> None:
+    """Puts hetfab's bodies in place of those in the file, which may be missing or do something else."""
+    used = {(node.domain, node.op_type) for node in model.graph.node}
+    known = {(domain, name) for name, (domain, _) in hgnn.OPERATORS.items()}
+    others = [f for f in model.functions if (f.domain, f.name) not in known]
+    bodies = [hgnn.function(name, opset(model)) for domain, name in sorted(known & used)]
+    del model.functions[:]
+    model.functions.extend([*others, *bodies])
+    bodiless = used - known - {(f.domain, f.name) for f in others}
+    foreign = sorted(f"{domain}::{name}" for domain, name in bodiless if domain not in ("", "ai.onnx"))
+    if foreign:
+        raise OperatorsUnsupportedError(
+            "the model calls operators without a body: " + ", ".join(foreign),
+            f"standard operators and those of the domain '{hgnn.DOMAIN}': {', '.join(hgnn.OPERATORS)}",
+            "export the model with model-local functions for them, or replace them by standard operators",
+        )
+
+
+def _copy(model: onnx.ModelProto) -> onnx.ModelProto:
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    return copy
+
+
+def _unreadable(path: Path, reason: str) -> ModelUnreadableError:
+    return ModelUnreadableError(
+        f"cannot read the model '{path}': {reason}",
+        f"an ONNX file of opset {OPSETS[0]} to {OPSETS[-1]}",
+        "check the path and that the file was copied whole",
+    )

@@ -1,0 +1,225 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Post-training quantization: runs the float model, chooses numbers, writes candidates, keeps the nearest one."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+
+from hetfab.overlay.errors import CalibrationDataError
+from hetfab.overlay.model.binding import Binding
+from hetfab.overlay.model.edges import edge_set
+from hetfab.overlay.model.layers import Dense, LayerGraph, Relu, SegMean, constants_of, parse_layers
+from hetfab.overlay.model.reader import check_model, opset
+from hetfab.quantize.points import QuantizationPoints, find_points
+from hetfab.quantize.ranges import CRITERIA, ActivationRange, Criterion, choose
+from hetfab.quantize.weights import round_to_nearest
+from hetfab.quantize.writer import Numbers, write_model
+
+Feed: TypeAlias = Mapping[str, npt.NDArray[Any]]
+FloatArray: TypeAlias = npt.NDArray[np.float32]
+
+
+class CalibrationReader(Protocol):
+    """onnxruntime's ``CalibrationDataReader``: the next feed, None at the end."""
+
+    def get_next(self) -> Feed | None:
+        """Returns the next feed."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Which logits candidates are compared on.
+
+    Attributes:
+        rows: Indices of the target vertices, None for all.
+        multilabel: Whether each class is a decision of its own.
+    """
+
+    rows: npt.NDArray[np.integer[Any]] | None = None
+    multilabel: bool = False
+
+
+@dataclass(frozen=True)
+class QuantizedModel:
+    """The result.
+
+    Attributes:
+        model: The quantized model.
+        criterion: The calibration criterion that was kept.
+        divergences: Mean Kullback-Leibler divergence from the float model, in nats per vertex (or per vertex and
+            class where multilabel), of each criterion.
+        ranges: Range of each stored tensor.
+    """
+
+    model: onnx.ModelProto
+    criterion: str
+    divergences: Mapping[str, float]
+    ranges: Mapping[str, ActivationRange]
+
+
+def quantize(
+    model: onnx.ModelProto,
+    feeds: Iterable[Feed] | CalibrationReader,
+    bindings: Mapping[str, Binding],
+    *,
+    evaluation: Evaluation | None = None,
+    progress: Callable[[str], None] = lambda step: None,
+) -> QuantizedModel:
+    """Quantizes a model to 8-bit weights and activations with power-of-two scales.
+
+    Args:
+        model: As ``read_model`` returns it.
+        feeds: Inputs to calibrate with, an iterable or onnxruntime's ``CalibrationDataReader``.
+        bindings: Resolved meaning of the model's inputs.
+        evaluation: What candidates are compared on.
+        progress: Called with the name of each step.
+
+    Raises:
+        OperatorsUnsupportedError: The model has layers or sums that the overlay does not execute.
+        CalibrationDataError: There is no feed.
+    """
+    evaluation = evaluation or Evaluation()
+    graph = parse_layers(model)
+    points = find_points(graph)
+    samples = list(_all(feeds))
+    if not samples:
+        raise CalibrationDataError("there is no feed to calibrate with", "at least one", "give the graph's feeds")
+    progress("float model")
+    observed, logits = _observe(model, points, graph.output, samples)
+    weights = {
+        layer.output: round_to_nearest(layer.weight, shared_scale=layer.output == graph.output)
+        for layer in graph.layers
+        if isinstance(layer, Dense)
+    }
+    counted = [{**sample, **_counts(model, graph, bindings, sample)} for sample in samples]
+    candidates: dict[str, tuple[float, onnx.ModelProto, Mapping[str, ActivationRange]]] = {}
+    for name, criterion in CRITERIA.items():
+        progress(name)
+        ranges = _ranges(graph, points, observed, criterion)
+        candidate = write_model(graph, points, Numbers(ranges, weights), bindings, opset=opset(model))
+        distance = _distance(candidate, counted, logits, evaluation)
+        candidates[name] = (distance, candidate, ranges)
+    best = min(candidates, key=lambda name: candidates[name][0])
+    _, chosen, ranges = candidates[best]
+    check_model(chosen, "the quantized model")
+    return QuantizedModel(chosen, best, {name: entry[0] for name, entry in candidates.items()}, ranges)
+
+
+def _all(feeds: Iterable[Feed] | CalibrationReader) -> Iterator[Feed]:
+    if isinstance(feeds, Iterable):
+        yield from feeds
+        return
+    while (feed := feeds.get_next()) is not None:
+        yield feed
+
+
+def run_model(model: onnx.ModelProto, feed: Feed, outputs: list[str]) -> list[npt.NDArray[Any]]:
+    """Runs a model in onnxruntime on one thread, so that results repeat.
+
+    Args:
+        model: Any model.
+        feed: Arrays by input name; names that the model does not have are left out.
+        outputs: Names of the tensors to return.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    names = {value.name for value in session.get_inputs()}
+    result: list[npt.NDArray[Any]] = session.run(outputs, {key: feed[key] for key in feed if key in names})
+    return result
+
+
+def _observe(
+    model: onnx.ModelProto, points: QuantizationPoints, output: str, samples: list[Feed]
+) -> tuple[dict[str, FloatArray], list[FloatArray]]:
+    """Non-zero values of each stored tensor over all samples, and the logits of each sample."""
+    exposed = onnx.ModelProto()
+    exposed.CopyFrom(model)
+    given = {value.name for value in model.graph.input}
+    constants = constants_of(model)
+    computed = [name for name in points.stored if name not in given and name not in constants]
+    exposed.graph.output.extend(onnx.ValueInfoProto(name=name) for name in computed if name != output)
+    values: dict[str, list[FloatArray]] = {name: [] for name in points.stored}
+    logits = []
+    for sample in samples:
+        results = run_model(exposed, sample, [output, *computed])
+        logits.append(results[0])
+        for name, array in zip(computed, results[1:], strict=True):
+            values[name].append(array[array != 0])
+        for name in points.stored:
+            if name in sample:
+                values[name].append(sample[name][sample[name] != 0])
+    for name in points.stored:
+        if name in constants:
+            table = constants[name].astype(np.float32)
+            values[name].append(table[table != 0])
+    return {name: np.concatenate(parts) for name, parts in values.items()}, logits
+
+
+def _ranges(
+    graph: LayerGraph, points: QuantizationPoints, observed: Mapping[str, FloatArray], criterion: Criterion
+) -> dict[str, ActivationRange]:
+    rectified = {layer.output for layer in graph.layers if isinstance(layer, Relu)}
+    unsigned = {name for name in points.stored if name in rectified or not (observed[name] < 0).any()}
+    unsigned -= {layer.output for layer in graph.layers if not isinstance(layer, Relu)}
+    ranges: dict[str, ActivationRange] = {}
+    for name in points.stored:
+        if name in ranges:
+            continue
+        family = points.family(name)
+        values = np.concatenate([observed[member] for member in sorted(family)])
+        shared = choose(values, criterion, signed=not family <= unsigned)
+        for member in family:
+            ranges[member] = ActivationRange(shared.bits, member not in unsigned, shared.exponent)
+    return ranges
+
+
+def _counts(
+    model: onnx.ModelProto, graph: LayerGraph, bindings: Mapping[str, Binding], sample: Feed
+) -> dict[str, npt.NDArray[Any]]:
+    """The node counts that a quantized model reads as inputs, from the float model's initializers or inputs."""
+    constants = constants_of(model)
+    counts = {}
+    for layer in graph.layers:
+        if isinstance(layer, SegMean):
+            node_type = edge_set(bindings, layer.source, layer.destination).destination_type
+            counts[f"n_{node_type}"] = sample[layer.count] if layer.count in sample else constants[layer.count]
+    return counts
+
+
+def _distance(model: onnx.ModelProto, samples: list[Feed], logits: list[FloatArray], evaluation: Evaluation) -> float:
+    output = model.graph.output[0].name
+    distances = []
+    for sample, reference in zip(samples, logits, strict=True):
+        found = run_model(model, sample, [output])[0]
+        rows = slice(None) if evaluation.rows is None else evaluation.rows
+        divergence = divergence_of_labels if evaluation.multilabel else divergence_of_classes
+        distances.append(divergence(reference[rows], found[rows]))
+    return float(np.mean(distances))
+
+
+def divergence_of_classes(reference: FloatArray, found: FloatArray) -> float:
+    """Mean KL(softmax(reference) || softmax(found)) over the rows of two logit matrices, in nats."""
+    first, second = (_log_softmax(logits.astype(np.float64)) for logits in (reference, found))
+    return float(np.mean(np.sum(np.exp(first) * (first - second), axis=1)))
+
+
+def divergence_of_labels(reference: FloatArray, found: FloatArray) -> float:
+    """Mean KL between Bernoulli variables with the sigmoid of the logits, over rows and classes, in nats."""
+    first, second = reference.astype(np.float64), found.astype(np.float64)
+    share = 1.0 / (1.0 + np.exp(-first))
+    log_ratio_of_ones = np.logaddexp(0, -second) - np.logaddexp(0, -first)
+    log_ratio_of_zeros = np.logaddexp(0, second) - np.logaddexp(0, first)
+    return float(np.mean(share * log_ratio_of_ones + (1.0 - share) * log_ratio_of_zeros))
+
+
+def _log_softmax(logits: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))

@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Chooses power-of-two scales of activations from observed values.
+
+Three criteria are offered: the percentiles 99.9 and 99.99 of the non-zero magnitudes, and the least mean square
+error. ``post_training`` takes the one whose model is nearest to the float model.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray: TypeAlias = npt.NDArray[np.float32]
+
+_MSE_EXPONENTS = 6
+_SMALLEST_EXPONENT = -24
+
+
+@dataclass(frozen=True)
+class ActivationRange:
+    """Width, sign and scale of an integer activation; its scale is ``2**exponent``."""
+
+    bits: int
+    signed: bool
+    exponent: int
+
+    @property
+    def scale(self) -> float:
+        """Value of one step."""
+        return 2.0**self.exponent
+
+    @property
+    def lowest(self) -> int:
+        """Smallest integer; activations use the full range."""
+        return -(1 << (self.bits - 1)) if self.signed else 0
+
+    @property
+    def highest(self) -> int:
+        """Largest integer."""
+        return (1 << (self.bits - 1)) - 1 if self.signed else (1 << self.bits) - 1
+
+
+Criterion: TypeAlias = Callable[[FloatArray, ActivationRange], int]
+
+
+def _covering(magnitude: float, limit: int) -> int:
+    """Smallest exponent at which ``magnitude`` does not exceed ``limit`` steps."""
+    if magnitude <= 0.0:
+        return 0
+    return max(math.ceil(math.log2(magnitude / limit)), _SMALLEST_EXPONENT)
+
+
+def percentile(share: float) -> Criterion:
+    """Criterion: the range covers this percentage of the non-zero magnitudes."""
+
+    def exponent(values: FloatArray, shape: ActivationRange) -> int:
+        return _covering(float(np.percentile(np.abs(values), share)), shape.highest)
+
+    return exponent
+
+
+def least_square_error(values: FloatArray, shape: ActivationRange) -> int:
+    """Criterion: least mean square error among the exponents from the full range downwards."""
+    widest = _covering(float(np.abs(values).max()), shape.highest)
+    errors = []
+    for exponent in range(widest, widest - _MSE_EXPONENTS, -1):
+        scale = 2.0**exponent
+        rounded = np.rint(np.clip(values / scale, shape.lowest, shape.highest)) * scale
+        errors.append((float(np.mean(np.square(rounded - values, dtype=np.float64))), -exponent))
+    return -min(errors)[1]
+
+
+#: Name -> criterion.
+CRITERIA: dict[str, Criterion] = {
+    "percentile 99.9": percentile(99.9),
+    "percentile 99.99": percentile(99.99),
+    "least square error": least_square_error,
+}
+
+
+def exact_exponent(values: FloatArray, highest: int) -> int | None:
+    """Coarsest exponent at which every value is a whole number of steps within the range, None if there is none.
+
+    Bag-of-words and count features are such tensors; they lose nothing.
+
+    Args:
+        values: Non-zero values.
+        highest: Largest magnitude in steps.
+    """
+    mantissas, exponents = np.frexp(np.unique(values).astype(np.float64))
+    whole = (mantissas * 2.0**53).astype(np.int64)
+    trailing = np.log2((whole & -whole).astype(np.float64)).astype(np.int64)
+    exponent = int((exponents - 53 + trailing).min())
+    fits = float(np.abs(values).max()) <= highest * 2.0**exponent
+    return exponent if fits and exponent >= _SMALLEST_EXPONENT else None
+
+
+def choose(values: FloatArray, criterion: Criterion, *, bits: int = 8, signed: bool) -> ActivationRange:
+    """Range of a tensor.
+
+    Args:
+        values: Its non-zero values, any shape; may be empty.
+        criterion: One of ``CRITERIA``.
+        bits: Width.
+        signed: Whether negative values are kept.
+    """
+    shape = ActivationRange(bits, signed, 0)
+    if values.size == 0:
+        return shape
+    exact = exact_exponent(values, shape.highest)
+    return ActivationRange(bits, signed, criterion(values, shape) if exact is None else exact)
