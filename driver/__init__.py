@@ -3,6 +3,6 @@
 
 if not __name__.startswith("hetfab."):
     raise ImportError(
-        f"imported as '{__name__}', but this package is 'hetfab.driver': a second copy would have other classes. "
-        "Write 'import hetfab.driver'."
+        f"imported as '{__name__}', but this package is 'hetfab.driver': "
+        "a second copy would have other classes. Write 'import hetfab.driver'."
     )

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+# The development commands. `make` lists them. Needs python3 with venv, g++ and make; the rest comes from PyPI.
+
+PYTHON ?= python3
+WORKERS ?= 2
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+PACKAGES := overlay quantize hls driver cli
+TYPECHECK := build/typecheck
+PATH_PREFIX := build/typecheck/hetfab/
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+.PHONY: help venv demo test check lint types structure generated format generate clean
+
+help:
+	@echo "make venv      a development environment in $(VENV)"
+	@echo "make demo      the example, on this machine, without a board"
+	@echo "make test      the tests"
+	@echo "make check     formatting, lint, types, generated files, rules of the sources"
+	@echo "make format    reformats Python and C++"
+	@echo "make generate  writes the files that come from the instruction set"
+	@echo "make clean     removes everything that was built, except $(VENV)"
+
+# Two stamps: the demo needs the plain install only; the development install serves it as well.
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || { \
+	    echo "error: '$(PYTHON)' is not Python 3.10 or newer"; \
+	    echo "  do: apt-get install python3, or make PYTHON=/path/to/python3"; exit 3; } >&2
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	    echo "error: '$(PYTHON)' cannot create environments: ensurepip is missing"; \
+	    echo "  do: apt-get install python3-venv"; exit 3; } >&2
+	@command -v $${CXX:-g++} >/dev/null || { \
+	    echo "error: no C++ compiler '$${CXX:-g++}', which builds the emulated overlay"; \
+	    echo "  do: apt-get install g++"; exit 3; } >&2
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/runtime.stamp: pyproject.toml | $(BIN)/python
+	$(PIP) install --editable .
+	@touch $@
+
+$(VENV)/dev.stamp: pyproject.toml | $(BIN)/python
+	$(PIP) install --editable '.[dev]'
+	@touch $(VENV)/runtime.stamp $@
+
+venv: $(VENV)/dev.stamp
+
+demo: $(VENV)/runtime.stamp
+	@$(BIN)/python examples/academic/demo.py
+
+# `pytest`, not `python -m pytest`: the latter puts this folder on sys.path.
+test: $(VENV)/dev.stamp
+	PYTHONPATH=tests $(BIN)/pytest -p skip_policy -n $(WORKERS) -q --durations=10
+
+check: lint structure generated types
+
+lint: $(VENV)/dev.stamp
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/python .ci/format_cpp.py --check --clang-format $(BIN)/clang-format hls
+
+structure: $(VENV)/dev.stamp
+	$(BIN)/pytest -q tests/test_sources.py tests/test_import_order.py
+
+generated: $(VENV)/dev.stamp
+	$(BIN)/python -m hetfab.overlay.isa.generate --check
+
+# mypy does not follow an editable install, so it reads an installed wheel; paths are printed as they are in the tree.
+types: $(VENV)/dev.stamp
+	@rm -rf build/lib build/bdist.* build/wheel $(TYPECHECK)
+	$(PIP) wheel --no-deps --no-build-isolation --wheel-dir build/wheel .
+	$(PIP) install --no-deps --target $(TYPECHECK) build/wheel/*.whl
+	MYPYPATH=$(TYPECHECK) $(BIN)/mypy --strict $(PACKAGES:%=-p hetfab.%) | sed 's#^$(PATH_PREFIX)##'
+	MYPYPATH=$(TYPECHECK) $(BIN)/mypy --strict --explicit-package-bases \
+	    $(foreach folder,tests benchmarks examples .ci,$(if $(shell find $(folder) -name '*.py'),$(folder)))
+
+format: $(VENV)/dev.stamp
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+	$(BIN)/python .ci/format_cpp.py --clang-format $(BIN)/clang-format hls
+
+generate: $(VENV)/dev.stamp
+	$(BIN)/python -m hetfab.overlay.isa.generate
+
+clean:
+	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find $(PACKAGES) tests benchmarks examples .ci -name __pycache__ -prune -exec rm -rf {} +
