@@ -75,7 +75,7 @@ types: $(VENV)/dev.stamp
 	$(PIP) install --no-deps --target $(TYPECHECK) build/wheel/*.whl
 	MYPYPATH=$(TYPECHECK) $(BIN)/mypy --strict $(PACKAGES:%=-p hetfab.%) | sed 's#^$(PATH_PREFIX)##'
 	MYPYPATH=$(TYPECHECK) $(BIN)/mypy --strict --explicit-package-bases \
-	    $(foreach folder,tests benchmarks examples .ci,$(if $(shell find $(folder) -name '*.py'),$(folder)))
+	    $(foreach folder,tests benchmarks examples .ci,$(if $(shell find $(folder) -name '*.py' 2>/dev/null),$(folder)))
 
 format: $(VENV)/dev.stamp
 	$(BIN)/ruff format .

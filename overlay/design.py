@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A design: every hardware parameter of an overlay; its geometry: those that programs depend on.
 
-A design file is JSON. It has two hashes: of the geometry, which a program and an overlay must share, and of the
-whole. ``designs/<board>.json`` are the defaults.
+A design file is JSON. It has two hashes: of the geometry, which a program and an overlay must share, and of
+the whole. ``designs/<board>.json`` are the defaults.
 """
 
 import dataclasses
@@ -63,7 +63,9 @@ class Geometry:
     def constants(self) -> dict[str, int]:
         """The names that the instruction set's expressions may use."""
         numbers = {
-            field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "engines"
+            field.name: getattr(self, field.name)
+            for field in dataclasses.fields(self)
+            if field.name != "engines"
         }
         numbers["lanes"] = self.lanes
         for memory in isa().memories:
@@ -148,7 +150,8 @@ def design_from_dict(table: Any, source: str) -> Design:
     geometry_names = {field.name for field in dataclasses.fields(Geometry)}
     geometry = table.get("geometry") if isinstance(table, dict) else None
     if not isinstance(table, dict) or not isinstance(geometry, dict):
-        raise _invalid(source, "it has no object 'geometry'", "a JSON object with the keys " + _names(design_names))
+        keys = "a JSON object with the keys " + _names(design_names)
+        raise _invalid(source, "it has no object 'geometry'", keys)
     for found, expected in ((set(table), design_names), (set(geometry), geometry_names)):
         if found != expected:
             parts = [f"missing: {_names(expected - found)}"] if expected - found else []
@@ -179,7 +182,8 @@ def _check_values(geometry: dict[str, Any], source: str) -> None:
             raise _invalid(source, f"{name} is {value!r}", "a whole number of at least 1")
         largest = _largest(name)
         if value > largest:
-            raise _invalid(source, f"{name} is {value}", f"at most {largest}, what the instruction fields can name")
+            expected = f"at most {largest}, what the instruction fields can name"
+            raise _invalid(source, f"{name} is {value}", expected)
     for name in ("gemm_rows", "gemm_cols"):
         if geometry[name] not in _ARRAY_SIDES:
             raise _invalid(source, f"{name} is {geometry[name]}", f"one of {_ARRAY_SIDES}")
@@ -208,7 +212,9 @@ def _largest(parameter: str) -> int:
 
 def _invalid(source: str, found: str, expected: str) -> DesignInvalidError:
     return DesignInvalidError(
-        f"the design '{source}' cannot be used: {found}", expected, "correct the file, or start from a default design"
+        f"the design '{source}' cannot be used: {found}",
+        expected,
+        "correct the file, or start from a default design",
     )
 
 

@@ -7,7 +7,8 @@ It holds no wall time and nothing that depends on the order in which engines wer
 import numpy as np
 
 #: ``index`` in the bound stream; ``layer`` indexes the program's layer table; two read ports: 0 data, 1 AGG's
-#: graph port. Bytes and bursts are counted at the AXI ports, cycles by the loops' trips (modelled, not measured).
+#: graph port. Bytes and bursts are counted at the AXI ports, cycles by the loops' trips (modelled, not
+#: measured).
 RUN_LOG_DTYPE = np.dtype(
     [
         ("index", np.uint32),

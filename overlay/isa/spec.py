@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The instruction set as tables, read from ``isa.json``: the one source of fields, memories, registers and layouts.
+"""The instruction set as tables, read from ``isa.json``, the one source of fields, memories and registers.
 
 Everything that must know an encoding reads it from here or from a file generated from here.
 """
@@ -37,8 +37,8 @@ class Field:
 class Box:
     """A strided box of a memory: ``rows`` runs of ``row_length`` units, ``row_stride`` apart.
 
-    All members but ``memory`` are sums and products of fields, context fields and design constants. The unit is
-    the memory's: bytes in DRAM, words on chip.
+    All members but ``memory`` are sums and products of fields, context fields and design constants. The unit
+    is the memory's: bytes in DRAM, words on chip.
     """
 
     memory: str
@@ -90,7 +90,7 @@ class Memory:
 
 @dataclass(frozen=True)
 class Register:
-    """A 32-bit word of DISPATCH's register file. A 64-bit argument is two registers, ``_low`` and ``_high``."""
+    """A 32-bit word of DISPATCH's registers. A 64-bit argument is two of them, ``_low`` and ``_high``."""
 
     name: str
     offset: int
