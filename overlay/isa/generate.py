@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from hetfab.overlay.files import write_atomic
+from hetfab.overlay.isa.generate_cpp import cpp_header, dispatch_top
 from hetfab.overlay.isa.generate_docs import errors_page, isa_page
 from hetfab.overlay.isa.generate_python import codec_text
 from hetfab.overlay.isa.spec import Isa, isa
@@ -22,12 +23,11 @@ COMMAND = "python -m hetfab.overlay.isa.generate"
 
 
 def generated_files(tables: Isa) -> dict[str, str]:
-    """Text of each generated file by its path in the source tree; the C++ header is of the shipped tables."""
-    from hetfab.overlay.isa.generate_cpp import cpp_header
-
+    """Text of each generated file by its path in the source tree; C++ is always of the shipped tables."""
     return {
         "overlay/isa/codec.py": codec_text(tables),
         "hls/include/hetfab/isa.hpp": cpp_header(),
+        "hls/kernels/dispatch.cpp": dispatch_top(),
         "docs/isa.md": isa_page(tables),
         "docs/errors.md": errors_page(),
     }

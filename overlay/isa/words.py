@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+
 from hetfab.overlay.errors import FieldRangeError, StreamInvalidError
 from hetfab.overlay.isa.codec import Segment
 from hetfab.overlay.isa.spec import Operation, isa
