@@ -99,6 +99,11 @@ def test_the_error_bounds_are_nearly_reached(total: int, worst: float) -> None:
     assert abs(error) > worst
 
 
+def test_halves_of_the_mean_go_up() -> None:
+    reciprocal, exponent = reciprocals(np.array([512]))
+    assert mean_q8(np.array([-3, -1, 1, 3]), reciprocal, exponent).tolist() == [-1, 0, 1, 2]
+
+
 def test_equal_values_average_to_themselves() -> None:
     reciprocal, exponent = reciprocals(DEGREES)
     for value in (-128, -127, -1, 0, 1, 127, 128, 254, 255):

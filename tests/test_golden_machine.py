@@ -521,7 +521,6 @@ def test_reduce_refuses_what_its_context_does_not_have(change: dict[str, int], f
 @pytest.mark.parametrize(
     ("operation", "change", "found"),
     [
-        ("configure_features", {"row_blocks": 2, "count": 1}, "source vertex"),
         ("configure_ids", {"edges": 3, "id_bytes": 2}, "edges up to 3"),
         ("configure_ids", {"edges": 20, "id_bytes": 3}, "ids of 3 bytes"),
     ],
@@ -533,3 +532,17 @@ def test_reduce_refuses_edges_outside_the_arrays(operation: str, change: dict[st
     word = codec.reduce(slot=1, rows=1, mode=0, unsigned=0, accumulate=0, groups=1, destination=0, sum=0)
     with pytest.raises(StreamInvalidError, match=rf"instruction 0 \(reduce\) uses {found}"):
         case.machine.execute(instruction(word))
+
+
+def test_reduce_refuses_the_first_source_beyond_the_count() -> None:
+    case = relation(SMALL, 2)
+    largest = max(case.ids[1 : 1 + DEGREES[0]])
+    address = program_address(Segment.ACTIVATIONS, 8)
+    word = codec.reduce(slot=1, rows=1, mode=0, unsigned=0, accumulate=0, groups=1, destination=0, sum=0)
+    configure = codec.configure_features(slot=1, row_blocks=2, count=largest + 1, address=address)
+    case.machine.run(pack([configure, word]).tobytes())
+    configure = codec.configure_features(slot=1, row_blocks=2, count=largest, address=address)
+    with pytest.raises(StreamInvalidError) as error:
+        case.machine.run(pack([configure, word]).tobytes())
+    assert error.value.found == f"instruction 1 (reduce) uses source vertex {largest}"
+    assert error.value.expected == f"source vertices below {largest}"

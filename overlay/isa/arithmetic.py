@@ -73,7 +73,7 @@ def reciprocals(degrees: Integers) -> tuple[Integers, Integers]:
 
 
 def mean_q8(sums: Integers, reciprocal: Integers, exponent: Integers) -> Integers:
-    """The mean in Q.8 from a sum and its destination's reciprocal; 0 where the reciprocal is 0.
+    """The mean in Q.8 from a sum and its destination's reciprocal, halves rounded up; 0 if either is 0.
 
     Args:
         sums: int64, any shape.
