@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+
 from hetfab.overlay.errors import (
     FeaturesMissingError,
     FeaturesNotFiniteError,

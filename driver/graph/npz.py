@@ -13,6 +13,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+
 from hetfab.driver.graph.heterograph import SPLITS, CsrFeatures, Edges, FeatureTable, HeteroGraph
 from hetfab.overlay.errors import GraphUnreadableError, InputError
 from hetfab.overlay.files import write_atomic
@@ -32,10 +33,12 @@ def read_graph(path: Path) -> HeteroGraph:
         InputError: The graph contradicts itself; as ``HeteroGraph``, with the file's name.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise ValueError("it holds a single array")
-            return _read(_Archive(path, archive))
+        with path.open("rb") as file:
+            if not zipfile.is_zipfile(file):
+                raise ValueError("it is not a zip, or not a complete one")
+            file.seek(0)
+            with np.load(file, allow_pickle=False) as archive:
+                return _read(_Archive(path, archive))
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise GraphUnreadableError(
             f"cannot read the graph '{path}': {error}",

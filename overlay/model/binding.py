@@ -105,8 +105,8 @@ class NamedMean:
 class MetapathMean:
     """Features of the last type, averaged relation by relation along a path.
 
-    float32 [N of the first type, D]. Each step is the mean over distinct neighbours; without relations it is the type's own features. A type
-    without features counts as one-hot: D is its number of nodes.
+    float32 [N of the first type, D]. Each step is the mean over distinct neighbours; without relations it is
+    the type's own features. A type without features counts as one-hot: D is its number of nodes.
     """
 
     relations: tuple[Relation, ...]
