@@ -277,6 +277,7 @@ class Relation:
     """A relation in the machine's DRAM, with a gap of unused ids before the edges."""
 
     machine: GoldenMachine
+    dram: npt.NDArray[np.uint8]
     features: npt.NDArray[np.uint8]
     ids: list[int]
     first: list[int]
@@ -308,7 +309,7 @@ def relation(geometry: Geometry, id_bytes: int, slot: int = 1) -> Relation:
         ),
     ]
     machine.run(pack(configures).tobytes())
-    return Relation(machine, features, ids, first)
+    return Relation(machine, dram, features, ids, first)
 
 
 @GEOMETRIES
@@ -491,6 +492,12 @@ def test_an_address_beyond_40_bits_is_refused() -> None:
         machine.execute(instruction(word))
 
 
+def test_an_address_between_beats_is_refused() -> None:
+    error = load_error(ram=0, rows=1, stride_blocks=1, address=4)
+    assert error.found == f"instruction 1 (load_activations) uses physical address {BASE + 4:#x}"
+    assert error.expected == "a multiple of 8, a port's width"
+
+
 def test_values_wider_than_their_row_are_refused() -> None:
     tile = {"acc": 0, "acc_groups": 1, "out": 0, "par": 0, "rows": 1, "row_blocks": 1}
     error = failure(codec.export_accumulators(groups=3, **tile))
@@ -546,3 +553,25 @@ def test_reduce_refuses_the_first_source_beyond_the_count() -> None:
         case.machine.run(pack([configure, word]).tobytes())
     assert error.value.found == f"instruction 1 (reduce) uses source vertex {largest}"
     assert error.value.expected == f"source vertices below {largest}"
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "found", "expected"),
+    [
+        (0, 5, "destination 2", "one whose edges follow those of destination 1"),
+        (2, 1 << 17, "reciprocal 131072", "17 bits"),
+        (3, 32, "exponent 32", "5 bits"),
+    ],
+)
+def test_reduce_refuses_records_that_no_layout_allows(
+    column: int, value: int, found: str, expected: str
+) -> None:
+    case = relation(SMALL, 2)
+    start = Segment.GRAPH * SIZE
+    records = case.dram[start : start + 16 * len(DEGREES)].view("<u4").reshape(-1, 4)
+    records[2, column] = value
+    word = codec.reduce(slot=1, rows=2, mode=1, unsigned=0, accumulate=0, groups=1, destination=1, sum=0)
+    with pytest.raises(StreamInvalidError) as error:
+        case.machine.execute(instruction(word))
+    assert error.value.found == f"instruction 0 (reduce) uses {found}"
+    assert error.value.expected == expected

@@ -16,7 +16,8 @@ object with the keys `code`, `found`, `expected` and `do`."""
 _ADDRESSES = """\
 In a program an address field holds the offset in its low {offset_bits} bits and the number of the segment in
 the {segment_bits} bits above. DISPATCH replaces both by the physical byte address (segment base + offset)
-when it issues the instruction; an offset outside its segment is a fault."""
+when it issues the instruction; an offset outside its segment is a fault.
+A physical address is a multiple of 8 bytes, the width of a port."""
 
 _SETS = """\
 Read and write sets are lists of strided boxes: `rows` runs of `length` units from `base`, `stride` apart; the

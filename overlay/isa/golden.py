@@ -22,7 +22,8 @@ Fields = dict[str, int]
 
 _INSTRUCTION_BYTES = isa().instruction_bits // 8
 _BLOCK_BYTES = isa().block_bytes
-_LARGEST_EXPONENT = 32
+_RECIPROCAL_BITS = 17
+_EXPONENT_BITS = 5
 _PARAMETER = np.dtype([("bias", "<i4"), ("multiplier", "<u2"), ("zero", "<u2")])
 _DESTINATION = np.dtype([("first", "<u4"), ("degree", "<u4"), ("reciprocal", "<u4"), ("exponent", "<u4")])
 
@@ -157,6 +158,10 @@ class GoldenMachine:
         if base + offset > field.largest:
             raise self.error(
                 f"physical address {base + offset:#x}", f"an address of at most {field.bits} bits"
+            )
+        if (base + offset) % self.geometry.lanes:
+            raise self.error(
+                f"physical address {base + offset:#x}", f"a multiple of {self.geometry.lanes}, a port's width"
             )
         return word & ~(field.largest << field.lsb) | (base + offset) << field.lsb
 
@@ -328,8 +333,13 @@ def _destinations(machine: GoldenMachine, f: Fields, array: Fields) -> npt.NDArr
     size = _DESTINATION.itemsize
     content = machine.dram(array["address"] + size * f["destination"], f["rows"], size, size)
     records = np.ascontiguousarray(content).view(_DESTINATION).reshape(f["rows"])
-    if np.any(records["exponent"] > _LARGEST_EXPONENT):
-        raise machine.error(f"exponent {records['exponent'].max()}", f"exponents up to {_LARGEST_EXPONENT}")
+    for name, bits in (("reciprocal", _RECIPROCAL_BITS), ("exponent", _EXPONENT_BITS)):
+        if np.any(records[name] >> bits):
+            raise machine.error(f"{name} {records[name].max()}", f"{bits} bits")
+    gaps = np.flatnonzero(records["first"][:-1] + records["degree"][:-1] != records["first"][1:])
+    if len(gaps):
+        row = f["destination"] + int(gaps[0])
+        raise machine.error(f"destination {row + 1}", f"one whose edges follow those of destination {row}")
     return records
 
 
