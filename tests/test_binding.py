@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Input bindings: the naming rule, the JSON form, the resolution against a graph, and their refusals."""
 
+import doctest
 import itertools
 import json
 from pathlib import Path
@@ -221,6 +222,15 @@ def test_a_file_of_bindings_is_read_or_named(tmp_path: Path) -> None:
         read_bindings(path)
     path.write_text('{"q": {"kind": "relation_end", "relation": ["paper", "pa", "author"], "end": "source"}}')
     assert read_bindings(path) == {"q": RelationEnd(PA, End.SOURCE)}
+
+
+def test_the_examples_of_the_page_are_right() -> None:
+    page = Path(__file__).parents[1] / "docs" / "binding.md"
+    failed, attempted = doctest.testfile(str(page), module_relative=False)
+    assert attempted > 0
+    assert failed == 0
+    example = page.read_text(encoding="utf-8").partition("```json\n")[2].partition("```")[0]
+    assert {type(binding) for binding in from_json(example, "the page").values()} == {RelationEnd}
 
 
 NAMES = st.text(min_size=1, max_size=6)

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """A heterogeneous graph refuses what contradicts itself and answers questions about itself."""
 
+import doctest
 import re
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -221,10 +223,9 @@ def test_empty_types_and_relations_are_allowed() -> None:
     ],
 )
 def test_contradictions_are_refused(changes: dict[str, Any], found: str, expected: str) -> None:
+    alone: dict[str, Any] = {"relations": {}, "metapaths": {}, "features": {}, "labels": {}, "splits": {}}
     with pytest.raises(GraphInvalidError) as caught:
-        graph(
-            **({"relations": {}, "metapaths": {}, "features": {}, "labels": {}, "splits": {}} | changes)
-        ) if ("counts" in changes) else graph(**changes)
+        graph(**(alone | changes if {"counts", "relations"} & set(changes) else changes))
     assert caught.value.found == found
     assert caught.value.expected == expected
     assert caught.value.do
@@ -263,3 +264,10 @@ def test_graphs_need_only_numpy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_the_examples_of_the_page_are_right() -> None:
+    page = Path(__file__).parents[1] / "docs" / "graphs.md"
+    failed, attempted = doctest.testfile(str(page), module_relative=False)
+    assert attempted > 0
+    assert failed == 0
