@@ -16,6 +16,7 @@ from hetfab.overlay.model.layers import Dense, LayerGraph, Relu, SegMean, consta
 from hetfab.overlay.model.reader import check_model, opset
 from hetfab.quantize.points import QuantizationPoints, find_points
 from hetfab.quantize.ranges import CRITERIA, ActivationRange, Criterion, choose
+from hetfab.quantize.rewrites import tables_to_dense_terms
 from hetfab.quantize.weights import round_to_nearest
 from hetfab.quantize.writer import Numbers, write_model
 
@@ -83,7 +84,7 @@ def quantize(
         CalibrationDataError: There is no feed.
     """
     evaluation = evaluation or Evaluation()
-    graph = parse_layers(model)
+    graph = tables_to_dense_terms(parse_layers(model))
     points = find_points(graph)
     samples = list(_all(feeds))
     if not samples:

@@ -30,7 +30,6 @@ class Dense:
     input: str
     weight: FloatArray
     bias: FloatArray | None
-    weight_name: str
 
 
 @dataclass(frozen=True)
@@ -249,7 +248,7 @@ def _add_dense(
             "equal numbers",
             "export the model again",
         )
-    draft.layers.append(Dense(node.output[0], rows, matrix, vector, weight_name))
+    draft.layers.append(Dense(node.output[0], rows, matrix, vector))
     draft.channels[node.output[0]] = matrix.shape[1]
 
 

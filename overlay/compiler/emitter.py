@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Builds blocks of instructions: fields that are constant or affine in the loop index, ring slots, semaphores.
+
+Semaphores are placed by construction. Each buffer is a ring of slots with two semaphores: its writer waits for a free
+slot and signals a full one, its reader the other way round. The readers' first instructions signal every slot free,
+so that all iterations are alike (docs/decisions/0003-semaphores-by-rings.md).
+"""
+
+import enum
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from hetfab.overlay.compiler.tiling import SLOTS
+from hetfab.overlay.design import Geometry
+from hetfab.overlay.isa.codec import Engine
+from hetfab.overlay.isa.spec import isa
+from hetfab.overlay.isa.words import field_slot
+from hetfab.overlay.program import PATCH_DTYPE, Block, Part, Ring, Symbol, SymbolKind
+
+
+class Semaphore(enum.IntEnum):
+    """Semaphores of compiled programs; each has one signalling and one waiting engine."""
+
+    ACT_FULL = 1
+    ACT_FREE = 2
+    WGT_FREE = 3
+    PAR_FULL = 4
+    PAR_FREE = 5
+    ACC_FULL = 6
+    ACC_FREE = 7
+    SUM_FULL = 8
+    SUM_FREE = 9
+    OUT_FULL = 10
+    OUT_FREE = 11
+    STORED_FOR_LOAD = 12
+    STORED_FOR_AGG = 13
+
+
+#: The rings, by the memory; a tile of weights needs no FULL, as LOAD fills it before the activations that need it.
+RING_MEMORIES = ("act_ram", "wgt_ram", "par_ram", "acc_ram", "sum_ram", "out_ram")
+
+
+@dataclass(frozen=True)
+class Affine:
+    """``constant + per_iteration * i + symbol + slot of a ring``.
+
+    Attributes:
+        constant: Constant part.
+        per_iteration: Factor of the loop index.
+        symbol: What only the graph gives.
+        ring: Memory of the ring, empty for none.
+        taken: Whether this instruction belongs to the slot taken last in this block, rather than before it.
+    """
+
+    constant: int = 0
+    per_iteration: int = 0
+    symbol: Symbol | None = None
+    ring: str = ""
+
+
+@dataclass
+class _OpenBlock:
+    layer: int
+    part: Part
+    node_type: str
+    tile_rows: int
+    words: list[int] = field(default_factory=list)
+    patches: list[tuple[int, ...]] = field(default_factory=list)
+    uses: dict[str, int] = field(default_factory=dict)
+
+
+class Emitter:
+    """Collects the blocks of a program.
+
+    Args:
+        geometry: The design's geometry; it sets the rings' slots.
+    """
+
+    def __init__(self, geometry: Geometry) -> None:
+        self.rings = tuple(Ring(name, SLOTS, geometry.depth(name) // SLOTS) for name in RING_MEMORIES)
+        self.symbols: dict[Symbol, int] = {}
+        self.blocks: list[Block] = []
+        self._open: _OpenBlock | None = None
+
+    def begin(self, layer: int, part: Part, node_type: str = "", tile_rows: int = 0) -> None:
+        """Starts a block; the one before it is closed."""
+        self.end()
+        self._open = _OpenBlock(layer, part, node_type, tile_rows)
+
+    def end(self) -> None:
+        """Closes the open block, if there is one and it is not empty."""
+        block, self._open = self._open, None
+        if block is None or not block.words:
+            return
+        words = np.array([(w & (1 << 64) - 1, w >> 64) for w in block.words], dtype=np.uint64)
+        uses = tuple(block.uses.get(ring.memory, 0) for ring in self.rings)
+        patches = np.array(block.patches, dtype=PATCH_DTYPE)
+        self.blocks.append(
+            Block(block.layer, block.part, block.node_type, block.tile_rows, words, patches, uses)
+        )
+
+    def take(self, ring: str) -> None:
+        """Moves to the next slot of a ring: what is emitted from here on means that slot."""
+        self._current.uses[ring] = self._current.uses.get(ring, 0) + 1
+
+    def sync(
+        self, engine: Engine, *, waits: Iterable[Semaphore] = (), signals: Iterable[Semaphore] = ()
+    ) -> None:
+        """Emits instructions that only wait and signal, at most two of each per instruction."""
+        waiting, signalling = list(waits), list(signals)
+        while waiting or signalling:
+            self._append("sync", engine, waiting[:2], signalling[:2], {})
+            waiting, signalling = waiting[2:], signalling[2:]
+
+    def emit(
+        self,
+        operation: str,
+        fields: dict[str, int | Affine],
+        *,
+        waits: Sequence[Semaphore] = (),
+        signals: Sequence[Semaphore] = (),
+    ) -> None:
+        """Emits an instruction; waits and signals beyond two go to a ``sync`` before and after it."""
+        engine = Engine(isa().engine(isa().operation(operation).engine).id)
+        self.sync(engine, waits=waits[2:])
+        self._append(operation, engine, waits[:2], signals[:2], fields)
+        self.sync(engine, signals=signals[2:])
+
+    @property
+    def _current(self) -> _OpenBlock:
+        if self._open is None:
+            raise RuntimeError("no block is open")
+        return self._open
+
+    def _append(
+        self,
+        operation: str,
+        engine: Engine,
+        waits: Sequence[Semaphore],
+        signals: Sequence[Semaphore],
+        fields: dict[str, int | Affine],
+    ) -> None:
+        block = self._current
+        header = {"engine": int(engine), "opcode": isa().operation(operation).opcode}
+        header |= {f"wait{i}": int(semaphore) for i, semaphore in enumerate(waits)}
+        header |= {f"signal{i}": int(semaphore) for i, semaphore in enumerate(signals)}
+        word = 0
+        for name, value in (header | fields).items():
+            half, shift, bits = field_slot(operation, name)
+            if isinstance(value, int):
+                if not 0 <= value < 1 << bits:
+                    raise RuntimeError(f"{operation}.{name} = {value} does not fit {bits} bits")
+                word |= value << (64 * half + shift)
+            else:
+                block.patches.append(self._patch(block, (half, shift, bits), value))
+        block.words.append(word)
+
+    def _patch(self, block: _OpenBlock, slot: tuple[int, int, int], value: Affine) -> tuple[int, ...]:
+        symbol = -1 if value.symbol is None else self.symbols.setdefault(value.symbol, len(self.symbols))
+        ring = RING_MEMORIES.index(value.ring) if value.ring else -1
+        position = block.uses.get(value.ring, 0) - 1
+        return (len(block.words), *slot, ring, position, symbol, value.constant, value.per_iteration)
+
+
+def tensor_address(name: str, offset: int = 0, per_iteration: int = 0) -> Affine:
+    """Address of a tensor, from its first byte."""
+    return Affine(offset, per_iteration, Symbol(SymbolKind.TENSOR, name))
+
+
+def slot_of(ring: str) -> Affine:
+    """First word of the slot of a ring that was taken last."""
+    return Affine(ring=ring)

@@ -1,0 +1,389 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A program: blocks of instructions for a model and a geometry, and its file format ``.hfp``.
+
+Only numpy is needed, so that a board can read one. ``bind`` turns a program and a graph into the bound stream.
+The file is a zip archive of ``program.json`` and arrays; docs/program.md describes it.
+"""
+
+import dataclasses
+import enum
+import io
+import json
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from hetfab.overlay.design import Design, design_from_dict
+from hetfab.overlay.errors import IsaVersionError, ProgramUnreadableError
+from hetfab.overlay.files import write_atomic
+from hetfab.overlay.isa.spec import isa
+from hetfab.overlay.model.schema import Relation
+
+FORMAT = "hetfab program 1"
+Words: TypeAlias = npt.NDArray[np.uint64]
+
+#: A field of a block's instruction that is not constant: value = constant + per_iteration * i + symbol + slot of a
+#: ring. ``symbol`` and ``ring`` index the program's tables, -1 for none; ``position`` counts the ring's uses within
+#: the iteration, -1 for the slot that was taken last before the block.
+PATCH_DTYPE = np.dtype(
+    [
+        ("instruction", np.uint16),
+        ("word", np.uint8),
+        ("shift", np.uint8),
+        ("bits", np.uint8),
+        ("ring", np.int8),
+        ("position", np.int16),
+        ("symbol", np.int16),
+        ("constant", np.int64),
+        ("per_iteration", np.int64),
+    ]
+)
+
+
+class Part(enum.Enum):
+    """How often a block runs: once, per full tile of rows, or for the rows that are left (at most once)."""
+
+    ONCE = "once"
+    FULL = "full"
+    TAIL = "tail"
+
+
+class SymbolKind(enum.Enum):
+    """What a symbol stands for when a program is bound to a graph."""
+
+    TENSOR = "tensor"
+    COUNT = "count"
+    TAIL_ROWS = "tail_rows"
+    EDGES = "edges"
+    ID_BYTES = "id_bytes"
+    IDS = "ids"
+    DESTINATIONS = "destinations"
+
+
+@dataclass(frozen=True)
+class Symbol:
+    """A value that only the graph gives; ``name`` is a tensor, node type or edge set, ``tile_rows`` of TAIL_ROWS."""
+
+    kind: SymbolKind
+    name: str
+    tile_rows: int = 0
+
+
+@dataclass(frozen=True)
+class Ring:
+    """Slots of an on-chip memory that are used in turn."""
+
+    memory: str
+    slots: int
+    slot_words: int
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """Instructions that run as often as ``part`` says.
+
+    Attributes:
+        layer: Index into the program's layers.
+        part: When it runs.
+        node_type: Whose rows are tiled; empty for ``Part.ONCE``.
+        tile_rows: Rows of a full tile.
+        words: uint64 [n, 2], low word first, patched fields zero.
+        patches: Fields that are not constant, ``PATCH_DTYPE``.
+        ring_uses: How often one iteration takes a slot of each ring.
+    """
+
+    layer: int
+    part: Part
+    node_type: str
+    tile_rows: int
+    words: Words
+    patches: npt.NDArray[Any]
+    ring_uses: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A matrix in DRAM with one row per vertex of a type.
+
+    Attributes:
+        name: Name in the quantized model; of a feature tensor, the model input.
+        segment: Segment that holds it.
+        node_type: Whose vertices are its rows.
+        channels: Columns.
+        item_bytes: 1, or 4 for logits.
+        signed: Whether its integers are signed.
+        scale: Value of one step.
+        constant_offset: Of a constant tensor, its place in the constants; else -1.
+    """
+
+    name: str
+    segment: str
+    node_type: str
+    channels: int
+    item_bytes: int
+    signed: bool
+    scale: float
+    constant_offset: int = -1
+
+    @property
+    def row_blocks(self) -> int:
+        """Length of a row in blocks."""
+        return -(-self.channels * self.item_bytes // isa().block_bytes)
+
+    @property
+    def row_bytes(self) -> int:
+        """Length of a row in bytes."""
+        return self.row_blocks * isa().block_bytes
+
+
+@dataclass(frozen=True)
+class Edges:
+    """An edge set that is aggregated over: a relation, or the semantic graph of a metapath."""
+
+    name: str
+    relations: tuple[Relation, ...]
+    metapath: bool
+    source_type: str
+    destination_type: str
+
+
+@dataclass(frozen=True)
+class LayerInfo:
+    """What a layer is and where it runs, for reports.
+
+    Attributes:
+        name: Name of its output tensor.
+        kind: The vector operation that ends it.
+        engines: Engines that work on it.
+        node_type: Whose rows it computes.
+        inputs: Channels of the dense term's input, 0 without one.
+        channels: Channels of its output.
+        aggregations: Names of the edge sets that are aggregated.
+        tile_rows: Rows of a tile.
+    """
+
+    name: str
+    kind: str
+    engines: tuple[str, ...]
+    node_type: str
+    inputs: int
+    channels: int
+    aggregations: tuple[str, ...]
+    tile_rows: int
+
+
+@dataclass(frozen=True)
+class Output:
+    """The logits: int32 values times ``scale``; ``lsb`` is the scale of the last 8-bit tensor before them."""
+
+    tensor: str
+    scale: float
+    lsb: float
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the program is proven for: the largest number of edges into one vertex, and fixed node counts."""
+
+    largest_degree: int
+    fixed_counts: dict[str, int]
+
+
+@dataclass(frozen=True, eq=False)
+class Program:
+    """Everything that ``bind`` needs beside a graph.
+
+    Attributes:
+        design: The design that it was compiled for.
+        model_name: Name of the model file.
+        model_hash: SHA-256 of the quantized model.
+        bindings: The model's input binding as JSON.
+        layers: Layer table.
+        blocks: Instructions in program order.
+        symbols: Table that patches index.
+        rings: Table that patches index.
+        tensors: All tensors in DRAM.
+        edges: All edge sets.
+        output: The logits.
+        limits: What it is proven for.
+        constants: uint8, content of the constants segment.
+    """
+
+    design: Design
+    model_name: str
+    model_hash: str
+    bindings: str
+    layers: tuple[LayerInfo, ...]
+    blocks: tuple[Block, ...]
+    symbols: tuple[Symbol, ...]
+    rings: tuple[Ring, ...]
+    tensors: tuple[Tensor, ...]
+    edges: tuple[Edges, ...]
+    output: Output
+    limits: Limits
+    constants: npt.NDArray[np.uint8]
+
+    def tensor(self, name: str) -> Tensor:
+        """The tensor of a name."""
+        return next(tensor for tensor in self.tensors if tensor.name == name)
+
+    @property
+    def instructions(self) -> int:
+        """Instructions in all blocks, each block counted once."""
+        return sum(len(block.words) for block in self.blocks)
+
+
+def write_program(path: Path, program: Program) -> None:
+    """Writes a ``.hfp`` file; equal programs give equal bytes.
+
+    Raises:
+        OutputUnwritableError: The path cannot be written.
+    """
+    header = {
+        "format": FORMAT,
+        "isa_version": list(isa().version),
+        "geometry_hash": program.design.geometry.hash(),
+        **{
+            field.name: _plain(getattr(program, field.name))
+            for field in dataclasses.fields(program)
+            if field.name not in ("blocks", "constants", "design")
+        },
+        "design": program.design.as_dict(),
+        "blocks": [
+            {
+                "layer": block.layer,
+                "part": block.part.value,
+                "node_type": block.node_type,
+                "tile_rows": block.tile_rows,
+                "instructions": len(block.words),
+                "patches": len(block.patches),
+                "ring_uses": list(block.ring_uses),
+            }
+            for block in program.blocks
+        ],
+    }
+    arrays = {
+        "words.npy": np.concatenate([block.words for block in program.blocks]),
+        "patches.npy": np.concatenate([block.patches for block in program.blocks]),
+        "constants.npy": program.constants,
+    }
+
+    def write(file: BinaryIO) -> None:
+        with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr(_entry("program.json"), json.dumps(header, indent=1, sort_keys=True))
+            for name, array in arrays.items():
+                buffer = io.BytesIO()
+                np.save(buffer, array, allow_pickle=False)
+                archive.writestr(_entry(name), buffer.getvalue())
+
+    write_atomic(path, write)
+
+
+def read_program(path: Path) -> Program:
+    """Reads a ``.hfp`` file.
+
+    Raises:
+        ProgramUnreadableError: The file is missing, is not a program, is truncated or was altered.
+        IsaVersionError: It is of another version of the instruction set.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            header = json.loads(archive.read("program.json"))
+            arrays = {
+                name: np.load(io.BytesIO(archive.read(f"{name}.npy")), allow_pickle=False)
+                for name in ("words", "patches", "constants")
+            }
+    except (OSError, zipfile.BadZipFile, KeyError, ValueError, EOFError) as error:
+        raise _unreadable(path, str(error)) from error
+    if not isinstance(header, dict) or header.get("format") != FORMAT:
+        raise _unreadable(path, "it is not in the format '" + FORMAT + "'")
+    version = tuple(header.get("isa_version", ()))
+    if version != isa().version:
+        raise IsaVersionError(
+            f"'{path}' is for version {'.'.join(map(str, version))} of the instruction set",
+            f"version {'.'.join(map(str, isa().version))}",
+            "compile the model again with this hetfab",
+        )
+    try:
+        return _program(header, arrays, str(path))
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise _unreadable(path, f"its header is damaged ({error})") from error
+
+
+def _program(header: dict[str, Any], arrays: dict[str, npt.NDArray[Any]], source: str) -> Program:
+    design = design_from_dict(header["design"], source)
+    if design.geometry.hash() != header["geometry_hash"]:
+        raise ValueError("the geometry does not have the stored hash")
+    return Program(
+        design=design,
+        model_name=header["model_name"],
+        model_hash=header["model_hash"],
+        bindings=header["bindings"],
+        layers=tuple(
+            LayerInfo(**{**entry, "engines": tuple(entry["engines"]), "aggregations": tuple(entry["aggregations"])})
+            for entry in header["layers"]
+        ),
+        blocks=_blocks(header["blocks"], arrays),
+        symbols=tuple(Symbol(SymbolKind(s["kind"]), s["name"], s["tile_rows"]) for s in header["symbols"]),
+        rings=tuple(Ring(**entry) for entry in header["rings"]),
+        tensors=tuple(Tensor(**entry) for entry in header["tensors"]),
+        edges=tuple(
+            Edges(**{**entry, "relations": tuple(Relation(*r) for r in entry["relations"])})
+            for entry in header["edges"]
+        ),
+        output=Output(**header["output"]),
+        limits=Limits(**header["limits"]),
+        constants=arrays["constants"],
+    )
+
+
+def _blocks(entries: list[dict[str, Any]], arrays: dict[str, npt.NDArray[Any]]) -> tuple[Block, ...]:
+    words, patches = arrays["words"], arrays["patches"]
+    if words.dtype != np.uint64 or words.ndim != 2 or patches.dtype != PATCH_DTYPE:
+        raise ValueError("its arrays have other types")
+    blocks = []
+    first_word = first_patch = 0
+    for entry in entries:
+        last_word, last_patch = first_word + entry["instructions"], first_patch + entry["patches"]
+        blocks.append(
+            Block(
+                entry["layer"],
+                Part(entry["part"]),
+                entry["node_type"],
+                entry["tile_rows"],
+                words[first_word:last_word],
+                patches[first_patch:last_patch],
+                tuple(entry["ring_uses"]),
+            )
+        )
+        first_word, first_patch = last_word, last_patch
+    if (first_word, first_patch) != (len(words), len(patches)):
+        raise ValueError("its arrays have other lengths")
+    return tuple(blocks)
+
+
+def _plain(value: Any) -> Any:
+    """Dataclasses, tuples and enumerations as JSON has them."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return value.value if isinstance(value, enum.Enum) else value
+
+
+def _entry(name: str) -> zipfile.ZipInfo:
+    entry = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
+    entry.compress_type = zipfile.ZIP_DEFLATED
+    return entry
+
+
+def _unreadable(path: Path, reason: str) -> ProgramUnreadableError:
+    return ProgramUnreadableError(
+        f"cannot read the program '{path}': {reason}",
+        "a .hfp file as `hetfab compile` writes it",
+        "check the path, or compile the model again",
+    )
