@@ -66,6 +66,7 @@ def cpp_header() -> str:
         _struct("Token", table.token),
         _address(table),
         _constants("engine", [(engine.name, engine.id) for engine in table.engines], len(table.engines)),
+        "// In the order of the ids.\n" + _names("engine_names", [engine.name for engine in table.engines]),
         _constants("segment", segments, len(segments)),
         _constants("fault", [(fault.name, fault.code) for fault in table.faults], None),
         *(_operation(table, operation) for operation in table.operations),
@@ -120,7 +121,7 @@ def dispatch_top() -> str:
     )
 
 
-_DISPATCH_TOP = """{notice}// DISPATCH's top function, the only one with registers. It ends with the program, or after a fault.
+_DISPATCH_TOP = """{notice}// DISPATCH's top function, the only one with registers. It ends with the program or a fault.
 #include "hetfab/dispatch.hpp"
 #include "tops.hpp"
 
@@ -201,6 +202,10 @@ def _constants(space: str, names: list[tuple[str, int]], count: int | None) -> s
     lines = [f"constexpr int {name} = {value};" for name, value in names]
     lines += [] if count is None else [f"constexpr int count = {count};"]
     return "\n".join([f"namespace {space} {{", *lines, f"}}  // namespace {space}"])
+
+
+def _names(array: str, names: list[str]) -> str:
+    return f"constexpr const char* {array}[] = {{{', '.join(chr(34) + name + chr(34) for name in names)}}};"
 
 
 def _operation(table: Isa, operation: Operation) -> str:

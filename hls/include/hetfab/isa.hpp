@@ -54,6 +54,9 @@ constexpr int agg = 4;
 constexpr int count = 5;
 }  // namespace engine
 
+// In the order of the ids.
+constexpr const char* engine_names[] = {"load", "store", "gemm_d", "vec", "agg"};
+
 namespace segment {
 constexpr int program = 0;
 constexpr int constants = 1;

@@ -1,0 +1,329 @@
+// SPDX-License-Identifier: Apache-2.0
+// AGG: sums or means of the feature rows of each destination's sources, over one relation in CSR form.
+// Rows are gathered by a port of their own, with several requests running ahead of the sums.
+#pragma once
+
+#include "bursts.hpp"
+#include "events.hpp"
+#include "shim.hpp"
+#include "types.hpp"
+
+namespace hetfab {
+
+// Largest number of destinations in one instruction.
+constexpr unsigned agg_rows = 1U << isa::Reduce::Rows::bits;
+// Destination record in the graph segment, as two beats.
+constexpr unsigned beats_per_destination = 2;
+
+// A destination as the gather needs it.
+template <class Z>
+struct Destination {
+    unsigned degree;
+    U<Z, 17> reciprocal;
+    U<Z, 5> exponent;
+};
+
+// The fields of a reduce and the arrays of its context.
+struct ReduceTile {
+    unsigned sum;
+    unsigned rows;
+    unsigned groups;
+    unsigned id_bytes;
+    bool mean;
+    bool is_unsigned;
+    bool accumulate;
+    std::uint64_t features;
+    unsigned row_beats;
+    std::uint64_t destinations;
+    std::uint64_t ids;
+};
+
+template <class Z, class ContextRam, class Events>
+ReduceTile reduce_tile(const Word<Z, isa::instruction_bits>& instruction, ContextRam agg_context, Events& events) {
+#pragma HLS INLINE
+    using Op = isa::Reduce;
+    const unsigned slot = 4 * number<Z, Op::Slot>(instruction);
+    Word<Z, isa::instruction_bits> context[3];
+#pragma HLS ARRAY_PARTITION variable=context type=complete dim=0
+context_words:
+    for (unsigned word = 0; word < 3; word++) {
+#pragma HLS PIPELINE II=1 style=stp
+        context[word] = agg_context[slot + word];
+    }
+    events.loop(isa::loops::agg_context, 3);
+    using Features = isa::ConfigureFeatures;
+    return {number<Z, Op::Sum>(instruction),
+            number<Z, Op::Rows>(instruction),
+            number<Z, Op::Groups>(instruction),
+            number<Z, isa::ConfigureIds::IdBytes>(context[2]),
+            number<Z, Op::Mode>(instruction) == 1,
+            flag<Z, Op::Unsigned>(instruction),
+            flag<Z, Op::Accumulate>(instruction),
+            static_cast<std::uint64_t>(get<Z, Features::Address>(context[0])),
+            number<Z, Features::RowBlocks>(context[0]) * beats_per_block,
+            static_cast<std::uint64_t>(get<Z, isa::ConfigureDestinations::Address>(context[1])) +
+                std::uint64_t{16} * number<Z, Op::Destination>(instruction),
+            static_cast<std::uint64_t>(get<Z, isa::ConfigureIds::Address>(context[2]))};
+}
+
+// Where a reduce's edges are: consecutive destinations have consecutive edges.
+struct EdgeRange {
+    std::uint64_t first;
+    unsigned count;
+};
+
+// Reads the records of all destinations into a local buffer.
+template <class Z, class Mem, class Events>
+EdgeRange read_destinations(const ReduceTile& tile, Mem graph, Destination<Z> (&destinations)[agg_rows],
+                            Events& events) {
+#pragma HLS INLINE
+    const unsigned beats = tile.rows * beats_per_destination;
+    BurstReader reader(BurstCursor(tile.destinations, tile.rows == 0 ? 0 : 1, beats, 0));
+    reader.start(graph, events);
+    EdgeRange edges = {0, 0};
+    unsigned degree = 0;
+destination_beats:
+    for (unsigned beat = 0; beat < beats; beat++) {
+#pragma HLS LOOP_TRIPCOUNT min=2 max=510
+#pragma HLS PIPELINE II=1 style=stp
+        const Word<Z, 64> half = reader.read(graph);
+        const unsigned low = static_cast<unsigned>(lane_u<Z, 32>(half, 0));
+        if (beat % beats_per_destination == 0) {
+            if (beat == 0) edges.first = low;
+            degree = static_cast<unsigned>(lane_u<Z, 32>(half, 1));
+            edges.count += degree;
+        } else {
+            destinations[beat / beats_per_destination] = {degree, get<Z, isa::Field<0, 17>>(half),
+                                                          get<Z, isa::Field<32, 5>>(half)};
+        }
+    }
+    events.loop(isa::loops::agg_descriptors, beats);
+    return edges;
+}
+
+// The source ids of consecutive edges, 2 or 4 bytes each, unpacked from beats of the graph port.
+template <class Z>
+class IdReader {
+  public:
+    IdReader(const ReduceTile& tile, const EdgeRange& edges)
+        : wide_(tile.id_bytes == 4), lane_(first_lane(tile, edges)), reader_(cursor(tile, edges)) {}
+
+    template <class Mem, class Events>
+    void start(Mem graph, Events& events) {
+#pragma HLS INLINE
+        reader_.start(graph, events);
+    }
+
+    template <class Mem>
+    unsigned next(Mem graph) {
+#pragma HLS INLINE
+        if (!loaded_) beat_ = reader_.read(graph);
+        const unsigned id = wide_ ? static_cast<unsigned>(lane_u<Z, 32>(beat_, lane_ % 2))
+                                  : static_cast<unsigned>(lane_u<Z, 16>(beat_, lane_ % 4));
+        lane_ = (lane_ + 1) % (wide_ ? 2 : 4);
+        loaded_ = lane_ != 0;
+        return id;
+    }
+
+  private:
+    static unsigned first_lane(const ReduceTile& tile, const EdgeRange& edges) {
+        return static_cast<unsigned>(edges.first % (tile.id_bytes == 4 ? 2 : 4));
+    }
+    static BurstCursor cursor(const ReduceTile& tile, const EdgeRange& edges) {
+        const unsigned per_beat = tile.id_bytes == 4 ? 2 : 4;
+        const std::uint64_t address = tile.ids + edges.first / per_beat * beat_bytes;
+        const unsigned lanes = first_lane(tile, edges) + edges.count;
+        const unsigned beats = edges.count == 0 ? 0 : (lanes + per_beat - 1) / per_beat;
+        return BurstCursor(address, 1, beats, 0);
+    }
+
+    bool wide_;
+    unsigned lane_;
+    bool loaded_ = false;
+    Word<Z, 64> beat_ = zero<Z, 64>();
+    BurstReader reader_;
+};
+
+// A mean or a sum in Q.8 of one lane.
+template <class Z>
+S<Z, 32> reduce_lane(const S<Z, 32>& total, const Destination<Z>& destination, bool mean) {
+#pragma HLS INLINE
+    const S<Z, 49> scaled = product<Z, 49>(total, destination.reciprocal);
+    const S<Z, 64> half = S<Z, 64>(1) << (destination.exponent + 7);
+    const S<Z, 64> rounded = sum<Z, 64>(scaled, half);
+    const S<Z, 64> quotient = rounded >> (destination.exponent + 8);
+    const S<Z, 64> shifted = product<Z, 64>(total, S<Z, 10>(256));
+    return wrap<Z, 32>(mean ? quotient : shifted);
+}
+
+// Adds a beat of features to the sums of one group.
+template <class D, class Z>
+void add_features(S<Z, 32> (&totals)[D::lanes], const Word<Z, 64>& beat, bool is_unsigned, bool first) {
+#pragma HLS INLINE
+feature_lanes:
+    for (unsigned lane = 0; lane < D::lanes; lane++) {
+#pragma HLS UNROLL
+        const S<Z, 9> feature =
+            is_unsigned ? S<Z, 9>(lane_u<Z, 8>(beat, lane)) : S<Z, 9>(lane_s<Z, 8>(beat, lane));
+        const S<Z, 32> before = first ? S<Z, 32>(0) : totals[lane];
+        totals[lane] = wrap<Z, 32>(sum<Z, 33>(before, feature));
+    }
+}
+
+// The result of one group of a destination, added to what sum_ram held.
+template <class D, class Z>
+Word<Z, 32 * D::lanes> reduced_word(const S<Z, 32> (&totals)[D::lanes], const Destination<Z>& destination, bool mean,
+                                    const Word<Z, 32 * D::lanes>& before) {
+#pragma HLS INLINE
+    Word<Z, 32 * D::lanes> word = zero<Z, 32 * D::lanes>();
+result_lanes:
+    for (unsigned lane = 0; lane < D::lanes; lane++) {
+#pragma HLS UNROLL
+        const S<Z, 32> q8 =
+            destination.degree == 0 ? S<Z, 32>(0) : reduce_lane<Z>(totals[lane], destination, mean);
+        set_lane<Z, 32>(word, lane, wrap<Z, 32>(sum<Z, 33>(lane_s<Z, 32>(before, lane), q8)));
+    }
+    return word;
+}
+
+// Requests feature rows in the order of the edges.
+template <class Z>
+class RowRequests {
+  public:
+    RowRequests(const ReduceTile& tile, const EdgeRange& edges)
+        : base_(tile.features / beat_bytes),
+          row_beats_(tile.row_beats),
+          groups_(tile.groups),
+          left_(edges.count),
+          ids_(tile, edges) {}
+
+    template <class MemF, class MemG, class Events>
+    void start(unsigned rows_ahead, MemF features, MemG graph, Events& events) {
+#pragma HLS INLINE
+        ids_.start(graph, events);
+        unsigned trips = 0;
+    rows_ahead_loop:
+        while (trips < rows_ahead && left_ != 0) {
+#pragma HLS LOOP_TRIPCOUNT min=1 max=8
+#pragma HLS PIPELINE II=1 style=stp
+            next(features, graph);
+            trips++;
+        }
+        events.loop(isa::loops::agg_rows_ahead, trips);
+    }
+
+    template <class MemF, class MemG>
+    void next(MemF features, MemG graph) {
+#pragma HLS INLINE
+        if (left_ == 0) return;
+        const unsigned id = ids_.next(graph);
+        features.read_request(base_ + std::uint64_t{id} * row_beats_, groups_);
+        left_--;
+    }
+
+  private:
+    std::uint64_t base_;
+    unsigned row_beats_;
+    unsigned groups_;
+    unsigned left_;
+    IdReader<Z> ids_;
+};
+
+// One trip per beat of a gathered row, and per group of a destination without edges, which reads nothing.
+template <class D, class Z, bool Accumulate, class MemF, class MemG, class SumRam, class Events>
+unsigned gather(const ReduceTile& tile, const Destination<Z> (&destinations)[agg_rows], const EdgeRange& edges,
+                MemF features, MemG graph, SumRam sum_ram, Events& events) {
+#pragma HLS INLINE
+    constexpr isa::Loop loop = Accumulate ? isa::loops::agg_gather_accumulate : isa::loops::agg_gather;
+    // Read by the pragma below, which host compilers do not see.
+    [[maybe_unused]] constexpr int interval = loop.ii;
+    // Half of the beats that the feature port keeps outstanding, at most its 16 requests' half.
+    constexpr unsigned rows_in_half = bursts_ahead * burst_beats / D::agg_groups;
+    constexpr unsigned rows_ahead = rows_in_half == 0 ? 1 : rows_in_half < bursts_ahead ? rows_in_half : bursts_ahead;
+    S<Z, 32> totals[D::agg_groups][D::lanes];
+#pragma HLS ARRAY_PARTITION variable=totals type=complete dim=0
+    RowRequests<Z> requests(tile, edges);
+    requests.start(rows_ahead, features, graph, events);
+    unsigned row = 0;
+    unsigned edge = 0;
+    unsigned group = 0;
+    unsigned word = tile.sum;
+    unsigned trips = 0;
+    Destination<Z> destination = destinations[0];
+row_beats:
+    while (row < tile.rows) {
+#pragma HLS LOOP_TRIPCOUNT min=8 max=65536
+#pragma HLS PIPELINE II=interval style=stp
+        const bool last_edge = edge + 1 >= destination.degree;
+        if (destination.degree != 0) {
+            add_features<D, Z>(totals[group], features.read(), tile.is_unsigned, edge == 0);
+            if (group + 1 == tile.groups) requests.next(features, graph);
+        }
+        if (last_edge) {
+            Word<Z, 32 * D::lanes> before = zero<Z, 32 * D::lanes>();
+            if (Accumulate) before = sum_ram[word];
+            sum_ram[word] = reduced_word<D, Z>(totals[group], destination, tile.mean, before);
+            word++;
+        }
+        group++;
+        if (group == tile.groups) {
+            group = 0;
+            edge++;
+            if (last_edge) {
+                edge = 0;
+                row++;
+                // Beyond the last destination this reads a record that is not used.
+                destination = destinations[row % agg_rows];
+            }
+        }
+        trips++;
+    }
+    events.loop(loop, trips);
+    return trips;
+}
+
+template <class D, class Z, class MemF, class MemG, class SumRam, class ContextRam, class Events>
+unsigned reduce(const Word<Z, isa::instruction_bits>& instruction, MemF features, MemG graph, SumRam sum_ram,
+                ContextRam agg_context, Events& events) {
+#pragma HLS INLINE
+    const ReduceTile tile = reduce_tile<Z>(instruction, agg_context, events);
+    if (tile.rows == 0 || tile.groups == 0) return 0;
+    Destination<Z> destinations[agg_rows];
+    const EdgeRange edges = read_destinations<Z>(tile, graph, destinations, events);
+    events.edges(edges.count);
+    if (tile.accumulate) {
+        return gather<D, Z, true>(tile, destinations, edges, features, graph, sum_ram, events);
+    }
+    return gather<D, Z, false>(tile, destinations, edges, features, graph, sum_ram, events);
+}
+
+template <class D, class Z, class MemF, class MemG, class SumRam, class ContextRam, class Events>
+Outcome agg_execute(const Word<Z, isa::instruction_bits>& instruction, MemF features, MemG graph, SumRam sum_ram,
+                    ContextRam agg_context, Events& events) {
+#pragma HLS INLINE off
+    static_assert(D::lanes * 8 == 64, "a beat of a feature row is one group of lanes channels");
+    const int opcode = static_cast<int>(number<Z, isa::Header::Opcode>(instruction));
+    if (opcode == isa::Reduce::opcode) {
+        return {true, reduce<D, Z>(instruction, features, graph, sum_ram, agg_context, events)};
+    }
+    if (opcode >= isa::ConfigureFeatures::opcode && opcode <= isa::ConfigureIds::opcode) {
+        const unsigned kind = static_cast<unsigned>(opcode - isa::ConfigureFeatures::opcode);
+        agg_context[4 * number<Z, isa::Reduce::Slot>(instruction) + kind] = instruction;
+        return {true, 1};
+    }
+    return {opcode == isa::Sync::opcode, 0};
+}
+
+// The engine: one instruction, from its stream to its token.
+template <class D, class Z, class MemF, class MemG, class SumRam, class ContextRam, class Events>
+void agg_step(hls::stream<Word<Z, isa::instruction_bits>>& instructions, hls::stream<U<Z, isa::token_bits>>& tokens,
+              MemF features, MemG graph, SumRam sum_ram, ContextRam agg_context, Events& events) {
+#pragma HLS INLINE
+    const Word<Z, isa::instruction_bits> instruction = instructions.read();
+    events.loop(isa::loops::instruction, 1);
+    const Outcome outcome = agg_execute<D, Z>(instruction, features, graph, sum_ram, agg_context, events);
+    HETFAB_FENCE(sum_ram, agg_context, tokens);
+    tokens.write(make_token<D, Z>(instruction, outcome));
+}
+
+}  // namespace hetfab

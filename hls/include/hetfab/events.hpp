@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+// Event counters, a template parameter of every kernel: the emulator counts, hardware has none.
+#pragma once
+
+#include <cstdint>
+
+#include "isa.hpp"
+
+namespace hetfab {
+
+// Hardware: nothing is counted.
+struct NoEvents {
+    void loop(isa::Loop, unsigned) {}
+    void macs(std::uint64_t) {}
+    void edges(std::uint64_t) {}
+};
+
+// The emulator: cycles by the loops' trips; bytes and bursts are counted by the port models.
+struct CountedEvents {
+    std::uint64_t cycles = 0;
+    std::uint64_t mac_count = 0;
+    std::uint64_t edge_count = 0;
+
+    // A pipelined loop takes its interval for each trip and its depth once, if it runs at all.
+    void loop(isa::Loop loop, unsigned trips) {
+        if (trips == 0) return;
+        cycles += std::uint64_t{trips} * static_cast<unsigned>(loop.ii) + static_cast<unsigned>(loop.depth);
+    }
+    void macs(std::uint64_t count) { mac_count += count; }
+    void edges(std::uint64_t count) { edge_count += count; }
+};
+
+}  // namespace hetfab

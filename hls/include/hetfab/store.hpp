@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+// STORE: strided copies from out_ram to DRAM, done after the last write response.
+#pragma once
+
+#include "bursts.hpp"
+#include "events.hpp"
+#include "shim.hpp"
+#include "types.hpp"
+
+namespace hetfab {
+
+template <class D, class Z, class Mem, class OutRam, class Events>
+Outcome store_execute(const Word<Z, isa::instruction_bits>& instruction, Mem mem, OutRam out_ram, Events& events) {
+// A function of its own: its return waits for the write responses, so the token cannot pass them.
+#pragma HLS INLINE off
+    using Op = isa::StoreRows;
+    const int opcode = static_cast<int>(number<Z, isa::Header::Opcode>(instruction));
+    if (opcode != Op::opcode) return {opcode == isa::Sync::opcode, 0};
+    const unsigned rows = number<Z, Op::Rows>(instruction);
+    const unsigned row_beats = number<Z, Op::RowBlocks>(instruction) * beats_per_block;
+    const unsigned stride_beats = number<Z, Op::StrideBlocks>(instruction) * beats_per_block;
+    const unsigned first = number<Z, Op::Ram>(instruction);
+    BurstCursor cursor(static_cast<std::uint64_t>(get<Z, Op::Address>(instruction)), rows, row_beats, stride_beats);
+    unsigned left = 0;
+    unsigned responses_due = 0;
+    const unsigned beats = rows * row_beats;
+store_beats:
+    for (unsigned beat = 0; beat < beats; beat++) {
+#pragma HLS LOOP_TRIPCOUNT min=8 max=16384
+#pragma HLS PIPELINE II=1 style=stp
+        if (left == 0) {
+            left = cursor.length();
+            mem.write_request(cursor.beat(), left);
+            cursor.advance();
+        }
+        mem.write(Z::beat(out_ram[first + beat], 0));
+        left--;
+        if (left == 0) {
+            if (responses_due == bursts_ahead) {
+                mem.write_response();
+            } else {
+                responses_due++;
+            }
+        }
+    }
+    events.loop(isa::loops::store_beats, beats);
+    unsigned responses = 0;
+store_responses:
+    while (responses < responses_due) {
+#pragma HLS LOOP_TRIPCOUNT min=1 max=8
+#pragma HLS PIPELINE II=1 style=stp
+        mem.write_response();
+        responses++;
+    }
+    events.loop(isa::loops::store_responses, responses);
+    return {true, responses};
+}
+
+// The engine: one instruction, from its stream to its token.
+template <class D, class Z, class Mem, class OutRam, class Events>
+void store_step(hls::stream<Word<Z, isa::instruction_bits>>& instructions,
+                hls::stream<U<Z, isa::token_bits>>& tokens, Mem mem, OutRam out_ram, Events& events) {
+#pragma HLS INLINE
+    const Word<Z, isa::instruction_bits> instruction = instructions.read();
+    events.loop(isa::loops::instruction, 1);
+    const Outcome outcome = store_execute<D, Z>(instruction, mem, out_ram, events);
+    HETFAB_FENCE(out_ram, tokens);
+    tokens.write(make_token<D, Z>(instruction, outcome));
+}
+
+}  // namespace hetfab

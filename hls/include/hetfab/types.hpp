@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+// The words of a design's memories and streams, and the token that every engine answers with.
+#pragma once
+
+#include "ints.hpp"
+#include "isa.hpp"
+
+namespace hetfab {
+
+template <class D, class Z>
+struct DesignTypes {
+    using Instruction = Word<Z, isa::instruction_bits>;
+    using Token = U<Z, isa::token_bits>;
+    using Beat = Word<Z, D::bus_bits>;
+    using ActWord = Word<Z, 8 * D::gemm_rows>;
+    using WgtWord = Word<Z, 8 * D::gemm_cols>;
+    using ParWord = Word<Z, 64 * D::lanes>;
+    using AccWord = Word<Z, 32 * D::gemm_cols>;
+    using SumWord = Word<Z, 32 * D::lanes>;
+    using OutWord = Word<Z, 8 * D::lanes>;
+
+    static_assert(D::bus_bits == 64, "the kernels count in beats of 64 bits: a design's bus has 64 bits");
+    static_assert(D::lanes * 8 == D::bus_bits, "a beat holds one byte for every lane of the vector engines");
+    static_assert(D::gemm_rows % 8 == 0, "a word of act_ram is whole beats, so gemm_rows is a multiple of 8");
+    static_assert(D::gemm_cols % D::lanes == 0, "a word of acc_ram is whole groups of lanes channels");
+    static_assert(Z::template exact_word<isa::instruction_bits>, "an instruction has exactly its bits");
+    static_assert(Z::template exact_word<8 * D::gemm_rows>, "a word of act_ram has exactly its bits");
+    static_assert(Z::template exact_word<8 * D::gemm_cols>, "a word of wgt_ram has exactly its bits");
+    static_assert(Z::template exact_word<64 * D::lanes>, "a word of par_ram has exactly its bits");
+    static_assert(Z::template exact_word<32 * D::gemm_cols>, "a word of acc_ram has exactly its bits");
+    static_assert(Z::template exact_word<32 * D::lanes>, "a word of sum_ram has exactly its bits");
+    static_assert(Z::template exact_word<8 * D::lanes>, "a word of out_ram has exactly its bits");
+    static_assert(Z::template exact_integer<8> && Z::template exact_integer<32>,
+                  "operands and accumulators have exactly their bits");
+};
+
+// What an engine did with an instruction.
+struct Outcome {
+    bool known;
+    unsigned work;
+};
+
+// The token depends on a count known only after the work, so that no tool can form it earlier.
+template <class D, class Z>
+typename DesignTypes<D, Z>::Token make_token(const typename DesignTypes<D, Z>::Instruction& instruction,
+                                             Outcome outcome) {
+#pragma HLS INLINE
+    const unsigned work = outcome.work & ((1U << isa::Token::Work::bits) - 1);
+    return number<Z, isa::Header::Signal0>(instruction) << isa::Token::Signal0::lsb |
+           number<Z, isa::Header::Signal1>(instruction) << isa::Token::Signal1::lsb |
+           (outcome.known ? 0U : 1U) << isa::Token::Fault::lsb | work << isa::Token::Work::lsb;
+}
+
+}  // namespace hetfab

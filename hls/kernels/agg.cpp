@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: Apache-2.0
+// AGG's top function: one instruction per call, ap_start tied to 1 in the block design.
+#include "hetfab/agg.hpp"
+
+#include "tops.hpp"
+
+void agg_top(hls::stream<Types::Instruction>& instructions, hls::stream<Types::Token>& tokens,
+             hls::burst_maxi<Types::Beat> features, hls::burst_maxi<Types::Beat> graph,
+             Types::SumWord sum_ram[Design::sum_words], Types::Instruction agg_context[4 * Design::agg_contexts]) {
+#pragma HLS INTERFACE mode=ap_ctrl_hs port=return
+#pragma HLS INTERFACE mode=axis port=instructions
+#pragma HLS INTERFACE mode=axis port=tokens
+// Two bundles: the graph's beats must not wait behind the gathered rows.
+#pragma HLS INTERFACE mode=m_axi port=features bundle=features offset=direct depth=4096 latency=32 \
+    num_read_outstanding=16 max_read_burst_length=16 num_write_outstanding=1 max_write_burst_length=2 \
+    max_widen_bitwidth=64
+#pragma HLS INTERFACE mode=m_axi port=graph bundle=graph offset=direct depth=4096 latency=32 \
+    num_read_outstanding=16 max_read_burst_length=16 num_write_outstanding=1 max_write_burst_length=2 \
+    max_widen_bitwidth=64
+// One port of sum_ram: the other one belongs to VEC.
+#pragma HLS INTERFACE mode=ap_memory port=sum_ram storage_type=ram_1p latency=1
+#pragma HLS INTERFACE mode=ap_memory port=agg_context storage_type=ram_1p latency=1
+    hetfab::NoEvents events;
+    hetfab::agg_step<Design, Family>(instructions, tokens, features, graph, sum_ram, agg_context, events);
+}

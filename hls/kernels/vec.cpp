@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: Apache-2.0
+// VEC's top function: one instruction per call, ap_start tied to 1 in the block design.
+#include "hetfab/vec.hpp"
+
+#include "tops.hpp"
+
+void vec_top(hls::stream<Types::Instruction>& instructions, hls::stream<Types::Token>& tokens,
+             Types::AccWord acc_ram[Design::acc_words], Types::ParWord par_ram[Design::par_words],
+             Types::SumWord sum_ram[Design::sum_words], Types::OutWord out_ram[Design::out_words]) {
+#pragma HLS INTERFACE mode=ap_ctrl_hs port=return
+#pragma HLS INTERFACE mode=axis port=instructions
+#pragma HLS INTERFACE mode=axis port=tokens
+// One port of each RAM: the other one belongs to the engine that writes or reads it.
+#pragma HLS INTERFACE mode=ap_memory port=acc_ram storage_type=ram_1p latency=1
+#pragma HLS INTERFACE mode=ap_memory port=par_ram storage_type=ram_1p latency=1
+#pragma HLS INTERFACE mode=ap_memory port=sum_ram storage_type=ram_1p latency=1
+#pragma HLS INTERFACE mode=ap_memory port=out_ram storage_type=ram_1p latency=1
+    hetfab::NoEvents events;
+    hetfab::vec_step<Design, Family>(instructions, tokens, acc_ram, par_ram, sum_ram, out_ram, events);
+}
