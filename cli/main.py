@@ -42,7 +42,7 @@ class Entry:
 
 #: Every command, in the order in which a user meets them.
 COMMANDS: dict[str, Entry] = {
-    "inspect": Entry("hetfab.cli.inspect", "Show what a model, graph, program or design holds."),
+    "inspect": Entry("hetfab.cli.inspect", "Show a model's layers and what its inputs mean."),
     "quantize": Entry("hetfab.cli.quantize", "Turn a float model into an integer one."),
     "compile": Entry("hetfab.cli.compile", "Turn a quantized model into a program for an overlay."),
     "run": Entry("hetfab.cli.run", "Run a program on a graph, on a board or on this machine."),

@@ -8,7 +8,7 @@ execute, and what belongs into each segment of DRAM.
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -31,21 +31,30 @@ _OFFSET_LIMIT = 1 << isa().offset_bits
 _SMALL_ID_LIMIT = 1 << 16
 
 
-@dataclass(frozen=True, eq=False)
-class SparseRows:
+class SparseRows(Protocol):
     """A sparse matrix by rows: indptr [N + 1], indices and data [nnz], width columns."""
 
-    indptr: npt.NDArray[np.integer[Any]]
-    indices: npt.NDArray[np.integer[Any]]
-    data: npt.NDArray[np.float32]
-    width: int
+    @property
+    def indptr(self) -> npt.NDArray[Any]:
+        """Start of each row."""
+
+    @property
+    def indices(self) -> npt.NDArray[Any]:
+        """Columns, ascending in each row."""
+
+    @property
+    def data(self) -> npt.NDArray[np.float32]:
+        """Values."""
+
+    @property
+    def width(self) -> int:
+        """Number of columns."""
 
 
-Features: TypeAlias = "npt.NDArray[np.float32] | SparseRows"
+Features: TypeAlias = npt.NDArray[np.float32] | SparseRows
 
 
-@dataclass(frozen=True, eq=False)
-class IncomingEdges:
+class IncomingEdges(NamedTuple):
     """Edges ordered by destination: indptr [destinations + 1], sources [edges]."""
 
     indptr: npt.NDArray[np.integer[Any]]
@@ -122,7 +131,7 @@ def bind(program: Program, graph: GraphArrays) -> BoundProgram:
     for segment in (Segment.ACTIVATIONS, Segment.OUTPUT):
         for tensor in _tensors(program, segment.name.lower()):
             offsets[tensor.name] = sizes[segment]
-            sizes[segment] += graph.counts[tensor.node_type] * tensor.row_bytes
+            sizes[segment] += _reserved(graph.counts[tensor.node_type] * tensor.row_bytes)
     values = np.array([_value(s, program, graph, offsets, places) for s in program.symbols], dtype=np.int64)
     words, layers = _expand(program, graph.counts, values)
     check_order(words)
@@ -191,14 +200,14 @@ def _feature_rows(tensor: Tensor, graph: GraphArrays) -> npt.NDArray[np.uint8]:
             f"features of the type '{tensor.node_type}'",
             "use a graph with these features",
         )
-    width = features.width if isinstance(features, SparseRows) else features.shape[1]
+    width = features.shape[1] if isinstance(features, np.ndarray) else features.width
     if width != tensor.channels:
         raise FeatureWidthError(
             f"the features of '{tensor.node_type}' have {width} columns",
             f"{tensor.channels}, the width of the model's input '{tensor.name}'",
             "use the features that the model was trained on",
         )
-    data = features.data if isinstance(features, SparseRows) else features
+    data = features if isinstance(features, np.ndarray) else features.data
     if not np.isfinite(data).all():
         raise FeaturesNotFiniteError(
             f"the features of '{tensor.node_type}' contain NaN or infinity",
@@ -209,10 +218,10 @@ def _feature_rows(tensor: Tensor, graph: GraphArrays) -> npt.NDArray[np.uint8]:
     kind = np.int8 if tensor.signed else np.uint8
     steps = np.rint(np.clip(data / np.float32(tensor.scale), low, high)).astype(kind)
     stored = np.zeros((rows, tensor.row_bytes), kind)
-    if isinstance(features, SparseRows):
-        stored[np.repeat(np.arange(rows), np.diff(features.indptr)), features.indices] = steps
-    else:
+    if isinstance(features, np.ndarray):
         stored[:, :width] = steps
+    else:
+        stored[np.repeat(np.arange(rows), np.diff(features.indptr)), features.indices] = steps
     return stored.view(np.uint8).reshape(-1)
 
 
@@ -249,11 +258,16 @@ def _pack(pieces: list[npt.NDArray[np.uint8]]) -> tuple[npt.NDArray[np.uint8], l
     offsets, size = [], 0
     for piece in pieces:
         offsets.append(size)
-        size += piece.size + -piece.size % _BLOCK
+        size += _reserved(piece.size)
     content = np.zeros(size, np.uint8)
     for offset, piece in zip(offsets, pieces, strict=True):
         content[offset : offset + piece.size] = piece
     return content, offsets
+
+
+def _reserved(size: int) -> int:
+    """Whole blocks, at least one: DISPATCH refuses the address of an empty array at the end of a segment."""
+    return max(size + -size % _BLOCK, _BLOCK)
 
 
 def _value(

@@ -14,13 +14,13 @@ from hetfab.overlay.model.binding import Binding
 from hetfab.overlay.model.edges import edge_set
 from hetfab.overlay.model.layers import Dense, LayerGraph, Relu, SegMean, constants_of, parse_layers
 from hetfab.overlay.model.reader import check_model, opset
+from hetfab.overlay.model.runtime import Feed, run_model
 from hetfab.quantize.points import QuantizationPoints, find_points
 from hetfab.quantize.ranges import CRITERIA, ActivationRange, Criterion, choose
 from hetfab.quantize.rewrites import tables_to_dense_terms
 from hetfab.quantize.weights import round_to_nearest
 from hetfab.quantize.writer import Numbers, write_model
 
-Feed: TypeAlias = Mapping[str, npt.NDArray[Any]]
 FloatArray: TypeAlias = npt.NDArray[np.float32]
 
 
@@ -116,25 +116,6 @@ def _all(feeds: Iterable[Feed] | CalibrationReader) -> Iterator[Feed]:
         return
     while (feed := feeds.get_next()) is not None:
         yield feed
-
-
-def run_model(model: onnx.ModelProto, feed: Feed, outputs: list[str]) -> list[npt.NDArray[Any]]:
-    """Runs a model in onnxruntime on one thread, so that results repeat.
-
-    Args:
-        model: Any model.
-        feed: Arrays by input name; names that the model does not have are left out.
-        outputs: Names of the tensors to return.
-    """
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    names = {value.name for value in session.get_inputs()}
-    result: list[npt.NDArray[Any]] = session.run(outputs, {key: feed[key] for key in feed if key in names})
-    return result
 
 
 def _observe(

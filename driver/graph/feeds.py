@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hetfab.driver.graph.heterograph import CsrFeatures, Edges, HeteroGraph
+from hetfab.overlay.bind import IncomingEdges
 from hetfab.overlay.errors import BindingInvalidError, FeatureWidthError
 from hetfab.overlay.model.binding import (
     Binding,
@@ -58,7 +59,7 @@ def feeds(
     return arrays
 
 
-def incoming(edges: Edges, destinations: int) -> tuple[npt.NDArray[np.int64], Array]:
+def incoming(edges: Edges, destinations: int) -> IncomingEdges:
     """Groups edges by destination.
 
     Args:
@@ -71,7 +72,7 @@ def incoming(edges: Edges, destinations: int) -> tuple[npt.NDArray[np.int64], Ar
     """
     indptr = np.zeros(destinations + 1, dtype=np.int64)
     np.cumsum(np.bincount(edges.destination, minlength=destinations), out=indptr[1:])
-    return indptr, edges.source[np.argsort(edges.destination, kind="stable")]
+    return IncomingEdges(indptr, edges.source[np.argsort(edges.destination, kind="stable")])
 
 
 def semantic_edges(graph: HeteroGraph, path: tuple[Relation, ...]) -> Edges:

@@ -14,6 +14,7 @@ import numpy as np
 
 from hetfab.overlay.compiler.tiling import SLOTS
 from hetfab.overlay.design import Geometry
+from hetfab.overlay.errors import FieldRangeError
 from hetfab.overlay.isa.codec import Engine
 from hetfab.overlay.isa.spec import isa
 from hetfab.overlay.isa.words import field_slot
@@ -50,8 +51,7 @@ class Affine:
         constant: Constant part.
         per_iteration: Factor of the loop index.
         symbol: What only the graph gives.
-        ring: Memory of the ring, empty for none.
-        taken: Whether this instruction belongs to the slot taken last in this block, rather than before it.
+        ring: Memory of the ring, empty for none; its slot is the one that was taken last.
     """
 
     constant: int = 0
@@ -131,7 +131,7 @@ class Emitter:
     @property
     def _current(self) -> _OpenBlock:
         if self._open is None:
-            raise RuntimeError("no block is open")
+            raise RuntimeError("begin() comes before the first instruction")
         return self._open
 
     def _append(
@@ -151,7 +151,11 @@ class Emitter:
             half, shift, bits = field_slot(operation, name)
             if isinstance(value, int):
                 if not 0 <= value < 1 << bits:
-                    raise RuntimeError(f"{operation}.{name} = {value} does not fit {bits} bits")
+                    raise FieldRangeError(
+                        f"a layer of the model needs {name} = {value} in the instruction '{operation}'",
+                        f"at most {(1 << bits) - 1}, what {bits} bits hold",
+                        "use a model with fewer channels",
+                    )
                 word |= value << (64 * half + shift)
             else:
                 block.patches.append(self._patch(block, (half, shift, bits), value))

@@ -121,7 +121,8 @@ def dispatch_top() -> str:
     )
 
 
-_DISPATCH_TOP = """{notice}// DISPATCH's top function, the only one with registers. It ends with the program or a fault.
+_DISPATCH_TOP = """{notice}// DISPATCH's top function, the only one with registers.
+// It ends with the program, or drained after a fault.
 #include "hetfab/dispatch.hpp"
 #include "tops.hpp"
 

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``hetfab compile``: a quantized model and a design in, a program out."""
+
+from pathlib import Path
+
+import click
+
+from hetfab.cli.output import Result, common_options, print_next, print_table
+
+
+@click.command()
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option("--graph", type=click.Path(path_type=Path), help="Graph to check the program's limits with.")
+@click.option("--design", type=click.Path(path_type=Path), help="Design file; the PYNQ-Z2 default without it.")
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The program.")
+@common_options
+def command(model: Path, graph: Path | None, design: Path | None, output: Path) -> Result:
+    """Compile the quantized MODEL for a design."""
+    from hetfab.driver.graph.arrays import graph_arrays
+    from hetfab.driver.graph.model_inputs import model_bindings
+    from hetfab.driver.graph.npz import read_graph
+    from hetfab.overlay.bind import bind
+    from hetfab.overlay.compiler.compile import compile_model
+    from hetfab.overlay.design import default_design, read_design
+    from hetfab.overlay.files import check_writable
+    from hetfab.overlay.model.reader import read_model
+    from hetfab.overlay.program import write_program
+
+    check_writable(output)
+    chosen = default_design() if design is None else read_design(design)
+    read = read_model(model)
+    opened = None if graph is None else read_graph(graph)
+    program = compile_model(read, model_bindings(read, opened), chosen, name=model.name)
+    bound = None if opened is None else bind(program, graph_arrays(program, opened))
+    write_program(output, program)
+    columns = ["layer", "rows of", "in", "out", "aggregates", "tile rows", "engines"]
+    print_table(
+        columns,
+        [
+            [x.name, x.node_type, x.inputs, x.channels, len(x.aggregations), x.tile_rows, " ".join(x.engines)]
+            for x in program.layers
+        ],
+    )
+    click.echo(f"{program.instructions} instructions in {len(program.blocks)} blocks for the design '{chosen.name}'")
+    if bound is not None:
+        click.echo(f"bound to {graph}: {len(bound.words)} instructions, {sum(bound.sizes.values()):,} bytes of DRAM")
+    print_next(f"hetfab run {output} --graph {graph or 'GRAPH'} --reference {model}")
+    return {
+        "output": str(output),
+        "design": chosen.name,
+        "geometry_hash": chosen.geometry.hash(),
+        "layers": len(program.layers),
+        "instructions": program.instructions,
+        "bound_instructions": None if bound is None else len(bound.words),
+        "dram_bytes": None if bound is None else sum(bound.sizes.values()),
+    }

@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``hetfab inspect``: a model's inputs, their meaning, its layers, and what hetfab does not execute."""
+
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from hetfab.cli.output import Result, common_options, print_next, print_table
+
+
+@click.command()
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option("--graph", type=click.Path(path_type=Path), help="Graph that completes the meaning of the inputs.")
+@click.option("--bind", type=click.Path(path_type=Path), help="JSON file with the meaning of inputs.")
+@common_options
+def command(model: Path, graph: Path | None, bind: Path | None) -> Result:
+    """Show the layers of MODEL and what its inputs mean."""
+    from hetfab.driver.graph.model_inputs import model_bindings, model_feeds
+    from hetfab.driver.graph.npz import read_graph
+    from hetfab.overlay.model.binding import read_bindings
+    from hetfab.overlay.model.inspection import inspect_model
+    from hetfab.overlay.model.reader import read_model
+
+    read = read_model(model)
+    opened = None if graph is None else read_graph(graph)
+    bindings = model_bindings(read, opened, None if bind is None else read_bindings(bind))
+    if opened is not None:
+        model_feeds(read, bindings, opened)
+    found = inspect_model(read, bindings)
+    click.echo(f"{model}: opset {found.opset}, {'quantized' if found.quantized else 'float'} model")
+    print_table(["input", "shape", "meaning"], [[i.name, i.shape, i.meaning] for i in found.inputs])
+    if found.layers:
+        click.echo()
+        columns = ["layer", "kind", "channels in", "channels out", "weights"]
+        print_table(columns, [[x.name, x.kind, x.inputs, x.channels, x.weights] for x in found.layers])
+    else:
+        click.echo()
+        print_table(["operator", "nodes"], sorted(found.operators.items()))
+    for name, rows in found.tables.items():
+        click.echo(f"transductive: the learned table '{name}' fixes the number of its vertices to {rows}")
+    if found.refused:
+        click.echo(f"\n{len(found.refused)} nodes are not executed on the overlay:")
+        for line in found.refused:
+            click.echo(f"  {line}")
+    elif not found.quantized:
+        print_next(f"hetfab quantize {model} --graph {graph or 'GRAPH'} -o {model.with_suffix('.q.onnx').name}")
+    else:
+        print_next(f"hetfab compile {model} -o {model.name.removesuffix('.onnx').removesuffix('.q')}.hfp")
+    return asdict(found)

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``hetfab quantize``: a float model and a graph in, an integer model out."""
+
+from pathlib import Path
+from typing import BinaryIO
+
+import click
+
+from hetfab.cli.output import Result, common_options, print_next, print_table, progress
+
+
+@click.command()
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option("--graph", required=True, type=click.Path(path_type=Path), help="Graph to calibrate with.")
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The quantized model.")
+@click.option("--bind", type=click.Path(path_type=Path), help="JSON file with the meaning of inputs.")
+@common_options
+def command(model: Path, graph: Path, output: Path, bind: Path | None) -> Result:
+    """Quantize MODEL to 8-bit weights and activations.
+
+    Candidates are compared with the float model on the graph's validation vertices, or on all where there are none.
+    """
+    from hetfab.driver.graph.model_inputs import model_bindings, model_feeds
+    from hetfab.driver.graph.npz import read_graph
+    from hetfab.overlay.files import check_writable, write_atomic
+    from hetfab.overlay.model.binding import read_bindings
+    from hetfab.overlay.model.reader import read_model
+    from hetfab.quantize.post_training import Evaluation, quantize
+    from hetfab.quantize.ranges import CRITERIA
+
+    check_writable(output)
+    read, opened = read_model(model), read_graph(graph)
+    bindings = model_bindings(read, opened, None if bind is None else read_bindings(bind))
+    feed = model_feeds(read, bindings, opened)
+    target = opened.target or ""
+    labels = opened.labels.get(target)
+    evaluation = Evaluation(opened.splits.get(target, {}).get("val"), labels is not None and labels.ndim == 2)
+    with progress("quantize", len(CRITERIA) + 1) as advance:
+        result = quantize(read, [feed], bindings, evaluation=evaluation, progress=lambda step: advance(1))
+
+    def write(file: BinaryIO) -> None:
+        file.write(result.model.SerializeToString(deterministic=True))
+
+    write_atomic(output, write)
+    rows = [[n, d, "kept" if n == result.criterion else ""] for n, d in result.divergences.items()]
+    print_table(["calibration", "KL from the float model", ""], rows)
+    click.echo(f"{len(result.ranges)} tensors in 8 bits, weights in 8 bits with a scale per output channel")
+    print_next(f"hetfab compile {output} --graph {graph} -o {output.name.removesuffix('.onnx').removesuffix('.q')}.hfp")
+    return {
+        "output": str(output),
+        "criterion": result.criterion,
+        "divergences": dict(result.divergences),
+        "ranges": {
+            name: {"bits": r.bits, "signed": r.signed, "exponent": r.exponent} for name, r in result.ranges.items()
+        },
+    }

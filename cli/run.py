@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``hetfab run``: a program and a graph in, predictions out."""
+
+from pathlib import Path
+
+import click
+
+from hetfab.cli.output import Result, common_options, print_table, progress
+
+
+@click.command()
+@click.argument("program", type=click.Path(path_type=Path))
+@click.option("--graph", required=True, type=click.Path(path_type=Path), help="Graph to run on.")
+@click.option("--design", type=click.Path(path_type=Path), help="The overlay's design; the program's own without it.")
+@click.option("--reference", type=click.Path(path_type=Path), help="Quantized model to compare with in onnxruntime.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Where to save the predictions (.npz).")
+@click.option("--deadline", default=600.0, show_default=True, help="Seconds to wait for the run.")
+@common_options
+def command(
+    program: Path, graph: Path, design: Path | None, reference: Path | None, output: Path | None, deadline: float
+) -> Result:
+    """Run PROGRAM on a graph, on the emulated overlay of its design."""
+    from hetfab.driver.emulated import EmulatedTransport
+    from hetfab.driver.graph.arrays import graph_arrays
+    from hetfab.driver.graph.npz import read_graph
+    from hetfab.driver.report import layer_rows, report, save_predictions
+    from hetfab.driver.session import Session, check_geometry
+    from hetfab.overlay.bind import bind
+    from hetfab.overlay.design import read_design
+    from hetfab.overlay.files import check_writable
+    from hetfab.overlay.program import read_program
+
+    if output is not None:
+        check_writable(output)
+    read, opened = read_program(program), read_graph(graph)
+    chosen = read.design if design is None else read_design(design)
+    check_geometry(read.design, chosen)
+    bound = bind(read, graph_arrays(read, opened))
+    with EmulatedTransport(chosen) as transport, progress("run", len(bound.words)) as advance:
+        result = Session(transport, chosen).run(bound, deadline_seconds=deadline, progress=advance)
+    found = report(result, bound, opened, reference)
+    if output is not None:
+        save_predictions(output, result, read, opened)
+    print_table(["layer", "rows of", "engines", "instructions", "MACs", "edges"], layer_rows(result, bound))
+    print_table(["", ""], [[name.replace("_", " "), value] for name, value in found.items() if value is not None])
+    if output is not None:
+        click.echo(f"predictions in {output}")
+    return found

@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Takes from a graph the plain arrays that binding a program needs. Relations need numpy, metapaths scipy."""
+
+from hetfab.driver.graph.feeds import incoming, semantic_edges
+from hetfab.driver.graph.heterograph import HeteroGraph
+from hetfab.overlay.bind import GraphArrays, IncomingEdges
+from hetfab.overlay.errors import RelationMissingError
+from hetfab.overlay.program import Edges, Program
+
+
+def graph_arrays(program: Program, graph: HeteroGraph) -> GraphArrays:
+    """Takes what a program reads from a graph.
+
+    Raises:
+        RelationMissingError: The graph lacks relations of the program; all are named.
+    """
+    missing = [
+        str(relation)
+        for edges in program.edges
+        for relation in edges.relations
+        if relation not in graph.relations
+    ]
+    if missing:
+        raise RelationMissingError(
+            f"the graph '{graph.name}' lacks relations that the program reads: {', '.join(dict.fromkeys(missing))}",
+            f"a graph with them; this one has {', '.join(map(str, graph.relations))}",
+            "use the graph that the model was made for, or compile a model for this one",
+        )
+    features = {
+        tensor.name: graph.features[tensor.node_type]
+        for tensor in program.tensors
+        if tensor.segment == "features" and tensor.node_type in graph.features
+    }
+    return GraphArrays(graph.counts, features, {edges.name: _incoming(edges, graph) for edges in program.edges})
+
+
+def _incoming(edges: Edges, graph: HeteroGraph) -> IncomingEdges:
+    pairs = semantic_edges(graph, edges.relations) if edges.metapath else graph.relations[edges.relations[0]]
+    return incoming(pairs, graph.counts[edges.destination_type])

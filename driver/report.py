@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is said of a run: scores against labels and a reference, where each layer ran, the saved predictions."""
+
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from hetfab.driver.graph.heterograph import HeteroGraph
+from hetfab.driver.scores import agreement, f1_scores, predictions
+from hetfab.driver.session import RunResult
+from hetfab.overlay.bind import BoundProgram
+from hetfab.overlay.files import write_atomic
+from hetfab.overlay.program import Program
+
+
+def report(
+    result: RunResult, bound: BoundProgram, graph: HeteroGraph, reference: Path | None = None
+) -> dict[str, Any]:
+    """Scores of a run.
+
+    Args:
+        result: The run.
+        bound: What was run.
+        graph: What it was run on.
+        reference: The quantized model, to run in onnxruntime and compare with.
+
+    Returns:
+        ``micro_f1``, ``macro_f1`` (fractions on the test split, else on all labelled vertices; None without labels)
+        and ``f1_part``; with a reference ``agreement`` (over all target vertices; where multilabel, all labels of a
+        vertex) and ``max_logit_lsb`` (in steps of the last 8-bit tensor); ``instructions`` and ``stream_hash``.
+    """
+    node_type = bound.program.tensor(bound.program.output.tensor).node_type
+    scores = f1_scores(graph, node_type, result.values)
+    found: dict[str, Any] = {
+        "micro_f1": None if scores is None else scores.micro,
+        "macro_f1": None if scores is None else scores.macro,
+        "f1_part": None if scores is None else scores.part,
+    }
+    if reference is not None:
+        found |= _compare(result, bound, graph, reference, node_type)
+    return found | {"instructions": result.instructions, "stream_hash": result.stream_hash}
+
+
+def _compare(
+    result: RunResult, bound: BoundProgram, graph: HeteroGraph, reference: Path, node_type: str
+) -> dict[str, float]:
+    from hetfab.driver.graph.model_inputs import model_bindings, model_feeds
+    from hetfab.overlay.model.reader import read_model
+    from hetfab.overlay.model.runtime import run_model
+
+    model = read_model(reference)
+    feed = model_feeds(model, model_bindings(model, graph), graph)
+    logits = run_model(model, feed, [model.graph.output[0].name])[0]
+    distance = np.abs(result.values - logits).max(initial=0.0)
+    return {
+        "agreement": agreement(result.values, logits, multilabel=is_multilabel(graph, node_type)),
+        "max_logit_lsb": float(distance / bound.program.output.lsb),
+    }
+
+
+def is_multilabel(graph: HeteroGraph, node_type: str) -> bool:
+    """Whether each class of a node type is a decision of its own."""
+    labels = graph.labels.get(node_type)
+    return labels is not None and labels.ndim == 2
+
+
+def layer_rows(result: RunResult, bound: BoundProgram) -> list[list[object]]:
+    """Table of layers: name, node type, engines, instructions, MACs and edges (counts, not times)."""
+    layers = bound.program.layers
+    counts = np.bincount(bound.layers, minlength=len(layers))
+    macs, edges = np.zeros(len(layers), np.int64), np.zeros(len(layers), np.int64)
+    if result.run_log is not None:
+        np.add.at(macs, result.run_log["layer"], result.run_log["macs"].astype(np.int64))
+        np.add.at(edges, result.run_log["layer"], result.run_log["edges"].astype(np.int64))
+    return [
+        [layer.name, layer.node_type, " ".join(layer.engines), int(counts[i]), int(macs[i]), int(edges[i])]
+        for i, layer in enumerate(layers)
+    ]
+
+
+def save_predictions(path: Path, result: RunResult, program: Program, graph: HeteroGraph) -> None:
+    """Writes ``logits`` (int32), ``scale``, ``predictions`` and ``node_type`` to an .npz file.
+
+    Raises:
+        OutputUnwritableError: The path cannot be written.
+    """
+    node_type = program.tensor(program.output.tensor).node_type
+
+    def write(file: BinaryIO) -> None:
+        np.savez_compressed(
+            file,
+            logits=result.logits,
+            scale=np.float64(result.scale),
+            predictions=predictions(result.values, multilabel=is_multilabel(graph, node_type)),
+            node_type=np.array(node_type),
+        )
+
+    write_atomic(path, write)

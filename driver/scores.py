@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Scores of predictions: F1 against labels, agreement and distance against a reference."""
+
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from hetfab.driver.graph.heterograph import HeteroGraph
+
+Logits: TypeAlias = npt.NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True)
+class F1:
+    """F1 scores as fractions, and the part of the vertices that they are of ("test" or "labelled")."""
+
+    micro: float
+    macro: float
+    part: str
+
+
+def predictions(logits: Logits, *, multilabel: bool) -> npt.NDArray[Any]:
+    """Predicted class, int64 [N], or bool [N, C] where each class is a decision of its own."""
+    return logits > 0 if multilabel else logits.argmax(axis=1)
+
+
+def f1_scores(graph: HeteroGraph, node_type: str, logits: Logits) -> F1 | None:
+    """Micro and macro F1 on the test split, else on all labelled vertices; None without labels.
+
+    Args:
+        graph: Holds labels and splits.
+        node_type: Whose rows the logits are.
+        logits: [N, C].
+    """
+    labels = graph.labels.get(node_type)
+    if labels is None:
+        return None
+    multilabel = labels.ndim == 2
+    rows = graph.splits.get(node_type, {}).get("test")
+    part = "labelled" if rows is None else "test"
+    if rows is None:
+        rows = np.arange(len(labels)) if multilabel else np.flatnonzero(labels >= 0)
+    if not len(rows):
+        return None
+    truth, found = _one_hot(labels[rows], logits.shape[1]), predictions(logits[rows], multilabel=multilabel)
+    return F1(*_f1(truth, _one_hot(found, logits.shape[1])), part)
+
+
+def agreement(first: Logits, second: Logits, *, multilabel: bool) -> float:
+    """Share of vertices with equal predictions; where multilabel, all labels of a vertex must be equal."""
+    equal = predictions(first, multilabel=multilabel) == predictions(second, multilabel=multilabel)
+    return float(np.mean(equal.all(axis=1) if multilabel else equal)) if len(equal) else 1.0
+
+
+def _one_hot(labels: npt.NDArray[Any], classes: int) -> npt.NDArray[np.bool_]:
+    if labels.ndim == 2:
+        return labels.astype(bool)
+    return np.asarray(labels[:, None] == np.arange(classes))
+
+
+def _f1(truth: npt.NDArray[np.bool_], found: npt.NDArray[np.bool_]) -> tuple[float, float]:
+    hits = (truth & found).sum(axis=0)
+    total = truth.sum(axis=0) + found.sum(axis=0)
+    micro = 2.0 * hits.sum() / max(int(total.sum()), 1)
+    macro = np.mean(2.0 * hits / np.maximum(total, 1))
+    return float(micro), float(macro)

@@ -1,0 +1,200 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs bound programs on an overlay: compares identities, fills the segments, starts, waits with a deadline, reads."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hetfab.driver.transport import DeviceBuffer, Transport
+from hetfab.overlay.bind import BoundProgram
+from hetfab.overlay.design import Design
+from hetfab.overlay.errors import DeadlineError, EngineFaultError, GeometryMismatchError, IsaVersionError
+from hetfab.overlay.isa.codec import Fault, RegisterOffset, Segment
+from hetfab.overlay.isa.spec import isa
+
+_START = 1
+_DONE = 2
+_NONE = 0xFFFF_FFFF
+#: Segments of size zero still get an address.
+_SMALLEST_BUFFER = isa().block_bytes
+
+
+@dataclass(frozen=True, eq=False)
+class RunResult:
+    """What a run gave.
+
+    Attributes:
+        logits: int32 [rows, classes].
+        scale: Value of one step of the logits.
+        stream_hash: SHA-256 of the bound stream.
+        instructions: Instructions retired.
+        run_log: Records with ``RUN_LOG_DTYPE``, None where the device keeps none.
+    """
+
+    logits: npt.NDArray[np.int32]
+    scale: float
+    stream_hash: str
+    instructions: int
+    run_log: npt.NDArray[Any] | None
+
+    @property
+    def values(self) -> npt.NDArray[np.float64]:
+        """The logits as numbers of the float model, exact."""
+        return self.logits * self.scale
+
+
+class Session:
+    """An overlay ready to run programs of one design.
+
+    Args:
+        transport: Registers and memory of the overlay.
+        design: What the overlay should be.
+
+    Raises:
+        IsaVersionError: The overlay has another version of the instruction set.
+        GeometryMismatchError: The overlay has another geometry.
+    """
+
+    def __init__(self, transport: Transport, design: Design) -> None:
+        self._transport = transport
+        self._design = design
+        self._check_identity()
+
+    def run(
+        self,
+        bound: BoundProgram,
+        *,
+        deadline_seconds: float = 600.0,
+        progress: Callable[[int], None] = lambda steps: None,
+    ) -> RunResult:
+        """Runs a bound program.
+
+        Args:
+            bound: Bound for this design.
+            deadline_seconds: How long to wait.
+            progress: Called with the number of instructions retired since its last call.
+
+        Raises:
+            GeometryMismatchError: The program was compiled for another geometry.
+            DeviceMemoryError: The segments do not fit.
+            DeadlineError: The deadline passed; the text holds the state of DISPATCH.
+            RunError: The overlay reports a fault or a deadlock.
+        """
+        check_geometry(bound.program.design, self._design)
+        buffers: dict[Segment, DeviceBuffer] = {}
+        try:
+            for segment in Segment:
+                buffers[segment] = self._fill(bound, segment)
+            self._start(bound, buffers)
+            self._wait(len(bound.words), deadline_seconds, progress)
+            output = buffers[Segment.OUTPUT]
+            output.sync_from_device()
+            logits = bound.logits(output.array)
+        finally:
+            for buffer in buffers.values():
+                buffer.free()
+        log = self._transport.run_log()
+        if log is not None:
+            log["layer"] = bound.layers
+        return RunResult(logits, bound.program.output.scale, bound.hash(), len(bound.words), log)
+
+    def state_dump(self) -> str:
+        """DISPATCH's state in words: progress, semaphores, the head of each queue."""
+        read = self._transport.read_register
+        lines = [f"fetched {read(RegisterOffset.FETCHED)}, retired {read(RegisterOffset.RETIRED)}"]
+        for engine in isa().engines:
+            name = engine.name.upper()
+            head, last = read(RegisterOffset[f"QUEUE_HEAD_{name}"]), read(RegisterOffset[f"LAST_RETIRED_{name}"])
+            waiting = "nothing queued" if head == _NONE else f"next is instruction {head}"
+            lines.append(f"{engine.name}: {waiting}, last retired {'none' if last == _NONE else last}")
+        pairs = [read(RegisterOffset[f"SEMAPHORE_{i}"]) for i in range(16)]
+        counts = [half for pair in pairs for half in (pair & 0xFFFF, pair >> 16)]
+        held = [f"{number}: {count}" for number, count in enumerate(counts) if count]
+        return "\n".join([*lines, "semaphores " + (", ".join(held) or "all zero")])
+
+    def _check_identity(self) -> None:
+        read = self._transport.read_register
+        found = divmod(read(RegisterOffset.ISA_VERSION), 1 << 16)
+        if found != isa().version:
+            raise IsaVersionError(
+                f"the overlay has version {found[0]}.{found[1]} of the instruction set",
+                f"version {isa().version[0]}.{isa().version[1]}, which this hetfab drives",
+                "load an overlay that was built with this hetfab",
+            )
+        low, high = read(RegisterOffset.GEOMETRY_HASH_LOW), read(RegisterOffset.GEOMETRY_HASH_HIGH)
+        expected = self._design.geometry.hash()[:16]
+        if f"{high << 32 | low:016x}" != expected:
+            shape = read(RegisterOffset.ARRAY_SHAPE)
+            geometry = self._design.geometry
+            raise GeometryMismatchError(
+                f"the overlay has the geometry {high << 32 | low:016x} with an array of "
+                f"{shape & 0xFFFF} x {shape >> 16}",
+                f"the geometry {expected} of the design '{self._design.name}' with an array of "
+                f"{geometry.gemm_rows} x {geometry.gemm_cols}",
+                "load the overlay of this design, or choose the overlay's design with --design",
+            )
+
+    def _fill(self, bound: BoundProgram, segment: Segment) -> DeviceBuffer:
+        content = bound.contents.get(segment)
+        buffer = self._transport.allocate(max(bound.sizes[segment], _SMALLEST_BUFFER))
+        if content is not None:
+            buffer.array[: content.size] = content
+            buffer.sync_to_device()
+        return buffer
+
+    def _start(self, bound: BoundProgram, buffers: dict[Segment, DeviceBuffer]) -> None:
+        write = self._transport.write_register
+        for segment, buffer in buffers.items():
+            for name, value in (("BASE", buffer.physical_address), ("SIZE", bound.sizes[segment])):
+                write(RegisterOffset[f"SEGMENT_{name}_{segment.name}_LOW"], value & 0xFFFF_FFFF)
+                write(RegisterOffset[f"SEGMENT_{name}_{segment.name}_HIGH"], value >> 32)
+        write(RegisterOffset.PROGRAM_LENGTH, len(bound.words))
+        write(RegisterOffset.CONTROL, _START)
+
+    def _wait(self, instructions: int, deadline_seconds: float, progress: Callable[[int], None]) -> None:
+        read = self._transport.read_register
+        end = time.monotonic() + deadline_seconds
+        reported = 0
+        while not read(RegisterOffset.CONTROL) & _DONE:
+            retired = read(RegisterOffset.RETIRED)
+            progress(retired - reported)
+            reported = retired
+            if time.monotonic() > end:
+                raise DeadlineError(
+                    f"the run did not end within {deadline_seconds:g} s\n{self.state_dump()}",
+                    f"{instructions} retired instructions",
+                    "give a longer --deadline; if nothing moves, load the overlay again and report this",
+                )
+        progress(instructions - reported)
+        fault = read(RegisterOffset.FAULT)
+        if fault != Fault.NONE:
+            raise EngineFaultError(
+                f"the overlay stopped with fault {fault} ({Fault(fault).name.lower()}) at instruction "
+                f"{read(RegisterOffset.FAULT_INSTRUCTION)}\n{self.state_dump()}",
+                "a program that was bound for this overlay and these buffers",
+                "compile and bind again; report this if it stays",
+            )
+
+
+def check_geometry(compiled: Design, chosen: Design) -> None:
+    """Refuses a program of another geometry.
+
+    Raises:
+        GeometryMismatchError: Names the parameters that differ.
+    """
+    if compiled.geometry == chosen.geometry:
+        return
+    ours, theirs = compiled.geometry.constants(), chosen.geometry.constants()
+    differing = [f"{name} {ours[name]} / {theirs[name]}" for name in ours if ours[name] != theirs[name]]
+    if compiled.geometry.engines != chosen.geometry.engines:
+        differing.append(f"engines {'+'.join(compiled.geometry.engines)} / {'+'.join(chosen.geometry.engines)}")
+    raise GeometryMismatchError(
+        f"the program was compiled for the design '{compiled.name}', the overlay is of the design '{chosen.name}': "
+        + ", ".join(differing),
+        "equal geometries",
+        "compile the model with the overlay's design (`hetfab compile --design`)",
+    )
