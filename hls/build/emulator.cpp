@@ -32,7 +32,9 @@ std::string hexadecimal(std::uint64_t value) {
 // Regions of physical DRAM, each a buffer of the host.
 class Dram : public hetfab::DramModel {
   public:
-    void map(std::uint64_t address, unsigned char* bytes, std::uint64_t size) { regions_[address] = {bytes, size}; }
+    void map(std::uint64_t address, unsigned char* bytes, std::uint64_t size) {
+        regions_[address] = {bytes, size};
+    }
     void unmap(std::uint64_t address) { regions_.erase(address); }
 
     unsigned char* resolve(std::uint64_t address, std::uint64_t bytes, bool write) override {
@@ -73,8 +75,8 @@ struct RamPort {
 
     T& operator[](unsigned word) const {
         if (word >= depth) {
-            throw std::out_of_range("access to word " + std::to_string(word) + " of " + name + ", which has " +
-                                    std::to_string(depth) + " words");
+            throw std::out_of_range("access to word " + std::to_string(word) + " of " + name +
+                                    ", which has " + std::to_string(depth) + " words");
         }
         return words[word];
     }
@@ -92,12 +94,14 @@ class Ram : public RamModel {
 
     bool read(std::uint64_t word, std::uint64_t count, unsigned char* bytes) const override {
         if (word > words_.size() || count > words_.size() - word) return false;
-        for (std::uint64_t i = 0; i < count; i++) hetfab::write_bytes(words_[word + i], bytes + i * word_bytes);
+        for (std::uint64_t i = 0; i < count; i++)
+            hetfab::write_bytes(words_[word + i], bytes + i * word_bytes);
         return true;
     }
     bool write(std::uint64_t word, std::uint64_t count, const unsigned char* bytes) override {
         if (word > words_.size() || count > words_.size() - word) return false;
-        for (std::uint64_t i = 0; i < count; i++) hetfab::read_bytes(words_[word + i], bytes + i * word_bytes);
+        for (std::uint64_t i = 0; i < count; i++)
+            hetfab::read_bytes(words_[word + i], bytes + i * word_bytes);
         return true;
     }
 
@@ -301,13 +305,16 @@ class Overlay {
     // Index in the program of the instruction that an engine executes next.
     std::uint32_t current(unsigned engine) const {
         const auto& queue = state_.queue[engine];
-        const std::uint32_t executed = queue.issued - static_cast<std::uint32_t>(instructions_[engine].size());
+        const std::uint32_t executed =
+            queue.issued - static_cast<std::uint32_t>(instructions_[engine].size());
         return queue.index[executed % queue.size];
     }
 
     std::string where(unsigned who) const {
-        if (who == isa::engine::count) return "engine 'dispatch', at instruction " + std::to_string(state_.fetched);
-        return std::string("engine '") + isa::engine_names[who] + "', instruction " + std::to_string(executing_);
+        if (who == isa::engine::count)
+            return "engine 'dispatch', at instruction " + std::to_string(state_.fetched);
+        return std::string("engine '") + isa::engine_names[who] + "', instruction " +
+               std::to_string(executing_);
     }
 
     void execute(unsigned engine) {
@@ -350,13 +357,14 @@ class Overlay {
         hls::stream<Types::Token>& out = tokens_[engine];
         if (engine == isa::engine::load) {
             hls::burst_maxi<Types::Beat> memory(ports_[load_port]);
-            hetfab::load_step<Design, Family>(in, out, memory, act_ram_.port(), wgt_ram_.port(), par_ram_.port(),
-                                              events);
+            hetfab::load_step<Design, Family>(in, out, memory, act_ram_.port(), wgt_ram_.port(),
+                                              par_ram_.port(), events);
         } else if (engine == isa::engine::store) {
             hls::burst_maxi<Types::Beat> memory(ports_[store_port]);
             hetfab::store_step<Design, Family>(in, out, memory, out_ram_.port(), events);
         } else if (engine == isa::engine::gemm_d) {
-            hetfab::gemm_d_step<Design, Family>(in, out, act_ram_.port(), wgt_ram_.port(), acc_ram_.port(), events);
+            hetfab::gemm_d_step<Design, Family>(in, out, act_ram_.port(), wgt_ram_.port(), acc_ram_.port(),
+                                                events);
         } else if (engine == isa::engine::vec) {
             hetfab::vec_step<Design, Family>(in, out, acc_ram_.port(), par_ram_.port(), sum_ram_.port(),
                                              out_ram_.port(), events);
@@ -364,7 +372,8 @@ class Overlay {
             check_groups(in.front());
             hls::burst_maxi<Types::Beat> features(ports_[features_port]);
             hls::burst_maxi<Types::Beat> graph(ports_[graph_port]);
-            hetfab::agg_step<Design, Family>(in, out, features, graph, sum_ram_.port(), agg_context_.port(), events);
+            hetfab::agg_step<Design, Family>(in, out, features, graph, sum_ram_.port(), agg_context_.port(),
+                                             events);
         }
     }
 
@@ -389,13 +398,15 @@ class Overlay {
                                             "its engine does not know the opcode",
                                             "its address lies outside the segment",
                                             "it signals a semaphore that is at its largest count"};
-        return "instruction " + std::to_string(state_.fault_instruction) + ": " + texts[state_.fault] + "; " + dump();
+        return "instruction " + std::to_string(state_.fault_instruction) + ": " + texts[state_.fault] + "; " +
+               dump();
     }
 
     // The state dump: what waits in every queue, and the semaphores that are not zero.
     std::string dump() const {
-        std::string text = std::to_string(state_.retired) + " of " + std::to_string(registers_.program_length) +
-                           " instructions retired, " + std::to_string(state_.fetched) + " fetched";
+        std::string text = std::to_string(state_.retired) + " of " +
+                           std::to_string(registers_.program_length) + " instructions retired, " +
+                           std::to_string(state_.fetched) + " fetched";
         for (unsigned engine = 0; engine < isa::engine::count; engine++) {
             const auto& queue = state_.queue[engine];
             if (queue.issued == queue.queued) continue;
@@ -426,8 +437,9 @@ class Overlay {
     Ram<Types::OutWord> out_ram_{"out_ram", Design::out_words};
     Ram<Types::Instruction> agg_context_{"agg_context", 4 * Design::agg_contexts};
     std::map<std::string, RamModel*> rams_{
-        {"act_ram", &act_ram_}, {"wgt_ram", &wgt_ram_}, {"par_ram", &par_ram_},         {"acc_ram", &acc_ram_},
-        {"sum_ram", &sum_ram_}, {"out_ram", &out_ram_}, {"agg_context", &agg_context_},
+        {"act_ram", &act_ram_},         {"wgt_ram", &wgt_ram_}, {"par_ram", &par_ram_},
+        {"acc_ram", &acc_ram_},         {"sum_ram", &sum_ram_}, {"out_ram", &out_ram_},
+        {"agg_context", &agg_context_},
     };
     std::vector<Record> log_;
     std::vector<bool> retired_;
@@ -453,7 +465,9 @@ void hetfab_map(void* overlay, std::uint64_t address, unsigned char* bytes, std:
     static_cast<Overlay*>(overlay)->dram.map(address, bytes, size);
 }
 
-void hetfab_unmap(void* overlay, std::uint64_t address) { static_cast<Overlay*>(overlay)->dram.unmap(address); }
+void hetfab_unmap(void* overlay, std::uint64_t address) {
+    static_cast<Overlay*>(overlay)->dram.unmap(address);
+}
 
 std::uint32_t hetfab_read_register(void* overlay, std::uint32_t offset) {
     return static_cast<Overlay*>(overlay)->read_register(offset);
@@ -473,7 +487,8 @@ std::uint64_t hetfab_run_log(void* overlay, void* records, std::uint64_t capacit
     return static_cast<Overlay*>(overlay)->log(static_cast<Record*>(records), capacity);
 }
 
-int hetfab_read_ram(void* overlay, const char* name, std::uint64_t word, std::uint64_t count, unsigned char* bytes) {
+int hetfab_read_ram(void* overlay, const char* name, std::uint64_t word, std::uint64_t count,
+                    unsigned char* bytes) {
     const RamModel* ram = static_cast<Overlay*>(overlay)->ram(name);
     return ram != nullptr && ram->read(word, count, bytes) ? 0 : 1;
 }

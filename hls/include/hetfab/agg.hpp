@@ -39,7 +39,8 @@ struct ReduceTile {
 };
 
 template <class Z, class ContextRam, class Events>
-ReduceTile reduce_tile(const Word<Z, isa::instruction_bits>& instruction, ContextRam agg_context, Events& events) {
+ReduceTile reduce_tile(const Word<Z, isa::instruction_bits>& instruction, ContextRam agg_context,
+                       Events& events) {
 #pragma HLS INLINE
     using Op = isa::Reduce;
     const unsigned slot = 4 * number<Z, Op::Slot>(instruction);
@@ -172,8 +173,8 @@ feature_lanes:
 
 // The result of one group of a destination, added to what sum_ram held.
 template <class D, class Z>
-Word<Z, 32 * D::lanes> reduced_word(const S<Z, 32> (&totals)[D::lanes], const Destination<Z>& destination, bool mean,
-                                    const Word<Z, 32 * D::lanes>& before) {
+Word<Z, 32 * D::lanes> reduced_word(const S<Z, 32> (&totals)[D::lanes], const Destination<Z>& destination,
+                                    bool mean, const Word<Z, 32 * D::lanes>& before) {
 #pragma HLS INLINE
     Word<Z, 32 * D::lanes> word = zero<Z, 32 * D::lanes>();
 result_lanes:
@@ -231,15 +232,17 @@ class RowRequests {
 
 // One trip per beat of a gathered row, and per group of a destination without edges, which reads nothing.
 template <class D, class Z, bool Accumulate, class MemF, class MemG, class SumRam, class Events>
-unsigned gather(const ReduceTile& tile, const Destination<Z> (&destinations)[agg_rows], const EdgeRange& edges,
-                MemF features, MemG graph, SumRam sum_ram, Events& events) {
+unsigned gather(const ReduceTile& tile, const Destination<Z> (&destinations)[agg_rows],
+                const EdgeRange& edges, MemF features, MemG graph, SumRam sum_ram, Events& events) {
 #pragma HLS INLINE
     constexpr isa::Loop loop = Accumulate ? isa::loops::agg_gather_accumulate : isa::loops::agg_gather;
     // Read by the pragma below, which host compilers do not see.
     [[maybe_unused]] constexpr int interval = loop.ii;
     // Half of the beats that the feature port keeps outstanding, at most its 16 requests' half.
     constexpr unsigned rows_in_half = bursts_ahead * burst_beats / D::agg_groups;
-    constexpr unsigned rows_ahead = rows_in_half == 0 ? 1 : rows_in_half < bursts_ahead ? rows_in_half : bursts_ahead;
+    constexpr unsigned rows_ahead = rows_in_half == 0             ? 1
+                                    : rows_in_half < bursts_ahead ? rows_in_half
+                                                                  : bursts_ahead;
     S<Z, 32> totals[D::agg_groups][D::lanes];
 #pragma HLS ARRAY_PARTITION variable=totals type=complete dim=0
     RowRequests<Z> requests(tile, edges);
@@ -298,8 +301,8 @@ unsigned reduce(const Word<Z, isa::instruction_bits>& instruction, MemF features
 }
 
 template <class D, class Z, class MemF, class MemG, class SumRam, class ContextRam, class Events>
-Outcome agg_execute(const Word<Z, isa::instruction_bits>& instruction, MemF features, MemG graph, SumRam sum_ram,
-                    ContextRam agg_context, Events& events) {
+Outcome agg_execute(const Word<Z, isa::instruction_bits>& instruction, MemF features, MemG graph,
+                    SumRam sum_ram, ContextRam agg_context, Events& events) {
 #pragma HLS INLINE off
     static_assert(D::lanes * 8 == 64, "a beat of a feature row is one group of lanes channels");
     const int opcode = static_cast<int>(number<Z, isa::Header::Opcode>(instruction));
@@ -316,8 +319,9 @@ Outcome agg_execute(const Word<Z, isa::instruction_bits>& instruction, MemF feat
 
 // The engine: one instruction, from its stream to its token.
 template <class D, class Z, class MemF, class MemG, class SumRam, class ContextRam, class Events>
-void agg_step(hls::stream<Word<Z, isa::instruction_bits>>& instructions, hls::stream<U<Z, isa::token_bits>>& tokens,
-              MemF features, MemG graph, SumRam sum_ram, ContextRam agg_context, Events& events) {
+void agg_step(hls::stream<Word<Z, isa::instruction_bits>>& instructions,
+              hls::stream<U<Z, isa::token_bits>>& tokens, MemF features, MemG graph, SumRam sum_ram,
+              ContextRam agg_context, Events& events) {
 #pragma HLS INLINE
     const Word<Z, isa::instruction_bits> instruction = instructions.read();
     events.loop(isa::loops::instruction, 1);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // DISPATCH: fetches the program, queues instructions per engine, keeps the semaphores, resolves addresses and
-// issues. The state is a plain struct and a pass is one trip of the polling loop, so that hardware loops it and
-// the emulator steps it.
+// issues. The state is a plain struct and a pass is one trip of the polling loop, so that hardware loops it
+// and the emulator steps it.
 #pragma once
 
 #include <cstdint>
@@ -108,7 +108,8 @@ bool dispatch_fetch(DispatchState<D, Z>& state, const DispatchRegisters& registe
         dispatch_fault(state, isa::fault::segment, state.fetched);
         return true;
     }
-    program.read_request(registers.segment_base[isa::segment::program] / instruction_bytes + state.fetched, words);
+    program.read_request(registers.segment_base[isa::segment::program] / instruction_bytes + state.fetched,
+                         words);
 fetch_beats:
     for (unsigned word = 0; word < words; word++) {
 #pragma HLS LOOP_TRIPCOUNT min=1 max=16
@@ -179,7 +180,8 @@ bool dispatch_resolve(const DispatchRegisters& registers, Word<Z, isa::instructi
     const unsigned segment = number<Z, isa::Address::Segment>(word);
     const std::uint64_t offset = number<Z, isa::Address::Offset>(word);
     const std::uint64_t address = registers.segment_base[segment] + offset;
-    if (offset >= registers.segment_size[segment] || address >> isa::Address::Physical::bits != 0) return false;
+    if (offset >= registers.segment_size[segment] || address >> isa::Address::Physical::bits != 0)
+        return false;
     Z::template set<isa::Address::Physical>(word, address);
     return true;
 }
@@ -195,7 +197,8 @@ template <class D, class Z>
 void dispatch_take(DispatchState<D, Z>& state, unsigned semaphore) {
 #pragma HLS INLINE
     if (semaphore == 0) return;
-    state.semaphore[semaphore] = static_cast<std::uint16_t>(static_cast<unsigned>(state.semaphore[semaphore]) - 1);
+    state.semaphore[semaphore] =
+        static_cast<std::uint16_t>(static_cast<unsigned>(state.semaphore[semaphore]) - 1);
 }
 
 // Issues the head of a queue if its waits are satisfied and the engine's FIFO has room.
@@ -221,8 +224,8 @@ bool dispatch_issue(DispatchState<D, Z>& state, const DispatchRegisters& registe
     return true;
 }
 
-// One trip: tokens first, then one instruction to its queue, then one issue per engine. False: nothing changed.
-// After a fault nothing is fetched or issued, and the engines drain.
+// One trip: tokens first, then one instruction to its queue, then one issue per engine. False: nothing
+// changed. After a fault nothing is fetched or issued, and the engines drain.
 template <class D, class Z, class Mem>
 bool dispatch_pass(DispatchState<D, Z>& state, const DispatchRegisters& registers, Mem program,
                    hls::stream<Word<Z, isa::instruction_bits>> instructions[isa::engine::count],

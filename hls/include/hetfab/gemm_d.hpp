@@ -32,14 +32,15 @@ MatmulTile matmul_tile(const Word<Z, isa::instruction_bits>& instruction) {
 
 // One step of the array: a channel of gemm_rows rows times a weight word.
 template <class D, class Z>
-void gemm_step(S<Z, 32> (&acc)[D::gemm_rows][D::gemm_cols], const Word<Z, 8 * D::gemm_rows> (&act)[D::gemm_rows],
-               unsigned channel, const Word<Z, 8 * D::gemm_cols>& wgt, bool is_unsigned) {
+void gemm_step(S<Z, 32> (&acc)[D::gemm_rows][D::gemm_cols],
+               const Word<Z, 8 * D::gemm_rows> (&act)[D::gemm_rows], unsigned channel,
+               const Word<Z, 8 * D::gemm_cols>& wgt, bool is_unsigned) {
 #pragma HLS INLINE
 step_rows:
     for (unsigned row = 0; row < D::gemm_rows; row++) {
 #pragma HLS UNROLL
-        const S<Z, 9> a = is_unsigned ? S<Z, 9>(lane_u<Z, 8>(act[row], channel))
-                                      : S<Z, 9>(lane_s<Z, 8>(act[row], channel));
+        const S<Z, 9> a =
+            is_unsigned ? S<Z, 9>(lane_u<Z, 8>(act[row], channel)) : S<Z, 9>(lane_s<Z, 8>(act[row], channel));
     step_cols:
         for (unsigned col = 0; col < D::gemm_cols; col++) {
 #pragma HLS UNROLL
@@ -53,8 +54,8 @@ step_rows:
 
 // One block of gemm_rows x gemm_cols outputs; rows at or beyond `valid` read as zero and are not written.
 template <class D, class Z, class ActRam, class WgtRam, class AccRam, class Events>
-unsigned gemm_block(const MatmulTile& tile, unsigned first_row, unsigned valid, unsigned col_group, ActRam act_ram,
-                    WgtRam wgt_ram, AccRam acc_ram, Events& events) {
+unsigned gemm_block(const MatmulTile& tile, unsigned first_row, unsigned valid, unsigned col_group,
+                    ActRam act_ram, WgtRam wgt_ram, AccRam acc_ram, Events& events) {
 #pragma HLS INLINE
     using ActWord = Word<Z, 8 * D::gemm_rows>;
     S<Z, 32> acc[D::gemm_rows][D::gemm_cols];

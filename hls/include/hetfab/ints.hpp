@@ -91,7 +91,8 @@ struct Native {
         static_assert(Field::lsb / 64 == (Field::lsb + Field::bits - 1) / 64, "a field straddles bit 64");
         std::uint64_t half;
         std::memcpy(&half, word.bytes + Field::lsb / 64 * 8, 8);
-        return static_cast<NativeInteger<Field::bits, false>>(half >> (Field::lsb % 64) & mask<Field::bits>());
+        return static_cast<NativeInteger<Field::bits, false>>(half >> (Field::lsb % 64) &
+                                                              mask<Field::bits>());
     }
 
     template <class Field, int Bits, class Value>
@@ -139,8 +140,12 @@ struct Native {
     }
     template <int Width, class Value>
     static s<Width> wrap(Value value) {
-        const auto bits = static_cast<std::uint64_t>(wide(value)) << (64 - Width);
-        return static_cast<NativeInteger<Width, true>>(static_cast<std::int64_t>(bits) >> (64 - Width));
+        if constexpr (Width == 8 * sizeof(NativeInteger<Width, true>)) {
+            return static_cast<NativeInteger<Width, true>>(wide(value));
+        } else {
+            const auto bits = static_cast<std::uint64_t>(wide(value)) << (64 - Width);
+            return static_cast<NativeInteger<Width, true>>(static_cast<std::int64_t>(bits) >> (64 - Width));
+        }
     }
     template <int Width, class Value>
     static s<Width> saturate(Value value) {
@@ -149,7 +154,8 @@ struct Native {
     }
     template <int Width, class Value>
     static u<Width> saturate_unsigned(Value value) {
-        return static_cast<NativeInteger<Width, false>>(limit(wide(value), 0, (std::int64_t{1} << Width) - 1));
+        return static_cast<NativeInteger<Width, false>>(
+            limit(wide(value), 0, (std::int64_t{1} << Width) - 1));
     }
 
   private:

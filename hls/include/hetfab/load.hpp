@@ -48,8 +48,8 @@ load_beats:
 // One call per destination: a store to "one of three RAMs" is merged by compilers into a store through a
 // selected pointer, which no RAM port can serve.
 template <class D, class Z, class Mem, class ActRam, class WgtRam, class ParRam, class Events>
-Outcome load_execute(const Word<Z, isa::instruction_bits>& instruction, Mem mem, ActRam act_ram, WgtRam wgt_ram,
-                     ParRam par_ram, Events& events) {
+Outcome load_execute(const Word<Z, isa::instruction_bits>& instruction, Mem mem, ActRam act_ram,
+                     WgtRam wgt_ram, ParRam par_ram, Events& events) {
 #pragma HLS INLINE off
     static_assert(std::is_same_v<isa::LoadActivations::Address, isa::LoadWeights::Address> &&
                       std::is_same_v<isa::LoadActivations::Ram, isa::LoadParameters::Ram>,
@@ -70,8 +70,9 @@ Outcome load_execute(const Word<Z, isa::instruction_bits>& instruction, Mem mem,
 
 // The engine: one instruction, from its stream to its token.
 template <class D, class Z, class Mem, class ActRam, class WgtRam, class ParRam, class Events>
-void load_step(hls::stream<Word<Z, isa::instruction_bits>>& instructions, hls::stream<U<Z, isa::token_bits>>& tokens,
-               Mem mem, ActRam act_ram, WgtRam wgt_ram, ParRam par_ram, Events& events) {
+void load_step(hls::stream<Word<Z, isa::instruction_bits>>& instructions,
+               hls::stream<U<Z, isa::token_bits>>& tokens, Mem mem, ActRam act_ram, WgtRam wgt_ram,
+               ParRam par_ram, Events& events) {
 #pragma HLS INLINE
     const Word<Z, isa::instruction_bits> instruction = instructions.read();
     events.loop(isa::loops::instruction, 1);

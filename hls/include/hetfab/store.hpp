@@ -10,7 +10,8 @@
 namespace hetfab {
 
 template <class D, class Z, class Mem, class OutRam, class Events>
-Outcome store_execute(const Word<Z, isa::instruction_bits>& instruction, Mem mem, OutRam out_ram, Events& events) {
+Outcome store_execute(const Word<Z, isa::instruction_bits>& instruction, Mem mem, OutRam out_ram,
+                      Events& events) {
 // A function of its own: its return waits for the write responses, so the token cannot pass them.
 #pragma HLS INLINE off
     using Op = isa::StoreRows;
@@ -20,7 +21,8 @@ Outcome store_execute(const Word<Z, isa::instruction_bits>& instruction, Mem mem
     const unsigned row_beats = number<Z, Op::RowBlocks>(instruction) * beats_per_block;
     const unsigned stride_beats = number<Z, Op::StrideBlocks>(instruction) * beats_per_block;
     const unsigned first = number<Z, Op::Ram>(instruction);
-    BurstCursor cursor(static_cast<std::uint64_t>(get<Z, Op::Address>(instruction)), rows, row_beats, stride_beats);
+    BurstCursor cursor(static_cast<std::uint64_t>(get<Z, Op::Address>(instruction)), rows, row_beats,
+                       stride_beats);
     unsigned left = 0;
     unsigned responses_due = 0;
     const unsigned beats = rows * row_beats;

@@ -52,7 +52,8 @@ template <class Z>
 VecTile<Z> vec_tile(const Word<Z, isa::instruction_bits>& instruction, int opcode) {
 #pragma HLS INLINE
     using Op = isa::Combine;
-    static_assert(std::is_same_v<isa::Requantize::Acc, Op::Acc> && std::is_same_v<isa::Requantize::Out, Op::Out> &&
+    static_assert(std::is_same_v<isa::Requantize::Acc, Op::Acc> &&
+                      std::is_same_v<isa::Requantize::Out, Op::Out> &&
                       std::is_same_v<isa::Requantize::Relu, Op::Relu> &&
                       std::is_same_v<isa::Requantize::Shift, Op::Shift> &&
                       std::is_same_v<isa::ExportSums::Sum, Op::Sum> &&
@@ -97,7 +98,8 @@ bias_lanes:
 // One group of lanes channels as int32: a biased accumulator, or a sum in Q.8.
 template <class D, class Z>
 void vec_values(const VecTile<Z>& tile, const Word<Z, 32 * D::gemm_cols>& acc, unsigned part,
-                const Word<Z, 64 * D::lanes>& par, const Word<Z, 32 * D::lanes>& sums, S<Z, 32> (&value)[D::lanes]) {
+                const Word<Z, 64 * D::lanes>& par, const Word<Z, 32 * D::lanes>& sums,
+                S<Z, 32> (&value)[D::lanes]) {
 #pragma HLS INLINE
     S<Z, 32> biased[D::lanes];
 #pragma HLS ARRAY_PARTITION variable=biased type=complete dim=0
@@ -129,7 +131,8 @@ byte_lanes:
 #pragma HLS UNROLL
         const U<Z, 16> own = lane_u<Z, 16>(par, 4 * lane + par_multiplier_half);
         const U<Z, 16> multiplier = tile.with_sum ? left : own;
-        const S<Z, 48> scaled = requantize<Z>(value[lane], multiplier, tile.with_sum ? tile.post_shift : tile.shift);
+        const S<Z, 48> scaled =
+            requantize<Z>(value[lane], multiplier, tile.with_sum ? tile.post_shift : tile.shift);
         const S<Z, 48> result = tile.relu && scaled < 0 ? S<Z, 48>(0) : scaled;
         if (tile.is_unsigned) {
             set_lane<Z, 8>(word, lane, saturate_unsigned<Z, 8>(result));
@@ -177,8 +180,9 @@ out_words:
             reads_acc ? acc_ram[tile.acc + row * tile.acc_groups + group / parts_per_word]
                       : zero<Z, 32 * D::gemm_cols>();
         const Word<Z, 64 * D::lanes> par = reads_acc ? par_ram[tile.par + group] : zero<Z, 64 * D::lanes>();
-        const Word<Z, 32 * D::lanes> sums = inside && tile.with_sum ? sum_ram[tile.sum + row * tile.groups + group]
-                                                                    : zero<Z, 32 * D::lanes>();
+        const Word<Z, 32 * D::lanes> sums = inside && tile.with_sum
+                                                ? sum_ram[tile.sum + row * tile.groups + group]
+                                                : zero<Z, 32 * D::lanes>();
         S<Z, 32> value[D::lanes];
 #pragma HLS ARRAY_PARTITION variable=value type=complete dim=0
         vec_values<D, Z>(tile, acc, group % parts_per_word, par, sums, value);
@@ -217,8 +221,9 @@ Outcome vec_execute(const Word<Z, isa::instruction_bits>& instruction, AccRam ac
 
 // The engine: one instruction, from its stream to its token.
 template <class D, class Z, class AccRam, class ParRam, class SumRam, class OutRam, class Events>
-void vec_step(hls::stream<Word<Z, isa::instruction_bits>>& instructions, hls::stream<U<Z, isa::token_bits>>& tokens,
-              AccRam acc_ram, ParRam par_ram, SumRam sum_ram, OutRam out_ram, Events& events) {
+void vec_step(hls::stream<Word<Z, isa::instruction_bits>>& instructions,
+              hls::stream<U<Z, isa::token_bits>>& tokens, AccRam acc_ram, ParRam par_ram, SumRam sum_ram,
+              OutRam out_ram, Events& events) {
 #pragma HLS INLINE
     const Word<Z, isa::instruction_bits> instruction = instructions.read();
     events.loop(isa::loops::instruction, 1);

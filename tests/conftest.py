@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fixtures that several tests share: the built overlays of the suite.
+
+The suite compiles at most six designs, each once: the default one with native integers, with native integers
+that check their range, and with ap_int; a small one with native integers; and two careless ones.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+import pytest
+
+from hetfab.hls.build.emulator import Arithmetic, Emulator, build_emulator
+from hetfab.overlay.design import Geometry, default_design
+
+#: An 8 x 8 array with small memories and short queues.
+SMALL_GEOMETRY = replace(
+    default_design().geometry,
+    gemm_rows=8,
+    gemm_cols=8,
+    act_words=256,
+    wgt_words=256,
+    par_words=16,
+    acc_words=64,
+    sum_words=64,
+    out_words=256,
+    agg_contexts=2,
+    agg_groups=4,
+    queue_depth=4,
+    engine_fifo_depth=2,
+)
+
+
+@pytest.fixture(scope="session")
+def default_geometry() -> Geometry:
+    """Geometry of the default design."""
+    return default_design().geometry
+
+
+@pytest.fixture(scope="session")
+def small_geometry() -> Geometry:
+    """Geometry of the small design."""
+    return SMALL_GEOMETRY
+
+
+@pytest.fixture
+def small_emulator(small_geometry: Geometry) -> Iterator[Emulator]:
+    """A fresh emulated overlay of the small design."""
+    with Emulator(build_emulator(small_geometry), small_geometry) as emulator:
+        yield emulator
+
+
+@contextmanager
+def opened(
+    geometry: Geometry, executions: dict[str, tuple[Arithmetic, bool]]
+) -> Iterator[dict[str, Emulator]]:
+    """Emulators of one geometry by name; each execution is (arithmetic, debug)."""
+    emulators: dict[str, Emulator] = {}
+    try:
+        for name, (arithmetic, debug) in executions.items():
+            emulators[name] = Emulator(build_emulator(geometry, arithmetic, debug=debug), geometry)
+        yield emulators
+    finally:
+        for emulator in emulators.values():
+            emulator.close()
+
+
+@pytest.fixture(scope="session")
+def default_emulators(default_geometry: Geometry) -> Iterator[dict[str, Emulator]]:
+    """The default design with native integers, checked native integers and ap_int."""
+    executions = {
+        "native": (Arithmetic.NATIVE, False),
+        "native-debug": (Arithmetic.NATIVE, True),
+        "ap_int": (Arithmetic.AP_INT, False),
+    }
+    with opened(default_geometry, executions) as emulators:
+        yield emulators
+
+
+@pytest.fixture(scope="session")
+def small_emulators(small_geometry: Geometry) -> Iterator[dict[str, Emulator]]:
+    """The small design with native integers."""
+    with opened(small_geometry, {"native": (Arithmetic.NATIVE, False)}) as emulators:
+        yield emulators

@@ -1,0 +1,302 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every operation, one instruction each: golden model = native = checked native = ap_int, all memories."""
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from hetfab.hls.build.emulator import Emulator, Progress
+from hetfab.overlay.design import Geometry
+from hetfab.overlay.isa import codec
+from hetfab.overlay.isa.arithmetic import reciprocals
+from hetfab.overlay.isa.codec import Engine, RegisterOffset, Segment
+from hetfab.overlay.isa.golden import GoldenMachine
+from hetfab.overlay.isa.spec import isa
+from hetfab.overlay.isa.words import program_address
+
+BASE = 0x1000_0000
+SIZE = 1 << 16
+TRIALS = 6
+Bytes = npt.NDArray[np.uint8]
+Random = np.random.Generator
+
+
+def random_bytes(random: Random, shape: tuple[int, ...]) -> Bytes:
+    """Bytes of all values, with many extremes, so that sums and shifts reach their limits."""
+    values = random.integers(0, 256, shape, dtype=np.uint8)
+    extremes = random.choice(np.array([0, 1, 0x7F, 0x80, 0xFF], np.uint8), shape)
+    return np.where(random.random(shape) < random.choice([0.0, 0.3, 0.9]), extremes, values)
+
+
+class Bench:
+    """The golden model and the emulators of one geometry, with equal memories and DRAM each."""
+
+    def __init__(self, geometry: Geometry, emulators: dict[str, Emulator], random: Random) -> None:
+        self.geometry = geometry
+        self.random = random
+        self.golden = GoldenMachine(geometry)
+        self.dram = random_bytes(random, (len(Segment) * SIZE,))
+        self.golden.map_memory(BASE, self.dram)
+        self.golden.segments = {s.name.lower(): (BASE + s.value * SIZE, SIZE) for s in Segment}
+        for memory in self.golden.memories.values():
+            memory[...] = random_bytes(random, memory.shape)
+        self.emulators = emulators
+
+    def pick(self, low: int, high: int) -> int:
+        """A number from ``low`` to ``high``, both included, often one of the two."""
+        return int(self.random.choice([low, high, *self.random.integers(low, high + 1, 3)]))
+
+    def put(self, segment: Segment, offset: int, values: npt.NDArray[np.generic]) -> None:
+        """Writes an array to a segment."""
+        content = np.frombuffer(values.tobytes(), np.uint8)
+        start = segment * SIZE + offset
+        self.dram[start : start + len(content)] = content
+
+    def compare(self, words: list[int]) -> None:
+        """Runs the instructions everywhere and compares all memories and the DRAM."""
+        program = b"".join(word.to_bytes(16, "little") for word in words)
+        self.put(Segment.PROGRAM, 0, np.frombuffer(program, np.uint8))
+        before = {name: memory.copy() for name, memory in self.golden.memories.items()}
+        dram = {name: self.dram.copy() for name in self.emulators}
+        self.golden.run(program)
+        for name, emulator in self.emulators.items():
+            found = executed(emulator, before, dram[name], len(words))
+            for memory, content in self.golden.memories.items():
+                assert np.array_equal(found[memory], content), f"{name}: {memory} after {words[-1]:#034x}"
+            assert np.array_equal(dram[name], self.dram), f"{name}: DRAM after {words[-1]:#034x}"
+
+
+def executed(emulator: Emulator, memories: dict[str, Bytes], dram: Bytes, count: int) -> dict[str, Bytes]:
+    """Runs a program of ``count`` instructions from the start of ``dram``; returns all memories."""
+    for name, content in memories.items():
+        emulator.write_ram(name, 0, content)
+    emulator.map_memory(BASE, dram)
+    try:
+        emulator.write_register(RegisterOffset.PROGRAM_LENGTH, count)
+        for segment in Segment:
+            base = RegisterOffset[f"SEGMENT_BASE_{segment.name}_LOW"]
+            emulator.write_register(base, BASE + segment.value * SIZE)
+            emulator.write_register(RegisterOffset[f"SEGMENT_SIZE_{segment.name}_LOW"], SIZE)
+        emulator.write_register(RegisterOffset.CONTROL, 1)
+        assert emulator.advance(100_000) is Progress.DONE, emulator.message()
+        assert len(emulator.run_log()) == count
+    finally:
+        emulator.unmap_memory(BASE)
+    return {name: emulator.read_ram(name, 0, len(content)) for name, content in memories.items()}
+
+
+def copy_fields(bench: Bench, memory: str, segment: Segment) -> dict[str, int]:
+    """Fields of a strided copy that fits the memory and the segment."""
+    per_block = bench.geometry.constants()[memory.replace("_ram", "_words_per_block")]
+    depth = bench.geometry.depth(memory)
+    row_blocks = bench.pick(0, min(40, depth // per_block))
+    rows = bench.pick(0, 30 if row_blocks == 0 else min(30, depth // (row_blocks * per_block)))
+    stride = bench.pick(row_blocks, row_blocks + 3)
+    offset = 64 * bench.pick(0, (SIZE - 64 * (stride * max(rows, 1) + row_blocks)) // 64 - 1)
+    ram = bench.pick(0, depth - rows * row_blocks * per_block)
+    address = program_address(segment, offset)
+    return {"ram": ram, "rows": rows, "row_blocks": row_blocks, "stride_blocks": stride, "address": address}
+
+
+def load_activations(bench: Bench) -> list[int]:
+    return [codec.load_activations(**copy_fields(bench, "act_ram", Segment.FEATURES))]
+
+
+def load_weights(bench: Bench) -> list[int]:
+    return [codec.load_weights(**copy_fields(bench, "wgt_ram", Segment.CONSTANTS))]
+
+
+def load_parameters(bench: Bench) -> list[int]:
+    return [codec.load_parameters(**copy_fields(bench, "par_ram", Segment.CONSTANTS))]
+
+
+def store_rows(bench: Bench) -> list[int]:
+    return [codec.store_rows(**copy_fields(bench, "out_ram", Segment.OUTPUT))]
+
+
+def matmul(bench: Bench) -> list[int]:
+    geometry, pick = bench.geometry, bench.pick
+    rows, k_words = pick(0, 3 * geometry.gemm_rows), pick(0, 4)
+    col_groups = pick(0, 2)
+    return [
+        codec.matmul(
+            act=pick(0, geometry.act_words - rows * k_words),
+            wgt=pick(0, geometry.wgt_words - col_groups * k_words * geometry.gemm_rows),
+            acc=pick(0, max(0, geometry.acc_words - rows * col_groups)),
+            rows=rows,
+            k_words=k_words,
+            col_groups=col_groups,
+            accumulate=pick(0, 1),
+            unsigned=pick(0, 1),
+        )
+    ]
+
+
+def vec_fields(bench: Bench, value_bytes: int) -> dict[str, int]:
+    """Fields that all operations of VEC have."""
+    geometry, pick = bench.geometry, bench.pick
+    acc_groups = pick(1, 2)
+    groups = pick(0, acc_groups * geometry.gemm_cols // geometry.lanes)
+    needed = -(-groups * geometry.lanes * value_bytes // 64)
+    row_blocks = pick(needed, needed + 1)
+    rows = pick(0, min(12, geometry.out_words // max(1, row_blocks * 8)))
+    return {
+        "acc": pick(0, geometry.acc_words - rows * acc_groups),
+        "acc_groups": acc_groups,
+        "out": pick(0, geometry.out_words - rows * row_blocks * 8),
+        "par": pick(0, geometry.par_words - groups),
+        "rows": rows,
+        "groups": groups,
+        "row_blocks": row_blocks,
+    }
+
+
+def sum_fields(bench: Bench, fields: dict[str, int]) -> dict[str, int]:
+    """Fields of the operations that read sum_ram."""
+    last = bench.geometry.sum_words - fields["rows"] * fields["groups"]
+    return {"sum": bench.pick(0, last), "with_acc": bench.pick(0, 1), "shift": bench.pick(0, 63)}
+
+
+def requantize(bench: Bench) -> list[int]:
+    pick = bench.pick
+    return [
+        codec.requantize(
+            **vec_fields(bench, 1),
+            relu=pick(0, 1),
+            unsigned=pick(0, 1),
+            shift=int(bench.random.choice([0, 1, 30, 40, 46, 63])),
+        )
+    ]
+
+
+def combine(bench: Bench) -> list[int]:
+    pick, fields = bench.pick, vec_fields(bench, 1)
+    return [
+        codec.combine(
+            **fields,
+            **sum_fields(bench, fields),
+            relu=pick(0, 1),
+            unsigned=pick(0, 1),
+            post_shift=int(bench.random.choice([0, 1, 24, 30, 63])),
+            post_left=pick(0, 15),
+        )
+    ]
+
+
+def export_sums(bench: Bench) -> list[int]:
+    fields = vec_fields(bench, 4)
+    return [codec.export_sums(**fields, **sum_fields(bench, fields))]
+
+
+def export_accumulators(bench: Bench) -> list[int]:
+    return [codec.export_accumulators(**vec_fields(bench, 4))]
+
+
+def configure_features(bench: Bench) -> list[int]:
+    address = program_address(Segment.FEATURES, 64 * bench.pick(0, 100))
+    slot = bench.pick(0, bench.geometry.agg_contexts - 1)
+    return [codec.configure_features(slot=slot, row_blocks=3, count=1000, address=address)]
+
+
+def configure_destinations(bench: Bench) -> list[int]:
+    address = program_address(Segment.GRAPH, 64 * bench.pick(0, 100))
+    slot = bench.pick(0, bench.geometry.agg_contexts - 1)
+    return [codec.configure_destinations(slot=slot, count=1000, address=address)]
+
+
+def configure_ids(bench: Bench) -> list[int]:
+    address = program_address(Segment.GRAPH, 64 * bench.pick(0, 100))
+    slot = bench.pick(0, bench.geometry.agg_contexts - 1)
+    return [codec.configure_ids(slot=slot, edges=99, id_bytes=bench.pick(1, 2) * 2, address=address)]
+
+
+def reduce(bench: Bench) -> list[int]:
+    """A whole relation: degrees from 0 on, ids of both widths, rows at any distance."""
+    geometry, pick, random = bench.geometry, bench.pick, bench.random
+    groups = pick(1, geometry.agg_groups)
+    row_blocks, skipped = pick(1, 3), 8 * pick(0, 7)
+    sources, destinations = pick(1, 200), pick(1, 40)
+    degrees = random.integers(0, int(random.choice([1, 2, 5, 60])), destinations)
+    first = np.cumsum(degrees) - degrees
+    records = np.stack([first, degrees, *reciprocals(degrees)], axis=1).astype("<u4")
+    id_bytes = int(random.choice([2, 4]))
+    ids = random.integers(0, sources, int(degrees.sum())).astype(f"<u{id_bytes}")
+    bench.put(Segment.GRAPH, 0, records)
+    bench.put(Segment.GRAPH, 0x2000, ids)
+    start = pick(0, destinations - 1)
+    rows = pick(0, min(destinations - start, geometry.sum_words // groups))
+    slot = pick(0, geometry.agg_contexts - 1)
+    features = program_address(Segment.FEATURES, 64 * pick(0, 5) + skipped)
+    return [
+        codec.configure_features(slot=slot, row_blocks=row_blocks, count=sources, address=features),
+        codec.configure_destinations(
+            slot=slot, count=destinations, address=program_address(Segment.GRAPH, 0)
+        ),
+        codec.configure_ids(
+            slot=slot, edges=len(ids), id_bytes=id_bytes, address=program_address(Segment.GRAPH, 0x2000)
+        ),
+        codec.reduce(
+            slot=slot,
+            rows=rows,
+            mode=pick(0, 1),
+            unsigned=pick(0, 1),
+            accumulate=pick(0, 1),
+            groups=groups,
+            destination=start,
+            sum=pick(0, geometry.sum_words - rows * groups),
+        ),
+    ]
+
+
+def sync(bench: Bench) -> list[int]:
+    """On every engine, a signal with each of its own waits."""
+    words = [codec.sync(engine=engine, signal0=1 + engine, signal1=20) for engine in Engine]
+    return words + [codec.sync(engine=engine, wait0=1 + engine, wait1=20) for engine in Engine]
+
+
+MAKERS: list[Callable[[Bench], list[int]]] = [
+    sync,
+    load_activations,
+    load_weights,
+    load_parameters,
+    store_rows,
+    matmul,
+    requantize,
+    combine,
+    export_sums,
+    export_accumulators,
+    configure_features,
+    configure_destinations,
+    configure_ids,
+    reduce,
+]
+
+
+def test_every_operation_has_a_maker() -> None:
+    assert [maker.__name__ for maker in MAKERS] == [operation.name for operation in isa().operations]
+
+
+@pytest.mark.parametrize("seed", range(TRIALS))
+@pytest.mark.parametrize("maker", MAKERS, ids=lambda maker: maker.__name__)
+def test_default_design(
+    maker: Callable[[Bench], list[int]],
+    seed: int,
+    default_geometry: Geometry,
+    default_emulators: dict[str, Emulator],
+) -> None:
+    bench = Bench(default_geometry, default_emulators, np.random.default_rng(seed))
+    bench.compare(maker(bench))
+
+
+@pytest.mark.parametrize("seed", range(4 * TRIALS))
+@pytest.mark.parametrize("maker", MAKERS, ids=lambda maker: maker.__name__)
+def test_small_design(
+    maker: Callable[[Bench], list[int]],
+    seed: int,
+    small_geometry: Geometry,
+    small_emulators: dict[str, Emulator],
+) -> None:
+    bench = Bench(small_geometry, small_emulators, np.random.default_rng(1000 + seed))
+    bench.compare(maker(bench))
