@@ -6,15 +6,14 @@ quantized model in onnxruntime and the emulated overlay.
 """
 
 import argparse
-import contextlib
-import io
 import json
+import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hetfab.cli.main import main
 from hetfab.cli.output import format_table
 from hetfab.driver.graph.generate import academic
 from hetfab.driver.graph.model_inputs import model_bindings, model_feeds
@@ -28,22 +27,22 @@ MODEL = Path(__file__).parent / "rgcn.onnx"
 
 def hetfab(*arguments: str) -> None:
     """Runs a command as a user types it, and stops the demo where it fails."""
-    print(f"\n$ hetfab {' '.join(arguments)}", flush=True)
-    status = main(arguments)
-    if status:
-        sys.exit(status)
+    _run(arguments)
 
 
 def hetfab_json(*arguments: str) -> dict[str, Any]:
-    """Runs a command with ``--json`` and returns its object."""
-    captured = io.StringIO()
-    print(f"\n$ hetfab {' '.join(arguments)}", flush=True)
-    with contextlib.redirect_stdout(captured), contextlib.redirect_stderr(sys.stdout):
-        status = main([*arguments, "--json"])
-    if status:
-        sys.exit(status)
-    found: dict[str, Any] = json.loads(captured.getvalue())
+    """Runs a command with ``--json``, which prints its tables on stderr, and returns its object."""
+    found: dict[str, Any] = json.loads(_run([*arguments, "--json"], stdout=subprocess.PIPE))
     return found
+
+
+def _run(arguments: Sequence[str], stdout: int | None = None) -> str:
+    print(f"\n$ hetfab {' '.join(arguments)}", flush=True)
+    command = [sys.executable, "-m", "hetfab.cli.main", *arguments]
+    done = subprocess.run(command, stdout=stdout, text=True, check=False)
+    if done.returncode:
+        sys.exit(done.returncode)
+    return done.stdout or ""
 
 
 def reference_f1(model: Path, graph_file: Path) -> float:
