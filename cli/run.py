@@ -42,7 +42,9 @@ def command(
     if output is not None:
         save_predictions(output, result, read, opened)
     print_table(["layer", "rows of", "engines", "instructions", "MACs", "edges"], layer_rows(result, bound))
-    print_table(["result", "value"], [[name.replace("_", " "), value] for name, value in found.items() if value is not None])
+    print_table(
+        ["result", "value"], [[name.replace("_", " "), value] for name, value in found.items() if value is not None]
+    )
     if output is not None:
         click.echo(f"predictions in {output}")
     return found

@@ -14,9 +14,7 @@ from hetfab.overlay.files import write_atomic
 from hetfab.overlay.program import Program
 
 
-def report(
-    result: RunResult, bound: BoundProgram, graph: HeteroGraph, reference: Path | None = None
-) -> dict[str, Any]:
+def report(result: RunResult, bound: BoundProgram, graph: HeteroGraph, reference: Path | None = None) -> dict[str, Any]:
     """Scores of a run.
 
     Args:

@@ -63,9 +63,7 @@ class Geometry:
     def constants(self) -> dict[str, int]:
         """The names that the instruction set's expressions may use."""
         numbers = {
-            field.name: getattr(self, field.name)
-            for field in dataclasses.fields(self)
-            if field.name != "engines"
+            field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "engines"
         }
         numbers["lanes"] = self.lanes
         for memory in isa().memories:

@@ -61,7 +61,9 @@ def find_points(graph: LayerGraph) -> QuantizationPoints:
         means = [term for term in terms if isinstance(term, SegMean)]
         if len(dense) > 1:
             names = ", ".join(f"'{term.output}'" for term in dense)
-            refused.append(f"Add '{root}': {names} are dense layers of one sum; write them as one MatMul of joined inputs")
+            refused.append(
+                f"Add '{root}': {names} are dense layers of one sum; write them as one MatMul of joined inputs"
+            )
         if len(dense) + len(means) < len(terms) or not means:
             refused.append(f"Add '{root}': a sum needs aggregations and at most one dense term; add nothing else")
         groups.append(SumGroup(root, tuple(means), dense[0] if dense else None))

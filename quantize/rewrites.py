@@ -25,8 +25,6 @@ def tables_to_dense_terms(graph: LayerGraph) -> LayerGraph:
                     channels[terms[table]] = channels[table]
                     identity = np.eye(channels[table], dtype=np.float32)
                     layers.append(Dense(terms[table], table, identity, None))
-            layer = replace(
-                layer, left=terms.get(layer.left, layer.left), right=terms.get(layer.right, layer.right)
-            )
+            layer = replace(layer, left=terms.get(layer.left, layer.left), right=terms.get(layer.right, layer.right))
         layers.append(layer)
     return replace(graph, layers=tuple(layers), channels=channels)

@@ -87,7 +87,9 @@ class _Writer:
         else:
             exponents = weights.exponents + self.numbers.ranges[layer.input].exponent
             steps = round_bias(layer.bias, exponents)
-            bias = self.constant(f"{layer.output}.bias", np.ldexp(steps.astype(np.float32), exponents).astype(np.float32))
+            bias = self.constant(
+                f"{layer.output}.bias", np.ldexp(steps.astype(np.float32), exponents).astype(np.float32)
+            )
             bias_scale = np.ldexp(np.float32(1), exponents)
             rounded = self.quant(bias, f"{bias}.int", bias_scale, _BIAS_BITS, signed=True, narrow=False)
             self.add("MatMul", [f"{layer.input}.int8", quantized], f"{layer.output}.products")
@@ -166,7 +168,9 @@ def write_model(
             onnx.helper.make_opsetid(hgnn.QUANT_DOMAIN, hgnn.QUANT_DOMAIN_VERSION),
         ],
         ir_version=10,
-        functions=[hgnn.function(name, opset) for name in sorted({n.op_type for n in writer.nodes} & set(hgnn.OPERATORS))],
+        functions=[
+            hgnn.function(name, opset) for name in sorted({n.op_type for n in writer.nodes} & set(hgnn.OPERATORS))
+        ],
         producer_name="hetfab",
     )
     onnx.helper.set_model_props(model, {METADATA_KEY: to_json(kept)})

@@ -52,9 +52,7 @@ def small_emulator(small_geometry: Geometry) -> Iterator[Emulator]:
 
 
 @contextmanager
-def opened(
-    geometry: Geometry, executions: dict[str, tuple[Arithmetic, bool]]
-) -> Iterator[dict[str, Emulator]]:
+def opened(geometry: Geometry, executions: dict[str, tuple[Arithmetic, bool]]) -> Iterator[dict[str, Emulator]]:
     """Emulators of one geometry by name; each execution is (arithmetic, debug)."""
     emulators: dict[str, Emulator] = {}
     try:

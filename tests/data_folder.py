@@ -8,9 +8,7 @@ import os
 from pathlib import Path
 
 MODELS = tuple(
-    f"{data}_{model}"
-    for data in ("acm", "dblp", "imdb")
-    for model in ("rgcn", "rgat", "han", "simplehgn", "sehgnn")
+    f"{data}_{model}" for data in ("acm", "dblp", "imdb") for model in ("rgcn", "rgat", "han", "simplehgn", "sehgnn")
 )
 
 

@@ -108,9 +108,7 @@ def test_overrides_come_before_metadata_and_metadata_before_names() -> None:
 
 
 def test_a_binding_of_an_input_that_the_model_lacks_is_refused() -> None:
-    with pytest.raises(
-        BindingInvalidError, match="does not have: y, z\n  expected: inputs of the model: x_paper"
-    ):
+    with pytest.raises(BindingInvalidError, match="does not have: y, z\n  expected: inputs of the model: x_paper"):
         parse(["x_paper"], to_json({"y": Features("paper")}), {"z": Features("paper")})
 
 
@@ -146,9 +144,7 @@ def test_everything_that_the_graph_lacks_is_named_at_once() -> None:
 def test_a_path_with_two_readings_is_refused() -> None:
     loops = tuple(Relation("a", name, "a") for name in ("x", "y", "x_y"))
     schema = GraphSchema(("a",), {"a": 1}, loops, {}, {}, None)
-    with pytest.raises(
-        BindingInvalidError, match=r"'M_x_y' has more than one reading: x \(a -> a\), y .*; x_y "
-    ):
+    with pytest.raises(BindingInvalidError, match=r"'M_x_y' has more than one reading: x \(a -> a\), y .*; x_y "):
         resolve(parse(["M_x_y"]), schema)
     with pytest.raises(BindingInvalidError, match="the graph names no target"):
         resolve(parse(["M_self"]), schema)

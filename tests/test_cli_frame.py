@@ -72,9 +72,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
 def test_a_command_prints_for_people_on_stdout(run: Run) -> None:
     status, out, err = run("probe", "done")
     assert (status, err) == (0, "")
-    assert out == (
-        "a line for people\nnode type  count\n---------  -----\npaper      3,025\nnext: hetfab run\n"
-    )
+    assert out == ("a line for people\nnode type  count\n---------  -----\npaper      3,025\nnext: hetfab run\n")
 
 
 def test_json_leaves_one_object_on_stdout_and_the_rest_on_stderr(run: Run) -> None:
@@ -162,9 +160,7 @@ def test_a_usage_error_for_people(run: Run) -> None:
         ),
     ],
 )
-def test_a_usage_error_for_programs(
-    run: Run, arguments: tuple[str, ...], found: str, expected: str, do: str
-) -> None:
+def test_a_usage_error_for_programs(run: Run, arguments: tuple[str, ...], found: str, expected: str, do: str) -> None:
     status, out, _ = run(*arguments)
     error: dict[str, Any] = json.loads(out)["error"]
     assert status == 2
@@ -255,9 +251,7 @@ def test_every_error_has_a_code_of_its_own_and_a_documented_exit_status() -> Non
 
 def test_an_error_of_several_lines_is_indented(capsys: pytest.CaptureFixture[str]) -> None:
     output.print_error(errors.OperatorsUnsupportedError("two operators:\nTopK\nIf", "others", "rewrite"))
-    assert capsys.readouterr().err == (
-        "error: two operators:\n    TopK\n    If\n  expected: others\n  do: rewrite\n"
-    )
+    assert capsys.readouterr().err == ("error: two operators:\n    TopK\n    If\n  expected: others\n  do: rewrite\n")
 
 
 def test_a_table_aligns_numbers_to_the_right() -> None:

@@ -28,9 +28,7 @@ def tree(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Path:
     """A folder with freshly generated files and nothing else."""
     assert generate.main([], tmp_path) == 0
     written = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
-    assert capsys.readouterr().out.splitlines() == [
-        f"wrote {name}" for name in generate.generated_files(isa())
-    ]
+    assert capsys.readouterr().out.splitlines() == [f"wrote {name}" for name in generate.generated_files(isa())]
     assert written == set(generate.generated_files(isa()))
     return tmp_path
 
@@ -61,9 +59,7 @@ def test_a_new_error_makes_its_page_stale(tree: Path, monkeypatch: pytest.Monkey
     assert generate.stale_files(isa(), tree) == ["docs/errors.md"]
 
 
-def test_check_names_missing_and_altered_files_and_the_command(
-    tree: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_check_names_missing_and_altered_files_and_the_command(tree: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert generate.main(["--check"], tree) == 0
     (tree / "overlay/isa/codec.py").unlink()
     page = tree / "docs/isa.md"
@@ -81,9 +77,7 @@ def test_every_error_code_is_on_its_page_once() -> None:
     classes = [
         value
         for value in vars(errors).values()
-        if isinstance(value, type)
-        and issubclass(value, errors.HetfabError)
-        and value is not errors.HetfabError
+        if isinstance(value, type) and issubclass(value, errors.HetfabError) and value is not errors.HetfabError
     ]
     assert len(classes) > 30
     for error in classes:

@@ -99,9 +99,7 @@ def logits(graph: HeteroGraph) -> npt.NDArray[np.float32]:
     session = onnxruntime.InferenceSession(str(MODEL), providers=["CPUExecutionProvider"])
     inputs = {value.name: value.shape for value in session.get_inputs()}
     widths = {name: shape[1] for name, shape in inputs.items() if len(shape) == 2}
-    result: npt.NDArray[np.float32] = session.run(None, feeds(graph, parse(list(inputs), metadata), widths))[
-        0
-    ]
+    result: npt.NDArray[np.float32] = session.run(None, feeds(graph, parse(list(inputs), metadata), widths))[0]
     return result
 
 

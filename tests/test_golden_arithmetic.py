@@ -90,9 +90,7 @@ def test_the_mean_stays_within_the_bound(degree: int, data: st.DataObject) -> No
     assert abs(error) <= Fraction(749, 1000)
 
 
-@pytest.mark.parametrize(
-    ("total", "worst"), [(-8_364_483, 0.7486), (16_662_718, 0.9952)], ids=["int8", "uint8"]
-)
+@pytest.mark.parametrize(("total", "worst"), [(-8_364_483, 0.7486), (16_662_718, 0.9952)], ids=["int8", "uint8"])
 def test_the_error_bounds_are_nearly_reached(total: int, worst: float) -> None:
     reciprocal, exponent = reciprocals(np.array([65_355]))
     error = int(mean_q8(np.array([total]), reciprocal, exponent)[0]) - Fraction(256 * total, 65_355)

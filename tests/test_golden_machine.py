@@ -65,9 +65,7 @@ def words(machine: GoldenMachine, memory: str, first: int, count: int, dtype: st
 @pytest.mark.parametrize("operation", ["load_activations", "load_weights", "load_parameters"])
 def test_loads_gather_strided_rows(geometry: Geometry, operation: str) -> None:
     machine, dram = machine_of(geometry)
-    memory = {"load_activations": "act_ram", "load_weights": "wgt_ram", "load_parameters": "par_ram"}[
-        operation
-    ]
+    memory = {"load_activations": "act_ram", "load_weights": "wgt_ram", "load_parameters": "par_ram"}[operation]
     dram[:] = np.random.default_rng(0).integers(0, 256, len(dram))
     address = program_address(Segment.FEATURES, 128)
     machine.execute(
@@ -89,9 +87,7 @@ def test_stores_scatter_rows_and_leave_the_gaps(geometry: Geometry) -> None:
     put(machine, "out_ram", 4, content)
     dram[:] = 0
     address = program_address(Segment.OUTPUT, 64)
-    machine.execute(
-        instruction(codec.store_rows(ram=4, rows=2, row_blocks=1, stride_blocks=3, address=address))
-    )
+    machine.execute(instruction(codec.store_rows(ram=4, rows=2, row_blocks=1, stride_blocks=3, address=address)))
     start = Segment.OUTPUT * SIZE + 64
     assert dram[start : start + 64].tobytes() == content[0].tobytes()
     assert dram[start + 192 : start + 256].tobytes() == content[1].tobytes()
@@ -301,12 +297,8 @@ def relation(geometry: Geometry, id_bytes: int, slot: int = 1) -> Relation:
         codec.configure_features(
             slot=slot, row_blocks=2, count=SOURCES, address=program_address(Segment.ACTIVATIONS, 8)
         ),
-        codec.configure_destinations(
-            slot=slot, count=len(DEGREES), address=program_address(Segment.GRAPH, 0)
-        ),
-        codec.configure_ids(
-            slot=slot, edges=len(ids), id_bytes=id_bytes, address=program_address(Segment.GRAPH, 1024)
-        ),
+        codec.configure_destinations(slot=slot, count=len(DEGREES), address=program_address(Segment.GRAPH, 0)),
+        codec.configure_ids(slot=slot, edges=len(ids), id_bytes=id_bytes, address=program_address(Segment.GRAPH, 1024)),
     ]
     machine.run(pack(configures).tobytes())
     return Relation(machine, dram, features, ids, first)
@@ -316,9 +308,7 @@ def relation(geometry: Geometry, id_bytes: int, slot: int = 1) -> Relation:
 @pytest.mark.parametrize("id_bytes", [2, 4])
 @pytest.mark.parametrize("mode", [0, 1])
 @pytest.mark.parametrize(("unsigned", "accumulate"), [(0, 0), (1, 0), (0, 1)])
-def test_reduce_is_its_definition(
-    geometry: Geometry, id_bytes: int, mode: int, unsigned: int, accumulate: int
-) -> None:
+def test_reduce_is_its_definition(geometry: Geometry, id_bytes: int, mode: int, unsigned: int, accumulate: int) -> None:
     case = relation(geometry, id_bytes)
     channels, destination, rows = 3 * geometry.lanes, 1, len(DEGREES) - 1
     old = np.random.default_rng(8).integers(-(2**31), 2**31, (rows, channels)).astype("<i4")
@@ -563,9 +553,7 @@ def test_reduce_refuses_the_first_source_beyond_the_count() -> None:
         (3, 32, "exponent 32", "5 bits"),
     ],
 )
-def test_reduce_refuses_records_that_no_layout_allows(
-    column: int, value: int, found: str, expected: str
-) -> None:
+def test_reduce_refuses_records_that_no_layout_allows(column: int, value: int, found: str, expected: str) -> None:
     case = relation(SMALL, 2)
     start = Segment.GRAPH * SIZE
     records = case.dram[start : start + 16 * len(DEGREES)].view("<u4").reshape(-1, 4)

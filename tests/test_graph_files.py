@@ -56,9 +56,7 @@ def assert_same(left: HeteroGraph, right: HeteroGraph) -> None:
     assert left.labels.keys() == right.labels.keys()
     for node_type, labels in left.labels.items():
         np.testing.assert_array_equal(labels, right.labels[node_type])
-    assert {t: parts.keys() for t, parts in left.splits.items()} == {
-        t: p.keys() for t, p in right.splits.items()
-    }
+    assert {t: parts.keys() for t, parts in left.splits.items()} == {t: p.keys() for t, p in right.splits.items()}
     for node_type, parts in left.splits.items():
         for part, ids in parts.items():
             np.testing.assert_array_equal(ids, right.splits[node_type][part])
@@ -178,9 +176,7 @@ def test_wrong_content_is_named_with_file_and_array(
 
 def test_a_graph_that_contradicts_itself_is_named_with_its_file(tmp_path: Path) -> None:
     path = altered(tmp_path / "a.npz", lambda arrays, meta: arrays.update({"e.0.src": np.array([0, 7])}))
-    with pytest.raises(
-        GraphInvalidError, match=r"in the graph '.*a\.npz': relation 'stars', source: entry 1"
-    ):
+    with pytest.raises(GraphInvalidError, match=r"in the graph '.*a\.npz': relation 'stars', source: entry 1"):
         read_graph(path)
     nan = np.full((3, 2), np.nan, np.float32)
     path = altered(tmp_path / "b.npz", lambda arrays, meta: arrays.update({"x.actor": nan}))

@@ -44,17 +44,13 @@ def violations(root: Path) -> list[str]:
     for package, allowed in ALLOWED.items():
         for path in sorted((root / package).rglob("*.py")):
             parts = path.relative_to(root).with_suffix("").parts
-            for line, name in imported(
-                ast.parse(path.read_text(encoding="utf-8")), ".".join(("hetfab", *parts))
-            ):
+            for line, name in imported(ast.parse(path.read_text(encoding="utf-8")), ".".join(("hetfab", *parts))):
                 top, _, rest = name.partition(".")
                 target = rest.partition(".")[0] if top == "hetfab" else top
                 own = top == "hetfab" and target in {package, *allowed}
                 if (top == "hetfab" or target in OUTSIDE) and not own:
                     may = ", ".join(sorted(allowed)) or "no other package"
-                    found.append(
-                        f"{path.relative_to(root)}:{line}: {package} imports {name}; it may import {may}"
-                    )
+                    found.append(f"{path.relative_to(root)}:{line}: {package} imports {name}; it may import {may}")
     return found
 
 
@@ -76,9 +72,9 @@ def test_an_import_inside_a_function_is_found_with_file_and_line(tmp_path: Path)
 
 
 def test_relative_imports_are_resolved(tmp_path: Path) -> None:
-    assert _tree(
-        tmp_path, "hls/build/host.py", "from ...driver import graph\nfrom ..lint import rules\n"
-    ) == ["hls/build/host.py:1: hls imports hetfab.driver.graph; it may import overlay"]
+    assert _tree(tmp_path, "hls/build/host.py", "from ...driver import graph\nfrom ..lint import rules\n") == [
+        "hls/build/host.py:1: hls imports hetfab.driver.graph; it may import overlay"
+    ]
 
 
 def test_imports_through_the_namespace_and_by_name_are_found(tmp_path: Path) -> None:

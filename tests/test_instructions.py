@@ -231,9 +231,7 @@ def reduce(bench: Bench) -> list[int]:
     features = program_address(Segment.FEATURES, 64 * pick(0, 5) + skipped)
     return [
         codec.configure_features(slot=slot, row_blocks=row_blocks, count=sources, address=features),
-        codec.configure_destinations(
-            slot=slot, count=destinations, address=program_address(Segment.GRAPH, 0)
-        ),
+        codec.configure_destinations(slot=slot, count=destinations, address=program_address(Segment.GRAPH, 0)),
         codec.configure_ids(
             slot=slot, edges=len(ids), id_bytes=id_bytes, address=program_address(Segment.GRAPH, 0x2000)
         ),

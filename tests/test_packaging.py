@@ -21,9 +21,7 @@ NOT_INSTALLED = {".md"}
 
 def python(program: str, folder: Path = ROOT) -> subprocess.CompletedProcess[str]:
     """Runs a program with ``folder`` first on ``sys.path``, as ``python -m`` does."""
-    return subprocess.run(
-        [sys.executable, "-c", program], cwd=folder, capture_output=True, text=True, check=False
-    )
+    return subprocess.run([sys.executable, "-c", program], cwd=folder, capture_output=True, text=True, check=False)
 
 
 @pytest.mark.parametrize("package", PACKAGES)
@@ -140,12 +138,8 @@ def wheel_files(wheel: Path) -> set[str]:
 
 
 def test_a_wheel_and_an_sdist_hold_every_file(copy: Path, tmp_path: Path) -> None:
-    expected = {
-        path.relative_to(copy).as_posix() for package in PACKAGES for path in (copy / package).rglob("*")
-    }
-    expected = {
-        name for name in expected if (copy / name).is_file() and Path(name).suffix not in NOT_INSTALLED
-    }
+    expected = {path.relative_to(copy).as_posix() for package in PACKAGES for path in (copy / package).rglob("*")}
+    expected = {name for name in expected if (copy / name).is_file() and Path(name).suffix not in NOT_INSTALLED}
     assert {"overlay/isa/isa.json", "overlay/designs/pynq-z2.json", "cli/py.typed"} <= expected
 
     sdist = build(copy, "sdist", tmp_path / "sdist")

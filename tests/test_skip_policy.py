@@ -66,9 +66,7 @@ def test_known_reasons_are_counted_and_pass(tmp_path: Path, options: tuple[str, 
     ],
     ids=["test", "module", "importorskip"],
 )
-def test_any_other_skip_fails_the_run(
-    tmp_path: Path, text: str, reason: str, options: tuple[str, ...]
-) -> None:
+def test_any_other_skip_fails_the_run(tmp_path: Path, text: str, reason: str, options: tuple[str, ...]) -> None:
     process = run(tmp_path, text, *options)
     assert process.returncode == 1, process.stdout + process.stderr
     assert f"skipped because '{reason}" in process.stdout

@@ -15,10 +15,7 @@ def graph_arrays(program: Program, graph: HeteroGraph) -> GraphArrays:
         RelationMissingError: The graph lacks relations of the program; all are named.
     """
     missing = [
-        str(relation)
-        for edges in program.edges
-        for relation in edges.relations
-        if relation not in graph.relations
+        str(relation) for edges in program.edges for relation in edges.relations if relation not in graph.relations
     ]
     if missing:
         raise RelationMissingError(

@@ -154,9 +154,7 @@ def _stacked_edges(
     offsets = dict(zip(types, starts, strict=False))
     loops = np.arange(starts[-1] if self_loops else 0, dtype=np.int64)
     source = [graph.relations[relation].source + offsets[relation.source] for relation in relations]
-    destination = [
-        graph.relations[relation].destination + offsets[relation.destination] for relation in relations
-    ]
+    destination = [graph.relations[relation].destination + offsets[relation.destination] for relation in relations]
     return Edges(np.concatenate([*source, loops]), np.concatenate([*destination, loops]))
 
 

@@ -98,9 +98,7 @@ def _draw(rng: np.random.Generator, wanted: Ids, classes: Ids, loyalty: float) -
     return drawn
 
 
-def _edges(
-    rng: np.random.Generator, papers: Ids, others: Ids, largest: int, loyalty: float, same_type: bool
-) -> Edges:
+def _edges(rng: np.random.Generator, papers: Ids, others: Ids, largest: int, loyalty: float, same_type: bool) -> Edges:
     """Edges from papers, without duplicates and self loops, sorted by source, then destination."""
     degrees = rng.integers(0 if same_type else 1, largest + 1, len(papers))
     source = np.repeat(np.arange(len(papers)), degrees)
@@ -141,9 +139,7 @@ def _split(rng: np.random.Generator, count: int) -> dict[str, npt.NDArray[Any]]:
 
 
 @click.command()
-@click.option(
-    "-o", "--output", type=click.Path(path_type=Path), required=True, help="The graph file to write."
-)
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="The graph file to write.")
 @click.option("--seed", default=7, show_default=True, help="Seed of all random numbers.")
 @click.option("--papers", default=1000, show_default=True, type=click.IntRange(10), help="Number of papers.")
 def main(output: Path, seed: int, papers: int) -> None:

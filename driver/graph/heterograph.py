@@ -218,8 +218,7 @@ def _check_edges(relation: Relation, edges: Edges, counts: Mapping[str, int]) ->
         _check_ids(f"relation '{relation.name}', {end}", ids, node_type, counts[node_type])
     if len(edges.source) != len(edges.destination):
         raise _invalid(
-            f"relation '{relation.name}' has {len(edges.source)} sources"
-            f" and {len(edges.destination)} destinations",
+            f"relation '{relation.name}' has {len(edges.source)} sources and {len(edges.destination)} destinations",
             "one source and one destination for each edge",
         )
 
@@ -276,9 +275,7 @@ def _check_csr(what: str, table: CsrFeatures, count: int) -> None:
         )
 
 
-def _check_finite(
-    node_type: str, values: npt.NDArray[np.float32], position: Callable[[int], tuple[int, int]]
-) -> None:
+def _check_finite(node_type: str, values: npt.NDArray[np.float32], position: Callable[[int], tuple[int, int]]) -> None:
     wrong = np.flatnonzero(~np.isfinite(values))
     if not len(wrong):
         return

@@ -117,9 +117,7 @@ def _read(archive: _Archive) -> HeteroGraph:
             f"the array 'meta' lacks or garbles {error}", "the keys that docs/graphs.md lists"
         ) from error
     if header.weighted:
-        raise archive.error(
-            f"the relation '{header.weighted[0]}' has edge weights", "relations without weights"
-        )
+        raise archive.error(f"the relation '{header.weighted[0]}' has edge weights", "relations without weights")
     relations = {relation: _edges(archive, number) for number, relation in header.relations.items()}
     features = {name: _features(archive, name, *form) for name, form in header.features.items()}
     labels = {name: _labels(archive, name, form) for name, form in header.labels.items()}

@@ -48,15 +48,9 @@ class Rgcn(nn.Module):
         schema = graph.schema()
         assert schema.target is not None
         self.counts, self.target = schema.counts, schema.target
-        self.project = nn.ModuleDict(
-            {t: nn.Linear(width, HIDDEN) for t, width in schema.feature_widths.items()}
-        )
+        self.project = nn.ModuleDict({t: nn.Linear(width, HIDDEN) for t, width in schema.feature_widths.items()})
         self.table = nn.ParameterDict(
-            {
-                t: 0.3 * torch.randn(schema.counts[t], HIDDEN)
-                for t in schema.types
-                if t not in schema.feature_widths
-            }
+            {t: 0.3 * torch.randn(schema.counts[t], HIDDEN) for t in schema.types if t not in schema.feature_widths}
         )
         self.steps = []
         self.root = nn.ModuleList()
@@ -87,18 +81,14 @@ class Rgcn(nn.Module):
         return functional.dropout(value, DROPOUT, self.training)
 
 
-def segment_mean(
-    values: torch.Tensor, source: torch.Tensor, destination: torch.Tensor, count: int
-) -> torch.Tensor:
+def segment_mean(values: torch.Tensor, source: torch.Tensor, destination: torch.Tensor, count: int) -> torch.Tensor:
     """Mean of ``values[source]`` over each destination, 0 without edges, [count, width]."""
     sums = torch.zeros(count, values.shape[1]).index_add(0, destination, values[source])
     degree = torch.zeros(count).index_add(0, destination, torch.ones(len(destination)))
     return sums / degree.clamp(min=1).unsqueeze(1)
 
 
-def train(
-    graph: HeteroGraph, relations: tuple[Relation, ...], seed: int
-) -> tuple[Rgcn, npt.NDArray[np.float32]]:
+def train(graph: HeteroGraph, relations: tuple[Relation, ...], seed: int) -> tuple[Rgcn, npt.NDArray[np.float32]]:
     """Trains and returns the model of the best validation score with its logits."""
     torch.manual_seed(seed)
     model = Rgcn(graph, relations)
@@ -157,8 +147,7 @@ class Export:
 
     def _layer(self, model: Rgcn, layer: int, hidden: dict[str, str]) -> dict[str, str]:
         hidden = {
-            node_type: self._node("Relu", [value], f"relu.{layer}.{node_type}")
-            for node_type, value in hidden.items()
+            node_type: self._node("Relu", [value], f"relu.{layer}.{node_type}") for node_type, value in hidden.items()
         }
         types, relations = model.steps[layer]
         out = {t: self._linear(hidden[t], model.root[layer][t], f"root.{layer}.{t}") for t in types}
@@ -188,9 +177,7 @@ class Export:
         return name
 
     def _linear(self, value: str, linear: nn.Module, name: str) -> str:
-        operands = [value] + [
-            self._weight(f"{name}.{part}", data) for part, data in linear.named_parameters()
-        ]
+        operands = [value] + [self._weight(f"{name}.{part}", data) for part, data in linear.named_parameters()]
         self.nodes.append(helper.make_node("Gemm", operands, [name], name, transB=1))
         return name
 

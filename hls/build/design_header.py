@@ -10,9 +10,7 @@ from hetfab.overlay.isa.spec import isa
 def design_header(geometry: Geometry) -> str:
     """The text of ``design.hpp``: ``struct hetfab::Design`` with one constant per parameter."""
     numbers = {
-        field.name: getattr(geometry, field.name)
-        for field in dataclasses.fields(geometry)
-        if field.name != "engines"
+        field.name: getattr(geometry, field.name) for field in dataclasses.fields(geometry) if field.name != "engines"
     }
     numbers["lanes"] = geometry.lanes
     numbers["engine_mask"] = sum(1 << isa().engine(name).id for name in geometry.engines)

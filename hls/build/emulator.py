@@ -98,9 +98,7 @@ def _compile(folder: Path, *, compiler: Compiler, flags: Sequence[str], header: 
 def _sources() -> str:
     """Names and contents of everything that a build may include."""
     files = sorted(path for pattern in ("**/*.hpp", "**/*.cpp") for path in _HLS.glob(pattern))
-    return _digest(
-        [text for path in files for text in (str(path.relative_to(_HLS)), path.read_text("utf-8"))]
-    )
+    return _digest([text for path in files for text in (str(path.relative_to(_HLS)), path.read_text("utf-8"))])
 
 
 def _digest(texts: Sequence[str]) -> str:
@@ -139,9 +137,7 @@ class Emulator:
         self._functions = _functions(library)
         self._overlay: int | None = self._functions.hetfab_open()
         self._buffers: dict[int, npt.NDArray[np.uint8]] = {}
-        found = "".join(
-            f"{self.read_register(_offset(f'geometry_hash_{half}')):08x}" for half in ("high", "low")
-        )
+        found = "".join(f"{self.read_register(_offset(f'geometry_hash_{half}')):08x}" for half in ("high", "low"))
         if found != geometry.hash()[:16]:
             self.close()
             raise GeometryMismatchError(
@@ -177,11 +173,7 @@ class Emulator:
         Raises:
             DeviceMemoryError: The buffer overlaps a mapped one, or is of another kind.
         """
-        if (
-            buffer.dtype != np.uint8
-            or buffer.ndim != 1
-            or not (buffer.flags.c_contiguous and buffer.flags.writeable)
-        ):
+        if buffer.dtype != np.uint8 or buffer.ndim != 1 or not (buffer.flags.c_contiguous and buffer.flags.writeable):
             raise DeviceMemoryError(
                 f"a buffer of {buffer.dtype} with shape {buffer.shape} for address {address:#x}",
                 "a contiguous, writable array of bytes",
@@ -278,16 +270,12 @@ class Emulator:
                 "reshape the data",
             )
         content = np.ascontiguousarray(data)
-        self._functions.hetfab_write_ram(
-            self._overlay, memory.encode(), word, len(content), content.ctypes.data
-        )
+        self._functions.hetfab_write_ram(self._overlay, memory.encode(), word, len(content), content.ctypes.data)
 
     def _check_words(self, memory: str, word: int, count: int) -> None:
         names = [entry.name for entry in isa().memories if entry.word_bits]
         if memory not in names:
-            raise DeviceMemoryError(
-                f"no on-chip memory '{memory}'", "one of " + ", ".join(names), "correct the name"
-            )
+            raise DeviceMemoryError(f"no on-chip memory '{memory}'", "one of " + ", ".join(names), "correct the name")
         depth = self.geometry.depth(memory)
         if word < 0 or count < 0 or word + count > depth:
             raise DeviceMemoryError(

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A careless integer family: its `wrap` and `saturate` only convert. With it, results depend on how many bits a
-// type really has, which shows that comparing native integers with ap_int finds such an error.
+// A careless integer family: its `wrap` and `saturate` only convert. With it, results depend on how many bits
+// a type really has, which shows that comparing native integers with ap_int finds such an error.
 #pragma once
 
 #include "hetfab/ints.hpp"

@@ -18,7 +18,6 @@ from hetfab.overlay.compiler.emitter import Affine, Emitter, Semaphore, slot_of,
 from hetfab.overlay.compiler.lowering import (
     Aggregation,
     DenseTerm,
-    LayerKind,
     LoweredLayer,
     LoweredModel,
     Stored,
@@ -244,7 +243,9 @@ class _Compiler:
         if layer.dense is not None:
             emitter.take("par_ram")
             blocks = -(-columns.count // self.geometry.lanes) * 8 * self.geometry.lanes // _BLOCK
-            self._emit_load("load_parameters", "par_ram", columns.parameters, blocks, [Semaphore.PAR_FREE], [Semaphore.PAR_FULL])
+            self._emit_load(
+                "load_parameters", "par_ram", columns.parameters, blocks, [Semaphore.PAR_FREE], [Semaphore.PAR_FULL]
+            )
             if tile.resident:
                 self._emit_weights(layer.dense, tile, columns, 0)
             emitter.sync(Engine.VEC, waits=[Semaphore.PAR_FULL])
@@ -496,11 +497,11 @@ def _weight_tile(weight: npt.NDArray[np.int64], geometry: Geometry) -> npt.NDArr
     return np.ascontiguousarray(tiles).view(np.uint8)
 
 
-def _parameters(
-    bias: npt.NDArray[np.int64], multiplier: npt.NDArray[np.int64], lanes: int
-) -> npt.NDArray[np.uint8]:
+def _parameters(bias: npt.NDArray[np.int64], multiplier: npt.NDArray[np.int64], lanes: int) -> npt.NDArray[np.uint8]:
     """Bias and multiplier [N] in the layout 'parameters'."""
-    records = np.zeros(-(-len(bias) // lanes) * lanes, np.dtype([("bias", "<i4"), ("multiplier", "<u2"), ("pad", "<u2")]))
+    records = np.zeros(
+        -(-len(bias) // lanes) * lanes, np.dtype([("bias", "<i4"), ("multiplier", "<u2"), ("pad", "<u2")])
+    )
     records["bias"][: len(bias)] = bias
     records["multiplier"][: len(multiplier)] = multiplier
     return records.view(np.uint8)

@@ -97,17 +97,13 @@ class Emitter:
         words = np.array([(w & (1 << 64) - 1, w >> 64) for w in block.words], dtype=np.uint64)
         uses = tuple(block.uses.get(ring.memory, 0) for ring in self.rings)
         patches = np.array(block.patches, dtype=PATCH_DTYPE)
-        self.blocks.append(
-            Block(block.layer, block.part, block.node_type, block.tile_rows, words, patches, uses)
-        )
+        self.blocks.append(Block(block.layer, block.part, block.node_type, block.tile_rows, words, patches, uses))
 
     def take(self, ring: str) -> None:
         """Moves to the next slot of a ring: what is emitted from here on means that slot."""
         self._current.uses[ring] = self._current.uses.get(ring, 0) + 1
 
-    def sync(
-        self, engine: Engine, *, waits: Iterable[Semaphore] = (), signals: Iterable[Semaphore] = ()
-    ) -> None:
+    def sync(self, engine: Engine, *, waits: Iterable[Semaphore] = (), signals: Iterable[Semaphore] = ()) -> None:
         """Emits instructions that only wait and signal, at most two of each per instruction."""
         waiting, signalling = list(waits), list(signals)
         while waiting or signalling:

@@ -279,9 +279,7 @@ def _quant(draft: _Draft, node: onnx.NodeProto) -> _Value:
     raise _RefusedError(f"{bits} bits of '{source}' are not executed")
 
 
-def _integers(
-    array: npt.NDArray[Any], exponents: IntArray, bits: int, *, signed: bool, narrow: bool
-) -> IntArray:
+def _integers(array: npt.NDArray[Any], exponents: IntArray, bits: int, *, signed: bool, narrow: bool) -> IntArray:
     low = -(1 << (bits - 1)) + narrow if signed else 0
     high = (1 << (bits - 1)) - 1 if signed else (1 << bits) - 1 - narrow
     steps = np.ldexp(array.astype(np.float64), -exponents if exponents.size > 1 else -exponents[0])

@@ -193,9 +193,8 @@ def _address(table: Isa) -> str:
         Field("offset", place[0], table.offset_bits, ""),
         Field("segment", place[0] + table.offset_bits, table.segment_bits, ""),
     )
-    return (
-        "// Where an instruction's address is: (segment, offset) in a program, physical when issued.\n"
-        + _struct("Address", fields)
+    return "// Where an instruction's address is: (segment, offset) in a program, physical when issued.\n" + _struct(
+        "Address", fields
     )
 
 

@@ -111,8 +111,7 @@ def _boxes(title: str, boxes: tuple[Box, ...]) -> str:
 
 def _registers(isa: Isa) -> str:
     rows = (
-        (f"`{r.offset:#05x}`", f"`{r.name}`", "read, write" if r.writable else "read", r.meaning)
-        for r in isa.registers
+        (f"`{r.offset:#05x}`", f"`{r.name}`", "read, write" if r.writable else "read", r.meaning) for r in isa.registers
     )
     return _table(("offset", "register", "access", "meaning"), rows)
 

@@ -152,13 +152,9 @@ class GoldenMachine:
         segment = isa().segments[number]
         base, size = self.segments.get(segment, (0, 0))
         if offset >= size:
-            raise self.error(
-                f"offset {offset} in segment '{segment}'", f"an offset below its size, {size} bytes"
-            )
+            raise self.error(f"offset {offset} in segment '{segment}'", f"an offset below its size, {size} bytes")
         if base + offset > field.largest:
-            raise self.error(
-                f"physical address {base + offset:#x}", f"an address of at most {field.bits} bits"
-            )
+            raise self.error(f"physical address {base + offset:#x}", f"an address of at most {field.bits} bits")
         if (base + offset) % self.geometry.lanes:
             raise self.error(
                 f"physical address {base + offset:#x}", f"a multiple of {self.geometry.lanes}, a port's width"
@@ -210,9 +206,7 @@ def matmul(machine: GoldenMachine, f: Fields) -> None:
     by_channel = weights.reshape(groups, depth, columns).transpose(1, 0, 2).reshape(depth, groups * columns)
     # Sums of products of 8-bit integers stay below 2^53 here, so float64 is exact and fast.
     products = activations.reshape(rows, depth).astype(np.float64) @ by_channel.astype(np.float64)
-    accumulators = (
-        machine.words("acc_ram", f["acc"], rows * groups).view("<i4").reshape(rows, groups * columns)
-    )
+    accumulators = machine.words("acc_ram", f["acc"], rows * groups).view("<i4").reshape(rows, groups * columns)
     start = accumulators.astype(np.int64) if f["accumulate"] else 0
     accumulators[...] = wrap32(start + products.astype(np.int64))
 
@@ -242,9 +236,7 @@ def _biased(machine: GoldenMachine, f: Fields) -> tuple[Integers, Integers]:
     """The values acc + bias, ``[rows, channels]`` in int32 range, and the multipliers, ``[channels]``."""
     channels, width = f["groups"] * machine.geometry.lanes, f["acc_groups"] * machine.geometry.gemm_cols
     if channels > width:
-        raise machine.error(
-            f"{channels} channels of a tile of {width}", "groups * lanes <= acc_groups * gemm_cols"
-        )
+        raise machine.error(f"{channels} channels of a tile of {width}", "groups * lanes <= acc_groups * gemm_cols")
     words = machine.words("acc_ram", f["acc"], f["rows"] * f["acc_groups"])
     accumulators = words.view("<i4").reshape(f["rows"], width)[:, :channels].astype(np.int64)
     parameters = machine.words("par_ram", f["par"], f["groups"]).view(_PARAMETER).reshape(channels)
@@ -273,9 +265,7 @@ def _write_rows(machine: GoldenMachine, f: Fields, values: npt.NDArray[Any]) -> 
     content = np.ascontiguousarray(values).view(np.uint8)
     row_bytes = f["row_blocks"] * _BLOCK_BYTES
     if content.shape[1] > row_bytes:
-        raise machine.error(
-            f"{content.shape[1]} bytes in an output row of {row_bytes}", "values that fit the row"
-        )
+        raise machine.error(f"{content.shape[1]} bytes in an output row of {row_bytes}", "values that fit the row")
     words = machine.words("out_ram", f["out"], f["rows"] * row_bytes // machine.memories["out_ram"].shape[1])
     target = words.reshape(f["rows"], row_bytes)
     target[...] = 0
@@ -307,9 +297,7 @@ def reduce(machine: GoldenMachine, f: Fields) -> None:
     if f["mode"] > 1:
         raise machine.error(f"mode {f['mode']}", "mode 0 (sum) or 1 (mean)")
     if f["groups"] > machine.geometry.agg_groups:
-        raise machine.error(
-            f"{f['groups']} groups", f"at most {machine.geometry.agg_groups}, the design's agg_groups"
-        )
+        raise machine.error(f"{f['groups']} groups", f"at most {machine.geometry.agg_groups}, the design's agg_groups")
     context = machine.words("agg_context", 4 * f["slot"], 3)
     features = _context(context[0], "configure_features")
     destinations = _destinations(machine, f, _context(context[1], "configure_destinations"))
@@ -362,9 +350,7 @@ def _ids(machine: GoldenMachine, destinations: npt.NDArray[Any], array: Fields) 
     return np.asarray(ids[edges], np.int64)
 
 
-def _sum_of_sources(
-    machine: GoldenMachine, f: Fields, array: Fields, degree: Integers, ids: Integers
-) -> Integers:
+def _sum_of_sources(machine: GoldenMachine, f: Fields, array: Fields, degree: Integers, ids: Integers) -> Integers:
     """S, int64 ``[rows, channels]``; 0 for a destination without edges."""
     channels = f["groups"] * machine.geometry.lanes
     sums = np.zeros((f["rows"], channels), np.int64)

@@ -114,15 +114,7 @@ class MetapathMean:
 
 
 Binding = (
-    Features
-    | NodeCount
-    | NamedEnd
-    | RelationEnd
-    | MetapathEnd
-    | StackedEnd
-    | EdgeTypes
-    | NamedMean
-    | MetapathMean
+    Features | NodeCount | NamedEnd | RelationEnd | MetapathEnd | StackedEnd | EdgeTypes | NamedMean | MetapathMean
 )
 
 #: The name of each kind in JSON.
@@ -254,9 +246,7 @@ def from_json(text: str, source: str) -> dict[str, Binding]:
 def _binding(entry: Any, source: str) -> Binding:
     kind = entry.get("kind") if isinstance(entry, dict) else None
     if not isinstance(kind, str) or kind not in _KINDS:
-        raise _malformed(
-            source, f"the kind is {kind!r}", f"an object whose kind is one of {', '.join(_KINDS)}"
-        )
+        raise _malformed(source, f"the kind is {kind!r}", f"an object whose kind is one of {', '.join(_KINDS)}")
     names = [field.name for field in dataclasses.fields(_KINDS[kind])]
     if set(entry) != {"kind", *names}:
         raise _malformed(source, f"the members are {', '.join(entry)}", f"kind, {', '.join(names)}")
@@ -272,13 +262,9 @@ def _check(binding: Binding, source: str) -> None:
         case MetapathEnd(_, (), _):
             raise _malformed(source, "the metapath has no relations", "at least one relation")
         case MetapathEnd(_, relations, _) | MetapathMean(relations, _) if not chains(relations):
-            raise _malformed(
-                source, "the relations do not chain", "relations that start where the one before ends"
-            )
+            raise _malformed(source, "the relations do not chain", "relations that start where the one before ends")
         case MetapathMean((*_, last), node_type) if last.destination != node_type:
-            raise _malformed(
-                source, f"the type is '{node_type}'", f"'{last.destination}', where the relations end"
-            )
+            raise _malformed(source, f"the type is '{node_type}'", f"'{last.destination}', where the relations end")
         case StackedEnd(types, relations, _, _) | EdgeTypes(types, relations, _):
             for relation in relations:
                 if not {relation.source, relation.destination} <= set(types):

@@ -237,7 +237,9 @@ def _add_dense(
 ) -> None:
     weight = draft.constants.get(weight_name)
     if weight is None or weight.ndim != 2 or (bias is not None and bias not in draft.constants):
-        draft.refuse(node, "its weights or bias are not a constant matrix and vector", "export trained weights as initializers")
+        draft.refuse(
+            node, "its weights or bias are not a constant matrix and vector", "export trained weights as initializers"
+        )
         return
     matrix = np.ascontiguousarray(weight.T if transpose else weight, dtype=np.float32)
     vector = None if bias is None else np.broadcast_to(draft.constants[bias].astype(np.float32), matrix.shape[1:])
@@ -256,10 +258,12 @@ def _parse_add(draft: _Draft, node: onnx.NodeProto) -> None:
     left, right = node.input
     for value, constant in ((left, right), (right, left)):
         vector = draft.constants.get(constant)
-        if vector is None or vector.ndim == 2 and vector.shape[0] > 1:
+        if vector is None or (vector.ndim == 2 and vector.shape[0] > 1):
             continue
         if not _fold_bias(draft, node, value, vector.astype(np.float32)):
-            draft.refuse(node, "a constant is added to something that is not one dense layer's only use", "fold it into a bias")
+            draft.refuse(
+                node, "a constant is added to something that is not one dense layer's only use", "fold it into a bias"
+            )
         return
     if draft.channels.get(draft.activation(left)) != draft.channels.get(draft.activation(right)):
         draft.refuse(node, "its operands have different widths", "add tensors of one shape")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads ONNX files: checks them, brings the ``hgnn`` domain to its current version and replaces function bodies by ours."""
+"""Reads ONNX files: checks them, brings the ``hgnn`` domain to its version, replaces function bodies by hetfab's."""
 
 from pathlib import Path
 
