@@ -7,7 +7,7 @@ STORE writes the rows. Engines run ahead of each other as far as rings and queue
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -243,12 +243,13 @@ class _Compiler:
         if layer.dense is not None:
             emitter.take("par_ram")
             blocks = -(-columns.count // self.geometry.lanes) * 8 * self.geometry.lanes // _BLOCK
-            self._emit_load(
-                "load_parameters", "par_ram", columns.parameters, blocks, [Semaphore.PAR_FREE], [Semaphore.PAR_FULL]
-            )
+            self._emit_load("load_parameters", "par_ram", columns.parameters, blocks, waits=[Semaphore.PAR_FREE])
             if tile.resident:
-                self._emit_weights(layer.dense, tile, columns, 0)
-            emitter.sync(Engine.VEC, waits=[Semaphore.PAR_FULL])
+                self._emit_weights(layer.dense, tile, columns, 0, waits=[Semaphore.WGT_FREE])
+            else:
+                # Streamed weights come and go with the activations, so both slots are taken for the whole pass.
+                for _ in range(SLOTS):
+                    emitter.sync(Engine.LOAD, waits=[Semaphore.WGT_FREE])
             self._await_stored(Semaphore.STORED_FOR_LOAD, Engine.LOAD, layer.dense.input.name)
         for slot, aggregation in enumerate(layer.aggregations):
             self._await_stored(Semaphore.STORED_FOR_AGG, Engine.AGG, aggregation.input.name)
@@ -261,8 +262,9 @@ class _Compiler:
         ring: str,
         offset: int,
         blocks: int,
-        waits: list[Semaphore],
-        signals: list[Semaphore],
+        *,
+        waits: Sequence[Semaphore] = (),
+        signals: Sequence[Semaphore] = (),
     ) -> None:
         """A contiguous copy from the constants segment to a slot."""
         self.emitter.emit(
@@ -278,12 +280,21 @@ class _Compiler:
             signals=signals,
         )
 
-    def _emit_weights(self, dense: DenseTerm, tile: Tile, columns: _Columns, k_tile: int) -> None:
+    def _emit_weights(
+        self,
+        dense: DenseTerm,
+        tile: Tile,
+        columns: _Columns,
+        k_tile: int,
+        *,
+        waits: Sequence[Semaphore] = (),
+        signals: Sequence[Semaphore] = (),
+    ) -> None:
         inputs = min(tile.inputs, _padded_inputs(dense) - k_tile * tile.inputs)
         groups = -(-columns.count // self.geometry.gemm_cols)
         blocks = inputs * groups * self.geometry.gemm_cols // _BLOCK
         self.emitter.take("wgt_ram")
-        self._emit_load("load_weights", "wgt_ram", columns.weights[k_tile], blocks, [Semaphore.WGT_FREE], [])
+        self._emit_load("load_weights", "wgt_ram", columns.weights[k_tile], blocks, waits=waits, signals=signals)
 
     def _emit_context(self, slot: int, aggregation: Aggregation, first: int) -> None:
         edges, tensor = aggregation.edges, aggregation.input
@@ -334,8 +345,6 @@ class _Compiler:
         for k_tile, start in enumerate(range(0, _padded_inputs(dense), tile.inputs)):
             last = start + tile.inputs >= _padded_inputs(dense)
             inputs = min(tile.inputs, _padded_inputs(dense) - start)
-            if not tile.resident:
-                self._emit_weights(dense, tile, columns, k_tile)
             emitter.take("act_ram")
             emitter.emit(
                 "load_activations",
@@ -347,8 +356,10 @@ class _Compiler:
                     "address": tensor_address(dense.input.name, start, tile.rows * row_blocks * _BLOCK),
                 },
                 waits=[Semaphore.ACT_FREE],
-                signals=[Semaphore.ACT_FULL],
+                signals=[Semaphore.ACT_FULL] if tile.resident else [],
             )
+            if not tile.resident:
+                self._emit_weights(dense, tile, columns, k_tile, signals=[Semaphore.ACT_FULL])
             emitter.emit(
                 "matmul",
                 {
@@ -362,11 +373,7 @@ class _Compiler:
                     "col_groups": -(-columns.count // self.geometry.gemm_cols),
                 },
                 waits=[Semaphore.ACT_FULL, *([Semaphore.ACC_FREE] if start == 0 else [])],
-                signals=[
-                    Semaphore.ACT_FREE,
-                    *([Semaphore.ACC_FULL] if last else []),
-                    *([] if tile.resident else [Semaphore.WGT_FREE]),
-                ],
+                signals=[Semaphore.ACT_FREE, *([Semaphore.ACC_FULL] if last else [])],
             )
 
     def _emit_reductions(self, layer: LoweredLayer, tile: Tile, columns: _Columns, rows: int | Affine) -> None:
@@ -450,7 +457,7 @@ class _Compiler:
         if layer.dense is None:
             return
         self.emitter.begin(index, Part.ONCE)
-        if tile.resident:
+        for _ in range(1 if tile.resident else SLOTS):
             self.emitter.sync(Engine.GEMM_D, signals=[Semaphore.WGT_FREE])
         self.emitter.sync(Engine.VEC, signals=[Semaphore.PAR_FREE])
 

@@ -27,19 +27,19 @@ class Semaphore(enum.IntEnum):
     ACT_FULL = 1
     ACT_FREE = 2
     WGT_FREE = 3
-    PAR_FULL = 4
-    PAR_FREE = 5
-    ACC_FULL = 6
-    ACC_FREE = 7
-    SUM_FULL = 8
-    SUM_FREE = 9
-    OUT_FULL = 10
-    OUT_FREE = 11
-    STORED_FOR_LOAD = 12
-    STORED_FOR_AGG = 13
+    PAR_FREE = 4
+    ACC_FULL = 5
+    ACC_FREE = 6
+    SUM_FULL = 7
+    SUM_FREE = 8
+    OUT_FULL = 9
+    OUT_FREE = 10
+    STORED_FOR_LOAD = 11
+    STORED_FOR_AGG = 12
 
 
-#: The rings, by the memory; a tile of weights needs no FULL, as LOAD fills it before the activations that need it.
+#: The rings, by the memory. Weights and parameters need no FULL: LOAD, which is in order, brings them before the
+#: activations without which no reader starts.
 RING_MEMORIES = ("act_ram", "wgt_ram", "par_ram", "acc_ram", "sum_ram", "out_ram")
 
 
