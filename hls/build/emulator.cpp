@@ -189,7 +189,7 @@ class Overlay {
             random_.seed(seed);
         }
         constexpr unsigned steppers = isa::engine::count + 1;
-        for (std::uint64_t pass = 0; pass < passes && running_; pass++) {
+        for (std::uint64_t pass = 0; pass < passes && progress_ == Progress::running; pass++) {
             const unsigned who = seed == 0 ? turn_++ % steppers : static_cast<unsigned>(random_() % steppers);
             step(who);
         }
@@ -270,7 +270,7 @@ class Overlay {
                 execute(who);
             }
         } catch (const std::exception& error) {
-            stop(Progress::fault);
+            progress_ = Progress::fault;
             message_ = where(who) + ": " + error.what();
         }
     }
@@ -281,18 +281,13 @@ class Overlay {
         mark_retired();
         if (hetfab::dispatch_finished(state_, registers_)) {
             done_ = true;
-            stop(state_.fault == isa::fault::none ? Progress::done : Progress::fault);
+            running_ = false;
+            progress_ = state_.fault == isa::fault::none ? Progress::done : Progress::fault;
             if (state_.fault != isa::fault::none) message_ = fault_text();
         } else if (!progress && engines_idle()) {
-            stop(Progress::deadlock);
-            running_ = true;  // The hardware would wait for ever: it is neither done nor idle.
+            progress_ = Progress::deadlock;
             message_ = "no engine can step: " + dump();
         }
-    }
-
-    void stop(Progress progress) {
-        progress_ = progress;
-        running_ = false;
     }
 
     bool engines_idle() const {
@@ -448,6 +443,7 @@ class Overlay {
     std::uint32_t seed_ = 0;
     unsigned turn_ = 0;
     std::uint32_t executing_ = 0;
+    // Set from start to done. After a deadlock or an engine's fault it stays set, as hardware would hang.
     bool running_ = false;
     bool done_ = false;
     Progress progress_ = Progress::done;

@@ -120,7 +120,8 @@ def _ap_types_folder() -> Path:
 class Emulator:
     """One emulated overlay. Use it as a context manager.
 
-    Memories keep their content between runs; a start resets DISPATCH and the run log.
+    Memories keep their content between runs; a start resets DISPATCH and the run log. After a deadlock or a fault
+    inside an engine it hangs as hardware does, neither done nor idle: only a new ``Emulator`` runs again.
     """
 
     def __init__(self, library: Path, geometry: Geometry) -> None:

@@ -1,0 +1,341 @@
+# SPDX-License-Identifier: Apache-2.0
+"""DISPATCH in the emulated overlay: semaphores, queues, faults, registers, and independence of the schedule."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from hetfab.hls.build.emulator import Emulator, Progress, build_emulator
+from hetfab.overlay.design import Geometry
+from hetfab.overlay.isa import codec
+from hetfab.overlay.isa.arithmetic import reciprocals
+from hetfab.overlay.isa.codec import Engine, Fault, RegisterOffset, Segment
+from hetfab.overlay.isa.generate_cpp import loops
+from hetfab.overlay.isa.spec import isa
+from hetfab.overlay.isa.words import program_address
+
+BASE = 0x4000_0000
+PROGRAM = 0x1000_0000
+SIZE = 1 << 14
+NONE = 0xFFFF_FFFF
+MANY = 100_000
+Log = npt.NDArray[np.void]
+
+
+@dataclass
+class Device:
+    """An emulated overlay: a buffer with the program, and one in which the other segments follow each other."""
+
+    emulator: Emulator
+    dram: npt.NDArray[np.uint8] = field(default_factory=lambda: np.zeros(len(Segment) * SIZE, np.uint8))
+    mapped: bool = False
+
+    def start(self, words: list[int], program_bytes: int | None = None) -> None:
+        """Maps the memory, writes the segments' registers and the start bit.
+
+        Args:
+            words: The program.
+            program_bytes: Size of the program's segment, if it is not that of the program.
+        """
+        program = np.frombuffer(b"".join(word.to_bytes(16, "little") for word in words), np.uint8).copy()
+        if self.mapped:
+            self.emulator.unmap_memory(PROGRAM)
+            self.emulator.unmap_memory(BASE)
+        self.emulator.map_memory(PROGRAM, program)
+        self.emulator.map_memory(BASE, self.dram)
+        self.mapped = True
+        for segment in Segment:
+            base, size = BASE + segment.value * SIZE, SIZE
+            if segment is Segment.PROGRAM:
+                base, size = PROGRAM, len(program) if program_bytes is None else program_bytes
+            self.emulator.write_register(RegisterOffset[f"SEGMENT_BASE_{segment.name}_LOW"], base)
+            self.emulator.write_register(RegisterOffset[f"SEGMENT_SIZE_{segment.name}_LOW"], size)
+        self.emulator.write_register(RegisterOffset.PROGRAM_LENGTH, len(words))
+        self.emulator.write_register(RegisterOffset.CONTROL, 1)
+
+    def run(self, words: list[int], seed: int = 0) -> Progress:
+        """Starts a program and steps it to its end."""
+        self.start(words)
+        return self.emulator.advance(MANY, seed)
+
+    def register(self, name: str) -> int:
+        return self.emulator.read_register(RegisterOffset[name])
+
+
+@pytest.fixture
+def device(small_emulator: Emulator) -> Device:
+    """A device of the small design."""
+    return Device(small_emulator)
+
+
+def load(offset: int, ram: int, *, segment: Segment = Segment.FEATURES, **sync: int) -> int:
+    address = program_address(segment, offset)
+    return codec.load_activations(ram=ram, rows=1, row_blocks=1, stride_blocks=1, address=address, **sync)
+
+
+def tiles(count: int) -> list[int]:
+    """Load, multiply, requantize, store, tile by tile, with two buffers in act_ram and one behind it."""
+    words = []
+    for tile in range(count):
+        again = {"wait0": 2} if tile >= 2 else {}
+        words.append(load(64 * tile, 8 * (tile % 2), signal0=1, **again))
+        words.append(
+            codec.matmul(
+                act=8 * (tile % 2), wgt=0, accumulate=0, unsigned=0, acc=0, rows=8, k_words=1, col_groups=1,
+                wait0=1, wait1=4 if tile else 0, signal0=3, signal1=2,
+            )
+        )  # fmt: skip
+        words.append(
+            codec.requantize(
+                acc=0, relu=0, unsigned=0, acc_groups=1, out=0, par=0, rows=8, groups=1, row_blocks=1, shift=0,
+                wait0=3, wait1=6 if tile else 0, signal0=4, signal1=5,
+            )
+        )  # fmt: skip
+        address = program_address(Segment.OUTPUT, 512 * tile)
+        words.append(
+            codec.store_rows(ram=0, rows=8, row_blocks=1, stride_blocks=1, address=address, wait0=5, signal0=6)
+        )
+    return words
+
+
+def seeded(device: Device) -> Device:
+    """Fills features, weights and parameters with fixed values."""
+    random = np.random.default_rng(7)
+    device.dram[:] = random.integers(0, 256, len(device.dram))
+    geometry = device.emulator.geometry
+    for memory in ("wgt_ram", "par_ram"):
+        shape = (geometry.depth(memory), geometry.word_bytes(memory))
+        device.emulator.write_ram(memory, 0, random.integers(0, 256, shape, dtype=np.uint8))
+    return device
+
+
+def test_registers_after_a_run(device: Device) -> None:
+    assert device.register("CONTROL") == 4  # idle
+    device.start([load(0, 0, signal0=1), load(0, 8, signal0=1), codec.sync(engine=Engine.VEC, wait0=1)])
+    assert device.register("CONTROL") == 1  # started, neither done nor idle
+    assert device.emulator.advance(MANY) is Progress.DONE
+    assert device.register("CONTROL") == 6
+    assert device.register("CONTROL") == 4  # done clears on read
+    assert [device.register(name) for name in ("FETCHED", "RETIRED", "FAULT")] == [3, 3, 0]
+    assert device.register("FAULT_INSTRUCTION") == NONE
+    assert device.register("SEMAPHORE_0") == 1 << 16
+    assert [device.register(f"LAST_RETIRED_{engine.name}") for engine in Engine] == [1, NONE, NONE, 2, NONE]
+    assert {device.register(f"QUEUE_HEAD_{engine.name}") for engine in Engine} == {NONE}
+    assert device.emulator.message() == ""
+
+
+def test_identity_registers(device: Device, small_geometry: Geometry) -> None:
+    major, minor = isa().version
+    assert device.register("ISA_VERSION") == major << 16 | minor
+    assert device.register("GEOMETRY_HASH_HIGH") == int(small_geometry.hash()[:8], 16)
+    assert device.register("GEOMETRY_HASH_LOW") == int(small_geometry.hash()[8:16], 16)
+    assert device.register("ENGINES") == 0b11111
+    assert device.register("ARRAY_SHAPE") == small_geometry.gemm_cols << 16 | small_geometry.gemm_rows
+    assert device.register("LANES") == 8
+
+
+def test_arguments_read_back_and_other_offsets_read_zero(device: Device) -> None:
+    for position, register in enumerate(entry for entry in isa().registers if entry.offset >= 16):
+        device.emulator.write_register(register.offset, 0x1234_0000 + position)
+        expected = 0x1234_0000 + position if register.writable else device.emulator.read_register(register.offset)
+        assert device.emulator.read_register(register.offset) == expected, register.name
+    assert device.register("RETIRED") == 0
+    assert device.emulator.read_register(0x14) == 0
+    assert device.emulator.read_register(0x10000) == 0
+
+
+def test_state_can_be_read_while_it_runs(device: Device) -> None:
+    device.start(tiles(4))
+    retired = []
+    while device.emulator.advance(5) is Progress.RUNNING:
+        retired.append(device.register("RETIRED"))
+    assert retired == sorted(retired)
+    assert len(set(retired)) > 4
+    assert device.register("RETIRED") == 16
+
+
+def test_advance_takes_no_more_steps_than_asked(device: Device) -> None:
+    device.start(tiles(4))
+    assert device.emulator.advance(0) is Progress.RUNNING
+    assert device.emulator.advance(6) is Progress.RUNNING
+    assert device.register("RETIRED") == 0
+
+
+def test_the_queues_have_the_depth_of_the_geometry(device: Device) -> None:
+    depth = device.emulator.geometry.queue_depth
+    waits = [codec.sync(engine=Engine.VEC, wait0=1)] * depth
+    signal = codec.sync(engine=Engine.LOAD, signal0=1)
+    assert device.run([*waits, *[signal] * depth]) is Progress.DONE
+    assert device.run([*waits, waits[0], *[signal] * (depth + 1)]) is Progress.DEADLOCK
+    assert device.register("FETCHED") == depth
+
+
+def test_a_removed_signal_is_a_deadlock_with_a_dump(device: Device) -> None:
+    words = tiles(3)
+    signal = isa().header_field("signal0")
+    words[5] &= ~(signal.largest << signal.lsb)  # the second matmul no longer tells VEC
+    assert device.run(words) is Progress.DEADLOCK
+    assert device.emulator.message() == (
+        "no engine can step: 7 of 12 instructions retired, 12 fetched"
+        "; store holds instruction 7, which waits for semaphore 5 (count 0)"
+        "; gemm_d holds instruction 9, which waits for semaphore 1 (count 1)"
+        ", which waits for semaphore 4 (count 0)"
+        "; vec holds instruction 6, which waits for semaphore 3 (count 0)"
+        ", which waits for semaphore 6 (count 1)"
+    )
+    assert device.register("CONTROL") == 1
+    assert device.register("QUEUE_HEAD_VEC") == 6
+
+
+def test_an_offset_outside_its_segment_is_a_fault(device: Device) -> None:
+    words = [load(0, 0), load(SIZE, 0), load(0, 0)]
+    assert device.run(words) is Progress.FAULT
+    assert device.register("FAULT") == Fault.SEGMENT
+    assert device.register("FAULT_INSTRUCTION") == 1
+    assert device.emulator.message().startswith("instruction 1: its address lies outside the segment; 1 of 3")
+    assert device.register("CONTROL") & 2  # drained: done
+
+
+def test_a_program_longer_than_its_segment_is_a_fault(device: Device) -> None:
+    device.start([codec.sync(engine=Engine.LOAD)] * 20, program_bytes=16 * 19)
+    assert device.emulator.advance(MANY) is Progress.FAULT
+    # Instructions are fetched sixteen at a time; the second fetch would leave the segment.
+    assert (device.register("FAULT"), device.register("FAULT_INSTRUCTION")) == (Fault.SEGMENT, 16)
+    assert device.register("RETIRED") == 16
+
+
+@pytest.mark.parametrize("engine", list(Engine))
+def test_an_unknown_opcode_is_a_fault(device: Device, engine: Engine) -> None:
+    known = [codec.sync(engine=engine), codec.sync(engine=Engine.LOAD)]
+    assert device.run([*known, codec.sync(engine=engine) | 15 << 4, *known]) is Progress.FAULT
+    assert (device.register("FAULT"), device.register("FAULT_INSTRUCTION")) == (Fault.OPCODE, 2)
+    assert "instruction 2: its engine does not know the opcode" in device.emulator.message()
+
+
+def test_an_unknown_engine_is_a_fault(device: Device) -> None:
+    assert device.run([codec.sync(engine=Engine.LOAD), 9]) is Progress.FAULT
+    assert (device.register("FAULT"), device.register("FAULT_INSTRUCTION")) == (Fault.ENGINE, 1)
+    assert "it names an engine that the design does not have" in device.emulator.message()
+
+
+def test_a_semaphore_past_its_width_is_a_fault(device: Device) -> None:
+    largest = (1 << isa().semaphore_bits) - 1
+    pairs = [codec.sync(engine=Engine.LOAD, signal0=1, signal1=1)] * (largest // 2)
+    one = codec.sync(engine=Engine.LOAD, signal1=1)
+    device.start([*pairs, one])
+    assert device.emulator.advance(10 * largest) is Progress.DONE
+    assert device.register("SEMAPHORE_0") == largest << 16
+    device.start([*pairs, one, one])
+    assert device.emulator.advance(10 * largest) is Progress.FAULT
+    assert (device.register("FAULT"), device.register("FAULT_INSTRUCTION")) == (Fault.SEMAPHORE, len(pairs) + 1)
+    assert device.register("SEMAPHORE_0") == largest << 16
+    assert "it signals a semaphore that is at its largest count" in device.emulator.message()
+
+
+def test_an_unmapped_access_names_engine_instruction_and_address(device: Device) -> None:
+    device.start([load(0, 0), load(128, 0, segment=Segment.SPILL)])
+    device.emulator.unmap_memory(BASE)
+    device.emulator.map_memory(BASE, device.dram[: Segment.SPILL * SIZE])
+    assert device.emulator.advance(MANY) is Progress.FAULT
+    address = BASE + Segment.SPILL * SIZE + 128
+    assert device.emulator.message() == (
+        f"engine 'load', instruction 1: read of 64 bytes at {address:#x}, which is not mapped memory"
+    )
+    assert device.register("CONTROL") == 1  # an engine hangs: neither done nor idle
+
+
+def test_after_a_hang_a_start_is_ignored(device: Device) -> None:
+    assert device.run([codec.sync(engine=Engine.VEC, wait0=1)]) is Progress.DEADLOCK
+    assert device.run([codec.sync(engine=Engine.VEC)]) is Progress.DEADLOCK
+    assert device.register("RETIRED") == 0
+
+
+def test_a_word_beyond_a_memory_names_it(device: Device) -> None:
+    depth = device.emulator.geometry.act_words
+    assert device.run([load(0, depth - 7)]) is Progress.FAULT
+    assert device.emulator.message() == (
+        f"engine 'load', instruction 0: access to word {depth} of act_ram, which has {depth} words"
+    )
+
+
+def test_waiting_twice_for_one_semaphore_needs_two_signals(device: Device) -> None:
+    wait = codec.sync(engine=Engine.VEC, wait0=1, wait1=1)
+    signal = codec.sync(engine=Engine.LOAD, signal0=1)
+    assert device.run([wait, signal, signal]) is Progress.DONE
+    assert device.run([wait, signal]) is Progress.DEADLOCK
+
+
+def test_a_start_resets_state_and_log_but_not_memories(device: Device) -> None:
+    seeded(device)
+    assert device.run(tiles(2)) is Progress.DONE
+    memory = device.emulator.read_ram("acc_ram", 0, 8)
+    assert device.run([codec.sync(engine=Engine.AGG)]) is Progress.DONE
+    assert device.register("RETIRED") == len(device.emulator.run_log()) == 1
+    assert np.array_equal(device.emulator.read_ram("acc_ram", 0, 8), memory)
+    assert memory.any()
+
+
+def executed(geometry: Geometry, words: list[int], seed: int) -> tuple[npt.NDArray[np.uint8], Log]:
+    with Emulator(build_emulator(geometry), geometry) as emulator:
+        device = seeded(Device(emulator))
+        assert device.run(words, seed) is Progress.DONE, emulator.message()
+        return device.dram, emulator.run_log()
+
+
+@given(count=st.integers(1, 6), seed=st.integers(1, 2**32 - 1))
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_memory_and_log_do_not_depend_on_the_schedule(small_geometry: Geometry, count: int, seed: int) -> None:
+    dram, log = executed(small_geometry, tiles(count), 0)
+    random_dram, random_log = executed(small_geometry, tiles(count), seed)
+    assert np.array_equal(dram, random_dram)
+    assert np.array_equal(log, random_log)
+    assert dram[Segment.OUTPUT * SIZE : Segment.OUTPUT * SIZE + 512 * count].any()
+
+
+def test_the_run_log_counts_what_each_instruction_did(device: Device) -> None:
+    geometry = device.emulator.geometry
+    assert device.run(tiles(2)) is Progress.DONE
+    log = device.emulator.run_log()
+    assert list(log["index"]) == list(range(8))
+    assert list(log["engine"]) == [Engine.LOAD, Engine.GEMM_D, Engine.VEC, Engine.STORE] * 2
+    assert list(log["opcode"]) == [1] * 8
+    assert list(log["read_bytes"][:, 0]) == [64, 0, 0, 0] * 2
+    assert list(log["read_bursts"][:, 0]) == [1, 0, 0, 0] * 2
+    # Eight rows of 64 bytes; each row is a write burst of its own.
+    assert list(log["write_bytes"]) == [0, 0, 0, 512] * 2
+    assert list(log["write_bursts"]) == [0, 0, 0, 8] * 2
+    assert list(log["macs"]) == [0, geometry.gemm_rows**2 * geometry.gemm_cols, 0, 0] * 2
+    assert np.array_equal(log["cycles"][:4], log["cycles"][4:])
+    trips = {"request_ahead": 1, "load_beats": 8, "instruction": 1}
+    assert log["cycles"][0] == sum(trips[loop.name] * loop.ii + loop.depth for loop in loops() if loop.name in trips)
+
+
+@pytest.mark.parametrize("accumulate", [0, 1])
+def test_the_run_log_counts_gathered_rows(device: Device, accumulate: int) -> None:
+    degrees = np.array([2, 0, 3])
+    records = np.stack([np.cumsum(degrees) - degrees, degrees, *reciprocals(degrees)], axis=1).astype("<u4")
+    start = Segment.GRAPH * SIZE
+    device.dram[start : start + 48] = np.frombuffer(records.tobytes(), np.uint8)
+    features, ids = program_address(Segment.FEATURES, 0), program_address(Segment.GRAPH, 64)
+    words = [
+        codec.configure_features(slot=1, row_blocks=1, count=1, address=features),
+        codec.configure_destinations(slot=1, count=3, address=program_address(Segment.GRAPH, 0)),
+        codec.configure_ids(slot=1, edges=5, id_bytes=2, address=ids),
+        codec.reduce(slot=1, rows=3, mode=1, unsigned=0, accumulate=accumulate, groups=4, destination=0, sum=0),
+    ]
+    assert device.run(words) is Progress.DONE, device.emulator.message()
+    record = device.emulator.run_log()[3]
+    assert record["edges"] == 5
+    # Rows of four beats; three records of 16 bytes and two beats of four ids each.
+    assert list(record["read_bytes"]) == [5 * 4 * 8, 3 * 16 + 2 * 8]
+    assert list(record["read_bursts"]) == [5, 2]
+    gather = "agg_gather_accumulate" if accumulate else "agg_gather"
+    # A destination without edges takes the trips of one edge. Rows are requested up to eight ahead.
+    trips = {"instruction": 1, "agg_context": 3, "agg_descriptors": 6, "agg_rows_ahead": 5, gather: 4 * 6}
+    cycles = sum(trips[loop.name] * loop.ii + loop.depth for loop in loops() if loop.name in trips)
+    ahead = next(loop for loop in loops() if loop.name == "request_ahead")
+    assert record["cycles"] == cycles + 2 * (ahead.ii + ahead.depth)
