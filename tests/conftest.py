@@ -14,19 +14,19 @@ import pytest
 from hetfab.hls.build.emulator import Arithmetic, Emulator, build_emulator
 from hetfab.overlay.design import Geometry, default_design
 
-#: An 8 x 8 array with small memories and short queues.
+#: An 8 x 8 array with short queues and memories that hold little more than one tile of 64 channels.
 SMALL_GEOMETRY = replace(
     default_design().geometry,
     gemm_rows=8,
     gemm_cols=8,
     act_words=256,
-    wgt_words=256,
+    wgt_words=1024,
     par_words=16,
     acc_words=64,
     sum_words=64,
     out_words=256,
     agg_contexts=2,
-    agg_groups=4,
+    agg_groups=8,
     queue_depth=4,
     engine_fifo_depth=2,
 )

@@ -258,7 +258,7 @@ def _parse_add(draft: _Draft, node: onnx.NodeProto) -> None:
     left, right = node.input
     for value, constant in ((left, right), (right, left)):
         vector = draft.constants.get(constant)
-        if vector is None or (vector.ndim == 2 and vector.shape[0] > 1):
+        if vector is None or (vector.ndim == 2 and vector.shape[0] != 1):
             continue
         if not _fold_bias(draft, node, value, vector.astype(np.float32)):
             draft.refuse(
