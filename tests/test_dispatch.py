@@ -72,17 +72,18 @@ def device(small_emulator: Emulator) -> Device:
     return Device(small_emulator)
 
 
-def load(offset: int, ram: int, *, segment: Segment = Segment.FEATURES, **sync: int) -> int:
+def load(offset: int, ram: int, segment: Segment = Segment.FEATURES, wait0: int = 0, signal0: int = 0) -> int:
     address = program_address(segment, offset)
-    return codec.load_activations(ram=ram, rows=1, row_blocks=1, stride_blocks=1, address=address, **sync)
+    return codec.load_activations(
+        ram=ram, rows=1, row_blocks=1, stride_blocks=1, address=address, wait0=wait0, signal0=signal0
+    )
 
 
 def tiles(count: int) -> list[int]:
     """Load, multiply, requantize, store, tile by tile, with two buffers in act_ram and one behind it."""
     words = []
     for tile in range(count):
-        again = {"wait0": 2} if tile >= 2 else {}
-        words.append(load(64 * tile, 8 * (tile % 2), signal0=1, **again))
+        words.append(load(64 * tile, 8 * (tile % 2), wait0=2 if tile >= 2 else 0, signal0=1))
         words.append(
             codec.matmul(
                 act=8 * (tile % 2), wgt=0, accumulate=0, unsigned=0, acc=0, rows=8, k_words=1, col_groups=1,
@@ -312,6 +313,14 @@ def test_the_run_log_counts_what_each_instruction_did(device: Device) -> None:
     assert np.array_equal(log["cycles"][:4], log["cycles"][4:])
     trips = {"request_ahead": 1, "load_beats": 8, "instruction": 1}
     assert log["cycles"][0] == sum(trips[loop.name] * loop.ii + loop.depth for loop in loops() if loop.name in trips)
+
+
+def test_bursts_end_at_multiples_of_128_bytes(device: Device) -> None:
+    address = program_address(Segment.FEATURES, 4096 - 64)
+    word = codec.load_activations(ram=0, rows=2, row_blocks=4, stride_blocks=4, address=address)
+    assert device.run([word]) is Progress.DONE
+    # Each row of 256 bytes starts 64 bytes before a boundary: 64, 128 and 64 bytes, none across 4 KiB.
+    assert list(device.emulator.run_log()["read_bursts"][0]) == [6, 0]
 
 
 @pytest.mark.parametrize("accumulate", [0, 1])

@@ -159,6 +159,31 @@ def sum_fields(bench: Bench, fields: dict[str, int]) -> dict[str, int]:
     return {"sum": bench.pick(0, last), "with_acc": bench.pick(0, 1), "shift": bench.pick(0, 63)}
 
 
+def make_ties(bench: Bench) -> None:
+    """Small values and multipliers, so that products fall exactly between two results."""
+    random, memories = bench.random, bench.golden.memories
+    for name in ("acc_ram", "sum_ram"):
+        values = memories[name].view("<i4")
+        values[...] = random.integers(-600, 600, values.shape)
+    parameters = memories["par_ram"].view([("bias", "<i4"), ("multiplier", "<u2"), ("zero", "<u2")])
+    parameters["bias"] = random.integers(-9, 9, parameters.shape)
+    parameters["multiplier"] = random.choice([1, 2, 3, 6], parameters.shape)
+
+
+def requantize_ties(bench: Bench) -> list[int]:
+    make_ties(bench)
+    pick, fields = bench.pick, vec_fields(bench, 1)
+    return [codec.requantize(**fields, relu=pick(0, 1), unsigned=pick(0, 1), shift=pick(1, 6))]
+
+
+def combine_ties(bench: Bench) -> list[int]:
+    make_ties(bench)
+    pick, fields = bench.pick, vec_fields(bench, 1)
+    sums = sum_fields(bench, fields) | {"shift": pick(1, 6)}
+    post = {"post_shift": pick(1, 6), "post_left": pick(0, 1)}
+    return [codec.combine(**fields, **sums, **post, relu=pick(0, 1), unsigned=pick(0, 1))]
+
+
 def requantize(bench: Bench) -> list[int]:
     pick = bench.pick
     return [
@@ -269,11 +294,14 @@ MAKERS: list[Callable[[Bench], list[int]]] = [
     configure_destinations,
     configure_ids,
     reduce,
+    requantize_ties,
+    combine_ties,
 ]
 
 
 def test_every_operation_has_a_maker() -> None:
-    assert [maker.__name__ for maker in MAKERS] == [operation.name for operation in isa().operations]
+    names = [operation.name for operation in isa().operations]
+    assert [maker.__name__ for maker in MAKERS[: len(names)]] == names
 
 
 @pytest.mark.parametrize("seed", range(TRIALS))
