@@ -57,7 +57,9 @@ class ModelBuilder:
         weight = self._random.normal(size=shape) / np.sqrt(shape[0]) * 2.0 ** self._random.integers(-3, 2, width)
         vector = self._random.normal(size=width)
         if bias and self._random.random() < 0.5:
-            return self._sized(self._node("Gemm", rows, self.constant(weight.T), self.constant(vector), transB=1), width)
+            return self._sized(
+                self._node("Gemm", rows, self.constant(weight.T), self.constant(vector), transB=1), width
+            )
         products = self._node("MatMul", rows, self.constant(weight))
         return self._sized(self._node("Add", products, self.constant(vector)) if bias else products, width)
 
@@ -83,9 +85,7 @@ class ModelBuilder:
     def finish(self, output: str) -> onnx.ModelProto:
         """The model whose logits are ``output``."""
         logits = onnx.helper.make_tensor_value_info(output, onnx.TensorProto.FLOAT, ["rows", self.widths[output]])
-        graph = onnx.helper.make_graph(
-            self._nodes, "float", list(self._inputs.values()), [logits], self._initializers
-        )
+        graph = onnx.helper.make_graph(self._nodes, "float", list(self._inputs.values()), [logits], self._initializers)
         domains = [
             onnx.helper.make_opsetid("", self._opset),
             onnx.helper.make_opsetid(hgnn.DOMAIN, hgnn.DOMAIN_VERSION),
@@ -133,10 +133,7 @@ def random_graph(random: Random, *, largest_count: int = 130) -> HeteroGraph:
         relations[relation] = random_edges(random, counts[relation.source], counts[relation.destination])
     features = {name: random_features(random, counts[name]) for name in types if random.random() < 0.8}
     paths = [
-        (first.name, second.name)
-        for first in relations
-        for second in relations
-        if first.destination == second.source
+        (first.name, second.name) for first in relations for second in relations if first.destination == second.source
     ]
     metapaths = {"P0": paths[random.integers(len(paths))]} if paths else {}
     return HeteroGraph("random", "t0", counts, relations, features, metapaths=metapaths)

@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Random models on random graphs: golden model = emulator = C simulation byte for byte, = onnxruntime in all logits."""
+
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import pytest
+
+from hetfab.driver.graph.heterograph import Edges, HeteroGraph
+from hetfab.hls.build.emulator import Emulator
+from hetfab.overlay.bind import BoundProgram
+from hetfab.overlay.isa.codec import Segment
+from hetfab.overlay.isa.spec import isa
+from hetfab.overlay.model.schema import Relation
+from tests.programs import Executed, bound_to, compiled, quantized, reference_logits, run_emulated, run_golden
+from tests.random_models import Case, ModelBuilder, random_case, random_edges
+
+Emulators = dict[str, Emulator]
+MODELS = 60
+TINY_MODELS = 4
+
+
+def assert_same_dram(first: Executed, second: Executed, bound: BoundProgram) -> None:
+    for segment in Segment:
+        size = bound.sizes[segment]
+        assert np.array_equal(first.dram[segment][:size], second.dram[segment][:size]), segment.name
+
+
+def assert_equals_onnxruntime(
+    executed: Executed, bound: BoundProgram, model: onnx.ModelProto, graph: HeteroGraph
+) -> npt.NDArray[np.int32]:
+    logits = bound.logits(executed.dram[Segment.OUTPUT])
+    np.testing.assert_array_equal(logits * bound.program.output.scale, reference_logits(model, graph))
+    return logits
+
+
+def check(model: onnx.ModelProto, graph: HeteroGraph, emulators: list[Emulator]) -> list[BoundProgram]:
+    """Compiles for each emulator's geometry and compares all executions; returns the bound programs."""
+    programs = []
+    for emulator in emulators:
+        bound = bound_to(compiled(model, graph, emulator.geometry), graph)
+        golden = run_golden(bound)
+        assert_equals_onnxruntime(golden, bound, model, graph)
+        assert_same_dram(run_emulated(bound, emulator), golden, bound)
+        programs.append(bound)
+    return programs
+
+
+@pytest.mark.parametrize("seed", range(MODELS))
+def test_golden_model_emulator_and_onnxruntime_agree(
+    seed: int, default_emulators: Emulators, small_emulators: Emulators
+) -> None:
+    case = random_case(seed)
+    check(quantized(case).model, case.graph, [default_emulators["native"], small_emulators["native"]])
+
+
+@pytest.mark.parametrize("seed", range(100, 100 + TINY_MODELS))
+def test_checked_integers_and_ap_int_agree(seed: int, default_emulators: Emulators) -> None:
+    case = random_case(seed, largest_count=17)
+    model = quantized(case).model
+    check(model, case.graph, [default_emulators["native-debug"], default_emulators["ap_int"]])
+
+
+@pytest.mark.parametrize("seed", range(200, 203))
+def test_no_byte_and_no_record_depends_on_the_schedule(seed: int, small_emulators: Emulators) -> None:
+    case = random_case(seed)
+    emulator = small_emulators["native"]
+    bound = bound_to(compiled(quantized(case).model, case.graph, emulator.geometry), case.graph)
+    in_turn = run_emulated(bound, emulator)
+    assert in_turn.run_log is not None and len(in_turn.run_log) == len(bound.words)
+    for schedule in (1, 2, 3):
+        drawn = run_emulated(bound, emulator, schedule)
+        assert_same_dram(drawn, in_turn, bound)
+        assert drawn.run_log is not None and np.array_equal(drawn.run_log, in_turn.run_log)
+
+
+def academic_graph(random: np.random.Generator, papers: int, authors: int, terms: int) -> HeteroGraph:
+    """Papers, authors and terms; papers cite papers, and two relations join the same types."""
+    counts = {"paper": papers, "author": authors, "term": terms}
+    ends = [("author", "writes", "paper"), ("author", "reviews", "paper"), ("paper", "cites", "paper")]
+    ends += [("term", "in", "paper"), ("paper", "by", "author")]
+    relations = {Relation(*e): random_edges(random, counts[e[0]], counts[e[2]]) for e in ends}
+    shapes = {"paper": (papers, 17), "author": (authors, 5)}
+    features = {name: random.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+    return HeteroGraph("academic", "paper", counts, relations, features)
+
+
+def instructions(bound: BoundProgram, operation: str, layer: int | None = None) -> npt.NDArray[np.uint64]:
+    """The low words of one operation's instructions in a bound stream, of one layer or of all."""
+    found = isa().operation(operation)
+    low = bound.words[:, 0] if layer is None else bound.words[bound.layers == layer, 0]
+    return low[(low & np.uint64(0xFF)) == (isa().engine(found.engine).id | found.opcode << 4)]
+
+
+@pytest.mark.parametrize("counts", [(33, 10, 7), (0, 10, 7), (33, 0, 7), (1, 1, 1), (131, 130, 65)])
+def test_a_program_runs_on_graphs_of_other_sizes(
+    counts: tuple[int, int, int], default_emulators: Emulators, small_emulators: Emulators
+) -> None:
+    """Without a learned table, counts, edges and features may all change."""
+    random = np.random.default_rng(0)
+    graph = academic_graph(random, 40, 30, 5)
+    builder = ModelBuilder(random, graph)
+    paper, author = builder.features("paper"), builder.features("author")
+    hidden = builder.relu(
+        builder.total([builder.mean(builder.dense(author, 9), "writes", "paper"), builder.dense(paper, 9)])
+    )
+    logits = builder.total([builder.mean(hidden, "cites", "paper"), builder.dense(hidden, 9)])
+    model = quantized(Case(builder.finish(logits), graph)).model
+    other = academic_graph(random, *counts)
+    for bound in check(model, other, [default_emulators["native"], small_emulators["native"]]):
+        assert bound.counts["paper"] == counts[0]
+
+
+def test_a_type_without_vertices_may_have_a_table(default_emulators: Emulators, small_emulators: Emulators) -> None:
+    random = np.random.default_rng(1)
+    graph = academic_graph(random, 20, 9, 0)
+    builder = ModelBuilder(random, graph)
+    table = builder.table("term", 17)
+    terms = [builder.mean(table, "in", "paper"), builder.dense(builder.features("paper"), 17)]
+    model = quantized(Case(builder.finish(builder.total(terms)), graph)).model
+    check(model, graph, [default_emulators["native"], small_emulators["native"]])
+
+
+def test_relations_beyond_the_contexts_share_one(default_emulators: Emulators, small_emulators: Emulators) -> None:
+    random = np.random.default_rng(2)
+    graph = academic_graph(random, 70, 40, 30)
+    builder = ModelBuilder(random, graph)
+    sources = {"writes": "author", "reviews": "author", "cites": "paper", "in": "term"}
+    rows = {"author": builder.features("author"), "paper": builder.features("paper"), "term": builder.table("term", 7)}
+    terms = [builder.mean(builder.dense(rows[source], 70), name, "paper") for name, source in list(sources.items()) * 5]
+    model = quantized(Case(builder.finish(builder.total(terms)), graph)).model
+    for bound in check(model, graph, [default_emulators["native"], small_emulators["native"]]):
+        reductions = len(instructions(bound, "reduce"))
+        assert len(bound.program.layers[-1].aggregations) == 20 > bound.program.design.geometry.agg_contexts
+        assert len(instructions(bound, "configure_ids")) == reductions > 20
+
+
+@pytest.mark.parametrize("kind", ["requantize", "combine", "export_sums", "export_accumulators"])
+def test_layers_of_several_input_and_column_tiles(
+    kind: str, default_emulators: Emulators, small_emulators: Emulators
+) -> None:
+    random = np.random.default_rng(3)
+    graph = academic_graph(random, 70, 40, 30)
+    wide = random.integers(0, 2, (70, 600)).astype(np.float32)
+    graph = replace(graph, features={**graph.features, "paper": wide})
+    builder = ModelBuilder(random, graph)
+    dense = builder.dense(builder.features("paper"), 130)
+    mean = builder.mean(builder.dense(builder.features("author"), 130), "writes", "paper")
+    match kind:
+        case "requantize":
+            logits = builder.mean(builder.relu(dense), "cites", "paper")
+        case "combine":
+            logits = builder.mean(builder.relu(builder.total([dense, mean])), "cites", "paper")
+        case "export_sums":
+            logits = builder.total([dense, mean])
+        case "export_accumulators":
+            logits = dense
+    model = quantized(Case(builder.finish(logits), graph)).model
+    for bound in check(model, graph, [default_emulators["native"], small_emulators["native"]]):
+        assert kind in [layer.kind for layer in bound.program.layers]
+        layer = next(i for i, layer in enumerate(bound.program.layers) if layer.inputs == 600)
+        accumulate = instructions(bound, "matmul") >> np.uint64(60) & np.uint64(1)
+        assert accumulate.any() and not accumulate.all(), "several tiles of input channels"
+        assert len(instructions(bound, "load_parameters", layer)) == 3, "several tiles of columns"
+
+
+def test_ids_of_32_bits_and_the_largest_degree(default_emulators: Emulators) -> None:
+    random = np.random.default_rng(4)
+    counts = {"many": 70_000, "few": 3}
+    relation = Relation("many", "into", "few")
+    ids = np.concatenate([np.arange(65_535), [69_999, 69_999, 3]])
+    edges = Edges(ids, np.repeat([0, 2], [65_535, 3]))
+    features = {"many": random.choice([0.0, 255.0], (70_000, 5), p=[0.01, 0.99]).astype(np.float32)}
+    graph = HeteroGraph("large", "few", counts, {relation: edges}, features)
+    builder = ModelBuilder(random, graph)
+    model = quantized(Case(builder.finish(builder.mean(builder.features("many"), "into", "few")), graph)).model
+    (bound,) = check(model, graph, [default_emulators["native"]])
+    assert bound.program.tensor("x_many").scale == 1.0
