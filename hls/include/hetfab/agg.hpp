@@ -230,14 +230,25 @@ class RowRequests {
     IdReader<Z> ids_;
 };
 
+// The results replace what sum_ram holds: one write per trip.
+struct ReplaceSums {
+    static constexpr bool accumulate = false;
+    static constexpr isa::Loop loop = isa::loops::agg_gather;
+    static constexpr int ii = loop.ii;
+};
+
+// The results are added to what sum_ram holds: a read and a write through its one port.
+struct AccumulateSums {
+    static constexpr bool accumulate = true;
+    static constexpr isa::Loop loop = isa::loops::agg_gather_accumulate;
+    static constexpr int ii = loop.ii;
+};
+
 // One trip per beat of a gathered row, and per group of a destination without edges, which reads nothing.
-template <class D, class Z, bool Accumulate, class MemF, class MemG, class SumRam, class Events>
+template <class D, class Z, class Mode, class MemF, class MemG, class SumRam, class Events>
 unsigned gather(const ReduceTile& tile, const Destination<Z> (&destinations)[agg_rows],
                 const EdgeRange& edges, MemF features, MemG graph, SumRam sum_ram, Events& events) {
 #pragma HLS INLINE
-    constexpr isa::Loop loop = Accumulate ? isa::loops::agg_gather_accumulate : isa::loops::agg_gather;
-    // Read by the pragma below, which host compilers do not see.
-    [[maybe_unused]] constexpr int interval = loop.ii;
     // Half of the beats that the feature port keeps outstanding, at most its 16 requests' half.
     constexpr unsigned rows_in_half = bursts_ahead * burst_beats / D::agg_groups;
     constexpr unsigned rows_ahead = rows_in_half == 0             ? 1
@@ -256,7 +267,7 @@ unsigned gather(const ReduceTile& tile, const Destination<Z> (&destinations)[agg
 row_beats:
     while (row < tile.rows) {
 #pragma HLS LOOP_TRIPCOUNT min=8 max=65536
-#pragma HLS PIPELINE II=interval style=stp
+#pragma HLS PIPELINE II=Mode::ii style=stp
         const bool last_edge = edge + 1 >= destination.degree;
         if (destination.degree != 0) {
             add_features<D, Z>(totals[group], features.read(), tile.is_unsigned, edge == 0);
@@ -264,7 +275,7 @@ row_beats:
         }
         if (last_edge) {
             Word<Z, 32 * D::lanes> before = zero<Z, 32 * D::lanes>();
-            if (Accumulate) before = sum_ram[word];
+            if (Mode::accumulate) before = sum_ram[word];
             sum_ram[word] = reduced_word<D, Z>(totals[group], destination, tile.mean, before);
             word++;
         }
@@ -281,7 +292,7 @@ row_beats:
         }
         trips++;
     }
-    events.loop(loop, trips);
+    events.loop(Mode::loop, trips);
     return trips;
 }
 
@@ -295,9 +306,9 @@ unsigned reduce(const Word<Z, isa::instruction_bits>& instruction, MemF features
     const EdgeRange edges = read_destinations<Z>(tile, graph, destinations, events);
     events.edges(edges.count);
     if (tile.accumulate) {
-        return gather<D, Z, true>(tile, destinations, edges, features, graph, sum_ram, events);
+        return gather<D, Z, AccumulateSums>(tile, destinations, edges, features, graph, sum_ram, events);
     }
-    return gather<D, Z, false>(tile, destinations, edges, features, graph, sum_ram, events);
+    return gather<D, Z, ReplaceSums>(tile, destinations, edges, features, graph, sum_ram, events);
 }
 
 template <class D, class Z, class MemF, class MemG, class SumRam, class ContextRam, class Events>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// GEMM-D: an output-stationary array of gemm_rows x gemm_cols int8 multiply-accumulators on DSPs.
+// GEMM-D: an output-stationary array of gemm_rows x gemm_cols int8 multiply-accumulators, two in each DSP.
 #pragma once
 
 #include "events.hpp"
@@ -36,18 +36,21 @@ void gemm_step(S<Z, 32> (&acc)[D::gemm_rows][D::gemm_cols],
                const Word<Z, 8 * D::gemm_rows> (&act)[D::gemm_rows], unsigned channel,
                const Word<Z, 8 * D::gemm_cols>& wgt, bool is_unsigned) {
 #pragma HLS INLINE
+    // Two columns share a DSP; one from each half, so that a host compiler sees consecutive lanes.
+    constexpr unsigned pairs = D::gemm_cols / 2;
 step_rows:
     for (unsigned row = 0; row < D::gemm_rows; row++) {
 #pragma HLS UNROLL
         const S<Z, 9> a =
             is_unsigned ? S<Z, 9>(lane_u<Z, 8>(act[row], channel)) : S<Z, 9>(lane_s<Z, 8>(act[row], channel));
-    step_cols:
-        for (unsigned col = 0; col < D::gemm_cols; col++) {
+    step_col_pairs:
+        for (unsigned col = 0; col < pairs; col++) {
 #pragma HLS UNROLL
-            const S<Z, 17> term = product<Z, 17>(a, lane_s<Z, 8>(wgt, col));
-// Left alone, the tool builds products of this width from LUTs.
-#pragma HLS BIND_OP variable=term op=mul impl=dsp
-            acc[row][col] = wrap<Z, 32>(sum<Z, 33>(acc[row][col], term));
+            S<Z, 17> low = 0;
+            S<Z, 17> high = 0;
+            product_pair<Z>(a, lane_s<Z, 8>(wgt, col), lane_s<Z, 8>(wgt, col + pairs), low, high);
+            acc[row][col] = wrap<Z, 32>(sum<Z, 33>(acc[row][col], low));
+            acc[row][col + pairs] = wrap<Z, 32>(sum<Z, 33>(acc[row][col + pairs], high));
         }
     }
 }
