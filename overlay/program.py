@@ -10,6 +10,7 @@ import enum
 import io
 import json
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
@@ -24,6 +25,8 @@ from hetfab.overlay.isa.spec import isa
 from hetfab.overlay.model.schema import Relation
 
 FORMAT = "hetfab program 1"
+#: What the zip reader raises on damaged bytes, besides its own error.
+_DAMAGE = (OSError, zipfile.BadZipFile, zlib.error, KeyError, ValueError, EOFError, NotImplementedError, RuntimeError)
 Words: TypeAlias = npt.NDArray[np.uint64]
 
 #: A field of a block's instruction that is not constant: value = constant + per_iteration * i + symbol + slot of a
@@ -297,14 +300,14 @@ def read_program(path: Path) -> Program:
                 name: np.load(io.BytesIO(archive.read(f"{name}.npy")), allow_pickle=False)
                 for name in ("words", "patches", "constants")
             }
-    except (OSError, zipfile.BadZipFile, KeyError, ValueError, EOFError) as error:
-        raise _unreadable(path, str(error)) from error
+    except _DAMAGE as error:
+        raise _unreadable(path, error.args[0] if isinstance(error, KeyError) else str(error)) from error
     if not isinstance(header, dict) or header.get("format") != FORMAT:
         raise _unreadable(path, "it is not in the format '" + FORMAT + "'")
-    version = tuple(header.get("isa_version", ()))
-    if version != isa().version:
+    version = header.get("isa_version")
+    if version != list(isa().version):
         raise IsaVersionError(
-            f"'{path}' is for version {'.'.join(map(str, version))} of the instruction set",
+            f"'{path}' is for version {_dotted(version)} of the instruction set",
             f"version {'.'.join(map(str, isa().version))}",
             "compile the model again with this hetfab",
         )
@@ -318,7 +321,7 @@ def _program(header: dict[str, Any], arrays: dict[str, npt.NDArray[Any]], source
     design = design_from_dict(header["design"], source)
     if design.geometry.hash() != header["geometry_hash"]:
         raise ValueError("the geometry does not have the stored hash")
-    return Program(
+    program = Program(
         design=design,
         model_name=header["model_name"],
         model_hash=header["model_hash"],
@@ -339,11 +342,26 @@ def _program(header: dict[str, Any], arrays: dict[str, npt.NDArray[Any]], source
         limits=Limits(**header["limits"]),
         constants=arrays["constants"],
     )
+    _check_references(program)
+    return program
+
+
+def _check_references(program: Program) -> None:
+    """Refuses names and indices that point to nothing."""
+    for number, block in enumerate(program.blocks):
+        if block.layer not in range(len(program.layers)):
+            raise ValueError(f"block {number} is of layer {block.layer}, but there are {len(program.layers)} layers")
+        for table, size in (("symbol", len(program.symbols)), ("ring", len(program.rings))):
+            if (block.patches[table] >= size).any():
+                raise ValueError(f"patches name {table}s beyond the table of {size}")
+    if program.output.tensor not in [tensor.name for tensor in program.tensors]:
+        raise ValueError(f"there is no tensor '{program.output.tensor}'")
 
 
 def _blocks(entries: list[dict[str, Any]], arrays: dict[str, npt.NDArray[Any]]) -> tuple[Block, ...]:
-    words, patches = arrays["words"], arrays["patches"]
-    if words.dtype != np.uint64 or words.ndim != 2 or patches.dtype != PATCH_DTYPE:
+    words, patches, constants = arrays["words"], arrays["patches"], arrays["constants"]
+    wrong_types = words.dtype != np.uint64 or patches.dtype != PATCH_DTYPE or constants.dtype != np.uint8
+    if wrong_types or words.shape[1:] != (2,) or patches.ndim != 1 or constants.ndim != 1:
         raise ValueError("its arrays have other types")
     blocks = []
     first_word = first_patch = 0
@@ -373,6 +391,10 @@ def _plain(value: Any) -> Any:
     if isinstance(value, tuple):
         return [_plain(item) for item in value]
     return value.value if isinstance(value, enum.Enum) else value
+
+
+def _dotted(version: Any) -> str:
+    return ".".join(map(str, version)) if isinstance(version, list) else repr(version)
 
 
 def _entry(name: str) -> zipfile.ZipInfo:
