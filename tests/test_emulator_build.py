@@ -174,7 +174,7 @@ def test_missing_headers_are_named(own_cache: Path, monkeypatch: pytest.MonkeyPa
 
 def test_hls4ml_is_not_imported() -> None:
     code = (
-        "import sys; from hetfab.hls.build import emulator; emulator._ap_types_folder(); print('hls4ml' in sys.modules)"
+        "import sys; from hetfab.hls.build import emulator; emulator.ap_types_folder(); print('hls4ml' in sys.modules)"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout == "False\n"
@@ -214,7 +214,7 @@ def test_top_functions_compile(engine: str, arithmetic: Arithmetic, tmp_path: Pa
     ]
     flags += ["-Wno-unused-label", f"-I{KERNELS.parent / 'include'}", f"-I{tmp_path}"]
     if arithmetic is Arithmetic.AP_INT:
-        flags += ["-DHETFAB_AP_INT", "-isystem", str(emulator._ap_types_folder())]
+        flags += ["-DHETFAB_AP_INT", "-isystem", str(emulator.ap_types_folder())]
     find_compiler().run([*flags, str(KERNELS / f"{engine}.cpp")])
 
 

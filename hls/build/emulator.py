@@ -76,7 +76,7 @@ def build_emulator(
     if arithmetic is Arithmetic.AP_INT:
         # Its headers read members before they are set, which optimizing builds warn of.
         flags += [*_SMALL, "-Wno-uninitialized", "-Wno-maybe-uninitialized", "-DHETFAB_AP_INT"]
-        flags += ["-isystem", str(_ap_types_folder())]
+        flags += ["-isystem", str(ap_types_folder())]
     else:
         flags += [*_SMALL, "-DHETFAB_DEBUG"] if debug else _FAST
     compiler = find_compiler()
@@ -105,7 +105,12 @@ def _digest(texts: Sequence[str]) -> str:
     return hashlib.sha256("\0".join(texts).encode()).hexdigest()
 
 
-def _ap_types_folder() -> Path:
+def ap_types_folder() -> Path:
+    """The folder of the open ``ap_int`` headers.
+
+    Raises:
+        PackageMissingError: hls4ml, which brings them, is not installed.
+    """
     # find_spec of the top package alone: importing hls4ml takes seconds.
     spec = importlib.util.find_spec("hls4ml")
     if spec is None or spec.origin is None:

@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The kernels use the HLS constructs that docs/synthesis.md lists, and none that the design excludes."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from hetfab.hls.build import emulator
+
+ROOT = Path(__file__).parents[1]
+HLS = Path(emulator.__file__).parents[1]
+SOURCES = sorted([*HLS.glob("include/hetfab/*.hpp"), *HLS.glob("kernels/*")])
+DIRECTIVE = re.compile(r"^\s*#pragma HLS (\w+)(.*)$", re.MULTILINE)
+EXCLUDED = [
+    r"while \((true|1)\)",
+    r"for \(;;\)",
+    r"hls::task",
+    r"ap_axi_sdata|hls_task|hls_directio|hls_streamofblocks|hls_vector",
+    r"write_nb|\.full\(",
+    r"^\s+static (?!constexpr|_?assert)(?!.*\()",
+]
+
+
+def directives() -> list[tuple[Path, str, str]]:
+    """File, directive and options of every HLS pragma."""
+    joined = [(path, path.read_text(encoding="utf-8").replace("\\\n", " ")) for path in SOURCES]
+    return [(path, match[1], match[2]) for path, text in joined for match in DIRECTIVE.finditer(text)]
+
+
+def test_every_directive_and_option_is_listed() -> None:
+    page = (ROOT / "docs" / "synthesis.md").read_text(encoding="utf-8")
+    code = " ".join(re.findall(r"`([^`]*)`", page))
+    found = directives()
+    assert len(found) > 60
+    for path, directive, options in found:
+        assert re.search(rf"\b{directive}\b", code), f"{path.name}: {directive} is not in docs/synthesis.md"
+        for option in re.findall(r"(\w+)=", options):
+            assert f"{option}=" in code, f"{path.name}: {directive} {option}= is not in docs/synthesis.md"
+
+
+def test_every_interface_states_its_mode() -> None:
+    interfaces = [(path, options) for path, directive, options in directives() if directive == "INTERFACE"]
+    assert interfaces
+    assert [path.name for path, options in interfaces if not options.startswith(" mode=")] == []
+
+
+def test_every_pipelined_loop_states_interval_and_style() -> None:
+    pipelines = [options for _, directive, options in directives() if directive == "PIPELINE"]
+    assert len(pipelines) > 8
+    assert all(re.fullmatch(r" II=(1|Mode::ii) style=stp", options) for options in pipelines)
+
+
+@pytest.mark.parametrize("pattern", EXCLUDED)
+def test_excluded_constructs_are_absent(pattern: str) -> None:
+    host_only = {"shim.hpp"}
+    found = [
+        f"{path.name}: {match.group().strip()}"
+        for path in SOURCES
+        if path.name not in host_only
+        for match in re.finditer(pattern, path.read_text(encoding="utf-8"), re.MULTILINE)
+    ]
+    assert not found
