@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The pages for people: links lead somewhere, commands exist as written, examples give what they show."""
+
+import ast
+import doctest
+import importlib
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from xml.etree import ElementTree
+
+import click
+import pytest
+
+from hetfab.cli.main import COMMANDS
+from hetfab.overlay.isa.words import decode
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
+LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+CODE = re.compile(r"^```.*?^```$|`[^`\n]*`", re.MULTILINE | re.DOTALL)
+
+
+def text_of(page: str) -> str:
+    return (ROOT / page).read_text(encoding="utf-8")
+
+
+def anchors(text: str) -> set[str]:
+    """Anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", FENCE.sub("", text), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def broken_links(page: str) -> Iterator[str]:
+    for target in LINK.findall(CODE.sub("", text_of(page))):
+        if re.match(r"[a-z]+:", target):
+            continue
+        path, _, anchor = target.partition("#")
+        file = (ROOT / page).parent / path if path else ROOT / page
+        if not file.exists():
+            yield f"{target}: no such file"
+        elif anchor and anchor not in anchors(file.read_text(encoding="utf-8")):
+            yield f"{target}: no such heading"
+
+
+@pytest.mark.parametrize("page", NAMES)
+def test_links_lead_somewhere(page: str) -> None:
+    assert not list(broken_links(page))
+
+
+def test_every_page_is_reached_from_the_index() -> None:
+    linked = {(ROOT / "docs" / target).resolve() for target in LINK.findall(text_of("docs/index.md"))}
+    assert not [str(page) for page in (ROOT / "docs").rglob("*.md") if page.resolve() not in linked | {index_page()}]
+
+
+def index_page() -> Path:
+    return (ROOT / "docs" / "index.md").resolve()
+
+
+def test_decision_records_have_numbers_of_their_own() -> None:
+    numbers = [page.name[:4] for page in sorted((ROOT / "docs" / "decisions").glob("*.md"))]
+    assert numbers == [f"{number:04}" for number in range(1, len(numbers) + 1)]
+
+
+def shell_lines(page: str) -> list[str]:
+    """Lines of a page that call hetfab: indented ones, and those in fences."""
+    lines = re.findall(r"^(?: +|\$ +| +\$ +)((?:\.venv/bin/)?hetfab [a-z].*)$", text_of(page), re.MULTILINE)
+    return [line.split(" | ")[0] for line in lines]
+
+
+def command_of(name: str) -> click.Command:
+    found: click.Command = importlib.import_module(COMMANDS[name].module).command
+    return found
+
+
+def problems(line: str) -> Iterator[str]:
+    """What the command line would refuse in a call as a page shows it."""
+    _, name, *arguments = shlex.split(line)
+    if name not in COMMANDS:
+        yield f"{line}: no command '{name}'"
+        return
+    try:
+        command_of(name).make_context(f"hetfab {name}", arguments)
+    except click.ClickException as error:
+        yield f"{line}: {error.format_message()}"
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/cli.md", "docs/quantization.md"])
+def test_calls_of_hetfab_are_accepted_as_written(page: str) -> None:
+    lines = shell_lines(page)
+    assert len(lines) >= 4
+    assert not [problem for line in lines for problem in problems(line)]
+
+
+def test_wrong_calls_are_recognised() -> None:
+    calls = ("hetfab fly m.onnx", "hetfab run p.hfp --graph g.npz --speed 3", "hetfab quantize m.onnx --graph g.npz")
+    assert all(list(problems(call)) for call in calls)
+
+
+def option_rows(section: str) -> set[str]:
+    first_cells = re.findall(r"^\| ([^|]+) \|", section, re.MULTILINE)
+    return {option for cell in first_cells for option in re.findall(r"`(--?[a-z]+)`", cell)}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_option_is_described(name: str) -> None:
+    common, *sections = re.split(r"^## hetfab ", text_of("docs/cli.md"), flags=re.MULTILINE)
+    section = next(section for section in sections if section.startswith(f"{name}\n"))
+    options = {
+        option
+        for parameter in command_of(name).params
+        if isinstance(parameter, click.Option)
+        for option in parameter.opts
+    }
+    shared = {"--json", "--debug"}
+    assert shared <= option_rows(common)
+    assert option_rows(section) == options - shared
+
+
+def test_make_targets_of_the_pages_exist() -> None:
+    targets = set(re.findall(r"^(\w+):", text_of("Makefile"), re.MULTILINE))
+    named = {target for page in NAMES for target in re.findall(r"(?:`|^ {4})make (\w+)", text_of(page), re.MULTILINE)}
+    assert {"demo", "test"} <= named
+    assert named <= targets
+
+
+@pytest.mark.parametrize("page", NAMES)
+def test_python_examples_run(page: str) -> None:
+    """Examples with prompts give what they show; other Python in a fence, or in a shell's here-document, parses."""
+    failed, _ = doctest.testfile(str(ROOT / page), module_relative=False)
+    assert failed == 0
+    for language, body in FENCE.findall(text_of(page)):
+        if language == "python" and ">>>" not in body:
+            exec(compile(body, page, "exec"), {"__name__": "example"})
+        for script in re.findall(r"<<'END'\n(.*?)^END$", body, re.MULTILINE | re.DOTALL):
+            imports_resolve(ast.parse(script))
+
+
+def imports_resolve(tree: ast.Module) -> None:
+    """Names that a script imports exist; its files come from earlier commands, so it does not run here."""
+    for node in tree.body:
+        if isinstance(node, ast.ImportFrom):
+            module = importlib.import_module(node.module or "")
+            assert not [alias.name for alias in node.names if not hasattr(module, alias.name)]
+
+
+def test_decoded_instructions_are_right() -> None:
+    rows = re.findall(r"^([0-9a-f]{32}) (\w+) (\{.*\})$", text_of("docs/program.md"), re.MULTILINE)
+    assert len(rows) >= 8
+    for word, name, fields in rows:
+        found = decode(int(word, 16))
+        assert found.operation.name == name
+        assert {key: value for key, value in found.fields.items() if value} == ast.literal_eval(fields)
+
+
+def test_the_picture_is_well_formed_and_has_a_text() -> None:
+    picture = ElementTree.parse(ROOT / "docs" / "flow.svg").getroot()
+    space = "{http://www.w3.org/2000/svg}"
+    sizes = [float(node.get("font-size", 17)) for node in picture.iter() if node.tag in (f"{space}g", f"{space}text")]
+    assert min(sizes) >= 14
+    assert picture.find(f"{space}desc") is not None
