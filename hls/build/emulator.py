@@ -60,7 +60,7 @@ def build_emulator(
     Args:
         geometry: What the kernels are built for.
         arithmetic: Native integers, or the ``ap_int`` headers that come with hls4ml.
-        debug: Checks the range of every native integer, at about a tenth of the speed.
+        debug: Checks the range of every native integer; a matrix product takes about thirty times as long.
         defines: Preprocessor definitions, ``NAME`` or ``NAME=value``.
 
     Returns:
