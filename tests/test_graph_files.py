@@ -3,6 +3,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,21 @@ def test_truncated_files_and_other_files_are_refused(tmp_path: Path) -> None:
         read_graph(tmp_path / "array.npy")
     with pytest.raises(GraphUnreadableError, match=r"absent\.npz"):
         read_graph(tmp_path / "absent.npz")
+
+
+def test_any_altered_byte_is_refused_in_words_or_means_nothing(tmp_path: Path) -> None:
+    path, again = tmp_path / "graph.npz", tmp_path / "again.npz"
+    write_graph(path, replace(small(), splits={}))
+    whole = path.read_bytes()
+    refused = 0
+    for position in range(0, len(whole), 7):
+        path.write_bytes(whole[:position] + bytes([whole[position] ^ 0x55]) + whole[position + 1 :])
+        try:
+            write_graph(again, read_graph(path))
+            assert again.read_bytes() == whole
+        except GraphUnreadableError:
+            refused += 1
+    assert refused > 50
 
 
 def test_an_altered_byte_is_noticed(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ def graph_arrays(program: Program, graph: HeteroGraph) -> GraphArrays:
     if missing:
         raise RelationMissingError(
             f"the graph '{graph.name}' lacks relations that the program reads: {', '.join(dict.fromkeys(missing))}",
-            f"a graph with them; this one has {', '.join(map(str, graph.relations))}",
+            f"a graph with them; this one has {', '.join(map(str, graph.relations)) or 'none'}",
             "use the graph that the model was made for, or compile a model for this one",
         )
     features = {

@@ -21,6 +21,8 @@ from hetfab.overlay.model.schema import Relation
 
 FORMAT = "hg-npz/1"
 _IDS = ("int32", "int64")
+#: What the zip reader and numpy raise on damaged bytes.
+_DAMAGE = (OSError, ValueError, EOFError, NotImplementedError, RuntimeError, zlib.error, zipfile.BadZipFile)
 _FIXED_DATE = (1980, 1, 1, 0, 0, 0)
 
 
@@ -39,7 +41,7 @@ def read_graph(path: Path) -> HeteroGraph:
             file.seek(0)
             with np.load(file, allow_pickle=False) as archive:
                 return _read(_Archive(path, archive))
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except _DAMAGE as error:
         raise GraphUnreadableError(
             f"cannot read the graph '{path}': {error}",
             f"a numpy zip (.npz) of the format {FORMAT}",
@@ -78,7 +80,7 @@ class _Archive:
             raise self.error(f"the array '{name}' is missing", "every array that the array 'meta' announces")
         try:
             array = self._archive[name]
-        except (ValueError, EOFError, OSError, zlib.error, zipfile.BadZipFile) as error:
+        except _DAMAGE as error:
             found = f"the array '{name}' cannot be read: {error}"
             raise self.error(found, "a complete array, not pickled") from error
         if array.dtype.name not in dtypes:
@@ -93,7 +95,7 @@ class _Archive:
             raise self.error("the array 'meta' is missing", f"an array 'meta' as the format {FORMAT} has it")
         try:
             meta = json.loads(str(self._archive["meta"]))
-        except (ValueError, EOFError, zlib.error, zipfile.BadZipFile) as error:
+        except _DAMAGE as error:
             raise self.error(f"the array 'meta' cannot be read: {error}", "a text array with JSON") from error
         found = meta.get("format") if isinstance(meta, dict) else None
         if not isinstance(meta, dict) or found != FORMAT:
