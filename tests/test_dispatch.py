@@ -263,6 +263,21 @@ def test_a_word_beyond_a_memory_names_it(device: Device) -> None:
     )
 
 
+def test_an_address_within_a_beat_is_a_fault(device: Device) -> None:
+    assert device.run([load(4, 0)]) is Progress.FAULT
+    address = BASE + Segment.FEATURES * SIZE + 4
+    assert device.emulator.message() == (f"engine 'load', instruction 0: address {address:#x} is not a multiple of 8")
+
+
+def test_more_groups_than_the_design_has_is_a_fault(device: Device) -> None:
+    groups = device.emulator.geometry.agg_groups + 1
+    fields = {"slot": 0, "rows": 1, "mode": 0, "unsigned": 0, "accumulate": 0, "destination": 0, "sum": 0}
+    assert device.run([codec.reduce(**fields, groups=groups)]) is Progress.FAULT
+    assert device.emulator.message() == (
+        f"engine 'agg', instruction 0: reduce of {groups} groups, the design has {groups - 1}"
+    )
+
+
 def test_waiting_twice_for_one_semaphore_needs_two_signals(device: Device) -> None:
     wait = codec.sync(engine=Engine.VEC, wait0=1, wait1=1)
     signal = codec.sync(engine=Engine.LOAD, signal0=1)

@@ -316,6 +316,7 @@ class Overlay {
         executing_ = current(engine);
         const std::uint32_t index = executing_;
         const unsigned opcode = peek_opcode(engine);
+        check_alignment(engine, opcode, instructions_[engine].front());
         for (PortModel& port : ports_) port.traffic = {};
         CountedEvents events;
         run(engine, events);
@@ -369,6 +370,17 @@ class Overlay {
             hls::burst_maxi<Types::Beat> graph(ports_[graph_port]);
             hetfab::agg_step<Design, Family>(in, out, features, graph, sum_ram_.port(), agg_context_.port(),
                                              events);
+        }
+    }
+
+    // Hardware would read and write whole beats below the address.
+    static void check_alignment(unsigned engine, unsigned opcode, const Types::Instruction& instruction) {
+        if (!isa::carries_address(static_cast<int>(engine), static_cast<int>(opcode))) return;
+        const auto address =
+            static_cast<std::uint64_t>(hetfab::get<Family, isa::Address::Physical>(instruction));
+        if (address % hetfab::beat_bytes != 0) {
+            throw std::out_of_range("address " + hexadecimal(address) + " is not a multiple of " +
+                                    std::to_string(hetfab::beat_bytes));
         }
     }
 

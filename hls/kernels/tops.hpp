@@ -16,8 +16,10 @@ namespace isa = hetfab::isa;
 
 #if defined(HETFAB_FAMILY)
 using Family = HETFAB_FAMILY;
-#elif defined(HETFAB_AP_INT) || defined(__SYNTHESIS__)
+#elif defined(HETFAB_AP_INT)
 using Family = hetfab::Ap;
+#elif defined(__SYNTHESIS__)
+#error "synthesis needs the exact widths: define HETFAB_AP_INT"
 #else
 using Family = hetfab::Native;
 #endif

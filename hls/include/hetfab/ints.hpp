@@ -5,9 +5,12 @@
 
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
+
+#ifdef HETFAB_DEBUG
 #include <stdexcept>
 #include <string>
-#include <type_traits>
+#endif
 
 #ifdef HETFAB_AP_INT
 #include "ap_int.h"
@@ -24,6 +27,7 @@ using NativeInteger = std::conditional_t<
         std::conditional_t<(Bits <= 32), std::conditional_t<Signed, std::int32_t, std::uint32_t>,
                            std::conditional_t<Signed, std::int64_t, std::uint64_t>>>>;
 
+#ifdef HETFAB_DEBUG
 // A native integer that stops at a value outside `Bits` bits: the integers of debug builds.
 template <int Bits, bool Signed>
 class CheckedInteger {
@@ -52,6 +56,7 @@ class CheckedInteger {
     }
     Stored value_ = 0;
 };
+#endif
 
 // A word of a memory or a bus in native builds: bytes, lowest first, as ap_uint holds its bits.
 template <int Bits>
