@@ -139,7 +139,7 @@ class EmulatedTransport:
         self._running = progress is Progress.RUNNING
         if progress is Progress.DEADLOCK:
             raise DeadlockError(
-                f"no engine can step and instructions remain\n{self._emulator.message()}",
+                self._emulator.message(),
                 "a program in which every wait has its signal",
                 "report this with the program: the compiler or the overlay is at fault",
             )

@@ -139,6 +139,29 @@ def random_graph(random: Random, *, largest_count: int = 130) -> HeteroGraph:
     return HeteroGraph("random", "t0", counts, relations, features, metapaths=metapaths)
 
 
+def academic_graph(random: Random, papers: int, authors: int, terms: int) -> HeteroGraph:
+    """Papers, authors and terms; papers cite papers, and two relations join the same types."""
+    counts = {"paper": papers, "author": authors, "term": terms}
+    ends = [("author", "writes", "paper"), ("author", "reviews", "paper"), ("paper", "cites", "paper")]
+    ends += [("term", "in", "paper"), ("paper", "by", "author")]
+    relations = {Relation(*e): random_edges(random, counts[e[0]], counts[e[2]]) for e in ends}
+    shapes = {"paper": (papers, 17), "author": (authors, 5)}
+    features = {name: random.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+    return HeteroGraph("academic", "paper", counts, relations, features)
+
+
+def academic_case() -> Case:
+    """Two layers with dense terms and means; no learned table."""
+    random = np.random.default_rng(0)
+    graph = academic_graph(random, 40, 30, 5)
+    builder = ModelBuilder(random, graph)
+    paper, author = builder.features("paper"), builder.features("author")
+    first = [builder.mean(builder.dense(author, 9), "writes", "paper"), builder.dense(paper, 9)]
+    hidden = builder.relu(builder.total(first))
+    second = [builder.mean(hidden, "cites", "paper"), builder.dense(hidden, 9)]
+    return Case(builder.finish(builder.total(second)), graph)
+
+
 def random_edges(random: Random, sources: int, destinations: int) -> Edges:
     """Edges with duplicates, a few vertices of high degree, none now and then."""
     number = 0 if sources * destinations == 0 or random.random() < 0.15 else int(random.integers(1, 400))

@@ -15,7 +15,7 @@ from hetfab.overlay.isa.codec import Segment
 from hetfab.overlay.isa.spec import isa
 from hetfab.overlay.model.schema import Relation
 from tests.programs import Executed, bound_to, compiled, quantized, reference_logits, run_emulated, run_golden
-from tests.random_models import Case, ModelBuilder, random_case, random_edges
+from tests.random_models import Case, ModelBuilder, academic_case, academic_graph, random_case
 
 Emulators = dict[str, Emulator]
 MODELS = 60
@@ -76,17 +76,6 @@ def test_no_byte_and_no_record_depends_on_the_schedule(seed: int, small_emulator
         assert drawn.run_log is not None and np.array_equal(drawn.run_log, in_turn.run_log)
 
 
-def academic_graph(random: np.random.Generator, papers: int, authors: int, terms: int) -> HeteroGraph:
-    """Papers, authors and terms; papers cite papers, and two relations join the same types."""
-    counts = {"paper": papers, "author": authors, "term": terms}
-    ends = [("author", "writes", "paper"), ("author", "reviews", "paper"), ("paper", "cites", "paper")]
-    ends += [("term", "in", "paper"), ("paper", "by", "author")]
-    relations = {Relation(*e): random_edges(random, counts[e[0]], counts[e[2]]) for e in ends}
-    shapes = {"paper": (papers, 17), "author": (authors, 5)}
-    features = {name: random.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
-    return HeteroGraph("academic", "paper", counts, relations, features)
-
-
 def instructions(bound: BoundProgram, operation: str, layer: int | None = None) -> npt.NDArray[np.uint64]:
     """The low words of one operation's instructions in a bound stream, of one layer or of all."""
     found = isa().operation(operation)
@@ -100,14 +89,8 @@ def test_a_program_runs_on_graphs_of_other_sizes(
 ) -> None:
     """Without a learned table, counts, edges and features may all change."""
     random = np.random.default_rng(0)
-    graph = academic_graph(random, 40, 30, 5)
-    builder = ModelBuilder(random, graph)
-    paper, author = builder.features("paper"), builder.features("author")
-    hidden = builder.relu(
-        builder.total([builder.mean(builder.dense(author, 9), "writes", "paper"), builder.dense(paper, 9)])
-    )
-    logits = builder.total([builder.mean(hidden, "cites", "paper"), builder.dense(hidden, 9)])
-    model = quantized(Case(builder.finish(logits), graph)).model
+    case = academic_case()
+    model = quantized(case).model
     other = academic_graph(random, *counts)
     for bound in check(model, other, [default_emulators["native"], small_emulators["native"]]):
         assert bound.counts["paper"] == counts[0]
