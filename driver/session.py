@@ -44,7 +44,7 @@ class RunResult:
     @property
     def values(self) -> npt.NDArray[np.float64]:
         """The logits as numbers of the float model, exact."""
-        return self.logits * self.scale
+        return self.logits.astype(np.float64) * self.scale
 
 
 class Session:

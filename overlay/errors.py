@@ -155,6 +155,12 @@ class DesignTooSmallError(InputError):
     code = "design-too-small"
 
 
+class DesignTooLargeError(InputError):
+    """A design needs more of a resource than its board has."""
+
+    code = "design-too-large"
+
+
 class GeometryMismatchError(InputError):
     """A program for one geometry met a design or an overlay of another."""
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Post-training quantization: runs the float model, chooses numbers, writes candidates, keeps the nearest one."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
@@ -81,7 +81,7 @@ def quantize(
 
     Raises:
         OperatorsUnsupportedError: The model has layers or sums that the overlay does not execute.
-        CalibrationDataError: There is no feed.
+        CalibrationDataError: There is no feed, or no row to compare candidates on.
     """
     evaluation = evaluation or Evaluation()
     graph = tables_to_dense_terms(parse_layers(model))
@@ -91,6 +91,7 @@ def quantize(
         raise CalibrationDataError("there is no feed to calibrate with", "at least one", "give the graph's feeds")
     progress("float model")
     observed, logits = _observe(model, points, graph.output, samples)
+    _check_rows(logits, evaluation)
     weights = {
         layer.output: round_to_nearest(layer.weight, shared_scale=layer.output == graph.output)
         for layer in graph.layers
@@ -105,9 +106,9 @@ def quantize(
         distance = _distance(candidate, counted, logits, evaluation)
         candidates[name] = (distance, candidate, ranges)
     best = min(candidates, key=lambda name: candidates[name][0])
-    _, chosen, ranges = candidates[best]
+    _, chosen, kept = candidates[best]
     check_model(chosen, "the quantized model")
-    return QuantizedModel(chosen, best, {name: entry[0] for name, entry in candidates.items()}, ranges)
+    return QuantizedModel(chosen, best, {name: entry[0] for name, entry in candidates.items()}, kept)
 
 
 def _all(feeds: Iterable[Feed] | CalibrationReader) -> Iterator[Feed]:
@@ -145,6 +146,24 @@ def _observe(
     return {name: np.concatenate(parts) for name, parts in values.items()}, logits
 
 
+def _check_rows(logits: list[FloatArray], evaluation: Evaluation) -> None:
+    rows = [len(matrix) if evaluation.rows is None else len(evaluation.rows) for matrix in logits]
+    if 0 in rows:
+        raise CalibrationDataError(
+            "there is no vertex to compare the logits of candidates on",
+            "at least one vertex of the target type",
+            "give a graph with target vertices, or a validation split that is not empty",
+        )
+    largest = -1 if evaluation.rows is None else int(evaluation.rows.max())
+    fewest = min(len(matrix) for matrix in logits)
+    if largest >= fewest:
+        raise CalibrationDataError(
+            f"candidates are to be compared on vertex {largest}, but the logits have {fewest} rows",
+            "vertices of the type whose logits the model computes",
+            "give a graph whose target type is the model's",
+        )
+
+
 def _ranges(
     graph: LayerGraph, points: QuantizationPoints, observed: Mapping[str, FloatArray], criterion: Criterion
 ) -> dict[str, ActivationRange]:
@@ -176,7 +195,9 @@ def _counts(
     return counts
 
 
-def _distance(model: onnx.ModelProto, samples: list[Feed], logits: list[FloatArray], evaluation: Evaluation) -> float:
+def _distance(
+    model: onnx.ModelProto, samples: Sequence[Feed], logits: list[FloatArray], evaluation: Evaluation
+) -> float:
     output = model.graph.output[0].name
     distances = []
     for sample, reference in zip(samples, logits, strict=True):
@@ -196,7 +217,7 @@ def divergence_of_classes(reference: FloatArray, found: FloatArray) -> float:
 def divergence_of_labels(reference: FloatArray, found: FloatArray) -> float:
     """Mean KL between Bernoulli variables with the sigmoid of the logits, over rows and classes, in nats."""
     first, second = reference.astype(np.float64), found.astype(np.float64)
-    share = 1.0 / (1.0 + np.exp(-first))
+    share = np.exp(-np.logaddexp(0, -first))
     log_ratio_of_ones = np.logaddexp(0, -second) - np.logaddexp(0, -first)
     log_ratio_of_zeros = np.logaddexp(0, second) - np.logaddexp(0, first)
     return float(np.mean(share * log_ratio_of_ones + (1.0 - share) * log_ratio_of_zeros))
@@ -204,4 +225,4 @@ def divergence_of_labels(reference: FloatArray, found: FloatArray) -> float:
 
 def _log_softmax(logits: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     shifted = logits - logits.max(axis=1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)))

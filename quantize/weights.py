@@ -69,4 +69,4 @@ def _rounded(weight: FloatArray, exponents: IntArray, limit: int) -> IntArray:
 
 def _square_errors(weight: FloatArray, exponents: IntArray, limit: int) -> npt.NDArray[np.float64]:
     restored = np.ldexp(_rounded(weight, exponents, limit).astype(np.float64), exponents)
-    return np.square(restored - weight).sum(axis=0)
+    return np.asarray(np.square(restored - weight).sum(axis=0), dtype=np.float64)

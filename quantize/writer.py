@@ -42,7 +42,7 @@ class _Writer:
     initializers: dict[str, onnx.TensorProto] = field(default_factory=dict)
     counts: dict[str, str] = field(default_factory=dict)
 
-    def constant(self, name: str, array: npt.NDArray[np.generic]) -> str:
+    def constant(self, name: str, array: npt.ArrayLike) -> str:
         self.initializers[name] = onnx.numpy_helper.from_array(np.asarray(array), name)
         return name
 
@@ -96,8 +96,8 @@ class _Writer:
             self.add("Add", [f"{layer.output}.products", rounded], layer.output)
         group = next((group for group in self.points.groups if group.dense is layer), None)
         if group is not None:
-            scale = self.numbers.ranges[group.means[0].input].scale / (1 << SUM_PLACES)
-            self.quant(layer.output, f"{layer.output}.q8", scale, SUM_BITS, signed=True, narrow=False)
+            unit = self.numbers.ranges[group.means[0].input].scale / (1 << SUM_PLACES)
+            self.quant(layer.output, f"{layer.output}.q8", unit, SUM_BITS, signed=True, narrow=False)
 
     def mean(self, layer: SegMean) -> None:
         node_type = edge_set(self.bindings, layer.source, layer.destination).destination_type

@@ -14,7 +14,7 @@ from hetfab.overlay.design import Geometry
 from hetfab.overlay.isa import codec
 from hetfab.overlay.isa.arithmetic import reciprocals
 from hetfab.overlay.isa.codec import Engine, Fault, RegisterOffset, Segment
-from hetfab.overlay.isa.generate_cpp import loops
+from hetfab.overlay.isa.loops import loops
 from hetfab.overlay.isa.spec import isa
 from hetfab.overlay.isa.words import program_address
 
@@ -327,7 +327,9 @@ def test_the_run_log_counts_what_each_instruction_did(device: Device) -> None:
     assert list(log["macs"]) == [0, geometry.gemm_rows**2 * geometry.gemm_cols, 0, 0] * 2
     assert np.array_equal(log["cycles"][:4], log["cycles"][4:])
     trips = {"request_ahead": 1, "load_beats": 8, "instruction": 1}
-    assert log["cycles"][0] == sum(trips[loop.name] * loop.ii + loop.depth for loop in loops() if loop.name in trips)
+    assert log["cycles"][0] == sum(
+        trips[loop.name] * loop.ii + loop.depth for loop in loops().values() if loop.name in trips
+    )
 
 
 def test_bursts_end_at_multiples_of_128_bytes(device: Device) -> None:
@@ -360,6 +362,6 @@ def test_the_run_log_counts_gathered_rows(device: Device, accumulate: int) -> No
     gather = "agg_gather_accumulate" if accumulate else "agg_gather"
     # A destination without edges takes the trips of one edge. Rows are requested up to eight ahead.
     trips = {"instruction": 1, "agg_context": 3, "agg_descriptors": 6, "agg_rows_ahead": 5, gather: 4 * 6}
-    cycles = sum(trips[loop.name] * loop.ii + loop.depth for loop in loops() if loop.name in trips)
-    ahead = next(loop for loop in loops() if loop.name == "request_ahead")
+    cycles = sum(trips[loop.name] * loop.ii + loop.depth for loop in loops().values() if loop.name in trips)
+    ahead = loops()["request_ahead"]
     assert record["cycles"] == cycles + 2 * (ahead.ii + ahead.depth)

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from hetfab.overlay.compiler.emitter import Affine, Emitter, Semaphore, slot_of, tensor_address
+from hetfab.overlay.compiler.emitter import Affine, Emitter, slot_of, tensor_address
 from hetfab.overlay.compiler.lowering import (
     Aggregation,
     DenseTerm,
@@ -23,6 +23,7 @@ from hetfab.overlay.compiler.lowering import (
     Stored,
     lower,
 )
+from hetfab.overlay.compiler.semaphores import Semaphore
 from hetfab.overlay.compiler.tiling import SLOTS, LayerShape, Tile, choose_tile
 from hetfab.overlay.design import Design, Geometry
 from hetfab.overlay.errors import DesignInvalidError
@@ -209,7 +210,7 @@ class _Compiler:
             self.edges[edges.name] = Edges(
                 edges.name, edges.relations, edges.metapath, edges.source_type, edges.destination_type
             )
-        used = ("load", "gemm_d") if layer.dense else ()
+        used: tuple[str, ...] = ("load", "gemm_d") if layer.dense else ()
         used += ("agg",) if layer.aggregations else ()
         return LayerInfo(
             name=layer.output.name,

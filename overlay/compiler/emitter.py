@@ -6,12 +6,12 @@ slot and signals a full one, its reader the other way round. The readers' first 
 so that all iterations are alike (docs/decisions/0003-semaphores-by-rings.md).
 """
 
-import enum
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from hetfab.overlay.compiler.semaphores import Semaphore
 from hetfab.overlay.compiler.tiling import SLOTS
 from hetfab.overlay.design import Geometry
 from hetfab.overlay.errors import FieldRangeError
@@ -19,24 +19,6 @@ from hetfab.overlay.isa.codec import Engine
 from hetfab.overlay.isa.spec import isa
 from hetfab.overlay.isa.words import field_slot
 from hetfab.overlay.program import PATCH_DTYPE, Block, Part, Ring, Symbol, SymbolKind
-
-
-class Semaphore(enum.IntEnum):
-    """Semaphores of compiled programs; each has one signalling and one waiting engine."""
-
-    ACT_FULL = 1
-    ACT_FREE = 2
-    WGT_FREE = 3
-    PAR_FREE = 4
-    ACC_FULL = 5
-    ACC_FREE = 6
-    SUM_FULL = 7
-    SUM_FREE = 8
-    OUT_FULL = 9
-    OUT_FREE = 10
-    STORED_FOR_LOAD = 11
-    STORED_FOR_AGG = 12
-
 
 #: The rings, by the memory. Weights and parameters need no FULL: LOAD, which is in order, brings them before the
 #: activations without which no reader starts.

@@ -283,7 +283,7 @@ def _integers(array: npt.NDArray[Any], exponents: IntArray, bits: int, *, signed
     low = -(1 << (bits - 1)) + narrow if signed else 0
     high = (1 << (bits - 1)) - 1 if signed else (1 << bits) - 1 - narrow
     steps = np.ldexp(array.astype(np.float64), -exponents if exponents.size > 1 else -exponents[0])
-    return np.rint(np.clip(steps, low, high)).astype(np.int64)
+    return np.asarray(np.rint(np.clip(steps, low, high)), dtype=np.int64)
 
 
 def _matmul(draft: _Draft, node: onnx.NodeProto) -> _Value:

@@ -151,7 +151,7 @@ def _summary(layer: Layer, graph: LayerGraph) -> LayerSummary:
 def _tables(model: onnx.ModelProto) -> dict[str, int]:
     """Initializers that are read as activations: inputs of Relu, of the rows of a product, of an aggregation or sum."""
     constants = {name: array for name, array in constants_of(model).items() if array.ndim == 2}
-    tables = {}
+    tables: dict[str, int] = {}
     for node in model.graph.node:
         rows = node.input if node.op_type in ("Add", "Relu", "Concat") else node.input[:1]
         sums_constant = node.op_type == "Add" and any(constants[n].shape[0] == 1 for n in rows if n in constants)

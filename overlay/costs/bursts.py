@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Number of AXI bursts that a copy takes: the same cuts as the kernels' burst cursor and the port's adapter."""
+
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+Array: TypeAlias = npt.NDArray[Any]
+
+BEAT_BYTES = 8
+BURST_BEATS = 16
+#: Bursts that a kernel requests ahead of its reads.
+BURSTS_AHEAD = 8
+_PAGE_BEATS = 4096 // BEAT_BYTES
+_BLOCK_BEATS = 64 // BEAT_BYTES
+
+
+def aligned_bursts(first_beat: Array, beats: Array) -> Array:
+    """Bursts of a run that is cut at multiples of 16 beats; a run of no beats has none.
+
+    Args:
+        first_beat: Address of the first beat, in beats.
+        beats: Length.
+    """
+    return np.where(beats > 0, (first_beat % BURST_BEATS + beats + BURST_BEATS - 1) // BURST_BEATS, 0)
+
+
+def row_bursts(address: Array, rows: Array, row_blocks: Array, stride_blocks: Array) -> Array:
+    """Bursts of rows of whole blocks, a stride of whole blocks apart.
+
+    Two blocks make a burst, so rows have at most two alignments, that of the first row and that of the second.
+
+    Args:
+        address: Byte address of the first row.
+        rows: Number of rows.
+        row_blocks: Length of a row in blocks.
+        stride_blocks: Distance of two rows in blocks.
+    """
+    first = address // BEAT_BYTES
+    second = first + stride_blocks * _BLOCK_BEATS
+    beats = row_blocks * _BLOCK_BEATS
+    return np.asarray((rows + 1) // 2 * aligned_bursts(first, beats) + rows // 2 * aligned_bursts(second, beats))
+
+
+def request_bursts(first_beat: Array, beats: int) -> Array:
+    """Bursts of single requests: the adapter cuts at 16 beats from the request's start and at 4 KiB.
+
+    Args:
+        first_beat: Address of each request, in beats.
+        beats: Length of each request, at most a page.
+    """
+    room = _PAGE_BEATS - first_beat % _PAGE_BEATS
+    before = np.minimum(room, beats)
+    pieces = (before + BURST_BEATS - 1) // BURST_BEATS
+    return np.asarray(pieces + (beats - before + BURST_BEATS - 1) // BURST_BEATS)

@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Cost functions: what each instruction takes, as the emulator counts it, without running anything.
+
+Each function is pure: fields of instructions and constants of the design in, counts out. All take numpy arrays with
+one entry per instruction. Cycles are modelled: trips of pipelined loops by the table of ``loops.py``.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from hetfab.overlay.costs.bursts import (
+    BEAT_BYTES,
+    BURST_BEATS,
+    BURSTS_AHEAD,
+    aligned_bursts,
+    request_bursts,
+    row_bursts,
+)
+from hetfab.overlay.design import Geometry
+from hetfab.overlay.isa.loops import loops
+
+Array: TypeAlias = npt.NDArray[Any]
+Fields: TypeAlias = Mapping[str, Array]
+
+_BLOCK_BYTES = 64
+_BLOCK_BEATS = _BLOCK_BYTES // BEAT_BYTES
+
+
+@dataclass(frozen=True, eq=False)
+class Cost:
+    """Counts of instructions, int64 [n] each; ports 0 (data) and 1 (AGG's graph port) for reads.
+
+    Attributes:
+        cycles: Modelled cycles that the engine is busy, DRAM never late.
+        read_bytes: [n, 2].
+        read_bursts: [n, 2].
+        write_bytes: [n].
+        write_bursts: [n].
+        macs: Multiply-accumulates, padding included.
+        edges: Edges aggregated over.
+    """
+
+    cycles: Array
+    read_bytes: Array
+    read_bursts: Array
+    write_bytes: Array
+    write_bursts: Array
+    macs: Array
+    edges: Array
+
+
+def _cost(cycles: Array, **counts: Array) -> Cost:
+    """A cost whose missing counts are zero; every instruction pays its decoding."""
+    size = len(cycles)
+    zeros = {name: np.zeros(size, np.int64) for name in ("write_bytes", "write_bursts", "macs", "edges")}
+    pairs = {name: np.zeros((size, 2), np.int64) for name in ("read_bytes", "read_bursts")}
+    for name in pairs:
+        if name in counts and counts[name].ndim == 1:
+            pairs[name][:, 0] = counts.pop(name)
+    return Cost(**{"cycles": cycles + loops()["instruction"].cycles(1), **zeros, **pairs, **counts})
+
+
+def sync_cost(fields: Fields) -> Cost:
+    """Cost of ``sync`` and of AGG's ``configure_*``: decoding alone."""
+    return _cost(np.zeros(len(fields["engine"]), np.int64))
+
+
+def load_cost(fields: Fields) -> Cost:
+    """Cost of LOAD's copies.
+
+    Args:
+        fields: rows, row_blocks, stride_blocks and address (its place in a block of 128 bytes matters).
+    """
+    blocks = fields["rows"] * fields["row_blocks"]
+    bursts = row_bursts(fields["address"], fields["rows"], fields["row_blocks"], fields["stride_blocks"])
+    table = loops()
+    cycles = table["request_ahead"].cycles(np.minimum(bursts, BURSTS_AHEAD))
+    cycles = cycles + table["load_beats"].cycles(blocks * _BLOCK_BEATS)
+    return _cost(cycles, read_bytes=blocks * _BLOCK_BYTES, read_bursts=bursts)
+
+
+def store_cost(fields: Fields) -> Cost:
+    """Cost of STORE's copies; fields as ``load_cost``."""
+    blocks = fields["rows"] * fields["row_blocks"]
+    bursts = row_bursts(fields["address"], fields["rows"], fields["row_blocks"], fields["stride_blocks"])
+    table = loops()
+    cycles = table["store_beats"].cycles(blocks * _BLOCK_BEATS)
+    cycles = cycles + table["store_responses"].cycles(np.minimum(bursts, BURSTS_AHEAD))
+    return _cost(cycles, write_bytes=blocks * _BLOCK_BYTES, write_bursts=bursts)
+
+
+def matmul_cost(fields: Fields, geometry: Geometry) -> Cost:
+    """Cost of GEMM-D: for each block of the array's shape the fill, a step per input channel, and the drain.
+
+    Args:
+        fields: rows, k_words and col_groups.
+        geometry: Gives the array's shape.
+    """
+    rows, groups = fields["rows"], fields["col_groups"]
+    depth = fields["k_words"] * geometry.gemm_rows
+    blocks, left = rows // geometry.gemm_rows, rows % geometry.gemm_rows
+    table = loops()
+    fixed = table["gemm_fill"].cycles(geometry.gemm_rows) + table["gemm_steps"].cycles(depth)
+    whole = blocks * (fixed + table["gemm_drain"].cycles(geometry.gemm_rows))
+    part = np.where(left > 0, fixed + table["gemm_drain"].cycles(left), 0)
+    return _cost(groups * (whole + part), macs=rows * depth * groups * geometry.gemm_cols)
+
+
+def vector_cost(fields: Fields, geometry: Geometry) -> Cost:
+    """Cost of VEC's operations: one trip per output word.
+
+    Args:
+        fields: rows and row_blocks.
+        geometry: Gives the width of an output word.
+    """
+    words = fields["rows"] * fields["row_blocks"] * (_BLOCK_BYTES // geometry.lanes)
+    return _cost(loops()["vec_words"].cycles(words))
+
+
+@dataclass(frozen=True, eq=False)
+class Gather:
+    """What a ``reduce`` meets in the graph, one entry per instruction.
+
+    Attributes:
+        edges: Edges into its destinations.
+        empty: Destinations without edges.
+        first_edge: Index of its first edge.
+        feature_bursts: Bursts of its gathered rows.
+    """
+
+    edges: Array
+    empty: Array
+    first_edge: Array
+    feature_bursts: Array
+
+
+def reduce_cost(fields: Fields, gather: Gather, geometry: Geometry) -> Cost:
+    """Cost of AGG's ``reduce``.
+
+    Args:
+        fields: rows, groups, accumulate, and from the context ``destinations.address``, ``destination``,
+            ``ids.address`` and ``ids.id_bytes``.
+        gather: What the graph adds.
+        geometry: Sets how many rows are requested ahead.
+    """
+    table = loops()
+    rows, groups = fields["rows"], fields["groups"]
+    active = (rows > 0) & (groups > 0)
+    record_beats = np.where(active, 2 * rows, 0)
+    first_record = fields["destinations.address"] // BEAT_BYTES + 2 * fields["destination"]
+    record_bursts = aligned_bursts(first_record, record_beats)
+    per_beat = BEAT_BYTES // fields["ids.id_bytes"]
+    lanes = gather.first_edge % per_beat + gather.edges
+    id_beats = np.where(gather.edges > 0, (lanes + per_beat - 1) // per_beat, 0)
+    first_id = fields["ids.address"] // BEAT_BYTES + gather.first_edge // per_beat
+    id_bursts = aligned_bursts(first_id, id_beats)
+    trips = (gather.edges + gather.empty) * groups
+    summing = np.where(
+        fields["accumulate"] > 0, table["agg_gather_accumulate"].cycles(trips), table["agg_gather"].cycles(trips)
+    )
+    cycles = table["agg_context"].cycles(3) + np.where(
+        active,
+        table["request_ahead"].cycles(np.minimum(record_bursts, BURSTS_AHEAD))
+        + table["agg_descriptors"].cycles(record_beats)
+        + table["request_ahead"].cycles(np.minimum(id_bursts, BURSTS_AHEAD))
+        + table["agg_rows_ahead"].cycles(np.minimum(gather.edges, rows_ahead(geometry)))
+        + summing,
+        0,
+    )
+    data_bytes = gather.edges * groups * BEAT_BYTES
+    graph_bytes = (record_beats + id_beats) * BEAT_BYTES
+    return _cost(
+        cycles,
+        read_bytes=np.stack([data_bytes, graph_bytes], axis=1),
+        read_bursts=np.stack([gather.feature_bursts, record_bursts + id_bursts], axis=1),
+        edges=gather.edges,
+    )
+
+
+def rows_ahead(geometry: Geometry) -> int:
+    """Feature rows that AGG requests ahead: half of what its port keeps outstanding."""
+    in_half = BURSTS_AHEAD * BURST_BEATS // geometry.agg_groups
+    return min(max(in_half, 1), BURSTS_AHEAD)
+
+
+def feature_bursts(address: Array, beats: int) -> Array:
+    """Bursts of gathered rows, one entry per row.
+
+    Args:
+        address: Byte address of each row's first beat.
+        beats: Beats of a row.
+    """
+    return request_bursts(address // BEAT_BYTES, beats)
+
+
+#: Operations whose cost needs nothing but fields and the geometry.
+COSTS: dict[str, Callable[[Fields, Geometry], Cost]] = {
+    "sync": lambda fields, geometry: sync_cost(fields),
+    "load_activations": lambda fields, geometry: load_cost(fields),
+    "load_weights": lambda fields, geometry: load_cost(fields),
+    "load_parameters": lambda fields, geometry: load_cost(fields),
+    "store_rows": lambda fields, geometry: store_cost(fields),
+    "matmul": matmul_cost,
+    "requantize": vector_cost,
+    "combine": vector_cost,
+    "export_sums": vector_cost,
+    "export_accumulators": vector_cost,
+    "configure_features": lambda fields, geometry: sync_cost(fields),
+    "configure_destinations": lambda fields, geometry: sync_cost(fields),
+    "configure_ids": lambda fields, geometry: sync_cost(fields),
+}

@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Resource functions: LUT, FF, DSP and block RAM of each engine, its adapters and the interconnect. Modelled.
+
+Each is a sum of products of the geometry's parameters with non-negative constants, so a larger design never needs less.
+Block RAM and DSP follow from the memories' shapes and the kernels' products; LUTs are estimates whose origin stands in
+``area.json``.
+"""
+
+import functools
+import json
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from hetfab.overlay.board import Board, read_board
+from hetfab.overlay.design import Design, Geometry
+from hetfab.overlay.errors import DesignTooLargeError
+from hetfab.overlay.isa.spec import isa
+
+#: Depth and largest width of a RAMB18 with one write and one read port, and with two ports that do both.
+_SIMPLE_DUAL = ((512, 36), (1024, 18), (2048, 9), (4096, 4), (8192, 2), (16384, 1))
+_TRUE_DUAL = ((1024, 18), (2048, 9), (4096, 4), (8192, 2), (16384, 1))
+#: Memories of at most this depth are built from LUT RAM, 64 bits per LUT pair.
+_LUT_RAM_DEPTH = 64
+_ACCUMULATOR_BITS = 32
+_PRODUCT_BITS = 17
+_REQUANTIZED_BITS = 49
+_BARREL_LEVELS = 3
+
+
+@dataclass(frozen=True)
+class Resources:
+    """Units of each resource."""
+
+    lut: float = 0
+    ff: float = 0
+    dsp: float = 0
+    bram36: float = 0
+    uram: float = 0
+
+    def __add__(self, other: "Resources") -> "Resources":
+        """The sum of both."""
+        return Resources(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
+
+
+@dataclass(frozen=True)
+class AreaConstant:
+    """A constant of the resource functions and where it comes from."""
+
+    name: str
+    value: float
+    unit: str
+    origin: str
+
+
+@functools.cache
+def area_constants() -> dict[str, AreaConstant]:
+    """All constants by name."""
+    table = json.loads((Path(__file__).parent / "area.json").read_text(encoding="utf-8"))
+    return {entry["name"]: AreaConstant(**entry) for entry in table}
+
+
+def _constant(name: str) -> float:
+    return area_constants()[name].value
+
+
+def block_rams(depth: int, bits: int, *, true_dual: bool) -> float:
+    """RAMB36 units of a memory: the best of the aspect ratios, a RAMB18 being half; 0 where LUT RAM serves."""
+    if depth <= _LUT_RAM_DEPTH:
+        return 0.0
+    shapes = _TRUE_DUAL if true_dual else _SIMPLE_DUAL
+    return min(-(-depth // rows) * -(-bits // width) for rows, width in shapes) / 2
+
+
+def _lut_ram(depth: int, bits: int) -> float:
+    """LUTs of a memory of at most 64 words: four LUTs store three bits of 64 words in dual-port form."""
+    return bits * 4 / 3 if depth <= _LUT_RAM_DEPTH else 0.0
+
+
+def memory_resources(geometry: Geometry, name: str) -> Resources:
+    """An on-chip memory; those that their writer also reads need two full ports."""
+    depth, bits = geometry.depth(name), 8 * geometry.word_bytes(name)
+    read_by_writer = name in ("acc_ram", "sum_ram", "agg_context")
+    return _with_ff(_lut_ram(depth, bits), bram36=block_rams(depth, bits, true_dual=read_by_writer))
+
+
+def _with_ff(lut: float, *, dsp: float = 0, bram36: float = 0) -> Resources:
+    return Resources(lut=lut, ff=lut * _constant("ff_per_lut"), dsp=dsp, bram36=bram36)
+
+
+def _axi_masters(count: int, directions: int) -> Resources:
+    """Adapters of m_axi ports with their share of the interconnect."""
+    lut = count * (_constant("lut_per_axi_master") + _constant("lut_per_interconnect_port"))
+    return _with_ff(lut, bram36=count * directions * _constant("bram_per_axi_direction"))
+
+
+def _streams() -> Resources:
+    """An engine's instruction and token streams."""
+    token_bits = max(field.lsb + field.bits for field in isa().token)
+    return _with_ff(_constant("lut_per_stream") * (isa().instruction_bits + token_bits) / 32)
+
+
+def load_resources(geometry: Geometry) -> Resources:
+    """LOAD with its read port."""
+    return _with_ff(_constant("lut_load_control"), dsp=_constant("dsp_per_address")) + _axi_masters(1, 1) + _streams()
+
+
+def store_resources(geometry: Geometry) -> Resources:
+    """STORE with its write port."""
+    return _with_ff(_constant("lut_store_control"), dsp=_constant("dsp_per_address")) + _axi_masters(1, 1) + _streams()
+
+
+def gemm_d_resources(geometry: Geometry) -> Resources:
+    """GEMM-D: a DSP for two products, an extraction and a 32-bit accumulator for each, the corner turn."""
+    macs = geometry.gemm_rows * geometry.gemm_cols
+    accumulate = macs * (_ACCUMULATOR_BITS + _PRODUCT_BITS / 2) * _constant("lut_per_adder_bit")
+    select = geometry.gemm_rows * 8 * _mux(geometry.gemm_rows)
+    drain = geometry.gemm_cols * _ACCUMULATOR_BITS * _mux(geometry.gemm_rows)
+    lut = _constant("lut_gemm_control") + accumulate + select + drain
+    return _with_ff(lut, dsp=macs / 2) + _streams()
+
+
+def _mux(inputs: int) -> float:
+    """LUTs of a multiplexer of one bit, as a tree of 4:1 multiplexers."""
+    return -(-(inputs - 1) // 3) * _constant("lut_per_mux4_bit")
+
+
+def vec_resources(geometry: Geometry) -> Resources:
+    """VEC: two requantizations per lane, each a product, a rounding addition and a shifter."""
+    adders = 2 * _REQUANTIZED_BITS + 2 * _ACCUMULATOR_BITS
+    shifters = 2 * _REQUANTIZED_BITS * _BARREL_LEVELS
+    select = _ACCUMULATOR_BITS * _mux(max(geometry.gemm_cols // geometry.lanes, 1) + 1)
+    lut = _constant("lut_vec_control") + geometry.lanes * (adders + shifters + select)
+    return _with_ff(lut, dsp=2 * geometry.lanes * _constant("dsp_per_requantize")) + _streams()
+
+
+def agg_resources(geometry: Geometry) -> Resources:
+    """AGG: sums of all groups in registers, a mean per lane, two read ports."""
+    select = _ACCUMULATOR_BITS * _mux(geometry.agg_groups)
+    adders = 2 * _ACCUMULATOR_BITS + _REQUANTIZED_BITS
+    shifter = _REQUANTIZED_BITS * _BARREL_LEVELS
+    lut = _constant("lut_agg_control") + geometry.lanes * (select + adders + shifter)
+    sums = Resources(ff=geometry.agg_groups * geometry.lanes * _ACCUMULATOR_BITS)
+    dsp = geometry.lanes * _constant("dsp_per_requantize") + _constant("dsp_per_address")
+    destinations = Resources(bram36=block_rams(256, 54, true_dual=False))
+    return _with_ff(lut, dsp=dsp) + sums + destinations + _axi_masters(2, 1) + _streams()
+
+
+def dispatch_resources(geometry: Geometry) -> Resources:
+    """DISPATCH: a queue per engine, the registers, the program port."""
+    places = geometry.queue_depth + geometry.engine_fifo_depth
+    bits = isa().instruction_bits + 32
+    per_queue = _lut_ram(places, bits) if places <= _LUT_RAM_DEPTH else 0.0
+    rams = len(geometry.engines) * block_rams(places, bits, true_dual=False)
+    lut = _constant("lut_dispatch_control") + len(geometry.engines) * per_queue
+    lut += _constant("lut_per_register") * len(isa().registers)
+    return _with_ff(lut, bram36=rams) + _axi_masters(1, 1)
+
+
+#: Resource function of each engine.
+ENGINES = {
+    "load": load_resources,
+    "store": store_resources,
+    "gemm_d": gemm_d_resources,
+    "vec": vec_resources,
+    "agg": agg_resources,
+}
+
+
+def design_resources(geometry: Geometry) -> dict[str, Resources]:
+    """Modelled resources of every part of an overlay: DISPATCH, each engine with its adapters, each memory."""
+    parts = {"dispatch": dispatch_resources(geometry)}
+    parts |= {name: ENGINES[name](geometry) for name in geometry.engines}
+    for memory in isa().memories:
+        if memory.word_bits and {memory.writer, memory.reader} & set(geometry.engines):
+            parts[memory.name] = memory_resources(geometry, memory.name)
+    return parts
+
+
+def total(parts: dict[str, Resources]) -> Resources:
+    """The sum of all parts."""
+    return functools.reduce(lambda left, right: left + right, parts.values(), Resources())
+
+
+def check_fits(design: Design, board: Board | None = None) -> None:
+    """Refuses a design that its board cannot hold.
+
+    Raises:
+        DesignTooLargeError: Names each resource, the modelled need and what there is.
+    """
+    board = board or read_board(design.board)
+    need = total(design_resources(design.geometry))
+    short = [
+        f"{field.name}: needs {getattr(need, field.name):,.0f} (modelled), there are {board.resources[field.name]:,}"
+        for field in fields(need)
+        if getattr(need, field.name) > board.resources[field.name]
+    ]
+    if short:
+        raise DesignTooLargeError(
+            f"the design '{design.name}' does not fit the board '{board.name}': " + "; ".join(short),
+            "a design within the board's resources",
+            "make the array or the buffers smaller, or choose a larger board",
+        )

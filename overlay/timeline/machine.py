@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The machine that the timeline simulator times: constants of DISPATCH and DRAM in cycles of one clock."""
+
+import functools
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from hetfab.overlay.board import read_board
+from hetfab.overlay.design import Design
+
+#: DRAM rate at which results are compared with other accelerators, in bytes per cycle.
+COMPARISON_RATE = 8.0
+
+
+@dataclass(frozen=True)
+class Constant:
+    """A constant of the timing model and where it comes from."""
+
+    name: str
+    value: float
+    unit: str
+    origin: str
+
+
+@functools.cache
+def constants() -> dict[str, Constant]:
+    """All constants by name."""
+    table = json.loads((Path(__file__).parent / "constants.json").read_text(encoding="utf-8"))
+    return {entry["name"]: Constant(**entry) for entry in table}
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Everything that time depends on beside the bound stream and its run log.
+
+    Attributes:
+        clock_mhz: Clock of all engines.
+        queue_depth: Instructions that DISPATCH queues per engine.
+        engine_fifo_depth: Instructions issued to an engine and not yet done.
+        pass_cycles: Cycles between two instructions that DISPATCH queues.
+        fetch_instructions: Instructions of one fetch.
+        fetch_cycles: Cycles that a fetch's data takes.
+        issue_cycles: From DISPATCH's issue to the engine's start.
+        token_cycles: From an engine's end to DISPATCH's use of its signals.
+        read_latency: Cycles from a read request to its first beat.
+        write_latency: Cycles from the last beat of a write to its response.
+        port_rate: Bytes per cycle of one AXI port.
+        dram_rate: Bytes per cycle of the DRAM controller, for all ports together.
+    """
+
+    clock_mhz: float
+    queue_depth: int
+    engine_fifo_depth: int
+    pass_cycles: float
+    fetch_instructions: int
+    fetch_cycles: float
+    issue_cycles: float
+    token_cycles: float
+    read_latency: float
+    write_latency: float
+    port_rate: float
+    dram_rate: float
+
+
+def machine(design: Design, *, dram_rate: float | None = None) -> Machine:
+    """The machine of a design on its board.
+
+    Args:
+        design: The design.
+        dram_rate: Bytes per cycle instead of the board's rate, such as ``COMPARISON_RATE``.
+    """
+    value = {name: constant.value for name, constant in constants().items()}
+    board = read_board(design.board)
+    cycles_per_ns = design.clock_mhz / 1e3
+    sustained = board.dram_bytes_per_second * value["dram_efficiency"] / (design.clock_mhz * 1e6)
+    return Machine(
+        clock_mhz=design.clock_mhz,
+        queue_depth=design.geometry.queue_depth,
+        engine_fifo_depth=design.geometry.engine_fifo_depth,
+        pass_cycles=value["pass_cycles"],
+        fetch_instructions=int(value["fetch_instructions"]),
+        fetch_cycles=value["fetch_cycles"],
+        issue_cycles=value["issue_cycles"],
+        token_cycles=value["token_cycles"],
+        read_latency=value["read_latency_ns"] * cycles_per_ns,
+        write_latency=value["write_latency_ns"] * cycles_per_ns,
+        port_rate=board.port_bits / 8,
+        dram_rate=sustained if dram_rate is None else dram_rate,
+    )
