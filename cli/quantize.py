@@ -34,7 +34,10 @@ def command(model: Path, graph: Path, output: Path, bind: Path | None) -> Result
     feed = model_feeds(read, bindings, opened)
     target = opened.target or ""
     labels = opened.labels.get(target)
-    evaluation = Evaluation(opened.splits.get(target, {}).get("val"), labels is not None and labels.ndim == 2)
+    rows = opened.splits.get(target, {}).get("val")
+    evaluation = Evaluation(
+        rows if rows is not None and len(rows) else None, multilabel=labels is not None and labels.ndim == 2
+    )
     with progress("quantize", len(CRITERIA) + 1) as advance:
         result = quantize(read, [feed], bindings, evaluation=evaluation, progress=lambda step: advance(1))
 
