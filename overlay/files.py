@@ -31,11 +31,7 @@ def write_atomic(path: Path, write: Callable[[BinaryIO], None]) -> None:
         temporary.chmod(0o644)
         temporary.replace(path)
     except OSError as error:
-        raise OutputUnwritableError(
-            f"cannot write '{path}': {error.strerror or error}",
-            "a path in an existing folder that this user may write to",
-            "name another file, or create the folder and check its permissions and free space",
-        ) from error
+        raise _unwritable(path, error) from error
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
@@ -54,10 +50,14 @@ def check_writable(path: Path) -> None:
     try:
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     except OSError as error:
-        raise OutputUnwritableError(
-            f"cannot write '{path}': {error.strerror or error}",
-            "a path in an existing folder that this user may write to",
-            "name another file, or create the folder and check its permissions and free space",
-        ) from error
+        raise _unwritable(path, error) from error
     os.close(handle)
     Path(name).unlink()
+
+
+def _unwritable(path: Path, error: OSError) -> OutputUnwritableError:
+    return OutputUnwritableError(
+        f"cannot write '{path}': {error.strerror or error}",
+        "a path in an existing folder that this user may write to",
+        "name another file, or create the folder and check its permissions and free space",
+    )
