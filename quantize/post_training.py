@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from hetfab.overlay.errors import CalibrationDataError
-from hetfab.overlay.model.binding import Binding
+from hetfab.overlay.errors import BindingInvalidError, CalibrationDataError
+from hetfab.overlay.model.binding import Binding, NodeCount
 from hetfab.overlay.model.edges import edge_set
 from hetfab.overlay.model.layers import Dense, LayerGraph, Relu, SegMean, constants_of, parse_layers
 from hetfab.overlay.model.reader import check_model, opset
@@ -81,11 +81,13 @@ def quantize(
 
     Raises:
         OperatorsUnsupportedError: The model has layers or sums that the overlay does not execute.
+        BindingInvalidError: The inputs of an aggregation do not belong together.
         CalibrationDataError: There is no feed, or no row to compare candidates on.
     """
     evaluation = evaluation or Evaluation()
     graph = tables_to_dense_terms(parse_layers(model))
     points = find_points(graph)
+    _check_aggregations(graph, bindings)
     samples = list(_all(feeds))
     if not samples:
         raise CalibrationDataError("there is no feed to calibrate with", "at least one", "give the graph's feeds")
@@ -144,6 +146,20 @@ def _observe(
             table = constants[name].astype(np.float32)
             values[name].append(table[table != 0])
     return {name: np.concatenate(parts) for name, parts in values.items()}, logits
+
+
+def _check_aggregations(graph: LayerGraph, bindings: Mapping[str, Binding]) -> None:
+    for layer in graph.layers:
+        if not isinstance(layer, SegMean):
+            continue
+        edges, count = edge_set(bindings, layer.source, layer.destination), bindings.get(layer.count)
+        if isinstance(count, NodeCount) and count.type != edges.destination_type:
+            raise BindingInvalidError(
+                f"'{layer.count}' counts the vertices of type '{count.type}', but the edges '{edges.name}' lead to "
+                f"type '{edges.destination_type}'",
+                "the number of the edges' destination vertices",
+                "correct the input binding (`--bind FILE`), or the operator's input",
+            )
 
 
 def _check_rows(logits: list[FloatArray], evaluation: Evaluation) -> None:

@@ -9,7 +9,8 @@ import onnx
 
 from hetfab.driver.graph.feeds import feeds
 from hetfab.driver.graph.heterograph import HeteroGraph
-from hetfab.overlay.model.binding import Binding, parse, resolve
+from hetfab.overlay.errors import CountFixedError
+from hetfab.overlay.model.binding import Binding, Features, parse, resolve
 from hetfab.overlay.model.reader import graph_inputs, input_widths, metadata
 
 
@@ -36,5 +37,15 @@ def model_feeds(
     Raises:
         FeaturesMissingError: An input reads features of a type that has none.
         FeatureWidthError: Features have another width than the model's.
+        CountFixedError: The model fixes another number of vertices.
     """
+    for value in graph_inputs(model):
+        binding, dims = bindings[value.name], value.type.tensor_type.shape.dim
+        rows = dims[0].dim_value if dims else 0
+        if isinstance(binding, Features) and rows and rows != graph.counts[binding.type]:
+            raise CountFixedError(
+                f"the graph '{graph.name}' has {graph.counts[binding.type]} vertices of type '{binding.type}'",
+                f"{rows}, the rows that the model's input '{value.name}' has",
+                "use the graph that the model was made for, or export the model with free numbers of vertices",
+            )
     return feeds(graph, bindings, input_widths(model))

@@ -7,6 +7,8 @@ from typing import Any, TypeAlias
 import numpy.typing as npt
 import onnx
 
+from hetfab.overlay.errors import ModelStructureError
+
 Feed: TypeAlias = Mapping[str, npt.NDArray[Any]]
 
 
@@ -17,13 +19,24 @@ def run_model(model: onnx.ModelProto, feed: Feed, outputs: list[str]) -> list[np
         model: Any model.
         feed: Arrays by input name; names that the model does not have are left out.
         outputs: Names of the tensors to return.
+
+    Raises:
+        ModelStructureError: onnxruntime refuses the model, or its arrays contradict each other.
     """
     import onnxruntime
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    names = {value.name for value in session.get_inputs()}
-    result: list[npt.NDArray[Any]] = session.run(outputs, {key: feed[key] for key in feed if key in names})
+    options.log_severity_level = 4
+    try:
+        session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        names = {value.name for value in session.get_inputs()}
+        result: list[npt.NDArray[Any]] = session.run(outputs, {key: feed[key] for key in feed if key in names})
+    except (state.Fail, state.InvalidArgument, state.InvalidGraph, state.RuntimeException) as error:
+        raise ModelStructureError(
+            f"onnxruntime cannot run the model on these inputs: {error}",
+            "a model and a graph with equal numbers of vertices",
+            "use the graph that the model was made for",
+        ) from error
     return result

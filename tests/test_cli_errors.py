@@ -1,0 +1,521 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What commands say about wrong input: exit status, one JSON object, full texts, and no file left behind."""
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx.helper
+import onnx.numpy_helper
+import pytest
+
+from hetfab.cli.main import main
+from hetfab.driver.graph.heterograph import Edges, HeteroGraph
+from hetfab.driver.graph.npz import write_graph
+from hetfab.overlay.design import Design, default_design
+from hetfab.overlay.model import hgnn
+from hetfab.overlay.model.binding import METADATA_KEY
+from hetfab.overlay.model.schema import Relation
+from tests.conftest import SMALL_GEOMETRY
+from tests.random_models import Case, academic_case
+
+Failure = Callable[..., dict[str, str]]
+WRITES = Relation("author", "writes", "paper")
+
+
+@pytest.fixture(scope="module")
+def case() -> Case:
+    return academic_case()
+
+
+@pytest.fixture(scope="module")
+def originals(tmp_path_factory: pytest.TempPathFactory, case: Case) -> Path:
+    """A folder with ``model.onnx``, ``graph.npz``, ``model.q.onnx`` and ``model.hfp``, made by the commands."""
+    folder = tmp_path_factory.mktemp("originals")
+    onnx.save(case.model, folder / "model.onnx")
+    write_graph(folder / "graph.npz", case.graph)
+    paths = {name: str(folder / name) for name in ("model.onnx", "graph.npz", "model.q.onnx", "model.hfp")}
+    graph = ["--graph", paths["graph.npz"]]
+    assert main(["quantize", paths["model.onnx"], *graph, "-o", paths["model.q.onnx"]]) == 0
+    assert main(["compile", paths["model.q.onnx"], *graph, "-o", paths["model.hfp"]]) == 0
+    return folder
+
+
+@pytest.fixture
+def files(originals: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the folder, which is also the working folder, so that texts hold bare names."""
+    folder = tmp_path / "files"
+    shutil.copytree(originals, folder)
+    monkeypatch.chdir(folder)
+    monkeypatch.delenv("HETFAB_DEBUG", raising=False)
+    return folder
+
+
+@pytest.fixture
+def fail(files: Path, capsys: pytest.CaptureFixture[str]) -> Failure:
+    """Runs a command that must fail and returns its error; checks stdout and that no file came or changed."""
+
+    def call(*arguments: str, status: int = 1) -> dict[str, str]:
+        capsys.readouterr()
+        before = {path: path.read_bytes() for path in files.rglob("*") if path.is_file()}
+        assert main([*arguments, "--json"]) == status
+        assert {path: path.read_bytes() for path in files.rglob("*") if path.is_file()} == before
+        lines = capsys.readouterr().out.splitlines()
+        assert len(lines) == 1
+        found: dict[str, Any] = json.loads(lines[0])
+        assert list(found) == ["error"] and list(found["error"]) == ["code", "found", "expected", "do"]
+        # The same for people: nothing on stdout, the same words on stderr.
+        assert main(list(arguments)) == status
+        captured = capsys.readouterr()
+        words = captured.err.replace("\n    ", "\n")
+        assert all(found["error"][part] in words for part in ("found", "expected", "do"))
+        error: dict[str, str] = found["error"]
+        return error
+
+    return call
+
+
+QUANTIZE = ("quantize", "model.onnx", "--graph", "graph.npz", "-o", "new.q.onnx")
+COMPILE = ("compile", "model.q.onnx", "--graph", "graph.npz", "-o", "new.hfp")
+RUN = ("run", "model.hfp", "--graph", "graph.npz", "-o", "new.npz")
+MODEL_EXPECTED = "an ONNX file of opset 17 to 21"
+MODEL_DO = "check the path and that the file was copied whole"
+
+
+def rewritten(path: Path, change: Callable[[onnx.ModelProto], None]) -> None:
+    model = onnx.load(path)
+    change(model)
+    onnx.save(model, path)
+
+
+# Models
+
+
+@pytest.mark.parametrize("content", [b"", b"no model", b"\x00" * 100])
+@pytest.mark.parametrize("command", [QUANTIZE, COMPILE, ("inspect", "model.onnx")])
+def test_a_file_that_is_no_onnx(fail: Failure, files: Path, command: tuple[str, ...], content: bytes) -> None:
+    (files / command[1]).write_bytes(content)
+    error = fail(*command)
+    assert error["code"] == "model-unreadable"
+    assert error["found"] in [
+        f"cannot read the model '{command[1]}': {reason}"
+        for reason in ("it is not ONNX, or it is truncated", "it holds no graph")
+    ]
+    assert (error["expected"], error["do"]) == (MODEL_EXPECTED, MODEL_DO)
+
+
+def test_a_truncated_model(fail: Failure, files: Path) -> None:
+    whole = (files / "model.onnx").read_bytes()
+    for length in np.linspace(1, len(whole) - 1, 12).astype(int):
+        (files / "model.onnx").write_bytes(whole[:length])
+        assert fail(*QUANTIZE)["code"] in ("model-unreadable", "model-version")
+
+
+def test_a_missing_model(fail: Failure, files: Path) -> None:
+    (files / "model.onnx").unlink()
+    assert fail(*QUANTIZE) == {
+        "code": "model-unreadable",
+        "found": "cannot read the model 'model.onnx': No such file or directory",
+        "expected": MODEL_EXPECTED,
+        "do": MODEL_DO,
+    }
+
+
+def test_a_model_of_another_opset(fail: Failure, files: Path) -> None:
+    def change(model: onnx.ModelProto) -> None:
+        model.opset_import[0].version = 12
+
+    rewritten(files / "model.onnx", change)
+    assert fail(*QUANTIZE) == {
+        "code": "model-version",
+        "found": "'model.onnx' has opset 12 and IR version 10",
+        "expected": "opset 17 to 21 and an IR version of at most 10",
+        "do": "export the model again with such an opset, or convert it with onnx.version_converter",
+    }
+
+
+def test_weights_with_nan(fail: Failure, files: Path) -> None:
+    def change(model: onnx.ModelProto) -> None:
+        tensor = next(t for t in model.graph.initializer if len(t.dims) == 2)
+        values = onnx.numpy_helper.to_array(tensor).copy()
+        values[0, 0] = np.nan
+        tensor.CopyFrom(onnx.numpy_helper.from_array(values, tensor.name))
+
+    rewritten(files / "model.onnx", change)
+    error = fail(*QUANTIZE)
+    assert (error["code"], error["expected"]) == ("model-structure", "finite weights")
+    assert error["found"].startswith("initializers contain NaN or infinity: c")
+
+
+def han() -> onnx.ModelProto:
+    """A small HAN: attention over a metapath, then attention over metapaths; unnamed nodes and a named one."""
+    make = onnx.helper.make_node
+    nodes = [
+        make("MatMul", ["x_paper", "w"], ["h"]),
+        make("MatMul", ["h", "a"], ["left"]),
+        make("EdgeAtt", ["h", "left", "left", "src_cites", "dst_cites", "n_paper"], ["z"], domain=hgnn.DOMAIN),
+        make("Elu", ["z"], ["e"], name="after_attention"),
+        make("Tanh", ["h"], ["t"]),
+        make("ReduceMean", ["t"], ["beta"], keepdims=1),
+        make("Softmax", ["beta"], ["share"], axis=0),
+        make("Mul", ["h", "share"], ["weighted"]),
+        make("MatMul", ["weighted", "v"], ["logits"]),
+    ]
+    random = np.random.default_rng(0)
+    shapes = {"w": (17, 8), "a": (8, 1), "v": (8, 3)}
+    constants = [
+        onnx.numpy_helper.from_array(random.normal(size=shape).astype(np.float32), name)
+        for name, shape in shapes.items()
+    ]
+    inputs = [onnx.helper.make_tensor_value_info("x_paper", onnx.TensorProto.FLOAT, ["N", 17])]
+    inputs += [onnx.helper.make_tensor_value_info(f"{e}_cites", onnx.TensorProto.INT64, ["E"]) for e in ("src", "dst")]
+    inputs += [onnx.helper.make_tensor_value_info("n_paper", onnx.TensorProto.INT64, [])]
+    output = onnx.helper.make_tensor_value_info("logits", onnx.TensorProto.FLOAT, ["N", 3])
+    imports = [onnx.helper.make_opsetid("", 20), onnx.helper.make_opsetid(hgnn.DOMAIN, hgnn.DOMAIN_VERSION)]
+    graph = onnx.helper.make_graph(nodes, "han", inputs, [output], constants)
+    return onnx.helper.make_model(graph, opset_imports=imports, ir_version=10, functions=[hgnn.function("EdgeAtt")])
+
+
+def test_unsupported_operators_are_named_at_once(fail: Failure, files: Path) -> None:
+    onnx.save(han(), files / "model.onnx")
+    known = "the operator is not known; replace it by MatMul, Gemm, Add or Relu"
+    assert fail(*QUANTIZE) == {
+        "code": "operators-unsupported",
+        "found": "\n    ".join(
+            [
+                "6 nodes are not supported:",
+                "hgnn::EdgeAtt 'z': this graph operator is read but not yet executed; use SegMean",
+                f"Elu 'after_attention': {known}",
+                f"Tanh 't': {known}",
+                f"ReduceMean 'beta': {known}",
+                f"Softmax 'share': {known}",
+                f"Mul 'weighted': {known}",
+            ]
+        ),
+        "expected": "MatMul or Gemm with constant weights, Add, Relu and hgnn::SegMean",
+        "do": "change the model as each line says",
+    }
+
+
+def test_inspect_shows_what_is_not_executed(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    onnx.save(han(), files / "model.onnx")
+    assert main(["inspect", "model.onnx", "--graph", "graph.npz", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert len(found["refused"]) == 6 and found["layers"] == []
+
+
+def test_operators_without_a_body(fail: Failure, files: Path) -> None:
+    def change(model: onnx.ModelProto) -> None:
+        model.opset_import.append(onnx.helper.make_opsetid("other", 1))
+        node = next(node for node in model.graph.node if node.op_type == "Relu")
+        node.op_type, node.domain = "Snake", "other"
+
+    rewritten(files / "model.onnx", change)
+    error = fail(*QUANTIZE)
+    assert error["code"] == "operators-unsupported"
+    assert error["found"] == "the model calls operators without a body: other::Snake"
+
+
+def test_a_float_model_is_not_compiled(fail: Failure) -> None:
+    assert fail("compile", "model.onnx", "-o", "new.hfp") == {
+        "code": "model-not-quantized",
+        "found": "the model has no 'Quant' node",
+        "expected": "a quantized model, as `hetfab quantize` writes it",
+        "do": "run `hetfab quantize MODEL --graph GRAPH -o QUANTIZED` and compile its result",
+    }
+
+
+def test_a_quantized_model_is_not_quantized_again(fail: Failure) -> None:
+    error = fail("quantize", "model.q.onnx", *QUANTIZE[2:])
+    assert error["code"] == "operators-unsupported"
+    assert "Quant" in error["found"]
+
+
+# Bindings
+
+
+def renamed(model: onnx.ModelProto, names: dict[str, str]) -> None:
+    for value in model.graph.input:
+        value.name = names.get(value.name, value.name)
+    for node in model.graph.node:
+        for position, name in enumerate(node.input):
+            node.input[position] = names.get(name, name)
+
+
+def test_inputs_without_meaning_are_named_at_once(fail: Failure, files: Path) -> None:
+    rewritten(files / "model.onnx", lambda model: renamed(model, {"x_paper": "papers", "src_writes": "from"}))
+    error = fail(*QUANTIZE)
+    assert (error["code"], error["found"]) == (
+        "inputs-unbound",
+        "the meaning of these inputs is unknown: papers, from",
+    )
+    assert error["expected"] == (
+        f"metadata '{METADATA_KEY}' in the model, or names such as x_<type>, n_<type>, src_<relation or metapath>,"
+        " dst_<relation or metapath>, M_<relation>_<relation>, M_self, or src, dst and etype"
+    )
+    assert "--bind FILE" in error["do"]
+
+
+def test_bindings_that_mix_relations(fail: Failure, files: Path) -> None:
+    rewritten(files / "model.onnx", lambda model: renamed(model, {"src_writes": "src_reviews"}))
+    error = fail(*QUANTIZE)
+    assert error["code"] == "binding-invalid"
+    assert error["found"].startswith("'src_reviews' and 'dst_writes' mean ")
+
+
+def test_a_count_of_another_type(fail: Failure, files: Path) -> None:
+    rewritten(files / "model.onnx", lambda model: renamed(model, {"n_paper": "n_author"}))
+    assert fail(*QUANTIZE) == {
+        "code": "binding-invalid",
+        "found": "'n_author' counts the vertices of type 'author', but the edges 'writes' lead to type 'paper'",
+        "expected": "the number of the edges' destination vertices",
+        "do": "correct the input binding (`--bind FILE`), or the operator's input",
+    }
+
+
+def test_missing_relations_are_named_at_once(fail: Failure, files: Path, case: Case) -> None:
+    relations = {r: edges for r, edges in case.graph.relations.items() if r.name not in ("writes", "cites")}
+    write_graph(files / "graph.npz", replace(case.graph, relations=relations))
+    for command in (QUANTIZE, COMPILE):
+        error = fail(*command)
+        assert error["code"] == "relation-missing"
+        for name in ("src_writes", "dst_writes", "src_cites", "dst_cites"):
+            assert f"input '{name}' needs " in error["found"]
+    assert fail(*RUN)["found"] == (
+        "the graph 'academic' lacks relations that the program reads: writes (author -> paper), cites (paper -> paper)"
+    )
+
+
+def test_a_binding_file_that_is_no_json(fail: Failure, files: Path) -> None:
+    (files / "bind.json").write_text("{")
+    error = fail(*QUANTIZE, "--bind", "bind.json")
+    assert error["code"] == "binding-invalid"
+    assert error["found"].startswith("the binding 'bind.json': ")
+
+
+# Graphs
+
+
+def write_unchecked(path: Path, graph: HeteroGraph, **changes: Any) -> None:
+    """Writes a graph that contradicts itself, which no checked graph can."""
+    wrong = object.__new__(HeteroGraph)
+    for name, value in {**vars(graph), **changes}.items():
+        object.__setattr__(wrong, name, value)
+    write_graph(path, wrong)
+
+
+def test_ids_outside_their_type(fail: Failure, files: Path, case: Case) -> None:
+    edges = Edges(np.array([0, 30, 99]), np.array([0, 1, 2]))
+    write_unchecked(files / "graph.npz", case.graph, relations={**case.graph.relations, WRITES: edges})
+    for command in (QUANTIZE, COMPILE, RUN):
+        assert fail(*command) == {
+            "code": "graph-invalid",
+            "found": "in the graph 'graph.npz': relation 'writes', source: entry 1 is the id 30 (entries outside: 2)",
+            "expected": "ids from 0 to 29, as type 'author' has 30 nodes",
+            "do": "correct the graph where it is made",
+        }
+
+
+def test_features_with_nan(fail: Failure, files: Path, case: Case) -> None:
+    table = case.graph.dense_features("paper").copy()
+    table[3, 4] = np.nan
+    write_unchecked(files / "graph.npz", case.graph, features={**case.graph.features, "paper": table})
+    for command in (QUANTIZE, COMPILE, RUN):
+        assert fail(*command) == {
+            "code": "features-not-finite",
+            "found": "in the graph 'graph.npz': features of 'paper': row 3, column 4 is nan (such values: 1)",
+            "expected": "finite numbers",
+            "do": "replace NaN and infinity where the graph is made",
+        }
+
+
+def test_features_of_another_width(fail: Failure, files: Path, case: Case) -> None:
+    table = np.zeros((40, 20), np.float32)
+    write_graph(files / "graph.npz", replace(case.graph, features={**case.graph.features, "paper": table}))
+    assert fail(*QUANTIZE) == {
+        "code": "feature-width",
+        "found": "the graph 'academic' gives the input 'x_paper' 20 columns",
+        "expected": "17 columns, as the model has them",
+        "do": "use the graph that the model was made for, or features of the model's width",
+    }
+    for command in (COMPILE, RUN):
+        assert fail(*command) == {
+            "code": "feature-width",
+            "found": "the features of 'paper' have 20 columns",
+            "expected": "17, the width of the model's input 'x_paper'",
+            "do": "use the features that the model was trained on",
+        }
+
+
+def test_features_that_are_missing(fail: Failure, files: Path, case: Case) -> None:
+    write_graph(files / "graph.npz", replace(case.graph, features={"paper": case.graph.features["paper"]}))
+    for command in (QUANTIZE, COMPILE, RUN):
+        assert fail(*command)["code"] == "features-missing"
+
+
+def test_a_model_made_for_other_counts(fail: Failure, files: Path) -> None:
+    """Rows that the file fixes, be it in an input's shape or in an operator's count."""
+
+    def fix_rows(model: onnx.ModelProto) -> None:
+        value = next(value for value in model.graph.input if value.name == "x_paper")
+        value.type.tensor_type.shape.dim[0].dim_value = 41
+
+    rewritten(files / "model.onnx", fix_rows)
+    assert fail(*QUANTIZE) == {
+        "code": "count-fixed",
+        "found": "the graph 'academic' has 40 vertices of type 'paper'",
+        "expected": "41, the rows that the model's input 'x_paper' has",
+        "do": "use the graph that the model was made for, or export the model with free numbers of vertices",
+    }
+
+
+@pytest.mark.parametrize("count", [39, 41])
+def test_an_operator_made_for_other_counts(fail: Failure, files: Path, count: int) -> None:
+    def fix_count(model: onnx.ModelProto) -> None:
+        value = next(value for value in model.graph.input if value.name == "n_paper")
+        model.graph.input.remove(value)
+        model.graph.initializer.append(onnx.numpy_helper.from_array(np.array(count, np.int64), "n_paper"))
+
+    rewritten(files / "model.onnx", fix_count)
+    error = fail(*QUANTIZE)
+    assert error["code"] == "model-structure"
+    assert error["found"].startswith("onnxruntime cannot run the model on these inputs: ")
+    assert (error["expected"], error["do"]) == (
+        "a model and a graph with equal numbers of vertices",
+        "use the graph that the model was made for",
+    )
+
+
+def test_a_graph_without_target_vertices(fail: Failure, files: Path, case: Case) -> None:
+    none = Edges(np.zeros(0, np.int64), np.zeros(0, np.int64))
+    features = {**case.graph.features, "paper": np.zeros((0, 17), np.float32)}
+    relations = {r: none if "paper" in r else edges for r, edges in case.graph.relations.items()}
+    empty = replace(case.graph, counts={**case.graph.counts, "paper": 0}, relations=relations, features=features)
+    write_graph(files / "graph.npz", empty)
+    assert fail(*QUANTIZE)["code"] == "calibration-data"
+
+
+@pytest.mark.parametrize("command", [QUANTIZE, COMPILE, RUN])
+def test_a_graph_file_that_is_none(fail: Failure, files: Path, command: tuple[str, ...]) -> None:
+    (files / "graph.npz").write_bytes(b"no graph")
+    error = fail(*command)
+    assert error["code"] == "graph-unreadable"
+    assert error["found"].startswith("cannot read the graph 'graph.npz': ")
+
+
+# Designs and programs
+
+
+def write_design(path: Path, design: Design) -> None:
+    path.write_text(json.dumps(design.as_dict()))
+
+
+def test_a_design_whose_buffers_hold_no_tile(fail: Failure, files: Path) -> None:
+    small = {"act_words": 2, "wgt_words": 100, "acc_words": 1, "out_words": 4, "par_words": 2, "sum_words": 1}
+    for name, words in small.items():
+        design = default_design()
+        write_design(files / "design.json", replace(design, geometry=replace(design.geometry, **{name: words})))
+        error = fail(*COMPILE, "--design", "design.json")
+        assert error["code"] == "design-too-small"
+        ram = name.replace("_words", "_ram")
+        assert f"words in each of the 2 slots of {ram}, which hold {words // 2}" in error["found"]
+        needed = int(error["expected"].removeprefix(f"{name} of at least "))
+        write_design(files / "design.json", replace(design, geometry=replace(design.geometry, **{name: needed})))
+        if name != "wgt_words":  # other layers may need more
+            assert needed > words
+
+
+def test_a_design_that_accumulates_too_few_channels(fail: Failure, files: Path) -> None:
+    design = default_design()
+    write_design(files / "design.json", replace(design, geometry=replace(design.geometry, agg_groups=1)))
+    error = fail(*COMPILE, "--design", "design.json")
+    assert error["code"] == "design-too-small"
+    assert "aggregates 16 channels at once, the design's agg_groups hold 8" in error["found"]
+    assert error["expected"] == "agg_groups of at least 2"
+
+
+def test_a_design_without_a_needed_engine(fail: Failure, files: Path) -> None:
+    design = default_design()
+    geometry = replace(design.geometry, engines=("load", "store", "vec"))
+    write_design(files / "design.json", replace(design, geometry=geometry))
+    assert fail(*COMPILE, "--design", "design.json") == {
+        "code": "design-invalid",
+        "found": "the design 'pynq-z2' has no engine agg, gemm_d",
+        "expected": "a design with the engines agg, gemm_d, load, store, vec",
+        "do": "choose another design with --design, or leave the option out",
+    }
+
+
+def test_a_program_for_another_geometry(fail: Failure, files: Path) -> None:
+    write_design(files / "design.json", replace(default_design(), name="small", geometry=SMALL_GEOMETRY))
+    error = fail(*RUN, "--design", "design.json")
+    assert error["code"] == "geometry-mismatch"
+    assert error["found"].startswith(
+        "the program was compiled for the design 'pynq-z2', the overlay is of the design 'small': gemm_rows 16 / 8"
+    )
+    assert error["do"] == "compile the model with the overlay's design (`hetfab compile --design`)"
+
+
+def test_a_truncated_program(fail: Failure, files: Path) -> None:
+    whole = (files / "model.hfp").read_bytes()
+    for length in (0, 10, len(whole) // 2, len(whole) - 1):
+        (files / "model.hfp").write_bytes(whole[:length])
+        assert fail(*RUN) == {
+            "code": "program-unreadable",
+            "found": "cannot read the program 'model.hfp': File is not a zip file",
+            "expected": "a .hfp file as `hetfab compile` writes it",
+            "do": "check the path, or compile the model again",
+        }
+
+
+# Outputs
+
+
+@pytest.mark.parametrize("command", [QUANTIZE, COMPILE, RUN])
+@pytest.mark.parametrize(
+    ("target", "reason"),
+    [
+        ("absent/new", "No such file or directory"),
+        ("graph.npz/new", "Not a directory"),
+        (".", "it is a folder"),
+    ],
+)
+def test_outputs_that_cannot_be_written(fail: Failure, command: tuple[str, ...], target: str, reason: str) -> None:
+    error = fail(*command[:-1], target)
+    assert error["code"] == "output-unwritable"
+    assert error["found"] == f"cannot write '{target}': {reason}"
+
+
+def test_a_usage_error(fail: Failure, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["quantize", "model.onnx", "--json"]) == 2
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert (error["code"], error["found"]) == ("usage", "Missing option '--graph'.")
+
+
+# What is right
+
+
+def test_commands_leave_nothing_but_their_output(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for command, output in ((QUANTIZE, "new.q.onnx"), (COMPILE, "new.hfp"), (RUN, "new.npz")):
+        before = {path.name for path in files.iterdir()}
+        capsys.readouterr()
+        assert main([*command, "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)
+        assert {path.name for path in files.iterdir()} - before == {output}
+    assert (files / "new.q.onnx").read_bytes() == (files / "model.q.onnx").read_bytes()
+    assert (files / "new.hfp").read_bytes() == (files / "model.hfp").read_bytes()
+
+
+def test_saved_predictions_are_those_of_the_run(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*RUN, "--reference", "model.q.onnx", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["agreement"], found["max_logit_lsb"], found["micro_f1"]) == (1.0, 0.0, None)
+    with np.load(files / "new.npz") as saved:
+        assert saved["logits"].dtype == np.int32 and saved["logits"].shape == (40, 9)
+        np.testing.assert_array_equal(saved["predictions"], saved["logits"].argmax(axis=1))
+        assert str(saved["node_type"]) == "paper" and 0 < float(saved["scale"]) < 1
