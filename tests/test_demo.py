@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The demo: its table holds what its files give."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+import pytest
+
+from hetfab.driver.graph.feeds import feeds
+from hetfab.driver.graph.heterograph import HeteroGraph
+from hetfab.driver.graph.npz import read_graph
+from hetfab.overlay.model.binding import from_json, parse
+from hetfab.overlay.model.reader import graph_inputs, metadata, read_model
+from hetfab.overlay.program import read_program
+from tests.programs import bound_to
+
+DEMO = Path(__file__).parents[1] / "examples" / "academic" / "demo.py"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the demo leaves behind, and its output."""
+    folder = tmp_path_factory.mktemp("demo") / "kept"
+    done = subprocess.run([sys.executable, str(DEMO), "--keep", str(folder)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (folder / "output.txt").write_text(done.stdout)
+    return folder
+
+
+def logits_of(model: Path, graph: HeteroGraph) -> npt.NDArray[np.float32]:
+    read = read_model(model)
+    bindings = parse([value.name for value in graph_inputs(read)], metadata(read))
+    session = onnxruntime.InferenceSession(read.SerializeToString(), providers=["CPUExecutionProvider"])
+    logits: npt.NDArray[np.float32] = session.run(None, feeds(graph, bindings))[0]
+    return logits
+
+
+def test_the_table_holds_what_the_files_give(folder: Path) -> None:
+    text = (folder / "output.txt").read_text()
+    graph = read_graph(folder / "academic.npz")
+    assert graph.target is not None
+    rows, labels = graph.splits[graph.target]["test"], graph.labels[graph.target]
+    table = dict(re.findall(r"^(float model|quantized model, W8A8|program) .* (0\.\d{4})", text, re.MULTILINE))
+    models = {"float model": DEMO.parent / "rgcn.onnx", "quantized model, W8A8": folder / "rgcn.q.onnx"}
+    for name, path in models.items():
+        accuracy = np.mean(logits_of(path, graph)[rows].argmax(axis=1) == labels[rows])
+        assert table[name] == f"{accuracy:.4f}"
+    assert table["program"] == table["quantized model, W8A8"]
+    assert abs(float(table["program"]) - float(table["float model"])) <= 0.01
+    assert float(table["float model"]) > 0.5
+
+
+def test_it_shows_instructions_agreement_and_the_commands(folder: Path) -> None:
+    text = (folder / "output.txt").read_text()
+    bound = bound_to(read_program(folder / "rgcn.hfp"), read_graph(folder / "academic.npz"))
+    assert re.search(rf"^program +emulated overlay .* {len(bound.words):,}$", text, re.MULTILINE)
+    assert "100.00% of the predictions agree, largest difference 0 LSB" in text
+    commands = [line.split()[2] for line in text.splitlines() if line.startswith("$ hetfab ")]
+    assert commands == ["inspect", "quantize", "compile", "run"]
+
+
+def test_the_quantized_model_carries_its_binding(folder: Path) -> None:
+    read = read_model(folder / "rgcn.q.onnx")
+    text = metadata(read)
+    assert text is not None
+    assert list(from_json(text, "the model")) == [value.name for value in graph_inputs(read)]
