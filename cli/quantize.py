@@ -45,8 +45,8 @@ def command(model: Path, graph: Path, output: Path, bind: Path | None) -> Result
         file.write(result.model.SerializeToString(deterministic=True))
 
     write_atomic(output, write)
-    rows = [[n, d, "kept" if n == result.criterion else ""] for n, d in result.divergences.items()]
-    print_table(["calibration", "KL from the float model", ""], rows)
+    table = [[n, d, "kept" if n == result.criterion else ""] for n, d in result.divergences.items()]
+    print_table(["calibration", "KL from the float model", ""], table)
     click.echo(f"{len(result.ranges)} tensors in 8 bits, weights in 8 bits with a scale per output channel")
     print_next(f"hetfab compile {output} --graph {graph} -o {output.name.removesuffix('.onnx').removesuffix('.q')}.hfp")
     return {

@@ -5,7 +5,7 @@ Device memory is apart from the host's arrays, so that a forgotten ``sync_to_dev
 """
 
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,8 @@ from hetfab.hls.build.emulator import Emulator, Progress, build_emulator
 from hetfab.overlay.design import Design
 from hetfab.overlay.errors import DeadlockError, DeviceMemoryError, EngineFaultError
 from hetfab.overlay.isa.codec import RegisterOffset
+
+_Transport = TypeVar("_Transport", bound="EmulatedTransport")
 
 _FIRST_ADDRESS = 0x1000_0000
 #: Unmapped space between allocations, so that an access past an end is caught.
@@ -77,7 +79,7 @@ class EmulatedTransport:
         self._seed = seed
         self._running = False
 
-    def __enter__(self) -> "EmulatedTransport":
+    def __enter__(self: _Transport) -> _Transport:
         """Returns the transport."""
         self._emulator.__enter__()
         return self

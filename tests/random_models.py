@@ -2,6 +2,7 @@
 """Random RGCN models as float ONNX files, and random graphs that they run on."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -111,7 +112,7 @@ class ModelBuilder:
     def _input(self, name: str, kind: int, shape: list[str | int]) -> None:
         self._inputs[name] = onnx.helper.make_tensor_value_info(name, kind, shape)
 
-    def _node(self, operator: str, *inputs: str, domain: str = "", **attributes: int) -> str:
+    def _node(self, operator: str, *inputs: str, domain: str = "", **attributes: Any) -> str:
         output = f"t{len(self._nodes)}"
         self._nodes.append(onnx.helper.make_node(operator, inputs, [output], domain=domain, **attributes))
         return output

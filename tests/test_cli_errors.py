@@ -415,24 +415,32 @@ def write_design(path: Path, design: Design) -> None:
     path.write_text(json.dumps(design.as_dict()))
 
 
-def test_a_design_whose_buffers_hold_no_tile(fail: Failure, files: Path) -> None:
-    small = {"act_words": 2, "wgt_words": 100, "acc_words": 1, "out_words": 4, "par_words": 2, "sum_words": 1}
-    for name, words in small.items():
-        design = default_design()
-        write_design(files / "design.json", replace(design, geometry=replace(design.geometry, **{name: words})))
-        error = fail(*COMPILE, "--design", "design.json")
-        assert error["code"] == "design-too-small"
-        ram = name.replace("_words", "_ram")
-        assert f"words in each of the 2 slots of {ram}, which hold {words // 2}" in error["found"]
-        needed = int(error["expected"].removeprefix(f"{name} of at least "))
-        write_design(files / "design.json", replace(design, geometry=replace(design.geometry, **{name: needed})))
-        if name != "wgt_words":  # other layers may need more
-            assert needed > words
+def with_geometry(**values: Any) -> Design:
+    """The default design with other parameters."""
+    design = default_design()
+    return replace(design, geometry=replace(design.geometry, **values))
+
+
+@pytest.mark.parametrize(
+    ("memory", "words", "need"),
+    [("act", 2, 4), ("wgt", 100, 64), ("acc", 1, 1), ("out", 4, 8), ("par", 2, 2), ("sum", 1, 2)],
+)
+def test_a_design_whose_buffers_hold_no_tile(fail: Failure, files: Path, memory: str, words: int, need: int) -> None:
+    write_design(files / "design.json", with_geometry(**{f"{memory}_words": words}))
+    error = fail(*COMPILE, "--design", "design.json")
+    layer = error["found"].split("'")[1]
+    assert error == {
+        "code": "design-too-small",
+        "found": f"layer '{layer}' needs {need} words in each of the 2 slots of {memory}_ram, which hold {words // 2}",
+        "expected": f"{memory}_words of at least {2 * need}",
+        "do": "use a design with a larger buffer",
+    }
+    write_design(files / "design.json", with_geometry(**{f"{memory}_words": 2 * need}))
+    assert main([*COMPILE, "--design", "design.json"]) == 0
 
 
 def test_a_design_that_accumulates_too_few_channels(fail: Failure, files: Path) -> None:
-    design = default_design()
-    write_design(files / "design.json", replace(design, geometry=replace(design.geometry, agg_groups=1)))
+    write_design(files / "design.json", with_geometry(agg_groups=1))
     error = fail(*COMPILE, "--design", "design.json")
     assert error["code"] == "design-too-small"
     assert "aggregates 16 channels at once, the design's agg_groups hold 8" in error["found"]
@@ -440,9 +448,7 @@ def test_a_design_that_accumulates_too_few_channels(fail: Failure, files: Path) 
 
 
 def test_a_design_without_a_needed_engine(fail: Failure, files: Path) -> None:
-    design = default_design()
-    geometry = replace(design.geometry, engines=("load", "store", "vec"))
-    write_design(files / "design.json", replace(design, geometry=geometry))
+    write_design(files / "design.json", with_geometry(engines=("load", "store", "vec")))
     assert fail(*COMPILE, "--design", "design.json") == {
         "code": "design-invalid",
         "found": "the design 'pynq-z2' has no engine agg, gemm_d",

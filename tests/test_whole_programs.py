@@ -80,7 +80,8 @@ def instructions(bound: BoundProgram, operation: str, layer: int | None = None) 
     """The low words of one operation's instructions in a bound stream, of one layer or of all."""
     found = isa().operation(operation)
     low = bound.words[:, 0] if layer is None else bound.words[bound.layers == layer, 0]
-    return low[(low & np.uint64(0xFF)) == (isa().engine(found.engine).id | found.opcode << 4)]
+    chosen: npt.NDArray[np.uint64] = low[(low & np.uint64(0xFF)) == (isa().engine(found.engine).id | found.opcode << 4)]
+    return chosen
 
 
 @pytest.mark.parametrize("counts", [(33, 10, 7), (0, 10, 7), (33, 0, 7), (1, 1, 1), (131, 130, 65)])
