@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from hetfab.overlay.bind import BoundProgram
 from hetfab.overlay.costs.cycles import COSTS, Cost, Gather, feature_bursts, reduce_cost
+from hetfab.overlay.errors import StreamInvalidError
 from hetfab.overlay.isa.codec import Segment
 from hetfab.overlay.isa.spec import Field, Operation, isa
 from hetfab.overlay.program import Words
@@ -24,6 +25,9 @@ def expected_log(bound: BoundProgram) -> Array:
 
     Returns:
         Records with ``RUN_LOG_DTYPE``; cycles are modelled, all other counts exact.
+
+    Raises:
+        StreamInvalidError: A ``reduce`` uses a slot that was not configured.
     """
     words = bound.words
     log = np.zeros(len(words), RUN_LOG_DTYPE)
@@ -80,10 +84,21 @@ def _contexts(words: Words, rows: Array, slots: Array) -> dict[str, Array]:
         for slot in np.unique(slots):
             users = np.flatnonzero(slots == slot)
             of_slot = np.flatnonzero(own["slot"] == slot)
-            last = of_slot[np.searchsorted(configures[of_slot], rows[users]) - 1]
+            places = np.searchsorted(configures[of_slot], rows[users]) - 1
+            if np.any(places < 0):
+                raise _unconfigured(int(rows[users][places < 0][0]), int(slot), name)
+            last = of_slot[places]
             for field in operation.fields:
                 found[f"{prefix}.{field.name}"][users] = own[field.name][last]
     return found
+
+
+def _unconfigured(index: int, slot: int, name: str) -> StreamInvalidError:
+    return StreamInvalidError(
+        f"instruction {index} reduces with slot {slot}, for which no '{name}' came before",
+        "a stream that configures a slot before it uses it",
+        "report this: the compiler wrote a wrong program",
+    )
 
 
 def _gather(bound: BoundProgram, fields: dict[str, Array]) -> Gather:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Resource functions: LUT, FF, DSP and block RAM of each engine, its adapters and the interconnect. Modelled.
 
-Each is a sum of products of the geometry's parameters with non-negative constants, so a larger design never needs less.
+Each grows with every parameter of the geometry, so a larger design never needs less of anything.
 Block RAM and DSP follow from the memories' shapes and the kernels' products; LUTs are estimates whose origin stands in
 ``area.json``.
 """
@@ -19,7 +19,7 @@ from hetfab.overlay.isa.spec import isa
 #: Depth and largest width of a RAMB18 with one write and one read port, and with two ports that do both.
 _SIMPLE_DUAL = ((512, 36), (1024, 18), (2048, 9), (4096, 4), (8192, 2), (16384, 1))
 _TRUE_DUAL = ((1024, 18), (2048, 9), (4096, 4), (8192, 2), (16384, 1))
-#: Memories of at most this depth are built from LUT RAM, 64 bits per LUT pair.
+#: Words of a bit that a LUT stores as RAM.
 _LUT_RAM_DEPTH = 64
 _ACCUMULATOR_BITS = 32
 _PRODUCT_BITS = 17
@@ -64,23 +64,21 @@ def _constant(name: str) -> float:
 
 
 def block_rams(depth: int, bits: int, *, true_dual: bool) -> float:
-    """RAMB36 units of a memory: the best of the aspect ratios, a RAMB18 being half; 0 where LUT RAM serves."""
-    if depth <= _LUT_RAM_DEPTH:
-        return 0.0
+    """RAMB36 units of a memory: the best of the aspect ratios, a RAMB18 being half."""
     shapes = _TRUE_DUAL if true_dual else _SIMPLE_DUAL
     return min(-(-depth // rows) * -(-bits // width) for rows, width in shapes) / 2
 
 
 def _lut_ram(depth: int, bits: int) -> float:
-    """LUTs of a memory of at most 64 words: four LUTs store three bits of 64 words in dual-port form."""
-    return bits * 4 / 3 if depth <= _LUT_RAM_DEPTH else 0.0
+    """LUTs of a queue: four LUTs store three bits of 64 words in dual-port form."""
+    return -(-depth // _LUT_RAM_DEPTH) * bits * 4 / 3
 
 
 def memory_resources(geometry: Geometry, name: str) -> Resources:
-    """An on-chip memory; those that their writer also reads need two full ports."""
+    """An on-chip memory, always block RAM; those that their writer also reads need two full ports."""
     depth, bits = geometry.depth(name), 8 * geometry.word_bytes(name)
     read_by_writer = name in ("acc_ram", "sum_ram", "agg_context")
-    return _with_ff(_lut_ram(depth, bits), bram36=block_rams(depth, bits, true_dual=read_by_writer))
+    return Resources(bram36=block_rams(depth, bits, true_dual=read_by_writer))
 
 
 def _with_ff(lut: float, *, dsp: float = 0, bram36: float = 0) -> Resources:
@@ -149,11 +147,9 @@ def dispatch_resources(geometry: Geometry) -> Resources:
     """DISPATCH: a queue per engine, the registers, the program port."""
     places = geometry.queue_depth + geometry.engine_fifo_depth
     bits = isa().instruction_bits + 32
-    per_queue = _lut_ram(places, bits) if places <= _LUT_RAM_DEPTH else 0.0
-    rams = len(geometry.engines) * block_rams(places, bits, true_dual=False)
-    lut = _constant("lut_dispatch_control") + len(geometry.engines) * per_queue
+    lut = _constant("lut_dispatch_control") + len(geometry.engines) * _lut_ram(places, bits)
     lut += _constant("lut_per_register") * len(isa().registers)
-    return _with_ff(lut, bram36=rams) + _axi_masters(1, 1)
+    return _with_ff(lut) + _axi_masters(1, 1)
 
 
 #: Resource function of each engine.

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hetfab.overlay.board import read_board
+from hetfab.overlay.costs.bursts import BURSTS_AHEAD
+from hetfab.overlay.costs.cycles import rows_ahead
 from hetfab.overlay.design import Design
 
 #: DRAM rate at which results are compared with other accelerators, in bytes per cycle.
@@ -38,13 +40,15 @@ class Machine:
         clock_mhz: Clock of all engines.
         queue_depth: Instructions that DISPATCH queues per engine.
         engine_fifo_depth: Instructions issued to an engine and not yet done.
-        pass_cycles: Cycles between two instructions that DISPATCH queues.
+        pass_cycles: One trip of DISPATCH's loop: between two instructions that it queues, or issues to one engine.
         fetch_instructions: Instructions of one fetch.
         fetch_cycles: Cycles that a fetch's data takes.
         issue_cycles: From DISPATCH's issue to the engine's start.
         token_cycles: From an engine's end to DISPATCH's use of its signals.
         read_latency: Cycles from a read request to its first beat.
         write_latency: Cycles from the last beat of a write to its response.
+        bursts_ahead: Bursts that a port requests ahead.
+        rows_ahead: Rows that AGG requests ahead.
         port_rate: Bytes per cycle of one AXI port.
         dram_rate: Bytes per cycle of the DRAM controller, for all ports together.
     """
@@ -59,6 +63,8 @@ class Machine:
     token_cycles: float
     read_latency: float
     write_latency: float
+    bursts_ahead: int
+    rows_ahead: int
     port_rate: float
     dram_rate: float
 
@@ -69,6 +75,9 @@ def machine(design: Design, *, dram_rate: float | None = None) -> Machine:
     Args:
         design: The design.
         dram_rate: Bytes per cycle instead of the board's rate, such as ``COMPARISON_RATE``.
+
+    Raises:
+        DesignInvalidError: There is no such board.
     """
     value = {name: constant.value for name, constant in constants().items()}
     board = read_board(design.board)
@@ -85,6 +94,8 @@ def machine(design: Design, *, dram_rate: float | None = None) -> Machine:
         token_cycles=value["token_cycles"],
         read_latency=value["read_latency_ns"] * cycles_per_ns,
         write_latency=value["write_latency_ns"] * cycles_per_ns,
+        bursts_ahead=BURSTS_AHEAD,
+        rows_ahead=rows_ahead(design.geometry),
         port_rate=board.port_bits / 8,
         dram_rate=sustained if dram_rate is None else dram_rate,
     )

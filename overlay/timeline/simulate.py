@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The timeline simulator: replays a bound stream and its run log through queues, semaphores, ports and DRAM.
 
-One sweep in program order suffices: DISPATCH fetches in that order, and every wait pairs with an earlier signal
+One sweep in program order suffices: DISPATCH queues in that order, and every wait pairs with an earlier signal
 (``bind.check_order``). All times are maxima of sums, so more bandwidth or a faster clock never makes a run longer.
 docs/timeline.md has the model and a worked example. All results are modelled.
 """
@@ -23,12 +23,18 @@ Array: TypeAlias = npt.NDArray[Any]
 
 
 class Reason(enum.IntEnum):
-    """Why an instruction did not start when its engine became free, or took longer than its loops."""
+    """Why DISPATCH did not issue an instruction earlier."""
 
-    NONE = 0
-    FETCH = 1
+    #: It was not queued earlier: fetching, and one instruction a pass.
+    FETCH = 0
+    #: It was not queued earlier: DISPATCH waited for room in the full queue of some engine.
+    QUEUE = 1
+    #: A semaphore was not signalled.
     SEMAPHORE = 2
-    DRAM = 3
+    #: The engine's FIFO was full.
+    CREDIT = 3
+    #: DISPATCH issues one instruction to an engine in a pass.
+    PASS = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,14 +47,17 @@ class Timeline:
         opcodes: Opcode of each instruction, [n].
         layers: Layer of each instruction, [n].
         queued: When DISPATCH queued it, [n].
+        issued: When DISPATCH issued it, [n].
         starts: When its engine began, [n].
         ends: When its engine ended, [n].
         busy: Cycles of its loops, [n].
         idle: Cycles that its engine stood still before it, [n].
-        reasons: ``Reason`` of ``idle``, [n].
-        semaphores: Semaphore that it waited for last, 0 for none, [n].
-        dram_stalls: Cycles beyond its loops, for DRAM's rate and latency, [n].
-        predecessors: Instruction that held it up last, -1 for none, [n].
+        reasons: ``Reason`` that bound the issue, [n].
+        semaphores: Semaphore that bound the issue, 0 for none, [n].
+        holders: Instruction whose end or issue bound the issue, -1 for none, [n].
+        room_makers: Instruction whose issue made room in the queue when it was full, -1 when it was not, [n].
+        controller: Cycle at which the DRAM controller has moved its bytes and all before, [n].
+        controller_bound: Whether the controller bound its end, [n].
         bytes: DRAM bytes of each instruction, [n].
         bursts: AXI bursts of each instruction, [n].
         total_cycles: From the start register's write to DISPATCH's last token.
@@ -59,17 +68,25 @@ class Timeline:
     opcodes: Array
     layers: Array
     queued: Array
+    issued: Array
     starts: Array
     ends: Array
     busy: Array
     idle: Array
     reasons: Array
     semaphores: Array
-    dram_stalls: Array
-    predecessors: Array
+    holders: Array
+    room_makers: Array
+    controller: Array
+    controller_bound: Array
     bytes: Array
     bursts: Array
     total_cycles: float
+
+    @property
+    def dram_stalls(self) -> Array:
+        """Cycles beyond the loops, for DRAM's rate and latency, [n]."""
+        return np.maximum(self.ends - self.starts - self.busy, 0.0)
 
     @property
     def milliseconds(self) -> float:
@@ -85,134 +102,162 @@ def simulate(words: Words, log: Array, machine: Machine) -> Timeline:
         log: Its run log, from the emulator or from the cost functions.
         machine: What to time it on.
     """
-    count = len(words)
-    sweep = _Sweep(machine, count)
-    headers = {field.name: field_values(words, field).tolist() for field in isa().header}
-    data, graph, written = log["read_bytes"][:, 0], log["read_bytes"][:, 1], log["write_bytes"]
-    trips = _round_trips(log).tolist()
+    sweep = _Sweep(machine)
+    headers = [field_values(words, isa().header_field(name)).tolist() for name in _HEADER]
     busy = log["cycles"].astype(np.float64)
-    moved = (data + graph + written).astype(np.float64)
-    widest = np.maximum(np.maximum(data, graph), written).astype(np.float64)
-    rows = zip(
-        headers["engine"], headers["wait0"], headers["wait1"], headers["signal0"], headers["signal1"],
-        busy.tolist(), moved.tolist(), widest.tolist(), trips, strict=True,
-    )  # fmt: skip
-    for index, row in enumerate(rows):
-        sweep.step(index, *row)
-    ends = np.array(sweep.ends)
-    starts = np.array(sweep.starts)
-    last = float(ends.max() + machine.token_cycles) if count else 0.0
+    moved = (log["read_bytes"].sum(axis=1) + log["write_bytes"]).astype(np.float64)
+    run = np.maximum(busy, transfer_cycles(log, machine))
+    columns = (run, latency_cycles(log, machine), moved)
+    for row in zip(*headers, *(column.tolist() for column in columns), strict=True):
+        sweep.step(*row)
+    ends = np.array(sweep.ends, dtype=np.float64)
     return Timeline(
         machine=machine,
         engines=log["engine"].astype(np.int64),
         opcodes=log["opcode"].astype(np.int64),
         layers=log["layer"].astype(np.int64),
-        queued=np.array(sweep.queued),
-        starts=starts,
+        queued=np.array(sweep.queued, dtype=np.float64),
+        issued=np.array(sweep.issued, dtype=np.float64),
+        starts=np.array(sweep.starts, dtype=np.float64),
         ends=ends,
         busy=busy,
-        idle=np.array(sweep.idle),
+        idle=np.array(sweep.idle, dtype=np.float64),
         reasons=np.array(sweep.reasons, dtype=np.int64),
         semaphores=np.array(sweep.semaphores, dtype=np.int64),
-        dram_stalls=ends - starts - busy,
-        predecessors=np.array(sweep.predecessors, dtype=np.int64),
-        bytes=moved,
+        holders=np.array(sweep.holders, dtype=np.int64),
+        room_makers=np.array(sweep.room_makers, dtype=np.int64),
+        controller=np.array(sweep.controller, dtype=np.float64),
+        controller_bound=np.array(sweep.controller_bound, dtype=bool),
+        bytes=moved.astype(np.int64),
         bursts=(log["read_bursts"].sum(axis=1) + log["write_bursts"]).astype(np.int64),
-        total_cycles=last,
+        total_cycles=float(ends.max() + machine.token_cycles) if len(ends) else 0.0,
     )
 
 
-def _round_trips(log: Array) -> Array:
-    """Latencies that an instruction meets one after the other, as a multiple of 1 read (low) and 1 write (high byte).
+_HEADER = ("engine", "wait0", "wait1", "signal0", "signal1")
+
+
+def transfer_cycles(log: Array, machine: Machine) -> Array:
+    """Cycles that each instruction's own traffic takes at least, if it has DRAM to itself, [n].
+
+    The rates of its ports and of the DRAM, and what the requests ahead cover of the latency: with ``a`` requests under
+    way, each of them takes a latency, so ``r`` of them take at least ``r * latency / a``.
+    """
+    read, written = log["read_bytes"].astype(np.float64), log["write_bytes"].astype(np.float64)
+    widest = np.maximum(read.max(axis=1, initial=0.0), written)
+    read_bursts, write_bursts = log["read_bursts"].astype(np.float64), log["write_bursts"].astype(np.float64)
+    limits = (
+        widest / machine.port_rate,
+        (read.sum(axis=1) + written) / machine.dram_rate,
+        read_bursts.max(axis=1, initial=0.0) * (machine.read_latency / machine.bursts_ahead),
+        log["edges"].astype(np.float64) * (machine.read_latency / machine.rows_ahead),
+        write_bursts * (machine.write_latency / machine.bursts_ahead),
+    )
+    return np.max(np.stack(limits), axis=0, initial=0.0)
+
+
+def latency_cycles(log: Array, machine: Machine) -> Array:
+    """Latencies that nothing covers, as they follow one another, [n].
 
     LOAD waits for its first beat; AGG for its destinations, their ids and the first row; STORE for a response.
     """
-    reads = (log["read_bytes"][:, 0] > 0).astype(np.int64)
-    chain = np.where(log["read_bytes"][:, 1] > 0, np.where(log["edges"] > 0, 3, 1), reads)
-    return chain + 256 * (log["write_bytes"] > 0).astype(np.int64)
+    data = (log["read_bytes"][:, 0] > 0).astype(np.float64)
+    graph = np.where(log["edges"] > 0, 2.0, (log["read_bytes"][:, 1] > 0).astype(np.float64))
+    return (data + graph) * machine.read_latency + (log["write_bytes"] > 0) * machine.write_latency
 
 
 class _Sweep:
     """The state of one pass over the stream in program order."""
 
-    def __init__(self, machine: Machine, count: int) -> None:
-        engines = len(isa().engines)
+    def __init__(self, machine: Machine) -> None:
+        engines = max(engine.id for engine in isa().engines) + 1
         self.machine = machine
-        self.queued: list[float] = [0.0] * count
-        self.starts: list[float] = [0.0] * count
-        self.ends: list[float] = [0.0] * count
-        self.idle: list[float] = [0.0] * count
-        self.reasons: list[int] = [0] * count
-        self.semaphores: list[int] = [0] * count
-        self.predecessors: list[int] = [-1] * count
-        self._previous: list[int] = [-1] * engines
-        self._free: list[float] = [0.0] * engines
-        #: Issue times of the instructions that may still stand in an engine's queue, and ends of those in its FIFO.
-        self._issues: list[deque[float]] = [deque(maxlen=machine.queue_depth) for _ in range(engines)]
-        self._recent: list[deque[float]] = [deque(maxlen=machine.engine_fifo_depth) for _ in range(engines)]
-        self._signals: list[deque[tuple[float, int]]] = [deque() for _ in range(isa().semaphores + 1)]
-        self._next_queue = 0.0
-        self._controller = 0.0
+        self.queued: list[float] = []
+        self.issued: list[float] = []
+        self.starts: list[float] = []
+        self.ends: list[float] = []
+        self.idle: list[float] = []
+        self.reasons: list[Reason] = []
+        self.semaphores: list[int] = []
+        self.holders: list[int] = []
+        self.room_makers: list[int] = []
+        self.controller: list[float] = []
+        self.controller_bound: list[bool] = []
+        self._free = [0.0] * engines
+        #: The instructions of each engine that its queue and its FIFO have to let go first.
+        self._in_queue: list[deque[int]] = [deque(maxlen=machine.queue_depth) for _ in range(engines)]
+        self._in_fifo: list[deque[int]] = [deque(maxlen=machine.engine_fifo_depth) for _ in range(engines)]
+        self._signals: list[deque[int]] = [deque() for _ in range(isa().semaphores + 1)]
+        self._next_pass = 0.0
+        self._held_until = 0.0
+        self._moved_until = 0.0
 
     def step(
         self,
-        index: int,
         engine: int,
         wait0: int,
         wait1: int,
         signal0: int,
         signal1: int,
-        busy: float,
+        run: float,
+        latency: float,
         moved: float,
-        widest: float,
-        trips: int,
     ) -> None:
-        """Places one instruction."""
-        machine = self.machine
+        """Places the next instruction."""
+        index = len(self.queued)
         queued = self._queue(index, engine)
-        ready, reason, semaphore, holder = queued, Reason.FETCH, 0, index - 1
-        for wait in (wait0, wait1):
-            if wait:
-                signalled, signaller = self._signals[wait].popleft()
-                if signalled > ready:
-                    ready, reason, semaphore, holder = signalled, Reason.SEMAPHORE, wait, signaller
-        recent = self._recent[engine]
-        if len(recent) == machine.engine_fifo_depth and recent[0] + machine.token_cycles > ready:
-            ready = recent[0] + machine.token_cycles
-        issues = self._issues[engine]
-        if issues and issues[-1] > ready:
-            ready = issues[-1]
-        issues.append(ready)
-        arrival = ready + machine.issue_cycles
-        free = self._free[engine]
-        if arrival > free:
-            start = arrival
-            self.idle[index], self.reasons[index], self.semaphores[index] = arrival - free, reason, semaphore
-            self.predecessors[index] = holder
-        else:
-            start = free
-            self.predecessors[index] = self._previous[engine]
-        end = start + busy
+        issued = self._issue(index, engine, (wait0, wait1), queued)
+        arrival, free = issued + self.machine.issue_cycles, self._free[engine]
+        start = max(arrival, free)
+        end, bound = start + run, False
         if moved:
-            latency = (trips & 255) * machine.read_latency + (trips >> 8) * machine.write_latency
-            self._controller = max(self._controller, queued) + moved / machine.dram_rate
-            end = max(end, start + widest / machine.port_rate, self._controller) + latency
-        self.queued[index], self.starts[index], self.ends[index] = queued, start, end
+            self._moved_until = max(self._moved_until, queued) + moved / self.machine.dram_rate
+            bound = self._moved_until > end
+            end = max(end, self._moved_until) + latency
+        self.starts.append(start)
+        self.ends.append(end)
+        self.idle.append(start - free)
+        self.controller.append(self._moved_until)
+        self.controller_bound.append(bound)
         self._free[engine] = end
-        self._previous[engine] = index
-        recent.append(end)
+        self._in_fifo[engine].append(index)
         for signal in (signal0, signal1):
             if signal:
-                self._signals[signal].append((end + machine.token_cycles, index))
+                self._signals[signal].append(index)
 
     def _queue(self, index: int, engine: int) -> float:
-        """When DISPATCH queues an instruction: in program order, one a pass, when its engine's queue has room."""
-        machine = self.machine
-        time = self._next_queue
+        """When DISPATCH queues it: in program order, one a pass, when its engine's queue has room."""
+        machine, waiting = self.machine, self._in_queue[engine]
+        time, room_maker = self._next_pass, -1
         if index % machine.fetch_instructions == 0:
             time += machine.read_latency + machine.fetch_cycles
-        issues = self._issues[engine]
-        if len(issues) == machine.queue_depth and issues[0] > time:
-            time = issues[0]
-        self._next_queue = time + machine.pass_cycles
+        if len(waiting) == machine.queue_depth and self.issued[waiting[0]] > time:
+            room_maker = waiting[0]
+            time = self._held_until = self.issued[room_maker]
+        waiting.append(index)
+        self._next_pass = time + machine.pass_cycles
+        self.queued.append(time)
+        self.room_makers.append(room_maker)
+        return time
+
+    def _issue(self, index: int, engine: int, waits: tuple[int, int], queued: float) -> float:
+        """When DISPATCH issues it: at the head of its queue, with its semaphores signalled and room in the FIFO."""
+        machine, fifo = self.machine, self._in_fifo[engine]
+        # A full queue matters to an engine only if DISPATCH still stood before it when the engine had nothing to do.
+        held = self._held_until > self._free[engine]
+        time, reason, semaphore, holder = queued, Reason.QUEUE if held else Reason.FETCH, 0, -1
+        for wait in waits:
+            if wait:
+                signaller = self._signals[wait].popleft()
+                if (signalled := self.ends[signaller] + machine.token_cycles) > time:
+                    time, reason, semaphore, holder = signalled, Reason.SEMAPHORE, wait, signaller
+        if len(fifo) == machine.engine_fifo_depth and (room := self.ends[fifo[0]] + machine.token_cycles) > time:
+            time, reason, semaphore, holder = room, Reason.CREDIT, 0, fifo[0]
+        previous = fifo[-1] if fifo else -1
+        if previous >= 0 and (following := self.issued[previous] + machine.pass_cycles) > time:
+            time, reason, semaphore, holder = following, Reason.PASS, 0, previous
+        self.issued.append(time)
+        self.reasons.append(reason)
+        self.semaphores.append(semaphore)
+        self.holders.append(holder)
         return time

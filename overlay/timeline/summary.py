@@ -1,27 +1,36 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where cycles and bytes go: totals per engine and layer, stall reasons, bounds and the critical path. All modelled."""
+"""Where cycles and bytes go: per engine, per layer and on the critical path, at two DRAM rates. All modelled."""
 
+from collections import defaultdict
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
+import numpy.typing as npt
 
+from hetfab.overlay.bind import BoundProgram
 from hetfab.overlay.compiler.semaphores import Semaphore
 from hetfab.overlay.isa.spec import isa
 from hetfab.overlay.program import Program
-from hetfab.overlay.timeline.simulate import Reason, Timeline
+from hetfab.overlay.timeline.bounds import Bounds, lower_bounds
+from hetfab.overlay.timeline.critical_path import critical_path
+from hetfab.overlay.timeline.machine import COMPARISON_RATE, machine
+from hetfab.overlay.timeline.simulate import Reason, Timeline, simulate
+
+#: Idle after an engine's last instruction.
+END = "end"
+_LARGEST_STEPS = 6
 
 
 @dataclass(frozen=True)
 class EngineTime:
-    """Modelled cycles of one engine; the four parts add up to the run's total.
+    """Modelled cycles of one engine; the parts add up to the run's total.
 
     Attributes:
         name: The engine.
         instructions: Instructions that it executed.
         busy: Cycles of its loops.
         dram: Cycles beyond its loops, for DRAM's rate and latency.
-        idle: Cycles without work, by reason: "fetch", "end", or the semaphore's name.
+        idle: Cycles without work, by reason: the name of a ``Reason``, of a semaphore, or ``END``.
         bytes: DRAM bytes.
         bursts: AXI bursts.
     """
@@ -34,13 +43,59 @@ class EngineTime:
     bytes: int
     bursts: int
 
+    @property
+    def main_reason(self) -> str:
+        """The largest part that is not busy, ``dram`` or a reason of ``idle``; empty without any."""
+        name, cycles = max({"dram": self.dram, **self.idle}.items(), key=lambda part: part[1])
+        return name if cycles > 0 else ""
+
 
 @dataclass(frozen=True)
-class Bounds:
-    """Lower bounds of the total, in modelled cycles: the busiest engine, and all bytes at the DRAM's rate."""
+class PathStep:
+    """What the critical path spends on one engine, one layer and one use of time, in modelled cycles."""
 
-    compute: float
-    dram: float
+    engine: str
+    layer: int
+    spent: str
+    cycles: float
+
+
+@dataclass(frozen=True, eq=False)
+class Summary:
+    """A bound program's time on its board and at the rate of comparisons.
+
+    Attributes:
+        program: What ran.
+        board: At the rate of the design's board.
+        comparison: At ``COMPARISON_RATE``.
+        bounds: Lower bounds of ``board``.
+        path: The critical path of ``board`` by engine, layer and use, largest first.
+    """
+
+    program: Program
+    board: Timeline
+    comparison: Timeline
+    bounds: Bounds
+    path: list[PathStep]
+
+
+def summarise(bound: BoundProgram, log: npt.NDArray[Any]) -> Summary:
+    """Times a bound program.
+
+    Args:
+        bound: The program.
+        log: Its run log, from the emulator or from the cost functions.
+    """
+    design = bound.program.design
+    on_board = machine(design)
+    board = simulate(bound.words, log, on_board)
+    return Summary(
+        program=bound.program,
+        board=board,
+        comparison=simulate(bound.words, log, machine(design, dram_rate=COMPARISON_RATE)),
+        bounds=lower_bounds(bound.words, log, on_board),
+        path=path_steps(board),
+    )
 
 
 def engine_times(timeline: Timeline) -> list[EngineTime]:
@@ -48,20 +103,18 @@ def engine_times(timeline: Timeline) -> list[EngineTime]:
     times = []
     for engine in isa().engines:
         own = timeline.engines == engine.id
-        idle: dict[str, float] = {}
-        for reason in (Reason.FETCH, Reason.SEMAPHORE):
-            for semaphore in np.unique(timeline.semaphores[own & (timeline.reasons == reason)]):
-                chosen = own & (timeline.reasons == reason) & (timeline.semaphores == semaphore)
-                idle[_reason(reason, int(semaphore))] = float(timeline.idle[chosen].sum())
-        last = float(timeline.ends[own].max(initial=0.0))
-        idle["end"] = timeline.total_cycles - last
+        idle: dict[str, float] = defaultdict(float)
+        keys = zip(timeline.reasons[own].tolist(), timeline.semaphores[own].tolist(), strict=True)
+        for (reason, semaphore), cycles in zip(keys, timeline.idle[own].tolist(), strict=True):
+            idle[_reason(Reason(reason), semaphore)] += cycles
+        idle[END] = timeline.total_cycles - float(timeline.ends[own].max(initial=0.0))
         times.append(
             EngineTime(
                 name=engine.name,
                 instructions=int(own.sum()),
                 busy=float(timeline.busy[own].sum()),
                 dram=float(timeline.dram_stalls[own].sum()),
-                idle=idle,
+                idle={name: cycles for name, cycles in idle.items() if cycles},
                 bytes=int(timeline.bytes[own].sum()),
                 bursts=int(timeline.bursts[own].sum()),
             )
@@ -70,47 +123,18 @@ def engine_times(timeline: Timeline) -> list[EngineTime]:
 
 
 def _reason(reason: Reason, semaphore: int) -> str:
-    return "fetch" if reason is Reason.FETCH else Semaphore(semaphore).name.lower()
+    return Semaphore(semaphore).name.lower() if reason is Reason.SEMAPHORE else reason.name.lower()
 
 
-def bounds(timeline: Timeline) -> Bounds:
-    """Lower bounds that no order of the same instructions can beat."""
-    busiest = max((float(timeline.busy[timeline.engines == e.id].sum()) for e in isa().engines), default=0.0)
-    return Bounds(busiest, float(timeline.bytes.sum()) / timeline.machine.dram_rate)
-
-
-@dataclass(frozen=True)
-class PathStep:
-    """Consecutive instructions of one engine and one layer on the critical path, and their cycles with waits."""
-
-    engine: str
-    layer: int
-    instructions: int
-    cycles: float
-
-
-def critical_path(timeline: Timeline) -> list[PathStep]:
-    """The chain of instructions, each held up by the one before, that ends with the last instruction."""
-    if not len(timeline.ends):
-        return []
-    steps: list[PathStep] = []
-    index = int(np.argmax(timeline.ends))
-    end = float(timeline.ends[index])
+def path_steps(timeline: Timeline) -> list[PathStep]:
+    """The critical path's links by engine, layer and use of time, largest first."""
     names = {engine.id: engine.name for engine in isa().engines}
-    while index >= 0:
-        before = int(timeline.predecessors[index])
-        # A predecessor that only queued this instruction handed over before its own end.
-        fetched = timeline.reasons[index] == Reason.FETCH and timeline.idle[index] > 0
-        begin = 0.0 if before < 0 else float(timeline.queued[before] if fetched else timeline.ends[before])
-        begin = min(begin, end)
-        engine, layer, cycles = names[int(timeline.engines[index])], int(timeline.layers[index]), end - begin
-        if steps and (steps[-1].engine, steps[-1].layer) == (engine, layer):
-            last = steps.pop()
-            steps.append(PathStep(engine, layer, last.instructions + 1, last.cycles + cycles))
-        else:
-            steps.append(PathStep(engine, layer, 1, cycles))
-        index, end = before, begin
-    return steps[::-1]
+    cycles: dict[tuple[str, int, str], float] = defaultdict(float)
+    for link in critical_path(timeline):
+        engine = names[int(timeline.engines[link.instruction])]
+        cycles[engine, int(timeline.layers[link.instruction]), link.spent.value] += link.cycles
+    steps = [PathStep(*key, value) for key, value in cycles.items()]
+    return sorted(steps, key=lambda step: -step.cycles)
 
 
 def layer_cycles(timeline: Timeline, program: Program) -> list[tuple[str, float, float, int]]:
@@ -124,23 +148,80 @@ def layer_cycles(timeline: Timeline, program: Program) -> list[tuple[str, float,
     return rows
 
 
-def as_dict(timeline: Timeline) -> dict[str, Any]:
-    """The summary as plain values, for ``--json``."""
-    found = bounds(timeline)
+ENGINE_HEADINGS = ["engine", "instructions", "modelled cycles", "busy %", "dram %", "idle %", "stalls most on", "bytes"]
+PATH_HEADINGS = ["critical path", "layer", "spent on", "modelled cycles", "%"]
+TOTAL_HEADINGS = ["DRAM rate", "bytes a cycle", "modelled cycles", "modelled ms"]
+
+
+def engine_rows(summary: Summary) -> list[list[object]]:
+    """Table of engines at the board's rate."""
+    total = summary.board.total_cycles
+    share = 100 / total if total else 0.0
+    rows: list[list[object]] = []
+    for time in engine_times(summary.board):
+        idle = sum(time.idle.values())
+        parts = [round(share * part, 1) for part in (time.busy, time.dram, idle)]
+        rows.append([time.name, time.instructions, round(time.busy), *parts, time.main_reason, time.bytes])
+    return rows
+
+
+def path_rows(summary: Summary) -> list[list[object]]:
+    """Table of the critical path's largest steps."""
+    layers, total = summary.program.layers, summary.board.total_cycles
+    return [
+        [step.engine, layers[step.layer].name, step.spent, round(step.cycles), round(100 * step.cycles / total, 1)]
+        for step in summary.path[:_LARGEST_STEPS]
+    ]
+
+
+def total_rows(summary: Summary) -> list[list[object]]:
+    """Table of totals at both rates."""
+    named = [(summary.program.design.board, summary.board), ("comparison", summary.comparison)]
+    return [
+        [name, round(times.machine.dram_rate, 2), round(times.total_cycles), round(times.milliseconds, 4)]
+        for name, times in named
+    ]
+
+
+def as_dict(summary: Summary) -> dict[str, Any]:
+    """The summary as plain values, for ``--json``; every figure is modelled."""
+    layers = summary.program.layers
     return {
-        "modelled_cycles": timeline.total_cycles,
-        "modelled_milliseconds": timeline.milliseconds,
-        "modelled_compute_bound_cycles": found.compute,
-        "modelled_dram_bound_cycles": found.dram,
+        "modelled": True,
+        "clock_mhz": summary.board.machine.clock_mhz,
+        "board": _totals(summary.board),
+        "comparison": _totals(summary.comparison),
+        "bounds_cycles": {
+            "compute": summary.bounds.compute,
+            "dram": summary.bounds.dram,
+            "dependences": summary.bounds.dependences,
+        },
         "engines": {
             time.name: {
                 "instructions": time.instructions,
                 "busy_cycles": time.busy,
                 "dram_cycles": time.dram,
                 "idle_cycles": time.idle,
+                "main_reason": time.main_reason,
                 "bytes": time.bytes,
                 "bursts": time.bursts,
             }
-            for time in engine_times(timeline)
+            for time in engine_times(summary.board)
         },
+        "layers": [
+            {"name": name, "begin_cycle": begin, "end_cycle": end, "bytes": size}
+            for name, begin, end, size in layer_cycles(summary.board, summary.program)
+        ],
+        "critical_path": [
+            {"engine": step.engine, "layer": layers[step.layer].name, "spent": step.spent, "cycles": step.cycles}
+            for step in summary.path
+        ],
+    }
+
+
+def _totals(timeline: Timeline) -> dict[str, float]:
+    return {
+        "dram_bytes_per_cycle": timeline.machine.dram_rate,
+        "cycles": timeline.total_cycles,
+        "milliseconds": timeline.milliseconds,
     }

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Writes a timeline as a Chrome JSON trace, which Perfetto opens: one track per engine, slices named by layer."""
 
+import functools
 import json
 from typing import BinaryIO
 
@@ -14,44 +15,55 @@ _PROCESS = 1
 def write_trace(file: BinaryIO, timeline: Timeline, program: Program) -> None:
     """Writes the trace.
 
-    A microsecond of the trace is one of modelled time. The slice "run" spans the whole.
+    A microsecond of the trace is one of modelled time, in steps of a nanosecond. The slice "run" spans the whole.
 
     Args:
         file: Open for writing.
         timeline: What to write.
         program: Names the layers.
     """
-    microseconds = 1.0 / timeline.machine.clock_mhz
-    events: list[dict[str, object]] = [_name("process_name", 0, f"{program.model_name} (modelled)")]
-    events.append(_name("thread_name", 0, "run"))
-    events.append(_slice("run", 0, 0.0, timeline.total_cycles * microseconds, {}))
-    operations = {
+    events = [_name("process_name", 0, f"{program.model_name} (modelled)"), _name("thread_name", 0, "run")]
+    events.append(_slice("run", 0, 0, nanoseconds(timeline.total_cycles, timeline), {"cycles": timeline.total_cycles}))
+    events += [_name("thread_name", engine.id + 1, engine.name) for engine in isa().engines]
+    for index in range(len(timeline.starts)):
+        begin, end = (nanoseconds(float(times[index]), timeline) for times in (timeline.starts, timeline.ends))
+        layer = program.layers[int(timeline.layers[index])].name
+        arguments = _arguments(timeline, index)
+        events.append(_slice(layer, int(timeline.engines[index]) + 1, begin, end, arguments))
+    file.write(json.dumps({"displayTimeUnit": "ns", "traceEvents": events}).encode())
+
+
+def nanoseconds(cycles: float, timeline: Timeline) -> int:
+    """Modelled cycles as whole nanoseconds of the timeline's clock."""
+    return round(cycles * 1e3 / timeline.machine.clock_mhz)
+
+
+@functools.cache
+def _operations() -> dict[tuple[int, int], str]:
+    return {
         (engine.id, operation.opcode): operation.name
         for engine in isa().engines
         for operation in isa().operations
         if operation.engine in ("*", engine.name)
     }
-    events += [_name("thread_name", engine.id + 1, engine.name) for engine in isa().engines]
-    for index in range(len(timeline.starts)):
-        engine = int(timeline.engines[index])
-        arguments = {
-            "instruction": index,
-            "operation": operations[engine, int(timeline.opcodes[index])],
-            "cycles": float(timeline.busy[index]),
-            "dram_stall_cycles": float(timeline.dram_stalls[index]),
-            "bytes": int(timeline.bytes[index]),
-        }
-        start, end = float(timeline.starts[index]), float(timeline.ends[index])
-        layer = program.layers[int(timeline.layers[index])].name
-        events.append(_slice(layer, engine + 1, start * microseconds, (end - start) * microseconds, arguments))
-    file.write(json.dumps({"displayTimeUnit": "ns", "traceEvents": events}).encode())
+
+
+def _arguments(timeline: Timeline, index: int) -> dict[str, object]:
+    return {
+        "instruction": index,
+        "operation": _operations()[int(timeline.engines[index]), int(timeline.opcodes[index])],
+        "busy_cycles": float(timeline.busy[index]),
+        "dram_stall_cycles": float(timeline.dram_stalls[index]),
+        "idle_before_cycles": float(timeline.idle[index]),
+        "bytes": int(timeline.bytes[index]),
+    }
 
 
 def _name(kind: str, thread: int, name: str) -> dict[str, object]:
     return {"ph": "M", "name": kind, "pid": _PROCESS, "tid": thread, "args": {"name": name}}
 
 
-def _slice(name: str, thread: int, start: float, duration: float, arguments: dict[str, object]) -> dict[str, object]:
-    return {
-        "ph": "X", "name": name, "pid": _PROCESS, "tid": thread, "ts": start, "dur": duration, "args": arguments,
-    }  # fmt: skip
+def _slice(name: str, thread: int, begin: int, end: int, arguments: dict[str, object]) -> dict[str, object]:
+    """A complete event; its times are microseconds with at most three decimals, so whole nanoseconds."""
+    times = {"ts": begin / 1e3, "dur": (end - begin) / 1e3}
+    return {"ph": "X", "name": name, "pid": _PROCESS, "tid": thread, **times, "args": arguments}
