@@ -131,7 +131,7 @@ def bind(program: Program, graph: GraphArrays) -> BoundProgram:
     for segment in (Segment.ACTIVATIONS, Segment.OUTPUT):
         for tensor in _tensors(program, segment.name.lower()):
             offsets[tensor.name] = sizes[segment]
-            sizes[segment] += _reserved(graph.counts[tensor.node_type] * tensor.row_bytes)
+            sizes[segment] += _stored_rows(graph.counts[tensor.node_type]) * tensor.row_bytes
     values = np.array([_value(s, program, graph, offsets, places) for s in program.symbols], dtype=np.int64)
     words, layers = _expand(program, graph.counts, values)
     check_order(words)
@@ -217,9 +217,9 @@ def _feature_rows(tensor: Tensor, graph: GraphArrays) -> npt.NDArray[np.uint8]:
     low, high = (-128, 127) if tensor.signed else (0, 255)
     kind = np.int8 if tensor.signed else np.uint8
     steps = np.rint(np.clip(data / np.float32(tensor.scale), low, high)).astype(kind)
-    stored = np.zeros((rows, tensor.row_bytes), kind)
+    stored = np.zeros((_stored_rows(rows), tensor.row_bytes), kind)
     if isinstance(features, np.ndarray):
-        stored[:, :width] = steps
+        stored[:rows, :width] = steps
     else:
         stored[np.repeat(np.arange(rows), np.diff(features.indptr)), features.indices] = steps
     return stored.view(np.uint8).reshape(-1)
@@ -263,6 +263,11 @@ def _pack(pieces: list[npt.NDArray[np.uint8]]) -> tuple[npt.NDArray[np.uint8], l
     for offset, piece in zip(offsets, pieces, strict=True):
         content[offset : offset + piece.size] = piece
     return content, offsets
+
+
+def _stored_rows(rows: int) -> int:
+    """Rows that a tensor takes, at least one: DISPATCH refuses an address beyond the end of a segment."""
+    return max(rows, 1)
 
 
 def _reserved(size: int) -> int:

@@ -363,7 +363,7 @@ def test_rows_beyond_the_logits_are_refused() -> None:
 
 def run_reference(model: onnx.ModelProto, feed: Feed) -> npt.NDArray[np.float32]:
     """The one output of a model in onnx.reference."""
-    output: Any = list(onnx.reference.ReferenceEvaluator(model).run(None, dict(feed)))[0]
+    output: Any = next(iter(onnx.reference.ReferenceEvaluator(model).run(None, dict(feed))))
     assert isinstance(output, np.ndarray)
     return output
 

@@ -489,9 +489,9 @@ def _output_blocks(output: Stored, columns: _Columns) -> int:
 
 
 def _rows(values: npt.NDArray[np.int64], signed: bool) -> npt.NDArray[np.uint8]:
-    """A constant matrix in the layout 'activations'."""
-    padded = np.zeros((len(values), -(-values.shape[1] // _BLOCK) * _BLOCK), np.int64)
-    padded[:, : values.shape[1]] = values
+    """A constant matrix in the layout 'activations'; one without rows still has a place."""
+    padded = np.zeros((max(len(values), 1), -(-values.shape[1] // _BLOCK) * _BLOCK), np.int64)
+    padded[: len(values), : values.shape[1]] = values
     return padded.astype(np.int8 if signed else np.uint8).view(np.uint8)
 
 
