@@ -22,7 +22,7 @@ from hetfab.overlay.model import hgnn
 from hetfab.overlay.model.binding import METADATA_KEY
 from hetfab.overlay.model.schema import Relation
 from tests.conftest import SMALL_GEOMETRY
-from tests.random_models import Case, academic_case
+from tests.random_models import Case, ModelBuilder, academic_case
 
 Failure = Callable[..., dict[str, str]]
 WRITES = Relation("author", "writes", "paper")
@@ -391,13 +391,16 @@ def test_an_operator_made_for_other_counts(fail: Failure, files: Path, count: in
     )
 
 
-def test_a_graph_without_target_vertices(fail: Failure, files: Path, case: Case) -> None:
+def without_papers(graph: HeteroGraph) -> HeteroGraph:
     none = Edges(np.zeros(0, np.int64), np.zeros(0, np.int64))
-    features = {**case.graph.features, "paper": np.zeros((0, 17), np.float32)}
-    relations = {r: none if "paper" in r else edges for r, edges in case.graph.relations.items()}
-    empty = replace(case.graph, counts={**case.graph.counts, "paper": 0}, relations=relations, features=features)
-    write_graph(files / "graph.npz", empty)
-    assert fail(*QUANTIZE)["code"] == "calibration-data"
+    features = {**graph.features, "paper": np.zeros((0, 17), np.float32)}
+    relations = {r: none if "paper" in r else edges for r, edges in graph.relations.items()}
+    return replace(graph, counts={**graph.counts, "paper": 0}, relations=relations, features=features)
+
+
+def test_a_graph_without_target_vertices(fail: Failure, files: Path, case: Case) -> None:
+    write_graph(files / "graph.npz", without_papers(case.graph))
+    assert fail(*QUANTIZE)["found"] == "there is no vertex to compare the logits of candidates on"
 
 
 @pytest.mark.parametrize("command", [QUANTIZE, COMPILE, RUN])
@@ -525,3 +528,42 @@ def test_saved_predictions_are_those_of_the_run(files: Path, capsys: pytest.Capt
         assert saved["logits"].dtype == np.int32 and saved["logits"].shape == (40, 9)
         np.testing.assert_array_equal(saved["predictions"], saved["logits"].argmax(axis=1))
         assert str(saved["node_type"]) == "paper" and 0 < float(saved["scale"]) < 1
+
+
+def test_a_program_runs_on_a_graph_without_target_vertices(
+    files: Path, case: Case, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_graph(files / "graph.npz", without_papers(case.graph))
+    assert main([*RUN, "--reference", "model.q.onnx", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["agreement"], found["max_logit_lsb"], found["micro_f1"]) == (1.0, 0.0, None)
+
+
+def test_an_empty_validation_split_is_no_split(files: Path, case: Case) -> None:
+    splits = {"paper": {"val": np.zeros(0, np.int64)}}
+    write_graph(files / "graph.npz", replace(case.graph, splits=splits))
+    assert main(list(QUANTIZE)) == 0
+    assert (files / "new.q.onnx").read_bytes() == (files / "model.q.onnx").read_bytes()
+
+
+def test_inspect_shows_layers_and_meanings(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["inspect", "model.onnx", "--graph", "graph.npz"]) == 0
+    out = capsys.readouterr().out
+    assert "model.onnx: opset 20, float model" in out
+    assert "source ids of writes (author -> paper)" in out
+    assert "next: hetfab quantize model.onnx --graph graph.npz -o model.q.onnx" in out
+    assert main(["inspect", "model.q.onnx", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["quantized"], found["layers"], found["refused"]) == (True, [], [])
+    assert found["operators"]["hgnn::QSegMean"] == 2
+    assert [entry["meaning"] for entry in found["inputs"] if entry["name"] == "n_paper"] == ["number of paper vertices"]
+
+
+def test_inspect_names_learned_tables(files: Path, case: Case, capsys: pytest.CaptureFixture[str]) -> None:
+    builder = ModelBuilder(np.random.default_rng(0), case.graph)
+    onnx.save(builder.finish(builder.mean(builder.table("term", 6), "in", "paper")), files / "model.onnx")
+    assert main(["inspect", "model.onnx", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["tables"] == {"c0": 5}
+    assert main(["inspect", "model.onnx"]) == 0
+    out = capsys.readouterr().out
+    assert "transductive: the learned table 'c0' fixes the number of its vertices to 5" in out
