@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from hetfab.overlay.bind import BoundProgram
 from hetfab.overlay.costs.cycles import COSTS, Cost, Gather, feature_bursts, reduce_cost
+from hetfab.overlay.design import Geometry
 from hetfab.overlay.errors import StreamInvalidError
 from hetfab.overlay.isa.codec import Segment
 from hetfab.overlay.isa.spec import Field, Operation, isa
@@ -29,16 +30,30 @@ def expected_log(bound: BoundProgram) -> Array:
     Raises:
         StreamInvalidError: A ``reduce`` uses a slot that was not configured.
     """
-    words = bound.words
+    log = expected_records(bound.words, bound.contents[Segment.GRAPH], bound.program.design.geometry)
+    log["layer"] = bound.layers
+    return log
+
+
+def expected_records(words: Words, graph: npt.NDArray[np.uint8], geometry: Geometry) -> Array:
+    """The run log of a stream as the overlay writes it, without layers.
+
+    Args:
+        words: uint64 [n, 2], the stream.
+        graph: Content of the segment that holds destinations and ids.
+        geometry: The overlay's.
+
+    Raises:
+        StreamInvalidError: As ``expected_log``.
+    """
     log = np.zeros(len(words), RUN_LOG_DTYPE)
     log["index"] = np.arange(len(words))
     log["engine"] = field_values(words, isa().header_field("engine"))
     log["opcode"] = field_values(words, isa().header_field("opcode"))
-    log["layer"] = bound.layers
     for operation in isa().operations:
         chosen = operation_rows(words, operation)
         if len(chosen):
-            _fill(log, chosen, _cost_of(bound, operation, chosen))
+            _fill(log, chosen, _cost_of(words, graph, geometry, operation, chosen))
     return log
 
 
@@ -63,13 +78,12 @@ def operation_fields(words: Words, operation: Operation, rows: Array) -> dict[st
     return {field.name: field_values(words[rows], field) for field in (*isa().header, *operation.fields)}
 
 
-def _cost_of(bound: BoundProgram, operation: Operation, rows: Array) -> Cost:
-    fields = operation_fields(bound.words, operation, rows)
-    geometry = bound.program.design.geometry
+def _cost_of(words: Words, graph: npt.NDArray[np.uint8], geometry: Geometry, operation: Operation, rows: Array) -> Cost:
+    fields = operation_fields(words, operation, rows)
     if operation.name != "reduce":
         return COSTS[operation.name](fields, geometry)
-    fields |= _contexts(bound.words, rows, fields["slot"])
-    return reduce_cost(fields, _gather(bound, fields), geometry)
+    fields |= _contexts(words, rows, fields["slot"])
+    return reduce_cost(fields, _gather(graph, fields), geometry)
 
 
 def _contexts(words: Words, rows: Array, slots: Array) -> dict[str, Array]:
@@ -101,8 +115,7 @@ def _unconfigured(index: int, slot: int, name: str) -> StreamInvalidError:
     )
 
 
-def _gather(bound: BoundProgram, fields: dict[str, Array]) -> Gather:
-    graph = bound.contents[Segment.GRAPH]
+def _gather(graph: npt.NDArray[np.uint8], fields: dict[str, Array]) -> Gather:
     count = len(fields["rows"])
     edges, empty, first_edge, bursts = (np.zeros(count, np.int64) for _ in range(4))
     for i in range(count):

@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Cost functions equal the emulator's run log in every field; they grow with sizes and are never negative."""
+
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hetfab.driver.emulated import EmulatedTransport
+from hetfab.driver.graph.generate import academic
+from hetfab.driver.graph.npz import read_graph
+from hetfab.driver.session import Session
+from hetfab.hls.build.emulator import Emulator
+from hetfab.overlay.bind import BoundProgram
+from hetfab.overlay.costs import cycles
+from hetfab.overlay.costs.cycles import COSTS, Cost, Gather, reduce_cost, rows_ahead
+from hetfab.overlay.costs.program_cost import expected_log, expected_records
+from hetfab.overlay.design import Geometry, default_design
+from hetfab.overlay.errors import StreamInvalidError
+from hetfab.overlay.isa import codec
+from hetfab.overlay.isa.codec import Segment
+from hetfab.overlay.isa.loops import loops
+from hetfab.overlay.isa.spec import isa
+from hetfab.overlay.isa.words import pack
+from hetfab.overlay.run_log import RUN_LOG_DTYPE
+from tests.conftest import SMALL_GEOMETRY
+from tests.data_folder import require_data
+from tests.programs import bound_to, compiled, design_of, quantized, run_emulated
+from tests.random_models import Case, random_case
+from tests.test_instructions import MAKERS, SIZE, Bench, executed
+
+Emulators = dict[str, Emulator]
+Array = npt.NDArray[Any]
+DEMO = Path(__file__).parents[1] / "examples" / "academic" / "rgcn.onnx"
+GEOMETRIES = (default_design().geometry, SMALL_GEOMETRY)
+RECORDED = [name for name in RUN_LOG_DTYPE.names or () if name != "layer"]
+
+
+def assert_equal_logs(expected: Array, found: Array, names: list[str]) -> None:
+    assert len(expected) == len(found)
+    for name in names:
+        assert np.array_equal(expected[name], found[name]), name
+
+
+def check(bound: BoundProgram, emulator: Emulator) -> Array:
+    """Compares all fields that an overlay records; the driver adds the layers."""
+    log = run_emulated(bound, emulator).run_log
+    assert log is not None
+    expected = expected_log(bound)
+    assert_equal_logs(expected, log, RECORDED)
+    assert np.array_equal(expected["layer"], bound.layers)
+    return expected
+
+
+@pytest.mark.parametrize("seed", range(300, 320))
+def test_random_programs(seed: int, default_emulators: Emulators, small_emulators: Emulators) -> None:
+    case = random_case(seed)
+    model = quantized(case).model
+    for emulator in (default_emulators["native"], small_emulators["native"]):
+        check(bound_to(compiled(model, case.graph, emulator.geometry), case.graph), emulator)
+
+
+def test_the_demo_through_a_session() -> None:
+    case = Case(onnx.load(DEMO), academic())
+    for geometry in GEOMETRIES:
+        bound = bound_to(compiled(quantized(case).model, case.graph, geometry), case.graph)
+        with EmulatedTransport(design_of(geometry)) as transport:
+            log = Session(transport, design_of(geometry)).run(bound).run_log
+        assert log is not None
+        assert_equal_logs(expected_log(bound), log, list(RUN_LOG_DTYPE.names or ()))
+
+
+@pytest.mark.parametrize("name", ["acm", "dblp", "imdb"])
+def test_public_models(name: str, default_emulators: Emulators, small_emulators: Emulators) -> None:
+    folder = require_data()
+    case = Case(onnx.load(folder / "models" / f"{name}_rgcn.onnx"), read_graph(folder / name / "graph.npz"))
+    model = quantized(case).model
+    for emulator in (default_emulators["native"], small_emulators["native"]):
+        log = check(bound_to(compiled(model, case.graph, emulator.geometry), case.graph), emulator)
+        assert log["edges"].sum() > 10_000
+
+
+@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("maker", MAKERS, ids=lambda maker: maker.__name__)
+def test_single_instructions_of_any_size(maker: Any, seed: int, small_emulators: Emulators) -> None:
+    """Also those without rows, columns, channels or edges."""
+    bench = Bench(SMALL_GEOMETRY, small_emulators, np.random.default_rng(seed))
+    words = maker(bench)
+    program = b"".join(word.to_bytes(16, "little") for word in words)
+    bench.put(Segment.PROGRAM, 0, np.frombuffer(program, np.uint8))
+    emulator = small_emulators["native"]
+    executed(emulator, dict(bench.golden.memories), bench.dram, len(words))
+    graph = bench.dram[Segment.GRAPH * SIZE : (Segment.GRAPH + 1) * SIZE]
+    assert_equal_logs(expected_records(pack(words), graph, SMALL_GEOMETRY), emulator.run_log(), RECORDED)
+
+
+def test_a_slot_that_was_not_configured_is_refused() -> None:
+    words = pack([codec.configure_features(slot=1, row_blocks=1, count=1, address=0), reduce_of_slot(1)])
+    with pytest.raises(StreamInvalidError) as caught:
+        expected_records(words, np.zeros(64, np.uint8), SMALL_GEOMETRY)
+    assert caught.value.found == "instruction 1 reduces with slot 1, for which no 'configure_destinations' came before"
+
+
+def reduce_of_slot(slot: int) -> int:
+    return codec.reduce(slot=slot, rows=1, mode=0, unsigned=0, accumulate=0, groups=1, destination=0, sum=0)
+
+
+def test_every_operation_has_a_cost() -> None:
+    assert set(COSTS) | {"reduce"} == {operation.name for operation in isa().operations}
+
+
+# The functions alone
+
+SIZES = {
+    "load_activations": ("rows", "row_blocks"),
+    "load_weights": ("rows", "row_blocks"),
+    "load_parameters": ("rows", "row_blocks"),
+    "store_rows": ("rows", "row_blocks"),
+    "matmul": ("rows", "k_words", "col_groups"),
+    "requantize": ("rows", "row_blocks"),
+    "combine": ("rows", "row_blocks"),
+    "export_sums": ("rows", "row_blocks"),
+    "export_accumulators": ("rows", "row_blocks"),
+}
+geometries = st.sampled_from(GEOMETRIES)
+
+
+def one(**values: int) -> dict[str, Array]:
+    return {name: np.array([value], np.int64) for name, value in values.items()}
+
+
+def counts_of(cost: Cost) -> Array:
+    return np.concatenate([np.asarray(getattr(cost, field.name)).ravel() for field in fields(Cost)])
+
+
+@given(st.data(), st.sampled_from(sorted(SIZES)), geometries)
+def test_costs_grow_with_every_size(data: st.DataObject, name: str, geometry: Geometry) -> None:
+    largest = {field.name: field.largest for field in isa().operation(name).fields}
+    sizes = {size: data.draw(st.integers(0, largest[size] - 1), size) for size in SIZES[name]}
+    rest = {"address": 8 * data.draw(st.integers(0, 1000), "beat"), "stride_blocks": sizes.get("row_blocks", 0) + 1}
+    cost = counts_of(COSTS[name](one(engine=0, **sizes, **rest), geometry))
+    assert (cost >= 0).all()
+    for size in SIZES[name]:
+        larger = counts_of(COSTS[name](one(engine=0, **{**sizes, size: sizes[size] + 1}, **rest), geometry))
+        assert (larger >= cost).all(), size
+
+
+@given(st.sampled_from(sorted(SIZES)), geometries, st.data())
+def test_nothing_to_do_costs_the_instruction_alone(name: str, geometry: Geometry, data: st.DataObject) -> None:
+    empty = data.draw(st.sampled_from(SIZES[name]))
+    if name == "matmul" and empty == "k_words":
+        empty = "rows"  # No channels still clears accumulators.
+    values = dict.fromkeys(SIZES[name], 5) | {empty: 0}
+    cost = COSTS[name](one(engine=0, address=0, stride_blocks=5, **values), geometry)
+    assert cost.cycles[0] == loops()["instruction"].cycles(1)
+    assert counts_of(replace(cost, cycles=np.zeros(1, np.int64))).sum() == 0
+
+
+def reduce_counts(geometry: Geometry, *, rows: int, groups: int, edges: int, accumulate: int, first: int) -> Array:
+    context = {"destinations.address": 0, "destination": 3, "ids.address": 64, "ids.id_bytes": 2}
+    empty = max(rows - edges, 0)
+    gather = Gather(*(np.array([value], np.int64) for value in (edges, empty, first, edges)))
+    return counts_of(reduce_cost(one(rows=rows, groups=groups, accumulate=accumulate, **context), gather, geometry))
+
+
+@given(
+    geometries,
+    st.integers(0, 200),
+    st.integers(0, 8),
+    st.integers(0, 5000),
+    st.integers(0, 1),
+    st.integers(0, 9),
+)
+def test_reduce_grows_with_rows_groups_and_edges(
+    geometry: Geometry, rows: int, groups: int, edges: int, accumulate: int, first: int
+) -> None:
+    edges = edges if rows and groups else 0
+    sizes = {"rows": rows, "groups": groups, "edges": edges}
+    cost = reduce_counts(geometry, **sizes, accumulate=accumulate, first=first)
+    assert (cost >= 0).all()
+    for size in sizes:
+        if size == "edges" and not (rows and groups):
+            continue
+        larger = reduce_counts(geometry, **{**sizes, size: sizes[size] + 1}, accumulate=accumulate, first=first)
+        assert (larger >= cost).all(), size
+
+
+@given(st.integers(1, 64))
+def test_rows_ahead_stay_within_the_ports_half(groups: int) -> None:
+    ahead = rows_ahead(replace(SMALL_GEOMETRY, agg_groups=groups))
+    assert 1 <= ahead <= cycles.BURSTS_AHEAD
+    assert ahead == 1 or ahead * groups <= cycles.BURSTS_AHEAD * cycles.BURST_BEATS
