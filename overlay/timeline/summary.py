@@ -19,6 +19,7 @@ from hetfab.overlay.timeline.simulate import Reason, Timeline, simulate
 #: Idle after an engine's last instruction.
 END = "end"
 _LARGEST_STEPS = 6
+_SEMAPHORES = {semaphore.value: semaphore.name.lower() for semaphore in Semaphore}
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,9 @@ def engine_times(timeline: Timeline) -> list[EngineTime]:
 
 
 def _reason(reason: Reason, semaphore: int) -> str:
-    return Semaphore(semaphore).name.lower() if reason is Reason.SEMAPHORE else reason.name.lower()
+    if reason is not Reason.SEMAPHORE:
+        return reason.name.lower()
+    return _SEMAPHORES.get(semaphore, f"semaphore {semaphore}")
 
 
 def path_steps(timeline: Timeline) -> list[PathStep]:
