@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Post-training quantization: runs the float model, chooses numbers, writes candidates, keeps the nearest one."""
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -18,8 +19,8 @@ from hetfab.overlay.model.runtime import Feed, run_model
 from hetfab.quantize.points import QuantizationPoints, find_points
 from hetfab.quantize.ranges import CRITERIA, ActivationRange, Criterion, choose
 from hetfab.quantize.rewrites import tables_to_dense_terms
-from hetfab.quantize.weights import round_to_nearest
-from hetfab.quantize.writer import Numbers, write_model
+from hetfab.quantize.weights import LARGEST_SPREAD, QuantizedWeights, round_to_nearest
+from hetfab.quantize.writer import SUM_BITS, SUM_PLACES, Numbers, write_model
 
 FloatArray: TypeAlias = npt.NDArray[np.float32]
 
@@ -92,7 +93,7 @@ def quantize(
     if not samples:
         raise CalibrationDataError("there is no feed to calibrate with", "at least one", "give the graph's feeds")
     progress("float model")
-    observed, logits = _observe(model, points, graph.output, samples)
+    observed, largest, logits = _observe(model, points, graph.output, samples)
     _check_rows(logits, evaluation)
     weights = {
         layer.output: round_to_nearest(layer.weight, shared_scale=layer.output == graph.output)
@@ -103,7 +104,7 @@ def quantize(
     candidates: dict[str, tuple[float, onnx.ModelProto, Mapping[str, ActivationRange]]] = {}
     for name, criterion in CRITERIA.items():
         progress(name)
-        ranges = _ranges(graph, points, observed, criterion)
+        ranges = _with_room(_ranges(graph, points, observed, criterion), graph, points, weights, largest)
         candidate = write_model(graph, points, Numbers(ranges, weights), bindings, opset=opset(model))
         distance = _distance(candidate, counted, logits, evaluation)
         candidates[name] = (distance, candidate, ranges)
@@ -123,13 +124,16 @@ def _all(feeds: Iterable[Feed] | CalibrationReader) -> Iterator[Feed]:
 
 def _observe(
     model: onnx.ModelProto, points: QuantizationPoints, output: str, samples: list[Feed]
-) -> tuple[dict[str, FloatArray], list[FloatArray]]:
-    """Non-zero values of each stored tensor over all samples, and the logits of each sample."""
+) -> tuple[dict[str, FloatArray], dict[str, float], list[FloatArray]]:
+    """Non-zero values of each stored tensor, the largest magnitude of each dense term of a sum, all logits."""
     exposed = onnx.ModelProto()
     exposed.CopyFrom(model)
     given = {value.name for value in model.graph.input}
     constants = constants_of(model)
     computed = [name for name in points.stored if name not in given and name not in constants]
+    produced = {name for node in model.graph.node for name in node.output}
+    largest = {group.dense.output: 0.0 for group in points.groups if group.dense and group.dense.output in produced}
+    computed += [name for name in largest if name not in computed]
     exposed.graph.output.extend(onnx.ValueInfoProto(name=name) for name in computed if name != output)
     values: dict[str, list[FloatArray]] = {name: [] for name in points.stored}
     logits = []
@@ -137,7 +141,10 @@ def _observe(
         results = run_model(exposed, sample, [output, *computed])
         logits.append(results[0])
         for name, array in zip(computed, results[1:], strict=True):
-            values[name].append(array[array != 0])
+            if name in values:
+                values[name].append(array[array != 0])
+            if name in largest:
+                largest[name] = max(largest[name], float(np.abs(array).max(initial=0.0)))
         for name in points.stored:
             if name in sample:
                 values[name].append(sample[name][sample[name] != 0])
@@ -145,7 +152,7 @@ def _observe(
         if name in constants:
             table = constants[name].astype(np.float32)
             values[name].append(table[table != 0])
-    return {name: np.concatenate(parts) for name, parts in values.items()}, logits
+    return {name: np.concatenate(parts) for name, parts in values.items()}, largest, logits
 
 
 def _check_aggregations(graph: LayerGraph, bindings: Mapping[str, Binding]) -> None:
@@ -196,6 +203,34 @@ def _ranges(
         for member in family:
             ranges[member] = ActivationRange(shared.bits, member not in unsigned, shared.exponent)
     return ranges
+
+
+def _with_room(
+    ranges: dict[str, ActivationRange],
+    graph: LayerGraph,
+    points: QuantizationPoints,
+    weights: Mapping[str, QuantizedWeights],
+    largest: Mapping[str, float],
+) -> dict[str, ActivationRange]:
+    """Makes the scale of a sum so coarse that its dense term fits 24 bits and its multipliers 16 bits.
+
+    Where a dense term is hundreds of times larger than what is aggregated, the aggregated tensors' own scale is too
+    fine for it. A coarser scale there changes the scale of other dense terms that read the same tensors.
+    """
+    rooms = dict(ranges)
+    for _ in points.groups:
+        for group in points.groups:
+            if group.dense is None:
+                continue
+            term, rows = group.dense.output, group.dense.input
+            magnitude = largest[term] if term in largest else float(np.abs(graph.tables[rows]).max(initial=0.0))
+            needed = int(weights[term].exponents.max()) + rooms[rows].exponent - LARGEST_SPREAD + SUM_PLACES
+            if magnitude > 0.0:
+                highest = (1 << (SUM_BITS - 1)) - 1
+                needed = max(needed, math.ceil(math.log2(magnitude / highest)) + SUM_PLACES)
+            for member in points.family(group.means[0].input):
+                rooms[member] = replace(rooms[member], exponent=max(rooms[member].exponent, needed))
+    return rooms
 
 
 def _counts(

@@ -45,7 +45,8 @@ from hetfab.quantize.ranges import (
     percentile,
 )
 from hetfab.quantize.weights import LARGEST_SPREAD, round_bias, round_to_nearest
-from tests.programs import quantized, reference_logits
+from tests.conftest import SMALL_GEOMETRY
+from tests.programs import compiled, quantized, reference_logits
 from tests.random_models import Case, ModelBuilder, academic_case, academic_graph, random_case
 
 FloatArray = npt.NDArray[np.float32]
@@ -212,6 +213,24 @@ def test_terms_of_a_sum_share_one_scale_and_families_join() -> None:
     ranges = quantize(model, [model_feeds(model, bindings, graph)], bindings).ranges
     assert len({ranges[name].exponent for name in (one, two, three)}) == 1
     assert [ranges[name].signed for name in (one, two, three)] == [True, False, True]
+
+
+@pytest.mark.parametrize("learned", [False, True])
+@pytest.mark.parametrize("share", [1e-2, 1e-4, 1e-7])
+def test_a_sum_has_room_for_a_dense_term_that_is_much_larger(share: float, learned: bool) -> None:
+    """Without it the term would saturate at 24 bits, or need a multiplier of more than 16 bits."""
+    random = np.random.default_rng(0)
+    graph = academic_graph(random, 20, 10, 5)
+    small = (random.normal(size=(10, 5)) * share).astype(np.float32)
+    graph = replace(graph, features={**graph.features, "author": small})
+    builder = ModelBuilder(random, graph)
+    dense = builder.table("paper", 5) if learned else builder.dense(builder.features("paper"), 5)
+    logits = builder.total([builder.mean(builder.features("author"), "writes", "paper"), dense])
+    case = Case(builder.finish(logits), graph)
+    model = quantized(case).model
+    expected = reference_logits(model_of(case), graph)
+    assert np.abs(reference_logits(model, graph) - expected).max() < np.abs(expected).max() / 30
+    compiled(model, graph, SMALL_GEOMETRY)
 
 
 def test_results_of_relu_and_features_without_negatives_are_unsigned() -> None:
