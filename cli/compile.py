@@ -17,8 +17,8 @@ from hetfab.cli.output import Result, common_options, print_next, print_table
 def command(model: Path, graph: Path | None, design: Path | None, output: Path) -> Result:
     """Compile the quantized MODEL for a design."""
     from hetfab.driver.graph.arrays import graph_arrays
+    from hetfab.driver.graph.formats import read_graph
     from hetfab.driver.graph.model_inputs import model_bindings
-    from hetfab.driver.graph.npz import read_graph
     from hetfab.overlay.bind import bind
     from hetfab.overlay.compiler.compile import compile_model
     from hetfab.overlay.design import default_design, read_design

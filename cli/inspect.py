@@ -16,8 +16,8 @@ from hetfab.cli.output import Result, common_options, print_next, print_table
 @common_options
 def command(model: Path, graph: Path | None, bind: Path | None) -> Result:
     """Show the layers of MODEL and what its inputs mean."""
+    from hetfab.driver.graph.formats import read_graph
     from hetfab.driver.graph.model_inputs import model_bindings, model_feeds
-    from hetfab.driver.graph.npz import read_graph
     from hetfab.overlay.model.binding import read_bindings
     from hetfab.overlay.model.inspection import inspect_model
     from hetfab.overlay.model.reader import read_model

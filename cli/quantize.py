@@ -20,8 +20,8 @@ def command(model: Path, graph: Path, output: Path, bind: Path | None) -> Result
 
     Candidates are compared with the float model on the graph's validation vertices, or on all where there are none.
     """
+    from hetfab.driver.graph.formats import read_graph
     from hetfab.driver.graph.model_inputs import model_bindings, model_feeds
-    from hetfab.driver.graph.npz import read_graph
     from hetfab.overlay.files import check_writable, write_atomic
     from hetfab.overlay.model.binding import read_bindings
     from hetfab.overlay.model.reader import read_model

@@ -22,7 +22,7 @@ def command(
     """Run PROGRAM on a graph, on the emulated overlay of its design."""
     from hetfab.driver.emulated import EmulatedTransport
     from hetfab.driver.graph.arrays import graph_arrays
-    from hetfab.driver.graph.npz import read_graph
+    from hetfab.driver.graph.formats import read_graph
     from hetfab.driver.report import layer_rows, report, save_predictions
     from hetfab.driver.session import Session, check_geometry
     from hetfab.overlay.bind import bind

@@ -80,10 +80,15 @@ def layer_rows(result: RunResult, bound: BoundProgram) -> list[list[object]]:
 def save_predictions(path: Path, result: RunResult, program: Program, graph: HeteroGraph) -> None:
     """Writes ``logits`` (int32), ``scale``, ``predictions`` and ``node_type`` to an .npz file.
 
+    Where the graph has them, also ``ids`` (text [N], of the rows) and ``classes`` (text [C], of the columns).
+
     Raises:
         OutputUnwritableError: The path cannot be written.
     """
     node_type = program.tensor(program.output.tensor).node_type
+    names = {"ids": graph.ids[node_type]} if node_type in graph.ids else {}
+    if node_type in graph.classes:
+        names["classes"] = np.array(graph.classes[node_type], dtype=np.str_)
 
     def write(file: BinaryIO) -> None:
         np.savez_compressed(
@@ -92,6 +97,7 @@ def save_predictions(path: Path, result: RunResult, program: Program, graph: Het
             scale=np.float64(result.scale),
             predictions=predictions(result.values, multilabel=is_multilabel(graph, node_type)),
             node_type=np.array(node_type),
+            **names,
         )
 
     write_atomic(path, write)

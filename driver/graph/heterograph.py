@@ -5,6 +5,7 @@ It needs only numpy, so that a board can hold one. ``docs/graphs.md`` describes 
 """
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -65,6 +66,22 @@ class CsrFeatures:
 
 
 FeatureTable = npt.NDArray[np.float32] | CsrFeatures
+#: A table with a smaller share of entries other than zero is kept as CSR by readers of text.
+SPARSE_BELOW = 0.25
+
+
+def smaller_table(table: npt.NDArray[np.float32]) -> FeatureTable:
+    """The form in which readers of text keep features: CSR where less than a quarter of the entries is not zero.
+
+    Args:
+        table: float32 [N, D].
+    """
+    if np.count_nonzero(table) >= SPARSE_BELOW * table.size:
+        return table
+    rows, columns = np.nonzero(table)
+    indptr = np.zeros(len(table) + 1, dtype=np.int64)
+    np.cumsum(np.bincount(rows, minlength=len(table)), out=indptr[1:])
+    return CsrFeatures(indptr, columns.astype(np.int32), table[rows, columns], table.shape[1])
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,10 +99,13 @@ class HeteroGraph:
         labels: int [N] (class, -1 unlabelled) or uint8 [N, C] (0 or 1, multilabel) of each labelled type.
         splits: For a type, the node ids (int [n]) of ``train``, ``val`` and ``test``.
         metapaths: Names of the relations along each metapath.
+        ids: For a type, what its nodes are called where the graph comes from: text [N] without duplicates. Nodes
+            of other types have only their numbers.
+        classes: For a labelled type, the names of its classes.
 
     Raises:
         GraphInvalidError: Ids outside their type, wrong shapes or dtypes, unknown types, malformed CSR,
-            names that collide, metapaths that do not chain.
+            names that collide, metapaths that do not chain, fewer names of classes than classes.
         RelationMissingError: A metapath names a relation that the graph does not have.
         FeaturesNotFiniteError: Features contain NaN or infinity.
     """
@@ -98,6 +118,8 @@ class HeteroGraph:
     labels: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
     splits: Mapping[str, Mapping[str, npt.NDArray[Any]]] = field(default_factory=dict)
     metapaths: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    ids: Mapping[str, npt.NDArray[np.str_]] = field(default_factory=dict)
+    classes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Checks the graph."""
@@ -113,6 +135,10 @@ class HeteroGraph:
             _check_splits(node_type, parts, self.counts[node_type])
         for name in self.metapaths:
             _check_metapath(self, name)
+        for node_type, names in self.ids.items():
+            _check_names_of_nodes(node_type, names, self.counts[node_type])
+        for node_type, classes in self.classes.items():
+            _check_classes(node_type, classes, self.labels.get(node_type))
 
     def relation(self, name: str) -> Relation:
         """The relation of a name.
@@ -125,7 +151,7 @@ class HeteroGraph:
                 return relation
         raise RelationMissingError(
             f"the graph '{self.name}' has no relation '{name}'",
-            f"one of {_listed(str(relation) for relation in self.relations)}",
+            f"one of {listed(str(relation) for relation in self.relations)}",
             "check the name, or use a graph that has this relation",
         )
 
@@ -138,7 +164,7 @@ class HeteroGraph:
         if name not in self.metapaths:
             raise RelationMissingError(
                 f"the graph '{self.name}' has no metapath '{name}'",
-                f"one of {_listed(self.metapaths)}",
+                f"one of {listed(self.metapaths)}",
                 "check the name, or add the metapath to the graph",
             )
         return tuple(self.relation(step) for step in self.metapaths[name])
@@ -153,13 +179,13 @@ class HeteroGraph:
         if node_type not in self.counts:
             raise RelationMissingError(
                 f"the graph '{self.name}' has no node type '{node_type}'",
-                f"one of {_listed(self.counts)}",
+                f"one of {listed(self.counts)}",
                 "check the name, or use a graph that has this node type",
             )
         if node_type not in self.features:
             raise FeaturesMissingError(
                 f"the nodes of type '{node_type}' of the graph '{self.name}' have no features",
-                f"a type with features: {_listed(self.features)}",
+                f"a type with features: {listed(self.features)}",
                 "add features to the graph, or use a model with a learned table for this type",
             )
         table = self.features[node_type]
@@ -189,13 +215,12 @@ def _check_types(graph: HeteroGraph) -> None:
     uses = [("the target", graph.target)] if graph.target is not None else []
     for relation in graph.relations:
         uses += [(f"relation '{relation.name}'", end) for end in (relation.source, relation.destination)]
-    for what, named in (("features", graph.features), ("labels", graph.labels), ("a split", graph.splits)):
+    parts: dict[str, Iterable[str]] = {"features": graph.features, "labels": graph.labels, "a split": graph.splits}
+    for what, named in (parts | {"ids": graph.ids, "names of classes": graph.classes}).items():
         uses += [(what, node_type) for node_type in named]
     for what, node_type in uses:
         if node_type not in graph.counts:
-            raise _invalid(
-                f"{what}: '{node_type}' is not a node type", f"one of the node types {_listed(graph.counts)}"
-            )
+            raise _invalid(f"{what}: '{node_type}' is not a node type", f"one of the node types {listed(graph.counts)}")
 
 
 def _check_names(graph: HeteroGraph) -> None:
@@ -308,7 +333,7 @@ def _check_labels(node_type: str, labels: npt.NDArray[Any], count: int) -> None:
 def _check_splits(node_type: str, parts: Mapping[str, npt.NDArray[Any]], count: int) -> None:
     for part, ids in parts.items():
         if part not in SPLITS:
-            raise _invalid(f"split '{part}' of '{node_type}'", f"one of {_listed(SPLITS)}")
+            raise _invalid(f"split '{part}' of '{node_type}'", f"one of {listed(SPLITS)}")
         _check_ids(f"split '{part}' of '{node_type}'", ids, node_type, count)
 
 
@@ -316,8 +341,29 @@ def _check_metapath(graph: HeteroGraph, name: str) -> None:
     path = graph.metapath(name)
     if not path or not chains(path):
         raise _invalid(
-            f"metapath '{name}' does not chain: {_listed(str(relation) for relation in path)}",
+            f"metapath '{name}' does not chain: {listed(str(relation) for relation in path)}",
             "at least one relation, each starting at the type where the one before it ends",
+        )
+
+
+def _check_names_of_nodes(node_type: str, names: npt.NDArray[np.str_], count: int) -> None:
+    what = f"ids of '{node_type}'"
+    if not isinstance(names, np.ndarray) or names.dtype.kind != "U" or names.shape != (count,):
+        raise _invalid(f"{what}: {_described(names)}", f"an array of text [{count}]")
+    if len(set(names.tolist())) != count:
+        [(double, times)] = Counter(names.tolist()).most_common(1)
+        raise _invalid(f"{what}: {times} nodes are called '{double}'", "an id of its own for each node")
+
+
+def _check_classes(node_type: str, classes: tuple[str, ...], labels: npt.NDArray[Any] | None) -> None:
+    if labels is None:
+        raise _invalid(f"names of classes of '{node_type}', but no labels", "labels for a type with named classes")
+    count = int(labels.max(initial=-1)) + 1 if labels.ndim == 1 else labels.shape[1]
+    enough = len(classes) >= count if labels.ndim == 1 else len(classes) == count
+    if not enough or len(set(classes)) != len(classes) or not all(isinstance(name, str) for name in classes):
+        raise _invalid(
+            f"names of classes of '{node_type}': {listed(map(str, classes))}",
+            f"{count} different names, one for each class of the labels",
         )
 
 
@@ -333,7 +379,8 @@ def _described(value: object) -> str:
     return f"a value of type {type(value).__name__}"
 
 
-def _listed(names: Iterable[str]) -> str:
+def listed(names: Iterable[str]) -> str:
+    """Names in a message."""
     return ", ".join(names) or "none"
 
 

@@ -78,13 +78,23 @@ class _Archive:
     def array(self, name: str, dtypes: tuple[str, ...]) -> npt.NDArray[Any]:
         if name not in self._archive:
             raise self.error(f"the array '{name}' is missing", "every array that the array 'meta' announces")
+        array = self._read(name)
+        if array.dtype.name not in dtypes:
+            raise self.error(f"the array '{name}' is of {array.dtype.name}", " or ".join(dtypes))
+        return array
+
+    def text(self, name: str) -> npt.NDArray[np.str_]:
+        array = self._read(name)
+        if array.dtype.kind != "U":
+            raise self.error(f"the array '{name}' is of {array.dtype.name}", "text")
+        return array
+
+    def _read(self, name: str) -> npt.NDArray[Any]:
         try:
             array = self._archive[name]
         except _DAMAGE as error:
             found = f"the array '{name}' cannot be read: {error}"
             raise self.error(found, "a complete array, not pickled") from error
-        if array.dtype.name not in dtypes:
-            raise self.error(f"the array '{name}' is of {array.dtype.name}", " or ".join(dtypes))
         return np.asarray(array, dtype=array.dtype.newbyteorder("="))
 
     def has(self, name: str) -> bool:
@@ -123,11 +133,10 @@ def _read(archive: _Archive) -> HeteroGraph:
     relations = {relation: _edges(archive, number) for number, relation in header.relations.items()}
     features = {name: _features(archive, name, *form) for name, form in header.features.items()}
     labels = {name: _labels(archive, name, form) for name, form in header.labels.items()}
-    splits = _splits(archive, header.counts)
+    parts = relations, features, labels, _splits(archive, header.counts), header.metapaths
+    ids = {name: archive.text(f"ids.{name}") for name in header.counts if archive.has(f"ids.{name}")}
     try:
-        return HeteroGraph(
-            header.name, header.target, header.counts, relations, features, labels, splits, header.metapaths
-        )
+        return HeteroGraph(header.name, header.target, header.counts, *parts, ids, header.classes)
     except InputError as error:
         found = f"in the graph '{archive.path}': {error.found}"
         raise type(error)(found, error.expected, error.do) from error
@@ -144,6 +153,7 @@ class _Header(NamedTuple):
     features: dict[str, tuple[str, int]]
     labels: dict[str, str]
     metapaths: dict[str, tuple[str, ...]]
+    classes: dict[str, tuple[str, ...]]
 
 
 def _header(meta: dict[str, Any]) -> _Header:
@@ -162,6 +172,7 @@ def _header(meta: dict[str, Any]) -> _Header:
         },
         labels={name: str(entry["label"]) for name, entry in types.items() if entry["label"]},
         metapaths={name: tuple(map(str, path)) for name, path in meta["metapaths"].items()},
+        classes={name: tuple(map(str, entry["classes"])) for name, entry in types.items() if entry.get("classes")},
     )
 
 
@@ -216,6 +227,7 @@ def _arrays(graph: HeteroGraph) -> dict[str, npt.NDArray[Any]]:
     arrays |= {f"y.{name}": labels for name, labels in graph.labels.items()}
     for name, parts in graph.splits.items():
         arrays |= {f"{part}.{name}": parts[part] for part in SPLITS if part in parts}
+    arrays |= {f"ids.{name}": ids for name, ids in graph.ids.items()}
     return {"meta": np.array(json.dumps(_meta(graph)))} | arrays
 
 
@@ -246,5 +258,7 @@ def _type_entry(graph: HeteroGraph, name: str) -> dict[str, Any]:
         entry |= {"label": "multiclass", "num_classes": int(labels.max(initial=-1)) + 1}
     elif labels is not None:
         entry |= {"label": "multilabel", "num_classes": labels.shape[1]}
+    if name in graph.classes:
+        entry |= {"classes": list(graph.classes[name])}
     parts = graph.splits.get(name, {})
     return entry | {part: len(parts[part]) for part in SPLITS if part in parts}

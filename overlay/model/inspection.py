@@ -91,7 +91,7 @@ def inspect_model(model: onnx.ModelProto, bindings: Mapping[str, Binding]) -> In
         ),
         operators=dict(Counter(_operator(node) for node in model.graph.node)),
         layers=layers,
-        tables=_tables(model),
+        tables=learned_tables(model),
         refused=refused,
     )
 
@@ -148,8 +148,8 @@ def _summary(layer: Layer, graph: LayerGraph) -> LayerSummary:
     return LayerSummary(layer.output, f"mean over {layer.source} -> {layer.destination}", channels, channels, 0)
 
 
-def _tables(model: onnx.ModelProto) -> dict[str, int]:
-    """Initializers that are read as activations: inputs of Relu, of the rows of a product, of an aggregation or sum."""
+def learned_tables(model: onnx.ModelProto) -> dict[str, int]:
+    """Rows of each learned table: an initializer that Relu, an aggregation, a sum or the rows of a product read."""
     constants = {name: array for name, array in constants_of(model).items() if array.ndim == 2}
     tables: dict[str, int] = {}
     for node in model.graph.node:

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``hetfab graph``: what a graph holds, whether a model finds what it reads, a copy as npz, and a picture."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from hetfab.cli.output import Result, common_options, print_next, print_table
+
+if TYPE_CHECKING:
+    from hetfab.driver.graph.summary import GraphSummary, TypeSummary
+
+
+@click.command()
+@click.argument("graph", type=click.Path(path_type=Path))
+@click.option("--model", type=click.Path(path_type=Path), help="Model to look up what it reads.")
+@click.option("--bind", type=click.Path(path_type=Path), help="JSON file with the meaning of the model's inputs.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Write the graph to this file (.npz).")
+@click.option("--picture", type=click.Path(path_type=Path), help="Draw types and relations (.svg, .png or .pdf).")
+@common_options
+def command(graph: Path, model: Path | None, bind: Path | None, output: Path | None, picture: Path | None) -> Result:
+    """Show what GRAPH holds: an npz file, a folder of CSV files or an HGB folder."""
+    from hetfab.driver.graph.formats import read_graph
+    from hetfab.driver.graph.npz import write_graph
+    from hetfab.driver.graph.summary import summarise
+    from hetfab.overlay.files import check_writable
+
+    if bind is not None and model is None:
+        raise click.UsageError("--bind says what a model's inputs mean: give the model with --model")
+    for path in (output, picture):
+        if path is not None:
+            check_writable(path)
+    if picture is not None:
+        from hetfab.driver.graph.picture import check_picture
+
+        check_picture(picture)
+    opened = read_graph(graph)
+    found = summarise(opened)
+    _print_graph(graph, found)
+    result = asdict(found)
+    if model is not None:
+        from hetfab.driver.graph.fit import find_inputs
+        from hetfab.overlay.model.binding import read_bindings
+        from hetfab.overlay.model.reader import read_model
+
+        findings = find_inputs(read_model(model), opened, None if bind is None else read_bindings(bind))
+        click.echo()
+        print_table(
+            ["input", "meaning", "in this graph"], [[f.input, f.meaning, f.problem or "found"] for f in findings]
+        )
+        missed = sum(f.problem is not None for f in findings)
+        click.echo(f"{model}: {missed} of {len(findings)} lines do not fit" if missed else f"{model} fits this graph")
+        result["model"] = [asdict(f) for f in findings]
+    if output is not None:
+        write_graph(output, opened)
+        click.echo(f"graph in {output}")
+    if picture is not None:
+        from hetfab.driver.graph.picture import draw
+
+        draw(found, picture)
+        click.echo(f"picture in {picture}")
+    print_next(f"hetfab inspect {model or 'MODEL'} --graph {output or graph}")
+    return result
+
+
+def _print_graph(path: Path, found: "GraphSummary") -> None:
+    nodes, edges = sum(t.count for t in found.node_types), sum(r.edges for r in found.relations)
+    click.echo(f"{path}: '{found.name}', {nodes:,} nodes, {edges:,} edges, target {found.target or 'none'}\n")
+    print_table(
+        ["node type", "nodes", "features", "width", "not zero", "classes", "labelled", "train", "val", "test"],
+        [
+            [t.name, t.count, t.features or "-", t.width or "-", t.nonzeros if t.features else "-", _classes(t)]
+            + [t.labelled if t.labels else "-"]
+            + [t.splits.get(part, "-") for part in ("train", "val", "test")]
+            for t in found.node_types
+        ],
+    )
+    click.echo()
+    ends = [f"{end} {what}" for end in ("out", "in") for what in ("mean", "max", "none")]
+    columns = ["relation", "from", "to", "edges", "repeated", *ends]
+    print_table(
+        columns,
+        [
+            [r.name, r.source, r.destination, r.edges, r.duplicates]
+            + [value for end in (r.out, r.into) for value in (end.mean_degree, end.max_degree, end.without_edges)]
+            for r in found.relations
+        ],
+    )
+    if found.metapaths:
+        click.echo()
+        print_table(["metapath", "relations"], [[name, ", ".join(path)] for name, path in found.metapaths.items()])
+
+
+def _classes(node_type: "TypeSummary") -> object:
+    if node_type.labels is None:
+        return "-"
+    kind = " labels" if node_type.labels == "multilabel" else ""
+    names = ", ".join(node_type.class_names)
+    return f"{node_type.classes}{kind}" + (f": {names}" if names else "")

@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The forms of graphs that hetfab reads, and the reader that recognises which one a path holds.
+
+A form is one file with a reader and one row of ``FORMATS``; ``docs/graphs.md`` describes each.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from hetfab.driver.graph import csv_folder, hgb, npz
+from hetfab.driver.graph.heterograph import HeteroGraph, listed
+from hetfab.overlay.errors import GraphUnreadableError
+
+
+class Format(NamedTuple):
+    """A form of graphs: its name, how it is recognised in words and in code, and its reader."""
+
+    name: str
+    marks: str
+    recognises: Callable[[Path], bool]
+    read: Callable[[Path], HeteroGraph]
+
+
+def _holds(*names: str) -> Callable[[Path], bool]:
+    return lambda path: all((path / name).is_file() for name in names)
+
+
+#: Every form; the first that recognises a path reads it.
+FORMATS = (
+    Format(npz.FORMAT, "a file", lambda path: not path.is_dir(), npz.read_graph),
+    Format(
+        "CSV folder",
+        f"a folder with {csv_folder.SCHEMA_FILE}",
+        _holds(csv_folder.SCHEMA_FILE),
+        csv_folder.read_csv_folder,
+    ),
+    Format("HGB folder", "a folder with node.dat and link.dat", _holds("node.dat", "link.dat"), hgb.read_hgb),
+)
+
+
+def read_graph(path: Path) -> HeteroGraph:
+    """Reads a graph of any form.
+
+    Raises:
+        GraphUnreadableError: The path is missing, of no known form, or damaged.
+        InputError: The graph contradicts itself; the message names the file.
+    """
+    if path.name == csv_folder.SCHEMA_FILE and path.is_file():
+        path = path.parent
+    for form in FORMATS:
+        if form.recognises(path):
+            return form.read(path)
+    there = sorted(entry.name for entry in path.iterdir())
+    raise GraphUnreadableError(
+        f"the folder '{path}' holds no graph, but {listed(there[:8])}{', ...' if len(there) > 8 else ''}",
+        "; ".join(f"{form.marks} ({form.name})" for form in FORMATS),
+        "check the path; docs/graphs.md describes the forms",
+    )
