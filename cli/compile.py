@@ -21,6 +21,7 @@ def command(model: Path, graph: Path | None, design: Path | None, output: Path) 
     from hetfab.driver.graph.model_inputs import model_bindings
     from hetfab.overlay.bind import bind
     from hetfab.overlay.compiler.compile import compile_model
+    from hetfab.overlay.costs.resources import check_fits, resource_rows
     from hetfab.overlay.design import default_design, read_design
     from hetfab.overlay.files import check_writable
     from hetfab.overlay.model.reader import read_model
@@ -28,6 +29,7 @@ def command(model: Path, graph: Path | None, design: Path | None, output: Path) 
 
     check_writable(output)
     chosen = default_design() if design is None else read_design(design)
+    check_fits(chosen)
     read = read_model(model)
     opened = None if graph is None else read_graph(graph)
     program = compile_model(read, model_bindings(read, opened), chosen, name=model.name)
@@ -41,6 +43,8 @@ def command(model: Path, graph: Path | None, design: Path | None, output: Path) 
             for x in program.layers
         ],
     )
+    resources = resource_rows(chosen)
+    print_table(["resource", "modelled need", f"on the board {chosen.board}"], resources)
     click.echo(f"{program.instructions} instructions in {len(program.blocks)} blocks for the design '{chosen.name}'")
     if bound is not None:
         click.echo(f"bound to {graph}: {len(bound.words)} instructions, {sum(bound.sizes.values()):,} bytes of DRAM")
@@ -52,5 +56,6 @@ def command(model: Path, graph: Path | None, design: Path | None, output: Path) 
         "layers": len(program.layers),
         "instructions": program.instructions,
         "bound_instructions": None if bound is None else len(bound.words),
+        "resources": {name: {"modelled": need, "board": there} for name, need, there in resources},
         "dram_bytes": None if bound is None else sum(bound.sizes.values()),
     }

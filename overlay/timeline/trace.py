@@ -3,13 +3,27 @@
 
 import functools
 import json
+from pathlib import Path
 from typing import BinaryIO
 
+from hetfab.overlay.files import write_atomic
 from hetfab.overlay.isa.spec import isa
 from hetfab.overlay.program import Program
 from hetfab.overlay.timeline.simulate import Timeline
 
 _PROCESS = 1
+#: Tracks are numbered from 1: to Perfetto, thread 0 is the idle thread of a processor.
+_RUN = 1
+_ENGINES = 2
+
+
+def save_trace(path: Path, timeline: Timeline, program: Program) -> None:
+    """Writes the trace to a file.
+
+    Raises:
+        OutputUnwritableError: The path cannot be written.
+    """
+    write_atomic(path, lambda file: write_trace(file, timeline, program))
 
 
 def write_trace(file: BinaryIO, timeline: Timeline, program: Program) -> None:
@@ -22,14 +36,16 @@ def write_trace(file: BinaryIO, timeline: Timeline, program: Program) -> None:
         timeline: What to write.
         program: Names the layers.
     """
-    events = [_name("process_name", 0, f"{program.model_name} (modelled)"), _name("thread_name", 0, "run")]
-    events.append(_slice("run", 0, 0, nanoseconds(timeline.total_cycles, timeline), {"cycles": timeline.total_cycles}))
-    events += [_name("thread_name", engine.id + 1, engine.name) for engine in isa().engines]
+    events = [_name("process_name", _RUN, f"{program.model_name} (modelled)"), _name("thread_name", _RUN, "run")]
+    events.append(
+        _slice("run", _RUN, 0, nanoseconds(timeline.total_cycles, timeline), {"cycles": timeline.total_cycles})
+    )
+    events += [_name("thread_name", engine.id + _ENGINES, engine.name) for engine in isa().engines]
     for index in range(len(timeline.starts)):
         begin, end = (nanoseconds(float(times[index]), timeline) for times in (timeline.starts, timeline.ends))
         layer = program.layers[int(timeline.layers[index])].name
         arguments = _arguments(timeline, index)
-        events.append(_slice(layer, int(timeline.engines[index]) + 1, begin, end, arguments))
+        events.append(_slice(layer, int(timeline.engines[index]) + _ENGINES, begin, end, arguments))
     file.write(json.dumps({"displayTimeUnit": "ns", "traceEvents": events}).encode())
 
 
