@@ -19,7 +19,7 @@ from hetfab.driver.graph.heterograph import Edges, HeteroGraph
 from hetfab.driver.graph.npz import write_graph
 from hetfab.overlay.design import Design, default_design
 from hetfab.overlay.model import hgnn
-from hetfab.overlay.model.binding import METADATA_KEY, End, Features, RelationEnd, to_json
+from hetfab.overlay.model.binding import METADATA_KEY, Binding, End, Features, RelationEnd, to_json
 from hetfab.overlay.model.schema import Relation
 from tests.conftest import SMALL_GEOMETRY
 from tests.random_models import Case, ModelBuilder, academic_case
@@ -571,7 +571,7 @@ def test_inspect_names_learned_tables(files: Path, case: Case, capsys: pytest.Ca
 
 def test_a_binding_file_gives_inputs_their_meaning(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rewritten(files / "model.onnx", lambda model: renamed(model, {"x_paper": "papers", "src_writes": "from"}))
-    bindings = {"papers": Features("paper"), "from": RelationEnd(WRITES, End.SOURCE)}
+    bindings: dict[str, Binding] = {"papers": Features("paper"), "from": RelationEnd(WRITES, End.SOURCE)}
     (files / "bind.json").write_text(to_json(bindings))
     assert main([*QUANTIZE, "--bind", "bind.json"]) == 0
     assert main(["compile", "new.q.onnx", *COMPILE[2:]]) == 0, "the quantized model carries the whole binding"
