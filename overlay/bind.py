@@ -133,7 +133,7 @@ def bind(program: Program, graph: GraphArrays) -> BoundProgram:
             offsets[tensor.name] = sizes[segment]
             sizes[segment] += _stored_rows(graph.counts[tensor.node_type]) * tensor.row_bytes
     values = np.array([_value(s, program, graph, offsets, places) for s in program.symbols], dtype=np.int64)
-    words, layers = _expand(program, graph.counts, values)
+    words, layers = _without_first_waits(program, *_expand(program, graph.counts, values))
     check_order(words)
     contents = {
         Segment.PROGRAM: words.view(np.uint8).reshape(-1),
@@ -330,6 +330,22 @@ def _expand(
     if not pieces:
         return np.zeros((0, 2), np.uint64), np.zeros(0, np.uint16)
     return np.concatenate(pieces), np.concatenate(layers)
+
+
+def _without_first_waits(
+    program: Program, words: Words, layers: npt.NDArray[np.uint16]
+) -> tuple[Words, npt.NDArray[np.uint16]]:
+    """Leaves out the waits for slots that nobody has used yet, and instructions that then do nothing."""
+    fields = [isa().header_field(name) for name in ("wait0", "wait1")]
+    idle = np.zeros(len(words), np.bool_)
+    for ring in program.rings:
+        waits = [(words[:, 0] >> np.uint64(f.lsb)) & np.uint64(f.largest) == ring.free for f in fields]
+        first = np.flatnonzero(waits[0] | waits[1])[: ring.slots if ring.free else 0]
+        for field, waiting in zip(fields, waits, strict=True):
+            words[first[waiting[first]], 0] &= ~np.uint64(field.largest << field.lsb)
+        # A sync without waits and signals is its engine's id and zeros.
+        idle[first] = words[first, 0] <= isa().header_field("engine").largest
+    return words[~idle], layers[~idle]
 
 
 def _iterations(block: Block, counts: Mapping[str, int]) -> npt.NDArray[np.int64]:

@@ -24,7 +24,7 @@ from hetfab.overlay.files import write_atomic
 from hetfab.overlay.isa.spec import isa
 from hetfab.overlay.model.schema import Relation
 
-FORMAT = "hetfab program 1"
+FORMAT = "hetfab program 2"
 #: What the zip reader raises on damaged bytes, besides its own error.
 _DAMAGE = (OSError, zipfile.BadZipFile, zlib.error, KeyError, ValueError, EOFError, NotImplementedError, RuntimeError)
 Words: TypeAlias = npt.NDArray[np.uint64]
@@ -78,11 +78,20 @@ class Symbol:
 
 @dataclass(frozen=True)
 class Ring:
-    """Slots of an on-chip memory that are used in turn."""
+    """Slots of an on-chip memory that are used in turn.
+
+    Attributes:
+        memory: Its name.
+        slots: Number of slots.
+        slot_words: Words of a slot.
+        free: Semaphore that the writer waits for before it takes a slot, 0 for none. The first ``slots`` waits are
+            left out when the program is bound.
+    """
 
     memory: str
     slots: int
     slot_words: int
+    free: int
 
 
 @dataclass(frozen=True, eq=False)

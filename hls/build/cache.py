@@ -22,6 +22,23 @@ def cache_folder() -> Path:
     return Path(os.environ.get(CACHE_VARIABLE) or platformdirs.user_cache_dir("hetfab"))
 
 
+def cache_content() -> list[Path]:
+    """Files of the cache: built overlays and the locks of their builds."""
+    return sorted(path for path in cache_folder().glob("*") if path.is_file())
+
+
+def clear_cache() -> None:
+    """Deletes all built overlays. Locks stay: another process may hold one.
+
+    Raises:
+        CacheUnwritableError: A file cannot be deleted.
+    """
+    with _writable(cache_folder()):
+        for path in cache_content():
+            if path.suffix != ".lock":
+                path.unlink(missing_ok=True)
+
+
 def cached_file(name: str, build: Callable[[Path], Path]) -> Path:
     """A file of the cache, built when it is not there.
 

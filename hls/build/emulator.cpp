@@ -17,11 +17,21 @@
 #include "hetfab/load.hpp"
 #include "hetfab/store.hpp"
 #include "hetfab/vec.hpp"
+#include "order_check.hpp"
+
+#ifdef HETFAB_DEBUG
+#include "declared_check.hpp"
+#endif
 
 namespace {
 
 using hetfab::CountedEvents;
 using hetfab::PortModel;
+namespace memory = hetfab::sets::memory;
+
+#ifdef HETFAB_DEBUG
+thread_local hetfab::DeclaredCheck declared;
+#endif
 
 std::string hexadecimal(std::uint64_t value) {
     char text[24];
@@ -38,6 +48,9 @@ class Dram : public hetfab::DramModel {
     void unmap(std::uint64_t address) { regions_.erase(address); }
 
     unsigned char* resolve(std::uint64_t address, std::uint64_t bytes, bool write) override {
+#ifdef HETFAB_DEBUG
+        declared.burst(address, bytes, write);
+#endif
         auto region = regions_.upper_bound(address);
         if (region != regions_.begin()) {
             --region;
@@ -71,12 +84,20 @@ template <class T>
 struct RamPort {
     T* words;
     unsigned depth;
-    const char* name;
+    unsigned memory;
 
-    T& operator[](unsigned word) const {
+#ifdef HETFAB_DEBUG
+    hetfab::CheckedWord<T> operator[](unsigned word) const { return {declared, memory, word, at(word)}; }
+#else
+    T& operator[](unsigned word) const { return at(word); }
+#endif
+
+  private:
+    T& at(unsigned word) const {
         if (word >= depth) {
-            throw std::out_of_range("access to word " + std::to_string(word) + " of " + name +
-                                    ", which has " + std::to_string(depth) + " words");
+            throw std::out_of_range("access to word " + std::to_string(word) + " of " +
+                                    hetfab::sets::memory_names[memory] + ", which has " +
+                                    std::to_string(depth) + " words");
         }
         return words[word];
     }
@@ -85,12 +106,12 @@ struct RamPort {
 template <class T>
 class Ram : public RamModel {
   public:
-    Ram(const char* name, unsigned depth) : name_(name), words_(depth) {
+    Ram(unsigned memory, unsigned depth) : memory_(memory), words_(depth) {
         const std::vector<unsigned char> zeros(word_bytes);
         for (T& word : words_) hetfab::read_bytes(word, zeros.data());
     }
 
-    RamPort<T> port() { return {words_.data(), static_cast<unsigned>(words_.size()), name_}; }
+    RamPort<T> port() { return {words_.data(), static_cast<unsigned>(words_.size()), memory_}; }
 
     bool read(std::uint64_t word, std::uint64_t count, unsigned char* bytes) const override {
         if (word > words_.size() || count > words_.size() - word) return false;
@@ -107,7 +128,7 @@ class Ram : public RamModel {
 
   private:
     static constexpr std::uint64_t word_bytes = hetfab::bytes_of(static_cast<const T*>(nullptr));
-    const char* name_;
+    unsigned memory_;
     std::vector<T> words_;
 };
 
@@ -198,6 +219,9 @@ class Overlay {
 
     const std::string& message() const { return message_; }
 
+    // From the next start on.
+    void check_order(bool check) { checks_order_ = check; }
+
     // Copies the records of the retired instructions in program order; returns their number.
     std::uint64_t log(Record* records, std::uint64_t capacity) const {
         std::uint64_t count = 0;
@@ -250,6 +274,7 @@ class Overlay {
             tokens_[engine] = {};
         }
         for (PortModel& port : ports_) port.reset();
+        order_.start(written_by_program(), checks_order_);
         log_.clear();
         retired_.clear();
         message_.clear();
@@ -269,6 +294,9 @@ class Overlay {
             } else {
                 execute(who);
             }
+        } catch (const hetfab::Race& race) {
+            progress_ = Progress::fault;
+            message_ = race.what();
         } catch (const std::exception& error) {
             progress_ = Progress::fault;
             message_ = where(who) + ": " + error.what();
@@ -317,9 +345,15 @@ class Overlay {
         const std::uint32_t index = executing_;
         const unsigned opcode = peek_opcode(engine);
         check_alignment(engine, opcode, instructions_[engine].front());
+        const hetfab::sets::Word issued = halves(instructions_[engine].front());
+#ifdef HETFAB_DEBUG
+        const hetfab::DeclaredScope scope(declared, issued, order_.regions(issued));
+#endif
+        order_.enter(index, issued);
         for (PortModel& port : ports_) port.traffic = {};
         CountedEvents events;
         run(engine, events);
+        order_.leave(index, issued);
         for (const PortModel& checked : ports_) checked.check_idle();
         Record record = {};
         record.index = index;
@@ -342,6 +376,34 @@ class Overlay {
             retired_.resize(index + 1);
         }
         log_[index] = record;
+    }
+
+    static hetfab::sets::Word halves(const Types::Instruction& instruction) {
+        unsigned char bytes[hetfab::instruction_bytes];
+        hetfab::write_bytes(instruction, bytes);
+        hetfab::sets::Word word;
+        std::memcpy(&word, bytes, sizeof word);
+        return word;
+    }
+
+    // The DRAM that the program writes; all of it, if the program cannot be read.
+    std::vector<hetfab::Range> written_by_program() {
+        std::vector<hetfab::Range> written;
+        try {
+            const unsigned char* bytes =
+                dram.resolve(registers_.segment_base[isa::segment::program],
+                             std::uint64_t{registers_.program_length} * hetfab::instruction_bytes, false);
+            for (std::uint32_t index = 0; index < registers_.program_length; index++) {
+                Types::Instruction word;
+                hetfab::read_bytes(word, bytes + std::uint64_t{index} * hetfab::instruction_bytes);
+                if (hetfab::dispatch_resolve<Design, Family>(registers_, word)) {
+                    hetfab::OrderCheck::add_written(halves(word), constants, written);
+                }
+            }
+        } catch (const std::out_of_range&) {
+            written = {{0, ~std::uint64_t{0}}};
+        }
+        return written;
     }
 
     unsigned peek_opcode(unsigned engine) const {
@@ -436,18 +498,21 @@ class Overlay {
     hls::stream<Types::Instruction> instructions_[isa::engine::count];
     hls::stream<Types::Token> tokens_[isa::engine::count];
     PortModel ports_[port_count];
-    Ram<Types::ActWord> act_ram_{"act_ram", Design::act_words};
-    Ram<Types::WgtWord> wgt_ram_{"wgt_ram", Design::wgt_words};
-    Ram<Types::ParWord> par_ram_{"par_ram", Design::par_words};
-    Ram<Types::AccWord> acc_ram_{"acc_ram", Design::acc_words};
-    Ram<Types::SumWord> sum_ram_{"sum_ram", Design::sum_words};
-    Ram<Types::OutWord> out_ram_{"out_ram", Design::out_words};
-    Ram<Types::Instruction> agg_context_{"agg_context", 4 * Design::agg_contexts};
+    Ram<Types::ActWord> act_ram_{memory::act_ram, Design::act_words};
+    Ram<Types::WgtWord> wgt_ram_{memory::wgt_ram, Design::wgt_words};
+    Ram<Types::ParWord> par_ram_{memory::par_ram, Design::par_words};
+    Ram<Types::AccWord> acc_ram_{memory::acc_ram, Design::acc_words};
+    Ram<Types::SumWord> sum_ram_{memory::sum_ram, Design::sum_words};
+    Ram<Types::OutWord> out_ram_{memory::out_ram, Design::out_words};
+    Ram<Types::Instruction> agg_context_{memory::agg_context, 4 * Design::agg_contexts};
     std::map<std::string, RamModel*> rams_{
         {"act_ram", &act_ram_},         {"wgt_ram", &wgt_ram_}, {"par_ram", &par_ram_},
         {"acc_ram", &acc_ram_},         {"sum_ram", &sum_ram_}, {"out_ram", &out_ram_},
         {"agg_context", &agg_context_},
     };
+    static constexpr hetfab::sets::Constants constants = hetfab::sets::constants_of<Design>();
+    hetfab::OrderCheck order_{constants};
+    bool checks_order_ = true;
     std::vector<Record> log_;
     std::vector<bool> retired_;
     std::string message_;
@@ -484,6 +549,8 @@ std::uint32_t hetfab_read_register(void* overlay, std::uint32_t offset) {
 void hetfab_write_register(void* overlay, std::uint32_t offset, std::uint32_t value) {
     static_cast<Overlay*>(overlay)->write_register(offset, value);
 }
+
+void hetfab_check_order(void* overlay, int check) { static_cast<Overlay*>(overlay)->check_order(check != 0); }
 
 int hetfab_advance(void* overlay, std::uint64_t passes, std::uint32_t seed) {
     return static_cast<int>(static_cast<Overlay*>(overlay)->advance(passes, seed));

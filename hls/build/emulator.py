@@ -60,7 +60,8 @@ def build_emulator(
     Args:
         geometry: What the kernels are built for.
         arithmetic: Native integers, or the ``ap_int`` headers that come with hls4ml.
-        debug: Checks the range of every native integer; a matrix product takes about thirty times as long.
+        debug: Checks the range of every native integer, and every access against the declared sets of its
+            instruction; a matrix product takes about thirty times as long.
         defines: Preprocessor definitions, ``NAME`` or ``NAME=value``.
 
     Returns:
@@ -210,6 +211,14 @@ class Emulator:
             )
         self._functions.hetfab_unmap(self._overlay, address)
 
+    def check_order(self, check: bool) -> None:
+        """Sets whether runs stop at accesses that no semaphores order (``docs/order.md``), as they do at first.
+
+        Args:
+            check: For the next start and those after it.
+        """
+        self._functions.hetfab_check_order(self._overlay, int(check))
+
     def read_register(self, offset: int) -> int:
         """Reads 32 bits; offsets without a register read as 0."""
         return int(self._functions.hetfab_read_register(self._overlay, offset))
@@ -305,6 +314,7 @@ def _functions(library: Path) -> ctypes.CDLL:
         "unmap": (None, [overlay, number]),
         "read_register": (half, [overlay, half]),
         "write_register": (None, [overlay, half, half]),
+        "check_order": (None, [overlay, status]),
         "advance": (status, [overlay, number, half]),
         "message": (text, [overlay]),
         "run_log": (number, [overlay, pointer, number]),

@@ -23,8 +23,8 @@ from hetfab.overlay.compiler.lowering import (
     Stored,
     lower,
 )
-from hetfab.overlay.compiler.semaphores import Semaphore
-from hetfab.overlay.compiler.tiling import SLOTS, LayerShape, Tile, choose_tile
+from hetfab.overlay.compiler.semaphores import Milestones, Semaphore
+from hetfab.overlay.compiler.tiling import LayerShape, Tile, choose_tile
 from hetfab.overlay.design import Design, Geometry
 from hetfab.overlay.errors import DesignInvalidError
 from hetfab.overlay.isa.codec import Engine, Segment
@@ -140,19 +140,21 @@ class _Compiler:
         self.layers: list[LayerInfo] = []
         self.edges: dict[str, Edges] = {}
         self.constant_offsets: dict[str, int] = {}
-        self._load_readers = {layer.dense.input.name for layer in lowered.layers if layer.dense is not None}
-        self._agg_readers = {a.input.name for layer in lowered.layers for a in layer.aggregations}
-        #: Per semaphore: how many stored tensors were signalled, which number each tensor has, how many were awaited.
-        self._signalled = {Semaphore.STORED_FOR_LOAD: 0, Semaphore.STORED_FOR_AGG: 0}
-        self._numbers: dict[tuple[Semaphore, str], int] = {}
-        self._awaited = dict(self._signalled)
+        self._tiles = [_tile(layer, geometry) for layer in lowered.layers]
+        self._layer_of = {layer.output.name: index for index, layer in enumerate(lowered.layers)}
+        self._stored = {
+            semaphore: Milestones(self._newest_input(semaphore, layer) for layer in lowered.layers)
+            for semaphore in (Semaphore.STORED_FOR_LOAD, Semaphore.STORED_FOR_AGG)
+        }
+        self._needs = _pass_needs(lowered.layers, self._tiles)
+        self._passes = Milestones(self._needs)
+        self._pass = 0
 
     def run(self) -> None:
         """Emits the whole program."""
         for tensor in self.lowered.stored.values():
             if tensor.values is not None:
                 self.constant_offsets[tensor.name] = self.constants.add(_rows(tensor.values, tensor.signed))
-        self._emit_prologue()
         for index, layer in enumerate(self.lowered.layers):
             self._emit_layer(index, layer)
         self.emitter.end()
@@ -173,27 +175,8 @@ class _Compiler:
             for tensor in self.lowered.stored.values()
         ]
 
-    def _emit_prologue(self) -> None:
-        """The readers of the rings signal every slot free."""
-        self.emitter.begin(0, Part.ONCE)
-        present = set(self.geometry.engines)
-        for _ in range(SLOTS):
-            if "gemm_d" in present:
-                self.emitter.sync(Engine.GEMM_D, signals=[Semaphore.ACT_FREE, Semaphore.WGT_FREE])
-            self.emitter.sync(Engine.VEC, signals=[Semaphore.ACC_FREE, Semaphore.PAR_FREE])
-            if "agg" in present:
-                self.emitter.sync(Engine.VEC, signals=[Semaphore.SUM_FREE])
-            self.emitter.sync(Engine.STORE, signals=[Semaphore.OUT_FREE])
-
     def _emit_layer(self, index: int, layer: LoweredLayer) -> None:
-        output = layer.output
-        shape = LayerShape(
-            inputs=layer.dense.input.channels if layer.dense else 0,
-            channels=output.channels,
-            aggregated=bool(layer.aggregations),
-            item_bytes=output.bits // 8,
-        )
-        tile = choose_tile(shape, self.geometry, output.name)
+        output, tile = layer.output, self._tiles[index]
         self.layers.append(self._describe(layer, tile))
         for first in range(0, output.channels, tile.columns):
             columns = self._columns(layer, tile, first)
@@ -201,8 +184,8 @@ class _Compiler:
             for part in (Part.FULL, Part.TAIL):
                 self.emitter.begin(index, part, self.lowered.node_types[output.name], tile.rows)
                 self._emit_tile(layer, tile, columns, part)
-            self._emit_exit(index, layer, tile)
-        self._signal_stored(index, output)
+            self._emit_exit(index, layer)
+        self._signal_stored(index)
 
     def _describe(self, layer: LoweredLayer, tile: Tile) -> LayerInfo:
         for aggregation in layer.aggregations:
@@ -244,17 +227,14 @@ class _Compiler:
         if layer.dense is not None:
             emitter.take("par_ram")
             blocks = -(-columns.count // self.geometry.lanes) * 8 * self.geometry.lanes // _BLOCK
-            self._emit_load("load_parameters", "par_ram", columns.parameters, blocks, waits=[Semaphore.PAR_FREE])
+            waits = [Semaphore.PASS_ENDED] if self._passes.waits(self._needs[self._pass]) else []
+            self._emit_load("load_parameters", "par_ram", columns.parameters, blocks, waits=waits)
             if tile.resident:
-                self._emit_weights(layer.dense, tile, columns, 0, waits=[Semaphore.WGT_FREE])
-            else:
-                # Streamed weights come and go with the activations, so both slots are taken for the whole pass.
-                for _ in range(SLOTS):
-                    emitter.sync(Engine.LOAD, waits=[Semaphore.WGT_FREE])
-            self._await_stored(Semaphore.STORED_FOR_LOAD, Engine.LOAD, layer.dense.input.name)
-        for slot, aggregation in enumerate(layer.aggregations):
-            self._await_stored(Semaphore.STORED_FOR_AGG, Engine.AGG, aggregation.input.name)
-            if len(layer.aggregations) <= self.geometry.agg_contexts:
+                self._emit_weights(layer.dense, tile, columns, 0)
+        self._await_stored(Semaphore.STORED_FOR_LOAD, Engine.LOAD, layer)
+        self._await_stored(Semaphore.STORED_FOR_AGG, Engine.AGG, layer)
+        if len(layer.aggregations) <= self.geometry.agg_contexts:
+            for slot, aggregation in enumerate(layer.aggregations):
                 self._emit_context(slot, aggregation, columns.first)
 
     def _emit_load(
@@ -288,14 +268,13 @@ class _Compiler:
         columns: _Columns,
         k_tile: int,
         *,
-        waits: Sequence[Semaphore] = (),
         signals: Sequence[Semaphore] = (),
     ) -> None:
         inputs = min(tile.inputs, _padded_inputs(dense) - k_tile * tile.inputs)
         groups = -(-columns.count // self.geometry.gemm_cols)
         blocks = inputs * groups * self.geometry.gemm_cols // _BLOCK
         self.emitter.take("wgt_ram")
-        self._emit_load("load_weights", "wgt_ram", columns.weights[k_tile], blocks, waits=waits, signals=signals)
+        self._emit_load("load_weights", "wgt_ram", columns.weights[k_tile], blocks, signals=signals)
 
     def _emit_context(self, slot: int, aggregation: Aggregation, first: int) -> None:
         edges, tensor = aggregation.edges, aggregation.input
@@ -424,15 +403,16 @@ class _Compiler:
         emitter.emit(
             layer.kind.value,
             {name: value for name, value in available.items() if name in names - unread},
+            # The last of three goes to a sync: FULL, which nothing else can imply.
             waits=[
+                Semaphore.OUT_FREE,
                 *([Semaphore.ACC_FULL] if layer.dense else []),
                 *([Semaphore.SUM_FULL] if layer.aggregations else []),
-                Semaphore.OUT_FREE,
             ],
             signals=[
-                Semaphore.OUT_FULL,
                 *([Semaphore.ACC_FREE] if layer.dense else []),
                 *([Semaphore.SUM_FREE] if layer.aggregations else []),
+                Semaphore.OUT_FULL,
             ],
         )
 
@@ -453,31 +433,62 @@ class _Compiler:
             signals=[Semaphore.OUT_FREE],
         )
 
-    def _emit_exit(self, index: int, layer: LoweredLayer, tile: Tile) -> None:
-        """Frees what a pass over the rows held."""
+    def _emit_exit(self, index: int, layer: LoweredLayer) -> None:
+        """VEC, which comes after all products of a pass, says that its parameters and weights are no longer needed."""
         if layer.dense is None:
             return
-        self.emitter.begin(index, Part.ONCE)
-        for _ in range(1 if tile.resident else SLOTS):
-            self.emitter.sync(Engine.GEMM_D, signals=[Semaphore.WGT_FREE])
-        self.emitter.sync(Engine.VEC, signals=[Semaphore.PAR_FREE])
+        if self._passes.signals(self._pass):
+            self.emitter.begin(index, Part.ONCE)
+            self.emitter.sync(Engine.VEC, signals=[Semaphore.PASS_ENDED])
+        self._pass += 1
 
-    def _signal_stored(self, index: int, output: Stored) -> None:
+    def _signal_stored(self, index: int) -> None:
         """STORE tells the engines that read a tensor from DRAM that all of it is written."""
-        readers = ((Semaphore.STORED_FOR_LOAD, self._load_readers), (Semaphore.STORED_FOR_AGG, self._agg_readers))
-        signals = [semaphore for semaphore, names in readers if output.name in names]
-        for semaphore in signals:
-            self._signalled[semaphore] += 1
-            self._numbers[semaphore, output.name] = self._signalled[semaphore]
+        signals = [semaphore for semaphore, milestones in self._stored.items() if milestones.signals(index)]
         self.emitter.begin(index, Part.ONCE)
         self.emitter.sync(Engine.STORE, signals=signals)
 
-    def _await_stored(self, semaphore: Semaphore, engine: Engine, name: str) -> None:
-        """Waits until a computed tensor is written; the n-th wait pairs with the n-th signal."""
-        number = self._numbers.get((semaphore, name), 0)
-        while self._awaited[semaphore] < number:
+    def _await_stored(self, semaphore: Semaphore, engine: Engine, layer: LoweredLayer) -> None:
+        """Waits until what an engine reads of DRAM for a layer is written."""
+        if self._stored[semaphore].waits(self._newest_input(semaphore, layer)):
             self.emitter.sync(engine, waits=[semaphore])
-            self._awaited[semaphore] += 1
+
+    def _newest_input(self, semaphore: Semaphore, layer: LoweredLayer) -> int:
+        """The last layer that computes an input of LOAD or AGG, -1 when all are features or constants."""
+        if semaphore is Semaphore.STORED_FOR_AGG:
+            names = [aggregation.input.name for aggregation in layer.aggregations]
+        else:
+            names = [layer.dense.input.name] if layer.dense else []
+        return max((self._layer_of.get(name, -1) for name in names), default=-1)
+
+
+def _tile(layer: LoweredLayer, geometry: Geometry) -> Tile:
+    shape = LayerShape(
+        inputs=layer.dense.input.channels if layer.dense else 0,
+        channels=layer.output.channels,
+        aggregated=bool(layer.aggregations),
+        item_bytes=layer.output.bits // 8,
+    )
+    return choose_tile(shape, geometry, layer.output.name)
+
+
+def _pass_needs(layers: Sequence[LoweredLayer], tiles: Sequence[Tile]) -> list[int]:
+    """Per pass over the rows with a dense term: the pass whose end its parameters and weights wait for, or less than 0.
+
+    A pass takes the slot of parameters that the last but one used. Resident weights likewise; after a pass that
+    streamed its weights through both slots they wait for that pass. Streamed weights take the slot of the last but
+    one product, which has ended: the activations before them have waited for it.
+    """
+    resident = [
+        tile.resident
+        for layer, tile in zip(layers, tiles, strict=True)
+        if layer.dense is not None
+        for _ in range(0, layer.output.channels, tile.columns)
+    ]
+    return [
+        number - 1 if number > 0 and resident[number] and not resident[number - 1] else number - 2
+        for number in range(len(resident))
+    ]
 
 
 def _padded_inputs(dense: DenseTerm) -> int:

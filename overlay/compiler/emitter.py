@@ -2,8 +2,8 @@
 """Builds blocks of instructions: fields that are constant or affine in the loop index, ring slots, semaphores.
 
 Semaphores are placed by construction. Each buffer is a ring of slots with two semaphores: its writer waits for a free
-slot and signals a full one, its reader the other way round. The readers' first instructions signal every slot free,
-so that all iterations are alike (docs/decisions/0003-semaphores-by-rings.md).
+slot and signals a full one, its reader the other way round. All iterations are alike; bind leaves out the waits for
+slots that nobody has used (docs/decisions/0003-semaphores-by-rings.md).
 """
 
 from collections.abc import Iterable, Sequence
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from hetfab.overlay.compiler.semaphores import Semaphore
+from hetfab.overlay.compiler.semaphores import RING_FREE, Semaphore
 from hetfab.overlay.compiler.tiling import SLOTS
 from hetfab.overlay.design import Geometry
 from hetfab.overlay.errors import FieldRangeError
@@ -61,7 +61,9 @@ class Emitter:
     """
 
     def __init__(self, geometry: Geometry) -> None:
-        self.rings = tuple(Ring(name, SLOTS, geometry.depth(name) // SLOTS) for name in RING_MEMORIES)
+        self.rings = tuple(
+            Ring(name, SLOTS, geometry.depth(name) // SLOTS, int(RING_FREE.get(name, 0))) for name in RING_MEMORIES
+        )
         self.symbols: dict[Symbol, int] = {}
         self.blocks: list[Block] = []
         self._open: _OpenBlock | None = None

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The semaphores of compiled programs: a FULL and a FREE for each ring of buffers, and the order of stored tensors."""
+"""The semaphores of compiled programs: a FULL and a FREE for each ring of buffers, ended passes, stored tensors."""
 
 import enum
+from collections.abc import Iterable
 
 
 class Semaphore(enum.IntEnum):
@@ -9,8 +10,7 @@ class Semaphore(enum.IntEnum):
 
     ACT_FULL = 1
     ACT_FREE = 2
-    WGT_FREE = 3
-    PAR_FREE = 4
+    PASS_ENDED = 3
     ACC_FULL = 5
     ACC_FREE = 6
     SUM_FULL = 7
@@ -19,3 +19,42 @@ class Semaphore(enum.IntEnum):
     OUT_FREE = 10
     STORED_FOR_LOAD = 11
     STORED_FOR_AGG = 12
+
+
+#: The semaphore that says that a slot of a ring is free. All slots are free at the start, so bind leaves the first
+#: waits out; weights and parameters are freed by ``PASS_ENDED``, pass by pass.
+RING_FREE = {
+    "act_ram": Semaphore.ACT_FREE,
+    "acc_ram": Semaphore.ACC_FREE,
+    "sum_ram": Semaphore.SUM_FREE,
+    "out_ram": Semaphore.OUT_FREE,
+}
+
+
+class Milestones:
+    """Events of one engine that another waits for, such as tensors that are stored, numbered as they happen.
+
+    Only those that somebody waits for are signalled, and nobody waits for one that an earlier wait implies: the n-th
+    wait pairs with the n-th signal, so a signal too many would shift all that follow.
+    """
+
+    def __init__(self, needed: Iterable[int]) -> None:
+        """Learns from the needs in program order, as numbers of events, which events to signal."""
+        self._signalled: set[int] = set()
+        highest = -1
+        for number in needed:
+            if number > highest:
+                self._signalled.add(number)
+                highest = number
+        self._awaited = -1
+
+    def signals(self, number: int) -> bool:
+        """Whether this event is signalled."""
+        return number in self._signalled
+
+    def waits(self, number: int) -> bool:
+        """Whether whoever needs this event now must wait, in the order of the needs."""
+        if number <= self._awaited:
+            return False
+        self._awaited = number
+        return True

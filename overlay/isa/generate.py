@@ -16,6 +16,7 @@ from hetfab.overlay.files import write_atomic
 from hetfab.overlay.isa.generate_cpp import cpp_header, dispatch_top
 from hetfab.overlay.isa.generate_docs import errors_page, isa_page
 from hetfab.overlay.isa.generate_python import codec_text
+from hetfab.overlay.isa.generate_sets import sets_header
 from hetfab.overlay.isa.spec import Isa, isa
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -28,6 +29,7 @@ def generated_files(tables: Isa) -> dict[str, str]:
         "overlay/isa/codec.py": codec_text(tables),
         "hls/include/hetfab/isa.hpp": cpp_header(),
         "hls/kernels/dispatch.cpp": dispatch_top(),
+        "hls/build/sets.hpp": sets_header(),
         "docs/isa.md": isa_page(tables),
         "docs/errors.md": errors_page(),
     }

@@ -35,7 +35,8 @@ store_beats:
             mem.write_request(cursor.beat(), left);
             cursor.advance();
         }
-        mem.write(Z::beat(out_ram[first + beat], 0));
+        const Word<Z, 8 * D::lanes> word = out_ram[first + beat];
+        mem.write(Z::beat(word, 0));
         left--;
         if (left == 0) {
             if (responses_due == bursts_ahead) {
