@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The models that benchmarks take: the demo's, and the public RGCNs where their folder is."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import onnx
+
+from hetfab.driver.graph.arrays import graph_arrays
+from hetfab.driver.graph.generate import academic
+from hetfab.driver.graph.heterograph import HeteroGraph
+from hetfab.driver.graph.model_inputs import model_bindings, model_feeds
+from hetfab.driver.graph.npz import read_graph
+from hetfab.overlay.bind import BoundProgram, bind
+from hetfab.overlay.compiler.compile import compile_model
+from hetfab.overlay.design import Design
+from hetfab.overlay.model.reader import read_model
+from hetfab.quantize.post_training import quantize
+
+_DEMO = Path(__file__).parents[1] / "examples" / "academic" / "rgcn.onnx"
+_PUBLIC = ("acm", "dblp", "imdb")
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A quantized model and its graph."""
+
+    name: str
+    model: onnx.ModelProto
+    graph: HeteroGraph
+
+    def bound(self, design: Design) -> BoundProgram:
+        """The model compiled for a design and bound to the graph."""
+        program = compile_model(self.model, model_bindings(self.model, self.graph), design, name=self.name)
+        return bind(program, graph_arrays(program, self.graph))
+
+
+def workloads() -> Iterator[Workload]:
+    """The demo, and the public models when ``$HETFAB_DATA`` names a folder that has them."""
+    yield _workload("demo", _DEMO, academic())
+    folder = os.environ.get("HETFAB_DATA")
+    if folder is not None:
+        for name in _PUBLIC:
+            model = Path(folder) / "models" / f"{name}_rgcn.onnx"
+            yield _workload(name, model, read_graph(Path(folder) / name / "graph.npz"))
+
+
+def _workload(name: str, path: Path, graph: HeteroGraph) -> Workload:
+    model = read_model(path)
+    bindings = model_bindings(model, graph)
+    return Workload(name, quantize(model, [model_feeds(model, bindings, graph)], bindings).model, graph)
+
+
+def reshaped(design: Design, rows: int, columns: int) -> Design:
+    """A design with another array, whose memories keep their bytes.
+
+    Words of ``act_ram`` are as wide as the array has rows, those of ``wgt_ram`` and ``acc_ram`` as it has columns.
+    """
+    old = design.geometry
+    geometry = replace(
+        old,
+        gemm_rows=rows,
+        gemm_cols=columns,
+        act_words=old.act_words * old.gemm_rows // rows,
+        wgt_words=old.wgt_words * old.gemm_cols // columns,
+        acc_words=old.acc_words * old.gemm_cols // columns,
+    )
+    return replace(design, name=f"{rows}x{columns}", geometry=geometry)
