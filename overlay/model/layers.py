@@ -262,7 +262,7 @@ def _parse_add(draft: _Draft, node: onnx.NodeProto) -> None:
             continue
         if not _fold_bias(draft, node, value, vector.astype(np.float32)):
             draft.refuse(
-                node, "a constant is added to something that is not one dense layer's only use", "fold it into a bias"
+                node, "a constant is added to something without a dense layer of its own", "fold it into a bias"
             )
         return
     if draft.channels.get(draft.activation(left)) != draft.channels.get(draft.activation(right)):
@@ -273,15 +273,33 @@ def _parse_add(draft: _Draft, node: onnx.NodeProto) -> None:
 
 
 def _fold_bias(draft: _Draft, node: onnx.NodeProto, value: str, vector: FloatArray) -> bool:
-    """Gives a constant that is added to a dense layer's only use to that layer as its bias."""
-    for position, layer in enumerate(draft.layers):
-        if isinstance(layer, Dense) and layer.output == value and draft.uses[value] == 1:
-            row = np.broadcast_to(vector.reshape(-1), layer.weight.shape[1:])
-            total = row if layer.bias is None else layer.bias + row
-            draft.layers[position] = replace(layer, output=node.output[0], bias=total)
-            draft.channels[node.output[0]] = draft.channels.pop(value)
-            return True
-    return False
+    """Gives a constant that is added to a dense layer, or to a sum that holds one, to that layer as its bias.
+
+    Every tensor on the way must have no other use, or the bias would reach that use too.
+    """
+    by_output = {layer.output: position for position, layer in enumerate(draft.layers)}
+    target = _dense_within(draft, by_output, value)
+    if target is None:
+        return False
+    position, dense = target
+    row = np.broadcast_to(vector.reshape(-1), dense.weight.shape[1:])
+    draft.layers[position] = replace(dense, bias=row if dense.bias is None else dense.bias + row)
+    last = by_output[value]
+    draft.layers[last] = replace(draft.layers[last], output=node.output[0])
+    draft.channels[node.output[0]] = draft.channels.pop(value)
+    return True
+
+
+def _dense_within(draft: _Draft, by_output: Mapping[str, int], value: str) -> tuple[int, Dense] | None:
+    """A dense layer, with its position, that alone feeds a tensor, directly or through sums."""
+    position = by_output.get(value)
+    if position is None or draft.uses[value] != 1:
+        return None
+    layer = draft.layers[position]
+    if isinstance(layer, Add):
+        found = _dense_within(draft, by_output, layer.left)
+        return _dense_within(draft, by_output, layer.right) if found is None else found
+    return (position, layer) if isinstance(layer, Dense) else None
 
 
 def _parse_relu(draft: _Draft, node: onnx.NodeProto) -> None:
