@@ -89,7 +89,7 @@ def read_csv_folder(folder: Path) -> HeteroGraph:
     """
     path = folder / SCHEMA_FILE
     schema = _Json(path).schema()
-    _check_ends(path, schema)
+    _check_names(path, schema)
     nodes = {name: _nodes(folder, table, schema.delimiter) for name, table in schema.node_types.items() if table.file}
     nodes |= _mentioned(folder, schema)
     relations: dict[Relation, Edges] = {}
@@ -187,18 +187,9 @@ def _splits(table: CsvTable, column: str) -> dict[str, npt.NDArray[Any]]:
     return {part: np.flatnonzero(parts == part) for part in SPLITS if part in cells}
 
 
-def _check_ends(path: Path, schema: FolderSchema) -> None:
-    """Ends of relations are node types; all else is checked when the graph is made."""
-    names: list[str] = []
-    for relation in schema.relations:
-        for node_type in (relation.source, relation.destination):
-            if node_type not in schema.node_types:
-                raise GraphInvalidError(
-                    f"'{path}': relation '{relation.name}' has an end of type '{node_type}'",
-                    f"one of the node types {listed(schema.node_types)}",
-                    _CORRECT,
-                )
-        names += [relation.name] if relation.reverse is None else [relation.name, relation.reverse]
+def _check_names(path: Path, schema: FolderSchema) -> None:
+    """Relations and reverses have names of their own; all else is checked when the graph is made."""
+    names = [name for relation in schema.relations for name in (relation.name, relation.reverse) if name is not None]
     doubles = [name for name in names if names.count(name) > 1]
     if doubles:
         raise GraphInvalidError(
@@ -230,9 +221,10 @@ class _Json:
         delimiter = self._text(members.get("delimiter", ","), "delimiter")
         if len(delimiter) != 1:
             raise self._error("delimiter", delimiter, "one character")
+        tables = {name: self._node_table(entry, f"node type '{name}'") for name, entry in types.items()}
         return FolderSchema(
-            node_types={name: self._node_table(entry, f"node type '{name}'") for name, entry in types.items()},
-            relations=tuple(self._edge_table(entry, f"relation {at + 1}") for at, entry in enumerate(relations)),
+            node_types=tables,
+            relations=tuple(self._edge_table(e, f"relation {at + 1}", tables) for at, e in enumerate(relations)),
             metapaths={name: self._texts(path, f"metapath '{name}'") for name, path in paths.items()},
             delimiter=delimiter,
             **{key: self._text(members[key], key) for key in ("name", "target") if members.get(key) is not None},
@@ -257,15 +249,28 @@ class _Json:
             raise self._error(f"{where}, classes", members["classes"], "classes only where 'label' is one column")
         return NodeTable(**values, multilabel=multilabel)
 
-    def _edge_table(self, entry: Any, where: str) -> EdgeTable:
-        members = self._members(entry, EdgeTable, where)
-        return EdgeTable(**{key: self._text(value, f"{where}, {key}") for key, value in members.items()})
+    def _edge_table(self, entry: Any, where: str, tables: Mapping[str, NodeTable]) -> EdgeTable:
+        members = self._members(entry, EdgeTable, where, optional=("source_column", "destination_column"))
+        values = {key: self._text(value, f"{where}, {key}") for key, value in members.items()}
+        for end in ("source", "destination"):
+            if values[end] not in tables:
+                raise self._error(f"{where}, {end}", values[end], f"one of the node types {listed(tables)}")
+            column = values.setdefault(f"{end}_column", tables[values[end]].id or "")
+            if not column:
+                raise self._error(f"{where}, {end}_column", None, f"a column, as '{values[end]}' names no id column")
+        if values["source_column"] == values["destination_column"]:
+            expected = "another column for the destination: give source_column and destination_column"
+            raise self._error(f"{where}, both ends are in the column", values["source_column"], expected)
+        return EdgeTable(**values)
 
-    def _members(self, value: Any, table: type[_Table], where: str, hidden: tuple[str, ...] = ()) -> dict[str, Any]:
+    def _members(
+        self, value: Any, table: type[_Table], where: str, hidden: tuple[str, ...] = (), optional: tuple[str, ...] = ()
+    ) -> dict[str, Any]:
         """Members of an object, all of them known and none that is needed missing."""
         known = [member for member in fields(table) if member.name not in hidden]
         names = [member.name for member in known]
         needed = [m.name for m in known if m.default is MISSING and m.default_factory is MISSING]
+        needed = [name for name in needed if name not in optional]
         members = self._mapping(value, where)
         wrong = [name for name in members if name not in names]
         if wrong:
