@@ -21,10 +21,11 @@ from hetfab.overlay.errors import (
 )
 from hetfab.overlay.model.schema import Relation
 from tests.data_folder import require_data
+from tests.same_graph import assert_same
 
 
 def small() -> HeteroGraph:
-    """A graph with all forms of features and labels, an empty type and an empty relation."""
+    """A graph with all forms of features and labels, ids, names of classes, an empty type and an empty relation."""
     ids = np.array([0, 1], np.int32)
     return HeteroGraph(
         name="small",
@@ -41,26 +42,9 @@ def small() -> HeteroGraph:
         labels={"film": np.array([[1, 0], [1, 1]], np.uint8), "actor": np.array([-1, 1, 0])},
         splits={"film": {"train": ids[:1], "val": ids[:0], "test": ids[1:]}},
         metapaths={"FA": ("stars",)},
+        ids={"actor": np.array(["Ada", "Bo, the second", "Čapek"]), "studio": np.array([], dtype=np.str_)},
+        classes={"film": ("calm", "loud")},
     )
-
-
-def assert_same(left: HeteroGraph, right: HeteroGraph) -> None:
-    assert left.schema() == right.schema()
-    assert left.name == right.name
-    for relation, edges in left.relations.items():
-        np.testing.assert_array_equal(edges.source, right.relations[relation].source)
-        np.testing.assert_array_equal(edges.destination, right.relations[relation].destination)
-    assert left.features.keys() == right.features.keys()
-    for node_type, table in left.features.items():
-        assert isinstance(right.features[node_type], type(table))
-        np.testing.assert_array_equal(left.dense_features(node_type), right.dense_features(node_type))
-    assert left.labels.keys() == right.labels.keys()
-    for node_type, labels in left.labels.items():
-        np.testing.assert_array_equal(labels, right.labels[node_type])
-    assert {t: parts.keys() for t, parts in left.splits.items()} == {t: p.keys() for t, p in right.splits.items()}
-    for node_type, parts in left.splits.items():
-        for part, ids in parts.items():
-            np.testing.assert_array_equal(ids, right.splits[node_type][part])
 
 
 @pytest.mark.parametrize("make", [small, academic])
@@ -168,6 +152,10 @@ def altered(path: Path, change: Callable[[dict[str, Any], dict[str, Any]], None]
         (
             lambda arrays, meta: meta["relations"][0].update(weighted=True),
             "the relation 'stars' has edge weights",
+        ),
+        (
+            lambda arrays, meta: arrays.update({"ids.actor": np.arange(3)}),
+            "the array 'ids.actor' is of int64",
         ),
         (
             lambda arrays, meta: meta["node_types"]["film"].update(features="blob"),

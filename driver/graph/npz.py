@@ -76,8 +76,6 @@ class _Archive:
         self._archive = archive
 
     def array(self, name: str, dtypes: tuple[str, ...]) -> npt.NDArray[Any]:
-        if name not in self._archive:
-            raise self.error(f"the array '{name}' is missing", "every array that the array 'meta' announces")
         array = self._read(name)
         if array.dtype.name not in dtypes:
             raise self.error(f"the array '{name}' is of {array.dtype.name}", " or ".join(dtypes))
@@ -90,6 +88,8 @@ class _Archive:
         return array
 
     def _read(self, name: str) -> npt.NDArray[Any]:
+        if name not in self._archive:
+            raise self.error(f"the array '{name}' is missing", "every array that the array 'meta' announces")
         try:
             array = self._archive[name]
         except _DAMAGE as error:
@@ -134,7 +134,7 @@ def _read(archive: _Archive) -> HeteroGraph:
     features = {name: _features(archive, name, *form) for name, form in header.features.items()}
     labels = {name: _labels(archive, name, form) for name, form in header.labels.items()}
     parts = relations, features, labels, _splits(archive, header.counts), header.metapaths
-    ids = {name: archive.text(f"ids.{name}") for name in header.counts if archive.has(f"ids.{name}")}
+    ids = {name: archive.text(f"ids.{name}") for name in header.ids}
     try:
         return HeteroGraph(header.name, header.target, header.counts, *parts, ids, header.classes)
     except InputError as error:
@@ -153,6 +153,7 @@ class _Header(NamedTuple):
     features: dict[str, tuple[str, int]]
     labels: dict[str, str]
     metapaths: dict[str, tuple[str, ...]]
+    ids: list[str]
     classes: dict[str, tuple[str, ...]]
 
 
@@ -172,6 +173,7 @@ def _header(meta: dict[str, Any]) -> _Header:
         },
         labels={name: str(entry["label"]) for name, entry in types.items() if entry["label"]},
         metapaths={name: tuple(map(str, path)) for name, path in meta["metapaths"].items()},
+        ids=[name for name, entry in types.items() if entry.get("ids")],
         classes={name: tuple(map(str, entry["classes"])) for name, entry in types.items() if entry.get("classes")},
     )
 
@@ -258,6 +260,8 @@ def _type_entry(graph: HeteroGraph, name: str) -> dict[str, Any]:
         entry |= {"label": "multiclass", "num_classes": int(labels.max(initial=-1)) + 1}
     elif labels is not None:
         entry |= {"label": "multilabel", "num_classes": labels.shape[1]}
+    if name in graph.ids:
+        entry |= {"ids": True}
     if name in graph.classes:
         entry |= {"classes": list(graph.classes[name])}
     parts = graph.splits.get(name, {})
