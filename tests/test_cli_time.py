@@ -74,7 +74,7 @@ def test_run_says_where_modelled_time_goes(demo_files: DemoFiles, tmp_path: Path
     assert timeline["modelled"] is True
     total_cycles = timeline["board"]["cycles"]
     assert timeline["board"]["milliseconds"] == pytest.approx(total_cycles / 100e3)
-    assert timeline["board"]["dram_bytes_per_cycle"] == pytest.approx(0.8 * 2.1e9 / 100e6)
+    assert timeline["board"]["dram_bytes_per_cycle"] == pytest.approx(0.75 * 2.1e9 / 100e6)
     assert timeline["comparison"]["dram_bytes_per_cycle"] == 8
     assert timeline["comparison"]["cycles"] >= total_cycles >= max(timeline["bounds_cycles"].values())
     assert set(timeline["engines"]) == {"load", "store", "gemm_d", "vec", "agg"}

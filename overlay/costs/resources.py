@@ -2,8 +2,8 @@
 """Resource functions: LUT, FF, DSP and block RAM of each engine, its adapters and the interconnect. Modelled.
 
 Each grows with every parameter of the geometry, so a larger design never needs less of anything.
-Block RAM and DSP follow from the memories' shapes and the kernels' products; LUTs are estimates whose origin stands in
-``area.json``.
+Block RAM and DSP follow from the memories' shapes and the kernels' products; LUTs and
+flip-flops are estimates; ``area.json`` says where each constant comes from, and docs/costs.md what is unchecked.
 """
 
 import functools

@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Resource functions: they grow with every parameter, are never negative, and follow the shapes of block RAM."""
+
+from dataclasses import astuple, replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hetfab.overlay.board import read_board
+from hetfab.overlay.costs.resources import (
+    area_constants,
+    block_rams,
+    check_fits,
+    design_resources,
+    resource_rows,
+    total,
+)
+from hetfab.overlay.design import Geometry, default_design
+from hetfab.overlay.errors import DesignInvalidError, DesignTooLargeError
+from hetfab.overlay.isa.spec import isa
+
+SIDES = st.sampled_from([8, 16, 32])
+geometries = st.builds(
+    Geometry,
+    engines=st.just(default_design().geometry.engines),
+    bus_bits=st.just(64),
+    gemm_rows=SIDES,
+    gemm_cols=SIDES,
+    act_words=st.integers(1, 16384),
+    wgt_words=st.integers(1, 16384),
+    par_words=st.integers(1, 512),
+    acc_words=st.integers(1, 4096),
+    sum_words=st.integers(1, 4096),
+    out_words=st.integers(1, 4096),
+    agg_contexts=st.integers(1, 16),
+    agg_groups=st.integers(1, 63),
+    queue_depth=st.integers(1, 4096),
+    engine_fifo_depth=st.integers(1, 4096),
+)
+GROWING = [
+    "act_words", "wgt_words", "par_words", "acc_words", "sum_words", "out_words", "agg_contexts", "agg_groups",
+    "queue_depth", "engine_fifo_depth", "gemm_rows", "gemm_cols",
+]  # fmt: skip
+
+
+@given(geometries, st.sampled_from(GROWING), st.integers(1, 3000))
+def test_a_larger_design_never_needs_less(geometry: Geometry, name: str, more: int) -> None:
+    value = getattr(geometry, name)
+    grown = replace(geometry, **{name: min(2 * value, 32) if name.startswith("gemm") else value + more})
+    small, large = design_resources(geometry), design_resources(grown)
+    for part in small:
+        assert all(a <= b for a, b in zip(astuple(small[part]), astuple(large[part]), strict=True)), part
+        assert min(astuple(small[part])) >= 0
+
+
+@given(geometries)
+def test_the_total_is_the_sum_of_the_parts(geometry: Geometry) -> None:
+    parts = design_resources(geometry)
+    sums = [sum(values) for values in zip(*(astuple(part) for part in parts.values()), strict=True)]
+    assert list(astuple(total(parts))) == pytest.approx(sums)
+    memories = {memory.name for memory in isa().memories if memory.word_bits}
+    assert set(parts) == {"dispatch", *geometry.engines, *memories}
+
+
+def test_an_engine_that_is_left_out_needs_nothing() -> None:
+    geometry = replace(default_design().geometry, engines=("load", "store", "gemm_d", "vec"))
+    assert "agg" not in design_resources(geometry)
+    assert total(design_resources(geometry)).dsp < total(design_resources(default_design().geometry)).dsp
+
+
+@pytest.mark.parametrize(
+    ("depth", "bits", "true_dual", "expected"),
+    [
+        (512, 36, False, 0.5),
+        (512, 36, True, 1.0),
+        (513, 36, False, 1.0),
+        (1024, 36, False, 1.0),
+        (1024, 18, True, 0.5),
+        (4096, 128, False, 15.0),
+        (16384, 1, True, 0.5),
+        (1, 1, True, 0.5),
+    ],
+)
+def test_block_rams_by_hand(depth: int, bits: int, true_dual: bool, expected: float) -> None:
+    """4,096 words of 128 bits are two rows of 15 RAMB18 of 2,048 x 9; any other aspect ratio needs 32."""
+    assert block_rams(depth, bits, true_dual=true_dual) == expected
+
+
+def test_products_by_hand() -> None:
+    """GEMM-D 16 * 16 / 2, VEC 8 lanes * 2 requantizations * 2, AGG 8 * 2 and an address, LOAD and STORE an address."""
+    assert total(design_resources(default_design().geometry)).dsp == 128 + 32 + 17 + 1 + 1
+
+
+def test_every_constant_has_an_origin_and_is_not_negative() -> None:
+    assert all(constant.value >= 0 and constant.origin and constant.unit for constant in area_constants().values())
+
+
+def test_a_design_fits_exactly_what_it_needs() -> None:
+    design = default_design()
+    needs = {name: need for name, need, _ in resource_rows(design)}
+    exact = replace(read_board(design.board), resources=needs)
+    check_fits(design, exact)
+    for name, need in needs.items():
+        if need:
+            smaller = replace(exact, resources={**needs, name: need - 1})
+            with pytest.raises(DesignTooLargeError) as caught:
+                check_fits(design, smaller)
+            assert caught.value.found.endswith(
+                f"board 'pynq-z2': {name}: needs {need:,} (modelled), there are {need - 1:,}"
+            )
+
+
+def test_an_unknown_board_is_named() -> None:
+    with pytest.raises(DesignInvalidError) as caught:
+        check_fits(replace(default_design(), board="breadboard"))
+    assert caught.value.found == "there is no board 'breadboard'"
