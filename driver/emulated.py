@@ -68,13 +68,15 @@ class EmulatedTransport:
     Args:
         design: The overlay's design; its kernels are compiled on first use.
         seed: 0 steps the engines in turn, another value in an order drawn from it.
+        check_order: Whether runs stop at accesses that no semaphores order.
 
     Raises:
         EnvironmentLacksError: No compiler, or no folder for what it builds.
     """
 
-    def __init__(self, design: Design, *, seed: int = 0) -> None:
+    def __init__(self, design: Design, *, seed: int = 0, check_order: bool = True) -> None:
         self._emulator = Emulator(build_emulator(design.geometry), design.geometry)
+        self._emulator.check_order(check_order)
         self._next_address = _FIRST_ADDRESS
         self._seed = seed
         self._running = False

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fixtures that several tests share: the built overlays of the suite.
 
-The suite compiles at most six designs, each once: the default one with native integers, with native integers
-that check their range, and with ap_int; a small one with native integers; and two careless ones.
+The suite compiles two designs, seven times in all: the default one with native integers, with native integers that
+check their range, with ap_int, and with two careless families; a small one with native integers, and with checked ones
+whose declared sets can be shortened.
 """
 
 from collections.abc import Iterator

@@ -18,6 +18,8 @@ from hetfab.driver.graph.npz import read_graph
 from hetfab.hls.build.emulator import Emulator, Progress, build_emulator
 from hetfab.hls.build.order import Race, check_accesses, declared_sets
 from hetfab.overlay.bind import BoundProgram, bind, check_order
+from hetfab.overlay.compiler.semaphores import Milestones, Semaphore
+from hetfab.overlay.compiler.tiling import SLOTS
 from hetfab.overlay.design import Geometry, default_design
 from hetfab.overlay.errors import StreamInvalidError
 from hetfab.overlay.isa import codec
@@ -316,9 +318,25 @@ def test_a_missing_pair_never_gives_a_wrong_result(small: BoundProgram) -> None:
     assert wrong_without_check > 3
 
 
-def test_a_compiled_stream_has_no_waits_for_fresh_slots(small: BoundProgram) -> None:
-    """Every wait has a signal, though nothing signals slots free at the start."""
-    check_order(small.words)
-    first = pairs(small.words)[0]
-    work = isa().header_field("opcode").get(int(small.words[first.signaller, 0]))
-    assert work != 0
+def uses(words: npt.NDArray[np.uint64], semaphore: Semaphore, names: tuple[str, str]) -> int:
+    """How often header fields hold a semaphore."""
+    fields = [isa().header_field(name) for name in names]
+    return sum(field.get(low) == semaphore for low in words[:, 0].tolist() for field in fields)
+
+
+@pytest.mark.parametrize("ring", ["ACT", "ACC", "SUM", "OUT"])
+def test_nobody_waits_for_a_slot_that_nobody_has_used(small: BoundProgram, ring: str) -> None:
+    full = uses(small.words, Semaphore[f"{ring}_FULL"], ("signal0", "signal1"))
+    assert full > SLOTS
+    assert uses(small.words, Semaphore[f"{ring}_FREE"], ("wait0", "wait1")) == full - SLOTS
+
+
+def test_instructions_that_only_waited_for_fresh_slots_are_left_out(small: BoundProgram) -> None:
+    assert not any(low >> isa().header_field("opcode").lsb == 0 for low in small.words[:, 0].tolist())
+
+
+def test_milestones_are_signalled_and_awaited_once() -> None:
+    needs = [-2, -1, 3, 1, 3, 5]
+    milestones = Milestones(needs)
+    assert [number for number in range(7) if milestones.signals(number)] == [3, 5]
+    assert [milestones.waits(number) for number in needs] == [False, False, True, False, False, True]

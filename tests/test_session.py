@@ -15,6 +15,7 @@ from hetfab.driver.graph.heterograph import HeteroGraph
 from hetfab.driver.report import layer_rows
 from hetfab.driver.session import RunResult, Session, check_geometry
 from hetfab.overlay.bind import BoundProgram
+from hetfab.overlay.compiler.semaphores import Semaphore
 from hetfab.overlay.design import Design, default_design
 from hetfab.overlay.errors import (
     DeadlineError,
@@ -24,7 +25,7 @@ from hetfab.overlay.errors import (
     GeometryMismatchError,
     IsaVersionError,
 )
-from hetfab.overlay.isa.codec import Engine, RegisterOffset, Segment
+from hetfab.overlay.isa.codec import RegisterOffset, Segment
 from hetfab.overlay.isa.spec import isa
 from hetfab.overlay.run_log import RUN_LOG_DTYPE
 from tests.conftest import SMALL_GEOMETRY
@@ -79,16 +80,16 @@ def changed(bound: BoundProgram, change: Callable[[npt.NDArray[np.uint64]], None
     return replace(bound, words=words, contents={**bound.contents, Segment.PROGRAM: words.view(np.uint8).reshape(-1)})
 
 
-def without_first_signal(engine: Engine) -> Callable[[npt.NDArray[np.uint64]], None]:
-    """Removes the first signal of an engine's work."""
-    signal = next(field for field in isa().header if field.name == "signal0")
+def without_first_signal(semaphore: Semaphore) -> Callable[[npt.NDArray[np.uint64]], None]:
+    """Removes the first signal of a semaphore."""
+    fields = [field for field in isa().header if field.name.startswith("signal")]
 
     def change(words: npt.NDArray[np.uint64]) -> None:
-        low = words[:, 0]
-        signals = low >> np.uint64(signal.lsb) & np.uint64(signal.largest)
-        works = (low & np.uint64(0xF)) == int(engine)
-        works &= (low >> np.uint64(4) & np.uint64(0xF)) != 0
-        words[np.flatnonzero(works & (signals > 0))[0], 0] &= ~np.uint64(signal.largest << signal.lsb)
+        for low in words[:, :1]:
+            for field in fields:
+                if field.get(int(low[0])) == semaphore:
+                    low[0] &= ~np.uint64(field.largest << field.lsb)
+                    return
 
     return change
 
@@ -213,7 +214,7 @@ def test_a_lost_signal_is_a_deadlock_with_the_state(bound: BoundProgram, small_d
     with WatchedTransport(small_design) as transport:
         session = Session(transport, small_design)
         with pytest.raises(DeadlockError) as caught:
-            session.run(changed(bound, without_first_signal(Engine.VEC)))
+            session.run(changed(bound, without_first_signal(Semaphore.OUT_FULL)))
         assert transport.freed == transport.allocated
         held = r"(load|store|gemm_d|vec|agg) holds instruction \d+, which waits for semaphore \d+ \(count 0\)"
         counts = rf"no engine can step: \d+ of {len(bound.words)} instructions retired, \d+ fetched"

@@ -232,10 +232,10 @@ class _Compiler:
             if tile.resident:
                 self._emit_weights(layer.dense, tile, columns, 0)
         self._await_stored(Semaphore.STORED_FOR_LOAD, Engine.LOAD, layer)
-        self._await_stored(Semaphore.STORED_FOR_AGG, Engine.AGG, layer)
         if len(layer.aggregations) <= self.geometry.agg_contexts:
             for slot, aggregation in enumerate(layer.aggregations):
                 self._emit_context(slot, aggregation, columns.first)
+        self._await_stored(Semaphore.STORED_FOR_AGG, Engine.AGG, layer)
 
     def _emit_load(
         self,
