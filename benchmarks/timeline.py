@@ -24,7 +24,8 @@ def main() -> None:
     """Prints the table and the JSON line."""
     arguments = argument_parser(__doc__).parse_args()
     build_emulator(default_design().geometry)
-    rows, values = [], {}
+    rows: list[list[object]] = []
+    values: dict[str, Any] = {}
     for workload in workloads():
         found = measure(workload)
         rows.append([workload.name, *found.values()])

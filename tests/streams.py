@@ -37,7 +37,7 @@ def make_stream(rows: list[dict[str, int]]) -> Stream:
         rows: Fields of the header and of the run log; ``read``, ``graph`` and ``written`` are bytes.
     """
     names = ("wait0", "wait1", "signal0", "signal1")
-    words = [codec.sync(engine=row["engine"], **{name: row.get(name, 0) for name in names}) for row in rows]
+    words = [codec.sync(engine=Engine(row["engine"]), **{name: row.get(name, 0) for name in names}) for row in rows]
     log = np.zeros(len(rows), RUN_LOG_DTYPE)
     for index, row in enumerate(rows):
         log[index]["index"], log[index]["engine"], log[index]["cycles"] = index, row["engine"], row["cycles"]

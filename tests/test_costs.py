@@ -18,7 +18,7 @@ from hetfab.driver.graph.npz import read_graph
 from hetfab.driver.session import Session
 from hetfab.hls.build.emulator import Emulator
 from hetfab.overlay.bind import BoundProgram
-from hetfab.overlay.costs import cycles
+from hetfab.overlay.costs.bursts import BURST_BEATS, BURSTS_AHEAD
 from hetfab.overlay.costs.cycles import COSTS, Cost, Gather, reduce_cost, rows_ahead
 from hetfab.overlay.costs.program_cost import expected_log, expected_records
 from hetfab.overlay.design import Geometry, default_design
@@ -194,5 +194,5 @@ def test_reduce_grows_with_rows_groups_and_edges(
 @given(st.integers(1, 64))
 def test_rows_ahead_stay_within_the_ports_half(groups: int) -> None:
     ahead = rows_ahead(replace(SMALL_GEOMETRY, agg_groups=groups))
-    assert 1 <= ahead <= cycles.BURSTS_AHEAD
-    assert ahead == 1 or ahead * groups <= cycles.BURSTS_AHEAD * cycles.BURST_BEATS
+    assert 1 <= ahead <= BURSTS_AHEAD
+    assert ahead == 1 or ahead * groups <= BURSTS_AHEAD * BURST_BEATS

@@ -148,7 +148,7 @@ def test_more_is_never_slower(stream: Stream, on: Machine, factor: float) -> Non
         {"queue_depth": on.queue_depth + 3},
         {"engine_fifo_depth": on.engine_fifo_depth + 2},
     ):
-        faster = timed(stream, replace(on, **change))  # type: ignore[arg-type]
+        faster = timed(stream, replace(on, **change))
         assert (faster.ends <= timeline.ends + CLOSE).all(), change
 
 

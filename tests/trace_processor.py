@@ -12,13 +12,14 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import wasmtime
 from perfetto.common.query_result_iterator import QueryResultIterator
 from perfetto.trace_processor.platform import PlatformDelegate
 from perfetto.trace_processor.protos import ProtoFactory
 
+_Export = TypeVar("_Export")
 _PAGE = 1 << 16
 _REQUEST_BYTES = 1 << 20
 _NO_SUCH_FILE = -44
@@ -36,7 +37,7 @@ class TraceProcessor:
         self._store = wasmtime.Store(engine)
         imports = [self._import(entry) for entry in module.imports]
         self._exports = wasmtime.Instance(self._store, module, imports).exports(self._store)
-        self._memory: wasmtime.Memory = self._exports["memory"]
+        self._memory = self._export("memory", wasmtime.Memory)
         for name in ("emscripten_stack_init", "__wasm_call_ctors"):
             self._call(name)
         self._call("__main_argc_argv", 0, 0)
@@ -89,11 +90,16 @@ class TraceProcessor:
 
         i32 = wasmtime.ValType.i32()
         function = wasmtime.Func(self._store, wasmtime.FuncType([i32, i32], []), receive)
-        table: wasmtime.Table = self._exports["__indirect_function_table"]
+        table = self._export("__indirect_function_table", wasmtime.Table)
         return table.grow(self._store, 1, function)
 
     def _call(self, name: str, *arguments: int) -> Any:
-        return self._exports[name](self._store, *arguments)
+        return self._export(name, wasmtime.Func)(self._store, *arguments)
+
+    def _export(self, name: str, kind: type[_Export]) -> _Export:
+        found = self._exports[name]
+        assert isinstance(found, kind), name
+        return found
 
     def _import(self, entry: wasmtime.ImportType) -> wasmtime.Func:
         kind = entry.type

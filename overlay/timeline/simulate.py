@@ -86,7 +86,7 @@ class Timeline:
     @property
     def dram_stalls(self) -> Array:
         """Cycles beyond the loops, for DRAM's rate and latency, [n]."""
-        return np.maximum(self.ends - self.starts - self.busy, 0.0)
+        return np.asarray(np.maximum(self.ends - self.starts - self.busy, 0.0))
 
     @property
     def milliseconds(self) -> float:
@@ -153,7 +153,7 @@ def transfer_cycles(log: Array, machine: Machine) -> Array:
         log["edges"].astype(np.float64) * (machine.read_latency / machine.rows_ahead),
         write_bursts * (machine.write_latency / machine.bursts_ahead),
     )
-    return np.max(np.stack(limits), axis=0, initial=0.0)
+    return np.asarray(np.max(np.stack(limits), axis=0, initial=0.0))
 
 
 def latency_cycles(log: Array, machine: Machine) -> Array:
@@ -163,7 +163,8 @@ def latency_cycles(log: Array, machine: Machine) -> Array:
     """
     data = (log["read_bytes"][:, 0] > 0).astype(np.float64)
     graph = np.where(log["edges"] > 0, 2.0, (log["read_bytes"][:, 1] > 0).astype(np.float64))
-    return (data + graph) * machine.read_latency + (log["write_bytes"] > 0) * machine.write_latency
+    written = (log["write_bytes"] > 0).astype(np.float64)
+    return np.asarray((data + graph) * machine.read_latency + written * machine.write_latency)
 
 
 class _Sweep:
