@@ -101,7 +101,7 @@ def save_predictions(path: Path, result: RunResult, program: Program, graph: Het
         OutputUnwritableError: The path cannot be written.
     """
     node_type = program.tensor(program.output.tensor).node_type
-    names = {"ids": graph.ids[node_type]} if node_type in graph.ids else {}
+    names: dict[str, Any] = {"ids": graph.ids[node_type]} if node_type in graph.ids else {}
     if node_type in graph.classes:
         names["classes"] = np.array(graph.classes[node_type], dtype=np.str_)
 
