@@ -2,6 +2,7 @@
 """Folders of the Heterogeneous Graph Benchmark: what is written is read back, and what is wrong is named."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,7 @@ def folder(tmp_path: Path) -> Path:
     return write_hgb(tmp_path / "academic", *in_the_benchmarks_way(SMALL))
 
 
+PAGE = Path(__file__).parents[1] / "docs" / "graphs.md"
 SMALL = academic(papers=60, authors=40, terms=30)
 
 
@@ -111,6 +113,21 @@ def tiny(folder: Path, labels: str, test: str | None = None, order: str = "abcd"
     if test is not None:
         (folder / "label.dat.test").write_text(test, encoding="utf-8")
     return folder
+
+
+def test_the_example_of_the_page(tmp_path: Path) -> None:
+    text = PAGE.read_text(encoding="utf-8").partition("## HGB folders")[2].partition("## HeteroData")[0]
+    blocks = re.findall(r"(?:^ {4}.*\n)+", text, re.MULTILINE)
+    for name, block in zip(("node.dat", "link.dat", "label.dat"), blocks, strict=True):
+        (tmp_path / name).write_text(re.sub(r"^ {4}", "", block, flags=re.MULTILINE), encoding="utf-8")
+    graph = read_graph(tmp_path)
+    assert graph.counts == {"0": 2, "1": 1}
+    assert graph.dense_features("0").tolist() == [[1, 0, 0], [0, 1, 1]]
+    assert graph.ids["1"].tolist() == ["2"]
+    [(relation, edges)] = graph.relations.items()
+    assert relation == ("1", "0", "0")
+    assert list(zip(*edges, strict=True)) == [(0, 0), (0, 1)]
+    assert graph.labels["0"].tolist() == [1, -1]
 
 
 def test_several_labels_a_node(tmp_path: Path) -> None:
