@@ -69,26 +69,14 @@ class Order:
     def __init__(self, words: Words) -> None:
         """Reads engines and pairs of a stream."""
         self.before: list[list[int]] = [[] for _ in range(len(words))]
-        self.after: list[list[int]] = [[] for _ in range(len(words))]
-        self.syncs = [header(low)["opcode"] == 0 for low in words[:, 0].tolist()]
         last: dict[int, int] = {}
         for index, low in enumerate(words[:, 0].tolist()):
             engine = header(low)["engine"]
             if engine in last:
-                self._add(last[engine], index)
+                self.before[index].append(last[engine])
             last[engine] = index
         for pair in pairs(words):
-            self._add(pair.signaller, pair.waiter)
-
-    def _add(self, first: int, second: int) -> None:
-        self.before[second].append(first)
-        self.after[first].append(second)
-
-    def nearest(self, index: int, edges: list[list[int]]) -> set[int]:
-        """The instruction, or in place of one that only waits and signals the nearest others along the edges."""
-        if not self.syncs[index]:
-            return {index}
-        return set().union(*(self.nearest(neighbour, edges) for neighbour in edges[index]))
+            self.before[pair.waiter].append(pair.signaller)
 
     def reaches(self, first: int, second: int) -> bool:
         """Whether ``second`` certainly begins after ``first`` has ended."""
@@ -106,16 +94,8 @@ class Order:
 
 
 def implied(words: Words, pair: Pair) -> bool:
-    """Whether the other pairs already make what follows the waiter come after what precedes the signaller.
-
-    Both are the instructions of the pair, or if one of them is a ``sync``, which touches nothing, the nearest that
-    touch something. A pair between nothing and something is not implied.
-    """
-    order = Order(without(words, pair))
-    if order.reaches(pair.signaller, pair.waiter):
-        return True
-    first, second = order.nearest(pair.signaller, order.before), order.nearest(pair.waiter, order.after)
-    return bool(first and second) and all(order.reaches(one, other) for one in first for other in second)
+    """Whether the other pairs already make the waiter come after the signaller."""
+    return Order(without(words, pair)).reaches(pair.signaller, pair.waiter)
 
 
 def races(words: Words, geometry: Geometry, segments: Mapping[Segment, tuple[int, int]]) -> set[tuple[int, int]]:
