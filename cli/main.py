@@ -46,7 +46,9 @@ COMMANDS: dict[str, Entry] = {
     "inspect": Entry("hetfab.cli.inspect", "Show a model's layers and what its inputs mean."),
     "quantize": Entry("hetfab.cli.quantize", "Turn a float model into an integer one."),
     "compile": Entry("hetfab.cli.compile", "Turn a quantized model into a program for an overlay."),
-    "run": Entry("hetfab.cli.run", "Run a program on a graph, on a board or on this machine."),
+    "run": Entry("hetfab.cli.run", "Run a program on a graph."),
+    "doctor": Entry("hetfab.cli.doctor", "Show what is installed and what programs can run on here."),
+    "cache": Entry("hetfab.cli.cache", "Show or empty the cache of built overlays."),
 }
 
 
