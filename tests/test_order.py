@@ -175,6 +175,16 @@ def test_rows_between_the_rows_of_a_store_are_free() -> None:
     assert check_accesses(pack(words), SMALL_GEOMETRY, SEGMENTS) is None
 
 
+@pytest.mark.parametrize("word", [0, 8])
+def test_what_was_not_overwritten_stays_known(word: int) -> None:
+    part = codec.load_activations(
+        ram=word, rows=1, row_blocks=1, stride_blocks=1, address=program_address(Segment.FEATURES, 0)
+    )
+    words = [LOAD, part, codec.matmul(**{**MATMUL, "act": 8 - word}, rows=8)]
+    found = check_accesses(pack(words), SMALL_GEOMETRY, SEGMENTS)
+    assert found is not None and (found.earlier, found.later) == (0, 2)
+
+
 def test_without_the_check_a_race_runs_to_its_end(small_emulator: Emulator) -> None:
     small_emulator.check_order(False)
     start(small_emulator, pack([LOAD, codec.matmul(**MATMUL, rows=8)]))
