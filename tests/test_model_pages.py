@@ -161,3 +161,11 @@ def test_cycles_of_the_examples_copies_are_those_of_the_cost_functions() -> None
     assert log["cycles"].tolist() == [276, 276]
     assert log["read_bytes"][0, 0] == log["write_bytes"][1] == 2048
     assert log["read_bursts"][0, 0] == log["write_bursts"][1] == 16
+
+
+def test_a_fetch_is_as_long_as_the_kernels() -> None:
+    header = (DOCS.parent / "hls" / "include" / "hetfab" / "dispatch.hpp").read_text(encoding="utf-8")
+    found = re.search(r"constexpr unsigned fetch_words = (\d+);", header)
+    assert found is not None
+    assert constants()["fetch_instructions"].value == int(found[1])
+    assert constants()["fetch_cycles"].value == int(found[1]) * 128 / default_design().geometry.bus_bits
