@@ -23,7 +23,8 @@ def main() -> None:
     arguments = argument_parser(__doc__).parse_args()
     build_emulator(default_design().geometry)
     build_order_check()
-    rows, values = [], {}
+    rows: list[list[str]] = []
+    values: dict[str, float] = {}
     for workload in workloads():
         found = measure(workload)
         rows.append([workload.name, *(f"{value:.4g}" for value in found.values())])
