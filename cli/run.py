@@ -30,7 +30,7 @@ def command(
     from hetfab.driver.emulated import EmulatedTransport
     from hetfab.driver.graph.arrays import graph_arrays
     from hetfab.driver.graph.formats import read_graph
-    from hetfab.driver.report import layer_rows, report, save_predictions, time_run
+    from hetfab.driver.report import counter_rows, layer_rows, report, save_predictions, time_run, value_rows
     from hetfab.driver.session import Session, check_geometry
     from hetfab.overlay.bind import bind
     from hetfab.overlay.board import read_board
@@ -55,9 +55,8 @@ def command(
     if output is not None:
         save_predictions(output, result, read, opened)
     print_table(["layer", "rows of", "engines", "instructions", "MACs", "edges"], layer_rows(result, bound))
-    print_table(
-        ["result", "value"], [[name.replace("_", " "), value] for name, value in found.items() if value is not None]
-    )
+    print_table(["counter", "value", "unit"], counter_rows(result))
+    print_table(["result", "value"], value_rows(found))
     click.echo("\ntime, modelled from trips of loops, bytes and semaphores; nothing here was measured on a board")
     for headings, rows in tables(timed):
         print_table(headings, rows)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is said of a run: scores against labels and a reference, where each layer ran, the saved predictions."""
+"""What is said of a run: scores against labels and a reference, counters, where each layer ran, saved predictions."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -13,6 +14,7 @@ from hetfab.overlay.bind import BoundProgram
 from hetfab.overlay.costs.program_cost import expected_log
 from hetfab.overlay.design import Design
 from hetfab.overlay.files import write_atomic
+from hetfab.overlay.isa.counter_table import counter_table
 from hetfab.overlay.program import Program
 from hetfab.overlay.timeline.summary import Summary, summarise
 
@@ -29,7 +31,8 @@ def report(result: RunResult, bound: BoundProgram, graph: HeteroGraph, reference
     Returns:
         ``micro_f1``, ``macro_f1`` (fractions on the test split, else on all labelled vertices; None without labels)
         and ``f1_part``; with a reference ``agreement`` (over all target vertices; where multilabel, all labels of a
-        vertex) and ``max_logit_lsb`` (in steps of the last 8-bit tensor); ``instructions`` and ``stream_hash``.
+        vertex) and ``max_logit_lsb`` (in steps of the last 8-bit tensor); ``instructions``, ``stream_hash`` and
+        ``counters`` (by name).
     """
     node_type = bound.program.tensor(bound.program.output.tensor).node_type
     scores = f1_scores(graph, node_type, result.values)
@@ -40,7 +43,8 @@ def report(result: RunResult, bound: BoundProgram, graph: HeteroGraph, reference
     }
     if reference is not None:
         found |= _compare(result, bound, graph, reference, node_type)
-    return found | {"instructions": result.instructions, "stream_hash": result.stream_hash}
+    found |= {"instructions": result.instructions, "stream_hash": result.stream_hash}
+    return found | {"counters": asdict(result.counters)}
 
 
 def _compare(
@@ -64,6 +68,21 @@ def is_multilabel(graph: HeteroGraph, node_type: str) -> bool:
     """Whether each class of a node type is a decision of its own."""
     labels = graph.labels.get(node_type)
     return labels is not None and labels.ndim == 2
+
+
+def value_rows(found: dict[str, Any]) -> list[list[object]]:
+    """Table of a report's single values: name and value; what is None is left out, and so are the counters."""
+    return [
+        [name.replace("_", " "), value] for name, value in found.items() if value is not None and name != "counters"
+    ]
+
+
+def counter_rows(result: RunResult) -> list[list[object]]:
+    """Table of the event counters: name, value and unit."""
+    return [
+        [counter.name.replace("_", " "), getattr(result.counters, counter.name), counter.unit]
+        for counter in counter_table().counters
+    ]
 
 
 def layer_rows(result: RunResult, bound: BoundProgram) -> list[list[object]]:

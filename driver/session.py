@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hetfab.driver.counters import read_counters
 from hetfab.driver.transport import DeviceBuffer, Transport
 from hetfab.overlay.bind import BoundProgram
 from hetfab.overlay.design import Design
 from hetfab.overlay.errors import DeadlineError, EngineFaultError, GeometryMismatchError, IsaVersionError
 from hetfab.overlay.isa.codec import Fault, RegisterOffset, Segment
+from hetfab.overlay.isa.counters import Counters
 from hetfab.overlay.isa.spec import isa
 
 _START = 1
@@ -32,6 +34,7 @@ class RunResult:
         scale: Value of one step of the logits.
         stream_hash: SHA-256 of the bound stream.
         instructions: Instructions retired.
+        counters: Event counters, from the overlay's registers.
         run_log: Records with ``RUN_LOG_DTYPE``, None where the device keeps none.
     """
 
@@ -39,6 +42,7 @@ class RunResult:
     scale: float
     stream_hash: str
     instructions: int
+    counters: Counters
     run_log: npt.NDArray[Any] | None
 
     @property
@@ -91,6 +95,7 @@ class Session:
                 buffers[segment] = self._fill(bound, segment)
             self._start(bound, buffers)
             self._wait(len(bound.words), deadline_seconds, progress)
+            counters = read_counters(self._transport.read_register)
             output = buffers[Segment.OUTPUT]
             output.sync_from_device()
             logits = bound.logits(output.array)
@@ -100,7 +105,7 @@ class Session:
         log = self._transport.run_log()
         if log is not None:
             log["layer"] = bound.layers
-        return RunResult(logits, bound.program.output.scale, bound.hash(), len(bound.words), log)
+        return RunResult(logits, bound.program.output.scale, bound.hash(), len(bound.words), counters, log)
 
     def state_dump(self) -> str:
         """DISPATCH's state in words: progress, semaphores, the head of each queue."""

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every operation, one instruction each: golden model = native = checked native = ap_int, all memories."""
+"""Every operation, one instruction each: golden model = native = checked native = ap_int, all memories.
+
+After each, the counters' registers equal the sums over the run log.
+"""
 
 from collections.abc import Callable
 
@@ -7,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from hetfab.driver.counters import read_counters
 from hetfab.hls.build.emulator import Emulator, Progress
 from hetfab.overlay.design import Geometry
 from hetfab.overlay.isa import codec
@@ -15,6 +19,7 @@ from hetfab.overlay.isa.codec import Engine, RegisterOffset, Segment
 from hetfab.overlay.isa.golden import GoldenMachine
 from hetfab.overlay.isa.spec import isa
 from hetfab.overlay.isa.words import program_address
+from hetfab.overlay.run_log import log_totals
 
 BASE = 0x1000_0000
 SIZE = 1 << 16
@@ -82,6 +87,7 @@ def executed(emulator: Emulator, memories: dict[str, Bytes], dram: Bytes, count:
         emulator.write_register(RegisterOffset.CONTROL, 1)
         assert emulator.advance(100_000) is Progress.DONE, emulator.message()
         assert len(emulator.run_log()) == count
+        assert read_counters(emulator.read_register) == log_totals(emulator.run_log())
     finally:
         emulator.unmap_memory(BASE)
     return {name: emulator.read_ram(name, 0, len(content)) for name, content in memories.items()}

@@ -39,7 +39,7 @@ def test_fields_do_not_overlap(name: str) -> None:
 
 @pytest.mark.parametrize("name", layouts())
 def test_fields_lie_inside_their_word_and_on_one_side_of_bit_64(name: str) -> None:
-    size = 32 if name == "token" else isa().instruction_bits
+    size = isa().token_bits if name == "token" else isa().instruction_bits
     for field in layouts()[name]:
         assert field.bits >= 1
         assert field.lsb + field.bits <= size

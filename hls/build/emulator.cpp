@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "../kernels/tops.hpp"
+#include "bank_accesses.hpp"
 #include "hetfab/agg.hpp"
 #include "hetfab/dispatch.hpp"
 #include "hetfab/gemm_d.hpp"
@@ -25,7 +26,7 @@
 
 namespace {
 
-using hetfab::CountedEvents;
+using hetfab::BankAccesses;
 using hetfab::PortModel;
 namespace memory = hetfab::sets::memory;
 
@@ -85,6 +86,7 @@ struct RamPort {
     T* words;
     unsigned depth;
     unsigned memory;
+    BankAccesses* accesses;
 
 #ifdef HETFAB_DEBUG
     hetfab::CheckedWord<T> operator[](unsigned word) const { return {declared, memory, word, at(word)}; }
@@ -99,6 +101,7 @@ struct RamPort {
                                     hetfab::sets::memory_names[memory] + ", which has " +
                                     std::to_string(depth) + " words");
         }
+        accesses->access(memory);
         return words[word];
     }
 };
@@ -106,12 +109,13 @@ struct RamPort {
 template <class T>
 class Ram : public RamModel {
   public:
-    Ram(unsigned memory, unsigned depth) : memory_(memory), words_(depth) {
+    Ram(unsigned memory, unsigned depth, BankAccesses& accesses)
+        : memory_(memory), accesses_(&accesses), words_(depth) {
         const std::vector<unsigned char> zeros(word_bytes);
         for (T& word : words_) hetfab::read_bytes(word, zeros.data());
     }
 
-    RamPort<T> port() { return {words_.data(), static_cast<unsigned>(words_.size()), memory_}; }
+    RamPort<T> port() { return {words_.data(), static_cast<unsigned>(words_.size()), memory_, accesses_}; }
 
     bool read(std::uint64_t word, std::uint64_t count, unsigned char* bytes) const override {
         if (word > words_.size() || count > words_.size() - word) return false;
@@ -129,6 +133,7 @@ class Ram : public RamModel {
   private:
     static constexpr std::uint64_t word_bytes = hetfab::bytes_of(static_cast<const T*>(nullptr));
     unsigned memory_;
+    BankAccesses* accesses_;
     std::vector<T> words_;
 };
 
@@ -138,16 +143,23 @@ struct Record {
     std::uint8_t engine;
     std::uint8_t opcode;
     std::uint16_t layer;
-    std::uint64_t cycles;
-    std::uint64_t read_bytes[2];
-    std::uint64_t read_bursts[2];
-    std::uint64_t write_bytes;
-    std::uint64_t write_bursts;
-    std::uint64_t macs;
-    std::uint64_t edges;
-    std::uint64_t misses;
+    hetfab::RunLogCounts counts;
 };
-static_assert(sizeof(Record) == 88, "a record has the size of RUN_LOG_DTYPE");
+static_assert(sizeof(Record) == 8 + sizeof(hetfab::RunLogCounts), "a record is packed as RUN_LOG_DTYPE");
+
+// What the kernels tell: the counts of a record, and in debug builds the accesses of each trip.
+class OverlayEvents : public hetfab::CountedEvents {
+  public:
+    explicit OverlayEvents(BankAccesses& accesses) : accesses_(&accesses) {}
+    void trip(isa::Loop loop) { accesses_->begin_trip(loop); }
+    void loop(isa::Loop loop, unsigned trips) {
+        CountedEvents::loop(loop, trips);
+        accesses_->end_loop(loop, trips);
+    }
+
+  private:
+    BankAccesses* accesses_;
+};
 
 enum class Progress { running = 0, done = 1, deadlock = 2, fault = 3 };
 
@@ -180,6 +192,9 @@ class Overlay {
         if (const auto place = element(reg::semaphore, offset)) return status.semaphore[place.position];
         if (const auto place = element(reg::queue_head, offset)) return status.queue_head[place.position];
         if (const auto place = element(reg::last_retired, offset)) return status.last_retired[place.position];
+        if (const auto place = element(reg::counter, offset)) {
+            return place.half(hetfab::counter_value(status.counter, place.position));
+        }
         if (const auto place = element(reg::geometry_hash, offset)) return place.half(status.geometry_hash);
         if (const auto place = element(reg::segment_base, offset)) {
             return place.half(registers_.segment_base[place.position]);
@@ -237,6 +252,8 @@ class Overlay {
         const auto found = rams_.find(name);
         return found == rams_.end() ? nullptr : found->second;
     }
+
+    const BankAccesses& bank_accesses() const { return accesses_; }
 
     Dram dram;
 
@@ -351,26 +368,27 @@ class Overlay {
 #endif
         order_.enter(index, issued);
         for (PortModel& port : ports_) port.traffic = {};
-        CountedEvents events;
+        OverlayEvents events(accesses_);
         run(engine, events);
         order_.leave(index, issued);
+        accesses_.end_instruction();
         for (const PortModel& checked : ports_) checked.check_idle();
         Record record = {};
         record.index = index;
         record.engine = static_cast<std::uint8_t>(engine);
         record.opcode = static_cast<std::uint8_t>(opcode);
-        record.cycles = events.cycles;
+        record.counts.cycles = events.cycles;
         const int data_port = engine == isa::engine::agg ? features_port : load_port;
         int port = 0;
         for (const int read_port : {data_port, static_cast<int>(graph_port)}) {
-            record.read_bytes[port] = ports_[read_port].traffic.read_bytes;
-            record.read_bursts[port] = ports_[read_port].traffic.read_bursts;
+            record.counts.read_bytes[port] = ports_[read_port].traffic.read_bytes;
+            record.counts.read_bursts[port] = ports_[read_port].traffic.read_bursts;
             port++;
         }
-        record.write_bytes = ports_[store_port].traffic.write_bytes;
-        record.write_bursts = ports_[store_port].traffic.write_bursts;
-        record.macs = events.mac_count;
-        record.edges = events.edge_count;
+        record.counts.write_bytes = ports_[store_port].traffic.write_bytes;
+        record.counts.write_bursts = ports_[store_port].traffic.write_bursts;
+        record.counts.macs = events.mac_count;
+        record.counts.edges = events.edge_count;
         if (log_.size() <= index) {
             log_.resize(index + 1);
             retired_.resize(index + 1);
@@ -410,7 +428,7 @@ class Overlay {
         return hetfab::number<Family, isa::Header::Opcode>(instructions_[engine].front());
     }
 
-    void run(unsigned engine, CountedEvents& events) {
+    void run(unsigned engine, OverlayEvents& events) {
         hls::stream<Types::Instruction>& in = instructions_[engine];
         hls::stream<Types::Token>& out = tokens_[engine];
         if (engine == isa::engine::load) {
@@ -498,13 +516,14 @@ class Overlay {
     hls::stream<Types::Instruction> instructions_[isa::engine::count];
     hls::stream<Types::Token> tokens_[isa::engine::count];
     PortModel ports_[port_count];
-    Ram<Types::ActWord> act_ram_{memory::act_ram, Design::act_words};
-    Ram<Types::WgtWord> wgt_ram_{memory::wgt_ram, Design::wgt_words};
-    Ram<Types::ParWord> par_ram_{memory::par_ram, Design::par_words};
-    Ram<Types::AccWord> acc_ram_{memory::acc_ram, Design::acc_words};
-    Ram<Types::SumWord> sum_ram_{memory::sum_ram, Design::sum_words};
-    Ram<Types::OutWord> out_ram_{memory::out_ram, Design::out_words};
-    Ram<Types::Instruction> agg_context_{memory::agg_context, 4 * Design::agg_contexts};
+    BankAccesses accesses_;
+    Ram<Types::ActWord> act_ram_{memory::act_ram, Design::act_words, accesses_};
+    Ram<Types::WgtWord> wgt_ram_{memory::wgt_ram, Design::wgt_words, accesses_};
+    Ram<Types::ParWord> par_ram_{memory::par_ram, Design::par_words, accesses_};
+    Ram<Types::AccWord> acc_ram_{memory::acc_ram, Design::acc_words, accesses_};
+    Ram<Types::SumWord> sum_ram_{memory::sum_ram, Design::sum_words, accesses_};
+    Ram<Types::OutWord> out_ram_{memory::out_ram, Design::out_words, accesses_};
+    Ram<Types::Instruction> agg_context_{memory::agg_context, 4 * Design::agg_contexts, accesses_};
     std::map<std::string, RamModel*> rams_{
         {"act_ram", &act_ram_},         {"wgt_ram", &wgt_ram_}, {"par_ram", &par_ram_},
         {"acc_ram", &acc_ram_},         {"sum_ram", &sum_ram_}, {"out_ram", &out_ram_},
@@ -560,6 +579,15 @@ const char* hetfab_message(void* overlay) { return static_cast<Overlay*>(overlay
 
 std::uint64_t hetfab_run_log(void* overlay, void* records, std::uint64_t capacity) {
     return static_cast<Overlay*>(overlay)->log(static_cast<Record*>(records), capacity);
+}
+
+// What debug builds have seen of a loop since the overlay was opened.
+std::uint64_t hetfab_loop_trips(void* overlay, std::uint32_t loop) {
+    return static_cast<Overlay*>(overlay)->bank_accesses().trips(loop);
+}
+
+std::uint32_t hetfab_bank_accesses(void* overlay, std::uint32_t loop, const char* memory) {
+    return static_cast<Overlay*>(overlay)->bank_accesses().largest(loop, memory);
 }
 
 int hetfab_read_ram(void* overlay, const char* name, std::uint64_t word, std::uint64_t count,

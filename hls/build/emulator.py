@@ -21,6 +21,7 @@ from hetfab.hls.build.compiler import Compiler, find_compiler, host_processor
 from hetfab.hls.build.design_header import design_header
 from hetfab.overlay.design import Geometry
 from hetfab.overlay.errors import DeviceMemoryError, GeometryMismatchError, PackageMissingError
+from hetfab.overlay.isa.loops import loops
 from hetfab.overlay.isa.spec import isa
 from hetfab.overlay.run_log import RUN_LOG_DTYPE
 
@@ -61,7 +62,7 @@ def build_emulator(
         geometry: What the kernels are built for.
         arithmetic: Native integers, or the ``ap_int`` headers that come with hls4ml.
         debug: Checks the range of every native integer, and every access against the declared sets of its
-            instruction; a matrix product takes about thirty times as long.
+            instruction, and records the accesses of each loop; a matrix product takes about thirty times as long.
         defines: Preprocessor definitions, ``NAME`` or ``NAME=value``.
 
     Returns:
@@ -247,6 +248,24 @@ class Emulator:
         self._functions.hetfab_run_log(self._overlay, records.ctypes.data, count)
         return records
 
+    def bank_accesses(self) -> dict[str, dict[str, int]]:
+        """How often the pipelined loops accessed the on-chip memories, since the overlay was opened.
+
+        Returns:
+            By loop that took a trip and memory that it accessed, the largest number of accesses in one trip; the loop
+            ``instruction`` stands for accesses outside of all others. Empty in builds without ``debug``.
+        """
+        memories = [memory.name for memory in isa().memories if memory.word_bits]
+        found: dict[str, dict[str, int]] = {}
+        for loop, name in enumerate(loops()):
+            if self._functions.hetfab_loop_trips(self._overlay, loop):
+                largest = {
+                    memory: int(self._functions.hetfab_bank_accesses(self._overlay, loop, memory.encode()))
+                    for memory in memories
+                }
+                found[name] = {memory: accesses for memory, accesses in largest.items() if accesses}
+        return found
+
     def read_ram(self, memory: str, word: int, count: int) -> npt.NDArray[np.uint8]:
         """Reads words of an on-chip memory.
 
@@ -318,6 +337,8 @@ def _functions(library: Path) -> ctypes.CDLL:
         "advance": (status, [overlay, number, half]),
         "message": (text, [overlay]),
         "run_log": (number, [overlay, pointer, number]),
+        "loop_trips": (number, [overlay, half]),
+        "bank_accesses": (half, [overlay, half, text]),
         "read_ram": (status, [overlay, text, number, number, pointer]),
         "write_ram": (status, [overlay, text, number, number, pointer]),
     }

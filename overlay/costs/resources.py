@@ -15,6 +15,7 @@ from pathlib import Path
 from hetfab.overlay.board import Board, read_board
 from hetfab.overlay.design import Design, Geometry
 from hetfab.overlay.errors import DesignTooLargeError
+from hetfab.overlay.isa.counter_table import counter_table
 from hetfab.overlay.isa.spec import isa
 
 #: Depth and largest width of a RAMB18 with one write and one read port, and with two ports that do both.
@@ -26,6 +27,7 @@ _ACCUMULATOR_BITS = 32
 _PRODUCT_BITS = 17
 _REQUANTIZED_BITS = 49
 _BARREL_LEVELS = 3
+_COUNTER_BITS = 64
 
 
 @dataclass(frozen=True)
@@ -145,11 +147,12 @@ def agg_resources(geometry: Geometry) -> Resources:
 
 
 def dispatch_resources(geometry: Geometry) -> Resources:
-    """DISPATCH: a queue per engine, the registers, the program port."""
+    """DISPATCH: a queue per engine, the registers, an adder per event counter, the program port."""
     places = geometry.queue_depth + geometry.engine_fifo_depth
     bits = isa().instruction_bits + 32
     lut = _constant("lut_dispatch_control") + len(geometry.engines) * _lut_ram(places, bits)
     lut += _constant("lut_per_register") * len(isa().registers)
+    lut += _constant("lut_per_adder_bit") * _COUNTER_BITS * len(counter_table().counters)
     return _with_ff(lut) + _axi_masters(1, 1)
 
 

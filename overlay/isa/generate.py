@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writes the files generated from ``isa.json`` and the error tree, or with ``--check`` compares them.
+"""Writes the files generated from the tables and the error tree, or with ``--check`` compares them.
 
 Run as ``python -m hetfab.overlay.isa.generate`` in a source tree; the exit status of ``--check`` is 1 when a
 file is stale.
@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from hetfab.overlay.files import write_atomic
-from hetfab.overlay.isa.generate_cpp import cpp_header, dispatch_top
-from hetfab.overlay.isa.generate_docs import errors_page, isa_page
-from hetfab.overlay.isa.generate_python import codec_text
+from hetfab.overlay.isa.generate_cpp import counters_header, cpp_header, dispatch_top
+from hetfab.overlay.isa.generate_docs import counters_page, errors_page, isa_page
+from hetfab.overlay.isa.generate_python import codec_text, counters_text
 from hetfab.overlay.isa.generate_sets import sets_header
 from hetfab.overlay.isa.spec import Isa, isa
 
@@ -27,10 +27,13 @@ def generated_files(tables: Isa) -> dict[str, str]:
     """Text of each generated file by its path in the source tree; C++ is always of the shipped tables."""
     return {
         "overlay/isa/codec.py": codec_text(tables),
+        "overlay/isa/counters.py": counters_text(),
         "hls/include/hetfab/isa.hpp": cpp_header(),
+        "hls/include/hetfab/counters.hpp": counters_header(),
         "hls/kernels/dispatch.cpp": dispatch_top(),
         "hls/build/sets.hpp": sets_header(),
         "docs/isa.md": isa_page(tables),
+        "docs/counters.md": counters_page(),
         "docs/errors.md": errors_page(),
     }
 

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Text of ``codec.py``: a typed packer for each operation, and the enumerations, from ``isa.json``."""
+"""Text of ``codec.py``, packers and enumerations from ``isa.json``, and of ``counters.py`` from ``counters.json``."""
 
 import textwrap
 from collections.abc import Iterable
 
+from hetfab.overlay.isa.counter_table import counter_table
 from hetfab.overlay.isa.spec import Field, Isa, Operation
 
 _WIDTH = 110
@@ -93,8 +94,7 @@ def _packer(isa: Isa, operation: Operation) -> str:
 def _docstring(operation: Operation, fields: list[Field], any_engine: bool) -> list[str]:
     entries = ["engine: Engine that waits and signals."] * any_engine
     for field in fields:
-        meaning = field.meaning[0].upper() + field.meaning[1:]
-        entries.append(f"{field.name}: {meaning}; 0 to {field.largest}.")
+        entries.append(f"{field.name}: {_sentence(field.meaning)}; 0 to {field.largest}.")
     return [
         *_wrap(f'"""Packs ``{operation.name}``, 128 bits.', "    ", "    "),
         "",
@@ -109,5 +109,43 @@ def _docstring(operation: Operation, fields: list[Field], any_engine: bool) -> l
     ]
 
 
+def _sentence(text: str) -> str:
+    return text[0].upper() + text[1:]
+
+
 def _wrap(text: str, first: str, rest: str) -> list[str]:
     return textwrap.wrap(text, _WIDTH, initial_indent=first, subsequent_indent=rest)
+
+
+_COUNTERS = '''\
+# SPDX-License-Identifier: Apache-2.0
+"""The event counters of a run.
+
+Generated from ``counters.json`` by ``python -m hetfab.overlay.isa.generate``; do not edit.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Counters:
+    """Totals since the start of a run, 64 bits each, counted by the engines.
+
+    Attributes:
+{attributes}
+    """
+
+{members}
+'''
+
+
+def counters_text() -> str:
+    """The module ``counters.py``, formatted as ``ruff format`` does."""
+    counters = counter_table().counters
+    attributes = [
+        line
+        for counter in counters
+        for line in _wrap(f"{counter.name}: {_sentence(counter.definition)} ({counter.unit}).", " " * 8, " " * 12)
+    ]
+    members = [f"    {counter.name}: int" for counter in counters]
+    return _COUNTERS.format(attributes="\n".join(attributes), members="\n".join(members))

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hetfab.overlay.isa.counter_table import counter_table
+
 
 @dataclass(frozen=True)
 class Field:
@@ -120,6 +122,7 @@ class Isa:
     segment_bits: int
     segments: tuple[str, ...]
     header: tuple[Field, ...]
+    token_bits: int
     token: tuple[Field, ...]
     engines: tuple[Engine, ...]
     memories: tuple[Memory, ...]
@@ -199,6 +202,7 @@ def parse(table: dict[str, Any]) -> Isa:
         segment_bits=table["address"]["segment_bits"],
         segments=tuple(table["segments"]),
         header=_fields(table["header"]),
+        token_bits=table["token_bits"],
         token=_fields(table["token"]),
         engines=tuple(Engine(**entry) for entry in table["engines"]),
         memories=tuple(Memory(**entry) for entry in table["memories"]),
@@ -233,14 +237,17 @@ def _registers(table: dict[str, Any]) -> tuple[Register, ...]:
     suffixes = {
         "segments": [f"_{name}" for name in table["segments"]],
         "engines": [f"_{engine['name']}" for engine in table["engines"]],
+        "counters": [f"_{counter.name}" for counter in counter_table().counters],
     }
+    definitions = {f"counter_{counter.name}": counter.definition for counter in counter_table().counters}
     for argument in entry["arguments"]:
         count = [f"_{i}" for i in range(argument["count"])] if "count" in argument else [""]
         for suffix in suffixes.get(argument.get("each", ""), count):
+            name = argument["name"] + suffix
+            meaning = f"{definitions[name]} {argument['meaning']}" if name in definitions else argument["meaning"]
             halves = [""] if argument["bits"] == 32 else ["_low", "_high"]
             for half in halves:
-                name = argument["name"] + suffix + half
-                registers.append(Register(name, offset, argument["access"] == "rw", argument["meaning"]))
+                registers.append(Register(name + half, offset, argument["access"] == "rw", meaning))
                 offset += 4
             offset += 4
     return tuple(registers)

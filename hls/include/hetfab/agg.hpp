@@ -49,6 +49,7 @@ ReduceTile reduce_tile(const Word<Z, isa::instruction_bits>& instruction, Contex
 context_words:
     for (unsigned word = 0; word < 3; word++) {
 #pragma HLS PIPELINE II=1 style=stp
+        events.trip(isa::loops::agg_context);
         context[word] = agg_context[slot + word];
     }
     events.loop(isa::loops::agg_context, 3);
@@ -71,6 +72,8 @@ context_words:
 struct EdgeRange {
     std::uint64_t first;
     unsigned count;
+    // Beats that their destinations took: an event count.
+    unsigned beats_read;
 };
 
 // Reads the records of all destinations into a local buffer.
@@ -81,12 +84,13 @@ EdgeRange read_destinations(const ReduceTile& tile, Mem graph, Destination<Z> (&
     const unsigned beats = tile.rows * beats_per_destination;
     BurstReader reader(BurstCursor(tile.destinations, tile.rows == 0 ? 0 : 1, beats, 0));
     reader.start(graph, events);
-    EdgeRange edges = {0, 0};
+    EdgeRange edges = {0, 0, 0};
     unsigned degree = 0;
 destination_beats:
     for (unsigned beat = 0; beat < beats; beat++) {
 #pragma HLS LOOP_TRIPCOUNT min=2 max=510
 #pragma HLS PIPELINE II=1 style=stp
+        events.trip(isa::loops::agg_descriptors);
         const Word<Z, 64> half = reader.read(graph);
         const unsigned low = static_cast<unsigned>(lane_u<Z, 32>(half, 0));
         if (beat % beats_per_destination == 0) {
@@ -99,6 +103,7 @@ destination_beats:
         }
     }
     events.loop(isa::loops::agg_descriptors, beats);
+    edges.beats_read = reader.beats_read();
     return edges;
 }
 
@@ -125,6 +130,8 @@ class IdReader {
         loaded_ = lane_ != 0;
         return id;
     }
+
+    unsigned beats_read() const { return reader_.beats_read(); }
 
   private:
     static unsigned first_lane(const ReduceTile& tile, const EdgeRange& edges) {
@@ -207,6 +214,7 @@ class RowRequests {
         while (trips < rows_ahead && left_ != 0) {
 #pragma HLS LOOP_TRIPCOUNT min=1 max=8
 #pragma HLS PIPELINE II=1 style=stp
+            events.trip(isa::loops::agg_rows_ahead);
             next(features, graph);
             trips++;
         }
@@ -221,6 +229,9 @@ class RowRequests {
         features.read_request(base_ + std::uint64_t{id} * row_beats_, groups_);
         left_--;
     }
+
+    // Beats of ids read so far: an event count.
+    unsigned beats_read() const { return ids_.beats_read(); }
 
   private:
     std::uint64_t base_;
@@ -245,9 +256,10 @@ struct AccumulateSums {
 };
 
 // One trip per beat of a gathered row, and per group of a destination without edges, which reads nothing.
+// It counts edges and the beats of both ports.
 template <class D, class Z, class Mode, class MemF, class MemG, class SumRam, class Events>
-unsigned gather(const ReduceTile& tile, const Destination<Z> (&destinations)[agg_rows],
-                const EdgeRange& edges, MemF features, MemG graph, SumRam sum_ram, Events& events) {
+Outcome gather(const ReduceTile& tile, const Destination<Z> (&destinations)[agg_rows], const EdgeRange& edges,
+               MemF features, MemG graph, SumRam sum_ram, Events& events) {
 #pragma HLS INLINE
     // Half of the beats that the feature port keeps outstanding, at most its 16 requests' half.
     constexpr unsigned rows_in_half = bursts_ahead * burst_beats / D::agg_groups;
@@ -263,15 +275,23 @@ unsigned gather(const ReduceTile& tile, const Destination<Z> (&destinations)[agg
     unsigned group = 0;
     unsigned word = tile.sum;
     unsigned trips = 0;
+    unsigned edges_summed = 0;
+    // A group of each edge: up to 34 bits, of which the token holds 36.
+    std::uint64_t feature_beats = 0;
     Destination<Z> destination = destinations[0];
 row_beats:
     while (row < tile.rows) {
 #pragma HLS LOOP_TRIPCOUNT min=8 max=65536
 #pragma HLS PIPELINE II=Mode::ii style=stp
+        events.trip(Mode::loop);
         const bool last_edge = edge + 1 >= destination.degree;
         if (destination.degree != 0) {
             add_features<D, Z>(totals[group], features.read(), tile.is_unsigned, edge == 0);
-            if (group + 1 == tile.groups) requests.next(features, graph);
+            feature_beats++;
+            if (group + 1 == tile.groups) {
+                edges_summed++;
+                requests.next(features, graph);
+            }
         }
         if (last_edge) {
             Word<Z, 32 * D::lanes> before = zero<Z, 32 * D::lanes>();
@@ -293,15 +313,15 @@ row_beats:
         trips++;
     }
     events.loop(Mode::loop, trips);
-    return trips;
+    return {true, trips, edges_summed, feature_beats, edges.beats_read + requests.beats_read()};
 }
 
 template <class D, class Z, class MemF, class MemG, class SumRam, class ContextRam, class Events>
-unsigned reduce(const Word<Z, isa::instruction_bits>& instruction, MemF features, MemG graph, SumRam sum_ram,
-                ContextRam agg_context, Events& events) {
+Outcome reduce(const Word<Z, isa::instruction_bits>& instruction, MemF features, MemG graph, SumRam sum_ram,
+               ContextRam agg_context, Events& events) {
 #pragma HLS INLINE
     const ReduceTile tile = reduce_tile<Z>(instruction, agg_context, events);
-    if (tile.rows == 0 || tile.groups == 0) return 0;
+    if (tile.rows == 0 || tile.groups == 0) return {true, 0};
     Destination<Z> destinations[agg_rows];
     const EdgeRange edges = read_destinations<Z>(tile, graph, destinations, events);
     events.edges(edges.count);
@@ -318,7 +338,7 @@ Outcome agg_execute(const Word<Z, isa::instruction_bits>& instruction, MemF feat
     static_assert(D::lanes * 8 == 64, "a beat of a feature row is one group of lanes channels");
     const int opcode = static_cast<int>(number<Z, isa::Header::Opcode>(instruction));
     if (opcode == isa::Reduce::opcode) {
-        return {true, reduce<D, Z>(instruction, features, graph, sum_ram, agg_context, events)};
+        return reduce<D, Z>(instruction, features, graph, sum_ram, agg_context, events);
     }
     if (opcode >= isa::ConfigureFeatures::opcode && opcode <= isa::ConfigureIds::opcode) {
         const unsigned kind = static_cast<unsigned>(opcode - isa::ConfigureFeatures::opcode);
@@ -331,7 +351,7 @@ Outcome agg_execute(const Word<Z, isa::instruction_bits>& instruction, MemF feat
 // The engine: one instruction, from its stream to its token.
 template <class D, class Z, class MemF, class MemG, class SumRam, class ContextRam, class Events>
 void agg_step(hls::stream<Word<Z, isa::instruction_bits>>& instructions,
-              hls::stream<U<Z, isa::token_bits>>& tokens, MemF features, MemG graph, SumRam sum_ram,
+              hls::stream<Word<Z, isa::token_bits>>& tokens, MemF features, MemG graph, SumRam sum_ram,
               ContextRam agg_context, Events& events) {
 #pragma HLS INLINE
     const Word<Z, isa::instruction_bits> instruction = instructions.read();

@@ -67,6 +67,7 @@ class BurstReader {
         while (trips < bursts_ahead && !requests_.finished()) {
 #pragma HLS LOOP_TRIPCOUNT min=1 max=8
 #pragma HLS PIPELINE II=1 style=stp
+            events.trip(isa::loops::request_ahead);
             request(mem);
             trips++;
         }
@@ -79,6 +80,7 @@ class BurstReader {
 #pragma HLS INLINE
         if (left_ == 0) left_ = beats_.length();
         auto beat = mem.read();
+        beats_read_++;
         left_--;
         if (left_ == 0) {
             beats_.advance();
@@ -86,6 +88,9 @@ class BurstReader {
         }
         return beat;
     }
+
+    // Beats read so far: an event count.
+    unsigned beats_read() const { return beats_read_; }
 
   private:
     template <class Mem>
@@ -98,6 +103,7 @@ class BurstReader {
     BurstCursor requests_;
     BurstCursor beats_;
     unsigned left_ = 0;
+    unsigned beats_read_ = 0;
 };
 
 }  // namespace hetfab

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 
+#include "counters.hpp"
 #include "shim.hpp"
 #include "types.hpp"
 
@@ -37,6 +38,7 @@ struct DispatchStatus {
     std::uint32_t semaphore[(isa::semaphores + 1) / 2];
     std::uint32_t queue_head[isa::engine::count];
     std::uint32_t last_retired[isa::engine::count];
+    EventCounters counter;
 };
 
 // One engine's queue: entries from `issued` to `queued` wait, entries from `retired` to `issued` are in the
@@ -64,6 +66,7 @@ struct DispatchState {
     std::uint32_t retired;
     std::uint32_t fault;
     std::uint32_t fault_instruction;
+    EventCounters counter;
 };
 
 template <class D, class Z>
@@ -85,6 +88,7 @@ reset_semaphores:
     state.retired = 0;
     state.fault = isa::fault::none;
     state.fault_instruction = no_instruction;
+    state.counter = {};
 }
 
 // The first fault stays.
@@ -156,15 +160,14 @@ void dispatch_signal(DispatchState<D, Z>& state, unsigned semaphore, std::uint32
 
 // Takes one token of an engine: its oldest issued instruction is done.
 template <class D, class Z>
-void dispatch_retire(DispatchState<D, Z>& state, unsigned engine, const U<Z, isa::token_bits>& token) {
+void dispatch_retire(DispatchState<D, Z>& state, unsigned engine, const Word<Z, isa::token_bits>& token) {
 #pragma HLS INLINE
     EngineQueue<D, Z>& queue = state.queue[engine];
     const std::uint32_t instruction = queue.index[queue.retired % queue.size];
-    const unsigned bits = static_cast<unsigned>(token);
-    constexpr unsigned semaphore_mask = (1U << isa::Token::Signal0::bits) - 1;
-    dispatch_signal(state, bits >> isa::Token::Signal0::lsb & semaphore_mask, instruction);
-    dispatch_signal(state, bits >> isa::Token::Signal1::lsb & semaphore_mask, instruction);
-    if ((bits >> isa::Token::Fault::lsb & 1) != 0) dispatch_fault(state, isa::fault::opcode, instruction);
+    dispatch_signal(state, number<Z, isa::Token::Signal0>(token), instruction);
+    dispatch_signal(state, number<Z, isa::Token::Signal1>(token), instruction);
+    if (flag<Z, isa::Token::Fault>(token)) dispatch_fault(state, isa::fault::opcode, instruction);
+    count_token<D, Z>(state.counter, engine, token);
     queue.retired++;
     queue.last_retired = instruction;
     state.retired++;
@@ -229,13 +232,13 @@ bool dispatch_issue(DispatchState<D, Z>& state, const DispatchRegisters& registe
 template <class D, class Z, class Mem>
 bool dispatch_pass(DispatchState<D, Z>& state, const DispatchRegisters& registers, Mem program,
                    hls::stream<Word<Z, isa::instruction_bits>> instructions[isa::engine::count],
-                   hls::stream<U<Z, isa::token_bits>> tokens[isa::engine::count]) {
+                   hls::stream<Word<Z, isa::token_bits>> tokens[isa::engine::count]) {
 #pragma HLS INLINE
     bool progress = false;
 retire_engines:
     for (unsigned engine = 0; engine < isa::engine::count; engine++) {
 #pragma HLS UNROLL
-        U<Z, isa::token_bits> token;
+        Word<Z, isa::token_bits> token;
         if (tokens[engine].read_nb(token)) {
             dispatch_retire(state, engine, token);
             progress = true;
@@ -283,6 +286,7 @@ DispatchStatus dispatch_status(const DispatchState<D, Z>& state) {
     status.retired = state.retired;
     status.fault = state.fault;
     status.fault_instruction = state.fault_instruction;
+    status.counter = state.counter;
 status_semaphores:
     for (unsigned pair = 0; pair < (isa::semaphores + 1) / 2; pair++) {
 #pragma HLS UNROLL

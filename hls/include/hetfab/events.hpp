@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Event counters, a template parameter of every kernel: the emulator counts, hardware has none.
+// What kernels tell the run log, a template parameter of every kernel: the emulator listens, hardware does
+// not. The counters that hardware has too are in the token.
 #pragma once
 
 #include <cstdint>
@@ -8,8 +9,9 @@
 
 namespace hetfab {
 
-// Hardware: nothing is counted.
+// Hardware: nobody listens.
 struct NoEvents {
+    void trip(isa::Loop) {}
     void loop(isa::Loop, unsigned) {}
     void macs(std::uint64_t) {}
     void edges(std::uint64_t) {}
@@ -21,6 +23,8 @@ struct CountedEvents {
     std::uint64_t mac_count = 0;
     std::uint64_t edge_count = 0;
 
+    // A trip of a pipelined loop begins.
+    void trip(isa::Loop) {}
     // A pipelined loop takes its interval for each trip and its depth once, if it runs at all.
     void loop(isa::Loop loop, unsigned trips) {
         if (trips == 0) return;

@@ -56,9 +56,10 @@ step_rows:
 }
 
 // One block of gemm_rows x gemm_cols outputs; rows at or beyond `valid` read as zero and are not written.
+// It counts the valid rows of each step, each of which is gemm_cols multiply-accumulates.
 template <class D, class Z, class ActRam, class WgtRam, class AccRam, class Events>
-unsigned gemm_block(const MatmulTile& tile, unsigned first_row, unsigned valid, unsigned col_group,
-                    ActRam act_ram, WgtRam wgt_ram, AccRam acc_ram, Events& events) {
+Outcome gemm_block(const MatmulTile& tile, unsigned first_row, unsigned valid, unsigned col_group,
+                   ActRam act_ram, WgtRam wgt_ram, AccRam acc_ram, Events& events) {
 #pragma HLS INLINE
     using ActWord = Word<Z, 8 * D::gemm_rows>;
     S<Z, 32> acc[D::gemm_rows][D::gemm_cols];
@@ -70,6 +71,7 @@ unsigned gemm_block(const MatmulTile& tile, unsigned first_row, unsigned valid, 
 fill_rows:
     for (unsigned row = 0; row < D::gemm_rows; row++) {
 #pragma HLS PIPELINE II=1 style=stp
+        events.trip(isa::loops::gemm_fill);
         const bool inside = row < valid;
         now[row] = inside && tile.k_words != 0 ? act_ram[tile.act + (first_row + row) * tile.k_words]
                                                : zero<Z, 8 * D::gemm_rows>();
@@ -88,10 +90,13 @@ fill_rows:
     const unsigned wgt = tile.wgt + col_group * depth;
     unsigned channel = 0;
     unsigned k_word = 0;
+    unsigned row_steps = 0;
 depth_steps:
     for (unsigned k = 0; k < depth; k++) {
 #pragma HLS LOOP_TRIPCOUNT min=16 max=1024
 #pragma HLS PIPELINE II=1 style=stp
+        events.trip(isa::loops::gemm_steps);
+        row_steps += valid;
         // While a block of channels is used, the next one is fetched: one row's word per step.
         const bool fetch = channel < valid && k_word + 1 < tile.k_words;
         next[channel] = fetch ? act_ram[tile.act + (first_row + channel) * tile.k_words + k_word + 1]
@@ -116,6 +121,7 @@ drain_rows:
     for (unsigned row = 0; row < valid; row++) {
 #pragma HLS LOOP_TRIPCOUNT min=1 max=16
 #pragma HLS PIPELINE II=1 style=stp
+        events.trip(isa::loops::gemm_drain);
         Word<Z, 32 * D::gemm_cols> word = zero<Z, 32 * D::gemm_cols>();
     drain_cols:
         for (unsigned col = 0; col < D::gemm_cols; col++) {
@@ -126,7 +132,7 @@ drain_rows:
         written++;
     }
     events.loop(isa::loops::gemm_drain, valid);
-    return written;
+    return {true, written, row_steps};
 }
 
 template <class D, class Z, class ActRam, class WgtRam, class AccRam, class Events>
@@ -136,7 +142,7 @@ Outcome gemm_d_execute(const Word<Z, isa::instruction_bits>& instruction, ActRam
     const int opcode = static_cast<int>(number<Z, isa::Header::Opcode>(instruction));
     if (opcode != isa::Matmul::opcode) return {opcode == isa::Sync::opcode, 0};
     const MatmulTile tile = matmul_tile<Z>(instruction);
-    unsigned written = 0;
+    Outcome outcome = {true, 0};
 col_groups:
     for (unsigned col_group = 0; col_group < tile.col_groups; col_group++) {
 #pragma HLS LOOP_TRIPCOUNT min=1 max=4
@@ -145,17 +151,20 @@ col_groups:
 #pragma HLS LOOP_TRIPCOUNT min=1 max=4
             const unsigned left = tile.rows - row;
             const unsigned valid = left < D::gemm_rows ? left : D::gemm_rows;
-            written += gemm_block<D, Z>(tile, row, valid, col_group, act_ram, wgt_ram, acc_ram, events);
+            const Outcome block =
+                gemm_block<D, Z>(tile, row, valid, col_group, act_ram, wgt_ram, acc_ram, events);
+            outcome.work += block.work;
+            outcome.count0 += block.count0;
         }
     }
-    return {true, written};
+    return outcome;
 }
 
 // The engine: one instruction, from its stream to its token.
 template <class D, class Z, class ActRam, class WgtRam, class AccRam, class Events>
 void gemm_d_step(hls::stream<Word<Z, isa::instruction_bits>>& instructions,
-                 hls::stream<U<Z, isa::token_bits>>& tokens, ActRam act_ram, WgtRam wgt_ram, AccRam acc_ram,
-                 Events& events) {
+                 hls::stream<Word<Z, isa::token_bits>>& tokens, ActRam act_ram, WgtRam wgt_ram,
+                 AccRam acc_ram, Events& events) {
 #pragma HLS INLINE
     const Word<Z, isa::instruction_bits> instruction = instructions.read();
     events.loop(isa::loops::instruction, 1);

@@ -11,9 +11,9 @@
 
 namespace hetfab {
 
-// Copies rows of blocks to consecutive words of `Bits` bits; returns the words written.
+// Copies rows of blocks to consecutive words of `Bits` bits. It counts the beats read.
 template <class Z, int Bits, class Mem, class Ram, class Events>
-unsigned load_rows(const Word<Z, isa::instruction_bits>& instruction, Mem mem, Ram ram, Events& events) {
+Outcome load_rows(const Word<Z, isa::instruction_bits>& instruction, Mem mem, Ram ram, Events& events) {
 #pragma HLS INLINE
     using Op = isa::LoadActivations;
     constexpr unsigned beats_per_word = Bits / 64;
@@ -32,6 +32,7 @@ load_beats:
     for (unsigned beat = 0; beat < beats; beat++) {
 #pragma HLS LOOP_TRIPCOUNT min=8 max=32768
 #pragma HLS PIPELINE II=1 style=stp
+        events.trip(isa::loops::load_beats);
         Z::set_beat(word, position, reader.read(mem));
         if (position == beats_per_word - 1) {
             ram[first + words] = word;
@@ -42,7 +43,7 @@ load_beats:
         }
     }
     events.loop(isa::loops::load_beats, beats);
-    return words;
+    return {true, words, reader.beats_read()};
 }
 
 // One call per destination: a store to "one of three RAMs" is merged by compilers into a store through a
@@ -55,23 +56,22 @@ Outcome load_execute(const Word<Z, isa::instruction_bits>& instruction, Mem mem,
                       std::is_same_v<isa::LoadActivations::Ram, isa::LoadParameters::Ram>,
                   "the three copies share their fields");
     const int opcode = static_cast<int>(number<Z, isa::Header::Opcode>(instruction));
-    unsigned words = 0;
     if (opcode == isa::LoadActivations::opcode) {
-        words = load_rows<Z, 8 * D::gemm_rows>(instruction, mem, act_ram, events);
-    } else if (opcode == isa::LoadWeights::opcode) {
-        words = load_rows<Z, 8 * D::gemm_cols>(instruction, mem, wgt_ram, events);
-    } else if (opcode == isa::LoadParameters::opcode) {
-        words = load_rows<Z, 64 * D::lanes>(instruction, mem, par_ram, events);
-    } else {
-        return {opcode == isa::Sync::opcode, 0};
+        return load_rows<Z, 8 * D::gemm_rows>(instruction, mem, act_ram, events);
     }
-    return {true, words};
+    if (opcode == isa::LoadWeights::opcode) {
+        return load_rows<Z, 8 * D::gemm_cols>(instruction, mem, wgt_ram, events);
+    }
+    if (opcode == isa::LoadParameters::opcode) {
+        return load_rows<Z, 64 * D::lanes>(instruction, mem, par_ram, events);
+    }
+    return {opcode == isa::Sync::opcode, 0};
 }
 
 // The engine: one instruction, from its stream to its token.
 template <class D, class Z, class Mem, class ActRam, class WgtRam, class ParRam, class Events>
 void load_step(hls::stream<Word<Z, isa::instruction_bits>>& instructions,
-               hls::stream<U<Z, isa::token_bits>>& tokens, Mem mem, ActRam act_ram, WgtRam wgt_ram,
+               hls::stream<Word<Z, isa::token_bits>>& tokens, Mem mem, ActRam act_ram, WgtRam wgt_ram,
                ParRam par_ram, Events& events) {
 #pragma HLS INLINE
     const Word<Z, isa::instruction_bits> instruction = instructions.read();

@@ -25,11 +25,13 @@ Outcome store_execute(const Word<Z, isa::instruction_bits>& instruction, Mem mem
                        stride_beats);
     unsigned left = 0;
     unsigned responses_due = 0;
+    unsigned beats_written = 0;
     const unsigned beats = rows * row_beats;
 store_beats:
     for (unsigned beat = 0; beat < beats; beat++) {
 #pragma HLS LOOP_TRIPCOUNT min=8 max=16384
 #pragma HLS PIPELINE II=1 style=stp
+        events.trip(isa::loops::store_beats);
         if (left == 0) {
             left = cursor.length();
             mem.write_request(cursor.beat(), left);
@@ -37,6 +39,7 @@ store_beats:
         }
         const Word<Z, 8 * D::lanes> word = out_ram[first + beat];
         mem.write(Z::beat(word, 0));
+        beats_written++;
         left--;
         if (left == 0) {
             if (responses_due == bursts_ahead) {
@@ -52,17 +55,18 @@ store_responses:
     while (responses < responses_due) {
 #pragma HLS LOOP_TRIPCOUNT min=1 max=8
 #pragma HLS PIPELINE II=1 style=stp
+        events.trip(isa::loops::store_responses);
         mem.write_response();
         responses++;
     }
     events.loop(isa::loops::store_responses, responses);
-    return {true, responses};
+    return {true, responses, beats_written};
 }
 
 // The engine: one instruction, from its stream to its token.
 template <class D, class Z, class Mem, class OutRam, class Events>
 void store_step(hls::stream<Word<Z, isa::instruction_bits>>& instructions,
-                hls::stream<U<Z, isa::token_bits>>& tokens, Mem mem, OutRam out_ram, Events& events) {
+                hls::stream<Word<Z, isa::token_bits>>& tokens, Mem mem, OutRam out_ram, Events& events) {
 #pragma HLS INLINE
     const Word<Z, isa::instruction_bits> instruction = instructions.read();
     events.loop(isa::loops::instruction, 1);

@@ -2,6 +2,8 @@
 // The words of a design's memories and streams, and the token that every engine answers with.
 #pragma once
 
+#include <cstdint>
+
 #include "ints.hpp"
 #include "isa.hpp"
 
@@ -10,7 +12,7 @@ namespace hetfab {
 template <class D, class Z>
 struct DesignTypes {
     using Instruction = Word<Z, isa::instruction_bits>;
-    using Token = U<Z, isa::token_bits>;
+    using Token = Word<Z, isa::token_bits>;
     using Beat = Word<Z, D::bus_bits>;
     using ActWord = Word<Z, 8 * D::gemm_rows>;
     using WgtWord = Word<Z, 8 * D::gemm_cols>;
@@ -24,6 +26,7 @@ struct DesignTypes {
     static_assert(D::gemm_rows % 8 == 0, "a word of act_ram is whole beats, so gemm_rows is a multiple of 8");
     static_assert(D::gemm_cols % D::lanes == 0, "a word of acc_ram is whole groups of lanes channels");
     static_assert(Z::template exact_word<isa::instruction_bits>, "an instruction has exactly its bits");
+    static_assert(Z::template exact_word<isa::token_bits>, "a token has exactly its bits");
     static_assert(Z::template exact_word<8 * D::gemm_rows>, "a word of act_ram has exactly its bits");
     static_assert(Z::template exact_word<8 * D::gemm_cols>, "a word of wgt_ram has exactly its bits");
     static_assert(Z::template exact_word<64 * D::lanes>, "a word of par_ram has exactly its bits");
@@ -38,6 +41,10 @@ struct DesignTypes {
 struct Outcome {
     bool known;
     unsigned work;
+    // The event counts of the token, for DISPATCH's counters.
+    unsigned count0 = 0;
+    std::uint64_t count1 = 0;
+    unsigned count2 = 0;
 };
 
 // The token depends on a count known only after the work, so that no tool can form it earlier.
@@ -45,10 +52,15 @@ template <class D, class Z>
 typename DesignTypes<D, Z>::Token make_token(const typename DesignTypes<D, Z>::Instruction& instruction,
                                              Outcome outcome) {
 #pragma HLS INLINE
-    const unsigned work = outcome.work & ((1U << isa::Token::Work::bits) - 1);
-    return number<Z, isa::Header::Signal0>(instruction) << isa::Token::Signal0::lsb |
-           number<Z, isa::Header::Signal1>(instruction) << isa::Token::Signal1::lsb |
-           (outcome.known ? 0U : 1U) << isa::Token::Fault::lsb | work << isa::Token::Work::lsb;
+    typename DesignTypes<D, Z>::Token token = zero<Z, isa::token_bits>();
+    Z::template set<isa::Token::Signal0>(token, number<Z, isa::Header::Signal0>(instruction));
+    Z::template set<isa::Token::Signal1>(token, number<Z, isa::Header::Signal1>(instruction));
+    Z::template set<isa::Token::Fault>(token, outcome.known ? 0U : 1U);
+    Z::template set<isa::Token::Work>(token, outcome.work);
+    Z::template set<isa::Token::Count0>(token, outcome.count0);
+    Z::template set<isa::Token::Count1>(token, outcome.count1);
+    Z::template set<isa::Token::Count2>(token, outcome.count2);
+    return token;
 }
 
 }  // namespace hetfab

@@ -174,6 +174,7 @@ out_words:
     for (unsigned word = 0; word < words; word++) {
 #pragma HLS LOOP_TRIPCOUNT min=64 max=2048
 #pragma HLS PIPELINE II=1 style=stp
+        events.trip(isa::loops::vec_words);
         const bool inside = group < tile.groups;
         const bool reads_acc = inside && tile.with_acc;
         const Word<Z, 32 * D::gemm_cols> acc =
@@ -222,7 +223,7 @@ Outcome vec_execute(const Word<Z, isa::instruction_bits>& instruction, AccRam ac
 // The engine: one instruction, from its stream to its token.
 template <class D, class Z, class AccRam, class ParRam, class SumRam, class OutRam, class Events>
 void vec_step(hls::stream<Word<Z, isa::instruction_bits>>& instructions,
-              hls::stream<U<Z, isa::token_bits>>& tokens, AccRam acc_ram, ParRam par_ram, SumRam sum_ram,
+              hls::stream<Word<Z, isa::token_bits>>& tokens, AccRam acc_ram, ParRam par_ram, SumRam sum_ram,
               OutRam out_ram, Events& events) {
 #pragma HLS INLINE
     const Word<Z, isa::instruction_bits> instruction = instructions.read();

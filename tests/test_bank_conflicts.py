@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: Apache-2.0
+"""No pipelined loop accesses an on-chip memory more often than its interval and the memory's port allow.
+
+The checked emulator records the accesses of each trip; here one instruction of each mode of each engine runs in it.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hetfab.hls.build import emulator as emulator_module
+from hetfab.hls.build.emulator import Emulator, build_emulator
+from hetfab.overlay.design import Geometry
+from hetfab.overlay.isa import codec
+from hetfab.overlay.isa.arithmetic import reciprocals
+from hetfab.overlay.isa.codec import Engine, Segment
+from hetfab.overlay.isa.loops import Loop, bank_conflicts, loops
+from hetfab.overlay.isa.spec import isa
+from hetfab.overlay.isa.words import program_address
+from tests.programs import bound_to, compiled, quantized, run_emulated
+from tests.random_models import random_case
+from tests.test_instructions import SIZE, executed
+
+KERNELS = Path(emulator_module.__file__).parents[1] / "kernels"
+DEGREES = np.array([3, 0, 1, 20])
+Found = dict[str, dict[str, int]]
+
+
+def copies() -> Iterator[tuple[str, list[int]]]:
+    """LOAD and STORE; rows of three blocks, so that bursts begin and end within a row."""
+    fields = {"ram": 0, "rows": 5, "row_blocks": 3, "stride_blocks": 4}
+    source = program_address(Segment.FEATURES, 64)
+    for name in ("load_activations", "load_weights", "load_parameters"):
+        yield name, [getattr(codec, name)(**fields, address=source)]
+    yield "store_rows", [codec.store_rows(**fields, address=program_address(Segment.OUTPUT, 64))]
+
+
+def products(geometry: Geometry) -> Iterator[tuple[str, list[int]]]:
+    """GEMM-D: a whole and a partial block of rows, several words of channels, two column groups."""
+    shape = {"rows": geometry.gemm_rows + 3, "k_words": 3, "col_groups": 2}
+    for accumulate in (0, 1):
+        for unsigned in (0, 1):
+            word = codec.matmul(act=0, wgt=0, acc=0, accumulate=accumulate, unsigned=unsigned, **shape)
+            yield f"matmul accumulate={accumulate} unsigned={unsigned}", [word]
+
+
+def vectors() -> Iterator[tuple[str, list[int]]]:
+    """VEC: groups beyond the channels, so that some output words are padding."""
+    fields = {"acc": 0, "acc_groups": 2, "out": 0, "par": 0, "rows": 4, "groups": 3}
+    for relu in (0, 1):
+        word = codec.requantize(**fields, row_blocks=1, relu=relu, unsigned=relu, shift=3)
+        yield f"requantize relu={relu}", [word]
+    yield "export_accumulators", [codec.export_accumulators(**fields, row_blocks=2)]
+    for with_acc in (0, 1):
+        sums = {"sum": 0, "with_acc": with_acc, "shift": 3}
+        post = {"post_shift": 2, "post_left": 0, "relu": 0, "unsigned": 0}
+        yield f"combine with_acc={with_acc}", [codec.combine(**fields, **sums, **post, row_blocks=1)]
+        yield f"export_sums with_acc={with_acc}", [codec.export_sums(**fields, **sums, row_blocks=2)]
+
+
+def aggregations() -> Iterator[tuple[str, list[int]]]:
+    """AGG: vertices without, with one and with many edges."""
+    for mode in (0, 1):
+        for accumulate in (0, 1):
+            for id_bytes in (2, 4):
+                for groups in (1, 5):
+                    name = f"reduce mode={mode} accumulate={accumulate} id_bytes={id_bytes} groups={groups}"
+                    yield name, reduction(mode, accumulate, id_bytes, groups)
+
+
+def reduction(mode: int, accumulate: int, id_bytes: int, groups: int) -> list[int]:
+    graph = program_address(Segment.GRAPH, 0)
+    edges = int(DEGREES.sum())
+    fields = {"slot": 1, "rows": len(DEGREES), "unsigned": 0, "destination": 0, "sum": 0}
+    return [
+        codec.configure_features(slot=1, row_blocks=1, count=9, address=program_address(Segment.FEATURES, 0)),
+        codec.configure_destinations(slot=1, count=len(DEGREES), address=graph),
+        codec.configure_ids(slot=1, edges=edges, id_bytes=id_bytes, address=graph + 1024 * id_bytes),
+        codec.reduce(**fields, mode=mode, accumulate=accumulate, groups=groups),
+    ]
+
+
+def modes(geometry: Geometry) -> dict[str, list[int]]:
+    """Programs by name: one instruction of each mode, with what it needs before it."""
+    syncs = [("sync", [codec.sync(engine=engine) for engine in Engine])]
+    return dict([*syncs, *copies(), *products(geometry), *vectors(), *aggregations()])
+
+
+def device_memory(words: list[int]) -> np.ndarray[tuple[int], np.dtype[np.uint8]]:
+    """DRAM with the program, and a relation with ids of 2 and of 4 bytes."""
+    dram = np.zeros(len(Segment) * SIZE, np.uint8)
+    records = np.stack([np.cumsum(DEGREES) - DEGREES, DEGREES, *reciprocals(DEGREES)], axis=1).astype("<u4")
+    ids = np.arange(DEGREES.sum()) % 9
+    for offset, values in ((0, records), (2048, ids.astype("<u2")), (4096, ids.astype("<u4"))):
+        content = np.frombuffer(values.tobytes(), np.uint8)
+        dram[Segment.GRAPH * SIZE + offset :][: len(content)] = content
+    program = np.frombuffer(b"".join(word.to_bytes(16, "little") for word in words), np.uint8)
+    dram[: len(program)] = program
+    return dram
+
+
+@pytest.fixture(scope="module")
+def found(default_geometry: Geometry) -> dict[str, Found]:
+    """By mode: what a fresh checked emulator has recorded."""
+    library = build_emulator(default_geometry, debug=True)
+    records = {}
+    for name, words in modes(default_geometry).items():
+        with Emulator(library, default_geometry) as emulator:
+            executed(emulator, {}, device_memory(words), len(words))
+            records[name] = emulator.bank_accesses()
+    return records
+
+
+def test_there_is_a_mode_for_every_operation_and_loop(found: dict[str, Found], default_geometry: Geometry) -> None:
+    executed_operations = {
+        operation.name
+        for words in modes(default_geometry).values()
+        for word in words
+        if (operation := isa().find(word & 15, word >> 4 & 15)) is not None
+    }
+    assert executed_operations == {operation.name for operation in isa().operations}
+    assert {loop for record in found.values() for loop in record} == set(loops())
+
+
+def test_no_mode_hits_a_memory_more_often_than_it_has_ports(found: dict[str, Found]) -> None:
+    assert {name: bank_conflicts(record, loops()) for name, record in found.items()} == {name: [] for name in found}
+
+
+@pytest.mark.parametrize("loop", loops().values(), ids=lambda loop: loop.name)
+def test_the_table_states_the_accesses_that_happen(found: dict[str, Found], loop: Loop) -> None:
+    seen: dict[str, int] = {}
+    for record in found.values():
+        for memory, accesses in record.get(loop.name, {}).items():
+            seen[memory] = max(seen.get(memory, 0), accesses)
+    assert seen == dict(loop.accesses)
+
+
+def test_an_interval_that_is_too_short_is_found(found: dict[str, Found]) -> None:
+    hurried = {**loops(), "agg_gather_accumulate": replace(loops()["agg_gather_accumulate"], ii=1)}
+    problem = "loop 'agg_gather_accumulate' accesses sum_ram 2 times in a trip, its interval of 1 and 1 port allow 1"
+    for name, record in found.items():
+        accumulates = name.startswith("reduce") and "accumulate=1" in name
+        assert bank_conflicts(record, hurried) == ([problem] if accumulates else [])
+
+
+@pytest.mark.parametrize("loop", [loop for loop in loops().values() if loop.accesses], ids=lambda loop: loop.name)
+def test_one_more_access_is_found(found: dict[str, Found], loop: Loop) -> None:
+    """As if a kernel read a word twice in a trip of any loop."""
+    for memory in loop.accesses:
+        record = next(r for r in found.values() if r.get(loop.name, {}).get(memory) == loop.accesses[memory])
+        more = {**record, loop.name: {**record[loop.name], memory: loop.accesses[memory] + 1}}
+        stated = f"accesses {memory} {loop.accesses[memory] + 1} times in a trip, the table states"
+        problems = bank_conflicts(more, loops())
+        assert len(problems) == 2 and stated in problems[0] and "1 port allow" in problems[1]
+
+
+@pytest.mark.parametrize("seed", [101, 102])
+def test_whole_programs_have_no_conflicts(seed: int, default_geometry: Geometry) -> None:
+    case = random_case(seed, largest_count=17)
+    bound = bound_to(compiled(quantized(case).model, case.graph, default_geometry), case.graph)
+    with Emulator(build_emulator(default_geometry, debug=True), default_geometry) as emulator:
+        run_emulated(bound, emulator)
+        assert bank_conflicts(emulator.bank_accesses(), loops()) == []
+        assert "vec_words" in emulator.bank_accesses()
+
+
+def test_fast_builds_record_nothing(small_emulator: Emulator) -> None:
+    words = [codec.sync(engine=engine) for engine in Engine]
+    executed(small_emulator, {}, device_memory(words), len(words))
+    assert small_emulator.bank_accesses() == {}
+
+
+def test_each_engine_has_one_port_to_each_memory() -> None:
+    text = "\n".join(path.read_text(encoding="utf-8") for path in sorted(KERNELS.glob("*.cpp")))
+    ports = re.findall(r"mode=ap_memory port=(\w+)(.*)", text)
+    assert {name for name, _ in ports} == {memory.name for memory in isa().memories if memory.word_bits}
+    assert all(options == " storage_type=ram_1p latency=1" for _, options in ports)

@@ -1,0 +1,225 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Event counters: registers = sums over the run log = cost functions, for demo and random programs and by hand.
+
+``test_instructions`` compares registers and run log after each operation, in every execution.
+"""
+
+import json
+import re
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from hetfab.cli.main import main
+from hetfab.driver.counters import read_counters
+from hetfab.driver.emulated import EmulatedTransport
+from hetfab.driver.graph.generate import academic
+from hetfab.driver.graph.npz import write_graph
+from hetfab.driver.report import counter_rows
+from hetfab.driver.session import Session
+from hetfab.hls.build.emulator import Emulator, Progress
+from hetfab.overlay.bind import BoundProgram
+from hetfab.overlay.costs.program_cost import expected_log
+from hetfab.overlay.design import Geometry, default_design, design_from_dict
+from hetfab.overlay.errors import DesignInvalidError
+from hetfab.overlay.isa import codec
+from hetfab.overlay.isa.codec import Engine, RegisterOffset
+from hetfab.overlay.isa.counter_table import RETIRED, EventCounter, counter_table
+from hetfab.overlay.isa.counters import Counters
+from hetfab.overlay.isa.spec import isa
+from hetfab.overlay.program import write_program
+from hetfab.overlay.run_log import RUN_LOG_DTYPE, log_totals
+from tests.programs import bound_to, compiled, design_of, quantized, run_emulated
+from tests.random_models import Case, random_case
+
+ROOT = Path(__file__).parents[1]
+BASE = 0x1000_0000
+COUNTERS = counter_table().counters
+Emulators = dict[str, Emulator]
+
+
+def run(emulator: Emulator, words: list[int], passes: int = 1_000_000) -> Progress:
+    """Starts a program that touches no DRAM but its own."""
+    program = np.frombuffer(b"".join(word.to_bytes(16, "little") for word in words), np.uint8).copy()
+    emulator.map_memory(BASE, program)
+    try:
+        emulator.write_register(RegisterOffset.SEGMENT_BASE_PROGRAM_LOW, BASE)
+        emulator.write_register(RegisterOffset.SEGMENT_BASE_PROGRAM_HIGH, 0)
+        emulator.write_register(RegisterOffset.SEGMENT_SIZE_PROGRAM_LOW, len(program))
+        emulator.write_register(RegisterOffset.PROGRAM_LENGTH, len(words))
+        emulator.write_register(RegisterOffset.CONTROL, 1)
+        return emulator.advance(passes)
+    finally:
+        emulator.unmap_memory(BASE)
+
+
+def check(bound: BoundProgram, emulator: Emulator) -> Counters:
+    """Runs a program; compares its log with the cost functions and its registers with the sums of both."""
+    log = run_emulated(bound, emulator).run_log
+    assert log is not None
+    expected = expected_log(bound)
+    for name in set(log.dtype.names or ()) - {"layer"}:
+        np.testing.assert_array_equal(log[name], expected[name], name)
+    found = read_counters(emulator.read_register)
+    assert found == log_totals(log) == log_totals(expected)
+    return found
+
+
+def random_program(seed: int, geometry: Geometry, largest_count: int = 130) -> BoundProgram:
+    case = random_case(seed, largest_count=largest_count)
+    return bound_to(compiled(quantized(case).model, case.graph, geometry), case.graph)
+
+
+def test_the_table_generates_registers_attributes_and_the_log() -> None:
+    names = [counter.name for counter in COUNTERS]
+    assert len(set(names)) == len(names)
+    assert [field.name for field in fields(Counters)] == names
+    for counter in COUNTERS:
+        low, high = (isa().register(f"counter_{counter.name}_{half}") for half in ("low", "high"))
+        assert high.offset == low.offset + 4 and not low.writable and counter.definition in low.meaning
+        assert re.search(rf"^ +{counter.name}: {counter.definition[0].upper()}", Counters.__doc__ or "", re.MULTILINE)
+        assert counter.source == RETIRED or counter.source in {field.name for field in isa().token}
+    assert list(RUN_LOG_DTYPE.names or ())[4:] == [field.name for field in counter_table().log]
+    assert RUN_LOG_DTYPE.itemsize == 88 and RUN_LOG_DTYPE["read_bytes"].shape == (2,)
+
+
+def test_every_engine_counts_instructions_and_every_count_has_one_meaning() -> None:
+    assert {counter.engine for counter in COUNTERS if counter.source == RETIRED} == {e.name for e in isa().engines}
+    places = [(counter.engine, counter.source) for counter in COUNTERS]
+    assert len(set(places)) == len(places)
+
+
+def largest(operation: str, *names: str) -> int:
+    """Product of the largest values of an operation's fields."""
+    values = {field.name: field.largest for field in isa().operation(operation).fields}
+    return int(np.prod([values[name] for name in names], dtype=object))
+
+
+def largest_count(counter: EventCounter, geometry: Geometry) -> int:
+    """Largest count of one instruction; a ``reduce`` may have all edges of its context, and a beat for each group."""
+    edges = largest("configure_ids", "edges")
+    match counter.name:
+        case "load_read_bytes":
+            loads = [operation.name for operation in isa().operations if operation.engine == "load"]
+            return max(largest(name, "rows", "row_blocks") for name in loads) * isa().block_bytes // 8
+        case "store_write_bytes":
+            return largest("store_rows", "rows", "row_blocks") * isa().block_bytes // 8
+        case "gemm_d_macs":
+            return largest("matmul", "rows", "k_words", "col_groups") * geometry.gemm_rows
+        case "agg_edges":
+            return edges
+        case "agg_feature_bytes":
+            return edges * geometry.agg_groups
+        case "agg_graph_bytes":
+            records = 2 * largest("reduce", "rows")
+            return records + edges * 4 // 8 + 1  # ids of 4 bytes that begin within a beat
+    raise KeyError(counter.name)
+
+
+@pytest.mark.parametrize("counter", [c for c in COUNTERS if c.source != RETIRED], ids=lambda counter: counter.name)
+def test_the_largest_instruction_fits_its_field_of_the_token(counter: EventCounter) -> None:
+    table = default_design().as_dict()
+    limits = {"gemm_rows": 32, "gemm_cols": 32, "agg_groups": largest("reduce", "groups")}
+    geometry = design_from_dict({**table, "geometry": {**table["geometry"], **limits}}, "the largest").geometry
+    width = next(field for field in isa().token if field.name == counter.source)
+    assert 0 < largest_count(counter, geometry) <= width.largest
+    for larger in ({"gemm_rows": 64}, {"agg_groups": limits["agg_groups"] + 1}):
+        with pytest.raises(DesignInvalidError):
+            design_from_dict({**table, "geometry": {**table["geometry"], **larger}}, "too large")
+
+
+@pytest.mark.parametrize("seed", range(300, 312))
+def test_random_programs(seed: int, default_emulators: Emulators, small_emulators: Emulators) -> None:
+    for emulator in (default_emulators["native"], small_emulators["native"]):
+        bound = random_program(seed, emulator.geometry)
+        found = check(bound, emulator)
+        total = sum(getattr(found, f"{engine.name}_instructions") for engine in isa().engines)
+        assert total == len(bound.words) == emulator.read_register(RegisterOffset.RETIRED)
+
+
+@pytest.mark.parametrize("seed", [100, 103])
+def test_all_arithmetics_count_alike(seed: int, default_emulators: Emulators, default_geometry: Geometry) -> None:
+    bound = random_program(seed, default_geometry, 17)
+    native, debug, exact = (check(bound, default_emulators[name]) for name in ("native", "native-debug", "ap_int"))
+    assert native == debug == exact
+    assert native.load_read_bytes and native.store_write_bytes and native.gemm_d_macs
+
+
+def test_no_counter_depends_on_the_schedule(small_emulators: Emulators, small_geometry: Geometry) -> None:
+    emulator = small_emulators["native"]
+    bound = random_program(200, small_geometry)
+    expected = check(bound, emulator)
+    for schedule in (1, 2):
+        run_emulated(bound, emulator, schedule)
+        assert read_counters(emulator.read_register) == expected
+
+
+@pytest.fixture(scope="module")
+def demo() -> tuple[BoundProgram, Case]:
+    """The program of ``make demo``."""
+    case = Case(onnx.load(str(ROOT / "examples" / "academic" / "rgcn.onnx")), academic())
+    return bound_to(compiled(quantized(case).model, case.graph, default_design().geometry), case.graph), case
+
+
+def test_the_demo_program(demo: tuple[BoundProgram, Case]) -> None:
+    bound, _ = demo
+    design = design_of(default_design().geometry)
+    with EmulatedTransport(design) as transport:
+        result = Session(transport, design).run(bound)
+    assert result.run_log is not None
+    assert result.counters == log_totals(result.run_log) == log_totals(expected_log(bound))
+    assert all(value > 0 for value in asdict(result.counters).values())
+    assert counter_rows(result)[5] == ["load read bytes", result.counters.load_read_bytes, "byte"]
+
+
+def test_the_command_prints_the_counters(
+    demo: tuple[BoundProgram, Case], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bound, case = demo
+    program, graph = tmp_path / "demo.hfp", tmp_path / "demo.npz"
+    write_program(program, bound.program)
+    write_graph(graph, case.graph)
+    assert main(["run", str(program), "--graph", str(graph), "--json"]) == 0
+    out, err = capsys.readouterr()
+    counters = json.loads(out)["counters"]
+    assert counters == asdict(log_totals(expected_log(bound)))
+    for name, value in counters.items():
+        assert re.search(rf"^{name.replace('_', ' ')} +{value:,}  \w+$", err, re.MULTILINE)
+
+
+def test_a_start_resets_and_a_run_can_be_watched(small_emulator: Emulator) -> None:
+    words = [codec.sync(engine=engine) for engine in Engine] * 20
+    assert run(small_emulator, words, passes=60) is Progress.RUNNING
+    seen = [read_counters(small_emulator.read_register).vec_instructions]
+    small_emulator.map_memory(BASE, np.frombuffer(b"".join(w.to_bytes(16, "little") for w in words), np.uint8).copy())
+    while small_emulator.advance(60) is Progress.RUNNING:
+        seen.append(read_counters(small_emulator.read_register).vec_instructions)
+    small_emulator.unmap_memory(BASE)
+    assert seen == sorted(seen) and len(set(seen)) > 3
+    every = dict.fromkeys((f"{engine.name}_instructions" for engine in isa().engines), 20)
+    none = Counters(**dict.fromkeys((counter.name for counter in COUNTERS), 0))
+    assert read_counters(small_emulator.read_register) == replace(none, **every)
+    assert run(small_emulator, [codec.sync(engine=Engine.AGG)]) is Progress.DONE
+    assert read_counters(small_emulator.read_register) == replace(none, agg_instructions=1)
+
+
+def test_an_unknown_opcode_adds_nothing_else(small_emulator: Emulator) -> None:
+    for engine in Engine:
+        assert run(small_emulator, [codec.sync(engine=engine) | 15 << 4]) is Progress.FAULT
+        counters = asdict(read_counters(small_emulator.read_register))
+        assert {name for name, value in counters.items() if value} == {f"{engine.name.lower()}_instructions"}
+
+
+def test_a_counter_carries_into_its_high_word(default_emulators: Emulators, default_geometry: Geometry) -> None:
+    emulator, geometry = default_emulators["native"], default_geometry
+    k_words = geometry.wgt_words // geometry.gemm_rows
+    rows = min(255, geometry.acc_words, geometry.act_words // k_words)
+    word = codec.matmul(act=0, wgt=0, acc=0, accumulate=0, unsigned=0, rows=rows, k_words=k_words, col_groups=1)
+    each = rows * k_words * geometry.gemm_rows * geometry.gemm_cols
+    count = (1 << 32) // each + 1
+    assert run(emulator, [word] * count) is Progress.DONE
+    assert read_counters(emulator.read_register).gemm_d_macs == count * each > 1 << 32
+    assert emulator.read_register(RegisterOffset.COUNTER_GEMM_D_MACS_HIGH) == 1
