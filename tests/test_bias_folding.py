@@ -16,7 +16,12 @@ BIAS = np.array([1.0, -2.0, 0.5], np.float32)
 
 def parse(*nodes: onnx.NodeProto) -> LayerGraph:
     """Layers of a model over one relation of type a, with 5 features, 3 classes and the vector ``bias``."""
-    inputs = [("x", FLOAT, ["N", 5]), ("src", INT64, ["E"]), ("dst", INT64, ["E"]), ("n", INT64, [])]
+    inputs: list[tuple[str, int, list[str | int]]] = [
+        ("x", FLOAT, ["N", 5]),
+        ("src", INT64, ["E"]),
+        ("dst", INT64, ["E"]),
+        ("n", INT64, []),
+    ]
     weights = {"W": np.ones((5, 3), np.float32), "V": np.ones((5, 3), np.float32), "bias": BIAS}
     graph = oh.make_graph(
         nodes,

@@ -4,6 +4,7 @@
 import importlib.metadata
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,7 @@ from hetfab.driver.doctor import findings, targets
 from hetfab.hls.build.cache import cached_file
 
 
-def by_name(found: list[dict[str, str]]) -> dict[str, dict[str, str]]:
+def by_name(found: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     return {entry["name"]: entry for entry in found}
 
 

@@ -131,7 +131,7 @@ def test_everything_that_a_model_misses_is_said_at_once() -> None:
     narrow = np.zeros((whole.counts["author"], 7), np.float32)
     graph = replace(
         whole,
-        counts=whole.counts | {"venue": 21},
+        counts={**whole.counts, "venue": 21},
         relations={r: edges for r, edges in whole.relations.items() if r.name not in gone},
         features={"paper": whole.features["paper"], "author": narrow},
     )

@@ -64,7 +64,10 @@ def as_data(graph: HeteroGraph, tensor: Callable[[Any], Any]) -> Data:
         for part, ids in graph.splits.get(name, {}).items():
             values[f"{part}_mask"] = tensor(np.isin(np.arange(count), ids))
         nodes[name] = Store(**values)
-    edges = {tuple(r): Store(edge_index=tensor(np.stack(ends).astype(np.int64))) for r, ends in graph.relations.items()}
+    edges = {
+        (r.source, r.name, r.destination): Store(edge_index=tensor(np.stack(ends).astype(np.int64)))
+        for r, ends in graph.relations.items()
+    }
     return Data(nodes, edges)
 
 
@@ -108,7 +111,7 @@ def test_forms_of_labels(y: Any, labels: Any) -> None:
 def test_the_graph_does_not_share_arrays_with_the_data() -> None:
     data = small(x=np.ones((3, 2), np.float32))
     graph = from_hetero_data(data)
-    data["paper"].x[:] = 7
+    vars(data["paper"])["x"][:] = 7
     assert graph.dense_features("paper").max() == 1
 
 
