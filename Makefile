@@ -49,7 +49,7 @@ $(VENV)/dev.stamp: pyproject.toml | $(BIN)/python
 venv: $(VENV)/dev.stamp
 
 demo: $(VENV)/runtime.stamp
-	@$(BIN)/python examples/academic/demo.py
+	@$(BIN)/hetfab demo
 
 # `pytest`, not `python -m pytest`: the latter puts this folder on sys.path.
 test: $(VENV)/dev.stamp

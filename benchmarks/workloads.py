@@ -8,6 +8,7 @@ from pathlib import Path
 
 import onnx
 
+from hetfab.driver.demo import model_path
 from hetfab.driver.graph.arrays import graph_arrays
 from hetfab.driver.graph.generate import academic
 from hetfab.driver.graph.heterograph import HeteroGraph
@@ -19,7 +20,7 @@ from hetfab.overlay.design import Design
 from hetfab.overlay.model.reader import read_model
 from hetfab.quantize.post_training import quantize
 
-_DEMO = Path(__file__).parents[1] / "examples" / "academic" / "rgcn.onnx"
+_DEMO = model_path()
 _PUBLIC = ("acm", "dblp", "imdb")
 
 

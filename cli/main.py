@@ -47,6 +47,7 @@ COMMANDS: dict[str, Entry] = {
     "quantize": Entry("hetfab.cli.quantize", "Turn a float model into an integer one."),
     "compile": Entry("hetfab.cli.compile", "Turn a quantized model into a program for an overlay."),
     "run": Entry("hetfab.cli.run", "Run a program on a graph."),
+    "demo": Entry("hetfab.cli.demo", "Take a small model on a generated graph through all steps."),
     "doctor": Entry("hetfab.cli.doctor", "Show what is installed and what programs can run on here."),
     "cache": Entry("hetfab.cli.cache", "Show or empty the cache of built overlays."),
 }

@@ -37,6 +37,19 @@ def write_atomic(path: Path, write: Callable[[BinaryIO], None]) -> None:
             temporary.unlink(missing_ok=True)
 
 
+def make_folder(path: Path) -> Path:
+    """Makes a folder, with those above it, where it is not there, and returns it.
+
+    Raises:
+        OutputUnwritableError: It cannot be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    return path
+
+
 def check_writable(path: Path) -> None:
     """Raises at once, before long work, if ``write_atomic`` could not write ``path``.
 

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hetfab.cli.main import main
+from hetfab.driver.demo import model_path
 from hetfab.driver.graph.generate import academic
 from hetfab.driver.graph.npz import write_graph
 
-MODEL = Path(__file__).parents[1] / "examples" / "academic" / "rgcn.onnx"
+MODEL = model_path()
 
 
 @dataclass(frozen=True)

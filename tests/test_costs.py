@@ -2,7 +2,6 @@
 """Cost functions equal the emulator's run log in every field; they grow with sizes and are never negative."""
 
 from dataclasses import fields, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hetfab.driver.demo import model_path
 from hetfab.driver.emulated import EmulatedTransport
 from hetfab.driver.graph.generate import academic
 from hetfab.driver.graph.npz import read_graph
@@ -37,7 +37,7 @@ from tests.test_instructions import MAKERS, SIZE, Bench, executed
 
 Emulators = dict[str, Emulator]
 Array = npt.NDArray[Any]
-DEMO = Path(__file__).parents[1] / "examples" / "academic" / "rgcn.onnx"
+DEMO = model_path()
 GEOMETRIES = (default_design().geometry, SMALL_GEOMETRY)
 RECORDED = [name for name in RUN_LOG_DTYPE.names or () if name != "layer"]
 

@@ -15,6 +15,7 @@ import pytest
 
 from hetfab.cli.main import main
 from hetfab.driver.counters import read_counters
+from hetfab.driver.demo import model_path
 from hetfab.driver.emulated import EmulatedTransport
 from hetfab.driver.graph.generate import academic
 from hetfab.driver.graph.npz import write_graph
@@ -160,7 +161,7 @@ def test_no_counter_depends_on_the_schedule(small_emulators: Emulators, small_ge
 @pytest.fixture(scope="module")
 def demo() -> tuple[BoundProgram, Case]:
     """The program of ``make demo``."""
-    case = Case(onnx.load(str(ROOT / "examples" / "academic" / "rgcn.onnx")), academic())
+    case = Case(onnx.load(str(model_path())), academic())
     return bound_to(compiled(quantized(case).model, case.graph, default_design().geometry), case.graph), case
 
 

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import onnxruntime
 import pytest
 
+from hetfab.driver.demo import model_path
 from hetfab.driver.graph.feeds import feeds
 from hetfab.driver.graph.heterograph import HeteroGraph
 from hetfab.driver.graph.npz import read_graph
@@ -19,14 +20,14 @@ from hetfab.overlay.model.reader import graph_inputs, metadata, read_model
 from hetfab.overlay.program import read_program
 from tests.programs import bound_to
 
-DEMO = Path(__file__).parents[1] / "examples" / "academic" / "demo.py"
-
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the demo leaves behind, and its output."""
     folder = tmp_path_factory.mktemp("demo") / "kept"
-    done = subprocess.run([sys.executable, str(DEMO), "--keep", str(folder)], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "hetfab.cli.main", "demo", "-o", str(folder)], capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     (folder / "output.txt").write_text(done.stdout)
     return folder
@@ -46,7 +47,7 @@ def test_the_table_holds_what_the_files_give(folder: Path) -> None:
     assert graph.target is not None
     rows, labels = graph.splits[graph.target]["test"], graph.labels[graph.target]
     table = dict(re.findall(r"^(float model|quantized model, W8A8|program) .* (0\.\d{4})", text, re.MULTILINE))
-    models = {"float model": DEMO.parent / "rgcn.onnx", "quantized model, W8A8": folder / "rgcn.q.onnx"}
+    models = {"float model": model_path(), "quantized model, W8A8": folder / "rgcn.q.onnx"}
     for name, path in models.items():
         accuracy = np.mean(logits_of(path, graph)[rows].argmax(axis=1) == labels[rows])
         assert table[name] == f"{accuracy:.4f}"

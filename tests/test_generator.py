@@ -11,13 +11,14 @@ import onnxruntime
 import pytest
 from click.testing import CliRunner
 
+from hetfab.driver.demo import model_path
 from hetfab.driver.graph.feeds import feeds
 from hetfab.driver.graph.generate import CLASSES, VENUES, WORDS, academic, main
 from hetfab.driver.graph.heterograph import CsrFeatures, HeteroGraph
 from hetfab.driver.graph.npz import read_graph, write_graph
 from hetfab.overlay.model.binding import METADATA_KEY, from_json, parse, resolve, to_json
 
-MODEL = Path(__file__).parents[1] / "examples" / "academic" / "rgcn.onnx"
+MODEL = model_path()
 
 
 def written(graph: HeteroGraph, path: Path) -> bytes:

@@ -17,6 +17,7 @@ import onnx
 import pytest
 
 from hetfab.cli.main import main
+from hetfab.driver.demo import model_path
 from hetfab.driver.graph.fit import find_inputs
 from hetfab.driver.graph.generate import academic
 from hetfab.driver.graph.heterograph import CsrFeatures, Edges, HeteroGraph
@@ -29,7 +30,7 @@ from hetfab.overlay.model.binding import Features
 from hetfab.overlay.model.reader import read_model
 from hetfab.overlay.model.schema import Relation
 
-MODEL = Path(__file__).parents[1] / "examples" / "academic" / "rgcn.onnx"
+MODEL = model_path()
 
 
 def ids(*values: int) -> Any:

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from hetfab.driver.demo import model_path
 from hetfab.driver.graph.arrays import graph_arrays
 from hetfab.driver.graph.generate import academic
 from hetfab.driver.graph.heterograph import HeteroGraph
@@ -35,7 +36,7 @@ from tests.programs import bound_to, compiled, quantized
 from tests.random_models import Case, academic_case
 from tests.small_streams import BASES, SEGMENT_BYTES, SEGMENTS, streams
 
-DEMO_MODEL = Path(__file__).parents[1] / "examples" / "academic" / "rgcn.onnx"
+DEMO_MODEL = model_path()
 DRAWN = 200
 LARGEST_IMPLIED_SHARE = 0.05
 #: Segments of 4 GiB each, so that every address of a bound stream lies in its own.

@@ -18,6 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 from torch.nn import functional
 
+from hetfab.driver.demo import model_path
 from hetfab.driver.graph.feeds import feeds
 from hetfab.driver.graph.generate import CLASSES, academic
 from hetfab.driver.graph.heterograph import HeteroGraph
@@ -210,7 +211,7 @@ class Export:
 def main() -> None:
     """Trains, compares with a model that sees no edges, exports and checks the file in onnxruntime."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("-o", "--output", type=Path, default=Path(__file__).parent / "rgcn.onnx")
+    parser.add_argument("-o", "--output", type=Path, default=model_path())
     parser.add_argument("--seed", type=int, default=7, help="seed of graph and training")
     options = parser.parse_args()
     torch.use_deterministic_algorithms(True)

@@ -11,6 +11,8 @@ from hetfab.overlay.isa.spec import isa
 SLOTS = 2
 _BLOCK = isa().block_bytes
 _LARGEST_ROWS = 255
+#: A tile is made shorter to hold all input channels, but not below this many blocks of the array's rows.
+_FEWEST_BLOCKS = 2
 
 
 @dataclass(frozen=True)
@@ -85,11 +87,17 @@ def choose_tile(shape: LayerShape, geometry: Geometry, name: str) -> Tile:
     _check(name, "wgt_ram", _BLOCK * col_groups, slots["wgt_ram"])
     _check(name, "par_ram", columns // geometry.lanes, slots["par_ram"])
     whole = padded(shape.inputs, _BLOCK)
-    fitting = min(
-        whole, slots["act_ram"] * geometry.gemm_rows // rows, slots["wgt_ram"] // col_groups, _largest_inputs(geometry)
-    )
-    inputs = fitting - fitting % _BLOCK
-    return Tile(rows, inputs, columns, inputs == whole)
+    largest = min(slots["wgt_ram"] // col_groups, _largest_inputs(geometry))
+    act_bytes = slots["act_ram"] * geometry.gemm_rows
+    short = act_bytes // whole // geometry.gemm_rows * geometry.gemm_rows
+    if whole <= largest and short >= _FEWEST_BLOCKS * geometry.gemm_rows:
+        # All input channels at once: the weights are loaded once for all rows.
+        return Tile(min(rows, short), whole, columns, True)
+    # Tiles of about equal size, so that the next one is loaded while this one is multiplied.
+    blocks, fitting = whole // _BLOCK, min(act_bytes // rows, largest) // _BLOCK
+    tiles = -(-blocks // fitting)
+    inputs = -(-blocks // tiles) * _BLOCK
+    return Tile(rows, inputs, columns, tiles == 1)
 
 
 def _words_per_row(shape: LayerShape, geometry: Geometry, columns: int) -> dict[str, int]:
