@@ -1,61 +1,225 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A transport to the emulator: the same registers and memory as a board, in this process.
+"""The emulated overlay as a processor sees it, and a transport to it: the same registers and memory as a board."""
 
-Device memory is apart from the host's arrays, so that a forgotten ``sync_to_device`` shows as a wrong result here too.
-"""
-
+import re
 from types import TracebackType
 from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from hetfab.driver.device_memory import Allocation, DeviceMemory
 from hetfab.hls.build.emulator import Emulator, Progress, build_emulator
+from hetfab.overlay.board import read_board
 from hetfab.overlay.design import Design
-from hetfab.overlay.errors import DeadlockError, DeviceMemoryError, EngineFaultError
-from hetfab.overlay.isa.codec import RegisterOffset
+from hetfab.overlay.errors import DeadlockError, EngineFaultError, OverlayStateError, StaleMemoryError
+from hetfab.overlay.isa.codec import RegisterOffset, Segment
 
 _Transport = TypeVar("_Transport", bound="EmulatedTransport")
 
-_FIRST_ADDRESS = 0x1000_0000
-#: Unmapped space between allocations, so that an access past an end is caught.
-_GAP = 0x1_0000
-_ADDRESS_LIMIT = 1 << 40
 #: Passes of the scheduler that one read of the control register lets go by.
 _PASSES_PER_READ = 20_000
+#: Reads of an idle control register in a row after which nobody can expect a change.
+_IDLE_READS = 10_000
+_START = 1
+_DONE = 2
+#: Segments that only the host writes.
+_FILLED = (Segment.PROGRAM, Segment.CONSTANTS, Segment.FEATURES, Segment.GRAPH)
+_UNMAPPED = re.compile(r" at (0x[0-9a-f]+), which is not mapped memory")
+
+
+class EmulatedOverlay:
+    """DISPATCH's registers and interrupt, with the emulated engines behind them.
+
+    Time passes in it only while the control register is read, or ``advance`` is called. What a board would hide or
+    hang on becomes an error of the access that meets it.
+
+    Args:
+        design: The overlay's design; its kernels are compiled on first use.
+        memory: The board's memory.
+        seed: 0 steps the engines in turn, another value in an order drawn from it.
+        check_order: Whether runs stop at accesses that no semaphores order.
+
+    Raises:
+        EnvironmentLacksError: No compiler, or no folder for what it builds.
+    """
+
+    def __init__(self, design: Design, memory: DeviceMemory, *, seed: int = 0, check_order: bool = True) -> None:
+        self._emulator = Emulator(build_emulator(design.geometry), design.geometry)
+        self._emulator.check_order(check_order)
+        self._memory = memory
+        self._seed = seed
+        self._running = False
+        self._idle_reads = 0
+        self._interrupt = {
+            RegisterOffset.INTERRUPT_ENABLE_GLOBAL: 0,
+            RegisterOffset.INTERRUPT_ENABLE: 0,
+            RegisterOffset.INTERRUPT_STATUS: 0,
+        }
+        memory.connect(self._emulator)
+
+    @property
+    def interrupt(self) -> bool:
+        """Whether the interrupt line is high."""
+        enabled = self._interrupt[RegisterOffset.INTERRUPT_ENABLE_GLOBAL] & 1
+        return bool(enabled and self._interrupt[RegisterOffset.INTERRUPT_STATUS])
+
+    @property
+    def running(self) -> bool:
+        """Whether a program was started and has not ended."""
+        return self._running
+
+    def read(self, offset: int) -> int:
+        """Reads a register; reading the control register lets the overlay run on for a while.
+
+        Raises:
+            DeadlockError: No engine can step and instructions remain, or an idle overlay is polled for ever.
+            EngineFaultError: An engine stopped with a fault.
+        """
+        if offset in self._interrupt:
+            return self._interrupt[RegisterOffset(offset)]
+        if offset != RegisterOffset.CONTROL:
+            return self._emulator.read_register(offset)
+        if self._running:
+            self.advance()
+        value = self._emulator.read_register(offset)
+        self._idle_reads = 0 if value & _DONE or self._running else self._idle_reads + 1
+        if self._idle_reads > _IDLE_READS:
+            raise DeadlockError(
+                f"the control register was read {_IDLE_READS} times in a row while nothing ran",
+                "a start before a wait",
+                "start the program, and wait for done once",
+            )
+        return value
+
+    def write(self, offset: int, value: int) -> None:
+        """Writes a register.
+
+        Raises:
+            StaleMemoryError: A start, while the host has changes in a segment that it did not flush.
+        """
+        self._idle_reads = 0
+        if offset == RegisterOffset.INTERRUPT_STATUS:
+            self._interrupt[RegisterOffset(offset)] &= ~value
+        elif offset in self._interrupt:
+            self._interrupt[RegisterOffset(offset)] = value & 3
+        else:
+            starts = offset == RegisterOffset.CONTROL and bool(value & _START)
+            if starts:
+                self._check_flushed()
+            self._emulator.write_register(offset, value)
+            self._running |= starts
+
+    def advance(self) -> None:
+        """Lets the engines take some steps.
+
+        Raises:
+            DeadlockError: No engine can step and instructions remain.
+            EngineFaultError: An engine stopped with a fault.
+        """
+        progress = self._emulator.advance(_PASSES_PER_READ, self._seed)
+        self._running = progress is Progress.RUNNING
+        if progress is Progress.DONE:
+            enabled = self._interrupt[RegisterOffset.INTERRUPT_ENABLE]
+            self._interrupt[RegisterOffset.INTERRUPT_STATUS] |= enabled
+        elif progress is Progress.DEADLOCK:
+            raise DeadlockError(
+                self._emulator.message(),
+                "a program in which every wait has its signal",
+                "report this with the program: the compiler or the overlay is at fault",
+            )
+        elif progress is Progress.FAULT:
+            raise EngineFaultError(
+                f"the overlay stopped with a fault\n{self._explained(self._emulator.message())}",
+                "a program that was bound for this overlay and these buffers",
+                "compile and bind again; report this if it stays",
+            )
+
+    def run_log(self) -> npt.NDArray[Any]:
+        """Records of the last run, without layers."""
+        return self._emulator.run_log()
+
+    def close(self) -> None:
+        """Frees the emulated overlay."""
+        self._memory.connect(None)
+        self._emulator.close()
+
+    def _segments(self) -> dict[Segment, tuple[int, int]]:
+        """Base and size of each segment, as the driver wrote them."""
+
+        def read(name: str) -> int:
+            low, high = (self._emulator.read_register(RegisterOffset[f"{name}_{half}"]) for half in ("LOW", "HIGH"))
+            return high << 32 | low
+
+        return {s: (read(f"SEGMENT_BASE_{s.name}"), read(f"SEGMENT_SIZE_{s.name}")) for s in Segment}
+
+    def _check_flushed(self) -> None:
+        segments = self._segments()
+        for segment in _FILLED:
+            base, size = segments[segment]
+            allocation = self._memory.find(base)
+            if allocation is None or not allocation.cached or not size:
+                continue
+            part = slice(base - allocation.address, base - allocation.address + size)
+            host, device = allocation.host[part], allocation.device[part]
+            if not _equal(host, device):
+                stale = np.flatnonzero(host != device)
+                raise StaleMemoryError(
+                    f"the device would read {len(stale)} stale bytes of the segment '{segment.name.lower()}', the "
+                    f"first at {base + int(stale[0]):#x}",
+                    "a flush between the host's last write to a cached buffer and the start",
+                    "call sync_to_device() (flush() of a pynq buffer) before the start",
+                )
+
+    def _explained(self, message: str) -> str:
+        """Adds to an access outside memory which segment it was meant for, and what was there."""
+        found = _UNMAPPED.search(message)
+        if found is None:
+            return message
+        address = int(found[1], 16)
+        text = f"{message}\n{self._memory.explain(address)}"
+        for segment, (base, size) in self._segments().items():
+            if base <= address < base + size:
+                text += f"; it is byte {address - base} of the segment '{segment.name.lower()}'"
+        return text
+
+
+def _equal(first: npt.NDArray[np.uint8], second: npt.NDArray[np.uint8]) -> bool:
+    """Equality of byte arrays, by words: this runs before every start."""
+    whole = first.size - first.size % 8
+    same = np.array_equal(first[:whole].view(np.uint64), second[:whole].view(np.uint64))
+    return same and np.array_equal(first[whole:], second[whole:])
 
 
 class EmulatedBuffer:
-    """Memory of the emulated device and the host's copy of it."""
+    """Memory of the emulated board."""
 
-    def __init__(self, transport: "EmulatedTransport", size: int, address: int) -> None:
+    def __init__(self, transport: "EmulatedTransport", allocation: Allocation) -> None:
         self._transport = transport
-        self._device = np.zeros(size, np.uint8)
-        self._host = np.zeros(size, np.uint8)
-        self._address = address
+        self.allocation = allocation
 
     @property
     def array(self) -> npt.NDArray[np.uint8]:
         """The host's view."""
-        return self._host
+        return self.allocation.host
 
     @property
     def device_array(self) -> npt.NDArray[np.uint8]:
         """The device's view."""
-        return self._device
+        return self.allocation.device
 
     @property
     def physical_address(self) -> int:
         """The device's address of the first byte."""
-        return self._address
+        return self.allocation.address
 
     def sync_to_device(self) -> None:
         """Copies the host's bytes to the device."""
-        self._device[:] = self._host
+        self.allocation.flush()
 
     def sync_from_device(self) -> None:
         """Copies the device's bytes to the host."""
-        self._host[:] = self._device
+        self.allocation.invalidate()
 
     def free(self) -> None:
         """Unmaps the memory; the device's later accesses are faults."""
@@ -63,7 +227,7 @@ class EmulatedBuffer:
 
 
 class EmulatedTransport:
-    """An emulated overlay of a design. Use as a context manager.
+    """A transport to an emulated overlay without PYNQ. Use as a context manager.
 
     Args:
         design: The overlay's design; its kernels are compiled on first use.
@@ -72,84 +236,67 @@ class EmulatedTransport:
 
     Raises:
         EnvironmentLacksError: No compiler, or no folder for what it builds.
+        DesignInvalidError: The design's board is not known.
     """
 
     def __init__(self, design: Design, *, seed: int = 0, check_order: bool = True) -> None:
-        self._emulator = Emulator(build_emulator(design.geometry), design.geometry)
-        self._emulator.check_order(check_order)
-        self._next_address = _FIRST_ADDRESS
-        self._seed = seed
-        self._running = False
+        self.memory = DeviceMemory(read_board(design.board))
+        self._overlay = EmulatedOverlay(design, self.memory, seed=seed, check_order=check_order)
+        self._closed = False
 
     def __enter__(self: _Transport) -> _Transport:
         """Returns the transport."""
-        self._emulator.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        """Closes."""
+        self.close()
+
+    def close(self) -> None:
         """Frees the emulated overlay."""
-        self._emulator.__exit__(kind, error, trace)
+        if not self._closed:
+            self._closed = True
+            self._overlay.close()
+
+    def check_loaded(self) -> None:
+        """Refuses a closed transport.
+
+        Raises:
+            OverlayStateError: It is closed.
+        """
+        if self._closed:
+            raise OverlayStateError("the overlay is closed", "an open overlay", "open it again")
 
     def read_register(self, offset: int) -> int:
         """Reads a register; reading the control register lets the overlay run on for a while.
 
         Raises:
-            DeadlockError: No engine can step and instructions remain.
-            EngineFaultError: An engine stopped with a fault.
+            RunError: As ``EmulatedOverlay.read``.
         """
-        if offset == RegisterOffset.CONTROL and self._running:
-            self._advance()
-        return self._emulator.read_register(offset)
+        return self._overlay.read(offset)
 
     def write_register(self, offset: int, value: int) -> None:
-        """Writes a register."""
-        self._emulator.write_register(offset, value)
-        if offset == RegisterOffset.CONTROL and value & 1:
-            self._running = True
-
-    def allocate(self, size: int) -> EmulatedBuffer:
-        """Allocates device memory, zero at first.
+        """Writes a register.
 
         Raises:
-            DeviceMemoryError: The host has not that much memory, or the addresses are used up.
+            RunError: As ``EmulatedOverlay.write``.
         """
-        reserved = size + -size % _GAP + _GAP
-        try:
-            if self._next_address + reserved > _ADDRESS_LIMIT:
-                raise MemoryError
-            buffer = EmulatedBuffer(self, size, self._next_address)
-        except MemoryError as error:
-            raise DeviceMemoryError(
-                f"the emulated device cannot allocate {size} bytes",
-                "memory for all segments of the bound program",
-                "use a smaller graph, or a machine with more memory",
-            ) from error
-        self._next_address += reserved
-        self._emulator.map_memory(buffer.physical_address, buffer.device_array)
-        return buffer
+        self._overlay.write(offset, value)
+
+    def allocate(self, size: int) -> EmulatedBuffer:
+        """Allocates memory of the board.
+
+        Raises:
+            DeviceMemoryError: The board has not that much left.
+        """
+        return EmulatedBuffer(self, self.memory.allocate(size))
 
     def release(self, buffer: EmulatedBuffer) -> None:
-        """Unmaps a buffer."""
-        self._emulator.unmap_memory(buffer.physical_address)
+        """Frees a buffer."""
+        self.memory.free(buffer.allocation)
 
     def run_log(self) -> npt.NDArray[Any]:
         """Records of the last run, without layers."""
-        return self._emulator.run_log()
-
-    def _advance(self) -> None:
-        progress = self._emulator.advance(_PASSES_PER_READ, self._seed)
-        self._running = progress is Progress.RUNNING
-        if progress is Progress.DEADLOCK:
-            raise DeadlockError(
-                self._emulator.message(),
-                "a program in which every wait has its signal",
-                "report this with the program: the compiler or the overlay is at fault",
-            )
-        if progress is Progress.FAULT:
-            raise EngineFaultError(
-                f"the overlay stopped with a fault\n{self._emulator.message()}",
-                "a program that was bound for this overlay and these buffers",
-                "compile and bind again; report this if it stays",
-            )
+        return self._overlay.run_log()

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs bound programs on an overlay: compares identities, fills the segments, starts, waits with a deadline, reads."""
 
+import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -13,7 +15,13 @@ from hetfab.driver.counters import read_counters
 from hetfab.driver.transport import DeviceBuffer, Transport
 from hetfab.overlay.bind import BoundProgram
 from hetfab.overlay.design import Design
-from hetfab.overlay.errors import DeadlineError, EngineFaultError, GeometryMismatchError, IsaVersionError
+from hetfab.overlay.errors import (
+    DeadlineError,
+    EngineFaultError,
+    GeometryMismatchError,
+    IsaVersionError,
+    OverlayStateError,
+)
 from hetfab.overlay.isa.codec import Fault, RegisterOffset, Segment
 from hetfab.overlay.isa.counters import Counters
 from hetfab.overlay.isa.spec import isa
@@ -21,6 +29,7 @@ from hetfab.overlay.isa.spec import isa
 _START = 1
 _DONE = 2
 _NONE = 0xFFFF_FFFF
+DEADLINE_SECONDS = 600.0
 #: Segments of size zero still get an address.
 _SMALLEST_BUFFER = isa().block_bytes
 
@@ -52,7 +61,7 @@ class RunResult:
 
 
 class Session:
-    """An overlay ready to run programs of one design.
+    """An overlay ready to run programs of one design. Not safe for several threads.
 
     Args:
         transport: Registers and memory of the overlay.
@@ -64,18 +73,18 @@ class Session:
     """
 
     def __init__(self, transport: Transport, design: Design) -> None:
-        self._transport = transport
+        self.transport = transport
         self._design = design
-        self._check_identity()
+        self.check_identity()
 
     def run(
         self,
         bound: BoundProgram,
         *,
-        deadline_seconds: float = 600.0,
+        deadline_seconds: float = DEADLINE_SECONDS,
         progress: Callable[[int], None] = lambda steps: None,
     ) -> RunResult:
-        """Runs a bound program.
+        """Runs a bound program once.
 
         Args:
             bound: Bound for this design.
@@ -83,33 +92,24 @@ class Session:
             progress: Called with the number of instructions retired since its last call.
 
         Raises:
+            HetfabError: As ``load`` and ``Resident.run``.
+        """
+        with self.load(bound) as resident:
+            return resident.run(deadline_seconds=deadline_seconds, progress=progress)
+
+    def load(self, bound: BoundProgram) -> "Resident":
+        """Puts a bound program with its features and graph into device memory, where it can run many times.
+
+        Raises:
             GeometryMismatchError: The program was compiled for another geometry.
             DeviceMemoryError: The segments do not fit.
-            DeadlineError: The deadline passed; the text holds the state of DISPATCH.
-            RunError: The overlay reports a fault or a deadlock.
         """
         check_geometry(bound.program.design, self._design)
-        buffers: dict[Segment, DeviceBuffer] = {}
-        try:
-            for segment in Segment:
-                buffers[segment] = self._fill(bound, segment)
-            self._start(bound, buffers)
-            self._wait(len(bound.words), deadline_seconds, progress)
-            counters = read_counters(self._transport.read_register)
-            output = buffers[Segment.OUTPUT]
-            output.sync_from_device()
-            logits = bound.logits(output.array)
-        finally:
-            for buffer in buffers.values():
-                buffer.free()
-        log = self._transport.run_log()
-        if log is not None:
-            log["layer"] = bound.layers
-        return RunResult(logits, bound.program.output.scale, bound.hash(), len(bound.words), counters, log)
+        return Resident(self, bound)
 
     def state_dump(self) -> str:
         """DISPATCH's state in words: progress, semaphores, the head of each queue."""
-        read = self._transport.read_register
+        read = self.transport.read_register
         lines = [f"fetched {read(RegisterOffset.FETCHED)}, retired {read(RegisterOffset.RETIRED)}"]
         for engine in isa().engines:
             name = engine.name.upper()
@@ -121,8 +121,14 @@ class Session:
         held = [f"{number}: {count}" for number, count in enumerate(counts) if count]
         return "\n".join([*lines, "semaphores " + (", ".join(held) or "all zero")])
 
-    def _check_identity(self) -> None:
-        read = self._transport.read_register
+    def check_identity(self) -> None:
+        """Compares the overlay's registers with the design.
+
+        Raises:
+            IsaVersionError: The overlay has another version of the instruction set.
+            GeometryMismatchError: The overlay has another geometry.
+        """
+        read = self.transport.read_register
         found = divmod(read(RegisterOffset.ISA_VERSION), 1 << 16)
         if found != isa().version:
             raise IsaVersionError(
@@ -143,25 +149,96 @@ class Session:
                 "load the overlay of this design, or choose the overlay's design with --design",
             )
 
-    def _fill(self, bound: BoundProgram, segment: Segment) -> DeviceBuffer:
-        content = bound.contents.get(segment)
-        buffer = self._transport.allocate(max(bound.sizes[segment], _SMALLEST_BUFFER))
+
+class Resident:
+    """A bound program whose segments are in device memory. Use as a context manager, or call ``free``.
+
+    Each run starts with the same features and graph; only the output comes back. Made by ``Session.load``.
+    """
+
+    def __init__(self, session: Session, bound: BoundProgram) -> None:
+        self.bound = bound
+        self._session = session
+        self._transport = session.transport
+        self._stream_hash = bound.hash()
+        self._buffers: dict[Segment, DeviceBuffer] = {}
+        with contextlib.ExitStack() as unless_complete:
+            unless_complete.callback(self.free)
+            for segment in Segment:
+                self._buffers[segment] = self._fill(segment)
+            unless_complete.pop_all()
+
+    def __enter__(self) -> "Resident":
+        """Returns itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Frees the memory."""
+        self.free()
+
+    def free(self) -> None:
+        """Gives all buffers back; again is allowed and does nothing."""
+        buffers, self._buffers = self._buffers, {}
+        for buffer in buffers.values():
+            buffer.free()
+
+    def run(
+        self,
+        *,
+        deadline_seconds: float = DEADLINE_SECONDS,
+        progress: Callable[[int], None] = lambda steps: None,
+    ) -> RunResult:
+        """Runs the program.
+
+        Args:
+            deadline_seconds: How long to wait.
+            progress: Called with the number of instructions retired since its last call.
+
+        Raises:
+            OverlayStateError: The memory was freed, or the overlay is no longer loaded.
+            IsaVersionError: Another overlay was loaded, of another version of the instruction set.
+            GeometryMismatchError: Another overlay was loaded, of another geometry.
+            DeadlineError: The deadline passed; the text holds the state of DISPATCH.
+            RunError: The overlay reports a fault or a deadlock.
+        """
+        if not self._buffers:
+            raise OverlayStateError("the bound program's memory was freed", "a resident program", "load it again")
+        self._transport.check_loaded()
+        self._session.check_identity()
+        self._start()
+        self._wait(deadline_seconds, progress)
+        counters = read_counters(self._transport.read_register)
+        output = self._buffers[Segment.OUTPUT]
+        output.sync_from_device()
+        bound = self.bound
+        log = self._transport.run_log()
+        if log is not None:
+            log["layer"] = bound.layers
+        logits = bound.logits(output.array)
+        return RunResult(logits, bound.program.output.scale, self._stream_hash, len(bound.words), counters, log)
+
+    def _fill(self, segment: Segment) -> DeviceBuffer:
+        content = self.bound.contents.get(segment)
+        buffer = self._transport.allocate(max(self.bound.sizes[segment], _SMALLEST_BUFFER))
         if content is not None:
             buffer.array[: content.size] = content
             buffer.sync_to_device()
         return buffer
 
-    def _start(self, bound: BoundProgram, buffers: dict[Segment, DeviceBuffer]) -> None:
+    def _start(self) -> None:
         write = self._transport.write_register
-        for segment, buffer in buffers.items():
-            for name, value in (("BASE", buffer.physical_address), ("SIZE", bound.sizes[segment])):
+        for segment, buffer in self._buffers.items():
+            for name, value in (("BASE", buffer.physical_address), ("SIZE", self.bound.sizes[segment])):
                 write(RegisterOffset[f"SEGMENT_{name}_{segment.name}_LOW"], value & 0xFFFF_FFFF)
                 write(RegisterOffset[f"SEGMENT_{name}_{segment.name}_HIGH"], value >> 32)
-        write(RegisterOffset.PROGRAM_LENGTH, len(bound.words))
+        write(RegisterOffset.PROGRAM_LENGTH, len(self.bound.words))
         write(RegisterOffset.CONTROL, _START)
 
-    def _wait(self, instructions: int, deadline_seconds: float, progress: Callable[[int], None]) -> None:
+    def _wait(self, deadline_seconds: float, progress: Callable[[int], None]) -> None:
         read = self._transport.read_register
+        instructions = len(self.bound.words)
         end = time.monotonic() + deadline_seconds
         reported = 0
         while not read(RegisterOffset.CONTROL) & _DONE:
@@ -170,7 +247,7 @@ class Session:
             reported = retired
             if time.monotonic() > end:
                 raise DeadlineError(
-                    f"the run did not end within {deadline_seconds:g} s\n{self.state_dump()}",
+                    f"the run did not end within {deadline_seconds:g} s\n{self._session.state_dump()}",
                     f"{instructions} retired instructions",
                     "give a longer --deadline; if nothing moves, load the overlay again and report this",
                 )
@@ -179,7 +256,7 @@ class Session:
         if fault != Fault.NONE:
             raise EngineFaultError(
                 f"the overlay stopped with fault {fault} ({Fault(fault).name.lower()}) at instruction "
-                f"{read(RegisterOffset.FAULT_INSTRUCTION)}\n{self.state_dump()}",
+                f"{read(RegisterOffset.FAULT_INSTRUCTION)}\n{self._session.state_dump()}",
                 "a program that was bound for this overlay and these buffers",
                 "compile and bind again; report this if it stays",
             )

@@ -16,7 +16,7 @@ class DeviceBuffer(Protocol):
 
     @property
     def array(self) -> npt.NDArray[np.uint8]:
-        """The host's view."""
+        """The host's view; its first content is not defined."""
 
     @property
     def physical_address(self) -> int:
@@ -29,11 +29,11 @@ class DeviceBuffer(Protocol):
         """Makes the device's bytes visible to the host."""
 
     def free(self) -> None:
-        """Gives the memory back."""
+        """Gives the memory back; again is allowed and does nothing."""
 
 
 class Transport(Protocol):
-    """Access to one overlay's DISPATCH."""
+    """Access to one overlay's DISPATCH. Not safe for several threads."""
 
     def read_register(self, offset: int) -> int:
         """Reads a 32-bit register."""
@@ -50,3 +50,13 @@ class Transport(Protocol):
 
     def run_log(self) -> npt.NDArray[Any] | None:
         """Records of the last run as ``RUN_LOG_DTYPE`` without layers, None where the device keeps none."""
+
+    def check_loaded(self) -> None:
+        """Looks whether registers still belong to the overlay that was opened, without touching them.
+
+        Raises:
+            OverlayStateError: The transport is closed, or another overlay was loaded.
+        """
+
+    def close(self) -> None:
+        """Lets the overlay go; again is allowed and does nothing."""

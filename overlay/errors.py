@@ -167,6 +167,12 @@ class GeometryMismatchError(InputError):
     code = "geometry-mismatch"
 
 
+class OverlayPackageError(InputError):
+    """An overlay package is missing, incomplete, damaged, or for another board."""
+
+    code = "overlay-package"
+
+
 class ProgramUnreadableError(InputError):
     """The file is not a program, or is truncated or altered."""
 
@@ -234,6 +240,12 @@ class PackageMissingError(EnvironmentLacksError):
     code = "package-missing"
 
 
+class PynqVersionError(EnvironmentLacksError):
+    """The installed pynq cannot load overlays of this board."""
+
+    code = "pynq-version"
+
+
 class RunError(HetfabError):
     """The run failed."""
 
@@ -262,3 +274,15 @@ class DeviceMemoryError(RunError):
     """The device's memory cannot hold what the run needs."""
 
     code = "device-memory"
+
+
+class StaleMemoryError(RunError):
+    """The device would read bytes that the host changed and did not flush."""
+
+    code = "stale-memory"
+
+
+class OverlayStateError(RunError):
+    """An overlay cannot do this now: it is closed, stopped, replaced, or holds no program or graph."""
+
+    code = "overlay-state"

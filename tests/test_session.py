@@ -15,6 +15,7 @@ from hetfab.driver.graph.heterograph import HeteroGraph
 from hetfab.driver.report import layer_rows
 from hetfab.driver.session import RunResult, Session, check_geometry
 from hetfab.overlay.bind import BoundProgram
+from hetfab.overlay.board import read_board
 from hetfab.overlay.compiler.semaphores import Semaphore
 from hetfab.overlay.design import Design, default_design
 from hetfab.overlay.errors import (
@@ -24,6 +25,8 @@ from hetfab.overlay.errors import (
     EngineFaultError,
     GeometryMismatchError,
     IsaVersionError,
+    OverlayStateError,
+    StaleMemoryError,
 )
 from hetfab.overlay.isa.codec import RegisterOffset, Segment
 from hetfab.overlay.isa.spec import isa
@@ -243,43 +246,67 @@ def test_buffers_are_freed_where_memory_runs_out(bound: BoundProgram, small_desi
         assert transport.freed == transport.allocated and len(transport.freed) == 3
 
 
-def test_more_memory_than_the_device_addresses_is_refused(small_design: Design) -> None:
-    with EmulatedTransport(small_design) as transport, pytest.raises(DeviceMemoryError) as caught:
-        transport.allocate(1 << 41)
-    assert caught.value.found == f"the emulated device cannot allocate {1 << 41} bytes"
+def test_more_memory_than_the_board_reserves_is_refused_in_bytes(small_design: Design) -> None:
+    limit = read_board(small_design.board).contiguous_bytes
+    with EmulatedTransport(small_design) as transport:
+        kept = transport.allocate(1000)
+        with pytest.raises(DeviceMemoryError) as caught:
+            transport.allocate(limit)
+        assert caught.value.found == (
+            f"out of CMA: {limit} bytes were asked for; of {limit} bytes on 'pynq-z2', {limit - 8192} are free, "
+            f"the largest piece has {limit - 8192 - 4096}"
+        )
+        kept.free()
+        transport.allocate(limit - 4096).free()
+        assert transport.memory.used == 0
 
 
 def test_a_freed_buffer_is_unmapped(bound: BoundProgram, small_design: Design) -> None:
-    class Forgetful(EmulatedTransport):
+    class Careless(WatchedTransport):
         """Frees the constants when the run starts."""
 
-        buffers: list[EmulatedBuffer]
+        def write_register(self, offset: int, value: int) -> None:
+            super().write_register(offset, value)
+            if offset == RegisterOffset.CONTROL:
+                self.allocated[Segment.CONSTANTS].free()
 
-        def allocate(self, size: int) -> EmulatedBuffer:
-            self.buffers = [*getattr(self, "buffers", []), super().allocate(size)]
-            return self.buffers[-1]
+    with Careless(small_design) as transport:
+        with pytest.raises(EngineFaultError) as caught:
+            Session(transport, small_design).run(bound)
+        constants = transport.allocated[Segment.CONSTANTS]
+        assert (constants.device_array == 0xDD).all() and (constants.array == 0xDD).all()
+    found = re.search(
+        r"engine 'load',.* at (0x[0-9a-f]+), which is not mapped memory\n"
+        r"\1 is in a buffer of (\d+) bytes at (0x[0-9a-f]+) that was freed; "
+        r"it is byte (\d+) of the segment 'constants'$",
+        caught.value.found,
+    )
+    assert found
+    assert int(found[3], 16) == constants.physical_address and int(found[2]) == constants.array.size
+    assert int(found[1], 16) == constants.physical_address + int(found[4])
+
+
+def test_an_address_beyond_a_buffer_is_named(bound: BoundProgram, small_design: Design) -> None:
+    class Wrong(WatchedTransport):
+        """Moves the features behind their buffer."""
 
         def write_register(self, offset: int, value: int) -> None:
-            if offset == RegisterOffset.CONTROL:
-                self._emulator.unmap_memory(self.buffers[Segment.CONSTANTS].physical_address)
-            super().write_register(offset, value)
+            moved = offset == RegisterOffset.SEGMENT_BASE_FEATURES_LOW
+            super().write_register(offset, value + 0x10_0000 if moved else value)
 
-        def release(self, buffer: EmulatedBuffer) -> None:
-            if buffer is not self.buffers[Segment.CONSTANTS]:
-                super().release(buffer)
-
-    with Forgetful(small_design) as transport, pytest.raises(EngineFaultError) as caught:
+    with Wrong(small_design) as transport, pytest.raises(EngineFaultError) as caught:
         Session(transport, small_design).run(bound)
-    address = transport.buffers[Segment.CONSTANTS].physical_address
-    assert re.search(rf"engine .load.,.* at {address >> 16:#x}[0-9a-f]{{4}},", caught.value.found)
+    assert re.search(
+        r"is \d+ bytes beyond the buffer of \d+ bytes at 0x[0-9a-f]+; it is byte \d+ of the segment 'features'",
+        str(caught.value),
+    )
 
 
-@pytest.mark.parametrize("segment", [Segment.FEATURES, Segment.CONSTANTS, Segment.GRAPH])
-def test_a_forgotten_sync_to_device_shows(
+@pytest.mark.parametrize("segment", [Segment.PROGRAM, Segment.FEATURES, Segment.CONSTANTS, Segment.GRAPH])
+def test_a_forgotten_sync_to_device_is_named(
     bound: BoundProgram, small_design: Design, monkeypatch: pytest.MonkeyPatch, segment: Segment
 ) -> None:
     """What the host wrote does not reach the device by itself."""
-    right = run(bound, small_design)
     whole = EmulatedBuffer.sync_to_device
     calls: list[EmulatedBuffer] = []
 
@@ -289,16 +316,59 @@ def test_a_forgotten_sync_to_device_shows(
             whole(buffer)
 
     monkeypatch.setattr(EmulatedBuffer, "sync_to_device", forgets_one)
-    assert not np.array_equal(run(bound, small_design).logits, right.logits)
+    with pytest.raises(StaleMemoryError) as caught:
+        run(bound, small_design)
     assert len(calls) == 4
+    count = int(np.sum(bound.contents[segment] != 0x5A))
+    first = calls[int(segment)].physical_address + int(np.argmax(bound.contents[segment] != 0x5A))
+    assert caught.value.found == (
+        f"the device would read {count} stale bytes of the segment '{segment.name.lower()}', the first at {first:#x}"
+    )
 
 
 def test_a_forgotten_sync_from_device_shows(
     bound: BoundProgram, small_design: Design, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert run(bound, small_design).logits.any()
     monkeypatch.setattr(EmulatedBuffer, "sync_from_device", lambda buffer: None)
-    assert not run(bound, small_design).logits.any()
+    assert (run(bound, small_design).logits.view(np.uint32) == 0xA5A5A5A5).all()
+
+
+def test_a_resident_program_runs_again_from_the_same_memory(bound: BoundProgram, small_design: Design) -> None:
+    """Only the output comes back, and nothing goes to the device again."""
+    with WatchedTransport(small_design) as transport, Session(transport, small_design).load(bound) as resident:
+        first = resident.run()
+        transport.allocated[Segment.OUTPUT].array[:] = 0
+        assert len(transport.allocated) == len(Segment)
+        second = resident.run()
+        assert len(transport.allocated) == len(Segment) and not transport.freed
+        resident.free()
+        assert transport.freed == transport.allocated
+        with pytest.raises(OverlayStateError, match="memory was freed"):
+            resident.run()
+    np.testing.assert_array_equal(first.logits, second.logits)
+    assert first.stream_hash == second.stream_hash == bound.hash()
+
+
+def test_another_overlay_in_the_same_place_is_noticed(bound: BoundProgram, small_design: Design) -> None:
+    with WatchedTransport(small_design) as transport, Session(transport, small_design).load(bound) as resident:
+        transport.registers[RegisterOffset.GEOMETRY_HASH_LOW] = 7
+        with pytest.raises(GeometryMismatchError, match=r"the overlay has the geometry [0-9a-f]{8}00000007"):
+            resident.run()
+
+
+def test_a_closed_transport_refuses_to_run(bound: BoundProgram, small_design: Design) -> None:
+    with EmulatedTransport(small_design) as transport:
+        resident = Session(transport, small_design).load(bound)
+    transport.close()
+    with pytest.raises(OverlayStateError, match="the overlay is closed"):
+        resident.run()
+    resident.free()
+
+
+def test_polling_an_idle_overlay_ends(small_design: Design) -> None:
+    with EmulatedTransport(small_design) as transport, pytest.raises(DeadlockError, match="while nothing ran"):
+        while True:
+            transport.read_register(RegisterOffset.CONTROL)
 
 
 def test_a_target_without_vertices_has_no_logits(case: Case, small_design: Design) -> None:

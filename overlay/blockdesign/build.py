@@ -360,7 +360,9 @@ class _Builder:
             if pin.direction is Direction.IN:
                 self._join(self._constant(pin.bits, 0), (cell_name(engine), pin.name))
             else:
-                self._open(cell_name(engine), pin.name, f"no engine of the design is at the other side of {memory.name}")
+                self._open(
+                    cell_name(engine), pin.name, f"no engine of the design is at the other side of {memory.name}"
+                )
 
     def _add_interconnect(self, name: str, slaves: list[Interface], masters: list[Interface]) -> None:
         parameters = {"NUM_SI": len(slaves), "NUM_MI": len(masters)}
@@ -409,9 +411,7 @@ class _Builder:
             bits = self._cells[cell].interface(port).bits
             slaves.append(Interface(f"S0{index}_AXI", Protocol.AXI4, Role.SLAVE, bits))
         target = self._cells[platform.cell].interface(platform.memory_port.format(number))
-        self._add_interconnect(
-            name, slaves, [Interface("M00_AXI", target.protocol, Role.MASTER, target.bits)]
-        )
+        self._add_interconnect(name, slaves, [Interface("M00_AXI", target.protocol, Role.MASTER, target.bits)])
         for index, end in enumerate(ends):
             self._link(end, (name, f"S0{index}_AXI"))
             self._ranges.append(

@@ -81,7 +81,7 @@ def _wires(built: BlockDesign) -> dict[Endpoint, tuple[str, tuple[Endpoint, ...]
     for net in built.nets:
         name = f"{net.driver.cell}_{net.driver.port}"
         found[net.driver] = name, net.sinks
-        found |= {sink: (name, (net.driver,)) for sink in net.sinks}
+        found |= dict.fromkeys(net.sinks, (name, (net.driver,)))
     return found
 
 

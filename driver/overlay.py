@@ -1,0 +1,295 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The driver for users: an overlay, a program and a graph in, predictions out, as often as wanted (docs/driver.md).
+
+It runs over pynq where pynq is installed and finds a device, else over the emulated overlay without pynq. On a board it
+needs numpy and the board's pynq alone.
+"""
+
+import contextlib
+import importlib.util
+import statistics
+import time
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hetfab.driver import pynq_device
+from hetfab.driver.graph.arrays import graph_arrays
+from hetfab.driver.graph.heterograph import HeteroGraph
+from hetfab.driver.graph.npz import read_graph
+from hetfab.driver.package import Kind, Package, find_package
+from hetfab.driver.scores import F1, f1_scores, predictions
+from hetfab.driver.session import DEADLINE_SECONDS, Resident, RunResult, Session, check_geometry
+from hetfab.driver.transport import Transport
+from hetfab.overlay.bind import bind
+from hetfab.overlay.errors import OverlayStateError, RunError
+from hetfab.overlay.program import Program, read_program
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What an inference gave.
+
+    Attributes:
+        node_type: Whose rows the predictions are.
+        predictions: Class of each vertex, int64 [rows]; bool [rows, classes] where each class is a decision of its own.
+        scores: F1 against the graph's labels, None without labels.
+        result: The run: logits, counters, hash of the bound stream.
+    """
+
+    node_type: str
+    predictions: npt.NDArray[Any]
+    scores: F1 | None
+    result: RunResult
+
+    @property
+    def logits(self) -> npt.NDArray[np.float64]:
+        """The logits as numbers of the float model, [rows, classes]."""
+        return self.result.values
+
+
+@dataclass(frozen=True)
+class Throughput:
+    """Times of repeated inferences on a resident graph. On an emulated overlay they are the host's, not a board's.
+
+    Attributes:
+        kind: Emulated, or hardware.
+        repeats: Inferences that were timed.
+        median_seconds: Of one inference, from its start to its logits.
+        smallest_seconds: Of one inference.
+        vertices_per_second: Target vertices by the median.
+    """
+
+    kind: Kind
+    repeats: int
+    median_seconds: float
+    smallest_seconds: float
+    vertices_per_second: float
+
+
+class HetfabOverlay:
+    """An overlay in the fabric, or the emulated one. Use as a context manager. Not safe for several threads.
+
+    It holds one program, and one graph in device memory: a further inference on the same graph moves only the output.
+
+    Args:
+        package: Path of an overlay package, or its name (docs/pynq.md).
+        program: As for ``load``.
+        device: The pynq device, None for the active one.
+        transport: Access to the overlay in another way; it is closed with this object.
+        deadline_seconds: How long to wait for each run.
+
+    Raises:
+        OverlayPackageError: The package is missing, damaged or for another board.
+        IsaVersionError: It is of another version of the instruction set.
+        GeometryMismatchError: The fabric holds another overlay.
+        EnvironmentLacksError: Something is not installed that this overlay needs.
+    """
+
+    def __init__(
+        self,
+        package: Package | Path | str,
+        program: Program | Path | str | None = None,
+        *,
+        device: Any = None,
+        transport: Transport | None = None,
+        deadline_seconds: float = DEADLINE_SECONDS,
+    ) -> None:
+        self.package = package if isinstance(package, Package) else find_package(package)
+        self.deadline_seconds = deadline_seconds
+        self._program: Program | None = None
+        self._graph: HeteroGraph | None = None
+        self._resident: Resident | None = None
+        self._stopped = ""
+        self._transport = open_transport(self.package, device) if transport is None else transport
+        with contextlib.ExitStack() as unless_ready:
+            unless_ready.callback(self._transport.close)
+            self._session = Session(self._transport, self.package.design)
+            if program is not None:
+                self.load(program)
+            unless_ready.pop_all()
+
+    def __enter__(self) -> "HetfabOverlay":
+        """Returns itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Closes."""
+        self.close()
+
+    def close(self) -> None:
+        """Frees all memory and lets the overlay go; again is allowed and does nothing."""
+        self._release()
+        self._stopped = "it was closed"
+        self._transport.close()
+
+    @property
+    def program(self) -> Program | None:
+        """The program that runs, None before ``load``."""
+        return self._program
+
+    @property
+    def graph(self) -> HeteroGraph | None:
+        """The graph in device memory, None before ``bind``."""
+        return self._graph
+
+    def load(self, program: Program | Path | str) -> None:
+        """Takes the program that the next graph is bound to; a graph that was bound before is freed.
+
+        Args:
+            program: A program, or the path of a ``.hfp`` file.
+
+        Raises:
+            ProgramUnreadableError: The file is not a program.
+            IsaVersionError: It is of another version of the instruction set.
+            GeometryMismatchError: It was compiled for another geometry.
+        """
+        self._check_usable()
+        opened = program if isinstance(program, Program) else read_program(Path(program))
+        check_geometry(opened.design, self.package.design)
+        self._release()
+        self._program = opened
+
+    def bind(self, graph: HeteroGraph | Path | str) -> None:
+        """Binds the program to a graph and puts both into device memory; the graph before is freed.
+
+        Args:
+            graph: A graph, or the path of its file. Its arrays must not be changed while it is bound.
+
+        Raises:
+            OverlayStateError: No program was loaded.
+            InputError: The graph cannot be read, or the program does not fit it.
+            DeviceMemoryError: The segments do not fit into the board's contiguous memory.
+        """
+        self._check_usable()
+        if self._program is None:
+            raise OverlayStateError("no program was loaded", "a program", "call load(program) first")
+        opened = graph if isinstance(graph, HeteroGraph) else read_graph(Path(graph))
+        bound = bind(self._program, graph_arrays(self._program, opened))
+        self._release()
+        self._resident = self._session.load(bound)
+        self._graph = opened
+
+    def predict(
+        self, graph: HeteroGraph | Path | str | None = None, *, deadline_seconds: float | None = None
+    ) -> Prediction:
+        """Runs the program once.
+
+        Args:
+            graph: Bound first unless it is the bound one; None for the bound one. A path is always read again.
+            deadline_seconds: Instead of the overlay's.
+
+        Raises:
+            OverlayStateError: No program or graph, or the overlay was closed, stopped or replaced.
+            DeadlineError: The run did not end in time; the text holds DISPATCH's state.
+            RunError: The overlay deadlocked or stopped with a fault; memory is freed, and the overlay must be opened
+                again.
+            HetfabError: As ``bind``.
+        """
+        self._check_usable()
+        if graph is not None and graph is not self._graph:
+            self.bind(graph)
+        resident, bound_graph = self._resident, self._graph
+        if resident is None or bound_graph is None:
+            raise OverlayStateError("no graph is bound", "a graph", "call bind(graph), or predict(graph)")
+        result = self._run(resident, self.deadline_seconds if deadline_seconds is None else deadline_seconds)
+        program = resident.bound.program
+        node_type = program.tensor(program.output.tensor).node_type
+        labels = bound_graph.labels.get(node_type)
+        multilabel = labels is not None and labels.ndim == 2
+        return Prediction(
+            node_type=node_type,
+            predictions=predictions(result.values, multilabel=multilabel),
+            scores=f1_scores(bound_graph, node_type, result.values),
+            result=result,
+        )
+
+    def throughput_test(self, repeats: int = 10) -> Throughput:
+        """Times inferences on the bound graph, after one that is not counted.
+
+        Args:
+            repeats: At least 1.
+
+        Raises:
+            HetfabError: As ``predict``.
+        """
+        rows = len(self.predict().predictions)
+        seconds = []
+        for _ in range(repeats):
+            begin = time.perf_counter()
+            self.predict()
+            seconds.append(time.perf_counter() - begin)
+        median = statistics.median(seconds)
+        return Throughput(self.package.kind, repeats, median, min(seconds), rows / median)
+
+    def state_dump(self) -> str:
+        """DISPATCH's state in words.
+
+        Raises:
+            OverlayStateError: The overlay is closed.
+        """
+        self._transport.check_loaded()
+        return self._session.state_dump()
+
+    def _run(self, resident: Resident, deadline_seconds: float) -> RunResult:
+        try:
+            return resident.run(deadline_seconds=deadline_seconds)
+        except RunError as error:
+            self._release()
+            self._stopped = f"a run failed ({error.code})"
+            raise
+
+    def _release(self) -> None:
+        resident, self._resident, self._graph = self._resident, None, None
+        if resident is not None:
+            resident.free()
+
+    def _check_usable(self) -> None:
+        if self._stopped:
+            raise OverlayStateError(
+                f"the overlay '{self.package.name}' cannot run: {self._stopped}",
+                "an open overlay",
+                "open it again, which loads it anew",
+            )
+
+
+def open_transport(package: Package, device: Any = None) -> Transport:
+    """Loads a package's overlay over pynq where pynq has a device, else over the emulated overlay without pynq.
+
+    Raises:
+        OverlayStateError: There is no device, and the package is for a board.
+        HetfabError: As ``HetfabOverlay``.
+    """
+    if device is not None or _pynq_has_a_device():
+        from hetfab.driver.pynq_transport import PynqTransport
+
+        return PynqTransport(package.bit, device)
+    if package.kind is Kind.HARDWARE:
+        raise OverlayStateError(
+            f"the overlay '{package.name}' is a bitstream, and pynq finds no device here",
+            "a board with pynq",
+            "run this on the board, or use the package of an emulated overlay",
+        )
+    from hetfab.driver.emulated import EmulatedTransport
+
+    return EmulatedTransport(package.design)
+
+
+def _pynq_has_a_device() -> bool:
+    if importlib.util.find_spec("pynq") is None:
+        return False
+    if pynq_device.selected():
+        pynq_device.register()
+    with warnings.catch_warnings():
+        # Without a board, pynq warns on import and when it looks for devices.
+        warnings.simplefilter("ignore")
+        from pynq import Device
+
+        return bool(Device.devices)
