@@ -13,7 +13,7 @@ from typing import Any
 
 #: The first field of every .bit file.
 _OPENING = bytes.fromhex("0ff00ff00ff00ff000")
-_TEXT_FIELDS = "abcd"
+_TEXT_FIELDS = {"a": "design", "b": "part", "c": "date", "d": "time"}
 _DATA_FIELD = 0x65
 _SYNC_WORD = bytes.fromhex("aa995566")
 _MARK = b"HETFAB EMULATED OVERLAY "
@@ -54,8 +54,7 @@ class BitFile:
 
     def encode(self) -> bytes:
         """The file's bytes."""
-        texts = [self.design, self.part, self.date, self.time]
-        fields = b"".join(_text_field(key, text) for key, text in zip(_TEXT_FIELDS, texts, strict=True))
+        fields = b"".join(_text_field(key, getattr(self, name)) for key, name in _TEXT_FIELDS.items())
         opening = struct.pack(">H", len(_OPENING)) + _OPENING + struct.pack(">H", 1)
         return opening + fields + struct.pack(">BI", _DATA_FIELD, len(self.data)) + self.data
 
@@ -85,19 +84,19 @@ def decode_bit_file(raw: bytes) -> BitFile:
     reader = _Reader(raw)
     if reader.take(reader.number(">H")) != _OPENING or reader.number(">H") != 1:
         raise ValueError("it does not begin as a bitstream does")
-    texts = []
-    for key in _TEXT_FIELDS:
+    texts: dict[str, str] = {}
+    for key, name in _TEXT_FIELDS.items():
         found = reader.take(1)
         if found != key.encode():
             raise ValueError(f"its header has the field {found!r} where '{key}' belongs")
-        texts.append(reader.take(reader.number(">H")).rstrip(b"\0").decode("ascii"))
+        texts[name] = reader.take(reader.number(">H")).rstrip(b"\0").decode("ascii")
     if reader.number(">B") != _DATA_FIELD:
         raise ValueError("its header has no data field")
     size = reader.number(">I")
     data = reader.take(size)
     if reader.rest:
         raise ValueError(f"it is {reader.rest} bytes longer than its header says")
-    return BitFile(*texts, data)
+    return BitFile(**texts, data=data)
 
 
 class _Reader:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The contiguous memory (CMA) of an emulated board: allocations of limited size, each with a host's and a device's copy.
+"""The contiguous memory (CMA) of an emulated board: allocations of limited size, each with two copies.
 
-A cached allocation has two copies, as a board has with data in the processor's cache: what one side writes reaches the
-other by ``flush`` or ``invalidate``. New memory holds noise, freed memory holds poison, and only live allocations are
-mapped for the device.
+A cached allocation has a host's and a device's copy, as a board has with data in the processor's cache: what one side
+writes reaches the other by ``flush`` or ``invalidate``. New memory holds noise, freed memory holds poison, and only
+live allocations are mapped for the device.
 """
 
 import mmap

@@ -106,10 +106,10 @@ class HetfabOverlay:
         self._graph: HeteroGraph | None = None
         self._resident: Resident | None = None
         self._stopped = ""
-        self._transport = open_transport(self.package, device) if transport is None else transport
+        self.transport = open_transport(self.package, device) if transport is None else transport
         with contextlib.ExitStack() as unless_ready:
-            unless_ready.callback(self._transport.close)
-            self._session = Session(self._transport, self.package.design)
+            unless_ready.callback(self.transport.close)
+            self._session = Session(self.transport, self.package.design)
             if program is not None:
                 self.load(program)
             unless_ready.pop_all()
@@ -128,7 +128,7 @@ class HetfabOverlay:
         """Frees all memory and lets the overlay go; again is allowed and does nothing."""
         self._release()
         self._stopped = "it was closed"
-        self._transport.close()
+        self.transport.close()
 
     @property
     def program(self) -> Program | None:
@@ -235,7 +235,7 @@ class HetfabOverlay:
         Raises:
             OverlayStateError: The overlay is closed.
         """
-        self._transport.check_loaded()
+        self.transport.check_loaded()
         return self._session.state_dump()
 
     def _run(self, resident: Resident, deadline_seconds: float) -> RunResult:

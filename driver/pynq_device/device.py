@@ -132,7 +132,7 @@ class EmulatedDevice(Device):
             )
         self._design = read_emulated_bit(Path(bitfile_name))
         self._become(read_board(self._design.board))
-        parser = _metadata(Path(bitfile_name).with_suffix(".hwh"))
+        parser = metadata(Path(bitfile_name).with_suffix(".hwh"))
         parser.mem_dict["PSDDR"] = {
             "raw_type": 2,
             "used": 1,
@@ -297,7 +297,8 @@ class EmulatedDevice(Device):
             )
 
 
-def _metadata(hwh: Path) -> Any:
+def metadata(hwh: Path) -> Any:
+    """What pynq reads from a .hwh file."""
     from pynqmetadata.frontends import Metadata
 
     try:

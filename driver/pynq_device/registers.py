@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Register files of the emulated board: an array whose elements have side effects, and the vendor's blocks in it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -13,6 +14,10 @@ from hetfab.overlay.isa.codec import RegisterOffset
 
 _WORD = 0xFFFF_FFFF
 _BUSY, _IDLE = 1, 4
+
+
+def _nothing() -> None:
+    """Stands where nobody asked to be told of changes."""
 
 
 class Block(Protocol):
@@ -59,6 +64,16 @@ class Bus:
             "take addresses from the loaded overlay's ip_dict",
         )
 
+    def read(self, address: int) -> int:
+        """Reads 32 bits."""
+        block, offset = self.find(address)
+        return block.read(offset)
+
+    def write(self, address: int, value: int) -> None:
+        """Writes 32 bits."""
+        block, offset = self.find(address)
+        block.write(offset, value)
+
 
 class RegisterWindow(np.ndarray[Any, Any]):
     """uint32 view of registers, as ``Device.mmap`` returns it: reading or writing an element reaches the block.
@@ -80,29 +95,31 @@ class RegisterWindow(np.ndarray[Any, Any]):
 
     def __getitem__(self, key: Any) -> Any:
         """Reads an element through the bus, or takes a slice."""
-        if self._bus is None:
+        bus = self._bus
+        if bus is None:
             return super().__getitem__(key)
         if isinstance(key, int | np.integer):
             address = self._place(int(key))
-            value = self._read(address)
+            value = bus.read(address)
             if self.itemsize == 8:
-                value |= self._read(address + 4) << 32
+                value |= bus.read(address + 4) << 32
             return self.dtype.type(value)
         if isinstance(key, slice) and self.itemsize == 4:
             for index in range(*key.indices(len(self))):
-                block, offset = self._bus.find(self._place(index))
+                block, offset = bus.find(self._place(index))
                 super().__setitem__(index, block.peek(offset))
         return super().__getitem__(key)
 
     def __setitem__(self, key: Any, value: Any) -> None:
         """Writes elements through the bus, in order."""
-        if self._bus is None:
+        bus = self._bus
+        if bus is None:
             super().__setitem__(key, value)
         elif isinstance(key, int | np.integer):
             address = self._place(int(key))
-            self._write(address, int(value) & _WORD)
+            bus.write(address, int(value) & _WORD)
             if self.itemsize == 8:
-                self._write(address + 4, int(value) >> 32 & _WORD)
+                bus.write(address + 4, int(value) >> 32 & _WORD)
         else:
             indices = range(len(self))[key]
             for index, item in zip(indices, np.broadcast_to(np.asarray(value), (len(indices),)), strict=True):
@@ -114,16 +131,6 @@ class RegisterWindow(np.ndarray[Any, Any]):
             raise IndexError(f"register {index} of a window of {len(self)}")
         first: int = self.__array_interface__["data"][0]
         return self._address + first - self._origin + index * self.itemsize
-
-    def _read(self, address: int) -> int:
-
-        block, offset = self._bus.find(address)
-        return block.read(offset)
-
-    def _write(self, address: int, value: int) -> None:
-
-        block, offset = self._bus.find(address)
-        block.write(offset, value)
 
 
 def register_window(bus: Bus, address: int, length: int) -> npt.NDArray[np.uint32]:
@@ -140,7 +147,7 @@ class DispatchBlock:
     def __init__(self, overlay: EmulatedOverlay) -> None:
         self.overlay = overlay
         self.failure: RunError | None = None
-        self.changed = lambda: None
+        self.changed: Callable[[], None] = _nothing
 
     @property
     def interrupt(self) -> bool:
@@ -206,7 +213,7 @@ class InterruptControllerBlock:
     def __init__(self) -> None:
         self._status = self._enabled = self._master = 0
         self._level = 0
-        self.changed = lambda: None
+        self.changed: Callable[[], None] = _nothing
 
     @property
     def interrupt(self) -> bool:

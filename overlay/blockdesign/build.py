@@ -145,8 +145,8 @@ class _Builder:
         self._add_dispatch()
         for engine in self._engines:
             self._add_engine(engine)
-        for engine in isa().engines:
-            self._add_streams(engine.name)
+        for entry in isa().engines:
+            self._add_streams(entry.name)
         for memory in isa().memories:
             if memory.word_bits:
                 self._add_ram(memory)

@@ -20,12 +20,12 @@ def problems(built: BlockDesign) -> list[str]:
 def _names(built: BlockDesign) -> Iterator[str]:
     counts = Counter(cell.name for cell in built.cells)
     for cell in built.cells:
-        counts.update(f"{cell.name}/{port.name}" for port in (*cell.interfaces, *cell.pins))
+        counts.update(f"{cell.name}/{port.name}" for port in cell.ports)
     yield from (f"the name '{name}' is used {count} times" for name, count in counts.items() if count > 1)
 
 
 def _ports(built: BlockDesign) -> dict[Endpoint, Interface | Pin]:
-    return {Endpoint(cell.name, port.name): port for cell in built.cells for port in (*cell.interfaces, *cell.pins)}
+    return {Endpoint(cell.name, port.name): port for cell in built.cells for port in cell.ports}
 
 
 def _connections(built: BlockDesign) -> Iterator[str]:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A block design as plain data: cells, bus links, nets and addresses. Whatever writes a file of it starts here.
 
-Interfaces are buses (AXI, AXI stream) and are linked in pairs. Pins are single signals or vectors and are joined by nets.
-Pins of vendor cells that keep their default are not listed.
+Interfaces are buses (AXI, AXI stream) and are linked in pairs. Pins are signals or vectors and are joined by nets. Pins
+of vendor cells that keep their default are not listed.
 """
 
 import enum
@@ -87,6 +87,11 @@ class Cell:
     def ip(self) -> str:
         """The IP's name in the VLNV."""
         return self.vlnv.split(":")[2]
+
+    @property
+    def ports(self) -> tuple[Interface | Pin, ...]:
+        """Interfaces and pins."""
+        return (*self.interfaces, *self.pins)
 
     def interface(self, name: str) -> Interface:
         """The interface of a name."""

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Writes a block design as a hardware handoff file (.hwh), the XML from which PYNQ learns what an overlay holds.
 
-It has what pynqmetadata reads: modules with VLNV, parameters, ports and buses, address ranges, and DISPATCH's registers.
+It has what pynqmetadata reads: modules with VLNV, parameters, ports and buses, address ranges, DISPATCH's registers.
 Registers have the names that Vitis HLS gives: ``CTRL``, ``GIER``, ``IP_IER``, ``IP_ISR``, arguments as in the
 instruction set's table, and ``_1`` and ``_2`` for the halves of 64 bits.
 """

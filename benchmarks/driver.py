@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Measures the driver: the host's share of an inference on a bound graph, and whether memory grows over many.
+
+The inference is of an RGCN on ACM where ``HETFAB_DATA`` names the public data, else of the demo's model on a generated
+graph. The host's share is all but the time inside the emulated engines; a board has no such engines, so it remains.
+``HETFAB_DEVICE=emulated`` measures it over pynq.
+"""
+
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+
+from benchmarks.report import Report, argument_parser, publish
+from hetfab.driver import emulated
+from hetfab.driver.graph.generate import academic
+from hetfab.driver.graph.heterograph import HeteroGraph
+from hetfab.driver.graph.model_inputs import model_bindings, model_feeds
+from hetfab.driver.graph.npz import read_graph
+from hetfab.driver.overlay import HetfabOverlay
+from hetfab.driver.package import Package, write_emulated_package
+from hetfab.hls.build.emulator import Emulator, Progress
+from hetfab.overlay.compiler.compile import compile_model
+from hetfab.overlay.design import default_design
+from hetfab.overlay.model.reader import read_model
+from hetfab.overlay.program import Program
+from hetfab.quantize.post_training import quantize
+
+_DEMO_MODEL = Path(__file__).parents[1] / "examples" / "academic" / "rgcn.onnx"
+#: Required: milliseconds of the host's share, and KiB over all small inferences.
+OVERHEAD_LIMIT_MS, GROWTH_LIMIT_KIB = 5.0, 1024
+_WARM_UPS = 100
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A named program and its graph."""
+
+    name: str
+    program: Program
+    graph: HeteroGraph
+
+
+class TimedEmulator(Emulator):
+    """Adds up the time inside the emulated engines, of all overlays."""
+
+    seconds = 0.0
+
+    def advance(self, passes: int, seed: int = 0) -> Progress:
+        """Lets the scheduler take steps, and takes the time."""
+        begin = time.perf_counter()
+        progress = super().advance(passes, seed)
+        TimedEmulator.seconds += time.perf_counter() - begin
+        return progress
+
+
+def compiled(name: str, model: onnx.ModelProto, graph: HeteroGraph, board: str) -> Workload:
+    """Quantizes and compiles a model for a board's default design."""
+    bindings = model_bindings(model, graph)
+    quantized = quantize(model, [model_feeds(model, bindings, graph)], bindings)
+    program = compile_model(quantized.model, model_bindings(quantized.model, graph), default_design(board))
+    return Workload(name, program, graph)
+
+
+def large_workload(board: str) -> Workload:
+    """ACM's RGCN where the data are, else the demo's."""
+    data = os.environ.get("HETFAB_DATA")
+    if data is None:
+        return compiled("demo RGCN, generated academic graph", read_model(_DEMO_MODEL), academic(), board)
+    graph = read_graph(Path(data) / "acm" / "graph.npz")
+    return compiled("RGCN, ACM", read_model(Path(data) / "models" / "acm_rgcn.onnx"), graph, board)
+
+
+def small_workload(board: str) -> Workload:
+    """The demo's model on a small generated graph."""
+    graph = academic(papers=40)
+    return compiled("demo RGCN, 40 papers", read_model(_DEMO_MODEL), graph, board)
+
+
+def resident_kib() -> int:
+    """Memory of this process that is in RAM."""
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") // 1024
+
+
+def times(overlay: HetfabOverlay, workload: Workload, repeats: int) -> tuple[float, list[tuple[float, float]]]:
+    """Milliseconds of the first inference, binding included, and (whole, host's share) of each later one."""
+    begin = time.perf_counter()
+    overlay.load(workload.program)
+    overlay.predict(workload.graph)
+    first = 1e3 * (time.perf_counter() - begin)
+    later = []
+    for _ in range(repeats):
+        inside, begin = TimedEmulator.seconds, time.perf_counter()
+        overlay.predict(workload.graph)
+        whole = time.perf_counter() - begin
+        later.append((1e3 * whole, 1e3 * (whole - (TimedEmulator.seconds - inside))))
+    return first, later
+
+
+def growth_kib(overlay: HetfabOverlay, workload: Workload, inferences: int) -> int:
+    """Growth of resident memory over inferences on one bound graph, after some that are not counted."""
+    overlay.load(workload.program)
+    for _ in range(_WARM_UPS):
+        overlay.predict(workload.graph)
+    before = resident_kib()
+    for _ in range(inferences):
+        overlay.predict(workload.graph)
+    return resident_kib() - before
+
+
+def measure(package: Package, repeats: int, inferences: int) -> Report:
+    """Measures both.
+
+    Args:
+        package: The emulated overlay.
+        repeats: Timed inferences of the large workload; the median counts.
+        inferences: Small inferences over which memory may grow.
+    """
+    board = package.design.board
+    large, small = large_workload(board), small_workload(board)
+    with HetfabOverlay(package) as overlay:
+        over = type(overlay.transport).__name__
+        first, later = times(overlay, large, repeats)
+        growth = growth_kib(overlay, small, inferences)
+    whole, overhead = (statistics.median(column) for column in zip(*later, strict=True))
+    rows: list[Sequence[object]] = [
+        ["first inference, binding included", f"{first:.1f} ms", ""],
+        ["later inference", f"{whole:.1f} ms", ""],
+        ["host's share of it", f"{overhead:.2f} ms", f"at most {OVERHEAD_LIMIT_MS:g} ms"],
+        [f"growth over {inferences:,} inferences", f"{growth} KiB", f"at most {GROWTH_LIMIT_KIB} KiB"],
+    ]
+    return Report(
+        title=f"Driver over {over}, {large.name}, measured, median of {repeats}; growth: {small.name}",
+        headings=("figure", "value", "required"),
+        rows=rows,
+        values={
+            "transport": over,
+            "workload": large.name,
+            "small_workload": small.name,
+            "first_ms": first,
+            "later_ms": whole,
+            "overhead_ms": overhead,
+            "rss_growth_kib": growth,
+            "repeats": repeats,
+            "inferences": inferences,
+        },
+    )
+
+
+def main() -> None:
+    """Runs the benchmark."""
+    parser = argument_parser(__doc__)
+    parser.add_argument("--board", default="zcu104", help="board of the default design (default zcu104)")
+    parser.add_argument("--repeats", type=int, default=20, help="timed inferences (default 20)")
+    parser.add_argument("--inferences", type=int, default=10_000, help="small inferences (default 10,000)")
+    arguments = parser.parse_args()
+    # The overlay makes its emulator by this name.
+    vars(emulated)["Emulator"] = TimedEmulator
+    with tempfile.TemporaryDirectory() as folder:
+        package = write_emulated_package(Path(folder), default_design(arguments.board))
+        publish(measure(package, arguments.repeats, arguments.inferences), arguments.as_json)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,292 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The block design: every port connected once, memories with one writer and one reader; breaches are named."""
+
+import itertools
+import re
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hetfab.overlay.blockdesign.build import MASTERS, block_design, cell_name, hls_vlnv, ram_ports, register_bytes
+from hetfab.overlay.blockdesign.check import problems
+from hetfab.overlay.blockdesign.diagram import (
+    BlockDesign,
+    Direction,
+    Endpoint,
+    Interface,
+    Pin,
+    Protocol,
+    RangeKind,
+    Role,
+    Signal,
+)
+from hetfab.overlay.blockdesign.platform import clock_divisors, platform_of
+from hetfab.overlay.board import board_names, read_board
+from hetfab.overlay.design import Design, default_design
+from hetfab.overlay.errors import DesignInvalidError
+from hetfab.overlay.isa.spec import isa
+
+KERNELS = Path(__file__).parents[1] / "hls" / "kernels"
+ENGINES = tuple(engine.name for engine in isa().engines)
+
+
+@st.composite
+def designs(draw: st.DrawFn) -> Design:
+    """Designs of any board, with any engines."""
+    design = default_design(draw(st.sampled_from(["pynq-z2", "zcu104"])))
+    side = st.sampled_from([8, 16, 32])
+    chosen = draw(st.sets(st.sampled_from(ENGINES)))
+    geometry = replace(
+        design.geometry,
+        engines=tuple(name for name in ENGINES if name in chosen),
+        gemm_rows=draw(side),
+        gemm_cols=draw(side),
+        act_words=draw(st.integers(1, 9000)),
+        par_words=draw(st.integers(1, 512)),
+        engine_fifo_depth=draw(st.integers(1, 40)),
+    )
+    return replace(design, clock_mhz=draw(st.floats(1, 400)), geometry=geometry)
+
+
+def ends(built: BlockDesign) -> Counter[Endpoint]:
+    """How often each port is connected or left open."""
+    used = Counter(end for link in built.links for end in (link.master, link.slave))
+    used.update(end for net in built.nets for end in (net.driver, *net.sinks))
+    used.update(entry.endpoint for entry in built.opens)
+    return used
+
+
+@settings(max_examples=60, deadline=None)
+@given(designs())
+def test_every_port_is_connected_once(design: Design) -> None:
+    built = block_design(design)
+    ports = [Endpoint(cell.name, port.name) for cell in built.cells for port in cell.ports]
+    assert ends(built) == Counter(ports)
+    assert len(set(ports)) == len(ports)
+
+
+@settings(max_examples=60, deadline=None)
+@given(designs())
+def test_streams_are_point_to_point_through_a_fifo(design: Design) -> None:
+    built = block_design(design)
+    links = {link.master: link.slave for link in built.links}
+    for engine in design.geometry.engines:
+        number = isa().engine(engine).id
+        for kind, first, last in (
+            (
+                "instructions",
+                Endpoint("dispatch_0", f"instructions_{number}"),
+                Endpoint(cell_name(engine), "instructions"),
+            ),
+            ("tokens", Endpoint(cell_name(engine), "tokens"), Endpoint("dispatch_0", f"tokens_{number}")),
+        ):
+            fifo = links[first]
+            assert fifo == Endpoint(f"{engine}_{kind}", "S_AXIS")
+            assert links[Endpoint(fifo.cell, "M_AXIS")] == last
+            depth = int(built.cell(fifo.cell).parameters["FIFO_DEPTH"])
+            assert depth >= design.geometry.engine_fifo_depth and depth & (depth - 1) == 0
+
+
+@settings(max_examples=60, deadline=None)
+@given(designs())
+def test_every_memory_has_one_writer_and_one_reader(design: Design) -> None:
+    built = block_design(design)
+    drivers = {sink: net.driver for net in built.nets for sink in net.sinks}
+    readers = {net.driver: net.sinks for net in built.nets}
+    for memory in isa().memories:
+        present = {memory.writer, memory.reader} <= set(design.geometry.engines)
+        assert (memory.name in [cell.name for cell in built.cells_of("blk_mem_gen")]) == (
+            bool(memory.word_bits) and present
+        )
+        if not memory.word_bits or not present:
+            continue
+        last = "a" if memory.writer == memory.reader else "b"
+        assert drivers[Endpoint(memory.name, "wea")].cell == cell_name(memory.writer)
+        assert drivers[Endpoint(memory.name, f"addr{last}")].cell == cell_name(memory.reader)
+        assert [end.cell for end in readers[Endpoint(memory.name, f"dout{last}")]] == [cell_name(memory.reader)]
+        if last == "b":
+            assert drivers[Endpoint(memory.name, "web")] == Endpoint("constant_0_1", "dout")
+        parameters = built.cell(memory.name).parameters
+        assert int(parameters["Write_Depth_A"]) == design.geometry.depth(memory.name)
+        assert int(parameters["Write_Width_A"]) == 8 * design.geometry.word_bytes(memory.name)
+
+
+@settings(max_examples=60, deadline=None)
+@given(designs())
+def test_addresses_are_apart_and_masters_see_all_of_dram(design: Design) -> None:
+    built = block_design(design)
+    board = read_board(design.board)
+    registers = [entry for entry in built.ranges if entry.kind is RangeKind.REGISTERS]
+    spans = sorted((entry.base, entry.base + entry.size) for entry in registers)
+    assert all(first[1] <= second[0] for first, second in itertools.pairwise(spans))
+    assert all(entry.base % entry.size == 0 for entry in built.ranges)
+    memory = {entry.master: (entry.base, entry.size) for entry in built.ranges if entry.kind is RangeKind.MEMORY}
+    masters = [(engine, port) for engine, port in MASTERS if engine in (*design.geometry.engines, "dispatch")]
+    assert memory == {Endpoint(cell_name(e), f"m_axi_{port}"): (0, board.dram_bytes) for e, port in masters}
+
+
+@settings(max_examples=60, deadline=None)
+@given(designs())
+def test_only_ports_of_the_board_are_used(design: Design) -> None:
+    built = block_design(design)
+    board, platform = built.board, platform_of(built.board)
+    ports = [port for port in built.cell(platform.cell).interfaces if port.role is Role.SLAVE]
+    masters = sum(engine in (*design.geometry.engines, "dispatch") for engine, _ in MASTERS)
+    assert len(ports) == min(board.ports, masters)
+    version = Protocol.AXI3 if design.board == "pynq-z2" else Protocol.AXI4
+    assert {(port.protocol, port.bits) for port in ports} == {(version, 64)}
+    assert built.clock_mhz <= design.clock_mhz * (1 + 1e-6)
+
+
+def test_engines_are_tied_to_run_for_ever_with_physical_addresses() -> None:
+    built = block_design(default_design())
+    drivers = {sink: net.driver for net in built.nets for sink in net.sinks}
+    one, zero = built.cell("constant_1_1"), built.cell("constant_0_64")
+    assert one.parameters == {"CONST_WIDTH": "1", "CONST_VAL": "1"}
+    assert zero.parameters == {"CONST_WIDTH": "64", "CONST_VAL": "0"}
+    for engine in ENGINES:
+        assert drivers[Endpoint(cell_name(engine), "ap_start")].cell == one.name
+    for engine, port in MASTERS:
+        assert drivers[Endpoint(cell_name(engine), port)].cell == zero.name
+    assert not [pin for pin in built.cell("dispatch_0").pins if pin.name == "ap_start"]
+
+
+def test_the_default_design_shares_ports_as_described() -> None:
+    built = block_design(default_design())
+    targets = {entry.master: entry.slave.port for entry in built.ranges if entry.kind is RangeKind.MEMORY}
+    assert targets == {
+        Endpoint("agg_0", "m_axi_features"): "S_AXI_HP0",
+        Endpoint("agg_0", "m_axi_graph"): "S_AXI_HP1",
+        Endpoint("load_0", "m_axi_memory"): "S_AXI_HP2",
+        Endpoint("store_0", "m_axi_memory"): "S_AXI_HP3",
+        Endpoint("dispatch_0", "m_axi_program"): "S_AXI_HP3",
+    }
+    assert built.clock_mhz == 100
+    dispatch = next(entry for entry in built.ranges if entry.slave.cell == "dispatch_0")
+    assert (dispatch.base, dispatch.size) == (0x4000_0000, register_bytes())
+    assert register_bytes() > max(register.offset for register in isa().registers)
+
+
+@pytest.mark.parametrize("engine", ["dispatch", *ENGINES])
+def test_ports_are_those_of_the_top_function(engine: str) -> None:
+    """The pragmas of the kernel's top function name its ports."""
+    text = (KERNELS / f"{engine}.cpp").read_text(encoding="utf-8")
+    masters = re.findall(r"mode=m_axi port=(\w+) bundle=(\w+) offset=direct", text)
+    assert {(engine, port) for port, _ in masters} == {entry for entry in MASTERS if entry[0] == engine}
+    assert all(port == bundle for port, bundle in masters)
+    rams = re.findall(r"mode=ap_memory port=(\w+) storage_type=ram_1p", text)
+    assert sorted(rams) == sorted(port.memory.name for port in ram_ports(engine))
+    cell = block_design(default_design()).cell(cell_name(engine))
+    streams = {interface.name.split("_")[0] for interface in cell.interfaces if interface.protocol is Protocol.STREAM}
+    assert streams == set(re.findall(r"mode=axis port=(\w+)", text))
+    assert cell.vlnv == hls_vlnv(engine) == f"hetfab.org:hls:{engine}:{isa().version[0]}.{isa().version[1]}"
+    widths = set(re.findall(r"max_widen_bitwidth=(\d+)", text))
+    found = {str(interface.bits) for interface in cell.interfaces if interface.name.startswith("m_axi_")}
+    assert found == widths
+
+
+def without_link(built: BlockDesign) -> BlockDesign:
+    return replace(built, links=built.links[1:])
+
+
+def with_link_twice(built: BlockDesign) -> BlockDesign:
+    return replace(built, links=(*built.links, built.links[0]))
+
+
+def with_overlap(built: BlockDesign) -> BlockDesign:
+    first, *rest = built.ranges
+    return replace(built, ranges=(first, replace(rest[0], base=first.base), *rest[1:]))
+
+
+def with_odd_base(built: BlockDesign) -> BlockDesign:
+    first, *rest = built.ranges
+    return replace(built, ranges=(replace(first, base=first.base + 64), *rest))
+
+
+def with_second_writer(built: BlockDesign) -> BlockDesign:
+    """Joins the reader's write enable to the reading engine."""
+    target = Endpoint("act_ram", "web")
+    nets = tuple(replace(net, sinks=tuple(end for end in net.sinks if end != target)) for net in built.nets)
+    writer = next(net for net in nets if net.driver == Endpoint("load_0", "act_ram_we0"))
+    joined = replace(writer, sinks=(*writer.sinks, target))
+    return replace(built, nets=tuple(joined if net is writer else net for net in nets))
+
+
+def with_other_width(built: BlockDesign) -> BlockDesign:
+    cells = []
+    for cell in built.cells:
+        if cell.name == "load_0":
+            pins = tuple(replace(pin, bits=3) if pin.name == "wgt_ram_d0" else pin for pin in cell.pins)
+            cell = replace(cell, pins=pins)
+        cells.append(cell)
+    return replace(built, cells=tuple(cells))
+
+
+def with_fewer_ports(built: BlockDesign) -> BlockDesign:
+    return replace(built, board=replace(built.board, ports=3, axi_version=4))
+
+
+def with_same_name(built: BlockDesign) -> BlockDesign:
+    return replace(built, cells=(*built.cells, built.cell("reset")))
+
+
+def reversed_link(built: BlockDesign) -> BlockDesign:
+    first, *rest = built.links
+    return replace(built, links=(replace(first, master=first.slave, slave=first.master), *rest))
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        (without_link, "is connected 0 times"),
+        (with_link_twice, "is connected 2 times"),
+        (with_overlap, "dispatch_0/s_axi_control and interrupts/s_axi overlap for processing_system7_0/M_AXI_GP0"),
+        (with_odd_base, "has 4096 bytes at 0x40000040, no aligned power of two"),
+        (with_second_writer, "act_ram is written by 2 engines"),
+        (with_other_width, "load_0/wgt_ram_d0 is undef of 3 bits, wgt_ram/dina is undef of 128 bits"),
+        (with_fewer_ports, "4 DRAM ports are used, the board has 3"),
+        (with_same_name, "the name 'reset' is used 2 times"),
+        (reversed_link, "does not run from a master to a slave"),
+    ],
+)
+def test_breaches_are_named(change: Callable[[BlockDesign], BlockDesign], text: str) -> None:
+    built = block_design(default_design())
+    assert not problems(built)
+    assert [problem for problem in problems(change(built)) if text in problem]
+
+
+@pytest.mark.parametrize(("source", "clock"), [(1000.0, 100.0), (1500.0, 187.5), (1500.0, 200.0), (1000.0, 0.3)])
+def test_clocks_are_the_highest_that_do_not_exceed(source: float, clock: float) -> None:
+    first, second = clock_divisors(source, clock)
+    products = {a * b for a in range(1, 64) for b in range(1, 64)}
+    assert first * second == min(product for product in products if source / product <= clock)
+
+
+def test_a_clock_that_no_divisor_gives_is_refused() -> None:
+    with pytest.raises(DesignInvalidError, match=r"a clock of 0\.1 MHz from a PLL of 1000 MHz"):
+        block_design(replace(default_design(), clock_mhz=0.1))
+
+
+def test_an_unknown_family_is_refused() -> None:
+    with pytest.raises(DesignInvalidError, match="is of the family 'versal'"):
+        platform_of(replace(read_board("pynq-z2"), family="versal"))
+
+
+@pytest.mark.parametrize("name", board_names())
+def test_boards_have_what_a_block_design_needs(name: str) -> None:
+    board = read_board(name)
+    assert platform_of(board).architecture in ("armv7l", "aarch64")
+    assert 0 < board.contiguous_bytes <= board.dram_bytes
+    assert board.pynq and board.axi_version in (3, 4)
+
+
+def test_data_classes_find_their_parts() -> None:
+    cell = block_design(default_design()).cell("dispatch_0")
+    assert cell.interface("s_axi_control") == Interface("s_axi_control", Protocol.AXI4_LITE, Role.SLAVE, 32)
+    assert cell.pin("interrupt") == Pin("interrupt", Direction.OUT, 1, Signal.INTERRUPT)
+    assert cell.ip == "dispatch"
