@@ -206,13 +206,13 @@ class StorageBlock:
 
 
 class InterruptControllerBlock:
-    """AXI INTC 4.1 with one level-sensitive input, as far as ``pynq.interrupt`` uses it (PG099)."""
+    """AXI INTC 4.1 with one input that latches rising edges, as far as ``pynq.interrupt`` uses it (PG099)."""
 
     _ISR, _IPR, _IER, _IAR, _SIE, _CIE, _MER = 0x00, 0x04, 0x08, 0x0C, 0x10, 0x14, 0x1C
 
     def __init__(self) -> None:
         self._status = self._enabled = self._master = 0
-        self._level = 0
+        self._level = False
         self.changed: Callable[[], None] = _nothing
 
     @property
@@ -222,8 +222,8 @@ class InterruptControllerBlock:
 
     def set_level(self, high: bool) -> None:
         """Sets the input."""
-        self._level = int(high)
-        self._status |= self._level
+        self._status |= int(high and not self._level)
+        self._level = high
 
     def read(self, offset: int) -> int:
         """Reads a register."""
@@ -238,13 +238,13 @@ class InterruptControllerBlock:
     peek = read
 
     def write(self, offset: int, value: int) -> None:
-        """Writes a register; a level that is still high is latched again after an acknowledgement."""
+        """Writes a register."""
         if offset == self._ISR:
             self._status = value
         elif offset == self._IER:
             self._enabled = value
         elif offset == self._IAR:
-            self._status = self._status & ~value | self._level
+            self._status &= ~value
         elif offset == self._SIE:
             self._enabled |= value
         elif offset == self._CIE:

@@ -384,7 +384,9 @@ class _Builder:
             Pin("irq", Direction.OUT, 1, Signal.INTERRUPT),
         ]
         slave = Interface("s_axi", Protocol.AXI4_LITE, Role.SLAVE, _CONTROL_BITS)
-        self._add("interrupts", "xilinx.com:ip:axi_intc:4.1", {"C_IRQ_CONNECTION": 1}, [slave], pins)
+        # Edges: pynq acknowledges while DISPATCH's line is still high, and a level would be latched again.
+        parameters = {"C_IRQ_CONNECTION": 1, "C_KIND_OF_INTR": "0xFFFFFFFF", "C_KIND_OF_EDGE": "0xFFFFFFFF"}
+        self._add("interrupts", "xilinx.com:ip:axi_intc:4.1", parameters, [slave], pins)
         self._clocked("interrupts", "s_axi_aclk", "s_axi_aresetn")
         self._join((dispatch, "interrupt"), ("interrupts", "intr"))
         self._join(("interrupts", "irq"), (platform.cell, platform.interrupt))
