@@ -9,17 +9,23 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PACKAGES := overlay quantize hls driver cli
 TYPECHECK := build/typecheck
+# pynq has no wheels of its dependencies for Python 3.13 and newer.
+PYNQ_PYTHON ?= $(PYTHON)
+PYNQ_VERSIONS := 3.1.2 4.0.0
+PYNQ_STAMPS := $(PYNQ_VERSIONS:%=$(VENV)-pynq-%/installed.stamp)
+PYNQ_TESTS := tests/test_hwh.py tests/test_pynq_device.py tests/test_driver_overlay.py
 PATH_PREFIX := build/typecheck/hetfab/
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: help venv demo test check lint types structure generated format generate clean
+.PHONY: help venv demo test test-pynq check lint types structure generated format generate clean
 
 help:
 	@echo "make venv      a development environment in $(VENV)"
 	@echo "make demo      the example, on this machine, without a board"
 	@echo "make test      the tests"
+	@echo "make test-pynq the driver's tests with pynq $(PYNQ_VERSIONS), each in an environment of its own"
 	@echo "make check     formatting, lint, types, generated files, rules of the sources"
 	@echo "make format    reformats Python and C++"
 	@echo "make generate  writes the files that come from the instruction set"
@@ -54,6 +60,22 @@ demo: $(VENV)/runtime.stamp
 # `pytest`, not `python -m pytest`: the latter puts this folder on sys.path.
 test: $(VENV)/dev.stamp
 	PYTHONPATH=tests $(BIN)/pytest -p skip_policy -n $(WORKERS) -q --durations=10
+
+# In turn: each already uses $(WORKERS) processes.
+test-pynq: $(PYNQ_STAMPS)
+	@for version in $(PYNQ_VERSIONS); do \
+	    echo "pynq $$version"; \
+	    PYTHONPATH=tests $(VENV)-pynq-$$version/bin/pytest -p skip_policy -n $(WORKERS) -q $(PYNQ_TESTS); \
+	done
+
+$(VENV)-pynq-%/installed.stamp: pyproject.toml
+	@$(PYNQ_PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 13))' || { \
+	    echo "error: '$(PYNQ_PYTHON)' is not Python 3.10, 3.11 or 3.12, which pynq needs"; \
+	    echo "  do: make test-pynq PYNQ_PYTHON=/path/to/python3.11"; exit 3; } >&2
+	$(PYNQ_PYTHON) -m venv $(VENV)-pynq-$*
+	$(VENV)-pynq-$*/bin/python -m pip --disable-pip-version-check --quiet install \
+	    --editable '.[emulation]' 'pynq==$*' pytest pytest-xdist hypothesis
+	@touch $@
 
 check: lint structure generated types
 

@@ -75,6 +75,7 @@ class Session:
     def __init__(self, transport: Transport, design: Design) -> None:
         self.transport = transport
         self._design = design
+        self._geometry_hash = design.geometry.hash()[:16]
         self.check_identity()
 
     def run(
@@ -137,7 +138,7 @@ class Session:
                 "load an overlay that was built with this hetfab",
             )
         low, high = read(RegisterOffset.GEOMETRY_HASH_LOW), read(RegisterOffset.GEOMETRY_HASH_HIGH)
-        expected = self._design.geometry.hash()[:16]
+        expected = self._geometry_hash
         if f"{high << 32 | low:016x}" != expected:
             shape = read(RegisterOffset.ARRAY_SHAPE)
             geometry = self._design.geometry

@@ -2,6 +2,8 @@
 """The driver class over both transports: predictions, resident memory, and every failure in words and in time."""
 
 import json
+import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -82,7 +84,7 @@ def design(over: str) -> Design:
         return small_design_of("pynq-z2")
     import pynq
 
-    return small_design_of(supported_boards(pynq.__version__)[-1])
+    return small_design_of(supported_boards(pynq.__version__)[0])
 
 
 @pytest.fixture
@@ -535,7 +537,6 @@ def test_predictions_need_numpy_alone(
         f"with HetfabOverlay({str(package.bit)!r}, {str(tmp_path / 'p.hfp')!r}) as overlay:\n"
         f"    print(type(overlay.transport).__name__, overlay.predict({str(tmp_path / 'g.npz')!r}).logits.shape)\n"
     )
-    import os
 
     environment = {**os.environ, "HETFAB_DEVICE": "emulated" if over == "pynq" else ""}
     process = subprocess.run(
@@ -545,3 +546,34 @@ def test_predictions_need_numpy_alone(
     kind = "PynqTransport" if over == "pynq" else "EmulatedTransport"
     rows = case.graph.counts["paper"]
     assert process.stdout.splitlines()[-1].startswith(f"{kind} ({rows}, ")
+
+
+def test_the_example_for_boards_runs_on_the_emulated_device(case: Case, tmp_path: Path) -> None:
+    require_pynq()
+    import pynq
+
+    design = small_design_of(supported_boards(pynq.__version__)[0])
+    package = write_emulated_package(tmp_path, design)
+    write_program(tmp_path / "p.hfp", compiled(quantized(case).model, case.graph, SMALL_GEOMETRY))
+    write_graph(tmp_path / "g.npz", case.graph)
+    files = [str(path) for path in (package.bit, tmp_path / "p.hfp", tmp_path / "g.npz")]
+    process = subprocess.run(
+        [sys.executable, "-W", "ignore", str(ROOT / "examples" / "board" / "predict.py"), *files, "--repeats", "2"],
+        env={**os.environ, "HETFAB_DEVICE": "emulated"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert process.returncode == 0, process.stderr
+    first, *lines = process.stdout.splitlines()
+    assert first.startswith("small on hetfab-emulated, ") and first.endswith(" MHz")
+    counts = [int(line.split()[2]) for line in lines if line.startswith("class ")]
+    assert sum(counts) == case.graph.counts["paper"]
+    assert "ms per inference (host time, overlay: emulated)" in lines[-1]
+
+
+def test_the_example_imports_pynq_numpy_and_the_driver_alone() -> None:
+    text = (ROOT / "examples" / "board" / "predict.py").read_text(encoding="utf-8")
+    names = {name.partition(".")[0] for name in re.findall(r"^(?:import|from) (\S+)", text, re.MULTILINE)}
+    assert names == {"argparse", "typing", "numpy", "pynq", "hetfab"}
+    assert re.findall(r"^from (hetfab\S+)", text, re.MULTILINE) == ["hetfab.driver.overlay"]
