@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from hetfab.cli.main import main
-from hetfab.overlay.board import read_board
+from hetfab.overlay.board import board_names, read_board
 from hetfab.overlay.costs.resources import design_resources, total
 from hetfab.overlay.design import default_design
 from tests.demo_files import DemoFiles
@@ -105,6 +105,6 @@ def test_an_unknown_board_is_found_before_the_run(demo_files: DemoFiles, tmp_pat
     assert error == {
         "code": "design-invalid",
         "found": "there is no board 'breadboard'",
-        "expected": "one of pynq-z2",
+        "expected": "one of " + ", ".join(board_names()),
         "do": "correct 'board' in the design file",
     }
