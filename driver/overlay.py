@@ -28,6 +28,7 @@ from hetfab.driver.session import DEADLINE_SECONDS, Resident, RunResult, Session
 from hetfab.driver.transport import Transport
 from hetfab.overlay.bind import bind
 from hetfab.overlay.errors import OverlayStateError, RunError
+from hetfab.overlay.isa.counters import Counters
 from hetfab.overlay.program import Program, read_program
 
 
@@ -51,6 +52,11 @@ class Prediction:
     def logits(self) -> npt.NDArray[np.float64]:
         """The logits as numbers of the float model, [rows, classes]."""
         return self.result.values
+
+    @property
+    def counters(self) -> Counters:
+        """What the engines counted (docs/counters.md)."""
+        return self.result.counters
 
 
 @dataclass(frozen=True)
