@@ -27,7 +27,7 @@ from hetfab.driver.scores import F1, f1_scores, predictions
 from hetfab.driver.session import DEADLINE_SECONDS, Resident, RunResult, Session, check_geometry
 from hetfab.driver.transport import Transport
 from hetfab.overlay.bind import bind
-from hetfab.overlay.errors import OverlayStateError, RunError
+from hetfab.overlay.errors import HetfabError, OverlayStateError
 from hetfab.overlay.isa.counters import Counters
 from hetfab.overlay.program import Program, read_program
 
@@ -245,12 +245,18 @@ class HetfabOverlay:
         return self._session.state_dump()
 
     def _run(self, resident: Resident, deadline_seconds: float) -> RunResult:
+        self._stopped = "a run was interrupted"
         try:
-            return resident.run(deadline_seconds=deadline_seconds)
-        except RunError as error:
-            self._release()
+            result = resident.run(deadline_seconds=deadline_seconds)
+        except HetfabError as error:
             self._stopped = f"a run failed ({error.code})"
             raise
+        else:
+            self._stopped = ""
+        finally:
+            if self._stopped:
+                self._release()
+        return result
 
     def _release(self) -> None:
         resident, self._resident, self._graph = self._resident, None, None

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from pynq import DefaultIP, Overlay
+from pynq import MMIO, DefaultIP, Overlay
 from pynq.buffer import allocate
 
 from hetfab.overlay.blockdesign.build import hls_vlnv
@@ -81,7 +81,9 @@ class PynqTransport:
                 "an overlay that hetfab built for this version of the instruction set",
                 "load another overlay, or build it again with this hetfab",
             )
-        self._mmio: Any = getattr(self._overlay, names[0]).mmio
+        # Not the IP's driver: it would look for its interrupt on the active device, which may be another one.
+        entry = self._overlay.ip_dict[names[0]]
+        self._mmio: Any = MMIO(entry["phys_addr"], entry["addr_range"], device=self._overlay.device)
 
     def check_loaded(self) -> None:
         """Asks pynq whether the overlay is still the loaded one.

@@ -365,6 +365,48 @@ def test_a_wait_that_cannot_end_is_a_deadlock(opened: Opened, program: Program, 
     check_stopped(opened, overlay, "deadlock")
 
 
+def test_an_interrupted_run_stops_the_overlay(
+    opened: Opened, program: Program, case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C while the engines run: they would go on in memory that a later graph gets."""
+
+    def interrupted(overlay: EmulatedOverlay) -> None:
+        raise KeyboardInterrupt
+
+    def interrupt(overlay: HetfabOverlay) -> None:
+        monkeypatch.setattr(EmulatedOverlay, "advance", interrupted)
+
+    overlay, predict = failing(opened, program, case, interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        predict()
+    assert opened.memory(overlay).used == 0
+    with pytest.raises(OverlayStateError, match="cannot run: a run was interrupted"):
+        overlay.predict()
+    overlay.close()
+
+
+def test_boards_say_how_much_memory_linux_has_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a board's /proc/meminfo; hosts have no contiguous memory."""
+    require_pynq()
+    import pynq
+
+    from hetfab.driver import pynq_transport
+    from hetfab.driver.pynq_device.device import EmulatedDevice
+
+    package = write_emulated_package(tmp_path, small_design_of(supported_boards(pynq.__version__)[0]))
+    transport = pynq_transport.PynqTransport(package.bit, EmulatedDevice())
+    memory = tmp_path / "meminfo"
+    memory.write_text("MemTotal:  496000 kB\nCmaTotal:   131072 kB\nCmaFree:     1000 kB\n", encoding="ascii")
+    monkeypatch.setattr(pynq_transport, "_MEMORY_STATE", memory)
+    with pytest.raises(
+        DeviceMemoryError, match="asked for, 1024000 of 134217728 bytes are free; pynq says: out of CMA"
+    ):
+        transport.allocate(1 << 40)
+    memory.write_text("MemTotal:  496000 kB\n", encoding="ascii")
+    with pytest.raises(DeviceMemoryError, match="bytes were asked for; pynq says: out of CMA"):
+        transport.allocate(1 << 40)
+
+
 def test_too_little_memory_is_named_in_bytes(opened: Opened, program: Program, case: Case) -> None:
     with opened(program=program) as overlay:
         overlay.predict(case.graph)
