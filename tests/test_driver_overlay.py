@@ -394,7 +394,10 @@ def test_boards_say_how_much_memory_linux_has_left(tmp_path: Path, monkeypatch: 
     from hetfab.driver.pynq_device.device import EmulatedDevice
 
     package = write_emulated_package(tmp_path, small_design_of(supported_boards(pynq.__version__)[0]))
-    transport = pynq_transport.PynqTransport(package.bit, EmulatedDevice())
+    device = EmulatedDevice()
+    # pynq 3.0 sets clocks of the active device, whatever the overlay's is.
+    monkeypatch.setattr(pynq.Device, "_active_device", device, raising=False)
+    transport = pynq_transport.PynqTransport(package.bit, device)
     memory = tmp_path / "meminfo"
     memory.write_text("MemTotal:  496000 kB\nCmaTotal:   131072 kB\nCmaFree:     1000 kB\n", encoding="ascii")
     monkeypatch.setattr(pynq_transport, "_MEMORY_STATE", memory)

@@ -360,7 +360,7 @@ def test_what_the_device_relies_on_in_pynq_is_there(pynq: Any) -> None:
     assert {"memory", "pointer", "return_to", "freed"} <= set(
         PynqBuffer.freebuffer.__code__.co_names + PynqBuffer.freebuffer.__code__.co_consts
     )
-    assert hasattr(pynq.ps.Clocks, "set_device")
+    assert hasattr(pynq.ps.Clocks, "set_device") or pynq.__version__.startswith("3.0.")
 
 
 def test_sessions_run_over_pynq(pynq: Any, device: Any, package: Package, bound: BoundProgram, case: Case) -> None:
