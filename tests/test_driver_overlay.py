@@ -619,6 +619,23 @@ def test_the_example_for_boards_runs_on_the_emulated_device(case: Case, tmp_path
     assert "ms per inference (host time, overlay: emulated)" in lines[-1]
 
 
+def test_the_benchmark_reports_its_figures() -> None:
+    process = subprocess.run(
+        [sys.executable, "-m", "benchmarks.driver", "--json", "--repeats", "1", "--inferences", "2"],
+        cwd=ROOT,
+        env={name: value for name, value in os.environ.items() if name not in ("HETFAB_DATA", "HETFAB_DEVICE")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert process.returncode == 0, process.stderr
+    found = json.loads(process.stdout)
+    assert found["transport"] == "EmulatedTransport"
+    assert found["workload"] == "demo RGCN, generated academic graph"
+    assert 0 < found["overhead_ms"] < found["first_ms"] and found["inferences"] == 2
+    assert isinstance(found["rss_growth_kib"], int)
+
+
 def test_the_example_imports_pynq_numpy_and_the_driver_alone() -> None:
     text = (ROOT / "examples" / "board" / "predict.py").read_text(encoding="utf-8")
     names = {name.partition(".")[0] for name in re.findall(r"^(?:import|from) (\S+)", text, re.MULTILINE)}
