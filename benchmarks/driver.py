@@ -19,6 +19,7 @@ from pathlib import Path
 
 from benchmarks.report import Report, argument_parser, publish
 from hetfab.driver import emulated
+from hetfab.driver.demo import model_path
 from hetfab.driver.graph.generate import academic
 from hetfab.driver.graph.heterograph import HeteroGraph
 from hetfab.driver.graph.npz import read_graph, write_graph
@@ -28,7 +29,6 @@ from hetfab.hls.build.emulator import Emulator, Progress
 from hetfab.overlay.design import default_design
 from hetfab.overlay.program import Program, read_program, write_program
 
-_DEMO_MODEL = Path(__file__).parents[1] / "examples" / "academic" / "rgcn.onnx"
 #: Required: milliseconds of the host's share, and KiB over all small inferences.
 OVERHEAD_LIMIT_MS, GROWTH_LIMIT_KIB = 5.0, 1024
 _WARM_UPS = 100
@@ -87,14 +87,14 @@ def large_workload(board: str, folder: Path) -> Workload:
     """ACM's RGCN where the data are, else the demo's."""
     data = os.environ.get("HETFAB_DATA")
     if data is None:
-        return workload("demo RGCN, generated academic graph", _DEMO_MODEL, academic(), board, folder)
+        return workload("demo RGCN, generated academic graph", model_path(), academic(), board, folder)
     graph = read_graph(Path(data) / "acm" / "graph.npz")
     return workload("RGCN, ACM", Path(data) / "models" / "acm_rgcn.onnx", graph, board, folder)
 
 
 def small_workload(board: str, folder: Path) -> Workload:
     """The demo's model on a small generated graph."""
-    return workload("demo RGCN, 40 papers", _DEMO_MODEL, academic(papers=40), board, folder)
+    return workload("demo RGCN, 40 papers", model_path(), academic(papers=40), board, folder)
 
 
 def resident_kib() -> int:

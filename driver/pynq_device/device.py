@@ -130,14 +130,16 @@ class EmulatedDevice(Device):
             raise OverlayStateError(
                 "a partial bitstream", "a whole overlay", "load overlays whole: hetfab has no regions"
             )
-        self._design = read_emulated_bit(Path(bitfile_name))
-        self._become(read_board(self._design.board))
+        design = read_emulated_bit(Path(bitfile_name))
+        board = read_board(design.board)
+        self._become(board)
+        self._design = design
         parser = metadata(Path(bitfile_name).with_suffix(".hwh"))
         parser.mem_dict["PSDDR"] = {
             "raw_type": 2,
             "used": 1,
             "base_address": 0,
-            "size": read_board(self._design.board).dram_bytes,
+            "size": board.dram_bytes,
             "type": "MEM_DDR4",
             "streaming": False,
             "idx": 0,
