@@ -58,18 +58,13 @@ class TimedEmulator(Emulator):
 
 def compile_workload(model: Path, graph: HeteroGraph, board: str, folder: Path) -> None:
     """Writes a graph, and a model quantized on it and compiled for a board's default design."""
-    from hetfab.driver.graph.model_inputs import model_bindings, model_feeds
+    from hetfab.driver.graph.model_inputs import open_model
     from hetfab.overlay.compiler.compile import compile_model
-    from hetfab.overlay.model.reader import read_model
     from hetfab.quantize.post_training import quantize
 
-    opened = read_model(model)
-    bindings = model_bindings(opened, graph)
-    quantized = quantize(opened, [model_feeds(opened, bindings, graph)], bindings).model
     folder.mkdir()
-    write_program(
-        folder / "program.hfp", compile_model(quantized, model_bindings(quantized, graph), default_design(board))
-    )
+    quantized = quantize(open_model(model, graph))
+    write_program(folder / "program.hfp", compile_model(quantized, default_design(board)))
     write_graph(folder / "graph.npz", graph)
 
 

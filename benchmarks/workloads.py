@@ -17,6 +17,7 @@ from hetfab.driver.graph.npz import read_graph
 from hetfab.overlay.bind import BoundProgram, bind
 from hetfab.overlay.compiler.compile import compile_model
 from hetfab.overlay.design import Design
+from hetfab.overlay.model.bound_model import BoundModel, FedModel
 from hetfab.overlay.model.reader import read_model
 from hetfab.quantize.post_training import quantize
 
@@ -34,7 +35,7 @@ class Workload:
 
     def bound(self, design: Design) -> BoundProgram:
         """The model compiled for a design and bound to the graph."""
-        program = compile_model(self.model, model_bindings(self.model, self.graph), design, name=self.name)
+        program = compile_model(BoundModel(self.model, model_bindings(self.model, self.graph)), design, name=self.name)
         return bind(program, graph_arrays(program, self.graph))
 
 
@@ -51,7 +52,7 @@ def workloads() -> Iterator[Workload]:
 def _workload(name: str, path: Path, graph: HeteroGraph) -> Workload:
     model = read_model(path)
     bindings = model_bindings(model, graph)
-    return Workload(name, quantize(model, [model_feeds(model, bindings, graph)], bindings).model, graph)
+    return Workload(name, quantize(FedModel(model, bindings, [model_feeds(model, bindings, graph)])).model, graph)
 
 
 def reshaped(design: Design, rows: int, columns: int) -> Design:

@@ -21,25 +21,16 @@ def command(model: Path, graph: Path, output: Path, bind: Path | None) -> Result
     Candidates are compared with the float model on the graph's validation vertices, or on all where there are none.
     """
     from hetfab.driver.graph.formats import read_graph
-    from hetfab.driver.graph.model_inputs import model_bindings, model_feeds
+    from hetfab.driver.graph.model_inputs import open_model
     from hetfab.overlay.files import check_writable, write_atomic
     from hetfab.overlay.model.binding import read_bindings
-    from hetfab.overlay.model.reader import read_model
-    from hetfab.quantize.post_training import Evaluation, quantize
+    from hetfab.quantize.post_training import quantize
     from hetfab.quantize.ranges import CRITERIA
 
     check_writable(output)
-    read, opened = read_model(model), read_graph(graph)
-    bindings = model_bindings(read, opened, None if bind is None else read_bindings(bind))
-    feed = model_feeds(read, bindings, opened)
-    target = opened.target or ""
-    labels = opened.labels.get(target)
-    rows = opened.splits.get(target, {}).get("val")
-    evaluation = Evaluation(
-        rows if rows is not None and len(rows) else None, multilabel=labels is not None and labels.ndim == 2
-    )
+    opened = open_model(model, read_graph(graph), None if bind is None else read_bindings(bind))
     with progress("quantize", len(CRITERIA) + 1) as advance:
-        result = quantize(read, [feed], bindings, evaluation=evaluation, progress=lambda step: advance(1))
+        result = quantize(opened, progress=lambda step: advance(1))
 
     def write(file: BinaryIO) -> None:
         file.write(result.model.SerializeToString(deterministic=True))

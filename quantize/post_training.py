@@ -4,7 +4,7 @@
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -12,9 +12,10 @@ import onnx
 
 from hetfab.overlay.errors import BindingInvalidError, CalibrationDataError
 from hetfab.overlay.model.binding import Binding, NodeCount
+from hetfab.overlay.model.bound_model import BoundModel, CalibrationReader, Evaluation, FedModel
 from hetfab.overlay.model.edges import edge_set
 from hetfab.overlay.model.layers import Dense, LayerGraph, Relu, SegMean, constants_of, parse_layers
-from hetfab.overlay.model.reader import check_model, opset
+from hetfab.overlay.model.reader import bindings_of, check_model, opset
 from hetfab.overlay.model.runtime import Feed, run_model
 from hetfab.quantize.points import QuantizationPoints, find_points
 from hetfab.quantize.ranges import CRITERIA, ActivationRange, Criterion, choose
@@ -25,59 +26,33 @@ from hetfab.quantize.writer import SUM_BITS, SUM_PLACES, Numbers, write_model
 FloatArray: TypeAlias = npt.NDArray[np.float32]
 
 
-class CalibrationReader(Protocol):
-    """onnxruntime's ``CalibrationDataReader``: the next feed, None at the end."""
-
-    def get_next(self) -> Feed | None:
-        """Returns the next feed."""
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """Which logits candidates are compared on.
+@dataclass(frozen=True, eq=False)
+class QuantizedModel(BoundModel):
+    """A quantized model, ready to be compiled.
 
     Attributes:
-        rows: Indices of the target vertices, None for all.
-        multilabel: Whether each class is a decision of its own.
-    """
-
-    rows: npt.NDArray[np.integer[Any]] | None = None
-    multilabel: bool = False
-
-
-@dataclass(frozen=True)
-class QuantizedModel:
-    """The result.
-
-    Attributes:
-        model: The quantized model.
+        model: The quantized model; it carries its binding.
+        bindings: The same binding.
         criterion: The calibration criterion that was kept.
         divergences: Mean Kullback-Leibler divergence from the float model, in nats per vertex (or per vertex and
             class where multilabel), of each criterion.
         ranges: Range of each stored tensor.
     """
 
-    model: onnx.ModelProto
     criterion: str
     divergences: Mapping[str, float]
     ranges: Mapping[str, ActivationRange]
 
 
 def quantize(
-    model: onnx.ModelProto,
-    feeds: Iterable[Feed] | CalibrationReader,
-    bindings: Mapping[str, Binding],
+    given: FedModel,
     *,
-    evaluation: Evaluation | None = None,
     progress: Callable[[str], None] = lambda step: None,
 ) -> QuantizedModel:
     """Quantizes a model to 8-bit weights and activations with power-of-two scales.
 
     Args:
-        model: As ``read_model`` returns it.
-        feeds: Inputs to calibrate with, an iterable or onnxruntime's ``CalibrationDataReader``.
-        bindings: Resolved meaning of the model's inputs.
-        evaluation: What candidates are compared on.
+        given: The float model, its binding in full, the inputs to calibrate with, and what candidates are compared on.
         progress: Called with the name of each step.
 
     Raises:
@@ -85,11 +60,11 @@ def quantize(
         BindingInvalidError: The inputs of an aggregation do not belong together.
         CalibrationDataError: There is no feed, or no row to compare candidates on.
     """
-    evaluation = evaluation or Evaluation()
+    model, bindings, evaluation = given.model, given.bindings, given.evaluation
     graph = tables_to_dense_terms(parse_layers(model))
     points = find_points(graph)
     _check_aggregations(graph, bindings)
-    samples = list(_all(feeds))
+    samples = list(_all(given.feeds))
     if not samples:
         raise CalibrationDataError("there is no feed to calibrate with", "at least one", "give the graph's feeds")
     progress("float model")
@@ -111,7 +86,9 @@ def quantize(
     best = min(candidates, key=lambda name: candidates[name][0])
     _, chosen, kept = candidates[best]
     check_model(chosen, "the quantized model")
-    return QuantizedModel(chosen, best, {name: entry[0] for name, entry in candidates.items()}, kept)
+    return QuantizedModel(
+        chosen, bindings_of(chosen), best, {name: entry[0] for name, entry in candidates.items()}, kept
+    )
 
 
 def _all(feeds: Iterable[Feed] | CalibrationReader) -> Iterator[Feed]:

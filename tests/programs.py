@@ -17,6 +17,7 @@ from hetfab.overlay.compiler.compile import compile_model
 from hetfab.overlay.design import Design, Geometry, default_design
 from hetfab.overlay.isa.codec import RegisterOffset, Segment
 from hetfab.overlay.isa.golden import GoldenMachine
+from hetfab.overlay.model.bound_model import BoundModel, FedModel
 from hetfab.overlay.model.reader import check_model, normalise
 from hetfab.overlay.model.runtime import run_model
 from hetfab.overlay.program import Program
@@ -46,12 +47,12 @@ def quantized(case: Case) -> QuantizedModel:
     """The case's model, calibrated on its own graph."""
     model = check_model(normalise(case.model), "the float model")
     bindings = model_bindings(model, case.graph)
-    return quantize(model, [model_feeds(model, bindings, case.graph)], bindings)
+    return quantize(FedModel(model, bindings, [model_feeds(model, bindings, case.graph)]))
 
 
 def compiled(model: onnx.ModelProto, graph: HeteroGraph, geometry: Geometry) -> Program:
     """A program of a quantized model."""
-    return compile_model(model, model_bindings(model, graph), design_of(geometry))
+    return compile_model(BoundModel(model, model_bindings(model, graph)), design_of(geometry))
 
 
 def bound_to(program: Program, graph: HeteroGraph) -> BoundProgram:

@@ -26,12 +26,12 @@ from hetfab.overlay.errors import CalibrationDataError, OperatorsUnsupportedErro
 from hetfab.overlay.isa import arithmetic
 from hetfab.overlay.model import hgnn
 from hetfab.overlay.model.binding import NodeCount, RelationEnd, from_json
+from hetfab.overlay.model.bound_model import Evaluation, FedModel
 from hetfab.overlay.model.layers import parse_layers
 from hetfab.overlay.model.reader import check_model, graph_inputs, metadata, normalise, read_model
 from hetfab.overlay.model.runtime import Feed, run_model
 from hetfab.quantize.points import find_points
 from hetfab.quantize.post_training import (
-    Evaluation,
     divergence_of_classes,
     divergence_of_labels,
     quantize,
@@ -210,7 +210,7 @@ def test_terms_of_a_sum_share_one_scale_and_families_join() -> None:
     assert frozenset((one, two, three)) in points.families
     assert frozenset((alone,)) in points.families
     bindings = model_bindings(model, graph)
-    ranges = quantize(model, [model_feeds(model, bindings, graph)], bindings).ranges
+    ranges = quantize(FedModel(model, bindings, [model_feeds(model, bindings, graph)])).ranges
     assert len({ranges[name].exponent for name in (one, two, three)}) == 1
     assert [ranges[name].signed for name in (one, two, three)] == [True, False, True]
 
@@ -292,7 +292,7 @@ def test_the_nearest_candidate_is_kept() -> None:
     model = model_of(case)
     bindings = model_bindings(model, case.graph)
     feed = model_feeds(model, bindings, case.graph)
-    result = quantize(model, [feed], bindings)
+    result = quantize(FedModel(model, bindings, [feed]))
     assert list(result.divergences) == list(CRITERIA)
     assert result.divergences[result.criterion] == min(result.divergences.values())
     distance = divergence_of_classes(reference_logits(model, case.graph), reference_logits(result.model, case.graph))
@@ -305,7 +305,7 @@ def test_candidates_are_compared_on_the_given_rows() -> None:
     bindings = model_bindings(model, case.graph)
     feed = model_feeds(model, bindings, case.graph)
     for multilabel, divergence in ((False, divergence_of_classes), (True, divergence_of_labels)):
-        result = quantize(model, [feed], bindings, evaluation=Evaluation(np.array([0, 7]), multilabel))
+        result = quantize(FedModel(model, bindings, [feed], Evaluation(np.array([0, 7]), multilabel)))
         logits = [reference_logits(m, case.graph)[[0, 7]] for m in (model, result.model)]
         assert result.divergences[result.criterion] == pytest.approx(divergence(*logits))
 
@@ -334,9 +334,11 @@ def test_feeds_come_as_an_iterable_or_as_a_reader() -> None:
         yield feed
         yield wide
 
-    results = [quantize(model, feeds, bindings) for feeds in ([feed, wide], generated(), Reader([feed, wide]))]
+    results = [
+        quantize(FedModel(model, bindings, feeds)) for feeds in ([feed, wide], generated(), Reader([feed, wide]))
+    ]
     assert len({result.model.SerializeToString(deterministic=True) for result in results}) == 1
-    one = quantize(model, [feed], bindings)
+    one = quantize(FedModel(model, bindings, [feed]))
     assert results[0].ranges["x_author"].exponent > one.ranges["x_author"].exponent
 
 
@@ -345,7 +347,7 @@ def test_no_feed_is_refused(feeds: list[Feed] | Reader) -> None:
     case = academic_case()
     model = model_of(case)
     with pytest.raises(CalibrationDataError) as caught:
-        quantize(model, feeds, model_bindings(model, case.graph))
+        quantize(FedModel(model, model_bindings(model, case.graph), feeds))
     assert caught.value.args == ("there is no feed to calibrate with", "at least one", "give the graph's feeds")
 
 
@@ -355,7 +357,7 @@ def test_a_feed_without_target_vertices_is_refused() -> None:
     bindings = model_bindings(model, case.graph)
     feed = model_feeds(model, bindings, case.graph)
     with pytest.raises(CalibrationDataError) as caught:
-        quantize(model, [feed], bindings, evaluation=Evaluation(np.zeros(0, np.int64)))
+        quantize(FedModel(model, bindings, [feed], Evaluation(np.zeros(0, np.int64))))
     assert caught.value.args == (
         "there is no vertex to compare the logits of candidates on",
         "at least one vertex of the target type",
@@ -369,7 +371,7 @@ def test_rows_beyond_the_logits_are_refused() -> None:
     bindings = model_bindings(model, case.graph)
     with pytest.raises(CalibrationDataError) as caught:
         feed = model_feeds(model, bindings, case.graph)
-        quantize(model, [feed], bindings, evaluation=Evaluation(np.array([3, 40])))
+        quantize(FedModel(model, bindings, [feed], Evaluation(np.array([3, 40]))))
     assert caught.value.args == (
         "candidates are to be compared on vertex 40, but the logits have 40 rows",
         "vertices of the type whose logits the model computes",
@@ -439,7 +441,7 @@ def test_models_of_every_opset_are_read_and_written(opset: int, tmp_path: Path) 
     onnx.save(case.model, path)
     model = read_model(path)
     bindings = model_bindings(model, case.graph)
-    result = quantize(model, [model_feeds(model, bindings, case.graph)], bindings)
+    result = quantize(FedModel(model, bindings, [model_feeds(model, bindings, case.graph)]))
     onnx.save(result.model, path)
     again = read_model(path)
     assert {entry.domain: entry.version for entry in again.opset_import}[""] == opset

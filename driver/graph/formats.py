@@ -39,13 +39,14 @@ FORMATS = (
 )
 
 
-def read_graph(path: Path) -> HeteroGraph:
+def read_graph(path: Path | str) -> HeteroGraph:
     """Reads a graph of any form.
 
     Raises:
         GraphUnreadableError: The path is missing, of no known form, or damaged.
         InputError: The graph contradicts itself; the message names the file.
     """
+    path = Path(path)
     if path.name == csv_folder.SCHEMA_FILE and path.is_file():
         path = path.parent
     for form in FORMATS:

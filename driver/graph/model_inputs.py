@@ -2,6 +2,7 @@
 """Joins a model and a graph: the full input binding, and the feeds that onnxruntime takes."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy.typing as npt
@@ -10,8 +11,32 @@ import onnx
 from hetfab.driver.graph.feeds import feeds
 from hetfab.driver.graph.heterograph import HeteroGraph
 from hetfab.overlay.errors import CountFixedError
-from hetfab.overlay.model.binding import Binding, Features, parse, resolve
-from hetfab.overlay.model.reader import graph_inputs, input_widths, metadata
+from hetfab.overlay.model.binding import Binding, Features, resolve
+from hetfab.overlay.model.bound_model import Evaluation, FedModel
+from hetfab.overlay.model.reader import bindings_of, graph_inputs, input_widths, read_model
+
+
+def open_model(path: Path | str, graph: HeteroGraph, overrides: Mapping[str, Binding] | None = None) -> FedModel:
+    """Reads a model and its inputs on a graph, ready to be quantized.
+
+    Quantized candidates are compared with it on the graph's validation vertices, or on all where there are none.
+
+    Args:
+        path: ONNX file.
+        graph: The graph to calibrate with.
+        overrides: Meaning of inputs, where neither the file nor their names say it.
+
+    Raises:
+        InputError: The model cannot be read, or does not fit the graph.
+    """
+    model = read_model(Path(path))
+    bindings = model_bindings(model, graph, overrides)
+    target = graph.target or ""
+    labels, rows = graph.labels.get(target), graph.splits.get(target, {}).get("val")
+    evaluation = Evaluation(
+        rows if rows is not None and len(rows) else None, multilabel=labels is not None and labels.ndim == 2
+    )
+    return FedModel(model, bindings, [model_feeds(model, bindings, graph)], evaluation)
 
 
 def model_bindings(
@@ -24,8 +49,7 @@ def model_bindings(
         BindingInvalidError: The binding is malformed.
         RelationMissingError: The graph lacks what the model reads.
     """
-    names = [value.name for value in graph_inputs(model)]
-    bindings = parse(names, metadata(model), overrides)
+    bindings = bindings_of(model, overrides)
     return bindings if graph is None else resolve(bindings, graph.schema())
 
 

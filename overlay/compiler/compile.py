@@ -7,12 +7,11 @@ STORE writes the rows. Engines run ahead of each other as far as rings and queue
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import onnx
 
 from hetfab.overlay.compiler.emitter import Affine, Emitter, slot_of, tensor_address
 from hetfab.overlay.compiler.lowering import (
@@ -30,7 +29,8 @@ from hetfab.overlay.errors import DesignInvalidError
 from hetfab.overlay.isa.codec import Engine, Segment
 from hetfab.overlay.isa.spec import isa
 from hetfab.overlay.isa.words import program_address
-from hetfab.overlay.model.binding import Binding, to_json
+from hetfab.overlay.model.binding import to_json
+from hetfab.overlay.model.bound_model import BoundModel
 from hetfab.overlay.program import (
     Edges,
     LayerInfo,
@@ -50,14 +50,11 @@ _SEGMENTS = {"features": "features", "constant": "constants", "computed": "activ
 _MEAN_MODE = 1
 
 
-def compile_model(
-    model: onnx.ModelProto, bindings: Mapping[str, Binding], design: Design, *, name: str = "model"
-) -> Program:
+def compile_model(given: BoundModel, design: Design, *, name: str = "model") -> Program:
     """Compiles a quantized model.
 
     Args:
-        model: As ``hetfab quantize`` writes it.
-        bindings: Its input binding, with all relations in full.
+        given: What ``quantize`` returns, or a quantized model with its binding in full.
         design: The design to compile for.
         name: Name of the model, for reports.
 
@@ -65,15 +62,15 @@ def compile_model(
         InputError: One of the errors of ``lower`` and ``choose_tile``.
         DesignInvalidError: The design lacks an engine that the model needs.
     """
-    lowered = lower(model, bindings)
+    lowered = lower(given.model, given.bindings)
     _check_engines(lowered, design)
     compiler = _Compiler(lowered, design.geometry)
     compiler.run()
     return Program(
         design=design,
         model_name=name,
-        model_hash=hashlib.sha256(model.SerializeToString(deterministic=True)).hexdigest(),
-        bindings=to_json(bindings),
+        model_hash=hashlib.sha256(given.model.SerializeToString(deterministic=True)).hexdigest(),
+        bindings=to_json(given.bindings),
         layers=tuple(compiler.layers),
         blocks=tuple(compiler.emitter.blocks),
         symbols=tuple(compiler.emitter.symbols),

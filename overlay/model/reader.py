@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reads ONNX files: checks them, brings the ``hgnn`` domain to its version, replaces function bodies by hetfab's."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import onnx
@@ -17,7 +18,7 @@ from hetfab.overlay.errors import (
     OperatorsUnsupportedError,
 )
 from hetfab.overlay.model import hgnn
-from hetfab.overlay.model.binding import METADATA_KEY
+from hetfab.overlay.model.binding import METADATA_KEY, Binding, parse
 
 OPSETS = range(17, 22)
 LARGEST_IR_VERSION = 10
@@ -70,6 +71,16 @@ def opset(model: onnx.ModelProto) -> int:
 def metadata(model: onnx.ModelProto) -> str | None:
     """The input binding that the file carries, None when it has none."""
     return next((entry.value for entry in model.metadata_props if entry.key == METADATA_KEY), None)
+
+
+def bindings_of(model: onnx.ModelProto, overrides: Mapping[str, Binding] | None = None) -> dict[str, Binding]:
+    """The meaning of a model's inputs, from the overrides, else the file, else the inputs' names.
+
+    Raises:
+        InputsUnboundError: The meaning of inputs is unknown.
+        BindingInvalidError: The binding is malformed.
+    """
+    return parse([value.name for value in graph_inputs(model)], metadata(model), overrides)
 
 
 def input_widths(model: onnx.ModelProto) -> dict[str, int]:
