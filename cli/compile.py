@@ -33,7 +33,7 @@ def command(model: Path, graph: Path | None, design: Path | None, output: Path) 
     check_fits(chosen)
     read = read_model(model)
     opened = None if graph is None else read_graph(graph)
-    program = compile_model(read, BoundModel(read, model_bindings(read, opened)), chosen, name=model.name)
+    program = compile_model(BoundModel(read, model_bindings(read, opened)), chosen, name=model.name)
     bound = None if opened is None else bind(program, graph_arrays(program, opened))
     write_program(output, program)
     columns = ["layer", "rows of", "in", "out", "aggregates", "tile rows", "engines"]

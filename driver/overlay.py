@@ -22,11 +22,12 @@ from hetfab.driver import pynq_device
 from hetfab.driver.graph.arrays import graph_arrays
 from hetfab.driver.graph.heterograph import HeteroGraph
 from hetfab.driver.graph.npz import read_graph
-from hetfab.driver.package import Kind, Package, find_package
+from hetfab.driver.package import Kind, Package, emulated_package, find_package
 from hetfab.driver.scores import F1, f1_scores, predictions
 from hetfab.driver.session import DEADLINE_SECONDS, Resident, RunResult, Session, check_geometry
 from hetfab.driver.transport import Transport
 from hetfab.overlay.bind import bind
+from hetfab.overlay.design import Design
 from hetfab.overlay.errors import HetfabError, OverlayStateError
 from hetfab.overlay.isa.counters import Counters
 from hetfab.overlay.program import Program, read_program
@@ -84,7 +85,7 @@ class HetfabOverlay:
     It holds one program, and one graph in device memory: a further inference on the same graph moves only the output.
 
     Args:
-        package: Path of an overlay package, or its name (docs/pynq.md).
+        package: Path of an overlay package, or its name (docs/pynq.md); or a design, for its emulated overlay.
         program: As for ``load``.
         device: The pynq device, None for the active one.
         transport: Access to the overlay in another way; it is closed with this object.
@@ -99,14 +100,14 @@ class HetfabOverlay:
 
     def __init__(
         self,
-        package: Package | Path | str,
+        package: Package | Design | Path | str,
         program: Program | Path | str | None = None,
         *,
         device: Any = None,
         transport: Transport | None = None,
         deadline_seconds: float = DEADLINE_SECONDS,
     ) -> None:
-        self.package = package if isinstance(package, Package) else find_package(package)
+        self.package = _package(package)
         self.deadline_seconds = deadline_seconds
         self._program: Program | None = None
         self._graph: HeteroGraph | None = None
@@ -270,6 +271,12 @@ class HetfabOverlay:
                 "an open overlay",
                 "open it again, which loads it anew",
             )
+
+
+def _package(given: Package | Design | Path | str) -> Package:
+    if isinstance(given, Design):
+        return emulated_package(given)
+    return given if isinstance(given, Package) else find_package(given)
 
 
 def open_transport(package: Package, device: Any = None) -> Transport:

@@ -24,6 +24,8 @@ from hetfab.overlay.isa.spec import isa
 FORMAT = "hetfab overlay 1"
 #: Environment variable with folders that hold packages, separated as in ``PATH``.
 FOLDERS_VARIABLE = "HETFAB_OVERLAYS"
+#: Folder of the packages that are installed with hetfab; the entry point ``pynq.overlays`` names it.
+INSTALLED = Path(__file__).parent / "overlays"
 
 
 class Kind(enum.Enum):
@@ -96,12 +98,25 @@ def write_emulated_package(folder: Path, design: Design) -> Package:
     return Package(design.name, Kind.EMULATED, design, target / f"{design.name}.bit")
 
 
+def emulated_package(design: Design) -> Package:
+    """The package of a design's emulated overlay, written to the user's cache folder.
+
+    Raises:
+        OutputUnwritableError: The folder cannot be written.
+        DesignInvalidError: The design's board or clock is not known.
+    """
+    from hetfab.hls.build.cache import package_folder
+
+    content = json.dumps([list(isa().version), design.as_dict()], sort_keys=True)
+    return write_emulated_package(package_folder(_sha256(content.encode())[:16]), design)
+
+
 def find_package(name: Path | str) -> Package:
     """Finds and reads a package.
 
     Args:
         name: Path of one of its files or of its folder; or its name, which is looked for in the folders of
-            ``$HETFAB_OVERLAYS`` and in ``overlays`` here.
+            ``$HETFAB_OVERLAYS``, in ``overlays`` here, and among the packages that are installed with hetfab.
 
     Raises:
         OverlayPackageError: There is none, or it is damaged.
@@ -109,7 +124,7 @@ def find_package(name: Path | str) -> Package:
     """
     path = Path(name)
     folders = [Path(entry) for entry in os.environ.get(FOLDERS_VARIABLE, "").split(os.pathsep) if entry]
-    folders.append(Path("overlays"))
+    folders += [Path("overlays"), INSTALLED]
     candidates = [path.with_suffix(".json")] if path.suffix in (".bit", ".hwh", ".json") else []
     candidates.append(path / f"{path.name}.json")
     if path.name == str(name):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The user's cache of built overlays: content-addressed files, built once even by several processes."""
+"""The user's cache of built overlays by their content: libraries, built once for all processes, and packages."""
 
 import contextlib
 import fcntl
@@ -13,6 +13,7 @@ from hetfab.overlay.errors import CacheUnwritableError
 
 #: Environment variable that names another folder.
 CACHE_VARIABLE = "HETFAB_CACHE"
+_PACKAGES = "packages"
 
 
 def cache_folder() -> Path:
@@ -23,8 +24,18 @@ def cache_folder() -> Path:
 
 
 def cache_content() -> list[Path]:
-    """Files of the cache: built overlays and the locks of their builds."""
-    return sorted(path for path in cache_folder().glob("*") if path.is_file())
+    """Files of the cache: built overlays, the locks of their builds, and packages of emulated overlays."""
+    folder = cache_folder()
+    return sorted(path for path in [*folder.glob("*"), *folder.glob(f"{_PACKAGES}/**/*")] if path.is_file())
+
+
+def package_folder(key: str) -> Path:
+    """The folder of the cache for a package of an emulated overlay; it may not exist.
+
+    Args:
+        key: Must change with everything that the package depends on.
+    """
+    return cache_folder() / _PACKAGES / key
 
 
 def clear_cache() -> None:
