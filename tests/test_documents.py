@@ -88,10 +88,10 @@ def problems(line: str) -> Iterator[str]:
         yield f"{line}: {error.format_message()}"
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/cli.md", "docs/quantization.md", "docs/quickstart.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/cli.md", "docs/quantization.md"])
 def test_calls_of_hetfab_are_accepted_as_written(page: str) -> None:
     lines = shell_lines(page)
-    assert len(lines) >= 3
+    assert len(lines) >= 4
     assert not [problem for line in lines for problem in problems(line)]
 
 

@@ -107,7 +107,7 @@ def outputs_of(notebook: Any) -> Iterator[tuple[str, Any]]:
 
 
 def test_the_notebook_runs_and_shows_a_table_and_a_picture(folder: Path) -> None:
-    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    notebook = nbformat.read(NOTEBOOK, as_version=4)  # type: ignore[no-untyped-call]
     nbformat.validate(notebook)
     assert not list(outputs_of(notebook)), "outputs are not committed"
     NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(folder)}}).execute()
