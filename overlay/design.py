@@ -16,7 +16,15 @@ from hetfab.overlay.errors import DesignInvalidError
 from hetfab.overlay.isa.spec import evaluate, isa
 
 _DEFAULTS = Path(__file__).parent / "designs"
-_ARRAY_SIDES = (8, 16, 32)
+#: Smallest and largest value, and what it must be a multiple of: a chain of DSPs serves two rows, a word of
+#: accumulators is whole groups of the vector engines' lanes.
+_ARRAYS = {
+    "gemm_d_rows": (2, 32, 2),
+    "gemm_d_cols": (8, 64, 8),
+    "gemm_l_rows": (1, 32, 1),
+    "gemm_l_cols": (8, 64, 8),
+    "gemm_l_acc_bits": (24, 32, 1),
+}
 
 
 @dataclass(frozen=True)
@@ -26,12 +34,18 @@ class Geometry:
     Attributes:
         engines: Names of the engines present.
         bus_bits: Width of an AXI port and of a word of ``out_ram``.
-        gemm_rows: Rows of the GEMM array, also the channels in a word of ``act_ram``.
-        gemm_cols: Columns of the GEMM array.
-        act_words: Depth of ``act_ram``; the other ``*_words`` likewise.
-        wgt_words: Depth of ``wgt_ram``.
+        gemm_d_rows: Rows of GEMM-D's array, the banks of ``act_d_ram``; even.
+        gemm_d_cols: Columns of GEMM-D's array.
+        gemm_l_rows: Rows of GEMM-L's array, the banks of ``act_l_ram``.
+        gemm_l_cols: Columns of GEMM-L's array.
+        gemm_l_acc_bits: Width of GEMM-L's sums.
+        act_d_words: Depth of ``act_d_ram``; the other ``*_words`` likewise.
+        act_l_words: Depth of ``act_l_ram``.
+        wgt_d_words: Depth of ``wgt_d_ram``.
+        wgt_l_words: Depth of ``wgt_l_ram``.
         par_words: Depth of ``par_ram``.
-        acc_words: Depth of ``acc_ram``.
+        acc_d_words: Depth of ``acc_d_ram``.
+        acc_l_words: Depth of ``acc_l_ram``.
         sum_words: Depth of ``sum_ram``.
         out_words: Depth of ``out_ram``.
         agg_contexts: Contexts that AGG keeps.
@@ -42,12 +56,18 @@ class Geometry:
 
     engines: tuple[str, ...]
     bus_bits: int
-    gemm_rows: int
-    gemm_cols: int
-    act_words: int
-    wgt_words: int
+    gemm_d_rows: int
+    gemm_d_cols: int
+    gemm_l_rows: int
+    gemm_l_cols: int
+    gemm_l_acc_bits: int
+    act_d_words: int
+    act_l_words: int
+    wgt_d_words: int
+    wgt_l_words: int
     par_words: int
-    acc_words: int
+    acc_d_words: int
+    acc_l_words: int
     sum_words: int
     out_words: int
     agg_contexts: int
@@ -182,9 +202,10 @@ def _check_values(geometry: dict[str, Any], source: str) -> None:
         if value > largest:
             expected = f"at most {largest}, what the instruction fields can name"
             raise _invalid(source, f"{name} is {value}", expected)
-    for name in ("gemm_rows", "gemm_cols"):
-        if geometry[name] not in _ARRAY_SIDES:
-            raise _invalid(source, f"{name} is {geometry[name]}", f"one of {_ARRAY_SIDES}")
+    for name, (smallest, largest, unit) in _ARRAYS.items():
+        if not smallest <= geometry[name] <= largest or geometry[name] % unit:
+            expected = f"{smallest} to {largest}" + (f", a multiple of {unit}" if unit > 1 else "")
+            raise _invalid(source, f"{name} is {geometry[name]}", expected)
     if geometry["bus_bits"] != 64:
         raise _invalid(source, f"bus_bits is {geometry['bus_bits']}", "64, the width of the boards' ports")
 
@@ -192,9 +213,12 @@ def _check_values(geometry: dict[str, Any], source: str) -> None:
 def _largest(parameter: str) -> int:
     """Largest value of a parameter that the instruction set's fields can address."""
     fields = {
-        "act_words": ("matmul", "act"),
-        "wgt_words": ("matmul", "wgt"),
-        "acc_words": ("matmul", "acc"),
+        "act_d_words": ("matmul", "act"),
+        "act_l_words": ("matmul_planes", "act"),
+        "wgt_d_words": ("matmul", "wgt"),
+        "wgt_l_words": ("matmul_planes", "wgt"),
+        "acc_d_words": ("matmul", "acc"),
+        "acc_l_words": ("matmul_planes", "acc"),
         "par_words": ("requantize", "par"),
         "sum_words": ("combine", "sum"),
         "out_words": ("combine", "out"),

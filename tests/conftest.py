@@ -16,15 +16,20 @@ from hetfab.hls.build.emulator import Arithmetic, Emulator, build_emulator
 from hetfab.overlay.design import Geometry, default_design
 from tests.demo_files import DemoFiles, make_demo_files
 
-#: An 8 x 8 array with short queues and memories that hold little more than one tile of 64 channels.
+#: Small arrays with short queues and memories that hold little more than one tile of 64 channels.
 SMALL_GEOMETRY = replace(
     default_design().geometry,
-    gemm_rows=8,
-    gemm_cols=8,
-    act_words=256,
-    wgt_words=1024,
+    gemm_d_rows=4,
+    gemm_d_cols=16,
+    gemm_l_rows=3,
+    gemm_l_cols=8,
+    act_d_words=128,
+    act_l_words=128,
+    wgt_d_words=256,
+    wgt_l_words=256,
     par_words=16,
-    acc_words=64,
+    acc_d_words=64,
+    acc_l_words=128,
     sum_words=64,
     out_words=256,
     agg_contexts=2,

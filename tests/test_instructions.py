@@ -93,46 +93,113 @@ def executed(emulator: Emulator, memories: dict[str, Bytes], dram: Bytes, count:
     return {name: emulator.read_ram(name, 0, len(content)) for name, content in memories.items()}
 
 
-def copy_fields(bench: Bench, memory: str, segment: Segment) -> dict[str, int]:
-    """Fields of a strided copy that fits the memory and the segment."""
-    per_block = bench.geometry.constants()[memory.replace("_ram", "_words_per_block")]
-    depth = bench.geometry.depth(memory)
-    row_blocks = bench.pick(0, min(40, depth // per_block))
-    rows = bench.pick(0, 30 if row_blocks == 0 else min(30, depth // (row_blocks * per_block)))
+def row_fields(bench: Bench, row_words: int, depth: int, segment: Segment) -> dict[str, int]:
+    """Fields of a strided copy of rows, ``row_words`` words a block, that fits a memory's depth and the segment."""
+    row_blocks = bench.pick(0, min(40, depth // row_words))
+    rows = bench.pick(0, 30 if row_blocks == 0 else min(30, depth // (row_blocks * row_words)))
     stride = bench.pick(row_blocks, row_blocks + 3)
     offset = 64 * bench.pick(0, (SIZE - 64 * (stride * max(rows, 1) + row_blocks)) // 64 - 1)
-    ram = bench.pick(0, depth - rows * row_blocks * per_block)
     address = program_address(segment, offset)
-    return {"ram": ram, "rows": rows, "row_blocks": row_blocks, "stride_blocks": stride, "address": address}
+    return {"rows": rows, "row_blocks": row_blocks, "stride_blocks": stride, "address": address}
+
+
+def word_fields(bench: Bench, memory: str) -> dict[str, int]:
+    """Fields of a copy of words that fits the memory."""
+    depth, word_bytes = bench.geometry.depth(memory), bench.geometry.word_bytes(memory)
+    count = bench.pick(0, min(100, depth))
+    offset = 64 * bench.pick(0, (SIZE - count * word_bytes) // 64 - 1)
+    ram = bench.pick(0, depth - count)
+    return {"ram": ram, "words": count, "address": program_address(Segment.CONSTANTS, offset)}
 
 
 def load_activations(bench: Bench) -> list[int]:
-    return [codec.load_activations(**copy_fields(bench, "act_ram", Segment.FEATURES))]
+    geometry, pick = bench.geometry, bench.pick
+    packed = pick(0, 1)
+    fields = row_fields(bench, 8, min(geometry.act_d_words, geometry.act_l_words), Segment.FEATURES)
+    if fields["row_blocks"]:
+        fields["rows"] = min(fields["rows"], geometry.act_l_words // (4 * fields["row_blocks"]))
+    d_words = -(-fields["rows"] // geometry.gemm_d_rows) * fields["row_blocks"] * 8
+    l_words = -(-fields["rows"] // geometry.gemm_l_rows) * fields["row_blocks"] * 4
+    return [
+        codec.load_activations(
+            **fields,
+            ram_d=pick(0, geometry.act_d_words - d_words),
+            ram_l=pick(0, geometry.act_l_words - l_words),
+            to_d=pick(0, 1),
+            to_l=pick(0, 1),
+            packed=packed,
+        )
+    ]
 
 
 def load_weights(bench: Bench) -> list[int]:
-    return [codec.load_weights(**copy_fields(bench, "wgt_ram", Segment.CONSTANTS))]
+    return [codec.load_weights(**word_fields(bench, "wgt_d_ram"))]
+
+
+def load_planes(bench: Bench) -> list[int]:
+    return [codec.load_planes(**word_fields(bench, "wgt_l_ram"))]
 
 
 def load_parameters(bench: Bench) -> list[int]:
-    return [codec.load_parameters(**copy_fields(bench, "par_ram", Segment.CONSTANTS))]
+    return [codec.load_parameters(**word_fields(bench, "par_ram"))]
 
 
 def store_rows(bench: Bench) -> list[int]:
-    return [codec.store_rows(**copy_fields(bench, "out_ram", Segment.OUTPUT))]
+    fields = row_fields(bench, 8, bench.geometry.out_words, Segment.OUTPUT)
+    last = bench.geometry.out_words - fields["rows"] * fields["row_blocks"] * 8
+    return [codec.store_rows(ram=bench.pick(0, last), **fields)]
+
+
+def make_narrow(bench: Bench, packed: int) -> None:
+    """Replaces the smallest weights, which GEMM-D must not meet."""
+    weights = bench.golden.memories["wgt_d_ram"]
+    if packed:
+        low, high = weights & 15, weights >> 4
+        weights[...] = np.where(low == 8, 7, low) | np.where(high == 8, 7, high) << 4
+    else:
+        weights[weights == 0x80] = 0x81
 
 
 def matmul(bench: Bench) -> list[int]:
     geometry, pick = bench.geometry, bench.pick
-    rows, k_words = pick(0, 3 * geometry.gemm_rows), pick(0, 4)
-    col_groups = pick(0, 2)
+    packed = pick(0, 1)
+    make_narrow(bench, packed)
+    rows, row_beats, col_groups = pick(0, 3 * geometry.gemm_d_rows), 8 * pick(1, 4), pick(0, 2)
+    rows = min(rows, geometry.act_d_words // row_beats * geometry.gemm_d_rows)
+    row_blocks = -(-rows // geometry.gemm_d_rows)
     return [
         codec.matmul(
-            act=pick(0, geometry.act_words - rows * k_words),
-            wgt=pick(0, geometry.wgt_words - col_groups * k_words * geometry.gemm_rows),
-            acc=pick(0, max(0, geometry.acc_words - rows * col_groups)),
+            act=pick(0, geometry.act_d_words - row_blocks * row_beats),
+            wgt=pick(0, geometry.wgt_d_words - col_groups * 2 * row_beats),
+            acc=pick(0, geometry.acc_d_words - rows * col_groups),
             rows=rows,
-            k_words=k_words,
+            row_beats=row_beats,
+            col_groups=col_groups,
+            accumulate=pick(0, 1),
+            unsigned=pick(0, 1),
+            packed=packed,
+        )
+    ]
+
+
+def matmul_planes(bench: Bench) -> list[int]:
+    geometry, pick = bench.geometry, bench.pick
+    bipolar = pick(0, 1)
+    planes = 1 if bipolar else pick(1, 8)
+    rows, slices, row_words = pick(0, 3 * geometry.gemm_l_rows), pick(1, 2), 2 * pick(1, 3)
+    col_groups = pick(0, 2)
+    rows = min(rows, geometry.act_l_words // (slices * row_words) * geometry.gemm_l_rows)
+    row_blocks = -(-rows // geometry.gemm_l_rows)
+    return [
+        codec.matmul_planes(
+            act=pick(0, geometry.act_l_words - row_blocks * slices * row_words),
+            wgt=pick(0, geometry.wgt_l_words - col_groups * row_words * planes),
+            acc=pick(0, geometry.acc_l_words - rows * col_groups),
+            rows=rows,
+            row_words=row_words,
+            slices=slices,
+            planes=planes,
+            bipolar=bipolar,
             col_groups=col_groups,
             accumulate=pick(0, 1),
             unsigned=pick(0, 1),
@@ -140,35 +207,50 @@ def matmul(bench: Bench) -> list[int]:
     ]
 
 
-def vec_fields(bench: Bench, value_bytes: int) -> dict[str, int]:
+def vec_fields(bench: Bench, value_bytes: int, *, packed: bool = False) -> dict[str, int]:
     """Fields that all operations of VEC have."""
     geometry, pick = bench.geometry, bench.pick
-    acc_groups = pick(1, 2)
-    groups = pick(0, acc_groups * geometry.gemm_cols // geometry.lanes)
-    needed = -(-groups * geometry.lanes * value_bytes // 64)
-    row_blocks = pick(needed, needed + 1)
+    core = pick(0, 1)
+    columns = geometry.gemm_l_cols if core else geometry.gemm_d_cols
+    groups = pick(0, min(6, 2 * columns // geometry.lanes))
+    needed = (groups + 1) // 2 if packed else groups * value_bytes
+    row_words = pick(needed, needed + 9)
+    row_blocks = pick(-(-row_words // 8), -(-row_words // 8) + 1)
     rows = pick(0, min(12, geometry.out_words // max(1, row_blocks * 8)))
+    acc_words = rows * -(-groups * geometry.lanes // columns)
     return {
-        "acc": pick(0, geometry.acc_words - rows * acc_groups),
-        "acc_groups": acc_groups,
+        "core": core,
+        "acc": pick(0, (geometry.acc_l_words if core else geometry.acc_d_words) - acc_words),
         "out": pick(0, geometry.out_words - rows * row_blocks * 8),
         "par": pick(0, geometry.par_words - groups),
         "rows": rows,
         "groups": groups,
         "row_blocks": row_blocks,
+        "row_words": row_words,
     }
+
+
+def byte_fields(bench: Bench) -> dict[str, int]:
+    """Fields of the operations that write bytes or nibbles."""
+    packed = bench.pick(0, 1)
+    out_bits = bench.pick(1, 3) if packed else bench.pick(0, 7)
+    flags = {"relu": bench.pick(0, 1), "unsigned": bench.pick(0, 1), "packed": packed, "out_bits": out_bits}
+    return vec_fields(bench, 1, packed=bool(packed)) | flags
 
 
 def sum_fields(bench: Bench, fields: dict[str, int]) -> dict[str, int]:
     """Fields of the operations that read sum_ram."""
-    last = bench.geometry.sum_words - fields["rows"] * fields["groups"]
-    return {"sum": bench.pick(0, last), "with_acc": bench.pick(0, 1), "shift": bench.pick(0, 63)}
+    most = min(8, bench.geometry.sum_words // max(1, fields["rows"]))
+    fields["groups"] = min(fields["groups"], most)
+    sum_groups = bench.pick(max(fields["groups"], 1), most)
+    last = bench.geometry.sum_words - fields["rows"] * sum_groups
+    return {"sum": bench.pick(0, last), "sum_groups": sum_groups - 1, "with_acc": bench.pick(0, 1), "shift": bench.pick(0, 63)}
 
 
 def make_ties(bench: Bench) -> None:
     """Small values and multipliers, so that products fall exactly between two results."""
     random, memories = bench.random, bench.golden.memories
-    for name in ("acc_ram", "sum_ram"):
+    for name in ("acc_d_ram", "acc_l_ram", "sum_ram"):
         values = memories[name].view("<i4")
         values[...] = random.integers(-600, 600, values.shape)
     parameters = memories["par_ram"].view([("bias", "<i4"), ("multiplier", "<u2"), ("zero", "<u2")])
@@ -178,38 +260,26 @@ def make_ties(bench: Bench) -> None:
 
 def requantize_ties(bench: Bench) -> list[int]:
     make_ties(bench)
-    pick, fields = bench.pick, vec_fields(bench, 1)
-    return [codec.requantize(**fields, relu=pick(0, 1), unsigned=pick(0, 1), shift=pick(1, 6))]
+    return [codec.requantize(**byte_fields(bench), shift=bench.pick(1, 6))]
 
 
 def combine_ties(bench: Bench) -> list[int]:
     make_ties(bench)
-    pick, fields = bench.pick, vec_fields(bench, 1)
+    pick, fields = bench.pick, byte_fields(bench)
     sums = sum_fields(bench, fields) | {"shift": pick(1, 6)}
-    post = {"post_shift": pick(1, 6), "post_left": pick(0, 1)}
-    return [codec.combine(**fields, **sums, **post, relu=pick(0, 1), unsigned=pick(0, 1))]
+    return [codec.combine(**fields, **sums, post_shift=pick(1, 6), post_left=pick(0, 1))]
 
 
 def requantize(bench: Bench) -> list[int]:
-    pick = bench.pick
-    return [
-        codec.requantize(
-            **vec_fields(bench, 1),
-            relu=pick(0, 1),
-            unsigned=pick(0, 1),
-            shift=int(bench.random.choice([0, 1, 30, 40, 46, 63])),
-        )
-    ]
+    return [codec.requantize(**byte_fields(bench), shift=int(bench.random.choice([0, 1, 30, 40, 46, 63])))]
 
 
 def combine(bench: Bench) -> list[int]:
-    pick, fields = bench.pick, vec_fields(bench, 1)
+    pick, fields = bench.pick, byte_fields(bench)
     return [
         codec.combine(
             **fields,
             **sum_fields(bench, fields),
-            relu=pick(0, 1),
-            unsigned=pick(0, 1),
             post_shift=int(bench.random.choice([0, 1, 24, 30, 63])),
             post_left=pick(0, 15),
         )
@@ -289,9 +359,11 @@ MAKERS: list[Callable[[Bench], list[int]]] = [
     sync,
     load_activations,
     load_weights,
+    load_planes,
     load_parameters,
     store_rows,
     matmul,
+    matmul_planes,
     requantize,
     combine,
     export_sums,

@@ -22,8 +22,8 @@ constexpr bool records_accesses = false;
 
 class BankAccesses {
   public:
-    void access(unsigned memory) {
-        if constexpr (records_accesses) in_trip_[memory]++;
+    void access(unsigned memory, unsigned bank = 0) {
+        if constexpr (records_accesses) in_trip_[memory][bank]++;
     }
 
     // The accesses from here on belong to a trip of this loop.
@@ -60,7 +60,7 @@ class BankAccesses {
 
     std::uint64_t trips(unsigned loop) const { return loop < isa::loops::count ? loops_[loop].trips : 0; }
 
-    // The largest number of accesses to a memory in one trip of a loop.
+    // The largest number of accesses to a bank of a memory in one trip of a loop.
     unsigned largest(unsigned loop, const std::string& memory) const {
         for (unsigned number = 0; number < memories; number++) {
             if (loop < isa::loops::count && sets::memory_names[number] == memory) {
@@ -82,12 +82,15 @@ class BankAccesses {
     void close_trip() {
         for (unsigned memory = 0; memory < memories; memory++) {
             unsigned& largest = loops_[current_].largest[memory];
-            largest = std::max(largest, in_trip_[memory]);
-            in_trip_[memory] = 0;
+            largest = std::max(largest, *std::max_element(in_trip_[memory].begin(), in_trip_[memory].end()));
+            in_trip_[memory].fill(0);
         }
     }
 
-    std::array<unsigned, memories> in_trip_{};
+    // Banks of the activation RAMs are the rows of an array, of which a design has at most these.
+    static constexpr unsigned banks = 32;
+
+    std::array<std::array<unsigned, banks>, memories> in_trip_{};
     std::array<LoopRecord, isa::loops::count> loops_;
     unsigned current_ = isa::loops::instruction.id;
 };

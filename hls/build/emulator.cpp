@@ -15,6 +15,7 @@
 #include "hetfab/agg.hpp"
 #include "hetfab/dispatch.hpp"
 #include "hetfab/gemm_d.hpp"
+#include "hetfab/gemm_l.hpp"
 #include "hetfab/load.hpp"
 #include "hetfab/store.hpp"
 #include "hetfab/vec.hpp"
@@ -87,6 +88,7 @@ struct RamPort {
     unsigned depth;
     unsigned memory;
     BankAccesses* accesses;
+    unsigned bank = 0;
 
 #ifdef HETFAB_DEBUG
     hetfab::CheckedWord<T> operator[](unsigned word) const { return {declared, memory, word, at(word)}; }
@@ -101,7 +103,7 @@ struct RamPort {
                                     hetfab::sets::memory_names[memory] + ", which has " +
                                     std::to_string(depth) + " words");
         }
-        accesses->access(memory);
+        accesses->access(memory, bank);
         return words[word];
     }
 };
@@ -133,6 +135,55 @@ class Ram : public RamModel {
   private:
     static constexpr std::uint64_t word_bytes = hetfab::bytes_of(static_cast<const T*>(nullptr));
     unsigned memory_;
+    BankAccesses* accesses_;
+    std::vector<T> words_;
+};
+
+// The port to a memory of banks: an array of arrays.
+template <class T>
+struct BankedPort {
+    T* words;
+    unsigned depth;
+    unsigned memory;
+    BankAccesses* accesses;
+
+    RamPort<T> operator[](unsigned bank) const {
+        return {words + std::size_t{bank} * depth, depth, memory, accesses, bank};
+    }
+};
+
+// Seen from outside, a word is what all banks hold in one place.
+template <class T>
+class BankedRam : public RamModel {
+  public:
+    BankedRam(unsigned memory, unsigned banks, unsigned depth, BankAccesses& accesses)
+        : memory_(memory), banks_(banks), depth_(depth), accesses_(&accesses), words_(std::size_t{banks} * depth) {
+        const std::vector<unsigned char> zeros(bank_bytes);
+        for (T& word : words_) hetfab::read_bytes(word, zeros.data());
+    }
+
+    BankedPort<T> port() { return {words_.data(), depth_, memory_, accesses_}; }
+
+    bool read(std::uint64_t word, std::uint64_t count, unsigned char* bytes) const override {
+        if (word > depth_ || count > depth_ - word) return false;
+        for (std::uint64_t i = 0; i < count * banks_; i++) {
+            hetfab::write_bytes(words_[i % banks_ * depth_ + word + i / banks_], bytes + i * bank_bytes);
+        }
+        return true;
+    }
+    bool write(std::uint64_t word, std::uint64_t count, const unsigned char* bytes) override {
+        if (word > depth_ || count > depth_ - word) return false;
+        for (std::uint64_t i = 0; i < count * banks_; i++) {
+            hetfab::read_bytes(words_[i % banks_ * depth_ + word + i / banks_], bytes + i * bank_bytes);
+        }
+        return true;
+    }
+
+  private:
+    static constexpr std::uint64_t bank_bytes = hetfab::bytes_of(static_cast<const T*>(nullptr));
+    unsigned memory_;
+    unsigned banks_;
+    unsigned depth_;
     BankAccesses* accesses_;
     std::vector<T> words_;
 };
@@ -180,7 +231,8 @@ class Overlay {
         const std::uint32_t scalars[][2] = {{reg::program_length, registers_.program_length},
                                             {reg::isa_version, status.isa_version},
                                             {reg::engines, status.engines},
-                                            {reg::array_shape, status.array_shape},
+                                            {reg::gemm_d_shape, status.gemm_d_shape},
+                                            {reg::gemm_l_shape, status.gemm_l_shape},
                                             {reg::lanes, status.lanes},
                                             {reg::fetched, status.fetched},
                                             {reg::retired, status.retired},
@@ -433,16 +485,19 @@ class Overlay {
         hls::stream<Types::Token>& out = tokens_[engine];
         if (engine == isa::engine::load) {
             hls::burst_maxi<Types::Beat> memory(ports_[load_port]);
-            hetfab::load_step<Design, Family>(in, out, memory, act_ram_.port(), wgt_ram_.port(),
-                                              par_ram_.port(), events);
+            hetfab::load_step<Design, Family>(in, out, memory, act_d_ram_.port(), act_l_ram_.port(),
+                                              wgt_d_ram_.port(), wgt_l_ram_.port(), par_ram_.port(), events);
         } else if (engine == isa::engine::store) {
             hls::burst_maxi<Types::Beat> memory(ports_[store_port]);
             hetfab::store_step<Design, Family>(in, out, memory, out_ram_.port(), events);
         } else if (engine == isa::engine::gemm_d) {
-            hetfab::gemm_d_step<Design, Family>(in, out, act_ram_.port(), wgt_ram_.port(), acc_ram_.port(),
+            hetfab::gemm_d_step<Design, Family>(in, out, act_d_ram_.port(), wgt_d_ram_.port(), acc_d_ram_.port(),
+                                                events);
+        } else if (engine == isa::engine::gemm_l) {
+            hetfab::gemm_l_step<Design, Family>(in, out, act_l_ram_.port(), wgt_l_ram_.port(), acc_l_ram_.port(),
                                                 events);
         } else if (engine == isa::engine::vec) {
-            hetfab::vec_step<Design, Family>(in, out, acc_ram_.port(), par_ram_.port(), sum_ram_.port(),
+            hetfab::vec_step<Design, Family>(in, out, acc_d_ram_.port(), acc_l_ram_.port(), par_ram_.port(), sum_ram_.port(),
                                              out_ram_.port(), events);
         } else {
             check_groups(in.front());
@@ -517,16 +572,20 @@ class Overlay {
     hls::stream<Types::Token> tokens_[isa::engine::count];
     PortModel ports_[port_count];
     BankAccesses accesses_;
-    Ram<Types::ActWord> act_ram_{memory::act_ram, Design::act_words, accesses_};
-    Ram<Types::WgtWord> wgt_ram_{memory::wgt_ram, Design::wgt_words, accesses_};
+    BankedRam<Types::ActDBank> act_d_ram_{memory::act_d_ram, Design::gemm_d_rows, Design::act_d_words, accesses_};
+    BankedRam<Types::ActLBank> act_l_ram_{memory::act_l_ram, Design::gemm_l_rows, Design::act_l_words, accesses_};
+    Ram<Types::WgtDWord> wgt_d_ram_{memory::wgt_d_ram, Design::wgt_d_words, accesses_};
+    Ram<Types::WgtLWord> wgt_l_ram_{memory::wgt_l_ram, Design::wgt_l_words, accesses_};
     Ram<Types::ParWord> par_ram_{memory::par_ram, Design::par_words, accesses_};
-    Ram<Types::AccWord> acc_ram_{memory::acc_ram, Design::acc_words, accesses_};
+    Ram<Types::AccDWord> acc_d_ram_{memory::acc_d_ram, Design::acc_d_words, accesses_};
+    Ram<Types::AccLWord> acc_l_ram_{memory::acc_l_ram, Design::acc_l_words, accesses_};
     Ram<Types::SumWord> sum_ram_{memory::sum_ram, Design::sum_words, accesses_};
     Ram<Types::OutWord> out_ram_{memory::out_ram, Design::out_words, accesses_};
     Ram<Types::Instruction> agg_context_{memory::agg_context, 4 * Design::agg_contexts, accesses_};
     std::map<std::string, RamModel*> rams_{
-        {"act_ram", &act_ram_},         {"wgt_ram", &wgt_ram_}, {"par_ram", &par_ram_},
-        {"acc_ram", &acc_ram_},         {"sum_ram", &sum_ram_}, {"out_ram", &out_ram_},
+        {"act_d_ram", &act_d_ram_}, {"act_l_ram", &act_l_ram_}, {"wgt_d_ram", &wgt_d_ram_},
+        {"wgt_l_ram", &wgt_l_ram_}, {"par_ram", &par_ram_},     {"acc_d_ram", &acc_d_ram_},
+        {"acc_l_ram", &acc_l_ram_}, {"sum_ram", &sum_ram_},     {"out_ram", &out_ram_},
         {"agg_context", &agg_context_},
     };
     static constexpr hetfab::sets::Constants constants = hetfab::sets::constants_of<Design>();

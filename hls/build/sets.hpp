@@ -13,36 +13,39 @@ namespace hetfab::sets {
 
 namespace memory {
 constexpr unsigned dram = 0;
-constexpr unsigned act_ram = 1;
-constexpr unsigned wgt_ram = 2;
-constexpr unsigned par_ram = 3;
-constexpr unsigned acc_ram = 4;
-constexpr unsigned sum_ram = 5;
-constexpr unsigned out_ram = 6;
-constexpr unsigned agg_context = 7;
-constexpr unsigned count = 8;
+constexpr unsigned act_d_ram = 1;
+constexpr unsigned act_l_ram = 2;
+constexpr unsigned wgt_d_ram = 3;
+constexpr unsigned wgt_l_ram = 4;
+constexpr unsigned par_ram = 5;
+constexpr unsigned acc_d_ram = 6;
+constexpr unsigned acc_l_ram = 7;
+constexpr unsigned sum_ram = 8;
+constexpr unsigned out_ram = 9;
+constexpr unsigned agg_context = 10;
+constexpr unsigned count = 11;
 }  // namespace memory
 
-constexpr const char* memory_names[] = {"dram", "act_ram", "wgt_ram", "par_ram", "acc_ram", "sum_ram", "out_ram", "agg_context"};
+constexpr const char* memory_names[] = {"dram", "act_d_ram", "act_l_ram", "wgt_d_ram", "wgt_l_ram", "par_ram", "acc_d_ram", "acc_l_ram", "sum_ram", "out_ram", "agg_context"};
 
 // The constants of a design that the sets depend on.
 struct Constants {
-    std::uint64_t act_words_per_block;
-    std::uint64_t gemm_rows;
+    std::uint64_t gemm_d_cols;
+    std::uint64_t gemm_d_rows;
+    std::uint64_t gemm_l_cols;
+    std::uint64_t gemm_l_rows;
     std::uint64_t lanes;
     std::uint64_t out_words_per_block;
-    std::uint64_t par_words_per_block;
-    std::uint64_t wgt_words_per_block;
 };
 
 template <class D>
 constexpr Constants constants_of() {
-    return {512 / (8 * D::gemm_rows),
-            D::gemm_rows,
+    return {D::gemm_d_cols,
+            D::gemm_d_rows,
+            D::gemm_l_cols,
+            D::gemm_l_rows,
             D::lanes,
-            512 / (8 * D::lanes),
-            512 / (64 * D::lanes),
-            512 / (8 * D::gemm_cols)};
+            512 / (8 * D::lanes)};
 }
 
 constexpr unsigned largest_count = 6;
@@ -88,9 +91,11 @@ inline const char* name_of(const Word& word) {
     switch (field<isa::Header::Engine>(word) << 4 | field<isa::Header::Opcode>(word)) {
         case isa::LoadActivations::engine << 4 | isa::LoadActivations::opcode: return "load_activations";
         case isa::LoadWeights::engine << 4 | isa::LoadWeights::opcode: return "load_weights";
+        case isa::LoadPlanes::engine << 4 | isa::LoadPlanes::opcode: return "load_planes";
         case isa::LoadParameters::engine << 4 | isa::LoadParameters::opcode: return "load_parameters";
         case isa::StoreRows::engine << 4 | isa::StoreRows::opcode: return "store_rows";
         case isa::Matmul::engine << 4 | isa::Matmul::opcode: return "matmul";
+        case isa::MatmulPlanes::engine << 4 | isa::MatmulPlanes::opcode: return "matmul_planes";
         case isa::Requantize::engine << 4 | isa::Requantize::opcode: return "requantize";
         case isa::Combine::engine << 4 | isa::Combine::opcode: return "combine";
         case isa::ExportSums::engine << 4 | isa::ExportSums::opcode: return "export_sums";
@@ -119,17 +124,23 @@ inline Regions regions(const Word& word, const Word (&contexts)[context_words], 
     switch (field<isa::Header::Engine>(word) << 4 | field<isa::Header::Opcode>(word)) {
         case isa::LoadActivations::engine << 4 | isa::LoadActivations::opcode: {
             found.add({memory::dram, false, field<isa::LoadActivations::Address>(word), field<isa::LoadActivations::Rows>(word), 64 * field<isa::LoadActivations::StrideBlocks>(word), 64 * field<isa::LoadActivations::RowBlocks>(word)});
-            found.add({memory::act_ram, true, field<isa::LoadActivations::Ram>(word), 1, 0, field<isa::LoadActivations::Rows>(word) * field<isa::LoadActivations::RowBlocks>(word) * design.act_words_per_block});
+            found.add({memory::act_d_ram, true, field<isa::LoadActivations::RamD>(word), 1, 0, field<isa::LoadActivations::ToD>(word) * ((((field<isa::LoadActivations::Rows>(word) + design.gemm_d_rows) - 1)) / (design.gemm_d_rows)) * field<isa::LoadActivations::RowBlocks>(word) * 8});
+            found.add({memory::act_l_ram, true, field<isa::LoadActivations::RamL>(word), 1, 0, field<isa::LoadActivations::ToL>(word) * ((((field<isa::LoadActivations::Rows>(word) + design.gemm_l_rows) - 1)) / (design.gemm_l_rows)) * field<isa::LoadActivations::RowBlocks>(word) * 4});
             break;
         }
         case isa::LoadWeights::engine << 4 | isa::LoadWeights::opcode: {
-            found.add({memory::dram, false, field<isa::LoadWeights::Address>(word), field<isa::LoadWeights::Rows>(word), 64 * field<isa::LoadWeights::StrideBlocks>(word), 64 * field<isa::LoadWeights::RowBlocks>(word)});
-            found.add({memory::wgt_ram, true, field<isa::LoadWeights::Ram>(word), 1, 0, field<isa::LoadWeights::Rows>(word) * field<isa::LoadWeights::RowBlocks>(word) * design.wgt_words_per_block});
+            found.add({memory::dram, false, field<isa::LoadWeights::Address>(word), 1, 0, 4 * design.gemm_d_cols * field<isa::LoadWeights::Words>(word)});
+            found.add({memory::wgt_d_ram, true, field<isa::LoadWeights::Ram>(word), 1, 0, field<isa::LoadWeights::Words>(word)});
+            break;
+        }
+        case isa::LoadPlanes::engine << 4 | isa::LoadPlanes::opcode: {
+            found.add({memory::dram, false, field<isa::LoadPlanes::Address>(word), 1, 0, 4 * design.gemm_l_cols * field<isa::LoadPlanes::Words>(word)});
+            found.add({memory::wgt_l_ram, true, field<isa::LoadPlanes::Ram>(word), 1, 0, field<isa::LoadPlanes::Words>(word)});
             break;
         }
         case isa::LoadParameters::engine << 4 | isa::LoadParameters::opcode: {
-            found.add({memory::dram, false, field<isa::LoadParameters::Address>(word), field<isa::LoadParameters::Rows>(word), 64 * field<isa::LoadParameters::StrideBlocks>(word), 64 * field<isa::LoadParameters::RowBlocks>(word)});
-            found.add({memory::par_ram, true, field<isa::LoadParameters::Ram>(word), 1, 0, field<isa::LoadParameters::Rows>(word) * field<isa::LoadParameters::RowBlocks>(word) * design.par_words_per_block});
+            found.add({memory::dram, false, field<isa::LoadParameters::Address>(word), 1, 0, 8 * design.lanes * field<isa::LoadParameters::Words>(word)});
+            found.add({memory::par_ram, true, field<isa::LoadParameters::Ram>(word), 1, 0, field<isa::LoadParameters::Words>(word)});
             break;
         }
         case isa::StoreRows::engine << 4 | isa::StoreRows::opcode: {
@@ -138,36 +149,47 @@ inline Regions regions(const Word& word, const Word (&contexts)[context_words], 
             break;
         }
         case isa::Matmul::engine << 4 | isa::Matmul::opcode: {
-            found.add({memory::act_ram, false, field<isa::Matmul::Act>(word), 1, 0, field<isa::Matmul::Rows>(word) * field<isa::Matmul::KWords>(word)});
-            found.add({memory::wgt_ram, false, field<isa::Matmul::Wgt>(word), 1, 0, field<isa::Matmul::ColGroups>(word) * field<isa::Matmul::KWords>(word) * design.gemm_rows});
-            found.add({memory::acc_ram, false, field<isa::Matmul::Acc>(word), 1, 0, field<isa::Matmul::Accumulate>(word) * field<isa::Matmul::Rows>(word) * field<isa::Matmul::ColGroups>(word)});
-            found.add({memory::acc_ram, true, field<isa::Matmul::Acc>(word), 1, 0, field<isa::Matmul::Rows>(word) * field<isa::Matmul::ColGroups>(word)});
+            found.add({memory::act_d_ram, false, field<isa::Matmul::Act>(word), 1, 0, ((((field<isa::Matmul::Rows>(word) + design.gemm_d_rows) - 1)) / (design.gemm_d_rows)) * field<isa::Matmul::RowBeats>(word)});
+            found.add({memory::wgt_d_ram, false, field<isa::Matmul::Wgt>(word), 1, 0, field<isa::Matmul::ColGroups>(word) * 2 * field<isa::Matmul::RowBeats>(word)});
+            found.add({memory::acc_d_ram, false, field<isa::Matmul::Acc>(word), 1, 0, field<isa::Matmul::Accumulate>(word) * field<isa::Matmul::Rows>(word) * field<isa::Matmul::ColGroups>(word)});
+            found.add({memory::acc_d_ram, true, field<isa::Matmul::Acc>(word), 1, 0, field<isa::Matmul::Rows>(word) * field<isa::Matmul::ColGroups>(word)});
+            break;
+        }
+        case isa::MatmulPlanes::engine << 4 | isa::MatmulPlanes::opcode: {
+            found.add({memory::act_l_ram, false, field<isa::MatmulPlanes::Act>(word), 1, 0, ((((field<isa::MatmulPlanes::Rows>(word) + design.gemm_l_rows) - 1)) / (design.gemm_l_rows)) * field<isa::MatmulPlanes::Slices>(word) * field<isa::MatmulPlanes::RowWords>(word)});
+            found.add({memory::wgt_l_ram, false, field<isa::MatmulPlanes::Wgt>(word), 1, 0, field<isa::MatmulPlanes::ColGroups>(word) * field<isa::MatmulPlanes::RowWords>(word) * field<isa::MatmulPlanes::Planes>(word)});
+            found.add({memory::acc_l_ram, false, field<isa::MatmulPlanes::Acc>(word), 1, 0, field<isa::MatmulPlanes::Accumulate>(word) * field<isa::MatmulPlanes::Rows>(word) * field<isa::MatmulPlanes::ColGroups>(word)});
+            found.add({memory::acc_l_ram, true, field<isa::MatmulPlanes::Acc>(word), 1, 0, field<isa::MatmulPlanes::Rows>(word) * field<isa::MatmulPlanes::ColGroups>(word)});
             break;
         }
         case isa::Requantize::engine << 4 | isa::Requantize::opcode: {
-            found.add({memory::acc_ram, false, field<isa::Requantize::Acc>(word), 1, 0, field<isa::Requantize::Rows>(word) * field<isa::Requantize::AccGroups>(word)});
+            found.add({memory::acc_d_ram, false, field<isa::Requantize::Acc>(word), 1, 0, (1 - field<isa::Requantize::Core>(word)) * field<isa::Requantize::Rows>(word) * ((((field<isa::Requantize::Groups>(word) * design.lanes + design.gemm_d_cols) - 1)) / (design.gemm_d_cols))});
+            found.add({memory::acc_l_ram, false, field<isa::Requantize::Acc>(word), 1, 0, field<isa::Requantize::Core>(word) * field<isa::Requantize::Rows>(word) * ((((field<isa::Requantize::Groups>(word) * design.lanes + design.gemm_l_cols) - 1)) / (design.gemm_l_cols))});
             found.add({memory::par_ram, false, field<isa::Requantize::Par>(word), 1, 0, field<isa::Requantize::Groups>(word)});
-            found.add({memory::out_ram, true, field<isa::Requantize::Out>(word), 1, 0, field<isa::Requantize::Rows>(word) * field<isa::Requantize::RowBlocks>(word) * design.out_words_per_block});
+            found.add({memory::out_ram, true, field<isa::Requantize::Out>(word), field<isa::Requantize::Rows>(word), 8 * field<isa::Requantize::RowBlocks>(word), field<isa::Requantize::RowWords>(word)});
             break;
         }
         case isa::Combine::engine << 4 | isa::Combine::opcode: {
-            found.add({memory::acc_ram, false, field<isa::Combine::Acc>(word), 1, 0, field<isa::Combine::WithAcc>(word) * field<isa::Combine::Rows>(word) * field<isa::Combine::AccGroups>(word)});
+            found.add({memory::acc_d_ram, false, field<isa::Combine::Acc>(word), 1, 0, field<isa::Combine::WithAcc>(word) * (1 - field<isa::Combine::Core>(word)) * field<isa::Combine::Rows>(word) * ((((field<isa::Combine::Groups>(word) * design.lanes + design.gemm_d_cols) - 1)) / (design.gemm_d_cols))});
+            found.add({memory::acc_l_ram, false, field<isa::Combine::Acc>(word), 1, 0, field<isa::Combine::WithAcc>(word) * field<isa::Combine::Core>(word) * field<isa::Combine::Rows>(word) * ((((field<isa::Combine::Groups>(word) * design.lanes + design.gemm_l_cols) - 1)) / (design.gemm_l_cols))});
             found.add({memory::par_ram, false, field<isa::Combine::Par>(word), 1, 0, field<isa::Combine::WithAcc>(word) * field<isa::Combine::Groups>(word)});
-            found.add({memory::sum_ram, false, field<isa::Combine::Sum>(word), 1, 0, field<isa::Combine::Rows>(word) * field<isa::Combine::Groups>(word)});
-            found.add({memory::out_ram, true, field<isa::Combine::Out>(word), 1, 0, field<isa::Combine::Rows>(word) * field<isa::Combine::RowBlocks>(word) * design.out_words_per_block});
+            found.add({memory::sum_ram, false, field<isa::Combine::Sum>(word), field<isa::Combine::Rows>(word), (field<isa::Combine::SumGroups>(word) + 1), field<isa::Combine::Groups>(word)});
+            found.add({memory::out_ram, true, field<isa::Combine::Out>(word), field<isa::Combine::Rows>(word), 8 * field<isa::Combine::RowBlocks>(word), field<isa::Combine::RowWords>(word)});
             break;
         }
         case isa::ExportSums::engine << 4 | isa::ExportSums::opcode: {
-            found.add({memory::acc_ram, false, field<isa::ExportSums::Acc>(word), 1, 0, field<isa::ExportSums::WithAcc>(word) * field<isa::ExportSums::Rows>(word) * field<isa::ExportSums::AccGroups>(word)});
+            found.add({memory::acc_d_ram, false, field<isa::ExportSums::Acc>(word), 1, 0, field<isa::ExportSums::WithAcc>(word) * (1 - field<isa::ExportSums::Core>(word)) * field<isa::ExportSums::Rows>(word) * ((((field<isa::ExportSums::Groups>(word) * design.lanes + design.gemm_d_cols) - 1)) / (design.gemm_d_cols))});
+            found.add({memory::acc_l_ram, false, field<isa::ExportSums::Acc>(word), 1, 0, field<isa::ExportSums::WithAcc>(word) * field<isa::ExportSums::Core>(word) * field<isa::ExportSums::Rows>(word) * ((((field<isa::ExportSums::Groups>(word) * design.lanes + design.gemm_l_cols) - 1)) / (design.gemm_l_cols))});
             found.add({memory::par_ram, false, field<isa::ExportSums::Par>(word), 1, 0, field<isa::ExportSums::WithAcc>(word) * field<isa::ExportSums::Groups>(word)});
-            found.add({memory::sum_ram, false, field<isa::ExportSums::Sum>(word), 1, 0, field<isa::ExportSums::Rows>(word) * field<isa::ExportSums::Groups>(word)});
-            found.add({memory::out_ram, true, field<isa::ExportSums::Out>(word), 1, 0, field<isa::ExportSums::Rows>(word) * field<isa::ExportSums::RowBlocks>(word) * design.out_words_per_block});
+            found.add({memory::sum_ram, false, field<isa::ExportSums::Sum>(word), field<isa::ExportSums::Rows>(word), (field<isa::ExportSums::SumGroups>(word) + 1), field<isa::ExportSums::Groups>(word)});
+            found.add({memory::out_ram, true, field<isa::ExportSums::Out>(word), field<isa::ExportSums::Rows>(word), 8 * field<isa::ExportSums::RowBlocks>(word), field<isa::ExportSums::RowWords>(word)});
             break;
         }
         case isa::ExportAccumulators::engine << 4 | isa::ExportAccumulators::opcode: {
-            found.add({memory::acc_ram, false, field<isa::ExportAccumulators::Acc>(word), 1, 0, field<isa::ExportAccumulators::Rows>(word) * field<isa::ExportAccumulators::AccGroups>(word)});
+            found.add({memory::acc_d_ram, false, field<isa::ExportAccumulators::Acc>(word), 1, 0, (1 - field<isa::ExportAccumulators::Core>(word)) * field<isa::ExportAccumulators::Rows>(word) * ((((field<isa::ExportAccumulators::Groups>(word) * design.lanes + design.gemm_d_cols) - 1)) / (design.gemm_d_cols))});
+            found.add({memory::acc_l_ram, false, field<isa::ExportAccumulators::Acc>(word), 1, 0, field<isa::ExportAccumulators::Core>(word) * field<isa::ExportAccumulators::Rows>(word) * ((((field<isa::ExportAccumulators::Groups>(word) * design.lanes + design.gemm_l_cols) - 1)) / (design.gemm_l_cols))});
             found.add({memory::par_ram, false, field<isa::ExportAccumulators::Par>(word), 1, 0, field<isa::ExportAccumulators::Groups>(word)});
-            found.add({memory::out_ram, true, field<isa::ExportAccumulators::Out>(word), 1, 0, field<isa::ExportAccumulators::Rows>(word) * field<isa::ExportAccumulators::RowBlocks>(word) * design.out_words_per_block});
+            found.add({memory::out_ram, true, field<isa::ExportAccumulators::Out>(word), field<isa::ExportAccumulators::Rows>(word), 8 * field<isa::ExportAccumulators::RowBlocks>(word), field<isa::ExportAccumulators::RowWords>(word)});
             break;
         }
         case isa::ConfigureFeatures::engine << 4 | isa::ConfigureFeatures::opcode: {

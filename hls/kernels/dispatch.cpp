@@ -29,7 +29,8 @@ void dispatch_top(hls::stream<Types::Instruction> instructions[isa::engine::coun
                   volatile std::uint32_t* isa_version,
                   volatile std::uint64_t* geometry_hash,
                   volatile std::uint32_t* engines,
-                  volatile std::uint32_t* array_shape,
+                  volatile std::uint32_t* gemm_d_shape,
+                  volatile std::uint32_t* gemm_l_shape,
                   volatile std::uint32_t* lanes,
                   volatile std::uint32_t* fetched,
                   volatile std::uint32_t* retired,
@@ -54,21 +55,25 @@ void dispatch_top(hls::stream<Types::Instruction> instructions[isa::engine::coun
                   volatile std::uint32_t* queue_head_load,
                   volatile std::uint32_t* queue_head_store,
                   volatile std::uint32_t* queue_head_gemm_d,
+                  volatile std::uint32_t* queue_head_gemm_l,
                   volatile std::uint32_t* queue_head_vec,
                   volatile std::uint32_t* queue_head_agg,
                   volatile std::uint32_t* last_retired_load,
                   volatile std::uint32_t* last_retired_store,
                   volatile std::uint32_t* last_retired_gemm_d,
+                  volatile std::uint32_t* last_retired_gemm_l,
                   volatile std::uint32_t* last_retired_vec,
                   volatile std::uint32_t* last_retired_agg,
                   volatile std::uint64_t* counter_load_instructions,
                   volatile std::uint64_t* counter_store_instructions,
                   volatile std::uint64_t* counter_gemm_d_instructions,
+                  volatile std::uint64_t* counter_gemm_l_instructions,
                   volatile std::uint64_t* counter_vec_instructions,
                   volatile std::uint64_t* counter_agg_instructions,
                   volatile std::uint64_t* counter_load_read_bytes,
                   volatile std::uint64_t* counter_store_write_bytes,
                   volatile std::uint64_t* counter_gemm_d_macs,
+                  volatile std::uint64_t* counter_gemm_l_macs,
                   volatile std::uint64_t* counter_agg_edges,
                   volatile std::uint64_t* counter_agg_feature_bytes,
                   volatile std::uint64_t* counter_agg_graph_bytes) {
@@ -98,49 +103,54 @@ void dispatch_top(hls::stream<Types::Instruction> instructions[isa::engine::coun
 #pragma HLS INTERFACE mode=s_axilite port=isa_version bundle=control offset=0x0d8
 #pragma HLS INTERFACE mode=s_axilite port=geometry_hash bundle=control offset=0x0e0
 #pragma HLS INTERFACE mode=s_axilite port=engines bundle=control offset=0x0ec
-#pragma HLS INTERFACE mode=s_axilite port=array_shape bundle=control offset=0x0f4
-#pragma HLS INTERFACE mode=s_axilite port=lanes bundle=control offset=0x0fc
-#pragma HLS INTERFACE mode=s_axilite port=fetched bundle=control offset=0x104
-#pragma HLS INTERFACE mode=s_axilite port=retired bundle=control offset=0x10c
-#pragma HLS INTERFACE mode=s_axilite port=fault bundle=control offset=0x114
-#pragma HLS INTERFACE mode=s_axilite port=fault_instruction bundle=control offset=0x11c
-#pragma HLS INTERFACE mode=s_axilite port=semaphore_0 bundle=control offset=0x124
-#pragma HLS INTERFACE mode=s_axilite port=semaphore_1 bundle=control offset=0x12c
-#pragma HLS INTERFACE mode=s_axilite port=semaphore_2 bundle=control offset=0x134
-#pragma HLS INTERFACE mode=s_axilite port=semaphore_3 bundle=control offset=0x13c
-#pragma HLS INTERFACE mode=s_axilite port=semaphore_4 bundle=control offset=0x144
-#pragma HLS INTERFACE mode=s_axilite port=semaphore_5 bundle=control offset=0x14c
-#pragma HLS INTERFACE mode=s_axilite port=semaphore_6 bundle=control offset=0x154
-#pragma HLS INTERFACE mode=s_axilite port=semaphore_7 bundle=control offset=0x15c
-#pragma HLS INTERFACE mode=s_axilite port=semaphore_8 bundle=control offset=0x164
-#pragma HLS INTERFACE mode=s_axilite port=semaphore_9 bundle=control offset=0x16c
-#pragma HLS INTERFACE mode=s_axilite port=semaphore_10 bundle=control offset=0x174
-#pragma HLS INTERFACE mode=s_axilite port=semaphore_11 bundle=control offset=0x17c
-#pragma HLS INTERFACE mode=s_axilite port=semaphore_12 bundle=control offset=0x184
-#pragma HLS INTERFACE mode=s_axilite port=semaphore_13 bundle=control offset=0x18c
-#pragma HLS INTERFACE mode=s_axilite port=semaphore_14 bundle=control offset=0x194
-#pragma HLS INTERFACE mode=s_axilite port=semaphore_15 bundle=control offset=0x19c
-#pragma HLS INTERFACE mode=s_axilite port=queue_head_load bundle=control offset=0x1a4
-#pragma HLS INTERFACE mode=s_axilite port=queue_head_store bundle=control offset=0x1ac
-#pragma HLS INTERFACE mode=s_axilite port=queue_head_gemm_d bundle=control offset=0x1b4
-#pragma HLS INTERFACE mode=s_axilite port=queue_head_vec bundle=control offset=0x1bc
-#pragma HLS INTERFACE mode=s_axilite port=queue_head_agg bundle=control offset=0x1c4
-#pragma HLS INTERFACE mode=s_axilite port=last_retired_load bundle=control offset=0x1cc
-#pragma HLS INTERFACE mode=s_axilite port=last_retired_store bundle=control offset=0x1d4
-#pragma HLS INTERFACE mode=s_axilite port=last_retired_gemm_d bundle=control offset=0x1dc
-#pragma HLS INTERFACE mode=s_axilite port=last_retired_vec bundle=control offset=0x1e4
-#pragma HLS INTERFACE mode=s_axilite port=last_retired_agg bundle=control offset=0x1ec
-#pragma HLS INTERFACE mode=s_axilite port=counter_load_instructions bundle=control offset=0x1f4
-#pragma HLS INTERFACE mode=s_axilite port=counter_store_instructions bundle=control offset=0x200
-#pragma HLS INTERFACE mode=s_axilite port=counter_gemm_d_instructions bundle=control offset=0x20c
-#pragma HLS INTERFACE mode=s_axilite port=counter_vec_instructions bundle=control offset=0x218
-#pragma HLS INTERFACE mode=s_axilite port=counter_agg_instructions bundle=control offset=0x224
-#pragma HLS INTERFACE mode=s_axilite port=counter_load_read_bytes bundle=control offset=0x230
-#pragma HLS INTERFACE mode=s_axilite port=counter_store_write_bytes bundle=control offset=0x23c
-#pragma HLS INTERFACE mode=s_axilite port=counter_gemm_d_macs bundle=control offset=0x248
-#pragma HLS INTERFACE mode=s_axilite port=counter_agg_edges bundle=control offset=0x254
-#pragma HLS INTERFACE mode=s_axilite port=counter_agg_feature_bytes bundle=control offset=0x260
-#pragma HLS INTERFACE mode=s_axilite port=counter_agg_graph_bytes bundle=control offset=0x26c
+#pragma HLS INTERFACE mode=s_axilite port=gemm_d_shape bundle=control offset=0x0f4
+#pragma HLS INTERFACE mode=s_axilite port=gemm_l_shape bundle=control offset=0x0fc
+#pragma HLS INTERFACE mode=s_axilite port=lanes bundle=control offset=0x104
+#pragma HLS INTERFACE mode=s_axilite port=fetched bundle=control offset=0x10c
+#pragma HLS INTERFACE mode=s_axilite port=retired bundle=control offset=0x114
+#pragma HLS INTERFACE mode=s_axilite port=fault bundle=control offset=0x11c
+#pragma HLS INTERFACE mode=s_axilite port=fault_instruction bundle=control offset=0x124
+#pragma HLS INTERFACE mode=s_axilite port=semaphore_0 bundle=control offset=0x12c
+#pragma HLS INTERFACE mode=s_axilite port=semaphore_1 bundle=control offset=0x134
+#pragma HLS INTERFACE mode=s_axilite port=semaphore_2 bundle=control offset=0x13c
+#pragma HLS INTERFACE mode=s_axilite port=semaphore_3 bundle=control offset=0x144
+#pragma HLS INTERFACE mode=s_axilite port=semaphore_4 bundle=control offset=0x14c
+#pragma HLS INTERFACE mode=s_axilite port=semaphore_5 bundle=control offset=0x154
+#pragma HLS INTERFACE mode=s_axilite port=semaphore_6 bundle=control offset=0x15c
+#pragma HLS INTERFACE mode=s_axilite port=semaphore_7 bundle=control offset=0x164
+#pragma HLS INTERFACE mode=s_axilite port=semaphore_8 bundle=control offset=0x16c
+#pragma HLS INTERFACE mode=s_axilite port=semaphore_9 bundle=control offset=0x174
+#pragma HLS INTERFACE mode=s_axilite port=semaphore_10 bundle=control offset=0x17c
+#pragma HLS INTERFACE mode=s_axilite port=semaphore_11 bundle=control offset=0x184
+#pragma HLS INTERFACE mode=s_axilite port=semaphore_12 bundle=control offset=0x18c
+#pragma HLS INTERFACE mode=s_axilite port=semaphore_13 bundle=control offset=0x194
+#pragma HLS INTERFACE mode=s_axilite port=semaphore_14 bundle=control offset=0x19c
+#pragma HLS INTERFACE mode=s_axilite port=semaphore_15 bundle=control offset=0x1a4
+#pragma HLS INTERFACE mode=s_axilite port=queue_head_load bundle=control offset=0x1ac
+#pragma HLS INTERFACE mode=s_axilite port=queue_head_store bundle=control offset=0x1b4
+#pragma HLS INTERFACE mode=s_axilite port=queue_head_gemm_d bundle=control offset=0x1bc
+#pragma HLS INTERFACE mode=s_axilite port=queue_head_gemm_l bundle=control offset=0x1c4
+#pragma HLS INTERFACE mode=s_axilite port=queue_head_vec bundle=control offset=0x1cc
+#pragma HLS INTERFACE mode=s_axilite port=queue_head_agg bundle=control offset=0x1d4
+#pragma HLS INTERFACE mode=s_axilite port=last_retired_load bundle=control offset=0x1dc
+#pragma HLS INTERFACE mode=s_axilite port=last_retired_store bundle=control offset=0x1e4
+#pragma HLS INTERFACE mode=s_axilite port=last_retired_gemm_d bundle=control offset=0x1ec
+#pragma HLS INTERFACE mode=s_axilite port=last_retired_gemm_l bundle=control offset=0x1f4
+#pragma HLS INTERFACE mode=s_axilite port=last_retired_vec bundle=control offset=0x1fc
+#pragma HLS INTERFACE mode=s_axilite port=last_retired_agg bundle=control offset=0x204
+#pragma HLS INTERFACE mode=s_axilite port=counter_load_instructions bundle=control offset=0x20c
+#pragma HLS INTERFACE mode=s_axilite port=counter_store_instructions bundle=control offset=0x218
+#pragma HLS INTERFACE mode=s_axilite port=counter_gemm_d_instructions bundle=control offset=0x224
+#pragma HLS INTERFACE mode=s_axilite port=counter_gemm_l_instructions bundle=control offset=0x230
+#pragma HLS INTERFACE mode=s_axilite port=counter_vec_instructions bundle=control offset=0x23c
+#pragma HLS INTERFACE mode=s_axilite port=counter_agg_instructions bundle=control offset=0x248
+#pragma HLS INTERFACE mode=s_axilite port=counter_load_read_bytes bundle=control offset=0x254
+#pragma HLS INTERFACE mode=s_axilite port=counter_store_write_bytes bundle=control offset=0x260
+#pragma HLS INTERFACE mode=s_axilite port=counter_gemm_d_macs bundle=control offset=0x26c
+#pragma HLS INTERFACE mode=s_axilite port=counter_gemm_l_macs bundle=control offset=0x278
+#pragma HLS INTERFACE mode=s_axilite port=counter_agg_edges bundle=control offset=0x284
+#pragma HLS INTERFACE mode=s_axilite port=counter_agg_feature_bytes bundle=control offset=0x290
+#pragma HLS INTERFACE mode=s_axilite port=counter_agg_graph_bytes bundle=control offset=0x29c
     hetfab::DispatchRegisters registers;
     registers.program_length = program_length;
     registers.segment_base[0] = segment_base_program;
@@ -171,7 +181,8 @@ passes:
         *isa_version = status.isa_version;
         *geometry_hash = status.geometry_hash;
         *engines = status.engines;
-        *array_shape = status.array_shape;
+        *gemm_d_shape = status.gemm_d_shape;
+        *gemm_l_shape = status.gemm_l_shape;
         *lanes = status.lanes;
         *fetched = status.fetched;
         *retired = status.retired;
@@ -196,21 +207,25 @@ passes:
         *queue_head_load = status.queue_head[0];
         *queue_head_store = status.queue_head[1];
         *queue_head_gemm_d = status.queue_head[2];
-        *queue_head_vec = status.queue_head[3];
-        *queue_head_agg = status.queue_head[4];
+        *queue_head_gemm_l = status.queue_head[3];
+        *queue_head_vec = status.queue_head[4];
+        *queue_head_agg = status.queue_head[5];
         *last_retired_load = status.last_retired[0];
         *last_retired_store = status.last_retired[1];
         *last_retired_gemm_d = status.last_retired[2];
-        *last_retired_vec = status.last_retired[3];
-        *last_retired_agg = status.last_retired[4];
+        *last_retired_gemm_l = status.last_retired[3];
+        *last_retired_vec = status.last_retired[4];
+        *last_retired_agg = status.last_retired[5];
         *counter_load_instructions = status.counter.load_instructions;
         *counter_store_instructions = status.counter.store_instructions;
         *counter_gemm_d_instructions = status.counter.gemm_d_instructions;
+        *counter_gemm_l_instructions = status.counter.gemm_l_instructions;
         *counter_vec_instructions = status.counter.vec_instructions;
         *counter_agg_instructions = status.counter.agg_instructions;
         *counter_load_read_bytes = status.counter.load_read_bytes;
         *counter_store_write_bytes = status.counter.store_write_bytes;
         *counter_gemm_d_macs = status.counter.gemm_d_macs;
+        *counter_gemm_l_macs = status.counter.gemm_l_macs;
         *counter_agg_edges = status.counter.agg_edges;
         *counter_agg_feature_bytes = status.counter.agg_feature_bytes;
         *counter_agg_graph_bytes = status.counter.agg_graph_bytes;

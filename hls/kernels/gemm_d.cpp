@@ -5,15 +5,17 @@
 #include "tops.hpp"
 
 void gemm_d_top(hls::stream<Types::Instruction>& instructions, hls::stream<Types::Token>& tokens,
-                Types::ActWord act_ram[Design::act_words], Types::WgtWord wgt_ram[Design::wgt_words],
-                Types::AccWord acc_ram[Design::acc_words]) {
+                Types::ActDBank act_d_ram[Design::gemm_d_rows][Design::act_d_words],
+                Types::WgtDWord wgt_d_ram[Design::wgt_d_words],
+                Types::AccDWord acc_d_ram[Design::acc_d_words]) {
 #pragma HLS INTERFACE mode=ap_ctrl_hs port=return
 #pragma HLS INTERFACE mode=axis port=instructions
 #pragma HLS INTERFACE mode=axis port=tokens
-// One port of each RAM: the other one belongs to LOAD or VEC.
-#pragma HLS INTERFACE mode=ap_memory port=act_ram storage_type=ram_1p latency=1
-#pragma HLS INTERFACE mode=ap_memory port=wgt_ram storage_type=ram_1p latency=1
-#pragma HLS INTERFACE mode=ap_memory port=acc_ram storage_type=ram_1p latency=1
+// One port of each RAM: the other one belongs to LOAD or VEC. A bank is a RAM of its own.
+#pragma HLS ARRAY_PARTITION variable=act_d_ram type=complete dim=1
+#pragma HLS INTERFACE mode=ap_memory port=act_d_ram storage_type=ram_1p latency=1
+#pragma HLS INTERFACE mode=ap_memory port=wgt_d_ram storage_type=ram_1p latency=1
+#pragma HLS INTERFACE mode=ap_memory port=acc_d_ram storage_type=ram_1p latency=1
     hetfab::NoEvents events;
-    hetfab::gemm_d_step<Design, Family>(instructions, tokens, act_ram, wgt_ram, acc_ram, events);
+    hetfab::gemm_d_step<Design, Family>(instructions, tokens, act_d_ram, wgt_d_ram, acc_d_ram, events);
 }

@@ -69,8 +69,8 @@ def sync_cost(fields: Fields) -> Cost:
     return _cost(np.zeros(len(fields["engine"]), np.int64))
 
 
-def load_cost(fields: Fields) -> Cost:
-    """Cost of LOAD's copies.
+def load_tile_cost(fields: Fields) -> Cost:
+    """Cost of LOAD's copy of an activation tile.
 
     Args:
         fields: rows, row_blocks, stride_blocks and address (its place in a block of 128 bytes matters).
@@ -79,12 +79,26 @@ def load_cost(fields: Fields) -> Cost:
     bursts = row_bursts(fields["address"], fields["rows"], fields["row_blocks"], fields["stride_blocks"])
     table = loops()
     cycles = table["request_ahead"].cycles(np.minimum(bursts, BURSTS_AHEAD))
-    cycles = cycles + table["load_beats"].cycles(blocks * _BLOCK_BEATS)
+    cycles = cycles + table["load_tile_beats"].cycles(blocks * _BLOCK_BEATS)
     return _cost(cycles, read_bytes=blocks * _BLOCK_BYTES, read_bursts=bursts)
 
 
+def load_words_cost(fields: Fields, word_bytes: int) -> Cost:
+    """Cost of LOAD's copies of consecutive words.
+
+    Args:
+        fields: words and address.
+        word_bytes: Of the memory that is filled.
+    """
+    beats = fields["words"] * word_bytes // BEAT_BYTES
+    bursts = aligned_bursts(fields["address"] // BEAT_BYTES, beats)
+    table = loops()
+    cycles = table["request_ahead"].cycles(np.minimum(bursts, BURSTS_AHEAD)) + table["load_beats"].cycles(beats)
+    return _cost(cycles, read_bytes=beats * BEAT_BYTES, read_bursts=bursts)
+
+
 def store_cost(fields: Fields) -> Cost:
-    """Cost of STORE's copies; fields as ``load_cost``."""
+    """Cost of STORE's copies; fields as ``load_tile_cost``."""
     blocks = fields["rows"] * fields["row_blocks"]
     bursts = row_bursts(fields["address"], fields["rows"], fields["row_blocks"], fields["stride_blocks"])
     table = loops()
@@ -94,31 +108,46 @@ def store_cost(fields: Fields) -> Cost:
 
 
 def matmul_cost(fields: Fields, geometry: Geometry) -> Cost:
-    """Cost of GEMM-D: for each block of the array's shape the fill, a step per input channel, and the drain.
+    """Cost of GEMM-D: two steps for each beat of a row, block after block without a pause.
 
     Args:
-        fields: rows, k_words and col_groups.
+        fields: rows, row_beats, col_groups, accumulate and packed.
         geometry: Gives the array's shape.
     """
-    rows, groups = fields["rows"], fields["col_groups"]
-    depth = fields["k_words"] * geometry.gemm_rows
-    blocks, left = rows // geometry.gemm_rows, rows % geometry.gemm_rows
-    table = loops()
-    fixed = table["gemm_fill"].cycles(geometry.gemm_rows) + table["gemm_steps"].cycles(depth)
-    whole = blocks * (fixed + table["gemm_drain"].cycles(geometry.gemm_rows))
-    part = np.where(left > 0, fixed + table["gemm_drain"].cycles(left), 0)
-    return _cost(groups * (whole + part), macs=rows * depth * groups * geometry.gemm_cols)
+    rows, groups, beats = fields["rows"], fields["col_groups"], fields["row_beats"]
+    trips = _block_trips(rows, groups, 2 * beats, geometry.gemm_d_rows, fields["accumulate"])
+    channels = 8 * beats * (1 + fields["packed"])
+    return _cost(loops()["gemm_d_steps"].cycles(trips), macs=rows * channels * groups * geometry.gemm_d_cols)
+
+
+def matmul_planes_cost(fields: Fields, geometry: Geometry) -> Cost:
+    """Cost of GEMM-L: a step for each slice, word of 32 channels and plane, block after block without a pause.
+
+    Args:
+        fields: rows, row_words, slices, planes, col_groups and accumulate.
+        geometry: Gives the array's shape.
+    """
+    rows, groups, words = fields["rows"], fields["col_groups"], fields["row_words"]
+    steps = fields["slices"] * words * fields["planes"]
+    trips = _block_trips(rows, groups, steps, geometry.gemm_l_rows, fields["accumulate"])
+    return _cost(loops()["gemm_l_steps"].cycles(trips), macs=rows * 32 * words * groups * geometry.gemm_l_cols)
+
+
+def _block_trips(rows: Array, groups: Array, steps: Array, array_rows: int, accumulate: Array) -> Array:
+    """Trips of a core: a block takes its steps, or the drain of the one before it if that takes longer."""
+    blocks = -(-rows // array_rows) * groups
+    drain = array_rows * (1 + accumulate)
+    return np.where(blocks > 0, blocks * np.maximum(steps, drain) + drain, 0)
 
 
 def vector_cost(fields: Fields, geometry: Geometry) -> Cost:
-    """Cost of VEC's operations: one trip per output word.
+    """Cost of VEC's operations: one trip per output word, two when it holds two groups.
 
     Args:
-        fields: rows and row_blocks.
-        geometry: Gives the width of an output word.
+        fields: rows, row_words and, where the operation has it, packed.
+        geometry: Not used: a trip makes one group of lanes channels in any design.
     """
-    words = fields["rows"] * fields["row_blocks"] * (_BLOCK_BYTES // geometry.lanes)
-    return _cost(loops()["vec_words"].cycles(words))
+    return _cost(loops()["vec_groups"].cycles(fields["rows"] * fields["row_words"] * (1 + fields.get("packed", 0))))
 
 
 @dataclass(frozen=True, eq=False)
@@ -200,11 +229,13 @@ def feature_bursts(address: Array, beats: int) -> Array:
 #: Operations whose cost needs nothing but fields and the geometry.
 COSTS: dict[str, Callable[[Fields, Geometry], Cost]] = {
     "sync": lambda fields, geometry: sync_cost(fields),
-    "load_activations": lambda fields, geometry: load_cost(fields),
-    "load_weights": lambda fields, geometry: load_cost(fields),
-    "load_parameters": lambda fields, geometry: load_cost(fields),
+    "load_activations": lambda fields, geometry: load_tile_cost(fields),
+    "load_weights": lambda fields, geometry: load_words_cost(fields, geometry.word_bytes("wgt_d_ram")),
+    "load_planes": lambda fields, geometry: load_words_cost(fields, geometry.word_bytes("wgt_l_ram")),
+    "load_parameters": lambda fields, geometry: load_words_cost(fields, geometry.word_bytes("par_ram")),
     "store_rows": lambda fields, geometry: store_cost(fields),
     "matmul": matmul_cost,
+    "matmul_planes": matmul_planes_cost,
     "requantize": vector_cost,
     "combine": vector_cost,
     "export_sums": vector_cost,

@@ -16,8 +16,9 @@ class Engine(IntEnum):
     LOAD = 0
     STORE = 1
     GEMM_D = 2
-    VEC = 3
-    AGG = 4
+    GEMM_L = 3
+    VEC = 4
+    AGG = 5
 
 
 class Segment(IntEnum):
@@ -87,60 +88,67 @@ class RegisterOffset(IntEnum):
     GEOMETRY_HASH_LOW = 224
     GEOMETRY_HASH_HIGH = 228
     ENGINES = 236
-    ARRAY_SHAPE = 244
-    LANES = 252
-    FETCHED = 260
-    RETIRED = 268
-    FAULT = 276
-    FAULT_INSTRUCTION = 284
-    SEMAPHORE_0 = 292
-    SEMAPHORE_1 = 300
-    SEMAPHORE_2 = 308
-    SEMAPHORE_3 = 316
-    SEMAPHORE_4 = 324
-    SEMAPHORE_5 = 332
-    SEMAPHORE_6 = 340
-    SEMAPHORE_7 = 348
-    SEMAPHORE_8 = 356
-    SEMAPHORE_9 = 364
-    SEMAPHORE_10 = 372
-    SEMAPHORE_11 = 380
-    SEMAPHORE_12 = 388
-    SEMAPHORE_13 = 396
-    SEMAPHORE_14 = 404
-    SEMAPHORE_15 = 412
-    QUEUE_HEAD_LOAD = 420
-    QUEUE_HEAD_STORE = 428
-    QUEUE_HEAD_GEMM_D = 436
-    QUEUE_HEAD_VEC = 444
-    QUEUE_HEAD_AGG = 452
-    LAST_RETIRED_LOAD = 460
-    LAST_RETIRED_STORE = 468
-    LAST_RETIRED_GEMM_D = 476
-    LAST_RETIRED_VEC = 484
-    LAST_RETIRED_AGG = 492
-    COUNTER_LOAD_INSTRUCTIONS_LOW = 500
-    COUNTER_LOAD_INSTRUCTIONS_HIGH = 504
-    COUNTER_STORE_INSTRUCTIONS_LOW = 512
-    COUNTER_STORE_INSTRUCTIONS_HIGH = 516
-    COUNTER_GEMM_D_INSTRUCTIONS_LOW = 524
-    COUNTER_GEMM_D_INSTRUCTIONS_HIGH = 528
-    COUNTER_VEC_INSTRUCTIONS_LOW = 536
-    COUNTER_VEC_INSTRUCTIONS_HIGH = 540
-    COUNTER_AGG_INSTRUCTIONS_LOW = 548
-    COUNTER_AGG_INSTRUCTIONS_HIGH = 552
-    COUNTER_LOAD_READ_BYTES_LOW = 560
-    COUNTER_LOAD_READ_BYTES_HIGH = 564
-    COUNTER_STORE_WRITE_BYTES_LOW = 572
-    COUNTER_STORE_WRITE_BYTES_HIGH = 576
-    COUNTER_GEMM_D_MACS_LOW = 584
-    COUNTER_GEMM_D_MACS_HIGH = 588
-    COUNTER_AGG_EDGES_LOW = 596
-    COUNTER_AGG_EDGES_HIGH = 600
-    COUNTER_AGG_FEATURE_BYTES_LOW = 608
-    COUNTER_AGG_FEATURE_BYTES_HIGH = 612
-    COUNTER_AGG_GRAPH_BYTES_LOW = 620
-    COUNTER_AGG_GRAPH_BYTES_HIGH = 624
+    GEMM_D_SHAPE = 244
+    GEMM_L_SHAPE = 252
+    LANES = 260
+    FETCHED = 268
+    RETIRED = 276
+    FAULT = 284
+    FAULT_INSTRUCTION = 292
+    SEMAPHORE_0 = 300
+    SEMAPHORE_1 = 308
+    SEMAPHORE_2 = 316
+    SEMAPHORE_3 = 324
+    SEMAPHORE_4 = 332
+    SEMAPHORE_5 = 340
+    SEMAPHORE_6 = 348
+    SEMAPHORE_7 = 356
+    SEMAPHORE_8 = 364
+    SEMAPHORE_9 = 372
+    SEMAPHORE_10 = 380
+    SEMAPHORE_11 = 388
+    SEMAPHORE_12 = 396
+    SEMAPHORE_13 = 404
+    SEMAPHORE_14 = 412
+    SEMAPHORE_15 = 420
+    QUEUE_HEAD_LOAD = 428
+    QUEUE_HEAD_STORE = 436
+    QUEUE_HEAD_GEMM_D = 444
+    QUEUE_HEAD_GEMM_L = 452
+    QUEUE_HEAD_VEC = 460
+    QUEUE_HEAD_AGG = 468
+    LAST_RETIRED_LOAD = 476
+    LAST_RETIRED_STORE = 484
+    LAST_RETIRED_GEMM_D = 492
+    LAST_RETIRED_GEMM_L = 500
+    LAST_RETIRED_VEC = 508
+    LAST_RETIRED_AGG = 516
+    COUNTER_LOAD_INSTRUCTIONS_LOW = 524
+    COUNTER_LOAD_INSTRUCTIONS_HIGH = 528
+    COUNTER_STORE_INSTRUCTIONS_LOW = 536
+    COUNTER_STORE_INSTRUCTIONS_HIGH = 540
+    COUNTER_GEMM_D_INSTRUCTIONS_LOW = 548
+    COUNTER_GEMM_D_INSTRUCTIONS_HIGH = 552
+    COUNTER_GEMM_L_INSTRUCTIONS_LOW = 560
+    COUNTER_GEMM_L_INSTRUCTIONS_HIGH = 564
+    COUNTER_VEC_INSTRUCTIONS_LOW = 572
+    COUNTER_VEC_INSTRUCTIONS_HIGH = 576
+    COUNTER_AGG_INSTRUCTIONS_LOW = 584
+    COUNTER_AGG_INSTRUCTIONS_HIGH = 588
+    COUNTER_LOAD_READ_BYTES_LOW = 596
+    COUNTER_LOAD_READ_BYTES_HIGH = 600
+    COUNTER_STORE_WRITE_BYTES_LOW = 608
+    COUNTER_STORE_WRITE_BYTES_HIGH = 612
+    COUNTER_GEMM_D_MACS_LOW = 620
+    COUNTER_GEMM_D_MACS_HIGH = 624
+    COUNTER_GEMM_L_MACS_LOW = 632
+    COUNTER_GEMM_L_MACS_HIGH = 636
+    COUNTER_AGG_EDGES_LOW = 644
+    COUNTER_AGG_EDGES_HIGH = 648
+    COUNTER_AGG_FEATURE_BYTES_LOW = 656
+    COUNTER_AGG_FEATURE_BYTES_HIGH = 660
+    COUNTER_AGG_GRAPH_BYTES_LOW = 668
+    COUNTER_AGG_GRAPH_BYTES_HIGH = 672
 
 
 def _word(operation: str, engine: int, opcode: int, fields: tuple[tuple[str, int, int, int], ...]) -> int:
@@ -194,8 +202,12 @@ def sync(
 
 def load_activations(
     *,
-    ram: int,
+    ram_d: int,
+    ram_l: int,
     rows: int,
+    to_d: int,
+    to_l: int,
+    packed: int,
     row_blocks: int,
     stride_blocks: int,
     address: int,
@@ -206,13 +218,20 @@ def load_activations(
 ) -> int:
     """Packs ``load_activations``, 128 bits.
 
-    Copies rows blocks of row_blocks * 64 bytes, stride_blocks * 64 bytes apart, to consecutive words of
-    act_ram.
+    Copies rows of row_blocks * 64 bytes, stride_blocks * 64 bytes apart, to one or both copies of an
+    activation tile: row r to bank r % gemm_d_rows of act_d_ram, words ram_d + r / gemm_d_rows * row_beats on,
+    a beat of 8 bytes a word; and to bank r % gemm_l_rows of act_l_ram, words ram_l + r / gemm_l_rows *
+    row_words on, 32 channels a word: packed rows as they are, rows of bytes as the high halves of all their
+    bytes and then the low halves. What the last rows lack keeps what it held.
 
     Args:
-        ram: First word in the on-chip memory; 0 to 65535.
-        rows: Number of rows; 0 to 4095.
-        row_blocks: Length of a row in blocks of 64 bytes; 0 to 4095.
+        ram_d: First word in act_d_ram; 0 to 16383.
+        ram_l: First word in act_l_ram; 0 to 8191.
+        rows: Number of rows; 0 to 255.
+        to_d: 1: writes act_d_ram; 0 to 1.
+        to_l: 1: writes act_l_ram; 0 to 1.
+        packed: 1: two channels a byte; 0 to 1.
+        row_blocks: Length of a row in blocks of 64 bytes; 0 to 1023.
         stride_blocks: Distance of two rows in DRAM in blocks; 0 to 4095.
         address: First byte in DRAM; 0 to 1099511627775.
         wait0: Semaphore to wait for, 0 for none; 0 to 31.
@@ -228,9 +247,13 @@ def load_activations(
         Engine.LOAD,
         1,
         (
-            ("ram", 32, 16, ram),
-            ("rows", 48, 12, rows),
-            ("row_blocks", 64, 12, row_blocks),
+            ("ram_d", 28, 14, ram_d),
+            ("ram_l", 42, 13, ram_l),
+            ("rows", 55, 8, rows),
+            ("to_d", 63, 1, to_d),
+            ("to_l", 64, 1, to_l),
+            ("packed", 65, 1, packed),
+            ("row_blocks", 66, 10, row_blocks),
             ("stride_blocks", 76, 12, stride_blocks),
             ("address", 88, 40, address),
             ("wait0", 8, 5, wait0),
@@ -244,9 +267,7 @@ def load_activations(
 def load_weights(
     *,
     ram: int,
-    rows: int,
-    row_blocks: int,
-    stride_blocks: int,
+    words: int,
     address: int,
     wait0: int = 0,
     wait1: int = 0,
@@ -255,13 +276,11 @@ def load_weights(
 ) -> int:
     """Packs ``load_weights``, 128 bits.
 
-    The same copy, to wgt_ram.
+    Copies consecutive words to wgt_d_ram.
 
     Args:
         ram: First word in the on-chip memory; 0 to 65535.
-        rows: Number of rows; 0 to 4095.
-        row_blocks: Length of a row in blocks of 64 bytes; 0 to 4095.
-        stride_blocks: Distance of two rows in DRAM in blocks; 0 to 4095.
+        words: Number of words; 0 to 65535.
         address: First byte in DRAM; 0 to 1099511627775.
         wait0: Semaphore to wait for, 0 for none; 0 to 31.
         wait1: Second semaphore to wait for, 0 for none; 0 to 31.
@@ -277,9 +296,49 @@ def load_weights(
         2,
         (
             ("ram", 32, 16, ram),
-            ("rows", 48, 12, rows),
-            ("row_blocks", 64, 12, row_blocks),
-            ("stride_blocks", 76, 12, stride_blocks),
+            ("words", 48, 16, words),
+            ("address", 88, 40, address),
+            ("wait0", 8, 5, wait0),
+            ("wait1", 13, 5, wait1),
+            ("signal0", 18, 5, signal0),
+            ("signal1", 23, 5, signal1),
+        ),
+    )
+
+
+def load_planes(
+    *,
+    ram: int,
+    words: int,
+    address: int,
+    wait0: int = 0,
+    wait1: int = 0,
+    signal0: int = 0,
+    signal1: int = 0,
+) -> int:
+    """Packs ``load_planes``, 128 bits.
+
+    Copies consecutive words to wgt_l_ram.
+
+    Args:
+        ram: First word in the on-chip memory; 0 to 65535.
+        words: Number of words; 0 to 65535.
+        address: First byte in DRAM; 0 to 1099511627775.
+        wait0: Semaphore to wait for, 0 for none; 0 to 31.
+        wait1: Second semaphore to wait for, 0 for none; 0 to 31.
+        signal0: Semaphore to signal when the work is done, 0 for none; 0 to 31.
+        signal1: Second semaphore to signal, 0 for none; 0 to 31.
+
+    Raises:
+        FieldRangeError: A value does not fit its field.
+    """
+    return _word(
+        "load_planes",
+        Engine.LOAD,
+        3,
+        (
+            ("ram", 32, 16, ram),
+            ("words", 48, 16, words),
             ("address", 88, 40, address),
             ("wait0", 8, 5, wait0),
             ("wait1", 13, 5, wait1),
@@ -292,9 +351,7 @@ def load_weights(
 def load_parameters(
     *,
     ram: int,
-    rows: int,
-    row_blocks: int,
-    stride_blocks: int,
+    words: int,
     address: int,
     wait0: int = 0,
     wait1: int = 0,
@@ -303,13 +360,11 @@ def load_parameters(
 ) -> int:
     """Packs ``load_parameters``, 128 bits.
 
-    The same copy, to par_ram.
+    Copies consecutive words to par_ram.
 
     Args:
         ram: First word in the on-chip memory; 0 to 65535.
-        rows: Number of rows; 0 to 4095.
-        row_blocks: Length of a row in blocks of 64 bytes; 0 to 4095.
-        stride_blocks: Distance of two rows in DRAM in blocks; 0 to 4095.
+        words: Number of words; 0 to 65535.
         address: First byte in DRAM; 0 to 1099511627775.
         wait0: Semaphore to wait for, 0 for none; 0 to 31.
         wait1: Second semaphore to wait for, 0 for none; 0 to 31.
@@ -322,12 +377,10 @@ def load_parameters(
     return _word(
         "load_parameters",
         Engine.LOAD,
-        3,
+        4,
         (
             ("ram", 32, 16, ram),
-            ("rows", 48, 12, rows),
-            ("row_blocks", 64, 12, row_blocks),
-            ("stride_blocks", 76, 12, stride_blocks),
+            ("words", 48, 16, words),
             ("address", 88, 40, address),
             ("wait0", 8, 5, wait0),
             ("wait1", 13, 5, wait1),
@@ -392,9 +445,10 @@ def matmul(
     wgt: int,
     accumulate: int,
     unsigned: int,
+    packed: int,
     acc: int,
     rows: int,
-    k_words: int,
+    row_beats: int,
     col_groups: int,
     wait0: int = 0,
     wait1: int = 0,
@@ -403,19 +457,22 @@ def matmul(
 ) -> int:
     """Packs ``matmul``, 128 bits.
 
-    acc[r][c] = (accumulate ? acc[r][c] : 0) + sum over k of act[r][k] * wgt[k][c], for r < rows, k < k_words
-    * gemm_rows, c < col_groups * gemm_cols. Weights are int8, activations int8 or uint8, accumulators int32
-    and wrap.
+    acc[r][c] = (accumulate ? acc[r][c] : 0) + sum over k of x(act[r][k]) * wgt[k][c], for r < rows, c <
+    col_groups * gemm_d_cols and the channels k of row_beats beats, at least one: int8 weights and 8 channels
+    a beat, or int4 and 16 when packed. x(a) = a when signed; unsigned activations have their top bit flipped,
+    a - 128 or a - 8 when packed: the bias makes up for it. Weights are narrow: never -128, or -8 when packed.
+    Accumulators are int32 and wrap.
 
     Args:
-        act: First word in act_ram; 0 to 16383.
-        wgt: First word in wgt_ram; 0 to 16383.
-        accumulate: 1: add to what acc_ram holds; 0 to 1.
-        unsigned: 1: activations are uint8; 0 to 1.
-        acc: First word in acc_ram; 0 to 4095.
+        act: First word in act_d_ram; 0 to 16383.
+        wgt: First word in wgt_d_ram; 0 to 16383.
+        accumulate: 1: add to what acc_d_ram holds; 0 to 1.
+        unsigned: 1: activations are unsigned; 0 to 1.
+        packed: 1: int4 weights and two activations a byte; 0 to 1.
+        acc: First word in acc_d_ram; 0 to 4095.
         rows: Rows of the tile; 0 to 255.
-        k_words: Words of act_ram in a row of the tile; 0 to 1023.
-        col_groups: Groups of gemm_cols output channels; 0 to 63.
+        row_beats: Beats of 8 bytes in a row of the tile; 0 to 8191.
+        col_groups: Groups of gemm_d_cols output channels; 0 to 127.
         wait0: Semaphore to wait for, 0 for none; 0 to 31.
         wait1: Second semaphore to wait for, 0 for none; 0 to 31.
         signal0: Semaphore to signal when the work is done, 0 for none; 0 to 31.
@@ -433,10 +490,82 @@ def matmul(
             ("wgt", 46, 14, wgt),
             ("accumulate", 60, 1, accumulate),
             ("unsigned", 61, 1, unsigned),
+            ("packed", 62, 1, packed),
             ("acc", 64, 12, acc),
             ("rows", 76, 8, rows),
-            ("k_words", 84, 10, k_words),
-            ("col_groups", 94, 6, col_groups),
+            ("row_beats", 84, 13, row_beats),
+            ("col_groups", 97, 7, col_groups),
+            ("wait0", 8, 5, wait0),
+            ("wait1", 13, 5, wait1),
+            ("signal0", 18, 5, signal0),
+            ("signal1", 23, 5, signal1),
+        ),
+    )
+
+
+def matmul_planes(
+    *,
+    act: int,
+    wgt: int,
+    accumulate: int,
+    unsigned: int,
+    slices: int,
+    bipolar: int,
+    acc: int,
+    rows: int,
+    row_words: int,
+    planes: int,
+    col_groups: int,
+    wait0: int = 0,
+    wait1: int = 0,
+    signal0: int = 0,
+    signal1: int = 0,
+) -> int:
+    """Packs ``matmul_planes``, 128 bits.
+
+    acc[r][c] = (accumulate ? acc[r][c] : 0) + sum over k of x(act[r][k]) * wgt[k][c], for r < rows, c <
+    col_groups * gemm_l_cols and the channels k of row_words words of 32, at least one. x(a) = a when
+    unsigned; signed activations have their top bit flipped, a + 8, or a + 128 with two slices: the bias makes
+    up for it. Weights are two's complement of planes bits. With bipolar, planes is 1 and the sum is that of
+    x(a) over the channels whose bit is 1 and of X - x(a) over the others, X = 15, or 255 with two slices.
+    Accumulators are int32 and wrap at gemm_l_acc_bits before they are added.
+
+    Args:
+        act: First word in act_l_ram; 0 to 8191.
+        wgt: First word in wgt_l_ram; 0 to 16383.
+        accumulate: 1: add to what acc_l_ram holds; 0 to 1.
+        unsigned: 1: activations are unsigned; 0 to 1.
+        slices: Slices of 4 bits of an activation: 1 or 2; 0 to 3.
+        bipolar: 1: a weight bit means +1 or -1; 0 to 1.
+        acc: First word in acc_l_ram; 0 to 4095.
+        rows: Rows of the tile; 0 to 255.
+        row_words: Words of 32 channels in a row of the tile; 0 to 2047.
+        planes: Bits of a weight, 1..8; 0 to 15.
+        col_groups: Groups of gemm_l_cols output channels; 0 to 127.
+        wait0: Semaphore to wait for, 0 for none; 0 to 31.
+        wait1: Second semaphore to wait for, 0 for none; 0 to 31.
+        signal0: Semaphore to signal when the work is done, 0 for none; 0 to 31.
+        signal1: Second semaphore to signal, 0 for none; 0 to 31.
+
+    Raises:
+        FieldRangeError: A value does not fit its field.
+    """
+    return _word(
+        "matmul_planes",
+        Engine.GEMM_L,
+        1,
+        (
+            ("act", 32, 13, act),
+            ("wgt", 45, 14, wgt),
+            ("accumulate", 59, 1, accumulate),
+            ("unsigned", 60, 1, unsigned),
+            ("slices", 61, 2, slices),
+            ("bipolar", 63, 1, bipolar),
+            ("acc", 64, 12, acc),
+            ("rows", 76, 8, rows),
+            ("row_words", 84, 11, row_words),
+            ("planes", 95, 4, planes),
+            ("col_groups", 99, 7, col_groups),
             ("wait0", 8, 5, wait0),
             ("wait1", 13, 5, wait1),
             ("signal0", 18, 5, signal0),
@@ -447,15 +576,18 @@ def matmul(
 
 def requantize(
     *,
+    core: int,
+    out_bits: int,
     acc: int,
     relu: int,
     unsigned: int,
-    acc_groups: int,
+    packed: int,
     out: int,
     par: int,
     rows: int,
     groups: int,
     row_blocks: int,
+    row_words: int,
     shift: int,
     wait0: int = 0,
     wait1: int = 0,
@@ -464,19 +596,23 @@ def requantize(
 ) -> int:
     """Packs ``requantize``, 128 bits.
 
-    out8[r][c] = saturate8(requantize(acc[r][c] + bias[c], multiplier[c], shift)); with relu, negative results
-    become 0. Output bytes beyond groups * lanes are zero.
+    out[r][c] = saturate(requantize(acc[r][c] + bias[c], multiplier[c], shift)) to out_bits + 1 bits; with
+    relu, negative results become 0. Rows of out_ram are row_blocks * 64 bytes apart; of each, row_words words
+    are written, with zeros beyond the results.
 
     Args:
-        acc: First word in acc_ram; 0 to 4095.
+        core: 0: accumulators of GEMM-D, 1: of GEMM-L; 0 to 1.
+        out_bits: Bits of a result, less 1; 0 to 7.
+        acc: First word in acc_d_ram or acc_l_ram; 0 to 4095.
         relu: 1: negative results become 0; 0 to 1.
-        unsigned: 1: the result is uint8; 0 to 1.
-        acc_groups: Words of acc_ram in a row of the tile; 0 to 31.
+        unsigned: 1: results are unsigned; 0 to 1.
+        packed: 1: two results a byte, the even channel in the low nibble; 0 to 1.
         out: First word in out_ram; 0 to 4095.
         par: First word in par_ram; 0 to 511.
         rows: Rows of the tile; 0 to 255.
-        groups: Groups of lanes channels; 0 to 63.
-        row_blocks: Length of an output row in blocks of 64 bytes; 0 to 63.
+        groups: Groups of lanes channels; 0 to 127.
+        row_blocks: Distance of two output rows in blocks of 64 bytes; 0 to 63.
+        row_words: Words of out_ram written in a row, zeros beyond its results; 0 to 127.
         shift: Right shift of the requantization; 0 to 63.
         wait0: Semaphore to wait for, 0 for none; 0 to 31.
         wait1: Second semaphore to wait for, 0 for none; 0 to 31.
@@ -491,16 +627,19 @@ def requantize(
         Engine.VEC,
         1,
         (
+            ("core", 28, 1, core),
+            ("out_bits", 29, 3, out_bits),
             ("acc", 32, 12, acc),
             ("relu", 56, 1, relu),
             ("unsigned", 57, 1, unsigned),
-            ("acc_groups", 59, 5, acc_groups),
+            ("packed", 59, 1, packed),
             ("out", 64, 12, out),
             ("par", 76, 9, par),
             ("rows", 85, 8, rows),
-            ("groups", 93, 6, groups),
-            ("row_blocks", 99, 6, row_blocks),
-            ("shift", 105, 6, shift),
+            ("groups", 93, 7, groups),
+            ("row_blocks", 100, 6, row_blocks),
+            ("row_words", 106, 7, row_words),
+            ("shift", 113, 6, shift),
             ("wait0", 8, 5, wait0),
             ("wait1", 13, 5, wait1),
             ("signal0", 18, 5, signal0),
@@ -511,20 +650,24 @@ def requantize(
 
 def combine(
     *,
+    core: int,
+    out_bits: int,
     acc: int,
     sum: int,
     relu: int,
     unsigned: int,
     with_acc: int,
-    acc_groups: int,
+    packed: int,
     out: int,
     par: int,
     rows: int,
     groups: int,
     row_blocks: int,
+    row_words: int,
     shift: int,
     post_shift: int,
     post_left: int,
+    sum_groups: int,
     wait0: int = 0,
     wait1: int = 0,
     signal0: int = 0,
@@ -533,24 +676,29 @@ def combine(
     """Packs ``combine``, 128 bits.
 
     q8[r][c] = sum[r][c] + (with_acc ? saturate24(requantize(acc[r][c] + bias[c], multiplier[c], shift)) : 0);
-    out8[r][c] = saturate8(requantize(q8[r][c], 2^post_left, post_shift)); with relu, negative results become
-    0. Output bytes beyond groups * lanes are zero.
+    out[r][c] = saturate(requantize(q8[r][c] * 2^post_left, 1, post_shift)) to out_bits + 1 bits; with relu,
+    negative results become 0. Rows of out_ram are row_blocks * 64 bytes apart; of each, row_words words are
+    written, with zeros beyond the results.
 
     Args:
-        acc: First word in acc_ram; 0 to 4095.
+        core: 0: accumulators of GEMM-D, 1: of GEMM-L; 0 to 1.
+        out_bits: Bits of a result, less 1; 0 to 7.
+        acc: First word in acc_d_ram or acc_l_ram; 0 to 4095.
         sum: First word in sum_ram; 0 to 4095.
         relu: 1: negative results become 0; 0 to 1.
-        unsigned: 1: the result is uint8; 0 to 1.
-        with_acc: 0: the accumulator term is zero and acc_ram is not read; 0 to 1.
-        acc_groups: Words of acc_ram in a row of the tile; 0 to 31.
+        unsigned: 1: results are unsigned; 0 to 1.
+        with_acc: 0: the accumulator term is zero and no accumulator is read; 0 to 1.
+        packed: 1: two results a byte, the even channel in the low nibble; 0 to 1.
         out: First word in out_ram; 0 to 4095.
         par: First word in par_ram; 0 to 511.
         rows: Rows of the tile; 0 to 255.
-        groups: Groups of lanes channels; 0 to 63.
-        row_blocks: Length of an output row in blocks of 64 bytes; 0 to 63.
+        groups: Groups of lanes channels; 0 to 127.
+        row_blocks: Distance of two output rows in blocks of 64 bytes; 0 to 63.
+        row_words: Words of out_ram written in a row, zeros beyond its results; 0 to 127.
         shift: Right shift of the requantization; 0 to 63.
         post_shift: Right shift from Q.8 to the result; 0 to 63.
         post_left: Left shift before post_shift; 0 to 15.
+        sum_groups: Distance of two rows of sum_ram in words, less 1; 0 to 7.
         wait0: Semaphore to wait for, 0 for none; 0 to 31.
         wait1: Second semaphore to wait for, 0 for none; 0 to 31.
         signal0: Semaphore to signal when the work is done, 0 for none; 0 to 31.
@@ -564,20 +712,24 @@ def combine(
         Engine.VEC,
         2,
         (
+            ("core", 28, 1, core),
+            ("out_bits", 29, 3, out_bits),
             ("acc", 32, 12, acc),
             ("sum", 44, 12, sum),
             ("relu", 56, 1, relu),
             ("unsigned", 57, 1, unsigned),
             ("with_acc", 58, 1, with_acc),
-            ("acc_groups", 59, 5, acc_groups),
+            ("packed", 59, 1, packed),
             ("out", 64, 12, out),
             ("par", 76, 9, par),
             ("rows", 85, 8, rows),
-            ("groups", 93, 6, groups),
-            ("row_blocks", 99, 6, row_blocks),
-            ("shift", 105, 6, shift),
-            ("post_shift", 111, 6, post_shift),
-            ("post_left", 117, 4, post_left),
+            ("groups", 93, 7, groups),
+            ("row_blocks", 100, 6, row_blocks),
+            ("row_words", 106, 7, row_words),
+            ("shift", 113, 6, shift),
+            ("post_shift", 119, 6, post_shift),
+            ("post_left", 60, 4, post_left),
+            ("sum_groups", 125, 3, sum_groups),
             ("wait0", 8, 5, wait0),
             ("wait1", 13, 5, wait1),
             ("signal0", 18, 5, signal0),
@@ -588,16 +740,18 @@ def combine(
 
 def export_sums(
     *,
+    core: int,
     acc: int,
     sum: int,
     with_acc: int,
-    acc_groups: int,
     out: int,
     par: int,
     rows: int,
     groups: int,
     row_blocks: int,
+    row_words: int,
     shift: int,
+    sum_groups: int,
     wait0: int = 0,
     wait1: int = 0,
     signal0: int = 0,
@@ -605,19 +759,22 @@ def export_sums(
 ) -> int:
     """Packs ``export_sums``, 128 bits.
 
-    out32[r][c] = q8[r][c] as in combine. Output bytes beyond groups * lanes values are zero.
+    out32[r][c] = q8[r][c] as in combine. Rows of out_ram are row_blocks * 64 bytes apart; of each, row_words
+    words are written, with zeros beyond the results.
 
     Args:
-        acc: First word in acc_ram; 0 to 4095.
+        core: 0: accumulators of GEMM-D, 1: of GEMM-L; 0 to 1.
+        acc: First word in acc_d_ram or acc_l_ram; 0 to 4095.
         sum: First word in sum_ram; 0 to 4095.
-        with_acc: 0: the accumulator term is zero and acc_ram is not read; 0 to 1.
-        acc_groups: Words of acc_ram in a row of the tile; 0 to 31.
+        with_acc: 0: the accumulator term is zero and no accumulator is read; 0 to 1.
         out: First word in out_ram; 0 to 4095.
         par: First word in par_ram; 0 to 511.
         rows: Rows of the tile; 0 to 255.
-        groups: Groups of lanes channels; 0 to 63.
-        row_blocks: Length of an output row in blocks of 64 bytes; 0 to 63.
+        groups: Groups of lanes channels; 0 to 127.
+        row_blocks: Distance of two output rows in blocks of 64 bytes; 0 to 63.
+        row_words: Words of out_ram written in a row, zeros beyond its results; 0 to 127.
         shift: Right shift of the requantization; 0 to 63.
+        sum_groups: Distance of two rows of sum_ram in words, less 1; 0 to 7.
         wait0: Semaphore to wait for, 0 for none; 0 to 31.
         wait1: Second semaphore to wait for, 0 for none; 0 to 31.
         signal0: Semaphore to signal when the work is done, 0 for none; 0 to 31.
@@ -631,16 +788,18 @@ def export_sums(
         Engine.VEC,
         3,
         (
+            ("core", 28, 1, core),
             ("acc", 32, 12, acc),
             ("sum", 44, 12, sum),
             ("with_acc", 58, 1, with_acc),
-            ("acc_groups", 59, 5, acc_groups),
             ("out", 64, 12, out),
             ("par", 76, 9, par),
             ("rows", 85, 8, rows),
-            ("groups", 93, 6, groups),
-            ("row_blocks", 99, 6, row_blocks),
-            ("shift", 105, 6, shift),
+            ("groups", 93, 7, groups),
+            ("row_blocks", 100, 6, row_blocks),
+            ("row_words", 106, 7, row_words),
+            ("shift", 113, 6, shift),
+            ("sum_groups", 125, 3, sum_groups),
             ("wait0", 8, 5, wait0),
             ("wait1", 13, 5, wait1),
             ("signal0", 18, 5, signal0),
@@ -651,13 +810,14 @@ def export_sums(
 
 def export_accumulators(
     *,
+    core: int,
     acc: int,
-    acc_groups: int,
     out: int,
     par: int,
     rows: int,
     groups: int,
     row_blocks: int,
+    row_words: int,
     wait0: int = 0,
     wait1: int = 0,
     signal0: int = 0,
@@ -665,16 +825,18 @@ def export_accumulators(
 ) -> int:
     """Packs ``export_accumulators``, 128 bits.
 
-    out32[r][c] = acc[r][c] + bias[c]. Output bytes beyond groups * lanes values are zero.
+    out32[r][c] = acc[r][c] + bias[c]. Rows of out_ram are row_blocks * 64 bytes apart; of each, row_words
+    words are written, with zeros beyond the results.
 
     Args:
-        acc: First word in acc_ram; 0 to 4095.
-        acc_groups: Words of acc_ram in a row of the tile; 0 to 31.
+        core: 0: accumulators of GEMM-D, 1: of GEMM-L; 0 to 1.
+        acc: First word in acc_d_ram or acc_l_ram; 0 to 4095.
         out: First word in out_ram; 0 to 4095.
         par: First word in par_ram; 0 to 511.
         rows: Rows of the tile; 0 to 255.
-        groups: Groups of lanes channels; 0 to 63.
-        row_blocks: Length of an output row in blocks of 64 bytes; 0 to 63.
+        groups: Groups of lanes channels; 0 to 127.
+        row_blocks: Distance of two output rows in blocks of 64 bytes; 0 to 63.
+        row_words: Words of out_ram written in a row, zeros beyond its results; 0 to 127.
         wait0: Semaphore to wait for, 0 for none; 0 to 31.
         wait1: Second semaphore to wait for, 0 for none; 0 to 31.
         signal0: Semaphore to signal when the work is done, 0 for none; 0 to 31.
@@ -688,13 +850,14 @@ def export_accumulators(
         Engine.VEC,
         4,
         (
+            ("core", 28, 1, core),
             ("acc", 32, 12, acc),
-            ("acc_groups", 59, 5, acc_groups),
             ("out", 64, 12, out),
             ("par", 76, 9, par),
             ("rows", 85, 8, rows),
-            ("groups", 93, 6, groups),
-            ("row_blocks", 99, 6, row_blocks),
+            ("groups", 93, 7, groups),
+            ("row_blocks", 100, 6, row_blocks),
+            ("row_words", 106, 7, row_words),
             ("wait0", 8, 5, wait0),
             ("wait1", 13, 5, wait1),
             ("signal0", 18, 5, signal0),

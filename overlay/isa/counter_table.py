@@ -41,7 +41,7 @@ class EventCounter:
         unit: What is counted.
         engine: The engine whose tokens it accumulates.
         source: ``retired``, one for each token, or the token's field that is added.
-        factor: What the field is multiplied by: a number, or a constant of the design.
+        factor: What the field is multiplied by: an expression of numbers and constants of the design.
         definition: What it means.
         event: What the engine counts in that field.
         log: Field of the run log whose sum it equals, empty for the number of records.

@@ -15,11 +15,15 @@ class Counters:
         load_instructions: Instructions that LOAD retired (instruction).
         store_instructions: Instructions that STORE retired (instruction).
         gemm_d_instructions: Instructions that GEMM-D retired (instruction).
+        gemm_l_instructions: Instructions that GEMM-L retired (instruction).
         vec_instructions: Instructions that VEC retired (instruction).
         agg_instructions: Instructions that AGG retired (instruction).
         load_read_bytes: Bytes that LOAD read from DRAM (byte).
         store_write_bytes: Bytes that STORE wrote to DRAM (byte).
-        gemm_d_macs: Multiply-accumulates of GEMM-D's valid rows; channels that pad a word count (MAC).
+        gemm_d_macs: Multiply-accumulates of GEMM-D's valid rows; channels that pad a row or a word count
+            (MAC).
+        gemm_l_macs: Multiply-accumulates of GEMM-L's valid rows, of whatever widths; channels that pad a row
+            or a word count (MAC).
         agg_edges: Edges that AGG aggregated over; one pass over an edge set for each tile of channels (edge).
         agg_feature_bytes: Bytes of gathered rows that AGG read from DRAM (byte).
         agg_graph_bytes: Bytes of destinations and source ids that AGG read from DRAM (byte).
@@ -28,11 +32,13 @@ class Counters:
     load_instructions: int
     store_instructions: int
     gemm_d_instructions: int
+    gemm_l_instructions: int
     vec_instructions: int
     agg_instructions: int
     load_read_bytes: int
     store_write_bytes: int
     gemm_d_macs: int
+    gemm_l_macs: int
     agg_edges: int
     agg_feature_bytes: int
     agg_graph_bytes: int

@@ -5,6 +5,8 @@ They are generated from ``isa.json``, ``loops.json`` and ``counters.json`` and c
 """
 
 import json
+import re
+
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -266,7 +268,7 @@ def counters_header() -> str:
 def _accumulation(counter: EventCounter) -> str:
     if counter.source == RETIRED:
         return f"        counters.{counter.name}++;"
-    factor = counter.factor if counter.factor.isdigit() else f"D::{counter.factor}"
+    factor = re.sub(r"[a-z]\w*", r"D::\g<0>", counter.factor)
     count = f"static_cast<std::uint64_t>(get<Z, isa::Token::{_pascal(counter.source)}>(token))"
     return f"        counters.{counter.name} += {count}{'' if factor == '1' else f' * {factor}'};"
 

@@ -200,7 +200,7 @@ def _field_names(operation: Operation) -> dict[str, str]:
 
 
 def _cpp(text: str, names: dict[str, str]) -> str:
-    """A sum of products in C++."""
+    """An expression in C++; all values are unsigned, so ``//`` is ``/``."""
     return _node(ast.parse(text, mode="eval").body, names)
 
 
@@ -216,7 +216,11 @@ def _node(node: ast.expr, names: dict[str, str]) -> str:
             return f"({_node(left, names)} + {_node(right, names)})"
         case ast.BinOp(left=left, op=ast.Mult(), right=right):
             return f"{_node(left, names)} * {_node(right, names)}"
-    raise ValueError(f"only sums and products are allowed, not '{ast.unparse(node)}'")
+        case ast.BinOp(left=left, op=ast.Sub(), right=right):
+            return f"({_node(left, names)} - {_node(right, names)})"
+        case ast.BinOp(left=left, op=ast.FloorDiv(), right=right):
+            return f"(({_node(left, names)}) / ({_node(right, names)}))"
+    raise ValueError(f"only sums, differences, products and quotients are allowed, not '{ast.unparse(node)}'")
 
 
 def _pascal(name: str) -> str:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from hetfab.overlay.design import Geometry
 from hetfab.overlay.errors import StreamInvalidError
-from hetfab.overlay.isa.arithmetic import Integers, mean_q8, requantize, saturate8, saturate24, wrap32
+from hetfab.overlay.isa.arithmetic import Integers, mean_q8, requantize, saturate, saturate24, wrap32
 from hetfab.overlay.isa.spec import Field, Operation, isa
 
 Bytes = npt.NDArray[np.uint8]
@@ -22,6 +22,8 @@ Fields = dict[str, int]
 
 _INSTRUCTION_BYTES = isa().instruction_bits // 8
 _BLOCK_BYTES = isa().block_bytes
+_D_BANK_BYTES = 8
+_L_BANK_BYTES = 16
 _RECIPROCAL_BITS = 17
 _EXPONENT_BITS = 5
 _PARAMETER = np.dtype([("bias", "<i4"), ("multiplier", "<u2"), ("zero", "<u2")])
@@ -167,25 +169,56 @@ def sync(machine: GoldenMachine, f: Fields) -> None:
 
 
 def load_activations(machine: GoldenMachine, f: Fields) -> None:
-    """DRAM rows to consecutive words of act_ram."""
-    _load(machine, f, "act_ram")
+    """DRAM rows to the banks of one or both copies of an activation tile."""
+    rows, row_bytes = f["rows"], f["row_blocks"] * _BLOCK_BYTES
+    source = machine.dram(f["address"], rows, f["stride_blocks"] * _BLOCK_BYTES, row_bytes)
+    if f["to_d"]:
+        banks = _banks(machine, "act_d_ram", f["ram_d"], rows, row_bytes // _D_BANK_BYTES)
+        for row in range(rows):
+            banks[row // banks.shape[2], :, row % banks.shape[2]] = source[row].reshape(-1, _D_BANK_BYTES)
+    if f["to_l"]:
+        slices = source if f["packed"] else np.concatenate([_packed(source >> 4), _packed(source & 15)], axis=1)
+        banks = _banks(machine, "act_l_ram", f["ram_l"], rows, slices.shape[1] // _L_BANK_BYTES)
+        for row in range(rows):
+            banks[row // banks.shape[2], :, row % banks.shape[2]] = slices[row].reshape(-1, _L_BANK_BYTES)
 
 
 def load_weights(machine: GoldenMachine, f: Fields) -> None:
-    """DRAM rows to consecutive words of wgt_ram."""
-    _load(machine, f, "wgt_ram")
+    """DRAM to consecutive words of wgt_d_ram."""
+    _load(machine, f, "wgt_d_ram")
+
+
+def load_planes(machine: GoldenMachine, f: Fields) -> None:
+    """DRAM to consecutive words of wgt_l_ram."""
+    _load(machine, f, "wgt_l_ram")
 
 
 def load_parameters(machine: GoldenMachine, f: Fields) -> None:
-    """DRAM rows to consecutive words of par_ram."""
+    """DRAM to consecutive words of par_ram."""
     _load(machine, f, "par_ram")
 
 
 def _load(machine: GoldenMachine, f: Fields, memory: str) -> None:
-    rows, row_bytes = f["rows"], f["row_blocks"] * _BLOCK_BYTES
-    words = machine.words(memory, f["ram"], rows * row_bytes // machine.memories[memory].shape[1])
-    source = machine.dram(f["address"], rows, f["stride_blocks"] * _BLOCK_BYTES, row_bytes)
-    words.reshape(rows, row_bytes)[...] = source
+    words = machine.words(memory, f["ram"], f["words"])
+    words[...] = machine.dram(f["address"], 1, 0, words.size).reshape(words.shape)
+
+
+def _banks(machine: GoldenMachine, memory: str, first: int, rows: int, row_words: int) -> Bytes:
+    """The words of a tile in an activation RAM, uint8 ``[row blocks, row_words, banks, bank_bytes]``."""
+    banks = machine.geometry.gemm_d_rows if memory == "act_d_ram" else machine.geometry.gemm_l_rows
+    row_blocks = -(-rows // banks)
+    words = machine.words(memory, first, row_blocks * row_words)
+    return words.reshape(row_blocks, row_words, banks, words.shape[1] // banks)
+
+
+def _packed(nibbles: Bytes) -> Bytes:
+    """Pairs of values of 4 bits, uint8 ``[rows, channels]``, as bytes: the even channel in the low nibble."""
+    return nibbles[:, 0::2] | nibbles[:, 1::2] << 4
+
+
+def _nibbles(content: Bytes) -> Bytes:
+    """The nibbles of bytes along the last axis, low ones first: the inverse of ``_packed``."""
+    return np.stack([content & 15, content >> 4], axis=-1).reshape(*content.shape[:-1], 2 * content.shape[-1])
 
 
 def store_rows(machine: GoldenMachine, f: Fields) -> None:
@@ -198,27 +231,74 @@ def store_rows(machine: GoldenMachine, f: Fields) -> None:
 
 
 def matmul(machine: GoldenMachine, f: Fields) -> None:
-    """acc[r][c] = (accumulate ? acc[r][c] : 0) + sum over k of act[r][k] * wgt[k][c]."""
-    columns, rows, groups = machine.geometry.gemm_cols, f["rows"], f["col_groups"]
-    depth = f["k_words"] * machine.geometry.gemm_rows
-    activations = machine.words("act_ram", f["act"], rows * f["k_words"]).view(_byte(f["unsigned"]))
-    weights = machine.words("wgt_ram", f["wgt"], groups * depth).view(np.int8)
-    by_channel = weights.reshape(groups, depth, columns).transpose(1, 0, 2).reshape(depth, groups * columns)
-    # Sums of products of 8-bit integers stay below 2^53 here, so float64 is exact and fast.
-    products = activations.reshape(rows, depth).astype(np.float64) @ by_channel.astype(np.float64)
-    accumulators = machine.words("acc_ram", f["acc"], rows * groups).view("<i4").reshape(rows, groups * columns)
+    """acc[r][c] = (accumulate ? acc[r][c] : 0) + sum over k of x(act[r][k]) * wgt[k][c] on GEMM-D."""
+    columns, rows, groups, beats = machine.geometry.gemm_d_cols, f["rows"], f["col_groups"], f["row_beats"]
+    if not beats:
+        raise machine.error("rows of 0 beats", "at least 1")
+    bits = 4 if f["packed"] else 8
+    banks = _banks(machine, "act_d_ram", f["act"], rows, beats)
+    content = banks.transpose(0, 2, 1, 3).reshape(-(-rows // banks.shape[2]) * banks.shape[2], beats * _D_BANK_BYTES)[:rows]
+    steps = machine.words("wgt_d_ram", f["wgt"], groups * 2 * beats).reshape(groups, 2 * beats, columns, 4)
+    by_column = steps.transpose(0, 2, 1, 3).reshape(groups * columns, 2 * beats * 4)
+    weights = _signed(_nibbles(by_column) if f["packed"] else by_column, bits)
+    if np.any(weights == -(1 << bits - 1)):
+        raise machine.error(f"a weight of {-(1 << bits - 1)}", f"narrow weights of {bits} bits")
+    stored = _nibbles(content) if f["packed"] else content
+    # Flipping the top bit of an unsigned value and reading it as signed subtracts half of the range.
+    activations = _signed(stored ^ (1 << bits - 1), bits) if f["unsigned"] else _signed(stored, bits)
+    _accumulate(machine, f, "acc_d_ram", activations.astype(np.int64) @ weights.T.astype(np.int64))
+
+
+def matmul_planes(machine: GoldenMachine, f: Fields) -> None:
+    """The same on GEMM-L, from slices of activations and bit planes of weights."""
+    columns, rows, groups = machine.geometry.gemm_l_cols, f["rows"], f["col_groups"]
+    words, slices, planes = f["row_words"], f["slices"], f["planes"]
+    if not words or slices not in (1, 2) or not 1 <= planes <= 8 or (f["bipolar"] and planes != 1):
+        raise machine.error(
+            f"row_words {words}, slices {slices}, planes {planes}, bipolar {f['bipolar']}",
+            "at least 1 word, 1 or 2 slices, 1 to 8 planes, 1 when bipolar",
+        )
+    banks = _banks(machine, "act_l_ram", f["act"], rows, slices * words)
+    content = banks.transpose(0, 2, 1, 3).reshape(-(-rows // banks.shape[2]) * banks.shape[2], slices, words * _L_BANK_BYTES)[:rows]
+    nibbles = _nibbles(content).astype(np.int64)
+    values = nibbles[:, 0] if slices == 1 else 16 * nibbles[:, 0] + nibbles[:, 1]
+    largest = (1 << 4 * slices) - 1
+    activations = values if f["unsigned"] else values ^ (1 << 4 * slices - 1)
+    stored = machine.words("wgt_l_ram", f["wgt"], groups * words * planes).reshape(groups, words, planes, columns, 4)
+    bits = np.unpackbits(stored, axis=-1, bitorder="little").transpose(2, 1, 4, 0, 3)
+    bits = bits.reshape(planes, words * 32, groups * columns).astype(np.int64)
+    if f["bipolar"]:
+        sums = activations @ bits[0] + (largest - activations) @ (1 - bits[0])
+    else:
+        powers = 1 << np.arange(planes - 1, -1, -1)
+        powers[0] = -powers[0]
+        sums = activations @ np.tensordot(powers, bits, 1)
+    width = machine.geometry.gemm_l_acc_bits
+    _accumulate(machine, f, "acc_l_ram", _signed(sums & ((1 << width) - 1), width))
+
+
+def _accumulate(machine: GoldenMachine, f: Fields, memory: str, sums: Integers) -> None:
+    """Writes or adds sums ``[rows, channels]`` to a core's accumulators."""
+    words = machine.words(memory, f["acc"], f["rows"] * f["col_groups"])
+    accumulators = words.view("<i4").reshape(sums.shape)
     start = accumulators.astype(np.int64) if f["accumulate"] else 0
-    accumulators[...] = wrap32(start + products.astype(np.int64))
+    accumulators[...] = wrap32(start + sums)
+
+
+def _signed(values: npt.NDArray[Any], bits: int) -> Integers:
+    """Reads the low ``bits`` bits as two's complement."""
+    half = 1 << bits - 1
+    return (values.astype(np.int64) ^ half) - half
 
 
 def vec_requantize(machine: GoldenMachine, f: Fields) -> None:
-    """out8[r][c] = saturate8(requantize(acc[r][c] + bias[c], multiplier[c], shift)), after ReLU."""
+    """out[r][c] = saturate(requantize(acc[r][c] + bias[c], multiplier[c], shift)), after ReLU."""
     values, multiplier = _biased(machine, f)
     _write_bytes(machine, f, requantize(values, multiplier, f["shift"]))
 
 
 def combine(machine: GoldenMachine, f: Fields) -> None:
-    """out8[r][c] = saturate8(requantize(q8[r][c] << post_left, 1, post_shift)), after ReLU."""
+    """out[r][c] = saturate(requantize(q8[r][c] << post_left, 1, post_shift)), after ReLU."""
     _write_bytes(machine, f, requantize(_q8(machine, f) << f["post_left"], 1, f["post_shift"]))
 
 
@@ -234,11 +314,12 @@ def export_accumulators(machine: GoldenMachine, f: Fields) -> None:
 
 def _biased(machine: GoldenMachine, f: Fields) -> tuple[Integers, Integers]:
     """The values acc + bias, ``[rows, channels]`` in int32 range, and the multipliers, ``[channels]``."""
-    channels, width = f["groups"] * machine.geometry.lanes, f["acc_groups"] * machine.geometry.gemm_cols
-    if channels > width:
-        raise machine.error(f"{channels} channels of a tile of {width}", "groups * lanes <= acc_groups * gemm_cols")
-    words = machine.words("acc_ram", f["acc"], f["rows"] * f["acc_groups"])
-    accumulators = words.view("<i4").reshape(f["rows"], width)[:, :channels].astype(np.int64)
+    geometry, rows = machine.geometry, f["rows"]
+    memory, columns = ("acc_l_ram", geometry.gemm_l_cols) if f["core"] else ("acc_d_ram", geometry.gemm_d_cols)
+    channels = f["groups"] * geometry.lanes
+    row_words = -(-channels // columns)
+    words = machine.words(memory, f["acc"], rows * row_words)
+    accumulators = words.view("<i4").reshape(rows, row_words * columns)[:, :channels].astype(np.int64)
     parameters = machine.words("par_ram", f["par"], f["groups"]).view(_PARAMETER).reshape(channels)
     values = wrap32(accumulators + parameters["bias"].astype(np.int64))
     return values, parameters["multiplier"].astype(np.int64)
@@ -246,8 +327,11 @@ def _biased(machine: GoldenMachine, f: Fields) -> tuple[Integers, Integers]:
 
 def _q8(machine: GoldenMachine, f: Fields) -> Integers:
     """q8 = sum + (with_acc ? saturate24(requantize(acc + bias, multiplier, shift)) : 0), int32 range."""
-    words = machine.words("sum_ram", f["sum"], f["rows"] * f["groups"])
-    sums = words.view("<i4").reshape(f["rows"], f["groups"] * machine.geometry.lanes).astype(np.int64)
+    groups, stride = f["groups"], f["sum_groups"] + 1
+    words = machine.words("sum_ram", f["sum"], (f["rows"] - 1) * stride + groups if f["rows"] else 0)
+    sums = np.zeros((f["rows"], groups * machine.geometry.lanes), np.int64)
+    for row in range(f["rows"]):
+        sums[row] = words[row * stride : row * stride + groups].view("<i4").reshape(-1)
     if not f["with_acc"]:
         return sums
     values, multiplier = _biased(machine, f)
@@ -255,21 +339,29 @@ def _q8(machine: GoldenMachine, f: Fields) -> Integers:
 
 
 def _write_bytes(machine: GoldenMachine, f: Fields, values: Integers) -> None:
-    """ReLU, saturation to 8 bits, and the rows of out_ram."""
+    """ReLU, saturation to the result's bits, and the rows of out_ram."""
     positive = np.maximum(values, 0) if f["relu"] else values
-    _write_rows(machine, f, saturate8(positive, bool(f["unsigned"])).astype(_byte(f["unsigned"])))
+    results = saturate(positive, f["out_bits"] + 1, bool(f["unsigned"])).astype(np.uint8)
+    if f["packed"]:
+        whole = np.zeros((f["rows"], (f["groups"] + 1) // 2 * 2 * machine.geometry.lanes), np.uint8)
+        whole[:, : results.shape[1]] = results & 15
+        results = _packed(whole)
+    _write_rows(machine, f, results)
 
 
 def _write_rows(machine: GoldenMachine, f: Fields, values: npt.NDArray[Any]) -> None:
-    """Writes ``[rows, channels]`` to out_ram; each row is row_blocks * 64 bytes, zero beyond the values."""
+    """Writes ``[rows, channels]`` to out_ram; of each row, row_words words, zero beyond the values."""
     content = np.ascontiguousarray(values).view(np.uint8)
-    row_bytes = f["row_blocks"] * _BLOCK_BYTES
-    if content.shape[1] > row_bytes:
-        raise machine.error(f"{content.shape[1]} bytes in an output row of {row_bytes}", "values that fit the row")
-    words = machine.words("out_ram", f["out"], f["rows"] * row_bytes // machine.memories["out_ram"].shape[1])
-    target = words.reshape(f["rows"], row_bytes)
-    target[...] = 0
-    target[:, : content.shape[1]] = content
+    word_bytes = machine.memories["out_ram"].shape[1]
+    if content.shape[1] > f["row_words"] * word_bytes:
+        raise machine.error(
+            f"{content.shape[1]} bytes in {f['row_words']} words of an output row", "values that fit the words"
+        )
+    padded = np.zeros((f["rows"], f["row_words"] * word_bytes), np.uint8)
+    padded[:, : content.shape[1]] = content
+    for row in range(f["rows"]):
+        first = f["out"] + row * f["row_blocks"] * _BLOCK_BYTES // word_bytes
+        machine.words("out_ram", first, f["row_words"])[...] = padded[row].reshape(-1, word_bytes)
 
 
 def configure_features(machine: GoldenMachine, f: Fields) -> None:
@@ -397,9 +489,11 @@ _FUNCTIONS: dict[str, Callable[[GoldenMachine, Fields], None]] = {
     "sync": sync,
     "load_activations": load_activations,
     "load_weights": load_weights,
+    "load_planes": load_planes,
     "load_parameters": load_parameters,
     "store_rows": store_rows,
     "matmul": matmul,
+    "matmul_planes": matmul_planes,
     "requantize": vec_requantize,
     "combine": combine,
     "export_sums": export_sums,

@@ -161,7 +161,7 @@ class Isa:
 
 
 def evaluate(expression: str, names: Mapping[str, int]) -> int:
-    """Value of a sum of products over ``names``; a dotted name such as ``ids.edges`` is one name.
+    """Value of an expression of ``+``, ``-``, ``*`` and ``//`` over ``names``; a dotted name such as ``ids.edges`` is one name.
 
     Raises:
         KeyError: A name is missing.
@@ -181,7 +181,11 @@ def _value(node: ast.expr, names: Mapping[str, int]) -> int:
             return _value(left, names) + _value(right, names)
         case ast.BinOp(left=left, op=ast.Mult(), right=right):
             return _value(left, names) * _value(right, names)
-    raise ValueError(f"only sums and products are allowed, not '{ast.unparse(node)}'")
+        case ast.BinOp(left=left, op=ast.Sub(), right=right):
+            return _value(left, names) - _value(right, names)
+        case ast.BinOp(left=left, op=ast.FloorDiv(), right=right):
+            return _value(left, names) // _value(right, names)
+    raise ValueError(f"only sums, differences, products and quotients are allowed, not '{ast.unparse(node)}'")
 
 
 @functools.cache

@@ -16,11 +16,13 @@ struct EventCounters {
     std::uint64_t load_instructions;
     std::uint64_t store_instructions;
     std::uint64_t gemm_d_instructions;
+    std::uint64_t gemm_l_instructions;
     std::uint64_t vec_instructions;
     std::uint64_t agg_instructions;
     std::uint64_t load_read_bytes;
     std::uint64_t store_write_bytes;
     std::uint64_t gemm_d_macs;
+    std::uint64_t gemm_l_macs;
     std::uint64_t agg_edges;
     std::uint64_t agg_feature_bytes;
     std::uint64_t agg_graph_bytes;
@@ -40,7 +42,11 @@ void count_token(EventCounters& counters, unsigned engine, const Word<Z, isa::to
     }
     if (engine == isa::engine::gemm_d) {
         counters.gemm_d_instructions++;
-        counters.gemm_d_macs += static_cast<std::uint64_t>(get<Z, isa::Token::Count0>(token)) * D::gemm_cols;
+        counters.gemm_d_macs += static_cast<std::uint64_t>(get<Z, isa::Token::Count0>(token)) * 4 * D::gemm_d_cols;
+    }
+    if (engine == isa::engine::gemm_l) {
+        counters.gemm_l_instructions++;
+        counters.gemm_l_macs += static_cast<std::uint64_t>(get<Z, isa::Token::Count0>(token)) * 32 * D::gemm_l_cols;
     }
     if (engine == isa::engine::vec) {
         counters.vec_instructions++;
@@ -59,14 +65,16 @@ inline std::uint64_t counter_value(const EventCounters& counters, unsigned posit
         case 0: return counters.load_instructions;
         case 1: return counters.store_instructions;
         case 2: return counters.gemm_d_instructions;
-        case 3: return counters.vec_instructions;
-        case 4: return counters.agg_instructions;
-        case 5: return counters.load_read_bytes;
-        case 6: return counters.store_write_bytes;
-        case 7: return counters.gemm_d_macs;
-        case 8: return counters.agg_edges;
-        case 9: return counters.agg_feature_bytes;
-        case 10: return counters.agg_graph_bytes;
+        case 3: return counters.gemm_l_instructions;
+        case 4: return counters.vec_instructions;
+        case 5: return counters.agg_instructions;
+        case 6: return counters.load_read_bytes;
+        case 7: return counters.store_write_bytes;
+        case 8: return counters.gemm_d_macs;
+        case 9: return counters.gemm_l_macs;
+        case 10: return counters.agg_edges;
+        case 11: return counters.agg_feature_bytes;
+        case 12: return counters.agg_graph_bytes;
         default: return 0;
     }
 }

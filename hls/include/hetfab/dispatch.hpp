@@ -29,7 +29,8 @@ struct DispatchStatus {
     std::uint32_t isa_version;
     std::uint64_t geometry_hash;
     std::uint32_t engines;
-    std::uint32_t array_shape;
+    std::uint32_t gemm_d_shape;
+    std::uint32_t gemm_l_shape;
     std::uint32_t lanes;
     std::uint32_t fetched;
     std::uint32_t retired;
@@ -280,7 +281,8 @@ DispatchStatus dispatch_status(const DispatchState<D, Z>& state) {
     status.isa_version = isa::version_major << 16 | isa::version_minor;
     status.geometry_hash = D::geometry_hash;
     status.engines = D::engine_mask;
-    status.array_shape = D::gemm_cols << 16 | D::gemm_rows;
+    status.gemm_d_shape = D::gemm_d_cols << 16 | D::gemm_d_rows;
+    status.gemm_l_shape = D::gemm_l_cols << 16 | D::gemm_l_rows;
     status.lanes = D::lanes;
     status.fetched = state.fetched;
     status.retired = state.retired;

@@ -1,12 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
-// GEMM-D: an output-stationary array of gemm_rows x gemm_cols int8 multiply-accumulators, two in each DSP.
+// GEMM-D: an output-stationary array of gemm_d_rows x gemm_d_cols sums, fed by chains of 8 DSPs along the input
+// channels: 4 channels a step with int8 weights, 8 with int4. docs/gemm.md draws it.
 #pragma once
 
+#include "drain.hpp"
+#include "dsp_chain.hpp"
 #include "events.hpp"
 #include "shim.hpp"
 #include "types.hpp"
 
 namespace hetfab {
+
+// A beat of a row serves two steps.
+constexpr unsigned steps_per_beat = 2;
 
 // The fields of a matmul.
 struct MatmulTile {
@@ -14,10 +20,11 @@ struct MatmulTile {
     unsigned wgt;
     unsigned acc;
     unsigned rows;
-    unsigned k_words;
+    unsigned row_beats;
     unsigned col_groups;
     bool accumulate;
     bool is_unsigned;
+    bool packed;
 };
 
 template <class Z>
@@ -26,113 +33,87 @@ MatmulTile matmul_tile(const Word<Z, isa::instruction_bits>& instruction) {
     using Op = isa::Matmul;
     return {number<Z, Op::Act>(instruction),      number<Z, Op::Wgt>(instruction),
             number<Z, Op::Acc>(instruction),      number<Z, Op::Rows>(instruction),
-            number<Z, Op::KWords>(instruction),   number<Z, Op::ColGroups>(instruction),
-            flag<Z, Op::Accumulate>(instruction), flag<Z, Op::Unsigned>(instruction)};
+            number<Z, Op::RowBeats>(instruction), number<Z, Op::ColGroups>(instruction),
+            flag<Z, Op::Accumulate>(instruction), flag<Z, Op::Unsigned>(instruction),
+            flag<Z, Op::Packed>(instruction)};
 }
 
-// One step of the array: a channel of gemm_rows rows times a weight word.
+// One step of the whole array: 32 bits of each row times a weight word.
 template <class D, class Z>
-void gemm_step(S<Z, 32> (&acc)[D::gemm_rows][D::gemm_cols],
-               const Word<Z, 8 * D::gemm_rows> (&act)[D::gemm_rows], unsigned channel,
-               const Word<Z, 8 * D::gemm_cols>& wgt, bool is_unsigned) {
+void gemm_d_step_sums(S<Z, 32> (&acc)[D::gemm_d_rows][D::gemm_d_cols],
+                      const Word<Z, 64> (&beat)[D::gemm_d_rows], unsigned half,
+                      const Word<Z, 32 * D::gemm_d_cols>& wgt, const MatmulTile& tile, bool first) {
 #pragma HLS INLINE
-    // Two columns share a DSP; one from each half, so that a host compiler sees consecutive lanes.
-    constexpr unsigned pairs = D::gemm_cols / 2;
-step_rows:
-    for (unsigned row = 0; row < D::gemm_rows; row++) {
+chain_rows:
+    for (unsigned row = 0; row < D::gemm_d_rows; row += 2) {
 #pragma HLS UNROLL
-        const S<Z, 9> a =
-            is_unsigned ? S<Z, 9>(lane_u<Z, 8>(act[row], channel)) : S<Z, 9>(lane_s<Z, 8>(act[row], channel));
-    step_col_pairs:
-        for (unsigned col = 0; col < pairs; col++) {
+    chain_cols:
+        for (unsigned col = 0; col < D::gemm_d_cols; col += 2) {
 #pragma HLS UNROLL
-            S<Z, 17> low = 0;
-            S<Z, 17> high = 0;
-            product_pair<Z>(a, lane_s<Z, 8>(wgt, col), lane_s<Z, 8>(wgt, col + pairs), low, high);
-            acc[row][col] = wrap<Z, 32>(sum<Z, 33>(acc[row][col], low));
-            acc[row][col + pairs] = wrap<Z, 32>(sum<Z, 33>(acc[row][col + pairs], high));
-        }
-    }
-}
-
-// One block of gemm_rows x gemm_cols outputs; rows at or beyond `valid` read as zero and are not written.
-// It counts the valid rows of each step, each of which is gemm_cols multiply-accumulates.
-template <class D, class Z, class ActRam, class WgtRam, class AccRam, class Events>
-Outcome gemm_block(const MatmulTile& tile, unsigned first_row, unsigned valid, unsigned col_group,
-                   ActRam act_ram, WgtRam wgt_ram, AccRam acc_ram, Events& events) {
-#pragma HLS INLINE
-    using ActWord = Word<Z, 8 * D::gemm_rows>;
-    S<Z, 32> acc[D::gemm_rows][D::gemm_cols];
-#pragma HLS ARRAY_PARTITION variable=acc type=complete dim=0
-    ActWord now[D::gemm_rows];
-#pragma HLS ARRAY_PARTITION variable=now type=complete dim=0
-    ActWord next[D::gemm_rows];
-#pragma HLS ARRAY_PARTITION variable=next type=complete dim=0
-fill_rows:
-    for (unsigned row = 0; row < D::gemm_rows; row++) {
-#pragma HLS PIPELINE II=1 style=stp
-        events.trip(isa::loops::gemm_fill);
-        const bool inside = row < valid;
-        now[row] = inside && tile.k_words != 0 ? act_ram[tile.act + (first_row + row) * tile.k_words]
-                                               : zero<Z, 8 * D::gemm_rows>();
-        const Word<Z, 32 * D::gemm_cols> start =
-            inside && tile.accumulate ? acc_ram[tile.acc + (first_row + row) * tile.col_groups + col_group]
-                                      : zero<Z, 32 * D::gemm_cols>();
-    fill_cols:
-        for (unsigned col = 0; col < D::gemm_cols; col++) {
+            const U<Z, 32> act[2] = {lane_u<Z, 32>(beat[row], half), lane_u<Z, 32>(beat[row + 1], half)};
+            const U<Z, 32> weight[2] = {lane_u<Z, 32>(wgt, col), lane_u<Z, 32>(wgt, col + 1)};
+            S<Z, 32> sums[2][2];
+            dsp_chain<D, Z>(act, weight, tile.packed, tile.is_unsigned, sums);
+        sum_rows:
+            for (unsigned r = 0; r < 2; r++) {
 #pragma HLS UNROLL
-            acc[row][col] = lane_s<Z, 32>(start, col);
-        }
-    }
-    events.loop(isa::loops::gemm_fill, D::gemm_rows);
-
-    const unsigned depth = tile.k_words * D::gemm_rows;
-    const unsigned wgt = tile.wgt + col_group * depth;
-    unsigned channel = 0;
-    unsigned k_word = 0;
-    unsigned row_steps = 0;
-depth_steps:
-    for (unsigned k = 0; k < depth; k++) {
-#pragma HLS LOOP_TRIPCOUNT min=16 max=1024
-#pragma HLS PIPELINE II=1 style=stp
-        events.trip(isa::loops::gemm_steps);
-        row_steps += valid;
-        // While a block of channels is used, the next one is fetched: one row's word per step.
-        const bool fetch = channel < valid && k_word + 1 < tile.k_words;
-        next[channel] = fetch ? act_ram[tile.act + (first_row + channel) * tile.k_words + k_word + 1]
-                              : zero<Z, 8 * D::gemm_rows>();
-        gemm_step<D, Z>(acc, now, channel, wgt_ram[wgt + k], tile.is_unsigned);
-        channel++;
-        if (channel == D::gemm_rows) {
-            channel = 0;
-            k_word++;
-        swap_rows:
-            for (unsigned row = 0; row < D::gemm_rows; row++) {
+            sum_cols:
+                for (unsigned c = 0; c < 2; c++) {
 #pragma HLS UNROLL
-                now[row] = next[row];
+                    const S<Z, 32> before = first ? S<Z, 32>(0) : acc[row + r][col + c];
+                    acc[row + r][col + c] = wrap<Z, 32>(sum<Z, 33>(before, sums[r][c]));
+                }
             }
         }
     }
-    events.loop(isa::loops::gemm_steps, depth);
-    events.macs(std::uint64_t{valid} * depth * D::gemm_cols);
+}
 
-    unsigned written = 0;
-drain_rows:
-    for (unsigned row = 0; row < valid; row++) {
-#pragma HLS LOOP_TRIPCOUNT min=1 max=16
+// All blocks of a tile, one after the other without a pause: while a block is summed, the one before it drains.
+template <class D, class Z, class ActRam, class WgtRam, class AccRam, class Events>
+Outcome gemm_d_blocks(const MatmulTile& tile, ActRam act_ram, WgtRam wgt_ram, AccRam acc_ram,
+                      Events& events) {
+#pragma HLS INLINE
+    constexpr unsigned rows = D::gemm_d_rows;
+    S<Z, 32> acc[rows][D::gemm_d_cols];
+#pragma HLS ARRAY_PARTITION variable=acc type=complete dim=0
+    Word<Z, 64> beat[rows];
+#pragma HLS ARRAY_PARTITION variable=beat type=complete dim=0
+    Drain<Z, rows, D::gemm_d_cols> drain(tile.acc, tile.rows, tile.col_groups, tile.accumulate);
+    BlockWalk walk(tile.rows, rows, tile.col_groups, steps_per_beat * tile.row_beats, drain.trips());
+    unsigned act = tile.act;
+    unsigned wgt = tile.wgt;
+    unsigned row_steps = 0;
+gemm_d_steps:
+    for (unsigned trip = 0; trip < walk.trips(); trip++) {
+#pragma HLS LOOP_TRIPCOUNT min=32 max=65536
 #pragma HLS PIPELINE II=1 style=stp
-        events.trip(isa::loops::gemm_drain);
-        Word<Z, 32 * D::gemm_cols> word = zero<Z, 32 * D::gemm_cols>();
-    drain_cols:
-        for (unsigned col = 0; col < D::gemm_cols; col++) {
+        events.trip(isa::loops::gemm_d_steps);
+        drain.step(acc_ram);
+        if (walk.summing()) {
+            const unsigned half = walk.step() % steps_per_beat;
+            if (half == 0) {
+            beat_rows:
+                for (unsigned row = 0; row < rows; row++) {
 #pragma HLS UNROLL
-            set_lane<Z, 32>(word, col, acc[row][col]);
+                    beat[row] = act_ram[row][act];
+                }
+                act++;
+            }
+            gemm_d_step_sums<D, Z>(acc, beat, half, wgt_ram[wgt + walk.step()], tile, walk.step() == 0);
+            row_steps += tile.packed ? 2 * walk.valid_rows() : walk.valid_rows();
         }
-        acc_ram[tile.acc + (first_row + row) * tile.col_groups + col_group] = word;
-        written++;
+        if (walk.ends_block()) drain.begin(acc, walk.first_row(), walk.col_group());
+        if (walk.next()) {
+            // A new group of columns begins with the first rows.
+            act = tile.act;
+            wgt += steps_per_beat * tile.row_beats;
+        }
     }
-    events.loop(isa::loops::gemm_drain, valid);
-    return {true, written, row_steps};
+    events.loop(isa::loops::gemm_d_steps, walk.trips());
+    constexpr std::uint64_t channels_per_beat = 8;
+    events.macs(channels_per_beat * (tile.packed ? 2 : 1) * tile.row_beats * tile.rows * tile.col_groups *
+                D::gemm_d_cols);
+    return {true, drain.written(), row_steps};
 }
 
 template <class D, class Z, class ActRam, class WgtRam, class AccRam, class Events>
@@ -141,23 +122,7 @@ Outcome gemm_d_execute(const Word<Z, isa::instruction_bits>& instruction, ActRam
 #pragma HLS INLINE off
     const int opcode = static_cast<int>(number<Z, isa::Header::Opcode>(instruction));
     if (opcode != isa::Matmul::opcode) return {opcode == isa::Sync::opcode, 0};
-    const MatmulTile tile = matmul_tile<Z>(instruction);
-    Outcome outcome = {true, 0};
-col_groups:
-    for (unsigned col_group = 0; col_group < tile.col_groups; col_group++) {
-#pragma HLS LOOP_TRIPCOUNT min=1 max=4
-    row_blocks:
-        for (unsigned row = 0; row < tile.rows; row += D::gemm_rows) {
-#pragma HLS LOOP_TRIPCOUNT min=1 max=4
-            const unsigned left = tile.rows - row;
-            const unsigned valid = left < D::gemm_rows ? left : D::gemm_rows;
-            const Outcome block =
-                gemm_block<D, Z>(tile, row, valid, col_group, act_ram, wgt_ram, acc_ram, events);
-            outcome.work += block.work;
-            outcome.count0 += block.count0;
-        }
-    }
-    return outcome;
+    return gemm_d_blocks<D, Z>(matmul_tile<Z>(instruction), act_ram, wgt_ram, acc_ram, events);
 }
 
 // The engine: one instruction, from its stream to its token.

@@ -52,13 +52,14 @@ namespace engine {
 constexpr int load = 0;
 constexpr int store = 1;
 constexpr int gemm_d = 2;
-constexpr int vec = 3;
-constexpr int agg = 4;
-constexpr int count = 5;
+constexpr int gemm_l = 3;
+constexpr int vec = 4;
+constexpr int agg = 5;
+constexpr int count = 6;
 }  // namespace engine
 
 // In the order of the ids.
-constexpr const char* engine_names[] = {"load", "store", "gemm_d", "vec", "agg"};
+constexpr const char* engine_names[] = {"load", "store", "gemm_d", "gemm_l", "vec", "agg"};
 
 namespace segment {
 constexpr int program = 0;
@@ -87,9 +88,13 @@ struct Sync {
 struct LoadActivations {
     static constexpr int engine = 0;
     static constexpr int opcode = 1;
-    using Ram = Field<32, 16>;
-    using Rows = Field<48, 12>;
-    using RowBlocks = Field<64, 12>;
+    using RamD = Field<28, 14>;
+    using RamL = Field<42, 13>;
+    using Rows = Field<55, 8>;
+    using ToD = Field<63, 1>;
+    using ToL = Field<64, 1>;
+    using Packed = Field<65, 1>;
+    using RowBlocks = Field<66, 10>;
     using StrideBlocks = Field<76, 12>;
     using Address = Field<88, 40>;
 };
@@ -98,19 +103,23 @@ struct LoadWeights {
     static constexpr int engine = 0;
     static constexpr int opcode = 2;
     using Ram = Field<32, 16>;
-    using Rows = Field<48, 12>;
-    using RowBlocks = Field<64, 12>;
-    using StrideBlocks = Field<76, 12>;
+    using Words = Field<48, 16>;
+    using Address = Field<88, 40>;
+};
+
+struct LoadPlanes {
+    static constexpr int engine = 0;
+    static constexpr int opcode = 3;
+    using Ram = Field<32, 16>;
+    using Words = Field<48, 16>;
     using Address = Field<88, 40>;
 };
 
 struct LoadParameters {
     static constexpr int engine = 0;
-    static constexpr int opcode = 3;
+    static constexpr int opcode = 4;
     using Ram = Field<32, 16>;
-    using Rows = Field<48, 12>;
-    using RowBlocks = Field<64, 12>;
-    using StrideBlocks = Field<76, 12>;
+    using Words = Field<48, 16>;
     using Address = Field<88, 40>;
 };
 
@@ -131,75 +140,102 @@ struct Matmul {
     using Wgt = Field<46, 14>;
     using Accumulate = Field<60, 1>;
     using Unsigned = Field<61, 1>;
+    using Packed = Field<62, 1>;
     using Acc = Field<64, 12>;
     using Rows = Field<76, 8>;
-    using KWords = Field<84, 10>;
-    using ColGroups = Field<94, 6>;
+    using RowBeats = Field<84, 13>;
+    using ColGroups = Field<97, 7>;
+};
+
+struct MatmulPlanes {
+    static constexpr int engine = 3;
+    static constexpr int opcode = 1;
+    using Act = Field<32, 13>;
+    using Wgt = Field<45, 14>;
+    using Accumulate = Field<59, 1>;
+    using Unsigned = Field<60, 1>;
+    using Slices = Field<61, 2>;
+    using Bipolar = Field<63, 1>;
+    using Acc = Field<64, 12>;
+    using Rows = Field<76, 8>;
+    using RowWords = Field<84, 11>;
+    using Planes = Field<95, 4>;
+    using ColGroups = Field<99, 7>;
 };
 
 struct Requantize {
-    static constexpr int engine = 3;
+    static constexpr int engine = 4;
     static constexpr int opcode = 1;
+    using Core = Field<28, 1>;
+    using OutBits = Field<29, 3>;
     using Acc = Field<32, 12>;
     using Relu = Field<56, 1>;
     using Unsigned = Field<57, 1>;
-    using AccGroups = Field<59, 5>;
+    using Packed = Field<59, 1>;
     using Out = Field<64, 12>;
     using Par = Field<76, 9>;
     using Rows = Field<85, 8>;
-    using Groups = Field<93, 6>;
-    using RowBlocks = Field<99, 6>;
-    using Shift = Field<105, 6>;
+    using Groups = Field<93, 7>;
+    using RowBlocks = Field<100, 6>;
+    using RowWords = Field<106, 7>;
+    using Shift = Field<113, 6>;
 };
 
 struct Combine {
-    static constexpr int engine = 3;
+    static constexpr int engine = 4;
     static constexpr int opcode = 2;
+    using Core = Field<28, 1>;
+    using OutBits = Field<29, 3>;
     using Acc = Field<32, 12>;
     using Sum = Field<44, 12>;
     using Relu = Field<56, 1>;
     using Unsigned = Field<57, 1>;
     using WithAcc = Field<58, 1>;
-    using AccGroups = Field<59, 5>;
+    using Packed = Field<59, 1>;
     using Out = Field<64, 12>;
     using Par = Field<76, 9>;
     using Rows = Field<85, 8>;
-    using Groups = Field<93, 6>;
-    using RowBlocks = Field<99, 6>;
-    using Shift = Field<105, 6>;
-    using PostShift = Field<111, 6>;
-    using PostLeft = Field<117, 4>;
+    using Groups = Field<93, 7>;
+    using RowBlocks = Field<100, 6>;
+    using RowWords = Field<106, 7>;
+    using Shift = Field<113, 6>;
+    using PostShift = Field<119, 6>;
+    using PostLeft = Field<60, 4>;
+    using SumGroups = Field<125, 3>;
 };
 
 struct ExportSums {
-    static constexpr int engine = 3;
+    static constexpr int engine = 4;
     static constexpr int opcode = 3;
+    using Core = Field<28, 1>;
     using Acc = Field<32, 12>;
     using Sum = Field<44, 12>;
     using WithAcc = Field<58, 1>;
-    using AccGroups = Field<59, 5>;
     using Out = Field<64, 12>;
     using Par = Field<76, 9>;
     using Rows = Field<85, 8>;
-    using Groups = Field<93, 6>;
-    using RowBlocks = Field<99, 6>;
-    using Shift = Field<105, 6>;
+    using Groups = Field<93, 7>;
+    using RowBlocks = Field<100, 6>;
+    using RowWords = Field<106, 7>;
+    using Shift = Field<113, 6>;
+    using SumGroups = Field<125, 3>;
 };
 
 struct ExportAccumulators {
-    static constexpr int engine = 3;
+    static constexpr int engine = 4;
     static constexpr int opcode = 4;
+    using Core = Field<28, 1>;
     using Acc = Field<32, 12>;
-    using AccGroups = Field<59, 5>;
     using Out = Field<64, 12>;
     using Par = Field<76, 9>;
     using Rows = Field<85, 8>;
-    using Groups = Field<93, 6>;
-    using RowBlocks = Field<99, 6>;
+    using Groups = Field<93, 7>;
+    using RowBlocks = Field<100, 6>;
+    using RowWords = Field<106, 7>;
 };
 
 struct ConfigureFeatures {
-    static constexpr int engine = 4;
+    static constexpr int engine = 5;
     static constexpr int opcode = 1;
     using Slot = Field<32, 4>;
     using RowBlocks = Field<36, 12>;
@@ -208,7 +244,7 @@ struct ConfigureFeatures {
 };
 
 struct ConfigureDestinations {
-    static constexpr int engine = 4;
+    static constexpr int engine = 5;
     static constexpr int opcode = 2;
     using Slot = Field<32, 4>;
     using Count = Field<64, 24>;
@@ -216,7 +252,7 @@ struct ConfigureDestinations {
 };
 
 struct ConfigureIds {
-    static constexpr int engine = 4;
+    static constexpr int engine = 5;
     static constexpr int opcode = 3;
     using Slot = Field<32, 4>;
     using Edges = Field<36, 28>;
@@ -225,7 +261,7 @@ struct ConfigureIds {
 };
 
 struct Reduce {
-    static constexpr int engine = 4;
+    static constexpr int engine = 5;
     static constexpr int opcode = 4;
     using Slot = Field<32, 4>;
     using Rows = Field<36, 8>;
@@ -242,10 +278,11 @@ constexpr bool carries_address(int engine, int opcode) {
     return (engine == 0 && opcode == 1) ||
            (engine == 0 && opcode == 2) ||
            (engine == 0 && opcode == 3) ||
+           (engine == 0 && opcode == 4) ||
            (engine == 1 && opcode == 1) ||
-           (engine == 4 && opcode == 1) ||
-           (engine == 4 && opcode == 2) ||
-           (engine == 4 && opcode == 3);
+           (engine == 5 && opcode == 1) ||
+           (engine == 5 && opcode == 2) ||
+           (engine == 5 && opcode == 3);
 }
 
 // Byte offsets of the registers; an array has its first offset and a stride.
@@ -265,17 +302,18 @@ constexpr Array segment_size{0x078, 12, 8};
 constexpr unsigned isa_version = 0x0d8;
 constexpr Array geometry_hash{0x0e0, 12, 1};
 constexpr unsigned engines = 0x0ec;
-constexpr unsigned array_shape = 0x0f4;
-constexpr unsigned lanes = 0x0fc;
-constexpr unsigned fetched = 0x104;
-constexpr unsigned retired = 0x10c;
-constexpr unsigned fault = 0x114;
-constexpr unsigned fault_instruction = 0x11c;
-constexpr Array semaphore{0x124, 8, 16};
-constexpr Array queue_head{0x1a4, 8, 5};
-constexpr Array last_retired{0x1cc, 8, 5};
-constexpr Array counter{0x1f4, 12, 11};
-constexpr unsigned end = 0x274;
+constexpr unsigned gemm_d_shape = 0x0f4;
+constexpr unsigned gemm_l_shape = 0x0fc;
+constexpr unsigned lanes = 0x104;
+constexpr unsigned fetched = 0x10c;
+constexpr unsigned retired = 0x114;
+constexpr unsigned fault = 0x11c;
+constexpr unsigned fault_instruction = 0x124;
+constexpr Array semaphore{0x12c, 8, 16};
+constexpr Array queue_head{0x1ac, 8, 6};
+constexpr Array last_retired{0x1dc, 8, 6};
+constexpr Array counter{0x20c, 12, 13};
+constexpr unsigned end = 0x2a4;
 }  // namespace registers
 
 // Initiation interval and depth of every pipelined loop; the reasons are in loops.json.
@@ -287,13 +325,13 @@ struct Loop {
 namespace loops {
 constexpr Loop instruction{1, 5, 0};
 constexpr Loop request_ahead{1, 2, 1};
-constexpr Loop load_beats{1, 4, 2};
-constexpr Loop store_beats{1, 4, 3};
-constexpr Loop store_responses{1, 2, 4};
-constexpr Loop gemm_fill{1, 3, 5};
-constexpr Loop gemm_steps{1, 7, 6};
-constexpr Loop gemm_drain{1, 3, 7};
-constexpr Loop vec_words{1, 18, 8};
+constexpr Loop load_tile_beats{1, 4, 2};
+constexpr Loop load_beats{1, 4, 3};
+constexpr Loop store_beats{1, 4, 4};
+constexpr Loop store_responses{1, 2, 5};
+constexpr Loop gemm_d_steps{1, 16, 6};
+constexpr Loop gemm_l_steps{1, 9, 7};
+constexpr Loop vec_groups{1, 18, 8};
 constexpr Loop agg_context{1, 2, 9};
 constexpr Loop agg_descriptors{1, 4, 10};
 constexpr Loop agg_rows_ahead{1, 6, 11};
@@ -302,6 +340,6 @@ constexpr Loop agg_gather_accumulate{2, 15, 13};
 constexpr unsigned count = 14;
 }  // namespace loops
 // In the order of the ids.
-constexpr const char* loop_names[] = {"instruction", "request_ahead", "load_beats", "store_beats", "store_responses", "gemm_fill", "gemm_steps", "gemm_drain", "vec_words", "agg_context", "agg_descriptors", "agg_rows_ahead", "agg_gather", "agg_gather_accumulate"};
+constexpr const char* loop_names[] = {"instruction", "request_ahead", "load_tile_beats", "load_beats", "store_beats", "store_responses", "gemm_d_steps", "gemm_l_steps", "vec_groups", "agg_context", "agg_descriptors", "agg_rows_ahead", "agg_gather", "agg_gather_accumulate"};
 
 }  // namespace hetfab::isa

@@ -14,23 +14,28 @@ struct DesignTypes {
     using Instruction = Word<Z, isa::instruction_bits>;
     using Token = Word<Z, isa::token_bits>;
     using Beat = Word<Z, D::bus_bits>;
-    using ActWord = Word<Z, 8 * D::gemm_rows>;
-    using WgtWord = Word<Z, 8 * D::gemm_cols>;
+    // A bank holds these; a bank per row of the array makes a word of the activation RAMs.
+    using ActDBank = Word<Z, 64>;
+    using ActLBank = Word<Z, 128>;
+    using WgtDWord = Word<Z, 32 * D::gemm_d_cols>;
+    using WgtLWord = Word<Z, 32 * D::gemm_l_cols>;
     using ParWord = Word<Z, 64 * D::lanes>;
-    using AccWord = Word<Z, 32 * D::gemm_cols>;
+    using AccDWord = Word<Z, 32 * D::gemm_d_cols>;
+    using AccLWord = Word<Z, 32 * D::gemm_l_cols>;
     using SumWord = Word<Z, 32 * D::lanes>;
     using OutWord = Word<Z, 8 * D::lanes>;
 
     static_assert(D::bus_bits == 64, "the kernels count in beats of 64 bits: a design's bus has 64 bits");
     static_assert(D::lanes * 8 == D::bus_bits, "a beat holds one byte for every lane of the vector engines");
-    static_assert(D::gemm_rows % 8 == 0, "a word of act_ram is whole beats, so gemm_rows is a multiple of 8");
-    static_assert(D::gemm_cols % D::lanes == 0, "a word of acc_ram is whole groups of lanes channels");
+    static_assert(D::gemm_d_rows % 2 == 0, "a chain of DSPs serves two rows");
+    static_assert(D::gemm_d_cols % D::lanes == 0 && D::gemm_l_cols % D::lanes == 0,
+                  "a word of accumulators is whole groups of lanes channels");
     static_assert(Z::template exact_word<isa::instruction_bits>, "an instruction has exactly its bits");
     static_assert(Z::template exact_word<isa::token_bits>, "a token has exactly its bits");
-    static_assert(Z::template exact_word<8 * D::gemm_rows>, "a word of act_ram has exactly its bits");
-    static_assert(Z::template exact_word<8 * D::gemm_cols>, "a word of wgt_ram has exactly its bits");
+    static_assert(Z::template exact_word<64> && Z::template exact_word<128>, "banks have exactly their bits");
+    static_assert(Z::template exact_word<32 * D::gemm_d_cols> && Z::template exact_word<32 * D::gemm_l_cols>,
+                  "words of weights and accumulators have exactly their bits");
     static_assert(Z::template exact_word<64 * D::lanes>, "a word of par_ram has exactly its bits");
-    static_assert(Z::template exact_word<32 * D::gemm_cols>, "a word of acc_ram has exactly its bits");
     static_assert(Z::template exact_word<32 * D::lanes>, "a word of sum_ram has exactly its bits");
     static_assert(Z::template exact_word<8 * D::lanes>, "a word of out_ram has exactly its bits");
     static_assert(Z::template exact_integer<8> && Z::template exact_integer<32>,

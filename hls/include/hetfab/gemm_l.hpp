@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: Apache-2.0
+// GEMM-L: an output-stationary array of gemm_l_rows x gemm_l_cols sums built from LUTs. A step multiplies a slice of
+// 4 bits of 32 channels by one bit of their weights; planes, words and slices follow each other without a pause.
+#pragma once
+
+#include "drain.hpp"
+#include "events.hpp"
+#include "plane_dot.hpp"
+#include "shim.hpp"
+#include "types.hpp"
+
+namespace hetfab {
+
+// The fields of a matmul_planes.
+struct PlanesTile {
+    unsigned act;
+    unsigned wgt;
+    unsigned acc;
+    unsigned rows;
+    unsigned row_words;
+    unsigned slices;
+    unsigned planes;
+    unsigned col_groups;
+    bool accumulate;
+    bool is_unsigned;
+    bool bipolar;
+};
+
+template <class Z>
+PlanesTile planes_tile(const Word<Z, isa::instruction_bits>& instruction) {
+#pragma HLS INLINE
+    using Op = isa::MatmulPlanes;
+    return {number<Z, Op::Act>(instruction),      number<Z, Op::Wgt>(instruction),
+            number<Z, Op::Acc>(instruction),      number<Z, Op::Rows>(instruction),
+            number<Z, Op::RowWords>(instruction), number<Z, Op::Slices>(instruction),
+            number<Z, Op::Planes>(instruction),   number<Z, Op::ColGroups>(instruction),
+            flag<Z, Op::Accumulate>(instruction), flag<Z, Op::Unsigned>(instruction),
+            flag<Z, Op::Bipolar>(instruction)};
+}
+
+// Where a block is: slice by slice, word by word, plane by plane.
+struct PlanePlace {
+    unsigned slice = 0;
+    unsigned word = 0;
+    unsigned plane = 0;
+
+    void next(const PlanesTile& tile) {
+#pragma HLS INLINE
+        plane++;
+        if (plane != tile.planes) return;
+        plane = 0;
+        word++;
+        if (word != tile.row_words) return;
+        word = 0;
+        slice++;
+        if (slice == tile.slices) slice = 0;
+    }
+
+    PlaneControl control(const PlanesTile& tile) const {
+#pragma HLS INLINE
+        PlaneControl control = {};
+        control.bipolar = tile.bipolar;
+        control.negative = plane == 0 && !tile.bipolar;
+        control.first_plane = plane == 0;
+        control.last_plane = plane + 1 == tile.planes;
+        control.clear = slice == 0 && word == 0;
+        control.next_slice = slice != 0 && word == 0;
+        return control;
+    }
+};
+
+// All blocks of a tile, one after the other without a pause.
+template <class D, class Z, class ActRam, class WgtRam, class AccRam, class Events>
+Outcome gemm_l_blocks(const PlanesTile& tile, ActRam act_ram, WgtRam wgt_ram, AccRam acc_ram,
+                      Events& events) {
+#pragma HLS INLINE
+    constexpr unsigned rows = D::gemm_l_rows;
+    constexpr unsigned cols = D::gemm_l_cols;
+    PlaneDot<Z, D::gemm_l_acc_bits> dot[rows][cols];
+#pragma HLS ARRAY_PARTITION variable=dot type=complete dim=0
+    Word<Z, 128> slice[rows];
+#pragma HLS ARRAY_PARTITION variable=slice type=complete dim=0
+    Drain<Z, rows, cols> drain(tile.acc, tile.rows, tile.col_groups, tile.accumulate);
+    const unsigned words = tile.slices * tile.row_words;
+    BlockWalk walk(tile.rows, rows, tile.col_groups, words * tile.planes, drain.trips());
+    PlanePlace place;
+    unsigned act = tile.act;
+    unsigned wgt = tile.wgt;
+    unsigned row_words = 0;
+gemm_l_steps:
+    for (unsigned trip = 0; trip < walk.trips(); trip++) {
+#pragma HLS LOOP_TRIPCOUNT min=32 max=65536
+#pragma HLS PIPELINE II=1 style=stp
+        events.trip(isa::loops::gemm_l_steps);
+        drain.step(acc_ram);
+        if (walk.summing()) {
+            const PlaneControl control = place.control(tile);
+            if (control.first_plane) {
+            slice_rows:
+                for (unsigned row = 0; row < rows; row++) {
+#pragma HLS UNROLL
+                    slice[row] = offset_slices<Z>(act_ram[row][act], !tile.is_unsigned && place.slice == 0);
+                }
+                act++;
+                if (place.slice == 0) row_words += walk.valid_rows();
+            }
+            const Word<Z, 32 * cols> weights = wgt_ram[wgt + place.word * tile.planes + place.plane];
+        dot_rows:
+            for (unsigned row = 0; row < rows; row++) {
+#pragma HLS UNROLL
+            dot_cols:
+                for (unsigned col = 0; col < cols; col++) {
+#pragma HLS UNROLL
+                    plane_dot_step<Z>(dot[row][col], slice[row], lane_u<Z, 32>(weights, col), control);
+                }
+            }
+            place.next(tile);
+        }
+        if (walk.ends_block()) {
+            S<Z, 32> sums[rows][cols];
+#pragma HLS ARRAY_PARTITION variable=sums type=complete dim=0
+        sum_rows:
+            for (unsigned row = 0; row < rows; row++) {
+#pragma HLS UNROLL
+            sum_cols:
+                for (unsigned col = 0; col < cols; col++) {
+#pragma HLS UNROLL
+                    sums[row][col] = dot[row][col].outer;
+                }
+            }
+            drain.begin(sums, walk.first_row(), walk.col_group());
+        }
+        if (walk.next()) {
+            // A new group of columns begins with the first rows.
+            act = tile.act;
+            wgt += tile.row_words * tile.planes;
+        }
+    }
+    events.loop(isa::loops::gemm_l_steps, walk.trips());
+    events.macs(std::uint64_t{plane_lanes} * tile.row_words * tile.rows * tile.col_groups * cols);
+    return {true, drain.written(), row_words};
+}
+
+template <class D, class Z, class ActRam, class WgtRam, class AccRam, class Events>
+Outcome gemm_l_execute(const Word<Z, isa::instruction_bits>& instruction, ActRam act_ram, WgtRam wgt_ram,
+                       AccRam acc_ram, Events& events) {
+#pragma HLS INLINE off
+    const int opcode = static_cast<int>(number<Z, isa::Header::Opcode>(instruction));
+    if (opcode != isa::MatmulPlanes::opcode) return {opcode == isa::Sync::opcode, 0};
+    return gemm_l_blocks<D, Z>(planes_tile<Z>(instruction), act_ram, wgt_ram, acc_ram, events);
+}
+
+// The engine: one instruction, from its stream to its token.
+template <class D, class Z, class ActRam, class WgtRam, class AccRam, class Events>
+void gemm_l_step(hls::stream<Word<Z, isa::instruction_bits>>& instructions,
+                 hls::stream<Word<Z, isa::token_bits>>& tokens, ActRam act_ram, WgtRam wgt_ram,
+                 AccRam acc_ram, Events& events) {
+#pragma HLS INLINE
+    const Word<Z, isa::instruction_bits> instruction = instructions.read();
+    events.loop(isa::loops::instruction, 1);
+    const Outcome outcome = gemm_l_execute<D, Z>(instruction, act_ram, wgt_ram, acc_ram, events);
+    HETFAB_FENCE(acc_ram, tokens);
+    tokens.write(make_token<D, Z>(instruction, outcome));
+}
+
+}  // namespace hetfab
