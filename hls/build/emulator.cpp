@@ -523,7 +523,8 @@ class Overlay {
     Ram<Types::AccWord> acc_ram_{memory::acc_ram, Design::acc_words, accesses_};
     Ram<Types::SumWord> sum_ram_{memory::sum_ram, Design::sum_words, accesses_};
     Ram<Types::OutWord> out_ram_{memory::out_ram, Design::out_words, accesses_};
-    Ram<Types::Instruction> agg_context_{memory::agg_context, 4 * Design::agg_contexts, accesses_};
+    Ram<Types::Instruction> agg_context_{memory::agg_context, isa::context_words* Design::agg_contexts,
+                                         accesses_};
     std::map<std::string, RamModel*> rams_{
         {"act_ram", &act_ram_},         {"wgt_ram", &wgt_ram_}, {"par_ram", &par_ram_},
         {"acc_ram", &acc_ram_},         {"sum_ram", &sum_ram_}, {"out_ram", &out_ram_},

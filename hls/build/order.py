@@ -28,7 +28,7 @@ _INCLUDED = ("build/order_check.hpp", "build/sets.hpp", "include/hetfab/isa.hpp"
 _FLAGS = ("-std=c++17", "-O3", "-march=native", "-shared", "-fPIC", "-Wall", "-Wextra", "-Wconversion", "-Werror")
 _TEXT_BYTES = 512
 #: Words that a context slot has, times the slots that a field can name.
-_CONTEXT_WORDS = 4 * (isa().operation("reduce").fields[0].largest + 1)
+_CONTEXT_WORDS = isa().size("context_words") * (isa().operation("reduce").fields[0].largest + 1)
 _LARGEST_COUNT = max(len(operation.reads) + len(operation.writes) for operation in isa().operations)
 
 

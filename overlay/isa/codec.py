@@ -33,6 +33,13 @@ class Segment(IntEnum):
     LOG = 7
 
 
+class ReduceMode(IntEnum):
+    """Values of the field ``mode`` of ``reduce``."""
+
+    SUM = 0
+    MEAN = 1
+
+
 class Fault(IntEnum):
     """Fault codes of DISPATCH."""
 
@@ -206,13 +213,12 @@ def load_activations(
 ) -> int:
     """Packs ``load_activations``, 128 bits.
 
-    Copies rows blocks of row_blocks * 64 bytes, stride_blocks * 64 bytes apart, to consecutive words of
-    act_ram.
+    Copies rows of row_blocks blocks, stride_blocks blocks apart, to consecutive words of act_ram.
 
     Args:
         ram: First word in the on-chip memory; 0 to 65535.
         rows: Number of rows; 0 to 4095.
-        row_blocks: Length of a row in blocks of 64 bytes; 0 to 4095.
+        row_blocks: Length of a row in blocks; 0 to 4095.
         stride_blocks: Distance of two rows in DRAM in blocks; 0 to 4095.
         address: First byte in DRAM; 0 to 1099511627775.
         wait0: Semaphore to wait for, 0 for none; 0 to 31.
@@ -260,7 +266,7 @@ def load_weights(
     Args:
         ram: First word in the on-chip memory; 0 to 65535.
         rows: Number of rows; 0 to 4095.
-        row_blocks: Length of a row in blocks of 64 bytes; 0 to 4095.
+        row_blocks: Length of a row in blocks; 0 to 4095.
         stride_blocks: Distance of two rows in DRAM in blocks; 0 to 4095.
         address: First byte in DRAM; 0 to 1099511627775.
         wait0: Semaphore to wait for, 0 for none; 0 to 31.
@@ -308,7 +314,7 @@ def load_parameters(
     Args:
         ram: First word in the on-chip memory; 0 to 65535.
         rows: Number of rows; 0 to 4095.
-        row_blocks: Length of a row in blocks of 64 bytes; 0 to 4095.
+        row_blocks: Length of a row in blocks; 0 to 4095.
         stride_blocks: Distance of two rows in DRAM in blocks; 0 to 4095.
         address: First byte in DRAM; 0 to 1099511627775.
         wait0: Semaphore to wait for, 0 for none; 0 to 31.
@@ -351,13 +357,13 @@ def store_rows(
 ) -> int:
     """Packs ``store_rows``, 128 bits.
 
-    Copies consecutive words of out_ram to rows of row_blocks * 64 bytes, stride_blocks * 64 bytes apart; done
-    after the last write response.
+    Copies consecutive words of out_ram to rows of row_blocks blocks, stride_blocks blocks apart; done after
+    the last write response.
 
     Args:
         ram: First word in out_ram; 0 to 65535.
         rows: Number of rows; 0 to 4095.
-        row_blocks: Length of a row in blocks of 64 bytes; 0 to 4095.
+        row_blocks: Length of a row in blocks; 0 to 4095.
         stride_blocks: Distance of two rows in DRAM in blocks; 0 to 4095.
         address: First byte in DRAM; 0 to 1099511627775.
         wait0: Semaphore to wait for, 0 for none; 0 to 31.
@@ -476,7 +482,7 @@ def requantize(
         par: First word in par_ram; 0 to 511.
         rows: Rows of the tile; 0 to 255.
         groups: Groups of lanes channels; 0 to 63.
-        row_blocks: Length of an output row in blocks of 64 bytes; 0 to 63.
+        row_blocks: Length of an output row in blocks; 0 to 63.
         shift: Right shift of the requantization; 0 to 63.
         wait0: Semaphore to wait for, 0 for none; 0 to 31.
         wait1: Second semaphore to wait for, 0 for none; 0 to 31.
@@ -547,7 +553,7 @@ def combine(
         par: First word in par_ram; 0 to 511.
         rows: Rows of the tile; 0 to 255.
         groups: Groups of lanes channels; 0 to 63.
-        row_blocks: Length of an output row in blocks of 64 bytes; 0 to 63.
+        row_blocks: Length of an output row in blocks; 0 to 63.
         shift: Right shift of the requantization; 0 to 63.
         post_shift: Right shift from Q.8 to the result; 0 to 63.
         post_left: Left shift before post_shift; 0 to 15.
@@ -616,7 +622,7 @@ def export_sums(
         par: First word in par_ram; 0 to 511.
         rows: Rows of the tile; 0 to 255.
         groups: Groups of lanes channels; 0 to 63.
-        row_blocks: Length of an output row in blocks of 64 bytes; 0 to 63.
+        row_blocks: Length of an output row in blocks; 0 to 63.
         shift: Right shift of the requantization; 0 to 63.
         wait0: Semaphore to wait for, 0 for none; 0 to 31.
         wait1: Second semaphore to wait for, 0 for none; 0 to 31.
@@ -674,7 +680,7 @@ def export_accumulators(
         par: First word in par_ram; 0 to 511.
         rows: Rows of the tile; 0 to 255.
         groups: Groups of lanes channels; 0 to 63.
-        row_blocks: Length of an output row in blocks of 64 bytes; 0 to 63.
+        row_blocks: Length of an output row in blocks; 0 to 63.
         wait0: Semaphore to wait for, 0 for none; 0 to 31.
         wait1: Second semaphore to wait for, 0 for none; 0 to 31.
         signal0: Semaphore to signal when the work is done, 0 for none; 0 to 31.
@@ -720,7 +726,7 @@ def configure_features(
 
     Args:
         slot: Context; 0 to 15.
-        row_blocks: Distance of two rows in blocks of 64 bytes; 0 to 4095.
+        row_blocks: Distance of two rows in blocks; 0 to 4095.
         count: Number of source vertices; 0 to 16777215.
         address: First byte of the channels to aggregate in row 0; 0 to 1099511627775.
         wait0: Semaphore to wait for, 0 for none; 0 to 31.
@@ -859,7 +865,7 @@ def reduce(
     Args:
         slot: Context; 0 to 15.
         rows: Number of destinations; 0 to 255.
-        mode: 0 sum, 1 mean; 0 to 3.
+        mode: What is made of the features of the sources; 0 to 3.
         unsigned: 1: features are uint8; 0 to 1.
         accumulate: 1: add to what sum_ram holds; 0 to 1.
         groups: Groups of lanes channels; 0 to 63.

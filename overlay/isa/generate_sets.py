@@ -132,7 +132,7 @@ def _context_operations(table: Isa) -> dict[str, tuple[Operation, int]]:
 def _context_words(table: Isa) -> int:
     operation, _ = next(iter(_context_operations(table).values()))
     slot = next(field for field in operation.fields if field.name == "slot")
-    return evaluate("4 * slot", {"slot": slot.largest}) + 4
+    return (slot.largest + 1) * table.size("context_words")
 
 
 def _names_of(table: Isa) -> str:

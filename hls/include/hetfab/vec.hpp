@@ -12,7 +12,9 @@
 namespace hetfab {
 
 // Of the four 16-bit halves of a parameter, which one is the multiplier.
-constexpr unsigned par_multiplier_half = 2;
+constexpr unsigned par_multiplier_half = isa::ParameterRecord::Multiplier::lsb / 16;
+static_assert(isa::ParameterRecord::bytes == 8 && isa::ParameterRecord::Bias::lsb == 0,
+              "a parameter is 64 bits and begins with its bias");
 
 // value * multiplier * 2^-shift, rounded half to even; 48 bits hold the product of 32 and 16.
 template <class Z>
@@ -109,7 +111,8 @@ value_lanes:
 #pragma HLS UNROLL
         if (tile.with_sum) {
             const U<Z, 16> multiplier = lane_u<Z, 16>(par, 4 * lane + par_multiplier_half);
-            const S<Z, 24> term = saturate<Z, 24>(requantize<Z>(biased[lane], multiplier, tile.shift));
+            const S<Z, isa::term_bits> term =
+                saturate<Z, isa::term_bits>(requantize<Z>(biased[lane], multiplier, tile.shift));
             const S<Z, 33> total = tile.with_acc ? sum<Z, 33>(lane_s<Z, 32>(sums, lane), term)
                                                  : S<Z, 33>(lane_s<Z, 32>(sums, lane));
             value[lane] = wrap<Z, 32>(total);
