@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Writes the read and write sets as C++, for programs of the host that check a stream of instructions against them.
 
-The header is generated from the box expressions of ``isa.json`` and committed; a test compares it with ``sets.py``.
+The header is generated from the box expressions of ``isa.json`` and committed; a test compares it with Python.
 """
 
 import ast
