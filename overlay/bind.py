@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from hetfab.overlay import layouts
 from hetfab.overlay.errors import (
     CountFixedError,
     FeaturesMissingError,
@@ -20,15 +21,14 @@ from hetfab.overlay.errors import (
     FeatureWidthError,
     LimitExceededError,
     RelationMissingError,
-    StreamInvalidError,
 )
+from hetfab.overlay.expansion import expand, without_first_waits
 from hetfab.overlay.isa.codec import Segment
 from hetfab.overlay.isa.spec import isa
-from hetfab.overlay.program import Block, Part, Program, Symbol, SymbolKind, Tensor, Words
+from hetfab.overlay.order import check_order
+from hetfab.overlay.program import Program, Symbol, SymbolKind, Tensor, Words
 
-_BLOCK = isa().block_bytes
 _OFFSET_LIMIT = 1 << isa().offset_bits
-_SMALL_ID_LIMIT = 1 << 16
 
 
 class SparseRows(Protocol):
@@ -123,7 +123,7 @@ def bind(program: Program, graph: GraphArrays) -> BoundProgram:
         StreamInvalidError: The bound stream could wait for ever.
     """
     _check_graph(program, graph)
-    features, feature_offsets = _pack([_feature_rows(t, graph) for t in _tensors(program, "features")])
+    features, feature_offsets = layouts.pack([_feature_rows(t, graph) for t in _tensors(program, "features")])
     arrays, places = _graph_segment(program, graph)
     offsets = dict(zip((t.name for t in _tensors(program, "features")), feature_offsets, strict=True))
     offsets |= {t.name: t.constant_offset for t in _tensors(program, "constants")}
@@ -131,9 +131,9 @@ def bind(program: Program, graph: GraphArrays) -> BoundProgram:
     for segment in (Segment.ACTIVATIONS, Segment.OUTPUT):
         for tensor in _tensors(program, segment.name.lower()):
             offsets[tensor.name] = sizes[segment]
-            sizes[segment] += _stored_rows(graph.counts[tensor.node_type]) * tensor.row_bytes
+            sizes[segment] += layouts.stored_rows(graph.counts[tensor.node_type]) * tensor.row_bytes
     values = np.array([_value(s, program, graph, offsets, places) for s in program.symbols], dtype=np.int64)
-    words, layers = _without_first_waits(program, *_expand(program, graph.counts, values))
+    words, layers = without_first_waits(program, *expand(program, graph.counts, values))
     check_order(words)
     contents = {
         Segment.PROGRAM: words.view(np.uint8).reshape(-1),
@@ -214,10 +214,9 @@ def _feature_rows(tensor: Tensor, graph: GraphArrays) -> npt.NDArray[np.uint8]:
             "finite values",
             "clean the features where the graph is made",
         )
-    low, high = (-128, 127) if tensor.signed else (0, 255)
-    kind = np.int8 if tensor.signed else np.uint8
-    steps = np.rint(np.clip(data / np.float32(tensor.scale), low, high)).astype(kind)
-    stored = np.zeros((_stored_rows(rows), tensor.row_bytes), kind)
+    stored = layouts.activation_rows(rows, tensor.row_bytes, tensor.signed)
+    limits = np.iinfo(stored.dtype)
+    steps = np.rint(np.clip(data / np.float32(tensor.scale), limits.min, limits.max)).astype(stored.dtype)
     if isinstance(features, np.ndarray):
         stored[:rows, :width] = steps
     else:
@@ -225,54 +224,18 @@ def _feature_rows(tensor: Tensor, graph: GraphArrays) -> npt.NDArray[np.uint8]:
     return stored.view(np.uint8).reshape(-1)
 
 
-def reciprocals(degrees: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Reciprocal round(2^(16+k)/d) and k = ceil(log2 d) of each degree, 0 and 0 for d = 0 (docs/arithmetic.md)."""
-    divisors = np.maximum(degrees, 1)
-    _, exponents = np.frexp(divisors.astype(np.float64))
-    powers = exponents - (divisors == np.left_shift(np.int64(1), exponents - 1))
-    rounded = (np.left_shift(np.int64(1), 16 + powers) + divisors // 2) // divisors
-    return np.where(degrees > 0, rounded, 0), np.where(degrees > 0, powers, 0)
-
-
-def _graph_segment(program: Program, graph: GraphArrays) -> tuple[npt.NDArray[np.uint8], dict[tuple[str, str], int]]:
+def _graph_segment(program: Program, graph: GraphArrays) -> tuple[layouts.Bytes, dict[tuple[str, str], int]]:
     """Destination and id arrays of all edge sets, and their places by (array, edge set)."""
     pieces, keys = [], []
     for edges in program.edges:
         arrays = graph.edges[edges.name]
-        degrees = np.diff(arrays.indptr).astype(np.int64)
-        reciprocal, power = reciprocals(degrees)
-        table = np.stack([arrays.indptr[:-1], degrees, reciprocal, power], axis=1).astype("<u4")
-        ids = arrays.sources.astype("<u2" if _id_bytes(graph, edges.source_type) == 2 else "<u4")
-        pieces += [table.view(np.uint8).reshape(-1), ids.view(np.uint8)]
+        pieces += [
+            layouts.destination_records(arrays.indptr),
+            layouts.id_array(arrays.sources, graph.counts[edges.source_type]),
+        ]
         keys += [("destinations", edges.name), ("ids", edges.name)]
-    content, offsets = _pack(pieces)
+    content, offsets = layouts.pack(pieces)
     return content, dict(zip(keys, offsets, strict=True))
-
-
-def _id_bytes(graph: GraphArrays, node_type: str) -> int:
-    return 2 if graph.counts[node_type] <= _SMALL_ID_LIMIT else 4
-
-
-def _pack(pieces: list[npt.NDArray[np.uint8]]) -> tuple[npt.NDArray[np.uint8], list[int]]:
-    """Puts pieces one behind the other, each at a multiple of the block."""
-    offsets, size = [], 0
-    for piece in pieces:
-        offsets.append(size)
-        size += _reserved(piece.size)
-    content = np.zeros(size, np.uint8)
-    for offset, piece in zip(offsets, pieces, strict=True):
-        content[offset : offset + piece.size] = piece
-    return content, offsets
-
-
-def _stored_rows(rows: int) -> int:
-    """Rows that a tensor takes, at least one: DISPATCH refuses an address beyond the end of a segment."""
-    return max(rows, 1)
-
-
-def _reserved(size: int) -> int:
-    """Whole blocks, at least one: DISPATCH refuses the address of an empty array at the end of a segment."""
-    return max(size + -size % _BLOCK, _BLOCK)
 
 
 def _value(
@@ -294,112 +257,6 @@ def _value(
             return len(graph.edges[symbol.name].sources)
         case SymbolKind.ID_BYTES:
             edges = next(edges for edges in program.edges if edges.name == symbol.name)
-            return _id_bytes(graph, edges.source_type)
+            return layouts.id_bytes(graph.counts[edges.source_type])
         case SymbolKind.IDS | SymbolKind.DESTINATIONS:
             return Segment.GRAPH << isa().offset_bits | places[symbol.kind.value, symbol.name]
-
-
-def _expand(
-    program: Program, counts: Mapping[str, int], values: npt.NDArray[np.int64]
-) -> tuple[Words, npt.NDArray[np.uint16]]:
-    """Repeats each block as often as its part says and fills its patched fields."""
-    taken = np.zeros(len(program.rings), np.int64)
-    pieces: list[Words] = []
-    layers: list[npt.NDArray[np.uint16]] = []
-    for block in program.blocks:
-        iterations = _iterations(block, counts)
-        if not len(iterations):
-            continue
-        words = np.repeat(block.words[None], len(iterations), axis=0)
-        uses = np.array(block.ring_uses, np.int64)
-        steps = np.arange(len(iterations))
-        for patch in block.patches:
-            value = patch["constant"] + patch["per_iteration"] * iterations
-            if patch["symbol"] >= 0:
-                value = value + values[patch["symbol"]]
-            if patch["ring"] >= 0:
-                ring = program.rings[patch["ring"]]
-                use = taken[patch["ring"]] + uses[patch["ring"]] * steps + patch["position"]
-                value = value + use % ring.slots * ring.slot_words
-            _check_range(program, block, patch, value)
-            shifted = np.left_shift(value.astype(np.uint64), np.uint64(patch["shift"]))
-            words[:, patch["instruction"], patch["word"]] |= shifted
-        taken += uses * len(iterations)
-        pieces.append(words.reshape(-1, 2))
-        layers.append(np.full(len(pieces[-1]), block.layer, np.uint16))
-    if not pieces:
-        return np.zeros((0, 2), np.uint64), np.zeros(0, np.uint16)
-    return np.concatenate(pieces), np.concatenate(layers)
-
-
-def _without_first_waits(
-    program: Program, words: Words, layers: npt.NDArray[np.uint16]
-) -> tuple[Words, npt.NDArray[np.uint16]]:
-    """Leaves out the waits for slots that nobody has used yet, and instructions that then do nothing."""
-    fields = [isa().header_field(name) for name in ("wait0", "wait1")]
-    idle = np.zeros(len(words), np.bool_)
-    for ring in program.rings:
-        waits = [(words[:, 0] >> np.uint64(f.lsb)) & np.uint64(f.largest) == ring.free for f in fields]
-        first = np.flatnonzero(waits[0] | waits[1])[: ring.slots if ring.free else 0]
-        for field, waiting in zip(fields, waits, strict=True):
-            words[first[waiting[first]], 0] &= ~np.uint64(field.largest << field.lsb)
-        # A sync without waits and signals is its engine's id and zeros.
-        idle[first] = words[first, 0] <= isa().header_field("engine").largest
-    return words[~idle], layers[~idle]
-
-
-def _iterations(block: Block, counts: Mapping[str, int]) -> npt.NDArray[np.int64]:
-    """Loop indices of a block: the tail's is the number of full tiles."""
-    if block.part is Part.ONCE:
-        return np.zeros(1, np.int64)
-    full, tail = divmod(counts[block.node_type], block.tile_rows)
-    if block.part is Part.FULL:
-        return np.arange(full, dtype=np.int64)
-    return np.full(1 if tail else 0, full, np.int64)
-
-
-def _check_range(program: Program, block: Block, patch: Any, value: npt.NDArray[np.int64]) -> None:
-    largest = (1 << int(patch["bits"])) - 1
-    if value.size and (int(value.min()) < 0 or int(value.max()) > largest):
-        layer = program.layers[block.layer].name
-        raise LimitExceededError(
-            f"layer '{layer}' needs the value {int(value.max())} in an instruction field of {patch['bits']} bits",
-            f"at most {largest}",
-            "use a smaller graph",
-        )
-
-
-def check_order(words: Words) -> None:
-    """Proves that a bound stream drains at any queue depth.
-
-    If in program order no wait comes before its signal, the oldest instruction that is not retired is always at the
-    head of its queue, or next to be fetched, with its waits satisfied. It also checks that each semaphore has one
-    signalling and one waiting engine, on which the pairing of the n-th wait with the n-th signal rests.
-
-    Raises:
-        StreamInvalidError: One of the two does not hold.
-    """
-    first = words[:, 0]
-    fields = {field.name: (first >> np.uint64(field.lsb)) & np.uint64(field.largest) for field in isa().header}
-    for semaphore in range(1, isa().semaphores + 1):
-        waits = sum((fields[name] == semaphore).astype(np.int64) for name in ("wait0", "wait1"))
-        signals = sum((fields[name] == semaphore).astype(np.int64) for name in ("signal0", "signal1"))
-        if not np.any(waits) and not np.any(signals):
-            continue
-        for role, uses in (("waits for", waits), ("signals", signals)):
-            engines = np.unique(fields["engine"][np.asarray(uses) > 0])
-            if len(engines) > 1:
-                raise _broken(f"more than one engine {role} semaphore {semaphore}: {engines.tolist()}")
-        signalled_before = np.cumsum(signals) - signals
-        ahead = signalled_before - np.cumsum(waits)
-        if np.any(ahead < 0):
-            index = int(np.argmax(ahead < 0))
-            raise _broken(f"instruction {index} waits for semaphore {semaphore} before it is signalled")
-
-
-def _broken(found: str) -> StreamInvalidError:
-    return StreamInvalidError(
-        found,
-        "one signalling and one waiting engine per semaphore, every signal before its wait in program order",
-        "report this: the compiler wrote a wrong program",
-    )

@@ -228,7 +228,7 @@ def _largest(parameter: str) -> int:
     if parameter not in fields:
         return 4096
     operation, name = fields[parameter]
-    field = next(field for field in isa().operation(operation).fields if field.name == name)
+    field = isa().operation(operation).field(name)
     return field.largest if parameter == "agg_groups" else field.largest + 1
 
 

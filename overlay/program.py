@@ -24,7 +24,7 @@ from hetfab.overlay.files import write_atomic
 from hetfab.overlay.isa.spec import isa
 from hetfab.overlay.model.schema import Relation
 
-FORMAT = "hetfab program 2"
+FORMAT = "hetfab program 1"
 #: What the zip reader raises on damaged bytes, besides its own error.
 _DAMAGE = (OSError, zipfile.BadZipFile, zlib.error, KeyError, ValueError, EOFError, NotImplementedError, RuntimeError)
 Words: TypeAlias = npt.NDArray[np.uint64]

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import onnx
 
 from hetfab.overlay.errors import BindingInvalidError, CalibrationDataError
+from hetfab.overlay.isa.arithmetic import Q8_BITS, TERM_BITS
 from hetfab.overlay.model.binding import Binding, NodeCount
 from hetfab.overlay.model.bound_model import BoundModel, CalibrationReader, Evaluation, FedModel
 from hetfab.overlay.model.edges import edge_set
@@ -21,7 +22,7 @@ from hetfab.quantize.points import QuantizationPoints, find_points
 from hetfab.quantize.ranges import CRITERIA, ActivationRange, Criterion, choose
 from hetfab.quantize.rewrites import tables_to_dense_terms
 from hetfab.quantize.weights import LARGEST_SPREAD, QuantizedWeights, round_to_nearest
-from hetfab.quantize.writer import SUM_BITS, SUM_PLACES, Numbers, write_model
+from hetfab.quantize.writer import Numbers, write_model
 
 FloatArray: TypeAlias = npt.NDArray[np.float32]
 
@@ -201,10 +202,10 @@ def _with_room(
                 continue
             term, rows = group.dense.output, group.dense.input
             magnitude = largest[term] if term in largest else float(np.abs(graph.tables[rows]).max(initial=0.0))
-            needed = int(weights[term].exponents.max()) + rooms[rows].exponent - LARGEST_SPREAD + SUM_PLACES
+            needed = int(weights[term].exponents.max()) + rooms[rows].exponent - LARGEST_SPREAD + Q8_BITS
             if magnitude > 0.0:
-                highest = (1 << (SUM_BITS - 1)) - 1
-                needed = max(needed, math.ceil(math.log2(magnitude / highest)) + SUM_PLACES)
+                highest = (1 << (TERM_BITS - 1)) - 1
+                needed = max(needed, math.ceil(math.log2(magnitude / highest)) + Q8_BITS)
             for member in points.family(group.means[0].input):
                 rooms[member] = replace(rooms[member], exponent=max(rooms[member].exponent, needed))
     return rooms

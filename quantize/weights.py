@@ -7,12 +7,14 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from hetfab.overlay.isa.spec import isa
+
 FloatArray: TypeAlias = npt.NDArray[np.float32]
 IntArray: TypeAlias = npt.NDArray[np.int64]
 
 #: A channel's scale is brought to the instruction's one shift by a 16-bit multiplier, so exponents of a layer may
 #: differ by at most this much.
-LARGEST_SPREAD = 15
+LARGEST_SPREAD = isa().record("parameter").bits("multiplier") - 1
 _CANDIDATES = 4
 
 

@@ -10,6 +10,7 @@ import onnx
 import onnx.helper
 import onnx.numpy_helper
 
+from hetfab.overlay.isa.arithmetic import ACCUMULATOR_BITS, Q8_BITS, TERM_BITS
 from hetfab.overlay.model import hgnn
 from hetfab.overlay.model.binding import METADATA_KEY, Binding, Features, NodeCount, to_json
 from hetfab.overlay.model.edges import edge_set
@@ -17,11 +18,6 @@ from hetfab.overlay.model.layers import Add, Dense, LayerGraph, Relu, SegMean
 from hetfab.quantize.points import QuantizationPoints
 from hetfab.quantize.ranges import ActivationRange
 from hetfab.quantize.weights import QuantizedWeights, round_bias
-
-#: Bits of a dense term that joins a sum in Q.8, and the binary places of Q.8.
-SUM_BITS = 24
-SUM_PLACES = 8
-_BIAS_BITS = 32
 
 
 @dataclass(frozen=True)
@@ -91,13 +87,13 @@ class _Writer:
                 f"{layer.output}.bias", np.ldexp(steps.astype(np.float32), exponents).astype(np.float32)
             )
             bias_scale = np.ldexp(np.float32(1), exponents)
-            rounded = self.quant(bias, f"{bias}.int", bias_scale, _BIAS_BITS, signed=True, narrow=False)
+            rounded = self.quant(bias, f"{bias}.int", bias_scale, ACCUMULATOR_BITS, signed=True, narrow=False)
             self.add("MatMul", [f"{layer.input}.int8", quantized], f"{layer.output}.products")
             self.add("Add", [f"{layer.output}.products", rounded], layer.output)
         group = next((group for group in self.points.groups if group.dense is layer), None)
         if group is not None:
-            unit = self.numbers.ranges[group.means[0].input].scale / (1 << SUM_PLACES)
-            self.quant(layer.output, f"{layer.output}.q8", unit, SUM_BITS, signed=True, narrow=False)
+            unit = self.numbers.ranges[group.means[0].input].scale / (1 << Q8_BITS)
+            self.quant(layer.output, f"{layer.output}.q8", unit, TERM_BITS, signed=True, narrow=False)
 
     def mean(self, layer: SegMean) -> None:
         node_type = edge_set(self.bindings, layer.source, layer.destination).destination_type

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The order of accesses by its definition, for small streams: happens-before is reachability, races are pairs.
 
-Written apart from the check in C++, from the tables and ``overlay/isa/sets.py`` alone, to be compared with it.
+Written apart from the check in C++, from the tables and ``sets_definition.py`` alone, to be compared with it.
 """
 
 from collections.abc import Iterator, Mapping
@@ -12,9 +12,9 @@ import numpy.typing as npt
 
 from hetfab.overlay.design import Geometry
 from hetfab.overlay.isa.codec import Segment
-from hetfab.overlay.isa.sets import Region, read_set, write_set
 from hetfab.overlay.isa.spec import Field, Operation, isa
-from hetfab.overlay.isa.words import unpack
+from tests.sets_definition import Region, read_set, write_set
+from tests.word_lists import unpack
 
 Words = npt.NDArray[np.uint64]
 #: A word of an on-chip memory, or a block of DRAM.

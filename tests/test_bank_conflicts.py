@@ -5,7 +5,7 @@ The checked emulator records the accesses of each trip; here one instruction of 
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from hetfab.overlay.design import Geometry
 from hetfab.overlay.isa import codec
 from hetfab.overlay.isa.arithmetic import reciprocals
 from hetfab.overlay.isa.codec import Engine, Segment
-from hetfab.overlay.isa.loops import Loop, bank_conflicts, loops
+from hetfab.overlay.isa.loops import Loop, loops
 from hetfab.overlay.isa.spec import isa
 from hetfab.overlay.isa.words import program_address
 from tests.programs import bound_to, compiled, quantized, run_emulated
@@ -28,6 +28,8 @@ from tests.test_instructions import SIZE, executed
 KERNELS = Path(emulator_module.__file__).parents[1] / "kernels"
 DEGREES = np.array([3, 0, 1, 20])
 Found = dict[str, dict[str, int]]
+#: Ports that an engine has to an on-chip memory: reads and writes share it (``storage_type=ram_1p``).
+PORTS = 1
 
 
 def copies() -> Iterator[tuple[str, list[int]]]:
@@ -101,6 +103,31 @@ def device_memory(words: list[int]) -> np.ndarray[tuple[int], np.dtype[np.uint8]
     program = np.frombuffer(b"".join(word.to_bytes(16, "little") for word in words), np.uint8)
     dram[: len(program)] = program
     return dram
+
+
+def bank_conflicts(found: Mapping[str, Mapping[str, int]], table: Mapping[str, Loop]) -> list[str]:
+    """What contradicts a table: accesses that it does not state, and intervals too short for one port.
+
+    Args:
+        found: By loop and memory, the largest number of accesses seen in one trip.
+        table: Loops by name.
+
+    Returns:
+        One sentence for each contradiction.
+    """
+    problems = []
+    for name, memories in found.items():
+        loop = table[name]
+        for memory, accesses in memories.items():
+            stated = loop.accesses.get(memory, 0)
+            if accesses > stated:
+                problems.append(
+                    f"loop '{name}' accesses {memory} {accesses} times in a trip, the table states {stated}"
+                )
+            if accesses > loop.ii * PORTS:
+                room = f"its interval of {loop.ii} and {PORTS} port allow {loop.ii * PORTS}"
+                problems.append(f"loop '{name}' accesses {memory} {accesses} times in a trip, {room}")
+    return problems
 
 
 @pytest.fixture(scope="module")

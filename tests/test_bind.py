@@ -10,7 +10,7 @@ import pytest
 
 from hetfab.driver.graph.arrays import graph_arrays
 from hetfab.driver.graph.heterograph import CsrFeatures, Edges, HeteroGraph
-from hetfab.overlay.bind import BoundProgram, GraphArrays, IncomingEdges, bind, check_order, reciprocals
+from hetfab.overlay.bind import BoundProgram, GraphArrays, IncomingEdges, bind
 from hetfab.overlay.errors import (
     CountFixedError,
     FeaturesMissingError,
@@ -24,6 +24,7 @@ from hetfab.overlay.isa import arithmetic
 from hetfab.overlay.isa.codec import Engine, Segment
 from hetfab.overlay.isa.spec import isa
 from hetfab.overlay.model.schema import Relation
+from hetfab.overlay.order import check_order
 from hetfab.overlay.program import Program, SymbolKind
 from tests.conftest import SMALL_GEOMETRY
 from tests.programs import compiled, quantized
@@ -87,13 +88,6 @@ def places(bound: BoundProgram, operation: str, field_name: str) -> list[int]:
     header = isa().engine(found.engine).id | found.opcode << 4
     words = [int(low) | int(high) << 64 for low, high in bound.words if int(low) & 0xFF == header]
     return [field.get(word) for word in words]
-
-
-def test_reciprocals_are_those_of_the_arithmetic() -> None:
-    degrees = np.arange(65_536, dtype=np.int64)
-    found, expected = reciprocals(degrees), arithmetic.reciprocals(degrees)
-    np.testing.assert_array_equal(found[0], expected[0])
-    np.testing.assert_array_equal(found[1], expected[1])
 
 
 def test_destinations_and_ids_are_written_in_their_layout(program: Program, arrays: GraphArrays) -> None:

@@ -70,6 +70,7 @@ def test_run_says_where_modelled_time_goes(demo_files: DemoFiles, tmp_path: Path
         found[name] = json.loads(printed.out)["timeline"]
         for text in ("time, modelled", "of the board pynq-z2", "for comparison", "stalls most on", "critical path"):
             assert text in printed.err
+        assert "below 100 cycles %" in printed.err
     timeline = found["default"]
     assert timeline["modelled"] is True
     total_cycles = timeline["board"]["cycles"]
@@ -81,6 +82,10 @@ def test_run_says_where_modelled_time_goes(demo_files: DemoFiles, tmp_path: Path
     for engine in timeline["engines"].values():
         parts = [engine["busy_cycles"], engine["dram_cycles"], *engine["idle_cycles"].values()]
         assert sum(parts) == pytest.approx(total_cycles)
+    short = sum(engine["short_instructions"] for engine in timeline["engines"].values())
+    instructions = sum(engine["instructions"] for engine in timeline["engines"].values())
+    assert timeline["short_instructions"] == {"below_cycles": 100, "share": pytest.approx(short / instructions)}
+    assert 0 < short < instructions
     assert sum(step["cycles"] for step in timeline["critical_path"]) == pytest.approx(total_cycles)
     # Half the clock: fewer cycles of latency, more milliseconds.
     assert found["slow"]["board"]["cycles"] < total_cycles

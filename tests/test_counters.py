@@ -32,7 +32,8 @@ from hetfab.overlay.isa.counter_table import RETIRED, EventCounter, counter_tabl
 from hetfab.overlay.isa.counters import Counters
 from hetfab.overlay.isa.spec import isa
 from hetfab.overlay.program import write_program
-from hetfab.overlay.run_log import RUN_LOG_DTYPE, log_totals
+from hetfab.overlay.run_log import RUN_LOG_DTYPE
+from tests.log_totals import log_totals
 from tests.programs import bound_to, compiled, design_of, quantized, run_emulated
 from tests.random_models import Case, random_case
 

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 
 from hetfab.hls.build.emulator import Emulator, Progress, build_emulator
-from hetfab.hls.build.order import declared_sets
 from hetfab.overlay.isa import codec
 from hetfab.overlay.isa.codec import RegisterOffset, Segment
 from hetfab.overlay.isa.spec import isa
 from hetfab.overlay.isa.words import pack, program_address
 from tests.conftest import SMALL_GEOMETRY
+from tests.cpp_sets import declared_sets
 from tests.programs import bound_to, compiled, quantized, run_emulated, run_golden
 from tests.random_models import academic_case
 from tests.small_streams import BASES, SEGMENT_BYTES

@@ -4,6 +4,7 @@
 import re
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -63,6 +64,16 @@ def test_it_shows_instructions_agreement_and_the_commands(folder: Path) -> None:
     assert "100.00% of the predictions agree, largest difference 0 LSB" in text
     commands = [line.split()[2] for line in text.splitlines() if line.startswith("$ hetfab ")]
     assert commands == ["inspect", "quantize", "compile", "run"]
+
+
+def test_the_readme_shows_what_it_prints(folder: Path) -> None:
+    """File names without their folders; what is left out is marked by dots."""
+    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    begin, end = readme.index("    $ hetfab quantize"), readme.index("It ends with a page")
+    shown = [line for line in textwrap.dedent(readme[begin:end]).splitlines() if line not in ("", "...")]
+    printed = re.sub(r"(/[^/ \n]+)+/(?=[\w.]+\.(?:onnx|npz|hfp))", "", (folder / "output.txt").read_text()).splitlines()
+    assert len(shown) > 15
+    assert [line for line in shown if line.rstrip() not in [found.rstrip() for found in printed]] == []
 
 
 def test_the_quantized_model_carries_its_binding(folder: Path) -> None:

@@ -6,6 +6,10 @@ import doctest
 import importlib
 import re
 import shlex
+import shutil
+import subprocess
+import sys
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree
@@ -14,7 +18,10 @@ import click
 import pytest
 
 from hetfab.cli.main import COMMANDS
-from hetfab.overlay.isa.words import decode
+from hetfab.driver.graph.npz import read_graph
+from hetfab.overlay.isa.words import decode, field_slot
+from hetfab.overlay.program import Symbol, SymbolKind, read_program
+from tests.demo_files import DemoFiles
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -148,13 +155,98 @@ def imports_resolve(tree: ast.Module) -> None:
             assert not [alias.name for alias in node.names if not hasattr(module, alias.name)]
 
 
-def test_decoded_instructions_are_right() -> None:
-    rows = re.findall(r"^([0-9a-f]{32}) (\w+) (\{.*\})$", text_of("docs/program.md"), re.MULTILINE)
-    assert len(rows) >= 8
-    for word, name, fields in rows:
-        found = decode(int(word, 16))
-        assert found.operation.name == name
-        assert {key: value for key, value in found.fields.items() if value} == ast.literal_eval(fields)
+SUFFIXES = "py|json|hpp|cpp|md|onnx|ipynb|html|npz|hfp|csv|txt|toml"
+ROOTS = "overlay|quantize|hls|driver|cli|tests|benchmarks|docs|examples|.ci"
+#: A reader's script in a page that shows how to start it, and how decision records are named.
+NOT_HERE = {"notebook.py", "docs/decisions/NNNN-title.md"}
+
+
+def named_files(page: str) -> set[str]:
+    """Python files that a page names, and other files by their place in the tree."""
+    text = text_of(page)
+    scripts = set(re.findall(r"(?<![\w./-])([\w./-]+\.py)\b", text))
+    return (scripts | set(re.findall(rf"(?<![\w./-])((?:{ROOTS})/[\w./-]+\.(?:{SUFFIXES}))\b", text))) - NOT_HERE
+
+
+@pytest.mark.parametrize("page", NAMES)
+def test_files_that_are_named_exist(page: str) -> None:
+    """A Python file may be named by the end of its path where the text says the folder."""
+    tracked = [f"/{path.relative_to(ROOT)}" for root in ROOTS.split("|") for path in (ROOT / root).rglob("*.*")]
+    missing = {name for name in named_files(page) if not any(path.endswith(f"/{name}") for path in tracked)}
+    assert missing == set()
+
+
+@pytest.mark.parametrize("page", NAMES)
+def test_modules_that_are_named_exist(page: str) -> None:
+    """In calls (``-m``), and in imports of scripts that a page shows and no test runs."""
+    text = text_of(page)
+    imports = re.findall(r"^ *from ([\w.]+) import ([\w, ]+)$", text, re.MULTILINE)
+    own = [name for name, _ in imports if re.match(r"(hetfab|benchmarks|examples|tests)\b", name)]
+    for name in [*own, *re.findall(r"-m ((?:hetfab|benchmarks)\.[\w.]+\w)", text)]:
+        path = ROOT.joinpath(*name.removeprefix("hetfab.").split("."))
+        assert path.with_suffix(".py").is_file() or path.is_dir(), name
+    for module, names in imports:
+        if module.startswith("hetfab."):
+            found = importlib.import_module(module)
+            assert not [name for name in names.split(", ") if not hasattr(found, name)]
+
+
+@pytest.fixture(scope="module")
+def demo_folder(demo_files: DemoFiles, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the demo's files where `make demo` puts them."""
+    folder = tmp_path_factory.mktemp("pages")
+    (folder / "build" / "demo").mkdir(parents=True)
+    for path in (demo_files.graph, demo_files.quantized, demo_files.program):
+        shutil.copy(path, folder / "build" / "demo")
+    return folder
+
+
+def test_the_decoded_block_is_the_one_of_the_demo(demo_folder: Path) -> None:
+    (shown,) = [body for language, body in FENCE.findall(text_of("docs/program.md")) if language == "console"]
+    script, output = re.fullmatch(
+        r"\$ .venv/bin/python - <<'END'\n(.*?)^END\n(.*)", shown, re.DOTALL | re.MULTILINE
+    ).groups()
+    run = subprocess.run([sys.executable, "-c", script], cwd=demo_folder, capture_output=True, text=True, check=True)
+    assert run.stdout == output
+
+
+def test_the_patches_of_the_decoded_block_are_those_of_the_demo(demo_folder: Path) -> None:
+    page = text_of("docs/program.md")
+    program = read_program(demo_folder / "build/demo/rgcn.hfp")
+    block = program.blocks[1]
+    operations = [decode(low | high << 64).operation for low, high in block.words.tolist()]
+    rows = re.findall(r"^\| (\d) `(\w+)` \| `(\w+)` \| (.*?) \|", page, re.MULTILINE)
+    assert len(rows) == 3
+    for index, name, field, patch in rows:
+        assert operations[int(index)].name == name
+        half, shift, _ = field_slot(name, field)
+        place = (block.patches["instruction"] == int(index)) & (block.patches["word"] == half)
+        (found,) = block.patches[place & (block.patches["shift"] == shift)]
+        if symbol := re.fullmatch(r"symbol (\d+) \((\w+) `(\w+)`\), `per_iteration` (\d+)", patch):
+            number, kind, tensor, step = symbol.groups()
+            assert (found["symbol"], found["per_iteration"]) == (int(number), int(step))
+            assert program.symbols[int(number)] == Symbol(SymbolKind(kind), tensor)
+        else:
+            number, memory, position = re.fullmatch(r"ring (\d+) \(`(\w+)`\), position (-?\d+)", patch).groups()
+            assert (found["ring"], found["position"]) == (int(number), int(position))
+            assert program.rings[int(number)].memory == memory
+    papers = read_graph(demo_folder / "build/demo/academic.npz").counts["paper"]
+    full, left = divmod(papers, block.tile_rows)
+    assert f"Three of the block's {len(block.patches)} patches" in page
+    assert (
+        f"The graph has {papers:,} papers: the block runs {full} times, then the tail's block once with {left} rows"
+        in page
+    )
+
+
+def test_the_size_of_the_demos_header_is_right(demo_folder: Path) -> None:
+    with zipfile.ZipFile(demo_folder / "build/demo/rgcn.hfp") as archive:
+        entry = archive.getinfo("program.json")
+    text = " ".join(text_of("docs/decisions/0004-program-file-is-a-zip.md").split())
+    assert (
+        f"the demo's header is {entry.file_size / 1000:.0f} kB, and {entry.compress_size / 1000:.1f} kB in the file"
+        in text
+    )
 
 
 def test_the_picture_is_well_formed_and_has_a_text() -> None:

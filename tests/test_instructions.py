@@ -19,7 +19,7 @@ from hetfab.overlay.isa.codec import Engine, RegisterOffset, Segment
 from hetfab.overlay.isa.golden import GoldenMachine
 from hetfab.overlay.isa.spec import isa
 from hetfab.overlay.isa.words import program_address
-from hetfab.overlay.run_log import log_totals
+from tests.log_totals import log_totals
 
 BASE = 0x1000_0000
 SIZE = 1 << 16

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from hetfab.overlay.errors import FieldRangeError, StreamInvalidError
 from hetfab.overlay.isa import codec
 from hetfab.overlay.isa.spec import Field, Operation, isa
-from hetfab.overlay.isa.words import decode, field_slot, pack, program_address, unpack
+from hetfab.overlay.isa.words import decode, field_slot, pack, program_address
+from tests.word_lists import unpack
 
 INCLUDE = Path(__file__).parents[1] / "hls" / "include"
 CONTROL = tuple(field for field in isa().header if field.name not in ("engine", "opcode"))

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hetfab.overlay.design import default_design
-from hetfab.overlay.isa.sets import read_set, write_set
 from hetfab.overlay.isa.spec import Field, Operation, evaluate, isa
+from tests.sets_definition import read_set, write_set
 
 GEOMETRY = default_design().geometry
 CONTEXT = {

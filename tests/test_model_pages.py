@@ -15,7 +15,7 @@ from hetfab.overlay.design import default_design
 from hetfab.overlay.isa import codec
 from hetfab.overlay.isa.codec import Engine
 from hetfab.overlay.isa.loops import loops
-from hetfab.overlay.isa.words import pack, unpack
+from hetfab.overlay.isa.words import pack
 from hetfab.overlay.timeline.bounds import lower_bounds
 from hetfab.overlay.timeline.critical_path import Spent, critical_path
 from hetfab.overlay.timeline.machine import COMPARISON_RATE, Machine, constants, machine
@@ -23,6 +23,7 @@ from hetfab.overlay.timeline.simulate import Reason, Timeline, simulate
 from hetfab.overlay.timeline.summary import engine_times
 from tests.event_driven import EventDriven
 from tests.streams import Stream, make_stream
+from tests.word_lists import unpack
 
 DOCS = Path(__file__).parents[1] / "docs"
 TIMELINE = (DOCS / "timeline.md").read_text(encoding="utf-8")

@@ -17,23 +17,25 @@ from hetfab.driver.graph.generate import academic
 from hetfab.driver.graph.heterograph import HeteroGraph
 from hetfab.driver.graph.npz import read_graph
 from hetfab.hls.build.emulator import Emulator, Progress, build_emulator
-from hetfab.hls.build.order import Race, check_accesses, declared_sets
-from hetfab.overlay.bind import BoundProgram, bind, check_order
+from hetfab.hls.build.order import Race, check_accesses
+from hetfab.overlay.bind import BoundProgram, bind
 from hetfab.overlay.compiler.semaphores import Milestones, Semaphore
 from hetfab.overlay.compiler.tiling import SLOTS
 from hetfab.overlay.design import Geometry, default_design
 from hetfab.overlay.errors import StreamInvalidError
 from hetfab.overlay.isa import codec
 from hetfab.overlay.isa.codec import Engine, RegisterOffset, Segment
-from hetfab.overlay.isa.sets import read_set, write_set
 from hetfab.overlay.isa.spec import Operation, isa
 from hetfab.overlay.isa.words import pack, program_address
 from hetfab.overlay.model.reader import read_model
+from hetfab.overlay.order import check_order
 from tests.conftest import SMALL_GEOMETRY
+from tests.cpp_sets import declared_sets
 from tests.data_folder import require_data
 from tests.order_definition import Pair, implied, pairs, races, without
 from tests.programs import bound_to, compiled, quantized
 from tests.random_models import Case, academic_case
+from tests.sets_definition import read_set, write_set
 from tests.small_streams import BASES, SEGMENT_BYTES, SEGMENTS, streams
 
 DEMO_MODEL = model_path()

@@ -11,22 +11,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hetfab.driver.graph.heterograph import Edges
-from hetfab.overlay.bind import BoundProgram, check_order
+from hetfab.overlay.bind import BoundProgram
 from hetfab.overlay.costs.program_cost import expected_log, expected_records
 from hetfab.overlay.design import Geometry, default_design
 from hetfab.overlay.isa import codec
 from hetfab.overlay.isa.codec import Engine, Segment
-from hetfab.overlay.isa.words import pack, program_address, unpack
+from hetfab.overlay.isa.words import pack, program_address
+from hetfab.overlay.order import check_order
 from hetfab.overlay.timeline.bounds import free_transfers, lower_bounds
 from hetfab.overlay.timeline.critical_path import critical_path
 from hetfab.overlay.timeline.machine import COMPARISON_RATE, Machine, machine
 from hetfab.overlay.timeline.simulate import Reason, Timeline, simulate
-from hetfab.overlay.timeline.summary import engine_times, path_steps, summarise
+from hetfab.overlay.timeline.summary import engine_times, path_steps, short_share, summarise
 from tests.conftest import SMALL_GEOMETRY
 from tests.event_driven import EventDriven
 from tests.programs import bound_to, compiled, design_of, quantized
 from tests.random_models import academic_case, academic_graph, random_case
 from tests.streams import PAIRS, Array, Stream, machines, make_stream, streams
+from tests.word_lists import unpack
 
 CLOSE = 1e-9
 BOARD = machine(default_design())
@@ -81,6 +83,17 @@ def test_bytes_are_conserved(stream: Stream, on: Machine) -> None:
     bursts = int(log["read_bursts"].sum() + log["write_bursts"].sum())
     assert timeline.bursts.sum() == bursts == sum(time.bursts for time in times)
     assert sum(time.instructions for time in times) == len(log)
+
+
+@given(streams(), machines)
+def test_short_instructions_are_those_with_little_work(stream: Stream, on: Machine) -> None:
+    timeline = timed(stream, on)
+    cycles = stream.log["cycles"].tolist()
+    assert short_share(timeline) == (sum(c < 100 for c in cycles) / len(cycles) if cycles else 0)
+    engines = stream.log["engine"].tolist()
+    assert [time.short for time in engine_times(timeline)] == [
+        sum(c < 100 for c, e in zip(cycles, engines, strict=True) if e == engine) for engine in Engine
+    ]
 
 
 @given(streams(), machines)

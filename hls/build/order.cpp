@@ -92,14 +92,4 @@ void hetfab_check_accesses(const std::uint64_t* halves, std::uint64_t count,
         std::snprintf(finding->text, sizeof finding->text, "%s", found.what());
     }
 }
-
-// The regions of one issued instruction; returns their number.
-std::uint32_t hetfab_sets(const Word* word, const Word* contexts, const hetfab::sets::Constants* design,
-                          hetfab::sets::Region* regions) {
-    Word slots[hetfab::sets::context_words];
-    std::memcpy(slots, contexts, sizeof slots);
-    const hetfab::sets::Regions found = hetfab::sets::regions(*word, slots, *design);
-    std::copy(found.region, found.region + found.count, regions);
-    return found.count;
-}
 }

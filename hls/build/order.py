@@ -4,7 +4,7 @@
 import ctypes
 import functools
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
@@ -18,18 +18,13 @@ from hetfab.overlay.design import Geometry
 from hetfab.overlay.errors import StreamInvalidError
 from hetfab.overlay.isa.codec import Segment
 from hetfab.overlay.isa.generate_sets import set_constants
-from hetfab.overlay.isa.sets import Region
 from hetfab.overlay.isa.spec import isa
-from hetfab.overlay.isa.words import pack
 
 _HLS = Path(__file__).resolve().parents[1]
 _SOURCE = _HLS / "build" / "order.cpp"
 _INCLUDED = ("build/order_check.hpp", "build/sets.hpp", "include/hetfab/isa.hpp")
 _FLAGS = ("-std=c++17", "-O3", "-march=native", "-shared", "-fPIC", "-Wall", "-Wextra", "-Wconversion", "-Werror")
 _TEXT_BYTES = 512
-#: Words that a context slot has, times the slots that a field can name.
-_CONTEXT_WORDS = 4 * (isa().operation("reduce").fields[0].largest + 1)
-_LARGEST_COUNT = max(len(operation.reads) + len(operation.writes) for operation in isa().operations)
 
 
 @dataclass(frozen=True)
@@ -109,28 +104,6 @@ def check_accesses(
     return Race(finding.earlier, finding.later, isa().memories[finding.memory].name, finding.text.decode())
 
 
-def declared_sets(word: int, contexts: Sequence[int], geometry: Geometry) -> tuple[list[Region], list[Region]]:
-    """Read and write set of an issued instruction as the check sees them; ``overlay/isa/sets.py`` defines them.
-
-    Args:
-        word: The instruction, 128 bits.
-        contexts: AGG's contexts, four words for each slot, as many as are needed.
-        geometry: What it was compiled for.
-
-    Raises:
-        EnvironmentLacksError: No compiler, or no folder for what it builds.
-    """
-    slots = np.zeros((_CONTEXT_WORDS, 2), np.uint64)
-    slots[: len(contexts)] = pack(contexts)
-    halves = pack([word])
-    found = np.zeros((_LARGEST_COUNT, 6), np.uint64)
-    count = _library().hetfab_sets(halves.ctypes.data, slots.ctypes.data, _constants(geometry), found.ctypes.data)
-    sets: tuple[list[Region], list[Region]] = ([], [])
-    for memory, write, *box in found[:count].tolist():
-        sets[write].append(Region(isa().memories[memory].name, *box))
-    return sets
-
-
 def build_order_check() -> Path:
     """Compiles the check, which serves all designs, or finds it in the cache.
 
@@ -170,6 +143,4 @@ def _library() -> ctypes.CDLL:
     pointer = ctypes.c_void_p
     functions.hetfab_check_accesses.argtypes = [pointer, ctypes.c_uint64, pointer, pointer, pointer]
     functions.hetfab_check_accesses.restype = None
-    functions.hetfab_sets.argtypes = [pointer, pointer, pointer, pointer]
-    functions.hetfab_sets.restype = ctypes.c_uint32
     return functions

@@ -139,7 +139,7 @@ inline Regions regions(const Word& word, const Word (&contexts)[context_words], 
             break;
         }
         case isa::LoadParameters::engine << 4 | isa::LoadParameters::opcode: {
-            found.add({memory::dram, false, field<isa::LoadParameters::Address>(word), 1, 0, 8 * design.lanes * field<isa::LoadParameters::Words>(word)});
+            found.add({memory::dram, false, field<isa::LoadParameters::Address>(word), 1, 0, ((64 * design.lanes) / (8)) * field<isa::LoadParameters::Words>(word)});
             found.add({memory::par_ram, true, field<isa::LoadParameters::Ram>(word), 1, 0, field<isa::LoadParameters::Words>(word)});
             break;
         }

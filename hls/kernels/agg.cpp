@@ -7,7 +7,7 @@
 void agg_top(hls::stream<Types::Instruction>& instructions, hls::stream<Types::Token>& tokens,
              hls::burst_maxi<Types::Beat> features, hls::burst_maxi<Types::Beat> graph,
              Types::SumWord sum_ram[Design::sum_words],
-             Types::Instruction agg_context[4 * Design::agg_contexts]) {
+             Types::Instruction agg_context[isa::context_words * Design::agg_contexts]) {
 #pragma HLS INTERFACE mode=ap_ctrl_hs port=return
 #pragma HLS INTERFACE mode=axis port=instructions
 #pragma HLS INTERFACE mode=axis port=tokens

@@ -17,7 +17,7 @@ from hetfab.overlay.design import Geometry
 from hetfab.overlay.errors import FieldRangeError
 from hetfab.overlay.isa.codec import Engine
 from hetfab.overlay.isa.spec import isa
-from hetfab.overlay.isa.words import field_slot
+from hetfab.overlay.isa.words import field_slot, pack
 from hetfab.overlay.program import PATCH_DTYPE, Block, Part, Ring, Symbol, SymbolKind
 
 #: The rings, by the memory. Weights and parameters need no FULL: LOAD, which is in order, brings them before the
@@ -78,7 +78,7 @@ class Emitter:
         block, self._open = self._open, None
         if block is None or not block.words:
             return
-        words = np.array([(w & (1 << 64) - 1, w >> 64) for w in block.words], dtype=np.uint64)
+        words = pack(block.words)
         uses = tuple(block.uses.get(ring.memory, 0) for ring in self.rings)
         patches = np.array(block.patches, dtype=PATCH_DTYPE)
         self.blocks.append(Block(block.layer, block.part, block.node_type, block.tile_rows, words, patches, uses))

@@ -21,6 +21,8 @@ from hetfab.overlay.errors import (
     OperatorsUnsupportedError,
     OverflowPossibleError,
 )
+from hetfab.overlay.isa.arithmetic import ACCUMULATOR_BITS, Q8_BITS, TERM_BITS
+from hetfab.overlay.isa.spec import isa
 from hetfab.overlay.model import hgnn
 from hetfab.overlay.model.binding import Binding, Features
 from hetfab.overlay.model.edges import EdgeSet, edge_set
@@ -29,11 +31,9 @@ from hetfab.overlay.model.reader import graph_inputs
 
 IntArray: TypeAlias = npt.NDArray[np.int64]
 
-SUM_BITS = 24
-SUM_PLACES = 8
-_LARGEST_LEFT = 15
-_LARGEST_SHIFT = 63
-_LARGEST_POST_LEFT = 15
+_LARGEST_LEFT = isa().record("parameter").bits("multiplier") - 1
+_LARGEST_SHIFT = isa().operation("combine").field("shift").largest
+_LARGEST_POST_LEFT = isa().operation("combine").field("post_left").largest
 
 
 class LayerKind(enum.Enum):
@@ -270,8 +270,8 @@ def _quant(draft: _Draft, node: onnx.NodeProto) -> _Value:
             return _Integers(integers, exponents, bits, signed)
         case _FloatInput(input_name, channels) if bits == 8 and exponents.size == 1 and not narrow:
             return draft.store(Stored(input_name, channels, bits, signed, int(exponents[0]), "features"))
-        case DenseTerm() as dense if bits == SUM_BITS and signed and exponents.size == 1:
-            return _Sum(int(exponents[0]) + SUM_PLACES, dense, ())
+        case DenseTerm() as dense if bits == TERM_BITS and signed and exponents.size == 1:
+            return _Sum(int(exponents[0]) + Q8_BITS, dense, ())
         case DenseTerm() | _Sum() | _Rectified() if bits == 8 and exponents.size == 1 and not narrow:
             output = draft.store(Stored(name, _channels(value), bits, signed, int(exponents[0]), "computed"))
             draft.layers.append(_layer(value, output, node))
@@ -369,7 +369,7 @@ def _layer(value: DenseTerm | _Sum | _Rectified, output: Stored, node: onnx.Node
 
 
 def _sum_layer(kind: LayerKind, value: _Sum, output: Stored, *, relu: bool) -> LoweredLayer:
-    unit = value.exponent - SUM_PLACES
+    unit = value.exponent - Q8_BITS
     multiplier, shift = np.zeros(0, np.int64), 0
     if value.dense is not None:
         multiplier, shift = _requantization(value.dense.exponents, unit, output.name)
@@ -401,10 +401,10 @@ def _too_far(name: str) -> ModelStructureError:
 def _check_accumulator(term: DenseTerm, name: str) -> None:
     largest = 1 << 7 if term.input.signed else (1 << 8) - 1
     worst = int((np.abs(term.weight).sum(axis=0) * largest + np.abs(term.bias)).max(initial=0))
-    if worst >= 1 << 31:
+    if worst >= 1 << (ACCUMULATOR_BITS - 1):
         raise OverflowPossibleError(
             f"the sums of '{name}' can reach {worst}, which takes {math.ceil(math.log2(worst)) + 1} bits",
-            "at most 32 bits",
+            f"at most {ACCUMULATOR_BITS} bits",
             "quantize with a larger weight scale, or split the layer's input channels into two layers",
         )
 
@@ -414,7 +414,7 @@ def _export(draft: _Draft, name: str) -> tuple[Stored, int]:
     value = draft.values.get(name)
     match value:
         case _Sum(exponent):
-            output = Stored(name, _channels(value), 32, True, exponent - SUM_PLACES, "output")
+            output = Stored(name, _channels(value), 32, True, exponent - Q8_BITS, "output")
             draft.layers.append(_sum_layer(LayerKind.EXPORT_SUMS, value, output, relu=False))
             lsb = exponent
         case DenseTerm() if np.all(value.exponents == value.exponents[0]):

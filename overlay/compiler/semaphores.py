@@ -11,14 +11,14 @@ class Semaphore(enum.IntEnum):
     ACT_FULL = 1
     ACT_FREE = 2
     PASS_ENDED = 3
-    ACC_FULL = 5
-    ACC_FREE = 6
-    SUM_FULL = 7
-    SUM_FREE = 8
-    OUT_FULL = 9
-    OUT_FREE = 10
-    STORED_FOR_LOAD = 11
-    STORED_FOR_AGG = 12
+    ACC_FULL = 4
+    ACC_FREE = 5
+    SUM_FULL = 6
+    SUM_FREE = 7
+    OUT_FULL = 8
+    OUT_FREE = 9
+    STORED_FOR_LOAD = 10
+    STORED_FOR_AGG = 11
 
 
 #: The semaphore that says that a slot of a ring is free. All slots are free at the start, so bind leaves the first

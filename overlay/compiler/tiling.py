@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from hetfab.overlay.design import Geometry
 from hetfab.overlay.errors import DesignTooSmallError
 from hetfab.overlay.isa.spec import isa
+from hetfab.overlay.layouts import blocks_of, padded
 
 #: Every on-chip buffer has two slots, so that its writer fills one while its reader empties the other.
 SLOTS = 2
 _BLOCK = isa().block_bytes
-_LARGEST_ROWS = 255
+_LARGEST_ROWS = isa().operation("matmul").field("rows").largest
 #: A tile is made shorter to hold all input channels, but not below this many blocks of the array's rows.
 _FEWEST_BLOCKS = 2
 
@@ -47,11 +48,6 @@ class Tile:
     inputs: int
     columns: int
     resident: bool
-
-
-def padded(count: int, unit: int) -> int:
-    """The smallest multiple of ``unit`` that is at least ``count``."""
-    return -(-count // unit) * unit
 
 
 def choose_tile(shape: LayerShape, geometry: Geometry, name: str) -> Tile:
@@ -102,7 +98,7 @@ def choose_tile(shape: LayerShape, geometry: Geometry, name: str) -> Tile:
 
 def _words_per_row(shape: LayerShape, geometry: Geometry, columns: int) -> dict[str, int]:
     """Words that one row of the smallest tile takes in each buffer."""
-    blocks = -(-columns * shape.item_bytes // _BLOCK)
+    blocks = blocks_of(columns * shape.item_bytes)
     words = {"out_ram": blocks * _BLOCK // geometry.word_bytes("out_ram")}
     if shape.inputs:
         words["act_ram"] = _BLOCK // geometry.gemm_rows
@@ -113,8 +109,7 @@ def _words_per_row(shape: LayerShape, geometry: Geometry, columns: int) -> dict[
 
 
 def _largest_inputs(geometry: Geometry) -> int:
-    field = next(field for field in isa().operation("matmul").fields if field.name == "k_words")
-    return field.largest * geometry.gemm_rows
+    return isa().operation("matmul").field("k_words").largest * geometry.gemm_rows
 
 
 def _check(name: str, memory: str, need: int, has: int) -> None:

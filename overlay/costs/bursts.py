@@ -6,14 +6,16 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from hetfab.overlay.isa.spec import isa
+
 Array: TypeAlias = npt.NDArray[Any]
 
-BEAT_BYTES = 8
-BURST_BEATS = 16
+BEAT_BYTES = isa().size("beat_bytes")
+BURST_BEATS = isa().size("burst_beats")
 #: Bursts that a kernel requests ahead of its reads.
-BURSTS_AHEAD = 8
-_PAGE_BEATS = 4096 // BEAT_BYTES
-_BLOCK_BEATS = 64 // BEAT_BYTES
+BURSTS_AHEAD = isa().size("bursts_ahead")
+_PAGE_BEATS = isa().size("page_bytes") // BEAT_BYTES
+_BLOCK_BEATS = isa().block_bytes // BEAT_BYTES
 
 
 def aligned_bursts(first_beat: Array, beats: Array) -> Array:

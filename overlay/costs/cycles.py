@@ -22,11 +22,13 @@ from hetfab.overlay.costs.bursts import (
 )
 from hetfab.overlay.design import Geometry
 from hetfab.overlay.isa.loops import loops
+from hetfab.overlay.isa.spec import isa
 
 Array: TypeAlias = npt.NDArray[Any]
 Fields: TypeAlias = Mapping[str, Array]
 
-_BLOCK_BYTES = 64
+_BLOCK_BYTES = isa().block_bytes
+_RECORD_BEATS = isa().record("destination").bytes // BEAT_BYTES
 _BLOCK_BEATS = _BLOCK_BYTES // BEAT_BYTES
 
 
@@ -179,8 +181,8 @@ def reduce_cost(fields: Fields, gather: Gather, geometry: Geometry) -> Cost:
     table = loops()
     rows, groups = fields["rows"], fields["groups"]
     active = (rows > 0) & (groups > 0)
-    record_beats = np.where(active, 2 * rows, 0)
-    first_record = fields["destinations.address"] // BEAT_BYTES + 2 * fields["destination"]
+    record_beats = np.where(active, _RECORD_BEATS * rows, 0)
+    first_record = fields["destinations.address"] // BEAT_BYTES + _RECORD_BEATS * fields["destination"]
     record_bursts = aligned_bursts(first_record, record_beats)
     per_beat = BEAT_BYTES // fields["ids.id_bytes"]
     lanes = gather.first_edge % per_beat + gather.edges

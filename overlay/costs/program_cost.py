@@ -17,7 +17,7 @@ from hetfab.overlay.run_log import RUN_LOG_DTYPE
 
 Array: TypeAlias = npt.NDArray[Any]
 
-_RECORD_WORDS = 4
+_RECORD = isa().record("destination")
 _CONFIGURES = {"features": "configure_features", "destinations": "configure_destinations", "ids": "configure_ids"}
 
 
@@ -119,16 +119,18 @@ def _gather(graph: npt.NDArray[np.uint8], fields: dict[str, Array]) -> Gather:
     count = len(fields["rows"])
     edges, empty, first_edge, bursts = (np.zeros(count, np.int64) for _ in range(4))
     for i in range(count):
-        start = _offset(fields["destinations.address"][i]) + 16 * int(fields["destination"][i])
-        records = graph[start : start + 16 * int(fields["rows"][i])].view("<u4").reshape(-1, _RECORD_WORDS)
+        start = _offset(fields["destinations.address"][i]) + _RECORD.bytes * int(fields["destination"][i])
+        records = graph[start : start + _RECORD.bytes * int(fields["rows"][i])].view(_RECORD.dtype)
         if not len(records) or not fields["groups"][i]:
             continue
-        degrees = records[:, 1].astype(np.int64)
-        edges[i], empty[i], first_edge[i] = degrees.sum(), np.count_nonzero(degrees == 0), records[0, 0]
+        degrees = records["degree"].astype(np.int64)
+        edges[i], empty[i], first_edge[i] = degrees.sum(), np.count_nonzero(degrees == 0), records["first"][0]
         id_bytes = int(fields["ids.id_bytes"][i])
         place = _offset(fields["ids.address"][i]) + id_bytes * int(first_edge[i])
         ids = graph[place : place + id_bytes * int(edges[i])].view(f"<u{id_bytes}").astype(np.int64)
-        address = _offset(fields["features.address"][i]) + ids * 64 * int(fields["features.row_blocks"][i])
+        address = _offset(fields["features.address"][i]) + ids * isa().block_bytes * int(
+            fields["features.row_blocks"][i]
+        )
         bursts[i] = feature_bursts(address, int(fields["groups"][i])).sum()
     return Gather(edges, empty, first_edge, bursts)
 

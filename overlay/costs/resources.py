@@ -15,6 +15,7 @@ from pathlib import Path
 from hetfab.overlay.board import Board, read_board
 from hetfab.overlay.design import Design, Geometry
 from hetfab.overlay.errors import DesignTooLargeError
+from hetfab.overlay.isa.arithmetic import ACCUMULATOR_BITS
 from hetfab.overlay.isa.counter_table import counter_table
 from hetfab.overlay.isa.spec import isa
 
@@ -23,7 +24,6 @@ _SIMPLE_DUAL = ((512, 36), (1024, 18), (2048, 9), (4096, 4), (8192, 2), (16384, 
 _TRUE_DUAL = ((1024, 18), (2048, 9), (4096, 4), (8192, 2), (16384, 1))
 #: Words of a bit that a LUT stores as RAM.
 _LUT_RAM_DEPTH = 64
-_ACCUMULATOR_BITS = 32
 _PRODUCT_BITS = 17
 _REQUANTIZED_BITS = 49
 _BARREL_LEVELS = 3
@@ -113,9 +113,9 @@ def store_resources(geometry: Geometry) -> Resources:
 def gemm_d_resources(geometry: Geometry) -> Resources:
     """GEMM-D: a DSP for two products, an extraction and a 32-bit accumulator for each, the corner turn."""
     macs = geometry.gemm_rows * geometry.gemm_cols
-    accumulate = macs * (_ACCUMULATOR_BITS + _PRODUCT_BITS / 2) * _constant("lut_per_adder_bit")
+    accumulate = macs * (ACCUMULATOR_BITS + _PRODUCT_BITS / 2) * _constant("lut_per_adder_bit")
     select = geometry.gemm_rows * 8 * _mux(geometry.gemm_rows)
-    drain = geometry.gemm_cols * _ACCUMULATOR_BITS * _mux(geometry.gemm_rows)
+    drain = geometry.gemm_cols * ACCUMULATOR_BITS * _mux(geometry.gemm_rows)
     lut = _constant("lut_gemm_control") + accumulate + select + drain
     return _with_ff(lut, dsp=macs / 2) + _streams()
 
@@ -127,23 +127,31 @@ def _mux(inputs: int) -> float:
 
 def vec_resources(geometry: Geometry) -> Resources:
     """VEC: two requantizations per lane, each a product, a rounding addition and a shifter."""
-    adders = 2 * _REQUANTIZED_BITS + 2 * _ACCUMULATOR_BITS
+    adders = 2 * _REQUANTIZED_BITS + 2 * ACCUMULATOR_BITS
     shifters = 2 * _REQUANTIZED_BITS * _BARREL_LEVELS
-    select = _ACCUMULATOR_BITS * _mux(max(geometry.gemm_cols // geometry.lanes, 1) + 1)
+    select = ACCUMULATOR_BITS * _mux(max(geometry.gemm_cols // geometry.lanes, 1) + 1)
     lut = _constant("lut_vec_control") + geometry.lanes * (adders + shifters + select)
     return _with_ff(lut, dsp=2 * geometry.lanes * _constant("dsp_per_requantize")) + _streams()
 
 
 def agg_resources(geometry: Geometry) -> Resources:
     """AGG: sums of all groups in registers, a mean per lane, two read ports."""
-    select = _ACCUMULATOR_BITS * _mux(geometry.agg_groups)
-    adders = 2 * _ACCUMULATOR_BITS + _REQUANTIZED_BITS
+    select = ACCUMULATOR_BITS * _mux(geometry.agg_groups)
+    adders = 2 * ACCUMULATOR_BITS + _REQUANTIZED_BITS
     shifter = _REQUANTIZED_BITS * _BARREL_LEVELS
     lut = _constant("lut_agg_control") + geometry.lanes * (select + adders + shifter)
-    sums = Resources(ff=geometry.agg_groups * geometry.lanes * _ACCUMULATOR_BITS)
+    sums = Resources(ff=geometry.agg_groups * geometry.lanes * ACCUMULATOR_BITS)
     dsp = geometry.lanes * _constant("dsp_per_requantize") + _constant("dsp_per_address")
-    destinations = Resources(bram36=block_rams(256, 54, true_dual=False))
+    destinations = Resources(bram36=block_rams(*_destination_buffer(), true_dual=False))
     return _with_ff(lut, dsp=dsp) + sums + destinations + _axi_masters(2, 1) + _streams()
+
+
+def _destination_buffer() -> tuple[int, int]:
+    """Depth and width of AGG's buffer of destinations: what ``rows`` can name, of each what the sums need."""
+    record = isa().record("destination")
+    return isa().operation("reduce").field("rows").largest + 1, sum(
+        record.bits(name) for name in ("degree", "reciprocal", "exponent")
+    )
 
 
 def dispatch_resources(geometry: Geometry) -> Resources:

@@ -9,8 +9,13 @@ import numpy.typing as npt
 
 Integers = npt.NDArray[np.int64]
 
+ACCUMULATOR_BITS = 32
 #: Fraction bits of a Q.8 sum.
 Q8_BITS = 8
+#: Bits of a dense term that joins a Q.8 sum.
+TERM_BITS = 24
+#: The reciprocal of a mean is exact enough up to this degree (docs/arithmetic.md).
+LARGEST_DEGREE = 65_535
 
 
 def wrap32(values: Integers) -> Integers:
@@ -55,7 +60,7 @@ def saturate24(values: Integers) -> Integers:
     Args:
         values: int64, any shape.
     """
-    return np.clip(values, -(1 << 23), (1 << 23) - 1)
+    return np.clip(values, -(1 << (TERM_BITS - 1)), (1 << (TERM_BITS - 1)) - 1)
 
 
 def reciprocals(degrees: Integers) -> tuple[Integers, Integers]:

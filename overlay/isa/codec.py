@@ -34,6 +34,13 @@ class Segment(IntEnum):
     LOG = 7
 
 
+class ReduceMode(IntEnum):
+    """Values of the field ``mode`` of ``reduce``."""
+
+    SUM = 0
+    MEAN = 1
+
+
 class Fault(IntEnum):
     """Fault codes of DISPATCH."""
 
@@ -218,11 +225,11 @@ def load_activations(
 ) -> int:
     """Packs ``load_activations``, 128 bits.
 
-    Copies rows of row_blocks * 64 bytes, stride_blocks * 64 bytes apart, to one or both copies of an
-    activation tile: row r to bank r % gemm_d_rows of act_d_ram, words ram_d + r / gemm_d_rows * row_beats on,
-    a beat of 8 bytes a word; and to bank r % gemm_l_rows of act_l_ram, words ram_l + r / gemm_l_rows *
-    row_words on, 32 channels a word: packed rows as they are, rows of bytes as the high halves of all their
-    bytes and then the low halves. What the last rows lack keeps what it held.
+    Copies rows of row_blocks blocks, stride_blocks blocks apart, to one or both copies of an activation tile:
+    row r to bank r % gemm_d_rows of act_d_ram, words ram_d + r / gemm_d_rows * row_beats on, a beat of 8
+    bytes a word; and to bank r % gemm_l_rows of act_l_ram, words ram_l + r / gemm_l_rows * row_words on, 32
+    channels a word: packed rows as they are, rows of bytes as the high halves of all their bytes and then the
+    low halves. What the last rows lack keeps what it held.
 
     Args:
         ram_d: First word in act_d_ram; 0 to 16383.
@@ -231,7 +238,7 @@ def load_activations(
         to_d: 1: writes act_d_ram; 0 to 1.
         to_l: 1: writes act_l_ram; 0 to 1.
         packed: 1: two channels a byte; 0 to 1.
-        row_blocks: Length of a row in blocks of 64 bytes; 0 to 1023.
+        row_blocks: Length of a row in blocks; 0 to 1023.
         stride_blocks: Distance of two rows in DRAM in blocks; 0 to 4095.
         address: First byte in DRAM; 0 to 1099511627775.
         wait0: Semaphore to wait for, 0 for none; 0 to 31.
@@ -404,13 +411,13 @@ def store_rows(
 ) -> int:
     """Packs ``store_rows``, 128 bits.
 
-    Copies consecutive words of out_ram to rows of row_blocks * 64 bytes, stride_blocks * 64 bytes apart; done
-    after the last write response.
+    Copies consecutive words of out_ram to rows of row_blocks blocks, stride_blocks blocks apart; done after
+    the last write response.
 
     Args:
         ram: First word in out_ram; 0 to 65535.
         rows: Number of rows; 0 to 4095.
-        row_blocks: Length of a row in blocks of 64 bytes; 0 to 4095.
+        row_blocks: Length of a row in blocks; 0 to 4095.
         stride_blocks: Distance of two rows in DRAM in blocks; 0 to 4095.
         address: First byte in DRAM; 0 to 1099511627775.
         wait0: Semaphore to wait for, 0 for none; 0 to 31.
@@ -597,8 +604,8 @@ def requantize(
     """Packs ``requantize``, 128 bits.
 
     out[r][c] = saturate(requantize(acc[r][c] + bias[c], multiplier[c], shift)) to out_bits + 1 bits; with
-    relu, negative results become 0. Rows of out_ram are row_blocks * 64 bytes apart; of each, row_words words
-    are written, with zeros beyond the results.
+    relu, negative results become 0. Rows of out_ram are row_blocks blocks apart; of each, row_words words are
+    written, with zeros beyond the results.
 
     Args:
         core: 0: accumulators of GEMM-D, 1: of GEMM-L; 0 to 1.
@@ -611,7 +618,7 @@ def requantize(
         par: First word in par_ram; 0 to 511.
         rows: Rows of the tile; 0 to 255.
         groups: Groups of lanes channels; 0 to 127.
-        row_blocks: Distance of two output rows in blocks of 64 bytes; 0 to 63.
+        row_blocks: Distance of two output rows in blocks; 0 to 63.
         row_words: Words of out_ram written in a row, zeros beyond its results; 0 to 127.
         shift: Right shift of the requantization; 0 to 63.
         wait0: Semaphore to wait for, 0 for none; 0 to 31.
@@ -677,7 +684,7 @@ def combine(
 
     q8[r][c] = sum[r][c] + (with_acc ? saturate24(requantize(acc[r][c] + bias[c], multiplier[c], shift)) : 0);
     out[r][c] = saturate(requantize(q8[r][c] * 2^post_left, 1, post_shift)) to out_bits + 1 bits; with relu,
-    negative results become 0. Rows of out_ram are row_blocks * 64 bytes apart; of each, row_words words are
+    negative results become 0. Rows of out_ram are row_blocks blocks apart; of each, row_words words are
     written, with zeros beyond the results.
 
     Args:
@@ -693,7 +700,7 @@ def combine(
         par: First word in par_ram; 0 to 511.
         rows: Rows of the tile; 0 to 255.
         groups: Groups of lanes channels; 0 to 127.
-        row_blocks: Distance of two output rows in blocks of 64 bytes; 0 to 63.
+        row_blocks: Distance of two output rows in blocks; 0 to 63.
         row_words: Words of out_ram written in a row, zeros beyond its results; 0 to 127.
         shift: Right shift of the requantization; 0 to 63.
         post_shift: Right shift from Q.8 to the result; 0 to 63.
@@ -759,7 +766,7 @@ def export_sums(
 ) -> int:
     """Packs ``export_sums``, 128 bits.
 
-    out32[r][c] = q8[r][c] as in combine. Rows of out_ram are row_blocks * 64 bytes apart; of each, row_words
+    out32[r][c] = q8[r][c] as in combine. Rows of out_ram are row_blocks blocks apart; of each, row_words
     words are written, with zeros beyond the results.
 
     Args:
@@ -771,7 +778,7 @@ def export_sums(
         par: First word in par_ram; 0 to 511.
         rows: Rows of the tile; 0 to 255.
         groups: Groups of lanes channels; 0 to 127.
-        row_blocks: Distance of two output rows in blocks of 64 bytes; 0 to 63.
+        row_blocks: Distance of two output rows in blocks; 0 to 63.
         row_words: Words of out_ram written in a row, zeros beyond its results; 0 to 127.
         shift: Right shift of the requantization; 0 to 63.
         sum_groups: Distance of two rows of sum_ram in words, less 1; 0 to 7.
@@ -825,8 +832,8 @@ def export_accumulators(
 ) -> int:
     """Packs ``export_accumulators``, 128 bits.
 
-    out32[r][c] = acc[r][c] + bias[c]. Rows of out_ram are row_blocks * 64 bytes apart; of each, row_words
-    words are written, with zeros beyond the results.
+    out32[r][c] = acc[r][c] + bias[c]. Rows of out_ram are row_blocks blocks apart; of each, row_words words
+    are written, with zeros beyond the results.
 
     Args:
         core: 0: accumulators of GEMM-D, 1: of GEMM-L; 0 to 1.
@@ -835,7 +842,7 @@ def export_accumulators(
         par: First word in par_ram; 0 to 511.
         rows: Rows of the tile; 0 to 255.
         groups: Groups of lanes channels; 0 to 127.
-        row_blocks: Distance of two output rows in blocks of 64 bytes; 0 to 63.
+        row_blocks: Distance of two output rows in blocks; 0 to 63.
         row_words: Words of out_ram written in a row, zeros beyond its results; 0 to 127.
         wait0: Semaphore to wait for, 0 for none; 0 to 31.
         wait1: Second semaphore to wait for, 0 for none; 0 to 31.
@@ -883,7 +890,7 @@ def configure_features(
 
     Args:
         slot: Context; 0 to 15.
-        row_blocks: Distance of two rows in blocks of 64 bytes; 0 to 4095.
+        row_blocks: Distance of two rows in blocks; 0 to 4095.
         count: Number of source vertices; 0 to 16777215.
         address: First byte of the channels to aggregate in row 0; 0 to 1099511627775.
         wait0: Semaphore to wait for, 0 for none; 0 to 31.
@@ -1022,7 +1029,7 @@ def reduce(
     Args:
         slot: Context; 0 to 15.
         rows: Number of destinations; 0 to 255.
-        mode: 0 sum, 1 mean; 0 to 3.
+        mode: What is made of the features of the sources; 0 to 3.
         unsigned: 1: features are uint8; 0 to 1.
         accumulate: 1: add to what sum_ram holds; 0 to 1.
         groups: Groups of lanes channels; 0 to 63.

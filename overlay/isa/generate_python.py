@@ -44,6 +44,16 @@ def codec_text(isa: Isa) -> str:
     enumerations = [
         _enumeration("Engine", "Engines by their id in the header.", ((e.name, e.id) for e in isa.engines)),
         _enumeration("Segment", "Segments of DRAM.", ((name, i) for i, name in enumerate(isa.segments))),
+        *(
+            _enumeration(
+                "".join(part.capitalize() for part in (operation.name, field.name)),
+                f"Values of the field ``{field.name}`` of ``{operation.name}``.",
+                ((name, value) for value, name in enumerate(field.values)),
+            )
+            for operation in isa.operations
+            for field in operation.fields
+            if field.values
+        ),
         _enumeration("Fault", "Fault codes of DISPATCH.", ((f.name, f.code) for f in isa.faults)),
         _enumeration(
             "RegisterOffset",

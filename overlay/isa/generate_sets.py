@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Writes the read and write sets as C++, for programs of the host that check a stream of instructions against them.
 
-The header is generated from the box expressions of ``isa.json`` and committed; a test compares it with ``sets.py``.
+The header is generated from the box expressions of ``isa.json`` and committed; a test compares it with Python.
 """
 
 import ast
@@ -132,7 +132,7 @@ def _context_operations(table: Isa) -> dict[str, tuple[Operation, int]]:
 def _context_words(table: Isa) -> int:
     operation, _ = next(iter(_context_operations(table).values()))
     slot = next(field for field in operation.fields if field.name == "slot")
-    return evaluate("4 * slot", {"slot": slot.largest}) + 4
+    return (slot.largest + 1) * table.size("context_words")
 
 
 def _names_of(table: Isa) -> str:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from hetfab.overlay.design import Geometry
 from hetfab.overlay.errors import StreamInvalidError
-from hetfab.overlay.isa.arithmetic import Integers, mean_q8, requantize, saturate, saturate24, wrap32
+from hetfab.overlay.isa.arithmetic import Q8_BITS, Integers, mean_q8, requantize, saturate, saturate24, wrap32
 from hetfab.overlay.isa.spec import Field, Operation, isa
 
 Bytes = npt.NDArray[np.uint8]
@@ -24,10 +24,10 @@ _INSTRUCTION_BYTES = isa().instruction_bits // 8
 _BLOCK_BYTES = isa().block_bytes
 _D_BANK_BYTES = 8
 _L_BANK_BYTES = 16
-_RECIPROCAL_BITS = 17
-_EXPONENT_BITS = 5
-_PARAMETER = np.dtype([("bias", "<i4"), ("multiplier", "<u2"), ("zero", "<u2")])
-_DESTINATION = np.dtype([("first", "<u4"), ("degree", "<u4"), ("reciprocal", "<u4"), ("exponent", "<u4")])
+_CONTEXT_WORDS = isa().size("context_words")
+_PARAMETER = isa().record("parameter").dtype
+_DESTINATION = isa().record("destination")
+_MODES = isa().operation("reduce").field("mode").values
 
 
 class GoldenMachine:
@@ -381,24 +381,25 @@ def configure_ids(machine: GoldenMachine, f: Fields) -> None:
 
 def _configure(machine: GoldenMachine, f: Fields, word: int) -> None:
     issued = f["issued"].to_bytes(_INSTRUCTION_BYTES, "little")
-    machine.words("agg_context", 4 * f["slot"] + word, 1)[0] = np.frombuffer(issued, np.uint8)
+    machine.words("agg_context", _CONTEXT_WORDS * f["slot"] + word, 1)[0] = np.frombuffer(issued, np.uint8)
 
 
 def reduce(machine: GoldenMachine, f: Fields) -> None:
     """sum[r][c] = (accumulate ? sum[r][c] : 0) + q8[c], q8 the sum or mean over sources."""
-    if f["mode"] > 1:
-        raise machine.error(f"mode {f['mode']}", "mode 0 (sum) or 1 (mean)")
+    if f["mode"] >= len(_MODES):
+        known = " or ".join(f"{value} ({name})" for value, name in enumerate(_MODES))
+        raise machine.error(f"mode {f['mode']}", f"mode {known}")
     if f["groups"] > machine.geometry.agg_groups:
         raise machine.error(f"{f['groups']} groups", f"at most {machine.geometry.agg_groups}, the design's agg_groups")
-    context = machine.words("agg_context", 4 * f["slot"], 3)
+    context = machine.words("agg_context", _CONTEXT_WORDS * f["slot"], 3)
     features = _context(context[0], "configure_features")
     destinations = _destinations(machine, f, _context(context[1], "configure_destinations"))
     ids = _ids(machine, destinations, _context(context[2], "configure_ids"))
     sums = wrap32(_sum_of_sources(machine, f, features, destinations["degree"].astype(np.int64), ids))
-    if f["mode"] == 1:
+    if _MODES[f["mode"]] == "mean":
         q8 = mean_q8(sums, _column(destinations["reciprocal"]), _column(destinations["exponent"]))
     else:
-        q8 = 256 * sums
+        q8 = sums << Q8_BITS
     words = machine.words("sum_ram", f["sum"], f["rows"] * f["groups"])
     target = words.view("<i4").reshape(f["rows"], f["groups"] * machine.geometry.lanes)
     start = target.astype(np.int64) if f["accumulate"] else 0
@@ -410,10 +411,11 @@ def _destinations(machine: GoldenMachine, f: Fields, array: Fields) -> npt.NDArr
     end = f["destination"] + f["rows"]
     if end > array["count"]:
         raise machine.error(f"destinations up to {end - 1}", f"destinations below {array['count']}")
-    size = _DESTINATION.itemsize
+    size = _DESTINATION.bytes
     content = machine.dram(array["address"] + size * f["destination"], f["rows"], size, size)
-    records = np.ascontiguousarray(content).view(_DESTINATION).reshape(f["rows"])
-    for name, bits in (("reciprocal", _RECIPROCAL_BITS), ("exponent", _EXPONENT_BITS)):
+    records = np.ascontiguousarray(content).view(_DESTINATION.dtype).reshape(f["rows"])
+    for name in ("reciprocal", "exponent"):
+        bits = _DESTINATION.bits(name)
         if np.any(records[name] >> bits):
             raise machine.error(f"{name} {records[name].max()}", f"{bits} bits")
     gaps = np.flatnonzero(records["first"][:-1] + records["degree"][:-1] != records["first"][1:])

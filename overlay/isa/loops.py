@@ -2,7 +2,6 @@
 """The table of pipelined loops, ``isa/loops.json``: interval and depth of each, with the reason.
 
 The kernels' constants are generated from the same file, so a cost function and the emulator count with one table.
-``bank_conflicts`` compares the intervals with the accesses that a checked emulator has seen.
 """
 
 import functools
@@ -14,9 +13,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-
-#: Ports that an engine has to an on-chip memory: reads and writes share it (``storage_type=ram_1p``).
-PORTS = 1
 
 
 @dataclass(frozen=True)
@@ -48,28 +44,3 @@ def loops() -> dict[str, Loop]:
     """All loops by name."""
     table = Path(__file__).parents[1] / "isa" / "loops.json"
     return {entry["name"]: Loop(**entry) for entry in json.loads(table.read_text(encoding="utf-8"))}
-
-
-def bank_conflicts(found: Mapping[str, Mapping[str, int]], table: Mapping[str, Loop]) -> list[str]:
-    """What contradicts a table: accesses that it does not state, and intervals too short for one port.
-
-    Args:
-        found: By loop and memory, the largest number of accesses seen in one trip.
-        table: Loops by name.
-
-    Returns:
-        One sentence for each contradiction.
-    """
-    problems = []
-    for name, memories in found.items():
-        loop = table[name]
-        for memory, accesses in memories.items():
-            stated = loop.accesses.get(memory, 0)
-            if accesses > stated:
-                problems.append(
-                    f"loop '{name}' accesses {memory} {accesses} times in a trip, the table states {stated}"
-                )
-            if accesses > loop.ii * PORTS:
-                room = f"its interval of {loop.ii} and {PORTS} port allow {loop.ii * PORTS}"
-                problems.append(f"loop '{name}' accesses {memory} {accesses} times in a trip, {room}")
-    return problems

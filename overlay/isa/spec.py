@@ -7,23 +7,27 @@ Everything that must know an encoding reads it from here or from a file generate
 import ast
 import functools
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from hetfab.overlay.isa.counter_table import counter_table
 
 
 @dataclass(frozen=True)
 class Field:
-    """A bit range of an instruction; it never straddles bit 64."""
+    """A bit range of an instruction; it never straddles bit 64. ``values`` are the names of 0, 1, ... if it has any."""
 
     name: str
     lsb: int
     bits: int
     meaning: str
     address: bool = False
+    values: tuple[str, ...] = ()
 
     @property
     def largest(self) -> int:
@@ -61,6 +65,10 @@ class Operation:
     fields: tuple[Field, ...]
     reads: tuple[Box, ...]
     writes: tuple[Box, ...]
+
+    def field(self, name: str) -> Field:
+        """One of its own fields."""
+        return next(field for field in self.fields if field.name == name)
 
     @property
     def address_field(self) -> Field | None:
@@ -110,12 +118,57 @@ class NamedText:
 
 
 @dataclass(frozen=True)
+class Size:
+    """A size that instruction set, kernels and cost functions share."""
+
+    name: str
+    value: int
+    meaning: str
+
+
+@dataclass(frozen=True)
+class RecordField:
+    """A number of a record: ``bits`` of the numpy type ``type``, from bit ``lsb`` of the record on."""
+
+    name: str
+    type: str
+    bits: int
+    lsb: int
+    meaning: str
+
+
+@dataclass(frozen=True)
+class Record:
+    """What one entry of an array in DRAM holds; bytes behind the last field are zero."""
+
+    name: str
+    bytes: int
+    fields: tuple[RecordField, ...]
+
+    @property
+    def dtype(self) -> np.dtype[np.void]:
+        """The record as numpy reads and writes it."""
+        return np.dtype(
+            {
+                "names": [field.name for field in self.fields],
+                "formats": [field.type for field in self.fields],
+                "offsets": [field.lsb // 8 for field in self.fields],
+                "itemsize": self.bytes,
+            }
+        )
+
+    def bits(self, name: str) -> int:
+        """Bits of a field."""
+        return next(field.bits for field in self.fields if field.name == name)
+
+
+@dataclass(frozen=True)
 class Isa:
     """The whole instruction set."""
 
     version: tuple[int, int]
     instruction_bits: int
-    block_bytes: int
+    sizes: tuple[Size, ...]
     semaphores: int
     semaphore_bits: int
     offset_bits: int
@@ -127,9 +180,28 @@ class Isa:
     engines: tuple[Engine, ...]
     memories: tuple[Memory, ...]
     layouts: tuple[NamedText, ...]
+    records: tuple[Record, ...]
     operations: tuple[Operation, ...]
     faults: tuple[NamedText, ...]
     registers: tuple[Register, ...]
+
+    def size(self, name: str) -> int:
+        """The value of a size."""
+        return next(size.value for size in self.sizes if size.name == name)
+
+    @property
+    def block_bytes(self) -> int:
+        """Bytes of a block, the unit of rows in DRAM."""
+        return self.size("block_bytes")
+
+    @property
+    def semaphore_pairs(self) -> int:
+        """Registers that show the semaphores, two each; number 0 means none and has a place too."""
+        return (self.semaphores + 1) // 2
+
+    def record(self, name: str) -> Record:
+        """The record of a name."""
+        return next(record for record in self.records if record.name == name)
 
     def engine(self, name: str) -> Engine:
         """The engine of a name."""
@@ -196,10 +268,15 @@ def isa() -> Isa:
 
 def parse(table: dict[str, Any]) -> Isa:
     """Turns the JSON table into an ``Isa``."""
+    sizes = tuple(Size(**entry) for entry in table["sizes"])
+    records = tuple(_record(entry) for entry in table["records"])
+    known = {size.name: size.value for size in sizes}
+    known |= {f"{record.name}_bytes": record.bytes for record in records}
+    known |= {f"{record.name}_bits": 8 * record.bytes for record in records}
     return Isa(
         version=(table["version"][0], table["version"][1]),
         instruction_bits=table["instruction_bits"],
-        block_bytes=table["block_bytes"],
+        sizes=sizes,
         semaphores=table["semaphores"],
         semaphore_bits=table["semaphore_bits"],
         offset_bits=table["address"]["offset_bits"],
@@ -209,28 +286,58 @@ def parse(table: dict[str, Any]) -> Isa:
         token_bits=table["token_bits"],
         token=_fields(table["token"]),
         engines=tuple(Engine(**entry) for entry in table["engines"]),
-        memories=tuple(Memory(**entry) for entry in table["memories"]),
+        memories=tuple(Memory(**_with_numbers(entry, known)) for entry in table["memories"]),
         layouts=tuple(NamedText(**entry) for entry in table["layouts"]),
-        operations=tuple(_operation(entry) for entry in table["operations"]),
+        records=records,
+        operations=tuple(_operation(entry, known) for entry in table["operations"]),
         faults=tuple(NamedText(**entry) for entry in table["faults"]),
         registers=_registers(table),
     )
 
 
 def _fields(entries: list[dict[str, Any]]) -> tuple[Field, ...]:
-    return tuple(Field(**entry) for entry in entries)
+    return tuple(Field(**{**entry, "values": tuple(entry.get("values", ()))}) for entry in entries)
 
 
-def _operation(entry: dict[str, Any]) -> Operation:
+def _record(entry: dict[str, Any]) -> Record:
+    fields: list[RecordField] = []
+    lsb = 0
+    for field in entry["fields"]:
+        fields.append(RecordField(lsb=lsb, **field))
+        lsb += 8 * np.dtype(field["type"]).itemsize
+    return Record(entry["name"], entry["bytes"], tuple(fields))
+
+
+def _with_numbers(entry: dict[str, str], known: Mapping[str, int]) -> dict[str, str]:
+    """Puts numbers for sizes into the expressions of a memory or a box."""
+    texts = dict(entry)
+    for key in texts.keys() - {"name", "meaning", "memory"}:
+        texts[key] = re.sub(r"\w+", lambda match: str(known.get(match[0], match[0])), texts[key])
+    return texts
+
+
+def _operation(entry: dict[str, Any], known: Mapping[str, int]) -> Operation:
     return Operation(
         engine=entry["engine"],
         name=entry["name"],
         opcode=entry["opcode"],
         meaning=entry["meaning"],
         fields=_fields(entry["fields"]),
-        reads=tuple(Box(**box) for box in entry["reads"]),
-        writes=tuple(Box(**box) for box in entry["writes"]),
+        reads=tuple(Box(**_with_numbers(box, known)) for box in entry["reads"]),
+        writes=tuple(Box(**_with_numbers(box, known)) for box in entry["writes"]),
     )
+
+
+def argument_suffixes(table: dict[str, Any], argument: dict[str, Any]) -> list[str]:
+    """What the names of an argument's registers end with: one for each of what it is there for, or nothing."""
+    each = {
+        "": [""],
+        "segments": [f"_{name}" for name in table["segments"]],
+        "engines": [f"_{engine['name']}" for engine in table["engines"]],
+        "counters": [f"_{counter.name}" for counter in counter_table().counters],
+        "semaphore_pairs": [f"_{pair}" for pair in range((table["semaphores"] + 1) // 2)],
+    }
+    return each[argument.get("each", "")]
 
 
 def _registers(table: dict[str, Any]) -> tuple[Register, ...]:
@@ -238,15 +345,9 @@ def _registers(table: dict[str, Any]) -> tuple[Register, ...]:
     entry = table["registers"]
     registers = [Register(r["name"], r["offset"], True, r["meaning"]) for r in entry["control"]]
     offset = entry["first_argument_offset"]
-    suffixes = {
-        "segments": [f"_{name}" for name in table["segments"]],
-        "engines": [f"_{engine['name']}" for engine in table["engines"]],
-        "counters": [f"_{counter.name}" for counter in counter_table().counters],
-    }
     definitions = {f"counter_{counter.name}": counter.definition for counter in counter_table().counters}
     for argument in entry["arguments"]:
-        count = [f"_{i}" for i in range(argument["count"])] if "count" in argument else [""]
-        for suffix in suffixes.get(argument.get("each", ""), count):
+        for suffix in argument_suffixes(table, argument):
             name = argument["name"] + suffix
             meaning = f"{definitions[name]} {argument['meaning']}" if name in definitions else argument["meaning"]
             halves = [""] if argument["bits"] == 32 else ["_low", "_high"]

@@ -34,11 +34,6 @@ def pack(words: Sequence[int]) -> npt.NDArray[np.uint64]:
     return np.array(halves, dtype="<u8").reshape(len(words), 2)
 
 
-def unpack(array: npt.NDArray[np.uint64]) -> list[int]:
-    """The 128-bit instructions of ``pack``'s array, uint64 ``[n, 2]``."""
-    return [low | high << _HALF_BITS for low, high in array.tolist()]
-
-
 def field_slot(operation: str, field: str) -> tuple[int, int, int]:
     """Where a field stands in ``pack``'s array: half (0 or 1), shift, bits; header fields included."""
     candidates = (*isa().header, *isa().operation(operation).fields)

@@ -2,7 +2,8 @@
 """The timeline simulator: replays a bound stream and its run log through queues, semaphores, ports and DRAM.
 
 One sweep in program order suffices: DISPATCH queues in that order, and every wait pairs with an earlier signal
-(``bind.check_order``). All times are maxima of sums, so more bandwidth or a faster clock never makes a run longer.
+(``overlay.order.check_order``). All times are maxima of sums, so more bandwidth or a faster clock never makes a run
+longer.
 docs/timeline.md has the model and a worked example. All results are modelled.
 """
 

@@ -19,6 +19,8 @@ from hetfab.overlay.timeline.simulate import Reason, Timeline, simulate
 
 #: Idle after an engine's last instruction.
 END = "end"
+#: An instruction with fewer cycles of work is short: fetching, issuing and fencing it is no longer negligible.
+SHORT_CYCLES = 100
 _LARGEST_STEPS = 6
 _SEMAPHORES = {semaphore.value: semaphore.name.lower() for semaphore in Semaphore}
 
@@ -30,6 +32,7 @@ class EngineTime:
     Attributes:
         name: The engine.
         instructions: Instructions that it executed.
+        short: Of these, those whose loops take less than ``SHORT_CYCLES``.
         busy: Cycles of its loops.
         dram: Cycles beyond its loops, for DRAM's rate and latency.
         idle: Cycles without work, by reason: the name of a ``Reason``, of a semaphore, or ``END``.
@@ -39,6 +42,7 @@ class EngineTime:
 
     name: str
     instructions: int
+    short: int
     busy: float
     dram: float
     idle: dict[str, float]
@@ -121,6 +125,7 @@ def engine_times(timeline: Timeline) -> list[EngineTime]:
             EngineTime(
                 name=engine.name,
                 instructions=int(own.sum()),
+                short=int((timeline.busy[own] < SHORT_CYCLES).sum()),
                 busy=float(timeline.busy[own].sum()),
                 dram=float(timeline.dram_stalls[own].sum()),
                 idle={name: cycles for name, cycles in idle.items() if cycles},
@@ -129,6 +134,11 @@ def engine_times(timeline: Timeline) -> list[EngineTime]:
             )
         )
     return times
+
+
+def short_share(timeline: Timeline) -> float:
+    """Share of all instructions whose loops take less than ``SHORT_CYCLES``, 0 without any."""
+    return float((timeline.busy < SHORT_CYCLES).mean()) if len(timeline.busy) else 0.0
 
 
 def _reason(reason: Reason, semaphore: int) -> str:
@@ -159,7 +169,17 @@ def layer_cycles(timeline: Timeline, program: Program) -> list[tuple[str, float,
     return rows
 
 
-ENGINE_HEADINGS = ["engine", "instructions", "modelled cycles", "busy %", "dram %", "idle %", "stalls most on", "bytes"]
+ENGINE_HEADINGS = [
+    "engine",
+    "instructions",
+    f"below {SHORT_CYCLES} cycles %",
+    "modelled cycles",
+    "busy %",
+    "dram %",
+    "idle %",
+    "stalls most on",
+    "bytes",
+]
 PATH_HEADINGS = ["critical path", "layer", "spent on", "modelled cycles", "%"]
 TOTAL_HEADINGS = ["DRAM rate", "bytes a cycle", "modelled cycles", "modelled ms"]
 
@@ -181,7 +201,8 @@ def engine_rows(summary: Summary) -> list[list[object]]:
     for time in engine_times(summary.board):
         idle = sum(time.idle.values())
         parts = [round(share * part, 1) for part in (time.busy, time.dram, idle)]
-        rows.append([time.name, time.instructions, round(time.busy), *parts, time.main_reason, time.bytes])
+        short = round(100 * time.short / time.instructions, 1) if time.instructions else 0.0
+        rows.append([time.name, time.instructions, short, round(time.busy), *parts, time.main_reason, time.bytes])
     return rows
 
 
@@ -219,6 +240,7 @@ def as_dict(summary: Summary) -> dict[str, Any]:
         "engines": {
             time.name: {
                 "instructions": time.instructions,
+                "short_instructions": time.short,
                 "busy_cycles": time.busy,
                 "dram_cycles": time.dram,
                 "idle_cycles": time.idle,
@@ -228,6 +250,7 @@ def as_dict(summary: Summary) -> dict[str, Any]:
             }
             for time in engine_times(summary.board)
         },
+        "short_instructions": {"below_cycles": SHORT_CYCLES, "share": short_share(summary.board)},
         "layers": [
             {"name": name, "begin_cycle": begin, "end_cycle": end, "bytes": size}
             for name, begin, end, size in layer_cycles(summary.board, summary.program)

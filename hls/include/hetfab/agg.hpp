@@ -13,14 +13,17 @@ namespace hetfab {
 // Largest number of destinations in one instruction.
 constexpr unsigned agg_rows = 1U << isa::Reduce::Rows::bits;
 // Destination record in the graph segment, as two beats.
-constexpr unsigned beats_per_destination = 2;
+constexpr unsigned beats_per_destination = isa::DestinationRecord::bytes / beat_bytes;
+// A field of a record within the beat that holds it.
+template <class F>
+using InBeat = isa::Field<F::lsb % (8 * static_cast<int>(beat_bytes)), F::bits>;
 
 // A destination as the gather needs it.
 template <class Z>
 struct Destination {
     unsigned degree;
-    U<Z, 17> reciprocal;
-    U<Z, 5> exponent;
+    U<Z, isa::DestinationRecord::Reciprocal::bits> reciprocal;
+    U<Z, isa::DestinationRecord::Exponent::bits> exponent;
 };
 
 // The fields of a reduce and the arrays of its context.
@@ -43,7 +46,7 @@ ReduceTile reduce_tile(const Word<Z, isa::instruction_bits>& instruction, Contex
                        Events& events) {
 #pragma HLS INLINE
     using Op = isa::Reduce;
-    const unsigned slot = 4 * number<Z, Op::Slot>(instruction);
+    const unsigned slot = isa::context_words * number<Z, Op::Slot>(instruction);
     Word<Z, isa::instruction_bits> context[3];
 #pragma HLS ARRAY_PARTITION variable=context type=complete dim=0
 context_words:
@@ -58,13 +61,13 @@ context_words:
             number<Z, Op::Rows>(instruction),
             number<Z, Op::Groups>(instruction),
             number<Z, isa::ConfigureIds::IdBytes>(context[2]),
-            number<Z, Op::Mode>(instruction) == 1,
+            number<Z, Op::Mode>(instruction) == isa::reduce_mode::mean,
             flag<Z, Op::Unsigned>(instruction),
             flag<Z, Op::Accumulate>(instruction),
             static_cast<std::uint64_t>(get<Z, Features::Address>(context[0])),
             number<Z, Features::RowBlocks>(context[0]) * beats_per_block,
             static_cast<std::uint64_t>(get<Z, isa::ConfigureDestinations::Address>(context[1])) +
-                std::uint64_t{16} * number<Z, Op::Destination>(instruction),
+                std::uint64_t{isa::DestinationRecord::bytes} * number<Z, Op::Destination>(instruction),
             static_cast<std::uint64_t>(get<Z, isa::ConfigureIds::Address>(context[2]))};
 }
 
@@ -81,6 +84,9 @@ template <class Z, class Mem, class Events>
 EdgeRange read_destinations(const ReduceTile& tile, Mem graph, Destination<Z> (&destinations)[agg_rows],
                             Events& events) {
 #pragma HLS INLINE
+    using Record = isa::DestinationRecord;
+    static_assert(beats_per_destination == 2,
+                  "the first beat has edge and degree, the second the reciprocal");
     const unsigned beats = tile.rows * beats_per_destination;
     BurstReader reader(BurstCursor(tile.destinations, tile.rows == 0 ? 0 : 1, beats, 0));
     reader.start(graph, events);
@@ -92,14 +98,13 @@ destination_beats:
 #pragma HLS PIPELINE II=1 style=stp
         events.trip(isa::loops::agg_descriptors);
         const Word<Z, 64> half = reader.read(graph);
-        const unsigned low = static_cast<unsigned>(lane_u<Z, 32>(half, 0));
         if (beat % beats_per_destination == 0) {
-            if (beat == 0) edges.first = low;
-            degree = static_cast<unsigned>(lane_u<Z, 32>(half, 1));
+            if (beat == 0) edges.first = static_cast<unsigned>(get<Z, InBeat<Record::First>>(half));
+            degree = static_cast<unsigned>(get<Z, InBeat<Record::Degree>>(half));
             edges.count += degree;
         } else {
-            destinations[beat / beats_per_destination] = {degree, get<Z, isa::Field<0, 17>>(half),
-                                                          get<Z, isa::Field<32, 5>>(half)};
+            destinations[beat / beats_per_destination] = {degree, get<Z, InBeat<Record::Reciprocal>>(half),
+                                                          get<Z, InBeat<Record::Exponent>>(half)};
         }
     }
     events.loop(isa::loops::agg_descriptors, beats);
@@ -157,10 +162,10 @@ template <class Z>
 S<Z, 32> reduce_lane(const S<Z, 32>& total, const Destination<Z>& destination, bool mean) {
 #pragma HLS INLINE
     const S<Z, 49> scaled = product<Z, 49>(total, destination.reciprocal);
-    const S<Z, 64> half = S<Z, 64>(1) << (destination.exponent + 7);
+    const S<Z, 64> half = S<Z, 64>(1) << (destination.exponent + isa::q8_bits - 1);
     const S<Z, 64> rounded = sum<Z, 64>(scaled, half);
-    const S<Z, 64> quotient = rounded >> (destination.exponent + 8);
-    const S<Z, 64> shifted = product<Z, 64>(total, S<Z, 10>(256));
+    const S<Z, 64> quotient = rounded >> (destination.exponent + isa::q8_bits);
+    const S<Z, 64> shifted = product<Z, 64>(total, S<Z, isa::q8_bits + 2>(1 << isa::q8_bits));
     return wrap<Z, 32>(mean ? quotient : shifted);
 }
 
@@ -342,7 +347,7 @@ Outcome agg_execute(const Word<Z, isa::instruction_bits>& instruction, MemF feat
     }
     if (opcode >= isa::ConfigureFeatures::opcode && opcode <= isa::ConfigureIds::opcode) {
         const unsigned kind = static_cast<unsigned>(opcode - isa::ConfigureFeatures::opcode);
-        agg_context[4 * number<Z, isa::Reduce::Slot>(instruction) + kind] = instruction;
+        agg_context[isa::context_words * number<Z, isa::Reduce::Slot>(instruction) + kind] = instruction;
         return {true, 1};
     }
     return {opcode == isa::Sync::opcode, 0};

@@ -8,10 +8,9 @@
 
 namespace hetfab {
 
-constexpr unsigned beat_bytes = 8;
-constexpr unsigned burst_beats = 16;
-// Half of the adapter's 16 outstanding bursts: requesting as many as it keeps may lock it up.
-constexpr unsigned bursts_ahead = 8;
+using isa::beat_bytes;
+using isa::burst_beats;
+using isa::bursts_ahead;
 constexpr unsigned beats_per_block = isa::block_bytes / beat_bytes;
 
 // Walks the bursts of `rows` runs of `row_beats` beats, `stride_beats` apart.

@@ -11,9 +11,17 @@ constexpr int version_major = 1;
 constexpr int version_minor = 0;
 constexpr int instruction_bits = 128;
 constexpr int token_bits = 128;
-constexpr int block_bytes = 64;
 constexpr int semaphores = 31;
 constexpr int semaphore_bits = 16;
+constexpr int q8_bits = 8;
+constexpr int term_bits = 24;
+constexpr unsigned block_bytes = 64;  // a block, the unit of rows in DRAM
+constexpr unsigned beat_bytes = 8;  // a beat, what a data port moves at once
+constexpr unsigned burst_beats = 16;  // beats of the longest burst, the limit of AXI3
+constexpr unsigned outstanding_bursts = 16;  // bursts that a port's adapter keeps outstanding
+constexpr unsigned bursts_ahead = 8;  // bursts that an engine requests ahead: half of the outstanding ones, since requesting as many as the adapter keeps may lock it up
+constexpr unsigned page_bytes = 4096;  // no burst crosses a multiple of it
+constexpr unsigned context_words = 4;  // words of agg_context for each context
 
 // A bit range of a word.
 template <int Lsb, int Bits>
@@ -60,6 +68,22 @@ constexpr int count = 6;
 
 // In the order of the ids.
 constexpr const char* engine_names[] = {"load", "store", "gemm_d", "gemm_l", "vec", "agg"};
+
+// An entry 'parameter' of an array in DRAM.
+struct ParameterRecord {
+    static constexpr unsigned bytes = 8;
+    using Bias = Field<0, 32>;
+    using Multiplier = Field<32, 16>;
+};
+
+// An entry 'destination' of an array in DRAM.
+struct DestinationRecord {
+    static constexpr unsigned bytes = 16;
+    using First = Field<0, 32>;
+    using Degree = Field<32, 32>;
+    using Reciprocal = Field<64, 17>;
+    using Exponent = Field<96, 5>;
+};
 
 namespace segment {
 constexpr int program = 0;
@@ -272,6 +296,11 @@ struct Reduce {
     using Destination = Field<64, 24>;
     using Sum = Field<88, 12>;
 };
+
+namespace reduce_mode {
+constexpr int sum = 0;
+constexpr int mean = 1;
+}  // namespace reduce_mode
 
 // Whether DISPATCH resolves an address in an instruction.
 constexpr bool carries_address(int engine, int opcode) {

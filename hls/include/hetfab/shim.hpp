@@ -24,6 +24,7 @@
 #include <vector>
 
 #include "ints.hpp"
+#include "isa.hpp"
 
 // A host compiler keeps the order of the source.
 #define HETFAB_FENCE(...)
@@ -62,11 +63,11 @@ struct PortModel {
 
     explicit PortModel(DramModel& memory) : dram(&memory) {}
 
-    // AXI bursts of a request: the adapter cuts at `burst_beats` beats and at 4 KiB.
+    // AXI bursts of a request: the adapter cuts at `burst_beats` beats and at pages.
     std::uint64_t bursts(std::uint64_t address, std::uint64_t bytes, std::uint64_t beat_bytes) const {
         std::uint64_t count = 0;
         while (bytes != 0) {
-            const std::uint64_t page = 4096 - address % 4096;
+            const std::uint64_t page = isa::page_bytes - address % isa::page_bytes;
             std::uint64_t length = burst_beats * beat_bytes;
             length = length < page ? length : page;
             length = length < bytes ? length : bytes;
@@ -89,8 +90,8 @@ struct PortModel {
     }
 
     DramModel* dram;
-    std::uint64_t burst_beats = 16;
-    std::uint64_t outstanding = 16;
+    std::uint64_t burst_beats = isa::burst_beats;
+    std::uint64_t outstanding = isa::outstanding_bursts;
     std::deque<Burst> reads;
     std::deque<Burst> writes;
     std::uint64_t beats_ahead = 0;

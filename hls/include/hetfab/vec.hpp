@@ -12,7 +12,9 @@
 namespace hetfab {
 
 // Of the four 16-bit halves of a parameter, which one is the multiplier.
-constexpr unsigned par_multiplier_half = 2;
+constexpr unsigned par_multiplier_half = isa::ParameterRecord::Multiplier::lsb / 16;
+static_assert(isa::ParameterRecord::bytes == 8 && isa::ParameterRecord::Bias::lsb == 0,
+              "a parameter is 64 bits and begins with its bias");
 
 // value * 2^-shift, rounded half to even.
 template <class Z>
@@ -148,7 +150,8 @@ group_lanes:
         const S<Z, 48> term = requantize<Z>(biased, multiplier, tile.shift);
         if (tile.with_sum) {
             const S<Z, 32> before = lane_s<Z, 32>(sums, lane);
-            const S<Z, 33> total = sum<Z, 33>(before, tile.with_acc ? saturate<Z, 24>(term) : S<Z, 24>(0));
+            const S<Z, 33> total = sum<Z, 33>(before, tile.with_acc ? saturate<Z, isa::term_bits>(term)
+                                                                     : S<Z, isa::term_bits>(0));
             group.value[lane] = wrap<Z, 32>(total);
             const S<Z, 48> left = wrap<Z, 48>(S<Z, 64>(group.value[lane]) << tile.post_left);
             group.scaled[lane] = round_shift<Z>(left, tile.post_shift);

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Read and write sets of an instruction: which strided boxes of which memories it touches."""
+"""Read and write sets of an instruction, from the tables alone: what the generated C++ is compared with."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

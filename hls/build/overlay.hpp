@@ -1,0 +1,331 @@
+// SPDX-License-Identifier: Apache-2.0
+// The emulated overlay: streams, ports and memories around the kernels, and a single-threaded scheduler. An
+// engine's step executes one instruction to its end; DISPATCH's step is one pass.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+#include <map>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "../kernels/tops.hpp"
+#include "bank_accesses.hpp"
+#include "hetfab/agg.hpp"
+#include "hetfab/dispatch.hpp"
+#include "hetfab/gemm_d.hpp"
+#include "hetfab/gemm_l.hpp"
+#include "hetfab/load.hpp"
+#include "hetfab/store.hpp"
+#include "hetfab/vec.hpp"
+#include "memories.hpp"
+#include "order_check.hpp"
+#include "register_file.hpp"
+#include "run_log.hpp"
+#include "state_dump.hpp"
+
+namespace hetfab {
+
+// Without a name: a process loads libraries of several designs, and named variables would be one for all.
+namespace {
+
+enum class Progress { running = 0, done = 1, deadlock = 2, fault = 3 };
+
+class Overlay {
+  public:
+    Overlay() : ports_{PortModel(dram), PortModel(dram), PortModel(dram), PortModel(dram), PortModel(dram)} {
+        dispatch_reset(state_);
+    }
+
+    std::uint32_t read_register(unsigned offset) {
+        if (offset == isa::registers::control) {
+            const std::uint32_t value = (running_ ? 1U : 0U) | (done_ ? 2U : 0U) | (running_ ? 0U : 4U);
+            done_ = false;
+            return value;
+        }
+        const DispatchStatus status = dispatch_status(state_);
+        return read_status(registers_, status, offset);
+    }
+
+    void write_register(unsigned offset, std::uint32_t value) {
+        if (offset == isa::registers::control) {
+            if ((value & 1) != 0 && !running_) start();
+        } else {
+            write_argument(written_, offset, value);
+        }
+        if (!running_) registers_ = written_;
+    }
+
+    Progress advance(std::uint64_t passes, std::uint32_t seed) {
+        if (seed != seed_) {
+            seed_ = seed;
+            random_.seed(seed);
+        }
+        constexpr unsigned steppers = isa::engine::count + 1;
+        for (std::uint64_t pass = 0; pass < passes && progress_ == Progress::running; pass++) {
+            const unsigned who = seed == 0 ? turn_++ % steppers : static_cast<unsigned>(random_() % steppers);
+            step(who);
+        }
+        return progress_;
+    }
+
+    const std::string& message() const { return message_; }
+
+    // From the next start on.
+    void check_order(bool check) { checks_order_ = check; }
+
+    const RunLog& log() const { return log_; }
+
+    RamModel* ram(const std::string& name) {
+        const auto found = rams_.find(name);
+        return found == rams_.end() ? nullptr : found->second;
+    }
+
+    const BankAccesses& bank_accesses() const { return accesses_; }
+
+    Dram dram;
+
+  private:
+    enum Port { load_port, store_port, features_port, graph_port, dispatch_port, port_count };
+
+    void start() {
+        registers_ = written_;
+        dispatch_reset(state_);
+        for (unsigned engine = 0; engine < isa::engine::count; engine++) {
+            instructions_[engine] = {};
+            tokens_[engine] = {};
+        }
+        for (PortModel& port : ports_) port.reset();
+        order_.start(written_by_program(), checks_order_);
+        log_.clear();
+        message_.clear();
+        turn_ = 0;
+        random_.seed(seed_);
+        running_ = true;
+        done_ = false;
+        progress_ = Progress::running;
+    }
+
+    void step(unsigned who) {
+        const bool dispatches = who == isa::engine::count;
+        if (!dispatches && instructions_[who].empty()) return;
+        try {
+            if (dispatches) {
+                dispatch();
+            } else {
+                execute(who);
+            }
+        } catch (const Race& race) {
+            progress_ = Progress::fault;
+            message_ = race.what();
+        } catch (const std::exception& error) {
+            progress_ = Progress::fault;
+            message_ = where(who) + ": " + error.what();
+        }
+    }
+
+    void dispatch() {
+        hls::burst_maxi<Types::Instruction> program(ports_[dispatch_port]);
+        const bool progress = dispatch_pass(state_, registers_, program, instructions_, tokens_);
+        mark_retired();
+        if (dispatch_finished(state_, registers_)) {
+            done_ = true;
+            running_ = false;
+            progress_ = state_.fault == isa::fault::none ? Progress::done : Progress::fault;
+            if (state_.fault != isa::fault::none) message_ = fault_text(state_, registers_);
+        } else if (!progress && engines_idle()) {
+            progress_ = Progress::deadlock;
+            message_ = "no engine can step: " + state_dump(state_, registers_);
+        }
+    }
+
+    bool engines_idle() const {
+        for (unsigned engine = 0; engine < isa::engine::count; engine++) {
+            if (!instructions_[engine].empty() || !tokens_[engine].empty()) return false;
+        }
+        return true;
+    }
+
+    // Index in the program of the instruction that an engine executes next.
+    std::uint32_t current(unsigned engine) const {
+        const auto& queue = state_.queue[engine];
+        const std::uint32_t executed =
+            queue.issued - static_cast<std::uint32_t>(instructions_[engine].size());
+        return queue.index[executed % queue.size];
+    }
+
+    std::string where(unsigned who) const {
+        if (who == isa::engine::count)
+            return "engine 'dispatch', at instruction " + std::to_string(state_.fetched);
+        return std::string("engine '") + isa::engine_names[who] + "', instruction " +
+               std::to_string(executing_);
+    }
+
+    void execute(unsigned engine) {
+        executing_ = current(engine);
+        const std::uint32_t index = executing_;
+        const unsigned opcode = peek_opcode(engine);
+        check_alignment(engine, opcode, instructions_[engine].front());
+        const sets::Word issued = halves(instructions_[engine].front());
+#ifdef HETFAB_DEBUG
+        const DeclaredScope scope(declared, issued, order_.regions(issued));
+#endif
+        order_.enter(index, issued);
+        for (PortModel& port : ports_) port.traffic = {};
+        OverlayEvents events(accesses_);
+        run(engine, events);
+        order_.leave(index, issued);
+        accesses_.end_instruction();
+        for (const PortModel& checked : ports_) checked.check_idle();
+        log_.add(record_of(index, engine, opcode, events));
+    }
+
+    Record record_of(std::uint32_t index, unsigned engine, unsigned opcode,
+                     const OverlayEvents& events) const {
+        Record record = {};
+        record.index = index;
+        record.engine = static_cast<std::uint8_t>(engine);
+        record.opcode = static_cast<std::uint8_t>(opcode);
+        record.counts.cycles = events.cycles;
+        record.counts.macs = events.mac_count;
+        record.counts.edges = events.edge_count;
+        const PortModel& data = ports_[engine == isa::engine::agg ? features_port : load_port];
+        const PortModel* const read_ports[] = {&data, &ports_[graph_port]};
+        for (unsigned port = 0; port < 2; port++) {
+            record.counts.read_bytes[port] = read_ports[port]->traffic.read_bytes;
+            record.counts.read_bursts[port] = read_ports[port]->traffic.read_bursts;
+        }
+        record.counts.write_bytes = ports_[store_port].traffic.write_bytes;
+        record.counts.write_bursts = ports_[store_port].traffic.write_bursts;
+        return record;
+    }
+
+    static sets::Word halves(const Types::Instruction& instruction) {
+        unsigned char bytes[instruction_bytes];
+        write_bytes(instruction, bytes);
+        sets::Word word;
+        std::memcpy(&word, bytes, sizeof word);
+        return word;
+    }
+
+    // The DRAM that the program writes; all of it, if the program cannot be read.
+    std::vector<Range> written_by_program() {
+        std::vector<Range> written;
+        try {
+            const unsigned char* bytes =
+                dram.resolve(registers_.segment_base[isa::segment::program],
+                             std::uint64_t{registers_.program_length} * instruction_bytes, false);
+            for (std::uint32_t index = 0; index < registers_.program_length; index++) {
+                Types::Instruction word;
+                read_bytes(word, bytes + std::uint64_t{index} * instruction_bytes);
+                if (dispatch_resolve<Design, Family>(registers_, word)) {
+                    OrderCheck::add_written(halves(word), constants, written);
+                }
+            }
+        } catch (const std::out_of_range&) {
+            written = {{0, ~std::uint64_t{0}}};
+        }
+        return written;
+    }
+
+    unsigned peek_opcode(unsigned engine) const {
+        return number<Family, isa::Header::Opcode>(instructions_[engine].front());
+    }
+
+    void run(unsigned engine, OverlayEvents& events) {
+        hls::stream<Types::Instruction>& in = instructions_[engine];
+        hls::stream<Types::Token>& out = tokens_[engine];
+        if (engine == isa::engine::load) {
+            hls::burst_maxi<Types::Beat> memory(ports_[load_port]);
+            load_step<Design, Family>(in, out, memory, act_d_ram_.port(), act_l_ram_.port(),
+                                      wgt_d_ram_.port(), wgt_l_ram_.port(), par_ram_.port(),
+                                      events);
+        } else if (engine == isa::engine::store) {
+            hls::burst_maxi<Types::Beat> memory(ports_[store_port]);
+            store_step<Design, Family>(in, out, memory, out_ram_.port(), events);
+        } else if (engine == isa::engine::gemm_d) {
+            gemm_d_step<Design, Family>(in, out, act_d_ram_.port(), wgt_d_ram_.port(), acc_d_ram_.port(), events);
+        } else if (engine == isa::engine::gemm_l) {
+            gemm_l_step<Design, Family>(in, out, act_l_ram_.port(), wgt_l_ram_.port(), acc_l_ram_.port(), events);
+        } else if (engine == isa::engine::vec) {
+            vec_step<Design, Family>(in, out, acc_d_ram_.port(), acc_l_ram_.port(), par_ram_.port(), sum_ram_.port(),
+                                     out_ram_.port(), events);
+        } else {
+            check_groups(in.front());
+            hls::burst_maxi<Types::Beat> features(ports_[features_port]);
+            hls::burst_maxi<Types::Beat> graph(ports_[graph_port]);
+            agg_step<Design, Family>(in, out, features, graph, sum_ram_.port(), agg_context_.port(), events);
+        }
+    }
+
+    // Hardware would read and write whole beats below the address.
+    static void check_alignment(unsigned engine, unsigned opcode, const Types::Instruction& instruction) {
+        if (!isa::carries_address(static_cast<int>(engine), static_cast<int>(opcode))) return;
+        const auto address = static_cast<std::uint64_t>(get<Family, isa::Address::Physical>(instruction));
+        if (address % beat_bytes != 0) {
+            throw std::out_of_range("address " + hexadecimal(address) + " is not a multiple of " +
+                                    std::to_string(beat_bytes));
+        }
+    }
+
+    // Hardware would wrap around its registers; here the sums would leave their array.
+    static void check_groups(const Types::Instruction& instruction) {
+        if (number<Family, isa::Header::Opcode>(instruction) != isa::Reduce::opcode) return;
+        const unsigned groups = number<Family, isa::Reduce::Groups>(instruction);
+        if (groups > Design::agg_groups) {
+            throw std::out_of_range("reduce of " + std::to_string(groups) + " groups, the design has " +
+                                    std::to_string(Design::agg_groups));
+        }
+    }
+
+    void mark_retired() {
+        for (const auto& queue : state_.queue) {
+            if (queue.last_retired != no_instruction) log_.retire(queue.last_retired);
+        }
+    }
+
+    DispatchRegisters written_ = {};
+    DispatchRegisters registers_ = {};
+    DispatchState<Design, Family> state_ = {};
+    hls::stream<Types::Instruction> instructions_[isa::engine::count];
+    hls::stream<Types::Token> tokens_[isa::engine::count];
+    PortModel ports_[port_count];
+    BankAccesses accesses_;
+    BankedRam<Types::ActDBank> act_d_ram_{sets::memory::act_d_ram, Design::gemm_d_rows, Design::act_d_words,
+                                          accesses_};
+    BankedRam<Types::ActLBank> act_l_ram_{sets::memory::act_l_ram, Design::gemm_l_rows, Design::act_l_words,
+                                          accesses_};
+    Ram<Types::WgtDWord> wgt_d_ram_{sets::memory::wgt_d_ram, Design::wgt_d_words, accesses_};
+    Ram<Types::WgtLWord> wgt_l_ram_{sets::memory::wgt_l_ram, Design::wgt_l_words, accesses_};
+    Ram<Types::ParWord> par_ram_{sets::memory::par_ram, Design::par_words, accesses_};
+    Ram<Types::AccDWord> acc_d_ram_{sets::memory::acc_d_ram, Design::acc_d_words, accesses_};
+    Ram<Types::AccLWord> acc_l_ram_{sets::memory::acc_l_ram, Design::acc_l_words, accesses_};
+    Ram<Types::SumWord> sum_ram_{sets::memory::sum_ram, Design::sum_words, accesses_};
+    Ram<Types::OutWord> out_ram_{sets::memory::out_ram, Design::out_words, accesses_};
+    Ram<Types::Instruction> agg_context_{sets::memory::agg_context, Design::agg_contexts* isa::context_words,
+                                         accesses_};
+    std::map<std::string, RamModel*> rams_{
+        {"act_d_ram", &act_d_ram_}, {"act_l_ram", &act_l_ram_}, {"wgt_d_ram", &wgt_d_ram_},
+        {"wgt_l_ram", &wgt_l_ram_}, {"par_ram", &par_ram_},     {"acc_d_ram", &acc_d_ram_},
+        {"acc_l_ram", &acc_l_ram_}, {"sum_ram", &sum_ram_},     {"out_ram", &out_ram_},
+        {"agg_context", &agg_context_},
+    };
+    static constexpr sets::Constants constants = sets::constants_of<Design>();
+    OrderCheck order_{constants};
+    bool checks_order_ = true;
+    RunLog log_;
+    std::string message_;
+    std::mt19937 random_;
+    std::uint32_t seed_ = 0;
+    unsigned turn_ = 0;
+    std::uint32_t executing_ = 0;
+    // Set from start to done. After a deadlock or an engine's fault it stays set, as hardware would hang.
+    bool running_ = false;
+    bool done_ = false;
+    Progress progress_ = Progress::done;
+};
+
+}  // namespace
+
+}  // namespace hetfab
