@@ -214,7 +214,8 @@ def _feature_rows(tensor: Tensor, graph: GraphArrays) -> npt.NDArray[np.uint8]:
             "finite values",
             "clean the features where the graph is made",
         )
-    low, high = (-128, 127) if tensor.signed else (0, 255)
+    half = 1 << (tensor.bits - 1)
+    low, high = (-half, half - 1) if tensor.signed else (0, 2 * half - 1)
     kind = np.int8 if tensor.signed else np.uint8
     steps = np.rint(np.clip(data / np.float32(tensor.scale), low, high)).astype(kind)
     stored = np.zeros((_stored_rows(rows), tensor.row_bytes), kind)

@@ -126,7 +126,8 @@ class Tensor:
         segment: Segment that holds it.
         node_type: Whose vertices are its rows.
         channels: Columns.
-        item_bytes: 1, or 4 for logits.
+        bits: Width of its integers, 2 to 8, or 32 for logits.
+        item_bytes: Bytes that an integer takes, 1, or 4 for logits.
         signed: Whether its integers are signed.
         scale: Value of one step.
         constant_offset: Of a constant tensor, its place in the constants; else -1.
@@ -136,6 +137,7 @@ class Tensor:
     segment: str
     node_type: str
     channels: int
+    bits: int
     item_bytes: int
     signed: bool
     scale: float
@@ -190,7 +192,7 @@ class LayerInfo:
 
 @dataclass(frozen=True)
 class Output:
-    """The logits: int32 values times ``scale``; ``lsb`` is the scale of the last 8-bit tensor before them."""
+    """The logits: int32 values times ``scale``; ``lsb`` is the scale of the last stored tensor before them."""
 
     tensor: str
     scale: float

@@ -165,6 +165,11 @@ def sum_fields(bench: Bench, fields: dict[str, int]) -> dict[str, int]:
     return {"sum": bench.pick(0, last), "with_acc": bench.pick(0, 1), "shift": bench.pick(0, 63)}
 
 
+def result_fields(bench: Bench) -> dict[str, int]:
+    """Fields of the operations that write bytes: ReLU, sign and width of the result."""
+    return {"relu": bench.pick(0, 1), "unsigned": bench.pick(0, 1), "out_bits": bench.pick(0, 7)}
+
+
 def make_ties(bench: Bench) -> None:
     """Small values and multipliers, so that products fall exactly between two results."""
     random, memories = bench.random, bench.golden.memories
@@ -179,7 +184,7 @@ def make_ties(bench: Bench) -> None:
 def requantize_ties(bench: Bench) -> list[int]:
     make_ties(bench)
     pick, fields = bench.pick, vec_fields(bench, 1)
-    return [codec.requantize(**fields, relu=pick(0, 1), unsigned=pick(0, 1), shift=pick(1, 6))]
+    return [codec.requantize(**fields, **result_fields(bench), shift=pick(1, 6))]
 
 
 def combine_ties(bench: Bench) -> list[int]:
@@ -187,16 +192,14 @@ def combine_ties(bench: Bench) -> list[int]:
     pick, fields = bench.pick, vec_fields(bench, 1)
     sums = sum_fields(bench, fields) | {"shift": pick(1, 6)}
     post = {"post_shift": pick(1, 6), "post_left": pick(0, 1)}
-    return [codec.combine(**fields, **sums, **post, relu=pick(0, 1), unsigned=pick(0, 1))]
+    return [codec.combine(**fields, **sums, **post, **result_fields(bench))]
 
 
 def requantize(bench: Bench) -> list[int]:
-    pick = bench.pick
     return [
         codec.requantize(
             **vec_fields(bench, 1),
-            relu=pick(0, 1),
-            unsigned=pick(0, 1),
+            **result_fields(bench),
             shift=int(bench.random.choice([0, 1, 30, 40, 46, 63])),
         )
     ]
@@ -208,8 +211,7 @@ def combine(bench: Bench) -> list[int]:
         codec.combine(
             **fields,
             **sum_fields(bench, fields),
-            relu=pick(0, 1),
-            unsigned=pick(0, 1),
+            **result_fields(bench),
             post_shift=int(bench.random.choice([0, 1, 24, 30, 63])),
             post_left=pick(0, 15),
         )

@@ -77,7 +77,7 @@ def compile_model(given: BoundModel, design: Design, *, name: str = "model") -> 
         rings=compiler.emitter.rings,
         tensors=tuple(compiler.tensors()),
         edges=tuple(compiler.edges.values()),
-        output=Output(lowered.output.name, 2.0**lowered.output.exponent, 2.0**lowered.lsb_exponent),
+        output=Output(lowered.output.name, lowered.output.scale, 2.0**lowered.lsb_exponent),
         limits=Limits(LARGEST_DEGREE, dict(lowered.fixed_counts)),
         constants=compiler.constants.content(),
     )
@@ -164,9 +164,10 @@ class _Compiler:
                 segment=_SEGMENTS[tensor.origin],
                 node_type=self.lowered.node_types[tensor.name],
                 channels=tensor.channels,
-                item_bytes=tensor.bits // 8,
+                bits=tensor.bits,
+                item_bytes=tensor.item_bytes,
                 signed=tensor.signed,
-                scale=2.0**tensor.exponent,
+                scale=tensor.scale,
                 constant_offset=self.constant_offsets.get(tensor.name, -1),
             )
             for tensor in self.lowered.stored.values()
@@ -384,6 +385,7 @@ class _Compiler:
             "sum": slot_of("sum_ram"),
             "relu": int(layer.relu),
             "unsigned": int(not layer.output.signed),
+            "out_bits": layer.output.bits - 1,
             "with_acc": int(layer.dense is not None),
             "acc_groups": -(-columns.count // self.geometry.gemm_cols) if layer.dense else 0,
             "out": slot_of("out_ram"),
@@ -414,7 +416,7 @@ class _Compiler:
         )
 
     def _emit_store(self, output: Stored, tile: Tile, columns: _Columns, rows: int | Affine) -> None:
-        row_blocks = -(-output.channels * output.bits // 8 // _BLOCK)
+        row_blocks = -(-output.channels * output.item_bytes // _BLOCK)
         self.emitter.emit(
             "store_rows",
             {
@@ -423,7 +425,7 @@ class _Compiler:
                 "row_blocks": _output_blocks(output, columns),
                 "stride_blocks": row_blocks,
                 "address": tensor_address(
-                    output.name, columns.first * output.bits // 8, tile.rows * row_blocks * _BLOCK
+                    output.name, columns.first * output.item_bytes, tile.rows * row_blocks * _BLOCK
                 ),
             },
             waits=[Semaphore.OUT_FULL],
@@ -464,7 +466,7 @@ def _tile(layer: LoweredLayer, geometry: Geometry) -> Tile:
         inputs=layer.dense.input.channels if layer.dense else 0,
         channels=layer.output.channels,
         aggregated=bool(layer.aggregations),
-        item_bytes=layer.output.bits // 8,
+        item_bytes=layer.output.item_bytes,
     )
     return choose_tile(shape, geometry, layer.output.name)
 
@@ -493,7 +495,7 @@ def _padded_inputs(dense: DenseTerm) -> int:
 
 
 def _output_blocks(output: Stored, columns: _Columns) -> int:
-    return -(-columns.count * output.bits // 8 // _BLOCK)
+    return -(-columns.count * output.item_bytes // _BLOCK)
 
 
 def _rows(values: npt.NDArray[np.int64], signed: bool) -> npt.NDArray[np.uint8]:

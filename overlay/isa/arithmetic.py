@@ -37,14 +37,16 @@ def requantize(values: Integers, multiplier: Integers | int, shift: int) -> Inte
     return (product + (1 << (shift - 1)) - 1 + odd) >> shift
 
 
-def saturate8(values: Integers, unsigned: bool) -> Integers:
-    """Limits to 0..255 when ``unsigned``, to -128..127 otherwise.
+def saturate(values: Integers, bits: int, unsigned: bool) -> Integers:
+    """Limits to 0..2^bits - 1 when ``unsigned``, to -2^(bits-1)..2^(bits-1) - 1 otherwise.
 
     Args:
         values: int64, any shape.
+        bits: Width of the range, 1..63.
         unsigned: Which range.
     """
-    return np.clip(values, 0, 255) if unsigned else np.clip(values, -128, 127)
+    half = 1 << (bits - 1)
+    return np.clip(values, 0, 2 * half - 1) if unsigned else np.clip(values, -half, half - 1)
 
 
 def saturate24(values: Integers) -> Integers:

@@ -447,6 +447,7 @@ def matmul(
 
 def requantize(
     *,
+    out_bits: int,
     acc: int,
     relu: int,
     unsigned: int,
@@ -464,13 +465,14 @@ def requantize(
 ) -> int:
     """Packs ``requantize``, 128 bits.
 
-    out8[r][c] = saturate8(requantize(acc[r][c] + bias[c], multiplier[c], shift)); with relu, negative results
-    become 0. Output bytes beyond groups * lanes are zero.
+    out[r][c] = saturate(requantize(acc[r][c] + bias[c], multiplier[c], shift)) to out_bits + 1 bits; with
+    relu, negative results become 0. Output bytes beyond groups * lanes are zero.
 
     Args:
+        out_bits: Bits of a result, less 1; 0 to 7.
         acc: First word in acc_ram; 0 to 4095.
         relu: 1: negative results become 0; 0 to 1.
-        unsigned: 1: the result is uint8; 0 to 1.
+        unsigned: 1: results are unsigned; 0 to 1.
         acc_groups: Words of acc_ram in a row of the tile; 0 to 31.
         out: First word in out_ram; 0 to 4095.
         par: First word in par_ram; 0 to 511.
@@ -491,6 +493,7 @@ def requantize(
         Engine.VEC,
         1,
         (
+            ("out_bits", 29, 3, out_bits),
             ("acc", 32, 12, acc),
             ("relu", 56, 1, relu),
             ("unsigned", 57, 1, unsigned),
@@ -511,6 +514,7 @@ def requantize(
 
 def combine(
     *,
+    out_bits: int,
     acc: int,
     sum: int,
     relu: int,
@@ -533,14 +537,15 @@ def combine(
     """Packs ``combine``, 128 bits.
 
     q8[r][c] = sum[r][c] + (with_acc ? saturate24(requantize(acc[r][c] + bias[c], multiplier[c], shift)) : 0);
-    out8[r][c] = saturate8(requantize(q8[r][c], 2^post_left, post_shift)); with relu, negative results become
-    0. Output bytes beyond groups * lanes are zero.
+    out[r][c] = saturate(requantize(q8[r][c], 2^post_left, post_shift)) to out_bits + 1 bits; with relu,
+    negative results become 0. Output bytes beyond groups * lanes are zero.
 
     Args:
+        out_bits: Bits of a result, less 1; 0 to 7.
         acc: First word in acc_ram; 0 to 4095.
         sum: First word in sum_ram; 0 to 4095.
         relu: 1: negative results become 0; 0 to 1.
-        unsigned: 1: the result is uint8; 0 to 1.
+        unsigned: 1: results are unsigned; 0 to 1.
         with_acc: 0: the accumulator term is zero and acc_ram is not read; 0 to 1.
         acc_groups: Words of acc_ram in a row of the tile; 0 to 31.
         out: First word in out_ram; 0 to 4095.
@@ -564,6 +569,7 @@ def combine(
         Engine.VEC,
         2,
         (
+            ("out_bits", 29, 3, out_bits),
             ("acc", 32, 12, acc),
             ("sum", 44, 12, sum),
             ("relu", 56, 1, relu),

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from hetfab.overlay.design import Geometry
 from hetfab.overlay.errors import StreamInvalidError
-from hetfab.overlay.isa.arithmetic import Integers, mean_q8, requantize, saturate8, saturate24, wrap32
+from hetfab.overlay.isa.arithmetic import Integers, mean_q8, requantize, saturate, saturate24, wrap32
 from hetfab.overlay.isa.spec import Field, Operation, isa
 
 Bytes = npt.NDArray[np.uint8]
@@ -212,13 +212,13 @@ def matmul(machine: GoldenMachine, f: Fields) -> None:
 
 
 def vec_requantize(machine: GoldenMachine, f: Fields) -> None:
-    """out8[r][c] = saturate8(requantize(acc[r][c] + bias[c], multiplier[c], shift)), after ReLU."""
+    """out[r][c] = saturate(requantize(acc[r][c] + bias[c], multiplier[c], shift)), after ReLU."""
     values, multiplier = _biased(machine, f)
     _write_bytes(machine, f, requantize(values, multiplier, f["shift"]))
 
 
 def combine(machine: GoldenMachine, f: Fields) -> None:
-    """out8[r][c] = saturate8(requantize(q8[r][c] << post_left, 1, post_shift)), after ReLU."""
+    """out[r][c] = saturate(requantize(q8[r][c] << post_left, 1, post_shift)), after ReLU."""
     _write_bytes(machine, f, requantize(_q8(machine, f) << f["post_left"], 1, f["post_shift"]))
 
 
@@ -255,9 +255,10 @@ def _q8(machine: GoldenMachine, f: Fields) -> Integers:
 
 
 def _write_bytes(machine: GoldenMachine, f: Fields, values: Integers) -> None:
-    """ReLU, saturation to 8 bits, and the rows of out_ram."""
+    """ReLU, saturation to out_bits + 1 bits, and the rows of out_ram."""
     positive = np.maximum(values, 0) if f["relu"] else values
-    _write_rows(machine, f, saturate8(positive, bool(f["unsigned"])).astype(_byte(f["unsigned"])))
+    limited = saturate(positive, f["out_bits"] + 1, bool(f["unsigned"]))
+    _write_rows(machine, f, limited.astype(_byte(f["unsigned"])))
 
 
 def _write_rows(machine: GoldenMachine, f: Fields, values: npt.NDArray[Any]) -> None:

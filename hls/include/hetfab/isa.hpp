@@ -140,6 +140,7 @@ struct Matmul {
 struct Requantize {
     static constexpr int engine = 3;
     static constexpr int opcode = 1;
+    using OutBits = Field<29, 3>;
     using Acc = Field<32, 12>;
     using Relu = Field<56, 1>;
     using Unsigned = Field<57, 1>;
@@ -155,6 +156,7 @@ struct Requantize {
 struct Combine {
     static constexpr int engine = 3;
     static constexpr int opcode = 2;
+    using OutBits = Field<29, 3>;
     using Acc = Field<32, 12>;
     using Sum = Field<44, 12>;
     using Relu = Field<56, 1>;

@@ -43,6 +43,7 @@ struct VecTile {
     bool wide_result;
     bool relu;
     bool is_unsigned;
+    unsigned out_bits;
     U<Z, 6> shift;
     U<Z, 6> post_shift;
     U<Z, 4> post_left;
@@ -54,6 +55,7 @@ VecTile<Z> vec_tile(const Word<Z, isa::instruction_bits>& instruction, int opcod
     using Op = isa::Combine;
     static_assert(std::is_same_v<isa::Requantize::Acc, Op::Acc> &&
                       std::is_same_v<isa::Requantize::Out, Op::Out> &&
+                      std::is_same_v<isa::Requantize::OutBits, Op::OutBits> &&
                       std::is_same_v<isa::Requantize::Relu, Op::Relu> &&
                       std::is_same_v<isa::Requantize::Shift, Op::Shift> &&
                       std::is_same_v<isa::ExportSums::Sum, Op::Sum> &&
@@ -77,6 +79,7 @@ VecTile<Z> vec_tile(const Word<Z, isa::instruction_bits>& instruction, int opcod
             exports,
             !exports && flag<Z, Op::Relu>(instruction),
             flag<Z, Op::Unsigned>(instruction),
+            number<Z, Op::OutBits>(instruction) + 1,
             get<Z, Op::Shift>(instruction),
             get<Z, Op::PostShift>(instruction),
             get<Z, Op::PostLeft>(instruction)};
@@ -126,6 +129,9 @@ Word<Z, 8 * D::lanes> vec_bytes(const VecTile<Z>& tile, const S<Z, 32> (&value)[
 #pragma HLS INLINE
     Word<Z, 8 * D::lanes> word = zero<Z, 8 * D::lanes>();
     const U<Z, 16> left = U<Z, 16>(1U << static_cast<unsigned>(tile.post_left));
+    const unsigned magnitude = tile.is_unsigned ? tile.out_bits : tile.out_bits - 1;
+    const S<Z, 48> largest = S<Z, 48>((1 << magnitude) - 1);
+    const S<Z, 48> smallest = tile.is_unsigned ? S<Z, 48>(0) : S<Z, 48>(-(1 << magnitude));
 byte_lanes:
     for (unsigned lane = 0; lane < D::lanes; lane++) {
 #pragma HLS UNROLL
@@ -133,12 +139,9 @@ byte_lanes:
         const U<Z, 16> multiplier = tile.with_sum ? left : own;
         const S<Z, 48> scaled =
             requantize<Z>(value[lane], multiplier, tile.with_sum ? tile.post_shift : tile.shift);
-        const S<Z, 48> result = tile.relu && scaled < 0 ? S<Z, 48>(0) : scaled;
-        if (tile.is_unsigned) {
-            set_lane<Z, 8>(word, lane, saturate_unsigned<Z, 8>(result));
-        } else {
-            set_lane<Z, 8>(word, lane, saturate<Z, 8>(result));
-        }
+        const S<Z, 48> positive = tile.relu && scaled < 0 ? S<Z, 48>(0) : scaled;
+        const S<Z, 48> limited = positive < smallest ? smallest : positive > largest ? largest : positive;
+        set_lane<Z, 8>(word, lane, wrap<Z, 8>(limited));
     }
     return word;
 }
