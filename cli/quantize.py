@@ -7,30 +7,43 @@ from typing import BinaryIO
 import click
 
 from hetfab.cli.output import Result, common_options, print_next, print_table, progress
+from hetfab.quantize.widths import OFFERED
 
 
 @click.command()
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option("--graph", required=True, type=click.Path(path_type=Path), help="Graph to calibrate with.")
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The quantized model.")
+@click.option(
+    "--bits",
+    type=click.Choice(list(OFFERED)),
+    default=next(iter(OFFERED)),
+    show_default=True,
+    help="Bits of weights and of activations; 1-bit weights are -1 or +1.",
+)
 @click.option("--bind", type=click.Path(path_type=Path), help="JSON file with the meaning of inputs.")
 @common_options
-def command(model: Path, graph: Path, output: Path, bind: Path | None) -> Result:
-    """Quantize MODEL to 8-bit weights and activations.
+def command(model: Path, graph: Path, output: Path, bits: str, bind: Path | None) -> Result:
+    """Quantize MODEL to integer weights and activations.
 
     Candidates are compared with the float model on the graph's validation vertices, or on all where there are none.
     """
     from hetfab.driver.graph.formats import read_graph
     from hetfab.driver.graph.model_inputs import open_model
+    from hetfab.driver.scores import model_scores
     from hetfab.overlay.files import check_writable, write_atomic
     from hetfab.overlay.model.binding import read_bindings
     from hetfab.quantize.post_training import quantize
     from hetfab.quantize.ranges import CRITERIA
 
     check_writable(output)
-    opened = open_model(model, read_graph(graph), None if bind is None else read_bindings(bind))
-    with progress("quantize", len(CRITERIA) + 1) as advance:
-        result = quantize(opened, progress=lambda step: advance(1))
+    read = read_graph(graph)
+    opened = open_model(model, read, None if bind is None else read_bindings(bind))
+    with progress("quantize", len(CRITERIA) + 3) as advance:
+        result = quantize(opened, widths=OFFERED[bits], progress=lambda step: advance(1))
+        scores = {"float": model_scores(opened, read)}
+        advance(1)
+        scores["quantized"] = model_scores(result, read)
 
     def write(file: BinaryIO) -> None:
         file.write(result.model.SerializeToString(deterministic=True))
@@ -38,12 +51,24 @@ def command(model: Path, graph: Path, output: Path, bind: Path | None) -> Result
     write_atomic(output, write)
     table = [[n, d, "kept" if n == result.criterion else ""] for n, d in result.divergences.items()]
     print_table(["calibration", "KL from the float model", ""], table)
-    click.echo(f"{len(result.ranges)} tensors in 8 bits, weights in 8 bits with a scale per output channel")
+    scored = {name: score for name, score in scores.items() if score is not None}
+    if scored:
+        part = next(iter(scored.values())).part
+        print_table(
+            [f"model, {part} nodes", "micro F1", "macro F1"], [[n, s.micro, s.macro] for n, s in scored.items()]
+        )
+    click.echo(
+        f"{len(result.ranges)} tensors in {result.widths.activations} bits, weights in {result.widths.weights} bits "
+        "with a scale per output channel"
+    )
     print_next(f"hetfab compile {output} --graph {graph} -o {output.name.removesuffix('.onnx').removesuffix('.q')}.hfp")
     return {
         "output": str(output),
+        "bits": str(result.widths),
         "criterion": result.criterion,
         "divergences": dict(result.divergences),
+        **{f"{name}_micro_f1": None if score is None else score.micro for name, score in scores.items()},
+        **{f"{name}_macro_f1": None if score is None else score.macro for name, score in scores.items()},
         "ranges": {
             name: {"bits": r.bits, "signed": r.signed, "exponent": r.exponent} for name, r in result.ranges.items()
         },

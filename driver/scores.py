@@ -2,12 +2,15 @@
 """Scores of predictions: F1 against labels, agreement and distance against a reference."""
 
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from hetfab.driver.graph.heterograph import HeteroGraph
+
+if TYPE_CHECKING:
+    from hetfab.overlay.model.bound_model import BoundModel  # A board has no onnx.
 
 Logits: TypeAlias = npt.NDArray[np.floating[Any]]
 
@@ -46,6 +49,20 @@ def f1_scores(graph: HeteroGraph, node_type: str, logits: Logits) -> F1 | None:
         return None
     truth, found = _one_hot(labels[rows], logits.shape[1]), predictions(logits[rows], multilabel=multilabel)
     return F1(*_f1(truth, _one_hot(found, logits.shape[1])), part)
+
+
+def model_scores(given: "BoundModel", graph: HeteroGraph) -> F1 | None:
+    """F1 scores of a model in onnxruntime on the graph's target type; None without labels of it.
+
+    Raises:
+        InputError: The model does not fit the graph.
+    """
+    from hetfab.driver.graph.model_inputs import model_feeds
+    from hetfab.overlay.model.runtime import run_model
+
+    feed = model_feeds(given.model, given.bindings, graph)
+    logits = run_model(given.model, feed, [given.model.graph.output[0].name])[0]
+    return f1_scores(graph, graph.target or "", logits)
 
 
 def agreement(first: Logits, second: Logits, *, multilabel: bool) -> float:

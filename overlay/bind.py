@@ -214,14 +214,15 @@ def _feature_rows(tensor: Tensor, graph: GraphArrays) -> npt.NDArray[np.uint8]:
             "finite values",
             "clean the features where the graph is made",
         )
-    stored = layouts.activation_rows(rows, tensor.row_bytes, tensor.signed)
-    limits = np.iinfo(stored.dtype)
-    steps = np.rint(np.clip(data / np.float32(tensor.scale), limits.min, limits.max)).astype(stored.dtype)
+    stored = layouts.activation_rows(rows, 8 * tensor.row_bytes // tensor.stored_bits, tensor.signed)
+    half = 1 << (tensor.bits - 1)
+    low, high = (-half, half - 1) if tensor.signed else (0, 2 * half - 1)
+    steps = np.rint(np.clip(data / np.float32(tensor.scale), low, high)).astype(stored.dtype)
     if isinstance(features, np.ndarray):
         stored[:rows, :width] = steps
     else:
         stored[np.repeat(np.arange(rows), np.diff(features.indptr)), features.indices] = steps
-    return stored.view(np.uint8).reshape(-1)
+    return (layouts.packed_rows(stored) if tensor.packed else stored.view(np.uint8)).reshape(-1)
 
 
 def _graph_segment(program: Program, graph: GraphArrays) -> tuple[layouts.Bytes, dict[tuple[str, str], int]]:

@@ -131,6 +131,12 @@ class LimitExceededError(InputError):
     code = "limit-exceeded"
 
 
+class WidthsUnsupportedError(InputError):
+    """Widths of weights or activations that no engine takes."""
+
+    code = "widths-unsupported"
+
+
 class CalibrationDataError(InputError):
     """There is nothing to calibrate with."""
 

@@ -13,6 +13,8 @@ Bytes: TypeAlias = npt.NDArray[np.uint8]
 IntArray: TypeAlias = npt.NDArray[np.int64]
 
 _BLOCK = isa().block_bytes
+#: Input channels whose bits make a word of GEMM-L's weights.
+PLANE_CHANNELS = 32
 _SMALL_ID_LIMIT = 1 << 16
 
 
@@ -24,6 +26,11 @@ def padded(count: int, unit: int) -> int:
 def blocks_of(count: int) -> int:
     """Blocks that hold this many bytes."""
     return -(-count // _BLOCK)
+
+
+def stored_bits(bits: int, packed: bool) -> int:
+    """Bits that an integer of this width takes in DRAM: half a byte when packed, else whole bytes."""
+    return 4 if packed else padded(bits, 8)
 
 
 def stored_rows(rows: int) -> int:
@@ -46,23 +53,59 @@ def pack(pieces: list[Bytes]) -> tuple[Bytes, list[int]]:
     return content, offsets
 
 
-def activation_rows(rows: int, row_bytes: int, signed: bool) -> npt.NDArray[Any]:
-    """Zeros for a tensor in the layout 'activations', int8 or uint8 ``[stored rows, row_bytes]``."""
-    return np.zeros((stored_rows(rows), row_bytes), np.int8 if signed else np.uint8)
-
-
-def weight_tile(weight: IntArray, columns: int) -> Bytes:
-    """Weights ``[K, N]`` in the layout 'weights': column group, input channel, column.
+def activation_rows(rows: int, row_channels: int, signed: bool) -> npt.NDArray[Any]:
+    """Zeros for a tensor in the layout 'activations' before it is packed, int8 or uint8 ``[stored rows, channels]``.
 
     Args:
-        weight: 8-bit integers.
-        columns: Columns of the array, the width of a group.
+        rows: Rows with content.
+        row_channels: Channels of a row with those that pad it.
+        signed: Whether its integers are signed.
     """
-    inputs, outputs = padded(weight.shape[0], _BLOCK), padded(weight.shape[1], columns)
-    tile = np.zeros((inputs, outputs), np.int8)
-    tile[: weight.shape[0], : weight.shape[1]] = weight
-    by_group = tile.reshape(inputs, outputs // columns, columns).transpose(1, 0, 2)
-    return np.ascontiguousarray(by_group).view(np.uint8).reshape(-1)
+    return np.zeros((stored_rows(rows), row_channels), np.int8 if signed else np.uint8)
+
+
+def packed_rows(values: npt.NDArray[Any]) -> Bytes:
+    """Rows of values of at most 4 bits as bytes: two channels each, the even one in the low nibble.
+
+    Args:
+        values: Integers ``[rows, channels]`` with an even number of channels.
+    """
+    nibbles = values.astype(np.uint8) & 15
+    return nibbles[:, 0::2] | nibbles[:, 1::2] << 4
+
+
+def weight_words(weight: IntArray, columns: int, inputs: int, *, packed: bool) -> Bytes:
+    """Weights ``[K, N]`` in the layout 'weights': column group, step of 4 bytes, column.
+
+    Args:
+        weight: 8-bit integers, or of 4 bits when ``packed``.
+        columns: Columns of GEMM-D's array, the width of a group.
+        inputs: Input channels of the tile, whole blocks of them.
+        packed: Whether two input channels share a byte.
+    """
+    by_column = np.zeros((padded(weight.shape[1], columns), inputs), np.int8)
+    by_column[: weight.shape[1], : weight.shape[0]] = weight.T
+    content = packed_rows(by_column) if packed else by_column.view(np.uint8)
+    steps = content.reshape(-1, columns, content.shape[1] // 4, 4).transpose(0, 2, 1, 3)
+    return np.ascontiguousarray(steps).reshape(-1)
+
+
+def plane_words(weight: IntArray, columns: int, inputs: int, planes: int, *, bipolar: bool) -> Bytes:
+    """Weights ``[K, N]`` in the layout 'planes': column group, 32 input channels, bit, column.
+
+    Args:
+        weight: Integers of ``planes`` bits, or -1 and 1 when ``bipolar``.
+        columns: Columns of GEMM-L's array, the width of a group.
+        inputs: Input channels of the tile, a multiple of 32.
+        planes: Bits of a weight.
+        bipolar: Whether a bit means -1 or 1; channels beyond the weights are then 1.
+    """
+    by_column = np.full((padded(weight.shape[1], columns), inputs), int(bipolar), np.int64)
+    by_column[: weight.shape[1], : weight.shape[0]] = weight.T
+    stored = (by_column > 0).astype(np.uint8) if bipolar else by_column
+    bits = np.stack([stored >> plane & 1 for plane in range(planes - 1, -1, -1)], axis=-1).astype(np.uint8)
+    words = bits.reshape(-1, columns, inputs // PLANE_CHANNELS, PLANE_CHANNELS, planes).transpose(0, 2, 4, 1, 3)
+    return np.packbits(words, axis=-1, bitorder="little").reshape(-1)
 
 
 def parameter_records(bias: IntArray, multiplier: IntArray, lanes: int) -> Bytes:

@@ -22,6 +22,7 @@ from hetfab.overlay.design import Design, design_from_dict
 from hetfab.overlay.errors import IsaVersionError, ProgramUnreadableError
 from hetfab.overlay.files import write_atomic
 from hetfab.overlay.isa.spec import isa
+from hetfab.overlay.layouts import blocks_of, stored_bits
 from hetfab.overlay.model.schema import Relation
 
 FORMAT = "hetfab program 1"
@@ -126,7 +127,8 @@ class Tensor:
         segment: Segment that holds it.
         node_type: Whose vertices are its rows.
         channels: Columns.
-        item_bytes: 1, or 4 for logits.
+        bits: Width of its integers, 2 to 8, or 32 for logits.
+        packed: Whether two channels share a byte.
         signed: Whether its integers are signed.
         scale: Value of one step.
         constant_offset: Of a constant tensor, its place in the constants; else -1.
@@ -136,7 +138,8 @@ class Tensor:
     segment: str
     node_type: str
     channels: int
-    item_bytes: int
+    bits: int
+    packed: bool
     signed: bool
     scale: float
     constant_offset: int = -1
@@ -144,7 +147,12 @@ class Tensor:
     @property
     def row_blocks(self) -> int:
         """Length of a row in blocks."""
-        return -(-self.channels * self.item_bytes // isa().block_bytes)
+        return blocks_of(-(-self.channels * self.stored_bits // 8))
+
+    @property
+    def stored_bits(self) -> int:
+        """Bits that an integer takes in DRAM."""
+        return stored_bits(self.bits, self.packed)
 
     @property
     def row_bytes(self) -> int:
@@ -176,6 +184,8 @@ class LayerInfo:
         channels: Channels of its output.
         aggregations: Names of the edge sets that are aggregated.
         tile_rows: Rows of a tile.
+        channels_on_l: Of the output channels, those that GEMM-L computes.
+        weight_bits: Widths of its weights, ascending; empty without a dense term.
     """
 
     name: str
@@ -186,11 +196,13 @@ class LayerInfo:
     channels: int
     aggregations: tuple[str, ...]
     tile_rows: int
+    channels_on_l: int
+    weight_bits: tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class Output:
-    """The logits: int32 values times ``scale``; ``lsb`` is the scale of the last 8-bit tensor before them."""
+    """The logits: int32 values times ``scale``; ``lsb`` is the scale of the last stored tensor before them."""
 
     tensor: str
     scale: float
@@ -336,7 +348,7 @@ def _program(header: dict[str, Any], arrays: dict[str, npt.NDArray[Any]], source
         model_hash=header["model_hash"],
         bindings=header["bindings"],
         layers=tuple(
-            LayerInfo(**{**entry, "engines": tuple(entry["engines"]), "aggregations": tuple(entry["aggregations"])})
+            LayerInfo(**{**entry, **{name: tuple(entry[name]) for name in ("engines", "aggregations", "weight_bits")}})
             for entry in header["layers"]
         ),
         blocks=_blocks(header["blocks"], arrays),

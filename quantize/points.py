@@ -32,7 +32,7 @@ class QuantizationPoints:
     """What becomes an integer.
 
     Attributes:
-        stored: Tensors that are stored in 8 bits because a dense layer or an aggregation reads them.
+        stored: Tensors that are stored as integers because a dense layer or an aggregation reads them.
         groups: Sums in Q.8.
         families: Sets of stored tensors that share one scale because they meet in a sum.
     """

@@ -21,7 +21,8 @@ from hetfab.overlay.model.runtime import Feed, run_model
 from hetfab.quantize.points import QuantizationPoints, find_points
 from hetfab.quantize.ranges import CRITERIA, ActivationRange, Criterion, choose
 from hetfab.quantize.rewrites import tables_to_dense_terms
-from hetfab.quantize.weights import LARGEST_SPREAD, QuantizedWeights, round_to_nearest
+from hetfab.quantize.weights import LARGEST_SPREAD, QuantizedWeights, exact_in_float32, round_to_nearest
+from hetfab.quantize.widths import Widths
 from hetfab.quantize.writer import Numbers, write_model
 
 FloatArray: TypeAlias = npt.NDArray[np.float32]
@@ -34,12 +35,14 @@ class QuantizedModel(BoundModel):
     Attributes:
         model: The quantized model; it carries its binding.
         bindings: The same binding.
+        widths: Of its weights and activations.
         criterion: The calibration criterion that was kept.
         divergences: Mean Kullback-Leibler divergence from the float model, in nats per vertex (or per vertex and
             class where multilabel), of each criterion.
         ranges: Range of each stored tensor.
     """
 
+    widths: Widths
     criterion: str
     divergences: Mapping[str, float]
     ranges: Mapping[str, ActivationRange]
@@ -48,12 +51,14 @@ class QuantizedModel(BoundModel):
 def quantize(
     given: FedModel,
     *,
+    widths: Widths = Widths(),  # noqa: B008 - it is immutable
     progress: Callable[[str], None] = lambda step: None,
 ) -> QuantizedModel:
-    """Quantizes a model to 8-bit weights and activations with power-of-two scales.
+    """Quantizes a model; scales of activations, and of weights of 4 bits and more, are powers of two.
 
     Args:
         given: The float model, its binding in full, the inputs to calibrate with, and what candidates are compared on.
+        widths: Of weights and activations.
         progress: Called with the name of each step.
 
     Raises:
@@ -72,7 +77,9 @@ def quantize(
     observed, largest, logits = _observe(model, points, graph.output, samples)
     _check_rows(logits, evaluation)
     weights = {
-        layer.output: round_to_nearest(layer.weight, shared_scale=layer.output == graph.output)
+        layer.output: round_to_nearest(
+            layer.weight, bits=_weight_bits(layer, widths), shared_scale=layer.output == graph.output
+        )
         for layer in graph.layers
         if isinstance(layer, Dense)
     }
@@ -80,16 +87,42 @@ def quantize(
     candidates: dict[str, tuple[float, onnx.ModelProto, Mapping[str, ActivationRange]]] = {}
     for name, criterion in CRITERIA.items():
         progress(name)
-        ranges = _with_room(_ranges(graph, points, observed, criterion), graph, points, weights, largest)
-        candidate = write_model(graph, points, Numbers(ranges, weights), bindings, opset=opset(model))
+        chosen_ranges = _ranges(graph, points, observed, criterion, widths.activations)
+        fitted = _fitted(graph, weights, chosen_ranges, observed)
+        ranges = _with_room(chosen_ranges, graph, points, fitted, largest)
+        candidate = write_model(graph, points, Numbers(ranges, fitted), bindings, opset=opset(model))
         distance = _distance(candidate, counted, logits, evaluation)
         candidates[name] = (distance, candidate, ranges)
     best = min(candidates, key=lambda name: candidates[name][0])
     _, chosen, kept = candidates[best]
     check_model(chosen, "the quantized model")
-    return QuantizedModel(
-        chosen, bindings_of(chosen), best, {name: entry[0] for name, entry in candidates.items()}, kept
-    )
+    divergences = {name: entry[0] for name, entry in candidates.items()}
+    return QuantizedModel(chosen, bindings_of(chosen), widths, best, divergences, kept)
+
+
+def _weight_bits(layer: Dense, widths: Widths) -> int:
+    """The identity, as which a learned table joins a sum, has zeros, which one bit cannot hold."""
+    rows, columns = layer.weight.shape
+    is_identity = rows == columns and np.array_equal(layer.weight, np.eye(rows))
+    return max(widths.weights, 2) if is_identity else widths.weights
+
+
+def _fitted(
+    graph: LayerGraph,
+    weights: Mapping[str, QuantizedWeights],
+    ranges: Mapping[str, ActivationRange],
+    observed: Mapping[str, FloatArray],
+) -> dict[str, QuantizedWeights]:
+    """Weights with free scales that onnxruntime multiplies exactly, for the ranges of their inputs."""
+    fitted = {}
+    for layer in graph.layers:
+        if isinstance(layer, Dense):
+            rows = ranges[layer.input]
+            peak = math.ceil(float(np.abs(observed[layer.input]).max(initial=0.0)) / rows.scale)
+            largest = min(peak, max(rows.highest, -rows.lowest))
+            found = weights[layer.output]
+            fitted[layer.output] = exact_in_float32(layer.weight, found, largest, layer.bias, rows.scale)
+    return fitted
 
 
 def _all(feeds: Iterable[Feed] | CalibrationReader) -> Iterator[Feed]:
@@ -166,7 +199,11 @@ def _check_rows(logits: list[FloatArray], evaluation: Evaluation) -> None:
 
 
 def _ranges(
-    graph: LayerGraph, points: QuantizationPoints, observed: Mapping[str, FloatArray], criterion: Criterion
+    graph: LayerGraph,
+    points: QuantizationPoints,
+    observed: Mapping[str, FloatArray],
+    criterion: Criterion,
+    bits: int,
 ) -> dict[str, ActivationRange]:
     rectified = {layer.output for layer in graph.layers if isinstance(layer, Relu)}
     unsigned = {name for name in points.stored if name in rectified or not (observed[name] < 0).any()}
@@ -177,7 +214,7 @@ def _ranges(
             continue
         family = points.family(name)
         values = np.concatenate([observed[member] for member in sorted(family)])
-        shared = choose(values, criterion, signed=not family <= unsigned)
+        shared = choose(values, criterion, bits=bits, signed=not family <= unsigned)
         for member in family:
             ranges[member] = ActivationRange(shared.bits, member not in unsigned, shared.exponent)
     return ranges
@@ -202,7 +239,7 @@ def _with_room(
                 continue
             term, rows = group.dense.output, group.dense.input
             magnitude = largest[term] if term in largest else float(np.abs(graph.tables[rows]).max(initial=0.0))
-            needed = int(weights[term].exponents.max()) + rooms[rows].exponent - LARGEST_SPREAD + Q8_BITS
+            needed = weights[term].largest_exponent + rooms[rows].exponent - LARGEST_SPREAD + Q8_BITS
             if magnitude > 0.0:
                 highest = (1 << (TERM_BITS - 1)) - 1
                 needed = max(needed, math.ceil(math.log2(magnitude / highest)) + Q8_BITS)

@@ -1,74 +1,175 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rounds weights and biases to integers with a power-of-two scale per output channel."""
+"""Rounds weights and biases to integers, with a scale per output channel.
 
+From 4 bits on a scale is a power of two. Below, it is free: a 16-bit multiplier times a power of two, so that the
+requantization of docs/arithmetic.md applies exactly the number that the file holds.
+"""
+
+import math
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from hetfab.overlay.isa.spec import isa
+from hetfab.quantize.widths import POWER_OF_TWO_BITS
 
 FloatArray: TypeAlias = npt.NDArray[np.float32]
 IntArray: TypeAlias = npt.NDArray[np.int64]
+_Doubles: TypeAlias = npt.NDArray[np.float64]
 
 #: A channel's scale is brought to the instruction's one shift by a 16-bit multiplier, so exponents of a layer may
 #: differ by at most this much.
 LARGEST_SPREAD = isa().record("parameter").bits("multiplier") - 1
+#: Bits of a free scale's multiplier between its first and its last one; more change no rounding of weights noticeably.
+LARGEST_SIGNIFICANCE = 8
+_FLOAT32_BITS = 24
 _CANDIDATES = 4
+#: Free scales are searched from the full range down to 1/32 of it, 8 to an octave.
+_FREE_SHARES = 2.0 ** (-np.arange(41) / 8)
+#: Scale of bipolar weights that are all zero; it must not be zero itself.
+_SMALLEST_SCALE = 2.0**-24
 
 
 @dataclass(frozen=True)
 class QuantizedWeights:
-    """Integers [K, N] and one exponent per output channel [N]; the scale is ``2**exponent``."""
+    """Rounded weights; the scale of an output channel is ``mantissa * 2**exponent``.
+
+    Attributes:
+        integers: [K, N]; of 1 bit, -1 or 1.
+        mantissas: [N], of at most 16 bits; 1 where scales are powers of two.
+        exponents: [N].
+        bits: Width.
+        narrow: Whether the most negative integer of the width is left out.
+    """
 
     integers: IntArray
+    mantissas: IntArray
     exponents: IntArray
     bits: int
+    narrow: bool = True
 
     @property
     def scales(self) -> FloatArray:
-        """Scale of each output channel, [N]."""
-        return np.ldexp(np.float32(1), self.exponents).astype(np.float32)
+        """Scale of each output channel, [N]; exact in float32."""
+        return np.ldexp(self.mantissas.astype(np.float32), self.exponents).astype(np.float32)
+
+    @property
+    def largest_exponent(self) -> int:
+        """The largest scale is at least 2 to this power, and less than twice that."""
+        return int(np.frexp(self.scales)[1].max()) - 1
 
 
 def round_to_nearest(weight: FloatArray, *, bits: int = 8, shared_scale: bool = False) -> QuantizedWeights:
-    """Rounds to nearest, symmetric and narrow; each channel's scale has the least square error.
+    """Rounds to nearest, symmetric; each channel's scale has the least square error.
+
+    Weights are narrow, except those of 2 bits, which take the full range where its square error is less. Weights of
+    1 bit are the sign, +1 for zero, and their scale is the mean magnitude.
 
     Args:
         weight: [K, N].
-        bits: Width, at least 3.
+        bits: Width, 1 to 8.
         shared_scale: One scale for all channels (the logits of a last layer must share one).
     """
-    limit = (1 << (bits - 1)) - 1
-    largest = np.abs(weight).max(axis=0, initial=0.0).astype(np.float64)
-    peak = largest.max(initial=0.0)
-    if peak == 0.0:
-        shape = weight.shape
-        return QuantizedWeights(np.zeros(shape, np.int64), np.zeros(shape[1], np.int64), bits)
-    widest = np.ceil(np.log2(np.where(largest > 0.0, largest, peak) / limit)).astype(np.int64)
-    if shared_scale:
-        widest[:] = widest.max()
-    candidates = widest - np.arange(_CANDIDATES)[:, None]
-    errors = np.stack([_square_errors(weight, row, limit) for row in candidates])
-    if shared_scale:
-        errors[:] = errors.sum(axis=1, keepdims=True)
-    exponents = np.take_along_axis(candidates, errors.argmin(axis=0)[None], axis=0)[0]
-    exponents = np.maximum(exponents, exponents.max() - LARGEST_SPREAD)
-    return QuantizedWeights(_rounded(weight, exponents, limit), exponents, bits)
+    if not weight.any() and bits > 1:
+        zeros, ones = np.zeros(weight.shape, np.int64), np.ones(weight.shape[1], np.int64)
+        return QuantizedWeights(zeros, ones, 0 * ones, bits)
+    if bits >= POWER_OF_TWO_BITS:
+        return _power_of_two(weight, bits, shared_scale)
+    if bits == 1:
+        magnitude = np.abs(weight).mean(axis=None if shared_scale else 0, dtype=np.float64)
+        scales = np.broadcast_to(np.maximum(magnitude, _SMALLEST_SCALE), weight.shape[1])
+        return _on_grid(weight, scales, bits, narrow=True)
+    forms = [_free(weight, bits, narrow, shared_scale) for narrow in ((True, False) if bits == 2 else (True,))]
+    return min(forms, key=lambda form: float(np.square(form.integers * form.scales - weight).sum(dtype=np.float64)))
 
 
-def round_bias(bias: FloatArray, exponents: IntArray) -> IntArray:
-    """Rounds a bias [N] to int32 steps of ``2**exponents``, saturating."""
-    steps = np.rint(np.ldexp(bias.astype(np.float64), -exponents))
+def exact_in_float32(
+    weight: FloatArray, found: QuantizedWeights, largest_input: float, bias: FloatArray | None, input_scale: float
+) -> QuantizedWeights:
+    """Shortens free multipliers until float32 adds the layer's products without rounding, as onnxruntime does.
+
+    A sum is a whole number times the multiplier, and float32 holds 24 bits. One of them is left for inputs that
+    quantization makes larger than observed and for scales that this changes.
+
+    Args:
+        weight: [K, N], as given to ``round_to_nearest``.
+        found: What it returned.
+        largest_input: Largest magnitude of the layer's input, in steps.
+        bias: [N] or None.
+        input_scale: Value of one step of the input.
+    """
+    sums = np.abs(found.integers).sum(axis=0) * largest_input
+    if bias is not None:
+        sums = sums + np.abs(bias) / (found.scales.astype(np.float64) * input_scale)
+    spare = _FLOAT32_BITS - 1 - math.ceil(math.log2(max(float(sums.max(initial=0.0)), 1.0)))
+    if found.bits >= POWER_OF_TWO_BITS or spare >= LARGEST_SIGNIFICANCE:
+        return found
+    return _on_grid(weight, found.scales.astype(np.float64), found.bits, found.narrow, max(spare, 1))
+
+
+def round_bias(bias: FloatArray, scales: _Doubles) -> IntArray:
+    """Rounds a bias [N] to int32 steps of ``scales`` [N], saturating."""
+    steps = np.rint(bias.astype(np.float64) / scales)
     return np.clip(steps, -(2**31), 2**31 - 1).astype(np.int64)
 
 
-def _rounded(weight: FloatArray, exponents: IntArray, limit: int) -> IntArray:
-    steps = np.rint(np.ldexp(weight.astype(np.float64), -exponents))
-    return np.clip(steps, -limit, limit).astype(np.int64)
+def _power_of_two(weight: FloatArray, bits: int, shared_scale: bool) -> QuantizedWeights:
+    limit = (1 << (bits - 1)) - 1
+    widest = np.ceil(np.log2(_largest(weight, shared_scale) / limit)).astype(np.int64)
+    candidates = widest - np.arange(_CANDIDATES)[:, None]
+    exponents = _least_error(weight, candidates, np.ldexp(1.0, candidates), -limit, limit, shared_scale)
+    exponents = np.maximum(exponents, exponents.max() - LARGEST_SPREAD)
+    integers = _rounded(weight, np.ldexp(1.0, exponents), -limit, limit)
+    return QuantizedWeights(integers, np.ones_like(exponents), exponents, bits)
 
 
-def _square_errors(weight: FloatArray, exponents: IntArray, limit: int) -> npt.NDArray[np.float64]:
-    restored = np.ldexp(_rounded(weight, exponents, limit).astype(np.float64), exponents)
+def _free(weight: FloatArray, bits: int, narrow: bool, shared_scale: bool) -> QuantizedWeights:
+    low, high = _limits(bits, narrow)
+    candidates = _largest(weight, shared_scale) / high * _FREE_SHARES[:, None]
+    scales = _least_error(weight, candidates, candidates, low, high, shared_scale)
+    return _on_grid(weight, scales, bits, narrow)
+
+
+def _on_grid(
+    weight: FloatArray, scales: _Doubles, bits: int, narrow: bool, significance: int = LARGEST_SIGNIFICANCE
+) -> QuantizedWeights:
+    """Rounds scales to multipliers of few significant bits on one grid that 16 bits span, then the weights."""
+    tops = np.frexp(scales)[1].astype(np.int64)
+    exponents = np.maximum(tops - significance, tops.max() - LARGEST_SPREAD)
+    mantissas = np.maximum(np.rint(np.ldexp(scales, -exponents)), 1.0).astype(np.int64)
+    on_grid = np.ldexp(mantissas.astype(np.float64), exponents)
+    integers = np.where(weight < 0, -1, 1) if bits == 1 else _rounded(weight, on_grid, *_limits(bits, narrow))
+    return QuantizedWeights(integers.astype(np.int64), mantissas, exponents, bits, narrow)
+
+
+def _limits(bits: int, narrow: bool) -> tuple[int, int]:
+    high = (1 << (bits - 1)) - 1
+    return (-high if narrow else -high - 1), high
+
+
+def _largest(weight: FloatArray, shared_scale: bool) -> _Doubles:
+    """Largest magnitude of each column; of the matrix where a column is zero, or all share a scale."""
+    largest = np.abs(weight).max(axis=0, initial=0.0).astype(np.float64)
+    peak = largest.max()
+    return np.full_like(largest, peak) if shared_scale else np.where(largest > 0.0, largest, peak)
+
+
+def _least_error(
+    weight: FloatArray, candidates: npt.NDArray[Any], scales: _Doubles, low: int, high: int, shared_scale: bool
+) -> npt.NDArray[Any]:
+    """Of each column's candidates [C, N] the one whose scale has the least square error, [N]."""
+    errors = np.stack([_square_errors(weight, row, low, high) for row in scales])
+    if shared_scale:
+        errors[:] = errors.sum(axis=1, keepdims=True)
+    return np.take_along_axis(candidates, errors.argmin(axis=0)[None], axis=0)[0]
+
+
+def _rounded(weight: FloatArray, scales: _Doubles, low: int, high: int) -> IntArray:
+    return np.clip(np.rint(weight / scales), low, high).astype(np.int64)
+
+
+def _square_errors(weight: FloatArray, scales: _Doubles, low: int, high: int) -> _Doubles:
+    restored = _rounded(weight, scales, low, high) * scales
     return np.asarray(np.square(restored - weight).sum(axis=0), dtype=np.float64)

@@ -64,42 +64,51 @@ class _Writer:
         return output
 
     def store(self, tensor: str) -> None:
-        """Adds the 8-bit form of a tensor where a layer reads it."""
+        """Adds the integer form of a tensor where a layer reads it."""
         if tensor in self.points.stored:
             chosen = self.numbers.ranges[tensor]
-            self.quant(tensor, f"{tensor}.int8", chosen.scale, chosen.bits, signed=chosen.signed, narrow=False)
+            name = self.stored_name(tensor)
+            self.quant(tensor, name, chosen.scale, chosen.bits, signed=chosen.signed, narrow=False)
+
+    def stored_name(self, tensor: str) -> str:
+        """Name of a tensor's integer form."""
+        return f"{tensor}.int{self.numbers.ranges[tensor].bits}"
 
     def add(self, operator: str, inputs: list[str], output: str, domain: str = "") -> None:
         self.nodes.append(onnx.helper.make_node(operator, inputs, [output], name=output, domain=domain))
 
     def dense(self, layer: Dense) -> None:
         weights = self.numbers.weights[layer.output]
-        values = np.ldexp(weights.integers.astype(np.float32), weights.exponents).astype(np.float32)
-        stored = self.constant(f"{layer.output}.weight", values)
-        scale = weights.scales[None, :]
-        quantized = self.quant(stored, f"{stored}.int", scale, weights.bits, signed=True, narrow=True)
+        rows, quantized = self.stored_name(layer.input), self.weights(f"{layer.output}.weight", weights)
         if layer.bias is None:
-            self.add("MatMul", [f"{layer.input}.int8", quantized], layer.output)
+            self.add("MatMul", [rows, quantized], layer.output)
         else:
-            exponents = weights.exponents + self.numbers.ranges[layer.input].exponent
-            steps = round_bias(layer.bias, exponents)
-            bias = self.constant(
-                f"{layer.output}.bias", np.ldexp(steps.astype(np.float32), exponents).astype(np.float32)
-            )
-            bias_scale = np.ldexp(np.float32(1), exponents)
-            rounded = self.quant(bias, f"{bias}.int", bias_scale, ACCUMULATOR_BITS, signed=True, narrow=False)
-            self.add("MatMul", [f"{layer.input}.int8", quantized], f"{layer.output}.products")
+            scales = np.ldexp(weights.scales.astype(np.float64), self.numbers.ranges[layer.input].exponent)
+            steps = round_bias(layer.bias, scales)
+            bias = self.constant(f"{layer.output}.bias", (steps * scales).astype(np.float32))
+            rounded = self.quant(bias, f"{bias}.int", scales, _BIAS_BITS, signed=True, narrow=False)
+            self.add("MatMul", [rows, quantized], f"{layer.output}.products")
             self.add("Add", [f"{layer.output}.products", rounded], layer.output)
         group = next((group for group in self.points.groups if group.dense is layer), None)
         if group is not None:
             unit = self.numbers.ranges[group.means[0].input].scale / (1 << Q8_BITS)
             self.quant(layer.output, f"{layer.output}.q8", unit, TERM_BITS, signed=True, narrow=False)
 
+    def weights(self, name: str, weights: QuantizedWeights) -> str:
+        """Adds the initializer of a layer's weights and its rounding; returns the name of the rounded weights."""
+        stored = self.constant(name, weights.integers.astype(np.float32) * weights.scales)
+        output, scale = f"{stored}.int", weights.scales[None, :]
+        if weights.bits == 1:
+            inputs = [stored, self.constant(f"{output}.scale", scale)]
+            self.add("BipolarQuant", inputs, output, hgnn.QUANT_DOMAIN)
+            return output
+        return self.quant(stored, output, scale, weights.bits, signed=True, narrow=weights.narrow)
+
     def mean(self, layer: SegMean) -> None:
         node_type = edge_set(self.bindings, layer.source, layer.destination).destination_type
         count = self.counts.setdefault(node_type, f"n_{node_type}")
         scale = self.constant(f"{layer.output}.scale", np.float32(self.numbers.ranges[layer.input].scale))
-        inputs = [f"{layer.input}.int8", layer.source, layer.destination, count, scale]
+        inputs = [self.stored_name(layer.input), layer.source, layer.destination, count, scale]
         self.add("QSegMean", inputs, layer.output, hgnn.DOMAIN)
 
     def term(self, tensor: str) -> str:

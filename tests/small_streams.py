@@ -51,14 +51,14 @@ def instructions(draw: st.DrawFn) -> int:
             )  # fmt: skip
         case 5:
             return codec.requantize(
-                acc=4 * draw(_SMALL), relu=0, unsigned=0, acc_groups=1, out=8 * draw(_SMALL), par=draw(_SMALL),
-                rows=draw(st.integers(0, 4)), groups=1, row_blocks=1, shift=0,
+                acc=4 * draw(_SMALL), relu=0, unsigned=0, out_bits=7, acc_groups=1, out=8 * draw(_SMALL),
+                par=draw(_SMALL), rows=draw(st.integers(0, 4)), groups=1, row_blocks=1, shift=0,
             )  # fmt: skip
         case 6:
             return codec.combine(
-                acc=4 * draw(_SMALL), sum=4 * draw(_SMALL), relu=0, unsigned=0, with_acc=draw(st.integers(0, 1)),
-                acc_groups=1, out=8 * draw(_SMALL), par=draw(_SMALL), rows=draw(st.integers(0, 4)), groups=1,
-                row_blocks=1, shift=0, post_shift=0, post_left=0,
+                acc=4 * draw(_SMALL), sum=4 * draw(_SMALL), relu=0, unsigned=0, out_bits=7,
+                with_acc=draw(st.integers(0, 1)), acc_groups=1, out=8 * draw(_SMALL), par=draw(_SMALL),
+                rows=draw(st.integers(0, 4)), groups=1, row_blocks=1, shift=0, post_shift=0, post_left=0,
             )  # fmt: skip
         case 7:
             return codec.reduce(

@@ -54,12 +54,12 @@ def vectors() -> Iterator[tuple[str, list[int]]]:
     """VEC: groups beyond the channels, so that some output words are padding."""
     fields = {"acc": 0, "acc_groups": 2, "out": 0, "par": 0, "rows": 4, "groups": 3}
     for relu in (0, 1):
-        word = codec.requantize(**fields, row_blocks=1, relu=relu, unsigned=relu, shift=3)
+        word = codec.requantize(**fields, row_blocks=1, relu=relu, unsigned=relu, out_bits=7, shift=3)
         yield f"requantize relu={relu}", [word]
     yield "export_accumulators", [codec.export_accumulators(**fields, row_blocks=2)]
     for with_acc in (0, 1):
         sums = {"sum": 0, "with_acc": with_acc, "shift": 3}
-        post = {"post_shift": 2, "post_left": 0, "relu": 0, "unsigned": 0}
+        post = {"post_shift": 2, "post_left": 0, "relu": 0, "unsigned": 0, "out_bits": 7}
         yield f"combine with_acc={with_acc}", [codec.combine(**fields, **sums, **post, row_blocks=1)]
         yield f"export_sums with_acc={with_acc}", [codec.export_sums(**fields, **sums, row_blocks=2)]
 

@@ -30,7 +30,7 @@ FEATURES, GRAPH = program_address(Segment.FEATURES, 0), program_address(Segment.
 COPY = {"ram": 0, "rows": 2, "row_blocks": 1, "stride_blocks": 2, "address": FEATURES}
 SUMS = {"acc": 0, "sum": 0, "with_acc": 1, "acc_groups": 1, "par": 0, "out": 0, "rows": 2, "groups": 1, "shift": 0}
 VALUES = {name: value for name, value in SUMS.items() if name not in ("sum", "with_acc", "shift")}
-BYTES = {"relu": 0, "unsigned": 0, "row_blocks": 1}
+BYTES = {"relu": 0, "unsigned": 0, "out_bits": 7, "row_blocks": 1}
 CONTEXT = [
     codec.configure_features(slot=1, row_blocks=1, count=2, address=FEATURES),
     codec.configure_destinations(slot=1, count=2, address=GRAPH),

@@ -92,7 +92,8 @@ def tiles(count: int) -> list[int]:
         )  # fmt: skip
         words.append(
             codec.requantize(
-                acc=0, relu=0, unsigned=0, acc_groups=1, out=0, par=0, rows=8, groups=1, row_blocks=1, shift=0,
+                acc=0, relu=0, unsigned=0, out_bits=7, acc_groups=1, out=0, par=0, rows=8, groups=1, row_blocks=1,
+                shift=0,
                 wait0=3, wait1=6 if tile else 0, signal0=4, signal1=5,
             )
         )  # fmt: skip

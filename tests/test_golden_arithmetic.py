@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from hetfab.overlay.isa.arithmetic import mean_q8, reciprocals, requantize, saturate8, saturate24, wrap32
+from hetfab.overlay.isa.arithmetic import mean_q8, reciprocals, requantize, saturate, saturate24, wrap32
 
 INT32 = st.integers(-(2**31), 2**31 - 1)
 DEGREES = np.arange(1, 65_536, dtype=np.int64)
@@ -50,8 +50,10 @@ def test_wrap32_keeps_the_low_32_bits(value: int) -> None:
 
 def test_saturation_keeps_its_range_and_stops_at_its_ends() -> None:
     values = np.array([-(2**40), -129, -128, -1, 0, 127, 128, 255, 256, 2**40])
-    assert saturate8(values, unsigned=False).tolist() == [-128, -128, -128, -1, 0, 127, 127, 127, 127, 127]
-    assert saturate8(values, unsigned=True).tolist() == [0, 0, 0, 0, 0, 127, 128, 255, 255, 255]
+    assert saturate(values, 8, unsigned=False).tolist() == [-128, -128, -128, -1, 0, 127, 127, 127, 127, 127]
+    assert saturate(values, 8, unsigned=True).tolist() == [0, 0, 0, 0, 0, 127, 128, 255, 255, 255]
+    assert saturate(values, 2, unsigned=False).tolist() == [-2, -2, -2, -1, 0, 1, 1, 1, 1, 1]
+    assert saturate(values, 1, unsigned=True).tolist() == [0, 0, 0, 0, 0, 1, 1, 1, 1, 1]
     edges = np.array([-(2**23) - 1, -(2**23), 2**23 - 1, 2**23])
     assert saturate24(edges).tolist() == [-(2**23), -(2**23), 2**23 - 1, 2**23 - 1]
 

@@ -195,15 +195,23 @@ def vec_tile(geometry: Geometry, seed: int) -> VecTile:
     return tile
 
 
+def limits(bits: int, relu: int, unsigned: int) -> tuple[int, int]:
+    """Smallest and largest result of a width."""
+    if unsigned:
+        return 0, 2**bits - 1
+    return (0 if relu else -(2 ** (bits - 1))), 2 ** (bits - 1) - 1
+
+
 @GEOMETRIES
 @pytest.mark.parametrize("relu", [0, 1])
 @pytest.mark.parametrize("unsigned", [0, 1])
 @pytest.mark.parametrize("shift", [0, 1, 28])
-def test_requantize_is_its_definition(geometry: Geometry, relu: int, unsigned: int, shift: int) -> None:
+@pytest.mark.parametrize("bits", [1, 2, 4, 7, 8])
+def test_requantize_is_its_definition(geometry: Geometry, relu: int, unsigned: int, shift: int, bits: int) -> None:
     tile = vec_tile(geometry, 3)
-    word = codec.requantize(relu=relu, unsigned=unsigned, shift=shift, **tile.fields())
+    word = codec.requantize(relu=relu, unsigned=unsigned, out_bits=bits - 1, shift=shift, **tile.fields())
     tile.machine.execute(instruction(word))
-    low, high = (0, 255) if unsigned else (0 if relu else -128, 127)
+    low, high = limits(bits, relu, unsigned)
     tile.expect(
         [
             [
@@ -229,16 +237,17 @@ def test_requantize_is_its_definition(geometry: Geometry, relu: int, unsigned: i
 @pytest.mark.parametrize("with_acc", [0, 1])
 @pytest.mark.parametrize(("relu", "unsigned"), [(0, 0), (1, 0), (1, 1)])
 @pytest.mark.parametrize(("post_left", "post_shift"), [(0, 8), (3, 11), (15, 0)])
+@pytest.mark.parametrize("bits", [1, 3, 8])
 def test_combine_is_its_definition(
-    geometry: Geometry, with_acc: int, relu: int, unsigned: int, post_left: int, post_shift: int
+    geometry: Geometry, with_acc: int, relu: int, unsigned: int, post_left: int, post_shift: int, bits: int
 ) -> None:
     tile = vec_tile(geometry, 4)
     word = codec.combine(
-        sum=9, relu=relu, unsigned=unsigned, with_acc=with_acc, shift=22, post_shift=post_shift,
-        post_left=post_left, **tile.fields(),
+        sum=9, relu=relu, unsigned=unsigned, out_bits=bits - 1, with_acc=with_acc, shift=22,
+        post_shift=post_shift, post_left=post_left, **tile.fields(),
     )  # fmt: skip
     tile.machine.execute(instruction(word))
-    low, high = (0, 255) if unsigned else (0 if relu else -128, 127)
+    low, high = limits(bits, relu, unsigned)
     expected = []
     for r in range(tile.rows):
         q8 = [tile.q8(r, c, 22) if with_acc else int(tile.sums[r, c]) for c in range(tile.channels)]

@@ -17,10 +17,6 @@ struct Careless : Base {
     static S<Base, Width> saturate(Value value) {
         return static_cast<S<Base, Width>>(value);
     }
-    template <int Width, class Value>
-    static U<Base, Width> saturate_unsigned(Value value) {
-        return static_cast<U<Base, Width>>(value);
-    }
 };
 
 }  // namespace hetfab

@@ -10,14 +10,16 @@ from collections.abc import Sequence
 
 from hetfab.overlay.compiler.constants import Columns, Constants
 from hetfab.overlay.compiler.emitter import Affine, Emitter
-from hetfab.overlay.compiler.layer_code import LayerCode
+from hetfab.overlay.compiler.layer_code import LayerCode, PlannedLayer
 from hetfab.overlay.compiler.lowering import LoweredLayer, LoweredModel, lower
 from hetfab.overlay.compiler.semaphores import Milestones, Semaphore
-from hetfab.overlay.compiler.tiling import LayerShape, Tile, choose_tile
+from hetfab.overlay.compiler.operands import operands_of
+from hetfab.overlay.compiler.tiling import LayerShape, choose_tile, stored_row_bytes
 from hetfab.overlay.design import Design, Geometry
 from hetfab.overlay.errors import DesignInvalidError
 from hetfab.overlay.isa.arithmetic import LARGEST_DEGREE
 from hetfab.overlay.isa.codec import Engine
+from hetfab.overlay.layouts import stored_bits
 from hetfab.overlay.model.binding import to_json
 from hetfab.overlay.model.bound_model import BoundModel
 from hetfab.overlay.program import (
@@ -35,13 +37,16 @@ from hetfab.overlay.program import (
 _SEGMENTS = {"features": "features", "constant": "constants", "computed": "activations", "output": "output"}
 
 
-def compile_model(given: BoundModel, design: Design, *, name: str = "model") -> Program:
+def compile_model(
+    given: BoundModel, design: Design, *, name: str = "model", share_on_d: float | None = None
+) -> Program:
     """Compiles a quantized model.
 
     Args:
         given: What ``quantize`` returns, or a quantized model with its binding in full.
         design: The design to compile for.
         name: Name of the model, for reports.
+        share_on_d: Of each layer's output channels, what GEMM-D gets, 0 to 1; None for the fastest split.
 
     Raises:
         InputError: One of the errors of ``lower`` and ``choose_tile``.
@@ -49,7 +54,7 @@ def compile_model(given: BoundModel, design: Design, *, name: str = "model") -> 
     """
     lowered = lower(given.model, given.bindings)
     _check_engines(lowered, design)
-    compiler = _Compiler(lowered, design.geometry)
+    compiler = _Compiler(lowered, design.geometry, share_on_d)
     compiler.run()
     return Program(
         design=design,
@@ -62,7 +67,7 @@ def compile_model(given: BoundModel, design: Design, *, name: str = "model") -> 
         rings=compiler.emitter.rings,
         tensors=tuple(compiler.tensors()),
         edges=tuple(compiler.edges.values()),
-        output=Output(lowered.output.name, 2.0**lowered.output.exponent, 2.0**lowered.lsb_exponent),
+        output=Output(lowered.output.name, lowered.output.scale, 2.0**lowered.lsb_exponent),
         limits=Limits(LARGEST_DEGREE, dict(lowered.fixed_counts)),
         constants=compiler.constants.content(),
     )
@@ -70,7 +75,8 @@ def compile_model(given: BoundModel, design: Design, *, name: str = "model") -> 
 
 def _check_engines(lowered: LoweredModel, design: Design) -> None:
     needed = {"load", "store", "vec"}
-    needed |= {"gemm_d"} if any(layer.dense for layer in lowered.layers) else set()
+    if any(layer.dense for layer in lowered.layers) and "gemm_l" not in design.geometry.engines:
+        needed |= {"gemm_d"}
     needed |= {"agg"} if any(layer.aggregations for layer in lowered.layers) else set()
     missing = sorted(needed - set(design.geometry.engines))
     if missing:
@@ -84,7 +90,7 @@ def _check_engines(lowered: LoweredModel, design: Design) -> None:
 class _Compiler:
     """State of one compilation."""
 
-    def __init__(self, lowered: LoweredModel, geometry: Geometry) -> None:
+    def __init__(self, lowered: LoweredModel, geometry: Geometry, share_on_d: float | None) -> None:
         self.lowered = lowered
         self.geometry = geometry
         self.emitter = Emitter(geometry)
@@ -93,13 +99,13 @@ class _Compiler:
         self.layers: list[LayerInfo] = []
         self.edges: dict[str, Edges] = {}
         self.constant_offsets: dict[str, int] = {}
-        self._tiles = [_tile(layer, geometry) for layer in lowered.layers]
+        self._planned = [_plan(layer, lowered, geometry, share_on_d) for layer in lowered.layers]
         self._layer_of = {layer.output.name: index for index, layer in enumerate(lowered.layers)}
         self._stored = {
             semaphore: Milestones(self._newest_input(semaphore, layer) for layer in lowered.layers)
             for semaphore in (Semaphore.STORED_FOR_LOAD, Semaphore.STORED_FOR_AGG)
         }
-        self._needs = _pass_needs(lowered.layers, self._tiles)
+        self._needs = _pass_needs(self._planned)
         self._passes = Milestones(self._needs)
         self._pass = 0
 
@@ -107,9 +113,11 @@ class _Compiler:
         """Emits the whole program."""
         for tensor in self.lowered.stored.values():
             if tensor.values is not None:
-                self.constant_offsets[tensor.name] = self.constants.add_table(tensor, tensor.values)
-        for index, layer in enumerate(self.lowered.layers):
-            self._emit_layer(index, layer)
+                self.constant_offsets[tensor.name] = self.constants.add_table(
+                    tensor, tensor.values, self.lowered.packs(tensor)
+                )
+        for index, planned in enumerate(self._planned):
+            self._emit_layer(index, planned)
         self.emitter.end()
 
     def tensors(self) -> list[Tensor]:
@@ -120,36 +128,43 @@ class _Compiler:
                 segment=_SEGMENTS[tensor.origin],
                 node_type=self.lowered.node_types[tensor.name],
                 channels=tensor.channels,
-                item_bytes=tensor.bits // 8,
+                bits=tensor.bits,
+                packed=self.lowered.packs(tensor),
                 signed=tensor.signed,
-                scale=2.0**tensor.exponent,
+                scale=tensor.scale,
                 constant_offset=self.constant_offsets.get(tensor.name, -1),
             )
             for tensor in self.lowered.stored.values()
         ]
 
-    def _emit_layer(self, index: int, layer: LoweredLayer) -> None:
-        output, tile = layer.output, self._tiles[index]
-        self.layers.append(self._describe(layer, tile))
-        for first in range(0, output.channels, tile.columns):
-            columns = self.constants.add_columns(layer, tile, first, self.geometry)
-            self._emit_entry(index, layer, tile, columns)
-            node_type = self.lowered.node_types[output.name]
+    def _emit_layer(self, index: int, planned: PlannedLayer) -> None:
+        layer, tile = planned.layer, planned.tile
+        self.layers.append(self._describe(planned))
+        for chosen in tile.passes:
+            columns = self.constants.add_columns(layer, planned.operands, tile, chosen, self.geometry)
+            self._emit_entry(index, planned, columns)
+            node_type = self.lowered.node_types[layer.output.name]
             left = Affine(symbol=Symbol(SymbolKind.TAIL_ROWS, node_type, tile.rows))
             for part, rows in ((Part.FULL, tile.rows), (Part.TAIL, left)):
                 self.emitter.begin(index, part, node_type, tile.rows)
-                self._code.tile(layer, tile, columns, rows)
+                self._code.tile(planned, columns, rows)
             self._emit_exit(index, layer)
         self._signal_stored(index)
 
-    def _describe(self, layer: LoweredLayer, tile: Tile) -> LayerInfo:
+    def _describe(self, planned: PlannedLayer) -> LayerInfo:
+        layer = planned.layer
         for aggregation in layer.aggregations:
             edges = aggregation.edges
             self.edges[edges.name] = Edges(
                 edges.name, edges.relations, edges.metapath, edges.source_type, edges.destination_type
             )
-        used: tuple[str, ...] = ("load", "gemm_d") if layer.dense else ()
-        used += ("agg",) if layer.aggregations else ()
+        passes = planned.tile.passes
+        channels = {
+            "gemm_d": sum(one.on_d for one in passes) if layer.dense else 0,
+            "gemm_l": sum(one.on_l for one in passes),
+        }
+        cores = tuple(core for core, count in channels.items() if count)
+        used = (*(("load",) if layer.dense else ()), *cores, *(("agg",) if layer.aggregations else ()))
         return LayerInfo(
             name=layer.output.name,
             kind=layer.kind.value,
@@ -158,21 +173,24 @@ class _Compiler:
             inputs=layer.dense.input.channels if layer.dense else 0,
             channels=layer.output.channels,
             aggregations=tuple(aggregation.edges.name for aggregation in layer.aggregations),
-            tile_rows=tile.rows,
+            tile_rows=planned.tile.rows,
+            channels_on_l=channels["gemm_l"],
+            weight_bits=tuple(sorted({int(bits) for bits in layer.dense.weight_bits})) if layer.dense else (),
         )
 
-    def _emit_entry(self, index: int, layer: LoweredLayer, tile: Tile, columns: Columns) -> None:
+    def _emit_entry(self, index: int, planned: PlannedLayer, columns: Columns) -> None:
         """What a pass over the rows needs once: parameters, resident weights, AGG's contexts, stored inputs."""
+        layer = planned.layer
         self.emitter.begin(index, Part.ONCE)
         if layer.dense is not None:
             waits = [Semaphore.PASS_ENDED] if self._passes.waits(self._needs[self._pass]) else []
             self._code.load_parameters(columns, waits=waits)
-            if tile.resident:
-                self._code.load_weights(layer.dense, tile, columns, 0)
+            if planned.tile.resident:
+                self._code.load_weights(planned, columns, 0)
         self._await_stored(Semaphore.STORED_FOR_LOAD, Engine.LOAD, layer)
         if len(layer.aggregations) <= self.geometry.agg_contexts:
             for slot, aggregation in enumerate(layer.aggregations):
-                self._code.context(slot, aggregation, columns.first)
+                self._code.context(slot, aggregation, columns.range.first)
         self._await_stored(Semaphore.STORED_FOR_AGG, Engine.AGG, layer)
 
     def _emit_exit(self, index: int, layer: LoweredLayer) -> None:
@@ -204,17 +222,28 @@ class _Compiler:
         return max((self._layer_of.get(name, -1) for name in names), default=-1)
 
 
-def _tile(layer: LoweredLayer, geometry: Geometry) -> Tile:
+def _plan(layer: LoweredLayer, lowered: LoweredModel, geometry: Geometry, share_on_d: float | None) -> PlannedLayer:
+    """Chooses formats and cuts of a layer."""
+    name, packed_output = layer.output.name, lowered.packs(layer.output)
+    operands = None
+    if layer.dense is not None:
+        operands = operands_of(layer.dense, lowered.packs(layer.dense.input), geometry, name)
     shape = LayerShape(
-        inputs=layer.dense.input.channels if layer.dense else 0,
+        row_bytes=stored_row_bytes(layer.dense.input.channels, operands.activation_bits)
+        if layer.dense and operands
+        else 0,
+        packed=operands is not None and operands.packed,
+        slices=operands.slices if operands else 0,
+        planes=operands.planes if operands else 0,
+        cores=operands.cores if operands else frozenset(),
         channels=layer.output.channels,
         aggregated=bool(layer.aggregations),
-        item_bytes=layer.output.bits // 8,
+        output_bits=stored_bits(layer.output.bits, packed_output),
     )
-    return choose_tile(shape, geometry, layer.output.name)
+    return PlannedLayer(layer, operands, choose_tile(shape, geometry, name, share_on_d), packed_output)
 
 
-def _pass_needs(layers: Sequence[LoweredLayer], tiles: Sequence[Tile]) -> list[int]:
+def _pass_needs(planned: Sequence[PlannedLayer]) -> list[int]:
     """Per pass over the rows with a dense term: the pass whose end its parameters and weights wait for, or less than 0.
 
     A pass takes the slot of parameters that the last but one used. Resident weights likewise; after a pass that
@@ -222,10 +251,7 @@ def _pass_needs(layers: Sequence[LoweredLayer], tiles: Sequence[Tile]) -> list[i
     one product, which has ended: the activations before them have waited for it.
     """
     resident = [
-        tile.resident
-        for layer, tile in zip(layers, tiles, strict=True)
-        if layer.dense is not None
-        for _ in range(0, layer.output.channels, tile.columns)
+        one.tile.resident for one in planned if one.layer.dense is not None for _ in one.tile.passes
     ]
     return [
         number - 1 if number > 0 and resident[number] and not resident[number - 1] else number - 2

@@ -7,7 +7,8 @@ import numpy as np
 
 from hetfab.overlay import layouts
 from hetfab.overlay.compiler.lowering import LoweredLayer, Stored
-from hetfab.overlay.compiler.tiling import Tile
+from hetfab.overlay.compiler.operands import Operands
+from hetfab.overlay.compiler.tiling import ColumnRange, Tile
 from hetfab.overlay.design import Geometry
 from hetfab.overlay.isa.spec import isa
 
@@ -17,16 +18,16 @@ class Columns:
     """Output channels of one pass over the rows, and where their numbers are.
 
     Attributes:
-        first: First output channel.
-        count: Number of output channels.
-        parameters: Offset of bias and multipliers.
-        weights: Offset of the weight tile of each step over the input channels.
+        range: The channels on each core.
+        parameters: Offset of bias and multipliers: whole groups of GEMM-D's channels, then GEMM-L's.
+        weights: Offset of GEMM-D's weight tile of each step over the input channels.
+        planes: Offset of GEMM-L's.
     """
 
-    first: int
-    count: int
+    range: ColumnRange
     parameters: int
     weights: tuple[int, ...]
+    planes: tuple[int, ...]
 
 
 class Constants:
@@ -40,25 +41,51 @@ class Constants:
         """The whole segment."""
         return np.concatenate(self._pieces) if self._pieces else np.zeros(0, np.uint8)
 
-    def add_table(self, tensor: Stored, values: layouts.IntArray) -> int:
+    def add_table(self, tensor: Stored, values: layouts.IntArray, packed: bool) -> int:
         """Appends the rows of a constant tensor in the layout 'activations' and returns their offset."""
-        rows = layouts.activation_rows(len(values), layouts.padded(tensor.channels, isa().block_bytes), tensor.signed)
+        bits = layouts.stored_bits(tensor.bits, packed)
+        row_channels = layouts.padded(tensor.channels, 8 * isa().block_bytes // bits)
+        rows = layouts.activation_rows(len(values), row_channels, tensor.signed)
         rows[: len(values), : tensor.channels] = values
-        return self._add(rows.view(np.uint8).reshape(-1))
+        return self._add((layouts.packed_rows(rows) if packed else rows.view(np.uint8)).reshape(-1))
 
-    def add_columns(self, layer: LoweredLayer, tile: Tile, first: int, geometry: Geometry) -> Columns:
-        """Appends parameters and weight tiles of the output channels of one pass, from ``first`` on."""
-        count = min(tile.columns, layer.output.channels - first)
-        if layer.dense is None:
-            return Columns(first, count, 0, ())
-        chosen = slice(first, first + count)
-        multiplier = layer.multiplier[chosen] if layer.multiplier.size else np.zeros(count, np.int64)
-        parameters = self._add(layouts.parameter_records(layer.dense.bias[chosen], multiplier, geometry.lanes))
-        weights = [
-            self._add(layouts.weight_tile(layer.dense.weight[k : k + tile.inputs, chosen], geometry.gemm_cols))
-            for k in range(0, layer.dense.weight.shape[0], tile.inputs)
+    def add_columns(
+        self, layer: LoweredLayer, operands: Operands | None, tile: Tile, chosen: ColumnRange, geometry: Geometry
+    ) -> Columns:
+        """Appends parameters and weight tiles of the output channels of one pass."""
+        if layer.dense is None or operands is None:
+            return Columns(chosen, 0, (), ())
+        middle = chosen.first + chosen.on_d
+        on_d, on_l = slice(chosen.first, middle), slice(middle, middle + chosen.on_l)
+        inputs = 8 * tile.step_bytes // operands.activation_bits
+        rows = layouts.padded(layer.dense.input.channels, 8 * isa().block_bytes // operands.activation_bits)
+        records = [
+            self._parameters(layer, operands.bias_on_d(layer.dense, on_d), on_d, geometry),
+            self._parameters(layer, operands.bias_on_l(layer.dense, on_l, rows), on_l, geometry),
         ]
-        return Columns(first, count, parameters, tuple(weights))
+        starts = range(0, rows, inputs)
+        steps = [(layer.dense.weight[start : start + inputs], min(inputs, rows - start)) for start in starts]
+        weights = [
+            self._add(layouts.weight_words(step[:, on_d], geometry.gemm_d_cols, length, packed=operands.packed))
+            for step, length in steps
+            if chosen.on_d
+        ]
+        planes = [
+            self._add(
+                layouts.plane_words(
+                    step[:, on_l], geometry.gemm_l_cols, length, operands.planes, bipolar=operands.bipolar
+                )
+            )
+            for step, length in steps
+            if chosen.on_l
+        ]
+        return Columns(chosen, self._add(np.concatenate(records)), tuple(weights), tuple(planes))
+
+    def _parameters(
+        self, layer: LoweredLayer, bias: layouts.IntArray, columns: slice, geometry: Geometry
+    ) -> layouts.Bytes:
+        multiplier = layer.multiplier[columns] if layer.multiplier.size else np.zeros_like(bias)
+        return layouts.parameter_records(bias, multiplier, geometry.lanes)
 
     def _add(self, piece: layouts.Bytes) -> int:
         offset = self._size

@@ -22,7 +22,17 @@ from hetfab.overlay.program import PATCH_DTYPE, Block, Part, Ring, Symbol, Symbo
 
 #: The rings, by the memory. Weights and parameters need no FULL: LOAD, which is in order, brings them before the
 #: activations without which no reader starts.
-RING_MEMORIES = ("act_ram", "wgt_ram", "par_ram", "acc_ram", "sum_ram", "out_ram")
+RING_MEMORIES = (
+    "act_d_ram",
+    "act_l_ram",
+    "wgt_d_ram",
+    "wgt_l_ram",
+    "par_ram",
+    "acc_d_ram",
+    "acc_l_ram",
+    "sum_ram",
+    "out_ram",
+)
 
 
 @dataclass(frozen=True)
@@ -153,6 +163,6 @@ def tensor_address(name: str, offset: int = 0, per_iteration: int = 0) -> Affine
     return Affine(offset, per_iteration, Symbol(SymbolKind.TENSOR, name))
 
 
-def slot_of(ring: str) -> Affine:
-    """First word of the slot of a ring that was taken last."""
-    return Affine(ring=ring)
+def slot_of(ring: str, offset: int = 0) -> Affine:
+    """A word of the slot of a ring that was taken last."""
+    return Affine(offset, ring=ring)

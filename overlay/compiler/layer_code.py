@@ -1,25 +1,81 @@
 # SPDX-License-Identifier: Apache-2.0
 """The instructions of a layer: loads of parameters and weights, AGG's contexts, and what one tile of rows takes.
 
-In a tile LOAD brings activations (and weights, unless one tile of them serves all rows), GEMM-D accumulates over the
-tiles of input channels, AGG reduces each edge set, VEC joins and rounds, STORE writes the rows.
+In a tile LOAD brings activations to both cores (and weights, unless one step over the input channels takes all of
+them), the cores accumulate over these steps, AGG reduces each edge set, VEC joins and rounds each core's output
+channels, STORE writes the rows.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from hetfab.overlay.compiler.constants import Columns
 from hetfab.overlay.compiler.emitter import Affine, Emitter, slot_of, tensor_address
-from hetfab.overlay.compiler.lowering import Aggregation, DenseTerm, LoweredLayer, Stored
+from hetfab.overlay.compiler.lowering import Aggregation, DenseTerm, LoweredLayer
+from hetfab.overlay.compiler.operands import Operands
 from hetfab.overlay.compiler.semaphores import Semaphore
 from hetfab.overlay.compiler.tiling import Tile
 from hetfab.overlay.design import Geometry
 from hetfab.overlay.isa.codec import ReduceMode, Segment
 from hetfab.overlay.isa.spec import isa
 from hetfab.overlay.isa.words import program_address
-from hetfab.overlay.layouts import blocks_of, padded
+from hetfab.overlay.layouts import PLANE_CHANNELS, blocks_of, stored_bits
 from hetfab.overlay.program import Symbol, SymbolKind
 
 _BLOCK = isa().block_bytes
+_BEAT = 8
+#: Half words of out_ram that a group of lanes channels takes, by the bits of a value in DRAM.
+_HALF_WORDS = {4: 1, 8: 2, 32: 8}
+
+
+@dataclass(frozen=True, eq=False)
+class PlannedLayer:
+    """A layer and how it is cut and stored.
+
+    Attributes:
+        layer: What it computes.
+        operands: Formats of its dense term, None without one.
+        tile: Its cuts.
+        packed_output: Whether its output is stored two channels a byte.
+    """
+
+    layer: LoweredLayer
+    operands: Operands | None
+    tile: Tile
+    packed_output: bool
+
+    @property
+    def output_bits(self) -> int:
+        """Bits that an output value takes in DRAM."""
+        return stored_bits(self.layer.output.bits, self.packed_output)
+
+    @property
+    def input_blocks(self) -> int:
+        """Length of a row of the dense term's input in blocks."""
+        if self.layer.dense is None or self.operands is None:
+            return 0
+        return blocks_of(-(-self.layer.dense.input.channels * self.operands.activation_bits // 8))
+
+    def step_blocks(self, step: int) -> int:
+        """Blocks of a row in a step over the input channels."""
+        whole = self.tile.step_bytes // _BLOCK
+        return min(whole, self.input_blocks - step * whole)
+
+    @property
+    def steps(self) -> int:
+        """Steps over the input channels."""
+        return -(-self.input_blocks * _BLOCK // self.tile.step_bytes)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """The output channels of one instruction of VEC: a core's, or all where there is no dense term."""
+
+    on_l: bool
+    first_group: int
+    channels: int
+    first: bool
+    last: bool
 
 
 class LayerCode:
@@ -32,58 +88,59 @@ class LayerCode:
     def load_parameters(self, columns: Columns, *, waits: Sequence[Semaphore]) -> None:
         """Bias and multipliers of a pass, to the next slot."""
         self._emitter.take("par_ram")
-        records = self._groups(columns) * self._geometry.lanes
-        blocks = records * isa().record("parameter").bytes // _BLOCK
-        self._copy("load_parameters", "par_ram", columns.parameters, blocks, waits=waits)
+        words = self._groups(columns.range.on_d) + self._groups(columns.range.on_l)
+        self._copy("load_parameters", "par_ram", columns.parameters, words, waits=waits)
 
-    def tile(self, layer: LoweredLayer, tile: Tile, columns: Columns, rows: int | Affine) -> None:
+    def load_weights(
+        self,
+        planned: PlannedLayer,
+        columns: Columns,
+        step: int,
+        *,
+        signals: tuple[Sequence[Semaphore], Sequence[Semaphore]] = ((), ()),
+    ) -> None:
+        """The weight tiles of one step over the input channels, to the next slot of each core that the pass uses.
+
+        Args:
+            planned: The layer.
+            columns: The output channels of the pass.
+            step: Which step.
+            signals: Of GEMM-D's copy and of GEMM-L's.
+        """
+        if columns.range.on_d:
+            self._emitter.take("wgt_d_ram")
+            words = self._d_groups(columns) * 2 * planned.step_blocks(step) * _BLOCK // _BEAT
+            self._copy("load_weights", "wgt_d_ram", columns.weights[step], words, signals=signals[0])
+        if columns.range.on_l and planned.operands is not None:
+            self._emitter.take("wgt_l_ram")
+            words = self._l_groups(columns) * self._row_words(planned, step) * planned.operands.planes
+            self._copy("load_planes", "wgt_l_ram", columns.planes[step], words, signals=signals[1])
+
+    def tile(self, planned: PlannedLayer, columns: Columns, rows: int | Affine) -> None:
         """All of a tile of ``rows`` rows."""
-        if layer.dense is not None:
-            self._matmuls(layer.dense, tile, columns, rows)
-        if layer.aggregations:
-            self._reductions(layer, tile, columns, rows)
-        self._vector(layer, columns, rows)
-        self._store(layer.output, tile, columns, rows)
+        if planned.layer.dense is not None:
+            self._matmuls(planned.layer.dense, planned, columns, rows)
+        if planned.layer.aggregations:
+            self._reductions(planned, columns, rows)
+        self._emitter.take("out_ram")
+        for part in self._parts(planned, columns):
+            self._vector(planned, columns, part, rows)
+        self._store(planned, columns, rows)
 
     def _copy(
         self,
         operation: str,
         ring: str,
         offset: int,
-        blocks: int,
+        words: int,
         *,
         waits: Sequence[Semaphore] = (),
         signals: Sequence[Semaphore] = (),
     ) -> None:
-        """A contiguous copy from the constants segment to a slot."""
-        self._emitter.emit(
-            operation,
-            {
-                "ram": slot_of(ring),
-                "rows": 1,
-                "row_blocks": blocks,
-                "stride_blocks": 0,
-                "address": program_address(Segment.CONSTANTS, offset),
-            },
-            waits=waits,
-            signals=signals,
-        )
-
-    def load_weights(
-        self,
-        dense: DenseTerm,
-        tile: Tile,
-        columns: Columns,
-        k_tile: int,
-        *,
-        signals: Sequence[Semaphore] = (),
-    ) -> None:
-        """The weight tile of one step over the input channels, to the next slot."""
-        inputs = min(tile.inputs, padded(dense.input.channels, _BLOCK) - k_tile * tile.inputs)
-        groups = self._col_groups(columns)
-        blocks = inputs * groups * self._geometry.gemm_cols // _BLOCK
-        self._emitter.take("wgt_ram")
-        self._copy("load_weights", "wgt_ram", columns.weights[k_tile], blocks, signals=signals)
+        """A copy of words from the constants segment to a slot."""
+        address = program_address(Segment.CONSTANTS, offset)
+        fields: dict[str, int | Affine] = {"ram": slot_of(ring), "words": words, "address": address}
+        self._emitter.emit(operation, fields, waits=waits, signals=signals)
 
     def context(self, slot: int, aggregation: Aggregation, first: int) -> None:
         """Tells AGG where the arrays of an edge set are, and which channels of the features it reads."""
@@ -117,51 +174,104 @@ class LayerCode:
             },
         )
 
-    def _matmuls(self, dense: DenseTerm, tile: Tile, columns: Columns, rows: int | Affine) -> None:
-        emitter = self._emitter
-        row_blocks = padded(dense.input.channels, _BLOCK) // _BLOCK
-        emitter.take("acc_ram")
-        for k_tile, start in enumerate(range(0, padded(dense.input.channels, _BLOCK), tile.inputs)):
-            last = start + tile.inputs >= padded(dense.input.channels, _BLOCK)
-            inputs = min(tile.inputs, padded(dense.input.channels, _BLOCK) - start)
-            emitter.take("act_ram")
-            emitter.emit(
-                "load_activations",
-                {
-                    "ram": slot_of("act_ram"),
-                    "rows": rows,
-                    "row_blocks": inputs // _BLOCK,
-                    "stride_blocks": row_blocks,
-                    "address": tensor_address(dense.input.name, start, tile.rows * row_blocks * _BLOCK),
-                },
-                waits=[Semaphore.ACT_FREE],
-                signals=[Semaphore.ACT_FULL] if tile.resident else [],
-            )
-            if not tile.resident:
-                self.load_weights(dense, tile, columns, k_tile, signals=[Semaphore.ACT_FULL])
-            emitter.emit(
-                "matmul",
-                {
-                    "act": slot_of("act_ram"),
-                    "wgt": slot_of("wgt_ram"),
-                    "accumulate": int(start > 0),
-                    "unsigned": int(not dense.input.signed),
-                    "acc": slot_of("acc_ram"),
-                    "rows": rows,
-                    "k_words": inputs // self._geometry.gemm_rows,
-                    "col_groups": self._col_groups(columns),
-                },
-                waits=[Semaphore.ACT_FULL, *([Semaphore.ACC_FREE] if start == 0 else [])],
-                signals=[Semaphore.ACT_FREE, *([Semaphore.ACC_FULL] if last else [])],
-            )
+    def _matmuls(
+        self, dense: DenseTerm, planned: PlannedLayer, columns: Columns, rows: int | Affine
+    ) -> None:
+        for ring in ("acc_d_ram",) * bool(columns.range.on_d) + ("acc_l_ram",) * bool(columns.range.on_l):
+            self._emitter.take(ring)
+        for step in range(planned.steps):
+            self._load_activations(dense, planned, columns, step, rows)
+            if not planned.tile.resident:
+                full = ([Semaphore.ACT_D_FULL], [Semaphore.ACT_L_FULL])
+                self.load_weights(planned, columns, step, signals=full)
+            if columns.range.on_d:
+                self._matmul(dense, planned, columns, step, rows)
+            if columns.range.on_l:
+                self._matmul_planes(dense, planned, columns, step, rows)
 
-    def _reductions(self, layer: LoweredLayer, tile: Tile, columns: Columns, rows: int | Affine) -> None:
-        emitter = self._emitter
+    def _load_activations(
+        self, dense: DenseTerm, planned: PlannedLayer, columns: Columns, step: int, rows: int | Affine
+    ) -> None:
+        """Brings a tile once, to every core that the pass uses."""
+        assert planned.operands is not None
+        tile, on_d, on_l = planned.tile, columns.range.on_d > 0, columns.range.on_l > 0
+        fields: dict[str, int | Affine] = {
+            "rows": rows,
+            "to_d": int(on_d),
+            "to_l": int(on_l),
+            "packed": int(planned.operands.packed),
+            "row_blocks": planned.step_blocks(step),
+            "stride_blocks": planned.input_blocks,
+            "address": tensor_address(
+                dense.input.name, step * tile.step_bytes, tile.rows * planned.input_blocks * _BLOCK
+            ),
+        }
+        if on_d:
+            self._emitter.take("act_d_ram")
+            fields["ram_d"] = slot_of("act_d_ram")
+        if on_l:
+            self._emitter.take("act_l_ram")
+            fields["ram_l"] = slot_of("act_l_ram")
+        full = [*([Semaphore.ACT_D_FULL] * on_d), *([Semaphore.ACT_L_FULL] * on_l)]
+        self._emitter.emit(
+            "load_activations",
+            fields,
+            waits=[*([Semaphore.ACT_D_FREE] * on_d), *([Semaphore.ACT_L_FREE] * on_l)],
+            signals=full if tile.resident else [],
+        )
+
+    def _matmul(
+        self, dense: DenseTerm, planned: PlannedLayer, columns: Columns, step: int, rows: int | Affine
+    ) -> None:
+        assert planned.operands is not None
+        self._emitter.emit(
+            "matmul",
+            {
+                "act": slot_of("act_d_ram"),
+                "wgt": slot_of("wgt_d_ram"),
+                "accumulate": int(step > 0),
+                "unsigned": int(not dense.input.signed),
+                "packed": int(planned.operands.packed),
+                "acc": slot_of("acc_d_ram"),
+                "rows": rows,
+                "row_beats": planned.step_blocks(step) * _BLOCK // _BEAT,
+                "col_groups": self._d_groups(columns),
+            },
+            waits=[Semaphore.ACT_D_FULL, *([Semaphore.ACC_D_FREE] if step == 0 else [])],
+            signals=[Semaphore.ACT_D_FREE, *([Semaphore.ACC_D_FULL] if step == planned.steps - 1 else [])],
+        )
+
+    def _matmul_planes(
+        self, dense: DenseTerm, planned: PlannedLayer, columns: Columns, step: int, rows: int | Affine
+    ) -> None:
+        operands = planned.operands
+        assert operands is not None
+        self._emitter.emit(
+            "matmul_planes",
+            {
+                "act": slot_of("act_l_ram"),
+                "wgt": slot_of("wgt_l_ram"),
+                "accumulate": int(step > 0),
+                "unsigned": int(not dense.input.signed),
+                "slices": operands.slices,
+                "bipolar": int(operands.bipolar),
+                "acc": slot_of("acc_l_ram"),
+                "rows": rows,
+                "row_words": self._row_words(planned, step),
+                "planes": operands.planes,
+                "col_groups": self._l_groups(columns),
+            },
+            waits=[Semaphore.ACT_L_FULL, *([Semaphore.ACC_L_FREE] if step == 0 else [])],
+            signals=[Semaphore.ACT_L_FREE, *([Semaphore.ACC_L_FULL] if step == planned.steps - 1 else [])],
+        )
+
+    def _reductions(self, planned: PlannedLayer, columns: Columns, rows: int | Affine) -> None:
+        emitter, aggregations = self._emitter, planned.layer.aggregations
         emitter.take("sum_ram")
-        many = len(layer.aggregations) > self._geometry.agg_contexts
-        for number, aggregation in enumerate(layer.aggregations):
+        many = len(aggregations) > self._geometry.agg_contexts
+        for number, aggregation in enumerate(aggregations):
             if many:
-                self.context(0, aggregation, columns.first)
+                self.context(0, aggregation, columns.range.first)
             emitter.emit(
                 "reduce",
                 {
@@ -170,70 +280,100 @@ class LayerCode:
                     "mode": ReduceMode.MEAN,
                     "unsigned": int(not aggregation.input.signed),
                     "accumulate": int(number > 0),
-                    "groups": self._groups(columns),
-                    "destination": Affine(0, tile.rows),
+                    "groups": self._groups(columns.range.count),
+                    "destination": Affine(0, planned.tile.rows),
                     "sum": slot_of("sum_ram"),
                 },
                 waits=[Semaphore.SUM_FREE] if number == 0 else [],
-                signals=[Semaphore.SUM_FULL] if number == len(layer.aggregations) - 1 else [],
+                signals=[Semaphore.SUM_FULL] if number == len(aggregations) - 1 else [],
             )
 
-    def _vector(self, layer: LoweredLayer, columns: Columns, rows: int | Affine) -> None:
-        emitter = self._emitter
-        emitter.take("out_ram")
+    def _parts(self, planned: PlannedLayer, columns: Columns) -> list[_Part]:
+        """VEC's instructions for a tile."""
+        on_d, on_l = columns.range.on_d, columns.range.on_l
+        if planned.layer.dense is None or not on_l:
+            return [_Part(False, 0, columns.range.count, True, True)]
+        parts = [_Part(True, self._groups(on_d), on_l, not on_d, True)]
+        return [_Part(False, 0, on_d, True, False), *parts] if on_d else parts
+
+    def _vector(self, planned: PlannedLayer, columns: Columns, part: _Part, rows: int | Affine) -> None:
+        layer = planned.layer
+        first_word = part.first_group * _HALF_WORDS[planned.output_bits] // 2
+        last_word = blocks_of(columns.range.count * planned.output_bits // 8) * _BLOCK // self._geometry.lanes
+        own_words = self._groups(part.channels) * _HALF_WORDS[planned.output_bits] // 2
         available: dict[str, int | Affine] = {
-            "acc": slot_of("acc_ram"),
-            "sum": slot_of("sum_ram"),
+            "core": int(part.on_l),
+            "acc": slot_of("acc_l_ram" if part.on_l else "acc_d_ram"),
+            "sum": slot_of("sum_ram", part.first_group),
+            "sum_groups": self._groups(columns.range.count) - 1,
             "relu": int(layer.relu),
             "unsigned": int(not layer.output.signed),
+            "out_bits": layer.output.bits - 1,
+            "packed": int(planned.packed_output),
             "with_acc": int(layer.dense is not None),
-            "acc_groups": self._col_groups(columns) if layer.dense else 0,
-            "out": slot_of("out_ram"),
-            "par": slot_of("par_ram"),
+            "out": slot_of("out_ram", first_word),
+            "par": slot_of("par_ram", part.first_group),
             "rows": rows,
-            "groups": self._groups(columns),
-            "row_blocks": blocks_of(columns.count * layer.output.bits // 8),
+            "groups": self._groups(part.channels),
+            "row_blocks": blocks_of(columns.range.count * planned.output_bits // 8),
+            "row_words": last_word - first_word if part.last else own_words,
             "shift": layer.shift,
             "post_shift": layer.post_shift,
             "post_left": layer.post_left,
         }
         names = {field.name for field in isa().operation(layer.kind.value).fields}
         unread = set() if layer.dense else {"acc", "par"}
-        emitter.emit(
+        full, free = (
+            (Semaphore.ACC_L_FULL, Semaphore.ACC_L_FREE)
+            if part.on_l
+            else (Semaphore.ACC_D_FULL, Semaphore.ACC_D_FREE)
+        )
+        self._emitter.emit(
             layer.kind.value,
             {name: value for name, value in available.items() if name in names - unread},
             # The last of three goes to a sync: FULL, which nothing else can imply.
             waits=[
-                Semaphore.OUT_FREE,
-                *([Semaphore.ACC_FULL] if layer.dense else []),
-                *([Semaphore.SUM_FULL] if layer.aggregations else []),
+                *([Semaphore.OUT_FREE] if part.first else []),
+                *([full] if layer.dense else []),
+                *([Semaphore.SUM_FULL] if layer.aggregations and part.first else []),
             ],
             signals=[
-                *([Semaphore.ACC_FREE] if layer.dense else []),
-                *([Semaphore.SUM_FREE] if layer.aggregations else []),
-                Semaphore.OUT_FULL,
+                *([free] if layer.dense else []),
+                *([Semaphore.SUM_FREE] if layer.aggregations and part.last else []),
+                *([Semaphore.OUT_FULL] if part.last else []),
             ],
         )
 
-    def _store(self, output: Stored, tile: Tile, columns: Columns, rows: int | Affine) -> None:
-        row_blocks = blocks_of(output.channels * output.bits // 8)
+    def _store(self, planned: PlannedLayer, columns: Columns, rows: int | Affine) -> None:
+        output = planned.layer.output
+        row_blocks = blocks_of(-(-output.channels * planned.output_bits // 8))
         self._emitter.emit(
             "store_rows",
             {
                 "ram": slot_of("out_ram"),
                 "rows": rows,
-                "row_blocks": blocks_of(columns.count * output.bits // 8),
+                "row_blocks": blocks_of(columns.range.count * planned.output_bits // 8),
                 "stride_blocks": row_blocks,
                 "address": tensor_address(
-                    output.name, columns.first * output.bits // 8, tile.rows * row_blocks * _BLOCK
+                    output.name,
+                    columns.range.first * planned.output_bits // 8,
+                    planned.tile.rows * row_blocks * _BLOCK,
                 ),
             },
             waits=[Semaphore.OUT_FULL],
             signals=[Semaphore.OUT_FREE],
         )
 
-    def _groups(self, columns: Columns) -> int:
-        return -(-columns.count // self._geometry.lanes)
+    def _row_words(self, planned: PlannedLayer, step: int) -> int:
+        """Words of 32 channels in a step's part of a row."""
+        assert planned.operands is not None
+        return planned.step_blocks(step) * _BLOCK * 8 // planned.operands.activation_bits // PLANE_CHANNELS
 
-    def _col_groups(self, columns: Columns) -> int:
-        return -(-columns.count // self._geometry.gemm_cols)
+    def _groups(self, channels: int) -> int:
+        return -(-channels // self._geometry.lanes)
+
+    def _d_groups(self, columns: Columns) -> int:
+        return -(-columns.range.on_d // self._geometry.gemm_d_cols)
+
+    def _l_groups(self, columns: Columns) -> int:
+        return -(-columns.range.on_l // self._geometry.gemm_l_cols)

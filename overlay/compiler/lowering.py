@@ -31,9 +31,15 @@ from hetfab.overlay.model.reader import graph_inputs
 
 IntArray: TypeAlias = npt.NDArray[np.int64]
 
-_LARGEST_LEFT = isa().record("parameter").bits("multiplier") - 1
+_BIAS_BITS = ACCUMULATOR_BITS
+_LARGEST_MULTIPLIER = (1 << isa().record("parameter").bits("multiplier")) - 1
 _LARGEST_SHIFT = isa().operation("combine").field("shift").largest
 _LARGEST_POST_LEFT = isa().operation("combine").field("post_left").largest
+#: A tensor or weights of at most this width can be held two in a byte.
+_NIBBLE_BITS = 4
+_TENSOR_BITS = range(2, 9)
+_WEIGHT_BITS = range(2, 9)
+_OUTPUT_BITS = 32
 
 
 class LayerKind(enum.Enum):
@@ -46,17 +52,43 @@ class LayerKind(enum.Enum):
 
 
 @dataclass(frozen=True, eq=False)
+class Scales:
+    """Scales ``mantissas * 2**exponents``, [N] or [1] each; mantissas are odd and have at most 16 bits."""
+
+    mantissas: IntArray
+    exponents: IntArray
+
+    def times_power(self, exponent: int) -> "Scales":
+        """All scales times ``2**exponent``."""
+        return Scales(self.mantissas, self.exponents + exponent)
+
+    def of_columns(self, columns: int) -> "Scales":
+        """One scale for each column, where there may be one for all."""
+        return Scales(np.broadcast_to(self.mantissas, columns), np.broadcast_to(self.exponents, columns))
+
+    def equal(self, other: "Scales") -> bool:
+        """Whether all are equal, one by one."""
+        return np.array_equal(self.mantissas, other.mantissas) and np.array_equal(self.exponents, other.exponents)
+
+    @property
+    def uniform(self) -> bool:
+        """Whether all are the same."""
+        return self.equal(Scales(self.mantissas[:1], self.exponents[:1]).of_columns(self.mantissas.size))
+
+
+@dataclass(frozen=True, eq=False)
 class Stored:
-    """An 8-bit tensor, or the logits.
+    """A tensor of integers, or the logits.
 
     Attributes:
         name: Name in the model; of a feature tensor, the model input.
         channels: Columns.
-        bits: 8, or 32 for logits.
+        bits: 2 to 8, or 32 for logits.
         signed: Whether its integers are signed.
-        exponent: The scale is ``2**exponent``.
+        exponent: The scale is ``mantissa * 2**exponent``.
         origin: "features", "constant", "computed" or "output".
         values: The integers of a constant, [rows, channels].
+        mantissa: 1, except where the last layer has a free scale.
     """
 
     name: str
@@ -66,16 +98,36 @@ class Stored:
     exponent: int
     origin: str
     values: IntArray | None = None
+    mantissa: int = 1
+
+    @property
+    def scale(self) -> float:
+        """Value of one step."""
+        return math.ldexp(self.mantissa, self.exponent)
+
+    @property
+    def item_bytes(self) -> int:
+        """Bytes of an integer where it is not packed."""
+        return -(-self.bits // 8)
 
 
 @dataclass(frozen=True, eq=False)
 class DenseTerm:
-    """``input @ weight + bias`` in integers: weight [K, N], bias [N], exponents [N] of the result's scale."""
+    """``input @ weight + bias`` in integers.
+
+    Attributes:
+        input: What is multiplied.
+        weight: [K, N]; columns of 1 bit are bipolar, -1 or 1.
+        weight_bits: Width of each column, [N], 1 to 8.
+        bias: [N].
+        scales: Of the result, [N].
+    """
 
     input: Stored
     weight: IntArray
+    weight_bits: IntArray
     bias: IntArray
-    exponents: IntArray
+    scales: Scales
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,6 +176,19 @@ class LoweredModel:
     output: Stored
     lsb_exponent: int
 
+    def packs(self, tensor: Stored) -> bool:
+        """Whether a tensor can be stored two channels a byte: it is narrow enough, and so are all its readers.
+
+        Aggregations read bytes; a matrix engine takes nibbles where its weights have at most 4 bits too.
+        """
+        return tensor.bits <= _NIBBLE_BITS and not any(
+            any(aggregation.input is tensor for aggregation in layer.aggregations)
+            or (
+                layer.dense is not None and layer.dense.input is tensor and layer.dense.weight_bits.max() > _NIBBLE_BITS
+            )
+            for layer in self.layers
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class _FloatInput:
@@ -138,17 +203,27 @@ class _FloatConstant:
 
 @dataclass(frozen=True, eq=False)
 class _Integers:
-    """A constant after Quant: values, exponents (scalar or per column), width."""
+    """A constant after Quant: weights, a bias, or a table of vertices' rows; its reader says which."""
 
     values: IntArray
-    exponents: IntArray
+    scales: Scales
     bits: int
     signed: bool
+    narrow: bool
+
+
+@dataclass(frozen=True, eq=False)
+class _Weights:
+    """Weights [K, N] with the scale and the width of each column."""
+
+    values: IntArray
+    scales: Scales
+    bits: IntArray
 
 
 @dataclass(frozen=True, eq=False)
 class _Sum:
-    """Terms in Q.8 of the scale ``2**exponent`` (of the 8-bit tensor; one step is ``2**(exponent - 8)``)."""
+    """Terms in Q.8 of the scale ``2**exponent`` (of the aggregated tensors; one step is ``2**(exponent - 8)``)."""
 
     exponent: int
     dense: DenseTerm | None
@@ -160,7 +235,7 @@ class _Rectified:
     value: "DenseTerm | _Sum"
 
 
-_Value: TypeAlias = _FloatInput | _FloatConstant | _Integers | Stored | DenseTerm | _Sum | _Rectified
+_Value: TypeAlias = _FloatInput | _FloatConstant | _Integers | _Weights | Stored | DenseTerm | _Sum | _Rectified
 
 
 @dataclass
@@ -193,7 +268,8 @@ def lower(model: onnx.ModelProto, bindings: Mapping[str, Binding]) -> LoweredMod
         NotQuantizedError: It has no ``Quant`` node.
         OperatorsUnsupportedError: Nodes that no layer covers, all at once.
         OverflowPossibleError: A dense layer's sum could leave 32 bits.
-        ModelStructureError: Scales are no powers of two or too far apart, or rows of one tensor are of two types.
+        ModelStructureError: A scale has no form that the overlay applies exactly, scales are too far apart, or rows
+            of one tensor are of two types.
     """
     if not any(node.op_type == "Quant" for node in model.graph.node):
         raise NotQuantizedError(
@@ -233,15 +309,32 @@ def _refuse(draft: _Draft, node: onnx.NodeProto) -> _Value:
     raise _RefusedError("the operator is not known")
 
 
-def _exponents(scale: npt.NDArray[Any], node: onnx.NodeProto) -> IntArray:
-    mantissas, exponents = np.frexp(np.asarray(scale, dtype=np.float64).reshape(-1))
-    if not np.all(mantissas == 0.5):
+def _scales(scale: npt.NDArray[Any], node: onnx.NodeProto) -> Scales:
+    """The parts of scales m * 2^e; requantization applies exactly such a scale."""
+    fractions, exponents = np.frexp(np.asarray(scale, dtype=np.float64).reshape(-1))
+    whole = np.ldexp(fractions, 53).astype(np.int64)
+    lowest_bit = whole & -whole
+    mantissas = whole // np.maximum(lowest_bit, 1)
+    if not np.all((mantissas > 0) & (mantissas <= _LARGEST_MULTIPLIER)):
         raise ModelStructureError(
-            f"{describe(node)} has a scale that is not a power of two",
-            "scales 2^e",
+            f"{describe(node)} has a scale that is not a 16-bit integer times a power of two",
+            "scales m * 2^e with m of at most 16 bits",
             "quantize the float model again with this hetfab",
         )
-    return exponents.astype(np.int64) - 1
+    return Scales(mantissas, exponents.astype(np.int64) - 53 + np.log2(lowest_bit).astype(np.int64))
+
+
+def _exponent(scales: Scales, node: onnx.NodeProto) -> int:
+    """The exponent of a tensor's one scale."""
+    if scales.mantissas.size != 1:
+        raise _RefusedError("a tensor has one scale")
+    if scales.mantissas[0] != 1:
+        raise ModelStructureError(
+            f"{describe(node)} has a scale that is not a power of two",
+            "scales 2^e of tensors; only weights of less than 4 bits have others",
+            "quantize the float model again with this hetfab",
+        )
+    return int(scales.exponents[0])
 
 
 def _constant(draft: _Draft, name: str) -> npt.NDArray[Any]:
@@ -258,43 +351,96 @@ def _quant(draft: _Draft, node: onnx.NodeProto) -> _Value:
     if np.any(_constant(draft, zero_name) != 0) or flags.get("rounding_mode", b"ROUND") != b"ROUND":
         raise _RefusedError("only zero points of 0 and the rounding mode ROUND are executed")
     bits = int(_constant(draft, bits_name))
-    exponents = _exponents(_constant(draft, scale_name), node)
+    scales = _scales(_constant(draft, scale_name), node)
     value = draft.values.get(source)
     name = node.output[0]
     match value:
-        case _FloatConstant(array) if bits == 8 and array.ndim == 2 and exponents.size == 1 and not narrow:
-            integers = _integers(array, exponents, bits, signed=signed, narrow=narrow)
-            return draft.store(Stored(name, array.shape[1], bits, signed, int(exponents[0]), "constant", integers))
         case _FloatConstant(array):
-            integers = _integers(array, exponents, bits, signed=signed, narrow=narrow)
-            return _Integers(integers, exponents, bits, signed)
-        case _FloatInput(input_name, channels) if bits == 8 and exponents.size == 1 and not narrow:
-            return draft.store(Stored(input_name, channels, bits, signed, int(exponents[0]), "features"))
-        case DenseTerm() as dense if bits == TERM_BITS and signed and exponents.size == 1:
-            return _Sum(int(exponents[0]) + Q8_BITS, dense, ())
-        case DenseTerm() | _Sum() | _Rectified() if bits == 8 and exponents.size == 1 and not narrow:
-            output = draft.store(Stored(name, _channels(value), bits, signed, int(exponents[0]), "computed"))
+            integers = _integers(array, scales, bits, signed=signed, narrow=narrow)
+            return _Integers(integers, scales, bits, signed, narrow)
+        case DenseTerm() as dense if bits == TERM_BITS and signed:
+            return _Sum(_exponent(scales, node) + Q8_BITS, dense, ())
+        case _ if bits not in _TENSOR_BITS or narrow:
+            raise _RefusedError(
+                f"it rounds to {bits} bits{', narrow' if narrow else ''}; tensors have {_TENSOR_BITS[0]} to "
+                f"{_TENSOR_BITS[-1]} bits, not narrow, dense terms of a sum {TERM_BITS}"
+            )
+        case _FloatInput(input_name, channels):
+            exponent = _exponent(scales, node)
+            return draft.store(Stored(input_name, channels, bits, signed, exponent, "features"))
+        case DenseTerm() | _Sum() | _Rectified():
+            output = draft.store(Stored(name, _channels(value), bits, signed, _exponent(scales, node), "computed"))
             draft.layers.append(_layer(value, output, node))
             return output
-    raise _RefusedError(f"{bits} bits of '{source}' are not executed")
+    raise _RefusedError(f"'{source}' is rounded twice, or is nothing that is rounded")
 
 
-def _integers(array: npt.NDArray[Any], exponents: IntArray, bits: int, *, signed: bool, narrow: bool) -> IntArray:
+def _integers(array: npt.NDArray[Any], scales: Scales, bits: int, *, signed: bool, narrow: bool) -> IntArray:
     low = -(1 << (bits - 1)) + narrow if signed else 0
     high = (1 << (bits - 1)) - 1 if signed else (1 << bits) - 1 - narrow
-    steps = np.ldexp(array.astype(np.float64), -exponents if exponents.size > 1 else -exponents[0])
+    units = np.ldexp(scales.mantissas.astype(np.float64), scales.exponents)
+    steps = array.astype(np.float64) / (units if units.size > 1 else units[0])
     return np.asarray(np.rint(np.clip(steps, low, high)), dtype=np.int64)
 
 
+def _bipolar_quant(draft: _Draft, node: onnx.NodeProto) -> _Value:
+    array, scale = (_constant(draft, name) for name in node.input)
+    columns = array.shape[-1]
+    signs = np.where(array < 0, -1, 1).astype(np.int64)
+    return _Weights(signs, _scales(scale, node).of_columns(columns), np.ones(columns, np.int64))
+
+
+def _concat(draft: _Draft, node: onnx.NodeProto) -> _Value:
+    """Weights of several widths, side by side: output channels of one layer."""
+    parts = [_weights(draft, name) for name in node.input]
+    if attributes(node).get("axis") not in (1, -1):
+        raise _RefusedError("weights are joined along the output channels, axis 1")
+    scales = Scales(
+        np.concatenate([part.scales.mantissas for part in parts]),
+        np.concatenate([part.scales.exponents for part in parts]),
+    )
+    values = np.concatenate([part.values for part in parts], axis=1)
+    return _Weights(values, scales, np.concatenate([part.bits for part in parts]))
+
+
+def _weights(draft: _Draft, name: str) -> _Weights:
+    """A constant as a layer's weights."""
+    value = draft.values.get(name)
+    if isinstance(value, _Weights):
+        return value
+    if not isinstance(value, _Integers) or value.values.ndim != 2:
+        raise _RefusedError(f"'{name}' is not a constant matrix behind its Quant or BipolarQuant")
+    if not value.signed or value.bits not in _WEIGHT_BITS or not (value.narrow or value.bits == 2):
+        raise _RefusedError(
+            f"the weights '{name}' have {value.bits} bits, {'signed' if value.signed else 'unsigned'}, "
+            f"{'narrow' if value.narrow else 'not narrow'}; weights have {_WEIGHT_BITS[0]} to {_WEIGHT_BITS[-1]} bits, "
+            "signed and, from 3 bits on, narrow; BipolarQuant is 1 bit"
+        )
+    columns = value.values.shape[1]
+    return _Weights(value.values, value.scales.of_columns(columns), np.full(columns, value.bits))
+
+
+def _rows(draft: _Draft, name: str, node: onnx.NodeProto) -> Stored:
+    """A stored tensor; a constant that is read as rows becomes one."""
+    value = draft.values.get(name)
+    if isinstance(value, _Integers) and value.values.ndim == 2 and value.bits in _TENSOR_BITS and not value.narrow:
+        exponent = _exponent(value.scales, node)
+        channels = value.values.shape[1]
+        value = draft.store(Stored(name, channels, value.bits, value.signed, exponent, "constant", value.values))
+        draft.values[name] = value
+    if not isinstance(value, Stored):
+        raise _RefusedError(
+            f"'{name}' is not a tensor of {_TENSOR_BITS[0]} to {_TENSOR_BITS[-1]} bits behind its Quant"
+        )
+    return value
+
+
 def _matmul(draft: _Draft, node: onnx.NodeProto) -> _Value:
-    rows, weights = (draft.values.get(name) for name in node.input)
-    if not isinstance(rows, Stored) or not isinstance(weights, _Integers) or weights.bits > 8:
-        raise _RefusedError("it needs an 8-bit tensor and weights of at most 8 bits, each behind its Quant")
+    rows, weights = _rows(draft, node.input[0], node), _weights(draft, node.input[1])
     if weights.values.shape[0] != rows.channels:
         raise _RefusedError(f"it multiplies {rows.channels} channels by {weights.values.shape[0]} rows of weights")
-    columns = weights.values.shape[1]
-    exponents = np.broadcast_to(weights.exponents, columns) + rows.exponent
-    term = DenseTerm(rows, weights.values, np.zeros(columns, np.int64), exponents)
+    bias = np.zeros(weights.values.shape[1], np.int64)
+    term = DenseTerm(rows, weights.values, weights.bits, bias, weights.scales.times_power(rows.exponent))
     _check_accumulator(term, node.output[0])
     return term
 
@@ -304,8 +450,8 @@ def _add(draft: _Draft, node: onnx.NodeProto) -> _Value:
     if isinstance(left, _Integers):
         left, right = right, left
     match left, right:
-        case DenseTerm(), _Integers(values, exponents, 32, True):
-            if not np.array_equal(np.broadcast_to(exponents, left.exponents.shape), left.exponents):
+        case DenseTerm(), _Integers(values=values, scales=scales, bits=bits, signed=True) if bits == _BIAS_BITS:
+            if not scales.of_columns(left.bias.size).equal(left.scales):
                 raise _RefusedError("the bias does not have the scale of the products")
             term = replace(left, bias=left.bias + values.reshape(-1))
             _check_accumulator(term, node.output[0])
@@ -330,10 +476,8 @@ def _relu(draft: _Draft, node: onnx.NodeProto) -> _Value:
 
 def _mean(draft: _Draft, node: onnx.NodeProto) -> _Value:
     rows, source, destination, _, scale = node.input
-    value = draft.values.get(rows)
-    if not isinstance(value, Stored):
-        raise _RefusedError("it does not read an 8-bit tensor behind its Quant")
-    exponent = int(_exponents(_constant(draft, scale), node)[0])
+    value = _rows(draft, rows, node)
+    exponent = _exponent(_scales(_constant(draft, scale), node), node)
     if exponent != value.exponent:
         raise _RefusedError("its scale is not that of its input")
     return _Sum(exponent, None, (Aggregation(value, edge_set(draft.bindings, source, destination)),))
@@ -342,6 +486,8 @@ def _mean(draft: _Draft, node: onnx.NodeProto) -> _Value:
 #: (domain, operator) -> rule.
 _RULES: dict[tuple[str, str], Callable[[_Draft, onnx.NodeProto], _Value]] = {
     (hgnn.QUANT_DOMAIN, "Quant"): _quant,
+    (hgnn.QUANT_DOMAIN, "BipolarQuant"): _bipolar_quant,
+    ("", "Concat"): _concat,
     ("", "MatMul"): _matmul,
     ("", "Add"): _add,
     ("", "Relu"): _relu,
@@ -363,7 +509,7 @@ def _layer(value: DenseTerm | _Sum | _Rectified, output: Stored, node: onnx.Node
     relu = isinstance(value, _Rectified)
     inner = value.value if isinstance(value, _Rectified) else value
     if isinstance(inner, DenseTerm):
-        multiplier, shift = _requantization(inner.exponents, output.exponent, node.output[0])
+        multiplier, shift = _requantization(inner.scales, output.exponent, node.output[0])
         return LoweredLayer(LayerKind.REQUANTIZE, output, inner, multiplier, shift, (), 0, 0, relu)
     return _sum_layer(LayerKind.COMBINE, inner, output, relu=relu)
 
@@ -372,7 +518,7 @@ def _sum_layer(kind: LayerKind, value: _Sum, output: Stored, *, relu: bool) -> L
     unit = value.exponent - Q8_BITS
     multiplier, shift = np.zeros(0, np.int64), 0
     if value.dense is not None:
-        multiplier, shift = _requantization(value.dense.exponents, unit, output.name)
+        multiplier, shift = _requantization(value.dense.scales, unit, output.name)
     distance = output.exponent - unit if kind is LayerKind.COMBINE else 0
     if not -_LARGEST_POST_LEFT <= distance <= _LARGEST_SHIFT:
         raise _too_far(output.name)
@@ -380,32 +526,33 @@ def _sum_layer(kind: LayerKind, value: _Sum, output: Stored, *, relu: bool) -> L
     return LoweredLayer(kind, output, value.dense, multiplier, shift, value.aggregations, post_left, post_shift, relu)
 
 
-def _requantization(exponents: IntArray, target: int, name: str) -> tuple[IntArray, int]:
-    """Multipliers and shift that bring ``2**exponents`` to ``2**target``; left shifts are multipliers 2^j."""
-    right = target - exponents
+def _requantization(scales: Scales, target: int, name: str) -> tuple[IntArray, int]:
+    """Multipliers and shift that bring ``scales`` to ``2**target``; a left shift by j is a multiplier times 2^j."""
+    right = target - scales.exponents
     shift = max(0, int(right.max()))
     left = shift - right
-    if shift > _LARGEST_SHIFT or int(left.max()) > _LARGEST_LEFT:
+    if shift > _LARGEST_SHIFT or np.any(np.ldexp(scales.mantissas.astype(np.float64), left) > _LARGEST_MULTIPLIER):
         raise _too_far(name)
-    return np.left_shift(np.int64(1), left), shift
+    return np.left_shift(scales.mantissas, left), shift
 
 
 def _too_far(name: str) -> ModelStructureError:
     return ModelStructureError(
         f"the scales before and after '{name}' are too far apart for a 16-bit multiplier and a 6-bit shift",
-        f"exponents of one layer within {_LARGEST_LEFT} of each other",
+        "scales of one layer within 2^16 of each other and of the result's",
         "quantize the float model again with this hetfab",
     )
 
 
 def _check_accumulator(term: DenseTerm, name: str) -> None:
-    largest = 1 << 7 if term.input.signed else (1 << 8) - 1
+    rows = term.input
+    largest = 1 << (rows.bits - 1) if rows.signed else (1 << rows.bits) - 1
     worst = int((np.abs(term.weight).sum(axis=0) * largest + np.abs(term.bias)).max(initial=0))
     if worst >= 1 << (ACCUMULATOR_BITS - 1):
         raise OverflowPossibleError(
             f"the sums of '{name}' can reach {worst}, which takes {math.ceil(math.log2(worst)) + 1} bits",
             f"at most {ACCUMULATOR_BITS} bits",
-            "quantize with a larger weight scale, or split the layer's input channels into two layers",
+            "quantize with fewer bits or a larger weight scale, or split the layer's input channels into two layers",
         )
 
 
@@ -414,11 +561,12 @@ def _export(draft: _Draft, name: str) -> tuple[Stored, int]:
     value = draft.values.get(name)
     match value:
         case _Sum(exponent):
-            output = Stored(name, _channels(value), 32, True, exponent - Q8_BITS, "output")
+            output = Stored(name, _channels(value), _OUTPUT_BITS, True, exponent - Q8_BITS, "output")
             draft.layers.append(_sum_layer(LayerKind.EXPORT_SUMS, value, output, relu=False))
             lsb = exponent
-        case DenseTerm() if np.all(value.exponents == value.exponents[0]):
-            output = Stored(name, _channels(value), 32, True, int(value.exponents[0]), "output")
+        case DenseTerm() if value.scales.uniform:
+            mantissa, exponent = int(value.scales.mantissas[0]), int(value.scales.exponents[0])
+            output = Stored(name, _channels(value), _OUTPUT_BITS, True, exponent, "output", mantissa=mantissa)
             none = np.zeros(0, np.int64)
             draft.layers.append(LoweredLayer(LayerKind.EXPORT_ACCUMULATORS, output, value, none, 0, (), 0, 0, False))
             lsb = value.input.exponent

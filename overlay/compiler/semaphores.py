@@ -8,24 +8,30 @@ from collections.abc import Iterable
 class Semaphore(enum.IntEnum):
     """Semaphores of compiled programs; each has one signalling and one waiting engine."""
 
-    ACT_FULL = 1
-    ACT_FREE = 2
-    PASS_ENDED = 3
-    ACC_FULL = 4
-    ACC_FREE = 5
-    SUM_FULL = 6
-    SUM_FREE = 7
-    OUT_FULL = 8
-    OUT_FREE = 9
-    STORED_FOR_LOAD = 10
-    STORED_FOR_AGG = 11
+    ACT_D_FULL = 1
+    ACT_D_FREE = 2
+    ACT_L_FULL = 3
+    ACT_L_FREE = 4
+    PASS_ENDED = 5
+    ACC_D_FULL = 6
+    ACC_D_FREE = 7
+    ACC_L_FULL = 8
+    ACC_L_FREE = 9
+    SUM_FULL = 10
+    SUM_FREE = 11
+    OUT_FULL = 12
+    OUT_FREE = 13
+    STORED_FOR_LOAD = 14
+    STORED_FOR_AGG = 15
 
 
 #: The semaphore that says that a slot of a ring is free. All slots are free at the start, so bind leaves the first
 #: waits out; weights and parameters are freed by ``PASS_ENDED``, pass by pass.
 RING_FREE = {
-    "act_ram": Semaphore.ACT_FREE,
-    "acc_ram": Semaphore.ACC_FREE,
+    "act_d_ram": Semaphore.ACT_D_FREE,
+    "act_l_ram": Semaphore.ACT_L_FREE,
+    "acc_d_ram": Semaphore.ACC_D_FREE,
+    "acc_l_ram": Semaphore.ACC_L_FREE,
     "sum_ram": Semaphore.SUM_FREE,
     "out_ram": Semaphore.OUT_FREE,
 }

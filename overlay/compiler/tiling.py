@@ -1,7 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Chooses the tile of a layer: as many rows as the buffers' slots hold, then as many input channels."""
+"""Chooses how a layer is cut: rows of a tile, input channels of a step, output channels of a pass on each core.
 
-from dataclasses import dataclass
+All cuts that fit the buffers are compared by the cycles that a row takes in the steady state, where LOAD, both cores,
+VEC and STORE overlap and the slowest decides; the cheapest is taken (docs/gemm.md).
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 from hetfab.overlay.design import Geometry
 from hetfab.overlay.errors import DesignTooSmallError
@@ -11,111 +17,301 @@ from hetfab.overlay.layouts import blocks_of, padded
 #: Every on-chip buffer has two slots, so that its writer fills one while its reader empties the other.
 SLOTS = 2
 _BLOCK = isa().block_bytes
+_BEAT = 8
+_BEATS = _BLOCK // _BEAT
 _LARGEST_ROWS = isa().operation("matmul").field("rows").largest
-#: A tile is made shorter to hold all input channels, but not below this many blocks of the array's rows.
-_FEWEST_BLOCKS = 2
+_SUM_GROUPS = isa().operation("combine").field("sum_groups").largest + 1
+_GROUPS = isa().operation("combine").field("groups").largest
+_ROW_WORDS = isa().operation("combine").field("row_words").largest
+#: Rows of a graph that a choice is made for: weights are loaded once for so many rows.
+_NOMINAL_ROWS = 4096
+#: Cycles that an instruction costs a core beyond its trips, roughly: issue, decoding, the pipeline's depth.
+_INSTRUCTION = 40
 
 
 @dataclass(frozen=True)
 class LayerShape:
-    """What tiling depends on.
+    """What the cuts depend on.
 
     Attributes:
-        inputs: Input channels of the dense term, 0 without one.
+        row_bytes: Bytes of a row of the dense term's input, whole blocks; 0 without a dense term.
+        packed: Whether that row holds two channels a byte, and GEMM-D's weights are int4.
+        slices: Slices of 4 bits of an activation on GEMM-L.
+        planes: Bits of a weight on GEMM-L.
+        cores: The cores that can serve the layer.
         channels: Output channels.
         aggregated: Whether it has aggregations.
-        item_bytes: Bytes of an output value.
+        output_bits: Bits that an output value takes in DRAM: 4, 8 or 32.
     """
 
-    inputs: int
+    row_bytes: int
+    packed: bool
+    slices: int
+    planes: int
+    cores: frozenset[str]
     channels: int
     aggregated: bool
-    item_bytes: int
+    output_bits: int
+
+
+@dataclass(frozen=True)
+class ColumnRange:
+    """Output channels of one pass over the rows: the first ``on_d`` on GEMM-D, then ``on_l`` on GEMM-L.
+
+    Without a dense term, ``on_d`` counts the channels of VEC's one instruction.
+    """
+
+    first: int
+    on_d: int
+    on_l: int
+
+    @property
+    def count(self) -> int:
+        """Channels of the pass."""
+        return self.on_d + self.on_l
 
 
 @dataclass(frozen=True)
 class Tile:
-    """A tile of a layer.
+    """How a layer is cut.
 
     Attributes:
         rows: Rows of a full tile.
-        inputs: Input channels of one matmul, a multiple of the block; 0 without a dense term.
-        columns: Output channels of one pass over the rows, padded.
-        resident: Whether one weight tile serves all rows, so that it is loaded once.
+        step_bytes: Bytes of a row in one step over the input channels, whole blocks; 0 without a dense term.
+        resident: Whether one step takes all input channels, so that weights are loaded once for all rows.
+        passes: The output channels, pass by pass.
     """
 
     rows: int
-    inputs: int
-    columns: int
+    step_bytes: int
     resident: bool
+    passes: tuple[ColumnRange, ...]
 
 
-def choose_tile(shape: LayerShape, geometry: Geometry, name: str) -> Tile:
-    """Chooses the tile.
+def choose_tile(shape: LayerShape, geometry: Geometry, name: str, share: float | None = None) -> Tile:
+    """Chooses the cuts.
 
     Args:
         shape: The layer's shape.
         geometry: The design's geometry.
         name: The layer, named in errors.
+        share: Of the output channels, what GEMM-D gets, 0 to 1; None for the fastest split.
 
     Raises:
         DesignTooSmallError: A buffer cannot hold two tiles of one row, or of one block of input channels.
     """
-    unit = geometry.gemm_cols if shape.inputs else geometry.lanes
-    columns = min(padded(shape.channels, unit), _BLOCK)
-    per_row = _words_per_row(shape, geometry, columns)
-    slots = {memory: geometry.depth(memory) // SLOTS for memory in (*per_row, "wgt_ram", "par_ram")}
-    if shape.aggregated and columns > geometry.agg_groups * geometry.lanes:
-        raise DesignTooSmallError(
-            f"layer '{name}' aggregates {columns} channels at once, the design's agg_groups hold "
-            f"{geometry.agg_groups * geometry.lanes}",
-            f"agg_groups of at least {columns // geometry.lanes}",
-            "use a design with more accumulators in AGG",
-        )
-    for memory, words in per_row.items():
-        _check(name, memory, words, slots[memory])
-    rows = min(_LARGEST_ROWS, *(slots[memory] // words for memory, words in per_row.items()))
-    if rows > geometry.gemm_rows:
-        rows -= rows % geometry.gemm_rows
-    if not shape.inputs:
-        return Tile(rows, 0, columns, False)
-    col_groups = columns // geometry.gemm_cols
-    _check(name, "wgt_ram", _BLOCK * col_groups, slots["wgt_ram"])
-    _check(name, "par_ram", columns // geometry.lanes, slots["par_ram"])
-    whole = padded(shape.inputs, _BLOCK)
-    largest = min(slots["wgt_ram"] // col_groups, _largest_inputs(geometry))
-    act_bytes = slots["act_ram"] * geometry.gemm_rows
-    short = act_bytes // whole // geometry.gemm_rows * geometry.gemm_rows
-    if whole <= largest and short >= _FEWEST_BLOCKS * geometry.gemm_rows:
-        # All input channels at once: the weights are loaded once for all rows.
-        return Tile(min(rows, short), whole, columns, True)
-    # Tiles of about equal size, so that the next one is loaded while this one is multiplied.
-    blocks, fitting = whole // _BLOCK, min(act_bytes // rows, largest) // _BLOCK
-    tiles = -(-blocks // fitting)
-    inputs = -(-blocks // tiles) * _BLOCK
-    return Tile(rows, inputs, columns, tiles == 1)
+    cutter = _Cutter(shape, geometry, share)
+    best: tuple[float, Tile] | None = None
+    for step_bytes in _steps(shape.row_bytes):
+        cuts = [cutter.cut(width, on_d, step_bytes) for width in cutter.widths() for on_d in cutter.splits(width)]
+        found = min((cut for cut in cuts if cut is not None), key=lambda cut: cut[0], default=None)
+        if found is not None and best is not None and found[0] >= best[0]:
+            # Still fewer input channels at once only add instructions.
+            break
+        best = found or best
+    if best is None:
+        raise cutter.too_small(name)
+    return replace(best[1], passes=tuple(cutter.passes(best[1])))
 
 
-def _words_per_row(shape: LayerShape, geometry: Geometry, columns: int) -> dict[str, int]:
-    """Words that one row of the smallest tile takes in each buffer."""
-    blocks = blocks_of(columns * shape.item_bytes)
-    words = {"out_ram": blocks * _BLOCK // geometry.word_bytes("out_ram")}
-    if shape.inputs:
-        words["act_ram"] = _BLOCK // geometry.gemm_rows
-        words["acc_ram"] = columns // geometry.gemm_cols
-    if shape.aggregated:
-        words["sum_ram"] = columns // geometry.lanes
-    return words
+def _steps(row_bytes: int) -> Iterator[int]:
+    """Bytes of a row in a step, from all of it to one block, in steps of about equal size."""
+    blocks = row_bytes // _BLOCK
+    sizes = [-(-blocks // count) for count in range(1, blocks + 1)]
+    yield from (size * _BLOCK for size in dict.fromkeys(sizes)) if blocks else (0,)
 
 
-def _largest_inputs(geometry: Geometry) -> int:
-    return isa().operation("matmul").field("k_words").largest * geometry.gemm_rows
+class _Cutter:
+    """Enumerates the cuts of one layer and what each costs."""
 
+    def __init__(self, shape: LayerShape, geometry: Geometry, share: float | None) -> None:
+        self.shape = shape
+        self.geometry = geometry
+        self.share = share if len(shape.cores) == 2 else None
+        #: Two channels a byte: a part of a row begins with a whole word of out_ram.
+        self.unit = geometry.lanes * (2 if shape.output_bits == 4 else 1)
+        self.block_channels = 8 * _BLOCK // shape.output_bits
 
-def _check(name: str, memory: str, need: int, has: int) -> None:
-    if need > has:
-        raise DesignTooSmallError(
-            f"layer '{name}' needs {need} words in each of the {SLOTS} slots of {memory}, which hold {has}",
+    def widths(self) -> list[int]:
+        """Channels of a pass: whole blocks of output rows, or all channels."""
+        most = self.shape.channels
+        if self.shape.aggregated:
+            # A pass keeps its sums in AGG's registers, and VEC's field names the length of a row of sum_ram.
+            most = min(most, min(self.geometry.agg_groups, _SUM_GROUPS) * self.geometry.lanes)
+        whole = range(self.block_channels, min(most, self.shape.channels - 1) + 1, self.block_channels)
+        return [*whole, *([self.shape.channels] if self.shape.channels <= most else [])]
+
+    def splits(self, width: int) -> list[int]:
+        """Channels of a pass of this width that GEMM-D may get."""
+        if not self.shape.row_bytes or self.shape.cores == {"gemm_d"}:
+            return [width]
+        if self.shape.cores == {"gemm_l"}:
+            return [0]
+        if self.share is not None:
+            exact = self.share * width
+            return [width if self.share >= 1 else min(int(exact) // self.unit * self.unit, width)]
+        inner = range(0, width, self.unit)
+        return [*inner, width]
+
+    def cut(self, width: int, on_d: int, step_bytes: int) -> tuple[float, Tile] | None:
+        """Cycles per row of the whole layer and its cut, None where a buffer cannot hold it."""
+        shape, geometry = self.shape, self.geometry
+        on_l = width - on_d
+        rows = self.rows(on_d, on_l, step_bytes)
+        if rows < 1 or not self.fields_hold(on_d, on_l) or not self.weights_fit(on_d, on_l, step_bytes):
+            return None
+        steps = -(-shape.row_bytes // step_bytes) if step_bytes else 0
+        resident = steps == 1
+        groups_d, groups_l = -(-on_d // geometry.gemm_d_cols), -(-on_l // geometry.gemm_l_cols)
+        times = [float(self.vector_cycles(rows, on_d, on_l))]
+        weight_beats = 0
+        if step_bytes:
+            times.append(steps * self.d_cycles(rows, groups_d, step_bytes, steps > 1))
+            times.append(steps * self.l_cycles(rows, groups_l, step_bytes, steps > 1))
+            weight_beats = steps * (self.d_words(groups_d, step_bytes) * geometry.word_bytes("wgt_d_ram") // _BEAT)
+            weight_beats += steps * (self.l_words(groups_l, step_bytes) * geometry.word_bytes("wgt_l_ram") // _BEAT)
+        moved = rows * (shape.row_bytes + width * shape.output_bits // 8) / _BEAT
+        moved += weight_beats * (rows / _NOMINAL_ROWS if resident else 1)
+        times.append(moved + 2 * _INSTRUCTION)
+        passes = shape.channels / width
+        return passes * max(times) / rows, Tile(rows, step_bytes, resident, (ColumnRange(0, on_d, on_l),))
+
+    def d_cycles(self, rows: int, groups: int, step_bytes: int, accumulates: bool) -> float:
+        """Cycles of a matmul: two trips a beat, or the drain of a block."""
+        if not groups:
+            return 0
+        array = self.geometry.gemm_d_rows
+        drain = array * (2 if accumulates else 1)
+        return groups * -(-rows // array) * max(2 * step_bytes // _BEAT, drain) + drain + _INSTRUCTION
+
+    def l_cycles(self, rows: int, groups: int, step_bytes: int, accumulates: bool) -> float:
+        """Cycles of a matmul_planes: a trip for each slice, word and plane, or the drain of a block."""
+        if not groups:
+            return 0
+        array = self.geometry.gemm_l_rows
+        drain = array * (2 if accumulates else 1)
+        trips = self.shape.slices * self.l_row_words(step_bytes) * self.shape.planes
+        return groups * -(-rows // array) * max(trips, drain) + drain + _INSTRUCTION
+
+    def l_row_words(self, step_bytes: int) -> int:
+        """Words of 32 channels in a step's part of a row."""
+        return step_bytes // (16 if self.shape.packed else 32)
+
+    def d_words(self, groups: int, step_bytes: int) -> int:
+        """Words of wgt_d_ram of a step."""
+        return groups * 2 * step_bytes // _BEAT
+
+    def l_words(self, groups: int, step_bytes: int) -> int:
+        """Words of wgt_l_ram of a step."""
+        return groups * self.l_row_words(step_bytes) * self.shape.planes
+
+    def vector_cycles(self, rows: int, on_d: int, on_l: int) -> int:
+        """Trips of VEC: a group of lanes channels each, four where results are int32."""
+        groups = -(-on_d // self.geometry.lanes) + -(-on_l // self.geometry.lanes)
+        parts = (on_d > 0) + (on_l > 0)
+        return rows * groups * (4 if self.shape.output_bits == 32 else 1) + parts * _INSTRUCTION
+
+    def weights_fit(self, on_d: int, on_l: int, step_bytes: int) -> bool:
+        """Whether weights and parameters of a pass fit their slots."""
+        if not step_bytes:
+            return True
+        geometry = self.geometry
+        needs = {
+            "wgt_d_ram": self.d_words(-(-on_d // geometry.gemm_d_cols), step_bytes),
+            "wgt_l_ram": self.l_words(-(-on_l // geometry.gemm_l_cols), step_bytes),
+            "par_ram": -(-on_d // geometry.lanes) + -(-on_l // geometry.lanes),
+        }
+        return all(words <= self.slot(memory) for memory, words in needs.items())
+
+    def fields_hold(self, on_d: int, on_l: int) -> bool:
+        """Whether VEC's fields can name what a pass takes."""
+        groups = max(-(-on_d // self.geometry.lanes), -(-on_l // self.geometry.lanes))
+        words = groups * (4 if self.shape.output_bits == 32 else 1) + _BEATS
+        return groups <= _GROUPS and words <= _ROW_WORDS
+
+    def slot(self, memory: str) -> int:
+        """Words of a slot."""
+        return self.geometry.depth(memory) // SLOTS
+
+    def rows(self, on_d: int, on_l: int, step_bytes: int) -> int:
+        """Rows of a tile: what all buffers hold, whole blocks of the cores' arrays where there is room."""
+        geometry, most = self.geometry, _LARGEST_ROWS
+        blocks: list[int] = []
+        if step_bytes and on_d:
+            held = self.slot("act_d_ram") // (step_bytes // _BEAT) * geometry.gemm_d_rows
+            most = min(most, held, self.slot("acc_d_ram") // -(-on_d // geometry.gemm_d_cols))
+            blocks.append(geometry.gemm_d_rows)
+        if step_bytes and on_l:
+            held = self.slot("act_l_ram") // (self.shape.slices * self.l_row_words(step_bytes)) * geometry.gemm_l_rows
+            most = min(most, held, self.slot("acc_l_ram") // -(-on_l // geometry.gemm_l_cols))
+            blocks.append(geometry.gemm_l_rows)
+        if self.shape.aggregated:
+            most = min(most, self.slot("sum_ram") // -(-(on_d + on_l) // geometry.lanes))
+        out_words = blocks_of((on_d + on_l) * self.shape.output_bits // 8) * _BLOCK // geometry.word_bytes("out_ram")
+        most = min(most, self.slot("out_ram") // out_words)
+        for block in (math.lcm(*blocks), max(blocks, default=1)):
+            if most >= block:
+                return most - most % block
+        return most
+
+    def passes(self, tile: Tile) -> Iterator[ColumnRange]:
+        """All passes; the last one, which may be narrower, is split anew."""
+        model, first = tile.passes[0], 0
+        while first < self.shape.channels:
+            left = self.shape.channels - first
+            if left >= model.count:
+                yield replace(model, first=first)
+                first += model.count
+                continue
+            splits = [self.cut(left, on_d, tile.step_bytes) for on_d in self.splits(left)]
+            fitting = [found for found in splits if found is not None and found[1].rows >= tile.rows]
+            on_d = min(fitting, key=lambda found: found[0])[1].passes[0].on_d if fitting else min(left, model.on_d)
+            yield ColumnRange(first, on_d, left - on_d)
+            first = self.shape.channels
+
+    def too_small(self, name: str) -> DesignTooSmallError:
+        """Names the first buffer that cannot hold one row of the smallest cut."""
+        shape, geometry = self.shape, self.geometry
+        width = min(shape.channels, self.block_channels)
+        if shape.aggregated and width > geometry.agg_groups * geometry.lanes:
+            groups = -(-width // geometry.lanes)
+            return DesignTooSmallError(
+                f"layer '{name}' aggregates {width} channels at once, the design's agg_groups hold "
+                f"{geometry.agg_groups * geometry.lanes}",
+                f"agg_groups of at least {groups}",
+                "use a design with more accumulators in AGG",
+            )
+        short = [
+            (memory, need) for memory, need in self.smallest(width).items() if need > self.slot(memory)
+        ]
+        memory, need = short[0]
+        return DesignTooSmallError(
+            f"layer '{name}' needs {need} words in each of the {SLOTS} slots of {memory}, which hold "
+            f"{self.slot(memory)}",
             f"{memory.replace('_ram', '_words')} of at least {SLOTS * need}",
             "use a design with a larger buffer",
         )
+
+    def smallest(self, width: int) -> dict[str, int]:
+        """Words that one row of one block of input channels takes in each buffer's slot."""
+        shape, geometry = self.shape, self.geometry
+        on_d = self.splits(width)[-1]
+        on_l = width - on_d
+        needs = {"out_ram": blocks_of(width * shape.output_bits // 8) * _BLOCK // geometry.word_bytes("out_ram")}
+        if shape.aggregated:
+            needs["sum_ram"] = -(-width // geometry.lanes)
+        if not shape.row_bytes:
+            return needs
+        needs["par_ram"] = -(-on_d // geometry.lanes) + -(-on_l // geometry.lanes)
+        if on_d:
+            groups = -(-on_d // geometry.gemm_d_cols)
+            needs |= {"act_d_ram": _BEATS, "acc_d_ram": groups, "wgt_d_ram": self.d_words(groups, _BLOCK)}
+        if on_l:
+            groups, words = -(-on_l // geometry.gemm_l_cols), self.l_row_words(_BLOCK)
+            needs |= {"act_l_ram": shape.slices * words, "acc_l_ram": groups, "wgt_l_ram": self.l_words(groups, _BLOCK)}
+        return needs
+
+
+def stored_row_bytes(channels: int, bits: int) -> int:
+    """Bytes of a row of ``channels`` values of 4, 8 or 32 bits each, whole blocks."""
+    return padded(-(-channels * bits // 8), _BLOCK)

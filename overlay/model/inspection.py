@@ -155,7 +155,7 @@ def learned_tables(model: onnx.ModelProto) -> dict[str, int]:
     for node in model.graph.node:
         rows = node.input if node.op_type in ("Add", "Relu", "Concat") else node.input[:1]
         sums_constant = node.op_type == "Add" and any(constants[n].shape[0] == 1 for n in rows if n in constants)
-        if node.op_type in ("Quant", "Constant") or sums_constant:
+        if node.op_type in ("Quant", "BipolarQuant", "Constant") or sums_constant:
             continue
         tables |= {name: len(constants[name]) for name in rows if name in constants}
     return tables

@@ -161,11 +161,6 @@ struct Native {
         constexpr std::int64_t largest = (std::int64_t{1} << (Width - 1)) - 1;
         return static_cast<NativeInteger<Width, true>>(limit(wide(value), -largest - 1, largest));
     }
-    template <int Width, class Value>
-    static u<Width> saturate_unsigned(Value value) {
-        return static_cast<NativeInteger<Width, false>>(
-            limit(wide(value), 0, (std::int64_t{1} << Width) - 1));
-    }
 
   private:
     template <int Width>
@@ -289,13 +284,6 @@ struct Ap {
         const ap_int<64> smallest = -largest - 1;
         return ap_int<Width>(wide < smallest ? smallest : wide > largest ? largest : wide);
     }
-    template <int Width, class Value>
-    static ap_uint<Width> saturate_unsigned(const Value& value) {
-        const ap_int<64> wide = value;
-        const ap_int<64> largest = (ap_int<64>(1) << Width) - 1;
-        const ap_int<64> smallest = 0;
-        return ap_uint<Width>(wide < smallest ? smallest : wide > largest ? largest : wide);
-    }
 };
 
 template <int Bits>
@@ -392,11 +380,6 @@ template <class Z, int Width, class Value>
 S<Z, Width> saturate(const Value& value) {
 #pragma HLS INLINE
     return Z::template saturate<Width>(value);
-}
-template <class Z, int Width, class Value>
-U<Z, Width> saturate_unsigned(const Value& value) {
-#pragma HLS INLINE
-    return Z::template saturate_unsigned<Width>(value);
 }
 
 }  // namespace hetfab

@@ -27,6 +27,7 @@ OPERATORS = {
     "EdgeDot": (DOMAIN, 5),
     "QSegMean": (DOMAIN, 3),
     "Quant": (QUANT_DOMAIN, -1),
+    "BipolarQuant": (QUANT_DOMAIN, -1),
 }
 
 
