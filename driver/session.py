@@ -140,13 +140,13 @@ class Session:
         low, high = read(RegisterOffset.GEOMETRY_HASH_LOW), read(RegisterOffset.GEOMETRY_HASH_HIGH)
         expected = self._geometry_hash
         if f"{high << 32 | low:016x}" != expected:
-            shape = read(RegisterOffset.ARRAY_SHAPE)
+            on_d, on_l = read(RegisterOffset.GEMM_D_SHAPE), read(RegisterOffset.GEMM_L_SHAPE)
             geometry = self._design.geometry
             raise GeometryMismatchError(
-                f"the overlay has the geometry {high << 32 | low:016x} with an array of "
-                f"{shape & 0xFFFF} x {shape >> 16}",
-                f"the geometry {expected} of the design '{self._design.name}' with an array of "
-                f"{geometry.gemm_rows} x {geometry.gemm_cols}",
+                f"the overlay has the geometry {high << 32 | low:016x} with arrays of "
+                f"{on_d & 0xFFFF} x {on_d >> 16} and {on_l & 0xFFFF} x {on_l >> 16}",
+                f"the geometry {expected} of the design '{self._design.name}' with arrays of "
+                f"{geometry.gemm_d_rows} x {geometry.gemm_d_cols} and {geometry.gemm_l_rows} x {geometry.gemm_l_cols}",
                 "load the overlay of this design, or choose the overlay's design with --design",
             )
 

@@ -86,7 +86,7 @@ class _Writer:
             scales = np.ldexp(weights.scales.astype(np.float64), self.numbers.ranges[layer.input].exponent)
             steps = round_bias(layer.bias, scales)
             bias = self.constant(f"{layer.output}.bias", (steps * scales).astype(np.float32))
-            rounded = self.quant(bias, f"{bias}.int", scales, _BIAS_BITS, signed=True, narrow=False)
+            rounded = self.quant(bias, f"{bias}.int", scales, ACCUMULATOR_BITS, signed=True, narrow=False)
             self.add("MatMul", [rows, quantized], f"{layer.output}.products")
             self.add("Add", [f"{layer.output}.products", rounded], layer.output)
         group = next((group for group in self.points.groups if group.dense is layer), None)

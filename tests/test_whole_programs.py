@@ -137,7 +137,7 @@ def test_layers_of_several_input_and_column_tiles(
 ) -> None:
     random = np.random.default_rng(3)
     graph = academic_graph(random, 70, 40, 30)
-    wide = random.integers(0, 2, (70, 600)).astype(np.float32)
+    wide = random.integers(0, 2, (70, 6000)).astype(np.float32)
     graph = replace(graph, features={**graph.features, "paper": wide})
     builder = ModelBuilder(random, graph)
     dense = builder.dense(builder.features("paper"), 130)
@@ -152,12 +152,15 @@ def test_layers_of_several_input_and_column_tiles(
         case "export_accumulators":
             logits = dense
     model = quantized(Case(builder.finish(logits), graph)).model
+    passes = []
     for bound in check(model, graph, [default_emulators["native"], small_emulators["native"]]):
         assert kind in [layer.kind for layer in bound.program.layers]
-        layer = next(i for i, layer in enumerate(bound.program.layers) if layer.inputs == 600)
-        accumulate = instructions(bound, "matmul") >> np.uint64(60) & np.uint64(1)
-        assert accumulate.any() and not accumulate.all(), "several tiles of input channels"
-        assert len(instructions(bound, "load_parameters", layer)) == 3, "several tiles of columns"
+        layer = next(i for i, layer in enumerate(bound.program.layers) if layer.inputs == 6000)
+        for operation, place in (("matmul", 60), ("matmul_planes", 59)):
+            accumulate = instructions(bound, operation) >> np.uint64(place) & np.uint64(1)
+            assert accumulate.any() and not accumulate.all(), "several steps over the input channels"
+        passes.append(len(instructions(bound, "load_parameters", layer)))
+    assert max(passes) > 1, "several passes over the columns"
 
 
 def test_ids_of_32_bits_and_the_largest_degree(default_emulators: Emulators) -> None:

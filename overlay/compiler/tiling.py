@@ -131,6 +131,9 @@ class _Cutter:
         #: Two channels a byte: a part of a row begins with a whole word of out_ram.
         self.unit = geometry.lanes * (2 if shape.output_bits == 4 else 1)
         self.block_channels = 8 * _BLOCK // shape.output_bits
+        memories = [memory.name for memory in isa().memories if memory.word_bits]
+        self.slots = {name: geometry.depth(name) // SLOTS for name in memories}
+        self.word_beats = {name: geometry.word_bytes(name) // _BEAT for name in memories}
 
     def widths(self) -> list[int]:
         """Channels of a pass: whole blocks of output rows, or all channels."""
@@ -168,8 +171,8 @@ class _Cutter:
         if step_bytes:
             times.append(steps * self.d_cycles(rows, groups_d, step_bytes, steps > 1))
             times.append(steps * self.l_cycles(rows, groups_l, step_bytes, steps > 1))
-            weight_beats = steps * (self.d_words(groups_d, step_bytes) * geometry.word_bytes("wgt_d_ram") // _BEAT)
-            weight_beats += steps * (self.l_words(groups_l, step_bytes) * geometry.word_bytes("wgt_l_ram") // _BEAT)
+            weight_beats = steps * self.d_words(groups_d, step_bytes) * self.word_beats["wgt_d_ram"]
+            weight_beats += steps * self.l_words(groups_l, step_bytes) * self.word_beats["wgt_l_ram"]
         moved = rows * (shape.row_bytes + width * shape.output_bits // 8) / _BEAT
         moved += weight_beats * (rows / _NOMINAL_ROWS if resident else 1)
         times.append(moved + 2 * _INSTRUCTION)
@@ -221,7 +224,7 @@ class _Cutter:
             "wgt_l_ram": self.l_words(-(-on_l // geometry.gemm_l_cols), step_bytes),
             "par_ram": -(-on_d // geometry.lanes) + -(-on_l // geometry.lanes),
         }
-        return all(words <= self.slot(memory) for memory, words in needs.items())
+        return all(words <= self.slots[memory] for memory, words in needs.items())
 
     def fields_hold(self, on_d: int, on_l: int) -> bool:
         """Whether VEC's fields can name what a pass takes."""
@@ -229,26 +232,22 @@ class _Cutter:
         words = groups * (4 if self.shape.output_bits == 32 else 1) + _BEATS
         return groups <= _GROUPS and words <= _ROW_WORDS
 
-    def slot(self, memory: str) -> int:
-        """Words of a slot."""
-        return self.geometry.depth(memory) // SLOTS
-
     def rows(self, on_d: int, on_l: int, step_bytes: int) -> int:
         """Rows of a tile: what all buffers hold, whole blocks of the cores' arrays where there is room."""
         geometry, most = self.geometry, _LARGEST_ROWS
         blocks: list[int] = []
         if step_bytes and on_d:
-            held = self.slot("act_d_ram") // (step_bytes // _BEAT) * geometry.gemm_d_rows
-            most = min(most, held, self.slot("acc_d_ram") // -(-on_d // geometry.gemm_d_cols))
+            held = self.slots["act_d_ram"] // (step_bytes // _BEAT) * geometry.gemm_d_rows
+            most = min(most, held, self.slots["acc_d_ram"] // -(-on_d // geometry.gemm_d_cols))
             blocks.append(geometry.gemm_d_rows)
         if step_bytes and on_l:
-            held = self.slot("act_l_ram") // (self.shape.slices * self.l_row_words(step_bytes)) * geometry.gemm_l_rows
-            most = min(most, held, self.slot("acc_l_ram") // -(-on_l // geometry.gemm_l_cols))
+            held = self.slots["act_l_ram"] // (self.shape.slices * self.l_row_words(step_bytes)) * geometry.gemm_l_rows
+            most = min(most, held, self.slots["acc_l_ram"] // -(-on_l // geometry.gemm_l_cols))
             blocks.append(geometry.gemm_l_rows)
         if self.shape.aggregated:
-            most = min(most, self.slot("sum_ram") // -(-(on_d + on_l) // geometry.lanes))
-        out_words = blocks_of((on_d + on_l) * self.shape.output_bits // 8) * _BLOCK // geometry.word_bytes("out_ram")
-        most = min(most, self.slot("out_ram") // out_words)
+            most = min(most, self.slots["sum_ram"] // -(-(on_d + on_l) // geometry.lanes))
+        out_words = blocks_of((on_d + on_l) * self.shape.output_bits // 8) * _BLOCK // (_BEAT * self.word_beats["out_ram"])
+        most = min(most, self.slots["out_ram"] // out_words)
         for block in (math.lcm(*blocks), max(blocks, default=1)):
             if most >= block:
                 return most - most % block
@@ -282,12 +281,12 @@ class _Cutter:
                 "use a design with more accumulators in AGG",
             )
         short = [
-            (memory, need) for memory, need in self.smallest(width).items() if need > self.slot(memory)
+            (memory, need) for memory, need in self.smallest(width).items() if need > self.slots[memory]
         ]
         memory, need = short[0]
         return DesignTooSmallError(
             f"layer '{name}' needs {need} words in each of the {SLOTS} slots of {memory}, which hold "
-            f"{self.slot(memory)}",
+            f"{self.slots[memory]}",
             f"{memory.replace('_ram', '_words')} of at least {SLOTS * need}",
             "use a design with a larger buffer",
         )
@@ -297,7 +296,7 @@ class _Cutter:
         shape, geometry = self.shape, self.geometry
         on_d = self.splits(width)[-1]
         on_l = width - on_d
-        needs = {"out_ram": blocks_of(width * shape.output_bits // 8) * _BLOCK // geometry.word_bytes("out_ram")}
+        needs = {"out_ram": blocks_of(width * shape.output_bits // 8) * _BLOCK // (_BEAT * self.word_beats["out_ram"])}
         if shape.aggregated:
             needs["sum_ram"] = -(-width // geometry.lanes)
         if not shape.row_bytes:
