@@ -203,9 +203,7 @@ def demo_folder(demo_files: DemoFiles, tmp_path_factory: pytest.TempPathFactory)
 
 def test_the_decoded_block_is_the_one_of_the_demo(demo_folder: Path) -> None:
     (shown,) = [body for language, body in FENCE.findall(text_of("docs/program.md")) if language == "console"]
-    script, output = re.fullmatch(
-        r"\$ .venv/bin/python - <<'END'\n(.*?)^END\n(.*)", shown, re.DOTALL | re.MULTILINE
-    ).groups()
+    script, output = shown.removeprefix("$ .venv/bin/python - <<'END'\n").split("\nEND\n")
     run = subprocess.run([sys.executable, "-c", script], cwd=demo_folder, capture_output=True, text=True, check=True)
     assert run.stdout == output
 
@@ -227,7 +225,7 @@ def test_the_patches_of_the_decoded_block_are_those_of_the_demo(demo_folder: Pat
             assert (found["symbol"], found["per_iteration"]) == (int(number), int(step))
             assert program.symbols[int(number)] == Symbol(SymbolKind(kind), tensor)
         else:
-            number, memory, position = re.fullmatch(r"ring (\d+) \(`(\w+)`\), position (-?\d+)", patch).groups()
+            ((number, memory, position),) = re.findall(r"^ring (\d+) \(`(\w+)`\), position (-?\d+)$", patch)
             assert (found["ring"], found["position"]) == (int(number), int(position))
             assert program.rings[int(number)].memory == memory
     papers = read_graph(demo_folder / "build/demo/academic.npz").counts["paper"]

@@ -1,18 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """The tables of the instruction set do not contradict themselves."""
 
+import re
 from collections import Counter
 from itertools import combinations
+from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from hetfab.overlay.design import default_design
-from hetfab.overlay.isa.spec import Field, Operation, evaluate, isa
+from hetfab.overlay.isa.spec import Field, Operation, Record, evaluate, isa
 from tests.sets_definition import read_set, write_set
 
 GEOMETRY = default_design().geometry
+KERNELS = Path(__file__).parents[1] / "hls" / "kernels"
 CONTEXT = {
     f"{operation.name.removeprefix('configure_')}.{field.name}": field
     for operation in isa().operations
@@ -141,3 +145,51 @@ def test_expressions_are_sums_and_products_only(expression: str) -> None:
 
 def test_expressions_follow_the_precedence_of_products() -> None:
     assert evaluate("base + 2 * rows * ids.edges + 1", {"base": 5, "rows": 3, "ids.edges": 7}) == 48
+
+
+def test_sizes_fit_each_other() -> None:
+    size = isa().size
+    assert size("outstanding_bursts") == 2 * size("bursts_ahead")
+    # The cost functions count with rows of blocks that begin at the start or the middle of a burst.
+    assert size("burst_beats") * size("beat_bytes") == 2 * size("block_bytes")
+    assert size("page_bytes") % (size("burst_beats") * size("beat_bytes")) == 0
+
+
+@pytest.mark.parametrize("kernel", ["load", "store", "agg"])
+def test_ports_of_kernels_are_built_for_the_sizes(kernel: str) -> None:
+    """Pragmas hold numbers alone. A direction that a port does not use has the least that the tool takes."""
+    text = (KERNELS / f"{kernel}.cpp").read_text(encoding="utf-8")
+    pattern = r"mode=m_axi port=(\w+).*?num_read_outstanding=(\d+) max_read_burst_length=(\d+) "
+    pattern += r"num_write_outstanding=(\d+) max_write_burst_length=(\d+).*?max_widen_bitwidth=(\d+)"
+    ports = re.findall(pattern, text, re.DOTALL)
+    assert len(ports) == text.count("mode=m_axi") > 0
+    for port, *numbers in ports:
+        *directions, width = (int(number) for number in numbers)
+        (bursts, beats), unused = sorted(zip(directions[::2], directions[1::2], strict=True), reverse=True)
+        assert unused == (1, 2)
+        assert beats == isa().size("burst_beats") and width == 8 * isa().size("beat_bytes")
+        # AGG requests features row by row, so how many are outstanding there is a choice of its own.
+        assert bursts == isa().size("outstanding_bursts") or port == "features"
+
+
+@pytest.mark.parametrize("record", isa().records, ids=lambda record: record.name)
+def test_fields_of_records_fit_their_types_and_the_record(record: Record) -> None:
+    assert record.dtype.itemsize == record.bytes
+    for field in record.fields:
+        size = np.dtype(field.type).itemsize
+        assert 1 <= field.bits <= 8 * size
+        assert field.lsb % (8 * size) == 0 and field.lsb // 8 + size <= record.bytes
+        # A kernel reads a record in beats.
+        assert field.lsb // 64 == (field.lsb + field.bits - 1) // 64
+
+
+@given(data=st.data())
+def test_records_hold_what_the_fields_say(data: st.DataObject) -> None:
+    record = data.draw(st.sampled_from(isa().records))
+    values = {field.name: data.draw(st.integers(0, 2 ** (field.bits - 1) - 1)) for field in record.fields}
+    entry = np.zeros(1, record.dtype)
+    for name, value in values.items():
+        entry[name] = value
+    word = int.from_bytes(entry.tobytes(), "little")
+    assert {field.name: word >> field.lsb & (1 << field.bits) - 1 for field in record.fields} == values
+    assert word == sum(values[field.name] << field.lsb for field in record.fields)

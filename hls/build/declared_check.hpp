@@ -48,7 +48,7 @@ class DeclaredCheck {
 
   private:
     // Ports carry whole beats, of which the first and the last may reach beyond what an instruction needs.
-    static constexpr std::uint64_t beat = 8;
+    static constexpr std::uint64_t beat = isa::beat_bytes;
 
     bool inside(unsigned memory, std::uint64_t first, std::uint64_t length, bool write) const {
         for (unsigned number = 0; number < regions_.count; number++) {

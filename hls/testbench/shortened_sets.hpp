@@ -11,7 +11,7 @@ inline int shortened_operation = -1;
 inline unsigned shortened_region = 0;
 
 inline sets::Regions shortened(const sets::Word& word, sets::Regions regions) {
-    constexpr std::uint64_t beat = 8;
+    constexpr std::uint64_t beat = isa::beat_bytes;
     const auto operation =
         static_cast<int>(sets::field<isa::Header::Engine>(word) << isa::Header::Opcode::bits |
                          sets::field<isa::Header::Opcode>(word));
