@@ -20,7 +20,7 @@ ROOT_FILES = (
     ".gitignore",
 )
 
-SOURCE_SUFFIXES = {".py", ".hpp", ".cpp", ".h", ".tcl", ".sh"}
+SOURCE_SUFFIXES = {".py", ".hpp", ".cpp", ".h", ".v", ".tcl", ".sh"}
 SOURCE_NAMES = {"Makefile", "run", ".clang-format"}
 TEXT_SUFFIXES = SOURCE_SUFFIXES | {".md", ".json", ".toml", ".txt", ".yml", ".yaml", ".cfg"}
 

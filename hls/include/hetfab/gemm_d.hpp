@@ -52,8 +52,9 @@ chain_rows:
 #pragma HLS UNROLL
             const U<Z, 32> act[2] = {lane_u<Z, 32>(beat[row], half), lane_u<Z, 32>(beat[row + 1], half)};
             const U<Z, 32> weight[2] = {lane_u<Z, 32>(wgt, col), lane_u<Z, 32>(wgt, col + 1)};
-            S<Z, 32> sums[2][2];
-            dsp_chain<D, Z>(act, weight, tile.packed, tile.is_unsigned, sums);
+            S<Z, chain_sum_bits> sums[2][2];
+            // DSP48E1's packing: it fits the wider ports of DSP48E2 as well.
+            chain_step<Z, Dsp48e1>(act, weight, tile.packed, tile.is_unsigned, sums);
         sum_rows:
             for (unsigned r = 0; r < 2; r++) {
 #pragma HLS UNROLL

@@ -11,6 +11,10 @@
 
 namespace hetfab {
 
+// Channels and activation bits of a step.
+constexpr int plane_lanes = 32;
+constexpr int slice_bits = 4;
+
 // The fields of a matmul_planes.
 struct PlanesTile {
     unsigned act;
@@ -61,13 +65,26 @@ struct PlanePlace {
         PlaneControl control = {};
         control.bipolar = tile.bipolar;
         control.negative = plane == 0 && !tile.bipolar;
-        control.first_plane = plane == 0;
-        control.last_plane = plane + 1 == tile.planes;
+        control.last = plane + 1 == tile.planes;
         control.clear = slice == 0 && word == 0;
         control.next_slice = slice != 0 && word == 0;
         return control;
     }
 };
+
+// A word of slices as the array takes it: signed values enter with their top bit flipped.
+template <class Z>
+Word<Z, 128> offset_slices(const Word<Z, 128>& slices, bool flip) {
+#pragma HLS INLINE
+    Word<Z, 128> word = slices;
+offset_lanes:
+    for (unsigned lane = 0; lane < 4; lane++) {
+#pragma HLS UNROLL
+        const U<Z, 32> inverted = flip ? U<Z, 32>(0x88888888U) : U<Z, 32>(0);
+        set_lane<Z, 32>(word, lane, U<Z, 32>(lane_u<Z, 32>(slices, lane) ^ inverted));
+    }
+    return word;
+}
 
 // All blocks of a tile, one after the other without a pause.
 template <class D, class Z, class ActRam, class WgtRam, class AccRam, class Events>
@@ -76,7 +93,7 @@ Outcome gemm_l_blocks(const PlanesTile& tile, ActRam act_ram, WgtRam wgt_ram, Ac
 #pragma HLS INLINE
     constexpr unsigned rows = D::gemm_l_rows;
     constexpr unsigned cols = D::gemm_l_cols;
-    PlaneDot<Z, D::gemm_l_acc_bits> dot[rows][cols];
+    PlaneState<Z, D::gemm_l_acc_bits> dot[rows][cols];
 #pragma HLS ARRAY_PARTITION variable=dot type=complete dim=0
     Word<Z, 128> slice[rows];
 #pragma HLS ARRAY_PARTITION variable=slice type=complete dim=0
@@ -95,7 +112,7 @@ gemm_l_steps:
         drain.step(acc_ram);
         if (walk.summing()) {
             const PlaneControl control = place.control(tile);
-            if (control.first_plane) {
+            if (place.plane == 0) {
             slice_rows:
                 for (unsigned row = 0; row < rows; row++) {
 #pragma HLS UNROLL
@@ -111,7 +128,8 @@ gemm_l_steps:
             dot_cols:
                 for (unsigned col = 0; col < cols; col++) {
 #pragma HLS UNROLL
-                    plane_dot_step<Z>(dot[row][col], slice[row], lane_u<Z, 32>(weights, col), control);
+                    plane_dot_step<Z, plane_lanes, slice_bits, D::gemm_l_acc_bits>(
+                        dot[row][col], slice[row], lane_u<Z, 32>(weights, col), control);
                 }
             }
             place.next(tile);

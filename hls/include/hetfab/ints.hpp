@@ -118,6 +118,18 @@ struct Native {
         return stored_lane<NativeInteger<Width, false>, Width>(word, position);
     }
 
+    // A lane of a part of a byte.
+    template <int Width, int Bits>
+    static u<Width> slice_of(const WordBytes<Bits>& word, unsigned position) {
+        static_assert(8 % Width == 0, "a slice does not straddle bytes");
+        const unsigned byte = word.bytes[position * Width / 8];
+        return static_cast<NativeInteger<Width, false>>(byte >> position * Width % 8 & mask<Width>());
+    }
+    template <class Value>
+    static bool bit_of(Value value, unsigned position) {
+        return (static_cast<std::uint64_t>(value) >> position & 1) != 0;
+    }
+
     template <int Width, int Bits, class Value>
     static void set_lane(WordBytes<Bits>& word, unsigned position, Value value) {
         static_assert(Width == 8 || Width == 16 || Width == 32, "lanes are whole native integers");
@@ -239,6 +251,14 @@ struct Ap {
         const int low = static_cast<int>(position) * Width;
         return word.range(low + Width - 1, low);
     }
+    template <int Width, int Bits>
+    static ap_uint<Width> slice_of(const ap_uint<Bits>& word, unsigned position) {
+        return lane_u<Width>(word, position);
+    }
+    template <int Bits>
+    static bool bit_of(const ap_uint<Bits>& value, unsigned position) {
+        return value[static_cast<int>(position)];
+    }
     template <int Width, int Bits, class Value>
     static void set_lane(ap_uint<Bits>& word, unsigned position, const Value& value) {
         const int low = static_cast<int>(position) * Width;
@@ -348,6 +368,17 @@ template <class Z, int Width, class W>
 U<Z, Width> lane_u(const W& word, unsigned position) {
 #pragma HLS INLINE
     return Z::template lane_u<Width>(word, position);
+}
+// A lane of fewer than 8 bits, as of nibbles.
+template <class Z, int Width, class W>
+U<Z, Width> slice_of(const W& word, unsigned position) {
+#pragma HLS INLINE
+    return Z::template slice_of<Width>(word, position);
+}
+template <class Z, class Value>
+bool bit_of(const Value& value, unsigned position) {
+#pragma HLS INLINE
+    return Z::bit_of(value, position);
 }
 template <class Z, int Width, class W, class Value>
 void set_lane(W& word, unsigned position, const Value& value) {
