@@ -17,18 +17,19 @@ from hetfab.cli.output import Result, common_options, print_next, print_table
 def command(model: Path, graph: Path | None, design: Path | None, output: Path) -> Result:
     """Compile the quantized MODEL for a design."""
     from hetfab.driver.graph.arrays import graph_arrays
-    from hetfab.driver.graph.formats import read_graph
+    from hetfab.driver.graph.formats import graph_files, read_graph
     from hetfab.driver.graph.model_inputs import model_bindings
     from hetfab.overlay.bind import bind
     from hetfab.overlay.compiler.compile import compile_model
     from hetfab.overlay.costs.resources import check_fits, resource_rows
     from hetfab.overlay.design import default_design, read_design
-    from hetfab.overlay.files import check_writable
+    from hetfab.overlay.files import check_outputs
     from hetfab.overlay.model.bound_model import BoundModel
     from hetfab.overlay.model.reader import read_model
     from hetfab.overlay.program import write_program
 
-    check_writable(output)
+    reads = {"MODEL": model, "--graph": None if graph is None else graph_files(graph), "--design": design}
+    check_outputs({"--output": output}, reads)
     chosen = default_design() if design is None else read_design(design)
     check_fits(chosen)
     read = read_model(model)

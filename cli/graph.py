@@ -22,16 +22,15 @@ if TYPE_CHECKING:
 @common_options
 def command(graph: Path, model: Path | None, bind: Path | None, output: Path | None, picture: Path | None) -> Result:
     """Show what GRAPH holds: an npz file, a folder of CSV files or an HGB folder."""
-    from hetfab.driver.graph.formats import read_graph
+    from hetfab.driver.graph.formats import graph_files, read_graph
     from hetfab.driver.graph.npz import write_graph
     from hetfab.driver.graph.summary import summarise
-    from hetfab.overlay.files import check_writable
+    from hetfab.overlay.files import check_outputs
 
     if bind is not None and model is None:
         raise click.UsageError("--bind says what a model's inputs mean: give the model with --model")
-    for path in (output, picture):
-        if path is not None:
-            check_writable(path)
+    reads = {"GRAPH": graph_files(graph), "--model": model, "--bind": bind}
+    check_outputs({"--output": output, "--picture": picture}, reads)
     if picture is not None:
         from hetfab.driver.graph.picture import check_picture
 

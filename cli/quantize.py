@@ -20,14 +20,14 @@ def command(model: Path, graph: Path, output: Path, bind: Path | None) -> Result
 
     Candidates are compared with the float model on the graph's validation vertices, or on all where there are none.
     """
-    from hetfab.driver.graph.formats import read_graph
+    from hetfab.driver.graph.formats import graph_files, read_graph
     from hetfab.driver.graph.model_inputs import open_model
-    from hetfab.overlay.files import check_writable, write_atomic
+    from hetfab.overlay.files import check_outputs, write_atomic
     from hetfab.overlay.model.binding import read_bindings
     from hetfab.quantize.post_training import quantize
     from hetfab.quantize.ranges import CRITERIA
 
-    check_writable(output)
+    check_outputs({"--output": output}, {"MODEL": model, "--graph": graph_files(graph), "--bind": bind})
     opened = open_model(model, read_graph(graph), None if bind is None else read_bindings(bind))
     with progress("quantize", len(CRITERIA) + 1) as advance:
         result = quantize(opened, progress=lambda step: advance(1))

@@ -29,20 +29,19 @@ def command(
     """Run PROGRAM on a graph, on the emulated overlay of its design."""
     from hetfab.driver.emulated import EmulatedTransport
     from hetfab.driver.graph.arrays import graph_arrays
-    from hetfab.driver.graph.formats import read_graph
+    from hetfab.driver.graph.formats import graph_files, read_graph
     from hetfab.driver.report import counter_rows, layer_rows, report, save_predictions, time_run, value_rows
     from hetfab.driver.session import Session, check_geometry
     from hetfab.overlay.bind import bind
     from hetfab.overlay.board import read_board
     from hetfab.overlay.design import read_design
-    from hetfab.overlay.files import check_writable
+    from hetfab.overlay.files import check_outputs
     from hetfab.overlay.program import read_program
     from hetfab.overlay.timeline.summary import as_dict, tables
     from hetfab.overlay.timeline.trace import save_trace
 
-    for path in (output, trace):
-        if path is not None:
-            check_writable(path)
+    reads = {"PROGRAM": program, "--graph": graph_files(graph), "--design": design, "--reference": reference}
+    check_outputs({"--output": output, "--trace": trace}, reads)
     read, opened = read_program(program), read_graph(graph)
     chosen = read.design if design is None else read_design(design)
     check_geometry(read.design, chosen)

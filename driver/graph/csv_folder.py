@@ -73,6 +73,18 @@ class _Nodes:
     splits: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
 
 
+def csv_files(folder: Path) -> list[Path]:
+    """``graph.json`` and the files that it names.
+
+    Raises:
+        GraphUnreadableError: ``graph.json`` is missing, or is not UTF-8 or JSON.
+        GraphInvalidError: It contradicts itself.
+    """
+    schema = _Json(folder / SCHEMA_FILE).schema()
+    tables = [table.file for table in schema.node_types.values() if table.file]
+    return [folder / name for name in (SCHEMA_FILE, *tables, *(table.file for table in schema.relations))]
+
+
 def read_csv_folder(folder: Path) -> HeteroGraph:
     """Reads a folder of CSV files.
 
