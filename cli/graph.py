@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from hetfab.cli.output import Result, common_options, print_next, print_table
+from hetfab.overlay.errors import counted
 
 if TYPE_CHECKING:
     from hetfab.driver.graph.summary import GraphSummary, TypeSummary
@@ -50,7 +51,11 @@ def command(graph: Path, model: Path | None, bind: Path | None, output: Path | N
             ["input", "meaning", "in this graph"], [[f.input, f.meaning, f.problem or "found"] for f in findings]
         )
         missed = sum(f.problem is not None for f in findings)
-        click.echo(f"{model}: {missed} of {len(findings)} lines do not fit" if missed else f"{model} fits this graph")
+        click.echo(
+            f"{model}: {missed} of {counted(len(findings), 'line')} without a fit"
+            if missed
+            else f"{model} fits this graph"
+        )
         result["model"] = [asdict(f) for f in findings]
     if output is not None:
         write_graph(output, opened)
@@ -66,7 +71,8 @@ def command(graph: Path, model: Path | None, bind: Path | None, output: Path | N
 
 def _print_graph(path: Path, found: "GraphSummary") -> None:
     nodes, edges = sum(t.count for t in found.node_types), sum(r.edges for r in found.relations)
-    click.echo(f"{path}: '{found.name}', {nodes:,} nodes, {edges:,} edges, target {found.target or 'none'}\n")
+    sizes = f"{counted(nodes, 'node')}, {counted(edges, 'edge')}"
+    click.echo(f"{path}: '{found.name}', {sizes}, target {found.target or 'none'}\n")
     print_table(
         ["node type", "nodes", "features", "width", "not zero", "classes", "labelled", "train", "val", "test"],
         [

@@ -7,6 +7,7 @@ from typing import BinaryIO
 import click
 
 from hetfab.cli.output import Result, common_options, print_next, print_table, progress
+from hetfab.overlay.errors import counted
 
 
 @click.command()
@@ -18,7 +19,7 @@ from hetfab.cli.output import Result, common_options, print_next, print_table, p
 def command(model: Path, graph: Path, output: Path, bind: Path | None) -> Result:
     """Quantize MODEL to 8-bit weights and activations.
 
-    Candidates are compared with the float model on the graph's validation vertices, or on all where there are none.
+    Candidates are compared with the float model on the graph's validation nodes, or on all where there are none.
     """
     from hetfab.driver.graph.formats import graph_files, read_graph
     from hetfab.driver.graph.model_inputs import open_model
@@ -38,7 +39,8 @@ def command(model: Path, graph: Path, output: Path, bind: Path | None) -> Result
     write_atomic(output, write)
     table = [[n, d, "kept" if n == result.criterion else ""] for n, d in result.divergences.items()]
     print_table(["calibration", "KL from the float model", ""], table)
-    click.echo(f"{len(result.ranges)} tensors in 8 bits, weights in 8 bits with a scale per output channel")
+    tensors = counted(len(result.ranges), "tensor")
+    click.echo(f"{tensors} in 8 bits, weights in 8 bits with a scale per output channel")
     print_next(f"hetfab compile {output} --graph {graph} -o {output.name.removesuffix('.onnx').removesuffix('.q')}.hfp")
     return {
         "output": str(output),

@@ -119,12 +119,12 @@ class Block:
 
 @dataclass(frozen=True)
 class Tensor:
-    """A matrix in DRAM with one row per vertex of a type.
+    """A matrix in DRAM with one row per node of a type.
 
     Attributes:
         name: Name in the quantized model; of a feature tensor, the model input.
         segment: Segment that holds it.
-        node_type: Whose vertices are its rows.
+        node_type: Whose nodes are its rows.
         channels: Columns.
         item_bytes: 1, or 4 for logits.
         signed: Whether its integers are signed.
@@ -199,7 +199,7 @@ class Output:
 
 @dataclass(frozen=True)
 class Limits:
-    """What the program is proven for: the largest number of edges into one vertex, and fixed node counts."""
+    """What the program is proven for: the largest number of edges into one node, and fixed node counts."""
 
     largest_degree: int
     fixed_counts: dict[str, int]

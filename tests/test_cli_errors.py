@@ -82,6 +82,7 @@ def fail(files: Path, capsys: pytest.CaptureFixture[str]) -> Failure:
 
 QUANTIZE = ("quantize", "model.onnx", "--graph", "graph.npz", "-o", "new.q.onnx")
 COMPILE = ("compile", "model.q.onnx", "--graph", "graph.npz", "-o", "new.hfp")
+INSPECT = ("inspect", "model.onnx", "--graph", "graph.npz")
 RUN = ("run", "model.hfp", "--graph", "graph.npz", "-o", "new.npz")
 MODEL_EXPECTED = "an ONNX file of opset 17 to 21"
 MODEL_DO = "check the path and that the file was copied whole"
@@ -188,7 +189,7 @@ def test_unsupported_operators_are_named_at_once(fail: Failure, files: Path) -> 
         "code": "operators-unsupported",
         "found": "\n    ".join(
             [
-                "6 nodes are not supported:",
+                "6 operators not supported:",
                 "hgnn::EdgeAtt 'z': this graph operator is read but not yet executed; use SegMean",
                 f"Elu 'after_attention': {known}",
                 f"Tanh 't': {known}",
@@ -197,7 +198,8 @@ def test_unsupported_operators_are_named_at_once(fail: Failure, files: Path) -> 
                 f"Mul 'weighted': {known}",
             ]
         ),
-        "expected": "MatMul or Gemm with constant weights, Add, Relu and hgnn::SegMean",
+        "expected": "MatMul or Gemm with constant weights, Add, Relu and hgnn::SegMean; "
+        "sums of means over relations with at most one dense term",
         "do": "change the model as each line says",
     }
 
@@ -218,22 +220,27 @@ def test_operators_without_a_body(fail: Failure, files: Path) -> None:
     rewritten(files / "model.onnx", change)
     error = fail(*QUANTIZE)
     assert error["code"] == "operators-unsupported"
-    assert error["found"] == "the model calls operators without a body: other::Snake"
+    head, line = error["found"].splitlines()
+    assert head == "1 operator not supported:"
+    assert line.startswith("    other::Snake '") and "the operator is not known" in line
 
 
 def test_a_float_model_is_not_compiled(fail: Failure) -> None:
     assert fail("compile", "model.onnx", "-o", "new.hfp") == {
         "code": "model-not-quantized",
-        "found": "the model has no 'Quant' node",
+        "found": "the model has no 'Quant' operator",
         "expected": "a quantized model, as `hetfab quantize` writes it",
         "do": "run `hetfab quantize MODEL --graph GRAPH -o QUANTIZED` and compile its result",
     }
 
 
 def test_a_quantized_model_is_not_quantized_again(fail: Failure) -> None:
-    error = fail("quantize", "model.q.onnx", *QUANTIZE[2:])
-    assert error["code"] == "operators-unsupported"
-    assert "Quant" in error["found"]
+    assert fail("quantize", "model.q.onnx", *QUANTIZE[2:]) == {
+        "code": "model-quantized",
+        "found": "the model is quantized already: it has 'Quant' operators",
+        "expected": "a float model",
+        "do": "compile it as it is (`hetfab compile`), or give the float model",
+    }
 
 
 # Bindings
@@ -272,8 +279,9 @@ def test_a_count_of_another_type(fail: Failure, files: Path) -> None:
     rewritten(files / "model.onnx", lambda model: renamed(model, {"n_paper": "n_author"}))
     assert fail(*QUANTIZE) == {
         "code": "binding-invalid",
-        "found": "'n_author' counts the vertices of type 'author', but the edges 'writes' lead to type 'paper'",
-        "expected": "the number of the edges' destination vertices",
+        "found": "'n_author' counts the nodes of type 'author', but the edges 'writes' lead to type 'paper'\n"
+        "'n_author' counts the nodes of type 'author', but the edges 'cites' lead to type 'paper'",
+        "expected": "the number of the edges' destination nodes",
         "do": "correct the input binding (`--bind FILE`), or the operator's input",
     }
 
@@ -368,9 +376,9 @@ def test_a_model_made_for_other_counts(fail: Failure, files: Path) -> None:
     rewritten(files / "model.onnx", fix_rows)
     assert fail(*QUANTIZE) == {
         "code": "count-fixed",
-        "found": "the graph 'academic' has 40 vertices of type 'paper'",
+        "found": "the graph 'academic' has 40 nodes of type 'paper'",
         "expected": "41, the rows that the model's input 'x_paper' has",
-        "do": "use the graph that the model was made for, or export the model with free numbers of vertices",
+        "do": "use the graph that the model was made for, or export the model with free numbers of nodes",
     }
 
 
@@ -382,13 +390,35 @@ def test_an_operator_made_for_other_counts(fail: Failure, files: Path, count: in
         model.graph.initializer.append(onnx.numpy_helper.from_array(np.array(count, np.int64), "n_paper"))
 
     rewritten(files / "model.onnx", fix_count)
-    error = fail(*QUANTIZE)
-    assert error["code"] == "model-structure"
-    assert error["found"].startswith("onnxruntime cannot run the model on these inputs: ")
-    assert (error["expected"], error["do"]) == (
-        "a model and a graph with equal numbers of vertices",
-        "use the graph that the model was made for",
-    )
+    for command in (QUANTIZE, INSPECT):
+        assert fail(*command) == {
+            "code": "count-fixed",
+            "found": "the graph has other numbers of nodes than the model is made for: "
+            f"40 of type 'paper', the constant 'n_paper' says {count}",
+            "expected": "the numbers that the model says",
+            "do": "use the graph that the model was made for",
+        }
+
+
+@pytest.mark.parametrize("rows", [4, 6])
+def test_a_learned_table_for_other_counts(fail: Failure, files: Path, case: Case, rows: int) -> None:
+    """Too few rows would read outside, too many belong to another graph."""
+    builder = ModelBuilder(np.random.default_rng(0), case.graph)
+    table = builder.table("term", 6)
+    onnx.save(builder.finish(builder.mean(table, "in", "paper")), files / "model.onnx")
+
+    def cut(model: onnx.ModelProto) -> None:
+        tensor = next(tensor for tensor in model.graph.initializer if tensor.name == table)
+        tensor.CopyFrom(onnx.numpy_helper.from_array(np.zeros((rows, 6), np.float32), table))
+
+    rewritten(files / "model.onnx", cut)
+    for command in (QUANTIZE, INSPECT):
+        error = fail(*command)
+        assert (error["code"], error["found"]) == (
+            "count-fixed",
+            "the graph has other numbers of nodes than the model is made for: "
+            f"5 of type 'term', the learned table 'c0' says {rows}",
+        )
 
 
 def without_papers(graph: HeteroGraph) -> HeteroGraph:
@@ -400,7 +430,7 @@ def without_papers(graph: HeteroGraph) -> HeteroGraph:
 
 def test_a_graph_without_target_vertices(fail: Failure, files: Path, case: Case) -> None:
     write_graph(files / "graph.npz", without_papers(case.graph))
-    assert fail(*QUANTIZE)["found"] == "there is no vertex to compare the logits of candidates on"
+    assert fail(*QUANTIZE)["found"] == "there is no node to compare the logits of candidates on"
 
 
 @pytest.mark.parametrize("command", [QUANTIZE, COMPILE, RUN])
@@ -434,7 +464,7 @@ def test_a_design_whose_buffers_hold_no_tile(fail: Failure, files: Path, memory:
     layer = error["found"].split("'")[1]
     assert error == {
         "code": "design-too-small",
-        "found": f"layer '{layer}' needs {need} words in each of the 2 slots of {memory}_ram, which hold {words // 2}",
+        "found": f"layer '{layer}' needs {need} {'word' if need == 1 else 'words'} in each of the 2 slots of {memory}_ram, which hold {words // 2}",
         "expected": f"{memory}_words of at least {2 * need}",
         "do": "use a design with a larger buffer",
     }
@@ -554,9 +584,17 @@ def test_inspect_shows_layers_and_meanings(files: Path, capsys: pytest.CaptureFi
     assert "next: hetfab quantize model.onnx --graph graph.npz -o model.q.onnx" in out
     assert main(["inspect", "model.q.onnx", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert (found["quantized"], found["layers"], found["refused"]) == (True, [], [])
+    assert (found["quantized"], found["refused"]) == (True, [])
+    names = ("kind", "inputs", "channels", "input_bits", "weight_bits", "bits")
+    assert [[layer[name] for name in names] for layer in found["layers"]] == [
+        ["dense", 5, 9, 8, 8, 8],
+        ["dense + mean + relu", 17, 9, 8, 8, 8],
+        ["dense + mean", 9, 9, 8, 8, 32],
+    ]
+    assert main(["inspect", "model.q.onnx"]) == 0
+    assert "channels out  weights  bits in  bits of weights  bits out" in capsys.readouterr().out
     assert found["operators"]["hgnn::QSegMean"] == 2
-    assert [entry["meaning"] for entry in found["inputs"] if entry["name"] == "n_paper"] == ["number of paper vertices"]
+    assert [entry["meaning"] for entry in found["inputs"] if entry["name"] == "n_paper"] == ["number of paper nodes"]
 
 
 def test_inspect_names_learned_tables(files: Path, case: Case, capsys: pytest.CaptureFixture[str]) -> None:
@@ -566,7 +604,7 @@ def test_inspect_names_learned_tables(files: Path, case: Case, capsys: pytest.Ca
     assert json.loads(capsys.readouterr().out)["tables"] == {"c0": 5}
     assert main(["inspect", "model.onnx"]) == 0
     out = capsys.readouterr().out
-    assert "transductive: the learned table 'c0' fixes the number of its vertices to 5" in out
+    assert "transductive: the learned table 'c0' fixes the number of nodes of its type to 5" in out
 
 
 def test_a_binding_file_gives_inputs_their_meaning(files: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Design files: any JSON gives a design or a ``DesignInvalidError``, and what is accepted is exactly what was written."""
+"""Design files: any JSON gives a design or a ``DesignInvalidError``; what is accepted is what was written."""
 
 import copy
 import json

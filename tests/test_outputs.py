@@ -109,7 +109,7 @@ def test_what_is_no_regular_file_is_refused_and_stays(tmp_path: Path, kind: str,
             attempt()
         assert caught.value.found == f"cannot write '{path}': {reason}"
     assert path.lstat().st_ino == before and len(list(tmp_path.iterdir())) == 1
-    assert stat.S_ISCHR(os.stat("/dev/null").st_mode)
+    assert stat.S_ISCHR(Path("/dev/null").stat().st_mode)
 
 
 # Outputs over inputs and other outputs

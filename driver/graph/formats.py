@@ -14,7 +14,7 @@ from hetfab.overlay.errors import GraphUnreadableError
 
 
 class Format(NamedTuple):
-    """A form of graphs: its name, how it is recognised in words and in code, its reader, and the files that this reads."""
+    """A form of graphs: its name, how it is recognised in words and in code, its reader, and the files it reads."""
 
     name: str
     marks: str
@@ -75,8 +75,9 @@ def _recognise(path: Path) -> tuple[Format, Path]:
         if form.recognises(path):
             return form, path
     there = sorted(entry.name for entry in path.iterdir())
+    more = ", ..." if len(there) > 8 else ""
     raise GraphUnreadableError(
-        f"the folder '{path}' holds no graph, but {listed(there[:8])}{', ...' if len(there) > 8 else ''}",
+        f"the folder '{path}' holds no graph" + (f", but {listed(there[:8])}" if there else "; it is empty") + more,
         "; ".join(f"{form.marks} ({form.name})" for form in FORMATS),
         "check the path; docs/graphs.md describes the forms",
     )

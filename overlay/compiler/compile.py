@@ -6,7 +6,6 @@ serves all rows), GEMM-D accumulates over the tiles of input channels, AGG reduc
 STORE writes the rows. Engines run ahead of each other as far as rings and queues allow.
 """
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -31,6 +30,7 @@ from hetfab.overlay.isa.spec import isa
 from hetfab.overlay.isa.words import program_address
 from hetfab.overlay.model.binding import to_json
 from hetfab.overlay.model.bound_model import BoundModel
+from hetfab.overlay.model.reader import model_hash
 from hetfab.overlay.program import (
     Edges,
     LayerInfo,
@@ -69,7 +69,7 @@ def compile_model(given: BoundModel, design: Design, *, name: str = "model") -> 
     return Program(
         design=design,
         model_name=name,
-        model_hash=hashlib.sha256(given.model.SerializeToString(deterministic=True)).hexdigest(),
+        model_hash=model_hash(given.model),
         bindings=to_json(given.bindings),
         layers=tuple(compiler.layers),
         blocks=tuple(compiler.emitter.blocks),

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reads ONNX files: checks them, brings the ``hgnn`` domain to its version, replaces function bodies by hetfab's."""
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,10 +16,9 @@ from hetfab.overlay.errors import (
     ModelStructureError,
     ModelUnreadableError,
     ModelVersionError,
-    OperatorsUnsupportedError,
 )
 from hetfab.overlay.model import hgnn
-from hetfab.overlay.model.binding import METADATA_KEY, Binding, parse
+from hetfab.overlay.model.binding import FLOAT_INPUTS, METADATA_KEY, Binding, parse
 
 OPSETS = range(17, 22)
 LARGEST_IR_VERSION = 10
@@ -33,7 +33,6 @@ def read_model(path: Path) -> onnx.ModelProto:
     Raises:
         ModelUnreadableError: The file is missing, is not ONNX or fails the ONNX checker.
         ModelVersionError: Its opset or IR version is not read.
-        OperatorsUnsupportedError: It calls operators of other domains without a body.
     """
     try:
         data = path.read_bytes()
@@ -68,6 +67,11 @@ def opset(model: onnx.ModelProto) -> int:
     return next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
 
 
+def is_quantized(model: onnx.ModelProto) -> bool:
+    """Whether a model has ``Quant`` operators."""
+    return any(node.op_type == "Quant" for node in model.graph.node)
+
+
 def metadata(model: onnx.ModelProto) -> str | None:
     """The input binding that the file carries, None when it has none."""
     return next((entry.value for entry in model.metadata_props if entry.key == METADATA_KEY), None)
@@ -79,8 +83,38 @@ def bindings_of(model: onnx.ModelProto, overrides: Mapping[str, Binding] | None 
     Raises:
         InputsUnboundError: The meaning of inputs is unknown.
         BindingInvalidError: The binding is malformed.
+        ModelStructureError: Inputs are of other types than float32 or int64, as they should be; all are named.
     """
-    return parse([value.name for value in graph_inputs(model)], metadata(model), overrides)
+    bindings = parse([value.name for value in graph_inputs(model)], metadata(model), overrides)
+    wrong = [text for value in graph_inputs(model) if (text := wrong_type(value, bindings[value.name]))]
+    if wrong:
+        raise ModelStructureError(
+            "inputs of the model have types that no graph gives: " + "; ".join(wrong),
+            "float32 for features and means; int64 for ids, edge types and counts",
+            "export the model with these types, in PyTorch after `model.float()`",
+        )
+    return bindings
+
+
+def wrong_type(value: onnx.ValueInfoProto, binding: Binding) -> str | None:
+    """What is wrong with an input's element type, in words, None where nothing is."""
+    expected = onnx.TensorProto.FLOAT if isinstance(binding, FLOAT_INPUTS) else onnx.TensorProto.INT64
+    found = value.type.tensor_type.elem_type
+    if found == expected:
+        return None
+    names = [
+        {"FLOAT": "float32"}.get(name, name.lower()) for name in map(onnx.TensorProto.DataType.Name, (found, expected))
+    ]
+    return f"'{value.name}' is {names[0]}, not {names[1]}"
+
+
+def model_hash(model: onnx.ModelProto) -> str:
+    """SHA-256 of a model in hexadecimal, by which a program names the model that it was compiled from.
+
+    Args:
+        model: As ``read_model`` returns it.
+    """
+    return hashlib.sha256(model.SerializeToString(deterministic=True)).hexdigest()
 
 
 def input_widths(model: onnx.ModelProto) -> dict[str, int]:
@@ -140,8 +174,8 @@ def _counts_to_inputs(model: onnx.ModelProto) -> None:
         attribute = next((a for a in node.attribute if a.name == "n"), None)
         if attribute is None:
             raise ModelStructureError(
-                f"node '{node.name or node.output[0]}' ({node.op_type}) has no attribute 'n'",
-                "the number of destination vertices, which version 1 of the domain has as an attribute",
+                f"operator '{node.name or node.output[0]}' ({node.op_type}) has no attribute 'n'",
+                "the number of destination nodes, which version 1 of the domain has as an attribute",
                 "export the model again",
             )
         count = attribute.i
@@ -164,14 +198,6 @@ def _replace_bodies(model: onnx.ModelProto) -> None:
     bodies = [hgnn.function(name, opset(model)) for domain, name in sorted(known & used)]
     del model.functions[:]
     model.functions.extend([*others, *bodies])
-    bodiless = used - known - {(f.domain, f.name) for f in others}
-    foreign = sorted(f"{domain}::{name}" for domain, name in bodiless if domain not in ("", "ai.onnx"))
-    if foreign:
-        raise OperatorsUnsupportedError(
-            "the model calls operators without a body: " + ", ".join(foreign),
-            f"standard operators and those of the domain '{hgnn.DOMAIN}': {', '.join(hgnn.OPERATORS)}",
-            "export the model with model-local functions for them, or replace them by standard operators",
-        )
 
 
 def _copy(model: onnx.ModelProto) -> onnx.ModelProto:
