@@ -464,7 +464,8 @@ def test_a_design_whose_buffers_hold_no_tile(fail: Failure, files: Path, memory:
     layer = error["found"].split("'")[1]
     assert error == {
         "code": "design-too-small",
-        "found": f"layer '{layer}' needs {need} {'word' if need == 1 else 'words'} in each of the 2 slots of {memory}_ram, which hold {words // 2}",
+        "found": f"layer '{layer}' needs {need} {'word' if need == 1 else 'words'} in each of the 2 slots of "
+        f"{memory}_ram, which hold {words // 2}",
         "expected": f"{memory}_words of at least {2 * need}",
         "do": "use a design with a larger buffer",
     }

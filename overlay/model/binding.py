@@ -117,9 +117,6 @@ Binding = (
     Features | NodeCount | NamedEnd | RelationEnd | MetapathEnd | StackedEnd | EdgeTypes | NamedMean | MetapathMean
 )
 
-#: Kinds whose inputs are float32; all others are int64.
-FLOAT_INPUTS = (Features, NamedMean, MetapathMean)
-
 #: The name of each kind in JSON.
 _KINDS: dict[str, type[Binding]] = {
     "features": Features,

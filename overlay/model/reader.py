@@ -18,7 +18,7 @@ from hetfab.overlay.errors import (
     ModelVersionError,
 )
 from hetfab.overlay.model import hgnn
-from hetfab.overlay.model.binding import FLOAT_INPUTS, METADATA_KEY, Binding, parse
+from hetfab.overlay.model.binding import METADATA_KEY, Binding, parse
 
 OPSETS = range(17, 22)
 LARGEST_IR_VERSION = 10
@@ -33,6 +33,7 @@ def read_model(path: Path) -> onnx.ModelProto:
     Raises:
         ModelUnreadableError: The file is missing, is not ONNX or fails the ONNX checker.
         ModelVersionError: Its opset or IR version is not read.
+        ModelStructureError: Inputs or initializers are of types that hetfab does not read; all are named.
     """
     try:
         data = path.read_bytes()
@@ -46,6 +47,7 @@ def read_model(path: Path) -> onnx.ModelProto:
     if not model.HasField("graph") or not model.graph.node:
         raise _unreadable(path, "it holds no graph")
     _check_version(model, path)
+    _check_types(model)
     return check_model(normalise(model), str(path))
 
 
@@ -58,7 +60,11 @@ def check_model(model: onnx.ModelProto, source: str) -> onnx.ModelProto:
     try:
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise _unreadable(Path(source), f"the ONNX checker says: {str(error).strip().splitlines()[0]}") from error
+        raise ModelUnreadableError(
+            f"cannot read the model '{source}': the ONNX checker says: {str(error).strip().splitlines()[0]}",
+            "a model that `onnx.checker.check_model(model, full_check=True)` accepts",
+            "correct the export, or check that the file was copied whole",
+        ) from error
     return model
 
 
@@ -83,29 +89,8 @@ def bindings_of(model: onnx.ModelProto, overrides: Mapping[str, Binding] | None 
     Raises:
         InputsUnboundError: The meaning of inputs is unknown.
         BindingInvalidError: The binding is malformed.
-        ModelStructureError: Inputs are of other types than float32 or int64, as they should be; all are named.
     """
-    bindings = parse([value.name for value in graph_inputs(model)], metadata(model), overrides)
-    wrong = [text for value in graph_inputs(model) if (text := wrong_type(value, bindings[value.name]))]
-    if wrong:
-        raise ModelStructureError(
-            "inputs of the model have types that no graph gives: " + "; ".join(wrong),
-            "float32 for features and means; int64 for ids, edge types and counts",
-            "export the model with these types, in PyTorch after `model.float()`",
-        )
-    return bindings
-
-
-def wrong_type(value: onnx.ValueInfoProto, binding: Binding) -> str | None:
-    """What is wrong with an input's element type, in words, None where nothing is."""
-    expected = onnx.TensorProto.FLOAT if isinstance(binding, FLOAT_INPUTS) else onnx.TensorProto.INT64
-    found = value.type.tensor_type.elem_type
-    if found == expected:
-        return None
-    names = [
-        {"FLOAT": "float32"}.get(name, name.lower()) for name in map(onnx.TensorProto.DataType.Name, (found, expected))
-    ]
-    return f"'{value.name}' is {names[0]}, not {names[1]}"
+    return parse([value.name for value in graph_inputs(model)], metadata(model), overrides)
 
 
 def model_hash(model: onnx.ModelProto) -> str:
@@ -161,6 +146,23 @@ def _check_version(model: onnx.ModelProto, path: Path) -> None:
             f"'{path}' uses version {found} of the operators '{hgnn.DOMAIN}'",
             f"version 1 or {hgnn.DOMAIN_VERSION}",
             "update hetfab, or export the model with its current operators",
+        )
+
+
+def _check_types(model: onnx.ModelProto) -> None:
+    """Names inputs and weights of other types, whose consequences the ONNX checker would tell instead."""
+    kinds = onnx.TensorProto
+    types = [("input", value.name, value.type.tensor_type.elem_type) for value in graph_inputs(model)]
+    wrong = [entry for entry in types if entry[2] not in (kinds.FLOAT, kinds.INT64)]
+    other_floats = (kinds.FLOAT16, kinds.BFLOAT16, kinds.DOUBLE)
+    types = [("initializer", tensor.name, tensor.data_type) for tensor in model.graph.initializer]
+    wrong += [entry for entry in types if entry[2] in other_floats]
+    if wrong:
+        names = [f"{what} '{name}' is {kinds.DataType.Name(kind).lower()}" for what, name, kind in wrong]
+        raise ModelStructureError(
+            "the model has types that hetfab does not read: " + ", ".join(names),
+            "float32 for features, means and weights; int64 for ids, edge types and counts",
+            "export the model with these types, in PyTorch after `model.float()`",
         )
 
 
