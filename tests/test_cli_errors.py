@@ -2,6 +2,7 @@
 """What commands say about wrong input: exit status, one JSON object, full texts, and no file left behind."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -20,6 +21,7 @@ from hetfab.driver.graph.npz import write_graph
 from hetfab.overlay.design import Design, default_design
 from hetfab.overlay.model import hgnn
 from hetfab.overlay.model.binding import METADATA_KEY, Binding, End, Features, RelationEnd, to_json
+from hetfab.overlay.model.reader import model_hash, read_model
 from hetfab.overlay.model.schema import Relation
 from tests.conftest import SMALL_GEOMETRY
 from tests.random_models import Case, ModelBuilder, academic_case
@@ -501,6 +503,26 @@ def test_a_program_for_another_geometry(fail: Failure, files: Path) -> None:
     assert error["do"] == "compile the model with the overlay's design (`hetfab compile --design`)"
 
 
+def test_a_reference_that_the_program_was_not_compiled_from(
+    fail: Failure, files: Path, case: Case, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Another model, one with another number of classes, and the float model; found before the run."""
+    builder = ModelBuilder(np.random.default_rng(1), case.graph)
+    onnx.save(builder.finish(builder.dense(builder.features("paper"), 3)), files / "other.onnx")
+    assert main(["quantize", "other.onnx", "--graph", "graph.npz", "-o", "other.q.onnx"]) == 0
+    hashes = {
+        name: model_hash(read_model(files / name))[:16] for name in ("model.q.onnx", "other.q.onnx", "model.onnx")
+    }
+    for name, kind in (("other.q.onnx", ""), ("model.onnx", ", a float model,")):
+        error = fail(*RUN, "--reference", name)
+        assert error == {
+            "code": "reference-mismatch",
+            "found": f"the reference '{name}'{kind} with SHA-256 {hashes[name]} is not what the program was compiled from",
+            "expected": f"the model 'model.q.onnx' with SHA-256 {hashes['model.q.onnx']}",
+            "do": "give that quantized model with --reference, or compile this one",
+        }
+
+
 def test_a_truncated_program(fail: Failure, files: Path) -> None:
     whole = (files / "model.hfp").read_bytes()
     for length in (0, 10, len(whole) // 2, len(whole) - 1):
@@ -559,6 +581,38 @@ def test_saved_predictions_are_those_of_the_run(files: Path, capsys: pytest.Capt
         assert saved["logits"].dtype == np.int32 and saved["logits"].shape == (40, 9)
         np.testing.assert_array_equal(saved["predictions"], saved["logits"].argmax(axis=1))
         assert str(saved["node_type"]) == "paper" and 0 < float(saved["scale"]) < 1
+
+
+def test_run_shows_the_reference_before_the_program(
+    files: Path, case: Case, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In the order of the demo: float model, quantized model, program."""
+    labels = {"paper": np.arange(40) % 9}
+    write_graph(files / "graph.npz", replace(case.graph, labels=labels, splits={"paper": {"test": np.arange(20)}}))
+    assert main([*RUN, "--reference", "model.q.onnx"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    start = next(i for i, line in enumerate(lines) if line.startswith("model "))
+    assert lines[start].split() == ["model", "runs", "in", "test", "micro", "F1", "macro", "F1"]
+    assert [line[:34].rstrip() for line in lines[start + 2 : start + 4]] == [
+        "quantized model  onnxruntime",
+        "program          emulated overlay",
+    ]
+    assert lines[start + 2].split()[-2:] == lines[start + 3].split()[-2:]
+    assert [line.split()[0] for line in lines[start + 6 : start + 10]] == ["agreement", "max", "instructions", "stream"]
+    assert main([*RUN, "--reference", "model.q.onnx", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["reference_micro_f1"] == found["micro_f1"] and found["reference_macro_f1"] == found["macro_f1"]
+
+
+def test_compile_says_why_a_small_graph_needs_fewer_instructions(
+    files: Path, case: Case, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(list(COMPILE)) == 0
+    out = capsys.readouterr().out
+    found = re.search(r"^(\d+) instructions in .*npz: (\d+) instructions", out, re.MULTILINE | re.DOTALL)
+    assert found is not None and int(found[2]) < int(found[1]) and "fewer than compiled: " in out
+    assert main(["compile", "model.q.onnx", "-o", "new.hfp"]) == 0
+    assert "fewer than compiled" not in capsys.readouterr().out
 
 
 def test_a_program_runs_on_a_graph_without_target_vertices(
