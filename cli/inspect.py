@@ -44,8 +44,8 @@ def command(model: Path, graph: Path | None, bind: Path | None) -> Result:
     else:
         click.echo()
         print_table(["operator", "occurs"], sorted(found.operators.items()))
-    for name, rows in found.tables.items():
-        click.echo(f"transductive: the learned table '{name}' fixes the number of nodes of its type to {rows:,}")
+    for name, count in found.tables.items():
+        click.echo(f"transductive: the learned table '{name}' fixes the number of nodes of its type to {count:,}")
     if found.refused:
         click.echo(f"\n{counted(len(found.refused), 'operator')} not executed on the overlay:")
         for line in found.refused:

@@ -51,8 +51,10 @@ def command(
     from hetfab.overlay.timeline.summary import as_dict, tables
     from hetfab.overlay.timeline.trace import save_trace
 
-    reads = {"PROGRAM": program, "--graph": graph_files(graph), "--design": design, "--reference": reference}
-    check_outputs({"--output": output, "--trace": trace}, reads)
+    check_outputs(
+        {"--output": output, "--trace": trace},
+        {"PROGRAM": program, "--graph": graph_files(graph), "--design": design, "--reference": reference},
+    )
     read, opened = read_program(program), read_graph(graph)
     chosen = read.design if design is None else read_design(design)
     check_geometry(read.design, chosen)

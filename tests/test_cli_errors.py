@@ -517,7 +517,8 @@ def test_a_reference_that_the_program_was_not_compiled_from(
         error = fail(*RUN, "--reference", name)
         assert error == {
             "code": "reference-mismatch",
-            "found": f"the reference '{name}'{kind} with SHA-256 {hashes[name]} is not what the program was compiled from",
+            "found": f"the reference '{name}'{kind} with SHA-256 {hashes[name]} is not what the program was "
+            "compiled from",
             "expected": f"the model 'model.q.onnx' with SHA-256 {hashes['model.q.onnx']}",
             "do": "give that quantized model with --reference, or compile this one",
         }

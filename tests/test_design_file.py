@@ -14,7 +14,9 @@ from hetfab.overlay.design import default_design, design_from_dict, read_design
 from hetfab.overlay.errors import DesignInvalidError
 
 DEFAULT: dict[str, Any] = json.loads(json.dumps(default_design().as_dict()))
-PLACES = [(name,) for name in DEFAULT] + [("geometry", name) for name in DEFAULT["geometry"]] + [("new",), ()]
+PLACES: list[tuple[Any, ...]] = (
+    [(name,) for name in DEFAULT] + [("geometry", name) for name in DEFAULT["geometry"]] + [("new",), ()]
+)
 PLACES += [("geometry", "new"), ("geometry", "engines", 0)]
 NUMBERS = st.integers() | st.integers(0, 5000) | st.floats() | st.sampled_from([8, 16, 32, 64, 2**64, 10**4000])
 NAMES = st.text() | st.sampled_from(["agg", "load", "dispatch", "\ud800", "", "a\nb", "../a"])

@@ -219,8 +219,8 @@ def test_swapped_ends_are_said_in_words(fail: Failure, tmp_path: Path, graph: He
         }
 
 
-@pytest.mark.parametrize("kind", [onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE])
-def test_a_model_of_other_floats(fail: Failure, tmp_path: Path, kind: int) -> None:
+@pytest.mark.parametrize(("kind", "name"), [(onnx.TensorProto.FLOAT16, "float16"), (onnx.TensorProto.DOUBLE, "double")])
+def test_a_model_of_other_floats(fail: Failure, tmp_path: Path, kind: int, name: str) -> None:
     """The whole model is of one type, as an export after ``model.half()`` is; counts are of another one."""
     model = academic_case().model
     for value in [*model.graph.input, *model.graph.output]:
@@ -232,7 +232,6 @@ def test_a_model_of_other_floats(fail: Failure, tmp_path: Path, kind: int) -> No
         array = onnx.numpy_helper.to_array(tensor).astype(onnx.helper.tensor_dtype_to_np_dtype(kind))
         tensor.CopyFrom(onnx.numpy_helper.from_array(array, tensor.name))
     onnx.save(model, tmp_path / "model.onnx")
-    name = {onnx.TensorProto.FLOAT16: "float16", onnx.TensorProto.DOUBLE: "double"}[kind]
     weights = [f"initializer '{tensor.name}' is {name}" for tensor in model.graph.initializer]
     inputs = {
         value.name: "int32" if value.name == "n_paper" else name

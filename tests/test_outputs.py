@@ -27,7 +27,10 @@ def umask() -> Iterator[None]:
 
 
 def writer(content: bytes) -> Callable[[BinaryIO], None]:
-    return lambda file: file.write(content) and None
+    def write(file: BinaryIO) -> None:
+        file.write(content)
+
+    return write
 
 
 def mode(path: Path) -> int:
@@ -104,7 +107,11 @@ def test_what_is_no_regular_file_is_refused_and_stays(tmp_path: Path, kind: str,
     path = tmp_path / "special"
     make_special(path, kind)
     before = path.lstat().st_ino
-    for attempt in (lambda: write_atomic(path, writer(b"")), lambda: check_outputs({"--output": path}, {})):
+    attempts: list[Callable[[], None]] = [
+        lambda: write_atomic(path, writer(b"")),
+        lambda: check_outputs({"--output": path}, {}),
+    ]
+    for attempt in attempts:
         with pytest.raises(OutputUnwritableError) as caught:
             attempt()
         assert caught.value.found == f"cannot write '{path}': {reason}"

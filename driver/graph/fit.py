@@ -19,7 +19,8 @@ from hetfab.overlay.model.binding import (
     parse,
     resolve,
 )
-from hetfab.overlay.model.inspection import learned_tables, meaning
+from hetfab.overlay.model.inspection import learned_tables
+from hetfab.overlay.model.meaning import meaning
 from hetfab.overlay.model.reader import graph_inputs, input_widths, metadata
 from hetfab.overlay.model.schema import GraphSchema
 
