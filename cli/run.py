@@ -8,6 +8,12 @@ import click
 from hetfab.cli.output import Result, common_options, print_table, progress
 
 
+def _seconds(context: click.Context, option: click.Parameter, value: float) -> float:
+    if not value > 0:  # Also of NaN, which a wait would never reach.
+        raise click.BadParameter(f"{value} is no time above 0", context, option)
+    return value
+
+
 @click.command()
 @click.argument("program", type=click.Path(path_type=Path))
 @click.option("--graph", required=True, type=click.Path(path_type=Path), help="Graph to run on.")
@@ -17,7 +23,9 @@ from hetfab.cli.output import Result, common_options, print_table, progress
 )
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Where to save the predictions (.npz).")
 @click.option("--trace", type=click.Path(path_type=Path), help="Where to save the modelled timeline, for Perfetto.")
-@click.option("--deadline", default=600.0, show_default=True, help="Seconds to wait for the run.")
+@click.option(
+    "--deadline", default=600.0, show_default=True, callback=_seconds, help="Seconds to wait for the run, above 0."
+)
 @common_options
 def command(
     program: Path,

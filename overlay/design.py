@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hetfab.overlay.errors import DesignInvalidError
+from hetfab.overlay.errors import DesignInvalidError, why_unreadable
 from hetfab.overlay.isa.spec import evaluate, isa
 
 _DEFAULTS = Path(__file__).parent / "designs"
@@ -128,7 +128,7 @@ def read_design(path: Path) -> Design:
         table = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise DesignInvalidError(
-            f"cannot read the design '{path}': {error}",
+            f"cannot read the design '{path}': {why_unreadable(error)}",
             "a JSON file as `hetfab` ships in its folder overlay/designs",
             "check the path, or leave the option out to use the default design",
         ) from error

@@ -14,6 +14,18 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
+def why_unreadable(error: Exception) -> str:
+    """Why a file could not be read, in words that do not repeat its path."""
+    match error:
+        case OSError(strerror=str(reason)):
+            return reason
+        case UnicodeDecodeError():
+            return "it is not text in UTF-8"
+        case RecursionError():
+            return "it is nested too deeply"
+    return str(error)
+
+
 class HetfabError(Exception):
     """Base of all errors that a user can cause or meet.
 

@@ -45,6 +45,10 @@ def make_folder(path: Path) -> Path:
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise OutputUnwritableError(
+            f"cannot make the folder '{path}': it is a file", "the path of a folder", "name another folder"
+        ) from error
     except OSError as error:
         raise _unwritable(path, error) from error
     return path

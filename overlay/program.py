@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hetfab.overlay.design import Design, design_from_dict
-from hetfab.overlay.errors import IsaVersionError, ProgramUnreadableError
+from hetfab.overlay.errors import IsaVersionError, ProgramUnreadableError, why_unreadable
 from hetfab.overlay.files import write_atomic
 from hetfab.overlay.isa.spec import isa
 from hetfab.overlay.model.schema import Relation
@@ -310,7 +310,7 @@ def read_program(path: Path) -> Program:
                 for name in ("words", "patches", "constants")
             }
     except _DAMAGE as error:
-        raise _unreadable(path, error.args[0] if isinstance(error, KeyError) else str(error)) from error
+        raise _unreadable(path, error.args[0] if isinstance(error, KeyError) else why_unreadable(error)) from error
     if not isinstance(header, dict) or header.get("format") != FORMAT:
         raise _unreadable(path, "it is not in the format '" + FORMAT + "'")
     version = header.get("isa_version")

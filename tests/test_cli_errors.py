@@ -129,6 +129,25 @@ def test_a_missing_model(fail: Failure, files: Path) -> None:
     }
 
 
+def test_weights_beside_the_model(
+    fail: Failure, files: Path, case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An exporter may write weights to another file; they are found from any working folder."""
+    model = onnx.ModelProto()
+    model.CopyFrom(case.model)
+    onnx.save(model, files / "split.onnx", save_as_external_data=True, location="weights", size_threshold=0)
+    arguments = ["--graph", str(files / "graph.npz"), "-o", str(files / "new.q.onnx")]
+    monkeypatch.chdir(tmp_path)
+    assert main(["quantize", str(files / "split.onnx"), *arguments]) == 0
+    assert (files / "new.q.onnx").read_bytes() == (files / "model.q.onnx").read_bytes()
+    monkeypatch.chdir(files)
+    (files / "weights").unlink()
+    error = fail("quantize", "split.onnx", *QUANTIZE[2:-1], "newer.q.onnx")
+    assert error["code"] == "model-unreadable"
+    assert error["found"].startswith("cannot read weights of the model 'split.onnx' that are in another file: ")
+    assert error["do"] == "copy them too, or export the model with its weights in one file"
+
+
 def test_a_model_of_another_opset(fail: Failure, files: Path) -> None:
     def change(model: onnx.ModelProto) -> None:
         model.opset_import[0].version = 12
@@ -552,6 +571,36 @@ def test_outputs_that_cannot_be_written(fail: Failure, command: tuple[str, ...],
     error = fail(*command[:-1], target)
     assert error["code"] == "output-unwritable"
     assert error["found"] == f"cannot write '{target}': {reason}"
+
+
+@pytest.mark.parametrize("seconds", ["0", "-1", "nan"])
+def test_a_deadline_that_is_no_time(fail: Failure, seconds: str) -> None:
+    error = fail(*RUN, "--deadline", seconds, status=2)
+    assert error["found"] == f"Invalid value for '--deadline': {float(seconds)} is no time above 0"
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (None, "No such file or directory"),
+        (b"\xff", "it is not text in UTF-8"),
+        (b"[" * 10**5, "it is nested too deeply"),
+    ],
+)
+def test_texts_that_cannot_be_read_say_why_once(fail: Failure, files: Path, content: bytes | None, reason: str) -> None:
+    if content is not None:
+        (files / "x.json").write_bytes(content)
+        (files / "graph.json").write_bytes(content)
+        assert fail("graph", "graph.json")["found"] == f"cannot read 'graph.json': {reason}"
+    else:
+        assert fail("graph", "x.npz")["found"] == f"cannot read the graph 'x.npz': {reason}"
+    assert fail(*COMPILE, "--design", "x.json")["found"] == f"cannot read the design 'x.json': {reason}"
+    binding = fail(*QUANTIZE, "--bind", "x.json")["found"]
+    assert binding in (f"cannot read the binding 'x.json': {reason}", f"the binding 'x.json': {reason}")
+
+
+def test_the_demo_is_not_written_into_a_file(fail: Failure) -> None:
+    assert fail("demo", "-o", "model.hfp")["found"] == "cannot make the folder 'model.hfp': it is a file"
 
 
 def test_a_usage_error(fail: Failure, capsys: pytest.CaptureFixture[str]) -> None:

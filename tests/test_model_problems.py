@@ -21,7 +21,7 @@ from hetfab.driver.session import check_geometry
 from hetfab.overlay.design import default_design
 from hetfab.overlay.errors import GeometryMismatchError, OperatorsUnsupportedError, counted
 from hetfab.overlay.model import hgnn
-from hetfab.overlay.model.binding import METADATA_KEY, Binding, End, RelationEnd, to_json
+from hetfab.overlay.model.binding import METADATA_KEY, Binding, End, Features, NodeCount, RelationEnd, to_json
 from hetfab.overlay.model.parser import parse_layers, try_layers
 from hetfab.overlay.model.schema import Relation
 from tests.conftest import SMALL_GEOMETRY
@@ -246,6 +246,36 @@ def test_a_model_of_other_floats(fail: Failure, tmp_path: Path, kind: int, name:
             "expected": "float32 for features, means and weights; int64 for ids, edge types and counts",
             "do": "export the model with these types, in PyTorch after `model.float()`",
         }
+
+
+def test_inputs_that_cannot_be_what_they_mean_are_named_at_once(
+    fail: Failure, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    onnx.save(academic_case().model, tmp_path / "model.onnx")
+    wrong: dict[str, Binding] = {"x_paper": NodeCount("paper"), "n_paper": Features("paper")}
+    (tmp_path / "bind.json").write_text(to_json(wrong))
+    parts = [
+        "'x_paper' is float32 with 2 dimensions, but means number of paper nodes",
+        "'n_paper' is int64 with no dimension, but means features of paper",
+    ]
+    for command in (QUANTIZE, INSPECT, INSPECT[:2]):
+        assert fail([*command, "--bind", "bind.json"]) == {
+            "code": "binding-invalid",
+            "found": "inputs of the model have another form than what they mean: " + "; ".join(parts),
+            "expected": "float32 with two dimensions for features and means, int64 with one for ids and edge types, "
+            "an int64 scalar for counts",
+            "do": "correct the input binding (`--bind FILE`), the inputs' names, or the export",
+        }
+    assert main(["graph", "graph.npz", "--model", "model.onnx", "--bind", "bind.json", "--json"]) == 0
+    problems = [entry["problem"] for entry in json.loads(capsys.readouterr().out)["model"]]
+    assert sorted(problem for problem in problems if problem) == sorted(parts)
+
+
+def test_what_follows_the_logits_is_to_be_left_out() -> None:
+    model = model_of([make("MatMul", ["x_paper", "w"], ["h"]), make("Softmax", ["h"], ["shares"])], w=(17, 3))
+    assert try_layers(model).refused == (
+        "Softmax 'shares': it is the model's output; leave it out, so that the logits are the output",
+    )
 
 
 def test_candidates_are_compared_on_the_type_that_the_model_predicts(tmp_path: Path, graph: HeteroGraph) -> None:

@@ -21,7 +21,7 @@ from hetfab.overlay.model.binding import (
 )
 from hetfab.overlay.model.inspection import learned_tables
 from hetfab.overlay.model.meaning import meaning
-from hetfab.overlay.model.reader import graph_inputs, input_widths, metadata
+from hetfab.overlay.model.reader import graph_inputs, input_widths, metadata, wrong_form
 from hetfab.overlay.model.schema import GraphSchema
 
 
@@ -56,7 +56,12 @@ def find_inputs(
     for value in graph_inputs(model):
         dims = value.type.tensor_type.shape.dim
         rows = dims[0].dim_value if dims else 0
-        findings.append(_finding(value.name, bindings.get(value.name), graph, rows, widths.get(value.name, 0)))
+        binding = bindings.get(value.name)
+        form = wrong_form(value, binding) if binding is not None else None
+        if binding is not None and form is not None:
+            findings.append(InputFinding(value.name, meaning(binding), form))
+        else:
+            findings.append(_finding(value.name, binding, graph, rows, widths.get(value.name, 0)))
     for name, rows in learned_tables(model).items():
         problem = None if rows in graph.counts.values() else f"no node type has {counted(rows, 'node')}"
         findings.append(InputFinding(name, f"learned table with a row for each of {counted(rows, 'node')}", problem))

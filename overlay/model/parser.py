@@ -33,6 +33,8 @@ from hetfab.overlay.model.sums import Gaps, refused_uses
 
 #: Channels of a tensor that nothing is known of, because of a gap.
 _UNKNOWN = 0
+#: What turns logits into shares or classes; predictions are made of the logits themselves.
+_AFTER_LOGITS = ("Softmax", "LogSoftmax", "Sigmoid", "ArgMax")
 
 
 class ParsedModel(NamedTuple):
@@ -62,6 +64,7 @@ class _Draft:
 
     constants: dict[str, npt.NDArray[np.generic]]
     uses: Counter[str]
+    output: str
     layers: list[Layer] = field(default_factory=list)
     tables: dict[str, FloatArray] = field(default_factory=dict)
     channels: dict[str, int] = field(default_factory=dict)
@@ -135,7 +138,8 @@ def try_layers(model: onnx.ModelProto) -> ParsedModel:
             "one output",
             "export the model with the logits as its only output",
         )
-    draft = _Draft(constants_of(model), Counter(name for node in model.graph.node for name in node.input))
+    uses = Counter(name for node in model.graph.node for name in node.input)
+    draft = _Draft(constants_of(model), uses, model.graph.output[0].name)
     for value in graph_inputs(model):
         dims = value.type.tensor_type.shape.dim
         if len(dims) == 2 and dims[1].dim_value:
@@ -149,7 +153,7 @@ def try_layers(model: onnx.ModelProto) -> ParsedModel:
             draft.leave_gap(node)
         except _GapError:
             draft.leave_gap(node)
-    graph = LayerGraph(tuple(draft.layers), draft.tables, draft.channels, model.graph.output[0].name)
+    graph = LayerGraph(tuple(draft.layers), draft.tables, draft.channels, draft.output)
     gaps = Gaps(frozenset(draft.written_by_gaps), frozenset(draft.read_by_gaps))
     return ParsedModel(graph, (*refused, *refused_uses(graph, gaps)))
 
@@ -157,6 +161,8 @@ def try_layers(model: onnx.ModelProto) -> ParsedModel:
 def _unknown(draft: _Draft, node: onnx.NodeProto) -> None:
     if node.domain == hgnn.DOMAIN:
         raise _RefusedError("this graph operator is read but not yet executed", "use SegMean")
+    if node.op_type in _AFTER_LOGITS and draft.output in node.output:
+        raise _RefusedError("it is the model's output", "leave it out, so that the logits are the output")
     raise _RefusedError("the operator is not known", "replace it by MatMul, Gemm, Add or Relu")
 
 

@@ -7,18 +7,22 @@ from pathlib import Path
 
 import onnx
 import onnx.checker
+import onnx.external_data_helper
 import onnx.helper
 import onnx.numpy_helper
 import onnx.shape_inference
 from google.protobuf.message import DecodeError
 
 from hetfab.overlay.errors import (
+    BindingInvalidError,
     ModelStructureError,
     ModelUnreadableError,
     ModelVersionError,
+    counted,
 )
 from hetfab.overlay.model import hgnn
-from hetfab.overlay.model.binding import METADATA_KEY, Binding, parse
+from hetfab.overlay.model.binding import METADATA_KEY, Binding, Features, MetapathMean, NamedMean, NodeCount, parse
+from hetfab.overlay.model.meaning import meaning
 
 OPSETS = range(17, 22)
 LARGEST_IR_VERSION = 10
@@ -46,6 +50,7 @@ def read_model(path: Path) -> onnx.ModelProto:
         raise _unreadable(path, "it is not ONNX, or it is truncated") from error
     if not model.HasField("graph") or not model.graph.node:
         raise _unreadable(path, "it holds no graph")
+    _load_external_data(model, path)
     _check_version(model, path)
     _check_types(model)
     return check_model(normalise(model), str(path))
@@ -88,9 +93,40 @@ def bindings_of(model: onnx.ModelProto, overrides: Mapping[str, Binding] | None 
 
     Raises:
         InputsUnboundError: The meaning of inputs is unknown.
-        BindingInvalidError: The binding is malformed.
+        BindingInvalidError: The binding is malformed, or contradicts the inputs' types and dimensions.
     """
-    return parse([value.name for value in graph_inputs(model)], metadata(model), overrides)
+    bindings = parse([value.name for value in graph_inputs(model)], metadata(model), overrides)
+    wrong = [text for value in graph_inputs(model) if (text := wrong_form(value, bindings[value.name]))]
+    if wrong:
+        raise BindingInvalidError(
+            "inputs of the model have another form than what they mean: " + "; ".join(wrong),
+            "float32 with two dimensions for features and means, int64 with one for ids and edge types, "
+            "an int64 scalar for counts",
+            "correct the input binding (`--bind FILE`), the inputs' names, or the export",
+        )
+    return bindings
+
+
+def wrong_form(value: onnx.ValueInfoProto, binding: Binding) -> str | None:
+    """Says where an input's type and number of dimensions contradict its meaning; None where they do not."""
+    kinds = onnx.TensorProto
+    match binding:
+        case Features() | NamedMean() | MetapathMean():
+            form = kinds.FLOAT, 2
+        case NodeCount():
+            form = kinds.INT64, 0
+        case _:
+            form = kinds.INT64, 1
+    found = value.type.tensor_type.elem_type, len(value.type.tensor_type.shape.dim)
+    if found == form:
+        return None
+    (kind, rank), name = found, value.name
+    dimensions = f"{counted(rank, 'dimension')}" if rank else "no dimension"
+    return f"'{name}' is {_type_name(kind)} with {dimensions}, but means {meaning(binding)}"
+
+
+def _type_name(kind: int) -> str:
+    return "float32" if kind == onnx.TensorProto.FLOAT else str(onnx.TensorProto.DataType.Name(kind)).lower()
 
 
 def model_hash(model: onnx.ModelProto) -> str:
@@ -131,6 +167,19 @@ def normalise(model: onnx.ModelProto) -> onnx.ModelProto:
     return model
 
 
+def _load_external_data(model: onnx.ModelProto, path: Path) -> None:
+    """Brings weights that an exporter put into files beside the model into it."""
+    try:
+        onnx.external_data_helper.load_external_data_for_model(model, str(path.parent))
+    except (OSError, ValueError, onnx.checker.ValidationError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ModelUnreadableError(
+            f"cannot read weights of the model '{path}' that are in another file: {reason}",
+            "the files that the exporter wrote, beside the model",
+            "copy them too, or export the model with its weights in one file",
+        ) from error
+
+
 def _check_version(model: onnx.ModelProto, path: Path) -> None:
     version = opset(model)
     if version not in OPSETS or model.ir_version > LARGEST_IR_VERSION:
@@ -158,7 +207,7 @@ def _check_types(model: onnx.ModelProto) -> None:
     types = [("initializer", tensor.name, tensor.data_type) for tensor in model.graph.initializer]
     wrong += [entry for entry in types if entry[2] in other_floats]
     if wrong:
-        names = [f"{what} '{name}' is {kinds.DataType.Name(kind).lower()}" for what, name, kind in wrong]
+        names = [f"{what} '{name}' is {_type_name(kind)}" for what, name, kind in wrong]
         raise ModelStructureError(
             "the model has types that hetfab does not read: " + ", ".join(names),
             "float32 for features, means and weights; int64 for ids, edge types and counts",
