@@ -51,11 +51,8 @@ def command(graph: Path, model: Path | None, bind: Path | None, output: Path | N
             ["input", "meaning", "in this graph"], [[f.input, f.meaning, f.problem or "found"] for f in findings]
         )
         missed = sum(f.problem is not None for f in findings)
-        click.echo(
-            f"{model}: {missed} of {counted(len(findings), 'line')} without a fit"
-            if missed
-            else f"{model} fits this graph"
-        )
+        fit = f"does not fit this graph: {missed} of {counted(len(findings), 'line')}" if missed else "fits this graph"
+        click.echo(f"{model} {fit}")
         result["model"] = [asdict(f) for f in findings]
     if output is not None:
         write_graph(output, opened)
