@@ -7,6 +7,7 @@ from typing import BinaryIO
 import click
 
 from hetfab.cli.output import Result, common_options, print_next, print_table, progress
+from hetfab.overlay.errors import counted
 
 
 @click.command()
@@ -18,16 +19,16 @@ from hetfab.cli.output import Result, common_options, print_next, print_table, p
 def command(model: Path, graph: Path, output: Path, bind: Path | None) -> Result:
     """Quantize MODEL to 8-bit weights and activations.
 
-    Candidates are compared with the float model on the graph's validation vertices, or on all where there are none.
+    Candidates are compared with the float model on the graph's validation nodes, or on all where there are none.
     """
-    from hetfab.driver.graph.formats import read_graph
+    from hetfab.driver.graph.formats import graph_files, read_graph
     from hetfab.driver.graph.model_inputs import open_model
-    from hetfab.overlay.files import check_writable, write_atomic
+    from hetfab.overlay.files import check_outputs, write_atomic
     from hetfab.overlay.model.binding import read_bindings
     from hetfab.quantize.post_training import quantize
     from hetfab.quantize.ranges import CRITERIA
 
-    check_writable(output)
+    check_outputs({"--output": output}, {"MODEL": model, "--graph": graph_files(graph), "--bind": bind})
     opened = open_model(model, read_graph(graph), None if bind is None else read_bindings(bind))
     with progress("quantize", len(CRITERIA) + 1) as advance:
         result = quantize(opened, progress=lambda step: advance(1))
@@ -38,7 +39,8 @@ def command(model: Path, graph: Path, output: Path, bind: Path | None) -> Result
     write_atomic(output, write)
     table = [[n, d, "kept" if n == result.criterion else ""] for n, d in result.divergences.items()]
     print_table(["calibration", "KL from the float model", ""], table)
-    click.echo(f"{len(result.ranges)} tensors in 8 bits, weights in 8 bits with a scale per output channel")
+    tensors = counted(len(result.ranges), "tensor")
+    click.echo(f"{tensors} in 8 bits, weights in 8 bits with a scale per output channel")
     print_next(f"hetfab compile {output} --graph {graph} -o {output.name.removesuffix('.onnx').removesuffix('.q')}.hfp")
     return {
         "output": str(output),

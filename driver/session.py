@@ -275,8 +275,13 @@ def check_geometry(compiled: Design, chosen: Design) -> None:
     differing = [f"{name} {ours[name]} / {theirs[name]}" for name in ours if ours[name] != theirs[name]]
     if compiled.geometry.engines != chosen.geometry.engines:
         differing.append(f"engines {'+'.join(compiled.geometry.engines)} / {'+'.join(chosen.geometry.engines)}")
+    names = [f"'{design.name}'" for design in (compiled, chosen)]
+    if compiled.name == chosen.name:
+        names = [
+            f"{name} with geometry {d.geometry.hash()[:16]}" for name, d in zip(names, (compiled, chosen), strict=True)
+        ]
     raise GeometryMismatchError(
-        f"the program was compiled for the design '{compiled.name}', the overlay is of the design '{chosen.name}': "
+        f"the program was compiled for the design {names[0]}, the overlay is of the design {names[1]}: "
         + ", ".join(differing),
         "equal geometries",
         "compile the model with the overlay's design (`hetfab compile --design`)",

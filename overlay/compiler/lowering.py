@@ -20,6 +20,7 @@ from hetfab.overlay.errors import (
     NotQuantizedError,
     OperatorsUnsupportedError,
     OverflowPossibleError,
+    counted,
 )
 from hetfab.overlay.isa.arithmetic import ACCUMULATOR_BITS, Q8_BITS, TERM_BITS
 from hetfab.overlay.isa.spec import isa
@@ -27,7 +28,7 @@ from hetfab.overlay.model import hgnn
 from hetfab.overlay.model.binding import Binding, Features
 from hetfab.overlay.model.edges import EdgeSet, edge_set
 from hetfab.overlay.model.layers import attributes, constants_of, describe
-from hetfab.overlay.model.reader import graph_inputs
+from hetfab.overlay.model.reader import graph_inputs, is_quantized
 
 IntArray: TypeAlias = npt.NDArray[np.int64]
 
@@ -70,12 +71,21 @@ class Stored:
 
 @dataclass(frozen=True, eq=False)
 class DenseTerm:
-    """``input @ weight + bias`` in integers: weight [K, N], bias [N], exponents [N] of the result's scale."""
+    """``input @ weight + bias`` in integers.
+
+    Attributes:
+        input: What is multiplied.
+        weight: [K, N].
+        bias: [N].
+        exponents: Of the result's scale, [N].
+        weight_bits: Width of the weights.
+    """
 
     input: Stored
     weight: IntArray
     bias: IntArray
     exponents: IntArray
+    weight_bits: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,7 +125,7 @@ class LoweredLayer:
 
 @dataclass(frozen=True, eq=False)
 class LoweredModel:
-    """Layers in topological order, and whose vertices each tensor's rows are."""
+    """Layers in topological order, and whose nodes each tensor's rows are."""
 
     layers: tuple[LoweredLayer, ...]
     stored: Mapping[str, Stored]
@@ -190,14 +200,14 @@ def lower(model: onnx.ModelProto, bindings: Mapping[str, Binding]) -> LoweredMod
         bindings: Its input binding, with all relations in full.
 
     Raises:
-        NotQuantizedError: It has no ``Quant`` node.
-        OperatorsUnsupportedError: Nodes that no layer covers, all at once.
+        NotQuantizedError: It has no ``Quant`` operator.
+        OperatorsUnsupportedError: Operators that no layer covers, all at once.
         OverflowPossibleError: A dense layer's sum could leave 32 bits.
         ModelStructureError: Scales are no powers of two or too far apart, or rows of one tensor are of two types.
     """
-    if not any(node.op_type == "Quant" for node in model.graph.node):
+    if not is_quantized(model):
         raise NotQuantizedError(
-            "the model has no 'Quant' node",
+            "the model has no 'Quant' operator",
             "a quantized model, as `hetfab quantize` writes it",
             "run `hetfab quantize MODEL --graph GRAPH -o QUANTIZED` and compile its result",
         )
@@ -217,9 +227,10 @@ def lower(model: onnx.ModelProto, bindings: Mapping[str, Binding]) -> LoweredMod
             unknown.update(node.output)
     if draft.refused:
         raise OperatorsUnsupportedError(
-            f"{len(draft.refused)} nodes cannot be compiled:\n    " + "\n    ".join(draft.refused),
+            f"{counted(len(draft.refused), 'operator')} cannot be compiled:",
             "the layers that `hetfab quantize` writes",
             "quantize the float model again with this hetfab",
+            draft.refused,
         )
     output, lsb = _export(draft, model.graph.output[0].name)
     node_types = _node_types(draft)
@@ -291,10 +302,12 @@ def _matmul(draft: _Draft, node: onnx.NodeProto) -> _Value:
     if not isinstance(rows, Stored) or not isinstance(weights, _Integers) or weights.bits > 8:
         raise _RefusedError("it needs an 8-bit tensor and weights of at most 8 bits, each behind its Quant")
     if weights.values.shape[0] != rows.channels:
-        raise _RefusedError(f"it multiplies {rows.channels} channels by {weights.values.shape[0]} rows of weights")
+        raise _RefusedError(
+            f"it multiplies {counted(rows.channels, 'channel')} by {counted(weights.values.shape[0], 'row')} of weights"
+        )
     columns = weights.values.shape[1]
     exponents = np.broadcast_to(weights.exponents, columns) + rows.exponent
-    term = DenseTerm(rows, weights.values, np.zeros(columns, np.int64), exponents)
+    term = DenseTerm(rows, weights.values, np.zeros(columns, np.int64), exponents, weights.bits)
     _check_accumulator(term, node.output[0])
     return term
 
@@ -432,14 +445,14 @@ def _export(draft: _Draft, name: str) -> tuple[Stored, int]:
 
 
 def _node_types(draft: _Draft) -> dict[str, str]:
-    """Whose vertices the rows of each stored tensor are, from features and edges, carried through the layers."""
+    """Whose nodes the rows of each stored tensor are, from features and edges, carried through the layers."""
     types: dict[str, str] = {}
 
     def note(tensor: Stored, node_type: str) -> None:
         found = types.setdefault(tensor.name, node_type)
         if found != node_type:
             raise ModelStructureError(
-                f"the rows of '{tensor.name}' are vertices of type '{found}' and of type '{node_type}'",
+                f"the rows of '{tensor.name}' are nodes of type '{found}' and of type '{node_type}'",
                 "one node type per tensor",
                 "correct the input binding (`--bind FILE`), or the model",
             )
@@ -465,7 +478,7 @@ def _node_types(draft: _Draft) -> dict[str, str]:
     missing = [name for name in draft.stored if name not in types]
     if missing:
         raise ModelStructureError(
-            "nothing says whose vertices the rows of these tensors are: " + ", ".join(missing),
+            "nothing says whose nodes the rows of these tensors are: " + ", ".join(missing),
             "a path of dense layers to features or to an aggregation",
             "remove the unused layers from the model",
         )

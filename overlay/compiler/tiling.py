@@ -4,7 +4,7 @@
 from dataclasses import dataclass
 
 from hetfab.overlay.design import Geometry
-from hetfab.overlay.errors import DesignTooSmallError
+from hetfab.overlay.errors import DesignTooSmallError, counted
 from hetfab.overlay.isa.spec import isa
 from hetfab.overlay.layouts import blocks_of, padded
 
@@ -67,7 +67,7 @@ def choose_tile(shape: LayerShape, geometry: Geometry, name: str) -> Tile:
     slots = {memory: geometry.depth(memory) // SLOTS for memory in (*per_row, "wgt_ram", "par_ram")}
     if shape.aggregated and columns > geometry.agg_groups * geometry.lanes:
         raise DesignTooSmallError(
-            f"layer '{name}' aggregates {columns} channels at once, the design's agg_groups hold "
+            f"layer '{name}' aggregates {counted(columns, 'channel')} at once, the design's agg_groups hold "
             f"{geometry.agg_groups * geometry.lanes}",
             f"agg_groups of at least {columns // geometry.lanes}",
             "use a design with more accumulators in AGG",
@@ -115,7 +115,7 @@ def _largest_inputs(geometry: Geometry) -> int:
 def _check(name: str, memory: str, need: int, has: int) -> None:
     if need > has:
         raise DesignTooSmallError(
-            f"layer '{name}' needs {need} words in each of the {SLOTS} slots of {memory}, which hold {has}",
+            f"layer '{name}' needs {counted(need, 'word')} in each of the {SLOTS} slots of {memory}, which hold {has}",
             f"{memory.replace('_ram', '_words')} of at least {SLOTS * need}",
             "use a design with a larger buffer",
         )
