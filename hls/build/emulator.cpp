@@ -166,6 +166,7 @@ enum class Progress { running = 0, done = 1, deadlock = 2, fault = 3 };
 class Overlay {
   public:
     Overlay() : ports_{PortModel(dram), PortModel(dram), PortModel(dram), PortModel(dram), PortModel(dram)} {
+        ports_[features_port].outstanding = hetfab::feature_outstanding;
         hetfab::dispatch_reset(state_);
     }
 
@@ -176,7 +177,7 @@ class Overlay {
             done_ = false;
             return value;
         }
-        const hetfab::DispatchStatus status = hetfab::dispatch_status(state_);
+        const hetfab::DispatchStatus& status = status_;
         const std::uint32_t scalars[][2] = {{reg::program_length, registers_.program_length},
                                             {reg::isa_version, status.isa_version},
                                             {reg::engines, status.engines},
@@ -323,6 +324,7 @@ class Overlay {
     void dispatch() {
         hls::burst_maxi<Types::Instruction> program(ports_[dispatch_port]);
         const bool progress = hetfab::dispatch_pass(state_, registers_, program, instructions_, tokens_);
+        status_ = hetfab::dispatch_status(state_);
         mark_retired();
         if (hetfab::dispatch_finished(state_, registers_)) {
             done_ = true;
@@ -344,10 +346,9 @@ class Overlay {
 
     // Index in the program of the instruction that an engine executes next.
     std::uint32_t current(unsigned engine) const {
-        const auto& queue = state_.queue[engine];
         const std::uint32_t executed =
-            queue.issued - static_cast<std::uint32_t>(instructions_[engine].size());
-        return queue.index[executed % queue.size];
+            state_.engine[engine].issued - static_cast<std::uint32_t>(instructions_[engine].size());
+        return state_.issued_index[engine][state_.issued_place(executed)];
     }
 
     std::string where(unsigned who) const {
@@ -414,7 +415,8 @@ class Overlay {
             for (std::uint32_t index = 0; index < registers_.program_length; index++) {
                 Types::Instruction word;
                 hetfab::read_bytes(word, bytes + std::uint64_t{index} * hetfab::instruction_bytes);
-                if (hetfab::dispatch_resolve<Design, Family>(registers_, word)) {
+                const unsigned engine = hetfab::number<Family, isa::Header::Engine>(word);
+                if (hetfab::dispatch_resolve<Design, Family>(registers_, engine, word)) {
                     hetfab::OrderCheck::add_written(halves(word), constants, written);
                 }
             }
@@ -475,8 +477,8 @@ class Overlay {
     }
 
     void mark_retired() {
-        for (const auto& queue : state_.queue) {
-            if (queue.last_retired != hetfab::no_instruction) retired_[queue.last_retired] = true;
+        for (const hetfab::EngineCounts& counts : state_.engine) {
+            if (counts.last_retired != hetfab::no_instruction) retired_[counts.last_retired] = true;
         }
     }
 
@@ -495,11 +497,12 @@ class Overlay {
                            std::to_string(registers_.program_length) + " instructions retired, " +
                            std::to_string(state_.fetched) + " fetched";
         for (unsigned engine = 0; engine < isa::engine::count; engine++) {
-            const auto& queue = state_.queue[engine];
-            if (queue.issued == queue.queued) continue;
-            const Types::Instruction& word = queue.word[queue.issued % queue.size];
+            const hetfab::EngineCounts& counts = state_.engine[engine];
+            if (counts.issued == counts.queued) continue;
+            const unsigned place = state_.queue_place(counts.issued);
+            const Types::Instruction& word = state_.queue_word[engine][place];
             text += std::string("; ") + isa::engine_names[engine] + " holds instruction " +
-                    std::to_string(queue.index[queue.issued % queue.size]);
+                    std::to_string(state_.queue_index[engine][place]);
             for (const unsigned wait : {hetfab::number<Family, isa::Header::Wait0>(word),
                                         hetfab::number<Family, isa::Header::Wait1>(word)}) {
                 if (wait == 0) continue;
@@ -513,6 +516,8 @@ class Overlay {
     hetfab::DispatchRegisters written_ = {};
     hetfab::DispatchRegisters registers_ = {};
     hetfab::DispatchState<Design, Family> state_ = {};
+    // What the status registers show: as of DISPATCH's last pass, and zero before its first, as on a board.
+    hetfab::DispatchStatus status_ = {};
     hls::stream<Types::Instruction> instructions_[isa::engine::count];
     hls::stream<Types::Token> tokens_[isa::engine::count];
     PortModel ports_[port_count];
@@ -550,6 +555,8 @@ class Overlay {
 extern "C" {
 
 void* hetfab_open() { return new Overlay; }
+
+std::uint64_t hetfab_geometry_hash() { return Design::geometry_hash; }
 
 void hetfab_close(void* overlay) { delete static_cast<Overlay*>(overlay); }
 

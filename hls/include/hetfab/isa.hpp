@@ -297,11 +297,11 @@ constexpr Loop vec_words{1, 18, 8};
 constexpr Loop agg_context{1, 2, 9};
 constexpr Loop agg_descriptors{1, 4, 10};
 constexpr Loop agg_rows_ahead{1, 6, 11};
-constexpr Loop agg_gather{1, 14, 12};
-constexpr Loop agg_gather_accumulate{2, 15, 13};
+constexpr Loop agg_sums{1, 3, 12};
+constexpr Loop agg_gather{1, 15, 13};
 constexpr unsigned count = 14;
 }  // namespace loops
 // In the order of the ids.
-constexpr const char* loop_names[] = {"instruction", "request_ahead", "load_beats", "store_beats", "store_responses", "gemm_fill", "gemm_steps", "gemm_drain", "vec_words", "agg_context", "agg_descriptors", "agg_rows_ahead", "agg_gather", "agg_gather_accumulate"};
+constexpr const char* loop_names[] = {"instruction", "request_ahead", "load_beats", "store_beats", "store_responses", "gemm_fill", "gemm_steps", "gemm_drain", "vec_words", "agg_context", "agg_descriptors", "agg_rows_ahead", "agg_sums", "agg_gather"};
 
 }  // namespace hetfab::isa
