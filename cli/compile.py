@@ -21,7 +21,7 @@ def command(model: Path, graph: Path | None, design: Path | None, output: Path) 
     from hetfab.driver.graph.model_inputs import model_bindings
     from hetfab.overlay.bind import bind
     from hetfab.overlay.compiler.compile import compile_model
-    from hetfab.overlay.costs.resources import check_fits, resource_rows
+    from hetfab.overlay.costs.resources import check_fits, crowded, resource_rows
     from hetfab.overlay.design import default_design, read_design
     from hetfab.overlay.files import check_writable
     from hetfab.overlay.model.bound_model import BoundModel
@@ -46,6 +46,8 @@ def command(model: Path, graph: Path | None, design: Path | None, output: Path) 
     )
     resources = resource_rows(chosen)
     print_table(["resource", "modelled need", f"on the board {chosen.board}"], resources)
+    for warning in crowded(chosen):
+        click.echo(f"warning: {warning}")
     click.echo(f"{program.instructions} instructions in {len(program.blocks)} blocks for the design '{chosen.name}'")
     if bound is not None:
         click.echo(f"bound to {graph}: {len(bound.words)} instructions, {sum(bound.sizes.values()):,} bytes of DRAM")

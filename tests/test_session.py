@@ -315,7 +315,7 @@ def test_a_freed_buffer_is_unmapped(bound: BoundProgram, small_design: Design) -
 
         def write_register(self, offset: int, value: int) -> None:
             super().write_register(offset, value)
-            if offset == RegisterOffset.CONTROL:
+            if offset == RegisterOffset.CONTROL and self.allocated:
                 self.allocated[Segment.CONSTANTS].free()
 
     with Careless(small_design) as transport:

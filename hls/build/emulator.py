@@ -222,7 +222,7 @@ class Emulator:
         self._functions.hetfab_check_order(self._overlay, int(check))
 
     def read_register(self, offset: int) -> int:
-        """Reads 32 bits; state is that of DISPATCH's last pass, 0 before its first; offsets without a register are 0."""
+        """Reads 32 bits; 0 where no register is, and what DISPATCH wrote in its last pass: 0 before the first."""
         return int(self._functions.hetfab_read_register(self._overlay, offset))
 
     def write_register(self, offset: int, value: int) -> None:

@@ -142,8 +142,8 @@ def transfer_cycles(log: Array, machine: Machine) -> Array:
     """Cycles that each instruction's own traffic takes at least, if it has DRAM to itself, [n].
 
     The rates of its ports and of the DRAM, and what the requests ahead cover of the latency: with ``a`` requests under
-    way, each of them takes a latency, so ``r`` of them take at least ``r * latency / a``. AGG requests its gathered rows
-    by their number and its other reads, as all engines, by bursts.
+    way, each of them takes a latency, so ``r`` of them take at least ``r * latency / a``. AGG's gathered rows
+    are requested by their number, all other reads by bursts.
     """
     read, written = log["read_bytes"].astype(np.float64), log["write_bytes"].astype(np.float64)
     widest = np.maximum(read.max(axis=1, initial=0.0), written)

@@ -292,7 +292,8 @@ take_semaphores:
     count_waits:
         for (unsigned engine = 0; engine < isa::engine::count; engine++) {
 #pragma HLS UNROLL
-            taken += (waits[engine].wait0 == semaphore ? 1U : 0U) + (waits[engine].wait1 == semaphore ? 1U : 0U);
+            taken +=
+                (waits[engine].wait0 == semaphore ? 1U : 0U) + (waits[engine].wait1 == semaphore ? 1U : 0U);
         }
         state.semaphore[semaphore] =
             static_cast<std::uint16_t>(static_cast<unsigned>(state.semaphore[semaphore]) - taken);
@@ -307,7 +308,8 @@ bool dispatch_issue(DispatchState<D, Z>& state, const DispatchRegisters& registe
 #pragma HLS INLINE
     EngineCounts& counts = state.engine[engine];
     waits = {0, 0};
-    if (counts.issued == counts.queued || counts.issued - counts.retired >= D::engine_fifo_depth) return false;
+    if (counts.issued == counts.queued || counts.issued - counts.retired >= D::engine_fifo_depth)
+        return false;
     const unsigned place = state.queue_place(counts.issued);
     Word<Z, isa::instruction_bits> word = state.queue_word[engine][place];
     const unsigned wait0 = number<Z, isa::Header::Wait0>(word);
