@@ -52,7 +52,7 @@ def test_every_directive_has_a_row_of_what_a_report_must_show() -> None:
 
 
 def test_every_engine_fences_before_its_token() -> None:
-    fences = {}
+    fences: dict[str, set[str]] = {}
     for path in HLS.glob("include/hetfab/*.hpp"):
         text = path.read_text(encoding="utf-8")
         tokens = len(re.findall(r"tokens\.write\(make_token", text))
