@@ -74,6 +74,7 @@ class Session:
 
     Raises:
         DeadlineError: The overlay does not even run the empty program.
+        OverlayStateError: Its registers read as zero even then.
         IsaVersionError: The overlay has another version of the instruction set.
         GeometryMismatchError: The overlay has another geometry.
     """
@@ -116,7 +117,7 @@ class Session:
         return Resident(self, bound)
 
     def state_dump(self) -> str:
-        """DISPATCH's state in words: progress, semaphores, the head of each queue."""
+        """DISPATCH's state as of its last pass, in words: progress, semaphores, the head of each queue."""
         read = self.transport.read_register
         lines = [f"fetched {read(RegisterOffset.FETCHED)}, retired {read(RegisterOffset.RETIRED)}"]
         for engine in isa().engines:
@@ -145,11 +146,19 @@ class Session:
         """Compares the overlay's registers with the design.
 
         Raises:
+            OverlayStateError: The registers read as zero: the overlay was loaded again since, and has not run.
             IsaVersionError: The overlay has another version of the instruction set.
             GeometryMismatchError: The overlay has another geometry.
         """
         read = self.transport.read_register
-        found = divmod(read(RegisterOffset.ISA_VERSION), 1 << 16)
+        version = read(RegisterOffset.ISA_VERSION)
+        if version == 0:
+            raise OverlayStateError(
+                "the overlay's identity registers read as zero, as after loading and before a first start",
+                "the overlay that this session opened, which has run the empty program",
+                "open the overlay again; if this stays, it is no overlay of hetfab",
+            )
+        found = divmod(version, 1 << 16)
         if found != isa().version:
             raise IsaVersionError(
                 f"the overlay has version {found[0]}.{found[1]} of the instruction set",
@@ -217,7 +226,7 @@ class Resident:
             progress: Called with the number of instructions retired since its last call.
 
         Raises:
-            OverlayStateError: The memory was freed, or the overlay is no longer loaded.
+            OverlayStateError: The memory was freed, the overlay is no longer loaded, or it was loaded again.
             IsaVersionError: Another overlay was loaded, of another version of the instruction set.
             GeometryMismatchError: Another overlay was loaded, of another geometry.
             DeadlineError: The deadline passed; the text holds the state of DISPATCH.

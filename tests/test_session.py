@@ -240,6 +240,17 @@ def test_an_overlay_that_does_not_answer_is_named(small_design: Design, monkeypa
     )
 
 
+def test_an_overlay_without_identity_is_named(small_design: Design) -> None:
+    registers = {int(RegisterOffset.ISA_VERSION): 0}
+    with WatchedTransport(small_design, registers=registers) as transport, pytest.raises(OverlayStateError) as caught:
+        Session(transport, small_design)
+    assert caught.value.args == (
+        "the overlay's identity registers read as zero, as after loading and before a first start",
+        "the overlay that this session opened, which has run the empty program",
+        "open the overlay again; if this stays, it is no overlay of hetfab",
+    )
+
+
 def test_progress_never_runs_backwards_or_beyond(bound: BoundProgram, small_design: Design) -> None:
     """Until the first pass of a run the register still shows the run before."""
     steps: list[int] = []

@@ -86,8 +86,9 @@ struct DispatchState {
 // Where the arrays of the state live. All engines are served in one pass, so each has memories of its own.
 // LUT RAM, as queues are short; one write and one read port, as a pass writes one word and reads the head.
 template <class Counts, class Words, class Indices, class Issued, class Semaphores, class Buffer>
-void dispatch_storage(Counts& engine, Words& queue_word, Indices& queue_index, Issued& issued_index,
-                      Semaphores& semaphore, Buffer& buffer) {
+void dispatch_storage([[maybe_unused]] Counts& engine, [[maybe_unused]] Words& queue_word,
+                      [[maybe_unused]] Indices& queue_index, [[maybe_unused]] Issued& issued_index,
+                      [[maybe_unused]] Semaphores& semaphore, [[maybe_unused]] Buffer& buffer) {
 #pragma HLS INLINE
 #pragma HLS ARRAY_PARTITION variable=engine type=complete dim=1
 #pragma HLS ARRAY_PARTITION variable=queue_word type=complete dim=1
@@ -99,12 +100,6 @@ void dispatch_storage(Counts& engine, Words& queue_word, Indices& queue_index, I
 #pragma HLS BIND_STORAGE variable=buffer type=ram_s2p impl=lutram
 // Registers: every pass changes any of them and shows all.
 #pragma HLS ARRAY_PARTITION variable=semaphore type=complete dim=1
-    static_cast<void>(engine);
-    static_cast<void>(queue_word);
-    static_cast<void>(queue_index);
-    static_cast<void>(issued_index);
-    static_cast<void>(semaphore);
-    static_cast<void>(buffer);
 }
 
 template <class D, class Z>
