@@ -22,7 +22,7 @@ def command(model: Path, graph: Path | None, design: Path | None, output: Path) 
     from hetfab.driver.graph.model_inputs import model_bindings
     from hetfab.overlay.bind import bind
     from hetfab.overlay.compiler.compile import compile_model
-    from hetfab.overlay.costs.resources import check_fits, resource_rows
+    from hetfab.overlay.costs.resources import check_fits, crowded, resource_rows
     from hetfab.overlay.design import default_design, read_design
     from hetfab.overlay.files import check_outputs
     from hetfab.overlay.model.bound_model import BoundModel
@@ -48,6 +48,8 @@ def command(model: Path, graph: Path | None, design: Path | None, output: Path) 
     )
     resources = resource_rows(chosen)
     print_table(["resource", "modelled need", f"on the board {chosen.board}"], resources)
+    for warning in crowded(chosen):
+        click.echo(f"warning: {warning}")
     instructions = counted(program.instructions, "instruction")
     click.echo(f"{instructions} in {counted(len(program.blocks), 'block')} for the design '{chosen.name}'")
     if bound is not None:

@@ -232,7 +232,7 @@ void vec_step(hls::stream<Word<Z, isa::instruction_bits>>& instructions,
     const Word<Z, isa::instruction_bits> instruction = instructions.read();
     events.loop(isa::loops::instruction, 1);
     const Outcome outcome = vec_execute<D, Z>(instruction, acc_ram, par_ram, sum_ram, out_ram, events);
-    HETFAB_FENCE(out_ram, tokens);
+    HETFAB_FENCE(acc_ram, par_ram, sum_ram, out_ram, tokens);
     tokens.write(make_token<D, Z>(instruction, outcome));
 }
 
