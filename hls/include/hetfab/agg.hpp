@@ -31,11 +31,12 @@ constexpr unsigned rows_ahead(unsigned groups) {
     return rows;
 }
 
-// Whether the beats requested ahead outnumber the trips in the gather's pipeline, for all sizes of rows. A
-// stalling pipeline stops as a whole: the read of a beat must never wait for a request in a later stage.
+// Whether every beat is requested more trips before its read than the gather's pipeline has stages, for all
+// sizes of rows: a stalling pipeline stops as a whole, so a read must never wait for a request in a later
+// stage. A request is made with the last beat of a row, `rows_ahead` rows before its own.
 constexpr bool rows_ahead_cover(unsigned most_groups, unsigned depth) {
     for (unsigned groups = 1; groups <= most_groups; groups++) {
-        if (rows_ahead(groups) * groups <= depth) return false;
+        if ((rows_ahead(groups) - 1) * groups + 1 <= depth) return false;
     }
     return true;
 }
@@ -291,8 +292,9 @@ Outcome gather(const ReduceTile& tile, const Destination<Z> (&destinations)[agg_
                const Word<Z, 32 * D::lanes> (&held)[D::sum_words], MemF features, MemG graph, SumRam sum_ram,
                Events& events) {
 #pragma HLS INLINE
-    static_assert(rows_ahead_cover(D::agg_groups, isa::loops::agg_gather.depth),
-                  "the rows requested ahead have more beats than the gather's pipeline has stages");
+    static_assert(
+        rows_ahead_cover(D::agg_groups, isa::loops::agg_gather.depth),
+        "a row is requested more trips before its first beat than the gather's pipeline has stages");
     S<Z, 32> totals[D::agg_groups][D::lanes];
 #pragma HLS ARRAY_PARTITION variable=totals type=complete dim=0
     RowRequests<Z> requests(tile, edges);
