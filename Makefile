@@ -55,7 +55,7 @@ $(VENV)/dev.stamp: pyproject.toml | $(BIN)/python
 venv: $(VENV)/dev.stamp
 
 demo: $(VENV)/runtime.stamp
-	@$(BIN)/hetfab demo
+	@$(BIN)/hetfab demo -o build/demo
 
 # `pytest`, not `python -m pytest`: the latter puts this folder on sys.path.
 test: $(VENV)/dev.stamp

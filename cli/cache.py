@@ -4,6 +4,7 @@
 import click
 
 from hetfab.cli.output import Result, common_options
+from hetfab.overlay.errors import counted
 
 
 @click.command()
@@ -17,5 +18,7 @@ def command(clear: bool) -> Result:
     size = sum(file.stat().st_size for file in files)
     if clear:
         clear_cache()
-    click.echo(f"{cache_folder()}: {len(files)} files, {size:,} bytes" + (", deleted" if clear else ""))
+    click.echo(
+        f"{cache_folder()}: {counted(len(files), 'file')}, {counted(size, 'byte')}" + (", deleted" if clear else "")
+    )
     return {"folder": str(cache_folder()), "files": len(files), "bytes": size, "cleared": clear}

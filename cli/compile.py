@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from hetfab.cli.output import Result, common_options, print_next, print_table
+from hetfab.overlay.errors import counted
 
 
 @click.command()
@@ -17,18 +18,19 @@ from hetfab.cli.output import Result, common_options, print_next, print_table
 def command(model: Path, graph: Path | None, design: Path | None, output: Path) -> Result:
     """Compile the quantized MODEL for a design."""
     from hetfab.driver.graph.arrays import graph_arrays
-    from hetfab.driver.graph.formats import read_graph
+    from hetfab.driver.graph.formats import graph_files, read_graph
     from hetfab.driver.graph.model_inputs import model_bindings
     from hetfab.overlay.bind import bind
     from hetfab.overlay.compiler.compile import compile_model
-    from hetfab.overlay.costs.resources import check_fits, resource_rows
+    from hetfab.overlay.costs.resources import check_fits, crowded, resource_rows
     from hetfab.overlay.design import default_design, read_design
-    from hetfab.overlay.files import check_writable
+    from hetfab.overlay.files import check_outputs
     from hetfab.overlay.model.bound_model import BoundModel
     from hetfab.overlay.model.reader import read_model
     from hetfab.overlay.program import write_program
 
-    check_writable(output)
+    reads = {"MODEL": model, "--graph": None if graph is None else graph_files(graph), "--design": design}
+    check_outputs({"--output": output}, reads)
     chosen = default_design() if design is None else read_design(design)
     check_fits(chosen)
     read = read_model(model)
@@ -36,19 +38,26 @@ def command(model: Path, graph: Path | None, design: Path | None, output: Path) 
     program = compile_model(BoundModel(read, model_bindings(read, opened)), chosen, name=model.name)
     bound = None if opened is None else bind(program, graph_arrays(program, opened))
     write_program(output, program)
-    columns = ["layer", "rows of", "in", "out", "aggregates", "tile rows", "engines"]
+    columns = ["layer", "rows of", "dense in", "out", "aggregates", "tile rows", "engines"]
     print_table(
         columns,
         [
-            [x.name, x.node_type, x.inputs, x.channels, len(x.aggregations), x.tile_rows, " ".join(x.engines)]
+            [x.name, x.node_type, x.inputs or "-", x.channels, len(x.aggregations), x.tile_rows, " ".join(x.engines)]
             for x in program.layers
         ],
     )
     resources = resource_rows(chosen)
     print_table(["resource", "modelled need", f"on the board {chosen.board}"], resources)
-    click.echo(f"{program.instructions} instructions in {len(program.blocks)} blocks for the design '{chosen.name}'")
+    for warning in crowded(chosen):
+        click.echo(f"warning: {warning}")
+    instructions = counted(program.instructions, "instruction")
+    click.echo(f"{instructions} in {counted(len(program.blocks), 'block')} for the design '{chosen.name}'")
     if bound is not None:
-        click.echo(f"bound to {graph}: {len(bound.words)} instructions, {sum(bound.sizes.values()):,} bytes of DRAM")
+        words = counted(len(bound.words), "instruction")
+        click.echo(f"bound to {graph}: {words}, {sum(bound.sizes.values()):,} bytes of DRAM")
+        if len(bound.words) < program.instructions:
+            click.echo("  fewer than compiled: a layer has a block for full tiles and one for the rows that are left,")
+            click.echo("  and this graph is so small that one of the two does not run")
     print_next(f"hetfab run {output} --graph {graph or 'GRAPH'} --reference {model}")
     return {
         "output": str(output),

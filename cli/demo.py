@@ -10,7 +10,7 @@ import click
 
 from hetfab.cli import compile as compile_command
 from hetfab.cli import inspect, quantize, run
-from hetfab.cli.output import Result, common_options, format_table
+from hetfab.cli.output import Result, common_options, format_table, print_next
 
 
 def _step(context: click.Context, name: str, command: click.Command, **values: Any) -> None:
@@ -57,5 +57,6 @@ def command(context: click.Context, output: Path | None) -> Result:
         f"overlay against onnxruntime on the quantized model: {outcome.agreement:.2%} of the predictions agree, "
         f"largest difference {outcome.max_logit_lsb:g} LSB"
     )
-    click.echo(f"the run as a page: {page}")
+    click.echo(f"\npage of this run: {page}, beside the files of every step")
+    print_next(f"hetfab graph {files.graph} --model {files.model}")
     return {"page": str(page), **asdict(outcome)}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from hetfab.cli.output import Result, common_options, print_next, print_table
+from hetfab.overlay.errors import counted
 
 if TYPE_CHECKING:
     from hetfab.driver.graph.summary import GraphSummary, TypeSummary
@@ -22,16 +23,15 @@ if TYPE_CHECKING:
 @common_options
 def command(graph: Path, model: Path | None, bind: Path | None, output: Path | None, picture: Path | None) -> Result:
     """Show what GRAPH holds: an npz file, a folder of CSV files or an HGB folder."""
-    from hetfab.driver.graph.formats import read_graph
+    from hetfab.driver.graph.formats import graph_files, read_graph
     from hetfab.driver.graph.npz import write_graph
     from hetfab.driver.graph.summary import summarise
-    from hetfab.overlay.files import check_writable
+    from hetfab.overlay.files import check_outputs
 
     if bind is not None and model is None:
         raise click.UsageError("--bind says what a model's inputs mean: give the model with --model")
-    for path in (output, picture):
-        if path is not None:
-            check_writable(path)
+    reads = {"GRAPH": graph_files(graph), "--model": model, "--bind": bind}
+    check_outputs({"--output": output, "--picture": picture}, reads)
     if picture is not None:
         from hetfab.driver.graph.picture import check_picture
 
@@ -51,7 +51,8 @@ def command(graph: Path, model: Path | None, bind: Path | None, output: Path | N
             ["input", "meaning", "in this graph"], [[f.input, f.meaning, f.problem or "found"] for f in findings]
         )
         missed = sum(f.problem is not None for f in findings)
-        click.echo(f"{model}: {missed} of {len(findings)} lines do not fit" if missed else f"{model} fits this graph")
+        fit = f"does not fit this graph: {missed} of {counted(len(findings), 'line')}" if missed else "fits this graph"
+        click.echo(f"{model} {fit}")
         result["model"] = [asdict(f) for f in findings]
     if output is not None:
         write_graph(output, opened)
@@ -67,7 +68,8 @@ def command(graph: Path, model: Path | None, bind: Path | None, output: Path | N
 
 def _print_graph(path: Path, found: "GraphSummary") -> None:
     nodes, edges = sum(t.count for t in found.node_types), sum(r.edges for r in found.relations)
-    click.echo(f"{path}: '{found.name}', {nodes:,} nodes, {edges:,} edges, target {found.target or 'none'}\n")
+    sizes = f"{counted(nodes, 'node')}, {counted(edges, 'edge')}"
+    click.echo(f"{path}: '{found.name}', {sizes}, target {found.target or 'none'}\n")
     print_table(
         ["node type", "nodes", "features", "width", "not zero", "classes", "labelled", "train", "val", "test"],
         [

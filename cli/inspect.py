@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from hetfab.cli.output import Result, common_options, print_next, print_table
+from hetfab.overlay.errors import counted
 
 
 @click.command()
@@ -17,30 +18,36 @@ from hetfab.cli.output import Result, common_options, print_next, print_table
 def command(model: Path, graph: Path | None, bind: Path | None) -> Result:
     """Show the layers of MODEL and what its inputs mean."""
     from hetfab.driver.graph.formats import read_graph
-    from hetfab.driver.graph.model_inputs import model_bindings, model_feeds
+    from hetfab.driver.graph.model_inputs import open_model
     from hetfab.overlay.model.binding import read_bindings
     from hetfab.overlay.model.inspection import inspect_model
-    from hetfab.overlay.model.reader import read_model
+    from hetfab.overlay.model.reader import bindings_of, read_model
 
-    read = read_model(model)
-    opened = None if graph is None else read_graph(graph)
-    bindings = model_bindings(read, opened, None if bind is None else read_bindings(bind))
-    if opened is not None:
-        model_feeds(read, bindings, opened)
-    found = inspect_model(read, bindings)
+    overrides = None if bind is None else read_bindings(bind)
+    if graph is None:
+        read = read_model(model)
+        found = inspect_model(read, bindings_of(read, overrides))
+    else:
+        opened = open_model(model, read_graph(graph), overrides)
+        found = inspect_model(opened.model, opened.bindings)
     click.echo(f"{model}: opset {found.opset}, {'quantized' if found.quantized else 'float'} model")
     print_table(["input", "shape", "meaning"], [[i.name, i.shape, i.meaning] for i in found.inputs])
     if found.layers:
         click.echo()
         columns = ["layer", "kind", "channels in", "channels out", "weights"]
-        print_table(columns, [[x.name, x.kind, x.inputs, x.channels, x.weights] for x in found.layers])
+        rows: list[list[object]] = [[x.name, x.kind, x.inputs, x.channels, x.weights or "-"] for x in found.layers]
+        if found.quantized:
+            columns += ["bits in", "bits of weights", "bits out"]
+            bits = [[x.input_bits, x.weight_bits or "-", x.bits] for x in found.layers]
+            rows = [[*row, *more] for row, more in zip(rows, bits, strict=True)]
+        print_table(columns, rows)
     else:
         click.echo()
-        print_table(["operator", "nodes"], sorted(found.operators.items()))
-    for name, rows in found.tables.items():
-        click.echo(f"transductive: the learned table '{name}' fixes the number of its vertices to {rows}")
+        print_table(["operator", "occurs"], sorted(found.operators.items()))
+    for name, count in found.tables.items():
+        click.echo(f"transductive: the learned table '{name}' fixes the number of nodes of its type to {count:,}")
     if found.refused:
-        click.echo(f"\n{len(found.refused)} nodes are not executed on the overlay:")
+        click.echo(f"\n{counted(len(found.refused), 'operator')} not executed on the overlay:")
         for line in found.refused:
             click.echo(f"  {line}")
     elif not found.quantized:

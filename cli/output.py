@@ -59,7 +59,7 @@ def print_error(error: HetfabError) -> None:
 
 
 def format_table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """Lays out a table: columns of numbers to the right, all others to the left.
+    """Lays out a table: columns of numbers, and of '-' where one is missing, to the right, all others to the left.
 
     Args:
         headings: One for each column.
@@ -69,7 +69,8 @@ def format_table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> s
         The lines, without a newline at the end.
     """
     cells = [[_cell(value) for value in row] for row in rows]
-    numeric = [all(_is_number(row[column]) for row in rows) and bool(rows) for column in range(len(headings))]
+    columns = [[row[column] for row in rows if row[column] != "-"] for column in range(len(headings))]
+    numeric = [all(map(_is_number, column)) and bool(column) for column in columns]
     widths = [max(len(row[column]) for row in [list(headings), *cells]) for column in range(len(headings))]
     lines = [list(headings), ["-" * width for width in widths], *cells]
     return "\n".join(

@@ -7,6 +7,7 @@ from typing import BinaryIO
 import click
 
 from hetfab.cli.output import Result, common_options, print_next, print_table, progress
+from hetfab.overlay.errors import counted
 from hetfab.quantize.widths import OFFERED
 
 
@@ -26,17 +27,17 @@ from hetfab.quantize.widths import OFFERED
 def command(model: Path, graph: Path, output: Path, bits: str, bind: Path | None) -> Result:
     """Quantize MODEL to integer weights and activations.
 
-    Candidates are compared with the float model on the graph's validation vertices, or on all where there are none.
+    Candidates are compared with the float model on the graph's validation nodes, or on all where there are none.
     """
-    from hetfab.driver.graph.formats import read_graph
+    from hetfab.driver.graph.formats import graph_files, read_graph
     from hetfab.driver.graph.model_inputs import open_model
     from hetfab.driver.scores import model_scores
-    from hetfab.overlay.files import check_writable, write_atomic
+    from hetfab.overlay.files import check_outputs, write_atomic
     from hetfab.overlay.model.binding import read_bindings
     from hetfab.quantize.post_training import quantize
     from hetfab.quantize.ranges import CRITERIA
 
-    check_writable(output)
+    check_outputs({"--output": output}, {"MODEL": model, "--graph": graph_files(graph), "--bind": bind})
     read = read_graph(graph)
     opened = open_model(model, read, None if bind is None else read_bindings(bind))
     with progress("quantize", len(CRITERIA) + 3) as advance:
@@ -58,7 +59,7 @@ def command(model: Path, graph: Path, output: Path, bits: str, bind: Path | None
             [f"model, {part} nodes", "micro F1", "macro F1"], [[n, s.micro, s.macro] for n, s in scored.items()]
         )
     click.echo(
-        f"{len(result.ranges)} tensors in {result.widths.activations} bits, weights in {result.widths.weights} bits "
+        f"{counted(len(result.ranges), 'tensor')} in {result.widths.activations} bits, weights in {result.widths.weights} bits "
         "with a scale per output channel"
     )
     print_next(f"hetfab compile {output} --graph {graph} -o {output.name.removesuffix('.onnx').removesuffix('.q')}.hfp")

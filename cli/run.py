@@ -8,14 +8,24 @@ import click
 from hetfab.cli.output import Result, common_options, print_table, progress
 
 
+def _seconds(context: click.Context, option: click.Parameter, value: float) -> float:
+    if not value > 0:  # Also of NaN, which a wait would never reach.
+        raise click.BadParameter(f"{value} is no time above 0", context, option)
+    return value
+
+
 @click.command()
 @click.argument("program", type=click.Path(path_type=Path))
 @click.option("--graph", required=True, type=click.Path(path_type=Path), help="Graph to run on.")
 @click.option("--design", type=click.Path(path_type=Path), help="The overlay's design; the program's own without it.")
-@click.option("--reference", type=click.Path(path_type=Path), help="Quantized model to compare with in onnxruntime.")
+@click.option(
+    "--reference", type=click.Path(path_type=Path), help="Quantized model of PROGRAM to compare with in onnxruntime."
+)
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Where to save the predictions (.npz).")
 @click.option("--trace", type=click.Path(path_type=Path), help="Where to save the modelled timeline, for Perfetto.")
-@click.option("--deadline", default=600.0, show_default=True, help="Seconds to wait for the run.")
+@click.option(
+    "--deadline", default=600.0, show_default=True, callback=_seconds, help="Seconds to wait for the run, above 0."
+)
 @common_options
 def command(
     program: Path,
@@ -29,33 +39,47 @@ def command(
     """Run PROGRAM on a graph, on the emulated overlay of its design."""
     from hetfab.driver.emulated import EmulatedTransport
     from hetfab.driver.graph.arrays import graph_arrays
-    from hetfab.driver.graph.formats import read_graph
-    from hetfab.driver.report import counter_rows, layer_rows, report, save_predictions, time_run, value_rows
+    from hetfab.driver.graph.formats import graph_files, read_graph
+    from hetfab.driver.report import (
+        counter_rows,
+        layer_rows,
+        open_reference,
+        report,
+        save_predictions,
+        score_rows,
+        time_run,
+        value_rows,
+    )
     from hetfab.driver.session import Session, check_geometry
     from hetfab.overlay.bind import bind
     from hetfab.overlay.board import read_board
     from hetfab.overlay.design import read_design
-    from hetfab.overlay.files import check_writable
+    from hetfab.overlay.files import check_outputs
     from hetfab.overlay.program import read_program
     from hetfab.overlay.timeline.summary import as_dict, tables
     from hetfab.overlay.timeline.trace import save_trace
 
-    for path in (output, trace):
-        if path is not None:
-            check_writable(path)
+    check_outputs(
+        {"--output": output, "--trace": trace},
+        {"PROGRAM": program, "--graph": graph_files(graph), "--design": design, "--reference": reference},
+    )
     read, opened = read_program(program), read_graph(graph)
     chosen = read.design if design is None else read_design(design)
     check_geometry(read.design, chosen)
     read_board(chosen.board)  # A name that no board has is found before the run.
     bound = bind(read, graph_arrays(read, opened))
+    compared = None if reference is None else open_reference(reference, read, opened)
     with EmulatedTransport(chosen) as transport, progress("run", len(bound.words)) as advance:
         result = Session(transport, chosen).run(bound, deadline_seconds=deadline, progress=advance)
-    found = report(result, bound, opened, reference)
+    found = report(result, bound, opened, compared)
     timed = time_run(result, bound, chosen)
     if output is not None:
         save_predictions(output, result, read, opened)
     print_table(["layer", "rows of", "engines", "instructions", "MACs", "edges"], layer_rows(result, bound))
     print_table(["counter", "value", "unit"], counter_rows(result))
+    scores = score_rows(found)
+    if scores:
+        print_table(["model", "runs in", f"{found['f1_part']} micro F1", "macro F1"], scores)
     print_table(["result", "value"], value_rows(found))
     click.echo("\ntime, modelled from trips of loops, bytes and semaphores; nothing here was measured on a board")
     for headings, rows in tables(timed):

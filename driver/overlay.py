@@ -39,7 +39,7 @@ class Prediction:
 
     Attributes:
         node_type: Whose rows the predictions are.
-        predictions: Class of each vertex, int64 [rows]; bool [rows, classes] where each class is a decision of its own.
+        predictions: Class of each node, int64 [rows]; bool [rows, classes] where each class is a decision of its own.
         scores: F1 against the graph's labels, None without labels.
         result: The run: logits, counters, hash of the bound stream.
     """
@@ -69,7 +69,7 @@ class Throughput:
         repeats: Inferences that were timed.
         median_seconds: Of one inference, from its start to its logits.
         smallest_seconds: Of one inference.
-        vertices_per_second: Target vertices by the median.
+        vertices_per_second: Target nodes by the median.
     """
 
     kind: Kind

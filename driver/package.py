@@ -17,7 +17,13 @@ from typing import Any, BinaryIO
 from hetfab.driver.bit_file import decode_bit_file, emulated_bit_file
 from hetfab.overlay.board import read_board
 from hetfab.overlay.design import Design, design_from_dict
-from hetfab.overlay.errors import DesignInvalidError, IsaVersionError, OutputUnwritableError, OverlayPackageError
+from hetfab.overlay.errors import (
+    DesignInvalidError,
+    IsaVersionError,
+    OutputUnwritableError,
+    OverlayPackageError,
+    why_unreadable,
+)
 from hetfab.overlay.files import write_atomic
 from hetfab.overlay.isa.spec import isa
 
@@ -197,8 +203,8 @@ def read_emulated_bit(bit: Path) -> Design:
 def _header(description: Path) -> dict[str, Any]:
     try:
         header = json.loads(description.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise _damaged(description, str(error)) from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise _damaged(description, why_unreadable(error)) from error
     if not isinstance(header, dict) or header.get("format") != FORMAT:
         raise _damaged(description, f"it is not in the format '{FORMAT}'")
     hashes = header.get("sha256")

@@ -3,65 +3,94 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
 from hetfab.driver.graph.heterograph import HeteroGraph
-from hetfab.driver.scores import agreement, f1_scores, predictions
+from hetfab.driver.scores import F1, agreement, f1_scores, predictions
 from hetfab.driver.session import RunResult
 from hetfab.overlay.bind import BoundProgram
 from hetfab.overlay.costs.program_cost import expected_log
 from hetfab.overlay.design import Design
+from hetfab.overlay.errors import ReferenceMismatchError
 from hetfab.overlay.files import write_atomic
 from hetfab.overlay.isa.counter_table import counter_table
 from hetfab.overlay.program import Program
 from hetfab.overlay.timeline.summary import Summary, summarise
 
+if TYPE_CHECKING:
+    from hetfab.overlay.model.bound_model import FedModel  # A board has no onnx.
 
-def report(result: RunResult, bound: BoundProgram, graph: HeteroGraph, reference: Path | None = None) -> dict[str, Any]:
+
+def open_reference(path: Path, program: Program, graph: HeteroGraph) -> "FedModel":
+    """The quantized model that a program was compiled from, ready to run in onnxruntime.
+
+    Raises:
+        ReferenceMismatchError: The program was compiled from another model; names both.
+        InputError: The reference cannot be read, or does not fit the graph.
+    """
+    from hetfab.driver.graph.model_inputs import open_model
+    from hetfab.overlay.model.reader import is_quantized, model_hash, read_model
+
+    read = read_model(path)
+    found = model_hash(read)
+    if found != program.model_hash:
+        kind = "" if is_quantized(read) else ", a float model,"
+        raise ReferenceMismatchError(
+            f"the reference '{path}'{kind} with SHA-256 {found[:16]} is not what the program was compiled from",
+            f"the model '{program.model_name}' with SHA-256 {program.model_hash[:16]}",
+            "give that quantized model with --reference, or compile this one",
+        )
+    return open_model(path, graph)
+
+
+def report(
+    result: RunResult, bound: BoundProgram, graph: HeteroGraph, reference: "FedModel | None" = None
+) -> dict[str, Any]:
     """Scores of a run.
 
     Args:
         result: The run.
         bound: What was run.
         graph: What it was run on.
-        reference: The quantized model, to run in onnxruntime and compare with.
+        reference: As ``open_reference`` gives it, to run in onnxruntime and compare with.
 
     Returns:
-        ``micro_f1``, ``macro_f1`` (fractions on the test split, else on all labelled vertices; None without labels)
-        and ``f1_part``; with a reference ``agreement`` (over all target vertices; where multilabel, all labels of a
-        vertex) and ``max_logit_lsb`` (in steps of the last 8-bit tensor); ``instructions``, ``stream_hash`` and
-        ``counters`` (by name).
+        ``micro_f1``, ``macro_f1`` (fractions on the test split, else on all labelled nodes; None without labels)
+        and ``f1_part``; with a reference its ``reference_micro_f1`` and ``reference_macro_f1``, ``agreement`` (over
+        all target nodes; where multilabel, all labels of a node) and ``max_logit_lsb`` (in steps of the last 8-bit
+        tensor); ``instructions``, ``stream_hash`` and ``counters`` (by name).
     """
     node_type = bound.program.tensor(bound.program.output.tensor).node_type
-    scores = f1_scores(graph, node_type, result.values)
-    found: dict[str, Any] = {
-        "micro_f1": None if scores is None else scores.micro,
-        "macro_f1": None if scores is None else scores.macro,
-        "f1_part": None if scores is None else scores.part,
-    }
+    found: dict[str, Any] = {}
+    compared: dict[str, Any] = {}
     if reference is not None:
-        found |= _compare(result, bound, graph, reference, node_type)
+        logits = reference.logits()
+        found = _scores(f1_scores(graph, node_type, logits), "reference_")
+        compared = {
+            "agreement": agreement(result.values, logits, multilabel=is_multilabel(graph, node_type)),
+            "max_logit_lsb": float(np.abs(result.values - logits).max(initial=0.0) / bound.program.output.lsb),
+        }
+    scores = f1_scores(graph, node_type, result.values)
+    found |= _scores(scores) | {"f1_part": None if scores is None else scores.part} | compared
     found |= {"instructions": result.instructions, "stream_hash": result.stream_hash}
     return found | {"counters": asdict(result.counters)}
 
 
-def _compare(
-    result: RunResult, bound: BoundProgram, graph: HeteroGraph, reference: Path, node_type: str
-) -> dict[str, float]:
-    from hetfab.driver.graph.model_inputs import model_bindings, model_feeds
-    from hetfab.overlay.model.reader import read_model
-    from hetfab.overlay.model.runtime import run_model
+def _scores(scores: F1 | None, prefix: str = "") -> dict[str, float | None]:
+    micro, macro = (None, None) if scores is None else (scores.micro, scores.macro)
+    return {f"{prefix}micro_f1": micro, f"{prefix}macro_f1": macro}
 
-    model = read_model(reference)
-    feed = model_feeds(model, model_bindings(model, graph), graph)
-    logits = run_model(model, feed, [model.graph.output[0].name])[0]
-    distance = np.abs(result.values - logits).max(initial=0.0)
-    return {
-        "agreement": agreement(result.values, logits, multilabel=is_multilabel(graph, node_type)),
-        "max_logit_lsb": float(distance / bound.program.output.lsb),
-    }
+
+def score_rows(found: dict[str, Any]) -> list[list[object]]:
+    """Table of a report's F1 scores, in the order of the work: the reference, then the program; empty without any."""
+    executions = (("quantized model", "onnxruntime", "reference_"), ("program", "emulated overlay", ""))
+    return [
+        [model, runs_in, found[f"{prefix}micro_f1"], found[f"{prefix}macro_f1"]]
+        for model, runs_in, prefix in executions
+        if found.get(f"{prefix}micro_f1") is not None
+    ]
 
 
 def is_multilabel(graph: HeteroGraph, node_type: str) -> bool:
@@ -71,10 +100,9 @@ def is_multilabel(graph: HeteroGraph, node_type: str) -> bool:
 
 
 def value_rows(found: dict[str, Any]) -> list[list[object]]:
-    """Table of a report's single values: name and value; what is None is left out, and so are the counters."""
-    return [
-        [name.replace("_", " "), value] for name, value in found.items() if value is not None and name != "counters"
-    ]
+    """Table of a report's other single values: name and value."""
+    names = ("agreement", "max_logit_lsb", "instructions", "stream_hash")
+    return [[name.replace("_", " "), found[name]] for name in names if name in found]
 
 
 def counter_rows(result: RunResult) -> list[list[object]]:

@@ -17,7 +17,7 @@ Logits: TypeAlias = npt.NDArray[np.floating[Any]]
 
 @dataclass(frozen=True)
 class F1:
-    """F1 scores as fractions, and the part of the vertices that they are of ("test" or "labelled")."""
+    """F1 scores as fractions, and the part of the nodes that they are of ("test" or "labelled")."""
 
     micro: float
     macro: float
@@ -30,7 +30,7 @@ def predictions(logits: Logits, *, multilabel: bool) -> npt.NDArray[Any]:
 
 
 def f1_scores(graph: HeteroGraph, node_type: str, logits: Logits) -> F1 | None:
-    """Micro and macro F1 on the test split, else on all labelled vertices; None without labels.
+    """Micro and macro F1 on the test split, else on all labelled nodes; None without labels.
 
     Args:
         graph: Holds labels and splits.
@@ -66,7 +66,7 @@ def model_scores(given: "BoundModel", graph: HeteroGraph) -> F1 | None:
 
 
 def agreement(first: Logits, second: Logits, *, multilabel: bool) -> float:
-    """Share of vertices with equal predictions; where multilabel, all labels of a vertex must be equal."""
+    """Share of nodes with equal predictions; where multilabel, all labels of a node must be equal."""
     equal = predictions(first, multilabel=multilabel) == predictions(second, multilabel=multilabel)
     return float(np.mean(equal.all(axis=1) if multilabel else equal)) if len(equal) else 1.0
 

@@ -30,6 +30,8 @@ _START = 1
 _DONE = 2
 _NONE = 0xFFFF_FFFF
 DEADLINE_SECONDS = 600.0
+#: How long the empty program may take, of which DISPATCH makes one pass.
+_EMPTY_RUN_SECONDS = 1.0
 #: Segments of size zero still get an address.
 _SMALLEST_BUFFER = isa().block_bytes
 
@@ -63,11 +65,16 @@ class RunResult:
 class Session:
     """An overlay ready to run programs of one design. Not safe for several threads.
 
+    DISPATCH writes its registers in each pass, and a freshly loaded overlay has made none: its identity reads as zero.
+    So a session begins with the empty program, one pass that touches no memory.
+
     Args:
         transport: Registers and memory of the overlay.
         design: What the overlay should be.
 
     Raises:
+        DeadlineError: The overlay does not even run the empty program.
+        OverlayStateError: Its registers read as zero even then.
         IsaVersionError: The overlay has another version of the instruction set.
         GeometryMismatchError: The overlay has another geometry.
     """
@@ -76,6 +83,7 @@ class Session:
         self.transport = transport
         self._design = design
         self._geometry_hash = design.geometry.hash()[:16]
+        self._run_empty_program()
         self.check_identity()
 
     def run(
@@ -109,7 +117,7 @@ class Session:
         return Resident(self, bound)
 
     def state_dump(self) -> str:
-        """DISPATCH's state in words: progress, semaphores, the head of each queue."""
+        """DISPATCH's state as of its last pass, in words: progress, semaphores, the head of each queue."""
         read = self.transport.read_register
         lines = [f"fetched {read(RegisterOffset.FETCHED)}, retired {read(RegisterOffset.RETIRED)}"]
         for engine in isa().engines:
@@ -122,15 +130,35 @@ class Session:
         held = [f"{number}: {count}" for number, count in enumerate(counts) if count]
         return "\n".join([*lines, "semaphores " + (", ".join(held) or "all zero")])
 
+    def _run_empty_program(self) -> None:
+        self.transport.write_register(RegisterOffset.PROGRAM_LENGTH, 0)
+        self.transport.write_register(RegisterOffset.CONTROL, _START)
+        end = time.monotonic() + _EMPTY_RUN_SECONDS
+        while not self.transport.read_register(RegisterOffset.CONTROL) & _DONE:
+            if time.monotonic() > end:
+                raise DeadlineError(
+                    f"the overlay did not run the empty program within {_EMPTY_RUN_SECONDS:g} s",
+                    "an idle overlay whose DISPATCH answers",
+                    "load the overlay again; if this stays, it is no overlay of hetfab, or its clock does not run",
+                )
+
     def check_identity(self) -> None:
         """Compares the overlay's registers with the design.
 
         Raises:
+            OverlayStateError: The registers read as zero: the overlay was loaded again since, and has not run.
             IsaVersionError: The overlay has another version of the instruction set.
             GeometryMismatchError: The overlay has another geometry.
         """
         read = self.transport.read_register
-        found = divmod(read(RegisterOffset.ISA_VERSION), 1 << 16)
+        version = read(RegisterOffset.ISA_VERSION)
+        if version == 0:
+            raise OverlayStateError(
+                "the overlay's identity registers read as zero, as after loading and before a first start",
+                "the overlay that this session opened, which has run the empty program",
+                "open the overlay again; if this stays, it is no overlay of hetfab",
+            )
+        found = divmod(version, 1 << 16)
         if found != isa().version:
             raise IsaVersionError(
                 f"the overlay has version {found[0]}.{found[1]} of the instruction set",
@@ -198,7 +226,7 @@ class Resident:
             progress: Called with the number of instructions retired since its last call.
 
         Raises:
-            OverlayStateError: The memory was freed, or the overlay is no longer loaded.
+            OverlayStateError: The memory was freed, the overlay is no longer loaded, or it was loaded again.
             IsaVersionError: Another overlay was loaded, of another version of the instruction set.
             GeometryMismatchError: Another overlay was loaded, of another geometry.
             DeadlineError: The deadline passed; the text holds the state of DISPATCH.
@@ -243,7 +271,8 @@ class Resident:
         end = time.monotonic() + deadline_seconds
         reported = 0
         while not read(RegisterOffset.CONTROL) & _DONE:
-            retired = read(RegisterOffset.RETIRED)
+            # Until DISPATCH's first pass the register shows the run before.
+            retired = min(max(read(RegisterOffset.RETIRED), reported), instructions)
             progress(retired - reported)
             reported = retired
             if time.monotonic() > end:
@@ -275,8 +304,13 @@ def check_geometry(compiled: Design, chosen: Design) -> None:
     differing = [f"{name} {ours[name]} / {theirs[name]}" for name in ours if ours[name] != theirs[name]]
     if compiled.geometry.engines != chosen.geometry.engines:
         differing.append(f"engines {'+'.join(compiled.geometry.engines)} / {'+'.join(chosen.geometry.engines)}")
+    names = [f"'{design.name}'" for design in (compiled, chosen)]
+    if compiled.name == chosen.name:
+        names = [
+            f"{name} with geometry {d.geometry.hash()[:16]}" for name, d in zip(names, (compiled, chosen), strict=True)
+        ]
     raise GeometryMismatchError(
-        f"the program was compiled for the design '{compiled.name}', the overlay is of the design '{chosen.name}': "
+        f"the program was compiled for the design {names[0]}, the overlay is of the design {names[1]}: "
         + ", ".join(differing),
         "equal geometries",
         "compile the model with the overlay's design (`hetfab compile --design`)",

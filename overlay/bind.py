@@ -21,6 +21,7 @@ from hetfab.overlay.errors import (
     FeatureWidthError,
     LimitExceededError,
     RelationMissingError,
+    counted,
 )
 from hetfab.overlay.expansion import expand, without_first_waits
 from hetfab.overlay.isa.codec import Segment
@@ -115,7 +116,7 @@ def bind(program: Program, graph: GraphArrays) -> BoundProgram:
 
     Raises:
         RelationMissingError: The graph lacks a node type or an edge set.
-        CountFixedError: A node type has another number of vertices than the model was trained for.
+        CountFixedError: A node type has another number of nodes than the model was trained for.
         FeaturesMissingError: Features of a tensor are missing.
         FeatureWidthError: Features have another width than the model's.
         FeaturesNotFiniteError: Features contain NaN or infinity.
@@ -169,7 +170,7 @@ def _check_graph(program: Program, graph: GraphArrays) -> None:
     for node_type, count in program.limits.fixed_counts.items():
         if graph.counts[node_type] != count:
             raise CountFixedError(
-                f"the graph has {graph.counts[node_type]} vertices of type '{node_type}'",
+                f"the graph has {counted(graph.counts[node_type], 'node')} of type '{node_type}'",
                 f"{count}: the model holds a learned row for each of them",
                 "use the graph that the model was trained on, or a model without learned tables",
             )
@@ -178,15 +179,15 @@ def _check_graph(program: Program, graph: GraphArrays) -> None:
         if len(arrays.indptr) != graph.counts[edges.destination_type] + 1:
             raise RelationMissingError(
                 f"the edges '{edges.name}' have {len(arrays.indptr) - 1} destinations",
-                f"{graph.counts[edges.destination_type]}, the vertices of type '{edges.destination_type}'",
+                f"{graph.counts[edges.destination_type]}, the nodes of type '{edges.destination_type}'",
                 "build the edges from the same graph as the counts",
             )
         degree = int(np.diff(arrays.indptr).max(initial=0))
         if degree > program.limits.largest_degree:
             raise LimitExceededError(
-                f"a vertex of type '{edges.destination_type}' has {degree} edges of '{edges.name}'",
-                f"at most {program.limits.largest_degree}, for which the program's sums are proven",
-                "remove edges of that vertex",
+                f"a node of type '{edges.destination_type}' has {counted(degree, 'edge')} of '{edges.name}'",
+                f"at most {program.limits.largest_degree:,}, for which the program's sums are proven",
+                "remove edges of that node",
             )
 
 
@@ -203,7 +204,7 @@ def _feature_rows(tensor: Tensor, graph: GraphArrays) -> npt.NDArray[np.uint8]:
     width = features.shape[1] if isinstance(features, np.ndarray) else features.width
     if width != tensor.channels:
         raise FeatureWidthError(
-            f"the features of '{tensor.node_type}' have {width} columns",
+            f"the features of '{tensor.node_type}' have {counted(width, 'column')}",
             f"{tensor.channels}, the width of the model's input '{tensor.name}'",
             "use the features that the model was trained on",
         )

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hetfab.overlay.errors import DesignInvalidError
+from hetfab.overlay.errors import DesignInvalidError, why_unreadable
 from hetfab.overlay.isa.spec import evaluate, isa
 
 _DEFAULTS = Path(__file__).parent / "designs"
@@ -25,6 +25,7 @@ _ARRAYS = {
     "gemm_l_cols": (8, 64, 8),
     "gemm_l_acc_bits": (24, 32, 1),
 }
+_LONGEST_SHOWN = 80
 
 
 @dataclass(frozen=True)
@@ -145,9 +146,9 @@ def read_design(path: Path) -> Design:
     """
     try:
         table = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DesignInvalidError(
-            f"cannot read the design '{path}': {error}",
+            f"cannot read the design '{path}': {why_unreadable(error)}",
             "a JSON file as `hetfab` ships in its folder overlay/designs",
             "check the path, or leave the option out to use the default design",
         ) from error
@@ -176,32 +177,53 @@ def design_from_dict(table: Any, source: str) -> Design:
             parts += [f"unknown: {_names(found - expected)}"] if found - expected else []
             raise _invalid(source, "; ".join(parts), "exactly the keys " + _names(expected))
     _check_values(geometry, source)
-    if not isinstance(table["clock_mhz"], int | float) or not 0 < table["clock_mhz"] <= 1000:
-        raise _invalid(source, f"clock_mhz is {table['clock_mhz']!r}", "a clock above 0 and up to 1,000 MHz")
-    engines = tuple(geometry["engines"])
+    for name in ("name", "board", "origin"):
+        _check_text(name, table[name], source)
+    if "/" in table["name"] or table["name"].startswith("."):
+        raise _invalid(source, f"name is {_shown(table['name'])}", "a text that can name files")
+    clock = table["clock_mhz"]
+    if not _is_number(clock) or not 0 < clock <= 1000:
+        raise _invalid(source, f"clock_mhz is {_shown(clock)}", "a clock above 0 and up to 1,000 MHz")
     return Design(
-        name=str(table["name"]),
-        board=str(table["board"]),
-        clock_mhz=table["clock_mhz"],
-        origin=str(table["origin"]),
-        geometry=Geometry(**{**geometry, "engines": engines}),
+        name=table["name"],
+        board=table["board"],
+        clock_mhz=clock,
+        origin=table["origin"],
+        geometry=Geometry(**{**geometry, "engines": tuple(geometry["engines"])}),
     )
 
 
+def _check_text(name: str, value: Any, source: str) -> None:
+    # What cannot be printed could not be named in a message either.
+    if not isinstance(value, str) or not value or not value.isprintable():
+        raise _invalid(source, f"{name} is {_shown(value)}", "a text of one line")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _check_engines(engines: Any, source: str) -> None:
+    known = [engine.name for engine in isa().engines]
+    expected = "a list of different names out of " + ", ".join(known)
+    if not isinstance(engines, list | tuple) or any(engine not in known for engine in engines):
+        raise _invalid(source, f"engines is {_shown(engines)}", expected)
+    repeated = {engine for engine in engines if engines.count(engine) > 1}
+    if repeated:
+        raise _invalid(source, f"engines names more than once: {_names(repeated)}", expected)
+
+
 def _check_values(geometry: dict[str, Any], source: str) -> None:
-    known = {engine.name for engine in isa().engines}
-    engines = geometry["engines"]
-    if not isinstance(engines, list | tuple) or not set(engines) <= known:
-        raise _invalid(source, f"engines is {engines!r}", "a list of " + _names(known))
+    _check_engines(geometry["engines"], source)
     for name, value in geometry.items():
         if name == "engines":
             continue
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise _invalid(source, f"{name} is {value!r}", "a whole number of at least 1")
+            raise _invalid(source, f"{name} is {_shown(value)}", "a whole number of at least 1")
         largest = _largest(name)
         if value > largest:
             expected = f"at most {largest}, what the instruction fields can name"
-            raise _invalid(source, f"{name} is {value}", expected)
+            raise _invalid(source, f"{name} is {_shown(value)}", expected)
     for name, (smallest, largest, unit) in _ARRAYS.items():
         if not smallest <= geometry[name] <= largest or geometry[name] % unit:
             expected = f"{smallest} to {largest}" + (f", a multiple of {unit}" if unit > 1 else "")
@@ -240,8 +262,14 @@ def _invalid(source: str, found: str, expected: str) -> DesignInvalidError:
     )
 
 
-def _names(names: set[str]) -> str:
-    return ", ".join(sorted(names))
+def _names(names: set[Any]) -> str:
+    return ", ".join(sorted(map(str, names)))
+
+
+def _shown(value: Any) -> str:
+    """A value as a message shows it: printable and short."""
+    text = ascii(value)
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."
 
 
 def _hash(table: dict[str, Any]) -> str:

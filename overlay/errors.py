@@ -2,10 +2,28 @@
 """The one exception tree: every error has a code, what was found, what was expected, and what to do.
 
 The exit status of the command line is a property of the branch: 1 the input is wrong, 3 the environment
-lacks something, 4 the run failed. This module imports nothing, so that a board can load it.
+lacks something, 4 the run failed. This module imports nothing of hetfab, so that a board can load it.
 """
 
+from collections.abc import Sequence
 from typing import ClassVar
+
+
+def counted(number: int, noun: str) -> str:
+    """A number and its noun, as messages and tables say it: '1 node', '1,200 nodes'."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def why_unreadable(error: Exception) -> str:
+    """Why a file could not be read, in words that do not repeat its path."""
+    match error:
+        case OSError(strerror=str(reason)):
+            return reason
+        case UnicodeDecodeError():
+            return "it is not text in UTF-8"
+        case RecursionError():
+            return "it is nested too deeply"
+    return str(error)
 
 
 class HetfabError(Exception):
@@ -54,9 +72,20 @@ class ModelVersionError(InputError):
 
 
 class OperatorsUnsupportedError(InputError):
-    """Operators or operator forms that this stage does not handle; all are named at once."""
+    """Operators or operator forms that this stage does not handle; all are named at once.
+
+    Args:
+        found: What cannot be done with them.
+        expected: As of every error.
+        do: As of every error.
+        refused: A line for each operator, none where ``found`` says it all.
+    """
 
     code = "operators-unsupported"
+
+    def __init__(self, found: str, expected: str, do: str, refused: Sequence[str] = ()) -> None:
+        super().__init__("\n    ".join([found, *refused]), expected, do)
+        self.refused = tuple(refused) or (found,)
 
 
 class ModelStructureError(InputError):
@@ -78,9 +107,15 @@ class BindingInvalidError(InputError):
 
 
 class NotQuantizedError(InputError):
-    """A model without the ``Quant`` nodes that the compiler needs."""
+    """A model without the ``Quant`` operators that the compiler needs."""
 
     code = "model-not-quantized"
+
+
+class AlreadyQuantizedError(InputError):
+    """A quantized model where a float model is needed."""
+
+    code = "model-quantized"
 
 
 class GraphUnreadableError(InputError):
@@ -183,6 +218,12 @@ class ProgramUnreadableError(InputError):
     """The file is not a program, or is truncated or altered."""
 
     code = "program-unreadable"
+
+
+class ReferenceMismatchError(InputError):
+    """The reference of a run is not the model that the program was compiled from."""
+
+    code = "reference-mismatch"
 
 
 class IsaVersionError(InputError):

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hetfab.overlay.design import Design, design_from_dict
-from hetfab.overlay.errors import IsaVersionError, ProgramUnreadableError
+from hetfab.overlay.errors import IsaVersionError, ProgramUnreadableError, why_unreadable
 from hetfab.overlay.files import write_atomic
 from hetfab.overlay.isa.spec import isa
 from hetfab.overlay.layouts import blocks_of, stored_bits
@@ -120,12 +120,12 @@ class Block:
 
 @dataclass(frozen=True)
 class Tensor:
-    """A matrix in DRAM with one row per vertex of a type.
+    """A matrix in DRAM with one row per node of a type.
 
     Attributes:
         name: Name in the quantized model; of a feature tensor, the model input.
         segment: Segment that holds it.
-        node_type: Whose vertices are its rows.
+        node_type: Whose nodes are its rows.
         channels: Columns.
         bits: Width of its integers, 2 to 8, or 32 for logits.
         packed: Whether two channels share a byte.
@@ -211,7 +211,7 @@ class Output:
 
 @dataclass(frozen=True)
 class Limits:
-    """What the program is proven for: the largest number of edges into one vertex, and fixed node counts."""
+    """What the program is proven for: the largest number of edges into one node, and fixed node counts."""
 
     largest_degree: int
     fixed_counts: dict[str, int]
@@ -322,7 +322,7 @@ def read_program(path: Path) -> Program:
                 for name in ("words", "patches", "constants")
             }
     except _DAMAGE as error:
-        raise _unreadable(path, error.args[0] if isinstance(error, KeyError) else str(error)) from error
+        raise _unreadable(path, error.args[0] if isinstance(error, KeyError) else why_unreadable(error)) from error
     if not isinstance(header, dict) or header.get("format") != FORMAT:
         raise _unreadable(path, "it is not in the format '" + FORMAT + "'")
     version = header.get("isa_version")

@@ -2,7 +2,7 @@
 """Post-training quantization: runs the float model, chooses numbers, writes candidates, keeps the nearest one."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
@@ -10,13 +10,15 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from hetfab.overlay.errors import BindingInvalidError, CalibrationDataError
+from hetfab.overlay.errors import AlreadyQuantizedError, CalibrationDataError, counted
 from hetfab.overlay.isa.arithmetic import Q8_BITS, TERM_BITS
-from hetfab.overlay.model.binding import Binding, NodeCount
-from hetfab.overlay.model.bound_model import BoundModel, CalibrationReader, Evaluation, FedModel
+from hetfab.overlay.model.binding import Binding
+from hetfab.overlay.model.bound_model import BoundModel, Evaluation, FedModel
 from hetfab.overlay.model.edges import edge_set
-from hetfab.overlay.model.layers import Dense, LayerGraph, Relu, SegMean, constants_of, parse_layers
-from hetfab.overlay.model.reader import bindings_of, check_model, opset
+from hetfab.overlay.model.layers import Dense, LayerGraph, Relu, SegMean, constants_of
+from hetfab.overlay.model.parser import parse_layers
+from hetfab.overlay.model.reader import bindings_of, check_model, is_quantized, opset
+from hetfab.overlay.model.rows import check_aggregations
 from hetfab.overlay.model.runtime import Feed, run_model
 from hetfab.quantize.points import QuantizationPoints, find_points
 from hetfab.quantize.ranges import CRITERIA, ActivationRange, Criterion, choose
@@ -37,7 +39,7 @@ class QuantizedModel(BoundModel):
         bindings: The same binding.
         widths: Of its weights and activations.
         criterion: The calibration criterion that was kept.
-        divergences: Mean Kullback-Leibler divergence from the float model, in nats per vertex (or per vertex and
+        divergences: Mean Kullback-Leibler divergence from the float model, in nats per node (or per node and
             class where multilabel), of each criterion.
         ranges: Range of each stored tensor.
     """
@@ -62,15 +64,22 @@ def quantize(
         progress: Called with the name of each step.
 
     Raises:
+        AlreadyQuantizedError: The model is quantized.
         OperatorsUnsupportedError: The model has layers or sums that the overlay does not execute.
         BindingInvalidError: The inputs of an aggregation do not belong together.
         CalibrationDataError: There is no feed, or no row to compare candidates on.
     """
     model, bindings, evaluation = given.model, given.bindings, given.evaluation
+    if is_quantized(model):
+        raise AlreadyQuantizedError(
+            "the model is quantized already: it has 'Quant' operators",
+            "a float model",
+            "compile it as it is (`hetfab compile`), or give the float model",
+        )
     graph = tables_to_dense_terms(parse_layers(model))
     points = find_points(graph)
-    _check_aggregations(graph, bindings)
-    samples = list(_all(given.feeds))
+    check_aggregations(graph, bindings)
+    samples = list(given.samples())
     if not samples:
         raise CalibrationDataError("there is no feed to calibrate with", "at least one", "give the graph's feeds")
     progress("float model")
@@ -125,14 +134,6 @@ def _fitted(
     return fitted
 
 
-def _all(feeds: Iterable[Feed] | CalibrationReader) -> Iterator[Feed]:
-    if isinstance(feeds, Iterable):
-        yield from feeds
-        return
-    while (feed := feeds.get_next()) is not None:
-        yield feed
-
-
 def _observe(
     model: onnx.ModelProto, points: QuantizationPoints, output: str, samples: list[Feed]
 ) -> tuple[dict[str, FloatArray], dict[str, float], list[FloatArray]]:
@@ -166,34 +167,20 @@ def _observe(
     return {name: np.concatenate(parts) for name, parts in values.items()}, largest, logits
 
 
-def _check_aggregations(graph: LayerGraph, bindings: Mapping[str, Binding]) -> None:
-    for layer in graph.layers:
-        if not isinstance(layer, SegMean):
-            continue
-        edges, count = edge_set(bindings, layer.source, layer.destination), bindings.get(layer.count)
-        if isinstance(count, NodeCount) and count.type != edges.destination_type:
-            raise BindingInvalidError(
-                f"'{layer.count}' counts the vertices of type '{count.type}', but the edges '{edges.name}' lead to "
-                f"type '{edges.destination_type}'",
-                "the number of the edges' destination vertices",
-                "correct the input binding (`--bind FILE`), or the operator's input",
-            )
-
-
 def _check_rows(logits: list[FloatArray], evaluation: Evaluation) -> None:
     rows = [len(matrix) if evaluation.rows is None else len(evaluation.rows) for matrix in logits]
     if 0 in rows:
         raise CalibrationDataError(
-            "there is no vertex to compare the logits of candidates on",
-            "at least one vertex of the target type",
-            "give a graph with target vertices, or a validation split that is not empty",
+            "there is no node to compare the logits of candidates on",
+            "at least one node of the target type",
+            "give a graph with target nodes, or a validation split that is not empty",
         )
     largest = -1 if evaluation.rows is None else int(evaluation.rows.max())
     fewest = min(len(matrix) for matrix in logits)
     if largest >= fewest:
         raise CalibrationDataError(
-            f"candidates are to be compared on vertex {largest}, but the logits have {fewest} rows",
-            "vertices of the type whose logits the model computes",
+            f"candidates are to be compared on node {largest}, but the logits have {counted(fewest, 'row')}",
+            "nodes of the type whose logits the model computes",
             "give a graph whose target type is the model's",
         )
 

@@ -95,6 +95,7 @@ machines = st.builds(
     write_latency=st.sampled_from([0.0, 15.0]),
     bursts_ahead=st.just(8),
     rows_ahead=st.sampled_from([1, 8]),
+    row_beats_ahead=st.sampled_from([1, 8, 128]),
     port_rate=st.sampled_from([4.0, 8.0]),
     dram_rate=st.sampled_from([2.0, 8.0, 16.0]),
 )

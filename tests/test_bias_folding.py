@@ -8,7 +8,8 @@ import onnx.numpy_helper
 import pytest
 
 from hetfab.overlay.errors import OperatorsUnsupportedError
-from hetfab.overlay.model.layers import Dense, LayerGraph, parse_layers
+from hetfab.overlay.model.layers import Dense, LayerGraph
+from hetfab.overlay.model.parser import parse_layers
 
 FLOAT, INT64 = onnx.TensorProto.FLOAT, onnx.TensorProto.INT64
 BIAS = np.array([1.0, -2.0, 0.5], np.float32)

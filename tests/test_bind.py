@@ -202,7 +202,7 @@ def test_missing_relations_of_a_graph_are_named_at_once(program: Program) -> Non
 def test_edges_of_another_count_are_refused(program: Program, arrays: GraphArrays) -> None:
     assert refusal(program, with_edges(arrays, "cites", np.zeros(40), []), RelationMissingError) == (
         "the edges 'cites' have 39 destinations",
-        "40, the vertices of type 'paper'",
+        "40, the nodes of type 'paper'",
         "build the edges from the same graph as the counts",
     )
 
@@ -215,9 +215,9 @@ def test_the_degree_is_limited_to_what_is_proven(program: Program, arrays: Graph
         if degree == 65_535:
             bind(program, crowded)
     assert refusal(program, crowded, LimitExceededError) == (
-        "a vertex of type 'paper' has 65536 edges of 'cites'",
-        "at most 65535, for which the program's sums are proven",
-        "remove edges of that vertex",
+        "a node of type 'paper' has 65,536 edges of 'cites'",
+        "at most 65,535, for which the program's sums are proven",
+        "remove edges of that node",
     )
 
 
@@ -232,7 +232,7 @@ def test_a_table_fixes_the_count() -> None:
     program = compiled(model, graph, SMALL_GEOMETRY)
     other = replace(graph, counts={**graph.counts, "venue": 5})
     assert refusal(program, graph_arrays(program, other), CountFixedError) == (
-        "the graph has 5 vertices of type 'venue'",
+        "the graph has 5 nodes of type 'venue'",
         "4: the model holds a learned row for each of them",
         "use the graph that the model was trained on, or a model without learned tables",
     )

@@ -2,6 +2,7 @@
 """What commands say about wrong input: exit status, one JSON object, full texts, and no file left behind."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -20,6 +21,7 @@ from hetfab.driver.graph.npz import write_graph
 from hetfab.overlay.design import Design, default_design
 from hetfab.overlay.model import hgnn
 from hetfab.overlay.model.binding import METADATA_KEY, Binding, End, Features, RelationEnd, to_json
+from hetfab.overlay.model.reader import model_hash, read_model
 from hetfab.overlay.model.schema import Relation
 from tests.conftest import SMALL_GEOMETRY
 from tests.random_models import Case, ModelBuilder, academic_case
@@ -82,6 +84,7 @@ def fail(files: Path, capsys: pytest.CaptureFixture[str]) -> Failure:
 
 QUANTIZE = ("quantize", "model.onnx", "--graph", "graph.npz", "-o", "new.q.onnx")
 COMPILE = ("compile", "model.q.onnx", "--graph", "graph.npz", "-o", "new.hfp")
+INSPECT = ("inspect", "model.onnx", "--graph", "graph.npz")
 RUN = ("run", "model.hfp", "--graph", "graph.npz", "-o", "new.npz")
 MODEL_EXPECTED = "an ONNX file of opset 17 to 21"
 MODEL_DO = "check the path and that the file was copied whole"
@@ -124,6 +127,25 @@ def test_a_missing_model(fail: Failure, files: Path) -> None:
         "expected": MODEL_EXPECTED,
         "do": MODEL_DO,
     }
+
+
+def test_weights_beside_the_model(
+    fail: Failure, files: Path, case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An exporter may write weights to another file; they are found from any working folder."""
+    model = onnx.ModelProto()
+    model.CopyFrom(case.model)
+    onnx.save(model, files / "split.onnx", save_as_external_data=True, location="weights", size_threshold=0)
+    arguments = ["--graph", str(files / "graph.npz"), "-o", str(files / "new.q.onnx")]
+    monkeypatch.chdir(tmp_path)
+    assert main(["quantize", str(files / "split.onnx"), *arguments]) == 0
+    assert (files / "new.q.onnx").read_bytes() == (files / "model.q.onnx").read_bytes()
+    monkeypatch.chdir(files)
+    (files / "weights").unlink()
+    error = fail("quantize", "split.onnx", *QUANTIZE[2:-1], "newer.q.onnx")
+    assert error["code"] == "model-unreadable"
+    assert error["found"].startswith("cannot read weights of the model 'split.onnx' that are in another file: ")
+    assert error["do"] == "copy them too, or export the model with its weights in one file"
 
 
 def test_a_model_of_another_opset(fail: Failure, files: Path) -> None:
@@ -188,7 +210,7 @@ def test_unsupported_operators_are_named_at_once(fail: Failure, files: Path) -> 
         "code": "operators-unsupported",
         "found": "\n    ".join(
             [
-                "6 nodes are not supported:",
+                "6 operators not supported:",
                 "hgnn::EdgeAtt 'z': this graph operator is read but not yet executed; use SegMean",
                 f"Elu 'after_attention': {known}",
                 f"Tanh 't': {known}",
@@ -197,7 +219,8 @@ def test_unsupported_operators_are_named_at_once(fail: Failure, files: Path) -> 
                 f"Mul 'weighted': {known}",
             ]
         ),
-        "expected": "MatMul or Gemm with constant weights, Add, Relu and hgnn::SegMean",
+        "expected": "MatMul or Gemm with constant weights, Add, Relu and hgnn::SegMean; "
+        "sums of means over relations with at most one dense term",
         "do": "change the model as each line says",
     }
 
@@ -218,22 +241,27 @@ def test_operators_without_a_body(fail: Failure, files: Path) -> None:
     rewritten(files / "model.onnx", change)
     error = fail(*QUANTIZE)
     assert error["code"] == "operators-unsupported"
-    assert error["found"] == "the model calls operators without a body: other::Snake"
+    head, line = error["found"].splitlines()
+    assert head == "1 operator not supported:"
+    assert line.startswith("    other::Snake '") and "the operator is not known" in line
 
 
 def test_a_float_model_is_not_compiled(fail: Failure) -> None:
     assert fail("compile", "model.onnx", "-o", "new.hfp") == {
         "code": "model-not-quantized",
-        "found": "the model has no 'Quant' node",
+        "found": "the model has no 'Quant' operator",
         "expected": "a quantized model, as `hetfab quantize` writes it",
         "do": "run `hetfab quantize MODEL --graph GRAPH -o QUANTIZED` and compile its result",
     }
 
 
 def test_a_quantized_model_is_not_quantized_again(fail: Failure) -> None:
-    error = fail("quantize", "model.q.onnx", *QUANTIZE[2:])
-    assert error["code"] == "operators-unsupported"
-    assert "Quant" in error["found"]
+    assert fail("quantize", "model.q.onnx", *QUANTIZE[2:]) == {
+        "code": "model-quantized",
+        "found": "the model is quantized already: it has 'Quant' operators",
+        "expected": "a float model",
+        "do": "compile it as it is (`hetfab compile`), or give the float model",
+    }
 
 
 # Bindings
@@ -272,8 +300,9 @@ def test_a_count_of_another_type(fail: Failure, files: Path) -> None:
     rewritten(files / "model.onnx", lambda model: renamed(model, {"n_paper": "n_author"}))
     assert fail(*QUANTIZE) == {
         "code": "binding-invalid",
-        "found": "'n_author' counts the vertices of type 'author', but the edges 'writes' lead to type 'paper'",
-        "expected": "the number of the edges' destination vertices",
+        "found": "'n_author' counts the nodes of type 'author', but the edges 'writes' lead to type 'paper'\n"
+        "'n_author' counts the nodes of type 'author', but the edges 'cites' lead to type 'paper'",
+        "expected": "the number of the edges' destination nodes",
         "do": "correct the input binding (`--bind FILE`), or the operator's input",
     }
 
@@ -368,9 +397,9 @@ def test_a_model_made_for_other_counts(fail: Failure, files: Path) -> None:
     rewritten(files / "model.onnx", fix_rows)
     assert fail(*QUANTIZE) == {
         "code": "count-fixed",
-        "found": "the graph 'academic' has 40 vertices of type 'paper'",
+        "found": "the graph 'academic' has 40 nodes of type 'paper'",
         "expected": "41, the rows that the model's input 'x_paper' has",
-        "do": "use the graph that the model was made for, or export the model with free numbers of vertices",
+        "do": "use the graph that the model was made for, or export the model with free numbers of nodes",
     }
 
 
@@ -382,13 +411,35 @@ def test_an_operator_made_for_other_counts(fail: Failure, files: Path, count: in
         model.graph.initializer.append(onnx.numpy_helper.from_array(np.array(count, np.int64), "n_paper"))
 
     rewritten(files / "model.onnx", fix_count)
-    error = fail(*QUANTIZE)
-    assert error["code"] == "model-structure"
-    assert error["found"].startswith("onnxruntime cannot run the model on these inputs: ")
-    assert (error["expected"], error["do"]) == (
-        "a model and a graph with equal numbers of vertices",
-        "use the graph that the model was made for",
-    )
+    for command in (QUANTIZE, INSPECT):
+        assert fail(*command) == {
+            "code": "count-fixed",
+            "found": "the graph has other numbers of nodes than the model is made for: "
+            f"40 of type 'paper', the constant 'n_paper' says {count}",
+            "expected": "the numbers that the model says",
+            "do": "use the graph that the model was made for",
+        }
+
+
+@pytest.mark.parametrize("rows", [4, 6])
+def test_a_learned_table_for_other_counts(fail: Failure, files: Path, case: Case, rows: int) -> None:
+    """Too few rows would read outside, too many belong to another graph."""
+    builder = ModelBuilder(np.random.default_rng(0), case.graph)
+    table = builder.table("term", 6)
+    onnx.save(builder.finish(builder.mean(table, "in", "paper")), files / "model.onnx")
+
+    def cut(model: onnx.ModelProto) -> None:
+        tensor = next(tensor for tensor in model.graph.initializer if tensor.name == table)
+        tensor.CopyFrom(onnx.numpy_helper.from_array(np.zeros((rows, 6), np.float32), table))
+
+    rewritten(files / "model.onnx", cut)
+    for command in (QUANTIZE, INSPECT):
+        error = fail(*command)
+        assert (error["code"], error["found"]) == (
+            "count-fixed",
+            "the graph has other numbers of nodes than the model is made for: "
+            f"5 of type 'term', the learned table 'c0' says {rows}",
+        )
 
 
 def without_papers(graph: HeteroGraph) -> HeteroGraph:
@@ -400,7 +451,7 @@ def without_papers(graph: HeteroGraph) -> HeteroGraph:
 
 def test_a_graph_without_target_vertices(fail: Failure, files: Path, case: Case) -> None:
     write_graph(files / "graph.npz", without_papers(case.graph))
-    assert fail(*QUANTIZE)["found"] == "there is no vertex to compare the logits of candidates on"
+    assert fail(*QUANTIZE)["found"] == "there is no node to compare the logits of candidates on"
 
 
 @pytest.mark.parametrize("command", [QUANTIZE, COMPILE, RUN])
@@ -434,7 +485,8 @@ def test_a_design_whose_buffers_hold_no_tile(fail: Failure, files: Path, memory:
     layer = error["found"].split("'")[1]
     assert error == {
         "code": "design-too-small",
-        "found": f"layer '{layer}' needs {need} words in each of the 2 slots of {memory}_ram, which hold {words // 2}",
+        "found": f"layer '{layer}' needs {need} {'word' if need == 1 else 'words'} in each of the 2 slots of "
+        f"{memory}_ram, which hold {words // 2}",
         "expected": f"{memory}_words of at least {2 * need}",
         "do": "use a design with a larger buffer",
     }
@@ -470,6 +522,27 @@ def test_a_program_for_another_geometry(fail: Failure, files: Path) -> None:
     assert error["do"] == "compile the model with the overlay's design (`hetfab compile --design`)"
 
 
+def test_a_reference_that_the_program_was_not_compiled_from(
+    fail: Failure, files: Path, case: Case, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Another model, one with another number of classes, and the float model; found before the run."""
+    builder = ModelBuilder(np.random.default_rng(1), case.graph)
+    onnx.save(builder.finish(builder.dense(builder.features("paper"), 3)), files / "other.onnx")
+    assert main(["quantize", "other.onnx", "--graph", "graph.npz", "-o", "other.q.onnx"]) == 0
+    hashes = {
+        name: model_hash(read_model(files / name))[:16] for name in ("model.q.onnx", "other.q.onnx", "model.onnx")
+    }
+    for name, kind in (("other.q.onnx", ""), ("model.onnx", ", a float model,")):
+        error = fail(*RUN, "--reference", name)
+        assert error == {
+            "code": "reference-mismatch",
+            "found": f"the reference '{name}'{kind} with SHA-256 {hashes[name]} is not what the program was "
+            "compiled from",
+            "expected": f"the model 'model.q.onnx' with SHA-256 {hashes['model.q.onnx']}",
+            "do": "give that quantized model with --reference, or compile this one",
+        }
+
+
 def test_a_truncated_program(fail: Failure, files: Path) -> None:
     whole = (files / "model.hfp").read_bytes()
     for length in (0, 10, len(whole) // 2, len(whole) - 1):
@@ -498,6 +571,36 @@ def test_outputs_that_cannot_be_written(fail: Failure, command: tuple[str, ...],
     error = fail(*command[:-1], target)
     assert error["code"] == "output-unwritable"
     assert error["found"] == f"cannot write '{target}': {reason}"
+
+
+@pytest.mark.parametrize("seconds", ["0", "-1", "nan"])
+def test_a_deadline_that_is_no_time(fail: Failure, seconds: str) -> None:
+    error = fail(*RUN, "--deadline", seconds, status=2)
+    assert error["found"] == f"Invalid value for '--deadline': {float(seconds)} is no time above 0"
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (None, "No such file or directory"),
+        (b"\xff", "it is not text in UTF-8"),
+        (b"[" * 10**5, "it is nested too deeply"),
+    ],
+)
+def test_texts_that_cannot_be_read_say_why_once(fail: Failure, files: Path, content: bytes | None, reason: str) -> None:
+    if content is not None:
+        (files / "x.json").write_bytes(content)
+        (files / "graph.json").write_bytes(content)
+        assert fail("graph", "graph.json")["found"] == f"cannot read 'graph.json': {reason}"
+    else:
+        assert fail("graph", "x.npz")["found"] == f"cannot read the graph 'x.npz': {reason}"
+    assert fail(*COMPILE, "--design", "x.json")["found"] == f"cannot read the design 'x.json': {reason}"
+    binding = fail(*QUANTIZE, "--bind", "x.json")["found"]
+    assert binding in (f"cannot read the binding 'x.json': {reason}", f"the binding 'x.json': {reason}")
+
+
+def test_the_demo_is_not_written_into_a_file(fail: Failure) -> None:
+    assert fail("demo", "-o", "model.hfp")["found"] == "cannot make the folder 'model.hfp': it is a file"
 
 
 def test_a_usage_error(fail: Failure, capsys: pytest.CaptureFixture[str]) -> None:
@@ -530,6 +633,38 @@ def test_saved_predictions_are_those_of_the_run(files: Path, capsys: pytest.Capt
         assert str(saved["node_type"]) == "paper" and 0 < float(saved["scale"]) < 1
 
 
+def test_run_shows_the_reference_before_the_program(
+    files: Path, case: Case, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In the order of the demo: float model, quantized model, program."""
+    labels = {"paper": np.arange(40) % 9}
+    write_graph(files / "graph.npz", replace(case.graph, labels=labels, splits={"paper": {"test": np.arange(20)}}))
+    assert main([*RUN, "--reference", "model.q.onnx"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    start = next(i for i, line in enumerate(lines) if line.startswith("model "))
+    assert lines[start].split() == ["model", "runs", "in", "test", "micro", "F1", "macro", "F1"]
+    assert [line[:34].rstrip() for line in lines[start + 2 : start + 4]] == [
+        "quantized model  onnxruntime",
+        "program          emulated overlay",
+    ]
+    assert lines[start + 2].split()[-2:] == lines[start + 3].split()[-2:]
+    assert [line.split()[0] for line in lines[start + 6 : start + 10]] == ["agreement", "max", "instructions", "stream"]
+    assert main([*RUN, "--reference", "model.q.onnx", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["reference_micro_f1"] == found["micro_f1"] and found["reference_macro_f1"] == found["macro_f1"]
+
+
+def test_compile_says_why_a_small_graph_needs_fewer_instructions(
+    files: Path, case: Case, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(list(COMPILE)) == 0
+    out = capsys.readouterr().out
+    found = re.search(r"^(\d+) instructions in .*npz: (\d+) instructions", out, re.MULTILINE | re.DOTALL)
+    assert found is not None and int(found[2]) < int(found[1]) and "fewer than compiled: " in out
+    assert main(["compile", "model.q.onnx", "-o", "new.hfp"]) == 0
+    assert "fewer than compiled" not in capsys.readouterr().out
+
+
 def test_a_program_runs_on_a_graph_without_target_vertices(
     files: Path, case: Case, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -554,9 +689,17 @@ def test_inspect_shows_layers_and_meanings(files: Path, capsys: pytest.CaptureFi
     assert "next: hetfab quantize model.onnx --graph graph.npz -o model.q.onnx" in out
     assert main(["inspect", "model.q.onnx", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert (found["quantized"], found["layers"], found["refused"]) == (True, [], [])
+    assert (found["quantized"], found["refused"]) == (True, [])
+    names = ("kind", "inputs", "channels", "input_bits", "weight_bits", "bits")
+    assert [[layer[name] for name in names] for layer in found["layers"]] == [
+        ["dense", 5, 9, 8, 8, 8],
+        ["dense + mean + relu", 17, 9, 8, 8, 8],
+        ["dense + mean", 9, 9, 8, 8, 32],
+    ]
+    assert main(["inspect", "model.q.onnx"]) == 0
+    assert "channels out  weights  bits in  bits of weights  bits out" in capsys.readouterr().out
     assert found["operators"]["hgnn::QSegMean"] == 2
-    assert [entry["meaning"] for entry in found["inputs"] if entry["name"] == "n_paper"] == ["number of paper vertices"]
+    assert [entry["meaning"] for entry in found["inputs"] if entry["name"] == "n_paper"] == ["number of paper nodes"]
 
 
 def test_inspect_names_learned_tables(files: Path, case: Case, capsys: pytest.CaptureFixture[str]) -> None:
@@ -566,7 +709,7 @@ def test_inspect_names_learned_tables(files: Path, case: Case, capsys: pytest.Ca
     assert json.loads(capsys.readouterr().out)["tables"] == {"c0": 5}
     assert main(["inspect", "model.onnx"]) == 0
     out = capsys.readouterr().out
-    assert "transductive: the learned table 'c0' fixes the number of its vertices to 5" in out
+    assert "transductive: the learned table 'c0' fixes the number of nodes of its type to 5" in out
 
 
 def test_a_binding_file_gives_inputs_their_meaning(files: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -262,6 +262,9 @@ def test_a_table_aligns_numbers_to_the_right() -> None:
         "a      1,234,567    0.5",
         "conv           8  12.35",
     ]
+    missing = output.format_table(["a", "b", "c"], [[1, "-", "-"], ["-", "x", "-"], [1000, "y", "-"]]).splitlines()
+    assert [line.split(" ")[0] for line in missing] == ["", "-----", "", "", "1,000"], "'-' stands for a number"
+    assert missing[3] == "    -  x  -"
     assert output.format_table(["empty"], []) == "empty\n-----"
 
 

@@ -69,7 +69,7 @@ def test_it_shows_instructions_agreement_and_the_commands(folder: Path) -> None:
 def test_the_readme_shows_what_it_prints(folder: Path) -> None:
     """File names without their folders; what is left out is marked by dots."""
     readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
-    begin, end = readme.index("    $ hetfab quantize"), readme.index("All files are in")
+    begin, end = readme.index("    $ hetfab quantize"), readme.index("It ends with a page")
     shown = [line for line in textwrap.dedent(readme[begin:end]).splitlines() if line not in ("", "...")]
     printed = re.sub(r"(/[^/ \n]+)+/(?=[\w.]+\.(?:onnx|npz|hfp))", "", (folder / "output.txt").read_text()).splitlines()
     assert len(shown) > 15

@@ -130,7 +130,40 @@ def test_registers_after_a_run(device: Device) -> None:
     assert device.emulator.message() == ""
 
 
+STATUS = ("ISA_VERSION", "GEOMETRY_HASH_LOW", "GEOMETRY_HASH_HIGH", "ENGINES", "ARRAY_SHAPE", "LANES", "FETCHED",
+          "RETIRED", "FAULT", "FAULT_INSTRUCTION", "QUEUE_HEAD_VEC", "LAST_RETIRED_LOAD", "SEMAPHORE_0")  # fmt: skip
+
+
+def test_status_reads_zero_until_dispatch_has_made_a_pass(device: Device) -> None:
+    """Its registers are written in each pass, and a board knows nothing before the first one."""
+    assert {device.register(name) for name in STATUS} == {0}
+    device.emulator.write_register(RegisterOffset.CONTROL, 1)
+    assert {device.register(name) for name in STATUS} == {0}
+    assert device.emulator.advance(MANY) is Progress.DONE
+    assert device.register("LANES") == 8 and device.register("FAULT_INSTRUCTION") == NONE
+
+
+def test_status_is_that_of_the_last_pass(device: Device) -> None:
+    assert device.run([codec.sync(engine=Engine.LOAD)] * 3) is Progress.DONE
+    device.start([codec.sync(engine=Engine.LOAD)])
+    assert device.register("RETIRED") == 3
+    assert device.emulator.advance(MANY) is Progress.DONE
+    assert device.register("RETIRED") == 1
+
+
+def test_the_empty_program_takes_one_pass_and_no_memory(device: Device) -> None:
+    device.emulator.write_register(RegisterOffset.PROGRAM_LENGTH, 0)
+    device.emulator.write_register(RegisterOffset.CONTROL, 1)
+    # In turn: five engines with nothing to do, then DISPATCH.
+    assert device.emulator.advance(len(Engine)) is Progress.RUNNING
+    assert device.emulator.advance(1) is Progress.DONE
+    assert device.register("CONTROL") == 6
+    assert [device.register(name) for name in ("FETCHED", "RETIRED", "FAULT")] == [0, 0, 0]
+    assert len(device.emulator.run_log()) == 0
+
+
 def test_identity_registers(device: Device, small_geometry: Geometry) -> None:
+    assert device.run([]) is Progress.DONE
     major, minor = isa().version
     assert device.register("ISA_VERSION") == major << 16 | minor
     assert device.register("GEOMETRY_HASH_HIGH") == int(small_geometry.hash()[:8], 16)
@@ -360,9 +393,9 @@ def test_the_run_log_counts_gathered_rows(device: Device, accumulate: int) -> No
     # Rows of four beats; three records of 16 bytes and two beats of four ids each.
     assert list(record["read_bytes"]) == [5 * 4 * 8, 3 * 16 + 2 * 8]
     assert list(record["read_bursts"]) == [5, 2]
-    gather = "agg_gather_accumulate" if accumulate else "agg_gather"
-    # A destination without edges takes the trips of one edge. Rows are requested up to eight ahead.
-    trips = {"instruction": 1, "agg_context": 3, "agg_descriptors": 6, "agg_rows_ahead": 5, gather: 4 * 6}
+    # A destination without edges takes the trips of one edge. Rows are requested up to sixteen ahead.
+    trips = {"instruction": 1, "agg_context": 3, "agg_descriptors": 6, "agg_rows_ahead": 5, "agg_gather": 4 * 6}
+    trips |= {"agg_sums": 4 * 3} if accumulate else {}
     cycles = sum(trips[loop.name] * loop.ii + loop.depth for loop in loops().values() if loop.name in trips)
     ahead = loops()["request_ahead"]
     assert record["cycles"] == cycles + 2 * (ahead.ii + ahead.depth)

@@ -86,7 +86,7 @@ def test_the_command_writes_the_graph(tmp_path: Path) -> None:
     path = tmp_path / "graph.npz"
     done = CliRunner().invoke(main, ["-o", str(path), "--seed", "5", "--papers", "50"])
     assert done.exit_code == 0
-    assert "1050 nodes" in done.output
+    assert "1,050 nodes" in done.output
     assert path.read_bytes() == written(academic(5, 50), tmp_path / "same.npz")
     assert read_graph(path).counts["paper"] == 50
     done = CliRunner().invoke(main, ["-o", str(tmp_path / "nowhere" / "graph.npz")])

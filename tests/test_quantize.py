@@ -27,7 +27,7 @@ from hetfab.overlay.isa import arithmetic
 from hetfab.overlay.model import hgnn
 from hetfab.overlay.model.binding import NodeCount, RelationEnd, from_json
 from hetfab.overlay.model.bound_model import Evaluation, FedModel
-from hetfab.overlay.model.layers import parse_layers
+from hetfab.overlay.model.parser import parse_layers
 from hetfab.overlay.model.reader import check_model, graph_inputs, metadata, normalise, read_model
 from hetfab.overlay.model.runtime import Feed, run_model
 from hetfab.quantize.points import find_points
@@ -359,9 +359,9 @@ def test_a_feed_without_target_vertices_is_refused() -> None:
     with pytest.raises(CalibrationDataError) as caught:
         quantize(FedModel(model, bindings, [feed], Evaluation(np.zeros(0, np.int64))))
     assert caught.value.args == (
-        "there is no vertex to compare the logits of candidates on",
-        "at least one vertex of the target type",
-        "give a graph with target vertices, or a validation split that is not empty",
+        "there is no node to compare the logits of candidates on",
+        "at least one node of the target type",
+        "give a graph with target nodes, or a validation split that is not empty",
     )
 
 
@@ -373,8 +373,8 @@ def test_rows_beyond_the_logits_are_refused() -> None:
         feed = model_feeds(model, bindings, case.graph)
         quantize(FedModel(model, bindings, [feed], Evaluation(np.array([3, 40]))))
     assert caught.value.args == (
-        "candidates are to be compared on vertex 40, but the logits have 40 rows",
-        "vertices of the type whose logits the model computes",
+        "candidates are to be compared on node 40, but the logits have 40 rows",
+        "nodes of the type whose logits the model computes",
         "give a graph whose target type is the model's",
     )
 
@@ -488,7 +488,7 @@ def test_two_dense_terms_and_other_forms_are_refused_at_once() -> None:
     with pytest.raises(OperatorsUnsupportedError) as caught:
         find_points(parse_layers(model))
     assert caught.value.found.splitlines() == [
-        "4 uses of operators are not supported:",
+        "4 operators not supported:",
         f"    Relu '{hidden}': it reads the input 'x_paper'; apply it to the features beforehand",
         f"    Relu '{logits}': it is the model's output; leave it out, predictions stay the same",
         f"    Relu '{logits}': it follows another Relu; leave it out",

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Resource functions: they grow with every parameter, are never negative, and follow the shapes of block RAM."""
 
+import math
 from dataclasses import astuple, replace
 
 import pytest
@@ -12,6 +13,7 @@ from hetfab.overlay.costs.resources import (
     area_constants,
     block_rams,
     check_fits,
+    crowded,
     design_resources,
     resource_rows,
     total,
@@ -109,6 +111,33 @@ def test_a_design_fits_exactly_what_it_needs() -> None:
             assert caught.value.found.endswith(
                 f"board 'pynq-z2': {name}: needs {need:,} (modelled), there are {need - 1:,}"
             )
+
+
+def test_a_crowded_resource_is_named() -> None:
+    design = default_design()
+    needs = {name: need for name, need, _ in resource_rows(design)}
+    roomy = replace(read_board(design.board), resources={name: 2 * need for name, need in needs.items()})
+    assert crowded(design, roomy) == []
+    for name, need in needs.items():
+        if need:
+            narrow = replace(roomy, resources={**roomy.resources, name: need})
+            assert crowded(design, narrow) == [
+                f"{name}: 100% of the board's {need:,} (modelled); above 85%, placement or timing may fail"
+            ]
+    assert crowded(design, replace(roomy, resources={name: math.ceil(n / 0.85) for name, n in needs.items()})) == []
+
+
+def test_the_default_design_is_crowded_in_luts_alone() -> None:
+    (warning,) = crowded(default_design())
+    assert warning.startswith("lut: ")
+
+
+def test_ports_by_hand() -> None:
+    """Both directions of LOAD, STORE and two ports of AGG with 64 bits, and of DISPATCH with 128."""
+    parts = design_resources(default_design().geometry)
+    assert [parts[name].bram36 for name in ("load", "store", "dispatch")] == [2, 2, 4]
+    # 256 destinations of 54 bits, and 1,024 words of 256 bits beside the two ports.
+    assert parts["agg"].bram36 == 1 + 7.5 + 4
 
 
 def test_an_unknown_board_is_named() -> None:

@@ -45,8 +45,12 @@ class WatchedTransport(EmulatedTransport):
         self.allocated: list[EmulatedBuffer] = []
         self.freed: list[EmulatedBuffer] = []
         self.memory_for = 99
+        self.busy_reads = 0
 
     def read_register(self, offset: int) -> int:
+        if offset == RegisterOffset.CONTROL and self.busy_reads:
+            self.busy_reads -= 1
+            return 1
         return self.registers[offset] if offset in self.registers else super().read_register(offset)
 
     def allocate(self, size: int) -> EmulatedBuffer:
@@ -200,10 +204,11 @@ def test_an_overlay_of_another_instruction_set_is_refused(small_design: Design) 
 
 def test_a_passed_deadline_shows_the_state(bound: BoundProgram, small_design: Design) -> None:
     """A control register that never says done, as of an overlay that hangs."""
-    registers = {int(RegisterOffset.CONTROL): 0}
-    with WatchedTransport(small_design, registers=registers) as transport:
+    with WatchedTransport(small_design) as transport:
+        session = Session(transport, small_design)
+        transport.registers[RegisterOffset.CONTROL] = 0
         with pytest.raises(DeadlineError) as caught:
-            Session(transport, small_design).run(bound, deadline_seconds=0.01)
+            session.run(bound, deadline_seconds=0.01)
         assert transport.freed == transport.allocated and len(transport.freed) == len(Segment)
     lines = caught.value.found.splitlines()
     assert lines[0] == "the run did not end within 0.01 s"
@@ -211,6 +216,60 @@ def test_a_passed_deadline_shows_the_state(bound: BoundProgram, small_design: De
     assert [line.partition(":")[0] for line in lines[2:-1]] == [engine.name for engine in isa().engines]
     assert lines[-1].startswith("semaphores ")
     assert caught.value.expected == f"{len(bound.words)} retired instructions"
+
+
+def test_identity_is_read_after_the_empty_program(small_design: Design) -> None:
+    """As on a board, whose registers are zero after loading."""
+    with EmulatedTransport(small_design) as transport:
+        assert transport.read_register(RegisterOffset.ISA_VERSION) == 0
+        Session(transport, small_design)
+        major, minor = isa().version
+        assert transport.read_register(RegisterOffset.ISA_VERSION) == major << 16 | minor
+        assert transport.read_register(RegisterOffset.RETIRED) == 0
+
+
+def test_an_overlay_that_does_not_answer_is_named(small_design: Design, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hetfab.driver.session._EMPTY_RUN_SECONDS", 0.01)
+    registers = {int(RegisterOffset.CONTROL): 0}
+    with WatchedTransport(small_design, registers=registers) as transport, pytest.raises(DeadlineError) as caught:
+        Session(transport, small_design)
+    assert caught.value.args == (
+        "the overlay did not run the empty program within 0.01 s",
+        "an idle overlay whose DISPATCH answers",
+        "load the overlay again; if this stays, it is no overlay of hetfab, or its clock does not run",
+    )
+
+
+def test_an_overlay_without_identity_is_named(small_design: Design) -> None:
+    registers = {int(RegisterOffset.ISA_VERSION): 0}
+    with WatchedTransport(small_design, registers=registers) as transport, pytest.raises(OverlayStateError) as caught:
+        Session(transport, small_design)
+    assert caught.value.args == (
+        "the overlay's identity registers read as zero, as after loading and before a first start",
+        "the overlay that this session opened, which has run the empty program",
+        "open the overlay again; if this stays, it is no overlay of hetfab",
+    )
+
+
+def test_progress_never_runs_backwards_or_beyond(bound: BoundProgram, small_design: Design) -> None:
+    """Until the first pass of a run the register still shows the run before."""
+    steps: list[int] = []
+    with WatchedTransport(small_design) as transport:
+        session = Session(transport, small_design)
+        shown = iter([0, 0, 10**6, 10**6])
+
+        class Late(dict[int, int]):
+            def __contains__(self, offset: object) -> bool:
+                return offset == RegisterOffset.RETIRED
+
+            def __getitem__(self, offset: int) -> int:
+                return next(shown, 5)
+
+        transport.registers = Late()
+        transport.busy_reads = 5
+        session.run(bound, progress=steps.append)
+    assert len(steps) == 6
+    assert min(steps) == 0 and sum(steps) == len(bound.words)
 
 
 def test_a_lost_signal_is_a_deadlock_with_the_state(bound: BoundProgram, small_design: Design) -> None:
@@ -267,7 +326,7 @@ def test_a_freed_buffer_is_unmapped(bound: BoundProgram, small_design: Design) -
 
         def write_register(self, offset: int, value: int) -> None:
             super().write_register(offset, value)
-            if offset == RegisterOffset.CONTROL:
+            if offset == RegisterOffset.CONTROL and self.allocated:
                 self.allocated[Segment.CONSTANTS].free()
 
     with Careless(small_design) as transport:

@@ -6,17 +6,14 @@ from pathlib import Path
 
 from hetfab.driver.emulated import EmulatedTransport
 from hetfab.driver.graph.arrays import graph_arrays
-from hetfab.driver.graph.heterograph import HeteroGraph
-from hetfab.driver.graph.model_inputs import model_bindings, model_feeds
+from hetfab.driver.graph.model_inputs import open_model
 from hetfab.driver.graph.npz import read_graph
 from hetfab.driver.page.run_page import Accuracy, write_page
-from hetfab.driver.report import report, time_run
-from hetfab.driver.scores import F1, f1_scores
+from hetfab.driver.report import open_reference, report, time_run
+from hetfab.driver.scores import f1_scores
 from hetfab.driver.session import Session
 from hetfab.overlay.bind import bind
 from hetfab.overlay.errors import LabelsMissingError
-from hetfab.overlay.model.reader import read_model
-from hetfab.overlay.model.runtime import run_model
 from hetfab.overlay.program import read_program
 
 
@@ -55,24 +52,15 @@ def finish(files: DemoFiles, page: Path) -> Outcome:
     bound = bind(program, graph_arrays(program, graph))
     with EmulatedTransport(program.design) as transport:
         result = Session(transport, program.design).run(bound)
-    found = report(result, bound, graph, files.quantized)
+    found = report(result, bound, graph, open_reference(files.quantized, program, graph))
+    scores = f1_scores(graph, graph.target or "", open_model(files.model, graph).logits())
+    if scores is None:
+        raise LabelsMissingError("the graph has no labels", "labels of its target", "use the generated graph")
     accuracy = (
-        _row("float model", "onnxruntime", _reference(files.model, graph)),
-        _row("quantized model, W8A8", "onnxruntime", _reference(files.quantized, graph)),
+        Accuracy("float model", "onnxruntime", scores.micro, scores.macro),
+        Accuracy("quantized model, W8A8", "onnxruntime", found["reference_micro_f1"], found["reference_macro_f1"]),
         Accuracy("program", "emulated overlay", found["micro_f1"], found["macro_f1"]),
     )
     timeline = time_run(result, bound, program.design).board
     write_page(page, "A small RGCN on a generated academic graph", result, bound, timeline, accuracy)
     return Outcome(accuracy, result.instructions, found["agreement"], found["max_logit_lsb"])
-
-
-def _reference(model: Path, graph: HeteroGraph) -> F1 | None:
-    read = read_model(model)
-    feed = model_feeds(read, model_bindings(read, graph), graph)
-    return f1_scores(graph, graph.target or "", run_model(read, feed, [read.graph.output[0].name])[0])
-
-
-def _row(model: str, runs_in: str, scores: F1 | None) -> Accuracy:
-    if scores is None:
-        raise LabelsMissingError("the graph has no labels", "labels of its target", "use the generated graph")
-    return Accuracy(model, runs_in, scores.micro, scores.macro)

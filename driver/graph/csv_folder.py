@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from hetfab.driver.graph.csv_table import CsvTable, open_table
 from hetfab.driver.graph.heterograph import SPLITS, Edges, FeatureTable, HeteroGraph, listed, smaller_table
-from hetfab.overlay.errors import GraphInvalidError, GraphUnreadableError, InputError
+from hetfab.overlay.errors import GraphInvalidError, GraphUnreadableError, InputError, why_unreadable
 from hetfab.overlay.model.schema import Relation
 
 SCHEMA_FILE = "graph.json"
@@ -71,6 +71,18 @@ class _Nodes:
     labels: npt.NDArray[Any] | None = None
     classes: tuple[str, ...] = ()
     splits: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
+
+
+def csv_files(folder: Path) -> list[Path]:
+    """``graph.json`` and the files that it names.
+
+    Raises:
+        GraphUnreadableError: ``graph.json`` is missing, or is not UTF-8 or JSON.
+        GraphInvalidError: It contradicts itself.
+    """
+    schema = _Json(folder / SCHEMA_FILE).schema()
+    tables = [table.file for table in schema.node_types.values() if table.file]
+    return [folder / name for name in (SCHEMA_FILE, *tables, *(table.file for table in schema.relations))]
 
 
 def read_csv_folder(folder: Path) -> HeteroGraph:
@@ -212,8 +224,9 @@ class _Json:
         try:
             text = self._path.read_text(encoding="utf-8-sig")
             found = json.loads(text)
-        except (OSError, ValueError) as error:
-            raise GraphUnreadableError(f"cannot read '{self._path}': {error}", "a file with JSON", _CORRECT) from error
+        except (OSError, ValueError, RecursionError) as error:
+            found = f"cannot read '{self._path}': {why_unreadable(error)}"
+            raise GraphUnreadableError(found, "a file with JSON", _CORRECT) from error
         members = self._members(found, FolderSchema, "the file")
         types = self._mapping(members["node_types"], "node_types")
         relations = self._list(members.get("relations", []), "relations")

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from hetfab.driver.graph.heterograph import CsrFeatures, Edges, HeteroGraph
 from hetfab.overlay.bind import IncomingEdges
-from hetfab.overlay.errors import BindingInvalidError, FeatureWidthError
+from hetfab.overlay.errors import BindingInvalidError, FeatureWidthError, counted
 from hetfab.overlay.model.binding import (
     Binding,
     EdgeTypes,
@@ -52,8 +52,8 @@ def feeds(
     for name, width in (widths or {}).items():
         if name in arrays and arrays[name].shape[1] != width:
             raise FeatureWidthError(
-                f"the graph '{graph.name}' gives the input '{name}' {arrays[name].shape[1]} columns",
-                f"{width} columns, as the model has them",
+                f"the graph '{graph.name}' gives the input '{name}' {counted(arrays[name].shape[1], 'column')}",
+                f"{counted(width, 'column')}, as the model has them",
                 "use the graph that the model was made for, or features of the model's width",
             )
     return arrays

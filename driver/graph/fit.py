@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import onnx
 
 from hetfab.driver.graph.heterograph import HeteroGraph
-from hetfab.overlay.errors import BindingInvalidError, RelationMissingError
+from hetfab.overlay.errors import BindingInvalidError, RelationMissingError, counted
 from hetfab.overlay.model.binding import (
     METADATA_KEY,
     Binding,
@@ -19,8 +19,9 @@ from hetfab.overlay.model.binding import (
     parse,
     resolve,
 )
-from hetfab.overlay.model.inspection import learned_tables, meaning
-from hetfab.overlay.model.reader import graph_inputs, input_widths, metadata
+from hetfab.overlay.model.inspection import learned_tables
+from hetfab.overlay.model.meaning import meaning
+from hetfab.overlay.model.reader import graph_inputs, input_widths, metadata, wrong_form
 from hetfab.overlay.model.schema import GraphSchema
 
 
@@ -55,10 +56,15 @@ def find_inputs(
     for value in graph_inputs(model):
         dims = value.type.tensor_type.shape.dim
         rows = dims[0].dim_value if dims else 0
-        findings.append(_finding(value.name, bindings.get(value.name), graph, rows, widths.get(value.name, 0)))
+        binding = bindings.get(value.name)
+        form = wrong_form(value, binding) if binding is not None else None
+        if binding is not None and form is not None:
+            findings.append(InputFinding(value.name, meaning(binding), form))
+        else:
+            findings.append(_finding(value.name, binding, graph, rows, widths.get(value.name, 0)))
     for name, rows in learned_tables(model).items():
-        problem = None if rows in graph.counts.values() else f"no node type has {rows:,} nodes"
-        findings.append(InputFinding(name, f"learned table with a row for each of {rows:,} nodes", problem))
+        problem = None if rows in graph.counts.values() else f"no node type has {counted(rows, 'node')}"
+        findings.append(InputFinding(name, f"learned table with a row for each of {counted(rows, 'node')}", problem))
     return findings
 
 
@@ -96,5 +102,5 @@ def _mismatch(binding: Binding, graph: HeteroGraph, schema: GraphSchema, rows: i
     if rows and rows != there:
         problems.append(f"the graph has {there:,} {what}, the model is fixed to {rows:,}")
     if width and width != columns:
-        problems.append(f"the features have {columns:,} columns, the model reads {width:,}")
+        problems.append(f"the features have {counted(columns, 'column')}, the model reads {width:,}")
     return "; ".join(problems) or None

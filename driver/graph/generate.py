@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from hetfab.driver.graph.heterograph import CsrFeatures, Edges, HeteroGraph
 from hetfab.driver.graph.npz import write_graph
-from hetfab.overlay.errors import HetfabError
+from hetfab.overlay.errors import HetfabError, counted
 from hetfab.overlay.model.schema import Relation
 
 CLASSES = 4
@@ -151,7 +151,8 @@ def main(output: Path, seed: int, papers: int) -> None:
         click.echo(str(error), err=True)
         sys.exit(error.exit_code)
     edges = sum(len(relation.source) for relation in graph.relations.values())
-    click.echo(f"{output}: {sum(graph.counts.values())} nodes, {edges} edges, {CLASSES} classes of papers")
+    sizes = f"{counted(sum(graph.counts.values()), 'node')}, {counted(edges, 'edge')}"
+    click.echo(f"{output}: {sizes}, {CLASSES} classes of papers")
 
 
 if __name__ == "__main__":

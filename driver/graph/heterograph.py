@@ -18,6 +18,7 @@ from hetfab.overlay.errors import (
     FeaturesNotFiniteError,
     GraphInvalidError,
     RelationMissingError,
+    counted,
 )
 from hetfab.overlay.model.schema import GraphSchema, Relation, chains
 
@@ -254,7 +255,7 @@ def _check_ids(what: str, ids: npt.NDArray[Any], node_type: str, count: int) -> 
     if len(wrong):
         raise _invalid(
             f"{what}: entry {wrong[0]} is the id {ids[wrong[0]]} (entries outside: {len(wrong)})",
-            f"ids from 0 to {count - 1}, as type '{node_type}' has {count} nodes"
+            f"ids from 0 to {count - 1}, as type '{node_type}' has {counted(count, 'node')}"
             if count
             else f"no ids at all, as type '{node_type}' has no nodes",
         )
@@ -268,7 +269,7 @@ def _check_features(node_type: str, table: FeatureTable, count: int) -> None:
         return
     _check_array(what, table, (np.float32,), 2)
     if len(table) != count:
-        raise _invalid(f"{what} have {len(table)} rows", f"one row for each of the {count} nodes")
+        raise _invalid(f"{what} have {counted(len(table), 'row')}", f"one row for each of the {counted(count, 'node')}")
     width = table.shape[1]
     _check_finite(node_type, table, lambda at: (at // width, at % width))
 

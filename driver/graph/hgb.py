@@ -30,6 +30,8 @@ _CORRECT = "copy the file again, or correct the line"
 _LINKS = ("source", "destination", "relation", "weight")
 #: The parts of the labels and the files that hold them.
 _LABEL_FILES = {"train": "label.dat", "test": "label.dat.test"}
+#: The files that make such a graph; some may be missing.
+FILES = ("node.dat", "link.dat", *_LABEL_FILES.values(), "info.dat")
 
 Ids = npt.NDArray[np.int64]
 

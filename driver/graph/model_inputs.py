@@ -10,16 +10,20 @@ import onnx
 
 from hetfab.driver.graph.feeds import feeds
 from hetfab.driver.graph.heterograph import HeteroGraph
-from hetfab.overlay.errors import CountFixedError
+from hetfab.overlay.errors import CountFixedError, counted
 from hetfab.overlay.model.binding import Binding, Features, resolve
 from hetfab.overlay.model.bound_model import Evaluation, FedModel
-from hetfab.overlay.model.reader import bindings_of, graph_inputs, input_widths, read_model
+from hetfab.overlay.model.layers import constants_of
+from hetfab.overlay.model.parser import try_layers
+from hetfab.overlay.model.reader import bindings_of, graph_inputs, input_widths, is_quantized, read_model
+from hetfab.overlay.model.rows import check_aggregations, check_fixed_counts, row_types
 
 
 def open_model(path: Path | str, graph: HeteroGraph, overrides: Mapping[str, Binding] | None = None) -> FedModel:
-    """Reads a model and its inputs on a graph, ready to be quantized.
+    """Reads a model and its inputs on a graph, ready to be quantized or run.
 
-    Quantized candidates are compared with it on the graph's validation vertices, or on all where there are none.
+    Quantized candidates are compared with it on the validation nodes of the type that it predicts, or on all where
+    there are none. A model that hetfab does not execute is opened too.
 
     Args:
         path: ONNX file.
@@ -31,12 +35,24 @@ def open_model(path: Path | str, graph: HeteroGraph, overrides: Mapping[str, Bin
     """
     model = read_model(Path(path))
     bindings = model_bindings(model, graph, overrides)
-    target = graph.target or ""
+    target = _predicted_type(model, bindings, graph) or graph.target or ""
     labels, rows = graph.labels.get(target), graph.splits.get(target, {}).get("val")
     evaluation = Evaluation(
         rows if rows is not None and len(rows) else None, multilabel=labels is not None and labels.ndim == 2
     )
     return FedModel(model, bindings, [model_feeds(model, bindings, graph)], evaluation)
+
+
+def _predicted_type(model: onnx.ModelProto, bindings: Mapping[str, Binding], graph: HeteroGraph) -> str | None:
+    """The node type of a float model's logits, where it is known; checks whose rows the model's tensors are."""
+    if is_quantized(model):
+        return None
+    layers, refused = try_layers(model)
+    if refused:
+        return None
+    check_aggregations(layers, bindings)
+    check_fixed_counts(layers, bindings, constants_of(model), graph.counts)
+    return row_types(layers, bindings).get(layers.output)
 
 
 def model_bindings(
@@ -61,15 +77,15 @@ def model_feeds(
     Raises:
         FeaturesMissingError: An input reads features of a type that has none.
         FeatureWidthError: Features have another width than the model's.
-        CountFixedError: The model fixes another number of vertices.
+        CountFixedError: The model fixes another number of nodes.
     """
     for value in graph_inputs(model):
         binding, dims = bindings[value.name], value.type.tensor_type.shape.dim
         rows = dims[0].dim_value if dims else 0
         if isinstance(binding, Features) and rows and rows != graph.counts[binding.type]:
             raise CountFixedError(
-                f"the graph '{graph.name}' has {graph.counts[binding.type]} vertices of type '{binding.type}'",
+                f"the graph '{graph.name}' has {counted(graph.counts[binding.type], 'node')} of type '{binding.type}'",
                 f"{rows}, the rows that the model's input '{value.name}' has",
-                "use the graph that the model was made for, or export the model with free numbers of vertices",
+                "use the graph that the model was made for, or export the model with free numbers of nodes",
             )
     return feeds(graph, bindings, input_widths(model))

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hetfab.driver.graph.heterograph import SPLITS, CsrFeatures, Edges, FeatureTable, HeteroGraph
-from hetfab.overlay.errors import GraphUnreadableError, InputError
+from hetfab.overlay.errors import GraphUnreadableError, InputError, why_unreadable
 from hetfab.overlay.files import write_atomic
 from hetfab.overlay.model.schema import Relation
 
@@ -43,7 +43,7 @@ def read_graph(path: Path) -> HeteroGraph:
                 return _read(_Archive(path, archive))
     except _DAMAGE as error:
         raise GraphUnreadableError(
-            f"cannot read the graph '{path}': {error}",
+            f"cannot read the graph '{path}': {why_unreadable(error)}",
             f"a numpy zip (.npz) of the format {FORMAT}",
             "check the path, and copy or write the file again if it is incomplete",
         ) from error

@@ -10,6 +10,8 @@ extern "C" {
 
 void* hetfab_open() { return new Overlay; }
 
+std::uint64_t hetfab_geometry_hash() { return hetfab::Design::geometry_hash; }
+
 void hetfab_close(void* overlay) { delete static_cast<Overlay*>(overlay); }
 
 void hetfab_map(void* overlay, std::uint64_t address, unsigned char* bytes, std::uint64_t size) {

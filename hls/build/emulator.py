@@ -145,7 +145,8 @@ class Emulator:
         self._functions = _functions(library)
         self._overlay: int | None = self._functions.hetfab_open()
         self._buffers: dict[int, npt.NDArray[np.uint8]] = {}
-        found = "".join(f"{self.read_register(_offset(f'geometry_hash_{half}')):08x}" for half in ("high", "low"))
+        # Not by its registers: they read as zero until DISPATCH has made a pass.
+        found = f"{int(self._functions.hetfab_geometry_hash()):016x}"
         if found != geometry.hash()[:16]:
             self.close()
             raise GeometryMismatchError(
@@ -221,7 +222,7 @@ class Emulator:
         self._functions.hetfab_check_order(self._overlay, int(check))
 
     def read_register(self, offset: int) -> int:
-        """Reads 32 bits; offsets without a register read as 0."""
+        """Reads 32 bits; 0 where no register is, and what DISPATCH wrote in its last pass: 0 before the first."""
         return int(self._functions.hetfab_read_register(self._overlay, offset))
 
     def write_register(self, offset: int, value: int) -> None:
@@ -317,10 +318,6 @@ class Emulator:
             )
 
 
-def _offset(name: str) -> int:
-    return isa().register(name).offset
-
-
 @functools.cache
 def _functions(library: Path) -> ctypes.CDLL:
     functions = ctypes.CDLL(str(library))
@@ -328,6 +325,7 @@ def _functions(library: Path) -> ctypes.CDLL:
     half, text, status = ctypes.c_uint32, ctypes.c_char_p, ctypes.c_int
     signatures: dict[str, tuple[object, list[object]]] = {
         "open": (overlay, []),
+        "geometry_hash": (number, []),
         "close": (None, [overlay]),
         "map": (None, [overlay, number, pointer, number]),
         "unmap": (None, [overlay, number]),

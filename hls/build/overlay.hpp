@@ -35,6 +35,7 @@ enum class Progress { running = 0, done = 1, deadlock = 2, fault = 3 };
 class Overlay {
   public:
     Overlay() : ports_{PortModel(dram), PortModel(dram), PortModel(dram), PortModel(dram), PortModel(dram)} {
+        ports_[features_port].outstanding = feature_outstanding;
         dispatch_reset(state_);
     }
 
@@ -44,8 +45,7 @@ class Overlay {
             done_ = false;
             return value;
         }
-        const DispatchStatus status = dispatch_status(state_);
-        return read_status(registers_, status, offset);
+        return read_status(registers_, status_, offset);
     }
 
     void write_register(unsigned offset, std::uint32_t value) {
@@ -128,6 +128,7 @@ class Overlay {
     void dispatch() {
         hls::burst_maxi<Types::Instruction> program(ports_[dispatch_port]);
         const bool progress = dispatch_pass(state_, registers_, program, instructions_, tokens_);
+        status_ = dispatch_status(state_);
         mark_retired();
         if (dispatch_finished(state_, registers_)) {
             done_ = true;
@@ -149,10 +150,9 @@ class Overlay {
 
     // Index in the program of the instruction that an engine executes next.
     std::uint32_t current(unsigned engine) const {
-        const auto& queue = state_.queue[engine];
         const std::uint32_t executed =
-            queue.issued - static_cast<std::uint32_t>(instructions_[engine].size());
-        return queue.index[executed % queue.size];
+            state_.engine[engine].issued - static_cast<std::uint32_t>(instructions_[engine].size());
+        return state_.issued_index[engine][state_.issued_place(executed)];
     }
 
     std::string where(unsigned who) const {
@@ -219,7 +219,8 @@ class Overlay {
             for (std::uint32_t index = 0; index < registers_.program_length; index++) {
                 Types::Instruction word;
                 read_bytes(word, bytes + std::uint64_t{index} * instruction_bytes);
-                if (dispatch_resolve<Design, Family>(registers_, word)) {
+                const unsigned engine = number<Family, isa::Header::Engine>(word);
+                if (dispatch_resolve<Design, Family>(registers_, engine, word)) {
                     OrderCheck::add_written(halves(word), constants, written);
                 }
             }
@@ -280,14 +281,16 @@ class Overlay {
     }
 
     void mark_retired() {
-        for (const auto& queue : state_.queue) {
-            if (queue.last_retired != no_instruction) log_.retire(queue.last_retired);
+        for (const EngineCounts& counts : state_.engine) {
+            if (counts.last_retired != no_instruction) log_.retire(counts.last_retired);
         }
     }
 
     DispatchRegisters written_ = {};
     DispatchRegisters registers_ = {};
     DispatchState<Design, Family> state_ = {};
+    // What the status registers show: as of DISPATCH's last pass, and zero before its first, as on a board.
+    DispatchStatus status_ = {};
     hls::stream<Types::Instruction> instructions_[isa::engine::count];
     hls::stream<Types::Token> tokens_[isa::engine::count];
     PortModel ports_[port_count];

@@ -14,11 +14,12 @@ std::string state_dump(const DispatchState<D, Z>& state, const DispatchRegisters
     std::string text = std::to_string(state.retired) + " of " + std::to_string(registers.program_length) +
                        " instructions retired, " + std::to_string(state.fetched) + " fetched";
     for (unsigned engine = 0; engine < isa::engine::count; engine++) {
-        const auto& queue = state.queue[engine];
-        if (queue.issued == queue.queued) continue;
-        const auto& word = queue.word[queue.issued % queue.size];
+        const EngineCounts& counts = state.engine[engine];
+        if (counts.issued == counts.queued) continue;
+        const unsigned place = state.queue_place(counts.issued);
+        const auto& word = state.queue_word[engine][place];
         text += std::string("; ") + isa::engine_names[engine] + " holds instruction " +
-                std::to_string(queue.index[queue.issued % queue.size]);
+                std::to_string(state.queue_index[engine][place]);
         for (const unsigned wait :
              {number<Z, isa::Header::Wait0>(word), number<Z, isa::Header::Wait1>(word)}) {
             if (wait == 0) continue;

@@ -11,9 +11,10 @@ void agg_top(hls::stream<Types::Instruction>& instructions, hls::stream<Types::T
 #pragma HLS INTERFACE mode=ap_ctrl_hs port=return
 #pragma HLS INTERFACE mode=axis port=instructions
 #pragma HLS INTERFACE mode=axis port=tokens
-// Two bundles: the graph's beats must not wait behind the gathered rows.
+// Two bundles: the graph's beats must not wait behind the gathered rows. Rows may be as short as a beat, so
+// more of them are outstanding (feature_outstanding).
 #pragma HLS INTERFACE mode=m_axi port=features bundle=features offset=direct depth=4096 latency=32 \
-    num_read_outstanding=16 max_read_burst_length=16 num_write_outstanding=1 max_write_burst_length=2 \
+    num_read_outstanding=32 max_read_burst_length=16 num_write_outstanding=1 max_write_burst_length=2 \
     max_widen_bitwidth=64
 #pragma HLS INTERFACE mode=m_axi port=graph bundle=graph offset=direct depth=4096 latency=32 \
     num_read_outstanding=16 max_read_burst_length=16 num_write_outstanding=1 max_write_burst_length=2 \

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// Violates the protocol of the port and stream models in one way, named by the first argument; prints what
-// the model says. `none` follows the protocol and prints what memory holds before and after the write
-// response.
+// Violates the protocol of the port and stream models, or the width of a field or lane in a debug build, in
+// one way, named by the first argument; prints what stops it. `none` follows the protocol and prints what
+// memory holds before and after the write response, `none-wide` sets the largest values that fit.
 #include <cstdio>
 #include <functional>
 #include <map>
 #include <string>
 
+#include "hetfab/isa.hpp"
 #include "hetfab/shim.hpp"
 
 namespace {
@@ -42,6 +43,22 @@ void follow_protocol(Port port) {
     port.read_request(3, 2);
     const int first = port.read().bytes[0];
     std::printf("before %d, after %d %d\n", before, first, port.read().bytes[0]);
+}
+
+using Nibble = hetfab::isa::Field<4, 4>;
+
+template <class Value>
+void set_nibble(Value value) {
+    Beat beat = {};
+    hetfab::Native::set<Nibble>(beat, value);
+    std::printf("bytes %d %d\n", beat.bytes[0], beat.bytes[1]);
+}
+
+template <class Value>
+void set_byte(Value value) {
+    Beat beat = {};
+    hetfab::set_lane<hetfab::Native, 8>(beat, 1, value);
+    std::printf("bytes %d %d\n", beat.bytes[0], beat.bytes[1]);
 }
 
 const std::map<std::string, std::function<void(Port)>> violations = {
@@ -87,6 +104,17 @@ const std::map<std::string, std::function<void(Port)>> violations = {
          port.write_request(0, 1);
          port.write(beat_of(1));
      }},
+    {"none-wide",
+     [](Port) {
+         set_nibble(15U);
+         set_byte(255U);
+         set_byte(-128);
+     }},
+    {"field-too-large", [](Port) { set_nibble(16U); }},
+    {"field-negative", [](Port) { set_nibble(-1); }},
+    {"lane-too-large", [](Port) { set_byte(256U); }},
+    {"signed-lane-too-large", [](Port) { set_byte(128); }},
+    {"signed-lane-too-small", [](Port) { set_byte(-129); }},
     {"read-empty-stream", [](Port) { hls::stream<int>().read(); }},
     {"write-full-stream",
      [](Port) {
@@ -105,6 +133,8 @@ int main(int, char** arguments) {
         violations.at(arguments[1])(Port(port));
         port.check_idle();
     } catch (const hetfab::ProtocolError& error) {
+        std::printf("%s\n", error.what());
+    } catch (const std::range_error& error) {
         std::printf("%s\n", error.what());
     }
     return 0;

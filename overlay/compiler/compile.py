@@ -5,7 +5,6 @@ A layer is a loop over tiles of rows, once for each range of output channels tha
 of each other as far as rings and queues allow.
 """
 
-import hashlib
 from collections.abc import Sequence
 
 from hetfab.overlay.compiler.constants import Columns, Constants
@@ -22,6 +21,7 @@ from hetfab.overlay.isa.codec import Engine
 from hetfab.overlay.layouts import stored_bits
 from hetfab.overlay.model.binding import to_json
 from hetfab.overlay.model.bound_model import BoundModel
+from hetfab.overlay.model.reader import model_hash
 from hetfab.overlay.program import (
     Edges,
     LayerInfo,
@@ -59,7 +59,7 @@ def compile_model(
     return Program(
         design=design,
         model_name=name,
-        model_hash=hashlib.sha256(given.model.SerializeToString(deterministic=True)).hexdigest(),
+        model_hash=model_hash(given.model),
         bindings=to_json(given.bindings),
         layers=tuple(compiler.layers),
         blocks=tuple(compiler.emitter.blocks),

@@ -20,6 +20,7 @@ from hetfab.overlay.errors import (
     NotQuantizedError,
     OperatorsUnsupportedError,
     OverflowPossibleError,
+    counted,
 )
 from hetfab.overlay.isa.arithmetic import ACCUMULATOR_BITS, Q8_BITS, TERM_BITS
 from hetfab.overlay.isa.spec import isa
@@ -27,7 +28,7 @@ from hetfab.overlay.model import hgnn
 from hetfab.overlay.model.binding import Binding, Features
 from hetfab.overlay.model.edges import EdgeSet, edge_set
 from hetfab.overlay.model.layers import attributes, constants_of, describe
-from hetfab.overlay.model.reader import graph_inputs
+from hetfab.overlay.model.reader import graph_inputs, is_quantized
 
 IntArray: TypeAlias = npt.NDArray[np.int64]
 
@@ -167,7 +168,7 @@ class LoweredLayer:
 
 @dataclass(frozen=True, eq=False)
 class LoweredModel:
-    """Layers in topological order, and whose vertices each tensor's rows are."""
+    """Layers in topological order, and whose nodes each tensor's rows are."""
 
     layers: tuple[LoweredLayer, ...]
     stored: Mapping[str, Stored]
@@ -265,15 +266,15 @@ def lower(model: onnx.ModelProto, bindings: Mapping[str, Binding]) -> LoweredMod
         bindings: Its input binding, with all relations in full.
 
     Raises:
-        NotQuantizedError: It has no ``Quant`` node.
-        OperatorsUnsupportedError: Nodes that no layer covers, all at once.
+        NotQuantizedError: It has no ``Quant`` operator.
+        OperatorsUnsupportedError: Operators that no layer covers, all at once.
         OverflowPossibleError: A dense layer's sum could leave 32 bits.
         ModelStructureError: A scale has no form that the overlay applies exactly, scales are too far apart, or rows
             of one tensor are of two types.
     """
-    if not any(node.op_type == "Quant" for node in model.graph.node):
+    if not is_quantized(model):
         raise NotQuantizedError(
-            "the model has no 'Quant' node",
+            "the model has no 'Quant' operator",
             "a quantized model, as `hetfab quantize` writes it",
             "run `hetfab quantize MODEL --graph GRAPH -o QUANTIZED` and compile its result",
         )
@@ -293,9 +294,10 @@ def lower(model: onnx.ModelProto, bindings: Mapping[str, Binding]) -> LoweredMod
             unknown.update(node.output)
     if draft.refused:
         raise OperatorsUnsupportedError(
-            f"{len(draft.refused)} nodes cannot be compiled:\n    " + "\n    ".join(draft.refused),
+            f"{counted(len(draft.refused), 'operator')} cannot be compiled:",
             "the layers that `hetfab quantize` writes",
             "quantize the float model again with this hetfab",
+            draft.refused,
         )
     output, lsb = _export(draft, model.graph.output[0].name)
     node_types = _node_types(draft)
@@ -438,7 +440,9 @@ def _rows(draft: _Draft, name: str, node: onnx.NodeProto) -> Stored:
 def _matmul(draft: _Draft, node: onnx.NodeProto) -> _Value:
     rows, weights = _rows(draft, node.input[0], node), _weights(draft, node.input[1])
     if weights.values.shape[0] != rows.channels:
-        raise _RefusedError(f"it multiplies {rows.channels} channels by {weights.values.shape[0]} rows of weights")
+        raise _RefusedError(
+            f"it multiplies {counted(rows.channels, 'channel')} by {counted(weights.values.shape[0], 'row')} of weights"
+        )
     bias = np.zeros(weights.values.shape[1], np.int64)
     term = DenseTerm(rows, weights.values, weights.bits, bias, weights.scales.times_power(rows.exponent))
     _check_accumulator(term, node.output[0])
@@ -580,14 +584,14 @@ def _export(draft: _Draft, name: str) -> tuple[Stored, int]:
 
 
 def _node_types(draft: _Draft) -> dict[str, str]:
-    """Whose vertices the rows of each stored tensor are, from features and edges, carried through the layers."""
+    """Whose nodes the rows of each stored tensor are, from features and edges, carried through the layers."""
     types: dict[str, str] = {}
 
     def note(tensor: Stored, node_type: str) -> None:
         found = types.setdefault(tensor.name, node_type)
         if found != node_type:
             raise ModelStructureError(
-                f"the rows of '{tensor.name}' are vertices of type '{found}' and of type '{node_type}'",
+                f"the rows of '{tensor.name}' are nodes of type '{found}' and of type '{node_type}'",
                 "one node type per tensor",
                 "correct the input binding (`--bind FILE`), or the model",
             )
@@ -613,7 +617,7 @@ def _node_types(draft: _Draft) -> dict[str, str]:
     missing = [name for name in draft.stored if name not in types]
     if missing:
         raise ModelStructureError(
-            "nothing says whose vertices the rows of these tensors are: " + ", ".join(missing),
+            "nothing says whose nodes the rows of these tensors are: " + ", ".join(missing),
             "a path of dense layers to features or to an aggregation",
             "remove the unused layers from the model",
         )

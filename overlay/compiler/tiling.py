@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from hetfab.overlay.design import Geometry
-from hetfab.overlay.errors import DesignTooSmallError
+from hetfab.overlay.errors import DesignTooSmallError, counted
 from hetfab.overlay.isa.spec import isa
 from hetfab.overlay.layouts import blocks_of, padded
 
@@ -275,7 +275,7 @@ class _Cutter:
         if shape.aggregated and width > geometry.agg_groups * geometry.lanes:
             groups = -(-width // geometry.lanes)
             return DesignTooSmallError(
-                f"layer '{name}' aggregates {width} channels at once, the design's agg_groups hold "
+                f"layer '{name}' aggregates {counted(width, 'channel')} at once, the design's agg_groups hold "
                 f"{geometry.agg_groups * geometry.lanes}",
                 f"agg_groups of at least {groups}",
                 "use a design with more accumulators in AGG",

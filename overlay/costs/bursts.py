@@ -14,8 +14,22 @@ BEAT_BYTES = isa().size("beat_bytes")
 BURST_BEATS = isa().size("burst_beats")
 #: Bursts that a kernel requests ahead of its reads.
 BURSTS_AHEAD = isa().size("bursts_ahead")
+#: Rows that AGG requests ahead at most, and beats of them: half of what its feature port keeps outstanding.
+ROWS_AHEAD = isa().size("outstanding_rows") // 2
+ROW_BEATS_AHEAD = BURSTS_AHEAD * BURST_BEATS
 _PAGE_BEATS = isa().size("page_bytes") // BEAT_BYTES
 _BLOCK_BEATS = isa().block_bytes // BEAT_BYTES
+
+
+def rows_ahead(groups: Array, *, most: int = ROWS_AHEAD, beats: int = ROW_BEATS_AHEAD) -> Array:
+    """Feature rows that AGG requests ahead of its sums, as ``rows_ahead`` of ``agg.hpp``.
+
+    Args:
+        groups: Beats of a row.
+        most: Largest number of rows.
+        beats: Largest number of beats, unless one row has more.
+    """
+    return np.asarray(np.clip(beats // np.maximum(groups, 1), 1, most))
 
 
 def aligned_bursts(first_beat: Array, beats: Array) -> Array:

@@ -14,11 +14,11 @@ import numpy.typing as npt
 
 from hetfab.overlay.costs.bursts import (
     BEAT_BYTES,
-    BURST_BEATS,
     BURSTS_AHEAD,
     aligned_bursts,
     request_bursts,
     row_bursts,
+    rows_ahead,
 )
 from hetfab.overlay.design import Geometry
 from hetfab.overlay.isa.loops import loops
@@ -169,14 +169,13 @@ class Gather:
     feature_bursts: Array
 
 
-def reduce_cost(fields: Fields, gather: Gather, geometry: Geometry) -> Cost:
+def reduce_cost(fields: Fields, gather: Gather) -> Cost:
     """Cost of AGG's ``reduce``.
 
     Args:
         fields: rows, groups, accumulate, and from the context ``destinations.address``, ``destination``,
             ``ids.address`` and ``ids.id_bytes``.
         gather: What the graph adds.
-        geometry: Sets how many rows are requested ahead.
     """
     table = loops()
     rows, groups = fields["rows"], fields["groups"]
@@ -189,17 +188,15 @@ def reduce_cost(fields: Fields, gather: Gather, geometry: Geometry) -> Cost:
     id_beats = np.where(gather.edges > 0, (lanes + per_beat - 1) // per_beat, 0)
     first_id = fields["ids.address"] // BEAT_BYTES + gather.first_edge // per_beat
     id_bursts = aligned_bursts(first_id, id_beats)
-    trips = (gather.edges + gather.empty) * groups
-    summing = np.where(
-        fields["accumulate"] > 0, table["agg_gather_accumulate"].cycles(trips), table["agg_gather"].cycles(trips)
-    )
+    held = np.where(fields["accumulate"] > 0, rows * groups, 0)
     cycles = table["agg_context"].cycles(3) + np.where(
         active,
         table["request_ahead"].cycles(np.minimum(record_bursts, BURSTS_AHEAD))
         + table["agg_descriptors"].cycles(record_beats)
+        + table["agg_sums"].cycles(held)
         + table["request_ahead"].cycles(np.minimum(id_bursts, BURSTS_AHEAD))
-        + table["agg_rows_ahead"].cycles(np.minimum(gather.edges, rows_ahead(geometry)))
-        + summing,
+        + table["agg_rows_ahead"].cycles(np.minimum(gather.edges, rows_ahead(groups)))
+        + table["agg_gather"].cycles((gather.edges + gather.empty) * groups),
         0,
     )
     data_bytes = gather.edges * groups * BEAT_BYTES
@@ -210,12 +207,6 @@ def reduce_cost(fields: Fields, gather: Gather, geometry: Geometry) -> Cost:
         read_bursts=np.stack([gather.feature_bursts, record_bursts + id_bursts], axis=1),
         edges=gather.edges,
     )
-
-
-def rows_ahead(geometry: Geometry) -> int:
-    """Feature rows that AGG requests ahead: half of what its port keeps outstanding."""
-    in_half = BURSTS_AHEAD * BURST_BEATS // geometry.agg_groups
-    return min(max(in_half, 1), BURSTS_AHEAD)
 
 
 def feature_bursts(address: Array, beats: int) -> Array:

@@ -83,7 +83,7 @@ def _cost_of(words: Words, graph: npt.NDArray[np.uint8], geometry: Geometry, ope
     if operation.name != "reduce":
         return COSTS[operation.name](fields, geometry)
     fields |= _contexts(words, rows, fields["slot"])
-    return reduce_cost(fields, _gather(graph, fields), geometry)
+    return reduce_cost(fields, _gather(graph, fields))
 
 
 def _contexts(words: Words, rows: Array, slots: Array) -> dict[str, Array]:

@@ -28,6 +28,10 @@ _PRODUCT_BITS = 17
 _REQUANTIZED_BITS = 49
 _BARREL_LEVELS = 3
 _COUNTER_BITS = 64
+_FETCH_WORDS = isa().size("burst_beats")
+#: Share of a resource above which placement and timing closure commonly become hard; beyond the whole a design is
+#: refused. A warning and not a limit: the LUT figures are estimates, and no tool has tried.
+CROWDED_SHARE = 0.85
 
 
 @dataclass(frozen=True)
@@ -88,10 +92,10 @@ def _with_ff(lut: float, *, dsp: float = 0, bram36: float = 0) -> Resources:
     return Resources(lut=lut, ff=lut * _constant("ff_per_lut"), dsp=dsp, bram36=bram36)
 
 
-def _axi_masters(count: int, directions: int) -> Resources:
-    """Adapters of m_axi ports with their share of the interconnect."""
+def _axi_masters(count: int, bits: int = 64) -> Resources:
+    """Adapters of m_axi ports with their share of the interconnect; an adapter has both directions."""
     lut = count * (_constant("lut_per_axi_master") + _constant("lut_per_interconnect_port"))
-    return _with_ff(lut, bram36=count * directions * _constant("bram_per_axi_direction"))
+    return _with_ff(lut, bram36=count * 2 * bits / 64 * _constant("bram_per_axi_direction"))
 
 
 def _streams() -> Resources:
@@ -102,12 +106,12 @@ def _streams() -> Resources:
 
 def load_resources(geometry: Geometry) -> Resources:
     """LOAD with its read port."""
-    return _with_ff(_constant("lut_load_control"), dsp=_constant("dsp_per_address")) + _axi_masters(1, 1) + _streams()
+    return _with_ff(_constant("lut_load_control"), dsp=_constant("dsp_per_address")) + _axi_masters(1) + _streams()
 
 
 def store_resources(geometry: Geometry) -> Resources:
     """STORE with its write port."""
-    return _with_ff(_constant("lut_store_control"), dsp=_constant("dsp_per_address")) + _axi_masters(1, 1) + _streams()
+    return _with_ff(_constant("lut_store_control"), dsp=_constant("dsp_per_address")) + _axi_masters(1) + _streams()
 
 
 def gemm_d_resources(geometry: Geometry) -> Resources:
@@ -135,7 +139,7 @@ def vec_resources(geometry: Geometry) -> Resources:
 
 
 def agg_resources(geometry: Geometry) -> Resources:
-    """AGG: sums of all groups in registers, a mean per lane, two read ports."""
+    """AGG: sums of all groups in registers, a mean per lane, what ``sum_ram`` held before, two read ports."""
     select = ACCUMULATOR_BITS * _mux(geometry.agg_groups)
     adders = 2 * ACCUMULATOR_BITS + _REQUANTIZED_BITS
     shifter = _REQUANTIZED_BITS * _BARREL_LEVELS
@@ -143,7 +147,8 @@ def agg_resources(geometry: Geometry) -> Resources:
     sums = Resources(ff=geometry.agg_groups * geometry.lanes * ACCUMULATOR_BITS)
     dsp = geometry.lanes * _constant("dsp_per_requantize") + _constant("dsp_per_address")
     destinations = Resources(bram36=block_rams(*_destination_buffer(), true_dual=False))
-    return _with_ff(lut, dsp=dsp) + sums + destinations + _axi_masters(2, 1) + _streams()
+    held = Resources(bram36=block_rams(geometry.depth("sum_ram"), 8 * geometry.word_bytes("sum_ram"), true_dual=False))
+    return _with_ff(lut, dsp=dsp) + sums + destinations + held + _axi_masters(2) + _streams()
 
 
 def _destination_buffer() -> tuple[int, int]:
@@ -155,13 +160,20 @@ def _destination_buffer() -> tuple[int, int]:
 
 
 def dispatch_resources(geometry: Geometry) -> Resources:
-    """DISPATCH: a queue per engine, the registers, an adder per event counter, the program port."""
-    places = geometry.queue_depth + geometry.engine_fifo_depth
-    bits = isa().instruction_bits + 32
-    lut = _constant("lut_dispatch_control") + len(geometry.engines) * _lut_ram(places, bits)
+    """DISPATCH: queues per engine, the fetch buffer, the registers, an adder per event counter, the program port."""
+    index_bits = 32
+    queues = _lut_ram(_ring_size(geometry.queue_depth), isa().instruction_bits + index_bits)
+    issued = _lut_ram(_ring_size(geometry.engine_fifo_depth), index_bits)
+    lut = _constant("lut_dispatch_control") + len(geometry.engines) * (queues + issued)
+    lut += _lut_ram(_FETCH_WORDS, isa().instruction_bits)
     lut += _constant("lut_per_register") * len(isa().registers)
     lut += _constant("lut_per_adder_bit") * _COUNTER_BITS * len(counter_table().counters)
-    return _with_ff(lut) + _axi_masters(1, 1)
+    return _with_ff(lut) + _axi_masters(1, isa().instruction_bits)
+
+
+def _ring_size(places: int) -> int:
+    """The power of two that holds them, as in ``dispatch.hpp``."""
+    return 1 << (places - 1).bit_length()
 
 
 #: Resource function of each engine.
@@ -198,6 +210,20 @@ def resource_rows(design: Design, board: Board | None = None) -> list[tuple[str,
     board = board or read_board(design.board)
     need = total(design_resources(design.geometry))
     return [(f.name, math.ceil(getattr(need, f.name)), board.resources[f.name]) for f in fields(need)]
+
+
+def crowded(design: Design, board: Board | None = None) -> list[str]:
+    """Resources of which a design needs more than ``CROWDED_SHARE`` of its board's, each in words.
+
+    Raises:
+        DesignInvalidError: There is no board of the design's name.
+    """
+    return [
+        f"{name}: {need / there:.0%} of the board's {there:,} (modelled); above {CROWDED_SHARE:.0%}, "
+        "placement or timing may fail"
+        for name, need, there in resource_rows(design, board)
+        if there and need > CROWDED_SHARE * there
+    ]
 
 
 def check_fits(design: Design, board: Board | None = None) -> None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hetfab.overlay.errors import BindingInvalidError, InputsUnboundError, RelationMissingError
+from hetfab.overlay.errors import BindingInvalidError, InputsUnboundError, RelationMissingError, why_unreadable
 from hetfab.overlay.model.schema import GraphSchema, Relation, chains
 
 METADATA_KEY = "hetfab.inputs"
@@ -205,7 +205,7 @@ def read_bindings(path: Path) -> dict[str, Binding]:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise BindingInvalidError(
-            f"cannot read the binding '{path}': {error}",
+            f"cannot read the binding '{path}': {why_unreadable(error)}",
             "a JSON file as docs/binding.md describes it",
             "check the path",
         ) from error
@@ -236,8 +236,8 @@ def from_json(text: str, source: str) -> dict[str, Binding]:
     """
     try:
         table = json.loads(text)
-    except ValueError as error:
-        raise _malformed(source, str(error), "JSON") from error
+    except (ValueError, RecursionError) as error:
+        raise _malformed(source, why_unreadable(error), "JSON") from error
     if not isinstance(table, dict):
         raise _malformed(source, f"it is a {type(table).__name__}", "an object from input name to binding")
     return {name: _binding(entry, f"{source}, input '{name}'") for name, entry in table.items()}

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A model together with what its inputs mean, and, to calibrate it, with their arrays on a graph."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -10,7 +10,7 @@ import numpy.typing as npt
 import onnx
 
 from hetfab.overlay.model.binding import Binding
-from hetfab.overlay.model.runtime import Feed
+from hetfab.overlay.model.runtime import Feed, run_model
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +38,7 @@ class Evaluation:
     """Which logits models are compared on.
 
     Attributes:
-        rows: Indices of the target vertices, None for all.
+        rows: Indices of the target nodes, None for all.
         multilabel: Whether each class is a decision of its own.
     """
 
@@ -57,3 +57,20 @@ class FedModel(BoundModel):
 
     feeds: Iterable[Feed] | CalibrationReader
     evaluation: Evaluation = field(default_factory=Evaluation)
+
+    def samples(self) -> Iterator[Feed]:
+        """The feeds, in whichever form they are."""
+        feeds = self.feeds
+        if isinstance(feeds, Iterable):
+            yield from feeds
+            return
+        while (feed := feeds.get_next()) is not None:
+            yield feed
+
+    def logits(self) -> npt.NDArray[Any]:
+        """The model's logits in onnxruntime, [rows, classes], on the first feed.
+
+        Raises:
+            ModelStructureError: onnxruntime refuses the model, or its arrays contradict each other.
+        """
+        return run_model(self.model, next(self.samples()), [self.model.graph.output[0].name])[0]

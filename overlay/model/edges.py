@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from hetfab.overlay.errors import BindingInvalidError
 from hetfab.overlay.model.binding import Binding, End, MetapathEnd, RelationEnd
+from hetfab.overlay.model.meaning import meaning
 from hetfab.overlay.model.schema import Relation
 
 
@@ -17,8 +18,8 @@ class EdgeSet:
         name: Name of the relation or the metapath.
         relations: The relation alone, or the relations along the metapath.
         metapath: Whether it is a semantic graph, without duplicate edges.
-        source_type: Type of the vertices that are read.
-        destination_type: Type of the vertices that are written.
+        source_type: Type of the nodes that are read.
+        destination_type: Type of the nodes that are written.
     """
 
     name: str
@@ -44,8 +45,9 @@ def edge_set(bindings: Mapping[str, Binding], source: str, destination: str) -> 
             return EdgeSet(relation.name, (relation,), False, relation.source, relation.destination)
         case MetapathEnd(name, path, End.SOURCE), MetapathEnd(_, other_path, End.DESTINATION) if path == other_path:
             return EdgeSet(name, path, True, path[-1].destination, path[0].source)
+    found = [meaning(bindings[name]) if name in bindings else "no input of the model" for name in (source, destination)]
     raise BindingInvalidError(
-        f"'{source}' and '{destination}' mean {bindings.get(source)} and {bindings.get(destination)}",
+        f"'{source}' and '{destination}' mean {found[0]} and {found[1]}",
         "the source ids and the destination ids of the same relation or metapath",
         "correct the input binding (`--bind FILE`), or the order of the operator's inputs",
     )

@@ -7,21 +7,13 @@ from dataclasses import dataclass
 
 import onnx
 
+from hetfab.overlay.compiler.lowering import LoweredLayer, lower
 from hetfab.overlay.errors import OperatorsUnsupportedError
-from hetfab.overlay.model.binding import (
-    Binding,
-    EdgeTypes,
-    Features,
-    MetapathEnd,
-    MetapathMean,
-    NamedEnd,
-    NamedMean,
-    NodeCount,
-    RelationEnd,
-    StackedEnd,
-)
-from hetfab.overlay.model.layers import Add, Dense, Layer, LayerGraph, Relu, constants_of, describe, parse_layers
-from hetfab.overlay.model.reader import graph_inputs, opset
+from hetfab.overlay.model.binding import Binding
+from hetfab.overlay.model.layers import Add, Dense, Layer, LayerGraph, Relu, constants_of, describe
+from hetfab.overlay.model.meaning import meaning
+from hetfab.overlay.model.parser import try_layers
+from hetfab.overlay.model.reader import graph_inputs, is_quantized, opset
 
 
 @dataclass(frozen=True)
@@ -35,13 +27,27 @@ class InputSummary:
 
 @dataclass(frozen=True)
 class LayerSummary:
-    """A layer: the tensor it computes, what it does, channels in and out, and its weights."""
+    """A layer.
+
+    Attributes:
+        name: The tensor that it computes.
+        kind: What it does.
+        inputs: Channels that its dense term reads, or the layer where it has no such term.
+        channels: Channels of its result.
+        weights: Number of weights and biases.
+        input_bits: Width of what its dense term or its aggregations read; None in a float model, as below.
+        weight_bits: Width of its weights; None also without any.
+        bits: Width of its result.
+    """
 
     name: str
     kind: str
     inputs: int
     channels: int
     weights: int
+    input_bits: int | None = None
+    weight_bits: int | None = None
+    bits: int | None = None
 
 
 @dataclass(frozen=True)
@@ -50,12 +56,12 @@ class Inspection:
 
     Attributes:
         opset: Version of the standard operators.
-        quantized: Whether it has ``Quant`` nodes.
+        quantized: Whether it has ``Quant`` operators.
         inputs: Its inputs.
         operators: How often each operator occurs.
-        layers: Its layers; empty for a quantized model, and where something is refused.
+        layers: Its layers; empty where something is refused.
         tables: Rows of each learned table; a model with one is transductive.
-        refused: Nodes that hetfab does not execute, each with the reason.
+        refused: Operators that hetfab does not execute, each with the reason.
     """
 
     opset: int
@@ -72,17 +78,13 @@ def inspect_model(model: onnx.ModelProto, bindings: Mapping[str, Binding]) -> In
 
     Args:
         model: As ``read_model`` returns it.
-        bindings: Meaning of its inputs, by name only or resolved.
+        bindings: Meaning of its inputs, by name only or resolved; of a quantized model, resolved.
+
+    Raises:
+        InputError: The model contradicts itself, beyond what is refused.
     """
-    quantized = any(node.op_type == "Quant" for node in model.graph.node)
-    layers: tuple[LayerSummary, ...] = ()
-    refused: tuple[str, ...] = ()
-    if not quantized:
-        try:
-            graph = parse_layers(model)
-            layers = tuple(_summary(layer, graph) for layer in graph.layers)
-        except OperatorsUnsupportedError as error:
-            refused = tuple(line.strip() for line in error.found.splitlines()[1:])
+    quantized = is_quantized(model)
+    layers, refused = _lowered_layers(model, bindings) if quantized else _float_layers(model)
     return Inspection(
         opset=opset(model),
         quantized=quantized,
@@ -90,40 +92,43 @@ def inspect_model(model: onnx.ModelProto, bindings: Mapping[str, Binding]) -> In
             InputSummary(value.name, _shape(value), meaning(bindings[value.name])) for value in graph_inputs(model)
         ),
         operators=dict(Counter(_operator(node) for node in model.graph.node)),
-        layers=layers,
+        layers=() if refused else layers,
         tables=learned_tables(model),
         refused=refused,
     )
 
 
-def meaning(binding: Binding) -> str:
-    """What an input means, in words."""
-    match binding:
-        case Features(node_type):
-            return f"features of {node_type}"
-        case NodeCount(node_type):
-            return f"number of {node_type} vertices"
-        case NamedEnd(name, end):
-            return f"{end.value} ids of {name}"
-        case RelationEnd(relation, end):
-            return f"{end.value} ids of {relation}"
-        case MetapathEnd(name, relations, end):
-            return f"{end.value} ids of the metapath {name}: " + ", ".join(map(str, relations))
-        case StackedEnd(types, _, self_loops, end):
-            return f"{end.value} ids of all relations, {_stack(types, self_loops)}"
-        case EdgeTypes(types, _, self_loops):
-            return f"edge types of all relations, {_stack(types, self_loops)}"
-        case NamedMean(path):
-            return f"mean of features along {path}"
-        case MetapathMean((), node_type):
-            return f"features of {node_type}"
-        case MetapathMean(relations, node_type):
-            return f"mean of {node_type} features along " + ", ".join(map(str, relations))
+def _float_layers(model: onnx.ModelProto) -> tuple[tuple[LayerSummary, ...], tuple[str, ...]]:
+    graph, refused = try_layers(model)
+    return tuple(_summary(layer, graph) for layer in graph.layers), refused
 
 
-def _stack(types: tuple[str, ...], self_loops: bool) -> str:
-    stacked = "types stacked" if not types else "stacked: " + ", ".join(types)
-    return stacked + (", with self loops" if self_loops else "")
+def _lowered_layers(
+    model: onnx.ModelProto, bindings: Mapping[str, Binding]
+) -> tuple[tuple[LayerSummary, ...], tuple[str, ...]]:
+    """The layers of a quantized model as they are compiled: a sum with all its terms is one."""
+    try:
+        return tuple(_lowered_summary(layer) for layer in lower(model, bindings).layers), ()
+    except OperatorsUnsupportedError as error:
+        return (), error.refused
+
+
+def _lowered_summary(layer: LoweredLayer) -> LayerSummary:
+    dense, means = layer.dense, len(layer.aggregations)
+    parts = ["dense"] if dense is not None else []
+    parts += [f"{means} means" if means > 1 else "mean"] if means else []
+    parts += ["relu"] if layer.relu else []
+    read = layer.aggregations[0].input if dense is None else dense.input
+    return LayerSummary(
+        layer.output.name,
+        " + ".join(parts),
+        read.channels,
+        layer.output.channels,
+        0 if dense is None else dense.weight.size + int(dense.bias.any()) * dense.bias.size,
+        read.bits,
+        None if dense is None else dense.weight_bits,
+        layer.output.bits,
+    )
 
 
 def _shape(value: onnx.ValueInfoProto) -> str:

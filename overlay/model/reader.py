@@ -1,24 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reads ONNX files: checks them, brings the ``hgnn`` domain to its version, replaces function bodies by hetfab's."""
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
 import onnx
 import onnx.checker
+import onnx.external_data_helper
 import onnx.helper
 import onnx.numpy_helper
 import onnx.shape_inference
 from google.protobuf.message import DecodeError
 
 from hetfab.overlay.errors import (
+    BindingInvalidError,
     ModelStructureError,
     ModelUnreadableError,
     ModelVersionError,
-    OperatorsUnsupportedError,
+    counted,
 )
 from hetfab.overlay.model import hgnn
-from hetfab.overlay.model.binding import METADATA_KEY, Binding, parse
+from hetfab.overlay.model.binding import METADATA_KEY, Binding, Features, MetapathMean, NamedMean, NodeCount, parse
+from hetfab.overlay.model.meaning import meaning
 
 OPSETS = range(17, 22)
 LARGEST_IR_VERSION = 10
@@ -33,7 +37,7 @@ def read_model(path: Path) -> onnx.ModelProto:
     Raises:
         ModelUnreadableError: The file is missing, is not ONNX or fails the ONNX checker.
         ModelVersionError: Its opset or IR version is not read.
-        OperatorsUnsupportedError: It calls operators of other domains without a body.
+        ModelStructureError: Inputs or initializers are of types that hetfab does not read; all are named.
     """
     try:
         data = path.read_bytes()
@@ -46,7 +50,9 @@ def read_model(path: Path) -> onnx.ModelProto:
         raise _unreadable(path, "it is not ONNX, or it is truncated") from error
     if not model.HasField("graph") or not model.graph.node:
         raise _unreadable(path, "it holds no graph")
+    _load_external_data(model, path)
     _check_version(model, path)
+    _check_types(model)
     return check_model(normalise(model), str(path))
 
 
@@ -59,13 +65,22 @@ def check_model(model: onnx.ModelProto, source: str) -> onnx.ModelProto:
     try:
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise _unreadable(Path(source), f"the ONNX checker says: {str(error).strip().splitlines()[0]}") from error
+        raise ModelUnreadableError(
+            f"cannot read the model '{source}': the ONNX checker says: {str(error).strip().splitlines()[0]}",
+            "a model that `onnx.checker.check_model(model, full_check=True)` accepts",
+            "correct the export, or check that the file was copied whole",
+        ) from error
     return model
 
 
 def opset(model: onnx.ModelProto) -> int:
     """Version of the standard operators that a model uses."""
     return next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
+
+
+def is_quantized(model: onnx.ModelProto) -> bool:
+    """Whether a model has ``Quant`` operators."""
+    return any(node.op_type == "Quant" for node in model.graph.node)
 
 
 def metadata(model: onnx.ModelProto) -> str | None:
@@ -78,9 +93,49 @@ def bindings_of(model: onnx.ModelProto, overrides: Mapping[str, Binding] | None 
 
     Raises:
         InputsUnboundError: The meaning of inputs is unknown.
-        BindingInvalidError: The binding is malformed.
+        BindingInvalidError: The binding is malformed, or contradicts the inputs' types and dimensions.
     """
-    return parse([value.name for value in graph_inputs(model)], metadata(model), overrides)
+    bindings = parse([value.name for value in graph_inputs(model)], metadata(model), overrides)
+    wrong = [text for value in graph_inputs(model) if (text := wrong_form(value, bindings[value.name]))]
+    if wrong:
+        raise BindingInvalidError(
+            "inputs of the model have another form than what they mean: " + "; ".join(wrong),
+            "float32 with two dimensions for features and means, int64 with one for ids and edge types, "
+            "an int64 scalar for counts",
+            "correct the input binding (`--bind FILE`), the inputs' names, or the export",
+        )
+    return bindings
+
+
+def wrong_form(value: onnx.ValueInfoProto, binding: Binding) -> str | None:
+    """Says where an input's type and number of dimensions contradict its meaning; None where they do not."""
+    kinds = onnx.TensorProto
+    match binding:
+        case Features() | NamedMean() | MetapathMean():
+            form = kinds.FLOAT, 2
+        case NodeCount():
+            form = kinds.INT64, 0
+        case _:
+            form = kinds.INT64, 1
+    found = value.type.tensor_type.elem_type, len(value.type.tensor_type.shape.dim)
+    if found == form:
+        return None
+    (kind, rank), name = found, value.name
+    dimensions = f"{counted(rank, 'dimension')}" if rank else "no dimension"
+    return f"'{name}' is {_type_name(kind)} with {dimensions}, but means {meaning(binding)}"
+
+
+def _type_name(kind: int) -> str:
+    return "float32" if kind == onnx.TensorProto.FLOAT else str(onnx.TensorProto.DataType.Name(kind)).lower()
+
+
+def model_hash(model: onnx.ModelProto) -> str:
+    """SHA-256 of a model in hexadecimal, by which a program names the model that it was compiled from.
+
+    Args:
+        model: As ``read_model`` returns it.
+    """
+    return hashlib.sha256(model.SerializeToString(deterministic=True)).hexdigest()
 
 
 def input_widths(model: onnx.ModelProto) -> dict[str, int]:
@@ -112,6 +167,19 @@ def normalise(model: onnx.ModelProto) -> onnx.ModelProto:
     return model
 
 
+def _load_external_data(model: onnx.ModelProto, path: Path) -> None:
+    """Brings weights that an exporter put into files beside the model into it."""
+    try:
+        onnx.external_data_helper.load_external_data_for_model(model, str(path.parent))
+    except (OSError, ValueError, onnx.checker.ValidationError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ModelUnreadableError(
+            f"cannot read weights of the model '{path}' that are in another file: {reason}",
+            "the files that the exporter wrote, beside the model",
+            "copy them too, or export the model with its weights in one file",
+        ) from error
+
+
 def _check_version(model: onnx.ModelProto, path: Path) -> None:
     version = opset(model)
     if version not in OPSETS or model.ir_version > LARGEST_IR_VERSION:
@@ -130,6 +198,23 @@ def _check_version(model: onnx.ModelProto, path: Path) -> None:
         )
 
 
+def _check_types(model: onnx.ModelProto) -> None:
+    """Names inputs and weights of other types, whose consequences the ONNX checker would tell instead."""
+    kinds = onnx.TensorProto
+    types = [("input", value.name, value.type.tensor_type.elem_type) for value in graph_inputs(model)]
+    wrong = [entry for entry in types if entry[2] not in (kinds.FLOAT, kinds.INT64)]
+    other_floats = (kinds.FLOAT16, kinds.BFLOAT16, kinds.DOUBLE)
+    types = [("initializer", tensor.name, tensor.data_type) for tensor in model.graph.initializer]
+    wrong += [entry for entry in types if entry[2] in other_floats]
+    if wrong:
+        names = [f"{what} '{name}' is {_type_name(kind)}" for what, name, kind in wrong]
+        raise ModelStructureError(
+            "the model has types that hetfab does not read: " + ", ".join(names),
+            "float32 for features, means and weights; int64 for ids, edge types and counts",
+            "export the model with these types, in PyTorch after `model.float()`",
+        )
+
+
 def _counts_to_inputs(model: onnx.ModelProto) -> None:
     """Version 1 has the node count as attribute ``n``, version 2 as the last input."""
     constants: dict[int, str] = {}
@@ -140,8 +225,8 @@ def _counts_to_inputs(model: onnx.ModelProto) -> None:
         attribute = next((a for a in node.attribute if a.name == "n"), None)
         if attribute is None:
             raise ModelStructureError(
-                f"node '{node.name or node.output[0]}' ({node.op_type}) has no attribute 'n'",
-                "the number of destination vertices, which version 1 of the domain has as an attribute",
+                f"operator '{node.name or node.output[0]}' ({node.op_type}) has no attribute 'n'",
+                "the number of destination nodes, which version 1 of the domain has as an attribute",
                 "export the model again",
             )
         count = attribute.i
@@ -164,14 +249,6 @@ def _replace_bodies(model: onnx.ModelProto) -> None:
     bodies = [hgnn.function(name, opset(model)) for domain, name in sorted(known & used)]
     del model.functions[:]
     model.functions.extend([*others, *bodies])
-    bodiless = used - known - {(f.domain, f.name) for f in others}
-    foreign = sorted(f"{domain}::{name}" for domain, name in bodiless if domain not in ("", "ai.onnx"))
-    if foreign:
-        raise OperatorsUnsupportedError(
-            "the model calls operators without a body: " + ", ".join(foreign),
-            f"standard operators and those of the domain '{hgnn.DOMAIN}': {', '.join(hgnn.OPERATORS)}",
-            "export the model with model-local functions for them, or replace them by standard operators",
-        )
 
 
 def _copy(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -36,7 +36,7 @@ def run_model(model: onnx.ModelProto, feed: Feed, outputs: list[str]) -> list[np
     except (state.Fail, state.InvalidArgument, state.InvalidGraph, state.RuntimeException) as error:
         raise ModelStructureError(
             f"onnxruntime cannot run the model on these inputs: {error}",
-            "a model and a graph with equal numbers of vertices",
+            "a model and a graph with equal numbers of nodes",
             "use the graph that the model was made for",
         ) from error
     return result

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hetfab.overlay.board import read_board
-from hetfab.overlay.costs.bursts import BURSTS_AHEAD
-from hetfab.overlay.costs.cycles import rows_ahead
+from hetfab.overlay.costs.bursts import BURSTS_AHEAD, ROW_BEATS_AHEAD, ROWS_AHEAD
 from hetfab.overlay.design import Design
 
 #: DRAM rate at which results are compared with other accelerators, in bytes per cycle.
@@ -48,7 +47,8 @@ class Machine:
         read_latency: Cycles from a read request to its first beat.
         write_latency: Cycles from the last beat of a write to its response.
         bursts_ahead: Bursts that a port requests ahead.
-        rows_ahead: Rows that AGG requests ahead.
+        rows_ahead: Rows that AGG requests ahead at most.
+        row_beats_ahead: Beats of these rows at most, unless one row has more.
         port_rate: Bytes per cycle of one AXI port.
         dram_rate: Bytes per cycle of the DRAM controller, for all ports together.
     """
@@ -65,6 +65,7 @@ class Machine:
     write_latency: float
     bursts_ahead: int
     rows_ahead: int
+    row_beats_ahead: int
     port_rate: float
     dram_rate: float
 
@@ -95,7 +96,8 @@ def machine(design: Design, *, dram_rate: float | None = None) -> Machine:
         read_latency=value["read_latency_ns"] * cycles_per_ns,
         write_latency=value["write_latency_ns"] * cycles_per_ns,
         bursts_ahead=BURSTS_AHEAD,
-        rows_ahead=rows_ahead(design.geometry),
+        rows_ahead=ROWS_AHEAD,
+        row_beats_ahead=ROW_BEATS_AHEAD,
         port_rate=board.port_bits / 8,
         dram_rate=sustained if dram_rate is None else dram_rate,
     )

@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from hetfab.overlay.costs.bursts import BEAT_BYTES, rows_ahead
 from hetfab.overlay.costs.program_cost import field_values
 from hetfab.overlay.isa.spec import isa
 from hetfab.overlay.program import Words
@@ -142,16 +143,21 @@ def transfer_cycles(log: Array, machine: Machine) -> Array:
     """Cycles that each instruction's own traffic takes at least, if it has DRAM to itself, [n].
 
     The rates of its ports and of the DRAM, and what the requests ahead cover of the latency: with ``a`` requests under
-    way, each of them takes a latency, so ``r`` of them take at least ``r * latency / a``.
+    way, each of them takes a latency, so ``r`` of them take at least ``r * latency / a``. AGG's gathered rows
+    are requested by their number, all other reads by bursts.
     """
     read, written = log["read_bytes"].astype(np.float64), log["write_bytes"].astype(np.float64)
     widest = np.maximum(read.max(axis=1, initial=0.0), written)
+    edges = log["edges"].astype(np.int64)
+    groups = log["read_bytes"][:, 0].astype(np.int64) // (BEAT_BYTES * np.maximum(edges, 1))
+    rows = rows_ahead(groups, most=machine.rows_ahead, beats=machine.row_beats_ahead)
     read_bursts, write_bursts = log["read_bursts"].astype(np.float64), log["write_bursts"].astype(np.float64)
+    by_bursts = np.where(edges > 0, read_bursts[:, 1], read_bursts.max(axis=1, initial=0.0))
     limits = (
         widest / machine.port_rate,
         (read.sum(axis=1) + written) / machine.dram_rate,
-        read_bursts.max(axis=1, initial=0.0) * (machine.read_latency / machine.bursts_ahead),
-        log["edges"].astype(np.float64) * (machine.read_latency / machine.rows_ahead),
+        by_bursts * (machine.read_latency / machine.bursts_ahead),
+        edges * (machine.read_latency / rows),
         write_bursts * (machine.write_latency / machine.bursts_ahead),
     )
     return np.asarray(np.max(np.stack(limits), axis=0, initial=0.0))

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // AGG: sums or means of the feature rows of each destination's sources, over one relation in CSR form.
-// Rows are gathered by a port of their own, with several requests running ahead of the sums.
+// Rows are gathered by a port of their own, with requests of several rows running ahead of the sums.
 #pragma once
 
 #include "bursts.hpp"
@@ -17,6 +17,32 @@ constexpr unsigned beats_per_destination = isa::DestinationRecord::bytes / beat_
 // A field of a record within the beat that holds it.
 template <class F>
 using InBeat = isa::Field<F::lsb % (8 * static_cast<int>(beat_bytes)), F::bits>;
+
+// What the adapter of the feature port keeps outstanding (num_read_outstanding in hls/kernels/agg.cpp).
+constexpr unsigned feature_outstanding = isa::outstanding_rows;
+// Half of that, in requests and in beats of rows: requesting as many as it keeps may lock it up.
+constexpr unsigned most_rows_ahead = feature_outstanding / 2;
+constexpr unsigned row_beats_ahead = bursts_ahead * burst_beats;
+
+// Rows requested ahead of the sums: row_beats_ahead / groups, at most most_rows_ahead, at least one.
+constexpr unsigned rows_ahead(unsigned groups) {
+    unsigned rows = 1;
+    for (unsigned candidate = 2; candidate <= most_rows_ahead; candidate++) {
+#pragma HLS UNROLL
+        if (candidate * groups <= row_beats_ahead) rows = candidate;
+    }
+    return rows;
+}
+
+// Whether every beat is requested more trips before its read than the gather's pipeline has stages, for all
+// sizes of rows: a stalling pipeline stops as a whole, so a read must never wait for a request in a later
+// stage. A request is made with the last beat of a row, `rows_ahead` rows before its own.
+constexpr bool rows_ahead_cover(unsigned most_groups, unsigned depth) {
+    for (unsigned groups = 1; groups <= most_groups; groups++) {
+        if ((rows_ahead(groups) - 1) * groups + 1 <= depth) return false;
+    }
+    return true;
+}
 
 // A destination as the gather needs it.
 template <class Z>
@@ -211,13 +237,14 @@ class RowRequests {
           ids_(tile, edges) {}
 
     template <class MemF, class MemG, class Events>
-    void start(unsigned rows_ahead, MemF features, MemG graph, Events& events) {
+    void start(MemF features, MemG graph, Events& events) {
 #pragma HLS INLINE
         ids_.start(graph, events);
+        const unsigned ahead = rows_ahead(groups_);
         unsigned trips = 0;
     rows_ahead_loop:
-        while (trips < rows_ahead && left_ != 0) {
-#pragma HLS LOOP_TRIPCOUNT min=1 max=8
+        while (trips < ahead && left_ != 0) {
+#pragma HLS LOOP_TRIPCOUNT min=1 max=16
 #pragma HLS PIPELINE II=1 style=stp
             events.trip(isa::loops::agg_rows_ahead);
             next(features, graph);
@@ -246,78 +273,86 @@ class RowRequests {
     IdReader<Z> ids_;
 };
 
-// The results replace what sum_ram holds: one write per trip.
-struct ReplaceSums {
-    static constexpr bool accumulate = false;
-    static constexpr isa::Loop loop = isa::loops::agg_gather;
-    static constexpr int ii = loop.ii;
-};
-
-// The results are added to what sum_ram holds: a read and a write through its one port.
-struct AccumulateSums {
-    static constexpr bool accumulate = true;
-    static constexpr isa::Loop loop = isa::loops::agg_gather_accumulate;
-    static constexpr int ii = loop.ii;
-};
+// Copies the sums that the results are added to. A loop and a memory of their own: in the gather's pipeline
+// the read for one destination and the write for another would meet at the one port of sum_ram.
+template <class D, class Z, class SumRam, class Events>
+void read_sums(const ReduceTile& tile, SumRam sum_ram, Word<Z, 32 * D::lanes> (&held)[D::sum_words],
+               Events& events) {
+#pragma HLS INLINE
+    const unsigned words = tile.accumulate ? tile.rows * tile.groups : 0;
+held_words:
+    for (unsigned word = 0; word < words; word++) {
+#pragma HLS LOOP_TRIPCOUNT min=8 max=1024
+#pragma HLS PIPELINE II=1 style=stp
+        events.trip(isa::loops::agg_sums);
+        held[word] = sum_ram[tile.sum + word];
+    }
+    events.loop(isa::loops::agg_sums, words);
+}
 
 // One trip per beat of a gathered row, and per group of a destination without edges, which reads nothing.
 // It counts edges and the beats of both ports.
-template <class D, class Z, class Mode, class MemF, class MemG, class SumRam, class Events>
+template <class D, class Z, class MemF, class MemG, class SumRam, class Events>
 Outcome gather(const ReduceTile& tile, const Destination<Z> (&destinations)[agg_rows], const EdgeRange& edges,
-               MemF features, MemG graph, SumRam sum_ram, Events& events) {
+               const Word<Z, 32 * D::lanes> (&held)[D::sum_words], MemF features, MemG graph, SumRam sum_ram,
+               Events& events) {
 #pragma HLS INLINE
-    // Half of the beats that the feature port keeps outstanding, at most its 16 requests' half.
-    constexpr unsigned rows_in_half = bursts_ahead * burst_beats / D::agg_groups;
-    constexpr unsigned rows_ahead = rows_in_half == 0             ? 1
-                                    : rows_in_half < bursts_ahead ? rows_in_half
-                                                                  : bursts_ahead;
+    static_assert(
+        rows_ahead_cover(D::agg_groups, isa::loops::agg_gather.depth),
+        "a row is requested more trips before its first beat than the gather's pipeline has stages");
     S<Z, 32> totals[D::agg_groups][D::lanes];
 #pragma HLS ARRAY_PARTITION variable=totals type=complete dim=0
     RowRequests<Z> requests(tile, edges);
-    requests.start(rows_ahead, features, graph, events);
+    requests.start(features, graph, events);
     unsigned row = 0;
-    unsigned edge = 0;
     unsigned group = 0;
-    unsigned word = tile.sum;
+    unsigned word = 0;
     unsigned trips = 0;
     unsigned edges_summed = 0;
     // A group of each edge: up to 34 bits, of which the token holds 36.
     std::uint64_t feature_beats = 0;
     Destination<Z> destination = destinations[0];
+    Destination<Z> next = destinations[1];
+    unsigned edges_left = destination.degree;
+    bool first_edge = true;
 row_beats:
     while (row < tile.rows) {
 #pragma HLS LOOP_TRIPCOUNT min=8 max=65536
-#pragma HLS PIPELINE II=Mode::ii style=stp
-        events.trip(Mode::loop);
-        const bool last_edge = edge + 1 >= destination.degree;
+#pragma HLS PIPELINE II=1 style=stp
+        events.trip(isa::loops::agg_gather);
+        // Read in every trip, two rows ahead: the address depends on nothing but the row, and what the memory
+        // gives after its latency is needed two rows, so at least two trips, later. Beyond the last
+        // destination it is not used.
+        const Destination<Z> ahead = destinations[(row + 2) % agg_rows];
+        const bool last_edge = edges_left <= 1;
+        const bool last_group = group + 1 == tile.groups;
         if (destination.degree != 0) {
-            add_features<D, Z>(totals[group], features.read(), tile.is_unsigned, edge == 0);
+            add_features<D, Z>(totals[group], features.read(), tile.is_unsigned, first_edge);
             feature_beats++;
-            if (group + 1 == tile.groups) {
+            if (last_group) {
                 edges_summed++;
                 requests.next(features, graph);
             }
         }
         if (last_edge) {
-            Word<Z, 32 * D::lanes> before = zero<Z, 32 * D::lanes>();
-            if (Mode::accumulate) before = sum_ram[word];
-            sum_ram[word] = reduced_word<D, Z>(totals[group], destination, tile.mean, before);
+            const Word<Z, 32 * D::lanes> before = tile.accumulate ? held[word] : zero<Z, 32 * D::lanes>();
+            sum_ram[tile.sum + word] = reduced_word<D, Z>(totals[group], destination, tile.mean, before);
             word++;
         }
-        group++;
-        if (group == tile.groups) {
-            group = 0;
-            edge++;
-            if (last_edge) {
-                edge = 0;
-                row++;
-                // Beyond the last destination this reads a record that is not used.
-                destination = destinations[row % agg_rows];
-            }
+        group = last_group ? 0 : group + 1;
+        if (last_group && last_edge) {
+            row++;
+            destination = next;
+            next = ahead;
+            edges_left = destination.degree;
+            first_edge = true;
+        } else if (last_group) {
+            edges_left--;
+            first_edge = false;
         }
         trips++;
     }
-    events.loop(Mode::loop, trips);
+    events.loop(isa::loops::agg_gather, trips);
     return {true, trips, edges_summed, feature_beats, edges.beats_read + requests.beats_read()};
 }
 
@@ -328,12 +363,13 @@ Outcome reduce(const Word<Z, isa::instruction_bits>& instruction, MemF features,
     const ReduceTile tile = reduce_tile<Z>(instruction, agg_context, events);
     if (tile.rows == 0 || tile.groups == 0) return {true, 0};
     Destination<Z> destinations[agg_rows];
+    Word<Z, 32 * D::lanes> held[D::sum_words];
+// One write and one read port: read_sums fills it, the gather reads it.
+#pragma HLS BIND_STORAGE variable=held type=ram_s2p impl=bram
     const EdgeRange edges = read_destinations<Z>(tile, graph, destinations, events);
     events.edges(edges.count);
-    if (tile.accumulate) {
-        return gather<D, Z, AccumulateSums>(tile, destinations, edges, features, graph, sum_ram, events);
-    }
-    return gather<D, Z, ReplaceSums>(tile, destinations, edges, features, graph, sum_ram, events);
+    read_sums<D, Z>(tile, sum_ram, held, events);
+    return gather<D, Z>(tile, destinations, edges, held, features, graph, sum_ram, events);
 }
 
 template <class D, class Z, class MemF, class MemG, class SumRam, class ContextRam, class Events>

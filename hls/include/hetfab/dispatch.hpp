@@ -42,14 +42,16 @@ struct DispatchStatus {
     EventCounters counter;
 };
 
-// One engine's queue: entries from `issued` to `queued` wait, entries from `retired` to `issued` are in the
-// engine. The three count without end; a place is the count modulo the queue's size.
-template <class D, class Z>
-struct EngineQueue {
-    // Room for what waits and for what is issued and not yet retired.
-    static constexpr unsigned size = D::queue_depth + D::engine_fifo_depth;
-    Word<Z, isa::instruction_bits> word[size];
-    std::uint32_t index[size];
+// A buffer of power-of-two size, so that the place of a count without end is its low bits.
+constexpr unsigned ring_size(unsigned places) {
+    unsigned size = 1;
+    while (size < places) size *= 2;
+    return size;
+}
+
+// Where an engine's instructions are: from `issued` to `queued` they wait, from `retired` to `issued` they
+// are in the engine. The three count without end.
+struct EngineCounts {
     std::uint32_t queued;
     std::uint32_t issued;
     std::uint32_t retired;
@@ -58,7 +60,16 @@ struct EngineQueue {
 
 template <class D, class Z>
 struct DispatchState {
-    EngineQueue<D, Z> queue[isa::engine::count];
+    static constexpr unsigned engines = isa::engine::count;
+    static constexpr unsigned queue_size = ring_size(D::queue_depth);
+    static constexpr unsigned issued_size = ring_size(D::engine_fifo_depth);
+
+    EngineCounts engine[engines];
+    // What waits, and its place in the program.
+    Word<Z, isa::instruction_bits> queue_word[engines][queue_size];
+    std::uint32_t queue_index[engines][queue_size];
+    // The place in the program of what is issued and not yet retired.
+    std::uint32_t issued_index[engines][issued_size];
     U<Z, isa::semaphore_bits> semaphore[isa::semaphores + 1];
     Word<Z, isa::instruction_bits> buffer[fetch_words];
     unsigned buffer_next;
@@ -68,21 +79,45 @@ struct DispatchState {
     std::uint32_t fault;
     std::uint32_t fault_instruction;
     EventCounters counter;
+
+    static unsigned queue_place(std::uint32_t count) { return count & (queue_size - 1); }
+    static unsigned issued_place(std::uint32_t count) { return count & (issued_size - 1); }
 };
+
+// Where the arrays of the state live. All engines are served in one pass, so each has memories of its own.
+// LUT RAM, as queues are short; one write and one read port, as a pass writes one word and reads the head.
+template <class Counts, class Words, class Indices, class Issued, class Semaphores, class Buffer>
+void dispatch_storage([[maybe_unused]] Counts& engine, [[maybe_unused]] Words& queue_word,
+                      [[maybe_unused]] Indices& queue_index, [[maybe_unused]] Issued& issued_index,
+                      [[maybe_unused]] Semaphores& semaphore, [[maybe_unused]] Buffer& buffer) {
+#pragma HLS INLINE
+#pragma HLS ARRAY_PARTITION variable=engine type=complete dim=1
+#pragma HLS ARRAY_PARTITION variable=queue_word type=complete dim=1
+#pragma HLS ARRAY_PARTITION variable=queue_index type=complete dim=1
+#pragma HLS ARRAY_PARTITION variable=issued_index type=complete dim=1
+#pragma HLS BIND_STORAGE variable=queue_word type=ram_s2p impl=lutram
+#pragma HLS BIND_STORAGE variable=queue_index type=ram_s2p impl=lutram
+#pragma HLS BIND_STORAGE variable=issued_index type=ram_s2p impl=lutram
+#pragma HLS BIND_STORAGE variable=buffer type=ram_s2p impl=lutram
+// Registers: every pass changes any of them and shows all.
+#pragma HLS ARRAY_PARTITION variable=semaphore type=complete dim=1
+}
 
 template <class D, class Z>
 void dispatch_reset(DispatchState<D, Z>& state) {
 #pragma HLS INLINE
+    dispatch_storage(state.engine, state.queue_word, state.queue_index, state.issued_index, state.semaphore,
+                     state.buffer);
 reset_engines:
-    for (int engine = 0; engine < isa::engine::count; engine++) {
-        EngineQueue<D, Z>& queue = state.queue[engine];
-        queue.queued = 0;
-        queue.issued = 0;
-        queue.retired = 0;
-        queue.last_retired = no_instruction;
+    for (unsigned engine = 0; engine < isa::engine::count; engine++) {
+#pragma HLS UNROLL
+        state.engine[engine] = {0, 0, 0, no_instruction};
     }
 reset_semaphores:
-    for (int semaphore = 0; semaphore <= isa::semaphores; semaphore++) state.semaphore[semaphore] = 0;
+    for (unsigned semaphore = 0; semaphore <= isa::semaphores; semaphore++) {
+#pragma HLS UNROLL
+        state.semaphore[semaphore] = 0;
+    }
     state.buffer_next = 0;
     state.buffer_end = 0;
     state.fetched = 0;
@@ -136,51 +171,89 @@ bool dispatch_queue(DispatchState<D, Z>& state) {
         dispatch_fault(state, isa::fault::engine, state.fetched);
         return true;
     }
-    EngineQueue<D, Z>& queue = state.queue[engine];
-    if (queue.queued - queue.issued >= D::queue_depth) return false;
-    const unsigned place = queue.queued % queue.size;
-    queue.word[place] = word;
-    queue.index[place] = state.fetched;
-    queue.queued++;
+    EngineCounts& counts = state.engine[engine];
+    if (counts.queued - counts.issued >= D::queue_depth) return false;
+    const unsigned place = state.queue_place(counts.queued);
+    state.queue_word[engine][place] = word;
+    state.queue_index[engine][place] = state.fetched;
+    counts.queued++;
     state.buffer_next++;
     state.fetched++;
     return true;
 }
 
+// What an engine's token says; `found` without one.
+struct Retirement {
+    bool found;
+    bool unknown_opcode;
+    unsigned signal0;
+    unsigned signal1;
+    std::uint32_t instruction;
+};
+
+// Takes one token of an engine: its oldest issued instruction is done. The signals are left to
+// dispatch_signal.
 template <class D, class Z>
-void dispatch_signal(DispatchState<D, Z>& state, unsigned semaphore, std::uint32_t instruction) {
+Retirement dispatch_retire(DispatchState<D, Z>& state, unsigned engine,
+                           hls::stream<Word<Z, isa::token_bits>>& tokens) {
 #pragma HLS INLINE
-    if (semaphore == 0) return;
-    const unsigned count = static_cast<unsigned>(state.semaphore[semaphore]);
-    if (count == (1U << isa::semaphore_bits) - 1) {
-        dispatch_fault(state, isa::fault::semaphore, instruction);
-    } else {
-        state.semaphore[semaphore] = static_cast<std::uint16_t>(count + 1);
+    Word<Z, isa::token_bits> token;
+    if (!tokens.read_nb(token)) return {false, false, 0, 0, no_instruction};
+    EngineCounts& counts = state.engine[engine];
+    const std::uint32_t instruction = state.issued_index[engine][state.issued_place(counts.retired)];
+    count_token<D, Z>(state.counter, engine, token);
+    counts.retired++;
+    counts.last_retired = instruction;
+    return {true, flag<Z, isa::Token::Fault>(token), number<Z, isa::Token::Signal0>(token),
+            number<Z, isa::Token::Signal1>(token), instruction};
+}
+
+// Adds the signals of all tokens of a pass. Each semaphore has an adder of its own: one signal after the
+// other, through a register file, would take a cycle and a multiplexer of all semaphores each.
+template <class D, class Z>
+void dispatch_signal(DispatchState<D, Z>& state, const Retirement (&retirement)[isa::engine::count]) {
+#pragma HLS INLINE
+    constexpr unsigned largest = (1U << isa::semaphore_bits) - 1;
+    bool overflow[isa::engine::count] = {};
+#pragma HLS ARRAY_PARTITION variable=overflow type=complete dim=1
+signal_semaphores:
+    for (unsigned semaphore = 1; semaphore <= isa::semaphores; semaphore++) {
+#pragma HLS UNROLL
+        unsigned signals = 0;
+    count_signals:
+        for (unsigned engine = 0; engine < isa::engine::count; engine++) {
+#pragma HLS UNROLL
+            const Retirement& one = retirement[engine];
+            signals += (one.signal0 == semaphore ? 1U : 0U) + (one.signal1 == semaphore ? 1U : 0U);
+        }
+        const unsigned total = static_cast<unsigned>(state.semaphore[semaphore]) + signals;
+        state.semaphore[semaphore] = static_cast<std::uint16_t>(total > largest ? largest : total);
+    find_overflows:
+        for (unsigned engine = 0; engine < isa::engine::count; engine++) {
+#pragma HLS UNROLL
+            const Retirement& one = retirement[engine];
+            overflow[engine] = overflow[engine] ||
+                               (total > largest && (one.signal0 == semaphore || one.signal1 == semaphore));
+        }
+    }
+retire_faults:
+    for (unsigned engine = 0; engine < isa::engine::count; engine++) {
+#pragma HLS UNROLL
+        const Retirement& one = retirement[engine];
+        if (one.found) state.retired++;
+        if (overflow[engine]) dispatch_fault(state, isa::fault::semaphore, one.instruction);
+        if (one.unknown_opcode) dispatch_fault(state, isa::fault::opcode, one.instruction);
     }
 }
 
-// Takes one token of an engine: its oldest issued instruction is done.
+// Replaces (segment, offset) by the physical address; false when the offset is outside the segment. In the
+// unrolled loop over the engines `engine` is a constant, so those without addresses get no adder.
 template <class D, class Z>
-void dispatch_retire(DispatchState<D, Z>& state, unsigned engine, const Word<Z, isa::token_bits>& token) {
+bool dispatch_resolve(const DispatchRegisters& registers, unsigned engine,
+                      Word<Z, isa::instruction_bits>& word) {
 #pragma HLS INLINE
-    EngineQueue<D, Z>& queue = state.queue[engine];
-    const std::uint32_t instruction = queue.index[queue.retired % queue.size];
-    dispatch_signal(state, number<Z, isa::Token::Signal0>(token), instruction);
-    dispatch_signal(state, number<Z, isa::Token::Signal1>(token), instruction);
-    if (flag<Z, isa::Token::Fault>(token)) dispatch_fault(state, isa::fault::opcode, instruction);
-    count_token<D, Z>(state.counter, engine, token);
-    queue.retired++;
-    queue.last_retired = instruction;
-    state.retired++;
-}
-
-// Replaces (segment, offset) by the physical address; false when the offset is outside the segment.
-template <class D, class Z>
-bool dispatch_resolve(const DispatchRegisters& registers, Word<Z, isa::instruction_bits>& word) {
-#pragma HLS INLINE
-    const int engine = static_cast<int>(number<Z, isa::Header::Engine>(word));
     const int opcode = static_cast<int>(number<Z, isa::Header::Opcode>(word));
-    if (!isa::carries_address(engine, opcode)) return true;
+    if (!isa::carries_address(static_cast<int>(engine), opcode)) return true;
     const unsigned segment = number<Z, isa::Address::Segment>(word);
     const std::uint64_t offset = number<Z, isa::Address::Offset>(word);
     const std::uint64_t address = registers.segment_base[segment] + offset;
@@ -197,34 +270,57 @@ bool dispatch_ready(const DispatchState<D, Z>& state, unsigned wait0, unsigned w
     return (wait0 == 0 || state.semaphore[wait0] != 0) && (wait1 == 0 || state.semaphore[wait1] != 0);
 }
 
+// The semaphores that an issued instruction waited for; 0 for none.
+struct Waits {
+    unsigned wait0;
+    unsigned wait1;
+};
+
+// Takes the semaphores of all issued instructions, in an adder each as dispatch_signal. Only one engine
+// waits for a semaphore (bind checks it), so no two instructions of a pass can take the same signal.
 template <class D, class Z>
-void dispatch_take(DispatchState<D, Z>& state, unsigned semaphore) {
+void dispatch_take(DispatchState<D, Z>& state, const Waits (&waits)[isa::engine::count]) {
 #pragma HLS INLINE
-    if (semaphore == 0) return;
-    state.semaphore[semaphore] =
-        static_cast<std::uint16_t>(static_cast<unsigned>(state.semaphore[semaphore]) - 1);
+take_semaphores:
+    for (unsigned semaphore = 1; semaphore <= isa::semaphores; semaphore++) {
+#pragma HLS UNROLL
+        unsigned taken = 0;
+    count_waits:
+        for (unsigned engine = 0; engine < isa::engine::count; engine++) {
+#pragma HLS UNROLL
+            taken +=
+                (waits[engine].wait0 == semaphore ? 1U : 0U) + (waits[engine].wait1 == semaphore ? 1U : 0U);
+        }
+        state.semaphore[semaphore] =
+            static_cast<std::uint16_t>(static_cast<unsigned>(state.semaphore[semaphore]) - taken);
+    }
 }
 
-// Issues the head of a queue if its waits are satisfied and the engine's FIFO has room.
+// Issues the head of a queue if its waits are satisfied and the engine's FIFO has room. The semaphores are
+// left to dispatch_take. False: nothing changed.
 template <class D, class Z>
 bool dispatch_issue(DispatchState<D, Z>& state, const DispatchRegisters& registers, unsigned engine,
-                    hls::stream<Word<Z, isa::instruction_bits>>& instructions) {
+                    hls::stream<Word<Z, isa::instruction_bits>>& instructions, Waits& waits) {
 #pragma HLS INLINE
-    EngineQueue<D, Z>& queue = state.queue[engine];
-    if (queue.issued == queue.queued || queue.issued - queue.retired >= D::engine_fifo_depth) return false;
-    Word<Z, isa::instruction_bits> word = queue.word[queue.issued % queue.size];
+    EngineCounts& counts = state.engine[engine];
+    waits = {0, 0};
+    if (counts.issued == counts.queued || counts.issued - counts.retired >= D::engine_fifo_depth)
+        return false;
+    const unsigned place = state.queue_place(counts.issued);
+    Word<Z, isa::instruction_bits> word = state.queue_word[engine][place];
     const unsigned wait0 = number<Z, isa::Header::Wait0>(word);
     const unsigned wait1 = number<Z, isa::Header::Wait1>(word);
     if (!dispatch_ready(state, wait0, wait1)) return false;
-    if (!dispatch_resolve<D, Z>(registers, word)) {
-        dispatch_fault(state, isa::fault::segment, queue.index[queue.issued % queue.size]);
+    const std::uint32_t index = state.queue_index[engine][place];
+    if (!dispatch_resolve<D, Z>(registers, engine, word)) {
+        dispatch_fault(state, isa::fault::segment, index);
         return true;
     }
-    dispatch_take(state, wait0);
-    dispatch_take(state, wait1);
+    waits = {wait0, wait1};
     // The credit above makes room certain: this write never blocks.
     instructions.write(word);
-    queue.issued++;
+    state.issued_index[engine][state.issued_place(counts.issued)] = index;
+    counts.issued++;
     return true;
 }
 
@@ -236,28 +332,30 @@ bool dispatch_pass(DispatchState<D, Z>& state, const DispatchRegisters& register
                    hls::stream<Word<Z, isa::token_bits>> tokens[isa::engine::count]) {
 #pragma HLS INLINE
     bool progress = false;
+    Retirement retirement[isa::engine::count];
+#pragma HLS ARRAY_PARTITION variable=retirement type=complete dim=1
 retire_engines:
     for (unsigned engine = 0; engine < isa::engine::count; engine++) {
 #pragma HLS UNROLL
-        Word<Z, isa::token_bits> token;
-        if (tokens[engine].read_nb(token)) {
-            dispatch_retire(state, engine, token);
-            progress = true;
-        }
+        retirement[engine] = dispatch_retire(state, engine, tokens[engine]);
+        progress = progress || retirement[engine].found;
     }
+    dispatch_signal(state, retirement);
     if (state.fault != isa::fault::none) return progress;
     if (state.buffer_next == state.buffer_end) {
         progress = dispatch_fetch(state, registers, program) || progress;
     } else {
         progress = dispatch_queue(state) || progress;
     }
+    if (state.fault != isa::fault::none) return progress;
+    Waits waits[isa::engine::count];
+#pragma HLS ARRAY_PARTITION variable=waits type=complete dim=1
 issue_engines:
     for (unsigned engine = 0; engine < isa::engine::count; engine++) {
 #pragma HLS UNROLL
-        if (state.fault == isa::fault::none) {
-            progress = dispatch_issue(state, registers, engine, instructions[engine]) || progress;
-        }
+        progress = dispatch_issue(state, registers, engine, instructions[engine], waits[engine]) || progress;
     }
+    dispatch_take(state, waits);
     return progress;
 }
 
@@ -267,9 +365,9 @@ bool dispatch_finished(const DispatchState<D, Z>& state, const DispatchRegisters
 #pragma HLS INLINE
     bool drained = true;
 drained_engines:
-    for (int engine = 0; engine < isa::engine::count; engine++) {
+    for (unsigned engine = 0; engine < isa::engine::count; engine++) {
 #pragma HLS UNROLL
-        drained = drained && state.queue[engine].issued == state.queue[engine].retired;
+        drained = drained && state.engine[engine].issued == state.engine[engine].retired;
     }
     return state.retired == registers.program_length || (state.fault != isa::fault::none && drained);
 }
@@ -298,10 +396,10 @@ status_semaphores:
 status_engines:
     for (unsigned engine = 0; engine < isa::engine::count; engine++) {
 #pragma HLS UNROLL
-        const EngineQueue<D, Z>& queue = state.queue[engine];
-        const bool waits = queue.issued != queue.queued;
-        status.queue_head[engine] = waits ? queue.index[queue.issued % queue.size] : no_instruction;
-        status.last_retired[engine] = queue.last_retired;
+        const EngineCounts& counts = state.engine[engine];
+        const std::uint32_t head = state.queue_index[engine][state.queue_place(counts.issued)];
+        status.queue_head[engine] = counts.issued != counts.queued ? head : no_instruction;
+        status.last_retired[engine] = counts.last_retired;
     }
     return status;
 }

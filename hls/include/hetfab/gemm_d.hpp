@@ -135,7 +135,7 @@ void gemm_d_step(hls::stream<Word<Z, isa::instruction_bits>>& instructions,
     const Word<Z, isa::instruction_bits> instruction = instructions.read();
     events.loop(isa::loops::instruction, 1);
     const Outcome outcome = gemm_d_execute<D, Z>(instruction, act_ram, wgt_ram, acc_ram, events);
-    HETFAB_FENCE(acc_ram, tokens);
+    HETFAB_FENCE(act_ram, wgt_ram, acc_ram, tokens);
     tokens.write(make_token<D, Z>(instruction, outcome));
 }
 

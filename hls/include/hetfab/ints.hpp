@@ -34,6 +34,7 @@ class CheckedInteger {
   public:
     using Wide = std::conditional_t<Signed, std::int64_t, std::uint64_t>;
     static_assert(Bits >= 1 && Bits <= (Signed ? 64 : 63), "a checked integer is computed in 64 bits");
+    static constexpr bool is_signed = Signed;
 
     constexpr CheckedInteger() = default;
     template <class Value, class = std::enable_if_t<std::is_integral_v<Value>>>
@@ -102,6 +103,7 @@ struct Native {
 
     template <class Field, int Bits, class Value>
     static void set(WordBytes<Bits>& word, Value value) {
+        check_fits<Field::bits, false>(value);
         std::uint64_t half;
         std::memcpy(&half, word.bytes + Field::lsb / 64 * 8, 8);
         half &= ~(mask<Field::bits>() << (Field::lsb % 64));
@@ -133,6 +135,7 @@ struct Native {
     template <int Width, int Bits, class Value>
     static void set_lane(WordBytes<Bits>& word, unsigned position, Value value) {
         static_assert(Width == 8 || Width == 16 || Width == 32, "lanes are whole native integers");
+        check_fits<Width, is_signed<Value>()>(value);
         const auto lane = static_cast<NativeInteger<Width, true>>(value);
         std::memcpy(word.bytes + position * (Width / 8), &lane, Width / 8);
     }
@@ -175,6 +178,25 @@ struct Native {
     }
 
   private:
+    // Debug builds stop at a value that a field or a lane would cut; the other ones cut it, as hardware does.
+    template <int Width, bool Signed, class Value>
+    static void check_fits([[maybe_unused]] Value value) {
+#ifdef HETFAB_DEBUG
+        const std::int64_t rest = wide(value) >> (Signed ? Width - 1 : Width);
+        if (rest != 0 && !(Signed && rest == -1)) {
+            throw std::range_error(std::to_string(wide(value)) + " does not fit " + std::to_string(Width) +
+                                   (Signed ? " signed bits" : " unsigned bits"));
+        }
+#endif
+    }
+    template <class Value>
+    static constexpr bool is_signed() {
+        if constexpr (std::is_integral_v<Value>) {
+            return std::is_signed_v<Value>;
+        } else {
+            return Value::is_signed;
+        }
+    }
     template <int Width>
     static constexpr std::uint64_t mask() {
         return Width == 64 ? ~std::uint64_t{0} : (std::uint64_t{1} << Width % 64) - 1;

@@ -19,6 +19,7 @@ constexpr unsigned block_bytes = 64;  // a block, the unit of rows in DRAM
 constexpr unsigned beat_bytes = 8;  // a beat, what a data port moves at once
 constexpr unsigned burst_beats = 16;  // beats of the longest burst, the limit of AXI3
 constexpr unsigned outstanding_bursts = 16;  // bursts that a port's adapter keeps outstanding
+constexpr unsigned outstanding_rows = 32;  // bursts that the adapter of AGG's feature port keeps outstanding: its rows are short
 constexpr unsigned bursts_ahead = 8;  // bursts that an engine requests ahead: half of the outstanding ones, since requesting as many as the adapter keeps may lock it up
 constexpr unsigned page_bytes = 4096;  // no burst crosses a multiple of it
 constexpr unsigned context_words = 4;  // words of agg_context for each context
@@ -364,8 +365,8 @@ constexpr Loop vec_groups{1, 18, 8};
 constexpr Loop agg_context{1, 2, 9};
 constexpr Loop agg_descriptors{1, 4, 10};
 constexpr Loop agg_rows_ahead{1, 6, 11};
-constexpr Loop agg_gather{1, 14, 12};
-constexpr Loop agg_gather_accumulate{2, 15, 13};
+constexpr Loop agg_sums{1, 3, 12};
+constexpr Loop agg_gather{1, 15, 13};
 constexpr unsigned count = 14;
 }  // namespace loops
 // In the order of the ids.

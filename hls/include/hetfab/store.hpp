@@ -71,7 +71,9 @@ void store_step(hls::stream<Word<Z, isa::instruction_bits>>& instructions,
     const Word<Z, isa::instruction_bits> instruction = instructions.read();
     events.loop(isa::loops::instruction, 1);
     const Outcome outcome = store_execute<D, Z>(instruction, mem, out_ram, events);
-    HETFAB_FENCE(out_ram, tokens);
+    // The write responses were awaited inside store_execute; the memory port is named so that no access to it
+    // moves behind the token either.
+    HETFAB_FENCE(mem, out_ram, tokens);
     tokens.write(make_token<D, Z>(instruction, outcome));
 }
 

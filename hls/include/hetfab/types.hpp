@@ -52,7 +52,9 @@ struct Outcome {
     unsigned count2 = 0;
 };
 
-// The token depends on a count known only after the work, so that no tool can form it earlier.
+// The token holds counts of the work. A tool that knows a count from the instruction alone (the trips of a
+// loop, say) may form the token before the work ends, so this is no point of order: the fence before the
+// write of the token is one, and STORE's write responses (docs/synthesis.md).
 template <class D, class Z>
 typename DesignTypes<D, Z>::Token make_token(const typename DesignTypes<D, Z>::Instruction& instruction,
                                              Outcome outcome) {
@@ -61,7 +63,7 @@ typename DesignTypes<D, Z>::Token make_token(const typename DesignTypes<D, Z>::I
     Z::template set<isa::Token::Signal0>(token, number<Z, isa::Header::Signal0>(instruction));
     Z::template set<isa::Token::Signal1>(token, number<Z, isa::Header::Signal1>(instruction));
     Z::template set<isa::Token::Fault>(token, outcome.known ? 0U : 1U);
-    Z::template set<isa::Token::Work>(token, outcome.work);
+    Z::template set<isa::Token::Work>(token, outcome.work & ((1U << isa::Token::Work::bits) - 1));
     Z::template set<isa::Token::Count0>(token, outcome.count0);
     Z::template set<isa::Token::Count1>(token, outcome.count1);
     Z::template set<isa::Token::Count2>(token, outcome.count2);

@@ -307,7 +307,7 @@ void vec_step(hls::stream<Word<Z, isa::instruction_bits>>& instructions,
     events.loop(isa::loops::instruction, 1);
     const Outcome outcome =
         vec_execute<D, Z>(instruction, acc_d_ram, acc_l_ram, par_ram, sum_ram, out_ram, events);
-    HETFAB_FENCE(out_ram, tokens);
+    HETFAB_FENCE(acc_d_ram, acc_l_ram, par_ram, sum_ram, out_ram, tokens);
     tokens.write(make_token<D, Z>(instruction, outcome));
 }
 

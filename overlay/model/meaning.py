@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an input means, in the words of tables and messages."""
+
+from hetfab.overlay.model.binding import (
+    Binding,
+    EdgeTypes,
+    Features,
+    MetapathEnd,
+    MetapathMean,
+    NamedEnd,
+    NamedMean,
+    NodeCount,
+    RelationEnd,
+    StackedEnd,
+)
+
+
+def meaning(binding: Binding) -> str:
+    """What an input means, in words."""
+    match binding:
+        case Features(node_type):
+            return f"features of {node_type}"
+        case NodeCount(node_type):
+            return f"number of {node_type} nodes"
+        case NamedEnd(name, end):
+            return f"{end.value} ids of {name}"
+        case RelationEnd(relation, end):
+            return f"{end.value} ids of {relation}"
+        case MetapathEnd(name, relations, end):
+            return f"{end.value} ids of the metapath {name}: " + ", ".join(map(str, relations))
+        case StackedEnd(types, _, self_loops, end):
+            return f"{end.value} ids of all relations, {_stack(types, self_loops)}"
+        case EdgeTypes(types, _, self_loops):
+            return f"edge types of all relations, {_stack(types, self_loops)}"
+        case NamedMean(path):
+            return f"mean of features along {path}"
+        case MetapathMean((), node_type):
+            return f"features of {node_type}"
+        case MetapathMean(relations, node_type):
+            return f"mean of {node_type} features along " + ", ".join(map(str, relations))
+
+
+def _stack(types: tuple[str, ...], self_loops: bool) -> str:
+    stacked = "types stacked" if not types else "stacked: " + ", ".join(types)
+    return stacked + (", with self loops" if self_loops else "")
