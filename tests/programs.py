@@ -22,6 +22,7 @@ from hetfab.overlay.model.reader import check_model, normalise
 from hetfab.overlay.model.runtime import run_model
 from hetfab.overlay.program import Program
 from hetfab.quantize.post_training import QuantizedModel, quantize
+from hetfab.quantize.widths import Widths
 from tests.random_models import Case
 
 Bytes = npt.NDArray[np.uint8]
@@ -43,11 +44,11 @@ def design_of(geometry: Geometry) -> Design:
     return replace(default_design(), name="test", geometry=geometry)
 
 
-def quantized(case: Case) -> QuantizedModel:
+def quantized(case: Case, widths: Widths = Widths()) -> QuantizedModel:  # noqa: B008 - it is immutable
     """The case's model, calibrated on its own graph."""
     model = check_model(normalise(case.model), "the float model")
     bindings = model_bindings(model, case.graph)
-    return quantize(FedModel(model, bindings, [model_feeds(model, bindings, case.graph)]))
+    return quantize(FedModel(model, bindings, [model_feeds(model, bindings, case.graph)]), widths=widths)
 
 
 def compiled(model: onnx.ModelProto, graph: HeteroGraph, geometry: Geometry) -> Program:

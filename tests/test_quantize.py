@@ -144,7 +144,7 @@ def test_weights_are_narrow_with_a_scale_per_column() -> None:
     np.testing.assert_array_equal(found.scales, np.ldexp(np.float32(1), found.exponents))
 
 
-@given(st.integers(0, 2**32 - 1), st.booleans(), st.sampled_from([3, 4, 8]))
+@given(st.integers(0, 2**32 - 1), st.booleans(), st.sampled_from([4, 5, 8]))
 @settings(max_examples=40)
 def test_each_columns_scale_has_the_least_square_error(seed: int, shared: bool, bits: int) -> None:
     random = np.random.default_rng(seed)
@@ -183,8 +183,8 @@ def test_weights_of_zero_have_a_scale() -> None:
 
 
 def test_a_bias_is_rounded_to_even_and_saturates() -> None:
-    found = round_bias(floats(0.5, 1.5, -2.5, 3e38, -3e38), np.array([0, 0, 0, -5, -5]))
-    assert found.tolist() == [0, 2, -2, 2**31 - 1, -(2**31)]
+    found = round_bias(floats(0.5, 1.5, -2.5, 3e38, -3e38, 9), np.array([1, 1, 1, 2**-5, 2**-5, 3.0]))
+    assert found.tolist() == [0, 2, -2, 2**31 - 1, -(2**31), 3]
 
 
 # What shares a scale
