@@ -59,7 +59,7 @@ def report(
     Returns:
         ``micro_f1``, ``macro_f1`` (fractions on the test split, else on all labelled nodes; None without labels)
         and ``f1_part``; with a reference its ``reference_micro_f1`` and ``reference_macro_f1``, ``agreement`` (over
-        all target nodes; where multilabel, all labels of a node) and ``max_logit_lsb`` (in steps of the last 8-bit
+        all target nodes; where multilabel, all labels of a node) and ``max_logit_lsb`` (in steps of the last stored
         tensor); ``instructions``, ``stream_hash`` and ``counters`` (by name).
     """
     node_type = bound.program.tensor(bound.program.output.tensor).node_type

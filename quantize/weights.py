@@ -7,7 +7,7 @@ requantization of docs/arithmetic.md applies exactly the number that the file ho
 
 import math
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -119,7 +119,7 @@ def _power_of_two(weight: FloatArray, bits: int, shared_scale: bool) -> Quantize
     limit = (1 << (bits - 1)) - 1
     widest = np.ceil(np.log2(_largest(weight, shared_scale) / limit)).astype(np.int64)
     candidates = widest - np.arange(_CANDIDATES)[:, None]
-    exponents = _least_error(weight, candidates, np.ldexp(1.0, candidates), -limit, limit, shared_scale)
+    exponents = widest - _least_error(weight, np.ldexp(1.0, candidates), -limit, limit, shared_scale)
     exponents = np.maximum(exponents, exponents.max() - LARGEST_SPREAD)
     integers = _rounded(weight, np.ldexp(1.0, exponents), -limit, limit)
     return QuantizedWeights(integers, np.ones_like(exponents), exponents, bits)
@@ -127,9 +127,9 @@ def _power_of_two(weight: FloatArray, bits: int, shared_scale: bool) -> Quantize
 
 def _free(weight: FloatArray, bits: int, narrow: bool, shared_scale: bool) -> QuantizedWeights:
     low, high = _limits(bits, narrow)
-    candidates = _largest(weight, shared_scale) / high * _FREE_SHARES[:, None]
-    scales = _least_error(weight, candidates, candidates, low, high, shared_scale)
-    return _on_grid(weight, scales, bits, narrow)
+    widest = _largest(weight, shared_scale) / high
+    best = _least_error(weight, widest * _FREE_SHARES[:, None], low, high, shared_scale)
+    return _on_grid(weight, widest * _FREE_SHARES[best], bits, narrow)
 
 
 def _on_grid(
@@ -156,14 +156,12 @@ def _largest(weight: FloatArray, shared_scale: bool) -> _Doubles:
     return np.full_like(largest, peak) if shared_scale else np.where(largest > 0.0, largest, peak)
 
 
-def _least_error(
-    weight: FloatArray, candidates: npt.NDArray[Any], scales: _Doubles, low: int, high: int, shared_scale: bool
-) -> npt.NDArray[Any]:
-    """Of each column's candidates [C, N] the one whose scale has the least square error, [N]."""
+def _least_error(weight: FloatArray, scales: _Doubles, low: int, high: int, shared_scale: bool) -> IntArray:
+    """Index of the candidate of least square error for each column, [N]; ``scales`` are the candidates, [C, N]."""
     errors = np.stack([_square_errors(weight, row, low, high) for row in scales])
     if shared_scale:
         errors[:] = errors.sum(axis=1, keepdims=True)
-    return np.take_along_axis(candidates, errors.argmin(axis=0)[None], axis=0)[0]
+    return np.asarray(errors.argmin(axis=0), dtype=np.int64)
 
 
 def _rounded(weight: FloatArray, scales: _Doubles, low: int, high: int) -> IntArray:

@@ -63,3 +63,23 @@ def test_a_trained_model_keeps_its_f1(data: str, tmp_path: Path, capsys: pytest.
     assert abs(result["micro_f1"] - expected) <= LARGEST_LOSS
     with np.load(tmp_path / "predictions.npz") as saved:
         assert micro_f1_of_test_split(opened, saved["logits"]) == pytest.approx(result["micro_f1"])
+
+
+@pytest.mark.parametrize("bits", ["w4a4", "w2a8", "w1a8"])
+def test_a_trained_model_of_narrow_widths_is_exact(
+    bits: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Narrow widths may lose accuracy; the overlay loses nothing against onnxruntime, with free scales too."""
+    folder = require_data()
+    model, graph = folder / "models" / "acm_rgcn.onnx", folder / "acm" / "graph.npz"
+    quantized, program = str(tmp_path / "model.q.onnx"), str(tmp_path / "model.hfp")
+    for command in (
+        ["quantize", str(model), "-o", quantized, "--bits", bits],
+        ["compile", quantized, "-o", program],
+        ["run", program, "--reference", quantized],
+    ):
+        capsys.readouterr()
+        assert main([*command, "--graph", str(graph), "--json"]) == 0, capsys.readouterr().err
+    result = json.loads(capsys.readouterr().out)
+    assert (result["agreement"], result["max_logit_lsb"]) == (1.0, 0)
+    assert result["micro_f1"] > 0.85

@@ -105,7 +105,7 @@ def test_a_free_scale_is_nearly_the_best_of_all(seed: int, bits: int) -> None:
 
 
 def test_two_bits_take_the_range_with_less_error() -> None:
-    full = np.array([[-2, 1], [1, -2], [0, -1], [-1, 0]], np.float32) * np.float32([3, 0.75])
+    full = np.array([[-6, 0.75], [3, -1.5], [0, -0.75], [-3, 0]], np.float32)
     found = round_to_nearest(full, bits=2)
     assert not found.narrow and np.array_equal(restored(found), full)
     found = round_to_nearest(np.clip(full, -0.75, 0.75), bits=2)
@@ -269,19 +269,18 @@ def joined(model: onnx.ModelProto, weight: FloatArray, parts: list[tuple[int, in
     for columns, bits in parts:
         found = round_to_nearest(weight[:, first : first + columns], bits=bits)
         first += columns
-        arrays = {"values": (restored(found)), "scale": found.scales[None, :], "bits": bits, "zero": 0}
+        arrays = {"values": restored(found), "scale": found.scales[None, :], "zero": 0, "bits": bits}
         for name, array in arrays.items():
             copy.graph.initializer.append(
                 onnx.numpy_helper.from_array(np.asarray(array, np.float32), f"part{first}.{name}")
             )
         names.append(f"part{first}")
-        if bits == 1:
-            inputs, attributes = [f"part{first}.values", f"part{first}.scale"], {}
-        else:
-            inputs = [f"part{first}.{name}" for name in ("values", "scale", "zero", "bits")]
-            attributes = {"signed": 1, "narrow": int(found.narrow), "rounding_mode": "ROUND"}
-        operator = "BipolarQuant" if bits == 1 else "Quant"
-        nodes.append(onnx.helper.make_node(operator, inputs, [names[-1]], domain=hgnn.QUANT_DOMAIN, **attributes))
+        operator, inputs = ("BipolarQuant", ["values", "scale"]) if bits == 1 else ("Quant", list(arrays))
+        node = onnx.helper.make_node(operator, [f"part{first}.{i}" for i in inputs], names[-1:], domain=old.domain)
+        if bits > 1:
+            node.attribute.extend(old.attribute)
+            next(a for a in node.attribute if a.name == "narrow").i = int(found.narrow)
+        nodes.append(node)
     nodes.append(onnx.helper.make_node("Concat", names, [old.output[0]], axis=1))
     position = list(copy.graph.node).index(old)
     kept = list(copy.graph.node)
@@ -357,7 +356,8 @@ def test_scales_that_are_not_applied_exactly_are_refused() -> None:
     with pytest.raises(ModelStructureError) as weights:
         lowered(altered(model, name, [1 + 2**-16] * columns), case)
     assert weights.value.args == (
-        f"qonnx.custom_op.general::Quant '{name.removesuffix('.scale')}' has a scale that is not a 16-bit integer times a power of two",
+        f"qonnx.custom_op.general::Quant '{name.removesuffix('.scale')}' has a scale that is not a 16-bit integer "
+        "times a power of two",
         "scales m * 2^e with m of at most 16 bits",
         "quantize the float model again with this hetfab",
     )
