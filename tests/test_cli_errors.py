@@ -692,9 +692,9 @@ def test_inspect_shows_layers_and_meanings(files: Path, capsys: pytest.CaptureFi
     assert (found["quantized"], found["refused"]) == (True, [])
     names = ("kind", "inputs", "channels", "input_bits", "weight_bits", "bits")
     assert [[layer[name] for name in names] for layer in found["layers"]] == [
-        ["dense", 5, 9, 8, 8, 8],
-        ["dense + mean + relu", 17, 9, 8, 8, 8],
-        ["dense + mean", 9, 9, 8, 8, 32],
+        ["dense", 5, 9, 8, [8], 8],
+        ["dense + mean + relu", 17, 9, 8, [8], 8],
+        ["dense + mean", 9, 9, 8, [8], 32],
     ]
     assert main(["inspect", "model.q.onnx"]) == 0
     assert "channels out  weights  bits in  bits of weights  bits out" in capsys.readouterr().out

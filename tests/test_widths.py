@@ -25,6 +25,7 @@ from hetfab.overlay.errors import (
     OperatorsUnsupportedError,
     OverflowPossibleError,
     WidthsUnsupportedError,
+    counted,
 )
 from hetfab.overlay.isa.codec import Segment
 from hetfab.overlay.model import hgnn
@@ -307,6 +308,20 @@ def test_a_layer_may_have_several_widths(
     check(model, case.graph, [default_emulators["native"], small_emulators["native"]])
 
 
+def test_inspect_shows_all_widths_of_a_layer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    case = dense_case(np.random.default_rng(0).normal(size=(40, 17)).astype(np.float32))
+    weight = onnx.numpy_helper.to_array(case.model.graph.initializer[0])
+    onnx.save(joined(quantized(case, Widths(8, 4)).model, weight, [(5, 4), (4, 1), (3, 8)]), tmp_path / "m.q.onnx")
+    assert main(["inspect", str(tmp_path / "m.q.onnx"), "--json"]) == 0
+    layers = json.loads(capsys.readouterr().out)["layers"]
+    assert [(layer["input_bits"], layer["weight_bits"], layer["bits"]) for layer in layers] == [
+        (4, [1, 4, 8], 4),
+        (4, [], 32),
+    ]
+    assert main(["inspect", str(tmp_path / "m.q.onnx")]) == 0
+    assert "1 + 4 + 8" in capsys.readouterr().out
+
+
 def altered(model: onnx.ModelProto, name: str, values: npt.ArrayLike) -> onnx.ModelProto:
     """The model with another initializer of a name."""
     copy = onnx.ModelProto()
@@ -326,7 +341,7 @@ def test_weights_that_are_not_narrow_are_refused() -> None:
         lowered(model, case)
     assert (
         f"the weights '{node.output[0]}' have 8 bits, signed, not narrow; weights have 2 to 8 bits, signed and, "
-        "from 3 bits on, narrow; BipolarQuant is 1 bit" in caught.value.found
+        "from 3 bits on, narrow; BipolarQuant is 1 bit" in "\n".join(caught.value.refused)
     )
 
 
@@ -337,7 +352,7 @@ def test_tensors_of_other_widths_are_refused() -> None:
         lowered(altered(model, "quant.bits_8", 12), case)
     assert (
         "Quant 'x_paper.int8': it rounds to 12 bits; tensors have 2 to 8 bits, not narrow, dense terms of a sum 24"
-        in caught.value.found
+        in "\n".join(caught.value.refused)
     )
 
 
@@ -486,6 +501,6 @@ def test_the_command_quantizes_and_says_what_is_lost(
     assert main(command) == 0
     printed = capsys.readouterr().out
     widths = OFFERED[bits]
-    assert f"tensors in {widths.activations} bits, weights in {widths.weights} bits" in printed
+    assert f"tensors in {widths.activations} bits, weights in {counted(widths.weights, 'bit')} with a scale" in printed
     micro, macro = (f"{found[f'quantized_{kind}_f1']:.4g}" for kind in ("micro", "macro"))
-    assert ["quantized", micro, macro] in [line.split() for line in printed.splitlines()]
+    assert ["quantized", "model", micro, macro, "test", "nodes"] in [line.split() for line in printed.splitlines()]
