@@ -39,17 +39,19 @@ class Steps:
 
     def records(self) -> bytes:
         """What the test bench reads."""
-        modes = np.tile(np.array([self.bits == 4, self.unsigned], "<u4"), (len(self.act), 1))
+        modes = np.tile(np.array([self.bits == 4, self.unsigned], np.uint32), (len(self.act), 1))
         return np.hstack([self._words(self.act), self._words(self.wgt), modes]).tobytes()
 
     def sums(self) -> Integers:
         """[n, 2, 2], by definition: unsigned activations enter 2^(bits - 1) lower."""
         act = self.act - (1 << (self.bits - 1)) * self.unsigned
-        return np.einsum("nrk,nck->nrc", act, self.wgt)
+        sums: Integers = (act[:, :, None] * self.wgt[:, None]).sum(axis=3)
+        return sums
 
     def _words(self, operands: Integers) -> npt.NDArray[np.uint32]:
-        places = self.bits * np.arange(32 // self.bits)
-        return np.sum((operands & ((1 << self.bits) - 1)) << places, axis=2).astype("<u4")
+        fields = (operands & ((1 << self.bits) - 1)) << (self.bits * np.arange(32 // self.bits))
+        words: npt.NDArray[np.uint32] = fields.sum(axis=2).astype(np.uint32)
+        return words
 
 
 def build(folder: Path, *flags: str) -> Path:
@@ -73,7 +75,7 @@ def checked_program(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(program: Path, arithmetic: str, dsp: str, steps: Steps) -> Integers:
     """The sums [n, 2, 2] that the program writes."""
     done = subprocess.run([program, arithmetic, dsp], input=steps.records(), stdout=subprocess.PIPE, check=True)
-    return np.frombuffer(done.stdout, "<i4").reshape(-1, 2, 2).astype(np.int64)
+    return np.frombuffer(done.stdout, np.int32).reshape(-1, 2, 2).astype(np.int64)
 
 
 def assert_all_agree(program: Path, steps: Steps) -> None:
