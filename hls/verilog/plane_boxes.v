@@ -25,6 +25,7 @@ module plane_sums_box (
 
     plane_sums sums (
         .ap_clk   (ap_clk),
+        .ap_rst   (ap_rst),
         .ap_ce    (ap_ce),
         .slices   (slices),
         .plane    (plane),

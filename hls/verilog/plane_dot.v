@@ -41,6 +41,7 @@ module plane_dot #(
         .MAPPED(MAPPED)
     ) plane_sums (
         .ap_clk   (ap_clk),
+        .ap_rst   (ap_rst),
         .ap_ce    (ap_ce),
         .slices   (slices),
         .plane    (plane),

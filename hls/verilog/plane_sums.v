@@ -9,6 +9,7 @@ module plane_sums #(
     parameter MAPPED = 1
 ) (
     input  wire                   ap_clk,
+    input  wire                   ap_rst,
     input  wire                   ap_ce,
     input  wire [LANES*SLICE-1:0] slices,
     input  wire [      LANES-1:0] plane,
@@ -56,5 +57,8 @@ module plane_sums #(
         end
     endgenerate
 
-    always @(posedge ap_clk) if (ap_ce) ap_return <= {second, first};
+    always @(posedge ap_clk) begin
+        if (ap_rst) ap_return <= 0;
+        else if (ap_ce) ap_return <= {second, first};
+    end
 endmodule
