@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""GEMM-L's processing element gives sum(w * a) for every width, with native integers, checked ones, ap_int, and as boxes."""
+"""GEMM-L's processing element gives sum(w * a) for every width, in every integer family and with black boxes."""
 
 import ctypes
 from collections.abc import Callable

