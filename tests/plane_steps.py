@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Turns dot products into the steps of GEMM-L's processing element, as compiler and memories will: written from the
-definition, one plane and one slice at a time.
-"""
+"""Dot products as steps of GEMM-L's processing element, written from the definition: planes of slices of words."""
 
 from dataclasses import dataclass
 

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from hetfab.overlay.costs.area import area_constants
 from hetfab.overlay.costs.program_cost import expected_records
-from hetfab.overlay.costs.resources import area_constants, design_resources, resource_rows, total
+from hetfab.overlay.costs.resources import design_resources, resource_rows, total
 from hetfab.overlay.design import default_design
 from hetfab.overlay.isa import codec
 from hetfab.overlay.isa.codec import Engine

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hetfab.overlay.board import read_board
+from hetfab.overlay.costs.area import area_constants
 from hetfab.overlay.costs.resources import (
-    area_constants,
     block_rams,
     check_fits,
     crowded,

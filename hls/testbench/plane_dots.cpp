@@ -1,6 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // Steps of GEMM-L's processing element, called from tests: `outer` after each of them.
+// HETFAB_PLANE_BOXES selects the mapped form with its models in C++.
+#ifdef HETFAB_PLANE_BOXES
+#include "hetfab/plane_boxes.hpp"
+#else
 #include "hetfab/plane_dot.hpp"
+#endif
 
 namespace {
 
@@ -23,7 +28,12 @@ void run(const unsigned char* slices, const std::uint32_t* planes, const unsigne
         const unsigned flags = controls[step];
         const hetfab::PlaneControl control = {(flags & 1) != 0, (flags & 2) != 0, (flags & 4) != 0,
                                               (flags & 8) != 0, (flags & 16) != 0};
-        hetfab::plane_dot_step<Z, lanes, slice_bits>(state, word, hetfab::U<Z, lanes>(planes[step]), control);
+        const hetfab::U<Z, lanes> plane = planes[step];
+#ifdef HETFAB_PLANE_BOXES
+        hetfab::mapped_plane_dot_step(state, word, plane, control);
+#else
+        hetfab::plane_dot_step<Z, lanes, slice_bits>(state, word, plane, control);
+#endif
         outer[step] = static_cast<std::int32_t>(static_cast<std::int64_t>(state.outer));
     }
 }

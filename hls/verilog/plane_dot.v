@@ -34,12 +34,12 @@ module plane_dot #(
     end
 
     wire [2*SUM-1:0] sums;
-    plane_sum #(
+    plane_sums #(
         .LANES (LANES),
         .SLICE (SLICE),
         .SUM   (SUM),
         .MAPPED(MAPPED)
-    ) plane_sum (
+    ) plane_sums (
         .ap_clk   (ap_clk),
         .ap_rst   (ap_rst),
         .ap_ce    (ap_ce),

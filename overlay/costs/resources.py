@@ -7,12 +7,11 @@ flip-flops are estimates; ``area.json`` says where each constant comes from, and
 """
 
 import functools
-import json
 import math
 from dataclasses import dataclass, fields
-from pathlib import Path
 
 from hetfab.overlay.board import Board, read_board
+from hetfab.overlay.costs.area import area_constants
 from hetfab.overlay.design import Design, Geometry
 from hetfab.overlay.errors import DesignTooLargeError
 from hetfab.overlay.isa.arithmetic import ACCUMULATOR_BITS
@@ -47,23 +46,6 @@ class Resources:
     def __add__(self, other: "Resources") -> "Resources":
         """The sum of both."""
         return Resources(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
-
-
-@dataclass(frozen=True)
-class AreaConstant:
-    """A constant of the resource functions and where it comes from."""
-
-    name: str
-    value: float
-    unit: str
-    origin: str
-
-
-@functools.cache
-def area_constants() -> dict[str, AreaConstant]:
-    """All constants by name."""
-    table = json.loads((Path(__file__).parent / "area.json").read_text(encoding="utf-8"))
-    return {entry["name"]: AreaConstant(**entry) for entry in table}
 
 
 def _constant(name: str) -> float:

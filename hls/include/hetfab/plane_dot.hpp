@@ -58,26 +58,32 @@ sum_lanes:
     return total;
 }
 
+// `outer` with one more word.
+template <class Z, int SliceBits, int AccBits>
+S<Z, AccBits> fold_word(const S<Z, AccBits>& outer, const S<Z, plane_word_bits>& word,
+                        const PlaneControl& control) {
+#pragma HLS INLINE
+    static_assert(AccBits >= plane_word_bits && AccBits <= 32,
+                  "an accumulator holds a word and fits 32 bits");
+    constexpr int wide = AccBits + SliceBits + 1;
+    const S<Z, wide> before = control.clear        ? S<Z, wide>(0)
+                              : control.next_slice ? product<Z, wide>(outer, 1 << SliceBits)
+                                                   : S<Z, wide>(outer);
+    // Modulo 2^AccBits: a result that fits is right even where a sum on the way to it did not.
+    return wrap<Z, AccBits>(sum<Z, wide + 1>(before, word));
+}
+
 // One step. `outer` changes with the last plane of a word, whose word starts anew with the next step.
 template <class Z, int Lanes, int SliceBits, int AccBits>
 void plane_dot_step(PlaneState<Z, AccBits>& state, const Word<Z, Lanes * SliceBits>& slices,
                     const U<Z, Lanes>& plane, const PlaneControl& control) {
 #pragma HLS INLINE
-    static_assert(AccBits >= plane_word_bits && AccBits <= 32,
-                  "an accumulator holds a word and fits 32 bits");
     const S<Z, plane_word_bits> added = plane_sum<Z, Lanes, SliceBits>(slices, plane, control.bipolar);
     const S<Z, plane_word_bits> signed_sum = control.negative ? S<Z, plane_word_bits>(-added) : added;
     const S<Z, plane_word_bits> word =
         sum<Z, plane_word_bits>(product<Z, plane_word_bits + 1>(state.inner, 2), signed_sum);
     state.inner = control.last ? S<Z, plane_word_bits>(0) : word;
-    if (control.last) {
-        constexpr int wide = AccBits + SliceBits + 1;
-        const S<Z, wide> before = control.clear        ? S<Z, wide>(0)
-                                  : control.next_slice ? product<Z, wide>(state.outer, 1 << SliceBits)
-                                                       : S<Z, wide>(state.outer);
-        // Modulo 2^AccBits: a result that fits is right even where a sum on the way to it did not.
-        state.outer = wrap<Z, AccBits>(sum<Z, wide + 1>(before, word));
-    }
+    if (control.last) state.outer = fold_word<Z, SliceBits, AccBits>(state.outer, word, control);
 }
 
 }  // namespace hetfab

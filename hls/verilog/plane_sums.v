@@ -2,7 +2,7 @@
 // The sum of LANES activations of SLICE bits, gated by a weight bit each, as two numbers: gated adders, then ternary
 // adders. Latency 1, interval 1. MAPPED = 0 is the same in plain Verilog, as a tool builds it from C++.
 // Bipolar: an activation u counts u where its bit is set and 2^SLICE - 1 - u where it is not.
-module plane_sum #(
+module plane_sums #(
     parameter LANES = 32,
     parameter SLICE = 4,
     parameter SUM = 9,
@@ -57,7 +57,8 @@ module plane_sum #(
         end
     endgenerate
 
-    // A reset would cost nothing, but the sums need none: what the accumulators take in is never a leftover.
-    always @(posedge ap_clk) if (ap_ce) ap_return <= {second, first};
-    wire unused_reset = ap_rst;
+    always @(posedge ap_clk) begin
+        if (ap_rst) ap_return <= 0;
+        else if (ap_ce) ap_return <= {second, first};
+    end
 endmodule

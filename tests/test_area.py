@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Area of the processing elements: what mapping counts, what the cost functions say, what the black boxes state."""
+
+import json
+import re
+import statistics
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from benchmarks.area import Sample, chain_module, fit, modelled, plane_dot_module
+from benchmarks.yosys import VERILOG, map_modules, module
+from hetfab.overlay.costs.elements import (
+    Form,
+    chain_dsps,
+    chain_luts,
+    chain_terms,
+    plane_dot_luts,
+    plane_dot_terms,
+)
+from hetfab.overlay.costs.resources import block_rams
+
+BOXES = sorted(VERILOG.glob("*.json"))
+FORMS = st.sampled_from(list(Form))
+
+
+def box_of(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def test_mapped_modules_by_hand() -> None:
+    """A LUT per bit; a ternary adder's highest bit but one has no LUT beside it, so one leads it to the carry chain."""
+    hand = {
+        module("gated_adder", SLICE=4): 4,
+        module("ternary_adder", WIDTH=5, GROW=1): 5 + 1,
+        module("ternary_adder", WIDTH=17, GROW=0): 17,
+        module("fold_adder", WIDTH=24): 24,
+        # 16 pairs, 5 adders of 5 bits, 2 of 7 bits.
+        module("plane_sums"): 16 * 4 + 5 * 6 + 2 * 8,
+    }
+    boxes = [module(path.stem) for path in BOXES]
+    memory = module("ram_bank", DEPTH=1024, WIDTH=128, ADDRESS=10)
+    found = map_modules([*hand, *boxes, memory])
+    assert [each.lut for each in found[: len(hand)]] == list(hand.values())
+    assert found[-1].bram36 == block_rams(1024, 128, true_dual=False) == 4
+    for path, mapped in zip(BOXES, found[len(hand) : -1], strict=True):
+        usage = {"FF": mapped.ff, "LUT": mapped.lut, "BRAM": 0, "URAM": 0, "DSP": 0}
+        assert box_of(path)["rtl_resource_usage"] == {name: str(units) for name, units in usage.items()}
+
+
+def test_constants_agree_with_a_fresh_mapping() -> None:
+    """Where this fails after a change of the Verilog: ``python -m benchmarks.area --write``."""
+    planes = [((16, 4, 24), form) for form in Form] + [((32, 4, 28), Form.MAPPED)]
+    chains = [((2, 2, 32), form) for form in Form]
+    modules = [plane_dot_module(*size, form) for size, form in planes]
+    modules += [chain_module(*size, form) for size, form in chains]
+    found = map_modules(modules)
+    expected = [plane_dot_luts(*size, form) for size, form in planes]
+    expected += [chain_luts(*size, form) for size, form in chains]
+    errors = [abs(model - each.lut) / each.lut for model, each in zip(expected, found, strict=True)]
+    assert statistics.median(errors) <= 0.05 and max(errors) <= 0.15, errors
+    assert [each.dsp for each in found] == [0, 0, 0, chain_dsps(2, 2), chain_dsps(2, 2)] == [0, 0, 0, 8, 8]
+
+
+def test_the_fit_finds_constants() -> None:
+    """A sample that is held out has no influence."""
+    nothing = module("none")
+    taken = [
+        Sample("", nothing, {"bit": 8, "control": 1}, True),
+        Sample("", nothing, {"bit": 16, "control": 1}, True),
+        Sample("", nothing, {"bit": 32, "control": 1}, False),
+    ]
+    constants = fit(taken, [21, 37, 1])
+    assert constants == pytest.approx({"bit": 2, "control": 5})
+    assert modelled(taken[2], constants) == pytest.approx(69)
+
+
+def test_terms_by_hand() -> None:
+    assert plane_dot_terms(32, 4, 24, Form.MAPPED) == {
+        "lut_plane_dot_mapped_per_gate": 64,
+        "lut_plane_dot_mapped_per_tree_bit": 5 * 6 + 2 * 8,
+        "lut_plane_dot_mapped_per_accumulator_bit": 17 + 24,
+        "lut_plane_dot_mapped_control": 1,
+    }
+    assert chain_terms(4, 8, 32, Form.PLAIN) == {
+        "lut_chain_per_row_pair": 2,
+        "lut_chain_per_column_pair": 4,
+        "lut_chain_plain_per_sum_bit": 4 * 8 * 32,
+        "lut_chain_plain_per_sum": 32,
+    }
+    assert chain_dsps(4, 8) == 64
+
+
+@given(st.integers(2, 32), st.integers(1, 4), st.integers(17, 31), FORMS, st.integers(0, 2))
+def test_a_larger_element_never_needs_less(half: int, slice_bits: int, bits: int, form: Form, which: int) -> None:
+    size = [2 * half, slice_bits, bits]
+    grown = [value + (1 if i else 2) if i == which else value for i, value in enumerate(size)]
+    assert 0 < plane_dot_luts(*size, form) <= plane_dot_luts(*grown, form)
+
+
+@given(st.integers(1, 16), st.integers(1, 16), st.integers(17, 31), FORMS, st.integers(0, 2))
+def test_a_larger_array_needs_more(rows: int, cols: int, bits: int, form: Form, which: int) -> None:
+    size = [2 * rows, 2 * cols, bits]
+    grown = [value + (1 if i == 2 else 2) if i == which else value for i, value in enumerate(size)]
+    assert 0 < chain_luts(*size, form) < chain_luts(*grown, form)
+
+
+@pytest.mark.parametrize("path", BOXES, ids=lambda path: path.stem)
+def test_black_boxes_match_their_verilog(path: Path) -> None:
+    """Names of the module, of its ports and of the C++ function; files that exist."""
+    box = box_of(path)
+    assert box["c_function_name"] == box["rtl_top_module_name"] == path.stem
+    files = [*box["rtl_files"], *(entry["c_file"] for entry in box["c_files"])]
+    assert all((VERILOG / name).is_file() for name in files)
+    verilog = (VERILOG / "plane_boxes.v").read_text(encoding="utf-8")
+    header = re.search(rf"module {path.stem} \((.*?)\);", verilog, re.DOTALL)
+    assert header
+    ports = set(re.findall(r"(\w+)(?:,|\s*$)", header.group(1), re.MULTILINE))
+    arguments = [parameter["c_name"] for parameter in box["c_parameters"]]
+    named = {port for entry in [*box["c_parameters"], box["c_return"]] for port in entry["rtl_ports"].values()}
+    assert ports == named | set(box["rtl_common_signal"].values())
+    declared = (VERILOG.parent / "include" / "hetfab" / "plane_boxes.hpp").read_text(encoding="utf-8")
+    prototype = re.search(rf"{path.stem}\((.*?)\);", declared, re.DOTALL)
+    assert prototype
+    assert re.findall(r"(\w+)(?:,|$)", prototype.group(1)) == arguments
