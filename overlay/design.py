@@ -26,6 +26,8 @@ _ARRAYS = {
     "gemm_l_acc_bits": (24, 32, 1),
 }
 _LONGEST_SHOWN = 80
+#: Forms of the processing elements: LUTs chosen by hand, or what a tool makes of plain code.
+ELEMENT_FORMS = ("mapped", "plain")
 
 
 @dataclass(frozen=True)
@@ -115,6 +117,7 @@ class Design:
         board: Name of the board file.
         clock_mhz: Clock of all engines.
         origin: How it was chosen.
+        elements: Form of the processing elements: ``mapped`` by hand or ``plain`` (docs/area.md).
         geometry: What programs depend on.
     """
 
@@ -122,6 +125,7 @@ class Design:
     board: str
     clock_mhz: float
     origin: str
+    elements: str
     geometry: Geometry
 
     def hash(self) -> str:
@@ -184,11 +188,14 @@ def design_from_dict(table: Any, source: str) -> Design:
     clock = table["clock_mhz"]
     if not _is_number(clock) or not 0 < clock <= 1000:
         raise _invalid(source, f"clock_mhz is {_shown(clock)}", "a clock above 0 and up to 1,000 MHz")
+    if table["elements"] not in ELEMENT_FORMS:
+        raise _invalid(source, f"elements is {_shown(table['elements'])}", "one of " + ", ".join(ELEMENT_FORMS))
     return Design(
         name=table["name"],
         board=table["board"],
         clock_mhz=clock,
         origin=table["origin"],
+        elements=table["elements"],
         geometry=Geometry(**{**geometry, "engines": tuple(geometry["engines"])}),
     )
 

@@ -244,7 +244,12 @@ def sum_fields(bench: Bench, fields: dict[str, int]) -> dict[str, int]:
     fields["groups"] = min(fields["groups"], most)
     sum_groups = bench.pick(max(fields["groups"], 1), most)
     last = bench.geometry.sum_words - fields["rows"] * sum_groups
-    return {"sum": bench.pick(0, last), "sum_groups": sum_groups - 1, "with_acc": bench.pick(0, 1), "shift": bench.pick(0, 63)}
+    return {
+        "sum": bench.pick(0, last),
+        "sum_groups": sum_groups - 1,
+        "with_acc": bench.pick(0, 1),
+        "shift": bench.pick(0, 63),
+    }
 
 
 def make_ties(bench: Bench) -> None:

@@ -38,7 +38,7 @@ def bound_and_timed(seed: int, clock_mhz: float) -> tuple[BoundProgram, Timeline
     case = random_case(seed)
     bound = bound_to(compiled(quantized(case).model, case.graph, default_design().geometry), case.graph)
     design = default_design()
-    on = machine(type(design)(design.name, design.board, clock_mhz, design.origin, design.geometry))
+    on = machine(replace(design, clock_mhz=clock_mhz))
     return bound, simulate(bound.words, expected_log(bound), on)
 
 

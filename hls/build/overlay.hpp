@@ -240,18 +240,19 @@ class Overlay {
         if (engine == isa::engine::load) {
             hls::burst_maxi<Types::Beat> memory(ports_[load_port]);
             load_step<Design, Family>(in, out, memory, act_d_ram_.port(), act_l_ram_.port(),
-                                      wgt_d_ram_.port(), wgt_l_ram_.port(), par_ram_.port(),
-                                      events);
+                                      wgt_d_ram_.port(), wgt_l_ram_.port(), par_ram_.port(), events);
         } else if (engine == isa::engine::store) {
             hls::burst_maxi<Types::Beat> memory(ports_[store_port]);
             store_step<Design, Family>(in, out, memory, out_ram_.port(), events);
         } else if (engine == isa::engine::gemm_d) {
-            gemm_d_step<Design, Family>(in, out, act_d_ram_.port(), wgt_d_ram_.port(), acc_d_ram_.port(), events);
+            gemm_d_step<Design, Family>(in, out, act_d_ram_.port(), wgt_d_ram_.port(), acc_d_ram_.port(),
+                                        events);
         } else if (engine == isa::engine::gemm_l) {
-            gemm_l_step<Design, Family>(in, out, act_l_ram_.port(), wgt_l_ram_.port(), acc_l_ram_.port(), events);
+            gemm_l_step<Design, Family>(in, out, act_l_ram_.port(), wgt_l_ram_.port(), acc_l_ram_.port(),
+                                        events);
         } else if (engine == isa::engine::vec) {
-            vec_step<Design, Family>(in, out, acc_d_ram_.port(), acc_l_ram_.port(), par_ram_.port(), sum_ram_.port(),
-                                     out_ram_.port(), events);
+            vec_step<Design, Family>(in, out, acc_d_ram_.port(), acc_l_ram_.port(), par_ram_.port(),
+                                     sum_ram_.port(), out_ram_.port(), events);
         } else {
             check_groups(in.front());
             hls::burst_maxi<Types::Beat> features(ports_[features_port]);
@@ -309,9 +310,9 @@ class Overlay {
     Ram<Types::Instruction> agg_context_{sets::memory::agg_context, Design::agg_contexts* isa::context_words,
                                          accesses_};
     std::map<std::string, RamModel*> rams_{
-        {"act_d_ram", &act_d_ram_}, {"act_l_ram", &act_l_ram_}, {"wgt_d_ram", &wgt_d_ram_},
-        {"wgt_l_ram", &wgt_l_ram_}, {"par_ram", &par_ram_},     {"acc_d_ram", &acc_d_ram_},
-        {"acc_l_ram", &acc_l_ram_}, {"sum_ram", &sum_ram_},     {"out_ram", &out_ram_},
+        {"act_d_ram", &act_d_ram_},     {"act_l_ram", &act_l_ram_}, {"wgt_d_ram", &wgt_d_ram_},
+        {"wgt_l_ram", &wgt_l_ram_},     {"par_ram", &par_ram_},     {"acc_d_ram", &acc_d_ram_},
+        {"acc_l_ram", &acc_l_ram_},     {"sum_ram", &sum_ram_},     {"out_ram", &out_ram_},
         {"agg_context", &agg_context_},
     };
     static constexpr sets::Constants constants = sets::constants_of<Design>();

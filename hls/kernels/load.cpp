@@ -25,6 +25,6 @@ void load_top(hls::stream<Types::Instruction>& instructions, hls::stream<Types::
 #pragma HLS INTERFACE mode=ap_memory port=wgt_l_ram storage_type=ram_1p latency=1
 #pragma HLS INTERFACE mode=ap_memory port=par_ram storage_type=ram_1p latency=1
     hetfab::NoEvents events;
-    hetfab::load_step<Design, Family>(instructions, tokens, memory, act_d_ram, act_l_ram, wgt_d_ram, wgt_l_ram,
-                                          par_ram, events);
+    hetfab::load_step<Design, Family>(instructions, tokens, memory, act_d_ram, act_l_ram, wgt_d_ram,
+                                      wgt_l_ram, par_ram, events);
 }

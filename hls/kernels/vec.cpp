@@ -6,8 +6,8 @@
 
 void vec_top(hls::stream<Types::Instruction>& instructions, hls::stream<Types::Token>& tokens,
              Types::AccDWord acc_d_ram[Design::acc_d_words], Types::AccLWord acc_l_ram[Design::acc_l_words],
-             Types::ParWord par_ram[Design::par_words],
-             Types::SumWord sum_ram[Design::sum_words], Types::OutWord out_ram[Design::out_words]) {
+             Types::ParWord par_ram[Design::par_words], Types::SumWord sum_ram[Design::sum_words],
+             Types::OutWord out_ram[Design::out_words]) {
 #pragma HLS INTERFACE mode=ap_ctrl_hs port=return
 #pragma HLS INTERFACE mode=axis port=instructions
 #pragma HLS INTERFACE mode=axis port=tokens
@@ -18,5 +18,6 @@ void vec_top(hls::stream<Types::Instruction>& instructions, hls::stream<Types::T
 #pragma HLS INTERFACE mode=ap_memory port=sum_ram storage_type=ram_1p latency=1
 #pragma HLS INTERFACE mode=ap_memory port=out_ram storage_type=ram_1p latency=1
     hetfab::NoEvents events;
-    hetfab::vec_step<Design, Family>(instructions, tokens, acc_d_ram, acc_l_ram, par_ram, sum_ram, out_ram, events);
+    hetfab::vec_step<Design, Family>(instructions, tokens, acc_d_ram, acc_l_ram, par_ram, sum_ram, out_ram,
+                                     events);
 }

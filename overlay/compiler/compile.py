@@ -11,8 +11,8 @@ from hetfab.overlay.compiler.constants import Columns, Constants
 from hetfab.overlay.compiler.emitter import Affine, Emitter
 from hetfab.overlay.compiler.layer_code import LayerCode, PlannedLayer
 from hetfab.overlay.compiler.lowering import LoweredLayer, LoweredModel, lower
-from hetfab.overlay.compiler.semaphores import Milestones, Semaphore
 from hetfab.overlay.compiler.operands import operands_of
+from hetfab.overlay.compiler.semaphores import Milestones, Semaphore
 from hetfab.overlay.compiler.tiling import LayerShape, choose_tile, stored_row_bytes
 from hetfab.overlay.design import Design, Geometry
 from hetfab.overlay.errors import DesignInvalidError
@@ -250,9 +250,7 @@ def _pass_needs(planned: Sequence[PlannedLayer]) -> list[int]:
     streamed its weights through both slots they wait for that pass. Streamed weights take the slot of the last but
     one product, which has ended: the activations before them have waited for it.
     """
-    resident = [
-        one.tile.resident for one in planned if one.layer.dense is not None for _ in one.tile.passes
-    ]
+    resident = [one.tile.resident for one in planned if one.layer.dense is not None for _ in one.tile.passes]
     return [
         number - 1 if number > 0 and resident[number] and not resident[number - 1] else number - 2
         for number in range(len(resident))

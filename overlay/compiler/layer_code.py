@@ -174,9 +174,7 @@ class LayerCode:
             },
         )
 
-    def _matmuls(
-        self, dense: DenseTerm, planned: PlannedLayer, columns: Columns, rows: int | Affine
-    ) -> None:
+    def _matmuls(self, dense: DenseTerm, planned: PlannedLayer, columns: Columns, rows: int | Affine) -> None:
         for ring in ("acc_d_ram",) * bool(columns.range.on_d) + ("acc_l_ram",) * bool(columns.range.on_l):
             self._emitter.take(ring)
         for step in range(planned.steps):
@@ -220,9 +218,7 @@ class LayerCode:
             signals=full if tile.resident else [],
         )
 
-    def _matmul(
-        self, dense: DenseTerm, planned: PlannedLayer, columns: Columns, step: int, rows: int | Affine
-    ) -> None:
+    def _matmul(self, dense: DenseTerm, planned: PlannedLayer, columns: Columns, step: int, rows: int | Affine) -> None:
         assert planned.operands is not None
         self._emitter.emit(
             "matmul",
@@ -324,9 +320,7 @@ class LayerCode:
         names = {field.name for field in isa().operation(layer.kind.value).fields}
         unread = set() if layer.dense else {"acc", "par"}
         full, free = (
-            (Semaphore.ACC_L_FULL, Semaphore.ACC_L_FREE)
-            if part.on_l
-            else (Semaphore.ACC_D_FULL, Semaphore.ACC_D_FREE)
+            (Semaphore.ACC_L_FULL, Semaphore.ACC_L_FREE) if part.on_l else (Semaphore.ACC_D_FULL, Semaphore.ACC_D_FREE)
         )
         self._emitter.emit(
             layer.kind.value,

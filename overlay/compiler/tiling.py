@@ -246,7 +246,9 @@ class _Cutter:
             blocks.append(geometry.gemm_l_rows)
         if self.shape.aggregated:
             most = min(most, self.slots["sum_ram"] // -(-(on_d + on_l) // geometry.lanes))
-        out_words = blocks_of((on_d + on_l) * self.shape.output_bits // 8) * _BLOCK // (_BEAT * self.word_beats["out_ram"])
+        out_words = (
+            blocks_of((on_d + on_l) * self.shape.output_bits // 8) * _BLOCK // (_BEAT * self.word_beats["out_ram"])
+        )
         most = min(most, self.slots["out_ram"] // out_words)
         for block in (math.lcm(*blocks), max(blocks, default=1)):
             if most >= block:
@@ -280,9 +282,7 @@ class _Cutter:
                 f"agg_groups of at least {groups}",
                 "use a design with more accumulators in AGG",
             )
-        short = [
-            (memory, need) for memory, need in self.smallest(width).items() if need > self.slots[memory]
-        ]
+        short = [(memory, need) for memory, need in self.smallest(width).items() if need > self.slots[memory]]
         memory, need = short[0]
         return DesignTooSmallError(
             f"layer '{name}' needs {need} words in each of the {SLOTS} slots of {memory}, which hold "

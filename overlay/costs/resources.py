@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields
 
 from hetfab.overlay.board import Board, read_board
 from hetfab.overlay.costs.area import area_constants
+from hetfab.overlay.costs.elements import Form, chain_dsps, chain_luts, plane_dot_luts
 from hetfab.overlay.design import Design, Geometry
 from hetfab.overlay.errors import DesignTooLargeError
 from hetfab.overlay.isa.arithmetic import ACCUMULATOR_BITS
@@ -23,7 +24,8 @@ _SIMPLE_DUAL = ((512, 36), (1024, 18), (2048, 9), (4096, 4), (8192, 2), (16384, 
 _TRUE_DUAL = ((1024, 18), (2048, 9), (4096, 4), (8192, 2), (16384, 1))
 #: Words of a bit that a LUT stores as RAM.
 _LUT_RAM_DEPTH = 64
-_PRODUCT_BITS = 17
+#: Of GEMM-L's processing elements.
+_LANES, _SLICE_BITS = 32, 4
 _REQUANTIZED_BITS = 49
 _BARREL_LEVELS = 3
 _COUNTER_BITS = 64
@@ -66,8 +68,9 @@ def _lut_ram(depth: int, bits: int) -> float:
 def memory_resources(geometry: Geometry, name: str) -> Resources:
     """An on-chip memory, always block RAM; those that their writer also reads need two full ports."""
     depth, bits = geometry.depth(name), 8 * geometry.word_bytes(name)
-    read_by_writer = name in ("acc_ram", "sum_ram", "agg_context")
-    return Resources(bram36=block_rams(depth, bits, true_dual=read_by_writer))
+    read_by_writer = name in ("acc_d_ram", "acc_l_ram", "sum_ram", "agg_context")
+    banks = {"act_d_ram": geometry.gemm_d_rows, "act_l_ram": geometry.gemm_l_rows}.get(name, 1)
+    return Resources(bram36=banks * block_rams(depth, bits // banks, true_dual=read_by_writer))
 
 
 def _with_ff(lut: float, *, dsp: float = 0, bram36: float = 0) -> Resources:
@@ -86,24 +89,39 @@ def _streams() -> Resources:
     return _with_ff(_constant("lut_per_stream") * (isa().instruction_bits + token_bits) / 32)
 
 
-def load_resources(geometry: Geometry) -> Resources:
+def load_resources(geometry: Geometry, form: Form) -> Resources:
     """LOAD with its read port."""
-    return _with_ff(_constant("lut_load_control"), dsp=_constant("dsp_per_address")) + _axi_masters(1) + _streams()
+    lut = _constant("lut_load_control") + _constant("lut_load_slices")
+    return _with_ff(lut, dsp=_constant("dsp_per_address")) + _axi_masters(1) + _streams()
 
 
-def store_resources(geometry: Geometry) -> Resources:
+def store_resources(geometry: Geometry, form: Form) -> Resources:
     """STORE with its write port."""
     return _with_ff(_constant("lut_store_control"), dsp=_constant("dsp_per_address")) + _axi_masters(1) + _streams()
 
 
-def gemm_d_resources(geometry: Geometry) -> Resources:
-    """GEMM-D: a DSP for two products, an extraction and a 32-bit accumulator for each, the corner turn."""
-    macs = geometry.gemm_rows * geometry.gemm_cols
-    accumulate = macs * (ACCUMULATOR_BITS + _PRODUCT_BITS / 2) * _constant("lut_per_adder_bit")
-    select = geometry.gemm_rows * 8 * _mux(geometry.gemm_rows)
-    drain = geometry.gemm_cols * ACCUMULATOR_BITS * _mux(geometry.gemm_rows)
-    lut = _constant("lut_gemm_control") + accumulate + select + drain
-    return _with_ff(lut, dsp=macs / 2) + _streams()
+def gemm_d_resources(geometry: Geometry, form: Form) -> Resources:
+    """GEMM-D: the chains with their sums, a register of each sum that drains, and what a drain adds."""
+    rows, cols = geometry.gemm_d_rows, geometry.gemm_d_cols
+    lut = _constant("lut_gemm_control") + chain_luts(rows, cols, ACCUMULATOR_BITS, form)
+    held = Resources(ff=rows * cols * ACCUMULATOR_BITS)
+    return _with_ff(lut + _drain(rows, cols, ACCUMULATOR_BITS), dsp=chain_dsps(rows, cols)) + held + _streams()
+
+
+def gemm_l_resources(geometry: Geometry, form: Form) -> Resources:
+    """GEMM-L: the processing elements, the offset of a row's slices, a register of each sum that drains."""
+    rows, cols, bits = geometry.gemm_l_rows, geometry.gemm_l_cols, geometry.gemm_l_acc_bits
+    elements = rows * cols * plane_dot_luts(_LANES, _SLICE_BITS, bits, form)
+    # A slice's top bit is flipped on the way into the register that holds it for all planes.
+    offsets = rows * _LANES * _constant("lut_per_adder_bit")
+    held = Resources(ff=rows * cols * bits + rows * _LANES * _SLICE_BITS)
+    lut = _constant("lut_gemm_control") + elements + offsets + _drain(rows, cols, bits)
+    return _with_ff(lut) + held + _streams()
+
+
+def _drain(rows: int, cols: int, bits: int) -> float:
+    """LUTs that choose a row of sums and add what the RAM held."""
+    return cols * (bits * _mux(rows) + ACCUMULATOR_BITS * _constant("lut_per_adder_bit"))
 
 
 def _mux(inputs: int) -> float:
@@ -111,16 +129,16 @@ def _mux(inputs: int) -> float:
     return -(-(inputs - 1) // 3) * _constant("lut_per_mux4_bit")
 
 
-def vec_resources(geometry: Geometry) -> Resources:
-    """VEC: two requantizations per lane, each a product, a rounding addition and a shifter."""
-    adders = 2 * _REQUANTIZED_BITS + 2 * ACCUMULATOR_BITS
+def vec_resources(geometry: Geometry, form: Form) -> Resources:
+    """VEC: per lane a product, two rounding shifts, the additions of bias and sum, limits, and a choice of words."""
+    adders = 4 * _REQUANTIZED_BITS + 2 * ACCUMULATOR_BITS
     shifters = 2 * _REQUANTIZED_BITS * _BARREL_LEVELS
-    select = ACCUMULATOR_BITS * _mux(max(geometry.gemm_cols // geometry.lanes, 1) + 1)
-    lut = _constant("lut_vec_control") + geometry.lanes * (adders + shifters + select)
-    return _with_ff(lut, dsp=2 * geometry.lanes * _constant("dsp_per_requantize")) + _streams()
+    words = (geometry.gemm_d_cols + geometry.gemm_l_cols) // geometry.lanes
+    lut = _constant("lut_vec_control") + geometry.lanes * (adders + shifters + ACCUMULATOR_BITS * _mux(words))
+    return _with_ff(lut, dsp=geometry.lanes * _constant("dsp_per_requantize")) + _streams()
 
 
-def agg_resources(geometry: Geometry) -> Resources:
+def agg_resources(geometry: Geometry, form: Form) -> Resources:
     """AGG: sums of all groups in registers, a mean per lane, what ``sum_ram`` held before, two read ports."""
     select = ACCUMULATOR_BITS * _mux(geometry.agg_groups)
     adders = 2 * ACCUMULATOR_BITS + _REQUANTIZED_BITS
@@ -141,7 +159,7 @@ def _destination_buffer() -> tuple[int, int]:
     )
 
 
-def dispatch_resources(geometry: Geometry) -> Resources:
+def dispatch_resources(geometry: Geometry, form: Form) -> Resources:
     """DISPATCH: queues per engine, the fetch buffer, the registers, an adder per event counter, the program port."""
     index_bits = 32
     queues = _lut_ram(_ring_size(geometry.queue_depth), isa().instruction_bits + index_bits)
@@ -163,17 +181,23 @@ ENGINES = {
     "load": load_resources,
     "store": store_resources,
     "gemm_d": gemm_d_resources,
+    "gemm_l": gemm_l_resources,
     "vec": vec_resources,
     "agg": agg_resources,
 }
 
 
-def design_resources(geometry: Geometry) -> dict[str, Resources]:
-    """Modelled resources of every part of an overlay: DISPATCH, each engine with its adapters, each memory."""
-    parts = {"dispatch": dispatch_resources(geometry)}
-    parts |= {name: ENGINES[name](geometry) for name in geometry.engines}
+def design_resources(geometry: Geometry, form: Form) -> dict[str, Resources]:
+    """Modelled resources of every part of an overlay: DISPATCH, each engine with its adapters, each memory.
+
+    Args:
+        geometry: Sizes, and which engines there are.
+        form: How the processing elements are written.
+    """
+    parts = {"dispatch": dispatch_resources(geometry, form)}
+    parts |= {name: ENGINES[name](geometry, form) for name in geometry.engines}
     for memory in isa().memories:
-        if memory.word_bits and {memory.writer, memory.reader} & set(geometry.engines):
+        if memory.word_bits and {memory.writer, memory.reader} <= set(geometry.engines):
             parts[memory.name] = memory_resources(geometry, memory.name)
     return parts
 
@@ -190,7 +214,7 @@ def resource_rows(design: Design, board: Board | None = None) -> list[tuple[str,
         DesignInvalidError: There is no board of the design's name.
     """
     board = board or read_board(design.board)
-    need = total(design_resources(design.geometry))
+    need = total(design_resources(design.geometry, Form(design.elements)))
     return [(f.name, math.ceil(getattr(need, f.name)), board.resources[f.name]) for f in fields(need)]
 
 

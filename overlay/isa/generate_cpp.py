@@ -6,7 +6,6 @@ They are generated from ``isa.json``, ``loops.json`` and ``counters.json`` and c
 
 import json
 import re
-
 from dataclasses import dataclass
 from pathlib import Path
 

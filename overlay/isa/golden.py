@@ -237,7 +237,9 @@ def matmul(machine: GoldenMachine, f: Fields) -> None:
         raise machine.error("rows of 0 beats", "at least 1")
     bits = 4 if f["packed"] else 8
     banks = _banks(machine, "act_d_ram", f["act"], rows, beats)
-    content = banks.transpose(0, 2, 1, 3).reshape(-(-rows // banks.shape[2]) * banks.shape[2], beats * _D_BANK_BYTES)[:rows]
+    content = banks.transpose(0, 2, 1, 3).reshape(-(-rows // banks.shape[2]) * banks.shape[2], beats * _D_BANK_BYTES)[
+        :rows
+    ]
     steps = machine.words("wgt_d_ram", f["wgt"], groups * 2 * beats).reshape(groups, 2 * beats, columns, 4)
     by_column = steps.transpose(0, 2, 1, 3).reshape(groups * columns, 2 * beats * 4)
     weights = _signed(_nibbles(by_column) if f["packed"] else by_column, bits)
@@ -259,7 +261,9 @@ def matmul_planes(machine: GoldenMachine, f: Fields) -> None:
             "at least 1 word, 1 or 2 slices, 1 to 8 planes, 1 when bipolar",
         )
     banks = _banks(machine, "act_l_ram", f["act"], rows, slices * words)
-    content = banks.transpose(0, 2, 1, 3).reshape(-(-rows // banks.shape[2]) * banks.shape[2], slices, words * _L_BANK_BYTES)[:rows]
+    content = banks.transpose(0, 2, 1, 3).reshape(
+        -(-rows // banks.shape[2]) * banks.shape[2], slices, words * _L_BANK_BYTES
+    )[:rows]
     nibbles = _nibbles(content).astype(np.int64)
     values = nibbles[:, 0] if slices == 1 else 16 * nibbles[:, 0] + nibbles[:, 1]
     largest = (1 << 4 * slices) - 1

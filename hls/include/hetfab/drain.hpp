@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What both GEMM cores share: the walk over the blocks of a tile, and the drain of a finished block's sums while
-// the next block is summed.
+// What both GEMM cores share: the walk over the blocks of a tile, and the drain of a finished block's sums
+// while the next block is summed.
 #pragma once
 
 #include "shim.hpp"
@@ -8,11 +8,12 @@
 
 namespace hetfab {
 
-// The blocks of a tile: column group by column group, in a group block of rows by block of rows. A block takes as
-// many trips as its steps, or as the drain of the block before it if that takes longer.
+// The blocks of a tile: column group by column group, in a group block of rows by block of rows. A block
+// takes as many trips as its steps, or as the drain of the block before it if that takes longer.
 class BlockWalk {
   public:
-    BlockWalk(unsigned rows, unsigned rows_per_block, unsigned col_groups, unsigned steps, unsigned drain_trips)
+    BlockWalk(unsigned rows, unsigned rows_per_block, unsigned col_groups, unsigned steps,
+              unsigned drain_trips)
         : rows_(rows),
           rows_per_block_(rows_per_block),
           steps_(steps),
@@ -61,8 +62,8 @@ class BlockWalk {
     unsigned col_group_ = 0;
 };
 
-// Holds the sums of a finished block and writes a row a trip; when they are added to what the RAM holds, a row takes
-// two trips, a read and a write through the RAM's one port.
+// Holds the sums of a finished block and writes a row a trip; when they are added to what the RAM holds, a
+// row takes two trips, a read and a write through the RAM's one port.
 template <class Z, unsigned Rows, unsigned Cols>
 class Drain {
   public:

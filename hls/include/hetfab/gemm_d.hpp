@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// GEMM-D: an output-stationary array of gemm_d_rows x gemm_d_cols sums, fed by chains of 8 DSPs along the input
-// channels: 4 channels a step with int8 weights, 8 with int4. docs/gemm.md draws it.
+// GEMM-D: an output-stationary array of gemm_d_rows x gemm_d_cols sums, fed by chains of 8 DSPs along the
+// input channels: 4 channels a step with int8 weights, 8 with int4. docs/gemm.md draws it.
 #pragma once
 
 #include "drain.hpp"
@@ -69,7 +69,8 @@ chain_rows:
     }
 }
 
-// All blocks of a tile, one after the other without a pause: while a block is summed, the one before it drains.
+// All blocks of a tile, one after the other without a pause: while a block is summed, the one before it
+// drains.
 template <class D, class Z, class ActRam, class WgtRam, class AccRam, class Events>
 Outcome gemm_d_blocks(const MatmulTile& tile, ActRam act_ram, WgtRam wgt_ram, AccRam acc_ram,
                       Events& events) {

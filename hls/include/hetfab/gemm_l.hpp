@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// GEMM-L: an output-stationary array of gemm_l_rows x gemm_l_cols sums built from LUTs. A step multiplies a slice of
-// 4 bits of 32 channels by one bit of their weights; planes, words and slices follow each other without a pause.
+// GEMM-L: an output-stationary array of gemm_l_rows x gemm_l_cols sums built from LUTs. A step multiplies a
+// slice of 4 bits of 32 channels by one bit of their weights; planes, words and slices follow each other
+// without a pause.
 #pragma once
 
 #include "drain.hpp"

@@ -150,8 +150,8 @@ group_lanes:
         const S<Z, 48> term = requantize<Z>(biased, multiplier, tile.shift);
         if (tile.with_sum) {
             const S<Z, 32> before = lane_s<Z, 32>(sums, lane);
-            const S<Z, 33> total = sum<Z, 33>(before, tile.with_acc ? saturate<Z, isa::term_bits>(term)
-                                                                     : S<Z, isa::term_bits>(0));
+            const S<Z, 33> total = sum<Z, 33>(
+                before, tile.with_acc ? saturate<Z, isa::term_bits>(term) : S<Z, isa::term_bits>(0));
             group.value[lane] = wrap<Z, 32>(total);
             const S<Z, 48> left = wrap<Z, 48>(S<Z, 64>(group.value[lane]) << tile.post_left);
             group.scaled[lane] = round_shift<Z>(left, tile.post_shift);
@@ -207,9 +207,10 @@ quarter_lanes:
 }
 
 // A trip makes a word of bytes, half a word of nibbles, or a quarter of a group's int32.
-template <class D, class Z, class AccDRam, class AccLRam, class ParRam, class SumRam, class OutRam, class Events>
-unsigned vec_rows(const VecTile<Z>& tile, AccDRam acc_d_ram, AccLRam acc_l_ram, ParRam par_ram, SumRam sum_ram,
-                  OutRam out_ram, Events& events) {
+template <class D, class Z, class AccDRam, class AccLRam, class ParRam, class SumRam, class OutRam,
+          class Events>
+unsigned vec_rows(const VecTile<Z>& tile, AccDRam acc_d_ram, AccLRam acc_l_ram, ParRam par_ram,
+                  SumRam sum_ram, OutRam out_ram, Events& events) {
 #pragma HLS INLINE
     constexpr unsigned words_per_block = isa::block_bytes / D::lanes;
     const unsigned row_trips = tile.packed ? 2 * tile.row_words : tile.row_words;
@@ -284,7 +285,8 @@ vec_groups:
     return written;
 }
 
-template <class D, class Z, class AccDRam, class AccLRam, class ParRam, class SumRam, class OutRam, class Events>
+template <class D, class Z, class AccDRam, class AccLRam, class ParRam, class SumRam, class OutRam,
+          class Events>
 Outcome vec_execute(const Word<Z, isa::instruction_bits>& instruction, AccDRam acc_d_ram, AccLRam acc_l_ram,
                     ParRam par_ram, SumRam sum_ram, OutRam out_ram, Events& events) {
 #pragma HLS INLINE off
@@ -298,7 +300,8 @@ Outcome vec_execute(const Word<Z, isa::instruction_bits>& instruction, AccDRam a
 }
 
 // The engine: one instruction, from its stream to its token.
-template <class D, class Z, class AccDRam, class AccLRam, class ParRam, class SumRam, class OutRam, class Events>
+template <class D, class Z, class AccDRam, class AccLRam, class ParRam, class SumRam, class OutRam,
+          class Events>
 void vec_step(hls::stream<Word<Z, isa::instruction_bits>>& instructions,
               hls::stream<Word<Z, isa::token_bits>>& tokens, AccDRam acc_d_ram, AccLRam acc_l_ram,
               ParRam par_ram, SumRam sum_ram, OutRam out_ram, Events& events) {
