@@ -211,6 +211,12 @@ def _banks(machine: GoldenMachine, memory: str, first: int, rows: int, row_words
     return words.reshape(row_blocks, row_words, banks, words.shape[1] // banks)
 
 
+def _tile_rows(banks: Bytes) -> Bytes:
+    """The rows of a tile, uint8 ``[rows, row_words, bank_bytes]``, from ``_banks``."""
+    blocks, row_words, count, size = banks.shape
+    return banks.transpose(0, 2, 1, 3).reshape(blocks * count, row_words, size)
+
+
 def _packed(nibbles: Bytes) -> Bytes:
     """Pairs of values of 4 bits, uint8 ``[rows, channels]``, as bytes: the even channel in the low nibble."""
     return nibbles[:, 0::2] | nibbles[:, 1::2] << 4
