@@ -296,7 +296,7 @@ class _Cutter:
         shape, geometry = self.shape, self.geometry
         on_d = self.splits(width)[-1]
         on_l = width - on_d
-        needs = {"out_ram": blocks_of(width * shape.output_bits // 8) * _BLOCK // (_BEAT * self.word_beats["out_ram"])}
+        needs = {"out_ram": blocks_of(width * shape.output_bits // 8) * _BEATS}
         if shape.aggregated:
             needs["sum_ram"] = -(-width // geometry.lanes)
         if not shape.row_bytes:
