@@ -27,12 +27,13 @@ from hetfab.overlay.errors import (
     WidthsUnsupportedError,
     counted,
 )
+from hetfab.overlay.isa.arithmetic import ACTIVATION_BITS, WEIGHT_BITS
 from hetfab.overlay.isa.codec import Segment
 from hetfab.overlay.model import hgnn
 from hetfab.overlay.model.reader import check_model
 from hetfab.overlay.model.runtime import run_model
 from hetfab.quantize.weights import QuantizedWeights, exact_in_float32, round_to_nearest
-from hetfab.quantize.widths import ACTIVATION_BITS, OFFERED, WEIGHT_BITS, Widths
+from hetfab.quantize.widths import OFFERED, Widths
 from tests.demo_files import MODEL, DemoFiles
 from tests.programs import bound_to, compiled, quantized, run_emulated, run_golden
 from tests.random_models import Case, ModelBuilder, academic_case, academic_graph, random_case
