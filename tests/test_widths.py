@@ -455,7 +455,7 @@ def test_features_are_rounded_and_limited_to_their_width(
     emulator = small_emulators["native"]
     bound = bound_to(compiled(model, case.graph, emulator.geometry), case.graph)
     tensor = bound.program.tensor("x_paper")
-    assert (tensor.bits, tensor.signed, tensor.item_bytes) == (bits, signed, 1)
+    assert (tensor.bits, tensor.signed, tensor.stored_bits) == (bits, signed, 8)
     golden = run_golden(bound)
     assert_equals_onnxruntime(golden, bound, model, case.graph)
     assert_same_dram(run_emulated(bound, emulator), golden, bound)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Derives the block design of an overlay from its design, its board and the instruction set (docs/pynq.md).
 
-One cell per engine and one per bank of an on-chip memory; FIFOs carry instructions and tokens between DISPATCH and the engines; an
-interconnect per DRAM port; registers and the interrupt controller behind the processor's control port.
+One cell per engine and one per bank of an on-chip memory; FIFOs carry instructions and tokens between DISPATCH and the
+engines; an interconnect per DRAM port; registers and the interrupt controller behind the processor's control port.
 """
 
 from collections.abc import Iterable, Mapping

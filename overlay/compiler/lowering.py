@@ -415,8 +415,8 @@ def _weights(draft: _Draft, name: str) -> _Weights:
     if not value.signed or value.bits not in _QUANT_WEIGHT_BITS or not (value.narrow or value.bits == 2):
         raise _RefusedError(
             f"the weights '{name}' have {value.bits} bits, {'signed' if value.signed else 'unsigned'}, "
-            f"{'narrow' if value.narrow else 'not narrow'}; weights have {_QUANT_WEIGHT_BITS[0]} to {_QUANT_WEIGHT_BITS[-1]} bits, "
-            "signed and, from 3 bits on, narrow; BipolarQuant is 1 bit"
+            f"{'narrow' if value.narrow else 'not narrow'}; weights have {_QUANT_WEIGHT_BITS[0]} to "
+            f"{_QUANT_WEIGHT_BITS[-1]} bits, signed and, from 3 bits on, narrow; BipolarQuant is 1 bit"
         )
     columns = value.values.shape[1]
     return _Weights(value.values, value.scales.of_columns(columns), np.full(columns, value.bits))
