@@ -98,7 +98,7 @@ def test_outputs_that_cannot_be_written_are_found_before_the_run(
 ) -> None:
     missing = tmp_path / "missing" / name
     call = ["run", str(demo_files.program), "--graph", str(demo_files.graph), option, str(missing)]
-    assert main([*call, "--deadline", "0"]) == 1
+    assert main([*call, "--deadline", "1e-9"]) == 1
     assert f"cannot write '{missing}': No such file or directory" in capsys.readouterr().err
 
 

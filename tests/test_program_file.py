@@ -90,7 +90,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
     path = tmp_path / "absent.hfp"
     with pytest.raises(ProgramUnreadableError) as caught:
         read_program(path)
-    found = f"cannot read the program '{path}': [Errno 2] No such file or directory: '{path}'"
+    found = f"cannot read the program '{path}': No such file or directory"
     assert caught.value.args == (found, EXPECTED, DO)
 
 
