@@ -213,7 +213,7 @@ def test_one_more_access_is_found(found: dict[str, Found], loop: Loop) -> None:
 @pytest.mark.parametrize("seed", [101, 102])
 def test_whole_programs_have_no_conflicts(seed: int, default_geometry: Geometry) -> None:
     case = random_case(seed, largest_count=17)
-    bound = bound_to(compiled(quantized(case).model, case.graph, default_geometry), case.graph)
+    bound = bound_to(compiled(quantized(case).model, case.graph, default_geometry, 0.5), case.graph)
     with Emulator(build_emulator(default_geometry, debug=True), default_geometry) as emulator:
         run_emulated(bound, emulator)
         assert bank_conflicts(emulator.bank_accesses(), loops()) == []

@@ -18,7 +18,7 @@ from hetfab.overlay.isa.spec import Operation, isa
 from hetfab.overlay.isa.words import pack, program_address
 from tests.conftest import SMALL_GEOMETRY
 from tests.cpp_sets import declared_sets
-from tests.programs import bound_to, compiled, quantized, run_emulated, run_golden
+from tests.programs import SHARES, bound_to, compiled, quantized, run_emulated, run_golden
 from tests.random_models import academic_case
 from tests.sets_definition import Region, read_set, write_set
 from tests.small_streams import BASES, SEGMENT_BYTES
@@ -183,8 +183,9 @@ def test_rows_of_dram_are_named_with_their_distance(emulator: Emulator, library:
     )
 
 
-def test_a_compiled_program_keeps_to_its_sets(emulator: Emulator) -> None:
+@pytest.mark.parametrize("share", SHARES)
+def test_a_compiled_program_keeps_to_its_sets(emulator: Emulator, share: float | None) -> None:
     case = academic_case()
-    bound = bound_to(compiled(quantized(case).model, case.graph, SMALL_GEOMETRY), case.graph)
+    bound = bound_to(compiled(quantized(case).model, case.graph, SMALL_GEOMETRY, share), case.graph)
     found, expected = run_emulated(bound, emulator), run_golden(bound)
     np.testing.assert_array_equal(found.dram[Segment.OUTPUT], expected.dram[Segment.OUTPUT])

@@ -293,10 +293,10 @@ def test_matmul_planes_is_its_definition(
 
 def test_sums_of_matmul_planes_wrap_at_their_width() -> None:
     """In the array, before they are added to the accumulators; at the width that the design chose."""
-    machine, _ = machine_of(replace(SMALL, act_l_words=4096, wgt_l_words=8192, gemm_l_acc_bits=24))
+    machine, _ = machine_of(replace(SMALL, act_l_words=2200, wgt_l_words=2200, gemm_l_acc_bits=24))
     machine.memories["act_l_ram"][...] = 0xFF
-    put(machine, "wgt_l_ram", 0, np.tile(np.array([[0] * 32, [255] * 32], np.uint8), (2048, 1)))
-    words_of_row = 2048
+    put(machine, "wgt_l_ram", 0, np.tile(np.array([[0] * 32, [255] * 32], np.uint8), (1100, 1)))
+    words_of_row = 1100
     word = codec.matmul_planes(
         act=0, wgt=0, accumulate=1, unsigned=1, bipolar=0, slices=2, planes=2, acc=0, rows=1, row_words=words_of_row,
         col_groups=1,

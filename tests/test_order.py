@@ -253,23 +253,27 @@ def test_a_stream_that_cannot_run_is_refused(words: list[int], reason: str) -> N
 # Compiled streams: every pair of signal and wait orders something, or others imply it.
 
 
-def compile_and_bind(model: Path, graph: HeteroGraph) -> BoundProgram:
+def compile_and_bind(model: Path, graph: HeteroGraph, share: float | None) -> BoundProgram:
     """A float model, quantized on a graph, compiled for the default design and bound to the graph."""
-    program = compiled(quantized(Case(read_model(model), graph)).model, graph, default_design().geometry)
+    program = compiled(quantized(Case(read_model(model), graph)).model, graph, default_design().geometry, share)
     return bind(program, graph_arrays(program, graph))
 
 
-@pytest.fixture(scope="module")
-def demo() -> BoundProgram:
+#: The compiler's choice of cores, and every layer on both.
+CHOICES = (None, 0.5)
+
+
+@pytest.fixture(scope="module", params=CHOICES, ids=["chosen", "both cores"])
+def demo(request: pytest.FixtureRequest) -> BoundProgram:
     """The example's model on the generated graph."""
-    return compile_and_bind(DEMO_MODEL, academic())
+    return compile_and_bind(DEMO_MODEL, academic(), request.param)
 
 
-@pytest.fixture(scope="module")
-def dblp() -> BoundProgram:
+@pytest.fixture(scope="module", params=CHOICES, ids=["chosen", "both cores"])
+def dblp(request: pytest.FixtureRequest) -> BoundProgram:
     """The RGCN of the public graph DBLP."""
     data = require_data()
-    return compile_and_bind(data / "models" / "dblp_rgcn.onnx", read_graph(data / "dblp" / "graph.npz"))
+    return compile_and_bind(data / "models" / "dblp_rgcn.onnx", read_graph(data / "dblp" / "graph.npz"), request.param)
 
 
 def race_in(words: npt.NDArray[np.uint64], geometry: Geometry) -> Race | None:
@@ -317,9 +321,9 @@ def test_an_implied_pair_is_not_reported(demo: BoundProgram) -> None:
 
 @pytest.fixture(scope="module")
 def small() -> BoundProgram:
-    """Dense layers and means on the small design."""
+    """Dense layers, each on both cores, and means on the small design."""
     case = academic_case()
-    return bound_to(compiled(quantized(case).model, case.graph, SMALL_GEOMETRY), case.graph)
+    return bound_to(compiled(quantized(case).model, case.graph, SMALL_GEOMETRY, 0.5), case.graph)
 
 
 def outputs(bound: BoundProgram, words: npt.NDArray[np.uint64], seeds: list[int], check: bool) -> Iterator[bytes | str]:

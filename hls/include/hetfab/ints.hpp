@@ -67,6 +67,9 @@ struct alignas(Bits / 8) WordBytes {
 };
 
 struct Native {
+    // A family that derives from this one multiplies as this one does (dsp_chain.hpp).
+    using Multiplier = Native;
+
 #ifdef HETFAB_DEBUG
     template <int Bits>
     using s = CheckedInteger<Bits, true>;
@@ -236,6 +239,8 @@ constexpr unsigned bytes_of(const WordBytes<Bits>*) {
 
 #ifdef HETFAB_AP_INT
 struct Ap {
+    using Multiplier = Ap;
+
     template <int Bits>
     using s = ap_int<Bits>;
     template <int Bits>
