@@ -68,7 +68,9 @@ def test_random_programs(seed: int, default_emulators: Emulators, small_emulator
     case = random_case(seed)
     model = quantized(case).model
     for emulator in (default_emulators["native"], small_emulators["native"]):
-        check(bound_to(compiled(model, case.graph, emulator.geometry, SHARES[seed % len(SHARES)]), case.graph), emulator)
+        check(
+            bound_to(compiled(model, case.graph, emulator.geometry, SHARES[seed % len(SHARES)]), case.graph), emulator
+        )
 
 
 def test_the_demo_through_a_session() -> None:
@@ -207,10 +209,22 @@ def test_a_matmul_by_hand(fields: dict[str, int], trips: int, macs: int) -> None
     ("fields", "trips", "macs"),
     [
         # Two blocks of 3 rows, 2 slices of 2 words of 5 planes each, the last drained in 3 trips.
-        ({"rows": 4, "row_words": 2, "slices": 2, "planes": 5, "col_groups": 1, "accumulate": 0}, 2 * 20 + 3, 4 * 64 * 8),
+        (
+            {"rows": 4, "row_words": 2, "slices": 2, "planes": 5, "col_groups": 1, "accumulate": 0},
+            2 * 20 + 3,
+            4 * 64 * 8,
+        ),
         # One step a block: its drain decides.
-        ({"rows": 4, "row_words": 1, "slices": 1, "planes": 1, "col_groups": 1, "accumulate": 0}, 2 * 3 + 3, 4 * 32 * 8),
-        ({"rows": 4, "row_words": 1, "slices": 1, "planes": 1, "col_groups": 3, "accumulate": 1}, 6 * 6 + 6, 4 * 32 * 24),
+        (
+            {"rows": 4, "row_words": 1, "slices": 1, "planes": 1, "col_groups": 1, "accumulate": 0},
+            2 * 3 + 3,
+            4 * 32 * 8,
+        ),
+        (
+            {"rows": 4, "row_words": 1, "slices": 1, "planes": 1, "col_groups": 3, "accumulate": 1},
+            6 * 6 + 6,
+            4 * 32 * 24,
+        ),
     ],
 )
 def test_a_matmul_of_planes_by_hand(fields: dict[str, int], trips: int, macs: int) -> None:

@@ -270,8 +270,9 @@ def test_matmul_planes_is_its_definition(
         group, k = divmod(rest, row_words)
         for column in range(columns):
             chosen = [pattern[group * columns + column] for pattern in patterns[32 * k : 32 * k + 32]]
-            value = sum((pattern >> planes - 1 - plane & 1) << i for i, pattern in enumerate(chosen))
-            case.machine.memories["wgt_l_ram"][9 + number, 4 * column : 4 * column + 4] = list(value.to_bytes(4, "little"))
+            bits_of = sum((pattern >> planes - 1 - plane & 1) << i for i, pattern in enumerate(chosen))
+            content = list(bits_of.to_bytes(4, "little"))
+            case.machine.memories["wgt_l_ram"][9 + number, 4 * column : 4 * column + 4] = content
     word = codec.matmul_planes(
         act=3, wgt=9, accumulate=accumulate, unsigned=unsigned, bipolar=bipolar, slices=slices, planes=planes, acc=1,
         rows=rows, row_words=row_words, col_groups=2,
