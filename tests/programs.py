@@ -51,9 +51,13 @@ def quantized(case: Case, widths: Widths = Widths()) -> QuantizedModel:  # noqa:
     return quantize(FedModel(model, bindings, [model_feeds(model, bindings, case.graph)]), widths=widths)
 
 
-def compiled(model: onnx.ModelProto, graph: HeteroGraph, geometry: Geometry) -> Program:
-    """A program of a quantized model."""
-    return compile_model(BoundModel(model, model_bindings(model, graph)), design_of(geometry))
+#: Shares of GEMM-D in a layer's output channels: the compiler's choice, one core alone, both.
+SHARES = (None, 0.0, 0.5, 1.0)
+
+
+def compiled(model: onnx.ModelProto, graph: HeteroGraph, geometry: Geometry, share: float | None = None) -> Program:
+    """A program of a quantized model; ``share`` of each layer's output channels goes to GEMM-D."""
+    return compile_model(BoundModel(model, model_bindings(model, graph)), design_of(geometry), share_on_d=share)
 
 
 def bound_to(program: Program, graph: HeteroGraph) -> BoundProgram:

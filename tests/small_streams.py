@@ -22,50 +22,77 @@ def _address(draw: st.DrawFn) -> int:
     return program_address(segment, 64 * draw(st.integers(0, 5)))
 
 
-def _copy(draw: st.DrawFn, words_per_block: int) -> dict[str, int]:
+def _rows(draw: st.DrawFn) -> dict[str, int]:
     return {
-        "ram": words_per_block * draw(_SMALL) // 2,
-        "rows": draw(st.integers(0, 3)),
+        "rows": draw(st.integers(0, 5)),
         "row_blocks": draw(st.integers(1, 2)),
         "stride_blocks": draw(st.integers(0, 4)),
         "address": _address(draw),
     }
 
 
+def _words(draw: st.DrawFn) -> dict[str, int]:
+    return {"ram": draw(_SMALL), "words": draw(st.integers(0, 5)), "address": _address(draw)}
+
+
+def _vector(draw: st.DrawFn) -> dict[str, int]:
+    """Fields that all operations of VEC have; two rows of three words have a gap between them."""
+    return {
+        "core": draw(st.integers(0, 1)),
+        "acc": 4 * draw(_SMALL),
+        "out": 8 * draw(_SMALL),
+        "par": draw(_SMALL),
+        "rows": draw(st.integers(0, 4)),
+        "groups": 1,
+        "row_blocks": 1,
+        "row_words": draw(st.sampled_from([3, 8])),
+    }
+
+
 @st.composite
 def instructions(draw: st.DrawFn) -> int:
     """One instruction of any engine, in the first words of the memories of the small design."""
-    match draw(st.integers(0, 9)):
+    flag = st.integers(0, 1)
+    match draw(st.integers(0, 11)):
         case 0:
-            return codec.load_activations(**_copy(draw, 8))
-        case 1:
-            return codec.load_weights(**_copy(draw, 8))
-        case 2:
-            return codec.load_parameters(**{**_copy(draw, 1), "rows": draw(st.integers(0, 2))})
-        case 3:
-            return codec.store_rows(**_copy(draw, 8))
-        case 4:
-            return codec.matmul(
-                act=8 * draw(_SMALL), wgt=8 * draw(_SMALL), accumulate=draw(st.integers(0, 1)), unsigned=0,
-                acc=4 * draw(_SMALL), rows=draw(st.integers(0, 8)), k_words=1, col_groups=draw(st.integers(0, 2)),
+            return codec.load_activations(
+                **_rows(draw), ram_d=8 * draw(_SMALL), ram_l=4 * draw(_SMALL), to_d=draw(flag), to_l=draw(flag),
+                packed=draw(flag),
             )  # fmt: skip
+        case 1:
+            return codec.load_weights(**_words(draw))
+        case 2:
+            return codec.load_planes(**_words(draw))
+        case 3:
+            return codec.load_parameters(**_words(draw))
+        case 4:
+            fields = _rows(draw)
+            return codec.store_rows(**{**fields, "rows": min(fields["rows"], 3)}, ram=8 * draw(_SMALL))
         case 5:
-            return codec.requantize(
-                acc=4 * draw(_SMALL), relu=0, unsigned=0, out_bits=7, acc_groups=1, out=8 * draw(_SMALL),
-                par=draw(_SMALL), rows=draw(st.integers(0, 4)), groups=1, row_blocks=1, shift=0,
+            return codec.matmul(
+                act=4 * draw(_SMALL), wgt=2 * draw(_SMALL), accumulate=draw(flag), unsigned=0, packed=0,
+                acc=4 * draw(_SMALL), rows=draw(st.integers(0, 8)), row_beats=draw(st.integers(1, 4)),
+                col_groups=draw(st.integers(0, 2)),
             )  # fmt: skip
         case 6:
-            return codec.combine(
-                acc=4 * draw(_SMALL), sum=4 * draw(_SMALL), relu=0, unsigned=0, out_bits=7,
-                with_acc=draw(st.integers(0, 1)), acc_groups=1, out=8 * draw(_SMALL), par=draw(_SMALL),
-                rows=draw(st.integers(0, 4)), groups=1, row_blocks=1, shift=0, post_shift=0, post_left=0,
+            return codec.matmul_planes(
+                act=2 * draw(_SMALL), wgt=draw(_SMALL), accumulate=draw(flag), unsigned=0, bipolar=0,
+                acc=4 * draw(_SMALL), rows=draw(st.integers(0, 7)), row_words=draw(st.integers(1, 2)),
+                slices=draw(st.integers(1, 2)), planes=draw(st.integers(1, 3)), col_groups=draw(st.integers(0, 2)),
             )  # fmt: skip
         case 7:
+            return codec.requantize(**_vector(draw), relu=0, unsigned=0, out_bits=7, packed=draw(flag), shift=0)
+        case 8:
+            return codec.combine(
+                **_vector(draw), sum=4 * draw(_SMALL), sum_groups=draw(st.integers(0, 2)), relu=0, unsigned=0,
+                out_bits=7, packed=0, with_acc=draw(flag), shift=0, post_shift=0, post_left=0,
+            )  # fmt: skip
+        case 9:
             return codec.reduce(
                 slot=draw(st.integers(0, 1)), rows=draw(st.integers(0, 4)), mode=0, unsigned=0,
-                accumulate=draw(st.integers(0, 1)), groups=draw(st.integers(0, 1)), destination=0, sum=4 * draw(_SMALL),
+                accumulate=draw(flag), groups=draw(flag), destination=0, sum=4 * draw(_SMALL),
             )  # fmt: skip
-        case 8:
+        case 10:
             return codec.configure_features(
                 slot=draw(st.integers(0, 1)), row_blocks=draw(st.integers(1, 3)), count=draw(st.integers(0, 4)),
                 address=_address(draw),
@@ -99,7 +126,7 @@ def streams(draw: st.DrawFn) -> npt.NDArray[np.uint64]:
         source, target = engine.get(words[first]), engine.get(words[second])
         if first == second or source == target:
             continue
-        semaphore = 1 + source * len(Engine) + target
+        semaphore = 1 + source * (len(Engine) - 1) + target - (target > source)
         signal = _free(words[first], ("signal0", "signal1"))
         wait = _free(words[second], ("wait0", "wait1"))
         if signal and wait:

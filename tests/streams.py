@@ -17,8 +17,8 @@ from hetfab.overlay.timeline.machine import Machine
 Array = npt.NDArray[Any]
 #: Signalling and waiting engine of each semaphore that random streams use.
 PAIRS = {
-    semaphore: (list(Engine)[semaphore % 5], list(Engine)[(semaphore + semaphore // 5 + 1) % 5])
-    for semaphore in range(1, 16)
+    semaphore: (Engine(semaphore % len(Engine)), Engine((semaphore + semaphore // len(Engine) + 1) % len(Engine)))
+    for semaphore in range(1, 3 * len(Engine) + 1)
 }
 
 

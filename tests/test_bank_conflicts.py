@@ -32,36 +32,59 @@ Found = dict[str, dict[str, int]]
 PORTS = 1
 
 
-def copies() -> Iterator[tuple[str, list[int]]]:
-    """LOAD and STORE; rows of three blocks, so that bursts begin and end within a row."""
-    fields = {"ram": 0, "rows": 5, "row_blocks": 3, "stride_blocks": 4}
+def copies(geometry: Geometry) -> Iterator[tuple[str, list[int]]]:
+    """LOAD and STORE; rows of three blocks, so that bursts begin and end within a row, and more rows than banks."""
+    fields = {"row_blocks": 3, "stride_blocks": 4}
     source = program_address(Segment.FEATURES, 64)
-    for name in ("load_activations", "load_weights", "load_parameters"):
-        yield name, [getattr(codec, name)(**fields, address=source)]
-    yield "store_rows", [codec.store_rows(**fields, address=program_address(Segment.OUTPUT, 64))]
+    rows = max(geometry.gemm_d_rows, geometry.gemm_l_rows) + 1
+    for packed in (0, 1):
+        for copies_to in ("d", "l", "dl"):
+            to = {"ram_d": 0, "ram_l": 0, "to_d": int("d" in copies_to), "to_l": int("l" in copies_to)}
+            word = codec.load_activations(**fields, **to, rows=rows, packed=packed, address=source)
+            yield f"load_activations to={copies_to} packed={packed}", [word]
+    for name in ("load_weights", "load_planes", "load_parameters"):
+        yield name, [getattr(codec, name)(ram=0, words=5, address=source)]
+    yield "store_rows", [codec.store_rows(**fields, ram=0, rows=5, address=program_address(Segment.OUTPUT, 64))]
 
 
 def products(geometry: Geometry) -> Iterator[tuple[str, list[int]]]:
-    """GEMM-D: a whole and a partial block of rows, several words of channels, two column groups."""
-    shape = {"rows": geometry.gemm_rows + 3, "k_words": 3, "col_groups": 2}
+    """Both cores: a whole and a partial block of rows, two column groups, blocks that drain while others run.
+
+    Blocks take longer than the drain of the one before, or less long.
+    """
     for accumulate in (0, 1):
         for unsigned in (0, 1):
-            word = codec.matmul(act=0, wgt=0, acc=0, accumulate=accumulate, unsigned=unsigned, **shape)
-            yield f"matmul accumulate={accumulate} unsigned={unsigned}", [word]
+            common = {"act": 0, "wgt": 0, "acc": 0, "accumulate": accumulate, "unsigned": unsigned, "col_groups": 2}
+            name = f"accumulate={accumulate} unsigned={unsigned}"
+            for beats in (1, 3, 2 * geometry.gemm_d_rows):
+                for packed in (0, 1):
+                    shape = {"rows": geometry.gemm_d_rows + 3, "row_beats": beats, "packed": packed}
+                    yield f"matmul {name} packed={packed} beats={beats}", [codec.matmul(**common, **shape)]
+            for words in (1, 2):
+                for slices, planes, bipolar in ((1, 1, 1), (1, 1, 0), (2, 1, 0), (1, 8, 0), (2, 8, 0)):
+                    shape = {"rows": geometry.gemm_l_rows + 3, "row_words": words, "slices": slices}
+                    word = codec.matmul_planes(**common, **shape, planes=planes, bipolar=bipolar)
+                    kind = f"slices={slices} planes={planes} bipolar={bipolar} words={words}"
+                    yield f"matmul_planes {name} {kind}", [word]
 
 
 def vectors() -> Iterator[tuple[str, list[int]]]:
-    """VEC: groups beyond the channels, so that some output words are padding."""
-    fields = {"acc": 0, "acc_groups": 2, "out": 0, "par": 0, "rows": 4, "groups": 3}
-    for relu in (0, 1):
-        word = codec.requantize(**fields, row_blocks=1, relu=relu, unsigned=relu, out_bits=7, shift=3)
-        yield f"requantize relu={relu}", [word]
-    yield "export_accumulators", [codec.export_accumulators(**fields, row_blocks=2)]
-    for with_acc in (0, 1):
-        sums = {"sum": 0, "with_acc": with_acc, "shift": 3}
-        post = {"post_shift": 2, "post_left": 0, "relu": 0, "unsigned": 0, "out_bits": 7}
-        yield f"combine with_acc={with_acc}", [codec.combine(**fields, **sums, **post, row_blocks=1)]
-        yield f"export_sums with_acc={with_acc}", [codec.export_sums(**fields, **sums, row_blocks=2)]
+    """VEC from both cores: words beyond the channels, so that some output words are padding."""
+    for core in (0, 1):
+        fields = {"core": core, "acc": 0, "out": 0, "par": 0, "rows": 4, "groups": 3}
+        for relu, packed in ((0, 0), (1, 0), (1, 1)):
+            bits = {"relu": relu, "unsigned": relu, "packed": packed, "out_bits": 3 if packed else 7, "row_words": 8}
+            word = codec.requantize(**fields, **bits, row_blocks=1, shift=3)
+            yield f"requantize core={core} relu={relu} packed={packed}", [word]
+            for with_acc in (0, 1):
+                sums = {"sum": 0, "sum_groups": 3, "with_acc": with_acc, "shift": 3, "post_shift": 2, "post_left": 0}
+                name = f"combine core={core} relu={relu} packed={packed} with_acc={with_acc}"
+                yield name, [codec.combine(**fields, **bits, **sums, row_blocks=1)]
+        wide = {"row_blocks": 2, "row_words": 13}
+        yield f"export_accumulators core={core}", [codec.export_accumulators(**fields, **wide)]
+        for with_acc in (0, 1):
+            sums = {"sum": 0, "sum_groups": 3, "with_acc": with_acc, "shift": 3}
+            yield f"export_sums core={core} with_acc={with_acc}", [codec.export_sums(**fields, **sums, **wide)]
 
 
 def aggregations() -> Iterator[tuple[str, list[int]]]:
@@ -89,7 +112,7 @@ def reduction(mode: int, accumulate: int, id_bytes: int, groups: int) -> list[in
 def modes(geometry: Geometry) -> dict[str, list[int]]:
     """Programs by name: one instruction of each mode, with what it needs before it."""
     syncs = [("sync", [codec.sync(engine=engine) for engine in Engine])]
-    return dict([*syncs, *copies(), *products(geometry), *vectors(), *aggregations()])
+    return dict([*syncs, *copies(geometry), *products(geometry), *vectors(), *aggregations()])
 
 
 def device_memory(words: list[int]) -> np.ndarray[tuple[int], np.dtype[np.uint8]]:
@@ -190,11 +213,11 @@ def test_one_more_access_is_found(found: dict[str, Found], loop: Loop) -> None:
 @pytest.mark.parametrize("seed", [101, 102])
 def test_whole_programs_have_no_conflicts(seed: int, default_geometry: Geometry) -> None:
     case = random_case(seed, largest_count=17)
-    bound = bound_to(compiled(quantized(case).model, case.graph, default_geometry), case.graph)
+    bound = bound_to(compiled(quantized(case).model, case.graph, default_geometry, 0.5), case.graph)
     with Emulator(build_emulator(default_geometry, debug=True), default_geometry) as emulator:
         run_emulated(bound, emulator)
         assert bank_conflicts(emulator.bank_accesses(), loops()) == []
-        assert "vec_words" in emulator.bank_accesses()
+        assert {"vec_groups", "gemm_d_steps", "gemm_l_steps"} <= set(emulator.bank_accesses())
 
 
 def test_fast_builds_record_nothing(small_emulator: Emulator) -> None:

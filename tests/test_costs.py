@@ -35,7 +35,7 @@ from hetfab.overlay.isa.words import pack, program_address
 from hetfab.overlay.run_log import RUN_LOG_DTYPE
 from tests.conftest import SMALL_GEOMETRY
 from tests.data_folder import require_data
-from tests.programs import bound_to, compiled, design_of, quantized, run_emulated
+from tests.programs import SHARES, bound_to, compiled, design_of, quantized, run_emulated
 from tests.random_models import Case, random_case
 from tests.test_instructions import MAKERS, SIZE, Bench, executed
 
@@ -68,7 +68,9 @@ def test_random_programs(seed: int, default_emulators: Emulators, small_emulator
     case = random_case(seed)
     model = quantized(case).model
     for emulator in (default_emulators["native"], small_emulators["native"]):
-        check(bound_to(compiled(model, case.graph, emulator.geometry), case.graph), emulator)
+        check(
+            bound_to(compiled(model, case.graph, emulator.geometry, SHARES[seed % len(SHARES)]), case.graph), emulator
+        )
 
 
 def test_the_demo_through_a_session() -> None:
@@ -86,9 +88,11 @@ def test_public_models(name: str, default_emulators: Emulators, small_emulators:
     folder = require_data()
     case = Case(onnx.load(folder / "models" / f"{name}_rgcn.onnx"), read_graph(folder / name / "graph.npz"))
     model = quantized(case).model
-    emulators = [default_emulators["native"]] + [small_emulators["native"]] * (name == "acm")
-    for emulator in emulators:
-        log = check(bound_to(compiled(model, case.graph, emulator.geometry), case.graph), emulator)
+    runs = [(default_emulators["native"], None)]
+    if name == "acm":
+        runs += [(default_emulators["native"], 0.5), (small_emulators["native"], 0.5)]
+    for emulator, share in runs:
+        log = check(bound_to(compiled(model, case.graph, emulator.geometry, share), case.graph), emulator)
         assert log["edges"].sum() > 10_000
 
 
@@ -125,14 +129,23 @@ def test_every_operation_has_a_cost() -> None:
 
 SIZES = {
     "load_activations": ("rows", "row_blocks"),
-    "load_weights": ("rows", "row_blocks"),
-    "load_parameters": ("rows", "row_blocks"),
+    "load_weights": ("words",),
+    "load_planes": ("words",),
+    "load_parameters": ("words",),
     "store_rows": ("rows", "row_blocks"),
-    "matmul": ("rows", "k_words", "col_groups"),
-    "requantize": ("rows", "row_blocks"),
-    "combine": ("rows", "row_blocks"),
-    "export_sums": ("rows", "row_blocks"),
-    "export_accumulators": ("rows", "row_blocks"),
+    "matmul": ("rows", "row_beats", "col_groups"),
+    "matmul_planes": ("rows", "row_words", "slices", "planes", "col_groups"),
+    "requantize": ("rows", "row_words"),
+    "combine": ("rows", "row_words"),
+    "export_sums": ("rows", "row_words"),
+    "export_accumulators": ("rows", "row_words"),
+}
+#: Modes that a cost depends on; each makes it larger.
+FLAGS = {
+    "matmul": ("accumulate", "packed"),
+    "matmul_planes": ("accumulate",),
+    "requantize": ("packed",),
+    "combine": ("packed",),
 }
 geometries = st.sampled_from(GEOMETRIES)
 
@@ -145,27 +158,79 @@ def counts_of(cost: Cost) -> Array:
     return np.concatenate([np.asarray(getattr(cost, field.name)).ravel() for field in fields(Cost)])
 
 
+def smallest(operation: str, size: str) -> int:
+    """A product needs channels, and on GEMM-L slices and planes too."""
+    products = {"matmul": {"row_beats"}, "matmul_planes": {"row_words", "slices", "planes"}}
+    return int(size in products.get(operation, ()))
+
+
 @given(st.data(), st.sampled_from(sorted(SIZES)), geometries)
 def test_costs_grow_with_every_size(data: st.DataObject, name: str, geometry: Geometry) -> None:
-    largest = {field.name: field.largest for field in isa().operation(name).fields}
-    sizes = {size: data.draw(st.integers(0, largest[size] - 1), size) for size in SIZES[name]}
+    largest = {field.name: field.largest for field in isa().operation(name).fields} | {"slices": 2, "planes": 8}
+    sizes = {size: data.draw(st.integers(smallest(name, size), largest[size] - 1), size) for size in SIZES[name]}
+    flags = {flag: data.draw(st.integers(0, 1), flag) for flag in FLAGS.get(name, ())}
     rest = {"address": 8 * data.draw(st.integers(0, 1000), "beat"), "stride_blocks": sizes.get("row_blocks", 0) + 1}
-    cost = counts_of(COSTS[name](one(engine=0, **sizes, **rest), geometry))
+    cost = counts_of(COSTS[name](one(engine=0, **sizes, **flags, **rest), geometry))
     assert (cost >= 0).all()
     for size in SIZES[name]:
-        larger = counts_of(COSTS[name](one(engine=0, **{**sizes, size: sizes[size] + 1}, **rest), geometry))
-        assert (larger >= cost).all(), size
+        larger = {**sizes, size: sizes[size] + 1}
+        assert (counts_of(COSTS[name](one(engine=0, **larger, **flags, **rest), geometry)) >= cost).all(), size
+    for flag in flags:
+        assert (counts_of(COSTS[name](one(engine=0, **sizes, **{**flags, flag: 1}, **rest), geometry)) >= cost).all()
 
 
 @given(st.sampled_from(sorted(SIZES)), geometries, st.data())
 def test_nothing_to_do_costs_the_instruction_alone(name: str, geometry: Geometry, data: st.DataObject) -> None:
-    empty = data.draw(st.sampled_from(SIZES[name]))
-    if name == "matmul" and empty == "k_words":
-        empty = "rows"  # No channels still clears accumulators.
-    values = dict.fromkeys(SIZES[name], 5) | {empty: 0}
-    cost = COSTS[name](one(engine=0, address=0, stride_blocks=5, **values), geometry)
+    empty = data.draw(st.sampled_from([size for size in SIZES[name] if not smallest(name, size)]))
+    flags = {flag: data.draw(st.integers(0, 1), flag) for flag in FLAGS.get(name, ())}
+    values = dict.fromkeys(SIZES[name], 2) | {empty: 0}
+    cost = COSTS[name](one(engine=0, address=0, stride_blocks=5, **values, **flags), geometry)
     assert cost.cycles[0] == loops()["instruction"].cycles(1)
     assert counts_of(replace(cost, cycles=np.zeros(1, np.int64))).sum() == 0
+
+
+@pytest.mark.parametrize(
+    ("fields", "trips", "macs"),
+    [
+        # Two blocks of 4 rows, 6 steps each, the last drained in 4 trips.
+        ({"rows": 5, "row_beats": 3, "col_groups": 1, "accumulate": 0, "packed": 0}, 2 * 6 + 4, 5 * 24 * 16),
+        # Drains of 8 trips, a read and a write of each row, longer than the steps.
+        ({"rows": 5, "row_beats": 3, "col_groups": 1, "accumulate": 1, "packed": 0}, 2 * 8 + 8, 5 * 24 * 16),
+        ({"rows": 5, "row_beats": 3, "col_groups": 2, "accumulate": 0, "packed": 1}, 4 * 6 + 4, 5 * 48 * 32),
+    ],
+)
+def test_a_matmul_by_hand(fields: dict[str, int], trips: int, macs: int) -> None:
+    cost = COSTS["matmul"](one(**fields), SMALL_GEOMETRY)
+    assert cost.cycles[0] == loops()["gemm_d_steps"].cycles(trips) + loops()["instruction"].cycles(1)
+    assert cost.macs[0] == macs
+
+
+@pytest.mark.parametrize(
+    ("fields", "trips", "macs"),
+    [
+        # Two blocks of 3 rows, 2 slices of 2 words of 5 planes each, the last drained in 3 trips.
+        (
+            {"rows": 4, "row_words": 2, "slices": 2, "planes": 5, "col_groups": 1, "accumulate": 0},
+            2 * 20 + 3,
+            4 * 64 * 8,
+        ),
+        # One step a block: its drain decides.
+        (
+            {"rows": 4, "row_words": 1, "slices": 1, "planes": 1, "col_groups": 1, "accumulate": 0},
+            2 * 3 + 3,
+            4 * 32 * 8,
+        ),
+        (
+            {"rows": 4, "row_words": 1, "slices": 1, "planes": 1, "col_groups": 3, "accumulate": 1},
+            6 * 6 + 6,
+            4 * 32 * 24,
+        ),
+    ],
+)
+def test_a_matmul_of_planes_by_hand(fields: dict[str, int], trips: int, macs: int) -> None:
+    cost = COSTS["matmul_planes"](one(**fields), SMALL_GEOMETRY)
+    assert cost.cycles[0] == loops()["gemm_l_steps"].cycles(trips) + loops()["instruction"].cycles(1)
+    assert cost.macs[0] == macs
 
 
 def reduce_counts(*, rows: int, groups: int, edges: int, accumulate: int, first: int) -> Array:

@@ -14,12 +14,13 @@ import pytest
 from hetfab.hls.build.emulator import Emulator, Progress, build_emulator
 from hetfab.overlay.isa import codec
 from hetfab.overlay.isa.codec import RegisterOffset, Segment
-from hetfab.overlay.isa.spec import isa
+from hetfab.overlay.isa.spec import Operation, isa
 from hetfab.overlay.isa.words import pack, program_address
 from tests.conftest import SMALL_GEOMETRY
 from tests.cpp_sets import declared_sets
-from tests.programs import bound_to, compiled, quantized, run_emulated, run_golden
+from tests.programs import SHARES, bound_to, compiled, quantized, run_emulated, run_golden
 from tests.random_models import academic_case
+from tests.sets_definition import Region, read_set, write_set
 from tests.small_streams import BASES, SEGMENT_BYTES
 
 DEFINES = [
@@ -27,45 +28,57 @@ DEFINES = [
     "HETFAB_DECLARED=hetfab::shortened",
 ]
 FEATURES, GRAPH = program_address(Segment.FEATURES, 0), program_address(Segment.GRAPH, 0)
-COPY = {"ram": 0, "rows": 2, "row_blocks": 1, "stride_blocks": 2, "address": FEATURES}
-SUMS = {"acc": 0, "sum": 0, "with_acc": 1, "acc_groups": 1, "par": 0, "out": 0, "rows": 2, "groups": 1, "shift": 0}
-VALUES = {name: value for name, value in SUMS.items() if name not in ("sum", "with_acc", "shift")}
-BYTES = {"relu": 0, "unsigned": 0, "out_bits": 7, "row_blocks": 1}
+ROWS = {"rows": 2, "row_blocks": 1, "stride_blocks": 2, "address": FEATURES}
+WORDS = {"ram": 0, "words": 3, "address": FEATURES}
+VALUES = {"acc": 0, "par": 0, "out": 0, "rows": 2, "groups": 2, "row_blocks": 2}
+SUMS = {**VALUES, "sum": 0, "sum_groups": 2, "with_acc": 1, "shift": 0}
+BYTES = {"relu": 0, "unsigned": 0, "packed": 0, "out_bits": 7, "row_words": 3}
 CONTEXT = [
     codec.configure_features(slot=1, row_blocks=1, count=2, address=FEATURES),
     codec.configure_destinations(slot=1, count=2, address=GRAPH),
     codec.configure_ids(slot=1, edges=4, id_bytes=2, address=program_address(Segment.GRAPH, 64)),
 ]
-#: Of each operation an instruction that touches all that it declares.
+#: Instructions by name that touch all that they declare, together all that their operations declare.
 FULL = {
-    "load_activations": codec.load_activations(**COPY),
-    "load_weights": codec.load_weights(**COPY),
-    "load_parameters": codec.load_parameters(**COPY),
-    "store_rows": codec.store_rows(**COPY),
-    "matmul": codec.matmul(act=0, wgt=0, accumulate=1, unsigned=0, acc=0, rows=8, k_words=2, col_groups=2),
-    "requantize": codec.requantize(**VALUES, **BYTES, shift=0),
-    "combine": codec.combine(**SUMS, **BYTES, post_shift=0, post_left=0),
-    "export_sums": codec.export_sums(**SUMS, row_blocks=1),
-    "export_accumulators": codec.export_accumulators(**VALUES, row_blocks=1),
+    "load_activations": codec.load_activations(**ROWS, ram_d=0, ram_l=0, to_d=1, to_l=1, packed=0),
+    "load_weights": codec.load_weights(**WORDS),
+    "load_planes": codec.load_planes(**WORDS),
+    "load_parameters": codec.load_parameters(**WORDS),
+    "store_rows": codec.store_rows(**ROWS, ram=0),
+    "matmul": codec.matmul(act=0, wgt=0, accumulate=1, unsigned=0, packed=0, acc=0, rows=8, row_beats=2, col_groups=2),
+    "matmul_planes": codec.matmul_planes(
+        act=0, wgt=0, accumulate=1, unsigned=0, bipolar=0, acc=0, rows=6, row_words=2, slices=2, planes=3, col_groups=2
+    ),
     "configure_features": CONTEXT[0],
     "configure_destinations": CONTEXT[1],
     "configure_ids": CONTEXT[2],
     "reduce": codec.reduce(slot=1, rows=2, mode=0, unsigned=0, accumulate=1, groups=2, destination=0, sum=0),
 }
+for core, source in enumerate(("GEMM-D", "GEMM-L")):
+    FULL |= {
+        f"requantize of {source}": codec.requantize(**VALUES, **BYTES, core=core, shift=0),
+        f"combine of {source}": codec.combine(**SUMS, **BYTES, core=core, post_shift=0, post_left=0),
+        f"export_sums of {source}": codec.export_sums(**SUMS, core=core, row_words=9),
+        f"export_accumulators of {source}": codec.export_accumulators(**VALUES, core=core, row_words=9),
+    }
 
 
-def regions(name: str) -> int:
-    """How many regions the operation's instruction has."""
-    reads, writes = declared_sets(FULL[name], [0] * 4 + CONTEXT, SMALL_GEOMETRY)
-    return len(reads) + len(writes)
+def operation_of(name: str) -> Operation:
+    """The operation of an instruction of ``FULL``."""
+    return isa().operation(name.partition(" ")[0])
 
 
-#: Number of boxes of each operation: all of the instructions' regions are there.
-BOXES = [
-    (operation.name, box)
-    for operation in isa().operations
-    for box in range(len(operation.reads) + len(operation.writes))
-]
+def regions(name: str) -> list[tuple[str, Region]]:
+    """What an instruction of ``FULL`` declares by the tables: a verb, and where."""
+    operation, names = operation_of(name), SMALL_GEOMETRY.constants()
+    for owner, word in zip(("features", "destinations", "ids"), CONTEXT, strict=True):
+        names |= {f"{owner}.{field.name}": field.get(word) for field in isa().operation(f"configure_{owner}").fields}
+    names |= {field.name: field.get(FULL[name]) for field in operation.fields}
+    reads, writes = read_set(operation, names), write_set(operation, names)
+    return [("reads", region) for region in reads] + [("writes", region) for region in writes]
+
+
+REGIONS = [(name, number) for name in FULL for number in range(len(regions(name)))]
 
 
 @pytest.fixture(scope="module")
@@ -111,30 +124,51 @@ def test_whole_sets_are_enough(emulator: Emulator, name: str) -> None:
     assert run(emulator, FULL[name]) == (Progress.DONE, "")
 
 
-def test_the_instructions_touch_every_box() -> None:
-    assert {name for name, _ in BOXES} == set(FULL)
-    assert [(name, box) for name in FULL for box in range(regions(name))] == BOXES
+def test_the_instructions_declare_every_box() -> None:
+    boxes = {
+        (operation.name, verb, box.memory)
+        for operation in isa().operations
+        for verb, group in (("reads", operation.reads), ("writes", operation.writes))
+        for box in group
+    }
+    assert {(operation_of(name).name, verb, region.memory) for name in FULL for verb, region in regions(name)} == boxes
+    for name, word in FULL.items():
+        reads, writes = declared_sets(word, [0] * 4 + CONTEXT, SMALL_GEOMETRY)
+        expected = regions(name)
+        assert [region for verb, region in expected if verb == "reads"] == reads
+        assert [region for verb, region in expected if verb == "writes"] == writes
 
 
-@pytest.mark.parametrize(("name", "box"), BOXES)
-def test_a_set_that_is_too_small_is_caught(emulator: Emulator, library: Path, name: str, box: int) -> None:
-    operation = isa().operation(name)
-    engine = isa().engine(operation.engine).id
-    shorten(library, engine << 4 | operation.opcode, box)
+@pytest.mark.parametrize(("name", "number"), REGIONS)
+def test_a_set_that_is_too_small_is_caught(emulator: Emulator, library: Path, name: str, number: int) -> None:
+    operation = operation_of(name)
+    shorten(library, isa().engine(operation.engine).id << 4 | operation.opcode, number)
     progress, message = run(emulator, FULL[name])
-    memory = (*operation.reads, *operation.writes)[box].memory
-    verb = "reads" if box < len(operation.reads) else "writes"
+    verb, region = regions(name)[number]
     assert progress is Progress.FAULT
     assert message.startswith(f"engine '{operation.engine}', instruction ")
-    assert f": {verb} " in message and f" of {memory}; declared are " in message
+    assert f": {verb} " in message and f" of {region.memory}; declared are " in message
 
 
-def test_the_message_names_the_access_and_the_declared_set(emulator: Emulator, library: Path) -> None:
-    operation = isa().operation("matmul")
-    shorten(library, isa().engine("gemm_d").id << 4 | operation.opcode, 0)
-    assert run(emulator, FULL["matmul"])[1] == (
-        "engine 'gemm_d', instruction 3: reads word 15 of act_ram; declared are words 0 to 14"
-    )
+@pytest.mark.parametrize(
+    ("name", "number", "text"),
+    [
+        ("matmul", 0, "engine 'gemm_d', instruction 3: reads word 3 of act_d_ram; declared are words 0 to 2"),
+        ("matmul_planes", 0, "engine 'gemm_l', instruction 3: reads word 7 of act_l_ram; declared are words 0 to 6"),
+        (
+            "requantize of GEMM-L",
+            2,
+            "engine 'vec', instruction 3: writes word 2 of out_ram; declared are words 0 to 1 in 2 rows, "
+            "16 words apart",
+        ),
+    ],
+)
+def test_the_message_names_the_access_and_the_declared_set(
+    emulator: Emulator, library: Path, name: str, number: int, text: str
+) -> None:
+    operation = operation_of(name)
+    shorten(library, isa().engine(operation.engine).id << 4 | operation.opcode, number)
+    assert run(emulator, FULL[name])[1] == text
 
 
 def test_rows_of_dram_are_named_with_their_distance(emulator: Emulator, library: Path) -> None:
@@ -147,8 +181,9 @@ def test_rows_of_dram_are_named_with_their_distance(emulator: Emulator, library:
     )
 
 
-def test_a_compiled_program_keeps_to_its_sets(emulator: Emulator) -> None:
+@pytest.mark.parametrize("share", SHARES)
+def test_a_compiled_program_keeps_to_its_sets(emulator: Emulator, share: float | None) -> None:
     case = academic_case()
-    bound = bound_to(compiled(quantized(case).model, case.graph, SMALL_GEOMETRY), case.graph)
+    bound = bound_to(compiled(quantized(case).model, case.graph, SMALL_GEOMETRY, share), case.graph)
     found, expected = run_emulated(bound, emulator), run_golden(bound)
     np.testing.assert_array_equal(found.dram[Segment.OUTPUT], expected.dram[Segment.OUTPUT])

@@ -72,34 +72,50 @@ def device(small_emulator: Emulator) -> Device:
     return Device(small_emulator)
 
 
-def load(offset: int, ram: int, segment: Segment = Segment.FEATURES, wait0: int = 0, signal0: int = 0) -> int:
-    address = program_address(segment, offset)
-    return codec.load_activations(
-        ram=ram, rows=1, row_blocks=1, stride_blocks=1, address=address, wait0=wait0, signal0=signal0
-    )
+def load(offset: int, ram: int, segment: Segment = Segment.FEATURES, **fields: int) -> int:
+    """Loads a row s of 64 bytes to both copies: 8 words of each for four rows."""
+    place = {"rows": 1, "row_blocks": 1, "stride_blocks": 1, "address": program_address(segment, offset)}
+    return codec.load_activations(**{"ram_d": ram, "ram_l": ram, "to_d": 1, "to_l": 1, "packed": 0, **place, **fields})
 
 
 def tiles(count: int) -> list[int]:
-    """Load, multiply, requantize, store, tile by tile, with two buffers in act_ram and one behind it."""
+    """Load, multiply on both cores, requantize, store, tile by tile, with two buffers of activations and one behind.
+
+    Semaphores: 1 and 2 of GEMM-D's copy, 7 and 8 of GEMM-L's, 3 and 4 of its accumulators, 9 and 10 likewise, 5 and
+    6 of the output.
+    """
     words = []
+    requantized = {"acc": 0, "relu": 0, "unsigned": 0, "packed": 0, "out_bits": 7, "rows": 4, "row_blocks": 1}
     for tile in range(count):
-        words.append(load(64 * tile, 8 * (tile % 2), wait0=2 if tile >= 2 else 0, signal0=1))
+        half, again, later = tile % 2, tile >= 2, tile > 0
+        reuse = {"wait0": 2, "wait1": 8} if again else {}
+        words.append(load(64 * tile, 8 * half, rows=4, **reuse, signal0=1, signal1=7))
         words.append(
             codec.matmul(
-                act=8 * (tile % 2), wgt=0, accumulate=0, unsigned=0, acc=0, rows=8, k_words=1, col_groups=1,
-                wait0=1, wait1=4 if tile else 0, signal0=3, signal1=2,
+                act=8 * half, wgt=0, accumulate=0, unsigned=0, packed=0, acc=0, rows=4, row_beats=8, col_groups=1,
+                wait0=1, wait1=4 if later else 0, signal0=3, signal1=2,
+            )
+        )  # fmt: skip
+        words.append(
+            codec.matmul_planes(
+                act=8 * half, wgt=0, accumulate=0, unsigned=0, bipolar=0, acc=0, rows=4, row_words=2, slices=2,
+                planes=3, col_groups=1, wait0=7, wait1=10 if later else 0, signal0=9, signal1=8,
             )
         )  # fmt: skip
         words.append(
             codec.requantize(
-                acc=0, relu=0, unsigned=0, out_bits=7, acc_groups=1, out=0, par=0, rows=8, groups=1, row_blocks=1,
-                shift=0,
-                wait0=3, wait1=6 if tile else 0, signal0=4, signal1=5,
+                **requantized, core=0, out=0, par=0, groups=2, row_words=2, shift=0, wait0=3,
+                wait1=6 if later else 0, signal0=4,
             )
         )  # fmt: skip
-        address = program_address(Segment.OUTPUT, 512 * tile)
         words.append(
-            codec.store_rows(ram=0, rows=8, row_blocks=1, stride_blocks=1, address=address, wait0=5, signal0=6)
+            codec.requantize(
+                **requantized, core=1, out=2, par=2, groups=1, row_words=6, shift=0, wait0=9, signal0=10, signal1=5
+            )
+        )  # fmt: skip
+        address = program_address(Segment.OUTPUT, 256 * tile)
+        words.append(
+            codec.store_rows(ram=0, rows=4, row_blocks=1, stride_blocks=1, address=address, wait0=5, signal0=6)
         )
     return words
 
@@ -109,9 +125,12 @@ def seeded(device: Device) -> Device:
     random = np.random.default_rng(7)
     device.dram[:] = random.integers(0, 256, len(device.dram))
     geometry = device.emulator.geometry
-    for memory in ("wgt_ram", "par_ram"):
+    for memory in ("wgt_d_ram", "wgt_l_ram", "par_ram"):
         shape = (geometry.depth(memory), geometry.word_bytes(memory))
-        device.emulator.write_ram(memory, 0, random.integers(0, 256, shape, dtype=np.uint8))
+        content = random.integers(0, 256, shape, dtype=np.uint8)
+        # GEMM-D's weights are narrow.
+        content[content == 0x80] = 0x7F
+        device.emulator.write_ram(memory, 0, content)
     return device
 
 
@@ -125,13 +144,14 @@ def test_registers_after_a_run(device: Device) -> None:
     assert [device.register(name) for name in ("FETCHED", "RETIRED", "FAULT")] == [3, 3, 0]
     assert device.register("FAULT_INSTRUCTION") == NONE
     assert device.register("SEMAPHORE_0") == 1 << 16
-    assert [device.register(f"LAST_RETIRED_{engine.name}") for engine in Engine] == [1, NONE, NONE, 2, NONE]
+    assert [device.register(f"LAST_RETIRED_{engine.name}") for engine in Engine] == [1, NONE, NONE, NONE, 2, NONE]
     assert {device.register(f"QUEUE_HEAD_{engine.name}") for engine in Engine} == {NONE}
     assert device.emulator.message() == ""
 
 
-STATUS = ("ISA_VERSION", "GEOMETRY_HASH_LOW", "GEOMETRY_HASH_HIGH", "ENGINES", "ARRAY_SHAPE", "LANES", "FETCHED",
-          "RETIRED", "FAULT", "FAULT_INSTRUCTION", "QUEUE_HEAD_VEC", "LAST_RETIRED_LOAD", "SEMAPHORE_0")  # fmt: skip
+STATUS = ("ISA_VERSION", "GEOMETRY_HASH_LOW", "GEOMETRY_HASH_HIGH", "ENGINES", "GEMM_D_SHAPE", "GEMM_L_SHAPE", "LANES",
+          "FETCHED", "RETIRED", "FAULT", "FAULT_INSTRUCTION", "QUEUE_HEAD_VEC", "LAST_RETIRED_LOAD",
+          "SEMAPHORE_0")  # fmt: skip
 
 
 def test_status_reads_zero_until_dispatch_has_made_a_pass(device: Device) -> None:
@@ -154,7 +174,7 @@ def test_status_is_that_of_the_last_pass(device: Device) -> None:
 def test_the_empty_program_takes_one_pass_and_no_memory(device: Device) -> None:
     device.emulator.write_register(RegisterOffset.PROGRAM_LENGTH, 0)
     device.emulator.write_register(RegisterOffset.CONTROL, 1)
-    # In turn: five engines with nothing to do, then DISPATCH.
+    # In turn: six engines with nothing to do, then DISPATCH.
     assert device.emulator.advance(len(Engine)) is Progress.RUNNING
     assert device.emulator.advance(1) is Progress.DONE
     assert device.register("CONTROL") == 6
@@ -168,8 +188,9 @@ def test_identity_registers(device: Device, small_geometry: Geometry) -> None:
     assert device.register("ISA_VERSION") == major << 16 | minor
     assert device.register("GEOMETRY_HASH_HIGH") == int(small_geometry.hash()[:8], 16)
     assert device.register("GEOMETRY_HASH_LOW") == int(small_geometry.hash()[8:16], 16)
-    assert device.register("ENGINES") == 0b11111
-    assert device.register("ARRAY_SHAPE") == small_geometry.gemm_cols << 16 | small_geometry.gemm_rows
+    assert device.register("ENGINES") == 0b111111
+    assert device.register("GEMM_D_SHAPE") == small_geometry.gemm_d_cols << 16 | small_geometry.gemm_d_rows
+    assert device.register("GEMM_L_SHAPE") == small_geometry.gemm_l_cols << 16 | small_geometry.gemm_l_rows
     assert device.register("LANES") == 8
 
 
@@ -190,7 +211,7 @@ def test_state_can_be_read_while_it_runs(device: Device) -> None:
         retired.append(device.register("RETIRED"))
     assert retired == sorted(retired)
     assert len(set(retired)) > 4
-    assert device.register("RETIRED") == 16
+    assert device.register("RETIRED") == 24
 
 
 def test_advance_takes_no_more_steps_than_asked(device: Device) -> None:
@@ -209,21 +230,44 @@ def test_the_queues_have_the_depth_of_the_geometry(device: Device) -> None:
     assert device.register("FETCHED") == depth
 
 
-def test_a_removed_signal_is_a_deadlock_with_a_dump(device: Device) -> None:
+@pytest.mark.parametrize(
+    ("silent", "retired", "holds", "head"),
+    [
+        (
+            7,
+            10,
+            "; store holds instruction 11, which waits for semaphore 5 (count 0)"
+            "; gemm_d holds instruction 13, which waits for semaphore 1 (count 1)"
+            ", which waits for semaphore 4 (count 0)"
+            "; gemm_l holds instruction 14, which waits for semaphore 7 (count 1)"
+            ", which waits for semaphore 10 (count 0)"
+            "; vec holds instruction 9, which waits for semaphore 3 (count 0)"
+            ", which waits for semaphore 6 (count 1)",
+            9,
+        ),
+        (
+            8,
+            12,
+            "; store holds instruction 11, which waits for semaphore 5 (count 0)"
+            "; gemm_l holds instruction 14, which waits for semaphore 7 (count 1)"
+            ", which waits for semaphore 10 (count 0)"
+            "; vec holds instruction 10, which waits for semaphore 9 (count 0)",
+            10,
+        ),
+    ],
+    ids=["gemm_d", "gemm_l"],
+)
+def test_a_removed_signal_is_a_deadlock_with_a_dump(
+    device: Device, silent: int, retired: int, holds: str, head: int
+) -> None:
+    """In the second tile one of the cores no longer tells VEC."""
     words = tiles(3)
     signal = isa().header_field("signal0")
-    words[5] &= ~(signal.largest << signal.lsb)  # the second matmul no longer tells VEC
+    words[silent] &= ~(signal.largest << signal.lsb)
     assert device.run(words) is Progress.DEADLOCK
-    assert device.emulator.message() == (
-        "no engine can step: 7 of 12 instructions retired, 12 fetched"
-        "; store holds instruction 7, which waits for semaphore 5 (count 0)"
-        "; gemm_d holds instruction 9, which waits for semaphore 1 (count 1)"
-        ", which waits for semaphore 4 (count 0)"
-        "; vec holds instruction 6, which waits for semaphore 3 (count 0)"
-        ", which waits for semaphore 6 (count 1)"
-    )
+    assert device.emulator.message() == (f"no engine can step: {retired} of 18 instructions retired, 18 fetched{holds}")
     assert device.register("CONTROL") == 1
-    assert device.register("QUEUE_HEAD_VEC") == 6
+    assert device.register("QUEUE_HEAD_VEC") == head
 
 
 def test_an_offset_outside_its_segment_is_a_fault(device: Device) -> None:
@@ -289,11 +333,14 @@ def test_after_a_hang_a_start_is_ignored(device: Device) -> None:
     assert device.register("RETIRED") == 0
 
 
-def test_a_word_beyond_a_memory_names_it(device: Device) -> None:
-    depth = device.emulator.geometry.act_words
-    assert device.run([load(0, depth - 7)]) is Progress.FAULT
+@pytest.mark.parametrize(
+    ("fields", "memory"), [({"ram_d": 121, "to_l": 0}, "act_d_ram"), ({"ram_l": 125, "to_d": 0}, "act_l_ram")]
+)
+def test_a_word_beyond_a_memory_names_it(device: Device, fields: dict[str, int], memory: str) -> None:
+    depth = device.emulator.geometry.depth(memory)
+    assert device.run([load(0, 0, **fields)]) is Progress.FAULT
     assert device.emulator.message() == (
-        f"engine 'load', instruction 0: access to word {depth} of act_ram, which has {depth} words"
+        f"engine 'load', instruction 0: access to word {depth} of {memory}, which has {depth} words"
     )
 
 
@@ -312,6 +359,28 @@ def test_more_groups_than_the_design_has_is_a_fault(device: Device) -> None:
     )
 
 
+def test_a_matmul_of_no_channels_is_a_fault(device: Device) -> None:
+    fields = {"act": 0, "wgt": 0, "acc": 0, "accumulate": 0, "unsigned": 0, "packed": 0, "rows": 4, "col_groups": 1}
+    assert device.run([codec.matmul(**fields, row_beats=0)]) is Progress.FAULT
+    assert device.emulator.message() == "engine 'gemm_d', instruction 0: matmul of rows of 0 beats, not at least 1"
+
+
+@pytest.mark.parametrize(
+    ("words", "slices", "planes", "bipolar"),
+    [(0, 1, 1, 0), (2, 0, 1, 0), (2, 3, 1, 0), (2, 1, 0, 0), (2, 1, 9, 0), (2, 1, 0, 1), (2, 1, 2, 1)],
+)
+def test_shapes_that_gemm_l_does_not_have_are_faults(
+    device: Device, words: int, slices: int, planes: int, bipolar: int
+) -> None:
+    fields = {"act": 0, "wgt": 0, "acc": 0, "accumulate": 0, "unsigned": 0, "rows": 4, "col_groups": 1}
+    word = codec.matmul_planes(**fields, row_words=words, slices=slices, planes=planes, bipolar=bipolar)
+    assert device.run([word]) is Progress.FAULT
+    assert device.emulator.message() == (
+        f"engine 'gemm_l', instruction 0: matmul_planes of row_words {words}, slices {slices}, planes {planes}, "
+        f"bipolar {bipolar}, not at least 1 word, 1 or 2 slices, 1 to 8 planes, 1 when bipolar"
+    )
+
+
 def test_waiting_twice_for_one_semaphore_needs_two_signals(device: Device) -> None:
     wait = codec.sync(engine=Engine.VEC, wait0=1, wait1=1)
     signal = codec.sync(engine=Engine.LOAD, signal0=1)
@@ -322,11 +391,12 @@ def test_waiting_twice_for_one_semaphore_needs_two_signals(device: Device) -> No
 def test_a_start_resets_state_and_log_but_not_memories(device: Device) -> None:
     seeded(device)
     assert device.run(tiles(2)) is Progress.DONE
-    memory = device.emulator.read_ram("acc_ram", 0, 8)
+    memories = {name: device.emulator.read_ram(name, 0, 4) for name in ("acc_d_ram", "acc_l_ram", "act_l_ram")}
     assert device.run([codec.sync(engine=Engine.AGG)]) is Progress.DONE
     assert device.register("RETIRED") == len(device.emulator.run_log()) == 1
-    assert np.array_equal(device.emulator.read_ram("acc_ram", 0, 8), memory)
-    assert memory.any()
+    for name, memory in memories.items():
+        assert np.array_equal(device.emulator.read_ram(name, 0, 4), memory)
+        assert memory.any()
 
 
 def executed(geometry: Geometry, words: list[int], seed: int) -> tuple[npt.NDArray[np.uint8], Log]:
@@ -343,33 +413,51 @@ def test_memory_and_log_do_not_depend_on_the_schedule(small_geometry: Geometry, 
     random_dram, random_log = executed(small_geometry, tiles(count), seed)
     assert np.array_equal(dram, random_dram)
     assert np.array_equal(log, random_log)
-    assert dram[Segment.OUTPUT * SIZE : Segment.OUTPUT * SIZE + 512 * count].any()
+    assert dram[Segment.OUTPUT * SIZE : Segment.OUTPUT * SIZE + 256 * count].any()
 
 
 def test_the_run_log_counts_what_each_instruction_did(device: Device) -> None:
     geometry = device.emulator.geometry
     assert device.run(tiles(2)) is Progress.DONE
     log = device.emulator.run_log()
-    assert list(log["index"]) == list(range(8))
-    assert list(log["engine"]) == [Engine.LOAD, Engine.GEMM_D, Engine.VEC, Engine.STORE] * 2
-    assert list(log["opcode"]) == [1] * 8
-    assert list(log["read_bytes"][:, 0]) == [64, 0, 0, 0] * 2
-    assert list(log["read_bursts"][:, 0]) == [1, 0, 0, 0] * 2
-    # Eight rows of 64 bytes; each row is a write burst of its own.
-    assert list(log["write_bytes"]) == [0, 0, 0, 512] * 2
-    assert list(log["write_bursts"]) == [0, 0, 0, 8] * 2
-    assert list(log["macs"]) == [0, geometry.gemm_rows**2 * geometry.gemm_cols, 0, 0] * 2
-    assert np.array_equal(log["cycles"][:4], log["cycles"][4:])
-    trips = {"request_ahead": 1, "load_beats": 8, "instruction": 1}
-    assert log["cycles"][0] == sum(
-        trips[loop.name] * loop.ii + loop.depth for loop in loops().values() if loop.name in trips
+    assert list(log["index"]) == list(range(12))
+    assert list(log["engine"]) == [Engine.LOAD, Engine.GEMM_D, Engine.GEMM_L, Engine.VEC, Engine.VEC, Engine.STORE] * 2
+    assert list(log["opcode"]) == [1] * 12
+    # Four rows of 64 bytes; each row is a burst of its own.
+    assert list(log["read_bytes"][:, 0]) == [256, 0, 0, 0, 0, 0] * 2
+    assert list(log["read_bursts"][:, 0]) == [4, 0, 0, 0, 0, 0] * 2
+    assert list(log["write_bytes"]) == [0, 0, 0, 0, 0, 256] * 2
+    assert list(log["write_bursts"]) == [0, 0, 0, 0, 0, 4] * 2
+    macs = [4 * 64 * geometry.gemm_d_cols, 4 * 64 * geometry.gemm_l_cols]
+    assert list(log["macs"]) == [0, *macs, 0, 0, 0] * 2
+    assert np.array_equal(log["cycles"][:6], log["cycles"][6:])
+    # GEMM-D: a block of 16 steps, and 4 trips to drain it. GEMM-L: two blocks of 3 rows, 2 slices of 2 words of 3
+    # planes each, and 3 trips to drain the second.
+    trips = [
+        {"request_ahead": 4, "load_tile_beats": 32},
+        {"gemm_d_steps": 16 + 4},
+        {"gemm_l_steps": 2 * 12 + 3},
+        {"vec_groups": 4 * 2},
+        {"vec_groups": 4 * 6},
+        {"store_beats": 32, "store_responses": 4},
+    ]
+    for cycles, own in zip(log["cycles"], trips, strict=False):
+        assert cycles == sum(loops()[name].cycles(count) for name, count in (own | {"instruction": 1}).items())
+
+
+@pytest.mark.parametrize(("accumulate", "trips"), [(0, 2 * 4 + 4), (1, 2 * 8 + 8)])
+def test_a_drain_that_takes_longer_than_a_block_holds_it_up(device: Device, accumulate: int, trips: int) -> None:
+    """Blocks of 2 steps, whose 4 rows drain in 4 trips, or in 8 when each is read before."""
+    word = codec.matmul(
+        act=0, wgt=0, acc=0, accumulate=accumulate, unsigned=0, packed=0, rows=8, row_beats=1, col_groups=1
     )
+    assert device.run([word]) is Progress.DONE
+    expected = loops()["gemm_d_steps"].cycles(trips) + loops()["instruction"].cycles(1)
+    assert list(device.emulator.run_log()["cycles"]) == [expected]
 
 
 def test_bursts_end_at_multiples_of_128_bytes(device: Device) -> None:
-    address = program_address(Segment.FEATURES, 4096 - 64)
-    word = codec.load_activations(ram=0, rows=2, row_blocks=4, stride_blocks=4, address=address)
-    assert device.run([word]) is Progress.DONE
+    assert device.run([load(4096 - 64, 0, rows=2, row_blocks=4, stride_blocks=4)]) is Progress.DONE
     # Each row of 256 bytes starts 64 bytes before a boundary: 64, 128 and 64 bytes, none across 4 KiB.
     assert list(device.emulator.run_log()["read_bursts"][0]) == [6, 0]
 

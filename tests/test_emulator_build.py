@@ -191,12 +191,12 @@ def test_a_library_of_another_geometry_is_refused(small_geometry: Geometry) -> N
 def test_memories_are_checked_by_name_and_depth(small_emulator: Emulator) -> None:
     with pytest.raises(DeviceMemoryError, match=r"no on-chip memory 'dram'"):
         small_emulator.read_ram("dram", 0, 1)
-    with pytest.raises(DeviceMemoryError, match=r"words 255 to 256 of act_ram"):
-        small_emulator.read_ram("act_ram", 255, 2)
+    with pytest.raises(DeviceMemoryError, match=r"words 127 to 128 of act_l_ram"):
+        small_emulator.read_ram("act_l_ram", 127, 2)
 
 
 @pytest.mark.parametrize("arithmetic", list(Arithmetic))
-@pytest.mark.parametrize("engine", ["load", "store", "gemm_d", "vec", "agg", "dispatch"])
+@pytest.mark.parametrize("engine", ["load", "store", "gemm_d", "gemm_l", "vec", "agg", "dispatch"])
 def test_top_functions_compile(engine: str, arithmetic: Arithmetic, tmp_path: Path, default_geometry: Geometry) -> None:
     from hetfab.hls.build import emulator
     from hetfab.hls.build.compiler import find_compiler

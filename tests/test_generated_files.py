@@ -42,7 +42,7 @@ def test_the_committed_files_are_current() -> None:
 @pytest.mark.parametrize(
     ("old", "new"),
     [
-        ('"name": "k_words", "lsb": 84, "bits": 10', '"name": "k_words", "lsb": 84, "bits": 9'),
+        ('"name": "row_beats", "lsb": 84, "bits": 13', '"name": "row_beats", "lsb": 84, "bits": 12'),
         ('"name": "reduce",\n      "opcode": 4', '"name": "reduce",\n      "opcode": 5'),
         ('"first_argument_offset": 16', '"first_argument_offset": 32'),
         ('"name": "segment", "code": 3', '"name": "segment", "code": 7'),

@@ -72,7 +72,7 @@ def test_a_value_outside_its_field_is_refused_by_name(operation: Operation) -> N
 
 def test_the_whole_text_of_a_refusal() -> None:
     with pytest.raises(FieldRangeError) as error:
-        codec.matmul(act=0, wgt=0, accumulate=0, unsigned=0, acc=0, rows=256, k_words=1, col_groups=1)
+        codec.matmul(act=0, wgt=0, accumulate=0, unsigned=0, packed=0, acc=0, rows=256, row_beats=1, col_groups=1)
     assert str(error.value) == (
         "field 'rows' of 'matmul' is 256\n"
         "  expected: 0 to 255 (8 bits)\n"
@@ -125,7 +125,7 @@ def test_an_offset_outside_its_bits_is_refused(offset: int) -> None:
     )
 
 
-@pytest.mark.parametrize(("engine", "opcode"), [(0, 15), (5, 0), (15, 1)])
+@pytest.mark.parametrize(("engine", "opcode"), [(0, 15), (3, 2), (6, 0), (15, 1)])
 def test_an_unknown_operation_is_not_decoded(engine: int, opcode: int) -> None:
     with pytest.raises(StreamInvalidError) as error:
         decode(engine | opcode << 4)

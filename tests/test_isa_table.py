@@ -137,14 +137,16 @@ def test_a_64_bit_argument_is_low_high_and_a_reserved_word() -> None:
     assert isa().register("segment_base_constants_low").offset == offset + 12
 
 
-@pytest.mark.parametrize("expression", ["rows - 1", "rows / 2", "max(rows, 2)", "rows ** 2", "'rows'"])
-def test_expressions_are_sums_and_products_only(expression: str) -> None:
-    with pytest.raises(ValueError, match="only sums and products are allowed"):
+@pytest.mark.parametrize("expression", ["rows / 2", "rows % 2", "-rows", "max(rows, 2)", "rows ** 2", "'rows'"])
+def test_expressions_have_four_operators_only(expression: str) -> None:
+    with pytest.raises(ValueError, match="only sums, differences, products and quotients are allowed"):
         evaluate(expression, {"rows": 3})
 
 
 def test_expressions_follow_the_precedence_of_products() -> None:
     assert evaluate("base + 2 * rows * ids.edges + 1", {"base": 5, "rows": 3, "ids.edges": 7}) == 48
+    assert evaluate("(1 - core) * ((rows + 3) // 4)", {"core": 0, "rows": 5}) == 2
+    assert evaluate("7 - rows // 2 * 2", {"rows": 5}) == 3
 
 
 def test_sizes_fit_each_other() -> None:

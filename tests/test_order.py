@@ -126,10 +126,15 @@ def test_the_emulators_verdict_does_not_depend_on_the_schedule(words: npt.NDArra
             assert (named[0], named[1]) in pairs_of_races
 
 
+BOTH = {"ram_d": 0, "ram_l": 0, "to_d": 1, "to_l": 1, "packed": 0}
 LOAD = codec.load_activations(
-    ram=0, rows=2, row_blocks=1, stride_blocks=1, address=program_address(Segment.FEATURES, 0), signal0=1
+    **BOTH, rows=4, row_blocks=1, stride_blocks=1, address=program_address(Segment.FEATURES, 0), signal0=1
 )
-MATMUL = {"act": 0, "wgt": 0, "accumulate": 0, "unsigned": 0, "acc": 0, "k_words": 1, "col_groups": 1}
+MATMUL = {"act": 0, "wgt": 0, "accumulate": 0, "unsigned": 0, "packed": 0, "acc": 0, "row_beats": 8, "col_groups": 1}
+PLANES = {"act": 0, "wgt": 0, "accumulate": 0, "unsigned": 0, "bipolar": 0, "acc": 0, "row_words": 2, "col_groups": 1}
+PLANES |= {"slices": 2, "planes": 3}
+VEC = {"acc": 0, "out": 0, "par": 0, "groups": 1, "row_blocks": 1, "relu": 0, "unsigned": 0, "packed": 0}
+VEC |= {"out_bits": 7, "shift": 0}
 STORE = {"ram": 0, "row_blocks": 1, "address": program_address(Segment.ACTIVATIONS, 128)}
 
 
@@ -137,27 +142,47 @@ STORE = {"ram": 0, "row_blocks": 1, "address": program_address(Segment.ACTIVATIO
     ("words", "text"),
     [
         (
-            [LOAD, codec.matmul(**MATMUL, rows=8)],
-            "instruction 1 (gemm_d matmul) reads act_ram words 0 to 7 while instruction 0 (load load_activations), "
+            [LOAD, codec.matmul(**MATMUL, rows=4)],
+            "instruction 1 (gemm_d matmul) reads act_d_ram words 0 to 7 while instruction 0 (load load_activations), "
             "which wrote them, need not have ended: no chain of semaphores orders them",
         ),
         (
-            [LOAD, codec.matmul(**MATMUL, rows=8, wait0=1), LOAD],
-            "instruction 2 (load load_activations) writes act_ram words 0 to 7 while instruction 1 (gemm_d matmul), "
-            "which reads them, need not have ended: no chain of semaphores orders them",
+            [LOAD, codec.matmul(**MATMUL, rows=4, wait0=1), codec.matmul_planes(**PLANES, rows=4)],
+            "instruction 2 (gemm_l matmul_planes) reads act_l_ram words 0 to 7 while instruction 0 (load "
+            "load_activations), which wrote them, need not have ended: no chain of semaphores orders them",
+        ),
+        (
+            [LOAD, codec.matmul_planes(**PLANES, rows=4, wait0=1), LOAD],
+            "instruction 2 (load load_activations) writes act_l_ram words 0 to 7 while instruction 1 (gemm_l "
+            "matmul_planes), which reads them, need not have ended: no chain of semaphores orders them",
+        ),
+        (
+            [codec.matmul(**MATMUL, rows=4), codec.requantize(**VEC, core=0, rows=3, row_words=2)],
+            "instruction 1 (vec requantize) reads acc_d_ram words 0 to 2 while instruction 0 (gemm_d matmul), which "
+            "wrote them, need not have ended: no chain of semaphores orders them",
+        ),
+        (
+            [codec.matmul_planes(**PLANES, rows=4), codec.requantize(**VEC, core=1, rows=3, row_words=2)],
+            "instruction 1 (vec requantize) reads acc_l_ram words 0 to 2 while instruction 0 (gemm_l matmul_planes), "
+            "which wrote them, need not have ended: no chain of semaphores orders them",
+        ),
+        (
+            [codec.requantize(**VEC, core=0, rows=3, row_words=2), codec.store_rows(**STORE, rows=2, stride_blocks=1)],
+            "instruction 1 (store store_rows) reads out_ram words 0 to 1 while instruction 0 (vec requantize), which "
+            "wrote them, need not have ended: no chain of semaphores orders them",
         ),
         (
             [
                 codec.store_rows(**STORE, rows=3, stride_blocks=2),
                 codec.load_activations(
-                    ram=0, rows=1, row_blocks=4, stride_blocks=4, address=program_address(Segment.ACTIVATIONS, 192)
+                    **BOTH, rows=1, row_blocks=4, stride_blocks=4, address=program_address(Segment.ACTIVATIONS, 192)
                 ),
             ],
             "instruction 1 (load load_activations) reads dram bytes {0:#x} to {1:#x} while instruction 0 (store "
             "store_rows), which wrote them, need not have ended: no chain of semaphores orders them",
         ),
     ],
-    ids=["read", "write", "dram"],
+    ids=["read", "read by GEMM-L", "write", "acc_d", "acc_l", "out", "dram"],
 )
 def test_a_race_names_both_instructions_and_what_they_touch(words: list[int], text: str) -> None:
     expected = text.format(BASES[Segment.ACTIVATIONS] + 256, BASES[Segment.ACTIVATIONS] + 319)
@@ -172,25 +197,37 @@ def test_rows_between_the_rows_of_a_store_are_free() -> None:
     words = [
         codec.store_rows(**STORE, rows=3, stride_blocks=2),
         codec.load_activations(
-            ram=0, rows=2, row_blocks=1, stride_blocks=2, address=program_address(Segment.ACTIVATIONS, 192)
+            **BOTH, rows=2, row_blocks=1, stride_blocks=2, address=program_address(Segment.ACTIVATIONS, 192)
         ),
     ]
     assert check_accesses(pack(words), SMALL_GEOMETRY, SEGMENTS) is None
 
 
-@pytest.mark.parametrize("word", [0, 8])
-def test_what_was_not_overwritten_stays_known(word: int) -> None:
-    part = codec.load_activations(
-        ram=word, rows=1, row_blocks=1, stride_blocks=1, address=program_address(Segment.FEATURES, 0)
-    )
-    words = [LOAD, part, codec.matmul(**{**MATMUL, "act": 8 - word}, rows=8)]
-    found = check_accesses(pack(words), SMALL_GEOMETRY, SEGMENTS)
+@pytest.mark.parametrize(("first", "free"), [(2, True), (1, False), (9, False)])
+def test_words_between_the_parts_of_output_rows_are_free(first: int, free: bool) -> None:
+    """A core's part of an output row leaves the rest of it to another instruction."""
+    words = [
+        codec.requantize(**{**VEC, "row_blocks": 2}, core=0, rows=3, row_words=2),
+        codec.store_rows(**{**STORE, "ram": first}, rows=1, stride_blocks=1),
+    ]
+    assert (check_accesses(pack(words), SMALL_GEOMETRY, SEGMENTS) is None) == free
+
+
+@pytest.mark.parametrize(("word", "use"), [(0, "d"), (8, "d"), (0, "l"), (8, "l")])
+def test_what_was_not_overwritten_stays_known(word: int, use: str) -> None:
+    address = program_address(Segment.FEATURES, 0)
+    place = {**BOTH, "ram_d": word, "ram_l": word}
+    whole = codec.load_activations(**BOTH, rows=5, row_blocks=1, stride_blocks=1, address=address)
+    part = codec.load_activations(**place, rows=1, row_blocks=1, stride_blocks=1, address=address)
+    matmul = codec.matmul(**{**MATMUL, "act": 8 - word}, rows=4)
+    planes = codec.matmul_planes(**{**PLANES, "act": 4 if word == 0 else 0}, rows=3)
+    found = check_accesses(pack([whole, part, matmul if use == "d" else planes]), SMALL_GEOMETRY, SEGMENTS)
     assert found is not None and (found.earlier, found.later) == (0, 2)
 
 
 def test_without_the_check_a_race_runs_to_its_end(small_emulator: Emulator) -> None:
     small_emulator.check_order(False)
-    start(small_emulator, pack([LOAD, codec.matmul(**MATMUL, rows=8)]))
+    start(small_emulator, pack([LOAD, codec.matmul(**MATMUL, rows=4)]))
     assert small_emulator.advance(1000) is Progress.DONE
 
 
@@ -216,23 +253,27 @@ def test_a_stream_that_cannot_run_is_refused(words: list[int], reason: str) -> N
 # Compiled streams: every pair of signal and wait orders something, or others imply it.
 
 
-def compile_and_bind(model: Path, graph: HeteroGraph) -> BoundProgram:
+def compile_and_bind(model: Path, graph: HeteroGraph, share: float | None) -> BoundProgram:
     """A float model, quantized on a graph, compiled for the default design and bound to the graph."""
-    program = compiled(quantized(Case(read_model(model), graph)).model, graph, default_design().geometry)
+    program = compiled(quantized(Case(read_model(model), graph)).model, graph, default_design().geometry, share)
     return bind(program, graph_arrays(program, graph))
 
 
-@pytest.fixture(scope="module")
-def demo() -> BoundProgram:
+#: The compiler's choice of cores, and every layer on both.
+CHOICES = (None, 0.5)
+
+
+@pytest.fixture(scope="module", params=CHOICES, ids=["chosen", "both cores"])
+def demo(request: pytest.FixtureRequest) -> BoundProgram:
     """The example's model on the generated graph."""
-    return compile_and_bind(DEMO_MODEL, academic())
+    return compile_and_bind(DEMO_MODEL, academic(), request.param)
 
 
-@pytest.fixture(scope="module")
-def dblp() -> BoundProgram:
+@pytest.fixture(scope="module", params=CHOICES, ids=["chosen", "both cores"])
+def dblp(request: pytest.FixtureRequest) -> BoundProgram:
     """The RGCN of the public graph DBLP."""
     data = require_data()
-    return compile_and_bind(data / "models" / "dblp_rgcn.onnx", read_graph(data / "dblp" / "graph.npz"))
+    return compile_and_bind(data / "models" / "dblp_rgcn.onnx", read_graph(data / "dblp" / "graph.npz"), request.param)
 
 
 def race_in(words: npt.NDArray[np.uint64], geometry: Geometry) -> Race | None:
@@ -280,9 +321,9 @@ def test_an_implied_pair_is_not_reported(demo: BoundProgram) -> None:
 
 @pytest.fixture(scope="module")
 def small() -> BoundProgram:
-    """Dense layers and means on the small design."""
+    """Dense layers, each on both cores, and means on the small design."""
     case = academic_case()
-    return bound_to(compiled(quantized(case).model, case.graph, SMALL_GEOMETRY), case.graph)
+    return bound_to(compiled(quantized(case).model, case.graph, SMALL_GEOMETRY, 0.5), case.graph)
 
 
 def outputs(bound: BoundProgram, words: npt.NDArray[np.uint64], seeds: list[int], check: bool) -> Iterator[bytes | str]:
@@ -337,7 +378,7 @@ def uses(words: npt.NDArray[np.uint64], semaphore: Semaphore, names: tuple[str, 
     return sum(field.get(low) == semaphore for low in words[:, 0].tolist() for field in fields)
 
 
-@pytest.mark.parametrize("ring", ["ACT", "ACC", "SUM", "OUT"])
+@pytest.mark.parametrize("ring", ["ACT_D", "ACT_L", "ACC_D", "ACC_L", "SUM", "OUT"])
 def test_nobody_waits_for_a_slot_that_nobody_has_used(small: BoundProgram, ring: str) -> None:
     full = uses(small.words, Semaphore[f"{ring}_FULL"], ("signal0", "signal1"))
     assert full > SLOTS

@@ -21,12 +21,12 @@ FAMILIES = {Arithmetic.NATIVE: "hetfab::Native", Arithmetic.AP_INT: "hetfab::Ap"
 def export(geometry: Geometry, arithmetic: Arithmetic, defines: list[str], accumulator: int) -> list[int]:
     """``export_sums`` of one row of equal accumulators; returns its int32 values."""
     with Emulator(build_emulator(geometry, arithmetic, defines=defines), geometry) as emulator:
-        emulator.write_ram("acc_ram", 0, words(np.full(geometry.gemm_cols, accumulator, "<i4")))
+        emulator.write_ram("acc_d_ram", 0, words(np.full(geometry.gemm_d_cols, accumulator, "<i4")))
         parameters = np.zeros(geometry.lanes, np.dtype([("bias", "<i4"), ("multiplier", "<u4")]))
         parameters["multiplier"] = 1
         emulator.write_ram("par_ram", 0, words(parameters))
-        fields = {"acc_groups": 1, "out": 0, "par": 0, "rows": 1, "groups": 1, "row_blocks": 1}
-        word = codec.export_sums(acc=0, sum=0, with_acc=1, shift=0, **fields)
+        fields = {"core": 0, "out": 0, "par": 0, "rows": 1, "groups": 1, "row_blocks": 1, "row_words": 4}
+        word = codec.export_sums(acc=0, sum=0, sum_groups=0, with_acc=1, shift=0, **fields)
         emulator.map_memory(BASE, np.frombuffer(word.to_bytes(16, "little"), np.uint8).copy())
         emulator.write_register(RegisterOffset.PROGRAM_LENGTH, 1)
         emulator.write_register(RegisterOffset.SEGMENT_BASE_PROGRAM_LOW, BASE)

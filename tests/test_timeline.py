@@ -25,7 +25,7 @@ from hetfab.overlay.timeline.simulate import Reason, Timeline, simulate
 from hetfab.overlay.timeline.summary import engine_times, path_steps, short_share, summarise
 from tests.conftest import SMALL_GEOMETRY
 from tests.event_driven import EventDriven
-from tests.programs import bound_to, compiled, design_of, quantized
+from tests.programs import SHARES, bound_to, compiled, design_of, quantized
 from tests.random_models import academic_case, academic_graph, random_case
 from tests.streams import PAIRS, Array, Stream, machines, make_stream, streams
 from tests.word_lists import unpack
@@ -67,7 +67,7 @@ def test_one_engine_alone_takes_the_sum_of_its_costs(data: st.DataObject, on: Ma
 
 
 def test_loads_alone_take_what_the_cost_function_says() -> None:
-    fields = {"ram": 0, "rows": 3, "row_blocks": 5, "stride_blocks": 6}
+    fields = {"ram_d": 0, "ram_l": 0, "to_d": 1, "to_l": 1, "packed": 0, "rows": 3, "row_blocks": 5, "stride_blocks": 6}
     address = program_address(Segment.FEATURES, 64)
     words = pack([codec.load_activations(**fields, address=address)] * 9)
     log = expected_records(words, np.zeros(0, np.uint8), default_design().geometry)
@@ -262,7 +262,7 @@ def programs() -> list[BoundProgram]:
         case = random_case(seed)
         model = quantized(case).model
         for geometry in (default_design().geometry, SMALL_GEOMETRY):
-            found.append(bound_to(compiled(model, case.graph, geometry), case.graph))
+            found.append(bound_to(compiled(model, case.graph, geometry, SHARES[seed % len(SHARES)]), case.graph))
     return found
 
 
@@ -314,9 +314,9 @@ def test_the_small_design_is_slower_where_arrays_matter() -> None:
     case = academic_case()
     model = quantized(case).model
     graph = academic_graph(np.random.default_rng(0), 300, 200, 40)
-    gemm = [
-        engine_times(summarise(bound, expected_log(bound)).board)[Engine.GEMM_D].busy
-        for bound in (bound_to(compiled(model, graph, g), graph) for g in (default_design().geometry, SMALL_GEOMETRY))
-    ]
-    assert gemm[0] < gemm[1]
+    bounds = [bound_to(compiled(model, graph, g, 0.5), graph) for g in (default_design().geometry, SMALL_GEOMETRY)]
+    boards = [summarise(bound, expected_log(bound)).board for bound in bounds]
+    for engine in (Engine.GEMM_D, Engine.GEMM_L):
+        large, small = (engine_times(board)[engine].busy for board in boards)
+        assert 0 < large < small
     assert machine(design_of(SMALL_GEOMETRY)).queue_depth == SMALL_GEOMETRY.queue_depth

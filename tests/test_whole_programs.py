@@ -14,7 +14,16 @@ from hetfab.overlay.bind import BoundProgram
 from hetfab.overlay.isa.codec import Segment
 from hetfab.overlay.isa.spec import isa
 from hetfab.overlay.model.schema import Relation
-from tests.programs import Executed, bound_to, compiled, quantized, reference_logits, run_emulated, run_golden
+from tests.programs import (
+    SHARES,
+    Executed,
+    bound_to,
+    compiled,
+    quantized,
+    reference_logits,
+    run_emulated,
+    run_golden,
+)
 from tests.random_models import Case, ModelBuilder, academic_case, academic_graph, random_case
 
 Emulators = dict[str, Emulator]
@@ -38,11 +47,20 @@ def assert_equals_onnxruntime(
     return logits
 
 
-def check(model: onnx.ModelProto, graph: HeteroGraph, emulators: list[Emulator]) -> list[BoundProgram]:
-    """Compiles for each emulator's geometry and compares all executions; returns the bound programs."""
+def check(
+    model: onnx.ModelProto, graph: HeteroGraph, emulators: list[Emulator], share: float | None = None
+) -> list[BoundProgram]:
+    """Compiles for each emulator's geometry and compares all executions; returns the bound programs.
+
+    Args:
+        model: Quantized.
+        graph: What it runs on.
+        emulators: Where.
+        share: Of each layer's output channels, what GEMM-D gets; None for the compiler's choice.
+    """
     programs = []
     for emulator in emulators:
-        bound = bound_to(compiled(model, graph, emulator.geometry), graph)
+        bound = bound_to(compiled(model, graph, emulator.geometry, share), graph)
         golden = run_golden(bound)
         assert_equals_onnxruntime(golden, bound, model, graph)
         assert_same_dram(run_emulated(bound, emulator), golden, bound)
@@ -55,21 +73,23 @@ def test_golden_model_emulator_and_onnxruntime_agree(
     seed: int, default_emulators: Emulators, small_emulators: Emulators
 ) -> None:
     case = random_case(seed)
-    check(quantized(case).model, case.graph, [default_emulators["native"], small_emulators["native"]])
+    emulators = [default_emulators["native"], small_emulators["native"]]
+    check(quantized(case).model, case.graph, emulators, SHARES[seed % len(SHARES)])
 
 
 @pytest.mark.parametrize("seed", range(100, 100 + TINY_MODELS))
 def test_checked_integers_and_ap_int_agree(seed: int, default_emulators: Emulators) -> None:
     case = random_case(seed, largest_count=17)
     model = quantized(case).model
-    check(model, case.graph, [default_emulators["native-debug"], default_emulators["ap_int"]])
+    emulators = [default_emulators["native-debug"], default_emulators["ap_int"]]
+    check(model, case.graph, emulators, SHARES[seed % len(SHARES)])
 
 
 @pytest.mark.parametrize("seed", range(200, 203))
 def test_no_byte_and_no_record_depends_on_the_schedule(seed: int, small_emulators: Emulators) -> None:
     case = random_case(seed)
     emulator = small_emulators["native"]
-    bound = bound_to(compiled(quantized(case).model, case.graph, emulator.geometry), case.graph)
+    bound = bound_to(compiled(quantized(case).model, case.graph, emulator.geometry, 0.5), case.graph)
     in_turn = run_emulated(bound, emulator)
     assert in_turn.run_log is not None and len(in_turn.run_log) == len(bound.words)
     for schedule in (1, 2, 3):

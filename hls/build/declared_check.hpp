@@ -79,7 +79,7 @@ class DeclaredCheck {
             text += " to " + (bytes ? hexadecimal(last) : std::to_string(last));
             if (region.rows > 1) {
                 text += " in " + std::to_string(region.rows) + " rows, " + std::to_string(region.row_stride) +
-                        " bytes apart";
+                        (bytes ? " bytes apart" : " words apart");
             }
         }
         return text.empty() ? "; nothing of it is declared" : text;

@@ -41,17 +41,13 @@ struct Range {
     std::uint64_t end;
 };
 
-// The runs of a region; those of DRAM in blocks, joined where no block lies between them.
+// The runs of a region, in blocks where it is DRAM, joined where nothing lies between them.
 template <class Visit>
 void for_each_range(const sets::Region& region, Visit visit) {
-    if (region.memory != sets::memory::dram) {
-        visit(Range{region.base, region.base + region.row_length});
-        return;
-    }
-    constexpr std::uint64_t block = isa::block_bytes;
-    Range run = {region.base / block, (region.base + region.row_length - 1) / block + 1};
-    // Strides are whole blocks, so every row takes as many blocks as the first.
-    const std::uint64_t stride = region.row_stride / block;
+    // Strides in DRAM are whole blocks, so every row takes as many blocks as the first.
+    const std::uint64_t unit = region.memory == sets::memory::dram ? std::uint64_t{isa::block_bytes} : 1;
+    Range run = {region.base / unit, (region.base + region.row_length - 1) / unit + 1};
+    const std::uint64_t stride = region.row_stride / unit;
     if (stride <= run.end - run.first) {
         run.end += stride * (region.rows - 1);
         visit(run);

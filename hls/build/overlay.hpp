@@ -167,6 +167,7 @@ class Overlay {
         const std::uint32_t index = executing_;
         const unsigned opcode = peek_opcode(engine);
         check_alignment(engine, opcode, instructions_[engine].front());
+        check_shape(engine, opcode, instructions_[engine].front());
         const sets::Word issued = halves(instructions_[engine].front());
 #ifdef HETFAB_DEBUG
         const DeclaredScope scope(declared, issued, order_.regions(issued));
@@ -254,7 +255,6 @@ class Overlay {
             vec_step<Design, Family>(in, out, acc_d_ram_.port(), acc_l_ram_.port(), par_ram_.port(),
                                      sum_ram_.port(), out_ram_.port(), events);
         } else {
-            check_groups(in.front());
             hls::burst_maxi<Types::Beat> features(ports_[features_port]);
             hls::burst_maxi<Types::Beat> graph(ports_[graph_port]);
             agg_step<Design, Family>(in, out, features, graph, sum_ram_.port(), agg_context_.port(), events);
@@ -271,9 +271,34 @@ class Overlay {
         }
     }
 
+    // What the instruction set does not define: hardware would end with sums of whatever its registers held.
+    static void check_shape(unsigned engine, unsigned opcode, const Types::Instruction& instruction) {
+        if (engine == isa::engine::gemm_d && opcode == isa::Matmul::opcode) check_matmul(instruction);
+        if (engine == isa::engine::gemm_l && opcode == isa::MatmulPlanes::opcode) check_planes(instruction);
+        if (engine == isa::engine::agg && opcode == isa::Reduce::opcode) check_groups(instruction);
+    }
+
+    static void check_matmul(const Types::Instruction& instruction) {
+        if (number<Family, isa::Matmul::RowBeats>(instruction) != 0) return;
+        throw std::out_of_range("matmul of rows of 0 beats, not at least 1");
+    }
+
+    static void check_planes(const Types::Instruction& instruction) {
+        using Op = isa::MatmulPlanes;
+        const unsigned words = number<Family, Op::RowWords>(instruction);
+        const unsigned slices = number<Family, Op::Slices>(instruction);
+        const unsigned planes = number<Family, Op::Planes>(instruction);
+        const bool bipolar = flag<Family, Op::Bipolar>(instruction);
+        const unsigned most_planes = bipolar ? 1 : 8;
+        if (words != 0 && (slices == 1 || slices == 2) && planes != 0 && planes <= most_planes) return;
+        throw std::out_of_range("matmul_planes of row_words " + std::to_string(words) + ", slices " +
+                                std::to_string(slices) + ", planes " + std::to_string(planes) + ", bipolar " +
+                                std::to_string(bipolar) +
+                                ", not at least 1 word, 1 or 2 slices, 1 to 8 planes, 1 when bipolar");
+    }
+
     // Hardware would wrap around its registers; here the sums would leave their array.
     static void check_groups(const Types::Instruction& instruction) {
-        if (number<Family, isa::Header::Opcode>(instruction) != isa::Reduce::opcode) return;
         const unsigned groups = number<Family, isa::Reduce::Groups>(instruction);
         if (groups > Design::agg_groups) {
             throw std::out_of_range("reduce of " + std::to_string(groups) + " groups, the design has " +

@@ -6,6 +6,7 @@ of each other as far as rings and queues allow.
 """
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 
 from hetfab.overlay.compiler.constants import Columns, Constants
 from hetfab.overlay.compiler.emitter import Affine, Emitter
@@ -53,16 +54,23 @@ def compile_model(
         DesignInvalidError: The design lacks an engine that the model needs.
         SplitInvalidError: ``share_on_d`` is no share, or gives channels to a core that the design lacks.
     """
+    program = compile_lowered(lower(given.model, given.bindings), design, name=name, share_on_d=share_on_d)
+    return replace(program, model_hash=model_hash(given.model), bindings=to_json(given.bindings))
+
+
+def compile_lowered(
+    lowered: LoweredModel, design: Design, *, name: str = "model", share_on_d: float | None = None
+) -> Program:
+    """Compiles integer layers; the program has no model's hash and no binding. Otherwise as ``compile_model``."""
     _check_share(share_on_d, design)
-    lowered = lower(given.model, given.bindings)
     _check_engines(lowered, design)
     compiler = _Compiler(lowered, design.geometry, share_on_d)
     compiler.run()
     return Program(
         design=design,
         model_name=name,
-        model_hash=model_hash(given.model),
-        bindings=to_json(given.bindings),
+        model_hash="",
+        bindings="",
         layers=tuple(compiler.layers),
         blocks=tuple(compiler.emitter.blocks),
         symbols=tuple(compiler.emitter.symbols),
@@ -119,9 +127,9 @@ class _Compiler:
         self.layers: list[LayerInfo] = []
         self.edges: dict[str, Edges] = {}
         self.constant_offsets: dict[str, int] = {}
-        #: Names of the tensors that are stored two channels a byte; planning a layer settles its result's.
-        self.packed = {tensor.name for tensor in lowered.stored.values() if lowered.packs(tensor)}
-        self._planned = [_plan(layer, self.packed, geometry, share_on_d) for layer in lowered.layers]
+        self._planned = plan_layers(lowered, geometry, share_on_d)
+        in_bytes = {planned.layer.output.name for planned in self._planned if not planned.packed_output}
+        self._packed = {tensor.name for tensor in lowered.stored.values() if lowered.packs(tensor)} - in_bytes
         self._layer_of = {layer.output.name: index for index, layer in enumerate(lowered.layers)}
         self._stored = {
             semaphore: Milestones(self._newest_input(semaphore, layer) for layer in lowered.layers)
@@ -136,7 +144,7 @@ class _Compiler:
         for tensor in self.lowered.stored.values():
             if tensor.values is not None:
                 self.constant_offsets[tensor.name] = self.constants.add_table(
-                    tensor, tensor.values, tensor.name in self.packed
+                    tensor, tensor.values, tensor.name in self._packed
                 )
         for index, planned in enumerate(self._planned):
             self._emit_layer(index, planned)
@@ -151,7 +159,7 @@ class _Compiler:
                 node_type=self.lowered.node_types[tensor.name],
                 channels=tensor.channels,
                 bits=tensor.bits,
-                packed=tensor.name in self.packed,
+                packed=tensor.name in self._packed,
                 signed=tensor.signed,
                 scale=tensor.scale,
                 constant_offset=self.constant_offsets.get(tensor.name, -1),
@@ -242,6 +250,12 @@ class _Compiler:
         else:
             names = [layer.dense.input.name] if layer.dense else []
         return max((self._layer_of.get(name, -1) for name in names), default=-1)
+
+
+def plan_layers(lowered: LoweredModel, geometry: Geometry, share_on_d: float | None = None) -> tuple[PlannedLayer, ...]:
+    """Formats and cuts of all layers; arguments as ``compile_lowered``."""
+    packed = {tensor.name for tensor in lowered.stored.values() if lowered.packs(tensor)}
+    return tuple(_plan(layer, packed, geometry, share_on_d) for layer in lowered.layers)
 
 
 def _plan(layer: LoweredLayer, packed: set[str], geometry: Geometry, share_on_d: float | None) -> PlannedLayer:

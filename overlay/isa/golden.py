@@ -243,9 +243,7 @@ def matmul(machine: GoldenMachine, f: Fields) -> None:
         raise machine.error("rows of 0 beats", "at least 1")
     bits = 4 if f["packed"] else 8
     banks = _banks(machine, "act_d_ram", f["act"], rows, beats)
-    content = banks.transpose(0, 2, 1, 3).reshape(-(-rows // banks.shape[2]) * banks.shape[2], beats * _D_BANK_BYTES)[
-        :rows
-    ]
+    content = _tile_rows(banks)[:rows].reshape(rows, beats * _D_BANK_BYTES)
     steps = machine.words("wgt_d_ram", f["wgt"], groups * 2 * beats).reshape(groups, 2 * beats, columns, 4)
     by_column = steps.transpose(0, 2, 1, 3).reshape(groups * columns, 2 * beats * 4)
     weights = _signed(_nibbles(by_column) if f["packed"] else by_column, bits)

@@ -23,7 +23,7 @@ class Loop:
         name: Its name in the kernels' event counters.
         ii: Cycles between two trips.
         depth: Cycles from a trip's start to its end.
-        accesses: Largest number of reads and writes of each on-chip memory in one trip.
+        accesses: Largest number of reads and writes of each on-chip memory, or of a bank of it, in one trip.
         reason: Ports per bank and carried dependences that give the two.
     """
 

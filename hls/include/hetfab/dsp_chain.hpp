@@ -20,7 +20,7 @@ S<Z, Bits> chain_operand(const U<Z, 32>& operands, int position) {
     return wrap<Z, Bits>(operands >> (position * Bits));
 }
 
-template <class Z, class Dsp>
+template <class Multiplier, class Dsp>
 struct ChainSums;
 
 // On a host a product is cheaper than its packing.
@@ -174,7 +174,7 @@ void chain_step(const U<Z, 32> (&act)[2], const U<Z, 32> (&wgt)[2], bool nibbles
     const U<Z, 32> top_bits = nibbles ? U<Z, 32>(0x88888888u) : U<Z, 32>(0x80808080u);
     const U<Z, 32> inverted = flip ? top_bits : U<Z, 32>(0);
     const U<Z, 32> is_signed[2] = {U<Z, 32>(act[0] ^ inverted), U<Z, 32>(act[1] ^ inverted)};
-    ChainSums<Z, Dsp>::add(is_signed, wgt, nibbles, sums);
+    ChainSums<typename Z::Multiplier, Dsp>::add(is_signed, wgt, nibbles, sums);
 }
 
 }  // namespace hetfab

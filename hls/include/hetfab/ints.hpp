@@ -67,6 +67,9 @@ struct alignas(Bits / 8) WordBytes {
 };
 
 struct Native {
+    // A family that derives from this one multiplies as this one does (dsp_chain.hpp).
+    using Multiplier = Native;
+
 #ifdef HETFAB_DEBUG
     template <int Bits>
     using s = CheckedInteger<Bits, true>;
@@ -158,10 +161,6 @@ struct Native {
     static s<Width> product(A a, B b) {
         return exact<Width>(wide(a) * wide(b));
     }
-    static void product_pair(s<9> a, s<8> low, s<8> high, s<17>& low_product, s<17>& high_product) {
-        low_product = product<17>(a, low);
-        high_product = product<17>(a, high);
-    }
     template <int Width, class Value>
     static s<Width> wrap(Value value) {
         if constexpr (Width == 8 * sizeof(NativeInteger<Width, true>)) {
@@ -240,6 +239,8 @@ constexpr unsigned bytes_of(const WordBytes<Bits>*) {
 
 #ifdef HETFAB_AP_INT
 struct Ap {
+    using Multiplier = Ap;
+
     template <int Bits>
     using s = ap_int<Bits>;
     template <int Bits>
@@ -301,19 +302,6 @@ struct Ap {
     template <int Width, class A, class B>
     static ap_int<Width> product(const A& a, const B& b) {
         return ap_int<Width>(a * b);
-    }
-    // Two products with one factor in common by one DSP: the low product is the low 16 bits of the packed
-    // one, read as signed; what it borrowed from the high product is given back by the subtraction.
-    static void product_pair(const ap_int<9>& a, const ap_int<8>& low, const ap_int<8>& high,
-                             ap_int<17>& low_product, ap_int<17>& high_product) {
-#pragma HLS INLINE
-        const ap_int<25> pair = (ap_int<25>(high) << 16) + low;
-        const ap_int<34> packed = pair * a;
-// Left alone, the tool may build products of this width from LUTs.
-#pragma HLS BIND_OP variable=packed op=mul impl=dsp
-        const ap_int<16> low_bits = packed;
-        low_product = low_bits;
-        high_product = (packed - low_bits) >> 16;
     }
     template <int Width, class Value>
     static ap_int<Width> wrap(const Value& value) {
@@ -416,13 +404,6 @@ template <class Z, int Width, class A, class B>
 S<Z, Width> product(const A& a, const B& b) {
 #pragma HLS INLINE
     return Z::template product<Width>(a, b);
-}
-// a * low and a * high, for 8-bit low and high and a of 8 bits, signed or not.
-template <class Z>
-void product_pair(const S<Z, 9>& a, const S<Z, 8>& low, const S<Z, 8>& high, S<Z, 17>& low_product,
-                  S<Z, 17>& high_product) {
-#pragma HLS INLINE
-    Z::product_pair(a, low, high, low_product, high_product);
 }
 template <class Z, int Width, class Value>
 S<Z, Width> wrap(const Value& value) {

@@ -123,8 +123,8 @@ load_tile_beats:
             }
         }
     }
-    slices.flush(act_l_ram);
     events.loop(isa::loops::load_tile_beats, beats);
+    slices.flush(act_l_ram);
     return {true, beats, reader.beats_read()};
 }
 
