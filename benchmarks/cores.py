@@ -90,9 +90,7 @@ def best_design(workload: DenseWorkload, cores: Sequence[str]) -> tuple[Timed, i
             planned = plan_layers(lowered, geometry)
         except DesignTooSmallError:
             continue
-        cycles = sum(
-            layer.rows * plan.tile.row_cycles for layer, plan in zip(workload.layers, planned, strict=True)
-        )
+        cycles = sum(layer.rows * plan.tile.row_cycles for layer, plan in zip(workload.layers, planned, strict=True))
         ranked.append((cycles, design))
     ranked.sort(key=lambda found: found[0])
     return min((timed(workload, design) for _, design in ranked[:_TIMED]), key=lambda found: found.milliseconds), points
