@@ -51,7 +51,7 @@ class Product:
 
     def lowered(self) -> LoweredModel:
         """The layer as the compiler takes it."""
-        rows, inputs, outputs = *self.activations.shape, len(self.bias)
+        _, inputs, outputs = *self.activations.shape, len(self.bias)
         given_rows = Stored("x", inputs, self.activation_bits, self.signed, 0, "features")
         output = Stored("y", outputs, 8, True, 0, "computed")
         ones = np.ones(outputs, np.int64)
