@@ -23,110 +23,105 @@ inline std::uint32_t low_pair(std::uint32_t bytes) {
 }
 inline std::uint32_t high_pair(std::uint32_t bytes) { return low_pair(bytes >> 16); }
 
-// Without vector instructions that the compiler names.
-struct PlainLanes {
+// What all Lanes have: sums of 32 bits, as one vector that the compiler knows.
+template <unsigned Columns>
+struct LaneSums {
+    static constexpr unsigned columns = Columns;
+    // g++ ignores the attribute of an alias whose size is a template's parameter.
+    typedef std::uint32_t Sums __attribute__((vector_size(4 * Columns)));
+    typedef std::int32_t Signed __attribute__((vector_size(4 * Columns)));
+
+    static Sums load_sums(const std::int32_t* place) {
+        Sums sums;
+        std::memcpy(&sums, place, sizeof sums);
+        return sums;
+    }
+    static void store(std::int32_t* place, Sums sums) { std::memcpy(place, &sums, sizeof sums); }
+    // The low 32 - count bits, sign-extended.
+    static Sums cut(Sums sums, int count) { return reinterpret_cast<Sums>(reinterpret_cast<Signed>(sums << count) >> count); }
+};
+
+// Products of pairs of 16 bits.
+template <unsigned Columns>
+struct PairLanes : LaneSums<Columns> {
     using Activation = std::int16_t;
-    static constexpr unsigned columns = 4;
     static constexpr unsigned channels = 2;
+
+  protected:
+    static std::int32_t pair(const Activation* place) {
+        std::int32_t both;
+        std::memcpy(&both, place, sizeof both);
+        return both;
+    }
+};
+
+// Without vector instructions that have a name.
+struct PlainLanes : PairLanes<4> {
     static constexpr unsigned block_rows = 2;
     static constexpr const char* name = "plain";
-    struct Sums {
-        std::int32_t column[columns];
-    };
     struct Weights {
         std::int16_t pair[columns][2];
     };
     using Broadcast = const Activation*;
 
-    static Sums zero() { return {}; }
     static Weights load(const unsigned char* place) {
         Weights weights;
         std::memcpy(&weights, place, sizeof weights);
         return weights;
     }
     static Broadcast broadcast(const Activation* place) { return place; }
-    static Sums add(const Sums& sums, Broadcast act, const Weights& weights) {
-        Sums result;
+    static Sums add(Sums sums, Broadcast act, const Weights& weights) {
         for (unsigned column = 0; column < columns; column++) {
-            const std::int32_t products = act[0] * weights.pair[column][0] + act[1] * weights.pair[column][1];
-            result.column[column] = static_cast<std::int32_t>(static_cast<std::uint32_t>(sums.column[column]) +
-                                                              static_cast<std::uint32_t>(products));
+            const auto products = act[0] * weights.pair[column][0] + act[1] * weights.pair[column][1];
+            sums[column] += static_cast<std::uint32_t>(products);
         }
-        return result;
+        return sums;
     }
-    static void store(std::int32_t* place, const Sums& sums) { std::memcpy(place, &sums, sizeof sums); }
 };
 
 #if defined(__SSE2__)
-struct SseLanes {
-    using Activation = std::int16_t;
-    static constexpr unsigned columns = 4;
-    static constexpr unsigned channels = 2;
+struct SseLanes : PairLanes<4> {
     static constexpr unsigned block_rows = 4;
     static constexpr const char* name = "sse2";
-    using Sums = __m128i;
     using Weights = __m128i;
     using Broadcast = __m128i;
 
-    static Sums zero() { return _mm_setzero_si128(); }
     static Weights load(const unsigned char* place) {
         return _mm_loadu_si128(reinterpret_cast<const __m128i*>(place));
     }
-    static Broadcast broadcast(const Activation* place) {
-        std::int32_t pair;
-        std::memcpy(&pair, place, sizeof pair);
-        return _mm_set1_epi32(pair);
-    }
+    static Broadcast broadcast(const Activation* place) { return _mm_set1_epi32(pair(place)); }
     static Sums add(Sums sums, Broadcast act, Weights weights) {
-        return _mm_add_epi32(sums, _mm_madd_epi16(act, weights));
-    }
-    static void store(std::int32_t* place, Sums sums) {
-        _mm_storeu_si128(reinterpret_cast<__m128i*>(place), sums);
+        return sums + reinterpret_cast<Sums>(_mm_madd_epi16(act, weights));
     }
 };
 #endif
 
 #if defined(__AVX2__)
-struct Avx2Lanes {
-    using Activation = std::int16_t;
-    static constexpr unsigned columns = 8;
-    static constexpr unsigned channels = 2;
+struct Avx2Lanes : PairLanes<8> {
     static constexpr unsigned block_rows = 4;
     static constexpr const char* name = "avx2";
-    using Sums = __m256i;
     using Weights = __m256i;
     using Broadcast = __m256i;
 
-    static Sums zero() { return _mm256_setzero_si256(); }
     static Weights load(const unsigned char* place) {
         return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(place));
     }
-    static Broadcast broadcast(const Activation* place) {
-        std::int32_t pair;
-        std::memcpy(&pair, place, sizeof pair);
-        return _mm256_set1_epi32(pair);
-    }
+    static Broadcast broadcast(const Activation* place) { return _mm256_set1_epi32(pair(place)); }
     static Sums add(Sums sums, Broadcast act, Weights weights) {
-        return _mm256_add_epi32(sums, _mm256_madd_epi16(act, weights));
-    }
-    static void store(std::int32_t* place, Sums sums) {
-        _mm256_storeu_si256(reinterpret_cast<__m256i*>(place), sums);
+        return sums + reinterpret_cast<Sums>(_mm256_madd_epi16(act, weights));
     }
 };
 #endif
 
 #if defined(__AVX512VNNI__) && defined(__AVX512F__)
-struct VnniLanes {
+struct VnniLanes : LaneSums<16> {
     using Activation = std::uint8_t;
-    static constexpr unsigned columns = 16;
     static constexpr unsigned channels = 4;
     static constexpr unsigned block_rows = 8;
     static constexpr const char* name = "avx512vnni";
-    using Sums = __m512i;
     using Weights = __m512i;
     using Broadcast = __m512i;
 
-    static Sums zero() { return _mm512_setzero_si512(); }
     static Weights load(const unsigned char* place) { return _mm512_loadu_si512(place); }
     static Broadcast broadcast(const Activation* place) {
         std::int32_t group;
@@ -134,9 +129,8 @@ struct VnniLanes {
         return _mm512_set1_epi32(group);
     }
     static Sums add(Sums sums, Broadcast act, Weights weights) {
-        return _mm512_dpbusd_epi32(sums, act, weights);
+        return reinterpret_cast<Sums>(_mm512_dpbusd_epi32(reinterpret_cast<__m512i>(sums), act, weights));
     }
-    static void store(std::int32_t* place, Sums sums) { _mm512_storeu_si512(place, sums); }
 };
 using HostLanes = VnniLanes;
 #elif defined(__AVX2__)

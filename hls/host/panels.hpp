@@ -73,34 +73,48 @@ struct SumPlace {
     std::int32_t* first;
     std::size_t row_length;
     bool accumulate;
-    unsigned cut;
+    int cut;
 
-    void put(unsigned row, unsigned column, unsigned count, const std::int32_t* base, const std::int32_t* sums) const {
+    // `count` is Lanes::columns, or less in the last panel.
+    template <class Lanes>
+    void put(unsigned row, unsigned column, unsigned count, const std::int32_t* base, typename Lanes::Sums sums) const {
         std::int32_t* place = first + row * row_length + column;
-        for (unsigned i = 0; i < count; i++) {
-            const std::uint32_t sum = static_cast<std::uint32_t>(base[i]) + static_cast<std::uint32_t>(sums[i]);
-            const std::uint32_t value = static_cast<std::uint32_t>(static_cast<std::int32_t>(sum << cut) >> cut);
-            place[i] = static_cast<std::int32_t>(accumulate ? static_cast<std::uint32_t>(place[i]) + value : value);
+        sums = Lanes::cut(sums + Lanes::load_sums(base), cut);
+        if (count == Lanes::columns) {
+            Lanes::store(place, accumulate ? sums + Lanes::load_sums(place) : sums);
+            return;
         }
+        std::int32_t part[Lanes::columns] = {};
+        if (accumulate) std::memcpy(part, place, 4 * std::size_t{count});
+        Lanes::store(part, sums + Lanes::load_sums(part));
+        std::memcpy(place, part, 4 * std::size_t{count});
     }
 };
 
+// The loops over rows and vectors are unrolled as they are read, so that all sums stay in registers.
 template <class Lanes, unsigned Rows, unsigned Vectors>
 void multiply_block(const typename Lanes::Activation* rows, const Panels<Lanes>& panels, unsigned panel,
                     const SumPlace& place, unsigned row) {
     typename Lanes::Sums sums[Rows][Vectors];
-    for (auto& row_sums : sums) {
-        for (auto& sum : row_sums) sum = Lanes::zero();
+#pragma GCC unroll 16
+    for (unsigned r = 0; r < Rows; r++) {
+#pragma GCC unroll 16
+        for (unsigned vector = 0; vector < Vectors; vector++) sums[r][vector] = typename Lanes::Sums{};
     }
     const unsigned char* weights = panels.panel(panel);
     const typename Lanes::Activation* act = rows + std::size_t{row} * panels.channels;
+    const std::size_t row_length = panels.channels;
+    const std::size_t panel_bytes = panels.panel_bytes();
     for (unsigned step = 0; step < panels.channels / Lanes::channels; step++) {
         typename Lanes::Weights loaded[Vectors];
+#pragma GCC unroll 16
         for (unsigned vector = 0; vector < Vectors; vector++) {
-            loaded[vector] = Lanes::load(weights + vector * panels.panel_bytes());
+            loaded[vector] = Lanes::load(weights + vector * panel_bytes);
         }
+#pragma GCC unroll 16
         for (unsigned r = 0; r < Rows; r++) {
-            const auto value = Lanes::broadcast(act + std::size_t{r} * panels.channels);
+            const auto value = Lanes::broadcast(act + r * row_length);
+#pragma GCC unroll 16
             for (unsigned vector = 0; vector < Vectors; vector++) {
                 sums[r][vector] = Lanes::add(sums[r][vector], value, loaded[vector]);
             }
@@ -108,28 +122,39 @@ void multiply_block(const typename Lanes::Activation* rows, const Panels<Lanes>&
         weights += Panels<Lanes>::step_bytes;
         act += Lanes::channels;
     }
-    for (unsigned r = 0; r < Rows; r++) {
-        for (unsigned vector = 0; vector < Vectors; vector++) {
-            std::int32_t found[Lanes::columns];
-            Lanes::store(found, sums[r][vector]);
-            const unsigned column = (panel + vector) * Lanes::columns;
-            const std::int32_t* base = panels.base.data() + column;
-            // A number that the compiler knows makes it a few vector instructions.
-            if (column + Lanes::columns <= panels.columns) {
-                place.put(row + r, column, Lanes::columns, base, found);
-            } else {
-                place.put(row + r, column, panels.columns - column, base, found);
-            }
+#pragma GCC unroll 16
+    for (unsigned vector = 0; vector < Vectors; vector++) {
+        const unsigned column = (panel + vector) * Lanes::columns;
+        const unsigned left = panels.columns - column;
+        const unsigned count = left < Lanes::columns ? left : Lanes::columns;
+#pragma GCC unroll 16
+        for (unsigned r = 0; r < Rows; r++) {
+            place.put<Lanes>(row + r, column, count, panels.base.data() + column, sums[r][vector]);
         }
     }
 }
 
-// Rows row..rows-1 in blocks of `Rows`, the rest in smaller ones.
-template <class Lanes, unsigned Rows, unsigned Vectors>
-void multiply_rows(const typename Lanes::Activation* acts, unsigned row, unsigned rows, const Panels<Lanes>& panels,
-                   unsigned panel, const SumPlace& place) {
-    for (; row + Rows <= rows; row += Rows) multiply_block<Lanes, Rows, Vectors>(acts, panels, panel, place, row);
-    if constexpr (Rows > 1) multiply_rows<Lanes, Rows / 2, Vectors>(acts, row, rows, panels, panel, place);
+template <class Lanes>
+using Block = void (*)(const typename Lanes::Activation*, const Panels<Lanes>&, unsigned, const SumPlace&, unsigned);
+
+// The blocks of 1 to block_rows rows, by their rows less one.
+template <class Lanes, unsigned Vectors, unsigned... Less>
+constexpr std::array<Block<Lanes>, sizeof...(Less)> blocks_of(std::integer_sequence<unsigned, Less...>) {
+    return {multiply_block<Lanes, Less + 1, Vectors>...};
+}
+
+// All rows times `Vectors` panels, in blocks of about equal size: small ones take as many cycles as larger ones.
+template <class Lanes, unsigned Vectors>
+void multiply_panels(const typename Lanes::Activation* acts, unsigned rows, const Panels<Lanes>& panels,
+                     unsigned panel, const SumPlace& place) {
+    static constexpr auto blocks =
+        blocks_of<Lanes, Vectors>(std::make_integer_sequence<unsigned, Lanes::block_rows>());
+    unsigned left = (rows + Lanes::block_rows - 1) / Lanes::block_rows;
+    for (unsigned row = 0; row < rows; left--) {
+        const unsigned count = (rows - row + left - 1) / left;
+        blocks[count - 1](acts, panels, panel, place, row);
+        row += count;
+    }
 }
 
 // rows x channels activations times the panels.
@@ -137,10 +162,8 @@ template <class Lanes>
 void multiply(const typename Lanes::Activation* acts, unsigned rows, const Panels<Lanes>& panels,
               const SumPlace& place) {
     unsigned panel = 0;
-    for (; panel + 2 <= panels.count(); panel += 2) {
-        multiply_rows<Lanes, Lanes::block_rows, 2>(acts, 0, rows, panels, panel, place);
-    }
-    if (panel < panels.count()) multiply_rows<Lanes, Lanes::block_rows, 1>(acts, 0, rows, panels, panel, place);
+    for (; panel + 2 <= panels.count(); panel += 2) multiply_panels<Lanes, 2>(acts, rows, panels, panel, place);
+    if (panel < panels.count()) multiply_panels<Lanes, 1>(acts, rows, panels, panel, place);
 }
 
 // The sum of each column's weights: the product with a row of ones.
