@@ -9,7 +9,7 @@ import json
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from scipy.optimize import nnls
@@ -120,7 +120,11 @@ def write_constants(constants: dict[str, float]) -> None:
         {"name": name, "value": value, "unit": "LUT", "origin": _ORIGIN} for name, value in sorted(constants.items())
     ]
     lines = ",\n".join("  " + json.dumps(entry) for entry in entries)
-    write_atomic(AREA_FILE, lambda file: file.write(f"[\n{lines}\n]\n".encode()))
+
+    def write(file: BinaryIO) -> None:
+        file.write(f"[\n{lines}\n]\n".encode())
+
+    write_atomic(AREA_FILE, write)
 
 
 def measure() -> tuple[Report, dict[str, float]]:

@@ -32,9 +32,7 @@ def box_of(path: Path) -> Any:
 
 
 def test_mapped_modules_by_hand() -> None:
-    """A LUT per bit, one that leads a ternary adder's last majority to the carry chain, and one for a carry that leaves
-    the chain, unless it goes to a flip-flop.
-    """
+    """A LUT per bit, one before a ternary adder's highest one, and one for a carry that does not go to a flip-flop."""
     hand = {
         module("gated_adder", SLICE=4): 4 + 1,
         module("gated_adder", SLICE=3): 3 + 1,
@@ -99,16 +97,16 @@ def test_terms_by_hand() -> None:
 
 @given(st.integers(2, 32), st.integers(1, 4), st.integers(17, 31), FORMS, st.integers(0, 2))
 def test_a_larger_element_never_needs_less(half: int, slice_bits: int, bits: int, form: Form, which: int) -> None:
-    size = [2 * half, slice_bits, bits]
-    grown = [value + (1 if i else 2) if i == which else value for i, value in enumerate(size)]
-    assert 0 < plane_dot_luts(*size, form) <= plane_dot_luts(*grown, form)
+    lanes, more = 2 * half, [2 * (which == 0), which == 1, which == 2]
+    grown = plane_dot_luts(lanes + more[0], slice_bits + more[1], bits + more[2], form)
+    assert 0 < plane_dot_luts(lanes, slice_bits, bits, form) <= grown
 
 
 @given(st.integers(1, 16), st.integers(1, 16), st.integers(17, 31), FORMS, st.integers(0, 2))
 def test_a_larger_array_needs_more(rows: int, cols: int, bits: int, form: Form, which: int) -> None:
-    size = [2 * rows, 2 * cols, bits]
-    grown = [value + (1 if i == 2 else 2) if i == which else value for i, value in enumerate(size)]
-    assert 0 < chain_luts(*size, form) < chain_luts(*grown, form)
+    rows, cols, more = 2 * rows, 2 * cols, [2 * (which == 0), 2 * (which == 1), which == 2]
+    grown = chain_luts(rows + more[0], cols + more[1], bits + more[2], form)
+    assert 0 < chain_luts(rows, cols, bits, form) < grown
 
 
 @pytest.mark.parametrize("path", BOXES, ids=lambda path: path.stem)
