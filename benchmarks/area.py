@@ -15,16 +15,10 @@ import numpy as np
 from scipy.optimize import nnls
 
 from benchmarks.report import Report, argument_parser, publish
-from benchmarks.yosys import Mapped, Module, map_modules, module
+from hetfab.hls.build.verilog_elements import chain_module, plane_dot_module
+from hetfab.hls.build.yosys import Mapped, Module, map_modules, module
 from hetfab.overlay.costs.area import AREA_FILE
-from hetfab.overlay.costs.elements import (
-    WEIGHT_BITS,
-    Form,
-    chain_dsps,
-    chain_terms,
-    plane_dot_terms,
-    tree_levels,
-)
+from hetfab.overlay.costs.elements import Form, chain_dsps, chain_terms, plane_dot_terms
 from hetfab.overlay.costs.resources import block_rams
 from hetfab.overlay.files import write_atomic
 
@@ -50,28 +44,6 @@ class Sample:
     module: Module
     terms: dict[str, float]
     fitted: bool
-
-
-def sizes(lanes: int, slice_bits: int) -> dict[str, int]:
-    """Parameters of plane_dot.v that follow from the number of lanes and the bits of a slice."""
-    return {
-        "LANES": lanes,
-        "SLICE": slice_bits,
-        "SUM": (lanes * ((1 << slice_bits) - 1)).bit_length(),
-        "LEVELS": len(tree_levels(lanes // 2, slice_bits + 1)),
-    }
-
-
-def plane_dot_module(lanes: int, slice_bits: int, acc_bits: int, form: Form) -> Module:
-    """GEMM-L's processing element."""
-    parameters = sizes(lanes, slice_bits)
-    inner = parameters["SUM"] + WEIGHT_BITS
-    return module("plane_dot", **parameters, INNER=inner, OUTER=acc_bits, MAPPED=int(form is Form.MAPPED))
-
-
-def chain_module(rows: int, cols: int, acc_bits: int, form: Form) -> Module:
-    """GEMM-D's array."""
-    return module("chain_array", ROWS=rows, COLS=cols, WIDTH=acc_bits, MAPPED=int(form is Form.MAPPED))
 
 
 def samples() -> list[Sample]:

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.area import Sample, chain_module, fit, modelled, plane_dot_module
-from benchmarks.yosys import VERILOG, map_modules, module
+from hetfab.hls.build.verilog_elements import chain_module, plane_dot_module
+from hetfab.hls.build.yosys import VERILOG, map_modules, module
 from hetfab.overlay.costs.elements import (
     Form,
     chain_dsps,
@@ -64,19 +64,6 @@ def test_constants_agree_with_a_fresh_mapping() -> None:
     errors = [abs(model - each.lut) / each.lut for model, each in zip(expected, found, strict=True)]
     assert statistics.median(errors) <= 0.05 and max(errors) <= 0.15, errors
     assert [each.dsp for each in found] == [0, 0, 0, chain_dsps(2, 2), chain_dsps(2, 2)] == [0, 0, 0, 8, 8]
-
-
-def test_the_fit_finds_constants() -> None:
-    """A sample that is held out has no influence."""
-    nothing = module("none")
-    taken = [
-        Sample("", nothing, {"bit": 8, "control": 1}, True),
-        Sample("", nothing, {"bit": 16, "control": 1}, True),
-        Sample("", nothing, {"bit": 32, "control": 1}, False),
-    ]
-    constants = fit(taken, [21, 37, 1])
-    assert constants == pytest.approx({"bit": 2, "control": 5})
-    assert modelled(taken[2], constants) == pytest.approx(69)
 
 
 def test_terms_by_hand() -> None:

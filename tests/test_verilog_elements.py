@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.area import sizes
 from hetfab.hls.build import emulator
+from hetfab.hls.build.verilog_elements import plane_sizes
 from tests.verilated import HLS, simulate
 
 FORMS = {"plain": 0, "mapped": 1}
 
 
 def plane_dot(folder: Path, form: str, lanes: int, slice_bits: int, verilog: Path = HLS / "verilog") -> str:
-    parameters = {**sizes(lanes, slice_bits), "MAPPED": FORMS[form]}
+    parameters = {**plane_sizes(lanes, slice_bits), "MAPPED": FORMS[form]}
     return simulate("plane_dot", "plane_dot_verilog.cpp", folder, parameters, verilog=verilog)
 
 

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hetfab.hls.build import emulator
 from hetfab.overlay.errors import PackageMissingError
 
-VERILOG = Path(emulator.__file__).parents[1] / "verilog"
+#: Folder of the Verilog sources.
+VERILOG = Path(__file__).resolve().parents[1] / "verilog"
 _LUTS = frozenset({"LUT1", "LUT2", "LUT3", "LUT4", "LUT5", "LUT6", "LUT6_2", "INV"})
 _REGISTERS = frozenset({"FDRE", "FDSE", "FDCE", "FDPE"})
 #: Block RAM in units of RAMB36.
