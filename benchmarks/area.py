@@ -27,8 +27,8 @@ _ORIGIN = "measured: fitted to what Yosys maps for 7-series (benchmarks.area)"
 _PLANE_FIT = ((8, 4, 24), (16, 2, 28), (16, 4, 32), (24, 3, 24), (32, 4, 24), (32, 2, 32), (48, 3, 28), (64, 4, 24))
 _PLANE_HELD = ((16, 3, 24), (24, 4, 28), (32, 3, 28), (32, 4, 28), (40, 4, 24), (48, 4, 32), (64, 2, 28), (64, 3, 24))
 #: Rows, columns, bits of an accumulator.
-_CHAIN_FIT = ((2, 2, 32), (2, 4, 24), (4, 2, 28))
-_CHAIN_HELD = ((2, 2, 24), (4, 4, 32), (2, 6, 28))
+_CHAIN_FIT = ((2, 2, 24), (2, 2, 32), (2, 4, 24), (4, 2, 28))
+_CHAIN_HELD = ((4, 4, 32), (2, 6, 28))
 #: Depth and width of memories.
 _BANKS = ((512, 64), (1024, 128), (2048, 64), (1024, 256))
 #: Multiply-accumulates a cycle of an element with 4-bit weights and activations, per lane.

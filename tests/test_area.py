@@ -84,7 +84,8 @@ def test_terms_by_hand() -> None:
 
 @given(st.integers(2, 32), st.integers(1, 4), st.integers(17, 31), FORMS, st.integers(0, 2))
 def test_a_larger_element_never_needs_less(half: int, slice_bits: int, bits: int, form: Form, which: int) -> None:
-    lanes, more = 2 * half, [2 * (which == 0), which == 1, which == 2]
+    """Lanes are doubled: two more may save bits, where a level of the tree has nothing left over."""
+    lanes, more = 2 * half, [2 * half * (which == 0), which == 1, which == 2]
     grown = plane_dot_luts(lanes + more[0], slice_bits + more[1], bits + more[2], form)
     assert 0 < plane_dot_luts(lanes, slice_bits, bits, form) <= grown
 
