@@ -145,12 +145,16 @@ class _Cutter:
         self.slots = {name: geometry.depth(name) // SLOTS for name in memories}
         self.word_beats = {name: geometry.word_bytes(name) // _BEAT for name in memories}
 
+    @property
+    def aggregated_channels(self) -> int:
+        """What a pass can aggregate: its sums are in AGG's registers, VEC's field names the length of their row."""
+        return min(self.geometry.agg_groups, _SUM_GROUPS) * self.geometry.lanes
+
     def widths(self) -> list[int]:
         """Channels of a pass: whole words of output rows, or all channels."""
         most = self.shape.channels
         if self.shape.aggregated:
-            # A pass keeps its sums in AGG's registers, and VEC's field names the length of a row of sum_ram.
-            most = min(most, min(self.geometry.agg_groups, _SUM_GROUPS) * self.geometry.lanes)
+            most = min(most, self.aggregated_channels)
         unit = self.block_channels if self.shape.aggregated else self.unit
         whole = range(unit, min(most, self.shape.channels - 1) + 1, unit)
         return [*whole, *([self.shape.channels] if self.shape.channels <= most else [])]
@@ -289,11 +293,11 @@ class _Cutter:
         """Names the first buffer that cannot hold one row of the smallest cut."""
         shape, geometry = self.shape, self.geometry
         width = min(shape.channels, self.block_channels)
-        if shape.aggregated and width > geometry.agg_groups * geometry.lanes:
+        if shape.aggregated and width > self.aggregated_channels:
             groups = -(-width // geometry.lanes)
             return DesignTooSmallError(
                 f"layer '{name}' aggregates {counted(width, 'channel')} at once, the design's agg_groups hold "
-                f"{geometry.agg_groups * geometry.lanes}",
+                f"{self.aggregated_channels}",
                 f"agg_groups of at least {groups}",
                 "use a design with more accumulators in AGG",
             )
