@@ -41,6 +41,15 @@ def test_the_benchmark_reports_what_a_run_reports(demo_files: DemoFiles, capsys:
     assert min(found["demo_emulate_seconds"], found["demo_simulate_seconds"]) > 0
 
 
+def assert_page_shows(entry: dict[str, Any], name: str) -> None:
+    """docs/costs.md has the needs of these arrays, and a time where they fit."""
+    page = (ROOT / "docs" / "costs.md").read_text(encoding="utf-8")
+    (row,) = [line for line in page.splitlines() if line.startswith(f"| {name} |")]
+    cells = row.strip("| ").split(" | ")[1:]
+    assert cells[:4] == [f"{entry['modelled_resources'][need]:,}" for need in ("lut", "ff", "dsp", "bram36")]
+    assert {cell == "-" for cell in cells[4:]} == {not entry["fits"]} and len(cells) == 8
+
+
 def test_arrays_near_the_default_are_compared() -> None:
     """Those that fit have a time, and need more where an array has more rows; the default one is among them."""
     found = benchmark("design_sweep")
@@ -56,5 +65,6 @@ def test_arrays_near_the_default_are_compared() -> None:
             assert entry["fits"] == (entry["demo_modelled_milliseconds"] is not None)
             if (step_d, step_l) == (0, 0):
                 assert needs == {name: need for name, need, _ in resource_rows(design)} and entry["fits"]
+            assert_page_shows(entry, f"{rows_d}x{geometry.gemm_d_cols} + {rows_l}x{geometry.gemm_l_cols}")
     luts = [entry["modelled_resources"]["lut"] for entry in found.values()]
     assert luts == sorted(luts[:3]) + sorted(luts[3:6]) + sorted(luts[6:])
