@@ -381,6 +381,20 @@ def test_shapes_that_gemm_l_does_not_have_are_faults(
     )
 
 
+@pytest.mark.parametrize(
+    ("operation", "packed", "needed"), [("requantize", 0, 3), ("requantize", 1, 2), ("export_accumulators", 0, 12)]
+)
+def test_results_beyond_their_row_are_a_fault(device: Device, operation: str, packed: int, needed: int) -> None:
+    fields = {"core": 0, "acc": 0, "out": 0, "par": 0, "rows": 2, "groups": 3, "row_blocks": 2}
+    if operation == "requantize":
+        fields |= {"relu": 0, "unsigned": 0, "packed": packed, "out_bits": 3, "shift": 0}
+    assert device.run([getattr(codec, operation)(**fields, row_words=needed)]) is Progress.DONE
+    assert device.run([getattr(codec, operation)(**fields, row_words=needed - 1)]) is Progress.FAULT
+    assert device.emulator.message() == (
+        f"engine 'vec', instruction 0: {needed} words of results in {needed - 1} words of an output row"
+    )
+
+
 def test_waiting_twice_for_one_semaphore_needs_two_signals(device: Device) -> None:
     wait = codec.sync(engine=Engine.VEC, wait0=1, wait1=1)
     signal = codec.sync(engine=Engine.LOAD, signal0=1)
