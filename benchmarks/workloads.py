@@ -20,6 +20,7 @@ from hetfab.overlay.design import Design
 from hetfab.overlay.model.bound_model import BoundModel, FedModel
 from hetfab.overlay.model.reader import read_model
 from hetfab.quantize.post_training import quantize
+from hetfab.quantize.widths import OFFERED
 
 _DEMO = model_path()
 _PUBLIC = ("acm", "dblp", "imdb")
@@ -33,26 +34,32 @@ class Workload:
     model: onnx.ModelProto
     graph: HeteroGraph
 
-    def bound(self, design: Design) -> BoundProgram:
-        """The model compiled for a design and bound to the graph."""
-        program = compile_model(BoundModel(self.model, model_bindings(self.model, self.graph)), design, name=self.name)
+    def bound(self, design: Design, share_on_d: float | None = None) -> BoundProgram:
+        """The model compiled for a design and bound to the graph; ``share_on_d`` as in ``compile_model``."""
+        given = BoundModel(self.model, model_bindings(self.model, self.graph))
+        program = compile_model(given, design, name=self.name, share_on_d=share_on_d)
         return bind(program, graph_arrays(program, self.graph))
 
 
-def workloads() -> Iterator[Workload]:
-    """The demo, and the public models when ``$HETFAB_DATA`` names a folder that has them."""
-    yield _workload("demo", _DEMO, academic())
+def workloads(bits: str = "w8a8") -> Iterator[Workload]:
+    """The demo, and the public models when ``$HETFAB_DATA`` names a folder that has them.
+
+    Args:
+        bits: Widths that they are quantized to, as ``hetfab quantize --bits`` takes them.
+    """
+    yield _workload("demo", _DEMO, academic(), bits)
     folder = os.environ.get("HETFAB_DATA")
     if folder is not None:
         for name in _PUBLIC:
             model = Path(folder) / "models" / f"{name}_rgcn.onnx"
-            yield _workload(name, model, read_graph(Path(folder) / name / "graph.npz"))
+            yield _workload(name, model, read_graph(Path(folder) / name / "graph.npz"), bits)
 
 
-def _workload(name: str, path: Path, graph: HeteroGraph) -> Workload:
+def _workload(name: str, path: Path, graph: HeteroGraph, bits: str) -> Workload:
     model = read_model(path)
     bindings = model_bindings(model, graph)
-    return Workload(name, quantize(FedModel(model, bindings, [model_feeds(model, bindings, graph)])).model, graph)
+    given = FedModel(model, bindings, [model_feeds(model, bindings, graph)])
+    return Workload(name, quantize(given, widths=OFFERED[bits]).model, graph)
 
 
 def reshaped(design: Design, rows: int, columns: int) -> Design:

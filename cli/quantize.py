@@ -59,8 +59,8 @@ def command(model: Path, graph: Path, output: Path, bits: str, bind: Path | None
             [f"model, {part} nodes", "micro F1", "macro F1"], [[n, s.micro, s.macro] for n, s in scored.items()]
         )
     click.echo(
-        f"{counted(len(result.ranges), 'tensor')} in {result.widths.activations} bits, weights in {result.widths.weights} bits "
-        "with a scale per output channel"
+        f"{counted(len(result.ranges), 'tensor')} in {result.widths.activations} bits, "
+        f"weights in {result.widths.weights} bits with a scale per output channel"
     )
     print_next(f"hetfab compile {output} --graph {graph} -o {output.name.removesuffix('.onnx').removesuffix('.q')}.hfp")
     return {

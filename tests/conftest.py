@@ -1,18 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fixtures that several tests share: the built overlays of the suite.
 
-The suite compiles two designs, seven times in all: the default one with native integers, with native integers that
-check their range, with ap_int, and with two careless families; a small one with native integers, and with checked ones
-whose declared sets can be shortened.
+The suite compiles two designs, nine times in all: the default one with native integers and host bodies, with native
+integers and plain bodies, with native integers that check their range, with ap_int, and with two careless families; a
+small one with native integers and either bodies, and with checked ones whose declared sets can be shortened.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import pytest
 
-from hetfab.hls.build.emulator import Arithmetic, Emulator, build_emulator
+from hetfab.hls.build.emulator import Arithmetic, Bodies, Emulator, build_emulator
 from hetfab.overlay.design import Geometry, default_design
 from tests.demo_files import DemoFiles, make_demo_files
 
@@ -58,13 +58,29 @@ def small_emulator(small_geometry: Geometry) -> Iterator[Emulator]:
         yield emulator
 
 
+@dataclass(frozen=True)
+class Build:
+    """How an execution is built."""
+
+    arithmetic: Arithmetic = Arithmetic.NATIVE
+    bodies: Bodies = Bodies.PLAIN
+    debug: bool = False
+
+
+#: The executions of the kernels by name: native integers with the kernels' own bodies and with the host's.
+NATIVE = {"native": Build(), "host": Build(bodies=Bodies.HOST)}
+#: Integers that are checked.
+CHECKED = {"native-debug": Build(debug=True), "ap_int": Build(Arithmetic.AP_INT)}
+
+
 @contextmanager
-def opened(geometry: Geometry, executions: dict[str, tuple[Arithmetic, bool]]) -> Iterator[dict[str, Emulator]]:
-    """Emulators of one geometry by name; each execution is (arithmetic, debug)."""
+def opened(geometry: Geometry, executions: dict[str, Build]) -> Iterator[dict[str, Emulator]]:
+    """Emulators of one geometry by name."""
     emulators: dict[str, Emulator] = {}
     try:
-        for name, (arithmetic, debug) in executions.items():
-            emulators[name] = Emulator(build_emulator(geometry, arithmetic, debug=debug), geometry)
+        for name, build in executions.items():
+            library = build_emulator(geometry, build.arithmetic, debug=build.debug, bodies=build.bodies)
+            emulators[name] = Emulator(library, geometry)
         yield emulators
     finally:
         for emulator in emulators.values():
@@ -73,20 +89,15 @@ def opened(geometry: Geometry, executions: dict[str, tuple[Arithmetic, bool]]) -
 
 @pytest.fixture(scope="session")
 def default_emulators(default_geometry: Geometry) -> Iterator[dict[str, Emulator]]:
-    """The default design with native integers, checked native integers and ap_int."""
-    executions = {
-        "native": (Arithmetic.NATIVE, False),
-        "native-debug": (Arithmetic.NATIVE, True),
-        "ap_int": (Arithmetic.AP_INT, False),
-    }
-    with opened(default_geometry, executions) as emulators:
+    """The default design with native integers, plain and host bodies, checked native integers and ap_int."""
+    with opened(default_geometry, NATIVE | CHECKED) as emulators:
         yield emulators
 
 
 @pytest.fixture(scope="session")
 def small_emulators(small_geometry: Geometry) -> Iterator[dict[str, Emulator]]:
-    """The small design with native integers."""
-    with opened(small_geometry, {"native": (Arithmetic.NATIVE, False)}) as emulators:
+    """The small design with native integers, plain and host bodies."""
+    with opened(small_geometry, NATIVE) as emulators:
         yield emulators
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from hetfab.hls.build.cache import cache_folder, cached_file
-from hetfab.hls.build.emulator import Arithmetic, Emulator, build_emulator
+from hetfab.hls.build.emulator import Arithmetic, Bodies, Emulator, build_emulator
 from hetfab.overlay.design import Geometry, default_design
 from hetfab.overlay.errors import (
     CacheUnwritableError,
@@ -67,6 +67,8 @@ def test_everything_that_matters_changes_the_file(
         build_emulator(small_geometry),
         build_emulator(replace(small_geometry, queue_depth=5)),
         build_emulator(small_geometry, debug=True),
+        build_emulator(small_geometry, bodies=Bodies.PLAIN),
+        build_emulator(small_geometry, march="x86-64"),
         build_emulator(small_geometry, defines=["ANY=1"]),
         build_emulator(small_geometry, Arithmetic.AP_INT),
     ]
@@ -75,6 +77,14 @@ def test_everything_that_matters_changes_the_file(
     )
     builds.append(build_emulator(small_geometry))
     assert len(set(builds)) == len(builds) == len(counting_compiler.read_text().splitlines())
+
+
+def test_checked_and_ap_int_builds_have_plain_bodies(
+    own_cache: Path, counting_compiler: Path, small_geometry: Geometry
+) -> None:
+    for arithmetic, debug in ((Arithmetic.NATIVE, True), (Arithmetic.AP_INT, False)):
+        builds = {build_emulator(small_geometry, arithmetic, debug=debug, bodies=bodies) for bodies in Bodies}
+        assert len(builds) == 1
 
 
 def test_two_processes_at_once_build_once(own_cache: Path, counting_compiler: Path) -> None:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every operation, one instruction each: golden model = native = checked native = ap_int, all memories.
+"""Every operation, one instruction each: golden model = native = host bodies = checked native = ap_int, all memories.
 
-After each, the counters' registers equal the sums over the run log.
+After each, the counters' registers equal the sums over the run log, which is the same in all executions.
 """
 
 from collections.abc import Callable
@@ -66,8 +66,11 @@ class Bench:
         before = {name: memory.copy() for name, memory in self.golden.memories.items()}
         dram = {name: self.dram.copy() for name in self.emulators}
         self.golden.run(program)
+        logs = {}
         for name, emulator in self.emulators.items():
             found = executed(emulator, before, dram[name], len(words))
+            logs[name] = emulator.run_log()
+            assert np.array_equal(logs[name], logs["native"]), f"{name}: run log after {words[-1]:#034x}"
             for memory, content in self.golden.memories.items():
                 assert np.array_equal(found[memory], content), f"{name}: {memory} after {words[-1]:#034x}"
             assert np.array_equal(dram[name], self.dram), f"{name}: DRAM after {words[-1]:#034x}"
@@ -164,7 +167,8 @@ def matmul(bench: Bench) -> list[int]:
     geometry, pick = bench.geometry, bench.pick
     packed = pick(0, 1)
     make_narrow(bench, packed)
-    rows, row_beats, col_groups = pick(0, 3 * geometry.gemm_d_rows), 8 * pick(1, 4), pick(0, 2)
+    rows, row_beats = pick(0, 3 * geometry.gemm_d_rows), 8 * pick(1, 4)
+    col_groups = pick(0, min(5, geometry.wgt_d_words // (2 * row_beats)))
     rows = min(rows, geometry.act_d_words // row_beats * geometry.gemm_d_rows)
     row_blocks = -(-rows // geometry.gemm_d_rows)
     return [
@@ -187,7 +191,7 @@ def matmul_planes(bench: Bench) -> list[int]:
     bipolar = pick(0, 1)
     planes = 1 if bipolar else pick(1, 8)
     rows, slices, row_words = pick(0, 3 * geometry.gemm_l_rows), pick(1, 2), 2 * pick(1, 3)
-    col_groups = pick(0, 2)
+    col_groups = pick(0, min(5, geometry.wgt_l_words // (row_words * planes)))
     rows = min(rows, geometry.act_l_words // (slices * row_words) * geometry.gemm_l_rows)
     row_blocks = -(-rows // geometry.gemm_l_rows)
     return [

@@ -47,23 +47,32 @@ def assert_equals_onnxruntime(
     return logits
 
 
+def natives(emulators: Emulators) -> list[Emulator]:
+    """The executions with native integers: plain and host bodies."""
+    return [emulators["native"], emulators["host"]]
+
+
 def check(
-    model: onnx.ModelProto, graph: HeteroGraph, emulators: list[Emulator], share: float | None = None
+    model: onnx.ModelProto, graph: HeteroGraph, designs: list[list[Emulator]], share: float | None = None
 ) -> list[BoundProgram]:
-    """Compiles for each emulator's geometry and compares all executions; returns the bound programs.
+    """Compiles for each design and compares all executions of it; returns the bound programs.
 
     Args:
         model: Quantized.
         graph: What it runs on.
-        emulators: Where.
+        designs: Emulators of each design.
         share: Of each layer's output channels, what GEMM-D gets; None for the compiler's choice.
     """
     programs = []
-    for emulator in emulators:
-        bound = bound_to(compiled(model, graph, emulator.geometry, share), graph)
+    for emulators in designs:
+        bound = bound_to(compiled(model, graph, emulators[0].geometry, share), graph)
         golden = run_golden(bound)
         assert_equals_onnxruntime(golden, bound, model, graph)
-        assert_same_dram(run_emulated(bound, emulator), golden, bound)
+        executed = [run_emulated(bound, emulator) for emulator in emulators]
+        for one in executed:
+            assert_same_dram(one, golden, bound)
+            assert one.run_log is not None and executed[0].run_log is not None
+            assert np.array_equal(one.run_log, executed[0].run_log)
         programs.append(bound)
     return programs
 
@@ -73,16 +82,16 @@ def test_golden_model_emulator_and_onnxruntime_agree(
     seed: int, default_emulators: Emulators, small_emulators: Emulators
 ) -> None:
     case = random_case(seed)
-    emulators = [default_emulators["native"], small_emulators["native"]]
-    check(quantized(case).model, case.graph, emulators, SHARES[seed % len(SHARES)])
+    designs = [natives(default_emulators), natives(small_emulators)]
+    check(quantized(case).model, case.graph, designs, SHARES[seed % len(SHARES)])
 
 
 @pytest.mark.parametrize("seed", range(100, 100 + TINY_MODELS))
 def test_checked_integers_and_ap_int_agree(seed: int, default_emulators: Emulators) -> None:
     case = random_case(seed, largest_count=17)
     model = quantized(case).model
-    emulators = [default_emulators["native-debug"], default_emulators["ap_int"]]
-    check(model, case.graph, emulators, SHARES[seed % len(SHARES)])
+    designs = [[default_emulators["native-debug"], default_emulators["ap_int"]]]
+    check(model, case.graph, designs, SHARES[seed % len(SHARES)])
 
 
 @pytest.mark.parametrize("seed", range(200, 203))
@@ -115,7 +124,7 @@ def test_a_program_runs_on_graphs_of_other_sizes(
     case = academic_case()
     model = quantized(case).model
     other = academic_graph(random, *counts)
-    for bound in check(model, other, [default_emulators["native"], small_emulators["native"]]):
+    for bound in check(model, other, [natives(default_emulators), natives(small_emulators)]):
         assert bound.counts["paper"] == counts[0]
 
 
@@ -134,7 +143,7 @@ def test_a_type_may_have_no_vertices(
     terms = [builder.mean(rows, "in", "paper") for rows in (hidden, term)]
     terms += [builder.dense(builder.features("paper"), width)]
     model = quantized(Case(builder.finish(builder.total(terms)), graph)).model
-    check(model, graph, [default_emulators["native"], small_emulators["native"]])
+    check(model, graph, [natives(default_emulators), natives(small_emulators)])
 
 
 def test_relations_beyond_the_contexts_share_one(default_emulators: Emulators, small_emulators: Emulators) -> None:
@@ -145,7 +154,7 @@ def test_relations_beyond_the_contexts_share_one(default_emulators: Emulators, s
     rows = {"author": builder.features("author"), "paper": builder.features("paper"), "term": builder.table("term", 7)}
     terms = [builder.mean(builder.dense(rows[source], 70), name, "paper") for name, source in list(sources.items()) * 5]
     model = quantized(Case(builder.finish(builder.total(terms)), graph)).model
-    for bound in check(model, graph, [default_emulators["native"], small_emulators["native"]]):
+    for bound in check(model, graph, [natives(default_emulators), natives(small_emulators)]):
         reductions = len(instructions(bound, "reduce"))
         assert len(bound.program.layers[-1].aggregations) == 20 > bound.program.design.geometry.agg_contexts
         assert len(instructions(bound, "configure_ids")) == reductions > 20
@@ -173,7 +182,7 @@ def test_layers_of_several_input_and_column_tiles(
             logits = dense
     model = quantized(Case(builder.finish(logits), graph)).model
     passes = []
-    for bound in check(model, graph, [default_emulators["native"], small_emulators["native"]]):
+    for bound in check(model, graph, [natives(default_emulators), natives(small_emulators)]):
         assert kind in [layer.kind for layer in bound.program.layers]
         layer = next(i for i, layer in enumerate(bound.program.layers) if layer.inputs == 6000)
         for operation, place in (("matmul", 60), ("matmul_planes", 59)):
@@ -193,5 +202,5 @@ def test_ids_of_32_bits_and_the_largest_degree(default_emulators: Emulators) -> 
     graph = HeteroGraph("large", "few", counts, {relation: edges}, features)
     builder = ModelBuilder(random, graph)
     model = quantized(Case(builder.finish(builder.mean(builder.features("many"), "into", "few")), graph)).model
-    (bound,) = check(model, graph, [default_emulators["native"]])
+    (bound,) = check(model, graph, [natives(default_emulators)])
     assert bound.program.tensor("x_many").scale == 1.0

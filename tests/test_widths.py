@@ -36,7 +36,7 @@ from hetfab.quantize.widths import ACTIVATION_BITS, OFFERED, WEIGHT_BITS, Widths
 from tests.demo_files import MODEL, DemoFiles
 from tests.programs import bound_to, compiled, quantized, run_emulated, run_golden
 from tests.random_models import Case, ModelBuilder, academic_case, academic_graph, random_case
-from tests.test_whole_programs import assert_equals_onnxruntime, assert_same_dram, check
+from tests.test_whole_programs import assert_equals_onnxruntime, assert_same_dram, check, natives
 
 FloatArray = npt.NDArray[np.float32]
 W4A4 = Widths(4, 4)
@@ -305,7 +305,7 @@ def test_a_layer_may_have_several_widths(
     assert dense.weight_bits.tolist() == [bits for columns, bits in parts for _ in range(columns)]
     for column in np.flatnonzero(dense.weight_bits == 1):
         assert set(dense.weight[:, column].tolist()) <= {-1, 1}
-    check(model, case.graph, [default_emulators["native"], small_emulators["native"]])
+    check(model, case.graph, [natives(default_emulators), natives(small_emulators)])
 
 
 def test_inspect_shows_all_widths_of_a_layer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -417,7 +417,7 @@ def test_offered_widths_give_the_logits_of_onnxruntime(
 ) -> None:
     case = random_case(seed, largest_count=65)
     model = quantized(case, OFFERED[name]).model
-    check(model, case.graph, [default_emulators["native"], small_emulators["native"]])
+    check(model, case.graph, [natives(default_emulators), natives(small_emulators)])
 
 
 @given(
@@ -431,14 +431,14 @@ def test_every_pair_of_widths_gives_the_logits_of_onnxruntime(
 ) -> None:
     case = random_case(seed, largest_count=33)
     model = quantized(case, Widths(weights, activations)).model
-    check(model, case.graph, [small_emulators["native"]])
+    check(model, case.graph, [natives(small_emulators)])
 
 
 @pytest.mark.parametrize("widths", [Widths(2, 4), Widths(1, 3)], ids=str)
 def test_checked_integers_and_ap_int_agree(widths: Widths, default_emulators: dict[str, Emulator]) -> None:
     case = random_case(100, largest_count=17)
     model = quantized(case, widths).model
-    check(model, case.graph, [default_emulators["native-debug"], default_emulators["ap_int"]])
+    check(model, case.graph, [[default_emulators["native-debug"], default_emulators["ap_int"]]])
 
 
 @pytest.mark.parametrize("signed", [True, False])

@@ -70,6 +70,23 @@ def host_processor() -> str:
     return "\n".join(sorted({line for line in lines if line.startswith(names)}))
 
 
+#: What code for a level of x86-64 may use beyond the one below, as ``/proc/cpuinfo`` names it.
+_LEVELS = {
+    "x86-64": {"sse2"},
+    "x86-64-v2": {"ssse3", "sse4_1", "sse4_2", "popcnt", "cx16"},
+    "x86-64-v3": {"avx", "avx2", "bmi1", "bmi2", "f16c", "fma", "movbe", "abm"},
+}
+
+
+def runs_code_for(march: str) -> bool:
+    """Whether this processor runs code that is compiled for ``-march=`` native, or a level of x86-64 up to v3."""
+    if march == "native":
+        return True
+    levels = list(_LEVELS)
+    flags = set(host_processor().split())
+    return march in levels and all(_LEVELS[level] <= flags for level in levels[: levels.index(march) + 1])
+
+
 def _missing(command: tuple[str, ...], found: str) -> CompilerMissingError:
     origin = "CXX" if os.environ.get("CXX") else "the default compiler"
     return CompilerMissingError(

@@ -29,7 +29,7 @@ _HLS = Path(__file__).resolve().parents[1]
 _SOURCE = _HLS / "build" / "emulator.cpp"
 _FLAGS = ("-std=c++17", "-shared", "-fPIC", "-Wall", "-Wextra", "-Wconversion", "-Werror")
 _HLS_WORDS = ("-Wno-unknown-pragmas", "-Wno-unused-label")
-_FAST = ("-O3", "-march=native")
+_FAST = ("-O3",)
 _SMALL = ("-O2",)
 
 
@@ -38,6 +38,13 @@ class Arithmetic(Enum):
 
     NATIVE = "native"
     AP_INT = "ap_int"
+
+
+class Bodies(Enum):
+    """The inner tile functions of the kernels: their own, or their vectorised equals for a host."""
+
+    PLAIN = "plain"
+    HOST = "host"
 
 
 class Progress(Enum):
@@ -54,6 +61,8 @@ def build_emulator(
     arithmetic: Arithmetic = Arithmetic.NATIVE,
     *,
     debug: bool = False,
+    bodies: Bodies = Bodies.HOST,
+    march: str = "native",
     defines: Sequence[str] = (),
 ) -> Path:
     """Compiles the emulated overlay of a geometry, or finds it in the cache.
@@ -63,6 +72,9 @@ def build_emulator(
         arithmetic: Native integers, or the ``ap_int`` headers that come with hls4ml.
         debug: Checks the range of every native integer, and every access against the declared sets of its
             instruction, and records the accesses of each loop; a matrix product takes about thirty times as long.
+        bodies: Whose inner tile functions; builds with ``debug``, with ``AP_INT`` or with an integer family of their
+            own have the kernels' in any case.
+        march: The processor that native integers without ``debug`` are compiled for, as ``-march`` names it.
         defines: Preprocessor definitions, ``NAME`` or ``NAME=value``.
 
     Returns:
@@ -80,7 +92,9 @@ def build_emulator(
         flags += [*_SMALL, "-Wno-uninitialized", "-Wno-maybe-uninitialized", "-DHETFAB_AP_INT"]
         flags += ["-isystem", str(ap_types_folder())]
     else:
-        flags += [*_SMALL, "-DHETFAB_DEBUG"] if debug else _FAST
+        flags += [*_SMALL, "-DHETFAB_DEBUG"] if debug else [*_FAST, f"-march={march}"]
+        if bodies is Bodies.HOST and not debug:
+            flags.append("-DHETFAB_HOST_BODIES")
     compiler = find_compiler()
     header = design_header(geometry)
     key = _digest([_sources(), header, *compiler.command, compiler.version, *flags, host_processor()])

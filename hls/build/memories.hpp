@@ -34,6 +34,12 @@ std::string hexadecimal(std::uint64_t value) {
     return text;
 }
 
+// A place in a mapped buffer, and the bytes from there to its end.
+struct MappedBytes {
+    unsigned char* bytes;
+    std::uint64_t size;
+};
+
 // Regions of physical DRAM, each a buffer of the host.
 class Dram : public DramModel {
   public:
@@ -46,24 +52,24 @@ class Dram : public DramModel {
 #ifdef HETFAB_DEBUG
         declared.burst(address, bytes, write);
 #endif
-        auto region = regions_.upper_bound(address);
-        if (region != regions_.begin()) {
-            --region;
-            const std::uint64_t offset = address - region->first;
-            if (offset < region->second.size && bytes <= region->second.size - offset) {
-                return region->second.bytes + offset;
-            }
-        }
+        const MappedBytes found = mapped(address);
+        if (found.size != 0 && bytes <= found.size) return found.bytes;
         throw std::out_of_range(std::string(write ? "write" : "read") + " of " + std::to_string(bytes) +
                                 " bytes at " + hexadecimal(address) + ", which is not mapped memory");
     }
 
+    // What is mapped at an address; nothing of size 0 where nothing is.
+    MappedBytes mapped(std::uint64_t address) const {
+        auto region = regions_.upper_bound(address);
+        if (region == regions_.begin()) return {nullptr, 0};
+        --region;
+        const std::uint64_t offset = address - region->first;
+        if (offset >= region->second.size) return {nullptr, 0};
+        return {region->second.bytes + offset, region->second.size - offset};
+    }
+
   private:
-    struct Region {
-        unsigned char* bytes;
-        std::uint64_t size;
-    };
-    std::map<std::uint64_t, Region> regions_;
+    std::map<std::uint64_t, MappedBytes> regions_;
 };
 
 // An on-chip memory seen from outside, as bytes.

@@ -11,6 +11,7 @@
 #include <deque>
 #include <iterator>
 #include <map>
+#include <memory_resource>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -141,7 +142,7 @@ class OrderCheck {
         std::uint64_t end;
         Accesses accesses;
     };
-    using Intervals = std::map<std::uint64_t, Interval>;
+    using Intervals = std::pmr::map<std::uint64_t, Interval>;
 
     static Range bounds(const sets::Region& region) {
         const std::uint64_t last =
@@ -182,25 +183,29 @@ class OrderCheck {
 
     void access(const sets::Region& region, unsigned engine, std::uint32_t index) {
         if (region.memory == sets::memory::dram && !is_written(bounds(region))) return;
+        // Rows ascend: what follows the last row's interval is near the next row.
+        auto near = memories_[region.memory].end();
         for_each_range(region, [&](const Range& range) {
             if (region.write != 0) {
-                write(region, range, engine, index);
+                near = write(region, range, engine, index, near);
             } else {
-                read(region, range, engine, index);
+                near = read(region, range, engine, index, near);
             }
         });
     }
 
-    void read(const sets::Region& region, Range range, unsigned engine, std::uint32_t index) {
+    // Both return the last interval of the range.
+    Intervals::iterator read(const sets::Region& region, Range range, unsigned engine, std::uint32_t index,
+                             Intervals::iterator near) {
         Intervals& intervals = memories_[region.memory];
-        auto place = split(intervals, range.first);
+        auto place = border(intervals, range.first, near);
         while (range.first < range.end) {
             if (place == intervals.end() || place->first > range.first) {
                 const std::uint64_t end =
                     place == intervals.end() ? range.end : std::min(range.end, place->first);
                 place = intervals.emplace_hint(place, range.first, Interval{end, {}});
             } else if (place->second.end > range.end) {
-                split(intervals, range.end);
+                divide(intervals, place, range.end);
             }
             Accesses& known = place->second.accesses;
             check_write(region, *place, engine, index);
@@ -209,14 +214,16 @@ class OrderCheck {
             range.first = place->second.end;
             ++place;
         }
+        return std::prev(place);
     }
 
-    void write(const sets::Region& region, const Range& range, unsigned engine, std::uint32_t index) {
+    Intervals::iterator write(const sets::Region& region, const Range& range, unsigned engine, std::uint32_t index,
+                              Intervals::iterator near) {
         Intervals& intervals = memories_[region.memory];
-        auto place = split(intervals, range.first);
-        if (place != intervals.end() && place->first < range.end) split(intervals, range.end);
+        auto place = border(intervals, range.first, near);
         const auto first = place;
         for (; place != intervals.end() && place->first < range.end; ++place) {
+            if (place->second.end > range.end) divide(intervals, place, range.end);
             check_write(region, *place, engine, index);
             check_reads(region, *place, engine, index);
         }
@@ -226,20 +233,35 @@ class OrderCheck {
         if (first != place && first->first == range.first) {
             first->second = whole;
             intervals.erase(std::next(first), place);
-        } else {
-            intervals.emplace_hint(intervals.erase(first, place), range.first, whole);
+            return first;
         }
+        return intervals.emplace_hint(intervals.erase(first, place), range.first, whole);
     }
 
-    // Makes `at` a border between intervals; returns the first interval at or after it.
-    static Intervals::iterator split(Intervals& intervals, std::uint64_t at) {
-        const auto after = intervals.lower_bound(at);
+    // Makes `at` a border between intervals; returns the first interval at or after it. `near` is the end, or an
+    // interval before `at`, where the search begins.
+    static Intervals::iterator border(Intervals& intervals, std::uint64_t at, Intervals::iterator near) {
+        const auto after = first_from(intervals, at, near);
         if (after == intervals.begin()) return after;
         const auto before = std::prev(after);
         if (before->second.end <= at) return after;
-        const Interval rest = before->second;
-        before->second.end = at;
-        return intervals.emplace_hint(after, at, rest);
+        return divide(intervals, before, at);
+    }
+
+    static Intervals::iterator first_from(Intervals& intervals, std::uint64_t at, Intervals::iterator near) {
+        constexpr unsigned most_steps = 8;
+        for (unsigned step = 0; step < most_steps && near != intervals.end(); step++) {
+            if (near->first >= at) return near;
+            ++near;
+        }
+        return intervals.lower_bound(at);
+    }
+
+    // Cuts an interval in two; returns the second one.
+    static Intervals::iterator divide(Intervals& intervals, Intervals::iterator whole, std::uint64_t at) {
+        const Interval rest = whole->second;
+        whole->second.end = at;
+        return intervals.emplace_hint(std::next(whole), at, rest);
     }
 
     bool ended(unsigned by, std::uint32_t index, unsigned engine) const {
@@ -309,7 +331,9 @@ class OrderCheck {
     sets::Word contexts_[sets::context_words] = {};
     std::array<Clock, isa::engine::count> clocks_ = {};
     std::array<std::deque<Clock>, isa::semaphores + 1> signals_;
-    std::array<Intervals, sets::memory::count> memories_;
+    // A program of many strided rows makes and drops thousands of intervals.
+    std::pmr::unsynchronized_pool_resource pool_;
+    std::pmr::vector<Intervals> memories_{sets::memory::count, &pool_};
     std::vector<std::uint64_t> operations_;
     std::vector<Range> written_;
     bool compares_ = true;

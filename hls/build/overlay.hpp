@@ -25,6 +25,13 @@
 #include "run_log.hpp"
 #include "state_dump.hpp"
 
+// Host bodies compute with native integers, and check neither ranges nor declared sets.
+#if defined(HETFAB_HOST_BODIES) && !defined(HETFAB_DEBUG) && !defined(HETFAB_AP_INT) && !defined(HETFAB_FAMILY)
+#include "host/bodies.hpp"
+#else
+#include "plain_bodies.hpp"
+#endif
+
 namespace hetfab {
 
 // Without a name: a process loads libraries of several designs, and named variables would be one for all.
@@ -78,6 +85,8 @@ class Overlay {
     const RunLog& log() const { return log_; }
 
     RamModel* ram(const std::string& name) {
+        // Whoever asks may write.
+        bodies_.forget();
         const auto found = rams_.find(name);
         return found == rams_.end() ? nullptr : found->second;
     }
@@ -239,21 +248,22 @@ class Overlay {
         hls::stream<Types::Instruction>& in = instructions_[engine];
         hls::stream<Types::Token>& out = tokens_[engine];
         if (engine == isa::engine::load) {
-            hls::burst_maxi<Types::Beat> memory(ports_[load_port]);
-            load_step<Design, Family>(in, out, memory, act_d_ram_.port(), act_l_ram_.port(),
-                                      wgt_d_ram_.port(), wgt_l_ram_.port(), par_ram_.port(), events);
+            load_step<Design, Family>(in, out, bodies_.memory<Types::Beat>(ports_[load_port], dram),
+                                      bodies_.banks(act_d_ram_), bodies_.banks(act_l_ram_),
+                                      bodies_.weights_d(wgt_d_ram_), bodies_.weights_l(wgt_l_ram_),
+                                      bodies_.ram(par_ram_), events);
         } else if (engine == isa::engine::store) {
-            hls::burst_maxi<Types::Beat> memory(ports_[store_port]);
-            store_step<Design, Family>(in, out, memory, out_ram_.port(), events);
+            store_step<Design, Family>(in, out, bodies_.memory<Types::Beat>(ports_[store_port], dram),
+                                       bodies_.ram(out_ram_), events);
         } else if (engine == isa::engine::gemm_d) {
-            gemm_d_step<Design, Family>(in, out, act_d_ram_.port(), wgt_d_ram_.port(), acc_d_ram_.port(),
-                                        events);
+            gemm_d_step<Design, Family>(in, out, bodies_.banks(act_d_ram_), bodies_.weights_d(wgt_d_ram_),
+                                        bodies_.ram(acc_d_ram_), events);
         } else if (engine == isa::engine::gemm_l) {
-            gemm_l_step<Design, Family>(in, out, act_l_ram_.port(), wgt_l_ram_.port(), acc_l_ram_.port(),
-                                        events);
+            gemm_l_step<Design, Family>(in, out, bodies_.banks(act_l_ram_), bodies_.weights_l(wgt_l_ram_),
+                                        bodies_.ram(acc_l_ram_), events);
         } else if (engine == isa::engine::vec) {
-            vec_step<Design, Family>(in, out, acc_d_ram_.port(), acc_l_ram_.port(), par_ram_.port(),
-                                     sum_ram_.port(), out_ram_.port(), events);
+            vec_step<Design, Family>(in, out, bodies_.ram(acc_d_ram_), bodies_.ram(acc_l_ram_),
+                                     bodies_.ram(par_ram_), bodies_.ram(sum_ram_), bodies_.ram(out_ram_), events);
         } else {
             hls::burst_maxi<Types::Beat> features(ports_[features_port]);
             hls::burst_maxi<Types::Beat> graph(ports_[graph_port]);
@@ -336,6 +346,7 @@ class Overlay {
     hls::stream<Types::Token> tokens_[isa::engine::count];
     PortModel ports_[port_count];
     BankAccesses accesses_;
+    Bodies bodies_;
     BankedRam<Types::ActDBank> act_d_ram_{sets::memory::act_d_ram, Design::gemm_d_rows, Design::act_d_words,
                                           accesses_};
     BankedRam<Types::ActLBank> act_l_ram_{sets::memory::act_l_ram, Design::gemm_l_rows, Design::act_l_words,

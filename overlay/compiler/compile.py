@@ -6,6 +6,7 @@ of each other as far as rings and queues allow.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from hetfab.overlay.compiler.constants import Columns, Constants
 from hetfab.overlay.compiler.emitter import Affine, Emitter
@@ -52,15 +53,22 @@ def compile_model(
         InputError: One of the errors of ``lower`` and ``choose_tile``.
         DesignInvalidError: The design lacks an engine that the model needs.
     """
-    lowered = lower(given.model, given.bindings)
+    program = compile_lowered(lower(given.model, given.bindings), design, name=name, share_on_d=share_on_d)
+    return replace(program, model_hash=model_hash(given.model), bindings=to_json(given.bindings))
+
+
+def compile_lowered(
+    lowered: LoweredModel, design: Design, *, name: str = "model", share_on_d: float | None = None
+) -> Program:
+    """Compiles integer layers; the program has no model's hash and no binding. Otherwise as ``compile_model``."""
     _check_engines(lowered, design)
     compiler = _Compiler(lowered, design.geometry, share_on_d)
     compiler.run()
     return Program(
         design=design,
         model_name=name,
-        model_hash=model_hash(given.model),
-        bindings=to_json(given.bindings),
+        model_hash="",
+        bindings="",
         layers=tuple(compiler.layers),
         blocks=tuple(compiler.emitter.blocks),
         symbols=tuple(compiler.emitter.symbols),
@@ -99,7 +107,7 @@ class _Compiler:
         self.layers: list[LayerInfo] = []
         self.edges: dict[str, Edges] = {}
         self.constant_offsets: dict[str, int] = {}
-        self._planned = [_plan(layer, lowered, geometry, share_on_d) for layer in lowered.layers]
+        self._planned = plan_layers(lowered, geometry, share_on_d)
         self._layer_of = {layer.output.name: index for index, layer in enumerate(lowered.layers)}
         self._stored = {
             semaphore: Milestones(self._newest_input(semaphore, layer) for layer in lowered.layers)
@@ -220,6 +228,13 @@ class _Compiler:
         else:
             names = [layer.dense.input.name] if layer.dense else []
         return max((self._layer_of.get(name, -1) for name in names), default=-1)
+
+
+def plan_layers(
+    lowered: LoweredModel, geometry: Geometry, share_on_d: float | None = None
+) -> tuple[PlannedLayer, ...]:
+    """Formats and cuts of all layers; arguments as ``compile_lowered``."""
+    return tuple(_plan(layer, lowered, geometry, share_on_d) for layer in lowered.layers)
 
 
 def _plan(layer: LoweredLayer, lowered: LoweredModel, geometry: Geometry, share_on_d: float | None) -> PlannedLayer:

@@ -5,6 +5,7 @@ All cuts that fit the buffers are compared by the cycles that a row takes in the
 VEC and STORE overlap and the slowest decides; the cheapest is taken (docs/gemm.md).
 """
 
+import functools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -80,12 +81,14 @@ class Tile:
         step_bytes: Bytes of a row in one step over the input channels, whole blocks; 0 without a dense term.
         resident: Whether one step takes all input channels, so that weights are loaded once for all rows.
         passes: The output channels, pass by pass.
+        row_cycles: What the choice went by: modelled cycles of the layer per row, in the steady state.
     """
 
     rows: int
     step_bytes: int
     resident: bool
     passes: tuple[ColumnRange, ...]
+    row_cycles: float
 
 
 def choose_tile(shape: LayerShape, geometry: Geometry, name: str, share: float | None = None) -> Tile:
@@ -100,18 +103,25 @@ def choose_tile(shape: LayerShape, geometry: Geometry, name: str, share: float |
     Raises:
         DesignTooSmallError: A buffer cannot hold two tiles of one row, or of one block of input channels.
     """
+    best = _fastest(shape, geometry, share)
+    if best is None:
+        raise _Cutter(shape, geometry, share).too_small(name)
+    return best
+
+
+@functools.cache
+def _fastest(shape: LayerShape, geometry: Geometry, share: float | None) -> Tile | None:
+    """The cheapest cut, None where no cut fits; the layers of a model have few different shapes."""
     cutter = _Cutter(shape, geometry, share)
-    best: tuple[float, Tile] | None = None
+    best: Tile | None = None
     for step_bytes in _steps(shape.row_bytes):
         cuts = [cutter.cut(width, on_d, step_bytes) for width in cutter.widths() for on_d in cutter.splits(width)]
-        found = min((cut for cut in cuts if cut is not None), key=lambda cut: cut[0], default=None)
-        if found is not None and best is not None and found[0] >= best[0]:
+        found = min((cut for cut in cuts if cut is not None), key=lambda cut: cut.row_cycles, default=None)
+        if found is not None and best is not None and found.row_cycles >= best.row_cycles:
             # Still fewer input channels at once only add instructions.
             break
         best = found or best
-    if best is None:
-        raise cutter.too_small(name)
-    return replace(best[1], passes=tuple(cutter.passes(best[1])))
+    return best and replace(best, passes=tuple(cutter.passes(best)))
 
 
 def _steps(row_bytes: int) -> Iterator[int]:
@@ -156,8 +166,8 @@ class _Cutter:
         inner = range(0, width, self.unit)
         return [*inner, width]
 
-    def cut(self, width: int, on_d: int, step_bytes: int) -> tuple[float, Tile] | None:
-        """Cycles per row of the whole layer and its cut, None where a buffer cannot hold it."""
+    def cut(self, width: int, on_d: int, step_bytes: int) -> Tile | None:
+        """The cut whose passes are all alike, None where a buffer cannot hold it."""
         shape, geometry = self.shape, self.geometry
         on_l = width - on_d
         rows = self.rows(on_d, on_l, step_bytes)
@@ -177,7 +187,7 @@ class _Cutter:
         moved += weight_beats * (rows / _NOMINAL_ROWS if resident else 1)
         times.append(moved + 2 * _INSTRUCTION)
         passes = shape.channels / width
-        return passes * max(times) / rows, Tile(rows, step_bytes, resident, (ColumnRange(0, on_d, on_l),))
+        return Tile(rows, step_bytes, resident, (ColumnRange(0, on_d, on_l),), passes * max(times) / rows)
 
     def d_cycles(self, rows: int, groups: int, step_bytes: int, accumulates: bool) -> float:
         """Cycles of a matmul: two trips a beat, or the drain of a block."""
@@ -264,9 +274,10 @@ class _Cutter:
                 yield replace(model, first=first)
                 first += model.count
                 continue
-            splits = [self.cut(left, on_d, tile.step_bytes) for on_d in self.splits(left)]
-            fitting = [found for found in splits if found is not None and found[1].rows >= tile.rows]
-            on_d = min(fitting, key=lambda found: found[0])[1].passes[0].on_d if fitting else min(left, model.on_d)
+            cuts = [self.cut(left, on_d, tile.step_bytes) for on_d in self.splits(left)]
+            fitting = [cut for cut in cuts if cut is not None and cut.rows >= tile.rows]
+            chosen = min(fitting, key=lambda cut: cut.row_cycles, default=None)
+            on_d = min(left, model.on_d) if chosen is None else chosen.passes[0].on_d
             yield ColumnRange(first, on_d, left - on_d)
             first = self.shape.channels
 
@@ -296,7 +307,7 @@ class _Cutter:
         shape, geometry = self.shape, self.geometry
         on_d = self.splits(width)[-1]
         on_l = width - on_d
-        needs = {"out_ram": blocks_of(width * shape.output_bits // 8) * _BLOCK // (_BEAT * self.word_beats["out_ram"])}
+        needs = {"out_ram": blocks_of(width * shape.output_bits // 8) * _BEATS}
         if shape.aggregated:
             needs["sum_ram"] = -(-width // geometry.lanes)
         if not shape.row_bytes:

@@ -211,6 +211,12 @@ def _banks(machine: GoldenMachine, memory: str, first: int, rows: int, row_words
     return words.reshape(row_blocks, row_words, banks, words.shape[1] // banks)
 
 
+def _tile_rows(banks: Bytes) -> Bytes:
+    """The rows of a tile, uint8 ``[rows, row_words, bank_bytes]``, from ``_banks``."""
+    blocks, row_words, count, size = banks.shape
+    return banks.transpose(0, 2, 1, 3).reshape(blocks * count, row_words, size)
+
+
 def _packed(nibbles: Bytes) -> Bytes:
     """Pairs of values of 4 bits, uint8 ``[rows, channels]``, as bytes: the even channel in the low nibble."""
     return nibbles[:, 0::2] | nibbles[:, 1::2] << 4
@@ -237,9 +243,7 @@ def matmul(machine: GoldenMachine, f: Fields) -> None:
         raise machine.error("rows of 0 beats", "at least 1")
     bits = 4 if f["packed"] else 8
     banks = _banks(machine, "act_d_ram", f["act"], rows, beats)
-    content = banks.transpose(0, 2, 1, 3).reshape(-(-rows // banks.shape[2]) * banks.shape[2], beats * _D_BANK_BYTES)[
-        :rows
-    ]
+    content = _tile_rows(banks)[:rows].reshape(rows, beats * _D_BANK_BYTES)
     steps = machine.words("wgt_d_ram", f["wgt"], groups * 2 * beats).reshape(groups, 2 * beats, columns, 4)
     by_column = steps.transpose(0, 2, 1, 3).reshape(groups * columns, 2 * beats * 4)
     weights = _signed(_nibbles(by_column) if f["packed"] else by_column, bits)
@@ -261,9 +265,7 @@ def matmul_planes(machine: GoldenMachine, f: Fields) -> None:
             "at least 1 word, 1 or 2 slices, 1 to 8 planes, 1 when bipolar",
         )
     banks = _banks(machine, "act_l_ram", f["act"], rows, slices * words)
-    content = banks.transpose(0, 2, 1, 3).reshape(
-        -(-rows // banks.shape[2]) * banks.shape[2], slices, words * _L_BANK_BYTES
-    )[:rows]
+    content = _tile_rows(banks)[:rows].reshape(rows, slices, words * _L_BANK_BYTES)
     nibbles = _nibbles(content).astype(np.int64)
     values = nibbles[:, 0] if slices == 1 else 16 * nibbles[:, 0] + nibbles[:, 1]
     largest = (1 << 4 * slices) - 1

@@ -233,7 +233,7 @@ class Isa:
 
 
 def evaluate(expression: str, names: Mapping[str, int]) -> int:
-    """Value of an expression of ``+``, ``-``, ``*`` and ``//`` over ``names``; a dotted name such as ``ids.edges`` is one name.
+    """Value of an expression of ``+``, ``-``, ``*`` and ``//`` over ``names``; ``ids.edges`` is one name.
 
     Raises:
         KeyError: A name is missing.

@@ -84,42 +84,60 @@ class SliceWriter {
     unsigned pending_word_ = 0;
 };
 
-// Copies rows of blocks to the cores' copies of the tile; it counts the beats read.
-template <class D, class Z, class Mem, class ActDRam, class ActLRam, class Events>
-Outcome load_tile(const Word<Z, isa::instruction_bits>& instruction, Mem mem, ActDRam act_d_ram,
-                  ActLRam act_l_ram, Events& events) {
+// The fields of a load_activations.
+struct TileCopy {
+    std::uint64_t address;
+    unsigned rows;
+    unsigned row_beats;
+    unsigned stride_beats;
+    unsigned ram_d;
+    unsigned ram_l;
+    bool to_d;
+    bool to_l;
+    bool packed;
+};
+
+template <class Z>
+TileCopy tile_copy(const Word<Z, isa::instruction_bits>& instruction) {
 #pragma HLS INLINE
     using Op = isa::LoadActivations;
-    const unsigned rows = number<Z, Op::Rows>(instruction);
-    const unsigned row_beats = number<Z, Op::RowBlocks>(instruction) * beats_per_block;
-    const unsigned stride_beats = number<Z, Op::StrideBlocks>(instruction) * beats_per_block;
-    const bool to_d = flag<Z, Op::ToD>(instruction);
-    const bool to_l = flag<Z, Op::ToL>(instruction);
-    const bool packed = flag<Z, Op::Packed>(instruction);
-    BurstReader reader(BurstCursor(static_cast<std::uint64_t>(get<Z, Op::Address>(instruction)), rows,
-                                   row_beats, stride_beats));
+    return {static_cast<std::uint64_t>(get<Z, Op::Address>(instruction)),
+            number<Z, Op::Rows>(instruction),
+            number<Z, Op::RowBlocks>(instruction) * beats_per_block,
+            number<Z, Op::StrideBlocks>(instruction) * beats_per_block,
+            number<Z, Op::RamD>(instruction),
+            number<Z, Op::RamL>(instruction),
+            flag<Z, Op::ToD>(instruction),
+            flag<Z, Op::ToL>(instruction),
+            flag<Z, Op::Packed>(instruction)};
+}
+
+// Copies rows of blocks to the cores' copies of the tile; it counts the beats read.
+template <class D, class Z, class Mem, class ActDRam, class ActLRam, class Events>
+Outcome load_tile(const TileCopy& tile, Mem mem, ActDRam act_d_ram, ActLRam act_l_ram, Events& events) {
+#pragma HLS INLINE
+    BurstReader reader(BurstCursor(tile.address, tile.rows, tile.row_beats, tile.stride_beats));
     reader.start(mem, events);
-    SliceWriter<D, Z> slices(number<Z, Op::RamL>(instruction), packed ? row_beats / 2 : row_beats / 4,
-                             packed);
+    SliceWriter<D, Z> slices(tile.ram_l, tile.packed ? tile.row_beats / 2 : tile.row_beats / 4, tile.packed);
     unsigned bank = 0;
     unsigned position = 0;
-    unsigned first = number<Z, Op::RamD>(instruction);
-    const unsigned beats = rows * row_beats;
+    unsigned first = tile.ram_d;
+    const unsigned beats = tile.rows * tile.row_beats;
 load_tile_beats:
     for (unsigned beat = 0; beat < beats; beat++) {
 #pragma HLS LOOP_TRIPCOUNT min=8 max=32768
 #pragma HLS PIPELINE II=1 style=stp
         events.trip(isa::loops::load_tile_beats);
         const Word<Z, 64> value = reader.read(mem);
-        if (to_d) act_d_ram[bank][first + position] = value;
-        if (to_l) slices.write(value, act_l_ram);
+        if (tile.to_d) act_d_ram[bank][first + position] = value;
+        if (tile.to_l) slices.write(value, act_l_ram);
         position++;
-        if (position == row_beats) {
+        if (position == tile.row_beats) {
             position = 0;
             bank++;
             if (bank == D::gemm_d_rows) {
                 bank = 0;
-                first += row_beats;
+                first += tile.row_beats;
             }
         }
     }
@@ -128,17 +146,28 @@ load_tile_beats:
     return {true, beats, reader.beats_read()};
 }
 
-// Copies consecutive words of `Bits` bits; it counts the beats read.
-template <class Z, int Bits, class Mem, class Ram, class Events>
-Outcome load_words(const Word<Z, isa::instruction_bits>& instruction, Mem mem, Ram ram, Events& events) {
+// The fields that copies of words share.
+struct WordsCopy {
+    std::uint64_t address;
+    unsigned ram;
+    unsigned words;
+};
+
+template <class Z>
+WordsCopy words_copy(const Word<Z, isa::instruction_bits>& instruction) {
 #pragma HLS INLINE
     using Op = isa::LoadWeights;
+    return {static_cast<std::uint64_t>(get<Z, Op::Address>(instruction)), number<Z, Op::Ram>(instruction),
+            number<Z, Op::Words>(instruction)};
+}
+
+// Copies consecutive words of `Bits` bits; it counts the beats read.
+template <class Z, int Bits, class Mem, class Ram, class Events>
+Outcome load_words(const WordsCopy& copy, Mem mem, Ram ram, Events& events) {
+#pragma HLS INLINE
     constexpr unsigned beats_per_word = Bits / 64;
-    const unsigned words = number<Z, Op::Words>(instruction);
-    const unsigned first = number<Z, Op::Ram>(instruction);
-    const unsigned beats = words * beats_per_word;
-    BurstReader reader(
-        BurstCursor(static_cast<std::uint64_t>(get<Z, Op::Address>(instruction)), 1, beats, 0));
+    const unsigned beats = copy.words * beats_per_word;
+    BurstReader reader(BurstCursor(copy.address, 1, beats, 0));
     reader.start(mem, events);
     Word<Z, Bits> word = zero<Z, Bits>();
     unsigned position = 0;
@@ -150,7 +179,7 @@ load_beats:
         events.trip(isa::loops::load_beats);
         Z::set_beat(word, position, reader.read(mem));
         if (position == beats_per_word - 1) {
-            ram[first + written] = word;
+            ram[copy.ram + written] = word;
             written++;
             position = 0;
         } else {
@@ -174,16 +203,16 @@ Outcome load_execute(const Word<Z, isa::instruction_bits>& instruction, Mem mem,
                   "the copies of words share their fields");
     const int opcode = static_cast<int>(number<Z, isa::Header::Opcode>(instruction));
     if (opcode == isa::LoadActivations::opcode) {
-        return load_tile<D, Z>(instruction, mem, act_d_ram, act_l_ram, events);
+        return load_tile<D, Z>(tile_copy<Z>(instruction), mem, act_d_ram, act_l_ram, events);
     }
     if (opcode == isa::LoadWeights::opcode) {
-        return load_words<Z, 32 * D::gemm_d_cols>(instruction, mem, wgt_d_ram, events);
+        return load_words<Z, 32 * D::gemm_d_cols>(words_copy<Z>(instruction), mem, wgt_d_ram, events);
     }
     if (opcode == isa::LoadPlanes::opcode) {
-        return load_words<Z, 32 * D::gemm_l_cols>(instruction, mem, wgt_l_ram, events);
+        return load_words<Z, 32 * D::gemm_l_cols>(words_copy<Z>(instruction), mem, wgt_l_ram, events);
     }
     if (opcode == isa::LoadParameters::opcode) {
-        return load_words<Z, 64 * D::lanes>(instruction, mem, par_ram, events);
+        return load_words<Z, 64 * D::lanes>(words_copy<Z>(instruction), mem, par_ram, events);
     }
     return {opcode == isa::Sync::opcode, 0};
 }

@@ -9,24 +9,33 @@
 
 namespace hetfab {
 
-template <class D, class Z, class Mem, class OutRam, class Events>
-Outcome store_execute(const Word<Z, isa::instruction_bits>& instruction, Mem mem, OutRam out_ram,
-                      Events& events) {
-// A function of its own: its return waits for the write responses, so the token cannot pass them.
-#pragma HLS INLINE off
+// The fields of a store_rows.
+struct RowsCopy {
+    std::uint64_t address;
+    unsigned rows;
+    unsigned row_beats;
+    unsigned stride_beats;
+    unsigned ram;
+};
+
+template <class Z>
+RowsCopy rows_copy(const Word<Z, isa::instruction_bits>& instruction) {
+#pragma HLS INLINE
     using Op = isa::StoreRows;
-    const int opcode = static_cast<int>(number<Z, isa::Header::Opcode>(instruction));
-    if (opcode != Op::opcode) return {opcode == isa::Sync::opcode, 0};
-    const unsigned rows = number<Z, Op::Rows>(instruction);
-    const unsigned row_beats = number<Z, Op::RowBlocks>(instruction) * beats_per_block;
-    const unsigned stride_beats = number<Z, Op::StrideBlocks>(instruction) * beats_per_block;
-    const unsigned first = number<Z, Op::Ram>(instruction);
-    BurstCursor cursor(static_cast<std::uint64_t>(get<Z, Op::Address>(instruction)), rows, row_beats,
-                       stride_beats);
+    return {static_cast<std::uint64_t>(get<Z, Op::Address>(instruction)), number<Z, Op::Rows>(instruction),
+            number<Z, Op::RowBlocks>(instruction) * beats_per_block,
+            number<Z, Op::StrideBlocks>(instruction) * beats_per_block, number<Z, Op::Ram>(instruction)};
+}
+
+// Copies rows; it counts the responses and the beats written.
+template <class D, class Z, class Mem, class OutRam, class Events>
+Outcome store_copy(const RowsCopy& copy, Mem mem, OutRam out_ram, Events& events) {
+#pragma HLS INLINE
+    BurstCursor cursor(copy.address, copy.rows, copy.row_beats, copy.stride_beats);
     unsigned left = 0;
     unsigned responses_due = 0;
     unsigned beats_written = 0;
-    const unsigned beats = rows * row_beats;
+    const unsigned beats = copy.rows * copy.row_beats;
 store_beats:
     for (unsigned beat = 0; beat < beats; beat++) {
 #pragma HLS LOOP_TRIPCOUNT min=8 max=16384
@@ -37,7 +46,7 @@ store_beats:
             mem.write_request(cursor.beat(), left);
             cursor.advance();
         }
-        const Word<Z, 8 * D::lanes> word = out_ram[first + beat];
+        const Word<Z, 8 * D::lanes> word = out_ram[copy.ram + beat];
         mem.write(Z::beat(word, 0));
         beats_written++;
         left--;
@@ -61,6 +70,16 @@ store_responses:
     }
     events.loop(isa::loops::store_responses, responses);
     return {true, responses, beats_written};
+}
+
+template <class D, class Z, class Mem, class OutRam, class Events>
+Outcome store_execute(const Word<Z, isa::instruction_bits>& instruction, Mem mem, OutRam out_ram,
+                      Events& events) {
+// A function of its own: its return waits for the write responses, so the token cannot pass them.
+#pragma HLS INLINE off
+    const int opcode = static_cast<int>(number<Z, isa::Header::Opcode>(instruction));
+    if (opcode != isa::StoreRows::opcode) return {opcode == isa::Sync::opcode, 0};
+    return store_copy<D, Z>(rows_copy<Z>(instruction), mem, out_ram, events);
 }
 
 // The engine: one instruction, from its stream to its token.

@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0
+// What host bodies get in place of a kernel's ports: the memories as plain arrays. A host body runs only where all of
+// its accesses are inside; otherwise it hands the instruction to the plain body, which stops at the access.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+#include "../build/memories.hpp"
+#include "hetfab/bursts.hpp"
+#include "panels.hpp"
+
+namespace hetfab {
+
+namespace {
+
+// The bytes of a word and of those after it: words have nothing between them.
+template <class T>
+unsigned char* bytes_from(T* word) {
+    static_assert(sizeof(T) == bytes_of(static_cast<const T*>(nullptr)), "a word is its bytes");
+    return reinterpret_cast<unsigned char*>(word);
+}
+
+template <class T>
+struct HostRam {
+    RamPort<T> plain;
+
+    bool holds(std::uint64_t first, std::uint64_t count) const {
+        return count == 0 || first + count <= plain.depth;
+    }
+    unsigned char* at(unsigned word) const { return bytes_from(plain.words + word); }
+};
+
+template <class T>
+struct HostBanks {
+    BankedPort<T> plain;
+
+    bool holds(std::uint64_t first, std::uint64_t count) const {
+        return count == 0 || first + count <= plain.depth;
+    }
+    unsigned char* at(unsigned bank, unsigned word) const {
+        return bytes_from(plain.words + std::size_t{bank} * plain.depth + word);
+    }
+};
+
+// A memory of weights, and what was made of its content.
+template <class T>
+struct HostWeights {
+    RamPort<T> plain;
+    PanelCache* panels;
+
+    bool holds(std::uint64_t first, std::uint64_t count) const {
+        return count == 0 || first + count <= plain.depth;
+    }
+    unsigned char* at(unsigned word) const { return bytes_from(plain.words + word); }
+};
+
+// Rows of bytes in DRAM, and the bursts that carry them.
+struct HostRows {
+    std::uint64_t address;
+    std::uint64_t rows;
+    std::uint64_t row_bytes;
+    std::uint64_t stride;
+
+    std::uint64_t end() const { return stride * (rows - 1) + row_bytes; }
+    // As BurstCursor cuts them: at multiples of the longest burst.
+    std::uint64_t bursts() const {
+        constexpr std::uint64_t longest = std::uint64_t{burst_beats} * beat_bytes;
+        std::uint64_t count = 0;
+        for (std::uint64_t row = 0; row < rows; row++) {
+            count += ((address + row * stride) % longest + row_bytes + longest - 1) / longest;
+        }
+        return count;
+    }
+};
+
+// A port to DRAM.
+template <class Beat>
+struct HostMemory {
+    PortModel& port;
+    const Dram& dram;
+
+    hls::burst_maxi<Beat> plain() const { return hls::burst_maxi<Beat>(port); }
+
+    // The place of the first row, null if there is none or not all rows are in one mapped buffer.
+    unsigned char* find(const HostRows& rows) const {
+        if (rows.rows == 0 || rows.row_bytes == 0) return nullptr;
+        const MappedBytes mapped = dram.mapped(rows.address);
+        return rows.end() <= mapped.size ? mapped.bytes : nullptr;
+    }
+    void count_read(const HostRows& rows, std::uint64_t bursts) const {
+        port.traffic.read_bytes += rows.rows * rows.row_bytes;
+        port.traffic.read_bursts += bursts;
+    }
+    void count_written(const HostRows& rows, std::uint64_t bursts) const {
+        port.traffic.write_bytes += rows.rows * rows.row_bytes;
+        port.traffic.write_bursts += bursts;
+    }
+};
+
+// Trips of a loop that works ahead of `bursts` bursts.
+inline unsigned ahead(std::uint64_t bursts) {
+    return static_cast<unsigned>(std::min<std::uint64_t>(bursts, bursts_ahead));
+}
+
+}  // namespace
+
+}  // namespace hetfab

@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: Apache-2.0
+// Weights in the order in which a Lanes class takes them, kept while the memory that they came from does not change;
+// and the product of rows of bytes with them.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <cstring>
+#include <list>
+#include <utility>
+#include <vector>
+
+#include "lanes.hpp"
+
+namespace hetfab {
+
+namespace {
+
+// Columns of a unit. Weights are unpacked unit by unit: for every 4 channels, 4 bytes of each column.
+constexpr unsigned unit_columns = 8;
+using UnitStep = std::array<std::uint32_t, unit_columns>;
+
+// `columns / Lanes::columns` panels, rounded up; a panel has all channels of its columns, step by step.
+template <class Lanes>
+struct Panels {
+    unsigned channels = 0;
+    unsigned columns = 0;
+    std::vector<unsigned char> weights;
+    // What each column's sums begin with.
+    std::vector<std::int32_t> base;
+
+    static constexpr unsigned step_bytes = 4 * Lanes::columns;
+
+    Panels(unsigned unit_steps, unsigned units)
+        : channels(4 * unit_steps), columns(unit_columns * units), weights(count() * panel_bytes()), base(count() * Lanes::columns) {}
+
+    unsigned count() const { return (columns + Lanes::columns - 1) / Lanes::columns; }
+    std::size_t panel_bytes() const { return std::size_t{channels} / Lanes::channels * step_bytes; }
+    const unsigned char* panel(unsigned number) const { return weights.data() + number * panel_bytes(); }
+
+    // All steps of a unit, of which one panel has a part, or several panels have one each.
+    void put(unsigned unit, const UnitStep* steps) {
+        for (unsigned first = 0; first < unit_columns; first += Lanes::columns) {
+            const unsigned column = unit * unit_columns + first;
+            unsigned char* place = weights.data() + column / Lanes::columns * panel_bytes() +
+                                   column % Lanes::columns * 4;
+            for (unsigned step = 0; step < channels / 4; step++) place = put_step(place, steps[step], first);
+        }
+    }
+
+  private:
+    static constexpr unsigned width = Lanes::columns < unit_columns ? Lanes::columns : unit_columns;
+
+    static unsigned char* put_step(unsigned char* place, const UnitStep& step, unsigned first) {
+        if constexpr (Lanes::channels == 4) {
+            std::memcpy(place, step.data() + first, 4 * width);
+            return place + step_bytes;
+        } else {
+            std::uint32_t pairs[2][width];
+            for (unsigned column = 0; column < width; column++) {
+                pairs[0][column] = low_pair(step[first + column]);
+                pairs[1][column] = high_pair(step[first + column]);
+            }
+            std::memcpy(place, pairs[0], sizeof pairs[0]);
+            std::memcpy(place + step_bytes, pairs[1], sizeof pairs[1]);
+            return place + 2 * step_bytes;
+        }
+    }
+};
+
+// Where sums go: added to what is there or not, after they are cut to their bits.
+struct SumPlace {
+    std::int32_t* first;
+    std::size_t row_length;
+    bool accumulate;
+    int cut;
+
+    // `count` is Lanes::columns, or less in the last panel.
+    template <class Lanes>
+    void put(unsigned row, unsigned column, unsigned count, const std::int32_t* base, typename Lanes::Sums sums) const {
+        std::int32_t* place = first + row * row_length + column;
+        sums = Lanes::cut(sums + Lanes::load_sums(base), cut);
+        if (count == Lanes::columns) {
+            Lanes::store(place, accumulate ? sums + Lanes::load_sums(place) : sums);
+            return;
+        }
+        std::int32_t part[Lanes::columns] = {};
+        if (accumulate) std::memcpy(part, place, 4 * std::size_t{count});
+        Lanes::store(part, sums + Lanes::load_sums(part));
+        std::memcpy(place, part, 4 * std::size_t{count});
+    }
+};
+
+// The loops over rows and vectors are unrolled as they are read, so that all sums stay in registers.
+template <class Lanes, unsigned Rows, unsigned Vectors>
+void multiply_block(const typename Lanes::Activation* rows, const Panels<Lanes>& panels, unsigned panel,
+                    const SumPlace& place, unsigned row) {
+    typename Lanes::Sums sums[Rows][Vectors];
+#pragma GCC unroll 16
+    for (unsigned r = 0; r < Rows; r++) {
+#pragma GCC unroll 16
+        for (unsigned vector = 0; vector < Vectors; vector++) sums[r][vector] = typename Lanes::Sums{};
+    }
+    const unsigned char* weights = panels.panel(panel);
+    const typename Lanes::Activation* act = rows + std::size_t{row} * panels.channels;
+    const std::size_t row_length = panels.channels;
+    const std::size_t panel_bytes = panels.panel_bytes();
+    for (unsigned step = 0; step < panels.channels / Lanes::channels; step++) {
+        typename Lanes::Weights loaded[Vectors];
+#pragma GCC unroll 16
+        for (unsigned vector = 0; vector < Vectors; vector++) {
+            loaded[vector] = Lanes::load(weights + vector * panel_bytes);
+        }
+#pragma GCC unroll 16
+        for (unsigned r = 0; r < Rows; r++) {
+            const auto value = Lanes::broadcast(act + r * row_length);
+#pragma GCC unroll 16
+            for (unsigned vector = 0; vector < Vectors; vector++) {
+                sums[r][vector] = Lanes::add(sums[r][vector], value, loaded[vector]);
+            }
+        }
+        weights += Panels<Lanes>::step_bytes;
+        act += Lanes::channels;
+    }
+#pragma GCC unroll 16
+    for (unsigned vector = 0; vector < Vectors; vector++) {
+        const unsigned column = (panel + vector) * Lanes::columns;
+        const unsigned left = panels.columns - column;
+        const unsigned count = left < Lanes::columns ? left : Lanes::columns;
+#pragma GCC unroll 16
+        for (unsigned r = 0; r < Rows; r++) {
+            place.put<Lanes>(row + r, column, count, panels.base.data() + column, sums[r][vector]);
+        }
+    }
+}
+
+template <class Lanes>
+using Block = void (*)(const typename Lanes::Activation*, const Panels<Lanes>&, unsigned, const SumPlace&, unsigned);
+
+// The blocks of 1 to block_rows rows, by their rows less one.
+template <class Lanes, unsigned Vectors, unsigned... Less>
+constexpr std::array<Block<Lanes>, sizeof...(Less)> blocks_of(std::integer_sequence<unsigned, Less...>) {
+    return {multiply_block<Lanes, Less + 1, Vectors>...};
+}
+
+// All rows times `Vectors` panels, in blocks of about equal size: small ones take as many cycles as larger ones.
+template <class Lanes, unsigned Vectors>
+void multiply_panels(const typename Lanes::Activation* acts, unsigned rows, const Panels<Lanes>& panels,
+                     unsigned panel, const SumPlace& place) {
+    static constexpr auto blocks =
+        blocks_of<Lanes, Vectors>(std::make_integer_sequence<unsigned, Lanes::block_rows>());
+    unsigned left = (rows + Lanes::block_rows - 1) / Lanes::block_rows;
+    for (unsigned row = 0; row < rows; left--) {
+        const unsigned count = (rows - row + left - 1) / left;
+        blocks[count - 1](acts, panels, panel, place, row);
+        row += count;
+    }
+}
+
+// rows x channels activations times the panels.
+template <class Lanes>
+void multiply(const typename Lanes::Activation* acts, unsigned rows, const Panels<Lanes>& panels,
+              const SumPlace& place) {
+    unsigned panel = 0;
+    for (; panel + 2 <= panels.count(); panel += 2) multiply_panels<Lanes, 2>(acts, rows, panels, panel, place);
+    if (panel < panels.count()) multiply_panels<Lanes, 1>(acts, rows, panels, panel, place);
+}
+
+// The sum of each column's weights: the product with a row of ones.
+template <class Lanes>
+std::vector<std::int32_t> column_sums(const Panels<Lanes>& panels) {
+    const std::vector<typename Lanes::Activation> ones(panels.channels, 1);
+    std::vector<std::int32_t> sums(panels.columns);
+    multiply(ones.data(), 1, panels, {sums.data(), panels.columns, false, 0});
+    return sums;
+}
+
+// What a tile's weights are: the words that hold them and how they are packed.
+struct WeightKey {
+    unsigned first;
+    unsigned words;
+    unsigned col_groups;
+    unsigned planes;
+    unsigned slices;
+    bool nibbles;
+    bool bipolar;
+
+    bool operator==(const WeightKey& other) const {
+        return first == other.first && words == other.words && col_groups == other.col_groups &&
+               planes == other.planes && slices == other.slices && nibbles == other.nibbles &&
+               bipolar == other.bipolar;
+    }
+};
+
+// The panels of a memory's last few tiles of weights: those of the layer's slots, whatever rows they meet.
+class PanelCache {
+  public:
+    // Words were written: what came from them is no more.
+    void written(std::uint64_t first, std::uint64_t count) {
+        kept_.remove_if([&](const Kept& kept) {
+            return kept.key.first < first + count && first < std::uint64_t{kept.key.first} + kept.key.words;
+        });
+    }
+    void clear() { kept_.clear(); }
+
+    template <class Make>
+    const Panels<HostLanes>& get(const WeightKey& key, Make make) {
+        for (auto found = kept_.begin(); found != kept_.end(); ++found) {
+            if (!(found->key == key)) continue;
+            kept_.splice(kept_.begin(), kept_, found);
+            return kept_.front().panels;
+        }
+        kept_.push_front({key, make()});
+        if (kept_.size() > most) kept_.pop_back();
+        return kept_.front().panels;
+    }
+
+  private:
+    static constexpr std::size_t most = 4;
+
+    struct Kept {
+        WeightKey key;
+        Panels<HostLanes> panels;
+    };
+    std::list<Kept> kept_;
+};
+
+}  // namespace
+
+}  // namespace hetfab
