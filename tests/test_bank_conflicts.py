@@ -21,14 +21,14 @@ from hetfab.overlay.isa.codec import Engine, Segment
 from hetfab.overlay.isa.loops import Loop, loops
 from hetfab.overlay.isa.spec import isa
 from hetfab.overlay.isa.words import program_address
-from tests.programs import bound_to, compiled, quantized, run_emulated
+from tests.programs import SHARES, bound_to, compiled, quantized, run_emulated
 from tests.random_models import random_case
 from tests.test_instructions import SIZE, executed
 
 KERNELS = Path(emulator_module.__file__).parents[1] / "kernels"
 DEGREES = np.array([3, 0, 1, 20])
 Found = dict[str, dict[str, int]]
-#: Ports that an engine has to an on-chip memory: reads and writes share it (``storage_type=ram_1p``).
+#: Ports that an engine has to a bank of an on-chip memory: reads and writes share it (``storage_type=ram_1p``).
 PORTS = 1
 
 
@@ -213,9 +213,11 @@ def test_one_more_access_is_found(found: dict[str, Found], loop: Loop) -> None:
 @pytest.mark.parametrize("seed", [101, 102])
 def test_whole_programs_have_no_conflicts(seed: int, default_geometry: Geometry) -> None:
     case = random_case(seed, largest_count=17)
-    bound = bound_to(compiled(quantized(case).model, case.graph, default_geometry, 0.5), case.graph)
+    model = quantized(case).model
     with Emulator(build_emulator(default_geometry, debug=True), default_geometry) as emulator:
-        run_emulated(bound, emulator)
+        for share in SHARES:
+            bound = bound_to(compiled(model, case.graph, default_geometry, share), case.graph)
+            run_emulated(bound, emulator)
         assert bank_conflicts(emulator.bank_accesses(), loops()) == []
         assert {"vec_groups", "gemm_d_steps", "gemm_l_steps"} <= set(emulator.bank_accesses())
 

@@ -88,7 +88,7 @@ def test_public_models(name: str, default_emulators: Emulators, small_emulators:
     folder = require_data()
     case = Case(onnx.load(folder / "models" / f"{name}_rgcn.onnx"), read_graph(folder / name / "graph.npz"))
     model = quantized(case).model
-    runs = [(default_emulators["native"], None)]
+    runs: list[tuple[Emulator, float | None]] = [(default_emulators["native"], None)]
     if name == "acm":
         runs += [(default_emulators["native"], 0.5), (small_emulators["native"], 0.5)]
     for emulator, share in runs:

@@ -72,9 +72,9 @@ def device(small_emulator: Emulator) -> Device:
     return Device(small_emulator)
 
 
-def load(offset: int, ram: int, segment: Segment = Segment.FEATURES, **fields: int) -> int:
-    """Loads a row s of 64 bytes to both copies: 8 words of each for four rows."""
-    place = {"rows": 1, "row_blocks": 1, "stride_blocks": 1, "address": program_address(segment, offset)}
+def load(offset: int, ram: int, **fields: int) -> int:
+    """Loads rows of 64 bytes of the features to both copies: 8 words of each for four rows."""
+    place = {"rows": 1, "row_blocks": 1, "stride_blocks": 1, "address": program_address(Segment.FEATURES, offset)}
     return codec.load_activations(**{"ram_d": ram, "ram_l": ram, "to_d": 1, "to_l": 1, "packed": 0, **place, **fields})
 
 
@@ -316,7 +316,7 @@ def test_a_semaphore_past_its_width_is_a_fault(device: Device) -> None:
 
 
 def test_an_unmapped_access_names_engine_instruction_and_address(device: Device) -> None:
-    device.start([load(0, 0), load(128, 0, segment=Segment.SPILL)])
+    device.start([load(0, 0), load(0, 0, address=program_address(Segment.SPILL, 128))])
     device.emulator.unmap_memory(BASE)
     device.emulator.map_memory(BASE, device.dram[: Segment.SPILL * SIZE])
     assert device.emulator.advance(MANY) is Progress.FAULT

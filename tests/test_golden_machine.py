@@ -120,8 +120,8 @@ def test_activations_go_to_banks_by_the_row(geometry: Geometry, to_d: int, to_l:
             for i, (low, high) in enumerate(zip(nibbles[0::2], nibbles[1::2], strict=True)):
                 expected["act_l_ram"][5 + block * 8 + i // 16, 16 * bank + i % 16] = low | high << 4
     machine.execute(instruction(word))
-    for name, content in expected.items():
-        assert np.array_equal(machine.memories[name], content), name
+    for name, memory in expected.items():
+        assert np.array_equal(machine.memories[name], memory), name
     others_are_untouched(machine, "act_d_ram", "act_l_ram")
 
 
