@@ -9,13 +9,14 @@ import json
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from scipy.optimize import nnls
 
 from benchmarks.report import Report, argument_parser, publish
-from benchmarks.yosys import Mapped, Module, map_modules, module
+from hetfab.hls.build.verilog_elements import chain_module, plane_dot_module
+from hetfab.hls.build.yosys import Mapped, Module, map_modules, module
 from hetfab.overlay.costs.area import AREA_FILE
 from hetfab.overlay.costs.elements import Form, chain_dsps, chain_terms, plane_dot_terms
 from hetfab.overlay.costs.resources import block_rams
@@ -26,8 +27,8 @@ _ORIGIN = "measured: fitted to what Yosys maps for 7-series (benchmarks.area)"
 _PLANE_FIT = ((8, 4, 24), (16, 2, 28), (16, 4, 32), (24, 3, 24), (32, 4, 24), (32, 2, 32), (48, 3, 28), (64, 4, 24))
 _PLANE_HELD = ((16, 3, 24), (24, 4, 28), (32, 3, 28), (32, 4, 28), (40, 4, 24), (48, 4, 32), (64, 2, 28), (64, 3, 24))
 #: Rows, columns, bits of an accumulator.
-_CHAIN_FIT = ((2, 2, 32), (2, 4, 24), (4, 2, 28))
-_CHAIN_HELD = ((2, 2, 24), (4, 4, 32), (2, 6, 28))
+_CHAIN_FIT = ((2, 2, 24), (2, 2, 32), (2, 4, 24), (4, 2, 28))
+_CHAIN_HELD = ((4, 4, 32), (2, 6, 28))
 #: Depth and width of memories.
 _BANKS = ((512, 64), (1024, 128), (2048, 64), (1024, 256))
 #: Multiply-accumulates a cycle of an element with 4-bit weights and activations, per lane.
@@ -43,18 +44,6 @@ class Sample:
     module: Module
     terms: dict[str, float]
     fitted: bool
-
-
-def plane_dot_module(lanes: int, slice_bits: int, acc_bits: int, form: Form) -> Module:
-    """GEMM-L's processing element."""
-    sum_bits = (lanes * ((1 << slice_bits) - 1)).bit_length()
-    sizes = {"LANES": lanes, "SLICE": slice_bits, "SUM": sum_bits, "INNER": sum_bits + 8, "OUTER": acc_bits}
-    return module("plane_dot", **sizes, MAPPED=int(form is Form.MAPPED))
-
-
-def chain_module(rows: int, cols: int, acc_bits: int, form: Form) -> Module:
-    """GEMM-D's array."""
-    return module("chain_array", ROWS=rows, COLS=cols, WIDTH=acc_bits, MAPPED=int(form is Form.MAPPED))
 
 
 def samples() -> list[Sample]:
@@ -103,7 +92,11 @@ def write_constants(constants: dict[str, float]) -> None:
         {"name": name, "value": value, "unit": "LUT", "origin": _ORIGIN} for name, value in sorted(constants.items())
     ]
     lines = ",\n".join("  " + json.dumps(entry) for entry in entries)
-    write_atomic(AREA_FILE, lambda file: file.write(f"[\n{lines}\n]\n".encode()))
+
+    def write(file: BinaryIO) -> None:
+        file.write(f"[\n{lines}\n]\n".encode())
+
+    write_atomic(AREA_FILE, write)
 
 
 def measure() -> tuple[Report, dict[str, float]]:

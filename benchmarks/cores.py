@@ -90,9 +90,7 @@ def best_design(workload: DenseWorkload, cores: Sequence[str]) -> tuple[Timed, i
             planned = plan_layers(lowered, geometry)
         except DesignTooSmallError:
             continue
-        cycles = sum(
-            layer.rows * plan.tile.row_cycles for layer, plan in zip(workload.layers, planned, strict=True)
-        )
+        cycles = sum(layer.rows * plan.tile.row_cycles for layer, plan in zip(workload.layers, planned, strict=True))
         ranked.append((cycles, design))
     ranked.sort(key=lambda found: found[0])
     return min((timed(workload, design) for _, design in ranked[:_TIMED]), key=lambda found: found.milliseconds), points
@@ -119,7 +117,7 @@ def candidates(cores: tuple[str, ...]) -> tuple[Geometry, ...]:
     rows_l = range(6, 17, 2) if with_d else range(1, 33)
     arrays_d = list(itertools.product(rows_d, (8, 16) if with_l else (8, 16, 24))) if with_d else [(2, 8)]
     arrays_l = list(itertools.product(rows_l, (8, 16) if with_d else (8, 16, 24))) if with_l else [(1, 8)]
-    weights = (512, 1024, 2048, 4096) if with_d and with_l else (512, 1024, 1536, 2048, 3072, 4096, 6144, 8192)
+    weights = (1024, 1536, 2048, 3072) if with_d and with_l else (512, 1024, 1536, 2048, 3072, 4096, 6144, 8192)
     tiles = {("gemm_d",): (256, 512, 768, 1024, 1536, 2048), ("gemm_l",): (256, 512, 1024)}.get(cores, (512,))
     return tuple(_geometries(cores, arrays_d, arrays_l, weights, tiles))
 

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Compares shapes of the GEMM array within the default design's board: modelled resources and modelled time.
+"""Compares arrays near those of the default design on its board: modelled resources and modelled time.
 
-The memories keep their bytes; a shape that the board cannot hold is named with what it lacks.
+Both cores get two rows less, or two more. The memories keep their bytes; what the board cannot hold is named with what
+it lacks.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 from benchmarks.report import Report, argument_parser, publish
@@ -15,7 +17,7 @@ from hetfab.overlay.errors import DesignTooSmallError
 from hetfab.overlay.timeline.machine import machine
 from hetfab.overlay.timeline.simulate import simulate
 
-_SIDES = (8, 16, 32)
+_STEPS = (-2, 0, 2)
 
 
 def main() -> None:
@@ -23,7 +25,7 @@ def main() -> None:
     arguments = argument_parser(__doc__).parse_args()
     chosen = list(workloads())
     rows, values = [], {}
-    for design in (reshaped(default_design(), rows, columns) for rows in _SIDES for columns in _SIDES):
+    for design in neighbours(default_design()):
         needs = {name: need for name, need, _ in resource_rows(design)}
         short = [name for name, need, there in resource_rows(design) if need > there]
         times = [None if short else milliseconds(workload, design) for workload in chosen]
@@ -31,8 +33,27 @@ def main() -> None:
         shown = ["" if value is None else round(value, 3) for value in times]
         rows.append([design.name, *(needs[name] for name in ("lut", "ff", "dsp", "bram36")), verdict, *shown])
         values[design.name] = _values(needs, not short, chosen, times)
-    headings = ["array", "LUT", "FF", "DSP", "BRAM36", "board", *(f"{workload.name} ms" for workload in chosen)]
+    headings = [
+        "GEMM-D + GEMM-L",
+        "LUT",
+        "FF",
+        "DSP",
+        "BRAM36",
+        "board",
+        *(f"{workload.name} ms" for workload in chosen),
+    ]
     publish(Report("everything here is modelled", headings, rows, values), arguments.as_json)
+
+
+def neighbours(design: Design) -> Iterator[Design]:
+    """The design and those with other numbers of rows, each named by both arrays."""
+    geometry = design.geometry
+    for step_d in _STEPS:
+        for step_l in _STEPS:
+            on_d = geometry.gemm_d_rows + step_d, geometry.gemm_d_cols
+            on_l = geometry.gemm_l_rows + step_l, geometry.gemm_l_cols
+            if min(on_d[0], on_l[0]) > 0:
+                yield reshaped(design, on_d, on_l)
 
 
 def milliseconds(workload: Workload, design: Design) -> float | None:

@@ -62,18 +62,17 @@ def _workload(name: str, path: Path, graph: HeteroGraph, bits: str) -> Workload:
     return Workload(name, quantize(given, widths=OFFERED[bits]).model, graph)
 
 
-def reshaped(design: Design, rows: int, columns: int) -> Design:
-    """A design with another array, whose memories keep their bytes.
+def reshaped(design: Design, on_d: tuple[int, int], on_l: tuple[int, int]) -> Design:
+    """A design with other arrays, (rows, columns) of each core, whose memories keep their bytes.
 
-    Words of ``act_ram`` are as wide as the array has rows, those of ``wgt_ram`` and ``acc_ram`` as it has columns.
+    Words of ``act_d_ram`` and ``act_l_ram`` are as wide as their array has rows, those of weights and accumulators as
+    it has columns.
     """
-    old = design.geometry
-    geometry = replace(
-        old,
-        gemm_rows=rows,
-        gemm_cols=columns,
-        act_words=old.act_words * old.gemm_rows // rows,
-        wgt_words=old.wgt_words * old.gemm_cols // columns,
-        acc_words=old.acc_words * old.gemm_cols // columns,
-    )
-    return replace(design, name=f"{rows}x{columns}", geometry=geometry)
+    changes: dict[str, int] = {}
+    for core, (rows, columns) in (("d", on_d), ("l", on_l)):
+        changes |= {f"gemm_{core}_rows": rows, f"gemm_{core}_cols": columns}
+        for memory, side, size in (("act", "rows", rows), ("wgt", "cols", columns), ("acc", "cols", columns)):
+            name = f"{memory}_{core}_words"
+            changes[name] = getattr(design.geometry, name) * getattr(design.geometry, f"gemm_{core}_{side}") // size
+    name = " + ".join(f"{rows}x{columns}" for rows, columns in (on_d, on_l))
+    return replace(design, name=name, geometry=replace(design.geometry, **changes))

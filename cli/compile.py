@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """``hetfab compile``: a quantized model and a design in, a program out."""
 
+import contextlib
 from pathlib import Path
 
 import click
@@ -9,17 +10,44 @@ from hetfab.cli.output import Result, common_options, print_next, print_table
 from hetfab.overlay.errors import counted
 
 
+class _Split(click.ParamType):
+    """``auto``, which is None, or the share of GEMM-D."""
+
+    name = "auto|0..1"
+
+    def convert(self, value: object, param: click.Parameter | None, context: click.Context | None) -> float | None:
+        """The share.
+
+        Raises:
+            click.UsageError: It is no number from 0 to 1.
+        """
+        if value in (None, "auto"):
+            return None
+        with contextlib.suppress(ValueError):
+            share = float(str(value))
+            if 0 <= share <= 1:
+                return share
+        self.fail(f"'{value}' is neither 'auto' nor a number from 0 (all on GEMM-L) to 1 (all on GEMM-D).")
+
+
 @click.command()
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option("--graph", type=click.Path(path_type=Path), help="Graph to check the program's limits with.")
 @click.option("--design", type=click.Path(path_type=Path), help="Design file; the PYNQ-Z2 default without it.")
+@click.option(
+    "--split",
+    type=_Split(),
+    default="auto",
+    help="Share of each layer's output channels on GEMM-D, 0 to 1; auto, the default, takes the fastest (modelled).",
+)
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The program.")
 @common_options
-def command(model: Path, graph: Path | None, design: Path | None, output: Path) -> Result:
+def command(model: Path, graph: Path | None, design: Path | None, split: float | None, output: Path) -> Result:
     """Compile the quantized MODEL for a design."""
     from hetfab.driver.graph.arrays import graph_arrays
     from hetfab.driver.graph.formats import graph_files, read_graph
     from hetfab.driver.graph.model_inputs import model_bindings
+    from hetfab.driver.report import planned_rows
     from hetfab.overlay.bind import bind
     from hetfab.overlay.compiler.compile import compile_model
     from hetfab.overlay.costs.resources import check_fits, crowded, resource_rows
@@ -35,17 +63,23 @@ def command(model: Path, graph: Path | None, design: Path | None, output: Path) 
     check_fits(chosen)
     read = read_model(model)
     opened = None if graph is None else read_graph(graph)
-    program = compile_model(BoundModel(read, model_bindings(read, opened)), chosen, name=model.name)
+    bound_model = BoundModel(read, model_bindings(read, opened))
+    program = compile_model(bound_model, chosen, name=model.name, share_on_d=split)
     bound = None if opened is None else bind(program, graph_arrays(program, opened))
     write_program(output, program)
-    columns = ["layer", "rows of", "dense in", "out", "aggregates", "tile rows", "engines"]
-    print_table(
-        columns,
-        [
-            [x.name, x.node_type, x.inputs or "-", x.channels, len(x.aggregations), x.tile_rows, " ".join(x.engines)]
-            for x in program.layers
-        ],
-    )
+    columns = [
+        "layer",
+        "rows of",
+        "dense in",
+        "out",
+        "on D",
+        "on L",
+        "weight bits",
+        "out bits",
+        "aggregates",
+        "tile rows",
+    ]
+    print_table([*columns, "engines"], planned_rows(program))
     resources = resource_rows(chosen)
     print_table(["resource", "modelled need", f"on the board {chosen.board}"], resources)
     for warning in crowded(chosen):
@@ -64,6 +98,11 @@ def command(model: Path, graph: Path | None, design: Path | None, output: Path) 
         "design": chosen.name,
         "geometry_hash": chosen.geometry.hash(),
         "layers": len(program.layers),
+        "split": split,
+        "channels": {
+            "gemm_d": sum(layer.channels_on_d for layer in program.layers),
+            "gemm_l": sum(layer.channels_on_l for layer in program.layers),
+        },
         "instructions": program.instructions,
         "bound_instructions": None if bound is None else len(bound.words),
         "resources": {name: {"modelled": need, "board": there} for name, need, there in resources},

@@ -38,7 +38,7 @@ def command(model: Path, graph: Path | None, bind: Path | None) -> Result:
         rows: list[list[object]] = [[x.name, x.kind, x.inputs, x.channels, x.weights or "-"] for x in found.layers]
         if found.quantized:
             columns += ["bits in", "bits of weights", "bits out"]
-            bits = [[x.input_bits, x.weight_bits or "-", x.bits] for x in found.layers]
+            bits = [[x.input_bits, " + ".join(map(str, x.weight_bits or ())) or "-", x.bits] for x in found.layers]
             rows = [[*row, *more] for row, more in zip(rows, bits, strict=True)]
         print_table(columns, rows)
     else:

@@ -42,9 +42,10 @@ def command(model: Path, graph: Path, output: Path, bits: str, bind: Path | None
     opened = open_model(model, read, None if bind is None else read_bindings(bind))
     with progress("quantize", len(CRITERIA) + 3) as advance:
         result = quantize(opened, widths=OFFERED[bits], progress=lambda step: advance(1))
-        scores = {"float": model_scores(opened, read)}
-        advance(1)
-        scores["quantized"] = model_scores(result, read)
+        scores = {}
+        for name, scored in (("float", opened), ("quantized", result)):
+            scores[name] = model_scores(scored, read)
+            advance(1)
 
     def write(file: BinaryIO) -> None:
         file.write(result.model.SerializeToString(deterministic=True))
@@ -52,15 +53,12 @@ def command(model: Path, graph: Path, output: Path, bits: str, bind: Path | None
     write_atomic(output, write)
     table = [[n, d, "kept" if n == result.criterion else ""] for n, d in result.divergences.items()]
     print_table(["calibration", "KL from the float model", ""], table)
-    scored = {name: score for name, score in scores.items() if score is not None}
-    if scored:
-        part = next(iter(scored.values())).part
-        print_table(
-            [f"model, {part} nodes", "micro F1", "macro F1"], [[n, s.micro, s.macro] for n, s in scored.items()]
-        )
+    rows = [[f"{name} model", s.micro, s.macro, f"{s.part} nodes"] for name, s in scores.items() if s is not None]
+    if rows:
+        print_table(["in onnxruntime", "micro F1", "macro F1", "of"], rows)
     click.echo(
-        f"{counted(len(result.ranges), 'tensor')} in {result.widths.activations} bits, "
-        f"weights in {result.widths.weights} bits with a scale per output channel"
+        f"{counted(len(result.ranges), 'tensor')} in {result.widths.activations} bits, weights in "
+        f"{counted(result.widths.weights, 'bit')} with a scale per output channel"
     )
     print_next(f"hetfab compile {output} --graph {graph} -o {output.name.removesuffix('.onnx').removesuffix('.q')}.hfp")
     return {

@@ -113,6 +113,26 @@ def counter_rows(result: RunResult) -> list[list[object]]:
     ]
 
 
+def planned_rows(program: Program) -> list[list[object]]:
+    """Table of layers as compiled: name, node type, channels in and out and on each core, bits, tiles, engines."""
+    return [
+        [
+            layer.name,
+            layer.node_type,
+            layer.inputs or "-",
+            layer.channels,
+            layer.channels_on_d if layer.inputs else "-",
+            layer.channels_on_l if layer.inputs else "-",
+            ", ".join(map(str, layer.weight_bits)) or "-",
+            program.tensor(layer.name).bits,
+            len(layer.aggregations),
+            layer.tile_rows,
+            " ".join(layer.engines),
+        ]
+        for layer in program.layers
+    ]
+
+
 def layer_rows(result: RunResult, bound: BoundProgram) -> list[list[object]]:
     """Table of layers: name, node type, engines, instructions, MACs and edges (counts, not times)."""
     layers = bound.program.layers

@@ -2,6 +2,7 @@
 """Runs bound programs on an overlay: compares identities, fills the segments, starts, waits with a deadline, reads."""
 
 import contextlib
+import dataclasses
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ import numpy.typing as npt
 from hetfab.driver.counters import read_counters
 from hetfab.driver.transport import DeviceBuffer, Transport
 from hetfab.overlay.bind import BoundProgram
-from hetfab.overlay.design import Design
+from hetfab.overlay.design import Design, Geometry
 from hetfab.overlay.errors import (
     DeadlineError,
     EngineFaultError,
@@ -300,8 +301,12 @@ def check_geometry(compiled: Design, chosen: Design) -> None:
     """
     if compiled.geometry == chosen.geometry:
         return
-    ours, theirs = compiled.geometry.constants(), chosen.geometry.constants()
-    differing = [f"{name} {ours[name]} / {theirs[name]}" for name in ours if ours[name] != theirs[name]]
+    pairs = {
+        field.name: (getattr(compiled.geometry, field.name), getattr(chosen.geometry, field.name))
+        for field in dataclasses.fields(Geometry)
+        if field.name != "engines"
+    }
+    differing = [f"{name} {ours} / {theirs}" for name, (ours, theirs) in pairs.items() if ours != theirs]
     if compiled.geometry.engines != chosen.geometry.engines:
         differing.append(f"engines {'+'.join(compiled.geometry.engines)} / {'+'.join(chosen.geometry.engines)}")
     names = [f"'{design.name}'" for design in (compiled, chosen)]

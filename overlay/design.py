@@ -99,6 +99,10 @@ class Geometry:
         """Bytes in a word of an on-chip memory."""
         return evaluate(isa().memory(memory).word_bits, self.constants()) // 8
 
+    def banks(self, memory: str) -> int:
+        """RAMs that hold a word of an on-chip memory, each an equal part."""
+        return evaluate(isa().memory(memory).banks or "1", self.constants())
+
     def depth(self, memory: str) -> int:
         """Words of an on-chip memory."""
         return evaluate(isa().memory(memory).depth, self.constants())

@@ -202,6 +202,12 @@ class DesignTooLargeError(InputError):
     code = "design-too-large"
 
 
+class SplitInvalidError(InputError):
+    """The output channels of layers cannot be split between the two cores as asked."""
+
+    code = "split-invalid"
+
+
 class GeometryMismatchError(InputError):
     """A program for one geometry met a design or an overlay of another."""
 

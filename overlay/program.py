@@ -199,6 +199,11 @@ class LayerInfo:
     channels_on_l: int
     weight_bits: tuple[int, ...]
 
+    @property
+    def channels_on_d(self) -> int:
+        """Of the output channels, those that GEMM-D computes."""
+        return self.channels - self.channels_on_l if self.inputs else 0
+
 
 @dataclass(frozen=True)
 class Output:

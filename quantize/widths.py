@@ -4,10 +4,8 @@
 from dataclasses import dataclass
 
 from hetfab.overlay.errors import WidthsUnsupportedError
+from hetfab.overlay.isa.arithmetic import ACTIVATION_BITS, WEIGHT_BITS
 
-#: What the matrix engines take.
-WEIGHT_BITS = range(1, 9)
-ACTIVATION_BITS = range(2, 9)
 #: Scales of weights are powers of two from this width on; narrower weights have free scales.
 POWER_OF_TWO_BITS = 4
 

@@ -29,7 +29,7 @@ from hetfab.overlay.blockdesign.platform import clock_divisors, platform_of
 from hetfab.overlay.board import board_names, read_board
 from hetfab.overlay.design import Design, default_design
 from hetfab.overlay.errors import DesignInvalidError
-from hetfab.overlay.isa.spec import isa
+from hetfab.overlay.isa.spec import Memory, isa
 
 KERNELS = Path(__file__).parents[1] / "hls" / "kernels"
 ENGINES = tuple(engine.name for engine in isa().engines)
@@ -39,14 +39,16 @@ ENGINES = tuple(engine.name for engine in isa().engines)
 def designs(draw: st.DrawFn) -> Design:
     """Designs of any board, with any engines."""
     design = default_design(draw(st.sampled_from(["pynq-z2", "zcu104"])))
-    side = st.sampled_from([8, 16, 32])
+    columns = st.sampled_from([8, 16, 32])
     chosen = draw(st.sets(st.sampled_from(ENGINES)))
     geometry = replace(
         design.geometry,
         engines=tuple(name for name in ENGINES if name in chosen),
-        gemm_rows=draw(side),
-        gemm_cols=draw(side),
-        act_words=draw(st.integers(1, 9000)),
+        gemm_d_rows=draw(st.sampled_from([2, 6, 16])),
+        gemm_d_cols=draw(columns),
+        gemm_l_rows=draw(st.sampled_from([1, 3, 8])),
+        gemm_l_cols=draw(columns),
+        act_d_words=draw(st.integers(1, 9000)),
         par_words=draw(st.integers(1, 512)),
         engine_fifo_depth=draw(st.integers(1, 40)),
     )
@@ -92,28 +94,50 @@ def test_streams_are_point_to_point_through_a_fifo(design: Design) -> None:
             assert depth >= design.geometry.engine_fifo_depth and depth & (depth - 1) == 0
 
 
+def expected_rams(memory: Memory, design: Design) -> list[str]:
+    """The RAMs of a memory; none in DRAM, nor where its writer or its reader is absent."""
+    geometry = design.geometry
+    if not memory.word_bits or not {memory.writer, memory.reader} <= set(geometry.engines):
+        return []
+    banks = {"act_d_ram": geometry.gemm_d_rows, "act_l_ram": geometry.gemm_l_rows}.get(memory.name)
+    return [memory.name] if banks is None else [f"{memory.name}_{bank}" for bank in range(banks)]
+
+
 @settings(max_examples=60, deadline=None)
 @given(designs())
 def test_every_memory_has_one_writer_and_one_reader(design: Design) -> None:
     built = block_design(design)
     drivers = {sink: net.driver for net in built.nets for sink in net.sinks}
     readers = {net.driver: net.sinks for net in built.nets}
+    rams = {cell.name: cell for cell in built.cells_of("blk_mem_gen")}
+    assert set(rams) == {name for memory in isa().memories for name in expected_rams(memory, design)}
     for memory in isa().memories:
-        present = {memory.writer, memory.reader} <= set(design.geometry.engines)
-        assert (memory.name in [cell.name for cell in built.cells_of("blk_mem_gen")]) == (
-            bool(memory.word_bits) and present
-        )
-        if not memory.word_bits or not present:
-            continue
-        last = "a" if memory.writer == memory.reader else "b"
-        assert drivers[Endpoint(memory.name, "wea")].cell == cell_name(memory.writer)
-        assert drivers[Endpoint(memory.name, f"addr{last}")].cell == cell_name(memory.reader)
-        assert [end.cell for end in readers[Endpoint(memory.name, f"dout{last}")]] == [cell_name(memory.reader)]
-        if last == "b":
-            assert drivers[Endpoint(memory.name, "web")] == Endpoint("constant_0_1", "dout")
-        parameters = built.cell(memory.name).parameters
-        assert int(parameters["Write_Depth_A"]) == design.geometry.depth(memory.name)
-        assert int(parameters["Write_Width_A"]) == 8 * design.geometry.word_bytes(memory.name)
+        for name in expected_rams(memory, design):
+            last = "a" if memory.writer == memory.reader else "b"
+            assert drivers[Endpoint(name, "wea")] == Endpoint(cell_name(memory.writer), f"{name}_we0")
+            assert drivers[Endpoint(name, f"addr{last}")] == Endpoint(cell_name(memory.reader), f"{name}_address0")
+            assert readers[Endpoint(name, f"dout{last}")] == (Endpoint(cell_name(memory.reader), f"{name}_q0"),)
+            if last == "b":
+                assert drivers[Endpoint(name, "web")] == Endpoint("constant_0_1", "dout")
+            assert int(rams[name].parameters["Write_Depth_A"]) == design.geometry.depth(memory.name)
+        bits = [int(rams[name].parameters["Write_Width_A"]) for name in expected_rams(memory, design)]
+        assert not bits or sum(bits) == 8 * design.geometry.word_bytes(memory.name)
+
+
+def test_an_absent_core_leaves_the_ports_of_the_others_idle() -> None:
+    """LOAD and VEC have ports for both cores, whichever there is."""
+    design = default_design()
+    engines = tuple(engine for engine in design.geometry.engines if engine != "gemm_l")
+    built = block_design(replace(design, geometry=replace(design.geometry, engines=engines)))
+    assert not [cell.name for cell in built.cells if "gemm_l" in cell.name or cell.name.startswith("act_l_ram")]
+    opens = {entry.endpoint: entry.reason for entry in built.opens}
+    last = design.geometry.gemm_l_rows - 1
+    assert opens[Endpoint("load_0", f"act_l_ram_{last}_we0")] == (
+        "no engine of the design is at the other side of act_l_ram"
+    )
+    drivers = {sink: net.driver.cell for net in built.nets for sink in net.sinks}
+    assert drivers[Endpoint("vec_0", "acc_l_ram_q0")] == f"constant_0_{32 * design.geometry.gemm_l_cols}"
+    assert drivers[Endpoint("vec_0", "acc_d_ram_q0")] == "acc_d_ram"
 
 
 @settings(max_examples=60, deadline=None)
@@ -181,6 +205,12 @@ def test_ports_are_those_of_the_top_function(engine: str) -> None:
     assert all(port == bundle for port, bundle in masters)
     rams = re.findall(r"mode=ap_memory port=(\w+) storage_type=ram_1p", text)
     assert sorted(rams) == sorted(port.memory.name for port in ram_ports(engine))
+    banked = re.findall(r"ARRAY_PARTITION variable=(\w+) type=complete dim=1", text)
+    assert sorted(banked) == sorted(port.memory.name for port in ram_ports(engine) if port.memory.banks)
+    for name in banked:
+        # The array's first dimension is the banks, which are what the block design has RAMs of.
+        size = re.search(rf"{name}\[Design::(\w+)\]\[Design::(\w+)\]", text)
+        assert size and size.groups() == (isa().memory(name).banks, isa().memory(name).depth)
     cell = block_design(default_design()).cell(cell_name(engine))
     streams = {interface.name.split("_")[0] for interface in cell.interfaces if interface.protocol is Protocol.STREAM}
     assert streams == set(re.findall(r"mode=axis port=(\w+)", text))
@@ -210,9 +240,9 @@ def with_odd_base(built: BlockDesign) -> BlockDesign:
 
 def with_second_writer(built: BlockDesign) -> BlockDesign:
     """Joins the reader's write enable to the reading engine."""
-    target = Endpoint("act_ram", "web")
+    target = Endpoint("act_d_ram_1", "web")
     nets = tuple(replace(net, sinks=tuple(end for end in net.sinks if end != target)) for net in built.nets)
-    writer = next(net for net in nets if net.driver == Endpoint("load_0", "act_ram_we0"))
+    writer = next(net for net in nets if net.driver == Endpoint("load_0", "act_d_ram_1_we0"))
     joined = replace(writer, sinks=(*writer.sinks, target))
     return replace(built, nets=tuple(joined if net is writer else net for net in nets))
 
@@ -221,7 +251,7 @@ def with_other_width(built: BlockDesign) -> BlockDesign:
     cells = []
     for cell in built.cells:
         if cell.name == "load_0":
-            pins = tuple(replace(pin, bits=3) if pin.name == "wgt_ram_d0" else pin for pin in cell.pins)
+            pins = tuple(replace(pin, bits=3) if pin.name == "wgt_d_ram_d0" else pin for pin in cell.pins)
             cell = replace(cell, pins=pins)
         cells.append(cell)
     return replace(built, cells=tuple(cells))
@@ -247,8 +277,8 @@ def reversed_link(built: BlockDesign) -> BlockDesign:
         (with_link_twice, "is connected 2 times"),
         (with_overlap, "dispatch_0/s_axi_control and interrupts/s_axi overlap for processing_system7_0/M_AXI_GP0"),
         (with_odd_base, "has 4096 bytes at 0x40000040, no aligned power of two"),
-        (with_second_writer, "act_ram is written by 2 engines"),
-        (with_other_width, "load_0/wgt_ram_d0 is undef of 3 bits, wgt_ram/dina is undef of 128 bits"),
+        (with_second_writer, "act_d_ram_1 is written by 2 engines"),
+        (with_other_width, "load_0/wgt_d_ram_d0 is undef of 3 bits, wgt_d_ram/dina is undef of {wgt_d} bits"),
         (with_fewer_ports, "4 DRAM ports are used, the board has 3"),
         (with_same_name, "the name 'reset' is used 2 times"),
         (reversed_link, "does not run from a master to a slave"),
@@ -257,6 +287,7 @@ def reversed_link(built: BlockDesign) -> BlockDesign:
 def test_breaches_are_named(change: Callable[[BlockDesign], BlockDesign], text: str) -> None:
     built = block_design(default_design())
     assert not problems(built)
+    text = text.format(wgt_d=32 * built.design.geometry.gemm_d_cols)
     assert [problem for problem in problems(change(built)) if text in problem]
 
 

@@ -18,15 +18,19 @@ import pytest
 from hetfab.cli.main import main
 from hetfab.driver.graph.heterograph import Edges, HeteroGraph
 from hetfab.driver.graph.npz import write_graph
+from hetfab.overlay.compiler.compile import compile_model
 from hetfab.overlay.design import Design, default_design
+from hetfab.overlay.errors import SplitInvalidError
 from hetfab.overlay.model import hgnn
 from hetfab.overlay.model.binding import METADATA_KEY, Binding, End, Features, RelationEnd, to_json
-from hetfab.overlay.model.reader import model_hash, read_model
+from hetfab.overlay.model.bound_model import BoundModel
+from hetfab.overlay.model.reader import bindings_of, model_hash, read_model
 from hetfab.overlay.model.schema import Relation
 from tests.conftest import SMALL_GEOMETRY
 from tests.random_models import Case, ModelBuilder, academic_case
 
 Failure = Callable[..., dict[str, str]]
+Captured = pytest.CaptureFixture[str]
 WRITES = Relation("author", "writes", "paper")
 
 
@@ -476,29 +480,106 @@ def with_geometry(**values: Any) -> Design:
 
 
 @pytest.mark.parametrize(
-    ("memory", "words", "need"),
-    [("act", 2, 4), ("wgt", 100, 64), ("acc", 1, 1), ("out", 4, 8), ("par", 2, 2), ("sum", 1, 2)],
+    ("memory", "words", "need", "split"),
+    [
+        ("act_d", 14, 8, "1"),
+        ("wgt_d", 62, 32, "1"),
+        ("acc_d", 2, 2, "1"),
+        ("act_l", 6, 4, "0"),
+        ("wgt_l", 62, 32, "0"),
+        ("acc_l", 2, 2, "0"),
+        ("out", 4, 8, "auto"),
+        ("par", 2, 2, "auto"),
+        ("sum", 1, 2, "auto"),
+    ],
 )
-def test_a_design_whose_buffers_hold_no_tile(fail: Failure, files: Path, memory: str, words: int, need: int) -> None:
-    write_design(files / "design.json", with_geometry(**{f"{memory}_words": words}))
-    error = fail(*COMPILE, "--design", "design.json")
+def test_a_design_whose_buffers_hold_no_tile(
+    fail: Failure, files: Path, memory: str, words: int, need: int, split: str
+) -> None:
+    """9 channels are two groups of 8 columns; a block of input is 8 beats, or 2 slices of 2 words of 32 bytes."""
+    arrays = {"gemm_d_rows": 2, "gemm_d_cols": 8, "gemm_l_rows": 2, "gemm_l_cols": 8}
+    write_design(files / "design.json", with_geometry(**arrays, **{f"{memory}_words": words}))
+    command = (*COMPILE, "--design", "design.json", "--split", split)
+    error = fail(*command)
     layer = error["found"].split("'")[1]
     assert error == {
         "code": "design-too-small",
-        "found": f"layer '{layer}' needs {need} {'word' if need == 1 else 'words'} in each of the 2 slots of "
-        f"{memory}_ram, which hold {words // 2}",
+        "found": f"layer '{layer}' needs {need} words in each of the 2 slots of {memory}_ram, which hold {words // 2}",
         "expected": f"{memory}_words of at least {2 * need}",
         "do": "use a design with a larger buffer",
     }
-    write_design(files / "design.json", with_geometry(**{f"{memory}_words": 2 * need}))
-    assert main([*COMPILE, "--design", "design.json"]) == 0
+    write_design(files / "design.json", with_geometry(**arrays, **{f"{memory}_words": 2 * need}))
+    assert main(list(command)) == 0
+
+
+def test_a_core_with_too_small_buffers_leaves_the_layer_to_the_other(files: Path, capsys: Captured) -> None:
+    write_design(files / "design.json", with_geometry(act_d_words=1))
+    assert main([*COMPILE, "--design", "design.json", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["channels"] == {"gemm_d": 0, "gemm_l": 27}
+
+
+def test_a_split_gives_each_core_its_share(files: Path, capsys: Captured) -> None:
+    """Cut at groups of 8 channels; the logits are the same."""
+    found = {}
+    for split in ("0", "0.9", "1"):
+        assert main([*COMPILE, "--split", split, "--json"]) == 0
+        found[split] = json.loads(capsys.readouterr().out)
+        assert main([*RUN, "--reference", "model.q.onnx", "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["max_logit_lsb"] == 0
+    assert [found[split]["split"] for split in found] == [0, 0.9, 1]
+    assert [found[split]["channels"] for split in found] == [
+        {"gemm_d": 0, "gemm_l": 27},
+        {"gemm_d": 24, "gemm_l": 3},
+        {"gemm_d": 27, "gemm_l": 0},
+    ]
+    assert main([*COMPILE, "--split", "0.9"]) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    (dense,) = [row for row in rows if row[:5] == ["layer", "rows", "of", "dense", "in"]]
+    assert " ".join(dense[5:-1]) == "out on D on L weight bits out bits aggregates tile rows"
+    shown = [row[2:8] for row in rows if row[-2:] == ["vec", "store"]]
+    assert shown == [["5", "9", "8", "1", "8", "8"], ["17", "9", "8", "1", "8", "8"], ["9", "9", "8", "1", "8", "32"]]
+
+
+@pytest.mark.parametrize("split", ["1.5", "-0.1", "nan", "half", ""])
+def test_a_split_that_is_no_share(files: Path, split: str, capsys: Captured) -> None:
+    assert main([*COMPILE, "--split", split]) == 2
+    assert (
+        f"Invalid value for '--split': '{split}' is neither 'auto' nor a number from 0 (all on GEMM-L) to 1 (all on "
+        "GEMM-D)." in " ".join(capsys.readouterr().err.split())
+    )
+
+
+@pytest.mark.parametrize(("core", "other", "split"), [("gemm_d", "gemm_l", "0.25"), ("gemm_l", "gemm_d", "0.75")])
+def test_a_split_needs_both_cores(fail: Failure, files: Path, core: str, other: str, split: str) -> None:
+    engines = tuple(engine for engine in default_design().geometry.engines if engine != core)
+    write_design(files / "design.json", with_geometry(engines=engines))
+    assert fail(*COMPILE, "--design", "design.json", "--split", split) == {
+        "code": "split-invalid",
+        "found": f"a share of 0.25 of the output channels on {core}, which the design 'pynq-z2' lacks",
+        "expected": "a share of 0 on a core that is not there",
+        "do": "leave the share to the compiler, or choose a design with both cores",
+    }
+    for allowed in ("auto", "1" if core == "gemm_l" else "0"):
+        assert main([*COMPILE, "--design", "design.json", "--split", allowed]) == 0
+
+
+@pytest.mark.parametrize("share", [1.5, -0.5, float("nan")])
+def test_a_share_that_is_none_is_refused_from_python(files: Path, share: float) -> None:
+    model = read_model(files / "model.q.onnx")
+    with pytest.raises(SplitInvalidError) as caught:
+        compile_model(BoundModel(model, bindings_of(model)), default_design(), share_on_d=share)
+    assert caught.value.args == (
+        f"a share of {share:g} of the output channels on GEMM-D",
+        "a share from 0, all channels on GEMM-L, to 1, all on GEMM-D",
+        "correct the share, or leave it to the compiler",
+    )
 
 
 def test_a_design_that_accumulates_too_few_channels(fail: Failure, files: Path) -> None:
     write_design(files / "design.json", with_geometry(agg_groups=1))
     error = fail(*COMPILE, "--design", "design.json")
     assert error["code"] == "design-too-small"
-    assert "aggregates 16 channels at once, the design's agg_groups hold 8" in error["found"]
+    assert "aggregates 9 channels at once, the design's agg_groups hold 8" in error["found"]
     assert error["expected"] == "agg_groups of at least 2"
 
 
@@ -517,7 +598,8 @@ def test_a_program_for_another_geometry(fail: Failure, files: Path) -> None:
     error = fail(*RUN, "--design", "design.json")
     assert error["code"] == "geometry-mismatch"
     assert error["found"].startswith(
-        "the program was compiled for the design 'pynq-z2', the overlay is of the design 'small': gemm_rows 16 / 8"
+        "the program was compiled for the design 'pynq-z2', the overlay is of the design 'small': gemm_d_rows "
+        f"{default_design().geometry.gemm_d_rows} / {SMALL_GEOMETRY.gemm_d_rows}"
     )
     assert error["do"] == "compile the model with the overlay's design (`hetfab compile --design`)"
 

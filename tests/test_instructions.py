@@ -149,8 +149,10 @@ def load_parameters(bench: Bench) -> list[int]:
 
 def store_rows(bench: Bench) -> list[int]:
     fields = row_fields(bench, 8, bench.geometry.out_words, Segment.OUTPUT)
-    last = bench.geometry.out_words - fields["rows"] * fields["row_blocks"] * 8
-    return [codec.store_rows(ram=bench.pick(0, last), **fields)]
+    blocks = fields.pop("row_blocks")
+    last = bench.geometry.out_words - fields["rows"] * blocks * 8
+    row_beats = bench.pick(max(8 * blocks - 7, 0), 8 * blocks)
+    return [codec.store_rows(ram=bench.pick(0, last), row_beats=row_beats, **fields)]
 
 
 def make_narrow(bench: Bench, packed: int) -> None:

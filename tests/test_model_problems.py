@@ -309,7 +309,8 @@ def test_designs_of_one_name_are_told_apart() -> None:
     hashes = [design.geometry.hash()[:16] for design in (default, small)]
     assert caught.value.found.startswith(
         f"the program was compiled for the design 'pynq-z2' with geometry {hashes[0]}, "
-        f"the overlay is of the design 'pynq-z2' with geometry {hashes[1]}: gemm_rows 16 / 8"
+        f"the overlay is of the design 'pynq-z2' with geometry {hashes[1]}: gemm_d_rows "
+        f"{default.geometry.gemm_d_rows} / {SMALL_GEOMETRY.gemm_d_rows}"
     )
 
 

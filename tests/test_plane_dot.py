@@ -42,8 +42,8 @@ def element(folder: Path, flags: list[str]) -> Element:
 
     def run(steps: Steps, acc_bits: int) -> npt.NDArray[np.int32]:
         outer = np.empty(len(steps.planes), np.int32)
-        arrays = [steps.slices, steps.planes, steps.controls]
-        pointers = [ctypes.c_void_p(array.ctypes.data) for array in arrays]
+        addresses = [steps.slices.ctypes.data, steps.planes.ctypes.data, steps.controls.ctypes.data]
+        pointers = [ctypes.c_void_p(address) for address in addresses]
         function = functions[f"plane_dots_{acc_bits}"]
         function(*pointers, ctypes.c_long(len(outer)), ctypes.c_void_p(outer.ctypes.data))
         return outer

@@ -2,14 +2,16 @@
 """Resource functions: they grow with every parameter, are never negative, and follow the shapes of block RAM."""
 
 import math
-from dataclasses import astuple, replace
+from dataclasses import astuple, fields, replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hetfab.overlay.board import read_board
+from hetfab.overlay.board import board_names, read_board
 from hetfab.overlay.costs.area import area_constants
+from hetfab.overlay.costs.elements import Form
 from hetfab.overlay.costs.resources import (
     block_rams,
     check_fits,
@@ -22,17 +24,26 @@ from hetfab.overlay.design import Geometry, default_design
 from hetfab.overlay.errors import DesignInvalidError, DesignTooLargeError
 from hetfab.overlay.isa.spec import isa
 
-SIDES = st.sampled_from([8, 16, 32])
+DESIGNS = Path(__file__).parents[1] / "overlay" / "designs"
+ROWS = st.sampled_from([2, 8, 16, 32])
+COLUMNS = st.sampled_from([8, 16, 32])
+FORMS = st.sampled_from(list(Form))
 geometries = st.builds(
     Geometry,
     engines=st.just(default_design().geometry.engines),
     bus_bits=st.just(64),
-    gemm_rows=SIDES,
-    gemm_cols=SIDES,
-    act_words=st.integers(1, 16384),
-    wgt_words=st.integers(1, 16384),
+    gemm_d_rows=ROWS,
+    gemm_d_cols=COLUMNS,
+    gemm_l_rows=ROWS,
+    gemm_l_cols=COLUMNS,
+    gemm_l_acc_bits=st.integers(24, 32),
+    act_d_words=st.integers(1, 16384),
+    act_l_words=st.integers(1, 8192),
+    wgt_d_words=st.integers(1, 16384),
+    wgt_l_words=st.integers(1, 16384),
     par_words=st.integers(1, 512),
-    acc_words=st.integers(1, 4096),
+    acc_d_words=st.integers(1, 4096),
+    acc_l_words=st.integers(1, 4096),
     sum_words=st.integers(1, 4096),
     out_words=st.integers(1, 4096),
     agg_contexts=st.integers(1, 16),
@@ -41,24 +52,29 @@ geometries = st.builds(
     engine_fifo_depth=st.integers(1, 4096),
 )
 GROWING = [
-    "act_words", "wgt_words", "par_words", "acc_words", "sum_words", "out_words", "agg_contexts", "agg_groups",
-    "queue_depth", "engine_fifo_depth", "gemm_rows", "gemm_cols",
+    "act_d_words", "act_l_words", "wgt_d_words", "wgt_l_words", "par_words", "acc_d_words", "acc_l_words", "sum_words",
+    "out_words", "agg_contexts", "agg_groups", "queue_depth", "engine_fifo_depth", "gemm_d_rows", "gemm_d_cols",
+    "gemm_l_rows", "gemm_l_cols", "gemm_l_acc_bits",
 ]  # fmt: skip
 
 
-@given(geometries, st.sampled_from(GROWING), st.integers(1, 3000))
-def test_a_larger_design_never_needs_less(geometry: Geometry, name: str, more: int) -> None:
+@given(geometries, FORMS, st.sampled_from(GROWING), st.integers(1, 3000))
+def test_a_larger_design_never_needs_less(geometry: Geometry, form: Form, name: str, more: int) -> None:
     value = getattr(geometry, name)
     grown = replace(geometry, **{name: min(2 * value, 32) if name.startswith("gemm") else value + more})
-    small, large = design_resources(geometry), design_resources(grown)
+    small, large = design_resources(geometry, form), design_resources(grown, form)
     for part in small:
         assert all(a <= b for a, b in zip(astuple(small[part]), astuple(large[part]), strict=True)), part
         assert min(astuple(small[part])) >= 0
 
 
-@given(geometries)
-def test_the_total_is_the_sum_of_the_parts(geometry: Geometry) -> None:
-    parts = design_resources(geometry)
+def test_every_parameter_is_grown() -> None:
+    assert {*GROWING, "engines", "bus_bits"} == {field.name for field in fields(Geometry)}
+
+
+@given(geometries, FORMS)
+def test_the_total_is_the_sum_of_the_parts(geometry: Geometry, form: Form) -> None:
+    parts = design_resources(geometry, form)
     sums = [sum(values) for values in zip(*(astuple(part) for part in parts.values()), strict=True)]
     assert list(astuple(total(parts))) == pytest.approx(sums)
     memories = {memory.name for memory in isa().memories if memory.word_bits}
@@ -67,8 +83,9 @@ def test_the_total_is_the_sum_of_the_parts(geometry: Geometry) -> None:
 
 def test_an_engine_that_is_left_out_needs_nothing() -> None:
     geometry = replace(default_design().geometry, engines=("load", "store", "gemm_d", "vec"))
-    assert "agg" not in design_resources(geometry)
-    assert total(design_resources(geometry)).dsp < total(design_resources(default_design().geometry)).dsp
+    parts = design_resources(geometry, Form.MAPPED)
+    assert set(parts) == {"dispatch", *geometry.engines, "act_d_ram", "wgt_d_ram", "par_ram", "acc_d_ram", "out_ram"}
+    assert total(parts).dsp < total(design_resources(default_design().geometry, Form.MAPPED)).dsp
 
 
 @pytest.mark.parametrize(
@@ -90,8 +107,28 @@ def test_block_rams_by_hand(depth: int, bits: int, true_dual: bool, expected: fl
 
 
 def test_products_by_hand() -> None:
-    """GEMM-D 16 * 16 / 2, VEC 8 lanes * 2 requantizations * 2, AGG 8 * 2 and an address, LOAD and STORE an address."""
-    assert total(design_resources(default_design().geometry)).dsp == 128 + 32 + 17 + 1 + 1
+    """GEMM-D 8 for 2 x 2 sums, VEC 8 lanes * 2, AGG 8 * 2 and an address, LOAD and STORE an address."""
+    geometry = replace(default_design().geometry, gemm_d_rows=6, gemm_d_cols=16)
+    for form in Form:
+        assert total(design_resources(geometry, form)).dsp == 6 * 16 * 2 + 16 + 17 + 1 + 1
+
+
+def test_banks_by_hand() -> None:
+    """Six RAMs of 512 x 64 bits take one RAMB36 each, three of 1,024 x 128 bits eight RAMB18 of 1,024 x 18 each."""
+    geometry = replace(default_design().geometry, gemm_d_rows=6, act_d_words=512, gemm_l_rows=3, act_l_words=1024)
+    parts = design_resources(geometry, Form.MAPPED)
+    assert (parts["act_d_ram"].bram36, parts["act_l_ram"].bram36) == (6 * 1, 3 * 4)
+
+
+def test_the_form_says_which_elements_are_counted() -> None:
+    geometry = default_design().geometry
+    mapped, plain = (design_resources(geometry, form) for form in (Form.MAPPED, Form.PLAIN))
+    assert {name for name in mapped if mapped[name] != plain[name]} == {"gemm_d", "gemm_l"}
+    assert all(mapped[name].lut < plain[name].lut for name in ("gemm_d", "gemm_l"))
+    design = default_design()
+    for form in Form:
+        found = {name: need for name, need, _ in resource_rows(replace(design, elements=form.value))}
+        assert found["lut"] == math.ceil(total(design_resources(geometry, form)).lut)
 
 
 def test_every_constant_has_an_origin_and_is_not_negative() -> None:
@@ -127,14 +164,15 @@ def test_a_crowded_resource_is_named() -> None:
     assert crowded(design, replace(roomy, resources={name: math.ceil(n / 0.85) for name, n in needs.items()})) == []
 
 
-def test_the_default_design_is_crowded_in_luts_alone() -> None:
-    (warning,) = crowded(default_design())
-    assert warning.startswith("lut: ")
+def test_every_default_design_fits_its_board() -> None:
+    for name in board_names():
+        if (DESIGNS / f"{name}.json").is_file():
+            check_fits(default_design(name))
 
 
 def test_ports_by_hand() -> None:
     """Both directions of LOAD, STORE and two ports of AGG with 64 bits, and of DISPATCH with 128."""
-    parts = design_resources(default_design().geometry)
+    parts = design_resources(replace(default_design().geometry, sum_words=1024), Form.MAPPED)
     assert [parts[name].bram36 for name in ("load", "store", "dispatch")] == [2, 2, 4]
     # 256 destinations of 54 bits, and 1,024 words of 256 bits beside the two ports.
     assert parts["agg"].bram36 == 1 + 7.5 + 4

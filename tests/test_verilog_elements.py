@@ -7,18 +7,14 @@ from pathlib import Path
 import pytest
 
 from hetfab.hls.build import emulator
+from hetfab.hls.build.verilog_elements import plane_sizes
 from tests.verilated import HLS, simulate
 
 FORMS = {"plain": 0, "mapped": 1}
 
 
-def shape(lanes: int, slice_bits: int) -> dict[str, int]:
-    largest = lanes * ((1 << slice_bits) - 1)
-    return {"LANES": lanes, "SLICE": slice_bits, "SUM": largest.bit_length()}
-
-
 def plane_dot(folder: Path, form: str, lanes: int, slice_bits: int, verilog: Path = HLS / "verilog") -> str:
-    parameters = {**shape(lanes, slice_bits), "MAPPED": FORMS[form]}
+    parameters = {**plane_sizes(lanes, slice_bits), "MAPPED": FORMS[form]}
     return simulate("plane_dot", "plane_dot_verilog.cpp", folder, parameters, verilog=verilog)
 
 

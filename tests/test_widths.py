@@ -27,12 +27,14 @@ from hetfab.overlay.errors import (
     WidthsUnsupportedError,
     counted,
 )
+from hetfab.overlay.isa.arithmetic import ACTIVATION_BITS, WEIGHT_BITS
 from hetfab.overlay.isa.codec import Segment
 from hetfab.overlay.model import hgnn
 from hetfab.overlay.model.reader import check_model
 from hetfab.overlay.model.runtime import run_model
 from hetfab.quantize.weights import QuantizedWeights, exact_in_float32, round_to_nearest
-from hetfab.quantize.widths import ACTIVATION_BITS, OFFERED, WEIGHT_BITS, Widths
+from hetfab.quantize.widths import OFFERED, Widths
+from tests.conftest import SMALL_GEOMETRY
 from tests.demo_files import MODEL, DemoFiles
 from tests.programs import bound_to, compiled, quantized, run_emulated, run_golden
 from tests.random_models import Case, ModelBuilder, academic_case, academic_graph, random_case
@@ -251,6 +253,28 @@ def test_one_wide_reader_keeps_a_tensor_unpacked() -> None:
     assert before.packs(before.stored[name]) and not after.packs(after.stored[name])
 
 
+@pytest.mark.parametrize(("channels", "agg_groups", "packed"), [(64, 8, True), (70, 8, False), (70, 9, False)])
+def test_sums_that_agg_cannot_hold_for_a_packed_block_are_stored_in_bytes(
+    channels: int, agg_groups: int, packed: bool, small_emulators: dict[str, Emulator]
+) -> None:
+    """A block of packed results is 128 channels; AGG holds 8 sums a group, and VEC's field names 8 groups."""
+    random = np.random.default_rng(0)
+    graph = academic_graph(random, 30, 7, 3)
+    builder = ModelBuilder(random, graph)
+    features = builder.features("paper")
+    terms = [builder.dense(features, channels), builder.mean(builder.dense(features, channels), "cites", "paper")]
+    case = Case(builder.finish(builder.dense(builder.relu(builder.total(terms)), 4)), graph)
+    model = quantized(case, W4A4).model
+    geometry = replace(SMALL_GEOMETRY, agg_groups=agg_groups)
+    program = compiled(model, graph, geometry)
+    (layer,) = [layer for layer in program.layers if layer.aggregations]
+    assert program.tensor(layer.name).packed == packed
+    bound = bound_to(program, graph)
+    assert_equals_onnxruntime(run_golden(bound), bound, model, graph)
+    if agg_groups == SMALL_GEOMETRY.agg_groups:
+        check(model, graph, [small_emulators["native"]])
+
+
 def dense_case(features: FloatArray, width: int = 12) -> Case:
     """Features, a dense layer without bias, ReLU, a mean."""
     random = np.random.default_rng(3)
@@ -454,7 +478,7 @@ def test_features_are_rounded_and_limited_to_their_width(
     emulator = small_emulators["native"]
     bound = bound_to(compiled(model, case.graph, emulator.geometry), case.graph)
     tensor = bound.program.tensor("x_paper")
-    assert (tensor.bits, tensor.signed, tensor.item_bytes) == (bits, signed, 1)
+    assert (tensor.bits, tensor.signed, tensor.stored_bits) == (bits, signed, 8)
     golden = run_golden(bound)
     assert_equals_onnxruntime(golden, bound, model, case.graph)
     assert_same_dram(run_emulated(bound, emulator), golden, bound)

@@ -144,8 +144,8 @@ inline Regions regions(const Word& word, const Word (&contexts)[context_words], 
             break;
         }
         case isa::StoreRows::engine << 4 | isa::StoreRows::opcode: {
-            found.add({memory::out_ram, false, field<isa::StoreRows::Ram>(word), 1, 0, field<isa::StoreRows::Rows>(word) * field<isa::StoreRows::RowBlocks>(word) * design.out_words_per_block});
-            found.add({memory::dram, true, field<isa::StoreRows::Address>(word), field<isa::StoreRows::Rows>(word), 64 * field<isa::StoreRows::StrideBlocks>(word), 64 * field<isa::StoreRows::RowBlocks>(word)});
+            found.add({memory::out_ram, false, field<isa::StoreRows::Ram>(word), field<isa::StoreRows::Rows>(word), ((((field<isa::StoreRows::RowBeats>(word) + design.out_words_per_block) - 1)) / (design.out_words_per_block)) * design.out_words_per_block, field<isa::StoreRows::RowBeats>(word)});
+            found.add({memory::dram, true, field<isa::StoreRows::Address>(word), field<isa::StoreRows::Rows>(word), 64 * field<isa::StoreRows::StrideBlocks>(word), 8 * field<isa::StoreRows::RowBeats>(word)});
             break;
         }
         case isa::Matmul::engine << 4 | isa::Matmul::opcode: {

@@ -103,12 +103,13 @@ Outcome store_copy(const RowsCopy& copy, HostMemory<Beat> mem, HostRam<T> out_ra
                            std::uint64_t{beat_bytes} * copy.stride_beats};
     const auto beats = static_cast<unsigned>(rows.rows * rows.row_bytes / beat_bytes);
     unsigned char* first = mem.find(rows);
-    if (first == nullptr || !out_ram.holds(copy.ram, beats)) {
+    const std::uint64_t words = out_row_words(copy.row_beats);
+    if (first == nullptr || !out_ram.holds(copy.ram, copy.rows * words)) {
         return store_copy<D, Z>(copy, mem.plain(), out_ram.plain, events);
     }
     const unsigned char* source = out_ram.at(copy.ram);
     for (std::uint64_t row = 0; row < rows.rows; row++) {
-        std::memcpy(first + row * rows.stride, source + row * rows.row_bytes, rows.row_bytes);
+        std::memcpy(first + row * rows.stride, source + row * words * beat_bytes, rows.row_bytes);
     }
     const std::uint64_t bursts = rows.bursts();
     mem.count_written(rows, bursts);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Compares hls/verilog/plane_dot.v with plane_dot.hpp, step by step, with a clock enable that comes and goes
-// and a reset on the way. LANES and SLICE are the module's parameters.
+// and a reset on the way. LANES, SLICE and LEVELS are the module's parameters.
 #include <cstring>
 #include <deque>
 
@@ -12,7 +12,7 @@ namespace {
 using Z = hetfab::Native;
 constexpr int steps = 12000;
 constexpr int reset_at = 6000;
-constexpr int latency = 3;
+constexpr int latency = 3 + LEVELS;
 constexpr int acc_bits = 24;
 
 using Slices = hetfab::Word<Z, LANES * SLICE>;

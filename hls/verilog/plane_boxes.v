@@ -9,7 +9,7 @@ module plane_sums_box (
     input  wire         ap_continue,
     output wire         ap_idle,
     output wire         ap_ready,
-    output reg          ap_done,
+    output wire         ap_done,
     input  wire [127:0] slices,
     input  wire [ 31:0] plane,
     input  wire         bipolar,
@@ -17,9 +17,11 @@ module plane_sums_box (
 );
     assign ap_idle  = ~ap_start;
     assign ap_ready = ap_done;
+    reg [2:0] started;
+    assign ap_done = started[2];
     always @(posedge ap_clk) begin
-        if (ap_rst) ap_done <= 1'b0;
-        else if (ap_ce) ap_done <= ap_start;
+        if (ap_rst) started <= 3'b000;
+        else if (ap_ce) started <= {started, ap_start};
     end
     wire unused_continue = ap_continue;
 

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // GEMM-L's processing element, cycle by cycle as hls/include/hetfab/plane_dot.hpp states it: LANES activations of SLICE
 // bits and one weight bit plane a cycle, no dead cycle between planes, words, slices or outputs. `outer` holds the
-// result of a plane three cycles later. MAPPED = 1 instantiates LUT6_2, LUT5 and CARRY4, MAPPED = 0 is plain Verilog.
+// result of a plane 3 + LEVELS cycles later, LEVELS being those of the tree of ternary adders. MAPPED = 1 instantiates
+// LUT6_2, LUT5 and CARRY4, MAPPED = 0 is plain Verilog.
 module plane_dot #(
     parameter LANES = 32,
     parameter SLICE = 4,
     parameter SUM = 9,
+    parameter LEVELS = 2,
     parameter INNER = 17,
     parameter OUTER = 24,
     parameter MAPPED = 1
@@ -22,15 +24,21 @@ module plane_dot #(
     input  wire                   next_slice,
     output reg  [      OUTER-1:0] outer
 );
-    // The control of a plane travels with it.
-    reg negative_1, last_1, clear_1, shift_1, last_2, clear_2, shift_2;
+    // The control of a plane travels with it: `sums_control` belongs to the sums, and one cycle later to the word.
+    wire [3:0] sums_control;
+    reg [4*(1+LEVELS)-1:0] stages;
+    reg last_of_word, clear_of_word, shift_of_word;
+    assign sums_control = stages[4*LEVELS+:4];
+    wire negative_of_sums = sums_control[0];
+    wire last_of_sums = sums_control[1];
     always @(posedge ap_clk) begin
-        if (ap_ce) begin
-            {negative_1, clear_1, shift_1} <= {negative, clear, next_slice};
-            {clear_2, shift_2} <= {clear_1, shift_1};
+        if (ap_rst) begin
+            stages <= 0;
+            {shift_of_word, clear_of_word, last_of_word} <= 3'b000;
+        end else if (ap_ce) begin
+            stages <= {stages, next_slice, clear, last, negative};
+            {shift_of_word, clear_of_word, last_of_word} <= sums_control[3:1];
         end
-        if (ap_rst) {last_1, last_2} <= 2'b00;
-        else if (ap_ce) {last_1, last_2} <= {last, last_1};
     end
 
     wire [2*SUM-1:0] sums;
@@ -38,6 +46,7 @@ module plane_dot #(
         .LANES (LANES),
         .SLICE (SLICE),
         .SUM   (SUM),
+        .LEVELS(LEVELS),
         .MAPPED(MAPPED)
     ) plane_sums (
         .ap_clk   (ap_clk),
@@ -60,8 +69,8 @@ module plane_dot #(
         .ap_ce    (ap_ce),
         .inner    (inner),
         .sums     (sums),
-        .negative (negative_1),
-        .last     (last_1),
+        .negative (negative_of_sums),
+        .last     (last_of_sums),
         .ap_return({word, inner})
     );
 
@@ -71,14 +80,14 @@ module plane_dot #(
         .SLICE (SLICE),
         .MAPPED(MAPPED)
     ) fold_adder (
-        .clear(clear_2),
-        .shift(shift_2),
+        .clear(clear_of_word),
+        .shift(shift_of_word),
         .outer(outer),
         .word ({{OUTER - INNER{word[INNER-1]}}, word}),
         .sum  (folded)
     );
     always @(posedge ap_clk) begin
         if (ap_rst) outer <= 0;
-        else if (ap_ce & last_2) outer <= folded;
+        else if (ap_ce & last_of_word) outer <= folded;
     end
 endmodule

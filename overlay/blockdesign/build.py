@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Derives the block design of an overlay from its design, its board and the instruction set (docs/pynq.md).
 
-One cell per engine and one per on-chip memory; FIFOs carry instructions and tokens between DISPATCH and the engines; an
-interconnect per DRAM port; registers and the interrupt controller behind the processor's control port.
+One cell per engine and one per bank of an on-chip memory; FIFOs carry instructions and tokens between DISPATCH and the
+engines; an interconnect per DRAM port; registers and the interrupt controller behind the processor's control port.
 """
 
 from collections.abc import Iterable, Mapping
@@ -113,15 +113,28 @@ def _address_bits(depth: int) -> int:
     return max((depth - 1).bit_length(), 1)
 
 
+def ram_names(memory: Memory, geometry: Geometry) -> list[str]:
+    """Names of a memory's RAMs: of banks as Vitis HLS names the ports of a partitioned array, the number behind."""
+    if not memory.banks:
+        return [memory.name]
+    return [f"{memory.name}_{bank}" for bank in range(geometry.banks(memory.name))]
+
+
+def _ram_bits(memory: Memory, geometry: Geometry) -> int:
+    """Bits of a word in one of a memory's RAMs."""
+    return 8 * geometry.word_bytes(memory.name) // geometry.banks(memory.name)
+
+
 def _ram_pins(port: _RamPort, geometry: Geometry) -> list[Pin]:
-    """Pins of an ap_memory port with one RAM port."""
-    name, depth = port.memory.name, geometry.depth(port.memory.name)
-    word = 8 * geometry.word_bytes(name)
-    pins = [Pin(f"{name}_address0", Direction.OUT, _address_bits(depth)), Pin(f"{name}_ce0", Direction.OUT)]
-    if port.writes:
-        pins += [Pin(f"{name}_we0", Direction.OUT), Pin(f"{name}_d0", Direction.OUT, word)]
-    if port.reads:
-        pins.append(Pin(f"{name}_q0", Direction.IN, word))
+    """Pins of an ap_memory port with one port for each RAM."""
+    word, address = _ram_bits(port.memory, geometry), _address_bits(geometry.depth(port.memory.name))
+    pins: list[Pin] = []
+    for name in ram_names(port.memory, geometry):
+        pins += [Pin(f"{name}_address0", Direction.OUT, address), Pin(f"{name}_ce0", Direction.OUT)]
+        if port.writes:
+            pins += [Pin(f"{name}_we0", Direction.OUT), Pin(f"{name}_d0", Direction.OUT, word)]
+        if port.reads:
+            pins.append(Pin(f"{name}_q0", Direction.IN, word))
     return pins
 
 
@@ -310,7 +323,7 @@ class _Builder:
         self._clocked(name, "s_axis_aclk", "s_axis_aresetn")
 
     def _add_ram(self, memory: Memory) -> None:
-        """A RAM with a port for its writer and one for its reader; without one of them, the other's pins stay idle."""
+        """RAMs with a port for the writer and one for the reader; without one of them, the other's pins stay idle."""
         users = list(dict.fromkeys((memory.writer, memory.reader)))
         present = [user for user in users if user in self._engines]
         if present != users:
@@ -318,12 +331,13 @@ class _Builder:
                 self._idle_ram_port(user, memory)
             return
         geometry = self._design.geometry
-        depth, bits = geometry.depth(memory.name), 8 * geometry.word_bytes(memory.name)
+        depth, bits = geometry.depth(memory.name), _ram_bits(memory, geometry)
         single = len(users) == 1
         parameters = {
             "Memory_Type": "Single_Port_RAM" if single else "True_Dual_Port_RAM",
             "use_bram_block": "Stand_Alone",
             "Assume_Synchronous_Clk": "true",
+            "Write_Depth_A": str(depth),
         }
         pins: list[Pin] = []
         for letter in "A" if single else "AB":
@@ -335,15 +349,15 @@ class _Builder:
                 f"Register_Port{letter}_Output_of_Memory_Primitives": "false",
             }
             pins += _block_memory_pins(letter.lower(), depth, bits)
-        parameters["Write_Depth_A"] = str(depth)
-        self._add(memory.name, "xilinx.com:ip:blk_mem_gen:8.4", parameters, pins=pins)
-        for letter, user in zip("ab", users, strict=False):
-            self._connect_ram_port(memory, user, letter)
+        for name in ram_names(memory, geometry):
+            self._add(name, "xilinx.com:ip:blk_mem_gen:8.4", parameters, pins=pins)
+            for letter, user in zip("ab", users, strict=False):
+                self._connect_ram_port(name, memory, user, letter)
 
-    def _connect_ram_port(self, memory: Memory, engine: str, letter: str) -> None:
-        name, cell = memory.name, cell_name(engine)
-        port = next(port for port in ram_ports(engine) if port.memory.name == name)
-        bits = 8 * self._design.geometry.word_bytes(name)
+    def _connect_ram_port(self, name: str, memory: Memory, engine: str, letter: str) -> None:
+        cell = cell_name(engine)
+        port = next(port for port in ram_ports(engine) if port.memory == memory)
+        bits = _ram_bits(memory, self._design.geometry)
         self._clocked(name, f"clk{letter}")
         self._join((cell, f"{name}_address0"), (name, f"addr{letter}"))
         self._join((cell, f"{name}_ce0"), (name, f"en{letter}"))

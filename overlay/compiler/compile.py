@@ -5,7 +5,7 @@ A layer is a loop over tiles of rows, once for each range of output channels tha
 of each other as far as rings and queues allow.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from hetfab.overlay.compiler.constants import Columns, Constants
@@ -16,7 +16,7 @@ from hetfab.overlay.compiler.operands import operands_of
 from hetfab.overlay.compiler.semaphores import Milestones, Semaphore
 from hetfab.overlay.compiler.tiling import LayerShape, choose_tile, stored_row_bytes
 from hetfab.overlay.design import Design, Geometry
-from hetfab.overlay.errors import DesignInvalidError
+from hetfab.overlay.errors import DesignInvalidError, DesignTooSmallError, SplitInvalidError
 from hetfab.overlay.isa.arithmetic import LARGEST_DEGREE
 from hetfab.overlay.isa.codec import Engine
 from hetfab.overlay.layouts import stored_bits
@@ -52,6 +52,7 @@ def compile_model(
     Raises:
         InputError: One of the errors of ``lower`` and ``choose_tile``.
         DesignInvalidError: The design lacks an engine that the model needs.
+        SplitInvalidError: ``share_on_d`` is no share, or gives channels to a core that the design lacks.
     """
     program = compile_lowered(lower(given.model, given.bindings), design, name=name, share_on_d=share_on_d)
     return replace(program, model_hash=model_hash(given.model), bindings=to_json(given.bindings))
@@ -61,6 +62,7 @@ def compile_lowered(
     lowered: LoweredModel, design: Design, *, name: str = "model", share_on_d: float | None = None
 ) -> Program:
     """Compiles integer layers; the program has no model's hash and no binding. Otherwise as ``compile_model``."""
+    _check_share(share_on_d, design)
     _check_engines(lowered, design)
     compiler = _Compiler(lowered, design.geometry, share_on_d)
     compiler.run()
@@ -79,6 +81,24 @@ def compile_lowered(
         limits=Limits(LARGEST_DEGREE, dict(lowered.fixed_counts)),
         constants=compiler.constants.content(),
     )
+
+
+def _check_share(share: float | None, design: Design) -> None:
+    if share is None:
+        return
+    if not 0 <= share <= 1:
+        raise SplitInvalidError(
+            f"a share of {share:g} of the output channels on GEMM-D",
+            "a share from 0, all channels on GEMM-L, to 1, all on GEMM-D",
+            "correct the share, or leave it to the compiler",
+        )
+    for core, part in (("gemm_d", share), ("gemm_l", 1 - share)):
+        if part and core not in design.geometry.engines:
+            raise SplitInvalidError(
+                f"a share of {part:g} of the output channels on {core}, which the design '{design.name}' lacks",
+                "a share of 0 on a core that is not there",
+                "leave the share to the compiler, or choose a design with both cores",
+            )
 
 
 def _check_engines(lowered: LoweredModel, design: Design) -> None:
@@ -108,6 +128,8 @@ class _Compiler:
         self.edges: dict[str, Edges] = {}
         self.constant_offsets: dict[str, int] = {}
         self._planned = plan_layers(lowered, geometry, share_on_d)
+        in_bytes = {planned.layer.output.name for planned in self._planned if not planned.packed_output}
+        self._packed = {tensor.name for tensor in lowered.stored.values() if lowered.packs(tensor)} - in_bytes
         self._layer_of = {layer.output.name: index for index, layer in enumerate(lowered.layers)}
         self._stored = {
             semaphore: Milestones(self._newest_input(semaphore, layer) for layer in lowered.layers)
@@ -122,7 +144,7 @@ class _Compiler:
         for tensor in self.lowered.stored.values():
             if tensor.values is not None:
                 self.constant_offsets[tensor.name] = self.constants.add_table(
-                    tensor, tensor.values, self.lowered.packs(tensor)
+                    tensor, tensor.values, tensor.name in self._packed
                 )
         for index, planned in enumerate(self._planned):
             self._emit_layer(index, planned)
@@ -137,7 +159,7 @@ class _Compiler:
                 node_type=self.lowered.node_types[tensor.name],
                 channels=tensor.channels,
                 bits=tensor.bits,
-                packed=self.lowered.packs(tensor),
+                packed=tensor.name in self._packed,
                 signed=tensor.signed,
                 scale=tensor.scale,
                 constant_offset=self.constant_offsets.get(tensor.name, -1),
@@ -230,19 +252,34 @@ class _Compiler:
         return max((self._layer_of.get(name, -1) for name in names), default=-1)
 
 
-def plan_layers(
-    lowered: LoweredModel, geometry: Geometry, share_on_d: float | None = None
-) -> tuple[PlannedLayer, ...]:
+def plan_layers(lowered: LoweredModel, geometry: Geometry, share_on_d: float | None = None) -> tuple[PlannedLayer, ...]:
     """Formats and cuts of all layers; arguments as ``compile_lowered``."""
-    return tuple(_plan(layer, lowered, geometry, share_on_d) for layer in lowered.layers)
+    packed = {tensor.name for tensor in lowered.stored.values() if lowered.packs(tensor)}
+    return tuple(_plan(layer, packed, geometry, share_on_d) for layer in lowered.layers)
 
 
-def _plan(layer: LoweredLayer, lowered: LoweredModel, geometry: Geometry, share_on_d: float | None) -> PlannedLayer:
-    """Chooses formats and cuts of a layer."""
-    name, packed_output = layer.output.name, lowered.packs(layer.output)
+def _plan(layer: LoweredLayer, packed: set[str], geometry: Geometry, share_on_d: float | None) -> PlannedLayer:
+    """Chooses formats and cuts of a layer.
+
+    A pass ends with a block of the output row, which is twice as many channels when they are packed. Where a buffer
+    cannot hold that, the result leaves ``packed``, before its readers are planned.
+    """
+    name = layer.output.name
+    if name in packed:
+        try:
+            return _plan_stored(layer, packed, geometry, share_on_d)
+        except DesignTooSmallError:
+            packed.remove(name)
+    return _plan_stored(layer, packed, geometry, share_on_d)
+
+
+def _plan_stored(
+    layer: LoweredLayer, packed: Collection[str], geometry: Geometry, share_on_d: float | None
+) -> PlannedLayer:
+    name, packed_output = layer.output.name, layer.output.name in packed
     operands = None
     if layer.dense is not None:
-        operands = operands_of(layer.dense, lowered.packs(layer.dense.input), geometry, name)
+        operands = operands_of(layer.dense, layer.dense.input.name in packed, geometry, name)
     shape = LayerShape(
         row_bytes=stored_row_bytes(layer.dense.input.channels, operands.activation_bits)
         if layer.dense and operands

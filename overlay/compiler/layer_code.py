@@ -295,7 +295,7 @@ class LayerCode:
     def _vector(self, planned: PlannedLayer, columns: Columns, part: _Part, rows: int | Affine) -> None:
         layer = planned.layer
         first_word = part.first_group * _HALF_WORDS[planned.output_bits] // 2
-        last_word = blocks_of(columns.range.count * planned.output_bits // 8) * _BLOCK // self._geometry.lanes
+        last_word = self._row_beats(planned, columns)
         own_words = self._groups(part.channels) * _HALF_WORDS[planned.output_bits] // 2
         available: dict[str, int | Affine] = {
             "core": int(part.on_l),
@@ -311,7 +311,7 @@ class LayerCode:
             "par": slot_of("par_ram", part.first_group),
             "rows": rows,
             "groups": self._groups(part.channels),
-            "row_blocks": blocks_of(columns.range.count * planned.output_bits // 8),
+            "row_blocks": blocks_of(self._row_beats(planned, columns) * _BEAT),
             "row_words": last_word - first_word if part.last else own_words,
             "shift": layer.shift,
             "post_shift": layer.post_shift,
@@ -346,7 +346,7 @@ class LayerCode:
             {
                 "ram": slot_of("out_ram"),
                 "rows": rows,
-                "row_blocks": blocks_of(columns.range.count * planned.output_bits // 8),
+                "row_beats": self._row_beats(planned, columns),
                 "stride_blocks": row_blocks,
                 "address": tensor_address(
                     output.name,
@@ -357,6 +357,14 @@ class LayerCode:
             waits=[Semaphore.OUT_FULL],
             signals=[Semaphore.OUT_FREE],
         )
+
+    def _row_beats(self, planned: PlannedLayer, columns: Columns) -> int:
+        """Beats of a row that a pass writes: whole ones of its channels, and in the last pass the padding too."""
+        chosen, channels = columns.range, planned.layer.output.channels
+        if chosen.first + chosen.count < channels:
+            return chosen.count * planned.output_bits // (8 * _BEAT)
+        row = blocks_of(-(-channels * planned.output_bits // 8)) * _BLOCK
+        return (row - chosen.first * planned.output_bits // 8) // _BEAT
 
     def _row_words(self, planned: PlannedLayer, step: int) -> int:
         """Words of 32 channels in a step's part of a row."""

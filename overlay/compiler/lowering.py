@@ -22,7 +22,7 @@ from hetfab.overlay.errors import (
     OverflowPossibleError,
     counted,
 )
-from hetfab.overlay.isa.arithmetic import ACCUMULATOR_BITS, Q8_BITS, TERM_BITS
+from hetfab.overlay.isa.arithmetic import ACCUMULATOR_BITS, ACTIVATION_BITS, Q8_BITS, TERM_BITS, WEIGHT_BITS
 from hetfab.overlay.isa.spec import isa
 from hetfab.overlay.model import hgnn
 from hetfab.overlay.model.binding import Binding, Features
@@ -38,8 +38,8 @@ _LARGEST_SHIFT = isa().operation("combine").field("shift").largest
 _LARGEST_POST_LEFT = isa().operation("combine").field("post_left").largest
 #: A tensor or weights of at most this width can be held two in a byte.
 _NIBBLE_BITS = 4
-_TENSOR_BITS = range(2, 9)
-_WEIGHT_BITS = range(2, 9)
+#: Of weights behind a Quant; one bit is behind a BipolarQuant.
+_QUANT_WEIGHT_BITS = WEIGHT_BITS[1:]
 _OUTPUT_BITS = 32
 
 
@@ -362,10 +362,10 @@ def _quant(draft: _Draft, node: onnx.NodeProto) -> _Value:
             return _Integers(integers, scales, bits, signed, narrow)
         case DenseTerm() as dense if bits == TERM_BITS and signed:
             return _Sum(_exponent(scales, node) + Q8_BITS, dense, ())
-        case _ if bits not in _TENSOR_BITS or narrow:
+        case _ if bits not in ACTIVATION_BITS or narrow:
             raise _RefusedError(
-                f"it rounds to {bits} bits{', narrow' if narrow else ''}; tensors have {_TENSOR_BITS[0]} to "
-                f"{_TENSOR_BITS[-1]} bits, not narrow, dense terms of a sum {TERM_BITS}"
+                f"it rounds to {bits} bits{', narrow' if narrow else ''}; tensors have {ACTIVATION_BITS[0]} to "
+                f"{ACTIVATION_BITS[-1]} bits, not narrow, dense terms of a sum {TERM_BITS}"
             )
         case _FloatInput(input_name, channels):
             exponent = _exponent(scales, node)
@@ -412,11 +412,11 @@ def _weights(draft: _Draft, name: str) -> _Weights:
         return value
     if not isinstance(value, _Integers) or value.values.ndim != 2:
         raise _RefusedError(f"'{name}' is not a constant matrix behind its Quant or BipolarQuant")
-    if not value.signed or value.bits not in _WEIGHT_BITS or not (value.narrow or value.bits == 2):
+    if not value.signed or value.bits not in _QUANT_WEIGHT_BITS or not (value.narrow or value.bits == 2):
         raise _RefusedError(
             f"the weights '{name}' have {value.bits} bits, {'signed' if value.signed else 'unsigned'}, "
-            f"{'narrow' if value.narrow else 'not narrow'}; weights have {_WEIGHT_BITS[0]} to {_WEIGHT_BITS[-1]} bits, "
-            "signed and, from 3 bits on, narrow; BipolarQuant is 1 bit"
+            f"{'narrow' if value.narrow else 'not narrow'}; weights have {_QUANT_WEIGHT_BITS[0]} to "
+            f"{_QUANT_WEIGHT_BITS[-1]} bits, signed and, from 3 bits on, narrow; BipolarQuant is 1 bit"
         )
     columns = value.values.shape[1]
     return _Weights(value.values, value.scales.of_columns(columns), np.full(columns, value.bits))
@@ -425,14 +425,14 @@ def _weights(draft: _Draft, name: str) -> _Weights:
 def _rows(draft: _Draft, name: str, node: onnx.NodeProto) -> Stored:
     """A stored tensor; a constant that is read as rows becomes one."""
     value = draft.values.get(name)
-    if isinstance(value, _Integers) and value.values.ndim == 2 and value.bits in _TENSOR_BITS and not value.narrow:
+    if isinstance(value, _Integers) and value.values.ndim == 2 and value.bits in ACTIVATION_BITS and not value.narrow:
         exponent = _exponent(value.scales, node)
         channels = value.values.shape[1]
         value = draft.store(Stored(name, channels, value.bits, value.signed, exponent, "constant", value.values))
         draft.values[name] = value
     if not isinstance(value, Stored):
         raise _RefusedError(
-            f"'{name}' is not a tensor of {_TENSOR_BITS[0]} to {_TENSOR_BITS[-1]} bits behind its Quant"
+            f"'{name}' is not a tensor of {ACTIVATION_BITS[0]} to {ACTIVATION_BITS[-1]} bits behind its Quant"
         )
     return value
 

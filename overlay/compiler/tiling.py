@@ -138,20 +138,25 @@ class _Cutter:
         self.shape = shape
         self.geometry = geometry
         self.share = share if len(shape.cores) == 2 else None
-        #: Two channels a byte: a part of a row begins with a whole word of out_ram.
+        #: A part of a row, and a pass, begins with a whole word of out_ram.
         self.unit = geometry.lanes * (2 if shape.output_bits == 4 else 1)
         self.block_channels = 8 * _BLOCK // shape.output_bits
         memories = [memory.name for memory in isa().memories if memory.word_bits]
         self.slots = {name: geometry.depth(name) // SLOTS for name in memories}
         self.word_beats = {name: geometry.word_bytes(name) // _BEAT for name in memories}
 
+    @property
+    def aggregated_channels(self) -> int:
+        """What a pass can aggregate: its sums are in AGG's registers, VEC's field names the length of their row."""
+        return min(self.geometry.agg_groups, _SUM_GROUPS) * self.geometry.lanes
+
     def widths(self) -> list[int]:
-        """Channels of a pass: whole blocks of output rows, or all channels."""
+        """Channels of a pass: whole words of output rows, or all channels."""
         most = self.shape.channels
         if self.shape.aggregated:
-            # A pass keeps its sums in AGG's registers, and VEC's field names the length of a row of sum_ram.
-            most = min(most, min(self.geometry.agg_groups, _SUM_GROUPS) * self.geometry.lanes)
-        whole = range(self.block_channels, min(most, self.shape.channels - 1) + 1, self.block_channels)
+            most = min(most, self.aggregated_channels)
+        unit = self.block_channels if self.shape.aggregated else self.unit
+        whole = range(unit, min(most, self.shape.channels - 1) + 1, unit)
         return [*whole, *([self.shape.channels] if self.shape.channels <= most else [])]
 
     def splits(self, width: int) -> list[int]:
@@ -256,14 +261,17 @@ class _Cutter:
             blocks.append(geometry.gemm_l_rows)
         if self.shape.aggregated:
             most = min(most, self.slots["sum_ram"] // -(-(on_d + on_l) // geometry.lanes))
-        out_words = (
-            blocks_of((on_d + on_l) * self.shape.output_bits // 8) * _BLOCK // (_BEAT * self.word_beats["out_ram"])
-        )
-        most = min(most, self.slots["out_ram"] // out_words)
+        most = min(most, self.slots["out_ram"] // self.out_words(on_d + on_l))
         for block in (math.lcm(*blocks), max(blocks, default=1)):
             if most >= block:
                 return most - most % block
         return most
+
+    def out_words(self, width: int) -> int:
+        """Words of out_ram that a row of a pass takes; the last pass writes what pads the row too."""
+        count = -(-width * self.shape.output_bits // 8)
+        between = width < self.shape.channels and count % _BLOCK
+        return blocks_of(count + _BLOCK - 1 if between else count) * _BEATS
 
     def passes(self, tile: Tile) -> Iterator[ColumnRange]:
         """All passes; the last one, which may be narrower, is split anew."""
@@ -285,11 +293,11 @@ class _Cutter:
         """Names the first buffer that cannot hold one row of the smallest cut."""
         shape, geometry = self.shape, self.geometry
         width = min(shape.channels, self.block_channels)
-        if shape.aggregated and width > geometry.agg_groups * geometry.lanes:
+        if shape.aggregated and width > self.aggregated_channels:
             groups = -(-width // geometry.lanes)
             return DesignTooSmallError(
                 f"layer '{name}' aggregates {counted(width, 'channel')} at once, the design's agg_groups hold "
-                f"{geometry.agg_groups * geometry.lanes}",
+                f"{self.aggregated_channels}",
                 f"agg_groups of at least {groups}",
                 "use a design with more accumulators in AGG",
             )
@@ -307,7 +315,7 @@ class _Cutter:
         shape, geometry = self.shape, self.geometry
         on_d = self.splits(width)[-1]
         on_l = width - on_d
-        needs = {"out_ram": blocks_of(width * shape.output_bits // 8) * _BEATS}
+        needs = {"out_ram": self.out_words(width)}
         if shape.aggregated:
             needs["sum_ram"] = -(-width // geometry.lanes)
         if not shape.row_bytes:

@@ -42,21 +42,21 @@ def aligned_bursts(first_beat: Array, beats: Array) -> Array:
     return np.where(beats > 0, (first_beat % BURST_BEATS + beats + BURST_BEATS - 1) // BURST_BEATS, 0)
 
 
-def row_bursts(address: Array, rows: Array, row_blocks: Array, stride_blocks: Array) -> Array:
-    """Bursts of rows of whole blocks, a stride of whole blocks apart.
+def row_bursts(address: Array, rows: Array, row_beats: Array, stride_blocks: Array) -> Array:
+    """Bursts of rows a stride of whole blocks apart.
 
     Two blocks make a burst, so rows have at most two alignments, that of the first row and that of the second.
 
     Args:
         address: Byte address of the first row.
         rows: Number of rows.
-        row_blocks: Length of a row in blocks.
+        row_beats: Length of a row in beats.
         stride_blocks: Distance of two rows in blocks.
     """
     first = address // BEAT_BYTES
     second = first + stride_blocks * _BLOCK_BEATS
-    beats = row_blocks * _BLOCK_BEATS
-    return np.asarray((rows + 1) // 2 * aligned_bursts(first, beats) + rows // 2 * aligned_bursts(second, beats))
+    odd_rows, even_rows = (rows + 1) // 2, rows // 2
+    return np.asarray(odd_rows * aligned_bursts(first, row_beats) + even_rows * aligned_bursts(second, row_beats))
 
 
 def request_bursts(first_beat: Array, beats: int) -> Array:

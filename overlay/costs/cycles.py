@@ -78,7 +78,8 @@ def load_tile_cost(fields: Fields) -> Cost:
         fields: rows, row_blocks, stride_blocks and address (its place in a block of 128 bytes matters).
     """
     blocks = fields["rows"] * fields["row_blocks"]
-    bursts = row_bursts(fields["address"], fields["rows"], fields["row_blocks"], fields["stride_blocks"])
+    row_beats = fields["row_blocks"] * _BLOCK_BEATS
+    bursts = row_bursts(fields["address"], fields["rows"], row_beats, fields["stride_blocks"])
     table = loops()
     cycles = table["request_ahead"].cycles(np.minimum(bursts, BURSTS_AHEAD))
     cycles = cycles + table["load_tile_beats"].cycles(blocks * _BLOCK_BEATS)
@@ -100,13 +101,16 @@ def load_words_cost(fields: Fields, word_bytes: int) -> Cost:
 
 
 def store_cost(fields: Fields) -> Cost:
-    """Cost of STORE's copies; fields as ``load_tile_cost``."""
-    blocks = fields["rows"] * fields["row_blocks"]
-    bursts = row_bursts(fields["address"], fields["rows"], fields["row_blocks"], fields["stride_blocks"])
+    """Cost of STORE's copies.
+
+    Args:
+        fields: rows, row_beats, stride_blocks and address.
+    """
+    beats = fields["rows"] * fields["row_beats"]
+    bursts = row_bursts(fields["address"], fields["rows"], fields["row_beats"], fields["stride_blocks"])
     table = loops()
-    cycles = table["store_beats"].cycles(blocks * _BLOCK_BEATS)
-    cycles = cycles + table["store_responses"].cycles(np.minimum(bursts, BURSTS_AHEAD))
-    return _cost(cycles, write_bytes=blocks * _BLOCK_BYTES, write_bursts=bursts)
+    cycles = table["store_beats"].cycles(beats) + table["store_responses"].cycles(np.minimum(bursts, BURSTS_AHEAD))
+    return _cost(cycles, write_bytes=beats * BEAT_BYTES, write_bursts=bursts)
 
 
 def matmul_cost(fields: Fields, geometry: Geometry) -> Cost:

@@ -11,7 +11,7 @@ from enum import Enum
 from hetfab.overlay.costs.area import area_constant
 
 #: Planes of the widest word of weights.
-_WEIGHT_BITS = 8
+WEIGHT_BITS = 8
 _CHAIN_LENGTH = 8
 
 
@@ -30,8 +30,8 @@ def plane_dot_terms(lanes: int, slice_bits: int, acc_bits: int, form: Form) -> d
     prefix = f"lut_plane_dot_{form.value}"
     return {
         f"{prefix}_per_gate": lanes * slice_bits / 2,
-        f"{prefix}_per_tree_bit": _tree_bits(lanes // 2, slice_bits + 1),
-        f"{prefix}_per_accumulator_bit": sum_bits + _WEIGHT_BITS + acc_bits,
+        f"{prefix}_per_tree_bit": sum(n * (bits + 1) for n, bits in tree_levels(lanes // 2, slice_bits + 1)),
+        f"{prefix}_per_accumulator_bit": sum_bits + WEIGHT_BITS + acc_bits,
         f"{prefix}_control": 1,
     }
 
@@ -75,13 +75,18 @@ def chain_dsps(rows: int, cols: int) -> int:
     return _CHAIN_LENGTH * rows * cols // 4
 
 
-def _tree_bits(count: int, width: int) -> int:
-    """Bits of all ternary adders that reduce values to two; each adder has one more than its operands."""
-    total = 0
+def tree_levels(count: int, width: int) -> list[tuple[int, int]]:
+    """Adders of each level of ternary adders that reduces values to two, and the bits of their operands.
+
+    Args:
+        count: Values.
+        width: Bits of a value.
+    """
+    levels = []
     while count > 2:
-        total += count // 3 * (width + 1)
+        levels.append((count // 3, width))
         count, width = count // 3 + count % 3, width + 2
-    return total
+    return levels
 
 
 def _weighted(terms: Mapping[str, float]) -> float:

@@ -69,7 +69,7 @@ def memory_resources(geometry: Geometry, name: str) -> Resources:
     """An on-chip memory, always block RAM; those that their writer also reads need two full ports."""
     depth, bits = geometry.depth(name), 8 * geometry.word_bytes(name)
     read_by_writer = name in ("acc_d_ram", "acc_l_ram", "sum_ram", "agg_context")
-    banks = {"act_d_ram": geometry.gemm_d_rows, "act_l_ram": geometry.gemm_l_rows}.get(name, 1)
+    banks = geometry.banks(name)
     return Resources(bram36=banks * block_rams(depth, bits // banks, true_dual=read_by_writer))
 
 

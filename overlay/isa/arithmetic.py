@@ -9,6 +9,9 @@ import numpy.typing as npt
 
 Integers = npt.NDArray[np.int64]
 
+#: Widths of weights (1 is bipolar, -1 or 1) and of stored activations.
+WEIGHT_BITS = range(1, 9)
+ACTIVATION_BITS = range(2, 9)
 ACCUMULATOR_BITS = 32
 #: Fraction bits of a Q.8 sum.
 Q8_BITS = 8

@@ -401,7 +401,7 @@ def store_rows(
     *,
     ram: int,
     rows: int,
-    row_blocks: int,
+    row_beats: int,
     stride_blocks: int,
     address: int,
     wait0: int = 0,
@@ -411,13 +411,13 @@ def store_rows(
 ) -> int:
     """Packs ``store_rows``, 128 bits.
 
-    Copies consecutive words of out_ram to rows of row_blocks blocks, stride_blocks blocks apart; done after
-    the last write response.
+    Copies rows of row_beats words of out_ram, each from a multiple of a block on, to rows in DRAM,
+    stride_blocks blocks apart; done after the last write response.
 
     Args:
         ram: First word in out_ram; 0 to 65535.
         rows: Number of rows; 0 to 4095.
-        row_blocks: Length of a row in blocks; 0 to 4095.
+        row_beats: Length of a row in beats; 0 to 4095.
         stride_blocks: Distance of two rows in DRAM in blocks; 0 to 4095.
         address: First byte in DRAM; 0 to 1099511627775.
         wait0: Semaphore to wait for, 0 for none; 0 to 31.
@@ -435,7 +435,7 @@ def store_rows(
         (
             ("ram", 32, 16, ram),
             ("rows", 48, 12, rows),
-            ("row_blocks", 64, 12, row_blocks),
+            ("row_beats", 64, 12, row_beats),
             ("stride_blocks", 76, 12, stride_blocks),
             ("address", 88, 40, address),
             ("wait0", 8, 5, wait0),

@@ -141,10 +141,10 @@ def _record(record: Record) -> tuple[str, str]:
 
 
 def _memories(isa: Isa) -> str:
-    head = ("memory", "unit", "bits in a word", "words", "writer", "reader", "content")
+    head = ("memory", "unit", "bits in a word", "banks", "words", "writer", "reader", "content")
     rows = []
     for m in isa.memories:
-        codes = (_code(text) for text in (m.word_bits, m.depth, m.writer, m.reader))
+        codes = (_code(text) for text in (m.word_bits, m.banks, m.depth, m.writer, m.reader))
         rows.append((_code(m.name), m.unit, *codes, m.meaning))
     return _table(head, rows)
 

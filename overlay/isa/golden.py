@@ -228,12 +228,14 @@ def _nibbles(content: Bytes) -> Bytes:
 
 
 def store_rows(machine: GoldenMachine, f: Fields) -> None:
-    """Consecutive words of out_ram to DRAM rows, in the order of the rows."""
-    rows, row_bytes = f["rows"], f["row_blocks"] * _BLOCK_BYTES
-    words = machine.words("out_ram", f["ram"], rows * row_bytes // machine.memories["out_ram"].shape[1])
-    target = machine.dram(f["address"], rows, f["stride_blocks"] * _BLOCK_BYTES, row_bytes)
-    for target_row, row in zip(target, words.reshape(rows, row_bytes), strict=True):
-        target_row[...] = row
+    """Rows of out_ram, whole blocks apart, to DRAM rows, in the order of the rows."""
+    rows, beats = f["rows"], f["row_beats"]
+    word_bytes = machine.memories["out_ram"].shape[1]
+    block_words = _BLOCK_BYTES // word_bytes
+    target = machine.dram(f["address"], rows, f["stride_blocks"] * _BLOCK_BYTES, beats * word_bytes)
+    for row in range(rows):
+        first = f["ram"] + row * -(-beats // block_words) * block_words
+        target[row] = machine.words("out_ram", first, beats).reshape(-1)
 
 
 def matmul(machine: GoldenMachine, f: Fields) -> None:

@@ -87,12 +87,16 @@ class Engine:
 
 @dataclass(frozen=True)
 class Memory:
-    """A memory; ``word_bits`` and ``depth`` are expressions over the design's constants, empty for DRAM."""
+    """A memory; ``word_bits``, ``banks`` and ``depth`` are expressions over the design's constants, empty for DRAM.
+
+    A word is spread over equal banks, each a RAM of its own; without ``banks`` the memory is one RAM.
+    """
 
     name: str
     unit: str
     meaning: str
     word_bits: str = ""
+    banks: str = ""
     depth: str = ""
     writer: str = ""
     reader: str = ""

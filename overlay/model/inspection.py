@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import onnx
 
 from hetfab.overlay.compiler.lowering import LoweredLayer, lower
@@ -36,7 +37,7 @@ class LayerSummary:
         channels: Channels of its result.
         weights: Number of weights and biases.
         input_bits: Width of what its dense term or its aggregations read; None in a float model, as below.
-        weight_bits: Width of its weights; None also without any.
+        weight_bits: Widths of its weights, rising; None in a float model, empty without any.
         bits: Width of its result.
     """
 
@@ -46,7 +47,7 @@ class LayerSummary:
     channels: int
     weights: int
     input_bits: int | None = None
-    weight_bits: int | None = None
+    weight_bits: tuple[int, ...] | None = None
     bits: int | None = None
 
 
@@ -126,7 +127,7 @@ def _lowered_summary(layer: LoweredLayer) -> LayerSummary:
         layer.output.channels,
         0 if dense is None else dense.weight.size + int(dense.bias.any()) * dense.bias.size,
         read.bits,
-        None if dense is None else dense.weight_bits,
+        () if dense is None else tuple(int(bits) for bits in np.unique(dense.weight_bits)),
         layer.output.bits,
     )
 

@@ -153,7 +153,7 @@ struct StoreRows {
     static constexpr int opcode = 1;
     using Ram = Field<32, 16>;
     using Rows = Field<48, 12>;
-    using RowBlocks = Field<64, 12>;
+    using RowBeats = Field<64, 12>;
     using StrideBlocks = Field<76, 12>;
     using Address = Field<88, 40>;
 };

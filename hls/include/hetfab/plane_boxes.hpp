@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The mapped form of GEMM-L's processing element: plane_dot_step with two Vitis HLS black boxes, in C
 // synthesis the Verilog of hls/verilog, in C simulation hls/verilog/plane_boxes.cpp. For ap_int only. Both
-// boxes have latency 1 and interval 1, so the loop around a step keeps interval 1: `inner` leaves its box's
-// register and enters it again.
+// boxes have interval 1. plane_accumulate_box has latency 1, so the loop around a step keeps interval 1:
+// `inner` leaves its register and enters the box again.
 #pragma once
 
 #include "plane_dot.hpp"

@@ -18,12 +18,18 @@ struct RowsCopy {
     unsigned ram;
 };
 
+// Words from a row of out_ram to the next: rows begin with a block.
+inline unsigned out_row_words(unsigned row_beats) {
+#pragma HLS INLINE
+    return (row_beats + beats_per_block - 1) / beats_per_block * beats_per_block;
+}
+
 template <class Z>
 RowsCopy rows_copy(const Word<Z, isa::instruction_bits>& instruction) {
 #pragma HLS INLINE
     using Op = isa::StoreRows;
     return {static_cast<std::uint64_t>(get<Z, Op::Address>(instruction)), number<Z, Op::Rows>(instruction),
-            number<Z, Op::RowBlocks>(instruction) * beats_per_block,
+            number<Z, Op::RowBeats>(instruction),
             number<Z, Op::StrideBlocks>(instruction) * beats_per_block, number<Z, Op::Ram>(instruction)};
 }
 
@@ -35,6 +41,8 @@ Outcome store_copy(const RowsCopy& copy, Mem mem, OutRam out_ram, Events& events
     unsigned left = 0;
     unsigned responses_due = 0;
     unsigned beats_written = 0;
+    unsigned row = copy.ram;
+    unsigned position = 0;
     const unsigned beats = copy.rows * copy.row_beats;
 store_beats:
     for (unsigned beat = 0; beat < beats; beat++) {
@@ -46,9 +54,14 @@ store_beats:
             mem.write_request(cursor.beat(), left);
             cursor.advance();
         }
-        const Word<Z, 8 * D::lanes> word = out_ram[copy.ram + beat];
+        const Word<Z, 8 * D::lanes> word = out_ram[row + position];
         mem.write(Z::beat(word, 0));
         beats_written++;
+        position++;
+        if (position == copy.row_beats) {
+            position = 0;
+            row += out_row_words(copy.row_beats);
+        }
         left--;
         if (left == 0) {
             if (responses_due == bursts_ahead) {

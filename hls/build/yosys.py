@@ -7,16 +7,16 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hetfab.hls.build import emulator
 from hetfab.overlay.errors import PackageMissingError
 
-VERILOG = Path(emulator.__file__).parents[1] / "verilog"
+#: Folder of the Verilog sources.
+VERILOG = Path(__file__).resolve().parents[1] / "verilog"
 _LUTS = frozenset({"LUT1", "LUT2", "LUT3", "LUT4", "LUT5", "LUT6", "LUT6_2", "INV"})
 _REGISTERS = frozenset({"FDRE", "FDSE", "FDCE", "FDPE"})
 #: Block RAM in units of RAMB36.
@@ -98,27 +98,52 @@ def _count(netlist: Path, name: str) -> Mapped:
 
 
 def _route_throughs(top: Mapping[str, Any]) -> int:
-    """LUTs that only lead a signal to a carry chain: its S inputs hear nothing but the LUTs beside them."""
+    """LUTs that only serve a carry chain.
+
+    A chain's S inputs hear nothing but the LUTs beside them, so another signal takes a LUT to get there. The sum and
+    the carry of a bit leave a slice by one output: where both are used and neither goes to flip-flops alone, the carry
+    takes another bit of the chain. Yosys spells that as a bit whose S is constant, if it is not the fourth.
+    """
     cells = list(top["cells"].values())
-    of_luts = {
-        bit
-        for cell in cells
-        if cell["type"] in _LUTS
-        for port in ("O", "O6")
-        for bit in cell["connections"].get(port, [])
-    }
-    read = {bit for cell in cells for bit in _inputs(cell)}
-    read |= {bit for port in top["ports"].values() if port["direction"] == "output" for bit in port["bits"]}
+    of_luts = {bit for cell in cells if cell["type"] in _LUTS for bit in _bits(cell, "O", "O6")}
+    readers = _readers(top)
     total = 0
     for cell in cells:
         if cell["type"] == "CARRY4":
-            ports = cell["connections"]
-            used = [i for i in range(4) if ports["O"][i] in read or ports["CO"][i] in read]
-            total += sum(ports["S"][i] not in of_luts for i in range(max(used, default=-1) + 1))
+            s, sums, carries = (cell["connections"][port] for port in ("S", "O", "CO"))
+            used = [i for i in range(4) if readers[sums[i]] or readers[carries[i]]]
+            for i in range(max(used, default=-1) + 1):
+                if isinstance(s[i], str):
+                    total += readers[sums[i]] != _FLIP_FLOPS
+                elif s[i] not in of_luts:
+                    total += 1
+            leaves = readers[carries[3]] - {"carry"}
+            total += bool(leaves and readers[sums[3]] and _FLIP_FLOPS not in (leaves, readers[sums[3]]))
     return total
 
 
-def _inputs(cell: Mapping[str, Any]) -> list[int | str]:
-    return [
-        bit for port, bits in cell["connections"].items() if cell["port_directions"][port] == "input" for bit in bits
-    ]
+_FLIP_FLOPS = frozenset({"flip-flop"})
+
+
+def _readers(top: Mapping[str, Any]) -> dict[int | str, set[str]]:
+    """What reads each signal: flip-flops, the next cell of a carry chain, anything else."""
+    readers: dict[int | str, set[str]] = defaultdict(set)
+    for cell in top["cells"].values():
+        for port, bits in cell["connections"].items():
+            if cell["port_directions"][port] == "input":
+                kind = "other"
+                if port == "D" and cell["type"] in _REGISTERS:
+                    kind = "flip-flop"
+                elif port == "CI" and cell["type"] == "CARRY4":
+                    kind = "carry"
+                for bit in bits:
+                    readers[bit].add(kind)
+    for port in top["ports"].values():
+        if port["direction"] == "output":
+            for bit in port["bits"]:
+                readers[bit].add("other")
+    return readers
+
+
+def _bits(cell: Mapping[str, Any], *ports: str) -> list[int | str]:
+    return [bit for port in ports for bit in cell["connections"].get(port, [])]
