@@ -44,7 +44,9 @@ def copies(geometry: Geometry) -> Iterator[tuple[str, list[int]]]:
             yield f"load_activations to={copies_to} packed={packed}", [word]
     for name in ("load_weights", "load_planes", "load_parameters"):
         yield name, [getattr(codec, name)(ram=0, words=5, address=source)]
-    yield "store_rows", [codec.store_rows(**fields, ram=0, rows=5, address=program_address(Segment.OUTPUT, 64))]
+    target = program_address(Segment.OUTPUT, 64)
+    for beats in (24, 21):
+        yield f"store_rows {beats}", [codec.store_rows(ram=0, rows=5, row_beats=beats, stride_blocks=4, address=target)]
 
 
 def products(geometry: Geometry) -> Iterator[tuple[str, list[int]]]:

@@ -132,7 +132,7 @@ SIZES = {
     "load_weights": ("words",),
     "load_planes": ("words",),
     "load_parameters": ("words",),
-    "store_rows": ("rows", "row_blocks"),
+    "store_rows": ("rows", "row_beats"),
     "matmul": ("rows", "row_beats", "col_groups"),
     "matmul_planes": ("rows", "row_words", "slices", "planes", "col_groups"),
     "requantize": ("rows", "row_words"),

@@ -114,9 +114,7 @@ def tiles(count: int) -> list[int]:
             )
         )  # fmt: skip
         address = program_address(Segment.OUTPUT, 256 * tile)
-        words.append(
-            codec.store_rows(ram=0, rows=4, row_blocks=1, stride_blocks=1, address=address, wait0=5, signal0=6)
-        )
+        words.append(codec.store_rows(ram=0, rows=4, row_beats=8, stride_blocks=1, address=address, wait0=5, signal0=6))
     return words
 
 

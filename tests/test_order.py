@@ -135,7 +135,7 @@ PLANES = {"act": 0, "wgt": 0, "accumulate": 0, "unsigned": 0, "bipolar": 0, "acc
 PLANES |= {"slices": 2, "planes": 3}
 VEC = {"acc": 0, "out": 0, "par": 0, "groups": 1, "row_blocks": 1, "relu": 0, "unsigned": 0, "packed": 0}
 VEC |= {"out_bits": 7, "shift": 0}
-STORE = {"ram": 0, "row_blocks": 1, "address": program_address(Segment.ACTIVATIONS, 128)}
+STORE = {"ram": 0, "row_beats": 8, "address": program_address(Segment.ACTIVATIONS, 128)}
 
 
 @pytest.mark.parametrize(
