@@ -14,6 +14,8 @@ namespace {
 
 class Bodies {
   public:
+    static constexpr const char* name = HostLanes::name;
+
     template <class Beat>
     HostMemory<Beat> memory(PortModel& port, const Dram& dram) const {
         return {port, dram};

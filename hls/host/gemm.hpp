@@ -169,34 +169,35 @@ Panels<HostLanes> gemm_l_panels(const unsigned char* words, const PlanesTile& ti
 inline unsigned row_blocks(unsigned rows, unsigned rows_per_block) { return (rows + rows_per_block - 1) / rows_per_block; }
 
 template <class D>
-const HostLanes::Activation* gemm_d_rows(const MatmulTile& tile, const HostBanks<WordBytes<64>>& act_ram) {
+const HostLanes::Activation* gemm_d_rows(const MatmulTile& tile, const HostBanks<WordBytes<64>>& act_ram,
+                                         std::size_t row_length) {
     const std::size_t bytes = std::size_t{8} * tile.row_beats;
-    const std::size_t channels = tile.packed ? 2 * bytes : bytes;
-    HostLanes::Activation* acts = row_buffer(tile.rows * channels);
+    HostLanes::Activation* acts = row_buffer(tile.rows * row_length);
     for (unsigned row = 0; row < tile.rows; row++) {
         const unsigned word = tile.act + row / D::gemm_d_rows * tile.row_beats;
         const unsigned char* place = act_ram.at(row % D::gemm_d_rows, word);
         if (tile.packed) {
-            unpack_nibbles(place, bytes, tile.is_unsigned ? 0 : 8, acts + row * channels);
+            unpack_nibbles(place, bytes, tile.is_unsigned ? 0 : 8, acts + row * row_length);
         } else {
-            unpack_bytes(place, bytes, tile.is_unsigned ? 0 : 0x80, acts + row * channels);
+            unpack_bytes(place, bytes, tile.is_unsigned ? 0 : 0x80, acts + row * row_length);
         }
     }
     return acts;
 }
 
 template <class D>
-const HostLanes::Activation* gemm_l_rows(const PlanesTile& tile, const HostBanks<WordBytes<128>>& act_ram) {
+const HostLanes::Activation* gemm_l_rows(const PlanesTile& tile, const HostBanks<WordBytes<128>>& act_ram,
+                                         std::size_t row_length) {
     const std::size_t bytes = std::size_t{16} * tile.row_words;
-    HostLanes::Activation* acts = row_buffer(2 * bytes * tile.rows);
+    HostLanes::Activation* acts = row_buffer(tile.rows * row_length);
     const unsigned char flip = tile.is_unsigned ? 0 : 8;
     for (unsigned row = 0; row < tile.rows; row++) {
         const unsigned word = tile.act + row / D::gemm_l_rows * tile.slices * tile.row_words;
         const unsigned char* place = act_ram.at(row % D::gemm_l_rows, word);
         if (tile.slices == 2) {
-            join_slices(place, place + bytes, bytes, flip, acts + 2 * bytes * row);
+            join_slices(place, place + bytes, bytes, flip, acts + row * row_length);
         } else {
-            unpack_slice(place, bytes, flip, acts + 2 * bytes * row);
+            unpack_slice(place, bytes, flip, acts + row * row_length);
         }
     }
     return acts;
@@ -218,7 +219,7 @@ Outcome gemm_d_blocks(const MatmulTile& tile, HostBanks<WordBytes<ActBits>> act_
     const WeightKey key = {tile.wgt, words, tile.col_groups, 0, 0, tile.packed, false};
     const Panels<HostLanes>& panels = wgt_ram.panels->get(
         key, [&] { return gemm_d_panels<D::gemm_d_cols>(wgt_ram.at(tile.wgt), tile); });
-    multiply(gemm_d_rows<D>(tile, act_ram), tile.rows, panels,
+    multiply(gemm_d_rows<D>(tile, act_ram, panels.row_length()), tile.rows, panels,
              {accumulators(acc_ram.at(tile.acc)), panels.columns, tile.accumulate, 0});
     const BlockWalk walk(tile.rows, rows, tile.col_groups, steps, tile.accumulate ? 2 * rows : rows);
     events.loop(isa::loops::gemm_d_steps, walk.trips());
@@ -242,7 +243,7 @@ Outcome gemm_l_blocks(const PlanesTile& tile, HostBanks<WordBytes<ActBits>> act_
     const WeightKey key = {tile.wgt, words, tile.col_groups, tile.planes, tile.slices, false, tile.bipolar};
     const Panels<HostLanes>& panels = wgt_ram.panels->get(
         key, [&] { return gemm_l_panels<D::gemm_l_cols>(wgt_ram.at(tile.wgt), tile); });
-    multiply(gemm_l_rows<D>(tile, act_ram), tile.rows, panels,
+    multiply(gemm_l_rows<D>(tile, act_ram, panels.row_length()), tile.rows, panels,
              {accumulators(acc_ram.at(tile.acc)), panels.columns, tile.accumulate, 32 - D::gemm_l_acc_bits});
     const unsigned drain = tile.accumulate ? 2 * rows : rows;
     const BlockWalk walk(tile.rows, rows, tile.col_groups, row_words * tile.planes, drain);

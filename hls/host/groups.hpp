@@ -70,13 +70,13 @@ class VecRows {
 
     // One row; sums and accumulators that the operation lacks are null.
     void run(const std::int32_t* acc, const std::int32_t* sums, unsigned char* out, std::size_t row_bytes) {
+        std::int32_t* value = tile_.wide_result ? reinterpret_cast<std::int32_t*>(out) : channels_.value.data();
         if (tile_.with_sum) {
-            add_sums(acc, sums);
+            add_sums(acc, sums, value);
         } else {
-            add_bias(acc);
+            add_bias(acc, value);
         }
         if (tile_.wide_result) {
-            std::memcpy(out, channels_.value.data(), 4 * std::size_t{count_});
             std::memset(out + 4 * std::size_t{count_}, 0, row_bytes - 4 * std::size_t{count_});
             return;
         }
@@ -91,14 +91,12 @@ class VecRows {
     }
 
   private:
-    void add_bias(const std::int32_t* acc) {
+    void add_bias(const std::int32_t* acc, std::int32_t* value) const {
         const std::int32_t* bias = channels_.bias.data();
-        std::int32_t* value = channels_.value.data();
         for (unsigned i = 0; i < count_; i++) value[i] = wrapped(acc[i], bias[i]);
     }
 
-    void add_sums(const std::int32_t* acc, const std::int32_t* sums) {
-        std::int32_t* value = channels_.value.data();
+    void add_sums(const std::int32_t* acc, const std::int32_t* sums, std::int32_t* value) const {
         if (!tile_.with_acc) {
             std::memcpy(value, sums, 4 * std::size_t{count_});
             return;

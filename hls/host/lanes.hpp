@@ -56,9 +56,9 @@ struct PairLanes : LaneSums<Columns> {
 };
 
 // Without vector instructions that have a name.
-struct PlainLanes : PairLanes<4> {
+struct PortableLanes : PairLanes<4> {
     static constexpr unsigned block_rows = 2;
-    static constexpr const char* name = "plain";
+    static constexpr const char* name = "portable";
     struct Weights {
         std::int16_t pair[columns][2];
     };
@@ -138,7 +138,7 @@ using HostLanes = Avx2Lanes;
 #elif defined(__SSE2__)
 using HostLanes = SseLanes;
 #else
-using HostLanes = PlainLanes;
+using HostLanes = PortableLanes;
 #endif
 
 }  // namespace

@@ -18,7 +18,12 @@ void run(const unsigned char* acts, const unsigned char* weights, unsigned rows,
         panels.put(number, unit.data());
     }
     for (unsigned column = 0; column < panels.columns; column++) panels.base[column] = static_cast<int>(column);
-    const std::vector<typename Lanes::Activation> widened(acts, acts + rows * panels.channels);
+    std::vector<typename Lanes::Activation> widened(rows * panels.row_length());
+    for (unsigned row = 0; row < rows; row++) {
+        for (unsigned i = 0; i < panels.channels; i++) {
+            widened[row * panels.row_length() + i] = acts[row * panels.channels + i];
+        }
+    }
     hetfab::multiply(widened.data(), rows, panels, {sums, panels.columns, accumulate != 0, cut});
 }
 
@@ -29,7 +34,7 @@ struct Named {
     Run run;
 };
 const Named lanes[] = {
-    {hetfab::PlainLanes::name, run<hetfab::PlainLanes>},
+    {hetfab::PortableLanes::name, run<hetfab::PortableLanes>},
 #if defined(__SSE2__)
     {hetfab::SseLanes::name, run<hetfab::SseLanes>},
 #endif
