@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Measures the emulated overlay on one dense layer, 512 x 512 on 512 vertices, against numpy and hls4ml; one thread.
 
-A run is from the start register to the last done, with the order check, on the default design. Times are of the thread's
-processor, so that the turns of other processes do not count.
+A run is from the start register to the last done, with the order check, on the default design. Times are of the
+thread's processor, so that the turns of other processes do not count.
 """
 
 import ctypes
@@ -46,7 +46,7 @@ _ROUNDS = 40
 _SLOW_ROUNDS = 3
 _HLS4ML_ROWS = 16
 _FIRST_ADDRESS = 0x2000_0000
-_ONE_THREAD = {name: "1" for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")}
+_ONE_THREAD = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 _HEADINGS = ["build", "bodies", "widths", "ms", "GMAC/s", "ratio to numpy", "required"]
 
 
@@ -55,7 +55,9 @@ def main() -> None:
     arguments = argument_parser(__doc__).parse_args()
     if any(os.environ.get(name) != value for name, value in _ONE_THREAD.items()):
         # BLAS reads these when it is loaded.
-        os.execve(sys.executable, [sys.executable, "-m", "benchmarks.emulator", *sys.argv[1:]], os.environ | _ONE_THREAD)
+        os.execve(
+            sys.executable, [sys.executable, "-m", "benchmarks.emulator", *sys.argv[1:]], os.environ | _ONE_THREAD
+        )
     rows: list[list[object]] = []
     builds: dict[str, dict[str, Any]] = {}
     values: dict[str, Any] = {"cpu": processor_name()}

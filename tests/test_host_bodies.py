@@ -72,7 +72,14 @@ def lanes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Lanes]:
 )
 @settings(max_examples=60, deadline=None)
 def test_every_vector_instruction_multiplies_exactly(
-    lanes: dict[str, Lanes], rows: int, channels: int, columns: int, accumulate: bool, cut: int, extreme: bool, seed: int
+    lanes: dict[str, Lanes],
+    rows: int,
+    channels: int,
+    columns: int,
+    accumulate: bool,
+    cut: int,
+    extreme: bool,
+    seed: int,
 ) -> None:
     random = np.random.default_rng(seed)
     acts = random.integers(0, 256, (rows, channels), dtype=np.uint8)
@@ -135,7 +142,11 @@ def test_programs_of_every_width(
     weights: int, activations: int, default_emulators: Emulators, small_emulators: Emulators
 ) -> None:
     case = academic_case()
-    check(quantized_at(case, Widths(weights, activations)), case.graph, [natives(default_emulators), natives(small_emulators)])
+    check(
+        quantized_at(case, Widths(weights, activations)),
+        case.graph,
+        [natives(default_emulators), natives(small_emulators)],
+    )
 
 
 def instruction(name: str, **fields: int) -> int:
@@ -160,7 +171,9 @@ def beyond(geometry: Geometry) -> dict[str, int]:
         "acc_d_ram": instruction("matmul", **tile | {"acc": geometry.acc_d_words - 4 * geometry.gemm_d_rows + 1}),
         "act_l_ram": instruction("matmul_planes", **planes | {"act": geometry.act_l_words - 7}),
         "wgt_l_ram": instruction("matmul_planes", **planes | {"wgt": geometry.wgt_l_words - 11}),
-        "acc_l_ram": instruction("matmul_planes", **planes | {"acc": geometry.acc_l_words - 4 * geometry.gemm_l_rows + 1}),
+        "acc_l_ram": instruction(
+            "matmul_planes", **planes | {"acc": geometry.acc_l_words - 4 * geometry.gemm_l_rows + 1}
+        ),
         "accumulators of requantize": instruction("requantize", **rows | {"acc": geometry.acc_d_words - 2}),
         "accumulators of core 1": instruction("requantize", **rows | {"core": 1, "acc": geometry.acc_l_words - 5}),
         "par_ram": instruction("requantize", **rows | {"par": geometry.par_words - 1}),
@@ -189,9 +202,7 @@ def stopped(library: Path, geometry: Geometry, words: list[int], memories: dict[
         emulator.map_memory(BASE, dram)
         emulator.write_register(RegisterOffset.PROGRAM_LENGTH, len(words))
         for segment in Segment:
-            emulator.write_register(
-                RegisterOffset[f"SEGMENT_BASE_{segment.name}_LOW"], BASE + segment.value * SIZE
-            )
+            emulator.write_register(RegisterOffset[f"SEGMENT_BASE_{segment.name}_LOW"], BASE + segment.value * SIZE)
             emulator.write_register(RegisterOffset[f"SEGMENT_SIZE_{segment.name}_LOW"], SIZE)
         emulator.write_register(RegisterOffset.CONTROL, 1)
         assert emulator.advance(10_000) is Progress.FAULT

@@ -26,7 +26,8 @@
 #include "state_dump.hpp"
 
 // Host bodies compute with native integers, and check neither ranges nor declared sets.
-#if defined(HETFAB_HOST_BODIES) && !defined(HETFAB_DEBUG) && !defined(HETFAB_AP_INT) && !defined(HETFAB_FAMILY)
+#if defined(HETFAB_HOST_BODIES) && !defined(HETFAB_DEBUG) && !defined(HETFAB_AP_INT) && \
+    !defined(HETFAB_FAMILY)
 #include "host/bodies.hpp"
 #else
 #include "plain_bodies.hpp"
@@ -261,7 +262,8 @@ class Overlay {
                                         bodies_.ram(acc_l_ram_), events);
         } else if (engine == isa::engine::vec) {
             vec_step<Design, Family>(in, out, bodies_.ram(acc_d_ram_), bodies_.ram(acc_l_ram_),
-                                     bodies_.ram(par_ram_), bodies_.ram(sum_ram_), bodies_.ram(out_ram_), events);
+                                     bodies_.ram(par_ram_), bodies_.ram(sum_ram_), bodies_.ram(out_ram_),
+                                     events);
         } else {
             check_groups(in.front());
             hls::burst_maxi<Types::Beat> features(ports_[features_port]);
@@ -318,9 +320,9 @@ class Overlay {
     Ram<Types::Instruction> agg_context_{sets::memory::agg_context, Design::agg_contexts* isa::context_words,
                                          accesses_};
     std::map<std::string, RamModel*> rams_{
-        {"act_d_ram", &act_d_ram_}, {"act_l_ram", &act_l_ram_}, {"wgt_d_ram", &wgt_d_ram_},
-        {"wgt_l_ram", &wgt_l_ram_}, {"par_ram", &par_ram_},     {"acc_d_ram", &acc_d_ram_},
-        {"acc_l_ram", &acc_l_ram_}, {"sum_ram", &sum_ram_},     {"out_ram", &out_ram_},
+        {"act_d_ram", &act_d_ram_},     {"act_l_ram", &act_l_ram_}, {"wgt_d_ram", &wgt_d_ram_},
+        {"wgt_l_ram", &wgt_l_ram_},     {"par_ram", &par_ram_},     {"acc_d_ram", &acc_d_ram_},
+        {"acc_l_ram", &acc_l_ram_},     {"sum_ram", &sum_ram_},     {"out_ram", &out_ram_},
         {"agg_context", &agg_context_},
     };
     static constexpr sets::Constants constants = sets::constants_of<Design>();

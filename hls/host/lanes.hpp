@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Dot products of unsigned bytes and signed bytes by the host's vector instructions. A Lanes class adds, to each of its
-// columns, the products of a few channels; the best one that the compiler may use is HostLanes. All are exact modulo
-// 2^32: none of the instructions saturates.
+// Dot products of unsigned bytes and signed bytes by the host's vector instructions. A Lanes class adds, to
+// each of its columns, the products of a few channels; the best one that the compiler may use is HostLanes.
+// All are exact modulo 2^32: none of the instructions saturates.
 #pragma once
 
 #include <cstdint>
@@ -38,7 +38,9 @@ struct LaneSums {
     }
     static void store(std::int32_t* place, Sums sums) { std::memcpy(place, &sums, sizeof sums); }
     // The low 32 - count bits, sign-extended.
-    static Sums cut(Sums sums, int count) { return reinterpret_cast<Sums>(reinterpret_cast<Signed>(sums << count) >> count); }
+    static Sums cut(Sums sums, int count) {
+        return reinterpret_cast<Sums>(reinterpret_cast<Signed>(sums << count) >> count);
+    }
 };
 
 // Products of pairs of 16 bits.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Weights in the order in which a Lanes class takes them, kept while the memory that they came from does not change;
-// and the product of rows of bytes with them.
+// Weights in the order in which a Lanes class takes them, kept while the memory that they came from does not
+// change; and the product of rows of bytes with them.
 #pragma once
 
 #include <array>
@@ -25,8 +25,8 @@ struct alignas(64) Line {
     unsigned char bytes[64];
 };
 
-// Panels of two vectors of columns; of an odd number of vectors the last one is a panel. A panel has all channels of
-// its columns, step by step, so that one stream of addresses serves a block.
+// Panels of two vectors of columns; of an odd number of vectors the last one is a panel. A panel has all
+// channels of its columns, step by step, so that one stream of addresses serves a block.
 template <class Lanes>
 struct Panels {
     unsigned channels;
@@ -47,7 +47,8 @@ struct Panels {
     // The first vector of a panel, and the vectors that it has.
     const unsigned char* panel(unsigned vector) const { return bytes() + vector * vector_bytes(); }
     unsigned width(unsigned vector) const { return vector + 2 <= vectors() ? 2 : 1; }
-    // From a row of activations to the next: no power of two, which would put them all in the same sets of a cache.
+    // From a row of activations to the next: no power of two, which would put them all in the same sets of a
+    // cache.
     std::size_t row_length() const { return std::size_t{channels} + sizeof(Line); }
 
     // All steps of a unit, of which one vector has a part, or several vectors have one each.
@@ -71,7 +72,8 @@ struct Panels {
     unsigned char* bytes() { return reinterpret_cast<unsigned char*>(weights.data()); }
     const unsigned char* bytes() const { return reinterpret_cast<const unsigned char*>(weights.data()); }
 
-    static unsigned char* put_step(unsigned char* place, unsigned stride, const UnitStep& step, unsigned first) {
+    static unsigned char* put_step(unsigned char* place, unsigned stride, const UnitStep& step,
+                                   unsigned first) {
         if constexpr (Lanes::channels == 4) {
             std::memcpy(place, step.data() + first, 4 * part);
             return place + stride;
@@ -97,7 +99,8 @@ struct SumPlace {
 
     // `count` is Lanes::columns, or less in the last panel.
     template <class Lanes>
-    void put(unsigned row, unsigned column, unsigned count, const std::int32_t* base, typename Lanes::Sums sums) const {
+    void put(unsigned row, unsigned column, unsigned count, const std::int32_t* base,
+             typename Lanes::Sums sums) const {
         std::int32_t* place = first + row * row_length + column;
         sums = Lanes::cut(sums + Lanes::load_sums(base), cut);
         if (count == Lanes::columns) {
@@ -154,7 +157,8 @@ void multiply_block(const typename Lanes::Activation* rows, const Panels<Lanes>&
 }
 
 template <class Lanes>
-using Block = void (*)(const typename Lanes::Activation*, const Panels<Lanes>&, unsigned, const SumPlace&, unsigned);
+using Block = void (*)(const typename Lanes::Activation*, const Panels<Lanes>&, unsigned, const SumPlace&,
+                       unsigned);
 
 // The blocks of 1 to block_rows rows, by their rows less one.
 template <class Lanes, unsigned Vectors, unsigned... Less>
@@ -164,8 +168,8 @@ constexpr std::array<Block<Lanes>, sizeof...(Less)> blocks_of(std::integer_seque
 
 // All rows times a panel, in blocks of about equal size: small ones take as many cycles as larger ones.
 template <class Lanes, unsigned Vectors>
-void multiply_panel(const typename Lanes::Activation* acts, unsigned rows, const Panels<Lanes>& panels, unsigned first,
-                    const SumPlace& place) {
+void multiply_panel(const typename Lanes::Activation* acts, unsigned rows, const Panels<Lanes>& panels,
+                    unsigned first, const SumPlace& place) {
     static constexpr auto blocks =
         blocks_of<Lanes, Vectors>(std::make_integer_sequence<unsigned, Lanes::block_rows>());
     unsigned left = (rows + Lanes::block_rows - 1) / Lanes::block_rows;

@@ -20,17 +20,20 @@ nibble_bytes:
     for (unsigned channel = 0; channel < 8; channel++) {
 #pragma HLS UNROLL
         const auto byte = static_cast<std::uint32_t>(lane_u<Z, 8>(beat, channel));
-        nibbles = U<Z, 32>(static_cast<std::uint32_t>(nibbles) | ((high ? byte >> 4 : byte & 15) << (4 * channel)));
+        nibbles =
+            U<Z, 32>(static_cast<std::uint32_t>(nibbles) | ((high ? byte >> 4 : byte & 15) << (4 * channel)));
     }
     return nibbles;
 }
 
-// GEMM-L's copy of a tile, beat by beat. A word holds 32 channels of a row: two beats of a packed row as they are,
-// or the high halves of four beats of bytes, whose low halves are written a trip later, since a bank has one port.
+// GEMM-L's copy of a tile, beat by beat. A word holds 32 channels of a row: two beats of a packed row as they
+// are, or the high halves of four beats of bytes, whose low halves are written a trip later, since a bank has
+// one port.
 template <class D, class Z>
 class SliceWriter {
   public:
-    SliceWriter(unsigned first, unsigned row_words, bool packed) : first_(first), row_words_(row_words), packed_(packed) {}
+    SliceWriter(unsigned first, unsigned row_words, bool packed)
+        : first_(first), row_words_(row_words), packed_(packed) {}
 
     template <class ActRam>
     void write(const Word<Z, 64>& beat, ActRam act_ram) {
@@ -189,10 +192,11 @@ load_beats:
 
 // One call per destination: a store to "one of three RAMs" is merged by compilers into a store through a
 // selected pointer, which no RAM port can serve.
-template <class D, class Z, class Mem, class ActDRam, class ActLRam, class WgtDRam, class WgtLRam, class ParRam,
-          class Events>
-Outcome load_execute(const Word<Z, isa::instruction_bits>& instruction, Mem mem, ActDRam act_d_ram, ActLRam act_l_ram,
-                     WgtDRam wgt_d_ram, WgtLRam wgt_l_ram, ParRam par_ram, Events& events) {
+template <class D, class Z, class Mem, class ActDRam, class ActLRam, class WgtDRam, class WgtLRam,
+          class ParRam, class Events>
+Outcome load_execute(const Word<Z, isa::instruction_bits>& instruction, Mem mem, ActDRam act_d_ram,
+                     ActLRam act_l_ram, WgtDRam wgt_d_ram, WgtLRam wgt_l_ram, ParRam par_ram,
+                     Events& events) {
 #pragma HLS INLINE off
     static_assert(std::is_same_v<isa::LoadWeights::Words, isa::LoadPlanes::Words> &&
                       std::is_same_v<isa::LoadWeights::Ram, isa::LoadParameters::Ram>,
@@ -214,15 +218,16 @@ Outcome load_execute(const Word<Z, isa::instruction_bits>& instruction, Mem mem,
 }
 
 // The engine: one instruction, from its stream to its token.
-template <class D, class Z, class Mem, class ActDRam, class ActLRam, class WgtDRam, class WgtLRam, class ParRam,
-          class Events>
+template <class D, class Z, class Mem, class ActDRam, class ActLRam, class WgtDRam, class WgtLRam,
+          class ParRam, class Events>
 void load_step(hls::stream<Word<Z, isa::instruction_bits>>& instructions,
                hls::stream<Word<Z, isa::token_bits>>& tokens, Mem mem, ActDRam act_d_ram, ActLRam act_l_ram,
                WgtDRam wgt_d_ram, WgtLRam wgt_l_ram, ParRam par_ram, Events& events) {
 #pragma HLS INLINE
     const Word<Z, isa::instruction_bits> instruction = instructions.read();
     events.loop(isa::loops::instruction, 1);
-    const Outcome outcome = load_execute<D, Z>(instruction, mem, act_d_ram, act_l_ram, wgt_d_ram, wgt_l_ram, par_ram, events);
+    const Outcome outcome =
+        load_execute<D, Z>(instruction, mem, act_d_ram, act_l_ram, wgt_d_ram, wgt_l_ram, par_ram, events);
     HETFAB_FENCE(act_d_ram, act_l_ram, wgt_d_ram, wgt_l_ram, par_ram, tokens);
     tokens.write(make_token<D, Z>(instruction, outcome));
 }
