@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The benchmarks of modelled time, as commands: what they report for the demo, and that the default design holds."""
 
+import importlib
 import json
 import os
 import subprocess
@@ -11,8 +12,6 @@ from typing import Any
 
 import pytest
 
-from benchmarks import cores as benchmarks_cores
-from benchmarks import design_sweep
 from hetfab.cli.main import main
 from hetfab.overlay.design import default_design
 from tests.demo_files import DemoFiles
@@ -42,8 +41,10 @@ def test_the_benchmark_reports_what_a_run_reports(demo_files: DemoFiles, capsys:
     assert min(found["demo_emulate_seconds"], found["demo_simulate_seconds"]) > 0
 
 
-def test_the_default_design_is_a_point_of_its_sweep() -> None:
+def test_the_default_design_is_a_point_of_its_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
     """The whole sweep takes minutes; what the board cannot hold is left out of it."""
+    monkeypatch.syspath_prepend(ROOT)
+    design_sweep = importlib.import_module("benchmarks.design_sweep")
     design = default_design()
     points = list(design_sweep.candidates(design.geometry))
     assert design.geometry in points and f"{len(points):,}" in design.origin
@@ -52,8 +53,10 @@ def test_the_default_design_is_a_point_of_its_sweep() -> None:
     assert not design_sweep.holds(replace(design, geometry=largest))
 
 
-def test_sweeps_of_one_core_and_of_both_have_as_many_points() -> None:
-    found = {cores: benchmarks_cores.candidates(cores) for cores in (("gemm_d", "gemm_l"), ("gemm_d",), ("gemm_l",))}
+def test_sweeps_of_one_core_and_of_both_have_as_many_points(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT)
+    sweep = importlib.import_module("benchmarks.cores")
+    found = {cores: sweep.candidates(cores) for cores in (("gemm_d", "gemm_l"), ("gemm_d",), ("gemm_l",))}
     assert len({len(points) for points in found.values()}) == 1
     for cores, points in found.items():
         assert all({"gemm_d", "gemm_l"} & set(point.engines) == set(cores) for point in points)
