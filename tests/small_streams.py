@@ -66,8 +66,11 @@ def instructions(draw: st.DrawFn) -> int:
         case 3:
             return codec.load_parameters(**_words(draw))
         case 4:
-            fields = _rows(draw)
-            return codec.store_rows(**{**fields, "rows": min(fields["rows"], 3)}, ram=8 * draw(_SMALL))
+            # Rows of 3 beats leave a gap in out_ram, and begin anywhere in a block of DRAM.
+            return codec.store_rows(
+                ram=8 * draw(_SMALL), rows=draw(st.integers(0, 3)), row_beats=draw(st.sampled_from([0, 3, 8, 11, 16])),
+                stride_blocks=draw(st.integers(0, 4)), address=_address(draw) + draw(st.sampled_from([0, 0, 24])),
+            )  # fmt: skip
         case 5:
             return codec.matmul(
                 act=4 * draw(_SMALL), wgt=2 * draw(_SMALL), accumulate=draw(flag), unsigned=0, packed=0,

@@ -21,14 +21,14 @@ from hetfab.overlay.isa.codec import Engine, Segment
 from hetfab.overlay.isa.loops import Loop, loops
 from hetfab.overlay.isa.spec import isa
 from hetfab.overlay.isa.words import program_address
-from tests.programs import bound_to, compiled, quantized, run_emulated
+from tests.programs import SHARES, bound_to, compiled, quantized, run_emulated
 from tests.random_models import random_case
 from tests.test_instructions import SIZE, executed
 
 KERNELS = Path(emulator_module.__file__).parents[1] / "kernels"
 DEGREES = np.array([3, 0, 1, 20])
 Found = dict[str, dict[str, int]]
-#: Ports that an engine has to an on-chip memory: reads and writes share it (``storage_type=ram_1p``).
+#: Ports that an engine has to a bank of an on-chip memory: reads and writes share it (``storage_type=ram_1p``).
 PORTS = 1
 
 
@@ -44,7 +44,9 @@ def copies(geometry: Geometry) -> Iterator[tuple[str, list[int]]]:
             yield f"load_activations to={copies_to} packed={packed}", [word]
     for name in ("load_weights", "load_planes", "load_parameters"):
         yield name, [getattr(codec, name)(ram=0, words=5, address=source)]
-    yield "store_rows", [codec.store_rows(**fields, ram=0, rows=5, address=program_address(Segment.OUTPUT, 64))]
+    target = program_address(Segment.OUTPUT, 64)
+    for beats in (24, 21):
+        yield f"store_rows {beats}", [codec.store_rows(ram=0, rows=5, row_beats=beats, stride_blocks=4, address=target)]
 
 
 def products(geometry: Geometry) -> Iterator[tuple[str, list[int]]]:
@@ -213,9 +215,11 @@ def test_one_more_access_is_found(found: dict[str, Found], loop: Loop) -> None:
 @pytest.mark.parametrize("seed", [101, 102])
 def test_whole_programs_have_no_conflicts(seed: int, default_geometry: Geometry) -> None:
     case = random_case(seed, largest_count=17)
-    bound = bound_to(compiled(quantized(case).model, case.graph, default_geometry, 0.5), case.graph)
+    model = quantized(case).model
     with Emulator(build_emulator(default_geometry, debug=True), default_geometry) as emulator:
-        run_emulated(bound, emulator)
+        for share in SHARES:
+            bound = bound_to(compiled(model, case.graph, default_geometry, share), case.graph)
+            run_emulated(bound, emulator)
         assert bank_conflicts(emulator.bank_accesses(), loops()) == []
         assert {"vec_groups", "gemm_d_steps", "gemm_l_steps"} <= set(emulator.bank_accesses())
 

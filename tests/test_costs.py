@@ -88,7 +88,7 @@ def test_public_models(name: str, default_emulators: Emulators, small_emulators:
     folder = require_data()
     case = Case(onnx.load(folder / "models" / f"{name}_rgcn.onnx"), read_graph(folder / name / "graph.npz"))
     model = quantized(case).model
-    runs = [(default_emulators["native"], None)]
+    runs: list[tuple[Emulator, float | None]] = [(default_emulators["native"], None)]
     if name == "acm":
         runs += [(default_emulators["native"], 0.5), (small_emulators["native"], 0.5)]
     for emulator, share in runs:
@@ -132,7 +132,7 @@ SIZES = {
     "load_weights": ("words",),
     "load_planes": ("words",),
     "load_parameters": ("words",),
-    "store_rows": ("rows", "row_blocks"),
+    "store_rows": ("rows", "row_beats"),
     "matmul": ("rows", "row_beats", "col_groups"),
     "matmul_planes": ("rows", "row_words", "slices", "planes", "col_groups"),
     "requantize": ("rows", "row_words"),

@@ -110,7 +110,7 @@ def largest_count(counter: EventCounter, geometry: Geometry) -> int:
             assert {o.name for o in isa().operations if o.engine == "load"} == {"load_activations", *copies}
             return max(tile, *(largest(name, "words") * geometry.word_bytes(ram) // 8 for name, ram in copies.items()))
         case "store_write_bytes":
-            return largest("store_rows", "rows", "row_blocks") * isa().block_bytes // 8
+            return largest("store_rows", "rows", "row_beats")
         case "gemm_d_macs":
             # Two steps for a beat, which count twice when packed.
             return 2 * 2 * largest("matmul", "rows", "row_beats", "col_groups")

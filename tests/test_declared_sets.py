@@ -44,7 +44,7 @@ FULL = {
     "load_weights": codec.load_weights(**WORDS),
     "load_planes": codec.load_planes(**WORDS),
     "load_parameters": codec.load_parameters(**WORDS),
-    "store_rows": codec.store_rows(**ROWS, ram=0),
+    "store_rows": codec.store_rows(ram=0, rows=2, row_beats=8, stride_blocks=2, address=FEATURES),
     "matmul": codec.matmul(act=0, wgt=0, accumulate=1, unsigned=0, packed=0, acc=0, rows=8, row_beats=2, col_groups=2),
     "matmul_planes": codec.matmul_planes(
         act=0, wgt=0, accumulate=1, unsigned=0, bipolar=0, acc=0, rows=6, row_words=2, slices=2, planes=3, col_groups=2

@@ -72,9 +72,9 @@ def device(small_emulator: Emulator) -> Device:
     return Device(small_emulator)
 
 
-def load(offset: int, ram: int, segment: Segment = Segment.FEATURES, **fields: int) -> int:
-    """Loads a row s of 64 bytes to both copies: 8 words of each for four rows."""
-    place = {"rows": 1, "row_blocks": 1, "stride_blocks": 1, "address": program_address(segment, offset)}
+def load(offset: int, ram: int, **fields: int) -> int:
+    """Loads rows of 64 bytes of the features to both copies: 8 words of each for four rows."""
+    place = {"rows": 1, "row_blocks": 1, "stride_blocks": 1, "address": program_address(Segment.FEATURES, offset)}
     return codec.load_activations(**{"ram_d": ram, "ram_l": ram, "to_d": 1, "to_l": 1, "packed": 0, **place, **fields})
 
 
@@ -114,9 +114,7 @@ def tiles(count: int) -> list[int]:
             )
         )  # fmt: skip
         address = program_address(Segment.OUTPUT, 256 * tile)
-        words.append(
-            codec.store_rows(ram=0, rows=4, row_blocks=1, stride_blocks=1, address=address, wait0=5, signal0=6)
-        )
+        words.append(codec.store_rows(ram=0, rows=4, row_beats=8, stride_blocks=1, address=address, wait0=5, signal0=6))
     return words
 
 
@@ -316,7 +314,7 @@ def test_a_semaphore_past_its_width_is_a_fault(device: Device) -> None:
 
 
 def test_an_unmapped_access_names_engine_instruction_and_address(device: Device) -> None:
-    device.start([load(0, 0), load(128, 0, segment=Segment.SPILL)])
+    device.start([load(0, 0), load(0, 0, address=program_address(Segment.SPILL, 128))])
     device.emulator.unmap_memory(BASE)
     device.emulator.map_memory(BASE, device.dram[: Segment.SPILL * SIZE])
     assert device.emulator.advance(MANY) is Progress.FAULT
@@ -378,6 +376,20 @@ def test_shapes_that_gemm_l_does_not_have_are_faults(
     assert device.emulator.message() == (
         f"engine 'gemm_l', instruction 0: matmul_planes of row_words {words}, slices {slices}, planes {planes}, "
         f"bipolar {bipolar}, not at least 1 word, 1 or 2 slices, 1 to 8 planes, 1 when bipolar"
+    )
+
+
+@pytest.mark.parametrize(
+    ("operation", "packed", "needed"), [("requantize", 0, 3), ("requantize", 1, 2), ("export_accumulators", 0, 12)]
+)
+def test_results_beyond_their_row_are_a_fault(device: Device, operation: str, packed: int, needed: int) -> None:
+    fields = {"core": 0, "acc": 0, "out": 0, "par": 0, "rows": 2, "groups": 3, "row_blocks": 2}
+    if operation == "requantize":
+        fields |= {"relu": 0, "unsigned": 0, "packed": packed, "out_bits": 3, "shift": 0}
+    assert device.run([getattr(codec, operation)(**fields, row_words=needed)]) is Progress.DONE
+    assert device.run([getattr(codec, operation)(**fields, row_words=needed - 1)]) is Progress.FAULT
+    assert device.emulator.message() == (
+        f"engine 'vec', instruction 0: {needed} words of results in {needed - 1} words of an output row"
     )
 
 

@@ -120,23 +120,27 @@ def test_activations_go_to_banks_by_the_row(geometry: Geometry, to_d: int, to_l:
             for i, (low, high) in enumerate(zip(nibbles[0::2], nibbles[1::2], strict=True)):
                 expected["act_l_ram"][5 + block * 8 + i // 16, 16 * bank + i % 16] = low | high << 4
     machine.execute(instruction(word))
-    for name, content in expected.items():
-        assert np.array_equal(machine.memories[name], content), name
+    for name, memory in expected.items():
+        assert np.array_equal(machine.memories[name], memory), name
     others_are_untouched(machine, "act_d_ram", "act_l_ram")
 
 
 @GEOMETRIES
-def test_stores_scatter_rows_and_leave_the_gaps(geometry: Geometry) -> None:
+@pytest.mark.parametrize("beats", [8, 5, 11])
+def test_stores_scatter_rows_and_leave_the_gaps(geometry: Geometry, beats: int) -> None:
+    """Rows of out_ram begin a whole number of blocks apart."""
     machine, dram = machine_of(geometry)
-    content = np.random.default_rng(1).integers(1, 256, (2, 64)).astype(np.uint8)
+    blocks = -(-beats // 8)
+    content = np.random.default_rng(1).integers(1, 256, (2, 64 * blocks)).astype(np.uint8)
     put(machine, "out_ram", 4, content)
     dram[:] = 0
-    address = program_address(Segment.OUTPUT, 64)
-    machine.execute(instruction(codec.store_rows(ram=4, rows=2, row_blocks=1, stride_blocks=3, address=address)))
-    start = Segment.OUTPUT * SIZE + 64
-    assert dram[start : start + 64].tobytes() == content[0].tobytes()
-    assert dram[start + 192 : start + 256].tobytes() == content[1].tobytes()
-    assert np.count_nonzero(dram) == 128
+    address = program_address(Segment.OUTPUT, 72)
+    machine.execute(instruction(codec.store_rows(ram=4, rows=2, row_beats=beats, stride_blocks=3, address=address)))
+    start = Segment.OUTPUT * SIZE + 72
+    for row in range(2):
+        first = start + 192 * row
+        assert dram[first : first + 8 * beats].tobytes() == content[row, : 8 * beats].tobytes()
+    assert np.count_nonzero(dram) == 2 * 8 * beats
 
 
 def halved(value: int, bits: int) -> int:
@@ -602,7 +606,7 @@ def test_a_program_runs_in_its_order() -> None:
     both = {"to_d": 1, "to_l": 1, "packed": 1}
     program = [
         codec.load_planes(ram=0, words=2, address=target, signal0=1),
-        codec.store_rows(**rows, ram=0, address=target, wait0=1, signal0=2, signal1=3),
+        codec.store_rows(ram=0, rows=1, row_beats=8, stride_blocks=1, address=target, wait0=1, signal0=2, signal1=3),
         codec.load_activations(**rows, **both, ram_d=0, ram_l=0, address=source),
         codec.load_activations(**rows, **both, ram_d=8, ram_l=4, address=target, wait0=2, wait1=3),
     ]

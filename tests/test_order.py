@@ -32,7 +32,7 @@ from hetfab.overlay.order import check_order
 from tests.conftest import SMALL_GEOMETRY
 from tests.cpp_sets import declared_sets
 from tests.data_folder import require_data
-from tests.order_definition import Pair, implied, pairs, races, without
+from tests.order_definition import Pair, header, implied, pairs, races, without
 from tests.programs import bound_to, compiled, quantized
 from tests.random_models import Case, academic_case
 from tests.sets_definition import read_set, write_set
@@ -135,7 +135,7 @@ PLANES = {"act": 0, "wgt": 0, "accumulate": 0, "unsigned": 0, "bipolar": 0, "acc
 PLANES |= {"slices": 2, "planes": 3}
 VEC = {"acc": 0, "out": 0, "par": 0, "groups": 1, "row_blocks": 1, "relu": 0, "unsigned": 0, "packed": 0}
 VEC |= {"out_bits": 7, "shift": 0}
-STORE = {"ram": 0, "row_blocks": 1, "address": program_address(Segment.ACTIVATIONS, 128)}
+STORE = {"ram": 0, "row_beats": 8, "address": program_address(Segment.ACTIVATIONS, 128)}
 
 
 @pytest.mark.parametrize(
@@ -256,7 +256,10 @@ def test_a_stream_that_cannot_run_is_refused(words: list[int], reason: str) -> N
 def compile_and_bind(model: Path, graph: HeteroGraph, share: float | None) -> BoundProgram:
     """A float model, quantized on a graph, compiled for the default design and bound to the graph."""
     program = compiled(quantized(Case(read_model(model), graph)).model, graph, default_design().geometry, share)
-    return bind(program, graph_arrays(program, graph))
+    bound = bind(program, graph_arrays(program, graph))
+    engines = {header(low)["engine"] for low in bound.words[:, 0].tolist()}
+    assert share is None or {Engine.GEMM_D, Engine.GEMM_L} <= engines
+    return bound
 
 
 #: The compiler's choice of cores, and every layer on both.
@@ -323,7 +326,7 @@ def test_an_implied_pair_is_not_reported(demo: BoundProgram) -> None:
 def small() -> BoundProgram:
     """Dense layers, each on both cores, and means on the small design."""
     case = academic_case()
-    return bound_to(compiled(quantized(case).model, case.graph, SMALL_GEOMETRY, 0.5), case.graph)
+    return bound_to(compiled(quantized(case).model, case.graph, SMALL_GEOMETRY, 0.9), case.graph)
 
 
 def outputs(bound: BoundProgram, words: npt.NDArray[np.uint64], seeds: list[int], check: bool) -> Iterator[bytes | str]:

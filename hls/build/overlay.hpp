@@ -26,7 +26,8 @@
 #include "state_dump.hpp"
 
 // Host bodies compute with native integers, and check neither ranges nor declared sets.
-#if defined(HETFAB_HOST_BODIES) && !defined(HETFAB_DEBUG) && !defined(HETFAB_AP_INT) && !defined(HETFAB_FAMILY)
+#if defined(HETFAB_HOST_BODIES) && !defined(HETFAB_DEBUG) && !defined(HETFAB_AP_INT) && \
+    !defined(HETFAB_FAMILY)
 #include "host/bodies.hpp"
 #else
 #include "plain_bodies.hpp"
@@ -263,7 +264,8 @@ class Overlay {
                                         bodies_.ram(acc_l_ram_), events);
         } else if (engine == isa::engine::vec) {
             vec_step<Design, Family>(in, out, bodies_.ram(acc_d_ram_), bodies_.ram(acc_l_ram_),
-                                     bodies_.ram(par_ram_), bodies_.ram(sum_ram_), bodies_.ram(out_ram_), events);
+                                     bodies_.ram(par_ram_), bodies_.ram(sum_ram_), bodies_.ram(out_ram_),
+                                     events);
         } else {
             hls::burst_maxi<Types::Beat> features(ports_[features_port]);
             hls::burst_maxi<Types::Beat> graph(ports_[graph_port]);
@@ -285,6 +287,7 @@ class Overlay {
     static void check_shape(unsigned engine, unsigned opcode, const Types::Instruction& instruction) {
         if (engine == isa::engine::gemm_d && opcode == isa::Matmul::opcode) check_matmul(instruction);
         if (engine == isa::engine::gemm_l && opcode == isa::MatmulPlanes::opcode) check_planes(instruction);
+        if (engine == isa::engine::vec) check_row(opcode, instruction);
         if (engine == isa::engine::agg && opcode == isa::Reduce::opcode) check_groups(instruction);
     }
 
@@ -305,6 +308,20 @@ class Overlay {
                                 std::to_string(slices) + ", planes " + std::to_string(planes) + ", bipolar " +
                                 std::to_string(bipolar) +
                                 ", not at least 1 word, 1 or 2 slices, 1 to 8 planes, 1 when bipolar");
+    }
+
+    // VEC would cut a row short, as its fields say nothing of the rest.
+    static void check_row(unsigned opcode, const Types::Instruction& instruction) {
+        using Op = isa::Combine;
+        if (opcode < isa::Requantize::opcode || opcode > isa::ExportAccumulators::opcode) return;
+        const bool exports = opcode == isa::ExportSums::opcode || opcode == isa::ExportAccumulators::opcode;
+        const unsigned groups = number<Family, Op::Groups>(instruction);
+        const unsigned row_words = number<Family, Op::RowWords>(instruction);
+        const bool packed = !exports && flag<Family, Op::Packed>(instruction);
+        const unsigned needed = exports ? 4 * groups : packed ? (groups + 1) / 2 : groups;
+        if (needed <= row_words) return;
+        throw std::out_of_range(std::to_string(needed) + " words of results in " + std::to_string(row_words) +
+                                " words of an output row");
     }
 
     // Hardware would wrap around its registers; here the sums would leave their array.
