@@ -3,7 +3,7 @@
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
@@ -60,19 +60,3 @@ def _workload(name: str, path: Path, graph: HeteroGraph, bits: str) -> Workload:
     bindings = model_bindings(model, graph)
     given = FedModel(model, bindings, [model_feeds(model, bindings, graph)])
     return Workload(name, quantize(given, widths=OFFERED[bits]).model, graph)
-
-
-def reshaped(design: Design, on_d: tuple[int, int], on_l: tuple[int, int]) -> Design:
-    """A design with other arrays, (rows, columns) of each core, whose memories keep their bytes.
-
-    Words of ``act_d_ram`` and ``act_l_ram`` are as wide as their array has rows, those of weights and accumulators as
-    it has columns.
-    """
-    changes: dict[str, int] = {}
-    for core, (rows, columns) in (("d", on_d), ("l", on_l)):
-        changes |= {f"gemm_{core}_rows": rows, f"gemm_{core}_cols": columns}
-        for memory, side, size in (("act", "rows", rows), ("wgt", "cols", columns), ("acc", "cols", columns)):
-            name = f"{memory}_{core}_words"
-            changes[name] = getattr(design.geometry, name) * getattr(design.geometry, f"gemm_{core}_{side}") // size
-    name = " + ".join(f"{rows}x{columns}" for rows, columns in (on_d, on_l))
-    return replace(design, name=name, geometry=replace(design.geometry, **changes))

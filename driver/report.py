@@ -123,7 +123,7 @@ def planned_rows(program: Program) -> list[list[object]]:
             layer.channels,
             layer.channels_on_d if layer.inputs else "-",
             layer.channels_on_l if layer.inputs else "-",
-            ", ".join(map(str, layer.weight_bits)) or "-",
+            layer.weight_bits[0] if len(layer.weight_bits) == 1 else " + ".join(map(str, layer.weight_bits)) or "-",
             program.tensor(layer.name).bits,
             len(layer.aggregations),
             layer.tile_rows,

@@ -140,9 +140,9 @@ def test_the_sentences_of_the_example(example: Timeline) -> None:
 
 def test_cycles_of_the_examples_copies_are_those_of_the_cost_functions() -> None:
 
-    copy = {"rows": 1, "row_blocks": 32, "stride_blocks": 32, "address": 0}
-    load = codec.load_activations(ram_d=0, ram_l=0, to_d=1, to_l=1, packed=0, **copy)
-    words = pack([load, codec.store_rows(ram=0, **copy)])
+    store = {"rows": 1, "stride_blocks": 32, "address": 0}
+    load = codec.load_activations(ram_d=0, ram_l=0, to_d=1, to_l=1, packed=0, row_blocks=32, **store)
+    words = pack([load, codec.store_rows(ram=0, row_beats=256, **store)])
     log = expected_records(words, np.zeros(0, np.uint8), default_design().geometry)
     assert log["cycles"].tolist() == [276, 276]
     assert log["read_bytes"][0, 0] == log["write_bytes"][1] == 2048
