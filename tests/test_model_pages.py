@@ -8,10 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.design_sweep import neighbours
 from hetfab.overlay.costs.area import area_constants
 from hetfab.overlay.costs.program_cost import expected_records
-from hetfab.overlay.costs.resources import resource_rows
 from hetfab.overlay.design import default_design
 from hetfab.overlay.isa import codec
 from hetfab.overlay.isa.codec import Engine
@@ -70,20 +68,6 @@ def test_both_dram_rates() -> None:
     rates = {row["rate"]: row["bytes a cycle"] for row in table(TIMELINE, "rate", "bytes a cycle", "for")}
     assert float(rates["for comparison"]) == COMPARISON_RATE
     assert rates["of the board"].endswith(f": {machine(default_design()).dram_rate:g} for the PYNQ-Z2 at 100 MHz")
-
-
-def test_resources_of_the_compared_arrays() -> None:
-    headings = ("GEMM-D + GEMM-L", "LUT", "FF", "DSP", "BRAM36", "demo ms", "acm ms", "dblp ms", "imdb ms")
-    rows = {row["GEMM-D + GEMM-L"]: row for row in table(COSTS, *headings)}
-    compared = {design.name: design for design in neighbours(default_design())}
-    assert list(rows) == list(compared)
-    for name, design in compared.items():
-        needs = {resource: need for resource, need, _ in resource_rows(design)}
-        assert [rows[name][heading] for heading in headings[1:5]] == [
-            f"{needs[resource]:,}" for resource in ("lut", "ff", "dsp", "bram36")
-        ]
-        short = any(need > there for _, need, there in resource_rows(design))
-        assert {rows[name][heading] == "-" for heading in headings[5:]} == {short}
 
 
 # The example

@@ -63,7 +63,11 @@ def test_every_engine_fences_before_its_token() -> None:
     assert set(fences) == engines
     written = {m.name: m.writer for m in isa().memories if m.word_bits}
     for engine in engines:
-        assert {name for name, writer in written.items() if writer == engine} <= fences[engine], engine
+        names = {name for name, writer in written.items() if writer == engine}
+        if engine.startswith("gemm"):
+            # Both cores call their own memories by the same names.
+            names = {name.replace(f"{engine[4:]}_ram", "_ram") for name in names}
+        assert names <= fences[engine], engine
     assert "mem" in fences["store"]
 
 
