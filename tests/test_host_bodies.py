@@ -90,7 +90,7 @@ def test_every_vector_instruction_multiplies_exactly(
     exact = acts.astype(np.int64) @ weights.astype(np.int64) + np.arange(columns)
     low = exact << (32 + cut) >> (32 + cut)
     expected = (low + before if accumulate else low).astype(np.int32)
-    assert "plain" in lanes
+    assert "portable" in lanes
     for name, run in lanes.items():
         sums = before.copy()
         run(acts, weights, accumulate, cut, sums)

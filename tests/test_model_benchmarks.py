@@ -1,18 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """The benchmarks of modelled time, as commands: what they report for the demo, and that the default design holds."""
 
+import importlib
 import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from hetfab.cli.main import main
-from hetfab.overlay.board import read_board
-from hetfab.overlay.costs.resources import resource_rows
 from hetfab.overlay.design import default_design
 from tests.demo_files import DemoFiles
 
@@ -41,20 +41,22 @@ def test_the_benchmark_reports_what_a_run_reports(demo_files: DemoFiles, capsys:
     assert min(found["demo_emulate_seconds"], found["demo_simulate_seconds"]) > 0
 
 
-def test_arrays_near_the_default_are_compared() -> None:
-    """Those that fit have a time, and need more where an array has more rows; the default one is among them."""
-    found = benchmark("design_sweep")
+def test_the_default_design_is_a_point_of_its_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The whole sweep takes minutes; what the board cannot hold is left out of it."""
+    monkeypatch.syspath_prepend(ROOT)
+    design_sweep = importlib.import_module("benchmarks.design_sweep")
     design = default_design()
-    geometry, board = design.geometry, read_board(design.board).resources
-    assert len(found) == 9
-    for step_d in (-2, 0, 2):
-        for step_l in (-2, 0, 2):
-            rows_d, rows_l = geometry.gemm_d_rows + step_d, geometry.gemm_l_rows + step_l
-            entry = found[f"{rows_d}x{geometry.gemm_d_cols} + {rows_l}x{geometry.gemm_l_cols}"]
-            needs = entry["modelled_resources"]
-            assert entry["fits"] == all(need <= board[name] for name, need in needs.items())
-            assert entry["fits"] == (entry["demo_modelled_milliseconds"] is not None)
-            if (step_d, step_l) == (0, 0):
-                assert needs == {name: need for name, need, _ in resource_rows(design)} and entry["fits"]
-    luts = [entry["modelled_resources"]["lut"] for entry in found.values()]
-    assert luts == sorted(luts[:3]) + sorted(luts[3:6]) + sorted(luts[6:])
+    points = list(design_sweep.candidates(design.geometry))
+    assert design.geometry in points and f"{len(points):,}" in design.origin
+    assert design_sweep.holds(design)
+    largest = max(points, key=lambda g: g.gemm_d_rows * g.gemm_d_cols + g.gemm_l_rows * g.gemm_l_cols)
+    assert not design_sweep.holds(replace(design, geometry=largest))
+
+
+def test_sweeps_of_one_core_and_of_both_have_as_many_points(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT)
+    sweep = importlib.import_module("benchmarks.cores")
+    found = {cores: sweep.candidates(cores) for cores in (("gemm_d", "gemm_l"), ("gemm_d",), ("gemm_l",))}
+    assert len({len(points) for points in found.values()}) == 1
+    for cores, points in found.items():
+        assert all({"gemm_d", "gemm_l"} & set(point.engines) == set(cores) for point in points)

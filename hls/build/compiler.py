@@ -70,6 +70,12 @@ def host_processor() -> str:
     return "\n".join(sorted({line for line in lines if line.startswith(names)}))
 
 
+def processor_name() -> str:
+    """The processor's name, or the machine's kind where it has none."""
+    lines = [line.partition(":") for line in host_processor().splitlines()]
+    return next((name.strip() for field, _, name in lines if field.strip() == "model name"), os.uname().machine)
+
+
 #: What code for a level of x86-64 may use beyond the one below, as ``/proc/cpuinfo`` names it.
 _LEVELS = {
     "x86-64": {"sse2"},

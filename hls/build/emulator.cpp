@@ -36,6 +36,8 @@ int hetfab_advance(void* overlay, std::uint64_t passes, std::uint32_t seed) {
     return static_cast<int>(static_cast<Overlay*>(overlay)->advance(passes, seed));
 }
 
+const char* hetfab_bodies() { return hetfab::Bodies::name; }
+
 const char* hetfab_message(void* overlay) { return static_cast<Overlay*>(overlay)->message().c_str(); }
 
 std::uint64_t hetfab_run_log(void* overlay, void* records, std::uint64_t capacity) {

@@ -252,6 +252,10 @@ class Emulator:
         """
         return Progress(self._functions.hetfab_advance(self._overlay, passes, seed))
 
+    def bodies(self) -> str:
+        """``plain``, or the instructions that host bodies use: ``avx512vnni``, ``avx2``, ``sse2`` or ``portable``."""
+        return bytes(self._functions.hetfab_bodies()).decode()
+
     def message(self) -> str:
         """What stopped the run: the fault, or the state dump of a deadlock; empty while there is none."""
         return bytes(self._functions.hetfab_message(self._overlay)).decode()
@@ -347,6 +351,7 @@ def _functions(library: Path) -> ctypes.CDLL:
         "write_register": (None, [overlay, half, half]),
         "check_order": (None, [overlay, status]),
         "advance": (status, [overlay, number, half]),
+        "bodies": (text, []),
         "message": (text, [overlay]),
         "run_log": (number, [overlay, pointer, number]),
         "loop_trips": (number, [overlay, half]),

@@ -217,8 +217,8 @@ class OrderCheck {
         return std::prev(place);
     }
 
-    Intervals::iterator write(const sets::Region& region, const Range& range, unsigned engine, std::uint32_t index,
-                              Intervals::iterator near) {
+    Intervals::iterator write(const sets::Region& region, const Range& range, unsigned engine,
+                              std::uint32_t index, Intervals::iterator near) {
         Intervals& intervals = memories_[region.memory];
         auto place = border(intervals, range.first, near);
         const auto first = place;
@@ -238,8 +238,8 @@ class OrderCheck {
         return intervals.emplace_hint(intervals.erase(first, place), range.first, whole);
     }
 
-    // Makes `at` a border between intervals; returns the first interval at or after it. `near` is the end, or an
-    // interval before `at`, where the search begins.
+    // Makes `at` a border between intervals; returns the first interval at or after it. `near` is the end, or
+    // an interval before `at`, where the search begins.
     static Intervals::iterator border(Intervals& intervals, std::uint64_t at, Intervals::iterator near) {
         const auto after = first_from(intervals, at, near);
         if (after == intervals.begin()) return after;

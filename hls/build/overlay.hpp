@@ -26,7 +26,8 @@
 #include "state_dump.hpp"
 
 // Host bodies compute with native integers, and check neither ranges nor declared sets.
-#if defined(HETFAB_HOST_BODIES) && !defined(HETFAB_DEBUG) && !defined(HETFAB_AP_INT) && !defined(HETFAB_FAMILY)
+#if defined(HETFAB_HOST_BODIES) && !defined(HETFAB_DEBUG) && !defined(HETFAB_AP_INT) && \
+    !defined(HETFAB_FAMILY)
 #include "host/bodies.hpp"
 #else
 #include "plain_bodies.hpp"
@@ -263,7 +264,8 @@ class Overlay {
                                         bodies_.ram(acc_l_ram_), events);
         } else if (engine == isa::engine::vec) {
             vec_step<Design, Family>(in, out, bodies_.ram(acc_d_ram_), bodies_.ram(acc_l_ram_),
-                                     bodies_.ram(par_ram_), bodies_.ram(sum_ram_), bodies_.ram(out_ram_), events);
+                                     bodies_.ram(par_ram_), bodies_.ram(sum_ram_), bodies_.ram(out_ram_),
+                                     events);
         } else {
             hls::burst_maxi<Types::Beat> features(ports_[features_port]);
             hls::burst_maxi<Types::Beat> graph(ports_[graph_port]);

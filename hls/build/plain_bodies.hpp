@@ -9,6 +9,8 @@ namespace hetfab {
 namespace {
 
 struct Bodies {
+    static constexpr const char* name = "plain";
+
     template <class Beat>
     hls::burst_maxi<Beat> memory(PortModel& port, const Dram&) const {
         return hls::burst_maxi<Beat>(port);

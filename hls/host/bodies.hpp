@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// What kernels get in builds with host bodies. The inner tile functions have overloads for these types, so that a
-// kernel's own call takes them; one that does not match is a compile error, since these types have no operator[].
+// What kernels get in builds with host bodies. The inner tile functions have overloads for these types, so
+// that a kernel's own call takes them; one that does not match is a compile error, since these types have no
+// operator[].
 #pragma once
 
 #include "copies.hpp"
@@ -14,6 +15,8 @@ namespace {
 
 class Bodies {
   public:
+    static constexpr const char* name = HostLanes::name;
+
     template <class Beat>
     HostMemory<Beat> memory(PortModel& port, const Dram& dram) const {
         return {port, dram};

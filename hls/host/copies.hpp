@@ -14,7 +14,8 @@ namespace hetfab {
 namespace {
 
 // A row of bytes as two slices of nibbles, the even channel in the low half.
-inline void split_slices(const unsigned char* row, std::size_t pairs, unsigned char* high, unsigned char* low) {
+inline void split_slices(const unsigned char* row, std::size_t pairs, unsigned char* high,
+                         unsigned char* low) {
     for (std::size_t i = 0; i < pairs; i++) {
         const unsigned even = row[2 * i];
         const unsigned odd = row[2 * i + 1];
@@ -24,7 +25,8 @@ inline void split_slices(const unsigned char* row, std::size_t pairs, unsigned c
 }
 
 template <class D>
-void copy_rows_d(const HostRows& rows, const unsigned char* first, unsigned ram, const HostBanks<WordBytes<64>>& act_ram) {
+void copy_rows_d(const HostRows& rows, const unsigned char* first, unsigned ram,
+                 const HostBanks<WordBytes<64>>& act_ram) {
     const auto row_beats = static_cast<unsigned>(rows.row_bytes / beat_bytes);
     for (unsigned row = 0; row < rows.rows; row++) {
         const unsigned word = ram + row / D::gemm_d_rows * row_beats;
@@ -57,8 +59,10 @@ Outcome load_tile(const TileCopy& tile, HostMemory<Beat> mem, HostBanks<WordByte
     const HostRows rows = {tile.address, tile.rows, std::uint64_t{beat_bytes} * tile.row_beats,
                            std::uint64_t{beat_bytes} * tile.stride_beats};
     const unsigned char* first = mem.find(rows);
-    const bool fits_d = !tile.to_d || act_d_ram.holds(tile.ram_d, banked_words(rows.rows, D::gemm_d_rows, rows.row_bytes / 8));
-    const bool fits_l = !tile.to_l || act_l_ram.holds(tile.ram_l, banked_words(rows.rows, D::gemm_l_rows, rows.row_bytes / 16));
+    const bool fits_d = !tile.to_d || act_d_ram.holds(tile.ram_d, banked_words(rows.rows, D::gemm_d_rows,
+                                                                               rows.row_bytes / 8));
+    const bool fits_l = !tile.to_l || act_l_ram.holds(tile.ram_l, banked_words(rows.rows, D::gemm_l_rows,
+                                                                               rows.row_bytes / 16));
     if (first == nullptr || !fits_d || !fits_l) {
         return load_tile<D, Z>(tile, mem.plain(), act_d_ram.plain, act_l_ram.plain, events);
     }

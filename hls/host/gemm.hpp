@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Host bodies of both GEMM cores: operands are unpacked to bytes, unsigned activations times signed weights, and
-// multiplied by one routine. What turns them into the cores' operands is a constant of each column.
+// Host bodies of both GEMM cores: operands are unpacked to bytes, unsigned activations times signed weights,
+// and multiplied by one routine. What turns them into the cores' operands is a constant of each column.
 #pragma once
 
 #include <cstdint>
@@ -28,7 +28,8 @@ inline HostLanes::Activation* row_buffer(std::size_t size) {
 }
 
 // Bytes: signed ones with their top bit flipped are 0..255; so are unsigned ones, whose flip the core undoes.
-inline void unpack_bytes(const unsigned char* row, std::size_t bytes, unsigned char flip, HostLanes::Activation* acts) {
+inline void unpack_bytes(const unsigned char* row, std::size_t bytes, unsigned char flip,
+                         HostLanes::Activation* acts) {
     for (std::size_t i = 0; i < bytes; i++) {
         acts[i] = static_cast<HostLanes::Activation>(static_cast<unsigned char>(row[i] ^ flip));
     }
@@ -47,7 +48,8 @@ inline void unpack_nibbles(const unsigned char* row, std::size_t bytes, unsigned
 }
 
 // One slice of a row of GEMM-L, channel by channel.
-inline void unpack_slice(const unsigned char* row, std::size_t bytes, unsigned char flip, HostLanes::Activation* acts) {
+inline void unpack_slice(const unsigned char* row, std::size_t bytes, unsigned char flip,
+                         HostLanes::Activation* acts) {
     for (std::size_t i = 0; i < bytes; i++) {
         acts[2 * i] = static_cast<HostLanes::Activation>((row[i] & 15) ^ flip);
         acts[2 * i + 1] = static_cast<HostLanes::Activation>(row[i] >> 4 ^ flip);
@@ -55,8 +57,8 @@ inline void unpack_slice(const unsigned char* row, std::size_t bytes, unsigned c
 }
 
 // Two slices of a row: the high and the low halves of bytes.
-inline void join_slices(const unsigned char* high, const unsigned char* low, std::size_t bytes, unsigned char flip,
-                        HostLanes::Activation* acts) {
+inline void join_slices(const unsigned char* high, const unsigned char* low, std::size_t bytes,
+                        unsigned char flip, HostLanes::Activation* acts) {
     for (std::size_t i = 0; i < bytes; i++) {
         const unsigned even = (high[i] & 15U) << 4 | (low[i] & 15U);
         const unsigned odd = (high[i] & 0xf0U) | low[i] >> 4;
@@ -92,7 +94,8 @@ Panels<HostLanes> gemm_d_panels(const unsigned char* words, const MatmulTile& ti
     Panels<HostLanes> panels(tile.packed ? 2 * steps : steps, tile.col_groups * parts);
     std::vector<UnitStep> unit(tile.packed ? 2 * steps : steps);
     for (unsigned number = 0; number < tile.col_groups * parts; number++) {
-        const unsigned char* group = words + (std::size_t{number / parts} * steps * parts + number % parts) * sizeof(UnitStep);
+        const unsigned char* group =
+            words + (std::size_t{number / parts} * steps * parts + number % parts) * sizeof(UnitStep);
         for (unsigned step = 0; step < steps; step++) {
             const UnitStep found = unit_step(group + std::size_t{step} * 4 * Cols);
             if (tile.packed) {
@@ -150,7 +153,8 @@ Panels<HostLanes> gemm_l_panels(const unsigned char* words, const PlanesTile& ti
     for (unsigned number = 0; number < tile.col_groups * parts; number++) {
         const std::size_t first = std::size_t{number / parts} * tile.row_words * tile.planes;
         for (unsigned k = 0; k < tile.row_words; k++) {
-            const unsigned char* place = words + ((first + k * tile.planes) * parts + number % parts) * sizeof(UnitStep);
+            const unsigned char* place =
+                words + ((first + k * tile.planes) * parts + number % parts) * sizeof(UnitStep);
             unpack_planes(place, 4 * Cols, tile.planes, tile.bipolar, unit.data() + 8 * k);
         }
         panels.put(number, unit.data());
@@ -166,37 +170,40 @@ Panels<HostLanes> gemm_l_panels(const unsigned char* words, const PlanesTile& ti
     return panels;
 }
 
-inline unsigned row_blocks(unsigned rows, unsigned rows_per_block) { return (rows + rows_per_block - 1) / rows_per_block; }
+inline unsigned row_blocks(unsigned rows, unsigned rows_per_block) {
+    return (rows + rows_per_block - 1) / rows_per_block;
+}
 
 template <class D>
-const HostLanes::Activation* gemm_d_rows(const MatmulTile& tile, const HostBanks<WordBytes<64>>& act_ram) {
+const HostLanes::Activation* gemm_d_rows(const MatmulTile& tile, const HostBanks<WordBytes<64>>& act_ram,
+                                         std::size_t row_length) {
     const std::size_t bytes = std::size_t{8} * tile.row_beats;
-    const std::size_t channels = tile.packed ? 2 * bytes : bytes;
-    HostLanes::Activation* acts = row_buffer(tile.rows * channels);
+    HostLanes::Activation* acts = row_buffer(tile.rows * row_length);
     for (unsigned row = 0; row < tile.rows; row++) {
         const unsigned word = tile.act + row / D::gemm_d_rows * tile.row_beats;
         const unsigned char* place = act_ram.at(row % D::gemm_d_rows, word);
         if (tile.packed) {
-            unpack_nibbles(place, bytes, tile.is_unsigned ? 0 : 8, acts + row * channels);
+            unpack_nibbles(place, bytes, tile.is_unsigned ? 0 : 8, acts + row * row_length);
         } else {
-            unpack_bytes(place, bytes, tile.is_unsigned ? 0 : 0x80, acts + row * channels);
+            unpack_bytes(place, bytes, tile.is_unsigned ? 0 : 0x80, acts + row * row_length);
         }
     }
     return acts;
 }
 
 template <class D>
-const HostLanes::Activation* gemm_l_rows(const PlanesTile& tile, const HostBanks<WordBytes<128>>& act_ram) {
+const HostLanes::Activation* gemm_l_rows(const PlanesTile& tile, const HostBanks<WordBytes<128>>& act_ram,
+                                         std::size_t row_length) {
     const std::size_t bytes = std::size_t{16} * tile.row_words;
-    HostLanes::Activation* acts = row_buffer(2 * bytes * tile.rows);
+    HostLanes::Activation* acts = row_buffer(tile.rows * row_length);
     const unsigned char flip = tile.is_unsigned ? 0 : 8;
     for (unsigned row = 0; row < tile.rows; row++) {
         const unsigned word = tile.act + row / D::gemm_l_rows * tile.slices * tile.row_words;
         const unsigned char* place = act_ram.at(row % D::gemm_l_rows, word);
         if (tile.slices == 2) {
-            join_slices(place, place + bytes, bytes, flip, acts + 2 * bytes * row);
+            join_slices(place, place + bytes, bytes, flip, acts + row * row_length);
         } else {
-            unpack_slice(place, bytes, flip, acts + 2 * bytes * row);
+            unpack_slice(place, bytes, flip, acts + row * row_length);
         }
     }
     return acts;
@@ -205,20 +212,22 @@ const HostLanes::Activation* gemm_l_rows(const PlanesTile& tile, const HostBanks
 inline std::int32_t* accumulators(unsigned char* bytes) { return reinterpret_cast<std::int32_t*>(bytes); }
 
 template <class D, class Z, int ActBits, int Bits, class Events>
-Outcome gemm_d_blocks(const MatmulTile& tile, HostBanks<WordBytes<ActBits>> act_ram, HostWeights<WordBytes<Bits>> wgt_ram,
-                      HostRam<WordBytes<Bits>> acc_ram, Events& events) {
+Outcome gemm_d_blocks(const MatmulTile& tile, HostBanks<WordBytes<ActBits>> act_ram,
+                      HostWeights<WordBytes<Bits>> wgt_ram, HostRam<WordBytes<Bits>> acc_ram,
+                      Events& events) {
     constexpr unsigned rows = D::gemm_d_rows;
     const unsigned steps = steps_per_beat * tile.row_beats;
     const unsigned words = tile.col_groups * steps;
     const unsigned sums = tile.rows * tile.col_groups;
-    if (sums == 0 || steps == 0 || !act_ram.holds(tile.act, std::uint64_t{row_blocks(tile.rows, rows)} * tile.row_beats) ||
+    if (sums == 0 || steps == 0 ||
+        !act_ram.holds(tile.act, std::uint64_t{row_blocks(tile.rows, rows)} * tile.row_beats) ||
         !wgt_ram.holds(tile.wgt, words) || !acc_ram.holds(tile.acc, sums)) {
         return gemm_d_blocks<D, Z>(tile, act_ram.plain, wgt_ram.plain, acc_ram.plain, events);
     }
     const WeightKey key = {tile.wgt, words, tile.col_groups, 0, 0, tile.packed, false};
-    const Panels<HostLanes>& panels = wgt_ram.panels->get(
-        key, [&] { return gemm_d_panels<D::gemm_d_cols>(wgt_ram.at(tile.wgt), tile); });
-    multiply(gemm_d_rows<D>(tile, act_ram), tile.rows, panels,
+    const Panels<HostLanes>& panels =
+        wgt_ram.panels->get(key, [&] { return gemm_d_panels<D::gemm_d_cols>(wgt_ram.at(tile.wgt), tile); });
+    multiply(gemm_d_rows<D>(tile, act_ram, panels.row_length()), tile.rows, panels,
              {accumulators(acc_ram.at(tile.acc)), panels.columns, tile.accumulate, 0});
     const BlockWalk walk(tile.rows, rows, tile.col_groups, steps, tile.accumulate ? 2 * rows : rows);
     events.loop(isa::loops::gemm_d_steps, walk.trips());
@@ -227,8 +236,9 @@ Outcome gemm_d_blocks(const MatmulTile& tile, HostBanks<WordBytes<ActBits>> act_
 }
 
 template <class D, class Z, int ActBits, int Bits, class Events>
-Outcome gemm_l_blocks(const PlanesTile& tile, HostBanks<WordBytes<ActBits>> act_ram, HostWeights<WordBytes<Bits>> wgt_ram,
-                      HostRam<WordBytes<Bits>> acc_ram, Events& events) {
+Outcome gemm_l_blocks(const PlanesTile& tile, HostBanks<WordBytes<ActBits>> act_ram,
+                      HostWeights<WordBytes<Bits>> wgt_ram, HostRam<WordBytes<Bits>> acc_ram,
+                      Events& events) {
     constexpr unsigned rows = D::gemm_l_rows;
     const unsigned words = tile.col_groups * tile.row_words * tile.planes;
     const unsigned row_words = tile.slices * tile.row_words;
@@ -240,9 +250,9 @@ Outcome gemm_l_blocks(const PlanesTile& tile, HostBanks<WordBytes<ActBits>> act_
         return gemm_l_blocks<D, Z>(tile, act_ram.plain, wgt_ram.plain, acc_ram.plain, events);
     }
     const WeightKey key = {tile.wgt, words, tile.col_groups, tile.planes, tile.slices, false, tile.bipolar};
-    const Panels<HostLanes>& panels = wgt_ram.panels->get(
-        key, [&] { return gemm_l_panels<D::gemm_l_cols>(wgt_ram.at(tile.wgt), tile); });
-    multiply(gemm_l_rows<D>(tile, act_ram), tile.rows, panels,
+    const Panels<HostLanes>& panels =
+        wgt_ram.panels->get(key, [&] { return gemm_l_panels<D::gemm_l_cols>(wgt_ram.at(tile.wgt), tile); });
+    multiply(gemm_l_rows<D>(tile, act_ram, panels.row_length()), tile.rows, panels,
              {accumulators(acc_ram.at(tile.acc)), panels.columns, tile.accumulate, 32 - D::gemm_l_acc_bits});
     const unsigned drain = tile.accumulate ? 2 * rows : rows;
     const BlockWalk walk(tile.rows, rows, tile.col_groups, row_words * tile.planes, drain);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Host body of VEC: whole rows at a time. Products of 32 and 16 bits, their sums and powers of two are exact in double,
-// and rounding a double to an integer in the default mode is half to even, so the result is VEC's (docs/emulator.md).
+// Host body of VEC: whole rows at a time. Products of 32 and 16 bits, their sums and powers of two are exact
+// in double, and rounding a double to an integer in the default mode is half to even, so the result is VEC's
+// (docs/emulator.md).
 #pragma once
 
 #include <algorithm>
@@ -70,18 +71,20 @@ class VecRows {
 
     // One row; sums and accumulators that the operation lacks are null.
     void run(const std::int32_t* acc, const std::int32_t* sums, unsigned char* out, std::size_t row_bytes) {
+        std::int32_t* value =
+            tile_.wide_result ? reinterpret_cast<std::int32_t*>(out) : channels_.value.data();
         if (tile_.with_sum) {
-            add_sums(acc, sums);
+            add_sums(acc, sums, value);
         } else {
-            add_bias(acc);
+            add_bias(acc, value);
         }
         if (tile_.wide_result) {
-            std::memcpy(out, channels_.value.data(), 4 * std::size_t{count_});
             std::memset(out + 4 * std::size_t{count_}, 0, row_bytes - 4 * std::size_t{count_});
             return;
         }
         if (tile_.with_sum) {
-            const double post = std::ldexp(1.0, static_cast<int>(tile_.post_left) - static_cast<int>(tile_.post_shift));
+            const double post =
+                std::ldexp(1.0, static_cast<int>(tile_.post_left) - static_cast<int>(tile_.post_shift));
             make_bytes([post](unsigned) { return post; });
         } else {
             const double* scale = channels_.scale.data();
@@ -91,14 +94,12 @@ class VecRows {
     }
 
   private:
-    void add_bias(const std::int32_t* acc) {
+    void add_bias(const std::int32_t* acc, std::int32_t* value) const {
         const std::int32_t* bias = channels_.bias.data();
-        std::int32_t* value = channels_.value.data();
         for (unsigned i = 0; i < count_; i++) value[i] = wrapped(acc[i], bias[i]);
     }
 
-    void add_sums(const std::int32_t* acc, const std::int32_t* sums) {
-        std::int32_t* value = channels_.value.data();
+    void add_sums(const std::int32_t* acc, const std::int32_t* sums, std::int32_t* value) const {
         if (!tile_.with_acc) {
             std::memcpy(value, sums, 4 * std::size_t{count_});
             return;
@@ -151,13 +152,15 @@ class VecRows {
 // Whether a row's words hold all groups, so that every row has read all of its accumulators.
 template <class Z>
 bool holds_all_groups(const VecTile<Z>& tile) {
-    const unsigned words = tile.wide_result ? 4 * tile.groups : tile.packed ? (tile.groups + 1) / 2 : tile.groups;
+    const unsigned words = tile.wide_result ? 4 * tile.groups
+                           : tile.packed    ? (tile.groups + 1) / 2
+                                            : tile.groups;
     return words <= tile.row_words;
 }
 
 template <class D, class Z, class AccD, class AccL, class Par, class Sum, class Out, class Events>
-unsigned vec_rows(const VecTile<Z>& tile, HostRam<AccD> acc_d_ram, HostRam<AccL> acc_l_ram, HostRam<Par> par_ram,
-                  HostRam<Sum> sum_ram, HostRam<Out> out_ram, Events& events) {
+unsigned vec_rows(const VecTile<Z>& tile, HostRam<AccD> acc_d_ram, HostRam<AccL> acc_l_ram,
+                  HostRam<Par> par_ram, HostRam<Sum> sum_ram, HostRam<Out> out_ram, Events& events) {
     static const bool exact = rounds_to_even();
     static thread_local VecChannels channels;
     constexpr unsigned block_words = isa::block_bytes / D::lanes;
@@ -165,13 +168,15 @@ unsigned vec_rows(const VecTile<Z>& tile, HostRam<AccD> acc_d_ram, HostRam<AccL>
     const unsigned acc_words = (tile.groups * D::lanes + cols - 1) / cols;
     const std::uint64_t rows = tile.rows;
     const std::uint64_t accs = tile.with_acc ? rows * acc_words : 0;
-    const bool held = (tile.from_l ? acc_l_ram.holds(tile.acc, accs) : acc_d_ram.holds(tile.acc, accs)) &&
-                      par_ram.holds(tile.par, tile.with_acc ? tile.groups : 0) &&
-                      sum_ram.holds(tile.sum, tile.with_sum && tile.groups != 0 ? (rows - 1) * tile.sum_groups + tile.groups : 0) &&
-                      out_ram.holds(tile.out, (rows - 1) * tile.row_blocks * block_words + tile.row_words);
+    const bool held =
+        (tile.from_l ? acc_l_ram.holds(tile.acc, accs) : acc_d_ram.holds(tile.acc, accs)) &&
+        par_ram.holds(tile.par, tile.with_acc ? tile.groups : 0) &&
+        sum_ram.holds(tile.sum,
+                      tile.with_sum && tile.groups != 0 ? (rows - 1) * tile.sum_groups + tile.groups : 0) &&
+        out_ram.holds(tile.out, (rows - 1) * tile.row_blocks * block_words + tile.row_words);
     if (!exact || rows == 0 || tile.row_words == 0 || !held || !holds_all_groups(tile)) {
-        return vec_rows<D, Z>(tile, acc_d_ram.plain, acc_l_ram.plain, par_ram.plain, sum_ram.plain, out_ram.plain,
-                              events);
+        return vec_rows<D, Z>(tile, acc_d_ram.plain, acc_l_ram.plain, par_ram.plain, sum_ram.plain,
+                              out_ram.plain, events);
     }
     VecRows<Z> body(tile, D::lanes, channels);
     body.read_parameters(par_ram.at(tile.par));
@@ -179,7 +184,8 @@ unsigned vec_rows(const VecTile<Z>& tile, HostRam<AccD> acc_d_ram, HostRam<AccL>
         const unsigned acc = tile.acc + row * acc_words;
         const unsigned char* acc_bytes = tile.from_l ? acc_l_ram.at(acc) : acc_d_ram.at(acc);
         const unsigned char* sum_bytes = sum_ram.at(tile.sum + row * tile.sum_groups);
-        body.run(reinterpret_cast<const std::int32_t*>(acc_bytes), reinterpret_cast<const std::int32_t*>(sum_bytes),
+        body.run(reinterpret_cast<const std::int32_t*>(acc_bytes),
+                 reinterpret_cast<const std::int32_t*>(sum_bytes),
                  out_ram.at(tile.out + row * tile.row_blocks * block_words),
                  std::size_t{tile.row_words} * D::lanes);
     }

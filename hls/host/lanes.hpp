@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Dot products of unsigned bytes and signed bytes by the host's vector instructions. A Lanes class adds, to each of its
-// columns, the products of a few channels; the best one that the compiler may use is HostLanes. All are exact modulo
-// 2^32: none of the instructions saturates.
+// Dot products of unsigned bytes and signed bytes by the host's vector instructions. A Lanes class adds, to
+// each of its columns, the products of a few channels; the best one that the compiler may use is HostLanes.
+// All are exact modulo 2^32: none of the instructions saturates.
 #pragma once
 
 #include <cstdint>
@@ -38,7 +38,9 @@ struct LaneSums {
     }
     static void store(std::int32_t* place, Sums sums) { std::memcpy(place, &sums, sizeof sums); }
     // The low 32 - count bits, sign-extended.
-    static Sums cut(Sums sums, int count) { return reinterpret_cast<Sums>(reinterpret_cast<Signed>(sums << count) >> count); }
+    static Sums cut(Sums sums, int count) {
+        return reinterpret_cast<Sums>(reinterpret_cast<Signed>(sums << count) >> count);
+    }
 };
 
 // Products of pairs of 16 bits.
@@ -56,9 +58,9 @@ struct PairLanes : LaneSums<Columns> {
 };
 
 // Without vector instructions that have a name.
-struct PlainLanes : PairLanes<4> {
+struct PortableLanes : PairLanes<4> {
     static constexpr unsigned block_rows = 2;
-    static constexpr const char* name = "plain";
+    static constexpr const char* name = "portable";
     struct Weights {
         std::int16_t pair[columns][2];
     };
@@ -138,7 +140,7 @@ using HostLanes = Avx2Lanes;
 #elif defined(__SSE2__)
 using HostLanes = SseLanes;
 #else
-using HostLanes = PlainLanes;
+using HostLanes = PortableLanes;
 #endif
 
 }  // namespace

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// What host bodies get in place of a kernel's ports: the memories as plain arrays. A host body runs only where all of
-// its accesses are inside; otherwise it hands the instruction to the plain body, which stops at the access.
+// What host bodies get in place of a kernel's ports: the memories as plain arrays. A host body runs only
+// where all of its accesses are inside; otherwise it hands the instruction to the plain body, which stops at
+// the access.
 #pragma once
 
 #include <algorithm>

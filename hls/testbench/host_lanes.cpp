@@ -9,16 +9,22 @@ using hetfab::UnitStep;
 
 // acts is rows x channels, weights is units x steps of 4 channels x 8 columns x 4 channels.
 template <class Lanes>
-void run(const unsigned char* acts, const unsigned char* weights, unsigned rows, unsigned steps, unsigned units,
-         int accumulate, int cut, std::int32_t* sums) {
+void run(const unsigned char* acts, const unsigned char* weights, unsigned rows, unsigned steps,
+         unsigned units, int accumulate, int cut, std::int32_t* sums) {
     Panels<Lanes> panels(steps, units);
     std::vector<UnitStep> unit(steps);
     for (unsigned number = 0; number < units; number++) {
         std::memcpy(unit.data(), weights + number * steps * sizeof(UnitStep), steps * sizeof(UnitStep));
         panels.put(number, unit.data());
     }
-    for (unsigned column = 0; column < panels.columns; column++) panels.base[column] = static_cast<int>(column);
-    const std::vector<typename Lanes::Activation> widened(acts, acts + rows * panels.channels);
+    for (unsigned column = 0; column < panels.columns; column++)
+        panels.base[column] = static_cast<int>(column);
+    std::vector<typename Lanes::Activation> widened(rows * panels.row_length());
+    for (unsigned row = 0; row < rows; row++) {
+        for (unsigned i = 0; i < panels.channels; i++) {
+            widened[row * panels.row_length() + i] = acts[row * panels.channels + i];
+        }
+    }
     hetfab::multiply(widened.data(), rows, panels, {sums, panels.columns, accumulate != 0, cut});
 }
 
@@ -29,7 +35,7 @@ struct Named {
     Run run;
 };
 const Named lanes[] = {
-    {hetfab::PlainLanes::name, run<hetfab::PlainLanes>},
+    {hetfab::PortableLanes::name, run<hetfab::PortableLanes>},
 #if defined(__SSE2__)
     {hetfab::SseLanes::name, run<hetfab::SseLanes>},
 #endif
@@ -45,7 +51,8 @@ const Named lanes[] = {
 
 extern "C" unsigned lanes_count() { return sizeof lanes / sizeof lanes[0]; }
 extern "C" const char* lanes_name(unsigned number) { return lanes[number].name; }
-extern "C" void lanes_run(unsigned number, const unsigned char* acts, const unsigned char* weights, unsigned rows,
-                          unsigned steps, unsigned units, int accumulate, int cut, std::int32_t* sums) {
+extern "C" void lanes_run(unsigned number, const unsigned char* acts, const unsigned char* weights,
+                          unsigned rows, unsigned steps, unsigned units, int accumulate, int cut,
+                          std::int32_t* sums) {
     lanes[number].run(acts, weights, rows, steps, units, accumulate, cut, sums);
 }
