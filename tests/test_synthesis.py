@@ -66,7 +66,7 @@ def test_every_engine_fences_before_its_token() -> None:
         if engine.startswith("gemm_"):
             # A core's header names its memories without the core: acc_ram for acc_d_ram.
             written = {name.replace(f"_{engine[-1]}_", "_") for name in written}
-        assert written and written <= fences[engine] or engine == "store", engine
+        assert (written and written <= fences[engine]) or engine == "store", engine
     assert "mem" in fences["store"]
 
 
