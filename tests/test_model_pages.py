@@ -10,6 +10,7 @@ import pytest
 
 from hetfab.overlay.costs.area import area_constants
 from hetfab.overlay.costs.program_cost import expected_records
+from hetfab.overlay.costs.resources import resource_rows
 from hetfab.overlay.design import default_design
 from hetfab.overlay.isa import codec
 from hetfab.overlay.isa.codec import Engine
@@ -68,6 +69,20 @@ def test_both_dram_rates() -> None:
     rates = {row["rate"]: row["bytes a cycle"] for row in table(TIMELINE, "rate", "bytes a cycle", "for")}
     assert float(rates["for comparison"]) == COMPARISON_RATE
     assert rates["of the board"].endswith(f": {machine(default_design()).dram_rate:g} for the PYNQ-Z2 at 100 MHz")
+
+
+def test_the_default_design_leads_the_sweeps_table() -> None:
+    headings = next(line for line in COSTS.splitlines() if line.startswith("| GEMM-D | GEMM-L | weight words |"))
+    best = table(COSTS, *headings.strip("| ").split(" | "))[0]
+    design = default_design()
+    geometry = design.geometry
+    assert best["GEMM-D"] == f"{geometry.gemm_d_rows} x {geometry.gemm_d_cols}"
+    assert best["GEMM-L"] == f"{geometry.gemm_l_rows} x {geometry.gemm_l_cols}"
+    assert best["weight words"] == f"{geometry.wgt_d_words} + {geometry.wgt_l_words}"
+    needs = {name: f"{need:,}" for name, need, _ in resource_rows(design)}
+    assert [best[name] for name in ("LUT", "FF", "DSP", "BRAM36")] == [
+        needs[name] for name in ("lut", "ff", "dsp", "bram36")
+    ]
 
 
 # The example
