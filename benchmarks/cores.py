@@ -118,7 +118,11 @@ def candidates(cores: tuple[str, ...]) -> tuple[Geometry, ...]:
     arrays_d = list(itertools.product(rows_d, (8, 16) if with_l else (8, 16, 24))) if with_d else [(2, 8)]
     arrays_l = list(itertools.product(rows_l, (8, 16) if with_d else (8, 16, 24))) if with_l else [(1, 8)]
     weights = (1024, 1536, 2048, 3072) if with_d and with_l else (512, 1024, 1536, 2048, 3072, 4096, 6144, 8192)
-    tiles = {("gemm_d",): (256, 512, 768, 1024, 1536, 2048), ("gemm_l",): (256, 512, 1024)}.get(cores, (512,))
+    one_core: dict[tuple[str, ...], tuple[int, ...]] = {
+        ("gemm_d",): (256, 512, 768, 1024, 1536, 2048),
+        ("gemm_l",): (256, 512, 1024),
+    }
+    tiles = one_core.get(cores, (512,))
     return tuple(_geometries(cores, arrays_d, arrays_l, weights, tiles))
 
 

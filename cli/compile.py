@@ -10,24 +10,19 @@ from hetfab.cli.output import Result, common_options, print_next, print_table
 from hetfab.overlay.errors import counted
 
 
-class _Split(click.ParamType):
-    """``auto``, which is None, or the share of GEMM-D."""
+def _share(context: click.Context, parameter: click.Parameter, value: str) -> float | None:
+    """The share of GEMM-D, None for ``auto``.
 
-    name = "auto|0..1"
-
-    def convert(self, value: object, param: click.Parameter | None, context: click.Context | None) -> float | None:
-        """The share.
-
-        Raises:
-            click.UsageError: It is no number from 0 to 1.
-        """
-        if value in (None, "auto"):
-            return None
-        with contextlib.suppress(ValueError):
-            share = float(str(value))
-            if 0 <= share <= 1:
-                return share
-        self.fail(f"'{value}' is neither 'auto' nor a number from 0 (all on GEMM-L) to 1 (all on GEMM-D).")
+    Raises:
+        click.BadParameter: It is no number from 0 to 1.
+    """
+    if value == "auto":
+        return None
+    with contextlib.suppress(ValueError):
+        share = float(value)
+        if 0 <= share <= 1:
+            return share
+    raise click.BadParameter(f"'{value}' is neither 'auto' nor a number from 0 (all on GEMM-L) to 1 (all on GEMM-D).")
 
 
 @click.command()
@@ -36,8 +31,9 @@ class _Split(click.ParamType):
 @click.option("--design", type=click.Path(path_type=Path), help="Design file; the PYNQ-Z2 default without it.")
 @click.option(
     "--split",
-    type=_Split(),
+    callback=_share,
     default="auto",
+    metavar="auto|0..1",
     help="Share of each layer's output channels on GEMM-D, 0 to 1; auto, the default, takes the fastest (modelled).",
 )
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The program.")

@@ -71,7 +71,7 @@ def packed_rows(values: npt.NDArray[Any]) -> Bytes:
         values: Integers ``[rows, channels]`` with an even number of channels.
     """
     nibbles = values.astype(np.uint8) & 15
-    return nibbles[:, 0::2] | nibbles[:, 1::2] << 4
+    return np.asarray(nibbles[:, 0::2] | nibbles[:, 1::2] << 4, np.uint8)
 
 
 def weight_words(weight: IntArray, columns: int, inputs: int, *, packed: bool) -> Bytes:

@@ -47,7 +47,7 @@ class Product:
         below, rest = np.divmod(sums, 1 << SHIFT)
         half = 1 << (SHIFT - 1)
         up = (rest > half) | ((rest == half) & (below % 2 == 1))
-        return np.clip(below + up, -128, 127)
+        return np.asarray(np.clip(below + up, -128, 127), np.int64)
 
     def lowered(self) -> LoweredModel:
         """The layer as the compiler takes it."""

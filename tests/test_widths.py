@@ -272,7 +272,7 @@ def test_sums_that_agg_cannot_hold_for_a_packed_block_are_stored_in_bytes(
     bound = bound_to(program, graph)
     assert_equals_onnxruntime(run_golden(bound), bound, model, graph)
     if agg_groups == SMALL_GEOMETRY.agg_groups:
-        check(model, graph, [small_emulators["native"]])
+        check(model, graph, [natives(small_emulators)])
 
 
 def dense_case(features: FloatArray, width: int = 12) -> Case:

@@ -177,7 +177,11 @@ def load_activations(machine: GoldenMachine, f: Fields) -> None:
         for row in range(rows):
             banks[row // banks.shape[2], :, row % banks.shape[2]] = source[row].reshape(-1, _D_BANK_BYTES)
     if f["to_l"]:
-        slices = source if f["packed"] else np.concatenate([_packed(source >> 4), _packed(source & 15)], axis=1)
+        slices = (
+            source
+            if f["packed"]
+            else np.concatenate([_packed(source >> np.uint8(4)), _packed(source & np.uint8(15))], axis=1)
+        )
         banks = _banks(machine, "act_l_ram", f["ram_l"], rows, slices.shape[1] // _L_BANK_BYTES)
         for row in range(rows):
             banks[row // banks.shape[2], :, row % banks.shape[2]] = slices[row].reshape(-1, _L_BANK_BYTES)
@@ -219,7 +223,7 @@ def _tile_rows(banks: Bytes) -> Bytes:
 
 def _packed(nibbles: Bytes) -> Bytes:
     """Pairs of values of 4 bits, uint8 ``[rows, channels]``, as bytes: the even channel in the low nibble."""
-    return nibbles[:, 0::2] | nibbles[:, 1::2] << 4
+    return np.asarray(nibbles[:, 0::2] | nibbles[:, 1::2] << 4, np.uint8)
 
 
 def _nibbles(content: Bytes) -> Bytes:

@@ -29,8 +29,8 @@ RowsCopy rows_copy(const Word<Z, isa::instruction_bits>& instruction) {
 #pragma HLS INLINE
     using Op = isa::StoreRows;
     return {static_cast<std::uint64_t>(get<Z, Op::Address>(instruction)), number<Z, Op::Rows>(instruction),
-            number<Z, Op::RowBeats>(instruction),
-            number<Z, Op::StrideBlocks>(instruction) * beats_per_block, number<Z, Op::Ram>(instruction)};
+            number<Z, Op::RowBeats>(instruction), number<Z, Op::StrideBlocks>(instruction) * beats_per_block,
+            number<Z, Op::Ram>(instruction)};
 }
 
 // Copies rows; it counts the responses and the beats written.
