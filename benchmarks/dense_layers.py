@@ -41,11 +41,14 @@ class DenseWorkload:
         return sum(layer.rows * layer.inputs * layer.outputs for layer in self.layers)
 
     def bound(self, design: Design, share_on_d: float | None = None) -> BoundProgram:
-        """The layers compiled for a design and bound to inputs of zeros."""
+        """The layers compiled for a design and bound to drawn inputs."""
         program = compile_lowered(self.lowered(), design, name=self.name, share_on_d=share_on_d)
         counts = {_rows_type(layer): layer.rows for layer in self.layers}
+        random = np.random.default_rng(1)
         features = {
-            tensor.name: np.zeros((counts[tensor.node_type], tensor.channels), np.float32)
+            tensor.name: random.integers(0, 1 << tensor.bits, (counts[tensor.node_type], tensor.channels)).astype(
+                np.float32
+            )
             for tensor in program.tensors
             if tensor.segment == "features"
         }

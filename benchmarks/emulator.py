@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Measures the emulated overlay on one dense layer, 512 x 512 on 512 vertices, against numpy and hls4ml; one thread.
+"""Measures the emulated overlay on one dense layer, 512 x 512 on 512 rows, against numpy and hls4ml; one thread.
 
 A run is from the start register to the last done, with the order check, on the default design. Times are of the
 thread's processor, so that the turns of other processes do not count.
@@ -16,23 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
-import onnx.helper
-import onnx.numpy_helper
 
+from benchmarks.dense_layers import DenseLayer, DenseWorkload
 from benchmarks.report import Report, argument_parser, publish
-from hetfab.driver.graph.arrays import graph_arrays
-from hetfab.driver.graph.heterograph import HeteroGraph
-from hetfab.driver.graph.model_inputs import model_bindings, model_feeds
 from hetfab.hls.build.compiler import find_compiler, processor_name, runs_code_for
 from hetfab.hls.build.emulator import Bodies, Emulator, Progress, ap_types_folder, build_emulator
-from hetfab.overlay.bind import BoundProgram, bind
-from hetfab.overlay.compiler.compile import compile_model
+from hetfab.overlay.bind import BoundProgram
 from hetfab.overlay.design import default_design
 from hetfab.overlay.isa.codec import RegisterOffset, Segment
-from hetfab.overlay.model.bound_model import FedModel
-from hetfab.overlay.model.reader import check_model, normalise
-from hetfab.quantize.post_training import quantize
 from hetfab.quantize.widths import OFFERED
 
 SIZE = 512
@@ -90,22 +81,10 @@ def main() -> None:
 
 
 def program(widths: str) -> BoundProgram:
-    """One dense layer at these widths, compiled for the default design and bound to its vertices."""
-    random = np.random.default_rng(0)
-    features = random.normal(size=(SIZE, SIZE)).astype(np.float32)
-    weights = onnx.numpy_helper.from_array((random.normal(size=(SIZE, SIZE)) / 22).astype(np.float32), "weights")
-    ends = [
-        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["N", SIZE]) for name in ("x_vertex", "logits")
-    ]
-    node = onnx.helper.make_node("MatMul", ["x_vertex", "weights"], ["logits"])
-    graph = onnx.helper.make_graph([node], "dense", ends[:1], ends[1:], [weights])
-    opsets = [onnx.helper.make_opsetid("", 20)]
-    model = check_model(normalise(onnx.helper.make_model(graph, opset_imports=opsets, ir_version=10)), "the layer")
-    vertices = HeteroGraph("dense", "vertex", {"vertex": SIZE}, {}, {"vertex": features})
-    bindings = model_bindings(model, vertices)
-    quantized = quantize(FedModel(model, bindings, [model_feeds(model, bindings, vertices)]), widths=OFFERED[widths])
-    compiled = compile_model(quantized, default_design(), name=widths)
-    return bind(compiled, graph_arrays(compiled, vertices))
+    """One dense layer at these widths with its requantization, compiled for the default design."""
+    chosen = OFFERED[widths]
+    layer = DenseLayer("product", SIZE, SIZE, SIZE)
+    return DenseWorkload(widths, (layer,), chosen.weights, chosen.activations).bound(default_design())
 
 
 def measure(bound: BoundProgram) -> dict[str, tuple[str, float]]:
