@@ -14,6 +14,7 @@ from hetfab.overlay.bind import BoundProgram
 from hetfab.overlay.isa.codec import Segment
 from hetfab.overlay.isa.spec import isa
 from hetfab.overlay.model.schema import Relation
+from hetfab.quantize.widths import Widths
 from tests.programs import (
     SHARES,
     Executed,
@@ -160,13 +161,24 @@ def test_relations_beyond_the_contexts_share_one(default_emulators: Emulators, s
         assert len(instructions(bound, "configure_ids")) == reductions > 20
 
 
+@pytest.mark.parametrize(
+    ("operation", "place", "widths", "inputs"),
+    [("matmul", 60, Widths(), 6000), ("matmul_planes", 59, Widths(2, 2), 12_000)],
+    ids=["gemm_d", "gemm_l"],
+)
 @pytest.mark.parametrize("kind", ["requantize", "combine", "export_sums", "export_accumulators"])
 def test_layers_of_several_input_and_column_tiles(
-    kind: str, default_emulators: Emulators, small_emulators: Emulators
+    kind: str,
+    operation: str,
+    place: int,
+    widths: Widths,
+    inputs: int,
+    default_emulators: Emulators,
+    small_emulators: Emulators,
 ) -> None:
     random = np.random.default_rng(3)
     graph = academic_graph(random, 70, 40, 30)
-    wide = random.integers(0, 2, (70, 6000)).astype(np.float32)
+    wide = random.integers(0, 2, (70, inputs)).astype(np.float32)
     graph = replace(graph, features={**graph.features, "paper": wide})
     builder = ModelBuilder(random, graph)
     dense = builder.dense(builder.features("paper"), 130)
@@ -180,14 +192,15 @@ def test_layers_of_several_input_and_column_tiles(
             logits = builder.total([dense, mean])
         case "export_accumulators":
             logits = dense
-    model = quantized(Case(builder.finish(logits), graph)).model
+    model = quantized(Case(builder.finish(logits), graph), widths).model
     passes = []
-    for bound in check(model, graph, [natives(default_emulators), natives(small_emulators)]):
+    for bound in check(
+        model, graph, [natives(default_emulators), natives(small_emulators)], float(operation == "matmul")
+    ):
         assert kind in [layer.kind for layer in bound.program.layers]
-        layer = next(i for i, layer in enumerate(bound.program.layers) if layer.inputs == 6000)
-        for operation, place in (("matmul", 60), ("matmul_planes", 59)):
-            accumulate = instructions(bound, operation) >> np.uint64(place) & np.uint64(1)
-            assert accumulate.any() and not accumulate.all(), "several steps over the input channels"
+        layer = next(i for i, layer in enumerate(bound.program.layers) if layer.inputs == inputs)
+        accumulate = instructions(bound, operation, layer) >> np.uint64(place) & np.uint64(1)
+        assert accumulate.any() and not accumulate.all(), "several steps over the input channels"
         passes.append(len(instructions(bound, "load_parameters", layer)))
     assert max(passes) > 1, "several passes over the columns"
 
