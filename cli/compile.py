@@ -10,13 +10,13 @@ from hetfab.cli.output import Result, common_options, print_next, print_table
 from hetfab.overlay.errors import counted
 
 
-def _share(context: click.Context, parameter: click.Parameter, value: str) -> float | None:
+def _share(context: click.Context, parameter: click.Parameter, value: str | None) -> float | None:
     """The share of GEMM-D, None for ``auto``.
 
     Raises:
         click.BadParameter: It is no number from 0 to 1.
     """
-    if value == "auto":
+    if value is None or value == "auto":
         return None
     with contextlib.suppress(ValueError):
         share = float(value)
@@ -32,7 +32,6 @@ def _share(context: click.Context, parameter: click.Parameter, value: str) -> fl
 @click.option(
     "--split",
     callback=_share,
-    default="auto",
     metavar="auto|0..1",
     help="Share of each layer's output channels on GEMM-D, 0 to 1; auto, the default, takes the fastest (modelled).",
 )

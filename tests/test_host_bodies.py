@@ -164,6 +164,8 @@ def beyond(geometry: Geometry) -> dict[str, int]:
     planes |= {"col_groups": 2}
     rows = {"acc": 0, "out": 0, "par": 0, "rows": 3, "groups": 2, "row_blocks": 1, "row_words": 8}
     copy = {"address": program_address(Segment.FEATURES, 0), "rows": 5, "row_blocks": 1, "stride_blocks": 2}
+    stored = {**copy, "row_beats": 8}
+    del stored["row_blocks"]
     words = {"address": program_address(Segment.CONSTANTS, 0), "words": 9}
     return {
         "act_d_ram": instruction("matmul", **tile | {"act": geometry.act_d_words - 15}),
@@ -184,10 +186,10 @@ def beyond(geometry: Geometry) -> dict[str, int]:
         "words of load_weights": instruction("load_weights", **words, ram=geometry.wgt_d_words - 8),
         "words of load_planes": instruction("load_planes", **words, ram=geometry.wgt_l_words - 8),
         "words of load_parameters": instruction("load_parameters", **words, ram=geometry.par_words - 8),
-        "rows of store_rows": instruction("store_rows", **copy, ram=geometry.out_words - 39),
+        "rows of store_rows": instruction("store_rows", **stored, ram=geometry.out_words - 39),
         "read of rows": instruction("load_activations", **copy | {"address": near}, to_d=1, to_l=1),
         "read of words": instruction("load_weights", **words | {"address": near}),
-        "write of rows": instruction("store_rows", **copy | {"address": near}),
+        "write of rows": instruction("store_rows", **stored | {"address": near}),
     }
 
 
