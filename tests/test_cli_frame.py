@@ -185,8 +185,9 @@ def test_a_traceback_is_printed_on_demand(run: Run, monkeypatch: pytest.MonkeyPa
 def test_ctrl_c_ends_a_command_in_words(tmp_path: Path) -> None:
     (tmp_path / "probe_command.py").write_text(PROBE, encoding="utf-8")
     program = (
-        "import sys; from hetfab.cli import main as frame; "
-        "frame.COMMANDS['probe'] = frame.Entry('probe_command', ''); "
+        # As in a terminal: a shell lets what it starts in the background ignore the signal, and children inherit that.
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "from hetfab.cli import main as frame; frame.COMMANDS['probe'] = frame.Entry('probe_command', ''); "
         "sys.exit(frame.main(['probe', 'wait', '--json']))"
     )
     process = subprocess.Popen(
