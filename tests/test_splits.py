@@ -166,6 +166,6 @@ def test_real_models_predict_the_same_for_every_split(data: str, default_emulato
     logits = []
     for share in (None, 1.0, 0.6, 0.3, 0.0):
         bound = bound_to(compile_model(given_model, default_design(), share_on_d=share), graph)
-        executed = run_emulated(bound, default_emulators["native"])
+        executed = run_emulated(bound, default_emulators["host"])
         logits.append(bound.logits(executed.dram[Segment.OUTPUT]))
     assert all(np.array_equal(logits[0], other) for other in logits[1:])
