@@ -11,11 +11,87 @@ from hetfab.hls.tcl_check.values import UNKNOWN
 
 #: Commands of Tcl itself, and what tools add to it without options that are worth a table.
 _TCL = frozenset(
-    "after append array break catch clock concat continue dict else elseif error eval exec expr file for foreach format "
-    "gets global if incr info interp join lappend lassign lindex linsert list llength lmap lrange lrepeat lreplace "
-    "lreverse lsearch lset lsort namespace open close read eof flush fconfigure package proc regexp regsub rename "
-    "return scan seek set source split string subst switch tailcall throw time trace try unknown unset upvar uplevel "
-    "variable vwait while env exit puts pwd cd glob".split()
+    [
+        "after",
+        "append",
+        "array",
+        "break",
+        "catch",
+        "clock",
+        "concat",
+        "continue",
+        "dict",
+        "else",
+        "elseif",
+        "error",
+        "eval",
+        "exec",
+        "expr",
+        "file",
+        "for",
+        "foreach",
+        "format",
+        "gets",
+        "global",
+        "if",
+        "incr",
+        "info",
+        "interp",
+        "join",
+        "lappend",
+        "lassign",
+        "lindex",
+        "linsert",
+        "list",
+        "llength",
+        "lmap",
+        "lrange",
+        "lrepeat",
+        "lreplace",
+        "lreverse",
+        "lsearch",
+        "lset",
+        "lsort",
+        "namespace",
+        "open",
+        "close",
+        "read",
+        "eof",
+        "flush",
+        "fconfigure",
+        "package",
+        "proc",
+        "regexp",
+        "regsub",
+        "rename",
+        "return",
+        "scan",
+        "seek",
+        "set",
+        "source",
+        "split",
+        "string",
+        "subst",
+        "switch",
+        "tailcall",
+        "throw",
+        "time",
+        "trace",
+        "try",
+        "unknown",
+        "unset",
+        "upvar",
+        "uplevel",
+        "variable",
+        "vwait",
+        "while",
+        "env",
+        "exit",
+        "puts",
+        "pwd",
+        "cd",
+        "glob",
+    ]
 )
 #: Which words of a command are scripts of their own.
 _BODIES = {"proc": (3,), "foreach": (-1,), "while": (2,), "for": (1, 3, 4), "catch": (1,), "namespace": (-1,)}
@@ -41,7 +117,7 @@ def branch_problems(text: str, commands: Mapping[str, Command]) -> Iterator[Prob
     except _Unbalanced as error:
         yield Problem("tcl-syntax", 0, str(error), "balance braces, brackets and quotes")
         return
-    known = _TCL | {statement.words[1] for statement in statements if statement.words[0] == "proc"}
+    known = _TCL | {statement.words[1].rpartition("::")[2] for statement in statements if statement.words[0] == "proc"}
     variables = _variables(statements)
     for statement in statements:
         name = statement.words[0].removeprefix("::")
@@ -49,7 +125,7 @@ def branch_problems(text: str, commands: Mapping[str, Command]) -> Iterator[Prob
             _, complaints = sort_words(commands[name], [_value(word) for word in statement.words[1:]])
             for each in complaints:
                 yield Problem(each.check, statement.line, each.text.replace(UNKNOWN, "..."), each.fix)
-        elif name not in known and not re.search(r"[$\[]", name):
+        elif name.rpartition("::")[2] not in known and not re.search(r"[$\[]", name):
             yield Problem("unknown-command", statement.line, f"there is no command '{name[:80]}'", "correct the name")
         elif name.startswith("$"):
             text = f"the value of {name} is run as a command"
@@ -64,7 +140,17 @@ def _variables(statements: list[_Statement]) -> frozenset[str] | None:
     """Names that the script sets; None where some may come from elsewhere."""
     names = {"argv", "argc", "env"}
     for statement in statements:
-        if statement.words[0] in ("source", "proc", "namespace", "upvar", "array", "lassign", "regexp", "dict", "catch"):
+        if statement.words[0] in (
+            "source",
+            "proc",
+            "namespace",
+            "upvar",
+            "array",
+            "lassign",
+            "regexp",
+            "dict",
+            "catch",
+        ):
             return None
         if statement.words[0] in ("set", "lappend", "append", "incr") and len(statement.words) > 1:
             names.add(statement.words[1])

@@ -113,7 +113,7 @@ class Session:
         names = [word for word in arguments if word not in ("-notrace", "-quiet")]
         if len(names) != 1 or not self.files.path(names[0]).is_file():
             self.note("missing-file", f"source has no file '{' '.join(names)}'", "correct the path")
-            raise ScriptError(f"couldn't read file \"{' '.join(names)}\"")
+            raise ScriptError(f'couldn\'t read file "{" ".join(names)}"')
         return str(self.files.path(names[0]))
 
     def _file(self, words: Sequence[str]) -> str:
