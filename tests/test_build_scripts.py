@@ -6,9 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tcl_support import needs_tcl
 
-from benchmarks.tcl_mutations import Subject, build_folder, check_text, measure
 from hetfab.hls.build.bitstream.scripts import (
     CSYNTH_REPORT,
     VERSIONS,
@@ -23,6 +21,8 @@ from hetfab.overlay.board import board_names
 from hetfab.overlay.design import default_design
 from hetfab.overlay.errors import DesignInvalidError
 from hetfab.overlay.isa.spec import isa
+from tests.tcl_mutations import Subject, build_folder, check_text, measure
+from tests.tcl_support import needs_tcl
 
 pytestmark = needs_tcl
 

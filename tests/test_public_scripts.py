@@ -6,11 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from public_scripts import SCRIPTS, VARIABLE, Laid, checkouts
-from tcl_support import needs_tcl
 
 from hetfab.hls.tcl_check.check import check_script
 from hetfab.hls.tcl_check.problem import Tool
+from tests.public_scripts import SCRIPTS, VARIABLE, Laid, checkouts
+from tests.tcl_support import needs_tcl
 
 pytestmark = needs_tcl
 

@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from tcl_support import check_lines, needs_tcl
 
 from hetfab.hls.tcl_check import interpreter
 from hetfab.hls.tcl_check.check import check_script
@@ -14,6 +13,7 @@ from hetfab.hls.tcl_check.interpreter import Script, ScriptError, run_script, sp
 from hetfab.hls.tcl_check.problem import Tool
 from hetfab.hls.tcl_check.values import is_of_kind, whole_number
 from hetfab.overlay.errors import PackageMissingError
+from tests.tcl_support import check_lines, needs_tcl
 
 pytestmark = needs_tcl
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 from hetfab.hls.tcl_check.commands import Call, Command, commands_of, sort_words
 from hetfab.hls.tcl_check.files import Files
-from hetfab.hls.tcl_check.interpreter import ScriptError, ScriptExit
+from hetfab.hls.tcl_check.interpreter import ScriptEndedError, ScriptError
 from hetfab.hls.tcl_check.problem import Problem, Tool
 
 Handler = Callable[[Call], str]
@@ -50,7 +50,7 @@ class Session:
 
         Raises:
             ScriptError: It fails in the script.
-            ScriptExit: The script ends.
+            ScriptEndedError: The script ends.
         """
         name, line, *arguments = words
         self._line = int(line) or self._line
@@ -93,7 +93,7 @@ class Session:
     def _exit(self, call: Call) -> str:
         if call.positional and call.positional[0] != "0":
             self.note("exit-status", f"the script ends with status {call.positional[0]}", "see what it printed")
-        raise ScriptExit("exit")
+        raise ScriptEndedError("exit")
 
     def _pwd(self, _: Call) -> str:
         return str(self.files.working)

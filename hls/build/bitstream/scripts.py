@@ -107,8 +107,8 @@ def bitstream_script(design: Design, version: str, jobs: int = 1) -> str:
     """Vivado: synthesis and implementation up to the bitstream, copied to ``../handoff/<name>.bit``.
 
     It runs in ``<build>/vivado`` after ``block_design_script`` and writes ``../reports/utilization.rpt`` and
-    ``../reports/timing.rpt``; their folders and ``../handoff`` must be there. A failed run ends it with an error; timing
-    that is not met does not.
+    ``../reports/timing.rpt``; their folders and ``../handoff`` must be there. A failed run ends it with an error;
+    timing that is not met does not.
 
     Raises:
         DesignInvalidError: The version is unknown.
