@@ -41,6 +41,8 @@ def _open_ports(diagram: Diagram) -> Iterator[Problem]:
             path = f"{cell.path}/{port.name}"
             if not port.required or diagram.joined(path) or (port.drives and port.signal != "intr" and not port.bus):
                 continue
+            if _is_absent_engine(diagram, cell, port):
+                continue
             if port.group and diagram.joined(f"{cell.path}/{port.group}"):
                 continue
             kind = "unconnected-interface" if port.bus else _OPEN.get(port.signal, "unconnected-pin")
@@ -49,6 +51,14 @@ def _open_ports(diagram: Diagram) -> Iterator[Problem]:
             else:
                 fix = "connect it: connect_bd_intf_net" if port.bus else "connect it: connect_bd_net"
             yield Problem(kind, 0, f"{path} is open", fix)
+
+
+def _is_absent_engine(diagram: Diagram, cell: Cell, port: Port) -> bool:
+    """Whether both streams between DISPATCH and an engine are open: the design lacks the engine."""
+    if cell.ip is None or not cell.ip.vlnv.startswith("hetfab.org:hls:dispatch:") or port.signal != "axis":
+        return False
+    number = port.name.rpartition("_")[2]
+    return not any(diagram.joined(f"{cell.path}/{name}_{number}") for name in ("instructions", "tokens"))
 
 
 def _group(diagram: Diagram, group: list[str]) -> Iterator[Problem]:
