@@ -14,7 +14,7 @@ from hetfab.driver.graph.npz import read_graph
 from hetfab.hls.build.emulator import Emulator
 from hetfab.overlay.bind import BoundProgram, GraphArrays, bind
 from hetfab.overlay.compiler.compile import compile_lowered, compile_model
-from hetfab.overlay.compiler.lowering import DenseTerm, LayerKind, LoweredLayer, LoweredModel, Scales, Stored
+from hetfab.overlay.compiler.lowered import DenseTerm, LayerKind, LoweredLayer, LoweredModel, Scales, Stored
 from hetfab.overlay.design import Geometry, default_design
 from hetfab.overlay.errors import DesignInvalidError, OverflowPossibleError
 from hetfab.overlay.isa.codec import Segment

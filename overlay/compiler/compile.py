@@ -11,7 +11,8 @@ from dataclasses import replace
 from hetfab.overlay.compiler.constants import Columns, Constants
 from hetfab.overlay.compiler.emitter import Affine, Emitter
 from hetfab.overlay.compiler.layer_code import LayerCode, PlannedLayer
-from hetfab.overlay.compiler.lowering import LoweredLayer, LoweredModel, lower
+from hetfab.overlay.compiler.lowered import LoweredLayer, LoweredModel
+from hetfab.overlay.compiler.lowering import lower
 from hetfab.overlay.compiler.operands import operands_of
 from hetfab.overlay.compiler.semaphores import Milestones, Semaphore
 from hetfab.overlay.compiler.tiling import LayerShape, choose_tile, stored_row_bytes

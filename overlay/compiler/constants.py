@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hetfab.overlay import layouts
-from hetfab.overlay.compiler.lowering import LoweredLayer, Stored
+from hetfab.overlay.compiler.lowered import LoweredLayer, Stored
 from hetfab.overlay.compiler.operands import Operands
 from hetfab.overlay.compiler.tiling import ColumnRange, Tile
 from hetfab.overlay.design import Geometry

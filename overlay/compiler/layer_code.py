@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from hetfab.overlay.compiler.constants import Columns
 from hetfab.overlay.compiler.emitter import Affine, Emitter, slot_of, tensor_address
-from hetfab.overlay.compiler.lowering import Aggregation, DenseTerm, LoweredLayer
+from hetfab.overlay.compiler.lowered import Aggregation, DenseTerm, LoweredLayer
 from hetfab.overlay.compiler.operands import Operands
 from hetfab.overlay.compiler.semaphores import Semaphore
 from hetfab.overlay.compiler.tiling import Tile

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hetfab.overlay.compiler.lowering import DenseTerm
+from hetfab.overlay.compiler.lowered import DenseTerm
 from hetfab.overlay.design import Geometry
 from hetfab.overlay.errors import OverflowPossibleError
 from hetfab.overlay.isa.arithmetic import wrap32
