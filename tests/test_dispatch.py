@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """DISPATCH in the emulated overlay: semaphores, queues, faults, registers, and independence of the schedule."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hetfab.hls.build.emulator import Emulator, Progress, build_emulator
+from hetfab.hls.build.emulator import Bodies, Emulator, Progress, build_emulator
 from hetfab.overlay.design import Geometry
 from hetfab.overlay.isa import codec
 from hetfab.overlay.isa.arithmetic import reciprocals
@@ -66,10 +67,11 @@ class Device:
         return self.emulator.read_register(RegisterOffset[name])
 
 
-@pytest.fixture
-def device(small_emulator: Emulator) -> Device:
-    """A device of the small design."""
-    return Device(small_emulator)
+@pytest.fixture(params=list(Bodies), ids=lambda bodies: bodies.value)
+def device(small_geometry: Geometry, request: pytest.FixtureRequest) -> Iterator[Device]:
+    """A device of the small design, with each kind of bodies."""
+    with Emulator(build_emulator(small_geometry, bodies=request.param), small_geometry) as emulator:
+        yield Device(emulator)
 
 
 def load(offset: int, ram: int, **fields: int) -> int:
