@@ -365,6 +365,36 @@ def test_a_matmul_of_no_channels_is_a_fault(device: Device) -> None:
     assert device.emulator.message() == "engine 'gemm_d', instruction 0: matmul of rows of 0 beats, not at least 1"
 
 
+@pytest.mark.parametrize(("packed", "narrow", "smallest", "weight"), [(0, 0x81, 0x80, -128), (1, 0x97, 0x87, -8)])
+def test_a_weight_that_is_not_narrow_is_a_fault(
+    device: Device, packed: int, narrow: int, smallest: int, weight: int
+) -> None:
+    """As often as the weights are loaded, and by whom."""
+    fields = {"act": 0, "wgt": 0, "acc": 0, "accumulate": 0, "unsigned": 0, "rows": 4, "row_beats": 1, "col_groups": 1}
+    weights = codec.load_weights(ram=0, words=2, address=program_address(Segment.CONSTANTS, 0), signal0=1)
+    words = [weights, codec.matmul(**fields, packed=packed, wait0=1)]
+    last = Segment.CONSTANTS * SIZE + 2 * 4 * device.emulator.geometry.gemm_d_cols - 1
+    device.dram[last] = narrow
+    assert device.run(words) is Progress.DONE
+    device.dram[last + 1] = smallest
+    assert device.run(words) is Progress.DONE
+    device.dram[last] = smallest
+    assert device.run(words) is Progress.FAULT
+    assert device.emulator.message() == (
+        f"engine 'gemm_d', instruction 1: matmul of a weight of {weight}, not narrow weights of {4 if packed else 8} bits"
+    )
+
+
+def test_weights_written_from_outside_are_looked_at(device: Device) -> None:
+    fields = {"act": 0, "wgt": 0, "acc": 0, "accumulate": 0, "unsigned": 0, "rows": 4, "row_beats": 1, "col_groups": 1}
+    word = codec.matmul(**fields, packed=0)
+    assert device.run([word]) is Progress.DONE
+    size = (1, device.emulator.geometry.word_bytes("wgt_d_ram"))
+    device.emulator.write_ram("wgt_d_ram", 1, np.full(size, 0x80, np.uint8))
+    assert device.run([word]) is Progress.FAULT
+    assert "a weight of -128" in device.emulator.message()
+
+
 @pytest.mark.parametrize(
     ("words", "slices", "planes", "bipolar"),
     [(0, 1, 1, 0), (2, 0, 1, 0), (2, 3, 1, 0), (2, 1, 0, 0), (2, 1, 9, 0), (2, 1, 0, 1), (2, 1, 2, 1)],
