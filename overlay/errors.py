@@ -59,6 +59,12 @@ class InputError(HetfabError):
     exit_code = 1
 
 
+class SourceUnreadableError(InputError):
+    """A C++ source that is to be checked cannot be read."""
+
+    code = "source-unreadable"
+
+
 class ModelUnreadableError(InputError):
     """The file is not ONNX, is truncated, or fails the ONNX checker."""
 

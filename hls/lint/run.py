@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs the rules over sources."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from hetfab.hls.build.design_header import design_header
+from hetfab.hls.lint.findings import Finding, Scope
+from hetfab.hls.lint.program import Program, read_program
+from hetfab.hls.lint.rules import RULES
+from hetfab.overlay.design import Geometry
+
+_HLS = Path(__file__).parents[1]
+_SUFFIXES = {".c", ".cc", ".cpp", ".h", ".hh", ".hpp"}
+
+
+def lint(
+    paths: Sequence[Path], *, house: bool = False, include: Sequence[Path] = (), defines: Sequence[str] = ()
+) -> list[Finding]:
+    """Checks sources, which must compile together as one unit.
+
+    Args:
+        paths: Files, or folders whose C++ files are all read.
+        house: Whether the rules of this project's kernels hold too.
+        include: Folders that the sources include from.
+        defines: Macros, as ``NAME`` or ``NAME=VALUE``.
+
+    Returns:
+        The findings by file and line.
+
+    Raises:
+        SourceUnreadableError: A path cannot be read.
+        PackageMissingError: A package of the extra ``lint`` is missing.
+    """
+    return _check(read_program(list(_files(paths)), include, defines), house)
+
+
+def lint_kernels(geometry: Geometry) -> list[Finding]:
+    """Checks this project's kernels, for the constants of a design."""
+    folder = _HLS / "kernels"
+    program = read_program(
+        sorted(folder.glob("*.cpp")),
+        include=[_HLS / "include", folder],
+        defines=["HETFAB_AP_INT"],
+        generated={str(folder / "design.hpp"): design_header(geometry)},
+    )
+    return _check(program, house=True)
+
+
+def _files(paths: Sequence[Path]) -> Iterator[Path]:
+    for path in paths:
+        if path.is_dir():
+            yield from sorted(p for p in path.rglob("*") if p.suffix in _SUFFIXES)
+        else:
+            yield path
+
+
+def _check(program: Program, house: bool) -> list[Finding]:
+    found = {
+        # Each instance of a template breaks a rule at the same place: one finding.
+        (place.file, place.line, rule.id): Finding(
+            place.file, place.line, rule.id, place.text, rule.expected, rule.do
+        )
+        for rule in RULES
+        if house or rule.scope is Scope.ANY
+        for place in rule.check(program)
+    }
+    for file, line, text in program.problems:
+        found[file, line, "HLS-S01"] = Finding(
+            file,
+            line,
+            "HLS-S01",
+            f"the parser stops: {text}",
+            "sources that compile together, as C++17, with the headers of AMD's types",
+            "add the folders of missing headers with --include, or check the files one by one",
+        )
+    return [found[key] for key in sorted(found)]
