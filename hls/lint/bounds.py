@@ -26,14 +26,12 @@ def condition_of(loop: Node) -> Node | None:
         return loop.children[0]
     if loop.kind == "DO_STMT":
         return loop.children[-1]
-    semicolons = _header_semicolons(loop)
-    between = [c for c in loop.children[:-1] if semicolons[0] < c.cursor.extent.start.offset < semicolons[1]]
-    return between[0] if between else None
-
-
-def _header_semicolons(loop: Node) -> tuple[int, int]:
+    header = loop.children[:-1]
+    tested = next((child for child in header if child.type.kind.name == "BOOL"), None)
     offsets = [t.extent.start.offset for t in loop.cursor.get_tokens() if t.spelling == ";"]
-    return (offsets[0], offsets[1]) if len(offsets) > 1 else (0, 0)
+    if tested is not None or len(offsets) < 2:
+        return tested
+    return next((child for child in header if offsets[0] < child.cursor.extent.start.offset < offsets[1]), None)
 
 
 @rule(
@@ -45,11 +43,15 @@ def _header_semicolons(loop: Node) -> tuple[int, int]:
 def endless_loops(program: Program) -> Iterator[Found]:
     """while (true) without a way out."""
     for function, loop in _loops(program):
-        if loop.kind == "CXX_FOR_RANGE_STMT" or _is_left(loop):
-            continue
-        condition = condition_of(loop)
-        if condition is None or (not function.is_general and condition.constant()):
+        if _is_endless(function, loop):
             yield _found(loop, "a loop that never ends")
+
+
+def _is_endless(function: Function, loop: Node) -> bool:
+    if loop.kind == "CXX_FOR_RANGE_STMT" or _is_left(loop):
+        return False
+    condition = condition_of(loop)
+    return condition is None or (not function.is_general and bool(condition.constant()))
 
 
 def _is_left(loop: Node) -> bool:
@@ -73,7 +75,7 @@ def _is_left(loop: Node) -> bool:
 def unstated_bounds(program: Program) -> Iterator[Found]:
     """Run-time bounds without a statement of them."""
     for function, loop in _loops(program):
-        if function.is_general or _constant_range(loop) is not None:
+        if function.is_general or _constant_range(loop) is not None or _is_endless(function, loop):
             continue
         stated = [d for d in program.directives_of_loop(loop) if d.name == "loop_tripcount"]
         if not any(d.has("min") and d.has("max") for d in stated):
@@ -166,17 +168,23 @@ def _constant_range(loop: Node) -> tuple[int, int] | None:
     end = bound.constant()
     if start is None or end is None or compared.inner().referenced != counter.cursor:
         return None
-    match condition.operator():
-        case "<" | "!=" if end > start:
-            return start, end - 1
-        case "<=" if end >= start:
-            return start, end
-        case ">" if end < start:
-            return end + 1, start
-        case ">=" if end <= start:
-            return end, start
-        case "<" | "<=" | ">" | ">=":
-            return start, start
+    last = {"<": end - 1, "!=": end - 1, "<=": end, ">": end + 1, ">=": end}.get(condition.operator())
+    step = _step(loop)
+    if last is None or step is None:
+        return None
+    last = start + (last - start) // step * step
+    return min(start, last), max(start, last)
+
+
+def _step(loop: Node) -> int | None:
+    """What a counter changes by in each trip, if that is constant."""
+    change = loop.children[-2]
+    match change.kind:
+        case "UNARY_OPERATOR":
+            return 1 if any(token.spelling == "++" for token in change.cursor.get_tokens()) else -1
+        case "COMPOUND_ASSIGNMENT_OPERATOR":
+            amount = change.children[1].constant() or 0
+            return {"+=": amount, "-=": -amount}.get(change.operator()) or None
     return None
 
 

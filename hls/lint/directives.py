@@ -13,8 +13,8 @@ _LOOPS = {"for_statement", "while_statement", "do_statement", "for_range_loop"}
 _FUNCTIONS = {"function_definition", "lambda_expression"}
 _CLASSES = {"class_specifier", "struct_specifier"}
 #: A token that ends so, or begins so, is a part of an expression.
-_OPEN_END = re.compile(r"[-+*/%<>&|^?:,(=]$")
-_OPEN_START = re.compile(r"^[-+*/%<>&|^?:,)]")
+_OPEN_END = re.compile(r"[-+*/%&|^?:,(=]$|(^|\s)[<>]$")
+_OPEN_START = re.compile(r"^[-+*/%&|^?:,)]|^[<>]$")
 
 #: Line, first line and name of an enclosing function.
 Owner: TypeAlias = tuple[int, int, str]

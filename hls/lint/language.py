@@ -52,7 +52,8 @@ def _namespaces(cursor: Any) -> list[str]:
     while cursor is not None and not cursor.kind.is_translation_unit():
         names.append(cursor.spelling)
         cursor = cursor.semantic_parent
-    return names[::-1]
+    # A block of extern "C" has no name.
+    return [name for name in names[::-1] if name]
 
 
 @rule(
@@ -115,9 +116,11 @@ def recursion(program: Program) -> Iterator[Found]:
     def visit(function: Function, path: list[Function]) -> Iterator[Found]:
         for node, key in function.callees:
             if key in {f.key for f in path}:
-                start = [f.key for f in path].index(key)
-                names = [f.name for f in path[start:]] + [program.functions[key].name]
-                yield _found(node, "recursion: " + " -> ".join(names))
+                cycle = path[[f.key for f in path].index(key) :]
+                # Without a top function, one that the compiler can evaluate is taken for one that it does.
+                if program.tops or not all(f.is_constexpr for f in cycle):
+                    names = [f.name for f in [*cycle, program.functions[key]]]
+                    yield _found(node, "recursion: " + " -> ".join(names))
             elif key not in finished:
                 callee = program.functions[key]
                 yield from visit(callee, [*path, callee])
@@ -212,24 +215,20 @@ def arbitrary_precision_casts(program: Program) -> Iterator[Found]:
         if node.kind not in CASTS or node.type.kind.name != "POINTER":
             continue
         operand = next((child for child in reversed(node.children) if child.is_expression()), None)
-        source = _original(operand)
-        if source is None or source.kind.name != "POINTER":
-            continue
-        ends = [re.sub(r"\bconst ", "", t.get_pointee().get_canonical().spelling) for t in (source, node.type)]
-        if ends[0] != ends[1] and any(map(_ARBITRARY.search, ends)):
+        ends = [_pointee(operand.inner().type) if operand is not None else "", _pointee(node.type)]
+        if all(ends) and ends[0] != ends[1] and any(map(_ARBITRARY.search, ends)):
             yield _found(node, f"a cast of '{ends[0]} *' to '{ends[1]} *'")
 
 
-def _original(node: Node | None) -> Any:
-    """The type of an expression before the conversions around it."""
-    if node is None:
-        return None
-    inner = node
-    while inner.kind == "UNEXPOSED_EXPR" and len(inner.children) == 1 and inner.children[0].is_expression():
-        if inner.children[0].type.kind.name.endswith("ARRAY"):
-            break
-        inner = inner.children[0]
-    return inner.type
+def _pointee(kind: Any) -> str:
+    """What a pointer or an array leads to; empty for other types."""
+    if kind.kind.name == "POINTER":
+        target = kind.get_pointee()
+    elif kind.kind.name.endswith("ARRAY"):
+        target = kind.element_type
+    else:
+        return ""
+    return re.sub(r"\bconst ", "", target.get_canonical().spelling)
 
 
 @rule(

@@ -125,8 +125,11 @@ def responses(program: Program) -> Iterator[Found]:
                 waiting = _names(iter(state.unanswered))
                 yield _at(access.node, f"a write of '{access.port.name}' before the write response of {waiting}")
         if run.end is not None and run.end.unanswered and not any(state.unanswered for _, state in run.tokens):
-            yield Found(top.file, top.node.line, f"'{top.name}' ends before the write response of "
-                        f"{_names(iter(run.end.unanswered))}")
+            yield Found(
+                top.file,
+                top.node.line,
+                f"'{top.name}' ends before the write response of {_names(iter(run.end.unanswered))}",
+            )
 
 
 @rule(
@@ -156,4 +159,3 @@ def _at(node: Node, text: str) -> Found:
 
 
 RULES = (fences, responses, blocking_writes)
-

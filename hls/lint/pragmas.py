@@ -116,10 +116,10 @@ def wrong_place(program: Program) -> Iterator[Found]:
     for directive in _known(program):
         places = table()["directives"][directive.name]["places"]
         name = directive.name.upper()
-        if directive.place not in places:
+        if directive.place not in places and not (directive.has("region") and directive.place != "outside"):
             here = _PLACES.get(directive.place, "no function")
             yield _found(directive, f"{name} in {here}; it belongs in {' or '.join(_PLACES[p] for p in places)}")
-        elif directive.before_loop and "loop" in places and len(places) < 3:
+        elif directive.before_loop and places == ["loop"]:
             yield _found(directive, f"{name} before a loop, where it applies to the block around")
 
 
@@ -137,7 +137,10 @@ def unknown_variable(program: Program) -> Iterator[Found]:
             if allowed.get(key) != "variable" or not value or directive.place == "outside":
                 continue
             for name in re.split(r"[,\s]+", value):
-                first = re.split(r"[.\[-]", name.removeprefix("this->").lstrip("*&"))[0]
+                # A member may be one of a base class, a qualified name one of a configuration.
+                if name.startswith("this->") or "::" in name:
+                    continue
+                first = re.split(r"[.\[-]", name.lstrip("*&"))[0]
                 if first and first != "return" and first not in directive.names:
                     yield _found(directive, f"'{key}={name}' of {directive.name.upper()}")
 
@@ -156,4 +159,28 @@ def unroll_factor(program: Program) -> Iterator[Found]:
             yield _found(directive, "UNROLL without a factor")
 
 
-RULES = (unknown_directive, unknown_option, option_values, wrong_place, unknown_variable, unroll_factor)
+@rule(
+    "HLS-P07",
+    "every PIPELINE stands in the body of the loop that it is about, with its interval and style",
+    do="move it to the beginning of the loop's body; add II= and style=",
+    source="this project: overlay/isa/loops.json has a row for each pipelined loop",
+    scope=Scope.HOUSE,
+)
+def pipelined_loops(program: Program) -> Iterator[Found]:
+    """PIPELINE of functions and blocks, and without its options."""
+    for directive in program.directives:
+        if directive.name == "pipeline" and directive.place != "loop":
+            yield _found(directive, f"PIPELINE in {_PLACES.get(directive.place, 'no function')}")
+        elif directive.name == "pipeline" and (directive.option("ii") is None or directive.option("style") is None):
+            yield _found(directive, "PIPELINE without 'II=' or 'style='")
+
+
+RULES = (
+    unknown_directive,
+    unknown_option,
+    option_values,
+    wrong_place,
+    unknown_variable,
+    unroll_factor,
+    pipelined_loops,
+)

@@ -2,10 +2,13 @@
 """The sources of a lint run, parsed as one unit: top functions, what they reach, directives.
 
 libclang instantiates templates, so a body reached from a top function has the types that synthesis would see. Sources
-without a top function are headers: each of their functions is read, templates in their general form.
+without a top function are headers: their functions with directives are read, and what those call by name, templates in
+their general form. The rest of a header may be for a host.
 """
 
 import functools
+import itertools
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -51,9 +54,10 @@ class Function:
         """Its parameters."""
         return [child for child in self.node.children if child.kind == "PARM_DECL"]
 
-    def nodes(self) -> Iterator[Node]:
-        """All nodes."""
-        return self.node.walk()
+    @property
+    def is_constexpr(self) -> bool:
+        """Whether the compiler can evaluate it."""
+        return any(token.spelling == "constexpr" for token in itertools.islice(self.node.cursor.get_tokens(), 32))
 
     @functools.cached_property
     def own_nodes(self) -> list[Node]:
@@ -66,7 +70,8 @@ class Program:
     """What a lint run looks at.
 
     Attributes:
-        functions: By key: what the top functions reach, or without one every function.
+        functions: By key: what the top functions reach; without one, what functions with directives reach; without
+            one of those, every function.
         tops: The top functions: those with an INTERFACE directive, or named ``*_top``.
         directives: Of all sources.
         problems: What the parser refused: file, line, message.
@@ -79,8 +84,7 @@ class Program:
 
     def directives_of(self, function: Function) -> list[Directive]:
         """The directives in a function's body."""
-        first, last = function.node.cursor.extent.start.line, function.node.cursor.extent.end.line
-        return [d for d in self.directives if d.file == function.file and first <= d.line <= last]
+        return _directives_in(function.node.cursor, self.directives)
 
     def directives_of_loop(self, loop: Node) -> list[Directive]:
         """The directives in a loop's body, without those of loops inside."""
@@ -88,7 +92,10 @@ class Program:
 
 
 def read_program(
-    paths: Sequence[Path], include: Sequence[Path] = (), defines: Sequence[str] = (), generated: dict[str, str] | None = None
+    paths: Sequence[Path],
+    include: Sequence[Path] = (),
+    defines: Sequence[str] = (),
+    generated: dict[str, str] | None = None,
 ) -> Program:
     """Parses sources as one unit.
 
@@ -109,22 +116,39 @@ def read_program(
             )
     unit = "".join(f'#include "{path.resolve()}"\n' for path in paths)
     unsaved = [(_UNIT, unit), *(generated or {}).items()]
-    arguments = [*_flags(), *(f"-I{folder}" for folder in include), *(f"-D{define}" for define in defines)]
+    arguments = [*_flags(), "-include-pch", _prelude()]
+    arguments += [*(f"-I{folder}" for folder in include), *(f"-D{define}" for define in defines)]
     tree = cindex.Index.create().parse(_UNIT, args=arguments, unsaved_files=unsaved)
     sources = _sources(tree)
     directives = [d for source in sources for d in read_directives(source, Path(source).read_bytes())]
     definitions = [c for c in _definitions(tree.cursor) if str(c.location.file) in sources]
     tops = [c for c in definitions if _is_top(c, directives)]
-    functions = _reach(tops or definitions, set(sources))
+    directed = [c for c in definitions if _directives_in(c, directives)]
+    functions = _reach(tops or directed or definitions, definitions)
     return Program(functions, [functions[c.get_usr()] for c in tops], directives, _problems(tree))
 
 
+@functools.cache
+def _scratch() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(prefix="hetfab-lint-")
+
+
+@functools.cache
+def _prelude() -> str:
+    """The parsed headers of AMD's types, which take longer than the sources: parsed once in a process."""
+    file = Path(_scratch().name) / "prelude.pch"
+    # The value says that the header is incomplete by itself, as a precompiled one may be.
+    incomplete = cindex.TranslationUnit.PARSE_INCOMPLETE
+    cindex.Index.create().parse(str(_HEADERS / "prelude.hpp"), args=_flags(), options=incomplete).save(str(file))
+    return str(file)
+
+
+@functools.cache
 def _flags() -> list[str]:
     # libclang has no headers of its own; those of the compiler are found by the same question to g++ and clang++.
     compiler_headers = find_compiler().output(["-print-file-name=include"]).strip()
     return [
         *("-x", "c++", "-std=c++17", "-Wno-everything", "-ferror-limit=0"),
-        *("-include", str(_HEADERS / "prelude.hpp")),
         *("-isystem", str(_HEADERS), "-isystem", str(ap_types_folder()), "-isystem", compiler_headers),
     ]
 
@@ -162,9 +186,14 @@ def _definitions(cursor: Any) -> Iterator[Any]:
 def _is_top(cursor: Any, directives: list[Directive]) -> bool:
     if cursor.kind.name != "FUNCTION_DECL":
         return False
+    return str(cursor.spelling).endswith("_top") or any(
+        d.name == "interface" for d in _directives_in(cursor, directives)
+    )
+
+
+def _directives_in(cursor: Any, directives: list[Directive]) -> list[Directive]:
     file, first, last = str(cursor.location.file), cursor.extent.start.line, cursor.extent.end.line
-    inside = [d for d in directives if d.file == file and first <= d.line <= last]
-    return str(cursor.spelling).endswith("_top") or any(d.name == "interface" for d in inside)
+    return [d for d in directives if d.file == file and first <= d.line <= last]
 
 
 def _is_general(cursor: Any) -> bool:
@@ -179,8 +208,12 @@ def _is_general(cursor: Any) -> bool:
     return False
 
 
-def _reach(roots: list[Any], sources: set[str]) -> dict[str, Function]:
+def _reach(roots: list[Any], definitions: list[Any]) -> dict[str, Function]:
     functions: dict[str, Function] = {}
+    sources = {str(c.location.file) for c in definitions}
+    by_name: dict[str, list[Any]] = {}
+    for cursor in definitions:
+        by_name.setdefault(cursor.spelling, []).append(cursor)
     waiting = list(roots)
     while waiting:
         cursor = waiting.pop()
@@ -190,14 +223,23 @@ def _reach(roots: list[Any], sources: set[str]) -> dict[str, Function]:
         function = Function(cursor.spelling, key, Node(cursor), _is_general(cursor))
         functions[key] = function
         for node in function.own_nodes:
+            if node.kind == "OVERLOADED_DECL_REF":
+                # In a general form the compiler does not know yet which of them is meant.
+                waiting += by_name.get(node.name, [])
             target = node.referenced if node.kind in {"CALL_EXPR", "DECL_REF_EXPR", "MEMBER_REF_EXPR"} else None
-            if target is None or target.kind.name not in FUNCTIONS:
+            if target is None or target.kind.name not in FUNCTIONS or _is_compile_time(node):
                 continue
             definition = target.get_definition()
             if definition is not None and str(definition.location.file) in sources:
                 function.callees.append((node, definition.get_usr()))
                 waiting.append(definition)
     return functions
+
+
+def _is_compile_time(node: Node) -> bool:
+    """Whether it is in the value of a constexpr variable, which the compiler computes."""
+    variable = next((around for around in node.ancestors() if around.kind == "VAR_DECL"), None)
+    return variable is not None and any(t.spelling == "constexpr" for t in variable.cursor.get_tokens())
 
 
 def _problems(tree: Any) -> list[tuple[str, int, str]]:

@@ -56,15 +56,11 @@ def _files(paths: Sequence[Path]) -> Iterator[Path]:
 
 
 def _check(program: Program, house: bool) -> list[Finding]:
-    found = {
-        # Each instance of a template breaks a rule at the same place: one finding.
-        (place.file, place.line, rule.id): Finding(
-            place.file, place.line, rule.id, place.text, rule.expected, rule.do
-        )
-        for rule in RULES
-        if house or rule.scope is Scope.ANY
-        for place in rule.check(program)
-    }
+    found: dict[tuple[str, int, str], Finding] = {}
+    for rule in RULES:
+        for file, line, text in rule.check(program) if house or rule.scope is Scope.ANY else ():
+            # Each instance of a template breaks a rule at the same place: one finding.
+            found.setdefault((file, line, rule.id), Finding(file, line, rule.id, text, rule.expected, rule.do))
     for file, line, text in program.problems:
         found[file, line, "HLS-S01"] = Finding(
             file,
