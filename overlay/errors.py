@@ -59,6 +59,23 @@ class InputError(HetfabError):
     exit_code = 1
 
 
+class RulesBrokenError(InputError):
+    """HLS sources that break rules of the lint; all places are named at once.
+
+    Args:
+        found: What they have in common.
+        expected: As of every error.
+        do: As of every error.
+        places: A line for each.
+    """
+
+    code = "rules-broken"
+
+    def __init__(self, found: str, expected: str, do: str, places: Sequence[str]) -> None:
+        super().__init__("\n    ".join([found, *places]), expected, do)
+        self.places = tuple(places)
+
+
 class SourceUnreadableError(InputError):
     """A C++ source that is to be checked cannot be read."""
 

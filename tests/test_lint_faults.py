@@ -14,7 +14,7 @@ from tests.lint_faults import FAULTS, Fault
 def test_a_seeded_fault_is_caught_by_its_rule_alone(fault: Fault, tmp_path: Path) -> None:
     source = tmp_path / "engine.cpp"
     source.write_text(fault.source, encoding="utf-8")
-    findings = lint([source], house=True)
+    findings = lint([source], house=True).findings
     assert {finding.rule for finding in findings} == {fault.rule}, findings
     assert any(fault.found in finding.found for finding in findings), findings
     assert all(finding.file == str(source) and finding.line > 0 for finding in findings)
@@ -24,7 +24,7 @@ def test_a_seeded_fault_is_caught_by_its_rule_alone(fault: Fault, tmp_path: Path
 def test_the_repaired_source_passes(fault: Fault, tmp_path: Path) -> None:
     source = tmp_path / "engine.cpp"
     source.write_text(fault.repaired, encoding="utf-8")
-    assert lint([source], house=True) == []
+    assert lint([source], house=True).findings == ()
 
 
 def test_every_rule_has_a_seeded_fault() -> None:

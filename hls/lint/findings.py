@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from hetfab.overlay.errors import RulesBrokenError, counted
+
 if TYPE_CHECKING:
     from hetfab.hls.lint.program import Program
 
@@ -56,6 +58,38 @@ class Finding:
     found: str
     expected: str
     do: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a lint run has seen.
+
+    Attributes:
+        sources: Number of files, headers included.
+        functions: Number of functions, each instance of a template one.
+        rules: Number of rules that were applied.
+        findings: By file and line.
+    """
+
+    sources: int
+    functions: int
+    rules: int
+    findings: tuple[Finding, ...]
+
+    def check(self) -> None:
+        """Refuses sources with findings.
+
+        Raises:
+            RulesBrokenError: There are findings; it holds them.
+        """
+        if self.findings:
+            places = [f"{f.file}:{f.line}: {f.rule}: {f.found}" for f in self.findings]
+            raise RulesBrokenError(
+                f"{counted(len(places), 'place')} where HLS sources break a rule:",
+                f"sources that keep the {counted(self.rules, 'rule')} of docs/lint.md",
+                "repair each as its rule says",
+                places,
+            )
 
 
 def rule(

@@ -6,6 +6,7 @@ without a top function are headers: their functions with directives are read, an
 their general form. The rest of a header may be for a host.
 """
 
+import atexit
 import functools
 import itertools
 import tempfile
@@ -74,12 +75,14 @@ class Program:
             one of those, every function.
         tops: The top functions: those with an INTERFACE directive, or named ``*_top``.
         directives: Of all sources.
+        sources: Paths of the files, headers included.
         problems: What the parser refused: file, line, message.
     """
 
     functions: dict[str, Function]
     tops: list[Function]
     directives: list[Directive]
+    sources: list[str]
     problems: list[tuple[str, int, str]]
 
     def directives_of(self, function: Function) -> list[Directive]:
@@ -125,18 +128,15 @@ def read_program(
     tops = [c for c in definitions if _is_top(c, directives)]
     directed = [c for c in definitions if _directives_in(c, directives)]
     functions = _reach(tops or directed or definitions, definitions)
-    return Program(functions, [functions[c.get_usr()] for c in tops], directives, _problems(tree))
-
-
-@functools.cache
-def _scratch() -> tempfile.TemporaryDirectory[str]:
-    return tempfile.TemporaryDirectory(prefix="hetfab-lint-")
+    return Program(functions, [functions[c.get_usr()] for c in tops], directives, sources, _problems(tree))
 
 
 @functools.cache
 def _prelude() -> str:
     """The parsed headers of AMD's types, which take longer than the sources: parsed once in a process."""
-    file = Path(_scratch().name) / "prelude.pch"
+    folder = tempfile.TemporaryDirectory(prefix="hetfab-lint-")
+    atexit.register(folder.cleanup)
+    file = Path(folder.name) / "prelude.pch"
     # The value says that the header is incomplete by itself, as a precompiled one may be.
     incomplete = cindex.TranslationUnit.PARSE_INCOMPLETE
     cindex.Index.create().parse(str(_HEADERS / "prelude.hpp"), args=_flags(), options=incomplete).save(str(file))

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from hetfab.hls.build.design_header import design_header
-from hetfab.hls.lint.findings import Finding, Scope
+from hetfab.hls.lint.findings import Finding, Report, Scope
 from hetfab.hls.lint.program import Program, read_program
 from hetfab.hls.lint.rules import RULES
 from hetfab.overlay.design import Geometry
@@ -16,7 +16,7 @@ _SUFFIXES = {".c", ".cc", ".cpp", ".h", ".hh", ".hpp"}
 
 def lint(
     paths: Sequence[Path], *, house: bool = False, include: Sequence[Path] = (), defines: Sequence[str] = ()
-) -> list[Finding]:
+) -> Report:
     """Checks sources, which must compile together as one unit.
 
     Args:
@@ -25,9 +25,6 @@ def lint(
         include: Folders that the sources include from.
         defines: Macros, as ``NAME`` or ``NAME=VALUE``.
 
-    Returns:
-        The findings by file and line.
-
     Raises:
         SourceUnreadableError: A path cannot be read.
         PackageMissingError: A package of the extra ``lint`` is missing.
@@ -35,7 +32,7 @@ def lint(
     return _check(read_program(list(_files(paths)), include, defines), house)
 
 
-def lint_kernels(geometry: Geometry) -> list[Finding]:
+def lint_kernels(geometry: Geometry) -> Report:
     """Checks this project's kernels, for the constants of a design."""
     folder = _HLS / "kernels"
     program = read_program(
@@ -55,10 +52,11 @@ def _files(paths: Sequence[Path]) -> Iterator[Path]:
             yield path
 
 
-def _check(program: Program, house: bool) -> list[Finding]:
+def _check(program: Program, house: bool) -> Report:
+    rules = [rule for rule in RULES if house or rule.scope is Scope.ANY]
     found: dict[tuple[str, int, str], Finding] = {}
-    for rule in RULES:
-        for file, line, text in rule.check(program) if house or rule.scope is Scope.ANY else ():
+    for rule in rules:
+        for file, line, text in rule.check(program):
             # Each instance of a template breaks a rule at the same place: one finding.
             found.setdefault((file, line, rule.id), Finding(file, line, rule.id, text, rule.expected, rule.do))
     for file, line, text in program.problems:
@@ -70,4 +68,5 @@ def _check(program: Program, house: bool) -> list[Finding]:
             "sources that compile together, as C++17, with the headers of AMD's types",
             "add the folders of missing headers with --include, or check the files one by one",
         )
-    return [found[key] for key in sorted(found)]
+    findings = tuple(found[key] for key in sorted(found))
+    return Report(len(program.sources), len(program.functions), len(rules), findings)
