@@ -31,9 +31,6 @@ def command(
         report = lint(paths, house=house, include=include, defines=define)
     else:
         report = lint_kernels((default_design() if design is None else read_design(design)).geometry)
-    for finding in report.findings:
-        click.echo(f"{finding.file}:{finding.line}: {finding.rule}: {finding.found}")
-        click.echo(f"    expected: {finding.expected}\n    do: {finding.do}")
     report.check()
     click.echo(
         f"{counted(report.sources, 'file')} with {counted(report.functions, 'function')} "

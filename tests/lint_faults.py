@@ -95,6 +95,11 @@ def _replaced(source: str, old: str, new: str) -> tuple[str, str]:
     return source.replace(old, new), source
 
 
+def _copying(early: str) -> tuple[str, str]:
+    body = _STORE % "copy(memory, some);\n    hls::fence(memory, tokens);\n    tokens.write(0);"
+    return _COPY % early + body, _COPY % "" + body
+
+
 _PLAIN = "#include <hls_fence.h>\n" + _TOP % "ram[0] = instruction(63, 0);"
 _LOOP = "#include <hls_fence.h>\n" + _TOP % (
     "for (int i = 0; i < 64; i++) {\n#pragma HLS PIPELINE II=1 style=stp\n        ram[i] = 0;\n    }"
@@ -114,6 +119,41 @@ _COUNTED = """unsigned depth(unsigned value) {
     return bits;
 }
 """
+_ADD = """
+template <int Bits>
+ap_int<Bits> add(ap_int<Bits> a, ap_int<Bits> b) {
+#pragma HLS INLINE
+    return %s;
+}
+"""
+_COPY = """
+template <class Mem>
+void copy(Mem memory, bool some) {
+    memory.write_request(0, 1);
+    memory.write(7);
+    %s
+    memory.write_response();
+}
+"""
+_BRANCHES = """
+#include <hls_fence.h>
+void engine_top(hls::stream<ap_uint<32>>& tokens, ap_uint<64> own_ram[64], ap_uint<64> other_ram[64]) {
+#pragma HLS INTERFACE mode=ap_ctrl_hs port=return
+#pragma HLS INTERFACE mode=axis port=tokens
+#pragma HLS INTERFACE mode=ap_memory port=own_ram storage_type=ram_1p latency=1
+#pragma HLS INTERFACE mode=ap_memory port=other_ram storage_type=ram_1p latency=1
+    for (int i = 0; i < 64; i++) {
+        if (i %% 2 == 0) own_ram[i] = 1;
+        %s other_ram[i] = 1;
+    }
+    hls::fence(own_ram, other_ram, tokens);
+    tokens.write(0);
+}
+"""
+_COUNTDOWN = """unsigned left = ram[0].to_uint();
+    while (left != 0) {
+%s        left--;
+    }"""
 _ENDLESS = "while (true) {\n        ram[0] = instructions.read()(63, 0);\n    }"
 
 FAULTS = [
@@ -210,8 +250,8 @@ FAULTS = [
         "only at run time",
         *_in_top(
             "",
-            "unsigned left = ram[0].to_uint();\n    while (left != 0) {\n        left--;\n    }",
-            "unsigned left = ram[0].to_uint();\n    while (left != 0) {\n#pragma HLS LOOP_TRIPCOUNT min=1 max=9\n        left--;\n    }",
+            _COUNTDOWN % "",
+            _COUNTDOWN % "#pragma HLS LOOP_TRIPCOUNT min=1 max=9\n",
         ),
     ),
     Fault(
@@ -375,25 +415,7 @@ FAULTS = [
         "before the write response",
         *_in_store(_DRAIN.replace("memory.write_response();", "if (some) memory.write_response();"), _DRAIN),
     ),
-    Fault(
-        "return past the write response",
-        "HLS-O02",
-        "before the write response",
-        *(
-            text.replace(
-                "\nvoid store_top",
-                "\ntemplate <class Mem>\nvoid copy(Mem memory, bool some) {\n    memory.write_request(0, 1);\n    memory.write(7);\n    %smemory.write_response();\n}\nvoid store_top"
-                % early,
-            )
-            for text, early in (
-                (
-                    _STORE % "copy(memory, some);\n    hls::fence(memory, tokens);\n    tokens.write(0);",
-                    "if (some) return;\n    ",
-                ),
-                (_STORE % "copy(memory, some);\n    hls::fence(memory, tokens);\n    tokens.write(0);", ""),
-            )
-        ),
-    ),
+    Fault("return past the write response", "HLS-O02", "before the write response", *_copying("if (some) return;")),
     Fault(
         "write that does not wait", "HLS-O03", "'write_nb'", *_replaced(_PLAIN, "tokens.write(0)", "tokens.write_nb(0)")
     ),
@@ -423,14 +445,9 @@ FAULTS = [
     Fault(
         "stores of two branches",
         "HLS-M02",
-        "'shared_ram' and 'other_ram' in the two branches",
-        *(
-            _TWO_TOPS.replace("shared_ram[3] = 1;", "ap_uint<64> here = shared_ram[3];\n    own_ram[1] = here;") % body
-            for body in (
-                "for (int i = 0; i < 8; i++) {\n        if (i % 2 == 0) shared_ram[i] = 1; else other_ram[i] = 1;\n    }",
-                "for (int i = 0; i < 8; i++) {\n        if (i % 2 == 0) shared_ram[i] = 1;\n        if (i % 2 == 1) other_ram[i] = 1;\n    }",
-            )
-        ),
+        "'own_ram' and 'other_ram' in the two branches",
+        _BRANCHES % "else",
+        _BRANCHES % "if (i % 2 == 1)",
     ),
     Fault(
         "two writers to one RAM",
@@ -450,10 +467,7 @@ FAULTS = [
         "HLS-W01",
         "17 signed bits become 16 signed bits",
         *_in_top(
-            "template <int Bits>\nap_int<Bits> add(ap_int<Bits> a, ap_int<Bits> b) {\n#pragma HLS INLINE\n    return a + b;\n}\n",
-            "ram[0] = add<16>(1, 2) > 0;",
-            "ram[0] = add<16>(1, 2) > 0;",
-            "template <int Bits>\nap_int<Bits> add(ap_int<Bits> a, ap_int<Bits> b) {\n#pragma HLS INLINE\n    return ap_int<Bits>(a + b);\n}\n",
+            _ADD % "a + b", "ram[0] = add<16>(1, 2) > 0;", "ram[0] = add<16>(1, 2) > 0;", _ADD % "ap_int<Bits>(a + b)"
         ),
     ),
     Fault(

@@ -41,7 +41,7 @@ def condition_of(loop: Node) -> Node | None:
     source=_GUIDE.format("Loops"),
 )
 def endless_loops(program: Program) -> Iterator[Found]:
-    """while (true) without a way out."""
+    """Loops such as ``while (true)``, without a way out."""
     for function, loop in _loops(program):
         if _is_endless(function, loop):
             yield _found(loop, "a loop that never ends")

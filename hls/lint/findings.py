@@ -3,7 +3,7 @@
 
 import enum
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from hetfab.overlay.errors import RulesBrokenError, counted
@@ -83,12 +83,11 @@ class Report:
             RulesBrokenError: There are findings; it holds them.
         """
         if self.findings:
-            places = [f"{f.file}:{f.line}: {f.rule}: {f.found}" for f in self.findings]
             raise RulesBrokenError(
-                f"{counted(len(places), 'place')} where HLS sources break a rule:",
+                f"{counted(len(self.findings), 'place')} where HLS sources break a rule:",
                 f"sources that keep the {counted(self.rules, 'rule')} of docs/lint.md",
-                "repair each as its rule says",
-                places,
+                "repair each place as it says",
+                [asdict(finding) for finding in self.findings],
             )
 
 

@@ -28,7 +28,7 @@ _STATED = {
 
 
 def _interfaces(program: Program, top: Function) -> dict[str, Directive]:
-    found = {}
+    found: dict[str, Directive] = {}
     for directive in program.directives_of(top):
         if directive.name == "interface":
             found |= dict.fromkeys((directive.option("port") or "").split(","), directive)

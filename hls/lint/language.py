@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rules about the C++ that synthesis takes: AMD's ten, and what its user guide excludes beyond them."""
 
+import json
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from hetfab.hls.lint.findings import Found, rule
@@ -10,21 +12,10 @@ from hetfab.hls.lint.program import Function, Program
 from hetfab.hls.lint.syntax import CASTS, FUNCTIONS, Node
 
 _AMD = "Xilinx/ross-ai-assistant 0bfe805, skills/hls-synthesizable/SKILL.md, rule {}"
-_SYSTEM = set(
-    "printf fprintf vprintf puts fputs putchar scanf fscanf getc fgetc getchar fopen fclose fread fwrite fflush "
-    "exit abort system getenv time clock sleep usleep nanosleep rand srand".split()
-)
+_NAMES = json.loads((Path(__file__).parent / "language.json").read_text(encoding="utf-8"))
+_SYSTEM, _MEMORY, _STL_ALLOWED = (set(_NAMES[key]) for key in ("system", "memory", "library"))
 _SYSTEM_STREAMS = {"cin", "cout", "cerr", "clog"}
-_MEMORY = {"malloc", "calloc", "realloc", "free", "alloca", "aligned_alloc"}
-#: Rule 5's list, with what the compiler evaluates before synthesis and so never reaches it.
-_STL_ALLOWED = set(
-    "abs arg norm conj cos cosh exp log log10 pow sin sinh sqrt tan tanh acos asin atan acosh asinh atanh fabs max min "
-    "complex real imag proj polar fpclassify isfinite isinf isnan isnormal signbit isgreater isgreaterequal isless "
-    "islessequal islessgreater isunordered div atan2 ceil floor fmod frexp ldexp modf cbrt copysign erfc exp2 expm1 "
-    "fdim fma fmax fmin hypot ilogb lgamma llrint llround log1p log2 logb lrint lround nan nearbyint nextafter "
-    "nexttoward remainder remquo rint round scalbln scalbn tgamma trunc equal_to not_equal_to less greater "
-    "greater_equal less_equal".split()
-)
+#: What the compiler evaluates, so that it never reaches synthesis.
 _STL_COMPILE_TIME = {"integral_constant", "numeric_limits", "move", "forward", "declval", "initializer_list"}
 _ARBITRARY = re.compile(r"\b(ap_u?int|ap_u?fixed|ap_float|half)\b")
 _DECLARATIONS = {"VAR_DECL", "PARM_DECL", "FIELD_DECL"}

@@ -7,7 +7,9 @@ Run as ``python -m hetfab.hls.lint.page`` in a source tree; the exit status of `
 import argparse
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
+from typing import BinaryIO
 
 from hetfab.hls.lint.findings import Rule, Scope
 from hetfab.hls.lint.rules import RULES
@@ -55,13 +57,17 @@ def main(arguments: Sequence[str] | None = None, page: Path = PAGE) -> int:
     parser.add_argument("--check", action="store_true", help="compare only; exit status 1 if the page is stale")
     text = page.read_text(encoding="utf-8")
     if not parser.parse_args(arguments).check:
-        write_atomic(page, lambda file: file.write(with_tables(text).encode("utf-8")) and None)
+        write_atomic(page, partial(_write, with_tables(text)))
         print(f"wrote {page.name}")
         return 0
     if with_tables(text) == text:
         return 0
     print(f"{page.name} is stale; run: {COMMAND}", file=sys.stderr)
     return 1
+
+
+def _write(text: str, file: BinaryIO) -> None:
+    file.write(text.encode("utf-8"))
 
 
 if __name__ == "__main__":

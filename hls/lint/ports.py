@@ -74,7 +74,7 @@ Step: TypeAlias = Access | Fence | Branch | Loop | Call | Return
 
 def ports_of(program: Program, top: Function) -> dict[str, Port]:
     """The ports of a top function by the key of their parameter."""
-    modes = {}
+    modes: dict[str, str | None] = {}
     for directive in program.directives_of(top):
         if directive.name == "interface":
             modes |= dict.fromkeys((directive.option("port") or "").split(","), mode_of(directive))

@@ -155,7 +155,7 @@ def _flags() -> list[str]:
 
 def _sources(tree: Any) -> list[str]:
     """The files of the unit that are neither a compiler's nor a vendor's."""
-    found = {}
+    found: dict[str, None] = {}
     for inclusion in tree.get_includes():
         file = str(inclusion.include)
         start = cindex.SourceLocation.from_position(tree, inclusion.include, 1, 1)

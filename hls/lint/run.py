@@ -9,6 +9,7 @@ from hetfab.hls.lint.findings import Finding, Report, Scope
 from hetfab.hls.lint.program import Program, read_program
 from hetfab.hls.lint.rules import RULES
 from hetfab.overlay.design import Geometry
+from hetfab.overlay.errors import SourceUnreadableError
 
 _HLS = Path(__file__).parents[1]
 _SUFFIXES = {".c", ".cc", ".cpp", ".h", ".hh", ".hpp"}
@@ -34,20 +35,31 @@ def lint(
 
 def lint_kernels(geometry: Geometry) -> Report:
     """Checks this project's kernels, for the constants of a design."""
+    return _check(read_kernels(geometry), house=True)
+
+
+def read_kernels(geometry: Geometry) -> Program:
+    """This project's kernels as one unit, as they are synthesised for a design."""
     folder = _HLS / "kernels"
-    program = read_program(
+    return read_program(
         sorted(folder.glob("*.cpp")),
         include=[_HLS / "include", folder],
         defines=["HETFAB_AP_INT"],
         generated={str(folder / "design.hpp"): design_header(geometry)},
     )
-    return _check(program, house=True)
 
 
 def _files(paths: Sequence[Path]) -> Iterator[Path]:
     for path in paths:
         if path.is_dir():
-            yield from sorted(p for p in path.rglob("*") if p.suffix in _SUFFIXES)
+            found = sorted(p for p in path.rglob("*") if p.suffix in _SUFFIXES)
+            if not found:
+                raise SourceUnreadableError(
+                    f"no C++ source in '{path}'",
+                    f"a file that ends in {', '.join(sorted(_SUFFIXES))}",
+                    "correct the path",
+                )
+            yield from found
         else:
             yield path
 
