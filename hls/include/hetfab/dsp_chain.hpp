@@ -113,8 +113,8 @@ struct ChainSums<Ap, Dsp> {
                                                            bool nibbles) {
 #pragma HLS INLINE
         const ap_int<Dsp::activation_port> upper = chain_operand<Ap, 4>(act[1], slice);
-        const auto both = ap_int<Dsp::activation_port>((upper << Dsp::int4.spacing) +
-                                                       chain_operand<Ap, 4>(act[0], slice));
+        const auto both =
+            ap_int<Dsp::activation_port>((upper << Dsp::int4.spacing) + chain_operand<Ap, 4>(act[0], slice));
         const ap_int<Dsp::activation_port> one =
             chain_operand<Ap, 8>(act[slice / half_chain], slice % half_chain);
         return nibbles ? both : one;
