@@ -41,7 +41,7 @@ class Machine(Protocol):
             folder: Working folder, from the build's folder.
             log: File for what it prints.
             sends: Files and folders that it reads, from the build's folder.
-            clears: Files and folders that earlier runs may have left.
+            clears: Files and folders that it writes, and that earlier runs may have left.
         """
 
     def fetch(self, outputs: Iterable[Path]) -> None:
@@ -124,9 +124,20 @@ class Host:
         self, command: Sequence[str], folder: Path, log: Path, sends: Iterable[Path], clears: Iterable[Path]
     ) -> int:
         """As ``Machine.run``."""
-        old = shlex.join(["rm", "-rf", "--", *map(str, clears)])
-        home = f"mkdir -p {shlex.quote(self._remote)} && cd {shlex.quote(self._remote)}"
-        self._need(self._ssh(f"{home} && {old} && tar -xf -", _packed(self._root, sends)), "copy files to")
+        old = list(clears)
+        outer = [path for path in old if not any(path != other and path.is_relative_to(other) for other in old)]
+        parents = sorted({str(path.parent) for path in outer})
+        home = shlex.quote(self._remote)
+        script = " && ".join(
+            [
+                f"mkdir -p {home}",
+                f"cd {home}",
+                shlex.join(["rm", "-rf", "--", *map(str, old)]),
+                shlex.join(["mkdir", "-p", "--", *parents]),
+                "tar -xf -",
+            ]
+        )
+        self._need(self._ssh(script, _packed(self._root, sends)), "copy files to")
         there = shlex.quote(f"{self._remote}/{folder}")
         status = self._processes.run(
             [*_SSH, self._host, f"cd {there} && exec {shlex.join(command)}"], self._root / folder, log

@@ -148,7 +148,7 @@ def _synthesis(configuration: BuildConfiguration, engine: str, version: str) -> 
         made = (places.engine_zip(engine), folder / _CSYNTH_REPORTS)
         make_folder(bench.root / places.ip)
         step = f"{SYNTHESIS}:{engine}"
-        _run(bench, Tool.VITIS_HLS, step, command, folder, (places.sources, script), made)
+        _run(bench, Tool.VITIS_HLS, step, command, folder, (places.sources, script), made, (folder / "project",))
         _copy_reports(bench.root / made[1], bench.root / places.engine_reports(engine))
 
     return Step(
@@ -235,7 +235,7 @@ def _block_design(configuration: BuildConfiguration, version: str) -> Step:
         command = Tool.VIVADO.run_command(version, script.name)
         sends = (script, *(places.ip / engine for engine in configuration.engines))
         make_folder(bench.root / places.hwh.parent)
-        _run(bench, Tool.VIVADO, "block-design", command, places.vivado, sends, (places.hwh,))
+        _run(bench, Tool.VIVADO, "block-design", command, places.vivado, sends, (places.hwh,), (project,))
 
     return Step(
         name="block-design",
@@ -341,6 +341,7 @@ def _run(
     folder: Path,
     sends: Sequence[Path],
     outputs: Sequence[Path],
+    scratch: Sequence[Path] = (),
 ) -> None:
     """Runs a tool and brings back what it wrote.
 
@@ -349,7 +350,7 @@ def _run(
     """
     log = bench.root / bench.configuration.places.log(step)
     make_folder(log.parent)
-    status = bench.machine.run(command, folder, log, sends, outputs)
+    status = bench.machine.run(command, folder, log, sends, (*outputs, *scratch))
     if status != 0:
         raise failure(tool, step, status, log)
     bench.machine.fetch(outputs)
