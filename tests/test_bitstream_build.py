@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections import namedtuple
 from collections.abc import Callable
 from dataclasses import replace
@@ -201,8 +200,8 @@ def test_interrupted_between_steps_and_run_again_gives_the_same_package(
     assert sorted(workshop.seen) == sorted(TOOL_STEPS)
 
 
-@pytest.mark.parametrize("call", ["write_atomic", "content_hash"])
-@pytest.mark.parametrize("count", [1, 2, 40, 60])
+@pytest.mark.parametrize("call", ["write_text", "content_hash"])
+@pytest.mark.parametrize("count", [1, 2, 6, 11])
 def test_interrupted_while_a_stamp_is_written_gives_the_same_package(
     workshop: Workshop, uninterrupted: dict[str, bytes], monkeypatch: pytest.MonkeyPatch, call: str, count: int
 ) -> None:
@@ -249,7 +248,7 @@ def test_another_host_gives_the_same_package(workshop: Workshop, uninterrupted: 
     assert package_files(workshop) == uninterrupted
     assert workshop.seen == TOOL_STEPS
     # What Vivado makes there stays there.
-    assert not (workshop.root / "build" / "vivado" / DESIGN.name).exists()
+    assert not (workshop.root / "build" / "vivado" / f"{DESIGN.name}.xpr").exists()
     assert list((workshop.root / "home" / "hetfab-builds").iterdir())
 
 

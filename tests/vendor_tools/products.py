@@ -6,8 +6,9 @@ import json
 import zipfile
 from pathlib import Path
 
+from hetfab.hls.build.bitstream.scripts import expected_component
 from hetfab.overlay.bit_file import BitFile
-from hetfab.overlay.blockdesign.build import block_design, hls_vlnv
+from hetfab.overlay.blockdesign.build import block_design
 from hetfab.overlay.blockdesign.hwh import hwh_text
 from hetfab.overlay.board import read_board
 from hetfab.overlay.design import Design, design_from_dict
@@ -96,18 +97,9 @@ def write_synthesis(folder: Path, engine: str, design: Design) -> None:
     (folder / f"{inner}_csynth.xml").write_text(csynth_xml(inner, part, period, text), encoding="utf-8")
 
 
-def write_ip(target: Path, engine: str, sources: str) -> None:
+def write_ip(target: Path, design: Design, engine: str, sources: str) -> None:
     """Writes an exported IP: a zip file with a description and what stands for its Verilog."""
-    vendor, library, name, version = hls_vlnv(engine).split(":")
-    spirit = "http://www.spiritconsortium.org/XMLSchema/SPIRIT/1685-2009"
-    component = f"""<?xml version="1.0" encoding="UTF-8"?>
-<spirit:component xmlns:spirit="{spirit}">
-  <spirit:vendor>{vendor}</spirit:vendor>
-  <spirit:library>{library}</spirit:library>
-  <spirit:name>{name}</spirit:name>
-  <spirit:version>{version}</spirit:version>
-</spirit:component>
-"""
+    component = expected_component(design, engine)
     with zipfile.ZipFile(target, "w") as archive:
         for path, content in (("component.xml", component), ("hdl/verilog/top.v", f"// {sources}\n")):
             archive.writestr(zipfile.ZipInfo(path), content)

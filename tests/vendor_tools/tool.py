@@ -13,7 +13,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from hetfab.hls.tcl_check import Tool, check_script
+from hetfab.hls.tcl_check.check import check_script
+from hetfab.hls.tcl_check.problem import Tool
 from tests.vendor_tools import products
 
 
@@ -61,7 +62,7 @@ def _work(step: str, wanted: dict[str, Any]) -> int:
         engine = step.partition(":")[2]
         design = products.read_built_design(Path("../.."))
         products.write_synthesis(Path("project/solution/syn/report"), engine, design)
-        products.write_ip(Path(f"../../ip/{engine}.zip"), engine, products.tree_hash(Path("../../sources")))
+        products.write_ip(Path(f"../../ip/{engine}.zip"), design, engine, products.tree_hash(Path("../../sources")))
         return 0
     return {"block-design": _block_design, "bitstream": _bitstream}[step](wanted)
 
@@ -72,20 +73,19 @@ def _begin_synthesis() -> None:
 
 
 def _project() -> Path:
-    return Path(products.read_built_design(Path("..")).name)
+    return Path(f"{products.read_built_design(Path('..')).name}.xpr")
 
 
 def _begin_project() -> None:
-    _project().mkdir()
+    _project().write_text("half a project", encoding="utf-8")
 
 
 def _begin_run() -> None:
-    project = _project()
-    if not (project / "whole").exists():
+    if _project().read_text(encoding="utf-8") == "half a project":
         sys.exit("ERROR: [Common 17-161] the project is not whole")
-    if (project / "run").exists():
+    if Path("run").exists():
         sys.exit("ERROR: [Common 17-162] the project has been run before")
-    (project / "run").touch()
+    Path("run").touch()
 
 
 def _block_design(wanted: dict[str, Any]) -> int:
@@ -95,7 +95,7 @@ def _block_design(wanted: dict[str, Any]) -> int:
             print(f"ERROR: [BD 5-390] IP definition not found for '{engine}'")
             return 1
     Path(f"../handoff/{design.name}.hwh").write_text(products.hwh(design), encoding="utf-8")
-    (_project() / "whole").write_text(products.tree_hash(Path("../ip")), encoding="utf-8")
+    _project().write_text(products.tree_hash(Path("../ip")), encoding="utf-8")
     return 0
 
 
@@ -103,7 +103,7 @@ def _bitstream(wanted: dict[str, Any]) -> int:
     design = products.read_built_design(Path(".."))
     Path("../reports/utilization.rpt").write_text(products.UTILIZATION, encoding="utf-8")
     Path("../reports/timing.rpt").write_text(products.timing(wanted.get("slack_ns", 0.221)), encoding="utf-8")
-    content = (_project() / "whole").read_bytes()
+    content = _project().read_bytes()
     Path(f"../handoff/{design.name}.bit").write_bytes(products.bitstream(design, content))
     return 0
 

@@ -4,9 +4,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from hetfab.overlay.blockdesign.build import DISPATCH
+from hetfab.hls.build.bitstream.scripts import engines_of
 from hetfab.overlay.design import Design
-from hetfab.overlay.isa.spec import isa
 
 
 @dataclass(frozen=True)
@@ -30,8 +29,7 @@ class BuildConfiguration:
     @property
     def engines(self) -> tuple[str, ...]:
         """Names of the IPs that Vitis HLS makes: DISPATCH and the design's engines."""
-        present = self.design.geometry.engines
-        return (DISPATCH, *(engine.name for engine in isa().engines if engine.name in present))
+        return engines_of(self.design)
 
     @property
     def places(self) -> "Places":

@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """A dry run: writes the sources and all scripts of a build, checks the scripts' commands, and runs no tool."""
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from hetfab.hls.build.bitstream.configuration import BuildConfiguration
 from hetfab.hls.build.bitstream.machine import ThisMachine
-from hetfab.hls.build.bitstream.pipeline import write_scripts
-from hetfab.hls.build.bitstream.scripts import VERSIONS
-from hetfab.hls.build.bitstream.steps import Bench, Step, build_steps
-from hetfab.hls.tcl_check import Problem, check_script
-from hetfab.hls.tcl_check import Tool as CheckedTool
+from hetfab.hls.build.bitstream.scripts import VERSIONS, expected_component
+from hetfab.hls.build.bitstream.steps import Bench, Step, build_steps, remove, write_script, write_text
+from hetfab.hls.tcl_check.check import check_script
+from hetfab.hls.tcl_check.problem import Problem
 from hetfab.overlay.board import read_board
 from hetfab.overlay.costs.resources import check_fits
 from hetfab.overlay.errors import ScriptRefusedError, ToolVersionError
@@ -56,9 +56,23 @@ def dry_run(configuration: BuildConfiguration) -> DryRun:
     steps = build_steps(configuration, version)
     bench = Bench(configuration, version, ThisMachine(configuration.folder, _NO_LOCK))
     steps[0].work(bench)
-    scripts = write_scripts(configuration, steps)
-    _check(configuration, version, steps)
+    scripts = [write_script(configuration, step) for step in steps if step.script is not None]
+    with _expected_components(configuration):
+        _check(configuration, version, steps)
     return DryRun(version, tuple(step.name for step in steps), tuple(scripts))
+
+
+@contextlib.contextmanager
+def _expected_components(configuration: BuildConfiguration) -> Iterator[None]:
+    """Puts the descriptions that IPs should have where none is exported yet, as long as scripts are checked."""
+    with contextlib.ExitStack() as after:
+        for engine in configuration.engines:
+            folder = configuration.folder / configuration.places.ip / engine
+            if not folder.exists():
+                make_folder(folder)
+                after.callback(remove, folder)
+                write_text(folder / "component.xml", expected_component(configuration.design, engine))
+        yield
 
 
 def _check(configuration: BuildConfiguration, version: str, steps: Sequence[Step]) -> None:
@@ -68,8 +82,7 @@ def _check(configuration: BuildConfiguration, version: str, steps: Sequence[Step
         if step.script is not None:
             tool, path, _ = step.script
             script = configuration.folder / path
-            checked = CheckedTool(tool.value)
-            problems += [(path, each) for each in check_script(script, checked, version, parts, script.parent)]
+            problems += [(path, each) for each in check_script(script, tool, version, parts, script.parent)]
     if problems:
         raise ScriptRefusedError(
             f"the scripts for {version} do not pass the check of their commands:\n"

@@ -20,15 +20,14 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 from hetfab.hls.build.bitstream.configuration import BuildConfiguration, Places
 from hetfab.hls.build.bitstream.machine import Host, Machine, ThisMachine
-from hetfab.hls.build.bitstream.steps import Bench, Step, build_steps, remove, step_names
+from hetfab.hls.build.bitstream.steps import Bench, Step, build_steps, remove, step_names, write_script, write_text
 from hetfab.hls.build.bitstream.tools import tool_version
 from hetfab.overlay.costs.resources import check_fits
 from hetfab.overlay.errors import BuildBusyError, DiskFullError, OutputUnwritableError
-from hetfab.overlay.files import make_folder, write_atomic
+from hetfab.overlay.files import make_folder
 
 _FORMAT = "hetfab build 1"
 _LOCK = ".lock"
@@ -95,22 +94,9 @@ def build(
         try:
             version = tool_version(machine, configuration.version)
             steps = build_steps(configuration, version)
-            write_scripts(configuration, steps)
             return _Run(Bench(configuration, version, machine), steps, watch).all(*_chosen(steps, first, last))
         finally:
             machine.stop()
-
-
-def write_scripts(configuration: BuildConfiguration, steps: Sequence[Step]) -> list[Path]:
-    """Writes the scripts of all steps and returns their paths, from the build's folder."""
-    written = []
-    for step in steps:
-        if step.script is not None:
-            _, path, text = step.script
-            make_folder((configuration.folder / path).parent)
-            _write(configuration.folder / path, text)
-            written.append(path)
-    return written
 
 
 def _machine(configuration: BuildConfiguration, lock: int) -> Machine:
@@ -188,6 +174,8 @@ class _Run:
         stamp_path.unlink(missing_ok=True)
         for path in (*step.outputs, *step.scratch):
             remove(self._root / path)
+        if step.script is not None:
+            write_script(self._bench.configuration, step)
         if step.spends is not None:
             (self._root / self._places.spent(step.spends)).touch()
         start = time.monotonic()
@@ -196,7 +184,7 @@ class _Run:
         (self._root / self._places.spent(step.name)).unlink(missing_ok=True)
         outputs = {str(path): content_hash(self._root / path) for path in step.outputs}
         stamp = Stamp(self._digest(step), seconds, outputs)
-        _write(stamp_path, json.dumps(stamp.__dict__, indent=1, sort_keys=True) + "\n")
+        write_text(stamp_path, json.dumps(stamp.__dict__, indent=1, sort_keys=True) + "\n")
         self._note(step, stamp, State.DONE)
 
     def _note(self, step: Step, stamp: Stamp, state: State) -> None:
@@ -282,11 +270,3 @@ def _disk_errors(folder: Path) -> Iterator[None]:
         raise DiskFullError(
             f"the disk of '{folder}' is full", "free space for the build", "make room, then run the same command again"
         ) from error
-
-
-def _write(path: Path, text: str) -> None:
-    write_atomic(path, functools.partial(_put, text.encode()))
-
-
-def _put(raw: bytes, file: BinaryIO) -> None:
-    file.write(raw)

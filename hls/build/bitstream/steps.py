@@ -21,9 +21,10 @@ from hetfab.hls.build.bitstream.differences import (
 )
 from hetfab.hls.build.bitstream.machine import Machine
 from hetfab.hls.build.bitstream.reports import read_synthesis, read_timing, read_utilization
-from hetfab.hls.build.bitstream.scripts import bitstream_script, block_design_script, engine_script
-from hetfab.hls.build.bitstream.tools import Tool, failure
+from hetfab.hls.build.bitstream.scripts import CSYNTH_REPORT, bitstream_script, block_design_script, engine_script
+from hetfab.hls.build.bitstream.tools import failure, run_command, title
 from hetfab.hls.build.design_header import design_header
+from hetfab.hls.tcl_check.problem import Tool
 from hetfab.overlay.bit_file import decode_bit_file
 from hetfab.overlay.blockdesign.build import hls_vlnv
 from hetfab.overlay.blockdesign.platform import fabric_clock_mhz
@@ -38,8 +39,6 @@ _SOURCES = {"include": ("*.hpp",), "kernels": ("*.hpp", "*.cpp"), "verilog": ("*
 #: Free space that a step asks for before it starts. Assumed: no build has been run here.
 _SYNTHESIS_BYTES, _BLOCK_DESIGN_BYTES, _BITSTREAM_BYTES = 1 << 30, 2 << 30, 6 << 30
 SYNTHESIS = "synthesis"
-#: Where the scripts of Vitis HLS leave reports, from an engine's working folder.
-_CSYNTH_REPORTS = Path("project") / "solution" / "syn" / "report"
 
 
 @dataclass(frozen=True)
@@ -144,8 +143,8 @@ def _synthesis(configuration: BuildConfiguration, engine: str, version: str) -> 
     outputs = (places.engine_zip(engine), places.engine_reports(engine))
 
     def work(bench: Bench) -> None:
-        command = Tool.VITIS_HLS.run_command(version, script.name)
-        made = (places.engine_zip(engine), folder / _CSYNTH_REPORTS)
+        command = run_command(Tool.VITIS_HLS, version, script.name)
+        made = (places.engine_zip(engine), folder / Path(CSYNTH_REPORT).parent)
         make_folder(bench.root / places.ip)
         step = f"{SYNTHESIS}:{engine}"
         _run(bench, Tool.VITIS_HLS, step, command, folder, (places.sources, script), made, (folder / "project",))
@@ -229,13 +228,12 @@ def _block_design(configuration: BuildConfiguration, version: str) -> Step:
     places = configuration.places
     script = places.vivado_script("block_design")
     text = block_design_script(configuration.design, version)
-    project = places.vivado / configuration.design.name
 
     def work(bench: Bench) -> None:
-        command = Tool.VIVADO.run_command(version, script.name)
+        command = run_command(Tool.VIVADO, version, script.name)
         sends = (script, *(places.ip / engine for engine in configuration.engines))
         make_folder(bench.root / places.hwh.parent)
-        _run(bench, Tool.VIVADO, "block-design", command, places.vivado, sends, (places.hwh,), (project,))
+        _run(bench, Tool.VIVADO, "block-design", command, places.vivado, sends, (places.hwh,), (places.vivado,))
 
     return Step(
         name="block-design",
@@ -244,7 +242,7 @@ def _block_design(configuration: BuildConfiguration, version: str) -> Step:
         recipe=(version, text, configuration.host or ""),
         outputs=(places.hwh,),
         work=work,
-        scratch=(project,),
+        scratch=(places.vivado,),
         script=(Tool.VIVADO, script, text),
         disk_bytes=_BLOCK_DESIGN_BYTES,
     )
@@ -253,18 +251,19 @@ def _block_design(configuration: BuildConfiguration, version: str) -> Step:
 def _bitstream(configuration: BuildConfiguration, version: str) -> Step:
     places = configuration.places
     script = places.vivado_script("bitstream")
-    text = bitstream_script(configuration.design, version)
+    text = bitstream_script(configuration.design, version, configuration.jobs)
     outputs = (places.bit, places.utilization, places.timing)
 
     def work(bench: Bench) -> None:
-        command = Tool.VIVADO.run_command(version, script.name, [str(configuration.jobs)])
+        command = run_command(Tool.VIVADO, version, script.name)
         make_folder(bench.root / places.reports)
         _run(bench, Tool.VIVADO, "bitstream", command, places.vivado, (script,), outputs)
 
     return Step(
         name="bitstream",
         after=("block-design",),
-        recipe=(version, text),
+        # How many processes Vivado has does not change what it makes.
+        recipe=(version, bitstream_script(configuration.design, version)),
         outputs=outputs,
         work=work,
         script=(Tool.VIVADO, script, text),
@@ -359,7 +358,7 @@ def _run(
         if "ERROR" in log.read_text(encoding="utf-8", errors="replace"):
             raise failure(tool, step, status, log)
         raise ToolFailedError(
-            f"step '{step}': {tool.title} ended without an error, but did not write {', '.join(missing)}",
+            f"step '{step}': {title(tool)} ended without an error, but did not write {', '.join(missing)}",
             "the files of the step",
             f"read the log: {log}",
         )
@@ -373,9 +372,24 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def write_script(configuration: BuildConfiguration, step: Step) -> Path:
+    """Writes the script of a step that has one and returns its path, from the build's folder."""
+    if step.script is None:
+        raise ValueError(f"'{step.name}' has no script")
+    _, path, text = step.script
+    make_folder((configuration.folder / path).parent)
+    write_text(configuration.folder / path, text)
+    return path
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a text whole or not at all."""
+    _write(path, text.encode())
+
+
 def _write_json(path: Path, table: object) -> None:
     make_folder(path.parent)
-    _write(path, (json.dumps(table, indent=1, sort_keys=True) + "\n").encode())
+    write_text(path, json.dumps(table, indent=1, sort_keys=True) + "\n")
 
 
 def _write(path: Path, raw: bytes) -> None:

@@ -5,13 +5,12 @@
 "vitis-run Command").
 """
 
-import enum
 import re
-from collections.abc import Sequence
 from pathlib import Path
 
 from hetfab.hls.build.bitstream.machine import Machine
 from hetfab.hls.build.bitstream.scripts import VERSIONS
+from hetfab.hls.tcl_check.problem import Tool
 from hetfab.overlay.errors import (
     BuildError,
     DiskFullError,
@@ -30,42 +29,29 @@ _NO_SPACE = re.compile(r"no space left on device|disk (?:is )?full|ENOSPC", re.I
 _NO_LICENCE = re.compile(r"licen[cs]e", re.IGNORECASE)
 
 
-class Tool(enum.Enum):
-    """A tool, by the name of its first command."""
+def title(tool: Tool) -> str:
+    """A tool's name for people."""
+    return {Tool.VITIS_HLS: "Vitis HLS", Tool.VIVADO: "Vivado"}[tool]
 
-    VITIS_HLS = "vitis_hls"
-    VIVADO = "vivado"
 
-    @property
-    def title(self) -> str:
-        """Its name for people."""
-        return {"vitis_hls": "Vitis HLS", "vivado": "Vivado"}[self.value]
+def _executable(tool: Tool, version: str) -> str:
+    return "vitis-run" if tool is Tool.VITIS_HLS and version >= _VITIS_RUN_SINCE else tool.value
 
-    def executable(self, version: str) -> str:
-        """The command of a release."""
-        return "vitis-run" if self is Tool.VITIS_HLS and version >= _VITIS_RUN_SINCE else self.value
 
-    def run_command(self, version: str, script: str, arguments: Sequence[str] = ()) -> list[str]:
-        """The command line that runs a script and ends.
+def run_command(tool: Tool, version: str, script: str) -> list[str]:
+    """The command line of a release that runs a script and ends."""
+    executable = _executable(tool, version)
+    match executable:
+        case "vivado":
+            return [executable, "-mode", "batch", "-nojournal", "-nolog", "-notrace", "-source", script]
+        case "vitis-run":
+            return [executable, "--mode", "hls", "--tcl", script]
+    return [executable, "-f", script]
 
-        Args:
-            version: Release.
-            script: Path of the script, from the working folder.
-            arguments: For the script; of Vivado only.
-        """
-        executable = self.executable(version)
-        match executable:
-            case "vivado":
-                behind = ["-tclargs", *arguments] if arguments else []
-                return [executable, "-mode", "batch", "-nojournal", "-nolog", "-notrace", "-source", script, *behind]
-            case "vitis-run":
-                return [executable, "--mode", "hls", "--tcl", script]
-        return [executable, "-f", script]
 
-    def version_command(self, version: str) -> list[str]:
-        """The command line that prints the release."""
-        executable = self.executable(version)
-        return [executable, "--version" if executable == "vitis-run" else "-version"]
+def _version_command(tool: Tool, version: str) -> list[str]:
+    executable = _executable(tool, version)
+    return [executable, "--version" if executable == "vitis-run" else "-version"]
 
 
 def tool_version(machine: Machine, asked: str | None) -> str:
@@ -92,7 +78,7 @@ def tool_version(machine: Machine, asked: str | None) -> str:
         if found != wanted:
             origin = "that --tool-version names" if asked else "that Vivado has"
             raise ToolVersionError(
-                f"{tool.title} {machine.where} is version {found}",
+                f"{title(tool)} {machine.where} is version {found}",
                 f"version {wanted}, {origin}",
                 f"source settings64.sh of {wanted}, or give another --tool-version",
             )
@@ -100,11 +86,11 @@ def tool_version(machine: Machine, asked: str | None) -> str:
 
 
 def _version_of(machine: Machine, tool: Tool, version: str) -> str:
-    command = tool.version_command(version)
+    command = _version_command(tool, version)
     status, text = machine.output(command)
     if status in _NOT_FOUND:
         raise ToolMissingError(
-            f"{tool.title} is not {machine.where}: there is no command '{command[0]}' on the path",
+            f"{title(tool)} is not {machine.where}: there is no command '{command[0]}' on the path",
             f"Vivado and Vitis HLS of one release, {VERSIONS[0]} to {VERSIONS[-1]}",
             "source settings64.sh of both tools, name a machine that has them with --host, or use --dry-run",
         )
@@ -132,7 +118,7 @@ def failure(tool: Tool, step: str, status: int, log: Path) -> BuildError | DiskF
     error = _ERROR.search(text)
     code = error["code"] if error and error["code"] else "no code"
     line = error[0].strip() if error else "it printed no line that begins with ERROR"
-    where = f"step '{step}': {tool.title} ended with status {status}: {line}"
+    where = f"step '{step}': {title(tool)} ended with status {status}: {line}"
     if _NO_SPACE.search(text):
         return DiskFullError(
             where, "free space for the build", f"make room, then run the same command again; log: {log}"
