@@ -119,6 +119,11 @@ _COUNTED = """unsigned depth(unsigned value) {
     return bits;
 }
 """
+_PASSED = """
+template <unsigned (*Function)(unsigned)>
+unsigned call(unsigned value) { return Function(value); }
+unsigned depth(unsigned value) { return value == 0 ? 0 : call<depth>(value / 2); }
+"""
 _ADD = """
 template <int Bits>
 ap_int<Bits> add(ap_int<Bits> a, ap_int<Bits> b) {
@@ -170,6 +175,34 @@ FAULTS = [
             "Shape shape; ram[0] = shape.size();",
             "Shape shape; ram[0] = shape.size();",
             "struct Shape { unsigned size() { return 1; } };\n",
+        ),
+    ),
+    Fault(
+        "class with a virtual destructor",
+        "HLS-L03",
+        "'shape' of the class 'Shape'",
+        *_in_top(
+            "struct Shape {\n    virtual ~Shape() {}\n    unsigned size = 1;\n};\n",
+            "Shape shape; ram[0] = shape.size;",
+            "Shape shape; ram[0] = shape.size;",
+            "struct Shape {\n    unsigned size = 1;\n};\n",
+        ),
+    ),
+    Fault(
+        "recursion through a template argument",
+        "HLS-L04",
+        "depth -> call -> depth",
+        *_in_top(_PASSED, "ram[0] = depth(5);", "ram[0] = depth(5);", _COUNTED),
+    ),
+    Fault(
+        "global function pointer",
+        "HLS-L07",
+        "'chosen'",
+        *_in_top(
+            "unsigned one() { return 1; }\nunsigned (*const chosen)() = one;\n",
+            "ram[0] = chosen();",
+            "ram[0] = one();",
+            "unsigned one() { return 1; }\n",
         ),
     ),
     Fault(
@@ -533,6 +566,16 @@ FAULTS = [
             "",
             "ap_uint<8> low = ram[0].range(15, 0); ram[1] = low;",
             "ap_uint<8> low = ram[0].range(7, 0); ram[1] = low;",
+        ),
+    ),
+    Fault(
+        "assignment of arbitrary precision that narrows",
+        "HLS-W01",
+        "16 unsigned bits become 8 unsigned bits",
+        *_in_top(
+            "",
+            "ap_uint<8> sum = 1; ap_uint<16> wide = 2; sum += wide; ram[1] = sum;",
+            "ap_uint<16> sum = 1; ap_uint<16> wide = 2; sum += wide; ram[1] = sum;",
         ),
     ),
     Fault(

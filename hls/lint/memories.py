@@ -3,6 +3,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterator
+from typing import Any
 
 from hetfab.hls.lint.findings import Found, Scope, rule
 from hetfab.hls.lint.ports import ESCAPE, accesses, ports_of, steps_of
@@ -21,7 +22,7 @@ def statics(program: Program) -> Iterator[Found]:
     """Static and global variables that are not constant."""
     for function in program.functions.values():
         for node in function.own_nodes:
-            if node.kind == "VAR_DECL" and node.cursor.storage_class.name == "STATIC" and not _is_constant(node.cursor):
+            if node.kind == "VAR_DECL" and _outlives_call(node.cursor) and not _is_constant(node.cursor):
                 yield Found(node.file, node.line, f"the static variable '{node.name}'")
             target = node.referenced if node.kind == "DECL_REF_EXPR" else None
             if target is None or target.kind.name != "VAR_DECL" or target.location.is_in_system_header:
@@ -36,10 +37,14 @@ def statics(program: Program) -> Iterator[Found]:
                 yield Found(node.file, node.line, f"the variable '{node.name}', which outlives a call")
 
 
-def _is_constant(cursor: object) -> bool:
-    kind = cursor.type.get_canonical()  # type: ignore[attr-defined]
-    while kind.kind.name.endswith("ARRAY"):
-        kind = kind.element_type.get_canonical()
+def _outlives_call(variable: Any) -> bool:
+    return variable.storage_class.name == "STATIC" or variable.tls_kind.name != "NONE"
+
+
+def _is_constant(variable: Any) -> bool:
+    kind = variable.type.get_canonical()
+    while kind.kind.name.endswith("ARRAY") and not kind.is_const_qualified():
+        kind = kind.element_type
     return bool(kind.is_const_qualified())
 
 

@@ -26,6 +26,8 @@ _NATIVE = {
     "ULONGLONG": (64, False),
 }
 _FRACTIONS = {"HALF", "FLOAT", "DOUBLE", "LONGDOUBLE"}
+#: Assignments with an operator that keeps the high bits of its operands.
+_GROWING = {"+=", "-=", "*=", "|=", "^="}
 _ARBITRARY = re.compile(r"(?:const )?ap_(u?)int<(\d+)>$")
 _BASE = re.compile(r"(?:const )?(?:ap_int_base|ap_private)<(\d+), (true|false)>")
 
@@ -86,11 +88,13 @@ def narrowing(program: Program) -> Iterator[Found]:
 
 
 def _assigned(node: Node) -> tuple[Node, Width] | None:
-    """The value and the target of an assignment such as ``+=``."""
-    if node.kind != "COMPOUND_ASSIGNMENT_OPERATOR" or len(node.children) != 2 or node.operator() in {"<<=", ">>="}:
+    """The value and the target of an assignment such as ``+=``, one whose result can be as wide as the value."""
+    is_native = node.kind == "COMPOUND_ASSIGNMENT_OPERATOR" and node.operator() in _GROWING
+    is_arbitrary = node.kind == "CALL_EXPR" and node.name.removeprefix("operator") in _GROWING
+    if not (is_native or is_arbitrary) or len(node.children) < 2:
         return None
     target = width_of(node.children[0].type)
-    value = node.children[1]
+    value = node.children[-1]
     # What it was before it was made as wide as its partner.
     while value.kind in {"UNEXPOSED_EXPR", "PAREN_EXPR"} and len(value.children) == 1:
         if width_of(value.children[0].type) is None:
