@@ -46,6 +46,7 @@ COMMANDS: dict[str, Entry] = {
     "inspect": Entry("hetfab.cli.inspect", "Show a model's layers and what its inputs mean."),
     "quantize": Entry("hetfab.cli.quantize", "Turn a float model into an integer one."),
     "compile": Entry("hetfab.cli.compile", "Turn a quantized model into a program for an overlay."),
+    "build": Entry("hetfab.cli.build", "Build the bitstream of a design with Vitis HLS and Vivado."),
     "run": Entry("hetfab.cli.run", "Run a program on a graph."),
     "demo": Entry("hetfab.cli.demo", "Take a small model on a generated graph through all steps."),
     "lint": Entry("hetfab.cli.lint", "Check HLS sources, hetfab's own kernels without any."),

@@ -321,6 +321,42 @@ class PackageMissingError(EnvironmentLacksError):
     code = "package-missing"
 
 
+class ToolMissingError(EnvironmentLacksError):
+    """A tool of a build is not on the path, here or on the host that was named."""
+
+    code = "tool-missing"
+
+
+class ToolVersionError(EnvironmentLacksError):
+    """A tool of a build has a version that hetfab writes no scripts for, or not the one that was asked for."""
+
+    code = "tool-version"
+
+
+class ToolLicenceError(EnvironmentLacksError):
+    """A tool of a build found no licence for the part or for itself."""
+
+    code = "tool-licence"
+
+
+class DiskFullError(EnvironmentLacksError):
+    """The disk has no room for a build, or filled up during it."""
+
+    code = "disk-full"
+
+
+class BuildBusyError(EnvironmentLacksError):
+    """Another build uses the folder."""
+
+    code = "build-busy"
+
+
+class HostUnreachableError(EnvironmentLacksError):
+    """The host that a build runs on cannot be reached, or files cannot be copied."""
+
+    code = "host-unreachable"
+
+
 class PynqVersionError(EnvironmentLacksError):
     """The installed pynq cannot load overlays of this board."""
 
@@ -367,3 +403,33 @@ class OverlayStateError(RunError):
     """An overlay cannot do this now: it is closed, stopped, replaced, or holds no program or graph."""
 
     code = "overlay-state"
+
+
+class BuildError(HetfabError):
+    """A step of a build failed."""
+
+    code = "build"
+
+
+class ToolFailedError(BuildError):
+    """A tool ended with an error, or without a file that it should have written."""
+
+    code = "tool-failed"
+
+
+class ScriptRefusedError(BuildError):
+    """A script for a tool does not pass the check of its commands."""
+
+    code = "script-refused"
+
+
+class ReportUnreadableError(BuildError):
+    """A tool's report does not have the form that is expected."""
+
+    code = "report-unreadable"
+
+
+class TimingFailedError(BuildError):
+    """The design is built, but is too slow for its clock."""
+
+    code = "timing-failed"

@@ -22,6 +22,7 @@
 #include "hetfab/store.hpp"
 #include "hetfab/vec.hpp"
 #include "memories.hpp"
+#include "narrow_weights.hpp"
 #include "order_check.hpp"
 #include "register_file.hpp"
 #include "run_log.hpp"
@@ -91,6 +92,7 @@ class Overlay {
     RamModel* ram(const std::string& name) {
         // Whoever asks may write.
         bodies_.forget();
+        narrow_.forget();
         const auto found = rams_.find(name);
         return found == rams_.end() ? nullptr : found->second;
     }
@@ -187,6 +189,7 @@ class Overlay {
         const unsigned opcode = peek_opcode(engine);
         check_alignment(engine, opcode, instructions_[engine].front());
         check_shape(engine, opcode, instructions_[engine].front());
+        check_weights(engine, opcode, instructions_[engine].front());
         const sets::Word issued = halves(instructions_[engine].front());
 #ifdef HETFAB_DEBUG
         const DeclaredScope scope(declared, issued, order_.regions(issued));
@@ -300,6 +303,17 @@ class Overlay {
         }
     }
 
+    // Follows GEMM-D's weights, and stops at those that it would multiply wrong.
+    void check_weights(unsigned engine, unsigned opcode, const Types::Instruction& instruction) {
+        if (engine == isa::engine::load && opcode == isa::LoadWeights::opcode) {
+            narrow_.written(number<Family, isa::LoadWeights::Ram>(instruction),
+                            number<Family, isa::LoadWeights::Words>(instruction));
+        }
+        if (engine == isa::engine::gemm_d && opcode == isa::Matmul::opcode) {
+            narrow_.check(matmul_tile<Family>(instruction), 4 * Design::gemm_d_cols, wgt_d_ram_);
+        }
+    }
+
     // What the instruction set does not define: hardware would end with sums of whatever its registers held.
     static void check_shape(unsigned engine, unsigned opcode, const Types::Instruction& instruction) {
         if (engine == isa::engine::gemm_d && opcode == isa::Matmul::opcode) check_matmul(instruction);
@@ -387,6 +401,7 @@ class Overlay {
         {"acc_l_ram", &acc_l_ram_},     {"sum_ram", &sum_ram_},     {"out_ram", &out_ram_},
         {"agg_context", &agg_context_},
     };
+    NarrowWeights narrow_;
     static constexpr sets::Constants constants = sets::constants_of<Design>();
     OrderCheck order_{constants};
     bool checks_order_ = true;
