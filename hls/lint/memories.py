@@ -38,7 +38,7 @@ def statics(program: Program) -> Iterator[Found]:
 
 
 def _outlives_call(variable: Any) -> bool:
-    return variable.storage_class.name == "STATIC" or variable.tls_kind.name != "NONE"
+    return bool(variable.storage_class.name == "STATIC" or variable.tls_kind.name != "NONE")
 
 
 def _is_constant(variable: Any) -> bool:
