@@ -49,6 +49,7 @@ COMMANDS: dict[str, Entry] = {
     "build": Entry("hetfab.cli.build", "Build the bitstream of a design with Vitis HLS and Vivado."),
     "run": Entry("hetfab.cli.run", "Run a program on a graph."),
     "demo": Entry("hetfab.cli.demo", "Take a small model on a generated graph through all steps."),
+    "lint": Entry("hetfab.cli.lint", "Check HLS sources, hetfab's own kernels without any."),
     "doctor": Entry("hetfab.cli.doctor", "Show what is installed and what programs can run on here."),
     "cache": Entry("hetfab.cli.cache", "Show or empty the cache of built overlays."),
 }

@@ -5,8 +5,8 @@ The exit status of the command line is a property of the branch: 1 the input is 
 lacks something, 4 the run failed. This module imports nothing of hetfab, so that a board can load it.
 """
 
-from collections.abc import Sequence
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 
 def counted(number: int, noun: str) -> str:
@@ -47,8 +47,8 @@ class HetfabError(Exception):
     def __str__(self) -> str:
         return f"{self.found}\n  expected: {self.expected}\n  do: {self.do}"
 
-    def as_dict(self) -> dict[str, str]:
-        """Returns the four parts as ``--json`` prints them."""
+    def as_dict(self) -> dict[str, Any]:
+        """Returns the four parts as ``--json`` prints them; an error may add others."""
         return {"code": self.code, "found": self.found, "expected": self.expected, "do": self.do}
 
 
@@ -57,6 +57,34 @@ class InputError(HetfabError):
 
     code = "input"
     exit_code = 1
+
+
+class RulesBrokenError(InputError):
+    """HLS sources that break rules of the lint; all places are named at once.
+
+    Args:
+        found: What they have in common.
+        expected: As of every error.
+        do: As of every error.
+        findings: For each place ``file``, ``line``, ``rule``, ``found``, ``expected`` and ``do``.
+    """
+
+    code = "rules-broken"
+
+    def __init__(self, found: str, expected: str, do: str, findings: Sequence[Mapping[str, Any]]) -> None:
+        places = "{file}:{line}: {rule}: {found}\n      expected: {expected}\n      do: {do}"
+        super().__init__("\n    ".join([found, *(places.format(**finding) for finding in findings)]), expected, do)
+        self.findings = tuple(findings)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The four parts and the findings."""
+        return super().as_dict() | {"findings": list(self.findings)}
+
+
+class SourceUnreadableError(InputError):
+    """A C++ source that is to be checked cannot be read."""
+
+    code = "source-unreadable"
 
 
 class ModelUnreadableError(InputError):

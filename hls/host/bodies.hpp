@@ -8,6 +8,7 @@
 #include "gemm.hpp"
 #include "groups.hpp"
 #include "memories.hpp"
+#include "semaphores.hpp"
 
 namespace hetfab {
 
