@@ -11,7 +11,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
-from hetfab.overlay.blockdesign.build import DISPATCH, block_design, cell_name, hls_vlnv
+from hetfab.overlay.blockdesign.build import DISPATCH, block_design, cell_name, hls_vlnv, ram_names, ram_ports
 from hetfab.overlay.blockdesign.component import component_xml
 from hetfab.overlay.blockdesign.tcl import block_design_commands
 from hetfab.overlay.board import read_board
@@ -122,7 +122,12 @@ def expected_component(design: Design, engine: str) -> str:
 
     Where no tool has exported it, it takes its place in ``../ip/<engine>`` so that the Tcl model knows the ports.
     """
-    return component_xml(block_design(design).cell(cell_name(engine)))
+    cell = block_design(design).cell(cell_name(engine))
+    words = {}
+    for port in ram_ports(engine):
+        for name in ram_names(port.memory, design.geometry):
+            words[f"{name}_address0"] = design.geometry.depth(port.memory.name)
+    return component_xml(cell, round(design.clock_mhz * 1_000_000), words)
 
 
 @cache
