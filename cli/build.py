@@ -109,8 +109,8 @@ def _whole(configuration: "BuildConfiguration", first: str | None, last: str | N
 
 def _print_differences(synthesis: Mapping[str, Any]) -> None:
     if synthesis["loops"]:
-        rows = [(each["engine"], each["loop"], each["what"]) for each in synthesis["loops"]]
-        print_table(["engine", "loop", "not as in the table"], rows)
+        loops = [(each["engine"], each["loop"], each["what"]) for each in synthesis["loops"]]
+        print_table(["engine", "loop", "not as in the table"], loops)
     else:
         click.echo("loops: all have the interval and depth of the table")
     engines = _resource_rows(synthesis["resources"])

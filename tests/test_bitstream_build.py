@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Building a bitstream with modelled tools: steps, what is kept, interruptions, hosts, and each failure's words."""
 
+import fcntl
 import json
 import os
 import shutil
@@ -174,8 +175,8 @@ def test_interrupted_inside_a_tool_and_run_again_gives_the_same_package(
         with pytest.raises(BuildBusyError, match=r"another build uses .* or a tool that it started still runs"):
             build(configured(workshop))
         os.kill(tool, signal.SIGKILL)
-        while alive(tool):
-            time.sleep(0.01)
+        with (workshop.root / "build" / ".lock").open("w", encoding="utf-8") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
     workshop.want(pause=None)
     workshop.forget()
     ended = states(build(configured(workshop)))

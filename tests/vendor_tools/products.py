@@ -22,14 +22,14 @@ SLOWER = {"agg_gather": (2, 15), "store_beats": (1, 6)}
 def loop_xml(label: str, ii: int, depth: int) -> str:
     """A loop in the summary of ``*_csynth.xml``."""
     return f"""<{label}>
-<Name>{label}</Name>
 <Slack>7.30</Slack>
 <TripCount>undef</TripCount>
 <Latency>undef</Latency>
 <AbsoluteTimeLatency>undef</AbsoluteTimeLatency>
 <PipelineII>{ii}</PipelineII>
 <PipelineDepth>{depth}</PipelineDepth>
-<PipelineType>yes</PipelineType>
+<InstanceList>
+</InstanceList>
 </{label}>
 """
 
@@ -37,7 +37,6 @@ def loop_xml(label: str, ii: int, depth: int) -> str:
 def csynth_xml(top: str, part: str, period_ns: float, loops_text: str) -> str:
     """A report of synthesis; the elements and their order follow the public report that docs/build.md names."""
     return f"""<profile>
-<section name = "General Information" level="0"/>
 <ReportVersion><Version>2024.1</Version></ReportVersion>
 <UserAssignments>
 <unit>ns</unit>
