@@ -156,7 +156,7 @@ def test_a_path_with_two_readings_is_refused() -> None:
         (
             {"kind": "feature", "type": "paper"},
             "the kind is 'feature'",
-            "an object whose kind is one of features, node_count, named_end, relation_end, metapath_end,"
+            "an object whose kind is one of features, samples, node_count, named_end, relation_end, metapath_end,"
             " stacked_end, edge_types, named_mean, metapath_mean",
         ),
         ({"kind": "features"}, "the members are kind", "kind, type"),
