@@ -65,6 +65,7 @@ class Stored:
         origin: "features", "constant", "computed" or "output".
         values: The integers of a constant, [rows, channels].
         mantissa: 1, except where the last layer has a free scale.
+        order: Of the channels in their stored order, the model's numbers; None for the model's order.
     """
 
     name: str
@@ -75,6 +76,7 @@ class Stored:
     origin: str
     values: IntArray | None = None
     mantissa: int = 1
+    order: IntArray | None = None
 
     @property
     def scale(self) -> float:
