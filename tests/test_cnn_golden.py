@@ -94,9 +94,7 @@ def test_every_convolution_equals_onnxruntime(
     images = integers(random, (batch, groups * inputs, *case.size), low, high)
     weight = integers(random, (groups * outputs, inputs, *case.window.kernel), -127, 128)
     expected = in_runtime("Conv", images, case.attributes | {"group": groups}, weight)
-    found = convolve(
-        channels_last(images), weight.transpose(2, 3, 1, 0).astype(np.int64), case.window, groups=groups
-    )
+    found = convolve(channels_last(images), weight.transpose(2, 3, 1, 0).astype(np.int64), case.window, groups=groups)
     assert np.array_equal(found, channels_last(expected))
 
 

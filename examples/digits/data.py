@@ -29,9 +29,7 @@ def digits() -> tuple[Digits, Digits]:
     images, labels = load_digits(return_X_y=True)
     order = np.random.default_rng(_SEED).permutation(len(images))
     scaled = (images / 16).astype(np.float32).reshape(-1, 1, 8, 8)
-    first, second = (
-        Digits(scaled[rows], labels[rows].astype(np.int64)) for rows in (order[:TRAINED], order[TRAINED:])
-    )
+    first, second = (Digits(scaled[rows], labels[rows].astype(np.int64)) for rows in (order[:TRAINED], order[TRAINED:]))
     return first, second
 
 

@@ -124,7 +124,16 @@ class MetapathMean:
 
 
 Binding = (
-    Features | Samples | NodeCount | NamedEnd | RelationEnd | MetapathEnd | StackedEnd | EdgeTypes | NamedMean | MetapathMean
+    Features
+    | Samples
+    | NodeCount
+    | NamedEnd
+    | RelationEnd
+    | MetapathEnd
+    | StackedEnd
+    | EdgeTypes
+    | NamedMean
+    | MetapathMean
 )
 
 #: The name of each kind in JSON.

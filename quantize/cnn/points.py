@@ -121,9 +121,7 @@ class LayerWidths:
 
 def layer_widths(graph: CnnGraph, points: Points, inner: Widths, edges: Widths) -> LayerWidths:
     """Distributes the widths: ``edges`` for first and last layers and what they read, ``inner`` for all others."""
-    weights = {
-        layer.output: (edges if layer.output in points.edges else inner).weights for layer in graph.products()
-    }
+    weights = {layer.output: (edges if layer.output in points.edges else inner).weights for layer in graph.products()}
     activations = dict.fromkeys(points.stored, 0)
     for layer in graph.products():
         source = points.source(layer.input)

@@ -154,9 +154,7 @@ def _kept(array: FloatArray) -> FloatArray:
     return np.concatenate([present[:: -(-present.size // _KEPT)], outermost])
 
 
-def _numbers(
-    graph: CnnGraph, points: Points, bits: LayerWidths, observed: _Observed, criterion: Criterion
-) -> Numbers:
+def _numbers(graph: CnnGraph, points: Points, bits: LayerWidths, observed: _Observed, criterion: Criterion) -> Numbers:
     ranges = _ranges(graph, points, bits, observed, criterion)
     weights = {layer.output: _rounded(layer, bits.weights[layer.output], graph, points) for layer in graph.products()}
     ranges = _with_room(ranges, graph, points, weights, observed.largest)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a convolutional model's names stand for: constants, tensors that are only renamed, and sizes that are inferred."""
+"""What a convolutional model's names stand for: constants, tensors that are only renamed, and inferred shapes."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
