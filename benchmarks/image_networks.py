@@ -71,9 +71,9 @@ class _Builder:
 
     def _normalised(self, read: str, channels: int) -> str:
         random = self._random
-        statistics = random.uniform(0.7, 1.4, channels), random.normal(0, 0.1, channels)
-        statistics += random.normal(0, 0.1, channels), random.uniform(0.7, 1.4, channels)
-        operands = [read, *(self.constant(array) for array in statistics)]
+        gamma, variance = random.uniform(0.7, 1.4, (2, channels))
+        beta, mean = random.normal(0, 0.1, (2, channels))
+        operands = [read, *(self.constant(array) for array in (gamma, beta, mean, variance))]
         return self.node("BatchNormalization", operands, channels, epsilon=1e-5, momentum=0.9, training_mode=0)
 
     def apply(self, operator: str, *inputs: str, **attributes: Any) -> str:

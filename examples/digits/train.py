@@ -106,7 +106,8 @@ def export(model: nn.Sequential, samples: torch.Tensor) -> bytes:
         entry.ClearField("metadata_props")
         entry.ClearField("doc_string")
     onnx.checker.check_model(proto, full_check=True)
-    return proto.SerializeToString(deterministic=True)
+    data: bytes = proto.SerializeToString(deterministic=True)
+    return data
 
 
 def main() -> None:

@@ -147,7 +147,7 @@ def _observe(graph: CnnGraph, points: Points, samples: list[Feed], opset: int) -
 
 def _kept(array: FloatArray) -> FloatArray:
     """Non-zero values at even distances, and the two outermost."""
-    present = array[array != 0]
+    present: FloatArray = array[array != 0]
     if present.size <= _KEPT:
         return present
     outermost = np.array([present.min(), present.max()], dtype=np.float32)

@@ -118,7 +118,7 @@ class Product:
     @property
     def depthwise(self) -> bool:
         """Whether each output channel reads one input channel of its own."""
-        return self.groups == self.weight.shape[3] > 1 and self.weight.shape[2] == 1
+        return self.groups > 1 and self.weight.shape[2:] == (1, self.groups)
 
     @property
     def largest_sum(self) -> int:

@@ -30,28 +30,19 @@ from hetfab.overlay.isa.arithmetic import (
     WEIGHT_BITS,
     Integers,
 )
-from hetfab.overlay.isa.spec import isa
 from hetfab.overlay.model import hgnn
-from hetfab.overlay.model.cnn.integer import (
-    Average,
-    Ending,
-    Finish,
-    IntegerCnn,
-    IntegerLayer,
-    Largest,
-    Product,
-    Stored,
-    Sum,
-    largest_sum,
+from hetfab.overlay.model.cnn.integer import IntegerCnn, IntegerLayer, Largest, Stored, largest_sum
+from hetfab.overlay.model.cnn.integer_ends import (
+    LARGEST_MULTIPLIER,
+    Accumulators,
+    Q8Terms,
+    Rectified,
+    exported_layer,
+    rounded_layer,
 )
 from hetfab.overlay.model.cnn.window import Window
 from hetfab.overlay.model.layers import attributes, constants_of, describe
 from hetfab.overlay.model.reader import graph_inputs, is_quantized
-
-_LARGEST_MULTIPLIER = (1 << isa().record("parameter").bits("multiplier")) - 1
-_LARGEST_SHIFT = isa().operation("combine").field("shift").largest
-_LARGEST_POST_LEFT = isa().operation("combine").field("post_left").largest
-_OUTPUT_BITS = 32
 
 
 @dataclass(frozen=True)
@@ -78,40 +69,7 @@ class _Moved:
     of: Stored
 
 
-@dataclass(frozen=True, eq=False)
-class _Accumulators:
-    """The sums of a convolution or a dense layer, with the scale of each output channel."""
-
-    read: Stored
-    weight: Integers
-    weight_bits: Integers
-    bias: Integers
-    window: Window | None
-    groups: int
-    scales: Scales
-    shape: tuple[int, ...]
-
-
-@dataclass(frozen=True, eq=False)
-class _Q8:
-    """Terms in Q.8 of the scale ``2**exponent``: products, stored tensors, or the average of one."""
-
-    exponent: int
-    shape: tuple[int, ...]
-    products: _Accumulators | None = None
-    stored: tuple[Stored, ...] = ()
-    average: tuple[Stored, Window, Integers] | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class _Rectified:
-    """Sums of which negative ones become 0, and those above ``highest``, where there is one, that."""
-
-    value: "_Accumulators | _Q8"
-    highest: float | None
-
-
-_Value: TypeAlias = _FloatInput | _Constant | Stored | _Moved | _Accumulators | _Q8 | _Rectified
+_Value: TypeAlias = _FloatInput | _Constant | Stored | _Moved | Accumulators | Q8Terms | Rectified
 
 
 @dataclass
@@ -183,8 +141,10 @@ def read_integers(model: onnx.ModelProto) -> IntegerCnn:
             "quantize the float model again with this hetfab",
             refused,
         )
-    output, lsb = _export(draft, model.graph.output[0].name)
-    return IntegerCnn(draft.stored[value.name], tuple(draft.layers), draft.stored, output, lsb)
+    name = model.graph.output[0].name
+    last, lsb = exported_layer(draft.values.get(name), name)
+    draft.store(last.output)
+    return IntegerCnn(draft.stored[value.name], (*draft.layers, last), draft.stored, last.output, lsb)
 
 
 def _channels_last(value: onnx.ValueInfoProto) -> tuple[int, ...]:
@@ -202,7 +162,7 @@ def _scales(scale: npt.NDArray[Any], node: onnx.NodeProto) -> Scales:
     whole = np.ldexp(fractions, 53).astype(np.int64)
     lowest_bit = whole & -whole
     mantissas = whole // np.maximum(lowest_bit, 1)
-    if not np.all((mantissas > 0) & (mantissas <= _LARGEST_MULTIPLIER)):
+    if not np.all((mantissas > 0) & (mantissas <= LARGEST_MULTIPLIER)):
         raise ModelStructureError(
             f"{describe(node)} has a scale that is not a 16-bit integer times a power of two",
             "scales m * 2^e with m of at most 16 bits",
@@ -236,8 +196,8 @@ def _quant(draft: _Draft, node: onnx.NodeProto) -> _Value:
             low, high = -(1 << (bits - 1)) + narrow, (1 << (bits - 1)) - 1
             steps = np.rint(np.clip(array.astype(np.float64) / scale.astype(np.float64), low, high))
             return _Constant(array, steps.astype(np.int64), scales, bits, narrow)
-        case _Accumulators() as products if bits == TERM_BITS and signed:
-            return _Q8(_exponent(scales, node) + Q8_BITS, products.shape, products)
+        case Accumulators() as products if bits == TERM_BITS and signed:
+            return Q8Terms(_exponent(scales, node) + Q8_BITS, products.shape, products)
         case _ if bits not in ACTIVATION_BITS or narrow:
             raise _RefusedError(
                 f"it rounds to {bits} bits{', narrow' if narrow else ''}; tensors have {ACTIVATION_BITS[0]} to "
@@ -245,10 +205,10 @@ def _quant(draft: _Draft, node: onnx.NodeProto) -> _Value:
             )
         case _FloatInput(name, shape):
             return draft.store(Stored(name, shape, bits, signed, _exponent(scales, node)))
-        case (_Accumulators() | _Q8() | _Rectified()) as value:
-            inner = value.value if isinstance(value, _Rectified) else value
+        case (Accumulators() | Q8Terms() | Rectified()) as value:
+            inner = value.value if isinstance(value, Rectified) else value
             output = Stored(node.output[0], inner.shape, bits, signed, _exponent(scales, node))
-            draft.layers.append(_rounded_layer(value, draft.store(output)))
+            draft.layers.append(rounded_layer(value, draft.store(output)))
             return output
     raise _RefusedError(f"'{source}' is rounded twice, or is nothing that is rounded")
 
@@ -270,7 +230,7 @@ def _weights(draft: _Draft, name: str) -> tuple[Integers, Scales, int]:
     return value.integers, value.scales, value.bits
 
 
-def _biased(draft: _Draft, products: _Accumulators, name: str) -> _Accumulators:
+def _biased(draft: _Draft, products: Accumulators, name: str) -> Accumulators:
     """Sums with a bias at their own scale."""
     value = draft.values.get(name)
     if not isinstance(value, _Constant) or value.integers is None or value.scales is None:
@@ -280,7 +240,7 @@ def _biased(draft: _Draft, products: _Accumulators, name: str) -> _Accumulators:
     return replace(products, bias=products.bias + value.integers.reshape(-1))
 
 
-def _checked(products: _Accumulators, name: str) -> _Accumulators:
+def _checked(products: Accumulators, name: str) -> Accumulators:
     worst = largest_sum(products.weight, products.bias, products.read)
     if worst >= 1 << (ACCUMULATOR_BITS - 1):
         raise OverflowPossibleError(
@@ -293,11 +253,11 @@ def _checked(products: _Accumulators, name: str) -> _Accumulators:
 
 def _accumulators(
     read: Stored, weight: Integers, scales: Scales, bits: int, window: Window | None, groups: int
-) -> _Accumulators:
+) -> Accumulators:
     """Sums of products, without a bias; ``weight`` is [rows, columns, inputs / groups, outputs]."""
     outputs = weight.shape[3]
     positions = () if window is None else window.positions((read.shape[0], read.shape[1]))
-    return _Accumulators(
+    return Accumulators(
         read,
         np.ascontiguousarray(weight),
         np.full(outputs, bits),
@@ -346,14 +306,14 @@ def _matmul(draft: _Draft, node: onnx.NodeProto) -> _Value:
 
 def _add(draft: _Draft, node: onnx.NodeProto) -> _Value:
     left, right = (draft.values.get(name) for name in node.input)
-    if isinstance(left, _Accumulators):
+    if isinstance(left, Accumulators):
         return _checked(_biased(draft, left, node.input[1]), node.output[0])
-    terms = [_Q8(v.exponent, v.shape, stored=(v,)) if isinstance(v, Stored) else v for v in (left, right)]
+    terms = [Q8Terms(v.exponent, v.shape, stored=(v,)) if isinstance(v, Stored) else v for v in (left, right)]
     match terms:
-        case [_Q8(average=None) as first, _Q8(average=None) as second] if first.exponent == second.exponent:
+        case [Q8Terms(average=None) as first, Q8Terms(average=None) as second] if first.exponent == second.exponent:
             products, stored = first.products or second.products, first.stored + second.stored
             if len(stored) == (1 if products else 2):
-                return _Q8(first.exponent, first.shape, products, stored)
+                return Q8Terms(first.exponent, first.shape, products, stored)
     raise _RefusedError("it adds something other than a bias, or two terms of one scale with one stored at least")
 
 
@@ -364,8 +324,8 @@ def _rectify(draft: _Draft, node: onnx.NodeProto) -> _Value:
         if lowest != 0.0:
             raise _RefusedError("it limits from something other than 0")
     match draft.values.get(node.input[0]):
-        case (_Accumulators() | _Q8()) as value:
-            return _Rectified(value, highest)
+        case (Accumulators() | Q8Terms()) as value:
+            return Rectified(value, highest)
     raise _RefusedError("it does not follow sums that are yet to be rounded")
 
 
@@ -382,7 +342,7 @@ def _average_pool(draft: _Draft, node: onnx.NodeProto) -> _Value:
     if _exponent(_scales(draft.constant(node.input[2]), node), node) != read.exponent:
         raise _RefusedError("its scale is not that of its input")
     numbers = draft.constant(node.input[1]).astype(np.int64)[0, 0]
-    return _Q8(read.exponent, (*numbers.shape, read.shape[2]), average=(read, window, numbers))
+    return Q8Terms(read.exponent, (*numbers.shape, read.shape[2]), average=(read, window, numbers))
 
 
 def _flatten(draft: _Draft, node: onnx.NodeProto) -> _Value:
@@ -392,7 +352,7 @@ def _flatten(draft: _Draft, node: onnx.NodeProto) -> _Value:
             return _Moved(read)
         case _Moved() as moved:
             return moved
-        case (_Accumulators() | _Q8()) as value if math.prod(value.shape[:-1]) == 1:
+        case (Accumulators() | Q8Terms()) as value if math.prod(value.shape[:-1]) == 1:
             return replace(value, shape=value.shape[-1:])
     raise _RefusedError("it flattens neither stored integers nor sums of one pixel")
 
@@ -410,80 +370,3 @@ _RULES: dict[tuple[str, str], Callable[[_Draft, onnx.NodeProto], _Value]] = {
     ("", "Flatten"): _flatten,
     (hgnn.DOMAIN, "QAveragePool"): _average_pool,
 }
-
-
-def _rounded_layer(value: _Accumulators | _Q8 | _Rectified, output: Stored) -> IntegerLayer:
-    highest, rectified = output.highest, isinstance(value, _Rectified)
-    if isinstance(value, _Rectified):
-        if value.highest is not None:
-            # As Quant rounds the bound: half to even.
-            highest = min(highest, int(np.rint(value.highest / output.scale)))
-        value = value.value
-    if isinstance(value, _Accumulators):
-        finish = Finish(Ending.REQUANTIZE, 0, 0, rectified, highest)
-        return _product(value, output, output.exponent, None, finish)
-    distance = output.exponent - (value.exponent - Q8_BITS)
-    if not -_LARGEST_POST_LEFT <= distance <= _LARGEST_SHIFT:
-        raise _too_far(output.name)
-    finish = Finish(Ending.COMBINE, max(0, -distance), max(0, distance), rectified, highest)
-    return _sum(value, output, finish)
-
-
-def _sum(value: _Q8, output: Stored, finish: Finish) -> IntegerLayer:
-    if value.products is not None:
-        return _product(value.products, output, value.exponent - Q8_BITS, value.stored[0], finish)
-    if value.average is not None:
-        return Average(output, *value.average, finish)
-    left, right = value.stored
-    return Sum(output, left, right, finish)
-
-
-def _product(
-    sums: _Accumulators, output: Stored, target: int | None, residual: Stored | None, finish: Finish
-) -> Product:
-    """A layer whose sums are brought to the scale ``2**target``, None where they leave as they are."""
-    multiplier, shift = np.zeros(0, np.int64), 0
-    if target is not None:
-        multiplier, shift = _requantization(sums.scales, target, output.name)
-    mantissa = int(sums.scales.mantissas.max())
-    parts = sums.weight, sums.weight_bits, sums.bias, sums.window, sums.groups
-    return Product(output, sums.read, *parts, multiplier, shift, residual, mantissa, finish)
-
-
-def _requantization(scales: Scales, target: int, name: str) -> tuple[Integers, int]:
-    """Multipliers and shift that bring ``scales`` to ``2**target``; a left shift by j is a multiplier times 2^j."""
-    right = target - scales.exponents
-    shift = max(0, int(right.max()))
-    left = shift - right
-    if shift > _LARGEST_SHIFT or np.any(np.ldexp(scales.mantissas.astype(np.float64), left) > _LARGEST_MULTIPLIER):
-        raise _too_far(name)
-    return np.left_shift(scales.mantissas, left), shift
-
-
-def _too_far(name: str) -> ModelStructureError:
-    return ModelStructureError(
-        f"the scales before and after '{name}' are too far apart for a 16-bit multiplier and a 6-bit shift",
-        "scales of one layer within 2^16 of each other and of the result's",
-        "quantize the float model again with this hetfab",
-    )
-
-
-def _export(draft: _Draft, name: str) -> tuple[Stored, int]:
-    """Ends the layer that computes the logits; the second value is the exponent of their LSB."""
-    highest = (1 << (_OUTPUT_BITS - 1)) - 1
-    match draft.values.get(name):
-        case _Accumulators(scales=scales) as value if scales.uniform:
-            mantissa, exponent = int(scales.mantissas[0]), int(scales.exponents[0])
-            output = Stored(name, value.shape, _OUTPUT_BITS, True, exponent, mantissa)
-            finish = Finish(Ending.EXPORT_ACCUMULATORS, 0, 0, False, highest)
-            draft.layers.append(_product(value, output, None, None, finish))
-            return draft.store(output), value.read.exponent
-        case _Q8(exponent=exponent) as value:
-            output = Stored(name, value.shape, _OUTPUT_BITS, True, exponent - Q8_BITS)
-            draft.layers.append(_sum(value, output, Finish(Ending.EXPORT_SUMS, 0, 0, False, highest)))
-            return draft.store(output), exponent
-    raise OperatorsUnsupportedError(
-        f"the output '{name}' is neither a sum nor a layer with one scale for all classes",
-        "logits at one scale",
-        "quantize the float model again with this hetfab",
-    )

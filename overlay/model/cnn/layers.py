@@ -29,7 +29,7 @@ class Conv:
     @property
     def depthwise(self) -> bool:
         """Whether each output channel reads one input channel of its own."""
-        return self.weight.shape[1] == 1 and self.groups == self.weight.shape[0] > 1
+        return self.groups > 1 and self.weight.shape[:2] == (self.groups, 1)
 
 
 @dataclass(frozen=True, eq=False)

@@ -47,7 +47,8 @@ def read_names(model: onnx.ModelProto) -> Names:
     """
     constants = dict(constants_of(model))
     of: dict[str, str] = {}
-    idle, sizes = set(), set()
+    idle: set[int] = set()
+    sizes: set[str] = set()
     for position, node in enumerate(model.graph.node):
         if node.op_type in _RENAMING and node.domain == "" and not _drops(node, constants):
             source = of.get(node.input[0], node.input[0])

@@ -7,19 +7,8 @@ the largest pixel and Flatten move integers that are stored already.
 
 from collections.abc import Iterator, Set
 
-from hetfab.overlay.model.cnn.layers import (
-    Add,
-    AveragePool,
-    BatchNorm,
-    Clip,
-    CnnGraph,
-    Conv,
-    Dense,
-    Flatten,
-    Layer,
-    MaxPool,
-    Relu,
-)
+from hetfab.overlay.model.cnn.layers import AveragePool, BatchNorm, Clip, CnnGraph, Conv, Flatten, Layer, MaxPool
+from hetfab.overlay.model.layers import Add, Dense, Relu
 
 #: What ends in sums that are yet to be rounded.
 _SUMS = (Conv, Dense, BatchNorm, Add, AveragePool)
