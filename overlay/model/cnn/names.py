@@ -8,6 +8,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 import onnx
+import onnx.numpy_helper
 import onnx.shape_inference
 
 from hetfab.overlay.model.cnn.layers import Shape
@@ -64,7 +65,7 @@ def read_names(model: onnx.ModelProto) -> Names:
         inner = of[output]
         of = {name: output if source == inner else source for name, source in of.items()} | {inner: output}
         del of[output]
-    shapes = _inferred(model)
+    shapes = _inferred(model, constants)
     return Names(constants, {of.get(name, name): shape for name, shape in shapes.items()}, frozenset(idle), of)
 
 
@@ -80,10 +81,19 @@ def _computes_shape(node: onnx.NodeProto, constants: Mapping[str, Array], sizes:
     return node.op_type == "Shape" or (bool(variable) and all(name in sizes for name in variable))
 
 
-def _inferred(model: onnx.ModelProto) -> dict[str, Shape]:
-    """Shapes of one sample, found for a batch of one: with a free batch, computed shapes stay unknown."""
+def _inferred(model: onnx.ModelProto, constants: Mapping[str, Array]) -> dict[str, Shape]:
+    """Shapes of one sample, found for a batch of one: with a free batch, computed shapes stay unknown.
+
+    ONNX does not follow a constant through Identity, so constants are put in its place.
+    """
     single = onnx.ModelProto()
     single.CopyFrom(model)
+    del single.graph.node[:]
+    single.graph.node.extend(node for node in model.graph.node if node.output[0] not in constants)
+    written = {name for node in model.graph.node for name in node.output}
+    single.graph.initializer.extend(
+        onnx.numpy_helper.from_array(array, name) for name, array in constants.items() if name in written
+    )
     del single.graph.value_info[:]
     for value in single.graph.output:
         value.type.tensor_type.ClearField("shape")

@@ -225,8 +225,8 @@ def _bound(constant: Array | None) -> float | None:
 def _parse_flatten(draft: Draft, node: onnx.NodeProto) -> None:
     """Flatten, and what exporters write for it: Reshape and Squeeze to one row for each sample."""
     shape, output = draft.shape(node.input[0]), draft.read(node.output[0])
-    becomes = draft.names.shapes.get(output)
     columns = (int(np.prod(shape)),)
+    becomes = columns if node.op_type == "Flatten" else draft.names.shapes.get(output)
     if becomes is None:
         raise RefusedError("its result has no shape that ONNX infers", "use Flatten, with axis 1")
     if becomes not in (columns, shape) or (node.op_type == "Flatten" and attributes(node).get("axis", 1) != 1):
