@@ -229,7 +229,9 @@ def _parse_flatten(draft: Draft, node: onnx.NodeProto) -> None:
     becomes = columns if node.op_type == "Flatten" else draft.names.shapes.get(output)
     if becomes is None:
         raise RefusedError("its result has no shape that ONNX infers", "use Flatten, with axis 1")
-    if becomes not in (columns, shape) or (node.op_type == "Flatten" and attributes(node).get("axis", 1) != 1):
+    if node.op_type == "Flatten" and attributes(node).get("axis", 1) != 1:
+        raise RefusedError(f"it flattens from axis {attributes(node)['axis']}", "flatten samples, from axis 1")
+    if becomes not in (columns, shape):
         raise RefusedError(
             f"it makes samples of shape {list(becomes)} from {list(shape)}", "make one row of each sample, as Flatten"
         )

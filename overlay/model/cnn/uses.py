@@ -50,7 +50,7 @@ def _refused_flatten(layer: Flatten, graph: CnnGraph) -> Iterator[str]:
     """The overlay holds pixels with their channels side by side, so columns change their order; weights follow it."""
     shape = graph.shapes[layer.input]
     pixels = shape[1] * shape[2] if len(shape) == 3 else 1
-    others = [reader for reader in graph.consumers(layer.output) if not isinstance(reader, Dense)]
+    others = [reader for reader in graph.consumers(layer.output) if not isinstance(reader, Dense | BatchNorm)]
     if pixels > 1 and others:
         yield f"Flatten '{layer.output}': '{others[0].output}' reads its columns; only MatMul and Gemm may"
 
