@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from hetfab.overlay.model.binding import Binding
     from hetfab.overlay.model.bound_model import FedModel  # A board has no onnx.
 
-#: Samples that run at once where the model leaves their number open.
-BATCH = 32
+#: Numbers in the samples that run at once, and the most samples; what a network keeps of them takes far more memory.
+_BATCH_NUMBERS = 1 << 22
+_LARGEST_BATCH = 256
 _MEMBERS = ("samples", "labels")
 
 
@@ -33,8 +34,10 @@ class SampleSet:
     samples: npt.NDArray[np.float32]
     labels: npt.NDArray[np.int64] | None
 
-    def batches(self, size: int) -> Iterator[npt.NDArray[np.float32]]:
-        """The samples in order, ``size`` at a time; the last batch may be smaller."""
+    def batches(self, size: int | None = None) -> Iterator[npt.NDArray[np.float32]]:
+        """The samples in order, ``size`` at a time, else as many as memory easily holds; the last are fewer."""
+        numbers = max(int(np.prod(self.samples.shape[1:])), 1)
+        size = size or max(1, min(_LARGEST_BATCH, _BATCH_NUMBERS // numbers))
         for start in range(0, len(self.samples), size):
             yield self.samples[start : start + size]
 
@@ -106,7 +109,7 @@ def open_with_samples(
         )
     ((name, shape),) = shapes.items()
     read = read_samples(samples, shape)
-    return FedModel(model, bindings, [{name: batch} for batch in read.batches(BATCH)]), read
+    return FedModel(model, bindings, [{name: batch} for batch in read.batches()]), read
 
 
 def accuracy(model: Any, samples: SampleSet) -> float | None:
@@ -124,7 +127,7 @@ def accuracy(model: Any, samples: SampleSet) -> float | None:
     name, output = model.graph.input[0].name, model.graph.output[0].name
     found = [
         run_model(model, {name: batch}, [output])[0].reshape(len(batch), -1).argmax(axis=1)
-        for batch in samples.batches(fixed or BATCH)
+        for batch in samples.batches(fixed)
         if not fixed or len(batch) == fixed
     ]
     predicted = np.concatenate(found) if found else np.zeros(0, np.int64)

@@ -122,7 +122,9 @@ def with_input(shape: list[int | str | None], name: str = "input") -> onnx.Model
         ("input.1", [None, 7], (7,)),
     ],
 )
-def test_samples_follow_from_the_form_of_the_only_input(name: str, shape: list[int | str], sample: Shape) -> None:
+def test_samples_follow_from_the_form_of_the_only_input(
+    name: str, shape: list[int | str | None], sample: Shape
+) -> None:
     assert bindings_of(with_input(shape, name)) == {name: Samples(sample)}
 
 
