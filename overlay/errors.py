@@ -200,6 +200,12 @@ class WidthsUnsupportedError(InputError):
     code = "widths-unsupported"
 
 
+class SamplesInvalidError(InputError):
+    """A file of samples cannot be read, or does not fit the model's input."""
+
+    code = "samples-invalid"
+
+
 class CalibrationDataError(InputError):
     """There is nothing to calibrate with."""
 

@@ -119,6 +119,11 @@ _COUNTED = """unsigned depth(unsigned value) {
     return bits;
 }
 """
+_PASSED = """
+template <unsigned (*Function)(unsigned)>
+unsigned call(unsigned value) { return Function(value); }
+unsigned depth(unsigned value) { return value == 0 ? 0 : call<depth>(value / 2); }
+"""
 _ADD = """
 template <int Bits>
 ap_int<Bits> add(ap_int<Bits> a, ap_int<Bits> b) {
@@ -170,6 +175,34 @@ FAULTS = [
             "Shape shape; ram[0] = shape.size();",
             "Shape shape; ram[0] = shape.size();",
             "struct Shape { unsigned size() { return 1; } };\n",
+        ),
+    ),
+    Fault(
+        "class with a virtual destructor",
+        "HLS-L03",
+        "'shape' of the class 'Shape'",
+        *_in_top(
+            "struct Shape {\n    virtual ~Shape() {}\n    unsigned size = 1;\n};\n",
+            "Shape shape; ram[0] = shape.size;",
+            "Shape shape; ram[0] = shape.size;",
+            "struct Shape {\n    unsigned size = 1;\n};\n",
+        ),
+    ),
+    Fault(
+        "recursion through a template argument",
+        "HLS-L04",
+        "depth -> call -> depth",
+        *_in_top(_PASSED, "ram[0] = depth(5);", "ram[0] = depth(5);", _COUNTED),
+    ),
+    Fault(
+        "global function pointer",
+        "HLS-L07",
+        "'chosen'",
+        *_in_top(
+            "unsigned one() { return 1; }\nunsigned (*const chosen)() = one;\n",
+            "ram[0] = chosen();",
+            "ram[0] = one();",
+            "unsigned one() { return 1; }\n",
         ),
     ),
     Fault(
@@ -234,7 +267,11 @@ FAULTS = [
         "cast of an ap_uint pointer",
         "HLS-L10",
         "'ap_uint<64> *' to 'int *'",
-        *_in_top("", "int* p = reinterpret_cast<int*>(ram); ram[0] = p[1];", "ram[0] = ram[1](31, 0);"),
+        *_in_top(
+            "",
+            "ap_uint<64> words[4]; int* p = reinterpret_cast<int*>(words); ram[0] = p[1];",
+            "ram[0] = ram[1](31, 0);",
+        ),
     ),
     Fault(
         "exception",
@@ -429,7 +466,7 @@ FAULTS = [
     Fault(
         "global variable",
         "HLS-M01",
-        "the global variable 'count'",
+        "the variable 'count', which outlives a call",
         *_in_top("unsigned count;\n", "ram[0] = count++;", "ram[0] = 1;", ""),
     ),
     Fault(
@@ -448,6 +485,47 @@ FAULTS = [
         "'own_ram' and 'other_ram' in the two branches",
         _BRANCHES % "else",
         _BRANCHES % "if (i % 2 == 1)",
+    ),
+    Fault(
+        "two writers by another name",
+        "HLS-M03",
+        "'shared_ram' written by first_top and second_top",
+        _TWO_TOPS % "auto* alias = shared_ram + 1; alias[2] = 5;",
+        _TWO_TOPS % "auto* alias = other_ram + 1; alias[2] = 5;",
+    ),
+    Fault(
+        "two writers by a reference to a word",
+        "HLS-M03",
+        "'shared_ram' written by first_top and second_top",
+        _TWO_TOPS % "ap_uint<64>& word = shared_ram[1]; word = 5;",
+        _TWO_TOPS % "const ap_uint<64>& word = shared_ram[1]; other_ram[0] = word;",
+    ),
+    Fault(
+        "two writers by a pointer",
+        "HLS-M03",
+        "'shared_ram' written by first_top and second_top",
+        _TWO_TOPS % "*(shared_ram + 2) = 5;",
+        _TWO_TOPS % "*(other_ram + 2) = 5;",
+    ),
+    Fault(
+        "port in an object",
+        "HLS-M04",
+        "the port 'ram'",
+        *_in_top(
+            "struct Holder {\n    ap_uint<64>* words;\n};\n",
+            "Holder holder; holder.words = ram; holder.words[1] = 5;",
+            "ram[1] = 5;",
+        ),
+    ),
+    Fault(
+        "state of a class",
+        "HLS-M01",
+        "the variable 'count', which outlives a call",
+        *_in_top(
+            "struct Counter {\n    static unsigned count;\n};\nunsigned Counter::count = 0;\n",
+            "ram[1] = Counter::count++;",
+            "ram[1] = 5;",
+        ),
     ),
     Fault(
         "two writers to one RAM",
@@ -478,6 +556,36 @@ FAULTS = [
             "",
             "unsigned long wide = 5; unsigned narrow = wide; ram[0] = narrow;",
             "unsigned long wide = 5; unsigned narrow = static_cast<unsigned>(wide); ram[0] = narrow;",
+        ),
+    ),
+    Fault(
+        "implicit narrowing of a slice",
+        "HLS-W01",
+        "16 unsigned bits become 8 unsigned bits",
+        *_in_top(
+            "",
+            "ap_uint<8> low = ram[0].range(15, 0); ram[1] = low;",
+            "ap_uint<8> low = ram[0].range(7, 0); ram[1] = low;",
+        ),
+    ),
+    Fault(
+        "assignment of arbitrary precision that narrows",
+        "HLS-W01",
+        "16 unsigned bits become 8 unsigned bits",
+        *_in_top(
+            "",
+            "ap_uint<8> sum = 1; ap_uint<16> wide = 2; sum += wide; ram[1] = sum;",
+            "ap_uint<16> sum = 1; ap_uint<16> wide = 2; sum += wide; ram[1] = sum;",
+        ),
+    ),
+    Fault(
+        "fraction cut off",
+        "HLS-W01",
+        "double become 32 signed bits",
+        *_in_top(
+            "",
+            "double x = 1.5; int y = x; ram[1] = y > 0;",
+            "double x = 1.5; int y = static_cast<int>(x); ram[1] = y > 0;",
         ),
     ),
     Fault(

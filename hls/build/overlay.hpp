@@ -287,9 +287,9 @@ class Overlay {
                                      bodies_.ram(par_ram_), bodies_.ram(sum_ram_), bodies_.ram(out_ram_),
                                      events);
         } else {
-            hls::burst_maxi<Types::Beat> features(ports_[features_port]);
-            hls::burst_maxi<Types::Beat> graph(ports_[graph_port]);
-            agg_step<Design, Family>(in, out, features, graph, sum_ram_.port(), agg_context_.port(), events);
+            agg_step<Design, Family>(in, out, bodies_.memory<Types::Beat>(ports_[features_port], dram),
+                                     bodies_.memory<Types::Beat>(ports_[graph_port], dram),
+                                     bodies_.ram(sum_ram_), agg_context_.port(), events);
         }
     }
 

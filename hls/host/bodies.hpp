@@ -5,6 +5,7 @@
 #pragma once
 
 #include "copies.hpp"
+#include "gather.hpp"
 #include "gemm.hpp"
 #include "groups.hpp"
 #include "memories.hpp"

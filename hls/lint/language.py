@@ -32,10 +32,20 @@ def _nodes(program: Program) -> Iterator[Node]:
 
 
 def _declarations(program: Program) -> Iterator[tuple[Node, Any]]:
-    """Variables, parameters and members, with their types."""
+    """Variables, parameters and members, with their types; those of elsewhere where they are used."""
     for node in _nodes(program):
         if node.kind in _DECLARATIONS:
             yield node, node.type
+        elif node.kind in {"DECL_REF_EXPR", "MEMBER_REF_EXPR"}:
+            target = node.referenced
+            if target is not None and target.kind.name in {"VAR_DECL", "FIELD_DECL"} and _is_elsewhere(target):
+                yield node, target.type.get_canonical()
+
+
+def _is_elsewhere(variable: Any) -> bool:
+    """Whether it is declared in the sources, but in no function."""
+    around = variable.semantic_parent
+    return around is not None and around.kind.name not in FUNCTIONS and not variable.location.is_in_system_header
 
 
 def _namespaces(cursor: Any) -> list[str]:
@@ -92,6 +102,20 @@ def virtual_functions(program: Program) -> Iterator[Found]:
             target = node.referenced if node.kind == "CALL_EXPR" else None
             if target is not None and target.kind.name == "CXX_METHOD" and target.is_virtual_method():
                 yield _found(node, f"a call of the virtual function '{node.name}'")
+            if node.kind == "VAR_DECL" and _has_virtual_functions(node.type.get_declaration()):
+                yield _found(node, f"'{node.name}' of the class '{node.type.spelling}', which has virtual functions")
+
+
+def _has_virtual_functions(declaration: Any) -> bool:
+    # The open headers of AMD's types are models for a host; the tool has its own.
+    if declaration.location.is_in_system_header:
+        return False
+    for child in declaration.get_children():
+        if child.kind.name in {"CXX_METHOD", "DESTRUCTOR"} and child.is_virtual_method():
+            return True
+        if child.kind.name == "CXX_BASE_SPECIFIER" and _has_virtual_functions(child.type.get_declaration()):
+            return True
+    return False
 
 
 @rule(

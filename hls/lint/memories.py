@@ -3,9 +3,10 @@
 
 from collections import defaultdict
 from collections.abc import Iterator
+from typing import Any
 
 from hetfab.hls.lint.findings import Found, Scope, rule
-from hetfab.hls.lint.ports import accesses, ports_of, steps_of
+from hetfab.hls.lint.ports import ESCAPE, accesses, ports_of, steps_of
 from hetfab.hls.lint.program import Program
 from hetfab.hls.lint.syntax import LOOPS, Node
 
@@ -21,7 +22,7 @@ def statics(program: Program) -> Iterator[Found]:
     """Static and global variables that are not constant."""
     for function in program.functions.values():
         for node in function.own_nodes:
-            if node.kind == "VAR_DECL" and node.cursor.storage_class.name == "STATIC" and not _is_constant(node.cursor):
+            if node.kind == "VAR_DECL" and _outlives_call(node.cursor) and not _is_constant(node.cursor):
                 yield Found(node.file, node.line, f"the static variable '{node.name}'")
             target = node.referenced if node.kind == "DECL_REF_EXPR" else None
             if target is None or target.kind.name != "VAR_DECL" or target.location.is_in_system_header:
@@ -29,15 +30,21 @@ def statics(program: Program) -> Iterator[Found]:
             outside = target.semantic_parent is not None and target.semantic_parent.kind.name in {
                 "TRANSLATION_UNIT",
                 "NAMESPACE",
+                "CLASS_DECL",
+                "STRUCT_DECL",
             }
             if outside and not _is_constant(target):
-                yield Found(node.file, node.line, f"the global variable '{node.name}'")
+                yield Found(node.file, node.line, f"the variable '{node.name}', which outlives a call")
 
 
-def _is_constant(cursor: object) -> bool:
-    kind = cursor.type.get_canonical()  # type: ignore[attr-defined]
-    while kind.kind.name.endswith("ARRAY"):
-        kind = kind.element_type.get_canonical()
+def _outlives_call(variable: Any) -> bool:
+    return bool(variable.storage_class.name == "STATIC" or variable.tls_kind.name != "NONE")
+
+
+def _is_constant(variable: Any) -> bool:
+    kind = variable.type.get_canonical()
+    while kind.kind.name.endswith("ARRAY") and not kind.is_const_qualified():
+        kind = kind.element_type
     return bool(kind.is_const_qualified())
 
 
@@ -115,8 +122,25 @@ def owners(program: Program) -> Iterator[Found]:
             yield Found(top.file, top.node.line, f"the RAM '{name}' read by {_list(others)}")
 
 
+@rule(
+    "HLS-M04",
+    "every port of a top function is only indexed, passed to functions, named in a fence, or called",
+    do="pass it as an argument: what a pointer, an object or a library function does with it cannot be followed",
+    source="this project: the rules about order and owners hold for what they can follow",
+    scope=Scope.HOUSE,
+)
+def escapes(program: Program) -> Iterator[Found]:
+    """Ports in members, in chosen pointers, in library functions."""
+    for top in program.tops:
+        for access in accesses(steps_of(program, top)):
+            if access.kind == ESCAPE and access.port.kind != "other":
+                yield Found(
+                    access.node.file, access.node.line, f"the port '{access.port.name}' leaves what can be followed"
+                )
+
+
 def _list(names: set[str]) -> str:
     return " and ".join(sorted(names))
 
 
-RULES = (statics, selected_stores, owners)
+RULES = (statics, selected_stores, owners, escapes)

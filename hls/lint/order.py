@@ -5,7 +5,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from hetfab.hls.lint.findings import Found, Scope, rule
-from hetfab.hls.lint.ports import Access, Branch, Call, Fence, Loop, Port, Return, Step, accesses, ports_of, steps_of
+from hetfab.hls.lint.ports import (
+    ESCAPE,
+    Access,
+    Branch,
+    Call,
+    Fence,
+    Loop,
+    Port,
+    Return,
+    Step,
+    accesses,
+    ports_of,
+    steps_of,
+)
 from hetfab.hls.lint.program import Program
 from hetfab.hls.lint.syntax import Node
 
@@ -98,7 +111,9 @@ def fences(program: Program) -> Iterator[Found]:
     """Tokens without a fence, or with one that leaves a port out."""
     for top in program.tops:
         steps = steps_of(program, top)
-        written = {a.port for a in accesses(steps) if a.kind.startswith("write") and a.port.kind in {"burst", "bus"}}
+        written = {
+            a.port for a in accesses(steps) if a.kind.startswith(("write", ESCAPE)) and a.port.kind in {"burst", "bus"}
+        }
         needed = {port for port in ports_of(program, top).values() if port.kind == "ram"} | written
         if not needed:
             continue

@@ -3,7 +3,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from hetfab.hls.lint.pragmas import mode_of
 from hetfab.hls.lint.program import Function, Program
@@ -11,7 +11,10 @@ from hetfab.hls.lint.syntax import LOOPS, Node
 
 _STREAM = "hls::stream<"
 _BURST = "hls::burst_maxi<"
-_METHODS = {"read", "write", "read_nb", "write_nb", "read_request", "write_request", "write_response", "empty", "full"}
+#: The kind of an access that cannot be followed.
+ESCAPE = "escape"
+#: Expressions of a part of an array: an index, an offset, an address, what a pointer leads to.
+_PLACES = {"ARRAY_SUBSCRIPT_EXPR", "BINARY_OPERATOR", "UNARY_OPERATOR"}
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,7 @@ class Port:
 
 @dataclass(frozen=True)
 class Access:
-    """An access to a port: ``read``, ``write``, or the name of the method of a stream or a burst port."""
+    """An access to a port: ``read``, ``write``, a method of a stream or a burst port, or ``ESCAPE``."""
 
     port: Port
     kind: str
@@ -136,7 +139,13 @@ class _Walker:
             case "CALL_EXPR":
                 yield from self._call(node, bound)
             case "ARRAY_SUBSCRIPT_EXPR":
-                yield from self._subscript(node, bound)
+                yield from self._element(node, bound)
+            case "UNARY_OPERATOR" if self._port(node, bound) is None:
+                yield from self._element(node, bound)
+            case "VAR_DECL":
+                yield from self._variable(node, bound)
+            case "DECL_REF_EXPR" if (port := self._port(node, bound)) is not None:
+                yield Access(port, ESCAPE, node)
             case _:
                 yield from self._below(node, bound)
 
@@ -145,22 +154,25 @@ class _Walker:
             yield from self.steps(child, bound)
 
     def _call(self, node: Node, bound: dict[str, Port]) -> Iterator[Step]:
-        yield from self._below(node, bound)
         method = node.children[0] if node.children else None
         if method is not None and method.kind == "MEMBER_REF_EXPR" and method.children:
             port = self._port(method.children[0], bound)
-            if port is not None and node.name in _METHODS:
+            if port is not None:
+                yield from self._indices(method.children[0], bound)
+                yield from self._arguments(node, bound)
                 yield Access(port, node.name, node)
                 return
         arguments = node.arguments()
         if node.name == "fence":
             yield Fence(frozenset(port for a in arguments if (port := self._port(a, bound)) is not None))
             return
-        target = node.referenced
-        definition = target.get_definition() if target is not None else None
-        callee = self._program.functions.get(definition.get_usr()) if definition is not None else None
+        callee = self._callee(node)
         if callee is None:
+            yield from self._below(node, bound)
             return
+        if method is not None and method not in arguments:
+            yield from self.steps(method, bound)
+        yield from self._arguments(node, bound)
         passed = {
             parameter.cursor.get_usr(): port
             for parameter, argument in zip(callee.parameters, arguments, strict=False)
@@ -170,26 +182,58 @@ class _Walker:
         if passed:
             yield Call(self.body(callee, passed))
 
-    def _subscript(self, node: Node, bound: dict[str, Port]) -> Iterator[Step]:
-        yield from self._below_index(node, bound)
-        port = self._port(node, bound)
-        if port is None or port.kind not in {"ram", "bus"}:
+    def _callee(self, node: Node) -> Function | None:
+        target = node.referenced
+        definition = target.get_definition() if target is not None else None
+        return self._program.functions.get(definition.get_usr()) if definition is not None else None
+
+    def _arguments(self, node: Node, bound: dict[str, Port]) -> Iterator[Step]:
+        for argument in node.arguments():
+            if self._port(argument, bound) is None:
+                yield from self.steps(argument, bound)
+            else:
+                yield from self._indices(argument, bound)
+
+    def _element(self, node: Node, bound: dict[str, Port]) -> Iterator[Step]:
+        """A word of a RAM or a bus, by its index or by a pointer to it."""
+        base = self._base(node, bound)
+        if base is None or base.kind not in {"ram", "bus"}:
+            yield from self._below(node, bound)
             return
+        yield from self._indices(node, bound)
         for kind in _uses(node):
-            yield Access(port, kind, node)
+            yield Access(base, kind, node)
 
-    def _below_index(self, node: Node, bound: dict[str, Port]) -> Iterator[Step]:
-        base = node.children[0].inner()
-        if base.kind == "ARRAY_SUBSCRIPT_EXPR":
-            yield from self._below_index(base, bound)
-        yield from self.steps(node.children[1], bound)
+    def _variable(self, node: Node, bound: dict[str, Port]) -> Iterator[Step]:
+        """A local variable, which may be another name of a port."""
+        value = next((child for child in reversed(node.children) if child.is_expression()), None)
+        port = self._port(value, bound) if value is not None else None
+        if value is None or port is None:
+            yield from self._below(node, bound)
+            return
+        bound[node.cursor.get_usr()] = port
+        yield from self._indices(value, bound)
 
-    def _port(self, node: Node, bound: dict[str, Port]) -> Port | None:
+    def _indices(self, node: Node, bound: dict[str, Port]) -> Iterator[Step]:
+        """What is done in the indices and offsets of an expression that means a port or a word."""
         inner = node.inner()
-        while inner.kind == "ARRAY_SUBSCRIPT_EXPR":
+        if inner.kind in _PLACES and inner.children:
+            yield from self._indices(inner.children[0], bound)
+            for child in inner.children[1:]:
+                yield from self.steps(child, bound)
+
+    def _base(self, node: Node, bound: dict[str, Port]) -> Port | None:
+        inner = node.inner()
+        while inner.kind in _PLACES and inner.children:
             inner = inner.children[0].inner()
         target = inner.referenced if inner.kind == "DECL_REF_EXPR" else None
         return bound.get(target.get_usr()) if target is not None else None
+
+    def _port(self, node: Node, bound: dict[str, Port]) -> Port | None:
+        """The port that an expression means, a part of its arrays included; None for a word of it."""
+        base = self._base(node, bound)
+        is_word = node.inner().type.kind.name not in {"POINTER", "CONSTANTARRAY", "INCOMPLETEARRAY"}
+        return None if base is not None and base.kind in {"ram", "bus"} and is_word else base
 
 
 def _uses(node: Node) -> list[str]:
@@ -210,6 +254,8 @@ def _uses(node: Node) -> list[str]:
         return ["read", "write"]
     if around.kind == "CALL_EXPR" and _by_reference(around, child):
         return ["read", "write"]
+    if around.kind == "VAR_DECL" and _may_change(around.type):
+        return ["read", "write"]
     return ["read"]
 
 
@@ -222,5 +268,8 @@ def _by_reference(call: Node, argument: Node) -> bool:
     position = call.arguments().index(argument)
     if position >= len(parameters):
         return False
-    kind = parameters[position].type.get_canonical()
-    return kind.kind.name == "LVALUEREFERENCE" and not kind.get_pointee().is_const_qualified()
+    return _may_change(parameters[position].type.get_canonical())
+
+
+def _may_change(kind: Any) -> bool:
+    return bool(kind.kind.name == "LVALUEREFERENCE" and not kind.get_pointee().is_const_qualified())

@@ -3,6 +3,7 @@
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from hetfab.hls.lint.findings import Found, Scope, rule
@@ -24,22 +25,42 @@ _NATIVE = {
     "LONGLONG": (64, True),
     "ULONGLONG": (64, False),
 }
+_FRACTIONS = {"HALF", "FLOAT", "DOUBLE", "LONGDOUBLE"}
+#: Assignments with an operator that keeps the high bits of its operands.
+_GROWING = {"+=", "-=", "*=", "|=", "^="}
 _ARBITRARY = re.compile(r"(?:const )?ap_(u?)int<(\d+)>$")
 _BASE = re.compile(r"(?:const )?(?:ap_int_base|ap_private)<(\d+), (true|false)>")
 
 
-def width_of(kind: Any) -> tuple[int, bool] | None:
-    """Bits of an integer type and whether it is signed; None for other types."""
+@dataclass(frozen=True)
+class Width:
+    """What values a type has room for: an integer's bits, and whether it is signed."""
+
+    bits: int
+    is_signed: bool
+
+    def __str__(self) -> str:
+        return f"{self.bits} {'signed' if self.is_signed else 'unsigned'} bits"
+
+    def holds(self, value: int) -> bool:
+        """Whether it has room for a value."""
+        if self.is_signed:
+            return -(1 << (self.bits - 1)) <= value < 1 << (self.bits - 1)
+        return 0 <= value < 1 << self.bits
+
+
+def width_of(kind: Any) -> Width | None:
+    """The width of an integer type, references included; None for other types."""
     kind = kind.get_canonical()
     if kind.kind.name.endswith("REFERENCE"):
         kind = kind.get_pointee().get_canonical()
     if kind.kind.name in _NATIVE:
-        return _NATIVE[kind.kind.name]
+        return Width(*_NATIVE[kind.kind.name])
     match = _ARBITRARY.match(kind.spelling)
     if match:
-        return int(match[2]), not match[1]
+        return Width(int(match[2]), not match[1])
     match = _BASE.match(kind.spelling)
-    return (int(match[1]), match[2] == "true") if match else None
+    return Width(int(match[1]), match[2] == "true") if match else None
 
 
 @rule(
@@ -53,43 +74,55 @@ def narrowing(program: Program) -> Iterator[Found]:
     """Implicit conversions and assignments that lose bits."""
     for function in program.functions.values():
         for node in function.own_nodes if not function.is_general else ():
-            change = _change(node)
+            change = _assigned(node) or _converted(node)
             if change is None:
                 continue
             source, target = change
-            if target == (1, False) and node.type.kind.name == "BOOL":
+            if source.type.kind.name in _FRACTIONS:
+                yield Found(node.file, node.line, f"{source.type.spelling} become {target}")
                 continue
-            wide, narrow = width_of(source.type), target
-            if wide is not None and wide[0] > narrow[0] and not _fits(source, narrow):
-                text = f"{_shown(wide)} become {_shown(narrow)}"
-                yield Found(node.file, node.line, text)
+            width = _width_of_value(source)
+            value = source.constant()
+            if width is not None and width.bits > target.bits and not (value is not None and target.holds(value)):
+                yield Found(node.file, node.line, f"{width} become {target}")
 
 
-def _change(node: Node) -> tuple[Node, tuple[int, bool]] | None:
-    """What a node converts without being told to, and to which width."""
-    if node.kind == "COMPOUND_ASSIGNMENT_OPERATOR" and len(node.children) == 2:
-        target = width_of(node.children[0].type)
-        shifts = node.operator() in {"<<=", ">>="}
-        return (_source(node.children[1]), target) if target is not None and not shifts else None
-    is_conversion = node.kind == "UNEXPOSED_EXPR" or (node.kind == "CALL_EXPR" and node.is_constructor())
-    operands = [child for child in node.children if child.is_expression()]
-    target = width_of(node.type)
-    if not is_conversion or len(operands) != 1 or target is None or _is_written(node):
+def _assigned(node: Node) -> tuple[Node, Width] | None:
+    """The value and the target of an assignment such as ``+=``, one whose result can be as wide as the value."""
+    is_native = node.kind == "COMPOUND_ASSIGNMENT_OPERATOR" and node.operator() in _GROWING
+    is_arbitrary = node.kind == "CALL_EXPR" and node.name.removeprefix("operator") in _GROWING
+    if not (is_native or is_arbitrary) or len(node.children) < 2:
         return None
-    if width_of(operands[0].type) is None:
-        return None
-    # The innermost of a chain of wrappers is what converts.
-    return (operands[0], target) if width_of(operands[0].type) != target else None
-
-
-def _source(node: Node) -> Node:
-    """What an operand was before it was made as wide as its partner."""
-    while node.kind in {"UNEXPOSED_EXPR", "PAREN_EXPR"} and len(node.children) == 1:
-        below = width_of(node.children[0].type)
-        if below is None:
+    target = width_of(node.children[0].type)
+    value = node.children[-1]
+    # What it was before it was made as wide as its partner.
+    while value.kind in {"UNEXPOSED_EXPR", "PAREN_EXPR"} and len(value.children) == 1:
+        if width_of(value.children[0].type) is None:
             break
-        node = node.children[0]
-    return node
+        value = value.children[0]
+    return (value, target) if target is not None else None
+
+
+def _converted(node: Node) -> tuple[Node, Width] | None:
+    """The operand and the target of a conversion that is not written."""
+    operands = [child for child in node.children if child.is_expression()]
+    is_conversion = node.kind == "UNEXPOSED_EXPR" or (node.kind == "CALL_EXPR" and node.is_constructor())
+    target = width_of(node.type)
+    if not is_conversion or len(operands) != 1 or target is None or node.type.kind.name == "BOOL" or _is_written(node):
+        return None
+    return operands[0], target
+
+
+def _width_of_value(node: Node) -> Width | None:
+    """The width of an expression's type, or of a slice with constant ends."""
+    width = width_of(node.type)
+    inner = node.inner()
+    if width is not None or inner.kind != "CALL_EXPR" or inner.name not in {"range", "operator()"}:
+        return width
+    ends = [argument.constant() for argument in inner.arguments()[-2:]]
+    if len(ends) != 2 or ends[0] is None or ends[1] is None:
+        return None
+    return Width(abs(ends[0] - ends[1]) + 1, False)
 
 
 def _is_written(node: Node) -> bool:
@@ -99,21 +132,7 @@ def _is_written(node: Node) -> bool:
         around = around.parent
     if around is None:
         return False
-    if around.kind in CASTS:
-        return True
-    return around.kind == "VAR_DECL" and node.kind == "CALL_EXPR" and node.parent is around
-
-
-def _fits(source: Node, target: tuple[int, bool]) -> bool:
-    value = source.constant()
-    if value is None:
-        return False
-    bits, signed = target
-    return -(1 << (bits - 1)) <= value < (1 << (bits - 1)) if signed else 0 <= value < (1 << bits)
-
-
-def _shown(width: tuple[int, bool]) -> str:
-    return f"{width[0]} {'signed' if width[1] else 'unsigned'} bits"
+    return around.kind in CASTS or (around.kind == "VAR_DECL" and node.kind == "CALL_EXPR" and node.parent is around)
 
 
 RULES = (narrowing,)

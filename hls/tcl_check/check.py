@@ -5,16 +5,16 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from hetfab.hls.tcl_check.branches import branch_problems
+from hetfab.hls.tcl_check.commands import commands_of
 from hetfab.hls.tcl_check.files import Files
 from hetfab.hls.tcl_check.interpreter import Ending, Script, run_script
 from hetfab.hls.tcl_check.problem import Problem, Tool
-from hetfab.hls.tcl_check.session import Session
 from hetfab.hls.tcl_check.vitis_hls import VitisHls
 from hetfab.hls.tcl_check.vivado import Vivado
 from hetfab.overlay.board import board_names, read_board
 
 _SYNTAX = re.compile(r"missing close-|missing \"|extra characters after close-|unmatched open|invalid bareword|missing op")
-_WRONG_VERSION = "a release of the tools that the model does not know"
 
 
 def check_script(
@@ -54,7 +54,8 @@ def check_script(
     problems = list(_of_ending(ending))
     if not problems:
         session.end()
-    return session.problems + problems
+    found = session.problems + problems
+    return found or list(branch_problems(script.read_text(encoding="utf-8"), commands_of(tool)))
 
 
 def _of_ending(ending: Ending) -> Iterable[Problem]:
@@ -63,6 +64,3 @@ def _of_ending(ending: Ending) -> Iterable[Problem]:
     check = "tcl-syntax" if _SYNTAX.search(ending.message) else "tcl-error"
     fix = "balance braces, brackets and quotes" if check == "tcl-syntax" else "see what the script expects"
     yield Problem(check, ending.line, ending.message, fix)
-
-
-__all__ = ["Session", "check_script"]

@@ -128,6 +128,8 @@ def _counts(command: Command, positional: Sequence[str], options: dict[str, str]
             found.append(
                 Complaint("wrong-value", f"{command.name} gets '{word[:120]}'", f"it takes {described(command.kind)}")
             )
+    if command.name.startswith("config_") and not options:
+        found.append(Complaint("missing-option", f"{command.name} configures nothing", "give an option"))
     for name in command.needs:
         if name not in options:
             found.append(Complaint("missing-option", f"{command.name} lacks {name}", "give it"))

@@ -23,12 +23,16 @@ _PATTERNS = {
     "path": r"[^\s]+",
     "rule": r"[a-z.]+:bd_rule:\w+",
 }
+#: Stands for a word whose value only the running script knows.
+UNKNOWN = "\0"
 _RANGE = re.compile(r"(-?\d+)\.\.(-?\d+)")
 _POWERS = re.compile(r"2\^(\d+)\.\.2\^(\d+)")
 
 
 def is_of_kind(text: str, kind: str) -> bool:
-    """Whether a text is a value of a kind."""
+    """Whether a text is a value of a kind; what is not known may be."""
+    if UNKNOWN in text:
+        return True
     if kind in _PATTERNS:
         return re.fullmatch(_PATTERNS[kind], text, re.DOTALL) is not None
     if powers := _POWERS.fullmatch(kind):

@@ -3,20 +3,26 @@
 
 import re
 import shlex
+from pathlib import Path
 
 from hetfab.hls.tcl_check.commands import Call
 from hetfab.hls.tcl_check.files import Files
 from hetfab.hls.tcl_check.problem import Tool
 from hetfab.hls.tcl_check.session import Session
 from hetfab.hls.tcl_check.values import is_of_kind
+from hetfab.overlay.blockdesign.build import DISPATCH, hls_vlnv
+from hetfab.overlay.isa.spec import isa
 
 #: Clock periods beyond these, in ns, are a slip: no part of the boards runs faster, no design slower.
 _FASTEST, _SLOWEST = 1.0, 100.0
 _COMPILER_OPTION = re.compile(
     r"-(std=(c|gnu)\+\+(0x|11|14|17|20)|[IDU]\S+|W[\w-]+|O[0-3s]|g|f[\w-]+|include|isystem)"
 )
-#: Vendor of the IPs that hetfab exports: their names follow a rule of hetfab's own.
-OWN_VENDOR = "hetfab.org"
+#: What hetfab's own kernels do not compile without.
+_ENGINE_FLAGS = frozenset({"-std=c++17", "-DHETFAB_AP_INT"})
+#: Headers that the tool brings.
+_TOOL_HEADERS = ("ap_", "hls_", "hls/", "math.h", "cmath", "utils/")
+_INCLUDE = re.compile(r'^\s*#\s*include\s*"([^"]+)"', re.MULTILINE)
 
 
 class VitisHls(Session):
@@ -55,6 +61,7 @@ class VitisHls(Session):
         self._solution: str | None = None
         self._top = ""
         self._sources: list[str] = []
+        self._flags: list[str] = []
         self._part = False
         self._clock: float | None = None
         self._synthesised = False
@@ -104,12 +111,29 @@ class VitisHls(Session):
         self._needs_project("add_files")
         for option in ("-cflags", "-csimflags"):
             self._check_flags(option, call.options.get(option, ""))
+        flags = shlex.split(call.options.get("-cflags", ""))
         for name in call.positional[0].split():
             if self.needs_file(name) and "-tb" not in call.options and "-blackbox" not in call.options:
                 self._sources.append(name)
+                self._flags += flags
+                self._check_includes(self.files.path(name), flags)
             if "-blackbox" in call.options and not name.endswith(".json"):
                 self.note("black-box", f"the black box '{name}' is no JSON file", "name its description")
         return ""
+
+    def _check_includes(self, source: Path, flags: list[str]) -> None:
+        """Files that a source includes in quotes lie beside it or in a folder of the compiler's options."""
+        folders = [self.files.path(flag[2:]) for flag in flags if flag.startswith("-I") and len(flag) > 2]
+        left, seen = [source], {source}
+        while left:
+            path = left.pop()
+            text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+            for name in _INCLUDE.findall(text):
+                found = [place / name for place in (path.parent, *folders) if (place / name).is_file()]
+                if not found and not name.startswith(_TOOL_HEADERS):
+                    self.note("missing-include", f"'{name}' of {path.name} is in no folder", "add it with -I")
+                left += [each for each in found[:1] if each not in seen]
+                seen |= set(found[:1])
 
     def _check_flags(self, option: str, flags: str) -> None:
         words = shlex.split(flags)
@@ -192,17 +216,21 @@ class VitisHls(Session):
             return ""
         if not output.endswith((".zip", ".xo")):
             self.note("wrong-value", f"export_design -output is '{output}'", "name a .zip file")
-        self.files.make(output)
-        if call.options.get("-vendor") == OWN_VENDOR:
-            self._check_own_export(call, output)
+        elif not self.files.is_folder(str(self.files.path(output).parent)):
+            self.note("missing-file", f"there is no folder for '{output}'", "make it first")
+        self._check_own_export(call, output)
         return ""
 
     def _check_own_export(self, call: Call, output: str) -> None:
-        """An engine's IP, its file and its top function share a name: the block design finds it by that."""
-        name = call.options.get("-ipname")
-        if self.files.path(output).stem != name or self._top != f"{name}_top":
-            self.note(
-                "export-name",
-                f"the IP of {self._top} is called '{name}' and goes to '{output}'",
-                "give top function, IP and file one name",
-            )
+        """The block design finds an engine's IP by its VLNV, and its file by the engine's name."""
+        engine = self._top.removesuffix("_top")
+        if self._top != f"{engine}_top" or engine not in (DISPATCH, *(each.name for each in isa().engines)):
+            return
+        vlnv = ":".join(call.options.get(name, "") for name in ("-vendor", "-library", "-ipname", "-version"))
+        if vlnv != hls_vlnv(engine) or self.files.path(output).stem != engine:
+            text = f"{self._top} becomes the IP {vlnv} in '{output}'"
+            self.note("engine-export", text, f"the block design expects {hls_vlnv(engine)} in {engine}.zip")
+        missing = sorted(_ENGINE_FLAGS - set(self._flags))
+        if missing:
+            text = f"{self._top} is compiled without {' '.join(missing)}"
+            self.note("engine-export", text, "give -cflags: the kernels are C++17 over exact widths")

@@ -51,7 +51,7 @@ def engine_script(design: Design, engine: str, version: str, sources: Path) -> s
     """Vitis HLS: synthesises an engine and exports its IP to ``../../ip/<engine>.zip``.
 
     It runs in ``<build>/hls/<engine>`` and makes the project ``project`` with the solution ``solution``; the report is
-    at ``CSYNTH_REPORT``.
+    at ``CSYNTH_REPORT``. The folder ``<build>/ip`` must be there.
 
     Args:
         design: Names board, clock and form of the elements.
@@ -72,10 +72,10 @@ def engine_script(design: Design, engine: str, version: str, sources: Path) -> s
     vendor, library, name, ip_version = hls_vlnv(engine).split(":")
     folder = sources.as_posix()
     return _template("engine.tcl.j2").render(
-        version=version,
         engine=name,
+        report=CSYNTH_REPORT.format(engine=name),
         sources=folder,
-        cflags=f"-std=c++17 -DHETFAB_AP_INT -I{folder} -I{folder}/include -I{folder}/kernels",
+        cflags=f"-std=c++17 -DHETFAB_AP_INT -I{folder} -I{folder}/include",
         black_boxes=_BLACK_BOXES if engine == "gemm_l" and design.elements == "mapped" else (),
         part=read_board(design.board).part,
         period=f"{1000 / design.clock_mhz:.3f}",
@@ -88,14 +88,13 @@ def engine_script(design: Design, engine: str, version: str, sources: Path) -> s
 def block_design_script(design: Design, version: str) -> str:
     """Vivado: makes the project and its block design, and copies the handoff to ``../handoff/<name>.hwh``.
 
-    It runs in ``<build>/vivado``; unpacked IPs lie in ``../ip/<engine>``.
+    It runs in ``<build>/vivado``; unpacked IPs lie in ``../ip/<engine>``, and ``../handoff`` must be there.
 
     Raises:
         DesignInvalidError: The block design cannot be made, or the version is unknown.
     """
     versions = ip_versions(version)
     return _template("block_design.tcl.j2").render(
-        version=version,
         project=design.name,
         diagram=DIAGRAM,
         part=read_board(design.board).part,
@@ -108,13 +107,14 @@ def bitstream_script(design: Design, version: str, jobs: int = 1) -> str:
     """Vivado: synthesis and implementation up to the bitstream, copied to ``../handoff/<name>.bit``.
 
     It runs in ``<build>/vivado`` after ``block_design_script`` and writes ``../reports/utilization.rpt`` and
-    ``../reports/timing.rpt``. A failed run ends it with an error; timing that is not met does not.
+    ``../reports/timing.rpt``; their folders and ``../handoff`` must be there. A failed run ends it with an error; timing
+    that is not met does not.
 
     Raises:
         DesignInvalidError: The version is unknown.
     """
     ip_versions(version)
-    return _template("bitstream.tcl.j2").render(version=version, project=design.name, diagram=DIAGRAM, jobs=jobs)
+    return _template("bitstream.tcl.j2").render(project=design.name, diagram=DIAGRAM, jobs=jobs)
 
 
 def expected_component(design: Design, engine: str) -> str:
