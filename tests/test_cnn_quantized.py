@@ -239,6 +239,21 @@ def test_the_operand_that_is_computed_last_joins_from_its_accumulators() -> None
     assert len(joined) == 1 and joined[0].window == Window((3, 3), pads=(1, 1, 1, 1))
 
 
+@pytest.mark.parametrize("gain", [2.0**14, 2.0**-14])
+def test_operands_of_an_addition_may_differ_in_size(gain: float) -> None:
+    """The stored operand's scale becomes so coarse that the other, in Q.8 of it, fits 24 bits."""
+    build = CnnBuilder(np.random.default_rng(0), (2, 4, 4))
+    weight = gain * np.random.default_rng(1).normal(size=(2, 2, 1, 1))
+    stored = build.node("Relu", build.conv("input", 2, Window((1, 1))))
+    found = build.node("Conv", "input", build.constant(weight), shape=(2, 4, 4))
+    model = build.finish(build.conv(build.node("Add", found, stored), 3, Window((1, 1))))
+    samples = samples_of(model)
+    read = check_equal(quantized(model, samples), samples)
+    expected = run_model(model, {"input": samples}, ["logits"])[0].transpose(0, 2, 3, 1)
+    found_logits = logits(read, samples) * read.output.scale
+    assert np.abs(found_logits - expected).max() < 0.05 * np.abs(expected).max()
+
+
 def test_rows_of_a_dense_layer_follow_the_bytes_of_the_image() -> None:
     """Weights that pick one column of ONNX's order pick the same pixel and channel from NHWC."""
     build = CnnBuilder(np.random.default_rng(0), (2, 2, 3))
