@@ -19,8 +19,8 @@ from hetfab.driver.graph.npz import read_graph
 from hetfab.hls.build.emulator import Emulator, Progress, build_emulator
 from hetfab.hls.build.order import Race, check_accesses
 from hetfab.overlay.bind import BoundProgram, bind
+from hetfab.overlay.compiler.rings import SLOTS
 from hetfab.overlay.compiler.semaphores import Milestones, Semaphore
-from hetfab.overlay.compiler.tiling import SLOTS
 from hetfab.overlay.design import Geometry, default_design
 from hetfab.overlay.errors import StreamInvalidError
 from hetfab.overlay.isa import codec
@@ -32,7 +32,7 @@ from hetfab.overlay.order import check_order
 from tests.conftest import SMALL_GEOMETRY
 from tests.cpp_sets import declared_sets
 from tests.data_folder import require_data
-from tests.order_definition import Pair, header, implied, pairs, races, without
+from tests.order_definition import Pair, first_race, header, implied, pairs, races, without
 from tests.programs import bound_to, compiled, quantized
 from tests.random_models import Case, academic_case
 from tests.sets_definition import read_set, write_set
@@ -89,6 +89,41 @@ def test_the_verdict_is_that_of_the_definition(words: npt.NDArray[np.uint64]) ->
     found = check_accesses(words, SMALL_GEOMETRY, SEGMENTS)
     assert (found is None) == (not expected)
     assert found is None or (found.earlier, found.later) in expected
+
+
+@settings(max_examples=400, deadline=None)
+@given(words=streams())
+def test_the_first_race_is_that_of_a_model_word_by_word(words: npt.NDArray[np.uint64]) -> None:
+    found = check_accesses(words, SMALL_GEOMETRY, SEGMENTS)
+    assert (None if found is None else found.text) == first_race(words, SMALL_GEOMETRY, SEGMENTS)
+
+
+def ordered_copies(random: np.random.Generator, count: int) -> list[int]:
+    """LOAD and STORE in turn at any rows of one segment and any words on chip, each after the one before it."""
+    words = []
+    for number in range(count):
+        address = program_address(Segment.ACTIVATIONS, 64 * int(random.integers(0, 60)))
+        rows = {"rows": int(random.integers(1, 7)), "stride_blocks": int(random.integers(0, 9)), "address": address}
+        after = {"signal0": 1 + number % 2} | ({"wait0": 2 - number % 2} if number else {})
+        if number % 2:
+            ram = 8 * int(random.integers(0, 20))
+            words.append(codec.store_rows(**rows, **after, ram=ram, row_beats=int(random.integers(1, 17))))
+        else:
+            blocks = int(random.integers(1, 3))
+            words.append(codec.load_activations(**BOTH, **rows, **after, row_blocks=blocks))
+    return words
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_first_race_of_a_long_stream_is_that_of_the_model(seed: int) -> None:
+    """Blocks come to have as many histories as there are blocks."""
+    random = np.random.default_rng(seed)
+    words = pack(ordered_copies(random, 300))
+    assert check_accesses(words, SMALL_GEOMETRY, SEGMENTS) is None
+    pair = pairs(words)[-1 - int(random.integers(0, 30))]
+    texts = {first_race(stream, SMALL_GEOMETRY, SEGMENTS) for stream in (words, without(words, pair))}
+    found = check_accesses(without(words, pair), SMALL_GEOMETRY, SEGMENTS)
+    assert texts == {None, None if found is None else found.text}
 
 
 def start(emulator: Emulator, words: npt.NDArray[np.uint64]) -> None:

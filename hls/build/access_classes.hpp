@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstddef>
 #include <cstdint>
 #include <numeric>
 #include <tuple>
@@ -113,7 +114,10 @@ class AccessClasses {
         touched_.clear();
         for_each_part([&](const Range& words) {
             if (class_of_.size() < words.end) class_of_.resize(words.end, untouched);
-            for (std::uint64_t word = words.first; word < words.end; word++) touch(class_of_[word]);
+            for_each_run(words, [&](std::uint32_t number, const Range& run) {
+                if (classes_[number].touched == 0) touched_.push_back(number);
+                classes_[number].touched += run.end - run.first;
+            });
         });
         bool divides = false;
         std::vector<Member> members;
@@ -125,15 +129,22 @@ class AccessClasses {
         }
         if (!divides) return members;
         for_each_part([&](const Range& words) {
-            for (std::uint64_t word = words.first; word < words.end; word++) {
-                class_of_[word] = classes_[class_of_[word]].becomes;
-            }
+            for_each_run(words, [&](std::uint32_t number, const Range& run) {
+                std::fill(class_of_.begin() + static_cast<std::ptrdiff_t>(run.first),
+                          class_of_.begin() + static_cast<std::ptrdiff_t>(run.end), classes_[number].becomes);
+            });
         });
         return members;
     }
 
-    void touch(std::uint32_t number) {
-        if (classes_[number].touched++ == 0) touched_.push_back(number);
+    // Calls a visitor with the words of each class in turn.
+    template <class Visit>
+    void for_each_run(const Range& words, Visit visit) const {
+        for (std::uint64_t first = words.first, end = first; first < words.end; first = end) {
+            const std::uint32_t number = class_of_[first];
+            while (end < words.end && class_of_[end] == number) end++;
+            visit(number, Range{first, end});
+        }
     }
 
     // The class of a class's touched words: itself when they are all, or a new part.

@@ -22,6 +22,7 @@
 #include "hetfab/store.hpp"
 #include "hetfab/vec.hpp"
 #include "memories.hpp"
+#include "narrow_weights.hpp"
 #include "order_check.hpp"
 #include "register_file.hpp"
 #include "run_log.hpp"
@@ -91,6 +92,7 @@ class Overlay {
     RamModel* ram(const std::string& name) {
         // Whoever asks may write.
         bodies_.forget();
+        narrow_.forget();
         const auto found = rams_.find(name);
         return found == rams_.end() ? nullptr : found->second;
     }
@@ -187,6 +189,7 @@ class Overlay {
         const unsigned opcode = peek_opcode(engine);
         check_alignment(engine, opcode, instructions_[engine].front());
         check_shape(engine, opcode, instructions_[engine].front());
+        check_weights(engine, opcode, instructions_[engine].front());
         const sets::Word issued = halves(instructions_[engine].front());
 #ifdef HETFAB_DEBUG
         const DeclaredScope scope(declared, issued, order_.regions(issued));
@@ -284,9 +287,9 @@ class Overlay {
                                      bodies_.ram(par_ram_), bodies_.ram(sum_ram_), bodies_.ram(out_ram_),
                                      events);
         } else {
-            hls::burst_maxi<Types::Beat> features(ports_[features_port]);
-            hls::burst_maxi<Types::Beat> graph(ports_[graph_port]);
-            agg_step<Design, Family>(in, out, features, graph, sum_ram_.port(), agg_context_.port(), events);
+            agg_step<Design, Family>(in, out, bodies_.memory<Types::Beat>(ports_[features_port], dram),
+                                     bodies_.memory<Types::Beat>(ports_[graph_port], dram),
+                                     bodies_.ram(sum_ram_), agg_context_.port(), events);
         }
     }
 
@@ -297,6 +300,17 @@ class Overlay {
         if (address % beat_bytes != 0) {
             throw std::out_of_range("address " + hexadecimal(address) + " is not a multiple of " +
                                     std::to_string(beat_bytes));
+        }
+    }
+
+    // Follows GEMM-D's weights, and stops at those that it would multiply wrong.
+    void check_weights(unsigned engine, unsigned opcode, const Types::Instruction& instruction) {
+        if (engine == isa::engine::load && opcode == isa::LoadWeights::opcode) {
+            narrow_.written(number<Family, isa::LoadWeights::Ram>(instruction),
+                            number<Family, isa::LoadWeights::Words>(instruction));
+        }
+        if (engine == isa::engine::gemm_d && opcode == isa::Matmul::opcode) {
+            narrow_.check(matmul_tile<Family>(instruction), 4 * Design::gemm_d_cols, wgt_d_ram_);
         }
     }
 
@@ -387,6 +401,7 @@ class Overlay {
         {"acc_l_ram", &acc_l_ram_},     {"sum_ram", &sum_ram_},     {"out_ram", &out_ram_},
         {"agg_context", &agg_context_},
     };
+    NarrowWeights narrow_;
     static constexpr sets::Constants constants = sets::constants_of<Design>();
     OrderCheck order_{constants};
     bool checks_order_ = true;

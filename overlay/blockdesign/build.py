@@ -435,7 +435,7 @@ class _Builder:
                     Endpoint(*end),
                     Endpoint(platform.cell, target.name),
                     0,
-                    board.dram_bytes,
+                    board.dram_low_bytes,
                     RangeKind.MEMORY,
                     platform.memory_segment.format(number),
                 )
