@@ -267,6 +267,50 @@ def test_rows_of_a_dense_layer_follow_the_bytes_of_the_image() -> None:
         assert column == channel * 6 + pixel
 
 
+def with_two_widths(model: onnx.ModelProto, layer: str, first: int, bits: int, axis: int) -> onnx.ModelProto:
+    """The model with a layer's first output channels in other initializers of ``bits`` bits, joined by Concat."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    graph, name = copy.graph, f"{layer}.weight"
+    arrays = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    position, quant = next((i, n) for i, n in enumerate(graph.node) if n.output[0] == f"{name}.int")
+    parts, made = [], []
+    for part, width in enumerate((bits, int(arrays[quant.input[3]]))):
+        chosen = slice(None, first) if part == 0 else slice(first, None)
+        place = (chosen,) if axis == 0 else (slice(None), chosen)
+        values = {"": arrays[name][place], ".scale": arrays[quant.input[1]][place], ".bits": np.float32(width)}
+        for suffix, array in values.items():
+            graph.initializer.append(onnx.numpy_helper.from_array(np.array(array), f"{name}.{part}{suffix}"))
+        node = onnx.NodeProto()
+        node.CopyFrom(quant)
+        node.input[0], node.input[1], node.input[3] = (f"{name}.{part}{suffix}" for suffix in ("", ".scale", ".bits"))
+        node.output[0] = node.name = f"{name}.{part}.int"
+        made.append(node)
+        parts.append(node.output[0])
+    made.append(onnx.helper.make_node("Concat", parts, [f"{name}.int"], axis=axis))
+    nodes = [*graph.node[:position], *made, *graph.node[position + 1 :]]
+    del graph.node[:]
+    graph.node.extend(nodes)
+    return copy
+
+
+@pytest.mark.parametrize(("layer", "axis"), [("t0", 0), ("logits", 1)])
+def test_a_layer_may_have_weights_of_two_widths(layer: str, axis: int) -> None:
+    build = CnnBuilder(np.random.default_rng(0), (2, 4, 4))
+    for name, shape in (("a", (6, 2, 3, 3)), ("b", (96, 6))):
+        tensor = onnx.numpy_helper.from_array(build.random.normal(size=shape).astype(np.float32), name)
+        build.initializers.append(tensor)
+    found = build.node("Conv", "input", "a", shape=(6, 4, 4), pads=[1, 1, 1, 1])
+    flat = build.node("Flatten", build.node("Relu", found), shape=(96,))
+    model = build.finish(build.node("MatMul", flat, "b", shape=(6,)))
+    samples = samples_of(model)
+    result = quantized(model, samples)
+    mixed = with_two_widths(result.model, layer, 2, 4, axis)
+    read = check_equal(replace(result, model=mixed), samples)
+    (changed,) = (product for product in read.products() if product.weight_bits.tolist() == [4, 4, 8, 8, 8, 8])
+    assert np.abs(changed.weight[..., :2]).max() == 7 < np.abs(changed.weight[..., 2:]).max()
+
+
 def test_layers_whose_sums_float32_may_round_are_named() -> None:
     """700 products of 255 and 127 pass 2^24; 500 do not."""
     for inputs, expected in ((700, 1), (500, 0)):
