@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hetfab.driver.package import Package, write_emulated_package
+from hetfab.driver.package import write_emulated_package
 from hetfab.driver.session import Session
 from hetfab.overlay.bind import BoundProgram
 from hetfab.overlay.blockdesign.build import block_design
@@ -31,6 +31,7 @@ from hetfab.overlay.errors import (
 )
 from hetfab.overlay.isa.codec import RegisterOffset, Segment
 from hetfab.overlay.isa.spec import isa
+from hetfab.overlay.package import Package
 from tests.conftest import SMALL_GEOMETRY
 from tests.programs import bound_to, compiled, quantized, reference_logits
 from tests.pynq_support import require_pynq, small_design_of, supported_boards

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The model of the tools' commands: what it knows, what it refuses, how scripts run in it."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -188,7 +189,7 @@ def test_both_interpreters_run_a_script_alike(runner: str, tmp_path: Path) -> No
 
     script = Script(path, ["said"], {"HOME": "/home/x y"}, ["1", "2"])
     if runner == "_run_in_tclsh":
-        tclsh = interpreter.shutil.which("tclsh")
+        tclsh = shutil.which("tclsh")
         if tclsh is None:
             pytest.skip("vendor: no tclsh")
         ending = interpreter._run_in_tclsh(tclsh, script, answer)
@@ -205,7 +206,7 @@ def test_both_interpreters_run_a_script_alike(runner: str, tmp_path: Path) -> No
 
 
 def test_without_tcl_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(interpreter.shutil, "which", lambda _: None)
+    monkeypatch.setattr(shutil, "which", lambda _: None)
     monkeypatch.setattr(interpreter, "_has_tkinter", lambda: False)
     with pytest.raises(PackageMissingError, match="apt-get install tcl"):
         run_script(Script(tmp_path / "s.tcl", [], {}, []), lambda _: "")

@@ -15,7 +15,6 @@ from pynq.pl_server.device import Device
 
 from hetfab.driver.device_memory import Allocation, DeviceMemory
 from hetfab.driver.emulated import EmulatedOverlay
-from hetfab.driver.package import read_emulated_bit
 from hetfab.driver.pynq_device import selected
 from hetfab.driver.pynq_device.interrupts import FabricInterrupt
 from hetfab.driver.pynq_device.registers import (
@@ -37,6 +36,7 @@ from hetfab.overlay.errors import (
     OverlayStateError,
     PynqVersionError,
 )
+from hetfab.overlay.package import read_emulated_bit
 
 #: Clock registers of the processing systems after boot, which ``pynq.Clocks`` reads: (base, size, values by offset).
 #: Zynq-7000: 50 MHz times 26, 21 and 20, fabric clocks divided by 10. UltraScale+: 33.333 MHz times 90 / 2 for IO.

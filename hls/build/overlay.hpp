@@ -3,11 +3,13 @@
 // engine's step executes one instruction to its end; DISPATCH's step is one pass.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 #include <map>
 #include <random>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "../kernels/tops.hpp"
@@ -20,6 +22,7 @@
 #include "hetfab/store.hpp"
 #include "hetfab/vec.hpp"
 #include "memories.hpp"
+#include "narrow_weights.hpp"
 #include "order_check.hpp"
 #include "register_file.hpp"
 #include "run_log.hpp"
@@ -53,6 +56,7 @@ class Overlay {
             done_ = false;
             return value;
         }
+        show_status();
         return read_status(registers_, status_, offset);
     }
 
@@ -88,6 +92,7 @@ class Overlay {
     RamModel* ram(const std::string& name) {
         // Whoever asks may write.
         bodies_.forget();
+        narrow_.forget();
         const auto found = rams_.find(name);
         return found == rams_.end() ? nullptr : found->second;
     }
@@ -99,7 +104,13 @@ class Overlay {
   private:
     enum Port { load_port, store_port, features_port, graph_port, dispatch_port, port_count };
 
+    // Nobody sees the status between two passes of DISPATCH, so it is made when somebody asks.
+    void show_status() {
+        if (std::exchange(passed_, false)) status_ = dispatch_status(state_);
+    }
+
     void start() {
+        show_status();
         registers_ = written_;
         dispatch_reset(state_);
         for (unsigned engine = 0; engine < isa::engine::count; engine++) {
@@ -138,7 +149,7 @@ class Overlay {
     void dispatch() {
         hls::burst_maxi<Types::Instruction> program(ports_[dispatch_port]);
         const bool progress = dispatch_pass(state_, registers_, program, instructions_, tokens_);
-        status_ = dispatch_status(state_);
+        passed_ = true;
         mark_retired();
         if (dispatch_finished(state_, registers_)) {
             done_ = true;
@@ -178,6 +189,7 @@ class Overlay {
         const unsigned opcode = peek_opcode(engine);
         check_alignment(engine, opcode, instructions_[engine].front());
         check_shape(engine, opcode, instructions_[engine].front());
+        check_weights(engine, opcode, instructions_[engine].front());
         const sets::Word issued = halves(instructions_[engine].front());
 #ifdef HETFAB_DEBUG
         const DeclaredScope scope(declared, issued, order_.regions(issued));
@@ -220,25 +232,33 @@ class Overlay {
         return word;
     }
 
-    // The DRAM that the program writes; all of it, if the program cannot be read.
+    // The DRAM that the program writes, as far as DISPATCH can fetch it.
     std::vector<Range> written_by_program() {
         std::vector<Range> written;
+        const std::uint64_t base = registers_.segment_base[isa::segment::program];
+        const std::uint32_t length = registers_.program_length;
         try {
-            const unsigned char* bytes =
-                dram.resolve(registers_.segment_base[isa::segment::program],
-                             std::uint64_t{registers_.program_length} * instruction_bytes, false);
-            for (std::uint32_t index = 0; index < registers_.program_length; index++) {
-                Types::Instruction word;
-                read_bytes(word, bytes + std::uint64_t{index} * instruction_bytes);
-                const unsigned engine = number<Family, isa::Header::Engine>(word);
-                if (dispatch_resolve<Design, Family>(registers_, engine, word)) {
-                    OrderCheck::add_written(halves(word), constants, written);
-                }
+            for (std::uint32_t first = 0; first < length; first += fetch_words) {
+                const std::uint32_t words = std::min(length - first, std::uint32_t{fetch_words});
+                add_written(dram.resolve(base + std::uint64_t{first} * instruction_bytes,
+                                         std::uint64_t{words} * instruction_bytes, false),
+                            words, written);
             }
         } catch (const std::out_of_range&) {
-            written = {{0, ~std::uint64_t{0}}};
+            // DISPATCH will stop there.
         }
         return written;
+    }
+
+    void add_written(const unsigned char* program, std::uint32_t words, std::vector<Range>& written) {
+        for (std::uint32_t index = 0; index < words; index++) {
+            Types::Instruction word;
+            read_bytes(word, program + std::uint64_t{index} * instruction_bytes);
+            const unsigned engine = number<Family, isa::Header::Engine>(word);
+            if (dispatch_resolve<Design, Family>(registers_, engine, word)) {
+                OrderCheck::add_written(halves(word), constants, written);
+            }
+        }
     }
 
     unsigned peek_opcode(unsigned engine) const {
@@ -267,9 +287,9 @@ class Overlay {
                                      bodies_.ram(par_ram_), bodies_.ram(sum_ram_), bodies_.ram(out_ram_),
                                      events);
         } else {
-            hls::burst_maxi<Types::Beat> features(ports_[features_port]);
-            hls::burst_maxi<Types::Beat> graph(ports_[graph_port]);
-            agg_step<Design, Family>(in, out, features, graph, sum_ram_.port(), agg_context_.port(), events);
+            agg_step<Design, Family>(in, out, bodies_.memory<Types::Beat>(ports_[features_port], dram),
+                                     bodies_.memory<Types::Beat>(ports_[graph_port], dram),
+                                     bodies_.ram(sum_ram_), agg_context_.port(), events);
         }
     }
 
@@ -280,6 +300,17 @@ class Overlay {
         if (address % beat_bytes != 0) {
             throw std::out_of_range("address " + hexadecimal(address) + " is not a multiple of " +
                                     std::to_string(beat_bytes));
+        }
+    }
+
+    // Follows GEMM-D's weights, and stops at those that it would multiply wrong.
+    void check_weights(unsigned engine, unsigned opcode, const Types::Instruction& instruction) {
+        if (engine == isa::engine::load && opcode == isa::LoadWeights::opcode) {
+            narrow_.written(number<Family, isa::LoadWeights::Ram>(instruction),
+                            number<Family, isa::LoadWeights::Words>(instruction));
+        }
+        if (engine == isa::engine::gemm_d && opcode == isa::Matmul::opcode) {
+            narrow_.check(matmul_tile<Family>(instruction), 4 * Design::gemm_d_cols, wgt_d_ram_);
         }
     }
 
@@ -344,6 +375,8 @@ class Overlay {
     DispatchState<Design, Family> state_ = {};
     // What the status registers show: as of DISPATCH's last pass, and zero before its first, as on a board.
     DispatchStatus status_ = {};
+    // Since the status was made.
+    bool passed_ = false;
     hls::stream<Types::Instruction> instructions_[isa::engine::count];
     hls::stream<Types::Token> tokens_[isa::engine::count];
     PortModel ports_[port_count];
@@ -368,6 +401,7 @@ class Overlay {
         {"acc_l_ram", &acc_l_ram_},     {"sum_ram", &sum_ram_},     {"out_ram", &out_ram_},
         {"agg_context", &agg_context_},
     };
+    NarrowWeights narrow_;
     static constexpr sets::Constants constants = sets::constants_of<Design>();
     OrderCheck order_{constants};
     bool checks_order_ = true;

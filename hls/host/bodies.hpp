@@ -5,9 +5,11 @@
 #pragma once
 
 #include "copies.hpp"
+#include "gather.hpp"
 #include "gemm.hpp"
 #include "groups.hpp"
 #include "memories.hpp"
+#include "semaphores.hpp"
 
 namespace hetfab {
 

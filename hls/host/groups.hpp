@@ -13,140 +13,236 @@
 #include "hetfab/vec.hpp"
 #include "memories.hpp"
 
+#if defined(__SSE2__)
+#include <immintrin.h>
+#endif
+
 namespace hetfab {
 
 namespace {
 
-// The parameters of a tile's channels, apart from each other, and the terms of a row.
-struct VecChannels {
-    std::vector<std::int32_t> bias;
-    std::vector<double> scale;
-    std::vector<std::int32_t> value;
-    std::vector<unsigned char> bytes;
+// Doubles of a few channels by the host's vector instructions. The best one that the compiler may use is
+// HostDoubles.
+struct PortableDoubles {
+    static constexpr unsigned count = 2;
+    struct Values {
+        double each[count];
+    };
+    typedef std::int32_t Ints __attribute__((vector_size(4 * count)));
+
+    static Values all(double value) { return {value, value}; }
+    static Values load(const double* place) { return {place[0], place[1]}; }
+    static Values product(const Ints& ints, const Values& scale) {
+        return {ints[0] * scale.each[0], ints[1] * scale.each[1]};
+    }
+    // Limits are integers of 32 bits, so that limiting before rounding is the same as after it.
+    static Ints rounded(const Values& values, const Values& smallest, const Values& largest) {
+        Ints ints = {};
+        for (unsigned i = 0; i < count; i++) {
+            // The last bit of a sum with this number is 1, and the host rounds sums half to even.
+            constexpr double one_and_a_half = 6755399441055744.0;
+            const double above = std::max(values.each[i], smallest.each[i]);
+            ints[i] =
+                static_cast<std::int32_t>(std::min(above, largest.each[i]) + one_and_a_half - one_and_a_half);
+        }
+        return ints;
+    }
 };
 
-// value rounded half to even, for |value| < 2^51 where the last bit of the sum is 1.
-inline std::int32_t rounded(double value) {
-    constexpr double one_and_a_half = 6755399441055744.0;
-    const double sum = value + one_and_a_half;
-    std::uint64_t bits;
-    std::memcpy(&bits, &sum, sizeof bits);
-    return static_cast<std::int32_t>(static_cast<std::uint32_t>(bits));
+#if defined(__SSE2__)
+struct SseDoubles {
+    static constexpr unsigned count = 2;
+    using Values = __m128d;
+    typedef std::int32_t Ints __attribute__((vector_size(4 * count)));
+
+    static Values all(double value) { return _mm_set1_pd(value); }
+    static Values load(const double* place) { return _mm_loadu_pd(place); }
+    static Values product(const Ints& ints, Values scale) {
+        return _mm_mul_pd(_mm_cvtepi32_pd(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(&ints))), scale);
+    }
+    static Ints rounded(Values values, Values smallest, Values largest) {
+        const __m128i found = _mm_cvtpd_epi32(_mm_min_pd(_mm_max_pd(values, smallest), largest));
+        Ints ints;
+        std::memcpy(&ints, &found, sizeof ints);
+        return ints;
+    }
+};
+#endif
+
+#if defined(__AVX__)
+struct AvxDoubles {
+    static constexpr unsigned count = 4;
+    using Values = __m256d;
+    typedef std::int32_t Ints __attribute__((vector_size(4 * count)));
+
+    static Values all(double value) { return _mm256_set1_pd(value); }
+    static Values load(const double* place) { return _mm256_loadu_pd(place); }
+    static Values product(Ints ints, Values scale) {
+        return _mm256_mul_pd(_mm256_cvtepi32_pd(reinterpret_cast<__m128i>(ints)), scale);
+    }
+    static Ints rounded(Values values, Values smallest, Values largest) {
+        return reinterpret_cast<Ints>(
+            _mm256_cvtpd_epi32(_mm256_min_pd(_mm256_max_pd(values, smallest), largest)));
+    }
+};
+#endif
+
+#if defined(__AVX512F__)
+struct Avx512Doubles {
+    static constexpr unsigned count = 8;
+    using Values = __m512d;
+    typedef std::int32_t Ints __attribute__((vector_size(4 * count)));
+
+    static Values all(double value) { return _mm512_set1_pd(value); }
+    static Values load(const double* place) { return _mm512_loadu_pd(place); }
+    static Values product(Ints ints, Values scale) {
+        return _mm512_mul_pd(_mm512_maskz_cvtepi32_pd(every, reinterpret_cast<__m256i>(ints)), scale);
+    }
+    static Ints rounded(Values values, Values smallest, Values largest) {
+        const Values limited =
+            _mm512_maskz_min_pd(every, _mm512_maskz_max_pd(every, values, smallest), largest);
+        return reinterpret_cast<Ints>(_mm512_maskz_cvtpd_epi32(every, limited));
+    }
+
+  private:
+    // g++ 12 warns of the forms without a mask that what is not selected is uninitialized.
+    static constexpr __mmask8 every = 0xff;
+};
+using HostDoubles = Avx512Doubles;
+#elif defined(__AVX__)
+using HostDoubles = AvxDoubles;
+#elif defined(__SSE2__)
+using HostDoubles = SseDoubles;
+#else
+using HostDoubles = PortableDoubles;
+#endif
+
+using Doubles = HostDoubles::Values;
+using Ints = HostDoubles::Ints;
+constexpr unsigned vec_channels = HostDoubles::count;
+typedef std::uint32_t Words __attribute__((vector_size(4 * vec_channels)));
+typedef unsigned char Bytes __attribute__((vector_size(vec_channels)));
+
+inline Ints load_ints(const void* place) {
+    Ints ints;
+    std::memcpy(&ints, place, sizeof ints);
+    return ints;
 }
 
-inline double limited(double value, double smallest, double largest) {
-    const double above = value < smallest ? smallest : value;
-    return above > largest ? largest : above;
+// Sums modulo 2^32.
+inline Ints wrapped(Ints a, Ints b) {
+    return reinterpret_cast<Ints>(reinterpret_cast<Words>(a) + reinterpret_cast<Words>(b));
 }
 
 // Whether the host rounds as the bodies need it.
 inline bool rounds_to_even() {
-    volatile double half = 0.5;
-    volatile double three_halves = 1.5;
-    return rounded(half) == 0 && rounded(three_halves) == 2 && rounded(-half) == 0;
+    const auto rounded = [](double value) {
+        const volatile double half = 0.5;
+        const Doubles limit = HostDoubles::all(4);
+        const Doubles product =
+            HostDoubles::product(Ints{} + static_cast<int>(2 * value), HostDoubles::all(half));
+        return HostDoubles::rounded(product, HostDoubles::all(-4), limit)[0];
+    };
+    return rounded(0.5) == 0 && rounded(1.5) == 2 && rounded(-0.5) == 0 && rounded(-1.5) == -2;
 }
 
-template <class Z>
+// The low nibbles of bytes, the first in the low half of the first byte.
+inline void put_nibbles(const Bytes& bytes, unsigned char* place) {
+    std::uint64_t nibbles = 0;
+    std::memcpy(&nibbles, &bytes, sizeof bytes);
+    nibbles &= 0x0f0f0f0f0f0f0f0f;
+    nibbles = (nibbles | nibbles >> 4) & 0x00ff00ff00ff00ff;
+    nibbles = (nibbles | nibbles >> 8) & 0x0000ffff0000ffff;
+    nibbles |= nibbles >> 16;
+    std::memcpy(place, &nibbles, vec_channels / 2);
+}
+
+// The parameters of a tile's channels, apart from each other.
+struct VecChannels {
+    std::vector<std::int32_t> bias;
+    std::vector<double> scale;
+};
+
+// What a tile's rows have in common. Its members are values, as bytes that are written may be anything.
 class VecRows {
   public:
-    VecRows(const VecTile<Z>& tile, unsigned lanes, VecChannels& channels)
-        : tile_(tile), count_(tile.groups * lanes), channels_(channels) {
-        channels_.value.resize(count_);
-        channels_.bytes.resize(count_ + count_ % 2);
+    template <class Z>
+    VecRows(const VecTile<Z>& tile, unsigned lanes, VecChannels& channels, const unsigned char* records)
+        : with_acc_(tile.with_acc),
+          with_sum_(tile.with_sum),
+          wide_(tile.wide_result),
+          packed_(tile.packed),
+          count_(tile.groups * lanes) {
+        const int magnitude = static_cast<int>(tile.out_bits) - (tile.is_unsigned ? 0 : 1);
+        const double largest = (1 << magnitude) - 1;
+        largest_ = HostDoubles::all(largest);
+        smallest_ = HostDoubles::all(tile.is_unsigned || tile.relu ? 0 : -largest - 1);
+        const int post = static_cast<int>(tile.post_left) - static_cast<int>(tile.post_shift);
+        post_ = HostDoubles::all(std::ldexp(1.0, post));
+        if (with_acc_) read_parameters(records, std::ldexp(1.0, -static_cast<int>(tile.shift)), channels);
     }
 
-    // Records of 8 bytes: bias, multiplier, zero.
-    void read_parameters(const unsigned char* records) {
-        channels_.bias.assign(count_, 0);
-        channels_.scale.assign(count_, 0);
-        if (!tile_.with_acc) return;
-        const double step = std::ldexp(1.0, -static_cast<int>(tile_.shift));
-        for (unsigned i = 0; i < count_; i++) {
-            std::uint16_t multiplier;
-            std::memcpy(&channels_.bias[i], records + 8 * i, 4);
-            std::memcpy(&multiplier, records + 8 * i + 2 * par_multiplier_half, 2);
-            channels_.scale[i] = multiplier * step;
+    // One row; sums and accumulators that the operation lacks are not read.
+    void run(const unsigned char* acc, const unsigned char* sums, unsigned char* out,
+             std::size_t row_bytes) const {
+        const std::size_t step = wide_ ? 4 * vec_channels : packed_ ? vec_channels / 2 : vec_channels;
+        unsigned char* place = out;
+        for (unsigned first = 0; first < count_; first += vec_channels, place += step) {
+            const Ints value = with_sum_ ? summed(acc, sums, first) : biased(acc, first);
+            if (wide_) {
+                std::memcpy(place, &value, sizeof value);
+                continue;
+            }
+            const Doubles scale = with_sum_ ? post_ : HostDoubles::load(scale_ + first);
+            const Ints narrow = HostDoubles::rounded(HostDoubles::product(value, scale), smallest_, largest_);
+            const Bytes bytes = __builtin_convertvector(narrow, Bytes);
+            if (packed_) {
+                put_nibbles(bytes, place);
+            } else {
+                std::memcpy(place, &bytes, sizeof bytes);
+            }
         }
-    }
-
-    // One row; sums and accumulators that the operation lacks are null.
-    void run(const std::int32_t* acc, const std::int32_t* sums, unsigned char* out, std::size_t row_bytes) {
-        std::int32_t* value =
-            tile_.wide_result ? reinterpret_cast<std::int32_t*>(out) : channels_.value.data();
-        if (tile_.with_sum) {
-            add_sums(acc, sums, value);
-        } else {
-            add_bias(acc, value);
-        }
-        if (tile_.wide_result) {
-            std::memset(out + 4 * std::size_t{count_}, 0, row_bytes - 4 * std::size_t{count_});
-            return;
-        }
-        if (tile_.with_sum) {
-            const double post =
-                std::ldexp(1.0, static_cast<int>(tile_.post_left) - static_cast<int>(tile_.post_shift));
-            make_bytes([post](unsigned) { return post; });
-        } else {
-            const double* scale = channels_.scale.data();
-            make_bytes([scale](unsigned i) { return scale[i]; });
-        }
-        write(out, row_bytes);
+        std::memset(place, 0, row_bytes - static_cast<std::size_t>(place - out));
     }
 
   private:
-    void add_bias(const std::int32_t* acc, std::int32_t* value) const {
-        const std::int32_t* bias = channels_.bias.data();
-        for (unsigned i = 0; i < count_; i++) value[i] = wrapped(acc[i], bias[i]);
+    // Records of 8 bytes: bias, multiplier, zero.
+    void read_parameters(const unsigned char* records, double step, VecChannels& channels) {
+        channels.bias.resize(count_);
+        channels.scale.resize(count_);
+        for (unsigned i = 0; i < count_; i++) {
+            std::uint16_t multiplier;
+            std::memcpy(&channels.bias[i], records + 8 * i, 4);
+            std::memcpy(&multiplier, records + 8 * i + 2 * par_multiplier_half, 2);
+            channels.scale[i] = multiplier * step;
+        }
+        bias_ = channels.bias.data();
+        scale_ = channels.scale.data();
     }
 
-    void add_sums(const std::int32_t* acc, const std::int32_t* sums, std::int32_t* value) const {
-        if (!tile_.with_acc) {
-            std::memcpy(value, sums, 4 * std::size_t{count_});
-            return;
-        }
+    Ints biased(const unsigned char* acc, unsigned first) const {
+        return wrapped(load_ints(acc + 4 * std::size_t{first}), load_ints(bias_ + first));
+    }
+
+    Ints summed(const unsigned char* acc, const unsigned char* sums, unsigned first) const {
+        const Ints sum = load_ints(sums + 4 * std::size_t{first});
+        if (!with_acc_) return sum;
         constexpr double largest = (1 << (isa::term_bits - 1)) - 1;
-        const std::int32_t* bias = channels_.bias.data();
-        const double* scale = channels_.scale.data();
-        for (unsigned i = 0; i < count_; i++) {
-            const double term = wrapped(acc[i], bias[i]) * scale[i];
-            value[i] = wrapped(sums[i], rounded(limited(term, -largest - 1, largest)));
-        }
+        const Doubles term = HostDoubles::product(biased(acc, first), HostDoubles::load(scale_ + first));
+        return wrapped(sum,
+                       HostDoubles::rounded(term, HostDoubles::all(-largest - 1), HostDoubles::all(largest)));
     }
 
-    // Limits are integers, so that limiting before rounding is the same as after it.
-    template <class Scale>
-    void make_bytes(Scale scale) {
-        const unsigned magnitude = tile_.is_unsigned ? tile_.out_bits : tile_.out_bits - 1;
-        const double largest = (1 << magnitude) - 1;
-        const double smallest = tile_.is_unsigned || tile_.relu ? 0 : -largest - 1;
-        const std::int32_t* value = channels_.value.data();
-        unsigned char* bytes = channels_.bytes.data();
-        for (unsigned i = 0; i < count_; i++) {
-            bytes[i] = static_cast<unsigned char>(rounded(limited(value[i] * scale(i), smallest, largest)));
-        }
-    }
-
-    void write(unsigned char* out, std::size_t row_bytes) const {
-        const unsigned char* bytes = channels_.bytes.data();
-        std::size_t written = count_;
-        if (tile_.packed) {
-            written = (count_ + 1) / 2;
-            for (unsigned i = 0; i < written; i++) {
-                out[i] = static_cast<unsigned char>((bytes[2 * i] & 15) | bytes[2 * i + 1] << 4);
-            }
-        } else {
-            std::memcpy(out, bytes, written);
-        }
-        std::memset(out + written, 0, row_bytes - written);
-    }
-
-    static std::int32_t wrapped(std::int32_t a, std::int32_t b) {
-        return static_cast<std::int32_t>(static_cast<std::uint32_t>(a) + static_cast<std::uint32_t>(b));
-    }
-
-    const VecTile<Z>& tile_;
+    bool with_acc_;
+    bool with_sum_;
+    bool wide_;
+    bool packed_;
     unsigned count_;
-    VecChannels& channels_;
+    const std::int32_t* bias_ = nullptr;
+    const double* scale_ = nullptr;
+    Doubles smallest_;
+    Doubles largest_;
+    Doubles post_;
 };
 
 // Whether a row's words hold all groups, so that every row has read all of its accumulators.
@@ -163,6 +259,7 @@ unsigned vec_rows(const VecTile<Z>& tile, HostRam<AccD> acc_d_ram, HostRam<AccL>
                   HostRam<Par> par_ram, HostRam<Sum> sum_ram, HostRam<Out> out_ram, Events& events) {
     static const bool exact = rounds_to_even();
     static thread_local VecChannels channels;
+    static_assert(D::lanes % vec_channels == 0, "a group has channels that no vector holds");
     constexpr unsigned block_words = isa::block_bytes / D::lanes;
     const unsigned cols = tile.from_l ? D::gemm_l_cols : D::gemm_d_cols;
     const unsigned acc_words = (tile.groups * D::lanes + cols - 1) / cols;
@@ -178,14 +275,11 @@ unsigned vec_rows(const VecTile<Z>& tile, HostRam<AccD> acc_d_ram, HostRam<AccL>
         return vec_rows<D, Z>(tile, acc_d_ram.plain, acc_l_ram.plain, par_ram.plain, sum_ram.plain,
                               out_ram.plain, events);
     }
-    VecRows<Z> body(tile, D::lanes, channels);
-    body.read_parameters(par_ram.at(tile.par));
+    const VecRows body(tile, D::lanes, channels, par_ram.at(tile.par));
     for (unsigned row = 0; row < tile.rows; row++) {
         const unsigned acc = tile.acc + row * acc_words;
-        const unsigned char* acc_bytes = tile.from_l ? acc_l_ram.at(acc) : acc_d_ram.at(acc);
-        const unsigned char* sum_bytes = sum_ram.at(tile.sum + row * tile.sum_groups);
-        body.run(reinterpret_cast<const std::int32_t*>(acc_bytes),
-                 reinterpret_cast<const std::int32_t*>(sum_bytes),
+        body.run(tile.from_l ? acc_l_ram.at(acc) : acc_d_ram.at(acc),
+                 sum_ram.at(tile.sum + row * tile.sum_groups),
                  out_ram.at(tile.out + row * tile.row_blocks * block_words),
                  std::size_t{tile.row_words} * D::lanes);
     }

@@ -51,8 +51,10 @@ struct Panels {
     // cache.
     std::size_t row_length() const { return std::size_t{channels} + sizeof(Line); }
 
-    // All steps of a unit, of which one vector has a part, or several vectors have one each.
-    void put(unsigned unit, const UnitStep* steps) {
+    // All steps of a unit, of which one vector has a part, or several vectors have one each. `step_of` gives
+    // a step by its number.
+    template <class StepOf>
+    void put(unsigned unit, StepOf step_of) {
         for (unsigned first = 0; first < unit_columns; first += Lanes::columns) {
             const unsigned column = unit * unit_columns + first;
             const unsigned vector = column / Lanes::columns;
@@ -60,7 +62,7 @@ struct Panels {
             unsigned char* place = bytes() + vector / 2 * 2 * vector_bytes() + vector % 2 * step_bytes +
                                    column % Lanes::columns * 4;
             for (unsigned step = 0; step < channels / 4; step++) {
-                place = put_step(place, vectors_of_panel * step_bytes, steps[step], first);
+                place = put_step(place, vectors_of_panel * step_bytes, step_of(step), first);
             }
         }
     }

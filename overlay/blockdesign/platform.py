@@ -30,7 +30,6 @@ class Platform:
         memory_port: Pattern of the ports to DRAM; ``{}`` is the number.
         memory_clock: Pattern of their clock pins.
         memory_segment: Pattern of their address segments.
-        memory_bytes: What such a segment can hold.
         segment_bus: Pattern of the bus in a segment's path, by ``hp``, the port, or ``slave``, its number among slaves.
         unused_segments: Pattern of segments behind a port that hetfab's masters do not see.
         external_interfaces: Interfaces that leave the block design, with the VLNV of each.
@@ -49,7 +48,6 @@ class Platform:
     memory_port: str
     memory_clock: str
     memory_segment: str
-    memory_bytes: int
     segment_bus: str
     unused_segments: tuple[str, ...]
     external_interfaces: Mapping[str, str]
@@ -70,7 +68,6 @@ PLATFORMS = {
         memory_port="S_AXI_HP{}",
         memory_clock="S_AXI_HP{}_ACLK",
         memory_segment="HP{}_DDR_LOWOCM",
-        memory_bytes=0x4000_0000,
         segment_bus="S_AXI_HP{hp}",
         unused_segments=(),
         external_interfaces={
@@ -92,7 +89,6 @@ PLATFORMS = {
         memory_port="S_AXI_HP{}_FPD",
         memory_clock="saxihp{}_fpd_aclk",
         memory_segment="HP{}_DDR_LOW",
-        memory_bytes=0x8000_0000,
         segment_bus="SAXIGP{slave}",
         unused_segments=("HP{}_LPS_OCM", "HP{}_QSPI"),
         external_interfaces={},

@@ -44,7 +44,7 @@ def ip_versions(version: str) -> dict[str, str]:
     if version not in VERSIONS:
         raise DesignInvalidError(f"scripts for the tools {version}", "one of " + ", ".join(VERSIONS), "name another")
     table: dict[str, dict[str, Any]] = json.loads(_IP_VERSIONS.read_text(encoding="utf-8"))["ips"]
-    return {name: entry.get(version, entry.get("all")) for name, entry in table.items()}
+    return {name: str(entry.get(version, entry.get("all", ""))) for name, entry in table.items()}
 
 
 def engine_script(design: Design, engine: str, version: str, sources: Path) -> str:
