@@ -72,12 +72,7 @@ FAULTS = (
     ("width-mismatch", "block design", "CONFIG.TDATA_NUM_BYTES {16}", "CONFIG.TDATA_NUM_BYTES {8}"),
     ("ip-version", "block design", "axi_intc:4.1", "axi_intc:4.9"),
     ("unconnected-interface", "block design", "CONFIG.NUM_SI {2}", "CONFIG.NUM_SI {3}"),
-    (
-        "several-drivers",
-        "block design",
-        "[get_bd_pins interrupts/irq]",
-        "[get_bd_pins {dispatch_0/interrupt interrupts/irq}]",
-    ),
+    ("several-drivers", "block design", "[get_bd_pins agg_0/ap_clk]", "[get_bd_pins reset/peripheral_aresetn]"),
     ("clock-frequency", "block design", "PCW_FPGA0_PERIPHERAL_FREQMHZ {100}", "PCW_FPGA0_PERIPHERAL_FREQMHZ {150}"),
     ("memory-depth", "block design", "CONFIG.Write_Depth_A {512}", "CONFIG.Write_Depth_A {500}"),
     ("unknown-setting", "block design", "CONFIG.PCW_USE_S_AXI_HP0", "CONFIG.PCW_USE_S_AXI_PH0"),
