@@ -135,7 +135,7 @@ def test_a_problem_names_its_line(subjects: dict[str, Subject]) -> None:
     found = check_text(subject, subject.text.replace("csynth_design", "csynth_desing"))
     assert str(found[0]) == (
         f"line {number}: unknown-command: vitis_hls has no command 'csynth_desing'; correct the name, or add it to the "
-        "table in hls/tcl_check/commands with a public script that has it"
+        "table in hls/tcl_check/tables with a public script that has it"
     )
 
 

@@ -12,7 +12,7 @@ from hetfab.hls.tcl_check.problem import Problem
 from hetfab.hls.tcl_check.values import UNKNOWN
 
 #: Commands of Tcl itself, and what tools add to it without options that are worth a table.
-_TCL = frozenset(json.loads((Path(__file__).parent / "commands" / "tcl.json").read_text(encoding="utf-8")))
+_TCL = frozenset(json.loads((Path(__file__).parent / "tables" / "tcl.json").read_text(encoding="utf-8")))
 #: Which words of a command are scripts of their own.
 _BODIES = {"proc": (3,), "foreach": (-1,), "while": (2,), "for": (1, 3, 4), "catch": (1,), "namespace": (-1,)}
 _WORD_END = " \t\n;"

@@ -51,14 +51,14 @@ class Ip:
 
 @cache
 def _settings() -> dict[str, Any]:
-    table: dict[str, Any] = json.loads((_FOLDER / "ips.json").read_text(encoding="utf-8"))
+    table: dict[str, Any] = json.loads((_FOLDER / "tables" / "ips.json").read_text(encoding="utf-8"))
     return table
 
 
 @cache
 def vendor_versions(version: str) -> dict[str, str]:
     """The version of each IP that a release of Vivado brings."""
-    table = json.loads((_FOLDER / "ip_versions.json").read_text(encoding="utf-8"))["ips"]
+    table = json.loads((_FOLDER / "tables" / "ip_versions.json").read_text(encoding="utf-8"))["ips"]
     found = {}
     for name, entry in table.items():
         chosen = entry.get(version, entry.get("all"))

@@ -86,7 +86,7 @@ class Session:
         self.note(
             "unknown-command",
             f"{self._tool.value} has no command '{words[0][:80]}'",
-            "correct the name, or add it to the table in hls/tcl_check/commands with a public script that has it",
+            "correct the name, or add it to the table in hls/tcl_check/tables with a public script that has it",
         )
         return ""
 

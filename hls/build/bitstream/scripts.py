@@ -19,7 +19,7 @@ from hetfab.overlay.design import Design
 from hetfab.overlay.errors import DesignInvalidError
 from hetfab.overlay.isa.spec import isa
 
-_IP_VERSIONS = Path(__file__).parents[2] / "tcl_check" / "ip_versions.json"
+_IP_VERSIONS = Path(__file__).parents[2] / "tcl_check" / "tables" / "ip_versions.json"
 #: Releases of Vitis HLS and Vivado that scripts are written for.
 VERSIONS: tuple[str, ...] = tuple(json.loads(_IP_VERSIONS.read_text(encoding="utf-8"))["tools"])
 #: Where Vitis HLS writes an engine's report, relative to the engine's working folder.
