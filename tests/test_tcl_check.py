@@ -191,7 +191,7 @@ def test_both_interpreters_run_a_script_alike(runner: str, tmp_path: Path) -> No
             raise ScriptError("it is bad")
         return ""
 
-    script = Script(path, ["said"], {"HOME": "/home/x y"}, ["1", "2"])
+    script = Script(path, ["said"], {"HOME": "/there/x y"}, ["1", "2"])
     if runner == "_run_in_tclsh":
         tclsh = shutil.which("tclsh")
         if tclsh is None:
@@ -204,7 +204,7 @@ def test_both_interpreters_run_a_script_alike(runner: str, tmp_path: Path) -> No
         ["said", "2", "a b"],
         ["said", "5", "bad"],
         ["said", "5", "caught", "it is bad"],
-        ["said", "6", "2", "/home/x y"],
+        ["said", "6", "2", "/there/x y"],
     ]
     assert (ending.failed, ending.line, ending.message) == (True, 7, "no")
 
