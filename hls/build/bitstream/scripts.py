@@ -95,6 +95,7 @@ def block_design_script(design: Design, version: str) -> str:
     """
     versions = ip_versions(version)
     return _template("block_design.tcl.j2").render(
+        version=version,
         project=design.name,
         diagram=DIAGRAM,
         part=read_board(design.board).part,
