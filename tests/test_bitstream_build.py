@@ -38,7 +38,7 @@ from hetfab.overlay.package import Kind
 from tests.vendor_tools.workshop import Workshop, open_workshop
 
 WHOLE = default_design("pynq-z2")
-#: Two engines: enough steps to be interrupted between.
+#: Two engines: enough steps to be interrupted between. The Tcl model is asked in the tests with all engines alone.
 DESIGN = replace(WHOLE, geometry=replace(WHOLE.geometry, engines=("load", "store")))
 ENGINES = ("dispatch", *DESIGN.geometry.engines)
 SYNTHESES = [f"synthesis:{engine}" for engine in ENGINES]
@@ -48,7 +48,9 @@ TOOL_STEPS = [*SYNTHESES, "block-design", "bitstream"]
 
 @pytest.fixture
 def workshop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workshop:
-    return open_workshop(tmp_path, monkeypatch, "2024.1")
+    workshop = open_workshop(tmp_path, monkeypatch, "2024.1")
+    workshop.want(check=False)
+    return workshop
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +58,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """The files of a package that nothing interrupted."""
     with pytest.MonkeyPatch.context() as monkeypatch:
         workshop = open_workshop(tmp_path_factory.mktemp("whole"), monkeypatch, "2024.1")
+        workshop.want(check=False)
         build(configured(workshop))
         return package_files(workshop)
 
@@ -394,7 +397,10 @@ def test_two_builds_in_one_folder_are_refused(workshop: Workshop) -> None:
     process.communicate(timeout=60)
 
 
-def test_resources_and_loops_are_compared_with_the_tables(workshop: Workshop) -> None:
+@pytest.mark.parametrize("version", ["2024.1", "2024.2"])
+def test_resources_and_loops_are_compared_with_the_tables(workshop: Workshop, version: str) -> None:
+    workshop.install(workshop.bin, version)
+    workshop.want(version=version, check=True)
     build(configured(workshop, WHOLE))
     reports = workshop.root / "build" / "reports"
     found = json.loads((reports / "resources.json").read_text(encoding="utf-8"))

@@ -186,6 +186,8 @@ class BlockDesignCommands(Session):
         return posixpath.join(owner, name)
 
     def _get_bd_cells(self, call: Call) -> str:
+        if self.diagram is None and "-quiet" in call.options:
+            return ""
         diagram = self._open_diagram(call.command)
         if not call.positional:
             return tcl_list([path for path in diagram.cells if path != "/"])

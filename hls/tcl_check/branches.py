@@ -51,6 +51,11 @@ def branch_problems(text: str, commands: Mapping[str, Command]) -> Iterator[Prob
                 yield Problem(each.check, statement.line, each.text.replace(UNKNOWN, "..."), each.fix)
         elif name not in known and not re.search(r"[$\[]", name):
             yield Problem("unknown-command", statement.line, f"there is no command '{name[:80]}'", "correct the name")
+        elif name.startswith("$"):
+            text = f"the value of {name} is run as a command"
+            yield Problem("unknown-command", statement.line, text, "name the command")
+        elif name == "error" and len(statement.words) < 2:
+            yield Problem("wrong-arguments", statement.line, "error has no message", "give one")
         if variables is not None:
             yield from _unset(statement, variables)
 
@@ -163,11 +168,14 @@ def _complete(words: list[str], line: int) -> Iterator[_Statement]:
 
 
 def _bracketed(word: str, line: int) -> Iterator[_Statement]:
-    at = word.find("[")
-    while at >= 0:
-        end = _closing(word, at, "[", "]")
-        yield from _statements(word[at + 1 : end - 1], line)
-        at = word.find("[", end)
+    at = 0
+    while at < len(word):
+        if word[at] == "[":
+            end = _closing(word, at, "[", "]")
+            yield from _statements(word[at + 1 : end - 1], line)
+            at = end
+        else:
+            at += 2 if word[at] == "\\" else 1
 
 
 def _bodies(words: list[str]) -> list[str]:

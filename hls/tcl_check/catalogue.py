@@ -121,7 +121,9 @@ def repository_ips(folder: Path) -> Iterator[Ip]:
     for path in sorted(folder.rglob("component.xml")) if folder.is_dir() else []:
         root = ElementTree.fromstring(path.read_text(encoding="utf-8"))
         names = [root.findtext(f"{_SPIRIT}{part}", "") for part in ("vendor", "library", "name", "version")]
-        ports = tuple(_component_ports(root))
+        # Ports that depend on settings are not modelled; those of Vitis HLS do not change after the export.
+        depends = any(f"{_SPIRIT}dependency" in element.attrib for element in root.iter())
+        ports = () if depends and names[1] != "hls" else tuple(_component_ports(root))
         yield Ip(":".join(names), ports or None)
 
 

@@ -143,7 +143,7 @@ def _fifo_generator(settings: Settings) -> list[Port]:
 
 
 def _block_memory(settings: Settings) -> list[Port]:
-    dual = settings["Memory_Type"] == "True_Dual_Port_RAM"
+    dual = settings["Memory_Type"] in ("Simple_Dual_Port_RAM", "True_Dual_Port_RAM")
     ports = []
     for letter in "AB" if dual else "A":
         group = f"BRAM_PORT{letter}"
@@ -159,13 +159,17 @@ def _block_memory_pins(settings: Settings, letter: str, group: str) -> list[Port
     bytes_written = settings["Use_Byte_Write_Enable"] == "true"
     address = 32 if settings["Enable_32bit_Address"] == "true" else max((depth - 1).bit_length(), 1)
     enables = int(width) // int(settings["Byte_Size"]) if bytes_written else 1
+    simple = settings["Memory_Type"] == "Simple_Dual_Port_RAM"
     pins = [
         Port(f"clk{small}", signal="clk", group=group),
         Port(f"addr{small}", bits=address, group=group, words=depth),
-        Port(f"we{small}", bits=enables, group=group),
-        Port(f"din{small}", bits=int(settings.get(f"Write_Width_{letter}", width)), group=group),
-        Port(f"dout{small}", drives=True, bits=int(settings.get(f"Read_Width_{letter}", width)), group=group),
     ]
+    if letter == "A" or not simple:
+        pins.append(Port(f"we{small}", bits=enables, group=group))
+        pins.append(Port(f"din{small}", bits=int(settings.get(f"Write_Width_{letter}", width)), group=group))
+    if letter == "B" or not simple:
+        read = int(settings.get(f"Read_Width_{letter}", width))
+        pins.append(Port(f"dout{small}", drives=True, bits=read, group=group))
     if settings[f"Enable_{letter}"] == f"Use_EN{letter}_Pin":
         pins.append(Port(f"en{small}", group=group))
     if settings[f"Use_RST{letter}_Pin"] == "true":

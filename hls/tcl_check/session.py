@@ -80,6 +80,9 @@ class Session:
         """Looks at what the script leaves behind."""
 
     def _unknown(self, words: Sequence[str]) -> str:
+        if words[0] == "":
+            # A command in brackets of its own: the tools let its empty result pass as a command.
+            return ""
         self.note(
             "unknown-command",
             f"{self._tool.value} has no command '{words[0][:80]}'",
@@ -144,6 +147,9 @@ class Session:
         elif not self.files.is_folder(str(self.files.path(target).parent)):
             self.note("missing-file", f"there is no folder for '{target}'", "make it first: file mkdir")
             return
-        self.files.make(target)
+        if self.files.is_folder(source):
+            self.files.make_folder(target)
+        else:
+            self.files.make(target)
         if subcommand == "rename":
             self.files.delete(source)

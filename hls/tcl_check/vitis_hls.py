@@ -14,7 +14,7 @@ from hetfab.overlay.blockdesign.build import DISPATCH, hls_vlnv
 from hetfab.overlay.isa.spec import isa
 
 #: Clock periods beyond these, in ns, are a slip: no part of the boards runs faster, no design slower.
-_FASTEST, _SLOWEST = 1.0, 100.0
+_FASTEST, _SLOWEST = 2.0, 100.0
 _COMPILER_OPTION = re.compile(
     r"-(std=(c|gnu)\+\+(0x|11|14|17|20)|[IDU]\S+|W[\w-]+|O[0-3s]|g|f[\w-]+|include|isystem)"
 )
@@ -218,6 +218,7 @@ class VitisHls(Session):
             self.note("wrong-value", f"export_design -output is '{output}'", "name a .zip file")
         elif not self.files.is_folder(str(self.files.path(output).parent)):
             self.note("missing-file", f"there is no folder for '{output}'", "make it first")
+        self.files.make(output)
         self._check_own_export(call, output)
         return ""
 

@@ -197,6 +197,7 @@ class Vivado(BlockDesignCommands):
             ("run", "needs_refresh"): "0",
             ("run", "directory"): f"{self._folder}/{self._project}.runs/{target}",
             ("project", "board_part_repo_paths"): "",
+            ("project", "ip_repo_paths"): tcl_list(self.repositories),
             ("project", "directory"): self._folder,
             ("project", "part"): "",
             ("project", "name"): self._project,

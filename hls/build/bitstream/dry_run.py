@@ -57,22 +57,36 @@ def dry_run(configuration: BuildConfiguration) -> DryRun:
     bench = Bench(configuration, version, ThisMachine(configuration.folder, _NO_LOCK))
     steps[0].work(bench)
     scripts = [write_script(configuration, step) for step in steps if step.script is not None]
-    with _expected_components(configuration):
+    with _expected_products(configuration):
         _check(configuration, version, steps)
     return DryRun(version, tuple(step.name for step in steps), tuple(scripts))
 
 
 @contextlib.contextmanager
-def _expected_components(configuration: BuildConfiguration) -> Iterator[None]:
-    """Puts the descriptions that IPs should have where none is exported yet, as long as scripts are checked."""
+def _expected_products(configuration: BuildConfiguration) -> Iterator[None]:
+    """Puts what scripts expect of the steps before them where it is not there yet, as long as they are checked."""
+    places = configuration.places
+    texts = {
+        places.ip / engine / "component.xml": expected_component(configuration.design, engine)
+        for engine in configuration.engines
+    }
+    texts[places.vivado / f"{places.name}.xpr"] = ""
     with contextlib.ExitStack() as after:
-        for engine in configuration.engines:
-            folder = configuration.folder / configuration.places.ip / engine
-            if not folder.exists():
-                make_folder(folder)
-                after.callback(remove, folder)
-                write_text(folder / "component.xml", expected_component(configuration.design, engine))
+        for path, text in texts.items():
+            missing = configuration.folder / path
+            if not missing.exists():
+                after.callback(_remove_with_empty_folders, missing, configuration.folder)
+                make_folder(missing.parent)
+                write_text(missing, text)
         yield
+
+
+def _remove_with_empty_folders(path: Path, root: Path) -> None:
+    remove(path)
+    for folder in path.parents:
+        if folder == root or any(folder.iterdir()):
+            return
+        folder.rmdir()
 
 
 def _check(configuration: BuildConfiguration, version: str, steps: Sequence[Step]) -> None:

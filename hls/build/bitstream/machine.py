@@ -217,10 +217,10 @@ class Processes:
                 if stopped:
                     _end(process)
                 return process.wait()
-            except BaseException:
-                _end(process)
-                raise
             finally:
+                # An interrupt of the wait leaves it running.
+                if process.poll() is None:
+                    _end(process)
                 with self._guard:
                     self._live.discard(process)
 

@@ -17,7 +17,7 @@ import shutil
 import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -140,17 +140,11 @@ class _Run:
             for work in works:
                 work()
             return
-        with ThreadPoolExecutor(self._bench.configuration.jobs) as pool:
-            futures = [pool.submit(work) for work in works]
-            try:
-                done, _ = wait(futures, return_when=FIRST_EXCEPTION)
-            except BaseException:
-                self._stop(pool)
-                raise
-            failed = [future for future in done if future.exception() is not None]
-            if failed:
-                self._stop(pool)
-                failed[0].result()
+        with ThreadPoolExecutor(self._bench.configuration.jobs) as pool, contextlib.ExitStack() as unless_done:
+            unless_done.callback(self._stop, pool)
+            for future in as_completed([pool.submit(work) for work in works]):
+                future.result()
+            unless_done.pop_all()
 
     def _stop(self, pool: ThreadPoolExecutor) -> None:
         pool.shutdown(wait=False, cancel_futures=True)
