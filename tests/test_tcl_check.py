@@ -237,7 +237,8 @@ def test_lists_are_read_as_tcl_writes_them() -> None:
         ("10.0ns", "period", True),
         ("10.0s", "period", False),
         ("a:b:c:1.0", "vlnv", True),
-        ("a:b:c", "vlnv", False),
+        ("a:b:c", "vlnv", True),
+        ("a:b", "vlnv", False),
     ],
 )
 def test_values_are_of_their_kind(text: str, kind: str, fits: bool) -> None:

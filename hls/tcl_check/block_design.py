@@ -148,8 +148,12 @@ class BlockDesignCommands(Session):
     def _ip(self, vlnv: str) -> Ip:
         if vlnv in self._ips:
             return self._ips[vlnv]
-        bare, _, number = vlnv.rpartition(":")
+        bare = ":".join(vlnv.split(":")[:3])
+        number = vlnv.removeprefix(bare).removeprefix(":")
         same = [known for known in self._ips if known.rpartition(":")[0] == bare]
+        if same and not number:
+            # Without a version the tool takes the newest.
+            return self._ips[same[-1]]
         if same:
             text = f"Vivado {self.version} has no {vlnv.split(':')[2]} of version {number}"
             self.note("ip-version", text, "it has " + ", ".join(sorted(same)))
