@@ -18,7 +18,7 @@ from hetfab.hls.tcl_check.session import Session
 from hetfab.hls.tcl_check.values import whole_number
 
 #: What a board preset or a rule may connect.
-_RULES = frozenset({"processing_system7", "zynq_ultra_ps_e", "axi4", "clkrst", "axi4_s2mm", "board", "debug"})
+_RULES = frozenset({"processing_system7", "zynq_ultra_ps_e", "axi4", "clkrst", "debug"})
 _INTERFACE_KINDS = {"aximm_rtl": "aximm", "axis_rtl": "axis", "bram_rtl": "bram"}
 
 
