@@ -109,7 +109,7 @@ def test_wrong_calls_are_recognised() -> None:
 
 def option_rows(section: str) -> set[str]:
     first_cells = re.findall(r"^\| ([^|]+) \|", section, re.MULTILINE)
-    return {option for cell in first_cells for option in re.findall(r"`(--?[a-z]+)`", cell)}
+    return {option for cell in first_cells for option in re.findall(r"`(--?[A-Za-z][A-Za-z-]*)`", cell)}
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -19,8 +19,8 @@ from hetfab.driver.graph.npz import read_graph
 from hetfab.hls.build.emulator import Emulator, Progress, build_emulator
 from hetfab.hls.build.order import Race, check_accesses
 from hetfab.overlay.bind import BoundProgram, bind
+from hetfab.overlay.compiler.rings import SLOTS
 from hetfab.overlay.compiler.semaphores import Milestones, Semaphore
-from hetfab.overlay.compiler.tiling import SLOTS
 from hetfab.overlay.design import Geometry, default_design
 from hetfab.overlay.errors import StreamInvalidError
 from hetfab.overlay.isa import codec

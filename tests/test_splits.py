@@ -14,7 +14,7 @@ from hetfab.driver.graph.npz import read_graph
 from hetfab.hls.build.emulator import Emulator
 from hetfab.overlay.bind import BoundProgram, GraphArrays, bind
 from hetfab.overlay.compiler.compile import compile_lowered, compile_model
-from hetfab.overlay.compiler.lowering import DenseTerm, LayerKind, LoweredLayer, LoweredModel, Scales, Stored
+from hetfab.overlay.compiler.lowered import DenseTerm, LayerKind, LoweredLayer, LoweredModel, Scales, Stored
 from hetfab.overlay.design import Geometry, default_design
 from hetfab.overlay.errors import DesignInvalidError, OverflowPossibleError
 from hetfab.overlay.isa.codec import Segment
@@ -84,10 +84,13 @@ def products(draw: st.DrawFn) -> Product:
     return Product(activations, activation_bits, signed, weight, weight_bits, random.integers(-500, 500, outputs))
 
 
-def found_in(dram: npt.NDArray[np.uint8], rows: int, outputs: int) -> Integers:
-    """The output rows in the activations segment."""
-    row_bytes = -(-outputs // 64) * 64
-    return dram[: rows * row_bytes].view(np.int8).reshape(rows, row_bytes)[:, :outputs].astype(np.int64)
+def found_in(dram: npt.NDArray[np.uint8], rows: int, program: Program) -> Integers:
+    """The output rows in the activations segment, channels in the model's order."""
+    tensor = program.tensor("y")
+    stored = dram[: rows * tensor.row_bytes].view(np.int8).reshape(rows, tensor.row_bytes)
+    found = np.zeros((rows, tensor.channels), np.int64)
+    found[:, list(tensor.channel_order or range(tensor.channels))] = stored[:, : tensor.channels]
+    return found
 
 
 @settings(max_examples=60, deadline=None)
@@ -97,9 +100,9 @@ def test_every_split_gives_the_sums_of_products(
 ) -> None:
     program = compile_lowered(product.lowered(), design_of(small_geometry), share_on_d=share)
     bound = product.bound(program)
-    rows, outputs = len(product.activations), len(product.bias)
+    rows = len(product.activations)
     for executed in (run_golden(bound), *(run_emulated(bound, emulator) for emulator in small_emulators.values())):
-        assert np.array_equal(found_in(executed.dram[Segment.ACTIVATIONS], rows, outputs), product.result())
+        assert np.array_equal(found_in(executed.dram[Segment.ACTIVATIONS], rows, program), product.result())
 
 
 @settings(max_examples=6, deadline=None)
@@ -109,10 +112,10 @@ def test_checked_integers_and_ap_int_agree(
 ) -> None:
     program = compile_lowered(product.lowered(), design_of(default_geometry), share_on_d=share)
     bound = product.bound(program)
-    rows, outputs = len(product.activations), len(product.bias)
+    rows = len(product.activations)
     for emulator in default_emulators.values():
         found = run_emulated(bound, emulator).dram[Segment.ACTIVATIONS]
-        assert np.array_equal(found_in(found, rows, outputs), product.result())
+        assert np.array_equal(found_in(found, rows, program), product.result())
 
 
 @pytest.mark.parametrize(("share", "fewest", "most"), [(1.0, 0, 0), (0.0, 90, 90), (0.5, 30, 60)])
@@ -143,6 +146,16 @@ def test_without_gemm_d_such_a_layer_is_refused(small_geometry: Geometry) -> Non
     assert caught.value.found == "the sums of 'y' on GEMM-L can reach 9715500, which takes 25 bits"
     assert caught.value.expected == "at most 24 bits, the design's gemm_l_acc_bits"
     assert caught.value.do == "use a design with wider sums or with GEMM-D, or quantize with fewer bits"
+
+
+def test_channels_that_pad_a_row_count_in_sums_of_one_bit_weights(small_geometry: Geometry) -> None:
+    """65,793 * 255 is the last that 25 bits hold; a row is padded to 65,856 channels, whose weights are +1."""
+    weight = np.ones((65_793, 8), np.int64)
+    product = Product(np.zeros((2, 65_793), np.int64), 8, True, weight, np.full(8, 1), np.zeros(8, np.int64))
+    engines = tuple(name for name in small_geometry.engines if name != "gemm_d")
+    geometry = replace(small_geometry, engines=engines, gemm_l_acc_bits=25)
+    with pytest.raises(OverflowPossibleError, match="can reach 16793280, which takes 26 bits"):
+        compile_lowered(product.lowered(), design_of(geometry))
 
 
 def test_without_any_core_dense_layers_are_refused(small_geometry: Geometry) -> None:

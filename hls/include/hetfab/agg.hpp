@@ -28,7 +28,7 @@ constexpr unsigned row_beats_ahead = bursts_ahead * burst_beats;
 constexpr unsigned rows_ahead(unsigned groups) {
     unsigned rows = 1;
     for (unsigned candidate = 2; candidate <= most_rows_ahead; candidate++) {
-#pragma HLS UNROLL
+#pragma HLS UNROLL factor=most_rows_ahead-1
         if (candidate * groups <= row_beats_ahead) rows = candidate;
     }
     return rows;
@@ -201,7 +201,7 @@ void add_features(S<Z, 32> (&totals)[D::lanes], const Word<Z, 64>& beat, bool is
 #pragma HLS INLINE
 feature_lanes:
     for (unsigned lane = 0; lane < D::lanes; lane++) {
-#pragma HLS UNROLL
+#pragma HLS UNROLL factor=D::lanes
         const S<Z, 9> feature =
             is_unsigned ? S<Z, 9>(lane_u<Z, 8>(beat, lane)) : S<Z, 9>(lane_s<Z, 8>(beat, lane));
         const S<Z, 32> before = first ? S<Z, 32>(0) : totals[lane];
@@ -217,7 +217,7 @@ Word<Z, 32 * D::lanes> reduced_word(const S<Z, 32> (&totals)[D::lanes], const De
     Word<Z, 32 * D::lanes> word = zero<Z, 32 * D::lanes>();
 result_lanes:
     for (unsigned lane = 0; lane < D::lanes; lane++) {
-#pragma HLS UNROLL
+#pragma HLS UNROLL factor=D::lanes
         const S<Z, 32> q8 =
             destination.degree == 0 ? S<Z, 32>(0) : reduce_lane<Z>(totals[lane], destination, mean);
         set_lane<Z, 32>(word, lane, wrap<Z, 32>(sum<Z, 33>(lane_s<Z, 32>(before, lane), q8)));
