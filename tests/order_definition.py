@@ -101,12 +101,12 @@ def implied(words: Words, pair: Pair) -> bool:
 def races(words: Words, geometry: Geometry, segments: Mapping[Segment, tuple[int, int]]) -> set[tuple[int, int]]:
     """All pairs of instructions that touch a common cell, one of them writing, and that nothing orders."""
     order = Order(words)
-    touched = list(_cells(words, geometry, segments))
+    touched = cells(words, geometry, segments)
     return {
         (first, second)
         for second in range(len(words))
         for first in range(second)
-        if _conflict(touched[first], touched[second]) and not order.reaches(first, second)
+        if conflict(touched[first], touched[second]) and not order.reaches(first, second)
     }
 
 
@@ -127,22 +127,22 @@ def first_race(words: Words, geometry: Geometry, segments: Mapping[Segment, tupl
     known: dict[Cell, _Known] = {}
     for index, (engine, name, regions) in enumerate(_accesses(words, geometry, segments)):
         for region, writes in regions:
-            cells = sorted(_all_cells([region]))
-            others = [_other(known.setdefault(cell, _Known()), writes, index, order) for cell in cells]
+            touched = sorted(_all_cells([region]))
+            others = [_other(known.setdefault(cell, _Known()), writes, index, order) for cell in touched]
             for start, other in enumerate(others):
                 if other is not None:
                     end = start
-                    while end + 1 < len(cells) and cells[end + 1][1] == cells[end][1] + 1 and others[end + 1] == other:
+                    while end + 1 < len(touched) and touched[end + 1][1] == touched[end][1] + 1 and others[end + 1] == other:
                         end += 1
-                    touched = _place(region.memory, cells[start][1], cells[end][1])
+                    place = _place(region.memory, touched[start][1], touched[end][1])
                     action = "writes" if writes else "reads"
                     earlier = _named(words, other[0])
                     one = end == start and region.memory != "dram"
                     return (
-                        f"instruction {index} ({engine} {name}) {action} {touched} while {earlier}, which {other[1]} "
+                        f"instruction {index} ({engine} {name}) {action} {place} while {earlier}, which {other[1]} "
                         f"{'it' if one else 'them'}, need not have ended: no chain of semaphores orders them"
                     )
-            for cell in cells:
+            for cell in touched:
                 if writes:
                     known[cell] = _Known(index)
                 else:
@@ -172,19 +172,22 @@ def _place(memory: str, first: int, last: int) -> str:
     return f"{memory} word {first}" if first == last else f"{memory} words {first} to {last}"
 
 
-def _conflict(first: tuple[set[Cell], set[Cell]], second: tuple[set[Cell], set[Cell]]) -> bool:
+def conflict(first: tuple[set[Cell], set[Cell]], second: tuple[set[Cell], set[Cell]]) -> bool:
+    """Whether one of two instructions writes what the other touches."""
     return bool(first[1] & (second[0] | second[1]) or first[0] & second[1])
 
 
-def _cells(
+def cells(
     words: Words, geometry: Geometry, segments: Mapping[Segment, tuple[int, int]]
-) -> Iterator[tuple[set[Cell], set[Cell]]]:
+) -> list[tuple[set[Cell], set[Cell]]]:
     """Cells that each instruction reads and writes."""
-    for _, _, regions in _accesses(words, geometry, segments):
-        yield (
+    return [
+        (
             _all_cells([region for region, writes in regions if not writes]),
             _all_cells([region for region, writes in regions if writes]),
         )
+        for _, _, regions in _accesses(words, geometry, segments)
+    ]
 
 
 def _accesses(

@@ -237,6 +237,12 @@ def pool(operator: str, **attributes: Any) -> list[onnx.NodeProto]:
             "of its own; fold it into a bias",
         ),
         (
+            [CONV, make("Add", ["conv", "b"], ["sum"]), make("Add", ["conv", "sum"], ["twice"])],
+            {"w": W, "b": (1, 4, 1, 1)},
+            "Add 'sum': it adds a constant of shape [1, 4, 1, 1] to something other than a convolution or dense layer "
+            "of its own; fold it into a bias",
+        ),
+        (
             [CONV, make("Conv", ["images", "v"], ["small"]), make("Add", ["conv", "small"], ["sum"])],
             {"w": W, "v": (4, 3, 8, 8)},
             "Add 'sum': its operands have the shapes [4, 6, 6] and [4, 1, 1]; add tensors of one shape",

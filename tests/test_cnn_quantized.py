@@ -239,6 +239,21 @@ def test_the_operand_that_is_computed_last_joins_from_its_accumulators() -> None
     assert len(joined) == 1 and joined[0].window == Window((3, 3), pads=(1, 1, 1, 1))
 
 
+@pytest.mark.parametrize("gain", [2.0**14, 2.0**-14])
+def test_operands_of_an_addition_may_differ_in_size(gain: float) -> None:
+    """The stored operand's scale becomes so coarse that the other, in Q.8 of it, fits 24 bits."""
+    build = CnnBuilder(np.random.default_rng(0), (2, 4, 4))
+    weight = gain * np.random.default_rng(1).normal(size=(2, 2, 1, 1))
+    stored = build.node("Relu", build.conv("input", 2, Window((1, 1))))
+    found = build.node("Conv", "input", build.constant(weight), shape=(2, 4, 4))
+    model = build.finish(build.conv(build.node("Add", found, stored), 3, Window((1, 1))))
+    samples = samples_of(model)
+    read = check_equal(quantized(model, samples), samples)
+    expected = run_model(model, {"input": samples}, ["logits"])[0].transpose(0, 2, 3, 1)
+    found_logits = logits(read, samples) * read.output.scale
+    assert np.abs(found_logits - expected).max() < 0.05 * np.abs(expected).max()
+
+
 def test_rows_of_a_dense_layer_follow_the_bytes_of_the_image() -> None:
     """Weights that pick one column of ONNX's order pick the same pixel and channel from NHWC."""
     build = CnnBuilder(np.random.default_rng(0), (2, 2, 3))
@@ -250,6 +265,50 @@ def test_rows_of_a_dense_layer_follow_the_bytes_of_the_image() -> None:
     for row, column in enumerate(layer.weight[0, 0].argmax(axis=1)):
         pixel, channel = divmod(row, 2)
         assert column == channel * 6 + pixel
+
+
+def with_two_widths(model: onnx.ModelProto, layer: str, first: int, bits: int, axis: int) -> onnx.ModelProto:
+    """The model with a layer's first output channels in other initializers of ``bits`` bits, joined by Concat."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    graph, name = copy.graph, f"{layer}.weight"
+    arrays = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    position, quant = next((i, n) for i, n in enumerate(graph.node) if n.output[0] == f"{name}.int")
+    parts, made = [], []
+    for part, width in enumerate((bits, int(arrays[quant.input[3]]))):
+        chosen = slice(None, first) if part == 0 else slice(first, None)
+        place = (chosen,) if axis == 0 else (slice(None), chosen)
+        values = {"": arrays[name][place], ".scale": arrays[quant.input[1]][place], ".bits": np.float32(width)}
+        for suffix, array in values.items():
+            graph.initializer.append(onnx.numpy_helper.from_array(np.array(array), f"{name}.{part}{suffix}"))
+        node = onnx.NodeProto()
+        node.CopyFrom(quant)
+        node.input[0], node.input[1], node.input[3] = (f"{name}.{part}{suffix}" for suffix in ("", ".scale", ".bits"))
+        node.output[0] = node.name = f"{name}.{part}.int"
+        made.append(node)
+        parts.append(node.output[0])
+    made.append(onnx.helper.make_node("Concat", parts, [f"{name}.int"], axis=axis))
+    nodes = [*graph.node[:position], *made, *graph.node[position + 1 :]]
+    del graph.node[:]
+    graph.node.extend(nodes)
+    return copy
+
+
+@pytest.mark.parametrize(("layer", "axis"), [("t0", 0), ("logits", 1)])
+def test_a_layer_may_have_weights_of_two_widths(layer: str, axis: int) -> None:
+    build = CnnBuilder(np.random.default_rng(0), (2, 4, 4))
+    for name, shape in (("a", (6, 2, 3, 3)), ("b", (96, 6))):
+        tensor = onnx.numpy_helper.from_array(build.random.normal(size=shape).astype(np.float32), name)
+        build.initializers.append(tensor)
+    found = build.node("Conv", "input", "a", shape=(6, 4, 4), pads=[1, 1, 1, 1])
+    flat = build.node("Flatten", build.node("Relu", found), shape=(96,))
+    model = build.finish(build.node("MatMul", flat, "b", shape=(6,)))
+    samples = samples_of(model)
+    result = quantized(model, samples)
+    mixed = with_two_widths(result.model, layer, 2, 4, axis)
+    read = check_equal(replace(result, model=mixed), samples)
+    (changed,) = (product for product in read.products() if product.weight_bits.tolist() == [4, 4, 8, 8, 8, 8])
+    assert np.abs(changed.weight[..., :2]).max() == 7 < np.abs(changed.weight[..., 2:]).max()
 
 
 def test_layers_whose_sums_float32_may_round_are_named() -> None:

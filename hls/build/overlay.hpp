@@ -201,13 +201,10 @@ class Overlay {
         order_.leave(index, issued);
         accesses_.end_instruction();
         for (const PortModel& checked : ports_) checked.check_idle();
-        log_.add(record_of(index, engine, opcode, events));
+        fill(log_.add(index), engine, opcode, events);
     }
 
-    Record record_of(std::uint32_t index, unsigned engine, unsigned opcode,
-                     const OverlayEvents& events) const {
-        Record record = {};
-        record.index = index;
+    void fill(Record& record, unsigned engine, unsigned opcode, const OverlayEvents& events) const {
         record.engine = static_cast<std::uint8_t>(engine);
         record.opcode = static_cast<std::uint8_t>(opcode);
         record.counts.cycles = events.cycles;
@@ -221,7 +218,6 @@ class Overlay {
         }
         record.counts.write_bytes = ports_[store_port].traffic.write_bytes;
         record.counts.write_bursts = ports_[store_port].traffic.write_bursts;
-        return record;
     }
 
     static sets::Word halves(const Types::Instruction& instruction) {

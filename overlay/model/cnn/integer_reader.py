@@ -63,13 +63,22 @@ class _Constant:
 
 
 @dataclass(frozen=True, eq=False)
+class _Weights:
+    """Weights as ONNX has them, with the scale and the width of each output channel."""
+
+    values: Integers
+    scales: Scales
+    bits: Integers
+
+
+@dataclass(frozen=True, eq=False)
 class _Moved:
     """Stored integers as the columns of a row, channel by channel (Flatten)."""
 
     of: Stored
 
 
-_Value: TypeAlias = _FloatInput | _Constant | Stored | _Moved | Accumulators | Q8Terms | Rectified
+_Value: TypeAlias = _FloatInput | _Constant | _Weights | Stored | _Moved | Accumulators | Q8Terms | Rectified
 
 
 @dataclass
@@ -218,8 +227,11 @@ def _bipolar_quant(draft: _Draft, node: onnx.NodeProto) -> _Value:
     return _Constant(array, np.where(array < 0, -1, 1).astype(np.int64), _scales(scale, node), 1)
 
 
-def _weights(draft: _Draft, name: str) -> tuple[Integers, Scales, int]:
+def _weights(draft: _Draft, name: str) -> _Weights:
+    """A constant as a layer's weights; output channels are the first axis of a convolution, the last of a matrix."""
     value = draft.values.get(name)
+    if isinstance(value, _Weights):
+        return value
     if not isinstance(value, _Constant) or value.integers is None or value.scales is None:
         raise _RefusedError(f"'{name}' is not a constant behind its Quant or BipolarQuant")
     if value.bits not in WEIGHT_BITS or not (value.narrow or value.bits == 2):
@@ -227,7 +239,26 @@ def _weights(draft: _Draft, name: str) -> tuple[Integers, Scales, int]:
             f"the weights '{name}' have {value.bits} bits, {'narrow' if value.narrow else 'not narrow'}; weights have "
             f"{WEIGHT_BITS[0]} to {WEIGHT_BITS[-1]} bits and, from 3 bits on, are narrow"
         )
-    return value.integers, value.scales, value.bits
+    outputs = value.integers.shape[_outputs_axis(value.integers)]
+    return _Weights(value.integers, value.scales.of_columns(outputs), np.full(outputs, value.bits))
+
+
+def _outputs_axis(weight: Integers) -> int:
+    return 0 if weight.ndim == 4 else 1
+
+
+def _concat(draft: _Draft, node: onnx.NodeProto) -> _Value:
+    """Weights of several widths, side by side: output channels of one layer."""
+    parts = [_weights(draft, name) for name in node.input]
+    axis = _outputs_axis(parts[0].values)
+    if attributes(node).get("axis") not in (axis, axis - parts[0].values.ndim):
+        raise _RefusedError(f"weights are joined along the output channels, axis {axis}")
+    scales = Scales(
+        np.concatenate([part.scales.mantissas for part in parts]),
+        np.concatenate([part.scales.exponents for part in parts]),
+    )
+    values = np.concatenate([part.values for part in parts], axis=axis)
+    return _Weights(values, scales, np.concatenate([part.bits for part in parts]))
 
 
 def _biased(draft: _Draft, products: Accumulators, name: str) -> Accumulators:
@@ -252,20 +283,19 @@ def _checked(products: Accumulators, name: str) -> Accumulators:
 
 
 def _accumulators(
-    read: Stored, weight: Integers, scales: Scales, bits: int, window: Window | None, groups: int
+    read: Stored, weights: _Weights, laid_out: Integers, window: Window | None, groups: int
 ) -> Accumulators:
-    """Sums of products, without a bias; ``weight`` is [rows, columns, inputs / groups, outputs]."""
-    outputs = weight.shape[3]
+    """Sums of products, without a bias; ``laid_out`` is [rows, columns, inputs / groups, outputs]."""
     positions = () if window is None else window.positions((read.shape[0], read.shape[1]))
     return Accumulators(
         read,
-        np.ascontiguousarray(weight),
-        np.full(outputs, bits),
-        np.zeros(outputs, np.int64),
+        np.ascontiguousarray(laid_out),
+        weights.bits,
+        np.zeros(weights.bits.size, np.int64),
         window,
         groups,
-        scales.of_columns(outputs).times_power(read.exponent),
-        (*positions, outputs),
+        weights.scales.times_power(read.exponent),
+        (*positions, weights.bits.size),
     )
 
 
@@ -280,12 +310,10 @@ def _window(node: onnx.NodeProto) -> Window:
 
 
 def _conv(draft: _Draft, node: onnx.NodeProto) -> _Value:
-    weight, scales, bits = _weights(draft, node.input[1])
+    weights, read = _weights(draft, node.input[1]), draft.read(node.input[0])
     values: dict[str, Any] = attributes(node)
-    read = draft.read(node.input[0])
-    products = _accumulators(
-        read, weight.transpose(2, 3, 1, 0), scales, bits, _window(node), int(values.get("group", 1))
-    )
+    laid_out = weights.values.transpose(2, 3, 1, 0)
+    products = _accumulators(read, weights, laid_out, _window(node), int(values.get("group", 1)))
     if len(node.input) > 2:
         products = _biased(draft, products, node.input[2])
     return _checked(products, node.output[0])
@@ -293,15 +321,14 @@ def _conv(draft: _Draft, node: onnx.NodeProto) -> _Value:
 
 def _matmul(draft: _Draft, node: onnx.NodeProto) -> _Value:
     """A dense layer; behind Flatten its rows change from the order of ONNX to that of the image's bytes."""
-    weight, scales, bits = _weights(draft, node.input[1])
-    value = draft.values.get(node.input[0])
-    read = value.of if isinstance(value, _Moved) else draft.read(node.input[0])
-    if math.prod(read.shape) != weight.shape[0]:
-        raise _RefusedError(f"it multiplies {read.shape} by {counted(weight.shape[0], 'row')} of weights")
+    weights, value = _weights(draft, node.input[1]), draft.values.get(node.input[0])
+    read, laid_out = value.of if isinstance(value, _Moved) else draft.read(node.input[0]), weights.values
+    if math.prod(read.shape) != len(laid_out):
+        raise _RefusedError(f"it multiplies {read.shape} by {counted(len(laid_out), 'row')} of weights")
     if len(read.shape) == 3:
         rows, columns, channels = read.shape
-        weight = weight.reshape(channels, rows, columns, -1).transpose(1, 2, 0, 3).reshape(weight.shape)
-    return _checked(_accumulators(read, weight[None, None], scales, bits, None, 1), node.output[0])
+        laid_out = laid_out.reshape(channels, rows, columns, -1).transpose(1, 2, 0, 3).reshape(laid_out.shape)
+    return _checked(_accumulators(read, weights, laid_out[None, None], None, 1), node.output[0])
 
 
 def _add(draft: _Draft, node: onnx.NodeProto) -> _Value:
@@ -361,6 +388,7 @@ def _flatten(draft: _Draft, node: onnx.NodeProto) -> _Value:
 _RULES: dict[tuple[str, str], Callable[[_Draft, onnx.NodeProto], _Value]] = {
     (hgnn.QUANT_DOMAIN, "Quant"): _quant,
     (hgnn.QUANT_DOMAIN, "BipolarQuant"): _bipolar_quant,
+    ("", "Concat"): _concat,
     ("", "Conv"): _conv,
     ("", "MatMul"): _matmul,
     ("", "Add"): _add,

@@ -82,7 +82,7 @@ def _computes_shape(node: onnx.NodeProto, constants: Mapping[str, Array], sizes:
 
 
 def _inferred(model: onnx.ModelProto, constants: Mapping[str, Array]) -> dict[str, Shape]:
-    """Shapes of one sample, found for a batch of one: with a free batch, computed shapes stay unknown.
+    """Shapes of one sample; a free batch is taken as one, since computed shapes stay unknown with it.
 
     ONNX does not follow a constant through Identity, so constants are put in its place.
     """
@@ -99,7 +99,7 @@ def _inferred(model: onnx.ModelProto, constants: Mapping[str, Array]) -> dict[st
         value.type.tensor_type.ClearField("shape")
     for value in single.graph.input:
         dims = value.type.tensor_type.shape.dim
-        if len(dims) > 1:
+        if len(dims) > 1 and not dims[0].dim_value:
             dims[0].Clear()
             dims[0].dim_value = 1
     inferred = onnx.shape_inference.infer_shapes(single, data_prop=True).graph

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """How many one-token changes of the generated Tcl scripts the model of the tools refuses.
 
-    python -m benchmarks.tcl_mutations [--changes 200] [--seed 1] [--json FILE]
+    python -m tests.tcl_mutations [--changes 200] [--seed 1] [--json FILE]
 
 A change misspells a token, drops it, swaps it with the next, or puts a token of another kind in its place. Engines'
 scripts, block design and bitstream get a third each. Every accepted change counts as missed, harmless ones too.
