@@ -24,6 +24,7 @@ from hetfab.hls.build.bitstream.configuration import BuildConfiguration
 from hetfab.hls.build.bitstream.pipeline import Progress, State, build
 from hetfab.hls.build.bitstream.steps import step_names
 from hetfab.overlay import package
+from hetfab.overlay.bit_file import BitFile, emulated_bit_file
 from hetfab.overlay.design import Design, default_design
 from hetfab.overlay.errors import (
     BuildBusyError,
@@ -129,12 +130,18 @@ def test_to_a_step_nothing_behind_it_is_done(workshop: Workshop, family: str) ->
     assert not (workshop.root / "build" / "overlays").exists()
 
 
-def test_another_design_in_the_same_folder_is_built_anew(workshop: Workshop) -> None:
+@pytest.mark.parametrize(
+    "other",
+    # A script of Vitis HLS holds the clock, but the sources alone hold a memory's depth.
+    [replace(DESIGN, clock_mhz=125), replace(DESIGN, geometry=replace(DESIGN.geometry, act_d_words=256))],
+    ids=["clock", "memory"],
+)
+def test_another_design_in_the_same_folder_is_built_anew(workshop: Workshop, other: Design) -> None:
     build(configured(workshop))
-    faster = replace(DESIGN, clock_mhz=125)
-    ended = states(build(configured(workshop, faster)))
-    assert set(ended.values()) == {State.DONE}
-    assert find_package(workshop.root / "build" / "overlays" / "pynq-z2").design == faster
+    ended = states(build(configured(workshop, other)))
+    assert ended.pop("sources") is State.DONE
+    assert {ended[name] for name in SYNTHESES} == {ended["block-design"], ended["package"]} == {State.DONE}
+    assert find_package(workshop.root / "build" / "overlays" / "pynq-z2").design == other
 
 
 @pytest.mark.parametrize(
@@ -403,6 +410,36 @@ def test_missed_timing_ends_without_a_package_and_names_the_clock_that_would_do(
     )
     assert "set 'clock_mhz' to at most 89 in the design file" in caught.value.do
     assert not (workshop.root / "build" / "overlays").exists()
+
+
+@pytest.mark.parametrize(
+    ("header", "part"),
+    [
+        ("7z020clg400", "xc7z020clg400-1"),
+        ("xczu7ev-ffvc1156-2-e", "xczu7ev-ffvc1156-2-e"),
+        ("xck26-sfvc784-2LV-c", "xck26-sfvc784-2LV-c"),
+    ],
+)
+def test_the_bitstreams_part_is_the_boards(header: str, part: str) -> None:
+    steps.check_bitstream(BitFile("x", header, "2026/01/02", "03:04:05", b"\xff" * 8).encode(), part)
+
+
+@pytest.mark.parametrize(
+    ("raw", "reason"),
+    [
+        (BitFile("x", "7z045ffg900", "", "", b"").encode(), "it is for '7z045ffg900'"),
+        (BitFile("x", "7z020clg40", "", "", b"").encode(), "it is for '7z020clg40'"),
+        (BitFile("x", "", "", "", b"").encode(), "it is for ''"),
+        (emulated_bit_file("x", "xc7z020clg400-1", {}).encode(), "it is of an emulated overlay"),
+        (b"bit", "it ends"),
+    ],
+)
+def test_another_bitstream_is_not_packed(raw: bytes, reason: str) -> None:
+    with pytest.raises(ToolFailedError) as caught:
+        steps.check_bitstream(raw, "xc7z020clg400-1")
+    assert caught.value.found.startswith(
+        f"step 'package': the .bit file is no bitstream for 'xc7z020clg400-1': {reason}"
+    )
 
 
 def test_a_tool_that_writes_nothing_and_says_nothing_is_not_believed(workshop: Workshop) -> None:

@@ -268,7 +268,7 @@ class Overlay {
             load_step<Design, Family>(in, out, bodies_.memory<Types::Beat>(ports_[load_port], dram),
                                       bodies_.banks(act_d_ram_), bodies_.banks(act_l_ram_),
                                       bodies_.weights_d(wgt_d_ram_), bodies_.weights_l(wgt_l_ram_),
-                                      bodies_.ram(par_ram_), events);
+                                      bodies_.parameters(par_ram_), events);
         } else if (engine == isa::engine::store) {
             store_step<Design, Family>(in, out, bodies_.memory<Types::Beat>(ports_[store_port], dram),
                                        bodies_.ram(out_ram_), events);
@@ -280,8 +280,8 @@ class Overlay {
                                         bodies_.ram(acc_l_ram_), events);
         } else if (engine == isa::engine::vec) {
             vec_step<Design, Family>(in, out, bodies_.ram(acc_d_ram_), bodies_.ram(acc_l_ram_),
-                                     bodies_.ram(par_ram_), bodies_.ram(sum_ram_), bodies_.ram(out_ram_),
-                                     events);
+                                     bodies_.parameters(par_ram_), bodies_.ram(sum_ram_),
+                                     bodies_.ram(out_ram_), events);
         } else {
             agg_step<Design, Family>(in, out, bodies_.memory<Types::Beat>(ports_[features_port], dram),
                                      bodies_.memory<Types::Beat>(ports_[graph_port], dram),
