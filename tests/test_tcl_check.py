@@ -209,6 +209,18 @@ def test_both_interpreters_run_a_script_alike(runner: str, tmp_path: Path) -> No
     assert (ending.failed, ending.line, ending.message) == (True, 7, "no")
 
 
+@pytest.mark.parametrize("without_tclsh", [False, True])
+def test_a_script_may_end_itself_in_both_interpreters(
+    without_tclsh: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if without_tclsh:
+        pytest.importorskip("tkinter", reason="vendor: this Python has no tkinter")
+        monkeypatch.setattr(shutil, "which", lambda _: None)
+    text = "create_project p . -part xc7z020clg400-1\nexit\nerror late\n"
+    assert check_lines(text, Tool.VIVADO, tmp_path) == []
+    assert check_lines(_idioms(PUBLIC_IDIOMS), Tool.VIVADO, tmp_path) == []
+
+
 def test_without_tcl_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(shutil, "which", lambda _: None)
     monkeypatch.setattr(interpreter, "_has_tkinter", lambda: False)
@@ -237,7 +249,8 @@ def test_lists_are_read_as_tcl_writes_them() -> None:
         ("10.0ns", "period", True),
         ("10.0s", "period", False),
         ("a:b:c:1.0", "vlnv", True),
-        ("a:b:c", "vlnv", False),
+        ("a:b:c", "vlnv", True),
+        ("a:b", "vlnv", False),
     ],
 )
 def test_values_are_of_their_kind(text: str, kind: str, fits: bool) -> None:
