@@ -201,13 +201,10 @@ class Overlay {
         order_.leave(index, issued);
         accesses_.end_instruction();
         for (const PortModel& checked : ports_) checked.check_idle();
-        log_.add(record_of(index, engine, opcode, events));
+        fill(log_.add(index), engine, opcode, events);
     }
 
-    Record record_of(std::uint32_t index, unsigned engine, unsigned opcode,
-                     const OverlayEvents& events) const {
-        Record record = {};
-        record.index = index;
+    void fill(Record& record, unsigned engine, unsigned opcode, const OverlayEvents& events) const {
         record.engine = static_cast<std::uint8_t>(engine);
         record.opcode = static_cast<std::uint8_t>(opcode);
         record.counts.cycles = events.cycles;
@@ -221,7 +218,6 @@ class Overlay {
         }
         record.counts.write_bytes = ports_[store_port].traffic.write_bytes;
         record.counts.write_bursts = ports_[store_port].traffic.write_bursts;
-        return record;
     }
 
     static sets::Word halves(const Types::Instruction& instruction) {
@@ -272,7 +268,7 @@ class Overlay {
             load_step<Design, Family>(in, out, bodies_.memory<Types::Beat>(ports_[load_port], dram),
                                       bodies_.banks(act_d_ram_), bodies_.banks(act_l_ram_),
                                       bodies_.weights_d(wgt_d_ram_), bodies_.weights_l(wgt_l_ram_),
-                                      bodies_.ram(par_ram_), events);
+                                      bodies_.parameters(par_ram_), events);
         } else if (engine == isa::engine::store) {
             store_step<Design, Family>(in, out, bodies_.memory<Types::Beat>(ports_[store_port], dram),
                                        bodies_.ram(out_ram_), events);
@@ -284,8 +280,8 @@ class Overlay {
                                         bodies_.ram(acc_l_ram_), events);
         } else if (engine == isa::engine::vec) {
             vec_step<Design, Family>(in, out, bodies_.ram(acc_d_ram_), bodies_.ram(acc_l_ram_),
-                                     bodies_.ram(par_ram_), bodies_.ram(sum_ram_), bodies_.ram(out_ram_),
-                                     events);
+                                     bodies_.parameters(par_ram_), bodies_.ram(sum_ram_),
+                                     bodies_.ram(out_ram_), events);
         } else {
             agg_step<Design, Family>(in, out, bodies_.memory<Types::Beat>(ports_[features_port], dram),
                                      bodies_.memory<Types::Beat>(ports_[graph_port], dram),

@@ -21,6 +21,7 @@ _PATTERNS = {
     "version": r"\d+\.\d+(\.\d+)?",
     "domain": r"[A-Za-z][\w.-]*",
     "path": r"[^\s]+",
+    "paths": r"\S+( +\S+)*",
     "rule": r"[a-z.]+:bd_rule:\w+",
 }
 #: Stands for a word whose value only the running script knows.

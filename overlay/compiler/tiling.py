@@ -136,7 +136,8 @@ class _Cutter:
         self.geometry = geometry
         self.share = share if len(shape.cores) == 2 else None
         #: Planes in the order in which GEMM-L gets channels, where that is free.
-        self.rising = sorted(shape.planes) if shape.any_order or len(set(shape.planes)) == 1 else None
+        self.uniform = len(set(shape.planes)) <= 1
+        self.rising = sorted(shape.planes) if shape.any_order or self.uniform else None
         #: A part of a row, and a pass, begins with a whole word of out_ram.
         self.unit = geometry.lanes * (2 if shape.output_bits == 4 else 1)
         self.block_channels = 8 * _BLOCK // shape.output_bits
@@ -182,10 +183,12 @@ class _Cutter:
     def cut(self, width: int, on_d: int, step_bytes: int) -> Tile | None:
         """The cut whose passes are all alike, None where a buffer cannot hold it or GEMM-L's sums its channels."""
         on_l = width - on_d
+        rows = self.rows(on_d, on_l, step_bytes)
+        if rows < 1:
+            return None
         shares = self.shares_of_planes(width, on_d)
         most = max(shares)
-        rows = self.rows(on_d, on_l, step_bytes)
-        if rows < 1 or not self.fits(ColumnRange(0, on_d, on_l, most), step_bytes):
+        if not self.fits(ColumnRange(0, on_d, on_l, most), step_bytes):
             return None
         chosen = {planes: ColumnRange(0, on_d, on_l, planes) for planes in shares}
         cycles = sum(share * self.pass_cycles(chosen[planes], rows, step_bytes) for planes, share in shares.items())
@@ -195,7 +198,7 @@ class _Cutter:
     def shares_of_planes(self, width: int, on_d: int) -> dict[int, float]:
         """How many passes have how many planes on GEMM-L; a last, narrower one counts as a part."""
         channels = self.shape.channels
-        if len(set(self.shape.planes)) <= 1:
+        if self.uniform:
             return {self.planes(0, on_d, width - on_d, 0): channels / width}
         shares: dict[int, float] = defaultdict(float)
         for number, first in enumerate(range(0, channels, width)):
