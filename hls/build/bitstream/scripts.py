@@ -36,15 +36,18 @@ def engines_of(design: Design) -> tuple[str, ...]:
 
 
 def ip_versions(version: str) -> dict[str, str]:
-    """The version of each vendor IP that the block design uses, in a release of Vivado.
+    """The versions of vendor IPs that were seen in public scripts for a release of Vivado.
+
+    An IP that is not there is named without a version, and the tool takes its newest.
 
     Raises:
         DesignInvalidError: The release is none of ``VERSIONS``.
     """
     if version not in VERSIONS:
         raise DesignInvalidError(f"scripts for the tools {version}", "one of " + ", ".join(VERSIONS), "name another")
-    table: dict[str, dict[str, Any]] = json.loads(_IP_VERSIONS.read_text(encoding="utf-8"))["ips"]
-    return {name: str(entry.get(version, entry.get("all", ""))) for name, entry in table.items()}
+    table: dict[str, Any] = json.loads(_IP_VERSIONS.read_text(encoding="utf-8"))
+    seen = {name for entry in table["seen"] if entry["release"] == version for name in entry["ips"]}
+    return {name: numbers.get(version, numbers.get("all")) for name, numbers in table["ips"].items() if name in seen}
 
 
 def engine_script(design: Design, engine: str, version: str, sources: Path) -> str:
