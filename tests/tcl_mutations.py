@@ -90,9 +90,8 @@ def build_folder(root: Path, design: Design, version: str = _VERSION) -> list[Su
         (ip / "component.xml").write_text(expected_component(design, engine), encoding="utf-8")
         text = engine_script(design, engine, version, Path("../../sources"))
         subjects.append(Subject(engine, text, Tool.VITIS_HLS, folder))
-    for name in ("vivado", "handoff", "reports"):
-        (root / name).mkdir()
     vivado = root / "vivado"
+    vivado.mkdir()
     subjects.append(Subject("block design", block_design_script(design, version), Tool.VIVADO, vivado))
     given = (f"{design.name}.xpr",)
     return [*subjects, Subject("bitstream", bitstream_script(design, version), Tool.VIVADO, vivado, given)]

@@ -15,7 +15,7 @@ from tests.tcl_support import needs_tcl
 pytestmark = needs_tcl
 
 _EXAMPLES = "Vitis-HLS-Introductory-Examples"
-#: What AMD's examples have wrong themselves, or end with on purpose.
+#: What AMD's examples have wrong themselves, and one that ends well only if its simulation deadlocks.
 _REFUSED_EXAMPLES = {
     "Pipelining/Loops/pipelined_loop": "unknown-command",  # ccsynth_design, in a branch that does not run
     "Task_level_Parallelism/Data_driven/using_directio_none_in_tasks": "missing-file",  # simple_adder.h

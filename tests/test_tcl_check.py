@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The model of the tools' commands: what it knows, what it refuses, how scripts run in it."""
 
+import json
+import re
 import shutil
 import subprocess
 import sys
@@ -18,6 +20,8 @@ from tests.tcl_support import check_lines, needs_tcl
 
 pytestmark = needs_tcl
 
+PACKAGE = Path(interpreter.__file__).parent
+PAGE = Path(__file__).parents[1] / "docs" / "block-design.md"
 #: In the idioms of FINN, VTA and hls4ml: procedures, loops, hierarchies, automation, catalogue queries.
 PUBLIC_IDIOMS = """
 set part xc7z020clg400-1
@@ -187,7 +191,7 @@ def test_both_interpreters_run_a_script_alike(runner: str, tmp_path: Path) -> No
             raise ScriptError("it is bad")
         return ""
 
-    script = Script(path, ["said"], {"HOME": "/home/x y"}, ["1", "2"])
+    script = Script(path, ["said"], {"HOME": "/there/x y"}, ["1", "2"])
     if runner == "_run_in_tclsh":
         tclsh = shutil.which("tclsh")
         if tclsh is None:
@@ -200,9 +204,21 @@ def test_both_interpreters_run_a_script_alike(runner: str, tmp_path: Path) -> No
         ["said", "2", "a b"],
         ["said", "5", "bad"],
         ["said", "5", "caught", "it is bad"],
-        ["said", "6", "2", "/home/x y"],
+        ["said", "6", "2", "/there/x y"],
     ]
     assert (ending.failed, ending.line, ending.message) == (True, 7, "no")
+
+
+@pytest.mark.parametrize("without_tclsh", [False, True])
+def test_a_script_may_end_itself_in_both_interpreters(
+    without_tclsh: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if without_tclsh:
+        pytest.importorskip("tkinter", reason="vendor: this Python has no tkinter")
+        monkeypatch.setattr(shutil, "which", lambda _: None)
+    text = "create_project p . -part xc7z020clg400-1\nexit\nerror late\n"
+    assert check_lines(text, Tool.VIVADO, tmp_path) == []
+    assert check_lines(_idioms(PUBLIC_IDIOMS), Tool.VIVADO, tmp_path) == []
 
 
 def test_without_tcl_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -233,7 +249,8 @@ def test_lists_are_read_as_tcl_writes_them() -> None:
         ("10.0ns", "period", True),
         ("10.0s", "period", False),
         ("a:b:c:1.0", "vlnv", True),
-        ("a:b:c", "vlnv", False),
+        ("a:b:c", "vlnv", True),
+        ("a:b", "vlnv", False),
     ],
 )
 def test_values_are_of_their_kind(text: str, kind: str, fits: bool) -> None:
@@ -255,3 +272,22 @@ def test_the_command_prints_problems_and_ends_with_status_1(tmp_path: Path) -> N
     (tmp_path / "s.tcl").write_text("create_project p . -part xc7z020clg400-1\n", encoding="utf-8")
     command[3:5] = ["vivado", "s.tcl"]
     assert subprocess.run(command, cwd=tmp_path, capture_output=True, check=False).returncode == 0
+
+
+def test_the_page_has_every_check_and_no_other() -> None:
+    sources = "".join(path.read_text(encoding="utf-8") for path in PACKAGE.glob("*.py"))
+    calls = r"(?:\.note|Problem|Complaint)\(\s*\"([a-z0-9-]+)\""
+    named = set(re.findall(calls, sources))
+    table = PAGE.read_text(encoding="utf-8").split("| check | refuses |")[1].split("\n\n")[0]
+    listed = {name for row in table.splitlines()[2:] for name in re.findall(r"`([\w-]+)`", row.split("|")[1])}
+    assert named <= listed
+    assert all(f'"{name}"' in sources for name in listed)
+
+
+def test_ip_versions_say_where_they_were_seen() -> None:
+    table = json.loads((PACKAGE / "tables" / "ip_versions.json").read_text(encoding="utf-8"))
+    for entry in table["seen"]:
+        assert re.fullmatch(r"[0-9a-f]{40}", entry["commit"]) and entry["path"].endswith(".tcl")
+        assert set(entry["ips"]) <= set(table["ips"])
+        for name in entry["ips"]:
+            assert {"all", entry["release"]} & set(table["ips"][name])

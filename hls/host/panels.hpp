@@ -6,11 +6,11 @@
 #include <array>
 #include <cstdint>
 #include <cstring>
-#include <list>
 #include <utility>
 #include <vector>
 
 #include "lanes.hpp"
+#include "words_cache.hpp"
 
 namespace hetfab {
 
@@ -222,37 +222,7 @@ struct WeightKey {
 };
 
 // The panels of a memory's last few tiles of weights: those of the layer's slots, whatever rows they meet.
-class PanelCache {
-  public:
-    // Words were written: what came from them is no more.
-    void written(std::uint64_t first, std::uint64_t count) {
-        kept_.remove_if([&](const Kept& kept) {
-            return kept.key.first < first + count && first < std::uint64_t{kept.key.first} + kept.key.words;
-        });
-    }
-    void clear() { kept_.clear(); }
-
-    template <class Make>
-    const Panels<HostLanes>& get(const WeightKey& key, Make make) {
-        for (auto found = kept_.begin(); found != kept_.end(); ++found) {
-            if (!(found->key == key)) continue;
-            kept_.splice(kept_.begin(), kept_, found);
-            return kept_.front().panels;
-        }
-        kept_.push_front({key, make()});
-        if (kept_.size() > most) kept_.pop_back();
-        return kept_.front().panels;
-    }
-
-  private:
-    static constexpr std::size_t most = 4;
-
-    struct Kept {
-        WeightKey key;
-        Panels<HostLanes> panels;
-    };
-    std::list<Kept> kept_;
-};
+using PanelCache = WordsCache<WeightKey, Panels<HostLanes>>;
 
 }  // namespace
 

@@ -18,7 +18,7 @@ from hetfab.hls.tcl_check.session import Session
 from hetfab.hls.tcl_check.values import whole_number
 
 #: What a board preset or a rule may connect.
-_RULES = frozenset({"processing_system7", "zynq_ultra_ps_e", "axi4", "clkrst", "axi4_s2mm", "board", "debug"})
+_RULES = frozenset({"processing_system7", "zynq_ultra_ps_e", "axi4", "clkrst", "debug"})
 _INTERFACE_KINDS = {"aximm_rtl": "aximm", "axis_rtl": "axis", "bram_rtl": "bram"}
 
 
@@ -148,8 +148,12 @@ class BlockDesignCommands(Session):
     def _ip(self, vlnv: str) -> Ip:
         if vlnv in self._ips:
             return self._ips[vlnv]
-        bare, _, number = vlnv.rpartition(":")
+        bare = ":".join(vlnv.split(":")[:3])
+        number = vlnv.removeprefix(bare).removeprefix(":")
         same = [known for known in self._ips if known.rpartition(":")[0] == bare]
+        if same and not number:
+            # Without a version the tool takes the newest.
+            return self._ips[same[-1]]
         if same:
             text = f"Vivado {self.version} has no {vlnv.split(':')[2]} of version {number}"
             self.note("ip-version", text, "it has " + ", ".join(sorted(same)))

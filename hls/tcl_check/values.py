@@ -17,7 +17,7 @@ _PATTERNS = {
     "size": r"0[xX][0-9A-Fa-f]+|\d+[KMG]?",
     "period": r"\d+(\.\d+)?(ns|MHz)?",
     "uncertainty": r"\d+(\.\d+)?(%|ns)?",
-    "vlnv": r"[\w.-]+:[\w.-]+:[\w.-]+:(\d+\.\d+|\*)",
+    "vlnv": r"[\w.-]+:[\w.-]+:[\w.-]+(:(\d+\.\d+|\*))?",
     "version": r"\d+\.\d+(\.\d+)?",
     "domain": r"[A-Za-z][\w.-]*",
     "path": r"[^\s]+",

@@ -88,13 +88,14 @@ def engine_script(design: Design, engine: str, version: str, sources: Path) -> s
 def block_design_script(design: Design, version: str) -> str:
     """Vivado: makes the project and its block design, and copies the handoff to ``../handoff/<name>.hwh``.
 
-    It runs in ``<build>/vivado``; unpacked IPs lie in ``../ip/<engine>``, and ``../handoff`` must be there.
+    It runs in ``<build>/vivado``; unpacked IPs lie in ``../ip/<engine>``.
 
     Raises:
         DesignInvalidError: The block design cannot be made, or the version is unknown.
     """
     versions = ip_versions(version)
     return _template("block_design.tcl.j2").render(
+        version=version,
         project=design.name,
         diagram=DIAGRAM,
         part=read_board(design.board).part,
@@ -107,8 +108,7 @@ def bitstream_script(design: Design, version: str, jobs: int = 1) -> str:
     """Vivado: synthesis and implementation up to the bitstream, copied to ``../handoff/<name>.bit``.
 
     It runs in ``<build>/vivado`` after ``block_design_script`` and writes ``../reports/utilization.rpt`` and
-    ``../reports/timing.rpt``; their folders and ``../handoff`` must be there. A failed run ends it with an error;
-    timing that is not met does not.
+    ``../reports/timing.rpt``; a failed run ends it with an error, timing that is not met does not.
 
     Raises:
         DesignInvalidError: The version is unknown.
