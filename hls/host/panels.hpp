@@ -6,6 +6,7 @@
 #include <array>
 #include <cstdint>
 #include <cstring>
+#include <memory>
 #include <utility>
 #include <vector>
 
@@ -31,7 +32,8 @@ template <class Lanes>
 struct Panels {
     unsigned channels;
     unsigned columns;
-    std::vector<Line> weights;
+    // Columns beyond the last one are anything: their sums go nowhere.
+    std::unique_ptr<Line[]> weights;
     // What each column's sums begin with.
     std::vector<std::int32_t> base;
 
@@ -40,7 +42,7 @@ struct Panels {
     Panels(unsigned unit_steps, unsigned units)
         : channels(4 * unit_steps),
           columns(unit_columns * units),
-          weights((vectors() * vector_bytes() + sizeof(Line) - 1) / sizeof(Line)),
+          weights(new Line[(vectors() * vector_bytes() + sizeof(Line) - 1) / sizeof(Line)]),
           base(vectors() * Lanes::columns) {}
 
     unsigned vectors() const { return (columns + Lanes::columns - 1) / Lanes::columns; }
@@ -71,8 +73,8 @@ struct Panels {
     static constexpr unsigned part = Lanes::columns < unit_columns ? Lanes::columns : unit_columns;
 
     std::size_t vector_bytes() const { return std::size_t{channels} / Lanes::channels * step_bytes; }
-    unsigned char* bytes() { return reinterpret_cast<unsigned char*>(weights.data()); }
-    const unsigned char* bytes() const { return reinterpret_cast<const unsigned char*>(weights.data()); }
+    unsigned char* bytes() { return reinterpret_cast<unsigned char*>(weights.get()); }
+    const unsigned char* bytes() const { return reinterpret_cast<const unsigned char*>(weights.get()); }
 
     static unsigned char* put_step(unsigned char* place, unsigned stride, const UnitStep& step,
                                    unsigned first) {
