@@ -65,6 +65,7 @@ def _dry(configuration: "BuildConfiguration") -> Result:
     done = dry_run(configuration)
     scripts = [str(path) for path in done.scripts]
     print_table(["step", "script"], [(name, _script_of(name, scripts)) for name in done.steps])
+    _print_warnings(configuration)
     click.echo(f"{len(scripts)} scripts for {done.version} in '{configuration.folder}' pass; no tool was run")
     return {"output": str(configuration.folder), "version": done.version, "steps": list(done.steps), "scripts": scripts}
 
@@ -95,6 +96,7 @@ def _whole(configuration: "BuildConfiguration", first: str | None, last: str | N
     if closure:
         print_table(["resource", "modelled", "placed"], _resource_rows(closure["resources"])["overlay"])
         click.echo(f"timing: {closure['timing']['setup_slack_ns']:.3f} ns to spare at {closure['clock_mhz']:g} MHz")
+    _print_warnings(configuration)
     package = folder / places.package if "package" in names else None
     if package is not None:
         print_next(f"copy '{package}' to the board, into its folder of overlays (docs/pynq.md)")
@@ -105,6 +107,13 @@ def _whole(configuration: "BuildConfiguration", first: str | None, last: str | N
         "closure": closure,
         "package": None if package is None else str(package),
     }
+
+
+def _print_warnings(configuration: "BuildConfiguration") -> None:
+    from hetfab.overlay.costs.resources import crowded
+
+    for warning in crowded(configuration.design):
+        click.echo(f"warning: {warning}")
 
 
 def _print_differences(synthesis: Mapping[str, Any]) -> None:

@@ -15,8 +15,14 @@ from typing import Any, BinaryIO
 
 from hetfab.overlay.bit_file import decode_bit_file
 from hetfab.overlay.design import Design, design_from_dict
-from hetfab.overlay.errors import DesignInvalidError, IsaVersionError, OverlayPackageError, why_unreadable
-from hetfab.overlay.files import make_folder, write_atomic
+from hetfab.overlay.errors import (
+    DesignInvalidError,
+    IsaVersionError,
+    OutputUnwritableError,
+    OverlayPackageError,
+    why_unreadable,
+)
+from hetfab.overlay.files import write_atomic
 from hetfab.overlay.isa.spec import isa
 
 FORMAT = "hetfab overlay 1"
@@ -64,7 +70,15 @@ def write_package(folder: Path, design: Design, kind: Kind, bit: bytes, hwh: byt
     Raises:
         OutputUnwritableError: The folder cannot be written.
     """
-    target = make_folder(folder / design.name)
+    target = folder / design.name
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputUnwritableError(
+            f"cannot make the folder '{target}': {error.strerror or error}",
+            "a place where this user may create folders",
+            "name another folder",
+        ) from error
     header = {
         "format": FORMAT,
         "name": design.name,

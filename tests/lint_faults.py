@@ -279,6 +279,14 @@ FAULTS = [
         "'throw'",
         *_in_top("", "if (instruction == 0) throw 1;", "if (instruction == 0) ram[0] = 1;"),
     ),
+    Fault(
+        "header of side channels",
+        "HLS-L12",
+        "the header 'ap_axi_sdata.h'",
+        *_in_top(
+            "#if __has_include(<ap_axi_sdata.h>)\n#include <ap_axi_sdata.h>\n#endif\n", "ram[0] = 1;", "ram[0] = 1;", ""
+        ),
+    ),
     Fault("unbounded loop", "HLS-B01", "never ends", *_in_top("", _ENDLESS, "ram[0] = instructions.read()(63, 0);")),
     Fault("endless for", "HLS-B01", "never ends", *_in_top("", "for (;;) { ram[0] = 1; }", "ram[0] = 1;")),
     Fault(

@@ -132,7 +132,11 @@ def first_race(words: Words, geometry: Geometry, segments: Mapping[Segment, tupl
             for start, other in enumerate(others):
                 if other is not None:
                     end = start
-                    while end + 1 < len(touched) and touched[end + 1][1] == touched[end][1] + 1 and others[end + 1] == other:
+                    while (
+                        end + 1 < len(touched)
+                        and touched[end + 1][1] == touched[end][1] + 1
+                        and others[end + 1] == other
+                    ):
                         end += 1
                     place = _place(region.memory, touched[start][1], touched[end][1])
                     action = "writes" if writes else "reads"

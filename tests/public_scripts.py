@@ -162,7 +162,7 @@ def _finn(repository: Path, folder: Path, board: str, part: str) -> Laid:
     """Three partitions, filled in as make_zynq_proj.py does it: input DMA, network, output DMA."""
     module = ast.parse((repository / "src/finn/transformation/fpgadataflow/templates.py").read_text(encoding="utf-8"))
     texts = {
-        target.id: statement.value.value
+        target.id: str(statement.value.value)
         for statement in module.body
         if isinstance(statement, ast.Assign) and isinstance(statement.value, ast.Constant)
         for target in statement.targets
@@ -178,8 +178,8 @@ def _finn(repository: Path, folder: Path, board: str, part: str) -> Laid:
         lines.append(f"create_bd_cell -type ip -vlnv {vlnv} {name}")
         if name.endswith("dma0"):
             place = number // 2
-            pins = ((f"{name}/m_axi_gmem0", f"smartconnect_0/S0{place}_AXI"),)
-            pins += ((f"{name}/s_axi_control_0", f"axi_interconnect_0/M0{place}_AXI"),)
+            pins = [(f"{name}/m_axi_gmem0", f"smartconnect_0/S0{place}_AXI")]
+            pins.append((f"{name}/s_axi_control_0", f"axi_interconnect_0/M0{place}_AXI"))
             lines += [f"connect_bd_intf_net [get_bd_intf_pins {a}] [get_bd_intf_pins {b}]" for a, b in pins]
             lines.append(f"assign_axi_addr_proc {name}/s_axi_control_0")
         lines.append(f"connect_bd_net [get_bd_pins {name}/ap_clk] [get_bd_pins smartconnect_0/aclk]")

@@ -250,7 +250,7 @@ def _normalised(build: CnnBuilder, read: str) -> str:
 
 def _ending(build: CnnBuilder, read: str) -> str:
     classes = int(build.random.choice([1, 3, 10]))
-    match build.random.integers(6):
+    match build.random.integers(7):
         case 0:
             return build.dense(build.flatten(read), classes)
         case 1:
@@ -260,6 +260,9 @@ def _ending(build: CnnBuilder, read: str) -> str:
             return build.flatten(build.global_mean(build.conv(read, classes, Window((1, 1)))))
         case 3:
             return build.conv(read, classes, Window((1, 1)))
+        case 5:
+            mean = build.node("GlobalAveragePool", read, shape=(build.shapes[read][0], 1, 1))
+            return build.flatten(build.conv(mean, classes, Window((1, 1))))
         case 4:
             return build.node("Add", _same(build, read, build.shapes[read][0]), read)
     return build.dense(build.flatten(build.global_mean(read)), classes)

@@ -2,6 +2,7 @@
 """Building a bitstream with modelled tools: steps, what is kept, interruptions, hosts, and each failure's words."""
 
 import fcntl
+import itertools
 import json
 import os
 import shutil
@@ -13,14 +14,17 @@ from collections import namedtuple
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 from hetfab.driver.package import find_package
-from hetfab.hls.build.bitstream import pipeline
+from hetfab.hls.build.bitstream import pipeline, steps
 from hetfab.hls.build.bitstream.configuration import BuildConfiguration
 from hetfab.hls.build.bitstream.pipeline import Progress, State, build
 from hetfab.hls.build.bitstream.steps import step_names
+from hetfab.overlay import package
+from hetfab.overlay.bit_file import BitFile, emulated_bit_file
 from hetfab.overlay.design import Design, default_design
 from hetfab.overlay.errors import (
     BuildBusyError,
@@ -28,6 +32,7 @@ from hetfab.overlay.errors import (
     DiskFullError,
     HetfabError,
     HostUnreachableError,
+    OverlayPackageError,
     TimingFailedError,
     ToolFailedError,
     ToolLicenceError,
@@ -91,8 +96,8 @@ def test_a_build_goes_through_all_steps_and_leaves_a_package(workshop: Workshop)
     assert set(states(ended).values()) == {State.DONE}
     assert [each.step for each in news if each.state is State.STARTED] == STEPS
     assert workshop.seen == TOOL_STEPS
-    package = find_package(workshop.root / "build" / "overlays" / "pynq-z2")
-    assert (package.kind, package.design) == (Kind.HARDWARE, DESIGN)
+    found = find_package(workshop.root / "build" / "overlays" / "pynq-z2")
+    assert (found.kind, found.design) == (Kind.HARDWARE, DESIGN)
     assert (workshop.root / "build" / "logs" / "synthesis-load.log").read_text(encoding="utf-8").startswith("INFO")
 
 
@@ -117,20 +122,26 @@ def test_from_a_step_on_all_is_done_again(workshop: Workshop, uninterrupted: dic
     assert package_files(workshop) == uninterrupted
 
 
-@pytest.mark.parametrize("family", step_names())
+@pytest.mark.parametrize("family", ["sources", "synthesis", "bitstream", "timing"])
 def test_to_a_step_nothing_behind_it_is_done(workshop: Workshop, family: str) -> None:
     ended = [each.step for each in build(configured(workshop), last=family)]
     end = max(number for number, name in enumerate(STEPS) if name.startswith(family))
     assert ended == STEPS[: end + 1]
-    assert (workshop.root / "build" / "overlays").exists() == (family == "package")
+    assert not (workshop.root / "build" / "overlays").exists()
 
 
-def test_another_design_in_the_same_folder_is_built_anew(workshop: Workshop) -> None:
+@pytest.mark.parametrize(
+    "other",
+    # A script of Vitis HLS holds the clock, but the sources alone hold a memory's depth.
+    [replace(DESIGN, clock_mhz=125), replace(DESIGN, geometry=replace(DESIGN.geometry, act_d_words=256))],
+    ids=["clock", "memory"],
+)
+def test_another_design_in_the_same_folder_is_built_anew(workshop: Workshop, other: Design) -> None:
     build(configured(workshop))
-    faster = replace(DESIGN, clock_mhz=125)
-    ended = states(build(configured(workshop, faster)))
-    assert set(ended.values()) == {State.DONE}
-    assert find_package(workshop.root / "build" / "overlays" / "pynq-z2").design == faster
+    ended = states(build(configured(workshop, other)))
+    assert ended.pop("sources") is State.DONE
+    assert {ended[name] for name in SYNTHESES} == {ended["block-design"], ended["package"]} == {State.DONE}
+    assert find_package(workshop.root / "build" / "overlays" / "pynq-z2").design == other
 
 
 @pytest.mark.parametrize(
@@ -145,17 +156,25 @@ def test_another_design_in_the_same_folder_is_built_anew(workshop: Workshop) -> 
         ("overlays/pynq-z2/pynq-z2.json", {"package"}),
     ],
 )
-@pytest.mark.parametrize("how", ["changed", "deleted"])
 def test_an_output_that_changed_is_made_again(
-    workshop: Workshop, uninterrupted: dict[str, bytes], damaged: str, redone: set[str], how: str
+    workshop: Workshop, uninterrupted: dict[str, bytes], damaged: str, redone: set[str]
 ) -> None:
     build(configured(workshop))
     path = workshop.root / "build" / damaged
-    path.write_bytes(b"other") if how == "changed" else path.unlink()
+    path.write_bytes(b"other")
     workshop.forget()
     ended = build(configured(workshop))
     assert {each.step for each in ended if each.state is State.DONE} == redone
     assert set(workshop.seen) == redone & set(TOOL_STEPS)
+    assert package_files(workshop) == uninterrupted
+
+
+def test_an_output_that_is_gone_is_made_again(workshop: Workshop, uninterrupted: dict[str, bytes]) -> None:
+    build(configured(workshop))
+    (workshop.root / "build" / "ip" / "load" / "component.xml").unlink()
+    (workshop.root / "build" / "handoff" / "pynq-z2.bit").unlink()
+    ended = build(configured(workshop))
+    assert {each.step for each in ended if each.state is State.DONE} == {"ip", "block-design", "bitstream"}
     assert package_files(workshop) == uninterrupted
 
 
@@ -205,24 +224,38 @@ def test_interrupted_between_steps_and_run_again_gives_the_same_package(
 
 
 @pytest.mark.parametrize("call", ["write_text", "content_hash"])
-@pytest.mark.parametrize("count", [1, 2, 6, 11])
+@pytest.mark.parametrize("count", [1, 6, 11])
 def test_interrupted_while_a_stamp_is_written_gives_the_same_package(
     workshop: Workshop, uninterrupted: dict[str, bytes], monkeypatch: pytest.MonkeyPatch, call: str, count: int
 ) -> None:
-    original: Callable[..., object] = getattr(pipeline, call)
-    calls = iter(range(1, 1000))
-
-    def interrupted(*arguments: object) -> object:
-        if next(calls) == count:
-            raise KeyboardInterrupt
-        return original(*arguments)
-
     with monkeypatch.context() as patch:
-        patch.setattr(pipeline, call, interrupted)
+        patch.setattr(pipeline, call, interrupted_at(count, getattr(pipeline, call)))
         try:
             build(configured(workshop))
         except KeyboardInterrupt:
             assert not (workshop.root / "build" / "stamps" / "package.json").exists()
+    build(configured(workshop))
+    assert package_files(workshop) == uninterrupted
+
+
+@pytest.mark.parametrize(
+    ("module", "call", "count"),
+    [(steps, "write_atomic", 5), (steps, "_unpack_ip", 2), (package, "write_atomic", 1), (package, "write_atomic", 3)],
+)
+def test_interrupted_inside_a_step_of_hetfab_gives_the_same_package(
+    workshop: Workshop,
+    uninterrupted: dict[str, bytes],
+    monkeypatch: pytest.MonkeyPatch,
+    module: ModuleType,
+    call: str,
+    count: int,
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(module, call, interrupted_at(count, getattr(module, call)))
+        with pytest.raises(KeyboardInterrupt):
+            build(configured(workshop))
+    with pytest.raises(OverlayPackageError):
+        find_package(workshop.root / "build" / "overlays" / "pynq-z2")
     build(configured(workshop))
     assert package_files(workshop) == uninterrupted
 
@@ -379,6 +412,36 @@ def test_missed_timing_ends_without_a_package_and_names_the_clock_that_would_do(
     assert not (workshop.root / "build" / "overlays").exists()
 
 
+@pytest.mark.parametrize(
+    ("header", "part"),
+    [
+        ("7z020clg400", "xc7z020clg400-1"),
+        ("xczu7ev-ffvc1156-2-e", "xczu7ev-ffvc1156-2-e"),
+        ("xck26-sfvc784-2LV-c", "xck26-sfvc784-2LV-c"),
+    ],
+)
+def test_the_bitstreams_part_is_the_boards(header: str, part: str) -> None:
+    steps.check_bitstream(BitFile("x", header, "2026/01/02", "03:04:05", b"\xff" * 8).encode(), part)
+
+
+@pytest.mark.parametrize(
+    ("raw", "reason"),
+    [
+        (BitFile("x", "7z045ffg900", "", "", b"").encode(), "it is for '7z045ffg900'"),
+        (BitFile("x", "7z020clg40", "", "", b"").encode(), "it is for '7z020clg40'"),
+        (BitFile("x", "", "", "", b"").encode(), "it is for ''"),
+        (emulated_bit_file("x", "xc7z020clg400-1", {}).encode(), "it is of an emulated overlay"),
+        (b"bit", "it ends"),
+    ],
+)
+def test_another_bitstream_is_not_packed(raw: bytes, reason: str) -> None:
+    with pytest.raises(ToolFailedError) as caught:
+        steps.check_bitstream(raw, "xc7z020clg400-1")
+    assert caught.value.found.startswith(
+        f"step 'package': the .bit file is no bitstream for 'xc7z020clg400-1': {reason}"
+    )
+
+
 def test_a_tool_that_writes_nothing_and_says_nothing_is_not_believed(workshop: Workshop) -> None:
     (workshop.bin / "vitis_hls").write_text(
         '#!/bin/sh\n[ "$1" = -version ] && echo "Vitis HLS v2024.1"\nexit 0\n', encoding="utf-8"
@@ -414,6 +477,18 @@ def test_resources_and_loops_are_compared_with_the_tables(workshop: Workshop, ve
     assert closure["timing"]["setup_slack_ns"] == 0.221
     placed = {each["resource"]: each["reported"] for each in closure["resources"]}
     assert placed == {"lut": 41234, "ff": 50321, "dsp": 96, "bram36": 118.5, "uram": 0}
+
+
+def interrupted_at(count: int, original: Callable[..., object]) -> Callable[..., object]:
+    """A function whose call of that number is interrupted."""
+    calls = itertools.count(1)
+
+    def interrupted(*arguments: object) -> object:
+        if next(calls) == count:
+            raise KeyboardInterrupt
+        return original(*arguments)
+
+    return interrupted
 
 
 def wait_for(workshop: Workshop, process: "subprocess.Popen[str] | subprocess.Popen[bytes]") -> None:

@@ -279,9 +279,49 @@ def reversed_link(built: BlockDesign) -> BlockDesign:
     return replace(built, links=(replace(first, master=first.slave, slave=first.master), *rest))
 
 
+def with_active_high_reset(built: BlockDesign) -> BlockDesign:
+    def changed(pin: Pin) -> Pin:
+        return replace(pin, active_low=False) if pin.name == "peripheral_aresetn" else pin
+
+    cells = (replace(cell, pins=tuple(changed(pin) for pin in cell.pins)) for cell in built.cells)
+    return replace(built, cells=tuple(cells))
+
+
+def without_clock(built: BlockDesign) -> BlockDesign:
+    clock = Endpoint("gemm_d_0", "ap_clk")
+    nets = tuple(replace(net, sinks=tuple(end for end in net.sinks if end != clock)) for net in built.nets)
+    return replace(built, nets=nets)
+
+
+def without_interrupt_controller(built: BlockDesign) -> BlockDesign:
+    nets = (
+        replace(net, driver=Endpoint("dispatch_0", "interrupt")) if net.driver == Endpoint("interrupts", "irq") else net
+        for net in built.nets
+    )
+    return replace(built, nets=tuple(nets))
+
+
+def without_memory_interconnect(built: BlockDesign) -> BlockDesign:
+    """AGG's AXI4 master straight to a port that takes AXI3."""
+    port = Endpoint("processing_system7_0", "S_AXI_HP0")
+    links = (
+        replace(link, slave=port) if link.master == Endpoint("agg_0", "m_axi_features") else link
+        for link in built.links
+        if link.slave != port
+    )
+    return replace(built, links=tuple(links))
+
+
 @pytest.mark.parametrize(
     ("change", "text"),
     [
+        (with_active_high_reset, "reset/peripheral_aresetn is a reset active high, dispatch_0/ap_rst_n one active low"),
+        (without_clock, "gemm_d_0/ap_clk is connected 0 times"),
+        (without_interrupt_controller, "dispatch_0/interrupt reaches the processor's interrupts without an axi_intc"),
+        (
+            without_memory_interconnect,
+            "agg_0/m_axi_features is AXI4 of 64 bits, processing_system7_0/S_AXI_HP0 is AXI3 of 64 bits",
+        ),
         (without_link, "is connected 0 times"),
         (with_link_twice, "is connected 2 times"),
         (with_overlap, "dispatch_0/s_axi_control and interrupts/s_axi overlap for processing_system7_0/M_AXI_GP0"),

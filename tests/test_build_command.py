@@ -35,10 +35,10 @@ def test_a_dry_run_passes_for_every_board(tmp_path: Path, capsys: pytest.Capture
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_a_dry_run_passes_for_every_release(tmp_path: Path, version: str) -> None:
-    options = ["--dry-run", "-o", str(tmp_path), "--tool-version", version]
+def test_a_dry_run_passes_for_every_release(tmp_path: Path, capsys: pytest.CaptureFixture[str], version: str) -> None:
+    options = ["--dry-run", "-o", str(tmp_path), "--tool-version", version, "--json"]
     assert main(["build", "--board", "pynq-z2", *options]) == 0
-    assert version in (tmp_path / "vivado" / "block_design.tcl").read_text(encoding="utf-8")
+    assert json.loads(capsys.readouterr().out)["version"] == version
 
 
 def test_a_dry_run_prints_steps_and_scripts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -46,7 +46,13 @@ def test_a_dry_run_prints_steps_and_scripts(tmp_path: Path, capsys: pytest.Captu
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["step", "script"]
     assert "synthesis:vec       hls/vec/synthesis.tcl" in lines
+    assert not any(line.startswith("warning") for line in lines)
     assert lines[-1] == f"9 scripts for {VERSIONS[-1]} in '{tmp_path / 'b'}' pass; no tool was run"
+
+
+def test_a_design_close_to_its_boards_limits_is_warned_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["build", "--board", "kv260", "--dry-run", "-o", str(tmp_path)]) == 0
+    assert "warning: bram36: 99% of the board's 144 (modelled)" in capsys.readouterr().out
 
 
 def test_the_steps_of_the_options_are_those_of_a_build(capsys: pytest.CaptureFixture[str]) -> None:

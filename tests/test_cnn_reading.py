@@ -57,6 +57,13 @@ def test_a_model_of_a_fixed_batch_is_read(tmp_path: Path) -> None:
     check_read(model, batch=2)
 
 
+@pytest.mark.parametrize(("batch", "rows"), [(2, 2), (2, 0), ("N", 0), (1, 1)])
+def test_a_reshape_may_state_the_batch(batch: int | str, rows: int) -> None:
+    build = CnnBuilder(np.random.default_rng(0), (2, 3, 4), batch=batch)
+    flat = build.node("Reshape", "input", build.constant([rows, -1]), shape=(24,))
+    check_read(build.finish(build.dense(flat, 3)), batch=batch if isinstance(batch, int) else 4)
+
+
 def test_random_networks_have_every_kind_of_layer() -> None:
     kinds = {type(layer) for seed in range(60) for layer in parse_cnn(random_cnn(seed)).layers}
     assert kinds == {Conv, Dense, BatchNorm, MaxPool, AveragePool, Add, Relu, Clip, Flatten}

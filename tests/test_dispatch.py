@@ -380,8 +380,9 @@ def test_a_weight_that_is_not_narrow_is_a_fault(
     assert device.run(words) is Progress.DONE
     device.dram[last] = smallest
     assert device.run(words) is Progress.FAULT
+    bits = 4 if packed else 8
     assert device.emulator.message() == (
-        f"engine 'gemm_d', instruction 1: matmul of a weight of {weight}, not narrow weights of {4 if packed else 8} bits"
+        f"engine 'gemm_d', instruction 1: matmul of a weight of {weight}, not narrow weights of {bits} bits"
     )
 
 

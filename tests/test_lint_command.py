@@ -10,6 +10,7 @@ import pytest
 from hetfab.cli.main import main
 from hetfab.hls.lint import page
 from hetfab.hls.lint.rules import RULES
+from hetfab.overlay import design as design_module
 from tests.lint_faults import FAULTS
 
 RECURSION = next(fault for fault in FAULTS if fault.name == "recursion")
@@ -70,6 +71,13 @@ def test_macros_reach_the_sources(tmp_path: Path) -> None:
     source.write_text("#ifndef NARROW\n#error\n#endif\nvoid f() {}\n", encoding="utf-8")
     assert main(["lint", str(source)]) == 1
     assert main(["lint", str(source), "-D", "NARROW"]) == 0
+
+
+def test_the_kernels_of_a_design_file(capsys: pytest.CaptureFixture[str]) -> None:
+    design = Path(design_module.__file__).parent / "designs" / "zcu104.json"
+    assert main(["lint", "--json", "--design", str(design)]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert (report["rules"], report["findings"]) == (len(RULES), []) and report["functions"] > 300
 
 
 def test_a_path_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -96,7 +96,7 @@ def test_each_loop_of_the_table_has_its_label_in_the_kernels_at_its_interval() -
     assert set(loops()) - set(labelled) == {"instruction"}
     for loop in labelled.values():
         behind = text.partition(f"\n{loop.label}:\n")[2] or text.partition(f" {loop.label}:\n")[2]
-        head = behind.partition("PIPELINE")[2].partition("\n")[0].split()
+        head = behind.partition("PIPELINE")[2].partition("\n")[0].replace(" = ", "=").split()
         assert f"II={loop.ii}" in head, loop.label
 
 

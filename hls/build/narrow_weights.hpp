@@ -55,15 +55,12 @@ class NarrowWeights {
         }
     };
 
+    // All bytes are looked at, as bytes: the compiler does so in vectors.
     bool has_smallest(bool packed) const {
-        // All bytes are looked at, which is faster than to stop at the first.
-        unsigned found = 0;
+        unsigned char found = 0;
         for (const unsigned char byte : content_) {
-            if (packed) {
-                found |= ((byte & 15) == 8 ? 1U : 0U) | (byte >> 4 == 8 ? 1U : 0U);
-            } else {
-                found |= byte == 0x80 ? 1U : 0U;
-            }
+            const bool smallest = packed ? (byte & 0x0f) == 0x08 || (byte & 0xf0) == 0x80 : byte == 0x80;
+            found = static_cast<unsigned char>(found | (smallest ? 1 : 0));
         }
         return found != 0;
     }

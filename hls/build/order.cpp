@@ -56,10 +56,10 @@ bool issued(std::vector<Word>& words, const Segments& segments, Finding& finding
 void check(std::vector<Word>& words, const Segments& segments, const hetfab::sets::Constants& design,
            Finding& finding) {
     if (!issued(words, segments, finding)) return;
-    std::vector<hetfab::Range> written;
-    for (const Word& word : words) hetfab::OrderCheck::add_written(word, design, written);
     hetfab::OrderCheck order(design);
-    order.start(std::move(written));
+    hetfab::DramUse use = order.dram_use();
+    for (const Word& word : words) use.add(word);
+    order.start(use.shared());
     for (std::uint32_t index = 0; index < words.size(); index++) {
         if (!order.ready(words[index])) {
             finding.status = unsignalled;

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <deque>
+#include <iterator>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -52,19 +53,77 @@ void for_each_range(const sets::Region& region, Visit visit) {
     }
 }
 
-// The DRAM that a program writes, as blocks. Its blocks have places, numbers without gaps.
-class WrittenBlocks {
+// The blocks of DRAM from the first to the last of a region.
+inline Range bounds(const sets::Region& region) {
+    const std::uint64_t last = region.base + region.row_stride * (region.rows - 1) + region.row_length - 1;
+    return {region.base / isa::block_bytes, last / isa::block_bytes + 1};
+}
+
+// Ranges in ascending order, with something between them.
+inline std::vector<Range> joined(std::vector<Range> ranges) {
+    std::sort(ranges.begin(), ranges.end(), [](const Range& a, const Range& b) { return a.first < b.first; });
+    std::vector<Range> result;
+    for (const Range& range : ranges) {
+        if (!result.empty() && range.first <= result.back().end) {
+            result.back().end = std::max(result.back().end, range.end);
+        } else {
+            result.push_back(range);
+        }
+    }
+    return result;
+}
+
+// The DRAM that a program's instructions touch. There is no race in blocks that are only read, nor in blocks
+// that one engine writes and none reads.
+class DramUse {
   public:
-    explicit WrittenBlocks(std::vector<Range> ranges = {}) {
-        std::sort(ranges.begin(), ranges.end(),
-                  [](const Range& a, const Range& b) { return a.first < b.first; });
-        for (const Range& range : ranges) {
-            if (!ranges_.empty() && range.first <= ranges_.back().end) {
-                ranges_.back().end = std::max(ranges_.back().end, range.end);
-            } else {
-                ranges_.push_back(range);
+    // AGG's contexts are those that a program finds.
+    DramUse(const sets::Constants& design, const sets::Word (&contexts)[sets::context_words])
+        : design_(design) {
+        std::copy(std::begin(contexts), std::end(contexts), std::begin(contexts_));
+    }
+
+    // The next issued instruction.
+    void add(const sets::Word& word) {
+        sets::update_context(word, contexts_);
+        const sets::Regions found = sets::regions(word, contexts_, design_);
+        for (unsigned number = 0; number < found.count; number++) {
+            const sets::Region& region = found.region[number];
+            if (region.memory != sets::memory::dram) continue;
+            (region.write != 0 ? written_ : read_).push_back(bounds(region));
+            if (region.write != 0) writers_ |= 1U << sets::field<isa::Header::Engine>(word);
+        }
+    }
+
+    // The blocks that may have a race, in ascending order.
+    std::vector<Range> shared() const {
+        const std::vector<Range> written = joined(written_);
+        const bool one_writer = (writers_ & (writers_ - 1)) == 0;
+        if (!one_writer) return written;
+        std::vector<Range> both;
+        const std::vector<Range> read = joined(read_);
+        auto first = read.begin();
+        for (const Range& range : written) {
+            while (first != read.end() && first->end <= range.first) ++first;
+            for (auto one = first; one != read.end() && one->first < range.end; ++one) {
+                both.push_back({std::max(one->first, range.first), std::min(one->end, range.end)});
             }
         }
+        return both;
+    }
+
+  private:
+    sets::Constants design_;
+    sets::Word contexts_[sets::context_words];
+    std::vector<Range> written_;
+    std::vector<Range> read_;
+    unsigned writers_ = 0;
+};
+
+// The DRAM that the check follows, as ranges of blocks. Blocks have places, numbers without gaps.
+class FollowedBlocks {
+  public:
+    explicit FollowedBlocks(std::vector<Range> ranges = {}) : ranges_(std::move(ranges)) {
         std::uint64_t place = 0;
         for (const Range& range : ranges_) {
             places_.push_back(place);
@@ -77,15 +136,15 @@ class WrittenBlocks {
         return number < ranges_.size() && ranges_[number].first < blocks.end;
     }
 
-    // Calls a visitor with the places of the blocks that are written, range by range.
+    // Calls a visitor with the places of the blocks that are followed, range by range.
     template <class Visit>
     void for_each_part(const Range& blocks, Visit visit) const {
         for (std::size_t number = first_after(blocks.first);
              number < ranges_.size() && ranges_[number].first < blocks.end; number++) {
-            const Range& written = ranges_[number];
-            const std::uint64_t first = std::max(written.first, blocks.first);
-            const std::uint64_t end = std::min(written.end, blocks.end);
-            visit(Range{places_[number] + first - written.first, places_[number] + end - written.first});
+            const Range& range = ranges_[number];
+            const std::uint64_t first = std::max(range.first, blocks.first);
+            const std::uint64_t end = std::min(range.end, blocks.end);
+            visit(Range{places_[number] + first - range.first, places_[number] + end - range.first});
         }
     }
 
@@ -114,15 +173,18 @@ class OrderCheck {
   public:
     explicit OrderCheck(const sets::Constants& design) : design_(design) {}
 
-    // Forgets all accesses. `written` is the DRAM that the program writes; the rest can have no race. Without
-    // `compares` only AGG's contexts are kept.
-    void start(std::vector<Range> written, bool compares = true) {
+    // What is known of a program's DRAM before its first instruction.
+    DramUse dram_use() const { return DramUse(design_, contexts_); }
+
+    // Forgets all accesses. `shared` is the DRAM in which there may be a race. Without `compares` only AGG's
+    // contexts are kept.
+    void start(std::vector<Range> shared, bool compares = true) {
         compares_ = compares;
         clocks_ = {};
         for (auto& signals : signals_) signals.clear();
         for (auto& memory : memories_) memory.clear();
         operations_.clear();
-        written_ = WrittenBlocks(std::move(written));
+        followed_ = FollowedBlocks(std::move(shared));
     }
 
     // An issued instruction begins: takes its signals and compares its sets with what is not known to have
@@ -163,24 +225,7 @@ class OrderCheck {
 
     sets::Regions regions(const sets::Word& word) const { return sets::regions(word, contexts_, design_); }
 
-    // The DRAM that an issued instruction writes, as blocks from the first to the last.
-    static void add_written(const sets::Word& word, const sets::Constants& design,
-                            std::vector<Range>& written) {
-        static const sets::Word no_contexts[sets::context_words] = {};
-        const sets::Regions found = sets::regions(word, no_contexts, design);
-        for (unsigned number = 0; number < found.count; number++) {
-            const sets::Region& region = found.region[number];
-            if (region.write != 0 && region.memory == sets::memory::dram) written.push_back(bounds(region));
-        }
-    }
-
   private:
-    static Range bounds(const sets::Region& region) {
-        const std::uint64_t last =
-            region.base + region.row_stride * (region.rows - 1) + region.row_length - 1;
-        return {region.base / isa::block_bytes, last / isa::block_bytes + 1};
-    }
-
     // The n-th wait takes what its engine knew that gave the n-th signal.
     void take(unsigned engine, std::uint64_t semaphore) {
         if (semaphore == 0 || signals_[semaphore].empty()) return;
@@ -192,7 +237,7 @@ class OrderCheck {
     }
 
     void access(const sets::Region& region, unsigned engine, std::uint32_t index) {
-        if (region.memory == sets::memory::dram && !written_.meets(bounds(region))) return;
+        if (region.memory == sets::memory::dram && !followed_.meets(bounds(region))) return;
         AccessClasses& memory = memories_[region.memory];
         const auto& members = memory.find(region, [&](auto visit) { for_each_part(region, visit); });
         for (const AccessClasses::Member& member : members) {
@@ -214,7 +259,7 @@ class OrderCheck {
     void for_each_part(const sets::Region& region, Visit visit) const {
         for_each_range(region, [&](const Range& range) {
             if (region.memory == sets::memory::dram) {
-                written_.for_each_part(range, visit);
+                followed_.for_each_part(range, visit);
             } else {
                 visit(range);
             }
@@ -264,7 +309,7 @@ class OrderCheck {
             }
         });
         if (region.memory == sets::memory::dram) {
-            shared = {written_.block(shared.first), written_.block(shared.end - 1) + 1};
+            shared = {followed_.block(shared.first), followed_.block(shared.end - 1) + 1};
         }
         throw Race(race_text(region, shared, index, first), first.instruction, index,
                    static_cast<unsigned>(region.memory));
@@ -304,7 +349,7 @@ class OrderCheck {
     std::array<std::deque<Clock>, isa::semaphores + 1> signals_;
     std::array<AccessClasses, sets::memory::count> memories_;
     std::vector<std::uint64_t> operations_;
-    WrittenBlocks written_;
+    FollowedBlocks followed_;
     bool compares_ = true;
 };
 

@@ -118,7 +118,7 @@ class Overlay {
             tokens_[engine] = {};
         }
         for (PortModel& port : ports_) port.reset();
-        order_.start(written_by_program(), checks_order_);
+        order_.start(checks_order_ ? shared_dram() : std::vector<Range>(), checks_order_);
         log_.clear();
         message_.clear();
         turn_ = 0;
@@ -201,13 +201,10 @@ class Overlay {
         order_.leave(index, issued);
         accesses_.end_instruction();
         for (const PortModel& checked : ports_) checked.check_idle();
-        log_.add(record_of(index, engine, opcode, events));
+        fill(log_.add(index), engine, opcode, events);
     }
 
-    Record record_of(std::uint32_t index, unsigned engine, unsigned opcode,
-                     const OverlayEvents& events) const {
-        Record record = {};
-        record.index = index;
+    void fill(Record& record, unsigned engine, unsigned opcode, const OverlayEvents& events) const {
         record.engine = static_cast<std::uint8_t>(engine);
         record.opcode = static_cast<std::uint8_t>(opcode);
         record.counts.cycles = events.cycles;
@@ -221,7 +218,6 @@ class Overlay {
         }
         record.counts.write_bytes = ports_[store_port].traffic.write_bytes;
         record.counts.write_bursts = ports_[store_port].traffic.write_bursts;
-        return record;
     }
 
     static sets::Word halves(const Types::Instruction& instruction) {
@@ -232,32 +228,30 @@ class Overlay {
         return word;
     }
 
-    // The DRAM that the program writes, as far as DISPATCH can fetch it.
-    std::vector<Range> written_by_program() {
-        std::vector<Range> written;
+    // The DRAM in which the program may have a race, as far as DISPATCH can fetch it.
+    std::vector<Range> shared_dram() {
+        DramUse use = order_.dram_use();
         const std::uint64_t base = registers_.segment_base[isa::segment::program];
         const std::uint32_t length = registers_.program_length;
         try {
             for (std::uint32_t first = 0; first < length; first += fetch_words) {
                 const std::uint32_t words = std::min(length - first, std::uint32_t{fetch_words});
-                add_written(dram.resolve(base + std::uint64_t{first} * instruction_bytes,
-                                         std::uint64_t{words} * instruction_bytes, false),
-                            words, written);
+                add_use(dram.resolve(base + std::uint64_t{first} * instruction_bytes,
+                                     std::uint64_t{words} * instruction_bytes, false),
+                        words, use);
             }
         } catch (const std::out_of_range&) {
             // DISPATCH will stop there.
         }
-        return written;
+        return use.shared();
     }
 
-    void add_written(const unsigned char* program, std::uint32_t words, std::vector<Range>& written) {
+    void add_use(const unsigned char* program, std::uint32_t words, DramUse& use) {
         for (std::uint32_t index = 0; index < words; index++) {
             Types::Instruction word;
             read_bytes(word, program + std::uint64_t{index} * instruction_bytes);
             const unsigned engine = number<Family, isa::Header::Engine>(word);
-            if (dispatch_resolve<Design, Family>(registers_, engine, word)) {
-                OrderCheck::add_written(halves(word), constants, written);
-            }
+            if (dispatch_resolve<Design, Family>(registers_, engine, word)) use.add(halves(word));
         }
     }
 
@@ -272,7 +266,7 @@ class Overlay {
             load_step<Design, Family>(in, out, bodies_.memory<Types::Beat>(ports_[load_port], dram),
                                       bodies_.banks(act_d_ram_), bodies_.banks(act_l_ram_),
                                       bodies_.weights_d(wgt_d_ram_), bodies_.weights_l(wgt_l_ram_),
-                                      bodies_.ram(par_ram_), events);
+                                      bodies_.parameters(par_ram_), events);
         } else if (engine == isa::engine::store) {
             store_step<Design, Family>(in, out, bodies_.memory<Types::Beat>(ports_[store_port], dram),
                                        bodies_.ram(out_ram_), events);
@@ -284,8 +278,8 @@ class Overlay {
                                         bodies_.ram(acc_l_ram_), events);
         } else if (engine == isa::engine::vec) {
             vec_step<Design, Family>(in, out, bodies_.ram(acc_d_ram_), bodies_.ram(acc_l_ram_),
-                                     bodies_.ram(par_ram_), bodies_.ram(sum_ram_), bodies_.ram(out_ram_),
-                                     events);
+                                     bodies_.parameters(par_ram_), bodies_.ram(sum_ram_),
+                                     bodies_.ram(out_ram_), events);
         } else {
             agg_step<Design, Family>(in, out, bodies_.memory<Types::Beat>(ports_[features_port], dram),
                                      bodies_.memory<Types::Beat>(ports_[graph_port], dram),

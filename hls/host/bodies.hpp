@@ -39,8 +39,13 @@ class Bodies {
     HostWeights<T> weights_l(Ram<T>& ram) {
         return {ram.port(), &panels_l_};
     }
+    template <class T>
+    HostParameters<T> parameters(Ram<T>& ram) {
+        return {ram.port(), &channels_};
+    }
     // Memories may have been written from outside.
     void forget() {
+        channels_.clear();
         panels_d_.clear();
         panels_l_.clear();
     }
@@ -48,6 +53,7 @@ class Bodies {
   private:
     PanelCache panels_d_;
     PanelCache panels_l_;
+    ChannelCache channels_;
 };
 
 }  // namespace

@@ -15,6 +15,10 @@ namespace hetfab {
 
 namespace {
 
+// A memory of weights, and the panels that were made of them.
+template <class T>
+using HostWeights = HostCached<T, PanelCache>;
+
 using Activations = std::vector<HostLanes::Activation>;
 
 // The rows of a tile as bytes 0..255, of which GEMM-D's operands are 128 less.
@@ -223,7 +227,7 @@ Outcome gemm_d_blocks(const MatmulTile& tile, HostBanks<WordBytes<ActBits>> act_
     }
     const WeightKey key = {tile.wgt, words, tile.col_groups, 0, 0, tile.packed, false};
     const Panels<HostLanes>& panels =
-        wgt_ram.panels->get(key, [&] { return gemm_d_panels<D::gemm_d_cols>(wgt_ram.at(tile.wgt), tile); });
+        wgt_ram.cache->get(key, [&] { return gemm_d_panels<D::gemm_d_cols>(wgt_ram.at(tile.wgt), tile); });
     multiply(gemm_d_rows<D>(tile, act_ram, panels.row_length()), tile.rows, panels,
              {accumulators(acc_ram.at(tile.acc)), panels.columns, tile.accumulate, 0});
     const BlockWalk walk(tile.rows, rows, tile.col_groups, steps, tile.accumulate ? 2 * rows : rows);
@@ -248,7 +252,7 @@ Outcome gemm_l_blocks(const PlanesTile& tile, HostBanks<WordBytes<ActBits>> act_
     }
     const WeightKey key = {tile.wgt, words, tile.col_groups, tile.planes, tile.slices, false, tile.bipolar};
     const Panels<HostLanes>& panels =
-        wgt_ram.panels->get(key, [&] { return gemm_l_panels<D::gemm_l_cols>(wgt_ram.at(tile.wgt), tile); });
+        wgt_ram.cache->get(key, [&] { return gemm_l_panels<D::gemm_l_cols>(wgt_ram.at(tile.wgt), tile); });
     multiply(gemm_l_rows<D>(tile, act_ram, panels.row_length()), tile.rows, panels,
              {accumulators(acc_ram.at(tile.acc)), panels.columns, tile.accumulate, 32 - D::gemm_l_acc_bits});
     const unsigned drain = tile.accumulate ? 2 * rows : rows;

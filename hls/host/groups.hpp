@@ -11,7 +11,9 @@
 #include <vector>
 
 #include "hetfab/vec.hpp"
+#include "lanes.hpp"
 #include "memories.hpp"
+#include "words_cache.hpp"
 
 #if defined(__SSE2__)
 #include <immintrin.h>
@@ -147,9 +149,9 @@ inline bool rounds_to_even() {
 }
 
 // The low nibbles of bytes, the first in the low half of the first byte.
-inline void put_nibbles(const Bytes& bytes, unsigned char* place) {
+inline void put_nibbles(const unsigned char* bytes, unsigned char* place) {
     std::uint64_t nibbles = 0;
-    std::memcpy(&nibbles, &bytes, sizeof bytes);
+    std::memcpy(&nibbles, bytes, vec_channels);
     nibbles &= 0x0f0f0f0f0f0f0f0f;
     nibbles = (nibbles | nibbles >> 4) & 0x00ff00ff00ff00ff;
     nibbles = (nibbles | nibbles >> 8) & 0x0000ffff0000ffff;
@@ -161,63 +163,152 @@ inline void put_nibbles(const Bytes& bytes, unsigned char* place) {
 struct VecChannels {
     std::vector<std::int32_t> bias;
     std::vector<double> scale;
+    // Whether all scales are powers of two, at most 1 and not too small: how far sums are shifted to the
+    // right then, and half of what that cuts off, at least 1.
+    bool shifts;
+    std::vector<std::int32_t> shift;
+    std::vector<std::int32_t> half;
+
+    // Records of 8 bytes: bias, multiplier, zero.
+    VecChannels(const unsigned char* records, unsigned count, unsigned common_shift)
+        : bias(count), scale(count), shifts(true), shift(count), half(count) {
+        const double step = std::ldexp(1.0, -static_cast<int>(common_shift));
+        for (unsigned i = 0; i < count; i++) {
+            std::uint16_t multiplier;
+            std::memcpy(&bias[i], records + 8 * i, 4);
+            std::memcpy(&multiplier, records + 8 * i + 2 * par_multiplier_half, 2);
+            scale[i] = multiplier * step;
+            int exponent;
+            const bool power = std::frexp(scale[i], &exponent) == 0.5;
+            const int right = 1 - exponent;
+            shifts = shifts && power && right >= 0 && right <= most_shifted;
+            if (!shifts) continue;
+            shift[i] = right;
+            half[i] = right == 0 ? 1 : 1 << (right - 1);
+        }
+    }
+
+  private:
+    static constexpr int most_shifted = 30;
+};
+
+struct ChannelKey {
+    unsigned first;
+    unsigned words;
+    unsigned shift;
+
+    bool operator==(const ChannelKey& other) const {
+        return first == other.first && words == other.words && shift == other.shift;
+    }
+};
+
+// The channels of the last few tiles.
+using ChannelCache = WordsCache<ChannelKey, VecChannels>;
+
+// A memory of parameters, and the channels that were made of them.
+template <class T>
+using HostParameters = HostCached<T, ChannelCache>;
+
+// Requantization with scales that are powers of two, in integers and so for more channels at once.
+class ShiftedRow {
+  public:
+    static constexpr unsigned count = HostLanes::columns;
+
+    ShiftedRow(const VecChannels& channels, int smallest, int largest)
+        : bias_(channels.bias.data()),
+          shift_(channels.shift.data()),
+          half_(channels.half.data()),
+          smallest_(Signed{} + smallest),
+          largest_(Signed{} + largest) {}
+
+    // The results of some channels, as bytes. Half to even: what is cut off, and 1 more where the quotient is
+    // odd, is more than half.
+    void put(const unsigned char* acc, unsigned first, unsigned char* bytes) const {
+        HostLanes::Sums sums;
+        std::memcpy(&sums, acc + 4 * std::size_t{first}, sizeof sums);
+        const auto value = reinterpret_cast<Signed>(sums + HostLanes::load_sums(bias_ + first));
+        const auto shift = reinterpret_cast<Signed>(HostLanes::load_sums(shift_ + first));
+        const auto half = reinterpret_cast<Signed>(HostLanes::load_sums(half_ + first));
+        const Signed quotient = value >> shift;
+        const Signed rest = value - (quotient << shift);
+        // A comparison that holds is -1.
+        const Signed rounded = quotient - (rest + (quotient & 1) > half);
+        const Signed above = rounded < smallest_ ? smallest_ : rounded;
+        const Signed limited = above > largest_ ? largest_ : above;
+        const Results results = __builtin_convertvector(limited, Results);
+        std::memcpy(bytes, &results, sizeof results);
+    }
+
+  private:
+    using Signed = HostLanes::Signed;
+    typedef unsigned char Results __attribute__((vector_size(count)));
+
+    const std::int32_t* bias_;
+    const std::int32_t* shift_;
+    const std::int32_t* half_;
+    Signed smallest_;
+    Signed largest_;
 };
 
 // What a tile's rows have in common. Its members are values, as bytes that are written may be anything.
 class VecRows {
   public:
     template <class Z>
-    VecRows(const VecTile<Z>& tile, unsigned lanes, VecChannels& channels, const unsigned char* records)
+    VecRows(const VecTile<Z>& tile, unsigned lanes, const VecChannels& channels)
         : with_acc_(tile.with_acc),
           with_sum_(tile.with_sum),
           wide_(tile.wide_result),
           packed_(tile.packed),
-          count_(tile.groups * lanes) {
-        const int magnitude = static_cast<int>(tile.out_bits) - (tile.is_unsigned ? 0 : 1);
-        const double largest = (1 << magnitude) - 1;
-        largest_ = HostDoubles::all(largest);
-        smallest_ = HostDoubles::all(tile.is_unsigned || tile.relu ? 0 : -largest - 1);
+          count_(tile.groups * lanes),
+          smallest_(tile.is_unsigned || tile.relu ? 0 : -(1 << (tile.out_bits - 1))),
+          largest_((1 << (tile.is_unsigned ? tile.out_bits : tile.out_bits - 1)) - 1),
+          shifted_(channels, smallest_, largest_),
+          shifts_(channels.shifts && !with_sum_ && !wide_),
+          bias_(channels.bias.data()),
+          scale_(channels.scale.data()),
+          smallest_double_(HostDoubles::all(smallest_)),
+          largest_double_(HostDoubles::all(largest_)) {
         const int post = static_cast<int>(tile.post_left) - static_cast<int>(tile.post_shift);
         post_ = HostDoubles::all(std::ldexp(1.0, post));
-        if (with_acc_) read_parameters(records, std::ldexp(1.0, -static_cast<int>(tile.shift)), channels);
     }
 
     // One row; sums and accumulators that the operation lacks are not read.
     void run(const unsigned char* acc, const unsigned char* sums, unsigned char* out,
              std::size_t row_bytes) const {
-        const std::size_t step = wide_ ? 4 * vec_channels : packed_ ? vec_channels / 2 : vec_channels;
         unsigned char* place = out;
-        for (unsigned first = 0; first < count_; first += vec_channels, place += step) {
+        unsigned first = 0;
+        for (; shifts_ && first + ShiftedRow::count <= count_; first += ShiftedRow::count) {
+            unsigned char bytes[ShiftedRow::count];
+            shifted_.put(acc, first, bytes);
+            for (unsigned part = 0; part < ShiftedRow::count; part += vec_channels) {
+                place = put(bytes + part, place);
+            }
+        }
+        for (; first < count_; first += vec_channels) {
             const Ints value = with_sum_ ? summed(acc, sums, first) : biased(acc, first);
             if (wide_) {
                 std::memcpy(place, &value, sizeof value);
+                place += sizeof value;
                 continue;
             }
             const Doubles scale = with_sum_ ? post_ : HostDoubles::load(scale_ + first);
-            const Ints narrow = HostDoubles::rounded(HostDoubles::product(value, scale), smallest_, largest_);
+            const Ints narrow =
+                HostDoubles::rounded(HostDoubles::product(value, scale), smallest_double_, largest_double_);
             const Bytes bytes = __builtin_convertvector(narrow, Bytes);
-            if (packed_) {
-                put_nibbles(bytes, place);
-            } else {
-                std::memcpy(place, &bytes, sizeof bytes);
-            }
+            place = put(reinterpret_cast<const unsigned char*>(&bytes), place);
         }
         std::memset(place, 0, row_bytes - static_cast<std::size_t>(place - out));
     }
 
   private:
-    // Records of 8 bytes: bias, multiplier, zero.
-    void read_parameters(const unsigned char* records, double step, VecChannels& channels) {
-        channels.bias.resize(count_);
-        channels.scale.resize(count_);
-        for (unsigned i = 0; i < count_; i++) {
-            std::uint16_t multiplier;
-            std::memcpy(&channels.bias[i], records + 8 * i, 4);
-            std::memcpy(&multiplier, records + 8 * i + 2 * par_multiplier_half, 2);
-            channels.scale[i] = multiplier * step;
+    // Results of vec_channels channels, as bytes or packed; returns the place after them.
+    unsigned char* put(const unsigned char* bytes, unsigned char* place) const {
+        if (!packed_) {
+            std::memcpy(place, bytes, vec_channels);
+            return place + vec_channels;
         }
-        bias_ = channels.bias.data();
-        scale_ = channels.scale.data();
+        put_nibbles(bytes, place);
+        return place + vec_channels / 2;
     }
 
     Ints biased(const unsigned char* acc, unsigned first) const {
@@ -238,10 +329,14 @@ class VecRows {
     bool wide_;
     bool packed_;
     unsigned count_;
-    const std::int32_t* bias_ = nullptr;
-    const double* scale_ = nullptr;
-    Doubles smallest_;
-    Doubles largest_;
+    int smallest_;
+    int largest_;
+    ShiftedRow shifted_;
+    bool shifts_;
+    const std::int32_t* bias_;
+    const double* scale_;
+    Doubles smallest_double_;
+    Doubles largest_double_;
     Doubles post_;
 };
 
@@ -256,9 +351,8 @@ bool holds_all_groups(const VecTile<Z>& tile) {
 
 template <class D, class Z, class AccD, class AccL, class Par, class Sum, class Out, class Events>
 unsigned vec_rows(const VecTile<Z>& tile, HostRam<AccD> acc_d_ram, HostRam<AccL> acc_l_ram,
-                  HostRam<Par> par_ram, HostRam<Sum> sum_ram, HostRam<Out> out_ram, Events& events) {
+                  HostParameters<Par> par_ram, HostRam<Sum> sum_ram, HostRam<Out> out_ram, Events& events) {
     static const bool exact = rounds_to_even();
-    static thread_local VecChannels channels;
     static_assert(D::lanes % vec_channels == 0, "a group has channels that no vector holds");
     constexpr unsigned block_words = isa::block_bytes / D::lanes;
     const unsigned cols = tile.from_l ? D::gemm_l_cols : D::gemm_d_cols;
@@ -275,7 +369,10 @@ unsigned vec_rows(const VecTile<Z>& tile, HostRam<AccD> acc_d_ram, HostRam<AccL>
         return vec_rows<D, Z>(tile, acc_d_ram.plain, acc_l_ram.plain, par_ram.plain, sum_ram.plain,
                               out_ram.plain, events);
     }
-    const VecRows body(tile, D::lanes, channels, par_ram.at(tile.par));
+    const ChannelKey key = {tile.par, tile.with_acc ? tile.groups : 0, tile.shift};
+    const VecChannels& channels = par_ram.cache->get(
+        key, [&] { return VecChannels(par_ram.at(tile.par), key.words * D::lanes, tile.shift); });
+    const VecRows body(tile, D::lanes, channels);
     for (unsigned row = 0; row < tile.rows; row++) {
         const unsigned acc = tile.acc + row * acc_words;
         body.run(tile.from_l ? acc_l_ram.at(acc) : acc_d_ram.at(acc),

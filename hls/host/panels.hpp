@@ -6,11 +6,12 @@
 #include <array>
 #include <cstdint>
 #include <cstring>
-#include <list>
+#include <memory>
 #include <utility>
 #include <vector>
 
 #include "lanes.hpp"
+#include "words_cache.hpp"
 
 namespace hetfab {
 
@@ -31,7 +32,8 @@ template <class Lanes>
 struct Panels {
     unsigned channels;
     unsigned columns;
-    std::vector<Line> weights;
+    // Columns beyond the last one are anything: their sums go nowhere.
+    std::unique_ptr<Line[]> weights;
     // What each column's sums begin with.
     std::vector<std::int32_t> base;
 
@@ -40,7 +42,7 @@ struct Panels {
     Panels(unsigned unit_steps, unsigned units)
         : channels(4 * unit_steps),
           columns(unit_columns * units),
-          weights((vectors() * vector_bytes() + sizeof(Line) - 1) / sizeof(Line)),
+          weights(new Line[(vectors() * vector_bytes() + sizeof(Line) - 1) / sizeof(Line)]),
           base(vectors() * Lanes::columns) {}
 
     unsigned vectors() const { return (columns + Lanes::columns - 1) / Lanes::columns; }
@@ -71,8 +73,8 @@ struct Panels {
     static constexpr unsigned part = Lanes::columns < unit_columns ? Lanes::columns : unit_columns;
 
     std::size_t vector_bytes() const { return std::size_t{channels} / Lanes::channels * step_bytes; }
-    unsigned char* bytes() { return reinterpret_cast<unsigned char*>(weights.data()); }
-    const unsigned char* bytes() const { return reinterpret_cast<const unsigned char*>(weights.data()); }
+    unsigned char* bytes() { return reinterpret_cast<unsigned char*>(weights.get()); }
+    const unsigned char* bytes() const { return reinterpret_cast<const unsigned char*>(weights.get()); }
 
     static unsigned char* put_step(unsigned char* place, unsigned stride, const UnitStep& step,
                                    unsigned first) {
@@ -222,37 +224,7 @@ struct WeightKey {
 };
 
 // The panels of a memory's last few tiles of weights: those of the layer's slots, whatever rows they meet.
-class PanelCache {
-  public:
-    // Words were written: what came from them is no more.
-    void written(std::uint64_t first, std::uint64_t count) {
-        kept_.remove_if([&](const Kept& kept) {
-            return kept.key.first < first + count && first < std::uint64_t{kept.key.first} + kept.key.words;
-        });
-    }
-    void clear() { kept_.clear(); }
-
-    template <class Make>
-    const Panels<HostLanes>& get(const WeightKey& key, Make make) {
-        for (auto found = kept_.begin(); found != kept_.end(); ++found) {
-            if (!(found->key == key)) continue;
-            kept_.splice(kept_.begin(), kept_, found);
-            return kept_.front().panels;
-        }
-        kept_.push_front({key, make()});
-        if (kept_.size() > most) kept_.pop_back();
-        return kept_.front().panels;
-    }
-
-  private:
-    static constexpr std::size_t most = 4;
-
-    struct Kept {
-        WeightKey key;
-        Panels<HostLanes> panels;
-    };
-    std::list<Kept> kept_;
-};
+using PanelCache = WordsCache<WeightKey, Panels<HostLanes>>;
 
 }  // namespace
 

@@ -2,8 +2,10 @@
 """Rules about sizes known before synthesis: loops that end, arrays of constant size, indices inside them."""
 
 from collections.abc import Iterator
+from typing import Any
 
 from hetfab.hls.lint.findings import Found, Scope, rule
+from hetfab.hls.lint.ports import accesses, steps_of
 from hetfab.hls.lint.program import Function, Program
 from hetfab.hls.lint.syntax import LOOPS, Node
 
@@ -103,19 +105,41 @@ def variable_length_arrays(program: Program) -> Iterator[Found]:
     source=_GUIDE.format("Arrays") + ": an address beyond a memory is not checked",
 )
 def indices(program: Program) -> Iterator[Found]:
-    """Constant indices, and those made of counters of constant loops."""
+    """Constant indices, and those made of counters of constant loops; of ports in functions that they are passed to."""
     for function in program.functions.values():
         for node in function.own_nodes if not function.is_general else ():
-            if node.kind != "ARRAY_SUBSCRIPT_EXPR" or len(node.children) != 2:
-                continue
-            base = node.children[0].inner()
-            if base.type.kind.name != "CONSTANTARRAY":
-                continue
-            size = base.type.element_count
-            reached = _values(node.children[1], node)
-            if reached is not None and (reached[0] < 0 or reached[1] >= size):
-                shown = str(reached[0]) if reached[0] == reached[1] else f"{reached[0]} to {reached[1]}"
-                yield _found(node, f"the index {shown} of '{base.name}', which has {size} elements")
+            if node.kind == "ARRAY_SUBSCRIPT_EXPR" and len(node.children) == 2:
+                base = node.children[0].inner()
+                if base.type.kind.name == "CONSTANTARRAY":
+                    yield from _outside(node, base.name, base.type.element_count)
+    for top in program.tops:
+        arrays = {parameter.name: parameter.type for parameter in top.parameters}
+        for access in accesses(steps_of(program, top)):
+            for node, size in _dimensions(access.node, arrays[access.port.name]):
+                yield from _outside(node, access.port.name, size)
+
+
+def _outside(node: Node, name: str, size: int) -> Iterator[Found]:
+    reached = _values(node.children[1], node)
+    if reached is not None and (reached[0] < 0 or reached[1] >= size):
+        shown = str(reached[0]) if reached[0] == reached[1] else f"{reached[0]} to {reached[1]}"
+        yield _found(node, f"the index {shown} of '{name}', which has {size} elements")
+
+
+def _dimensions(element: Node, array: Any) -> Iterator[tuple[Node, int]]:
+    """Each index of an element of a port, with the size of its dimension; none for one behind a pointer."""
+    indexed = []
+    while element.kind == "ARRAY_SUBSCRIPT_EXPR":
+        indexed.append(element)
+        element = element.children[0].inner()
+    target = element.referenced if element.kind == "DECL_REF_EXPR" else None
+    sizes = []
+    while array.kind.name == "CONSTANTARRAY":
+        sizes.append(array.element_count)
+        array = array.element_type.get_canonical()
+    # A function may have got a part of the array.
+    if target is not None and target.kind.name == "PARM_DECL" and len(sizes) == len(indexed):
+        yield from zip(reversed(indexed), sizes, strict=True)
 
 
 def _values(expression: Node, place: Node) -> tuple[int, int] | None:

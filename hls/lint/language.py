@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from hetfab.hls.lint.findings import Found, rule
+from hetfab.hls.lint.findings import Found, Scope, rule
 from hetfab.hls.lint.program import Function, Program
 from hetfab.hls.lint.syntax import CASTS, FUNCTIONS, Node
 
@@ -18,6 +18,8 @@ _SYSTEM_STREAMS = {"cin", "cout", "cerr", "clog"}
 #: What the compiler evaluates, so that it never reaches synthesis.
 _STL_COMPILE_TIME = {"integral_constant", "numeric_limits", "move", "forward", "declval", "initializer_list"}
 _ARBITRARY = re.compile(r"\b(ap_u?int|ap_u?fixed|ap_float|half)\b")
+_INCLUDE = re.compile(r"\s*#\s*include\s*[<\"]((?:hls|ap)_\w+\.h)[>\"]")
+_HEADERS = {"ap_int.h", "ap_utils.h", "hls_stream.h", "hls_burst_maxi.h", "hls_fence.h"}
 _DECLARATIONS = {"VAR_DECL", "PARM_DECL", "FIELD_DECL"}
 _POINTERS = {"POINTER", "LVALUEREFERENCE", "RVALUEREFERENCE"}
 
@@ -266,6 +268,23 @@ def exceptions(program: Program) -> Iterator[Found]:
             yield _found(node, f"'{words[node.kind]}'")
 
 
+@rule(
+    "HLS-L12",
+    "of the tool's headers only those of integers, streams, bursts and the fence",
+    do="leave it out: engines have no side channels, no tasks, and say their ports with INTERFACE",
+    source="this project: docs/synthesis.md lists what is used, and what stands in for it elsewhere",
+    scope=Scope.HOUSE,
+)
+def vendor_headers(program: Program) -> Iterator[Found]:
+    """Includes of other headers named as the tool's are."""
+    for source in program.sources:
+        lines = Path(source).read_text(encoding="utf-8", errors="replace").splitlines()
+        for number, line in enumerate(lines, 1):
+            match = _INCLUDE.match(line)
+            if match and match[1] not in _HEADERS:
+                yield Found(source, number, f"the header '{match[1]}'")
+
+
 def _is_member(node: Node) -> bool:
     target = node.referenced
     if target is None:
@@ -289,4 +308,5 @@ RULES = (
     pointers_to_pointers,
     arbitrary_precision_casts,
     exceptions,
+    vendor_headers,
 )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``python -m hetfab.hls.tcl_check vitis_hls|vivado SCRIPT --version V``: prints what the model refuses; exit status 1."""
+"""``python -m hetfab.hls.tcl_check vitis_hls|vivado SCRIPT --version V``: prints what the model refuses, status 1."""
 
 import argparse
 import sys

@@ -22,7 +22,7 @@ def spaces_of(cell: Cell) -> list[str]:
     """Address spaces of a cell: ``Data`` of a processor, ``Data_<bus>`` of an engine's master."""
     if cell.is_processor:
         return [f"{cell.path}/Data"]
-    if cell.is_bridge:
+    if cell.is_bridge or cell.is_hierarchy:
         return []
     masters = [port.name for port in cell.ports.values() if port.bus and port.drives and port.signal == "aximm"]
     return [f"{cell.path}/Data_{name}" for name in masters]
@@ -32,7 +32,7 @@ def segments_of(cell: Cell) -> dict[str, str]:
     """Segments of a cell, by path, with the interface that they are behind."""
     found: dict[str, str] = {}
     slaves = [port.name for port in cell.ports.values() if port.bus and not port.drives and port.signal == "aximm"]
-    for name in slaves if not cell.is_bridge else []:
+    for name in slaves if not (cell.is_bridge or cell.is_hierarchy) else []:
         interface = f"{cell.path}/{name}"
         if cell.ip is not None and cell.ip.name == "processing_system7":
             for segment in _zynq_segments(name):
@@ -95,12 +95,12 @@ def _walk(diagram: Diagram, ends: dict[str, set[str]], start: list[str]) -> set[
 
 
 def address_problems(diagram: Diagram) -> Iterator[Problem]:
-    """Rules of addresses: aligned, apart, reached, complete, one size of DRAM for all."""
+    """Rules of addresses: aligned, apart, reached, complete, within reach."""
     placed = [segment for segment in diagram.segments if segment.size]
     yield from _alignment(placed)
     yield from _overlaps(placed)
     yield from _reach(diagram)
-    yield from _memory_sizes(diagram, placed)
+    yield from _memory_ranges(diagram, placed)
 
 
 def _alignment(placed: list[Segment]) -> Iterator[Problem]:
@@ -147,21 +147,28 @@ def _has_opaque(diagram: Diagram) -> bool:
     return any(cell.is_opaque for cell in diagram.cells.values())
 
 
-def _memory_sizes(diagram: Diagram, placed: list[Segment]) -> Iterator[Problem]:
-    """A segment of DRAM is no longer than the port can reach, and the same for every master of one design."""
+def _memory_ranges(diagram: Diagram, placed: list[Segment]) -> Iterator[Problem]:
+    """A range of DRAM is within the port's reach; hetfab's engines see all of it, as they send physical addresses."""
     memory = [entry for entry in placed if "_DDR_LOW" in entry.name]
     for entry in memory:
         limit = _GIB if entry.name.endswith("LOWOCM") else 2 * _GIB
-        if entry.base or entry.size > limit:
+        if entry.base + entry.size > limit:
             text = f"{entry.name} has {entry.size:#x} bytes at {entry.base:#x}"
-            yield Problem("address-range", 0, text, f"DRAM begins at 0 and has up to {limit:#x} bytes")
-    sizes = {entry.size for entry in memory}
-    if len(sizes) > 1:
-        text = "masters see DRAM of " + ", ".join(f"{size:#x}" for size in sorted(sizes)) + " bytes"
-        yield Problem("address-range", 0, text, "give every master the same range")
+            yield Problem("address-range", 0, text, f"the port reaches {limit:#x} bytes")
+    own = [entry for entry in memory if _is_own(diagram, entry)]
+    ranges = {(entry.base, entry.size) for entry in own}
+    if len(ranges) > 1 or any(base for base, _ in ranges):
+        shown = ", ".join(f"{size:#x} at {base:#x}" for base, size in sorted(ranges))
+        text = f"hetfab's engines see DRAM of {shown}"
+        yield Problem("address-range", 0, text, "map it from 0 on, in the same size for every engine")
     for entry in placed:
         if entry.space.endswith("/Data") and not entry.name.startswith(posixpath.dirname(entry.space) + "/"):
             yield from _control_window(diagram, entry)
+
+
+def _is_own(diagram: Diagram, entry: Segment) -> bool:
+    cell = diagram.cells.get(posixpath.dirname(entry.space))
+    return cell is not None and cell.ip is not None and cell.ip.vlnv.startswith("hetfab.org:")
 
 
 #: Where a processor's control ports forward to: first address, first address behind.

@@ -18,7 +18,7 @@ from hetfab.hls.tcl_check.session import Session
 from hetfab.hls.tcl_check.values import whole_number
 
 #: What a board preset or a rule may connect.
-_RULES = frozenset({"processing_system7", "zynq_ultra_ps_e", "axi4", "clkrst", "axi4_s2mm", "board", "debug"})
+_RULES = frozenset({"processing_system7", "zynq_ultra_ps_e", "axi4", "clkrst", "debug"})
 _INTERFACE_KINDS = {"aximm_rtl": "aximm", "axis_rtl": "axis", "bram_rtl": "bram"}
 
 
@@ -148,8 +148,12 @@ class BlockDesignCommands(Session):
     def _ip(self, vlnv: str) -> Ip:
         if vlnv in self._ips:
             return self._ips[vlnv]
-        bare, _, number = vlnv.rpartition(":")
+        bare = ":".join(vlnv.split(":")[:3])
+        number = vlnv.removeprefix(bare).removeprefix(":")
         same = [known for known in self._ips if known.rpartition(":")[0] == bare]
+        if same and not number:
+            # Without a version the tool takes the newest.
+            return self._ips[same[-1]]
         if same:
             text = f"Vivado {self.version} has no {vlnv.split(':')[2]} of version {number}"
             self.note("ip-version", text, "it has " + ", ".join(sorted(same)))
@@ -167,7 +171,9 @@ class BlockDesignCommands(Session):
         bits = 1
         if "-from" in call.options and "-to" in call.options:
             bits = int(call.options["-from"]) - int(call.options["-to"]) + 1
-        signal = {"undef": "any", "ce": "data"}.get(call.options.get("-type", "undef"), call.options.get("-type", "any"))
+        signal = {"undef": "any", "ce": "data"}.get(
+            call.options.get("-type", "undef"), call.options.get("-type", "any")
+        )
         outside = call.command == "create_bd_port"
         drives = (call.options["-dir"] == "I") == outside
         owner = "/" if outside else diagram.instance
@@ -181,7 +187,7 @@ class BlockDesignCommands(Session):
         kind = call.options["-vlnv"].split(":")[2]
         owner = "/" if call.command == "create_bd_intf_port" else diagram.instance
         signal = _INTERFACE_KINDS.get(kind, kind)
-        port = Port(name, True, call.options["-mode"] == "Master", None, signal, required=False)
+        port = Port(name, True, "Master" in call.options["-mode"], None, signal, required=False)
         diagram.cells[owner].own_ports[name] = port
         return posixpath.join(owner, name)
 
@@ -357,7 +363,7 @@ class BlockDesignCommands(Session):
 
     def _set_cell_property(self, cell: Cell, name: str, value: str) -> None:
         if not name.startswith("CONFIG."):
-            if name.upper() not in ("SELECTED_SIM_MODEL", "USER_COMMENTS.COMMENT_0", "SCREENSIZE", "LOCATION"):
+            if not re.fullmatch(r"PFM\.(AXI_PORT|CLOCK|IRQ|AXIS_PORT)|SELECTED_SIM_MODEL|LOCATION", name):
                 self.note("unknown-setting", f"{cell.path} has no property '{name}'", "CONFIG.<name>")
             return
         parameter = name.removeprefix("CONFIG.")

@@ -1,22 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """Checks the words of all commands in a script, those of branches included that a run in the model does not reach."""
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from hetfab.hls.tcl_check.commands import Command, sort_words
 from hetfab.hls.tcl_check.problem import Problem
 from hetfab.hls.tcl_check.values import UNKNOWN
 
 #: Commands of Tcl itself, and what tools add to it without options that are worth a table.
-_TCL = frozenset(
-    "after append array break catch clock concat continue dict else elseif error eval exec expr file for foreach format "
-    "gets global if incr info interp join lappend lassign lindex linsert list llength lmap lrange lrepeat lreplace "
-    "lreverse lsearch lset lsort namespace open close read eof flush fconfigure package proc regexp regsub rename "
-    "return scan seek set source split string subst switch tailcall throw time trace try unknown unset upvar uplevel "
-    "variable vwait while env exit puts pwd cd glob".split()
-)
+_TCL = frozenset(json.loads((Path(__file__).parent / "tables" / "tcl.json").read_text(encoding="utf-8")))
 #: Which words of a command are scripts of their own.
 _BODIES = {"proc": (3,), "foreach": (-1,), "while": (2,), "for": (1, 3, 4), "catch": (1,), "namespace": (-1,)}
 _WORD_END = " \t\n;"
@@ -30,7 +26,7 @@ class _Statement:
     words: tuple[str, ...]
 
 
-class _Unbalanced(Exception):
+class _UnbalancedError(Exception):
     """A brace, bracket or quote that is not closed."""
 
 
@@ -38,10 +34,10 @@ def branch_problems(text: str, commands: Mapping[str, Command]) -> Iterator[Prob
     """Unknown commands and wrong options anywhere in a script."""
     try:
         statements = list(_statements(text, 1))
-    except _Unbalanced as error:
+    except _UnbalancedError as error:
         yield Problem("tcl-syntax", 0, str(error), "balance braces, brackets and quotes")
         return
-    known = _TCL | {statement.words[1] for statement in statements if statement.words[0] == "proc"}
+    known = _TCL | {statement.words[1].rpartition("::")[2] for statement in statements if statement.words[0] == "proc"}
     variables = _variables(statements)
     for statement in statements:
         name = statement.words[0].removeprefix("::")
@@ -49,7 +45,7 @@ def branch_problems(text: str, commands: Mapping[str, Command]) -> Iterator[Prob
             _, complaints = sort_words(commands[name], [_value(word) for word in statement.words[1:]])
             for each in complaints:
                 yield Problem(each.check, statement.line, each.text.replace(UNKNOWN, "..."), each.fix)
-        elif name not in known and not re.search(r"[$\[]", name):
+        elif name.rpartition("::")[2] not in known and not re.search(r"[$\[]", name):
             yield Problem("unknown-command", statement.line, f"there is no command '{name[:80]}'", "correct the name")
         elif name.startswith("$"):
             text = f"the value of {name} is run as a command"
@@ -64,7 +60,17 @@ def _variables(statements: list[_Statement]) -> frozenset[str] | None:
     """Names that the script sets; None where some may come from elsewhere."""
     names = {"argv", "argc", "env"}
     for statement in statements:
-        if statement.words[0] in ("source", "proc", "namespace", "upvar", "array", "lassign", "regexp", "dict", "catch"):
+        if statement.words[0] in (
+            "source",
+            "proc",
+            "namespace",
+            "upvar",
+            "array",
+            "lassign",
+            "regexp",
+            "dict",
+            "catch",
+        ):
             return None
         if statement.words[0] in ("set", "lappend", "append", "incr") and len(statement.words) > 1:
             names.add(statement.words[1])
@@ -136,7 +142,7 @@ def _word_end(text: str, at: int) -> int:
         else:
             at += 1
     if quoted:
-        raise _Unbalanced('missing "')
+        raise _UnbalancedError('missing "')
     return at
 
 
@@ -152,7 +158,7 @@ def _closing(text: str, start: int, opening: str, closing: str) -> int:
             if depth == 0:
                 return at + 1
         at += 1
-    raise _Unbalanced(f"missing close-{'brace' if opening == '{' else 'bracket'}")
+    raise _UnbalancedError(f"missing close-{'brace' if opening == '{' else 'bracket'}")
 
 
 def _complete(words: list[str], line: int) -> Iterator[_Statement]:

@@ -51,14 +51,14 @@ class Ip:
 
 @cache
 def _settings() -> dict[str, Any]:
-    table: dict[str, Any] = json.loads((_FOLDER / "ips.json").read_text(encoding="utf-8"))
+    table: dict[str, Any] = json.loads((_FOLDER / "tables" / "ips.json").read_text(encoding="utf-8"))
     return table
 
 
 @cache
 def vendor_versions(version: str) -> dict[str, str]:
     """The version of each IP that a release of Vivado brings."""
-    table = json.loads((_FOLDER / "ip_versions.json").read_text(encoding="utf-8"))["ips"]
+    table = json.loads((_FOLDER / "tables" / "ip_versions.json").read_text(encoding="utf-8"))["ips"]
     found = {}
     for name, entry in table.items():
         chosen = entry.get(version, entry.get("all"))
@@ -121,9 +121,8 @@ def repository_ips(folder: Path) -> Iterator[Ip]:
     for path in sorted(folder.rglob("component.xml")) if folder.is_dir() else []:
         root = ElementTree.fromstring(path.read_text(encoding="utf-8"))
         names = [root.findtext(f"{_SPIRIT}{part}", "") for part in ("vendor", "library", "name", "version")]
-        # Ports that depend on settings are not modelled; those of Vitis HLS do not change after the export.
-        depends = any(f"{_SPIRIT}dependency" in element.attrib for element in root.iter())
-        ports = () if depends and names[1] != "hls" else tuple(_component_ports(root))
+        # Ports of IPs that are packaged by hand depend on settings; those of Vitis HLS do not change after the export.
+        ports = tuple(_component_ports(root)) if names[1] == "hls" else ()
         yield Ip(":".join(names), ports or None)
 
 

@@ -14,7 +14,9 @@ from hetfab.hls.tcl_check.vitis_hls import VitisHls
 from hetfab.hls.tcl_check.vivado import Vivado
 from hetfab.overlay.board import board_names, read_board
 
-_SYNTAX = re.compile(r"missing close-|missing \"|extra characters after close-|unmatched open|invalid bareword|missing op")
+_SYNTAX = re.compile(
+    r"missing close-|missing \"|extra characters after close-|unmatched open|invalid bareword|missing op"
+)
 
 
 def check_script(

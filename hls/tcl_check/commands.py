@@ -11,7 +11,7 @@ from typing import Any
 from hetfab.hls.tcl_check.problem import Tool
 from hetfab.hls.tcl_check.values import described, is_of_kind
 
-_FOLDER = Path(__file__).parent / "commands"
+_FOLDER = Path(__file__).parent / "tables"
 _FLAG = "flag"
 
 

@@ -57,7 +57,7 @@ proc run {path names variables arguments seconds} {
     set line 0
     if {$status == 1} {
         regexp {\(file "[^"]*" line (\d+)\)} [dict get $options -errorinfo] -> line
-        return [list failed $line [dict get $options -errorcode] $message]
+        return [list failed $line [join [dict get $options -errorcode]] $message]
     }
     return [list ended 0 {} {}]
 }

@@ -26,7 +26,7 @@ class ScriptError(Exception):
     """Raised by an answer: the command fails in the script, which may catch it."""
 
 
-class ScriptExit(Exception):
+class ScriptEndedError(Exception):
     """Raised by an answer: the script ends."""
 
 
@@ -94,7 +94,7 @@ def _has_tkinter() -> bool:
 def _reply(words: Sequence[str], answer: Answer) -> tuple[str, str]:
     try:
         return "ok", answer(words)
-    except ScriptExit as ending:
+    except ScriptEndedError as ending:
         return "exit", str(ending)
     except ScriptError as error:
         return "error", str(error)

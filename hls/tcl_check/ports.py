@@ -95,7 +95,7 @@ def _constant(settings: Settings) -> list[Port]:
 def _concatenation(settings: Settings) -> list[Port]:
     count = int(settings["NUM_PORTS"])
     widths = [int(settings.get(f"IN{i}_WIDTH", "0")) or None for i in range(count)]
-    inputs = [Port(f"In{i}", bits=width, signal="any") for i, width in enumerate(widths)]
+    inputs = [Port(f"In{i}", bits=width, signal="any", required=False) for i, width in enumerate(widths)]
     return [*inputs, Port("dout", drives=True, bits=None, signal="any")]
 
 
@@ -114,9 +114,10 @@ def _interrupt_controller(settings: Settings) -> list[Port]:
         axi("s_axi", "AXI4LITE", 32),
         Port("intr", bits=None, signal="intr"),
     ]
-    if settings["C_IRQ_CONNECTION"] == "1":
-        return [*ports, Port("irq", drives=True, signal="intr")]
-    return [*ports, Port("interrupt", True, True, None, "interrupt", required=False)]
+    # A single line is a pin that must lead somewhere; of a bus, the pin is a part.
+    single = settings["C_IRQ_CONNECTION"] == "1"
+    ports.append(Port("irq", drives=True, signal="intr", required=single))
+    return ports if single else [*ports, Port("interrupt", True, True, None, "interrupt", required=False)]
 
 
 def _stream_fifo(settings: Settings) -> list[Port]:
@@ -208,7 +209,8 @@ def _zynq(settings: Settings) -> list[Port]:
     names = ["GPIO_0", "IIC_0", "IIC_1", "UART_0", "UART_1", "SPI_0", "SPI_1", "USBIND_0", "SDIO_0", "SDIO_1"]
     ports += [Port(name, True, True, None, "emio", required=False) for name in names]
     pins = [f"TTC{i}_WAVE{j}_OUT" for i in range(2) for j in range(3)]
-    ports += [Port(name, drives=True, required=False) for name in [*pins, "GPIO_O", "GPIO_T"]]
+    ports += [Port(name, drives=True, required=False) for name in pins]
+    ports += [Port(name, drives=True, bits=None, required=False) for name in ("GPIO_O", "GPIO_T")]
     return [*ports, Port("GPIO_I", bits=None, required=False)]
 
 

@@ -41,6 +41,8 @@ def _open_ports(diagram: Diagram) -> Iterator[Problem]:
             path = f"{cell.path}/{port.name}"
             if not port.required or diagram.joined(path) or (port.drives and port.signal != "intr" and not port.bus):
                 continue
+            if _is_absent_engine(diagram, cell, port):
+                continue
             if port.group and diagram.joined(f"{cell.path}/{port.group}"):
                 continue
             kind = "unconnected-interface" if port.bus else _OPEN.get(port.signal, "unconnected-pin")
@@ -49,6 +51,14 @@ def _open_ports(diagram: Diagram) -> Iterator[Problem]:
             else:
                 fix = "connect it: connect_bd_intf_net" if port.bus else "connect it: connect_bd_net"
             yield Problem(kind, 0, f"{path} is open", fix)
+
+
+def _is_absent_engine(diagram: Diagram, cell: Cell, port: Port) -> bool:
+    """Whether both streams between DISPATCH and an engine are open: the design lacks the engine."""
+    if cell.ip is None or not cell.ip.vlnv.startswith("hetfab.org:hls:dispatch:") or port.signal != "axis":
+        return False
+    number = port.name.rpartition("_")[2]
+    return not any(diagram.joined(f"{cell.path}/{name}_{number}") for name in ("instructions", "tokens"))
 
 
 def _group(diagram: Diagram, group: list[str]) -> Iterator[Problem]:
@@ -139,7 +149,7 @@ def _wire(diagram: Diagram, driver: _End, sink: _End) -> Iterator[Problem]:
         text = f"{driver.path} addresses {words[0]} words, {sink.cell.path} has {words[1]}"
         yield Problem("memory-depth", 0, text, "give the memory the depth that the engine was synthesised for")
     if sink.cell.is_processor and sink.port.signal == "intr":
-        yield from _interrupt(driver)
+        yield from _interrupt(diagram, driver)
 
 
 def _reset_wire(driver: _End, sink: _End) -> Iterator[Problem]:
@@ -155,13 +165,26 @@ def _reset_wire(driver: _End, sink: _End) -> Iterator[Problem]:
         yield Problem("reset-polarity", 0, text, "connect peripheral_aresetn or peripheral_reset, as the sink wants")
 
 
-def _interrupt(driver: _End) -> Iterator[Problem]:
-    """PYNQ finds interrupts behind an axi_intc alone (pynqmetadata)."""
-    if driver.cell.ip is None or driver.cell.ip.name != "axi_intc":
-        text = f"{driver.path} reaches the processor's interrupts without an axi_intc"
-        yield Problem("interrupt-controller", 0, text, "put an axi_intc between them: PYNQ finds no other interrupts")
+def _interrupt(diagram: Diagram, driver: _End) -> Iterator[Problem]:
+    """PYNQ finds interrupts behind an axi_intc alone, or behind a concatenation of such (pynqmetadata)."""
+    for source in _interrupt_sources(diagram, driver.path):
+        cell = diagram.cells[posixpath.dirname(source)]
+        if cell.ip is None or cell.ip.name != "axi_intc":
+            text = f"{source} reaches the processor's interrupts without an axi_intc"
+            yield Problem(
+                "interrupt-controller", 0, text, "put an axi_intc between them: PYNQ finds no other interrupts"
+            )
 
 
-def dirname(path: str) -> str:
-    """The cell of a pin's path."""
-    return posixpath.dirname(path)
+def _interrupt_sources(diagram: Diagram, path: str) -> list[str]:
+    cell = diagram.cells[posixpath.dirname(path)]
+    if cell.ip is None or cell.ip.name != "xlconcat":
+        return [path]
+    inputs = {f"{cell.path}/{port.name}" for port in cell.ports.values() if not port.drives}
+    ends = [end for group in diagram.groups() if inputs & set(group) for end in group]
+    return [end for end in ends if end not in inputs and _drives(diagram, end)]
+
+
+def _drives(diagram: Diagram, path: str) -> bool:
+    found = diagram.port(path)
+    return found is not None and not found[0].is_hierarchy and found[1] is not None and bool(found[1].drives)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 from hetfab.hls.tcl_check.commands import Call, Command, commands_of, sort_words
 from hetfab.hls.tcl_check.files import Files
-from hetfab.hls.tcl_check.interpreter import ScriptError, ScriptExit
+from hetfab.hls.tcl_check.interpreter import ScriptEndedError, ScriptError
 from hetfab.hls.tcl_check.problem import Problem, Tool
 
 Handler = Callable[[Call], str]
@@ -50,7 +50,7 @@ class Session:
 
         Raises:
             ScriptError: It fails in the script.
-            ScriptExit: The script ends.
+            ScriptEndedError: The script ends.
         """
         name, line, *arguments = words
         self._line = int(line) or self._line
@@ -86,14 +86,14 @@ class Session:
         self.note(
             "unknown-command",
             f"{self._tool.value} has no command '{words[0][:80]}'",
-            "correct the name, or add it to the table in hls/tcl_check/commands with a public script that has it",
+            "correct the name, or add it to the table in hls/tcl_check/tables with a public script that has it",
         )
         return ""
 
     def _exit(self, call: Call) -> str:
         if call.positional and call.positional[0] != "0":
             self.note("exit-status", f"the script ends with status {call.positional[0]}", "see what it printed")
-        raise ScriptExit("exit")
+        raise ScriptEndedError("exit")
 
     def _pwd(self, _: Call) -> str:
         return str(self.files.working)
@@ -113,7 +113,7 @@ class Session:
         names = [word for word in arguments if word not in ("-notrace", "-quiet")]
         if len(names) != 1 or not self.files.path(names[0]).is_file():
             self.note("missing-file", f"source has no file '{' '.join(names)}'", "correct the path")
-            raise ScriptError(f"couldn't read file \"{' '.join(names)}\"")
+            raise ScriptError(f'couldn\'t read file "{" ".join(names)}"')
         return str(self.files.path(names[0]))
 
     def _file(self, words: Sequence[str]) -> str:

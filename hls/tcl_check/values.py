@@ -17,10 +17,11 @@ _PATTERNS = {
     "size": r"0[xX][0-9A-Fa-f]+|\d+[KMG]?",
     "period": r"\d+(\.\d+)?(ns|MHz)?",
     "uncertainty": r"\d+(\.\d+)?(%|ns)?",
-    "vlnv": r"[\w.-]+:[\w.-]+:[\w.-]+:(\d+\.\d+|\*)",
+    "vlnv": r"[\w.-]+:[\w.-]+:[\w.-]+(:(\d+\.\d+|\*))?",
     "version": r"\d+\.\d+(\.\d+)?",
     "domain": r"[A-Za-z][\w.-]*",
     "path": r"[^\s]+",
+    "paths": r"\S+( +\S+)*",
     "rule": r"[a-z.]+:bd_rule:\w+",
 }
 #: Stands for a word whose value only the running script knows.

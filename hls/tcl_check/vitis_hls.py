@@ -13,15 +13,15 @@ from hetfab.hls.tcl_check.values import is_of_kind
 from hetfab.overlay.blockdesign.build import DISPATCH, hls_vlnv
 from hetfab.overlay.isa.spec import isa
 
-#: Clock periods beyond these, in ns, are a slip: no part of the boards runs faster, no design slower.
-_FASTEST, _SLOWEST = 2.0, 100.0
-_COMPILER_OPTION = re.compile(
-    r"-(std=(c|gnu)\+\+(0x|11|14|17|20)|[IDU]\S+|W[\w-]+|O[0-3s]|g|f[\w-]+|include|isystem)"
-)
+#: Clock periods beyond these, in ns, are a slip: no part runs faster, no design slower.
+_FASTEST, _SLOWEST = 1.0, 100.0
+#: The shortest for an engine: no board's processor gives the fabric more than 500 MHz.
+_ENGINE_FASTEST = 2.0
+_COMPILER_OPTION = re.compile(r"-(std=(c|gnu)\+\+(0x|11|14|17|20)|[IDU]\S+|W[\w-]+|O[0-3s]|g|f[\w-]+|include|isystem)")
 #: What hetfab's own kernels do not compile without.
 _ENGINE_FLAGS = frozenset({"-std=c++17", "-DHETFAB_AP_INT"})
 #: Headers that the tool brings.
-_TOOL_HEADERS = ("ap_", "hls_", "hls/", "math.h", "cmath", "utils/")
+_TOOL_HEADERS = ("ap_", "hls_", "hls/", "math.h", "cmath", "utils/", "etc/ap_")
 _INCLUDE = re.compile(r'^\s*#\s*include\s*"([^"]+)"', re.MULTILINE)
 
 
@@ -195,8 +195,12 @@ class VitisHls(Session):
         paths = [self.files.path(name) for name in self._sources]
         if not self._top or not paths or not all(path.is_file() for path in paths):
             return
-        if not any(re.search(rf"\b{self._top}\s*\(", path.read_text(encoding="utf-8", errors="replace")) for path in paths):
-            self.note("missing-top", f"no source defines the top function '{self._top}'", "correct set_top or add_files")
+        if not any(
+            re.search(rf"\b{self._top}\s*\(", path.read_text(encoding="utf-8", errors="replace")) for path in paths
+        ):
+            self.note(
+                "missing-top", f"no source defines the top function '{self._top}'", "correct set_top or add_files"
+            )
 
     def _cosim_design(self, call: Call) -> str:
         self._needs_solution(call)
@@ -231,6 +235,8 @@ class VitisHls(Session):
         if vlnv != hls_vlnv(engine) or self.files.path(output).stem != engine:
             text = f"{self._top} becomes the IP {vlnv} in '{output}'"
             self.note("engine-export", text, f"the block design expects {hls_vlnv(engine)} in {engine}.zip")
+        if self._clock is not None and self._clock < _ENGINE_FASTEST:
+            self.note("clock-period", f"{self._top} has {self._clock:g} ns", f"{_ENGINE_FASTEST:g} ns or more")
         missing = sorted(_ENGINE_FLAGS - set(self._flags))
         if missing:
             text = f"{self._top} is compiled without {' '.join(missing)}"

@@ -30,7 +30,12 @@ _PROPERTIES: dict[str, dict[str, str]] = {
         r"steps\.\w+\.is_enabled": "true|false|0|1",
         r"steps\.\w+\.args\.more options": ".*",
     },
-    "file": {"synth_checkpoint_mode": "Hierarchical|Singular|None", "used_in": ".*", "is_enabled": "0|1|true|false"},
+    "file": {
+        "synth_checkpoint_mode": "Hierarchical|Singular|None",
+        "used_in": ".*",
+        "is_enabled": "0|1|true|false",
+        "pfm_name": ".*",
+    },
     "fileset": {"top": r"\w+", "include_dirs": ".*", "verilog_define": ".*"},
 }
 

@@ -21,7 +21,7 @@ def block_design_commands(built: BlockDesign, ip_versions: Mapping[str, str]) ->
 
     Args:
         built: The block design.
-        ip_versions: For each vendor IP, such as ``axi_intc``, the version that the tool has.
+        ip_versions: For vendor IPs, such as ``axi_intc``, the version that the tool has, as far as it is known.
     """
     platform = platform_of(built.board)
     parts = (
@@ -35,11 +35,11 @@ def block_design_commands(built: BlockDesign, ip_versions: Mapping[str, str]) ->
 
 
 def tool_vlnv(cell: Cell, ip_versions: Mapping[str, str]) -> str:
-    """A cell's VLNV with the version that the tool has."""
+    """A cell's VLNV with the version that the tool has, without one where that is not known."""
     if cell.vlnv.startswith(_OWN_LIBRARY):
         return cell.vlnv
     name = cell.vlnv.rpartition(":")[0]
-    return f"{name}:{ip_versions[cell.ip]}"
+    return f"{name}:{ip_versions[cell.ip]}" if cell.ip in ip_versions else name
 
 
 def scripted_parameters(cell: Cell) -> dict[str, str]:

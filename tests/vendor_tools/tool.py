@@ -13,7 +13,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-from hetfab.hls.tcl_check.check import check_script
 from hetfab.hls.tcl_check.problem import Tool
 from tests.vendor_tools import products
 
@@ -36,17 +35,24 @@ def main() -> int:
         return 0
     script = Path(arguments[arguments.index({"vivado": "-source", "vitis_hls": "-f", "vitis-run": "--tcl"}[name]) + 1])
     tool = Tool.VIVADO if name == "vivado" else Tool.VITIS_HLS
-    parts = [products.part_of(Path("../sources") if name == "vivado" else Path("../../sources"))]
-    problems = check_script(script, tool, version, parts, Path.cwd()) if wanted.get("check", True) else []
-    for problem in problems:
-        print(f"ERROR: [Model 1-1] {problem}")
-    if problems:
+    if wanted.get("check", True) and _refused(script, tool, version):
         return 1
     step = f"synthesis:{Path.cwd().name}" if tool is Tool.VITIS_HLS else script.stem.replace("_", "-")
     with Path(wanted["seen"]).open("a", encoding="utf-8") as seen:
         seen.write(f"{step} {os.getpid()}\n")
     print(f"INFO: [Model 1-2] {step}")
     return _work(step, wanted)
+
+
+def _refused(script: Path, tool: Tool, version: str) -> bool:
+    # Here, since it is what takes long to import.
+    from hetfab.hls.tcl_check.check import check_script
+
+    parts = [products.part_of(Path("../sources") if tool is Tool.VIVADO else Path("../../sources"))]
+    problems = check_script(script, tool, version, parts, Path.cwd())
+    for problem in problems:
+        print(f"ERROR: [Model 1-1] {problem}")
+    return bool(problems)
 
 
 def _work(step: str, wanted: dict[str, Any]) -> int:

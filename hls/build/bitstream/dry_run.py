@@ -72,6 +72,9 @@ def _expected_products(configuration: BuildConfiguration) -> Iterator[None]:
     }
     texts[places.vivado / f"{places.name}.xpr"] = ""
     with contextlib.ExitStack() as after:
+        for folder in (places.hwh.parent, places.reports):
+            after.callback(_remove_empty_folders, configuration.folder / folder, configuration.folder)
+            make_folder(configuration.folder / folder)
         for path, text in texts.items():
             missing = configuration.folder / path
             if not missing.exists():
@@ -83,10 +86,13 @@ def _expected_products(configuration: BuildConfiguration) -> Iterator[None]:
 
 def _remove_with_empty_folders(path: Path, root: Path) -> None:
     remove(path)
-    for folder in path.parents:
-        if folder == root or any(folder.iterdir()):
-            return
+    _remove_empty_folders(path.parent, root)
+
+
+def _remove_empty_folders(folder: Path, root: Path) -> None:
+    while folder != root and not any(folder.iterdir()):
         folder.rmdir()
+        folder = folder.parent
 
 
 def _check(configuration: BuildConfiguration, version: str, steps: Sequence[Step]) -> None:

@@ -19,7 +19,7 @@ from hetfab.overlay.design import Design
 from hetfab.overlay.errors import DesignInvalidError
 from hetfab.overlay.isa.spec import isa
 
-_IP_VERSIONS = Path(__file__).parents[2] / "tcl_check" / "ip_versions.json"
+_IP_VERSIONS = Path(__file__).parents[2] / "tcl_check" / "tables" / "ip_versions.json"
 #: Releases of Vitis HLS and Vivado that scripts are written for.
 VERSIONS: tuple[str, ...] = tuple(json.loads(_IP_VERSIONS.read_text(encoding="utf-8"))["tools"])
 #: Where Vitis HLS writes an engine's report, relative to the engine's working folder.
@@ -36,15 +36,18 @@ def engines_of(design: Design) -> tuple[str, ...]:
 
 
 def ip_versions(version: str) -> dict[str, str]:
-    """The version of each vendor IP that the block design uses, in a release of Vivado.
+    """The versions of vendor IPs that were seen in public scripts for a release of Vivado.
+
+    An IP that is not there is named without a version, and the tool takes its newest.
 
     Raises:
         DesignInvalidError: The release is none of ``VERSIONS``.
     """
     if version not in VERSIONS:
         raise DesignInvalidError(f"scripts for the tools {version}", "one of " + ", ".join(VERSIONS), "name another")
-    table: dict[str, dict[str, Any]] = json.loads(_IP_VERSIONS.read_text(encoding="utf-8"))["ips"]
-    return {name: entry.get(version, entry.get("all")) for name, entry in table.items()}
+    table: dict[str, Any] = json.loads(_IP_VERSIONS.read_text(encoding="utf-8"))
+    seen = {name for entry in table["seen"] if entry["release"] == version for name in entry["ips"]}
+    return {name: numbers.get(version, numbers.get("all")) for name, numbers in table["ips"].items() if name in seen}
 
 
 def engine_script(design: Design, engine: str, version: str, sources: Path) -> str:
@@ -88,13 +91,14 @@ def engine_script(design: Design, engine: str, version: str, sources: Path) -> s
 def block_design_script(design: Design, version: str) -> str:
     """Vivado: makes the project and its block design, and copies the handoff to ``../handoff/<name>.hwh``.
 
-    It runs in ``<build>/vivado``; unpacked IPs lie in ``../ip/<engine>``, and ``../handoff`` must be there.
+    It runs in ``<build>/vivado``; unpacked IPs lie in ``../ip/<engine>``.
 
     Raises:
         DesignInvalidError: The block design cannot be made, or the version is unknown.
     """
     versions = ip_versions(version)
     return _template("block_design.tcl.j2").render(
+        version=version,
         project=design.name,
         diagram=DIAGRAM,
         part=read_board(design.board).part,
@@ -107,8 +111,7 @@ def bitstream_script(design: Design, version: str, jobs: int = 1) -> str:
     """Vivado: synthesis and implementation up to the bitstream, copied to ``../handoff/<name>.bit``.
 
     It runs in ``<build>/vivado`` after ``block_design_script`` and writes ``../reports/utilization.rpt`` and
-    ``../reports/timing.rpt``; their folders and ``../handoff`` must be there. A failed run ends it with an error; timing
-    that is not met does not.
+    ``../reports/timing.rpt``; a failed run ends it with an error, timing that is not met does not.
 
     Raises:
         DesignInvalidError: The version is unknown.

@@ -313,23 +313,34 @@ def _package(configuration: BuildConfiguration) -> Step:
 
     def work(bench: Bench) -> None:
         bit = (bench.root / places.bit).read_bytes()
-        part = read_board(design.board).part.removeprefix("xc").lower()
-        try:
-            decoded = decode_bit_file(bit)
-            # A board's speed and temperature grades are not in the header.
-            if decoded.emulated() is not None or not part.startswith(decoded.part.lower()):
-                raise ValueError(f"it is for '{decoded.part}'")
-        except ValueError as error:
-            raise ToolFailedError(
-                f"step 'package': '{bench.root / places.bit}' is no bitstream for '{part}': {error}",
-                "the .bit file that Vivado wrote for this board",
-                "hetfab build --from bitstream",
-            ) from error
+        check_bitstream(bit, read_board(design.board).part)
         hwh = (bench.root / places.hwh).read_bytes()
         write_package(bench.root / places.overlays, design, Kind.HARDWARE, bit, hwh)
 
     description = json.dumps(design.as_dict(), sort_keys=True)
     return Step("package", ("block-design", "timing", "bitstream"), (description,), (places.package,), work)
+
+
+def check_bitstream(bit: bytes, part: str) -> None:
+    """Refuses a .bit file that is not a bitstream for a part.
+
+    Raises:
+        ToolFailedError: It is damaged, of an emulated overlay, or for another part.
+    """
+    try:
+        decoded = decode_bit_file(bit)
+        # A 7-series header leaves out the leading xc and the grades of speed and temperature.
+        found, wanted = (name.lower().removeprefix("xc") for name in (decoded.part, part))
+        if decoded.emulated() is not None:
+            raise ValueError("it is of an emulated overlay")
+        if not found or not f"{wanted}-".startswith(f"{found}-"):
+            raise ValueError(f"it is for '{decoded.part}'")
+    except ValueError as error:
+        raise ToolFailedError(
+            f"step 'package': the .bit file is no bitstream for '{part}': {error}",
+            "the .bit file that Vivado wrote for this board",
+            "hetfab build --from bitstream",
+        ) from error
 
 
 def _run(

@@ -90,7 +90,7 @@ def _product(layer: Product, read: Integers, residual: Integers | None = None) -
     if residual is not None:
         return _finished(add_q8(residual, biased, layer.multiplier, layer.shift), layer.finish, layer.output)
     if layer.finish.ending is Ending.EXPORT_ACCUMULATORS:
-        return biased
+        return biased.reshape(len(biased), *layer.output.shape)
     return _limited(requantize(biased, layer.multiplier, layer.shift), layer.finish, layer.output)
 
 

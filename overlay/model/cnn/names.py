@@ -8,6 +8,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 import onnx
+import onnx.helper
 import onnx.numpy_helper
 import onnx.shape_inference
 
@@ -15,6 +16,9 @@ from hetfab.overlay.model.cnn.layers import Shape
 from hetfab.overlay.model.layers import constants_of
 
 Array: TypeAlias = npt.NDArray[np.generic]
+
+#: Numbers of a constant whose values may be needed to infer shapes.
+_LARGEST_COPIED = 64
 
 #: Operators that pass a tensor on when a trained model runs.
 _RENAMING = ("Identity", "Dropout")
@@ -82,26 +86,27 @@ def _computes_shape(node: onnx.NodeProto, constants: Mapping[str, Array], sizes:
 
 
 def _inferred(model: onnx.ModelProto, constants: Mapping[str, Array]) -> dict[str, Shape]:
-    """Shapes of one sample, found for a batch of one: with a free batch, computed shapes stay unknown.
+    """Shapes of one sample; a free batch is taken as one, since computed shapes stay unknown with it.
 
-    ONNX does not follow a constant through Identity, so constants are put in its place.
+    Inference follows no constant through Identity, and would copy all weights: constants stand in its place, large ones
+    by their form alone.
     """
-    single = onnx.ModelProto()
-    single.CopyFrom(model)
-    del single.graph.node[:]
-    single.graph.node.extend(node for node in model.graph.node if node.output[0] not in constants)
-    written = {name for node in model.graph.node for name in node.output}
-    single.graph.initializer.extend(
-        onnx.numpy_helper.from_array(array, name) for name, array in constants.items() if name in written
+    graph = model.graph
+    inputs = [_of_one_sample(value) for value in graph.input if value.name not in constants]
+    small, large = [], []
+    for name, array in constants.items():
+        if array.size <= _LARGEST_COPIED:
+            small.append(onnx.numpy_helper.from_array(np.asarray(array), name))
+        else:
+            kind = onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
+            large.append(onnx.helper.make_tensor_value_info(name, kind, array.shape))
+    outputs = [onnx.helper.make_tensor_value_info(value.name, onnx.TensorProto.FLOAT, None) for value in graph.output]
+    nodes = [node for node in graph.node if node.output[0] not in constants]
+    single = onnx.helper.make_model(
+        onnx.helper.make_graph(nodes, "single", [*inputs, *large], outputs, small),
+        opset_imports=list(model.opset_import),
+        functions=list(model.functions),
     )
-    del single.graph.value_info[:]
-    for value in single.graph.output:
-        value.type.tensor_type.ClearField("shape")
-    for value in single.graph.input:
-        dims = value.type.tensor_type.shape.dim
-        if len(dims) > 1:
-            dims[0].Clear()
-            dims[0].dim_value = 1
     inferred = onnx.shape_inference.infer_shapes(single, data_prop=True).graph
     shapes = {}
     for value in [*inferred.input, *inferred.value_info, *inferred.output]:
@@ -109,3 +114,14 @@ def _inferred(model: onnx.ModelProto, constants: Mapping[str, Array]) -> dict[st
         if len(dims) > 1 and all(dim.dim_value > 0 for dim in dims):
             shapes[value.name] = tuple(dim.dim_value for dim in dims[1:])
     return shapes
+
+
+def _of_one_sample(value: onnx.ValueInfoProto) -> onnx.ValueInfoProto:
+    """The input with a batch of one where its batch is free."""
+    single = onnx.ValueInfoProto()
+    single.CopyFrom(value)
+    dims = single.type.tensor_type.shape.dim
+    if len(dims) > 1 and not dims[0].dim_value:
+        dims[0].Clear()
+        dims[0].dim_value = 1
+    return single

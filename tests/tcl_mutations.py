@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """How many one-token changes of the generated Tcl scripts the model of the tools refuses.
 
-    python -m benchmarks.tcl_mutations [--changes 200] [--seed 1] [--json FILE]
+    python -m tests.tcl_mutations [--changes 200] [--seed 1] [--json FILE]
 
 A change misspells a token, drops it, swaps it with the next, or puts a token of another kind in its place. Engines'
 scripts, block design and bitstream get a third each. Every accepted change counts as missed, harmless ones too.
@@ -90,9 +90,8 @@ def build_folder(root: Path, design: Design, version: str = _VERSION) -> list[Su
         (ip / "component.xml").write_text(expected_component(design, engine), encoding="utf-8")
         text = engine_script(design, engine, version, Path("../../sources"))
         subjects.append(Subject(engine, text, Tool.VITIS_HLS, folder))
-    for name in ("vivado", "handoff", "reports"):
-        (root / name).mkdir()
     vivado = root / "vivado"
+    vivado.mkdir()
     subjects.append(Subject("block design", block_design_script(design, version), Tool.VIVADO, vivado))
     given = (f"{design.name}.xpr",)
     return [*subjects, Subject("bitstream", bitstream_script(design, version), Tool.VIVADO, vivado, given)]
