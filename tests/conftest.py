@@ -65,12 +65,16 @@ class Build:
     arithmetic: Arithmetic = Arithmetic.NATIVE
     bodies: Bodies = Bodies.PLAIN
     debug: bool = False
+    defines: tuple[str, ...] = ()
 
 
 #: The executions of the kernels by name: native integers with the kernels' own bodies and with the host's.
 NATIVE = {"native": Build(), "host": Build(bodies=Bodies.HOST)}
-#: Integers that are checked.
-CHECKED = {"native-debug": Build(debug=True), "ap_int": Build(Arithmetic.AP_INT)}
+#: Integers that are checked. C simulation has GEMM-L's mapped elements, with the C++ models of their black boxes.
+CHECKED = {
+    "native-debug": Build(debug=True),
+    "ap_int": Build(Arithmetic.AP_INT, defines=("HETFAB_PLANE_BOXES",)),
+}
 
 
 @contextmanager
@@ -79,7 +83,9 @@ def opened(geometry: Geometry, executions: dict[str, Build]) -> Iterator[dict[st
     emulators: dict[str, Emulator] = {}
     try:
         for name, build in executions.items():
-            library = build_emulator(geometry, build.arithmetic, debug=build.debug, bodies=build.bodies)
+            library = build_emulator(
+                geometry, build.arithmetic, debug=build.debug, bodies=build.bodies, defines=build.defines
+            )
             emulators[name] = Emulator(library, geometry)
         yield emulators
     finally:

@@ -161,7 +161,8 @@ def test_engines_of_a_design_have_a_script_each() -> None:
 def test_black_boxes_are_given_for_mapped_elements_alone() -> None:
     mapped, plain = (replace(default_design(), elements=form) for form in ("mapped", "plain"))
     assert "-blackbox ../s/verilog/plane_sums_box.json" in engine_script(mapped, "gemm_l", "2024.2", Path("../s"))
-    assert "-blackbox" not in engine_script(plain, "gemm_l", "2024.2", Path("../s"))
+    assert "-DHETFAB_PLANE_BOXES" in engine_script(mapped, "gemm_l", "2024.2", Path("../s"))
+    assert "BOX" not in engine_script(plain, "gemm_l", "2024.2", Path("../s")).upper()
     assert "-blackbox" not in engine_script(mapped, "gemm_d", "2024.2", Path("../s"))
 
 

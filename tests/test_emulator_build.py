@@ -224,7 +224,7 @@ def test_top_functions_compile(engine: str, arithmetic: Arithmetic, tmp_path: Pa
     ]
     flags += ["-Wno-unused-label", f"-I{KERNELS.parent / 'include'}", f"-I{tmp_path}"]
     if arithmetic is Arithmetic.AP_INT:
-        flags += ["-DHETFAB_AP_INT", "-isystem", str(emulator.ap_types_folder())]
+        flags += ["-DHETFAB_AP_INT", "-DHETFAB_PLANE_BOXES", "-isystem", str(emulator.ap_types_folder())]
     find_compiler().run([*flags, str(KERNELS / f"{engine}.cpp")])
 
 

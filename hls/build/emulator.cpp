@@ -2,6 +2,10 @@
 // The C interface of the emulated overlay, which emulator.py calls.
 #include "overlay.hpp"
 
+#ifdef HETFAB_PLANE_BOXES
+#include "verilog/plane_boxes.cpp"
+#endif
+
 using hetfab::Overlay;
 using hetfab::RamModel;
 using hetfab::Record;

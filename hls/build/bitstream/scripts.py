@@ -74,12 +74,13 @@ def engine_script(design: Design, engine: str, version: str, sources: Path) -> s
     ip_versions(version)
     vendor, library, name, ip_version = hls_vlnv(engine).split(":")
     folder = sources.as_posix()
+    mapped = engine == "gemm_l" and design.elements == "mapped"
     return _template("engine.tcl.j2").render(
         engine=name,
         report=CSYNTH_REPORT.format(engine=name),
         sources=folder,
-        cflags=f"-std=c++17 -DHETFAB_AP_INT -I{folder} -I{folder}/include",
-        black_boxes=_BLACK_BOXES if engine == "gemm_l" and design.elements == "mapped" else (),
+        cflags=f"-std=c++17 -DHETFAB_AP_INT{' -DHETFAB_PLANE_BOXES' * mapped} -I{folder} -I{folder}/include",
+        black_boxes=_BLACK_BOXES if mapped else (),
         part=read_board(design.board).part,
         period=f"{1000 / design.clock_mhz:.3f}",
         vendor=vendor,

@@ -7,6 +7,9 @@
 #include "drain.hpp"
 #include "events.hpp"
 #include "plane_dot.hpp"
+#ifdef HETFAB_PLANE_BOXES
+#include "plane_boxes.hpp"
+#endif
 #include "shim.hpp"
 #include "types.hpp"
 
@@ -15,6 +18,18 @@ namespace hetfab {
 // Channels and activation bits of a step.
 constexpr int plane_lanes = 32;
 constexpr int slice_bits = 4;
+
+// A step of one element: mapped by hand where the build has the black boxes, else plain.
+template <class D, class Z>
+void plane_element(PlaneState<Z, D::gemm_l_acc_bits>& state, const Word<Z, plane_lanes * slice_bits>& slices,
+                   const U<Z, plane_lanes>& plane, const PlaneControl& control) {
+#pragma HLS INLINE
+#ifdef HETFAB_PLANE_BOXES
+    mapped_plane_dot_step(state, slices, plane, control);
+#else
+    plane_dot_step<Z, plane_lanes, slice_bits, D::gemm_l_acc_bits>(state, slices, plane, control);
+#endif
+}
 
 // The fields of a matmul_planes.
 struct PlanesTile {
@@ -129,8 +144,7 @@ gemm_l_steps:
             dot_cols:
                 for (unsigned col = 0; col < cols; col++) {
 #pragma HLS UNROLL factor=cols
-                    plane_dot_step<Z, plane_lanes, slice_bits, D::gemm_l_acc_bits>(
-                        dot[row][col], slice[row], lane_u<Z, 32>(weights, col), control);
+                    plane_element<D, Z>(dot[row][col], slice[row], lane_u<Z, 32>(weights, col), control);
                 }
             }
             place.next(tile);
