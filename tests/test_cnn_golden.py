@@ -127,7 +127,8 @@ def test_every_max_pooling_equals_onnxruntime(case: Case, up: bool, unsigned: bo
     lowest = 0 if unsigned else -128
     images = integers(random, (2, 3, *case.size), lowest, lowest + 256)
     window = rounded_up(case.window, case.size) if up else case.window
-    expected = in_runtime("MaxPool", images, case.attributes | {"ceil_mode": int(up)})
+    # Where dilated taps all miss the image the largest of nothing is the least value: of float there, of the type here.
+    expected = np.maximum(in_runtime("MaxPool", images, case.attributes | {"ceil_mode": int(up)}), np.float32(lowest))
     assert np.array_equal(max_pool(channels_last(images), window, lowest), channels_last(expected))
 
 
