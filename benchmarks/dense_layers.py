@@ -11,8 +11,9 @@ import numpy as np
 
 from hetfab.overlay.bind import BoundProgram, GraphArrays, bind
 from hetfab.overlay.compiler.compile import compile_lowered
-from hetfab.overlay.compiler.lowered import DenseTerm, LayerKind, LoweredLayer, LoweredModel, Scales, Stored
+from hetfab.overlay.compiler.lowered import DenseTerm, LayerKind, LoweredLayer, LoweredModel, Stored
 from hetfab.overlay.design import Design
+from hetfab.overlay.model.scales import Scales
 
 
 @dataclass(frozen=True)

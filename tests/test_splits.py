@@ -14,13 +14,14 @@ from hetfab.driver.graph.npz import read_graph
 from hetfab.hls.build.emulator import Emulator
 from hetfab.overlay.bind import BoundProgram, GraphArrays, bind
 from hetfab.overlay.compiler.compile import compile_lowered, compile_model
-from hetfab.overlay.compiler.lowered import DenseTerm, LayerKind, LoweredLayer, LoweredModel, Scales, Stored
+from hetfab.overlay.compiler.lowered import DenseTerm, LayerKind, LoweredLayer, LoweredModel, Stored
 from hetfab.overlay.design import Geometry, default_design
 from hetfab.overlay.errors import DesignInvalidError, OverflowPossibleError
 from hetfab.overlay.isa.codec import Segment
 from hetfab.overlay.layouts import packed_rows
 from hetfab.overlay.model.bound_model import BoundModel, FedModel
 from hetfab.overlay.model.reader import read_model
+from hetfab.overlay.model.scales import Scales
 from hetfab.overlay.program import Program
 from hetfab.quantize.post_training import quantize
 from tests.data_folder import require_data

@@ -11,11 +11,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from hetfab.overlay.compiler.lowered import Aggregation, DenseTerm, IntArray, LoweredLayer, LoweredModel, Scales, Stored
+from hetfab.overlay.compiler.lowered import Aggregation, DenseTerm, IntArray, LoweredLayer, LoweredModel, Stored
 from hetfab.overlay.compiler.operands import GEMM_L
 from hetfab.overlay.compiler.planning import PlannedLayer, plan_layers
 from hetfab.overlay.compiler.tiling import ColumnRange
 from hetfab.overlay.design import Geometry
+from hetfab.overlay.model.scales import Scales
 
 
 def with_best_orders(lowered: LoweredModel, geometry: Geometry, share_on_d: float | None = None) -> LoweredModel:

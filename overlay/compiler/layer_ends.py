@@ -8,20 +8,14 @@ import numpy as np
 from hetfab.overlay.compiler.lowered import (
     Aggregation,
     DenseTerm,
-    IntArray,
     LayerKind,
     LoweredLayer,
-    Scales,
     Stored,
 )
-from hetfab.overlay.errors import ModelStructureError, OperatorsUnsupportedError
+from hetfab.overlay.errors import OperatorsUnsupportedError
 from hetfab.overlay.isa.arithmetic import Q8_BITS
-from hetfab.overlay.isa.spec import isa
+from hetfab.overlay.model.scales import LARGEST_POST_LEFT, LARGEST_SHIFT, requantization, scales_too_far
 
-#: Of an output channel's multiplier.
-LARGEST_MULTIPLIER = (1 << isa().record("parameter").bits("multiplier")) - 1
-_LARGEST_SHIFT = isa().operation("combine").field("shift").largest
-_LARGEST_POST_LEFT = isa().operation("combine").field("post_left").largest
 _OUTPUT_BITS = 32
 
 
@@ -61,7 +55,7 @@ def rounded_layer(value: DenseTerm | Sum | Rectified, output: Stored) -> Lowered
     relu = isinstance(value, Rectified)
     inner = value.value if isinstance(value, Rectified) else value
     if isinstance(inner, DenseTerm):
-        multiplier, shift = _requantization(inner.scales, output.exponent, output.name)
+        multiplier, shift = requantization(inner.scales, output.exponent, output.name)
         return LoweredLayer(LayerKind.REQUANTIZE, output, inner, multiplier, shift, (), 0, 0, relu)
     return _sum_layer(LayerKind.COMBINE, inner, output, relu=relu)
 
@@ -98,27 +92,9 @@ def _sum_layer(kind: LayerKind, value: Sum, output: Stored, *, relu: bool) -> Lo
     unit = value.exponent - Q8_BITS
     multiplier, shift = np.zeros(0, np.int64), 0
     if value.dense is not None:
-        multiplier, shift = _requantization(value.dense.scales, unit, output.name)
+        multiplier, shift = requantization(value.dense.scales, unit, output.name)
     distance = output.exponent - unit if kind is LayerKind.COMBINE else 0
-    if not -_LARGEST_POST_LEFT <= distance <= _LARGEST_SHIFT:
-        raise _too_far(output.name)
+    if not -LARGEST_POST_LEFT <= distance <= LARGEST_SHIFT:
+        raise scales_too_far(output.name)
     post_left, post_shift = max(0, -distance), max(0, distance)
     return LoweredLayer(kind, output, value.dense, multiplier, shift, value.aggregations, post_left, post_shift, relu)
-
-
-def _requantization(scales: Scales, target: int, name: str) -> tuple[IntArray, int]:
-    """Multipliers and shift that bring ``scales`` to ``2**target``; a left shift by j is a multiplier times 2^j."""
-    right = target - scales.exponents
-    shift = max(0, int(right.max()))
-    left = shift - right
-    if shift > _LARGEST_SHIFT or np.any(np.ldexp(scales.mantissas.astype(np.float64), left) > LARGEST_MULTIPLIER):
-        raise _too_far(name)
-    return np.left_shift(scales.mantissas, left), shift
-
-
-def _too_far(name: str) -> ModelStructureError:
-    return ModelStructureError(
-        f"the scales before and after '{name}' are too far apart for a 16-bit multiplier and a 6-bit shift",
-        "scales of one layer within 2^16 of each other and of the result's",
-        "quantize the float model again with this hetfab",
-    )

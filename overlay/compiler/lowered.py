@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hetfab.overlay.model.edges import EdgeSet
+from hetfab.overlay.model.scales import Scales
 
 IntArray: TypeAlias = npt.NDArray[np.int64]
 
@@ -25,31 +26,6 @@ class LayerKind(enum.Enum):
     COMBINE = "combine"
     EXPORT_SUMS = "export_sums"
     EXPORT_ACCUMULATORS = "export_accumulators"
-
-
-@dataclass(frozen=True, eq=False)
-class Scales:
-    """Scales ``mantissas * 2**exponents``, [N] or [1] each; mantissas are odd and have at most 16 bits."""
-
-    mantissas: IntArray
-    exponents: IntArray
-
-    def times_power(self, exponent: int) -> "Scales":
-        """All scales times ``2**exponent``."""
-        return Scales(self.mantissas, self.exponents + exponent)
-
-    def of_columns(self, columns: int) -> "Scales":
-        """One scale for each column, where there may be one for all."""
-        return Scales(np.broadcast_to(self.mantissas, columns), np.broadcast_to(self.exponents, columns))
-
-    def equal(self, other: "Scales") -> bool:
-        """Whether all are equal, one by one."""
-        return np.array_equal(self.mantissas, other.mantissas) and np.array_equal(self.exponents, other.exponents)
-
-    @property
-    def uniform(self) -> bool:
-        """Whether all are the same."""
-        return self.equal(Scales(self.mantissas[:1], self.exponents[:1]).of_columns(self.mantissas.size))
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,7 +15,6 @@ import numpy.typing as npt
 import onnx
 
 from hetfab.overlay.compiler.layer_ends import (
-    LARGEST_MULTIPLIER,
     Rectified,
     Sum,
     channels_of,
@@ -28,7 +27,6 @@ from hetfab.overlay.compiler.lowered import (
     IntArray,
     LoweredLayer,
     LoweredModel,
-    Scales,
     Stored,
 )
 from hetfab.overlay.compiler.row_types import row_types
@@ -45,6 +43,7 @@ from hetfab.overlay.model.binding import Binding, Features
 from hetfab.overlay.model.edges import edge_set
 from hetfab.overlay.model.layers import attributes, constants_of, describe
 from hetfab.overlay.model.reader import graph_inputs, is_quantized
+from hetfab.overlay.model.scales import Scales, exact_scales
 
 _BIAS_BITS = ACCUMULATOR_BITS
 #: Of weights behind a Quant; one bit is behind a BipolarQuant.
@@ -160,21 +159,6 @@ def _refuse(draft: _Draft, node: onnx.NodeProto) -> _Value:
     raise _RefusedError("the operator is not known")
 
 
-def _scales(scale: npt.NDArray[Any], node: onnx.NodeProto) -> Scales:
-    """The parts of scales m * 2^e; requantization applies exactly such a scale."""
-    fractions, exponents = np.frexp(np.asarray(scale, dtype=np.float64).reshape(-1))
-    whole = np.ldexp(fractions, 53).astype(np.int64)
-    lowest_bit = whole & -whole
-    mantissas = whole // np.maximum(lowest_bit, 1)
-    if not np.all((mantissas > 0) & (mantissas <= LARGEST_MULTIPLIER)):
-        raise ModelStructureError(
-            f"{describe(node)} has a scale that is not a 16-bit integer times a power of two",
-            "scales m * 2^e with m of at most 16 bits",
-            "quantize the float model again with this hetfab",
-        )
-    return Scales(mantissas, exponents.astype(np.int64) - 53 + np.log2(lowest_bit).astype(np.int64))
-
-
 def _exponent(scales: Scales, node: onnx.NodeProto) -> int:
     """The exponent of a tensor's one scale."""
     if scales.mantissas.size != 1:
@@ -202,7 +186,7 @@ def _quant(draft: _Draft, node: onnx.NodeProto) -> _Value:
     if np.any(_constant(draft, zero_name) != 0) or flags.get("rounding_mode", b"ROUND") != b"ROUND":
         raise _RefusedError("only zero points of 0 and the rounding mode ROUND are executed")
     bits = int(_constant(draft, bits_name))
-    scales = _scales(_constant(draft, scale_name), node)
+    scales = exact_scales(_constant(draft, scale_name), node)
     value = draft.values.get(source)
     name = node.output[0]
     match value:
@@ -238,7 +222,7 @@ def _bipolar_quant(draft: _Draft, node: onnx.NodeProto) -> _Value:
     array, scale = (_constant(draft, name) for name in node.input)
     columns = array.shape[-1]
     signs = np.where(array < 0, -1, 1).astype(np.int64)
-    return _Weights(signs, _scales(scale, node).of_columns(columns), np.ones(columns, np.int64))
+    return _Weights(signs, exact_scales(scale, node).of_columns(columns), np.ones(columns, np.int64))
 
 
 def _concat(draft: _Draft, node: onnx.NodeProto) -> _Value:
@@ -330,7 +314,7 @@ def _relu(draft: _Draft, node: onnx.NodeProto) -> _Value:
 def _mean(draft: _Draft, node: onnx.NodeProto) -> _Value:
     rows, source, destination, _, scale = node.input
     value = _rows(draft, rows, node)
-    exponent = _exponent(_scales(_constant(draft, scale), node), node)
+    exponent = _exponent(exact_scales(_constant(draft, scale), node), node)
     if exponent != value.exponent:
         raise _RefusedError("its scale is not that of its input")
     return Sum(exponent, None, (Aggregation(value, edge_set(draft.bindings, source, destination)),))

@@ -5,17 +5,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hetfab.overlay.compiler.lowered import Scales
-from hetfab.overlay.errors import ModelStructureError, OperatorsUnsupportedError
+from hetfab.overlay.errors import OperatorsUnsupportedError
 from hetfab.overlay.isa.arithmetic import Q8_BITS, Integers
-from hetfab.overlay.isa.spec import isa
 from hetfab.overlay.model.cnn.integer import Average, Ending, Finish, IntegerLayer, Product, Stored, Sum
 from hetfab.overlay.model.cnn.window import Window
+from hetfab.overlay.model.scales import LARGEST_POST_LEFT, LARGEST_SHIFT, Scales, requantization, scales_too_far
 
-#: Of an output channel.
-LARGEST_MULTIPLIER = (1 << isa().record("parameter").bits("multiplier")) - 1
-_LARGEST_SHIFT = isa().operation("combine").field("shift").largest
-_LARGEST_POST_LEFT = isa().operation("combine").field("post_left").largest
 _OUTPUT_BITS = 32
 
 
@@ -68,8 +63,8 @@ def rounded_layer(value: Accumulators | Q8Terms | Rectified, output: Stored) -> 
         finish = Finish(Ending.REQUANTIZE, 0, 0, rectified, highest)
         return _product(value, output, output.exponent, None, finish)
     distance = output.exponent - (value.exponent - Q8_BITS)
-    if not -_LARGEST_POST_LEFT <= distance <= _LARGEST_SHIFT:
-        raise _too_far(output.name)
+    if not -LARGEST_POST_LEFT <= distance <= LARGEST_SHIFT:
+        raise scales_too_far(output.name)
     finish = Finish(Ending.COMBINE, max(0, -distance), max(0, distance), rectified, highest)
     return _sum(value, output, finish)
 
@@ -89,28 +84,10 @@ def _product(
     """A layer whose sums are brought to the scale ``2**target``, None where they leave as they are."""
     multiplier, shift = np.zeros(0, np.int64), 0
     if target is not None:
-        multiplier, shift = _requantization(sums.scales, target, output.name)
+        multiplier, shift = requantization(sums.scales, target, output.name)
     mantissa = int(sums.scales.mantissas.max())
     parts = sums.weight, sums.weight_bits, sums.bias, sums.window, sums.groups
     return Product(output, sums.read, *parts, multiplier, shift, residual, mantissa, finish)
-
-
-def _requantization(scales: Scales, target: int, name: str) -> tuple[Integers, int]:
-    """Multipliers and shift that bring ``scales`` to ``2**target``; a left shift by j is a multiplier times 2^j."""
-    right = target - scales.exponents
-    shift = max(0, int(right.max()))
-    left = shift - right
-    if shift > _LARGEST_SHIFT or np.any(np.ldexp(scales.mantissas.astype(np.float64), left) > LARGEST_MULTIPLIER):
-        raise _too_far(name)
-    return np.left_shift(scales.mantissas, left), shift
-
-
-def _too_far(name: str) -> ModelStructureError:
-    return ModelStructureError(
-        f"the scales before and after '{name}' are too far apart for a 16-bit multiplier and a 6-bit shift",
-        "scales of one layer within 2^16 of each other and of the result's",
-        "quantize the float model again with this hetfab",
-    )
 
 
 def exported_layer(value: object, name: str) -> tuple[IntegerLayer, int]:

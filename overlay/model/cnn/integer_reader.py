@@ -14,7 +14,6 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from hetfab.overlay.compiler.lowered import Scales
 from hetfab.overlay.errors import (
     ModelStructureError,
     NotQuantizedError,
@@ -33,7 +32,6 @@ from hetfab.overlay.isa.arithmetic import (
 from hetfab.overlay.model import hgnn
 from hetfab.overlay.model.cnn.integer import IntegerCnn, IntegerLayer, Largest, Stored, largest_sum
 from hetfab.overlay.model.cnn.integer_ends import (
-    LARGEST_MULTIPLIER,
     Accumulators,
     Q8Terms,
     Rectified,
@@ -43,6 +41,7 @@ from hetfab.overlay.model.cnn.integer_ends import (
 from hetfab.overlay.model.cnn.window import Window
 from hetfab.overlay.model.layers import attributes, constants_of, describe
 from hetfab.overlay.model.reader import graph_inputs, is_quantized
+from hetfab.overlay.model.scales import Scales, exact_scales
 
 
 @dataclass(frozen=True)
@@ -165,21 +164,6 @@ def _refuse(draft: _Draft, node: onnx.NodeProto) -> _Value:
     raise _RefusedError("the operator is not known")
 
 
-def _scales(scale: npt.NDArray[Any], node: onnx.NodeProto) -> Scales:
-    """The parts of scales m * 2^e; requantization applies exactly such a scale."""
-    fractions, exponents = np.frexp(np.asarray(scale, dtype=np.float64).reshape(-1))
-    whole = np.ldexp(fractions, 53).astype(np.int64)
-    lowest_bit = whole & -whole
-    mantissas = whole // np.maximum(lowest_bit, 1)
-    if not np.all((mantissas > 0) & (mantissas <= LARGEST_MULTIPLIER)):
-        raise ModelStructureError(
-            f"{describe(node)} has a scale that is not a 16-bit integer times a power of two",
-            "scales m * 2^e with m of at most 16 bits",
-            "quantize the float model again with this hetfab",
-        )
-    return Scales(mantissas, exponents.astype(np.int64) - 53 + np.log2(lowest_bit).astype(np.int64))
-
-
 def _exponent(scales: Scales, node: onnx.NodeProto) -> int:
     """The exponent of a tensor's one scale."""
     if scales.mantissas.size != 1 or scales.mantissas[0] != 1:
@@ -199,7 +183,7 @@ def _quant(draft: _Draft, node: onnx.NodeProto) -> _Value:
         raise _RefusedError("only zero points of 0 and the rounding mode ROUND are executed")
     bits = int(draft.constant(bits_name))
     scale = draft.constant(scale_name)
-    scales = _scales(scale, node)
+    scales = exact_scales(scale, node)
     match draft.values.get(source):
         case _Constant(array, None) if signed:
             low, high = -(1 << (bits - 1)) + narrow, (1 << (bits - 1)) - 1
@@ -224,7 +208,7 @@ def _quant(draft: _Draft, node: onnx.NodeProto) -> _Value:
 
 def _bipolar_quant(draft: _Draft, node: onnx.NodeProto) -> _Value:
     array, scale = (draft.constant(name) for name in node.input)
-    return _Constant(array, np.where(array < 0, -1, 1).astype(np.int64), _scales(scale, node), 1)
+    return _Constant(array, np.where(array < 0, -1, 1).astype(np.int64), exact_scales(scale, node), 1)
 
 
 def _weights(draft: _Draft, name: str) -> _Weights:
@@ -366,7 +350,7 @@ def _max_pool(draft: _Draft, node: onnx.NodeProto) -> _Value:
 
 def _average_pool(draft: _Draft, node: onnx.NodeProto) -> _Value:
     read, window = draft.read(node.input[0]), _window(node)
-    if _exponent(_scales(draft.constant(node.input[2]), node), node) != read.exponent:
+    if _exponent(exact_scales(draft.constant(node.input[2]), node), node) != read.exponent:
         raise _RefusedError("its scale is not that of its input")
     numbers = draft.constant(node.input[1]).astype(np.int64)[0, 0]
     return Q8Terms(read.exponent, (*numbers.shape, read.shape[2]), average=(read, window, numbers))
