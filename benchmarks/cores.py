@@ -19,7 +19,7 @@ from benchmarks.dense_layers import DenseWorkload, mlp, sehgnn
 from benchmarks.report import Report, argument_parser, publish
 from benchmarks.workloads import workloads
 from hetfab.overlay.board import read_board
-from hetfab.overlay.compiler.compile import plan_layers
+from hetfab.overlay.compiler.planning import plan_layers
 from hetfab.overlay.costs.program_cost import expected_log
 from hetfab.overlay.costs.resources import CROWDED_SHARE, resource_rows
 from hetfab.overlay.design import Design, Geometry, default_design

@@ -11,7 +11,7 @@ import numpy as np
 
 from hetfab.overlay.bind import BoundProgram, GraphArrays, bind
 from hetfab.overlay.compiler.compile import compile_lowered
-from hetfab.overlay.compiler.lowering import DenseTerm, LayerKind, LoweredLayer, LoweredModel, Scales, Stored
+from hetfab.overlay.compiler.lowered import DenseTerm, LayerKind, LoweredLayer, LoweredModel, Scales, Stored
 from hetfab.overlay.design import Design
 
 

@@ -75,6 +75,9 @@ def command(model: Path, graph: Path | None, design: Path | None, split: float |
         "tile rows",
     ]
     print_table([*columns, "engines"], planned_rows(program))
+    reordered = [tensor.name for tensor in program.tensors if tensor.channel_order]
+    if reordered:
+        click.echo("stored in an order of channels of their own, for the cores: " + ", ".join(reordered))
     resources = resource_rows(chosen)
     print_table(["resource", "modelled need", f"on the board {chosen.board}"], resources)
     for warning in crowded(chosen):
@@ -98,6 +101,7 @@ def command(model: Path, graph: Path | None, design: Path | None, split: float |
             "gemm_d": sum(layer.channels_on_d for layer in program.layers),
             "gemm_l": sum(layer.channels_on_l for layer in program.layers),
         },
+        "reordered": reordered,
         "instructions": program.instructions,
         "bound_instructions": None if bound is None else len(bound.words),
         "resources": {name: {"modelled": need, "board": there} for name, need, there in resources},

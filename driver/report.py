@@ -16,7 +16,7 @@ from hetfab.overlay.design import Design
 from hetfab.overlay.errors import ReferenceMismatchError
 from hetfab.overlay.files import write_atomic
 from hetfab.overlay.isa.counter_table import counter_table
-from hetfab.overlay.program import Program
+from hetfab.overlay.program import LayerInfo, Program
 from hetfab.overlay.timeline.summary import Summary, summarise
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ def planned_rows(program: Program) -> list[list[object]]:
             layer.channels,
             layer.channels_on_d if layer.inputs else "-",
             layer.channels_on_l if layer.inputs else "-",
-            layer.weight_bits[0] if len(layer.weight_bits) == 1 else " + ".join(map(str, layer.weight_bits)) or "-",
+            _shown_widths(layer),
             program.tensor(layer.name).bits,
             len(layer.aggregations),
             layer.tile_rows,
@@ -131,6 +131,15 @@ def planned_rows(program: Program) -> list[list[object]]:
         ]
         for layer in program.layers
     ]
+
+
+def _shown_widths(layer: LayerInfo) -> object:
+    """Widths of a layer's weights; where there are several, those on each core."""
+    on_d, on_l = layer.weight_bits_on_d, layer.weight_bits_on_l
+    if len({*on_d, *on_l}) < 2:
+        return [*on_d, *on_l, "-"][0]
+    parts = [f"{' + '.join(map(str, widths))} on {core}" for core, widths in (("D", on_d), ("L", on_l)) if widths]
+    return ", ".join(parts)
 
 
 def layer_rows(result: RunResult, bound: BoundProgram) -> list[list[object]]:

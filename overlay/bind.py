@@ -104,11 +104,12 @@ class BoundProgram:
         return hashlib.sha256(self.words.tobytes()).hexdigest()
 
     def logits(self, output: npt.NDArray[np.uint8]) -> npt.NDArray[np.int32]:
-        """Takes the logits, int32 [rows, classes], out of the output segment's bytes."""
+        """Takes the logits, int32 [rows, classes], out of the output segment's bytes, classes in the model's order."""
         tensor = self.program.tensor(self.program.output.tensor)
         rows = self.counts[tensor.node_type]
         whole = output[: rows * tensor.row_bytes].view("<i4").reshape(rows, tensor.row_bytes // 4)
-        return whole[:, : tensor.channels].astype(np.int32)
+        places = np.argsort(tensor.channel_order) if tensor.channel_order else slice(tensor.channels)
+        return whole[:, places].astype(np.int32)
 
 
 def bind(program: Program, graph: GraphArrays) -> BoundProgram:
@@ -223,6 +224,8 @@ def _feature_rows(tensor: Tensor, graph: GraphArrays) -> npt.NDArray[np.uint8]:
         stored[:rows, :width] = steps
     else:
         stored[np.repeat(np.arange(rows), np.diff(features.indptr)), features.indices] = steps
+    if tensor.channel_order:
+        stored[:rows, :width] = stored[:rows, list(tensor.channel_order)]
     return (layouts.packed_rows(stored) if tensor.packed else stored.view(np.uint8)).reshape(-1)
 
 

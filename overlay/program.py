@@ -132,6 +132,7 @@ class Tensor:
         signed: Whether its integers are signed.
         scale: Value of one step.
         constant_offset: Of a constant tensor, its place in the constants; else -1.
+        channel_order: Of the columns, the model's channels; empty where they are in the model's order.
     """
 
     name: str
@@ -143,6 +144,7 @@ class Tensor:
     signed: bool
     scale: float
     constant_offset: int = -1
+    channel_order: tuple[int, ...] = ()
 
     @property
     def row_blocks(self) -> int:
@@ -185,7 +187,8 @@ class LayerInfo:
         aggregations: Names of the edge sets that are aggregated.
         tile_rows: Rows of a tile.
         channels_on_l: Of the output channels, those that GEMM-L computes.
-        weight_bits: Widths of its weights, ascending; empty without a dense term.
+        weight_bits_on_d: Widths of the weights on GEMM-D, ascending.
+        weight_bits_on_l: Widths of those on GEMM-L.
     """
 
     name: str
@@ -197,7 +200,8 @@ class LayerInfo:
     aggregations: tuple[str, ...]
     tile_rows: int
     channels_on_l: int
-    weight_bits: tuple[int, ...]
+    weight_bits_on_d: tuple[int, ...]
+    weight_bits_on_l: tuple[int, ...]
 
     @property
     def channels_on_d(self) -> int:
@@ -352,14 +356,11 @@ def _program(header: dict[str, Any], arrays: dict[str, npt.NDArray[Any]], source
         model_name=header["model_name"],
         model_hash=header["model_hash"],
         bindings=header["bindings"],
-        layers=tuple(
-            LayerInfo(**{**entry, **{name: tuple(entry[name]) for name in ("engines", "aggregations", "weight_bits")}})
-            for entry in header["layers"]
-        ),
+        layers=tuple(LayerInfo(**_tuples(entry)) for entry in header["layers"]),
         blocks=_blocks(header["blocks"], arrays),
         symbols=tuple(Symbol(SymbolKind(s["kind"]), s["name"], s["tile_rows"]) for s in header["symbols"]),
         rings=tuple(Ring(**entry) for entry in header["rings"]),
-        tensors=tuple(Tensor(**entry) for entry in header["tensors"]),
+        tensors=tuple(Tensor(**_tuples(entry)) for entry in header["tensors"]),
         edges=tuple(
             Edges(**{**entry, "relations": tuple(Relation(*r) for r in entry["relations"])})
             for entry in header["edges"]
@@ -380,6 +381,9 @@ def _check_references(program: Program) -> None:
         for table, size in (("symbol", len(program.symbols)), ("ring", len(program.rings))):
             if (block.patches[table] >= size).any():
                 raise ValueError(f"patches name {table}s beyond the table of {size}")
+    for tensor in program.tensors:
+        if tensor.channel_order and sorted(tensor.channel_order) != list(range(tensor.channels)):
+            raise ValueError(f"the order of '{tensor.name}' does not name each of its {tensor.channels} channels once")
     if program.output.tensor not in [tensor.name for tensor in program.tensors]:
         raise ValueError(f"there is no tensor '{program.output.tensor}'")
 
@@ -408,6 +412,11 @@ def _blocks(entries: list[dict[str, Any]], arrays: dict[str, npt.NDArray[Any]]) 
     if (first_word, first_patch) != (len(words), len(patches)):
         raise ValueError("its arrays have other lengths")
     return tuple(blocks)
+
+
+def _tuples(entry: dict[str, Any]) -> dict[str, Any]:
+    """An object with tuples where JSON has lists."""
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in entry.items()}
 
 
 def _plain(value: Any) -> Any:

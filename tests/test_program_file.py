@@ -164,6 +164,10 @@ def put(value: Any, *keys: str | int) -> Callable[[Header], None]:
         (put([], "layers"), "its header is damaged (block 0 is of layer 0, but there are 0 layers)"),
         (put([], "symbols"), "its header is damaged (patches name symbols beyond the table of 0)"),
         (put([], "rings"), "its header is damaged (patches name rings beyond the table of 0)"),
+        (
+            put([0] * 17, "tensors", -1, "channel_order"),
+            "its header is damaged (the order of 't56' does not name each of its 17 channels once)",
+        ),
         (put("absent", "output", "tensor"), "its header is damaged (there is no tensor 'absent')"),
     ],
 )

@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 from hetfab.cli.main import main
 from hetfab.driver.graph.model_inputs import model_bindings
 from hetfab.hls.build.emulator import Emulator
-from hetfab.overlay.compiler.lowering import LoweredModel, lower
+from hetfab.overlay.compiler.lowered import LoweredModel
+from hetfab.overlay.compiler.lowering import lower
 from hetfab.overlay.errors import (
     ModelStructureError,
     OperatorsUnsupportedError,

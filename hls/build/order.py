@@ -22,7 +22,7 @@ from hetfab.overlay.isa.spec import isa
 
 _HLS = Path(__file__).resolve().parents[1]
 _SOURCE = _HLS / "build" / "order.cpp"
-_INCLUDED = ("build/order_check.hpp", "build/sets.hpp", "include/hetfab/isa.hpp")
+_INCLUDED = ("build/order_check.hpp", "build/access_classes.hpp", "build/sets.hpp", "include/hetfab/isa.hpp")
 _FLAGS = ("-std=c++17", "-O3", "-march=native", "-shared", "-fPIC", "-Wall", "-Wextra", "-Wconversion", "-Werror")
 _TEXT_BYTES = 512
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Finds accesses to memory that no chain of semaphores orders: a vector clock per engine, an interval map per
-// memory, after FastTrack (Flanagan and Freund, PLDI 2009).
+// Finds accesses to memory that no chain of semaphores orders: a vector clock per engine and what is known of
+// each memory's words, after FastTrack (Flanagan and Freund, PLDI 2009).
 #pragma once
 
 #include <algorithm>
@@ -9,14 +9,12 @@
 #include <cstdint>
 #include <cstdio>
 #include <deque>
-#include <iterator>
-#include <map>
-#include <memory_resource>
 #include <stdexcept>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "access_classes.hpp"
 #include "sets.hpp"
 
 namespace hetfab {
@@ -36,12 +34,6 @@ class Race : public std::runtime_error {
 // Per engine: how much of the program has certainly ended, as the index after its last ended instruction.
 using Clock = std::array<std::uint32_t, isa::engine::count>;
 
-// A half-open range of words, or of blocks of DRAM.
-struct Range {
-    std::uint64_t first;
-    std::uint64_t end;
-};
-
 // The runs of a region, in blocks where it is DRAM, joined where nothing lies between them.
 template <class Visit>
 void for_each_range(const sets::Region& region, Visit visit) {
@@ -60,15 +52,60 @@ void for_each_range(const sets::Region& region, Visit visit) {
     }
 }
 
-// What is known of a range: who wrote it last, and each engine's last read since. Older accesses are
-// forgotten and no race is lost: an access is only recorded when those that it replaces are ordered before
-// it, so what is ordered after it is ordered after them, and what is not is reported against it.
-struct Accesses {
-    static constexpr std::uint8_t nobody = isa::engine::count;
-    std::uint8_t writer = nobody;
-    std::uint8_t readers = 0;
-    std::uint32_t write = 0;
-    std::array<std::uint32_t, isa::engine::count> read = {};
+// The DRAM that a program writes, as blocks. Its blocks have places, numbers without gaps.
+class WrittenBlocks {
+  public:
+    explicit WrittenBlocks(std::vector<Range> ranges = {}) {
+        std::sort(ranges.begin(), ranges.end(),
+                  [](const Range& a, const Range& b) { return a.first < b.first; });
+        for (const Range& range : ranges) {
+            if (!ranges_.empty() && range.first <= ranges_.back().end) {
+                ranges_.back().end = std::max(ranges_.back().end, range.end);
+            } else {
+                ranges_.push_back(range);
+            }
+        }
+        std::uint64_t place = 0;
+        for (const Range& range : ranges_) {
+            places_.push_back(place);
+            place += range.end - range.first;
+        }
+    }
+
+    bool meets(const Range& blocks) const {
+        const std::size_t number = first_after(blocks.first);
+        return number < ranges_.size() && ranges_[number].first < blocks.end;
+    }
+
+    // Calls a visitor with the places of the blocks that are written, range by range.
+    template <class Visit>
+    void for_each_part(const Range& blocks, Visit visit) const {
+        for (std::size_t number = first_after(blocks.first);
+             number < ranges_.size() && ranges_[number].first < blocks.end; number++) {
+            const Range& written = ranges_[number];
+            const std::uint64_t first = std::max(written.first, blocks.first);
+            const std::uint64_t end = std::min(written.end, blocks.end);
+            visit(Range{places_[number] + first - written.first, places_[number] + end - written.first});
+        }
+    }
+
+    // The block of a place.
+    std::uint64_t block(std::uint64_t place) const {
+        const auto after = std::upper_bound(places_.begin(), places_.end(), place);
+        const auto number = static_cast<std::size_t>(after - places_.begin()) - 1;
+        return ranges_[number].first + place - places_[number];
+    }
+
+  private:
+    // The first range that ends after a block.
+    std::size_t first_after(std::uint64_t block) const {
+        const auto found = std::upper_bound(ranges_.begin(), ranges_.end(), block,
+                                            [](std::uint64_t at, const Range& one) { return at < one.end; });
+        return static_cast<std::size_t>(found - ranges_.begin());
+    }
+
+    std::vector<Range> ranges_;
+    std::vector<std::uint64_t> places_;
 };
 
 // The order check. Instructions enter and leave in any order that the semaphores allow; whether there is a
@@ -85,7 +122,7 @@ class OrderCheck {
         for (auto& signals : signals_) signals.clear();
         for (auto& memory : memories_) memory.clear();
         operations_.clear();
-        written_ = joined(std::move(written));
+        written_ = WrittenBlocks(std::move(written));
     }
 
     // An issued instruction begins: takes its signals and compares its sets with what is not known to have
@@ -138,37 +175,10 @@ class OrderCheck {
     }
 
   private:
-    struct Interval {
-        std::uint64_t end;
-        Accesses accesses;
-    };
-    using Intervals = std::pmr::map<std::uint64_t, Interval>;
-
     static Range bounds(const sets::Region& region) {
         const std::uint64_t last =
             region.base + region.row_stride * (region.rows - 1) + region.row_length - 1;
         return {region.base / isa::block_bytes, last / isa::block_bytes + 1};
-    }
-
-    static std::vector<Range> joined(std::vector<Range> ranges) {
-        std::sort(ranges.begin(), ranges.end(),
-                  [](const Range& a, const Range& b) { return a.first < b.first; });
-        std::vector<Range> result;
-        for (const Range& range : ranges) {
-            if (!result.empty() && range.first <= result.back().end) {
-                result.back().end = std::max(result.back().end, range.end);
-            } else {
-                result.push_back(range);
-            }
-        }
-        return result;
-    }
-
-    bool is_written(const Range& range) const {
-        const auto after =
-            std::upper_bound(written_.begin(), written_.end(), range.first,
-                             [](std::uint64_t first, const Range& one) { return first < one.end; });
-        return after != written_.end() && after->first < range.end;
     }
 
     // The n-th wait takes what its engine knew that gave the n-th signal.
@@ -182,129 +192,90 @@ class OrderCheck {
     }
 
     void access(const sets::Region& region, unsigned engine, std::uint32_t index) {
-        if (region.memory == sets::memory::dram && !is_written(bounds(region))) return;
-        // Rows ascend: what follows the last row's interval is near the next row.
-        auto near = memories_[region.memory].end();
-        for_each_range(region, [&](const Range& range) {
+        if (region.memory == sets::memory::dram && !written_.meets(bounds(region))) return;
+        AccessClasses& memory = memories_[region.memory];
+        const auto& members = memory.find(region, [&](auto visit) { for_each_part(region, visit); });
+        for (const AccessClasses::Member& member : members) {
+            Accesses& known = memory[member];
+            if (conflict(known, region.write != 0, engine).found) report(region, engine, index);
             if (region.write != 0) {
-                near = write(region, range, engine, index, near);
+                known = {};
+                known.writer = static_cast<std::uint8_t>(engine);
+                known.write = index;
             } else {
-                near = read(region, range, engine, index, near);
+                known.readers = static_cast<std::uint8_t>(known.readers | 1U << engine);
+                known.read[engine] = index;
+            }
+        }
+    }
+
+    // Words of a region range by range; those of DRAM by their places.
+    template <class Visit>
+    void for_each_part(const sets::Region& region, Visit visit) const {
+        for_each_range(region, [&](const Range& range) {
+            if (region.memory == sets::memory::dram) {
+                written_.for_each_part(range, visit);
+            } else {
+                visit(range);
             }
         });
     }
 
-    // Both return the last interval of the range.
-    Intervals::iterator read(const sets::Region& region, Range range, unsigned engine, std::uint32_t index,
-                             Intervals::iterator near) {
-        Intervals& intervals = memories_[region.memory];
-        auto place = border(intervals, range.first, near);
-        while (range.first < range.end) {
-            if (place == intervals.end() || place->first > range.first) {
-                const std::uint64_t end =
-                    place == intervals.end() ? range.end : std::min(range.end, place->first);
-                place = intervals.emplace_hint(place, range.first, Interval{end, {}});
-            } else if (place->second.end > range.end) {
-                divide(intervals, place, range.end);
-            }
-            Accesses& known = place->second.accesses;
-            check_write(region, *place, engine, index);
-            known.readers = static_cast<std::uint8_t>(known.readers | 1U << engine);
-            known.read[engine] = index;
-            range.first = place->second.end;
-            ++place;
-        }
-        return std::prev(place);
-    }
+    // An access that need not have ended.
+    struct Conflict {
+        bool found;
+        bool wrote;
+        std::uint32_t instruction;
 
-    Intervals::iterator write(const sets::Region& region, const Range& range, unsigned engine,
-                              std::uint32_t index, Intervals::iterator near) {
-        Intervals& intervals = memories_[region.memory];
-        auto place = border(intervals, range.first, near);
-        const auto first = place;
-        for (; place != intervals.end() && place->first < range.end; ++place) {
-            if (place->second.end > range.end) divide(intervals, place, range.end);
-            check_write(region, *place, engine, index);
-            check_reads(region, *place, engine, index);
+        bool operator==(const Conflict& other) const {
+            return found == other.found && wrote == other.wrote && instruction == other.instruction;
         }
-        Interval whole{range.end, {}};
-        whole.accesses.writer = static_cast<std::uint8_t>(engine);
-        whole.accesses.write = index;
-        if (first != place && first->first == range.first) {
-            first->second = whole;
-            intervals.erase(std::next(first), place);
-            return first;
+    };
+
+    Conflict conflict(const Accesses& known, bool write, unsigned engine) const {
+        if (known.writer != Accesses::nobody && !ended(known.writer, known.write, engine)) {
+            return {true, true, known.write};
         }
-        return intervals.emplace_hint(intervals.erase(first, place), range.first, whole);
-    }
-
-    // Makes `at` a border between intervals; returns the first interval at or after it. `near` is the end, or
-    // an interval before `at`, where the search begins.
-    static Intervals::iterator border(Intervals& intervals, std::uint64_t at, Intervals::iterator near) {
-        const auto after = first_from(intervals, at, near);
-        if (after == intervals.begin()) return after;
-        const auto before = std::prev(after);
-        if (before->second.end <= at) return after;
-        return divide(intervals, before, at);
-    }
-
-    static Intervals::iterator first_from(Intervals& intervals, std::uint64_t at, Intervals::iterator near) {
-        constexpr unsigned most_steps = 8;
-        for (unsigned step = 0; step < most_steps && near != intervals.end(); step++) {
-            if (near->first >= at) return near;
-            ++near;
+        if (!write) return {};
+        for (unsigned reader = 0; reader < isa::engine::count; reader++) {
+            if ((known.readers >> reader & 1) == 0 || ended(reader, known.read[reader], engine)) continue;
+            return {true, false, known.read[reader]};
         }
-        return intervals.lower_bound(at);
-    }
-
-    // Cuts an interval in two; returns the second one.
-    static Intervals::iterator divide(Intervals& intervals, Intervals::iterator whole, std::uint64_t at) {
-        const Interval rest = whole->second;
-        whole->second.end = at;
-        return intervals.emplace_hint(std::next(whole), at, rest);
+        return {};
     }
 
     bool ended(unsigned by, std::uint32_t index, unsigned engine) const {
         return by == engine || clocks_[engine][by] > index;
     }
 
-    void check_write(const sets::Region& region, const Intervals::value_type& interval, unsigned engine,
-                     std::uint32_t index) const {
-        const Accesses& known = interval.second.accesses;
-        if (known.writer == Accesses::nobody || ended(known.writer, known.write, engine)) return;
-        report(region, interval, index, known.write, "wrote");
-    }
-
-    void check_reads(const sets::Region& region, const Intervals::value_type& interval, unsigned engine,
-                     std::uint32_t index) const {
-        const Accesses& known = interval.second.accesses;
-        for (unsigned reader = 0; reader < isa::engine::count; reader++) {
-            if ((known.readers >> reader & 1) == 0 || ended(reader, known.read[reader], engine)) continue;
-            report(region, interval, index, known.read[reader], "reads");
-        }
-    }
-
-    [[noreturn]] void report(const sets::Region& region, const Intervals::value_type& interval,
-                             std::uint32_t index, std::uint32_t other, const std::string& how) const {
-        const Range shared = overlap(region, {interval.first, interval.second.end});
-        throw Race(
-            described(index) + (region.write != 0 ? " writes " : " reads ") + place_text(region, shared) +
-                " while " + described(other) + ", which " + how +
-                (shared.end - shared.first == 1 && region.memory != sets::memory::dram ? " it" : " them") +
-                ", need not have ended: no chain of semaphores orders them",
-            other, index, static_cast<unsigned>(region.memory));
-    }
-
-    // The part of an interval that a run of the region touches.
-    static Range overlap(const sets::Region& region, const Range& interval) {
-        Range shared = interval;
-        bool found = false;
-        for_each_range(region, [&](const Range& range) {
-            if (found || range.first >= interval.end || interval.first >= range.end) return;
-            shared = {std::max(range.first, interval.first), std::min(range.end, interval.end)};
-            found = true;
+    // Of an access that has a conflict: names the first, and the words of a row that share it.
+    [[noreturn]] void report(const sets::Region& region, unsigned engine, std::uint32_t index) const {
+        Conflict first = {};
+        Range shared = {};
+        for_each_part(region, [&](const Range& words) {
+            if (first.found) return;
+            for (std::uint64_t word = words.first; word < words.end; word++) {
+                const Conflict one = conflict(memories_[region.memory].at(word), region.write != 0, engine);
+                if (first.found && !(one == first)) return;
+                if (!one.found) continue;
+                if (!first.found) shared.first = word;
+                first = one;
+                shared.end = word + 1;
+            }
         });
-        return shared;
+        if (region.memory == sets::memory::dram) {
+            shared = {written_.block(shared.first), written_.block(shared.end - 1) + 1};
+        }
+        throw Race(race_text(region, shared, index, first), first.instruction, index,
+                   static_cast<unsigned>(region.memory));
+    }
+
+    std::string race_text(const sets::Region& region, const Range& shared, std::uint32_t index,
+                          const Conflict& other) const {
+        const bool one_word = shared.end - shared.first == 1 && region.memory != sets::memory::dram;
+        return described(index) + (region.write != 0 ? " writes " : " reads ") + place_text(region, shared) +
+               " while " + described(other.instruction) + ", which " + (other.wrote ? "wrote" : "reads") +
+               (one_word ? " it" : " them") + ", need not have ended: no chain of semaphores orders them";
     }
 
     std::string described(std::uint32_t index) const {
@@ -331,11 +302,9 @@ class OrderCheck {
     sets::Word contexts_[sets::context_words] = {};
     std::array<Clock, isa::engine::count> clocks_ = {};
     std::array<std::deque<Clock>, isa::semaphores + 1> signals_;
-    // A program of many strided rows makes and drops thousands of intervals.
-    std::pmr::unsynchronized_pool_resource pool_;
-    std::pmr::vector<Intervals> memories_{sets::memory::count, &pool_};
+    std::array<AccessClasses, sets::memory::count> memories_;
     std::vector<std::uint64_t> operations_;
-    std::vector<Range> written_;
+    WrittenBlocks written_;
     bool compares_ = true;
 };
 

@@ -3,11 +3,13 @@
 // engine's step executes one instruction to its end; DISPATCH's step is one pass.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 #include <map>
 #include <random>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "../kernels/tops.hpp"
@@ -53,6 +55,7 @@ class Overlay {
             done_ = false;
             return value;
         }
+        show_status();
         return read_status(registers_, status_, offset);
     }
 
@@ -99,7 +102,13 @@ class Overlay {
   private:
     enum Port { load_port, store_port, features_port, graph_port, dispatch_port, port_count };
 
+    // Nobody sees the status between two passes of DISPATCH, so it is made when somebody asks.
+    void show_status() {
+        if (std::exchange(passed_, false)) status_ = dispatch_status(state_);
+    }
+
     void start() {
+        show_status();
         registers_ = written_;
         dispatch_reset(state_);
         for (unsigned engine = 0; engine < isa::engine::count; engine++) {
@@ -138,7 +147,7 @@ class Overlay {
     void dispatch() {
         hls::burst_maxi<Types::Instruction> program(ports_[dispatch_port]);
         const bool progress = dispatch_pass(state_, registers_, program, instructions_, tokens_);
-        status_ = dispatch_status(state_);
+        passed_ = true;
         mark_retired();
         if (dispatch_finished(state_, registers_)) {
             done_ = true;
@@ -220,25 +229,33 @@ class Overlay {
         return word;
     }
 
-    // The DRAM that the program writes; all of it, if the program cannot be read.
+    // The DRAM that the program writes, as far as DISPATCH can fetch it.
     std::vector<Range> written_by_program() {
         std::vector<Range> written;
+        const std::uint64_t base = registers_.segment_base[isa::segment::program];
+        const std::uint32_t length = registers_.program_length;
         try {
-            const unsigned char* bytes =
-                dram.resolve(registers_.segment_base[isa::segment::program],
-                             std::uint64_t{registers_.program_length} * instruction_bytes, false);
-            for (std::uint32_t index = 0; index < registers_.program_length; index++) {
-                Types::Instruction word;
-                read_bytes(word, bytes + std::uint64_t{index} * instruction_bytes);
-                const unsigned engine = number<Family, isa::Header::Engine>(word);
-                if (dispatch_resolve<Design, Family>(registers_, engine, word)) {
-                    OrderCheck::add_written(halves(word), constants, written);
-                }
+            for (std::uint32_t first = 0; first < length; first += fetch_words) {
+                const std::uint32_t words = std::min(length - first, std::uint32_t{fetch_words});
+                add_written(dram.resolve(base + std::uint64_t{first} * instruction_bytes,
+                                         std::uint64_t{words} * instruction_bytes, false),
+                            words, written);
             }
         } catch (const std::out_of_range&) {
-            written = {{0, ~std::uint64_t{0}}};
+            // DISPATCH will stop there.
         }
         return written;
+    }
+
+    void add_written(const unsigned char* program, std::uint32_t words, std::vector<Range>& written) {
+        for (std::uint32_t index = 0; index < words; index++) {
+            Types::Instruction word;
+            read_bytes(word, program + std::uint64_t{index} * instruction_bytes);
+            const unsigned engine = number<Family, isa::Header::Engine>(word);
+            if (dispatch_resolve<Design, Family>(registers_, engine, word)) {
+                OrderCheck::add_written(halves(word), constants, written);
+            }
+        }
     }
 
     unsigned peek_opcode(unsigned engine) const {
@@ -344,6 +361,8 @@ class Overlay {
     DispatchState<Design, Family> state_ = {};
     // What the status registers show: as of DISPATCH's last pass, and zero before its first, as on a board.
     DispatchStatus status_ = {};
+    // Since the status was made.
+    bool passed_ = false;
     hls::stream<Types::Instruction> instructions_[isa::engine::count];
     hls::stream<Types::Token> tokens_[isa::engine::count];
     PortModel ports_[port_count];

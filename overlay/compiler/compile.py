@@ -5,21 +5,24 @@ A layer is a loop over tiles of rows, once for each range of output channels tha
 of each other as far as rings and queues allow.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
+
+from hetfab.overlay.compiler.channel_order import with_best_orders
 from hetfab.overlay.compiler.constants import Columns, Constants
 from hetfab.overlay.compiler.emitter import Affine, Emitter
-from hetfab.overlay.compiler.layer_code import LayerCode, PlannedLayer
-from hetfab.overlay.compiler.lowering import LoweredLayer, LoweredModel, lower
-from hetfab.overlay.compiler.operands import operands_of
+from hetfab.overlay.compiler.layer_code import LayerCode
+from hetfab.overlay.compiler.lowered import LoweredLayer, LoweredModel
+from hetfab.overlay.compiler.lowering import lower
+from hetfab.overlay.compiler.operands import GEMM_D, GEMM_L
+from hetfab.overlay.compiler.planning import PlannedLayer, plan_layers
 from hetfab.overlay.compiler.semaphores import Milestones, Semaphore
-from hetfab.overlay.compiler.tiling import LayerShape, choose_tile, stored_row_bytes
 from hetfab.overlay.design import Design, Geometry
-from hetfab.overlay.errors import DesignInvalidError, DesignTooSmallError, SplitInvalidError
+from hetfab.overlay.errors import DesignInvalidError, SplitInvalidError
 from hetfab.overlay.isa.arithmetic import LARGEST_DEGREE
 from hetfab.overlay.isa.codec import Engine
-from hetfab.overlay.layouts import stored_bits
 from hetfab.overlay.model.binding import to_json
 from hetfab.overlay.model.bound_model import BoundModel
 from hetfab.overlay.model.reader import model_hash
@@ -64,6 +67,7 @@ def compile_lowered(
     """Compiles integer layers; the program has no model's hash and no binding. Otherwise as ``compile_model``."""
     _check_share(share_on_d, design)
     _check_engines(lowered, design)
+    lowered = with_best_orders(lowered, design.geometry, share_on_d)
     compiler = _Compiler(lowered, design.geometry, share_on_d)
     compiler.run()
     return Program(
@@ -163,6 +167,7 @@ class _Compiler:
                 signed=tensor.signed,
                 scale=tensor.scale,
                 constant_offset=self.constant_offsets.get(tensor.name, -1),
+                channel_order=() if tensor.order is None else tuple(tensor.order.tolist()),
             )
             for tensor in self.lowered.stored.values()
         ]
@@ -188,12 +193,8 @@ class _Compiler:
             self.edges[edges.name] = Edges(
                 edges.name, edges.relations, edges.metapath, edges.source_type, edges.destination_type
             )
-        passes = planned.tile.passes
-        channels = {
-            "gemm_d": sum(one.on_d for one in passes) if layer.dense else 0,
-            "gemm_l": sum(one.on_l for one in passes),
-        }
-        cores = tuple(core for core, count in channels.items() if count)
+        bits = planned.weight_bits_on_cores()
+        cores = tuple(core for core, widths in bits.items() if widths.size)
         used = (*(("load",) if layer.dense else ()), *cores, *(("agg",) if layer.aggregations else ()))
         return LayerInfo(
             name=layer.output.name,
@@ -204,8 +205,9 @@ class _Compiler:
             channels=layer.output.channels,
             aggregations=tuple(aggregation.edges.name for aggregation in layer.aggregations),
             tile_rows=planned.tile.rows,
-            channels_on_l=channels["gemm_l"],
-            weight_bits=tuple(sorted({int(bits) for bits in layer.dense.weight_bits})) if layer.dense else (),
+            channels_on_l=bits[GEMM_L].size,
+            weight_bits_on_d=tuple(np.unique(bits[GEMM_D]).tolist()),
+            weight_bits_on_l=tuple(np.unique(bits[GEMM_L]).tolist()),
         )
 
     def _emit_entry(self, index: int, planned: PlannedLayer, columns: Columns) -> None:
@@ -250,49 +252,6 @@ class _Compiler:
         else:
             names = [layer.dense.input.name] if layer.dense else []
         return max((self._layer_of.get(name, -1) for name in names), default=-1)
-
-
-def plan_layers(lowered: LoweredModel, geometry: Geometry, share_on_d: float | None = None) -> tuple[PlannedLayer, ...]:
-    """Formats and cuts of all layers; arguments as ``compile_lowered``."""
-    packed = {tensor.name for tensor in lowered.stored.values() if lowered.packs(tensor)}
-    return tuple(_plan(layer, packed, geometry, share_on_d) for layer in lowered.layers)
-
-
-def _plan(layer: LoweredLayer, packed: set[str], geometry: Geometry, share_on_d: float | None) -> PlannedLayer:
-    """Chooses formats and cuts of a layer.
-
-    A pass ends with a block of the output row, which is twice as many channels when they are packed. Where a buffer
-    cannot hold that, the result leaves ``packed``, before its readers are planned.
-    """
-    name = layer.output.name
-    if name in packed:
-        try:
-            return _plan_stored(layer, packed, geometry, share_on_d)
-        except DesignTooSmallError:
-            packed.remove(name)
-    return _plan_stored(layer, packed, geometry, share_on_d)
-
-
-def _plan_stored(
-    layer: LoweredLayer, packed: Collection[str], geometry: Geometry, share_on_d: float | None
-) -> PlannedLayer:
-    name, packed_output = layer.output.name, layer.output.name in packed
-    operands = None
-    if layer.dense is not None:
-        operands = operands_of(layer.dense, layer.dense.input.name in packed, geometry, name)
-    shape = LayerShape(
-        row_bytes=stored_row_bytes(layer.dense.input.channels, operands.activation_bits)
-        if layer.dense and operands
-        else 0,
-        packed=operands is not None and operands.packed,
-        slices=operands.slices if operands else 0,
-        planes=operands.planes if operands else 0,
-        cores=operands.cores if operands else frozenset(),
-        channels=layer.output.channels,
-        aggregated=bool(layer.aggregations),
-        output_bits=stored_bits(layer.output.bits, packed_output),
-    )
-    return PlannedLayer(layer, operands, choose_tile(shape, geometry, name, share_on_d), packed_output)
 
 
 def _pass_needs(planned: Sequence[PlannedLayer]) -> list[int]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hetfab.overlay import layouts
-from hetfab.overlay.compiler.lowering import LoweredLayer, Stored
+from hetfab.overlay.compiler.lowered import LoweredLayer, Stored
 from hetfab.overlay.compiler.operands import Operands
 from hetfab.overlay.compiler.tiling import ColumnRange, Tile
 from hetfab.overlay.design import Geometry
@@ -57,11 +57,12 @@ class Constants:
             return Columns(chosen, 0, (), ())
         middle = chosen.first + chosen.on_d
         on_d, on_l = slice(chosen.first, middle), slice(middle, middle + chosen.on_l)
+        bipolar = chosen.planes == 1
         inputs = 8 * tile.step_bytes // operands.activation_bits
         rows = layouts.padded(layer.dense.input.channels, 8 * isa().block_bytes // operands.activation_bits)
         records = [
             self._parameters(layer, operands.bias_on_d(layer.dense, on_d), on_d, geometry),
-            self._parameters(layer, operands.bias_on_l(layer.dense, on_l, rows), on_l, geometry),
+            self._parameters(layer, operands.bias_on_l(layer.dense, on_l, rows, bipolar=bipolar), on_l, geometry),
         ]
         starts = range(0, rows, inputs)
         steps = [(layer.dense.weight[start : start + inputs], min(inputs, rows - start)) for start in starts]
@@ -71,11 +72,7 @@ class Constants:
             if chosen.on_d
         ]
         planes = [
-            self._add(
-                layouts.plane_words(
-                    step[:, on_l], geometry.gemm_l_cols, length, operands.planes, bipolar=operands.bipolar
-                )
-            )
+            self._add(layouts.plane_words(step[:, on_l], geometry.gemm_l_cols, length, chosen.planes, bipolar=bipolar))
             for step, length in steps
             if chosen.on_l
         ]

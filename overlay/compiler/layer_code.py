@@ -11,60 +11,20 @@ from dataclasses import dataclass
 
 from hetfab.overlay.compiler.constants import Columns
 from hetfab.overlay.compiler.emitter import Affine, Emitter, slot_of, tensor_address
-from hetfab.overlay.compiler.lowering import Aggregation, DenseTerm, LoweredLayer
-from hetfab.overlay.compiler.operands import Operands
+from hetfab.overlay.compiler.lowered import Aggregation, DenseTerm
+from hetfab.overlay.compiler.planning import PlannedLayer
 from hetfab.overlay.compiler.semaphores import Semaphore
-from hetfab.overlay.compiler.tiling import Tile
 from hetfab.overlay.design import Geometry
 from hetfab.overlay.isa.codec import ReduceMode, Segment
 from hetfab.overlay.isa.spec import isa
 from hetfab.overlay.isa.words import program_address
-from hetfab.overlay.layouts import PLANE_CHANNELS, blocks_of, stored_bits
+from hetfab.overlay.layouts import PLANE_CHANNELS, blocks_of
 from hetfab.overlay.program import Symbol, SymbolKind
 
 _BLOCK = isa().block_bytes
 _BEAT = 8
 #: Half words of out_ram that a group of lanes channels takes, by the bits of a value in DRAM.
 _HALF_WORDS = {4: 1, 8: 2, 32: 8}
-
-
-@dataclass(frozen=True, eq=False)
-class PlannedLayer:
-    """A layer and how it is cut and stored.
-
-    Attributes:
-        layer: What it computes.
-        operands: Formats of its dense term, None without one.
-        tile: Its cuts.
-        packed_output: Whether its output is stored two channels a byte.
-    """
-
-    layer: LoweredLayer
-    operands: Operands | None
-    tile: Tile
-    packed_output: bool
-
-    @property
-    def output_bits(self) -> int:
-        """Bits that an output value takes in DRAM."""
-        return stored_bits(self.layer.output.bits, self.packed_output)
-
-    @property
-    def input_blocks(self) -> int:
-        """Length of a row of the dense term's input in blocks."""
-        if self.layer.dense is None or self.operands is None:
-            return 0
-        return blocks_of(-(-self.layer.dense.input.channels * self.operands.activation_bits // 8))
-
-    def step_blocks(self, step: int) -> int:
-        """Blocks of a row in a step over the input channels."""
-        whole = self.tile.step_bytes // _BLOCK
-        return min(whole, self.input_blocks - step * whole)
-
-    @property
-    def steps(self) -> int:
-        """Steps over the input channels."""
-        return -(-self.input_blocks * _BLOCK // self.tile.step_bytes)
 
 
 @dataclass(frozen=True)
@@ -113,7 +73,7 @@ class LayerCode:
             self._copy("load_weights", "wgt_d_ram", columns.weights[step], words, signals=signals[0])
         if columns.range.on_l and planned.operands is not None:
             self._emitter.take("wgt_l_ram")
-            words = self._l_groups(columns) * self._row_words(planned, step) * planned.operands.planes
+            words = self._l_groups(columns) * self._row_words(planned, step) * columns.range.planes
             self._copy("load_planes", "wgt_l_ram", columns.planes[step], words, signals=signals[1])
 
     def tile(self, planned: PlannedLayer, columns: Columns, rows: int | Affine) -> None:
@@ -250,11 +210,11 @@ class LayerCode:
                 "accumulate": int(step > 0),
                 "unsigned": int(not dense.input.signed),
                 "slices": operands.slices,
-                "bipolar": int(operands.bipolar),
+                "bipolar": int(columns.range.planes == 1),
                 "acc": slot_of("acc_l_ram"),
                 "rows": rows,
                 "row_words": self._row_words(planned, step),
-                "planes": operands.planes,
+                "planes": columns.range.planes,
                 "col_groups": self._l_groups(columns),
             },
             waits=[Semaphore.ACT_L_FULL, *([Semaphore.ACC_L_FREE] if step == 0 else [])],

@@ -5,7 +5,6 @@ The nodes are interpreted in order; each tensor gets a value that says what is k
 computed tensor, and the model's output, end a layer. The arithmetic is that of docs/arithmetic.md.
 """
 
-import enum
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -15,6 +14,24 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
+from hetfab.overlay.compiler.layer_ends import (
+    LARGEST_MULTIPLIER,
+    Rectified,
+    Sum,
+    channels_of,
+    exported_layer,
+    rounded_layer,
+)
+from hetfab.overlay.compiler.lowered import (
+    Aggregation,
+    DenseTerm,
+    IntArray,
+    LoweredLayer,
+    LoweredModel,
+    Scales,
+    Stored,
+)
+from hetfab.overlay.compiler.row_types import row_types
 from hetfab.overlay.errors import (
     ModelStructureError,
     NotQuantizedError,
@@ -23,172 +40,15 @@ from hetfab.overlay.errors import (
     counted,
 )
 from hetfab.overlay.isa.arithmetic import ACCUMULATOR_BITS, ACTIVATION_BITS, Q8_BITS, TERM_BITS, WEIGHT_BITS
-from hetfab.overlay.isa.spec import isa
 from hetfab.overlay.model import hgnn
 from hetfab.overlay.model.binding import Binding, Features
-from hetfab.overlay.model.edges import EdgeSet, edge_set
+from hetfab.overlay.model.edges import edge_set
 from hetfab.overlay.model.layers import attributes, constants_of, describe
 from hetfab.overlay.model.reader import graph_inputs, is_quantized
 
-IntArray: TypeAlias = npt.NDArray[np.int64]
-
 _BIAS_BITS = ACCUMULATOR_BITS
-_LARGEST_MULTIPLIER = (1 << isa().record("parameter").bits("multiplier")) - 1
-_LARGEST_SHIFT = isa().operation("combine").field("shift").largest
-_LARGEST_POST_LEFT = isa().operation("combine").field("post_left").largest
-#: A tensor or weights of at most this width can be held two in a byte.
-_NIBBLE_BITS = 4
 #: Of weights behind a Quant; one bit is behind a BipolarQuant.
 _QUANT_WEIGHT_BITS = WEIGHT_BITS[1:]
-_OUTPUT_BITS = 32
-
-
-class LayerKind(enum.Enum):
-    """The vector operation that ends a layer; its value is the operation's name in the instruction set."""
-
-    REQUANTIZE = "requantize"
-    COMBINE = "combine"
-    EXPORT_SUMS = "export_sums"
-    EXPORT_ACCUMULATORS = "export_accumulators"
-
-
-@dataclass(frozen=True, eq=False)
-class Scales:
-    """Scales ``mantissas * 2**exponents``, [N] or [1] each; mantissas are odd and have at most 16 bits."""
-
-    mantissas: IntArray
-    exponents: IntArray
-
-    def times_power(self, exponent: int) -> "Scales":
-        """All scales times ``2**exponent``."""
-        return Scales(self.mantissas, self.exponents + exponent)
-
-    def of_columns(self, columns: int) -> "Scales":
-        """One scale for each column, where there may be one for all."""
-        return Scales(np.broadcast_to(self.mantissas, columns), np.broadcast_to(self.exponents, columns))
-
-    def equal(self, other: "Scales") -> bool:
-        """Whether all are equal, one by one."""
-        return np.array_equal(self.mantissas, other.mantissas) and np.array_equal(self.exponents, other.exponents)
-
-    @property
-    def uniform(self) -> bool:
-        """Whether all are the same."""
-        return self.equal(Scales(self.mantissas[:1], self.exponents[:1]).of_columns(self.mantissas.size))
-
-
-@dataclass(frozen=True, eq=False)
-class Stored:
-    """A tensor of integers, or the logits.
-
-    Attributes:
-        name: Name in the model; of a feature tensor, the model input.
-        channels: Columns.
-        bits: 2 to 8, or 32 for logits.
-        signed: Whether its integers are signed.
-        exponent: The scale is ``mantissa * 2**exponent``.
-        origin: "features", "constant", "computed" or "output".
-        values: The integers of a constant, [rows, channels].
-        mantissa: 1, except where the last layer has a free scale.
-    """
-
-    name: str
-    channels: int
-    bits: int
-    signed: bool
-    exponent: int
-    origin: str
-    values: IntArray | None = None
-    mantissa: int = 1
-
-    @property
-    def scale(self) -> float:
-        """Value of one step."""
-        return math.ldexp(self.mantissa, self.exponent)
-
-    @property
-    def item_bytes(self) -> int:
-        """Bytes of an integer where it is not packed."""
-        return -(-self.bits // 8)
-
-
-@dataclass(frozen=True, eq=False)
-class DenseTerm:
-    """``input @ weight + bias`` in integers.
-
-    Attributes:
-        input: What is multiplied.
-        weight: [K, N]; columns of 1 bit are bipolar, -1 or 1.
-        weight_bits: Width of each column, [N], 1 to 8.
-        bias: [N].
-        scales: Of the result, [N].
-    """
-
-    input: Stored
-    weight: IntArray
-    weight_bits: IntArray
-    bias: IntArray
-    scales: Scales
-
-
-@dataclass(frozen=True, eq=False)
-class Aggregation:
-    """Mean of a stored tensor's rows over edges."""
-
-    input: Stored
-    edges: EdgeSet
-
-
-@dataclass(frozen=True, eq=False)
-class LoweredLayer:
-    """One layer of the overlay.
-
-    Attributes:
-        kind: How it ends.
-        output: What it writes.
-        dense: Its dense term, if any.
-        multiplier: [N], of the dense term's requantization.
-        shift: Of the dense term's requantization.
-        aggregations: Its aggregated terms, summed in Q.8.
-        post_left: Left shift of the sum before ``post_shift``.
-        post_shift: Right shift of the sum.
-        relu: Whether negative results become 0.
-    """
-
-    kind: LayerKind
-    output: Stored
-    dense: DenseTerm | None
-    multiplier: IntArray
-    shift: int
-    aggregations: tuple[Aggregation, ...]
-    post_left: int
-    post_shift: int
-    relu: bool
-
-
-@dataclass(frozen=True, eq=False)
-class LoweredModel:
-    """Layers in topological order, and whose nodes each tensor's rows are."""
-
-    layers: tuple[LoweredLayer, ...]
-    stored: Mapping[str, Stored]
-    node_types: Mapping[str, str]
-    fixed_counts: Mapping[str, int]
-    output: Stored
-    lsb_exponent: int
-
-    def packs(self, tensor: Stored) -> bool:
-        """Whether a tensor can be stored two channels a byte: it is narrow enough, and so are all its readers.
-
-        Aggregations read bytes; a matrix engine takes nibbles where its weights have at most 4 bits too.
-        """
-        return tensor.bits <= _NIBBLE_BITS and not any(
-            any(aggregation.input is tensor for aggregation in layer.aggregations)
-            or (
-                layer.dense is not None and layer.dense.input is tensor and layer.dense.weight_bits.max() > _NIBBLE_BITS
-            )
-            for layer in self.layers
-        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -222,21 +82,7 @@ class _Weights:
     bits: IntArray
 
 
-@dataclass(frozen=True, eq=False)
-class _Sum:
-    """Terms in Q.8 of the scale ``2**exponent`` (of the aggregated tensors; one step is ``2**(exponent - 8)``)."""
-
-    exponent: int
-    dense: DenseTerm | None
-    aggregations: tuple[Aggregation, ...]
-
-
-@dataclass(frozen=True, eq=False)
-class _Rectified:
-    value: "DenseTerm | _Sum"
-
-
-_Value: TypeAlias = _FloatInput | _FloatConstant | _Integers | _Weights | Stored | DenseTerm | _Sum | _Rectified
+_Value: TypeAlias = _FloatInput | _FloatConstant | _Integers | _Weights | Stored | DenseTerm | Sum | Rectified
 
 
 @dataclass
@@ -299,8 +145,11 @@ def lower(model: onnx.ModelProto, bindings: Mapping[str, Binding]) -> LoweredMod
             "quantize the float model again with this hetfab",
             draft.refused,
         )
-    output, lsb = _export(draft, model.graph.output[0].name)
-    node_types = _node_types(draft)
+    name = model.graph.output[0].name
+    last, lsb = exported_layer(draft.values.get(name), name)
+    draft.layers.append(last)
+    output = draft.store(last.output)
+    node_types = row_types(draft.stored.values(), draft.layers, bindings)
     fixed = {
         node_types[tensor.name]: len(tensor.values) for tensor in draft.stored.values() if tensor.values is not None
     }
@@ -317,7 +166,7 @@ def _scales(scale: npt.NDArray[Any], node: onnx.NodeProto) -> Scales:
     whole = np.ldexp(fractions, 53).astype(np.int64)
     lowest_bit = whole & -whole
     mantissas = whole // np.maximum(lowest_bit, 1)
-    if not np.all((mantissas > 0) & (mantissas <= _LARGEST_MULTIPLIER)):
+    if not np.all((mantissas > 0) & (mantissas <= LARGEST_MULTIPLIER)):
         raise ModelStructureError(
             f"{describe(node)} has a scale that is not a 16-bit integer times a power of two",
             "scales m * 2^e with m of at most 16 bits",
@@ -361,7 +210,7 @@ def _quant(draft: _Draft, node: onnx.NodeProto) -> _Value:
             integers = _integers(array, scales, bits, signed=signed, narrow=narrow)
             return _Integers(integers, scales, bits, signed, narrow)
         case DenseTerm() as dense if bits == TERM_BITS and signed:
-            return _Sum(_exponent(scales, node) + Q8_BITS, dense, ())
+            return Sum(_exponent(scales, node) + Q8_BITS, dense, ())
         case _ if bits not in ACTIVATION_BITS or narrow:
             raise _RefusedError(
                 f"it rounds to {bits} bits{', narrow' if narrow else ''}; tensors have {ACTIVATION_BITS[0]} to "
@@ -370,9 +219,9 @@ def _quant(draft: _Draft, node: onnx.NodeProto) -> _Value:
         case _FloatInput(input_name, channels):
             exponent = _exponent(scales, node)
             return draft.store(Stored(input_name, channels, bits, signed, exponent, "features"))
-        case DenseTerm() | _Sum() | _Rectified():
-            output = draft.store(Stored(name, _channels(value), bits, signed, _exponent(scales, node), "computed"))
-            draft.layers.append(_layer(value, output, node))
+        case DenseTerm() | Sum() | Rectified():
+            output = draft.store(Stored(name, channels_of(value), bits, signed, _exponent(scales, node), "computed"))
+            draft.layers.append(rounded_layer(value, output))
             return output
     raise _RefusedError(f"'{source}' is rounded twice, or is nothing that is rounded")
 
@@ -460,12 +309,12 @@ def _add(draft: _Draft, node: onnx.NodeProto) -> _Value:
             term = replace(left, bias=left.bias + values.reshape(-1))
             _check_accumulator(term, node.output[0])
             return term
-        case _Sum(exponent, dense, means), _Sum(other, other_dense, other_means):
+        case Sum(exponent, dense, means), Sum(other, other_dense, other_means):
             if exponent != other:
                 raise _RefusedError("its operands have different scales")
             if dense is not None and other_dense is not None:
                 raise _RefusedError("it adds two dense terms")
-            return _Sum(exponent, dense or other_dense, means + other_means)
+            return Sum(exponent, dense or other_dense, means + other_means)
     raise _RefusedError("it adds something other than a bias or terms in Q.8")
 
 
@@ -473,8 +322,8 @@ def _relu(draft: _Draft, node: onnx.NodeProto) -> _Value:
     match draft.values.get(node.input[0]):
         case _FloatConstant(array):
             return _FloatConstant(np.maximum(array, 0))
-        case (DenseTerm() | _Sum()) as value:
-            return _Rectified(value)
+        case (DenseTerm() | Sum()) as value:
+            return Rectified(value)
     raise _RefusedError("it does not follow a dense layer or a sum")
 
 
@@ -484,7 +333,7 @@ def _mean(draft: _Draft, node: onnx.NodeProto) -> _Value:
     exponent = _exponent(_scales(_constant(draft, scale), node), node)
     if exponent != value.exponent:
         raise _RefusedError("its scale is not that of its input")
-    return _Sum(exponent, None, (Aggregation(value, edge_set(draft.bindings, source, destination)),))
+    return Sum(exponent, None, (Aggregation(value, edge_set(draft.bindings, source, destination)),))
 
 
 #: (domain, operator) -> rule.
@@ -499,55 +348,6 @@ _RULES: dict[tuple[str, str], Callable[[_Draft, onnx.NodeProto], _Value]] = {
 }
 
 
-def _channels(value: DenseTerm | _Sum | _Rectified) -> int:
-    match value:
-        case _Rectified(inner):
-            return _channels(inner)
-        case DenseTerm():
-            return int(value.weight.shape[1])
-        case _Sum(_, dense, means):
-            return means[0].input.channels if dense is None else int(dense.weight.shape[1])
-
-
-def _layer(value: DenseTerm | _Sum | _Rectified, output: Stored, node: onnx.NodeProto) -> LoweredLayer:
-    relu = isinstance(value, _Rectified)
-    inner = value.value if isinstance(value, _Rectified) else value
-    if isinstance(inner, DenseTerm):
-        multiplier, shift = _requantization(inner.scales, output.exponent, node.output[0])
-        return LoweredLayer(LayerKind.REQUANTIZE, output, inner, multiplier, shift, (), 0, 0, relu)
-    return _sum_layer(LayerKind.COMBINE, inner, output, relu=relu)
-
-
-def _sum_layer(kind: LayerKind, value: _Sum, output: Stored, *, relu: bool) -> LoweredLayer:
-    unit = value.exponent - Q8_BITS
-    multiplier, shift = np.zeros(0, np.int64), 0
-    if value.dense is not None:
-        multiplier, shift = _requantization(value.dense.scales, unit, output.name)
-    distance = output.exponent - unit if kind is LayerKind.COMBINE else 0
-    if not -_LARGEST_POST_LEFT <= distance <= _LARGEST_SHIFT:
-        raise _too_far(output.name)
-    post_left, post_shift = max(0, -distance), max(0, distance)
-    return LoweredLayer(kind, output, value.dense, multiplier, shift, value.aggregations, post_left, post_shift, relu)
-
-
-def _requantization(scales: Scales, target: int, name: str) -> tuple[IntArray, int]:
-    """Multipliers and shift that bring ``scales`` to ``2**target``; a left shift by j is a multiplier times 2^j."""
-    right = target - scales.exponents
-    shift = max(0, int(right.max()))
-    left = shift - right
-    if shift > _LARGEST_SHIFT or np.any(np.ldexp(scales.mantissas.astype(np.float64), left) > _LARGEST_MULTIPLIER):
-        raise _too_far(name)
-    return np.left_shift(scales.mantissas, left), shift
-
-
-def _too_far(name: str) -> ModelStructureError:
-    return ModelStructureError(
-        f"the scales before and after '{name}' are too far apart for a 16-bit multiplier and a 6-bit shift",
-        "scales of one layer within 2^16 of each other and of the result's",
-        "quantize the float model again with this hetfab",
-    )
-
-
 def _check_accumulator(term: DenseTerm, name: str) -> None:
     rows = term.input
     largest = 1 << (rows.bits - 1) if rows.signed else (1 << rows.bits) - 1
@@ -558,67 +358,3 @@ def _check_accumulator(term: DenseTerm, name: str) -> None:
             f"at most {ACCUMULATOR_BITS} bits",
             "quantize with fewer bits or a larger weight scale, or split the layer's input channels into two layers",
         )
-
-
-def _export(draft: _Draft, name: str) -> tuple[Stored, int]:
-    """Ends the layer that computes the logits; the second value is the exponent of their LSB."""
-    value = draft.values.get(name)
-    match value:
-        case _Sum(exponent):
-            output = Stored(name, _channels(value), _OUTPUT_BITS, True, exponent - Q8_BITS, "output")
-            draft.layers.append(_sum_layer(LayerKind.EXPORT_SUMS, value, output, relu=False))
-            lsb = exponent
-        case DenseTerm() if value.scales.uniform:
-            mantissa, exponent = int(value.scales.mantissas[0]), int(value.scales.exponents[0])
-            output = Stored(name, _channels(value), _OUTPUT_BITS, True, exponent, "output", mantissa=mantissa)
-            none = np.zeros(0, np.int64)
-            draft.layers.append(LoweredLayer(LayerKind.EXPORT_ACCUMULATORS, output, value, none, 0, (), 0, 0, False))
-            lsb = value.input.exponent
-        case _:
-            raise OperatorsUnsupportedError(
-                f"the output '{name}' is neither a sum in Q.8 nor a dense layer with one scale for all classes",
-                "logits at one scale",
-                "quantize the float model again with this hetfab",
-            )
-    return draft.store(output), lsb
-
-
-def _node_types(draft: _Draft) -> dict[str, str]:
-    """Whose nodes the rows of each stored tensor are, from features and edges, carried through the layers."""
-    types: dict[str, str] = {}
-
-    def note(tensor: Stored, node_type: str) -> None:
-        found = types.setdefault(tensor.name, node_type)
-        if found != node_type:
-            raise ModelStructureError(
-                f"the rows of '{tensor.name}' are nodes of type '{found}' and of type '{node_type}'",
-                "one node type per tensor",
-                "correct the input binding (`--bind FILE`), or the model",
-            )
-
-    for tensor in draft.stored.values():
-        binding = draft.bindings.get(tensor.name)
-        if tensor.origin == "features" and isinstance(binding, Features):
-            note(tensor, binding.type)
-    for layer in draft.layers:
-        for aggregation in layer.aggregations:
-            note(aggregation.input, aggregation.edges.source_type)
-            note(layer.output, aggregation.edges.destination_type)
-    pairs = [(layer.dense.input, layer.output) for layer in draft.layers if layer.dense is not None]
-    while True:
-        known = len(types)
-        for left, right in pairs:
-            if left.name in types:
-                note(right, types[left.name])
-            elif right.name in types:
-                note(left, types[right.name])
-        if len(types) == known:
-            break
-    missing = [name for name in draft.stored if name not in types]
-    if missing:
-        raise ModelStructureError(
-            "nothing says whose nodes the rows of these tensors are: " + ", ".join(missing),
-            "a path of dense layers to features or to an aggregation",
-            "remove the unused layers from the model",
-        )
-    return types

@@ -9,14 +9,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hetfab.overlay.compiler.lowering import DenseTerm
+from hetfab.overlay.compiler.lowered import DenseTerm
 from hetfab.overlay.design import Geometry
 from hetfab.overlay.errors import OverflowPossibleError
 from hetfab.overlay.isa.arithmetic import wrap32
-from hetfab.overlay.layouts import IntArray
+from hetfab.overlay.isa.spec import isa
+from hetfab.overlay.layouts import IntArray, padded
 
 GEMM_D = "gemm_d"
 GEMM_L = "gemm_l"
+#: Planes of an output channel whose sums could leave GEMM-L's; more than any weight has.
+NOT_ON_L = 99
 
 
 @dataclass(frozen=True)
@@ -26,15 +29,14 @@ class Operands:
     Attributes:
         packed: Whether activations are two a byte, and GEMM-D's weights int4.
         slices: Slices of 4 bits of an activation on GEMM-L.
-        planes: Bits of a weight on GEMM-L.
-        bipolar: Whether that bit means -1 or 1.
-        cores: The cores of the design that can take them.
+        planes: Bits of a weight of each output channel on GEMM-L, or ``NOT_ON_L``. Channels of one instruction take
+            as many planes as the widest of them; one plane means -1 and 1.
+        cores: The cores of the design.
     """
 
     packed: bool
     slices: int
-    planes: int
-    bipolar: bool
+    planes: tuple[int, ...]
     cores: frozenset[str]
 
     @property
@@ -47,18 +49,19 @@ class Operands:
         bias, sums = dense.bias[columns], dense.weight[:, columns].sum(axis=0)
         return wrap32(bias if dense.input.signed else bias + (sums << self.activation_bits - 1))
 
-    def bias_on_l(self, dense: DenseTerm, columns: slice, inputs: int) -> IntArray:
+    def bias_on_l(self, dense: DenseTerm, columns: slice, inputs: int, *, bipolar: bool) -> IntArray:
         """Bias of output channels on GEMM-L, int32 range.
 
         Args:
             dense: The term.
             columns: The channels.
             inputs: Input channels with those that pad a row, whose bipolar weights are +1.
+            bipolar: Whether their weights are one plane.
         """
         weight = dense.weight[:, columns]
-        sums = weight.sum(axis=0) + (inputs - len(weight) if self.bipolar else 0)
+        sums = weight.sum(axis=0) + (inputs - len(weight) if bipolar else 0)
         bias = dense.bias[columns] - ((sums << self.activation_bits - 1) if dense.input.signed else 0)
-        if self.bipolar:
+        if bipolar:
             bias = bias - ((1 << self.activation_bits) - 1) * (weight < 0).sum(axis=0)
         return wrap32(bias)
 
@@ -75,28 +78,27 @@ def operands_of(dense: DenseTerm, packed: bool, geometry: Geometry, name: str) -
     Raises:
         OverflowPossibleError: The design has GEMM-L only, and its sums are too narrow.
     """
-    bipolar = bool((dense.weight_bits == 1).all())
-    # A bipolar weight beside wider ones is two's complement of 2 bits.
-    planes = 1 if bipolar else int(np.maximum(dense.weight_bits, 2).max(initial=2))
-    operands = Operands(packed, 1 if packed else 2, planes, bipolar, frozenset())
-    reach = _reach(dense, operands)
+    bits = 4 if packed else 8
+    reach = _reach(dense, bits)
+    served = reach < 1 << geometry.gemm_l_acc_bits - 1
     cores = {GEMM_D, GEMM_L} & set(geometry.engines)
-    if reach >= 1 << geometry.gemm_l_acc_bits - 1:
-        cores -= {GEMM_L}
-    if not cores:
+    if GEMM_D not in cores and not served.all():
+        largest = int(reach.max())
         raise OverflowPossibleError(
-            f"the sums of '{name}' on GEMM-L can reach {reach}, which takes {reach.bit_length() + 1} bits",
+            f"the sums of '{name}' on GEMM-L can reach {largest}, which takes {largest.bit_length() + 1} bits",
             f"at most {geometry.gemm_l_acc_bits} bits, the design's gemm_l_acc_bits",
             "use a design with wider sums or with GEMM-D, or quantize with fewer bits",
         )
-    return Operands(packed, operands.slices, planes, bipolar, frozenset(cores))
+    planes = np.where(served, dense.weight_bits, NOT_ON_L)
+    return Operands(packed, 1 if packed else 2, tuple(planes.tolist()), frozenset(cores))
 
 
-def _reach(dense: DenseTerm, operands: Operands) -> int:
-    """The largest magnitude of a sum on GEMM-L, whose activations are 0 to 15 or 255."""
-    largest = (1 << operands.activation_bits) - 1
-    if operands.bipolar:
-        return largest * len(dense.weight)
-    up = np.maximum(dense.weight, 0).sum(axis=0).max(initial=0)
-    down = np.maximum(-dense.weight, 0).sum(axis=0).max(initial=0)
-    return largest * int(max(up, down))
+def _reach(dense: DenseTerm, activation_bits: int) -> IntArray:
+    """The largest magnitude of each output channel's sums on GEMM-L, whose activations are 0 to 15 or 255.
+
+    Bipolar weights add an activation or what it lacks to the largest one, those of channels that pad a row too.
+    """
+    largest = (1 << activation_bits) - 1
+    up, down = (np.maximum(signed, 0).sum(axis=0) for signed in (dense.weight, -dense.weight))
+    bipolar = padded(len(dense.weight), 8 * isa().block_bytes // activation_bits)
+    return np.asarray(largest * np.where(dense.weight_bits == 1, bipolar, np.maximum(up, down)), np.int64)

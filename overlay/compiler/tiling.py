@@ -7,9 +7,11 @@ VEC and STORE overlap and the slowest decides; the cheapest is taken (docs/gemm.
 
 import functools
 import math
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from hetfab.overlay.compiler.operands import GEMM_D, GEMM_L, NOT_ON_L
 from hetfab.overlay.design import Geometry
 from hetfab.overlay.errors import DesignTooSmallError, counted
 from hetfab.overlay.isa.spec import isa
@@ -38,7 +40,8 @@ class LayerShape:
         row_bytes: Bytes of a row of the dense term's input, whole blocks; 0 without a dense term.
         packed: Whether that row holds two channels a byte, and GEMM-D's weights are int4.
         slices: Slices of 4 bits of an activation on GEMM-L.
-        planes: Bits of a weight on GEMM-L.
+        planes: Bits of a weight of each output channel on GEMM-L, or ``NOT_ON_L``.
+        any_order: Whether output channels may be rearranged, so that GEMM-L gets those of the fewest planes.
         cores: The cores that can serve the layer.
         channels: Output channels.
         aggregated: Whether it has aggregations.
@@ -48,7 +51,8 @@ class LayerShape:
     row_bytes: int
     packed: bool
     slices: int
-    planes: int
+    planes: tuple[int, ...]
+    any_order: bool
     cores: frozenset[str]
     channels: int
     aggregated: bool
@@ -59,12 +63,13 @@ class LayerShape:
 class ColumnRange:
     """Output channels of one pass over the rows: the first ``on_d`` on GEMM-D, then ``on_l`` on GEMM-L.
 
-    Without a dense term, ``on_d`` counts the channels of VEC's one instruction.
+    GEMM-L takes ``planes`` bits of a weight. Without a dense term, ``on_d`` counts the channels of VEC's instruction.
     """
 
     first: int
     on_d: int
     on_l: int
+    planes: int
 
     @property
     def count(self) -> int:
@@ -138,6 +143,8 @@ class _Cutter:
         self.shape = shape
         self.geometry = geometry
         self.share = share if len(shape.cores) == 2 else None
+        #: Planes in the order in which GEMM-L gets channels, where that is free.
+        self.rising = sorted(shape.planes) if shape.any_order or len(set(shape.planes)) == 1 else None
         #: A part of a row, and a pass, begins with a whole word of out_ram.
         self.unit = geometry.lanes * (2 if shape.output_bits == 4 else 1)
         self.block_channels = 8 * _BLOCK // shape.output_bits
@@ -161,9 +168,9 @@ class _Cutter:
 
     def splits(self, width: int) -> list[int]:
         """Channels of a pass of this width that GEMM-D may get."""
-        if not self.shape.row_bytes or self.shape.cores == {"gemm_d"}:
+        if not self.shape.row_bytes or self.shape.cores == {GEMM_D}:
             return [width]
-        if self.shape.cores == {"gemm_l"}:
+        if self.shape.cores == {GEMM_L}:
             return [0]
         if self.share is not None:
             exact = self.share * width
@@ -172,27 +179,61 @@ class _Cutter:
         return [*inner, width]
 
     def cut(self, width: int, on_d: int, step_bytes: int) -> Tile | None:
-        """The cut whose passes are all alike, None where a buffer cannot hold it."""
-        shape, geometry = self.shape, self.geometry
+        """The cut whose passes are all alike, None where a buffer cannot hold it or GEMM-L's sums its channels."""
         on_l = width - on_d
+        shares = self.shares_of_planes(width, on_d)
+        most = max(shares)
         rows = self.rows(on_d, on_l, step_bytes)
-        if rows < 1 or not self.fields_hold(on_d, on_l) or not self.weights_fit(on_d, on_l, step_bytes):
+        if rows < 1 or not self.fits(ColumnRange(0, on_d, on_l, most), step_bytes):
             return None
-        steps = -(-shape.row_bytes // step_bytes) if step_bytes else 0
-        resident = steps == 1
-        groups_d, groups_l = -(-on_d // geometry.gemm_d_cols), -(-on_l // geometry.gemm_l_cols)
-        times = [float(self.vector_cycles(rows, on_d, on_l))]
+        chosen = {planes: ColumnRange(0, on_d, on_l, planes) for planes in shares}
+        cycles = sum(share * self.pass_cycles(chosen[planes], rows, step_bytes) for planes, share in shares.items())
+        resident = step_bytes == self.shape.row_bytes
+        return Tile(rows, step_bytes, resident, (chosen[most],), cycles / rows)
+
+    def shares_of_planes(self, width: int, on_d: int) -> dict[int, float]:
+        """How many passes have how many planes on GEMM-L; a last, narrower one counts as a part."""
+        channels = self.shape.channels
+        if len(set(self.shape.planes)) <= 1:
+            return {self.planes(0, on_d, width - on_d, 0): channels / width}
+        shares: dict[int, float] = defaultdict(float)
+        for number, first in enumerate(range(0, channels, width)):
+            part = min(width, channels - first)
+            taken = min(on_d, part)
+            shares[self.planes(first, taken, part - taken, number * (width - on_d))] += part / width
+        return shares
+
+    def planes(self, first: int, on_d: int, on_l: int, earlier: int) -> int:
+        """Planes of a pass on GEMM-L, 0 where it has no channels there.
+
+        Args:
+            first: First channel of the pass.
+            on_d: Its channels on GEMM-D.
+            on_l: Its channels on GEMM-L.
+            earlier: Channels on GEMM-L of the passes before.
+        """
+        if not on_l:
+            return 0
+        if self.rising is not None:
+            return self.rising[earlier + on_l - 1]
+        return max(self.shape.planes[first + on_d : first + on_d + on_l])
+
+    def pass_cycles(self, chosen: ColumnRange, rows: int, step_bytes: int) -> float:
+        """Cycles of a tile of a pass when everything overlaps: those of the slowest."""
+        shape, geometry = self.shape, self.geometry
+        times = [float(self.vector_cycles(rows, chosen.on_d, chosen.on_l))]
         weight_beats = 0
+        steps = -(-shape.row_bytes // step_bytes) if step_bytes else 0
         if step_bytes:
+            groups_d, groups_l = -(-chosen.on_d // geometry.gemm_d_cols), -(-chosen.on_l // geometry.gemm_l_cols)
             times.append(steps * self.d_cycles(rows, groups_d, step_bytes, steps > 1))
-            times.append(steps * self.l_cycles(rows, groups_l, step_bytes, steps > 1))
+            times.append(steps * self.l_cycles(rows, groups_l, chosen.planes, step_bytes, steps > 1))
             weight_beats = steps * self.d_words(groups_d, step_bytes) * self.word_beats["wgt_d_ram"]
-            weight_beats += steps * self.l_words(groups_l, step_bytes) * self.word_beats["wgt_l_ram"]
-        moved = rows * (shape.row_bytes + width * shape.output_bits // 8) / _BEAT
-        moved += weight_beats * (rows / _NOMINAL_ROWS if resident else 1)
+            weight_beats += steps * self.l_words(groups_l, chosen.planes, step_bytes) * self.word_beats["wgt_l_ram"]
+        moved = rows * (shape.row_bytes + chosen.count * shape.output_bits // 8) / _BEAT
+        moved += weight_beats * (rows / _NOMINAL_ROWS if steps == 1 else 1)
         times.append(moved + 2 * _INSTRUCTION)
-        passes = shape.channels / width
-        return Tile(rows, step_bytes, resident, (ColumnRange(0, on_d, on_l),), passes * max(times) / rows)
+        return max(times)
 
     def d_cycles(self, rows: int, groups: int, step_bytes: int, accumulates: bool) -> float:
         """Cycles of a matmul: two trips a beat, or the drain of a block."""
@@ -202,13 +243,13 @@ class _Cutter:
         drain = array * (2 if accumulates else 1)
         return groups * -(-rows // array) * max(2 * step_bytes // _BEAT, drain) + drain + _INSTRUCTION
 
-    def l_cycles(self, rows: int, groups: int, step_bytes: int, accumulates: bool) -> float:
+    def l_cycles(self, rows: int, groups: int, planes: int, step_bytes: int, accumulates: bool) -> float:
         """Cycles of a matmul_planes: a trip for each slice, word and plane, or the drain of a block."""
         if not groups:
             return 0
         array = self.geometry.gemm_l_rows
         drain = array * (2 if accumulates else 1)
-        trips = self.shape.slices * self.l_row_words(step_bytes) * self.shape.planes
+        trips = self.shape.slices * self.l_row_words(step_bytes) * planes
         return groups * -(-rows // array) * max(trips, drain) + drain + _INSTRUCTION
 
     def l_row_words(self, step_bytes: int) -> int:
@@ -219,9 +260,9 @@ class _Cutter:
         """Words of wgt_d_ram of a step."""
         return groups * 2 * step_bytes // _BEAT
 
-    def l_words(self, groups: int, step_bytes: int) -> int:
+    def l_words(self, groups: int, planes: int, step_bytes: int) -> int:
         """Words of wgt_l_ram of a step."""
-        return groups * self.l_row_words(step_bytes) * self.shape.planes
+        return groups * self.l_row_words(step_bytes) * planes
 
     def vector_cycles(self, rows: int, on_d: int, on_l: int) -> int:
         """Trips of VEC: a group of lanes channels each, four where results are int32."""
@@ -229,14 +270,16 @@ class _Cutter:
         parts = (on_d > 0) + (on_l > 0)
         return rows * groups * (4 if self.shape.output_bits == 32 else 1) + parts * _INSTRUCTION
 
-    def weights_fit(self, on_d: int, on_l: int, step_bytes: int) -> bool:
-        """Whether weights and parameters of a pass fit their slots."""
+    def fits(self, chosen: ColumnRange, step_bytes: int) -> bool:
+        """Whether GEMM-L's sums hold its channels of a pass, slots its weights and parameters, fields its sizes."""
+        geometry, on_d, on_l = self.geometry, chosen.on_d, chosen.on_l
+        if chosen.planes == NOT_ON_L or not self.fields_hold(on_d, on_l):
+            return False
         if not step_bytes:
             return True
-        geometry = self.geometry
         needs = {
             "wgt_d_ram": self.d_words(-(-on_d // geometry.gemm_d_cols), step_bytes),
-            "wgt_l_ram": self.l_words(-(-on_l // geometry.gemm_l_cols), step_bytes),
+            "wgt_l_ram": self.l_words(-(-on_l // geometry.gemm_l_cols), chosen.planes, step_bytes),
             "par_ram": -(-on_d // geometry.lanes) + -(-on_l // geometry.lanes),
         }
         return all(words <= self.slots[memory] for memory, words in needs.items())
@@ -275,19 +318,25 @@ class _Cutter:
 
     def passes(self, tile: Tile) -> Iterator[ColumnRange]:
         """All passes; the last one, which may be narrower, is split anew."""
-        model, first = tile.passes[0], 0
-        while first < self.shape.channels:
-            left = self.shape.channels - first
-            if left >= model.count:
-                yield replace(model, first=first)
-                first += model.count
-                continue
-            cuts = [self.cut(left, on_d, tile.step_bytes) for on_d in self.splits(left)]
-            fitting = [cut for cut in cuts if cut is not None and cut.rows >= tile.rows]
-            chosen = min(fitting, key=lambda cut: cut.row_cycles, default=None)
-            on_d = min(left, model.on_d) if chosen is None else chosen.passes[0].on_d
-            yield ColumnRange(first, on_d, left - on_d)
-            first = self.shape.channels
+        model, channels = tile.passes[0], self.shape.channels
+        for number, first in enumerate(range(0, channels, model.count)):
+            earlier = number * model.on_l
+            if first + model.count <= channels:
+                yield replace(model, first=first, planes=self.planes(first, model.on_d, model.on_l, earlier))
+            else:
+                yield self.last_pass(tile, first, earlier)
+
+    def last_pass(self, tile: Tile, first: int, earlier: int) -> ColumnRange:
+        """The fastest split of the channels from ``first`` on that holds the tile's rows, or the tile's own split."""
+        left = self.shape.channels - first
+        choices = [*self.splits(left), min(left, tile.passes[0].on_d)]
+        ranges = [ColumnRange(first, d, left - d, self.planes(first, d, left - d, earlier)) for d in choices]
+        fitting = [
+            one
+            for one in ranges[:-1]
+            if self.fits(one, tile.step_bytes) and self.rows(one.on_d, one.on_l, tile.step_bytes) >= tile.rows
+        ]
+        return min(fitting, key=lambda one: self.pass_cycles(one, tile.rows, tile.step_bytes), default=ranges[-1])
 
     def too_small(self, name: str) -> DesignTooSmallError:
         """Names the first buffer that cannot hold one row of the smallest cut."""
@@ -326,7 +375,8 @@ class _Cutter:
             needs |= {"act_d_ram": _BEATS, "acc_d_ram": groups, "wgt_d_ram": self.d_words(groups, _BLOCK)}
         if on_l:
             groups, words = -(-on_l // geometry.gemm_l_cols), self.l_row_words(_BLOCK)
-            needs |= {"act_l_ram": shape.slices * words, "acc_l_ram": groups, "wgt_l_ram": self.l_words(groups, _BLOCK)}
+            weights = self.l_words(groups, max(shape.planes), _BLOCK)
+            needs |= {"act_l_ram": shape.slices * words, "acc_l_ram": groups, "wgt_l_ram": weights}
         return needs
 
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 
-from hetfab.overlay.compiler.lowering import LoweredLayer, lower
+from hetfab.overlay.compiler.lowered import LoweredLayer
+from hetfab.overlay.compiler.lowering import lower
 from hetfab.overlay.errors import OperatorsUnsupportedError
 from hetfab.overlay.model.binding import Binding
 from hetfab.overlay.model.layers import Add, Dense, Layer, LayerGraph, Relu, constants_of, describe

@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Plans each layer: formats of its operands, its cuts, and whether its result is stored two channels a byte."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from hetfab.overlay.compiler.lowered import IntArray, LoweredLayer, LoweredModel
+from hetfab.overlay.compiler.operands import GEMM_D, GEMM_L, NOT_ON_L, Operands, operands_of
+from hetfab.overlay.compiler.tiling import LayerShape, Tile, choose_tile, stored_row_bytes
+from hetfab.overlay.design import Geometry
+from hetfab.overlay.errors import DesignTooSmallError
+from hetfab.overlay.isa.spec import isa
+from hetfab.overlay.layouts import blocks_of, stored_bits
+
+_BLOCK = isa().block_bytes
+
+
+@dataclass(frozen=True, eq=False)
+class PlannedLayer:
+    """A layer and how it is cut and stored.
+
+    Attributes:
+        layer: What it computes.
+        operands: Formats of its dense term, None without one.
+        tile: Its cuts.
+        packed_output: Whether its output is stored two channels a byte.
+    """
+
+    layer: LoweredLayer
+    operands: Operands | None
+    tile: Tile
+    packed_output: bool
+
+    @property
+    def output_bits(self) -> int:
+        """Bits that an output value takes in DRAM."""
+        return stored_bits(self.layer.output.bits, self.packed_output)
+
+    @property
+    def input_blocks(self) -> int:
+        """Length of a row of the dense term's input in blocks."""
+        if self.layer.dense is None or self.operands is None:
+            return 0
+        return blocks_of(-(-self.layer.dense.input.channels * self.operands.activation_bits // 8))
+
+    def weight_bits_on_cores(self) -> dict[str, IntArray]:
+        """Widths of the weights of the output channels on each core, pass by pass."""
+        bits = np.zeros(0, np.int64) if self.layer.dense is None else self.layer.dense.weight_bits
+        starts = [(one.first, one.first + one.on_d, one.first + one.count) for one in self.tile.passes]
+        return {
+            GEMM_D: np.concatenate([bits[first:middle] for first, middle, _ in starts]),
+            GEMM_L: np.concatenate([bits[middle:last] for _, middle, last in starts]),
+        }
+
+    def step_blocks(self, step: int) -> int:
+        """Blocks of a row in a step over the input channels."""
+        whole = self.tile.step_bytes // _BLOCK
+        return min(whole, self.input_blocks - step * whole)
+
+    @property
+    def steps(self) -> int:
+        """Steps over the input channels."""
+        return -(-self.input_blocks * _BLOCK // self.tile.step_bytes)
+
+
+def plan_layers(
+    lowered: LoweredModel, geometry: Geometry, share_on_d: float | None = None, *, any_order: bool = False
+) -> tuple[PlannedLayer, ...]:
+    """Formats and cuts of all layers.
+
+    Args:
+        lowered: The layers.
+        geometry: The design's geometry.
+        share_on_d: Of each layer's output channels, what GEMM-D gets, 0 to 1; None for the fastest split.
+        any_order: Whether to plan each layer as if its output channels could be rearranged for it alone.
+
+    Raises:
+        OverflowPossibleError: As ``operands_of``.
+        DesignTooSmallError: As ``choose_tile``.
+    """
+    packed = {tensor.name for tensor in lowered.stored.values() if lowered.packs(tensor)}
+    planner = _Planner(geometry, share_on_d, any_order, packed)
+    return tuple(planner.plan(layer) for layer in lowered.layers)
+
+
+@dataclass(frozen=True, eq=False)
+class _Planner:
+    """What the plans of all layers share; ``packed`` holds the names of packed tensors, as far as is known."""
+
+    geometry: Geometry
+    share_on_d: float | None
+    any_order: bool
+    packed: set[str]
+
+    def plan(self, layer: LoweredLayer) -> PlannedLayer:
+        """Chooses formats and cuts of a layer.
+
+        A pass ends with a block of the output row, which is twice as many channels when they are packed. Where a
+        buffer cannot hold that, the result leaves ``packed``, before its readers are planned.
+        """
+        name = layer.output.name
+        if name in self.packed:
+            try:
+                return self._plan(layer)
+            except DesignTooSmallError:
+                self.packed.remove(name)
+        return self._plan(layer)
+
+    def _plan(self, layer: LoweredLayer) -> PlannedLayer:
+        name, packed_output = layer.output.name, layer.output.name in self.packed
+        operands = None
+        if layer.dense is not None:
+            operands = operands_of(layer.dense, layer.dense.input.name in self.packed, self.geometry, name)
+        tile = choose_tile(self._shape(layer, operands, packed_output), self.geometry, name, self.share_on_d)
+        return PlannedLayer(layer, operands, tile, packed_output)
+
+    def _shape(self, layer: LoweredLayer, operands: Operands | None, packed_output: bool) -> LayerShape:
+        output_bits = stored_bits(layer.output.bits, packed_output)
+        channels, aggregated = layer.output.channels, bool(layer.aggregations)
+        if layer.dense is None or operands is None:
+            return LayerShape(0, False, 0, (), False, frozenset(), channels, aggregated, output_bits)
+        planes, cores = operands.planes, operands.cores
+        if self.share_on_d is not None and NOT_ON_L in planes:
+            # A share holds for layers that both cores can serve.
+            cores = frozenset({GEMM_D})
+        return LayerShape(
+            row_bytes=stored_row_bytes(layer.dense.input.channels, operands.activation_bits),
+            packed=operands.packed,
+            slices=operands.slices,
+            planes=tuple(sorted(planes)) if self.any_order else planes,
+            any_order=self.any_order,
+            cores=cores,
+            channels=channels,
+            aggregated=aggregated,
+            output_bits=output_bits,
+        )
