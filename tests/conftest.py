@@ -34,6 +34,8 @@ SMALL_GEOMETRY = replace(
     out_words=256,
     agg_contexts=2,
     agg_groups=8,
+    sgb_columns=512,
+    sgb_ids=64,
     queue_depth=4,
     engine_fifo_depth=2,
 )

@@ -6,6 +6,7 @@
 
 #include "copies.hpp"
 #include "gemm.hpp"
+#include "graphs.hpp"
 #include "groups.hpp"
 #include "memories.hpp"
 

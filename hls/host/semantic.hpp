@@ -198,6 +198,11 @@ struct Composed {
     std::uint64_t expansions;
     // Memory beside the three graphs.
     std::uint64_t scratch_bytes;
+    // Rows of several edges: those that ascend, and those in the order seen that are not empty.
+    std::uint64_t ascending_rows;
+    std::uint64_t ascending_ids;
+    std::uint64_t seen_rows;
+    std::uint64_t seen_ids;
 };
 
 inline Composed compose_graph(const GraphView& left, const GraphView& right, std::uint32_t threshold,
@@ -206,26 +211,35 @@ inline Composed compose_graph(const GraphView& left, const GraphView& right, std
     Composer composer(left, right, threshold, expansions);
     // For rows whose slack would leave the space.
     std::vector<std::uint32_t> last_row;
-    std::uint64_t edges = 0;
+    Composed made = {};
     for (std::uint32_t row = 0; row < left.rows; row++) {
-        space.starts[row] = static_cast<std::uint32_t>(edges);
-        if (left.degree(row) == 0) continue;
+        space.starts[row] = static_cast<std::uint32_t>(made.edges);
+        const std::uint32_t degree = left.degree(row);
+        if (degree == 0) continue;
         const std::uint64_t work = row_expansions(left, right, row);
         const std::uint64_t most = std::min<std::uint64_t>(work, right.columns);
-        std::uint32_t* const place = space.ids + edges;
-        if (edges + most + ids_slack <= space.capacity) {
-            edges += static_cast<std::uint64_t>(composer.row(row, work, place) - place);
-            continue;
+        std::uint32_t* const place = space.ids + made.edges;
+        std::uint64_t count = 0;
+        if (made.edges + most + ids_slack <= space.capacity) {
+            count = static_cast<std::uint64_t>(composer.row(row, work, place) - place);
+        } else {
+            last_row.resize(std::max(last_row.size(), most + ids_slack));
+            count = static_cast<std::uint64_t>(composer.row(row, work, last_row.data()) - last_row.data());
+            if (made.edges + count > space.capacity) throw does_not_fit(space.capacity);
+            std::memcpy(place, last_row.data(), count * sizeof *place);
         }
-        last_row.resize(most + ids_slack);
-        const auto count =
-            static_cast<std::uint64_t>(composer.row(row, work, last_row.data()) - last_row.data());
-        if (edges + count > space.capacity) throw does_not_fit(space.capacity);
-        std::memcpy(place, last_row.data(), count * sizeof *place);
-        edges += count;
+        made.edges += count;
+        if (degree == 1) continue;
+        const bool ascends = work > threshold;
+        made.ascending_rows += ascends;
+        made.ascending_ids += ascends ? count : 0;
+        made.seen_rows += !ascends && count != 0;
+        made.seen_ids += ascends ? 0 : count;
     }
-    space.starts[left.rows] = static_cast<std::uint32_t>(edges);
-    return {edges, expansions, composer.bytes() + last_row.size() * sizeof(std::uint32_t)};
+    space.starts[left.rows] = static_cast<std::uint32_t>(made.edges);
+    made.expansions = expansions;
+    made.scratch_bytes = composer.bytes() + last_row.size() * sizeof(std::uint32_t);
+    return made;
 }
 
 // Turns every edge; in each row the ids ascend.
