@@ -14,7 +14,7 @@ from hetfab.hls.build.emulator import Emulator, Progress
 from hetfab.overlay.costs.cycles import Cost
 from hetfab.overlay.costs.graphs import PlacedGraph, compose_cost, transpose_cost
 from hetfab.overlay.design import Geometry
-from hetfab.overlay.errors import DesignTooSmallError, StreamInvalidError
+from hetfab.overlay.errors import DesignTooSmallError, LimitExceededError, StreamInvalidError
 from hetfab.overlay.isa import codec
 from hetfab.overlay.isa.codec import RegisterOffset, Segment
 from hetfab.overlay.isa.golden import GoldenMachine
@@ -24,7 +24,7 @@ from hetfab.overlay.model.schema import Relation
 from hetfab.overlay.run_log import RUN_LOG_DTYPE
 from hetfab.overlay.semantic.adjacency import Adjacency, adjacency, compose, transpose
 from hetfab.overlay.semantic.build import build_semantic_graphs
-from hetfab.overlay.semantic.plan import Compose, plan_semantic_graphs
+from hetfab.overlay.semantic.plan import Compose, Plan, plan_semantic_graphs
 from hetfab.overlay.semantic.stream import graph_segment, semantic_stream
 from tests.conftest import CHECKED, NATIVE, SMALL_GEOMETRY, opened
 from tests.log_totals import log_totals
@@ -47,7 +47,8 @@ def emulators() -> Iterator[dict[str, Emulator]]:
 def random_graph(rng: np.random.Generator, rows: int, columns: int) -> Adjacency:
     """Rows of any degree, their ids in any order."""
     share = rng.choice([0.0, 0.01, 0.1, 0.5, 1.0])
-    graph = adjacency(*np.nonzero(rng.random((rows, columns)) < share), rows=rows, columns=columns)
+    source, destination = np.nonzero(rng.random((rows, columns)) < share)
+    graph = adjacency(source, destination, rows, columns)
     shuffled = [rng.permutation(graph.row(row)) for row in range(rows)]
     return Adjacency(graph.starts, np.concatenate([np.zeros(0, np.int64), *shuffled]), columns)
 
@@ -138,14 +139,14 @@ def check(emulators: dict[str, Emulator], words: list[int], before: npt.NDArray[
 @pytest.mark.parametrize("seed", range(24))
 def test_compositions(seed: int, emulators: dict[str, Emulator]) -> None:
     rng = np.random.default_rng(seed)
-    rows, middles, columns = rng.integers(0, 140), rng.integers(1, 60), rng.choice([1, 63, 64, 65, 200, 512])
+    rows, middles, columns = map(int, (rng.integers(0, 140), rng.integers(1, 60), rng.choice([1, 63, 64, 200, 512])))
     left, right = random_graph(rng, rows, middles), random_graph(rng, middles, columns)
     threshold = int(rng.choice([0, 8, 64]))
     out = compose(left, right, threshold)
     words = composition(left, right, threshold, out.edges)
     base = BASE + Segment.GRAPH * SIZE
-    placed = [PlacedGraph(graph, base + offset) for graph, offset in ((left, LEFT), (right, RIGHT), (out, OUT))]
-    check(emulators, words, memory(words, left, right, seed), compose_cost(*placed, threshold))
+    x, y, z = (PlacedGraph(graph, base + at) for graph, at in ((left, LEFT), (right, RIGHT), (out, OUT)))
+    check(emulators, words, memory(words, left, right, seed), compose_cost(x, y, z, threshold))
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -262,4 +263,18 @@ def test_designs_that_cannot_build_a_plan_are_refused() -> None:
         "the design has the engines load, store\n"
         "  expected: the engine sgb, which builds semantic graphs\n"
         "  do: use a design with it, or build the graphs on the host"
+    )
+
+
+def test_an_instruction_that_could_not_count_its_edges_is_refused() -> None:
+    """Two ends of 512 and 65,536 vertices between them: 2^25 edges, and up to 2^34 expansions."""
+    step = Compose(("x", "y"), ("x",), ("y",), 0, 0, 0, False, 1, 1)
+    full = Adjacency(np.zeros(2, np.int64), np.zeros(0, np.int64), 512)
+    left = replace(full, ids=np.broadcast_to(np.int64(0), 1 << 25))
+    with pytest.raises(LimitExceededError) as caught:
+        semantic_stream(Plan((step,), {}, 0, 0), {"x": left, "y": full}, GEOMETRY)
+    assert str(caught.value) == (
+        "the graph along x, y may take 17,179,869,184 steps along edges\n"
+        "  expected: at most 4,294,967,295, what an instruction counts\n"
+        "  do: build the graph on the host"
     )

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from hetfab.hls.build import emulator
+from hetfab.overlay.isa.loops import loops
 from hetfab.overlay.isa.spec import isa
 
 ROOT = Path(__file__).parents[1]
@@ -79,7 +80,15 @@ def test_every_interface_states_its_mode() -> None:
 def test_every_pipelined_loop_states_interval_and_style() -> None:
     pipelines = [options for _, directive, options in directives() if directive == "PIPELINE"]
     assert len(pipelines) > 8
-    assert all(re.fullmatch(r" II=1 style=stp", options) for options in pipelines)
+    assert all(re.fullmatch(r" II=[12] style=stp", options) for options in pipelines)
+
+
+def test_intervals_are_those_of_the_table() -> None:
+    """A loop whose trips are not counted has an interval of 1."""
+    stated = re.compile(r"#pragma HLS PIPELINE II=(\d+) style=stp\n(?:\s*events\.trip\(isa::loops::(\w+)\))?")
+    found = [match.groups() for path in SOURCES for match in stated.finditer(path.read_text(encoding="utf-8"))]
+    assert {name for _, name in found if name} >= set(loops()) - {"instruction"}
+    assert not [name for interval, name in found if int(interval) != (loops()[name].ii if name else 1)]
 
 
 @pytest.mark.parametrize("pattern", EXCLUDED)

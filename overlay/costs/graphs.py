@@ -170,7 +170,7 @@ def _reads(array_beat: int, first: Array, count: Array) -> _Reads:
 
 def _block_rows(rows: int) -> Array:
     """Rows of each block whose starts are read at once."""
-    return np.minimum(rows - np.arange(0, rows, _BLOCK_ROWS), _BLOCK_ROWS)
+    return np.asarray(np.minimum(rows - np.arange(0, rows, _BLOCK_ROWS), _BLOCK_ROWS))
 
 
 def _start_reads(graph: PlacedGraph) -> _Reads:
@@ -183,7 +183,7 @@ def _batch_counts(degrees: Array) -> Array:
     batches = -(-degrees // _BATCH)
     first = np.cumsum(batches) - batches
     number = np.arange(batches.sum()) - np.repeat(first, batches)
-    return np.minimum(np.repeat(degrees, batches) - number * _BATCH, _BATCH)
+    return np.asarray(np.minimum(np.repeat(degrees, batches) - number * _BATCH, _BATCH))
 
 
 def _batch_reads(left: PlacedGraph) -> _Reads:

@@ -529,15 +529,19 @@ def _adjacency(machine: GoldenMachine, graph: Fields, columns: int) -> Adjacency
     return Adjacency(starts, ids, columns)
 
 
-def _graph_starts(machine: GoldenMachine, graph: Fields, count: int) -> npt.NDArray[Any]:
+def _graph_starts(machine: GoldenMachine, graph: Fields, count: int) -> npt.NDArray[np.uint32]:
     """A view of starts, uint32 ``[count]``."""
-    return machine.dram(graph["address"], 1, 0, _NUMBER_BYTES * count)[0].view("<u4")
+    return _numbers(machine, graph["address"], count)
 
 
-def _graph_ids(machine: GoldenMachine, graph: Fields, count: int) -> npt.NDArray[Any]:
+def _graph_ids(machine: GoldenMachine, graph: Fields, count: int) -> npt.NDArray[np.uint32]:
     """A view of ids, uint32 ``[count]``."""
     blocks = -(-_NUMBER_BYTES * (graph["rows"] + 1) // _BLOCK_BYTES)
-    return machine.dram(graph["address"] + blocks * _BLOCK_BYTES, 1, 0, _NUMBER_BYTES * count)[0].view("<u4")
+    return _numbers(machine, graph["address"] + blocks * _BLOCK_BYTES, count)
+
+
+def _numbers(machine: GoldenMachine, address: int, count: int) -> npt.NDArray[np.uint32]:
+    return machine.dram(address, 1, 0, _NUMBER_BYTES * count)[0].view(np.dtype("<u4"))
 
 
 def _write_adjacency(machine: GoldenMachine, f: Fields, graph: Adjacency) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hetfab.overlay.design import Geometry
-from hetfab.overlay.errors import DesignTooSmallError, counted
+from hetfab.overlay.errors import DesignTooSmallError, LimitExceededError, counted
 from hetfab.overlay.isa import codec
 from hetfab.overlay.isa.codec import Segment
 from hetfab.overlay.isa.spec import isa
@@ -23,6 +23,8 @@ from hetfab.overlay.semantic.adjacency import Adjacency
 from hetfab.overlay.semantic.plan import Compose, Drop, Metapath, Plan, Step, Transpose
 
 _BLOCK = isa().block_bytes
+#: Edges that an instruction may follow: its token counts them.
+MOST_FOLLOWED = next(field.largest for field in isa().token if field.name == "count0")
 _NUMBER_BYTES = 4
 
 
@@ -103,6 +105,7 @@ def semantic_stream(plan: Plan, relations: Mapping[str, Adjacency], geometry: Ge
 
     Raises:
         DesignTooSmallError: The design lacks the engine, or a graph has more columns than its bitmap.
+        LimitExceededError: An instruction could follow more edges than it counts.
         FieldRangeError: A graph has more rows or edges than the fields can name.
     """
     _check_geometry(plan, relations, geometry)
@@ -120,6 +123,7 @@ def semantic_stream(plan: Plan, relations: Mapping[str, Adjacency], geometry: Ge
             continue
         rows, columns = relations[step.path[0]].rows, relations[step.path[-1]].columns
         places[step.path] = GraphPlace(end, rows, columns, step.most_edges)
+        _check_followed(step, places, geometry)
         end = places[step.path].end
         words += _instructions(step, places, geometry)
     return GraphStream(pack(words), places, read_bytes, end)
@@ -141,6 +145,21 @@ def _instructions(step: Compose | Transpose, places: Mapping[Metapath, GraphPlac
         codec.configure_bitmap(threshold=min(step.threshold, geometry.sgb_ids), columns=out.columns),
         codec.compose(**out.fields()),
     ]
+
+
+def _check_followed(step: Compose | Transpose, places: Mapping[Metapath, GraphPlace], geometry: Geometry) -> None:
+    """Refuses an instruction whose token could not count its edges."""
+    if isinstance(step, Transpose):
+        room = places[step.source].room
+        most = room * (1 + -(-room // geometry.sgb_ids))
+    else:
+        most = places[step.left].room * places[step.right].columns
+    if most > MOST_FOLLOWED:
+        raise LimitExceededError(
+            f"the graph along {', '.join(step.path)} may take {counted(most, 'step')} along edges",
+            f"at most {MOST_FOLLOWED:,}, what an instruction counts",
+            "build the graph on the host",
+        )
 
 
 def _check_geometry(plan: Plan, relations: Mapping[str, Adjacency], geometry: Geometry) -> None:
