@@ -541,7 +541,8 @@ def _graph_ids(machine: GoldenMachine, graph: Fields, count: int) -> npt.NDArray
 
 
 def _numbers(machine: GoldenMachine, address: int, count: int) -> npt.NDArray[np.uint32]:
-    return machine.dram(address, 1, 0, _NUMBER_BYTES * count)[0].view(np.dtype("<u4"))
+    numbers: npt.NDArray[np.uint32] = machine.dram(address, 1, 0, _NUMBER_BYTES * count)[0].view("<u4")
+    return numbers
 
 
 def _write_adjacency(machine: GoldenMachine, f: Fields, graph: Adjacency) -> None:
