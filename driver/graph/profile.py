@@ -115,11 +115,11 @@ def write_profile(path: Path, found: GraphProfile) -> None:
 
 
 def _semantic(name: str, path: Metapath, graph: Adjacency, plan: Plan, same_type: bool) -> SemanticSummary:
-    estimated = [step.edges for step in plan.steps if step.path == path and not isinstance(step, Drop)]
+    estimates = {step.path: step.edges for step in plan.steps if not isinstance(step, Drop)}
     rows = np.repeat(np.arange(graph.rows), graph.out_degrees())
     loops = int((rows == graph.ids).sum()) if same_type else 0
     out, into = graph.out_degrees(), graph.in_degrees()
-    return SemanticSummary(name, path, graph.edges, *(estimated or [graph.edges]), loops, _end(out), _end(into))
+    return SemanticSummary(name, path, graph.edges, estimates.get(path, graph.edges), loops, _end(out), _end(into))
 
 
 def _returns(graph: HeteroGraph, metapath: str) -> bool:
