@@ -28,7 +28,7 @@ help:
 	@echo "make test-pynq the driver's tests with pynq $(PYNQ_VERSIONS), each in an environment of its own"
 	@echo "make check     formatting, lint, types, generated files, rules of the sources"
 	@echo "make format    reformats Python and C++"
-	@echo "make generate  writes the files that come from the instruction set"
+	@echo "make generate  writes the files that come from tables"
 	@echo "make clean     removes everything that was built, except $(VENV)"
 
 # Two stamps: the demo needs the plain install only; the development install serves it as well.
@@ -83,12 +83,14 @@ lint: $(VENV)/dev.stamp
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/python .ci/format_cpp.py --check --clang-format $(BIN)/clang-format hls
+	$(BIN)/hetfab lint
 
 structure: $(VENV)/dev.stamp
 	$(BIN)/pytest -q tests/test_sources.py tests/test_import_order.py
 
 generated: $(VENV)/dev.stamp
 	$(BIN)/python -m hetfab.overlay.isa.generate --check
+	$(BIN)/python -m hetfab.hls.lint.page --check
 
 # mypy does not follow an editable install, so it reads an installed wheel; paths are printed as they are in the tree.
 types: $(VENV)/dev.stamp
@@ -106,6 +108,7 @@ format: $(VENV)/dev.stamp
 
 generate: $(VENV)/dev.stamp
 	$(BIN)/python -m hetfab.overlay.isa.generate
+	$(BIN)/python -m hetfab.hls.lint.page
 
 clean:
 	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

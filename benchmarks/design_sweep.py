@@ -44,7 +44,8 @@ def main() -> None:
         if not holds(design):
             continue
         try:
-            plans = [plan_layers(layers, geometry) for layers in lowered]
+            # Each layer has its own order of channels: none is added to another.
+            plans = [plan_layers(layers, geometry, any_order=True) for layers in lowered]
         except DesignTooSmallError:
             continue
         cycles = [

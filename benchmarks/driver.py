@@ -24,9 +24,10 @@ from hetfab.driver.graph.generate import academic
 from hetfab.driver.graph.heterograph import HeteroGraph
 from hetfab.driver.graph.npz import read_graph, write_graph
 from hetfab.driver.overlay import HetfabOverlay
-from hetfab.driver.package import Package, write_emulated_package
+from hetfab.driver.package import write_emulated_package
 from hetfab.hls.build.emulator import Emulator, Progress
 from hetfab.overlay.design import default_design
+from hetfab.overlay.package import Package
 from hetfab.overlay.program import Program, read_program, write_program
 
 #: Required: milliseconds of the host's share, and KiB over all small inferences.

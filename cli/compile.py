@@ -49,7 +49,8 @@ def command(model: Path, graph: Path | None, design: Path | None, split: float |
     from hetfab.overlay.design import default_design, read_design
     from hetfab.overlay.files import check_outputs
     from hetfab.overlay.model.bound_model import BoundModel
-    from hetfab.overlay.model.reader import read_model
+    from hetfab.overlay.model.cnn.inspection import check_compiles
+    from hetfab.overlay.model.reader import bindings_of, read_model
     from hetfab.overlay.program import write_program
 
     reads = {"MODEL": model, "--graph": None if graph is None else graph_files(graph), "--design": design}
@@ -57,6 +58,7 @@ def command(model: Path, graph: Path | None, design: Path | None, split: float |
     chosen = default_design() if design is None else read_design(design)
     check_fits(chosen)
     read = read_model(model)
+    check_compiles(bindings_of(read))
     opened = None if graph is None else read_graph(graph)
     bound_model = BoundModel(read, model_bindings(read, opened))
     program = compile_model(bound_model, chosen, name=model.name, share_on_d=split)

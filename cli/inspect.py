@@ -1,13 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """``hetfab inspect``: a model's inputs, their meaning, its layers, and what hetfab does not execute."""
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from hetfab.cli.output import Result, common_options, print_next, print_table
 from hetfab.overlay.errors import counted
+
+if TYPE_CHECKING:
+    from hetfab.overlay.model.binding import Binding
 
 
 @click.command()
@@ -20,22 +25,29 @@ def command(model: Path, graph: Path | None, bind: Path | None) -> Result:
     from hetfab.driver.graph.formats import read_graph
     from hetfab.driver.graph.model_inputs import open_model
     from hetfab.overlay.model.binding import read_bindings
+    from hetfab.overlay.model.cnn.inspection import takes_samples
     from hetfab.overlay.model.inspection import inspect_model
     from hetfab.overlay.model.reader import bindings_of, read_model
 
     overrides = None if bind is None else read_bindings(bind)
+    bindings: Mapping[str, Binding]
     if graph is None:
         read = read_model(model)
-        found = inspect_model(read, bindings_of(read, overrides))
+        bindings = bindings_of(read, overrides)
+        found = inspect_model(read, bindings)
     else:
         opened = open_model(model, read_graph(graph), overrides)
-        found = inspect_model(opened.model, opened.bindings)
+        bindings = opened.bindings
+        found = inspect_model(opened.model, bindings)
     click.echo(f"{model}: opset {found.opset}, {'quantized' if found.quantized else 'float'} model")
     print_table(["input", "shape", "meaning"], [[i.name, i.shape, i.meaning] for i in found.inputs])
     if found.layers:
         click.echo()
         columns = ["layer", "kind", "channels in", "channels out", "weights"]
         rows: list[list[object]] = [[x.name, x.kind, x.inputs, x.channels, x.weights or "-"] for x in found.layers]
+        if takes_samples(bindings):
+            columns.insert(4, "shape out")
+            rows = [[*row[:4], x.shape, *row[4:]] for row, x in zip(rows, found.layers, strict=True)]
         if found.quantized:
             columns += ["bits in", "bits of weights", "bits out"]
             bits = [[x.input_bits, " + ".join(map(str, x.weight_bits or ())) or "-", x.bits] for x in found.layers]
@@ -51,7 +63,10 @@ def command(model: Path, graph: Path | None, bind: Path | None) -> Result:
         for line in found.refused:
             click.echo(f"  {line}")
     elif not found.quantized:
-        print_next(f"hetfab quantize {model} --graph {graph or 'GRAPH'} -o {model.with_suffix('.q.onnx').name}")
+        source = "--samples SAMPLES" if takes_samples(bindings) else f"--graph {graph or 'GRAPH'}"
+        print_next(f"hetfab quantize {model} {source} -o {model.with_suffix('.q.onnx').name}")
+    elif takes_samples(bindings):
+        click.echo("networks on samples are not compiled yet: no instruction reads windows of images")
     else:
         print_next(f"hetfab compile {model} -o {model.name.removesuffix('.onnx').removesuffix('.q')}.hfp")
     return asdict(found)

@@ -46,8 +46,10 @@ COMMANDS: dict[str, Entry] = {
     "inspect": Entry("hetfab.cli.inspect", "Show a model's layers and what its inputs mean."),
     "quantize": Entry("hetfab.cli.quantize", "Turn a float model into an integer one."),
     "compile": Entry("hetfab.cli.compile", "Turn a quantized model into a program for an overlay."),
+    "build": Entry("hetfab.cli.build", "Build the bitstream of a design with Vitis HLS and Vivado."),
     "run": Entry("hetfab.cli.run", "Run a program on a graph."),
     "demo": Entry("hetfab.cli.demo", "Take a small model on a generated graph through all steps."),
+    "lint": Entry("hetfab.cli.lint", "Check HLS sources, hetfab's own kernels without any."),
     "doctor": Entry("hetfab.cli.doctor", "Show what is installed and what programs can run on here."),
     "cache": Entry("hetfab.cli.cache", "Show or empty the cache of built overlays."),
 }

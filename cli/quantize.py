@@ -1,19 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``hetfab quantize``: a float model and a graph in, an integer model out."""
+"""``hetfab quantize``: a float model and a graph, or samples, in, an integer model out."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
 from hetfab.cli.output import Result, common_options, print_next, print_table, progress
 from hetfab.overlay.errors import counted
-from hetfab.quantize.widths import OFFERED
+from hetfab.quantize.widths import OFFERED, Widths
+
+if TYPE_CHECKING:
+    import onnx
+
+    from hetfab.quantize.ranges import ActivationRange
 
 
 @click.command()
 @click.argument("model", type=click.Path(path_type=Path))
-@click.option("--graph", required=True, type=click.Path(path_type=Path), help="Graph to calibrate with.")
+@click.option("--graph", type=click.Path(path_type=Path), help="Graph to calibrate with.")
+@click.option("--samples", type=click.Path(path_type=Path), help="Samples to calibrate a network without a graph with.")
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The quantized model.")
 @click.option(
     "--bits",
@@ -22,17 +29,38 @@ from hetfab.quantize.widths import OFFERED
     show_default=True,
     help="Bits of weights and of activations; 1-bit weights are -1 or +1.",
 )
+@click.option("--first-last", type=click.Choice(list(OFFERED)), help="The same of first and last layers on samples.")
 @click.option("--bind", type=click.Path(path_type=Path), help="JSON file with the meaning of inputs.")
 @common_options
-def command(model: Path, graph: Path, output: Path, bits: str, bind: Path | None) -> Result:
+def command(
+    model: Path,
+    graph: Path | None,
+    samples: Path | None,
+    output: Path,
+    bits: str,
+    first_last: str | None,
+    bind: Path | None,
+) -> Result:
     """Quantize MODEL to integer weights and activations.
 
-    Candidates are compared with the float model on the graph's validation nodes, or on all where there are none.
+    Candidates are compared with the float model on the graph's validation nodes, or on all where there are none; with
+    --samples, on all samples.
     """
+    if (graph is None) == (samples is None):
+        raise click.UsageError("Give either --graph or --samples to calibrate with.")
+    if graph is not None and first_last is not None:
+        raise click.UsageError("--first-last is for networks on samples.")
+    if graph is not None:
+        return _on_graph(model, graph, output, OFFERED[bits], bind)
+    assert samples is not None
+    return _on_samples(model, samples, output, OFFERED[bits], OFFERED[first_last or bits], bind)
+
+
+def _on_graph(model: Path, graph: Path, output: Path, widths: Widths, bind: Path | None) -> Result:
     from hetfab.driver.graph.formats import graph_files, read_graph
     from hetfab.driver.graph.model_inputs import open_model
     from hetfab.driver.scores import model_scores
-    from hetfab.overlay.files import check_outputs, write_atomic
+    from hetfab.overlay.files import check_outputs
     from hetfab.overlay.model.binding import read_bindings
     from hetfab.quantize.post_training import quantize
     from hetfab.quantize.ranges import CRITERIA
@@ -41,18 +69,13 @@ def command(model: Path, graph: Path, output: Path, bits: str, bind: Path | None
     read = read_graph(graph)
     opened = open_model(model, read, None if bind is None else read_bindings(bind))
     with progress("quantize", len(CRITERIA) + 3) as advance:
-        result = quantize(opened, widths=OFFERED[bits], progress=lambda step: advance(1))
+        result = quantize(opened, widths=widths, progress=lambda step: advance(1))
         scores = {}
         for name, scored in (("float", opened), ("quantized", result)):
             scores[name] = model_scores(scored, read)
             advance(1)
-
-    def write(file: BinaryIO) -> None:
-        file.write(result.model.SerializeToString(deterministic=True))
-
-    write_atomic(output, write)
-    table = [[n, d, "kept" if n == result.criterion else ""] for n, d in result.divergences.items()]
-    print_table(["calibration", "KL from the float model", ""], table)
+    _write(output, result.model)
+    _print_criteria(result.divergences, result.criterion)
     rows = [[f"{name} model", s.micro, s.macro, f"{s.part} nodes"] for name, s in scores.items() if s is not None]
     if rows:
         print_table(["in onnxruntime", "micro F1", "macro F1", "of"], rows)
@@ -68,7 +91,61 @@ def command(model: Path, graph: Path, output: Path, bits: str, bind: Path | None
         "divergences": dict(result.divergences),
         **{f"{name}_micro_f1": None if score is None else score.micro for name, score in scores.items()},
         **{f"{name}_macro_f1": None if score is None else score.macro for name, score in scores.items()},
-        "ranges": {
-            name: {"bits": r.bits, "signed": r.signed, "exponent": r.exponent} for name, r in result.ranges.items()
-        },
+        "ranges": _ranges(result.ranges),
     }
+
+
+def _on_samples(model: Path, samples: Path, output: Path, widths: Widths, edges: Widths, bind: Path | None) -> Result:
+    from hetfab.driver.samples import accuracy, open_with_samples
+    from hetfab.overlay.files import check_outputs
+    from hetfab.overlay.model.binding import read_bindings
+    from hetfab.quantize.cnn.post_training import quantize_cnn
+    from hetfab.quantize.ranges import CRITERIA
+
+    check_outputs({"--output": output}, {"MODEL": model, "--samples": samples, "--bind": bind})
+    opened, read = open_with_samples(model, samples, None if bind is None else read_bindings(bind))
+    with progress("quantize", len(CRITERIA) + 3) as advance:
+        result = quantize_cnn(opened, widths=widths, edges=edges, progress=lambda step: advance(1))
+        scores = {}
+        for name, scored in (("float", opened.model), ("quantized", result.model)):
+            scores[name] = accuracy(scored, read)
+            advance(1)
+    _write(output, result.model)
+    _print_criteria(result.divergences, result.criterion)
+    rows = [[f"{name} model", share] for name, share in scores.items() if share is not None]
+    if rows:
+        print_table(["in onnxruntime", "right of the samples"], rows)
+    click.echo(
+        f"{counted(len(result.ranges), 'tensor')}; inner layers {result.widths}, first and last layers {result.edges}"
+    )
+    for name in result.may_round:
+        click.echo(f"onnxruntime may round sums of '{name}', which float32 need not hold; the overlay does not")
+    print_next(f"hetfab inspect {output}")
+    return {
+        "output": str(output),
+        "bits": str(result.widths),
+        "first_last": str(result.edges),
+        "criterion": result.criterion,
+        "divergences": dict(result.divergences),
+        **{f"{name}_accuracy": share for name, share in scores.items()},
+        "may_round": list(result.may_round),
+        "ranges": _ranges(result.ranges),
+    }
+
+
+def _write(output: Path, model: "onnx.ModelProto") -> None:
+    from hetfab.overlay.files import write_atomic
+
+    def write(file: BinaryIO) -> None:
+        file.write(model.SerializeToString(deterministic=True))
+
+    write_atomic(output, write)
+
+
+def _print_criteria(divergences: Mapping[str, float], kept: str) -> None:
+    table = [[name, divergence, "kept" if name == kept else ""] for name, divergence in divergences.items()]
+    print_table(["calibration", "KL from the float model", ""], table)
+
+
+def _ranges(ranges: "Mapping[str, ActivationRange]") -> dict[str, dict[str, int | bool]]:
+    return {name: {"bits": r.bits, "signed": r.signed, "exponent": r.exponent} for name, r in ranges.items()}

@@ -22,6 +22,7 @@ _PACKAGES = {
     "rich": ("progress bars", "pip install hetfab"),
     "matplotlib": ("pictures of graphs", "pip install 'hetfab[plots]'"),
     "hls4ml": ("C simulation with ap_int", "pip install 'hetfab[hls]'"),
+    "libclang": ("hetfab lint", "pip install 'hetfab[lint]'"),
     "pynq": ("boards, and the emulated PYNQ device", "pip install 'hetfab[emulation]'; a board's image has it"),
 }
 

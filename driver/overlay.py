@@ -22,7 +22,7 @@ from hetfab.driver import pynq_device
 from hetfab.driver.graph.arrays import graph_arrays
 from hetfab.driver.graph.heterograph import HeteroGraph
 from hetfab.driver.graph.npz import read_graph
-from hetfab.driver.package import Kind, Package, emulated_package, find_package
+from hetfab.driver.package import emulated_package, find_package
 from hetfab.driver.scores import F1, f1_scores, predictions
 from hetfab.driver.session import DEADLINE_SECONDS, Resident, RunResult, Session, check_geometry
 from hetfab.driver.transport import Transport
@@ -30,6 +30,7 @@ from hetfab.overlay.bind import bind
 from hetfab.overlay.design import Design
 from hetfab.overlay.errors import HetfabError, OverlayStateError
 from hetfab.overlay.isa.counters import Counters
+from hetfab.overlay.package import Kind, Package
 from hetfab.overlay.program import Program, read_program
 
 

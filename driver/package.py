@@ -1,66 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Overlay packages: ``<name>/<name>.{bit,hwh,json}``, PYNQ's convention plus a description (docs/pynq.md).
+"""Overlay packages for the driver: writes those of emulated overlays, finds packages by name (docs/pynq.md)."""
 
-The description holds the design and the hashes of the other two files, and is written last: a package is there when it
-is complete.
-"""
-
-import enum
-import functools
 import hashlib
 import json
 import os
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
 
-from hetfab.driver.bit_file import decode_bit_file, emulated_bit_file
+from hetfab.overlay.bit_file import emulated_bit_file
 from hetfab.overlay.board import read_board
-from hetfab.overlay.design import Design, design_from_dict
-from hetfab.overlay.errors import (
-    DesignInvalidError,
-    IsaVersionError,
-    OutputUnwritableError,
-    OverlayPackageError,
-    why_unreadable,
-)
-from hetfab.overlay.files import write_atomic
+from hetfab.overlay.design import Design
+from hetfab.overlay.errors import OverlayPackageError
 from hetfab.overlay.isa.spec import isa
+from hetfab.overlay.package import Kind, Package, read_package, write_package
 
-FORMAT = "hetfab overlay 1"
 #: Environment variable with folders that hold packages, separated as in ``PATH``.
 FOLDERS_VARIABLE = "HETFAB_OVERLAYS"
 #: Folder of the packages that are installed with hetfab; the entry point ``pynq.overlays`` names it.
 INSTALLED = Path(__file__).parent / "overlays"
-
-
-class Kind(enum.Enum):
-    """What stands in the .bit file."""
-
-    EMULATED = "emulated"
-    HARDWARE = "hardware"
-
-
-@dataclass(frozen=True)
-class Package:
-    """An overlay package whose files belong together.
-
-    Attributes:
-        name: Name of the overlay, and of its files.
-        kind: Emulated, or a bitstream.
-        design: The overlay's design.
-        bit: Path of the .bit file; ``hwh`` is beside it.
-    """
-
-    name: str
-    kind: Kind
-    design: Design
-    bit: Path
-
-    @property
-    def hwh(self) -> Path:
-        """Path of the hardware handoff file."""
-        return self.bit.with_suffix(".hwh")
 
 
 def write_emulated_package(folder: Path, design: Design) -> Package:
@@ -77,31 +33,10 @@ def write_emulated_package(folder: Path, design: Design) -> Package:
     from hetfab.overlay.blockdesign.build import block_design
     from hetfab.overlay.blockdesign.hwh import hwh_text
 
-    target = folder / design.name
     hwh = hwh_text(block_design(design)).encode()
     content = {"design": design.as_dict(), "hwh_sha256": _sha256(hwh)}
     bit = emulated_bit_file(design.name, read_board(design.board).part, content).encode()
-    header = {
-        "format": FORMAT,
-        "name": design.name,
-        "kind": Kind.EMULATED.value,
-        "isa_version": list(isa().version),
-        "geometry_hash": design.geometry.hash(),
-        "design": design.as_dict(),
-        "sha256": {"bit": _sha256(bit), "hwh": _sha256(hwh)},
-    }
-    try:
-        target.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputUnwritableError(
-            f"cannot make the folder '{target}': {error.strerror or error}",
-            "a place where this user may create folders",
-            "name another folder",
-        ) from error
-    texts = {"hwh": hwh, "bit": bit, "json": (json.dumps(header, indent=1, sort_keys=True) + "\n").encode()}
-    for suffix, raw in texts.items():
-        write_atomic(target / f"{design.name}.{suffix}", functools.partial(_write, raw))
-    return Package(design.name, Kind.EMULATED, design, target / f"{design.name}.bit")
+    return write_package(folder, design, Kind.EMULATED, bit, hwh)
 
 
 def emulated_package(design: Design) -> Package:
@@ -145,85 +80,5 @@ def find_package(name: Path | str) -> Package:
     return read_package(found)
 
 
-def read_package(description: Path) -> Package:
-    """Reads the package of a ``.json`` file and checks that the files beside it are whole and belong to it.
-
-    Raises:
-        OverlayPackageError: A file is missing, damaged, or of another package.
-        IsaVersionError: It is of another version of the instruction set.
-    """
-    header = _header(description)
-    if header.get("isa_version") != list(isa().version):
-        raise IsaVersionError(
-            f"the overlay package '{description}' is for version {header.get('isa_version')} of the instruction set",
-            f"version {list(isa().version)}",
-            "build the overlay again with this hetfab, or use the hetfab that it was built with",
-        )
-    files = {}
-    for suffix in ("bit", "hwh"):
-        path = description.with_suffix(f".{suffix}")
-        try:
-            files[suffix] = path.read_bytes()
-        except OSError as error:
-            raise _damaged(path, error.strerror or str(error)) from error
-        if _sha256(files[suffix]) != header["sha256"][suffix]:
-            raise _damaged(path, f"it is not the file that '{description.name}' describes")
-    try:
-        design = design_from_dict(header["design"], str(description))
-        kind = Kind(header["kind"])
-        if header["geometry_hash"] != design.geometry.hash():
-            raise ValueError("the geometry does not have the stored hash")
-        emulated = decode_bit_file(files["bit"]).emulated()
-    except (DesignInvalidError, KeyError, TypeError, ValueError) as error:
-        raise _damaged(description, str(error)) from error
-    if (emulated is None) != (kind is Kind.HARDWARE):
-        raise _damaged(description, f"it says '{kind.value}', the .bit file does not")
-    return Package(str(header["name"]), kind, design, description.with_suffix(".bit"))
-
-
-def read_emulated_bit(bit: Path) -> Design:
-    """The design in the .bit file of an emulated overlay, as a device reads it that gets that file alone.
-
-    Raises:
-        OverlayPackageError: The file is missing, damaged, or a bitstream for a board, or the .hwh file beside it is
-            another one's.
-    """
-    try:
-        content = decode_bit_file(bit.read_bytes()).emulated()
-        if content is None:
-            raise ValueError("it is a bitstream for a board, not an emulated overlay")
-        design = design_from_dict(content["design"], str(bit))
-        if _sha256(bit.with_suffix(".hwh").read_bytes()) != content["hwh_sha256"]:
-            raise ValueError(f"'{bit.with_suffix('.hwh').name}' is of another overlay")
-    except (DesignInvalidError, OSError, KeyError, TypeError, ValueError) as error:
-        raise _damaged(bit, str(error)) from error
-    return design
-
-
-def _header(description: Path) -> dict[str, Any]:
-    try:
-        header = json.loads(description.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise _damaged(description, why_unreadable(error)) from error
-    if not isinstance(header, dict) or header.get("format") != FORMAT:
-        raise _damaged(description, f"it is not in the format '{FORMAT}'")
-    hashes = header.get("sha256")
-    if not isinstance(hashes, dict) or not {"bit", "hwh"} <= set(hashes):
-        raise _damaged(description, "it has no hashes of the .bit and .hwh files")
-    return header
-
-
-def _write(raw: bytes, file: BinaryIO) -> None:
-    file.write(raw)
-
-
 def _sha256(raw: bytes) -> str:
     return hashlib.sha256(raw).hexdigest()
-
-
-def _damaged(path: Path, reason: str) -> OverlayPackageError:
-    return OverlayPackageError(
-        f"cannot use '{path}': {reason}",
-        "a whole overlay package: <name>.bit, <name>.hwh and <name>.json of one build",
-        "copy all three files again, or build the overlay again",
-    )

@@ -1,13 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A board: part, resources, ports and DRAM, one data file each in ``boards/``."""
+"""A board: part, resources, ports and DRAM, one data file each in ``boards/`` (docs/boards.md)."""
 
+import functools
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from hetfab.overlay.errors import DesignInvalidError
+from hetfab.overlay.errors import DesignInvalidError, why_unreadable
+from hetfab.overlay.json_schema import schema_problems
 
 _FOLDER = Path(__file__).parent / "boards"
+_SCHEMA = _FOLDER / "schema.json"
 
 
 @dataclass(frozen=True)
@@ -24,8 +28,9 @@ class Board:
         port_bits: Width of a port.
         axi_version: Of these ports, 3 or 4.
         dram_bytes: Size of the DRAM.
+        dram_low_bytes: What of it lies at address 0 without a gap, where the overlay's buffers are.
         dram_bytes_per_second: Peak rate of the DRAM.
-        contiguous_bytes: What the board's Linux reserves for contiguous memory (CMA).
+        contiguous_bytes: What the board's Linux reserves for contiguous memory (CMA); None where it is not known.
         clock_source_mhz: The PLL that fabric clocks are divided from.
         pynq: Releases of pynq that load overlays on it.
     """
@@ -39,28 +44,60 @@ class Board:
     port_bits: int
     axi_version: int
     dram_bytes: int
+    dram_low_bytes: int
     dram_bytes_per_second: float
-    contiguous_bytes: int
+    contiguous_bytes: int | None
     clock_source_mhz: float
     pynq: tuple[str, ...]
 
 
 def board_names() -> list[str]:
     """Names of all boards."""
-    return sorted(path.stem for path in _FOLDER.glob("*.json"))
+    return sorted(path.stem for path in _FOLDER.glob("*.json") if path != _SCHEMA)
+
+
+@functools.cache
+def board_schema() -> dict[str, Any]:
+    """The JSON schema of a board's file."""
+    schema: dict[str, Any] = json.loads(_SCHEMA.read_text(encoding="utf-8"))
+    return schema
 
 
 def read_board(name: str) -> Board:
     """Reads a board's file.
 
     Raises:
-        DesignInvalidError: There is no such board.
+        DesignInvalidError: There is no such board, or its file breaks the schema.
     """
     if name not in board_names():
         raise DesignInvalidError(
             f"there is no board '{name}'", "one of " + ", ".join(board_names()), "correct 'board' in the design file"
         )
-    table = json.loads((_FOLDER / f"{name}.json").read_text(encoding="utf-8"))
+    return read_board_file(_FOLDER / f"{name}.json")
+
+
+def read_board_file(path: Path) -> Board:
+    """Reads a board from a file of the user's own.
+
+    Raises:
+        DesignInvalidError: The file is unreadable or breaks ``boards/schema.json``; each field is named.
+    """
+    try:
+        table = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise DesignInvalidError(
+            f"cannot read the board '{path}': {why_unreadable(error)}",
+            "a JSON file as in overlay/boards",
+            "correct the file",
+        ) from error
+    problems = list(schema_problems(table, board_schema()))
+    if problems:
+        raise DesignInvalidError(
+            f"the board '{path}' cannot be used: "
+            + "; ".join(f"{field or 'the file'} is {found}" for field, found, _ in problems),
+            "; ".join(f"{field or 'the file'}: {expected}" for field, _, expected in problems),
+            "correct the file; overlay/boards/schema.json says what each field may be",
+        )
     return Board(
         name=table["name"],
         part=table["part"],
@@ -71,6 +108,7 @@ def read_board(name: str) -> Board:
         port_bits=table["axi"]["data_bits"],
         axi_version=table["axi"]["version"],
         dram_bytes=table["dram"]["bytes"],
+        dram_low_bytes=table["dram"]["low_bytes"],
         dram_bytes_per_second=table["dram"]["bytes_per_second"],
         contiguous_bytes=table["dram"]["contiguous_bytes"],
         clock_source_mhz=table["clock_source_mhz"],

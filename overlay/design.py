@@ -237,7 +237,7 @@ def _check_values(geometry: dict[str, Any], source: str) -> None:
             continue
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise _invalid(source, f"{name} is {_shown(value)}", "a whole number of at least 1")
-        largest = _largest(name)
+        largest = largest_value(name)
         if value > largest:
             expected = f"at most {largest}, what the instruction fields can name"
             raise _invalid(source, f"{name} is {_shown(value)}", expected)
@@ -249,7 +249,7 @@ def _check_values(geometry: dict[str, Any], source: str) -> None:
         raise _invalid(source, f"bus_bits is {geometry['bus_bits']}", "64, the width of the boards' ports")
 
 
-def _largest(parameter: str) -> int:
+def largest_value(parameter: str) -> int:
     """Largest value of a parameter that the instruction set's fields can address."""
     fields = {
         "act_d_words": ("matmul", "act"),

@@ -5,8 +5,8 @@ The exit status of the command line is a property of the branch: 1 the input is 
 lacks something, 4 the run failed. This module imports nothing of hetfab, so that a board can load it.
 """
 
-from collections.abc import Sequence
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 
 def counted(number: int, noun: str) -> str:
@@ -47,8 +47,8 @@ class HetfabError(Exception):
     def __str__(self) -> str:
         return f"{self.found}\n  expected: {self.expected}\n  do: {self.do}"
 
-    def as_dict(self) -> dict[str, str]:
-        """Returns the four parts as ``--json`` prints them."""
+    def as_dict(self) -> dict[str, Any]:
+        """Returns the four parts as ``--json`` prints them; an error may add others."""
         return {"code": self.code, "found": self.found, "expected": self.expected, "do": self.do}
 
 
@@ -57,6 +57,34 @@ class InputError(HetfabError):
 
     code = "input"
     exit_code = 1
+
+
+class RulesBrokenError(InputError):
+    """HLS sources that break rules of the lint; all places are named at once.
+
+    Args:
+        found: What they have in common.
+        expected: As of every error.
+        do: As of every error.
+        findings: For each place ``file``, ``line``, ``rule``, ``found``, ``expected`` and ``do``.
+    """
+
+    code = "rules-broken"
+
+    def __init__(self, found: str, expected: str, do: str, findings: Sequence[Mapping[str, Any]]) -> None:
+        places = "{file}:{line}: {rule}: {found}\n      expected: {expected}\n      do: {do}"
+        super().__init__("\n    ".join([found, *(places.format(**finding) for finding in findings)]), expected, do)
+        self.findings = tuple(findings)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The four parts and the findings."""
+        return super().as_dict() | {"findings": list(self.findings)}
+
+
+class SourceUnreadableError(InputError):
+    """A C++ source that is to be checked cannot be read."""
+
+    code = "source-unreadable"
 
 
 class ModelUnreadableError(InputError):
@@ -170,6 +198,12 @@ class WidthsUnsupportedError(InputError):
     """Widths of weights or activations that no engine takes."""
 
     code = "widths-unsupported"
+
+
+class SamplesInvalidError(InputError):
+    """A file of samples cannot be read, or does not fit the model's input."""
+
+    code = "samples-invalid"
 
 
 class CalibrationDataError(InputError):
@@ -293,6 +327,42 @@ class PackageMissingError(EnvironmentLacksError):
     code = "package-missing"
 
 
+class ToolMissingError(EnvironmentLacksError):
+    """A tool of a build is not on the path, here or on the host that was named."""
+
+    code = "tool-missing"
+
+
+class ToolVersionError(EnvironmentLacksError):
+    """A tool of a build has a version that hetfab writes no scripts for, or not the one that was asked for."""
+
+    code = "tool-version"
+
+
+class ToolLicenceError(EnvironmentLacksError):
+    """A tool of a build found no licence for the part or for itself."""
+
+    code = "tool-licence"
+
+
+class DiskFullError(EnvironmentLacksError):
+    """The disk has no room for a build, or filled up during it."""
+
+    code = "disk-full"
+
+
+class BuildBusyError(EnvironmentLacksError):
+    """Another build uses the folder."""
+
+    code = "build-busy"
+
+
+class HostUnreachableError(EnvironmentLacksError):
+    """The host that a build runs on cannot be reached, or files cannot be copied."""
+
+    code = "host-unreachable"
+
+
 class PynqVersionError(EnvironmentLacksError):
     """The installed pynq cannot load overlays of this board."""
 
@@ -339,3 +409,33 @@ class OverlayStateError(RunError):
     """An overlay cannot do this now: it is closed, stopped, replaced, or holds no program or graph."""
 
     code = "overlay-state"
+
+
+class BuildError(HetfabError):
+    """A step of a build failed."""
+
+    code = "build"
+
+
+class ToolFailedError(BuildError):
+    """A tool ended with an error, or without a file that it should have written."""
+
+    code = "tool-failed"
+
+
+class ScriptRefusedError(BuildError):
+    """A script for a tool does not pass the check of its commands."""
+
+    code = "script-refused"
+
+
+class ReportUnreadableError(BuildError):
+    """A tool's report does not have the form that is expected."""
+
+    code = "report-unreadable"
+
+
+class TimingFailedError(BuildError):
+    """The design is built, but is too slow for its clock."""
+
+    code = "timing-failed"

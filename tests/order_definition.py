@@ -5,7 +5,7 @@ Written apart from the check in C++, from the tables and ``sets_definition.py`` 
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -101,23 +101,103 @@ def implied(words: Words, pair: Pair) -> bool:
 def races(words: Words, geometry: Geometry, segments: Mapping[Segment, tuple[int, int]]) -> set[tuple[int, int]]:
     """All pairs of instructions that touch a common cell, one of them writing, and that nothing orders."""
     order = Order(words)
-    touched = list(_cells(words, geometry, segments))
+    touched = cells(words, geometry, segments)
     return {
         (first, second)
         for second in range(len(words))
         for first in range(second)
-        if _conflict(touched[first], touched[second]) and not order.reaches(first, second)
+        if conflict(touched[first], touched[second]) and not order.reaches(first, second)
     }
 
 
-def _conflict(first: tuple[set[Cell], set[Cell]], second: tuple[set[Cell], set[Cell]]) -> bool:
+@dataclass
+class _Known:
+    """Who touched a cell: the last instruction that wrote it, and each engine's last one that has read it since."""
+
+    write: int | None = None
+    reads: dict[int, int] = field(default_factory=dict)
+
+
+def first_race(words: Words, geometry: Geometry, segments: Mapping[Segment, tuple[int, int]]) -> str | None:
+    """What the check says of the first access, in the order of the stream, that is not ordered; None without one.
+
+    Cell by cell: an access is compared with the cell's last write and, if it writes, with the last reads.
+    """
+    order = Order(words)
+    known: dict[Cell, _Known] = {}
+    for index, (engine, name, regions) in enumerate(_accesses(words, geometry, segments)):
+        for region, writes in regions:
+            touched = sorted(_all_cells([region]))
+            others = [_other(known.setdefault(cell, _Known()), writes, index, order) for cell in touched]
+            for start, other in enumerate(others):
+                if other is not None:
+                    end = start
+                    while (
+                        end + 1 < len(touched)
+                        and touched[end + 1][1] == touched[end][1] + 1
+                        and others[end + 1] == other
+                    ):
+                        end += 1
+                    place = _place(region.memory, touched[start][1], touched[end][1])
+                    action = "writes" if writes else "reads"
+                    earlier = _named(words, other[0])
+                    one = end == start and region.memory != "dram"
+                    return (
+                        f"instruction {index} ({engine} {name}) {action} {place} while {earlier}, which {other[1]} "
+                        f"{'it' if one else 'them'}, need not have ended: no chain of semaphores orders them"
+                    )
+            for cell in touched:
+                if writes:
+                    known[cell] = _Known(index)
+                else:
+                    known[cell].reads[isa().engine(engine).id] = index
+    return None
+
+
+def _other(known: _Known, writes: bool, index: int, order: Order) -> tuple[int, str] | None:
+    """The instruction that an access must come after and need not, and what that one did."""
+    if known.write is not None and not order.reaches(known.write, index):
+        return known.write, "wrote"
+    reads = [read for read in sorted(known.reads.items()) if writes and read[1] != index]
+    return next(((read, "reads") for _, read in reads if not order.reaches(read, index)), None)
+
+
+def _named(words: Words, index: int) -> str:
+    fields = header(int(words[index, 0]))
+    operation = isa().find(fields["engine"], fields["opcode"])
+    assert operation is not None
+    return f"instruction {index} ({isa().engines[fields['engine']].name} {operation.name})"
+
+
+def _place(memory: str, first: int, last: int) -> str:
+    if memory == "dram":
+        block = isa().block_bytes
+        return f"dram bytes {first * block:#x} to {(last + 1) * block - 1:#x}"
+    return f"{memory} word {first}" if first == last else f"{memory} words {first} to {last}"
+
+
+def conflict(first: tuple[set[Cell], set[Cell]], second: tuple[set[Cell], set[Cell]]) -> bool:
+    """Whether one of two instructions writes what the other touches."""
     return bool(first[1] & (second[0] | second[1]) or first[0] & second[1])
 
 
-def _cells(
+def cells(
     words: Words, geometry: Geometry, segments: Mapping[Segment, tuple[int, int]]
-) -> Iterator[tuple[set[Cell], set[Cell]]]:
+) -> list[tuple[set[Cell], set[Cell]]]:
     """Cells that each instruction reads and writes."""
+    return [
+        (
+            _all_cells([region for region, writes in regions if not writes]),
+            _all_cells([region for region, writes in regions if writes]),
+        )
+        for _, _, regions in _accesses(words, geometry, segments)
+    ]
+
+
+def _accesses(
+    words: Words, geometry: Geometry, segments: Mapping[Segment, tuple[int, int]]
+) -> Iterator[tuple[str, str, list[tuple[Region, bool]]]]:
+    """Each instruction's engine, name and regions, with whether it writes them: first what it reads."""
     contexts: dict[int, dict[str, int]] = {}
     for word in unpack(words):
         fields = header(word)
@@ -129,7 +209,9 @@ def _cells(
             context = contexts.setdefault(names["slot"], {})
             context.update({f"{owner}.{name}": value for name, value in names.items()})
         names = {**geometry.constants(), **contexts.get(names.get("slot", -1), {}), **names}
-        yield _all_cells(read_set(operation, names)), _all_cells(write_set(operation, names))
+        reads = [(region, False) for region in read_set(operation, names)]
+        writes = [(region, True) for region in write_set(operation, names)]
+        yield isa().engines[fields["engine"]].name, operation.name, reads + writes
 
 
 def issued_fields(operation: Operation, word: int, segments: Mapping[Segment, tuple[int, int]]) -> dict[str, int]:

@@ -24,6 +24,7 @@ from hetfab.overlay.model.binding import (
     NamedMean,
     NodeCount,
     RelationEnd,
+    Samples,
     StackedEnd,
     from_json,
     parse,
@@ -156,12 +157,15 @@ def test_a_path_with_two_readings_is_refused() -> None:
         (
             {"kind": "feature", "type": "paper"},
             "the kind is 'feature'",
-            "an object whose kind is one of features, node_count, named_end, relation_end, metapath_end,"
+            "an object whose kind is one of features, samples, node_count, named_end, relation_end, metapath_end,"
             " stacked_end, edge_types, named_mean, metapath_mean",
         ),
         ({"kind": "features"}, "the members are kind", "kind, type"),
         ({"kind": "features", "type": "a", "x": 1}, "the members are kind, type, x", "kind, type"),
         ({"kind": "features", "type": 3}, "it is 3", "a name"),
+        ({"kind": "samples", "shape": []}, "it is []", "a list of sizes, without the batch"),
+        ({"kind": "samples", "shape": [3, "N", 8]}, "it is [3, 'N', 8]", "a list of sizes, without the batch"),
+        ({"kind": "samples", "shape": [True]}, "it is [True]", "a list of sizes, without the batch"),
         ({"kind": "named_end", "name": "pa", "end": "left"}, "it is 'left'", "source or destination"),
         ({"kind": "named_end", "name": "pa", "end": []}, "it is []", "source or destination"),
         (
@@ -255,6 +259,7 @@ def means(draw: st.DrawFn) -> MetapathMean:
 
 BINDINGS = st.one_of(
     st.builds(Features, NAMES),
+    st.builds(Samples, st.lists(st.integers(1, 512), min_size=1, max_size=3).map(tuple)),
     st.builds(NodeCount, NAMES),
     st.builds(NamedEnd, NAMES, ENDS),
     st.builds(RelationEnd, RELATIONS, ENDS),

@@ -232,7 +232,7 @@ def test_an_unknown_opcode_adds_nothing_else(small_emulator: Emulator) -> None:
 
 def test_a_counter_carries_into_its_high_word(default_emulators: Emulators, default_geometry: Geometry) -> None:
     """On GEMM-D with int4, on GEMM-L with one slice and one plane: the most multiply-accumulates for the least work."""
-    emulator, geometry = default_emulators["native"], default_geometry
+    emulator, geometry = default_emulators["host"], default_geometry
     common = {"act": 0, "wgt": 0, "acc": 0, "accumulate": 0, "unsigned": 0, "col_groups": 1}
     beats = min(geometry.wgt_d_words // 2, geometry.act_d_words)
     rows = min(255, geometry.acc_d_words, geometry.act_d_words // beats * geometry.gemm_d_rows)

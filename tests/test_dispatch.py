@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """DISPATCH in the emulated overlay: semaphores, queues, faults, registers, and independence of the schedule."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hetfab.hls.build.emulator import Emulator, Progress, build_emulator
+from hetfab.hls.build.emulator import Bodies, Emulator, Progress, build_emulator
 from hetfab.overlay.design import Geometry
 from hetfab.overlay.isa import codec
 from hetfab.overlay.isa.arithmetic import reciprocals
@@ -66,10 +67,11 @@ class Device:
         return self.emulator.read_register(RegisterOffset[name])
 
 
-@pytest.fixture
-def device(small_emulator: Emulator) -> Device:
-    """A device of the small design."""
-    return Device(small_emulator)
+@pytest.fixture(params=list(Bodies), ids=lambda bodies: bodies.value)
+def device(small_geometry: Geometry, request: pytest.FixtureRequest) -> Iterator[Device]:
+    """A device of the small design, with each kind of bodies."""
+    with Emulator(build_emulator(small_geometry, bodies=request.param), small_geometry) as emulator:
+        yield Device(emulator)
 
 
 def load(offset: int, ram: int, **fields: int) -> int:
@@ -361,6 +363,37 @@ def test_a_matmul_of_no_channels_is_a_fault(device: Device) -> None:
     fields = {"act": 0, "wgt": 0, "acc": 0, "accumulate": 0, "unsigned": 0, "packed": 0, "rows": 4, "col_groups": 1}
     assert device.run([codec.matmul(**fields, row_beats=0)]) is Progress.FAULT
     assert device.emulator.message() == "engine 'gemm_d', instruction 0: matmul of rows of 0 beats, not at least 1"
+
+
+@pytest.mark.parametrize(("packed", "narrow", "smallest", "weight"), [(0, 0x81, 0x80, -128), (1, 0x97, 0x87, -8)])
+def test_a_weight_that_is_not_narrow_is_a_fault(
+    device: Device, packed: int, narrow: int, smallest: int, weight: int
+) -> None:
+    """As often as the weights are loaded, and by whom."""
+    fields = {"act": 0, "wgt": 0, "acc": 0, "accumulate": 0, "unsigned": 0, "rows": 4, "row_beats": 1, "col_groups": 1}
+    weights = codec.load_weights(ram=0, words=2, address=program_address(Segment.CONSTANTS, 0), signal0=1)
+    words = [weights, codec.matmul(**fields, packed=packed, wait0=1)]
+    last = Segment.CONSTANTS * SIZE + 2 * 4 * device.emulator.geometry.gemm_d_cols - 1
+    device.dram[last] = narrow
+    assert device.run(words) is Progress.DONE
+    device.dram[last + 1] = smallest
+    assert device.run(words) is Progress.DONE
+    device.dram[last] = smallest
+    assert device.run(words) is Progress.FAULT
+    assert device.emulator.message() == (
+        f"engine 'gemm_d', instruction 1: matmul of a weight of {weight}, "
+        f"not narrow weights of {4 if packed else 8} bits"
+    )
+
+
+def test_weights_written_from_outside_are_looked_at(device: Device) -> None:
+    fields = {"act": 0, "wgt": 0, "acc": 0, "accumulate": 0, "unsigned": 0, "rows": 4, "row_beats": 1, "col_groups": 1}
+    word = codec.matmul(**fields, packed=0)
+    assert device.run([word]) is Progress.DONE
+    size = (1, device.emulator.geometry.word_bytes("wgt_d_ram"))
+    device.emulator.write_ram("wgt_d_ram", 1, np.full(size, 0x80, np.uint8))
+    assert device.run([word]) is Progress.FAULT
+    assert "a weight of -128" in device.emulator.message()
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 
 from hetfab.driver import package as packages
-from hetfab.driver.package import Kind, find_package, write_emulated_package
+from hetfab.driver.package import find_package, write_emulated_package
 from hetfab.driver.pynq_device import EMULATED, VARIABLE
 from hetfab.overlay.blockdesign.build import hls_vlnv
 from hetfab.overlay.errors import OverlayPackageError
+from hetfab.overlay.package import Kind
 from tests.pynq_support import has_pynq, require_pynq, small_design_of, supported_boards
 
 GROUPS = {

@@ -6,6 +6,7 @@ import importlib
 import inspect
 
 from hetfab.overlay.isa import golden
+from hetfab.overlay.model.cnn import golden as cnn_golden
 from tests.test_import_order import imported
 
 #: What the golden model reads: the tables of the instruction set, its arithmetic, the definition of boolean products,
@@ -44,6 +45,13 @@ def test_the_boolean_products_import_nothing_of_hetfab() -> None:
 
 def test_the_arithmetic_imports_nothing_of_hetfab() -> None:
     assert foreign("hetfab.overlay.isa.arithmetic", source_of("hetfab.overlay.isa.arithmetic"), set()) == []
+
+
+def test_the_golden_functions_of_images_import_arithmetic_and_windows_only() -> None:
+    allowed = {"hetfab.overlay.isa.arithmetic", "hetfab.overlay.model.cnn.window"}
+    assert foreign(cnn_golden.__name__, source_of(cnn_golden.__name__), allowed) == []
+    window = "hetfab.overlay.model.cnn.window"
+    assert not [name for name in foreign(window, source_of(window), set()) if name.startswith("hetfab")]
 
 
 def test_the_tables_come_from_json_alone() -> None:

@@ -274,6 +274,16 @@ def requantize_ties(bench: Bench) -> list[int]:
     return [codec.requantize(**byte_fields(bench), shift=bench.pick(1, 6))]
 
 
+def requantize_shifts(bench: Bench) -> list[int]:
+    """Multipliers that are powers of two, of small values with ties or of any: products are shifted sums."""
+    parameters = bench.golden.memories["par_ram"].view([("bias", "<i4"), ("multiplier", "<u2"), ("zero", "<u2")])
+    if bench.pick(0, 1):
+        make_ties(bench)
+    largest = bench.pick(0, 15)
+    parameters["multiplier"] = 1 << bench.random.integers(max(largest - 3, 0), largest + 1, parameters.shape)
+    return [codec.requantize(**byte_fields(bench), shift=bench.pick(max(largest - 1, 0), min(largest + 45, 63)))]
+
+
 def combine_ties(bench: Bench) -> list[int]:
     make_ties(bench)
     pick, fields = bench.pick, byte_fields(bench)
@@ -385,6 +395,7 @@ MAKERS: list[Callable[[Bench], list[int]]] = [
     configure_ids,
     reduce,
     requantize_ties,
+    requantize_shifts,
     combine_ties,
 ]
 

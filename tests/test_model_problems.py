@@ -263,7 +263,7 @@ def test_inputs_that_cannot_be_what_they_mean_are_named_at_once(
             "code": "binding-invalid",
             "found": "inputs of the model have another form than what they mean: " + "; ".join(parts),
             "expected": "float32 with two dimensions for features and means, int64 with one for ids and edge types, "
-            "an int64 scalar for counts",
+            "an int64 scalar for counts, float32 with the batch and the sizes of a sample for samples",
             "do": "correct the input binding (`--bind FILE`), the inputs' names, or the export",
         }
     assert main(["graph", "graph.npz", "--model", "model.onnx", "--bind", "bind.json", "--json"]) == 0

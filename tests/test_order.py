@@ -19,8 +19,8 @@ from hetfab.driver.graph.npz import read_graph
 from hetfab.hls.build.emulator import Emulator, Progress, build_emulator
 from hetfab.hls.build.order import Race, check_accesses
 from hetfab.overlay.bind import BoundProgram, bind
+from hetfab.overlay.compiler.rings import SLOTS
 from hetfab.overlay.compiler.semaphores import Milestones, Semaphore
-from hetfab.overlay.compiler.tiling import SLOTS
 from hetfab.overlay.design import Geometry, default_design
 from hetfab.overlay.errors import StreamInvalidError
 from hetfab.overlay.isa import codec
@@ -32,7 +32,7 @@ from hetfab.overlay.order import check_order
 from tests.conftest import SMALL_GEOMETRY
 from tests.cpp_sets import declared_sets
 from tests.data_folder import require_data
-from tests.order_definition import Pair, header, implied, pairs, races, without
+from tests.order_definition import Pair, cells, conflict, first_race, header, implied, pairs, races, without
 from tests.programs import bound_to, compiled, quantized
 from tests.random_models import Case, academic_case
 from tests.sets_definition import read_set, write_set
@@ -89,6 +89,61 @@ def test_the_verdict_is_that_of_the_definition(words: npt.NDArray[np.uint64]) ->
     found = check_accesses(words, SMALL_GEOMETRY, SEGMENTS)
     assert (found is None) == (not expected)
     assert found is None or (found.earlier, found.later) in expected
+
+
+@settings(max_examples=400, deadline=None)
+@given(words=streams())
+def test_the_first_race_is_that_of_a_model_word_by_word(words: npt.NDArray[np.uint64]) -> None:
+    found = check_accesses(words, SMALL_GEOMETRY, SEGMENTS)
+    assert (None if found is None else found.text) == first_race(words, SMALL_GEOMETRY, SEGMENTS)
+
+
+def copies(random: np.random.Generator, count: int) -> list[int]:
+    """LOAD and STORE in turn; half of the time rows of a segment and words on chip that they have had before."""
+    pools: list[list[int]] = [[], []]
+    words: list[int] = []
+    for number in range(count):
+        pool = pools[number % 2]
+        if not pool or random.random() < 0.5:
+            address = program_address(Segment.ACTIVATIONS, 64 * int(random.integers(0, 100)))
+            rows = {"rows": int(random.integers(1, 7)), "stride_blocks": int(random.integers(0, 9)), "address": address}
+            if number % 2:
+                ram, row_beats = 8 * int(random.integers(0, 20)), int(random.integers(1, 17))
+                pool.append(codec.store_rows(**rows, ram=ram, row_beats=row_beats))
+            else:
+                pool.append(codec.load_activations(**BOTH, **rows, row_blocks=int(random.integers(1, 3))))
+        words.append(int(random.choice(np.array(pool, object))))
+    return words
+
+
+def ordered(words: list[int]) -> list[int]:
+    """The stream of two engines in turn with signals and waits where an instruction needs them, and nowhere else."""
+    signal, wait = isa().header_field("signal0"), isa().header_field("wait0")
+    touched = cells(pack(words), SMALL_GEOMETRY, SEGMENTS)
+    result = list(words)
+    for index in range(1, len(words)):
+        # Instructions of the other engine that are known to have ended when this one begins.
+        known = [place for place in range(1, index, 2) if wait.get(result[index - place + 1])]
+        last = index - known[0] if known else -1
+        before = range(index - 1, last, -2)
+        if any(conflict(touched[other], touched[index]) for other in before):
+            result[index - 1] |= (1 + index % 2) << signal.lsb
+            result[index] |= (1 + index % 2) << wait.lsb
+    return result
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_first_race_of_a_long_stream_is_that_of_the_model(seed: int) -> None:
+    """Blocks come to have as many histories as there are blocks, and boxes come again when these have changed."""
+    random = np.random.default_rng(seed)
+    words = pack(ordered(copies(random, 240)))
+    assert check_accesses(words, SMALL_GEOMETRY, SEGMENTS) is None
+    everything = pairs(words)
+    assert len(everything) > 20
+    for number in random.choice(len(everything), 6, replace=False):
+        stream = without(words, everything[number])
+        found = check_accesses(stream, SMALL_GEOMETRY, SEGMENTS)
+        assert (None if found is None else found.text) == first_race(stream, SMALL_GEOMETRY, SEGMENTS)
 
 
 def start(emulator: Emulator, words: npt.NDArray[np.uint64]) -> None:

@@ -19,13 +19,14 @@ from hetfab.cli.main import main
 from hetfab.driver.graph.model_inputs import model_bindings, open_model
 from hetfab.driver.graph.npz import write_graph
 from hetfab.driver.overlay import HetfabOverlay
-from hetfab.driver.package import Kind, emulated_package, find_package, read_package
+from hetfab.driver.package import emulated_package, find_package
 from hetfab.hls.build.cache import CACHE_VARIABLE, cache_content, clear_cache
 from hetfab.overlay.compiler.compile import compile_model
 from hetfab.overlay.design import default_design
 from hetfab.overlay.errors import CountFixedError, ModelUnreadableError
 from hetfab.overlay.model.bound_model import BoundModel
 from hetfab.overlay.model.reader import bindings_of, read_model
+from hetfab.overlay.package import Kind, read_package
 from hetfab.overlay.program import Program
 from hetfab.quantize.post_training import quantize
 from tests.conftest import SMALL_GEOMETRY

@@ -316,6 +316,7 @@ def test_buffers_are_freed_where_memory_runs_out(bound: BoundProgram, small_desi
 
 def test_more_memory_than_the_board_reserves_is_refused_in_bytes(small_design: Design) -> None:
     limit = read_board(small_design.board).contiguous_bytes
+    assert limit is not None
     with EmulatedTransport(small_design) as transport:
         kept = transport.allocate(1000)
         with pytest.raises(DeviceMemoryError) as caught:

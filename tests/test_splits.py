@@ -148,6 +148,16 @@ def test_without_gemm_d_such_a_layer_is_refused(small_geometry: Geometry) -> Non
     assert caught.value.do == "use a design with wider sums or with GEMM-D, or quantize with fewer bits"
 
 
+def test_channels_that_pad_a_row_count_in_sums_of_one_bit_weights(small_geometry: Geometry) -> None:
+    """65,793 * 255 is the last that 25 bits hold; a row is padded to 65,856 channels, whose weights are +1."""
+    weight = np.ones((65_793, 8), np.int64)
+    product = Product(np.zeros((2, 65_793), np.int64), 8, True, weight, np.full(8, 1), np.zeros(8, np.int64))
+    engines = tuple(name for name in small_geometry.engines if name != "gemm_d")
+    geometry = replace(small_geometry, engines=engines, gemm_l_acc_bits=25)
+    with pytest.raises(OverflowPossibleError, match="can reach 16793280, which takes 26 bits"):
+        compile_lowered(product.lowered(), design_of(geometry))
+
+
 def test_without_any_core_dense_layers_are_refused(small_geometry: Geometry) -> None:
     engines = tuple(name for name in small_geometry.engines if not name.startswith("gemm"))
     with pytest.raises(DesignInvalidError, match="has no engine gemm_d"):

@@ -4,24 +4,12 @@
 import re
 from pathlib import Path
 
-import pytest
-
 from hetfab.hls.build import emulator
-from hetfab.overlay.isa.loops import loops
-from hetfab.overlay.isa.spec import isa
 
 ROOT = Path(__file__).parents[1]
 HLS = Path(emulator.__file__).parents[1]
 SOURCES = sorted([*HLS.glob("include/hetfab/*.hpp"), *HLS.glob("kernels/*")])
 DIRECTIVE = re.compile(r"^\s*#pragma HLS (\w+)(.*)$", re.MULTILINE)
-EXCLUDED = [
-    r"while \((true|1)\)",
-    r"for \(;;\)",
-    r"hls::task",
-    r"ap_axi_sdata|hls_task|hls_directio|hls_streamofblocks|hls_vector",
-    r"write_nb|\.full\(",
-    r"^\s+static (?!constexpr|_?assert)(?!.*\()",
-]
 
 
 def directives() -> list[tuple[Path, str, str]]:
@@ -52,52 +40,19 @@ def test_every_directive_has_a_row_of_what_a_report_must_show() -> None:
     assert {name for name in rows if name.isupper() or name.startswith("INTERFACE")} <= used
 
 
-def test_every_engine_fences_before_its_token() -> None:
-    fences: dict[str, set[str]] = {}
-    for path in HLS.glob("include/hetfab/*.hpp"):
-        text = path.read_text(encoding="utf-8")
-        tokens = len(re.findall(r"tokens\.write\(make_token", text))
-        fenced = re.findall(r"HETFAB_FENCE\(([^)]*), tokens\);\n\s+tokens\.write\(make_token", text)
-        assert tokens == len(fenced), path.name
-        fences |= {path.stem: set(fenced[0].split(", "))} if fenced else {}
-    engines = {engine.name for engine in isa().engines}
-    assert set(fences) == engines
-    for engine in engines:
-        written = {m.name for m in isa().memories if m.word_bits and m.writer == engine}
-        if engine.startswith("gemm_"):
-            # A core's header names its memories without the core: acc_ram for acc_d_ram.
-            written = {name.replace(f"_{engine[-1]}_", "_") for name in written}
-        assert (written and written <= fences[engine]) or engine == "store", engine
-    assert "mem" in fences["store"]
-
-
-def test_every_interface_states_its_mode() -> None:
-    interfaces = [(path, options) for path, directive, options in directives() if directive == "INTERFACE"]
-    assert interfaces
-    assert [path.name for path, options in interfaces if not options.startswith(" mode=")] == []
-
-
-def test_every_pipelined_loop_states_interval_and_style() -> None:
-    pipelines = [options for _, directive, options in directives() if directive == "PIPELINE"]
-    assert len(pipelines) > 8
-    assert all(re.fullmatch(r" II=[12] style=stp", options) for options in pipelines)
-
-
-def test_intervals_are_those_of_the_table() -> None:
-    """A loop whose trips are not counted has an interval of 1."""
-    stated = re.compile(r"#pragma HLS PIPELINE II=(\d+) style=stp\n(?:\s*events\.trip\(isa::loops::(\w+)\))?")
-    found = [match.groups() for path in SOURCES for match in stated.finditer(path.read_text(encoding="utf-8"))]
-    assert {name for _, name in found if name} >= set(loops()) - {"instruction"}
-    assert not [name for interval, name in found if int(interval) != (loops()[name].ii if name else 1)]
-
-
-@pytest.mark.parametrize("pattern", EXCLUDED)
-def test_excluded_constructs_are_absent(pattern: str) -> None:
-    host_only = {"shim.hpp"}
-    found = [
-        f"{path.name}: {match.group().strip()}"
-        for path in SOURCES
-        if path.name not in host_only
-        for match in re.finditer(pattern, path.read_text(encoding="utf-8"), re.MULTILINE)
-    ]
-    assert not found
+def test_every_precedent_is_a_path_in_a_listed_repository() -> None:
+    page = (ROOT / "docs" / "synthesis.md").read_text(encoding="utf-8")
+    listed = dict(
+        re.findall(r"^\| (\w{2,3}) \| \[([^\]]+)\]\(https://github.com/[^)]+\) \| [0-9a-f]{7} \|$", page, re.MULTILINE)
+    )
+    rows = re.findall(
+        r"^\| .+ \| .+ \| (.+) \| .+ \|$", page.partition("## Control")[2].partition("## Work before")[0], re.MULTILINE
+    )
+    precedents = [cell for cell in rows if cell not in {"precedent", "---"}]
+    assert len(precedents) > 20 and len(listed) > 8
+    for cell in precedents:
+        cited = re.findall(r"\b([A-Z][A-Z0-9]{1,2}) (?:\([^)]*\) )?`([^`]+)`", cell)
+        assert cited or "Xilinx WP486" in cell, cell
+        assert {short for short, _ in cited} <= set(listed), cell
+        assert all(re.search(r"\.(cpp|h|hpp|cc|tcl|json)\b", path) for _, path in cited), cell
+    assert {short for cell in precedents for short in re.findall(r"\b[A-Z][A-Z0-9]{1,2}\b", cell)} >= set(listed)

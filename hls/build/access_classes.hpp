@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstddef>
 #include <cstdint>
 #include <numeric>
 #include <tuple>
@@ -78,6 +79,12 @@ class AccessClasses {
         std::uint32_t becomes = 0;
     };
 
+    // Consecutive words of a class.
+    struct Run {
+        std::uint32_t number;
+        Range words;
+    };
+
     struct Box {
         explicit Box(const sets::Region& region)
             : base(region.base), rows(region.rows), stride(region.row_stride), length(region.row_length) {}
@@ -110,10 +117,11 @@ class AccessClasses {
     // Makes a region's words classes of their own.
     template <class ForEachPart>
     std::vector<Member> divide(ForEachPart for_each_part) {
+        runs_.clear();
         touched_.clear();
         for_each_part([&](const Range& words) {
             if (class_of_.size() < words.end) class_of_.resize(words.end, untouched);
-            for (std::uint64_t word = words.first; word < words.end; word++) touch(class_of_[word]);
+            add_runs(words);
         });
         bool divides = false;
         std::vector<Member> members;
@@ -124,16 +132,23 @@ class AccessClasses {
             members.push_back({part, classes_[part].youngest_part});
         }
         if (!divides) return members;
-        for_each_part([&](const Range& words) {
-            for (std::uint64_t word = words.first; word < words.end; word++) {
-                class_of_[word] = classes_[class_of_[word]].becomes;
+        for (const Run& run : runs_) {
+            const std::uint32_t becomes = classes_[run.number].becomes;
+            for (std::uint64_t word = run.words.first; word < run.words.end; word++) {
+                class_of_[word] = becomes;
             }
-        });
+        }
         return members;
     }
 
-    void touch(std::uint32_t number) {
-        if (classes_[number].touched++ == 0) touched_.push_back(number);
+    void add_runs(const Range& words) {
+        for (std::uint64_t first = words.first, end = first; first < words.end; first = end) {
+            const std::uint32_t number = class_of_[first];
+            while (end < words.end && class_of_[end] == number) end++;
+            runs_.push_back({number, {first, end}});
+            if (classes_[number].touched == 0) touched_.push_back(number);
+            classes_[number].touched += end - first;
+        }
     }
 
     // The class of a class's touched words: itself when they are all, or a new part.
@@ -196,6 +211,7 @@ class AccessClasses {
     std::vector<std::uint32_t> class_of_;
     std::vector<Class> classes_ = std::vector<Class>(1);
     std::unordered_map<Box, std::vector<Member>, BoxHash> members_;
+    std::vector<Run> runs_;
     std::vector<std::uint32_t> touched_;
     std::size_t most_classes_ = fewest_classes;
 };

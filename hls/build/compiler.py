@@ -44,6 +44,10 @@ class Compiler:
                 "set CXX to g++ 9 or newer; if it is, report the lines above",
             )
 
+    def output(self, arguments: Sequence[str]) -> str:
+        """What the compiler prints when it is asked, as with ``-print-file-name=include``."""
+        return subprocess.run([*self.command, *arguments], capture_output=True, text=True, check=False).stdout
+
 
 def find_compiler() -> Compiler:
     """The compiler that ``$CXX`` names, or ``g++``.

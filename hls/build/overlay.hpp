@@ -24,6 +24,7 @@
 #include "hetfab/store.hpp"
 #include "hetfab/vec.hpp"
 #include "memories.hpp"
+#include "narrow_weights.hpp"
 #include "order_check.hpp"
 #include "register_file.hpp"
 #include "run_log.hpp"
@@ -93,6 +94,7 @@ class Overlay {
     RamModel* ram(const std::string& name) {
         // Whoever asks may write.
         bodies_.forget();
+        narrow_.forget();
         const auto found = rams_.find(name);
         return found == rams_.end() ? nullptr : found->second;
     }
@@ -190,6 +192,7 @@ class Overlay {
         check_alignment(engine, opcode, instructions_[engine].front());
         check_shape(engine, opcode, instructions_[engine].front());
         check_graph_operands(engine, opcode, instructions_[engine].front());
+        check_weights(engine, opcode, instructions_[engine].front());
         const sets::Word issued = halves(instructions_[engine].front());
 #ifdef HETFAB_DEBUG
         const DeclaredScope scope(declared, issued, order_.regions(issued));
@@ -201,13 +204,10 @@ class Overlay {
         order_.leave(index, issued);
         accesses_.end_instruction();
         for (const PortModel& checked : ports_) checked.check_idle();
-        log_.add(record_of(index, engine, opcode, events));
+        fill(log_.add(index), engine, opcode, events);
     }
 
-    Record record_of(std::uint32_t index, unsigned engine, unsigned opcode,
-                     const OverlayEvents& events) const {
-        Record record = {};
-        record.index = index;
+    void fill(Record& record, unsigned engine, unsigned opcode, const OverlayEvents& events) const {
         record.engine = static_cast<std::uint8_t>(engine);
         record.opcode = static_cast<std::uint8_t>(opcode);
         record.counts.cycles = events.cycles;
@@ -222,7 +222,6 @@ class Overlay {
         }
         record.counts.write_bytes = ports_[store_port].traffic.write_bytes;
         record.counts.write_bursts = ports_[store_port].traffic.write_bursts;
-        return record;
     }
 
     static sets::Word halves(const Types::Instruction& instruction) {
@@ -273,7 +272,7 @@ class Overlay {
             load_step<Design, Family>(in, out, bodies_.memory<Types::Beat>(ports_[load_port], dram),
                                       bodies_.banks(act_d_ram_), bodies_.banks(act_l_ram_),
                                       bodies_.weights_d(wgt_d_ram_), bodies_.weights_l(wgt_l_ram_),
-                                      bodies_.ram(par_ram_), events);
+                                      bodies_.parameters(par_ram_), events);
         } else if (engine == isa::engine::store) {
             store_step<Design, Family>(in, out, bodies_.memory<Types::Beat>(ports_[store_port], dram),
                                        bodies_.ram(out_ram_), events);
@@ -285,8 +284,8 @@ class Overlay {
                                         bodies_.ram(acc_l_ram_), events);
         } else if (engine == isa::engine::vec) {
             vec_step<Design, Family>(in, out, bodies_.ram(acc_d_ram_), bodies_.ram(acc_l_ram_),
-                                     bodies_.ram(par_ram_), bodies_.ram(sum_ram_), bodies_.ram(out_ram_),
-                                     events);
+                                     bodies_.parameters(par_ram_), bodies_.ram(sum_ram_),
+                                     bodies_.ram(out_ram_), events);
         } else if (engine == isa::engine::sgb) {
             // One instruction runs at a time, so SGB's ports are those of AGG and STORE, which are idle.
             sgb_step<Design, Family>(in, out, bodies_.memory<Types::Beat>(ports_[graph_port], dram),
@@ -294,9 +293,9 @@ class Overlay {
                                      bodies_.memory<Types::Beat>(ports_[store_port], dram),
                                      sgb_context_.port(), events);
         } else {
-            hls::burst_maxi<Types::Beat> features(ports_[features_port]);
-            hls::burst_maxi<Types::Beat> graph(ports_[graph_port]);
-            agg_step<Design, Family>(in, out, features, graph, sum_ram_.port(), agg_context_.port(), events);
+            agg_step<Design, Family>(in, out, bodies_.memory<Types::Beat>(ports_[features_port], dram),
+                                     bodies_.memory<Types::Beat>(ports_[graph_port], dram),
+                                     bodies_.ram(sum_ram_), agg_context_.port(), events);
         }
     }
 
@@ -307,6 +306,17 @@ class Overlay {
         if (address % beat_bytes != 0) {
             throw std::out_of_range("address " + hexadecimal(address) + " is not a multiple of " +
                                     std::to_string(beat_bytes));
+        }
+    }
+
+    // Follows GEMM-D's weights, and stops at those that it would multiply wrong.
+    void check_weights(unsigned engine, unsigned opcode, const Types::Instruction& instruction) {
+        if (engine == isa::engine::load && opcode == isa::LoadWeights::opcode) {
+            narrow_.written(number<Family, isa::LoadWeights::Ram>(instruction),
+                            number<Family, isa::LoadWeights::Words>(instruction));
+        }
+        if (engine == isa::engine::gemm_d && opcode == isa::Matmul::opcode) {
+            narrow_.check(matmul_tile<Family>(instruction), 4 * Design::gemm_d_cols, wgt_d_ram_);
         }
     }
 
@@ -405,6 +415,7 @@ class Overlay {
         {"acc_l_ram", &acc_l_ram_},     {"sum_ram", &sum_ram_},         {"out_ram", &out_ram_},
         {"agg_context", &agg_context_}, {"sgb_context", &sgb_context_},
     };
+    NarrowWeights narrow_;
     static constexpr sets::Constants constants = sets::constants_of<Design>();
     OrderCheck order_{constants};
     bool checks_order_ = true;

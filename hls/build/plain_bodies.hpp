@@ -31,6 +31,10 @@ struct Bodies {
     RamPort<T> weights_l(Ram<T>& ram) const {
         return ram.port();
     }
+    template <class T>
+    RamPort<T> parameters(Ram<T>& ram) const {
+        return ram.port();
+    }
     void forget() const {}
 };
 

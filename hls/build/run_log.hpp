@@ -44,12 +44,15 @@ class RunLog {
         retired_.clear();
     }
 
-    void add(const Record& record) {
-        if (records_.size() <= record.index) {
-            records_.resize(record.index + 1);
-            retired_.resize(record.index + 1);
+    // The record of an instruction, to be filled.
+    Record& add(std::uint32_t index) {
+        if (records_.size() <= index) {
+            records_.resize(index + 1);
+            retired_.resize(index + 1);
         }
-        records_[record.index] = record;
+        records_[index] = {};
+        records_[index].index = index;
+        return records_[index];
     }
 
     void retire(std::uint32_t index) { retired_[index] = true; }

@@ -5,10 +5,12 @@
 #pragma once
 
 #include "copies.hpp"
+#include "gather.hpp"
 #include "gemm.hpp"
 #include "graphs.hpp"
 #include "groups.hpp"
 #include "memories.hpp"
+#include "semaphores.hpp"
 
 namespace hetfab {
 
@@ -38,8 +40,13 @@ class Bodies {
     HostWeights<T> weights_l(Ram<T>& ram) {
         return {ram.port(), &panels_l_};
     }
+    template <class T>
+    HostParameters<T> parameters(Ram<T>& ram) {
+        return {ram.port(), &channels_};
+    }
     // Memories may have been written from outside.
     void forget() {
+        channels_.clear();
         panels_d_.clear();
         panels_l_.clear();
     }
@@ -47,6 +54,7 @@ class Bodies {
   private:
     PanelCache panels_d_;
     PanelCache panels_l_;
+    ChannelCache channels_;
 };
 
 }  // namespace

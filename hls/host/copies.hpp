@@ -76,12 +76,12 @@ Outcome load_tile(const TileCopy& tile, HostMemory<Beat> mem, HostBanks<WordByte
     return {true, beats, beats};
 }
 
-// What the panels of a memory of weights came from is overwritten; other memories have none.
+// What was made of the words that are overwritten; of most memories nothing is made.
 template <class T>
 void forget(const HostRam<T>&, std::uint64_t, std::uint64_t) {}
-template <class T>
-void forget(const HostWeights<T>& ram, std::uint64_t first, std::uint64_t count) {
-    ram.panels->written(first, count);
+template <class T, class Cache>
+void forget(const HostCached<T, Cache>& ram, std::uint64_t first, std::uint64_t count) {
+    ram.cache->written(first, count);
 }
 
 template <class Z, int Bits, class Beat, class Ram, class Events>

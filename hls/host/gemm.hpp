@@ -15,6 +15,10 @@ namespace hetfab {
 
 namespace {
 
+// A memory of weights, and the panels that were made of them.
+template <class T>
+using HostWeights = HostCached<T, PanelCache>;
+
 using Activations = std::vector<HostLanes::Activation>;
 
 // The rows of a tile as bytes 0..255, of which GEMM-D's operands are 128 less.
@@ -92,20 +96,17 @@ Panels<HostLanes> gemm_d_panels(const unsigned char* words, const MatmulTile& ti
     const unsigned steps = steps_per_beat * tile.row_beats;
     constexpr unsigned parts = Cols / unit_columns;
     Panels<HostLanes> panels(tile.packed ? 2 * steps : steps, tile.col_groups * parts);
-    std::vector<UnitStep> unit(tile.packed ? 2 * steps : steps);
     for (unsigned number = 0; number < tile.col_groups * parts; number++) {
         const unsigned char* group =
             words + (std::size_t{number / parts} * steps * parts + number % parts) * sizeof(UnitStep);
-        for (unsigned step = 0; step < steps; step++) {
-            const UnitStep found = unit_step(group + std::size_t{step} * 4 * Cols);
-            if (tile.packed) {
-                unit[2 * step] = unpack_nibble_weights(found, false);
-                unit[2 * step + 1] = unpack_nibble_weights(found, true);
-            } else {
-                unit[step] = found;
-            }
+        const auto found = [group](unsigned step) { return unit_step(group + std::size_t{step} * 4 * Cols); };
+        if (tile.packed) {
+            panels.put(number, [found](unsigned step) {
+                return unpack_nibble_weights(found(step / 2), step % 2 != 0);
+            });
+        } else {
+            panels.put(number, found);
         }
-        panels.put(number, unit.data());
     }
     const std::vector<std::int32_t> sums = column_sums(panels);
     const std::int32_t offset = tile.packed ? byte_offset / 16 : byte_offset;
@@ -157,7 +158,7 @@ Panels<HostLanes> gemm_l_panels(const unsigned char* words, const PlanesTile& ti
                 words + ((first + k * tile.planes) * parts + number % parts) * sizeof(UnitStep);
             unpack_planes(place, 4 * Cols, tile.planes, tile.bipolar, unit.data() + 8 * k);
         }
-        panels.put(number, unit.data());
+        panels.put(number, [&unit](unsigned step) { return unit[step]; });
     }
     if (tile.bipolar) {
         // A weight -1 counts the slice's largest value minus the activation.
@@ -226,7 +227,7 @@ Outcome gemm_d_blocks(const MatmulTile& tile, HostBanks<WordBytes<ActBits>> act_
     }
     const WeightKey key = {tile.wgt, words, tile.col_groups, 0, 0, tile.packed, false};
     const Panels<HostLanes>& panels =
-        wgt_ram.panels->get(key, [&] { return gemm_d_panels<D::gemm_d_cols>(wgt_ram.at(tile.wgt), tile); });
+        wgt_ram.cache->get(key, [&] { return gemm_d_panels<D::gemm_d_cols>(wgt_ram.at(tile.wgt), tile); });
     multiply(gemm_d_rows<D>(tile, act_ram, panels.row_length()), tile.rows, panels,
              {accumulators(acc_ram.at(tile.acc)), panels.columns, tile.accumulate, 0});
     const BlockWalk walk(tile.rows, rows, tile.col_groups, steps, tile.accumulate ? 2 * rows : rows);
@@ -251,7 +252,7 @@ Outcome gemm_l_blocks(const PlanesTile& tile, HostBanks<WordBytes<ActBits>> act_
     }
     const WeightKey key = {tile.wgt, words, tile.col_groups, tile.planes, tile.slices, false, tile.bipolar};
     const Panels<HostLanes>& panels =
-        wgt_ram.panels->get(key, [&] { return gemm_l_panels<D::gemm_l_cols>(wgt_ram.at(tile.wgt), tile); });
+        wgt_ram.cache->get(key, [&] { return gemm_l_panels<D::gemm_l_cols>(wgt_ram.at(tile.wgt), tile); });
     multiply(gemm_l_rows<D>(tile, act_ram, panels.row_length()), tile.rows, panels,
              {accumulators(acc_ram.at(tile.acc)), panels.columns, tile.accumulate, 32 - D::gemm_l_acc_bits});
     const unsigned drain = tile.accumulate ? 2 * rows : rows;

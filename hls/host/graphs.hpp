@@ -245,7 +245,7 @@ Outcome transpose(const GraphTile& tile, HostMemory<Beat> left, HostMemory<Beat>
     HostWrites ids(tile.out.ids);
     starts.run(columns + 1);
     for (std::uint64_t window = 0; window < windows; window++) {
-        if (window != 0) events.loops(isa::loops::sgb_begin, columns, columns != 0);
+        if (window != 0) events.loops(isa::loops::sgb_rewind, columns, columns != 0);
         count_starts(tile.left, left_reads, events);
         events.loops(isa::loops::sgb_place, edges, rows);
         const std::uint64_t size = std::min<std::uint64_t>(edges - window * D::sgb_ids, D::sgb_ids);

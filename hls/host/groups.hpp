@@ -11,142 +11,333 @@
 #include <vector>
 
 #include "hetfab/vec.hpp"
+#include "lanes.hpp"
 #include "memories.hpp"
+#include "words_cache.hpp"
+
+#if defined(__SSE2__)
+#include <immintrin.h>
+#endif
 
 namespace hetfab {
 
 namespace {
 
-// The parameters of a tile's channels, apart from each other, and the terms of a row.
-struct VecChannels {
-    std::vector<std::int32_t> bias;
-    std::vector<double> scale;
-    std::vector<std::int32_t> value;
-    std::vector<unsigned char> bytes;
+// Doubles of a few channels by the host's vector instructions. The best one that the compiler may use is
+// HostDoubles.
+struct PortableDoubles {
+    static constexpr unsigned count = 2;
+    struct Values {
+        double each[count];
+    };
+    typedef std::int32_t Ints __attribute__((vector_size(4 * count)));
+
+    static Values all(double value) { return {value, value}; }
+    static Values load(const double* place) { return {place[0], place[1]}; }
+    static Values product(const Ints& ints, const Values& scale) {
+        return {ints[0] * scale.each[0], ints[1] * scale.each[1]};
+    }
+    // Limits are integers of 32 bits, so that limiting before rounding is the same as after it.
+    static Ints rounded(const Values& values, const Values& smallest, const Values& largest) {
+        Ints ints = {};
+        for (unsigned i = 0; i < count; i++) {
+            // The last bit of a sum with this number is 1, and the host rounds sums half to even.
+            constexpr double one_and_a_half = 6755399441055744.0;
+            const double above = std::max(values.each[i], smallest.each[i]);
+            ints[i] =
+                static_cast<std::int32_t>(std::min(above, largest.each[i]) + one_and_a_half - one_and_a_half);
+        }
+        return ints;
+    }
 };
 
-// value rounded half to even, for |value| < 2^51 where the last bit of the sum is 1.
-inline std::int32_t rounded(double value) {
-    constexpr double one_and_a_half = 6755399441055744.0;
-    const double sum = value + one_and_a_half;
-    std::uint64_t bits;
-    std::memcpy(&bits, &sum, sizeof bits);
-    return static_cast<std::int32_t>(static_cast<std::uint32_t>(bits));
+#if defined(__SSE2__)
+struct SseDoubles {
+    static constexpr unsigned count = 2;
+    using Values = __m128d;
+    typedef std::int32_t Ints __attribute__((vector_size(4 * count)));
+
+    static Values all(double value) { return _mm_set1_pd(value); }
+    static Values load(const double* place) { return _mm_loadu_pd(place); }
+    static Values product(const Ints& ints, Values scale) {
+        return _mm_mul_pd(_mm_cvtepi32_pd(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(&ints))), scale);
+    }
+    static Ints rounded(Values values, Values smallest, Values largest) {
+        const __m128i found = _mm_cvtpd_epi32(_mm_min_pd(_mm_max_pd(values, smallest), largest));
+        Ints ints;
+        std::memcpy(&ints, &found, sizeof ints);
+        return ints;
+    }
+};
+#endif
+
+#if defined(__AVX__)
+struct AvxDoubles {
+    static constexpr unsigned count = 4;
+    using Values = __m256d;
+    typedef std::int32_t Ints __attribute__((vector_size(4 * count)));
+
+    static Values all(double value) { return _mm256_set1_pd(value); }
+    static Values load(const double* place) { return _mm256_loadu_pd(place); }
+    static Values product(Ints ints, Values scale) {
+        return _mm256_mul_pd(_mm256_cvtepi32_pd(reinterpret_cast<__m128i>(ints)), scale);
+    }
+    static Ints rounded(Values values, Values smallest, Values largest) {
+        return reinterpret_cast<Ints>(
+            _mm256_cvtpd_epi32(_mm256_min_pd(_mm256_max_pd(values, smallest), largest)));
+    }
+};
+#endif
+
+#if defined(__AVX512F__)
+struct Avx512Doubles {
+    static constexpr unsigned count = 8;
+    using Values = __m512d;
+    typedef std::int32_t Ints __attribute__((vector_size(4 * count)));
+
+    static Values all(double value) { return _mm512_set1_pd(value); }
+    static Values load(const double* place) { return _mm512_loadu_pd(place); }
+    static Values product(Ints ints, Values scale) {
+        return _mm512_mul_pd(_mm512_maskz_cvtepi32_pd(every, reinterpret_cast<__m256i>(ints)), scale);
+    }
+    static Ints rounded(Values values, Values smallest, Values largest) {
+        const Values limited =
+            _mm512_maskz_min_pd(every, _mm512_maskz_max_pd(every, values, smallest), largest);
+        return reinterpret_cast<Ints>(_mm512_maskz_cvtpd_epi32(every, limited));
+    }
+
+  private:
+    // g++ 12 warns of the forms without a mask that what is not selected is uninitialized.
+    static constexpr __mmask8 every = 0xff;
+};
+using HostDoubles = Avx512Doubles;
+#elif defined(__AVX__)
+using HostDoubles = AvxDoubles;
+#elif defined(__SSE2__)
+using HostDoubles = SseDoubles;
+#else
+using HostDoubles = PortableDoubles;
+#endif
+
+using Doubles = HostDoubles::Values;
+using Ints = HostDoubles::Ints;
+constexpr unsigned vec_channels = HostDoubles::count;
+typedef std::uint32_t Words __attribute__((vector_size(4 * vec_channels)));
+typedef unsigned char Bytes __attribute__((vector_size(vec_channels)));
+
+inline Ints load_ints(const void* place) {
+    Ints ints;
+    std::memcpy(&ints, place, sizeof ints);
+    return ints;
 }
 
-inline double limited(double value, double smallest, double largest) {
-    const double above = value < smallest ? smallest : value;
-    return above > largest ? largest : above;
+// Sums modulo 2^32.
+inline Ints wrapped(Ints a, Ints b) {
+    return reinterpret_cast<Ints>(reinterpret_cast<Words>(a) + reinterpret_cast<Words>(b));
 }
 
 // Whether the host rounds as the bodies need it.
 inline bool rounds_to_even() {
-    volatile double half = 0.5;
-    volatile double three_halves = 1.5;
-    return rounded(half) == 0 && rounded(three_halves) == 2 && rounded(-half) == 0;
+    const auto rounded = [](double value) {
+        const volatile double half = 0.5;
+        const Doubles limit = HostDoubles::all(4);
+        const Doubles product =
+            HostDoubles::product(Ints{} + static_cast<int>(2 * value), HostDoubles::all(half));
+        return HostDoubles::rounded(product, HostDoubles::all(-4), limit)[0];
+    };
+    return rounded(0.5) == 0 && rounded(1.5) == 2 && rounded(-0.5) == 0 && rounded(-1.5) == -2;
 }
 
-template <class Z>
-class VecRows {
-  public:
-    VecRows(const VecTile<Z>& tile, unsigned lanes, VecChannels& channels)
-        : tile_(tile), count_(tile.groups * lanes), channels_(channels) {
-        channels_.value.resize(count_);
-        channels_.bytes.resize(count_ + count_ % 2);
-    }
+// The low nibbles of bytes, the first in the low half of the first byte.
+inline void put_nibbles(const unsigned char* bytes, unsigned char* place) {
+    std::uint64_t nibbles = 0;
+    std::memcpy(&nibbles, bytes, vec_channels);
+    nibbles &= 0x0f0f0f0f0f0f0f0f;
+    nibbles = (nibbles | nibbles >> 4) & 0x00ff00ff00ff00ff;
+    nibbles = (nibbles | nibbles >> 8) & 0x0000ffff0000ffff;
+    nibbles |= nibbles >> 16;
+    std::memcpy(place, &nibbles, vec_channels / 2);
+}
+
+// The parameters of a tile's channels, apart from each other.
+struct VecChannels {
+    std::vector<std::int32_t> bias;
+    std::vector<double> scale;
+    // Whether all scales are powers of two, at most 1 and not too small: how far sums are shifted to the
+    // right then, and half of what that cuts off, at least 1.
+    bool shifts;
+    std::vector<std::int32_t> shift;
+    std::vector<std::int32_t> half;
 
     // Records of 8 bytes: bias, multiplier, zero.
-    void read_parameters(const unsigned char* records) {
-        channels_.bias.assign(count_, 0);
-        channels_.scale.assign(count_, 0);
-        if (!tile_.with_acc) return;
-        const double step = std::ldexp(1.0, -static_cast<int>(tile_.shift));
-        for (unsigned i = 0; i < count_; i++) {
+    VecChannels(const unsigned char* records, unsigned count, unsigned common_shift)
+        : bias(count), scale(count), shifts(true), shift(count), half(count) {
+        const double step = std::ldexp(1.0, -static_cast<int>(common_shift));
+        for (unsigned i = 0; i < count; i++) {
             std::uint16_t multiplier;
-            std::memcpy(&channels_.bias[i], records + 8 * i, 4);
+            std::memcpy(&bias[i], records + 8 * i, 4);
             std::memcpy(&multiplier, records + 8 * i + 2 * par_multiplier_half, 2);
-            channels_.scale[i] = multiplier * step;
+            scale[i] = multiplier * step;
+            int exponent;
+            const bool power = std::frexp(scale[i], &exponent) == 0.5;
+            const int right = 1 - exponent;
+            shifts = shifts && power && right >= 0 && right <= most_shifted;
+            if (!shifts) continue;
+            shift[i] = right;
+            half[i] = right == 0 ? 1 : 1 << (right - 1);
         }
-    }
-
-    // One row; sums and accumulators that the operation lacks are null.
-    void run(const std::int32_t* acc, const std::int32_t* sums, unsigned char* out, std::size_t row_bytes) {
-        std::int32_t* value =
-            tile_.wide_result ? reinterpret_cast<std::int32_t*>(out) : channels_.value.data();
-        if (tile_.with_sum) {
-            add_sums(acc, sums, value);
-        } else {
-            add_bias(acc, value);
-        }
-        if (tile_.wide_result) {
-            std::memset(out + 4 * std::size_t{count_}, 0, row_bytes - 4 * std::size_t{count_});
-            return;
-        }
-        if (tile_.with_sum) {
-            const double post =
-                std::ldexp(1.0, static_cast<int>(tile_.post_left) - static_cast<int>(tile_.post_shift));
-            make_bytes([post](unsigned) { return post; });
-        } else {
-            const double* scale = channels_.scale.data();
-            make_bytes([scale](unsigned i) { return scale[i]; });
-        }
-        write(out, row_bytes);
     }
 
   private:
-    void add_bias(const std::int32_t* acc, std::int32_t* value) const {
-        const std::int32_t* bias = channels_.bias.data();
-        for (unsigned i = 0; i < count_; i++) value[i] = wrapped(acc[i], bias[i]);
+    static constexpr int most_shifted = 30;
+};
+
+struct ChannelKey {
+    unsigned first;
+    unsigned words;
+    unsigned shift;
+
+    bool operator==(const ChannelKey& other) const {
+        return first == other.first && words == other.words && shift == other.shift;
+    }
+};
+
+// The channels of the last few tiles.
+using ChannelCache = WordsCache<ChannelKey, VecChannels>;
+
+// A memory of parameters, and the channels that were made of them.
+template <class T>
+using HostParameters = HostCached<T, ChannelCache>;
+
+// Requantization with scales that are powers of two, in integers and so for more channels at once.
+class ShiftedRow {
+  public:
+    static constexpr unsigned count = HostLanes::columns;
+
+    ShiftedRow(const VecChannels& channels, int smallest, int largest)
+        : bias_(channels.bias.data()),
+          shift_(channels.shift.data()),
+          half_(channels.half.data()),
+          smallest_(Signed{} + smallest),
+          largest_(Signed{} + largest) {}
+
+    // The results of some channels, as bytes. Half to even: what is cut off, and 1 more where the quotient is
+    // odd, is more than half.
+    void put(const unsigned char* acc, unsigned first, unsigned char* bytes) const {
+        HostLanes::Sums sums;
+        std::memcpy(&sums, acc + 4 * std::size_t{first}, sizeof sums);
+        const auto value = reinterpret_cast<Signed>(sums + HostLanes::load_sums(bias_ + first));
+        const auto shift = reinterpret_cast<Signed>(HostLanes::load_sums(shift_ + first));
+        const auto half = reinterpret_cast<Signed>(HostLanes::load_sums(half_ + first));
+        const Signed quotient = value >> shift;
+        const Signed rest = value - (quotient << shift);
+        // A comparison that holds is -1.
+        const Signed rounded = quotient - (rest + (quotient & 1) > half);
+        const Signed above = rounded < smallest_ ? smallest_ : rounded;
+        const Signed limited = above > largest_ ? largest_ : above;
+        const Results results = __builtin_convertvector(limited, Results);
+        std::memcpy(bytes, &results, sizeof results);
     }
 
-    void add_sums(const std::int32_t* acc, const std::int32_t* sums, std::int32_t* value) const {
-        if (!tile_.with_acc) {
-            std::memcpy(value, sums, 4 * std::size_t{count_});
-            return;
-        }
-        constexpr double largest = (1 << (isa::term_bits - 1)) - 1;
-        const std::int32_t* bias = channels_.bias.data();
-        const double* scale = channels_.scale.data();
-        for (unsigned i = 0; i < count_; i++) {
-            const double term = wrapped(acc[i], bias[i]) * scale[i];
-            value[i] = wrapped(sums[i], rounded(limited(term, -largest - 1, largest)));
-        }
+  private:
+    using Signed = HostLanes::Signed;
+    typedef unsigned char Results __attribute__((vector_size(count)));
+
+    const std::int32_t* bias_;
+    const std::int32_t* shift_;
+    const std::int32_t* half_;
+    Signed smallest_;
+    Signed largest_;
+};
+
+// What a tile's rows have in common. Its members are values, as bytes that are written may be anything.
+class VecRows {
+  public:
+    template <class Z>
+    VecRows(const VecTile<Z>& tile, unsigned lanes, const VecChannels& channels)
+        : with_acc_(tile.with_acc),
+          with_sum_(tile.with_sum),
+          wide_(tile.wide_result),
+          packed_(tile.packed),
+          count_(tile.groups * lanes),
+          smallest_(tile.is_unsigned || tile.relu ? 0 : -(1 << (tile.out_bits - 1))),
+          largest_((1 << (tile.is_unsigned ? tile.out_bits : tile.out_bits - 1)) - 1),
+          shifted_(channels, smallest_, largest_),
+          shifts_(channels.shifts && !with_sum_ && !wide_),
+          bias_(channels.bias.data()),
+          scale_(channels.scale.data()),
+          smallest_double_(HostDoubles::all(smallest_)),
+          largest_double_(HostDoubles::all(largest_)) {
+        const int post = static_cast<int>(tile.post_left) - static_cast<int>(tile.post_shift);
+        post_ = HostDoubles::all(std::ldexp(1.0, post));
     }
 
-    // Limits are integers, so that limiting before rounding is the same as after it.
-    template <class Scale>
-    void make_bytes(Scale scale) {
-        const unsigned magnitude = tile_.is_unsigned ? tile_.out_bits : tile_.out_bits - 1;
-        const double largest = (1 << magnitude) - 1;
-        const double smallest = tile_.is_unsigned || tile_.relu ? 0 : -largest - 1;
-        const std::int32_t* value = channels_.value.data();
-        unsigned char* bytes = channels_.bytes.data();
-        for (unsigned i = 0; i < count_; i++) {
-            bytes[i] = static_cast<unsigned char>(rounded(limited(value[i] * scale(i), smallest, largest)));
-        }
-    }
-
-    void write(unsigned char* out, std::size_t row_bytes) const {
-        const unsigned char* bytes = channels_.bytes.data();
-        std::size_t written = count_;
-        if (tile_.packed) {
-            written = (count_ + 1) / 2;
-            for (unsigned i = 0; i < written; i++) {
-                out[i] = static_cast<unsigned char>((bytes[2 * i] & 15) | bytes[2 * i + 1] << 4);
+    // One row; sums and accumulators that the operation lacks are not read.
+    void run(const unsigned char* acc, const unsigned char* sums, unsigned char* out,
+             std::size_t row_bytes) const {
+        unsigned char* place = out;
+        unsigned first = 0;
+        for (; shifts_ && first + ShiftedRow::count <= count_; first += ShiftedRow::count) {
+            unsigned char bytes[ShiftedRow::count];
+            shifted_.put(acc, first, bytes);
+            for (unsigned part = 0; part < ShiftedRow::count; part += vec_channels) {
+                place = put(bytes + part, place);
             }
-        } else {
-            std::memcpy(out, bytes, written);
         }
-        std::memset(out + written, 0, row_bytes - written);
+        for (; first < count_; first += vec_channels) {
+            const Ints value = with_sum_ ? summed(acc, sums, first) : biased(acc, first);
+            if (wide_) {
+                std::memcpy(place, &value, sizeof value);
+                place += sizeof value;
+                continue;
+            }
+            const Doubles scale = with_sum_ ? post_ : HostDoubles::load(scale_ + first);
+            const Ints narrow =
+                HostDoubles::rounded(HostDoubles::product(value, scale), smallest_double_, largest_double_);
+            const Bytes bytes = __builtin_convertvector(narrow, Bytes);
+            place = put(reinterpret_cast<const unsigned char*>(&bytes), place);
+        }
+        std::memset(place, 0, row_bytes - static_cast<std::size_t>(place - out));
     }
 
-    static std::int32_t wrapped(std::int32_t a, std::int32_t b) {
-        return static_cast<std::int32_t>(static_cast<std::uint32_t>(a) + static_cast<std::uint32_t>(b));
+  private:
+    // Results of vec_channels channels, as bytes or packed; returns the place after them.
+    unsigned char* put(const unsigned char* bytes, unsigned char* place) const {
+        if (!packed_) {
+            std::memcpy(place, bytes, vec_channels);
+            return place + vec_channels;
+        }
+        put_nibbles(bytes, place);
+        return place + vec_channels / 2;
     }
 
-    const VecTile<Z>& tile_;
+    Ints biased(const unsigned char* acc, unsigned first) const {
+        return wrapped(load_ints(acc + 4 * std::size_t{first}), load_ints(bias_ + first));
+    }
+
+    Ints summed(const unsigned char* acc, const unsigned char* sums, unsigned first) const {
+        const Ints sum = load_ints(sums + 4 * std::size_t{first});
+        if (!with_acc_) return sum;
+        constexpr double largest = (1 << (isa::term_bits - 1)) - 1;
+        const Doubles term = HostDoubles::product(biased(acc, first), HostDoubles::load(scale_ + first));
+        return wrapped(sum,
+                       HostDoubles::rounded(term, HostDoubles::all(-largest - 1), HostDoubles::all(largest)));
+    }
+
+    bool with_acc_;
+    bool with_sum_;
+    bool wide_;
+    bool packed_;
     unsigned count_;
-    VecChannels& channels_;
+    int smallest_;
+    int largest_;
+    ShiftedRow shifted_;
+    bool shifts_;
+    const std::int32_t* bias_;
+    const double* scale_;
+    Doubles smallest_double_;
+    Doubles largest_double_;
+    Doubles post_;
 };
 
 // Whether a row's words hold all groups, so that every row has read all of its accumulators.
@@ -160,9 +351,9 @@ bool holds_all_groups(const VecTile<Z>& tile) {
 
 template <class D, class Z, class AccD, class AccL, class Par, class Sum, class Out, class Events>
 unsigned vec_rows(const VecTile<Z>& tile, HostRam<AccD> acc_d_ram, HostRam<AccL> acc_l_ram,
-                  HostRam<Par> par_ram, HostRam<Sum> sum_ram, HostRam<Out> out_ram, Events& events) {
+                  HostParameters<Par> par_ram, HostRam<Sum> sum_ram, HostRam<Out> out_ram, Events& events) {
     static const bool exact = rounds_to_even();
-    static thread_local VecChannels channels;
+    static_assert(D::lanes % vec_channels == 0, "a group has channels that no vector holds");
     constexpr unsigned block_words = isa::block_bytes / D::lanes;
     const unsigned cols = tile.from_l ? D::gemm_l_cols : D::gemm_d_cols;
     const unsigned acc_words = (tile.groups * D::lanes + cols - 1) / cols;
@@ -178,14 +369,14 @@ unsigned vec_rows(const VecTile<Z>& tile, HostRam<AccD> acc_d_ram, HostRam<AccL>
         return vec_rows<D, Z>(tile, acc_d_ram.plain, acc_l_ram.plain, par_ram.plain, sum_ram.plain,
                               out_ram.plain, events);
     }
-    VecRows<Z> body(tile, D::lanes, channels);
-    body.read_parameters(par_ram.at(tile.par));
+    const ChannelKey key = {tile.par, tile.with_acc ? tile.groups : 0, tile.shift};
+    const VecChannels& channels = par_ram.cache->get(
+        key, [&] { return VecChannels(par_ram.at(tile.par), key.words * D::lanes, tile.shift); });
+    const VecRows body(tile, D::lanes, channels);
     for (unsigned row = 0; row < tile.rows; row++) {
         const unsigned acc = tile.acc + row * acc_words;
-        const unsigned char* acc_bytes = tile.from_l ? acc_l_ram.at(acc) : acc_d_ram.at(acc);
-        const unsigned char* sum_bytes = sum_ram.at(tile.sum + row * tile.sum_groups);
-        body.run(reinterpret_cast<const std::int32_t*>(acc_bytes),
-                 reinterpret_cast<const std::int32_t*>(sum_bytes),
+        body.run(tile.from_l ? acc_l_ram.at(acc) : acc_d_ram.at(acc),
+                 sum_ram.at(tile.sum + row * tile.sum_groups),
                  out_ram.at(tile.out + row * tile.row_blocks * block_words),
                  std::size_t{tile.row_words} * D::lanes);
     }

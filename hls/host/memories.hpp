@@ -9,7 +9,6 @@
 
 #include "../build/memories.hpp"
 #include "hetfab/bursts.hpp"
-#include "panels.hpp"
 
 namespace hetfab {
 
@@ -44,11 +43,11 @@ struct HostBanks {
     }
 };
 
-// A memory of weights, and what was made of its content.
-template <class T>
-struct HostWeights {
+// A memory, and what was made of its content.
+template <class T, class Cache>
+struct HostCached {
     RamPort<T> plain;
-    PanelCache* panels;
+    Cache* cache;
 
     bool holds(std::uint64_t first, std::uint64_t count) const {
         return count == 0 || first + count <= plain.depth;

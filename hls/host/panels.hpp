@@ -6,11 +6,11 @@
 #include <array>
 #include <cstdint>
 #include <cstring>
-#include <list>
 #include <utility>
 #include <vector>
 
 #include "lanes.hpp"
+#include "words_cache.hpp"
 
 namespace hetfab {
 
@@ -51,8 +51,10 @@ struct Panels {
     // cache.
     std::size_t row_length() const { return std::size_t{channels} + sizeof(Line); }
 
-    // All steps of a unit, of which one vector has a part, or several vectors have one each.
-    void put(unsigned unit, const UnitStep* steps) {
+    // All steps of a unit, of which one vector has a part, or several vectors have one each. `step_of` gives
+    // a step by its number.
+    template <class StepOf>
+    void put(unsigned unit, StepOf step_of) {
         for (unsigned first = 0; first < unit_columns; first += Lanes::columns) {
             const unsigned column = unit * unit_columns + first;
             const unsigned vector = column / Lanes::columns;
@@ -60,7 +62,7 @@ struct Panels {
             unsigned char* place = bytes() + vector / 2 * 2 * vector_bytes() + vector % 2 * step_bytes +
                                    column % Lanes::columns * 4;
             for (unsigned step = 0; step < channels / 4; step++) {
-                place = put_step(place, vectors_of_panel * step_bytes, steps[step], first);
+                place = put_step(place, vectors_of_panel * step_bytes, step_of(step), first);
             }
         }
     }
@@ -220,37 +222,7 @@ struct WeightKey {
 };
 
 // The panels of a memory's last few tiles of weights: those of the layer's slots, whatever rows they meet.
-class PanelCache {
-  public:
-    // Words were written: what came from them is no more.
-    void written(std::uint64_t first, std::uint64_t count) {
-        kept_.remove_if([&](const Kept& kept) {
-            return kept.key.first < first + count && first < std::uint64_t{kept.key.first} + kept.key.words;
-        });
-    }
-    void clear() { kept_.clear(); }
-
-    template <class Make>
-    const Panels<HostLanes>& get(const WeightKey& key, Make make) {
-        for (auto found = kept_.begin(); found != kept_.end(); ++found) {
-            if (!(found->key == key)) continue;
-            kept_.splice(kept_.begin(), kept_, found);
-            return kept_.front().panels;
-        }
-        kept_.push_front({key, make()});
-        if (kept_.size() > most) kept_.pop_back();
-        return kept_.front().panels;
-    }
-
-  private:
-    static constexpr std::size_t most = 4;
-
-    struct Kept {
-        WeightKey key;
-        Panels<HostLanes> panels;
-    };
-    std::list<Kept> kept_;
-};
+using PanelCache = WordsCache<WeightKey, Panels<HostLanes>>;
 
 }  // namespace
 

@@ -15,7 +15,7 @@ void run(const unsigned char* acts, const unsigned char* weights, unsigned rows,
     std::vector<UnitStep> unit(steps);
     for (unsigned number = 0; number < units; number++) {
         std::memcpy(unit.data(), weights + number * steps * sizeof(UnitStep), steps * sizeof(UnitStep));
-        panels.put(number, unit.data());
+        panels.put(number, [&unit](unsigned step) { return unit[step]; });
     }
     for (unsigned column = 0; column < panels.columns; column++)
         panels.base[column] = static_cast<int>(column);

@@ -7,6 +7,7 @@ engines; an interconnect per DRAM port; registers and the interrupt controller b
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from enum import Enum
 
 from hetfab.overlay.blockdesign.check import problems
 from hetfab.overlay.blockdesign.diagram import (
@@ -92,6 +93,14 @@ def block_design(design: Design) -> BlockDesign:
             "report this with the design file",
         )
     return built
+
+
+class _RamKind(Enum):
+    """What the ports of a RAM do, as blk_mem_gen names it: one for both; one writes and one reads; each does both."""
+
+    SINGLE = "Single_Port_RAM"
+    SIMPLE = "Simple_Dual_Port_RAM"
+    TRUE = "True_Dual_Port_RAM"
 
 
 @dataclass(frozen=True)
@@ -335,15 +344,15 @@ class _Builder:
             return
         geometry = self._design.geometry
         depth, bits = geometry.depth(memory.name), _ram_bits(memory, geometry)
-        single = len(users) == 1
+        kind = _ram_kind(memory, users)
         parameters = {
-            "Memory_Type": "Single_Port_RAM" if single else "True_Dual_Port_RAM",
+            "Memory_Type": kind.value,
             "use_bram_block": "Stand_Alone",
             "Assume_Synchronous_Clk": "true",
             "Write_Depth_A": str(depth),
         }
         pins: list[Pin] = []
-        for letter in "A" if single else "AB":
+        for letter in "AB"[: len(users)]:
             parameters |= {
                 f"Write_Width_{letter}": str(bits),
                 f"Read_Width_{letter}": str(bits),
@@ -351,28 +360,30 @@ class _Builder:
                 # The reader's pipeline expects data one cycle after the address.
                 f"Register_Port{letter}_Output_of_Memory_Primitives": "false",
             }
-            pins += _block_memory_pins(letter.lower(), depth, bits)
+            pins += _block_memory_pins(kind, letter.lower(), depth, bits)
         for name in ram_names(memory, geometry):
             self._add(name, "xilinx.com:ip:blk_mem_gen:8.4", parameters, pins=pins)
             for letter, user in zip("ab", users, strict=False):
-                self._connect_ram_port(name, memory, user, letter)
+                self._connect_ram_port(name, memory, user, letter, kind)
 
-    def _connect_ram_port(self, name: str, memory: Memory, engine: str, letter: str) -> None:
+    def _connect_ram_port(self, name: str, memory: Memory, engine: str, letter: str, kind: _RamKind) -> None:
         cell = cell_name(engine)
-        port = next(port for port in ram_ports(engine) if port.memory == memory)
+        port = _ram_port(engine, memory)
         bits = _ram_bits(memory, self._design.geometry)
         self._clocked(name, f"clk{letter}")
         self._join((cell, f"{name}_address0"), (name, f"addr{letter}"))
         self._join((cell, f"{name}_ce0"), (name, f"en{letter}"))
-        self._join((cell, f"{name}_we0") if port.writes else self._constant(1, 0), (name, f"we{letter}"))
-        self._join((cell, f"{name}_d0") if port.writes else self._constant(bits, 0), (name, f"din{letter}"))
+        if port.writes:
+            self._join((cell, f"{name}_we0"), (name, f"we{letter}"))
+            self._join((cell, f"{name}_d0"), (name, f"din{letter}"))
+        elif kind is not _RamKind.SIMPLE:
+            self._join(self._constant(1, 0), (name, f"we{letter}"))
+            self._join(self._constant(bits, 0), (name, f"din{letter}"))
         if port.reads:
             self._join((name, f"dout{letter}"), (cell, f"{name}_q0"))
-        else:
-            self._open(name, f"dout{letter}", f"{engine} only writes")
 
     def _idle_ram_port(self, engine: str, memory: Memory) -> None:
-        port = next(port for port in ram_ports(engine) if port.memory.name == memory.name)
+        port = _ram_port(engine, memory)
         for pin in _ram_pins(port, self._design.geometry):
             if pin.direction is Direction.IN:
                 self._join(self._constant(pin.bits, 0), (cell_name(engine), pin.name))
@@ -438,7 +449,7 @@ class _Builder:
                     Endpoint(*end),
                     Endpoint(platform.cell, target.name),
                     0,
-                    board.dram_bytes,
+                    board.dram_low_bytes,
                     RangeKind.MEMORY,
                     platform.memory_segment.format(number),
                 )
@@ -446,12 +457,25 @@ class _Builder:
         self._link((name, "M00_AXI"), (platform.cell, target.name))
 
 
-def _block_memory_pins(letter: str, depth: int, bits: int) -> list[Pin]:
-    return [
+def _ram_port(engine: str, memory: Memory) -> _RamPort:
+    return next(port for port in ram_ports(engine) if port.memory.name == memory.name)
+
+
+def _ram_kind(memory: Memory, users: list[str]) -> _RamKind:
+    """A writer that also reads takes a port that does both, which halves the width of a block RAM."""
+    if len(users) == 1:
+        return _RamKind.SINGLE
+    return _RamKind.TRUE if _ram_port(memory.writer, memory).reads else _RamKind.SIMPLE
+
+
+def _block_memory_pins(kind: _RamKind, letter: str, depth: int, bits: int) -> list[Pin]:
+    pins = [
         Pin(f"clk{letter}", Direction.IN, 1, Signal.CLOCK),
         Pin(f"addr{letter}", Direction.IN, _address_bits(depth)),
         Pin(f"en{letter}", Direction.IN),
-        Pin(f"we{letter}", Direction.IN),
-        Pin(f"din{letter}", Direction.IN, bits),
-        Pin(f"dout{letter}", Direction.OUT, bits),
     ]
+    if kind is not _RamKind.SIMPLE or letter == "a":
+        pins += [Pin(f"we{letter}", Direction.IN), Pin(f"din{letter}", Direction.IN, bits)]
+    if kind is not _RamKind.SIMPLE or letter == "b":
+        pins.append(Pin(f"dout{letter}", Direction.OUT, bits))
+    return pins

@@ -5,15 +5,15 @@ from collections import Counter
 from collections.abc import Iterator
 from itertools import combinations
 
-from hetfab.overlay.blockdesign.diagram import BlockDesign, Direction, Endpoint, Interface, Pin, Role
+from hetfab.overlay.blockdesign.diagram import BlockDesign, Direction, Endpoint, Interface, Pin, Role, Signal
 from hetfab.overlay.blockdesign.platform import platform_of
 
 _ENGINE_LIBRARY = "hetfab.org:hls:"
 
 
 def problems(built: BlockDesign) -> list[str]:
-    """All breaches of the rules: names, connections, widths, memories, addresses, ports of the board."""
-    rules = (_names, _connections, _links, _nets, _memories, _addresses, _board_ports)
+    """All breaches of the rules: names, connections, widths, memories, addresses, ports, interrupts."""
+    rules = (_names, _connections, _links, _nets, _memories, _addresses, _board_ports, _interrupts)
     return [problem for rule in rules for problem in rule(built)]
 
 
@@ -70,6 +70,9 @@ def _nets(built: BlockDesign) -> Iterator[str]:
                     f"{net.driver} is {driver.signal.value} of {driver.bits} bits, "
                     f"{end} is {sink.signal.value} of {sink.bits} bits"
                 )
+            elif driver.signal is Signal.RESET and driver.active_low != sink.active_low:
+                levels = ["low" if pin.active_low else "high" for pin in (driver, sink)]
+                yield f"{net.driver} is a reset active {levels[0]}, {end} one active {levels[1]}"
 
 
 def _memories(built: BlockDesign) -> Iterator[str]:
@@ -133,3 +136,12 @@ def _board_ports(built: BlockDesign) -> Iterator[str]:
     for port in ports:
         if port.protocol.value != f"AXI{built.board.axi_version}" or port.bits != built.board.port_bits:
             yield f"{port.name} is {port.protocol.value} of {port.bits} bits"
+
+
+def _interrupts(built: BlockDesign) -> Iterator[str]:
+    """PYNQ finds interrupts behind an axi_intc alone."""
+    platform = platform_of(built.board)
+    controllers = {cell.name for cell in built.cells_of("axi_intc")}
+    for net in built.nets:
+        if Endpoint(platform.cell, platform.interrupt) in net.sinks and net.driver.cell not in controllers:
+            yield f"{net.driver} reaches the processor's interrupts without an axi_intc"

@@ -57,12 +57,13 @@ class Interface:
 
 @dataclass(frozen=True)
 class Pin:
-    """A signal of a cell."""
+    """A signal of a cell; ``active_low`` is the polarity of a reset."""
 
     name: str
     direction: Direction
     bits: int = 1
     signal: Signal = Signal.DATA
+    active_low: bool = True
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@
 Zynq-7000 is ``processing_system7`` with AXI3 ports, Zynq UltraScale+ is ``zynq_ultra_ps_e`` with AXI4 ports.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from hetfab.overlay.blockdesign.diagram import Protocol
@@ -29,6 +30,9 @@ class Platform:
         memory_port: Pattern of the ports to DRAM; ``{}`` is the number.
         memory_clock: Pattern of their clock pins.
         memory_segment: Pattern of their address segments.
+        segment_bus: Pattern of the bus in a segment's path, by ``hp``, the port, or ``slave``, its number among slaves.
+        unused_segments: Pattern of segments behind a port that hetfab's masters do not see.
+        external_interfaces: Interfaces that leave the block design, with the VLNV of each.
         clock: Pin of the first fabric clock.
         reset: Pin of the fabric's reset, low when active.
         interrupt: Pin that takes interrupts.
@@ -44,6 +48,9 @@ class Platform:
     memory_port: str
     memory_clock: str
     memory_segment: str
+    segment_bus: str
+    unused_segments: tuple[str, ...]
+    external_interfaces: Mapping[str, str]
     clock: str
     reset: str
     interrupt: str
@@ -61,6 +68,12 @@ PLATFORMS = {
         memory_port="S_AXI_HP{}",
         memory_clock="S_AXI_HP{}_ACLK",
         memory_segment="HP{}_DDR_LOWOCM",
+        segment_bus="S_AXI_HP{hp}",
+        unused_segments=(),
+        external_interfaces={
+            "DDR": "xilinx.com:interface:ddrx_rtl:1.0",
+            "FIXED_IO": "xilinx.com:display_processing_system7:fixedio_rtl:1.0",
+        },
         clock="FCLK_CLK0",
         reset="FCLK_RESET0_N",
         interrupt="IRQ_F2P",
@@ -76,6 +89,9 @@ PLATFORMS = {
         memory_port="S_AXI_HP{}_FPD",
         memory_clock="saxihp{}_fpd_aclk",
         memory_segment="HP{}_DDR_LOW",
+        segment_bus="SAXIGP{slave}",
+        unused_segments=("HP{}_LPS_OCM", "HP{}_QSPI"),
+        external_interfaces={},
         clock="pl_clk0",
         reset="pl_resetn0",
         interrupt="pl_ps_irq0",
@@ -136,6 +152,7 @@ def _zynq_parameters(
 ) -> dict[str, str | int | float]:
     clock = fabric_clock_mhz(design, board)
     parameters: dict[str, str | int | float] = {"PCW_USE_M_AXI_GP0": 1, "PCW_USE_FABRIC_INTERRUPT": 1}
+    parameters |= {"PCW_EN_CLK0_PORT": 1, "PCW_EN_RST0_PORT": 1}
     parameters |= {"PCW_IRQ_F2P_INTR": 1, "PCW_FPGA0_PERIPHERAL_FREQMHZ": design.clock_mhz}
     for number in range(FABRIC_CLOCKS):
         used = number == 0

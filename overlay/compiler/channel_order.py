@@ -12,6 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 from hetfab.overlay.compiler.lowered import Aggregation, DenseTerm, IntArray, LoweredLayer, LoweredModel, Scales, Stored
+from hetfab.overlay.compiler.operands import GEMM_L
 from hetfab.overlay.compiler.planning import PlannedLayer, plan_layers
 from hetfab.overlay.compiler.tiling import ColumnRange
 from hetfab.overlay.design import Geometry
@@ -40,7 +41,7 @@ def with_best_orders(lowered: LoweredModel, geometry: Geometry, share_on_d: floa
 
 
 def tensors_in_one_order(lowered: LoweredModel) -> dict[str, str]:
-    """The group of each tensor, named by one of its tensors: a sum has the order of all that it adds, row by row."""
+    """The group of each tensor, named by one of its tensors: a sum has the order of all that it adds."""
     groups = {name: name for name in lowered.stored}
     for layer in lowered.layers:
         for aggregation in layer.aggregations:
@@ -95,7 +96,8 @@ def _dense(
 
 def _differ(planned: PlannedLayer) -> bool:
     """Whether output channels take different numbers of planes on GEMM-L, or do not all fit its sums."""
-    return planned.operands is not None and len(set(planned.operands.planes)) > 1
+    operands = planned.operands
+    return operands is not None and GEMM_L in operands.cores and len(set(operands.planes)) > 1
 
 
 def _best_alone(planned: tuple[PlannedLayer, ...], groups: Mapping[str, str]) -> dict[str, IntArray]:

@@ -11,28 +11,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from hetfab.overlay.compiler.rings import RING_MEMORIES, SLOTS, slot_words
 from hetfab.overlay.compiler.semaphores import RING_FREE, Semaphore
-from hetfab.overlay.compiler.tiling import SLOTS
 from hetfab.overlay.design import Geometry
 from hetfab.overlay.errors import FieldRangeError
 from hetfab.overlay.isa.codec import Engine
 from hetfab.overlay.isa.spec import isa
 from hetfab.overlay.isa.words import field_slot, pack
 from hetfab.overlay.program import PATCH_DTYPE, Block, Part, Ring, Symbol, SymbolKind
-
-#: The rings, by the memory. Weights and parameters need no FULL: LOAD, which is in order, brings them before the
-#: activations without which no reader starts.
-RING_MEMORIES = (
-    "act_d_ram",
-    "act_l_ram",
-    "wgt_d_ram",
-    "wgt_l_ram",
-    "par_ram",
-    "acc_d_ram",
-    "acc_l_ram",
-    "sum_ram",
-    "out_ram",
-)
 
 
 @dataclass(frozen=True)
@@ -72,7 +58,7 @@ class Emitter:
 
     def __init__(self, geometry: Geometry) -> None:
         self.rings = tuple(
-            Ring(name, SLOTS, geometry.depth(name) // SLOTS, int(RING_FREE.get(name, 0))) for name in RING_MEMORIES
+            Ring(name, SLOTS, slot_words(geometry, name), int(RING_FREE.get(name, 0))) for name in RING_MEMORIES
         )
         self.symbols: dict[Symbol, int] = {}
         self.blocks: list[Block] = []

@@ -12,19 +12,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from hetfab.overlay.compiler.operands import GEMM_D, GEMM_L, NOT_ON_L
+from hetfab.overlay.compiler.rings import RING_MEMORIES, SLOTS, slot_words
 from hetfab.overlay.design import Geometry
 from hetfab.overlay.errors import DesignTooSmallError, counted
 from hetfab.overlay.isa.spec import isa
 from hetfab.overlay.layouts import blocks_of, padded
 
-#: Every on-chip buffer has two slots, so that its writer fills one while its reader empties the other.
-SLOTS = 2
 _BLOCK = isa().block_bytes
 _BEAT = 8
 _BEATS = _BLOCK // _BEAT
 _LARGEST_ROWS = isa().operation("matmul").field("rows").largest
 _SUM_GROUPS = isa().operation("combine").field("sum_groups").largest + 1
-_GROUPS = isa().operation("combine").field("groups").largest
+_PLANE_WORDS = isa().operation("matmul_planes").field("row_words").largest
 _ROW_WORDS = isa().operation("combine").field("row_words").largest
 #: Rows of a graph that a choice is made for: weights are loaded once for so many rows.
 _NOMINAL_ROWS = 4096
@@ -119,7 +118,7 @@ def _fastest(shape: LayerShape, geometry: Geometry, share: float | None) -> Tile
     """The cheapest cut, None where no cut fits; the layers of a model have few different shapes."""
     cutter = _Cutter(shape, geometry, share)
     best: Tile | None = None
-    for step_bytes in _steps(shape.row_bytes):
+    for step_bytes in cutter.steps():
         cuts = [cutter.cut(width, on_d, step_bytes) for width in cutter.widths() for on_d in cutter.splits(width)]
         found = min((cut for cut in cuts if cut is not None), key=lambda cut: cut.row_cycles, default=None)
         if found is not None and best is not None and found.row_cycles >= best.row_cycles:
@@ -127,13 +126,6 @@ def _fastest(shape: LayerShape, geometry: Geometry, share: float | None) -> Tile
             break
         best = found or best
     return best and replace(best, passes=tuple(cutter.passes(best)))
-
-
-def _steps(row_bytes: int) -> Iterator[int]:
-    """Bytes of a row in a step, from all of it to one block, in steps of about equal size."""
-    blocks = row_bytes // _BLOCK
-    sizes = [-(-blocks // count) for count in range(1, blocks + 1)]
-    yield from (size * _BLOCK for size in dict.fromkeys(sizes)) if blocks else (0,)
 
 
 class _Cutter:
@@ -144,22 +136,32 @@ class _Cutter:
         self.geometry = geometry
         self.share = share if len(shape.cores) == 2 else None
         #: Planes in the order in which GEMM-L gets channels, where that is free.
-        self.rising = sorted(shape.planes) if shape.any_order or len(set(shape.planes)) == 1 else None
+        self.uniform = len(set(shape.planes)) <= 1
+        self.rising = sorted(shape.planes) if shape.any_order or self.uniform else None
         #: A part of a row, and a pass, begins with a whole word of out_ram.
         self.unit = geometry.lanes * (2 if shape.output_bits == 4 else 1)
         self.block_channels = 8 * _BLOCK // shape.output_bits
-        memories = [memory.name for memory in isa().memories if memory.word_bits]
-        self.slots = {name: geometry.depth(name) // SLOTS for name in memories}
-        self.word_beats = {name: geometry.word_bytes(name) // _BEAT for name in memories}
+        self.slots = {name: slot_words(geometry, name) for name in RING_MEMORIES}
+        self.word_beats = {name: geometry.word_bytes(name) // _BEAT for name in RING_MEMORIES}
 
     @property
     def aggregated_channels(self) -> int:
         """What a pass can aggregate: its sums are in AGG's registers, VEC's field names the length of their row."""
         return min(self.geometry.agg_groups, _SUM_GROUPS) * self.geometry.lanes
 
+    def steps(self) -> list[int]:
+        """Bytes of a row in a step, from all of it to one block, in steps of about equal size.
+
+        GEMM-L's field for the length of a step is the narrowest.
+        """
+        blocks = self.shape.row_bytes // _BLOCK
+        most = _PLANE_WORDS // self.l_row_words(_BLOCK)
+        sizes = dict.fromkeys(-(-blocks // count) for count in range(1, blocks + 1))
+        return [size * _BLOCK for size in sizes if size <= most] or [0]
+
     def widths(self) -> list[int]:
         """Channels of a pass: whole words of output rows, or all channels."""
-        most = self.shape.channels
+        most = min(self.shape.channels, max(len(self.shape.cores), 1) * _ROW_WORDS * self.geometry.lanes)
         if self.shape.aggregated:
             most = min(most, self.aggregated_channels)
         unit = self.block_channels if self.shape.aggregated else self.unit
@@ -181,10 +183,12 @@ class _Cutter:
     def cut(self, width: int, on_d: int, step_bytes: int) -> Tile | None:
         """The cut whose passes are all alike, None where a buffer cannot hold it or GEMM-L's sums its channels."""
         on_l = width - on_d
+        rows = self.rows(on_d, on_l, step_bytes)
+        if rows < 1:
+            return None
         shares = self.shares_of_planes(width, on_d)
         most = max(shares)
-        rows = self.rows(on_d, on_l, step_bytes)
-        if rows < 1 or not self.fits(ColumnRange(0, on_d, on_l, most), step_bytes):
+        if not self.fits(ColumnRange(0, on_d, on_l, most), step_bytes):
             return None
         chosen = {planes: ColumnRange(0, on_d, on_l, planes) for planes in shares}
         cycles = sum(share * self.pass_cycles(chosen[planes], rows, step_bytes) for planes, share in shares.items())
@@ -194,7 +198,7 @@ class _Cutter:
     def shares_of_planes(self, width: int, on_d: int) -> dict[int, float]:
         """How many passes have how many planes on GEMM-L; a last, narrower one counts as a part."""
         channels = self.shape.channels
-        if len(set(self.shape.planes)) <= 1:
+        if self.uniform:
             return {self.planes(0, on_d, width - on_d, 0): channels / width}
         shares: dict[int, float] = defaultdict(float)
         for number, first in enumerate(range(0, channels, width)):
@@ -285,10 +289,10 @@ class _Cutter:
         return all(words <= self.slots[memory] for memory, words in needs.items())
 
     def fields_hold(self, on_d: int, on_l: int) -> bool:
-        """Whether VEC's fields can name what a pass takes."""
+        """Whether VEC's narrowest field can name what a pass takes, padding included."""
         groups = max(-(-on_d // self.geometry.lanes), -(-on_l // self.geometry.lanes))
         words = groups * (4 if self.shape.output_bits == 32 else 1) + _BEATS
-        return groups <= _GROUPS and words <= _ROW_WORDS
+        return words <= _ROW_WORDS
 
     def rows(self, on_d: int, on_l: int, step_bytes: int) -> int:
         """Rows of a tile: what all buffers hold, whole blocks of the cores' arrays where there is room."""

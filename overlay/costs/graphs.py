@@ -132,7 +132,7 @@ def transpose_cost(graph: PlacedGraph, out: PlacedGraph, geometry: Geometry) -> 
         + every.cycles
         + table["sgb_count"].cycles(edges)
         + table["sgb_begin"].cycles(columns + 1)
-        + max(passes - 1, 0) * table["sgb_begin"].cycles(columns)
+        + max(passes - 1, 0) * table["sgb_rewind"].cycles(columns)
         + passes * one_pass
         + table["sgb_window"].cycles(sizes).sum()
         + table["sgb_responses"].cycles(min(written, BURSTS_AHEAD))

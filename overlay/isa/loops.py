@@ -25,6 +25,7 @@ class Loop:
         depth: Cycles from a trip's start to its end.
         accesses: Largest number of reads and writes of each on-chip memory, or of a bank of it, in one trip.
         reason: Ports per bank and carried dependences that give the two.
+        label: Its label in the kernels; empty where it is no loop of its own.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Loop:
     depth: int
     accesses: Mapping[str, int]
     reason: str
+    label: str = ""
 
     def cycles(self, trips: npt.ArrayLike) -> npt.NDArray[Any]:
         """``trips * ii + depth``, 0 for no trip."""

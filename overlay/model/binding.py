@@ -35,6 +35,16 @@ class Features:
 
 
 @dataclass(frozen=True)
+class Samples:
+    """Dense samples of one fixed shape, float32 [batch, *shape]: images as channels, rows, columns, or rows.
+
+    They belong to no graph.
+    """
+
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class NodeCount:
     """Number of nodes of a type, int64 []."""
 
@@ -114,12 +124,22 @@ class MetapathMean:
 
 
 Binding = (
-    Features | NodeCount | NamedEnd | RelationEnd | MetapathEnd | StackedEnd | EdgeTypes | NamedMean | MetapathMean
+    Features
+    | Samples
+    | NodeCount
+    | NamedEnd
+    | RelationEnd
+    | MetapathEnd
+    | StackedEnd
+    | EdgeTypes
+    | NamedMean
+    | MetapathMean
 )
 
 #: The name of each kind in JSON.
 _KINDS: dict[str, type[Binding]] = {
     "features": Features,
+    "samples": Samples,
     "node_count": NodeCount,
     "named_end": NamedEnd,
     "relation_end": RelationEnd,
@@ -138,14 +158,18 @@ _RULE = (
 
 
 def parse(
-    inputs: Sequence[str], metadata: str | None = None, overrides: Mapping[str, Binding] | None = None
+    inputs: Sequence[str],
+    metadata: str | None = None,
+    overrides: Mapping[str, Binding] | None = None,
+    by_form: Mapping[str, Binding] | None = None,
 ) -> dict[str, Binding]:
-    """Finds the meaning of each input: from the overrides, else the metadata, else the naming rule.
+    """Finds the meaning of each input: from the overrides, the metadata, its form, or the naming rule.
 
     Args:
         inputs: Names of the model's inputs.
         metadata: The model's ``metadata_props["hetfab.inputs"]``, None when it has none.
         overrides: Bindings that the user gave, as ``read_bindings`` returns them.
+        by_form: Bindings that follow from dtype and dimensions.
 
     Returns:
         A binding for each input, in the order of ``inputs``.
@@ -155,7 +179,8 @@ def parse(
         BindingInvalidError: The metadata is malformed, or a binding names an input that the model does not
             have.
     """
-    given = from_json(metadata, f"the model's metadata '{METADATA_KEY}'") if metadata is not None else {}
+    given = dict(by_form or {})
+    given |= from_json(metadata, f"the model's metadata '{METADATA_KEY}'") if metadata is not None else {}
     given |= overrides or {}
     unknown = [name for name in given if name not in inputs]
     if unknown:
@@ -291,6 +316,13 @@ def _end(value: Any, source: str) -> End:
     return End(value)
 
 
+def _shape(value: Any, source: str) -> tuple[int, ...]:
+    sizes = _list(value, source)
+    if not sizes or any(isinstance(size, bool) or not isinstance(size, int) or size < 1 for size in sizes):
+        raise _malformed(source, f"it is {value!r}", "a list of sizes, without the batch")
+    return tuple(sizes)
+
+
 def _list(value: Any, source: str) -> list[Any]:
     if not isinstance(value, list):
         raise _malformed(source, f"it is {value!r}", "a list")
@@ -309,6 +341,7 @@ _MEMBERS: dict[str, Callable[[Any, str], Any]] = {
     "type": _text,
     "name": _text,
     "path": _text,
+    "shape": _shape,
     "end": _end,
     "self_loops": _truth,
     "relation": _relation,
@@ -337,8 +370,16 @@ def resolve(bindings: Mapping[str, Binding], schema: GraphSchema) -> dict[str, B
 
     Raises:
         RelationMissingError: The graph lacks node types, relations or metapaths; all are named.
-        BindingInvalidError: A path of relations is ambiguous, or ``M_self`` meets a graph without target.
+        BindingInvalidError: A path of relations is ambiguous, ``M_self`` meets a graph without target, or an input
+            takes samples, which no graph has.
     """
+    for name, binding in bindings.items():
+        if isinstance(binding, Samples):
+            raise BindingInvalidError(
+                f"the input '{name}' takes samples of {' x '.join(map(str, binding.shape))}, which belong to no graph",
+                "a model that reads a graph",
+                "give the samples in place of the graph (`--samples FILE`), or correct the binding (`--bind FILE`)",
+            )
     missing: dict[str, str] = {}
     resolved: dict[str, Binding] = {}
     for name, binding in bindings.items():

@@ -3,7 +3,6 @@
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 import onnx
@@ -12,67 +11,12 @@ from hetfab.overlay.compiler.lowered import LoweredLayer
 from hetfab.overlay.compiler.lowering import lower
 from hetfab.overlay.errors import OperatorsUnsupportedError
 from hetfab.overlay.model.binding import Binding
+from hetfab.overlay.model.cnn.inspection import summarise_cnn, takes_samples
 from hetfab.overlay.model.layers import Add, Dense, Layer, LayerGraph, Relu, constants_of, describe
 from hetfab.overlay.model.meaning import meaning
 from hetfab.overlay.model.parser import try_layers
 from hetfab.overlay.model.reader import graph_inputs, is_quantized, opset
-
-
-@dataclass(frozen=True)
-class InputSummary:
-    """A model input: its name, its shape and what it means."""
-
-    name: str
-    shape: str
-    meaning: str
-
-
-@dataclass(frozen=True)
-class LayerSummary:
-    """A layer.
-
-    Attributes:
-        name: The tensor that it computes.
-        kind: What it does.
-        inputs: Channels that its dense term reads, or the layer where it has no such term.
-        channels: Channels of its result.
-        weights: Number of weights and biases.
-        input_bits: Width of what its dense term or its aggregations read; None in a float model, as below.
-        weight_bits: Widths of its weights, rising; None in a float model, empty without any.
-        bits: Width of its result.
-    """
-
-    name: str
-    kind: str
-    inputs: int
-    channels: int
-    weights: int
-    input_bits: int | None = None
-    weight_bits: tuple[int, ...] | None = None
-    bits: int | None = None
-
-
-@dataclass(frozen=True)
-class Inspection:
-    """A model's summary.
-
-    Attributes:
-        opset: Version of the standard operators.
-        quantized: Whether it has ``Quant`` operators.
-        inputs: Its inputs.
-        operators: How often each operator occurs.
-        layers: Its layers; empty where something is refused.
-        tables: Rows of each learned table; a model with one is transductive.
-        refused: Operators that hetfab does not execute, each with the reason.
-    """
-
-    opset: int
-    quantized: bool
-    inputs: tuple[InputSummary, ...]
-    operators: Mapping[str, int]
-    layers: tuple[LayerSummary, ...]
-    tables: Mapping[str, int]
-    refused: tuple[str, ...]
+from hetfab.overlay.model.summaries import InputSummary, Inspection, LayerSummary
 
 
 def inspect_model(model: onnx.ModelProto, bindings: Mapping[str, Binding]) -> Inspection:
@@ -85,8 +29,11 @@ def inspect_model(model: onnx.ModelProto, bindings: Mapping[str, Binding]) -> In
     Raises:
         InputError: The model contradicts itself, beyond what is refused.
     """
-    quantized = is_quantized(model)
-    layers, refused = _lowered_layers(model, bindings) if quantized else _float_layers(model)
+    quantized, samples = is_quantized(model), takes_samples(bindings)
+    if samples:
+        layers, refused = summarise_cnn(model)
+    else:
+        layers, refused = _lowered_layers(model, bindings) if quantized else _float_layers(model)
     return Inspection(
         opset=opset(model),
         quantized=quantized,
@@ -95,7 +42,7 @@ def inspect_model(model: onnx.ModelProto, bindings: Mapping[str, Binding]) -> In
         ),
         operators=dict(Counter(_operator(node) for node in model.graph.node)),
         layers=() if refused else layers,
-        tables=learned_tables(model),
+        tables={} if samples else learned_tables(model),
         refused=refused,
     )
 

@@ -11,6 +11,7 @@ from hetfab.overlay.model.binding import (
     NamedMean,
     NodeCount,
     RelationEnd,
+    Samples,
     StackedEnd,
 )
 
@@ -20,6 +21,8 @@ def meaning(binding: Binding) -> str:
     match binding:
         case Features(node_type):
             return f"features of {node_type}"
+        case Samples(shape):
+            return f"samples of {' x '.join(map(str, shape))}"
         case NodeCount(node_type):
             return f"number of {node_type} nodes"
         case NamedEnd(name, end):

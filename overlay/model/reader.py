@@ -21,7 +21,17 @@ from hetfab.overlay.errors import (
     counted,
 )
 from hetfab.overlay.model import hgnn
-from hetfab.overlay.model.binding import METADATA_KEY, Binding, Features, MetapathMean, NamedMean, NodeCount, parse
+from hetfab.overlay.model.binding import (
+    METADATA_KEY,
+    Binding,
+    Features,
+    MetapathMean,
+    NamedMean,
+    NodeCount,
+    Samples,
+    by_name,
+    parse,
+)
 from hetfab.overlay.model.meaning import meaning
 
 OPSETS = range(17, 22)
@@ -94,23 +104,51 @@ def bindings_of(model: onnx.ModelProto, overrides: Mapping[str, Binding] | None 
     Raises:
         InputsUnboundError: The meaning of inputs is unknown.
         BindingInvalidError: The binding is malformed, or contradicts the inputs' types and dimensions.
+        ModelStructureError: An image has free sizes.
     """
-    bindings = parse([value.name for value in graph_inputs(model)], metadata(model), overrides)
+    names = [value.name for value in graph_inputs(model)]
+    bindings = parse(names, metadata(model), overrides, _samples_by_form(model))
     wrong = [text for value in graph_inputs(model) if (text := wrong_form(value, bindings[value.name]))]
     if wrong:
         raise BindingInvalidError(
             "inputs of the model have another form than what they mean: " + "; ".join(wrong),
             "float32 with two dimensions for features and means, int64 with one for ids and edge types, "
-            "an int64 scalar for counts",
+            "an int64 scalar for counts, float32 with the batch and the sizes of a sample for samples",
             "correct the input binding (`--bind FILE`), the inputs' names, or the export",
         )
     return bindings
 
 
+def _samples_by_form(model: onnx.ModelProto) -> dict[str, Binding]:
+    """Samples, as which a model's only input is read: images, and rows whose name no rule covers.
+
+    Raises:
+        ModelStructureError: An image has free sizes.
+    """
+    inputs = graph_inputs(model)
+    dims = [list(value.type.tensor_type.shape.dim) for value in inputs]
+    if len(inputs) != 1 or inputs[0].type.tensor_type.elem_type != onnx.TensorProto.FLOAT:
+        return {}
+    name, sizes = inputs[0].name, dims[0][1:]
+    if len(sizes) != 3 and not (len(sizes) == 1 and by_name(name) is None):
+        return {}
+    if any(not size.dim_value for size in sizes):
+        shape = " x ".join(str(size.dim_value or size.dim_param or "?") for size in sizes)
+        raise ModelStructureError(
+            f"the input '{name}' has samples of {shape}, with free sizes",
+            "fixed sizes: windows, buffers and constants are laid out for one size",
+            "export the model for one size; only the batch, the first dimension, may be free",
+        )
+    return {name: Samples(tuple(size.dim_value for size in sizes))}
+
+
 def wrong_form(value: onnx.ValueInfoProto, binding: Binding) -> str | None:
     """Says where an input's type and number of dimensions contradict its meaning; None where they do not."""
     kinds = onnx.TensorProto
+    sizes = tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim)[1:]
     match binding:
+        case Samples(shape):
+            form = kinds.FLOAT, 1 + len(shape)
         case Features() | NamedMean() | MetapathMean():
             form = kinds.FLOAT, 2
         case NodeCount():
@@ -118,6 +156,8 @@ def wrong_form(value: onnx.ValueInfoProto, binding: Binding) -> str | None:
         case _:
             form = kinds.INT64, 1
     found = value.type.tensor_type.elem_type, len(value.type.tensor_type.shape.dim)
+    if found == form and isinstance(binding, Samples) and binding.shape != sizes:
+        return f"'{value.name}' has samples of {' x '.join(map(str, sizes))}, but means {meaning(binding)}"
     if found == form:
         return None
     (kind, rank), name = found, value.name

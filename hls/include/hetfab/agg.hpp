@@ -28,7 +28,7 @@ constexpr unsigned row_beats_ahead = bursts_ahead * burst_beats;
 constexpr unsigned rows_ahead(unsigned groups) {
     unsigned rows = 1;
     for (unsigned candidate = 2; candidate <= most_rows_ahead; candidate++) {
-#pragma HLS UNROLL
+#pragma HLS UNROLL factor=most_rows_ahead-1
         if (candidate * groups <= row_beats_ahead) rows = candidate;
     }
     return rows;
@@ -74,10 +74,10 @@ ReduceTile reduce_tile(const Word<Z, isa::instruction_bits>& instruction, Contex
     using Op = isa::Reduce;
     const unsigned slot = isa::context_words * number<Z, Op::Slot>(instruction);
     Word<Z, isa::instruction_bits> context[3];
-#pragma HLS ARRAY_PARTITION variable=context type=complete dim=0
+#pragma HLS ARRAY_PARTITION variable = context type = complete dim = 0
 context_words:
     for (unsigned word = 0; word < 3; word++) {
-#pragma HLS PIPELINE II=1 style=stp
+#pragma HLS PIPELINE II = 1 style = stp
         events.trip(isa::loops::agg_context);
         context[word] = agg_context[slot + word];
     }
@@ -120,8 +120,8 @@ EdgeRange read_destinations(const ReduceTile& tile, Mem graph, Destination<Z> (&
     unsigned degree = 0;
 destination_beats:
     for (unsigned beat = 0; beat < beats; beat++) {
-#pragma HLS LOOP_TRIPCOUNT min=2 max=510
-#pragma HLS PIPELINE II=1 style=stp
+#pragma HLS LOOP_TRIPCOUNT min = 2 max = 510
+#pragma HLS PIPELINE II = 1 style = stp
         events.trip(isa::loops::agg_descriptors);
         const Word<Z, 64> half = reader.read(graph);
         if (beat % beats_per_destination == 0) {
@@ -201,7 +201,7 @@ void add_features(S<Z, 32> (&totals)[D::lanes], const Word<Z, 64>& beat, bool is
 #pragma HLS INLINE
 feature_lanes:
     for (unsigned lane = 0; lane < D::lanes; lane++) {
-#pragma HLS UNROLL
+#pragma HLS UNROLL factor=D::lanes
         const S<Z, 9> feature =
             is_unsigned ? S<Z, 9>(lane_u<Z, 8>(beat, lane)) : S<Z, 9>(lane_s<Z, 8>(beat, lane));
         const S<Z, 32> before = first ? S<Z, 32>(0) : totals[lane];
@@ -217,7 +217,7 @@ Word<Z, 32 * D::lanes> reduced_word(const S<Z, 32> (&totals)[D::lanes], const De
     Word<Z, 32 * D::lanes> word = zero<Z, 32 * D::lanes>();
 result_lanes:
     for (unsigned lane = 0; lane < D::lanes; lane++) {
-#pragma HLS UNROLL
+#pragma HLS UNROLL factor=D::lanes
         const S<Z, 32> q8 =
             destination.degree == 0 ? S<Z, 32>(0) : reduce_lane<Z>(totals[lane], destination, mean);
         set_lane<Z, 32>(word, lane, wrap<Z, 32>(sum<Z, 33>(lane_s<Z, 32>(before, lane), q8)));
@@ -244,8 +244,8 @@ class RowRequests {
         unsigned trips = 0;
     rows_ahead_loop:
         while (trips < ahead && left_ != 0) {
-#pragma HLS LOOP_TRIPCOUNT min=1 max=16
-#pragma HLS PIPELINE II=1 style=stp
+#pragma HLS LOOP_TRIPCOUNT min = 1 max = 16
+#pragma HLS PIPELINE II = 1 style = stp
             events.trip(isa::loops::agg_rows_ahead);
             next(features, graph);
             trips++;
@@ -282,8 +282,8 @@ void read_sums(const ReduceTile& tile, SumRam sum_ram, Word<Z, 32 * D::lanes> (&
     const unsigned words = tile.accumulate ? tile.rows * tile.groups : 0;
 held_words:
     for (unsigned word = 0; word < words; word++) {
-#pragma HLS LOOP_TRIPCOUNT min=8 max=1024
-#pragma HLS PIPELINE II=1 style=stp
+#pragma HLS LOOP_TRIPCOUNT min = 8 max = 1024
+#pragma HLS PIPELINE II = 1 style = stp
         events.trip(isa::loops::agg_sums);
         held[word] = sum_ram[tile.sum + word];
     }
@@ -301,7 +301,7 @@ Outcome gather(const ReduceTile& tile, const Destination<Z> (&destinations)[agg_
         rows_ahead_cover(D::agg_groups, isa::loops::agg_gather.depth),
         "a row is requested more trips before its first beat than the gather's pipeline has stages");
     S<Z, 32> totals[D::agg_groups][D::lanes];
-#pragma HLS ARRAY_PARTITION variable=totals type=complete dim=0
+#pragma HLS ARRAY_PARTITION variable = totals type = complete dim = 0
     RowRequests<Z> requests(tile, edges);
     requests.start(features, graph, events);
     unsigned row = 0;
@@ -317,8 +317,8 @@ Outcome gather(const ReduceTile& tile, const Destination<Z> (&destinations)[agg_
     bool first_edge = true;
 row_beats:
     while (row < tile.rows) {
-#pragma HLS LOOP_TRIPCOUNT min=8 max=65536
-#pragma HLS PIPELINE II=1 style=stp
+#pragma HLS LOOP_TRIPCOUNT min = 8 max = 65536
+#pragma HLS PIPELINE II = 1 style = stp
         events.trip(isa::loops::agg_gather);
         // Read in every trip, two rows ahead: the address depends on nothing but the row, and what the memory
         // gives after its latency is needed two rows, so at least two trips, later. Beyond the last
@@ -356,16 +356,15 @@ row_beats:
     return {true, trips, edges_summed, feature_beats, edges.beats_read + requests.beats_read()};
 }
 
-template <class D, class Z, class MemF, class MemG, class SumRam, class ContextRam, class Events>
-Outcome reduce(const Word<Z, isa::instruction_bits>& instruction, MemF features, MemG graph, SumRam sum_ram,
-               ContextRam agg_context, Events& events) {
+// All destinations of a tile.
+template <class D, class Z, class MemF, class MemG, class SumRam, class Events>
+Outcome reduce_rows(const ReduceTile& tile, MemF features, MemG graph, SumRam sum_ram, Events& events) {
 #pragma HLS INLINE
-    const ReduceTile tile = reduce_tile<Z>(instruction, agg_context, events);
     if (tile.rows == 0 || tile.groups == 0) return {true, 0};
     Destination<Z> destinations[agg_rows];
     Word<Z, 32 * D::lanes> held[D::sum_words];
 // One write and one read port: read_sums fills it, the gather reads it.
-#pragma HLS BIND_STORAGE variable=held type=ram_s2p impl=bram
+#pragma HLS BIND_STORAGE variable = held type = ram_s2p impl = bram
     const EdgeRange edges = read_destinations<Z>(tile, graph, destinations, events);
     events.edges(edges.count);
     read_sums<D, Z>(tile, sum_ram, held, events);
@@ -379,7 +378,8 @@ Outcome agg_execute(const Word<Z, isa::instruction_bits>& instruction, MemF feat
     static_assert(D::lanes * 8 == 64, "a beat of a feature row is one group of lanes channels");
     const int opcode = static_cast<int>(number<Z, isa::Header::Opcode>(instruction));
     if (opcode == isa::Reduce::opcode) {
-        return reduce<D, Z>(instruction, features, graph, sum_ram, agg_context, events);
+        const ReduceTile tile = reduce_tile<Z>(instruction, agg_context, events);
+        return reduce_rows<D, Z>(tile, features, graph, sum_ram, events);
     }
     if (opcode >= isa::ConfigureFeatures::opcode && opcode <= isa::ConfigureIds::opcode) {
         const unsigned kind = static_cast<unsigned>(opcode - isa::ConfigureFeatures::opcode);

@@ -110,12 +110,12 @@ void dispatch_reset(DispatchState<D, Z>& state) {
                      state.buffer);
 reset_engines:
     for (unsigned engine = 0; engine < isa::engine::count; engine++) {
-#pragma HLS UNROLL
+#pragma HLS UNROLL factor=isa::engine::count
         state.engine[engine] = {0, 0, 0, no_instruction};
     }
 reset_semaphores:
     for (unsigned semaphore = 0; semaphore <= isa::semaphores; semaphore++) {
-#pragma HLS UNROLL
+#pragma HLS UNROLL factor=isa::semaphores+1
         state.semaphore[semaphore] = 0;
     }
     state.buffer_next = 0;
@@ -218,11 +218,11 @@ void dispatch_signal(DispatchState<D, Z>& state, const Retirement (&retirement)[
 #pragma HLS ARRAY_PARTITION variable=overflow type=complete dim=1
 signal_semaphores:
     for (unsigned semaphore = 1; semaphore <= isa::semaphores; semaphore++) {
-#pragma HLS UNROLL
+#pragma HLS UNROLL factor=isa::semaphores
         unsigned signals = 0;
     count_signals:
         for (unsigned engine = 0; engine < isa::engine::count; engine++) {
-#pragma HLS UNROLL
+#pragma HLS UNROLL factor=isa::engine::count
             const Retirement& one = retirement[engine];
             signals += (one.signal0 == semaphore ? 1U : 0U) + (one.signal1 == semaphore ? 1U : 0U);
         }
@@ -230,7 +230,7 @@ signal_semaphores:
         state.semaphore[semaphore] = static_cast<std::uint16_t>(total > largest ? largest : total);
     find_overflows:
         for (unsigned engine = 0; engine < isa::engine::count; engine++) {
-#pragma HLS UNROLL
+#pragma HLS UNROLL factor=isa::engine::count
             const Retirement& one = retirement[engine];
             overflow[engine] = overflow[engine] ||
                                (total > largest && (one.signal0 == semaphore || one.signal1 == semaphore));
@@ -238,7 +238,7 @@ signal_semaphores:
     }
 retire_faults:
     for (unsigned engine = 0; engine < isa::engine::count; engine++) {
-#pragma HLS UNROLL
+#pragma HLS UNROLL factor=isa::engine::count
         const Retirement& one = retirement[engine];
         if (one.found) state.retired++;
         if (overflow[engine]) dispatch_fault(state, isa::fault::semaphore, one.instruction);
@@ -283,11 +283,11 @@ void dispatch_take(DispatchState<D, Z>& state, const Waits (&waits)[isa::engine:
 #pragma HLS INLINE
 take_semaphores:
     for (unsigned semaphore = 1; semaphore <= isa::semaphores; semaphore++) {
-#pragma HLS UNROLL
+#pragma HLS UNROLL factor=isa::semaphores
         unsigned taken = 0;
     count_waits:
         for (unsigned engine = 0; engine < isa::engine::count; engine++) {
-#pragma HLS UNROLL
+#pragma HLS UNROLL factor=isa::engine::count
             taken +=
                 (waits[engine].wait0 == semaphore ? 1U : 0U) + (waits[engine].wait1 == semaphore ? 1U : 0U);
         }
@@ -336,7 +336,7 @@ bool dispatch_pass(DispatchState<D, Z>& state, const DispatchRegisters& register
 #pragma HLS ARRAY_PARTITION variable=retirement type=complete dim=1
 retire_engines:
     for (unsigned engine = 0; engine < isa::engine::count; engine++) {
-#pragma HLS UNROLL
+#pragma HLS UNROLL factor=isa::engine::count
         retirement[engine] = dispatch_retire(state, engine, tokens[engine]);
         progress = progress || retirement[engine].found;
     }
@@ -352,7 +352,7 @@ retire_engines:
 #pragma HLS ARRAY_PARTITION variable=waits type=complete dim=1
 issue_engines:
     for (unsigned engine = 0; engine < isa::engine::count; engine++) {
-#pragma HLS UNROLL
+#pragma HLS UNROLL factor=isa::engine::count
         progress = dispatch_issue(state, registers, engine, instructions[engine], waits[engine]) || progress;
     }
     dispatch_take(state, waits);
@@ -366,7 +366,7 @@ bool dispatch_finished(const DispatchState<D, Z>& state, const DispatchRegisters
     bool drained = true;
 drained_engines:
     for (unsigned engine = 0; engine < isa::engine::count; engine++) {
-#pragma HLS UNROLL
+#pragma HLS UNROLL factor=isa::engine::count
         drained = drained && state.engine[engine].issued == state.engine[engine].retired;
     }
     return state.retired == registers.program_length || (state.fault != isa::fault::none && drained);
@@ -389,13 +389,13 @@ DispatchStatus dispatch_status(const DispatchState<D, Z>& state) {
     status.counter = state.counter;
 status_semaphores:
     for (unsigned pair = 0; pair < (isa::semaphores + 1) / 2; pair++) {
-#pragma HLS UNROLL
+#pragma HLS UNROLL factor=(isa::semaphores+1)/2
         status.semaphore[pair] = static_cast<std::uint32_t>(state.semaphore[2 * pair]) |
                                  static_cast<std::uint32_t>(state.semaphore[2 * pair + 1]) << 16;
     }
 status_engines:
     for (unsigned engine = 0; engine < isa::engine::count; engine++) {
-#pragma HLS UNROLL
+#pragma HLS UNROLL factor=isa::engine::count
         const EngineCounts& counts = state.engine[engine];
         const std::uint32_t head = state.queue_index[engine][state.queue_place(counts.issued)];
         status.queue_head[engine] = counts.issued != counts.queued ? head : no_instruction;

@@ -78,10 +78,10 @@ class Drain {
 #pragma HLS INLINE
     hold_rows:
         for (unsigned row = 0; row < Rows; row++) {
-#pragma HLS UNROLL
+#pragma HLS UNROLL factor=Rows
         hold_cols:
             for (unsigned col = 0; col < Cols; col++) {
-#pragma HLS UNROLL
+#pragma HLS UNROLL factor=Cols
                 held_[row][col] = sums[row][col];
             }
         }
@@ -103,7 +103,7 @@ class Drain {
         Word<Z, 32 * Cols> word = zero<Z, 32 * Cols>();
     drain_cols:
         for (unsigned col = 0; col < Cols; col++) {
-#pragma HLS UNROLL
+#pragma HLS UNROLL factor=Cols
             const S<Z, 32> before = accumulate_ ? lane_s<Z, 32>(before_, col) : S<Z, 32>(0);
             set_lane<Z, 32>(word, col, wrap<Z, 32>(sum<Z, 33>(before, held_[row_][col])));
         }

@@ -74,7 +74,7 @@ struct ChainSums<Ap, Dsp> {
         Accumulator total = start;
     chain_slices:
         for (int slice = 0; slice < chain_length; slice++) {
-#pragma HLS UNROLL
+#pragma HLS UNROLL factor=chain_length
             if (slice == half_chain) {
                 half = total;
                 // In int8 mode the second half begins anew, for row 1; by this choice its first slice takes
@@ -86,10 +86,10 @@ struct ChainSums<Ap, Dsp> {
         }
     chain_cols:
         for (int col = 0; col < 2; col++) {
-#pragma HLS UNROLL
+#pragma HLS UNROLL factor=2
         chain_rows:
             for (int row = 0; row < 2; row++) {
-#pragma HLS UNROLL
+#pragma HLS UNROLL factor=2
                 const Accumulator int8_sums = row == 0 ? half : total;
                 sums[row][col] = nibbles ? int4_field(total, row + 2 * col) : int8_field(int8_sums, col);
             }
@@ -105,7 +105,7 @@ struct ChainSums<Ap, Dsp> {
     static Accumulator int4_start() {
 #pragma HLS INLINE
         const Accumulator half = Accumulator(1) << (Dsp::int4.spacing - 1);
-        return half + (half << Dsp::int4.spacing) + (half << 2 * Dsp::int4.spacing);
+        return Accumulator(half + (half << Dsp::int4.spacing) + (half << 2 * Dsp::int4.spacing));
     }
 
     // The modes meet before the ports, so that one multiplier serves both; int8 channels repeat in each half.
@@ -113,8 +113,8 @@ struct ChainSums<Ap, Dsp> {
                                                            bool nibbles) {
 #pragma HLS INLINE
         const ap_int<Dsp::activation_port> upper = chain_operand<Ap, 4>(act[1], slice);
-        const ap_int<Dsp::activation_port> both =
-            (upper << Dsp::int4.spacing) + chain_operand<Ap, 4>(act[0], slice);
+        const auto both =
+            ap_int<Dsp::activation_port>((upper << Dsp::int4.spacing) + chain_operand<Ap, 4>(act[0], slice));
         const ap_int<Dsp::activation_port> one =
             chain_operand<Ap, 8>(act[slice / half_chain], slice % half_chain);
         return nibbles ? both : one;
@@ -138,11 +138,11 @@ struct ChainSums<Ap, Dsp> {
     static Accumulator multiply_add(const ap_int<Dsp::activation_port>& act, const ap_int<8>& low,
                                     const ap_int<Dsp::weight_port>& high, const Accumulator& previous) {
 #pragma HLS INLINE
-        const ap_int<Dsp::weight_port> pair = high + low;
+        const auto pair = ap_int<Dsp::weight_port>(high + low);
         const ap_int<Dsp::weight_port + Dsp::activation_port> packed = pair * act;
 // Left alone, the tool may build products of this width from LUTs.
 #pragma HLS BIND_OP variable=packed op=mul impl=dsp
-        return packed + previous;
+        return Accumulator(packed + previous);
     }
 
     // A field is a plain slice minus its start. The top one has no start, and reaches the accumulator's end.
@@ -159,7 +159,7 @@ struct ChainSums<Ap, Dsp> {
     template <int Spacing>
     static ap_int<chain_sum_bits> field(const Accumulator& total, int position) {
 #pragma HLS INLINE
-        const ap_uint<Spacing> bits = total >> (position * Spacing);
+        const auto bits = ap_uint<Spacing>(total >> (position * Spacing));
         return ap_int<chain_sum_bits>(bits - (ap_int<Spacing + 1>(1) << (Spacing - 1)));
     }
 };

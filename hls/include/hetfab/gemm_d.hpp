@@ -46,10 +46,10 @@ void gemm_d_step_sums(S<Z, 32> (&acc)[D::gemm_d_rows][D::gemm_d_cols],
 #pragma HLS INLINE
 chain_rows:
     for (unsigned row = 0; row < D::gemm_d_rows; row += 2) {
-#pragma HLS UNROLL
+#pragma HLS UNROLL factor=D::gemm_d_rows/2
     chain_cols:
         for (unsigned col = 0; col < D::gemm_d_cols; col += 2) {
-#pragma HLS UNROLL
+#pragma HLS UNROLL factor=D::gemm_d_cols/2
             const U<Z, 32> act[2] = {lane_u<Z, 32>(beat[row], half), lane_u<Z, 32>(beat[row + 1], half)};
             const U<Z, 32> weight[2] = {lane_u<Z, 32>(wgt, col), lane_u<Z, 32>(wgt, col + 1)};
             S<Z, chain_sum_bits> sums[2][2];
@@ -57,10 +57,10 @@ chain_rows:
             chain_step<Z, Dsp48e1>(act, weight, tile.packed, tile.is_unsigned, sums);
         sum_rows:
             for (unsigned r = 0; r < 2; r++) {
-#pragma HLS UNROLL
+#pragma HLS UNROLL factor=2
             sum_cols:
                 for (unsigned c = 0; c < 2; c++) {
-#pragma HLS UNROLL
+#pragma HLS UNROLL factor=2
                     const S<Z, 32> before = first ? S<Z, 32>(0) : acc[row + r][col + c];
                     acc[row + r][col + c] = wrap<Z, 32>(sum<Z, 33>(before, sums[r][c]));
                 }
@@ -96,7 +96,7 @@ gemm_d_steps:
             if (half == 0) {
             beat_rows:
                 for (unsigned row = 0; row < rows; row++) {
-#pragma HLS UNROLL
+#pragma HLS UNROLL factor=rows
                     beat[row] = act_ram[row][act];
                 }
                 act++;

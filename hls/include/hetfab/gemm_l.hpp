@@ -80,7 +80,7 @@ Word<Z, 128> offset_slices(const Word<Z, 128>& slices, bool flip) {
     Word<Z, 128> word = slices;
 offset_lanes:
     for (unsigned lane = 0; lane < 4; lane++) {
-#pragma HLS UNROLL
+#pragma HLS UNROLL factor=4
         const U<Z, 32> inverted = flip ? U<Z, 32>(0x88888888U) : U<Z, 32>(0);
         set_lane<Z, 32>(word, lane, U<Z, 32>(lane_u<Z, 32>(slices, lane) ^ inverted));
     }
@@ -116,7 +116,7 @@ gemm_l_steps:
             if (place.plane == 0) {
             slice_rows:
                 for (unsigned row = 0; row < rows; row++) {
-#pragma HLS UNROLL
+#pragma HLS UNROLL factor=rows
                     slice[row] = offset_slices<Z>(act_ram[row][act], !tile.is_unsigned && place.slice == 0);
                 }
                 act++;
@@ -125,10 +125,10 @@ gemm_l_steps:
             const Word<Z, 32 * cols> weights = wgt_ram[wgt + place.word * tile.planes + place.plane];
         dot_rows:
             for (unsigned row = 0; row < rows; row++) {
-#pragma HLS UNROLL
+#pragma HLS UNROLL factor=rows
             dot_cols:
                 for (unsigned col = 0; col < cols; col++) {
-#pragma HLS UNROLL
+#pragma HLS UNROLL factor=cols
                     plane_dot_step<Z, plane_lanes, slice_bits, D::gemm_l_acc_bits>(
                         dot[row][col], slice[row], lane_u<Z, 32>(weights, col), control);
                 }
@@ -140,10 +140,10 @@ gemm_l_steps:
 #pragma HLS ARRAY_PARTITION variable=sums type=complete dim=0
         sum_rows:
             for (unsigned row = 0; row < rows; row++) {
-#pragma HLS UNROLL
+#pragma HLS UNROLL factor=rows
             sum_cols:
                 for (unsigned col = 0; col < cols; col++) {
-#pragma HLS UNROLL
+#pragma HLS UNROLL factor=cols
                     sums[row][col] = dot[row][col].outer;
                 }
             }

@@ -310,8 +310,8 @@ struct Ap {
     template <int Width, class Value>
     static ap_int<Width> saturate(const Value& value) {
         const ap_int<64> wide = value;
-        const ap_int<64> largest = (ap_int<64>(1) << (Width - 1)) - 1;
-        const ap_int<64> smallest = -largest - 1;
+        const auto largest = ap_int<64>((ap_int<64>(1) << (Width - 1)) - 1);
+        const auto smallest = ap_int<64>(-largest - 1);
         return ap_int<Width>(wide < smallest ? smallest : wide > largest ? largest : wide);
     }
 };

@@ -427,11 +427,12 @@ constexpr Loop sgb_responses{1, 2, 23};
 constexpr Loop sgb_clear{1, 2, 24};
 constexpr Loop sgb_count{2, 6, 25};
 constexpr Loop sgb_begin{2, 5, 26};
-constexpr Loop sgb_place{2, 7, 27};
-constexpr Loop sgb_window{1, 5, 28};
-constexpr unsigned count = 29;
+constexpr Loop sgb_rewind{2, 5, 27};
+constexpr Loop sgb_place{2, 7, 28};
+constexpr Loop sgb_window{1, 5, 29};
+constexpr unsigned count = 30;
 }  // namespace loops
 // In the order of the ids.
-constexpr const char* loop_names[] = {"instruction", "request_ahead", "load_tile_beats", "load_beats", "store_beats", "store_responses", "gemm_d_steps", "gemm_l_steps", "vec_groups", "agg_context", "agg_descriptors", "agg_rows_ahead", "agg_sums", "agg_gather", "sgb_context", "sgb_starts", "sgb_requests", "sgb_rows", "sgb_copy", "sgb_expand", "sgb_seen", "sgb_ascend", "sgb_out_starts", "sgb_responses", "sgb_clear", "sgb_count", "sgb_begin", "sgb_place", "sgb_window"};
+constexpr const char* loop_names[] = {"instruction", "request_ahead", "load_tile_beats", "load_beats", "store_beats", "store_responses", "gemm_d_steps", "gemm_l_steps", "vec_groups", "agg_context", "agg_descriptors", "agg_rows_ahead", "agg_sums", "agg_gather", "sgb_context", "sgb_starts", "sgb_requests", "sgb_rows", "sgb_copy", "sgb_expand", "sgb_seen", "sgb_ascend", "sgb_out_starts", "sgb_responses", "sgb_clear", "sgb_count", "sgb_begin", "sgb_rewind", "sgb_place", "sgb_window"};
 
 }  // namespace hetfab::isa

@@ -18,7 +18,7 @@ U<Z, 32> nibbles_of(const Word<Z, 64>& beat, bool high) {
     U<Z, 32> nibbles = 0;
 nibble_bytes:
     for (unsigned channel = 0; channel < 8; channel++) {
-#pragma HLS UNROLL
+#pragma HLS UNROLL factor=8
         const auto byte = static_cast<std::uint32_t>(lane_u<Z, 8>(beat, channel));
         nibbles =
             U<Z, 32>(static_cast<std::uint32_t>(nibbles) | ((high ? byte >> 4 : byte & 15) << (4 * channel)));

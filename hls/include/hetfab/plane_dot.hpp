@@ -48,7 +48,7 @@ S<Z, plane_word_bits> plane_sum(const Word<Z, Lanes * SliceBits>& slices, const 
     S<Z, sum_bits> total = 0;
 sum_lanes:
     for (unsigned lane = 0; lane < Lanes; lane++) {
-#pragma HLS UNROLL
+#pragma HLS UNROLL factor=Lanes
         const S<Z, SliceBits + 2> activation = S<Z, SliceBits + 2>(slice_of<Z, SliceBits>(slices, lane));
         const S<Z, SliceBits + 2> otherwise =
             bipolar ? sum<Z, SliceBits + 2>(largest, sum<Z, SliceBits + 2>(0, -activation))

@@ -44,7 +44,7 @@ GraphTile graph_tile(const Word<Z, isa::instruction_bits>& instruction, ContextR
 #pragma HLS INLINE
     Word<Z, isa::instruction_bits> context[isa::sgb_words];
 #pragma HLS ARRAY_PARTITION variable=context type=complete dim=0
-context_words:
+graph_words:
     for (unsigned word = 0; word < isa::sgb_words; word++) {
 #pragma HLS PIPELINE II=1 style=stp
         events.trip(isa::loops::sgb_context);
@@ -413,12 +413,12 @@ rewound_columns:
     for (unsigned column = 0; column < columns; column++) {
 #pragma HLS LOOP_TRIPCOUNT min=1 max=16384
 #pragma HLS PIPELINE II=2 style=stp
-        events.trip(isa::loops::sgb_begin);
+        events.trip(isa::loops::sgb_rewind);
         const unsigned end = memories.places[column];
         memories.places[column] = start;
         start = end;
     }
-    events.loop(isa::loops::sgb_begin, columns);
+    events.loop(isa::loops::sgb_rewind, columns);
 }
 
 // Walks all edges and keeps those whose places are in the window. Returns the beats read.

@@ -22,7 +22,7 @@ S<Z, 48> round_shift(const S<Z, 48>& scaled, const U<Z, 6>& shift) {
 #pragma HLS INLINE
     if (shift == 0) return scaled;
     const S<Z, 64> wide = scaled;
-    const S<Z, 64> below_half = (S<Z, 64>(1) << (shift - 1)) - 1;
+    const auto below_half = S<Z, 64>((S<Z, 64>(1) << (shift - 1)) - 1);
     const S<Z, 64> odd = (wide >> shift) & 1;
     const S<Z, 64> rounded = sum<Z, 64>(sum<Z, 64>(wide, below_half), odd);
     return S<Z, 48>(S<Z, 64>(rounded >> shift));
@@ -106,7 +106,7 @@ void acc_group(const Word<Z, 32 * Cols>& word, unsigned part, S<Z, 32> (&value)[
 #pragma HLS INLINE
 acc_lanes:
     for (unsigned lane = 0; lane < D::lanes; lane++) {
-#pragma HLS UNROLL
+#pragma HLS UNROLL factor=D::lanes
         value[lane] = lane_s<Z, 32>(word, part * D::lanes + lane);
     }
 }
@@ -144,7 +144,7 @@ void vec_group(const VecTile<Z>& tile, const S<Z, 32> (&acc)[D::lanes], const Wo
 #pragma HLS INLINE
 group_lanes:
     for (unsigned lane = 0; lane < D::lanes; lane++) {
-#pragma HLS UNROLL
+#pragma HLS UNROLL factor=D::lanes
         const S<Z, 32> biased = wrap<Z, 32>(sum<Z, 33>(acc[lane], lane_s<Z, 32>(par, 2 * lane)));
         const U<Z, 16> multiplier = lane_u<Z, 16>(par, 4 * lane + par_multiplier_half);
         const S<Z, 48> term = requantize<Z>(biased, multiplier, tile.shift);
@@ -172,7 +172,7 @@ Word<Z, 8 * D::lanes> vec_bytes(const VecTile<Z>& tile, const S<Z, 48> (&scaled)
     const S<Z, 48> smallest = tile.is_unsigned ? S<Z, 48>(0) : S<Z, 48>(-(1 << magnitude));
 byte_lanes:
     for (unsigned lane = 0; lane < D::lanes; lane++) {
-#pragma HLS UNROLL
+#pragma HLS UNROLL factor=D::lanes
         const S<Z, 48> positive = tile.relu && scaled[lane] < 0 ? S<Z, 48>(0) : scaled[lane];
         const S<Z, 48> limited = positive < smallest ? smallest : positive > largest ? largest : positive;
         set_lane<Z, 8>(word, lane, wrap<Z, 8>(limited));
@@ -187,7 +187,7 @@ U<Z, 32> vec_nibbles(const Word<Z, 8 * D::lanes>& bytes) {
     std::uint32_t nibbles = 0;
 nibble_lanes:
     for (unsigned lane = 0; lane < D::lanes; lane++) {
-#pragma HLS UNROLL
+#pragma HLS UNROLL factor=D::lanes
         nibbles |= (static_cast<std::uint32_t>(lane_u<Z, 8>(bytes, lane)) & 15) << (4 * lane);
     }
     return U<Z, 32>(nibbles);
@@ -200,7 +200,7 @@ Word<Z, 8 * D::lanes> vec_quarter(const S<Z, 32> (&value)[D::lanes], unsigned qu
     Word<Z, 8 * D::lanes> word = zero<Z, 8 * D::lanes>();
 quarter_lanes:
     for (unsigned lane = 0; lane < D::lanes / 4; lane++) {
-#pragma HLS UNROLL
+#pragma HLS UNROLL factor=D::lanes/4
         set_lane<Z, 32>(word, lane, value[quarter * (D::lanes / 4) + lane]);
     }
     return word;

@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``hetfab build``: a design in, the package of its bitstream out."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from hetfab.cli.output import Result, common_options, print_next, print_table, progress
+
+if TYPE_CHECKING:
+    from hetfab.hls.build.bitstream.configuration import BuildConfiguration
+    from hetfab.hls.build.bitstream.pipeline import Progress
+
+_STEPS = ("sources", "synthesis", "ip", "resources", "block-design", "bitstream", "timing", "package")
+
+
+@click.command()
+@click.option("--design", type=click.Path(path_type=Path), help="Design file.")
+@click.option("--board", help="Board whose default design is built, where there is no --design.")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path, file_okay=False), help="Folder of the build; build/NAME without."
+)
+@click.option("--from", "first", type=click.Choice(_STEPS), help="Do this step and all behind it, even if done.")
+@click.option("--to", "last", type=click.Choice(_STEPS), help="End with this step.")
+@click.option("--dry-run", is_flag=True, help="Write and check the scripts; run no tool.")
+@click.option("--tool-version", "version", help="Release of the tools, such as 2024.1; the one found without.")
+@click.option("--jobs", default=1, type=click.IntRange(1), show_default=True, help="Engines synthesised at a time.")
+@click.option("--host", metavar="USER@MACHINE", help="Machine with the tools, reached by ssh.")
+@common_options
+def command(
+    design: Path | None,
+    board: str | None,
+    output: Path | None,
+    first: str | None,
+    last: str | None,
+    dry_run: bool,
+    version: str | None,
+    jobs: int,
+    host: str | None,
+) -> Result:
+    """Build the bitstream of a design with Vitis HLS and Vivado."""
+    from hetfab.hls.build.bitstream.configuration import BuildConfiguration
+    from hetfab.overlay.board import read_board
+    from hetfab.overlay.design import default_design, read_design
+
+    if (design is None) == (board is None):
+        raise click.UsageError("Give one of --design and --board.")
+    if first and last and _STEPS.index(first) > _STEPS.index(last):
+        raise click.UsageError(f"--from {first} comes after --to {last}.")
+    if board is not None:
+        read_board(board)
+    chosen = read_design(design) if design is not None else default_design(board or "")
+    configuration = BuildConfiguration(chosen, output or Path("build") / chosen.name, version, jobs, host)
+    if dry_run:
+        return _dry(configuration)
+    return _whole(configuration, first, last)
+
+
+def _dry(configuration: "BuildConfiguration") -> Result:
+    from hetfab.hls.build.bitstream.dry_run import dry_run
+
+    done = dry_run(configuration)
+    scripts = [str(path) for path in done.scripts]
+    print_table(["step", "script"], [(name, _script_of(name, scripts)) for name in done.steps])
+    click.echo(f"{len(scripts)} scripts for {done.version} in '{configuration.folder}' pass; no tool was run")
+    return {"output": str(configuration.folder), "version": done.version, "steps": list(done.steps), "scripts": scripts}
+
+
+def _script_of(step: str, scripts: Sequence[str]) -> str:
+    wanted = f"/{step.partition(':')[2]}/" if ":" in step else f"/{step.replace('-', '_')}.tcl"
+    return next((path for path in scripts if wanted in path), "-")
+
+
+def _whole(configuration: "BuildConfiguration", first: str | None, last: str | None) -> Result:
+    from hetfab.hls.build.bitstream.pipeline import State, build
+
+    def watch(news: "Progress") -> None:
+        if news.state is State.STARTED:
+            click.echo(f"{news.step} ...", err=True)
+        else:
+            advance(1)
+
+    with progress(f"building {configuration.design.name}") as advance:
+        ended = build(configuration, first, last, watch)
+    print_table(["step", "state", "seconds"], [(each.step, each.state.value, each.seconds) for each in ended])
+    places, folder = configuration.places, configuration.folder
+    names = {each.step for each in ended}
+    synthesis = _table(folder / places.resources) if "resources" in names else None
+    closure = _table(folder / places.closure) if "timing" in names else None
+    if synthesis:
+        _print_differences(synthesis)
+    if closure:
+        print_table(["resource", "modelled", "placed"], _resource_rows(closure["resources"])["overlay"])
+        click.echo(f"timing: {closure['timing']['setup_slack_ns']:.3f} ns to spare at {closure['clock_mhz']:g} MHz")
+    package = folder / places.package if "package" in names else None
+    if package is not None:
+        print_next(f"copy '{package}' to the board, into its folder of overlays (docs/pynq.md)")
+    return {
+        "output": str(folder),
+        "steps": [{"step": each.step, "state": each.state.value, "seconds": each.seconds} for each in ended],
+        "synthesis": synthesis,
+        "closure": closure,
+        "package": None if package is None else str(package),
+    }
+
+
+def _print_differences(synthesis: Mapping[str, Any]) -> None:
+    if synthesis["loops"]:
+        loops = [(each["engine"], each["loop"], each["what"]) for each in synthesis["loops"]]
+        print_table(["engine", "loop", "not as in the table"], loops)
+    else:
+        click.echo("loops: all have the interval and depth of the table")
+    engines = _resource_rows(synthesis["resources"])
+    rows = [(engine, *row) for engine, found in engines.items() for row in found if row[1] or row[2]]
+    print_table(["engine", "resource", "modelled", "estimated by Vitis HLS"], rows)
+
+
+def _resource_rows(entries: Sequence[Mapping[str, Any]]) -> dict[str, list[tuple[str, int, int]]]:
+    """Resource, modelled and reported units by part."""
+    parts: dict[str, list[tuple[str, int, int]]] = {}
+    for each in entries:
+        row = (each["resource"], round(each["modelled"]), round(each["reported"]))
+        parts.setdefault(each["part"], []).append(row)
+    return parts
+
+
+def _table(path: Path) -> dict[str, Any]:
+    table: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return table

@@ -1,0 +1,251 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Post-training quantization of a convolutional network: chooses numbers, writes candidates, keeps the nearest one."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+
+from hetfab.overlay.errors import AlreadyQuantizedError, CalibrationDataError
+from hetfab.overlay.isa.arithmetic import Q8_BITS, TERM_BITS
+from hetfab.overlay.model.bound_model import BoundModel, Evaluation, FedModel
+from hetfab.overlay.model.cnn.integer_reader import read_integers
+from hetfab.overlay.model.cnn.layers import CnnGraph, Conv, Layer
+from hetfab.overlay.model.cnn.parser import parse_cnn
+from hetfab.overlay.model.layers import Dense
+from hetfab.overlay.model.reader import bindings_of, check_model, is_quantized, opset
+from hetfab.overlay.model.runtime import Feed, run_model
+from hetfab.quantize.cnn.points import LayerWidths, Points, find_points, layer_widths, nonnegative
+from hetfab.quantize.cnn.rewrites import fold_batch_norms
+from hetfab.quantize.cnn.writer import Numbers, float_model, quantized_model
+from hetfab.quantize.post_training import divergence_of_classes, divergence_of_labels
+from hetfab.quantize.ranges import CRITERIA, ActivationRange, Criterion, choose
+from hetfab.quantize.weights import LARGEST_SPREAD, QuantizedWeights, exact_in_float32, round_to_nearest
+from hetfab.quantize.widths import Widths
+
+FloatArray = npt.NDArray[np.float32]
+
+#: Values of a tensor that are kept of one feed; more of them move no percentile noticeably.
+_KEPT = 1 << 18
+
+
+@dataclass(frozen=True, eq=False)
+class QuantizedCnn(BoundModel):
+    """A quantized convolutional network.
+
+    Attributes:
+        model: The quantized model; it carries its binding.
+        bindings: The same binding.
+        widths: Of weights and activations between the first and last layers.
+        edges: Of the first and the last layers, and of what they read.
+        criterion: The calibration criterion that was kept.
+        divergences: Mean Kullback-Leibler divergence from the float model, in nats per sample, of each criterion.
+        ranges: Range of each stored tensor.
+        may_round: Layers whose sums are not proven to fit the 24 bits of float32, in which onnxruntime adds.
+    """
+
+    widths: Widths
+    edges: Widths
+    criterion: str
+    divergences: Mapping[str, float]
+    ranges: Mapping[str, ActivationRange]
+    may_round: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Observed:
+    """What the float model shows of its tensors.
+
+    Attributes:
+        values: Non-zero values of each stored tensor.
+        means: Mean of each channel, or column, of what layers with weights read.
+        largest: Largest magnitude of each term of an addition.
+        logits: Of each feed.
+    """
+
+    values: Mapping[str, FloatArray]
+    means: Mapping[str, FloatArray]
+    largest: Mapping[str, float]
+    logits: tuple[FloatArray, ...]
+
+
+def quantize_cnn(
+    given: FedModel,
+    *,
+    widths: Widths = Widths(),  # noqa: B008 - it is immutable
+    edges: Widths | None = None,
+    progress: Callable[[str], None] = lambda step: None,
+) -> QuantizedCnn:
+    """Quantizes a convolutional network, or one of dense layers on samples.
+
+    Args:
+        given: The float model, its binding, samples to calibrate with, and what candidates are compared on.
+        widths: Of weights and activations.
+        edges: Of the first and last layers; as ``widths`` without it.
+        progress: Called with the name of each step.
+
+    Raises:
+        AlreadyQuantizedError: The model is quantized.
+        OperatorsUnsupportedError: The model has layers or uses of layers without an integer form.
+        CalibrationDataError: There is no sample.
+    """
+    if is_quantized(given.model):
+        raise AlreadyQuantizedError(
+            "the model is quantized already: it has 'Quant' operators",
+            "a float model",
+            "give the float model",
+        )
+    graph = fold_batch_norms(parse_cnn(given.model))
+    points = find_points(graph)
+    bits = layer_widths(graph, points, widths, edges or widths)
+    progress("float model")
+    samples = list(given.samples())
+    observed = _observe(graph, points, samples, opset(given.model))
+    candidates: dict[str, tuple[float, onnx.ModelProto, Mapping[str, ActivationRange]]] = {}
+    for name, criterion in CRITERIA.items():
+        progress(name)
+        numbers = _numbers(graph, points, bits, observed, criterion)
+        candidate = quantized_model(_corrected(graph, numbers, observed), numbers, opset=opset(given.model))
+        distance = _distance(candidate, samples, observed.logits, given.evaluation)
+        candidates[name] = (distance, candidate, numbers.ranges)
+    best = min(candidates, key=lambda name: candidates[name][0])
+    _, chosen, ranges = candidates[best]
+    check_model(chosen, "the quantized model")
+    divergences = {name: entry[0] for name, entry in candidates.items()}
+    may_round = tuple(layer.output.name for layer in read_integers(chosen).products() if not layer.exact_in_float32)
+    return QuantizedCnn(chosen, bindings_of(chosen), widths, edges or widths, best, divergences, ranges, may_round)
+
+
+def _observe(graph: CnnGraph, points: Points, samples: list[Feed], opset: int) -> _Observed:
+    if not samples or any(len(sample[graph.input]) == 0 for sample in samples):
+        raise CalibrationDataError("there is no sample to calibrate with", "at least one", "give samples")
+    exposed = float_model(graph, opset=opset)
+    read = dict.fromkeys(layer.input for layer in graph.products())
+    wanted = dict.fromkeys((*points.stored, *points.terms, *read))
+    names = [name for name in wanted if name not in (graph.input, graph.output)]
+    exposed.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+    values: dict[str, list[FloatArray]] = {name: [] for name in points.stored}
+    means: dict[str, list[FloatArray]] = {name: [] for name in read}
+    largest = dict.fromkeys(points.terms, 0.0)
+    logits = []
+    for sample in samples:
+        results = run_model(exposed, sample, [graph.output, *names])
+        logits.append(results[0])
+        found = dict(zip([graph.output, *names], results, strict=True)) | {graph.input: sample[graph.input]}
+        for name in points.stored:
+            values[name].append(_kept(found[name]))
+        for name in read:
+            means[name].append(found[name].mean(axis=(0, *range(2, found[name].ndim)), dtype=np.float64))
+        for name in points.terms:
+            largest[name] = max(largest[name], float(np.abs(found[name]).max(initial=0.0)))
+    joined = {name: np.concatenate(parts) for name, parts in values.items()}
+    return _Observed(joined, {name: np.mean(parts, axis=0) for name, parts in means.items()}, largest, tuple(logits))
+
+
+def _kept(array: FloatArray) -> FloatArray:
+    """Non-zero values at even distances, and the two outermost."""
+    present: FloatArray = array[array != 0]
+    if present.size <= _KEPT:
+        return present
+    outermost = np.array([present.min(), present.max()], dtype=np.float32)
+    return np.concatenate([present[:: -(-present.size // _KEPT)], outermost])
+
+
+def _numbers(graph: CnnGraph, points: Points, bits: LayerWidths, observed: _Observed, criterion: Criterion) -> Numbers:
+    ranges = _ranges(graph, points, bits, observed, criterion)
+    weights = {layer.output: _rounded(layer, bits.weights[layer.output], graph, points) for layer in graph.products()}
+    ranges = _with_room(ranges, graph, points, weights, observed.largest)
+    for layer in graph.products():
+        rows = ranges[points.source(layer.input)]
+        peak = max(rows.highest, -rows.lowest)
+        found = weights[layer.output]
+        weights[layer.output] = exact_in_float32(_matrix(layer), found, peak, layer.bias, rows.scale)
+    return Numbers(points, ranges, weights)
+
+
+def _corrected(graph: CnnGraph, numbers: Numbers, observed: _Observed) -> CnnGraph:
+    """Takes from each bias what rounding the weights adds to the mean of a channel's sums.
+
+    Inputs behind a Relu have a mean far from 0, so that errors of weights do not cancel (Nagel et al., Data-Free
+    Quantization Through Weight Equalization and Bias Correction, ICCV 2019, section 4.2; here with observed means).
+    """
+    layers: list[Layer] = []
+    for layer in graph.layers:
+        if isinstance(layer, Conv | Dense):
+            rounded = numbers.weights[layer.output]
+            error = rounded.integers * rounded.scales - _matrix(layer)
+            taps = 1 if isinstance(layer, Dense) else layer.window.taps
+            mean = np.repeat(observed.means[layer.input], taps)
+            if isinstance(layer, Conv) and layer.groups > 1:
+                of_group = mean.reshape(layer.groups, -1).repeat(len(layer.weight) // layer.groups, axis=0)
+                added = np.einsum("ok,ko->o", of_group, error)
+            else:
+                added = mean @ error
+            bias = (0.0 if layer.bias is None else layer.bias) - added
+            layer = replace(layer, bias=np.asarray(bias, dtype=np.float32))
+        layers.append(layer)
+    return replace(graph, layers=tuple(layers))
+
+
+def _matrix(layer: Conv | Dense) -> FloatArray:
+    """Weights with a column for each output channel."""
+    return layer.weight if isinstance(layer, Dense) else layer.weight.reshape(len(layer.weight), -1).T
+
+
+def _rounded(layer: Conv | Dense, bits: int, graph: CnnGraph, points: Points) -> QuantizedWeights:
+    """Rounded weights; logits that leave from accumulators have one scale for all classes."""
+    leaves = layer.output == graph.output or (
+        layer.output not in points.stored and points.source(graph.output) == layer.output
+    )
+    return round_to_nearest(_matrix(layer), bits=bits, shared_scale=leaves)
+
+
+def _ranges(
+    graph: CnnGraph, points: Points, bits: LayerWidths, observed: _Observed, criterion: Criterion
+) -> dict[str, ActivationRange]:
+    given = observed.values.get(graph.input)
+    input_is = given is not None and not (given < 0).any()
+    unsigned = {name for name in points.stored if nonnegative(name, graph, points, input_is)}
+    ranges: dict[str, ActivationRange] = {}
+    for name in points.stored:
+        family = points.family(name)
+        values = np.concatenate([observed.values[member] for member in sorted(family)])
+        shared = choose(values, criterion, bits=bits.activations[name], signed=not family <= unsigned)
+        ranges[name] = ActivationRange(shared.bits, name not in unsigned, shared.exponent)
+    return ranges
+
+
+def _with_room(
+    ranges: Mapping[str, ActivationRange],
+    graph: CnnGraph,
+    points: Points,
+    weights: Mapping[str, QuantizedWeights],
+    largest: Mapping[str, float],
+) -> dict[str, ActivationRange]:
+    """Makes the scale of a stored operand so coarse that the term that joins it fits 24 bits, multipliers 16 bits."""
+    rooms = dict(ranges)
+    reads = {layer.output: points.source(layer.input) for layer in graph.products()}
+    highest = (1 << (TERM_BITS - 1)) - 1
+    for _ in points.terms:
+        for term, other in points.terms.items():
+            needed = weights[term].largest_exponent + rooms[reads[term]].exponent - LARGEST_SPREAD + Q8_BITS
+            if largest[term] > 0.0:
+                needed = max(needed, math.ceil(math.log2(largest[term] / highest)) + Q8_BITS)
+            for member in points.family(other):
+                rooms[member] = replace(rooms[member], exponent=max(rooms[member].exponent, needed))
+    return rooms
+
+
+def _distance(
+    model: onnx.ModelProto, samples: list[Feed], logits: tuple[FloatArray, ...], evaluation: Evaluation
+) -> float:
+    output, distances = model.graph.output[0].name, []
+    divergence = divergence_of_labels if evaluation.multilabel else divergence_of_classes
+    for sample, reference in zip(samples, logits, strict=True):
+        found = run_model(model, sample, [output])[0]
+        rows = (len(reference), -1)
+        distances.append(divergence(reference.reshape(rows), found.reshape(rows)))
+    return float(np.mean(distances))
