@@ -28,7 +28,7 @@ from tests.test_instructions import SIZE, executed
 KERNELS = Path(emulator_module.__file__).parents[1] / "kernels"
 DEGREES = np.array([3, 0, 1, 20])
 #: Of graphs in the graph segment, behind the ids.
-LEFT, RIGHT = 8192, 8704
+LEFT, RIGHT, WIDE = 8192, 8704, 9216
 Found = dict[str, dict[str, int]]
 #: Ports that an engine has to a bank of an on-chip memory: reads and writes share it (``storage_type=ram_1p``).
 PORTS = 1
@@ -122,12 +122,17 @@ def compositions() -> Iterator[tuple[str, list[int]]]:
         context = [codec.configure_left(**left), codec.configure_right(**right)]
         context.append(codec.configure_bitmap(threshold=threshold, columns=100))
         yield f"compose threshold={threshold}", [*context, codec.compose(edges=400, rows=4, address=out)]
-    yield "transpose", [*context, codec.transpose(edges=6, rows=3, address=out)]
+    wide = codec.configure_left(edges=100, rows=1, address=program_address(Segment.GRAPH, WIDE))
+    yield "transpose", [wide, *context[1:], codec.transpose(edges=100, rows=100, address=out)]
 
 
 def graphs() -> dict[int, tuple[list[int], list[int]]]:
     """Starts and ids of the graphs that SGB reads, by offset in the graph segment."""
-    return {LEFT: ([0, 0, 1, 3, 6], [0, 1, 2, 0, 1, 2]), RIGHT: ([0, 2, 4, 6], [99, 1, 1, 2, 70, 3])}
+    return {
+        LEFT: ([0, 0, 1, 3, 6], [0, 1, 2, 0, 1, 2]),
+        RIGHT: ([0, 2, 4, 6], [99, 1, 1, 2, 70, 3]),
+        WIDE: ([0, 100], [*range(100)]),
+    }
 
 
 def modes(geometry: Geometry) -> dict[str, list[int]]:
@@ -180,7 +185,8 @@ def bank_conflicts(found: Mapping[str, Mapping[str, int]], table: Mapping[str, L
 @pytest.fixture(scope="module")
 def found(default_geometry: Geometry) -> dict[str, Found]:
     """By mode: what a fresh checked emulator of the default design, with all engines, has recorded."""
-    geometry = replace(default_geometry, engines=tuple(engine.name for engine in isa().engines))
+    # A window smaller than the transposed graph, so that it is walked twice.
+    geometry = replace(default_geometry, engines=tuple(engine.name for engine in isa().engines), sgb_ids=64)
     library = build_emulator(geometry, debug=True)
     records = {}
     for name, words in modes(geometry).items():

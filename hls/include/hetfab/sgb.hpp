@@ -210,7 +210,7 @@ inline unsigned lowest_bit(std::uint64_t word) {
     unsigned lowest = 0;
 bits_down:
     for (unsigned bit = 0; bit < bitmap_word_bits; bit++) {
-#pragma HLS UNROLL factor=64
+#pragma HLS UNROLL factor=bitmap_word_bits
         const unsigned place = bitmap_word_bits - 1 - bit;
         if ((word >> place & 1) != 0) lowest = place;
     }
