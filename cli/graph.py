@@ -11,6 +11,7 @@ from hetfab.cli.output import Result, common_options, print_next, print_table
 from hetfab.overlay.errors import counted
 
 if TYPE_CHECKING:
+    from hetfab.driver.graph.profile import GraphProfile
     from hetfab.driver.graph.summary import GraphSummary, TypeSummary
 
 
@@ -20,8 +21,26 @@ if TYPE_CHECKING:
 @click.option("--bind", type=click.Path(path_type=Path), help="JSON file with the meaning of the model's inputs.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Write the graph to this file (.npz).")
 @click.option("--picture", type=click.Path(path_type=Path), help="Draw types and relations (.svg, .png or .pdf).")
+@click.option("--semantic", is_flag=True, help="Plan and build the semantic graphs of the metapaths.")
+@click.option("--workload", type=click.Path(path_type=Path), help="Write counts and degrees to this file (.json).")
+@click.option(
+    "--memory-mib",
+    type=click.IntRange(min=1),
+    default=1024,
+    show_default=True,
+    help="Largest memory of semantic graphs at once; more is refused before it is built.",
+)
 @common_options
-def command(graph: Path, model: Path | None, bind: Path | None, output: Path | None, picture: Path | None) -> Result:
+def command(
+    graph: Path,
+    model: Path | None,
+    bind: Path | None,
+    output: Path | None,
+    picture: Path | None,
+    semantic: bool,
+    workload: Path | None,
+    memory_mib: int,
+) -> Result:
     """Show what GRAPH holds: an npz file, a folder of CSV files or an HGB folder."""
     from hetfab.driver.graph.formats import graph_files, read_graph
     from hetfab.driver.graph.npz import write_graph
@@ -31,7 +50,7 @@ def command(graph: Path, model: Path | None, bind: Path | None, output: Path | N
     if bind is not None and model is None:
         raise click.UsageError("--bind says what a model's inputs mean: give the model with --model")
     reads = {"GRAPH": graph_files(graph), "--model": model, "--bind": bind}
-    check_outputs({"--output": output, "--picture": picture}, reads)
+    check_outputs({"--output": output, "--picture": picture, "--workload": workload}, reads)
     if picture is not None:
         from hetfab.driver.graph.picture import check_picture
 
@@ -40,6 +59,15 @@ def command(graph: Path, model: Path | None, bind: Path | None, output: Path | N
     found = summarise(opened)
     _print_graph(graph, found)
     result = asdict(found)
+    if semantic or workload is not None:
+        from hetfab.driver.graph.profile import profile, write_profile
+
+        profiled = profile(opened, limit_bytes=memory_mib << 20)
+        _print_semantic(profiled)
+        result["workload"] = asdict(profiled)
+        if workload is not None:
+            write_profile(workload, profiled)
+            click.echo(f"workload in {workload}")
     if model is not None:
         from hetfab.driver.graph.fit import find_inputs
         from hetfab.overlay.model.binding import read_bindings
@@ -93,6 +121,26 @@ def _print_graph(path: Path, found: "GraphSummary") -> None:
     if found.metapaths:
         click.echo()
         print_table(["metapath", "relations"], [[name, ", ".join(path)] for name, path in found.metapaths.items()])
+
+
+def _print_semantic(found: "GraphProfile") -> None:
+    click.echo()
+    ends = [f"{end} {what}" for end in ("out", "in") for what in ("mean", "max", "none")]
+    print_table(
+        ["semantic graph", "edges", "estimated", "self loops", *ends],
+        [
+            [s.name, s.edges, s.estimated_edges, s.self_loops]
+            + [value for end in (s.out, s.into) for value in (end.mean_degree, end.max_degree, end.without_edges)]
+            for s in found.semantic_graphs
+        ],
+    )
+    click.echo()
+    print_table(
+        ["step", "builds", "from", "expansions"],
+        [[s.action, ", ".join(s.builds), "; ".join(", ".join(p) for p in s.reads), s.expansions] for s in found.steps],
+    )
+    mib = found.peak_bytes / (1 << 20)
+    click.echo(f"{counted(found.expansions, 'expansion')}, {mib:.1f} MiB of graphs at once")
 
 
 def _classes(node_type: "TypeSummary") -> object:

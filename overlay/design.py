@@ -17,13 +17,15 @@ from hetfab.overlay.isa.spec import evaluate, isa
 
 _DEFAULTS = Path(__file__).parent / "designs"
 #: Smallest and largest value, and what it must be a multiple of: a chain of DSPs serves two rows, a word of
-#: accumulators is whole groups of the vector engines' lanes.
+#: accumulators is whole groups of the vector engines' lanes, a word of SGB's bitmap has 64 columns.
 _ARRAYS = {
     "gemm_d_rows": (2, 32, 2),
     "gemm_d_cols": (8, 64, 8),
     "gemm_l_rows": (1, 32, 1),
     "gemm_l_cols": (8, 64, 8),
     "gemm_l_acc_bits": (24, 32, 1),
+    "sgb_columns": (64, 1 << 20, 64),
+    "sgb_ids": (64, 1 << 20, 64),
 }
 _LONGEST_SHOWN = 80
 #: Forms of the processing elements: LUTs chosen by hand, or what a tool makes of plain code.
@@ -53,6 +55,8 @@ class Geometry:
         out_words: Depth of ``out_ram``.
         agg_contexts: Contexts that AGG keeps.
         agg_groups: Groups of ``lanes`` channels that AGG accumulates at once.
+        sgb_columns: Columns of the largest graph that SGB makes, the bits of its bitmap.
+        sgb_ids: Ids that SGB keeps on chip: of a row in the order seen, and of a window of a transpose.
         queue_depth: Instructions that DISPATCH queues per engine.
         engine_fifo_depth: Instructions issued to an engine and not yet done.
     """
@@ -75,6 +79,8 @@ class Geometry:
     out_words: int
     agg_contexts: int
     agg_groups: int
+    sgb_columns: int
+    sgb_ids: int
     queue_depth: int
     engine_fifo_depth: int
 
@@ -257,6 +263,8 @@ def largest_value(parameter: str) -> int:
         "out_words": ("combine", "out"),
         "agg_contexts": ("reduce", "slot"),
         "agg_groups": ("reduce", "groups"),
+        "sgb_columns": ("configure_bitmap", "columns"),
+        "sgb_ids": ("configure_bitmap", "threshold"),
     }
     if parameter not in fields:
         return 4096

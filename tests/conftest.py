@@ -16,9 +16,10 @@ from hetfab.hls.build.emulator import Arithmetic, Bodies, Emulator, build_emulat
 from hetfab.overlay.design import Geometry, default_design
 from tests.demo_files import DemoFiles, make_demo_files
 
-#: Small arrays with short queues and memories that hold little more than one tile of 64 channels.
+#: All engines, small arrays with short queues and memories that hold little more than one tile of 64 channels.
 SMALL_GEOMETRY = replace(
     default_design().geometry,
+    engines=(*default_design().geometry.engines, "sgb"),
     gemm_d_rows=4,
     gemm_d_cols=16,
     gemm_l_rows=3,
@@ -34,6 +35,8 @@ SMALL_GEOMETRY = replace(
     out_words=256,
     agg_contexts=2,
     agg_groups=8,
+    sgb_columns=512,
+    sgb_ids=64,
     queue_depth=4,
     engine_fifo_depth=2,
 )

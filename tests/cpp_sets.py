@@ -26,10 +26,10 @@ def declared_sets(word: int, contexts: Sequence[int], geometry: Geometry) -> tup
 
     Args:
         word: The instruction, 128 bits.
-        contexts: AGG's contexts, as many words as are needed.
+        contexts: Contexts of AGG and behind them those of SGB, as many words as are needed.
         geometry: What it was compiled for.
     """
-    slots = np.zeros((isa().size("context_words") * SLOTS, 2), np.uint64)
+    slots = np.zeros((isa().size("context_words") * SLOTS + isa().size("sgb_words"), 2), np.uint64)
     slots[: len(contexts)] = pack(contexts)
     halves = pack([word])
     found = np.zeros((LARGEST_COUNT, 6), np.uint64)

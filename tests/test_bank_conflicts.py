@@ -27,6 +27,8 @@ from tests.test_instructions import SIZE, executed
 
 KERNELS = Path(emulator_module.__file__).parents[1] / "kernels"
 DEGREES = np.array([3, 0, 1, 20])
+#: Of graphs in the graph segment, behind the ids.
+LEFT, RIGHT, WIDE = 8192, 8704, 9216
 Found = dict[str, dict[str, int]]
 #: Ports that an engine has to a bank of an on-chip memory: reads and writes share it (``storage_type=ram_1p``).
 PORTS = 1
@@ -111,10 +113,32 @@ def reduction(mode: int, accumulate: int, id_bytes: int, groups: int) -> list[in
     ]
 
 
+def compositions() -> Iterator[tuple[str, list[int]]]:
+    """SGB: rows without, with one and with several edges, in both orders; and a transpose."""
+    left = {"edges": 6, "rows": 4, "address": program_address(Segment.GRAPH, LEFT)}
+    right = {"edges": 6, "rows": 3, "address": program_address(Segment.GRAPH, RIGHT)}
+    out = program_address(Segment.OUTPUT, 64)
+    for threshold in (0, 8):
+        context = [codec.configure_left(**left), codec.configure_right(**right)]
+        context.append(codec.configure_bitmap(threshold=threshold, columns=100))
+        yield f"compose threshold={threshold}", [*context, codec.compose(edges=400, rows=4, address=out)]
+    wide = codec.configure_left(edges=100, rows=1, address=program_address(Segment.GRAPH, WIDE))
+    yield "transpose", [wide, *context[1:], codec.transpose(edges=100, rows=100, address=out)]
+
+
+def graphs() -> dict[int, tuple[list[int], list[int]]]:
+    """Starts and ids of the graphs that SGB reads, by offset in the graph segment."""
+    return {
+        LEFT: ([0, 0, 1, 3, 6], [0, 1, 2, 0, 1, 2]),
+        RIGHT: ([0, 2, 4, 6], [99, 1, 1, 2, 70, 3]),
+        WIDE: ([0, 100], [*range(100)]),
+    }
+
+
 def modes(geometry: Geometry) -> dict[str, list[int]]:
     """Programs by name: one instruction of each mode, with what it needs before it."""
     syncs = [("sync", [codec.sync(engine=engine) for engine in Engine])]
-    return dict([*syncs, *copies(geometry), *products(geometry), *vectors(), *aggregations()])
+    return dict([*syncs, *copies(geometry), *products(geometry), *vectors(), *aggregations(), *compositions()])
 
 
 def device_memory(words: list[int]) -> np.ndarray[tuple[int], np.dtype[np.uint8]]:
@@ -124,6 +148,9 @@ def device_memory(words: list[int]) -> np.ndarray[tuple[int], np.dtype[np.uint8]
     ids = np.arange(DEGREES.sum()) % 9
     for offset, values in ((0, records), (2048, ids.astype("<u2")), (4096, ids.astype("<u4"))):
         content = np.frombuffer(values.tobytes(), np.uint8)
+        dram[Segment.GRAPH * SIZE + offset :][: len(content)] = content
+    for offset, (starts, ids_of_graph) in graphs().items():
+        content = np.array(starts + [0] * (16 - len(starts)) + ids_of_graph, "<u4").view(np.uint8)
         dram[Segment.GRAPH * SIZE + offset :][: len(content)] = content
     program = np.frombuffer(b"".join(word.to_bytes(16, "little") for word in words), np.uint8)
     dram[: len(program)] = program
@@ -157,11 +184,13 @@ def bank_conflicts(found: Mapping[str, Mapping[str, int]], table: Mapping[str, L
 
 @pytest.fixture(scope="module")
 def found(default_geometry: Geometry) -> dict[str, Found]:
-    """By mode: what a fresh checked emulator has recorded."""
-    library = build_emulator(default_geometry, debug=True)
+    """By mode: what a fresh checked emulator of the default design, with all engines, has recorded."""
+    # A window smaller than the transposed graph, so that it is walked twice.
+    geometry = replace(default_geometry, engines=tuple(engine.name for engine in isa().engines), sgb_ids=64)
+    library = build_emulator(geometry, debug=True)
     records = {}
-    for name, words in modes(default_geometry).items():
-        with Emulator(library, default_geometry) as emulator:
+    for name, words in modes(geometry).items():
+        with Emulator(library, geometry) as emulator:
             executed(emulator, {}, device_memory(words), len(words))
             records[name] = emulator.bank_accesses()
     return records

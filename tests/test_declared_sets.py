@@ -17,7 +17,7 @@ from hetfab.overlay.isa.codec import RegisterOffset, Segment
 from hetfab.overlay.isa.spec import Operation, isa
 from hetfab.overlay.isa.words import pack, program_address
 from tests.conftest import SMALL_GEOMETRY
-from tests.cpp_sets import declared_sets
+from tests.cpp_sets import SLOTS, declared_sets
 from tests.programs import SHARES, bound_to, compiled, quantized, run_emulated, run_golden
 from tests.random_models import academic_case
 from tests.sets_definition import Region, read_set, write_set
@@ -38,6 +38,15 @@ CONTEXT = [
     codec.configure_destinations(slot=1, count=2, address=GRAPH),
     codec.configure_ids(slot=1, edges=4, id_bytes=2, address=program_address(Segment.GRAPH, 64)),
 ]
+LEFT, RIGHT = program_address(Segment.GRAPH, 256), program_address(Segment.GRAPH, 512)
+#: Two rows that meet both rows of the right graph, which have two of four columns each.
+SGB_CONTEXT = [
+    codec.configure_left(edges=4, rows=2, address=LEFT),
+    codec.configure_right(edges=4, rows=2, address=RIGHT),
+    codec.configure_bitmap(threshold=0, columns=4),
+]
+#: Where SGB's contexts are among those of all engines.
+SGB_PLACE = isa().size("context_words") * SLOTS
 #: Instructions by name that touch all that they declare, together all that their operations declare.
 FULL = {
     "load_activations": codec.load_activations(**ROWS, ram_d=0, ram_l=0, to_d=1, to_l=1, packed=0),
@@ -53,6 +62,11 @@ FULL = {
     "configure_destinations": CONTEXT[1],
     "configure_ids": CONTEXT[2],
     "reduce": codec.reduce(slot=1, rows=2, mode=0, unsigned=0, accumulate=1, groups=2, destination=0, sum=0),
+    "configure_left": SGB_CONTEXT[0],
+    "configure_right": SGB_CONTEXT[1],
+    "configure_bitmap": SGB_CONTEXT[2],
+    "compose": codec.compose(edges=8, rows=2, address=FEATURES),
+    "transpose": codec.transpose(edges=4, rows=2, address=FEATURES),
 }
 for core, source in enumerate(("GEMM-D", "GEMM-L")):
     FULL |= {
@@ -68,10 +82,16 @@ def operation_of(name: str) -> Operation:
     return isa().operation(name.partition(" ")[0])
 
 
+def context_of(name: str) -> list[int]:
+    """What is configured before an instruction of ``FULL``."""
+    return SGB_CONTEXT if operation_of(name).engine == "sgb" else CONTEXT
+
+
 def regions(name: str) -> list[tuple[str, Region]]:
     """What an instruction of ``FULL`` declares by the tables: a verb, and where."""
     operation, names = operation_of(name), SMALL_GEOMETRY.constants()
-    for owner, word in zip(("features", "destinations", "ids"), CONTEXT, strict=True):
+    owners = ("left", "right", "bitmap") if operation.engine == "sgb" else ("features", "destinations", "ids")
+    for owner, word in zip(owners, context_of(name), strict=True):
         names |= {f"{owner}.{field.name}": field.get(word) for field in isa().operation(f"configure_{owner}").fields}
     names |= {field.name: field.get(FULL[name]) for field in operation.fields}
     reads, writes = read_set(operation, names), write_set(operation, names)
@@ -101,9 +121,9 @@ def shorten(library: Path, operation: int, region: int) -> None:
     ctypes.CDLL(str(library)).hetfab_shorten(operation, region)
 
 
-def run(emulator: Emulator, word: int) -> tuple[Progress, str]:
-    """Runs one instruction after AGG's context is filled, on two destinations with an edge each."""
-    program = pack([*CONTEXT, word])
+def run(emulator: Emulator, name: str) -> tuple[Progress, str]:
+    """Runs one instruction after its engine's context is filled, on two destinations with an edge each."""
+    program = pack([*context_of(name), FULL[name]])
     for segment, base in BASES.items():
         memory = np.zeros(SEGMENT_BYTES, np.uint8)
         if segment is Segment.PROGRAM:
@@ -111,6 +131,9 @@ def run(emulator: Emulator, word: int) -> tuple[Progress, str]:
         elif segment is Segment.GRAPH:
             memory[:32] = np.array([[0, 2, 1 << 16, 1], [2, 2, 1 << 16, 1]], "<u4").view(np.uint8).reshape(-1)
             memory[64:72] = np.array([0, 1, 1, 0], "<u2").view(np.uint8)
+            for first, ids in ((256, [0, 1, 1, 0]), (512, [0, 1, 2, 3])):
+                memory[first : first + 12] = np.array([0, 2, 4], "<u4").view(np.uint8)
+                memory[first + 64 : first + 80] = np.array(ids, "<u4").view(np.uint8)
         emulator.map_memory(base, memory)
         emulator.write_register(RegisterOffset[f"SEGMENT_BASE_{segment.name}_LOW"], base)
         emulator.write_register(RegisterOffset[f"SEGMENT_SIZE_{segment.name}_LOW"], SEGMENT_BYTES)
@@ -121,7 +144,7 @@ def run(emulator: Emulator, word: int) -> tuple[Progress, str]:
 
 @pytest.mark.parametrize("name", FULL)
 def test_whole_sets_are_enough(emulator: Emulator, name: str) -> None:
-    assert run(emulator, FULL[name]) == (Progress.DONE, "")
+    assert run(emulator, name) == (Progress.DONE, "")
 
 
 def test_the_instructions_declare_every_box() -> None:
@@ -133,7 +156,9 @@ def test_the_instructions_declare_every_box() -> None:
     }
     assert {(operation_of(name).name, verb, region.memory) for name in FULL for verb, region in regions(name)} == boxes
     for name, word in FULL.items():
-        reads, writes = declared_sets(word, [0] * 4 + CONTEXT, SMALL_GEOMETRY)
+        contexts = [0] * SGB_PLACE + SGB_CONTEXT
+        contexts[4:7] = CONTEXT
+        reads, writes = declared_sets(word, contexts, SMALL_GEOMETRY)
         expected = regions(name)
         assert [region for verb, region in expected if verb == "reads"] == reads
         assert [region for verb, region in expected if verb == "writes"] == writes
@@ -143,7 +168,7 @@ def test_the_instructions_declare_every_box() -> None:
 def test_a_set_that_is_too_small_is_caught(emulator: Emulator, library: Path, name: str, number: int) -> None:
     operation = operation_of(name)
     shorten(library, isa().engine(operation.engine).id << 4 | operation.opcode, number)
-    progress, message = run(emulator, FULL[name])
+    progress, message = run(emulator, name)
     verb, region = regions(name)[number]
     assert progress is Progress.FAULT
     assert message.startswith(f"engine '{operation.engine}', instruction ")
@@ -168,14 +193,14 @@ def test_the_message_names_the_access_and_the_declared_set(
 ) -> None:
     operation = operation_of(name)
     shorten(library, isa().engine(operation.engine).id << 4 | operation.opcode, number)
-    assert run(emulator, FULL[name])[1] == text
+    assert run(emulator, name)[1] == text
 
 
 def test_rows_of_dram_are_named_with_their_distance(emulator: Emulator, library: Path) -> None:
     operation = isa().operation("store_rows")
     shorten(library, isa().engine("store").id << 4 | operation.opcode, 1)
     base = BASES[Segment.FEATURES]
-    assert run(emulator, FULL["store_rows"])[1] == (
+    assert run(emulator, "store_rows")[1] == (
         f"engine 'store', instruction 3: writes bytes {base:#x} to {base + 63:#x} of dram; "
         f"declared are bytes {base:#x} to {base + 55:#x} in 2 rows, 128 bytes apart"
     )

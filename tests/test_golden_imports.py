@@ -9,14 +9,16 @@ from hetfab.overlay.isa import golden
 from hetfab.overlay.model.cnn import golden as cnn_golden
 from tests.test_import_order import imported
 
-#: What the golden model reads: the tables of the instruction set, its arithmetic, and data without behaviour.
+#: What the golden model reads: the tables of the instruction set, its arithmetic, the definition of boolean products,
+#: and data without behaviour.
 ALLOWED = {
     "hetfab.overlay.design.Geometry",
     "hetfab.overlay.errors.StreamInvalidError",
     "hetfab.overlay.isa.arithmetic",
     "hetfab.overlay.isa.spec",
+    "hetfab.overlay.semantic.adjacency",
 }
-LIBRARIES = {"collections", "numpy", "typing"}
+LIBRARIES = {"collections", "dataclasses", "numpy", "typing"}
 
 
 def foreign(module: str, source: str, allowed: set[str]) -> list[str]:
@@ -35,6 +37,10 @@ def source_of(name: str) -> str:
 
 def test_the_golden_model_imports_only_the_specification() -> None:
     assert foreign(golden.__name__, source_of(golden.__name__), ALLOWED) == []
+
+
+def test_the_boolean_products_import_nothing_of_hetfab() -> None:
+    assert foreign("hetfab.overlay.semantic.adjacency", source_of("hetfab.overlay.semantic.adjacency"), set()) == []
 
 
 def test_the_arithmetic_imports_nothing_of_hetfab() -> None:

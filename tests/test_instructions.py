@@ -371,9 +371,10 @@ def reduce(bench: Bench) -> list[int]:
 
 
 def sync(bench: Bench) -> list[int]:
-    """On every engine, a signal with each of its own waits."""
-    words = [codec.sync(engine=engine, signal0=1 + engine, signal1=20) for engine in Engine]
-    return words + [codec.sync(engine=engine, wait0=1 + engine, wait1=20) for engine in Engine]
+    """On every engine of the design, a signal with each of its own waits."""
+    engines = [engine for engine in Engine if engine.name.lower() in bench.geometry.engines]
+    words = [codec.sync(engine=engine, signal0=1 + engine, signal1=20) for engine in engines]
+    return words + [codec.sync(engine=engine, wait0=1 + engine, wait1=20) for engine in engines]
 
 
 MAKERS: list[Callable[[Bench], list[int]]] = [
@@ -400,7 +401,8 @@ MAKERS: list[Callable[[Bench], list[int]]] = [
 
 
 def test_every_operation_has_a_maker() -> None:
-    names = [operation.name for operation in isa().operations]
+    """Those of SGB are in ``test_sgb.py``, on a design that has it."""
+    names = [operation.name for operation in isa().operations if operation.engine != "sgb"]
     assert [maker.__name__ for maker in MAKERS[: len(names)]] == names
 
 

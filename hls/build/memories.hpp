@@ -118,6 +118,9 @@ class Ram : public RamModel {
 
     RamPort<T> port() { return {words_.data(), static_cast<unsigned>(words_.size()), memory_, accesses_}; }
 
+    // The words as they are, for checks: no access of an engine.
+    const T* words() const { return words_.data(); }
+
     bool read(std::uint64_t word, std::uint64_t count, unsigned char* bytes) const override {
         if (word > words_.size() || count > words_.size() - word) return false;
         for (std::uint64_t i = 0; i < count; i++) write_bytes(words_[word + i], bytes + i * word_bytes);

@@ -14,11 +14,13 @@
 
 #include "../kernels/tops.hpp"
 #include "bank_accesses.hpp"
+#include "graph_check.hpp"
 #include "hetfab/agg.hpp"
 #include "hetfab/dispatch.hpp"
 #include "hetfab/gemm_d.hpp"
 #include "hetfab/gemm_l.hpp"
 #include "hetfab/load.hpp"
+#include "hetfab/sgb.hpp"
 #include "hetfab/store.hpp"
 #include "hetfab/vec.hpp"
 #include "memories.hpp"
@@ -189,6 +191,7 @@ class Overlay {
         const unsigned opcode = peek_opcode(engine);
         check_alignment(engine, opcode, instructions_[engine].front());
         check_shape(engine, opcode, instructions_[engine].front());
+        check_graph_operands(engine, opcode, instructions_[engine].front());
         check_weights(engine, opcode, instructions_[engine].front());
         const sets::Word issued = halves(instructions_[engine].front());
 #ifdef HETFAB_DEBUG
@@ -210,7 +213,8 @@ class Overlay {
         record.counts.cycles = events.cycles;
         record.counts.macs = events.mac_count;
         record.counts.edges = events.edge_count;
-        const PortModel& data = ports_[engine == isa::engine::agg ? features_port : load_port];
+        const bool gathers = engine == isa::engine::agg || engine == isa::engine::sgb;
+        const PortModel& data = ports_[gathers ? features_port : load_port];
         const PortModel* const read_ports[] = {&data, &ports_[graph_port]};
         for (unsigned port = 0; port < 2; port++) {
             record.counts.read_bytes[port] = read_ports[port]->traffic.read_bytes;
@@ -280,6 +284,12 @@ class Overlay {
             vec_step<Design, Family>(in, out, bodies_.ram(acc_d_ram_), bodies_.ram(acc_l_ram_),
                                      bodies_.parameters(par_ram_), bodies_.ram(sum_ram_),
                                      bodies_.ram(out_ram_), events);
+        } else if (engine == isa::engine::sgb) {
+            // One instruction runs at a time, so SGB's ports are those of AGG and STORE, which are idle.
+            sgb_step<Design, Family>(in, out, bodies_.memory<Types::Beat>(ports_[graph_port], dram),
+                                     bodies_.memory<Types::Beat>(ports_[features_port], dram),
+                                     bodies_.memory<Types::Beat>(ports_[store_port], dram),
+                                     sgb_context_.port(), events);
         } else {
             agg_step<Design, Family>(in, out, bodies_.memory<Types::Beat>(ports_[features_port], dram),
                                      bodies_.memory<Types::Beat>(ports_[graph_port], dram),
@@ -358,6 +368,13 @@ class Overlay {
         }
     }
 
+    void check_graph_operands(unsigned engine, unsigned opcode, const Types::Instruction& instruction) {
+        const bool composes = opcode == isa::Compose::opcode;
+        if (engine != isa::engine::sgb || (!composes && opcode != isa::Transpose::opcode)) return;
+        NoEvents unheard;
+        check_graphs<Design>(dram, graph_tile<Family>(instruction, sgb_context_.words(), unheard), composes);
+    }
+
     void mark_retired() {
         for (const EngineCounts& counts : state_.engine) {
             if (counts.last_retired != no_instruction) log_.retire(counts.last_retired);
@@ -389,11 +406,12 @@ class Overlay {
     Ram<Types::OutWord> out_ram_{sets::memory::out_ram, Design::out_words, accesses_};
     Ram<Types::Instruction> agg_context_{sets::memory::agg_context, Design::agg_contexts* isa::context_words,
                                          accesses_};
+    Ram<Types::Instruction> sgb_context_{sets::memory::sgb_context, isa::sgb_words, accesses_};
     std::map<std::string, RamModel*> rams_{
-        {"act_d_ram", &act_d_ram_},     {"act_l_ram", &act_l_ram_}, {"wgt_d_ram", &wgt_d_ram_},
-        {"wgt_l_ram", &wgt_l_ram_},     {"par_ram", &par_ram_},     {"acc_d_ram", &acc_d_ram_},
-        {"acc_l_ram", &acc_l_ram_},     {"sum_ram", &sum_ram_},     {"out_ram", &out_ram_},
-        {"agg_context", &agg_context_},
+        {"act_d_ram", &act_d_ram_},     {"act_l_ram", &act_l_ram_},     {"wgt_d_ram", &wgt_d_ram_},
+        {"wgt_l_ram", &wgt_l_ram_},     {"par_ram", &par_ram_},         {"acc_d_ram", &acc_d_ram_},
+        {"acc_l_ram", &acc_l_ram_},     {"sum_ram", &sum_ram_},         {"out_ram", &out_ram_},
+        {"agg_context", &agg_context_}, {"sgb_context", &sgb_context_},
     };
     NarrowWeights narrow_;
     static constexpr sets::Constants constants = sets::constants_of<Design>();

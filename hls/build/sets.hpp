@@ -23,10 +23,11 @@ constexpr unsigned acc_l_ram = 7;
 constexpr unsigned sum_ram = 8;
 constexpr unsigned out_ram = 9;
 constexpr unsigned agg_context = 10;
-constexpr unsigned count = 11;
+constexpr unsigned sgb_context = 11;
+constexpr unsigned count = 12;
 }  // namespace memory
 
-constexpr const char* memory_names[] = {"dram", "act_d_ram", "act_l_ram", "wgt_d_ram", "wgt_l_ram", "par_ram", "acc_d_ram", "acc_l_ram", "sum_ram", "out_ram", "agg_context"};
+constexpr const char* memory_names[] = {"dram", "act_d_ram", "act_l_ram", "wgt_d_ram", "wgt_l_ram", "par_ram", "acc_d_ram", "acc_l_ram", "sum_ram", "out_ram", "agg_context", "sgb_context"};
 
 // The constants of a design that the sets depend on.
 struct Constants {
@@ -50,8 +51,8 @@ constexpr Constants constants_of() {
 
 constexpr unsigned largest_count = 6;
 
-// Words of AGG's contexts, for every slot that a field can name.
-constexpr unsigned context_words = 64;
+// Words of the engines' contexts, one engine behind the other, for every slot that a field can name.
+constexpr unsigned context_words = 67;
 
 // An instruction as its two halves.
 struct Word {
@@ -104,21 +105,29 @@ inline const char* name_of(const Word& word) {
         case isa::ConfigureDestinations::engine << 4 | isa::ConfigureDestinations::opcode: return "configure_destinations";
         case isa::ConfigureIds::engine << 4 | isa::ConfigureIds::opcode: return "configure_ids";
         case isa::Reduce::engine << 4 | isa::Reduce::opcode: return "reduce";
+        case isa::ConfigureLeft::engine << 4 | isa::ConfigureLeft::opcode: return "configure_left";
+        case isa::ConfigureRight::engine << 4 | isa::ConfigureRight::opcode: return "configure_right";
+        case isa::ConfigureBitmap::engine << 4 | isa::ConfigureBitmap::opcode: return "configure_bitmap";
+        case isa::Compose::engine << 4 | isa::Compose::opcode: return "compose";
+        case isa::Transpose::engine << 4 | isa::Transpose::opcode: return "transpose";
         default: return nullptr;
     }
 }
 
-// Keeps what a configure instruction leaves in AGG's contexts.
+// Keeps what a configure instruction leaves in its engine's contexts.
 inline void update_context(const Word& word, Word (&contexts)[context_words]) {
     switch (field<isa::Header::Engine>(word) << 4 | field<isa::Header::Opcode>(word)) {
         case isa::ConfigureFeatures::engine << 4 | isa::ConfigureFeatures::opcode: contexts[4 * field<isa::ConfigureFeatures::Slot>(word)] = word; break;
         case isa::ConfigureDestinations::engine << 4 | isa::ConfigureDestinations::opcode: contexts[(4 * field<isa::ConfigureDestinations::Slot>(word) + 1)] = word; break;
         case isa::ConfigureIds::engine << 4 | isa::ConfigureIds::opcode: contexts[(4 * field<isa::ConfigureIds::Slot>(word) + 2)] = word; break;
+        case isa::ConfigureLeft::engine << 4 | isa::ConfigureLeft::opcode: contexts[(64 + 0)] = word; break;
+        case isa::ConfigureRight::engine << 4 | isa::ConfigureRight::opcode: contexts[(64 + 1)] = word; break;
+        case isa::ConfigureBitmap::engine << 4 | isa::ConfigureBitmap::opcode: contexts[(64 + 2)] = word; break;
         default: break;
     }
 }
 
-// The regions of an instruction; a reduce's are those of the context that it names.
+// The regions of an instruction; those of a reduce, a compose or a transpose depend on its context.
 inline Regions regions(const Word& word, const Word (&contexts)[context_words], const Constants& design) {
     Regions found;
     switch (field<isa::Header::Engine>(word) << 4 | field<isa::Header::Opcode>(word)) {
@@ -212,6 +221,33 @@ inline Regions regions(const Word& word, const Word (&contexts)[context_words], 
             found.add({memory::dram, false, field<isa::ConfigureIds::Address>(context[2]), 1, 0, field<isa::ConfigureIds::Edges>(context[2]) * field<isa::ConfigureIds::IdBytes>(context[2])});
             found.add({memory::sum_ram, false, field<isa::Reduce::Sum>(word), 1, 0, field<isa::Reduce::Accumulate>(word) * field<isa::Reduce::Rows>(word) * field<isa::Reduce::Groups>(word)});
             found.add({memory::sum_ram, true, field<isa::Reduce::Sum>(word), 1, 0, field<isa::Reduce::Rows>(word) * field<isa::Reduce::Groups>(word)});
+            break;
+        }
+        case isa::ConfigureLeft::engine << 4 | isa::ConfigureLeft::opcode: {
+            found.add({memory::sgb_context, true, 0, 1, 0, 1});
+            break;
+        }
+        case isa::ConfigureRight::engine << 4 | isa::ConfigureRight::opcode: {
+            found.add({memory::sgb_context, true, 1, 1, 0, 1});
+            break;
+        }
+        case isa::ConfigureBitmap::engine << 4 | isa::ConfigureBitmap::opcode: {
+            found.add({memory::sgb_context, true, 2, 1, 0, 1});
+            break;
+        }
+        case isa::Compose::engine << 4 | isa::Compose::opcode: {
+            const Word* context = contexts + (64 + 0);
+            found.add({memory::sgb_context, false, 0, 1, 0, 3});
+            found.add({memory::dram, false, field<isa::ConfigureLeft::Address>(context[0]), 1, 0, (64 * (((field<isa::ConfigureLeft::Rows>(context[0]) + 16)) / (16)) + 8 * (((field<isa::ConfigureLeft::Edges>(context[0]) + 1)) / (2)))});
+            found.add({memory::dram, false, field<isa::ConfigureRight::Address>(context[1]), 1, 0, (64 * (((field<isa::ConfigureRight::Rows>(context[1]) + 16)) / (16)) + 8 * (((field<isa::ConfigureRight::Edges>(context[1]) + 1)) / (2)))});
+            found.add({memory::dram, true, field<isa::Compose::Address>(word), 1, 0, (64 * (((field<isa::Compose::Rows>(word) + 16)) / (16)) + 8 * (((field<isa::Compose::Edges>(word) + 1)) / (2)))});
+            break;
+        }
+        case isa::Transpose::engine << 4 | isa::Transpose::opcode: {
+            const Word* context = contexts + (64 + 0);
+            found.add({memory::sgb_context, false, 0, 1, 0, 3});
+            found.add({memory::dram, false, field<isa::ConfigureLeft::Address>(context[0]), 1, 0, (64 * (((field<isa::ConfigureLeft::Rows>(context[0]) + 16)) / (16)) + 8 * (((field<isa::ConfigureLeft::Edges>(context[0]) + 1)) / (2)))});
+            found.add({memory::dram, true, field<isa::Transpose::Address>(word), 1, 0, (64 * (((field<isa::Transpose::Rows>(word) + 16)) / (16)) + 8 * (((field<isa::Transpose::Edges>(word) + 1)) / (2)))});
             break;
         }
         default: break;

@@ -7,6 +7,7 @@
 #include "copies.hpp"
 #include "gather.hpp"
 #include "gemm.hpp"
+#include "graphs.hpp"
 #include "groups.hpp"
 #include "memories.hpp"
 #include "semaphores.hpp"

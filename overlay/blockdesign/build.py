@@ -39,7 +39,10 @@ from hetfab.overlay.isa.spec import Memory, isa
 
 #: m_axi ports of the top functions, those with the most traffic first: (engine, port). Ports beyond the board's share
 #: the last one, so that the program's fetches share STORE's.
-MASTERS = (("agg", "features"), ("agg", "graph"), ("load", "memory"), ("store", "memory"), ("dispatch", "program"))
+MASTERS = (
+    *(("agg", "features"), ("agg", "graph"), ("load", "memory"), ("store", "memory")),
+    *(("sgb", "right"), ("sgb", "out"), ("sgb", "left"), ("dispatch", "program")),
+)
 DISPATCH = "dispatch"
 #: Smallest depth of the stream FIFO; DISPATCH never has more than the geometry's ``engine_fifo_depth`` in one.
 _SMALLEST_FIFO = 16

@@ -67,7 +67,7 @@ def _cost(cycles: Array, **counts: Array) -> Cost:
 
 
 def sync_cost(fields: Fields) -> Cost:
-    """Cost of ``sync`` and of AGG's ``configure_*``: decoding alone."""
+    """Cost of ``sync`` and of ``configure_*``: decoding alone."""
     return _cost(np.zeros(len(fields["engine"]), np.int64))
 
 
@@ -240,4 +240,7 @@ COSTS: dict[str, Callable[[Fields, Geometry], Cost]] = {
     "configure_features": lambda fields, geometry: sync_cost(fields),
     "configure_destinations": lambda fields, geometry: sync_cost(fields),
     "configure_ids": lambda fields, geometry: sync_cost(fields),
+    "configure_left": lambda fields, geometry: sync_cost(fields),
+    "configure_right": lambda fields, geometry: sync_cost(fields),
+    "configure_bitmap": lambda fields, geometry: sync_cost(fields),
 }

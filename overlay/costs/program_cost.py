@@ -79,6 +79,12 @@ def operation_fields(words: Words, operation: Operation, rows: Array) -> dict[st
 
 
 def _cost_of(words: Words, graph: npt.NDArray[np.uint8], geometry: Geometry, operation: Operation, rows: Array) -> Cost:
+    if operation.name in ("compose", "transpose"):
+        raise StreamInvalidError(
+            f"instruction {rows[0]} is a '{operation.name}', whose cost depends on what other instructions write",
+            "a stream without instructions of SGB that build graphs",
+            "use hetfab.overlay.costs.graphs with the graphs",
+        )
     fields = operation_fields(words, operation, rows)
     if operation.name != "reduce":
         return COSTS[operation.name](fields, geometry)

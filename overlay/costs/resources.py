@@ -29,6 +29,8 @@ _LANES, _SLICE_BITS = 32, 4
 _REQUANTIZED_BITS = 49
 _BARREL_LEVELS = 3
 _COUNTER_BITS = 64
+#: Of SGB: bits of a word of its bitmap, and of a number in its other memories.
+_BITMAP_BITS, _NUMBER_BITS = 64, 32
 _FETCH_WORDS = isa().size("burst_beats")
 #: Share of a resource above which placement and timing closure commonly become hard; beyond the whole a design is
 #: refused. A warning and not a limit: the LUT figures are estimates, and no tool has tried.
@@ -68,7 +70,7 @@ def _lut_ram(depth: int, bits: int) -> float:
 def memory_resources(geometry: Geometry, name: str) -> Resources:
     """An on-chip memory, always block RAM; those that their writer also reads need two full ports."""
     depth, bits = geometry.depth(name), 8 * geometry.word_bytes(name)
-    read_by_writer = name in ("acc_d_ram", "acc_l_ram", "sum_ram", "agg_context")
+    read_by_writer = name in ("acc_d_ram", "acc_l_ram", "sum_ram", "agg_context", "sgb_context")
     banks = geometry.banks(name)
     return Resources(bram36=banks * block_rams(depth, bits // banks, true_dual=read_by_writer))
 
@@ -159,6 +161,15 @@ def _destination_buffer() -> tuple[int, int]:
     )
 
 
+def sgb_resources(geometry: Geometry, form: Form) -> Resources:
+    """SGB: the bitmap, or a place per column, the ids that it keeps, two read ports and a write port."""
+    lut = _constant("lut_sgb_control") + _BITMAP_BITS * _constant("lut_per_mux4_bit")
+    bitmap = block_rams(geometry.sgb_columns // _BITMAP_BITS, _BITMAP_BITS, true_dual=False)
+    places = block_rams(geometry.sgb_columns, _NUMBER_BITS, true_dual=False)
+    ids = 2 * block_rams(geometry.sgb_ids, _NUMBER_BITS, true_dual=False)
+    return _with_ff(lut, bram36=bitmap + places + ids) + _axi_masters(3) + _streams()
+
+
 def dispatch_resources(geometry: Geometry, form: Form) -> Resources:
     """DISPATCH: queues per engine, the fetch buffer, the registers, an adder per event counter, the program port."""
     index_bits = 32
@@ -184,6 +195,7 @@ ENGINES = {
     "gemm_l": gemm_l_resources,
     "vec": vec_resources,
     "agg": agg_resources,
+    "sgb": sgb_resources,
 }
 
 

@@ -19,6 +19,7 @@ class Engine(IntEnum):
     GEMM_L = 3
     VEC = 4
     AGG = 5
+    SGB = 6
 
 
 class Segment(IntEnum):
@@ -124,38 +125,48 @@ class RegisterOffset(IntEnum):
     QUEUE_HEAD_GEMM_L = 452
     QUEUE_HEAD_VEC = 460
     QUEUE_HEAD_AGG = 468
-    LAST_RETIRED_LOAD = 476
-    LAST_RETIRED_STORE = 484
-    LAST_RETIRED_GEMM_D = 492
-    LAST_RETIRED_GEMM_L = 500
-    LAST_RETIRED_VEC = 508
-    LAST_RETIRED_AGG = 516
-    COUNTER_LOAD_INSTRUCTIONS_LOW = 524
-    COUNTER_LOAD_INSTRUCTIONS_HIGH = 528
-    COUNTER_STORE_INSTRUCTIONS_LOW = 536
-    COUNTER_STORE_INSTRUCTIONS_HIGH = 540
-    COUNTER_GEMM_D_INSTRUCTIONS_LOW = 548
-    COUNTER_GEMM_D_INSTRUCTIONS_HIGH = 552
-    COUNTER_GEMM_L_INSTRUCTIONS_LOW = 560
-    COUNTER_GEMM_L_INSTRUCTIONS_HIGH = 564
-    COUNTER_VEC_INSTRUCTIONS_LOW = 572
-    COUNTER_VEC_INSTRUCTIONS_HIGH = 576
-    COUNTER_AGG_INSTRUCTIONS_LOW = 584
-    COUNTER_AGG_INSTRUCTIONS_HIGH = 588
-    COUNTER_LOAD_READ_BYTES_LOW = 596
-    COUNTER_LOAD_READ_BYTES_HIGH = 600
-    COUNTER_STORE_WRITE_BYTES_LOW = 608
-    COUNTER_STORE_WRITE_BYTES_HIGH = 612
-    COUNTER_GEMM_D_MACS_LOW = 620
-    COUNTER_GEMM_D_MACS_HIGH = 624
-    COUNTER_GEMM_L_MACS_LOW = 632
-    COUNTER_GEMM_L_MACS_HIGH = 636
-    COUNTER_AGG_EDGES_LOW = 644
-    COUNTER_AGG_EDGES_HIGH = 648
-    COUNTER_AGG_FEATURE_BYTES_LOW = 656
-    COUNTER_AGG_FEATURE_BYTES_HIGH = 660
-    COUNTER_AGG_GRAPH_BYTES_LOW = 668
-    COUNTER_AGG_GRAPH_BYTES_HIGH = 672
+    QUEUE_HEAD_SGB = 476
+    LAST_RETIRED_LOAD = 484
+    LAST_RETIRED_STORE = 492
+    LAST_RETIRED_GEMM_D = 500
+    LAST_RETIRED_GEMM_L = 508
+    LAST_RETIRED_VEC = 516
+    LAST_RETIRED_AGG = 524
+    LAST_RETIRED_SGB = 532
+    COUNTER_LOAD_INSTRUCTIONS_LOW = 540
+    COUNTER_LOAD_INSTRUCTIONS_HIGH = 544
+    COUNTER_STORE_INSTRUCTIONS_LOW = 552
+    COUNTER_STORE_INSTRUCTIONS_HIGH = 556
+    COUNTER_GEMM_D_INSTRUCTIONS_LOW = 564
+    COUNTER_GEMM_D_INSTRUCTIONS_HIGH = 568
+    COUNTER_GEMM_L_INSTRUCTIONS_LOW = 576
+    COUNTER_GEMM_L_INSTRUCTIONS_HIGH = 580
+    COUNTER_VEC_INSTRUCTIONS_LOW = 588
+    COUNTER_VEC_INSTRUCTIONS_HIGH = 592
+    COUNTER_AGG_INSTRUCTIONS_LOW = 600
+    COUNTER_AGG_INSTRUCTIONS_HIGH = 604
+    COUNTER_SGB_INSTRUCTIONS_LOW = 612
+    COUNTER_SGB_INSTRUCTIONS_HIGH = 616
+    COUNTER_LOAD_READ_BYTES_LOW = 624
+    COUNTER_LOAD_READ_BYTES_HIGH = 628
+    COUNTER_STORE_WRITE_BYTES_LOW = 636
+    COUNTER_STORE_WRITE_BYTES_HIGH = 640
+    COUNTER_GEMM_D_MACS_LOW = 648
+    COUNTER_GEMM_D_MACS_HIGH = 652
+    COUNTER_GEMM_L_MACS_LOW = 660
+    COUNTER_GEMM_L_MACS_HIGH = 664
+    COUNTER_AGG_EDGES_LOW = 672
+    COUNTER_AGG_EDGES_HIGH = 676
+    COUNTER_AGG_FEATURE_BYTES_LOW = 684
+    COUNTER_AGG_FEATURE_BYTES_HIGH = 688
+    COUNTER_AGG_GRAPH_BYTES_LOW = 696
+    COUNTER_AGG_GRAPH_BYTES_HIGH = 700
+    COUNTER_SGB_EDGES_LOW = 708
+    COUNTER_SGB_EDGES_HIGH = 712
+    COUNTER_SGB_RIGHT_BYTES_LOW = 720
+    COUNTER_SGB_RIGHT_BYTES_HIGH = 724
+    COUNTER_SGB_WRITE_BYTES_LOW = 732
+    COUNTER_SGB_WRITE_BYTES_HIGH = 736
 
 
 def _word(operation: str, engine: int, opcode: int, fields: tuple[tuple[str, int, int, int], ...]) -> int:
@@ -1056,6 +1067,216 @@ def reduce(
             ("groups", 48, 6, groups),
             ("destination", 64, 24, destination),
             ("sum", 88, 12, sum),
+            ("wait0", 8, 5, wait0),
+            ("wait1", 13, 5, wait1),
+            ("signal0", 18, 5, signal0),
+            ("signal1", 23, 5, signal1),
+        ),
+    )
+
+
+def configure_left(
+    *,
+    edges: int,
+    rows: int,
+    address: int,
+    wait0: int = 0,
+    wait1: int = 0,
+    signal0: int = 0,
+    signal1: int = 0,
+) -> int:
+    """Packs ``configure_left``, 128 bits.
+
+    Keeps the left graph of a composition, in the layout 'adjacency'. A transpose turns it.
+
+    Args:
+        edges: Largest number of edges; the last start says how many there are; 0 to 268435455.
+        rows: Number of rows; 0 to 16777215.
+        address: First byte; 0 to 1099511627775.
+        wait0: Semaphore to wait for, 0 for none; 0 to 31.
+        wait1: Second semaphore to wait for, 0 for none; 0 to 31.
+        signal0: Semaphore to signal when the work is done, 0 for none; 0 to 31.
+        signal1: Second semaphore to signal, 0 for none; 0 to 31.
+
+    Raises:
+        FieldRangeError: A value does not fit its field.
+    """
+    return _word(
+        "configure_left",
+        Engine.SGB,
+        1,
+        (
+            ("edges", 36, 28, edges),
+            ("rows", 64, 24, rows),
+            ("address", 88, 40, address),
+            ("wait0", 8, 5, wait0),
+            ("wait1", 13, 5, wait1),
+            ("signal0", 18, 5, signal0),
+            ("signal1", 23, 5, signal1),
+        ),
+    )
+
+
+def configure_right(
+    *,
+    edges: int,
+    rows: int,
+    address: int,
+    wait0: int = 0,
+    wait1: int = 0,
+    signal0: int = 0,
+    signal1: int = 0,
+) -> int:
+    """Packs ``configure_right``, 128 bits.
+
+    Keeps the right graph of a composition, in the layout 'adjacency'.
+
+    Args:
+        edges: Largest number of edges; the last start says how many there are; 0 to 268435455.
+        rows: Number of rows; 0 to 16777215.
+        address: First byte; 0 to 1099511627775.
+        wait0: Semaphore to wait for, 0 for none; 0 to 31.
+        wait1: Second semaphore to wait for, 0 for none; 0 to 31.
+        signal0: Semaphore to signal when the work is done, 0 for none; 0 to 31.
+        signal1: Second semaphore to signal, 0 for none; 0 to 31.
+
+    Raises:
+        FieldRangeError: A value does not fit its field.
+    """
+    return _word(
+        "configure_right",
+        Engine.SGB,
+        2,
+        (
+            ("edges", 36, 28, edges),
+            ("rows", 64, 24, rows),
+            ("address", 88, 40, address),
+            ("wait0", 8, 5, wait0),
+            ("wait1", 13, 5, wait1),
+            ("signal0", 18, 5, signal0),
+            ("signal1", 23, 5, signal1),
+        ),
+    )
+
+
+def configure_bitmap(
+    *,
+    threshold: int,
+    columns: int,
+    wait0: int = 0,
+    wait1: int = 0,
+    signal0: int = 0,
+    signal1: int = 0,
+) -> int:
+    """Packs ``configure_bitmap``, 128 bits.
+
+    Keeps how rows are collected.
+
+    Args:
+        threshold: Expansions above which a row is collected in a bitmap; 0 to 4294967295.
+        columns: Vertices that ids name; 0 to 16777215.
+        wait0: Semaphore to wait for, 0 for none; 0 to 31.
+        wait1: Second semaphore to wait for, 0 for none; 0 to 31.
+        signal0: Semaphore to signal when the work is done, 0 for none; 0 to 31.
+        signal1: Second semaphore to signal, 0 for none; 0 to 31.
+
+    Raises:
+        FieldRangeError: A value does not fit its field.
+    """
+    return _word(
+        "configure_bitmap",
+        Engine.SGB,
+        3,
+        (
+            ("threshold", 32, 32, threshold),
+            ("columns", 64, 24, columns),
+            ("wait0", 8, 5, wait0),
+            ("wait1", 13, 5, wait1),
+            ("signal0", 18, 5, signal0),
+            ("signal1", 23, 5, signal1),
+        ),
+    )
+
+
+def compose(
+    *,
+    edges: int,
+    rows: int,
+    address: int,
+    wait0: int = 0,
+    wait1: int = 0,
+    signal0: int = 0,
+    signal1: int = 0,
+) -> int:
+    """Packs ``compose``, 128 bits.
+
+    Writes the boolean product of the left and the right graph: an edge (s, d) wherever an edge (s, k) of the
+    left one meets an edge (k, d) of the right one. A row of one edge is copied. Of the others, a row that has
+    more expansions (edges of the right graph that its edges lead to) than the threshold ascends, the rest
+    keep the order in which ids are first seen.
+
+    Args:
+        edges: Ids that there is room for; more are not written, but counted in the starts; 0 to 268435455.
+        rows: Number of rows; 0 to 16777215.
+        address: First byte; 0 to 1099511627775.
+        wait0: Semaphore to wait for, 0 for none; 0 to 31.
+        wait1: Second semaphore to wait for, 0 for none; 0 to 31.
+        signal0: Semaphore to signal when the work is done, 0 for none; 0 to 31.
+        signal1: Second semaphore to signal, 0 for none; 0 to 31.
+
+    Raises:
+        FieldRangeError: A value does not fit its field.
+    """
+    return _word(
+        "compose",
+        Engine.SGB,
+        4,
+        (
+            ("edges", 36, 28, edges),
+            ("rows", 64, 24, rows),
+            ("address", 88, 40, address),
+            ("wait0", 8, 5, wait0),
+            ("wait1", 13, 5, wait1),
+            ("signal0", 18, 5, signal0),
+            ("signal1", 23, 5, signal1),
+        ),
+    )
+
+
+def transpose(
+    *,
+    edges: int,
+    rows: int,
+    address: int,
+    wait0: int = 0,
+    wait1: int = 0,
+    signal0: int = 0,
+    signal1: int = 0,
+) -> int:
+    """Packs ``transpose``, 128 bits.
+
+    Writes the left graph with every edge turned; rows are its columns, and the ids of each row ascend.
+
+    Args:
+        edges: Ids that there is room for; more are not written, but counted in the starts; 0 to 268435455.
+        rows: Number of rows; 0 to 16777215.
+        address: First byte; 0 to 1099511627775.
+        wait0: Semaphore to wait for, 0 for none; 0 to 31.
+        wait1: Second semaphore to wait for, 0 for none; 0 to 31.
+        signal0: Semaphore to signal when the work is done, 0 for none; 0 to 31.
+        signal1: Second semaphore to signal, 0 for none; 0 to 31.
+
+    Raises:
+        FieldRangeError: A value does not fit its field.
+    """
+    return _word(
+        "transpose",
+        Engine.SGB,
+        5,
+        (
+            ("edges", 36, 28, edges),
+            ("rows", 64, 24, rows),
+            ("address", 88, 40, address),
             ("wait0", 8, 5, wait0),
             ("wait1", 13, 5, wait1),
             ("signal0", 18, 5, signal0),

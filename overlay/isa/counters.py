@@ -18,6 +18,7 @@ class Counters:
         gemm_l_instructions: Instructions that GEMM-L retired (instruction).
         vec_instructions: Instructions that VEC retired (instruction).
         agg_instructions: Instructions that AGG retired (instruction).
+        sgb_instructions: Instructions that SGB retired (instruction).
         load_read_bytes: Bytes that LOAD read from DRAM (byte).
         store_write_bytes: Bytes that STORE wrote to DRAM (byte).
         gemm_d_macs: Multiply-accumulates of GEMM-D's valid rows; channels that pad a row or a word count
@@ -27,6 +28,10 @@ class Counters:
         agg_edges: Edges that AGG aggregated over; one pass over an edge set for each tile of channels (edge).
         agg_feature_bytes: Bytes of gathered rows that AGG read from DRAM (byte).
         agg_graph_bytes: Bytes of destinations and source ids that AGG read from DRAM (byte).
+        sgb_edges: Expansions of SGB's compositions, and edges of each pass of a transpose (edge).
+        sgb_right_bytes: Bytes that SGB read from DRAM by its right port: rows of right graphs, ids of graphs
+            that it turned (byte).
+        sgb_write_bytes: Bytes that SGB wrote to DRAM (byte).
     """
 
     load_instructions: int
@@ -35,6 +40,7 @@ class Counters:
     gemm_l_instructions: int
     vec_instructions: int
     agg_instructions: int
+    sgb_instructions: int
     load_read_bytes: int
     store_write_bytes: int
     gemm_d_macs: int
@@ -42,3 +48,6 @@ class Counters:
     agg_edges: int
     agg_feature_bytes: int
     agg_graph_bytes: int
+    sgb_edges: int
+    sgb_right_bytes: int
+    sgb_write_bytes: int

@@ -74,7 +74,7 @@ def sets_header() -> str:
         _memories(table),
         _constants(table),
         f"constexpr unsigned largest_count = {most};",
-        "// Words of AGG's contexts, for every slot that a field can name.\n"
+        "// Words of the engines' contexts, one engine behind the other, for every slot that a field can name.\n"
         f"constexpr unsigned context_words = {_context_words(table)};",
         _TYPES,
         _REGIONS,
@@ -130,9 +130,24 @@ def _context_operations(table: Isa) -> dict[str, tuple[Operation, int]]:
 
 
 def _context_words(table: Isa) -> int:
-    operation, _ = next(iter(_context_operations(table).values()))
-    slot = next(field for field in operation.fields if field.name == "slot")
-    return (slot.largest + 1) * table.size("context_words")
+    return sum(_words_of_contexts(table).values())
+
+
+def _words_of_contexts(table: Isa) -> dict[str, int]:
+    """Words of each engine's contexts by memory: with slots as many as their field can name."""
+    words: dict[str, int] = {}
+    for operation, _ in _context_operations(table).values():
+        slots = next((field.largest + 1 for field in operation.fields if field.name == "slot"), 0)
+        memory = operation.writes[0].memory
+        words[memory] = slots * table.size("context_words") or int(table.memory(memory).depth)
+    return words
+
+
+def _context_place(table: Isa, memory: str, base: str) -> str:
+    """Where a word of an engine's contexts is kept among those of all engines."""
+    words = _words_of_contexts(table)
+    before = sum(words[name] for name in list(words)[: list(words).index(memory)])
+    return f"{before} + {base}" if before else base
 
 
 def _names_of(table: Isa) -> str:
@@ -144,16 +159,17 @@ def _names_of(table: Isa) -> str:
 
 
 def _context_update(table: Isa) -> str:
-    lines = ["// Keeps what a configure instruction leaves in AGG's contexts."]
+    lines = ["// Keeps what a configure instruction leaves in its engine's contexts."]
     lines += ["inline void update_context(const Word& word, Word (&contexts)[context_words]) {", *_switch()]
     for operation, _ in _context_operations(table).values():
         names = _field_names(operation)
-        lines.append(f"        {_case(operation)}: contexts[{_cpp(operation.writes[0].base, names)}] = word; break;")
+        place = _context_place(table, operation.writes[0].memory, operation.writes[0].base)
+        lines.append(f"        {_case(operation)}: contexts[{_cpp(place, names)}] = word; break;")
     return "\n".join([*lines, "        default: break;", "    }", "}"])
 
 
 def _function(table: Isa) -> str:
-    lines = ["// The regions of an instruction; a reduce's are those of the context that it names."]
+    lines = ["// The regions of an instruction; those of a reduce, a compose or a transpose depend on its context."]
     lines += [
         "inline Regions regions(const Word& word, const Word (&contexts)[context_words], const Constants& design) {"
     ]
@@ -182,9 +198,12 @@ def _boxes(table: Isa, operation: Operation) -> list[str]:
     lines = []
     boxes = [(box, "false") for box in operation.reads] + [(box, "true") for box in operation.writes]
     if any("." in text for box, _ in boxes for text in _expressions(box)):
-        context = next(box for box in operation.reads if box.memory == "agg_context")
-        lines.append(f"            const Word* context = contexts + {_cpp(context.base, names)};")
+        context = next(box for box in operation.reads if box.memory in _words_of_contexts(table))
+        place = _context_place(table, context.memory, context.base)
+        lines.append(f"            const Word* context = contexts + {_cpp(place, names)};")
         for owner, (configure, position) in _context_operations(table).items():
+            if configure.engine != operation.engine:
+                continue
             for field in configure.fields:
                 text = f"field<isa::{_pascal(configure.name)}::{_pascal(field.name)}>(context[{position}])"
                 names[f"{owner}.{field.name}"] = text

@@ -16,12 +16,14 @@ from hetfab.overlay.design import Geometry
 from hetfab.overlay.errors import StreamInvalidError
 from hetfab.overlay.isa.arithmetic import Q8_BITS, Integers, mean_q8, requantize, saturate, saturate24, wrap32
 from hetfab.overlay.isa.spec import Field, Operation, isa
+from hetfab.overlay.semantic.adjacency import Adjacency, compose, transpose
 
 Bytes = npt.NDArray[np.uint8]
 Fields = dict[str, int]
 
 _INSTRUCTION_BYTES = isa().instruction_bits // 8
 _BLOCK_BYTES = isa().block_bytes
+_NUMBER_BYTES = 4
 _D_BANK_BYTES = 8
 _L_BANK_BYTES = 16
 _CONTEXT_WORDS = isa().size("context_words")
@@ -472,6 +474,86 @@ def _sum_of_sources(machine: GoldenMachine, f: Fields, array: Fields, degree: In
     return sums
 
 
+def configure_left(machine: GoldenMachine, f: Fields) -> None:
+    """Keeps the left graph of a composition."""
+    _configure_sgb(machine, f, 0)
+
+
+def configure_right(machine: GoldenMachine, f: Fields) -> None:
+    """Keeps the right graph of a composition."""
+    _configure_sgb(machine, f, 1)
+
+
+def configure_bitmap(machine: GoldenMachine, f: Fields) -> None:
+    """Keeps columns and threshold of a composition."""
+    _configure_sgb(machine, f, 2)
+
+
+def _configure_sgb(machine: GoldenMachine, f: Fields, word: int) -> None:
+    issued = f["issued"].to_bytes(_INSTRUCTION_BYTES, "little")
+    machine.words("sgb_context", word, 1)[0] = np.frombuffer(issued, np.uint8)
+
+
+def compose_graphs(machine: GoldenMachine, f: Fields) -> None:
+    """The boolean product of the left and the right graph."""
+    left, right, bitmap = _sgb_context(machine)
+    if f["rows"] != left["rows"]:
+        raise machine.error(f"{f['rows']} rows", f"{left['rows']}, as the left graph has")
+    if bitmap["threshold"] > machine.geometry.sgb_ids:
+        raise machine.error(f"threshold {bitmap['threshold']}", f"at most {machine.geometry.sgb_ids}, the sgb_ids")
+    first = _adjacency(machine, left, right["rows"])
+    _write_adjacency(machine, f, compose(first, _adjacency(machine, right, bitmap["columns"]), bitmap["threshold"]))
+
+
+def transpose_graph(machine: GoldenMachine, f: Fields) -> None:
+    """The left graph with every edge turned."""
+    left, _, _ = _sgb_context(machine)
+    _write_adjacency(machine, f, transpose(_adjacency(machine, left, f["rows"])))
+
+
+def _sgb_context(machine: GoldenMachine) -> list[Fields]:
+    names = ("configure_left", "configure_right", "configure_bitmap")
+    return [_context(word, name) for word, name in zip(machine.words("sgb_context", 0, 3), names, strict=True)]
+
+
+def _adjacency(machine: GoldenMachine, graph: Fields, columns: int) -> Adjacency:
+    """A graph in the layout 'adjacency'."""
+    if columns > machine.geometry.sgb_columns:
+        raise machine.error(f"{columns} columns", f"at most {machine.geometry.sgb_columns}, the sgb_columns")
+    starts = _graph_starts(machine, graph, graph["rows"] + 1).astype(np.int64)
+    if starts[0] != 0 or np.any(np.diff(starts) < 0) or starts[-1] > graph["edges"]:
+        raise machine.error("starts of a graph", f"starts that ascend from 0 to at most {graph['edges']}")
+    ids = _graph_ids(machine, graph, int(starts[-1])).astype(np.int64)
+    if np.any(ids >= columns):
+        raise machine.error(f"id {ids.max()}", f"ids below {columns}")
+    return Adjacency(starts, ids, columns)
+
+
+def _graph_starts(machine: GoldenMachine, graph: Fields, count: int) -> npt.NDArray[np.uint32]:
+    """A view of starts, uint32 ``[count]``."""
+    return _numbers(machine, graph["address"], count)
+
+
+def _graph_ids(machine: GoldenMachine, graph: Fields, count: int) -> npt.NDArray[np.uint32]:
+    """A view of ids, uint32 ``[count]``."""
+    blocks = -(-_NUMBER_BYTES * (graph["rows"] + 1) // _BLOCK_BYTES)
+    return _numbers(machine, graph["address"] + blocks * _BLOCK_BYTES, count)
+
+
+def _numbers(machine: GoldenMachine, address: int, count: int) -> npt.NDArray[np.uint32]:
+    numbers: npt.NDArray[np.uint32] = machine.dram(address, 1, 0, _NUMBER_BYTES * count)[0].view("<u4")
+    return numbers
+
+
+def _write_adjacency(machine: GoldenMachine, f: Fields, graph: Adjacency) -> None:
+    """Writes starts and ids in whole beats: what is left of the last one is zero."""
+    kept = min(graph.edges, f["edges"])
+    starts = _graph_starts(machine, f, graph.rows + 1 + (graph.rows + 1) % 2)
+    ids = _graph_ids(machine, f, kept + kept % 2)
+    starts[:], ids[:] = 0, 0
+    starts[: graph.rows + 1], ids[:kept] = graph.starts, graph.ids[:kept]
+
+
 def _context(word: Bytes, operation: str) -> Fields:
     """Fields of a kept configure instruction."""
     return _decode(isa().operation(operation).fields, int.from_bytes(word.tobytes(), "little"))
@@ -516,4 +598,9 @@ _FUNCTIONS: dict[str, Callable[[GoldenMachine, Fields], None]] = {
     "configure_destinations": configure_destinations,
     "configure_ids": configure_ids,
     "reduce": reduce,
+    "configure_left": configure_left,
+    "configure_right": configure_right,
+    "configure_bitmap": configure_bitmap,
+    "compose": compose_graphs,
+    "transpose": transpose_graph,
 }

@@ -148,7 +148,7 @@ def transfer_cycles(log: Array, machine: Machine) -> Array:
     """
     read, written = log["read_bytes"].astype(np.float64), log["write_bytes"].astype(np.float64)
     widest = np.maximum(read.max(axis=1, initial=0.0), written)
-    edges = log["edges"].astype(np.int64)
+    edges = _gathered(log)
     groups = log["read_bytes"][:, 0].astype(np.int64) // (BEAT_BYTES * np.maximum(edges, 1))
     rows = rows_ahead(groups, most=machine.rows_ahead, beats=machine.row_beats_ahead)
     read_bursts, write_bursts = log["read_bursts"].astype(np.float64), log["write_bursts"].astype(np.float64)
@@ -163,13 +163,20 @@ def transfer_cycles(log: Array, machine: Machine) -> Array:
     return np.asarray(np.max(np.stack(limits), axis=0, initial=0.0))
 
 
+def _gathered(log: Array) -> Array:
+    """Rows that AGG gathers, [n]; edges that SGB follows are read in bursts."""
+    return np.where(log["engine"] == isa().engine("agg").id, log["edges"], 0).astype(np.int64)
+
+
 def latency_cycles(log: Array, machine: Machine) -> Array:
     """Latencies that nothing covers, as they follow one another, [n].
 
-    LOAD waits for its first beat; AGG for its destinations, their ids and the first row; STORE for a response.
+    LOAD waits for its first beat; AGG for its destinations, their ids and the first row; STORE for a response; SGB, for
+    every burst from its left port, for that, the ends of the right rows that it names and the first of these rows.
     """
     data = (log["read_bytes"][:, 0] > 0).astype(np.float64)
-    graph = np.where(log["edges"] > 0, 2.0, (log["read_bytes"][:, 1] > 0).astype(np.float64))
+    graph = np.where(_gathered(log) > 0, 2.0, (log["read_bytes"][:, 1] > 0).astype(np.float64))
+    graph = np.where(log["engine"] == isa().engine("sgb").id, 3.0 * log["read_bursts"][:, 1], graph)
     written = (log["write_bytes"] > 0).astype(np.float64)
     return np.asarray((data + graph) * machine.read_latency + written * machine.write_latency)
 

@@ -13,6 +13,7 @@ namespace hetfab {
 struct NoEvents {
     void trip(isa::Loop) {}
     void loop(isa::Loop, unsigned) {}
+    void loops(isa::Loop, std::uint64_t, std::uint64_t) {}
     void macs(std::uint64_t) {}
     void edges(std::uint64_t) {}
 };
@@ -29,6 +30,10 @@ struct CountedEvents {
     void loop(isa::Loop loop, unsigned trips) {
         if (trips == 0) return;
         cycles += std::uint64_t{trips} * static_cast<unsigned>(loop.ii) + static_cast<unsigned>(loop.depth);
+    }
+    // The same for many runs of a loop, of so many trips together and one at least in each.
+    void loops(isa::Loop loop, std::uint64_t trips, std::uint64_t runs) {
+        cycles += trips * static_cast<unsigned>(loop.ii) + runs * static_cast<unsigned>(loop.depth);
     }
     void macs(std::uint64_t count) { mac_count += count; }
     void edges(std::uint64_t count) { edge_count += count; }

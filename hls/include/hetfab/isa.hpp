@@ -23,6 +23,9 @@ constexpr unsigned outstanding_rows = 32;  // bursts that the adapter of AGG's f
 constexpr unsigned bursts_ahead = 8;  // bursts that an engine requests ahead: half of the outstanding ones, since requesting as many as the adapter keeps may lock it up
 constexpr unsigned page_bytes = 4096;  // no burst crosses a multiple of it
 constexpr unsigned context_words = 4;  // words of agg_context for each context
+constexpr unsigned sgb_words = 3;  // words of sgb_context
+constexpr unsigned sgb_block_rows = 64;  // rows whose starts SGB reads and writes at once
+constexpr unsigned sgb_batch = 16;  // edges of a row whose right rows SGB looks up at once: half of the outstanding bursts of that port
 
 // A bit range of a word.
 template <int Lsb, int Bits>
@@ -64,11 +67,12 @@ constexpr int gemm_d = 2;
 constexpr int gemm_l = 3;
 constexpr int vec = 4;
 constexpr int agg = 5;
-constexpr int count = 6;
+constexpr int sgb = 6;
+constexpr int count = 7;
 }  // namespace engine
 
 // In the order of the ids.
-constexpr const char* engine_names[] = {"load", "store", "gemm_d", "gemm_l", "vec", "agg"};
+constexpr const char* engine_names[] = {"load", "store", "gemm_d", "gemm_l", "vec", "agg", "sgb"};
 
 // An entry 'parameter' of an array in DRAM.
 struct ParameterRecord {
@@ -303,6 +307,45 @@ constexpr int sum = 0;
 constexpr int mean = 1;
 }  // namespace reduce_mode
 
+struct ConfigureLeft {
+    static constexpr int engine = 6;
+    static constexpr int opcode = 1;
+    using Edges = Field<36, 28>;
+    using Rows = Field<64, 24>;
+    using Address = Field<88, 40>;
+};
+
+struct ConfigureRight {
+    static constexpr int engine = 6;
+    static constexpr int opcode = 2;
+    using Edges = Field<36, 28>;
+    using Rows = Field<64, 24>;
+    using Address = Field<88, 40>;
+};
+
+struct ConfigureBitmap {
+    static constexpr int engine = 6;
+    static constexpr int opcode = 3;
+    using Threshold = Field<32, 32>;
+    using Columns = Field<64, 24>;
+};
+
+struct Compose {
+    static constexpr int engine = 6;
+    static constexpr int opcode = 4;
+    using Edges = Field<36, 28>;
+    using Rows = Field<64, 24>;
+    using Address = Field<88, 40>;
+};
+
+struct Transpose {
+    static constexpr int engine = 6;
+    static constexpr int opcode = 5;
+    using Edges = Field<36, 28>;
+    using Rows = Field<64, 24>;
+    using Address = Field<88, 40>;
+};
+
 // Whether DISPATCH resolves an address in an instruction.
 constexpr bool carries_address(int engine, int opcode) {
     return (engine == 0 && opcode == 1) ||
@@ -312,7 +355,11 @@ constexpr bool carries_address(int engine, int opcode) {
            (engine == 1 && opcode == 1) ||
            (engine == 5 && opcode == 1) ||
            (engine == 5 && opcode == 2) ||
-           (engine == 5 && opcode == 3);
+           (engine == 5 && opcode == 3) ||
+           (engine == 6 && opcode == 1) ||
+           (engine == 6 && opcode == 2) ||
+           (engine == 6 && opcode == 4) ||
+           (engine == 6 && opcode == 5);
 }
 
 // Byte offsets of the registers; an array has its first offset and a stride.
@@ -340,10 +387,10 @@ constexpr unsigned retired = 0x114;
 constexpr unsigned fault = 0x11c;
 constexpr unsigned fault_instruction = 0x124;
 constexpr Array semaphore{0x12c, 8, 16};
-constexpr Array queue_head{0x1ac, 8, 6};
-constexpr Array last_retired{0x1dc, 8, 6};
-constexpr Array counter{0x20c, 12, 13};
-constexpr unsigned end = 0x2a4;
+constexpr Array queue_head{0x1ac, 8, 7};
+constexpr Array last_retired{0x1e4, 8, 7};
+constexpr Array counter{0x21c, 12, 17};
+constexpr unsigned end = 0x2e4;
 }  // namespace registers
 
 // Initiation interval and depth of every pipelined loop; the reasons are in loops.json.
@@ -367,9 +414,25 @@ constexpr Loop agg_descriptors{1, 4, 10};
 constexpr Loop agg_rows_ahead{1, 6, 11};
 constexpr Loop agg_sums{1, 3, 12};
 constexpr Loop agg_gather{1, 15, 13};
-constexpr unsigned count = 14;
+constexpr Loop sgb_context{1, 2, 14};
+constexpr Loop sgb_starts{1, 4, 15};
+constexpr Loop sgb_requests{1, 4, 16};
+constexpr Loop sgb_rows{1, 4, 17};
+constexpr Loop sgb_copy{1, 6, 18};
+constexpr Loop sgb_expand{2, 6, 19};
+constexpr Loop sgb_seen{1, 5, 20};
+constexpr Loop sgb_ascend{2, 6, 21};
+constexpr Loop sgb_out_starts{1, 4, 22};
+constexpr Loop sgb_responses{1, 2, 23};
+constexpr Loop sgb_clear{1, 2, 24};
+constexpr Loop sgb_count{2, 6, 25};
+constexpr Loop sgb_begin{2, 5, 26};
+constexpr Loop sgb_rewind{2, 5, 27};
+constexpr Loop sgb_place{2, 7, 28};
+constexpr Loop sgb_window{1, 5, 29};
+constexpr unsigned count = 30;
 }  // namespace loops
 // In the order of the ids.
-constexpr const char* loop_names[] = {"instruction", "request_ahead", "load_tile_beats", "load_beats", "store_beats", "store_responses", "gemm_d_steps", "gemm_l_steps", "vec_groups", "agg_context", "agg_descriptors", "agg_rows_ahead", "agg_sums", "agg_gather"};
+constexpr const char* loop_names[] = {"instruction", "request_ahead", "load_tile_beats", "load_beats", "store_beats", "store_responses", "gemm_d_steps", "gemm_l_steps", "vec_groups", "agg_context", "agg_descriptors", "agg_rows_ahead", "agg_sums", "agg_gather", "sgb_context", "sgb_starts", "sgb_requests", "sgb_rows", "sgb_copy", "sgb_expand", "sgb_seen", "sgb_ascend", "sgb_out_starts", "sgb_responses", "sgb_clear", "sgb_count", "sgb_begin", "sgb_rewind", "sgb_place", "sgb_window"};
 
 }  // namespace hetfab::isa

@@ -1,0 +1,540 @@
+// SPDX-License-Identifier: Apache-2.0
+// SGB: composes boolean graphs in CSR form row after row, and turns them. Columns that a row has met are bits
+// on chip; the ids go to DRAM as the row ends, in the order of docs/semantic-graphs.md.
+#pragma once
+
+#include "numbers.hpp"
+
+namespace hetfab {
+
+constexpr unsigned bitmap_word_bits = 64;
+
+// A graph in the layout 'adjacency'. Its last start is the number of its edges, `edges` the most there may
+// be.
+struct GraphArrays {
+    std::uint64_t starts;
+    std::uint64_t ids;
+    unsigned rows;
+    unsigned edges;
+};
+
+// What an instruction of SGB reads and writes.
+struct GraphTile {
+    GraphArrays left;
+    GraphArrays right;
+    GraphArrays out;
+    unsigned threshold;
+    unsigned columns;
+};
+
+template <class Z, class Op>
+GraphArrays graph_arrays(const Word<Z, isa::instruction_bits>& word) {
+#pragma HLS INLINE
+    const auto address = static_cast<std::uint64_t>(get<Z, typename Op::Address>(word));
+    const unsigned rows = number<Z, typename Op::Rows>(word);
+    constexpr unsigned starts_per_block = isa::block_bytes / 4;
+    const unsigned blocks = (rows + starts_per_block) / starts_per_block;
+    return {address, address + std::uint64_t{isa::block_bytes} * blocks, rows,
+            number<Z, typename Op::Edges>(word)};
+}
+
+template <class Z, class ContextRam, class Events>
+GraphTile graph_tile(const Word<Z, isa::instruction_bits>& instruction, ContextRam sgb_context,
+                     Events& events) {
+#pragma HLS INLINE
+    Word<Z, isa::instruction_bits> context[isa::sgb_words];
+#pragma HLS ARRAY_PARTITION variable=context type=complete dim=0
+graph_words:
+    for (unsigned word = 0; word < isa::sgb_words; word++) {
+#pragma HLS PIPELINE II=1 style=stp
+        events.trip(isa::loops::sgb_context);
+        context[word] = sgb_context[word];
+    }
+    events.loop(isa::loops::sgb_context, isa::sgb_words);
+    return {graph_arrays<Z, isa::ConfigureLeft>(context[0]), graph_arrays<Z, isa::ConfigureRight>(context[1]),
+            graph_arrays<Z, isa::Compose>(instruction),
+            number<Z, isa::ConfigureBitmap::Threshold>(context[2]),
+            number<Z, isa::ConfigureBitmap::Columns>(context[2])};
+}
+
+// The starts of a block of rows, or the ids of a batch of edges, from the left port.
+template <class Z, unsigned Size, class Mem, class Events>
+void read_numbers(Mem mem, std::uint64_t array, unsigned first, unsigned count, unsigned (&numbers)[Size],
+                  Events& events) {
+#pragma HLS INLINE
+    NumberReader<Z> reader(array, first, count);
+    reader.start(mem, events);
+number_places:
+    for (unsigned place = 0; place < count; place++) {
+#pragma HLS LOOP_TRIPCOUNT min=1 max=65
+#pragma HLS PIPELINE II=1 style=stp
+        events.trip(isa::loops::sgb_starts);
+        numbers[place] = reader.next(mem);
+    }
+    events.loop(isa::loops::sgb_starts, count);
+}
+
+// Where a row of the right graph is.
+struct RowPlace {
+    unsigned first;
+    unsigned count;
+};
+
+// What a composition keeps on chip.
+template <class D>
+struct ComposeMemories {
+    std::uint64_t bitmap[D::sgb_columns / bitmap_word_bits];
+    unsigned ids[D::sgb_ids];
+    unsigned starts[isa::sgb_block_rows + 1];
+    unsigned out_starts[isa::sgb_block_rows];
+    unsigned middles[isa::sgb_batch];
+    RowPlace places[isa::sgb_batch];
+};
+
+// What is known of the row that is being composed.
+struct RowState {
+    unsigned expansions = 0;
+    // Columns met, those that the ids on chip have room for among them.
+    unsigned found = 0;
+};
+
+// Looks up the right rows of a batch of edges: both ends of a row are neighbours in DRAM. Returns the beats.
+template <class Z, class D, class Mem, class Events>
+unsigned read_places(const GraphArrays& right, unsigned count, ComposeMemories<D>& memories, Mem mem,
+                     Events& events) {
+#pragma HLS INLINE
+row_requests:
+    for (unsigned edge = 0; edge < count; edge++) {
+#pragma HLS LOOP_TRIPCOUNT min=1 max=16
+#pragma HLS PIPELINE II=1 style=stp
+        events.trip(isa::loops::sgb_requests);
+        const unsigned middle = memories.middles[edge];
+        mem.read_request(right.starts / beat_bytes + middle / numbers_per_beat,
+                         1 + middle % numbers_per_beat);
+    }
+    events.loop(isa::loops::sgb_requests, count);
+    unsigned beats = 0;
+    unsigned edge = 0;
+    unsigned first = 0;
+    bool second = false;
+row_ends:
+    while (edge < count) {
+#pragma HLS LOOP_TRIPCOUNT min=1 max=32
+#pragma HLS PIPELINE II=1 style=stp
+        events.trip(isa::loops::sgb_rows);
+        const Word<Z, 64> beat = mem.read();
+        const auto low = static_cast<unsigned>(lane_u<Z, 32>(beat, 0));
+        const auto high = static_cast<unsigned>(lane_u<Z, 32>(beat, 1));
+        beats++;
+        const bool straddles = memories.middles[edge] % numbers_per_beat != 0;
+        if (straddles && !second) {
+            first = high;
+            second = true;
+        } else {
+            const unsigned start = straddles ? first : low;
+            memories.places[edge] = {start, (straddles ? low : high) - start};
+            second = false;
+            edge++;
+        }
+    }
+    events.loop(isa::loops::sgb_rows, beats);
+    return beats;
+}
+
+// A row of one edge: the right row as it is. Returns the beats read.
+template <class Z, class MemR, class MemO, class Events>
+unsigned copy_row(const GraphArrays& right, const RowPlace& place, MemR mem, MemO out,
+                  NumberWriter<Z>& writer, WriteResponses& responses, Events& events) {
+#pragma HLS INLINE
+    NumberReader<Z> reader(right.ids, place.first, place.count);
+    reader.start(mem, events);
+    writer.begin(place.count);
+copied_ids:
+    for (unsigned id = 0; id < place.count; id++) {
+#pragma HLS LOOP_TRIPCOUNT min=1 max=1024
+#pragma HLS PIPELINE II=1 style=stp
+        events.trip(isa::loops::sgb_copy);
+        writer.put(out, responses, reader.next(mem));
+    }
+    events.loop(isa::loops::sgb_copy, place.count);
+    return reader.beats_read();
+}
+
+// Sets the bits of a right row; columns not met before are kept in the order seen, as far as there is room: a
+// row that has more is collected in the bitmap. Returns the beats read.
+template <class Z, class D, class Mem, class Events>
+unsigned expand_row(const GraphArrays& right, const RowPlace& place, ComposeMemories<D>& memories,
+                    RowState& state, Mem mem, Events& events) {
+#pragma HLS INLINE
+    NumberReader<Z> reader(right.ids, place.first, place.count);
+    reader.start(mem, events);
+expanded_ids:
+    for (unsigned id = 0; id < place.count; id++) {
+#pragma HLS LOOP_TRIPCOUNT min=1 max=1024
+#pragma HLS PIPELINE II=2 style=stp
+        events.trip(isa::loops::sgb_expand);
+        const unsigned column = reader.next(mem);
+        const std::uint64_t bit = std::uint64_t{1} << (column % bitmap_word_bits);
+        const std::uint64_t word = memories.bitmap[column / bitmap_word_bits];
+        memories.bitmap[column / bitmap_word_bits] = word | bit;
+        if ((word & bit) == 0) {
+            if (state.found < D::sgb_ids) memories.ids[state.found] = column;
+            state.found++;
+        }
+    }
+    events.loop(isa::loops::sgb_expand, place.count);
+    return reader.beats_read();
+}
+
+// Writes what a row has met in the order seen, and clears its bits.
+template <class Z, class D, class Mem, class Events>
+void write_seen(const RowState& state, ComposeMemories<D>& memories, Mem out, NumberWriter<Z>& writer,
+                WriteResponses& responses, Events& events) {
+#pragma HLS INLINE
+    writer.begin(state.found);
+seen_ids:
+    for (unsigned id = 0; id < state.found; id++) {
+#pragma HLS LOOP_TRIPCOUNT min=1 max=4096
+#pragma HLS PIPELINE II=1 style=stp
+        events.trip(isa::loops::sgb_seen);
+        const unsigned column = memories.ids[id];
+        memories.bitmap[column / bitmap_word_bits] = 0;
+        writer.put(out, responses, column);
+    }
+    events.loop(isa::loops::sgb_seen, state.found);
+}
+
+// The place of the lowest bit that is set.
+inline unsigned lowest_bit(std::uint64_t word) {
+#pragma HLS INLINE
+    unsigned lowest = 0;
+bits_down:
+    for (unsigned bit = 0; bit < bitmap_word_bits; bit++) {
+#pragma HLS UNROLL factor=bitmap_word_bits
+        const unsigned place = bitmap_word_bits - 1 - bit;
+        if ((word >> place & 1) != 0) lowest = place;
+    }
+    return lowest;
+}
+
+// Writes what a row has met in ascending order, and clears the bitmap.
+template <class Z, class D, class Mem, class Events>
+void write_ascending(const RowState& state, unsigned columns, ComposeMemories<D>& memories, Mem out,
+                     NumberWriter<Z>& writer, WriteResponses& responses, Events& events) {
+#pragma HLS INLINE
+    writer.begin(state.found);
+    const unsigned words = (columns + bitmap_word_bits - 1) / bitmap_word_bits;
+    std::uint64_t bits = 0;
+    unsigned word = 0;
+    unsigned trips = 0;
+bitmap_bits:
+    while (word < words || bits != 0) {
+#pragma HLS LOOP_TRIPCOUNT min=1 max=16640
+#pragma HLS PIPELINE II=2 style=stp
+        events.trip(isa::loops::sgb_ascend);
+        if (bits == 0) {
+            bits = memories.bitmap[word];
+            memories.bitmap[word] = 0;
+            word++;
+        } else {
+            writer.put(out, responses, (word - 1) * bitmap_word_bits + lowest_bit(bits));
+            bits &= bits - 1;
+        }
+        trips++;
+    }
+    events.loop(isa::loops::sgb_ascend, trips);
+}
+
+// Writes the starts of a block of rows.
+template <class Z, unsigned Size, class Mem, class Events>
+void write_starts(const unsigned (&starts)[Size], unsigned count, Mem out, NumberWriter<Z>& writer,
+                  WriteResponses& responses, Events& events) {
+#pragma HLS INLINE
+    writer.begin(count);
+out_starts:
+    for (unsigned row = 0; row < count; row++) {
+#pragma HLS LOOP_TRIPCOUNT min=1 max=64
+#pragma HLS PIPELINE II=1 style=stp
+        events.trip(isa::loops::sgb_out_starts);
+        writer.put(out, responses, starts[row]);
+    }
+    events.loop(isa::loops::sgb_out_starts, count);
+}
+
+// Clears `count` words of a memory on chip.
+template <class Word, unsigned Size, class Events>
+void clear_words(Word (&words)[Size], unsigned count, Events& events) {
+#pragma HLS INLINE
+cleared_words:
+    for (unsigned word = 0; word < count; word++) {
+#pragma HLS LOOP_TRIPCOUNT min=1 max=16384
+#pragma HLS PIPELINE II=1 style=stp
+        events.trip(isa::loops::sgb_clear);
+        words[word] = 0;
+    }
+    events.loop(isa::loops::sgb_clear, count);
+}
+
+// What an instruction of SGB has done so far.
+struct GraphWork {
+    unsigned edges = 0;
+    std::uint64_t right_beats = 0;
+};
+
+// Composes one row: its edges in batches, then its ids. Returns their number.
+template <class D, class Z, class MemL, class MemR, class MemO, class Events>
+unsigned compose_row(const GraphTile& tile, unsigned first, unsigned degree, ComposeMemories<D>& memories,
+                     GraphWork& work, MemL left, MemR right, MemO out, NumberWriter<Z>& writer,
+                     WriteResponses& responses, Events& events) {
+#pragma HLS INLINE
+    RowState state;
+edge_batches:
+    for (unsigned done = 0; done < degree; done += isa::sgb_batch) {
+#pragma HLS LOOP_TRIPCOUNT min=1 max=256
+        const unsigned rest = degree - done;
+        const unsigned count = rest < isa::sgb_batch ? rest : isa::sgb_batch;
+        read_numbers<Z>(left, tile.left.ids, first + done, count, memories.middles, events);
+        work.right_beats += read_places<Z>(tile.right, count, memories, right, events);
+    batch_edges:
+        for (unsigned edge = 0; edge < count; edge++) {
+#pragma HLS LOOP_TRIPCOUNT min=1 max=16
+            const RowPlace place = memories.places[edge];
+            state.expansions += place.count;
+            if (degree == 1) {
+                state.found = place.count;
+                work.right_beats += copy_row<Z>(tile.right, place, right, out, writer, responses, events);
+            } else {
+                work.right_beats += expand_row<Z>(tile.right, place, memories, state, right, events);
+            }
+        }
+    }
+    if (degree > 1 && state.expansions > tile.threshold) {
+        write_ascending<Z>(state, tile.columns, memories, out, writer, responses, events);
+    } else if (degree > 1) {
+        write_seen<Z>(state, memories, out, writer, responses, events);
+    }
+    work.edges += state.expansions;
+    return state.found;
+}
+
+// The product of the left and the right graph; it counts expansions and the beats of the right and out ports.
+template <class D, class Z, class MemL, class MemR, class MemO, class Events>
+Outcome compose(const GraphTile& tile, MemL left, MemR right, MemO out, Events& events) {
+#pragma HLS INLINE
+    ComposeMemories<D> memories;
+    NumberWriter<Z> ids(tile.out.ids, tile.out.edges);
+    NumberWriter<Z> starts(tile.out.starts, tile.out.rows + 1);
+    WriteResponses responses;
+    GraphWork work;
+    unsigned edges = 0;
+    clear_words(memories.bitmap, (tile.columns + bitmap_word_bits - 1) / bitmap_word_bits, events);
+row_blocks:
+    for (unsigned row = 0; row < tile.left.rows; row += isa::sgb_block_rows) {
+#pragma HLS LOOP_TRIPCOUNT min=1 max=256
+        const unsigned rest = tile.left.rows - row;
+        const unsigned rows = rest < isa::sgb_block_rows ? rest : isa::sgb_block_rows;
+        read_numbers<Z>(left, tile.left.starts, row, rows + 1, memories.starts, events);
+    block_rows:
+        for (unsigned place = 0; place < rows; place++) {
+#pragma HLS LOOP_TRIPCOUNT min=1 max=64
+            memories.out_starts[place] = edges;
+            const unsigned first = memories.starts[place];
+            edges += compose_row<D, Z>(tile, first, memories.starts[place + 1] - first, memories, work, left,
+                                       right, out, ids, responses, events);
+        }
+        write_starts<Z>(memories.out_starts, rows, out, starts, responses, events);
+    }
+    memories.out_starts[0] = edges;
+    write_starts<Z>(memories.out_starts, 1, out, starts, responses, events);
+    starts.finish(out, responses);
+    ids.finish(out, responses);
+    const unsigned waited = responses.drain(out, events);
+    return {true, waited, work.edges, work.right_beats, ids.beats_written() + starts.beats_written()};
+}
+
+// What a transpose keeps on chip.
+template <class D>
+struct TransposeMemories {
+    // Where the next edge into a column goes.
+    unsigned places[D::sgb_columns];
+    // The part of the ids that is being filled.
+    unsigned window[D::sgb_ids];
+    unsigned starts[isa::sgb_block_rows + 1];
+};
+
+// Counts the edges into each column. Returns the beats read.
+template <class Z, class D, class Mem, class Events>
+unsigned count_columns(const GraphArrays& graph, unsigned edges, TransposeMemories<D>& memories, Mem mem,
+                       Events& events) {
+#pragma HLS INLINE
+    NumberReader<Z> reader(graph.ids, 0, edges);
+    reader.start(mem, events);
+counted_edges:
+    for (unsigned edge = 0; edge < edges; edge++) {
+#pragma HLS LOOP_TRIPCOUNT min=1 max=65536
+#pragma HLS PIPELINE II=2 style=stp
+        events.trip(isa::loops::sgb_count);
+        const unsigned column = reader.next(mem);
+        memories.places[column] = memories.places[column] + 1;
+    }
+    events.loop(isa::loops::sgb_count, edges);
+    return reader.beats_read();
+}
+
+// Turns the counts of columns into their starts, and writes these.
+template <class Z, class D, class Mem, class Events>
+void begin_columns(const GraphTile& tile, TransposeMemories<D>& memories, Mem out, NumberWriter<Z>& starts,
+                   WriteResponses& responses, Events& events) {
+#pragma HLS INLINE
+    unsigned next = 0;
+    starts.begin(tile.out.rows + 1);
+column_starts:
+    for (unsigned column = 0; column <= tile.out.rows; column++) {
+#pragma HLS LOOP_TRIPCOUNT min=1 max=16385
+#pragma HLS PIPELINE II=2 style=stp
+        events.trip(isa::loops::sgb_begin);
+        starts.put(out, responses, next);
+        if (column < tile.out.rows) {
+            const unsigned count = memories.places[column];
+            memories.places[column] = next;
+            next += count;
+        }
+    }
+    events.loop(isa::loops::sgb_begin, tile.out.rows + 1);
+    starts.finish(out, responses);
+}
+
+// After a pass each column's place is the start of the next one: moves them up by one.
+template <class D, class Events>
+void rewind_columns(unsigned columns, TransposeMemories<D>& memories, Events& events) {
+#pragma HLS INLINE
+    unsigned start = 0;
+rewound_columns:
+    for (unsigned column = 0; column < columns; column++) {
+#pragma HLS LOOP_TRIPCOUNT min=1 max=16384
+#pragma HLS PIPELINE II=2 style=stp
+        events.trip(isa::loops::sgb_rewind);
+        const unsigned end = memories.places[column];
+        memories.places[column] = start;
+        start = end;
+    }
+    events.loop(isa::loops::sgb_rewind, columns);
+}
+
+// Walks all edges and keeps those whose places are in the window. Returns the beats read.
+template <class Z, class D, class MemL, class MemR, class Events>
+unsigned fill_window(const GraphArrays& graph, unsigned edges, unsigned window,
+                     TransposeMemories<D>& memories, MemL left, MemR right, Events& events) {
+#pragma HLS INLINE
+    NumberReader<Z> reader(graph.ids, 0, edges);
+    reader.start(right, events);
+row_blocks:
+    for (unsigned row = 0; row < graph.rows; row += isa::sgb_block_rows) {
+#pragma HLS LOOP_TRIPCOUNT min=1 max=256
+        const unsigned rest = graph.rows - row;
+        const unsigned rows = rest < isa::sgb_block_rows ? rest : isa::sgb_block_rows;
+        read_numbers<Z>(left, graph.starts, row, rows + 1, memories.starts, events);
+    block_rows:
+        for (unsigned place = 0; place < rows; place++) {
+#pragma HLS LOOP_TRIPCOUNT min=1 max=64
+            const unsigned degree = memories.starts[place + 1] - memories.starts[place];
+        placed_edges:
+            for (unsigned edge = 0; edge < degree; edge++) {
+#pragma HLS LOOP_TRIPCOUNT min=1 max=1024
+#pragma HLS PIPELINE II=2 style=stp
+                events.trip(isa::loops::sgb_place);
+                const unsigned column = reader.next(right);
+                const unsigned target = memories.places[column];
+                memories.places[column] = target + 1;
+                if (target >= window && target - window < D::sgb_ids) {
+                    memories.window[target - window] = row + place;
+                }
+            }
+            events.loop(isa::loops::sgb_place, degree);
+        }
+    }
+    return reader.beats_read();
+}
+
+// Writes the ids of a window.
+template <class Z, class D, class Mem, class Events>
+void write_window(unsigned count, TransposeMemories<D>& memories, Mem out, NumberWriter<Z>& ids,
+                  WriteResponses& responses, Events& events) {
+#pragma HLS INLINE
+    ids.begin(count);
+window_ids:
+    for (unsigned id = 0; id < count; id++) {
+#pragma HLS LOOP_TRIPCOUNT min=1 max=4096
+#pragma HLS PIPELINE II=1 style=stp
+        events.trip(isa::loops::sgb_window);
+        ids.put(out, responses, memories.window[id]);
+    }
+    events.loop(isa::loops::sgb_window, count);
+}
+
+// The left graph turned, in as many passes over its edges as its ids take windows.
+template <class D, class Z, class MemL, class MemR, class MemO, class Events>
+Outcome transpose(const GraphTile& tile, MemL left, MemR right, MemO out, Events& events) {
+#pragma HLS INLINE
+    TransposeMemories<D> memories;
+    NumberWriter<Z> ids(tile.out.ids, tile.out.edges);
+    NumberWriter<Z> starts(tile.out.starts, tile.out.rows + 1);
+    WriteResponses responses;
+    GraphWork work;
+    const GraphArrays& graph = tile.left;
+    read_numbers<Z>(left, graph.starts, graph.rows, 1, memories.starts, events);
+    const unsigned edges = memories.starts[0];
+    clear_words(memories.places, tile.out.rows, events);
+    work.right_beats += count_columns<Z>(graph, edges, memories, right, events);
+    work.edges += edges;
+    begin_columns<Z>(tile, memories, out, starts, responses, events);
+windows:
+    for (unsigned window = 0; window < edges; window += D::sgb_ids) {
+#pragma HLS LOOP_TRIPCOUNT min=1 max=64
+        if (window != 0) rewind_columns(tile.out.rows, memories, events);
+        work.right_beats += fill_window<Z>(graph, edges, window, memories, left, right, events);
+        work.edges += edges;
+        const unsigned rest = edges - window;
+        write_window<Z>(rest < D::sgb_ids ? rest : D::sgb_ids, memories, out, ids, responses, events);
+    }
+    ids.finish(out, responses);
+    const unsigned waited = responses.drain(out, events);
+    return {true, waited, work.edges, work.right_beats, ids.beats_written() + starts.beats_written()};
+}
+
+template <class D, class Z, class MemL, class MemR, class MemO, class ContextRam, class Events>
+Outcome sgb_execute(const Word<Z, isa::instruction_bits>& instruction, MemL left, MemR right, MemO out,
+                    ContextRam sgb_context, Events& events) {
+// A function of its own: its return waits for the write responses, so the token cannot pass them.
+#pragma HLS INLINE off
+    const int opcode = static_cast<int>(number<Z, isa::Header::Opcode>(instruction));
+    if (opcode >= isa::ConfigureLeft::opcode && opcode <= isa::ConfigureBitmap::opcode) {
+        sgb_context[static_cast<unsigned>(opcode - isa::ConfigureLeft::opcode)] = instruction;
+        return {true, 1};
+    }
+    if (opcode != isa::Compose::opcode && opcode != isa::Transpose::opcode) {
+        return {opcode == isa::Sync::opcode, 0};
+    }
+    const GraphTile tile = graph_tile<Z>(instruction, sgb_context, events);
+    const Outcome outcome = opcode == isa::Compose::opcode ? compose<D, Z>(tile, left, right, out, events)
+                                                           : transpose<D, Z>(tile, left, right, out, events);
+    events.edges(outcome.count0);
+    return outcome;
+}
+
+// The engine: one instruction, from its stream to its token.
+template <class D, class Z, class MemL, class MemR, class MemO, class ContextRam, class Events>
+void sgb_step(hls::stream<Word<Z, isa::instruction_bits>>& instructions,
+              hls::stream<Word<Z, isa::token_bits>>& tokens, MemL left, MemR right, MemO out,
+              ContextRam sgb_context, Events& events) {
+#pragma HLS INLINE
+    const Word<Z, isa::instruction_bits> instruction = instructions.read();
+    events.loop(isa::loops::instruction, 1);
+    const Outcome outcome = sgb_execute<D, Z>(instruction, left, right, out, sgb_context, events);
+    // The write responses were awaited inside sgb_execute; the port is named so that no access to it moves
+    // behind the token either.
+    HETFAB_FENCE(out, sgb_context, tokens);
+    tokens.write(make_token<D, Z>(instruction, outcome));
+}
+
+}  // namespace hetfab

@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Cost functions of SGB: what a composition and a transpose take, as the emulator counts it. Cycles are modelled.
+
+They need the graphs, whose degrees decide everything. The loops are those of ``sgb.hpp``, in its order.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from hetfab.overlay.costs.bursts import BEAT_BYTES, BURSTS_AHEAD, Array, aligned_bursts
+from hetfab.overlay.costs.cycles import Cost
+from hetfab.overlay.design import Geometry
+from hetfab.overlay.isa.loops import loops
+from hetfab.overlay.isa.spec import isa
+from hetfab.overlay.layouts import padded
+from hetfab.overlay.semantic.adjacency import Adjacency
+
+_NUMBERS = BEAT_BYTES // 4
+_BLOCK_ROWS = isa().size("sgb_block_rows")
+_BATCH = isa().size("sgb_batch")
+_PAGE_BEATS = isa().size("page_bytes") // BEAT_BYTES
+_WORD_BITS = 64
+
+
+@dataclass(frozen=True, eq=False)
+class PlacedGraph:
+    """A graph in the layout 'adjacency' and its address, a multiple of the block."""
+
+    graph: Adjacency
+    address: int
+
+    @property
+    def starts_beat(self) -> int:
+        """The first beat of its starts."""
+        return self.address // BEAT_BYTES
+
+    @property
+    def ids_beat(self) -> int:
+        """The first beat of its ids."""
+        return (self.address + padded(4 * (self.graph.rows + 1), isa().block_bytes)) // BEAT_BYTES
+
+
+@dataclass(frozen=True, eq=False)
+class _Reads:
+    """Runs of numbers that are read: their beats and bursts, and the cycles of the requests that go ahead."""
+
+    beats: Array
+    bursts: Array
+
+    @property
+    def cycles(self) -> int:
+        return int(loops()["request_ahead"].cycles(np.minimum(self.bursts, BURSTS_AHEAD)).sum())
+
+
+def compose_cost(left: PlacedGraph, right: PlacedGraph, out: PlacedGraph, threshold: int) -> Cost:
+    """Cost of a ``compose``.
+
+    Args:
+        left: S x K.
+        right: K x D.
+        out: Their product; all of it fits.
+        threshold: Expansions above which a row is collected in the bitmap.
+    """
+    table = loops()
+    middles, degrees = left.graph.ids, left.graph.out_degrees()
+    lengths = right.graph.out_degrees()[middles]
+    single = np.repeat(degrees == 1, degrees)
+    starts, batches = _start_reads(left), _batch_reads(left)
+    rows = _reads(right.ids_beat, right.graph.starts[:-1][middles], lengths)
+    pairs = 1 + middles % _NUMBERS
+    words = -(-right.graph.columns // _WORD_BITS)
+    expanded = np.bincount(np.repeat(np.arange(left.graph.rows), degrees), lengths, minlength=left.graph.rows)
+    found, several = out.graph.out_degrees(), degrees > 1
+    ascends = several & (expanded > threshold)
+    written = _write_bursts(out.ids_beat, out.graph.starts[:-1], found, out.graph.edges)
+    blocks = _block_rows(out.graph.rows)
+    first_rows = np.append(np.cumsum(blocks) - blocks, out.graph.rows)
+    written += _write_bursts(out.starts_beat, first_rows, np.append(blocks, 1), out.graph.rows + 1)
+    counts = _batch_counts(degrees)
+    cycles = (
+        table["sgb_context"].cycles(isa().size("sgb_words"))
+        + table["sgb_clear"].cycles(words)
+        + (starts.cycles + table["sgb_starts"].cycles(_block_rows(left.graph.rows) + 1).sum())
+        + (batches.cycles + table["sgb_starts"].cycles(counts).sum())
+        + table["sgb_requests"].cycles(counts).sum()
+        + table["sgb_rows"].cycles(_sums(pairs, counts)).sum()
+        + rows.cycles
+        + np.where(single, table["sgb_copy"].cycles(lengths), table["sgb_expand"].cycles(lengths)).sum()
+        + table["sgb_ascend"].cycles(words + found)[ascends].sum()
+        + table["sgb_seen"].cycles(found)[several & ~ascends].sum()
+        + table["sgb_out_starts"].cycles(_block_rows(left.graph.rows)).sum()
+        + table["sgb_out_starts"].cycles(1)
+        + table["sgb_responses"].cycles(min(written, BURSTS_AHEAD))
+    )
+    return _cost(
+        int(cycles),
+        right=_Reads(rows.beats.sum() + pairs.sum(), rows.bursts.sum() + _pair_bursts(right, middles)),
+        left=_Reads(starts.beats.sum() + batches.beats.sum(), starts.bursts.sum() + batches.bursts.sum()),
+        written=written,
+        written_beats=_beats_of(out),
+        edges=int(lengths.sum()),
+    )
+
+
+def transpose_cost(graph: PlacedGraph, out: PlacedGraph, geometry: Geometry) -> Cost:
+    """Cost of a ``transpose``.
+
+    Args:
+        graph: What is turned.
+        out: The same edges turned; all of them fit.
+        geometry: Gives the window of ids that is kept on chip.
+    """
+    table, edges, columns = loops(), graph.graph.edges, graph.graph.columns
+    windows = np.arange(0, edges, geometry.sgb_ids)
+    sizes = np.minimum(edges - windows, geometry.sgb_ids)
+    passes = len(windows)
+    every, starts = _reads(graph.ids_beat, np.zeros(1, np.int64), np.array([edges])), _start_reads(graph)
+    written = _write_bursts(out.ids_beat, windows, sizes, edges)
+    written += _write_bursts(out.starts_beat, np.zeros(1, np.int64), np.array([columns + 1]), columns + 1)
+    end = _reads(graph.starts_beat, np.array([graph.graph.rows]), np.ones(1, np.int64))
+    one_pass = (
+        every.cycles
+        + starts.cycles
+        + table["sgb_starts"].cycles(_block_rows(graph.graph.rows) + 1).sum()
+        + table["sgb_place"].cycles(graph.graph.out_degrees()).sum()
+    )
+    cycles = (
+        table["sgb_context"].cycles(isa().size("sgb_words"))
+        + (end.cycles + table["sgb_starts"].cycles(1))
+        + table["sgb_clear"].cycles(columns)
+        + every.cycles
+        + table["sgb_count"].cycles(edges)
+        + table["sgb_begin"].cycles(columns + 1)
+        + max(passes - 1, 0) * table["sgb_rewind"].cycles(columns)
+        + passes * one_pass
+        + table["sgb_window"].cycles(sizes).sum()
+        + table["sgb_responses"].cycles(min(written, BURSTS_AHEAD))
+    )
+    return _cost(
+        int(cycles),
+        right=_Reads(every.beats.sum() * (1 + passes), every.bursts.sum() * (1 + passes)),
+        left=_Reads(end.beats.sum() + starts.beats.sum() * passes, end.bursts.sum() + starts.bursts.sum() * passes),
+        written=written,
+        written_beats=_beats_of(out),
+        edges=edges * (1 + passes),
+    )
+
+
+def _cost(cycles: int, *, right: _Reads, left: _Reads, written: int, written_beats: int, edges: int) -> Cost:
+    def one(value: int) -> Array:
+        return np.array([value], np.int64)
+
+    return Cost(
+        cycles=one(cycles) + loops()["instruction"].cycles(1),
+        read_bytes=np.array([[right.beats, left.beats]], np.int64) * BEAT_BYTES,
+        read_bursts=np.array([[right.bursts, left.bursts]], np.int64),
+        write_bytes=one(written_beats * BEAT_BYTES),
+        write_bursts=one(written),
+        macs=one(0),
+        edges=one(edges),
+    )
+
+
+def _reads(array_beat: int, first: Array, count: Array) -> _Reads:
+    """Runs of ``count`` numbers from number ``first`` on."""
+    beats = np.where(count > 0, (first % _NUMBERS + count + _NUMBERS - 1) // _NUMBERS, 0)
+    return _Reads(beats, aligned_bursts(array_beat + first // _NUMBERS, beats))
+
+
+def _block_rows(rows: int) -> Array:
+    """Rows of each block whose starts are read at once."""
+    return np.asarray(np.minimum(rows - np.arange(0, rows, _BLOCK_ROWS), _BLOCK_ROWS))
+
+
+def _start_reads(graph: PlacedGraph) -> _Reads:
+    rows = graph.graph.rows
+    return _reads(graph.starts_beat, np.arange(0, rows, _BLOCK_ROWS), _block_rows(rows) + 1)
+
+
+def _batch_counts(degrees: Array) -> Array:
+    """Edges of each batch, row after row."""
+    batches = -(-degrees // _BATCH)
+    first = np.cumsum(batches) - batches
+    number = np.arange(batches.sum()) - np.repeat(first, batches)
+    return np.asarray(np.minimum(np.repeat(degrees, batches) - number * _BATCH, _BATCH))
+
+
+def _batch_reads(left: PlacedGraph) -> _Reads:
+    counts = _batch_counts(left.graph.out_degrees())
+    return _reads(left.ids_beat, np.cumsum(counts) - counts, counts)
+
+
+def _sums(values: Array, counts: Array) -> Array:
+    """Sums of consecutive values, ``counts`` of them each, all above 0."""
+    return np.add.reduceat(values, np.cumsum(counts) - counts) if len(counts) else counts
+
+
+def _pair_bursts(right: PlacedGraph, middles: Array) -> int:
+    """Bursts of both ends of rows: two of them where they straddle pages."""
+    last = (right.starts_beat + middles // _NUMBERS) % _PAGE_BEATS == _PAGE_BEATS - 1
+    return len(middles) + int(np.count_nonzero(last & (middles % _NUMBERS == 1)))
+
+
+def _write_bursts(array_beat: int, first: Array, count: Array, end: int) -> int:
+    """Bursts of runs of written numbers, the beats that each completes, and of a last half beat."""
+    beats = (first % _NUMBERS + count) // _NUMBERS
+    return int(aligned_bursts(array_beat + first // _NUMBERS, beats).sum()) + end % _NUMBERS
+
+
+def _beats_of(out: PlacedGraph) -> int:
+    return -(-out.graph.edges // _NUMBERS) + -(-(out.graph.rows + 1) // _NUMBERS)

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Estimates degrees of semantic graphs before they are built, from the relations' edges alone.
+
+Along a path of relations the instances (paths, each counted) from and to each vertex follow exactly from one pass over
+the edges of each relation. How many of them are distinct edges is estimated as if each instance of a vertex chose its
+other end at random, with the probability that the vertex has among all instances.
+"""
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from hetfab.overlay.semantic.adjacency import Adjacency
+
+Counts: TypeAlias = npt.NDArray[np.float64]
+
+#: Values that stand for all instance counts of one end; more are put into as many classes.
+_CLASSES = 256
+
+
+@dataclass(frozen=True, eq=False)
+class Degrees:
+    """Edges out of each row and into each column of a graph that may not be built yet.
+
+    Attributes:
+        out: float64 [rows].
+        into: float64 [columns].
+        most_edges: The graph cannot have more: path instances, or all pairs.
+        exact: Whether ``out`` and ``into`` are counted, not estimated.
+    """
+
+    out: Counts
+    into: Counts
+    most_edges: int
+    exact: bool
+
+    @property
+    def edges(self) -> int:
+        """Edges of the graph, rounded up where estimated."""
+        return int(np.ceil(self.out.sum()))
+
+
+def counted_degrees(graph: Adjacency) -> Degrees:
+    """The degrees of a graph that is there."""
+    return Degrees(graph.out_degrees().astype(float), graph.in_degrees().astype(float), graph.edges, True)
+
+
+def estimated_degrees(path: list[Adjacency]) -> Degrees:
+    """The degrees of the composition of graphs that are there, in the order of the path."""
+    forward = np.ones(path[0].rows)
+    for step in path:
+        forward = _spread(step, forward)
+    backward = np.ones(path[-1].columns)
+    for step in reversed(path):
+        backward = _gathered(step, backward)
+    out, into = _distinct(backward, forward), _distinct(forward, backward)
+    most = min(int(forward.sum()), path[0].rows * path[-1].columns)
+    # The two ends are estimated on their own, but an edge has both.
+    into *= out.sum() / max(into.sum(), 1.0)
+    return Degrees(out, into, most, False)
+
+
+def _spread(step: Adjacency, instances: Counts) -> Counts:
+    """Instances that end at each column, from those that end at each row."""
+    weights = np.repeat(instances, step.out_degrees())
+    return np.bincount(step.ids, weights, minlength=step.columns).astype(float)
+
+
+def _gathered(step: Adjacency, instances: Counts) -> Counts:
+    """Instances that begin at each row, from those that begin at each column."""
+    sums = np.concatenate([[0.0], np.cumsum(instances[step.ids])])
+    return np.asarray(sums[step.starts[1:]] - sums[step.starts[:-1]])
+
+
+def _distinct(instances: Counts, others: Counts) -> Counts:
+    """Expected number of distinct other ends of each vertex: sum over d of 1 - (1 - p_d)^n."""
+    total = max(others.sum(), 1.0)
+    vertices, which = _classes(instances)
+    ends, of_end = _classes(others)
+    missed = np.log1p(-np.minimum(ends / total, 1 - 1e-12))
+    hit = (1 - np.exp(vertices[:, np.newaxis] * missed)) @ np.bincount(of_end, minlength=len(ends))
+    return np.asarray(np.minimum(hit[which], instances), float)
+
+
+def _classes(values: Counts) -> tuple[Counts, npt.NDArray[np.int64]]:
+    """Few values that stand for all, and which one stands for each: the mean of its class."""
+    distinct, which = np.unique(values, return_inverse=True)
+    if len(distinct) > _CLASSES:
+        which = which * _CLASSES // len(distinct)
+        counts = np.bincount(which, minlength=_CLASSES)
+        distinct = np.bincount(which, values, minlength=_CLASSES) / np.maximum(counts, 1)
+    return distinct, which
