@@ -1,0 +1,312 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Chooses how a convolution runs: which core computes which channels or lines, strips, and what stays on chip.
+
+The estimate takes the slowest of what works at the same time: both cores, LOAD and DRAM, VEC. Modelled.
+"""
+
+import functools
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from hetfab.overlay.compiler.cnn.conv import Conv
+from hetfab.overlay.compiler.cnn.cores import Core, cores_of
+from hetfab.overlay.compiler.cnn.strips import Tile, cut
+from hetfab.overlay.design import Geometry, largest_value
+from hetfab.overlay.errors import DesignTooSmallError, OverflowPossibleError
+from hetfab.overlay.isa.spec import isa
+
+_BEAT = 8
+#: Bytes of DRAM a cycle that the estimate reckons with.
+_DRAM_RATE = 8.0
+#: Cycles of an instruction beside its trips: filling a pipeline, queues, the latency of a first beat.
+_INSTRUCTION = 30
+_LARGEST_ROWS = isa().operation("requantize").field("rows").largest
+_LARGEST_LINES = isa().operation("matmul_lines").field("lines").largest
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A part of a window whose weights and activations fit: lines and taps."""
+
+    lines: tuple[int, int]
+    taps: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Output channels that one instruction computes, from the first to before the last."""
+
+    first: int
+    last: int
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a core does of a layer.
+
+    Attributes:
+        core: The core.
+        chunks: Its output channels, in instructions.
+        tiles: Its strips.
+        pieces: Parts of the window, one behind the other; more than one only where buffers are too small.
+        batch: Tiles whose activations stay while all weights pass; then the next as many.
+        cycles: Of the core, modelled.
+        dram_bytes: What it moves, modelled.
+    """
+
+    core: Core
+    chunks: tuple[Chunk, ...]
+    tiles: tuple[Tile, ...]
+    pieces: tuple[Piece, ...]
+    batch: int
+    cycles: float
+    dram_bytes: float
+
+
+@dataclass(frozen=True)
+class ConvPlan:
+    """How a convolution runs.
+
+    Attributes:
+        jobs: Of each core that works on it.
+        cycles: Of the layer, modelled.
+    """
+
+    jobs: tuple[Job, ...]
+    cycles: float
+
+
+def plan_conv(conv: Conv, geometry: Geometry) -> ConvPlan:
+    """The fastest plan of a convolution.
+
+    Raises:
+        DesignTooSmallError: A buffer cannot hold one output pixel.
+        OverflowPossibleError: The design has GEMM-L only, whose sums are too narrow for the layer.
+    """
+    cores = [core for core in cores_of(geometry) if core.serves(conv)]
+    if not cores:
+        raise _too_wide(conv, geometry)
+    planner = _Planner(conv, geometry)
+    plans = [plan for jobs in planner.splits(cores) if (plan := planner.joined(jobs)) is not None]
+    if not plans:
+        raise planner.too_small(cores[0])
+    return min(plans, key=lambda plan: plan.cycles)
+
+
+class _Planner:
+    """Enumerates and weighs the plans of one convolution."""
+
+    def __init__(self, conv: Conv, geometry: Geometry) -> None:
+        self.conv = conv
+        self.geometry = geometry
+        self.job = functools.cache(self._job)
+        bits = conv.target.item_bits
+        #: Channels that begin a beat of a pixel.
+        self.unit = max(64 // bits, 8)
+
+    def splits(self, cores: list[Core]) -> Iterator[list[Job | None]]:
+        """Jobs of all ways to share the layer."""
+        conv = self.conv
+        channels, rows = (0, conv.outputs), (0, conv.target.rows)
+        for core in cores:
+            yield [self.job(core, channels, rows)]
+        if len(cores) < 2:
+            return
+        on_d, on_l = cores
+        for middle in range(self.unit, conv.outputs, self.unit):
+            yield [self.job(on_d, (0, middle), rows), self.job(on_l, (middle, conv.outputs), rows)]
+        for middle in range(1, conv.target.rows):
+            yield [self.job(on_d, channels, (0, middle)), self.job(on_l, channels, (middle, conv.target.rows))]
+
+    def joined(self, jobs: list[Job | None]) -> ConvPlan | None:
+        """Both jobs at the same time, None where one does not fit."""
+        done = [job for job in jobs if job is not None]
+        if len(done) < len(jobs):
+            return None
+        moved = sum(job.dram_bytes for job in done)
+        groups = sum(sum(tile.pixels for tile in job.tiles) * self.groups(job) for job in done)
+        cycles = max(*(job.cycles for job in done), moved / _DRAM_RATE, groups)
+        return ConvPlan(tuple(done), cycles + 0.01 * sum(job.cycles for job in done) + 0.001 * moved)
+
+    def groups(self, job: Job) -> int:
+        """Groups of lanes channels that VEC makes of a pixel, four trips each where results are int32."""
+        lanes = self.geometry.lanes
+        trips = 4 if self.conv.target.item_bits == 32 else 1
+        return trips * sum(-(-(chunk.last - chunk.first) // lanes) for chunk in job.chunks)
+
+    def _job(self, core: Core, channels: tuple[int, int], rows: tuple[int, int]) -> Job | None:
+        """The fastest way of a core through channels and lines."""
+        found = [
+            job
+            for pieces in self.pieces(core)
+            for groups in self.chunk_sizes(core, channels)
+            for widest in self.widths()
+            if (job := self.weighed(core, channels, rows, pieces, groups, widest)) is not None
+        ]
+        return min(found, key=lambda job: max(job.cycles, job.dram_bytes / _DRAM_RATE), default=None)
+
+    def widths(self) -> list[int]:
+        """Limits of the width of strips."""
+        columns = self.conv.target.columns
+        return sorted({*range(1, min(columns, 16) + 1), *(-(-columns // parts) for parts in range(1, 8))})
+
+    def chunk_sizes(self, core: Core, channels: tuple[int, int]) -> list[int]:
+        """Channels of an instruction: whole units, from few to all."""
+        unit = math.lcm(self.unit, core.columns)
+        count = -(-(channels[1] - channels[0]) // unit)
+        return [unit * size for size in sorted({-(-count // parts) for parts in range(1, count + 1)})]
+
+    def pieces(self, core: Core) -> list[tuple[Piece, ...]]:
+        """The whole window, or where that is too much, its lines one by one, or all taps one by one."""
+        conv = self.conv
+        lines, taps = range(conv.lines), range(conv.taps)
+        whole = (Piece((0, conv.lines), (0, conv.taps)),)
+        by_line = tuple(Piece((line, line + 1), (0, conv.taps)) for line in lines)
+        by_tap = tuple(Piece((line, line + 1), (tap, tap + 1)) for line in lines for tap in taps)
+        options = [whole, by_line] if conv.gathered else [whole, by_line, by_tap]
+        for pieces in options:
+            if self.fits_one(core, pieces[0]):
+                return [pieces]
+        return []
+
+    def fits_one(self, core: Core, piece: Piece) -> bool:
+        """Whether a strip of one pixel and the weights of the fewest channels fit buffers and fields."""
+        geometry, lines = self.geometry, piece.lines[1] - piece.lines[0]
+        beats = core.run_beats(self.conv, piece.taps[1] - piece.taps[0])
+        operation = isa().operation("matmul_planes_lines" if core.on_l else "matmul_lines")
+        unit = math.lcm(self.unit, core.columns) // core.columns
+        planes = int(self.conv.weight_bits.max())
+        words = unit * core.weight_words(self.conv, lines * beats, planes)
+        return (
+            lines <= _LARGEST_LINES
+            and core.run(self.conv, beats) <= operation.field("run").largest
+            and words <= depth(geometry, f"wgt_{core.letter}_ram")
+            and self.tile_words(core, piece, 1) <= depth(geometry, f"act_{core.letter}_ram")
+        )
+
+    def tile_words(self, core: Core, piece: Piece, columns: int) -> int:
+        """Words of a bank that a strip takes."""
+        conv, lines = self.conv, piece.lines[1] - piece.lines[0]
+        return lines * line_beats(core, conv, piece, columns) // core.line_unit
+
+    def weighed(
+        self,
+        core: Core,
+        channels: tuple[int, int],
+        rows: tuple[int, int],
+        pieces: tuple[Piece, ...],
+        size: int,
+        widest: int,
+    ) -> Job | None:
+        """A job and what it takes, None where a buffer cannot hold it."""
+        conv, geometry = self.conv, self.geometry
+        tiles = cut(rows, conv.target.columns, core.banks, widest)
+        chunks = tuple(
+            Chunk(first, min(first + size, channels[1])) for first in range(channels[0], channels[1], size)
+        )
+        columns, pixels = max(tile.columns for tile in tiles), max(tile.pixels for tile in tiles)
+        tile_words = max(self.tile_words(core, piece, columns) for piece in pieces)
+        act, weights = (depth(geometry, f"{kind}_{core.letter}_ram") for kind in ("act", "wgt"))
+        beats = [
+            (piece.lines[1] - piece.lines[0]) * core.run_beats(conv, piece.taps[1] - piece.taps[0]) for piece in pieces
+        ]
+        groups = -(-size // core.columns)
+        planes = core.planes(conv, *channels)
+        chunk_words = [groups * core.weight_words(conv, one, planes) for one in beats]
+        if not self.fits(core, pixels, size, tile_words, max(chunk_words), columns):
+            return None
+        all_groups = sum(-(-(chunk.last - chunk.first) // core.columns) for chunk in chunks)
+        all_weights = all_groups * sum(core.weight_words(conv, one, planes) for one in beats)
+        act_beats = sum(self.loaded_beats(core, tile, piece) for tile in tiles for piece in pieces)
+        batch, weight_passes, act_passes = self.residency(
+            len(tiles), len(chunks), tile_words * len(pieces), all_weights, act, weights
+        )
+        if len(pieces) > 1:
+            batch, weight_passes, act_passes = 1, len(tiles), len(chunks)
+        compute = sum(
+            tile.columns * all_groups * max(core.steps(conv, one, planes), tile.banks) + len(chunks) * _INSTRUCTION
+            for tile in tiles
+            for one in beats
+        )
+        # A single tile or chunk at a time leaves the core waiting for what comes next.
+        stalls = act_beats * act_passes if tile_words * 2 > act and len(tiles) > 1 else 0
+        if max(chunk_words) * 2 > weights and all_weights > weights:
+            stalls += all_weights * core.columns * 4 / _BEAT * weight_passes
+        out_beats = sum(tile.pixels for tile in tiles) * -(-(channels[1] - channels[0]) // self.unit)
+        moved = act_passes * act_beats + weight_passes * all_weights * core.columns * 4 / _BEAT
+        moved += out_beats * (2 if conv.residual is not None else 1)
+        return Job(core, chunks, tiles, pieces, batch, compute + stalls, moved * _BEAT)
+
+    def fits(self, core: Core, pixels: int, size: int, tile_words: int, chunk_words: int, columns: int) -> bool:
+        """Whether buffers hold a tile and a chunk; those between engines hold two."""
+        geometry, letter = self.geometry, core.letter
+        out_words = pixels * self.out_words(size)
+        halves = len(cores_of(geometry))
+        return (
+            pixels <= _LARGEST_ROWS
+            and columns <= isa().operation("matmul_lines").field("columns").largest
+            and tile_words <= depth(geometry, f"act_{letter}_ram")
+            and chunk_words <= depth(geometry, f"wgt_{letter}_ram")
+            and pixels * -(-size // core.columns) <= depth(geometry, f"acc_{letter}_ram") // 2
+            and out_words <= depth(geometry, "out_ram") // halves
+            and (self.conv.residual is None or out_words <= depth(geometry, "res_ram") // halves)
+        )
+
+    def out_words(self, size: int) -> int:
+        """Words of a pixel's part in out_ram."""
+        return -(-size // self.unit) + 1 if self.conv.target.item_bits != 32 else size // 2
+
+    def residency(
+        self, tiles: int, chunks: int, tile_words: int, all_weights: int, act: int, weights: int
+    ) -> tuple[int, float, float]:
+        """Tiles of a batch, and how often all weights and all activations are loaded.
+
+        Weights that fit as a whole stay, and tiles pass one by one. Else as many tiles stay as fit, and all weights
+        pass for each batch of them.
+        """
+        if all_weights <= weights:
+            return 1, 1, 1
+        held = max(1, act // tile_words)
+        batch = tiles if held >= tiles else max(1, held // 2)
+        return batch, -(-tiles // batch), 1
+
+    def loaded_beats(self, core: Core, tile: Tile, piece: Piece) -> int:
+        """Beats that LOAD brings for a tile."""
+        conv, lines = self.conv, piece.lines[1] - piece.lines[0]
+        per_line = line_beats(core, conv, piece, tile.columns)
+        return sum(((one.banks - 1) * conv.strides[0] + lines) * per_line + _INSTRUCTION for one in tile.segments)
+
+    def too_small(self, core: Core) -> DesignTooSmallError:
+        """The error for a layer of which not even one output pixel fits."""
+        conv = self.conv
+        return DesignTooSmallError(
+            f"layer '{conv.name}' does not fit the design: windows of {conv.lines} x {conv.taps} pixels of "
+            f"{conv.source.pixel_channels} channels need more of act_{core.letter}_ram, wgt_{core.letter}_ram, "
+            f"acc_{core.letter}_ram, out_ram or res_ram than one output pixel and {self.unit} channels leave",
+            "buffers for one output pixel",
+            "use a design with larger buffers",
+        )
+
+
+def line_beats(core: Core, conv: Conv, piece: Piece, columns: int) -> int:
+    """Beats that a line of a strip takes in a bank."""
+    taps = piece.taps[1] - piece.taps[0]
+    if conv.gathered:
+        return columns * core.run_beats(conv, taps)
+    return ((columns - 1) * conv.strides[1] + taps) * conv.source.pixel_beats
+
+
+def depth(geometry: Geometry, memory: str) -> int:
+    """Words of a memory, of as many as instructions can name."""
+    return min(geometry.depth(memory), largest_value(memory.replace("_ram", "_words")))
+
+
+def _too_wide(conv: Conv, geometry: Geometry) -> OverflowPossibleError:
+    core = cores_of(geometry)[-1]
+    largest = core.largest_sum(conv)
+    return OverflowPossibleError(
+        f"the sums of '{conv.name}' on GEMM-L can reach {largest}, which takes {largest.bit_length() + 1} bits",
+        f"at most {core.accumulator_bits} bits, the design's gemm_l_acc_bits",
+        "use a design with wider sums or with GEMM-D, or quantize with fewer bits",
+    )
