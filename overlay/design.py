@@ -26,7 +26,10 @@ _ARRAYS = {
     "gemm_l_acc_bits": (24, 32, 1),
     "sgb_columns": (64, 1 << 20, 64),
     "sgb_ids": (64, 1 << 20, 64),
+    "gather_beats": (0, 128, 2),
 }
+#: Parameters that may be 0: the design lacks the memory, and the operations that need it.
+_OPTIONAL = ("res_words", "gather_beats")
 _LONGEST_SHOWN = 80
 #: Forms of the processing elements: LUTs chosen by hand, or what a tool makes of plain code.
 ELEMENT_FORMS = ("mapped", "plain")
@@ -49,6 +52,8 @@ class Geometry:
         wgt_d_words: Depth of ``wgt_d_ram``.
         wgt_l_words: Depth of ``wgt_l_ram``.
         par_words: Depth of ``par_ram``.
+        res_words: Depth of ``res_ram``; 0 for none.
+        gather_beats: Beats of a line of samples that LOAD cuts into windows at once; 0 when it cannot.
         acc_d_words: Depth of ``acc_d_ram``.
         acc_l_words: Depth of ``acc_l_ram``.
         sum_words: Depth of ``sum_ram``.
@@ -73,6 +78,8 @@ class Geometry:
     wgt_d_words: int
     wgt_l_words: int
     par_words: int
+    res_words: int
+    gather_beats: int
     acc_d_words: int
     acc_l_words: int
     sum_words: int
@@ -235,8 +242,9 @@ def _check_values(geometry: dict[str, Any], source: str) -> None:
     for name, value in geometry.items():
         if name == "engines":
             continue
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise _invalid(source, f"{name} is {_shown(value)}", "a whole number of at least 1")
+        least = 0 if name in _OPTIONAL else 1
+        if not isinstance(value, int) or isinstance(value, bool) or value < least:
+            raise _invalid(source, f"{name} is {_shown(value)}", f"a whole number of at least {least}")
         largest = largest_value(name)
         if value > largest:
             expected = f"at most {largest}, what the instruction fields can name"
@@ -259,6 +267,7 @@ def largest_value(parameter: str) -> int:
         "acc_d_words": ("matmul", "acc"),
         "acc_l_words": ("matmul_planes", "acc"),
         "par_words": ("requantize", "par"),
+        "res_words": ("load_residual", "ram"),
         "sum_words": ("combine", "sum"),
         "out_words": ("combine", "out"),
         "agg_contexts": ("reduce", "slot"),
