@@ -47,7 +47,7 @@ class Constants:
         row_channels = layouts.padded(tensor.channels, 8 * isa().block_bytes // bits)
         rows = layouts.activation_rows(len(values), row_channels, tensor.signed)
         rows[: len(values), : tensor.channels] = values
-        return self._add((layouts.packed_rows(rows) if packed else rows.view(np.uint8)).reshape(-1))
+        return self.add((layouts.packed_rows(rows) if packed else rows.view(np.uint8)).reshape(-1))
 
     def add_columns(
         self, layer: LoweredLayer, operands: Operands | None, tile: Tile, chosen: ColumnRange, geometry: Geometry
@@ -67,16 +67,16 @@ class Constants:
         starts = range(0, rows, inputs)
         steps = [(layer.dense.weight[start : start + inputs], min(inputs, rows - start)) for start in starts]
         weights = [
-            self._add(layouts.weight_words(step[:, on_d], geometry.gemm_d_cols, length, packed=operands.packed))
+            self.add(layouts.weight_words(step[:, on_d], geometry.gemm_d_cols, length, packed=operands.packed))
             for step, length in steps
             if chosen.on_d
         ]
         planes = [
-            self._add(layouts.plane_words(step[:, on_l], geometry.gemm_l_cols, length, chosen.planes, bipolar=bipolar))
+            self.add(layouts.plane_words(step[:, on_l], geometry.gemm_l_cols, length, chosen.planes, bipolar=bipolar))
             for step, length in steps
             if chosen.on_l
         ]
-        return Columns(chosen, self._add(np.concatenate(records)), tuple(weights), tuple(planes))
+        return Columns(chosen, self.add(np.concatenate(records)), tuple(weights), tuple(planes))
 
     def _parameters(
         self, layer: LoweredLayer, bias: layouts.IntArray, columns: slice, geometry: Geometry
@@ -84,7 +84,8 @@ class Constants:
         multiplier = layer.multiplier[columns] if layer.multiplier.size else np.zeros_like(bias)
         return layouts.parameter_records(bias, multiplier, geometry.lanes)
 
-    def _add(self, piece: layouts.Bytes) -> int:
+    def add(self, piece: layouts.Bytes) -> int:
+        """Appends bytes and returns their offset."""
         offset = self._size
         padding = -piece.size % isa().block_bytes
         self._pieces += [piece, np.zeros(padding, np.uint8)]

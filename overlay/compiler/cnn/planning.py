@@ -9,10 +9,12 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from hetfab.overlay.compiler.cnn.chip import depth
 from hetfab.overlay.compiler.cnn.conv import Conv
 from hetfab.overlay.compiler.cnn.cores import Core, cores_of
+from hetfab.overlay.compiler.cnn.feature_maps import PIXEL_CHANNELS
 from hetfab.overlay.compiler.cnn.strips import Tile, cut
-from hetfab.overlay.design import Geometry, largest_value
+from hetfab.overlay.design import Geometry
 from hetfab.overlay.errors import DesignTooSmallError, OverflowPossibleError
 from hetfab.overlay.isa.spec import isa
 
@@ -22,6 +24,7 @@ _DRAM_RATE = 8.0
 #: Cycles of an instruction beside its trips: filling a pipeline, queues, the latency of a first beat.
 _INSTRUCTION = 30
 _LARGEST_ROWS = isa().operation("requantize").field("rows").largest
+_LARGEST_BEATS = isa().operation("store_runs").field("row_beats").largest
 _LARGEST_LINES = isa().operation("matmul_lines").field("lines").largest
 
 
@@ -245,6 +248,7 @@ class _Planner:
         halves = len(cores_of(geometry))
         return (
             pixels <= _LARGEST_ROWS
+            and self.out_words(size) <= _LARGEST_BEATS
             and columns <= isa().operation("matmul_lines").field("columns").largest
             and tile_words <= depth(geometry, f"act_{letter}_ram")
             and chunk_words <= depth(geometry, f"wgt_{letter}_ram")
@@ -254,8 +258,10 @@ class _Planner:
         )
 
     def out_words(self, size: int) -> int:
-        """Words of a pixel's part in out_ram."""
-        return -(-size // self.unit) + 1 if self.conv.target.item_bits != 32 else size // 2
+        """Words of a pixel's part in out_ram; the last one reaches to the end of the pixel."""
+        target = self.conv.target
+        whole = -(-size * target.item_bits // 64)
+        return whole if size % PIXEL_CHANNELS == 0 else min(whole + 3, target.pixel_beats)
 
     def residency(
         self, tiles: int, chunks: int, tile_words: int, all_weights: int, act: int, weights: int
@@ -295,11 +301,6 @@ def line_beats(core: Core, conv: Conv, piece: Piece, columns: int) -> int:
     if conv.gathered:
         return columns * core.run_beats(conv, taps)
     return ((columns - 1) * conv.strides[1] + taps) * conv.source.pixel_beats
-
-
-def depth(geometry: Geometry, memory: str) -> int:
-    """Words of a memory, of as many as instructions can name."""
-    return min(geometry.depth(memory), largest_value(memory.replace("_ram", "_words")))
 
 
 def _too_wide(conv: Conv, geometry: Geometry) -> OverflowPossibleError:

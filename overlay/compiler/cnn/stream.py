@@ -83,7 +83,8 @@ class Stream:
         self._instructions: list[_Instruction] = []
         self._accesses: dict[str, _Accesses] = {}
         self._clocks = np.full((len(_ENGINES), len(_ENGINES)), _NONE, np.int64)
-        self._contexts: dict[str, int] = {}
+        #: Fields of the contexts by slot; VEC's have none, and stand with slot 0.
+        self._contexts: dict[int, dict[str, int]] = {}
         self._semaphores: dict[tuple[int, int], int] = {}
 
     def emit(self, layer: int, name: str, fields: Mapping[str, int]) -> None:
@@ -97,7 +98,8 @@ class Stream:
         operation = isa().operation(name)
         index, engine = len(self._instructions), _ENGINES[operation.engine]
         values = {one.name: 0 for one in operation.fields} | dict(fields)
-        names = self._constants | self._contexts | values
+        context = self._contexts.setdefault(values.get("slot", 0), {})
+        names = self._constants | context | values
         accesses = [(interval, False) for box in operation.reads for interval in intervals(box, names)]
         accesses += [(interval, True) for box in operation.writes for interval in intervals(box, names)]
         needs = np.full(len(_ENGINES), _NONE, np.int64)
@@ -112,7 +114,7 @@ class Stream:
         self._clocks[engine] = instruction.clock
         self._instructions.append(instruction)
         if name.startswith("configure_"):
-            self._contexts |= {f"{name.removeprefix('configure_')}.{key}": value for key, value in values.items()}
+            context |= {f"{name.removeprefix('configure_')}.{key}": value for key, value in values.items()}
 
     def blocks(self, geometry: Geometry) -> tuple[Block, ...]:
         """The instructions with their semaphores, a block for each run of one layer's."""
