@@ -25,6 +25,11 @@ _BEAT = 8
 _SLOTS = {"d": 0, "l": 1}
 
 
+import os
+LAG = int(os.environ.get("LAG", "1"))
+ROOM = float(os.environ.get("ROOM", "1"))
+
+
 @dataclass(frozen=True)
 class Step:
     """A tile and a range of output channels."""
@@ -54,26 +59,33 @@ class ConvCode:
         self._finishing = Finishing(chip, conv, job)
         self._configured: tuple[int, ...] = ()
         self._open = self.steps()
+        self._latest: list[Step] = []
 
     def steps(self) -> list[Step]:
-        """All steps in order: batches of tiles, for each all weights, for these all tiles."""
-        tiles, batch = self._job.tiles, self._job.batch
+        """All steps in order: passes of channels, in each batches of tiles, in these all weights, for each all tiles."""
+        job, tiles = self._job, self._job.tiles
         return [
             Step(tile, chunk)
-            for start in range(0, len(tiles), batch)
-            for chunk in self._job.chunks
-            for tile in tiles[start : start + batch]
+            for first in range(0, len(job.chunks), job.chunk_pass)
+            for start in range(0, len(tiles), job.batch)
+            for chunk in job.chunks[first : first + job.chunk_pass]
+            for tile in tiles[start : start + job.batch]
         ]
 
+    @property
+    def steps_left(self) -> int:
+        """Steps of which something is not emitted."""
+        return len(self._open)
+
     def pending_lines(self) -> set[int]:
-        """Output lines of which something is not yet emitted."""
-        segments = {segment for step in self._open for segment in step.tile.segments}
+        """Output lines of which something is not emitted, or was only just."""
+        segments = {segment for step in self._open + self._latest for segment in step.tile.segments}
         return {line for one in segments for line in range(one.row, one.row + one.banks)}
 
     def prefetch(self) -> None:
         """Brings parameters, and as many weights as the memory holds, before the layer's input is complete."""
         self._load_parameters()
-        room = self._chip.buffer("wgt", self._core).words
+        room = ROOM*self._chip.buffer("wgt", self._core).words
         for chunk in self._job.chunks if len(self._job.pieces) == 1 else ():
             (piece,) = self._job.pieces
             room -= self._chunk_words(chunk, piece)
@@ -103,6 +115,7 @@ class ConvCode:
         group = (step.chunk.first - self._job.chunks[0].first) // self._chip.geometry.lanes
         self._finishing.finish(step.tile, step.chunk, acc, self._load_parameters() + group)
         self._open.remove(step)
+        self._latest = [*self._latest, step][-LAG:]
 
     def _accumulators(self, step: Step) -> int:
         words = step.tile.pixels * self._column_groups(step.chunk)

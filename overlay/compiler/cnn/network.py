@@ -72,9 +72,13 @@ class _Pooling:
     code: PoolCode
     tiles: list[PoolTile]
 
-    def emit(self, pending: frozenset[int] | set[int]) -> None:
-        """Emits the tiles that read no pending line."""
+    def emit(self, pending: frozenset[int] | set[int], steps_left: int) -> None:
+        """Emits tiles that read no pending line: as many as fall to one of the steps that are left.
+
+        More at once would keep VEC from the cores' results, and LOAD from what they need next.
+        """
         ready = [tile for tile in self.tiles if pending.isdisjoint(range(tile.reads, tile.needs))]
+        ready = ready[: -(-len(self.tiles) // (1 + steps_left))]
         self.tiles[:] = [tile for tile in self.tiles if tile not in ready]
         for tile in ready:
             self.code.emit(tile)
@@ -98,7 +102,7 @@ class _Compiler:
         while index < len(layers):
             layer = layers[index]
             if isinstance(layer, Largest | Average):
-                self._pooling(index, layer).emit(frozenset())
+                self._pooling(index, layer).emit(frozenset(), 0)
                 index += 1
                 continue
             conv = self._conv(index, layer)
@@ -126,7 +130,8 @@ class _Compiler:
             if time is not None:
                 open_codes.append((time, number, steps))
             if pooling is not None:
-                pooling.emit(set().union(*(code.pending_lines() for code in codes)))
+                pending = set().union(*(code.pending_lines() for code in codes))
+                pooling.emit(pending, sum(code.steps_left for code in codes))
 
     def _conv(self, index: int, layer: Product | Sum) -> Conv:
         target = self._maps[layer.output.name]

@@ -23,6 +23,9 @@ _BEAT = 8
 _DRAM_RATE = 8.0
 #: Cycles of an instruction beside its trips: filling a pipeline, queues, the latency of a first beat.
 _INSTRUCTION = 30
+_OTHERS = 0.04
+#: Shares of a layer that are tried beside the one that balances the cores.
+_SHARES_TRIED = 4
 _LARGEST_ROWS = isa().operation("requantize").field("rows").largest
 _LARGEST_BEATS = isa().operation("store_runs").field("row_beats").largest
 _LARGEST_LINES = isa().operation("matmul_lines").field("lines").largest
@@ -53,7 +56,8 @@ class Job:
         chunks: Its output channels, in instructions.
         tiles: Its strips.
         pieces: Parts of the window, one behind the other; more than one only where buffers are too small.
-        batch: Tiles whose activations stay while all weights pass; then the next as many.
+        chunk_pass: Ranges of output channels whose weights stay while all tiles pass; then the next as many.
+        batch: In a pass, tiles whose activations stay while its weights pass; then the next as many.
         cycles: Of the core, modelled.
         dram_bytes: What it moves, modelled.
     """
@@ -62,6 +66,7 @@ class Job:
     chunks: tuple[Chunk, ...]
     tiles: tuple[Tile, ...]
     pieces: tuple[Piece, ...]
+    chunk_pass: int
     batch: int
     cycles: float
     dram_bytes: float
@@ -97,6 +102,31 @@ def plan_conv(conv: Conv, geometry: Geometry) -> ConvPlan:
     return min(plans, key=lambda plan: plan.cycles)
 
 
+@dataclass(frozen=True)
+class _Loads:
+    """What a core's job brings: tiles and chunks, and the words of each."""
+
+    tiles: int
+    chunks: int
+    tile_words: int
+    chunk_words: int
+
+
+@dataclass(frozen=True)
+class _Order:
+    """An order of steps: chunks of a pass, tiles of a batch; how often all weights and all activations are brought.
+
+    The last two say how often the core waits for all of them.
+    """
+
+    chunk_pass: int
+    batch: int
+    weight_loads: float
+    act_loads: float
+    weight_stalls: float
+    act_stalls: float
+
+
 class _Planner:
     """Enumerates and weighs the plans of one convolution."""
 
@@ -117,9 +147,13 @@ class _Planner:
         if len(cores) < 2:
             return
         on_d, on_l = cores
-        for middle in range(self.unit, conv.outputs, self.unit):
+        whole_d, whole_l = (self.job(core, channels, rows) for core in cores)
+        if whole_d is None or whole_l is None:
+            return
+        share = whole_l.cycles / (whole_d.cycles + whole_l.cycles)
+        for middle in _near(share, conv.outputs, self.unit):
             yield [self.job(on_d, (0, middle), rows), self.job(on_l, (middle, conv.outputs), rows)]
-        for middle in range(1, conv.target.rows):
+        for middle in _near(share, conv.target.rows, 1):
             yield [self.job(on_d, channels, (0, middle)), self.job(on_l, channels, (middle, conv.target.rows))]
 
     def joined(self, jobs: list[Job | None]) -> ConvPlan | None:
@@ -127,10 +161,11 @@ class _Planner:
         done = [job for job in jobs if job is not None]
         if len(done) < len(jobs):
             return None
-        moved = sum(job.dram_bytes for job in done)
+        moved = sum(job.dram_bytes for job in done) / _DRAM_RATE
         groups = sum(sum(tile.pixels for tile in job.tiles) * self.groups(job) for job in done)
-        cycles = max(*(job.cycles for job in done), moved / _DRAM_RATE, groups)
-        return ConvPlan(tuple(done), cycles + 0.01 * sum(job.cycles for job in done) + 0.001 * moved)
+        slowest = max(job.cycles for job in done)
+        # What is not the slowest still delays, at the beginning, at the end and where it is not even.
+        return ConvPlan(tuple(done), max(slowest, moved, groups) + _OTHERS * (slowest + moved + groups))
 
     def groups(self, job: Job) -> int:
         """Groups of lanes channels that VEC makes of a pixel, four trips each where results are int32."""
@@ -209,37 +244,65 @@ class _Planner:
             Chunk(first, min(first + size, channels[1])) for first in range(channels[0], channels[1], size)
         )
         columns, pixels = max(tile.columns for tile in tiles), max(tile.pixels for tile in tiles)
-        tile_words = max(self.tile_words(core, piece, columns) for piece in pieces)
-        act, weights = (depth(geometry, f"{kind}_{core.letter}_ram") for kind in ("act", "wgt"))
+        tile_words = sum(self.tile_words(core, piece, columns) for piece in pieces)
         beats = [
             (piece.lines[1] - piece.lines[0]) * core.run_beats(conv, piece.taps[1] - piece.taps[0]) for piece in pieces
         ]
-        groups = -(-size // core.columns)
+        groups, all_groups = (-(-count // core.columns) for count in (size, channels[1] - channels[0]))
         planes = core.planes(conv, *channels)
-        chunk_words = [groups * core.weight_words(conv, one, planes) for one in beats]
-        if not self.fits(core, pixels, size, tile_words, max(chunk_words), columns):
+        words = [core.weight_words(conv, one, planes) for one in beats]
+        largest = max(self.tile_words(core, piece, columns) for piece in pieces)
+        if not self.fits(core, pixels, size, largest, groups * max(words), columns):
             return None
-        all_groups = sum(-(-(chunk.last - chunk.first) // core.columns) for chunk in chunks)
-        all_weights = all_groups * sum(core.weight_words(conv, one, planes) for one in beats)
         act_beats = sum(self.loaded_beats(core, tile, piece) for tile in tiles for piece in pieces)
-        batch, weight_passes, act_passes = self.residency(
-            len(tiles), len(chunks), tile_words * len(pieces), all_weights, act, weights
-        )
-        if len(pieces) > 1:
-            batch, weight_passes, act_passes = 1, len(tiles), len(chunks)
+        weight_beats = all_groups * sum(words) * core.columns * 4 / _BEAT
         compute = sum(
             tile.columns * all_groups * max(core.steps(conv, one, planes), tile.banks) + len(chunks) * _INSTRUCTION
             for tile in tiles
             for one in beats
         )
-        # A single tile or chunk at a time leaves the core waiting for what comes next.
-        stalls = act_beats * act_passes if tile_words * 2 > act and len(tiles) > 1 else 0
-        if max(chunk_words) * 2 > weights and all_weights > weights:
-            stalls += all_weights * core.columns * 4 / _BEAT * weight_passes
-        out_beats = sum(tile.pixels for tile in tiles) * -(-(channels[1] - channels[0]) // self.unit)
-        moved = act_passes * act_beats + weight_passes * all_weights * core.columns * 4 / _BEAT
-        moved += out_beats * (2 if conv.residual is not None else 1)
-        return Job(core, chunks, tiles, pieces, batch, compute + stalls, moved * _BEAT)
+        out_beats = sum(tile.pixels for tile in tiles) * (channels[1] - channels[0]) * conv.target.item_bits / 64
+        out_beats *= 2 if conv.residual is not None else 1
+        loads = _Loads(len(tiles), len(chunks), tile_words, groups * sum(words))
+        options = []
+        for order in self.orders(core, loads, alone=len(pieces) > 1):
+            moved = order.weight_loads * weight_beats + order.act_loads * act_beats
+            stalls = order.weight_stalls * weight_beats + order.act_stalls * act_beats
+            cycles = max(compute + stalls, moved)
+            job = Job(core, chunks, tiles, pieces, order.chunk_pass, order.batch, cycles, (moved + out_beats) * _BEAT)
+            options.append(job)
+        return min(options, key=lambda job: job.cycles + _OTHERS * job.dram_bytes / _BEAT)
+
+    def orders(self, core: Core, loads: "_Loads", *, alone: bool) -> Iterator["_Order"]:
+        """Orders of tiles and chunks, and how often and in vain the core waits for what each brings.
+
+        Args:
+            core: The core.
+            loads: What is brought.
+            alone: Whether neither tiles nor weights stay for the next step.
+        """
+        act, weights = (depth(self.geometry, f"{kind}_{core.letter}_ram") for kind in ("act", "wgt"))
+        tiles, chunks = loads.tiles, loads.chunks
+        if alone:
+            yield _Order(chunks, 1, tiles, chunks, 1, 1)
+            return
+        act_stall = int(2 * loads.tile_words > act and tiles > 1)
+        weight_stall = int(2 * loads.chunk_words > weights)
+        held = max(1, act // loads.tile_words)
+        if chunks * loads.chunk_words <= weights:
+            yield _Order(chunks, 1, 1, 1, 0, act_stall)
+            return
+        # All tiles stay while the weights pass once.
+        if held >= tiles:
+            yield _Order(chunks, tiles, 1, 1, weight_stall, 0)
+        # Some tiles stay while all weights pass, or some weights while all tiles pass.
+        batch = max(1, held // 2)
+        batches = -(-tiles // batch)
+        yield _Order(chunks, batch, batches, 1, weight_stall * batches, int(held < 2))
+        for size in range(1, weights // loads.chunk_words + 1):
+            passes = -(-chunks // size)
+            stall = 0 if (size + 1) * loads.chunk_words <= weights else 1
+            yield _Order(size, 1, 1, 1 if held >= tiles else passes, stall / passes, act_stall * passes)
 
     def fits(self, core: Core, pixels: int, size: int, tile_words: int, chunk_words: int, columns: int) -> bool:
         """Whether buffers hold a tile and a chunk; those between engines hold two."""
@@ -263,20 +326,6 @@ class _Planner:
         whole = -(-size * target.item_bits // 64)
         return whole if size % PIXEL_CHANNELS == 0 else min(whole + 3, target.pixel_beats)
 
-    def residency(
-        self, tiles: int, chunks: int, tile_words: int, all_weights: int, act: int, weights: int
-    ) -> tuple[int, float, float]:
-        """Tiles of a batch, and how often all weights and all activations are loaded.
-
-        Weights that fit as a whole stay, and tiles pass one by one. Else as many tiles stay as fit, and all weights
-        pass for each batch of them.
-        """
-        if all_weights <= weights:
-            return 1, 1, 1
-        held = max(1, act // tile_words)
-        batch = tiles if held >= tiles else max(1, held // 2)
-        return batch, -(-tiles // batch), 1
-
     def loaded_beats(self, core: Core, tile: Tile, piece: Piece) -> int:
         """Beats that LOAD brings for a tile."""
         conv, lines = self.conv, piece.lines[1] - piece.lines[0]
@@ -293,6 +342,14 @@ class _Planner:
             "buffers for one output pixel",
             "use a design with larger buffers",
         )
+
+
+def _near(share: float, count: int, unit: int) -> Iterator[int]:
+    """Multiples of a unit around a share of a whole, without none and all."""
+    middle = round(share * count / unit)
+    for size in range(middle - _SHARES_TRIED, middle + _SHARES_TRIED + 1):
+        if 0 < size * unit < count:
+            yield size * unit
 
 
 def line_beats(core: Core, conv: Conv, piece: Piece, columns: int) -> int:

@@ -79,7 +79,7 @@ class Stream:
     """
 
     def __init__(self, geometry: Geometry) -> None:
-        self._constants = geometry.constants()
+        self._constants = geometry.constants() | _UNCONFIGURED
         self._instructions: list[_Instruction] = []
         self._accesses: dict[str, _Accesses] = {}
         self._clocks = np.full((len(_ENGINES), len(_ENGINES)), _NONE, np.int64)
@@ -162,4 +162,11 @@ def intervals(box: Box, names: Mapping[str, int]) -> list[Interval]:
     return [Interval(f"segment {segment}", first // _BLOCK, (first + last - base - 1) // _BLOCK + 1)]
 
 
+#: Fields of contexts before they are configured; boxes that they bound are empty.
+_UNCONFIGURED = {
+    f"{operation.name.removeprefix('configure_')}.{field.name}": 0
+    for operation in isa().operations
+    if operation.name.startswith("configure_")
+    for field in operation.fields
+}
 _THIRD_LEVEL = (("planes", "1"), ("plane_stride", "0"))
