@@ -26,6 +26,7 @@ _ARRAYS = {
     "gemm_l_acc_bits": (24, 32, 1),
     "sgb_columns": (64, 1 << 20, 64),
     "sgb_ids": (64, 1 << 20, 64),
+    "rows_fifo_words": (16, 1 << 15, 1),
 }
 _LONGEST_SHOWN = 80
 #: Forms of the processing elements: LUTs chosen by hand, or what a tool makes of plain code.
@@ -57,6 +58,7 @@ class Geometry:
         agg_groups: Groups of ``lanes`` channels that AGG accumulates at once.
         sgb_columns: Columns of the largest graph that SGB makes, the bits of its bitmap.
         sgb_ids: Ids that SGB keeps on chip: of a row in the order seen, and of a window of a transpose.
+        rows_fifo_words: Depth of the FIFO from SGB to AGG.
         queue_depth: Instructions that DISPATCH queues per engine.
         engine_fifo_depth: Instructions issued to an engine and not yet done.
     """
@@ -81,6 +83,7 @@ class Geometry:
     agg_groups: int
     sgb_columns: int
     sgb_ids: int
+    rows_fifo_words: int
     queue_depth: int
     engine_fifo_depth: int
 
@@ -266,6 +269,8 @@ def largest_value(parameter: str) -> int:
         "sgb_columns": ("configure_bitmap", "columns"),
         "sgb_ids": ("configure_bitmap", "threshold"),
     }
+    if parameter == "rows_fifo_words":
+        return _ARRAYS[parameter][1]
     if parameter not in fields:
         return 4096
     operation, name = fields[parameter]

@@ -1200,6 +1200,7 @@ def configure_bitmap(
 
 def compose(
     *,
+    to_fifo: int,
     edges: int,
     rows: int,
     address: int,
@@ -1216,6 +1217,7 @@ def compose(
     keep the order in which ids are first seen.
 
     Args:
+        to_fifo: 1: the rows go to rows_fifo, as many ids as there are, and nothing to DRAM; 0 to 1.
         edges: Ids that there is room for; more are not written, but counted in the starts; 0 to 268435455.
         rows: Number of rows; 0 to 16777215.
         address: First byte; 0 to 1099511627775.
@@ -1232,6 +1234,7 @@ def compose(
         Engine.SGB,
         4,
         (
+            ("to_fifo", 28, 1, to_fifo),
             ("edges", 36, 28, edges),
             ("rows", 64, 24, rows),
             ("address", 88, 40, address),

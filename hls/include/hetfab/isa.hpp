@@ -15,6 +15,7 @@ constexpr int semaphores = 31;
 constexpr int semaphore_bits = 16;
 constexpr int q8_bits = 8;
 constexpr int term_bits = 24;
+constexpr int rows_fifo_bits = 32;
 constexpr unsigned block_bytes = 64;  // a block, the unit of rows in DRAM
 constexpr unsigned beat_bytes = 8;  // a beat, what a data port moves at once
 constexpr unsigned burst_beats = 16;  // beats of the longest burst, the limit of AXI3
@@ -333,6 +334,7 @@ struct ConfigureBitmap {
 struct Compose {
     static constexpr int engine = 6;
     static constexpr int opcode = 4;
+    using ToFifo = Field<28, 1>;
     using Edges = Field<36, 28>;
     using Rows = Field<64, 24>;
     using Address = Field<88, 40>;
