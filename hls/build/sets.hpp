@@ -56,7 +56,7 @@ constexpr Constants constants_of() {
 constexpr unsigned largest_count = 12;
 
 // Words of the engines' contexts, one engine behind the other, for every slot that a field can name.
-constexpr unsigned context_words = 131;
+constexpr unsigned context_words = 67;
 
 // An instruction as its two halves.
 struct Word {
@@ -122,13 +122,13 @@ inline const char* name_of(const Word& word) {
 // Keeps what a configure instruction leaves in its engine's contexts.
 inline void update_context(const Word& word, Word (&contexts)[context_words]) {
     switch (field<isa::Header::Engine>(word) << 4 | field<isa::Header::Opcode>(word)) {
-        case isa::ConfigureFeatures::engine << 4 | isa::ConfigureFeatures::opcode: contexts[0] = word; break;
-        case isa::ConfigureDestinations::engine << 4 | isa::ConfigureDestinations::opcode: contexts[((64 + 4 * field<isa::ConfigureDestinations::Slot>(word)) + 1)] = word; break;
-        case isa::ConfigureIds::engine << 4 | isa::ConfigureIds::opcode: contexts[((64 + 4 * field<isa::ConfigureIds::Slot>(word)) + 2)] = word; break;
-        case isa::ConfigureSpilled::engine << 4 | isa::ConfigureSpilled::opcode: contexts[((64 + 4 * field<isa::ConfigureSpilled::Slot>(word)) + 3)] = word; break;
-        case isa::ConfigureLeft::engine << 4 | isa::ConfigureLeft::opcode: contexts[(128 + 0)] = word; break;
-        case isa::ConfigureRight::engine << 4 | isa::ConfigureRight::opcode: contexts[(128 + 1)] = word; break;
-        case isa::ConfigureBitmap::engine << 4 | isa::ConfigureBitmap::opcode: contexts[(128 + 2)] = word; break;
+        case isa::ConfigureFeatures::engine << 4 | isa::ConfigureFeatures::opcode: contexts[4 * field<isa::ConfigureFeatures::Slot>(word)] = word; break;
+        case isa::ConfigureDestinations::engine << 4 | isa::ConfigureDestinations::opcode: contexts[(4 * field<isa::ConfigureDestinations::Slot>(word) + 1)] = word; break;
+        case isa::ConfigureIds::engine << 4 | isa::ConfigureIds::opcode: contexts[(4 * field<isa::ConfigureIds::Slot>(word) + 2)] = word; break;
+        case isa::ConfigureSpilled::engine << 4 | isa::ConfigureSpilled::opcode: contexts[(4 * field<isa::ConfigureSpilled::Slot>(word) + 3)] = word; break;
+        case isa::ConfigureLeft::engine << 4 | isa::ConfigureLeft::opcode: contexts[(64 + 0)] = word; break;
+        case isa::ConfigureRight::engine << 4 | isa::ConfigureRight::opcode: contexts[(64 + 1)] = word; break;
+        case isa::ConfigureBitmap::engine << 4 | isa::ConfigureBitmap::opcode: contexts[(64 + 2)] = word; break;
         default: break;
     }
 }
@@ -227,7 +227,7 @@ inline Regions regions(const Word& word, const Word (&contexts)[context_words], 
             break;
         }
         case isa::Reduce::engine << 4 | isa::Reduce::opcode: {
-            const Word* context = contexts + (64 + 4 * field<isa::Reduce::Slot>(word));
+            const Word* context = contexts + 4 * field<isa::Reduce::Slot>(word);
             found.add({memory::agg_context, false, 4 * field<isa::Reduce::Slot>(word), 1, 0, 4});
             found.add({memory::dram, false, field<isa::ConfigureFeatures::Address>(context[0]), field<isa::ConfigureFeatures::Count>(context[0]), 64 * field<isa::ConfigureFeatures::RowBlocks>(context[0]), field<isa::Reduce::Groups>(word) * design.lanes});
             found.add({memory::dram, false, (field<isa::ConfigureDestinations::Address>(context[1]) + (16 + (24 - 16) * ((field<isa::Reduce::Source>(word)) / (2))) * field<isa::Reduce::Destination>(word)), 1, 0, (16 + (24 - 16) * ((field<isa::Reduce::Source>(word)) / (2))) * field<isa::Reduce::Rows>(word)});
@@ -255,7 +255,7 @@ inline Regions regions(const Word& word, const Word (&contexts)[context_words], 
             break;
         }
         case isa::Compose::engine << 4 | isa::Compose::opcode: {
-            const Word* context = contexts + (128 + 0);
+            const Word* context = contexts + (64 + 0);
             found.add({memory::sgb_context, false, 0, 1, 0, 3});
             found.add({memory::dram, false, field<isa::ConfigureLeft::Address>(context[0]), 1, 0, (64 * (((field<isa::ConfigureLeft::Rows>(context[0]) + 16)) / (16)) + 8 * (((field<isa::ConfigureLeft::Edges>(context[0]) + 1)) / (2)))});
             found.add({memory::dram, false, field<isa::ConfigureRight::Address>(context[1]), 1, 0, (64 * (((field<isa::ConfigureRight::Rows>(context[1]) + 16)) / (16)) + 8 * (((field<isa::ConfigureRight::Edges>(context[1]) + 1)) / (2)))});
@@ -263,7 +263,7 @@ inline Regions regions(const Word& word, const Word (&contexts)[context_words], 
             break;
         }
         case isa::Transpose::engine << 4 | isa::Transpose::opcode: {
-            const Word* context = contexts + (128 + 0);
+            const Word* context = contexts + (64 + 0);
             found.add({memory::sgb_context, false, 0, 1, 0, 3});
             found.add({memory::dram, false, field<isa::ConfigureLeft::Address>(context[0]), 1, 0, (64 * (((field<isa::ConfigureLeft::Rows>(context[0]) + 16)) / (16)) + 8 * (((field<isa::ConfigureLeft::Edges>(context[0]) + 1)) / (2)))});
             found.add({memory::dram, true, field<isa::Transpose::Address>(word), 1, 0, (64 * (((field<isa::Transpose::Rows>(word) + 16)) / (16)) + 8 * (((field<isa::Transpose::Edges>(word) + 1)) / (2)))});
