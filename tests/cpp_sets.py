@@ -61,9 +61,9 @@ def _context_sizes() -> dict[str, int]:
     """Words of each memory of contexts, for every slot that a field can name."""
     sizes: dict[str, int] = {}
     for operation in CONFIGURES:
-        slots = [field.largest + 1 for field in operation.fields if field.name == "slot"]
-        memory = isa().memory(context_box(operation).memory)
-        sizes[memory.name] = slots[0] * isa().size("context_words") if slots else int(memory.depth)
+        slot = next((field.largest for field in operation.fields if field.name == "slot"), 0)
+        box = context_box(operation)
+        sizes[box.memory] = max(sizes.get(box.memory, 0), evaluate(box.base, {"slot": slot}) + 1)
     return sizes
 
 

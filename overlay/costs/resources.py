@@ -224,7 +224,7 @@ ENGINES = {
 
 
 def design_resources(geometry: Geometry, form: Form, board: Board | None = None) -> dict[str, Resources]:
-    """Modelled resources of every part of an overlay: DISPATCH, each engine with its adapters, ports, memories, streams.
+    """Modelled resources of every part of an overlay: DISPATCH, engines with adapters, ports, memories, streams.
 
     Args:
         geometry: Sizes, and which engines there are.

@@ -142,9 +142,9 @@ def _words_of_contexts(table: Isa) -> dict[str, int]:
     """Words of each engine's contexts by memory: with slots as many as their field can name."""
     words: dict[str, int] = {}
     for operation, _ in _context_operations(table).values():
-        slots = next((field.largest + 1 for field in operation.fields if field.name == "slot"), 0)
-        memory = _context_word(operation).memory
-        words[memory] = slots * table.size("context_words") or int(table.memory(memory).depth)
+        last = next((field.largest for field in operation.fields if field.name == "slot"), 0)
+        kept = _context_word(operation)
+        words[kept.memory] = max(words.get(kept.memory, 0), evaluate(kept.base, {"slot": last}) + 1)
     return words
 
 
@@ -175,7 +175,7 @@ def _context_update(table: Isa) -> str:
 
 
 def _function(table: Isa) -> str:
-    lines = ["// The regions of an instruction; those of a reduce, a compose or a transpose depend on its context."]
+    lines = ["// The regions of an instruction; some depend on its engine's context."]
     lines += [
         "inline Regions regions(const Word& word, const Word (&contexts)[context_words], const Constants& design) {"
     ]
