@@ -28,6 +28,17 @@ class Buffer:
         """Where something is, None where it is no longer."""
         return self._held[key][0] if key in self._held else None
 
+    def spares(self, words: int, layer: int) -> bool:
+        """Whether the next place of ``words`` words is not of that layer, the first part of the keys."""
+        first = self._place(words)
+        return words <= self.words and not any(
+            isinstance(key, tuple) and key[0] == layer and start < first + words and first < start + count
+            for key, (start, count) in self._held.items()
+        )
+
+    def _place(self, words: int) -> int:
+        return 0 if self._next + words > self.words else self._next
+
     def take(self, words: int, key: Hashable = None) -> int:
         """A place for ``words`` words; what was there is forgotten.
 
@@ -44,7 +55,7 @@ class Buffer:
                 f"{self._memory.replace('_ram', '_words')} of at least {words}",
                 "use a design with a larger buffer",
             )
-        first = 0 if self._next + words > self.words else self._next
+        first = self._place(words)
         self._next = first + words
         self._held = {
             name: (start, count)

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the code of all layers shares: the stream, the places in on-chip memories, the constants, finished lines."""
 
+import functools
+
 from hetfab.overlay.compiler.cnn.buffers import Buffer
 from hetfab.overlay.compiler.cnn.cores import Core
 from hetfab.overlay.compiler.cnn.feature_maps import FeatureMap
@@ -96,6 +98,7 @@ class Chip:
         )
 
 
+@functools.cache
 def depth(geometry: Geometry, memory: str) -> int:
     """Words of a memory, of as many as instructions can name."""
     return min(geometry.depth(memory), largest_value(memory.replace("_ram", "_words")))

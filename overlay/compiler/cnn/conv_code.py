@@ -27,7 +27,6 @@ _SLOTS = {"d": 0, "l": 1}
 
 import os
 LAG = int(os.environ.get("LAG", "1"))
-ROOM = float(os.environ.get("ROOM", "1"))
 
 
 @dataclass(frozen=True)
@@ -73,25 +72,40 @@ class ConvCode:
         ]
 
     @property
+    def layer(self) -> int:
+        """Number of the layer."""
+        return self._conv.index
+
+    @property
     def steps_left(self) -> int:
         """Steps of which something is not emitted."""
         return len(self._open)
 
     def pending_lines(self) -> set[int]:
-        """Output lines of which something is not emitted, or was only just."""
+        """Output lines of which something is not emitted."""
         segments = {segment for step in self._open + self._latest for segment in step.tile.segments}
         return {line for one in segments for line in range(one.row, one.row + one.banks)}
 
-    def prefetch(self) -> None:
-        """Brings parameters, and as many weights as the memory holds, before the layer's input is complete."""
+    def prefetch(self, running: int) -> None:
+        """Brings parameters, and weights as far as their memory has room, before the layer's input is complete.
+
+        Args:
+            running: The layer whose weights stay; -1 where all may go.
+        """
         self._load_parameters()
-        room = ROOM*self._chip.buffer("wgt", self._core).words
+        buffer, taken = self._chip.buffer("wgt", self._core), 0
         for chunk in self._job.chunks if len(self._job.pieces) == 1 else ():
             (piece,) = self._job.pieces
-            room -= self._chunk_words(chunk, piece)
-            if room < 0:
+            words = self._chunk_words(chunk, piece)
+            taken += words
+            if taken > buffer.words or not buffer.spares(words, running):
                 break
             self._load_weights(chunk, piece)
+
+    @property
+    def waits_for_all(self) -> bool:
+        """Whether its first step needs all of its input, so that LOAD may wait with it."""
+        return len(self._job.tiles) == self._job.batch
 
     def run(self) -> Iterator[float]:
         """Emits everything; yields, before each step and at the end, the cycles of the core until then."""
@@ -106,16 +120,22 @@ class ConvCode:
                         self._finish(*before)
                     before = step, self._accumulators(step)
                 self._multiply(step, piece, (weights, activations, before[1]), accumulate=number > 0)
-            cycles += self._job.cycles / len(steps)
+            cycles += self._cycles(step)
         yield cycles
         if before is not None:
             self._finish(*before)
+
+    def _cycles(self, step: Step) -> float:
+        """What the core takes for a step, modelled."""
+        beats = sum((piece.lines[1] - piece.lines[0]) * self._beats(piece) for piece in self._job.pieces)
+        trips = max(self._core.steps(self._conv, beats, self._planes(step.chunk)), step.tile.banks)
+        return step.tile.columns * self._column_groups(step.chunk) * trips
 
     def _finish(self, step: Step, acc: int) -> None:
         group = (step.chunk.first - self._job.chunks[0].first) // self._chip.geometry.lanes
         self._finishing.finish(step.tile, step.chunk, acc, self._load_parameters() + group)
         self._open.remove(step)
-        self._latest = [*self._latest, step][-LAG:]
+        self._latest = [*self._latest, step][-LAG:] if LAG and self._open else []
 
     def _accumulators(self, step: Step) -> int:
         words = step.tile.pixels * self._column_groups(step.chunk)

@@ -6,7 +6,7 @@ convolution's result is emitted between its tiles, as soon as their lines are st
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -84,6 +84,14 @@ class _Pooling:
             self.code.emit(tile)
 
 
+@dataclass(frozen=True)
+class _Unit:
+    """What is emitted together: a convolution's parts on the cores, and pooling of its result; or one of the two."""
+
+    codes: tuple[ConvCode, ...]
+    pools: tuple[_Pooling, ...]
+
+
 class _Compiler:
     """State of one compilation."""
 
@@ -97,41 +105,59 @@ class _Compiler:
 
     def run(self) -> None:
         """Emits all layers."""
+        units = self._units()
+        for number, unit in enumerate(units):
+            self._emit(unit, units[number + 1] if number + 1 < len(units) else _Unit((), ()))
+
+    def _units(self) -> list["_Unit"]:
+        """The layers in order, pooling with the convolution before it."""
         layers = self.model.layers
-        index = 0
-        while index < len(layers):
-            layer = layers[index]
+        units: list[_Unit] = []
+        for index, layer in enumerate(layers):
             if isinstance(layer, Largest | Average):
-                self._pooling(index, layer).emit(frozenset(), 0)
-                index += 1
+                pooling = self._pooling(index, layer)
+                joins = index > 0 and layer.input is layers[index - 1].output
+                if joins and not units[-1].pools:
+                    units[-1] = replace(units[-1], pools=(pooling,))
+                else:
+                    units.append(_Unit((), (pooling,)))
                 continue
             conv = self._conv(index, layer)
             plan = plan_conv(conv, self.chip.geometry)
             self.infos.append(_describe(conv, plan, layer))
-            follower = layers[index + 1] if index + 1 < len(layers) else None
-            pooling = None
-            if isinstance(follower, Largest | Average) and follower.input is layer.output:
-                pooling = self._pooling(index + 1, follower)
-            self._emit(conv, plan, pooling)
-            index += 1 if pooling is None else 2
+            units.append(_Unit(tuple(ConvCode(self.chip, conv, job) for job in plan.jobs), ()))
+        return units
 
-    def _emit(self, conv: Conv, plan: ConvPlan, pooling: _Pooling | None) -> None:
-        """Emits a convolution, always the step of the core that is behind, and pooling where lines are complete."""
-        codes = [ConvCode(self.chip, conv, job) for job in plan.jobs]
-        for code in codes:
-            code.prefetch()
+    def _emit(self, unit: "_Unit", following: "_Unit") -> None:
+        """Emits a unit, always the step of the core that is behind, and pooling where lines are complete.
+
+        Half-way the weights of the next unit begin to come, as far as there is room beside those of this one.
+        """
+        for code in unit.codes:
+            code.prefetch(-1 if code.waits_for_all else code.layer - 1)
+        total = sum(code.steps_left for code in unit.codes)
         open_codes: list[tuple[float, int, Iterator[float]]] = []
-        for number, code in enumerate(codes):
+        for number, code in enumerate(unit.codes):
             steps = code.run()
             open_codes.append((next(steps), number, steps))
+        early = False
         while open_codes:
             _, number, steps = open_codes.pop(open_codes.index(min(open_codes, key=lambda one: one[:2])))
             time = next(steps, None)
             if time is not None:
                 open_codes.append((time, number, steps))
-            if pooling is not None:
-                pending = set().union(*(code.pending_lines() for code in codes))
-                pooling.emit(pending, sum(code.steps_left for code in codes))
+            pending = set().union(*(code.pending_lines() for code in unit.codes))
+            left = sum(code.steps_left for code in unit.codes)
+            for pooling in unit.pools:
+                pooling.emit(pending, left)
+            if not early and 2 * left <= total:
+                early = True
+                for code in following.codes:
+                    code.prefetch(unit.codes[0].layer)
+        for code in following.codes:
+            code.prefetch(-1 if code.waits_for_all else code.layer - 1)
+        for pooling in unit.pools:
+            pooling.emit(frozenset(), 0)
 
     def _conv(self, index: int, layer: Product | Sum) -> Conv:
         target = self._maps[layer.output.name]

@@ -18,6 +18,8 @@ from hetfab.overlay.model.cnn.window import Window
 
 _LARGEST_ROWS = isa().operation("pool_max").field("rows").largest
 _LARGEST_WORDS = isa().operation("store_runs").field("row_beats").largest
+import os
+CAP = int(os.environ.get("CAP", "100000"))
 _LARGEST_LINES = isa().operation("load_residual").field("rows").largest
 
 
@@ -221,6 +223,7 @@ class PoolCode:
         words = max(self._words(whole), self._words(last))
         return (
             size.lines * size.columns <= _LARGEST_ROWS
+            and (size.lines * size.columns == 1 or size.lines * size.columns * words * region.rows.taps * region.columns.taps <= CAP)
             and words <= _LARGEST_WORDS
             and rows * pixels * size.beats * 2 <= self._chip.buffers["res_ram"].words
             and size.lines * size.columns * words * 2 <= self._chip.buffers["out_ram"].words
