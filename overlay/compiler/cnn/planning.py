@@ -134,9 +134,9 @@ class _Planner:
         self.conv = conv
         self.geometry = geometry
         self.job = functools.cache(self._job)
-        bits = conv.target.item_bits
+        stored = [conv.target] if conv.residual is None else [conv.target, conv.residual]
         #: Channels that begin a beat of a pixel.
-        self.unit = max(64 // bits, 8)
+        self.unit = max(8, *(64 // one.item_bits for one in stored))
 
     def splits(self, cores: list[Core]) -> Iterator[list[Job | None]]:
         """Jobs of all ways to share the layer."""

@@ -130,13 +130,14 @@ class PoolCode:
         return beat * 64 // self._source.item_bits
 
     def _groups(self, tile: PoolTile) -> int:
-        channels = min(self._channel(tile.beat + tile.beats), self._target.channels) - self._channel(tile.beat)
+        last = min(self._channel(tile.beat + tile.beats), self._target.pixel_channels)
+        channels = last - self._channel(tile.beat)
         return -(-channels // self._chip.geometry.lanes)
 
     def _words(self, tile: PoolTile) -> int:
         """Words of an output pixel's part; the last one reaches to the end of the pixel."""
         first = self._channel(tile.beat) * self._target.item_bits // 64
-        if tile.beat + tile.beats >= self._source.pixel_beats:
+        if tile.beat + tile.beats >= self._beats:
             return self._target.pixel_beats - first
         return self._channel(tile.beat + tile.beats) * self._target.item_bits // 64 - first
 
@@ -184,16 +185,16 @@ class PoolCode:
             needs = reads + self._input_size(region, lines, 1)[0]
             for column in range(region.columns.first, region.columns.last, size.columns):
                 columns = min(size.columns, region.columns.last - column)
-                for beat in range(0, self._source.pixel_beats, size.beats):
-                    beats = min(size.beats, self._source.pixel_beats - beat)
+                for beat in range(0, self._beats, size.beats):
+                    beats = min(size.beats, self._beats - beat)
                     yield PoolTile(region, row, lines, column, columns, beat, beats, reads, needs)
 
     def _best_cut(self, region: Region) -> _Cut:
         """The tile that brings the fewest beats for a pixel, whose buffers hold two."""
         height, width = region.rows.last - region.rows.first, region.columns.last - region.columns.first
         found: list[tuple[float, _Cut]] = []
-        for parts in range(1, self._source.pixel_beats + 1):
-            beats = -(-self._source.pixel_beats // parts)
+        for parts in range(1, self._beats + 1):
+            beats = -(-self._beats // parts)
             beats += -beats % self._beat_unit
             for lines in range(1, min(height, _LARGEST_LINES) + 1):
                 for columns in sorted({-(-width // count) for count in range(1, width + 1)}):
@@ -212,6 +213,12 @@ class PoolCode:
         )
 
     @property
+    def _beats(self) -> int:
+        """Beats of an input pixel that hold channels of the output, of which a pixel may have fewer that pad it."""
+        needed = -(-self._target.pixel_channels * self._source.item_bits // 64)
+        return min(self._source.pixel_beats, needed)
+
+    @property
     def _beat_unit(self) -> int:
         """Beats whose channels are whole words of the output too: where bytes become nibbles, two."""
         return max(1, self._source.item_bits // self._target.item_bits)
@@ -219,7 +226,7 @@ class PoolCode:
     def _fits(self, region: Region, size: _Cut) -> bool:
         rows, pixels = self._input_size(region, size.lines, size.columns)
         whole = PoolTile(region, 0, size.lines, 0, size.columns, 0, size.beats, 0, 0)
-        last = replace(whole, beat=max(0, self._source.pixel_beats - size.beats))
+        last = replace(whole, beat=max(0, self._beats - size.beats))
         words = max(self._words(whole), self._words(last))
         return (
             size.lines * size.columns <= _LARGEST_ROWS
