@@ -28,7 +28,7 @@ def _share(context: click.Context, parameter: click.Parameter, value: str | None
 @click.command()
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option("--graph", type=click.Path(path_type=Path), help="Graph to check the program's limits with.")
-@click.option("--design", type=click.Path(path_type=Path), help="Design file; the PYNQ-Z2 default without it.")
+@click.option("--design", type=click.Path(path_type=Path), help="Design file; a default for the PYNQ-Z2 without it.")
 @click.option(
     "--split",
     callback=_share,
@@ -46,19 +46,19 @@ def command(model: Path, graph: Path | None, design: Path | None, split: float |
     from hetfab.overlay.bind import bind
     from hetfab.overlay.compiler.compile import compile_model
     from hetfab.overlay.costs.resources import check_fits, crowded, resource_rows
-    from hetfab.overlay.design import default_design, read_design
+    from hetfab.overlay.design import DEFAULT_DESIGN, IMAGE_DESIGN, default_design, read_design
     from hetfab.overlay.files import check_outputs
     from hetfab.overlay.model.bound_model import BoundModel
-    from hetfab.overlay.model.cnn.inspection import check_compiles
+    from hetfab.overlay.model.cnn.inspection import takes_samples
     from hetfab.overlay.model.reader import bindings_of, read_model
     from hetfab.overlay.program import write_program
 
     reads = {"MODEL": model, "--graph": None if graph is None else graph_files(graph), "--design": design}
     check_outputs({"--output": output}, reads)
-    chosen = default_design() if design is None else read_design(design)
-    check_fits(chosen)
     read = read_model(model)
-    check_compiles(bindings_of(read))
+    on_samples = takes_samples(bindings_of(read))
+    chosen = default_design(IMAGE_DESIGN if on_samples else DEFAULT_DESIGN) if design is None else read_design(design)
+    check_fits(chosen)
     opened = None if graph is None else read_graph(graph)
     bound_model = BoundModel(read, model_bindings(read, opened))
     program = compile_model(bound_model, chosen, name=model.name, share_on_d=split)
@@ -92,7 +92,8 @@ def command(model: Path, graph: Path | None, design: Path | None, split: float |
         if len(bound.words) < program.instructions:
             click.echo("  fewer than compiled: a layer has a block for full tiles and one for the rows that are left,")
             click.echo("  and this graph is so small that one of the two does not run")
-    print_next(f"hetfab run {output} --graph {graph or 'GRAPH'} --reference {model}")
+    source = "--samples SAMPLES" if on_samples else f"--graph {graph or 'GRAPH'}"
+    print_next(f"hetfab run {output} {source} --reference {model}")
     return {
         "output": str(output),
         "design": chosen.name,

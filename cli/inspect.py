@@ -65,8 +65,6 @@ def command(model: Path, graph: Path | None, bind: Path | None) -> Result:
     elif not found.quantized:
         source = "--samples SAMPLES" if takes_samples(bindings) else f"--graph {graph or 'GRAPH'}"
         print_next(f"hetfab quantize {model} {source} -o {model.with_suffix('.q.onnx').name}")
-    elif takes_samples(bindings):
-        click.echo("networks on samples are not compiled yet: no instruction reads windows of images")
     else:
         print_next(f"hetfab compile {model} -o {model.name.removesuffix('.onnx').removesuffix('.q')}.hfp")
     return asdict(found)

@@ -214,6 +214,24 @@ class Resident:
         for buffer in buffers.values():
             buffer.free()
 
+    def replace_features(self, content: npt.NDArray[np.uint8]) -> None:
+        """Puts other features into device memory, such as those of the next sample.
+
+        Args:
+            content: uint8, as long as the features that the program was bound with.
+
+        Raises:
+            OverlayStateError: The memory was freed.
+        """
+        self._check_held()
+        buffer = self._buffers[Segment.FEATURES]
+        buffer.array[: content.size] = content
+        buffer.sync_to_device()
+
+    def _check_held(self) -> None:
+        if not self._buffers:
+            raise OverlayStateError("the bound program's memory was freed", "a resident program", "load it again")
+
     def run(
         self,
         *,
@@ -233,8 +251,7 @@ class Resident:
             DeadlineError: The deadline passed; the text holds the state of DISPATCH.
             RunError: The overlay reports a fault or a deadlock.
         """
-        if not self._buffers:
-            raise OverlayStateError("the bound program's memory was freed", "a resident program", "load it again")
+        self._check_held()
         self._transport.check_loaded()
         self._session.check_identity()
         self._start()

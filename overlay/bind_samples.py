@@ -63,21 +63,36 @@ def sample_bytes(program: Program, sample: npt.NDArray[np.float32]) -> Bytes:
     Raises:
         SamplesInvalidError: The program reads a graph, or the sample has another shape.
     """
-    image = program.samples
-    if image is None:
+    shape = sample_shape(program)
+    if sample.shape != shape:
+        raise SamplesInvalidError(
+            f"a sample has the shape {list(sample.shape)}",
+            f"{list(shape)}, as the model takes it",
+            "use samples of that shape",
+        )
+    image = _samples(program)
+    return image_bytes(image, _rounded(image, sample))
+
+
+def sample_shape(program: Program) -> tuple[int, ...]:
+    """Shape of a sample as the model takes it: [channels, rows, columns], or [columns].
+
+    Raises:
+        SamplesInvalidError: The program reads a graph.
+    """
+    image = _samples(program)
+    rows, columns, channels = image.pixels
+    return (channels, rows, columns) if len(image.shape) == 3 else (channels,)
+
+
+def _samples(program: Program) -> Image:
+    if program.samples is None:
         raise SamplesInvalidError(
             f"the program of '{program.model_name}' reads a graph",
             "a program of a network on samples",
             "give a graph in place of samples (`--graph GRAPH`)",
         )
-    values = _rounded(image, sample)
-    if values.shape != image.shape:
-        raise SamplesInvalidError(
-            f"a sample has the shape {list(sample.shape)}",
-            f"{list(_model_shape(image))}, as the model takes it",
-            "use samples of that shape",
-        )
-    return image_bytes(image, values)
+    return program.samples
 
 
 def _rounded(image: Image, sample: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
@@ -85,8 +100,3 @@ def _rounded(image: Image, sample: npt.NDArray[np.float32]) -> npt.NDArray[np.in
     highest = (1 << image.bits - image.signed) - 1
     steps = np.rint(np.clip(sample.astype(np.float64) / image.scale, lowest, highest)).astype(np.int64)
     return steps.transpose(1, 2, 0) if steps.ndim == 3 else steps
-
-
-def _model_shape(image: Image) -> tuple[int, ...]:
-    rows, columns, channels = image.pixels
-    return (channels, rows, columns) if len(image.shape) == 3 else (channels,)

@@ -15,6 +15,8 @@ from typing import Any
 from hetfab.overlay.errors import DesignInvalidError, why_unreadable
 from hetfab.overlay.isa.spec import evaluate, isa
 
+#: Names of default designs: for models on graphs, and for networks on samples.
+DEFAULT_DESIGN, IMAGE_DESIGN = "pynq-z2", "pynq-z2-images"
 _DEFAULTS = Path(__file__).parent / "designs"
 #: Smallest and largest value, and what it must be a multiple of: a chain of DSPs serves two rows, a word of
 #: accumulators is whole groups of the vector engines' lanes, a word of SGB's bitmap has 64 columns.
@@ -163,9 +165,9 @@ class Design:
         return dataclasses.asdict(self)
 
 
-def default_design(board: str = "pynq-z2") -> Design:
-    """The default design of a board."""
-    return read_design(_DEFAULTS / f"{board}.json")
+def default_design(name: str = DEFAULT_DESIGN) -> Design:
+    """A default design: that of a board, or ``IMAGE_DESIGN``."""
+    return read_design(_DEFAULTS / f"{name}.json")
 
 
 def read_design(path: Path) -> Design:

@@ -11,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 
 from hetfab.overlay.compiler.channel_order import with_best_orders
+from hetfab.overlay.compiler.cnn.network import compile_cnn
 from hetfab.overlay.compiler.constants import Columns, Constants
 from hetfab.overlay.compiler.emitter import Affine, Emitter
 from hetfab.overlay.compiler.layer_code import LayerCode
@@ -25,6 +26,8 @@ from hetfab.overlay.isa.arithmetic import LARGEST_DEGREE
 from hetfab.overlay.isa.codec import Engine
 from hetfab.overlay.model.binding import to_json
 from hetfab.overlay.model.bound_model import BoundModel
+from hetfab.overlay.model.cnn.inspection import takes_samples
+from hetfab.overlay.model.cnn.integer_reader import read_integers
 from hetfab.overlay.model.reader import model_hash
 from hetfab.overlay.program import (
     Edges,
@@ -55,10 +58,24 @@ def compile_model(
     Raises:
         InputError: One of the errors of ``lower`` and ``choose_tile``.
         DesignInvalidError: The design lacks an engine that the model needs.
-        SplitInvalidError: ``share_on_d`` is no share, or gives channels to a core that the design lacks.
+        SplitInvalidError: ``share_on_d`` is no share, or gives channels to a core that the design lacks, or the
+            model takes samples, whose layers are split by channels or by lines.
     """
-    program = compile_lowered(lower(given.model, given.bindings), design, name=name, share_on_d=share_on_d)
+    if takes_samples(given.bindings):
+        program = _compile_on_samples(given, design, name, share_on_d)
+    else:
+        program = compile_lowered(lower(given.model, given.bindings), design, name=name, share_on_d=share_on_d)
     return replace(program, model_hash=model_hash(given.model), bindings=to_json(given.bindings))
+
+
+def _compile_on_samples(given: BoundModel, design: Design, name: str, share_on_d: float | None) -> Program:
+    if share_on_d is not None:
+        raise SplitInvalidError(
+            f"a share of {share_on_d:g} of the output channels on GEMM-D for a model that takes samples",
+            "no share: its layers are split by channels or by lines, whatever takes less time",
+            "leave the share to the compiler",
+        )
+    return compile_cnn(read_integers(given.model), design, name=name)
 
 
 def compile_lowered(
