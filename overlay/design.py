@@ -27,6 +27,9 @@ _ARRAYS = {
     "sgb_columns": (64, 1 << 20, 64),
     "sgb_ids": (64, 1 << 20, 64),
 }
+#: Memories that a design may lack: their depth is 0.
+ABSENT = ("res_words", "exp_words", "dwp_words", "mid_words")
+_OF_DW = ABSENT[1:]
 _LONGEST_SHOWN = 80
 #: Forms of the processing elements: LUTs chosen by hand, or what a tool makes of plain code.
 ELEMENT_FORMS = ("mapped", "plain")
@@ -53,6 +56,10 @@ class Geometry:
         acc_l_words: Depth of ``acc_l_ram``.
         sum_words: Depth of ``sum_ram``.
         out_words: Depth of ``out_ram``.
+        res_words: Depth of ``res_ram``; 0 where VEC neither joins nor pools.
+        exp_words: Depth of ``exp_ram``; this and the next two are 0 without the engine ``dw``.
+        dwp_words: Depth of ``dwp_ram``.
+        mid_words: Depth of ``mid_ram``.
         agg_contexts: Contexts that AGG keeps.
         agg_groups: Groups of ``lanes`` channels that AGG accumulates at once.
         sgb_columns: Columns of the largest graph that SGB makes, the bits of its bitmap.
@@ -77,6 +84,10 @@ class Geometry:
     acc_l_words: int
     sum_words: int
     out_words: int
+    res_words: int
+    exp_words: int
+    dwp_words: int
+    mid_words: int
     agg_contexts: int
     agg_groups: int
     sgb_columns: int
@@ -235,8 +246,9 @@ def _check_values(geometry: dict[str, Any], source: str) -> None:
     for name, value in geometry.items():
         if name == "engines":
             continue
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise _invalid(source, f"{name} is {_shown(value)}", "a whole number of at least 1")
+        smallest = 0 if name in ABSENT else 1
+        if not isinstance(value, int) or isinstance(value, bool) or value < smallest:
+            raise _invalid(source, f"{name} is {_shown(value)}", f"a whole number of at least {smallest}")
         largest = largest_value(name)
         if value > largest:
             expected = f"at most {largest}, what the instruction fields can name"
@@ -245,6 +257,13 @@ def _check_values(geometry: dict[str, Any], source: str) -> None:
         if not smallest <= geometry[name] <= largest or geometry[name] % unit:
             expected = f"{smallest} to {largest}" + (f", a multiple of {unit}" if unit > 1 else "")
             raise _invalid(source, f"{name} is {geometry[name]}", expected)
+    for name in _OF_DW:
+        if (geometry[name] > 0) != ("dw" in geometry["engines"]):
+            raise _invalid(
+                source,
+                f"{name} is {geometry[name]}, {'with' if 'dw' in geometry['engines'] else 'without'} the engine dw",
+                "a depth where the engine is, and 0 where it is not",
+            )
     if geometry["bus_bits"] != 64:
         raise _invalid(source, f"bus_bits is {geometry['bus_bits']}", "64, the width of the boards' ports")
 
@@ -261,6 +280,10 @@ def largest_value(parameter: str) -> int:
         "par_words": ("requantize", "par"),
         "sum_words": ("combine", "sum"),
         "out_words": ("combine", "out"),
+        "res_words": ("join", "res"),
+        "exp_words": ("depthwise", "exp"),
+        "dwp_words": ("depthwise", "par"),
+        "mid_words": ("depthwise", "mid"),
         "agg_contexts": ("reduce", "slot"),
         "agg_groups": ("reduce", "groups"),
         "sgb_columns": ("configure_bitmap", "columns"),

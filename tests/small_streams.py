@@ -84,11 +84,11 @@ def instructions(draw: st.DrawFn) -> int:
                 slices=draw(st.integers(1, 2)), planes=draw(st.integers(1, 3)), col_groups=draw(st.integers(0, 2)),
             )  # fmt: skip
         case 7:
-            return codec.requantize(**_vector(draw), relu=0, unsigned=0, out_bits=7, packed=draw(flag), shift=0)
+            return codec.requantize(**_vector(draw), signed=1, highest=127, packed=draw(flag), shift=0, to_exp=0)
         case 8:
             return codec.combine(
-                **_vector(draw), sum=4 * draw(_SMALL), sum_groups=draw(st.integers(0, 2)), relu=0, unsigned=0,
-                out_bits=7, packed=0, with_acc=draw(flag), shift=0, post_shift=0, post_left=0,
+                **_vector(draw), sum=4 * draw(_SMALL), sum_groups=draw(st.integers(0, 2)), signed=1,
+                highest=127, packed=0, with_acc=draw(flag), shift=0, post_shift=0,
             )  # fmt: skip
         case 9:
             return codec.reduce(

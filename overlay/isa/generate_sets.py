@@ -136,10 +136,10 @@ def _context_words(table: Isa) -> int:
 def _words_of_contexts(table: Isa) -> dict[str, int]:
     """Words of each engine's contexts by memory: with slots as many as their field can name."""
     words: dict[str, int] = {}
-    for operation, _ in _context_operations(table).values():
+    for operation, position in _context_operations(table).values():
         slots = next((field.largest + 1 for field in operation.fields if field.name == "slot"), 0)
         memory = operation.writes[0].memory
-        words[memory] = slots * table.size("context_words") or int(table.memory(memory).depth)
+        words[memory] = max(words.get(memory, 0), slots * table.size("context_words") or position + 1)
     return words
 
 

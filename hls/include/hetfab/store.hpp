@@ -54,8 +54,12 @@ store_beats:
             mem.write_request(cursor.beat(), left);
             cursor.advance();
         }
-        const Word<Z, 8 * D::lanes> word = out_ram[row + position];
-        mem.write(Z::beat(word, 0));
+        Word<Z, 64> word = zero<Z, 64>();
+        const Word<Z, 32> low = out_ram[0][row + position];
+        const Word<Z, 32> high = out_ram[1][row + position];
+        set_lane<Z, 32>(word, 0, lane_u<Z, 32>(low, 0));
+        set_lane<Z, 32>(word, 1, lane_u<Z, 32>(high, 0));
+        mem.write(word);
         beats_written++;
         position++;
         if (position == copy.row_beats) {
