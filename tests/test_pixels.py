@@ -49,7 +49,7 @@ class Pixels:
         taken = self.banks * exp_line if to_exp else self.rows * (8 * row_blocks or out_words)
         depth = geometry.exp_words if to_exp else geometry.out_words
         fields = {"to_exp": to_exp, "row_blocks": row_blocks, "out": pick(0, depth - taken), "row_words": out_words}
-        return [codec.configure_pixels(**places), codec.configure_window(**self.window)], fields
+        return [codec.configure_pixels(**places), codec.configure_pool(**self.window)], fields
 
 
 def output_words(bench: Bench, groups: int, *, packed: int, wide: int) -> int:
@@ -110,7 +110,7 @@ def requantize(bench: Bench) -> list[int]:
     columns = bench.geometry.gemm_l_cols if common["core"] else bench.geometry.gemm_d_cols
     depth = bench.geometry.acc_l_words if common["core"] else bench.geometry.acc_d_words
     acc = bench.pick(0, depth - pixels.rows * -(-groups * 8 // columns))
-    fields = common | places | {"groups": groups, "acc": acc, "rows": pixels.rows, "shift": 9}
+    fields = common | places | {"groups": groups, "acc": acc, "rows": pixels.rows, "shift": 9, "from_sum": 0}
     return [*configure, codec.requantize(**fields)]
 
 

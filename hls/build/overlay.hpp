@@ -99,6 +99,9 @@ class Overlay {
         return found == rams_.end() ? nullptr : found->second;
     }
 
+    // What SGB has sent and AGG not yet taken.
+    const hls::stream<Types::RowsWord>& rows_fifo() const { return rows_fifo_; }
+
     const BankAccesses& bank_accesses() const { return accesses_; }
 
     Dram dram;
@@ -119,6 +122,7 @@ class Overlay {
             instructions_[engine] = {};
             tokens_[engine] = {};
         }
+        rows_fifo_ = {};
         for (PortModel& port : ports_) port.reset();
         order_.start(checks_order_ ? shared_dram() : std::vector<Range>(), checks_order_);
         log_.clear();
@@ -149,7 +153,7 @@ class Overlay {
     }
 
     void dispatch() {
-        hls::burst_maxi<Types::Instruction> program(ports_[dispatch_port]);
+        hls::burst_maxi<Types::Beat> program(ports_[dispatch_port]);
         const bool progress = dispatch_pass(state_, registers_, program, instructions_, tokens_);
         passed_ = true;
         mark_retired();
@@ -274,7 +278,7 @@ class Overlay {
                                       bodies_.parameters(par_ram_), events);
         } else if (engine == isa::engine::store) {
             store_step<Design, Family>(in, out, bodies_.memory<Types::Beat>(ports_[store_port], dram),
-                                       bodies_.banks(out_ram_), events);
+                                       bodies_.banks(out_ram_), bodies_.banks(mid_ram_), events);
         } else if (engine == isa::engine::gemm_d) {
             gemm_d_step<Design, Family>(in, out, bodies_.banks(act_d_ram_), bodies_.weights_d(wgt_d_ram_),
                                         bodies_.ram(acc_d_ram_), events);
@@ -291,11 +295,11 @@ class Overlay {
             sgb_step<Design, Family>(in, out, bodies_.memory<Types::Beat>(ports_[graph_port], dram),
                                      bodies_.memory<Types::Beat>(ports_[features_port], dram),
                                      bodies_.memory<Types::Beat>(ports_[store_port], dram),
-                                     sgb_context_.port(), events);
+                                     sgb_context_.port(), rows_fifo_, events);
         } else {
             agg_step<Design, Family>(in, out, bodies_.memory<Types::Beat>(ports_[features_port], dram),
                                      bodies_.memory<Types::Beat>(ports_[graph_port], dram),
-                                     bodies_.ram(sum_ram_), agg_context_.port(), events);
+                                     bodies_.ram(sum_ram_), agg_context_.port(), rows_fifo_, events);
         }
     }
 
@@ -350,7 +354,7 @@ class Overlay {
     // VEC would cut a row short, as its fields say nothing of the rest.
     static void check_row(unsigned opcode, const Types::Instruction& instruction) {
         if (opcode < isa::Requantize::opcode || opcode > isa::PoolAverage::opcode ||
-            opcode == isa::ConfigurePixels::opcode || opcode == isa::ConfigureWindow::opcode) {
+            opcode == isa::ConfigurePixels::opcode || opcode == isa::ConfigurePool::opcode) {
             return;
         }
         const VecTile<Family> tile = vec_tile<Family>(instruction, static_cast<int>(opcode));
@@ -365,7 +369,7 @@ class Overlay {
     // Rows that are pixels are whole columns of them, and a window has a tap.
     void check_pixels(unsigned opcode, const Types::Instruction& instruction) {
         if (opcode < isa::Requantize::opcode || opcode > isa::PoolAverage::opcode ||
-            opcode == isa::ConfigurePixels::opcode || opcode == isa::ConfigureWindow::opcode) {
+            opcode == isa::ConfigurePixels::opcode || opcode == isa::ConfigurePool::opcode) {
             return;
         }
         const VecTile<Family> tile = vec_tile<Family>(instruction, static_cast<int>(opcode));
@@ -419,6 +423,7 @@ class Overlay {
     bool passed_ = false;
     hls::stream<Types::Instruction> instructions_[isa::engine::count];
     hls::stream<Types::Token> tokens_[isa::engine::count];
+    hls::stream<Types::RowsWord> rows_fifo_;
     PortModel ports_[port_count];
     BankAccesses accesses_;
     Bodies bodies_;

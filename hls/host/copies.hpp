@@ -107,7 +107,7 @@ Outcome store_copy(const RowsCopy& copy, HostMemory<Beat> mem, HostBanks<Half> o
                            std::uint64_t{beat_bytes} * copy.stride_beats};
     const auto beats = static_cast<unsigned>(rows.rows * rows.row_bytes / beat_bytes);
     unsigned char* first = mem.find(rows);
-    const std::uint64_t words = out_row_words(copy.row_beats);
+    const std::uint64_t words = copy.ram_row_words;
     if (first == nullptr || !out_ram.holds(copy.ram, copy.rows * words)) {
         return store_copy<D, Z>(copy, mem.plain(), out_ram.plain, events);
     }

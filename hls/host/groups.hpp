@@ -371,14 +371,16 @@ unsigned vec_rows(const VecTile<Z>& tile, const VecContext<Z>& context, HostRam<
     static_assert(D::lanes % vec_channels == 0, "a group has channels that no vector holds");
     const bool stored = tile.addend == Addend::stored || tile.averages || tile.pools_largest;
     const bool sums = tile.addend == Addend::sums;
-    const unsigned cols = tile.from_l ? D::gemm_l_cols : D::gemm_d_cols;
+    const unsigned cols = tile.from_sum ? D::lanes : tile.from_l ? D::gemm_l_cols : D::gemm_d_cols;
     const unsigned acc_words = (tile.groups * D::lanes + cols - 1) / cols;
     const std::uint64_t rows = tile.rows;
     const std::uint64_t accs = tile.with_acc ? rows * acc_words : 0;
     const std::vector<unsigned> places = first_words<D, Z>(tile, context);
     const HostBanks<Half> results = tile.to_exp ? exp_ram : out_ram;
     const bool held =
-        (tile.from_l ? acc_l_ram.holds(tile.acc, accs) : acc_d_ram.holds(tile.acc, accs)) &&
+        (tile.from_sum ? sum_ram.holds(tile.acc, accs)
+         : tile.from_l ? acc_l_ram.holds(tile.acc, accs)
+                       : acc_d_ram.holds(tile.acc, accs)) &&
         par_ram.holds(tile.par, tile.with_acc ? tile.groups : 0) &&
         sum_ram.holds(tile.sum, sums && tile.groups != 0 ? (rows - 1) * tile.sum_groups + tile.groups : 0) &&
         std::all_of(places.begin(), places.end(),
@@ -394,7 +396,9 @@ unsigned vec_rows(const VecTile<Z>& tile, const VecContext<Z>& context, HostRam<
     std::vector<unsigned char> bytes(std::size_t{tile.row_words} * D::lanes);
     for (unsigned row = 0; row < tile.rows; row++) {
         const unsigned acc = tile.acc + row * acc_words;
-        body.run(tile.from_l ? acc_l_ram.at(acc) : acc_d_ram.at(acc),
+        body.run(tile.from_sum ? sum_ram.at(acc)
+                 : tile.from_l ? acc_l_ram.at(acc)
+                               : acc_d_ram.at(acc),
                  sum_ram.at(tile.sum + row * tile.sum_groups), bytes.data(), bytes.size());
         split_words(results, places[row], bytes.data(), tile.row_words);
     }

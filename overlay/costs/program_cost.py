@@ -18,8 +18,14 @@ from hetfab.overlay.run_log import RUN_LOG_DTYPE
 Array: TypeAlias = npt.NDArray[Any]
 
 _RECORD = isa().record("destination")
-#: Operations whose cost depends on contexts: the names of these.
-_CONTEXTS = {"reduce": ("features", "destinations", "ids"), "pool_max": ("window",), "pool_average": ("window",)}
+#: Contexts of the operations whose costs depend on one.
+_CONTEXTS = {
+    "reduce": ("features", "destinations", "ids"),
+    "load_lines": ("lines",),
+    "load_windows": ("windows",),
+    "pool_max": ("pool",),
+    "pool_average": ("pool",),
+}
 
 
 def expected_log(bound: BoundProgram) -> Array:

@@ -31,7 +31,7 @@ template <class Z, class ContextRam, class Events>
 VecContext<Z> vec_context(ContextRam vec_context, bool with_window, Events& events) {
 #pragma HLS INLINE
     using Pixels = isa::ConfigurePixels;
-    using Window = isa::ConfigureWindow;
+    using Window = isa::ConfigurePool;
     Word<Z, isa::instruction_bits> word[isa::vec_words];
 #pragma HLS ARRAY_PARTITION variable=word type=complete dim=0
     const unsigned words = with_window ? isa::vec_words : 1;

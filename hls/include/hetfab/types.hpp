@@ -27,6 +27,7 @@ struct DesignTypes {
     // Half a word of lanes bytes, the banks of out_ram, exp_ram and mid_ram.
     using Half = Word<Z, 4 * D::lanes>;
     using DwpWord = Word<Z, 64>;
+    using RowsWord = U<Z, isa::rows_fifo_bits>;
     // Depth of the array of a memory that a design may lack: HLS has no array of nothing.
     static constexpr unsigned places(unsigned words) { return words == 0 ? 1 : words; }
 

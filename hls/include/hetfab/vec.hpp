@@ -38,6 +38,7 @@ struct VecTile {
     unsigned row_words;
     int highest;
     bool from_l;
+    bool from_sum;
     bool with_acc;
     Addend addend;
     bool averages;
@@ -70,6 +71,7 @@ VecTile<Z> vec_tile(const Word<Z, isa::instruction_bits>& instruction, int opcod
                       std::is_same_v<isa::ExportSums::SumGroups, Op::SumGroups> &&
                       std::is_same_v<isa::ExportSums::WithAcc, Op::WithAcc> &&
                       std::is_same_v<isa::ExportAccumulators::Core, Op::Core> &&
+                      std::is_same_v<isa::ExportAccumulators::FromSum, isa::Requantize::FromSum> &&
                       std::is_same_v<isa::ExportAccumulators::RowWords, Op::RowWords> &&
                       std::is_same_v<Join::Res, Op::Sum> && std::is_same_v<Join::PostShift, Op::PostShift> &&
                       std::is_same_v<isa::PoolMax::Res, Join::Res> &&
@@ -97,6 +99,7 @@ VecTile<Z> vec_tile(const Word<Z, isa::instruction_bits>& instruction, int opcod
             number<Z, Op::RowWords>(instruction),
             static_cast<int>(number<Z, Op::Highest>(instruction)),
             flag<Z, Op::Core>(instruction),
+            (requantizes || exports_acc) && flag<Z, isa::Requantize::FromSum>(instruction),
             !pools && (!sums || flag<Z, Op::WithAcc>(instruction)),
             sums    ? Addend::sums
             : joins ? Addend::stored
@@ -280,11 +283,13 @@ void put_halves(Ram ram, unsigned place, const VecResult<Z>& result) {
 
 // The accumulators of a group, or zeros.
 template <class D, class Z, class AccDRam, class AccLRam>
-void read_acc(const VecTile<Z>& tile, bool reads, const AccPlace<D::gemm_d_cols / D::lanes>& acc_d,
+void read_acc(const VecTile<Z>& tile, bool reads, const Word<Z, 32 * D::lanes>& sums, const AccPlace<D::gemm_d_cols / D::lanes>& acc_d,
               const AccPlace<D::gemm_l_cols / D::lanes>& acc_l, AccDRam acc_d_ram, AccLRam acc_l_ram,
               S<Z, 32> (&acc)[D::lanes]) {
 #pragma HLS INLINE
-    if (reads && tile.from_l) {
+    if (reads && tile.from_sum) {
+        acc_group<D, Z, D::lanes>(sums, 0, acc);
+    } else if (reads && tile.from_l) {
         acc_group<D, Z, D::gemm_l_cols>(acc_l_ram[acc_l.word], acc_l.part, acc);
     } else if (reads) {
         acc_group<D, Z, D::gemm_d_cols>(acc_d_ram[acc_d.word], acc_d.part, acc);
@@ -302,7 +307,9 @@ addend_lanes:
     for (unsigned lane = 0; lane < D::lanes; lane++) {
 #pragma HLS UNROLL factor=D::lanes
         const S<Z, 32> in_q8 = S<Z, 32>(stored[lane]) << isa::q8_bits;
-        addend[lane] = tile.addend == Addend::stored ? in_q8 : lane_s<Z, 32>(sums, lane);
+        addend[lane] = tile.addend == Addend::stored ? in_q8
+                       : tile.addend == Addend::sums ? lane_s<Z, 32>(sums, lane)
+                                                     : S<Z, 32>(0);
     }
 }
 
@@ -343,6 +350,7 @@ unsigned vec_rows(const VecTile<Z>& tile, const VecContext<Z>& context, AccDRam 
     const unsigned out_words = tile.row_blocks == 0 ? tile.row_words : tile.row_blocks * words_per_block;
     AccPlace<D::gemm_d_cols / D::lanes> acc_d = {tile.acc};
     AccPlace<D::gemm_l_cols / D::lanes> acc_l = {tile.acc};
+    AccPlace<1> acc_sum = {tile.acc};
     unsigned sum_row = tile.sum;
     PixelPlace stored_row(tile.sum, context.banks, context.res_line_words, context.res_pixel_words);
     PixelPlace exp_row(tile.out, context.banks, context.exp_line_words, context.exp_pixel_words);
@@ -360,13 +368,15 @@ vec_groups:
         events.trip(isa::loops::vec_groups);
         const bool inside = tile.pools_largest || place.group < tile.groups;
         const bool reads_acc = inside && tile.with_acc;
+        // One read of sum_ram for either use.
+        const bool reads_sum = inside && (tile.addend == Addend::sums || tile.from_sum);
+        const Word<Z, 32 * D::lanes> sums =
+            reads_sum ? sum_ram[tile.from_sum ? acc_sum.word : sum_row + place.group] : zero<Z, 32 * D::lanes>();
         VecOperands<D, Z> operands;
 #pragma HLS ARRAY_PARTITION variable=operands.acc type=complete dim=0
 #pragma HLS ARRAY_PARTITION variable=operands.addend type=complete dim=0
-        read_acc<D, Z>(tile, reads_acc, acc_d, acc_l, acc_d_ram, acc_l_ram, operands.acc);
+        read_acc<D, Z>(tile, reads_acc, sums, acc_d, acc_l, acc_d_ram, acc_l_ram, operands.acc);
         operands.par = reads_acc ? par_ram[tile.par + place.group] : zero<Z, 64 * D::lanes>();
-        const Word<Z, 32 * D::lanes> sums =
-            inside && tile.addend == Addend::sums ? sum_ram[sum_row + place.group] : zero<Z, 32 * D::lanes>();
         Word<Z, 64> word = zero<Z, 64>();
         if constexpr (D::res_words != 0) {
             const unsigned in_pixel = tile.pools_largest ? place.position
@@ -400,6 +410,7 @@ vec_groups:
                 place.group++;
                 acc_d.next_group();
                 acc_l.next_group();
+                acc_sum.next_group();
             }
             place.position++;
             if (place.position == row_trips) {
@@ -443,7 +454,7 @@ Outcome vec_execute(const Word<Z, isa::instruction_bits>& instruction, AccDRam a
     static_assert(D::lanes % 4 == 0, "an output word holds a quarter of a group's 32-bit results");
     const int opcode = static_cast<int>(number<Z, isa::Header::Opcode>(instruction));
     if constexpr (has_pixels<D>) {
-        if (opcode == isa::ConfigurePixels::opcode || opcode == isa::ConfigureWindow::opcode) {
+        if (opcode == isa::ConfigurePixels::opcode || opcode == isa::ConfigurePool::opcode) {
             context_ram[opcode - isa::ConfigurePixels::opcode] = instruction;
             return {true, 1};
         }
