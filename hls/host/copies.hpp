@@ -101,19 +101,19 @@ Outcome load_words(const WordsCopy& copy, HostMemory<Beat> mem, Ram ram, Events&
     return {true, copy.words, beats};
 }
 
-template <class D, class Z, class Beat, class T, class Events>
-Outcome store_copy(const RowsCopy& copy, HostMemory<Beat> mem, HostRam<T> out_ram, Events& events) {
+template <class D, class Z, class Beat, class Half, class Events>
+Outcome store_copy(const RowsCopy& copy, HostMemory<Beat> mem, HostBanks<Half> out_ram, Events& events) {
     const HostRows rows = {copy.address, copy.rows, std::uint64_t{beat_bytes} * copy.row_beats,
                            std::uint64_t{beat_bytes} * copy.stride_beats};
     const auto beats = static_cast<unsigned>(rows.rows * rows.row_bytes / beat_bytes);
     unsigned char* first = mem.find(rows);
-    const std::uint64_t words = out_row_words(copy.row_beats);
+    const std::uint64_t words = copy.ram_row_words;
     if (first == nullptr || !out_ram.holds(copy.ram, copy.rows * words)) {
         return store_copy<D, Z>(copy, mem.plain(), out_ram.plain, events);
     }
-    const unsigned char* source = out_ram.at(copy.ram);
     for (std::uint64_t row = 0; row < rows.rows; row++) {
-        std::memcpy(first + row * rows.stride, source + row * words * beat_bytes, rows.row_bytes);
+        join_words(out_ram, static_cast<unsigned>(copy.ram + row * words), first + row * rows.stride,
+                   copy.row_beats);
     }
     const std::uint64_t bursts = rows.bursts();
     mem.count_written(rows, bursts);

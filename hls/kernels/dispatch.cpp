@@ -59,6 +59,7 @@ void dispatch_top(hls::stream<Types::Instruction> instructions[isa::engine::coun
                   volatile std::uint32_t* queue_head_vec,
                   volatile std::uint32_t* queue_head_agg,
                   volatile std::uint32_t* queue_head_sgb,
+                  volatile std::uint32_t* queue_head_dw,
                   volatile std::uint32_t* last_retired_load,
                   volatile std::uint32_t* last_retired_store,
                   volatile std::uint32_t* last_retired_gemm_d,
@@ -66,6 +67,7 @@ void dispatch_top(hls::stream<Types::Instruction> instructions[isa::engine::coun
                   volatile std::uint32_t* last_retired_vec,
                   volatile std::uint32_t* last_retired_agg,
                   volatile std::uint32_t* last_retired_sgb,
+                  volatile std::uint32_t* last_retired_dw,
                   volatile std::uint64_t* counter_load_instructions,
                   volatile std::uint64_t* counter_store_instructions,
                   volatile std::uint64_t* counter_gemm_d_instructions,
@@ -73,6 +75,7 @@ void dispatch_top(hls::stream<Types::Instruction> instructions[isa::engine::coun
                   volatile std::uint64_t* counter_vec_instructions,
                   volatile std::uint64_t* counter_agg_instructions,
                   volatile std::uint64_t* counter_sgb_instructions,
+                  volatile std::uint64_t* counter_dw_instructions,
                   volatile std::uint64_t* counter_load_read_bytes,
                   volatile std::uint64_t* counter_store_write_bytes,
                   volatile std::uint64_t* counter_gemm_d_macs,
@@ -82,7 +85,8 @@ void dispatch_top(hls::stream<Types::Instruction> instructions[isa::engine::coun
                   volatile std::uint64_t* counter_agg_graph_bytes,
                   volatile std::uint64_t* counter_sgb_edges,
                   volatile std::uint64_t* counter_sgb_right_bytes,
-                  volatile std::uint64_t* counter_sgb_write_bytes) {
+                  volatile std::uint64_t* counter_sgb_write_bytes,
+                  volatile std::uint64_t* counter_dw_macs) {
 #pragma HLS INTERFACE mode=s_axilite port=return bundle=control
 #pragma HLS INTERFACE mode=axis port=instructions register_mode=off
 #pragma HLS INTERFACE mode=axis port=tokens register_mode=off
@@ -139,30 +143,34 @@ void dispatch_top(hls::stream<Types::Instruction> instructions[isa::engine::coun
 #pragma HLS INTERFACE mode=s_axilite port=queue_head_vec bundle=control offset=0x1cc
 #pragma HLS INTERFACE mode=s_axilite port=queue_head_agg bundle=control offset=0x1d4
 #pragma HLS INTERFACE mode=s_axilite port=queue_head_sgb bundle=control offset=0x1dc
-#pragma HLS INTERFACE mode=s_axilite port=last_retired_load bundle=control offset=0x1e4
-#pragma HLS INTERFACE mode=s_axilite port=last_retired_store bundle=control offset=0x1ec
-#pragma HLS INTERFACE mode=s_axilite port=last_retired_gemm_d bundle=control offset=0x1f4
-#pragma HLS INTERFACE mode=s_axilite port=last_retired_gemm_l bundle=control offset=0x1fc
-#pragma HLS INTERFACE mode=s_axilite port=last_retired_vec bundle=control offset=0x204
-#pragma HLS INTERFACE mode=s_axilite port=last_retired_agg bundle=control offset=0x20c
-#pragma HLS INTERFACE mode=s_axilite port=last_retired_sgb bundle=control offset=0x214
-#pragma HLS INTERFACE mode=s_axilite port=counter_load_instructions bundle=control offset=0x21c
-#pragma HLS INTERFACE mode=s_axilite port=counter_store_instructions bundle=control offset=0x228
-#pragma HLS INTERFACE mode=s_axilite port=counter_gemm_d_instructions bundle=control offset=0x234
-#pragma HLS INTERFACE mode=s_axilite port=counter_gemm_l_instructions bundle=control offset=0x240
-#pragma HLS INTERFACE mode=s_axilite port=counter_vec_instructions bundle=control offset=0x24c
-#pragma HLS INTERFACE mode=s_axilite port=counter_agg_instructions bundle=control offset=0x258
-#pragma HLS INTERFACE mode=s_axilite port=counter_sgb_instructions bundle=control offset=0x264
-#pragma HLS INTERFACE mode=s_axilite port=counter_load_read_bytes bundle=control offset=0x270
-#pragma HLS INTERFACE mode=s_axilite port=counter_store_write_bytes bundle=control offset=0x27c
-#pragma HLS INTERFACE mode=s_axilite port=counter_gemm_d_macs bundle=control offset=0x288
-#pragma HLS INTERFACE mode=s_axilite port=counter_gemm_l_macs bundle=control offset=0x294
-#pragma HLS INTERFACE mode=s_axilite port=counter_agg_edges bundle=control offset=0x2a0
-#pragma HLS INTERFACE mode=s_axilite port=counter_agg_feature_bytes bundle=control offset=0x2ac
-#pragma HLS INTERFACE mode=s_axilite port=counter_agg_graph_bytes bundle=control offset=0x2b8
-#pragma HLS INTERFACE mode=s_axilite port=counter_sgb_edges bundle=control offset=0x2c4
-#pragma HLS INTERFACE mode=s_axilite port=counter_sgb_right_bytes bundle=control offset=0x2d0
-#pragma HLS INTERFACE mode=s_axilite port=counter_sgb_write_bytes bundle=control offset=0x2dc
+#pragma HLS INTERFACE mode=s_axilite port=queue_head_dw bundle=control offset=0x1e4
+#pragma HLS INTERFACE mode=s_axilite port=last_retired_load bundle=control offset=0x1ec
+#pragma HLS INTERFACE mode=s_axilite port=last_retired_store bundle=control offset=0x1f4
+#pragma HLS INTERFACE mode=s_axilite port=last_retired_gemm_d bundle=control offset=0x1fc
+#pragma HLS INTERFACE mode=s_axilite port=last_retired_gemm_l bundle=control offset=0x204
+#pragma HLS INTERFACE mode=s_axilite port=last_retired_vec bundle=control offset=0x20c
+#pragma HLS INTERFACE mode=s_axilite port=last_retired_agg bundle=control offset=0x214
+#pragma HLS INTERFACE mode=s_axilite port=last_retired_sgb bundle=control offset=0x21c
+#pragma HLS INTERFACE mode=s_axilite port=last_retired_dw bundle=control offset=0x224
+#pragma HLS INTERFACE mode=s_axilite port=counter_load_instructions bundle=control offset=0x22c
+#pragma HLS INTERFACE mode=s_axilite port=counter_store_instructions bundle=control offset=0x238
+#pragma HLS INTERFACE mode=s_axilite port=counter_gemm_d_instructions bundle=control offset=0x244
+#pragma HLS INTERFACE mode=s_axilite port=counter_gemm_l_instructions bundle=control offset=0x250
+#pragma HLS INTERFACE mode=s_axilite port=counter_vec_instructions bundle=control offset=0x25c
+#pragma HLS INTERFACE mode=s_axilite port=counter_agg_instructions bundle=control offset=0x268
+#pragma HLS INTERFACE mode=s_axilite port=counter_sgb_instructions bundle=control offset=0x274
+#pragma HLS INTERFACE mode=s_axilite port=counter_dw_instructions bundle=control offset=0x280
+#pragma HLS INTERFACE mode=s_axilite port=counter_load_read_bytes bundle=control offset=0x28c
+#pragma HLS INTERFACE mode=s_axilite port=counter_store_write_bytes bundle=control offset=0x298
+#pragma HLS INTERFACE mode=s_axilite port=counter_gemm_d_macs bundle=control offset=0x2a4
+#pragma HLS INTERFACE mode=s_axilite port=counter_gemm_l_macs bundle=control offset=0x2b0
+#pragma HLS INTERFACE mode=s_axilite port=counter_agg_edges bundle=control offset=0x2bc
+#pragma HLS INTERFACE mode=s_axilite port=counter_agg_feature_bytes bundle=control offset=0x2c8
+#pragma HLS INTERFACE mode=s_axilite port=counter_agg_graph_bytes bundle=control offset=0x2d4
+#pragma HLS INTERFACE mode=s_axilite port=counter_sgb_edges bundle=control offset=0x2e0
+#pragma HLS INTERFACE mode=s_axilite port=counter_sgb_right_bytes bundle=control offset=0x2ec
+#pragma HLS INTERFACE mode=s_axilite port=counter_sgb_write_bytes bundle=control offset=0x2f8
+#pragma HLS INTERFACE mode=s_axilite port=counter_dw_macs bundle=control offset=0x304
     hetfab::DispatchRegisters registers;
     registers.program_length = program_length;
     registers.segment_base[0] = segment_base_program;
@@ -223,6 +231,7 @@ passes:
         *queue_head_vec = status.queue_head[4];
         *queue_head_agg = status.queue_head[5];
         *queue_head_sgb = status.queue_head[6];
+        *queue_head_dw = status.queue_head[7];
         *last_retired_load = status.last_retired[0];
         *last_retired_store = status.last_retired[1];
         *last_retired_gemm_d = status.last_retired[2];
@@ -230,6 +239,7 @@ passes:
         *last_retired_vec = status.last_retired[4];
         *last_retired_agg = status.last_retired[5];
         *last_retired_sgb = status.last_retired[6];
+        *last_retired_dw = status.last_retired[7];
         *counter_load_instructions = status.counter.load_instructions;
         *counter_store_instructions = status.counter.store_instructions;
         *counter_gemm_d_instructions = status.counter.gemm_d_instructions;
@@ -237,6 +247,7 @@ passes:
         *counter_vec_instructions = status.counter.vec_instructions;
         *counter_agg_instructions = status.counter.agg_instructions;
         *counter_sgb_instructions = status.counter.sgb_instructions;
+        *counter_dw_instructions = status.counter.dw_instructions;
         *counter_load_read_bytes = status.counter.load_read_bytes;
         *counter_store_write_bytes = status.counter.store_write_bytes;
         *counter_gemm_d_macs = status.counter.gemm_d_macs;
@@ -247,5 +258,6 @@ passes:
         *counter_sgb_edges = status.counter.sgb_edges;
         *counter_sgb_right_bytes = status.counter.sgb_right_bytes;
         *counter_sgb_write_bytes = status.counter.sgb_write_bytes;
+        *counter_dw_macs = status.counter.dw_macs;
     }
 }

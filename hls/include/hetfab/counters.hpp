@@ -20,6 +20,7 @@ struct EventCounters {
     std::uint64_t vec_instructions;
     std::uint64_t agg_instructions;
     std::uint64_t sgb_instructions;
+    std::uint64_t dw_instructions;
     std::uint64_t load_read_bytes;
     std::uint64_t store_write_bytes;
     std::uint64_t gemm_d_macs;
@@ -30,6 +31,7 @@ struct EventCounters {
     std::uint64_t sgb_edges;
     std::uint64_t sgb_right_bytes;
     std::uint64_t sgb_write_bytes;
+    std::uint64_t dw_macs;
 };
 
 // Adds what one token of an engine says.
@@ -67,6 +69,10 @@ void count_token(EventCounters& counters, unsigned engine, const Word<Z, isa::to
         counters.sgb_right_bytes += static_cast<std::uint64_t>(get<Z, isa::Token::Count1>(token)) * 8;
         counters.sgb_write_bytes += static_cast<std::uint64_t>(get<Z, isa::Token::Count2>(token)) * 8;
     }
+    if (engine == isa::engine::dw) {
+        counters.dw_instructions++;
+        counters.dw_macs += static_cast<std::uint64_t>(get<Z, isa::Token::Count0>(token)) * 72;
+    }
 }
 
 // A counter by its place among the registers, for a host that reads them one by one.
@@ -79,16 +85,18 @@ inline std::uint64_t counter_value(const EventCounters& counters, unsigned posit
         case 4: return counters.vec_instructions;
         case 5: return counters.agg_instructions;
         case 6: return counters.sgb_instructions;
-        case 7: return counters.load_read_bytes;
-        case 8: return counters.store_write_bytes;
-        case 9: return counters.gemm_d_macs;
-        case 10: return counters.gemm_l_macs;
-        case 11: return counters.agg_edges;
-        case 12: return counters.agg_feature_bytes;
-        case 13: return counters.agg_graph_bytes;
-        case 14: return counters.sgb_edges;
-        case 15: return counters.sgb_right_bytes;
-        case 16: return counters.sgb_write_bytes;
+        case 7: return counters.dw_instructions;
+        case 8: return counters.load_read_bytes;
+        case 9: return counters.store_write_bytes;
+        case 10: return counters.gemm_d_macs;
+        case 11: return counters.gemm_l_macs;
+        case 12: return counters.agg_edges;
+        case 13: return counters.agg_feature_bytes;
+        case 14: return counters.agg_graph_bytes;
+        case 15: return counters.sgb_edges;
+        case 16: return counters.sgb_right_bytes;
+        case 17: return counters.sgb_write_bytes;
+        case 18: return counters.dw_macs;
         default: return 0;
     }
 }
