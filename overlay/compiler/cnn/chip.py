@@ -48,9 +48,9 @@ class Chip:
         """Tells VEC where pixels lie, unless it knows."""
         self._configure(layer, "configure_pixels", fields)
 
-    def configure_window(self, layer: int, **fields: int) -> None:
+    def configure_pool(self, layer: int, **fields: int) -> None:
         """Tells VEC which windows it pools, unless it knows."""
-        self._configure(layer, "configure_window", fields)
+        self._configure(layer, "configure_pool", fields)
 
     def _configure(self, layer: int, operation: str, fields: dict[str, int]) -> None:
         if fields != self._configured.get(operation):

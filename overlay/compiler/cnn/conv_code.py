@@ -21,12 +21,11 @@ from hetfab.overlay.isa.words import program_address
 from hetfab.overlay.layouts import parameter_records
 
 _BEAT = 8
+#: Steps whose results LOAD does not wait for yet, where it has other things to bring.
+_LATEST = 2
 #: Contexts of LOAD: a layer's on GEMM-D and on GEMM-L.
 _SLOTS = {"d": 0, "l": 1}
 
-
-import os
-LAG = int(os.environ.get("LAG", "1"))
 
 
 @dataclass(frozen=True)
@@ -135,7 +134,7 @@ class ConvCode:
         group = (step.chunk.first - self._job.chunks[0].first) // self._chip.geometry.lanes
         self._finishing.finish(step.tile, step.chunk, acc, self._load_parameters() + group)
         self._open.remove(step)
-        self._latest = [*self._latest, step][-LAG:] if LAG and self._open else []
+        self._latest = [*self._latest, step][-_LATEST:] if self._open else []
 
     def _accumulators(self, step: Step) -> int:
         words = step.tile.pixels * self._column_groups(step.chunk)

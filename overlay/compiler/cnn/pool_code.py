@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The instructions of pooling: LOAD brings lines, VEC takes the largest or the mean of each window, STORE writes."""
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -13,13 +14,16 @@ from hetfab.overlay.compiler.cnn.windows import Region, regions
 from hetfab.overlay.errors import DesignTooSmallError, OperatorsUnsupportedError
 from hetfab.overlay.isa.arithmetic import reciprocals
 from hetfab.overlay.isa.spec import isa
+from hetfab.overlay.layouts import padded
 from hetfab.overlay.model.cnn.integer import Average, Largest
 from hetfab.overlay.model.cnn.window import Window
 
 _LARGEST_ROWS = isa().operation("pool_max").field("rows").largest
 _LARGEST_WORDS = isa().operation("store_runs").field("row_beats").largest
-import os
-CAP = int(os.environ.get("CAP", "100000"))
+#: Trips of VEC for one tile: while it pools, it keeps the cores waiting.
+_LARGEST_TRIPS = 600
+#: Cycles of an instruction beside its trips.
+_INSTRUCTION = 60
 _LARGEST_LINES = isa().operation("load_residual").field("rows").largest
 
 
@@ -113,7 +117,7 @@ class PoolCode:
             window |= {"reciprocal": int(reciprocal[0]), "exponent": int(exponent[0])}
             fields |= ended(self._layer.finish, self._target) | {"groups": self._groups(tile)}
         operation = "pool_average" if isinstance(self._layer, Average) else "pool_max"
-        self._chip.configure_window(self._index, **window)
+        self._chip.configure_pool(self._index, **window)
         self._chip.emit(self._index, operation, **fields)
         self._chip.store(
             self._index,
@@ -190,27 +194,31 @@ class PoolCode:
                     yield PoolTile(region, row, lines, column, columns, beat, beats, reads, needs)
 
     def _best_cut(self, region: Region) -> _Cut:
-        """The tile that brings the fewest beats for a pixel, whose buffers hold two."""
-        height, width = region.rows.last - region.rows.first, region.columns.last - region.columns.first
-        found: list[tuple[float, _Cut]] = []
-        for parts in range(1, self._beats + 1):
-            beats = -(-self._beats // parts)
-            beats += -beats % self._beat_unit
-            for lines in range(1, min(height, _LARGEST_LINES) + 1):
-                for columns in sorted({-(-width // count) for count in range(1, width + 1)}):
-                    size = _Cut(lines, columns, beats)
-                    if self._fits(region, size):
-                        rows, pixels = self._input_size(region, lines, columns)
-                        found.append(((rows * pixels * beats + 60) / (lines * columns * beats), size))
-            if found:
-                return min(found, key=lambda one: one[0])[1]
+        """The tile that brings the fewest beats for a pixel; buffers hold two of it, or where that is too much, one."""
+        for slots in (2, 1):
+            for parts in range(1, self._beats + 1):
+                beats = padded(-(-self._beats // parts), self._beat_unit)
+                found = [size for size in self._sizes(region, beats) if self._fits(region, size, slots)]
+                if found:
+                    return min(found, key=lambda size: self._cost(region, size))
         raise DesignTooSmallError(
-            f"layer '{self._target.name}' needs more of res_ram or out_ram for one window of {region.rows.taps} x "
-            f"{region.columns.taps} pixels than half of their {self._chip.buffers['res_ram'].words} and "
+            f"layer '{self._target.name}' needs more of res_ram or out_ram for a window of {region.rows.taps} x "
+            f"{region.columns.taps} pixels than their {self._chip.buffers['res_ram'].words} and "
             f"{self._chip.buffers['out_ram'].words} words",
-            "buffers for two windows",
+            "buffers for one window",
             "use a design with larger buffers",
         )
+
+    def _sizes(self, region: Region, beats: int) -> Iterator[_Cut]:
+        height, width = region.rows.last - region.rows.first, region.columns.last - region.columns.first
+        widths = sorted({-(-width // count) for count in range(1, width + 1)})
+        for lines, columns in itertools.product(range(1, min(height, _LARGEST_LINES) + 1), widths):
+            yield _Cut(lines, columns, beats)
+
+    def _cost(self, region: Region, size: _Cut) -> float:
+        """Cycles of LOAD for a beat of an output pixel."""
+        rows, pixels = self._input_size(region, size.lines, size.columns)
+        return (rows * pixels * size.beats + _INSTRUCTION) / (size.lines * size.columns * size.beats)
 
     @property
     def _beats(self) -> int:
@@ -223,15 +231,16 @@ class PoolCode:
         """Beats whose channels are whole words of the output too: where bytes become nibbles, two."""
         return max(1, self._source.item_bits // self._target.item_bits)
 
-    def _fits(self, region: Region, size: _Cut) -> bool:
+    def _fits(self, region: Region, size: _Cut, slots: int) -> bool:
         rows, pixels = self._input_size(region, size.lines, size.columns)
         whole = PoolTile(region, 0, size.lines, 0, size.columns, 0, size.beats, 0, 0)
         last = replace(whole, beat=max(0, self._beats - size.beats))
-        words = max(self._words(whole), self._words(last))
+        words, outputs = max(self._words(whole), self._words(last)), size.lines * size.columns
+        trips = outputs * words * region.rows.taps * region.columns.taps
         return (
-            size.lines * size.columns <= _LARGEST_ROWS
-            and (size.lines * size.columns == 1 or size.lines * size.columns * words * region.rows.taps * region.columns.taps <= CAP)
+            outputs <= _LARGEST_ROWS
             and words <= _LARGEST_WORDS
-            and rows * pixels * size.beats * 2 <= self._chip.buffers["res_ram"].words
-            and size.lines * size.columns * words * 2 <= self._chip.buffers["out_ram"].words
+            and (outputs == 1 or trips <= _LARGEST_TRIPS)
+            and rows * pixels * size.beats * slots <= self._chip.buffers["res_ram"].words
+            and outputs * words * slots <= self._chip.buffers["out_ram"].words
         )
