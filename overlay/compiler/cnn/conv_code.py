@@ -51,7 +51,10 @@ class ConvCode:
         self._job = job
         self._core = job.core
         self._weights = {
-            (chunk, piece): self._laid_out(chunk, piece) for chunk in job.chunks for piece in job.pieces
+            (chunk, part): self._laid_out(chunk, part)
+            for chunk in job.chunks
+            for piece in job.pieces
+            for part in job.parts(piece)
         }
         self._parameters = self._parameter_words()
         self._finishing = Finishing(chip, conv, job)
@@ -94,12 +97,12 @@ class ConvCode:
         self._load_parameters()
         buffer, taken = self._chip.buffer("wgt", self._core), 0
         for chunk in self._job.chunks if len(self._job.pieces) == 1 else ():
-            (piece,) = self._job.pieces
-            words = self._chunk_words(chunk, piece)
-            taken += words
-            if taken > buffer.words or not buffer.spares(words, running):
-                break
-            self._load_weights(chunk, piece)
+            for part in self._job.parts(self._job.pieces[0]):
+                words = self._chunk_words(chunk, part)
+                taken += words
+                if taken > buffer.words or not buffer.spares(words, running):
+                    return
+                self._load_weights(chunk, part)
 
     @property
     def waits_for_all(self) -> bool:
@@ -112,13 +115,16 @@ class ConvCode:
         steps = self.steps()
         for step in steps:
             yield cycles
-            for number, piece in enumerate(self._job.pieces):
-                weights, activations = self._load_weights(step.chunk, piece), self._load_tile(step.tile, piece)
+            parts = [(piece, part) for piece in self._job.pieces for part in self._job.parts(piece)]
+            for number, (piece, part) in enumerate(parts):
+                weights, activations = self._load_weights(step.chunk, part), self._load_tile(step.tile, piece)
                 if number == 0:
                     if before is not None:
                         self._finish(*before)
                     before = step, self._accumulators(step)
-                self._multiply(step, piece, (weights, activations, before[1]), accumulate=number > 0)
+                lines = (part.lines[0] - piece.lines[0]) * self._line_words(step.tile, piece)
+                places = weights, activations + lines, before[1]
+                self._multiply(step, part, places, accumulate=number > 0)
             cycles += self._cycles(step)
         yield cycles
         if before is not None:
@@ -149,6 +155,10 @@ class ConvCode:
     def _beats(self, piece: Piece) -> int:
         """Beats that a window takes of a line."""
         return self._core.run_beats(self._conv, piece.taps[1] - piece.taps[0])
+
+    def _line_words(self, tile: Tile, piece: Piece) -> int:
+        """Words of a bank from a line to the next."""
+        return line_beats(self._core, self._conv, piece, tile.columns) // self._core.line_unit
 
     def _chunk_words(self, chunk: Chunk, piece: Piece) -> int:
         beats = (piece.lines[1] - piece.lines[0]) * self._beats(piece)
@@ -299,7 +309,7 @@ class ConvCode:
             banks=tile.banks,
             columns=tile.columns - 1,
             lines=piece.lines[1] - piece.lines[0],
-            line_words=line_beats(core, conv, piece, tile.columns) // core.line_unit,
+            line_words=self._line_words(tile, piece),
             run=core.run(conv, beats),
             step_words=step_beats // core.line_unit,
             col_groups=self._column_groups(step.chunk),

@@ -56,6 +56,7 @@ class Job:
         chunks: Its output channels, in instructions.
         tiles: Its strips.
         pieces: Parts of the window, one behind the other; more than one only where buffers are too small.
+        weight_lines: Lines of a window whose weights are brought at once; the sums of the others are added to theirs.
         chunk_pass: Ranges of output channels whose weights stay while all tiles pass; then the next as many.
         batch: In a pass, tiles whose activations stay while its weights pass; then the next as many.
         cycles: Of the core, modelled.
@@ -66,10 +67,17 @@ class Job:
     chunks: tuple[Chunk, ...]
     tiles: tuple[Tile, ...]
     pieces: tuple[Piece, ...]
+    weight_lines: int
     chunk_pass: int
     batch: int
     cycles: float
     dram_bytes: float
+
+    def parts(self, piece: Piece) -> list[Piece]:
+        """A piece in parts whose weights are brought at once."""
+        first, last = piece.lines
+        starts = range(first, last, self.weight_lines)
+        return [Piece((line, min(line + self.weight_lines, last)), piece.taps) for line in starts]
 
 
 @dataclass(frozen=True)
@@ -104,12 +112,13 @@ def plan_conv(conv: Conv, geometry: Geometry) -> ConvPlan:
 
 @dataclass(frozen=True)
 class _Loads:
-    """What a core's job brings: tiles and chunks, and the words of each."""
+    """What a core's job brings: tiles and chunks, the words of each, and those of weights that are brought at once."""
 
     tiles: int
     chunks: int
     tile_words: int
     chunk_words: int
+    part_words: int
 
 
 @dataclass(frozen=True)
@@ -180,7 +189,8 @@ class _Planner:
             for pieces in self.pieces(core)
             for groups in self.chunk_sizes(core, channels)
             for widest in self.widths()
-            if (job := self.weighed(core, channels, rows, pieces, groups, widest)) is not None
+            for lines in sorted({1, pieces[0].lines[1] - pieces[0].lines[0]})
+            if (job := self.weighed(core, channels, rows, pieces, (groups, widest, lines))) is not None
         ]
         return min(found, key=lambda job: max(job.cycles, job.dram_bytes / _DRAM_RATE), default=None)
 
@@ -215,7 +225,7 @@ class _Planner:
         operation = isa().operation("matmul_planes_lines" if core.on_l else "matmul_lines")
         unit = math.lcm(self.unit, core.columns) // core.columns
         planes = int(self.conv.weight_bits.max())
-        words = unit * core.weight_words(self.conv, lines * beats, planes)
+        words = unit * core.weight_words(self.conv, beats, planes)
         return (
             lines <= _LARGEST_LINES
             and core.run(self.conv, beats) <= operation.field("run").largest
@@ -234,11 +244,18 @@ class _Planner:
         channels: tuple[int, int],
         rows: tuple[int, int],
         pieces: tuple[Piece, ...],
-        size: int,
-        widest: int,
+        sizes: tuple[int, int, int],
     ) -> Job | None:
-        """A job and what it takes, None where a buffer cannot hold it."""
-        conv, geometry = self.conv, self.geometry
+        """A job and what it takes, None where a buffer cannot hold it.
+
+        Args:
+            core: The core.
+            channels: First and behind the last output channel.
+            rows: Likewise of the output lines.
+            pieces: Of the window.
+            sizes: Channels of a chunk, pixels of the widest strip, lines whose weights are brought at once.
+        """
+        conv, (size, widest, weight_lines) = self.conv, sizes
         tiles = cut(rows, conv.target.columns, core.banks, widest)
         chunks = tuple(
             Chunk(first, min(first + size, channels[1])) for first in range(channels[0], channels[1], size)
@@ -252,25 +269,31 @@ class _Planner:
         planes = core.planes(conv, *channels)
         words = [core.weight_words(conv, one, planes) for one in beats]
         largest = max(self.tile_words(core, piece, columns) for piece in pieces)
-        if not self.fits(core, pixels, size, largest, groups * max(words), columns):
+        lines = pieces[0].lines[1] - pieces[0].lines[0]
+        part_words = groups * max(words) * min(weight_lines, lines) // lines
+        if not self.fits(core, pixels, size, largest, part_words, columns):
             return None
         act_beats = sum(self.loaded_beats(core, tile, piece) for tile in tiles for piece in pieces)
         weight_beats = all_groups * sum(words) * core.columns * 4 / _BEAT
+        parts = [(one * min(weight_lines, lines) // lines, -(-lines // weight_lines)) for one in beats]
+        accumulates = 1 + (len(pieces) * parts[0][1] > 1)
         compute = sum(
-            tile.columns * all_groups * max(core.steps(conv, one, planes), tile.banks) + len(chunks) * _INSTRUCTION
+            count * (tile.columns * all_groups * max(core.steps(conv, one, planes), accumulates * tile.banks))
+            + count * len(chunks) * _INSTRUCTION
             for tile in tiles
-            for one in beats
+            for one, count in parts
         )
         out_beats = sum(tile.pixels for tile in tiles) * (channels[1] - channels[0]) * conv.target.item_bits / 64
         out_beats *= 2 if conv.residual is not None else 1
-        loads = _Loads(len(tiles), len(chunks), tile_words, groups * sum(words))
+        loads = _Loads(len(tiles), len(chunks), tile_words, groups * sum(words), part_words)
         options = []
         for order in self.orders(core, loads, alone=len(pieces) > 1):
             moved = order.weight_loads * weight_beats + order.act_loads * act_beats
             stalls = order.weight_stalls * weight_beats + order.act_stalls * act_beats
             cycles = max(compute + stalls, moved)
-            job = Job(core, chunks, tiles, pieces, order.chunk_pass, order.batch, cycles, (moved + out_beats) * _BEAT)
-            options.append(job)
+            moved_bytes = (moved + out_beats) * _BEAT
+            order_of_steps = order.chunk_pass, order.batch
+            options.append(Job(core, chunks, tiles, pieces, weight_lines, *order_of_steps, cycles, moved_bytes))
         return min(options, key=lambda job: job.cycles + _OTHERS * job.dram_bytes / _BEAT)
 
     def orders(self, core: Core, loads: "_Loads", *, alone: bool) -> Iterator["_Order"]:
@@ -287,7 +310,7 @@ class _Planner:
             yield _Order(chunks, 1, tiles, chunks, 1, 1)
             return
         act_stall = int(2 * loads.tile_words > act and tiles > 1)
-        weight_stall = int(2 * loads.chunk_words > weights)
+        weight_stall = int(2 * loads.part_words > weights)
         held = max(1, act // loads.tile_words)
         if chunks * loads.chunk_words <= weights:
             yield _Order(chunks, 1, 1, 1, 0, act_stall)
@@ -301,7 +324,7 @@ class _Planner:
         yield _Order(chunks, batch, batches, 1, weight_stall * batches, int(held < 2))
         for size in range(1, weights // loads.chunk_words + 1):
             passes = -(-chunks // size)
-            stall = 0 if (size + 1) * loads.chunk_words <= weights else 1
+            stall = 0 if size * loads.chunk_words + loads.part_words <= weights else 1
             yield _Order(size, 1, 1, 1 if held >= tiles else passes, stall / passes, act_stall * passes)
 
     def fits(self, core: Core, pixels: int, size: int, tile_words: int, chunk_words: int, columns: int) -> bool:
