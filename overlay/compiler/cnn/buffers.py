@@ -28,6 +28,11 @@ class Buffer:
         """Where something is, None where it is no longer."""
         return self._held[key][0] if key in self._held else None
 
+    def begin(self, words: int) -> None:
+        """Makes the next ``words`` words follow each other: begins again at the first one where they would not."""
+        if self._next + words > self.words:
+            self._next = 0
+
     def spares(self, words: int, layer: int) -> bool:
         """Whether the next place of ``words`` words is not of that layer, the first part of the keys."""
         first = self._place(words)

@@ -5,7 +5,7 @@ A step is one tile and one range of output channels. What it loads comes before 
 that LOAD never waits for VEC.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -96,6 +96,7 @@ class ConvCode:
         """
         self._load_parameters()
         buffer, taken = self._chip.buffer("wgt", self._core), 0
+        self._begin_weights(self._job.chunks[: self._job.chunk_pass])
         for chunk in self._job.chunks if len(self._job.pieces) == 1 else ():
             for part in self._job.parts(self._job.pieces[0]):
                 words = self._chunk_words(chunk, part)
@@ -112,9 +113,9 @@ class ConvCode:
     def run(self) -> Iterator[float]:
         """Emits everything; yields, before each step and at the end, the cycles of the core until then."""
         cycles, before = 0.0, None
-        steps = self.steps()
-        for step in steps:
+        for step in self.steps():
             yield cycles
+            self._begin(step)
             parts = [(piece, part) for piece in self._job.pieces for part in self._job.parts(piece)]
             for number, (piece, part) in enumerate(parts):
                 weights, activations = self._load_weights(step.chunk, part), self._load_tile(step.tile, piece)
@@ -129,6 +130,28 @@ class ConvCode:
         yield cycles
         if before is not None:
             self._finish(*before)
+
+    def _begin(self, step: Step) -> None:
+        """Finds room for all that stays together: the tiles of a batch, the weights of a pass."""
+        job, buffer = self._job, self._chip.buffer("act", self._core)
+        number = job.tiles.index(step.tile)
+        if number % job.batch == 0 and buffer.find((self._conv.index, step.tile, job.pieces[0])) is None:
+            batch = job.tiles[number : number + job.batch]
+            lines = [(piece.lines[1] - piece.lines[0], piece) for piece in job.pieces]
+            buffer.begin(sum(count * self._line_words(tile, piece) for tile in batch for count, piece in lines))
+        number = job.chunks.index(step.chunk)
+        first = self._conv.index, step.chunk, job.parts(job.pieces[0])[0]
+        if number and number % job.chunk_pass == 0 and self._chip.buffer("wgt", self._core).find(first) is None:
+            self._begin_weights(job.chunks[number : number + job.chunk_pass])
+
+    def _begin_weights(self, chunks: Sequence[Chunk]) -> None:
+        """Finds room for weights that stay while tiles pass; those of one batch of tiles do not."""
+        words = sum(self._chunk_words(chunk, piece) for chunk in chunks for piece in self._job.pieces)
+        buffer = self._chip.buffer("wgt", self._core)
+        if words <= buffer.words and self._job.batch < len(self._job.tiles):
+            key = self._conv.index, chunks[0], self._job.parts(self._job.pieces[0])[0]
+            if buffer.find(key) is None:
+                buffer.begin(words)
 
     def _cycles(self, step: Step) -> float:
         """What the core takes for a step, modelled."""

@@ -190,7 +190,8 @@ class _Planner:
             for groups in self.chunk_sizes(core, channels)
             for widest in self.widths()
             for lines in sorted({1, pieces[0].lines[1] - pieces[0].lines[0]})
-            if (job := self.weighed(core, channels, rows, pieces, (groups, widest, lines))) is not None
+            for fill in (True, False)
+            if (job := self.weighed(core, channels, rows, pieces, (groups, widest, lines), fill=fill)) is not None
         ]
         return min(found, key=lambda job: max(job.cycles, job.dram_bytes / _DRAM_RATE), default=None)
 
@@ -245,6 +246,8 @@ class _Planner:
         rows: tuple[int, int],
         pieces: tuple[Piece, ...],
         sizes: tuple[int, int, int],
+        *,
+        fill: bool,
     ) -> Job | None:
         """A job and what it takes, None where a buffer cannot hold it.
 
@@ -254,9 +257,10 @@ class _Planner:
             rows: Likewise of the output lines.
             pieces: Of the window.
             sizes: Channels of a chunk, pixels of the widest strip, lines whose weights are brought at once.
+            fill: Whether strips may be narrower to fill the banks.
         """
         conv, (size, widest, weight_lines) = self.conv, sizes
-        tiles = cut(rows, conv.target.columns, core.banks, widest)
+        tiles = cut(rows, conv.target.columns, core.banks, widest, fill=fill)
         chunks = tuple(
             Chunk(first, min(first + size, channels[1])) for first in range(channels[0], channels[1], size)
         )
@@ -315,13 +319,12 @@ class _Planner:
         if chunks * loads.chunk_words <= weights:
             yield _Order(chunks, 1, 1, 1, 0, act_stall)
             return
-        # All tiles stay while the weights pass once.
-        if held >= tiles:
-            yield _Order(chunks, tiles, 1, 1, weight_stall, 0)
-        # Some tiles stay while all weights pass, or some weights while all tiles pass.
-        batch = max(1, held // 2)
-        batches = -(-tiles // batch)
-        yield _Order(chunks, batch, batches, 1, weight_stall * batches, int(held < 2))
+        # Some tiles stay while all weights pass, all of them at best; or some weights while all tiles pass. Between
+        # two tiles of a batch a chunk's weights stay only as a whole.
+        stays = loads.chunk_words <= weights
+        for batch in {tiles if held >= tiles else 0, max(1, held // 2)} - {0}:
+            times = -(-tiles // batch) * (1 if stays else batch)
+            yield _Order(chunks, batch, times, 1, weight_stall * times, int(held < min(2, tiles)))
         for size in range(1, weights // loads.chunk_words + 1):
             passes = -(-chunks // size)
             stall = 0 if size * loads.chunk_words + loads.part_words <= weights else 1

@@ -55,7 +55,7 @@ class Tile:
 
 
 @functools.cache
-def cut(rows: tuple[int, int], columns: int, banks: int, widest: int) -> tuple[Tile, ...]:
+def cut(rows: tuple[int, int], columns: int, banks: int, widest: int, *, fill: bool) -> tuple[Tile, ...]:
     """Tiles that cover lines of an image.
 
     Args:
@@ -63,21 +63,25 @@ def cut(rows: tuple[int, int], columns: int, banks: int, widest: int) -> tuple[T
         columns: Output pixels of a line.
         banks: Of the core.
         widest: Pixels of the widest strip.
+        fill: Whether strips may be narrower so that fewer banks are empty; tiles are then more.
     """
     first, last = rows
     whole = (last - first) // banks
     tiles: list[Tile] = []
     for band in range(whole):
         row = first + band * banks
-        tiles += _band(row, row + banks, columns, banks, _width(banks, columns, banks, widest))
+        tiles += _band(row, row + banks, columns, banks, _width(banks, columns, banks, widest, fill))
     left = first + whole * banks
     if left < last:
-        tiles += _band(left, last, columns, banks, _width(last - left, columns, banks, widest))
+        tiles += _band(left, last, columns, banks, _width(last - left, columns, banks, widest, fill))
     return tuple(tiles)
 
 
-def _width(lines: int, columns: int, banks: int, widest: int) -> int:
-    """The width with which strips of some lines take the fewest steps; of equal ones the widest."""
+def _width(lines: int, columns: int, banks: int, widest: int, fill: bool) -> int:
+    """The width of the strips of some lines: as few as possible, or with the fewest steps and of these the widest."""
+    if not fill:
+        return -(-columns // -(-columns // widest))
+
     def cost(width: int) -> tuple[int, int]:
         return -(-(lines * -(-columns // width)) // banks) * width, -width
 
