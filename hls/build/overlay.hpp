@@ -373,10 +373,10 @@ class Overlay {
     }
 
     void check_graph_operands(unsigned engine, unsigned opcode, const Types::Instruction& instruction) {
-        const bool composes = opcode == isa::Compose::opcode;
-        if (engine != isa::engine::sgb || (!composes && opcode != isa::Transpose::opcode)) return;
+        if (engine != isa::engine::sgb || opcode < isa::Compose::opcode || opcode > isa::Widen::opcode)
+            return;
         NoEvents unheard;
-        check_graphs<Design>(dram, graph_tile<Family>(instruction, sgb_context_.words(), unheard), composes);
+        check_graphs<Design>(dram, graph_tile<Family>(instruction, sgb_context_.words(), unheard), opcode);
     }
 
     void mark_retired() {
