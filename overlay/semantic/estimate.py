@@ -74,9 +74,11 @@ def _ends(path: list[Adjacency], row: int) -> int:
     """Distinct columns that a row reaches."""
     reached = np.array([row])
     for step in path:
+        lengths = step.starts[reached + 1] - step.starts[reached]
+        before = np.cumsum(lengths) - lengths
+        edges = np.repeat(step.starts[reached] - before, lengths) + np.arange(lengths.sum())
         met = np.zeros(step.columns, bool)
-        for vertex in reached:
-            met[step.row(vertex)] = True
+        met[step.ids[edges]] = True
         reached = np.flatnonzero(met)
     return len(reached)
 
