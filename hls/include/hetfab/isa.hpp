@@ -24,6 +24,7 @@ constexpr unsigned outstanding_rows = 32;  // bursts that the adapter of AGG's f
 constexpr unsigned bursts_ahead = 8;  // bursts that an engine requests ahead: half of the outstanding ones, since requesting as many as the adapter keeps may lock it up
 constexpr unsigned page_bytes = 4096;  // no burst crosses a multiple of it
 constexpr unsigned context_words = 4;  // words of agg_context for each context
+constexpr unsigned load_contexts = 16;  // contexts that LOAD keeps
 constexpr unsigned sgb_words = 3;  // words of sgb_context
 constexpr unsigned sgb_block_rows = 64;  // rows whose starts SGB reads and writes at once
 constexpr unsigned sgb_batch = 16;  // edges of a row whose right rows SGB looks up at once: half of the outstanding bursts of that port
@@ -92,6 +93,17 @@ struct DestinationRecord {
     using Exponent = Field<96, 5>;
 };
 
+// An entry 'run' of an array in DRAM.
+struct RunRecord {
+    static constexpr unsigned bytes = 24;
+    using First = Field<0, 32>;
+    using Degree = Field<32, 32>;
+    using Reciprocal = Field<64, 17>;
+    using Exponent = Field<96, 5>;
+    using Units = Field<128, 32>;
+    using Row = Field<160, 24>;
+};
+
 namespace segment {
 constexpr int program = 0;
 constexpr int constants = 1;
@@ -154,6 +166,70 @@ struct LoadParameters {
     using Address = Field<88, 40>;
 };
 
+struct ConfigureLines {
+    static constexpr int engine = 0;
+    static constexpr int opcode = 5;
+    using Slot = Field<28, 4>;
+    using Core = Field<32, 1>;
+    using Packed = Field<33, 1>;
+    using KernelLines = Field<34, 4>;
+    using LineStride = Field<38, 3>;
+    using LineBeats = Field<41, 12>;
+    using StrideBlocks = Field<53, 11>;
+};
+
+struct ConfigureWindows {
+    static constexpr int engine = 0;
+    static constexpr int opcode = 6;
+    using Slot = Field<28, 4>;
+    using Core = Field<32, 1>;
+    using KernelLines = Field<34, 4>;
+    using LineStride = Field<38, 3>;
+    using RunBeats = Field<41, 5>;
+    using StepBytes = Field<46, 7>;
+    using StrideBlocks = Field<53, 11>;
+};
+
+struct LoadLines {
+    static constexpr int engine = 0;
+    static constexpr int opcode = 7;
+    using Ram = Field<28, 14>;
+    using Lines = Field<42, 7>;
+    using FirstBank = Field<49, 5>;
+    using Banks = Field<54, 5>;
+    using Top = Field<59, 4>;
+    using Slot = Field<64, 4>;
+    using Left = Field<68, 8>;
+    using Beats = Field<76, 12>;
+    using Address = Field<88, 40>;
+};
+
+struct LoadWindows {
+    static constexpr int engine = 0;
+    static constexpr int opcode = 8;
+    using Ram = Field<28, 14>;
+    using Lines = Field<42, 7>;
+    using FirstBank = Field<49, 5>;
+    using Banks = Field<54, 5>;
+    using Offset = Field<59, 3>;
+    using Slot = Field<64, 4>;
+    using Beats = Field<68, 8>;
+    using Columns = Field<76, 8>;
+    using Address = Field<88, 40>;
+};
+
+struct LoadResidual {
+    static constexpr int engine = 0;
+    static constexpr int opcode = 9;
+    using Ram = Field<28, 13>;
+    using Rows = Field<41, 5>;
+    using Columns = Field<46, 8>;
+    using RunStride = Field<54, 10>;
+    using RunBeats = Field<64, 12>;
+    using StrideBlocks = Field<76, 12>;
+    using Address = Field<88, 40>;
+};
+
 struct StoreRows {
     static constexpr int engine = 1;
     static constexpr int opcode = 1;
@@ -161,6 +237,20 @@ struct StoreRows {
     using Rows = Field<48, 12>;
     using RowBeats = Field<64, 12>;
     using StrideBlocks = Field<76, 12>;
+    using Address = Field<88, 40>;
+};
+
+struct StoreRuns {
+    static constexpr int engine = 1;
+    static constexpr int opcode = 2;
+    using Ram = Field<28, 12>;
+    using Banks = Field<40, 5>;
+    using Columns = Field<45, 8>;
+    using RamBanks = Field<53, 5>;
+    using RowBeats = Field<58, 6>;
+    using StrideBlocks = Field<64, 11>;
+    using Joined = Field<75, 1>;
+    using PixelStride = Field<76, 12>;
     using Address = Field<88, 40>;
 };
 
@@ -176,6 +266,24 @@ struct Matmul {
     using Rows = Field<76, 8>;
     using RowBeats = Field<84, 13>;
     using ColGroups = Field<97, 7>;
+};
+
+struct MatmulLines {
+    static constexpr int engine = 2;
+    static constexpr int opcode = 2;
+    using Act = Field<32, 14>;
+    using Wgt = Field<46, 14>;
+    using Accumulate = Field<60, 1>;
+    using Unsigned = Field<61, 1>;
+    using Packed = Field<62, 1>;
+    using Lines = Field<28, 4>;
+    using Acc = Field<64, 12>;
+    using Banks = Field<76, 5>;
+    using Columns = Field<81, 8>;
+    using LineWords = Field<89, 12>;
+    using Run = Field<101, 10>;
+    using StepWords = Field<111, 10>;
+    using ColGroups = Field<121, 7>;
 };
 
 struct MatmulPlanes {
@@ -194,6 +302,26 @@ struct MatmulPlanes {
     using ColGroups = Field<99, 7>;
 };
 
+struct MatmulPlanesLines {
+    static constexpr int engine = 3;
+    static constexpr int opcode = 2;
+    using Act = Field<32, 13>;
+    using Wgt = Field<45, 14>;
+    using Accumulate = Field<59, 1>;
+    using Unsigned = Field<60, 1>;
+    using Slices = Field<61, 2>;
+    using Bipolar = Field<63, 1>;
+    using Planes = Field<28, 4>;
+    using Acc = Field<64, 12>;
+    using Banks = Field<76, 5>;
+    using Columns = Field<81, 8>;
+    using Lines = Field<89, 4>;
+    using LineWords = Field<93, 11>;
+    using Run = Field<104, 8>;
+    using StepWords = Field<112, 9>;
+    using ColGroups = Field<121, 7>;
+};
+
 struct Requantize {
     static constexpr int engine = 4;
     static constexpr int opcode = 1;
@@ -202,6 +330,7 @@ struct Requantize {
     using Acc = Field<32, 12>;
     using Relu = Field<56, 1>;
     using Unsigned = Field<57, 1>;
+    using FromSum = Field<58, 1>;
     using Packed = Field<59, 1>;
     using Out = Field<64, 12>;
     using Par = Field<76, 9>;
@@ -257,6 +386,7 @@ struct ExportAccumulators {
     static constexpr int opcode = 4;
     using Core = Field<28, 1>;
     using Acc = Field<32, 12>;
+    using FromSum = Field<58, 1>;
     using Out = Field<64, 12>;
     using Par = Field<76, 9>;
     using Rows = Field<85, 8>;
@@ -270,6 +400,8 @@ struct ConfigureFeatures {
     static constexpr int opcode = 1;
     using Slot = Field<32, 4>;
     using RowBlocks = Field<36, 12>;
+    using FirstBlock = Field<48, 12>;
+    using SlotBits = Field<60, 4>;
     using Count = Field<64, 24>;
     using Address = Field<88, 40>;
 };
@@ -291,6 +423,15 @@ struct ConfigureIds {
     using Address = Field<88, 40>;
 };
 
+struct ConfigureSpilled {
+    static constexpr int engine = 5;
+    static constexpr int opcode = 5;
+    using Slot = Field<32, 4>;
+    using RowBlocks = Field<36, 12>;
+    using Count = Field<64, 24>;
+    using Address = Field<88, 40>;
+};
+
 struct Reduce {
     static constexpr int engine = 5;
     static constexpr int opcode = 4;
@@ -300,6 +441,10 @@ struct Reduce {
     using Unsigned = Field<46, 1>;
     using Accumulate = Field<47, 1>;
     using Groups = Field<48, 6>;
+    using Source = Field<54, 2>;
+    using Merge = Field<56, 1>;
+    using Spill = Field<57, 1>;
+    using Weighted = Field<58, 1>;
     using Destination = Field<64, 24>;
     using Sum = Field<88, 12>;
 };
@@ -307,7 +452,14 @@ struct Reduce {
 namespace reduce_mode {
 constexpr int sum = 0;
 constexpr int mean = 1;
+constexpr int raw = 2;
 }  // namespace reduce_mode
+
+namespace reduce_source {
+constexpr int dram = 0;
+constexpr int tags = 1;
+constexpr int schedule = 2;
+}  // namespace reduce_source
 
 struct ConfigureLeft {
     static constexpr int engine = 6;
@@ -362,10 +514,15 @@ constexpr bool carries_address(int engine, int opcode) {
            (engine == 0 && opcode == 2) ||
            (engine == 0 && opcode == 3) ||
            (engine == 0 && opcode == 4) ||
+           (engine == 0 && opcode == 7) ||
+           (engine == 0 && opcode == 8) ||
+           (engine == 0 && opcode == 9) ||
            (engine == 1 && opcode == 1) ||
+           (engine == 1 && opcode == 2) ||
            (engine == 5 && opcode == 1) ||
            (engine == 5 && opcode == 2) ||
            (engine == 5 && opcode == 3) ||
+           (engine == 5 && opcode == 5) ||
            (engine == 6 && opcode == 1) ||
            (engine == 6 && opcode == 2) ||
            (engine == 6 && opcode == 3) ||
