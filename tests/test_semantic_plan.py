@@ -3,7 +3,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 
 from hetfab.overlay.errors import GraphInvalidError, LimitExceededError, RelationMissingError
 from hetfab.overlay.model.schema import Relation
@@ -164,6 +164,7 @@ def test_few_rows_are_counted_where_the_estimate_is_lower() -> None:
 
 
 @given(random_relations())
+@settings(deadline=None)
 def test_a_plan_builds_the_boolean_products(random: RandomRelations) -> None:
     plan = plan_semantic_graphs(random.metapaths, random.relations, random.reverses)
     built = build_semantic_graphs(plan, random.by_name)
@@ -178,6 +179,7 @@ def test_a_plan_builds_the_boolean_products(random: RandomRelations) -> None:
 
 
 @given(random_relations())
+@settings(deadline=None)
 def test_every_graph_is_there_when_it_is_read_and_only_outputs_remain(random: RandomRelations) -> None:
     plan = plan_semantic_graphs(random.metapaths, random.relations, random.reverses)
     there: set[Metapath] = {(relation.name,) for relation in random.relations}

@@ -332,7 +332,7 @@ inline Regions regions(const Word& word, const Word (&contexts)[context_words], 
             break;
         }
         case isa::Widen::engine << 4 | isa::Widen::opcode: {
-            const Word* context = contexts + (64 + 0);
+            const Word* context = contexts + (80 + 0);
             found.add({memory::sgb_context, false, 0, 1, 0, 3});
             found.add({memory::dram, false, field<isa::ConfigureRight::Address>(context[1]), 1, 0, (64 * (((field<isa::ConfigureRight::Rows>(context[1]) + 16)) / (16)) + 8 * (((field<isa::ConfigureRight::Edges>(context[1]) + 1)) / (2)))});
             found.add({memory::dram, true, field<isa::ConfigureBitmap::Address>(context[2]), 1, 0, 8 * (((field<isa::ConfigureRight::Edges>(context[1]) + 1)) / (2))});
