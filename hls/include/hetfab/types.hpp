@@ -23,6 +23,7 @@ struct DesignTypes {
     using AccDWord = Word<Z, 32 * D::gemm_d_cols>;
     using AccLWord = Word<Z, 32 * D::gemm_l_cols>;
     using SumWord = Word<Z, 32 * D::lanes>;
+    using Tag = Word<Z, 64>;
     using OutWord = Word<Z, 8 * D::lanes>;
 
     static_assert(D::bus_bits == 64, "the kernels count in beats of 64 bits: a design's bus has 64 bits");
