@@ -29,6 +29,8 @@ SMALL_GEOMETRY = replace(
     wgt_d_words=256,
     wgt_l_words=256,
     par_words=16,
+    res_words=128,
+    gather_beats=8,
     acc_d_words=64,
     acc_l_words=128,
     sum_words=64,
@@ -39,6 +41,7 @@ SMALL_GEOMETRY = replace(
     agg_weights=1,
     sgb_columns=512,
     sgb_ids=64,
+    rows_fifo_words=16,
     queue_depth=4,
     engine_fifo_depth=2,
 )

@@ -754,7 +754,7 @@ template <class D, class Z, class MemF, class MemG, class FeatureRam, class TagR
 void agg_step(hls::stream<Word<Z, isa::instruction_bits>>& instructions,
               hls::stream<Word<Z, isa::token_bits>>& tokens, MemF features, MemG graph,
               FeatureRam feature_ram, TagRam tag_ram, SumRam sum_ram, ContextRam agg_context,
-              Events& events) {
+              hls::stream<U<Z, isa::rows_fifo_bits>>&, Events& events) {
 #pragma HLS INLINE
     const Word<Z, isa::instruction_bits> instruction = instructions.read();
     events.loop(isa::loops::instruction, 1);
