@@ -65,16 +65,20 @@ FULL = {
     "configure_left": SGB_CONTEXT[0],
     "configure_right": SGB_CONTEXT[1],
     "configure_bitmap": SGB_CONTEXT[2],
-    "compose": codec.compose(edges=8, rows=2, address=FEATURES),
+    "compose": codec.compose(to_fifo=0, edges=8, rows=2, address=FEATURES),
     "transpose": codec.transpose(edges=4, rows=2, address=FEATURES),
 }
 for core, source in enumerate(("GEMM-D", "GEMM-L")):
     FULL |= {
-        f"requantize of {source}": codec.requantize(**VALUES, **BYTES, core=core, shift=0),
+        f"requantize of {source}": codec.requantize(**VALUES, **BYTES, core=core, from_sum=0, shift=0),
         f"combine of {source}": codec.combine(**SUMS, **BYTES, core=core, post_shift=0, post_left=0),
         f"export_sums of {source}": codec.export_sums(**SUMS, core=core, row_words=9),
-        f"export_accumulators of {source}": codec.export_accumulators(**VALUES, core=core, row_words=9),
+        f"export_accumulators of {source}": codec.export_accumulators(**VALUES, core=core, from_sum=0, row_words=9),
     }
+FULL |= {
+    "requantize of AGG": codec.requantize(**VALUES, **BYTES, core=0, from_sum=1, shift=0),
+    "export_accumulators of AGG": codec.export_accumulators(**VALUES, core=0, from_sum=1, row_words=9),
+}
 
 
 def operation_of(name: str) -> Operation:

@@ -4,6 +4,7 @@
 After each, the counters' registers equal the sums over the run log, which is the same in all executions.
 """
 
+import itertools
 from collections.abc import Callable
 
 import numpy as np
@@ -23,6 +24,8 @@ from tests.log_totals import log_totals
 
 BASE = 0x1000_0000
 SIZE = 1 << 16
+#: Bytes of 40 records, and of these with 40 * 59 ids of 4 bytes.
+RECORDS, RELATION = 640, 0x2800
 TRIALS = 6
 Bytes = npt.NDArray[np.uint8]
 Random = np.random.Generator
@@ -40,6 +43,8 @@ class Bench:
 
     def __init__(self, geometry: Geometry, emulators: dict[str, Emulator], random: Random) -> None:
         self.geometry = geometry
+        #: A relation of each reduction: a program reads all of them after they are written.
+        self.relations = itertools.count(0, RELATION)
         self.random = random
         self.golden = GoldenMachine(geometry)
         self.dram = random_bytes(random, (len(Segment) * SIZE,))
@@ -432,6 +437,14 @@ def sum_fields(bench: Bench, fields: dict[str, int]) -> dict[str, int]:
     }
 
 
+def source_fields(bench: Bench, fields: dict[str, int]) -> dict[str, int]:
+    """Whether accumulators are sums of AGG; their first word then fits sum_ram."""
+    words = fields["rows"] * fields["groups"]
+    if words > bench.geometry.sum_words or not bench.pick(0, 1):
+        return {"from_sum": 0}
+    return {"from_sum": 1, "acc": bench.pick(0, bench.geometry.sum_words - words)}
+
+
 def make_ties(bench: Bench) -> None:
     """Small values and multipliers, so that products fall exactly between two results."""
     random, memories = bench.random, bench.golden.memories
@@ -445,7 +458,8 @@ def make_ties(bench: Bench) -> None:
 
 def requantize_ties(bench: Bench) -> list[int]:
     make_ties(bench)
-    return [codec.requantize(**byte_fields(bench), shift=bench.pick(1, 6))]
+    fields = byte_fields(bench)
+    return [codec.requantize(**(fields | source_fields(bench, fields)), shift=bench.pick(1, 6))]
 
 
 def requantize_shifts(bench: Bench) -> list[int]:
@@ -455,7 +469,9 @@ def requantize_shifts(bench: Bench) -> list[int]:
         make_ties(bench)
     largest = bench.pick(0, 15)
     parameters["multiplier"] = 1 << bench.random.integers(max(largest - 3, 0), largest + 1, parameters.shape)
-    return [codec.requantize(**byte_fields(bench), shift=bench.pick(max(largest - 1, 0), min(largest + 45, 63)))]
+    fields = byte_fields(bench)
+    shift = bench.pick(max(largest - 1, 0), min(largest + 45, 63))
+    return [codec.requantize(**(fields | source_fields(bench, fields)), shift=shift)]
 
 
 def combine_ties(bench: Bench) -> list[int]:
@@ -466,7 +482,9 @@ def combine_ties(bench: Bench) -> list[int]:
 
 
 def requantize(bench: Bench) -> list[int]:
-    return [codec.requantize(**byte_fields(bench), shift=int(bench.random.choice([0, 1, 30, 40, 46, 63])))]
+    fields = byte_fields(bench)
+    shift = int(bench.random.choice([0, 1, 30, 40, 46, 63]))
+    return [codec.requantize(**(fields | source_fields(bench, fields)), shift=shift)]
 
 
 def combine(bench: Bench) -> list[int]:
@@ -487,7 +505,8 @@ def export_sums(bench: Bench) -> list[int]:
 
 
 def export_accumulators(bench: Bench) -> list[int]:
-    return [codec.export_accumulators(**vec_fields(bench, 4))]
+    fields = vec_fields(bench, 4)
+    return [codec.export_accumulators(**(fields | source_fields(bench, fields)))]
 
 
 def configure_features(bench: Bench) -> list[int]:
@@ -519,22 +538,24 @@ def reduce(bench: Bench) -> list[int]:
     records = np.stack([first, degrees, *reciprocals(degrees)], axis=1).astype("<u4")
     id_bytes = int(random.choice([2, 4]))
     ids = random.integers(0, sources, int(degrees.sum())).astype(f"<u{id_bytes}")
-    bench.put(Segment.GRAPH, 0, records)
-    bench.put(Segment.GRAPH, 0x2000, ids)
+    place = next(bench.relations)
+    assert place + RELATION <= SIZE, "more relations than the segment holds"
+    bench.put(Segment.GRAPH, place, records)
+    bench.put(Segment.GRAPH, place + RECORDS, ids)
     start = pick(0, destinations - 1)
     rows = pick(0, min(destinations - start, geometry.sum_words // groups))
     slot = pick(0, geometry.agg_contexts - 1)
     features = program_address(Segment.FEATURES, 64 * pick(0, 5) + skipped)
     return [
         codec.configure_features(slot=slot, row_blocks=row_blocks, count=sources, address=features),
-        codec.configure_destinations(slot=slot, count=destinations, address=program_address(Segment.GRAPH, 0)),
+        codec.configure_destinations(slot=slot, count=destinations, address=program_address(Segment.GRAPH, place)),
         codec.configure_ids(
-            slot=slot, edges=len(ids), id_bytes=id_bytes, address=program_address(Segment.GRAPH, 0x2000)
+            slot=slot, edges=len(ids), id_bytes=id_bytes, address=program_address(Segment.GRAPH, place + RECORDS)
         ),
         codec.reduce(
             slot=slot,
             rows=rows,
-            mode=pick(0, 1),
+            mode=pick(0, 2),
             unsigned=pick(0, 1),
             accumulate=pick(0, 1),
             groups=groups,

@@ -23,16 +23,19 @@ constexpr unsigned acc_l_ram = 7;
 constexpr unsigned res_ram = 8;
 constexpr unsigned sum_ram = 9;
 constexpr unsigned out_ram = 10;
-constexpr unsigned load_context = 11;
-constexpr unsigned agg_context = 12;
-constexpr unsigned sgb_context = 13;
-constexpr unsigned count = 14;
+constexpr unsigned feature_ram = 11;
+constexpr unsigned tag_ram = 12;
+constexpr unsigned load_context = 13;
+constexpr unsigned agg_context = 14;
+constexpr unsigned sgb_context = 15;
+constexpr unsigned count = 16;
 }  // namespace memory
 
-constexpr const char* memory_names[] = {"dram", "act_d_ram", "act_l_ram", "wgt_d_ram", "wgt_l_ram", "par_ram", "acc_d_ram", "acc_l_ram", "res_ram", "sum_ram", "out_ram", "load_context", "agg_context", "sgb_context"};
+constexpr const char* memory_names[] = {"dram", "act_d_ram", "act_l_ram", "wgt_d_ram", "wgt_l_ram", "par_ram", "acc_d_ram", "acc_l_ram", "res_ram", "sum_ram", "out_ram", "feature_ram", "tag_ram", "load_context", "agg_context", "sgb_context"};
 
 // The constants of a design that the sets depend on.
 struct Constants {
+    std::uint64_t feature_words;
     std::uint64_t gemm_d_cols;
     std::uint64_t gemm_d_rows;
     std::uint64_t gemm_l_cols;
@@ -43,7 +46,8 @@ struct Constants {
 
 template <class D>
 constexpr Constants constants_of() {
-    return {D::gemm_d_cols,
+    return {D::feature_words,
+            D::gemm_d_cols,
             D::gemm_d_rows,
             D::gemm_l_cols,
             D::gemm_l_rows,
@@ -51,10 +55,10 @@ constexpr Constants constants_of() {
             512 / (8 * D::lanes)};
 }
 
-constexpr unsigned largest_count = 6;
+constexpr unsigned largest_count = 12;
 
 // Words of the engines' contexts, one engine behind the other, for every slot that a field can name.
-constexpr unsigned context_words = 82;
+constexpr unsigned context_words = 83;
 
 // An instruction as its two halves.
 struct Word {
@@ -114,6 +118,7 @@ inline const char* name_of(const Word& word) {
         case isa::ConfigureFeatures::engine << 4 | isa::ConfigureFeatures::opcode: return "configure_features";
         case isa::ConfigureDestinations::engine << 4 | isa::ConfigureDestinations::opcode: return "configure_destinations";
         case isa::ConfigureIds::engine << 4 | isa::ConfigureIds::opcode: return "configure_ids";
+        case isa::ConfigureSpilled::engine << 4 | isa::ConfigureSpilled::opcode: return "configure_spilled";
         case isa::Reduce::engine << 4 | isa::Reduce::opcode: return "reduce";
         case isa::ConfigureLeft::engine << 4 | isa::ConfigureLeft::opcode: return "configure_left";
         case isa::ConfigureRight::engine << 4 | isa::ConfigureRight::opcode: return "configure_right";
@@ -132,9 +137,10 @@ inline void update_context(const Word& word, Word (&contexts)[context_words]) {
         case isa::ConfigureFeatures::engine << 4 | isa::ConfigureFeatures::opcode: contexts[(16 + 4 * field<isa::ConfigureFeatures::Slot>(word))] = word; break;
         case isa::ConfigureDestinations::engine << 4 | isa::ConfigureDestinations::opcode: contexts[((16 + 4 * field<isa::ConfigureDestinations::Slot>(word)) + 1)] = word; break;
         case isa::ConfigureIds::engine << 4 | isa::ConfigureIds::opcode: contexts[((16 + 4 * field<isa::ConfigureIds::Slot>(word)) + 2)] = word; break;
-        case isa::ConfigureLeft::engine << 4 | isa::ConfigureLeft::opcode: contexts[(79 + 0)] = word; break;
-        case isa::ConfigureRight::engine << 4 | isa::ConfigureRight::opcode: contexts[(79 + 1)] = word; break;
-        case isa::ConfigureBitmap::engine << 4 | isa::ConfigureBitmap::opcode: contexts[(79 + 2)] = word; break;
+        case isa::ConfigureSpilled::engine << 4 | isa::ConfigureSpilled::opcode: contexts[((16 + 4 * field<isa::ConfigureSpilled::Slot>(word)) + 3)] = word; break;
+        case isa::ConfigureLeft::engine << 4 | isa::ConfigureLeft::opcode: contexts[(80 + 0)] = word; break;
+        case isa::ConfigureRight::engine << 4 | isa::ConfigureRight::opcode: contexts[(80 + 1)] = word; break;
+        case isa::ConfigureBitmap::engine << 4 | isa::ConfigureBitmap::opcode: contexts[(80 + 2)] = word; break;
         default: break;
     }
 }
@@ -232,9 +238,10 @@ inline Regions regions(const Word& word, const Word (&contexts)[context_words], 
             break;
         }
         case isa::Requantize::engine << 4 | isa::Requantize::opcode: {
-            found.add({memory::acc_d_ram, false, field<isa::Requantize::Acc>(word), 1, 0, (1 - field<isa::Requantize::Core>(word)) * field<isa::Requantize::Rows>(word) * ((((field<isa::Requantize::Groups>(word) * design.lanes + design.gemm_d_cols) - 1)) / (design.gemm_d_cols))});
-            found.add({memory::acc_l_ram, false, field<isa::Requantize::Acc>(word), 1, 0, field<isa::Requantize::Core>(word) * field<isa::Requantize::Rows>(word) * ((((field<isa::Requantize::Groups>(word) * design.lanes + design.gemm_l_cols) - 1)) / (design.gemm_l_cols))});
+            found.add({memory::acc_d_ram, false, field<isa::Requantize::Acc>(word), 1, 0, (1 - field<isa::Requantize::FromSum>(word)) * (1 - field<isa::Requantize::Core>(word)) * field<isa::Requantize::Rows>(word) * ((((field<isa::Requantize::Groups>(word) * design.lanes + design.gemm_d_cols) - 1)) / (design.gemm_d_cols))});
+            found.add({memory::acc_l_ram, false, field<isa::Requantize::Acc>(word), 1, 0, (1 - field<isa::Requantize::FromSum>(word)) * field<isa::Requantize::Core>(word) * field<isa::Requantize::Rows>(word) * ((((field<isa::Requantize::Groups>(word) * design.lanes + design.gemm_l_cols) - 1)) / (design.gemm_l_cols))});
             found.add({memory::par_ram, false, field<isa::Requantize::Par>(word), 1, 0, field<isa::Requantize::Groups>(word)});
+            found.add({memory::sum_ram, false, field<isa::Requantize::Acc>(word), 1, 0, field<isa::Requantize::FromSum>(word) * field<isa::Requantize::Rows>(word) * field<isa::Requantize::Groups>(word)});
             found.add({memory::out_ram, true, field<isa::Requantize::Out>(word), field<isa::Requantize::Rows>(word), 8 * field<isa::Requantize::RowBlocks>(word), field<isa::Requantize::RowWords>(word)});
             break;
         }
@@ -255,13 +262,15 @@ inline Regions regions(const Word& word, const Word (&contexts)[context_words], 
             break;
         }
         case isa::ExportAccumulators::engine << 4 | isa::ExportAccumulators::opcode: {
-            found.add({memory::acc_d_ram, false, field<isa::ExportAccumulators::Acc>(word), 1, 0, (1 - field<isa::ExportAccumulators::Core>(word)) * field<isa::ExportAccumulators::Rows>(word) * ((((field<isa::ExportAccumulators::Groups>(word) * design.lanes + design.gemm_d_cols) - 1)) / (design.gemm_d_cols))});
-            found.add({memory::acc_l_ram, false, field<isa::ExportAccumulators::Acc>(word), 1, 0, field<isa::ExportAccumulators::Core>(word) * field<isa::ExportAccumulators::Rows>(word) * ((((field<isa::ExportAccumulators::Groups>(word) * design.lanes + design.gemm_l_cols) - 1)) / (design.gemm_l_cols))});
+            found.add({memory::acc_d_ram, false, field<isa::ExportAccumulators::Acc>(word), 1, 0, (1 - field<isa::ExportAccumulators::FromSum>(word)) * (1 - field<isa::ExportAccumulators::Core>(word)) * field<isa::ExportAccumulators::Rows>(word) * ((((field<isa::ExportAccumulators::Groups>(word) * design.lanes + design.gemm_d_cols) - 1)) / (design.gemm_d_cols))});
+            found.add({memory::acc_l_ram, false, field<isa::ExportAccumulators::Acc>(word), 1, 0, (1 - field<isa::ExportAccumulators::FromSum>(word)) * field<isa::ExportAccumulators::Core>(word) * field<isa::ExportAccumulators::Rows>(word) * ((((field<isa::ExportAccumulators::Groups>(word) * design.lanes + design.gemm_l_cols) - 1)) / (design.gemm_l_cols))});
             found.add({memory::par_ram, false, field<isa::ExportAccumulators::Par>(word), 1, 0, field<isa::ExportAccumulators::Groups>(word)});
+            found.add({memory::sum_ram, false, field<isa::ExportAccumulators::Acc>(word), 1, 0, field<isa::ExportAccumulators::FromSum>(word) * field<isa::ExportAccumulators::Rows>(word) * field<isa::ExportAccumulators::Groups>(word)});
             found.add({memory::out_ram, true, field<isa::ExportAccumulators::Out>(word), field<isa::ExportAccumulators::Rows>(word), 8 * field<isa::ExportAccumulators::RowBlocks>(word), field<isa::ExportAccumulators::RowWords>(word)});
             break;
         }
         case isa::ConfigureFeatures::engine << 4 | isa::ConfigureFeatures::opcode: {
+            found.add({memory::tag_ram, true, 0, 1, 0, (((design.feature_words + 7)) / (8))});
             found.add({memory::agg_context, true, 4 * field<isa::ConfigureFeatures::Slot>(word), 1, 0, 1});
             break;
         }
@@ -273,14 +282,24 @@ inline Regions regions(const Word& word, const Word (&contexts)[context_words], 
             found.add({memory::agg_context, true, (4 * field<isa::ConfigureIds::Slot>(word) + 2), 1, 0, 1});
             break;
         }
+        case isa::ConfigureSpilled::engine << 4 | isa::ConfigureSpilled::opcode: {
+            found.add({memory::agg_context, true, (4 * field<isa::ConfigureSpilled::Slot>(word) + 3), 1, 0, 1});
+            break;
+        }
         case isa::Reduce::engine << 4 | isa::Reduce::opcode: {
             const Word* context = contexts + (16 + 4 * field<isa::Reduce::Slot>(word));
-            found.add({memory::agg_context, false, 4 * field<isa::Reduce::Slot>(word), 1, 0, 3});
+            found.add({memory::agg_context, false, 4 * field<isa::Reduce::Slot>(word), 1, 0, 4});
             found.add({memory::dram, false, field<isa::ConfigureFeatures::Address>(context[0]), field<isa::ConfigureFeatures::Count>(context[0]), 64 * field<isa::ConfigureFeatures::RowBlocks>(context[0]), field<isa::Reduce::Groups>(word) * design.lanes});
-            found.add({memory::dram, false, (field<isa::ConfigureDestinations::Address>(context[1]) + 16 * field<isa::Reduce::Destination>(word)), 1, 0, 16 * field<isa::Reduce::Rows>(word)});
-            found.add({memory::dram, false, field<isa::ConfigureIds::Address>(context[2]), 1, 0, field<isa::ConfigureIds::Edges>(context[2]) * field<isa::ConfigureIds::IdBytes>(context[2])});
-            found.add({memory::sum_ram, false, field<isa::Reduce::Sum>(word), 1, 0, field<isa::Reduce::Accumulate>(word) * field<isa::Reduce::Rows>(word) * field<isa::Reduce::Groups>(word)});
-            found.add({memory::sum_ram, true, field<isa::Reduce::Sum>(word), 1, 0, field<isa::Reduce::Rows>(word) * field<isa::Reduce::Groups>(word)});
+            found.add({memory::dram, false, (field<isa::ConfigureDestinations::Address>(context[1]) + (16 + (24 - 16) * ((field<isa::Reduce::Source>(word)) / (2))) * field<isa::Reduce::Destination>(word)), 1, 0, (16 + (24 - 16) * ((field<isa::Reduce::Source>(word)) / (2))) * field<isa::Reduce::Rows>(word)});
+            found.add({memory::dram, false, field<isa::ConfigureIds::Address>(context[2]), 1, 0, field<isa::ConfigureIds::Edges>(context[2]) * (field<isa::ConfigureIds::IdBytes>(context[2]) * (1 - ((field<isa::Reduce::Source>(word)) / (2))) + 2 * ((field<isa::Reduce::Source>(word)) / (2)))});
+            found.add({memory::dram, false, field<isa::ConfigureSpilled::Address>(context[3]), field<isa::ConfigureSpilled::Count>(context[3]), 64 * field<isa::ConfigureSpilled::RowBlocks>(context[3]), field<isa::Reduce::Merge>(word) * 4 * field<isa::Reduce::Groups>(word) * design.lanes});
+            found.add({memory::feature_ram, false, 0, 1, 0, (((field<isa::Reduce::Source>(word) + 2)) / (3)) * design.feature_words});
+            found.add({memory::tag_ram, false, 0, 1, 0, (((field<isa::Reduce::Source>(word) + 2)) / (3)) * (1 - ((field<isa::Reduce::Source>(word)) / (2))) * (((design.feature_words + 7)) / (8))});
+            found.add({memory::sum_ram, false, field<isa::Reduce::Sum>(word), 1, 0, (1 - field<isa::Reduce::Spill>(word)) * field<isa::Reduce::Accumulate>(word) * field<isa::Reduce::Rows>(word) * field<isa::Reduce::Groups>(word)});
+            found.add({memory::dram, true, field<isa::ConfigureSpilled::Address>(context[3]), field<isa::ConfigureSpilled::Count>(context[3]), 64 * field<isa::ConfigureSpilled::RowBlocks>(context[3]), field<isa::Reduce::Spill>(word) * 4 * field<isa::Reduce::Groups>(word) * design.lanes});
+            found.add({memory::feature_ram, true, 0, 1, 0, (((field<isa::Reduce::Source>(word) + 2)) / (3)) * design.feature_words});
+            found.add({memory::tag_ram, true, 0, 1, 0, (((field<isa::Reduce::Source>(word) + 2)) / (3)) * (1 - ((field<isa::Reduce::Source>(word)) / (2))) * (((design.feature_words + 7)) / (8))});
+            found.add({memory::sum_ram, true, field<isa::Reduce::Sum>(word), 1, 0, (1 - field<isa::Reduce::Spill>(word)) * field<isa::Reduce::Rows>(word) * field<isa::Reduce::Groups>(word)});
             break;
         }
         case isa::ConfigureLeft::engine << 4 | isa::ConfigureLeft::opcode: {
@@ -296,15 +315,15 @@ inline Regions regions(const Word& word, const Word (&contexts)[context_words], 
             break;
         }
         case isa::Compose::engine << 4 | isa::Compose::opcode: {
-            const Word* context = contexts + (79 + 0);
+            const Word* context = contexts + (80 + 0);
             found.add({memory::sgb_context, false, 0, 1, 0, 3});
             found.add({memory::dram, false, field<isa::ConfigureLeft::Address>(context[0]), 1, 0, (64 * (((field<isa::ConfigureLeft::Rows>(context[0]) + 16)) / (16)) + 8 * (((field<isa::ConfigureLeft::Edges>(context[0]) + 1)) / (2)))});
             found.add({memory::dram, false, field<isa::ConfigureRight::Address>(context[1]), 1, 0, (64 * (((field<isa::ConfigureRight::Rows>(context[1]) + 16)) / (16)) + 8 * (((field<isa::ConfigureRight::Edges>(context[1]) + 1)) / (2)))});
-            found.add({memory::dram, true, field<isa::Compose::Address>(word), 1, 0, (64 * (((field<isa::Compose::Rows>(word) + 16)) / (16)) + 8 * (((field<isa::Compose::Edges>(word) + 1)) / (2)))});
+            found.add({memory::dram, true, field<isa::Compose::Address>(word), (1 - field<isa::Compose::ToFifo>(word)), 0, (64 * (((field<isa::Compose::Rows>(word) + 16)) / (16)) + 8 * (((field<isa::Compose::Edges>(word) + 1)) / (2)))});
             break;
         }
         case isa::Transpose::engine << 4 | isa::Transpose::opcode: {
-            const Word* context = contexts + (79 + 0);
+            const Word* context = contexts + (80 + 0);
             found.add({memory::sgb_context, false, 0, 1, 0, 3});
             found.add({memory::dram, false, field<isa::ConfigureLeft::Address>(context[0]), 1, 0, (64 * (((field<isa::ConfigureLeft::Rows>(context[0]) + 16)) / (16)) + 8 * (((field<isa::ConfigureLeft::Edges>(context[0]) + 1)) / (2)))});
             found.add({memory::dram, true, field<isa::Transpose::Address>(word), 1, 0, (64 * (((field<isa::Transpose::Rows>(word) + 16)) / (16)) + 8 * (((field<isa::Transpose::Edges>(word) + 1)) / (2)))});

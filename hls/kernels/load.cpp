@@ -13,8 +13,8 @@ void load_top(hls::stream<Types::Instruction>& instructions, hls::stream<Types::
               Types::ResWord res_ram[hetfab::depth_of(Design::res_words)],
               Types::LoadContext load_context[hetfab::isa::load_contexts]) {
 #pragma HLS INTERFACE mode=ap_ctrl_hs port=return
-#pragma HLS INTERFACE mode=axis port=instructions
-#pragma HLS INTERFACE mode=axis port=tokens
+#pragma HLS INTERFACE mode=axis port=instructions register_mode=off
+#pragma HLS INTERFACE mode=axis port=tokens register_mode=off
 #pragma HLS INTERFACE mode=m_axi port=memory bundle=memory offset=direct depth=4096 latency=32 \
     num_read_outstanding=16 max_read_burst_length=16 num_write_outstanding=1 max_write_burst_length=2 \
     max_widen_bitwidth=64

@@ -110,13 +110,13 @@ _DISPATCH_TOP = """{notice}// DISPATCH's top function, the only one with registe
 
 void dispatch_top(hls::stream<Types::Instruction> instructions[isa::engine::count],
                   hls::stream<Types::Token> tokens[isa::engine::count],
-                  hls::burst_maxi<Types::Instruction> program{arguments}) {{
+                  hls::burst_maxi<Types::Beat> program{arguments}) {{
 #pragma HLS INTERFACE mode=s_axilite port=return bundle=control
-#pragma HLS INTERFACE mode=axis port=instructions
-#pragma HLS INTERFACE mode=axis port=tokens
+#pragma HLS INTERFACE mode=axis port=instructions register_mode=off
+#pragma HLS INTERFACE mode=axis port=tokens register_mode=off
 #pragma HLS INTERFACE mode=m_axi port=program bundle=program offset=direct depth=4096 latency=32 \\
     num_read_outstanding=2 max_read_burst_length=16 num_write_outstanding=1 max_write_burst_length=2 \\
-    max_widen_bitwidth=128
+    max_widen_bitwidth=64
 {pragmas}
     hetfab::DispatchRegisters registers;
 {inputs}
@@ -155,6 +155,7 @@ def _scalars(table: Isa) -> str:
         "term_bits": TERM_BITS,
     }
     lines = [f"constexpr int {name} = {value};" for name, value in numbers.items()]
+    lines += [f"constexpr int {stream.name}_bits = {stream.bits};" for stream in table.streams]
     lines += [f"constexpr unsigned {size.name} = {size.value};  // {size.meaning}" for size in table.sizes]
     return "\n".join(lines)
 

@@ -123,10 +123,15 @@ def _constants(table: Isa) -> str:
 def _context_operations(table: Isa) -> dict[str, tuple[Operation, int]]:
     """Operations that fill a context, by the name that expressions use, with their word in a slot."""
     return {
-        operation.name.removeprefix("configure_"): (operation, evaluate(operation.writes[0].base, {"slot": 0}))
+        operation.name.removeprefix("configure_"): (operation, evaluate(_context_word(operation).base, {"slot": 0}))
         for operation in table.operations
         if operation.name.startswith("configure_")
     }
+
+
+def _context_word(operation: Operation) -> Box:
+    """Where an operation keeps itself, among what it writes."""
+    return next(box for box in operation.writes if box.memory.endswith("_context"))
 
 
 def _context_words(table: Isa) -> int:
@@ -138,8 +143,8 @@ def _words_of_contexts(table: Isa) -> dict[str, int]:
     words: dict[str, int] = {}
     for operation, _ in _context_operations(table).values():
         last = next((field.largest for field in operation.fields if field.name == "slot"), 0)
-        write = operation.writes[0]
-        words[write.memory] = max(words.get(write.memory, 0), evaluate(write.base, {"slot": last}) + 1)
+        kept = _context_word(operation)
+        words[kept.memory] = max(words.get(kept.memory, 0), evaluate(kept.base, {"slot": last}) + 1)
     return words
 
 
@@ -163,7 +168,8 @@ def _context_update(table: Isa) -> str:
     lines += ["inline void update_context(const Word& word, Word (&contexts)[context_words]) {", *_switch()]
     for operation, _ in _context_operations(table).values():
         names = _field_names(operation)
-        place = _context_place(table, operation.writes[0].memory, operation.writes[0].base)
+        kept = _context_word(operation)
+        place = _context_place(table, kept.memory, kept.base)
         lines.append(f"        {_case(operation)}: contexts[{_cpp(place, names)}] = word; break;")
     return "\n".join([*lines, "        default: break;", "    }", "}"])
 
