@@ -261,6 +261,9 @@ def _lines_of_banks(machine: GoldenMachine, f: Fields, context: Fields) -> int:
     rows = machine.geometry.gemm_l_rows if context["core"] else machine.geometry.gemm_d_rows
     if f["banks"] < 1 or f["first_bank"] + f["banks"] > rows:
         raise machine.error(f"{f['banks']} banks from bank {f['first_bank']} on", f"at least 1, below bank {rows}")
+    if not context["kernel_lines"] or not context["line_stride"]:
+        found = f"kernel_lines {context['kernel_lines']}, line_stride {context['line_stride']}"
+        raise machine.error(found, "at least 1 each")
     return (f["banks"] - 1) * context["line_stride"] + context["kernel_lines"]
 
 
@@ -277,7 +280,7 @@ def _write_lines(machine: GoldenMachine, f: Fields, context: Fields, lines: Byte
     )
     kept = context["kernel_lines"]
     target = machine.words(memory, f["ram"], kept * words.shape[1])
-    banks = target.reshape(kept, words.shape[1], -1, words.shape[2])
+    banks = target.reshape(kept, words.shape[1], target.shape[1] // words.shape[2], words.shape[2])
     for bank in range(f["banks"]):
         first = bank * context["line_stride"]
         banks[:, :, f["first_bank"] + bank] = words[first : first + kept]
