@@ -24,9 +24,15 @@ _ARRAYS = {
     "gemm_l_rows": (1, 32, 1),
     "gemm_l_cols": (8, 64, 8),
     "gemm_l_acc_bits": (24, 32, 1),
+    "feature_words": (0, 1 << 15, 8),
+    "agg_weights": (0, 1, 1),
     "sgb_columns": (64, 1 << 20, 64),
     "sgb_ids": (64, 1 << 20, 64),
+    "rows_fifo_words": (16, 1 << 15, 1),
+    "gather_beats": (0, 128, 2),
 }
+#: Parameters that may be 0: the design lacks the memory, and the operations that need it.
+_OPTIONAL = ("res_words", "gather_beats", "feature_words", "agg_weights")
 _LONGEST_SHOWN = 80
 #: Forms of the processing elements: LUTs chosen by hand, or what a tool makes of plain code.
 ELEMENT_FORMS = ("mapped", "plain")
@@ -49,14 +55,19 @@ class Geometry:
         wgt_d_words: Depth of ``wgt_d_ram``.
         wgt_l_words: Depth of ``wgt_l_ram``.
         par_words: Depth of ``par_ram``.
+        res_words: Depth of ``res_ram``; 0 for none.
+        gather_beats: Beats of a line of samples that LOAD cuts into windows at once; 0 when it cannot.
         acc_d_words: Depth of ``acc_d_ram``.
         acc_l_words: Depth of ``acc_l_ram``.
         sum_words: Depth of ``sum_ram``.
         out_words: Depth of ``out_ram``.
         agg_contexts: Contexts that AGG keeps.
         agg_groups: Groups of ``lanes`` channels that AGG accumulates at once.
+        feature_words: Depth of ``feature_ram``, AGG's scratchpad; 0 for none.
+        agg_weights: Whether AGG multiplies features by weights of edges, 0 or 1.
         sgb_columns: Columns of the largest graph that SGB makes, the bits of its bitmap.
         sgb_ids: Ids that SGB keeps on chip: of a row in the order seen, and of a window of a transpose.
+        rows_fifo_words: Depth of the FIFO from SGB to AGG.
         queue_depth: Instructions that DISPATCH queues per engine.
         engine_fifo_depth: Instructions issued to an engine and not yet done.
     """
@@ -73,14 +84,19 @@ class Geometry:
     wgt_d_words: int
     wgt_l_words: int
     par_words: int
+    res_words: int
+    gather_beats: int
     acc_d_words: int
     acc_l_words: int
     sum_words: int
     out_words: int
     agg_contexts: int
     agg_groups: int
+    feature_words: int
+    agg_weights: int
     sgb_columns: int
     sgb_ids: int
+    rows_fifo_words: int
     queue_depth: int
     engine_fifo_depth: int
 
@@ -235,8 +251,9 @@ def _check_values(geometry: dict[str, Any], source: str) -> None:
     for name, value in geometry.items():
         if name == "engines":
             continue
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise _invalid(source, f"{name} is {_shown(value)}", "a whole number of at least 1")
+        smallest = 0 if name in _OPTIONAL else 1
+        if not isinstance(value, int) or isinstance(value, bool) or value < smallest:
+            raise _invalid(source, f"{name} is {_shown(value)}", f"a whole number of at least {smallest}")
         largest = largest_value(name)
         if value > largest:
             expected = f"at most {largest}, what the instruction fields can name"
@@ -259,6 +276,7 @@ def largest_value(parameter: str) -> int:
         "acc_d_words": ("matmul", "acc"),
         "acc_l_words": ("matmul_planes", "acc"),
         "par_words": ("requantize", "par"),
+        "res_words": ("load_residual", "ram"),
         "sum_words": ("combine", "sum"),
         "out_words": ("combine", "out"),
         "agg_contexts": ("reduce", "slot"),
@@ -266,6 +284,8 @@ def largest_value(parameter: str) -> int:
         "sgb_columns": ("configure_bitmap", "columns"),
         "sgb_ids": ("configure_bitmap", "threshold"),
     }
+    if parameter in ("rows_fifo_words", "feature_words"):
+        return _ARRAYS[parameter][1]
     if parameter not in fields:
         return 4096
     operation, name = fields[parameter]

@@ -14,6 +14,8 @@ SEGMENT_BYTES = 1 << 13
 BASES = {segment: 0x1000_0000 + SEGMENT_BYTES * 16 * int(segment) for segment in Segment}
 SEGMENTS = {segment: (base, SEGMENT_BYTES) for segment, base in BASES.items()}
 LONGEST = 18
+#: Those that have instructions here; each pair of them has a semaphore.
+ENGINES = [Engine.LOAD, Engine.STORE, Engine.GEMM_D, Engine.GEMM_L, Engine.VEC, Engine.AGG]
 _SMALL = st.integers(0, 3)
 
 
@@ -84,7 +86,9 @@ def instructions(draw: st.DrawFn) -> int:
                 slices=draw(st.integers(1, 2)), planes=draw(st.integers(1, 3)), col_groups=draw(st.integers(0, 2)),
             )  # fmt: skip
         case 7:
-            return codec.requantize(**_vector(draw), relu=0, unsigned=0, out_bits=7, packed=draw(flag), shift=0)
+            return codec.requantize(
+                **_vector(draw), from_sum=draw(flag), relu=0, unsigned=0, out_bits=7, packed=draw(flag), shift=0
+            )
         case 8:
             return codec.combine(
                 **_vector(draw), sum=4 * draw(_SMALL), sum_groups=draw(st.integers(0, 2)), relu=0, unsigned=0,
@@ -92,16 +96,18 @@ def instructions(draw: st.DrawFn) -> int:
             )  # fmt: skip
         case 9:
             return codec.reduce(
+                source=0, merge=0, spill=0, weighted=0,
                 slot=draw(st.integers(0, 1)), rows=draw(st.integers(0, 4)), mode=0, unsigned=0,
                 accumulate=draw(flag), groups=draw(flag), destination=0, sum=4 * draw(_SMALL),
             )  # fmt: skip
         case 10:
             return codec.configure_features(
+                first_block=0, slot_bits=0,
                 slot=draw(st.integers(0, 1)), row_blocks=draw(st.integers(1, 3)), count=draw(st.integers(0, 4)),
                 address=_address(draw),
             )  # fmt: skip
         case _:
-            return codec.sync(engine=draw(st.sampled_from(list(Engine))))
+            return codec.sync(engine=draw(st.sampled_from(ENGINES)))
 
 
 def _contexts() -> list[int]:
@@ -111,7 +117,14 @@ def _contexts() -> list[int]:
         word
         for slot in (0, 1)
         for word in (
-            codec.configure_features(slot=slot, row_blocks=1, count=1, address=program_address(Segment.ACTIVATIONS, 0)),
+            codec.configure_features(
+                first_block=0,
+                slot_bits=0,
+                slot=slot,
+                row_blocks=1,
+                count=1,
+                address=program_address(Segment.ACTIVATIONS, 0),
+            ),
             codec.configure_destinations(slot=slot, count=4, address=graph),
             codec.configure_ids(slot=slot, edges=0, id_bytes=2, address=graph),
         )
@@ -129,7 +142,7 @@ def streams(draw: st.DrawFn) -> npt.NDArray[np.uint64]:
         source, target = engine.get(words[first]), engine.get(words[second])
         if first == second or source == target:
             continue
-        semaphore = 1 + source * (len(Engine) - 1) + target - (target > source)
+        semaphore = 1 + source * (len(ENGINES) - 1) + target - (target > source)
         signal = _free(words[first], ("signal0", "signal1"))
         wait = _free(words[second], ("wait0", "wait1"))
         if signal and wait:

@@ -28,7 +28,7 @@ from tests.test_instructions import SIZE, executed
 KERNELS = Path(emulator_module.__file__).parents[1] / "kernels"
 DEGREES = np.array([3, 0, 1, 20])
 #: Of graphs in the graph segment, behind the ids.
-LEFT, RIGHT, WIDE = 8192, 8704, 9216
+LEFT, RIGHT, WIDE, PAIR, DENSE, BITMAPS = 8192, 8704, 9216, 9728, 10240, 10816
 Found = dict[str, dict[str, int]]
 #: Ports that an engine has to a bank of an on-chip memory: reads and writes share it (``storage_type=ram_1p``).
 PORTS = 1
@@ -78,14 +78,17 @@ def vectors() -> Iterator[tuple[str, list[int]]]:
         fields = {"core": core, "acc": 0, "out": 0, "par": 0, "rows": 4, "groups": 3}
         for relu, packed in ((0, 0), (1, 0), (1, 1)):
             bits = {"relu": relu, "unsigned": relu, "packed": packed, "out_bits": 3 if packed else 7, "row_words": 8}
-            word = codec.requantize(**fields, **bits, row_blocks=1, shift=3)
-            yield f"requantize core={core} relu={relu} packed={packed}", [word]
+            for from_sum in (0, 1):
+                word = codec.requantize(**fields, **bits, from_sum=from_sum, row_blocks=1, shift=3)
+                yield f"requantize core={core} relu={relu} packed={packed} from_sum={from_sum}", [word]
             for with_acc in (0, 1):
                 sums = {"sum": 0, "sum_groups": 3, "with_acc": with_acc, "shift": 3, "post_shift": 2, "post_left": 0}
                 name = f"combine core={core} relu={relu} packed={packed} with_acc={with_acc}"
                 yield name, [codec.combine(**fields, **bits, **sums, row_blocks=1)]
         wide = {"row_blocks": 2, "row_words": 13}
-        yield f"export_accumulators core={core}", [codec.export_accumulators(**fields, **wide)]
+        for from_sum in (0, 1):
+            word = codec.export_accumulators(**fields, **wide, from_sum=from_sum)
+            yield f"export_accumulators core={core} from_sum={from_sum}", [word]
         for with_acc in (0, 1):
             sums = {"sum": 0, "sum_groups": 3, "with_acc": with_acc, "shift": 3}
             yield f"export_sums core={core} with_acc={with_acc}", [codec.export_sums(**fields, **sums, **wide)]
@@ -93,7 +96,7 @@ def vectors() -> Iterator[tuple[str, list[int]]]:
 
 def aggregations() -> Iterator[tuple[str, list[int]]]:
     """AGG: vertices without, with one and with many edges."""
-    for mode in (0, 1):
+    for mode in (0, 1, 2):
         for accumulate in (0, 1):
             for id_bytes in (2, 4):
                 for groups in (1, 5):
@@ -106,10 +109,12 @@ def reduction(mode: int, accumulate: int, id_bytes: int, groups: int) -> list[in
     edges = int(DEGREES.sum())
     fields = {"slot": 1, "rows": len(DEGREES), "unsigned": 0, "destination": 0, "sum": 0}
     return [
-        codec.configure_features(slot=1, row_blocks=1, count=9, address=program_address(Segment.FEATURES, 0)),
+        codec.configure_features(
+            first_block=0, slot_bits=0, slot=1, row_blocks=1, count=9, address=program_address(Segment.FEATURES, 0)
+        ),
         codec.configure_destinations(slot=1, count=len(DEGREES), address=graph),
         codec.configure_ids(slot=1, edges=edges, id_bytes=id_bytes, address=graph + 1024 * id_bytes),
-        codec.reduce(**fields, mode=mode, accumulate=accumulate, groups=groups),
+        codec.reduce(source=0, merge=0, spill=0, weighted=0, **fields, mode=mode, accumulate=accumulate, groups=groups),
     ]
 
 
@@ -120,9 +125,14 @@ def compositions() -> Iterator[tuple[str, list[int]]]:
     out = program_address(Segment.OUTPUT, 64)
     for threshold in (0, 8):
         context = [codec.configure_left(**left), codec.configure_right(**right)]
-        context.append(codec.configure_bitmap(threshold=threshold, columns=100))
-        yield f"compose threshold={threshold}", [*context, codec.compose(edges=400, rows=4, address=out)]
+        bitmap = {"columns": 100, "address": program_address(Segment.GRAPH, BITMAPS)}
+        context.append(codec.configure_bitmap(wide=0, threshold=threshold, **bitmap))
+        yield f"compose threshold={threshold}", [*context, codec.compose(to_fifo=0, edges=400, rows=4, address=out)]
     wide = codec.configure_left(edges=100, rows=1, address=program_address(Segment.GRAPH, WIDE))
+    pair = codec.configure_left(edges=2, rows=1, address=program_address(Segment.GRAPH, PAIR))
+    dense = codec.configure_right(edges=120, rows=2, address=program_address(Segment.GRAPH, DENSE))
+    bitmaps = codec.configure_bitmap(wide=1, threshold=0, **bitmap)
+    yield "widen", [pair, dense, bitmaps, codec.widen(), codec.compose(to_fifo=0, edges=100, rows=1, address=out)]
     yield "transpose", [wide, *context[1:], codec.transpose(edges=100, rows=100, address=out)]
 
 
@@ -132,6 +142,8 @@ def graphs() -> dict[int, tuple[list[int], list[int]]]:
         LEFT: ([0, 0, 1, 3, 6], [0, 1, 2, 0, 1, 2]),
         RIGHT: ([0, 2, 4, 6], [99, 1, 1, 2, 70, 3]),
         WIDE: ([0, 100], [*range(100)]),
+        PAIR: ([0, 2], [0, 1]),
+        DENSE: ([0, 60, 120], [*range(60), *range(40, 100)]),
     }
 
 

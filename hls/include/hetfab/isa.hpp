@@ -15,6 +15,7 @@ constexpr int semaphores = 31;
 constexpr int semaphore_bits = 16;
 constexpr int q8_bits = 8;
 constexpr int term_bits = 24;
+constexpr int rows_fifo_bits = 32;
 constexpr unsigned block_bytes = 64;  // a block, the unit of rows in DRAM
 constexpr unsigned beat_bytes = 8;  // a beat, what a data port moves at once
 constexpr unsigned burst_beats = 16;  // beats of the longest burst, the limit of AXI3
@@ -23,9 +24,11 @@ constexpr unsigned outstanding_rows = 32;  // bursts that the adapter of AGG's f
 constexpr unsigned bursts_ahead = 8;  // bursts that an engine requests ahead: half of the outstanding ones, since requesting as many as the adapter keeps may lock it up
 constexpr unsigned page_bytes = 4096;  // no burst crosses a multiple of it
 constexpr unsigned context_words = 4;  // words of agg_context for each context
+constexpr unsigned load_contexts = 16;  // contexts that LOAD keeps
 constexpr unsigned sgb_words = 3;  // words of sgb_context
 constexpr unsigned sgb_block_rows = 64;  // rows whose starts SGB reads and writes at once
 constexpr unsigned sgb_batch = 16;  // edges of a row whose right rows SGB looks up at once: half of the outstanding bursts of that port
+constexpr unsigned sgb_recent = 4;  // words of the bitmap that SGB remembers, since a read may come before their writes
 
 // A bit range of a word.
 template <int Lsb, int Bits>
@@ -90,6 +93,17 @@ struct DestinationRecord {
     using Exponent = Field<96, 5>;
 };
 
+// An entry 'run' of an array in DRAM.
+struct RunRecord {
+    static constexpr unsigned bytes = 24;
+    using First = Field<0, 32>;
+    using Degree = Field<32, 32>;
+    using Reciprocal = Field<64, 17>;
+    using Exponent = Field<96, 5>;
+    using Units = Field<128, 32>;
+    using Row = Field<160, 24>;
+};
+
 namespace segment {
 constexpr int program = 0;
 constexpr int constants = 1;
@@ -152,6 +166,70 @@ struct LoadParameters {
     using Address = Field<88, 40>;
 };
 
+struct ConfigureLines {
+    static constexpr int engine = 0;
+    static constexpr int opcode = 5;
+    using Slot = Field<28, 4>;
+    using Core = Field<32, 1>;
+    using Packed = Field<33, 1>;
+    using KernelLines = Field<34, 4>;
+    using LineStride = Field<38, 3>;
+    using LineBeats = Field<41, 12>;
+    using StrideBlocks = Field<53, 11>;
+};
+
+struct ConfigureWindows {
+    static constexpr int engine = 0;
+    static constexpr int opcode = 6;
+    using Slot = Field<28, 4>;
+    using Core = Field<32, 1>;
+    using KernelLines = Field<34, 4>;
+    using LineStride = Field<38, 3>;
+    using RunBeats = Field<41, 5>;
+    using StepBytes = Field<46, 7>;
+    using StrideBlocks = Field<53, 11>;
+};
+
+struct LoadLines {
+    static constexpr int engine = 0;
+    static constexpr int opcode = 7;
+    using Ram = Field<28, 14>;
+    using Lines = Field<42, 7>;
+    using FirstBank = Field<49, 5>;
+    using Banks = Field<54, 5>;
+    using Top = Field<59, 4>;
+    using Slot = Field<64, 4>;
+    using Left = Field<68, 8>;
+    using Beats = Field<76, 12>;
+    using Address = Field<88, 40>;
+};
+
+struct LoadWindows {
+    static constexpr int engine = 0;
+    static constexpr int opcode = 8;
+    using Ram = Field<28, 14>;
+    using Lines = Field<42, 7>;
+    using FirstBank = Field<49, 5>;
+    using Banks = Field<54, 5>;
+    using Offset = Field<59, 3>;
+    using Slot = Field<64, 4>;
+    using Beats = Field<68, 8>;
+    using Columns = Field<76, 8>;
+    using Address = Field<88, 40>;
+};
+
+struct LoadResidual {
+    static constexpr int engine = 0;
+    static constexpr int opcode = 9;
+    using Ram = Field<28, 13>;
+    using Rows = Field<41, 5>;
+    using Columns = Field<46, 8>;
+    using RunStride = Field<54, 10>;
+    using RunBeats = Field<64, 12>;
+    using StrideBlocks = Field<76, 12>;
+    using Address = Field<88, 40>;
+};
+
 struct StoreRows {
     static constexpr int engine = 1;
     static constexpr int opcode = 1;
@@ -159,6 +237,20 @@ struct StoreRows {
     using Rows = Field<48, 12>;
     using RowBeats = Field<64, 12>;
     using StrideBlocks = Field<76, 12>;
+    using Address = Field<88, 40>;
+};
+
+struct StoreRuns {
+    static constexpr int engine = 1;
+    static constexpr int opcode = 2;
+    using Ram = Field<28, 12>;
+    using Banks = Field<40, 5>;
+    using Columns = Field<45, 8>;
+    using RamBanks = Field<53, 5>;
+    using RowBeats = Field<58, 6>;
+    using StrideBlocks = Field<64, 11>;
+    using Joined = Field<75, 1>;
+    using PixelStride = Field<76, 12>;
     using Address = Field<88, 40>;
 };
 
@@ -174,6 +266,24 @@ struct Matmul {
     using Rows = Field<76, 8>;
     using RowBeats = Field<84, 13>;
     using ColGroups = Field<97, 7>;
+};
+
+struct MatmulLines {
+    static constexpr int engine = 2;
+    static constexpr int opcode = 2;
+    using Act = Field<32, 14>;
+    using Wgt = Field<46, 14>;
+    using Accumulate = Field<60, 1>;
+    using Unsigned = Field<61, 1>;
+    using Packed = Field<62, 1>;
+    using Lines = Field<28, 4>;
+    using Acc = Field<64, 12>;
+    using Banks = Field<76, 5>;
+    using Columns = Field<81, 8>;
+    using LineWords = Field<89, 12>;
+    using Run = Field<101, 10>;
+    using StepWords = Field<111, 10>;
+    using ColGroups = Field<121, 7>;
 };
 
 struct MatmulPlanes {
@@ -192,6 +302,26 @@ struct MatmulPlanes {
     using ColGroups = Field<99, 7>;
 };
 
+struct MatmulPlanesLines {
+    static constexpr int engine = 3;
+    static constexpr int opcode = 2;
+    using Act = Field<32, 13>;
+    using Wgt = Field<45, 14>;
+    using Accumulate = Field<59, 1>;
+    using Unsigned = Field<60, 1>;
+    using Slices = Field<61, 2>;
+    using Bipolar = Field<63, 1>;
+    using Planes = Field<28, 4>;
+    using Acc = Field<64, 12>;
+    using Banks = Field<76, 5>;
+    using Columns = Field<81, 8>;
+    using Lines = Field<89, 4>;
+    using LineWords = Field<93, 11>;
+    using Run = Field<104, 8>;
+    using StepWords = Field<112, 9>;
+    using ColGroups = Field<121, 7>;
+};
+
 struct Requantize {
     static constexpr int engine = 4;
     static constexpr int opcode = 1;
@@ -200,6 +330,7 @@ struct Requantize {
     using Acc = Field<32, 12>;
     using Relu = Field<56, 1>;
     using Unsigned = Field<57, 1>;
+    using FromSum = Field<58, 1>;
     using Packed = Field<59, 1>;
     using Out = Field<64, 12>;
     using Par = Field<76, 9>;
@@ -255,6 +386,7 @@ struct ExportAccumulators {
     static constexpr int opcode = 4;
     using Core = Field<28, 1>;
     using Acc = Field<32, 12>;
+    using FromSum = Field<58, 1>;
     using Out = Field<64, 12>;
     using Par = Field<76, 9>;
     using Rows = Field<85, 8>;
@@ -268,6 +400,8 @@ struct ConfigureFeatures {
     static constexpr int opcode = 1;
     using Slot = Field<32, 4>;
     using RowBlocks = Field<36, 12>;
+    using FirstBlock = Field<48, 12>;
+    using SlotBits = Field<60, 4>;
     using Count = Field<64, 24>;
     using Address = Field<88, 40>;
 };
@@ -289,6 +423,15 @@ struct ConfigureIds {
     using Address = Field<88, 40>;
 };
 
+struct ConfigureSpilled {
+    static constexpr int engine = 5;
+    static constexpr int opcode = 5;
+    using Slot = Field<32, 4>;
+    using RowBlocks = Field<36, 12>;
+    using Count = Field<64, 24>;
+    using Address = Field<88, 40>;
+};
+
 struct Reduce {
     static constexpr int engine = 5;
     static constexpr int opcode = 4;
@@ -298,6 +441,10 @@ struct Reduce {
     using Unsigned = Field<46, 1>;
     using Accumulate = Field<47, 1>;
     using Groups = Field<48, 6>;
+    using Source = Field<54, 2>;
+    using Merge = Field<56, 1>;
+    using Spill = Field<57, 1>;
+    using Weighted = Field<58, 1>;
     using Destination = Field<64, 24>;
     using Sum = Field<88, 12>;
 };
@@ -305,7 +452,14 @@ struct Reduce {
 namespace reduce_mode {
 constexpr int sum = 0;
 constexpr int mean = 1;
+constexpr int raw = 2;
 }  // namespace reduce_mode
+
+namespace reduce_source {
+constexpr int dram = 0;
+constexpr int tags = 1;
+constexpr int schedule = 2;
+}  // namespace reduce_source
 
 struct ConfigureLeft {
     static constexpr int engine = 6;
@@ -326,13 +480,16 @@ struct ConfigureRight {
 struct ConfigureBitmap {
     static constexpr int engine = 6;
     static constexpr int opcode = 3;
+    using Wide = Field<28, 1>;
     using Threshold = Field<32, 32>;
     using Columns = Field<64, 24>;
+    using Address = Field<88, 40>;
 };
 
 struct Compose {
     static constexpr int engine = 6;
     static constexpr int opcode = 4;
+    using ToFifo = Field<28, 1>;
     using Edges = Field<36, 28>;
     using Rows = Field<64, 24>;
     using Address = Field<88, 40>;
@@ -346,18 +503,29 @@ struct Transpose {
     using Address = Field<88, 40>;
 };
 
+struct Widen {
+    static constexpr int engine = 6;
+    static constexpr int opcode = 6;
+};
+
 // Whether DISPATCH resolves an address in an instruction.
 constexpr bool carries_address(int engine, int opcode) {
     return (engine == 0 && opcode == 1) ||
            (engine == 0 && opcode == 2) ||
            (engine == 0 && opcode == 3) ||
            (engine == 0 && opcode == 4) ||
+           (engine == 0 && opcode == 7) ||
+           (engine == 0 && opcode == 8) ||
+           (engine == 0 && opcode == 9) ||
            (engine == 1 && opcode == 1) ||
+           (engine == 1 && opcode == 2) ||
            (engine == 5 && opcode == 1) ||
            (engine == 5 && opcode == 2) ||
            (engine == 5 && opcode == 3) ||
+           (engine == 5 && opcode == 5) ||
            (engine == 6 && opcode == 1) ||
            (engine == 6 && opcode == 2) ||
+           (engine == 6 && opcode == 3) ||
            (engine == 6 && opcode == 4) ||
            (engine == 6 && opcode == 5);
 }
@@ -415,28 +583,35 @@ constexpr Loop gemm_l_steps{1, 9, 7};
 constexpr Loop vec_groups{1, 18, 8};
 constexpr Loop agg_context{1, 2, 9};
 constexpr Loop agg_descriptors{1, 4, 10};
-constexpr Loop agg_rows_ahead{1, 6, 11};
+constexpr Loop agg_rows_ahead{2, 7, 11};
 constexpr Loop agg_sums{1, 3, 12};
 constexpr Loop agg_gather{1, 15, 13};
-constexpr Loop sgb_context{1, 2, 14};
-constexpr Loop sgb_starts{1, 4, 15};
-constexpr Loop sgb_requests{1, 4, 16};
-constexpr Loop sgb_rows{1, 4, 17};
-constexpr Loop sgb_copy{1, 6, 18};
-constexpr Loop sgb_expand{2, 6, 19};
-constexpr Loop sgb_seen{1, 5, 20};
-constexpr Loop sgb_ascend{2, 6, 21};
-constexpr Loop sgb_out_starts{1, 4, 22};
-constexpr Loop sgb_responses{1, 2, 23};
-constexpr Loop sgb_clear{1, 2, 24};
-constexpr Loop sgb_count{2, 6, 25};
-constexpr Loop sgb_begin{2, 5, 26};
-constexpr Loop sgb_rewind{2, 5, 27};
-constexpr Loop sgb_place{2, 7, 28};
-constexpr Loop sgb_window{1, 5, 29};
-constexpr unsigned count = 30;
+constexpr Loop agg_tags{1, 2, 14};
+constexpr Loop agg_spilled_ahead{1, 5, 15};
+constexpr Loop agg_spilled{1, 6, 16};
+constexpr Loop agg_spill{1, 6, 17};
+constexpr Loop agg_spill_responses{1, 2, 18};
+constexpr Loop sgb_context{1, 2, 19};
+constexpr Loop sgb_starts{1, 4, 20};
+constexpr Loop sgb_requests{1, 4, 21};
+constexpr Loop sgb_rows{1, 4, 22};
+constexpr Loop sgb_copy{1, 6, 23};
+constexpr Loop sgb_expand{1, 8, 24};
+constexpr Loop sgb_wide{1, 9, 25};
+constexpr Loop sgb_widen{1, 5, 26};
+constexpr Loop sgb_seen{1, 5, 27};
+constexpr Loop sgb_ascend{2, 6, 28};
+constexpr Loop sgb_out_starts{1, 4, 29};
+constexpr Loop sgb_responses{1, 2, 30};
+constexpr Loop sgb_clear{1, 2, 31};
+constexpr Loop sgb_count{2, 6, 32};
+constexpr Loop sgb_begin{2, 5, 33};
+constexpr Loop sgb_rewind{2, 5, 34};
+constexpr Loop sgb_place{2, 7, 35};
+constexpr Loop sgb_window{1, 5, 36};
+constexpr unsigned count = 37;
 }  // namespace loops
 // In the order of the ids.
-constexpr const char* loop_names[] = {"instruction", "request_ahead", "load_tile_beats", "load_beats", "store_beats", "store_responses", "gemm_d_steps", "gemm_l_steps", "vec_groups", "agg_context", "agg_descriptors", "agg_rows_ahead", "agg_sums", "agg_gather", "sgb_context", "sgb_starts", "sgb_requests", "sgb_rows", "sgb_copy", "sgb_expand", "sgb_seen", "sgb_ascend", "sgb_out_starts", "sgb_responses", "sgb_clear", "sgb_count", "sgb_begin", "sgb_rewind", "sgb_place", "sgb_window"};
+constexpr const char* loop_names[] = {"instruction", "request_ahead", "load_tile_beats", "load_beats", "store_beats", "store_responses", "gemm_d_steps", "gemm_l_steps", "vec_groups", "agg_context", "agg_descriptors", "agg_rows_ahead", "agg_sums", "agg_gather", "agg_tags", "agg_spilled_ahead", "agg_spilled", "agg_spill", "agg_spill_responses", "sgb_context", "sgb_starts", "sgb_requests", "sgb_rows", "sgb_copy", "sgb_expand", "sgb_wide", "sgb_widen", "sgb_seen", "sgb_ascend", "sgb_out_starts", "sgb_responses", "sgb_clear", "sgb_count", "sgb_begin", "sgb_rewind", "sgb_place", "sgb_window"};
 
 }  // namespace hetfab::isa
