@@ -26,9 +26,10 @@ def graph_arrays(program: Program, graph: HeteroGraph) -> GraphArrays:
     features = {
         tensor.name: graph.features[tensor.node_type]
         for tensor in program.tensors
-        if tensor.segment == "features" and tensor.node_type in graph.features
+        if tensor.segment in ("features", "graph") and tensor.node_type in graph.features
     }
-    return GraphArrays(graph.counts, features, {edges.name: _incoming(edges, graph) for edges in program.edges})
+    edges = {edges.name: _incoming(edges, graph) for edges in program.edges if not edges.features}
+    return GraphArrays(graph.counts, features, edges)
 
 
 def _incoming(edges: Edges, graph: HeteroGraph) -> IncomingEdges:
