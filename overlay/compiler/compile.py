@@ -14,7 +14,7 @@ from hetfab.overlay.compiler.channel_order import with_best_orders
 from hetfab.overlay.compiler.constants import Columns, Constants
 from hetfab.overlay.compiler.emitter import Affine, Emitter
 from hetfab.overlay.compiler.layer_code import LayerCode
-from hetfab.overlay.compiler.lowered import LoweredLayer, LoweredModel
+from hetfab.overlay.compiler.lowered import LoweredLayer, LoweredModel, Stored
 from hetfab.overlay.compiler.lowering import lower
 from hetfab.overlay.compiler.operands import GEMM_D, GEMM_L
 from hetfab.overlay.compiler.planning import PlannedLayer, plan_layers
@@ -107,9 +107,9 @@ def _check_share(share: float | None, design: Design) -> None:
 
 def _check_engines(lowered: LoweredModel, design: Design) -> None:
     needed = {"load", "store", "vec"}
-    if any(layer.dense for layer in lowered.layers) and "gemm_l" not in design.geometry.engines:
+    if any(layer.product for layer in lowered.layers) and "gemm_l" not in design.geometry.engines:
         needed |= {"gemm_d"}
-    needed |= {"agg"} if any(layer.aggregations for layer in lowered.layers) else set()
+    needed |= {"agg"} if any(layer.aggregates for layer in lowered.layers) else set()
     missing = sorted(needed - set(design.geometry.engines))
     if missing:
         raise DesignInvalidError(
@@ -134,6 +134,7 @@ class _Compiler:
         self._planned = plan_layers(lowered, geometry, share_on_d)
         in_bytes = {planned.layer.output.name for planned in self._planned if not planned.packed_output}
         self._packed = {tensor.name for tensor in lowered.stored.values() if lowered.packs(tensor)} - in_bytes
+        self._as_rows = _read_as_rows(lowered)
         self._layer_of = {layer.output.name: index for index, layer in enumerate(lowered.layers)}
         self._stored = {
             semaphore: Milestones(self._newest_input(semaphore, layer) for layer in lowered.layers)
@@ -159,7 +160,7 @@ class _Compiler:
         return [
             Tensor(
                 name=tensor.name,
-                segment=_SEGMENTS[tensor.origin],
+                segment=self._segment(tensor),
                 node_type=self.lowered.node_types[tensor.name],
                 channels=tensor.channels,
                 bits=tensor.bits,
@@ -175,8 +176,7 @@ class _Compiler:
     def _emit_layer(self, index: int, planned: PlannedLayer) -> None:
         layer, tile = planned.layer, planned.tile
         self.layers.append(self._describe(planned))
-        for chosen in tile.passes:
-            columns = self.constants.add_columns(layer, planned.operands, tile, chosen, self.geometry)
+        for columns in self._columns(planned):
             self._emit_entry(index, planned, columns)
             node_type = self.lowered.node_types[layer.output.name]
             left = Affine(symbol=Symbol(SymbolKind.TAIL_ROWS, node_type, tile.rows))
@@ -186,16 +186,47 @@ class _Compiler:
             self._emit_exit(index, layer)
         self._signal_stored(index)
 
+    def _columns(self, planned: PlannedLayer) -> list[Columns]:
+        """Each pass over the rows, its numbers in the constants."""
+        layer, tile = planned.layer, planned.tile
+        if layer.gathered and layer.dense is not None:
+            table = self.constants.add_weight_rows(layer.dense)
+            return [self.constants.add_gathered_columns(layer, one, table, self.geometry) for one in tile.passes]
+        return [
+            self.constants.add_columns(layer, planned.operands, tile, one, self.geometry) for one in tile.passes
+        ]
+
+    def _segment(self, tensor: Stored) -> str:
+        in_rows = tensor.origin != "features" or tensor.name in self._as_rows
+        return _SEGMENTS[tensor.origin] if in_rows else "graph"
+
+    def _edges_of(self, layer: LoweredLayer) -> list[Edges]:
+        """What AGG reads for a layer, edge set by edge set."""
+        if layer.gathered and layer.dense is not None:
+            features = layer.dense.input
+            rows = len(layer.dense.weight) * (2 if features.signed else 1)
+            node_type = self.lowered.node_types[features.name]
+            return [Edges(self._non_zeros(features.name), (), False, "", node_type, features.name, rows)]
+        return [
+            Edges(edges.name, edges.relations, edges.metapath, edges.source_type, edges.destination_type)
+            for edges in (aggregation.edges for aggregation in layer.aggregations)
+        ]
+
+    def _non_zeros(self, features: str) -> str:
+        """Name of the edge set of features, which no relation and no metapath has."""
+        name = f"non-zeros of {features}"
+        taken = {each.edges.name for layer in self.lowered.layers for each in layer.aggregations}
+        while name in taken:
+            name += "'"
+        return name
+
     def _describe(self, planned: PlannedLayer) -> LayerInfo:
         layer = planned.layer
-        for aggregation in layer.aggregations:
-            edges = aggregation.edges
-            self.edges[edges.name] = Edges(
-                edges.name, edges.relations, edges.metapath, edges.source_type, edges.destination_type
-            )
+        read = self._edges_of(layer)
+        self.edges |= {edges.name: edges for edges in read}
         bits = planned.weight_bits_on_cores()
         cores = tuple(core for core, widths in bits.items() if widths.size)
-        used = (*(("load",) if layer.dense else ()), *cores, *(("agg",) if layer.aggregations else ()))
+        used = (*(("load",) if layer.dense else ()), *cores, *(("agg",) if layer.aggregates else ()))
         return LayerInfo(
             name=layer.output.name,
             kind=layer.kind.value,
@@ -203,11 +234,12 @@ class _Compiler:
             node_type=self.lowered.node_types[layer.output.name],
             inputs=layer.dense.input.channels if layer.dense else 0,
             channels=layer.output.channels,
-            aggregations=tuple(aggregation.edges.name for aggregation in layer.aggregations),
+            aggregations=tuple(edges.name for edges in read),
             tile_rows=planned.tile.rows,
             channels_on_l=bits[GEMM_L].size,
             weight_bits_on_d=tuple(np.unique(bits[GEMM_D]).tolist()),
             weight_bits_on_l=tuple(np.unique(bits[GEMM_L]).tolist()),
+            gathered=layer.gathered,
         )
 
     def _emit_entry(self, index: int, planned: PlannedLayer, columns: Columns) -> None:
@@ -216,8 +248,12 @@ class _Compiler:
         self.emitter.begin(index, Part.ONCE)
         if layer.dense is not None:
             waits = [Semaphore.PASS_ENDED] if self._passes.waits(self._needs[self._pass]) else []
-            self._code.load_parameters(columns, waits=waits)
-            if planned.tile.resident:
+            loaded = [Semaphore.PARAMETERS_LOADED] if layer.gathered else []
+            self._code.load_parameters(columns, waits=waits, signals=loaded)
+            self.emitter.sync(Engine.VEC, waits=loaded)
+            if layer.gathered:
+                self._code.weight_context(planned, columns, self._edges_of(layer)[0])
+            elif planned.tile.resident:
                 self._code.load_weights(planned, columns, 0)
         self._await_stored(Semaphore.STORED_FOR_LOAD, Engine.LOAD, layer)
         if len(layer.aggregations) <= self.geometry.agg_contexts:
@@ -250,8 +286,14 @@ class _Compiler:
         if semaphore is Semaphore.STORED_FOR_AGG:
             names = [aggregation.input.name for aggregation in layer.aggregations]
         else:
-            names = [layer.dense.input.name] if layer.dense else []
+            names = [layer.product.input.name] if layer.product else []
         return max((self._layer_of.get(name, -1) for name in names), default=-1)
+
+
+def _read_as_rows(lowered: LoweredModel) -> set[str]:
+    """Names of the tensors that a matrix engine or an aggregation reads row by row."""
+    names = {layer.product.input.name for layer in lowered.layers if layer.product is not None}
+    return names | {each.input.name for layer in lowered.layers for each in layer.aggregations}
 
 
 def _pass_needs(planned: Sequence[PlannedLayer]) -> list[int]:

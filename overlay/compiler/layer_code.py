@@ -19,7 +19,7 @@ from hetfab.overlay.isa.codec import ReduceMode, Segment
 from hetfab.overlay.isa.spec import isa
 from hetfab.overlay.isa.words import program_address
 from hetfab.overlay.layouts import PLANE_CHANNELS, blocks_of
-from hetfab.overlay.program import Symbol, SymbolKind
+from hetfab.overlay.program import Edges, Symbol, SymbolKind
 
 _BLOCK = isa().block_bytes
 _BEAT = 8
@@ -45,11 +45,13 @@ class LayerCode:
         self._emitter = emitter
         self._geometry = geometry
 
-    def load_parameters(self, columns: Columns, *, waits: Sequence[Semaphore]) -> None:
+    def load_parameters(
+        self, columns: Columns, *, waits: Sequence[Semaphore], signals: Sequence[Semaphore] = ()
+    ) -> None:
         """Bias and multipliers of a pass, to the next slot."""
         self._emitter.take("par_ram")
         words = self._groups(columns.range.on_d) + self._groups(columns.range.on_l)
-        self._copy("load_parameters", "par_ram", columns.parameters, words, waits=waits)
+        self._copy("load_parameters", "par_ram", columns.parameters, words, waits=waits, signals=signals)
 
     def load_weights(
         self,
@@ -78,9 +80,13 @@ class LayerCode:
 
     def tile(self, planned: PlannedLayer, columns: Columns, rows: int | Affine) -> None:
         """All of a tile of ``rows`` rows."""
-        if planned.layer.dense is not None:
-            self._matmuls(planned.layer.dense, planned, columns, rows)
-        if planned.layer.aggregations:
+        if planned.layer.product is not None:
+            self._matmuls(planned.layer.product, planned, columns, rows)
+        if planned.layer.aggregates:
+            self._emitter.take("sum_ram")
+        if planned.layer.gathered:
+            self._gather_weights(planned, columns, rows)
+        else:
             self._reductions(planned, columns, rows)
         self._emitter.take("out_ram")
         for part in self._parts(planned, columns):
@@ -105,22 +111,37 @@ class LayerCode:
     def context(self, slot: int, aggregation: Aggregation, first: int) -> None:
         """Tells AGG where the arrays of an edge set are, and which channels of the features it reads."""
         edges, tensor = aggregation.edges, aggregation.input
-        blocks = blocks_of(tensor.channels)
-        name = edges.name
         self._emitter.emit(
             "configure_features",
             {
                 "slot": slot,
-                "row_blocks": blocks,
+                "row_blocks": blocks_of(tensor.channels),
                 "count": Affine(symbol=Symbol(SymbolKind.COUNT, edges.source_type)),
                 "address": tensor_address(tensor.name, first),
             },
         )
+        self._edge_context(slot, edges.name, edges.destination_type)
+
+    def weight_context(self, planned: PlannedLayer, columns: Columns, edges: Edges) -> None:
+        """Tells AGG where the rows of weights are, and the non-zeros of the features that name them."""
+        channels = planned.layer.output.channels
+        self._emitter.emit(
+            "configure_features",
+            {
+                "slot": 0,
+                "row_blocks": blocks_of(channels),
+                "count": edges.table_rows,
+                "address": program_address(Segment.CONSTANTS, columns.table + columns.range.first),
+            },
+        )
+        self._edge_context(0, edges.name, edges.destination_type)
+
+    def _edge_context(self, slot: int, name: str, destination_type: str) -> None:
         self._emitter.emit(
             "configure_destinations",
             {
                 "slot": slot,
-                "count": Affine(symbol=Symbol(SymbolKind.COUNT, edges.destination_type)),
+                "count": Affine(symbol=Symbol(SymbolKind.COUNT, destination_type)),
                 "address": Affine(symbol=Symbol(SymbolKind.DESTINATIONS, name)),
             },
         )
@@ -223,31 +244,49 @@ class LayerCode:
 
     def _reductions(self, planned: PlannedLayer, columns: Columns, rows: int | Affine) -> None:
         emitter, aggregations = self._emitter, planned.layer.aggregations
-        emitter.take("sum_ram")
         many = len(aggregations) > self._geometry.agg_contexts
         for number, aggregation in enumerate(aggregations):
             if many:
                 self.context(0, aggregation, columns.range.first)
-            emitter.emit(
-                "reduce",
-                {
-                    "slot": 0 if many else number,
-                    "rows": rows,
-                    "mode": ReduceMode.MEAN,
-                    "unsigned": int(not aggregation.input.signed),
-                    "accumulate": int(number > 0),
-                    "groups": self._groups(columns.range.count),
-                    "destination": Affine(0, planned.tile.rows),
-                    "sum": slot_of("sum_ram"),
-                },
-                waits=[Semaphore.SUM_FREE] if number == 0 else [],
-                signals=[Semaphore.SUM_FULL] if number == len(aggregations) - 1 else [],
+            own = {"slot": 0 if many else number, "unsigned": int(not aggregation.input.signed)}
+            self._reduce(
+                planned, columns, rows, own, first=number == 0, last=number == len(aggregations) - 1
             )
+
+    def _gather_weights(self, planned: PlannedLayer, columns: Columns, rows: int | Affine) -> None:
+        """Sums times the destinations' factors, which a mean by their records is (docs/arithmetic.md)."""
+        self._reduce(planned, columns, rows, {"slot": 0, "unsigned": 0}, first=True, last=True)
+
+    def _reduce(
+        self,
+        planned: PlannedLayer,
+        columns: Columns,
+        rows: int | Affine,
+        own: dict[str, int],
+        *,
+        first: bool,
+        last: bool,
+    ) -> None:
+        """One edge set of a tile; the first one takes the slot of sums, the last one gives it to VEC."""
+        self._emitter.emit(
+            "reduce",
+            {
+                **own,
+                "rows": rows,
+                "mode": ReduceMode.MEAN,
+                "accumulate": int(not first),
+                "groups": self._groups(columns.range.count),
+                "destination": Affine(0, planned.tile.rows),
+                "sum": slot_of("sum_ram"),
+            },
+            waits=[Semaphore.SUM_FREE] if first else [],
+            signals=[Semaphore.SUM_FULL] if last else [],
+        )
 
     def _parts(self, planned: PlannedLayer, columns: Columns) -> list[_Part]:
         """VEC's instructions for a tile."""
         on_d, on_l = columns.range.on_d, columns.range.on_l
-        if planned.layer.dense is None or not on_l:
+        if planned.layer.product is None or not on_l:
             return [_Part(False, 0, columns.range.count, True, True)]
         parts = [_Part(True, self._groups(on_d), on_l, not on_d, True)]
         return [_Part(False, 0, on_d, True, False), *parts] if on_d else parts
@@ -259,7 +298,8 @@ class LayerCode:
         own_words = self._groups(part.channels) * _HALF_WORDS[planned.output_bits] // 2
         available: dict[str, int | Affine] = {
             "core": int(part.on_l),
-            "acc": slot_of("acc_l_ram" if part.on_l else "acc_d_ram"),
+            "acc": slot_of("sum_ram" if layer.gathered else "acc_l_ram" if part.on_l else "acc_d_ram"),
+            "from_sum": int(layer.gathered),
             "sum": slot_of("sum_ram", part.first_group),
             "sum_groups": self._groups(columns.range.count) - 1,
             "relu": int(layer.relu),
@@ -288,12 +328,12 @@ class LayerCode:
             # The last of three goes to a sync: FULL, which nothing else can imply.
             waits=[
                 *([Semaphore.OUT_FREE] if part.first else []),
-                *([full] if layer.dense else []),
-                *([Semaphore.SUM_FULL] if layer.aggregations and part.first else []),
+                *([full] if layer.product else []),
+                *([Semaphore.SUM_FULL] if layer.aggregates and part.first else []),
             ],
             signals=[
-                *([free] if layer.dense else []),
-                *([Semaphore.SUM_FREE] if layer.aggregations and part.last else []),
+                *([free] if layer.product else []),
+                *([Semaphore.SUM_FREE] if layer.aggregates and part.last else []),
                 *([Semaphore.OUT_FULL] if part.last else []),
             ],
         )
