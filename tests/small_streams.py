@@ -84,7 +84,9 @@ def instructions(draw: st.DrawFn) -> int:
                 slices=draw(st.integers(1, 2)), planes=draw(st.integers(1, 3)), col_groups=draw(st.integers(0, 2)),
             )  # fmt: skip
         case 7:
-            return codec.requantize(**_vector(draw), relu=0, unsigned=0, out_bits=7, packed=draw(flag), shift=0)
+            return codec.requantize(
+                **_vector(draw), from_sum=draw(flag), relu=0, unsigned=0, out_bits=7, packed=draw(flag), shift=0
+            )
         case 8:
             return codec.combine(
                 **_vector(draw), sum=4 * draw(_SMALL), sum_groups=draw(st.integers(0, 2)), relu=0, unsigned=0,

@@ -78,14 +78,17 @@ def vectors() -> Iterator[tuple[str, list[int]]]:
         fields = {"core": core, "acc": 0, "out": 0, "par": 0, "rows": 4, "groups": 3}
         for relu, packed in ((0, 0), (1, 0), (1, 1)):
             bits = {"relu": relu, "unsigned": relu, "packed": packed, "out_bits": 3 if packed else 7, "row_words": 8}
-            word = codec.requantize(**fields, **bits, row_blocks=1, shift=3)
-            yield f"requantize core={core} relu={relu} packed={packed}", [word]
+            for from_sum in (0, 1):
+                word = codec.requantize(**fields, **bits, from_sum=from_sum, row_blocks=1, shift=3)
+                yield f"requantize core={core} relu={relu} packed={packed} from_sum={from_sum}", [word]
             for with_acc in (0, 1):
                 sums = {"sum": 0, "sum_groups": 3, "with_acc": with_acc, "shift": 3, "post_shift": 2, "post_left": 0}
                 name = f"combine core={core} relu={relu} packed={packed} with_acc={with_acc}"
                 yield name, [codec.combine(**fields, **bits, **sums, row_blocks=1)]
         wide = {"row_blocks": 2, "row_words": 13}
-        yield f"export_accumulators core={core}", [codec.export_accumulators(**fields, **wide)]
+        for from_sum in (0, 1):
+            word = codec.export_accumulators(**fields, **wide, from_sum=from_sum)
+            yield f"export_accumulators core={core} from_sum={from_sum}", [word]
         for with_acc in (0, 1):
             sums = {"sum": 0, "sum_groups": 3, "with_acc": with_acc, "shift": 3}
             yield f"export_sums core={core} with_acc={with_acc}", [codec.export_sums(**fields, **sums, **wide)]
@@ -93,7 +96,7 @@ def vectors() -> Iterator[tuple[str, list[int]]]:
 
 def aggregations() -> Iterator[tuple[str, list[int]]]:
     """AGG: vertices without, with one and with many edges."""
-    for mode in (0, 1):
+    for mode in (0, 1, 2):
         for accumulate in (0, 1):
             for id_bytes in (2, 4):
                 for groups in (1, 5):

@@ -70,11 +70,15 @@ FULL = {
 }
 for core, source in enumerate(("GEMM-D", "GEMM-L")):
     FULL |= {
-        f"requantize of {source}": codec.requantize(**VALUES, **BYTES, core=core, shift=0),
+        f"requantize of {source}": codec.requantize(**VALUES, **BYTES, core=core, from_sum=0, shift=0),
         f"combine of {source}": codec.combine(**SUMS, **BYTES, core=core, post_shift=0, post_left=0),
         f"export_sums of {source}": codec.export_sums(**SUMS, core=core, row_words=9),
-        f"export_accumulators of {source}": codec.export_accumulators(**VALUES, core=core, row_words=9),
+        f"export_accumulators of {source}": codec.export_accumulators(**VALUES, core=core, from_sum=0, row_words=9),
     }
+FULL |= {
+    "requantize of AGG": codec.requantize(**VALUES, **BYTES, core=0, from_sum=1, shift=0),
+    "export_accumulators of AGG": codec.export_accumulators(**VALUES, core=0, from_sum=1, row_words=9),
+}
 
 
 def operation_of(name: str) -> Operation:

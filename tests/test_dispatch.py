@@ -87,7 +87,16 @@ def tiles(count: int) -> list[int]:
     6 of the output.
     """
     words = []
-    requantized = {"acc": 0, "relu": 0, "unsigned": 0, "packed": 0, "out_bits": 7, "rows": 4, "row_blocks": 1}
+    requantized = {
+        "acc": 0,
+        "from_sum": 0,
+        "relu": 0,
+        "unsigned": 0,
+        "packed": 0,
+        "out_bits": 7,
+        "rows": 4,
+        "row_blocks": 1,
+    }
     for tile in range(count):
         half, again, later = tile % 2, tile >= 2, tile > 0
         reuse = {"wait0": 2, "wait1": 8} if again else {}
@@ -417,7 +426,7 @@ def test_shapes_that_gemm_l_does_not_have_are_faults(
     ("operation", "packed", "needed"), [("requantize", 0, 3), ("requantize", 1, 2), ("export_accumulators", 0, 12)]
 )
 def test_results_beyond_their_row_are_a_fault(device: Device, operation: str, packed: int, needed: int) -> None:
-    fields = {"core": 0, "acc": 0, "out": 0, "par": 0, "rows": 2, "groups": 3, "row_blocks": 2}
+    fields = {"core": 0, "from_sum": 0, "acc": 0, "out": 0, "par": 0, "rows": 2, "groups": 3, "row_blocks": 2}
     if operation == "requantize":
         fields |= {"relu": 0, "unsigned": 0, "packed": packed, "out_bits": 3, "shift": 0}
     assert device.run([getattr(codec, operation)(**fields, row_words=needed)]) is Progress.DONE

@@ -358,7 +358,7 @@ class VecTile:
         return self.groups * self.machine.geometry.lanes
 
     def fields(self, row_words: int) -> dict[str, int]:
-        shape = {"core": self.core, "rows": self.rows, "groups": self.groups, "row_words": row_words}
+        shape = {"core": self.core % 2, "rows": self.rows, "groups": self.groups, "row_words": row_words}
         return self.place | shape
 
     def q8(self, row: int, channel: int, shift: int) -> int:
@@ -390,7 +390,11 @@ def vec_tile(geometry: Geometry, seed: int, core: int) -> VecTile:
     machine, _ = machine_of(geometry)
     random = np.random.default_rng(seed)
     rows, groups = 3, 3
-    memory, columns = ("acc_l_ram", geometry.gemm_l_cols) if core else ("acc_d_ram", geometry.gemm_d_cols)
+    memory, columns = {
+        0: ("acc_d_ram", geometry.gemm_d_cols),
+        1: ("acc_l_ram", geometry.gemm_l_cols),
+        FROM_SUM: ("sum_ram", geometry.lanes),
+    }[core]
     channels = groups * geometry.lanes
     held = -(-channels // columns) * columns
     tile = VecTile(
@@ -407,10 +411,10 @@ def vec_tile(geometry: Geometry, seed: int, core: int) -> VecTile:
     tile.sums[0, :3] = [2**31 - 1, -(2**31), 0]
     parameters = np.zeros(channels, [("bias", "<i4"), ("multiplier", "<u2"), ("zero", "<u2")])
     parameters["bias"], parameters["multiplier"] = tile.bias, tile.multiplier
-    put(machine, memory, 2, tile.acc)
     # Rows of sum_ram are five words apart, of which three are this tile's.
     for row in range(rows):
         put(machine, "sum_ram", 9 + 5 * row, tile.sums[row])
+    put(machine, memory, 2, tile.acc)
     put(machine, "par_ram", 1, parameters)
     machine.memories["out_ram"][...] = 0xA5
     return tile
@@ -423,12 +427,15 @@ def limits(bits: int, relu: int, unsigned: int) -> tuple[int, int]:
     return (0 if relu else -(2 ** (bits - 1))), 2 ** (bits - 1) - 1
 
 
+#: Accumulators that are sums of AGG, in place of a core's.
+FROM_SUM = 2
+SOURCES_OF_ACC = pytest.mark.parametrize("core", [0, 1, FROM_SUM], ids=["gemm_d", "gemm_l", "sums"])
 CORES = pytest.mark.parametrize("core", [0, 1], ids=["gemm_d", "gemm_l"])
 FORMS = pytest.mark.parametrize(("bits", "packed"), [(1, 0), (2, 1), (4, 0), (4, 1), (7, 0), (8, 0)])
 
 
 @GEOMETRIES
-@CORES
+@SOURCES_OF_ACC
 @pytest.mark.parametrize("relu", [0, 1])
 @pytest.mark.parametrize("unsigned", [0, 1])
 @pytest.mark.parametrize("shift", [0, 1, 28])
@@ -441,7 +448,8 @@ def test_requantize_is_its_definition(
     for row_words in ROW_WORDS[stored]:
         tile = vec_tile(geometry, 3, core)
         flags = {"relu": relu, "unsigned": unsigned, "packed": packed, "out_bits": bits - 1}
-        tile.machine.execute(instruction(codec.requantize(**flags, shift=shift, **tile.fields(row_words))))
+        flags |= {"from_sum": int(core == FROM_SUM), "shift": shift}
+        tile.machine.execute(instruction(codec.requantize(**flags, **tile.fields(row_words))))
         biased = [[wrapped(int(tile.acc[r, c]) + int(tile.bias[c])) for c in range(tile.channels)] for r in range(3)]
         scaled = [
             [round(Fraction(value * int(m), 2**shift)) for value, m in zip(row, tile.multiplier, strict=True)]
@@ -490,11 +498,12 @@ def test_export_sums_is_its_definition(geometry: Geometry, core: int, with_acc: 
 
 
 @GEOMETRIES
-@CORES
+@SOURCES_OF_ACC
 @pytest.mark.parametrize("row_words", ROW_WORDS[32])
 def test_export_accumulators_is_its_definition(geometry: Geometry, core: int, row_words: int) -> None:
     tile = vec_tile(geometry, 6, core)
-    tile.machine.execute(instruction(codec.export_accumulators(**tile.fields(row_words))))
+    from_sum = int(core == FROM_SUM)
+    tile.machine.execute(instruction(codec.export_accumulators(from_sum=from_sum, **tile.fields(row_words))))
     rows, channels = range(tile.rows), range(tile.channels)
     expected = [[wrapped(int(tile.acc[r, c]) + int(tile.bias[c])) for c in channels] for r in rows]
     tile.expect(expected, row_words, bits=32)
@@ -542,7 +551,7 @@ def relation(geometry: Geometry, id_bytes: int, slot: int = 1) -> Relation:
 
 @GEOMETRIES
 @pytest.mark.parametrize("id_bytes", [2, 4])
-@pytest.mark.parametrize("mode", [0, 1])
+@pytest.mark.parametrize("mode", [0, 1, 2])
 @pytest.mark.parametrize(("unsigned", "accumulate"), [(0, 0), (1, 0), (0, 1)])
 def test_reduce_is_its_definition(geometry: Geometry, id_bytes: int, mode: int, unsigned: int, accumulate: int) -> None:
     case = relation(geometry, id_bytes)
@@ -561,8 +570,8 @@ def test_reduce_is_its_definition(geometry: Geometry, id_bytes: int, mode: int, 
         for c in range(channels):
             values = [case.features[case.ids[e], 8 + c] for e in range(first, first + degree)]
             total = sum(int(v) if unsigned else int(v.astype(np.int8)) for v in values)
-            q8 = 256 * total if mode == 0 else mean_by_fractions(total, degree)
-            expected.append(wrapped(q8 + (int(old[r, c]) if accumulate else 0)))
+            term = [256 * total, mean_by_fractions(total, degree), total][mode]
+            expected.append(wrapped(term + (int(old[r, c]) if accumulate else 0)))
     assert words(case.machine, "sum_ram", 4, rows * 3, "<i4") == expected
 
 
@@ -732,6 +741,7 @@ def test_an_address_between_beats_is_refused() -> None:
 
 def test_values_wider_than_their_row_are_refused() -> None:
     tile = {"core": 0, "acc": 0, "out": 0, "par": 0, "rows": 1, "row_blocks": 2}
+    tile["from_sum"] = 0
     error = failure(codec.export_accumulators(**tile, groups=3, row_words=11))
     assert error.found == "instruction 1 (export_accumulators) uses 96 bytes in 11 words of an output row"
     flags = {"relu": 0, "unsigned": 0, "out_bits": 3, "shift": 0}
@@ -743,7 +753,7 @@ def test_values_wider_than_their_row_are_refused() -> None:
 @pytest.mark.parametrize(
     ("change", "found"),
     [
-        ({"mode": 2}, "mode 2"),
+        ({"mode": 3}, "mode 3"),
         ({"groups": 5}, "5 groups"),
         ({"destination": 1, "rows": 7}, "destinations up to 7"),
         ({"sum": 63, "rows": 2}, "words 63 to 64 of sum_ram"),

@@ -258,6 +258,14 @@ def sum_fields(bench: Bench, fields: dict[str, int]) -> dict[str, int]:
     }
 
 
+def source_fields(bench: Bench, fields: dict[str, int]) -> dict[str, int]:
+    """Whether accumulators are sums of AGG; their first word then fits sum_ram."""
+    words = fields["rows"] * fields["groups"]
+    if words > bench.geometry.sum_words or not bench.pick(0, 1):
+        return {"from_sum": 0}
+    return {"from_sum": 1, "acc": bench.pick(0, bench.geometry.sum_words - words)}
+
+
 def make_ties(bench: Bench) -> None:
     """Small values and multipliers, so that products fall exactly between two results."""
     random, memories = bench.random, bench.golden.memories
@@ -271,7 +279,8 @@ def make_ties(bench: Bench) -> None:
 
 def requantize_ties(bench: Bench) -> list[int]:
     make_ties(bench)
-    return [codec.requantize(**byte_fields(bench), shift=bench.pick(1, 6))]
+    fields = byte_fields(bench)
+    return [codec.requantize(**(fields | source_fields(bench, fields)), shift=bench.pick(1, 6))]
 
 
 def requantize_shifts(bench: Bench) -> list[int]:
@@ -281,7 +290,9 @@ def requantize_shifts(bench: Bench) -> list[int]:
         make_ties(bench)
     largest = bench.pick(0, 15)
     parameters["multiplier"] = 1 << bench.random.integers(max(largest - 3, 0), largest + 1, parameters.shape)
-    return [codec.requantize(**byte_fields(bench), shift=bench.pick(max(largest - 1, 0), min(largest + 45, 63)))]
+    fields = byte_fields(bench)
+    shift = bench.pick(max(largest - 1, 0), min(largest + 45, 63))
+    return [codec.requantize(**(fields | source_fields(bench, fields)), shift=shift)]
 
 
 def combine_ties(bench: Bench) -> list[int]:
@@ -292,7 +303,9 @@ def combine_ties(bench: Bench) -> list[int]:
 
 
 def requantize(bench: Bench) -> list[int]:
-    return [codec.requantize(**byte_fields(bench), shift=int(bench.random.choice([0, 1, 30, 40, 46, 63])))]
+    fields = byte_fields(bench)
+    shift = int(bench.random.choice([0, 1, 30, 40, 46, 63]))
+    return [codec.requantize(**(fields | source_fields(bench, fields)), shift=shift)]
 
 
 def combine(bench: Bench) -> list[int]:
@@ -313,7 +326,8 @@ def export_sums(bench: Bench) -> list[int]:
 
 
 def export_accumulators(bench: Bench) -> list[int]:
-    return [codec.export_accumulators(**vec_fields(bench, 4))]
+    fields = vec_fields(bench, 4)
+    return [codec.export_accumulators(**(fields | source_fields(bench, fields)))]
 
 
 def configure_features(bench: Bench) -> list[int]:
@@ -360,7 +374,7 @@ def reduce(bench: Bench) -> list[int]:
         codec.reduce(
             slot=slot,
             rows=rows,
-            mode=pick(0, 1),
+            mode=pick(0, 2),
             unsigned=pick(0, 1),
             accumulate=pick(0, 1),
             groups=groups,

@@ -172,9 +172,10 @@ inline Regions regions(const Word& word, const Word (&contexts)[context_words], 
             break;
         }
         case isa::Requantize::engine << 4 | isa::Requantize::opcode: {
-            found.add({memory::acc_d_ram, false, field<isa::Requantize::Acc>(word), 1, 0, (1 - field<isa::Requantize::Core>(word)) * field<isa::Requantize::Rows>(word) * ((((field<isa::Requantize::Groups>(word) * design.lanes + design.gemm_d_cols) - 1)) / (design.gemm_d_cols))});
-            found.add({memory::acc_l_ram, false, field<isa::Requantize::Acc>(word), 1, 0, field<isa::Requantize::Core>(word) * field<isa::Requantize::Rows>(word) * ((((field<isa::Requantize::Groups>(word) * design.lanes + design.gemm_l_cols) - 1)) / (design.gemm_l_cols))});
+            found.add({memory::acc_d_ram, false, field<isa::Requantize::Acc>(word), 1, 0, (1 - field<isa::Requantize::FromSum>(word)) * (1 - field<isa::Requantize::Core>(word)) * field<isa::Requantize::Rows>(word) * ((((field<isa::Requantize::Groups>(word) * design.lanes + design.gemm_d_cols) - 1)) / (design.gemm_d_cols))});
+            found.add({memory::acc_l_ram, false, field<isa::Requantize::Acc>(word), 1, 0, (1 - field<isa::Requantize::FromSum>(word)) * field<isa::Requantize::Core>(word) * field<isa::Requantize::Rows>(word) * ((((field<isa::Requantize::Groups>(word) * design.lanes + design.gemm_l_cols) - 1)) / (design.gemm_l_cols))});
             found.add({memory::par_ram, false, field<isa::Requantize::Par>(word), 1, 0, field<isa::Requantize::Groups>(word)});
+            found.add({memory::sum_ram, false, field<isa::Requantize::Acc>(word), 1, 0, field<isa::Requantize::FromSum>(word) * field<isa::Requantize::Rows>(word) * field<isa::Requantize::Groups>(word)});
             found.add({memory::out_ram, true, field<isa::Requantize::Out>(word), field<isa::Requantize::Rows>(word), 8 * field<isa::Requantize::RowBlocks>(word), field<isa::Requantize::RowWords>(word)});
             break;
         }
@@ -195,9 +196,10 @@ inline Regions regions(const Word& word, const Word (&contexts)[context_words], 
             break;
         }
         case isa::ExportAccumulators::engine << 4 | isa::ExportAccumulators::opcode: {
-            found.add({memory::acc_d_ram, false, field<isa::ExportAccumulators::Acc>(word), 1, 0, (1 - field<isa::ExportAccumulators::Core>(word)) * field<isa::ExportAccumulators::Rows>(word) * ((((field<isa::ExportAccumulators::Groups>(word) * design.lanes + design.gemm_d_cols) - 1)) / (design.gemm_d_cols))});
-            found.add({memory::acc_l_ram, false, field<isa::ExportAccumulators::Acc>(word), 1, 0, field<isa::ExportAccumulators::Core>(word) * field<isa::ExportAccumulators::Rows>(word) * ((((field<isa::ExportAccumulators::Groups>(word) * design.lanes + design.gemm_l_cols) - 1)) / (design.gemm_l_cols))});
+            found.add({memory::acc_d_ram, false, field<isa::ExportAccumulators::Acc>(word), 1, 0, (1 - field<isa::ExportAccumulators::FromSum>(word)) * (1 - field<isa::ExportAccumulators::Core>(word)) * field<isa::ExportAccumulators::Rows>(word) * ((((field<isa::ExportAccumulators::Groups>(word) * design.lanes + design.gemm_d_cols) - 1)) / (design.gemm_d_cols))});
+            found.add({memory::acc_l_ram, false, field<isa::ExportAccumulators::Acc>(word), 1, 0, (1 - field<isa::ExportAccumulators::FromSum>(word)) * field<isa::ExportAccumulators::Core>(word) * field<isa::ExportAccumulators::Rows>(word) * ((((field<isa::ExportAccumulators::Groups>(word) * design.lanes + design.gemm_l_cols) - 1)) / (design.gemm_l_cols))});
             found.add({memory::par_ram, false, field<isa::ExportAccumulators::Par>(word), 1, 0, field<isa::ExportAccumulators::Groups>(word)});
+            found.add({memory::sum_ram, false, field<isa::ExportAccumulators::Acc>(word), 1, 0, field<isa::ExportAccumulators::FromSum>(word) * field<isa::ExportAccumulators::Rows>(word) * field<isa::ExportAccumulators::Groups>(word)});
             found.add({memory::out_ram, true, field<isa::ExportAccumulators::Out>(word), field<isa::ExportAccumulators::Rows>(word), 8 * field<isa::ExportAccumulators::RowBlocks>(word), field<isa::ExportAccumulators::RowWords>(word)});
             break;
         }

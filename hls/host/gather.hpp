@@ -116,10 +116,10 @@ void put_results(const GroupSums* totals, const ReduceTile& tile, const Destinat
     for (unsigned channel = 0; channel < tile.groups * group_channels; channel++) {
         const auto total =
             static_cast<std::int32_t>(totals[channel / group_channels][channel % group_channels]);
-        const std::int32_t q8 = destination.degree == 0 ? 0 : reduce_lane<Z>(total, destination, tile.mean);
+        const std::int32_t own = destination.degree == 0 ? 0 : reduce_lane<Z>(total, destination, tile.mode);
         std::uint32_t before = 0;
         if (tile.accumulate) std::memcpy(&before, words + std::size_t{4} * channel, 4);
-        const std::uint32_t result = before + static_cast<std::uint32_t>(q8);
+        const std::uint32_t result = before + static_cast<std::uint32_t>(own);
         std::memcpy(words + std::size_t{4} * channel, &result, 4);
     }
 }

@@ -355,12 +355,14 @@ unsigned vec_rows(const VecTile<Z>& tile, HostRam<AccD> acc_d_ram, HostRam<AccL>
     static const bool exact = rounds_to_even();
     static_assert(D::lanes % vec_channels == 0, "a group has channels that no vector holds");
     constexpr unsigned block_words = isa::block_bytes / D::lanes;
-    const unsigned cols = tile.from_l ? D::gemm_l_cols : D::gemm_d_cols;
+    const unsigned cols = tile.from_sum ? D::lanes : tile.from_l ? D::gemm_l_cols : D::gemm_d_cols;
     const unsigned acc_words = (tile.groups * D::lanes + cols - 1) / cols;
     const std::uint64_t rows = tile.rows;
     const std::uint64_t accs = tile.with_acc ? rows * acc_words : 0;
     const bool held =
-        (tile.from_l ? acc_l_ram.holds(tile.acc, accs) : acc_d_ram.holds(tile.acc, accs)) &&
+        (tile.from_sum ? sum_ram.holds(tile.acc, accs)
+         : tile.from_l ? acc_l_ram.holds(tile.acc, accs)
+                       : acc_d_ram.holds(tile.acc, accs)) &&
         par_ram.holds(tile.par, tile.with_acc ? tile.groups : 0) &&
         sum_ram.holds(tile.sum,
                       tile.with_sum && tile.groups != 0 ? (rows - 1) * tile.sum_groups + tile.groups : 0) &&
@@ -375,7 +377,9 @@ unsigned vec_rows(const VecTile<Z>& tile, HostRam<AccD> acc_d_ram, HostRam<AccL>
     const VecRows body(tile, D::lanes, channels);
     for (unsigned row = 0; row < tile.rows; row++) {
         const unsigned acc = tile.acc + row * acc_words;
-        body.run(tile.from_l ? acc_l_ram.at(acc) : acc_d_ram.at(acc),
+        body.run(tile.from_sum ? sum_ram.at(acc)
+                 : tile.from_l ? acc_l_ram.at(acc)
+                               : acc_d_ram.at(acc),
                  sum_ram.at(tile.sum + row * tile.sum_groups),
                  out_ram.at(tile.out + row * tile.row_blocks * block_words),
                  std::size_t{tile.row_words} * D::lanes);

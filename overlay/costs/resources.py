@@ -135,7 +135,7 @@ def vec_resources(geometry: Geometry, form: Form) -> Resources:
     """VEC: per lane a product, two rounding shifts, the additions of bias and sum, limits, and a choice of words."""
     adders = 4 * _REQUANTIZED_BITS + 2 * ACCUMULATOR_BITS
     shifters = 2 * _REQUANTIZED_BITS * _BARREL_LEVELS
-    words = (geometry.gemm_d_cols + geometry.gemm_l_cols) // geometry.lanes
+    words = (geometry.gemm_d_cols + geometry.gemm_l_cols) // geometry.lanes + 1
     lut = _constant("lut_vec_control") + geometry.lanes * (adders + shifters + ACCUMULATOR_BITS * _mux(words))
     return _with_ff(lut, dsp=geometry.lanes * _constant("dsp_per_requantize")) + _streams()
 

@@ -40,6 +40,7 @@ class ReduceMode(IntEnum):
 
     SUM = 0
     MEAN = 1
+    RAW = 2
 
 
 class Fault(IntEnum):
@@ -599,6 +600,7 @@ def requantize(
     acc: int,
     relu: int,
     unsigned: int,
+    from_sum: int,
     packed: int,
     out: int,
     par: int,
@@ -621,9 +623,10 @@ def requantize(
     Args:
         core: 0: accumulators of GEMM-D, 1: of GEMM-L; 0 to 1.
         out_bits: Bits of a result, less 1; 0 to 7.
-        acc: First word in acc_d_ram or acc_l_ram; 0 to 4095.
+        acc: First word in acc_d_ram, acc_l_ram or sum_ram; 0 to 4095.
         relu: 1: negative results become 0; 0 to 1.
         unsigned: 1: results are unsigned; 0 to 1.
+        from_sum: 1: accumulators are sums of AGG in sum_ram, and core is not used; 0 to 1.
         packed: 1: two results a byte, the even channel in the low nibble; 0 to 1.
         out: First word in out_ram; 0 to 4095.
         par: First word in par_ram; 0 to 511.
@@ -650,6 +653,7 @@ def requantize(
             ("acc", 32, 12, acc),
             ("relu", 56, 1, relu),
             ("unsigned", 57, 1, unsigned),
+            ("from_sum", 58, 1, from_sum),
             ("packed", 59, 1, packed),
             ("out", 64, 12, out),
             ("par", 76, 9, par),
@@ -830,6 +834,7 @@ def export_accumulators(
     *,
     core: int,
     acc: int,
+    from_sum: int,
     out: int,
     par: int,
     rows: int,
@@ -848,7 +853,8 @@ def export_accumulators(
 
     Args:
         core: 0: accumulators of GEMM-D, 1: of GEMM-L; 0 to 1.
-        acc: First word in acc_d_ram or acc_l_ram; 0 to 4095.
+        acc: First word in acc_d_ram, acc_l_ram or sum_ram; 0 to 4095.
+        from_sum: 1: accumulators are sums of AGG in sum_ram, and core is not used; 0 to 1.
         out: First word in out_ram; 0 to 4095.
         par: First word in par_ram; 0 to 511.
         rows: Rows of the tile; 0 to 255.
@@ -870,6 +876,7 @@ def export_accumulators(
         (
             ("core", 28, 1, core),
             ("acc", 32, 12, acc),
+            ("from_sum", 58, 1, from_sum),
             ("out", 64, 12, out),
             ("par", 76, 9, par),
             ("rows", 85, 8, rows),
@@ -1033,9 +1040,9 @@ def reduce(
 ) -> int:
     """Packs ``reduce``, 128 bits.
 
-    For each of rows destinations from destination on: S[c] = sum of the features of its sources; q8[c] = 256
-    * S[c] in mode 0 (sum), (S[c] * reciprocal + 2^(k+7)) >> (k+8) in mode 1 (mean), 0 without edges;
-    sum[r][c] = (accumulate ? sum[r][c] : 0) + q8[c], int32, wraps.
+    For each of rows destinations from destination on: S[c] = sum of the features of its sources; t[c] = 256 *
+    S[c] in mode 0 (sum), (S[c] * reciprocal + 2^(k+7)) >> (k+8) in mode 1 (mean), S[c] itself in mode 2
+    (raw), 0 without edges; sum[r][c] = (accumulate ? sum[r][c] : 0) + t[c], int32, wraps.
 
     Args:
         slot: Context; 0 to 15.

@@ -327,9 +327,14 @@ def export_accumulators(machine: GoldenMachine, f: Fields) -> None:
 
 
 def _biased(machine: GoldenMachine, f: Fields) -> tuple[Integers, Integers]:
-    """The values acc + bias, ``[rows, channels]`` in int32 range, and the multipliers, ``[channels]``."""
+    """The values acc + bias, ``[rows, channels]`` in int32 range, and the multipliers, ``[channels]``.
+
+    The accumulators are those of a core, or with ``from_sum`` sums of AGG.
+    """
     geometry, rows = machine.geometry, f["rows"]
     memory, columns = ("acc_l_ram", geometry.gemm_l_cols) if f["core"] else ("acc_d_ram", geometry.gemm_d_cols)
+    if f.get("from_sum"):
+        memory, columns = "sum_ram", geometry.lanes
     channels = f["groups"] * geometry.lanes
     row_words = -(-channels // columns)
     words = machine.words(memory, f["acc"], rows * row_words)
@@ -399,7 +404,7 @@ def _configure(machine: GoldenMachine, f: Fields, word: int) -> None:
 
 
 def reduce(machine: GoldenMachine, f: Fields) -> None:
-    """sum[r][c] = (accumulate ? sum[r][c] : 0) + q8[c], q8 the sum or mean over sources."""
+    """sum[r][c] = (accumulate ? sum[r][c] : 0) + t[c], t the sum or mean over sources in Q.8, or the plain sum."""
     if f["mode"] >= len(_MODES):
         known = " or ".join(f"{value} ({name})" for value, name in enumerate(_MODES))
         raise machine.error(f"mode {f['mode']}", f"mode {known}")
@@ -410,14 +415,17 @@ def reduce(machine: GoldenMachine, f: Fields) -> None:
     destinations = _destinations(machine, f, _context(context[1], "configure_destinations"))
     ids = _ids(machine, destinations, _context(context[2], "configure_ids"))
     sums = wrap32(_sum_of_sources(machine, f, features, destinations["degree"].astype(np.int64), ids))
-    if _MODES[f["mode"]] == "mean":
-        q8 = mean_q8(sums, _column(destinations["reciprocal"]), _column(destinations["exponent"]))
-    else:
-        q8 = sums << Q8_BITS
+    match _MODES[f["mode"]]:
+        case "mean":
+            terms = mean_q8(sums, _column(destinations["reciprocal"]), _column(destinations["exponent"]))
+        case "sum":
+            terms = sums << Q8_BITS
+        case _:
+            terms = sums
     words = machine.words("sum_ram", f["sum"], f["rows"] * f["groups"])
     target = words.view("<i4").reshape(f["rows"], f["groups"] * machine.geometry.lanes)
     start = target.astype(np.int64) if f["accumulate"] else 0
-    target[...] = wrap32(start + q8)  # without edges the sum is 0, and 0 in either mode
+    target[...] = wrap32(start + terms)  # without edges the sum is 0, and 0 in every mode
 
 
 def _destinations(machine: GoldenMachine, f: Fields, array: Fields) -> npt.NDArray[Any]:

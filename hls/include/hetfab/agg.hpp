@@ -58,7 +58,7 @@ struct ReduceTile {
     unsigned rows;
     unsigned groups;
     unsigned id_bytes;
-    bool mean;
+    unsigned mode;
     bool is_unsigned;
     bool accumulate;
     std::uint64_t features;
@@ -87,7 +87,7 @@ context_words:
             number<Z, Op::Rows>(instruction),
             number<Z, Op::Groups>(instruction),
             number<Z, isa::ConfigureIds::IdBytes>(context[2]),
-            number<Z, Op::Mode>(instruction) == isa::reduce_mode::mean,
+            number<Z, Op::Mode>(instruction),
             flag<Z, Op::Unsigned>(instruction),
             flag<Z, Op::Accumulate>(instruction),
             static_cast<std::uint64_t>(get<Z, Features::Address>(context[0])),
@@ -183,16 +183,17 @@ class IdReader {
     BurstReader reader_;
 };
 
-// A mean or a sum in Q.8 of one lane.
+// A mean or a sum in Q.8 of one lane, or the plain sum.
 template <class Z>
-S<Z, 32> reduce_lane(const S<Z, 32>& total, const Destination<Z>& destination, bool mean) {
+S<Z, 32> reduce_lane(const S<Z, 32>& total, const Destination<Z>& destination, unsigned mode) {
 #pragma HLS INLINE
+    if (mode == isa::reduce_mode::raw) return total;
     const S<Z, 49> scaled = product<Z, 49>(total, destination.reciprocal);
     const S<Z, 64> half = S<Z, 64>(1) << (destination.exponent + isa::q8_bits - 1);
     const S<Z, 64> rounded = sum<Z, 64>(scaled, half);
     const S<Z, 64> quotient = rounded >> (destination.exponent + isa::q8_bits);
     const S<Z, 64> shifted = product<Z, 64>(total, S<Z, isa::q8_bits + 2>(1 << isa::q8_bits));
-    return wrap<Z, 32>(mean ? quotient : shifted);
+    return wrap<Z, 32>(mode == isa::reduce_mode::mean ? quotient : shifted);
 }
 
 // Adds a beat of features to the sums of one group.
@@ -212,15 +213,15 @@ feature_lanes:
 // The result of one group of a destination, added to what sum_ram held.
 template <class D, class Z>
 Word<Z, 32 * D::lanes> reduced_word(const S<Z, 32> (&totals)[D::lanes], const Destination<Z>& destination,
-                                    bool mean, const Word<Z, 32 * D::lanes>& before) {
+                                    unsigned mode, const Word<Z, 32 * D::lanes>& before) {
 #pragma HLS INLINE
     Word<Z, 32 * D::lanes> word = zero<Z, 32 * D::lanes>();
 result_lanes:
     for (unsigned lane = 0; lane < D::lanes; lane++) {
 #pragma HLS UNROLL factor=D::lanes
-        const S<Z, 32> q8 =
-            destination.degree == 0 ? S<Z, 32>(0) : reduce_lane<Z>(totals[lane], destination, mean);
-        set_lane<Z, 32>(word, lane, wrap<Z, 32>(sum<Z, 33>(lane_s<Z, 32>(before, lane), q8)));
+        const S<Z, 32> result =
+            destination.degree == 0 ? S<Z, 32>(0) : reduce_lane<Z>(totals[lane], destination, mode);
+        set_lane<Z, 32>(word, lane, wrap<Z, 32>(sum<Z, 33>(lane_s<Z, 32>(before, lane), result)));
     }
     return word;
 }
@@ -336,7 +337,7 @@ row_beats:
         }
         if (last_edge) {
             const Word<Z, 32 * D::lanes> before = tile.accumulate ? held[word] : zero<Z, 32 * D::lanes>();
-            sum_ram[tile.sum + word] = reduced_word<D, Z>(totals[group], destination, tile.mean, before);
+            sum_ram[tile.sum + word] = reduced_word<D, Z>(totals[group], destination, tile.mode, before);
             word++;
         }
         group = last_group ? 0 : group + 1;

@@ -200,6 +200,7 @@ struct Requantize {
     using Acc = Field<32, 12>;
     using Relu = Field<56, 1>;
     using Unsigned = Field<57, 1>;
+    using FromSum = Field<58, 1>;
     using Packed = Field<59, 1>;
     using Out = Field<64, 12>;
     using Par = Field<76, 9>;
@@ -255,6 +256,7 @@ struct ExportAccumulators {
     static constexpr int opcode = 4;
     using Core = Field<28, 1>;
     using Acc = Field<32, 12>;
+    using FromSum = Field<58, 1>;
     using Out = Field<64, 12>;
     using Par = Field<76, 9>;
     using Rows = Field<85, 8>;
@@ -305,6 +307,7 @@ struct Reduce {
 namespace reduce_mode {
 constexpr int sum = 0;
 constexpr int mean = 1;
+constexpr int raw = 2;
 }  // namespace reduce_mode
 
 struct ConfigureLeft {

@@ -49,6 +49,7 @@ struct VecTile {
     unsigned row_words;
     unsigned out_bits;
     bool from_l;
+    bool from_sum;
     bool with_acc;
     bool with_sum;
     bool wide_result;
@@ -73,6 +74,7 @@ VecTile<Z> vec_tile(const Word<Z, isa::instruction_bits>& instruction, int opcod
                       std::is_same_v<isa::ExportSums::SumGroups, Op::SumGroups> &&
                       std::is_same_v<isa::ExportSums::WithAcc, Op::WithAcc> &&
                       std::is_same_v<isa::ExportAccumulators::Core, Op::Core> &&
+                      std::is_same_v<isa::ExportAccumulators::FromSum, isa::Requantize::FromSum> &&
                       std::is_same_v<isa::ExportAccumulators::RowWords, Op::RowWords>,
                   "VEC's operations share the places of their fields");
     const bool combines = opcode == isa::Combine::opcode;
@@ -89,6 +91,7 @@ VecTile<Z> vec_tile(const Word<Z, isa::instruction_bits>& instruction, int opcod
             number<Z, Op::RowWords>(instruction),
             number<Z, Op::OutBits>(instruction) + 1,
             flag<Z, Op::Core>(instruction),
+            !adds && flag<Z, isa::Requantize::FromSum>(instruction),
             !adds || flag<Z, Op::WithAcc>(instruction),
             adds,
             exports,
@@ -218,6 +221,7 @@ unsigned vec_rows(const VecTile<Z>& tile, AccDRam acc_d_ram, AccLRam acc_l_ram, 
     const unsigned last_quarter = tile.wide_result ? 3 : 0;
     AccPlace<D::gemm_d_cols / D::lanes> acc_d = {tile.acc};
     AccPlace<D::gemm_l_cols / D::lanes> acc_l = {tile.acc};
+    AccPlace<1> acc_sum = {tile.acc};
     unsigned sum_row = tile.sum;
     unsigned out_row = tile.out;
     unsigned position = 0;
@@ -232,9 +236,15 @@ vec_groups:
         events.trip(isa::loops::vec_groups);
         const bool inside = group < tile.groups;
         const bool reads_acc = inside && tile.with_acc;
+        // One read of sum_ram for either use.
+        const Word<Z, 32 * D::lanes> sums = inside && (tile.with_sum || tile.from_sum)
+                                                ? sum_ram[tile.from_sum ? acc_sum.word : sum_row + group]
+                                                : zero<Z, 32 * D::lanes>();
         S<Z, 32> acc[D::lanes];
 #pragma HLS ARRAY_PARTITION variable=acc type=complete dim=0
-        if (reads_acc && tile.from_l) {
+        if (reads_acc && tile.from_sum) {
+            acc_group<D, Z, D::lanes>(sums, 0, acc);
+        } else if (reads_acc && tile.from_l) {
             acc_group<D, Z, D::gemm_l_cols>(acc_l_ram[acc_l.word], acc_l.part, acc);
         } else if (reads_acc) {
             acc_group<D, Z, D::gemm_d_cols>(acc_d_ram[acc_d.word], acc_d.part, acc);
@@ -242,8 +252,6 @@ vec_groups:
             acc_group<D, Z, D::lanes>(zero<Z, 32 * D::lanes>(), 0, acc);
         }
         const Word<Z, 64 * D::lanes> par = reads_acc ? par_ram[tile.par + group] : zero<Z, 64 * D::lanes>();
-        const Word<Z, 32 * D::lanes> sums =
-            inside && tile.with_sum ? sum_ram[sum_row + group] : zero<Z, 32 * D::lanes>();
         VecGroup<Z, D::lanes> results;
 #pragma HLS ARRAY_PARTITION variable=results.value type=complete dim=0
 #pragma HLS ARRAY_PARTITION variable=results.scaled type=complete dim=0
@@ -269,6 +277,7 @@ vec_groups:
             group++;
             acc_d.next_group();
             acc_l.next_group();
+            acc_sum.next_group();
         }
         position++;
         if (position == row_trips) {
