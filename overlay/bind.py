@@ -116,7 +116,9 @@ def bind(program: Program, graph: GraphArrays) -> BoundProgram:
         for tensor in _tensors(program, segment.name.lower()):
             offsets[tensor.name] = sizes[segment]
             sizes[segment] += layouts.stored_rows(graph.counts[tensor.node_type]) * tensor.row_bytes
-    values = np.array([_value(s, program, graph.counts, edges, offsets, places) for s in program.symbols], dtype=np.int64)
+    values = np.array(
+        [_value(s, program, graph.counts, edges, offsets, places) for s in program.symbols], dtype=np.int64
+    )
     words, layers = without_first_waits(program, *expand(program, graph.counts, values))
     check_order(words)
     contents = {

@@ -42,7 +42,12 @@ _SEGMENTS = {"features": "features", "constant": "constants", "computed": "activ
 
 
 def compile_model(
-    given: BoundModel, design: Design, *, name: str = "model", share_on_d: float | None = None
+    given: BoundModel,
+    design: Design,
+    *,
+    name: str = "model",
+    share_on_d: float | None = None,
+    lowered: LoweredModel | None = None,
 ) -> Program:
     """Compiles a quantized model.
 
@@ -51,13 +56,15 @@ def compile_model(
         design: The design to compile for.
         name: Name of the model, for reports.
         share_on_d: Of each layer's output channels, what GEMM-D gets, 0 to 1; None for the fastest split.
+        lowered: The model's layers as ``plan_model`` chose them; None for those of ``lower``.
 
     Raises:
         InputError: One of the errors of ``lower`` and ``choose_tile``.
         DesignInvalidError: The design lacks an engine that the model needs.
         SplitInvalidError: ``share_on_d`` is no share, or gives channels to a core that the design lacks.
     """
-    program = compile_lowered(lower(given.model, given.bindings), design, name=name, share_on_d=share_on_d)
+    layers = lower(given.model, given.bindings) if lowered is None else lowered
+    program = compile_lowered(layers, design, name=name, share_on_d=share_on_d)
     return replace(program, model_hash=model_hash(given.model), bindings=to_json(given.bindings))
 
 
@@ -192,9 +199,7 @@ class _Compiler:
         if layer.gathered and layer.dense is not None:
             table = self.constants.add_weight_rows(layer.dense)
             return [self.constants.add_gathered_columns(layer, one, table, self.geometry) for one in tile.passes]
-        return [
-            self.constants.add_columns(layer, planned.operands, tile, one, self.geometry) for one in tile.passes
-        ]
+        return [self.constants.add_columns(layer, planned.operands, tile, one, self.geometry) for one in tile.passes]
 
     def _segment(self, tensor: Stored) -> str:
         in_rows = tensor.origin != "features" or tensor.name in self._as_rows

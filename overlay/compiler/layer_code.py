@@ -249,9 +249,7 @@ class LayerCode:
             if many:
                 self.context(0, aggregation, columns.range.first)
             own = {"slot": 0 if many else number, "unsigned": int(not aggregation.input.signed)}
-            self._reduce(
-                planned, columns, rows, own, first=number == 0, last=number == len(aggregations) - 1
-            )
+            self._reduce(planned, columns, rows, own, first=number == 0, last=number == len(aggregations) - 1)
 
     def _gather_weights(self, planned: PlannedLayer, columns: Columns, rows: int | Affine) -> None:
         """Sums times the destinations' factors, which a mean by their records is (docs/arithmetic.md)."""
