@@ -171,7 +171,7 @@ def _check_graph(program: Program, graph: GraphArrays) -> None:
 
 @dataclass(frozen=True, eq=False)
 class _EdgeArrays:
-    """An edge set as AGG reads it: edges into each destination, what is behind it in DRAM, and how many ids there are."""
+    """An edge set as AGG reads it: edges by destination, the records of destinations, how many sources there are."""
 
     indptr: npt.NDArray[np.integer[Any]]
     ids: npt.NDArray[np.integer[Any]]

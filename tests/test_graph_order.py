@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Orders of graphs that share vectors: as good as all permutations where that is promised, never worse than given."""
 
-from itertools import permutations
+from itertools import pairwise, permutations
 
 import numpy as np
 import numpy.typing as npt
@@ -29,10 +29,7 @@ def symmetric(counts: st.SearchStrategy[int]) -> st.SearchStrategy[Shared]:
 def test_few_graphs_are_ordered_best(shared: Shared) -> None:
     found = best_order(shared)
     assert sorted(found) == list(range(len(shared)))
-    most = max(
-        sum(int(shared[a, b]) for a, b in zip(each, each[1:], strict=False))
-        for each in permutations(range(len(shared)))
-    )
+    most = max(sum(int(shared[a, b]) for a, b in pairwise(each)) for each in permutations(range(len(shared))))
     assert kept_bytes(shared, found) == most
 
 

@@ -17,6 +17,7 @@ from hetfab.overlay.errors import RelationMissingError, WorkloadUnreadableError,
 from hetfab.overlay.json_schema import schema_problems
 from hetfab.overlay.model.edges import EdgeSet
 
+_TEXT = {"type": "string"}
 _COUNT = {"type": "integer", "minimum": 0}
 _END = {"type": "object", "required": ["without_edges"], "properties": {"without_edges": _COUNT}}
 _ENDS = {"out": _END, "into": _END}
@@ -26,14 +27,14 @@ _SCHEMA = {
     "required": ["format", "name", "node_types", "relations", "semantic_graphs"],
     "properties": {
         "format": {"type": "string", "enum": [FORMAT]},
-        "name": {"type": "string"},
+        "name": _TEXT,
         "node_types": {
             "type": "array",
             "items": {
                 "type": "object",
                 "required": ["name", "count", "features", "width", "nonzeros", "magnitudes", "uniform"],
                 "properties": {
-                    "name": {"type": "string"},
+                    "name": _TEXT,
                     "count": _COUNT,
                     "features": {"type": ["string", "null"]},
                     "width": _COUNT,
@@ -47,7 +48,7 @@ _SCHEMA = {
             "items": {
                 "type": "object",
                 "required": ["name", "source", "destination", "out", "into"],
-                "properties": {**dict.fromkeys(("name", "source", "destination"), {"type": "string"}), **_ENDS},
+                "properties": {"name": _TEXT, "source": _TEXT, "destination": _TEXT, **_ENDS},
             },
         },
         "semantic_graphs": {
@@ -55,7 +56,7 @@ _SCHEMA = {
             "items": {
                 "type": "object",
                 "required": ["relations", "out", "into"],
-                "properties": {"relations": {"type": "array", "items": {"type": "string"}}, **_ENDS},
+                "properties": {"relations": {"type": "array", "items": _TEXT}, **_ENDS},
             },
         },
     },

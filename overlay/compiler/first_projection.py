@@ -57,7 +57,7 @@ class Projection:
         features: The features' name.
         sparse: Whether it reads non-zeros only.
         reason: Why, in words.
-        dense: What the dense form takes, None where no graph is known.
+        dense: What the dense form takes, None where no graph is known or the layer has aggregates.
         by_nonzeros: What the sparse form takes, None where no graph is known or the form cannot be had.
     """
 
@@ -118,8 +118,10 @@ class _Chooser:
     share_on_d: float | None
 
     def choose(self, layer: LoweredLayer, dense: DenseTerm) -> Projection:
-        rows = None if self.facts is None else self._work(layer, dense.input, self.facts)
         obstacle, nonzeros = self._by_nonzeros(layer, dense.input)
+        rows = None
+        if self.facts is not None and not layer.aggregations:
+            rows = self._work(layer, dense.input, self.facts)
         sparse, reason = self._decide(rows, nonzeros, obstacle)
         return Projection(layer.output.name, dense.input.name, sparse, reason, rows, nonzeros)
 

@@ -243,7 +243,7 @@ class LayerCode:
         )
 
     def _reductions(self, planned: PlannedLayer, columns: Columns, rows: int | Affine) -> None:
-        emitter, aggregations = self._emitter, planned.layer.aggregations
+        aggregations = planned.layer.aggregations
         many = len(aggregations) > self._geometry.agg_contexts
         for number, aggregation in enumerate(aggregations):
             if many:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Plans a model before it is compiled: in which form features are read, in which order edge sets come (docs/planning.md)."""
+"""Plans a model before it is compiled: the form of first projections, the order of edge sets (docs/planning.md)."""
 
 from dataclasses import asdict, dataclass
 from typing import Any

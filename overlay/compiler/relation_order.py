@@ -10,9 +10,9 @@ import numpy as np
 
 from hetfab.overlay.compiler.graph_facts import GraphFacts
 from hetfab.overlay.compiler.lowered import Aggregation, LoweredLayer, LoweredModel
-from hetfab.overlay.semantic.order import Shared, best_order, kept_bytes
-from hetfab.overlay.layouts import blocks_of
 from hetfab.overlay.isa.spec import isa
+from hetfab.overlay.layouts import blocks_of
+from hetfab.overlay.semantic.order import best_order, kept_bytes
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ Up to ``EXACT_LIMIT`` graphs by dynamic programming (Held and Karp, "A dynamic p
 problems", 1962), above by nearest neighbours and 2-opt. HiHGNN (TPDS 2024) schedules semantic graphs by similarity.
 """
 
+from itertools import pairwise
 from typing import TypeAlias
 
 import numpy as np
@@ -32,7 +33,7 @@ def best_order(shared: Shared) -> tuple[int, ...]:
 
 def kept_bytes(shared: Shared, order: tuple[int, ...]) -> int:
     """Bytes that need no loading anew when graphs come in an order."""
-    return sum(int(shared[one, other]) for one, other in zip(order, order[1:], strict=False))
+    return sum(int(shared[one, other]) for one, other in pairwise(order))
 
 
 def _exact(shared: Shared) -> tuple[int, ...]:
