@@ -24,8 +24,11 @@ _ARRAYS = {
     "gemm_l_rows": (1, 32, 1),
     "gemm_l_cols": (8, 64, 8),
     "gemm_l_acc_bits": (24, 32, 1),
+    "feature_words": (0, 1 << 15, 8),
+    "agg_weights": (0, 1, 1),
     "sgb_columns": (64, 1 << 20, 64),
     "sgb_ids": (64, 1 << 20, 64),
+    "rows_fifo_words": (16, 1 << 15, 1),
 }
 _LONGEST_SHOWN = 80
 #: Forms of the processing elements: LUTs chosen by hand, or what a tool makes of plain code.
@@ -55,8 +58,11 @@ class Geometry:
         out_words: Depth of ``out_ram``.
         agg_contexts: Contexts that AGG keeps.
         agg_groups: Groups of ``lanes`` channels that AGG accumulates at once.
+        feature_words: Depth of ``feature_ram``, AGG's scratchpad; 0 for none.
+        agg_weights: Whether AGG multiplies features by weights of edges, 0 or 1.
         sgb_columns: Columns of the largest graph that SGB makes, the bits of its bitmap.
         sgb_ids: Ids that SGB keeps on chip: of a row in the order seen, and of a window of a transpose.
+        rows_fifo_words: Depth of the FIFO from SGB to AGG.
         queue_depth: Instructions that DISPATCH queues per engine.
         engine_fifo_depth: Instructions issued to an engine and not yet done.
     """
@@ -79,8 +85,11 @@ class Geometry:
     out_words: int
     agg_contexts: int
     agg_groups: int
+    feature_words: int
+    agg_weights: int
     sgb_columns: int
     sgb_ids: int
+    rows_fifo_words: int
     queue_depth: int
     engine_fifo_depth: int
 
@@ -235,8 +244,9 @@ def _check_values(geometry: dict[str, Any], source: str) -> None:
     for name, value in geometry.items():
         if name == "engines":
             continue
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise _invalid(source, f"{name} is {_shown(value)}", "a whole number of at least 1")
+        smallest = min(_ARRAYS[name][0], 1) if name in _ARRAYS else 1
+        if not isinstance(value, int) or isinstance(value, bool) or value < smallest:
+            raise _invalid(source, f"{name} is {_shown(value)}", f"a whole number of at least {smallest}")
         largest = largest_value(name)
         if value > largest:
             expected = f"at most {largest}, what the instruction fields can name"
@@ -266,6 +276,8 @@ def largest_value(parameter: str) -> int:
         "sgb_columns": ("configure_bitmap", "columns"),
         "sgb_ids": ("configure_bitmap", "threshold"),
     }
+    if parameter in ("rows_fifo_words", "feature_words"):
+        return _ARRAYS[parameter][1]
     if parameter not in fields:
         return 4096
     operation, name = fields[parameter]

@@ -37,6 +37,7 @@ SMALL_GEOMETRY = replace(
     agg_groups=8,
     sgb_columns=512,
     sgb_ids=64,
+    rows_fifo_words=16,
     queue_depth=4,
     engine_fifo_depth=2,
 )

@@ -124,7 +124,7 @@ def compositions() -> Iterator[tuple[str, list[int]]]:
     for threshold in (0, 8):
         context = [codec.configure_left(**left), codec.configure_right(**right)]
         context.append(codec.configure_bitmap(threshold=threshold, columns=100))
-        yield f"compose threshold={threshold}", [*context, codec.compose(edges=400, rows=4, address=out)]
+        yield f"compose threshold={threshold}", [*context, codec.compose(to_fifo=0, edges=400, rows=4, address=out)]
     wide = codec.configure_left(edges=100, rows=1, address=program_address(Segment.GRAPH, WIDE))
     yield "transpose", [wide, *context[1:], codec.transpose(edges=100, rows=100, address=out)]
 

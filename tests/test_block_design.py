@@ -95,6 +95,25 @@ def test_streams_are_point_to_point_through_a_fifo(design: Design) -> None:
             assert depth >= design.geometry.engine_fifo_depth and depth & (depth - 1) == 0
 
 
+@settings(max_examples=60, deadline=None)
+@given(designs())
+def test_data_streams_join_two_engines_or_stay_open(design: Design) -> None:
+    built, engines = block_design(design), design.geometry.engines
+    links = {link.master: link.slave for link in built.links}
+    opens = {entry.endpoint for entry in built.opens}
+    for stream in isa().streams:
+        first, last = Endpoint(cell_name(stream.writer), stream.name), Endpoint(cell_name(stream.reader), stream.name)
+        if {stream.writer, stream.reader} <= set(engines):
+            assert links[first] == Endpoint(stream.name, "S_AXIS")
+            assert links[Endpoint(stream.name, "M_AXIS")] == last
+            settings_of = built.cell(stream.name).parameters
+            assert int(settings_of["FIFO_DEPTH"]) >= design.geometry.constants()[stream.depth]
+            assert int(settings_of["TDATA_NUM_BYTES"]) == stream.bits // 8
+        else:
+            assert (first in opens, last in opens) == (stream.writer in engines, stream.reader in engines)
+            assert stream.name not in {cell.name for cell in built.cells}
+
+
 def expected_rams(memory: Memory, design: Design) -> list[str]:
     """The RAMs of a memory; none in DRAM, nor where its writer or its reader is absent."""
     geometry = design.geometry
@@ -227,7 +246,9 @@ def test_ports_are_those_of_the_top_function(engine: str) -> None:
         size = re.search(rf"{name}\[Design::(\w+)\]\[Design::(\w+)\]", text)
         assert size and size.groups() == (isa().memory(name).banks, isa().memory(name).depth)
     cell = block_design(with_all_engines()).cell(cell_name(engine))
-    streams = {interface.name.split("_")[0] for interface in cell.interfaces if interface.protocol is Protocol.STREAM}
+    streams = {
+        re.sub(r"_\d+$", "", interface.name) for interface in cell.interfaces if interface.protocol is Protocol.STREAM
+    }
     assert streams == set(re.findall(r"mode=axis port=(\w+)", text))
     assert cell.vlnv == hls_vlnv(engine) == f"hetfab.org:hls:{engine}:{isa().version[0]}.{isa().version[1]}"
     widths = set(re.findall(r"max_widen_bitwidth=(\d+)", text))

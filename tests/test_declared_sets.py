@@ -65,7 +65,7 @@ FULL = {
     "configure_left": SGB_CONTEXT[0],
     "configure_right": SGB_CONTEXT[1],
     "configure_bitmap": SGB_CONTEXT[2],
-    "compose": codec.compose(edges=8, rows=2, address=FEATURES),
+    "compose": codec.compose(to_fifo=0, edges=8, rows=2, address=FEATURES),
     "transpose": codec.transpose(edges=4, rows=2, address=FEATURES),
 }
 for core, source in enumerate(("GEMM-D", "GEMM-L")):

@@ -4,6 +4,7 @@
 After each, the counters' registers equal the sums over the run log, which is the same in all executions.
 """
 
+import itertools
 from collections.abc import Callable
 
 import numpy as np
@@ -23,6 +24,8 @@ from tests.log_totals import log_totals
 
 BASE = 0x1000_0000
 SIZE = 1 << 16
+#: Bytes of 40 records, and of these with 40 * 59 ids of 4 bytes.
+RECORDS, RELATION = 640, 0x2800
 TRIALS = 6
 Bytes = npt.NDArray[np.uint8]
 Random = np.random.Generator
@@ -40,6 +43,8 @@ class Bench:
 
     def __init__(self, geometry: Geometry, emulators: dict[str, Emulator], random: Random) -> None:
         self.geometry = geometry
+        #: A relation of each reduction: a program reads all of them after they are written.
+        self.relations = itertools.count(0, RELATION)
         self.random = random
         self.golden = GoldenMachine(geometry)
         self.dram = random_bytes(random, (len(Segment) * SIZE,))
@@ -359,17 +364,19 @@ def reduce(bench: Bench) -> list[int]:
     records = np.stack([first, degrees, *reciprocals(degrees)], axis=1).astype("<u4")
     id_bytes = int(random.choice([2, 4]))
     ids = random.integers(0, sources, int(degrees.sum())).astype(f"<u{id_bytes}")
-    bench.put(Segment.GRAPH, 0, records)
-    bench.put(Segment.GRAPH, 0x2000, ids)
+    place = next(bench.relations)
+    assert place + RELATION <= SIZE, "more relations than the segment holds"
+    bench.put(Segment.GRAPH, place, records)
+    bench.put(Segment.GRAPH, place + RECORDS, ids)
     start = pick(0, destinations - 1)
     rows = pick(0, min(destinations - start, geometry.sum_words // groups))
     slot = pick(0, geometry.agg_contexts - 1)
     features = program_address(Segment.FEATURES, 64 * pick(0, 5) + skipped)
     return [
         codec.configure_features(slot=slot, row_blocks=row_blocks, count=sources, address=features),
-        codec.configure_destinations(slot=slot, count=destinations, address=program_address(Segment.GRAPH, 0)),
+        codec.configure_destinations(slot=slot, count=destinations, address=program_address(Segment.GRAPH, place)),
         codec.configure_ids(
-            slot=slot, edges=len(ids), id_bytes=id_bytes, address=program_address(Segment.GRAPH, 0x2000)
+            slot=slot, edges=len(ids), id_bytes=id_bytes, address=program_address(Segment.GRAPH, place + RECORDS)
         ),
         codec.reduce(
             slot=slot,

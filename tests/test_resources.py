@@ -50,13 +50,14 @@ geometries = st.builds(
     agg_groups=st.integers(1, 63),
     sgb_columns=st.integers(1, 256).map(lambda words: 64 * words),
     sgb_ids=st.integers(1, 256).map(lambda words: 64 * words),
+    rows_fifo_words=st.integers(16, 1 << 15),
     queue_depth=st.integers(1, 4096),
     engine_fifo_depth=st.integers(1, 4096),
 )
 GROWING = [
     "act_d_words", "act_l_words", "wgt_d_words", "wgt_l_words", "par_words", "acc_d_words", "acc_l_words", "sum_words",
-    "out_words", "agg_contexts", "agg_groups", "sgb_columns", "sgb_ids", "queue_depth", "engine_fifo_depth",
-    "gemm_d_rows", "gemm_d_cols", "gemm_l_rows", "gemm_l_cols", "gemm_l_acc_bits",
+    "out_words", "agg_contexts", "agg_groups", "sgb_columns", "sgb_ids", "rows_fifo_words", "queue_depth",
+    "engine_fifo_depth", "gemm_d_rows", "gemm_d_cols", "gemm_l_rows", "gemm_l_cols", "gemm_l_acc_bits",
 ]  # fmt: skip
 
 
@@ -80,7 +81,8 @@ def test_the_total_is_the_sum_of_the_parts(geometry: Geometry, form: Form) -> No
     sums = [sum(values) for values in zip(*(astuple(part) for part in parts.values()), strict=True)]
     assert list(astuple(total(parts))) == pytest.approx(sums)
     memories = {m.name for m in isa().memories if m.word_bits and {m.writer, m.reader} <= set(geometry.engines)}
-    assert set(parts) == {"dispatch", *geometry.engines, *memories}
+    streams = {s.name for s in isa().streams if {s.writer, s.reader} <= set(geometry.engines)}
+    assert set(parts) == {"dispatch", *geometry.engines, *memories, *streams}
 
 
 def test_an_engine_that_is_left_out_needs_nothing() -> None:

@@ -67,12 +67,12 @@ def graph_fields(graph: Adjacency, offset: int) -> dict[str, int]:
     return {"edges": graph.edges + 5, "rows": graph.rows, "address": program_address(Segment.GRAPH, offset)}
 
 
-def composition(left: Adjacency, right: Adjacency, threshold: int, room: int) -> list[int]:
+def composition(left: Adjacency, right: Adjacency, threshold: int, room: int, to_fifo: int = 0) -> list[int]:
     return [
         codec.configure_left(**graph_fields(left, LEFT)),
         codec.configure_right(**graph_fields(right, RIGHT)),
         codec.configure_bitmap(threshold=threshold, columns=right.columns),
-        codec.compose(edges=room, rows=left.rows, address=program_address(Segment.GRAPH, OUT)),
+        codec.compose(to_fifo=to_fifo, edges=room, rows=left.rows, address=program_address(Segment.GRAPH, OUT)),
     ]
 
 
@@ -127,6 +127,7 @@ def check(emulators: dict[str, Emulator], words: list[int], before: npt.NDArray[
         found = before.copy()
         assert run(emulator, found, len(words)) == (Progress.DONE, ""), name
         assert np.array_equal(found, expected), name
+        assert emulator.read_rows_fifo().tolist() == list(machine.streams["rows_fifo"]), name
         context = emulator.read_ram("sgb_context", 0, 3)
         assert np.array_equal(context, machine.memories["sgb_context"]), name
         log = emulator.run_log()
@@ -147,6 +148,24 @@ def test_compositions(seed: int, emulators: dict[str, Emulator]) -> None:
     base = BASE + Segment.GRAPH * SIZE
     x, y, z = (PlacedGraph(graph, base + at) for graph, at in ((left, LEFT), (right, RIGHT), (out, OUT)))
     check(emulators, words, memory(words, left, right, seed), compose_cost(x, y, z, threshold))
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_compositions_by_fifo(seed: int, emulators: dict[str, Emulator]) -> None:
+    """Every row with its degree, whatever the room; nothing is written."""
+    rng = np.random.default_rng(seed)
+    rows, middles, columns = map(int, (rng.integers(0, 140), rng.integers(1, 60), rng.choice([1, 64, 200])))
+    left, right = random_graph(rng, rows, middles), random_graph(rng, middles, columns)
+    out = compose(left, right, threshold := int(rng.choice([0, 8, 64])))
+    words = composition(left, right, threshold, room := int(rng.integers(0, 9)), to_fifo=1)
+    before = memory(words, left, right, seed)
+    x, y, z = (
+        PlacedGraph(graph, BASE + Segment.GRAPH * SIZE + at) for graph, at in ((left, LEFT), (right, RIGHT), (out, OUT))
+    )
+    check(emulators, words, before, compose_cost(x, y, z, threshold, to_fifo=True))
+    machine = golden(words, dram := before.copy())
+    sent = [number for row in range(rows) for number in (len(out.row(row)), *out.row(row).tolist())]
+    assert list(machine.streams["rows_fifo"]) == sent and np.array_equal(dram, before), room
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -187,7 +206,7 @@ def broken(part: str) -> tuple[list[int], Adjacency, Adjacency]:
     if part in ("threshold", "columns"):
         words[2] = codec.configure_bitmap(**fields)
     if part == "rows":
-        words[3] = codec.compose(edges=9, rows=3, address=program_address(Segment.GRAPH, OUT))
+        words[3] = codec.compose(to_fifo=0, edges=9, rows=3, address=program_address(Segment.GRAPH, OUT))
     if part == "left":
         left = Adjacency(left.starts, np.array([1, 3]), 3)
     if part == "right":

@@ -99,6 +99,9 @@ class Overlay {
         return found == rams_.end() ? nullptr : found->second;
     }
 
+    // What SGB has sent and AGG not yet taken.
+    const hls::stream<Types::RowsWord>& rows_fifo() const { return rows_fifo_; }
+
     const BankAccesses& bank_accesses() const { return accesses_; }
 
     Dram dram;
@@ -119,6 +122,7 @@ class Overlay {
             instructions_[engine] = {};
             tokens_[engine] = {};
         }
+        rows_fifo_ = {};
         for (PortModel& port : ports_) port.reset();
         order_.start(checks_order_ ? shared_dram() : std::vector<Range>(), checks_order_);
         log_.clear();
@@ -289,11 +293,11 @@ class Overlay {
             sgb_step<Design, Family>(in, out, bodies_.memory<Types::Beat>(ports_[graph_port], dram),
                                      bodies_.memory<Types::Beat>(ports_[features_port], dram),
                                      bodies_.memory<Types::Beat>(ports_[store_port], dram),
-                                     sgb_context_.port(), events);
+                                     sgb_context_.port(), rows_fifo_, events);
         } else {
             agg_step<Design, Family>(in, out, bodies_.memory<Types::Beat>(ports_[features_port], dram),
                                      bodies_.memory<Types::Beat>(ports_[graph_port], dram),
-                                     bodies_.ram(sum_ram_), agg_context_.port(), events);
+                                     bodies_.ram(sum_ram_), agg_context_.port(), rows_fifo_, events);
         }
     }
 
@@ -390,6 +394,7 @@ class Overlay {
     bool passed_ = false;
     hls::stream<Types::Instruction> instructions_[isa::engine::count];
     hls::stream<Types::Token> tokens_[isa::engine::count];
+    hls::stream<Types::RowsWord> rows_fifo_;
     PortModel ports_[port_count];
     BankAccesses accesses_;
     Bodies bodies_;

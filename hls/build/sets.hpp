@@ -22,15 +22,18 @@ constexpr unsigned acc_d_ram = 6;
 constexpr unsigned acc_l_ram = 7;
 constexpr unsigned sum_ram = 8;
 constexpr unsigned out_ram = 9;
-constexpr unsigned agg_context = 10;
-constexpr unsigned sgb_context = 11;
-constexpr unsigned count = 12;
+constexpr unsigned feature_ram = 10;
+constexpr unsigned tag_ram = 11;
+constexpr unsigned agg_context = 12;
+constexpr unsigned sgb_context = 13;
+constexpr unsigned count = 14;
 }  // namespace memory
 
-constexpr const char* memory_names[] = {"dram", "act_d_ram", "act_l_ram", "wgt_d_ram", "wgt_l_ram", "par_ram", "acc_d_ram", "acc_l_ram", "sum_ram", "out_ram", "agg_context", "sgb_context"};
+constexpr const char* memory_names[] = {"dram", "act_d_ram", "act_l_ram", "wgt_d_ram", "wgt_l_ram", "par_ram", "acc_d_ram", "acc_l_ram", "sum_ram", "out_ram", "feature_ram", "tag_ram", "agg_context", "sgb_context"};
 
 // The constants of a design that the sets depend on.
 struct Constants {
+    std::uint64_t feature_words;
     std::uint64_t gemm_d_cols;
     std::uint64_t gemm_d_rows;
     std::uint64_t gemm_l_cols;
@@ -41,7 +44,8 @@ struct Constants {
 
 template <class D>
 constexpr Constants constants_of() {
-    return {D::gemm_d_cols,
+    return {D::feature_words,
+            D::gemm_d_cols,
             D::gemm_d_rows,
             D::gemm_l_cols,
             D::gemm_l_rows,
@@ -49,10 +53,10 @@ constexpr Constants constants_of() {
             512 / (8 * D::lanes)};
 }
 
-constexpr unsigned largest_count = 6;
+constexpr unsigned largest_count = 12;
 
 // Words of the engines' contexts, one engine behind the other, for every slot that a field can name.
-constexpr unsigned context_words = 67;
+constexpr unsigned context_words = 131;
 
 // An instruction as its two halves.
 struct Word {
@@ -104,6 +108,7 @@ inline const char* name_of(const Word& word) {
         case isa::ConfigureFeatures::engine << 4 | isa::ConfigureFeatures::opcode: return "configure_features";
         case isa::ConfigureDestinations::engine << 4 | isa::ConfigureDestinations::opcode: return "configure_destinations";
         case isa::ConfigureIds::engine << 4 | isa::ConfigureIds::opcode: return "configure_ids";
+        case isa::ConfigureSpilled::engine << 4 | isa::ConfigureSpilled::opcode: return "configure_spilled";
         case isa::Reduce::engine << 4 | isa::Reduce::opcode: return "reduce";
         case isa::ConfigureLeft::engine << 4 | isa::ConfigureLeft::opcode: return "configure_left";
         case isa::ConfigureRight::engine << 4 | isa::ConfigureRight::opcode: return "configure_right";
@@ -117,12 +122,13 @@ inline const char* name_of(const Word& word) {
 // Keeps what a configure instruction leaves in its engine's contexts.
 inline void update_context(const Word& word, Word (&contexts)[context_words]) {
     switch (field<isa::Header::Engine>(word) << 4 | field<isa::Header::Opcode>(word)) {
-        case isa::ConfigureFeatures::engine << 4 | isa::ConfigureFeatures::opcode: contexts[4 * field<isa::ConfigureFeatures::Slot>(word)] = word; break;
-        case isa::ConfigureDestinations::engine << 4 | isa::ConfigureDestinations::opcode: contexts[(4 * field<isa::ConfigureDestinations::Slot>(word) + 1)] = word; break;
-        case isa::ConfigureIds::engine << 4 | isa::ConfigureIds::opcode: contexts[(4 * field<isa::ConfigureIds::Slot>(word) + 2)] = word; break;
-        case isa::ConfigureLeft::engine << 4 | isa::ConfigureLeft::opcode: contexts[(64 + 0)] = word; break;
-        case isa::ConfigureRight::engine << 4 | isa::ConfigureRight::opcode: contexts[(64 + 1)] = word; break;
-        case isa::ConfigureBitmap::engine << 4 | isa::ConfigureBitmap::opcode: contexts[(64 + 2)] = word; break;
+        case isa::ConfigureFeatures::engine << 4 | isa::ConfigureFeatures::opcode: contexts[0] = word; break;
+        case isa::ConfigureDestinations::engine << 4 | isa::ConfigureDestinations::opcode: contexts[((64 + 4 * field<isa::ConfigureDestinations::Slot>(word)) + 1)] = word; break;
+        case isa::ConfigureIds::engine << 4 | isa::ConfigureIds::opcode: contexts[((64 + 4 * field<isa::ConfigureIds::Slot>(word)) + 2)] = word; break;
+        case isa::ConfigureSpilled::engine << 4 | isa::ConfigureSpilled::opcode: contexts[((64 + 4 * field<isa::ConfigureSpilled::Slot>(word)) + 3)] = word; break;
+        case isa::ConfigureLeft::engine << 4 | isa::ConfigureLeft::opcode: contexts[(128 + 0)] = word; break;
+        case isa::ConfigureRight::engine << 4 | isa::ConfigureRight::opcode: contexts[(128 + 1)] = word; break;
+        case isa::ConfigureBitmap::engine << 4 | isa::ConfigureBitmap::opcode: contexts[(128 + 2)] = word; break;
         default: break;
     }
 }
@@ -204,6 +210,7 @@ inline Regions regions(const Word& word, const Word (&contexts)[context_words], 
             break;
         }
         case isa::ConfigureFeatures::engine << 4 | isa::ConfigureFeatures::opcode: {
+            found.add({memory::tag_ram, true, 0, 1, 0, (((design.feature_words + 7)) / (8))});
             found.add({memory::agg_context, true, 4 * field<isa::ConfigureFeatures::Slot>(word), 1, 0, 1});
             break;
         }
@@ -215,14 +222,24 @@ inline Regions regions(const Word& word, const Word (&contexts)[context_words], 
             found.add({memory::agg_context, true, (4 * field<isa::ConfigureIds::Slot>(word) + 2), 1, 0, 1});
             break;
         }
+        case isa::ConfigureSpilled::engine << 4 | isa::ConfigureSpilled::opcode: {
+            found.add({memory::agg_context, true, (4 * field<isa::ConfigureSpilled::Slot>(word) + 3), 1, 0, 1});
+            break;
+        }
         case isa::Reduce::engine << 4 | isa::Reduce::opcode: {
-            const Word* context = contexts + 4 * field<isa::Reduce::Slot>(word);
-            found.add({memory::agg_context, false, 4 * field<isa::Reduce::Slot>(word), 1, 0, 3});
+            const Word* context = contexts + (64 + 4 * field<isa::Reduce::Slot>(word));
+            found.add({memory::agg_context, false, 4 * field<isa::Reduce::Slot>(word), 1, 0, 4});
             found.add({memory::dram, false, field<isa::ConfigureFeatures::Address>(context[0]), field<isa::ConfigureFeatures::Count>(context[0]), 64 * field<isa::ConfigureFeatures::RowBlocks>(context[0]), field<isa::Reduce::Groups>(word) * design.lanes});
-            found.add({memory::dram, false, (field<isa::ConfigureDestinations::Address>(context[1]) + 16 * field<isa::Reduce::Destination>(word)), 1, 0, 16 * field<isa::Reduce::Rows>(word)});
-            found.add({memory::dram, false, field<isa::ConfigureIds::Address>(context[2]), 1, 0, field<isa::ConfigureIds::Edges>(context[2]) * field<isa::ConfigureIds::IdBytes>(context[2])});
-            found.add({memory::sum_ram, false, field<isa::Reduce::Sum>(word), 1, 0, field<isa::Reduce::Accumulate>(word) * field<isa::Reduce::Rows>(word) * field<isa::Reduce::Groups>(word)});
-            found.add({memory::sum_ram, true, field<isa::Reduce::Sum>(word), 1, 0, field<isa::Reduce::Rows>(word) * field<isa::Reduce::Groups>(word)});
+            found.add({memory::dram, false, (field<isa::ConfigureDestinations::Address>(context[1]) + (16 + (24 - 16) * ((field<isa::Reduce::Source>(word)) / (2))) * field<isa::Reduce::Destination>(word)), 1, 0, (16 + (24 - 16) * ((field<isa::Reduce::Source>(word)) / (2))) * field<isa::Reduce::Rows>(word)});
+            found.add({memory::dram, false, field<isa::ConfigureIds::Address>(context[2]), 1, 0, field<isa::ConfigureIds::Edges>(context[2]) * (field<isa::ConfigureIds::IdBytes>(context[2]) * (1 - ((field<isa::Reduce::Source>(word)) / (2))) + 2 * ((field<isa::Reduce::Source>(word)) / (2)))});
+            found.add({memory::dram, false, field<isa::ConfigureSpilled::Address>(context[3]), field<isa::ConfigureSpilled::Count>(context[3]), 64 * field<isa::ConfigureSpilled::RowBlocks>(context[3]), field<isa::Reduce::Merge>(word) * 4 * field<isa::Reduce::Groups>(word) * design.lanes});
+            found.add({memory::feature_ram, false, 0, 1, 0, (((field<isa::Reduce::Source>(word) + 2)) / (3)) * design.feature_words});
+            found.add({memory::tag_ram, false, 0, 1, 0, (((field<isa::Reduce::Source>(word) + 2)) / (3)) * (1 - ((field<isa::Reduce::Source>(word)) / (2))) * (((design.feature_words + 7)) / (8))});
+            found.add({memory::sum_ram, false, field<isa::Reduce::Sum>(word), 1, 0, (1 - field<isa::Reduce::Spill>(word)) * field<isa::Reduce::Accumulate>(word) * field<isa::Reduce::Rows>(word) * field<isa::Reduce::Groups>(word)});
+            found.add({memory::dram, true, field<isa::ConfigureSpilled::Address>(context[3]), field<isa::ConfigureSpilled::Count>(context[3]), 64 * field<isa::ConfigureSpilled::RowBlocks>(context[3]), field<isa::Reduce::Spill>(word) * 4 * field<isa::Reduce::Groups>(word) * design.lanes});
+            found.add({memory::feature_ram, true, 0, 1, 0, (((field<isa::Reduce::Source>(word) + 2)) / (3)) * design.feature_words});
+            found.add({memory::tag_ram, true, 0, 1, 0, (((field<isa::Reduce::Source>(word) + 2)) / (3)) * (1 - ((field<isa::Reduce::Source>(word)) / (2))) * (((design.feature_words + 7)) / (8))});
+            found.add({memory::sum_ram, true, field<isa::Reduce::Sum>(word), 1, 0, (1 - field<isa::Reduce::Spill>(word)) * field<isa::Reduce::Rows>(word) * field<isa::Reduce::Groups>(word)});
             break;
         }
         case isa::ConfigureLeft::engine << 4 | isa::ConfigureLeft::opcode: {
@@ -238,15 +255,15 @@ inline Regions regions(const Word& word, const Word (&contexts)[context_words], 
             break;
         }
         case isa::Compose::engine << 4 | isa::Compose::opcode: {
-            const Word* context = contexts + (64 + 0);
+            const Word* context = contexts + (128 + 0);
             found.add({memory::sgb_context, false, 0, 1, 0, 3});
             found.add({memory::dram, false, field<isa::ConfigureLeft::Address>(context[0]), 1, 0, (64 * (((field<isa::ConfigureLeft::Rows>(context[0]) + 16)) / (16)) + 8 * (((field<isa::ConfigureLeft::Edges>(context[0]) + 1)) / (2)))});
             found.add({memory::dram, false, field<isa::ConfigureRight::Address>(context[1]), 1, 0, (64 * (((field<isa::ConfigureRight::Rows>(context[1]) + 16)) / (16)) + 8 * (((field<isa::ConfigureRight::Edges>(context[1]) + 1)) / (2)))});
-            found.add({memory::dram, true, field<isa::Compose::Address>(word), 1, 0, (64 * (((field<isa::Compose::Rows>(word) + 16)) / (16)) + 8 * (((field<isa::Compose::Edges>(word) + 1)) / (2)))});
+            found.add({memory::dram, true, field<isa::Compose::Address>(word), (1 - field<isa::Compose::ToFifo>(word)), 0, (64 * (((field<isa::Compose::Rows>(word) + 16)) / (16)) + 8 * (((field<isa::Compose::Edges>(word) + 1)) / (2)))});
             break;
         }
         case isa::Transpose::engine << 4 | isa::Transpose::opcode: {
-            const Word* context = contexts + (64 + 0);
+            const Word* context = contexts + (128 + 0);
             found.add({memory::sgb_context, false, 0, 1, 0, 3});
             found.add({memory::dram, false, field<isa::ConfigureLeft::Address>(context[0]), 1, 0, (64 * (((field<isa::ConfigureLeft::Rows>(context[0]) + 16)) / (16)) + 8 * (((field<isa::ConfigureLeft::Edges>(context[0]) + 1)) / (2)))});
             found.add({memory::dram, true, field<isa::Transpose::Address>(word), 1, 0, (64 * (((field<isa::Transpose::Rows>(word) + 16)) / (16)) + 8 * (((field<isa::Transpose::Edges>(word) + 1)) / (2)))});

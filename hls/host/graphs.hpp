@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "hetfab/sgb.hpp"
@@ -170,27 +171,41 @@ void count_composition(const GraphTile& tile, const Composed& made, const Copied
     events.loops(isa::loops::sgb_ascend, made.ascending_rows * words + made.ascending_ids,
                  made.ascending_rows);
     events.loops(isa::loops::sgb_seen, made.seen_ids, made.seen_rows);
+    if (tile.to_fifo) return;
     events.loops(isa::loops::sgb_out_starts, tile.out.rows + 1, blocks_of_rows(tile.out.rows) + 1);
 }
 
-template <class D, class Z, class Beat, class Events>
-Outcome compose(const GraphTile& tile, HostMemory<Beat> left, HostMemory<Beat> right, HostMemory<Beat> out,
-                Events& events) {
-    const GraphSpace left_space = find_space(left, tile.left);
-    const GraphSpace right_space = find_space(right, tile.right);
-    const GraphSpace space = find_space(out, tile.out);
-    const bool there =
-        left_space.starts != nullptr && right_space.starts != nullptr && space.starts != nullptr;
-    if (!there) return compose<D, Z>(tile, left.plain(), right.plain(), out.plain(), events);
-    const GraphView left_view = view_of(left_space, tile.left, tile.right.rows);
-    const GraphView right_view = view_of(right_space, tile.right, tile.columns);
-    Composed made = {};
-    try {
-        made = compose_graph(left_view, right_view, tile.threshold, space);
-    } catch (const std::out_of_range&) {
-        return compose<D, Z>(tile, left.plain(), right.plain(), out.plain(), events);
+// Space for a graph that is not in DRAM: as large as it could become.
+class OwnSpace {
+  public:
+    OwnSpace(std::uint64_t rows, std::uint64_t most_edges)
+        : starts_(rows + 1),
+          ids_(new std::uint32_t[most_edges + ids_slack]),
+          capacity_(most_edges + ids_slack) {}
+
+    GraphSpace space() { return {starts_.data(), ids_.get(), capacity_}; }
+
+  private:
+    std::vector<std::uint32_t> starts_;
+    // Not a vector: only what is written takes memory.
+    std::unique_ptr<std::uint32_t[]> ids_;
+    std::uint64_t capacity_;
+};
+
+template <class Z>
+void send_rows(const GraphSpace& space, unsigned rows, RowsFifo<Z>& rows_fifo) {
+    for (unsigned row = 0; row < rows; row++) {
+        rows_fifo.write(RowsWord<Z>(space.starts[row + 1] - space.starts[row]));
+        for (unsigned edge = space.starts[row]; edge < space.starts[row + 1]; edge++) {
+            rows_fifo.write(RowsWord<Z>(space.ids[edge]));
+        }
     }
-    pad_graph(space, tile.out.rows, made.edges);
+}
+
+// What a composition that has been made read, followed and computed. Returns its outcome without writes.
+template <class Beat, class Events>
+Outcome count_made(const GraphTile& tile, const GraphView& left_view, const GraphView& right_view,
+                   const Composed& made, HostMemory<Beat> left, HostMemory<Beat> right, Events& events) {
     HostReads left_reads;
     HostReads rows;
     HostReads ends;
@@ -204,6 +219,34 @@ Outcome compose(const GraphTile& tile, HostMemory<Beat> left, HostMemory<Beat> r
     left_reads.count_read(left);
     rows.count_read(right);
     ends.count_read(right);
+    return {true, 0, static_cast<unsigned>(made.expansions), rows.beats + end_beats};
+}
+
+template <class D, class Z, class Beat, class Fifo, class Events>
+Outcome compose(const GraphTile& tile, HostMemory<Beat> left, HostMemory<Beat> right, HostMemory<Beat> out,
+                Fifo& rows_fifo, Events& events) {
+    const GraphSpace left_space = find_space(left, tile.left);
+    const GraphSpace right_space = find_space(right, tile.right);
+    const GraphSpace space = tile.to_fifo ? GraphSpace{} : find_space(out, tile.out);
+    const bool there = left_space.starts != nullptr && right_space.starts != nullptr &&
+                       (tile.to_fifo || space.starts != nullptr);
+    if (!there) return compose<D, Z>(tile, left.plain(), right.plain(), out.plain(), rows_fifo, events);
+    const GraphView left_view = view_of(left_space, tile.left, tile.right.rows);
+    const GraphView right_view = view_of(right_space, tile.right, tile.columns);
+    if (tile.to_fifo) {
+        OwnSpace own(tile.out.rows, most_edges(left_view, right_view));
+        const Composed made = compose_graph(left_view, right_view, tile.threshold, own.space());
+        send_rows<Z>(own.space(), tile.out.rows, rows_fifo);
+        return count_made(tile, left_view, right_view, made, left, right, events);
+    }
+    Composed made = {};
+    try {
+        made = compose_graph(left_view, right_view, tile.threshold, space);
+    } catch (const std::out_of_range&) {
+        return compose<D, Z>(tile, left.plain(), right.plain(), out.plain(), rows_fifo, events);
+    }
+    pad_graph(space, tile.out.rows, made.edges);
+    Outcome outcome = count_made(tile, left_view, right_view, made, left, right, events);
     HostWrites starts(tile.out.starts);
     HostWrites ids(tile.out.ids);
     for (unsigned row = 0; row < tile.out.rows; row++) ids.run(space.starts[row + 1] - space.starts[row]);
@@ -211,10 +254,10 @@ Outcome compose(const GraphTile& tile, HostMemory<Beat> left, HostMemory<Beat> r
         starts.run(std::min(tile.out.rows - row, isa::sgb_block_rows));
     }
     starts.run(1);
-    const unsigned responses = count_written(out, starts, ids);
-    events.loop(isa::loops::sgb_responses, responses);
-    return {true, responses, static_cast<unsigned>(made.expansions), rows.beats + end_beats,
-            static_cast<unsigned>(starts.beats() + ids.beats())};
+    outcome.work = count_written(out, starts, ids);
+    outcome.count2 = static_cast<unsigned>(starts.beats() + ids.beats());
+    events.loop(isa::loops::sgb_responses, outcome.work);
+    return outcome;
 }
 
 template <class D, class Z, class Beat, class Events>

@@ -192,6 +192,11 @@ inline std::uint64_t all_expansions(const GraphView& left, const GraphView& righ
     return count;
 }
 
+// A product cannot have more edges.
+inline std::uint64_t most_edges(const GraphView& left, const GraphView& right) {
+    return std::min(all_expansions(left, right), std::uint64_t{left.rows} * right.columns);
+}
+
 // What a composition did.
 struct Composed {
     std::uint64_t edges;

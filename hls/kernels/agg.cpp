@@ -7,7 +7,8 @@
 void agg_top(hls::stream<Types::Instruction>& instructions, hls::stream<Types::Token>& tokens,
              hls::burst_maxi<Types::Beat> features, hls::burst_maxi<Types::Beat> graph,
              Types::SumWord sum_ram[Design::sum_words],
-             Types::Instruction agg_context[isa::context_words * Design::agg_contexts]) {
+             Types::Instruction agg_context[isa::context_words * Design::agg_contexts],
+             hls::stream<Types::RowsWord>& rows_fifo) {
 #pragma HLS INTERFACE mode=ap_ctrl_hs port=return
 #pragma HLS INTERFACE mode=axis port=instructions
 #pragma HLS INTERFACE mode=axis port=tokens
@@ -22,6 +23,8 @@ void agg_top(hls::stream<Types::Instruction>& instructions, hls::stream<Types::T
 // One port of sum_ram: the other one belongs to VEC.
 #pragma HLS INTERFACE mode=ap_memory port=sum_ram storage_type=ram_1p latency=1
 #pragma HLS INTERFACE mode=ap_memory port=agg_context storage_type=ram_1p latency=1
+#pragma HLS INTERFACE mode=axis port=rows_fifo
     hetfab::NoEvents events;
-    hetfab::agg_step<Design, Family>(instructions, tokens, features, graph, sum_ram, agg_context, events);
+    hetfab::agg_step<Design, Family>(instructions, tokens, features, graph, sum_ram, agg_context, rows_fifo,
+                                     events);
 }

@@ -35,7 +35,7 @@ from hetfab.overlay.blockdesign.platform import (
 from hetfab.overlay.board import Board, read_board
 from hetfab.overlay.design import Design, Geometry
 from hetfab.overlay.errors import DesignInvalidError
-from hetfab.overlay.isa.spec import Memory, isa
+from hetfab.overlay.isa.spec import Memory, Stream, evaluate, isa
 
 #: m_axi ports of the top functions, those with the most traffic first: (engine, port). Ports beyond the board's share
 #: the last one, so that the program's fetches share STORE's.
@@ -172,6 +172,8 @@ class _Builder:
             self._add_engine(engine)
         for entry in isa().engines:
             self._add_streams(entry.name)
+        for stream in isa().streams:
+            self._add_data_stream(stream)
         for memory in isa().memories:
             if memory.word_bits:
                 self._add_ram(memory)
@@ -296,6 +298,10 @@ class _Builder:
         interfaces, pins = self._hls_ports(engine)
         interfaces.append(Interface("instructions", Protocol.STREAM, Role.SLAVE, isa().instruction_bits))
         interfaces.append(Interface("tokens", Protocol.STREAM, Role.MASTER, token_bits()))
+        for stream in isa().streams:
+            if engine in (stream.writer, stream.reader):
+                role = Role.MASTER if engine == stream.writer else Role.SLAVE
+                interfaces.append(Interface(stream.name, Protocol.STREAM, role, stream.bits))
         pins.append(Pin("ap_start", Direction.IN))
         states = [Pin(name, Direction.OUT) for name in ("ap_done", "ap_idle", "ap_ready")]
         rams = [pin for port in ram_ports(engine) for pin in _ram_pins(port, self._design.geometry)]
@@ -313,15 +319,29 @@ class _Builder:
                 self._open(dispatch, port, f"the design has no {engine}; DISPATCH refuses its instructions")
             return
         cell = cell_name(engine)
-        self._add_fifo(f"{engine}_instructions", isa().instruction_bits)
+        depth = self._design.geometry.engine_fifo_depth
+        self._add_fifo(f"{engine}_instructions", isa().instruction_bits, depth)
         self._link((dispatch, f"instructions_{number}"), (f"{engine}_instructions", "S_AXIS"))
         self._link((f"{engine}_instructions", "M_AXIS"), (cell, "instructions"))
-        self._add_fifo(f"{engine}_tokens", token_bits())
+        self._add_fifo(f"{engine}_tokens", token_bits(), depth)
         self._link((cell, "tokens"), (f"{engine}_tokens", "S_AXIS"))
         self._link((f"{engine}_tokens", "M_AXIS"), (dispatch, f"tokens_{number}"))
 
-    def _add_fifo(self, name: str, bits: int) -> None:
-        needed = max(self._design.geometry.engine_fifo_depth, _SMALLEST_FIFO)
+    def _add_data_stream(self, stream: Stream) -> None:
+        """A FIFO between two engines; a design with only one of them leaves its port open."""
+        present = [engine for engine in (stream.writer, stream.reader) if engine in self._engines]
+        if len(present) < 2:
+            for engine in present:
+                self._open(
+                    cell_name(engine), stream.name, f"no engine of the design is at the other side of {stream.name}"
+                )
+            return
+        self._add_fifo(stream.name, stream.bits, evaluate(stream.depth, self._design.geometry.constants()))
+        self._link((cell_name(stream.writer), stream.name), (stream.name, "S_AXIS"))
+        self._link((stream.name, "M_AXIS"), (cell_name(stream.reader), stream.name))
+
+    def _add_fifo(self, name: str, bits: int, depth: int) -> None:
+        needed = max(depth, _SMALLEST_FIFO)
         parameters = {"TDATA_NUM_BYTES": bits // 8, "FIFO_DEPTH": 1 << (needed - 1).bit_length(), "HAS_TLAST": 0}
         interfaces = [
             Interface("S_AXIS", Protocol.STREAM, Role.SLAVE, bits),

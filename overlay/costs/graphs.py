@@ -53,7 +53,9 @@ class _Reads:
         return int(loops()["request_ahead"].cycles(np.minimum(self.bursts, BURSTS_AHEAD)).sum())
 
 
-def compose_cost(left: PlacedGraph, right: PlacedGraph, out: PlacedGraph, threshold: int) -> Cost:
+def compose_cost(
+    left: PlacedGraph, right: PlacedGraph, out: PlacedGraph, threshold: int, *, to_fifo: bool = False
+) -> Cost:
     """Cost of a ``compose``.
 
     Args:
@@ -61,6 +63,7 @@ def compose_cost(left: PlacedGraph, right: PlacedGraph, out: PlacedGraph, thresh
         right: K x D.
         out: Their product; all of it fits.
         threshold: Expansions above which a row is collected in the bitmap.
+        to_fifo: The rows go to AGG, not to DRAM.
     """
     table = loops()
     middles, degrees = left.graph.ids, left.graph.out_degrees()
@@ -73,10 +76,7 @@ def compose_cost(left: PlacedGraph, right: PlacedGraph, out: PlacedGraph, thresh
     expanded = np.bincount(np.repeat(np.arange(left.graph.rows), degrees), lengths, minlength=left.graph.rows)
     found, several = out.graph.out_degrees(), degrees > 1
     ascends = several & (expanded > threshold)
-    written = _write_bursts(out.ids_beat, out.graph.starts[:-1], found, out.graph.edges)
-    blocks = _block_rows(out.graph.rows)
-    first_rows = np.append(np.cumsum(blocks) - blocks, out.graph.rows)
-    written += _write_bursts(out.starts_beat, first_rows, np.append(blocks, 1), out.graph.rows + 1)
+    written = 0 if to_fifo else _row_write_bursts(out)
     counts = _batch_counts(degrees)
     cycles = (
         table["sgb_context"].cycles(isa().size("sgb_words"))
@@ -89,8 +89,7 @@ def compose_cost(left: PlacedGraph, right: PlacedGraph, out: PlacedGraph, thresh
         + np.where(single, table["sgb_copy"].cycles(lengths), table["sgb_expand"].cycles(lengths)).sum()
         + table["sgb_ascend"].cycles(words + found)[ascends].sum()
         + table["sgb_seen"].cycles(found)[several & ~ascends].sum()
-        + table["sgb_out_starts"].cycles(_block_rows(left.graph.rows)).sum()
-        + table["sgb_out_starts"].cycles(1)
+        + (0 if to_fifo else table["sgb_out_starts"].cycles(np.append(_block_rows(left.graph.rows), 1)).sum())
         + table["sgb_responses"].cycles(min(written, BURSTS_AHEAD))
     )
     return _cost(
@@ -98,7 +97,7 @@ def compose_cost(left: PlacedGraph, right: PlacedGraph, out: PlacedGraph, thresh
         right=_Reads(rows.beats.sum() + pairs.sum(), rows.bursts.sum() + _pair_bursts(right, middles)),
         left=_Reads(starts.beats.sum() + batches.beats.sum(), starts.bursts.sum() + batches.bursts.sum()),
         written=written,
-        written_beats=_beats_of(out),
+        written_beats=0 if to_fifo else _beats_of(out),
         edges=int(lengths.sum()),
     )
 
@@ -200,6 +199,14 @@ def _pair_bursts(right: PlacedGraph, middles: Array) -> int:
     """Bursts of both ends of rows: two of them where they straddle pages."""
     last = (right.starts_beat + middles // _NUMBERS) % _PAGE_BEATS == _PAGE_BEATS - 1
     return len(middles) + int(np.count_nonzero(last & (middles % _NUMBERS == 1)))
+
+
+def _row_write_bursts(out: PlacedGraph) -> int:
+    """Bursts of a composition's ids, row by row, and of its starts, block by block and the last one."""
+    graph, blocks = out.graph, _block_rows(out.graph.rows)
+    first_rows = np.append(np.cumsum(blocks) - blocks, graph.rows)
+    ids = _write_bursts(out.ids_beat, graph.starts[:-1], graph.out_degrees(), graph.edges)
+    return ids + _write_bursts(out.starts_beat, first_rows, np.append(blocks, 1), graph.rows + 1)
 
 
 def _write_bursts(array_beat: int, first: Array, count: Array, end: int) -> int:

@@ -17,7 +17,7 @@ from hetfab.overlay.design import Design, Geometry
 from hetfab.overlay.errors import DesignTooLargeError
 from hetfab.overlay.isa.arithmetic import ACCUMULATOR_BITS
 from hetfab.overlay.isa.counter_table import counter_table
-from hetfab.overlay.isa.spec import isa
+from hetfab.overlay.isa.spec import Stream, evaluate, isa
 
 #: Depth and largest width of a RAMB18 with one write and one read port, and with two ports that do both.
 _SIMPLE_DUAL = ((512, 36), (1024, 18), (2048, 9), (4096, 4), (8192, 2), (16384, 1))
@@ -73,6 +73,13 @@ def memory_resources(geometry: Geometry, name: str) -> Resources:
     read_by_writer = name in ("acc_d_ram", "acc_l_ram", "sum_ram", "agg_context", "sgb_context")
     banks = geometry.banks(name)
     return Resources(bram36=banks * block_rams(depth, bits // banks, true_dual=read_by_writer))
+
+
+def stream_resources(geometry: Geometry, stream: Stream) -> Resources:
+    """The FIFO of a data stream, as deep as a power of two."""
+    depth = _ring_size(evaluate(stream.depth, geometry.constants()))
+    memory = Resources(bram36=block_rams(depth, stream.bits, true_dual=False))
+    return _with_ff(_constant("lut_per_stream") * stream.bits / 32) + memory
 
 
 def _with_ff(lut: float, *, dsp: float = 0, bram36: float = 0) -> Resources:
@@ -200,7 +207,7 @@ ENGINES = {
 
 
 def design_resources(geometry: Geometry, form: Form) -> dict[str, Resources]:
-    """Modelled resources of every part of an overlay: DISPATCH, each engine with its adapters, each memory.
+    """Modelled resources of every part of an overlay: DISPATCH, each engine with its adapters, memories, streams.
 
     Args:
         geometry: Sizes, and which engines there are.
@@ -211,6 +218,9 @@ def design_resources(geometry: Geometry, form: Form) -> dict[str, Resources]:
     for memory in isa().memories:
         if memory.word_bits and {memory.writer, memory.reader} <= set(geometry.engines):
             parts[memory.name] = memory_resources(geometry, memory.name)
+    for stream in isa().streams:
+        if {stream.writer, stream.reader} <= set(geometry.engines):
+            parts[stream.name] = stream_resources(geometry, stream)
     return parts
 
 

@@ -43,6 +43,14 @@ class ReduceMode(IntEnum):
     RAW = 2
 
 
+class ReduceSource(IntEnum):
+    """Values of the field ``source`` of ``reduce``."""
+
+    DRAM = 0
+    TAGS = 1
+    SCHEDULE = 2
+
+
 class Fault(IntEnum):
     """Fault codes of DISPATCH."""
 
@@ -895,6 +903,8 @@ def configure_features(
     *,
     slot: int,
     row_blocks: int,
+    first_block: int,
+    slot_bits: int,
     count: int,
     address: int,
     wait0: int = 0,
@@ -904,11 +914,15 @@ def configure_features(
 ) -> int:
     """Packs ``configure_features``, 128 bits.
 
-    Keeps the feature array of a context: the source vertices' rows.
+    Keeps the feature array of a context, the source vertices' rows, and where the scratchpad holds rows of
+    it: in slots of as many words as a row has groups, from the first word of a block of 8 on. Clears
+    2^slot_bits tags from that of the same number as the block.
 
     Args:
         slot: Context; 0 to 15.
         row_blocks: Distance of two rows in blocks; 0 to 4095.
+        first_block: First block of feature_ram; 0 to 4095.
+        slot_bits: Slots that tags name: 2^slot_bits, the low bits of a vertex choose one; 0 to 15.
         count: Number of source vertices; 0 to 16777215.
         address: First byte of the channels to aggregate in row 0; 0 to 1099511627775.
         wait0: Semaphore to wait for, 0 for none; 0 to 31.
@@ -926,6 +940,8 @@ def configure_features(
         (
             ("slot", 32, 4, slot),
             ("row_blocks", 36, 12, row_blocks),
+            ("first_block", 48, 12, first_block),
+            ("slot_bits", 60, 4, slot_bits),
             ("count", 64, 24, count),
             ("address", 88, 40, address),
             ("wait0", 8, 5, wait0),
@@ -948,11 +964,11 @@ def configure_destinations(
 ) -> int:
     """Packs ``configure_destinations``, 128 bits.
 
-    Keeps the destination array of a context.
+    Keeps the array of destinations of a context, or of the runs of a schedule.
 
     Args:
         slot: Context; 0 to 15.
-        count: Number of destination vertices; 0 to 16777215.
+        count: Number of records; 0 to 16777215.
         address: First byte; 0 to 1099511627775.
         wait0: Semaphore to wait for, 0 for none; 0 to 31.
         wait1: Second semaphore to wait for, 0 for none; 0 to 31.
@@ -991,12 +1007,12 @@ def configure_ids(
 ) -> int:
     """Packs ``configure_ids``, 128 bits.
 
-    Keeps the array of source ids of a context.
+    Keeps the array of source ids of a context, or of the units of a schedule.
 
     Args:
         slot: Context; 0 to 15.
-        edges: Number of edges; 0 to 268435455.
-        id_bytes: 2 or 4 bytes per id; 0 to 7.
+        edges: Number of edges, or of units; 0 to 268435455.
+        id_bytes: 2 or 4 bytes per id, also of those between units; 0 to 7.
         address: First byte; 0 to 1099511627775.
         wait0: Semaphore to wait for, 0 for none; 0 to 31.
         wait1: Second semaphore to wait for, 0 for none; 0 to 31.
@@ -1023,6 +1039,51 @@ def configure_ids(
     )
 
 
+def configure_spilled(
+    *,
+    slot: int,
+    row_blocks: int,
+    count: int,
+    address: int,
+    wait0: int = 0,
+    wait1: int = 0,
+    signal0: int = 0,
+    signal1: int = 0,
+) -> int:
+    """Packs ``configure_spilled``, 128 bits.
+
+    Keeps the array of incomplete sums of a context, in the layout 'spilled'.
+
+    Args:
+        slot: Context; 0 to 15.
+        row_blocks: Length of a row in blocks; 0 to 4095.
+        count: Number of rows; 0 to 16777215.
+        address: First byte; 0 to 1099511627775.
+        wait0: Semaphore to wait for, 0 for none; 0 to 31.
+        wait1: Second semaphore to wait for, 0 for none; 0 to 31.
+        signal0: Semaphore to signal when the work is done, 0 for none; 0 to 31.
+        signal1: Second semaphore to signal, 0 for none; 0 to 31.
+
+    Raises:
+        FieldRangeError: A value does not fit its field.
+    """
+    return _word(
+        "configure_spilled",
+        Engine.AGG,
+        5,
+        (
+            ("slot", 32, 4, slot),
+            ("row_blocks", 36, 12, row_blocks),
+            ("count", 64, 24, count),
+            ("address", 88, 40, address),
+            ("wait0", 8, 5, wait0),
+            ("wait1", 13, 5, wait1),
+            ("signal0", 18, 5, signal0),
+            ("signal1", 23, 5, signal1),
+        ),
+    )
+
+
 def reduce(
     *,
     slot: int,
@@ -1031,6 +1092,10 @@ def reduce(
     unsigned: int,
     accumulate: int,
     groups: int,
+    source: int,
+    merge: int,
+    spill: int,
+    weighted: int,
     destination: int,
     sum: int,
     wait0: int = 0,
@@ -1040,18 +1105,26 @@ def reduce(
 ) -> int:
     """Packs ``reduce``, 128 bits.
 
-    For each of rows destinations from destination on: S[c] = sum of the features of its sources; t[c] = 256 *
-    S[c] in mode 0 (sum), (S[c] * reciprocal + 2^(k+7)) >> (k+8) in mode 1 (mean), S[c] itself in mode 2
-    (raw), 0 without edges; sum[r][c] = (accumulate ? sum[r][c] : 0) + t[c], int32, wraps.
+    For each of rows destinations from destination on, in source schedule for each of rows runs: S[c] = (merge
+    ? spilled[row][c] : 0) + sum over its edges of the features of the source, times the edge's weight where
+    weighted. With spill, spilled[row] = S and nothing else. Otherwise t[c] = 256 * S[c] in mode 0 (sum),
+    (S[c] * reciprocal + 2^(k+7)) >> (k+8) in mode 1 (mean), S[c] itself in mode 2 (raw), and sum[row -
+    destination][c] = (accumulate ? sum[row - destination][c] : 0) + t[c]. All are int32 and wrap. Source
+    tags: a row is read from DRAM unless the tag of its slot names it, and replaces what the slot held.
 
     Args:
         slot: Context; 0 to 15.
-        rows: Number of destinations; 0 to 255.
+        rows: Number of destinations or runs; 0 to 255.
         mode: What is made of the features of the sources; 0 to 3.
         unsigned: 1: features are uint8; 0 to 1.
         accumulate: 1: add to what sum_ram holds; 0 to 1.
         groups: Groups of lanes channels; 0 to 63.
-        destination: First destination vertex; 0 to 16777215.
+        source: Where rows of features come from: DRAM alone, the scratchpad by its tags, or the scratchpad by
+            the units of a schedule; 0 to 3.
+        merge: 1: sums begin with what was spilled; 0 to 1.
+        spill: 1: sums are spilled; 0 to 1.
+        weighted: 1: ids of 4 bytes hold a weight; not with a schedule; 0 to 1.
+        destination: First destination vertex or run; 0 to 16777215.
         sum: First word in sum_ram; 0 to 4095.
         wait0: Semaphore to wait for, 0 for none; 0 to 31.
         wait1: Second semaphore to wait for, 0 for none; 0 to 31.
@@ -1072,6 +1145,10 @@ def reduce(
             ("unsigned", 46, 1, unsigned),
             ("accumulate", 47, 1, accumulate),
             ("groups", 48, 6, groups),
+            ("source", 54, 2, source),
+            ("merge", 56, 1, merge),
+            ("spill", 57, 1, spill),
+            ("weighted", 58, 1, weighted),
             ("destination", 64, 24, destination),
             ("sum", 88, 12, sum),
             ("wait0", 8, 5, wait0),
@@ -1207,6 +1284,7 @@ def configure_bitmap(
 
 def compose(
     *,
+    to_fifo: int,
     edges: int,
     rows: int,
     address: int,
@@ -1223,6 +1301,7 @@ def compose(
     keep the order in which ids are first seen.
 
     Args:
+        to_fifo: 1: the rows go to rows_fifo, as many ids as there are, and nothing to DRAM; 0 to 1.
         edges: Ids that there is room for; more are not written, but counted in the starts; 0 to 268435455.
         rows: Number of rows; 0 to 16777215.
         address: First byte; 0 to 1099511627775.
@@ -1239,6 +1318,7 @@ def compose(
         Engine.SGB,
         4,
         (
+            ("to_fifo", 28, 1, to_fifo),
             ("edges", 36, 28, edges),
             ("rows", 64, 24, rows),
             ("address", 88, 40, address),

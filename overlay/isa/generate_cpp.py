@@ -155,6 +155,7 @@ def _scalars(table: Isa) -> str:
         "term_bits": TERM_BITS,
     }
     lines = [f"constexpr int {name} = {value};" for name, value in numbers.items()]
+    lines += [f"constexpr int {stream.name}_bits = {stream.bits};" for stream in table.streams]
     lines += [f"constexpr unsigned {size.name} = {size.value};  // {size.meaning}" for size in table.sizes]
     return "\n".join(lines)
 

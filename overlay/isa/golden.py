@@ -6,6 +6,7 @@ error in the generated codec or in a kernel cannot hide here. The rules in prose
 ``docs/arithmetic.md``.
 """
 
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -39,6 +40,7 @@ class GoldenMachine:
         geometry: Which engines exist, and how wide and deep each memory is.
         memories: Each on-chip memory by name, uint8 ``[depth, word_bytes]``, zero at the start.
         segments: Segment name -> (physical base, size in bytes).
+        streams: Words in each FIFO between engines by name, the oldest first.
     """
 
     def __init__(self, geometry: Geometry) -> None:
@@ -50,6 +52,7 @@ class GoldenMachine:
             if memory.word_bits
         }
         self.segments: dict[str, tuple[int, int]] = {}
+        self.streams: dict[str, deque[int]] = {stream.name: deque() for stream in isa().streams}
         self._mapped: list[tuple[int, Bytes]] = []
         self._current = ""
 
@@ -510,7 +513,13 @@ def compose_graphs(machine: GoldenMachine, f: Fields) -> None:
     if bitmap["threshold"] > machine.geometry.sgb_ids:
         raise machine.error(f"threshold {bitmap['threshold']}", f"at most {machine.geometry.sgb_ids}, the sgb_ids")
     first = _adjacency(machine, left, right["rows"])
-    _write_adjacency(machine, f, compose(first, _adjacency(machine, right, bitmap["columns"]), bitmap["threshold"]))
+    product = compose(first, _adjacency(machine, right, bitmap["columns"]), bitmap["threshold"])
+    if f["to_fifo"]:
+        for row in range(product.rows):
+            ids = product.row(row).tolist()
+            machine.streams["rows_fifo"].extend([len(ids), *ids])
+    else:
+        _write_adjacency(machine, f, product)
 
 
 def transpose_graph(machine: GoldenMachine, f: Fields) -> None:

@@ -103,6 +103,18 @@ class Memory:
 
 
 @dataclass(frozen=True)
+class Stream:
+    """A FIFO of data from one engine to another; ``depth`` is an expression over the design's constants."""
+
+    name: str
+    bits: int
+    depth: str
+    writer: str
+    reader: str
+    meaning: str
+
+
+@dataclass(frozen=True)
 class Register:
     """A 32-bit word of DISPATCH's registers. A 64-bit argument is two of them, ``_low`` and ``_high``."""
 
@@ -183,6 +195,7 @@ class Isa:
     token: tuple[Field, ...]
     engines: tuple[Engine, ...]
     memories: tuple[Memory, ...]
+    streams: tuple[Stream, ...]
     layouts: tuple[NamedText, ...]
     records: tuple[Record, ...]
     operations: tuple[Operation, ...]
@@ -291,6 +304,7 @@ def parse(table: dict[str, Any]) -> Isa:
         token=_fields(table["token"]),
         engines=tuple(Engine(**entry) for entry in table["engines"]),
         memories=tuple(Memory(**_with_numbers(entry, known)) for entry in table["memories"]),
+        streams=tuple(Stream(**entry) for entry in table["streams"]),
         layouts=tuple(NamedText(**entry) for entry in table["layouts"]),
         records=records,
         operations=tuple(_operation(entry, known) for entry in table["operations"]),

@@ -143,7 +143,7 @@ def _instructions(step: Compose | Transpose, places: Mapping[Metapath, GraphPlac
         codec.configure_left(**places[step.left].fields()),
         codec.configure_right(**places[step.right].fields()),
         codec.configure_bitmap(threshold=min(step.threshold, geometry.sgb_ids), columns=out.columns),
-        codec.compose(**out.fields()),
+        codec.compose(**out.fields(), to_fifo=0),
     ]
 
 

@@ -394,7 +394,7 @@ Outcome agg_execute(const Word<Z, isa::instruction_bits>& instruction, MemF feat
 template <class D, class Z, class MemF, class MemG, class SumRam, class ContextRam, class Events>
 void agg_step(hls::stream<Word<Z, isa::instruction_bits>>& instructions,
               hls::stream<Word<Z, isa::token_bits>>& tokens, MemF features, MemG graph, SumRam sum_ram,
-              ContextRam agg_context, Events& events) {
+              ContextRam agg_context, hls::stream<U<Z, isa::rows_fifo_bits>>&, Events& events) {
 #pragma HLS INLINE
     const Word<Z, isa::instruction_bits> instruction = instructions.read();
     events.loop(isa::loops::instruction, 1);

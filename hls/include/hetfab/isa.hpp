@@ -15,6 +15,7 @@ constexpr int semaphores = 31;
 constexpr int semaphore_bits = 16;
 constexpr int q8_bits = 8;
 constexpr int term_bits = 24;
+constexpr int rows_fifo_bits = 32;
 constexpr unsigned block_bytes = 64;  // a block, the unit of rows in DRAM
 constexpr unsigned beat_bytes = 8;  // a beat, what a data port moves at once
 constexpr unsigned burst_beats = 16;  // beats of the longest burst, the limit of AXI3
@@ -88,6 +89,17 @@ struct DestinationRecord {
     using Degree = Field<32, 32>;
     using Reciprocal = Field<64, 17>;
     using Exponent = Field<96, 5>;
+};
+
+// An entry 'run' of an array in DRAM.
+struct RunRecord {
+    static constexpr unsigned bytes = 24;
+    using First = Field<0, 32>;
+    using Degree = Field<32, 32>;
+    using Reciprocal = Field<64, 17>;
+    using Exponent = Field<96, 5>;
+    using Units = Field<128, 32>;
+    using Row = Field<160, 24>;
 };
 
 namespace segment {
@@ -270,6 +282,8 @@ struct ConfigureFeatures {
     static constexpr int opcode = 1;
     using Slot = Field<32, 4>;
     using RowBlocks = Field<36, 12>;
+    using FirstBlock = Field<48, 12>;
+    using SlotBits = Field<60, 4>;
     using Count = Field<64, 24>;
     using Address = Field<88, 40>;
 };
@@ -291,6 +305,15 @@ struct ConfigureIds {
     using Address = Field<88, 40>;
 };
 
+struct ConfigureSpilled {
+    static constexpr int engine = 5;
+    static constexpr int opcode = 5;
+    using Slot = Field<32, 4>;
+    using RowBlocks = Field<36, 12>;
+    using Count = Field<64, 24>;
+    using Address = Field<88, 40>;
+};
+
 struct Reduce {
     static constexpr int engine = 5;
     static constexpr int opcode = 4;
@@ -300,6 +323,10 @@ struct Reduce {
     using Unsigned = Field<46, 1>;
     using Accumulate = Field<47, 1>;
     using Groups = Field<48, 6>;
+    using Source = Field<54, 2>;
+    using Merge = Field<56, 1>;
+    using Spill = Field<57, 1>;
+    using Weighted = Field<58, 1>;
     using Destination = Field<64, 24>;
     using Sum = Field<88, 12>;
 };
@@ -309,6 +336,12 @@ constexpr int sum = 0;
 constexpr int mean = 1;
 constexpr int raw = 2;
 }  // namespace reduce_mode
+
+namespace reduce_source {
+constexpr int dram = 0;
+constexpr int tags = 1;
+constexpr int schedule = 2;
+}  // namespace reduce_source
 
 struct ConfigureLeft {
     static constexpr int engine = 6;
@@ -336,6 +369,7 @@ struct ConfigureBitmap {
 struct Compose {
     static constexpr int engine = 6;
     static constexpr int opcode = 4;
+    using ToFifo = Field<28, 1>;
     using Edges = Field<36, 28>;
     using Rows = Field<64, 24>;
     using Address = Field<88, 40>;
@@ -359,6 +393,7 @@ constexpr bool carries_address(int engine, int opcode) {
            (engine == 5 && opcode == 1) ||
            (engine == 5 && opcode == 2) ||
            (engine == 5 && opcode == 3) ||
+           (engine == 5 && opcode == 5) ||
            (engine == 6 && opcode == 1) ||
            (engine == 6 && opcode == 2) ||
            (engine == 6 && opcode == 4) ||

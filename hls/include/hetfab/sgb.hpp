@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // SGB: composes boolean graphs in CSR form row after row, and turns them. Columns that a row has met are bits
-// on chip; the ids go to DRAM as the row ends, in the order of docs/semantic-graphs.md.
+// on chip; the ids go to DRAM, or to AGG by rows_fifo, as the row ends, in the order of
+// docs/semantic-graphs.md.
 #pragma once
 
 #include "numbers.hpp"
@@ -25,6 +26,8 @@ struct GraphTile {
     GraphArrays out;
     unsigned threshold;
     unsigned columns;
+    // The rows of `out` go to rows_fifo.
+    bool to_fifo;
 };
 
 template <class Z, class Op>
@@ -51,11 +54,49 @@ graph_words:
         context[word] = sgb_context[word];
     }
     events.loop(isa::loops::sgb_context, isa::sgb_words);
-    return {graph_arrays<Z, isa::ConfigureLeft>(context[0]), graph_arrays<Z, isa::ConfigureRight>(context[1]),
+    return {graph_arrays<Z, isa::ConfigureLeft>(context[0]),
+            graph_arrays<Z, isa::ConfigureRight>(context[1]),
             graph_arrays<Z, isa::Compose>(instruction),
             number<Z, isa::ConfigureBitmap::Threshold>(context[2]),
-            number<Z, isa::ConfigureBitmap::Columns>(context[2])};
+            number<Z, isa::ConfigureBitmap::Columns>(context[2]),
+            flag<Z, isa::Compose::ToFifo>(instruction)};
 }
+
+template <class Z>
+using RowsWord = U<Z, isa::rows_fifo_bits>;
+template <class Z>
+using RowsFifo = hls::stream<RowsWord<Z>>;
+
+// Takes the ids of rows to where they go: to DRAM, or to rows_fifo, which gets the degree of a row before
+// them.
+template <class Z>
+class RowWriter {
+  public:
+    explicit RowWriter(const GraphTile& tile)
+        : to_fifo_(tile.to_fifo), ids_(tile.out.ids, tile.to_fifo ? 0 : tile.out.edges) {}
+
+    void begin(RowsFifo<Z>& fifo, unsigned degree) {
+#pragma HLS INLINE
+        if (to_fifo_) fifo.write(RowsWord<Z>(degree));
+        ids_.begin(degree);
+    }
+    template <class Mem>
+    void put(Mem mem, RowsFifo<Z>& fifo, WriteResponses& responses, unsigned id) {
+#pragma HLS INLINE
+        if (to_fifo_) fifo.write(RowsWord<Z>(id));
+        ids_.put(mem, responses, id);
+    }
+    template <class Mem>
+    void finish(Mem mem, WriteResponses& responses) {
+#pragma HLS INLINE
+        ids_.finish(mem, responses);
+    }
+    unsigned beats_written() const { return ids_.beats_written(); }
+
+  private:
+    bool to_fifo_;
+    NumberWriter<Z> ids_;
+};
 
 // The starts of a block of rows, or the ids of a batch of edges, from the left port.
 template <class Z, unsigned Size, class Mem, class Events>
@@ -143,18 +184,18 @@ row_ends:
 
 // A row of one edge: the right row as it is. Returns the beats read.
 template <class Z, class MemR, class MemO, class Events>
-unsigned copy_row(const GraphArrays& right, const RowPlace& place, MemR mem, MemO out,
-                  NumberWriter<Z>& writer, WriteResponses& responses, Events& events) {
+unsigned copy_row(const GraphArrays& right, const RowPlace& place, MemR mem, MemO out, RowsFifo<Z>& fifo,
+                  RowWriter<Z>& writer, WriteResponses& responses, Events& events) {
 #pragma HLS INLINE
     NumberReader<Z> reader(right.ids, place.first, place.count);
     reader.start(mem, events);
-    writer.begin(place.count);
+    writer.begin(fifo, place.count);
 copied_ids:
     for (unsigned id = 0; id < place.count; id++) {
 #pragma HLS LOOP_TRIPCOUNT min=1 max=1024
 #pragma HLS PIPELINE II=1 style=stp
         events.trip(isa::loops::sgb_copy);
-        writer.put(out, responses, reader.next(mem));
+        writer.put(out, fifo, responses, reader.next(mem));
     }
     events.loop(isa::loops::sgb_copy, place.count);
     return reader.beats_read();
@@ -188,10 +229,10 @@ expanded_ids:
 
 // Writes what a row has met in the order seen, and clears its bits.
 template <class Z, class D, class Mem, class Events>
-void write_seen(const RowState& state, ComposeMemories<D>& memories, Mem out, NumberWriter<Z>& writer,
-                WriteResponses& responses, Events& events) {
+void write_seen(const RowState& state, ComposeMemories<D>& memories, Mem out, RowsFifo<Z>& fifo,
+                RowWriter<Z>& writer, WriteResponses& responses, Events& events) {
 #pragma HLS INLINE
-    writer.begin(state.found);
+    writer.begin(fifo, state.found);
 seen_ids:
     for (unsigned id = 0; id < state.found; id++) {
 #pragma HLS LOOP_TRIPCOUNT min=1 max=4096
@@ -199,7 +240,7 @@ seen_ids:
         events.trip(isa::loops::sgb_seen);
         const unsigned column = memories.ids[id];
         memories.bitmap[column / bitmap_word_bits] = 0;
-        writer.put(out, responses, column);
+        writer.put(out, fifo, responses, column);
     }
     events.loop(isa::loops::sgb_seen, state.found);
 }
@@ -220,9 +261,9 @@ bits_down:
 // Writes what a row has met in ascending order, and clears the bitmap.
 template <class Z, class D, class Mem, class Events>
 void write_ascending(const RowState& state, unsigned columns, ComposeMemories<D>& memories, Mem out,
-                     NumberWriter<Z>& writer, WriteResponses& responses, Events& events) {
+                     RowsFifo<Z>& fifo, RowWriter<Z>& writer, WriteResponses& responses, Events& events) {
 #pragma HLS INLINE
-    writer.begin(state.found);
+    writer.begin(fifo, state.found);
     const unsigned words = (columns + bitmap_word_bits - 1) / bitmap_word_bits;
     std::uint64_t bits = 0;
     unsigned word = 0;
@@ -237,7 +278,7 @@ bitmap_bits:
             memories.bitmap[word] = 0;
             word++;
         } else {
-            writer.put(out, responses, (word - 1) * bitmap_word_bits + lowest_bit(bits));
+            writer.put(out, fifo, responses, (word - 1) * bitmap_word_bits + lowest_bit(bits));
             bits &= bits - 1;
         }
         trips++;
@@ -284,8 +325,8 @@ struct GraphWork {
 // Composes one row: its edges in batches, then its ids. Returns their number.
 template <class D, class Z, class MemL, class MemR, class MemO, class Events>
 unsigned compose_row(const GraphTile& tile, unsigned first, unsigned degree, ComposeMemories<D>& memories,
-                     GraphWork& work, MemL left, MemR right, MemO out, NumberWriter<Z>& writer,
-                     WriteResponses& responses, Events& events) {
+                     GraphWork& work, MemL left, MemR right, MemO out, RowsFifo<Z>& fifo,
+                     RowWriter<Z>& writer, WriteResponses& responses, Events& events) {
 #pragma HLS INLINE
     RowState state;
 edge_batches:
@@ -302,27 +343,28 @@ edge_batches:
             state.expansions += place.count;
             if (degree == 1) {
                 state.found = place.count;
-                work.right_beats += copy_row<Z>(tile.right, place, right, out, writer, responses, events);
+                work.right_beats +=
+                    copy_row<Z>(tile.right, place, right, out, fifo, writer, responses, events);
             } else {
                 work.right_beats += expand_row<Z>(tile.right, place, memories, state, right, events);
             }
         }
     }
-    if (degree > 1 && state.expansions > tile.threshold) {
-        write_ascending<Z>(state, tile.columns, memories, out, writer, responses, events);
-    } else if (degree > 1) {
-        write_seen<Z>(state, memories, out, writer, responses, events);
+    if (degree != 1 && state.expansions > tile.threshold) {
+        write_ascending<Z>(state, tile.columns, memories, out, fifo, writer, responses, events);
+    } else if (degree != 1) {
+        write_seen<Z>(state, memories, out, fifo, writer, responses, events);
     }
     work.edges += state.expansions;
     return state.found;
 }
 
 // The product of the left and the right graph; it counts expansions and the beats of the right and out ports.
-template <class D, class Z, class MemL, class MemR, class MemO, class Events>
-Outcome compose(const GraphTile& tile, MemL left, MemR right, MemO out, Events& events) {
+template <class D, class Z, class MemL, class MemR, class MemO, class Fifo, class Events>
+Outcome compose(const GraphTile& tile, MemL left, MemR right, MemO out, Fifo& fifo, Events& events) {
 #pragma HLS INLINE
     ComposeMemories<D> memories;
-    NumberWriter<Z> ids(tile.out.ids, tile.out.edges);
+    RowWriter<Z> ids(tile);
     NumberWriter<Z> starts(tile.out.starts, tile.out.rows + 1);
     WriteResponses responses;
     GraphWork work;
@@ -340,12 +382,12 @@ row_blocks:
             memories.out_starts[place] = edges;
             const unsigned first = memories.starts[place];
             edges += compose_row<D, Z>(tile, first, memories.starts[place + 1] - first, memories, work, left,
-                                       right, out, ids, responses, events);
+                                       right, out, fifo, ids, responses, events);
         }
-        write_starts<Z>(memories.out_starts, rows, out, starts, responses, events);
+        if (!tile.to_fifo) write_starts<Z>(memories.out_starts, rows, out, starts, responses, events);
     }
     memories.out_starts[0] = edges;
-    write_starts<Z>(memories.out_starts, 1, out, starts, responses, events);
+    if (!tile.to_fifo) write_starts<Z>(memories.out_starts, 1, out, starts, responses, events);
     starts.finish(out, responses);
     ids.finish(out, responses);
     const unsigned waited = responses.drain(out, events);
@@ -504,7 +546,7 @@ windows:
 
 template <class D, class Z, class MemL, class MemR, class MemO, class ContextRam, class Events>
 Outcome sgb_execute(const Word<Z, isa::instruction_bits>& instruction, MemL left, MemR right, MemO out,
-                    ContextRam sgb_context, Events& events) {
+                    ContextRam sgb_context, RowsFifo<Z>& rows_fifo, Events& events) {
 // A function of its own: its return waits for the write responses, so the token cannot pass them.
 #pragma HLS INLINE off
     const int opcode = static_cast<int>(number<Z, isa::Header::Opcode>(instruction));
@@ -516,8 +558,9 @@ Outcome sgb_execute(const Word<Z, isa::instruction_bits>& instruction, MemL left
         return {opcode == isa::Sync::opcode, 0};
     }
     const GraphTile tile = graph_tile<Z>(instruction, sgb_context, events);
-    const Outcome outcome = opcode == isa::Compose::opcode ? compose<D, Z>(tile, left, right, out, events)
-                                                           : transpose<D, Z>(tile, left, right, out, events);
+    const Outcome outcome = opcode == isa::Compose::opcode
+                                ? compose<D, Z>(tile, left, right, out, rows_fifo, events)
+                                : transpose<D, Z>(tile, left, right, out, events);
     events.edges(outcome.count0);
     return outcome;
 }
@@ -526,14 +569,14 @@ Outcome sgb_execute(const Word<Z, isa::instruction_bits>& instruction, MemL left
 template <class D, class Z, class MemL, class MemR, class MemO, class ContextRam, class Events>
 void sgb_step(hls::stream<Word<Z, isa::instruction_bits>>& instructions,
               hls::stream<Word<Z, isa::token_bits>>& tokens, MemL left, MemR right, MemO out,
-              ContextRam sgb_context, Events& events) {
+              ContextRam sgb_context, RowsFifo<Z>& rows_fifo, Events& events) {
 #pragma HLS INLINE
     const Word<Z, isa::instruction_bits> instruction = instructions.read();
     events.loop(isa::loops::instruction, 1);
-    const Outcome outcome = sgb_execute<D, Z>(instruction, left, right, out, sgb_context, events);
+    const Outcome outcome = sgb_execute<D, Z>(instruction, left, right, out, sgb_context, rows_fifo, events);
     // The write responses were awaited inside sgb_execute; the port is named so that no access to it moves
     // behind the token either.
-    HETFAB_FENCE(out, sgb_context, tokens);
+    HETFAB_FENCE(out, sgb_context, rows_fifo, tokens);
     tokens.write(make_token<D, Z>(instruction, outcome));
 }
 

@@ -24,6 +24,7 @@ struct DesignTypes {
     using AccLWord = Word<Z, 32 * D::gemm_l_cols>;
     using SumWord = Word<Z, 32 * D::lanes>;
     using OutWord = Word<Z, 8 * D::lanes>;
+    using RowsWord = U<Z, isa::rows_fifo_bits>;
 
     static_assert(D::bus_bits == 64, "the kernels count in beats of 64 bits: a design's bus has 64 bits");
     static_assert(D::lanes * 8 == D::bus_bits, "a beat holds one byte for every lane of the vector engines");
