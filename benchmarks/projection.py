@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """First projections of the RGCNs as dense products, by non-zeros, and as chosen: products, additions, bytes, time.
 
-Each program runs on the emulated overlay: counts are those of its run log, and all forms give the same logits. Times are
-modelled, of the whole model on the board of the default design.
+Each program runs on the emulated overlay: counts are those of its run log, and all forms give the same logits. Times
+are modelled, of the whole model on the board of the default design.
 """
 
 from dataclasses import dataclass

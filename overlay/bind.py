@@ -21,11 +21,11 @@ from hetfab.overlay.errors import (
     counted,
 )
 from hetfab.overlay.expansion import expand, without_first_waits
-from hetfab.overlay.features import Features, check_features, feature_edges, feature_rows
+from hetfab.overlay.features import FeatureEdges, Features, check_features, feature_edges, feature_rows
 from hetfab.overlay.isa.codec import Segment
 from hetfab.overlay.isa.spec import isa
 from hetfab.overlay.order import check_order
-from hetfab.overlay.program import Edges, Program, Symbol, SymbolKind, Tensor, Words
+from hetfab.overlay.program import Program, Symbol, SymbolKind, Tensor, Words
 
 _OFFSET_LIMIT = 1 << isa().offset_bits
 
@@ -100,7 +100,7 @@ def bind(program: Program, graph: GraphArrays) -> BoundProgram:
         StreamInvalidError: The bound stream could wait for ever.
     """
     _check_graph(program, graph)
-    edges = {edges.name: _edge_arrays(edges, program, graph) for edges in program.edges}
+    edges = _all_edges(program, graph)
     _check_degrees(program, edges)
     features, feature_offsets = layouts.pack(
         [
@@ -179,14 +179,24 @@ class _EdgeArrays:
     sources: int
 
 
-def _edge_arrays(edges: Edges, program: Program, graph: GraphArrays) -> _EdgeArrays:
-    if not edges.features:
-        indptr, ids = graph.edges[edges.name]
-        return _EdgeArrays(indptr, ids, layouts.destination_records(indptr), graph.counts[edges.source_type])
-    tensor = program.tensor(edges.features)
-    features = check_features(tensor, graph.features.get(tensor.name))
-    indptr, ids, factors = feature_edges(tensor, features)
-    return _EdgeArrays(indptr, ids, layouts.scaled_records(indptr, factors), edges.table_rows)
+def _all_edges(program: Program, graph: GraphArrays) -> dict[str, _EdgeArrays]:
+    """Arrays of all edge sets by name; features that are read in parts are split once."""
+    found: dict[str, _EdgeArrays] = {}
+    split: dict[tuple[str, int], list[FeatureEdges]] = {}
+    for edges in program.edges:
+        if not edges.features:
+            indptr, ids = graph.edges[edges.name]
+            records, sources = layouts.destination_records(indptr), graph.counts[edges.source_type]
+        else:
+            key = edges.features, edges.parts
+            if key not in split:
+                tensor = program.tensor(edges.features)
+                features = check_features(tensor, graph.features.get(tensor.name))
+                split[key] = feature_edges(tensor, features, edges.parts)
+            indptr, ids, factors = split[key][edges.part]
+            records, sources = layouts.scaled_records(indptr, factors), edges.table_rows
+        found[edges.name] = _EdgeArrays(indptr, ids, records, sources)
+    return found
 
 
 def _check_degrees(program: Program, arrays: Mapping[str, _EdgeArrays]) -> None:

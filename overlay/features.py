@@ -19,6 +19,8 @@ from hetfab.overlay.errors import (
 from hetfab.overlay.program import Tensor
 
 IntArray: TypeAlias = npt.NDArray[np.int64]
+#: Bits that hold the magnitude of an integer of 8 bits.
+_STEP_BITS = 8
 
 
 class SparseRows(Protocol):
@@ -45,7 +47,7 @@ Features: TypeAlias = npt.NDArray[np.float32] | SparseRows
 
 
 class FeatureEdges(NamedTuple):
-    """Non-zero integers of features as edges into vertices.
+    """A part of features' non-zero integers as edges into vertices.
 
     The integer of an edge's column is the vertex's factor times the number of its edges from there; a negative one has
     its edges from the column ``width`` further.
@@ -53,7 +55,8 @@ class FeatureEdges(NamedTuple):
     Attributes:
         indptr: int64 [vertices + 1].
         ids: int64 [edges], columns.
-        factors: int64 [vertices], what the integers of a vertex have in common: their greatest divisor, 0 without any.
+        factors: int64 [vertices], what the part's integers of a vertex have in common: their greatest divisor, 0
+            without any.
     """
 
     indptr: IntArray
@@ -109,13 +112,30 @@ def feature_rows(tensor: Tensor, features: Features, rows: int) -> layouts.Bytes
     return (layouts.packed_rows(stored) if tensor.packed else stored.view(np.uint8)).reshape(-1)
 
 
-def feature_edges(tensor: Tensor, features: Features) -> FeatureEdges:
+def feature_edges(tensor: Tensor, features: Features, parts: int) -> list[FeatureEdges]:
     """Features as edges from their columns, in the tensor's order of channels, to vertices.
+
+    Entries of one magnitude share a part. Each vertex's magnitudes with the largest sums get a part of their own, where
+    an entry is one edge; the others share the last part, where it is as many as the common divisor makes it.
 
     Args:
         tensor: What they are for.
         features: As ``check_features`` returns them.
+        parts: At least 1.
+
+    Returns:
+        The parts; a vertex's integers are the sums over all of them.
     """
+    count, vertices, columns, steps = _nonzeros(tensor, features)
+    part = _part_of(vertices, np.abs(steps), parts)
+    return [
+        _edges(count, vertices[chosen], columns[chosen], np.abs(steps[chosen]))
+        for chosen in (part == number for number in range(parts))
+    ]
+
+
+def _nonzeros(tensor: Tensor, features: Features) -> tuple[int, IntArray, IntArray, IntArray]:
+    """Vertices; of each non-zero integer its vertex, its column, ``width`` further where it is negative, and itself."""
     if isinstance(features, np.ndarray):
         vertices, columns = np.nonzero(features)
         steps, count = _steps(tensor, features[vertices, columns]), len(features)
@@ -126,13 +146,30 @@ def feature_edges(tensor: Tensor, features: Features) -> FeatureEdges:
     if tensor.channel_order:
         columns = np.argsort(tensor.channel_order)[columns]
     kept = steps != 0
-    vertices, columns, steps = vertices[kept], columns[kept].astype(np.int64), steps[kept].astype(np.int64)
+    rows = columns[kept].astype(np.int64) + tensor.channels * (steps[kept] < 0)
+    return count, vertices[kept].astype(np.int64), rows, steps[kept].astype(np.int64)
+
+
+def _part_of(vertices: IntArray, magnitudes: IntArray, parts: int) -> IntArray:
+    """The part of each entry: the rank of its magnitude in its vertex, by what it adds up to there."""
+    if parts == 1:
+        return np.zeros(len(vertices), np.int64)
+    pairs, which, entries = np.unique(vertices << _STEP_BITS | magnitudes, return_inverse=True, return_counts=True)
+    vertex, sums = pairs >> _STEP_BITS, (pairs & (1 << _STEP_BITS) - 1) * entries
+    largest_first = np.lexsort((-sums, vertex))
+    starts = np.searchsorted(vertex, vertex)
+    rank = np.empty(len(pairs), np.int64)
+    rank[largest_first] = np.arange(len(pairs)) - starts
+    return np.asarray(np.minimum(rank, parts - 1)[which], np.int64)
+
+
+def _edges(count: int, vertices: IntArray, columns: IntArray, magnitudes: IntArray) -> FeatureEdges:
     factors = np.zeros(count, np.int64)
-    np.gcd.at(factors, vertices, np.abs(steps))
-    repeats = np.abs(steps) // factors[vertices]
+    np.gcd.at(factors, vertices, magnitudes)
+    repeats = magnitudes // factors[vertices]
     indptr = np.zeros(count + 1, np.int64)
     np.cumsum(np.bincount(vertices, repeats, count), out=indptr[1:])
-    return FeatureEdges(indptr, np.repeat(columns + tensor.channels * (steps < 0), repeats), factors)
+    return FeatureEdges(indptr, np.repeat(columns, repeats), factors)
 
 
 def _steps(tensor: Tensor, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -174,6 +174,8 @@ class Edges:
         destination_type: Type of the vertices that are written.
         features: The feature tensor whose columns are the sources, empty for edges of the graph.
         table_rows: Of features: rows of the table that is read, one for each column, or two where features are signed.
+        part: Of features: which part of their non-zeros.
+        parts: Of features: how many parts there are.
     """
 
     name: str
@@ -183,6 +185,8 @@ class Edges:
     destination_type: str
     features: str = ""
     table_rows: int = 0
+    part: int = 0
+    parts: int = 1
 
 
 @dataclass(frozen=True)

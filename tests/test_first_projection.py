@@ -2,6 +2,7 @@
 """First projections by the non-zeros of features: the same integers as the dense form, and which form is taken."""
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,6 @@ from hetfab.driver.graph.arrays import graph_arrays
 from hetfab.driver.graph.facts import graph_facts
 from hetfab.driver.graph.heterograph import CsrFeatures, FeatureTable, HeteroGraph
 from hetfab.driver.graph.model_inputs import model_bindings
-from hetfab.hls.build.emulator import Emulator
 from hetfab.overlay.bind import BoundProgram, GraphArrays, bind
 from hetfab.overlay.compiler.compile import compile_lowered, compile_model
 from hetfab.overlay.compiler.first_projection import FirstProjection
@@ -174,8 +174,8 @@ def drawn_features(draw: st.DrawFn) -> Drawn:
 
 
 @settings(deadline=None)
-@given(drawn_features(), st.booleans())
-def test_edges_times_factors_are_the_integers(drawn: Drawn, sparse: bool) -> None:
+@given(drawn_features(), st.booleans(), st.integers(1, 5))
+def test_edges_times_factors_are_the_integers(drawn: Drawn, sparse: bool, parts: int) -> None:
     tensor, steps = drawn.tensor, drawn.steps
     values = (steps * tensor.scale).astype(np.float32)
     table: FeatureTable = values
@@ -184,15 +184,21 @@ def test_edges_times_factors_are_the_integers(drawn: Drawn, sparse: bool) -> Non
         everywhere = np.tile(np.arange(steps.shape[1]), len(steps))
         indptr = np.arange(len(steps) + 1) * steps.shape[1]
         table = CsrFeatures(indptr.astype(np.int64), everywhere, values.reshape(-1), steps.shape[1])
-    indptr, ids, factors = feature_edges(tensor, table)
+    split = feature_edges(tensor, table, parts)
+    assert len(split) == parts
     found = np.zeros((len(steps), tensor.channels), np.int64)
-    for vertex in range(len(steps)):
-        for column in ids[indptr[vertex] : indptr[vertex + 1]].tolist():
-            found[vertex, column % tensor.channels] += factors[vertex] * (-1 if column >= tensor.channels else 1)
+    for indptr, ids, factors in split:
+        for vertex in range(len(steps)):
+            for column in ids[indptr[vertex] : indptr[vertex + 1]].tolist():
+                found[vertex, column % tensor.channels] += factors[vertex] * (-1 if column >= tensor.channels else 1)
     stored = feature_rows(replace(tensor, segment="features"), table, len(steps)).reshape(-1, tensor.row_bytes)
     rows = stored.view(np.int8 if tensor.signed else np.uint8)[: len(steps), : tensor.channels]
     np.testing.assert_array_equal(found, rows)
-    assert all(factors[vertex] == np.gcd.reduce(steps[vertex]) for vertex in range(len(steps)))
+    if parts == 1:
+        assert split[0].factors.tolist() == [np.gcd.reduce(row) for row in steps]
+    for indptr, ids, _ in split[:-1]:
+        # An entry is one edge.
+        assert all(len(set(ids[start:end].tolist())) == end - start for start, end in pairwise(indptr.tolist()))
 
 
 def test_a_mean_by_a_scaled_record_is_the_sum_times_the_factor() -> None:
@@ -209,9 +215,19 @@ def test_equal_values_of_a_row_take_one_edge_each() -> None:
     """Such as rows that are divided by their sum."""
     tensor = Tensor("x", "graph", "t", 4, 8, False, False, 2.0**-6)
     rows = np.array([[1 / 2, 1 / 2, 0, 0], [0, 0, 0, 1], [1 / 4, 1 / 2, 0, 1 / 4]], np.float32)
-    indptr, ids, factors = feature_edges(tensor, rows)
+    ((indptr, ids, factors),) = feature_edges(tensor, rows, 1)
     assert (indptr.tolist(), ids.tolist()) == ([0, 2, 3, 7], [0, 1, 3, 0, 1, 1, 3])
     assert factors.tolist() == [32, 64, 16]
+
+
+def test_magnitudes_with_the_largest_sums_get_a_part_of_their_own() -> None:
+    """A row of 5, 5, -5, 9, 9, 2, 3: sums of 15, 18, 2 and 3."""
+    tensor = Tensor("x", "graph", "t", 7, 8, False, True, 1.0)
+    rows = np.array([[5, 5, -5, 9, 9, 2, 3], [0] * 7], np.float32)
+    parts = feature_edges(tensor, rows, 3)
+    assert [part.ids.tolist() for part in parts] == [[3, 4], [0, 1, 9], [5, 5, 6, 6, 6]]
+    assert [part.factors.tolist() for part in parts] == [[9, 0], [5, 0], [1, 0]]
+    assert [part.indptr.tolist() for part in parts] == [[0, 2, 2], [0, 3, 3], [0, 5, 5]]
 
 
 # What a program holds.
@@ -253,7 +269,7 @@ def test_features_that_are_read_both_ways_are_stored_both_ways(small_emulators: 
     layers = lowered_of(model, graph)
     first = layers.layers[0]
     again = replace(first, output=replace(first.output, name="again"))
-    both = replace(layers, layers=(replace(first, gathered=True), again, *layers.layers[1:]))
+    both = replace(layers, layers=(replace(first, parts=1), again, *layers.layers[1:]))
     both = replace(
         both,
         stored={**layers.stored, "again": again.output},

@@ -12,6 +12,7 @@ import numpy as np
 
 from hetfab.overlay.compiler.channel_order import with_best_orders
 from hetfab.overlay.compiler.constants import Columns, Constants
+from hetfab.overlay.compiler.edge_reads import EdgeRead, edge_reads, edges_of
 from hetfab.overlay.compiler.emitter import Affine, Emitter
 from hetfab.overlay.compiler.layer_code import LayerCode
 from hetfab.overlay.compiler.lowered import LoweredLayer, LoweredModel, Stored
@@ -182,14 +183,17 @@ class _Compiler:
 
     def _emit_layer(self, index: int, planned: PlannedLayer) -> None:
         layer, tile = planned.layer, planned.tile
-        self.layers.append(self._describe(planned))
+        edges = edges_of(layer, self.lowered)
+        self.edges |= {each.name: each for each in edges}
+        self.layers.append(self._describe(planned, edges))
         for columns in self._columns(planned):
-            self._emit_entry(index, planned, columns)
+            reads = edge_reads(layer, edges, columns)
+            self._emit_entry(index, planned, columns, reads)
             node_type = self.lowered.node_types[layer.output.name]
             left = Affine(symbol=Symbol(SymbolKind.TAIL_ROWS, node_type, tile.rows))
             for part, rows in ((Part.FULL, tile.rows), (Part.TAIL, left)):
                 self.emitter.begin(index, part, node_type, tile.rows)
-                self._code.tile(planned, columns, rows)
+                self._code.tile(planned, columns, reads, rows)
             self._emit_exit(index, layer)
         self._signal_stored(index)
 
@@ -205,30 +209,8 @@ class _Compiler:
         in_rows = tensor.origin != "features" or tensor.name in self._as_rows
         return _SEGMENTS[tensor.origin] if in_rows else "graph"
 
-    def _edges_of(self, layer: LoweredLayer) -> list[Edges]:
-        """What AGG reads for a layer, edge set by edge set."""
-        if layer.gathered and layer.dense is not None:
-            features = layer.dense.input
-            rows = len(layer.dense.weight) * (2 if features.signed else 1)
-            node_type = self.lowered.node_types[features.name]
-            return [Edges(self._non_zeros(features.name), (), False, "", node_type, features.name, rows)]
-        return [
-            Edges(edges.name, edges.relations, edges.metapath, edges.source_type, edges.destination_type)
-            for edges in (aggregation.edges for aggregation in layer.aggregations)
-        ]
-
-    def _non_zeros(self, features: str) -> str:
-        """Name of the edge set of features, which no relation and no metapath has."""
-        name = f"non-zeros of {features}"
-        taken = {each.edges.name for layer in self.lowered.layers for each in layer.aggregations}
-        while name in taken:
-            name += "'"
-        return name
-
-    def _describe(self, planned: PlannedLayer) -> LayerInfo:
+    def _describe(self, planned: PlannedLayer, edges: Sequence[Edges]) -> LayerInfo:
         layer = planned.layer
-        read = self._edges_of(layer)
-        self.edges |= {edges.name: edges for edges in read}
         bits = planned.weight_bits_on_cores()
         cores = tuple(core for core, widths in bits.items() if widths.size)
         used = (*(("load",) if layer.dense else ()), *cores, *(("agg",) if layer.aggregates else ()))
@@ -239,7 +221,7 @@ class _Compiler:
             node_type=self.lowered.node_types[layer.output.name],
             inputs=layer.dense.input.channels if layer.dense else 0,
             channels=layer.output.channels,
-            aggregations=tuple(edges.name for edges in read),
+            aggregations=tuple(each.name for each in edges),
             tile_rows=planned.tile.rows,
             channels_on_l=bits[GEMM_L].size,
             weight_bits_on_d=tuple(np.unique(bits[GEMM_D]).tolist()),
@@ -247,7 +229,7 @@ class _Compiler:
             gathered=layer.gathered,
         )
 
-    def _emit_entry(self, index: int, planned: PlannedLayer, columns: Columns) -> None:
+    def _emit_entry(self, index: int, planned: PlannedLayer, columns: Columns, reads: Sequence[EdgeRead]) -> None:
         """What a pass over the rows needs once: parameters, resident weights, AGG's contexts, stored inputs."""
         layer = planned.layer
         self.emitter.begin(index, Part.ONCE)
@@ -256,14 +238,12 @@ class _Compiler:
             loaded = [Semaphore.PARAMETERS_LOADED] if layer.gathered else []
             self._code.load_parameters(columns, waits=waits, signals=loaded)
             self.emitter.sync(Engine.VEC, waits=loaded)
-            if layer.gathered:
-                self._code.weight_context(planned, columns, self._edges_of(layer)[0])
-            elif planned.tile.resident:
+            if layer.product is not None and planned.tile.resident:
                 self._code.load_weights(planned, columns, 0)
         self._await_stored(Semaphore.STORED_FOR_LOAD, Engine.LOAD, layer)
-        if len(layer.aggregations) <= self.geometry.agg_contexts:
-            for slot, aggregation in enumerate(layer.aggregations):
-                self._code.context(slot, aggregation, columns.range.first)
+        if len(reads) <= self.geometry.agg_contexts:
+            for slot, read in enumerate(reads):
+                self._code.context(slot, read)
         self._await_stored(Semaphore.STORED_FOR_AGG, Engine.AGG, layer)
 
     def _emit_exit(self, index: int, layer: LoweredLayer) -> None:

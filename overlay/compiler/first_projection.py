@@ -5,7 +5,8 @@ Both forms give the same integers. Each is compiled alone and timed by the cost 
 """
 
 import enum
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,10 +18,16 @@ from hetfab.overlay.compiler.lowered import DenseTerm, LoweredLayer, LoweredMode
 from hetfab.overlay.costs.program_cost import expected_log
 from hetfab.overlay.design import Design
 from hetfab.overlay.errors import DesignTooSmallError, LimitExceededError
-from hetfab.overlay.features import Features
+from hetfab.overlay.features import FeatureEdges, Features, check_features, feature_edges
 from hetfab.overlay.isa.codec import Engine
+from hetfab.overlay.isa.spec import isa
+from hetfab.overlay.program import Tensor
 from hetfab.overlay.timeline.machine import machine
 from hetfab.overlay.timeline.simulate import simulate
+
+_RECORD_BEATS = isa().record("destination").bytes // 8
+#: Into how many parts non-zeros may be split.
+_PARTS = (1, 2, 3, 4, 6, 8, 12, 16)
 
 
 class FirstProjection(enum.Enum):
@@ -55,7 +62,7 @@ class Projection:
     Attributes:
         layer: Its name.
         features: The features' name.
-        sparse: Whether it reads non-zeros only.
+        parts: Into how many parts the non-zeros are split that it reads, 0 where it reads rows.
         reason: Why, in words.
         dense: What the dense form takes, None where no graph is known or the layer has aggregates.
         by_nonzeros: What the sparse form takes, None where no graph is known or the form cannot be had.
@@ -63,10 +70,15 @@ class Projection:
 
     layer: str
     features: str
-    sparse: bool
+    parts: int
     reason: str
     dense: Work | None
     by_nonzeros: Work | None
+
+    @property
+    def sparse(self) -> bool:
+        """Whether it reads non-zeros only."""
+        return self.parts > 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,8 +116,8 @@ def choose_projections(
         for layer in lowered.layers
         if layer.dense is not None and layer.dense.input.origin == "features"
     }
-    sparse = {name for name, projection in found.items() if projection.sparse}
-    layers = tuple(replace(layer, gathered=layer.output.name in sparse) for layer in lowered.layers)
+    parts = {name: projection.parts for name, projection in found.items()}
+    layers = tuple(replace(layer, parts=parts.get(layer.output.name, 0)) for layer in lowered.layers)
     return replace(lowered, layers=layers), tuple(found.values())
 
 
@@ -118,20 +130,46 @@ class _Chooser:
     share_on_d: float | None
 
     def choose(self, layer: LoweredLayer, dense: DenseTerm) -> Projection:
-        obstacle, nonzeros = self._by_nonzeros(layer, dense.input)
+        parts = self._best_parts(layer, dense.input)
+        obstacle, nonzeros = self._by_nonzeros(layer, dense.input, parts)
         rows = None
         if self.facts is not None and not layer.aggregations:
             rows = self._work(layer, dense.input, self.facts)
         sparse, reason = self._decide(rows, nonzeros, obstacle)
-        return Projection(layer.output.name, dense.input.name, sparse, reason, rows, nonzeros)
+        return Projection(layer.output.name, dense.input.name, parts if sparse else 0, reason, rows, nonzeros)
 
-    def _by_nonzeros(self, layer: LoweredLayer, features: Stored) -> tuple[str, Work | None]:
+    def _best_parts(self, layer: LoweredLayer, features: Stored) -> int:
+        """The number of parts from which on AGG's cycles grow again; 1 where values are not known."""
+        node_type = self.lowered.node_types[features.name]
+        given = None if self.facts is None else self.facts.features.get(node_type)
+        if given is None or isinstance(given, FeatureCounts):
+            return 1
+        tensor = Tensor(
+            name=features.name,
+            segment="graph",
+            node_type=node_type,
+            channels=features.channels,
+            bits=features.bits,
+            packed=False,
+            signed=features.signed,
+            scale=features.scale,
+        )
+        groups = -(-layer.output.channels // self.design.geometry.lanes)
+        best, fewest = 1, math.inf
+        for parts in _PARTS:
+            cycles = _gather_cycles(feature_edges(tensor, check_features(tensor, given), parts), groups)
+            if cycles >= fewest:
+                break
+            best, fewest = parts, cycles
+        return best
+
+    def _by_nonzeros(self, layer: LoweredLayer, features: Stored, parts: int) -> tuple[str, Work | None]:
         """What keeps a layer from the sparse form, empty if nothing does, and what that form takes."""
         if layer.aggregations:
             return "its sum has aggregates besides, and AGG's sums go to VEC as one kind", None
         if "agg" not in self.design.geometry.engines:
             return f"the design '{self.design.name}' has no AGG", None
-        sparse = replace(layer, gathered=True)
+        sparse = replace(layer, parts=parts)
         try:
             if self.facts is None:
                 compile_lowered(self._alone(sparse, features), self.design)
@@ -181,3 +219,13 @@ def _synthetic(known: FeatureCounts, rows: int, features: Stored) -> Features:
     indptr = np.arange(rows + 1, dtype=np.int64) * entries // max(rows, 1)
     indices = np.arange(entries, dtype=np.int64) % max(known.width, 1)
     return _SyntheticRows(indptr, indices, np.full(entries, value, np.float32), known.width)
+
+
+def _gather_cycles(parts: Sequence[FeatureEdges], groups: int) -> int:
+    """Trips of AGG's loops: a group of each edge or empty vertex, a vertex's record, and what parts add up to."""
+    cycles = 0
+    for number, (indptr, ids, _) in enumerate(parts):
+        vertices, empty = len(indptr) - 1, int((np.diff(indptr) == 0).sum())
+        held = vertices * groups if number > 0 else 0
+        cycles += (len(ids) + empty) * groups + held + vertices * _RECORD_BEATS
+    return cycles

@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hetfab.overlay.compiler.constants import Columns
+from hetfab.overlay.compiler.edge_reads import EdgeRead
 from hetfab.overlay.compiler.emitter import Affine, Emitter, slot_of, tensor_address
-from hetfab.overlay.compiler.lowered import Aggregation, DenseTerm
+from hetfab.overlay.compiler.lowered import DenseTerm
 from hetfab.overlay.compiler.planning import PlannedLayer
 from hetfab.overlay.compiler.semaphores import Semaphore
 from hetfab.overlay.design import Geometry
@@ -19,7 +20,7 @@ from hetfab.overlay.isa.codec import ReduceMode, Segment
 from hetfab.overlay.isa.spec import isa
 from hetfab.overlay.isa.words import program_address
 from hetfab.overlay.layouts import PLANE_CHANNELS, blocks_of
-from hetfab.overlay.program import Edges, Symbol, SymbolKind
+from hetfab.overlay.program import Symbol, SymbolKind
 
 _BLOCK = isa().block_bytes
 _BEAT = 8
@@ -78,16 +79,12 @@ class LayerCode:
             words = self._l_groups(columns) * self._row_words(planned, step) * columns.range.planes
             self._copy("load_planes", "wgt_l_ram", columns.planes[step], words, signals=signals[1])
 
-    def tile(self, planned: PlannedLayer, columns: Columns, rows: int | Affine) -> None:
+    def tile(self, planned: PlannedLayer, columns: Columns, reads: Sequence[EdgeRead], rows: int | Affine) -> None:
         """All of a tile of ``rows`` rows."""
         if planned.layer.product is not None:
             self._matmuls(planned.layer.product, planned, columns, rows)
-        if planned.layer.aggregates:
-            self._emitter.take("sum_ram")
-        if planned.layer.gathered:
-            self._gather_weights(planned, columns, rows)
-        else:
-            self._reductions(planned, columns, rows)
+        if reads:
+            self._reductions(planned, columns, reads, rows)
         self._emitter.take("out_ram")
         for part in self._parts(planned, columns):
             self._vector(planned, columns, part, rows)
@@ -108,50 +105,27 @@ class LayerCode:
         fields: dict[str, int | Affine] = {"ram": slot_of(ring), "words": words, "address": address}
         self._emitter.emit(operation, fields, waits=waits, signals=signals)
 
-    def context(self, slot: int, aggregation: Aggregation, first: int) -> None:
-        """Tells AGG where the arrays of an edge set are, and which channels of the features it reads."""
-        edges, tensor = aggregation.edges, aggregation.input
+    def context(self, slot: int, read: EdgeRead) -> None:
+        """Tells AGG where the arrays of an edge set are, and the rows that its ids name."""
         self._emitter.emit(
             "configure_features",
-            {
-                "slot": slot,
-                "row_blocks": blocks_of(tensor.channels),
-                "count": Affine(symbol=Symbol(SymbolKind.COUNT, edges.source_type)),
-                "address": tensor_address(tensor.name, first),
-            },
+            {"slot": slot, "row_blocks": read.row_blocks, "count": read.rows, "address": read.address},
         )
-        self._edge_context(slot, edges.name, edges.destination_type)
-
-    def weight_context(self, planned: PlannedLayer, columns: Columns, edges: Edges) -> None:
-        """Tells AGG where the rows of weights are, and the non-zeros of the features that name them."""
-        channels = planned.layer.output.channels
-        self._emitter.emit(
-            "configure_features",
-            {
-                "slot": 0,
-                "row_blocks": blocks_of(channels),
-                "count": edges.table_rows,
-                "address": program_address(Segment.CONSTANTS, columns.table + columns.range.first),
-            },
-        )
-        self._edge_context(0, edges.name, edges.destination_type)
-
-    def _edge_context(self, slot: int, name: str, destination_type: str) -> None:
         self._emitter.emit(
             "configure_destinations",
             {
                 "slot": slot,
-                "count": Affine(symbol=Symbol(SymbolKind.COUNT, destination_type)),
-                "address": Affine(symbol=Symbol(SymbolKind.DESTINATIONS, name)),
+                "count": Affine(symbol=Symbol(SymbolKind.COUNT, read.destination_type)),
+                "address": Affine(symbol=Symbol(SymbolKind.DESTINATIONS, read.edges)),
             },
         )
         self._emitter.emit(
             "configure_ids",
             {
                 "slot": slot,
-                "edges": Affine(symbol=Symbol(SymbolKind.EDGES, name)),
-                "id_bytes": Affine(symbol=Symbol(SymbolKind.ID_BYTES, name)),
-                "address": Affine(symbol=Symbol(SymbolKind.IDS, name)),
+                "edges": Affine(symbol=Symbol(SymbolKind.EDGES, read.edges)),
+                "id_bytes": Affine(symbol=Symbol(SymbolKind.ID_BYTES, read.edges)),
+                "address": Affine(symbol=Symbol(SymbolKind.IDS, read.edges)),
             },
         )
 
@@ -242,44 +216,30 @@ class LayerCode:
             signals=[Semaphore.ACT_L_FREE, *([Semaphore.ACC_L_FULL] if step == planned.steps - 1 else [])],
         )
 
-    def _reductions(self, planned: PlannedLayer, columns: Columns, rows: int | Affine) -> None:
-        aggregations = planned.layer.aggregations
-        many = len(aggregations) > self._geometry.agg_contexts
-        for number, aggregation in enumerate(aggregations):
-            if many:
-                self.context(0, aggregation, columns.range.first)
-            own = {"slot": 0 if many else number, "unsigned": int(not aggregation.input.signed)}
-            self._reduce(planned, columns, rows, own, first=number == 0, last=number == len(aggregations) - 1)
-
-    def _gather_weights(self, planned: PlannedLayer, columns: Columns, rows: int | Affine) -> None:
-        """Sums times the destinations' factors, which a mean by their records is (docs/arithmetic.md)."""
-        self._reduce(planned, columns, rows, {"slot": 0, "unsigned": 0}, first=True, last=True)
-
-    def _reduce(
-        self,
-        planned: PlannedLayer,
-        columns: Columns,
-        rows: int | Affine,
-        own: dict[str, int],
-        *,
-        first: bool,
-        last: bool,
+    def _reductions(
+        self, planned: PlannedLayer, columns: Columns, reads: Sequence[EdgeRead], rows: int | Affine
     ) -> None:
-        """One edge set of a tile; the first one takes the slot of sums, the last one gives it to VEC."""
-        self._emitter.emit(
-            "reduce",
-            {
-                **own,
-                "rows": rows,
-                "mode": ReduceMode.MEAN,
-                "accumulate": int(not first),
-                "groups": self._groups(columns.range.count),
-                "destination": Affine(0, planned.tile.rows),
-                "sum": slot_of("sum_ram"),
-            },
-            waits=[Semaphore.SUM_FREE] if first else [],
-            signals=[Semaphore.SUM_FULL] if last else [],
-        )
+        """Sums over all edge sets: means, or for weights multiples of sums (docs/arithmetic.md)."""
+        self._emitter.take("sum_ram")
+        many = len(reads) > self._geometry.agg_contexts
+        for number, read in enumerate(reads):
+            if many:
+                self.context(0, read)
+            self._emitter.emit(
+                "reduce",
+                {
+                    "slot": 0 if many else number,
+                    "rows": rows,
+                    "mode": ReduceMode.MEAN,
+                    "unsigned": int(read.unsigned),
+                    "accumulate": int(number > 0),
+                    "groups": self._groups(columns.range.count),
+                    "destination": Affine(0, planned.tile.rows),
+                    "sum": slot_of("sum_ram"),
+                },
+                waits=[Semaphore.SUM_FREE] if number == 0 else [],
+                signals=[Semaphore.SUM_FULL] if number == len(reads) - 1 else [],
+            )
 
     def _parts(self, planned: PlannedLayer, columns: Columns) -> list[_Part]:
         """VEC's instructions for a tile."""

@@ -106,8 +106,8 @@ class LoweredLayer:
         post_left: Left shift of the sum before ``post_shift``.
         post_shift: Right shift of the sum.
         relu: Whether negative results become 0.
-        gathered: Whether AGG computes the dense term: for each vertex the sum of the weights' rows that its non-zero
-            features name.
+        parts: Where AGG computes the dense term, summing for each vertex the rows of weights that its non-zero features
+            name: the parts that these are split into by their values. 0 where the matrix engines compute it.
     """
 
     kind: LayerKind
@@ -119,7 +119,12 @@ class LoweredLayer:
     post_left: int
     post_shift: int
     relu: bool
-    gathered: bool = False
+    parts: int = 0
+
+    @property
+    def gathered(self) -> bool:
+        """Whether AGG computes the dense term."""
+        return self.parts > 0
 
     @property
     def product(self) -> DenseTerm | None:

@@ -75,11 +75,16 @@ def plan_model(
 def _projection_row(found: Projection) -> list[object]:
     dense, sparse = found.dense, found.by_nonzeros
     return [
-        *(found.layer, found.features, "sparse" if found.sparse else "dense", found.reason),
+        *(found.layer, found.features, _form(found), found.reason),
         *("-" if dense is None else dense.macs, "-" if sparse is None else sparse.additions),
         *("-" if work is None else work.bytes for work in (dense, sparse)),
         *("-" if work is None else work.milliseconds for work in (dense, sparse)),
     ]
+
+
+def _form(found: Projection) -> str:
+    parts = f", {found.parts} parts" if found.parts > 1 else ""
+    return f"sparse{parts}" if found.sparse else "dense"
 
 
 def _order_row(found: RelationOrder) -> list[object]:
