@@ -29,7 +29,10 @@ _ARRAYS = {
     "sgb_columns": (64, 1 << 20, 64),
     "sgb_ids": (64, 1 << 20, 64),
     "rows_fifo_words": (16, 1 << 15, 1),
+    "gather_beats": (0, 128, 2),
 }
+#: Parameters that may be 0: the design lacks the memory, and the operations that need it.
+_OPTIONAL = ("res_words", "gather_beats", "feature_words", "agg_weights")
 _LONGEST_SHOWN = 80
 #: Forms of the processing elements: LUTs chosen by hand, or what a tool makes of plain code.
 ELEMENT_FORMS = ("mapped", "plain")
@@ -52,6 +55,8 @@ class Geometry:
         wgt_d_words: Depth of ``wgt_d_ram``.
         wgt_l_words: Depth of ``wgt_l_ram``.
         par_words: Depth of ``par_ram``.
+        res_words: Depth of ``res_ram``; 0 for none.
+        gather_beats: Beats of a line of samples that LOAD cuts into windows at once; 0 when it cannot.
         acc_d_words: Depth of ``acc_d_ram``.
         acc_l_words: Depth of ``acc_l_ram``.
         sum_words: Depth of ``sum_ram``.
@@ -79,6 +84,8 @@ class Geometry:
     wgt_d_words: int
     wgt_l_words: int
     par_words: int
+    res_words: int
+    gather_beats: int
     acc_d_words: int
     acc_l_words: int
     sum_words: int
@@ -244,7 +251,7 @@ def _check_values(geometry: dict[str, Any], source: str) -> None:
     for name, value in geometry.items():
         if name == "engines":
             continue
-        smallest = min(_ARRAYS[name][0], 1) if name in _ARRAYS else 1
+        smallest = 0 if name in _OPTIONAL else 1
         if not isinstance(value, int) or isinstance(value, bool) or value < smallest:
             raise _invalid(source, f"{name} is {_shown(value)}", f"a whole number of at least {smallest}")
         largest = largest_value(name)
@@ -269,6 +276,7 @@ def largest_value(parameter: str) -> int:
         "acc_d_words": ("matmul", "acc"),
         "acc_l_words": ("matmul_planes", "acc"),
         "par_words": ("requantize", "par"),
+        "res_words": ("load_residual", "ram"),
         "sum_words": ("combine", "sum"),
         "out_words": ("combine", "out"),
         "agg_contexts": ("reduce", "slot"),

@@ -8,6 +8,7 @@ import pytest
 
 from hetfab.overlay.costs.area import area_constant
 from hetfab.overlay.costs.elements import Form, chain_dsps, chain_luts, plane_dot_luts
+from hetfab.overlay.costs.resources import lut_ram
 from hetfab.overlay.isa.spec import isa
 
 PAGE = (Path(__file__).parents[1] / "docs" / "area.md").read_text(encoding="utf-8")
@@ -26,7 +27,11 @@ def test_the_page_assumes_what_the_constants_say() -> None:
     per_register, registers = area_constant("lut_per_register"), len(isa().registers)
     assert assumed == {
         "`m_axi` adapter, per port": f"{area_constant('lut_per_axi_master'):,}",
-        "interconnect, per port": f"{area_constant('lut_per_interconnect_port'):,}",
+        "interconnect, per master that shares a DRAM port": f"{area_constant('lut_per_interconnect_port'):,}",
+        "protocol converter of a master that writes alone to an AXI3 port": (
+            f"{area_constant('lut_per_write_converter'):,}"
+        ),
+        "stream FIFO of 16 words of 128 bits": f"{lut_ram(16, 128) + area_constant('lut_per_stream'):g}",
         "`s_axilite` registers": f"{per_register} each, {per_register * registers:,} for {registers}",
         "control of an HLS kernel with one loop and one port": f"{control[0]:,} to {control[-1]:,} per engine",
     }

@@ -230,6 +230,39 @@ def test_the_default_design_shares_ports_as_described() -> None:
     assert register_bytes() > max(register.offset for register in isa().registers)
 
 
+def between(design: Design) -> dict[str, str]:
+    """The IP of the cell between each AXI master and its DRAM port."""
+    built = block_design(design)
+    links = {link.master: link.slave for link in built.links}
+    masters = [entry.master for entry in built.ranges if entry.kind is RangeKind.MEMORY]
+    return {str(master): built.cell(links[master].cell).ip for master in masters}
+
+
+def test_a_master_alone_reaches_its_dram_port_without_an_interconnect() -> None:
+    design = default_design()
+    assert between(design) == {
+        "agg_0/m_axi_features": "axi_protocol_converter",
+        "agg_0/m_axi_graph": "axi_protocol_converter",
+        "load_0/m_axi_memory": "axi_protocol_converter",
+        "store_0/m_axi_memory": "axi_interconnect",
+        "dispatch_0/m_axi_program": "axi_interconnect",
+    }
+    cores = replace(design, geometry=replace(design.geometry, engines=("load", "store", "gemm_d", "gemm_l", "vec")))
+    assert set(between(cores).values()) == {"axi_protocol_converter"}
+    assert set(between(replace(cores, board="zcu104")).values()) == {"zynq_ultra_ps_e"}
+
+
+@pytest.mark.parametrize("engine", ["dispatch", *ENGINES])
+def test_no_burst_is_longer_than_a_converter_passes(engine: str) -> None:
+    """The converters split nothing, so no adapter may send more than AXI3's 16 beats at once."""
+    text = (KERNELS / f"{engine}.cpp").read_text(encoding="utf-8")
+    ports = len(re.findall(r"mode=m_axi", text))
+    lengths = [int(beats) for beats in re.findall(r"max_(?:read|write)_burst_length=(\d+)", text)]
+    assert len(lengths) == 2 * ports and all(beats <= 16 for beats in lengths)
+    for cell in block_design(default_design()).cells_of("axi_protocol_converter"):
+        assert cell.parameters["TRANSLATION_MODE"] == "0"
+
+
 @pytest.mark.parametrize("engine", ["dispatch", *ENGINES])
 def test_ports_are_those_of_the_top_function(engine: str) -> None:
     """The pragmas of the kernel's top function name its ports."""
@@ -328,7 +361,7 @@ def without_interrupt_controller(built: BlockDesign) -> BlockDesign:
     return replace(built, nets=tuple(nets))
 
 
-def without_memory_interconnect(built: BlockDesign) -> BlockDesign:
+def without_protocol_converter(built: BlockDesign) -> BlockDesign:
     """AGG's AXI4 master straight to a port that takes AXI3."""
     port = Endpoint("processing_system7_0", "S_AXI_HP0")
     links = (
@@ -346,7 +379,7 @@ def without_memory_interconnect(built: BlockDesign) -> BlockDesign:
         (without_clock, "gemm_d_0/ap_clk is connected 0 times"),
         (without_interrupt_controller, "dispatch_0/interrupt reaches the processor's interrupts without an axi_intc"),
         (
-            without_memory_interconnect,
+            without_protocol_converter,
             "agg_0/m_axi_features is AXI4 of 64 bits, processing_system7_0/S_AXI_HP0 is AXI3 of 64 bits",
         ),
         (without_link, "is connected 0 times"),

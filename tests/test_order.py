@@ -30,7 +30,7 @@ from hetfab.overlay.isa.words import pack, program_address
 from hetfab.overlay.model.reader import read_model
 from hetfab.overlay.order import check_order
 from tests.conftest import SMALL_GEOMETRY
-from tests.cpp_sets import declared_sets
+from tests.cpp_sets import CONFIGURES, declared_sets
 from tests.data_folder import require_data
 from tests.order_definition import Pair, cells, conflict, first_race, header, implied, pairs, races, without
 from tests.programs import bound_to, compiled, quantized
@@ -69,13 +69,12 @@ def test_the_sets_in_cpp_are_those_of_the_tables(operation: Operation, geometry:
     word = data.draw(words_of(operation))
     names = {field.name: field.get(word) for field in operation.fields}
     slot = names.get("slot", 0)
-    contexts = [0] * (4 * (slot + 1))
-    for position, owner in enumerate(("features", "destinations", "ids")):
-        configure = isa().operation(f"configure_{owner}")
-        contexts[4 * slot + position] = data.draw(words_of(configure))
-        names |= {f"{owner}.{field.name}": field.get(contexts[4 * slot + position]) for field in configure.fields}
+    contexts = {configure.name: data.draw(words_of(configure)) for configure in CONFIGURES}
+    for configure in CONFIGURES:
+        owner = configure.name.removeprefix("configure_")
+        names |= {f"{owner}.{field.name}": field.get(contexts[configure.name]) for field in configure.fields}
     names |= geometry.constants()
-    assert declared_sets(word, contexts, geometry) == (read_set(operation, names), write_set(operation, names))
+    assert declared_sets(word, contexts, slot, geometry) == (read_set(operation, names), write_set(operation, names))
 
 
 # Verdicts.

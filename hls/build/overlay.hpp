@@ -153,7 +153,7 @@ class Overlay {
     }
 
     void dispatch() {
-        hls::burst_maxi<Types::Instruction> program(ports_[dispatch_port]);
+        hls::burst_maxi<Types::Beat> program(ports_[dispatch_port]);
         const bool progress = dispatch_pass(state_, registers_, program, instructions_, tokens_);
         passed_ = true;
         mark_retired();

@@ -20,16 +20,18 @@ constexpr unsigned wgt_l_ram = 4;
 constexpr unsigned par_ram = 5;
 constexpr unsigned acc_d_ram = 6;
 constexpr unsigned acc_l_ram = 7;
-constexpr unsigned sum_ram = 8;
-constexpr unsigned out_ram = 9;
-constexpr unsigned feature_ram = 10;
-constexpr unsigned tag_ram = 11;
-constexpr unsigned agg_context = 12;
-constexpr unsigned sgb_context = 13;
-constexpr unsigned count = 14;
+constexpr unsigned res_ram = 8;
+constexpr unsigned sum_ram = 9;
+constexpr unsigned out_ram = 10;
+constexpr unsigned feature_ram = 11;
+constexpr unsigned tag_ram = 12;
+constexpr unsigned load_context = 13;
+constexpr unsigned agg_context = 14;
+constexpr unsigned sgb_context = 15;
+constexpr unsigned count = 16;
 }  // namespace memory
 
-constexpr const char* memory_names[] = {"dram", "act_d_ram", "act_l_ram", "wgt_d_ram", "wgt_l_ram", "par_ram", "acc_d_ram", "acc_l_ram", "sum_ram", "out_ram", "feature_ram", "tag_ram", "agg_context", "sgb_context"};
+constexpr const char* memory_names[] = {"dram", "act_d_ram", "act_l_ram", "wgt_d_ram", "wgt_l_ram", "par_ram", "acc_d_ram", "acc_l_ram", "res_ram", "sum_ram", "out_ram", "feature_ram", "tag_ram", "load_context", "agg_context", "sgb_context"};
 
 // The constants of a design that the sets depend on.
 struct Constants {
@@ -56,7 +58,7 @@ constexpr Constants constants_of() {
 constexpr unsigned largest_count = 12;
 
 // Words of the engines' contexts, one engine behind the other, for every slot that a field can name.
-constexpr unsigned context_words = 131;
+constexpr unsigned context_words = 83;
 
 // An instruction as its two halves.
 struct Word {
@@ -98,9 +100,17 @@ inline const char* name_of(const Word& word) {
         case isa::LoadWeights::engine << 4 | isa::LoadWeights::opcode: return "load_weights";
         case isa::LoadPlanes::engine << 4 | isa::LoadPlanes::opcode: return "load_planes";
         case isa::LoadParameters::engine << 4 | isa::LoadParameters::opcode: return "load_parameters";
+        case isa::ConfigureLines::engine << 4 | isa::ConfigureLines::opcode: return "configure_lines";
+        case isa::ConfigureWindows::engine << 4 | isa::ConfigureWindows::opcode: return "configure_windows";
+        case isa::LoadLines::engine << 4 | isa::LoadLines::opcode: return "load_lines";
+        case isa::LoadWindows::engine << 4 | isa::LoadWindows::opcode: return "load_windows";
+        case isa::LoadResidual::engine << 4 | isa::LoadResidual::opcode: return "load_residual";
         case isa::StoreRows::engine << 4 | isa::StoreRows::opcode: return "store_rows";
+        case isa::StoreRuns::engine << 4 | isa::StoreRuns::opcode: return "store_runs";
         case isa::Matmul::engine << 4 | isa::Matmul::opcode: return "matmul";
+        case isa::MatmulLines::engine << 4 | isa::MatmulLines::opcode: return "matmul_lines";
         case isa::MatmulPlanes::engine << 4 | isa::MatmulPlanes::opcode: return "matmul_planes";
+        case isa::MatmulPlanesLines::engine << 4 | isa::MatmulPlanesLines::opcode: return "matmul_planes_lines";
         case isa::Requantize::engine << 4 | isa::Requantize::opcode: return "requantize";
         case isa::Combine::engine << 4 | isa::Combine::opcode: return "combine";
         case isa::ExportSums::engine << 4 | isa::ExportSums::opcode: return "export_sums";
@@ -122,18 +132,20 @@ inline const char* name_of(const Word& word) {
 // Keeps what a configure instruction leaves in its engine's contexts.
 inline void update_context(const Word& word, Word (&contexts)[context_words]) {
     switch (field<isa::Header::Engine>(word) << 4 | field<isa::Header::Opcode>(word)) {
-        case isa::ConfigureFeatures::engine << 4 | isa::ConfigureFeatures::opcode: contexts[0] = word; break;
-        case isa::ConfigureDestinations::engine << 4 | isa::ConfigureDestinations::opcode: contexts[((64 + 4 * field<isa::ConfigureDestinations::Slot>(word)) + 1)] = word; break;
-        case isa::ConfigureIds::engine << 4 | isa::ConfigureIds::opcode: contexts[((64 + 4 * field<isa::ConfigureIds::Slot>(word)) + 2)] = word; break;
-        case isa::ConfigureSpilled::engine << 4 | isa::ConfigureSpilled::opcode: contexts[((64 + 4 * field<isa::ConfigureSpilled::Slot>(word)) + 3)] = word; break;
-        case isa::ConfigureLeft::engine << 4 | isa::ConfigureLeft::opcode: contexts[(128 + 0)] = word; break;
-        case isa::ConfigureRight::engine << 4 | isa::ConfigureRight::opcode: contexts[(128 + 1)] = word; break;
-        case isa::ConfigureBitmap::engine << 4 | isa::ConfigureBitmap::opcode: contexts[(128 + 2)] = word; break;
+        case isa::ConfigureLines::engine << 4 | isa::ConfigureLines::opcode: contexts[field<isa::ConfigureLines::Slot>(word)] = word; break;
+        case isa::ConfigureWindows::engine << 4 | isa::ConfigureWindows::opcode: contexts[field<isa::ConfigureWindows::Slot>(word)] = word; break;
+        case isa::ConfigureFeatures::engine << 4 | isa::ConfigureFeatures::opcode: contexts[(16 + 4 * field<isa::ConfigureFeatures::Slot>(word))] = word; break;
+        case isa::ConfigureDestinations::engine << 4 | isa::ConfigureDestinations::opcode: contexts[((16 + 4 * field<isa::ConfigureDestinations::Slot>(word)) + 1)] = word; break;
+        case isa::ConfigureIds::engine << 4 | isa::ConfigureIds::opcode: contexts[((16 + 4 * field<isa::ConfigureIds::Slot>(word)) + 2)] = word; break;
+        case isa::ConfigureSpilled::engine << 4 | isa::ConfigureSpilled::opcode: contexts[((16 + 4 * field<isa::ConfigureSpilled::Slot>(word)) + 3)] = word; break;
+        case isa::ConfigureLeft::engine << 4 | isa::ConfigureLeft::opcode: contexts[(80 + 0)] = word; break;
+        case isa::ConfigureRight::engine << 4 | isa::ConfigureRight::opcode: contexts[(80 + 1)] = word; break;
+        case isa::ConfigureBitmap::engine << 4 | isa::ConfigureBitmap::opcode: contexts[(80 + 2)] = word; break;
         default: break;
     }
 }
 
-// The regions of an instruction; those of a reduce, a compose or a transpose depend on its context.
+// The regions of an instruction; some depend on its engine's context.
 inline Regions regions(const Word& word, const Word (&contexts)[context_words], const Constants& design) {
     Regions found;
     switch (field<isa::Header::Engine>(word) << 4 | field<isa::Header::Opcode>(word)) {
@@ -158,9 +170,43 @@ inline Regions regions(const Word& word, const Word (&contexts)[context_words], 
             found.add({memory::par_ram, true, field<isa::LoadParameters::Ram>(word), 1, 0, field<isa::LoadParameters::Words>(word)});
             break;
         }
+        case isa::ConfigureLines::engine << 4 | isa::ConfigureLines::opcode: {
+            found.add({memory::load_context, true, field<isa::ConfigureLines::Slot>(word), 1, 0, 1});
+            break;
+        }
+        case isa::ConfigureWindows::engine << 4 | isa::ConfigureWindows::opcode: {
+            found.add({memory::load_context, true, field<isa::ConfigureWindows::Slot>(word), 1, 0, 1});
+            break;
+        }
+        case isa::LoadLines::engine << 4 | isa::LoadLines::opcode: {
+            const Word* context = contexts + field<isa::LoadLines::Slot>(word);
+            found.add({memory::load_context, false, field<isa::LoadLines::Slot>(word), 1, 0, 1});
+            found.add({memory::dram, false, field<isa::LoadLines::Address>(word), field<isa::LoadLines::Lines>(word), 64 * field<isa::ConfigureLines::StrideBlocks>(context[0]), 8 * field<isa::LoadLines::Beats>(word)});
+            found.add({memory::act_d_ram, true, field<isa::LoadLines::Ram>(word), 1, 0, (1 - field<isa::ConfigureLines::Core>(context[0])) * field<isa::ConfigureLines::KernelLines>(context[0]) * field<isa::ConfigureLines::LineBeats>(context[0])});
+            found.add({memory::act_l_ram, true, field<isa::LoadLines::Ram>(word), 1, 0, ((field<isa::ConfigureLines::Core>(context[0]) * field<isa::ConfigureLines::KernelLines>(context[0]) * field<isa::ConfigureLines::LineBeats>(context[0])) / (2))});
+            break;
+        }
+        case isa::LoadWindows::engine << 4 | isa::LoadWindows::opcode: {
+            const Word* context = contexts + field<isa::LoadWindows::Slot>(word);
+            found.add({memory::load_context, false, field<isa::LoadWindows::Slot>(word), 1, 0, 1});
+            found.add({memory::dram, false, field<isa::LoadWindows::Address>(word), field<isa::LoadWindows::Lines>(word), 64 * field<isa::ConfigureWindows::StrideBlocks>(context[0]), 8 * field<isa::LoadWindows::Beats>(word)});
+            found.add({memory::act_d_ram, true, field<isa::LoadWindows::Ram>(word), 1, 0, (1 - field<isa::ConfigureWindows::Core>(context[0])) * field<isa::ConfigureWindows::KernelLines>(context[0]) * (field<isa::LoadWindows::Columns>(word) + 1) * field<isa::ConfigureWindows::RunBeats>(context[0])});
+            found.add({memory::act_l_ram, true, field<isa::LoadWindows::Ram>(word), 1, 0, ((field<isa::ConfigureWindows::Core>(context[0]) * field<isa::ConfigureWindows::KernelLines>(context[0]) * (field<isa::LoadWindows::Columns>(word) + 1) * field<isa::ConfigureWindows::RunBeats>(context[0])) / (2))});
+            break;
+        }
+        case isa::LoadResidual::engine << 4 | isa::LoadResidual::opcode: {
+            found.add({memory::dram, false, field<isa::LoadResidual::Address>(word), field<isa::LoadResidual::Rows>(word), 64 * field<isa::LoadResidual::StrideBlocks>(word), 8 * (field<isa::LoadResidual::Columns>(word) * field<isa::LoadResidual::RunStride>(word) + field<isa::LoadResidual::RunBeats>(word))});
+            found.add({memory::res_ram, true, field<isa::LoadResidual::Ram>(word), 1, 0, field<isa::LoadResidual::Rows>(word) * (field<isa::LoadResidual::Columns>(word) + 1) * field<isa::LoadResidual::RunBeats>(word)});
+            break;
+        }
         case isa::StoreRows::engine << 4 | isa::StoreRows::opcode: {
             found.add({memory::out_ram, false, field<isa::StoreRows::Ram>(word), field<isa::StoreRows::Rows>(word), ((((field<isa::StoreRows::RowBeats>(word) + design.out_words_per_block) - 1)) / (design.out_words_per_block)) * design.out_words_per_block, field<isa::StoreRows::RowBeats>(word)});
             found.add({memory::dram, true, field<isa::StoreRows::Address>(word), field<isa::StoreRows::Rows>(word), 64 * field<isa::StoreRows::StrideBlocks>(word), 8 * field<isa::StoreRows::RowBeats>(word)});
+            break;
+        }
+        case isa::StoreRuns::engine << 4 | isa::StoreRuns::opcode: {
+            found.add({memory::out_ram, false, field<isa::StoreRuns::Ram>(word), (field<isa::StoreRuns::Columns>(word) + 1), field<isa::StoreRuns::RamBanks>(word) * field<isa::StoreRuns::RowBeats>(word), field<isa::StoreRuns::Banks>(word) * field<isa::StoreRuns::RowBeats>(word)});
+            found.add({memory::dram, true, field<isa::StoreRuns::Address>(word), field<isa::StoreRuns::Banks>(word), 64 * field<isa::StoreRuns::StrideBlocks>(word), 8 * ((1 - field<isa::StoreRuns::Joined>(word)) * (field<isa::StoreRuns::Columns>(word) * field<isa::StoreRuns::PixelStride>(word) + field<isa::StoreRuns::RowBeats>(word)) + field<isa::StoreRuns::Joined>(word) * field<isa::StoreRuns::PixelStride>(word))});
             break;
         }
         case isa::Matmul::engine << 4 | isa::Matmul::opcode: {
@@ -170,11 +216,25 @@ inline Regions regions(const Word& word, const Word (&contexts)[context_words], 
             found.add({memory::acc_d_ram, true, field<isa::Matmul::Acc>(word), 1, 0, field<isa::Matmul::Rows>(word) * field<isa::Matmul::ColGroups>(word)});
             break;
         }
+        case isa::MatmulLines::engine << 4 | isa::MatmulLines::opcode: {
+            found.add({memory::act_d_ram, false, field<isa::MatmulLines::Act>(word), field<isa::MatmulLines::Lines>(word), field<isa::MatmulLines::LineWords>(word), (field<isa::MatmulLines::Columns>(word) * field<isa::MatmulLines::StepWords>(word) + field<isa::MatmulLines::Run>(word))});
+            found.add({memory::wgt_d_ram, false, field<isa::MatmulLines::Wgt>(word), 1, 0, field<isa::MatmulLines::ColGroups>(word) * 2 * field<isa::MatmulLines::Lines>(word) * field<isa::MatmulLines::Run>(word)});
+            found.add({memory::acc_d_ram, false, field<isa::MatmulLines::Acc>(word), 1, 0, field<isa::MatmulLines::Accumulate>(word) * field<isa::MatmulLines::Banks>(word) * (field<isa::MatmulLines::Columns>(word) + 1) * field<isa::MatmulLines::ColGroups>(word)});
+            found.add({memory::acc_d_ram, true, field<isa::MatmulLines::Acc>(word), 1, 0, field<isa::MatmulLines::Banks>(word) * (field<isa::MatmulLines::Columns>(word) + 1) * field<isa::MatmulLines::ColGroups>(word)});
+            break;
+        }
         case isa::MatmulPlanes::engine << 4 | isa::MatmulPlanes::opcode: {
             found.add({memory::act_l_ram, false, field<isa::MatmulPlanes::Act>(word), 1, 0, ((((field<isa::MatmulPlanes::Rows>(word) + design.gemm_l_rows) - 1)) / (design.gemm_l_rows)) * field<isa::MatmulPlanes::Slices>(word) * field<isa::MatmulPlanes::RowWords>(word)});
             found.add({memory::wgt_l_ram, false, field<isa::MatmulPlanes::Wgt>(word), 1, 0, field<isa::MatmulPlanes::ColGroups>(word) * field<isa::MatmulPlanes::RowWords>(word) * field<isa::MatmulPlanes::Planes>(word)});
             found.add({memory::acc_l_ram, false, field<isa::MatmulPlanes::Acc>(word), 1, 0, field<isa::MatmulPlanes::Accumulate>(word) * field<isa::MatmulPlanes::Rows>(word) * field<isa::MatmulPlanes::ColGroups>(word)});
             found.add({memory::acc_l_ram, true, field<isa::MatmulPlanes::Acc>(word), 1, 0, field<isa::MatmulPlanes::Rows>(word) * field<isa::MatmulPlanes::ColGroups>(word)});
+            break;
+        }
+        case isa::MatmulPlanesLines::engine << 4 | isa::MatmulPlanesLines::opcode: {
+            found.add({memory::act_l_ram, false, field<isa::MatmulPlanesLines::Act>(word), field<isa::MatmulPlanesLines::Lines>(word), field<isa::MatmulPlanesLines::LineWords>(word), (field<isa::MatmulPlanesLines::Columns>(word) * field<isa::MatmulPlanesLines::StepWords>(word) + field<isa::MatmulPlanesLines::Slices>(word) * field<isa::MatmulPlanesLines::Run>(word))});
+            found.add({memory::wgt_l_ram, false, field<isa::MatmulPlanesLines::Wgt>(word), 1, 0, field<isa::MatmulPlanesLines::ColGroups>(word) * field<isa::MatmulPlanesLines::Lines>(word) * field<isa::MatmulPlanesLines::Run>(word) * field<isa::MatmulPlanesLines::Planes>(word)});
+            found.add({memory::acc_l_ram, false, field<isa::MatmulPlanesLines::Acc>(word), 1, 0, field<isa::MatmulPlanesLines::Accumulate>(word) * field<isa::MatmulPlanesLines::Banks>(word) * (field<isa::MatmulPlanesLines::Columns>(word) + 1) * field<isa::MatmulPlanesLines::ColGroups>(word)});
+            found.add({memory::acc_l_ram, true, field<isa::MatmulPlanesLines::Acc>(word), 1, 0, field<isa::MatmulPlanesLines::Banks>(word) * (field<isa::MatmulPlanesLines::Columns>(word) + 1) * field<isa::MatmulPlanesLines::ColGroups>(word)});
             break;
         }
         case isa::Requantize::engine << 4 | isa::Requantize::opcode: {
@@ -227,7 +287,7 @@ inline Regions regions(const Word& word, const Word (&contexts)[context_words], 
             break;
         }
         case isa::Reduce::engine << 4 | isa::Reduce::opcode: {
-            const Word* context = contexts + (64 + 4 * field<isa::Reduce::Slot>(word));
+            const Word* context = contexts + (16 + 4 * field<isa::Reduce::Slot>(word));
             found.add({memory::agg_context, false, 4 * field<isa::Reduce::Slot>(word), 1, 0, 4});
             found.add({memory::dram, false, field<isa::ConfigureFeatures::Address>(context[0]), field<isa::ConfigureFeatures::Count>(context[0]), 64 * field<isa::ConfigureFeatures::RowBlocks>(context[0]), field<isa::Reduce::Groups>(word) * design.lanes});
             found.add({memory::dram, false, (field<isa::ConfigureDestinations::Address>(context[1]) + (16 + (24 - 16) * ((field<isa::Reduce::Source>(word)) / (2))) * field<isa::Reduce::Destination>(word)), 1, 0, (16 + (24 - 16) * ((field<isa::Reduce::Source>(word)) / (2))) * field<isa::Reduce::Rows>(word)});
@@ -255,7 +315,7 @@ inline Regions regions(const Word& word, const Word (&contexts)[context_words], 
             break;
         }
         case isa::Compose::engine << 4 | isa::Compose::opcode: {
-            const Word* context = contexts + (128 + 0);
+            const Word* context = contexts + (80 + 0);
             found.add({memory::sgb_context, false, 0, 1, 0, 3});
             found.add({memory::dram, false, field<isa::ConfigureLeft::Address>(context[0]), 1, 0, (64 * (((field<isa::ConfigureLeft::Rows>(context[0]) + 16)) / (16)) + 8 * (((field<isa::ConfigureLeft::Edges>(context[0]) + 1)) / (2)))});
             found.add({memory::dram, false, field<isa::ConfigureRight::Address>(context[1]), 1, 0, (64 * (((field<isa::ConfigureRight::Rows>(context[1]) + 16)) / (16)) + 8 * (((field<isa::ConfigureRight::Edges>(context[1]) + 1)) / (2)))});
@@ -263,7 +323,7 @@ inline Regions regions(const Word& word, const Word (&contexts)[context_words], 
             break;
         }
         case isa::Transpose::engine << 4 | isa::Transpose::opcode: {
-            const Word* context = contexts + (128 + 0);
+            const Word* context = contexts + (80 + 0);
             found.add({memory::sgb_context, false, 0, 1, 0, 3});
             found.add({memory::dram, false, field<isa::ConfigureLeft::Address>(context[0]), 1, 0, (64 * (((field<isa::ConfigureLeft::Rows>(context[0]) + 16)) / (16)) + 8 * (((field<isa::ConfigureLeft::Edges>(context[0]) + 1)) / (2)))});
             found.add({memory::dram, true, field<isa::Transpose::Address>(word), 1, 0, (64 * (((field<isa::Transpose::Rows>(word) + 16)) / (16)) + 8 * (((field<isa::Transpose::Edges>(word) + 1)) / (2)))});

@@ -10,8 +10,8 @@ void agg_top(hls::stream<Types::Instruction>& instructions, hls::stream<Types::T
              Types::Instruction agg_context[isa::context_words * Design::agg_contexts],
              hls::stream<Types::RowsWord>& rows_fifo) {
 #pragma HLS INTERFACE mode=ap_ctrl_hs port=return
-#pragma HLS INTERFACE mode=axis port=instructions
-#pragma HLS INTERFACE mode=axis port=tokens
+#pragma HLS INTERFACE mode=axis port=instructions register_mode=off
+#pragma HLS INTERFACE mode=axis port=tokens register_mode=off
 // Two bundles: the graph's beats must not wait behind the gathered rows. Rows may be as short as a beat, so
 // more of them are outstanding (feature_outstanding).
 #pragma HLS INTERFACE mode=m_axi port=features bundle=features offset=direct depth=4096 latency=32 \

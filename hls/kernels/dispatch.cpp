@@ -8,7 +8,7 @@
 
 void dispatch_top(hls::stream<Types::Instruction> instructions[isa::engine::count],
                   hls::stream<Types::Token> tokens[isa::engine::count],
-                  hls::burst_maxi<Types::Instruction> program,
+                  hls::burst_maxi<Types::Beat> program,
                   std::uint32_t program_length,
                   std::uint64_t segment_base_program,
                   std::uint64_t segment_base_constants,
@@ -84,11 +84,11 @@ void dispatch_top(hls::stream<Types::Instruction> instructions[isa::engine::coun
                   volatile std::uint64_t* counter_sgb_right_bytes,
                   volatile std::uint64_t* counter_sgb_write_bytes) {
 #pragma HLS INTERFACE mode=s_axilite port=return bundle=control
-#pragma HLS INTERFACE mode=axis port=instructions
-#pragma HLS INTERFACE mode=axis port=tokens
+#pragma HLS INTERFACE mode=axis port=instructions register_mode=off
+#pragma HLS INTERFACE mode=axis port=tokens register_mode=off
 #pragma HLS INTERFACE mode=m_axi port=program bundle=program offset=direct depth=4096 latency=32 \
     num_read_outstanding=2 max_read_burst_length=16 num_write_outstanding=1 max_write_burst_length=2 \
-    max_widen_bitwidth=128
+    max_widen_bitwidth=64
 #pragma HLS INTERFACE mode=s_axilite port=program_length bundle=control offset=0x010
 #pragma HLS INTERFACE mode=s_axilite port=segment_base_program bundle=control offset=0x018
 #pragma HLS INTERFACE mode=s_axilite port=segment_base_constants bundle=control offset=0x024

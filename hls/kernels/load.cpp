@@ -11,8 +11,8 @@ void load_top(hls::stream<Types::Instruction>& instructions, hls::stream<Types::
               Types::WgtDWord wgt_d_ram[Design::wgt_d_words], Types::WgtLWord wgt_l_ram[Design::wgt_l_words],
               Types::ParWord par_ram[Design::par_words]) {
 #pragma HLS INTERFACE mode=ap_ctrl_hs port=return
-#pragma HLS INTERFACE mode=axis port=instructions
-#pragma HLS INTERFACE mode=axis port=tokens
+#pragma HLS INTERFACE mode=axis port=instructions register_mode=off
+#pragma HLS INTERFACE mode=axis port=tokens register_mode=off
 #pragma HLS INTERFACE mode=m_axi port=memory bundle=memory offset=direct depth=4096 latency=32 \
     num_read_outstanding=16 max_read_burst_length=16 num_write_outstanding=1 max_write_burst_length=2 \
     max_widen_bitwidth=64

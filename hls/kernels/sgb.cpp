@@ -9,8 +9,8 @@ void sgb_top(hls::stream<Types::Instruction>& instructions, hls::stream<Types::T
              hls::burst_maxi<Types::Beat> out, Types::Instruction sgb_context[isa::sgb_words],
              hls::stream<Types::RowsWord>& rows_fifo) {
 #pragma HLS INTERFACE mode=ap_ctrl_hs port=return
-#pragma HLS INTERFACE mode=axis port=instructions
-#pragma HLS INTERFACE mode=axis port=tokens
+#pragma HLS INTERFACE mode=axis port=instructions register_mode=off
+#pragma HLS INTERFACE mode=axis port=tokens register_mode=off
 // Bundles of their own: the right rows' beats must not wait behind the left graph's, and the ids go out
 // meanwhile. Rows may be as short as a beat, so more of them are outstanding on the right port.
 #pragma HLS INTERFACE mode=m_axi port=left bundle=left offset=direct depth=4096 latency=32 \

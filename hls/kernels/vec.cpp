@@ -9,8 +9,8 @@ void vec_top(hls::stream<Types::Instruction>& instructions, hls::stream<Types::T
              Types::ParWord par_ram[Design::par_words], Types::SumWord sum_ram[Design::sum_words],
              Types::OutWord out_ram[Design::out_words]) {
 #pragma HLS INTERFACE mode=ap_ctrl_hs port=return
-#pragma HLS INTERFACE mode=axis port=instructions
-#pragma HLS INTERFACE mode=axis port=tokens
+#pragma HLS INTERFACE mode=axis port=instructions register_mode=off
+#pragma HLS INTERFACE mode=axis port=tokens register_mode=off
 // One port of each RAM: the other one belongs to the engine that writes or reads it.
 #pragma HLS INTERFACE mode=ap_memory port=acc_d_ram storage_type=ram_1p latency=1
 #pragma HLS INTERFACE mode=ap_memory port=acc_l_ram storage_type=ram_1p latency=1

@@ -112,7 +112,7 @@ def _pair(master: _End, slave: _End) -> Iterator[Problem]:
     protocols = (master.port.protocol, slave.port.protocol)
     if protocols == ("AXI4", "AXI3"):
         text = f"{master.path} sends AXI4 bursts of up to 256 beats to {slave.path}, which takes AXI3's 16"
-        yield Problem("axi3-burst", 0, text, "put an interconnect between them")
+        yield Problem("axi3-burst", 0, text, "put an axi_protocol_converter between them")
     elif all(protocols) and protocols[0] != protocols[1]:
         text = f"{both} are {protocols[0]} and {protocols[1]}"
         yield Problem("axi-protocol", 0, text, "put an interconnect between them")

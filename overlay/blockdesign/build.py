@@ -2,7 +2,8 @@
 """Derives the block design of an overlay from its design, its board and the instruction set (docs/pynq.md).
 
 One cell per engine and one per bank of an on-chip memory; FIFOs carry instructions and tokens between DISPATCH and the
-engines; an interconnect per DRAM port; registers and the interrupt controller behind the processor's control port.
+engines; a DRAM port for each AXI master, as far as the board has ports; registers and the interrupt controller behind
+the processor's control port.
 """
 
 from collections.abc import Iterable, Mapping
@@ -52,6 +53,19 @@ _REGISTER_SPACING = 0x1_0000
 _CONTROL_BITS = 32
 _ADDRESS_BITS = 64
 _INTERRUPT_REGISTER_BYTES = 32
+
+
+def masters_by_port(engines: Iterable[str], ports: int) -> list[list[tuple[str, str]]]:
+    """The m_axi ports at each DRAM port that is used: one, and at the last what is left.
+
+    Args:
+        engines: Engines of the design.
+        ports: DRAM ports of the board.
+    """
+    present = {*engines, DISPATCH}
+    masters = [master for master in MASTERS if master[0] in present]
+    alone = [[master] for master in masters[: ports - 1]]
+    return [*alone, masters[ports - 1 :]] if len(masters) >= ports else alone
 
 
 def hls_vlnv(engine: str) -> str:
@@ -161,7 +175,8 @@ class _Builder:
         self._ranges: list[AddressRange] = []
         self._opens: list[Open] = []
         self._engines = [engine.name for engine in isa().engines if engine.name in design.geometry.engines]
-        self._masters = [(engine, port) for engine, port in MASTERS if engine in (*self._engines, DISPATCH)]
+        self._ports = masters_by_port(self._engines, board.ports)
+        self._masters = [master for masters in self._ports for master in masters]
 
     def add_all(self) -> None:
         """Adds everything, processors first."""
@@ -179,7 +194,7 @@ class _Builder:
                 self._add_ram(memory)
         self._add_control()
         for number in range(self._memory_ports):
-            self._add_memory_interconnect(number)
+            self._add_memory_port(number)
 
     def finish(self) -> BlockDesign:
         """The collected design."""
@@ -198,7 +213,7 @@ class _Builder:
 
     @property
     def _memory_ports(self) -> int:
-        return min(self._board.ports, len(self._masters))
+        return len(self._ports)
 
     def _add(
         self,
@@ -265,7 +280,7 @@ class _Builder:
     def _hls_ports(self, engine: str) -> tuple[list[Interface], list[Pin]]:
         """Ports that every top function has: AXI masters with their offsets, clock, reset."""
         masters = [port for owner, port in self._masters if owner == engine]
-        bits = isa().instruction_bits if engine == DISPATCH else self._design.geometry.bus_bits
+        bits = self._design.geometry.bus_bits
         interfaces = [Interface(f"m_axi_{port}", Protocol.AXI4, Role.MASTER, bits) for port in masters]
         pins = [Pin("ap_clk", Direction.IN, 1, Signal.CLOCK), Pin("ap_rst_n", Direction.IN, 1, Signal.RESET)]
         return interfaces, pins + [Pin(port, Direction.IN, _ADDRESS_BITS) for port in masters]
@@ -450,20 +465,20 @@ class _Builder:
             master = Endpoint(platform.cell, platform.control_port)
             self._ranges.append(AddressRange(master, Endpoint(cell, port), base, size, RangeKind.REGISTERS, "Reg"))
 
-    def _add_memory_interconnect(self, number: int) -> None:
-        """One DRAM port and the masters that use it."""
-        platform, board, name = self._platform, self._board, f"memory_interconnect_{number}"
-        last = self._memory_ports - 1
-        users = [master for index, master in enumerate(self._masters) if min(index, last) == number]
-        ends = [(cell_name(engine), f"m_axi_{port}") for engine, port in users]
-        slaves = []
-        for index, (cell, port) in enumerate(ends):
-            bits = self._cells[cell].interface(port).bits
-            slaves.append(Interface(f"S0{index}_AXI", Protocol.AXI4, Role.SLAVE, bits))
+    def _add_memory_port(self, number: int) -> None:
+        """One DRAM port and the masters that use it; a master alone needs no arbiter."""
+        platform, board = self._platform, self._board
         target = self._cells[platform.cell].interface(platform.memory_port.format(number))
-        self._add_interconnect(name, slaves, [Interface("M00_AXI", target.protocol, Role.MASTER, target.bits)])
-        for index, end in enumerate(ends):
-            self._link(end, (name, f"S0{index}_AXI"))
+        ends = [(cell_name(engine), f"m_axi_{port}") for engine, port in self._ports[number]]
+        masters = [self._cells[cell].interface(port) for cell, port in ends]
+        if len(ends) > 1 or masters[0].bits != target.bits:
+            slaves = self._add_memory_interconnect(number, masters, target)
+        elif masters[0].protocol is not target.protocol:
+            slaves = [self._add_protocol_converter(number, masters[0], target)]
+        else:
+            slaves = [(platform.cell, target.name)]
+        for end, slave in zip(ends, slaves, strict=True):
+            self._link(end, slave)
             self._ranges.append(
                 AddressRange(
                     Endpoint(*end),
@@ -474,7 +489,38 @@ class _Builder:
                     platform.memory_segment.format(number),
                 )
             )
-        self._link((name, "M00_AXI"), (platform.cell, target.name))
+
+    def _add_memory_interconnect(
+        self, number: int, masters: list[Interface], target: Interface
+    ) -> list[tuple[str, str]]:
+        """What several masters share a DRAM port by; its slave interfaces, in their order."""
+        name = f"memory_interconnect_{number}"
+        slaves = [
+            Interface(f"S0{index}_AXI", Protocol.AXI4, Role.SLAVE, master.bits) for index, master in enumerate(masters)
+        ]
+        self._add_interconnect(name, slaves, [Interface("M00_AXI", target.protocol, Role.MASTER, target.bits)])
+        self._link((name, "M00_AXI"), (self._platform.cell, target.name))
+        return [(name, slave.name) for slave in slaves]
+
+    def _add_protocol_converter(self, number: int, master: Interface, target: Interface) -> tuple[str, str]:
+        """AXI4 as AXI3 in wires, since no burst is longer than AXI3's 16 beats; its slave interface."""
+        name = f"memory_converter_{number}"
+        parameters = {
+            "SI_PROTOCOL": master.protocol.value,
+            "MI_PROTOCOL": target.protocol.value,
+            "DATA_WIDTH": target.bits,
+            # No bursts to split: the adapters are made with bursts of at most 16 beats.
+            "TRANSLATION_MODE": 0,
+        }
+        interfaces = [
+            Interface("S_AXI", master.protocol, Role.SLAVE, target.bits),
+            Interface("M_AXI", target.protocol, Role.MASTER, target.bits),
+        ]
+        pins = [Pin("aclk", Direction.IN, 1, Signal.CLOCK), Pin("aresetn", Direction.IN, 1, Signal.RESET)]
+        self._add(name, "xilinx.com:ip:axi_protocol_converter:2.1", parameters, interfaces, pins)
+        self._clocked(name, "aclk", "aresetn")
+        self._link((name, "M_AXI"), (self._platform.cell, target.name))
+        return name, "S_AXI"
 
 
 def _ram_port(engine: str, memory: Memory) -> _RamPort:

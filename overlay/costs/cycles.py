@@ -19,6 +19,7 @@ from hetfab.overlay.costs.bursts import (
     request_bursts,
     row_bursts,
     rows_ahead,
+    run_bursts,
 )
 from hetfab.overlay.design import Geometry
 from hetfab.overlay.isa.loops import loops
@@ -100,6 +101,68 @@ def load_words_cost(fields: Fields, word_bytes: int) -> Cost:
     return _cost(cycles, read_bytes=beats * BEAT_BYTES, read_bursts=bursts)
 
 
+def load_lines_cost(fields: Fields) -> Cost:
+    """Cost of LOAD's broadcast of lines: a beat of a line a cycle, zeros too.
+
+    Args:
+        fields: lines, beats, banks, address, and ``lines.*`` of the context.
+    """
+    lines = (fields["banks"] - 1) * fields["lines.line_stride"] + fields["lines.kernel_lines"]
+    trips = lines * fields["lines.line_beats"]
+    return _line_cost(fields, fields["lines.stride_blocks"], trips)
+
+
+def load_windows_cost(fields: Fields) -> Cost:
+    """Cost of LOAD's cutting of windows: while those of a line leave, the next line is read.
+
+    Args:
+        fields: lines, beats, columns, address, and ``windows.*`` of the context.
+    """
+    emitted = (fields["columns"] + 1) * fields["windows.run_beats"]
+    trips = fields["beats"] + (fields["lines"] - 1) * np.maximum(emitted, fields["beats"]) + emitted
+    return _line_cost(fields, fields["windows.stride_blocks"], trips)
+
+
+def _line_cost(fields: Fields, stride_blocks: Array, trips: Array) -> Cost:
+    bursts = row_bursts(fields["address"], fields["lines"], fields["beats"], stride_blocks)
+    table = loops()
+    cycles = table["request_ahead"].cycles(np.minimum(bursts, BURSTS_AHEAD)) + table["load_tile_beats"].cycles(trips)
+    return _cost(cycles, read_bytes=fields["lines"] * fields["beats"] * BEAT_BYTES, read_bursts=bursts)
+
+
+def load_residual_cost(fields: Fields) -> Cost:
+    """Cost of LOAD's copy of runs to ``res_ram``.
+
+    Args:
+        fields: rows, columns, run_stride, run_beats, stride_blocks and address.
+    """
+    columns = fields["columns"] + 1
+    beats = fields["rows"] * columns * fields["run_beats"]
+    bursts = run_bursts(fields["address"], fields["rows"], fields["stride_blocks"], columns, fields)
+    table = loops()
+    cycles = table["request_ahead"].cycles(np.minimum(bursts, BURSTS_AHEAD)) + table["load_beats"].cycles(beats)
+    return _cost(cycles, read_bytes=beats * BEAT_BYTES, read_bursts=bursts)
+
+
+def store_runs_cost(fields: Fields) -> Cost:
+    """Cost of STORE's copies of strips.
+
+    Args:
+        fields: banks, columns, row_beats, joined, pixel_stride, stride_blocks and address.
+    """
+    joined, columns = fields["joined"] > 0, fields["columns"] + 1
+    beats = fields["banks"] * columns * fields["row_beats"]
+    runs = {
+        "run_stride": fields["pixel_stride"],
+        "run_beats": np.where(joined, fields["pixel_stride"], fields["row_beats"]),
+    }
+    columns = np.where(joined, 1, columns)
+    bursts = run_bursts(fields["address"], fields["banks"], fields["stride_blocks"], columns, runs)
+    table = loops()
+    cycles = table["store_beats"].cycles(beats) + table["store_responses"].cycles(np.minimum(bursts, BURSTS_AHEAD))
+    return _cost(cycles, write_bytes=beats * BEAT_BYTES, write_bursts=bursts)
+
+
 def store_cost(fields: Fields) -> Cost:
     """Cost of STORE's copies.
 
@@ -121,9 +184,24 @@ def matmul_cost(fields: Fields, geometry: Geometry) -> Cost:
         geometry: Gives the array's shape.
     """
     rows, groups, beats = fields["rows"], fields["col_groups"], fields["row_beats"]
-    trips = _block_trips(rows, groups, 2 * beats, geometry.gemm_d_rows, fields["accumulate"])
-    channels = 8 * beats * (1 + fields["packed"])
-    return _cost(loops()["gemm_d_steps"].cycles(trips), macs=rows * channels * groups * geometry.gemm_d_cols)
+    trips = _block_trips(-(-rows // geometry.gemm_d_rows) * groups, 2 * beats, geometry.gemm_d_rows, fields)
+    return _matmul(trips, rows * groups * beats * (1 + fields["packed"]), geometry)
+
+
+def matmul_lines_cost(fields: Fields, geometry: Geometry) -> Cost:
+    """Cost of GEMM-D on strips: a block for each output pixel of a strip and group of columns.
+
+    Args:
+        fields: banks, columns, lines, run, col_groups, accumulate and packed.
+        geometry: Gives the array's shape.
+    """
+    beats, blocks = fields["lines"] * fields["run"], (fields["columns"] + 1) * fields["col_groups"]
+    trips = _block_trips(blocks, 2 * beats, fields["banks"], fields)
+    return _matmul(trips, blocks * fields["banks"] * beats * (1 + fields["packed"]), geometry)
+
+
+def _matmul(trips: Array, beats: Array, geometry: Geometry) -> Cost:
+    return _cost(loops()["gemm_d_steps"].cycles(trips), macs=8 * beats * geometry.gemm_d_cols)
 
 
 def matmul_planes_cost(fields: Fields, geometry: Geometry) -> Cost:
@@ -135,14 +213,26 @@ def matmul_planes_cost(fields: Fields, geometry: Geometry) -> Cost:
     """
     rows, groups, words = fields["rows"], fields["col_groups"], fields["row_words"]
     steps = fields["slices"] * words * fields["planes"]
-    trips = _block_trips(rows, groups, steps, geometry.gemm_l_rows, fields["accumulate"])
+    trips = _block_trips(-(-rows // geometry.gemm_l_rows) * groups, steps, geometry.gemm_l_rows, fields)
     return _cost(loops()["gemm_l_steps"].cycles(trips), macs=rows * 32 * words * groups * geometry.gemm_l_cols)
 
 
-def _block_trips(rows: Array, groups: Array, steps: Array, array_rows: int, accumulate: Array) -> Array:
+def matmul_planes_lines_cost(fields: Fields, geometry: Geometry) -> Cost:
+    """Cost of GEMM-L on strips.
+
+    Args:
+        fields: banks, columns, lines, run, slices, planes, col_groups and accumulate.
+        geometry: Gives the array's shape.
+    """
+    words, blocks = fields["lines"] * fields["run"], (fields["columns"] + 1) * fields["col_groups"]
+    trips = _block_trips(blocks, fields["slices"] * words * fields["planes"], fields["banks"], fields)
+    macs = blocks * fields["banks"] * 32 * words * geometry.gemm_l_cols
+    return _cost(loops()["gemm_l_steps"].cycles(trips), macs=macs)
+
+
+def _block_trips(blocks: Array, steps: Array, block_rows: Array | int, fields: Fields) -> Array:
     """Trips of a core: a block takes its steps, or the drain of the one before it if that takes longer."""
-    blocks = -(-rows // array_rows) * groups
-    drain = array_rows * (1 + accumulate)
+    drain = block_rows * (1 + fields["accumulate"])
     return np.where(blocks > 0, blocks * np.maximum(steps, drain) + drain, 0)
 
 
@@ -230,9 +320,17 @@ COSTS: dict[str, Callable[[Fields, Geometry], Cost]] = {
     "load_weights": lambda fields, geometry: load_words_cost(fields, geometry.word_bytes("wgt_d_ram")),
     "load_planes": lambda fields, geometry: load_words_cost(fields, geometry.word_bytes("wgt_l_ram")),
     "load_parameters": lambda fields, geometry: load_words_cost(fields, geometry.word_bytes("par_ram")),
+    "configure_lines": lambda fields, geometry: sync_cost(fields),
+    "configure_windows": lambda fields, geometry: sync_cost(fields),
+    "load_lines": lambda fields, geometry: load_lines_cost(fields),
+    "load_windows": lambda fields, geometry: load_windows_cost(fields),
+    "load_residual": lambda fields, geometry: load_residual_cost(fields),
+    "store_runs": lambda fields, geometry: store_runs_cost(fields),
     "store_rows": lambda fields, geometry: store_cost(fields),
     "matmul": matmul_cost,
+    "matmul_lines": matmul_lines_cost,
     "matmul_planes": matmul_planes_cost,
+    "matmul_planes_lines": matmul_planes_lines_cost,
     "requantize": vector_cost,
     "combine": vector_cost,
     "export_sums": vector_cost,

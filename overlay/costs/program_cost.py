@@ -18,7 +18,8 @@ from hetfab.overlay.run_log import RUN_LOG_DTYPE
 Array: TypeAlias = npt.NDArray[Any]
 
 _RECORD = isa().record("destination")
-_CONFIGURES = {"features": "configure_features", "destinations": "configure_destinations", "ids": "configure_ids"}
+#: Contexts of the operations whose costs depend on one.
+_CONTEXTS = {"reduce": ("features", "destinations", "ids"), "load_lines": ("lines",), "load_windows": ("windows",)}
 
 
 def expected_log(bound: BoundProgram) -> Array:
@@ -28,7 +29,7 @@ def expected_log(bound: BoundProgram) -> Array:
         Records with ``RUN_LOG_DTYPE``; cycles are modelled, all other counts exact.
 
     Raises:
-        StreamInvalidError: A ``reduce`` uses a slot that was not configured.
+        StreamInvalidError: An instruction uses a slot that was not configured.
     """
     log = expected_records(bound.words, bound.contents[Segment.GRAPH], bound.program.design.geometry)
     log["layer"] = bound.layers
@@ -86,17 +87,18 @@ def _cost_of(words: Words, graph: npt.NDArray[np.uint8], geometry: Geometry, ope
             "use hetfab.overlay.costs.graphs with the graphs",
         )
     fields = operation_fields(words, operation, rows)
-    if operation.name != "reduce":
-        return COSTS[operation.name](fields, geometry)
-    fields |= _contexts(words, rows, fields["slot"])
-    return reduce_cost(fields, _gather(graph, fields))
+    if operation.name in _CONTEXTS:
+        fields |= _contexts(words, rows, fields["slot"], operation.name)
+    if operation.name == "reduce":
+        return reduce_cost(fields, _gather(graph, fields))
+    return COSTS[operation.name](fields, geometry)
 
 
-def _contexts(words: Words, rows: Array, slots: Array) -> dict[str, Array]:
-    """The configured fields that each ``reduce`` finds in its slot: those of the last configure before it."""
+def _contexts(words: Words, rows: Array, slots: Array, user: str) -> dict[str, Array]:
+    """The configured fields that each user finds in its slot: those of the last configure before it."""
     found: dict[str, Array] = {}
-    for prefix, name in _CONFIGURES.items():
-        operation = isa().operation(name)
+    for prefix in _CONTEXTS[user]:
+        operation = isa().operation(f"configure_{prefix}")
         configures = operation_rows(words, operation)
         own = operation_fields(words, operation, configures)
         for field in operation.fields:
@@ -106,16 +108,16 @@ def _contexts(words: Words, rows: Array, slots: Array) -> dict[str, Array]:
             of_slot = np.flatnonzero(own["slot"] == slot)
             places = np.searchsorted(configures[of_slot], rows[users]) - 1
             if np.any(places < 0):
-                raise _unconfigured(int(rows[users][places < 0][0]), int(slot), name)
+                raise _unconfigured(int(rows[users][places < 0][0]), int(slot), user, operation.name)
             last = of_slot[places]
             for field in operation.fields:
                 found[f"{prefix}.{field.name}"][users] = own[field.name][last]
     return found
 
 
-def _unconfigured(index: int, slot: int, name: str) -> StreamInvalidError:
+def _unconfigured(index: int, slot: int, user: str, name: str) -> StreamInvalidError:
     return StreamInvalidError(
-        f"instruction {index} reduces with slot {slot}, for which no '{name}' came before",
+        f"instruction {index} is a '{user}' with slot {slot}, for which no '{name}' came before",
         "a stream that configures a slot before it uses it",
         "report this: the compiler wrote a wrong program",
     )

@@ -10,10 +10,11 @@ import functools
 import math
 from dataclasses import dataclass, fields
 
+from hetfab.overlay.blockdesign.build import masters_by_port
 from hetfab.overlay.board import Board, read_board
 from hetfab.overlay.costs.area import area_constants
 from hetfab.overlay.costs.elements import Form, chain_dsps, chain_luts, plane_dot_luts
-from hetfab.overlay.design import Design, Geometry
+from hetfab.overlay.design import Design, Geometry, default_design
 from hetfab.overlay.errors import DesignTooLargeError
 from hetfab.overlay.isa.arithmetic import ACCUMULATOR_BITS
 from hetfab.overlay.isa.counter_table import counter_table
@@ -22,8 +23,8 @@ from hetfab.overlay.isa.spec import Stream, evaluate, isa
 #: Depth and largest width of a RAMB18 with one write and one read port, and with two ports that do both.
 _SIMPLE_DUAL = ((512, 36), (1024, 18), (2048, 9), (4096, 4), (8192, 2), (16384, 1))
 _TRUE_DUAL = ((1024, 18), (2048, 9), (4096, 4), (8192, 2), (16384, 1))
-#: Words of a bit that a LUT stores as RAM.
-_LUT_RAM_DEPTH = 64
+#: Of four LUTs as a RAM with a port to write and one to read: words, and bits of a word.
+_LUT_RAMS = ((32, 6), (64, 3))
 #: Of GEMM-L's processing elements.
 _LANES, _SLICE_BITS = 32, 4
 _REQUANTIZED_BITS = 49
@@ -32,6 +33,10 @@ _COUNTER_BITS = 64
 #: Of SGB: bits of a word of its bitmap, and of a number in its other memories.
 _BITMAP_BITS, _NUMBER_BITS = 64, 32
 _FETCH_WORDS = isa().size("burst_beats")
+#: Of a stream's FIFO, the smallest of its IP.
+_FIFO_WORDS = 16
+#: m_axi ports that write.
+_WRITERS = (("store", "memory"), ("sgb", "out"))
 #: Share of a resource above which placement and timing closure commonly become hard; beyond the whole a design is
 #: refused. A warning and not a limit: the LUT figures are estimates, and no tool has tried.
 CROWDED_SHARE = 0.85
@@ -62,9 +67,9 @@ def block_rams(depth: int, bits: int, *, true_dual: bool) -> float:
     return min(-(-depth // rows) * -(-bits // width) for rows, width in shapes) / 2
 
 
-def _lut_ram(depth: int, bits: int) -> float:
-    """LUTs of a queue: four LUTs store three bits of 64 words in dual-port form."""
-    return -(-depth // _LUT_RAM_DEPTH) * bits * 4 / 3
+def lut_ram(depth: int, bits: int) -> float:
+    """LUTs of a queue: RAM32M or RAM64M, whichever takes less."""
+    return min(4 * -(-depth // words) * -(-bits // width) for words, width in _LUT_RAMS)
 
 
 def memory_resources(geometry: Geometry, name: str) -> Resources:
@@ -86,16 +91,28 @@ def _with_ff(lut: float, *, dsp: float = 0, bram36: float = 0) -> Resources:
     return Resources(lut=lut, ff=lut * _constant("ff_per_lut"), dsp=dsp, bram36=bram36)
 
 
-def _axi_masters(count: int, bits: int = 64) -> Resources:
-    """Adapters of m_axi ports with their share of the interconnect; an adapter has both directions."""
-    lut = count * (_constant("lut_per_axi_master") + _constant("lut_per_interconnect_port"))
-    return _with_ff(lut, bram36=count * 2 * bits / 64 * _constant("bram_per_axi_direction"))
+def _axi_masters(count: int) -> Resources:
+    """Adapters of m_axi ports; an adapter has both directions."""
+    bram36 = count * 2 * _constant("bram_per_axi_direction")
+    return _with_ff(count * _constant("lut_per_axi_master"), bram36=bram36)
 
 
 def _streams() -> Resources:
-    """An engine's instruction and token streams."""
+    """FIFOs of an engine's instruction and token streams."""
     token_bits = max(field.lsb + field.bits for field in isa().token)
-    return _with_ff(_constant("lut_per_stream") * (isa().instruction_bits + token_bits) / 32)
+    words = sum(lut_ram(_FIFO_WORDS, bits) for bits in (isa().instruction_bits, token_bits))
+    return _with_ff(words + 2 * _constant("lut_per_stream"))
+
+
+def memory_port_resources(geometry: Geometry, board: Board) -> Resources:
+    """What lies between the adapters and the board's DRAM ports."""
+    lut = 0.0
+    for masters in masters_by_port(geometry.engines, board.ports):
+        if len(masters) > 1:
+            lut += len(masters) * _constant("lut_per_interconnect_port")
+        elif board.axi_version == 3 and masters[0] in _WRITERS:
+            lut += _constant("lut_per_write_converter")
+    return _with_ff(lut)
 
 
 def load_resources(geometry: Geometry, form: Form) -> Resources:
@@ -180,13 +197,13 @@ def sgb_resources(geometry: Geometry, form: Form) -> Resources:
 def dispatch_resources(geometry: Geometry, form: Form) -> Resources:
     """DISPATCH: queues per engine, the fetch buffer, the registers, an adder per event counter, the program port."""
     index_bits = 32
-    queues = _lut_ram(_ring_size(geometry.queue_depth), isa().instruction_bits + index_bits)
-    issued = _lut_ram(_ring_size(geometry.engine_fifo_depth), index_bits)
+    queues = lut_ram(_ring_size(geometry.queue_depth), isa().instruction_bits + index_bits)
+    issued = lut_ram(_ring_size(geometry.engine_fifo_depth), index_bits)
     lut = _constant("lut_dispatch_control") + len(geometry.engines) * (queues + issued)
-    lut += _lut_ram(_FETCH_WORDS, isa().instruction_bits)
+    lut += lut_ram(_FETCH_WORDS, isa().instruction_bits)
     lut += _constant("lut_per_register") * len(isa().registers)
     lut += _constant("lut_per_adder_bit") * _COUNTER_BITS * len(counter_table().counters)
-    return _with_ff(lut) + _axi_masters(1, isa().instruction_bits)
+    return _with_ff(lut) + _axi_masters(1)
 
 
 def _ring_size(places: int) -> int:
@@ -206,14 +223,16 @@ ENGINES = {
 }
 
 
-def design_resources(geometry: Geometry, form: Form) -> dict[str, Resources]:
-    """Modelled resources of every part of an overlay: DISPATCH, each engine with its adapters, memories, streams.
+def design_resources(geometry: Geometry, form: Form, board: Board | None = None) -> dict[str, Resources]:
+    """Modelled resources of every part of an overlay: DISPATCH, engines with adapters, ports, memories, streams.
 
     Args:
         geometry: Sizes, and which engines there are.
         form: How the processing elements are written.
+        board: Whose DRAM ports the masters use; the default design's.
     """
     parts = {"dispatch": dispatch_resources(geometry, form)}
+    parts["memory ports"] = memory_port_resources(geometry, board or read_board(default_design().board))
     parts |= {name: ENGINES[name](geometry, form) for name in geometry.engines}
     for memory in isa().memories:
         if memory.word_bits and {memory.writer, memory.reader} <= set(geometry.engines):
@@ -236,7 +255,7 @@ def resource_rows(design: Design, board: Board | None = None) -> list[tuple[str,
         DesignInvalidError: There is no board of the design's name.
     """
     board = board or read_board(design.board)
-    need = total(design_resources(design.geometry, Form(design.elements)))
+    need = total(design_resources(design.geometry, Form(design.elements), board))
     return [(f.name, math.ceil(getattr(need, f.name)), board.resources[f.name]) for f in fields(need)]
 
 

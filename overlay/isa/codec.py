@@ -248,8 +248,8 @@ def load_activations(
     Copies rows of row_blocks blocks, stride_blocks blocks apart, to one or both copies of an activation tile:
     row r to bank r % gemm_d_rows of act_d_ram, words ram_d + r / gemm_d_rows * row_beats on, a beat of 8
     bytes a word; and to bank r % gemm_l_rows of act_l_ram, words ram_l + r / gemm_l_rows * row_words on, 32
-    channels a word: packed rows as they are, rows of bytes as the high halves of all their bytes and then the
-    low halves. What the last rows lack keeps what it held.
+    channels a word: packed rows as they are, rows of bytes as two words for every 32 channels, the high
+    halves of the bytes and then the low halves. What the last rows lack keeps what it held.
 
     Args:
         ram_d: First word in act_d_ram; 0 to 16383.
@@ -417,6 +417,301 @@ def load_parameters(
     )
 
 
+def configure_lines(
+    *,
+    slot: int,
+    core: int,
+    packed: int,
+    kernel_lines: int,
+    line_stride: int,
+    line_beats: int,
+    stride_blocks: int,
+    wait0: int = 0,
+    wait1: int = 0,
+    signal0: int = 0,
+    signal1: int = 0,
+) -> int:
+    """Packs ``configure_lines``, 128 bits.
+
+    Keeps in a context how load_lines lays out the lines that a strip of output pixels needs: kernel_lines
+    lines of line_beats beats, of a bank to the next line_stride lines further down the image.
+
+    Args:
+        slot: Context; 0 to 15.
+        core: 0: to act_d_ram, 1: to act_l_ram; 0 to 1.
+        packed: 1: two channels a byte; 0 to 1.
+        kernel_lines: Lines of a bank: rows of the kernel; 0 to 15.
+        line_stride: Lines from the first one of a bank to that of the next bank; 0 to 7.
+        line_beats: Beats of a line, its padding included: of act_l_ram a multiple of 2 when packed, else of
+            4; 0 to 4095.
+        stride_blocks: Distance of two lines in DRAM in blocks; 0 to 2047.
+        wait0: Semaphore to wait for, 0 for none; 0 to 31.
+        wait1: Second semaphore to wait for, 0 for none; 0 to 31.
+        signal0: Semaphore to signal when the work is done, 0 for none; 0 to 31.
+        signal1: Second semaphore to signal, 0 for none; 0 to 31.
+
+    Raises:
+        FieldRangeError: A value does not fit its field.
+    """
+    return _word(
+        "configure_lines",
+        Engine.LOAD,
+        5,
+        (
+            ("slot", 28, 4, slot),
+            ("core", 32, 1, core),
+            ("packed", 33, 1, packed),
+            ("kernel_lines", 34, 4, kernel_lines),
+            ("line_stride", 38, 3, line_stride),
+            ("line_beats", 41, 12, line_beats),
+            ("stride_blocks", 53, 11, stride_blocks),
+            ("wait0", 8, 5, wait0),
+            ("wait1", 13, 5, wait1),
+            ("signal0", 18, 5, signal0),
+            ("signal1", 23, 5, signal1),
+        ),
+    )
+
+
+def configure_windows(
+    *,
+    slot: int,
+    core: int,
+    kernel_lines: int,
+    line_stride: int,
+    run_beats: int,
+    step_bytes: int,
+    stride_blocks: int,
+    wait0: int = 0,
+    wait1: int = 0,
+    signal0: int = 0,
+    signal1: int = 0,
+) -> int:
+    """Packs ``configure_windows``, 128 bits.
+
+    Keeps in a context how load_windows lays out the windows of output pixels: of a line, run_beats beats for
+    each pixel, step_bytes bytes after those of the pixel before.
+
+    Args:
+        slot: Context; 0 to 15.
+        core: 0: to act_d_ram, 1: to act_l_ram; 0 to 1.
+        kernel_lines: Lines of a bank: rows of the kernel; 0 to 15.
+        line_stride: Lines from the first one of a bank to that of the next bank; 0 to 7.
+        run_beats: Beats of a window: of act_l_ram a multiple of 4; 0 to 31.
+        step_bytes: Bytes from a window to the next; 0 to 127.
+        stride_blocks: Distance of two lines in DRAM in blocks; 0 to 2047.
+        wait0: Semaphore to wait for, 0 for none; 0 to 31.
+        wait1: Second semaphore to wait for, 0 for none; 0 to 31.
+        signal0: Semaphore to signal when the work is done, 0 for none; 0 to 31.
+        signal1: Second semaphore to signal, 0 for none; 0 to 31.
+
+    Raises:
+        FieldRangeError: A value does not fit its field.
+    """
+    return _word(
+        "configure_windows",
+        Engine.LOAD,
+        6,
+        (
+            ("slot", 28, 4, slot),
+            ("core", 32, 1, core),
+            ("kernel_lines", 34, 4, kernel_lines),
+            ("line_stride", 38, 3, line_stride),
+            ("run_beats", 41, 5, run_beats),
+            ("step_bytes", 46, 7, step_bytes),
+            ("stride_blocks", 53, 11, stride_blocks),
+            ("wait0", 8, 5, wait0),
+            ("wait1", 13, 5, wait1),
+            ("signal0", 18, 5, signal0),
+            ("signal1", 23, 5, signal1),
+        ),
+    )
+
+
+def load_lines(
+    *,
+    ram: int,
+    lines: int,
+    first_bank: int,
+    banks: int,
+    top: int,
+    slot: int,
+    left: int,
+    beats: int,
+    address: int,
+    wait0: int = 0,
+    wait1: int = 0,
+    signal0: int = 0,
+    signal1: int = 0,
+) -> int:
+    """Packs ``load_lines``, 128 bits.
+
+    Fills banks first_bank to first_bank + banks - 1 of an activation RAM with the lines that their strips
+    need, by the context. The lines are numbered 0 to (banks - 1) * line_stride + kernel_lines - 1: lines DRAM
+    lines from number top on, zeros before and after them. Of each, beats beats are read, to beat left on, the
+    rest is zeros. Line n goes to every bank first_bank + b with 0 <= n - b * line_stride < kernel_lines, as
+    its line n - b * line_stride; a bank's lines follow each other from word ram on: a beat a word of
+    act_d_ram, of act_l_ram 32 channels a word and bytes as in load_activations.
+
+    Args:
+        ram: First word in the activation RAM; 0 to 16383.
+        lines: Lines that are read; 0 to 127.
+        first_bank: First bank; 0 to 31.
+        banks: Number of banks, at least 1; 0 to 31.
+        top: Lines of zeros before those that are read; 0 to 15.
+        slot: Context, filled by configure_lines; 0 to 15.
+        left: Beats of zeros before those of a line that are read; 0 to 255.
+        beats: Beats of a line that are read; 0 to 4095.
+        address: First byte in DRAM; 0 to 1099511627775.
+        wait0: Semaphore to wait for, 0 for none; 0 to 31.
+        wait1: Second semaphore to wait for, 0 for none; 0 to 31.
+        signal0: Semaphore to signal when the work is done, 0 for none; 0 to 31.
+        signal1: Second semaphore to signal, 0 for none; 0 to 31.
+
+    Raises:
+        FieldRangeError: A value does not fit its field.
+    """
+    return _word(
+        "load_lines",
+        Engine.LOAD,
+        7,
+        (
+            ("ram", 28, 14, ram),
+            ("lines", 42, 7, lines),
+            ("first_bank", 49, 5, first_bank),
+            ("banks", 54, 5, banks),
+            ("top", 59, 4, top),
+            ("slot", 64, 4, slot),
+            ("left", 68, 8, left),
+            ("beats", 76, 12, beats),
+            ("address", 88, 40, address),
+            ("wait0", 8, 5, wait0),
+            ("wait1", 13, 5, wait1),
+            ("signal0", 18, 5, signal0),
+            ("signal1", 23, 5, signal1),
+        ),
+    )
+
+
+def load_windows(
+    *,
+    ram: int,
+    lines: int,
+    first_bank: int,
+    banks: int,
+    offset: int,
+    slot: int,
+    beats: int,
+    columns: int,
+    address: int,
+    wait0: int = 0,
+    wait1: int = 0,
+    signal0: int = 0,
+    signal1: int = 0,
+) -> int:
+    """Packs ``load_windows``, 128 bits.
+
+    The same for the layout 'samples', whose pixels are no whole beats: of each of (banks - 1) * line_stride +
+    kernel_lines lines of bytes, beats beats are read, and for output pixel x of 0 to columns (one less than
+    there are) the run_beats beats from byte offset + x * step_bytes on follow each other in the bank. All lie
+    within the beats read, of which there are at most gather_beats.
+
+    Args:
+        ram: First word in the activation RAM; 0 to 16383.
+        lines: Lines that are read: (banks - 1) * line_stride + kernel_lines; 0 to 127.
+        first_bank: First bank; 0 to 31.
+        banks: Number of banks, at least 1; 0 to 31.
+        offset: First byte of the first window; 0 to 7.
+        slot: Context, filled by configure_windows; 0 to 15.
+        beats: Beats of a line that are read; 0 to 255.
+        columns: Output pixels of a strip, less 1; 0 to 255.
+        address: First byte in DRAM; 0 to 1099511627775.
+        wait0: Semaphore to wait for, 0 for none; 0 to 31.
+        wait1: Second semaphore to wait for, 0 for none; 0 to 31.
+        signal0: Semaphore to signal when the work is done, 0 for none; 0 to 31.
+        signal1: Second semaphore to signal, 0 for none; 0 to 31.
+
+    Raises:
+        FieldRangeError: A value does not fit its field.
+    """
+    return _word(
+        "load_windows",
+        Engine.LOAD,
+        8,
+        (
+            ("ram", 28, 14, ram),
+            ("lines", 42, 7, lines),
+            ("first_bank", 49, 5, first_bank),
+            ("banks", 54, 5, banks),
+            ("offset", 59, 3, offset),
+            ("slot", 64, 4, slot),
+            ("beats", 68, 8, beats),
+            ("columns", 76, 8, columns),
+            ("address", 88, 40, address),
+            ("wait0", 8, 5, wait0),
+            ("wait1", 13, 5, wait1),
+            ("signal0", 18, 5, signal0),
+            ("signal1", 23, 5, signal1),
+        ),
+    )
+
+
+def load_residual(
+    *,
+    ram: int,
+    rows: int,
+    columns: int,
+    run_stride: int,
+    run_beats: int,
+    stride_blocks: int,
+    address: int,
+    wait0: int = 0,
+    wait1: int = 0,
+    signal0: int = 0,
+    signal1: int = 0,
+) -> int:
+    """Packs ``load_residual``, 128 bits.
+
+    Copies runs of run_beats beats to consecutive words of res_ram: row by row, in a row columns + 1 runs
+    run_stride beats apart. Where the runs of a row follow each other in DRAM, one longer run reads the same
+    in longer bursts.
+
+    Args:
+        ram: First word in res_ram; 0 to 8191.
+        rows: Number of rows; 0 to 31.
+        columns: Runs of a row, less 1; 0 to 255.
+        run_stride: Distance of two runs of a row in DRAM in beats; 0 to 1023.
+        run_beats: Beats of a run; 0 to 4095.
+        stride_blocks: Distance of two rows in DRAM in blocks; 0 to 4095.
+        address: First byte in DRAM; 0 to 1099511627775.
+        wait0: Semaphore to wait for, 0 for none; 0 to 31.
+        wait1: Second semaphore to wait for, 0 for none; 0 to 31.
+        signal0: Semaphore to signal when the work is done, 0 for none; 0 to 31.
+        signal1: Second semaphore to signal, 0 for none; 0 to 31.
+
+    Raises:
+        FieldRangeError: A value does not fit its field.
+    """
+    return _word(
+        "load_residual",
+        Engine.LOAD,
+        9,
+        (
+            ("ram", 28, 13, ram),
+            ("rows", 41, 5, rows),
+            ("columns", 46, 8, columns),
+            ("run_stride", 54, 10, run_stride),
+            ("run_beats", 64, 12, run_beats),
+            ("stride_blocks", 76, 12, stride_blocks),
+            ("address", 88, 40, address),
+            ("wait0", 8, 5, wait0),
+            ("wait1", 13, 5, wait1),
+            ("signal0", 18, 5, signal0),
+            ("signal1", 23, 5, signal1),
+        ),
+    )
+
+
 def store_rows(
     *,
     ram: int,
@@ -457,6 +752,69 @@ def store_rows(
             ("rows", 48, 12, rows),
             ("row_beats", 64, 12, row_beats),
             ("stride_blocks", 76, 12, stride_blocks),
+            ("address", 88, 40, address),
+            ("wait0", 8, 5, wait0),
+            ("wait1", 13, 5, wait1),
+            ("signal0", 18, 5, signal0),
+            ("signal1", 23, 5, signal1),
+        ),
+    )
+
+
+def store_runs(
+    *,
+    ram: int,
+    banks: int,
+    columns: int,
+    ram_banks: int,
+    row_beats: int,
+    stride_blocks: int,
+    joined: int,
+    pixel_stride: int,
+    address: int,
+    wait0: int = 0,
+    wait1: int = 0,
+    signal0: int = 0,
+    signal1: int = 0,
+) -> int:
+    """Packs ``store_runs``, 128 bits.
+
+    Copies the pixels of strips: for bank b < banks and x of 0 to columns (one less than there are), row_beats
+    words of out_ram from ram + (x * ram_banks + b) * row_beats on to address + b * stride_blocks blocks + x *
+    pixel_stride beats. Joined, the pixels of a strip follow each other in DRAM, and pixel_stride is the beats
+    of all of them: bursts run across pixels. Done after the last write response.
+
+    Args:
+        ram: First word in out_ram; 0 to 4095.
+        banks: Number of strips; 0 to 31.
+        columns: Output pixels of a strip, less 1; 0 to 255.
+        ram_banks: Distance of two pixels of a strip in out_ram in pixels; 0 to 31.
+        row_beats: Beats of a pixel; 0 to 63.
+        stride_blocks: Distance of two strips in DRAM in blocks; 0 to 2047.
+        joined: 1: the pixels of a strip follow each other in DRAM; 0 to 1.
+        pixel_stride: Distance of two pixels in DRAM in beats; joined: (columns + 1) * row_beats; 0 to 4095.
+        address: First byte in DRAM; 0 to 1099511627775.
+        wait0: Semaphore to wait for, 0 for none; 0 to 31.
+        wait1: Second semaphore to wait for, 0 for none; 0 to 31.
+        signal0: Semaphore to signal when the work is done, 0 for none; 0 to 31.
+        signal1: Second semaphore to signal, 0 for none; 0 to 31.
+
+    Raises:
+        FieldRangeError: A value does not fit its field.
+    """
+    return _word(
+        "store_runs",
+        Engine.STORE,
+        2,
+        (
+            ("ram", 28, 12, ram),
+            ("banks", 40, 5, banks),
+            ("columns", 45, 8, columns),
+            ("ram_banks", 53, 5, ram_banks),
+            ("row_beats", 58, 6, row_beats),
+            ("stride_blocks", 64, 11, stride_blocks),
+            ("joined", 75, 1, joined),
+            ("pixel_stride", 76, 12, pixel_stride),
             ("address", 88, 40, address),
             ("wait0", 8, 5, wait0),
             ("wait1", 13, 5, wait1),
@@ -530,6 +888,81 @@ def matmul(
     )
 
 
+def matmul_lines(
+    *,
+    act: int,
+    wgt: int,
+    accumulate: int,
+    unsigned: int,
+    packed: int,
+    lines: int,
+    acc: int,
+    banks: int,
+    columns: int,
+    line_words: int,
+    run: int,
+    step_words: int,
+    col_groups: int,
+    wait0: int = 0,
+    wait1: int = 0,
+    signal0: int = 0,
+    signal1: int = 0,
+) -> int:
+    """Packs ``matmul_lines``, 128 bits.
+
+    A convolution as a matmul whose rows overlap: banks * (columns + 1) rows, row x * banks + b the output
+    pixel x of the strip in bank b. Its channels are those of run words from word act + x * step_words + ky *
+    line_words on, for each ky < lines in order; weights, accumulators and x(a) as in matmul: acc word acc +
+    (x * banks + b) * col_groups + group. The drain of a block takes banks trips in place of gemm_d_rows.
+
+    Args:
+        act: First word in act_d_ram; 0 to 16383.
+        wgt: First word in wgt_d_ram; 0 to 16383.
+        accumulate: 1: add to what acc_d_ram holds; 0 to 1.
+        unsigned: 1: activations are unsigned; 0 to 1.
+        packed: 1: int4 weights and two activations a byte; 0 to 1.
+        lines: Lines of a strip: rows of the kernel, at least 1; 0 to 15.
+        acc: First word in acc_d_ram; 0 to 4095.
+        banks: Strips, at least 1 and at most gemm_d_rows; 0 to 31.
+        columns: Output pixels of a strip, less 1; 0 to 255.
+        line_words: Words from a line to the next; 0 to 4095.
+        run: Words of a line that an output pixel takes, at least 1; 0 to 1023.
+        step_words: Words from an output pixel to the next; 0 to 1023.
+        col_groups: Groups of gemm_d_cols output channels; 0 to 127.
+        wait0: Semaphore to wait for, 0 for none; 0 to 31.
+        wait1: Second semaphore to wait for, 0 for none; 0 to 31.
+        signal0: Semaphore to signal when the work is done, 0 for none; 0 to 31.
+        signal1: Second semaphore to signal, 0 for none; 0 to 31.
+
+    Raises:
+        FieldRangeError: A value does not fit its field.
+    """
+    return _word(
+        "matmul_lines",
+        Engine.GEMM_D,
+        2,
+        (
+            ("act", 32, 14, act),
+            ("wgt", 46, 14, wgt),
+            ("accumulate", 60, 1, accumulate),
+            ("unsigned", 61, 1, unsigned),
+            ("packed", 62, 1, packed),
+            ("lines", 28, 4, lines),
+            ("acc", 64, 12, acc),
+            ("banks", 76, 5, banks),
+            ("columns", 81, 8, columns),
+            ("line_words", 89, 12, line_words),
+            ("run", 101, 10, run),
+            ("step_words", 111, 10, step_words),
+            ("col_groups", 121, 7, col_groups),
+            ("wait0", 8, 5, wait0),
+            ("wait1", 13, 5, wait1),
+            ("signal0", 18, 5, signal0),
+            ("signal1", 23, 5, signal1),
+        ),
+    )
+
+
 def matmul_planes(
     *,
     act: int,
@@ -593,6 +1026,87 @@ def matmul_planes(
             ("row_words", 84, 11, row_words),
             ("planes", 95, 4, planes),
             ("col_groups", 99, 7, col_groups),
+            ("wait0", 8, 5, wait0),
+            ("wait1", 13, 5, wait1),
+            ("signal0", 18, 5, signal0),
+            ("signal1", 23, 5, signal1),
+        ),
+    )
+
+
+def matmul_planes_lines(
+    *,
+    act: int,
+    wgt: int,
+    accumulate: int,
+    unsigned: int,
+    slices: int,
+    bipolar: int,
+    planes: int,
+    acc: int,
+    banks: int,
+    columns: int,
+    lines: int,
+    line_words: int,
+    run: int,
+    step_words: int,
+    col_groups: int,
+    wait0: int = 0,
+    wait1: int = 0,
+    signal0: int = 0,
+    signal1: int = 0,
+) -> int:
+    """Packs ``matmul_planes_lines``, 128 bits.
+
+    The same as matmul_lines on GEMM-L: words of 32 channels, with two slices two words each, the high halves
+    first. The channels of row x * banks + b are those of run words from word act + x * step_words + ky *
+    line_words on, slices words apart, for each ky < lines in order; all else as in matmul_planes. The drain
+    of a block takes banks trips in place of gemm_l_rows.
+
+    Args:
+        act: First word in act_l_ram; 0 to 8191.
+        wgt: First word in wgt_l_ram; 0 to 16383.
+        accumulate: 1: add to what acc_l_ram holds; 0 to 1.
+        unsigned: 1: activations are unsigned; 0 to 1.
+        slices: Slices of 4 bits of an activation: 1 or 2; 0 to 3.
+        bipolar: 1: a weight bit means +1 or -1; 0 to 1.
+        planes: Bits of a weight, 1..8; 0 to 15.
+        acc: First word in acc_l_ram; 0 to 4095.
+        banks: Strips, at least 1 and at most gemm_l_rows; 0 to 31.
+        columns: Output pixels of a strip, less 1; 0 to 255.
+        lines: Lines of a strip: rows of the kernel, at least 1; 0 to 15.
+        line_words: Words from a line to the next; 0 to 2047.
+        run: Words of 32 channels of a line that an output pixel takes, at least 1; 0 to 255.
+        step_words: Words from an output pixel to the next; 0 to 511.
+        col_groups: Groups of gemm_l_cols output channels; 0 to 127.
+        wait0: Semaphore to wait for, 0 for none; 0 to 31.
+        wait1: Second semaphore to wait for, 0 for none; 0 to 31.
+        signal0: Semaphore to signal when the work is done, 0 for none; 0 to 31.
+        signal1: Second semaphore to signal, 0 for none; 0 to 31.
+
+    Raises:
+        FieldRangeError: A value does not fit its field.
+    """
+    return _word(
+        "matmul_planes_lines",
+        Engine.GEMM_L,
+        2,
+        (
+            ("act", 32, 13, act),
+            ("wgt", 45, 14, wgt),
+            ("accumulate", 59, 1, accumulate),
+            ("unsigned", 60, 1, unsigned),
+            ("slices", 61, 2, slices),
+            ("bipolar", 63, 1, bipolar),
+            ("planes", 28, 4, planes),
+            ("acc", 64, 12, acc),
+            ("banks", 76, 5, banks),
+            ("columns", 81, 8, columns),
+            ("lines", 89, 4, lines),
+            ("line_words", 93, 11, line_words),
+            ("run", 104, 8, run),
+            ("step_words", 112, 9, step_words),
+            ("col_groups", 121, 7, col_groups),
             ("wait0", 8, 5, wait0),
             ("wait1", 13, 5, wait1),
             ("signal0", 18, 5, signal0),

@@ -110,13 +110,13 @@ _DISPATCH_TOP = """{notice}// DISPATCH's top function, the only one with registe
 
 void dispatch_top(hls::stream<Types::Instruction> instructions[isa::engine::count],
                   hls::stream<Types::Token> tokens[isa::engine::count],
-                  hls::burst_maxi<Types::Instruction> program{arguments}) {{
+                  hls::burst_maxi<Types::Beat> program{arguments}) {{
 #pragma HLS INTERFACE mode=s_axilite port=return bundle=control
-#pragma HLS INTERFACE mode=axis port=instructions
-#pragma HLS INTERFACE mode=axis port=tokens
+#pragma HLS INTERFACE mode=axis port=instructions register_mode=off
+#pragma HLS INTERFACE mode=axis port=tokens register_mode=off
 #pragma HLS INTERFACE mode=m_axi port=program bundle=program offset=direct depth=4096 latency=32 \\
     num_read_outstanding=2 max_read_burst_length=16 num_write_outstanding=1 max_write_burst_length=2 \\
-    max_widen_bitwidth=128
+    max_widen_bitwidth=64
 {pragmas}
     hetfab::DispatchRegisters registers;
 {inputs}

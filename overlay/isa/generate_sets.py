@@ -123,10 +123,15 @@ def _constants(table: Isa) -> str:
 def _context_operations(table: Isa) -> dict[str, tuple[Operation, int]]:
     """Operations that fill a context, by the name that expressions use, with their word in a slot."""
     return {
-        operation.name.removeprefix("configure_"): (operation, evaluate(operation.writes[0].base, {"slot": 0}))
+        operation.name.removeprefix("configure_"): (operation, evaluate(_context_word(operation).base, {"slot": 0}))
         for operation in table.operations
         if operation.name.startswith("configure_")
     }
+
+
+def _context_word(operation: Operation) -> Box:
+    """Where an operation keeps itself, among what it writes."""
+    return next(box for box in operation.writes if box.memory.endswith("_context"))
 
 
 def _context_words(table: Isa) -> int:
@@ -137,9 +142,9 @@ def _words_of_contexts(table: Isa) -> dict[str, int]:
     """Words of each engine's contexts by memory: with slots as many as their field can name."""
     words: dict[str, int] = {}
     for operation, _ in _context_operations(table).values():
-        slots = next((field.largest + 1 for field in operation.fields if field.name == "slot"), 0)
-        memory = operation.writes[0].memory
-        words[memory] = slots * table.size("context_words") or int(table.memory(memory).depth)
+        last = next((field.largest for field in operation.fields if field.name == "slot"), 0)
+        kept = _context_word(operation)
+        words[kept.memory] = max(words.get(kept.memory, 0), evaluate(kept.base, {"slot": last}) + 1)
     return words
 
 
@@ -163,13 +168,14 @@ def _context_update(table: Isa) -> str:
     lines += ["inline void update_context(const Word& word, Word (&contexts)[context_words]) {", *_switch()]
     for operation, _ in _context_operations(table).values():
         names = _field_names(operation)
-        place = _context_place(table, operation.writes[0].memory, operation.writes[0].base)
+        kept = _context_word(operation)
+        place = _context_place(table, kept.memory, kept.base)
         lines.append(f"        {_case(operation)}: contexts[{_cpp(place, names)}] = word; break;")
     return "\n".join([*lines, "        default: break;", "    }", "}"])
 
 
 def _function(table: Isa) -> str:
-    lines = ["// The regions of an instruction; those of a reduce, a compose or a transpose depend on its context."]
+    lines = ["// The regions of an instruction; some depend on its engine's context."]
     lines += [
         "inline Regions regions(const Word& word, const Word (&contexts)[context_words], const Constants& design) {"
     ]

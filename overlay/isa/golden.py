@@ -182,14 +182,10 @@ def load_activations(machine: GoldenMachine, f: Fields) -> None:
         for row in range(rows):
             banks[row // banks.shape[2], :, row % banks.shape[2]] = source[row].reshape(-1, _D_BANK_BYTES)
     if f["to_l"]:
-        slices = (
-            source
-            if f["packed"]
-            else np.concatenate([_packed(source >> np.uint8(4)), _packed(source & np.uint8(15))], axis=1)
-        )
-        banks = _banks(machine, "act_l_ram", f["ram_l"], rows, slices.shape[1] // _L_BANK_BYTES)
+        slices = _slice_words(source, packed=bool(f["packed"]))
+        banks = _banks(machine, "act_l_ram", f["ram_l"], rows, slices.shape[1])
         for row in range(rows):
-            banks[row // banks.shape[2], :, row % banks.shape[2]] = slices[row].reshape(-1, _L_BANK_BYTES)
+            banks[row // banks.shape[2], :, row % banks.shape[2]] = slices[row]
 
 
 def load_weights(machine: GoldenMachine, f: Fields) -> None:
@@ -205,6 +201,87 @@ def load_planes(machine: GoldenMachine, f: Fields) -> None:
 def load_parameters(machine: GoldenMachine, f: Fields) -> None:
     """DRAM to consecutive words of par_ram."""
     _load(machine, f, "par_ram")
+
+
+def configure_lines(machine: GoldenMachine, f: Fields) -> None:
+    """Keeps how load_lines lays out lines."""
+    _configure_load(machine, f)
+
+
+def configure_windows(machine: GoldenMachine, f: Fields) -> None:
+    """Keeps how load_windows lays out windows."""
+    _configure_load(machine, f)
+
+
+def _configure_load(machine: GoldenMachine, f: Fields) -> None:
+    kept = machine.words("load_context", f["slot"], 1)[0]
+    kept[...] = np.frombuffer(f["issued"].to_bytes(_INSTRUCTION_BYTES, "little")[: len(kept)], np.uint8)
+
+
+def load_lines(machine: GoldenMachine, f: Fields) -> None:
+    """Lines of an image, with zeros around them, to all banks whose strips need them."""
+    context = _context(machine.words("load_context", f["slot"], 1)[0], "configure_lines")
+    total = _lines_of_banks(machine, f, context)
+    padding = f"top {f['top']}, lines {f['lines']}, left {f['left']}, beats {f['beats']}"
+    if f["top"] + f["lines"] > total or f["left"] + f["beats"] > context["line_beats"]:
+        raise machine.error(padding, f"at most {total} lines and {context['line_beats']} beats with the zeros")
+    lines = np.zeros((total, context["line_beats"], _D_BANK_BYTES), np.uint8)
+    source = machine.dram(f["address"], f["lines"], context["stride_blocks"] * _BLOCK_BYTES, f["beats"] * _D_BANK_BYTES)
+    read = lines[f["top"] : f["top"] + f["lines"], f["left"] : f["left"] + f["beats"]]
+    read[...] = source.reshape(read.shape)
+    _write_lines(machine, f, context, lines.reshape(total, -1), packed=bool(context["packed"]))
+
+
+def load_windows(machine: GoldenMachine, f: Fields) -> None:
+    """The windows of output pixels, cut from lines of bytes, to all banks whose strips need them."""
+    context = _context(machine.words("load_context", f["slot"], 1)[0], "configure_windows")
+    if _lines_of_banks(machine, f, context) != f["lines"]:
+        raise machine.error(f"{f['lines']} lines", f"{_lines_of_banks(machine, f, context)}, what the banks need")
+    length = context["run_beats"] * _D_BANK_BYTES
+    starts = f["offset"] + context["step_bytes"] * np.arange(f["columns"] + 1)
+    if f["beats"] > machine.geometry.gather_beats or starts[-1] + length > f["beats"] * _D_BANK_BYTES:
+        raise machine.error(
+            f"lines of {f['beats']} beats with windows up to byte {starts[-1] + length - 1}",
+            f"windows within lines of at most {machine.geometry.gather_beats} beats, the gather_beats",
+        )
+    source = machine.dram(f["address"], f["lines"], context["stride_blocks"] * _BLOCK_BYTES, f["beats"] * _D_BANK_BYTES)
+    windows = source[:, starts[:, np.newaxis] + np.arange(length)]
+    _write_lines(machine, f, context, windows.reshape(f["lines"], -1), packed=False)
+
+
+def _lines_of_banks(machine: GoldenMachine, f: Fields, context: Fields) -> int:
+    """Lines that a run of banks needs: those of the first one, and a stride more for each of the others."""
+    rows = machine.geometry.gemm_l_rows if context["core"] else machine.geometry.gemm_d_rows
+    if f["banks"] < 1 or f["first_bank"] + f["banks"] > rows:
+        raise machine.error(f"{f['banks']} banks from bank {f['first_bank']} on", f"at least 1, below bank {rows}")
+    return (f["banks"] - 1) * context["line_stride"] + context["kernel_lines"]
+
+
+def _write_lines(machine: GoldenMachine, f: Fields, context: Fields, lines: Bytes, *, packed: bool) -> None:
+    """Writes to each bank the lines of its strip; ``lines`` is uint8 ``[lines, bytes]``."""
+    memory = "act_l_ram" if context["core"] else "act_d_ram"
+    multiple = _D_BANK_BYTES if not context["core"] else _L_BANK_BYTES if packed else 2 * _L_BANK_BYTES
+    if lines.shape[1] % multiple:
+        raise machine.error(f"lines of {lines.shape[1]} bytes", f"a multiple of {multiple}, whole words of {memory}")
+    words = (
+        _slice_words(lines, packed=packed)
+        if context["core"]
+        else lines.reshape(len(lines), lines.shape[1] // multiple, multiple)
+    )
+    kept = context["kernel_lines"]
+    target = machine.words(memory, f["ram"], kept * words.shape[1])
+    banks = target.reshape(kept, words.shape[1], -1, words.shape[2])
+    for bank in range(f["banks"]):
+        first = bank * context["line_stride"]
+        banks[:, :, f["first_bank"] + bank] = words[first : first + kept]
+
+
+def load_residual(machine: GoldenMachine, f: Fields) -> None:
+    """Rows of runs of DRAM to consecutive words of res_ram."""
+    runs, length, stride = f["columns"] + 1, f["run_beats"] * _D_BANK_BYTES, f["stride_blocks"] * _BLOCK_BYTES
+    words = machine.words("res_ram", f["ram"], f["rows"] * runs * f["run_beats"])
+    for row, target in enumerate(words.reshape(f["rows"], runs, length)):
+        target[...] = machine.dram(f["address"] + row * stride, runs, f["run_stride"] * _D_BANK_BYTES, length)
 
 
 def _load(machine: GoldenMachine, f: Fields, memory: str) -> None:
@@ -227,8 +304,16 @@ def _tile_rows(banks: Bytes) -> Bytes:
 
 
 def _packed(nibbles: Bytes) -> Bytes:
-    """Pairs of values of 4 bits, uint8 ``[rows, channels]``, as bytes: the even channel in the low nibble."""
-    return np.asarray(nibbles[:, 0::2] | nibbles[:, 1::2] << 4, np.uint8)
+    """Pairs of values of 4 bits along the last axis as bytes: the even channel in the low nibble."""
+    return np.asarray(nibbles[..., 0::2] | nibbles[..., 1::2] << 4, np.uint8)
+
+
+def _slice_words(content: Bytes, *, packed: bool) -> Bytes:
+    """Rows ``[rows, bytes]`` as words of GEMM-L's banks: of every 32 bytes the high halves, then the low ones."""
+    if not packed:
+        halves = content.reshape(len(content), content.shape[1] // 32, 32)
+        content = np.stack([_packed(halves >> np.uint8(4)), _packed(halves & np.uint8(15))], axis=2)
+    return content.reshape(len(content), content[:1].size // _L_BANK_BYTES, _L_BANK_BYTES)
 
 
 def _nibbles(content: Bytes) -> Bytes:
@@ -247,14 +332,53 @@ def store_rows(machine: GoldenMachine, f: Fields) -> None:
         target[row] = machine.words("out_ram", first, beats).reshape(-1)
 
 
+def store_runs(machine: GoldenMachine, f: Fields) -> None:
+    """Pixels of strips, the strips' pixels interleaved in out_ram, to rows of an image."""
+    columns, beats = f["columns"] + 1, f["row_beats"]
+    if f["joined"] and f["pixel_stride"] != columns * beats:
+        raise machine.error(f"joined runs of {f['pixel_stride']} beats", f"{columns * beats}, those of all pixels")
+    distance = beats if f["joined"] else f["pixel_stride"]
+    for bank in range(f["banks"]):
+        address = f["address"] + bank * f["stride_blocks"] * _BLOCK_BYTES
+        target = machine.dram(address, columns, distance * _D_BANK_BYTES, beats * _D_BANK_BYTES)
+        for x in range(columns):
+            first = f["ram"] + (x * f["ram_banks"] + bank) * beats
+            target[x] = machine.words("out_ram", first, beats).reshape(-1)
+
+
 def matmul(machine: GoldenMachine, f: Fields) -> None:
     """acc[r][c] = (accumulate ? acc[r][c] : 0) + sum over k of x(act[r][k]) * wgt[k][c] on GEMM-D."""
-    columns, rows, groups, beats = machine.geometry.gemm_d_cols, f["rows"], f["col_groups"], f["row_beats"]
+    rows, beats = f["rows"], f["row_beats"]
     if not beats:
         raise machine.error("rows of 0 beats", "at least 1")
-    bits = 4 if f["packed"] else 8
     banks = _banks(machine, "act_d_ram", f["act"], rows, beats)
-    content = _tile_rows(banks)[:rows].reshape(rows, beats * _D_BANK_BYTES)
+    _multiply(machine, f, _tile_rows(banks)[:rows].reshape(rows, beats * _D_BANK_BYTES))
+
+
+def matmul_lines(machine: GoldenMachine, f: Fields) -> None:
+    """The same for a convolution's rows, which overlap."""
+    content = _strip_rows(machine, f, "act_d_ram", f["run"])
+    _multiply(machine, f, content.reshape(len(content), -1))
+
+
+def _strip_rows(machine: GoldenMachine, f: Fields, memory: str, run: int) -> Bytes:
+    """The words of each output pixel, uint8 ``[rows, lines, run, bank_bytes]``: pixel by pixel, of it bank by bank."""
+    rows = machine.geometry.gemm_d_rows if memory == "act_d_ram" else machine.geometry.gemm_l_rows
+    if not 1 <= f["banks"] <= rows or not f["lines"] or not f["run"]:
+        found = f"banks {f['banks']}, lines {f['lines']}, run {f['run']}"
+        raise machine.error(found, f"1 to {rows} banks, at least 1 line and a run of at least 1")
+    last = (f["lines"] - 1) * f["line_words"] + f["columns"] * f["step_words"] + run
+    words = machine.words(memory, f["act"], last)
+    banks = words.reshape(last, rows, words.shape[1] // rows)[:, : f["banks"]]
+    pixels, lines, places = np.ogrid[: f["columns"] + 1, : f["lines"], :run]
+    found = banks[pixels * f["step_words"] + lines * f["line_words"] + places]
+    return found.transpose(0, 3, 1, 2, 4).reshape(-1, f["lines"], run, banks.shape[2])
+
+
+def _multiply(machine: GoldenMachine, f: Fields, content: Bytes) -> None:
+    """Rows of bytes, uint8 ``[rows, bytes]``, times GEMM-D's weights."""
+    columns, groups, beats = machine.geometry.gemm_d_cols, f["col_groups"], content.shape[1] // _D_BANK_BYTES
+    bits = 4 if f["packed"] else 8
     steps = machine.words("wgt_d_ram", f["wgt"], groups * 2 * beats).reshape(groups, 2 * beats, columns, 4)
     by_column = steps.transpose(0, 2, 1, 3).reshape(groups * columns, 2 * beats * 4)
     weights = _signed(_nibbles(by_column) if f["packed"] else by_column, bits)
@@ -268,16 +392,33 @@ def matmul(machine: GoldenMachine, f: Fields) -> None:
 
 def matmul_planes(machine: GoldenMachine, f: Fields) -> None:
     """The same on GEMM-L, from slices of activations and bit planes of weights."""
-    columns, rows, groups = machine.geometry.gemm_l_cols, f["rows"], f["col_groups"]
-    words, slices, planes = f["row_words"], f["slices"], f["planes"]
-    if not words or slices not in (1, 2) or not 1 <= planes <= 8 or (f["bipolar"] and planes != 1):
+    rows, words = f["rows"], f["row_words"]
+    _check_planes(machine, f, "row_words")
+    banks = _banks(machine, "act_l_ram", f["act"], rows, f["slices"] * words)
+    _multiply_planes(machine, f, _tile_rows(banks)[:rows].reshape(rows, words, f["slices"], _L_BANK_BYTES))
+
+
+def matmul_planes_lines(machine: GoldenMachine, f: Fields) -> None:
+    """The same for a convolution's rows, which overlap."""
+    _check_planes(machine, f, "run")
+    content = _strip_rows(machine, f, "act_l_ram", f["slices"] * f["run"])
+    _multiply_planes(machine, f, content.reshape(len(content), -1, f["slices"], _L_BANK_BYTES))
+
+
+def _check_planes(machine: GoldenMachine, f: Fields, words: str) -> None:
+    slices, planes, bipolar = f["slices"], f["planes"], f["bipolar"]
+    if not f[words] or slices not in (1, 2) or not 1 <= planes <= 8 or (bipolar and planes != 1):
         raise machine.error(
-            f"row_words {words}, slices {slices}, planes {planes}, bipolar {f['bipolar']}",
+            f"{words} {f[words]}, slices {slices}, planes {planes}, bipolar {bipolar}",
             "at least 1 word, 1 or 2 slices, 1 to 8 planes, 1 when bipolar",
         )
-    banks = _banks(machine, "act_l_ram", f["act"], rows, slices * words)
-    content = _tile_rows(banks)[:rows].reshape(rows, slices, words * _L_BANK_BYTES)
-    nibbles = _nibbles(content).astype(np.int64)
+
+
+def _multiply_planes(machine: GoldenMachine, f: Fields, content: Bytes) -> None:
+    """Words of slices, uint8 ``[rows, words, slices, bank_bytes]``, times GEMM-L's weights."""
+    columns, groups, planes = machine.geometry.gemm_l_cols, f["col_groups"], f["planes"]
+    rows, words, slices, _ = content.shape
+    nibbles = _nibbles(content.transpose(0, 2, 1, 3).reshape(rows, slices, words * _L_BANK_BYTES)).astype(np.int64)
     values = nibbles[:, 0] if slices == 1 else 16 * nibbles[:, 0] + nibbles[:, 1]
     largest = (1 << 4 * slices) - 1
     activations = values if f["unsigned"] else values ^ (1 << 4 * slices - 1)
@@ -296,7 +437,7 @@ def matmul_planes(machine: GoldenMachine, f: Fields) -> None:
 
 def _accumulate(machine: GoldenMachine, f: Fields, memory: str, sums: Integers) -> None:
     """Writes or adds sums ``[rows, channels]`` to a core's accumulators."""
-    words = machine.words(memory, f["acc"], f["rows"] * f["col_groups"])
+    words = machine.words(memory, f["acc"], len(sums) * f["col_groups"])
     accumulators = words.view("<i4").reshape(sums.shape)
     start = accumulators.astype(np.int64) if f["accumulate"] else 0
     accumulators[...] = wrap32(start + sums)
@@ -604,9 +745,17 @@ _FUNCTIONS: dict[str, Callable[[GoldenMachine, Fields], None]] = {
     "load_weights": load_weights,
     "load_planes": load_planes,
     "load_parameters": load_parameters,
+    "configure_lines": configure_lines,
+    "configure_windows": configure_windows,
+    "load_lines": load_lines,
+    "load_windows": load_windows,
+    "load_residual": load_residual,
     "store_rows": store_rows,
+    "store_runs": store_runs,
     "matmul": matmul,
+    "matmul_lines": matmul_lines,
     "matmul_planes": matmul_planes,
+    "matmul_planes_lines": matmul_planes_lines,
     "requantize": vec_requantize,
     "combine": combine,
     "export_sums": export_sums,

@@ -13,9 +13,10 @@
 namespace hetfab {
 
 constexpr unsigned no_instruction = 0xffffffff;
-// Instructions of one fetch: 16 beats of 128 bits.
+// Instructions of one fetch: two bursts of 16 beats.
 constexpr unsigned fetch_words = 16;
 constexpr unsigned instruction_bytes = isa::instruction_bits / 8;
+constexpr unsigned instruction_beats = instruction_bytes / isa::beat_bytes;
 
 // What the driver writes.
 struct DispatchRegisters {
@@ -148,13 +149,17 @@ bool dispatch_fetch(DispatchState<D, Z>& state, const DispatchRegisters& registe
         dispatch_fault(state, isa::fault::segment, state.fetched);
         return true;
     }
-    program.read_request(registers.segment_base[isa::segment::program] / instruction_bytes + state.fetched,
-                         words);
+    program.read_request(registers.segment_base[isa::segment::program] / isa::beat_bytes +
+                             std::uint64_t{state.fetched} * instruction_beats,
+                         words * instruction_beats);
+    Word<Z, isa::instruction_bits> word = zero<Z, isa::instruction_bits>();
 fetch_beats:
-    for (unsigned word = 0; word < words; word++) {
-#pragma HLS LOOP_TRIPCOUNT min=1 max=16
+    for (unsigned beat = 0; beat < words * instruction_beats; beat++) {
+#pragma HLS LOOP_TRIPCOUNT min=2 max=32
 #pragma HLS PIPELINE II=1 style=stp
-        state.buffer[word] = program.read();
+        const unsigned part = beat % instruction_beats;
+        Z::set_beat(word, part, program.read());
+        if (part == instruction_beats - 1) state.buffer[beat / instruction_beats] = word;
     }
     state.buffer_next = 0;
     state.buffer_end = words;

@@ -24,6 +24,7 @@ constexpr unsigned outstanding_rows = 32;  // bursts that the adapter of AGG's f
 constexpr unsigned bursts_ahead = 8;  // bursts that an engine requests ahead: half of the outstanding ones, since requesting as many as the adapter keeps may lock it up
 constexpr unsigned page_bytes = 4096;  // no burst crosses a multiple of it
 constexpr unsigned context_words = 4;  // words of agg_context for each context
+constexpr unsigned load_contexts = 16;  // contexts that LOAD keeps
 constexpr unsigned sgb_words = 3;  // words of sgb_context
 constexpr unsigned sgb_block_rows = 64;  // rows whose starts SGB reads and writes at once
 constexpr unsigned sgb_batch = 16;  // edges of a row whose right rows SGB looks up at once: half of the outstanding bursts of that port
@@ -164,6 +165,70 @@ struct LoadParameters {
     using Address = Field<88, 40>;
 };
 
+struct ConfigureLines {
+    static constexpr int engine = 0;
+    static constexpr int opcode = 5;
+    using Slot = Field<28, 4>;
+    using Core = Field<32, 1>;
+    using Packed = Field<33, 1>;
+    using KernelLines = Field<34, 4>;
+    using LineStride = Field<38, 3>;
+    using LineBeats = Field<41, 12>;
+    using StrideBlocks = Field<53, 11>;
+};
+
+struct ConfigureWindows {
+    static constexpr int engine = 0;
+    static constexpr int opcode = 6;
+    using Slot = Field<28, 4>;
+    using Core = Field<32, 1>;
+    using KernelLines = Field<34, 4>;
+    using LineStride = Field<38, 3>;
+    using RunBeats = Field<41, 5>;
+    using StepBytes = Field<46, 7>;
+    using StrideBlocks = Field<53, 11>;
+};
+
+struct LoadLines {
+    static constexpr int engine = 0;
+    static constexpr int opcode = 7;
+    using Ram = Field<28, 14>;
+    using Lines = Field<42, 7>;
+    using FirstBank = Field<49, 5>;
+    using Banks = Field<54, 5>;
+    using Top = Field<59, 4>;
+    using Slot = Field<64, 4>;
+    using Left = Field<68, 8>;
+    using Beats = Field<76, 12>;
+    using Address = Field<88, 40>;
+};
+
+struct LoadWindows {
+    static constexpr int engine = 0;
+    static constexpr int opcode = 8;
+    using Ram = Field<28, 14>;
+    using Lines = Field<42, 7>;
+    using FirstBank = Field<49, 5>;
+    using Banks = Field<54, 5>;
+    using Offset = Field<59, 3>;
+    using Slot = Field<64, 4>;
+    using Beats = Field<68, 8>;
+    using Columns = Field<76, 8>;
+    using Address = Field<88, 40>;
+};
+
+struct LoadResidual {
+    static constexpr int engine = 0;
+    static constexpr int opcode = 9;
+    using Ram = Field<28, 13>;
+    using Rows = Field<41, 5>;
+    using Columns = Field<46, 8>;
+    using RunStride = Field<54, 10>;
+    using RunBeats = Field<64, 12>;
+    using StrideBlocks = Field<76, 12>;
+    using Address = Field<88, 40>;
+};
+
 struct StoreRows {
     static constexpr int engine = 1;
     static constexpr int opcode = 1;
@@ -171,6 +236,20 @@ struct StoreRows {
     using Rows = Field<48, 12>;
     using RowBeats = Field<64, 12>;
     using StrideBlocks = Field<76, 12>;
+    using Address = Field<88, 40>;
+};
+
+struct StoreRuns {
+    static constexpr int engine = 1;
+    static constexpr int opcode = 2;
+    using Ram = Field<28, 12>;
+    using Banks = Field<40, 5>;
+    using Columns = Field<45, 8>;
+    using RamBanks = Field<53, 5>;
+    using RowBeats = Field<58, 6>;
+    using StrideBlocks = Field<64, 11>;
+    using Joined = Field<75, 1>;
+    using PixelStride = Field<76, 12>;
     using Address = Field<88, 40>;
 };
 
@@ -188,6 +267,24 @@ struct Matmul {
     using ColGroups = Field<97, 7>;
 };
 
+struct MatmulLines {
+    static constexpr int engine = 2;
+    static constexpr int opcode = 2;
+    using Act = Field<32, 14>;
+    using Wgt = Field<46, 14>;
+    using Accumulate = Field<60, 1>;
+    using Unsigned = Field<61, 1>;
+    using Packed = Field<62, 1>;
+    using Lines = Field<28, 4>;
+    using Acc = Field<64, 12>;
+    using Banks = Field<76, 5>;
+    using Columns = Field<81, 8>;
+    using LineWords = Field<89, 12>;
+    using Run = Field<101, 10>;
+    using StepWords = Field<111, 10>;
+    using ColGroups = Field<121, 7>;
+};
+
 struct MatmulPlanes {
     static constexpr int engine = 3;
     static constexpr int opcode = 1;
@@ -202,6 +299,26 @@ struct MatmulPlanes {
     using RowWords = Field<84, 11>;
     using Planes = Field<95, 4>;
     using ColGroups = Field<99, 7>;
+};
+
+struct MatmulPlanesLines {
+    static constexpr int engine = 3;
+    static constexpr int opcode = 2;
+    using Act = Field<32, 13>;
+    using Wgt = Field<45, 14>;
+    using Accumulate = Field<59, 1>;
+    using Unsigned = Field<60, 1>;
+    using Slices = Field<61, 2>;
+    using Bipolar = Field<63, 1>;
+    using Planes = Field<28, 4>;
+    using Acc = Field<64, 12>;
+    using Banks = Field<76, 5>;
+    using Columns = Field<81, 8>;
+    using Lines = Field<89, 4>;
+    using LineWords = Field<93, 11>;
+    using Run = Field<104, 8>;
+    using StepWords = Field<112, 9>;
+    using ColGroups = Field<121, 7>;
 };
 
 struct Requantize {
@@ -389,7 +506,11 @@ constexpr bool carries_address(int engine, int opcode) {
            (engine == 0 && opcode == 2) ||
            (engine == 0 && opcode == 3) ||
            (engine == 0 && opcode == 4) ||
+           (engine == 0 && opcode == 7) ||
+           (engine == 0 && opcode == 8) ||
+           (engine == 0 && opcode == 9) ||
            (engine == 1 && opcode == 1) ||
+           (engine == 1 && opcode == 2) ||
            (engine == 5 && opcode == 1) ||
            (engine == 5 && opcode == 2) ||
            (engine == 5 && opcode == 3) ||
