@@ -67,7 +67,8 @@ def plan_model(
     Raises:
         InputError: As ``choose_projections``.
     """
-    ordered, orders = order_relations(lowered, facts, 0)
+    geometry = design.geometry
+    ordered, orders = order_relations(lowered, facts, geometry.feature_words * geometry.lanes)
     chosen, projections = choose_projections(ordered, design, facts, first_projection, share_on_d)
     return ModelPlan(chosen, projections, orders)
 
