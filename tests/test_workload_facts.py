@@ -85,7 +85,7 @@ def test_a_graph_that_lacks_a_relation_of_the_model_is_refused(workload: Path) -
     other = HeteroGraph("other", "paper", graph.counts, {PA: graph.relations[PA]}, graph.features)
     with pytest.raises(RelationMissingError) as caught:
         graph_facts(other, layers)
-    assert caught.value.found == "the graph 'other' lacks relations that the model reads: author -ap-> paper"
+    assert caught.value.found == "the graph 'other' lacks relations that the model reads: ap (author -> paper)"
     found = json.loads(workload.read_text("utf-8"))
     workload.write_text(json.dumps(found | {"semantic_graphs": []}), "utf-8")
     with pytest.raises(RelationMissingError) as caught:
