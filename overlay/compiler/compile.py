@@ -74,7 +74,7 @@ def compile_lowered(
 ) -> Program:
     """Compiles integer layers; the program has no model's hash and no binding. Otherwise as ``compile_model``."""
     _check_share(share_on_d, design)
-    _check_engines(lowered, design)
+    check_engines(lowered, design)
     lowered = with_best_orders(lowered, design.geometry, share_on_d)
     compiler = _Compiler(lowered, design.geometry, share_on_d)
     compiler.run()
@@ -113,7 +113,12 @@ def _check_share(share: float | None, design: Design) -> None:
             )
 
 
-def _check_engines(lowered: LoweredModel, design: Design) -> None:
+def check_engines(lowered: LoweredModel, design: Design) -> None:
+    """Refuses a design that lacks an engine.
+
+    Raises:
+        DesignInvalidError: Names what is missing and what layers need.
+    """
     needed = {"load", "store", "vec"}
     if any(layer.product for layer in lowered.layers) and "gemm_l" not in design.geometry.engines:
         needed |= {"gemm_d"}

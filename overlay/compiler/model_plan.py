@@ -4,6 +4,7 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from hetfab.overlay.compiler.compile import check_engines
 from hetfab.overlay.compiler.first_projection import FirstProjection, Projection, choose_projections
 from hetfab.overlay.compiler.graph_facts import GraphFacts
 from hetfab.overlay.compiler.lowered import LoweredModel
@@ -66,7 +67,9 @@ def plan_model(
 
     Raises:
         InputError: As ``choose_projections``.
+        DesignInvalidError: The design lacks an engine that the layers need.
     """
+    check_engines(lowered, design)
     geometry = design.geometry
     ordered, orders = order_relations(lowered, facts, geometry.feature_words * geometry.lanes)
     chosen, projections = choose_projections(ordered, design, facts, first_projection, share_on_d)
