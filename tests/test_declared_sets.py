@@ -34,16 +34,18 @@ VALUES = {"acc": 0, "par": 0, "out": 0, "rows": 2, "groups": 2, "row_blocks": 2}
 SUMS = {**VALUES, "sum": 0, "sum_groups": 2, "with_acc": 1, "shift": 0}
 BYTES = {"relu": 0, "unsigned": 0, "packed": 0, "out_bits": 7, "row_words": 3}
 CONTEXT = [
-    codec.configure_features(slot=1, row_blocks=1, count=2, address=FEATURES),
+    codec.configure_features(first_block=0, slot_bits=0, slot=1, row_blocks=1, count=2, address=FEATURES),
     codec.configure_destinations(slot=1, count=2, address=GRAPH),
     codec.configure_ids(slot=1, edges=4, id_bytes=2, address=program_address(Segment.GRAPH, 64)),
 ]
 LEFT, RIGHT = program_address(Segment.GRAPH, 256), program_address(Segment.GRAPH, 512)
-#: Two rows that meet both rows of the right graph, which have two of four columns each.
+BITMAPS = program_address(Segment.GRAPH, 768)
+#: Two rows that meet the rows of the right graph, which have one and three of four columns: the second one is dense.
+#: The first row meets both, so that the bitmap is read, the second one only the dense row, which is copied.
 SGB_CONTEXT = [
-    codec.configure_left(edges=4, rows=2, address=LEFT),
+    codec.configure_left(edges=3, rows=2, address=LEFT),
     codec.configure_right(edges=4, rows=2, address=RIGHT),
-    codec.configure_bitmap(threshold=0, columns=4),
+    codec.configure_bitmap(wide=1, threshold=0, columns=4, address=BITMAPS),
 ]
 #: Where SGB's contexts are among those of all engines.
 SGB_PLACE = isa().size("context_words") * SLOTS
@@ -61,12 +63,26 @@ FULL = {
     "configure_features": CONTEXT[0],
     "configure_destinations": CONTEXT[1],
     "configure_ids": CONTEXT[2],
-    "reduce": codec.reduce(slot=1, rows=2, mode=0, unsigned=0, accumulate=1, groups=2, destination=0, sum=0),
+    "reduce": codec.reduce(
+        source=0,
+        merge=0,
+        spill=0,
+        weighted=0,
+        slot=1,
+        rows=2,
+        mode=0,
+        unsigned=0,
+        accumulate=1,
+        groups=2,
+        destination=0,
+        sum=0,
+    ),
     "configure_left": SGB_CONTEXT[0],
     "configure_right": SGB_CONTEXT[1],
     "configure_bitmap": SGB_CONTEXT[2],
     "compose": codec.compose(to_fifo=0, edges=8, rows=2, address=FEATURES),
-    "transpose": codec.transpose(edges=4, rows=2, address=FEATURES),
+    "transpose": codec.transpose(edges=3, rows=2, address=FEATURES),
+    "widen": codec.widen(),
 }
 for core, source in enumerate(("GEMM-D", "GEMM-L")):
     FULL |= {
@@ -135,9 +151,10 @@ def run(emulator: Emulator, name: str) -> tuple[Progress, str]:
         elif segment is Segment.GRAPH:
             memory[:32] = np.array([[0, 2, 1 << 16, 1], [2, 2, 1 << 16, 1]], "<u4").view(np.uint8).reshape(-1)
             memory[64:72] = np.array([0, 1, 1, 0], "<u2").view(np.uint8)
-            for first, ids in ((256, [0, 1, 1, 0]), (512, [0, 1, 2, 3])):
-                memory[first : first + 12] = np.array([0, 2, 4], "<u4").view(np.uint8)
+            for first, starts, ids in ((256, [0, 2, 3], [0, 1, 1, 0]), (512, [0, 1, 4], [0, 1, 2, 3])):
+                memory[first : first + 12] = np.array(starts, "<u4").view(np.uint8)
                 memory[first + 64 : first + 80] = np.array(ids, "<u4").view(np.uint8)
+            memory[776] = 0b1110
         emulator.map_memory(base, memory)
         emulator.write_register(RegisterOffset[f"SEGMENT_BASE_{segment.name}_LOW"], base)
         emulator.write_register(RegisterOffset[f"SEGMENT_SIZE_{segment.name}_LOW"], SEGMENT_BYTES)
