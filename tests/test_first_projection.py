@@ -205,11 +205,10 @@ def test_edges_times_factors_are_the_integers(drawn: Drawn, sparse: bool, parts:
 def test_a_mean_by_a_scaled_record_is_the_sum_times_the_factor() -> None:
     sums = np.array([-(2**31) // 511, -1, 0, 1, 2, 127 * 65_535, 2**31 // 511 - 1])
     for factor in range(512):
-        record = scaled_records(np.array([0, 3]), np.array([factor])).view(isa().record("destination").dtype)[0]
-        assert (record["degree"], record["exponent"]) == (3, 0)
-        np.testing.assert_array_equal(
-            mean_q8(sums, np.int64(record["reciprocal"]), np.int64(record["exponent"])), sums * factor
-        )
+        record = scaled_records(np.array([0, 3]), np.array([factor])).view(isa().record("destination").dtype)
+        assert (record["degree"].item(), record["exponent"].item()) == (3, 0)
+        multiples = mean_q8(sums, record["reciprocal"].astype(np.int64), record["exponent"].astype(np.int64))
+        np.testing.assert_array_equal(multiples, sums * factor)
 
 
 def test_equal_values_of_a_row_take_one_edge_each() -> None:
