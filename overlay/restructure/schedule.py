@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Schedules of an aggregation: the order of a semantic graph's edges, and what enters and leaves the buffer when.
+
+``docs/restructuring.md`` defines the buffer. Traffic is never a formula of its own: it is the replay of a schedule's
+log.
+"""
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from hetfab.overlay.semantic.adjacency import Adjacency, transpose
+
+Numbers: TypeAlias = npt.NDArray[np.uint32]
+
+
+@dataclass(frozen=True, eq=False)
+class Sides:
+    """A semantic graph by source and by destination.
+
+    Attributes:
+        by_source: A row for each source, its ids are destinations.
+        by_destination: The same edges turned.
+    """
+
+    by_source: Adjacency
+    by_destination: Adjacency
+
+    @property
+    def sources(self) -> int:
+        """Vertices whose features are read."""
+        return self.by_source.rows
+
+    @property
+    def destinations(self) -> int:
+        """Vertices that have an accumulator."""
+        return self.by_destination.rows
+
+    @property
+    def edges(self) -> int:
+        """Edges."""
+        return self.by_source.edges
+
+    @property
+    def active_sources(self) -> int:
+        """Sources with edges."""
+        return int(np.count_nonzero(self.by_source.out_degrees()))
+
+    @property
+    def active_destinations(self) -> int:
+        """Destinations with edges."""
+        return int(np.count_nonzero(self.by_destination.out_degrees()))
+
+
+def both_sides(graph: Adjacency) -> Sides:
+    """A graph whose rows are sources, with its transpose; ids ascend in each row of both."""
+    turned = transpose(graph)
+    return Sides(transpose(turned), turned)
+
+
+@dataclass(frozen=True, eq=False)
+class Schedule:
+    """The order of edges, and the log of the buffer.
+
+    Vertices are numbered through: source u is u, destination v is ``sources`` + v.
+
+    Attributes:
+        sources: uint32 [edges], the source of each edge in the order in which edges are done.
+        destinations: uint32 [edges], the destination of each.
+        at: uint32 [events], edges that are done before each event; ascends.
+        vertices: uint32 [events], the vertex that enters or leaves.
+        leaves: bool [events], whether it leaves.
+        tiles: uint32 [tiles], edges that are done before each tile; empty where edges are not in tiles.
+    """
+
+    sources: Numbers
+    destinations: Numbers
+    at: Numbers
+    vertices: Numbers
+    leaves: npt.NDArray[np.bool_]
+    tiles: Numbers
+
+
+@dataclass(frozen=True)
+class Widths:
+    """Bytes of a vector in its three forms.
+
+    Attributes:
+        feature: What is read of a source.
+        accumulator: A partial sum that is written and read again.
+        result: What is written of a complete destination.
+    """
+
+    feature: int
+    accumulator: int
+    result: int
+
+
+#: Everything is one vector: the unit of comparisons of orders alone.
+VECTORS = Widths(1, 1, 1)
+
+
+@dataclass(frozen=True)
+class Moves:
+    """How often vectors cross the buffer's border.
+
+    Attributes:
+        features: Features read.
+        spills: Partial sums written.
+        reloads: Partial sums read.
+        results: Complete sums written.
+    """
+
+    features: int
+    spills: int
+    reloads: int
+    results: int
+
+    def bytes(self, widths: Widths) -> int:
+        """The bytes of all of them."""
+        partial = (self.spills + self.reloads) * widths.accumulator
+        return self.features * widths.feature + partial + self.results * widths.result
+
+
+def replay(schedule: Schedule, graph: Sides) -> Moves:
+    """Counts what a schedule's log moves; an accumulator that enters first starts at zero and is not read."""
+    is_destination = schedule.vertices >= graph.sources
+    destinations = schedule.vertices[is_destination] - graph.sources
+    leaves = schedule.leaves[is_destination]
+    loads = int(np.count_nonzero(~leaves))
+    first = len(np.unique(destinations[~leaves]))
+    results = int(np.count_nonzero(np.bincount(schedule.destinations, minlength=graph.destinations)))
+    features = int(np.count_nonzero(~schedule.leaves & ~is_destination))
+    return Moves(features, int(np.count_nonzero(leaves)) - results, loads - first, results)
+
+
+def largest_occupancy(schedule: Schedule) -> int:
+    """Most vertices in the buffer at once."""
+    steps = np.where(schedule.leaves, -1, 1)
+    return int(np.cumsum(steps).max(initial=0))
