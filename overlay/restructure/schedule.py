@@ -140,3 +140,43 @@ def largest_occupancy(schedule: Schedule) -> int:
     """Most vertices in the buffer at once."""
     steps = np.where(schedule.leaves, -1, 1)
     return int(np.cumsum(steps).max(initial=0))
+
+
+class Recorder:
+    """Writes a schedule step by step, for the golden models."""
+
+    def __init__(self) -> None:
+        """Begins with no edge done and an empty buffer."""
+        self._edges: list[tuple[int, int]] = []
+        self._events: list[tuple[int, int, bool]] = []
+        self._tiles: list[int] = []
+
+    @property
+    def edges(self) -> int:
+        """Edges that are done."""
+        return len(self._edges)
+
+    def tile(self) -> None:
+        """Begins a tile."""
+        self._tiles.append(self.edges)
+
+    def edge(self, source: int, destination: int) -> None:
+        """Does an edge."""
+        self._edges.append((source, destination))
+
+    def load(self, vertex: int) -> None:
+        """A vertex enters the buffer."""
+        self._events.append((self.edges, vertex, False))
+
+    def leave(self, vertex: int) -> None:
+        """A vertex leaves the buffer."""
+        self._events.append((self.edges, vertex, True))
+
+    def schedule(self) -> Schedule:
+        """What was written."""
+        edges = np.array(self._edges, np.uint32).reshape(-1, 2)
+        events = np.array(self._events, np.uint32).reshape(-1, 3)
+        tiles = np.array(self._tiles, np.uint32)
+        return Schedule(
+            edges[:, 0].copy(), edges[:, 1].copy(), events[:, 0], events[:, 1], events[:, 2].astype(bool), tiles
+        )

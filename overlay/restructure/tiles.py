@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tiles: some vertices of one side stay in the buffer while the other side is streamed past them once.
+
+What balanced tiles leave of the buffer holds the streamed vertices that most tiles meet; one slot streams.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from hetfab.overlay.restructure.candidates import Grow
+from hetfab.overlay.restructure.schedule import Recorder, Schedule, Sides
+from hetfab.overlay.semantic.adjacency import Adjacency, Ids
+
+_SCORES = 1024
+
+
+@dataclass(frozen=True)
+class TileShape:
+    """What a buffer holds.
+
+    Attributes:
+        kept: Vertices of a tile.
+        pinned: Streamed vertices that stay for good.
+    """
+
+    kept: int
+    pinned: int
+
+
+def balanced_tiles(active: int, slots: int) -> TileShape:
+    """As few tiles of ``active`` vertices as there can be, of equal size."""
+    tiles = max(1, -(-active // (slots - 1)))
+    kept = max(1, -(-active // tiles))
+    return TileShape(kept, slots - 1 - kept)
+
+
+def tile_order(rows: Adjacency, columns: Adjacency, tile_rows: int, grow: Grow) -> list[int]:
+    """Rows with edges in the order in which tiles take them.
+
+    A tile grows by the row with the largest share of its columns in the tile, in steps of 1/1023; among equals by the
+    one that got its share last. Where no row has any, the tile takes the next one by degree.
+    """
+    degrees = rows.out_degrees()
+    active = np.flatnonzero(degrees).tolist()
+    if grow is Grow.BY_ID:
+        return active
+    sign = 1 if grow is Grow.FEWEST_EDGES else -1
+    left = dict.fromkeys(sorted(active, key=lambda row: sign * degrees[row]))
+    order: list[int] = []
+    while left:
+        order += _grow_tile(rows, columns, tile_rows, left)
+    return order
+
+
+def _grow_tile(rows: Adjacency, columns: Adjacency, tile_rows: int, left: dict[int, None]) -> list[int]:
+    tile: list[int] = []
+    inside: set[int] = set()
+    overlap: dict[int, int] = {}
+    rank: dict[int, tuple[int, int]] = {}
+    clock = 0
+    while left and len(tile) < tile_rows:
+        row = max(rank, key=lambda row: rank[row]) if rank else next(iter(left))
+        tile.append(row)
+        del left[row]
+        rank.pop(row, None)
+        for column in rows.row(row).tolist():
+            if column in inside:
+                continue
+            inside.add(column)
+            for other in columns.row(column).tolist():
+                if other not in left:
+                    continue
+                overlap[other] = overlap.get(other, 0) + 1
+                score = overlap[other] * (_SCORES - 1) // len(rows.row(other))
+                clock += 1
+                if other not in rank or rank[other][0] != score:
+                    rank[other] = score, clock
+    return tile
+
+
+def most_reused(kept: Adjacency, order: list[int], shape: TileShape) -> Ids:
+    """The streamed vertices that most tiles meet, at least two; equals by id."""
+    uses = np.zeros(kept.columns, np.int64)
+    for first in range(0, len(order), shape.kept):
+        met = [kept.row(row) for row in order[first : first + shape.kept]]
+        uses[np.unique(np.concatenate(met))] += 1
+    by_uses = np.argsort(-uses, kind="stable")
+    return by_uses[uses[by_uses] > 1][: shape.pinned]
+
+
+def write_tiles(graph: Sides, keeps_destinations: bool, order: list[int], shape: TileShape) -> Schedule:
+    """The schedule of tiles. A tile streams the other side in the order in which its rows meet it."""
+    kept, streamed = graph.by_destination, graph.by_source
+    if not keeps_destinations:
+        kept, streamed = streamed, kept
+    kept_first, streamed_first = (graph.sources, 0) if keeps_destinations else (0, graph.sources)
+    pinned, loaded = set(most_reused(kept, order, shape).tolist()), set[int]()
+    left = kept.in_degrees()
+    written = Recorder()
+    for first in range(0, len(order), shape.kept):
+        tile = order[first : first + shape.kept]
+        written.tile()
+        runs: dict[int, list[int]] = {}
+        for row in tile:
+            written.load(kept_first + row)
+            for other in kept.row(row).tolist():
+                runs.setdefault(other, []).append(row)
+        for other, run in runs.items():
+            if other not in loaded:
+                written.load(streamed_first + other)
+            loaded |= {other} & pinned
+            for row in run:
+                written.edge(*((other, row) if keeps_destinations else (row, other)))
+            left[other] -= len(run)
+            if other not in pinned or left[other] == 0:
+                written.leave(streamed_first + other)
+        for row in tile:
+            written.leave(kept_first + row)
+    return written.schedule()
