@@ -6,15 +6,17 @@
 #include "host/graph/resident.hpp"
 #include "host/graph/subgraphs.hpp"
 #include "host/graph/tiles.hpp"
+#include "host/graph/walk.hpp"
 #include "host/graph/window.hpp"
 
 namespace {
 
 using namespace hetfab::orders;
 
-// As restructure.py's Method.
+// As Method in overlay/restructure/candidates.py.
 enum Method : std::uint32_t {
     as_is,
+    walked_destinations,
     subgraphs_by_source,
     subgraphs_by_destination,
     destination_tiles,
@@ -23,7 +25,15 @@ enum Method : std::uint32_t {
     greedy_destinations,
 };
 
-enum Grow : std::uint32_t { by_id, fewest_edges, most_edges };
+// As Grow there.
+enum Grow : std::uint32_t {
+    by_id,
+    fewest_edges_first,
+    most_edges_first,
+    by_walk,
+    from_fewest_edges,
+    from_most_edges
+};
 
 struct Candidate {
     std::uint32_t method;
@@ -32,8 +42,10 @@ struct Candidate {
     std::uint32_t grow;
     // Of greedy and farthest use: what giving up an accumulator costs against a feature.
     std::uint32_t accumulator_weight;
-    // Whether vertices of a greedy order leave by their farthest use.
+    // Whether vertices of a resident set leave by their farthest use.
     std::uint32_t farthest;
+
+    bool tiles() const { return method == destination_tiles || method == source_tiles; }
 };
 
 struct Schedule {
@@ -41,21 +53,39 @@ struct Schedule {
     std::vector<Id> tiles;
 };
 
-Schedule tiled(const Sides& sides, const Candidate& candidate, bool destinations) {
-    const Csr& kept = destinations ? sides.by_destination : sides.by_source;
-    const Csr& streamed = destinations ? sides.by_source : sides.by_destination;
-    const TileShape shape = balanced_tiles(active_rows(kept), candidate.slots);
-    const std::vector<Id> order =
-        candidate.grow == by_id
-            ? order_by_id(kept)
-            : grown_order(kept, streamed, shape.kept,
-                          candidate.grow == fewest_edges ? Seed::fewest_edges : Seed::most_edges);
-    TileWriter writer(kept, destinations, order, shape);
-    writer.run();
-    return {std::move(writer.log), std::move(writer.tiles)};
+struct TileSides {
+    const Csr& kept;
+    const Csr& streamed;
+};
+
+TileSides tile_sides(const Sides& sides, const Candidate& candidate) {
+    if (candidate.method == destination_tiles) return {sides.by_destination, sides.by_source};
+    return {sides.by_source, sides.by_destination};
 }
 
-Log again(const Sides& sides, Log greedy, const Candidate& candidate) {
+std::vector<Id> tile_order(const Sides& sides, const Candidate& candidate, Id tile_rows) {
+    const auto [kept, streamed] = tile_sides(sides, candidate);
+    switch (candidate.grow) {
+        case by_id:
+            return order_by_id(kept);
+        case fewest_edges_first:
+        case most_edges_first:
+            return rows_by_degree(kept, candidate.grow == most_edges_first);
+        case by_walk:
+            return candidate.method == destination_tiles ? walk(sides).destinations : walk(sides).sources;
+        default:
+            return grown_order(kept, streamed, tile_rows, candidate.grow == from_most_edges);
+    }
+}
+
+Tiling tiling(const Sides& sides, const Candidate& candidate) {
+    const Csr& kept = tile_sides(sides, candidate).kept;
+    const TileShape shape = balanced_tiles(active_rows(kept), candidate.slots);
+    return cut_tiles(kept, tile_order(sides, candidate, shape.kept), shape);
+}
+
+Log resident_log(const Sides& sides, const Candidate& candidate) {
+    Log greedy = resident_set(sides, candidate.slots, candidate.accumulator_weight);
     if (!candidate.farthest) return greedy;
     const EdgeOrder order{std::move(greedy.sources), std::move(greedy.destinations)};
     return replay_farthest_use(sides, order, candidate.slots, candidate.accumulator_weight);
@@ -66,9 +96,11 @@ Log untiled(const Sides& sides, const Candidate& candidate) {
         case as_is:
             return replay_least_recent(sides, by_destination(sides, order_by_id(sides.by_destination)),
                                        candidate.slots);
+        case walked_destinations:
+            return replay_least_recent(sides, by_destination(sides, walk(sides).destinations),
+                                       candidate.slots);
         case resident:
-            return again(sides, resident_set(sides, candidate.slots, candidate.accumulator_weight),
-                         candidate);
+            return resident_log(sides, candidate);
         case greedy_destinations:
             return replay_farthest_use(sides,
                                        by_destination(sides, window_order(sides, candidate.slots - 2)),
@@ -85,13 +117,23 @@ Log untiled(const Sides& sides, const Candidate& candidate) {
 
 extern "C" {
 
-// An order of the graph's edges; hetfab_orders_free gives it back.
+// The schedule of a candidate; hetfab_orders_free gives it back.
 Schedule* hetfab_orders_make(const Sides* sides, const Candidate* candidate) {
-    const bool destinations = candidate->method == destination_tiles;
-    if (destinations || candidate->method == source_tiles) {
-        return new Schedule(tiled(*sides, *candidate, destinations));
-    }
-    return new Schedule{untiled(*sides, *candidate), {}};
+    if (!candidate->tiles()) return new Schedule{untiled(*sides, *candidate), {}};
+    const Csr& kept = tile_sides(*sides, *candidate).kept;
+    const Tiling made = tiling(*sides, *candidate);
+    TileLog writer(kept, candidate->method == destination_tiles, made);
+    writer.run();
+    return new Schedule{std::move(writer.log), std::move(writer.tiles)};
+}
+
+// Finds what an executing buffer needs of a candidate, and no more: the runs of tiles, the order of
+// destinations whose rows stay as they are, or the whole log. Returns how much that is.
+std::uint64_t hetfab_orders_find(const Sides* sides, const Candidate* candidate) {
+    if (candidate->method == as_is) return 0;
+    if (candidate->method == walked_destinations) return walk(*sides).destinations.size();
+    if (candidate->tiles()) return tiling(*sides, *candidate).places.size();
+    return untiled(*sides, *candidate).at.size();
 }
 
 // A given order of edges in the buffer: by least recent use where `farthest` is 0.

@@ -63,11 +63,12 @@ class Restructurer:
         with self._released(self._library.hetfab_orders_make(ctypes.byref(self._sides), ctypes.byref(given))) as made:
             return self._copied(made)
 
-    def seconds_free(self, candidate: Candidate) -> int:
-        """Makes a schedule and throws it away: what a benchmark times. Returns its events."""
-        given = _given(candidate)
-        with self._released(self._library.hetfab_orders_make(ctypes.byref(self._sides), ctypes.byref(given))) as made:
-            return self._sizes(made)[0]
+    def find(self, candidate: Candidate) -> None:
+        """Finds what an executing buffer needs of a candidate's order and throws it away: what the order costs.
+
+        That is the runs of tiles, the order of destinations, or the whole log.
+        """
+        self._library.hetfab_orders_find(ctypes.byref(self._sides), ctypes.byref(_given(candidate)))
 
     def replay(self, sources: Numbers, destinations: Numbers, slots: int, accumulator_weight: int = 0) -> Schedule:
         """The schedule of a given order of edges.
@@ -147,6 +148,8 @@ def _library() -> ctypes.CDLL:
     pointer = ctypes.c_void_p
     library.hetfab_orders_make.argtypes = [pointer, pointer]
     library.hetfab_orders_make.restype = pointer
+    library.hetfab_orders_find.argtypes = [pointer, pointer]
+    library.hetfab_orders_find.restype = ctypes.c_uint64
     library.hetfab_orders_replay.argtypes = [pointer] * 4
     library.hetfab_orders_replay.restype = pointer
     library.hetfab_orders_sizes.argtypes = [pointer] * 3

@@ -9,6 +9,7 @@ class Method(StrEnum):
     """How an order is found (docs/restructuring.md)."""
 
     AS_IS = "as is"
+    WALKED_DESTINATIONS = "walked destinations"
     SUBGRAPHS_BY_SOURCE = "three subgraphs by source"
     SUBGRAPHS_BY_DESTINATION = "three subgraphs by destination"
     DESTINATION_TILES = "destination tiles"
@@ -21,8 +22,11 @@ class Grow(StrEnum):
     """In which order tiles take their vertices."""
 
     BY_ID = "by id"
-    FEWEST_EDGES = "from fewest edges"
-    MOST_EDGES = "from most edges"
+    FEWEST_EDGES_FIRST = "fewest edges first"
+    MOST_EDGES_FIRST = "most edges first"
+    WALK = "by a walk"
+    GROWN_FROM_FEWEST = "grown from fewest edges"
+    GROWN_FROM_MOST = "grown from most edges"
 
 
 @dataclass(frozen=True)

@@ -3,13 +3,13 @@
 
 import numpy as np
 
-from hetfab.overlay.restructure.candidates import Candidate, Method
+from hetfab.overlay.restructure.candidates import Candidate, Grow, Method
 from hetfab.overlay.restructure.greedy import greedy_destinations
 from hetfab.overlay.restructure.replacement import by_farthest_use, by_least_recent_use
 from hetfab.overlay.restructure.resident import resident_set
 from hetfab.overlay.restructure.schedule import Numbers, Schedule, Sides
 from hetfab.overlay.restructure.subgraphs import least_cover, three_subgraphs, walk
-from hetfab.overlay.restructure.tiles import balanced_tiles, tile_order, write_tiles
+from hetfab.overlay.restructure.tiles import balanced_tiles, by_degree, grown_tiles, write_tiles
 
 
 def make_schedule(graph: Sides, candidate: Candidate) -> Schedule:
@@ -25,6 +25,8 @@ def make_schedule(graph: Sides, candidate: Candidate) -> Schedule:
     if candidate.method is Method.AS_IS:
         order = np.flatnonzero(graph.by_destination.out_degrees()).tolist()
         return by_least_recent_use(graph, *by_destination(graph, order), slots)
+    if candidate.method is Method.WALKED_DESTINATIONS:
+        return by_least_recent_use(graph, *by_destination(graph, walk(graph).destinations.tolist()), slots)
     if candidate.method is Method.GREEDY_DESTINATIONS:
         return by_farthest_use(graph, *by_destination(graph, greedy_destinations(graph, slots - 2)), slots, weight)
     by_source = candidate.method is Method.SUBGRAPHS_BY_SOURCE
@@ -44,5 +46,13 @@ def _tiles(graph: Sides, candidate: Candidate, keeps_destinations: bool) -> Sche
     if not keeps_destinations:
         kept, streamed = streamed, kept
     shape = balanced_tiles(int(np.count_nonzero(kept.out_degrees())), candidate.slots)
-    order = tile_order(kept, streamed, shape.kept, candidate.grow)
+    if candidate.grow is Grow.BY_ID:
+        order = np.flatnonzero(kept.out_degrees()).tolist()
+    elif candidate.grow is Grow.WALK:
+        community = walk(graph)
+        order = (community.destinations if keeps_destinations else community.sources).tolist()
+    elif candidate.grow in (Grow.FEWEST_EDGES_FIRST, Grow.MOST_EDGES_FIRST):
+        order = by_degree(kept, candidate.grow is Grow.MOST_EDGES_FIRST)
+    else:
+        order = grown_tiles(kept, streamed, shape.kept, candidate.grow is Grow.GROWN_FROM_MOST)
     return write_tiles(graph, keeps_destinations, order, shape)

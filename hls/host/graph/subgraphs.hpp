@@ -7,6 +7,7 @@
 
 #include "matching.hpp"
 #include "replacement.hpp"
+#include "walk.hpp"
 
 namespace hetfab::orders {
 
@@ -34,49 +35,7 @@ inline Cover least_cover(const Sides& sides) {
     return cover;
 }
 
-// Orders of both sides in which neighbours are near: breadth first from the destinations in order of id.
-struct Community {
-    std::vector<Id> destinations;
-    // Place of each source in its order.
-    std::vector<Id> source_places;
-};
-
-inline Community walk(const Sides& sides) {
-    Community community{{}, std::vector<Id>(sides.sources(), none)};
-    std::vector<std::uint8_t> seen(sides.destinations());
-    Id places = 0;
-    std::vector<Id>& queue = community.destinations;
-    for (Id root = 0; root < sides.destinations(); root++) {
-        if (seen[root] || sides.by_destination.degree(root) == 0) continue;
-        seen[root] = 1;
-        queue.push_back(root);
-        for (std::size_t head = queue.size() - 1; head < queue.size(); head++) {
-            const Id row = queue[head];
-            for (const Id* source = sides.by_destination.begin(row); source != sides.by_destination.end(row);
-                 source++) {
-                if (community.source_places[*source] != none) continue;
-                community.source_places[*source] = places++;
-                for (const Id* next = sides.by_source.begin(*source); next != sides.by_source.end(*source);
-                     next++) {
-                    if (seen[*next]) continue;
-                    seen[*next] = 1;
-                    queue.push_back(*next);
-                }
-            }
-        }
-    }
-    return community;
-}
-
 namespace {
-
-inline std::vector<Id> inverse(const std::vector<Id>& places, Id count) {
-    std::vector<Id> order(count);
-    for (Id vertex = 0; vertex < places.size(); vertex++) {
-        if (places[vertex] != none) order[places[vertex]] = vertex;
-    }
-    return order;
-}
 
 // Rows in their order, the columns of each by place; `add` gets row and column.
 template <class Add>
@@ -95,11 +54,8 @@ void each_edge(const Csr& rows, const std::vector<Id>& order, const std::vector<
 // alone. The first two go by source, or by destination; the third always goes by destination.
 inline EdgeOrder three_subgraphs(const Sides& sides, const Cover& cover, const Community& community,
                                  bool by_source) {
-    std::vector<Id> places(sides.destinations(), none);
-    for (Id place = 0; place < community.destinations.size(); place++) {
-        places[community.destinations[place]] = place;
-    }
-    const std::vector<Id> sources = inverse(community.source_places, active_rows(sides.by_source));
+    const std::vector<Id> source_places = places(community.sources, sides.sources());
+    const std::vector<Id> destination_places = places(community.destinations, sides.destinations());
     EdgeOrder order;
     for (const bool both : {false, true}) {
         const auto add = [&](Id source, Id destination) {
@@ -109,12 +65,12 @@ inline EdgeOrder three_subgraphs(const Sides& sides, const Cover& cover, const C
         };
         const auto turned = [&](Id destination, Id source) { add(source, destination); };
         if (by_source) {
-            each_edge(sides.by_source, sources, places, add);
+            each_edge(sides.by_source, community.sources, destination_places, add);
         } else {
-            each_edge(sides.by_destination, community.destinations, community.source_places, turned);
+            each_edge(sides.by_destination, community.destinations, source_places, turned);
         }
     }
-    each_edge(sides.by_destination, community.destinations, community.source_places,
+    each_edge(sides.by_destination, community.destinations, source_places,
               [&](Id destination, Id source) {
                   if (!cover.sources[source]) order.add(source, destination);
               });

@@ -22,23 +22,28 @@ inline TileShape balanced_tiles(Id active, Id slots) {
     return {kept, slots - 1 - kept};
 }
 
-enum class Seed { fewest_edges, most_edges };
-
 namespace {
 
 // Grows tiles of rows: the next row is the one with the largest share of its columns in the tile already.
+// Where rows are long, every few-th column stands for all.
 class TileGrowth {
   public:
-    TileGrowth(const Csr& rows, const Csr& columns, Id tile_rows, Seed seed)
+    TileGrowth(const Csr& rows, const Csr& columns, Id tile_rows, bool most_edges_first)
         : rows_(rows),
           columns_(columns),
           tile_rows_(tile_rows),
-          seeds_(rows_by_degree(rows, seed == Seed::most_edges)),
+          seeds_(rows_by_degree(rows, most_edges_first)),
+          stride_(std::max<Id>(1, rows.edges() / (sampled_edges * std::max<Id>(1, active_rows(rows))))),
+          sampled_(rows.rows),
           placed_(rows.rows),
           tile_of_column_(columns.rows, none),
           tile_of_row_(rows.rows, none),
           overlap_(rows.rows),
-          next_(rows.rows, scores) {}
+          next_(rows.rows, scores) {
+        for (Id column = 0; column < columns.rows; column += stride_) {
+            for (const Id* row = columns.begin(column); row != columns.end(column); row++) sampled_[*row]++;
+        }
+    }
 
     std::vector<Id> run() {
         std::vector<Id> order;
@@ -58,6 +63,8 @@ class TileGrowth {
 
   private:
     static constexpr int scores = 1024;
+    // Of a row on average.
+    static constexpr Id sampled_edges = 32;
 
     Id next_seed() {
         while (placed_[seeds_[seed_]]) seed_++;
@@ -65,7 +72,7 @@ class TileGrowth {
     }
     void add_columns(Id row, Id tile) {
         for (const Id* column = rows_.begin(row); column != rows_.end(row); column++) {
-            if (tile_of_column_[*column] == tile) continue;
+            if (*column % stride_ != 0 || tile_of_column_[*column] == tile) continue;
             tile_of_column_[*column] = tile;
             for (const Id* other = columns_.begin(*column); other != columns_.end(*column); other++) {
                 if (placed_[*other]) continue;
@@ -80,7 +87,7 @@ class TileGrowth {
         }
     }
     int score(Id row) const {
-        return static_cast<int>(std::uint64_t{overlap_[row]} * (scores - 1) / rows_.degree(row));
+        return static_cast<int>(std::uint64_t{overlap_[row]} * (scores - 1) / sampled_[row]);
     }
 
     const Csr& rows_;
@@ -88,6 +95,8 @@ class TileGrowth {
     Id tile_rows_;
     std::vector<Id> seeds_;
     std::size_t seed_ = 0;
+    Id stride_;
+    std::vector<Id> sampled_;
     std::vector<std::uint8_t> placed_;
     std::vector<Id> tile_of_column_;
     std::vector<Id> tile_of_row_;
@@ -97,8 +106,9 @@ class TileGrowth {
 
 }  // namespace
 
-inline std::vector<Id> grown_order(const Csr& rows, const Csr& columns, Id tile_rows, Seed seed) {
-    return TileGrowth(rows, columns, tile_rows, seed).run();
+inline std::vector<Id> grown_order(const Csr& rows, const Csr& columns, Id tile_rows,
+                                   bool most_edges_first) {
+    return TileGrowth(rows, columns, tile_rows, most_edges_first).run();
 }
 
 inline std::vector<Id> order_by_id(const Csr& rows) {
@@ -109,51 +119,124 @@ inline std::vector<Id> order_by_id(const Csr& rows) {
     return order;
 }
 
-// The streamed vertices that most tiles meet, at least two; equals by id.
-inline std::vector<std::uint8_t> most_reused(const Csr& kept, const std::vector<Id>& order, TileShape shape) {
-    std::vector<Id> last_tile(kept.columns, none);
-    std::vector<Id> uses(kept.columns);
-    for (std::size_t place = 0; place < order.size(); place++) {
-        const Id tile = static_cast<Id>(place / shape.kept);
-        for (const Id* other = kept.begin(order[place]); other != kept.end(order[place]); other++) {
-            uses[*other] += last_tile[*other] != tile;
-            last_tile[*other] = tile;
-        }
+// Tiles as a list of runs: what is computed of an order, and all that an executing buffer needs.
+struct Tiling {
+    TileShape shape;
+    // The kept side in order; a tile is `shape.kept` of them.
+    std::vector<Id> kept;
+    // Of each tile its first run; of each run the streamed vertex and where its edges end.
+    std::vector<Id> first_runs;
+    std::vector<Id> run_vertices;
+    std::vector<Id> run_ends;
+    // Of each edge, which of the tile's kept vertices it leads to.
+    std::vector<std::uint16_t> places;
+};
+
+namespace {
+
+class TileCutter {
+  public:
+    TileCutter(const Csr& kept, std::vector<Id> order, TileShape shape) : kept_(kept), place_(kept.columns) {
+        made_.shape = shape;
+        made_.kept = std::move(order);
+        made_.places.resize(kept.edges());
+        // One more than can be met: a vertex is written before it is known to be new.
+        met_.resize(std::size_t{kept.columns} + 1);
     }
+
+    Tiling run() {
+        for (std::size_t first = 0; first < made_.kept.size(); first += made_.shape.kept) {
+            made_.first_runs.push_back(static_cast<Id>(made_.run_vertices.size()));
+            tile(first, std::min<std::size_t>(first + made_.shape.kept, made_.kept.size()));
+        }
+        made_.first_runs.push_back(static_cast<Id>(made_.run_vertices.size()));
+        return std::move(made_);
+    }
+
+  private:
+    // Counts the edges of each streamed vertex, then puts them behind each other.
+    void tile(std::size_t first, std::size_t last) {
+        Id count = 0;
+        for (std::size_t place = first; place < last; place++) {
+            const Id row = made_.kept[place];
+            for (const Id* other = kept_.begin(row); other != kept_.end(row); other++) {
+                met_[count] = *other;
+                count += place_[*other]++ == 0;
+            }
+        }
+        for (Id run = 0; run < count; run++) {
+            const Id edges = place_[met_[run]];
+            place_[met_[run]] = edges_;
+            edges_ += edges;
+            made_.run_vertices.push_back(met_[run]);
+            made_.run_ends.push_back(edges_);
+        }
+        for (std::size_t place = first; place < last; place++) {
+            const Id row = made_.kept[place];
+            const auto slot = static_cast<std::uint16_t>(place - first);
+            for (const Id* other = kept_.begin(row); other != kept_.end(row); other++) {
+                made_.places[place_[*other]++] = slot;
+            }
+        }
+        for (Id run = 0; run < count; run++) place_[met_[run]] = 0;
+    }
+
+    const Csr& kept_;
+    Tiling made_;
+    Id edges_ = 0;
+    std::vector<Id> place_;
+    std::vector<Id> met_;
+};
+
+}  // namespace
+
+inline Tiling cut_tiles(const Csr& kept, std::vector<Id> order, TileShape shape) {
+    return TileCutter(kept, std::move(order), shape).run();
+}
+
+// Which streamed vertices most tiles meet, at least two; equals by id.
+inline std::vector<std::uint8_t> most_reused(const Tiling& tiling, Id streamed) {
+    std::vector<Id> uses(streamed);
+    for (const Id vertex : tiling.run_vertices) uses[vertex]++;
     std::vector<Id> reused;
-    for (Id vertex = 0; vertex < kept.columns; vertex++) {
+    for (Id vertex = 0; vertex < streamed; vertex++) {
         if (uses[vertex] > 1) reused.push_back(vertex);
     }
-    const std::size_t pins = std::min<std::size_t>(shape.pinned, reused.size());
+    const std::size_t pins = std::min<std::size_t>(tiling.shape.pinned, reused.size());
     const auto before = [&](Id a, Id b) { return uses[a] != uses[b] ? uses[a] > uses[b] : a < b; };
     std::partial_sort(reused.begin(), reused.begin() + static_cast<std::ptrdiff_t>(pins), reused.end(), before);
-    std::vector<std::uint8_t> pinned(kept.columns);
+    std::vector<std::uint8_t> pinned(streamed);
     for (std::size_t pin = 0; pin < pins; pin++) pinned[reused[pin]] = 1;
     return pinned;
 }
 
 namespace {
 
-// Writes the log of tiles. `kept_first` and `streamed_first` number the sides as vertices.
-class TileWriter {
+// The log of tiles.
+class TileLog {
   public:
-    TileWriter(const Csr& kept, bool keeps_destinations, const std::vector<Id>& order, TileShape shape)
+    TileLog(const Csr& kept, bool keeps_destinations, const Tiling& tiling)
         : log(kept.edges()),
-          kept_(kept),
+          kept_first_(keeps_destinations ? kept.columns : 0),
+          streamed_first_(keeps_destinations ? 0 : kept.rows),
           keeps_destinations_(keeps_destinations),
-          order_(order),
-          shape_(shape),
-          pinned_(most_reused(kept, order, shape)),
-          left_(kept.columns),
-          place_(kept.columns) {
+          tiling_(tiling),
+          pinned_(most_reused(tiling, kept.columns)),
+          entered_(kept.columns),
+          left_(kept.columns) {
         for (Id edge = 0; edge < kept.edges(); edge++) left_[kept.ids[edge]]++;
     }
 
     void run() {
-        for (std::size_t first = 0; first < order_.size(); first += shape_.kept) {
-            const std::size_t last = std::min<std::size_t>(first + shape_.kept, order_.size());
-            tiles.push_back(static_cast<Id>(log.sources.size()));
-            tile(first, last);
+        for (std::size_t tile = 0; tile + 1 < tiling_.first_runs.size(); tile++) {
+            tiles.push_back(edge_);
+            const Id* first = tiling_.kept.data() + tile * tiling_.shape.kept;
+            const Id* last = std::min(first + tiling_.shape.kept, tiling_.kept.data() + tiling_.kept.size());
+            for (const Id* row = first; row != last; row++) log.load(kept_first_ + *row);
+            for (Id run = tiling_.first_runs[tile]; run < tiling_.first_runs[tile + 1]; run++) {
+                stream(first, tiling_.run_vertices[run], tiling_.run_ends[run]);
+            }
+            for (const Id* row = first; row != last; row++) log.leave(kept_first_ + *row);
         }
     }
 
@@ -162,65 +245,30 @@ class TileWriter {
     std::vector<Id> tiles;
 
   private:
-    void tile(std::size_t first, std::size_t last) {
-        met_.clear();
-        for (std::size_t place = first; place < last; place++) {
-            log.load(kept_vertex(order_[place]));
-            for (const Id* other = kept_.begin(order_[place]); other != kept_.end(order_[place]); other++) {
-                if (place_[*other]++ == 0) met_.push_back(*other);
+    void stream(const Id* tile, Id vertex, Id end) {
+        if (!entered_[vertex]) log.load(streamed_first_ + vertex);
+        entered_[vertex] = pinned_[vertex];
+        left_[vertex] -= end - edge_;
+        for (; edge_ < end; edge_++) {
+            const Id row = tile[tiling_.places[edge_]];
+            if (keeps_destinations_) {
+                log.edge(vertex, row);
+            } else {
+                log.edge(row, vertex);
             }
         }
-        Id edges = 0;
-        for (const Id other : met_) {
-            edges += place_[other];
-            place_[other] = edges - place_[other];
-        }
-        run_of_edge_.resize(edges);
-        for (std::size_t place = first; place < last; place++) {
-            const Id vertex = order_[place];
-            for (const Id* other = kept_.begin(vertex); other != kept_.end(vertex); other++) {
-                run_of_edge_[place_[*other]++] = vertex;
-            }
-        }
-        stream();
-        for (std::size_t place = first; place < last; place++) log.leave(kept_vertex(order_[place]));
+        if (!pinned_[vertex] || left_[vertex] == 0) log.leave(streamed_first_ + vertex);
     }
-    // The streamed vertices in the order met, each with its edges to the tile.
-    void stream() {
-        Id edge = 0;
-        for (const Id other : met_) {
-            if (!pinned_[other] || !entered(other)) log.load(streamed_vertex(other));
-            left_[other] -= place_[other] - edge;
-            for (; edge < place_[other]; edge++) write(run_of_edge_[edge], other);
-            place_[other] = 0;
-            if (!pinned_[other] || left_[other] == 0) log.leave(streamed_vertex(other));
-        }
-    }
-    // Marks a pinned vertex as loaded; whether it was.
-    bool entered(Id other) {
-        const bool before = pinned_[other] == 2;
-        pinned_[other] = 2;
-        return before;
-    }
-    void write(Id kept, Id other) {
-        if (keeps_destinations_) {
-            log.edge(other, kept);
-        } else {
-            log.edge(kept, other);
-        }
-    }
-    Id kept_vertex(Id row) const { return keeps_destinations_ ? kept_.columns + row : row; }
-    Id streamed_vertex(Id column) const { return keeps_destinations_ ? column : kept_.rows + column; }
 
-    const Csr& kept_;
+    // The sides are numbered through as vertices.
+    Id kept_first_;
+    Id streamed_first_;
     bool keeps_destinations_;
-    const std::vector<Id>& order_;
-    TileShape shape_;
+    const Tiling& tiling_;
     std::vector<std::uint8_t> pinned_;
+    std::vector<std::uint8_t> entered_;
     std::vector<Id> left_;
-    std::vector<Id> place_;
-    std::vector<Id> met_;
-    std::vector<Id> run_of_edge_;
+    Id edge_ = 0;
 };
 
 }  // namespace
