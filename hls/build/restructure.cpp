@@ -42,7 +42,7 @@ struct Candidate {
     std::uint32_t grow;
     // Of greedy and farthest use: what giving up an accumulator costs against a feature.
     std::uint32_t accumulator_weight;
-    // Whether vertices of a resident set leave by their farthest use.
+    // Whether vertices of a resident set or of greedy destinations leave by their farthest use.
     std::uint32_t farthest;
 
     bool tiles() const { return method == destination_tiles || method == source_tiles; }
@@ -66,8 +66,6 @@ TileSides tile_sides(const Sides& sides, const Candidate& candidate) {
 std::vector<Id> tile_order(const Sides& sides, const Candidate& candidate, Id tile_rows) {
     const auto [kept, streamed] = tile_sides(sides, candidate);
     switch (candidate.grow) {
-        case by_id:
-            return order_by_id(kept);
         case fewest_edges_first:
         case most_edges_first:
             return rows_by_degree(kept, candidate.grow == most_edges_first);
@@ -79,16 +77,22 @@ std::vector<Id> tile_order(const Sides& sides, const Candidate& candidate, Id ti
 }
 
 Tiling tiling(const Sides& sides, const Candidate& candidate) {
-    const Csr& kept = tile_sides(sides, candidate).kept;
+    const auto [kept, streamed] = tile_sides(sides, candidate);
     const TileShape shape = balanced_tiles(active_rows(kept), candidate.slots);
+    if (candidate.grow == by_id) return slice_tiles(kept, streamed, shape);
     return cut_tiles(kept, tile_order(sides, candidate, shape.kept), shape);
+}
+
+Log replay(const Sides& sides, const EdgeOrder& order, const Candidate& candidate) {
+    if (!candidate.farthest) return replay_least_recent(sides, order, candidate.slots);
+    return replay_farthest_use(sides, order, candidate.slots, candidate.accumulator_weight);
 }
 
 Log resident_log(const Sides& sides, const Candidate& candidate) {
     Log greedy = resident_set(sides, candidate.slots, candidate.accumulator_weight);
     if (!candidate.farthest) return greedy;
     const EdgeOrder order{std::move(greedy.sources), std::move(greedy.destinations)};
-    return replay_farthest_use(sides, order, candidate.slots, candidate.accumulator_weight);
+    return replay(sides, order, candidate);
 }
 
 Log untiled(const Sides& sides, const Candidate& candidate) {
@@ -102,9 +106,7 @@ Log untiled(const Sides& sides, const Candidate& candidate) {
         case resident:
             return resident_log(sides, candidate);
         case greedy_destinations:
-            return replay_farthest_use(sides,
-                                       by_destination(sides, window_order(sides, candidate.slots - 2)),
-                                       candidate.slots, candidate.accumulator_weight);
+            return replay(sides, by_destination(sides, window_order(sides, candidate.slots - 2)), candidate);
         default:
             return replay_farthest_use(sides,
                                        three_subgraphs(sides, least_cover(sides), walk(sides),
@@ -120,8 +122,9 @@ extern "C" {
 // The schedule of a candidate; hetfab_orders_free gives it back.
 Schedule* hetfab_orders_make(const Sides* sides, const Candidate* candidate) {
     if (!candidate->tiles()) return new Schedule{untiled(*sides, *candidate), {}};
-    const Csr& kept = tile_sides(*sides, *candidate).kept;
-    const Tiling made = tiling(*sides, *candidate);
+    const auto [kept, streamed] = tile_sides(*sides, *candidate);
+    Tiling made = tiling(*sides, *candidate);
+    if (candidate->grow == by_id) place_slices(made, kept, streamed);
     TileLog writer(kept, candidate->method == destination_tiles, made);
     writer.run();
     return new Schedule{std::move(writer.log), std::move(writer.tiles)};
@@ -132,7 +135,10 @@ Schedule* hetfab_orders_make(const Sides* sides, const Candidate* candidate) {
 std::uint64_t hetfab_orders_find(const Sides* sides, const Candidate* candidate) {
     if (candidate->method == as_is) return 0;
     if (candidate->method == walked_destinations) return walk(*sides).destinations.size();
-    if (candidate->tiles()) return tiling(*sides, *candidate).places.size();
+    if (candidate->method == greedy_destinations && !candidate->farthest) {
+        return window_order(*sides, candidate->slots - 2).size();
+    }
+    if (candidate->tiles()) return tiling(*sides, *candidate).run_ends.size();
     return untiled(*sides, *candidate).at.size();
 }
 
@@ -141,9 +147,7 @@ Schedule* hetfab_orders_replay(const Sides* sides, const Id* sources, const Id* 
                                const Candidate* candidate) {
     const Id edges = sides->edges();
     const EdgeOrder order{{sources, sources + edges}, {destinations, destinations + edges}};
-    if (!candidate->farthest) return new Schedule{replay_least_recent(*sides, order, candidate->slots), {}};
-    return new Schedule{
-        replay_farthest_use(*sides, order, candidate->slots, candidate->accumulator_weight), {}};
+    return new Schedule{replay(*sides, order, *candidate), {}};
 }
 
 void hetfab_orders_sizes(const Schedule* schedule, std::uint64_t* events, std::uint64_t* tiles) {

@@ -38,7 +38,7 @@ class Candidate:
         slots: Vertices that the buffer holds, features and accumulators together; at least 3.
         grow: Of tiles: which vertices share one.
         accumulator_weight: What it costs to give up an accumulator, in features.
-        farthest: Whether vertices of a resident set leave by their farthest next use.
+        farthest: Whether vertices of a resident set or of greedy destinations leave by their farthest next use.
     """
 
     method: Method

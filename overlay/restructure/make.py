@@ -28,7 +28,10 @@ def make_schedule(graph: Sides, candidate: Candidate) -> Schedule:
     if candidate.method is Method.WALKED_DESTINATIONS:
         return by_least_recent_use(graph, *by_destination(graph, walk(graph).destinations.tolist()), slots)
     if candidate.method is Method.GREEDY_DESTINATIONS:
-        return by_farthest_use(graph, *by_destination(graph, greedy_destinations(graph, slots - 2)), slots, weight)
+        edges = by_destination(graph, greedy_destinations(graph, slots - 2))
+        if not candidate.farthest:
+            return by_least_recent_use(graph, *edges, slots)
+        return by_farthest_use(graph, *edges, slots, weight)
     by_source = candidate.method is Method.SUBGRAPHS_BY_SOURCE
     edges = three_subgraphs(graph, least_cover(graph), walk(graph), by_source)
     return by_farthest_use(graph, *edges, slots, weight)
@@ -55,4 +58,4 @@ def _tiles(graph: Sides, candidate: Candidate, keeps_destinations: bool) -> Sche
         order = by_degree(kept, candidate.grow is Grow.MOST_EDGES_FIRST)
     else:
         order = grown_tiles(kept, streamed, shape.kept, candidate.grow is Grow.GROWN_FROM_MOST)
-    return write_tiles(graph, keeps_destinations, order, shape)
+    return write_tiles(graph, keeps_destinations, order, shape, candidate.grow is Grow.BY_ID)

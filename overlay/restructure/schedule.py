@@ -142,6 +142,43 @@ def largest_occupancy(schedule: Schedule) -> int:
     return int(np.cumsum(steps).max(initial=0))
 
 
+_NUMBER_BYTES = 2
+_MOST_NUMBERS = 1 << 16
+
+
+def list_bytes(schedule: Schedule, graph: Sides, slots: int | None) -> int:
+    """What a pass reads of the schedule itself: edges as numbers of 2 bytes or as bitmaps, and what enters when.
+
+    Edges are listed in runs that share a source or a destination, each with its number of edges.
+
+    Args:
+        schedule: The schedule.
+        graph: Its graph.
+        slots: Vertices that the buffer holds: edges name slots, and loads name vertices with their slots (in tiles, the
+            next slot is the first that is free). None where the buffer itself finds vertices: edges name sources.
+    """
+    if not graph.edges:
+        return 0
+    if slots is None:
+        runs, number_bytes, names = graph.active_destinations, _id_bytes(graph.sources), graph.sources
+        order = runs * _id_bytes(graph.destinations) * _permuted(schedule.destinations)
+    else:
+        changes = [np.count_nonzero(np.diff(ends)) for ends in (schedule.sources, schedule.destinations)]
+        runs, number_bytes, names = 1 + int(min(changes)), _NUMBER_BYTES, slots
+        load_bytes = _id_bytes(max(graph.sources, graph.destinations)) + _NUMBER_BYTES * (len(schedule.tiles) == 0)
+        order = int(np.count_nonzero(~schedule.leaves)) * load_bytes
+    edges = min(number_bytes * graph.edges, runs * -(-names // 8))
+    return edges + _NUMBER_BYTES * runs + order
+
+
+def _id_bytes(vertices: int) -> int:
+    return 2 if vertices <= _MOST_NUMBERS else 4
+
+
+def _permuted(destinations: Numbers) -> bool:
+    return bool(np.any(np.diff(destinations.astype(np.int64)) < 0))
+
+
 class Recorder:
     """Writes a schedule step by step, for the golden models."""
 

@@ -105,8 +105,18 @@ def most_reused(kept: Adjacency, order: list[int], shape: TileShape) -> Ids:
     return by_uses[uses[by_uses] > 1][: shape.pinned]
 
 
-def write_tiles(graph: Sides, keeps_destinations: bool, order: list[int], shape: TileShape) -> Schedule:
-    """The schedule of tiles. A tile streams the other side in the order in which its rows meet it."""
+def write_tiles(
+    graph: Sides, keeps_destinations: bool, order: list[int], shape: TileShape, stream_by_id: bool
+) -> Schedule:
+    """The schedule of tiles.
+
+    Args:
+        graph: The graph.
+        keeps_destinations: Whether tiles keep accumulators and stream features, or the other way round.
+        order: The kept side in order.
+        shape: How many are kept and pinned.
+        stream_by_id: Whether a tile streams the other side by id, or in the order in which its rows meet it.
+    """
     kept, streamed = graph.by_destination, graph.by_source
     if not keeps_destinations:
         kept, streamed = streamed, kept
@@ -122,7 +132,7 @@ def write_tiles(graph: Sides, keeps_destinations: bool, order: list[int], shape:
             written.load(kept_first + row)
             for other in kept.row(row).tolist():
                 runs.setdefault(other, []).append(row)
-        for other, run in runs.items():
+        for other, run in sorted(runs.items()) if stream_by_id else runs.items():
             if other not in loaded:
                 written.load(streamed_first + other)
             loaded |= {other} & pinned

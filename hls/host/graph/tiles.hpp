@@ -128,7 +128,8 @@ struct Tiling {
     std::vector<Id> first_runs;
     std::vector<Id> run_vertices;
     std::vector<Id> run_ends;
-    // Of each edge, which of the tile's kept vertices it leads to.
+    // Of each edge, which of the tile's kept vertices it leads to. Empty where tiles go by id: then a run is a
+    // slice of the streamed vertex's row, and nothing has to be written for each edge.
     std::vector<std::uint16_t> places;
 };
 
@@ -192,6 +193,54 @@ class TileCutter {
 
 inline Tiling cut_tiles(const Csr& kept, std::vector<Id> order, TileShape shape) {
     return TileCutter(kept, std::move(order), shape).run();
+}
+
+namespace {
+
+// Where the ids below `limit` end; rows ascend, and the next tile's ids are near.
+inline const Id* gallop(const Id* first, const Id* end, Id limit) {
+    std::ptrdiff_t step = 1;
+    while (step < end - first && first[step] < limit) step *= 2;
+    return std::lower_bound(first + step / 2, std::min(first + step + 1, end), limit);
+}
+
+}  // namespace
+
+// Tiles of vertices by id: streamed vertices in order of id, each with the slice of its row in the tile.
+inline Tiling slice_tiles(const Csr& kept, const Csr& streamed, TileShape shape) {
+    Tiling made{shape, order_by_id(kept), {}, {}, {}, {}};
+    std::vector<Id> next(streamed.starts, streamed.starts + streamed.rows);
+    Id edges = 0;
+    for (std::size_t first = 0; first < made.kept.size(); first += shape.kept) {
+        made.first_runs.push_back(static_cast<Id>(made.run_vertices.size()));
+        const std::size_t last = first + shape.kept;
+        const Id limit = last < made.kept.size() ? made.kept[last] : kept.rows;
+        for (Id vertex = 0; vertex < streamed.rows; vertex++) {
+            const Id* place = streamed.ids + next[vertex];
+            if (place == streamed.end(vertex) || *place >= limit) continue;
+            const Id count = static_cast<Id>(gallop(place, streamed.end(vertex), limit) - place);
+            next[vertex] += count;
+            edges += count;
+            made.run_vertices.push_back(vertex);
+            made.run_ends.push_back(edges);
+        }
+    }
+    made.first_runs.push_back(static_cast<Id>(made.run_vertices.size()));
+    return made;
+}
+
+// Writes the places that a run's slice stands for.
+inline void place_slices(Tiling& tiling, const Csr& kept, const Csr& streamed) {
+    std::vector<Id> rank(kept.rows);
+    for (Id place = 0; place < tiling.kept.size(); place++) rank[tiling.kept[place]] = place;
+    std::vector<Id> next(streamed.starts, streamed.starts + streamed.rows);
+    tiling.places.reserve(kept.edges());
+    for (std::size_t run = 0; run < tiling.run_vertices.size(); run++) {
+        while (tiling.places.size() < tiling.run_ends[run]) {
+            const Id place = rank[streamed.ids[next[tiling.run_vertices[run]]++]];
+            tiling.places.push_back(static_cast<std::uint16_t>(place % tiling.shape.kept));
+        }
+    }
 }
 
 // Which streamed vertices most tiles meet, at least two; equals by id.

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Greedy destinations: the next destination is the one with the largest share of its sources among those that
-// were used last.
+// were used last. Where destinations have many sources, every few-th source stands for all.
 #pragma once
 
+#include <algorithm>
 #include <deque>
 #include <utility>
 
@@ -18,11 +19,19 @@ class WindowGreedy {
         : sides_(sides),
           window_(window),
           seeds_(rows_by_degree(sides.by_destination, false)),
+          stride_(std::max<Id>(1, sides.edges() / (sampled_edges * std::max<Id>(1, static_cast<Id>(seeds_.size()))))),
+          sampled_(sides.destinations()),
           placed_(sides.destinations()),
           overlap_(sides.destinations()),
           last_use_(sides.sources()),
           inside_(sides.sources()),
-          next_(sides.destinations(), scores) {}
+          next_(sides.destinations(), scores) {
+        window_ = std::max<Id>(1, window_ / stride_);
+        for (Id source = 0; source < sides.sources(); source += stride_) {
+            const Csr& columns = sides.by_source;
+            for (const Id* row = columns.begin(source); row != columns.end(source); row++) sampled_[*row]++;
+        }
+    }
 
     std::vector<Id> run() {
         std::vector<Id> order;
@@ -34,13 +43,17 @@ class WindowGreedy {
             next_.remove(row);
             order.push_back(row);
             const Csr& rows = sides_.by_destination;
-            for (const Id* source = rows.begin(row); source != rows.end(row); source++) use(*source);
+            for (const Id* source = rows.begin(row); source != rows.end(row); source++) {
+                if (*source % stride_ == 0) use(*source);
+            }
         }
         return order;
     }
 
   private:
     static constexpr int scores = 1024;
+    // Of a destination on average.
+    static constexpr Id sampled_edges = 16;
 
     Id next_seed() {
         while (placed_[seeds_[seed_]]) seed_++;
@@ -72,7 +85,7 @@ class WindowGreedy {
             if (overlap_[*row] == 0) {
                 next_.remove(*row);
             } else {
-                next_.set(*row, static_cast<int>(share / sides_.by_destination.degree(*row)));
+                next_.set(*row, static_cast<int>(share / sampled_[*row]));
             }
         }
     }
@@ -81,6 +94,8 @@ class WindowGreedy {
     Id window_;
     std::vector<Id> seeds_;
     std::size_t seed_ = 0;
+    Id stride_;
+    std::vector<Id> sampled_;
     std::vector<std::uint8_t> placed_;
     std::vector<Id> overlap_;
     std::vector<std::uint64_t> last_use_;
