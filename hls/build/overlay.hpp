@@ -273,11 +273,10 @@ class Overlay {
         hls::stream<Types::Instruction>& in = instructions_[engine];
         hls::stream<Types::Token>& out = tokens_[engine];
         if (engine == isa::engine::load) {
-            load_step<Design, Family>(in, out, bodies_.memory<Types::Beat>(ports_[load_port], dram),
-                                      bodies_.banks(act_d_ram_), bodies_.banks(act_l_ram_),
-                                      bodies_.weights_d(wgt_d_ram_), bodies_.weights_l(wgt_l_ram_),
-                                      bodies_.parameters(par_ram_), bodies_.ram(res_ram_),
-                                      load_context_.port(), events);
+            load_step<Design, Family>(
+                in, out, bodies_.memory<Types::Beat>(ports_[load_port], dram), bodies_.banks(act_d_ram_),
+                bodies_.banks(act_l_ram_), bodies_.weights_d(wgt_d_ram_), bodies_.weights_l(wgt_l_ram_),
+                bodies_.parameters(par_ram_), bodies_.ram(res_ram_), load_context_.port(), events);
         } else if (engine == isa::engine::store) {
             store_step<Design, Family>(in, out, bodies_.memory<Types::Beat>(ports_[store_port], dram),
                                        bodies_.ram(out_ram_), events);
@@ -421,10 +420,10 @@ class Overlay {
                                          accesses_};
     Ram<Types::Instruction> sgb_context_{sets::memory::sgb_context, isa::sgb_words, accesses_};
     std::map<std::string, RamModel*> rams_{
-        {"act_d_ram", &act_d_ram_},     {"act_l_ram", &act_l_ram_},     {"wgt_d_ram", &wgt_d_ram_},
-        {"wgt_l_ram", &wgt_l_ram_},     {"par_ram", &par_ram_},         {"acc_d_ram", &acc_d_ram_},
-        {"acc_l_ram", &acc_l_ram_},     {"sum_ram", &sum_ram_},         {"out_ram", &out_ram_},
-        {"agg_context", &agg_context_}, {"sgb_context", &sgb_context_}, {"res_ram", &res_ram_},
+        {"act_d_ram", &act_d_ram_},       {"act_l_ram", &act_l_ram_},     {"wgt_d_ram", &wgt_d_ram_},
+        {"wgt_l_ram", &wgt_l_ram_},       {"par_ram", &par_ram_},         {"acc_d_ram", &acc_d_ram_},
+        {"acc_l_ram", &acc_l_ram_},       {"sum_ram", &sum_ram_},         {"out_ram", &out_ram_},
+        {"agg_context", &agg_context_},   {"sgb_context", &sgb_context_}, {"res_ram", &res_ram_},
         {"load_context", &load_context_},
     };
     NarrowWeights narrow_;

@@ -23,8 +23,8 @@ namespace {
 // An array's banks, lines and words that a strip takes.
 inline void check_strip(const char* name, const StripShape& strip, unsigned banks, unsigned array_rows) {
     if (banks != 0 && banks <= array_rows && strip.lines != 0 && strip.run != 0) return;
-    refuse(std::string(name) + " of banks " + std::to_string(banks) + ", lines " + std::to_string(strip.lines) +
-               ", run " + std::to_string(strip.run),
+    refuse(std::string(name) + " of banks " + std::to_string(banks) + ", lines " +
+               std::to_string(strip.lines) + ", run " + std::to_string(strip.run),
            "1 to " + std::to_string(array_rows) + " banks, at least 1 line and a run of at least 1");
 }
 
@@ -49,7 +49,8 @@ inline void check_banks(const TileCopy& copy) {
 }
 
 inline void check_lines(const LineShape& lines) {
-    if (lines.top + lines.read_lines <= lines.lines && lines.left + lines.read_beats <= lines.line_beats) return;
+    if (lines.top + lines.read_lines <= lines.lines && lines.left + lines.read_beats <= lines.line_beats)
+        return;
     refuse("top " + std::to_string(lines.top) + ", lines " + std::to_string(lines.read_lines) + ", left " +
                std::to_string(lines.left) + ", beats " + std::to_string(lines.read_beats),
            "at most " + std::to_string(lines.lines) + " lines and " + std::to_string(lines.line_beats) +

@@ -37,8 +37,8 @@ inline void write_slices(const unsigned char* line, std::size_t bytes, bool pack
     }
 }
 
-// The first bank that takes a line, how many do, and which of their lines it is to the first of them. A row of
-// a tile goes to one bank, whose rows are its lines.
+// The first bank that takes a line, how many do, and which of their lines it is to the first of them. A row
+// of a tile goes to one bank, whose rows are its lines.
 struct LineBanks {
     unsigned first;
     unsigned count;
@@ -66,8 +66,8 @@ void write_line(const TileCopy& tile, unsigned array_rows, unsigned line, unsign
 
 // Words that a tile takes in each bank.
 inline std::uint64_t bank_words(const TileCopy& tile, unsigned array_rows, std::uint64_t line_words) {
-    const unsigned lines = tile.banks.rows ? (tile.lines.lines + array_rows - 1) / array_rows
-                                           : tile.banks.kernel_lines;
+    const unsigned lines =
+        tile.banks.rows ? (tile.lines.lines + array_rows - 1) / array_rows : tile.banks.kernel_lines;
     return lines * line_words;
 }
 
@@ -92,8 +92,7 @@ Outcome load_tile(const TileCopy& tile, HostMemory<Beat> mem, HostBanks<WordByte
                            std::uint64_t{beat_bytes} * tile.stride_beats};
     const unsigned beats = tile.lines.line_beats;
     const unsigned char* first = mem.find(rows);
-    const bool fits_d =
-        !tile.to_d || act_d_ram.holds(tile.ram_d, bank_words(tile, D::gemm_d_rows, beats));
+    const bool fits_d = !tile.to_d || act_d_ram.holds(tile.ram_d, bank_words(tile, D::gemm_d_rows, beats));
     const bool fits_l =
         !tile.to_l || act_l_ram.holds(tile.ram_l, bank_words(tile, D::gemm_l_rows, beats / 2));
     if (first == nullptr || !fits_d || !fits_l) {

@@ -174,8 +174,8 @@ Panels<HostLanes> gemm_l_panels(const unsigned char* words, const PlanesTile& ti
 
 // The words from the first to the last that a strip's pixels take, `slices` words apart.
 inline std::uint64_t strip_words(const StripShape& strip, const RowBlocks& blocks, unsigned slices) {
-    return std::uint64_t{strip.lines - 1} * strip.line_words + std::uint64_t{blocks.count - 1} * strip.step_words +
-           std::uint64_t{slices} * strip.run;
+    return std::uint64_t{strip.lines - 1} * strip.line_words +
+           std::uint64_t{blocks.count - 1} * strip.step_words + std::uint64_t{slices} * strip.run;
 }
 
 // Calls a visitor with each row of a tile, each of its lines, and where in a bank the line's words begin.
@@ -195,16 +195,16 @@ inline const HostLanes::Activation* gemm_d_rows(const MatmulTile& tile,
                                                 std::size_t row_length) {
     const std::size_t bytes = std::size_t{8} * tile.strip.run;
     HostLanes::Activation* acts = row_buffer(tile.rows() * row_length);
-    for_each_line(tile.strip, tile.blocks, tile.rows(),
-                  [&](unsigned row, unsigned line, unsigned bank, unsigned word) {
-                      const unsigned char* place = act_ram.at(bank, word);
-                      HostLanes::Activation* to = acts + row * row_length + line * (tile.packed ? 2 : 1) * bytes;
-                      if (tile.packed) {
-                          unpack_nibbles(place, bytes, tile.is_unsigned ? 0 : 8, to);
-                      } else {
-                          unpack_bytes(place, bytes, tile.is_unsigned ? 0 : 0x80, to);
-                      }
-                  });
+    for_each_line(
+        tile.strip, tile.blocks, tile.rows(), [&](unsigned row, unsigned line, unsigned bank, unsigned word) {
+            const unsigned char* place = act_ram.at(bank, word);
+            HostLanes::Activation* to = acts + row * row_length + line * (tile.packed ? 2 : 1) * bytes;
+            if (tile.packed) {
+                unpack_nibbles(place, bytes, tile.is_unsigned ? 0 : 8, to);
+            } else {
+                unpack_bytes(place, bytes, tile.is_unsigned ? 0 : 0x80, to);
+            }
+        });
     return acts;
 }
 
@@ -214,20 +214,19 @@ inline const HostLanes::Activation* gemm_l_rows(const PlanesTile& tile,
     constexpr std::size_t word_bytes = 16;
     HostLanes::Activation* acts = row_buffer(tile.rows() * row_length);
     const unsigned char flip = tile.is_unsigned ? 0 : 8;
-    for_each_line(tile.strip, tile.blocks, tile.rows(),
-                  [&](unsigned row, unsigned line, unsigned bank, unsigned word) {
-                      const unsigned char* place = act_ram.at(bank, word);
-                      HostLanes::Activation* to =
-                          acts + row * row_length + line * 2 * word_bytes * tile.strip.run;
-                      if (tile.slices == 1) {
-                          unpack_slice(place, word_bytes * tile.strip.run, flip, to);
-                          return;
-                      }
-                      for (unsigned k = 0; k < tile.strip.run; k++) {
-                          const unsigned char* high = place + 2 * k * word_bytes;
-                          join_slices(high, high + word_bytes, word_bytes, flip, to + 2 * k * word_bytes);
-                      }
-                  });
+    for_each_line(
+        tile.strip, tile.blocks, tile.rows(), [&](unsigned row, unsigned line, unsigned bank, unsigned word) {
+            const unsigned char* place = act_ram.at(bank, word);
+            HostLanes::Activation* to = acts + row * row_length + line * 2 * word_bytes * tile.strip.run;
+            if (tile.slices == 1) {
+                unpack_slice(place, word_bytes * tile.strip.run, flip, to);
+                return;
+            }
+            for (unsigned k = 0; k < tile.strip.run; k++) {
+                const unsigned char* high = place + 2 * k * word_bytes;
+                join_slices(high, high + word_bytes, word_bytes, flip, to + 2 * k * word_bytes);
+            }
+        });
     return acts;
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Writers of the cores' activation RAMs, whose banks are RAMs of their own: a line that several strips need is
-// written to all their banks at once.
+// Writers of the cores' activation RAMs, whose banks are RAMs of their own: a line that several strips need
+// is written to all their banks at once.
 #pragma once
 
 #include "shim.hpp"
@@ -108,8 +108,9 @@ nibble_bytes:
     return nibbles;
 }
 
-// GEMM-L's copy of a tile, beat by beat. A word holds 32 channels: two beats of packed ones as they are, or the
-// high halves of four beats of bytes, whose low halves are written a trip later, since a bank has one port.
+// GEMM-L's copy of a tile, beat by beat. A word holds 32 channels: two beats of packed ones as they are, or
+// the high halves of four beats of bytes, whose low halves are written a trip later, since a bank has one
+// port.
 template <class Z, unsigned Banks>
 class SliceWriter {
   public:

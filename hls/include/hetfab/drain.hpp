@@ -33,8 +33,8 @@ struct StripShape {
     unsigned step_words;
 };
 
-// The words of the output pixels of a strip, one after the other. Words of a line are `slices` apart: slice by
-// slice, in a slice line by line.
+// The words of the output pixels of a strip, one after the other. Words of a line are `slices` apart: slice
+// by slice, in a slice line by line.
 class StripWalk {
   public:
     StripWalk(const StripShape& shape, unsigned slices)

@@ -52,16 +52,16 @@ MatmulTile matmul_strips(const Word<Z, isa::instruction_bits>& instruction) {
 #pragma HLS INLINE
     using Op = isa::MatmulLines;
     const unsigned banks = number<Z, Op::Banks>(instruction);
-    return {{number<Z, Op::Act>(instruction), number<Z, Op::Lines>(instruction),
-             number<Z, Op::Run>(instruction), number<Z, Op::LineWords>(instruction),
-             number<Z, Op::StepWords>(instruction)},
-            {number<Z, Op::Columns>(instruction) + 1, banks, banks},
-            number<Z, Op::Wgt>(instruction),
-            number<Z, Op::Acc>(instruction),
-            number<Z, Op::ColGroups>(instruction),
-            flag<Z, Op::Accumulate>(instruction),
-            flag<Z, Op::Unsigned>(instruction),
-            flag<Z, Op::Packed>(instruction)};
+    return {
+        {number<Z, Op::Act>(instruction), number<Z, Op::Lines>(instruction), number<Z, Op::Run>(instruction),
+         number<Z, Op::LineWords>(instruction), number<Z, Op::StepWords>(instruction)},
+        {number<Z, Op::Columns>(instruction) + 1, banks, banks},
+        number<Z, Op::Wgt>(instruction),
+        number<Z, Op::Acc>(instruction),
+        number<Z, Op::ColGroups>(instruction),
+        flag<Z, Op::Accumulate>(instruction),
+        flag<Z, Op::Unsigned>(instruction),
+        flag<Z, Op::Packed>(instruction)};
 }
 
 // One step of the whole array: 32 bits of each row times a weight word.
@@ -138,8 +138,8 @@ gemm_d_steps:
     }
     events.loop(isa::loops::gemm_d_steps, walk.trips());
     constexpr std::uint64_t channels_per_beat = 8;
-    events.macs(channels_per_beat * (tile.packed ? 2 : 1) * tile.row_beats() * tile.rows() *
-                tile.col_groups * D::gemm_d_cols);
+    events.macs(channels_per_beat * (tile.packed ? 2 : 1) * tile.row_beats() * tile.rows() * tile.col_groups *
+                D::gemm_d_cols);
     return {true, drain.written(), row_steps};
 }
 
@@ -152,8 +152,8 @@ Outcome gemm_d_execute(const Word<Z, isa::instruction_bits>& instruction, ActRam
         return {opcode == isa::Sync::opcode, 0};
     }
     // One call for both, so that there is one array.
-    const MatmulTile tile = opcode == isa::Matmul::opcode ? matmul_tile<D, Z>(instruction)
-                                                          : matmul_strips<Z>(instruction);
+    const MatmulTile tile =
+        opcode == isa::Matmul::opcode ? matmul_tile<D, Z>(instruction) : matmul_strips<Z>(instruction);
     return gemm_d_blocks<D, Z>(tile, act_ram, wgt_ram, acc_ram, events);
 }
 

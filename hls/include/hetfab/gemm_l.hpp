@@ -74,18 +74,18 @@ PlanesTile planes_strips(const Word<Z, isa::instruction_bits>& instruction) {
 #pragma HLS INLINE
     using Op = isa::MatmulPlanesLines;
     const unsigned banks = number<Z, Op::Banks>(instruction);
-    return {{number<Z, Op::Act>(instruction), number<Z, Op::Lines>(instruction),
-             number<Z, Op::Run>(instruction), number<Z, Op::LineWords>(instruction),
-             number<Z, Op::StepWords>(instruction)},
-            {number<Z, Op::Columns>(instruction) + 1, banks, banks},
-            number<Z, Op::Wgt>(instruction),
-            number<Z, Op::Acc>(instruction),
-            number<Z, Op::Slices>(instruction),
-            number<Z, Op::Planes>(instruction),
-            number<Z, Op::ColGroups>(instruction),
-            flag<Z, Op::Accumulate>(instruction),
-            flag<Z, Op::Unsigned>(instruction),
-            flag<Z, Op::Bipolar>(instruction)};
+    return {
+        {number<Z, Op::Act>(instruction), number<Z, Op::Lines>(instruction), number<Z, Op::Run>(instruction),
+         number<Z, Op::LineWords>(instruction), number<Z, Op::StepWords>(instruction)},
+        {number<Z, Op::Columns>(instruction) + 1, banks, banks},
+        number<Z, Op::Wgt>(instruction),
+        number<Z, Op::Acc>(instruction),
+        number<Z, Op::Slices>(instruction),
+        number<Z, Op::Planes>(instruction),
+        number<Z, Op::ColGroups>(instruction),
+        flag<Z, Op::Accumulate>(instruction),
+        flag<Z, Op::Unsigned>(instruction),
+        flag<Z, Op::Bipolar>(instruction)};
 }
 
 // Where a block is: slice by slice, word by word, plane by plane.
@@ -217,8 +217,8 @@ Outcome gemm_l_execute(const Word<Z, isa::instruction_bits>& instruction, ActRam
         return {opcode == isa::Sync::opcode, 0};
     }
     // One call for both, so that there is one array.
-    const PlanesTile tile = opcode == isa::MatmulPlanes::opcode ? planes_tile<D, Z>(instruction)
-                                                                : planes_strips<Z>(instruction);
+    const PlanesTile tile =
+        opcode == isa::MatmulPlanes::opcode ? planes_tile<D, Z>(instruction) : planes_strips<Z>(instruction);
     return gemm_l_blocks<D, Z>(tile, act_ram, wgt_ram, acc_ram, events);
 }
 

@@ -19,7 +19,8 @@ struct LineShape {
     unsigned read_beats;
 };
 
-// Of each line, for each of `columns` output pixels `run_beats` beats from byte `offset` + pixel * `step_bytes` on.
+// Of each line, for each of `columns` output pixels `run_beats` beats from byte `offset` + pixel *
+// `step_bytes` on.
 struct WindowShape {
     unsigned columns;
     unsigned run_beats;
@@ -78,14 +79,13 @@ across_bytes:
     for (unsigned byte = 0; byte < 8; byte++) {
 #pragma HLS UNROLL factor=8
         const unsigned place = first + byte;
-        set_lane<Z, 8>(bytes, byte,
-                       place < 8 ? lane_u<Z, 8>(low, place % 8) : lane_u<Z, 8>(high, place % 8));
+        set_lane<Z, 8>(bytes, byte, place < 8 ? lane_u<Z, 8>(low, place % 8) : lane_u<Z, 8>(high, place % 8));
     }
     return bytes;
 }
 
-// Windows of lines. While those of a line leave, the next line is read: two lines of at most `Beats` beats, each
-// in two memories, since a window's bytes are in two neighbouring beats.
+// Windows of lines. While those of a line leave, the next line is read: two lines of at most `Beats` beats,
+// each in two memories, since a window's bytes are in two neighbouring beats.
 template <class Z, unsigned Beats>
 class WindowSource {
   public:
@@ -93,7 +93,8 @@ class WindowSource {
         : shape_(shape), windows_(windows), start_(windows.offset), byte_(windows.offset) {}
 
     unsigned trips() const {
-        const unsigned longest = shape_.line_beats < shape_.read_beats ? shape_.read_beats : shape_.line_beats;
+        const unsigned longest =
+            shape_.line_beats < shape_.read_beats ? shape_.read_beats : shape_.line_beats;
         return shape_.read_beats + (shape_.lines - 1) * longest + shape_.line_beats;
     }
 
@@ -138,8 +139,8 @@ class WindowSource {
         const unsigned next = byte_ % 8 == 0 ? beat : beat + 1;
         const Word<Z, 64> even = even_[first + (beat % 2 == 0 ? beat : next) / 2];
         const Word<Z, 64> odd = odd_[first + (beat % 2 == 0 ? next : beat) / 2];
-        const Word<Z, 64> bytes = beat % 2 == 0 ? bytes_across<Z>(even, odd, byte_ % 8)
-                                                : bytes_across<Z>(odd, even, byte_ % 8);
+        const Word<Z, 64> bytes =
+            beat % 2 == 0 ? bytes_across<Z>(even, odd, byte_ % 8) : bytes_across<Z>(odd, even, byte_ % 8);
         byte_ += 8;
         run_++;
         if (run_ == windows_.run_beats) {
