@@ -28,7 +28,7 @@ from tests.test_instructions import SIZE, executed
 KERNELS = Path(emulator_module.__file__).parents[1] / "kernels"
 DEGREES = np.array([3, 0, 1, 20])
 #: Of graphs in the graph segment, behind the ids.
-LEFT, RIGHT, WIDE = 8192, 8704, 9216
+LEFT, RIGHT, WIDE, PAIR, DENSE, BITMAPS = 8192, 8704, 9216, 9728, 10240, 10816
 Found = dict[str, dict[str, int]]
 #: Ports that an engine has to a bank of an on-chip memory: reads and writes share it (``storage_type=ram_1p``).
 PORTS = 1
@@ -138,10 +138,12 @@ def reduction(mode: int, accumulate: int, id_bytes: int, groups: int) -> list[in
     edges = int(DEGREES.sum())
     fields = {"slot": 1, "rows": len(DEGREES), "unsigned": 0, "destination": 0, "sum": 0}
     return [
-        codec.configure_features(slot=1, row_blocks=1, count=9, address=program_address(Segment.FEATURES, 0)),
+        codec.configure_features(
+            first_block=0, slot_bits=0, slot=1, row_blocks=1, count=9, address=program_address(Segment.FEATURES, 0)
+        ),
         codec.configure_destinations(slot=1, count=len(DEGREES), address=graph),
         codec.configure_ids(slot=1, edges=edges, id_bytes=id_bytes, address=graph + 1024 * id_bytes),
-        codec.reduce(**fields, mode=mode, accumulate=accumulate, groups=groups),
+        codec.reduce(source=0, merge=0, spill=0, weighted=0, **fields, mode=mode, accumulate=accumulate, groups=groups),
     ]
 
 
@@ -152,9 +154,14 @@ def compositions() -> Iterator[tuple[str, list[int]]]:
     out = program_address(Segment.OUTPUT, 64)
     for threshold in (0, 8):
         context = [codec.configure_left(**left), codec.configure_right(**right)]
-        context.append(codec.configure_bitmap(threshold=threshold, columns=100))
+        bitmap = {"columns": 100, "address": program_address(Segment.GRAPH, BITMAPS)}
+        context.append(codec.configure_bitmap(wide=0, threshold=threshold, **bitmap))
         yield f"compose threshold={threshold}", [*context, codec.compose(to_fifo=0, edges=400, rows=4, address=out)]
     wide = codec.configure_left(edges=100, rows=1, address=program_address(Segment.GRAPH, WIDE))
+    pair = codec.configure_left(edges=2, rows=1, address=program_address(Segment.GRAPH, PAIR))
+    dense = codec.configure_right(edges=120, rows=2, address=program_address(Segment.GRAPH, DENSE))
+    bitmaps = codec.configure_bitmap(wide=1, threshold=0, **bitmap)
+    yield "widen", [pair, dense, bitmaps, codec.widen(), codec.compose(to_fifo=0, edges=100, rows=1, address=out)]
     yield "transpose", [wide, *context[1:], codec.transpose(edges=100, rows=100, address=out)]
 
 
@@ -164,6 +171,8 @@ def graphs() -> dict[int, tuple[list[int], list[int]]]:
         LEFT: ([0, 0, 1, 3, 6], [0, 1, 2, 0, 1, 2]),
         RIGHT: ([0, 2, 4, 6], [99, 1, 1, 2, 70, 3]),
         WIDE: ([0, 100], [*range(100)]),
+        PAIR: ([0, 2], [0, 1]),
+        DENSE: ([0, 60, 120], [*range(60), *range(40, 100)]),
     }
 
 

@@ -42,11 +42,13 @@ CONTEXT = {
     "configure_ids": codec.configure_ids(slot=SLOT, edges=4, id_bytes=2, address=program_address(Segment.GRAPH, 64)),
 }
 LEFT, RIGHT = program_address(Segment.GRAPH, 256), program_address(Segment.GRAPH, 512)
-#: Two rows that meet both rows of the right graph, which have two of four columns each.
+BITMAPS = program_address(Segment.GRAPH, 768)
+#: Two rows that meet the rows of the right graph, which have one and three of four columns: the second one is dense.
+#: The first row meets both, so that the bitmap is read, the second one only the dense row, which is copied.
 SGB_CONTEXT = {
-    "configure_left": codec.configure_left(edges=4, rows=2, address=LEFT),
+    "configure_left": codec.configure_left(edges=3, rows=2, address=LEFT),
     "configure_right": codec.configure_right(edges=4, rows=2, address=RIGHT),
-    "configure_bitmap": codec.configure_bitmap(threshold=0, columns=4),
+    "configure_bitmap": codec.configure_bitmap(wide=1, threshold=0, columns=4, address=BITMAPS),
 }
 #: Strips of two lines for either core: an instruction finds the context that was configured last.
 LOAD_LINES = {"slot": SLOT, "kernel_lines": 2, "line_stride": 1, "stride_blocks": 2}
@@ -100,7 +102,8 @@ FULL = {
     ),
     **SGB_CONTEXT,
     "compose": codec.compose(to_fifo=0, edges=8, rows=2, address=FEATURES),
-    "transpose": codec.transpose(edges=4, rows=2, address=FEATURES),
+    "transpose": codec.transpose(edges=3, rows=2, address=FEATURES),
+    "widen": codec.widen(),
 }
 for core, source in enumerate(("GEMM-D", "GEMM-L")):
     FULL |= {
@@ -175,9 +178,10 @@ def run(emulator: Emulator, name: str) -> tuple[Progress, str]:
         elif segment is Segment.GRAPH:
             memory[:32] = np.array([[0, 2, 1 << 16, 1], [2, 2, 1 << 16, 1]], "<u4").view(np.uint8).reshape(-1)
             memory[64:72] = np.array([0, 1, 1, 0], "<u2").view(np.uint8)
-            for first, ids in ((256, [0, 1, 1, 0]), (512, [0, 1, 2, 3])):
-                memory[first : first + 12] = np.array([0, 2, 4], "<u4").view(np.uint8)
+            for first, starts, ids in ((256, [0, 2, 3], [0, 1, 1, 0]), (512, [0, 1, 4], [0, 1, 2, 3])):
+                memory[first : first + 12] = np.array(starts, "<u4").view(np.uint8)
                 memory[first + 64 : first + 80] = np.array(ids, "<u4").view(np.uint8)
+            memory[776] = 0b1110
         emulator.map_memory(base, memory)
         emulator.write_register(RegisterOffset[f"SEGMENT_BASE_{segment.name}_LOW"], base)
         emulator.write_register(RegisterOffset[f"SEGMENT_SIZE_{segment.name}_LOW"], SEGMENT_BYTES)

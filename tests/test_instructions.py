@@ -6,6 +6,8 @@ After each, the counters' registers equal the sums over the run log, which is th
 
 import itertools
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,17 +17,18 @@ from hetfab.driver.counters import read_counters
 from hetfab.hls.build.emulator import Emulator, Progress
 from hetfab.overlay.design import Geometry
 from hetfab.overlay.isa import codec
-from hetfab.overlay.isa.arithmetic import reciprocals
-from hetfab.overlay.isa.codec import Engine, RegisterOffset, Segment
+from hetfab.overlay.isa.codec import Engine, ReduceSource, RegisterOffset, Segment
 from hetfab.overlay.isa.golden import GoldenMachine
 from hetfab.overlay.isa.spec import isa
 from hetfab.overlay.isa.words import program_address
+from hetfab.overlay.layouts import destination_records
+from hetfab.overlay.schedules import Schedule, farthest_next_use, pinned, schedule_arrays
 from tests.log_totals import log_totals
 
 BASE = 0x1000_0000
 SIZE = 1 << 16
-#: Bytes of 40 records, and of these with 40 * 59 ids of 4 bytes.
-RECORDS, RELATION = 640, 0x2800
+#: Bytes of 40 runs, and of these with 40 * 29 entries of 6 bytes.
+RECORDS, RELATION = 960, 0x2000
 TRIALS = 6
 Bytes = npt.NDArray[np.uint8]
 Random = np.random.Generator
@@ -512,7 +515,7 @@ def export_accumulators(bench: Bench) -> list[int]:
 def configure_features(bench: Bench) -> list[int]:
     address = program_address(Segment.FEATURES, 64 * bench.pick(0, 100))
     slot = bench.pick(0, bench.geometry.agg_contexts - 1)
-    return [codec.configure_features(slot=slot, row_blocks=3, count=1000, address=address)]
+    return [codec.configure_features(first_block=0, slot_bits=0, slot=slot, row_blocks=3, count=1000, address=address)]
 
 
 def configure_destinations(bench: Bench) -> list[int]:
@@ -527,31 +530,71 @@ def configure_ids(bench: Bench) -> list[int]:
     return [codec.configure_ids(slot=slot, edges=99, id_bytes=bench.pick(1, 2) * 2, address=address)]
 
 
+def configure_spilled(bench: Bench) -> list[int]:
+    address = program_address(Segment.SPILL, 64 * bench.pick(0, 100))
+    slot = bench.pick(0, bench.geometry.agg_contexts - 1)
+    return [codec.configure_spilled(slot=slot, row_blocks=2, count=1000, address=address)]
+
+
 def reduce(bench: Bench) -> list[int]:
-    """A whole relation: degrees from 0 on, ids of both widths, rows at any distance."""
+    """A whole relation: degrees from 0 on, ids of both widths, rows at any distance, any source of rows."""
+    pick, random = bench.pick, bench.random
+    sources, destinations = pick(1, 200), pick(1, 40)
+    degrees = random.integers(0, int(random.choice([1, 2, 5, 30])), destinations)
+    indptr = np.concatenate([[0], np.cumsum(degrees)])
+    ids = random.integers(0, sources, int(degrees.sum()))
+    return reduction(bench, indptr, ids, sources, pick(0, 2) if bench.geometry.feature_words else 0)
+
+
+def reduction(bench: Bench, indptr: npt.NDArray[Any], ids: npt.NDArray[Any], sources: int, source: int) -> list[int]:
+    """A ``reduce`` of some destinations with its context.
+
+    Args:
+        bench: Where the arrays go.
+        indptr: [destinations + 1], edges ordered by destination.
+        ids: Source of each edge, not yet in the vertices' count when it is small.
+        sources: Number of source vertices.
+        source: Where rows come from.
+    """
     geometry, pick, random = bench.geometry, bench.pick, bench.random
     groups = pick(1, geometry.agg_groups)
     row_blocks, skipped = pick(1, 3), 8 * pick(0, 7)
-    sources, destinations = pick(1, 200), pick(1, 40)
-    degrees = random.integers(0, int(random.choice([1, 2, 5, 60])), destinations)
-    first = np.cumsum(degrees) - degrees
-    records = np.stack([first, degrees, *reciprocals(degrees)], axis=1).astype("<u4")
-    id_bytes = int(random.choice([2, 4]))
-    ids = random.integers(0, sources, int(degrees.sum())).astype(f"<u{id_bytes}")
+    destinations = len(indptr) - 1
+    weighted = pick(0, 1) if geometry.agg_weights and source != ReduceSource.SCHEDULE else 0
+    id_bytes = 4 if weighted else int(random.choice([2, 4]))
+    blocks = geometry.feature_words // 8
+    first_block = pick(0, max(blocks - 1, 0))
+    slot_bits = pick(0, min(max(blocks - first_block, 1).bit_length() - 1, 5))
+    slots = (geometry.feature_words - 8 * first_block) // groups
+    if source == ReduceSource.SCHEDULE:
+        made = scheduled(bench, indptr, ids, slots)
+        records, entries = schedule_arrays(made, np.diff(indptr), 1 << 17 if id_bytes == 4 else 1 << 16)
+        start, rows = 0, destinations
+        if rows * groups > geometry.sum_words // 2:
+            return []
+    else:
+        records = destination_records(indptr)
+        weights = random.integers(0, 256, len(ids)) * weighted
+        entries = (ids + (weights << 24)).astype(f"<u{id_bytes}").view(np.uint8)
+        start = pick(0, destinations - 1)
+        rows = pick(0, min(destinations - start, geometry.sum_words // groups))
+    merge = pick(0, 1) if 2 * rows * groups <= geometry.sum_words else 0
     place = next(bench.relations)
     assert place + RELATION <= SIZE, "more relations than the segment holds"
     bench.put(Segment.GRAPH, place, records)
-    bench.put(Segment.GRAPH, place + RECORDS, ids)
-    start = pick(0, destinations - 1)
-    rows = pick(0, min(destinations - start, geometry.sum_words // groups))
+    bench.put(Segment.GRAPH, place + RECORDS, entries)
     slot = pick(0, geometry.agg_contexts - 1)
     features = program_address(Segment.FEATURES, 64 * pick(0, 5) + skipped)
+    graph, spill = program_address(Segment.GRAPH, place), program_address(Segment.SPILL, 64 * pick(0, 9))
+    count = len(entries) // (2 if source == ReduceSource.SCHEDULE else id_bytes)
     return [
-        codec.configure_features(slot=slot, row_blocks=row_blocks, count=sources, address=features),
-        codec.configure_destinations(slot=slot, count=destinations, address=program_address(Segment.GRAPH, place)),
-        codec.configure_ids(
-            slot=slot, edges=len(ids), id_bytes=id_bytes, address=program_address(Segment.GRAPH, place + RECORDS)
+        codec.configure_features(
+            slot=slot, row_blocks=row_blocks, first_block=first_block, slot_bits=slot_bits, count=sources,
+            address=features,
         ),
+        codec.configure_destinations(slot=slot, count=destinations, address=graph),
+        codec.configure_ids(slot=slot, edges=count, id_bytes=id_bytes, address=graph + RECORDS),
+        codec.configure_spilled(slot=slot, row_blocks=-(-groups // 2) + pick(0, 1), count=destinations, address=spill),
         codec.reduce(
             slot=slot,
             rows=rows,
@@ -559,10 +602,24 @@ def reduce(bench: Bench) -> list[int]:
             unsigned=pick(0, 1),
             accumulate=pick(0, 1),
             groups=groups,
+            source=source,
+            merge=merge,
+            spill=pick(0, 1),
+            weighted=weighted,
             destination=start,
             sum=pick(0, geometry.sum_words - rows * groups),
         ),
-    ]
+    ]  # fmt: skip
+
+
+def scheduled(bench: Bench, indptr: npt.NDArray[Any], ids: npt.NDArray[Any], slots: int) -> Schedule:
+    """A schedule with its destinations in any order."""
+    order = bench.random.permutation(len(indptr) - 1)
+    edges = [np.arange(indptr[row], indptr[row + 1]) for row in order]
+    turned = np.concatenate([[0], np.cumsum(np.diff(indptr)[order])])
+    make = pinned if bench.pick(0, 1) else farthest_next_use
+    made = make(turned, ids[np.concatenate(edges)], slots)
+    return replace(made, rows=order)
 
 
 def sync(bench: Bench) -> list[int]:
@@ -596,6 +653,7 @@ MAKERS: list[Callable[[Bench], list[int]]] = [
     configure_features,
     configure_destinations,
     configure_ids,
+    configure_spilled,
     reduce,
     requantize_ties,
     requantize_shifts,

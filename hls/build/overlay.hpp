@@ -219,6 +219,7 @@ class Overlay {
         record.counts.cycles = events.cycles;
         record.counts.macs = events.mac_count;
         record.counts.edges = events.edge_count;
+        record.counts.misses = events.miss_count;
         const bool gathers = engine == isa::engine::agg || engine == isa::engine::sgb;
         const PortModel& data = ports_[gathers ? features_port : load_port];
         const PortModel* const read_ports[] = {&data, &ports_[graph_port]};
@@ -226,8 +227,9 @@ class Overlay {
             record.counts.read_bytes[port] = read_ports[port]->traffic.read_bytes;
             record.counts.read_bursts[port] = read_ports[port]->traffic.read_bursts;
         }
-        record.counts.write_bytes = ports_[store_port].traffic.write_bytes;
-        record.counts.write_bursts = ports_[store_port].traffic.write_bursts;
+        const Traffic& written = ports_[engine == isa::engine::agg ? features_port : store_port].traffic;
+        record.counts.write_bytes = written.write_bytes;
+        record.counts.write_bursts = written.write_bursts;
     }
 
     static sets::Word halves(const Types::Instruction& instruction) {
@@ -299,7 +301,8 @@ class Overlay {
         } else {
             agg_step<Design, Family>(in, out, bodies_.memory<Types::Beat>(ports_[features_port], dram),
                                      bodies_.memory<Types::Beat>(ports_[graph_port], dram),
-                                     bodies_.ram(sum_ram_), agg_context_.port(), rows_fifo_, events);
+                                     bodies_.ram(feature_ram_), tag_ram_.port(), bodies_.ram(sum_ram_),
+                                     agg_context_.port(), rows_fifo_, events);
         }
     }
 
@@ -332,7 +335,7 @@ class Overlay {
         if (engine == isa::engine::gemm_d && opcode == isa::Matmul::opcode) check_matmul(instruction);
         if (engine == isa::engine::gemm_l && opcode != isa::Sync::opcode) check_planes(opcode, instruction);
         if (engine == isa::engine::vec) check_row(opcode, instruction);
-        if (engine == isa::engine::agg && opcode == isa::Reduce::opcode) check_groups(instruction);
+        if (engine == isa::engine::agg && opcode == isa::Reduce::opcode) check_reduce(instruction);
     }
 
     static void check_matmul(const Types::Instruction& instruction) {
@@ -369,19 +372,36 @@ class Overlay {
     }
 
     // Hardware would wrap around its registers; here the sums would leave their array.
-    static void check_groups(const Types::Instruction& instruction) {
-        const unsigned groups = number<Family, isa::Reduce::Groups>(instruction);
+    static void check_reduce(const Types::Instruction& instruction) {
+        using Op = isa::Reduce;
+        const unsigned groups = number<Family, Op::Groups>(instruction);
         if (groups > Design::agg_groups) {
             throw std::out_of_range("reduce of " + std::to_string(groups) + " groups, the design has " +
                                     std::to_string(Design::agg_groups));
         }
+        const unsigned source = number<Family, Op::Source>(instruction);
+        if (Design::feature_words == 0 && source != isa::reduce_source::dram) {
+            throw std::out_of_range("reduce with a scratchpad, the design has none");
+        }
+        const bool weighted = flag<Family, Op::Weighted>(instruction);
+        if (weighted && (Design::agg_weights == 0 || source == isa::reduce_source::schedule)) {
+            throw std::out_of_range("reduce with weights, which the design or a schedule lacks");
+        }
+        const unsigned held = number<Family, Op::Rows>(instruction) * groups;
+        const bool both = flag<Family, Op::Merge>(instruction) && flag<Family, Op::Accumulate>(instruction) &&
+                          !flag<Family, Op::Spill>(instruction);
+        if ((both ? 2 : 1) * held > Design::sum_words) {
+            throw std::out_of_range("reduce of " + std::to_string(held) + " words of sums" +
+                                    (both ? ", merged and accumulated" : "") + ", AGG holds " +
+                                    std::to_string(Design::sum_words));
+        }
     }
 
     void check_graph_operands(unsigned engine, unsigned opcode, const Types::Instruction& instruction) {
-        const bool composes = opcode == isa::Compose::opcode;
-        if (engine != isa::engine::sgb || (!composes && opcode != isa::Transpose::opcode)) return;
+        if (engine != isa::engine::sgb || opcode < isa::Compose::opcode || opcode > isa::Widen::opcode)
+            return;
         NoEvents unheard;
-        check_graphs<Design>(dram, graph_tile<Family>(instruction, sgb_context_.words(), unheard), composes);
+        check_graphs<Design>(dram, graph_tile<Family>(instruction, sgb_context_.words(), unheard), opcode);
     }
 
     void mark_retired() {
@@ -414,17 +434,27 @@ class Overlay {
     Ram<Types::AccDWord> acc_d_ram_{sets::memory::acc_d_ram, Design::acc_d_words, accesses_};
     Ram<Types::AccLWord> acc_l_ram_{sets::memory::acc_l_ram, Design::acc_l_words, accesses_};
     Ram<Types::SumWord> sum_ram_{sets::memory::sum_ram, Design::sum_words, accesses_};
+    Ram<Types::Beat> feature_ram_{sets::memory::feature_ram, feature_depth<Design>, accesses_};
+    Ram<Types::Tag> tag_ram_{sets::memory::tag_ram, tag_depth<Design>, accesses_};
     Ram<Types::OutWord> out_ram_{sets::memory::out_ram, Design::out_words, accesses_};
     Ram<Types::LoadContext> load_context_{sets::memory::load_context, isa::load_contexts, accesses_};
     Ram<Types::Instruction> agg_context_{sets::memory::agg_context, Design::agg_contexts* isa::context_words,
                                          accesses_};
     Ram<Types::Instruction> sgb_context_{sets::memory::sgb_context, isa::sgb_words, accesses_};
     std::map<std::string, RamModel*> rams_{
+<<<<<<< HEAD
         {"act_d_ram", &act_d_ram_},       {"act_l_ram", &act_l_ram_},     {"wgt_d_ram", &wgt_d_ram_},
         {"wgt_l_ram", &wgt_l_ram_},       {"par_ram", &par_ram_},         {"acc_d_ram", &acc_d_ram_},
         {"acc_l_ram", &acc_l_ram_},       {"sum_ram", &sum_ram_},         {"out_ram", &out_ram_},
         {"agg_context", &agg_context_},   {"sgb_context", &sgb_context_}, {"res_ram", &res_ram_},
         {"load_context", &load_context_},
+=======
+        {"act_d_ram", &act_d_ram_},     {"act_l_ram", &act_l_ram_}, {"wgt_d_ram", &wgt_d_ram_},
+        {"wgt_l_ram", &wgt_l_ram_},     {"par_ram", &par_ram_},     {"acc_d_ram", &acc_d_ram_},
+        {"acc_l_ram", &acc_l_ram_},     {"sum_ram", &sum_ram_},     {"out_ram", &out_ram_},
+        {"feature_ram", &feature_ram_}, {"tag_ram", &tag_ram_},     {"agg_context", &agg_context_},
+        {"sgb_context", &sgb_context_}, {"res_ram", &res_ram_},     {"load_context", &load_context_},
+>>>>>>> main
     };
     NarrowWeights narrow_;
     static constexpr sets::Constants constants = sets::constants_of<Design>();

@@ -1759,8 +1759,10 @@ def configure_right(
 
 def configure_bitmap(
     *,
+    wide: int,
     threshold: int,
     columns: int,
+    address: int,
     wait0: int = 0,
     wait1: int = 0,
     signal0: int = 0,
@@ -1771,8 +1773,10 @@ def configure_bitmap(
     Keeps how rows are collected.
 
     Args:
+        wide: 1: dense rows of the right graph are at the address too, in the layout 'bitmaps'; 0 to 1.
         threshold: Expansions above which a row is collected in a bitmap; 0 to 4294967295.
         columns: Vertices that ids name; 0 to 16777215.
+        address: First byte of the bitmaps; 0 to 1099511627775.
         wait0: Semaphore to wait for, 0 for none; 0 to 31.
         wait1: Second semaphore to wait for, 0 for none; 0 to 31.
         signal0: Semaphore to signal when the work is done, 0 for none; 0 to 31.
@@ -1786,8 +1790,10 @@ def configure_bitmap(
         Engine.SGB,
         3,
         (
+            ("wide", 28, 1, wide),
             ("threshold", 32, 32, threshold),
             ("columns", 64, 24, columns),
+            ("address", 88, 40, address),
             ("wait0", 8, 5, wait0),
             ("wait1", 13, 5, wait1),
             ("signal0", 18, 5, signal0),
@@ -1812,7 +1818,9 @@ def compose(
     Writes the boolean product of the left and the right graph: an edge (s, d) wherever an edge (s, k) of the
     left one meets an edge (k, d) of the right one. A row of one edge is copied. Of the others, a row that has
     more expansions (edges of the right graph that its edges lead to) than the threshold ascends, the rest
-    keep the order in which ids are first seen.
+    keep the order in which ids are first seen. With wide rows, what ascends is collected from the bitmaps
+    where a row of the right graph has one, in a batch whose expansions, with those before it, exceed the
+    threshold.
 
     Args:
         to_fifo: 1: the rows go to rows_fifo, as many ids as there are, and nothing to DRAM; 0 to 1.
@@ -1878,6 +1886,39 @@ def transpose(
             ("edges", 36, 28, edges),
             ("rows", 64, 24, rows),
             ("address", 88, 40, address),
+            ("wait0", 8, 5, wait0),
+            ("wait1", 13, 5, wait1),
+            ("signal0", 18, 5, signal0),
+            ("signal1", 23, 5, signal1),
+        ),
+    )
+
+
+def widen(
+    *,
+    wait0: int = 0,
+    wait1: int = 0,
+    signal0: int = 0,
+    signal1: int = 0,
+) -> int:
+    """Packs ``widen``, 128 bits.
+
+    Writes the dense rows of the right graph to its bitmaps, in the layout 'bitmaps'.
+
+    Args:
+        wait0: Semaphore to wait for, 0 for none; 0 to 31.
+        wait1: Second semaphore to wait for, 0 for none; 0 to 31.
+        signal0: Semaphore to signal when the work is done, 0 for none; 0 to 31.
+        signal1: Second semaphore to signal, 0 for none; 0 to 31.
+
+    Raises:
+        FieldRangeError: A value does not fit its field.
+    """
+    return _word(
+        "widen",
+        Engine.SGB,
+        6,
+        (
             ("wait0", 8, 5, wait0),
             ("wait1", 13, 5, wait1),
             ("signal0", 18, 5, signal0),

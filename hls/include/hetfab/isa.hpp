@@ -28,6 +28,7 @@ constexpr unsigned load_contexts = 16;  // contexts that LOAD keeps
 constexpr unsigned sgb_words = 3;  // words of sgb_context
 constexpr unsigned sgb_block_rows = 64;  // rows whose starts SGB reads and writes at once
 constexpr unsigned sgb_batch = 16;  // edges of a row whose right rows SGB looks up at once: half of the outstanding bursts of that port
+constexpr unsigned sgb_recent = 4;  // words of the bitmap that SGB remembers, since a read may come before their writes
 
 // A bit range of a word.
 template <int Lsb, int Bits>
@@ -479,8 +480,10 @@ struct ConfigureRight {
 struct ConfigureBitmap {
     static constexpr int engine = 6;
     static constexpr int opcode = 3;
+    using Wide = Field<28, 1>;
     using Threshold = Field<32, 32>;
     using Columns = Field<64, 24>;
+    using Address = Field<88, 40>;
 };
 
 struct Compose {
@@ -500,6 +503,11 @@ struct Transpose {
     using Address = Field<88, 40>;
 };
 
+struct Widen {
+    static constexpr int engine = 6;
+    static constexpr int opcode = 6;
+};
+
 // Whether DISPATCH resolves an address in an instruction.
 constexpr bool carries_address(int engine, int opcode) {
     return (engine == 0 && opcode == 1) ||
@@ -517,6 +525,7 @@ constexpr bool carries_address(int engine, int opcode) {
            (engine == 5 && opcode == 5) ||
            (engine == 6 && opcode == 1) ||
            (engine == 6 && opcode == 2) ||
+           (engine == 6 && opcode == 3) ||
            (engine == 6 && opcode == 4) ||
            (engine == 6 && opcode == 5);
 }
@@ -570,28 +579,35 @@ constexpr Loop gemm_l_steps{1, 9, 7};
 constexpr Loop vec_groups{1, 18, 8};
 constexpr Loop agg_context{1, 2, 9};
 constexpr Loop agg_descriptors{1, 4, 10};
-constexpr Loop agg_rows_ahead{1, 6, 11};
+constexpr Loop agg_rows_ahead{2, 7, 11};
 constexpr Loop agg_sums{1, 3, 12};
 constexpr Loop agg_gather{1, 15, 13};
-constexpr Loop sgb_context{1, 2, 14};
-constexpr Loop sgb_starts{1, 4, 15};
-constexpr Loop sgb_requests{1, 4, 16};
-constexpr Loop sgb_rows{1, 4, 17};
-constexpr Loop sgb_copy{1, 6, 18};
-constexpr Loop sgb_expand{2, 6, 19};
-constexpr Loop sgb_seen{1, 5, 20};
-constexpr Loop sgb_ascend{2, 6, 21};
-constexpr Loop sgb_out_starts{1, 4, 22};
-constexpr Loop sgb_responses{1, 2, 23};
-constexpr Loop sgb_clear{1, 2, 24};
-constexpr Loop sgb_count{2, 6, 25};
-constexpr Loop sgb_begin{2, 5, 26};
-constexpr Loop sgb_rewind{2, 5, 27};
-constexpr Loop sgb_place{2, 7, 28};
-constexpr Loop sgb_window{1, 5, 29};
-constexpr unsigned count = 30;
+constexpr Loop agg_tags{1, 2, 14};
+constexpr Loop agg_spilled_ahead{1, 5, 15};
+constexpr Loop agg_spilled{1, 6, 16};
+constexpr Loop agg_spill{1, 6, 17};
+constexpr Loop agg_spill_responses{1, 2, 18};
+constexpr Loop sgb_context{1, 2, 19};
+constexpr Loop sgb_starts{1, 4, 20};
+constexpr Loop sgb_requests{1, 4, 21};
+constexpr Loop sgb_rows{1, 4, 22};
+constexpr Loop sgb_copy{1, 6, 23};
+constexpr Loop sgb_expand{1, 8, 24};
+constexpr Loop sgb_wide{1, 9, 25};
+constexpr Loop sgb_widen{1, 5, 26};
+constexpr Loop sgb_seen{1, 5, 27};
+constexpr Loop sgb_ascend{2, 6, 28};
+constexpr Loop sgb_out_starts{1, 4, 29};
+constexpr Loop sgb_responses{1, 2, 30};
+constexpr Loop sgb_clear{1, 2, 31};
+constexpr Loop sgb_count{2, 6, 32};
+constexpr Loop sgb_begin{2, 5, 33};
+constexpr Loop sgb_rewind{2, 5, 34};
+constexpr Loop sgb_place{2, 7, 35};
+constexpr Loop sgb_window{1, 5, 36};
+constexpr unsigned count = 37;
 }  // namespace loops
 // In the order of the ids.
-constexpr const char* loop_names[] = {"instruction", "request_ahead", "load_tile_beats", "load_beats", "store_beats", "store_responses", "gemm_d_steps", "gemm_l_steps", "vec_groups", "agg_context", "agg_descriptors", "agg_rows_ahead", "agg_sums", "agg_gather", "sgb_context", "sgb_starts", "sgb_requests", "sgb_rows", "sgb_copy", "sgb_expand", "sgb_seen", "sgb_ascend", "sgb_out_starts", "sgb_responses", "sgb_clear", "sgb_count", "sgb_begin", "sgb_rewind", "sgb_place", "sgb_window"};
+constexpr const char* loop_names[] = {"instruction", "request_ahead", "load_tile_beats", "load_beats", "store_beats", "store_responses", "gemm_d_steps", "gemm_l_steps", "vec_groups", "agg_context", "agg_descriptors", "agg_rows_ahead", "agg_sums", "agg_gather", "agg_tags", "agg_spilled_ahead", "agg_spilled", "agg_spill", "agg_spill_responses", "sgb_context", "sgb_starts", "sgb_requests", "sgb_rows", "sgb_copy", "sgb_expand", "sgb_wide", "sgb_widen", "sgb_seen", "sgb_ascend", "sgb_out_starts", "sgb_responses", "sgb_clear", "sgb_count", "sgb_begin", "sgb_rewind", "sgb_place", "sgb_window"};
 
 }  // namespace hetfab::isa

@@ -25,6 +25,7 @@ struct DesignTypes {
     using AccDWord = Word<Z, 32 * D::gemm_d_cols>;
     using AccLWord = Word<Z, 32 * D::gemm_l_cols>;
     using SumWord = Word<Z, 32 * D::lanes>;
+    using Tag = Word<Z, 64>;
     using OutWord = Word<Z, 8 * D::lanes>;
     using RowsWord = U<Z, isa::rows_fifo_bits>;
 
