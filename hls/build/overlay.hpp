@@ -442,19 +442,11 @@ class Overlay {
                                          accesses_};
     Ram<Types::Instruction> sgb_context_{sets::memory::sgb_context, isa::sgb_words, accesses_};
     std::map<std::string, RamModel*> rams_{
-<<<<<<< HEAD
-        {"act_d_ram", &act_d_ram_},       {"act_l_ram", &act_l_ram_},     {"wgt_d_ram", &wgt_d_ram_},
-        {"wgt_l_ram", &wgt_l_ram_},       {"par_ram", &par_ram_},         {"acc_d_ram", &acc_d_ram_},
-        {"acc_l_ram", &acc_l_ram_},       {"sum_ram", &sum_ram_},         {"out_ram", &out_ram_},
-        {"agg_context", &agg_context_},   {"sgb_context", &sgb_context_}, {"res_ram", &res_ram_},
-        {"load_context", &load_context_},
-=======
         {"act_d_ram", &act_d_ram_},     {"act_l_ram", &act_l_ram_}, {"wgt_d_ram", &wgt_d_ram_},
         {"wgt_l_ram", &wgt_l_ram_},     {"par_ram", &par_ram_},     {"acc_d_ram", &acc_d_ram_},
         {"acc_l_ram", &acc_l_ram_},     {"sum_ram", &sum_ram_},     {"out_ram", &out_ram_},
         {"feature_ram", &feature_ram_}, {"tag_ram", &tag_ram_},     {"agg_context", &agg_context_},
         {"sgb_context", &sgb_context_}, {"res_ram", &res_ram_},     {"load_context", &load_context_},
->>>>>>> main
     };
     NarrowWeights narrow_;
     static constexpr sets::Constants constants = sets::constants_of<Design>();
