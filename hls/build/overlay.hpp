@@ -274,10 +274,11 @@ class Overlay {
         hls::stream<Types::Instruction>& in = instructions_[engine];
         hls::stream<Types::Token>& out = tokens_[engine];
         if (engine == isa::engine::load) {
-            load_step<Design, Family>(
-                in, out, bodies_.memory<Types::Beat>(ports_[load_port], dram), bodies_.banks(act_d_ram_),
-                bodies_.banks(act_l_ram_), bodies_.weights_d(wgt_d_ram_), bodies_.weights_l(wgt_l_ram_),
-                bodies_.parameters(par_ram_), bodies_.ram(res_ram_), bodies_.ram(dwp_ram_), load_context_.port(), events);
+            load_step<Design, Family>(in, out, bodies_.memory<Types::Beat>(ports_[load_port], dram),
+                                      bodies_.banks(act_d_ram_), bodies_.banks(act_l_ram_),
+                                      bodies_.weights_d(wgt_d_ram_), bodies_.weights_l(wgt_l_ram_),
+                                      bodies_.parameters(par_ram_), bodies_.ram(res_ram_),
+                                      bodies_.ram(dwp_ram_), load_context_.port(), events);
         } else if (engine == isa::engine::store) {
             store_step<Design, Family>(in, out, bodies_.memory<Types::Beat>(ports_[store_port], dram),
                                        bodies_.banks(out_ram_), bodies_.banks(mid_ram_), events);
@@ -408,7 +409,8 @@ class Overlay {
             const VecContext<Family> context = vec_context<Family>(vec_context_.words(), pools, unheard);
             if (tile.rows % context.banks != 0) {
                 throw std::out_of_range(std::to_string(tile.rows) + " rows of " +
-                                        std::to_string(context.banks) + " banks, not whole columns of pixels");
+                                        std::to_string(context.banks) +
+                                        " banks, not whole columns of pixels");
             }
             if (context.lines == 0 || context.columns == 0) {
                 throw std::out_of_range("a window of " + std::to_string(context.lines) + " x " +

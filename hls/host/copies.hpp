@@ -183,8 +183,8 @@ inline std::uint64_t stored_at(const RowsCopy& copy, std::uint64_t bank, std::ui
 }
 
 template <class D, class Z, class Beat, class Half, class Events>
-Outcome store_copy(const RowsCopy& copy, HostMemory<Beat> mem, HostBanks<Half> out_ram, HostBanks<Half> mid_ram,
-                   Events& events) {
+Outcome store_copy(const RowsCopy& copy, HostMemory<Beat> mem, HostBanks<Half> out_ram,
+                   HostBanks<Half> mid_ram, Events& events) {
     const HostRuns runs = {copy.address, copy.runs};
     const unsigned beats = copy.beats();
     unsigned char* first = mem.find_runs(runs);

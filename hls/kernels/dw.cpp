@@ -11,7 +11,8 @@ void dw_top(hls::stream<Types::Instruction>& instructions, hls::stream<Types::To
 #pragma HLS INTERFACE mode=ap_ctrl_hs port=return
 #pragma HLS INTERFACE mode=axis port=instructions register_mode=off
 #pragma HLS INTERFACE mode=axis port=tokens register_mode=off
-// One port of each RAM: the other one belongs to the engine that writes or reads it. A bank is a RAM of its own.
+// One port of each RAM: the other one belongs to the engine that writes or reads it. A bank is a RAM of its
+// own.
 #pragma HLS ARRAY_PARTITION variable=exp_ram type=complete dim=1
 #pragma HLS ARRAY_PARTITION variable=mid_ram type=complete dim=1
 #pragma HLS INTERFACE mode=ap_memory port=exp_ram storage_type=ram_1p latency=1

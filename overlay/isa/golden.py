@@ -295,6 +295,8 @@ def load_residual(machine: GoldenMachine, f: Fields) -> None:
     words = machine.words("res_ram", f["ram"], f["rows"] * runs * f["run_beats"])
     for row, target in enumerate(words.reshape(f["rows"], runs, length)):
         target[...] = machine.dram(f["address"] + row * stride, runs, f["run_stride"] * _D_BANK_BYTES, length)
+
+
 def load_depthwise(machine: GoldenMachine, f: Fields) -> None:
     """DRAM to consecutive words of dwp_ram."""
     _load(machine, f, "dwp_ram")
@@ -664,7 +666,11 @@ def depthwise(machine: GoldenMachine, f: Fields) -> None:
             lines = image[i : i + (f["lines"] - 1) * stride + 1 : stride] if f["lines"] else image[:0]
             sums += lines[:, j : j + (out_columns - 1) * stride + 1 : stride] * weights[i, j]
     values = requantize(wrap32(sums + bias), multiplier, f["shift"])
-    results = limit(values, f["highest"], bool(f["signed"])).astype(np.uint8).reshape(-1, weights.shape[2])
+    results = (
+        limit(values, f["highest"], bool(f["signed"]))
+        .astype(np.uint8)
+        .reshape(f["lines"] * out_columns, weights.shape[2])
+    )
     content = _packed(results & 15) if f["out_packed"] else results
     machine.words("mid_ram", f["mid"], content.size // _WORD_BYTES).reshape(-1)[...] = content.reshape(-1)
 
@@ -673,11 +679,12 @@ def _depthwise_parameters(machine: GoldenMachine, f: Fields) -> tuple[Integers, 
     """Weights ``[3, 3, channels]``, bias and multiplier ``[channels]`` of the layout 'depthwise'."""
     word_channels = 16 if f["packed"] else 8
     words = f["groups"] * 8 // word_channels
-    content = machine.words("dwp_ram", f["par"], words * (_TAPS**2 + word_channels)).reshape(words, -1)
+    word_size = (_TAPS**2 + word_channels) * _WORD_BYTES
+    content = machine.words("dwp_ram", f["par"], words * (_TAPS**2 + word_channels)).reshape(words, word_size)
     taps = content[:, : _TAPS**2 * _WORD_BYTES].reshape(words, _TAPS, _TAPS, _WORD_BYTES)
     weights = _signed(_nibbles(taps), 4) if f["packed"] else _signed(taps, 8)
     records = np.ascontiguousarray(content[:, _TAPS**2 * _WORD_BYTES :]).view(_PARAMETER).reshape(-1)
-    by_tap = weights.transpose(1, 2, 0, 3).reshape(_TAPS, _TAPS, -1)
+    by_tap = weights.transpose(1, 2, 0, 3).reshape(_TAPS, _TAPS, words * word_channels)
     return by_tap, records["bias"].astype(np.int64), records["multiplier"].astype(np.int64)
 
 
@@ -686,7 +693,7 @@ def _exp_image(machine: GoldenMachine, f: Fields, lines: int) -> Integers:
     words = f["columns"] * (f["groups"] // (1 + f["packed"]))
     content = np.stack([machine.words("exp_ram", f["exp"] + line * f["line_words"], words) for line in range(lines)])
     values, bits = (_nibbles(content), 4) if f["packed"] else (content, 8)
-    values = values.reshape(lines, f["columns"], -1)
+    values = values.reshape(lines, f["columns"], f["groups"] * machine.geometry.lanes)
     return values.astype(np.int64) if f["unsigned"] else _signed(values, bits)
 
 

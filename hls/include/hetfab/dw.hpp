@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // DW: depthwise convolution of 3 x 3 taps from exp_ram to mid_ram, word of channels by word of channels.
 //
-// A trip reads one word of a column of the image and multiplies its 16 nibbles by the weights of three taps: the
-// nibble is part of the windows that begin in its column and in the two before. A byte is two nibbles, of which the
-// high one is signed where the byte is; so is a weight's, and bytes take two trips, for the low and the high nibble of
-// their weights. After the last line of a column one window is complete, and its sums leave in the trips that follow.
+// A trip reads one word of a column of the image and multiplies its 16 nibbles by the weights of three taps:
+// the nibble is part of the windows that begin in its column and in the two before. A byte is two nibbles, of
+// which the high one is signed where the byte is; so is a weight's, and bytes take two trips, for the low and
+// the high nibble of their weights. After the last line of a column one window is complete, and its sums
+// leave in the trips that follow.
 #pragma once
 
 #include "events.hpp"
@@ -132,9 +133,10 @@ product_lanes:
         const S<Z, 5> w = signed_nibble<Z>(slice_of<Z, 4>(weight, own), tile.packed || high_weights);
         const S<Z, 9> product_of = product<Z, 9>(a, w);
         const S<Z, window_sum_bits> shifted_by =
-            high_weights ? S<Z, window_sum_bits>(static_cast<int>(product_of) * 16) : S<Z, window_sum_bits>(product_of);
-        sums.nibble[lane] = sum<Z, window_sum_bits>(
-            first ? S<Z, window_sum_bits>(0) : before.nibble[lane], shifted_by);
+            high_weights ? S<Z, window_sum_bits>(static_cast<int>(product_of) * 16)
+                         : S<Z, window_sum_bits>(product_of);
+        sums.nibble[lane] =
+            sum<Z, window_sum_bits>(first ? S<Z, window_sum_bits>(0) : before.nibble[lane], shifted_by);
     }
 }
 
@@ -149,8 +151,8 @@ struct DwFinished {
 
 // The results of 8 channels as bytes: bias, requantization, limits.
 template <class D, class Z>
-Word<Z, 64> dw_results(const DwTile<Z>& tile, const DwParameters<Z>& parameters, const DwFinished<Z>& finished,
-                       const Distance<Z, result_bits>& distance) {
+Word<Z, 64> dw_results(const DwTile<Z>& tile, const DwParameters<Z>& parameters,
+                       const DwFinished<Z>& finished, const Distance<Z, result_bits>& distance) {
 #pragma HLS INLINE
     Word<Z, 64> results = zero<Z, 64>();
     const S<Z, result_bits + 1> largest = S<Z, result_bits + 1>(tile.highest);
@@ -167,7 +169,9 @@ result_lanes:
         const U<Z, 16> multiplier = lane_u<Z, 16>(record, par_multiplier_half);
         const S<Z, 49> scaled = product<Z, 49>(biased, multiplier);
         const S<Z, result_bits + 1> rounded = shifted<Z, result_bits>(scaled, distance);
-        const S<Z, result_bits + 1> limited = rounded < smallest ? smallest : rounded > largest ? largest : rounded;
+        const S<Z, result_bits + 1> limited = rounded < smallest  ? smallest
+                                              : rounded > largest ? largest
+                                                                  : rounded;
         set_lane<Z, 8>(results, lane, wrap<Z, 8>(limited));
     }
     return results;
@@ -175,7 +179,8 @@ result_lanes:
 
 // Writes a group's results to its words of mid_ram.
 template <class D, class Z, class MidRam>
-void put_group(const DwTile<Z>& tile, unsigned group, unsigned place, const Word<Z, 64>& results, MidRam mid_ram) {
+void put_group(const DwTile<Z>& tile, unsigned group, unsigned place, const Word<Z, 64>& results,
+               MidRam mid_ram) {
 #pragma HLS INLINE
     const Word<Z, 32> nibbles = vec_nibbles<D, Z>(results);
     const bool odd = group % 2 == 1;
@@ -237,8 +242,8 @@ struct DwPlace {
     }
 };
 
-// Adds a word of a column to the windows that begin in this column, the one before and the one before that. A new
-// column moves every sum on to the window one further back.
+// Adds a word of a column to the windows that begin in this column, the one before and the one before that. A
+// new column moves every sum on to the window one further back.
 template <class Z>
 void add_column(const DwTile<Z>& tile, const DwPlace<Z>& place, const Word<Z, 64>& pixel,
                 const DwParameters<Z>& parameters, DwSums<Z> (&sums)[taps]) {
@@ -275,8 +280,8 @@ window_steps:
         events.trip(isa::loops::dw_steps);
         if (finished.pending) {
             const unsigned group = tile.packed ? 2 * word + finished.half : word;
-            put_group<D, Z>(tile, group, finished.place, dw_results<D, Z>(tile, parameters, finished, distance),
-                            mid_ram);
+            put_group<D, Z>(tile, group, finished.place,
+                            dw_results<D, Z>(tile, parameters, finished, distance), mid_ram);
             groups++;
             finished.pending = tile.packed && finished.half == 0;
             finished.half++;

@@ -9,8 +9,8 @@
 
 namespace hetfab {
 
-// A copy to DRAM: where its runs are there, and in which order it takes rows of `row_beats` words of out_ram or
-// mid_ram: `columns` of them `column_words` apart for each of `banks` banks, which are `bank_words` apart.
+// A copy to DRAM: where its runs are there, and in which order it takes rows of `row_beats` words of out_ram
+// or mid_ram: `columns` of them `column_words` apart for each of `banks` banks, which are `bank_words` apart.
 struct RowsCopy {
     std::uint64_t address;
     RunShape runs;
