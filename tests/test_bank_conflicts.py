@@ -28,7 +28,7 @@ from tests.test_instructions import SIZE, executed
 KERNELS = Path(emulator_module.__file__).parents[1] / "kernels"
 DEGREES = np.array([3, 0, 1, 20])
 #: Of graphs in the graph segment, behind the ids.
-LEFT, RIGHT, WIDE = 8192, 8704, 9216
+LEFT, RIGHT, WIDE, PAIR, DENSE, BITMAPS = 8192, 8704, 9216, 9728, 10240, 10816
 Found = dict[str, dict[str, int]]
 #: Ports that an engine has to a bank of an on-chip memory: reads and writes share it (``storage_type=ram_1p``).
 PORTS = 1
@@ -47,6 +47,26 @@ def copies(geometry: Geometry) -> Iterator[tuple[str, list[int]]]:
     for name in ("load_weights", "load_planes", "load_parameters"):
         yield name, [getattr(codec, name)(ram=0, words=5, address=source)]
     target = program_address(Segment.OUTPUT, 64)
+    for core, kernel in ((0, 1), (0, 2), (1, 3)):
+        strips = {"slot": 2, "core": core, "kernel_lines": kernel, "line_stride": 1, "stride_blocks": 3}
+        banks = {"slot": 2, "ram": 0, "first_bank": 1, "banks": 2, "address": source}
+        for packed in (0, 1):
+            words = [
+                codec.configure_lines(**strips, packed=packed, line_beats=8),
+                codec.load_lines(**banks, top=1, lines=kernel, left=3, beats=4),
+            ]
+            yield f"load_lines core={core} kernel={kernel} packed={packed}", words
+        words = [
+            codec.configure_windows(**strips, run_beats=4, step_bytes=3),
+            codec.load_windows(**banks, lines=1 + kernel, offset=3, beats=7, columns=2),
+        ]
+        yield f"load_windows core={core} kernel={kernel}", words
+    runs = {"ram": 0, "rows": 2, "columns": 2, "run_stride": 4, "run_beats": 3, "stride_blocks": 2}
+    yield "load_residual", [codec.load_residual(**runs, address=source)]
+    for joined, distance in ((0, 3), (1, 6)):
+        pixels = {"ram": 0, "banks": 2, "columns": 2, "ram_banks": 3, "row_beats": 2, "stride_blocks": 2}
+        word = codec.store_runs(**pixels, joined=joined, pixel_stride=distance, address=target)
+        yield f"store_runs joined={joined}", [word]
     for beats in (24, 21):
         yield f"store_rows {beats}", [codec.store_rows(ram=0, rows=5, row_beats=beats, stride_blocks=4, address=target)]
 
@@ -60,6 +80,15 @@ def products(geometry: Geometry) -> Iterator[tuple[str, list[int]]]:
         for unsigned in (0, 1):
             common = {"act": 0, "wgt": 0, "acc": 0, "accumulate": accumulate, "unsigned": unsigned, "col_groups": 2}
             name = f"accumulate={accumulate} unsigned={unsigned}"
+            strips = {"lines": 2, "columns": 2, "line_words": 5, "step_words": 2}
+            for banks in (1, 3):
+                for packed in (0, 1):
+                    word = codec.matmul_lines(**common, **strips, banks=banks, run=2, packed=packed)
+                    yield f"matmul_lines {name} packed={packed} banks={banks}", [word]
+                for slices, planes, bipolar in ((1, 1, 1), (2, 3, 0)):
+                    shape = {"banks": banks, "run": 1, "slices": slices, "planes": planes, "bipolar": bipolar}
+                    kind = f"slices={slices} planes={planes} bipolar={bipolar} banks={banks}"
+                    yield f"matmul_planes_lines {name} {kind}", [codec.matmul_planes_lines(**common, **strips, **shape)]
             for beats in (1, 3, 2 * geometry.gemm_d_rows):
                 for packed in (0, 1):
                     shape = {"rows": geometry.gemm_d_rows + 3, "row_beats": beats, "packed": packed}
@@ -109,10 +138,12 @@ def reduction(mode: int, accumulate: int, id_bytes: int, groups: int) -> list[in
     edges = int(DEGREES.sum())
     fields = {"slot": 1, "rows": len(DEGREES), "unsigned": 0, "destination": 0, "sum": 0}
     return [
-        codec.configure_features(slot=1, row_blocks=1, count=9, address=program_address(Segment.FEATURES, 0)),
+        codec.configure_features(
+            first_block=0, slot_bits=0, slot=1, row_blocks=1, count=9, address=program_address(Segment.FEATURES, 0)
+        ),
         codec.configure_destinations(slot=1, count=len(DEGREES), address=graph),
         codec.configure_ids(slot=1, edges=edges, id_bytes=id_bytes, address=graph + 1024 * id_bytes),
-        codec.reduce(**fields, mode=mode, accumulate=accumulate, groups=groups),
+        codec.reduce(source=0, merge=0, spill=0, weighted=0, **fields, mode=mode, accumulate=accumulate, groups=groups),
     ]
 
 
@@ -123,9 +154,14 @@ def compositions() -> Iterator[tuple[str, list[int]]]:
     out = program_address(Segment.OUTPUT, 64)
     for threshold in (0, 8):
         context = [codec.configure_left(**left), codec.configure_right(**right)]
-        context.append(codec.configure_bitmap(threshold=threshold, columns=100))
+        bitmap = {"columns": 100, "address": program_address(Segment.GRAPH, BITMAPS)}
+        context.append(codec.configure_bitmap(wide=0, threshold=threshold, **bitmap))
         yield f"compose threshold={threshold}", [*context, codec.compose(to_fifo=0, edges=400, rows=4, address=out)]
     wide = codec.configure_left(edges=100, rows=1, address=program_address(Segment.GRAPH, WIDE))
+    pair = codec.configure_left(edges=2, rows=1, address=program_address(Segment.GRAPH, PAIR))
+    dense = codec.configure_right(edges=120, rows=2, address=program_address(Segment.GRAPH, DENSE))
+    bitmaps = codec.configure_bitmap(wide=1, threshold=0, **bitmap)
+    yield "widen", [pair, dense, bitmaps, codec.widen(), codec.compose(to_fifo=0, edges=100, rows=1, address=out)]
     yield "transpose", [wide, *context[1:], codec.transpose(edges=100, rows=100, address=out)]
 
 
@@ -135,6 +171,8 @@ def graphs() -> dict[int, tuple[list[int], list[int]]]:
         LEFT: ([0, 0, 1, 3, 6], [0, 1, 2, 0, 1, 2]),
         RIGHT: ([0, 2, 4, 6], [99, 1, 1, 2, 70, 3]),
         WIDE: ([0, 100], [*range(100)]),
+        PAIR: ([0, 2], [0, 1]),
+        DENSE: ([0, 60, 120], [*range(60), *range(40, 100)]),
     }
 
 
@@ -190,6 +228,7 @@ def found(default_geometry: Geometry) -> dict[str, Found]:
     """By mode: what a fresh checked emulator of the default design, with all engines, has recorded."""
     # A window smaller than the transposed graph, so that it is walked twice.
     geometry = replace(default_geometry, engines=tuple(engine.name for engine in isa().engines), sgb_ids=64)
+    geometry = replace(geometry, res_words=64, gather_beats=8)
     library = build_emulator(geometry, debug=True)
     records = {}
     for name, words in modes(geometry).items():

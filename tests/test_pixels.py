@@ -11,7 +11,7 @@ from hetfab.overlay.design import Geometry
 from hetfab.overlay.isa import codec
 from hetfab.overlay.isa.arithmetic import reciprocals
 from hetfab.overlay.isa.spec import isa
-from tests.test_instructions import Bench, byte_fields, make_ties, vec_fields
+from tests.test_instructions import Bench, byte_fields, make_ties
 
 SEEDS = range(24)
 POST_LEFT = isa().size("post_left")

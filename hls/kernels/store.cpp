@@ -6,7 +6,7 @@
 
 void store_top(hls::stream<Types::Instruction>& instructions, hls::stream<Types::Token>& tokens,
                hls::burst_maxi<Types::Beat> memory, Types::Half out_ram[2][Design::out_words],
-               Types::Half mid_ram[2][Types::places(Design::mid_words)]) {
+               Types::Half mid_ram[2][hetfab::depth_of(Design::mid_words)]) {
 #pragma HLS INTERFACE mode=ap_ctrl_hs port=return
 #pragma HLS INTERFACE mode=axis port=instructions register_mode=off
 #pragma HLS INTERFACE mode=axis port=tokens register_mode=off

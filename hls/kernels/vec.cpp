@@ -7,8 +7,9 @@
 void vec_top(hls::stream<Types::Instruction>& instructions, hls::stream<Types::Token>& tokens,
              Types::AccDWord acc_d_ram[Design::acc_d_words], Types::AccLWord acc_l_ram[Design::acc_l_words],
              Types::ParWord par_ram[Design::par_words], Types::SumWord sum_ram[Design::sum_words],
-             Types::ResWord res_ram[Types::places(Design::res_words)], Types::Half out_ram[2][Design::out_words],
-             Types::Half exp_ram[2][Types::places(Design::exp_words)],
+             Types::ResWord res_ram[hetfab::depth_of(Design::res_words)],
+             Types::Half out_ram[2][Design::out_words],
+             Types::Half exp_ram[2][hetfab::depth_of(Design::exp_words)],
              Types::Instruction vec_context[isa::vec_words]) {
 #pragma HLS INTERFACE mode=ap_ctrl_hs port=return
 #pragma HLS INTERFACE mode=axis port=instructions register_mode=off

@@ -274,8 +274,8 @@ def depthwise_cost(fields: Fields, geometry: Geometry) -> Cost:
     """
     packed, width = fields["packed"], fields["left"] + fields["columns"] + fields["right"]
     words = np.where(fields["lines"] > 0, fields["groups"] // (1 + packed), 0)
-    # The second half of the last results leaves a trip later.
-    steps = fields["lines"] * width * _TAPS * (2 - packed) + 1
+    # The groups of the last window leave behind it.
+    steps = fields["lines"] * width * _TAPS * (2 - packed) + 1 + packed
     pixels = fields["lines"] * ((width - _TAPS) // (fields["stride"] + 1) + 1)
     table = loops()
     cycles = words * (table["dw_parameters"].cycles(_TAPS * _TAPS + 8 * (1 + packed)) + table["dw_steps"].cycles(steps))

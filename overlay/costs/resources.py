@@ -30,9 +30,10 @@ _LANES, _SLICE_BITS = 32, 4
 _REQUANTIZED_BITS = 49
 _BARREL_LEVELS = 3
 _COUNTER_BITS = 64
+_ADDRESS_BITS = 64
+_REGISTER_BITS = 32
 #: Of SGB: bits of a word of its bitmap, and of a number in its other memories.
 _BITMAP_BITS, _NUMBER_BITS = 64, 32
-_FETCH_WORDS = isa().size("burst_beats")
 #: Of a stream's FIFO, the smallest of its IP.
 _FIFO_WORDS = 16
 #: m_axi ports that write.
@@ -75,7 +76,7 @@ def lut_ram(depth: int, bits: int) -> float:
 def memory_resources(geometry: Geometry, name: str) -> Resources:
     """An on-chip memory, always block RAM; those that their writer also reads need two full ports."""
     depth, bits = geometry.depth(name), 8 * geometry.word_bytes(name)
-    read_by_writer = name in ("acc_d_ram", "acc_l_ram", "sum_ram", "agg_context", "sgb_context")
+    read_by_writer = name in ("acc_d_ram", "acc_l_ram", "sum_ram", "agg_context", "sgb_context", "load_context")
     banks = geometry.banks(name)
     return Resources(bram36=banks * block_rams(depth, bits // banks, true_dual=read_by_writer))
 
@@ -117,19 +118,42 @@ def memory_port_resources(geometry: Geometry, board: Board) -> Resources:
 
 def load_resources(geometry: Geometry, form: Form) -> Resources:
     """LOAD with its read port."""
-    lut = _constant("lut_load_control") + _constant("lut_load_slices")
-    return _with_ff(lut, dsp=_constant("dsp_per_address")) + _axi_masters(1) + _streams()
+    lut = _constant("lut_load_control") + _constant("lut_load_slices") + _constant("lut_load_lines")
+    lut += _bank_writers(geometry.gemm_d_rows, geometry.act_d_words)
+    lut += _bank_writers(geometry.gemm_l_rows, geometry.act_l_words)
+    parts = _with_ff(lut, dsp=_constant("dsp_per_address")) + _axi_masters(1) + _streams()
+    if geometry.res_words:
+        parts += _with_ff(_constant("lut_load_residual"), dsp=_constant("dsp_per_address"))
+    return parts + _windows(geometry.gather_beats)
+
+
+def _bank_writers(banks: int, words: int) -> float:
+    """LUTs of an address for each bank, and of whether it takes a word."""
+    bits = (words - 1).bit_length()
+    return banks * (bits * _constant("lut_per_adder_bit") + _constant("lut_per_bank_range"))
+
+
+def _windows(beats: int) -> Resources:
+    """What cuts windows of samples: two lines in LUT RAM, even and odd beats, and 8 of 16 bytes of a pair."""
+    if not beats:
+        return Resources()
+    beat_bits = 64
+    cut = beat_bits * (_mux(8) + _mux(2))
+    lut = 2 * lut_ram(beats, beat_bits) + cut + _constant("lut_load_windows")
+    return _with_ff(lut, dsp=_constant("dsp_per_address"))
 
 
 def store_resources(geometry: Geometry, form: Form) -> Resources:
     """STORE with its write port."""
-    return _with_ff(_constant("lut_store_control"), dsp=_constant("dsp_per_address")) + _axi_masters(1) + _streams()
+    lut = _constant("lut_store_control") + _constant("lut_store_strips")
+    # Products of banks, columns and the length of a pixel, and of banks and that length.
+    return _with_ff(lut, dsp=2 * _constant("dsp_per_address")) + _axi_masters(1) + _streams()
 
 
 def gemm_d_resources(geometry: Geometry, form: Form) -> Resources:
     """GEMM-D: the chains with their sums, a register of each sum that drains, and what a drain adds."""
     rows, cols = geometry.gemm_d_rows, geometry.gemm_d_cols
-    lut = _constant("lut_gemm_control") + chain_luts(rows, cols, ACCUMULATOR_BITS, form)
+    lut = _constant("lut_gemm_control") + _constant("lut_gemm_strips") + chain_luts(rows, cols, ACCUMULATOR_BITS, form)
     held = Resources(ff=rows * cols * ACCUMULATOR_BITS)
     return _with_ff(lut + _drain(rows, cols, ACCUMULATOR_BITS), dsp=chain_dsps(rows, cols)) + held + _streams()
 
@@ -141,7 +165,7 @@ def gemm_l_resources(geometry: Geometry, form: Form) -> Resources:
     # A slice's top bit is flipped on the way into the register that holds it for all planes.
     offsets = rows * _LANES * _constant("lut_per_adder_bit")
     held = Resources(ff=rows * cols * bits + rows * _LANES * _SLICE_BITS)
-    lut = _constant("lut_gemm_control") + elements + offsets + _drain(rows, cols, bits)
+    lut = _constant("lut_gemm_control") + _constant("lut_gemm_strips") + elements + offsets + _drain(rows, cols, bits)
     return _with_ff(lut) + held + _streams()
 
 
@@ -195,15 +219,35 @@ def sgb_resources(geometry: Geometry, form: Form) -> Resources:
 
 
 def dispatch_resources(geometry: Geometry, form: Form) -> Resources:
-    """DISPATCH: queues per engine, the fetch buffer, the registers, an adder per event counter, the program port."""
-    index_bits = 32
-    queues = lut_ram(_ring_size(geometry.queue_depth), isa().instruction_bits + index_bits)
-    issued = lut_ram(_ring_size(geometry.engine_fifo_depth), index_bits)
-    lut = _constant("lut_dispatch_control") + len(geometry.engines) * (queues + issued)
-    lut += lut_ram(_FETCH_WORDS, isa().instruction_bits)
-    lut += _constant("lut_per_register") * len(isa().registers)
-    lut += _constant("lut_per_adder_bit") * _COUNTER_BITS * len(counter_table().counters)
-    return _with_ff(lut) + _axi_masters(1)
+    """DISPATCH: queues and registers in block RAM, what else belongs to engines and semaphores in LUT RAM, a port."""
+    index_bits, engines, segments = 32, len(isa().engines), len(isa().segments)
+    depths = (
+        (engines * _ring_size(geometry.engine_fifo_depth), index_bits),
+        (isa().semaphores + 1, isa().semaphore_bits),
+        (len(counter_table().counters), _COUNTER_BITS),
+        (segments, 2 * _ADDRESS_BITS),
+    )
+    lut = _constant("lut_dispatch_control") + _constant("lut_register_port")
+    lut += sum(lut_ram(depth, bits) for depth, bits in depths)
+    lut += _token_choice(geometry)
+    queues = block_rams(
+        engines * _ring_size(geometry.queue_depth), isa().instruction_bits + index_bits, true_dual=False
+    )
+    arguments, status = (memory.bytes * 8 // _REGISTER_BITS for memory in isa().register_memories)
+    # The driver reads its arguments back, so that memory needs a port that does both.
+    registers = block_rams(arguments, _REGISTER_BITS, true_dual=True) + block_rams(
+        status, _REGISTER_BITS, true_dual=False
+    )
+    return _with_ff(lut, bram36=queues + registers) + _axi_masters(1)
+
+
+def _token_choice(geometry: Geometry) -> float:
+    """LUTs that choose the token of an engine: of most only the first beat is read."""
+    beat = 8 * isa().size("beat_bytes")
+    late = {field.name for field in isa().token if field.lsb >= beat}
+    wide = {counter.engine for counter in counter_table().counters if counter.source in late}
+    counts = (len(geometry.engines), len(wide & set(geometry.engines)))
+    return sum(beat * _mux(count) for count in counts if count)
 
 
 def _ring_size(places: int) -> int:

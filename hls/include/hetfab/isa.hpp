@@ -31,6 +31,7 @@ constexpr unsigned window_taps = 3;  // lines and columns of the windows of DW
 constexpr unsigned sgb_words = 3;  // words of sgb_context
 constexpr unsigned sgb_block_rows = 64;  // rows whose starts SGB reads and writes at once
 constexpr unsigned sgb_batch = 16;  // edges of a row whose right rows SGB looks up at once: half of the outstanding bursts of that port
+constexpr unsigned sgb_recent = 4;  // words of the bitmap that SGB remembers, since a read may come before their writes
 
 // A bit range of a word.
 template <int Lsb, int Bits>
@@ -571,8 +572,10 @@ struct ConfigureRight {
 struct ConfigureBitmap {
     static constexpr int engine = 6;
     static constexpr int opcode = 3;
+    using Wide = Field<28, 1>;
     using Threshold = Field<32, 32>;
     using Columns = Field<64, 24>;
+    using Address = Field<88, 40>;
 };
 
 struct Compose {
@@ -590,6 +593,11 @@ struct Transpose {
     using Edges = Field<36, 28>;
     using Rows = Field<64, 24>;
     using Address = Field<88, 40>;
+};
+
+struct Widen {
+    static constexpr int engine = 6;
+    static constexpr int opcode = 6;
 };
 
 struct Depthwise {
@@ -634,40 +642,45 @@ constexpr bool carries_address(int engine, int opcode) {
            (engine == 5 && opcode == 5) ||
            (engine == 6 && opcode == 1) ||
            (engine == 6 && opcode == 2) ||
+           (engine == 6 && opcode == 3) ||
            (engine == 6 && opcode == 4) ||
            (engine == 6 && opcode == 5);
 }
 
-// Byte offsets of the registers; an array has its first offset and a stride.
+// Byte offsets of the registers of ap_ctrl_hs and of the two memories.
 namespace registers {
-struct Array {
-    unsigned offset;
-    unsigned stride;
-    unsigned count;
-};
 constexpr unsigned control = 0x000;
 constexpr unsigned interrupt_enable_global = 0x004;
 constexpr unsigned interrupt_enable = 0x008;
 constexpr unsigned interrupt_status = 0x00c;
-constexpr unsigned program_length = 0x010;
-constexpr Array segment_base{0x018, 12, 8};
-constexpr Array segment_size{0x078, 12, 8};
-constexpr unsigned isa_version = 0x0d8;
-constexpr Array geometry_hash{0x0e0, 12, 1};
-constexpr unsigned engines = 0x0ec;
-constexpr unsigned gemm_d_shape = 0x0f4;
-constexpr unsigned gemm_l_shape = 0x0fc;
-constexpr unsigned lanes = 0x104;
-constexpr unsigned fetched = 0x10c;
-constexpr unsigned retired = 0x114;
-constexpr unsigned fault = 0x11c;
-constexpr unsigned fault_instruction = 0x124;
-constexpr Array semaphore{0x12c, 8, 16};
-constexpr Array queue_head{0x1ac, 8, 8};
-constexpr Array last_retired{0x1ec, 8, 8};
-constexpr Array counter{0x22c, 12, 19};
-constexpr unsigned end = 0x30c;
+constexpr unsigned arguments = 0x100;
+constexpr unsigned status = 0x200;
 }  // namespace registers
+// Words of the memory 'arguments', the first of each name; 64 bits are two, low half first.
+namespace argument {
+constexpr int program_length = 0;
+constexpr int segment_base = 1;
+constexpr int segment_size = 17;
+constexpr int count = 33;
+}  // namespace argument
+// Words of the memory 'status', the first of each name; 64 bits are two, low half first.
+namespace status {
+constexpr int isa_version = 0;
+constexpr int geometry_hash = 1;
+constexpr int engines = 3;
+constexpr int gemm_d_shape = 4;
+constexpr int gemm_l_shape = 5;
+constexpr int lanes = 6;
+constexpr int fetched = 7;
+constexpr int retired = 8;
+constexpr int fault = 9;
+constexpr int fault_instruction = 10;
+constexpr int semaphore = 11;
+constexpr int queue_head = 43;
+constexpr int last_retired = 51;
+constexpr int counter = 59;
+constexpr int count = 97;
+}  // namespace status
 
 // Initiation interval and depth of every pipelined loop; the reasons are in loops.json.
 struct Loop {
@@ -690,28 +703,35 @@ constexpr Loop dw_parameters{1, 4, 10};
 constexpr Loop dw_steps{1, 18, 11};
 constexpr Loop agg_context{1, 2, 12};
 constexpr Loop agg_descriptors{1, 4, 13};
-constexpr Loop agg_rows_ahead{1, 6, 14};
+constexpr Loop agg_rows_ahead{2, 7, 14};
 constexpr Loop agg_sums{1, 3, 15};
 constexpr Loop agg_gather{1, 15, 16};
-constexpr Loop sgb_context{1, 2, 17};
-constexpr Loop sgb_starts{1, 4, 18};
-constexpr Loop sgb_requests{1, 4, 19};
-constexpr Loop sgb_rows{1, 4, 20};
-constexpr Loop sgb_copy{1, 6, 21};
-constexpr Loop sgb_expand{2, 6, 22};
-constexpr Loop sgb_seen{1, 5, 23};
-constexpr Loop sgb_ascend{2, 6, 24};
-constexpr Loop sgb_out_starts{1, 4, 25};
-constexpr Loop sgb_responses{1, 2, 26};
-constexpr Loop sgb_clear{1, 2, 27};
-constexpr Loop sgb_count{2, 6, 28};
-constexpr Loop sgb_begin{2, 5, 29};
-constexpr Loop sgb_rewind{2, 5, 30};
-constexpr Loop sgb_place{2, 7, 31};
-constexpr Loop sgb_window{1, 5, 32};
-constexpr unsigned count = 33;
+constexpr Loop agg_tags{1, 2, 17};
+constexpr Loop agg_spilled_ahead{1, 5, 18};
+constexpr Loop agg_spilled{1, 6, 19};
+constexpr Loop agg_spill{1, 6, 20};
+constexpr Loop agg_spill_responses{1, 2, 21};
+constexpr Loop sgb_context{1, 2, 22};
+constexpr Loop sgb_starts{1, 4, 23};
+constexpr Loop sgb_requests{1, 4, 24};
+constexpr Loop sgb_rows{1, 4, 25};
+constexpr Loop sgb_copy{1, 6, 26};
+constexpr Loop sgb_expand{1, 8, 27};
+constexpr Loop sgb_wide{1, 9, 28};
+constexpr Loop sgb_widen{1, 5, 29};
+constexpr Loop sgb_seen{1, 5, 30};
+constexpr Loop sgb_ascend{2, 6, 31};
+constexpr Loop sgb_out_starts{1, 4, 32};
+constexpr Loop sgb_responses{1, 2, 33};
+constexpr Loop sgb_clear{1, 2, 34};
+constexpr Loop sgb_count{2, 6, 35};
+constexpr Loop sgb_begin{2, 5, 36};
+constexpr Loop sgb_rewind{2, 5, 37};
+constexpr Loop sgb_place{2, 7, 38};
+constexpr Loop sgb_window{1, 5, 39};
+constexpr unsigned count = 40;
 }  // namespace loops
 // In the order of the ids.
-constexpr const char* loop_names[] = {"instruction", "request_ahead", "load_tile_beats", "load_beats", "store_beats", "store_responses", "gemm_d_steps", "gemm_l_steps", "vec_groups", "vec_context", "dw_parameters", "dw_steps", "agg_context", "agg_descriptors", "agg_rows_ahead", "agg_sums", "agg_gather", "sgb_context", "sgb_starts", "sgb_requests", "sgb_rows", "sgb_copy", "sgb_expand", "sgb_seen", "sgb_ascend", "sgb_out_starts", "sgb_responses", "sgb_clear", "sgb_count", "sgb_begin", "sgb_rewind", "sgb_place", "sgb_window"};
+constexpr const char* loop_names[] = {"instruction", "request_ahead", "load_tile_beats", "load_beats", "store_beats", "store_responses", "gemm_d_steps", "gemm_l_steps", "vec_groups", "vec_context", "dw_parameters", "dw_steps", "agg_context", "agg_descriptors", "agg_rows_ahead", "agg_sums", "agg_gather", "agg_tags", "agg_spilled_ahead", "agg_spilled", "agg_spill", "agg_spill_responses", "sgb_context", "sgb_starts", "sgb_requests", "sgb_rows", "sgb_copy", "sgb_expand", "sgb_wide", "sgb_widen", "sgb_seen", "sgb_ascend", "sgb_out_starts", "sgb_responses", "sgb_clear", "sgb_count", "sgb_begin", "sgb_rewind", "sgb_place", "sgb_window"};
 
 }  // namespace hetfab::isa

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Stored tensors on chip as VEC reads and writes them: where the pixels of a tile lie, and what their words hold.
+// Stored tensors on chip as VEC reads and writes them: where the pixels of a tile lie, and what their words
+// hold.
 #pragma once
 
 #include "events.hpp"
@@ -158,7 +159,8 @@ Word<Z, 64> larger(const Word<Z, 64>& a, const Word<Z, 64>& b, bool packed, bool
 larger_bytes:
     for (unsigned byte = 0; byte < 8; byte++) {
 #pragma HLS UNROLL factor=8
-        // Nibbles are compared each on its own; of a byte the high one is signed and the low one decides ties.
+        // Nibbles are compared each on its own; of a byte the high one is signed and the low one decides
+        // ties.
         const int flip = is_signed ? (packed ? 0x88 : 0x80) : 0;
         const int one = static_cast<int>(lane_u<Z, 8>(a, byte)) ^ flip;
         const int other = static_cast<int>(lane_u<Z, 8>(b, byte)) ^ flip;

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// Right shifts that round half to even and limit (docs/arithmetic.md). All lanes shift by the same distance, so
-// what depends on it alone is made once; a lane has one shifter, as wide as its result.
+// Right shifts that round half to even and limit (docs/arithmetic.md). All lanes shift by the same distance,
+// so what depends on it alone is made once; a lane has one shifter, as wide as its result.
 #pragma once
 
 #include "ints.hpp"
 
 namespace hetfab {
 
-// A distance, and masks of the bits that it cuts off below the half and of those that a result of Out bits lacks.
+// A distance, and masks of the bits that it cuts off below the half and of those that a result of Out bits
+// lacks.
 template <class Z, int Out>
 struct Distance {
     U<Z, 6> shift;
@@ -23,7 +24,8 @@ struct Distance {
     }
 };
 
-// value * 2^-shift rounded half to even, or up where half_up, and limited to Out bits; the value has at most 50.
+// value * 2^-shift rounded half to even, or up where half_up, and limited to Out bits; the value has at
+// most 50.
 template <class Z, int Out, class Value>
 S<Z, Out> shifted(const Value& value, const Distance<Z, Out>& by, bool half_up = false) {
 #pragma HLS INLINE

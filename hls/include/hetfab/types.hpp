@@ -19,6 +19,7 @@ struct DesignTypes {
     using ActLBank = Word<Z, 128>;
     using WgtDWord = Word<Z, 32 * D::gemm_d_cols>;
     using WgtLWord = Word<Z, 32 * D::gemm_l_cols>;
+    using LoadContext = Word<Z, 64>;
     using ParWord = Word<Z, 64 * D::lanes>;
     using AccDWord = Word<Z, 32 * D::gemm_d_cols>;
     using AccLWord = Word<Z, 32 * D::gemm_l_cols>;
@@ -27,9 +28,8 @@ struct DesignTypes {
     // Half a word of lanes bytes, the banks of out_ram, exp_ram and mid_ram.
     using Half = Word<Z, 4 * D::lanes>;
     using DwpWord = Word<Z, 64>;
+    using Tag = Word<Z, 64>;
     using RowsWord = U<Z, isa::rows_fifo_bits>;
-    // Depth of the array of a memory that a design may lack: HLS has no array of nothing.
-    static constexpr unsigned places(unsigned words) { return words == 0 ? 1 : words; }
 
     static_assert(D::bus_bits == 64, "the kernels count in beats of 64 bits: a design's bus has 64 bits");
     static_assert(D::lanes * 8 == D::bus_bits, "a beat holds one byte for every lane of the vector engines");
@@ -47,6 +47,9 @@ struct DesignTypes {
     static_assert(Z::template exact_integer<8> && Z::template exact_integer<32>,
                   "operands and accumulators have exactly their bits");
 };
+
+// Words of a memory that a design may lack: a port has at least one.
+constexpr unsigned depth_of(unsigned words) { return words == 0 ? 1 : words; }
 
 // What an engine did with an instruction.
 struct Outcome {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// VEC: bias, requantization, addition of aggregates or stored tensors, limits, pooling, and the export of 32-bit
-// results. Every result takes the same way: a product, rounded to 24 bits, a sum, rounded to a byte.
+// VEC: bias, requantization, addition of aggregates or stored tensors, limits, pooling, and the export of
+// 32-bit results. Every result takes the same way: a product, rounded to 24 bits, a sum, rounded to a byte.
 #pragma once
 
 #include <type_traits>
@@ -88,32 +88,23 @@ VecTile<Z> vec_tile(const Word<Z, isa::instruction_bits>& instruction, int opcod
     const bool wide = exports_acc || opcode == isa::ExportSums::opcode ||
                       ((joins || averages) && flag<Z, Join::Wide>(instruction));
     const bool requantizes = opcode == isa::Requantize::opcode;
-    return {number<Z, Op::Acc>(instruction),
-            number<Z, Op::Sum>(instruction),
-            number<Z, Op::SumGroups>(instruction) + 1,
-            number<Z, Op::Out>(instruction),
-            number<Z, Op::Par>(instruction),
-            number<Z, Op::Rows>(instruction),
-            number<Z, Op::Groups>(instruction),
-            number<Z, Op::RowBlocks>(instruction),
-            number<Z, Op::RowWords>(instruction),
-            static_cast<int>(number<Z, Op::Highest>(instruction)),
-            flag<Z, Op::Core>(instruction),
-            (requantizes || exports_acc) && flag<Z, isa::Requantize::FromSum>(instruction),
-            !pools && (!sums || flag<Z, Op::WithAcc>(instruction)),
-            sums    ? Addend::sums
-            : joins ? Addend::stored
-                    : Addend::none,
-            averages,
-            opcode == isa::PoolMax::opcode,
-            exports_acc,
-            wide,
-            !wide && opcode != isa::PoolMax::opcode && flag<Z, Op::Packed>(instruction),
-            flag<Z, Op::Signed>(instruction),
-            (requantizes || joins || pools) && flag<Z, Join::ToExp>(instruction),
-            get<Z, Op::Shift>(instruction),
-            // A requantization adds nothing, and its result is shifted back.
-            requantizes ? U<Z, 6>(isa::post_left) : get<Z, Op::PostShift>(instruction)};
+    return {
+        number<Z, Op::Acc>(instruction), number<Z, Op::Sum>(instruction),
+        number<Z, Op::SumGroups>(instruction) + 1, number<Z, Op::Out>(instruction),
+        number<Z, Op::Par>(instruction), number<Z, Op::Rows>(instruction), number<Z, Op::Groups>(instruction),
+        number<Z, Op::RowBlocks>(instruction), number<Z, Op::RowWords>(instruction),
+        static_cast<int>(number<Z, Op::Highest>(instruction)), flag<Z, Op::Core>(instruction),
+        (requantizes || exports_acc) && flag<Z, isa::Requantize::FromSum>(instruction),
+        !pools && (!sums || flag<Z, Op::WithAcc>(instruction)),
+        sums    ? Addend::sums
+        : joins ? Addend::stored
+                : Addend::none,
+        averages, opcode == isa::PoolMax::opcode, exports_acc, wide,
+        !wide && opcode != isa::PoolMax::opcode && flag<Z, Op::Packed>(instruction),
+        flag<Z, Op::Signed>(instruction),
+        (requantizes || joins || pools) && flag<Z, Join::ToExp>(instruction), get<Z, Op::Shift>(instruction),
+        // A requantization adds nothing, and its result is shifted back.
+        requantizes ? U<Z, 6>(isa::post_left) : get<Z, Op::PostShift>(instruction)};
 }
 
 // A group of lanes channels of a word of Cols accumulators.
@@ -158,7 +149,8 @@ struct VecRounding {
     }
 };
 
-// What a group adds up: accumulators with their parameters, or the sums of a window, and what is added to them.
+// What a group adds up: accumulators with their parameters, or the sums of a window, and what is added to
+// them.
 template <class D, class Z>
 struct VecOperands {
     S<Z, 32> acc[D::lanes];
@@ -174,7 +166,8 @@ void vec_group(const VecTile<Z>& tile, const VecContext<Z>& context, const VecRo
 group_lanes:
     for (unsigned lane = 0; lane < D::lanes; lane++) {
 #pragma HLS UNROLL factor=D::lanes
-        const S<Z, 32> biased = wrap<Z, 32>(sum<Z, 33>(operands.acc[lane], lane_s<Z, 32>(operands.par, 2 * lane)));
+        const S<Z, 32> biased =
+            wrap<Z, 32>(sum<Z, 33>(operands.acc[lane], lane_s<Z, 32>(operands.par, 2 * lane)));
         const U<Z, 16> multiplier = lane_u<Z, 16>(operands.par, 4 * lane + par_multiplier_half);
         const U<Z, 17> factor = tile.averages ? context.reciprocal : U<Z, 17>(multiplier);
         const S<Z, 50> scaled = product<Z, 50>(biased, factor);
@@ -197,7 +190,9 @@ byte_lanes:
 #pragma HLS UNROLL factor=D::lanes
         const S<Z, 48> left = S<Z, 48>(value[lane]) << isa::post_left;
         const S<Z, result_bits + 1> rounded = shifted<Z, result_bits>(left, rounding.second);
-        const S<Z, result_bits + 1> limited = rounded < smallest ? smallest : rounded > largest ? largest : rounded;
+        const S<Z, result_bits + 1> limited = rounded < smallest  ? smallest
+                                              : rounded > largest ? largest
+                                                                  : rounded;
         set_lane<Z, 8>(word, lane, wrap<Z, 8>(limited));
     }
     return word;
@@ -258,14 +253,16 @@ struct VecPlace {
 
 // What a trip writes: the largest word of a window, a group's quarter, its bytes or its nibbles.
 template <class D, class Z>
-VecResult<Z> vec_result(const VecTile<Z>& tile, const VecRounding<Z>& rounding, bool inside, const VecPlace& place,
-                        const S<Z, 32> (&value)[D::lanes], const Word<Z, 64>& largest) {
+VecResult<Z> vec_result(const VecTile<Z>& tile, const VecRounding<Z>& rounding, bool inside,
+                        const VecPlace& place, const S<Z, 32> (&value)[D::lanes],
+                        const Word<Z, 64>& largest) {
 #pragma HLS INLINE
     Word<Z, 8 * D::lanes> word = zero<Z, 8 * D::lanes>();
     if (tile.pools_largest) {
         word = largest;
     } else if (inside) {
-        word = tile.wide_result ? vec_quarter<D, Z>(value, place.quarter) : vec_bytes<D, Z>(tile, rounding, value);
+        word = tile.wide_result ? vec_quarter<D, Z>(value, place.quarter)
+                                : vec_bytes<D, Z>(tile, rounding, value);
     }
     const Word<Z, 32> nibbles = vec_nibbles<D, Z>(word);
     const bool odd = place.position % 2 == 1;
@@ -283,7 +280,8 @@ void put_halves(Ram ram, unsigned place, const VecResult<Z>& result) {
 
 // The accumulators of a group, or zeros.
 template <class D, class Z, class AccDRam, class AccLRam>
-void read_acc(const VecTile<Z>& tile, bool reads, const Word<Z, 32 * D::lanes>& sums, const AccPlace<D::gemm_d_cols / D::lanes>& acc_d,
+void read_acc(const VecTile<Z>& tile, bool reads, const Word<Z, 32 * D::lanes>& sums,
+              const AccPlace<D::gemm_d_cols / D::lanes>& acc_d,
               const AccPlace<D::gemm_l_cols / D::lanes>& acc_l, AccDRam acc_d_ram, AccLRam acc_l_ram,
               S<Z, 32> (&acc)[D::lanes]) {
 #pragma HLS INLINE
@@ -335,12 +333,13 @@ tap_lanes:
     }
 }
 
-// A trip makes a word of bytes, half a word of nibbles, or a quarter of a group's int32; pooling makes as many trips
-// of it as a window has taps.
-template <class D, class Z, class AccDRam, class AccLRam, class ParRam, class SumRam, class ResRam, class OutRam,
-          class ExpRam, class Events>
+// A trip makes a word of bytes, half a word of nibbles, or a quarter of a group's int32; pooling makes as
+// many trips of it as a window has taps.
+template <class D, class Z, class AccDRam, class AccLRam, class ParRam, class SumRam, class ResRam,
+          class OutRam, class ExpRam, class Events>
 unsigned vec_rows(const VecTile<Z>& tile, const VecContext<Z>& context, AccDRam acc_d_ram, AccLRam acc_l_ram,
-                  ParRam par_ram, SumRam sum_ram, ResRam res_ram, OutRam out_ram, ExpRam exp_ram, Events& events) {
+                  ParRam par_ram, SumRam sum_ram, ResRam res_ram, OutRam out_ram, ExpRam exp_ram,
+                  Events& events) {
 #pragma HLS INLINE
     constexpr unsigned words_per_block = isa::block_bytes / D::lanes;
     const VecRounding<Z> rounding(tile, context);
@@ -371,7 +370,8 @@ vec_groups:
         // One read of sum_ram for either use.
         const bool reads_sum = inside && (tile.addend == Addend::sums || tile.from_sum);
         const Word<Z, 32 * D::lanes> sums =
-            reads_sum ? sum_ram[tile.from_sum ? acc_sum.word : sum_row + place.group] : zero<Z, 32 * D::lanes>();
+            reads_sum ? sum_ram[tile.from_sum ? acc_sum.word : sum_row + place.group]
+                      : zero<Z, 32 * D::lanes>();
         VecOperands<D, Z> operands;
 #pragma HLS ARRAY_PARTITION variable=operands.acc type=complete dim=0
 #pragma HLS ARRAY_PARTITION variable=operands.addend type=complete dim=0
@@ -382,7 +382,8 @@ vec_groups:
             const unsigned in_pixel = tile.pools_largest ? place.position
                                       : context.packed   ? place.group / 2
                                                          : place.group;
-            const bool reads_stored = inside && (tile.addend == Addend::stored || tile.averages || tile.pools_largest);
+            const bool reads_stored =
+                inside && (tile.addend == Addend::stored || tile.averages || tile.pools_largest);
             if (reads_stored) word = res_ram[stored_row.word() + tap.offset() + in_pixel];
         }
         S<Z, 9> stored[D::lanes];
@@ -430,10 +431,11 @@ vec_groups:
 }
 
 // An instruction on rows of a tile, with the context where it needs one.
-template <class D, class Z, class AccDRam, class AccLRam, class ParRam, class SumRam, class ResRam, class OutRam,
-          class ExpRam, class ContextRam, class Events>
-unsigned vec_tile_rows(const VecTile<Z>& tile, AccDRam acc_d_ram, AccLRam acc_l_ram, ParRam par_ram, SumRam sum_ram,
-                       ResRam res_ram, OutRam out_ram, ExpRam exp_ram, ContextRam context_ram, Events& events) {
+template <class D, class Z, class AccDRam, class AccLRam, class ParRam, class SumRam, class ResRam,
+          class OutRam, class ExpRam, class ContextRam, class Events>
+unsigned vec_tile_rows(const VecTile<Z>& tile, AccDRam acc_d_ram, AccLRam acc_l_ram, ParRam par_ram,
+                       SumRam sum_ram, ResRam res_ram, OutRam out_ram, ExpRam exp_ram, ContextRam context_ram,
+                       Events& events) {
 #pragma HLS INLINE
     VecContext<Z> context;
     if constexpr (has_pixels<D>) {
@@ -442,11 +444,12 @@ unsigned vec_tile_rows(const VecTile<Z>& tile, AccDRam acc_d_ram, AccLRam acc_l_
             context = vec_context<Z>(context_ram, pools, events);
         }
     }
-    return vec_rows<D, Z>(tile, context, acc_d_ram, acc_l_ram, par_ram, sum_ram, res_ram, out_ram, exp_ram, events);
+    return vec_rows<D, Z>(tile, context, acc_d_ram, acc_l_ram, par_ram, sum_ram, res_ram, out_ram, exp_ram,
+                          events);
 }
 
-template <class D, class Z, class AccDRam, class AccLRam, class ParRam, class SumRam, class ResRam, class OutRam,
-          class ExpRam, class ContextRam, class Events>
+template <class D, class Z, class AccDRam, class AccLRam, class ParRam, class SumRam, class ResRam,
+          class OutRam, class ExpRam, class ContextRam, class Events>
 Outcome vec_execute(const Word<Z, isa::instruction_bits>& instruction, AccDRam acc_d_ram, AccLRam acc_l_ram,
                     ParRam par_ram, SumRam sum_ram, ResRam res_ram, OutRam out_ram, ExpRam exp_ram,
                     ContextRam context_ram, Events& events) {
@@ -467,8 +470,8 @@ Outcome vec_execute(const Word<Z, isa::instruction_bits>& instruction, AccDRam a
 }
 
 // The engine: one instruction, from its stream to its token.
-template <class D, class Z, class AccDRam, class AccLRam, class ParRam, class SumRam, class ResRam, class OutRam,
-          class ExpRam, class ContextRam, class Events>
+template <class D, class Z, class AccDRam, class AccLRam, class ParRam, class SumRam, class ResRam,
+          class OutRam, class ExpRam, class ContextRam, class Events>
 void vec_step(hls::stream<Word<Z, isa::instruction_bits>>& instructions,
               hls::stream<Word<Z, isa::token_bits>>& tokens, AccDRam acc_d_ram, AccLRam acc_l_ram,
               ParRam par_ram, SumRam sum_ram, ResRam res_ram, OutRam out_ram, ExpRam exp_ram,
