@@ -36,7 +36,7 @@ def _check_dram(program: Program) -> None:
     for segment in {image.segment for image in program.images}:
         needed += max(one.offset + one.size_bytes for one in program.images if one.segment == segment)
     board = read_board(program.design.board)
-    if needed > board.contiguous_bytes:
+    if board.contiguous_bytes is not None and needed > board.contiguous_bytes:
         raise LimitExceededError(
             f"the network needs {needed:,} bytes of DRAM, of which weights take {program.constants.size:,}",
             f"at most {board.contiguous_bytes:,}, what the board '{board.name}' allocates",
