@@ -16,9 +16,9 @@ from hetfab.overlay.compiler.cnn.pool_code import PoolCode, PoolTile
 
 #: Of pooling, the share that waits for the next convolution where that is possible.
 import os
-_CARRIED = float(os.environ.get("CARRIED","0.33"))
+_CARRIED = float(os.environ.get("CARRIED","0.2"))
 #: Steps of the next convolution before which lines that they read are pooled.
-_AHEAD = int(os.environ.get("AHEAD","4"))
+_AHEAD = int(os.environ.get("AHEAD","12"))
 
 
 @dataclass(frozen=True)
