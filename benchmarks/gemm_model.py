@@ -134,9 +134,7 @@ def timed(network: IntegerCnn, design: Design, efficiency: float = 1.0) -> Timed
     """A network on a design in the timeline simulator, with a share of the DRAM's rate."""
     program = compile_cnn(network, design)
     bound = bind_sample(program, np.zeros(sample_shape(program), np.float32))
-    found = simulate(
-        bound.words, expected_log(bound), replace(machine(design), dram_rate=COMPARISON_RATE * efficiency)
-    )
+    found = simulate(bound.words, expected_log(bound), replace(machine(design), dram_rate=COMPARISON_RATE * efficiency))
     return Timed(design, found.milliseconds, int(found.bytes.sum()))
 
 

@@ -162,7 +162,9 @@ def _on_samples(
     if rows:
         print_table(["model", "right of the samples"], rows)
     print_table(["result", "value"], value_rows(found))
-    click.echo("\ntime of one sample, modelled from trips of loops, bytes and semaphores; nothing was measured on a board")
+    click.echo(
+        "\ntime of one sample, modelled from trips of loops, bytes and semaphores; nothing was measured on a board"
+    )
     for headings, table in tables(timed):
         print_table(headings, table)
     if output is not None:

@@ -9,6 +9,7 @@ from hetfab.overlay.compiler.cnn.feature_maps import FeatureMap
 from hetfab.overlay.compiler.cnn.stream import Stream
 from hetfab.overlay.compiler.constants import Constants
 from hetfab.overlay.design import Geometry, largest_value
+
 _MEMORIES = (
     "act_d_ram",
     "act_l_ram",
@@ -19,6 +20,9 @@ _MEMORIES = (
     "acc_l_ram",
     "res_ram",
     "out_ram",
+    "exp_ram",
+    "dwp_ram",
+    "mid_ram",
 )
 
 

@@ -103,9 +103,7 @@ def conv_of(
 def _as_pixels(source: FeatureMap) -> FeatureMap:
     """One long pixel as a line of pixels of 32 channels each: the same bytes."""
     columns = source.pixel_channels // PIXEL_CHANNELS
-    return replace(
-        source, columns=columns, channels=PIXEL_CHANNELS, pixel_bytes=source.pixel_bytes // columns
-    )
+    return replace(source, columns=columns, channels=PIXEL_CHANNELS, pixel_bytes=source.pixel_bytes // columns)
 
 
 def _over_image(weight: Integers, source: FeatureMap) -> Integers:

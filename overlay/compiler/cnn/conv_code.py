@@ -27,10 +27,10 @@ Pixels: TypeAlias = npt.NDArray[np.bool_]
 _BEAT = 8
 #: Steps whose results LOAD does not wait for yet, where it has other things to bring.
 import os
-_LATEST = int(os.environ.get("LATEST","40"))
+
+_LATEST = int(os.environ.get("LATEST", "40"))
 #: Contexts of LOAD: a layer's on GEMM-D and on GEMM-L.
 _SLOTS = {"d": 0, "l": 1}
-
 
 
 @dataclass(frozen=True)
@@ -225,9 +225,7 @@ class ConvCode:
         return self._column_groups(chunk) * self._core.weight_words(self._conv, beats, self._planes(chunk))
 
     def _laid_out(self, chunk: Chunk, piece: Piece) -> int:
-        content = self._core.laid_out(
-            self._conv, chunk.first, chunk.last, slice(*piece.lines), slice(*piece.taps)
-        )
+        content = self._core.laid_out(self._conv, chunk.first, chunk.last, slice(*piece.lines), slice(*piece.taps))
         return self._chip.constants.add(content)
 
     def _parameter_words(self) -> tuple[int, int]:

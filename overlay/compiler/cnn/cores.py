@@ -67,9 +67,7 @@ class Core:
 
     def largest_sum(self, conv: Conv) -> int:
         """The largest magnitude of a sum on GEMM-L, whose activations are 0 to 15 or 255."""
-        positive, negative = (
-            np.maximum(sign * conv.weight, 0).sum(axis=(0, 1, 2)) for sign in (1, -1)
-        )
+        positive, negative = (np.maximum(sign * conv.weight, 0).sum(axis=(0, 1, 2)) for sign in (1, -1))
         taps = conv.lines * conv.taps * conv.source.pixel_channels
         worst = np.where(conv.weight_bits == 1, taps, np.maximum(positive, negative))
         return int(worst.max()) * ((1 << item_bits(conv)) - 1)

@@ -13,6 +13,7 @@ import numpy as np
 from hetfab.overlay.compiler.cnn.chip import Chip
 from hetfab.overlay.compiler.cnn.conv import Conv, conv_of
 from hetfab.overlay.compiler.cnn.conv_code import ConvCode
+from hetfab.overlay.compiler.cnn.depthwise_code import DepthwiseCode, runs_on_dw
 from hetfab.overlay.compiler.cnn.planning import ConvPlan, plan_conv
 from hetfab.overlay.compiler.cnn.pool_code import PoolCode
 from hetfab.overlay.compiler.cnn.storage import feature_map, gathers, images_of
@@ -89,8 +90,9 @@ class _Compiler:
         layers = self.model.layers
         units: list[Unit] = []
         for index, layer in enumerate(layers):
-            if isinstance(layer, Largest | Average):
-                pooling = self._pooling(index, layer)
+            on_dw = runs_on_dw(layer, self.chip.geometry)
+            if isinstance(layer, Largest | Average) or on_dw:
+                pooling = self._depthwise(index, layer) if on_dw else self._pooling(index, layer)
                 joins = index > 0 and layer.input is layers[index - 1].output
                 if joins and not units[-1].pools:
                     units[-1] = replace(units[-1], pools=(pooling,))
@@ -118,6 +120,12 @@ class _Compiler:
         code = PoolCode(self.chip, index, layer, source, target)
         kind = "largest" if isinstance(layer, Largest) else "mean"
         self.infos.append(_info(target.name, kind, ("load", "vec", "store"), target.channels))
+        return Pooling(code, code.tiles())
+
+    def _depthwise(self, index: int, layer: Product) -> Pooling:
+        source, target = self._maps[layer.input.name], self._maps[layer.output.name]
+        code = DepthwiseCode(self.chip, index, layer, source, target)
+        self.infos.append(_info(target.name, "depthwise", ("load", "vec", "dw", "store"), target.channels))
         return Pooling(code, code.tiles())
 
 

@@ -261,9 +261,7 @@ class _Planner:
         """
         conv, (size, widest, weight_lines) = self.conv, sizes
         tiles = cut(rows, conv.target.columns, core.banks, widest, fill=fill)
-        chunks = tuple(
-            Chunk(first, min(first + size, channels[1])) for first in range(channels[0], channels[1], size)
-        )
+        chunks = tuple(Chunk(first, min(first + size, channels[1])) for first in range(channels[0], channels[1], size))
         columns, pixels = max(tile.columns for tile in tiles), max(tile.pixels for tile in tiles)
         tile_words = sum(self.tile_words(core, piece, columns) for piece in pieces)
         beats = [

@@ -56,9 +56,7 @@ def _spans(window: Window, size: tuple[int, int], axis: int, numbers: Integers) 
     found: Span | None = None
     for position in range(len(numbers)):
         start = position * window.strides[axis] - window.pads[axis]
-        taps = [
-            tap for tap in range(window.kernel[axis]) if 0 <= start + tap * window.dilations[axis] < size[axis]
-        ]
+        taps = [tap for tap in range(window.kernel[axis]) if 0 <= start + tap * window.dilations[axis] < size[axis]]
         first = taps[0] if taps else 0
         alike = found is not None and (found.tap, found.taps) == (first, len(taps))
         if found is not None and alike and np.array_equal(numbers[found.first], numbers[position]):
