@@ -51,7 +51,7 @@ class BuiltGraphs:
 
 def bound_metapaths(bindings: Mapping[str, Binding]) -> list[tuple[Relation, ...]]:
     """The metapaths whose semantic graphs a model's inputs are."""
-    return list(dict.fromkeys(found.path for found in bindings.values() if isinstance(found, MetapathEnd)))
+    return list(dict.fromkeys(found.relations for found in bindings.values() if isinstance(found, MetapathEnd)))
 
 
 def program_graphs(program: Program, graph: HeteroGraph, session: Session) -> SemanticGraphs:

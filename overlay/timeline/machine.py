@@ -39,6 +39,7 @@ class Machine:
         clock_mhz: Clock of all engines.
         queue_depth: Instructions that DISPATCH queues per engine.
         engine_fifo_depth: Instructions issued to an engine and not yet done.
+        rows_fifo_words: Words that SGB may be ahead of AGG.
         pass_cycles: One trip of DISPATCH's loop: between two instructions that it queues, or issues to one engine.
         fetch_instructions: Instructions of one fetch.
         fetch_cycles: Cycles that a fetch's data takes.
@@ -56,6 +57,7 @@ class Machine:
     clock_mhz: float
     queue_depth: int
     engine_fifo_depth: int
+    rows_fifo_words: int
     pass_cycles: float
     fetch_instructions: int
     fetch_cycles: float
@@ -88,6 +90,7 @@ def machine(design: Design, *, dram_rate: float | None = None) -> Machine:
         clock_mhz=design.clock_mhz,
         queue_depth=design.geometry.queue_depth,
         engine_fifo_depth=design.geometry.engine_fifo_depth,
+        rows_fifo_words=design.geometry.rows_fifo_words,
         pass_cycles=value["pass_cycles"],
         fetch_instructions=int(value["fetch_instructions"]),
         fetch_cycles=value["fetch_cycles"],
