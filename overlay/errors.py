@@ -194,6 +194,12 @@ class LimitExceededError(InputError):
     code = "limit-exceeded"
 
 
+class ScheduleInvalidError(InputError):
+    """A schedule of AGG's scratchpad is not one of the edges, or finds a row where it is not."""
+
+    code = "schedule-invalid"
+
+
 class WidthsUnsupportedError(InputError):
     """Widths of weights or activations that no engine takes."""
 

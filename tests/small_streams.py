@@ -96,11 +96,13 @@ def instructions(draw: st.DrawFn) -> int:
             )  # fmt: skip
         case 9:
             return codec.reduce(
+                source=0, merge=0, spill=0, weighted=0,
                 slot=draw(st.integers(0, 1)), rows=draw(st.integers(0, 4)), mode=0, unsigned=0,
                 accumulate=draw(flag), groups=draw(flag), destination=0, sum=4 * draw(_SMALL),
             )  # fmt: skip
         case 10:
             return codec.configure_features(
+                first_block=0, slot_bits=0,
                 slot=draw(st.integers(0, 1)), row_blocks=draw(st.integers(1, 3)), count=draw(st.integers(0, 4)),
                 address=_address(draw),
             )  # fmt: skip
@@ -115,7 +117,14 @@ def _contexts() -> list[int]:
         word
         for slot in (0, 1)
         for word in (
-            codec.configure_features(slot=slot, row_blocks=1, count=1, address=program_address(Segment.ACTIVATIONS, 0)),
+            codec.configure_features(
+                first_block=0,
+                slot_bits=0,
+                slot=slot,
+                row_blocks=1,
+                count=1,
+                address=program_address(Segment.ACTIVATIONS, 0),
+            ),
             codec.configure_destinations(slot=slot, count=4, address=graph),
             codec.configure_ids(slot=slot, edges=0, id_bytes=2, address=graph),
         )

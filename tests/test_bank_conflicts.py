@@ -109,10 +109,12 @@ def reduction(mode: int, accumulate: int, id_bytes: int, groups: int) -> list[in
     edges = int(DEGREES.sum())
     fields = {"slot": 1, "rows": len(DEGREES), "unsigned": 0, "destination": 0, "sum": 0}
     return [
-        codec.configure_features(slot=1, row_blocks=1, count=9, address=program_address(Segment.FEATURES, 0)),
+        codec.configure_features(
+            first_block=0, slot_bits=0, slot=1, row_blocks=1, count=9, address=program_address(Segment.FEATURES, 0)
+        ),
         codec.configure_destinations(slot=1, count=len(DEGREES), address=graph),
         codec.configure_ids(slot=1, edges=edges, id_bytes=id_bytes, address=graph + 1024 * id_bytes),
-        codec.reduce(**fields, mode=mode, accumulate=accumulate, groups=groups),
+        codec.reduce(source=0, merge=0, spill=0, weighted=0, **fields, mode=mode, accumulate=accumulate, groups=groups),
     ]
 
 

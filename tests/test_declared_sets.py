@@ -34,7 +34,7 @@ VALUES = {"acc": 0, "par": 0, "out": 0, "rows": 2, "groups": 2, "row_blocks": 2}
 SUMS = {**VALUES, "sum": 0, "sum_groups": 2, "with_acc": 1, "shift": 0}
 BYTES = {"relu": 0, "unsigned": 0, "packed": 0, "out_bits": 7, "row_words": 3}
 CONTEXT = [
-    codec.configure_features(slot=1, row_blocks=1, count=2, address=FEATURES),
+    codec.configure_features(first_block=0, slot_bits=0, slot=1, row_blocks=1, count=2, address=FEATURES),
     codec.configure_destinations(slot=1, count=2, address=GRAPH),
     codec.configure_ids(slot=1, edges=4, id_bytes=2, address=program_address(Segment.GRAPH, 64)),
 ]
@@ -63,7 +63,20 @@ FULL = {
     "configure_features": CONTEXT[0],
     "configure_destinations": CONTEXT[1],
     "configure_ids": CONTEXT[2],
-    "reduce": codec.reduce(slot=1, rows=2, mode=0, unsigned=0, accumulate=1, groups=2, destination=0, sum=0),
+    "reduce": codec.reduce(
+        source=0,
+        merge=0,
+        spill=0,
+        weighted=0,
+        slot=1,
+        rows=2,
+        mode=0,
+        unsigned=0,
+        accumulate=1,
+        groups=2,
+        destination=0,
+        sum=0,
+    ),
     "configure_left": SGB_CONTEXT[0],
     "configure_right": SGB_CONTEXT[1],
     "configure_bitmap": SGB_CONTEXT[2],

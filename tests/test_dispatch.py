@@ -363,7 +363,7 @@ def test_an_address_within_a_beat_is_a_fault(device: Device) -> None:
 def test_more_groups_than_the_design_has_is_a_fault(device: Device) -> None:
     groups = device.emulator.geometry.agg_groups + 1
     fields = {"slot": 0, "rows": 1, "mode": 0, "unsigned": 0, "accumulate": 0, "destination": 0, "sum": 0}
-    assert device.run([codec.reduce(**fields, groups=groups)]) is Progress.FAULT
+    assert device.run([codec.reduce(source=0, merge=0, spill=0, weighted=0, **fields, groups=groups)]) is Progress.FAULT
     assert device.emulator.message() == (
         f"engine 'agg', instruction 0: reduce of {groups} groups, the design has {groups - 1}"
     )
@@ -525,10 +525,23 @@ def test_the_run_log_counts_gathered_rows(device: Device, accumulate: int) -> No
     device.dram[start : start + 48] = np.frombuffer(records.tobytes(), np.uint8)
     features, ids = program_address(Segment.FEATURES, 0), program_address(Segment.GRAPH, 64)
     words = [
-        codec.configure_features(slot=1, row_blocks=1, count=1, address=features),
+        codec.configure_features(first_block=0, slot_bits=0, slot=1, row_blocks=1, count=1, address=features),
         codec.configure_destinations(slot=1, count=3, address=program_address(Segment.GRAPH, 0)),
         codec.configure_ids(slot=1, edges=5, id_bytes=2, address=ids),
-        codec.reduce(slot=1, rows=3, mode=1, unsigned=0, accumulate=accumulate, groups=4, destination=0, sum=0),
+        codec.reduce(
+            source=0,
+            merge=0,
+            spill=0,
+            weighted=0,
+            slot=1,
+            rows=3,
+            mode=1,
+            unsigned=0,
+            accumulate=accumulate,
+            groups=4,
+            destination=0,
+            sum=0,
+        ),
     ]
     assert device.run(words) is Progress.DONE, device.emulator.message()
     record = device.emulator.run_log()[3]

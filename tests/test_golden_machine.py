@@ -540,7 +540,12 @@ def relation(geometry: Geometry, id_bytes: int, slot: int = 1) -> Relation:
     dram[graph + 1024 : graph + 1024 + len(content)] = content
     configures = [
         codec.configure_features(
-            slot=slot, row_blocks=2, count=SOURCES, address=program_address(Segment.ACTIVATIONS, 8)
+            first_block=0,
+            slot_bits=0,
+            slot=slot,
+            row_blocks=2,
+            count=SOURCES,
+            address=program_address(Segment.ACTIVATIONS, 8),
         ),
         codec.configure_destinations(slot=slot, count=len(DEGREES), address=program_address(Segment.GRAPH, 0)),
         codec.configure_ids(slot=slot, edges=len(ids), id_bytes=id_bytes, address=program_address(Segment.GRAPH, 1024)),
@@ -560,7 +565,8 @@ def test_reduce_is_its_definition(geometry: Geometry, id_bytes: int, mode: int, 
     old[2:5, :2] = [2**31 - 1, -(2**31)]
     put(case.machine, "sum_ram", 4, old)
     word = codec.reduce(
-        slot=1, rows=rows, mode=mode, unsigned=unsigned, accumulate=accumulate, groups=3,
+        source=0, merge=0, spill=0, weighted=0,
+                slot=1, rows=rows, mode=mode, unsigned=unsigned, accumulate=accumulate, groups=3,
         destination=destination, sum=4,
     )  # fmt: skip
     case.machine.execute(instruction(word))
@@ -587,7 +593,20 @@ def mean_by_fractions(total: int, degree: int) -> int:
 def test_reduce_of_destinations_without_edges_is_zero() -> None:
     case = relation(SMALL, 2)
     put(case.machine, "sum_ram", 0, np.full(16, 77, "<i4"))
-    word = codec.reduce(slot=1, rows=2, mode=1, unsigned=0, accumulate=0, groups=1, destination=3, sum=0)
+    word = codec.reduce(
+        source=0,
+        merge=0,
+        spill=0,
+        weighted=0,
+        slot=1,
+        rows=2,
+        mode=1,
+        unsigned=0,
+        accumulate=0,
+        groups=1,
+        destination=3,
+        sum=0,
+    )
     case.machine.execute(instruction(word))
     assert words(case.machine, "sum_ram", 0, 2, "<i4") == [0] * 16
 
@@ -763,7 +782,7 @@ def test_values_wider_than_their_row_are_refused() -> None:
 def test_reduce_refuses_what_its_context_does_not_have(change: dict[str, int], found: str) -> None:
     case = relation(SMALL, 2)
     fields = {"slot": 1, "rows": 1, "mode": 0, "unsigned": 0, "accumulate": 0, "groups": 1}
-    word = codec.reduce(**{**fields, "destination": 0, "sum": 0, **change})
+    word = codec.reduce(source=0, merge=0, spill=0, weighted=0, **{**fields, "destination": 0, "sum": 0, **change})
     with pytest.raises(StreamInvalidError) as error:
         case.machine.execute(instruction(word), 12)
     assert error.value.found == f"instruction 12 (reduce) uses {found}"
@@ -780,7 +799,20 @@ def test_reduce_refuses_edges_outside_the_arrays(operation: str, change: dict[st
     case = relation(SMALL, 2)
     address = program_address(Segment.GRAPH, 1024)
     case.machine.execute(instruction(getattr(codec, operation)(slot=1, address=address, **change)))
-    word = codec.reduce(slot=1, rows=1, mode=0, unsigned=0, accumulate=0, groups=1, destination=0, sum=0)
+    word = codec.reduce(
+        source=0,
+        merge=0,
+        spill=0,
+        weighted=0,
+        slot=1,
+        rows=1,
+        mode=0,
+        unsigned=0,
+        accumulate=0,
+        groups=1,
+        destination=0,
+        sum=0,
+    )
     with pytest.raises(StreamInvalidError, match=rf"instruction 0 \(reduce\) uses {found}"):
         case.machine.execute(instruction(word))
 
@@ -789,10 +821,27 @@ def test_reduce_refuses_the_first_source_beyond_the_count() -> None:
     case = relation(SMALL, 2)
     largest = max(case.ids[1 : 1 + DEGREES[0]])
     address = program_address(Segment.ACTIVATIONS, 8)
-    word = codec.reduce(slot=1, rows=1, mode=0, unsigned=0, accumulate=0, groups=1, destination=0, sum=0)
-    configure = codec.configure_features(slot=1, row_blocks=2, count=largest + 1, address=address)
+    word = codec.reduce(
+        source=0,
+        merge=0,
+        spill=0,
+        weighted=0,
+        slot=1,
+        rows=1,
+        mode=0,
+        unsigned=0,
+        accumulate=0,
+        groups=1,
+        destination=0,
+        sum=0,
+    )
+    configure = codec.configure_features(
+        first_block=0, slot_bits=0, slot=1, row_blocks=2, count=largest + 1, address=address
+    )
     case.machine.run(pack([configure, word]).tobytes())
-    configure = codec.configure_features(slot=1, row_blocks=2, count=largest, address=address)
+    configure = codec.configure_features(
+        first_block=0, slot_bits=0, slot=1, row_blocks=2, count=largest, address=address
+    )
     with pytest.raises(StreamInvalidError) as error:
         case.machine.run(pack([configure, word]).tobytes())
     assert error.value.found == f"instruction 1 (reduce) uses source vertex {largest}"
@@ -812,7 +861,20 @@ def test_reduce_refuses_records_that_no_layout_allows(column: int, value: int, f
     start = Segment.GRAPH * SIZE
     records = case.dram[start : start + 16 * len(DEGREES)].view("<u4").reshape(-1, 4)
     records[2, column] = value
-    word = codec.reduce(slot=1, rows=2, mode=1, unsigned=0, accumulate=0, groups=1, destination=1, sum=0)
+    word = codec.reduce(
+        source=0,
+        merge=0,
+        spill=0,
+        weighted=0,
+        slot=1,
+        rows=2,
+        mode=1,
+        unsigned=0,
+        accumulate=0,
+        groups=1,
+        destination=1,
+        sum=0,
+    )
     with pytest.raises(StreamInvalidError) as error:
         case.machine.execute(instruction(word))
     assert error.value.found == f"instruction 0 (reduce) uses {found}"

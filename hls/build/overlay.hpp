@@ -29,6 +29,7 @@
 #include "register_file.hpp"
 #include "run_log.hpp"
 #include "state_dump.hpp"
+#include "strip_check.hpp"
 
 // Host bodies compute with native integers, and check neither ranges nor declared sets.
 #if defined(HETFAB_HOST_BODIES) && !defined(HETFAB_DEBUG) && !defined(HETFAB_AP_INT) && \
@@ -202,6 +203,7 @@ class Overlay {
         const unsigned opcode = peek_opcode(engine);
         check_alignment(engine, opcode, instructions_[engine].front());
         check_shape(engine, opcode, instructions_[engine].front());
+        check_strips(engine, opcode, instructions_[engine].front(), load_context_.words());
         check_graph_operands(engine, opcode, instructions_[engine].front());
         check_weights(engine, opcode, instructions_[engine].front());
         const sets::Word issued = halves(instructions_[engine].front());
@@ -226,6 +228,7 @@ class Overlay {
         record.counts.cycles = events.cycles;
         record.counts.macs = events.mac_count;
         record.counts.edges = events.edge_count;
+        record.counts.misses = events.miss_count;
         const bool gathers = engine == isa::engine::agg || engine == isa::engine::sgb;
         const PortModel& data = ports_[gathers ? features_port : load_port];
         const PortModel* const read_ports[] = {&data, &ports_[graph_port]};
@@ -233,8 +236,9 @@ class Overlay {
             record.counts.read_bytes[port] = read_ports[port]->traffic.read_bytes;
             record.counts.read_bursts[port] = read_ports[port]->traffic.read_bursts;
         }
-        record.counts.write_bytes = ports_[store_port].traffic.write_bytes;
-        record.counts.write_bursts = ports_[store_port].traffic.write_bursts;
+        const Traffic& written = ports_[engine == isa::engine::agg ? features_port : store_port].traffic;
+        record.counts.write_bytes = written.write_bytes;
+        record.counts.write_bursts = written.write_bursts;
     }
 
     static sets::Word halves(const Types::Instruction& instruction) {
@@ -280,10 +284,10 @@ class Overlay {
         hls::stream<Types::Instruction>& in = instructions_[engine];
         hls::stream<Types::Token>& out = tokens_[engine];
         if (engine == isa::engine::load) {
-            load_step<Design, Family>(in, out, bodies_.memory<Types::Beat>(ports_[load_port], dram),
-                                      bodies_.banks(act_d_ram_), bodies_.banks(act_l_ram_),
-                                      bodies_.weights_d(wgt_d_ram_), bodies_.weights_l(wgt_l_ram_),
-                                      bodies_.parameters(par_ram_), events);
+            load_step<Design, Family>(
+                in, out, bodies_.memory<Types::Beat>(ports_[load_port], dram), bodies_.banks(act_d_ram_),
+                bodies_.banks(act_l_ram_), bodies_.weights_d(wgt_d_ram_), bodies_.weights_l(wgt_l_ram_),
+                bodies_.parameters(par_ram_), bodies_.ram(res_ram_), load_context_.port(), events);
         } else if (engine == isa::engine::store) {
             store_step<Design, Family>(in, out, bodies_.memory<Types::Beat>(ports_[store_port], dram),
                                        bodies_.ram(out_ram_), events);
@@ -306,7 +310,8 @@ class Overlay {
         } else {
             agg_step<Design, Family>(in, out, bodies_.memory<Types::Beat>(ports_[features_port], dram),
                                      bodies_.memory<Types::Beat>(ports_[graph_port], dram),
-                                     bodies_.ram(sum_ram_), agg_context_.port(), rows_fifo_, events);
+                                     bodies_.ram(feature_ram_), tag_ram_.port(), bodies_.ram(sum_ram_),
+                                     agg_context_.port(), rows_fifo_, events);
         }
     }
 
@@ -327,16 +332,19 @@ class Overlay {
                             number<Family, isa::LoadWeights::Words>(instruction));
         }
         if (engine == isa::engine::gemm_d && opcode == isa::Matmul::opcode) {
-            narrow_.check(matmul_tile<Family>(instruction), 4 * Design::gemm_d_cols, wgt_d_ram_);
+            narrow_.check(matmul_tile<Design, Family>(instruction), 4 * Design::gemm_d_cols, wgt_d_ram_);
+        }
+        if (engine == isa::engine::gemm_d && opcode == isa::MatmulLines::opcode) {
+            narrow_.check(matmul_strips<Family>(instruction), 4 * Design::gemm_d_cols, wgt_d_ram_);
         }
     }
 
     // What the instruction set does not define: hardware would end with sums of whatever its registers held.
     static void check_shape(unsigned engine, unsigned opcode, const Types::Instruction& instruction) {
         if (engine == isa::engine::gemm_d && opcode == isa::Matmul::opcode) check_matmul(instruction);
-        if (engine == isa::engine::gemm_l && opcode == isa::MatmulPlanes::opcode) check_planes(instruction);
+        if (engine == isa::engine::gemm_l && opcode != isa::Sync::opcode) check_planes(opcode, instruction);
         if (engine == isa::engine::vec) check_row(opcode, instruction);
-        if (engine == isa::engine::agg && opcode == isa::Reduce::opcode) check_groups(instruction);
+        if (engine == isa::engine::agg && opcode == isa::Reduce::opcode) check_reduce(instruction);
     }
 
     static void check_matmul(const Types::Instruction& instruction) {
@@ -344,17 +352,17 @@ class Overlay {
         throw std::out_of_range("matmul of rows of 0 beats, not at least 1");
     }
 
-    static void check_planes(const Types::Instruction& instruction) {
-        using Op = isa::MatmulPlanes;
-        const unsigned words = number<Family, Op::RowWords>(instruction);
-        const unsigned slices = number<Family, Op::Slices>(instruction);
-        const unsigned planes = number<Family, Op::Planes>(instruction);
-        const bool bipolar = flag<Family, Op::Bipolar>(instruction);
-        const unsigned most_planes = bipolar ? 1 : 8;
-        if (words != 0 && (slices == 1 || slices == 2) && planes != 0 && planes <= most_planes) return;
-        throw std::out_of_range("matmul_planes of row_words " + std::to_string(words) + ", slices " +
-                                std::to_string(slices) + ", planes " + std::to_string(planes) + ", bipolar " +
-                                std::to_string(bipolar) +
+    static void check_planes(unsigned opcode, const Types::Instruction& instruction) {
+        const bool strips = opcode == isa::MatmulPlanesLines::opcode;
+        const PlanesTile tile =
+            strips ? planes_strips<Family>(instruction) : planes_tile<Design, Family>(instruction);
+        const unsigned most_planes = tile.bipolar ? 1 : 8;
+        const bool slices = tile.slices == 1 || tile.slices == 2;
+        if (tile.strip.run != 0 && slices && tile.planes != 0 && tile.planes <= most_planes) return;
+        throw std::out_of_range((strips ? "matmul_planes_lines of run " : "matmul_planes of row_words ") +
+                                std::to_string(tile.strip.run) + ", slices " + std::to_string(tile.slices) +
+                                ", planes " + std::to_string(tile.planes) + ", bipolar " +
+                                std::to_string(tile.bipolar) +
                                 ", not at least 1 word, 1 or 2 slices, 1 to 8 planes, 1 when bipolar");
     }
 
@@ -373,11 +381,28 @@ class Overlay {
     }
 
     // Hardware would wrap around its registers; here the sums would leave their array.
-    static void check_groups(const Types::Instruction& instruction) {
-        const unsigned groups = number<Family, isa::Reduce::Groups>(instruction);
+    static void check_reduce(const Types::Instruction& instruction) {
+        using Op = isa::Reduce;
+        const unsigned groups = number<Family, Op::Groups>(instruction);
         if (groups > Design::agg_groups) {
             throw std::out_of_range("reduce of " + std::to_string(groups) + " groups, the design has " +
                                     std::to_string(Design::agg_groups));
+        }
+        const unsigned source = number<Family, Op::Source>(instruction);
+        if (Design::feature_words == 0 && source != isa::reduce_source::dram) {
+            throw std::out_of_range("reduce with a scratchpad, the design has none");
+        }
+        const bool weighted = flag<Family, Op::Weighted>(instruction);
+        if (weighted && (Design::agg_weights == 0 || source == isa::reduce_source::schedule)) {
+            throw std::out_of_range("reduce with weights, which the design or a schedule lacks");
+        }
+        const unsigned held = number<Family, Op::Rows>(instruction) * groups;
+        const bool both = flag<Family, Op::Merge>(instruction) && flag<Family, Op::Accumulate>(instruction) &&
+                          !flag<Family, Op::Spill>(instruction);
+        if ((both ? 2 : 1) * held > Design::sum_words) {
+            throw std::out_of_range("reduce of " + std::to_string(held) + " words of sums" +
+                                    (both ? ", merged and accumulated" : "") + ", AGG holds " +
+                                    std::to_string(Design::sum_words));
         }
     }
 
@@ -415,18 +440,23 @@ class Overlay {
     Ram<Types::WgtDWord> wgt_d_ram_{sets::memory::wgt_d_ram, Design::wgt_d_words, accesses_};
     Ram<Types::WgtLWord> wgt_l_ram_{sets::memory::wgt_l_ram, Design::wgt_l_words, accesses_};
     Ram<Types::ParWord> par_ram_{sets::memory::par_ram, Design::par_words, accesses_};
+    Ram<Types::ResWord> res_ram_{sets::memory::res_ram, Design::res_words, accesses_};
     Ram<Types::AccDWord> acc_d_ram_{sets::memory::acc_d_ram, Design::acc_d_words, accesses_};
     Ram<Types::AccLWord> acc_l_ram_{sets::memory::acc_l_ram, Design::acc_l_words, accesses_};
     Ram<Types::SumWord> sum_ram_{sets::memory::sum_ram, Design::sum_words, accesses_};
+    Ram<Types::Beat> feature_ram_{sets::memory::feature_ram, feature_depth<Design>, accesses_};
+    Ram<Types::Tag> tag_ram_{sets::memory::tag_ram, tag_depth<Design>, accesses_};
     Ram<Types::OutWord> out_ram_{sets::memory::out_ram, Design::out_words, accesses_};
+    Ram<Types::LoadContext> load_context_{sets::memory::load_context, isa::load_contexts, accesses_};
     Ram<Types::Instruction> agg_context_{sets::memory::agg_context, Design::agg_contexts* isa::context_words,
                                          accesses_};
     Ram<Types::Instruction> sgb_context_{sets::memory::sgb_context, isa::sgb_words, accesses_};
     std::map<std::string, RamModel*> rams_{
-        {"act_d_ram", &act_d_ram_},     {"act_l_ram", &act_l_ram_},     {"wgt_d_ram", &wgt_d_ram_},
-        {"wgt_l_ram", &wgt_l_ram_},     {"par_ram", &par_ram_},         {"acc_d_ram", &acc_d_ram_},
-        {"acc_l_ram", &acc_l_ram_},     {"sum_ram", &sum_ram_},         {"out_ram", &out_ram_},
-        {"agg_context", &agg_context_}, {"sgb_context", &sgb_context_},
+        {"act_d_ram", &act_d_ram_},     {"act_l_ram", &act_l_ram_}, {"wgt_d_ram", &wgt_d_ram_},
+        {"wgt_l_ram", &wgt_l_ram_},     {"par_ram", &par_ram_},     {"acc_d_ram", &acc_d_ram_},
+        {"acc_l_ram", &acc_l_ram_},     {"sum_ram", &sum_ram_},     {"out_ram", &out_ram_},
+        {"feature_ram", &feature_ram_}, {"tag_ram", &tag_ram_},     {"agg_context", &agg_context_},
+        {"sgb_context", &sgb_context_}, {"res_ram", &res_ram_},     {"load_context", &load_context_},
     };
     NarrowWeights narrow_;
     static constexpr sets::Constants constants = sets::constants_of<Design>();

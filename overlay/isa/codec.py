@@ -440,8 +440,8 @@ def configure_lines(
         slot: Context; 0 to 15.
         core: 0: to act_d_ram, 1: to act_l_ram; 0 to 1.
         packed: 1: two channels a byte; 0 to 1.
-        kernel_lines: Lines of a bank: rows of the kernel; 0 to 15.
-        line_stride: Lines from the first one of a bank to that of the next bank; 0 to 7.
+        kernel_lines: Lines of a bank: rows of the kernel, at least 1; 0 to 15.
+        line_stride: Lines from the first one of a bank to that of the next bank, at least 1; 0 to 7.
         line_beats: Beats of a line, its padding included: of act_l_ram a multiple of 2 when packed, else of
             4; 0 to 4095.
         stride_blocks: Distance of two lines in DRAM in blocks; 0 to 2047.
@@ -495,8 +495,8 @@ def configure_windows(
     Args:
         slot: Context; 0 to 15.
         core: 0: to act_d_ram, 1: to act_l_ram; 0 to 1.
-        kernel_lines: Lines of a bank: rows of the kernel; 0 to 15.
-        line_stride: Lines from the first one of a bank to that of the next bank; 0 to 7.
+        kernel_lines: Lines of a bank: rows of the kernel, at least 1; 0 to 15.
+        line_stride: Lines from the first one of a bank to that of the next bank, at least 1; 0 to 7.
         run_beats: Beats of a window: of act_l_ram a multiple of 4; 0 to 31.
         step_bytes: Bytes from a window to the next; 0 to 127.
         stride_blocks: Distance of two lines in DRAM in blocks; 0 to 2047.

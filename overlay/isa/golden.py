@@ -31,7 +31,13 @@ _L_BANK_BYTES = 16
 _CONTEXT_WORDS = isa().size("context_words")
 _PARAMETER = isa().record("parameter").dtype
 _DESTINATION = isa().record("destination")
+_RUN = isa().record("run")
 _MODES = isa().operation("reduce").field("mode").values
+_SOURCES = isa().operation("reduce").field("source").values
+#: Units of a schedule from the first on read a row; the last one does not keep it.
+_UNIT_READS, _UNIT_STREAMS = 1 << 15, (1 << 16) - 1
+_WORDS_PER_TAG = 8
+_WEIGHT_PLACE = 24
 
 
 class GoldenMachine:
@@ -255,6 +261,9 @@ def _lines_of_banks(machine: GoldenMachine, f: Fields, context: Fields) -> int:
     rows = machine.geometry.gemm_l_rows if context["core"] else machine.geometry.gemm_d_rows
     if f["banks"] < 1 or f["first_bank"] + f["banks"] > rows:
         raise machine.error(f"{f['banks']} banks from bank {f['first_bank']} on", f"at least 1, below bank {rows}")
+    if not context["kernel_lines"] or not context["line_stride"]:
+        found = f"kernel_lines {context['kernel_lines']}, line_stride {context['line_stride']}"
+        raise machine.error(found, "at least 1 each")
     return (f["banks"] - 1) * context["line_stride"] + context["kernel_lines"]
 
 
@@ -271,7 +280,7 @@ def _write_lines(machine: GoldenMachine, f: Fields, context: Fields, lines: Byte
     )
     kept = context["kernel_lines"]
     target = machine.words(memory, f["ram"], kept * words.shape[1])
-    banks = target.reshape(kept, words.shape[1], -1, words.shape[2])
+    banks = target.reshape(kept, words.shape[1], target.shape[1] // words.shape[2], words.shape[2])
     for bank in range(f["banks"]):
         first = bank * context["line_stride"]
         banks[:, :, f["first_bank"] + bank] = words[first : first + kept]
@@ -529,8 +538,10 @@ def _write_rows(machine: GoldenMachine, f: Fields, values: npt.NDArray[Any]) -> 
 
 
 def configure_features(machine: GoldenMachine, f: Fields) -> None:
-    """Keeps the feature array of a context."""
+    """Keeps the feature array of a context and clears the tags of its slots."""
     _configure(machine, f, 0)
+    tags = machine.memories["tag_ram"][: machine.geometry.feature_words // _WORDS_PER_TAG]
+    tags[f["first_block"] : f["first_block"] + (1 << f["slot_bits"])] = 0
 
 
 def configure_destinations(machine: GoldenMachine, f: Fields) -> None:
@@ -543,88 +554,215 @@ def configure_ids(machine: GoldenMachine, f: Fields) -> None:
     _configure(machine, f, 2)
 
 
+def configure_spilled(machine: GoldenMachine, f: Fields) -> None:
+    """Keeps the array of incomplete sums of a context."""
+    _configure(machine, f, 3)
+
+
 def _configure(machine: GoldenMachine, f: Fields, word: int) -> None:
     issued = f["issued"].to_bytes(_INSTRUCTION_BYTES, "little")
     machine.words("agg_context", _CONTEXT_WORDS * f["slot"] + word, 1)[0] = np.frombuffer(issued, np.uint8)
 
 
 def reduce(machine: GoldenMachine, f: Fields) -> None:
-    """sum[r][c] = (accumulate ? sum[r][c] : 0) + t[c], t the sum or mean over sources in Q.8, or the plain sum."""
-    if f["mode"] >= len(_MODES):
-        known = " or ".join(f"{value} ({name})" for value, name in enumerate(_MODES))
-        raise machine.error(f"mode {f['mode']}", f"mode {known}")
-    if f["groups"] > machine.geometry.agg_groups:
-        raise machine.error(f"{f['groups']} groups", f"at most {machine.geometry.agg_groups}, the design's agg_groups")
-    context = machine.words("agg_context", _CONTEXT_WORDS * f["slot"], 3)
-    features = _context(context[0], "configure_features")
-    destinations = _destinations(machine, f, _context(context[1], "configure_destinations"))
-    ids = _ids(machine, destinations, _context(context[2], "configure_ids"))
-    sums = wrap32(_sum_of_sources(machine, f, features, destinations["degree"].astype(np.int64), ids))
-    match _MODES[f["mode"]]:
-        case "mean":
-            terms = mean_q8(sums, _column(destinations["reciprocal"]), _column(destinations["exponent"]))
-        case "sum":
-            terms = sums << Q8_BITS
-        case _:
-            terms = sums
-    words = machine.words("sum_ram", f["sum"], f["rows"] * f["groups"])
-    target = words.view("<i4").reshape(f["rows"], f["groups"] * machine.geometry.lanes)
-    start = target.astype(np.int64) if f["accumulate"] else 0
-    target[...] = wrap32(start + terms)  # without edges the sum is 0, and 0 in every mode
+    """Sums over each destination's sources: to sum_ram as sums or means in Q.8 or as they are, or spilled."""
+    _check_reduce(machine, f)
+    names = ("configure_features", "configure_destinations", "configure_ids", "configure_spilled")
+    words = machine.words("agg_context", _CONTEXT_WORDS * f["slot"], len(names))
+    features, destinations, ids, spilled = (_context(word, name) for word, name in zip(words, names, strict=True))
+    records = _destinations(machine, f, destinations)
+    rows = _edge_rows(machine, f, features, records, ids)
+    sums = np.zeros((f["rows"], rows.shape[1]), np.int64)
+    used = records["degree"] > 0
+    if len(rows):
+        sums[used] = np.add.reduceat(rows, _starts(records)[used], axis=0)
+    if f["merge"]:
+        sums = sums + _spilled_rows(machine, f, spilled, records)
+    if f["spill"]:
+        _write_spilled(machine, f, spilled, records, wrap32(sums))
+    else:
+        _write_sums(machine, f, records, wrap32(sums))
+
+
+def _check_reduce(machine: GoldenMachine, f: Fields) -> None:
+    geometry = machine.geometry
+    for name, values in (("mode", _MODES), ("source", _SOURCES)):
+        if f[name] >= len(values):
+            known = " or ".join(f"{value} ({text})" for value, text in enumerate(values))
+            raise machine.error(f"{name} {f[name]}", f"{name} {known}")
+    if f["groups"] > geometry.agg_groups:
+        raise machine.error(f"{f['groups']} groups", f"at most {geometry.agg_groups}, the design's agg_groups")
+    if _SOURCES[f["source"]] != "dram" and not geometry.feature_words:
+        raise machine.error(f"source {_SOURCES[f['source']]}", "a design with a scratchpad")
+    if f["weighted"] and not (geometry.agg_weights and _SOURCES[f["source"]] != "schedule"):
+        raise machine.error("weights", "a design with agg_weights, and no schedule")
+    held = f["rows"] * f["groups"] * (1 + (f["merge"] & f["accumulate"] & ~f["spill"]))
+    if held > geometry.sum_words:
+        raise machine.error(f"{held} words of sums", f"at most {geometry.sum_words}, the sum_words")
 
 
 def _destinations(machine: GoldenMachine, f: Fields, array: Fields) -> npt.NDArray[Any]:
-    """Records of the destinations, ``[rows]``."""
+    """Records of the destinations or runs, ``[rows]``, with a field ``row`` and a count of ``units`` in either case."""
     end = f["destination"] + f["rows"]
     if end > array["count"]:
         raise machine.error(f"destinations up to {end - 1}", f"destinations below {array['count']}")
-    size = _DESTINATION.bytes
+    scheduled = _SOURCES[f["source"]] == "schedule"
+    record = _RUN if scheduled else _DESTINATION
+    size = record.bytes
     content = machine.dram(array["address"] + size * f["destination"], f["rows"], size, size)
-    records = np.ascontiguousarray(content).view(_DESTINATION.dtype).reshape(f["rows"])
+    stored = np.ascontiguousarray(content).view(record.dtype).reshape(f["rows"])
     for name in ("reciprocal", "exponent"):
-        bits = _DESTINATION.bits(name)
-        if np.any(records[name] >> bits):
-            raise machine.error(f"{name} {records[name].max()}", f"{bits} bits")
-    gaps = np.flatnonzero(records["first"][:-1] + records["degree"][:-1] != records["first"][1:])
+        bits = record.bits(name)
+        if np.any(stored[name] >> bits):
+            raise machine.error(f"{name} {stored[name].max()}", f"{bits} bits")
+    records = np.zeros(f["rows"], _RUN.dtype)
+    for name in stored.dtype.names or ():
+        records[name] = stored[name]
+    if not scheduled:
+        records["units"], records["row"] = records["degree"], f["destination"] + np.arange(f["rows"])
+    gaps = np.flatnonzero(records["first"][:-1] + records["units"][:-1] != records["first"][1:])
     if len(gaps):
         row = f["destination"] + int(gaps[0])
         raise machine.error(f"destination {row + 1}", f"one whose edges follow those of destination {row}")
     return records
 
 
-def _ids(machine: GoldenMachine, destinations: npt.NDArray[Any], array: Fields) -> Integers:
-    """Source ids of the destinations' edges, destination by destination, int64 ``[edges]``."""
+def _starts(records: npt.NDArray[Any]) -> Integers:
+    """The first edge of each record among the edges of all, int64 ``[rows]``."""
+    degree = records["degree"].astype(np.int64)
+    return np.asarray(np.cumsum(degree) - degree)
+
+
+def _edge_rows(
+    machine: GoldenMachine, f: Fields, features: Fields, records: npt.NDArray[Any], array: Fields
+) -> Integers:
+    """The row of features of each edge times its weight, int64 ``[edges, channels]``."""
+    edges = int(records["degree"].sum(dtype=np.int64))
+    if edges == 0 or f["groups"] == 0:
+        return np.zeros((0, f["groups"] * machine.geometry.lanes), np.int64)
     if array["id_bytes"] not in (2, 4):
         raise machine.error(f"ids of {array['id_bytes']} bytes", "ids of 2 or 4 bytes")
-    first, degree = destinations["first"].astype(np.int64), destinations["degree"].astype(np.int64)
-    used = degree > 0
-    if not used.any():
-        return np.zeros(0, np.int64)
-    low, high = int(first[used].min()), int((first + degree)[used].max())
-    if high > array["edges"]:
-        raise machine.error(f"edges up to {high - 1}", f"edges below {array['edges']}")
-    size = array["id_bytes"]
-    content = machine.dram(array["address"] + low * size, 1, 0, (high - low) * size)[0].tobytes()
-    ids = np.frombuffer(content, f"<u{size}")
-    before = np.cumsum(degree) - degree
-    edges = np.repeat(first - low - before, degree) + np.arange(degree.sum())
-    return np.asarray(ids[edges], np.int64)
+    first, count = int(records["first"][0]), int(records["units"].sum(dtype=np.int64))
+    if first + count > array["edges"]:
+        raise machine.error(f"edges up to {first + count - 1}", f"edges below {array['edges']}")
+    match _SOURCES[f["source"]]:
+        case "schedule":
+            return _scheduled_rows(machine, f, features, _numbers_of(machine, array, first, count, 2), edges, array)
+        case "tags":
+            ids, weights = _weighted(f, _numbers_of(machine, array, first, count, array["id_bytes"]))
+            return _tagged_rows(machine, f, features, ids) * _column(weights)
+        case _:
+            ids, weights = _weighted(f, _numbers_of(machine, array, first, count, array["id_bytes"]))
+            return _feature_rows(machine, f, features, ids) * _column(weights)
 
 
-def _sum_of_sources(machine: GoldenMachine, f: Fields, array: Fields, degree: Integers, ids: Integers) -> Integers:
-    """S, int64 ``[rows, channels]``; 0 for a destination without edges."""
-    channels = f["groups"] * machine.geometry.lanes
-    sums = np.zeros((f["rows"], channels), np.int64)
-    if len(ids) == 0 or channels == 0:
-        return sums
+def _numbers_of(machine: GoldenMachine, array: Fields, first: int, count: int, size: int) -> Integers:
+    content = machine.dram(array["address"] + first * size, 1, 0, count * size)[0].tobytes()
+    return np.frombuffer(content, f"<u{size}").astype(np.int64)
+
+
+def _weighted(f: Fields, ids: Integers) -> tuple[Integers, Integers]:
+    """Source vertices, and the weights of their edges, 1 without weights."""
+    if not f["weighted"]:
+        return ids, np.ones_like(ids)
+    return ids & ((1 << _WEIGHT_PLACE) - 1), _signed(ids >> _WEIGHT_PLACE, 8)
+
+
+def _feature_rows(machine: GoldenMachine, f: Fields, array: Fields, ids: Integers) -> Integers:
+    """Rows of features from DRAM, int64 ``[ids, channels]``."""
     if ids.max() >= array["count"]:
         raise machine.error(f"source vertex {ids.max()}", f"source vertices below {array['count']}")
     stride = array["row_blocks"] * _BLOCK_BYTES
-    features = machine.dram(array["address"], int(ids.max()) + 1, stride, channels)
-    gathered = features[ids].view(_byte(f["unsigned"]))
-    starts = (np.cumsum(degree) - degree)[degree > 0]
-    sums[degree > 0] = np.add.reduceat(gathered, starts, axis=0, dtype=np.int64)
-    return sums
+    rows = machine.dram(array["address"], int(ids.max()) + 1, stride, f["groups"] * machine.geometry.lanes)
+    return rows[ids].view(_byte(f["unsigned"])).astype(np.int64)
+
+
+def _tagged_rows(machine: GoldenMachine, f: Fields, array: Fields, ids: Integers) -> Integers:
+    """Rows of features through the scratchpad, edge by edge, by its tags."""
+    tags = machine.words("tag_ram", array["first_block"], 1 << array["slot_bits"])
+    rows = np.zeros((len(ids), f["groups"] * machine.geometry.lanes), np.int64)
+    for edge, vertex in enumerate(ids):
+        slot = int(vertex) % len(tags)
+        tag = tags[slot].view("<u4")
+        if tag[0] != vertex + 1:
+            _keep_row(machine, f, array, int(vertex), slot)
+            tag[0], tag[1] = vertex + 1, 0
+        rows[edge] = _slot(machine, f, array, slot).view(_byte(f["unsigned"]))
+    return rows
+
+
+def _scheduled_rows(
+    machine: GoldenMachine, f: Fields, array: Fields, units: Integers, edges: int, ids: Fields
+) -> Integers:
+    """Rows of features through the scratchpad, edge by edge, as the units of a schedule say."""
+    rows = np.zeros((edges, f["groups"] * machine.geometry.lanes), np.int64)
+    place = 0
+    for edge in range(edges):
+        unit, place = int(units[place]), place + 1
+        vertex = 0
+        if unit >= _UNIT_READS:
+            halves = units[place : place + ids["id_bytes"] // 2]
+            vertex, place = sum(int(half) << 16 * number for number, half in enumerate(halves)), place + len(halves)
+        if unit == _UNIT_STREAMS:
+            rows[edge] = _feature_rows(machine, f, array, np.array([vertex]))[0]
+            continue
+        slot = unit % _UNIT_READS
+        if unit >= _UNIT_READS:
+            _keep_row(machine, f, array, vertex, slot)
+        rows[edge] = _slot(machine, f, array, slot).view(_byte(f["unsigned"]))
+    if place != len(units):
+        raise machine.error(f"{len(units)} units", f"{place}, those of {edges} edges")
+    return rows
+
+
+def _slot(machine: GoldenMachine, f: Fields, array: Fields, slot: int) -> Bytes:
+    """A view of a row in the scratchpad, uint8 ``[channels]``."""
+    words = machine.words("feature_ram", _WORDS_PER_TAG * array["first_block"] + slot * f["groups"], f["groups"])
+    return words.reshape(-1)
+
+
+def _keep_row(machine: GoldenMachine, f: Fields, array: Fields, vertex: int, slot: int) -> None:
+    row = _feature_rows(machine, f, array, np.array([vertex]))[0]
+    _slot(machine, f, array, slot)[:] = row.astype(np.uint8)
+
+
+def _spilled(machine: GoldenMachine, f: Fields, array: Fields, records: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """A view of all spilled sums, int32 ``[vertices, channels]``."""
+    rows = int(records["row"].max(initial=0)) + 1
+    if rows > array["count"]:
+        raise machine.error(f"spilled row {rows - 1}", f"rows below {array['count']}")
+    length = _NUMBER_BYTES * f["groups"] * machine.geometry.lanes
+    return machine.dram(array["address"], rows, array["row_blocks"] * _BLOCK_BYTES, length).view("<i4")
+
+
+def _spilled_rows(machine: GoldenMachine, f: Fields, array: Fields, records: npt.NDArray[Any]) -> Integers:
+    return np.asarray(_spilled(machine, f, array, records)[records["row"]], np.int64)
+
+
+def _write_spilled(machine: GoldenMachine, f: Fields, array: Fields, records: npt.NDArray[Any], sums: Integers) -> None:
+    target = _spilled(machine, f, array, records)
+    for record, values in zip(records, sums, strict=True):
+        target[record["row"]] = values
+
+
+def _write_sums(machine: GoldenMachine, f: Fields, records: npt.NDArray[Any], sums: Integers) -> None:
+    """sum[r][c] = (accumulate ? sum[r][c] : 0) + t[c], t the sum or mean in Q.8, or the plain sum."""
+    match _MODES[f["mode"]]:
+        case "mean":
+            terms = mean_q8(sums, _column(records["reciprocal"]), _column(records["exponent"]))
+        case "sum":
+            terms = sums << Q8_BITS
+        case _:
+            terms = sums
+    places = records["row"].astype(np.int64) - f["destination"]
+    if sorted(places) != list(range(f["rows"])):
+        raise machine.error(
+            f"runs of the rows {sorted(records['row'])}", f"each from {f['destination']} on once, in any order"
+        )
+    words = machine.words("sum_ram", f["sum"], f["rows"] * f["groups"])
+    target = words.view("<i4").reshape(f["rows"], f["groups"] * machine.geometry.lanes)
+    start = target[places].astype(np.int64) if f["accumulate"] else 0
+    target[places] = wrap32(start + terms)
 
 
 def configure_left(machine: GoldenMachine, f: Fields) -> None:
@@ -775,6 +913,7 @@ _FUNCTIONS: dict[str, Callable[[GoldenMachine, Fields], None]] = {
     "configure_features": configure_features,
     "configure_destinations": configure_destinations,
     "configure_ids": configure_ids,
+    "configure_spilled": configure_spilled,
     "reduce": reduce,
     "configure_left": configure_left,
     "configure_right": configure_right,
