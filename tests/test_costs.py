@@ -119,7 +119,8 @@ def test_a_slot_that_was_not_configured_is_refused() -> None:
     )
     with pytest.raises(StreamInvalidError) as caught:
         expected_records(words, np.zeros(64, np.uint8), SMALL_GEOMETRY)
-    assert caught.value.found == "instruction 1 is a 'reduce' with slot 1, for which no 'configure_destinations' came before"
+    missing = "for which no 'configure_destinations' came before"
+    assert caught.value.found == f"instruction 1 is a 'reduce' with slot 1, {missing}"
 
 
 def reduce_of_slot(slot: int) -> int:

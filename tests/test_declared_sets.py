@@ -17,7 +17,7 @@ from hetfab.overlay.isa.codec import RegisterOffset, Segment
 from hetfab.overlay.isa.spec import Operation, isa
 from hetfab.overlay.isa.words import pack, program_address
 from tests.conftest import SMALL_GEOMETRY
-from tests.cpp_sets import SLOTS, declared_sets
+from tests.cpp_sets import CONFIGURES, declared_sets
 from tests.programs import SHARES, bound_to, compiled, quantized, run_emulated, run_golden
 from tests.random_models import academic_case
 from tests.sets_definition import Region, read_set, write_set
@@ -33,11 +33,19 @@ WORDS = {"ram": 0, "words": 3, "address": FEATURES}
 VALUES = {"acc": 0, "par": 0, "out": 0, "rows": 2, "groups": 2, "row_blocks": 2}
 SUMS = {**VALUES, "sum": 0, "sum_groups": 2, "with_acc": 1, "shift": 0}
 BYTES = {"relu": 0, "unsigned": 0, "packed": 0, "out_bits": 7, "row_words": 3}
+#: The last two blocks of the scratchpad; a row takes a block.
 CONTEXT = [
-    codec.configure_features(first_block=0, slot_bits=0, slot=1, row_blocks=1, count=2, address=FEATURES),
+    codec.configure_features(
+        slot=1, row_blocks=1, first_block=SMALL_GEOMETRY.feature_words // 8 - 2, slot_bits=1, count=2, address=FEATURES
+    ),
     codec.configure_destinations(slot=1, count=2, address=GRAPH),
     codec.configure_ids(slot=1, edges=4, id_bytes=2, address=program_address(Segment.GRAPH, 64)),
+    codec.configure_spilled(slot=1, row_blocks=4, count=2, address=program_address(Segment.SPILL, 0)),
 ]
+REDUCE = {"slot": 1, "rows": 2, "mode": 0, "unsigned": 0, "weighted": 0, "groups": 8, "destination": 0, "sum": 0}
+#: Of a run with two units and of one with two more: a row is read into the last slot, and found there twice.
+RUNS = [[0, 1, 1 << 16, 1, 2, 0], [2, 2, 1 << 16, 1, 2, 1]]
+UNITS = [(1 << 15) + 1, 1, 1, 1]
 LEFT, RIGHT = program_address(Segment.GRAPH, 256), program_address(Segment.GRAPH, 512)
 #: Two rows that meet both rows of the right graph, which have two of four columns each.
 SGB_CONTEXT = [
@@ -46,7 +54,6 @@ SGB_CONTEXT = [
     codec.configure_bitmap(threshold=0, columns=4),
 ]
 #: Where SGB's contexts are among those of all engines.
-SGB_PLACE = isa().size("context_words") * SLOTS
 #: Instructions by name that touch all that they declare, together all that their operations declare.
 FULL = {
     "load_activations": codec.load_activations(**ROWS, ram_d=0, ram_l=0, to_d=1, to_l=1, packed=0),
@@ -61,20 +68,10 @@ FULL = {
     "configure_features": CONTEXT[0],
     "configure_destinations": CONTEXT[1],
     "configure_ids": CONTEXT[2],
-    "reduce": codec.reduce(
-        source=0,
-        merge=0,
-        spill=0,
-        weighted=0,
-        slot=1,
-        rows=2,
-        mode=0,
-        unsigned=0,
-        accumulate=1,
-        groups=2,
-        destination=0,
-        sum=0,
-    ),
+    "configure_spilled": CONTEXT[3],
+    "reduce": codec.reduce(**REDUCE, source=0, merge=0, spill=0, accumulate=1),
+    "reduce by tags": codec.reduce(**REDUCE, source=1, merge=1, spill=0, accumulate=0),
+    "reduce by schedule": codec.reduce(**REDUCE | {"destination": 6}, source=2, merge=0, spill=1, accumulate=0),
     "configure_left": SGB_CONTEXT[0],
     "configure_right": SGB_CONTEXT[1],
     "configure_bitmap": SGB_CONTEXT[2],
@@ -107,7 +104,9 @@ def context_of(name: str) -> list[int]:
 def regions(name: str) -> list[tuple[str, Region]]:
     """What an instruction of ``FULL`` declares by the tables: a verb, and where."""
     operation, names = operation_of(name), SMALL_GEOMETRY.constants()
-    owners = ("left", "right", "bitmap") if operation.engine == "sgb" else ("features", "destinations", "ids")
+    owners = (
+        ("left", "right", "bitmap") if operation.engine == "sgb" else ("features", "destinations", "ids", "spilled")
+    )
     for owner, word in zip(owners, context_of(name), strict=True):
         names |= {f"{owner}.{field.name}": field.get(word) for field in isa().operation(f"configure_{owner}").fields}
     names |= {field.name: field.get(FULL[name]) for field in operation.fields}
@@ -147,7 +146,8 @@ def run(emulator: Emulator, name: str) -> tuple[Progress, str]:
             memory[: program.nbytes] = program.view(np.uint8).reshape(-1)
         elif segment is Segment.GRAPH:
             memory[:32] = np.array([[0, 2, 1 << 16, 1], [2, 2, 1 << 16, 1]], "<u4").view(np.uint8).reshape(-1)
-            memory[64:72] = np.array([0, 1, 1, 0], "<u2").view(np.uint8)
+            memory[144:192] = np.array(RUNS, "<u4").view(np.uint8).reshape(-1)
+            memory[64:72] = np.array(UNITS if name == "reduce by schedule" else [0, 1, 1, 0], "<u2").view(np.uint8)
             for first, ids in ((256, [0, 1, 1, 0]), (512, [0, 1, 2, 3])):
                 memory[first : first + 12] = np.array([0, 2, 4], "<u4").view(np.uint8)
                 memory[first + 64 : first + 80] = np.array(ids, "<u4").view(np.uint8)
@@ -172,10 +172,13 @@ def test_the_instructions_declare_every_box() -> None:
         for box in group
     }
     assert {(operation_of(name).name, verb, region.memory) for name in FULL for verb, region in regions(name)} == boxes
+    contexts = {operation.name: 0 for operation in CONFIGURES} | {
+        operation.name: word
+        for word in (*CONTEXT, *SGB_CONTEXT)
+        if (operation := isa().find(word & 15, word >> 4 & 15)) is not None
+    }
     for name, word in FULL.items():
-        contexts = [0] * SGB_PLACE + SGB_CONTEXT
-        contexts[4:7] = CONTEXT
-        reads, writes = declared_sets(word, contexts, SMALL_GEOMETRY)
+        reads, writes = declared_sets(word, contexts, 1, SMALL_GEOMETRY)
         expected = regions(name)
         assert [region for verb, region in expected if verb == "reads"] == reads
         assert [region for verb, region in expected if verb == "writes"] == writes
@@ -195,12 +198,12 @@ def test_a_set_that_is_too_small_is_caught(emulator: Emulator, library: Path, na
 @pytest.mark.parametrize(
     ("name", "number", "text"),
     [
-        ("matmul", 0, "engine 'gemm_d', instruction 3: reads word 3 of act_d_ram; declared are words 0 to 2"),
-        ("matmul_planes", 0, "engine 'gemm_l', instruction 3: reads word 7 of act_l_ram; declared are words 0 to 6"),
+        ("matmul", 0, "engine 'gemm_d', instruction 4: reads word 3 of act_d_ram; declared are words 0 to 2"),
+        ("matmul_planes", 0, "engine 'gemm_l', instruction 4: reads word 7 of act_l_ram; declared are words 0 to 6"),
         (
             "requantize of GEMM-L",
             2,
-            "engine 'vec', instruction 3: writes word 2 of out_ram; declared are words 0 to 1 in 2 rows, "
+            "engine 'vec', instruction 4: writes word 2 of out_ram; declared are words 0 to 1 in 2 rows, "
             "16 words apart",
         ),
     ],
@@ -218,7 +221,7 @@ def test_rows_of_dram_are_named_with_their_distance(emulator: Emulator, library:
     shorten(library, isa().engine("store").id << 4 | operation.opcode, 1)
     base = BASES[Segment.FEATURES]
     assert run(emulator, "store_rows")[1] == (
-        f"engine 'store', instruction 3: writes bytes {base:#x} to {base + 63:#x} of dram; "
+        f"engine 'store', instruction 4: writes bytes {base:#x} to {base + 63:#x} of dram; "
         f"declared are bytes {base:#x} to {base + 55:#x} in 2 rows, 128 bytes apart"
     )
 
