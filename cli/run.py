@@ -2,16 +2,36 @@
 """``hetfab run``: a program and a graph in, predictions out."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from hetfab.cli.output import Result, common_options, print_table, progress
+
+if TYPE_CHECKING:
+    from hetfab.driver.graph.feeds import SemanticGraphs
+    from hetfab.driver.graph.heterograph import HeteroGraph
+    from hetfab.overlay.design import Design
+    from hetfab.overlay.program import Program
 
 
 def _seconds(context: click.Context, option: click.Parameter, value: float) -> float:
     if not value > 0:  # Also of NaN, which a wait would never reach.
         raise click.BadParameter(f"{value} is no time above 0", context, option)
     return value
+
+
+def _semantic_graphs(program: "Program", graph: "HeteroGraph", design: "Design") -> "SemanticGraphs":
+    """Those that the program reads, built on an emulated overlay of the design where it has the engine."""
+    from hetfab.driver.emulated import EmulatedTransport
+    from hetfab.driver.graph.arrays import metapaths_of
+    from hetfab.driver.semantic_graphs import program_graphs
+    from hetfab.driver.session import Session
+
+    if not metapaths_of(program):
+        return {}
+    with EmulatedTransport(design) as transport:
+        return program_graphs(program, graph, Session(transport, design))
 
 
 @click.command()
@@ -67,7 +87,7 @@ def command(
     chosen = read.design if design is None else read_design(design)
     check_geometry(read.design, chosen)
     read_board(chosen.board)  # A name that no board has is found before the run.
-    bound = bind(read, graph_arrays(read, opened))
+    bound = bind(read, graph_arrays(read, opened, _semantic_graphs(read, opened, chosen)))
     compared = None if reference is None else open_reference(reference, read, opened)
     with EmulatedTransport(chosen) as transport, progress("run", len(bound.words)) as advance:
         result = Session(transport, chosen).run(bound, deadline_seconds=deadline, progress=advance)

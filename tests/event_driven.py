@@ -82,7 +82,7 @@ class EventDriven:
         self.engines = [Engine() for _ in range(16)]
         self.semaphores = np.zeros(32, np.int64)
         self.next = 0
-        self.next_at = machine.read_latency + machine.fetch_cycles
+        self.next_at = machine.start_cycles + machine.read_latency + machine.fetch_cycles
         self.controller = 0.0
         self.now = 0.0
         self.times = [self.next_at]
@@ -132,7 +132,7 @@ class EventDriven:
             item.moved = self.controller
         queue.append(item)
         self.next += 1
-        self.next_at = self.now + self.machine.pass_cycles
+        self.next_at = self.now + self.machine.queue_cycles
         if self.next % self.machine.fetch_instructions == 0:
             self.next_at += self.machine.read_latency + self.machine.fetch_cycles
         self._wake(self.next_at)

@@ -30,7 +30,7 @@ KERNELS = Path(emulator_module.__file__).parents[1] / "kernels"
 DEGREES = np.array([3, 0, 1, 20])
 #: Of a schedule in the graph segment, behind the ids, and of graphs behind it.
 RUNS, UNITS = 6144, 6400
-LEFT, RIGHT, WIDE = 8192, 8704, 9216
+LEFT, RIGHT, WIDE, PAIR, DENSE, BITMAPS = 8192, 8704, 9216, 9728, 10240, 10816
 Found = dict[str, dict[str, int]]
 #: Ports that an engine has to a bank of an on-chip memory: reads and writes share it (``storage_type=ram_1p``).
 PORTS = 1
@@ -137,9 +137,14 @@ def compositions() -> Iterator[tuple[str, list[int]]]:
     out = program_address(Segment.OUTPUT, 64)
     for threshold in (0, 8):
         context = [codec.configure_left(**left), codec.configure_right(**right)]
-        context.append(codec.configure_bitmap(threshold=threshold, columns=100))
+        bitmap = {"columns": 100, "address": program_address(Segment.GRAPH, BITMAPS)}
+        context.append(codec.configure_bitmap(wide=0, threshold=threshold, **bitmap))
         yield f"compose threshold={threshold}", [*context, codec.compose(to_fifo=0, edges=400, rows=4, address=out)]
     wide = codec.configure_left(edges=100, rows=1, address=program_address(Segment.GRAPH, WIDE))
+    pair = codec.configure_left(edges=2, rows=1, address=program_address(Segment.GRAPH, PAIR))
+    dense = codec.configure_right(edges=120, rows=2, address=program_address(Segment.GRAPH, DENSE))
+    bitmaps = codec.configure_bitmap(wide=1, threshold=0, **bitmap)
+    yield "widen", [pair, dense, bitmaps, codec.widen(), codec.compose(to_fifo=0, edges=100, rows=1, address=out)]
     yield "transpose", [wide, *context[1:], codec.transpose(edges=100, rows=100, address=out)]
 
 
@@ -149,6 +154,8 @@ def graphs() -> dict[int, tuple[list[int], list[int]]]:
         LEFT: ([0, 0, 1, 3, 6], [0, 1, 2, 0, 1, 2]),
         RIGHT: ([0, 2, 4, 6], [99, 1, 1, 2, 70, 3]),
         WIDE: ([0, 100], [*range(100)]),
+        PAIR: ([0, 2], [0, 1]),
+        DENSE: ([0, 60, 120], [*range(60), *range(40, 100)]),
     }
 
 
@@ -164,7 +171,7 @@ def device_memory(words: list[int]) -> np.ndarray[tuple[int], np.dtype[np.uint8]
     records = np.stack([np.cumsum(DEGREES) - DEGREES, DEGREES, *reciprocals(DEGREES)], axis=1).astype("<u4")
     ids = np.arange(DEGREES.sum()) % 9
     indptr = np.concatenate([[0], np.cumsum(DEGREES)])
-    runs, units = schedule_arrays(farthest_next_use(indptr, ids, 4), DEGREES, 9)
+    runs, units = schedule_arrays(farthest_next_use(indptr, ids, 4), records.view(np.uint8).reshape(-1), 9)
     arrays = ((0, records), (2048, ids.astype("<u2")), (4096, ids.astype("<u4")), (RUNS, runs), (UNITS, units))
     for offset, values in arrays:
         content = np.frombuffer(values.tobytes(), np.uint8)

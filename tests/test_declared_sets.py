@@ -47,13 +47,14 @@ REDUCE = {"slot": 1, "rows": 2, "mode": 0, "unsigned": 0, "weighted": 0, "groups
 RUNS = [[0, 1, 1 << 16, 1, 2, 0], [2, 2, 1 << 16, 1, 2, 1]]
 UNITS = [(1 << 15) + 1, 1, 1, 1]
 LEFT, RIGHT = program_address(Segment.GRAPH, 256), program_address(Segment.GRAPH, 512)
-#: Two rows that meet both rows of the right graph, which have two of four columns each.
+BITMAPS = program_address(Segment.GRAPH, 768)
+#: Two rows that meet the rows of the right graph, which have one and three of four columns: the second one is dense.
+#: The first row meets both, so that the bitmap is read, the second one only the dense row, which is copied.
 SGB_CONTEXT = [
-    codec.configure_left(edges=4, rows=2, address=LEFT),
+    codec.configure_left(edges=3, rows=2, address=LEFT),
     codec.configure_right(edges=4, rows=2, address=RIGHT),
-    codec.configure_bitmap(threshold=0, columns=4),
+    codec.configure_bitmap(wide=1, threshold=0, columns=4, address=BITMAPS),
 ]
-#: Where SGB's contexts are among those of all engines.
 #: Instructions by name that touch all that they declare, together all that their operations declare.
 FULL = {
     "load_activations": codec.load_activations(**ROWS, ram_d=0, ram_l=0, to_d=1, to_l=1, packed=0),
@@ -76,7 +77,8 @@ FULL = {
     "configure_right": SGB_CONTEXT[1],
     "configure_bitmap": SGB_CONTEXT[2],
     "compose": codec.compose(to_fifo=0, edges=8, rows=2, address=FEATURES),
-    "transpose": codec.transpose(edges=4, rows=2, address=FEATURES),
+    "transpose": codec.transpose(edges=3, rows=2, address=FEATURES),
+    "widen": codec.widen(),
 }
 for core, source in enumerate(("GEMM-D", "GEMM-L")):
     FULL |= {
@@ -148,9 +150,10 @@ def run(emulator: Emulator, name: str) -> tuple[Progress, str]:
             memory[:32] = np.array([[0, 2, 1 << 16, 1], [2, 2, 1 << 16, 1]], "<u4").view(np.uint8).reshape(-1)
             memory[144:192] = np.array(RUNS, "<u4").view(np.uint8).reshape(-1)
             memory[64:72] = np.array(UNITS if name == "reduce by schedule" else [0, 1, 1, 0], "<u2").view(np.uint8)
-            for first, ids in ((256, [0, 1, 1, 0]), (512, [0, 1, 2, 3])):
-                memory[first : first + 12] = np.array([0, 2, 4], "<u4").view(np.uint8)
+            for first, starts, ids in ((256, [0, 2, 3], [0, 1, 1, 0]), (512, [0, 1, 4], [0, 1, 2, 3])):
+                memory[first : first + 12] = np.array(starts, "<u4").view(np.uint8)
                 memory[first + 64 : first + 80] = np.array(ids, "<u4").view(np.uint8)
+            memory[776] = 0b1110
         emulator.map_memory(base, memory)
         emulator.write_register(RegisterOffset[f"SEGMENT_BASE_{segment.name}_LOW"], base)
         emulator.write_register(RegisterOffset[f"SEGMENT_SIZE_{segment.name}_LOW"], SEGMENT_BYTES)

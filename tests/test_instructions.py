@@ -155,12 +155,134 @@ def load_parameters(bench: Bench) -> list[int]:
     return [codec.load_parameters(**word_fields(bench, "par_ram"))]
 
 
+def context_fields(bench: Bench) -> dict[str, int]:
+    """Fields that both contexts of LOAD have."""
+    pick = bench.pick
+    fields = {"slot": pick(0, 15), "core": pick(0, 1), "kernel_lines": pick(1, 5), "line_stride": pick(1, 3)}
+    return fields | {"stride_blocks": pick(0, 6)}
+
+
+def configure_lines(bench: Bench) -> list[int]:
+    pick = bench.pick
+    return [codec.configure_lines(**context_fields(bench), packed=pick(0, 1), line_beats=pick(0, 4095))]
+
+
+def configure_windows(bench: Bench) -> list[int]:
+    pick = bench.pick
+    return [codec.configure_windows(**context_fields(bench), run_beats=pick(0, 31), step_bytes=pick(0, 127))]
+
+
+def bank_fields(bench: Bench, core: int) -> dict[str, int]:
+    """A run of banks of an activation RAM."""
+    rows = bench.geometry.gemm_l_rows if core else bench.geometry.gemm_d_rows
+    first = bench.pick(0, rows - 1)
+    return {"first_bank": first, "banks": bench.pick(1, rows - first)}
+
+
+def bank_place(bench: Bench, core: int, bank_beats: int) -> int:
+    """Where so many beats of a bank begin."""
+    depth = bench.geometry.act_l_words * 2 if core else bench.geometry.act_d_words
+    return bench.pick(0, (depth - bank_beats) // (1 + core))
+
+
+def load_lines(bench: Bench) -> list[int]:
+    """Zeros on any side of the lines that are read, as few as none."""
+    pick, context, packed = bench.pick, context_fields(bench), bench.pick(0, 1)
+    banks = bank_fields(bench, context["core"])
+    total = (banks["banks"] - 1) * context["line_stride"] + context["kernel_lines"]
+    multiple = (4 - 2 * packed) if context["core"] else 1
+    line_beats = multiple * pick(0, 12 // multiple)
+    top, left = pick(0, min(total, 4)), pick(0, line_beats)
+    words = codec.configure_lines(**context, packed=packed, line_beats=line_beats)
+    return [
+        words,
+        codec.load_lines(
+            **banks,
+            slot=context["slot"],
+            ram=bank_place(bench, context["core"], context["kernel_lines"] * line_beats),
+            top=top,
+            lines=pick(0, total - top),
+            left=left,
+            beats=pick(0, line_beats - left),
+            address=program_address(Segment.FEATURES, 8 * pick(0, 40)),
+        ),
+    ]
+
+
+def load_windows(bench: Bench) -> list[int]:
+    """Windows at any byte; a design that cannot cut them has none to try."""
+    pick, context = bench.pick, context_fields(bench)
+    most = bench.geometry.gather_beats
+    if most == 0:
+        return [codec.sync(engine=Engine.LOAD)]
+    banks = bank_fields(bench, context["core"])
+    run_beats = 4 if context["core"] else pick(1, 4)
+    offset, columns = pick(0, 7) if 8 * most > 8 * run_beats + 6 else 0, pick(0, 5)
+    step = min(pick(0, 20), (8 * most - offset - 8 * run_beats) // max(columns, 1))
+    beats = pick(-(-(offset + columns * step + 8 * run_beats) // 8), most)
+    return [
+        codec.configure_windows(**context, run_beats=run_beats, step_bytes=step),
+        codec.load_windows(
+            **banks,
+            slot=context["slot"],
+            ram=bank_place(bench, context["core"], context["kernel_lines"] * (columns + 1) * run_beats),
+            lines=(banks["banks"] - 1) * context["line_stride"] + context["kernel_lines"],
+            offset=offset,
+            beats=beats,
+            columns=columns,
+            address=program_address(Segment.FEATURES, 8 * pick(0, 40)),
+        ),
+    ]
+
+
+def load_residual(bench: Bench) -> list[int]:
+    pick, depth = bench.pick, bench.geometry.res_words
+    if depth == 0:
+        return [codec.sync(engine=Engine.LOAD)]
+    columns, run_beats = pick(0, 4), pick(0, 20)
+    rows = min(pick(0, 9), depth // ((columns + 1) * max(run_beats, 1)))
+    return [
+        codec.load_residual(
+            ram=pick(0, depth - rows * (columns + 1) * run_beats),
+            rows=rows,
+            columns=columns,
+            run_stride=pick(0, 30),
+            run_beats=run_beats,
+            stride_blocks=pick(0, 12),
+            address=program_address(Segment.FEATURES, 8 * pick(0, 40)),
+        )
+    ]
+
+
 def store_rows(bench: Bench) -> list[int]:
     fields = row_fields(bench, 8, bench.geometry.out_words, Segment.OUTPUT)
     blocks = fields.pop("row_blocks")
     last = bench.geometry.out_words - fields["rows"] * blocks * 8
     row_beats = bench.pick(max(8 * blocks - 7, 0), 8 * blocks)
     return [codec.store_rows(ram=bench.pick(0, last), row_beats=row_beats, **fields)]
+
+
+def store_runs(bench: Bench) -> list[int]:
+    """Pixels apart, so that no two are stored in one place, or joined."""
+    pick, depth = bench.pick, bench.geometry.out_words
+    banks, row_beats, joined = pick(0, 6), pick(0, 9), pick(0, 1)
+    ram_banks = pick(banks, banks + 2)
+    columns = min(pick(1, 9), depth // max(1, ram_banks * row_beats))
+    distance = columns * row_beats if joined else pick(row_beats, row_beats + 9)
+    length = distance if joined else columns * distance
+    return [
+        codec.store_runs(
+            ram=pick(0, depth - columns * ram_banks * row_beats),
+            banks=banks,
+            columns=columns - 1,
+            ram_banks=ram_banks,
+            row_beats=row_beats,
+            joined=joined,
+            pixel_stride=distance,
+            stride_blocks=pick(-(-length // 8), -(-length // 8) + 2),
+            address=program_address(Segment.OUTPUT, 8 * pick(0, 40)),
+        )
+    ]
 
 
 def make_narrow(bench: Bench, packed: int) -> None:
@@ -192,6 +314,58 @@ def matmul(bench: Bench) -> list[int]:
             accumulate=pick(0, 1),
             unsigned=pick(0, 1),
             packed=packed,
+        )
+    ]
+
+
+def strip_fields(bench: Bench, depth: int, array_rows: int, slices: int) -> dict[str, int]:
+    """What the operations on strips share: words of an activation RAM of so many words."""
+    pick = bench.pick
+    banks, columns, lines, run = pick(1, array_rows), pick(0, 6), pick(1, 4), pick(1, 4)
+    step, line_words = pick(0, 6), pick(0, min(20, (depth - slices * run - 6 * 6) // 4))
+    last = (lines - 1) * line_words + columns * step + slices * run
+    fields = {"act": pick(0, depth - last), "banks": banks, "columns": columns, "lines": lines, "run": run}
+    return fields | {"step_words": step, "line_words": line_words}
+
+
+def matmul_lines(bench: Bench) -> list[int]:
+    geometry, pick = bench.geometry, bench.pick
+    packed = pick(0, 1)
+    make_narrow(bench, packed)
+    strips = strip_fields(bench, geometry.act_d_words, geometry.gemm_d_rows, 1)
+    beats, rows = strips["lines"] * strips["run"], strips["banks"] * (strips["columns"] + 1)
+    col_groups = pick(0, min(5, geometry.wgt_d_words // (2 * beats), geometry.acc_d_words // rows))
+    return [
+        codec.matmul_lines(
+            **strips,
+            wgt=pick(0, geometry.wgt_d_words - col_groups * 2 * beats),
+            acc=pick(0, geometry.acc_d_words - rows * col_groups),
+            col_groups=col_groups,
+            accumulate=pick(0, 1),
+            unsigned=pick(0, 1),
+            packed=packed,
+        )
+    ]
+
+
+def matmul_planes_lines(bench: Bench) -> list[int]:
+    geometry, pick = bench.geometry, bench.pick
+    bipolar, slices = pick(0, 1), pick(1, 2)
+    planes = 1 if bipolar else pick(1, 8)
+    strips = strip_fields(bench, geometry.act_l_words, geometry.gemm_l_rows, slices)
+    words, rows = strips["lines"] * strips["run"], strips["banks"] * (strips["columns"] + 1)
+    col_groups = pick(0, min(5, geometry.wgt_l_words // (words * planes), geometry.acc_l_words // rows))
+    return [
+        codec.matmul_planes_lines(
+            **strips,
+            wgt=pick(0, geometry.wgt_l_words - col_groups * words * planes),
+            acc=pick(0, geometry.acc_l_words - rows * col_groups),
+            slices=slices,
+            planes=planes,
+            bipolar=bipolar,
+            col_groups=col_groups,
+            accumulate=pick(0, 1),
+            unsigned=pick(0, 1),
         )
     ]
 
@@ -394,7 +568,7 @@ def reduction(bench: Bench, indptr: npt.NDArray[Any], ids: npt.NDArray[Any], sou
     slots = (geometry.feature_words - 8 * first_block) // groups
     if source == ReduceSource.SCHEDULE:
         made = scheduled(bench, indptr, ids, slots)
-        records, entries = schedule_arrays(made, np.diff(indptr), 1 << 17 if id_bytes == 4 else 1 << 16)
+        records, entries = schedule_arrays(made, destination_records(indptr), 1 << 17 if id_bytes == 4 else 1 << 16)
         start, rows = 0, destinations
         if rows * groups > geometry.sum_words // 2:
             return []
@@ -461,9 +635,17 @@ MAKERS: list[Callable[[Bench], list[int]]] = [
     load_weights,
     load_planes,
     load_parameters,
+    configure_lines,
+    configure_windows,
+    load_lines,
+    load_windows,
+    load_residual,
     store_rows,
+    store_runs,
     matmul,
+    matmul_lines,
     matmul_planes,
+    matmul_planes_lines,
     requantize,
     combine,
     export_sums,

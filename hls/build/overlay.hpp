@@ -29,6 +29,7 @@
 #include "register_file.hpp"
 #include "run_log.hpp"
 #include "state_dump.hpp"
+#include "strip_check.hpp"
 
 // Host bodies compute with native integers, and check neither ranges nor declared sets.
 #if defined(HETFAB_HOST_BODIES) && !defined(HETFAB_DEBUG) && !defined(HETFAB_AP_INT) && \
@@ -58,17 +59,15 @@ class Overlay {
             done_ = false;
             return value;
         }
-        show_status();
-        return read_status(registers_, status_, offset);
+        return file_.read(offset);
     }
 
     void write_register(unsigned offset, std::uint32_t value) {
         if (offset == isa::registers::control) {
             if ((value & 1) != 0 && !running_) start();
         } else {
-            write_argument(written_, offset, value);
+            file_.write(offset, value);
         }
-        if (!running_) registers_ = written_;
     }
 
     Progress advance(std::uint64_t passes, std::uint32_t seed) {
@@ -109,15 +108,10 @@ class Overlay {
   private:
     enum Port { load_port, store_port, features_port, graph_port, dispatch_port, port_count };
 
-    // Nobody sees the status between two passes of DISPATCH, so it is made when somebody asks.
-    void show_status() {
-        if (std::exchange(passed_, false)) status_ = dispatch_status(state_);
-    }
-
     void start() {
-        show_status();
-        registers_ = written_;
+        dispatch_arguments(registers_, file_.arguments());
         dispatch_reset(state_);
+        begun_ = false;
         for (unsigned engine = 0; engine < isa::engine::count; engine++) {
             instructions_[engine] = {};
             tokens_[engine] = {};
@@ -154,10 +148,12 @@ class Overlay {
 
     void dispatch() {
         hls::burst_maxi<Types::Beat> program(ports_[dispatch_port]);
-        const bool progress = dispatch_pass(state_, registers_, program, instructions_, tokens_);
-        passed_ = true;
+        if (!std::exchange(begun_, true)) dispatch_begin<Design>(file_.status());
+        const bool progress =
+            dispatch_pass(state_, registers_, program, instructions_, tokens_, file_.status());
         mark_retired();
         if (dispatch_finished(state_, registers_)) {
+            dispatch_drain(state_, program);
             done_ = true;
             running_ = false;
             progress_ = state_.fault == isa::fault::none ? Progress::done : Progress::fault;
@@ -177,9 +173,8 @@ class Overlay {
 
     // Index in the program of the instruction that an engine executes next.
     std::uint32_t current(unsigned engine) const {
-        const std::uint32_t executed =
-            state_.engine[engine].issued - static_cast<std::uint32_t>(instructions_[engine].size());
-        return state_.issued_index[engine][state_.issued_place(executed)];
+        const auto waiting = static_cast<Count>(instructions_[engine].size());
+        return state_.issued_index[state_.issued_place(engine, between(waiting, state_.issued[engine]))];
     }
 
     std::string where(unsigned who) const {
@@ -195,6 +190,7 @@ class Overlay {
         const unsigned opcode = peek_opcode(engine);
         check_alignment(engine, opcode, instructions_[engine].front());
         check_shape(engine, opcode, instructions_[engine].front());
+        check_strips(engine, opcode, instructions_[engine].front(), load_context_.words());
         check_graph_operands(engine, opcode, instructions_[engine].front());
         check_weights(engine, opcode, instructions_[engine].front());
         const sets::Word issued = halves(instructions_[engine].front());
@@ -207,7 +203,10 @@ class Overlay {
         run(engine, events);
         order_.leave(index, issued);
         accesses_.end_instruction();
-        for (const PortModel& checked : ports_) checked.check_idle();
+        // DISPATCH requests instructions ahead.
+        for (const PortModel& checked : ports_) {
+            if (&checked != &ports_[dispatch_port]) checked.check_idle();
+        }
         fill(log_.add(index), engine, opcode, events);
     }
 
@@ -273,10 +272,10 @@ class Overlay {
         hls::stream<Types::Instruction>& in = instructions_[engine];
         hls::stream<Types::Token>& out = tokens_[engine];
         if (engine == isa::engine::load) {
-            load_step<Design, Family>(in, out, bodies_.memory<Types::Beat>(ports_[load_port], dram),
-                                      bodies_.banks(act_d_ram_), bodies_.banks(act_l_ram_),
-                                      bodies_.weights_d(wgt_d_ram_), bodies_.weights_l(wgt_l_ram_),
-                                      bodies_.parameters(par_ram_), events);
+            load_step<Design, Family>(
+                in, out, bodies_.memory<Types::Beat>(ports_[load_port], dram), bodies_.banks(act_d_ram_),
+                bodies_.banks(act_l_ram_), bodies_.weights_d(wgt_d_ram_), bodies_.weights_l(wgt_l_ram_),
+                bodies_.parameters(par_ram_), bodies_.ram(res_ram_), load_context_.port(), events);
         } else if (engine == isa::engine::store) {
             store_step<Design, Family>(in, out, bodies_.memory<Types::Beat>(ports_[store_port], dram),
                                        bodies_.ram(out_ram_), events);
@@ -321,14 +320,17 @@ class Overlay {
                             number<Family, isa::LoadWeights::Words>(instruction));
         }
         if (engine == isa::engine::gemm_d && opcode == isa::Matmul::opcode) {
-            narrow_.check(matmul_tile<Family>(instruction), 4 * Design::gemm_d_cols, wgt_d_ram_);
+            narrow_.check(matmul_tile<Design, Family>(instruction), 4 * Design::gemm_d_cols, wgt_d_ram_);
+        }
+        if (engine == isa::engine::gemm_d && opcode == isa::MatmulLines::opcode) {
+            narrow_.check(matmul_strips<Family>(instruction), 4 * Design::gemm_d_cols, wgt_d_ram_);
         }
     }
 
     // What the instruction set does not define: hardware would end with sums of whatever its registers held.
     static void check_shape(unsigned engine, unsigned opcode, const Types::Instruction& instruction) {
         if (engine == isa::engine::gemm_d && opcode == isa::Matmul::opcode) check_matmul(instruction);
-        if (engine == isa::engine::gemm_l && opcode == isa::MatmulPlanes::opcode) check_planes(instruction);
+        if (engine == isa::engine::gemm_l && opcode != isa::Sync::opcode) check_planes(opcode, instruction);
         if (engine == isa::engine::vec) check_row(opcode, instruction);
         if (engine == isa::engine::agg && opcode == isa::Reduce::opcode) check_reduce(instruction);
     }
@@ -338,17 +340,17 @@ class Overlay {
         throw std::out_of_range("matmul of rows of 0 beats, not at least 1");
     }
 
-    static void check_planes(const Types::Instruction& instruction) {
-        using Op = isa::MatmulPlanes;
-        const unsigned words = number<Family, Op::RowWords>(instruction);
-        const unsigned slices = number<Family, Op::Slices>(instruction);
-        const unsigned planes = number<Family, Op::Planes>(instruction);
-        const bool bipolar = flag<Family, Op::Bipolar>(instruction);
-        const unsigned most_planes = bipolar ? 1 : 8;
-        if (words != 0 && (slices == 1 || slices == 2) && planes != 0 && planes <= most_planes) return;
-        throw std::out_of_range("matmul_planes of row_words " + std::to_string(words) + ", slices " +
-                                std::to_string(slices) + ", planes " + std::to_string(planes) + ", bipolar " +
-                                std::to_string(bipolar) +
+    static void check_planes(unsigned opcode, const Types::Instruction& instruction) {
+        const bool strips = opcode == isa::MatmulPlanesLines::opcode;
+        const PlanesTile tile =
+            strips ? planes_strips<Family>(instruction) : planes_tile<Design, Family>(instruction);
+        const unsigned most_planes = tile.bipolar ? 1 : 8;
+        const bool slices = tile.slices == 1 || tile.slices == 2;
+        if (tile.strip.run != 0 && slices && tile.planes != 0 && tile.planes <= most_planes) return;
+        throw std::out_of_range((strips ? "matmul_planes_lines of run " : "matmul_planes of row_words ") +
+                                std::to_string(tile.strip.run) + ", slices " + std::to_string(tile.slices) +
+                                ", planes " + std::to_string(tile.planes) + ", bipolar " +
+                                std::to_string(tile.bipolar) +
                                 ", not at least 1 word, 1 or 2 slices, 1 to 8 planes, 1 when bipolar");
     }
 
@@ -393,25 +395,24 @@ class Overlay {
     }
 
     void check_graph_operands(unsigned engine, unsigned opcode, const Types::Instruction& instruction) {
-        const bool composes = opcode == isa::Compose::opcode;
-        if (engine != isa::engine::sgb || (!composes && opcode != isa::Transpose::opcode)) return;
+        if (engine != isa::engine::sgb || opcode < isa::Compose::opcode || opcode > isa::Widen::opcode)
+            return;
         NoEvents unheard;
-        check_graphs<Design>(dram, graph_tile<Family>(instruction, sgb_context_.words(), unheard), composes);
+        check_graphs<Design>(dram, graph_tile<Family>(instruction, sgb_context_.words(), unheard), opcode);
     }
 
     void mark_retired() {
-        for (const EngineCounts& counts : state_.engine) {
-            if (counts.last_retired != no_instruction) log_.retire(counts.last_retired);
+        for (unsigned engine = 0; engine < isa::engine::count; engine++) {
+            const std::uint32_t last = file_.status()[isa::status::last_retired + engine];
+            if (last != no_instruction) log_.retire(last);
         }
     }
 
-    DispatchRegisters written_ = {};
+    RegisterFile file_;
     DispatchRegisters registers_ = {};
     DispatchState<Design, Family> state_ = {};
-    // What the status registers show: as of DISPATCH's last pass, and zero before its first, as on a board.
-    DispatchStatus status_ = {};
-    // Since the status was made.
-    bool passed_ = false;
+    // Whether DISPATCH has begun since the start: until then the status is that of the run before.
+    bool begun_ = false;
     hls::stream<Types::Instruction> instructions_[isa::engine::count];
     hls::stream<Types::Token> tokens_[isa::engine::count];
     hls::stream<Types::RowsWord> rows_fifo_;
@@ -425,12 +426,14 @@ class Overlay {
     Ram<Types::WgtDWord> wgt_d_ram_{sets::memory::wgt_d_ram, Design::wgt_d_words, accesses_};
     Ram<Types::WgtLWord> wgt_l_ram_{sets::memory::wgt_l_ram, Design::wgt_l_words, accesses_};
     Ram<Types::ParWord> par_ram_{sets::memory::par_ram, Design::par_words, accesses_};
+    Ram<Types::ResWord> res_ram_{sets::memory::res_ram, Design::res_words, accesses_};
     Ram<Types::AccDWord> acc_d_ram_{sets::memory::acc_d_ram, Design::acc_d_words, accesses_};
     Ram<Types::AccLWord> acc_l_ram_{sets::memory::acc_l_ram, Design::acc_l_words, accesses_};
     Ram<Types::SumWord> sum_ram_{sets::memory::sum_ram, Design::sum_words, accesses_};
     Ram<Types::Beat> feature_ram_{sets::memory::feature_ram, feature_depth<Design>, accesses_};
     Ram<Types::Tag> tag_ram_{sets::memory::tag_ram, tag_depth<Design>, accesses_};
     Ram<Types::OutWord> out_ram_{sets::memory::out_ram, Design::out_words, accesses_};
+    Ram<Types::LoadContext> load_context_{sets::memory::load_context, isa::load_contexts, accesses_};
     Ram<Types::Instruction> agg_context_{sets::memory::agg_context, Design::agg_contexts* isa::context_words,
                                          accesses_};
     Ram<Types::Instruction> sgb_context_{sets::memory::sgb_context, isa::sgb_words, accesses_};
@@ -439,7 +442,7 @@ class Overlay {
         {"wgt_l_ram", &wgt_l_ram_},     {"par_ram", &par_ram_},     {"acc_d_ram", &acc_d_ram_},
         {"acc_l_ram", &acc_l_ram_},     {"sum_ram", &sum_ram_},     {"out_ram", &out_ram_},
         {"feature_ram", &feature_ram_}, {"tag_ram", &tag_ram_},     {"agg_context", &agg_context_},
-        {"sgb_context", &sgb_context_},
+        {"sgb_context", &sgb_context_}, {"res_ram", &res_ram_},     {"load_context", &load_context_},
     };
     NarrowWeights narrow_;
     static constexpr sets::Constants constants = sets::constants_of<Design>();

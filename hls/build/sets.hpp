@@ -125,6 +125,7 @@ inline const char* name_of(const Word& word) {
         case isa::ConfigureBitmap::engine << 4 | isa::ConfigureBitmap::opcode: return "configure_bitmap";
         case isa::Compose::engine << 4 | isa::Compose::opcode: return "compose";
         case isa::Transpose::engine << 4 | isa::Transpose::opcode: return "transpose";
+        case isa::Widen::engine << 4 | isa::Widen::opcode: return "widen";
         default: return nullptr;
     }
 }
@@ -319,6 +320,7 @@ inline Regions regions(const Word& word, const Word (&contexts)[context_words], 
             found.add({memory::sgb_context, false, 0, 1, 0, 3});
             found.add({memory::dram, false, field<isa::ConfigureLeft::Address>(context[0]), 1, 0, (64 * (((field<isa::ConfigureLeft::Rows>(context[0]) + 16)) / (16)) + 8 * (((field<isa::ConfigureLeft::Edges>(context[0]) + 1)) / (2)))});
             found.add({memory::dram, false, field<isa::ConfigureRight::Address>(context[1]), 1, 0, (64 * (((field<isa::ConfigureRight::Rows>(context[1]) + 16)) / (16)) + 8 * (((field<isa::ConfigureRight::Edges>(context[1]) + 1)) / (2)))});
+            found.add({memory::dram, false, field<isa::ConfigureBitmap::Address>(context[2]), field<isa::ConfigureBitmap::Wide>(context[2]), 0, 8 * (((field<isa::ConfigureRight::Edges>(context[1]) + 1)) / (2))});
             found.add({memory::dram, true, field<isa::Compose::Address>(word), (1 - field<isa::Compose::ToFifo>(word)), 0, (64 * (((field<isa::Compose::Rows>(word) + 16)) / (16)) + 8 * (((field<isa::Compose::Edges>(word) + 1)) / (2)))});
             break;
         }
@@ -327,6 +329,13 @@ inline Regions regions(const Word& word, const Word (&contexts)[context_words], 
             found.add({memory::sgb_context, false, 0, 1, 0, 3});
             found.add({memory::dram, false, field<isa::ConfigureLeft::Address>(context[0]), 1, 0, (64 * (((field<isa::ConfigureLeft::Rows>(context[0]) + 16)) / (16)) + 8 * (((field<isa::ConfigureLeft::Edges>(context[0]) + 1)) / (2)))});
             found.add({memory::dram, true, field<isa::Transpose::Address>(word), 1, 0, (64 * (((field<isa::Transpose::Rows>(word) + 16)) / (16)) + 8 * (((field<isa::Transpose::Edges>(word) + 1)) / (2)))});
+            break;
+        }
+        case isa::Widen::engine << 4 | isa::Widen::opcode: {
+            const Word* context = contexts + (80 + 0);
+            found.add({memory::sgb_context, false, 0, 1, 0, 3});
+            found.add({memory::dram, false, field<isa::ConfigureRight::Address>(context[1]), 1, 0, (64 * (((field<isa::ConfigureRight::Rows>(context[1]) + 16)) / (16)) + 8 * (((field<isa::ConfigureRight::Edges>(context[1]) + 1)) / (2)))});
+            found.add({memory::dram, true, field<isa::ConfigureBitmap::Address>(context[2]), 1, 0, 8 * (((field<isa::ConfigureRight::Edges>(context[1]) + 1)) / (2))});
             break;
         }
         default: break;

@@ -68,114 +68,130 @@ class RegisterOffset(IntEnum):
     INTERRUPT_ENABLE_GLOBAL = 4
     INTERRUPT_ENABLE = 8
     INTERRUPT_STATUS = 12
-    PROGRAM_LENGTH = 16
-    SEGMENT_BASE_PROGRAM_LOW = 24
-    SEGMENT_BASE_PROGRAM_HIGH = 28
-    SEGMENT_BASE_CONSTANTS_LOW = 36
-    SEGMENT_BASE_CONSTANTS_HIGH = 40
-    SEGMENT_BASE_FEATURES_LOW = 48
-    SEGMENT_BASE_FEATURES_HIGH = 52
-    SEGMENT_BASE_GRAPH_LOW = 60
-    SEGMENT_BASE_GRAPH_HIGH = 64
-    SEGMENT_BASE_ACTIVATIONS_LOW = 72
-    SEGMENT_BASE_ACTIVATIONS_HIGH = 76
-    SEGMENT_BASE_OUTPUT_LOW = 84
-    SEGMENT_BASE_OUTPUT_HIGH = 88
-    SEGMENT_BASE_SPILL_LOW = 96
-    SEGMENT_BASE_SPILL_HIGH = 100
-    SEGMENT_BASE_LOG_LOW = 108
-    SEGMENT_BASE_LOG_HIGH = 112
-    SEGMENT_SIZE_PROGRAM_LOW = 120
-    SEGMENT_SIZE_PROGRAM_HIGH = 124
-    SEGMENT_SIZE_CONSTANTS_LOW = 132
-    SEGMENT_SIZE_CONSTANTS_HIGH = 136
-    SEGMENT_SIZE_FEATURES_LOW = 144
-    SEGMENT_SIZE_FEATURES_HIGH = 148
-    SEGMENT_SIZE_GRAPH_LOW = 156
-    SEGMENT_SIZE_GRAPH_HIGH = 160
-    SEGMENT_SIZE_ACTIVATIONS_LOW = 168
-    SEGMENT_SIZE_ACTIVATIONS_HIGH = 172
-    SEGMENT_SIZE_OUTPUT_LOW = 180
-    SEGMENT_SIZE_OUTPUT_HIGH = 184
-    SEGMENT_SIZE_SPILL_LOW = 192
-    SEGMENT_SIZE_SPILL_HIGH = 196
-    SEGMENT_SIZE_LOG_LOW = 204
-    SEGMENT_SIZE_LOG_HIGH = 208
-    ISA_VERSION = 216
-    GEOMETRY_HASH_LOW = 224
-    GEOMETRY_HASH_HIGH = 228
-    ENGINES = 236
-    GEMM_D_SHAPE = 244
-    GEMM_L_SHAPE = 252
-    LANES = 260
-    FETCHED = 268
-    RETIRED = 276
-    FAULT = 284
-    FAULT_INSTRUCTION = 292
-    SEMAPHORE_0 = 300
-    SEMAPHORE_1 = 308
-    SEMAPHORE_2 = 316
-    SEMAPHORE_3 = 324
-    SEMAPHORE_4 = 332
-    SEMAPHORE_5 = 340
-    SEMAPHORE_6 = 348
-    SEMAPHORE_7 = 356
-    SEMAPHORE_8 = 364
-    SEMAPHORE_9 = 372
-    SEMAPHORE_10 = 380
-    SEMAPHORE_11 = 388
-    SEMAPHORE_12 = 396
-    SEMAPHORE_13 = 404
-    SEMAPHORE_14 = 412
-    SEMAPHORE_15 = 420
-    QUEUE_HEAD_LOAD = 428
-    QUEUE_HEAD_STORE = 436
-    QUEUE_HEAD_GEMM_D = 444
-    QUEUE_HEAD_GEMM_L = 452
-    QUEUE_HEAD_VEC = 460
-    QUEUE_HEAD_AGG = 468
-    QUEUE_HEAD_SGB = 476
-    LAST_RETIRED_LOAD = 484
-    LAST_RETIRED_STORE = 492
-    LAST_RETIRED_GEMM_D = 500
-    LAST_RETIRED_GEMM_L = 508
-    LAST_RETIRED_VEC = 516
-    LAST_RETIRED_AGG = 524
-    LAST_RETIRED_SGB = 532
-    COUNTER_LOAD_INSTRUCTIONS_LOW = 540
-    COUNTER_LOAD_INSTRUCTIONS_HIGH = 544
-    COUNTER_STORE_INSTRUCTIONS_LOW = 552
-    COUNTER_STORE_INSTRUCTIONS_HIGH = 556
-    COUNTER_GEMM_D_INSTRUCTIONS_LOW = 564
-    COUNTER_GEMM_D_INSTRUCTIONS_HIGH = 568
-    COUNTER_GEMM_L_INSTRUCTIONS_LOW = 576
-    COUNTER_GEMM_L_INSTRUCTIONS_HIGH = 580
-    COUNTER_VEC_INSTRUCTIONS_LOW = 588
-    COUNTER_VEC_INSTRUCTIONS_HIGH = 592
-    COUNTER_AGG_INSTRUCTIONS_LOW = 600
-    COUNTER_AGG_INSTRUCTIONS_HIGH = 604
-    COUNTER_SGB_INSTRUCTIONS_LOW = 612
-    COUNTER_SGB_INSTRUCTIONS_HIGH = 616
-    COUNTER_LOAD_READ_BYTES_LOW = 624
-    COUNTER_LOAD_READ_BYTES_HIGH = 628
-    COUNTER_STORE_WRITE_BYTES_LOW = 636
-    COUNTER_STORE_WRITE_BYTES_HIGH = 640
-    COUNTER_GEMM_D_MACS_LOW = 648
-    COUNTER_GEMM_D_MACS_HIGH = 652
-    COUNTER_GEMM_L_MACS_LOW = 660
-    COUNTER_GEMM_L_MACS_HIGH = 664
-    COUNTER_AGG_EDGES_LOW = 672
-    COUNTER_AGG_EDGES_HIGH = 676
-    COUNTER_AGG_FEATURE_BYTES_LOW = 684
-    COUNTER_AGG_FEATURE_BYTES_HIGH = 688
-    COUNTER_AGG_GRAPH_BYTES_LOW = 696
-    COUNTER_AGG_GRAPH_BYTES_HIGH = 700
-    COUNTER_SGB_EDGES_LOW = 708
-    COUNTER_SGB_EDGES_HIGH = 712
-    COUNTER_SGB_RIGHT_BYTES_LOW = 720
-    COUNTER_SGB_RIGHT_BYTES_HIGH = 724
-    COUNTER_SGB_WRITE_BYTES_LOW = 732
-    COUNTER_SGB_WRITE_BYTES_HIGH = 736
+    PROGRAM_LENGTH = 256
+    SEGMENT_BASE_PROGRAM_LOW = 260
+    SEGMENT_BASE_PROGRAM_HIGH = 264
+    SEGMENT_BASE_CONSTANTS_LOW = 268
+    SEGMENT_BASE_CONSTANTS_HIGH = 272
+    SEGMENT_BASE_FEATURES_LOW = 276
+    SEGMENT_BASE_FEATURES_HIGH = 280
+    SEGMENT_BASE_GRAPH_LOW = 284
+    SEGMENT_BASE_GRAPH_HIGH = 288
+    SEGMENT_BASE_ACTIVATIONS_LOW = 292
+    SEGMENT_BASE_ACTIVATIONS_HIGH = 296
+    SEGMENT_BASE_OUTPUT_LOW = 300
+    SEGMENT_BASE_OUTPUT_HIGH = 304
+    SEGMENT_BASE_SPILL_LOW = 308
+    SEGMENT_BASE_SPILL_HIGH = 312
+    SEGMENT_BASE_LOG_LOW = 316
+    SEGMENT_BASE_LOG_HIGH = 320
+    SEGMENT_SIZE_PROGRAM_LOW = 324
+    SEGMENT_SIZE_PROGRAM_HIGH = 328
+    SEGMENT_SIZE_CONSTANTS_LOW = 332
+    SEGMENT_SIZE_CONSTANTS_HIGH = 336
+    SEGMENT_SIZE_FEATURES_LOW = 340
+    SEGMENT_SIZE_FEATURES_HIGH = 344
+    SEGMENT_SIZE_GRAPH_LOW = 348
+    SEGMENT_SIZE_GRAPH_HIGH = 352
+    SEGMENT_SIZE_ACTIVATIONS_LOW = 356
+    SEGMENT_SIZE_ACTIVATIONS_HIGH = 360
+    SEGMENT_SIZE_OUTPUT_LOW = 364
+    SEGMENT_SIZE_OUTPUT_HIGH = 368
+    SEGMENT_SIZE_SPILL_LOW = 372
+    SEGMENT_SIZE_SPILL_HIGH = 376
+    SEGMENT_SIZE_LOG_LOW = 380
+    SEGMENT_SIZE_LOG_HIGH = 384
+    ISA_VERSION = 512
+    GEOMETRY_HASH_LOW = 516
+    GEOMETRY_HASH_HIGH = 520
+    ENGINES = 524
+    GEMM_D_SHAPE = 528
+    GEMM_L_SHAPE = 532
+    LANES = 536
+    FETCHED = 540
+    RETIRED = 544
+    FAULT = 548
+    FAULT_INSTRUCTION = 552
+    SEMAPHORE_0 = 556
+    SEMAPHORE_1 = 560
+    SEMAPHORE_2 = 564
+    SEMAPHORE_3 = 568
+    SEMAPHORE_4 = 572
+    SEMAPHORE_5 = 576
+    SEMAPHORE_6 = 580
+    SEMAPHORE_7 = 584
+    SEMAPHORE_8 = 588
+    SEMAPHORE_9 = 592
+    SEMAPHORE_10 = 596
+    SEMAPHORE_11 = 600
+    SEMAPHORE_12 = 604
+    SEMAPHORE_13 = 608
+    SEMAPHORE_14 = 612
+    SEMAPHORE_15 = 616
+    SEMAPHORE_16 = 620
+    SEMAPHORE_17 = 624
+    SEMAPHORE_18 = 628
+    SEMAPHORE_19 = 632
+    SEMAPHORE_20 = 636
+    SEMAPHORE_21 = 640
+    SEMAPHORE_22 = 644
+    SEMAPHORE_23 = 648
+    SEMAPHORE_24 = 652
+    SEMAPHORE_25 = 656
+    SEMAPHORE_26 = 660
+    SEMAPHORE_27 = 664
+    SEMAPHORE_28 = 668
+    SEMAPHORE_29 = 672
+    SEMAPHORE_30 = 676
+    SEMAPHORE_31 = 680
+    QUEUE_HEAD_LOAD = 684
+    QUEUE_HEAD_STORE = 688
+    QUEUE_HEAD_GEMM_D = 692
+    QUEUE_HEAD_GEMM_L = 696
+    QUEUE_HEAD_VEC = 700
+    QUEUE_HEAD_AGG = 704
+    QUEUE_HEAD_SGB = 708
+    LAST_RETIRED_LOAD = 712
+    LAST_RETIRED_STORE = 716
+    LAST_RETIRED_GEMM_D = 720
+    LAST_RETIRED_GEMM_L = 724
+    LAST_RETIRED_VEC = 728
+    LAST_RETIRED_AGG = 732
+    LAST_RETIRED_SGB = 736
+    COUNTER_LOAD_INSTRUCTIONS_LOW = 740
+    COUNTER_LOAD_INSTRUCTIONS_HIGH = 744
+    COUNTER_STORE_INSTRUCTIONS_LOW = 748
+    COUNTER_STORE_INSTRUCTIONS_HIGH = 752
+    COUNTER_GEMM_D_INSTRUCTIONS_LOW = 756
+    COUNTER_GEMM_D_INSTRUCTIONS_HIGH = 760
+    COUNTER_GEMM_L_INSTRUCTIONS_LOW = 764
+    COUNTER_GEMM_L_INSTRUCTIONS_HIGH = 768
+    COUNTER_VEC_INSTRUCTIONS_LOW = 772
+    COUNTER_VEC_INSTRUCTIONS_HIGH = 776
+    COUNTER_AGG_INSTRUCTIONS_LOW = 780
+    COUNTER_AGG_INSTRUCTIONS_HIGH = 784
+    COUNTER_SGB_INSTRUCTIONS_LOW = 788
+    COUNTER_SGB_INSTRUCTIONS_HIGH = 792
+    COUNTER_LOAD_READ_BYTES_LOW = 796
+    COUNTER_LOAD_READ_BYTES_HIGH = 800
+    COUNTER_STORE_WRITE_BYTES_LOW = 804
+    COUNTER_STORE_WRITE_BYTES_HIGH = 808
+    COUNTER_GEMM_D_MACS_LOW = 812
+    COUNTER_GEMM_D_MACS_HIGH = 816
+    COUNTER_GEMM_L_MACS_LOW = 820
+    COUNTER_GEMM_L_MACS_HIGH = 824
+    COUNTER_AGG_EDGES_LOW = 828
+    COUNTER_AGG_EDGES_HIGH = 832
+    COUNTER_AGG_FEATURE_BYTES_LOW = 836
+    COUNTER_AGG_FEATURE_BYTES_HIGH = 840
+    COUNTER_AGG_GRAPH_BYTES_LOW = 844
+    COUNTER_AGG_GRAPH_BYTES_HIGH = 848
+    COUNTER_SGB_EDGES_LOW = 852
+    COUNTER_SGB_EDGES_HIGH = 856
+    COUNTER_SGB_RIGHT_BYTES_LOW = 860
+    COUNTER_SGB_RIGHT_BYTES_HIGH = 864
+    COUNTER_SGB_WRITE_BYTES_LOW = 868
+    COUNTER_SGB_WRITE_BYTES_HIGH = 872
 
 
 def _word(operation: str, engine: int, opcode: int, fields: tuple[tuple[str, int, int, int], ...]) -> int:
@@ -440,8 +456,8 @@ def configure_lines(
         slot: Context; 0 to 15.
         core: 0: to act_d_ram, 1: to act_l_ram; 0 to 1.
         packed: 1: two channels a byte; 0 to 1.
-        kernel_lines: Lines of a bank: rows of the kernel; 0 to 15.
-        line_stride: Lines from the first one of a bank to that of the next bank; 0 to 7.
+        kernel_lines: Lines of a bank: rows of the kernel, at least 1; 0 to 15.
+        line_stride: Lines from the first one of a bank to that of the next bank, at least 1; 0 to 7.
         line_beats: Beats of a line, its padding included: of act_l_ram a multiple of 2 when packed, else of
             4; 0 to 4095.
         stride_blocks: Distance of two lines in DRAM in blocks; 0 to 2047.
@@ -495,8 +511,8 @@ def configure_windows(
     Args:
         slot: Context; 0 to 15.
         core: 0: to act_d_ram, 1: to act_l_ram; 0 to 1.
-        kernel_lines: Lines of a bank: rows of the kernel; 0 to 15.
-        line_stride: Lines from the first one of a bank to that of the next bank; 0 to 7.
+        kernel_lines: Lines of a bank: rows of the kernel, at least 1; 0 to 15.
+        line_stride: Lines from the first one of a bank to that of the next bank, at least 1; 0 to 7.
         run_beats: Beats of a window: of act_l_ram a multiple of 4; 0 to 31.
         step_bytes: Bytes from a window to the next; 0 to 127.
         stride_blocks: Distance of two lines in DRAM in blocks; 0 to 2047.
@@ -1759,8 +1775,10 @@ def configure_right(
 
 def configure_bitmap(
     *,
+    wide: int,
     threshold: int,
     columns: int,
+    address: int,
     wait0: int = 0,
     wait1: int = 0,
     signal0: int = 0,
@@ -1771,8 +1789,10 @@ def configure_bitmap(
     Keeps how rows are collected.
 
     Args:
+        wide: 1: dense rows of the right graph are at the address too, in the layout 'bitmaps'; 0 to 1.
         threshold: Expansions above which a row is collected in a bitmap; 0 to 4294967295.
         columns: Vertices that ids name; 0 to 16777215.
+        address: First byte of the bitmaps; 0 to 1099511627775.
         wait0: Semaphore to wait for, 0 for none; 0 to 31.
         wait1: Second semaphore to wait for, 0 for none; 0 to 31.
         signal0: Semaphore to signal when the work is done, 0 for none; 0 to 31.
@@ -1786,8 +1806,10 @@ def configure_bitmap(
         Engine.SGB,
         3,
         (
+            ("wide", 28, 1, wide),
             ("threshold", 32, 32, threshold),
             ("columns", 64, 24, columns),
+            ("address", 88, 40, address),
             ("wait0", 8, 5, wait0),
             ("wait1", 13, 5, wait1),
             ("signal0", 18, 5, signal0),
@@ -1812,7 +1834,9 @@ def compose(
     Writes the boolean product of the left and the right graph: an edge (s, d) wherever an edge (s, k) of the
     left one meets an edge (k, d) of the right one. A row of one edge is copied. Of the others, a row that has
     more expansions (edges of the right graph that its edges lead to) than the threshold ascends, the rest
-    keep the order in which ids are first seen.
+    keep the order in which ids are first seen. With wide rows, what ascends is collected from the bitmaps
+    where a row of the right graph has one, in a batch whose expansions, with those before it, exceed the
+    threshold.
 
     Args:
         to_fifo: 1: the rows go to rows_fifo, as many ids as there are, and nothing to DRAM; 0 to 1.
@@ -1878,6 +1902,39 @@ def transpose(
             ("edges", 36, 28, edges),
             ("rows", 64, 24, rows),
             ("address", 88, 40, address),
+            ("wait0", 8, 5, wait0),
+            ("wait1", 13, 5, wait1),
+            ("signal0", 18, 5, signal0),
+            ("signal1", 23, 5, signal1),
+        ),
+    )
+
+
+def widen(
+    *,
+    wait0: int = 0,
+    wait1: int = 0,
+    signal0: int = 0,
+    signal1: int = 0,
+) -> int:
+    """Packs ``widen``, 128 bits.
+
+    Writes the dense rows of the right graph to its bitmaps, in the layout 'bitmaps'.
+
+    Args:
+        wait0: Semaphore to wait for, 0 for none; 0 to 31.
+        wait1: Second semaphore to wait for, 0 for none; 0 to 31.
+        signal0: Semaphore to signal when the work is done, 0 for none; 0 to 31.
+        signal1: Second semaphore to signal, 0 for none; 0 to 31.
+
+    Raises:
+        FieldRangeError: A value does not fit its field.
+    """
+    return _word(
+        "widen",
+        Engine.SGB,
+        6,
+        (
             ("wait0", 8, 5, wait0),
             ("wait1", 13, 5, wait1),
             ("signal0", 18, 5, signal0),

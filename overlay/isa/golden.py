@@ -18,6 +18,7 @@ from hetfab.overlay.errors import StreamInvalidError
 from hetfab.overlay.isa.arithmetic import Q8_BITS, Integers, mean_q8, requantize, saturate, saturate24, wrap32
 from hetfab.overlay.isa.spec import Field, Operation, isa
 from hetfab.overlay.semantic.adjacency import Adjacency, compose, transpose
+from hetfab.overlay.semantic.bitmaps import bitmaps
 
 Bytes = npt.NDArray[np.uint8]
 Fields = dict[str, int]
@@ -260,6 +261,9 @@ def _lines_of_banks(machine: GoldenMachine, f: Fields, context: Fields) -> int:
     rows = machine.geometry.gemm_l_rows if context["core"] else machine.geometry.gemm_d_rows
     if f["banks"] < 1 or f["first_bank"] + f["banks"] > rows:
         raise machine.error(f"{f['banks']} banks from bank {f['first_bank']} on", f"at least 1, below bank {rows}")
+    if not context["kernel_lines"] or not context["line_stride"]:
+        found = f"kernel_lines {context['kernel_lines']}, line_stride {context['line_stride']}"
+        raise machine.error(found, "at least 1 each")
     return (f["banks"] - 1) * context["line_stride"] + context["kernel_lines"]
 
 
@@ -276,7 +280,7 @@ def _write_lines(machine: GoldenMachine, f: Fields, context: Fields, lines: Byte
     )
     kept = context["kernel_lines"]
     target = machine.words(memory, f["ram"], kept * words.shape[1])
-    banks = target.reshape(kept, words.shape[1], -1, words.shape[2])
+    banks = target.reshape(kept, words.shape[1], target.shape[1] // words.shape[2], words.shape[2])
     for bank in range(f["banks"]):
         first = bank * context["line_stride"]
         banks[:, :, f["first_bank"] + bank] = words[first : first + kept]
@@ -788,8 +792,12 @@ def compose_graphs(machine: GoldenMachine, f: Fields) -> None:
         raise machine.error(f"{f['rows']} rows", f"{left['rows']}, as the left graph has")
     if bitmap["threshold"] > machine.geometry.sgb_ids:
         raise machine.error(f"threshold {bitmap['threshold']}", f"at most {machine.geometry.sgb_ids}, the sgb_ids")
-    first = _adjacency(machine, left, right["rows"])
-    product = compose(first, _adjacency(machine, right, bitmap["columns"]), bitmap["threshold"])
+    first, second = _adjacency(machine, left, right["rows"]), _adjacency(machine, right, bitmap["columns"])
+    if bitmap["wide"]:
+        for place, bits in bitmaps(second).items():
+            if not np.array_equal(machine.dram(bitmap["address"] + place, 1, 0, len(bits))[0], bits):
+                raise machine.error("bitmaps of another graph", "those that widen writes for the right graph")
+    product = compose(first, second, bitmap["threshold"])
     if f["to_fifo"]:
         for row in range(product.rows):
             ids = product.row(row).tolist()
@@ -802,6 +810,13 @@ def transpose_graph(machine: GoldenMachine, f: Fields) -> None:
     """The left graph with every edge turned."""
     left, _, _ = _sgb_context(machine)
     _write_adjacency(machine, f, transpose(_adjacency(machine, left, f["rows"])))
+
+
+def widen(machine: GoldenMachine, f: Fields) -> None:
+    """Dense rows of the right graph as bitmaps."""
+    _, right, bitmap = _sgb_context(machine)
+    for place, bits in bitmaps(_adjacency(machine, right, bitmap["columns"])).items():
+        machine.dram(bitmap["address"] + place, 1, 0, len(bits))[0] = bits
 
 
 def _sgb_context(machine: GoldenMachine) -> list[Fields]:
@@ -905,4 +920,5 @@ _FUNCTIONS: dict[str, Callable[[GoldenMachine, Fields], None]] = {
     "configure_bitmap": configure_bitmap,
     "compose": compose_graphs,
     "transpose": transpose_graph,
+    "widen": widen,
 }

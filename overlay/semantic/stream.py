@@ -118,6 +118,7 @@ def semantic_stream(plan: Plan, relations: Mapping[str, Adjacency], geometry: Ge
         end = places[path].end
     read_bytes = end = padded(end, isa().size("page_bytes"))
     words: list[int] = []
+    bitmaps: dict[Metapath, int] = {}
     for step in plan.steps:
         if isinstance(step, Drop):
             continue
@@ -125,7 +126,18 @@ def semantic_stream(plan: Plan, relations: Mapping[str, Adjacency], geometry: Ge
         places[step.path] = GraphPlace(end, rows, columns, step.most_edges)
         _check_followed(step, places, geometry)
         end = places[step.path].end
-        words += _instructions(step, places, geometry)
+        if isinstance(step, Transpose):
+            words += [
+                codec.configure_left(**places[step.source].fields()),
+                codec.transpose(**places[step.path].fields()),
+            ]
+            continue
+        first = step.bitmap_bytes > 0 and step.right not in bitmaps
+        if first:
+            bitmaps[step.right] = end
+            end = padded(end + _NUMBER_BYTES * places[step.right].room, _BLOCK)
+        bitmap = _bitmap(step, geometry, places[step.path].columns, bitmaps.get(step.right))
+        words += _composition(step, places, bitmap, widens=first)
     return GraphStream(pack(words), places, read_bytes, end)
 
 
@@ -135,16 +147,18 @@ def _operands(step: Step) -> tuple[Metapath, ...]:
     return (step.source,) if isinstance(step, Transpose) else ()
 
 
-def _instructions(step: Compose | Transpose, places: Mapping[Metapath, GraphPlace], geometry: Geometry) -> list[int]:
-    out = places[step.path]
-    if isinstance(step, Transpose):
-        return [codec.configure_left(**places[step.source].fields()), codec.transpose(**out.fields())]
-    return [
-        codec.configure_left(**places[step.left].fields()),
-        codec.configure_right(**places[step.right].fields()),
-        codec.configure_bitmap(threshold=min(step.threshold, geometry.sgb_ids), columns=out.columns),
-        codec.compose(**out.fields(), to_fifo=0),
-    ]
+def _bitmap(step: Compose, geometry: Geometry, columns: int, place: int | None) -> int:
+    """How rows are collected; ``place`` is where bitmaps of the right graph are, None if there are none."""
+    address = program_address(Segment.GRAPH, place or 0)
+    threshold = min(step.threshold, geometry.sgb_ids)
+    return codec.configure_bitmap(wide=place is not None, threshold=threshold, columns=columns, address=address)
+
+
+def _composition(step: Compose, places: Mapping[Metapath, GraphPlace], bitmap: int, *, widens: bool) -> list[int]:
+    """A composition, and before it the bitmaps of its right graph where it is the first to read them."""
+    words = [codec.configure_left(**places[step.left].fields()), codec.configure_right(**places[step.right].fields())]
+    words += [bitmap, codec.widen()] if widens else [bitmap]
+    return [*words, codec.compose(**places[step.path].fields(), to_fifo=0)]
 
 
 def _check_followed(step: Compose | Transpose, places: Mapping[Metapath, GraphPlace], geometry: Geometry) -> None:

@@ -27,7 +27,7 @@ Array: TypeAlias = npt.NDArray[Any]
 class Reason(enum.IntEnum):
     """Why DISPATCH did not issue an instruction earlier."""
 
-    #: It was not queued earlier: fetching, and one instruction a pass.
+    #: It was not queued earlier: fetching, and one instruction a turn.
     FETCH = 0
     #: It was not queued earlier: DISPATCH waited for room in the full queue of some engine.
     QUEUE = 1
@@ -204,7 +204,7 @@ class _Sweep:
         self._in_queue: list[deque[int]] = [deque(maxlen=machine.queue_depth) for _ in range(engines)]
         self._in_fifo: list[deque[int]] = [deque(maxlen=machine.engine_fifo_depth) for _ in range(engines)]
         self._signals: list[deque[int]] = [deque() for _ in range(isa().semaphores + 1)]
-        self._next_pass = 0.0
+        self._next_turn = machine.start_cycles
         self._held_until = 0.0
         self._moved_until = 0.0
 
@@ -242,16 +242,16 @@ class _Sweep:
                 self._signals[signal].append(index)
 
     def _queue(self, index: int, engine: int) -> float:
-        """When DISPATCH queues it: in program order, one a pass, when its engine's queue has room."""
+        """When DISPATCH queues it: in program order, one a turn, when its engine's queue has room."""
         machine, waiting = self.machine, self._in_queue[engine]
-        time, room_maker = self._next_pass, -1
+        time, room_maker = self._next_turn, -1
         if index % machine.fetch_instructions == 0:
             time += machine.read_latency + machine.fetch_cycles
         if len(waiting) == machine.queue_depth and self.issued[waiting[0]] > time:
             room_maker = waiting[0]
             time = self._held_until = self.issued[room_maker]
         waiting.append(index)
-        self._next_pass = time + machine.pass_cycles
+        self._next_turn = time + machine.queue_cycles
         self.queued.append(time)
         self.room_makers.append(room_maker)
         return time

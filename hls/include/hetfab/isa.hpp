@@ -28,6 +28,7 @@ constexpr unsigned load_contexts = 16;  // contexts that LOAD keeps
 constexpr unsigned sgb_words = 3;  // words of sgb_context
 constexpr unsigned sgb_block_rows = 64;  // rows whose starts SGB reads and writes at once
 constexpr unsigned sgb_batch = 16;  // edges of a row whose right rows SGB looks up at once: half of the outstanding bursts of that port
+constexpr unsigned sgb_recent = 4;  // words of the bitmap that SGB remembers, since a read may come before their writes
 
 // A bit range of a word.
 template <int Lsb, int Bits>
@@ -479,8 +480,10 @@ struct ConfigureRight {
 struct ConfigureBitmap {
     static constexpr int engine = 6;
     static constexpr int opcode = 3;
+    using Wide = Field<28, 1>;
     using Threshold = Field<32, 32>;
     using Columns = Field<64, 24>;
+    using Address = Field<88, 40>;
 };
 
 struct Compose {
@@ -500,6 +503,11 @@ struct Transpose {
     using Address = Field<88, 40>;
 };
 
+struct Widen {
+    static constexpr int engine = 6;
+    static constexpr int opcode = 6;
+};
+
 // Whether DISPATCH resolves an address in an instruction.
 constexpr bool carries_address(int engine, int opcode) {
     return (engine == 0 && opcode == 1) ||
@@ -517,40 +525,45 @@ constexpr bool carries_address(int engine, int opcode) {
            (engine == 5 && opcode == 5) ||
            (engine == 6 && opcode == 1) ||
            (engine == 6 && opcode == 2) ||
+           (engine == 6 && opcode == 3) ||
            (engine == 6 && opcode == 4) ||
            (engine == 6 && opcode == 5);
 }
 
-// Byte offsets of the registers; an array has its first offset and a stride.
+// Byte offsets of the registers of ap_ctrl_hs and of the two memories.
 namespace registers {
-struct Array {
-    unsigned offset;
-    unsigned stride;
-    unsigned count;
-};
 constexpr unsigned control = 0x000;
 constexpr unsigned interrupt_enable_global = 0x004;
 constexpr unsigned interrupt_enable = 0x008;
 constexpr unsigned interrupt_status = 0x00c;
-constexpr unsigned program_length = 0x010;
-constexpr Array segment_base{0x018, 12, 8};
-constexpr Array segment_size{0x078, 12, 8};
-constexpr unsigned isa_version = 0x0d8;
-constexpr Array geometry_hash{0x0e0, 12, 1};
-constexpr unsigned engines = 0x0ec;
-constexpr unsigned gemm_d_shape = 0x0f4;
-constexpr unsigned gemm_l_shape = 0x0fc;
-constexpr unsigned lanes = 0x104;
-constexpr unsigned fetched = 0x10c;
-constexpr unsigned retired = 0x114;
-constexpr unsigned fault = 0x11c;
-constexpr unsigned fault_instruction = 0x124;
-constexpr Array semaphore{0x12c, 8, 16};
-constexpr Array queue_head{0x1ac, 8, 7};
-constexpr Array last_retired{0x1e4, 8, 7};
-constexpr Array counter{0x21c, 12, 17};
-constexpr unsigned end = 0x2e4;
+constexpr unsigned arguments = 0x100;
+constexpr unsigned status = 0x200;
 }  // namespace registers
+// Words of the memory 'arguments', the first of each name; 64 bits are two, low half first.
+namespace argument {
+constexpr int program_length = 0;
+constexpr int segment_base = 1;
+constexpr int segment_size = 17;
+constexpr int count = 33;
+}  // namespace argument
+// Words of the memory 'status', the first of each name; 64 bits are two, low half first.
+namespace status {
+constexpr int isa_version = 0;
+constexpr int geometry_hash = 1;
+constexpr int engines = 3;
+constexpr int gemm_d_shape = 4;
+constexpr int gemm_l_shape = 5;
+constexpr int lanes = 6;
+constexpr int fetched = 7;
+constexpr int retired = 8;
+constexpr int fault = 9;
+constexpr int fault_instruction = 10;
+constexpr int semaphore = 11;
+constexpr int queue_head = 43;
+constexpr int last_retired = 50;
+constexpr int counter = 57;
+constexpr int count = 91;
+}  // namespace status
 
 // Initiation interval and depth of every pipelined loop; the reasons are in loops.json.
 struct Loop {
@@ -583,20 +596,22 @@ constexpr Loop sgb_starts{1, 4, 20};
 constexpr Loop sgb_requests{1, 4, 21};
 constexpr Loop sgb_rows{1, 4, 22};
 constexpr Loop sgb_copy{1, 6, 23};
-constexpr Loop sgb_expand{2, 6, 24};
-constexpr Loop sgb_seen{1, 5, 25};
-constexpr Loop sgb_ascend{2, 6, 26};
-constexpr Loop sgb_out_starts{1, 4, 27};
-constexpr Loop sgb_responses{1, 2, 28};
-constexpr Loop sgb_clear{1, 2, 29};
-constexpr Loop sgb_count{2, 6, 30};
-constexpr Loop sgb_begin{2, 5, 31};
-constexpr Loop sgb_rewind{2, 5, 32};
-constexpr Loop sgb_place{2, 7, 33};
-constexpr Loop sgb_window{1, 5, 34};
-constexpr unsigned count = 35;
+constexpr Loop sgb_expand{1, 8, 24};
+constexpr Loop sgb_wide{1, 9, 25};
+constexpr Loop sgb_widen{1, 5, 26};
+constexpr Loop sgb_seen{1, 5, 27};
+constexpr Loop sgb_ascend{2, 6, 28};
+constexpr Loop sgb_out_starts{1, 4, 29};
+constexpr Loop sgb_responses{1, 2, 30};
+constexpr Loop sgb_clear{1, 2, 31};
+constexpr Loop sgb_count{2, 6, 32};
+constexpr Loop sgb_begin{2, 5, 33};
+constexpr Loop sgb_rewind{2, 5, 34};
+constexpr Loop sgb_place{2, 7, 35};
+constexpr Loop sgb_window{1, 5, 36};
+constexpr unsigned count = 37;
 }  // namespace loops
 // In the order of the ids.
-constexpr const char* loop_names[] = {"instruction", "request_ahead", "load_tile_beats", "load_beats", "store_beats", "store_responses", "gemm_d_steps", "gemm_l_steps", "vec_groups", "agg_context", "agg_descriptors", "agg_rows_ahead", "agg_sums", "agg_gather", "agg_tags", "agg_spilled_ahead", "agg_spilled", "agg_spill", "agg_spill_responses", "sgb_context", "sgb_starts", "sgb_requests", "sgb_rows", "sgb_copy", "sgb_expand", "sgb_seen", "sgb_ascend", "sgb_out_starts", "sgb_responses", "sgb_clear", "sgb_count", "sgb_begin", "sgb_rewind", "sgb_place", "sgb_window"};
+constexpr const char* loop_names[] = {"instruction", "request_ahead", "load_tile_beats", "load_beats", "store_beats", "store_responses", "gemm_d_steps", "gemm_l_steps", "vec_groups", "agg_context", "agg_descriptors", "agg_rows_ahead", "agg_sums", "agg_gather", "agg_tags", "agg_spilled_ahead", "agg_spilled", "agg_spill", "agg_spill_responses", "sgb_context", "sgb_starts", "sgb_requests", "sgb_rows", "sgb_copy", "sgb_expand", "sgb_wide", "sgb_widen", "sgb_seen", "sgb_ascend", "sgb_out_starts", "sgb_responses", "sgb_clear", "sgb_count", "sgb_begin", "sgb_rewind", "sgb_place", "sgb_window"};
 
 }  // namespace hetfab::isa

@@ -28,6 +28,9 @@ struct GraphTile {
     unsigned columns;
     // The rows of `out` go to rows_fifo.
     bool to_fifo;
+    // Dense rows of `right` are bitmaps there, too.
+    bool wide;
+    std::uint64_t bitmaps;
 };
 
 template <class Z, class Op>
@@ -59,7 +62,21 @@ graph_words:
             graph_arrays<Z, isa::Compose>(instruction),
             number<Z, isa::ConfigureBitmap::Threshold>(context[2]),
             number<Z, isa::ConfigureBitmap::Columns>(context[2]),
-            flag<Z, isa::Compose::ToFifo>(instruction)};
+            flag<Z, isa::Compose::ToFifo>(instruction),
+            flag<Z, isa::ConfigureBitmap::Wide>(context[2]),
+            static_cast<std::uint64_t>(get<Z, isa::ConfigureBitmap::Address>(context[2]))};
+}
+
+// Words of a bitmap of all columns.
+inline unsigned words_of(unsigned columns) {
+#pragma HLS INLINE
+    return (columns + bitmap_word_bits - 1) / bitmap_word_bits;
+}
+
+// Whether a row's ids take more room than its bitmap: that fits in their place, from a whole beat on.
+inline bool is_dense(unsigned ids, unsigned words) {
+#pragma HLS INLINE
+    return ids > numbers_per_beat * words;
 }
 
 template <class Z>
@@ -132,8 +149,63 @@ struct ComposeMemories {
     RowPlace places[isa::sgb_batch];
 };
 
+// The last words written to the bitmap. At one id per cycle the read for one comes before the writes for
+// those just before it, so what they wrote is taken from here.
+class RecentWords {
+  public:
+    RecentWords() {
+#pragma HLS INLINE
+    recent_words:
+        for (unsigned age = 0; age < isa::sgb_recent; age++) {
+#pragma HLS UNROLL factor=isa::sgb_recent
+            places_[age] = nowhere;
+            words_[age] = 0;
+        }
+    }
+
+    std::uint64_t latest(unsigned place, std::uint64_t stored) const {
+#pragma HLS INLINE
+        std::uint64_t word = stored;
+    recent_down:
+        for (unsigned age = isa::sgb_recent; age > 0; age--) {
+#pragma HLS UNROLL factor=isa::sgb_recent
+            if (places_[age - 1] == place) word = words_[age - 1];
+        }
+        return word;
+    }
+    void add(unsigned place, std::uint64_t word) {
+#pragma HLS INLINE
+    recent_up:
+        for (unsigned age = isa::sgb_recent - 1; age > 0; age--) {
+#pragma HLS UNROLL factor=isa::sgb_recent-1
+            places_[age] = places_[age - 1];
+            words_[age] = words_[age - 1];
+        }
+        places_[0] = place;
+        words_[0] = word;
+    }
+
+  private:
+    static constexpr unsigned nowhere = ~0U;
+    unsigned places_[isa::sgb_recent];
+    std::uint64_t words_[isa::sgb_recent];
+};
+
+// Sets a column's bit; says whether it is new.
+template <class Bitmap>
+bool meet_column(Bitmap& bitmap, RecentWords& recent, unsigned column) {
+#pragma HLS INLINE
+    const unsigned place = column / bitmap_word_bits;
+    const std::uint64_t bit = std::uint64_t{1} << (column % bitmap_word_bits);
+    const std::uint64_t word = recent.latest(place, bitmap[place]);
+    bitmap[place] = word | bit;
+    recent.add(place, word | bit);
+    return (word & bit) == 0;
+}
+
 // What is known of the row that is being composed.
 struct RowState {
+    // Of the batches whose right rows have been looked up.
     unsigned expansions = 0;
     // Columns met, those that the ids on chip have room for among them.
     unsigned found = 0;
@@ -141,8 +213,8 @@ struct RowState {
 
 // Looks up the right rows of a batch of edges: both ends of a row are neighbours in DRAM. Returns the beats.
 template <class Z, class D, class Mem, class Events>
-unsigned read_places(const GraphArrays& right, unsigned count, ComposeMemories<D>& memories, Mem mem,
-                     Events& events) {
+unsigned read_places(const GraphArrays& right, unsigned count, ComposeMemories<D>& memories, RowState& state,
+                     Mem mem, Events& events) {
 #pragma HLS INLINE
 row_requests:
     for (unsigned edge = 0; edge < count; edge++) {
@@ -173,7 +245,9 @@ row_ends:
             second = true;
         } else {
             const unsigned start = straddles ? first : low;
-            memories.places[edge] = {start, (straddles ? low : high) - start};
+            const unsigned length = (straddles ? low : high) - start;
+            memories.places[edge] = {start, length};
+            state.expansions += length;
             second = false;
             edge++;
         }
@@ -203,27 +277,72 @@ copied_ids:
 
 // Sets the bits of a right row; columns not met before are kept in the order seen, as far as there is room: a
 // row that has more is collected in the bitmap. Returns the beats read.
-template <class Z, class D, class Mem, class Events>
-unsigned expand_row(const GraphArrays& right, const RowPlace& place, ComposeMemories<D>& memories,
-                    RowState& state, Mem mem, Events& events) {
+template <class Z, class D, unsigned Words, class Mem, class Events>
+unsigned expand_row(const GraphArrays& right, const RowPlace& place, std::uint64_t (&bitmap)[Words],
+                    unsigned (&ids)[D::sgb_ids], RowState& state, Mem mem, Events& events) {
 #pragma HLS INLINE
     NumberReader<Z> reader(right.ids, place.first, place.count);
+    RecentWords recent;
     reader.start(mem, events);
 expanded_ids:
     for (unsigned id = 0; id < place.count; id++) {
 #pragma HLS LOOP_TRIPCOUNT min=1 max=1024
-#pragma HLS PIPELINE II=2 style=stp
+#pragma HLS PIPELINE II=1 style=stp
+// RecentWords has what the read may miss.
+#pragma HLS DEPENDENCE variable=bitmap type=inter direction=RAW dependent=false
         events.trip(isa::loops::sgb_expand);
         const unsigned column = reader.next(mem);
-        const std::uint64_t bit = std::uint64_t{1} << (column % bitmap_word_bits);
-        const std::uint64_t word = memories.bitmap[column / bitmap_word_bits];
-        memories.bitmap[column / bitmap_word_bits] = word | bit;
-        if ((word & bit) == 0) {
-            if (state.found < D::sgb_ids) memories.ids[state.found] = column;
+        if (meet_column(bitmap, recent, column)) {
+            if (state.found < D::sgb_ids) ids[state.found] = column;
             state.found++;
         }
     }
     events.loop(isa::loops::sgb_expand, place.count);
+    return reader.beats_read();
+}
+
+// The bits that are set.
+inline unsigned count_bits(std::uint64_t word) {
+#pragma HLS INLINE
+    unsigned count = 0;
+counted_bits:
+    for (unsigned bit = 0; bit < bitmap_word_bits; bit++) {
+#pragma HLS UNROLL factor=bitmap_word_bits
+        count += static_cast<unsigned>(word >> bit & 1);
+    }
+    return count;
+}
+
+// The words of a row's bitmap in DRAM.
+inline BurstCursor bitmap_cursor(std::uint64_t bitmaps, const RowPlace& place, unsigned words) {
+#pragma HLS INLINE
+    const unsigned first = (place.first + numbers_per_beat - 1) / numbers_per_beat;
+    return BurstCursor(bitmaps + std::uint64_t{first} * beat_bytes, 1, words, 0);
+}
+
+// Joins the bitmap of a dense right row, a word a cycle. Returns the beats read.
+template <class Z, unsigned Words, class Mem, class Events>
+unsigned join_row(const GraphTile& tile, const RowPlace& place, std::uint64_t (&bitmap)[Words],
+                  RowState& state, Mem mem, Events& events) {
+#pragma HLS INLINE
+    const unsigned words = words_of(tile.columns);
+    BurstReader reader(bitmap_cursor(tile.bitmaps, place, words));
+    reader.start(mem, events);
+wide_words:
+    for (unsigned word = 0; word < words; word++) {
+#pragma HLS LOOP_TRIPCOUNT min=1 max=256
+#pragma HLS PIPELINE II=1 style=stp
+// No word is met twice.
+#pragma HLS DEPENDENCE variable=bitmap type=inter dependent=false
+        events.trip(isa::loops::sgb_wide);
+        const Word<Z, 64> beat = reader.read(mem);
+        const std::uint64_t theirs = static_cast<std::uint64_t>(lane_u<Z, 32>(beat, 0)) |
+                                     static_cast<std::uint64_t>(lane_u<Z, 32>(beat, 1)) << 32;
+        const std::uint64_t ours = bitmap[word];
+        bitmap[word] = ours | theirs;
+        state.found += count_bits(theirs & ~ours);
+    }
+    events.loop(isa::loops::sgb_wide, words);
     return reader.beats_read();
 }
 
@@ -264,7 +383,7 @@ void write_ascending(const RowState& state, unsigned columns, ComposeMemories<D>
                      RowsFifo<Z>& fifo, RowWriter<Z>& writer, WriteResponses& responses, Events& events) {
 #pragma HLS INLINE
     writer.begin(fifo, state.found);
-    const unsigned words = (columns + bitmap_word_bits - 1) / bitmap_word_bits;
+    const unsigned words = words_of(columns);
     std::uint64_t bits = 0;
     unsigned word = 0;
     unsigned trips = 0;
@@ -322,6 +441,18 @@ struct GraphWork {
     std::uint64_t right_beats = 0;
 };
 
+// One edge of a row of several edges. Returns the beats read.
+template <class D, class Z, class MemR, class Events>
+unsigned follow_edge(const GraphTile& tile, const RowPlace& place, ComposeMemories<D>& memories,
+                     RowState& state, MemR right, Events& events) {
+#pragma HLS INLINE
+    // A row that is not certain to ascend needs the order of the ids, which bitmaps do not have.
+    if (tile.wide && state.expansions > tile.threshold && is_dense(place.count, words_of(tile.columns))) {
+        return join_row<Z>(tile, place, memories.bitmap, state, right, events);
+    }
+    return expand_row<Z, D>(tile.right, place, memories.bitmap, memories.ids, state, right, events);
+}
+
 // Composes one row: its edges in batches, then its ids. Returns their number.
 template <class D, class Z, class MemL, class MemR, class MemO, class Events>
 unsigned compose_row(const GraphTile& tile, unsigned first, unsigned degree, ComposeMemories<D>& memories,
@@ -335,18 +466,17 @@ edge_batches:
         const unsigned rest = degree - done;
         const unsigned count = rest < isa::sgb_batch ? rest : isa::sgb_batch;
         read_numbers<Z>(left, tile.left.ids, first + done, count, memories.middles, events);
-        work.right_beats += read_places<Z>(tile.right, count, memories, right, events);
+        work.right_beats += read_places<Z>(tile.right, count, memories, state, right, events);
     batch_edges:
         for (unsigned edge = 0; edge < count; edge++) {
 #pragma HLS LOOP_TRIPCOUNT min=1 max=16
             const RowPlace place = memories.places[edge];
-            state.expansions += place.count;
             if (degree == 1) {
                 state.found = place.count;
                 work.right_beats +=
                     copy_row<Z>(tile.right, place, right, out, fifo, writer, responses, events);
             } else {
-                work.right_beats += expand_row<Z>(tile.right, place, memories, state, right, events);
+                work.right_beats += follow_edge<D, Z>(tile, place, memories, state, right, events);
             }
         }
     }
@@ -369,7 +499,7 @@ Outcome compose(const GraphTile& tile, MemL left, MemR right, MemO out, Fifo& fi
     WriteResponses responses;
     GraphWork work;
     unsigned edges = 0;
-    clear_words(memories.bitmap, (tile.columns + bitmap_word_bits - 1) / bitmap_word_bits, events);
+    clear_words(memories.bitmap, words_of(tile.columns), events);
 row_blocks:
     for (unsigned row = 0; row < tile.left.rows; row += isa::sgb_block_rows) {
 #pragma HLS LOOP_TRIPCOUNT min=1 max=256
@@ -392,6 +522,69 @@ row_blocks:
     ids.finish(out, responses);
     const unsigned waited = responses.drain(out, events);
     return {true, waited, work.edges, work.right_beats, ids.beats_written() + starts.beats_written()};
+}
+
+// Writes a row's bitmap to DRAM, and clears it. Returns the beats written.
+template <class Z, unsigned Words, class Mem, class Events>
+unsigned write_bitmap(const GraphTile& tile, const RowPlace& place, std::uint64_t (&bitmap)[Words], Mem out,
+                      WriteResponses& responses, Events& events) {
+#pragma HLS INLINE
+    const unsigned words = words_of(tile.columns);
+    BurstCursor cursor = bitmap_cursor(tile.bitmaps, place, words);
+    unsigned left = 0;
+widened_words:
+    for (unsigned word = 0; word < words; word++) {
+#pragma HLS LOOP_TRIPCOUNT min=1 max=256
+#pragma HLS PIPELINE II=1 style=stp
+        events.trip(isa::loops::sgb_widen);
+        if (left == 0) {
+            left = cursor.length();
+            out.write_request(cursor.beat(), left);
+            cursor.advance();
+        }
+        const std::uint64_t bits = bitmap[word];
+        Word<Z, 64> beat = zero<Z, 64>();
+        set_lane<Z, 32>(beat, 0, bits & 0xFFFFFFFF);
+        set_lane<Z, 32>(beat, 1, bits >> 32);
+        out.write(beat);
+        bitmap[word] = 0;
+        left--;
+        if (left == 0) responses.expect(out);
+    }
+    events.loop(isa::loops::sgb_widen, words);
+    return words;
+}
+
+// The dense rows of the right graph as bitmaps.
+template <class D, class Z, class MemL, class MemR, class MemO, class Events>
+Outcome widen(const GraphTile& tile, MemL left, MemR right, MemO out, Events& events) {
+#pragma HLS INLINE
+    ComposeMemories<D> memories;
+    WriteResponses responses;
+    GraphWork work;
+    unsigned beats_written = 0;
+    clear_words(memories.bitmap, words_of(tile.columns), events);
+row_blocks:
+    for (unsigned row = 0; row < tile.right.rows; row += isa::sgb_block_rows) {
+#pragma HLS LOOP_TRIPCOUNT min=1 max=256
+        const unsigned rest = tile.right.rows - row;
+        const unsigned rows = rest < isa::sgb_block_rows ? rest : isa::sgb_block_rows;
+        read_numbers<Z>(left, tile.right.starts, row, rows + 1, memories.starts, events);
+    block_rows:
+        for (unsigned place = 0; place < rows; place++) {
+#pragma HLS LOOP_TRIPCOUNT min=1 max=64
+            const unsigned first = memories.starts[place];
+            const RowPlace found = {first, memories.starts[place + 1] - first};
+            if (!is_dense(found.count, words_of(tile.columns))) continue;
+            RowState state;
+            work.right_beats +=
+                expand_row<Z, D>(tile.right, found, memories.bitmap, memories.ids, state, right, events);
+            work.edges += found.count;
+            beats_written += write_bitmap<Z>(tile, found, memories.bitmap, out, responses, events);
+        }
+    }
+    const unsigned waited = responses.drain(out, events);
+    return {true, waited, work.edges, work.right_beats, beats_written};
 }
 
 // What a transpose keeps on chip.
@@ -554,13 +747,18 @@ Outcome sgb_execute(const Word<Z, isa::instruction_bits>& instruction, MemL left
         sgb_context[static_cast<unsigned>(opcode - isa::ConfigureLeft::opcode)] = instruction;
         return {true, 1};
     }
-    if (opcode != isa::Compose::opcode && opcode != isa::Transpose::opcode) {
+    if (opcode < isa::Compose::opcode || opcode > isa::Widen::opcode) {
         return {opcode == isa::Sync::opcode, 0};
     }
     const GraphTile tile = graph_tile<Z>(instruction, sgb_context, events);
-    const Outcome outcome = opcode == isa::Compose::opcode
-                                ? compose<D, Z>(tile, left, right, out, rows_fifo, events)
-                                : transpose<D, Z>(tile, left, right, out, events);
+    Outcome outcome = {true, 0};
+    if (opcode == isa::Compose::opcode) {
+        outcome = compose<D, Z>(tile, left, right, out, rows_fifo, events);
+    } else if (opcode == isa::Transpose::opcode) {
+        outcome = transpose<D, Z>(tile, left, right, out, events);
+    } else {
+        outcome = widen<D, Z>(tile, left, right, out, events);
+    }
     events.edges(outcome.count0);
     return outcome;
 }

@@ -9,13 +9,19 @@
 
 namespace hetfab {
 
-// The fields of a store_rows.
+// A copy to DRAM: where its runs are there, and in which order it takes rows of `row_beats` words of out_ram:
+// `columns` of them `column_words` apart for each of `banks` banks, which are `bank_words` apart.
 struct RowsCopy {
     std::uint64_t address;
-    unsigned rows;
-    unsigned row_beats;
-    unsigned stride_beats;
+    RunShape runs;
     unsigned ram;
+    unsigned row_beats;
+    unsigned banks;
+    unsigned bank_words;
+    unsigned columns;
+    unsigned column_words;
+
+    unsigned beats() const { return banks * columns * row_beats; }
 };
 
 // Words from a row of out_ram to the next: rows begin with a block.
@@ -28,22 +34,51 @@ template <class Z>
 RowsCopy rows_copy(const Word<Z, isa::instruction_bits>& instruction) {
 #pragma HLS INLINE
     using Op = isa::StoreRows;
-    return {static_cast<std::uint64_t>(get<Z, Op::Address>(instruction)), number<Z, Op::Rows>(instruction),
-            number<Z, Op::RowBeats>(instruction), number<Z, Op::StrideBlocks>(instruction) * beats_per_block,
-            number<Z, Op::Ram>(instruction)};
+    const unsigned rows = number<Z, Op::Rows>(instruction);
+    const unsigned beats = number<Z, Op::RowBeats>(instruction);
+    return {static_cast<std::uint64_t>(get<Z, Op::Address>(instruction)),
+            {rows, number<Z, Op::StrideBlocks>(instruction) * beats_per_block, 1, 0, beats},
+            number<Z, Op::Ram>(instruction),
+            beats,
+            rows,
+            out_row_words(beats),
+            1,
+            0};
+}
+
+template <class Z>
+RowsCopy strips_copy(const Word<Z, isa::instruction_bits>& instruction) {
+#pragma HLS INLINE
+    using Op = isa::StoreRuns;
+    const unsigned banks = number<Z, Op::Banks>(instruction);
+    const unsigned columns = number<Z, Op::Columns>(instruction) + 1;
+    const unsigned beats = number<Z, Op::RowBeats>(instruction);
+    const unsigned distance = number<Z, Op::PixelStride>(instruction);
+    const bool joined = flag<Z, Op::Joined>(instruction);
+    return {static_cast<std::uint64_t>(get<Z, Op::Address>(instruction)),
+            {banks, number<Z, Op::StrideBlocks>(instruction) * beats_per_block, joined ? 1 : columns,
+             joined ? 0 : distance, joined ? distance : beats},
+            number<Z, Op::Ram>(instruction),
+            beats,
+            banks,
+            beats,
+            columns,
+            number<Z, Op::RamBanks>(instruction) * beats};
 }
 
 // Copies rows; it counts the responses and the beats written.
 template <class D, class Z, class Mem, class OutRam, class Events>
 Outcome store_copy(const RowsCopy& copy, Mem mem, OutRam out_ram, Events& events) {
 #pragma HLS INLINE
-    BurstCursor cursor(copy.address, copy.rows, copy.row_beats, copy.stride_beats);
+    BurstCursor cursor(copy.address, copy.runs);
     unsigned left = 0;
     unsigned responses_due = 0;
     unsigned beats_written = 0;
+    unsigned bank = copy.ram;
     unsigned row = copy.ram;
     unsigned position = 0;
-    const unsigned beats = copy.rows * copy.row_beats;
+    unsigned column = 0;
+    const unsigned beats = copy.beats();
 store_beats:
     for (unsigned beat = 0; beat < beats; beat++) {
 #pragma HLS LOOP_TRIPCOUNT min=8 max=16384
@@ -60,7 +95,13 @@ store_beats:
         position++;
         if (position == copy.row_beats) {
             position = 0;
-            row += out_row_words(copy.row_beats);
+            row += copy.column_words;
+            column++;
+        }
+        if (column == copy.columns) {
+            column = 0;
+            bank += copy.bank_words;
+            row = bank;
         }
         left--;
         if (left == 0) {
@@ -91,8 +132,13 @@ Outcome store_execute(const Word<Z, isa::instruction_bits>& instruction, Mem mem
 // A function of its own: its return waits for the write responses, so the token cannot pass them.
 #pragma HLS INLINE off
     const int opcode = static_cast<int>(number<Z, isa::Header::Opcode>(instruction));
-    if (opcode != isa::StoreRows::opcode) return {opcode == isa::Sync::opcode, 0};
-    return store_copy<D, Z>(rows_copy<Z>(instruction), mem, out_ram, events);
+    if (opcode != isa::StoreRows::opcode && opcode != isa::StoreRuns::opcode) {
+        return {opcode == isa::Sync::opcode, 0};
+    }
+    // One call for both, so that the port to DRAM has one writer.
+    const RowsCopy copy =
+        opcode == isa::StoreRows::opcode ? rows_copy<Z>(instruction) : strips_copy<Z>(instruction);
+    return store_copy<D, Z>(copy, mem, out_ram, events);
 }
 
 // The engine: one instruction, from its stream to its token.

@@ -19,6 +19,8 @@ struct DesignTypes {
     using ActLBank = Word<Z, 128>;
     using WgtDWord = Word<Z, 32 * D::gemm_d_cols>;
     using WgtLWord = Word<Z, 32 * D::gemm_l_cols>;
+    using ResWord = Word<Z, 64>;
+    using LoadContext = Word<Z, 64>;
     using ParWord = Word<Z, 64 * D::lanes>;
     using AccDWord = Word<Z, 32 * D::gemm_d_cols>;
     using AccLWord = Word<Z, 32 * D::gemm_l_cols>;
@@ -43,6 +45,9 @@ struct DesignTypes {
     static_assert(Z::template exact_integer<8> && Z::template exact_integer<32>,
                   "operands and accumulators have exactly their bits");
 };
+
+// Words of a memory that a design may lack: a port has at least one.
+constexpr unsigned depth_of(unsigned words) { return words == 0 ? 1 : words; }
 
 // What an engine did with an instruction.
 struct Outcome {
