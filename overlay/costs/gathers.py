@@ -31,6 +31,8 @@ class Tags:
 
     def misses(self, ids: Array, first_block: int, slot_bits: int) -> Array:
         """Whether each edge's row must be read, bool ``[edges]``, and the tags are left as the edges leave them."""
+        if not len(ids):
+            return np.zeros(0, bool)
         slots = first_block + ids % (1 << slot_bits)
         order = np.argsort(slots, kind="stable")
         by_slot, vertices = slots[order], ids[order] + 1
