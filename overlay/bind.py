@@ -6,9 +6,9 @@ execute, and what belongs into each segment of DRAM.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +26,7 @@ from hetfab.overlay.isa.codec import Segment
 from hetfab.overlay.isa.spec import isa
 from hetfab.overlay.order import check_order
 from hetfab.overlay.program import Program, Symbol, SymbolKind, Tensor, Words
+from hetfab.overlay.schedules import Schedule, pinned, schedule_arrays
 
 _OFFSET_LIMIT = 1 << isa().offset_bits
 
@@ -87,8 +88,17 @@ class BoundProgram:
         return whole[:, places].astype(np.int32)
 
 
-def bind(program: Program, graph: GraphArrays) -> BoundProgram:
+#: Makes a schedule of an edge set: ``indptr``, sources and slots of the scratchpad.
+Scheduler: TypeAlias = Callable[[npt.NDArray[np.integer[Any]], npt.NDArray[np.integer[Any]], int], Schedule]
+
+
+def bind(program: Program, graph: GraphArrays, *, scheduler: Scheduler = pinned) -> BoundProgram:
     """Binds a program to a graph.
+
+    Args:
+        program: What is bound.
+        graph: The graph.
+        scheduler: Makes the schedules of programs that use AGG's scratchpad by schedules.
 
     Raises:
         RelationMissingError: The graph lacks a node type or an edge set.
@@ -108,7 +118,8 @@ def bind(program: Program, graph: GraphArrays) -> BoundProgram:
             for t in _tensors(program, "features")
         ]
     )
-    arrays, places = _graph_segment(edges)
+    schedules = _all_schedules(program, edges, scheduler)
+    arrays, places = _graph_segment(program, edges, schedules)
     offsets = dict(zip((t.name for t in _tensors(program, "features")), feature_offsets, strict=True))
     offsets |= {t.name: t.constant_offset for t in _tensors(program, "constants")}
     sizes = dict.fromkeys(Segment, 0)
@@ -117,7 +128,7 @@ def bind(program: Program, graph: GraphArrays) -> BoundProgram:
             offsets[tensor.name] = sizes[segment]
             sizes[segment] += layouts.stored_rows(graph.counts[tensor.node_type]) * tensor.row_bytes
     values = np.array(
-        [_value(s, program, graph.counts, edges, offsets, places) for s in program.symbols], dtype=np.int64
+        [_value(s, program, graph.counts, edges, schedules, offsets, places) for s in program.symbols], dtype=np.int64
     )
     words, layers = without_first_waits(program, *expand(program, graph.counts, values))
     check_order(words)
@@ -210,14 +221,39 @@ def _check_degrees(program: Program, arrays: Mapping[str, _EdgeArrays]) -> None:
             )
 
 
-def _graph_segment(edges: Mapping[str, _EdgeArrays]) -> tuple[layouts.Bytes, dict[tuple[str, str], int]]:
-    """Destination and id arrays of all edge sets, and their places by (array, edge set)."""
-    pieces = [
-        piece for arrays in edges.values() for piece in (arrays.records, layouts.id_array(arrays.ids, arrays.sources))
-    ]
-    content, offsets = layouts.pack(pieces)
-    keys = [(array, name) for name in edges for array in ("destinations", "ids")]
-    return content, dict(zip(keys, offsets, strict=True))
+def _all_schedules(
+    program: Program, edges: Mapping[str, _EdgeArrays], scheduler: Scheduler
+) -> dict[tuple[str, int], tuple[layouts.Bytes, layouts.Bytes]]:
+    """Runs and units of each schedule, by edge set and slots."""
+    return {
+        (symbol.name, symbol.slots): schedule_arrays(
+            scheduler(arrays.indptr, arrays.ids, symbol.slots), arrays.records, arrays.sources
+        )
+        for symbol in program.symbols
+        if symbol.kind is SymbolKind.RUNS
+        for arrays in [edges[symbol.name]]
+    }
+
+
+def _graph_segment(
+    program: Program,
+    edges: Mapping[str, _EdgeArrays],
+    schedules: Mapping[tuple[str, int], tuple[layouts.Bytes, layouts.Bytes]],
+) -> tuple[layouts.Bytes, dict[Symbol, int]]:
+    """The arrays that AGG reads, and their places."""
+    pieces: dict[Symbol, layouts.Bytes] = {}
+    for symbol in program.symbols:
+        match symbol.kind:
+            case SymbolKind.DESTINATIONS:
+                pieces[symbol] = edges[symbol.name].records
+            case SymbolKind.IDS:
+                pieces[symbol] = layouts.id_array(edges[symbol.name].ids, edges[symbol.name].sources)
+            case SymbolKind.RUNS:
+                pieces[symbol] = schedules[symbol.name, symbol.slots][0]
+            case SymbolKind.UNITS:
+                pieces[symbol] = schedules[symbol.name, symbol.slots][1]
+    content, offsets = layouts.pack(list(pieces.values()))
+    return content, dict(zip(pieces, offsets, strict=True))
 
 
 def _value(
@@ -225,8 +261,9 @@ def _value(
     program: Program,
     counts: Mapping[str, int],
     edges: Mapping[str, _EdgeArrays],
+    schedules: Mapping[tuple[str, int], tuple[layouts.Bytes, layouts.Bytes]],
     offsets: Mapping[str, int],
-    places: Mapping[tuple[str, str], int],
+    places: Mapping[Symbol, int],
 ) -> int:
     match symbol.kind:
         case SymbolKind.TENSOR:
@@ -240,5 +277,7 @@ def _value(
             return len(edges[symbol.name].ids)
         case SymbolKind.ID_BYTES:
             return layouts.id_bytes(edges[symbol.name].sources)
-        case SymbolKind.IDS | SymbolKind.DESTINATIONS:
-            return Segment.GRAPH << isa().offset_bits | places[symbol.kind.value, symbol.name]
+        case SymbolKind.UNIT_COUNT:
+            return len(schedules[symbol.name, symbol.slots][1]) // 2
+        case _:
+            return Segment.GRAPH << isa().offset_bits | places[symbol]

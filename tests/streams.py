@@ -45,6 +45,7 @@ def make_stream(rows: list[dict[str, int]]) -> Stream:
             log[index]["read_bytes"][port] = row.get(name, 0)
             log[index]["read_bursts"][port] = -(-row.get(name, 0) // 128)
         log[index]["write_bytes"], log[index]["edges"] = row.get("written", 0), row.get("edges", 0)
+        log[index]["misses"] = row.get("edges", 0) if row["engine"] == Engine.AGG else 0
         log[index]["write_bursts"] = -(-row.get("written", 0) // 128)
     return Stream(pack(words), log)
 

@@ -202,6 +202,7 @@ def _cost(cycles: int, *, right: _Reads, left: _Reads, written: int, written_bea
         write_bursts=one(written),
         macs=one(0),
         edges=one(edges),
+        misses=one(0),
     )
 
 

@@ -150,24 +150,24 @@ def transfer_cycles(log: Array, machine: Machine) -> Array:
     """
     read, written = log["read_bytes"].astype(np.float64), log["write_bytes"].astype(np.float64)
     widest = np.maximum(read.max(axis=1, initial=0.0), written)
-    edges = _gathered(log)
-    groups = log["read_bytes"][:, 0].astype(np.int64) // (BEAT_BYTES * np.maximum(edges, 1))
+    gathered = _gathered(log)
+    groups = log["read_bytes"][:, 0].astype(np.int64) // (BEAT_BYTES * np.maximum(gathered, 1))
     rows = rows_ahead(groups, most=machine.rows_ahead, beats=machine.row_beats_ahead)
     read_bursts, write_bursts = log["read_bursts"].astype(np.float64), log["write_bursts"].astype(np.float64)
-    by_bursts = np.where(edges > 0, read_bursts[:, 1], read_bursts.max(axis=1, initial=0.0))
+    by_bursts = np.where(gathered > 0, read_bursts[:, 1], read_bursts.max(axis=1, initial=0.0))
     limits = (
         widest / machine.port_rate,
         (read.sum(axis=1) + written) / machine.dram_rate,
         by_bursts * (machine.read_latency / machine.bursts_ahead),
-        edges * (machine.read_latency / rows),
+        gathered * (machine.read_latency / rows),
         write_bursts * (machine.write_latency / machine.bursts_ahead),
     )
     return np.asarray(np.max(np.stack(limits), axis=0, initial=0.0))
 
 
 def _gathered(log: Array) -> Array:
-    """Rows that AGG gathers, [n]; edges that SGB follows are read in bursts."""
-    return np.where(log["engine"] == isa().engine("agg").id, log["edges"], 0).astype(np.int64)
+    """Rows that AGG reads from DRAM, [n], each by a request of its own; what SGB follows is read in bursts."""
+    return np.asarray(log["misses"], np.int64)
 
 
 def latency_cycles(log: Array, machine: Machine) -> Array:
@@ -177,7 +177,8 @@ def latency_cycles(log: Array, machine: Machine) -> Array:
     every burst from its left port, for that, the ends of the right rows that it names and the first of these rows.
     """
     data = (log["read_bytes"][:, 0] > 0).astype(np.float64)
-    graph = np.where(_gathered(log) > 0, 2.0, (log["read_bytes"][:, 1] > 0).astype(np.float64))
+    aggregates = (log["engine"] == isa().engine("agg").id) & (log["edges"] > 0)
+    graph = np.where(aggregates, 2.0, (log["read_bytes"][:, 1] > 0).astype(np.float64))
     graph = np.where(log["engine"] == isa().engine("sgb").id, 3.0 * log["read_bursts"][:, 1], graph)
     written = (log["write_bytes"] > 0).astype(np.float64)
     return np.asarray((data + graph) * machine.read_latency + written * machine.write_latency)
