@@ -187,6 +187,7 @@ class Edges:
         table_rows: Of features: rows of the table that is read, one for each column, or two where features are signed.
         part: Of features: which part of their non-zeros.
         parts: Of features: how many parts there are.
+        weighted: Of features: whether ids hold weights.
     """
 
     name: str
@@ -198,6 +199,7 @@ class Edges:
     table_rows: int = 0
     part: int = 0
     parts: int = 1
+    weighted: bool = False
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import numpy as np
 
 from hetfab.overlay.compiler.channel_order import with_best_orders
 from hetfab.overlay.compiler.constants import Columns, Constants
-from hetfab.overlay.compiler.edge_reads import EdgeRead, edge_reads, edges_of
+from hetfab.overlay.compiler.edge_reads import EdgeRead, edge_reads, edges_of, has_negated_rows
 from hetfab.overlay.compiler.emitter import Affine, Emitter
 from hetfab.overlay.compiler.layer_code import LayerCode
 from hetfab.overlay.compiler.lowered import LoweredLayer, LoweredModel, Stored
@@ -216,7 +216,7 @@ class _Compiler:
         """Each pass over the rows, its numbers in the constants."""
         layer, tile = planned.layer, planned.tile
         if layer.gathered and layer.dense is not None:
-            table = self.constants.add_weight_rows(layer.dense)
+            table = self.constants.add_weight_rows(layer.dense, negated=has_negated_rows(layer))
             return [self.constants.add_gathered_columns(layer, one, table, self.geometry) for one in tile.passes]
         return [self.constants.add_columns(layer, planned.operands, tile, one, self.geometry) for one in tile.passes]
 

@@ -114,10 +114,12 @@ class LayerCode:
                 self._context(slot, read, self._part(reads, columns))
 
     def _part(self, reads: Sequence[EdgeRead], columns: Columns) -> ScratchpadPart:
-        """What each edge set has of the scratchpad."""
+        """What each edge set has of the scratchpad; edges with weights have no schedule."""
         shared = len(reads) > self._geometry.agg_contexts
         groups = self._groups(columns.range.count)
-        return scratchpad_part(self._geometry, self._source, len(reads), groups, shared=shared)
+        scheduled = self._source is ReduceSource.SCHEDULE
+        source = ReduceSource.TAGS if scheduled and any(read.weighted for read in reads) else self._source
+        return scratchpad_part(self._geometry, source, len(reads), groups, shared=shared)
 
     def _context(self, slot: int, read: EdgeRead, part: ScratchpadPart) -> None:
         """Tells AGG where the arrays of an edge set are, the rows that its ids name, and where rows are kept."""
@@ -255,6 +257,7 @@ class LayerCode:
                     "rows": rows,
                     "mode": ReduceMode.MEAN,
                     "unsigned": int(read.unsigned),
+                    "weighted": int(read.weighted),
                     "accumulate": int(number > 0),
                     "groups": self._groups(columns.range.count),
                     "source": part.source,

@@ -62,6 +62,14 @@ def expected_records(words: Words, graph: npt.NDArray[np.uint8], geometry: Geome
     return log
 
 
+def additions(words: Words, log: Array, geometry: Geometry) -> int:
+    """Channels of gathered rows that AGG adds in a stream with this run log, padding included."""
+    reduce = isa().operation("reduce")
+    rows = operation_rows(words, reduce)
+    groups = operation_fields(words, reduce, rows)["groups"]
+    return int((log["edges"][rows].astype(np.int64) * groups).sum()) * geometry.lanes
+
+
 def field_values(words: Words, field: Field) -> Array:
     """A field of every instruction, int64 [n]."""
     half, shift = divmod(field.lsb, 64)
