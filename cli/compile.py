@@ -27,7 +27,8 @@ def _share(context: click.Context, parameter: click.Parameter, value: str | None
 
 @click.command()
 @click.argument("model", type=click.Path(path_type=Path))
-@click.option("--graph", type=click.Path(path_type=Path), help="Graph to check the program's limits with.")
+@click.option("--graph", type=click.Path(path_type=Path), help="Graph to plan for and to check the limits with.")
+@click.option("--workload", type=click.Path(path_type=Path), help="What `hetfab graph --workload` wrote, to plan for.")
 @click.option("--design", type=click.Path(path_type=Path), help="Design file; the PYNQ-Z2 default without it.")
 @click.option(
     "--split",
@@ -35,16 +36,35 @@ def _share(context: click.Context, parameter: click.Parameter, value: str | None
     metavar="auto|0..1",
     help="Share of each layer's output channels on GEMM-D, 0 to 1; auto, the default, takes the fastest (modelled).",
 )
+@click.option(
+    "--first-projection",
+    type=click.Choice(["auto", "dense", "sparse"]),
+    default="auto",
+    show_default=True,
+    help="Multiply features as rows (dense), add weights of their non-zeros (sparse), or the faster (modelled).",
+)
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The program.")
 @common_options
-def command(model: Path, graph: Path | None, design: Path | None, split: float | None, output: Path) -> Result:
+def command(
+    model: Path,
+    graph: Path | None,
+    workload: Path | None,
+    design: Path | None,
+    split: float | None,
+    first_projection: str,
+    output: Path,
+) -> Result:
     """Compile the quantized MODEL for a design."""
     from hetfab.driver.graph.arrays import graph_arrays
+    from hetfab.driver.graph.facts import known_graph
     from hetfab.driver.graph.formats import graph_files, read_graph
     from hetfab.driver.graph.model_inputs import model_bindings
     from hetfab.driver.report import planned_rows
     from hetfab.overlay.bind import bind
     from hetfab.overlay.compiler.compile import compile_model
+    from hetfab.overlay.compiler.first_projection import FirstProjection
+    from hetfab.overlay.compiler.lowering import lower
+    from hetfab.overlay.compiler.model_plan import plan_model
     from hetfab.overlay.costs.resources import check_fits, crowded, resource_rows
     from hetfab.overlay.design import default_design, read_design
     from hetfab.overlay.files import check_outputs
@@ -53,7 +73,10 @@ def command(model: Path, graph: Path | None, design: Path | None, split: float |
     from hetfab.overlay.model.reader import bindings_of, read_model
     from hetfab.overlay.program import write_program
 
-    reads = {"MODEL": model, "--graph": None if graph is None else graph_files(graph), "--design": design}
+    if graph is not None and workload is not None:
+        raise click.UsageError("--graph and --workload say the same of a graph; give one of them.")
+    files = None if graph is None else graph_files(graph)
+    reads = {"MODEL": model, "--graph": files, "--workload": workload, "--design": design}
     check_outputs({"--output": output}, reads)
     chosen = default_design() if design is None else read_design(design)
     check_fits(chosen)
@@ -61,7 +84,10 @@ def command(model: Path, graph: Path | None, design: Path | None, split: float |
     check_compiles(bindings_of(read))
     opened = None if graph is None else read_graph(graph)
     bound_model = BoundModel(read, model_bindings(read, opened))
-    program = compile_model(bound_model, chosen, name=model.name, share_on_d=split)
+    layers = lower(read, bound_model.bindings)
+    facts = known_graph(opened, workload, layers)
+    plan = plan_model(layers, chosen, facts, FirstProjection(first_projection), split)
+    program = compile_model(bound_model, chosen, name=model.name, share_on_d=split, lowered=plan.lowered)
     bound = None if opened is None else bind(program, graph_arrays(program, opened))
     write_program(output, program)
     columns = [
@@ -77,6 +103,8 @@ def command(model: Path, graph: Path | None, design: Path | None, split: float |
         "tile rows",
     ]
     print_table([*columns, "engines"], planned_rows(program))
+    for headings, rows in plan.tables():
+        print_table(headings, rows)
     reordered = [tensor.name for tensor in program.tensors if tensor.channel_order]
     if reordered:
         click.echo("stored in an order of channels of their own, for the cores: " + ", ".join(reordered))
@@ -104,6 +132,7 @@ def command(model: Path, graph: Path | None, design: Path | None, split: float |
             "gemm_l": sum(layer.channels_on_l for layer in program.layers),
         },
         "reordered": reordered,
+        "plan": plan.as_dict(),
         "instructions": program.instructions,
         "bound_instructions": None if bound is None else len(bound.words),
         "resources": {name: {"modelled": need, "board": there} for name, need, there in resources},

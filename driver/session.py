@@ -128,8 +128,7 @@ class Session:
             head, last = read(RegisterOffset[f"QUEUE_HEAD_{name}"]), read(RegisterOffset[f"LAST_RETIRED_{name}"])
             waiting = "nothing queued" if head == _NONE else f"next is instruction {head}"
             lines.append(f"{engine.name}: {waiting}, last retired {'none' if last == _NONE else last}")
-        pairs = [read(RegisterOffset[f"SEMAPHORE_{i}"]) for i in range(isa().semaphore_pairs)]
-        counts = [half for pair in pairs for half in (pair & 0xFFFF, pair >> 16)]
+        counts = [read(RegisterOffset[f"SEMAPHORE_{number}"]) for number in range(isa().semaphores + 1)]
         held = [f"{number}: {count}" for number, count in enumerate(counts) if count]
         return "\n".join([*lines, "semaphores " + (", ".join(held) or "all zero")])
 

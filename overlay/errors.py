@@ -158,6 +158,12 @@ class GraphInvalidError(InputError):
     code = "graph-invalid"
 
 
+class WorkloadUnreadableError(InputError):
+    """The file with numbers of a graph cannot be read."""
+
+    code = "workload-unreadable"
+
+
 class RelationMissingError(InputError):
     """The graph lacks a node type, relation or metapath that the model names."""
 

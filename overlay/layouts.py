@@ -6,7 +6,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from hetfab.overlay.isa.arithmetic import reciprocals
+from hetfab.overlay.isa.arithmetic import Q8_BITS, reciprocals
 from hetfab.overlay.isa.spec import isa
 
 Bytes: TypeAlias = npt.NDArray[np.uint8]
@@ -118,10 +118,24 @@ def parameter_records(bias: IntArray, multiplier: IntArray, lanes: int) -> Bytes
 
 def destination_records(indptr: npt.NDArray[np.integer[Any]]) -> Bytes:
     """The layout 'destinations' of edges in CSR form; ``indptr`` is ``[destinations + 1]``."""
-    degrees = np.diff(indptr).astype(np.int64)
+    return _records(indptr, *reciprocals(np.diff(indptr).astype(np.int64)))
+
+
+def scaled_records(indptr: npt.NDArray[np.integer[Any]], factors: IntArray) -> Bytes:
+    """The layout 'destinations' of edges whose sums are multiplied: a mean by ``256 * f / 2^0`` is the sum times f.
+
+    Args:
+        indptr: ``[destinations + 1]``.
+        factors: Of each destination, 0 to 511, so that the product fits the reciprocal's 17 bits.
+    """
+    return _records(indptr, factors << Q8_BITS, np.zeros_like(factors))
+
+
+def _records(indptr: npt.NDArray[np.integer[Any]], reciprocal: IntArray, exponent: IntArray) -> Bytes:
+    degrees = np.diff(indptr)
     records = np.zeros(len(degrees), isa().record("destination").dtype)
     records["first"], records["degree"] = indptr[:-1], degrees
-    records["reciprocal"], records["exponent"] = reciprocals(degrees)
+    records["reciprocal"], records["exponent"] = reciprocal, exponent
     return records.view(np.uint8)
 
 

@@ -32,9 +32,10 @@ def graph_arrays(program: Program, graph: HeteroGraph, semantic: SemanticGraphs 
     features = {
         tensor.name: graph.features[tensor.node_type]
         for tensor in program.tensors
-        if tensor.segment == "features" and tensor.node_type in graph.features
+        if tensor.segment in ("features", "graph") and tensor.node_type in graph.features
     }
-    return GraphArrays(graph.counts, features, {e.name: _incoming(e, graph, semantic or {}) for e in program.edges})
+    edges = {edges.name: _incoming(edges, graph, semantic or {}) for edges in program.edges if not edges.features}
+    return GraphArrays(graph.counts, features, edges)
 
 
 def _incoming(edges: Edges, graph: HeteroGraph, semantic: SemanticGraphs) -> IncomingEdges:

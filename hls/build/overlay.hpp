@@ -59,17 +59,15 @@ class Overlay {
             done_ = false;
             return value;
         }
-        show_status();
-        return read_status(registers_, status_, offset);
+        return file_.read(offset);
     }
 
     void write_register(unsigned offset, std::uint32_t value) {
         if (offset == isa::registers::control) {
             if ((value & 1) != 0 && !running_) start();
         } else {
-            write_argument(written_, offset, value);
+            file_.write(offset, value);
         }
-        if (!running_) registers_ = written_;
     }
 
     Progress advance(std::uint64_t passes, std::uint32_t seed) {
@@ -110,20 +108,16 @@ class Overlay {
   private:
     enum Port { load_port, store_port, features_port, graph_port, dispatch_port, port_count };
 
-    // Nobody sees the status between two passes of DISPATCH, so it is made when somebody asks.
-    void show_status() {
-        if (std::exchange(passed_, false)) status_ = dispatch_status(state_);
-    }
-
     void start() {
-        show_status();
-        registers_ = written_;
+        dispatch_arguments(registers_, file_.arguments());
         dispatch_reset(state_);
+        begun_ = false;
         for (unsigned engine = 0; engine < isa::engine::count; engine++) {
             instructions_[engine] = {};
             tokens_[engine] = {};
         }
         rows_fifo_ = {};
+        rows_in_fifo_ = 0;
         for (PortModel& port : ports_) port.reset();
         order_.start(checks_order_ ? shared_dram() : std::vector<Range>(), checks_order_);
         log_.clear();
@@ -137,7 +131,7 @@ class Overlay {
 
     void step(unsigned who) {
         const bool dispatches = who == isa::engine::count;
-        if (!dispatches && instructions_[who].empty()) return;
+        if (!dispatches && !can_begin(who)) return;
         try {
             if (dispatches) {
                 dispatch();
@@ -155,10 +149,12 @@ class Overlay {
 
     void dispatch() {
         hls::burst_maxi<Types::Beat> program(ports_[dispatch_port]);
-        const bool progress = dispatch_pass(state_, registers_, program, instructions_, tokens_);
-        passed_ = true;
+        if (!std::exchange(begun_, true)) dispatch_begin<Design>(file_.status());
+        const bool progress =
+            dispatch_pass(state_, registers_, program, instructions_, tokens_, file_.status());
         mark_retired();
         if (dispatch_finished(state_, registers_)) {
+            dispatch_drain(state_, program);
             done_ = true;
             running_ = false;
             progress_ = state_.fault == isa::fault::none ? Progress::done : Progress::fault;
@@ -169,18 +165,23 @@ class Overlay {
         }
     }
 
+    // An engine with an instruction whose rows are all in rows_fifo: a step executes it to its end.
+    bool can_begin(unsigned engine) const {
+        return !instructions_[engine].empty() &&
+               sets::rows_fifo_taken(halves(instructions_[engine].front())) <= rows_in_fifo_;
+    }
+
     bool engines_idle() const {
         for (unsigned engine = 0; engine < isa::engine::count; engine++) {
-            if (!instructions_[engine].empty() || !tokens_[engine].empty()) return false;
+            if (can_begin(engine) || !tokens_[engine].empty()) return false;
         }
         return true;
     }
 
     // Index in the program of the instruction that an engine executes next.
     std::uint32_t current(unsigned engine) const {
-        const std::uint32_t executed =
-            state_.engine[engine].issued - static_cast<std::uint32_t>(instructions_[engine].size());
-        return state_.issued_index[engine][state_.issued_place(executed)];
+        const auto waiting = static_cast<Count>(instructions_[engine].size());
+        return state_.issued_index[state_.issued_place(engine, between(waiting, state_.issued[engine]))];
     }
 
     std::string where(unsigned who) const {
@@ -207,9 +208,14 @@ class Overlay {
         for (PortModel& port : ports_) port.traffic = {};
         OverlayEvents events(accesses_);
         run(engine, events);
+        rows_in_fifo_ += sets::rows_fifo_sent(issued);
+        rows_in_fifo_ -= sets::rows_fifo_taken(issued);
         order_.leave(index, issued);
         accesses_.end_instruction();
-        for (const PortModel& checked : ports_) checked.check_idle();
+        // DISPATCH requests instructions ahead.
+        for (const PortModel& checked : ports_) {
+            if (&checked != &ports_[dispatch_port]) checked.check_idle();
+        }
         fill(log_.add(index), engine, opcode, events);
     }
 
@@ -405,21 +411,21 @@ class Overlay {
     }
 
     void mark_retired() {
-        for (const EngineCounts& counts : state_.engine) {
-            if (counts.last_retired != no_instruction) log_.retire(counts.last_retired);
+        for (unsigned engine = 0; engine < isa::engine::count; engine++) {
+            const std::uint32_t last = file_.status()[isa::status::last_retired + engine];
+            if (last != no_instruction) log_.retire(last);
         }
     }
 
-    DispatchRegisters written_ = {};
+    RegisterFile file_;
     DispatchRegisters registers_ = {};
     DispatchState<Design, Family> state_ = {};
-    // What the status registers show: as of DISPATCH's last pass, and zero before its first, as on a board.
-    DispatchStatus status_ = {};
-    // Since the status was made.
-    bool passed_ = false;
+    // Whether DISPATCH has begun since the start: until then the status is that of the run before.
+    bool begun_ = false;
     hls::stream<Types::Instruction> instructions_[isa::engine::count];
     hls::stream<Types::Token> tokens_[isa::engine::count];
     hls::stream<Types::RowsWord> rows_fifo_;
+    std::uint64_t rows_in_fifo_ = 0;
     PortModel ports_[port_count];
     BankAccesses accesses_;
     Bodies bodies_;

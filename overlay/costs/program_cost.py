@@ -7,7 +7,8 @@ import numpy as np
 import numpy.typing as npt
 
 from hetfab.overlay.bind import BoundProgram
-from hetfab.overlay.costs.cycles import COSTS, Cost, Gather, feature_bursts, reduce_cost
+from hetfab.overlay.costs.cycles import COSTS, Cost, reduce_cost
+from hetfab.overlay.costs.gathers import gathers
 from hetfab.overlay.design import Geometry
 from hetfab.overlay.errors import StreamInvalidError
 from hetfab.overlay.isa.codec import Segment
@@ -17,9 +18,12 @@ from hetfab.overlay.run_log import RUN_LOG_DTYPE
 
 Array: TypeAlias = npt.NDArray[Any]
 
-_RECORD = isa().record("destination")
 #: Contexts of the operations whose costs depend on one.
-_CONTEXTS = {"reduce": ("features", "destinations", "ids"), "load_lines": ("lines",), "load_windows": ("windows",)}
+_CONTEXTS = {
+    "reduce": ("features", "destinations", "ids", "spilled"),
+    "load_lines": ("lines",),
+    "load_windows": ("windows",),
+}
 
 
 def expected_log(bound: BoundProgram) -> Array:
@@ -90,7 +94,10 @@ def _cost_of(words: Words, graph: npt.NDArray[np.uint8], geometry: Geometry, ope
     if operation.name in _CONTEXTS:
         fields |= _contexts(words, rows, fields["slot"], operation.name)
     if operation.name == "reduce":
-        return reduce_cost(fields, _gather(graph, fields))
+        configure = isa().operation("configure_features")
+        cleared = operation_rows(words, configure)
+        clears = operation_fields(words, configure, cleared)
+        return reduce_cost(fields, gathers(fields, graph, geometry, rows, clears, cleared))
     return COSTS[operation.name](fields, geometry)
 
 
@@ -105,6 +112,8 @@ def _contexts(words: Words, rows: Array, slots: Array, user: str) -> dict[str, A
             found[f"{prefix}.{field.name}"] = np.zeros(len(rows), np.int64)
         for slot in np.unique(slots):
             users = np.flatnonzero(slots == slot)
+            if prefix == "spilled" and not _spills(words, rows[users]):
+                continue
             of_slot = np.flatnonzero(own["slot"] == slot)
             places = np.searchsorted(configures[of_slot], rows[users]) - 1
             if np.any(places < 0):
@@ -115,6 +124,12 @@ def _contexts(words: Words, rows: Array, slots: Array, user: str) -> dict[str, A
     return found
 
 
+def _spills(words: Words, rows: Array) -> bool:
+    """Whether any ``reduce`` merges or spills sums: only then its context needs an array of them."""
+    fields = operation_fields(words, isa().operation("reduce"), rows)
+    return bool(np.any(fields["merge"] | fields["spill"]))
+
+
 def _unconfigured(index: int, slot: int, user: str, name: str) -> StreamInvalidError:
     return StreamInvalidError(
         f"instruction {index} is a '{user}' with slot {slot}, for which no '{name}' came before",
@@ -123,31 +138,6 @@ def _unconfigured(index: int, slot: int, user: str, name: str) -> StreamInvalidE
     )
 
 
-def _gather(graph: npt.NDArray[np.uint8], fields: dict[str, Array]) -> Gather:
-    count = len(fields["rows"])
-    edges, empty, first_edge, bursts = (np.zeros(count, np.int64) for _ in range(4))
-    for i in range(count):
-        start = _offset(fields["destinations.address"][i]) + _RECORD.bytes * int(fields["destination"][i])
-        records = graph[start : start + _RECORD.bytes * int(fields["rows"][i])].view(_RECORD.dtype)
-        if not len(records) or not fields["groups"][i]:
-            continue
-        degrees = records["degree"].astype(np.int64)
-        edges[i], empty[i], first_edge[i] = degrees.sum(), np.count_nonzero(degrees == 0), records["first"][0]
-        id_bytes = int(fields["ids.id_bytes"][i])
-        place = _offset(fields["ids.address"][i]) + id_bytes * int(first_edge[i])
-        ids = graph[place : place + id_bytes * int(edges[i])].view(f"<u{id_bytes}").astype(np.int64)
-        address = _offset(fields["features.address"][i]) + ids * isa().block_bytes * int(
-            fields["features.row_blocks"][i]
-        )
-        bursts[i] = feature_bursts(address, int(fields["groups"][i])).sum()
-    return Gather(edges, empty, first_edge, bursts)
-
-
-def _offset(address: Array) -> int:
-    """Offset in the segment; segments begin at page boundaries, so alignments are those of physical addresses."""
-    return int(address) & ((1 << isa().offset_bits) - 1)
-
-
 def _fill(log: Array, rows: Array, cost: Cost) -> None:
-    for name in ("cycles", "read_bytes", "read_bursts", "write_bytes", "write_bursts", "macs", "edges"):
+    for name in ("cycles", "read_bytes", "read_bursts", "write_bytes", "write_bursts", "macs", "edges", "misses"):
         log[name][rows] = getattr(cost, name)

@@ -30,9 +30,10 @@ _LANES, _SLICE_BITS = 32, 4
 _REQUANTIZED_BITS = 49
 _BARREL_LEVELS = 3
 _COUNTER_BITS = 64
+_ADDRESS_BITS = 64
+_REGISTER_BITS = 32
 #: Of SGB: bits of a word of its bitmap, and of a number in its other memories.
 _BITMAP_BITS, _NUMBER_BITS = 64, 32
-_FETCH_WORDS = isa().size("burst_beats")
 #: Of a stream's FIFO, the smallest of its IP.
 _FIFO_WORDS = 16
 #: m_axi ports that write.
@@ -218,15 +219,35 @@ def sgb_resources(geometry: Geometry, form: Form) -> Resources:
 
 
 def dispatch_resources(geometry: Geometry, form: Form) -> Resources:
-    """DISPATCH: queues per engine, the fetch buffer, the registers, an adder per event counter, the program port."""
-    index_bits = 32
-    queues = lut_ram(_ring_size(geometry.queue_depth), isa().instruction_bits + index_bits)
-    issued = lut_ram(_ring_size(geometry.engine_fifo_depth), index_bits)
-    lut = _constant("lut_dispatch_control") + len(geometry.engines) * (queues + issued)
-    lut += lut_ram(_FETCH_WORDS, isa().instruction_bits)
-    lut += _constant("lut_per_register") * len(isa().registers)
-    lut += _constant("lut_per_adder_bit") * _COUNTER_BITS * len(counter_table().counters)
-    return _with_ff(lut) + _axi_masters(1)
+    """DISPATCH: queues and registers in block RAM, what else belongs to engines and semaphores in LUT RAM, a port."""
+    index_bits, engines, segments = 32, len(isa().engines), len(isa().segments)
+    depths = (
+        (engines * _ring_size(geometry.engine_fifo_depth), index_bits),
+        (isa().semaphores + 1, isa().semaphore_bits),
+        (len(counter_table().counters), _COUNTER_BITS),
+        (segments, 2 * _ADDRESS_BITS),
+    )
+    lut = _constant("lut_dispatch_control") + _constant("lut_register_port")
+    lut += sum(lut_ram(depth, bits) for depth, bits in depths)
+    lut += _token_choice(geometry)
+    queues = block_rams(
+        engines * _ring_size(geometry.queue_depth), isa().instruction_bits + index_bits, true_dual=False
+    )
+    arguments, status = (memory.bytes * 8 // _REGISTER_BITS for memory in isa().register_memories)
+    # The driver reads its arguments back, so that memory needs a port that does both.
+    registers = block_rams(arguments, _REGISTER_BITS, true_dual=True) + block_rams(
+        status, _REGISTER_BITS, true_dual=False
+    )
+    return _with_ff(lut, bram36=queues + registers) + _axi_masters(1)
+
+
+def _token_choice(geometry: Geometry) -> float:
+    """LUTs that choose the token of an engine: of most only the first beat is read."""
+    beat = 8 * isa().size("beat_bytes")
+    late = {field.name for field in isa().token if field.lsb >= beat}
+    wide = {counter.engine for counter in counter_table().counters if counter.source in late}
+    counts = (len(geometry.engines), len(wide & set(geometry.engines)))
+    return sum(beat * _mux(count) for count in counts if count)
 
 
 def _ring_size(places: int) -> int:

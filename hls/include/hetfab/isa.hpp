@@ -530,36 +530,40 @@ constexpr bool carries_address(int engine, int opcode) {
            (engine == 6 && opcode == 5);
 }
 
-// Byte offsets of the registers; an array has its first offset and a stride.
+// Byte offsets of the registers of ap_ctrl_hs and of the two memories.
 namespace registers {
-struct Array {
-    unsigned offset;
-    unsigned stride;
-    unsigned count;
-};
 constexpr unsigned control = 0x000;
 constexpr unsigned interrupt_enable_global = 0x004;
 constexpr unsigned interrupt_enable = 0x008;
 constexpr unsigned interrupt_status = 0x00c;
-constexpr unsigned program_length = 0x010;
-constexpr Array segment_base{0x018, 12, 8};
-constexpr Array segment_size{0x078, 12, 8};
-constexpr unsigned isa_version = 0x0d8;
-constexpr Array geometry_hash{0x0e0, 12, 1};
-constexpr unsigned engines = 0x0ec;
-constexpr unsigned gemm_d_shape = 0x0f4;
-constexpr unsigned gemm_l_shape = 0x0fc;
-constexpr unsigned lanes = 0x104;
-constexpr unsigned fetched = 0x10c;
-constexpr unsigned retired = 0x114;
-constexpr unsigned fault = 0x11c;
-constexpr unsigned fault_instruction = 0x124;
-constexpr Array semaphore{0x12c, 8, 16};
-constexpr Array queue_head{0x1ac, 8, 7};
-constexpr Array last_retired{0x1e4, 8, 7};
-constexpr Array counter{0x21c, 12, 17};
-constexpr unsigned end = 0x2e4;
+constexpr unsigned arguments = 0x100;
+constexpr unsigned status = 0x200;
 }  // namespace registers
+// Words of the memory 'arguments', the first of each name; 64 bits are two, low half first.
+namespace argument {
+constexpr int program_length = 0;
+constexpr int segment_base = 1;
+constexpr int segment_size = 17;
+constexpr int count = 33;
+}  // namespace argument
+// Words of the memory 'status', the first of each name; 64 bits are two, low half first.
+namespace status {
+constexpr int isa_version = 0;
+constexpr int geometry_hash = 1;
+constexpr int engines = 3;
+constexpr int gemm_d_shape = 4;
+constexpr int gemm_l_shape = 5;
+constexpr int lanes = 6;
+constexpr int fetched = 7;
+constexpr int retired = 8;
+constexpr int fault = 9;
+constexpr int fault_instruction = 10;
+constexpr int semaphore = 11;
+constexpr int queue_head = 43;
+constexpr int last_retired = 50;
+constexpr int counter = 57;
+constexpr int count = 91;
+}  // namespace status
 
 // Initiation interval and depth of every pipelined loop; the reasons are in loops.json.
 struct Loop {
@@ -596,7 +600,7 @@ constexpr Loop sgb_expand{1, 8, 24};
 constexpr Loop sgb_wide{1, 9, 25};
 constexpr Loop sgb_widen{1, 5, 26};
 constexpr Loop sgb_seen{1, 5, 27};
-constexpr Loop sgb_ascend{2, 6, 28};
+constexpr Loop sgb_ascend{1, 6, 28};
 constexpr Loop sgb_out_starts{1, 4, 29};
 constexpr Loop sgb_responses{1, 2, 30};
 constexpr Loop sgb_clear{1, 2, 31};
