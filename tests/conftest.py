@@ -116,6 +116,13 @@ def small_emulators(small_geometry: Geometry) -> Iterator[dict[str, Emulator]]:
 
 
 @pytest.fixture(scope="session")
+def all_small_emulators(small_geometry: Geometry) -> Iterator[dict[str, Emulator]]:
+    """The small design in all executions: it has memories that the default design lacks."""
+    with opened(small_geometry, NATIVE | CHECKED) as emulators:
+        yield emulators
+
+
+@pytest.fixture(scope="session")
 def demo_files(tmp_path_factory: pytest.TempPathFactory) -> DemoFiles:
     """The demo's graph, quantized model and program."""
     return make_demo_files(tmp_path_factory.mktemp("demo"))
