@@ -181,8 +181,8 @@ def test_ports_by_hand() -> None:
     """Both directions of LOAD, STORE, DISPATCH and two ports of AGG with 64 bits."""
     parts = design_resources(replace(default_design().geometry, sum_words=1024), Form.MAPPED)
     assert [parts[name].bram36 for name in ("load", "store", "dispatch")] == [2, 2, 2]
-    # 256 destinations of 54 bits, and 1,024 words of 256 bits beside the two ports.
-    assert parts["agg"].bram36 == 1 + 7.5 + 4
+    # 256 destinations of 78 bits, and 1,024 words of 256 bits with two full ports beside the two ports.
+    assert parts["agg"].bram36 == 1.5 + 7.5 + 4
 
 
 def test_only_masters_that_share_a_port_take_an_interconnect() -> None:
