@@ -87,6 +87,7 @@ machines = st.builds(
     clock_mhz=st.just(100.0),
     queue_depth=st.integers(1, 5),
     engine_fifo_depth=st.integers(1, 4),
+    rows_fifo_words=st.sampled_from([16, 512]),
     start_cycles=st.sampled_from([0.0, 200.0]),
     queue_cycles=st.sampled_from([0.0, 1.0, 10.0]),
     pass_cycles=st.sampled_from([0.0, 1.0, 36.0]),

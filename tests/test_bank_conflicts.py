@@ -49,6 +49,26 @@ def copies(geometry: Geometry) -> Iterator[tuple[str, list[int]]]:
     for name in ("load_weights", "load_planes", "load_parameters"):
         yield name, [getattr(codec, name)(ram=0, words=5, address=source)]
     target = program_address(Segment.OUTPUT, 64)
+    for core, kernel in ((0, 1), (0, 2), (1, 3)):
+        strips = {"slot": 2, "core": core, "kernel_lines": kernel, "line_stride": 1, "stride_blocks": 3}
+        banks = {"slot": 2, "ram": 0, "first_bank": 1, "banks": 2, "address": source}
+        for packed in (0, 1):
+            words = [
+                codec.configure_lines(**strips, packed=packed, line_beats=8),
+                codec.load_lines(**banks, top=1, lines=kernel, left=3, beats=4),
+            ]
+            yield f"load_lines core={core} kernel={kernel} packed={packed}", words
+        words = [
+            codec.configure_windows(**strips, run_beats=4, step_bytes=3),
+            codec.load_windows(**banks, lines=1 + kernel, offset=3, beats=7, columns=2),
+        ]
+        yield f"load_windows core={core} kernel={kernel}", words
+    runs = {"ram": 0, "rows": 2, "columns": 2, "run_stride": 4, "run_beats": 3, "stride_blocks": 2}
+    yield "load_residual", [codec.load_residual(**runs, address=source)]
+    for joined, distance in ((0, 3), (1, 6)):
+        pixels = {"ram": 0, "banks": 2, "columns": 2, "ram_banks": 3, "row_beats": 2, "stride_blocks": 2}
+        word = codec.store_runs(**pixels, joined=joined, pixel_stride=distance, address=target)
+        yield f"store_runs joined={joined}", [word]
     for beats in (24, 21):
         yield f"store_rows {beats}", [codec.store_rows(ram=0, rows=5, row_beats=beats, stride_blocks=4, address=target)]
 
@@ -62,6 +82,15 @@ def products(geometry: Geometry) -> Iterator[tuple[str, list[int]]]:
         for unsigned in (0, 1):
             common = {"act": 0, "wgt": 0, "acc": 0, "accumulate": accumulate, "unsigned": unsigned, "col_groups": 2}
             name = f"accumulate={accumulate} unsigned={unsigned}"
+            strips = {"lines": 2, "columns": 2, "line_words": 5, "step_words": 2}
+            for banks in (1, 3):
+                for packed in (0, 1):
+                    word = codec.matmul_lines(**common, **strips, banks=banks, run=2, packed=packed)
+                    yield f"matmul_lines {name} packed={packed} banks={banks}", [word]
+                for slices, planes, bipolar in ((1, 1, 1), (2, 3, 0)):
+                    shape = {"banks": banks, "run": 1, "slices": slices, "planes": planes, "bipolar": bipolar}
+                    kind = f"slices={slices} planes={planes} bipolar={bipolar} banks={banks}"
+                    yield f"matmul_planes_lines {name} {kind}", [codec.matmul_planes_lines(**common, **strips, **shape)]
             for beats in (1, 3, 2 * geometry.gemm_d_rows):
                 for packed in (0, 1):
                     shape = {"rows": geometry.gemm_d_rows + 3, "row_beats": beats, "packed": packed}
@@ -214,6 +243,7 @@ def found(default_geometry: Geometry) -> dict[str, Found]:
     """By mode: what a fresh checked emulator of the default design, with all engines, has recorded."""
     # A window smaller than the transposed graph, so that it is walked twice.
     geometry = replace(default_geometry, engines=tuple(engine.name for engine in isa().engines), sgb_ids=64)
+    geometry = replace(geometry, res_words=64, gather_beats=8)
     library = build_emulator(geometry, debug=True)
     records = {}
     for name, words in modes(geometry).items():

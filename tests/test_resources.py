@@ -178,9 +178,11 @@ def test_every_default_design_fits_its_board() -> None:
 
 
 def test_ports_by_hand() -> None:
-    """Both directions of LOAD, STORE, DISPATCH and two ports of AGG with 64 bits."""
+    """Both directions of LOAD, STORE, DISPATCH and two ports of AGG with 64 bits; DISPATCH's queues and registers."""
     parts = design_resources(replace(default_design().geometry, sum_words=1024), Form.MAPPED)
-    assert [parts[name].bram36 for name in ("load", "store", "dispatch")] == [2, 2, 2]
+    assert [parts[name].bram36 for name in ("load", "store")] == [2, 2]
+    # Queues of all engines as five RAMB18 of 512 x 36 bits, arguments as two with two full ports, the status as one.
+    assert parts["dispatch"].bram36 == 2 + 2.5 + 1 + 0.5
     # 256 destinations of 78 bits, and 1,024 words of 256 bits with two full ports beside the two ports.
     assert parts["agg"].bram36 == 1.5 + 7.5 + 4
 

@@ -117,6 +117,7 @@ class Overlay {
             tokens_[engine] = {};
         }
         rows_fifo_ = {};
+        rows_in_fifo_ = 0;
         for (PortModel& port : ports_) port.reset();
         order_.start(checks_order_ ? shared_dram() : std::vector<Range>(), checks_order_);
         log_.clear();
@@ -130,7 +131,7 @@ class Overlay {
 
     void step(unsigned who) {
         const bool dispatches = who == isa::engine::count;
-        if (!dispatches && instructions_[who].empty()) return;
+        if (!dispatches && !can_begin(who)) return;
         try {
             if (dispatches) {
                 dispatch();
@@ -164,9 +165,15 @@ class Overlay {
         }
     }
 
+    // An engine with an instruction whose rows are all in rows_fifo: a step executes it to its end.
+    bool can_begin(unsigned engine) const {
+        return !instructions_[engine].empty() &&
+               sets::rows_fifo_taken(halves(instructions_[engine].front())) <= rows_in_fifo_;
+    }
+
     bool engines_idle() const {
         for (unsigned engine = 0; engine < isa::engine::count; engine++) {
-            if (!instructions_[engine].empty() || !tokens_[engine].empty()) return false;
+            if (can_begin(engine) || !tokens_[engine].empty()) return false;
         }
         return true;
     }
@@ -201,6 +208,8 @@ class Overlay {
         for (PortModel& port : ports_) port.traffic = {};
         OverlayEvents events(accesses_);
         run(engine, events);
+        rows_in_fifo_ += sets::rows_fifo_sent(issued);
+        rows_in_fifo_ -= sets::rows_fifo_taken(issued);
         order_.leave(index, issued);
         accesses_.end_instruction();
         // DISPATCH requests instructions ahead.
@@ -416,6 +425,7 @@ class Overlay {
     hls::stream<Types::Instruction> instructions_[isa::engine::count];
     hls::stream<Types::Token> tokens_[isa::engine::count];
     hls::stream<Types::RowsWord> rows_fifo_;
+    std::uint64_t rows_in_fifo_ = 0;
     PortModel ports_[port_count];
     BankAccesses accesses_;
     Bodies bodies_;

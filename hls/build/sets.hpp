@@ -343,4 +343,19 @@ inline Regions regions(const Word& word, const Word (&contexts)[context_words], 
     return found;
 }
 
+// Rows of rows_fifo that are sent.
+inline std::uint64_t rows_fifo_sent(const Word& word) {
+    switch (field<isa::Header::Engine>(word) << 4 | field<isa::Header::Opcode>(word)) {
+        case isa::Compose::engine << 4 | isa::Compose::opcode: return field<isa::Compose::ToFifo>(word) * field<isa::Compose::Rows>(word);
+        default: return 0;
+    }
+}
+
+// Rows of rows_fifo that are taken.
+inline std::uint64_t rows_fifo_taken(const Word& word) {
+    switch (field<isa::Header::Engine>(word) << 4 | field<isa::Header::Opcode>(word)) {
+        default: return 0;
+    }
+}
+
 }  // namespace hetfab::sets

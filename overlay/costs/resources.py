@@ -76,15 +76,9 @@ def lut_ram(depth: int, bits: int) -> float:
 def memory_resources(geometry: Geometry, name: str) -> Resources:
     """An on-chip memory, always block RAM; those that their writer also reads need two full ports."""
     depth, bits = geometry.depth(name), 8 * geometry.word_bytes(name)
-    read_by_writer = name in (
-        "acc_d_ram",
-        "acc_l_ram",
-        "sum_ram",
-        "feature_ram",
-        "tag_ram",
-        "agg_context",
-        "sgb_context",
-    )
+    # Their one port, or their writer's, does both.
+    both_ways = ("acc_d_ram", "acc_l_ram", "sum_ram", "feature_ram", "tag_ram", "load_context", "agg_context")
+    read_by_writer = name in (*both_ways, "sgb_context")
     banks = geometry.banks(name)
     return Resources(bram36=banks * block_rams(depth, bits // banks, true_dual=read_by_writer))
 
@@ -126,19 +120,42 @@ def memory_port_resources(geometry: Geometry, board: Board) -> Resources:
 
 def load_resources(geometry: Geometry, form: Form) -> Resources:
     """LOAD with its read port."""
-    lut = _constant("lut_load_control") + _constant("lut_load_slices")
-    return _with_ff(lut, dsp=_constant("dsp_per_address")) + _axi_masters(1) + _streams()
+    lut = _constant("lut_load_control") + _constant("lut_load_slices") + _constant("lut_load_lines")
+    lut += _bank_writers(geometry.gemm_d_rows, geometry.act_d_words)
+    lut += _bank_writers(geometry.gemm_l_rows, geometry.act_l_words)
+    parts = _with_ff(lut, dsp=_constant("dsp_per_address")) + _axi_masters(1) + _streams()
+    if geometry.res_words:
+        parts += _with_ff(_constant("lut_load_residual"), dsp=_constant("dsp_per_address"))
+    return parts + _windows(geometry.gather_beats)
+
+
+def _bank_writers(banks: int, words: int) -> float:
+    """LUTs of an address for each bank, and of whether it takes a word."""
+    bits = (words - 1).bit_length()
+    return banks * (bits * _constant("lut_per_adder_bit") + _constant("lut_per_bank_range"))
+
+
+def _windows(beats: int) -> Resources:
+    """What cuts windows of samples: two lines in LUT RAM, even and odd beats, and 8 of 16 bytes of a pair."""
+    if not beats:
+        return Resources()
+    beat_bits = 64
+    cut = beat_bits * (_mux(8) + _mux(2))
+    lut = 2 * lut_ram(beats, beat_bits) + cut + _constant("lut_load_windows")
+    return _with_ff(lut, dsp=_constant("dsp_per_address"))
 
 
 def store_resources(geometry: Geometry, form: Form) -> Resources:
     """STORE with its write port."""
-    return _with_ff(_constant("lut_store_control"), dsp=_constant("dsp_per_address")) + _axi_masters(1) + _streams()
+    lut = _constant("lut_store_control") + _constant("lut_store_strips")
+    # Products of banks, columns and the length of a pixel, and of banks and that length.
+    return _with_ff(lut, dsp=2 * _constant("dsp_per_address")) + _axi_masters(1) + _streams()
 
 
 def gemm_d_resources(geometry: Geometry, form: Form) -> Resources:
     """GEMM-D: the chains with their sums, a register of each sum that drains, and what a drain adds."""
     rows, cols = geometry.gemm_d_rows, geometry.gemm_d_cols
-    lut = _constant("lut_gemm_control") + chain_luts(rows, cols, ACCUMULATOR_BITS, form)
+    lut = _constant("lut_gemm_control") + _constant("lut_gemm_strips") + chain_luts(rows, cols, ACCUMULATOR_BITS, form)
     held = Resources(ff=rows * cols * ACCUMULATOR_BITS)
     return _with_ff(lut + _drain(rows, cols, ACCUMULATOR_BITS), dsp=chain_dsps(rows, cols)) + held + _streams()
 
@@ -150,7 +167,7 @@ def gemm_l_resources(geometry: Geometry, form: Form) -> Resources:
     # A slice's top bit is flipped on the way into the register that holds it for all planes.
     offsets = rows * _LANES * _constant("lut_per_adder_bit")
     held = Resources(ff=rows * cols * bits + rows * _LANES * _SLICE_BITS)
-    lut = _constant("lut_gemm_control") + elements + offsets + _drain(rows, cols, bits)
+    lut = _constant("lut_gemm_control") + _constant("lut_gemm_strips") + elements + offsets + _drain(rows, cols, bits)
     return _with_ff(lut) + held + _streams()
 
 

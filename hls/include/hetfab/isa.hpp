@@ -600,7 +600,7 @@ constexpr Loop sgb_expand{1, 8, 24};
 constexpr Loop sgb_wide{1, 9, 25};
 constexpr Loop sgb_widen{1, 5, 26};
 constexpr Loop sgb_seen{1, 5, 27};
-constexpr Loop sgb_ascend{2, 6, 28};
+constexpr Loop sgb_ascend{1, 6, 28};
 constexpr Loop sgb_out_starts{1, 4, 29};
 constexpr Loop sgb_responses{1, 2, 30};
 constexpr Loop sgb_clear{1, 2, 31};
