@@ -440,8 +440,8 @@ class Overlay {
     Ram<Types::AccDWord> acc_d_ram_{sets::memory::acc_d_ram, Design::acc_d_words, accesses_};
     Ram<Types::AccLWord> acc_l_ram_{sets::memory::acc_l_ram, Design::acc_l_words, accesses_};
     Ram<Types::SumWord> sum_ram_{sets::memory::sum_ram, Design::sum_words, accesses_};
-    Ram<Types::Beat> feature_ram_{sets::memory::feature_ram, feature_depth<Design>, accesses_};
-    Ram<Types::Tag> tag_ram_{sets::memory::tag_ram, tag_depth<Design>, accesses_};
+    Ram<Types::Beat> feature_ram_{sets::memory::feature_ram, Design::feature_words, accesses_};
+    Ram<Types::Tag> tag_ram_{sets::memory::tag_ram, Design::feature_words / words_per_tag, accesses_};
     Ram<Types::OutWord> out_ram_{sets::memory::out_ram, Design::out_words, accesses_};
     Ram<Types::LoadContext> load_context_{sets::memory::load_context, isa::load_contexts, accesses_};
     Ram<Types::Instruction> agg_context_{sets::memory::agg_context, Design::agg_contexts* isa::context_words,
