@@ -17,17 +17,19 @@ from hetfab.hls.build.emulator import Emulator, build_emulator
 from hetfab.overlay.design import Geometry
 from hetfab.overlay.isa import codec
 from hetfab.overlay.isa.arithmetic import reciprocals
-from hetfab.overlay.isa.codec import Engine, Segment
+from hetfab.overlay.isa.codec import Engine, ReduceSource, Segment
 from hetfab.overlay.isa.loops import Loop, loops
 from hetfab.overlay.isa.spec import isa
 from hetfab.overlay.isa.words import program_address
+from hetfab.overlay.schedules import farthest_next_use, schedule_arrays
 from tests.programs import SHARES, bound_to, compiled, quantized, run_emulated
 from tests.random_models import random_case
 from tests.test_instructions import SIZE, executed
 
 KERNELS = Path(emulator_module.__file__).parents[1] / "kernels"
 DEGREES = np.array([3, 0, 1, 20])
-#: Of graphs in the graph segment, behind the ids.
+#: Of a schedule in the graph segment, behind the ids, and of graphs behind it.
+RUNS, UNITS = 6144, 6400
 LEFT, RIGHT, WIDE, PAIR, DENSE, BITMAPS = 8192, 8704, 9216, 9728, 10240, 10816
 Found = dict[str, dict[str, int]]
 #: Ports that an engine has to a bank of an on-chip memory: reads and writes share it (``storage_type=ram_1p``).
@@ -157,20 +159,30 @@ def aggregations() -> Iterator[tuple[str, list[int]]]:
             for id_bytes in (2, 4):
                 for groups in (1, 5):
                     name = f"reduce mode={mode} accumulate={accumulate} id_bytes={id_bytes} groups={groups}"
-                    yield name, reduction(mode, accumulate, id_bytes, groups)
+                    graph = program_address(Segment.GRAPH, 0)
+                    fields = {"mode": mode, "accumulate": accumulate, "groups": groups, "source": 0}
+                    yield name, reduction(graph, graph + 1024 * id_bytes, id_bytes, **fields, merge=0, spill=0)
+    for source in ReduceSource:
+        records, entries = (RUNS, UNITS) if source is ReduceSource.SCHEDULE else (0, 2048)
+        for merge, spill in ((0, 0), (1, 0), (0, 1), (1, 1)):
+            for groups in (1, 5):
+                name = f"reduce source={source.name} merge={merge} spill={spill} groups={groups}"
+                graph = program_address(Segment.GRAPH, 0)
+                fields = {"mode": 1, "accumulate": merge, "groups": groups, "source": source}
+                yield name, reduction(graph + records, graph + entries, 2, **fields, merge=merge, spill=spill)
 
 
-def reduction(mode: int, accumulate: int, id_bytes: int, groups: int) -> list[int]:
-    graph = program_address(Segment.GRAPH, 0)
-    edges = int(DEGREES.sum())
-    fields = {"slot": 1, "rows": len(DEGREES), "unsigned": 0, "destination": 0, "sum": 0}
+def reduction(records: int, entries: int, id_bytes: int, **fields: int) -> list[int]:
+    count = 1024 // id_bytes
+    spilled = program_address(Segment.SPILL, 0)
     return [
         codec.configure_features(
-            first_block=0, slot_bits=0, slot=1, row_blocks=1, count=9, address=program_address(Segment.FEATURES, 0)
+            slot=1, row_blocks=1, first_block=2, slot_bits=2, count=9, address=program_address(Segment.FEATURES, 0)
         ),
-        codec.configure_destinations(slot=1, count=len(DEGREES), address=graph),
-        codec.configure_ids(slot=1, edges=edges, id_bytes=id_bytes, address=graph + 1024 * id_bytes),
-        codec.reduce(source=0, merge=0, spill=0, weighted=0, **fields, mode=mode, accumulate=accumulate, groups=groups),
+        codec.configure_destinations(slot=1, count=len(DEGREES), address=records),
+        codec.configure_ids(slot=1, edges=count, id_bytes=id_bytes, address=entries),
+        codec.configure_spilled(slot=1, row_blocks=3, count=len(DEGREES), address=spilled),
+        codec.reduce(slot=1, rows=len(DEGREES), unsigned=0, weighted=0, destination=0, sum=0, **fields),
     ]
 
 
@@ -216,7 +228,10 @@ def device_memory(words: list[int]) -> np.ndarray[tuple[int], np.dtype[np.uint8]
     dram = np.zeros(len(Segment) * SIZE, np.uint8)
     records = np.stack([np.cumsum(DEGREES) - DEGREES, DEGREES, *reciprocals(DEGREES)], axis=1).astype("<u4")
     ids = np.arange(DEGREES.sum()) % 9
-    for offset, values in ((0, records), (2048, ids.astype("<u2")), (4096, ids.astype("<u4"))):
+    indptr = np.concatenate([[0], np.cumsum(DEGREES)])
+    runs, units = schedule_arrays(farthest_next_use(indptr, ids, 4), records.view(np.uint8).reshape(-1), 9)
+    arrays = ((0, records), (2048, ids.astype("<u2")), (4096, ids.astype("<u4")), (RUNS, runs), (UNITS, units))
+    for offset, values in arrays:
         content = np.frombuffer(values.tobytes(), np.uint8)
         dram[Segment.GRAPH * SIZE + offset :][: len(content)] = content
     for offset, (starts, ids_of_graph) in graphs().items():

@@ -35,13 +35,26 @@ SUMS = {**VALUES, "sum": 0, "sum_groups": 2, "with_acc": 1, "shift": 0}
 RESULTS = {"signed": 1, "packed": 0, "highest": 127}
 BYTES = {**RESULTS, "row_words": 3}
 SLOT = 1
+#: The last two blocks of the scratchpad; a row takes a block.
 CONTEXT = {
     "configure_features": codec.configure_features(
-        first_block=0, slot_bits=0, slot=SLOT, row_blocks=1, count=2, address=FEATURES
+        slot=SLOT,
+        row_blocks=1,
+        first_block=SMALL_GEOMETRY.feature_words // 8 - 2,
+        slot_bits=1,
+        count=2,
+        address=FEATURES,
     ),
     "configure_destinations": codec.configure_destinations(slot=SLOT, count=2, address=GRAPH),
     "configure_ids": codec.configure_ids(slot=SLOT, edges=4, id_bytes=2, address=program_address(Segment.GRAPH, 64)),
+    "configure_spilled": codec.configure_spilled(
+        slot=SLOT, row_blocks=4, count=2, address=program_address(Segment.SPILL, 0)
+    ),
 }
+REDUCE = {"slot": SLOT, "rows": 2, "mode": 0, "unsigned": 0, "weighted": 0, "groups": 8, "destination": 0, "sum": 0}
+#: Of a run with two units and of one with two more: a row is read into the last slot, and found there twice.
+RUNS = [[0, 1, 1 << 16, 1, 2, 0], [2, 2, 1 << 16, 1, 2, 1]]
+UNITS = [(1 << 15) + 1, 1, 1, 1]
 LEFT, RIGHT = program_address(Segment.GRAPH, 256), program_address(Segment.GRAPH, 512)
 BITMAPS = program_address(Segment.GRAPH, 768)
 #: Two rows that meet the rows of the right graph, which have one and three of four columns: the second one is dense.
@@ -104,20 +117,9 @@ FULL = {
         ram=0, rows=2, columns=2, run_stride=4, run_beats=3, stride_blocks=2, address=FEATURES
     ),
     **CONTEXT,
-    "reduce": codec.reduce(
-        source=0,
-        merge=0,
-        spill=0,
-        weighted=0,
-        slot=SLOT,
-        rows=2,
-        mode=0,
-        unsigned=0,
-        accumulate=1,
-        groups=2,
-        destination=0,
-        sum=0,
-    ),
+    "reduce": codec.reduce(**REDUCE, source=0, merge=0, spill=0, accumulate=1),
+    "reduce by tags": codec.reduce(**REDUCE, source=1, merge=1, spill=0, accumulate=0),
+    "reduce by schedule": codec.reduce(**REDUCE | {"destination": 6}, source=2, merge=0, spill=1, accumulate=0),
     "load_depthwise": codec.load_depthwise(**WORDS),
     "store_middle": codec.store_middle(ram=0, rows=2, row_beats=9, stride_blocks=2, address=FEATURES),
     **VEC_CONTEXT,
@@ -209,7 +211,8 @@ def run(emulator: Emulator, name: str) -> tuple[Progress, str]:
             memory[: program.nbytes] = program.view(np.uint8).reshape(-1)
         elif segment is Segment.GRAPH:
             memory[:32] = np.array([[0, 2, 1 << 16, 1], [2, 2, 1 << 16, 1]], "<u4").view(np.uint8).reshape(-1)
-            memory[64:72] = np.array([0, 1, 1, 0], "<u2").view(np.uint8)
+            memory[144:192] = np.array(RUNS, "<u4").view(np.uint8).reshape(-1)
+            memory[64:72] = np.array(UNITS if name == "reduce by schedule" else [0, 1, 1, 0], "<u2").view(np.uint8)
             for first, starts, ids in ((256, [0, 2, 3], [0, 1, 1, 0]), (512, [0, 1, 4], [0, 1, 2, 3])):
                 memory[first : first + 12] = np.array(starts, "<u4").view(np.uint8)
                 memory[first + 64 : first + 80] = np.array(ids, "<u4").view(np.uint8)
@@ -256,8 +259,8 @@ def test_a_set_that_is_too_small_is_caught(emulator: Emulator, library: Path, na
 @pytest.mark.parametrize(
     ("name", "number", "text"),
     [
-        ("matmul", 0, "engine 'gemm_d', instruction 3: reads word 3 of act_d_ram; declared are words 0 to 2"),
-        ("matmul_planes", 0, "engine 'gemm_l', instruction 3: reads word 7 of act_l_ram; declared are words 0 to 6"),
+        ("matmul", 0, "engine 'gemm_d', instruction 4: reads word 3 of act_d_ram; declared are words 0 to 2"),
+        ("matmul_planes", 0, "engine 'gemm_l', instruction 4: reads word 7 of act_l_ram; declared are words 0 to 6"),
         (
             "requantize of GEMM-L",
             2,
@@ -279,7 +282,7 @@ def test_rows_of_dram_are_named_with_their_distance(emulator: Emulator, library:
     shorten(library, isa().engine("store").id << 4 | operation.opcode, 1)
     base = BASES[Segment.FEATURES]
     assert run(emulator, "store_rows")[1] == (
-        f"engine 'store', instruction 3: writes bytes {base:#x} to {base + 63:#x} of dram; "
+        f"engine 'store', instruction 4: writes bytes {base:#x} to {base + 63:#x} of dram; "
         f"declared are bytes {base:#x} to {base + 55:#x} in 2 rows, 128 bytes apart"
     )
 

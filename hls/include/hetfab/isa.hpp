@@ -720,7 +720,7 @@ constexpr Loop sgb_expand{1, 8, 27};
 constexpr Loop sgb_wide{1, 9, 28};
 constexpr Loop sgb_widen{1, 5, 29};
 constexpr Loop sgb_seen{1, 5, 30};
-constexpr Loop sgb_ascend{2, 6, 31};
+constexpr Loop sgb_ascend{1, 6, 31};
 constexpr Loop sgb_out_starts{1, 4, 32};
 constexpr Loop sgb_responses{1, 2, 33};
 constexpr Loop sgb_clear{1, 2, 34};
