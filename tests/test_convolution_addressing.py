@@ -272,9 +272,9 @@ def pixel_of(case: Case, row: int, column: int) -> Integers:
 
 
 @pytest.fixture
-def bench(small_geometry: Geometry, all_small_emulators: dict[str, Emulator]) -> Bench:
+def bench(small_geometry: Geometry, small_checked_emulators: dict[str, Emulator]) -> Bench:
     """The golden model and the emulators of the small design."""
-    return Bench(small_geometry, all_small_emulators, np.random.default_rng(0))
+    return Bench(small_geometry, small_checked_emulators, np.random.default_rng(0))
 
 
 @SOME
