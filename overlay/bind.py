@@ -21,7 +21,15 @@ from hetfab.overlay.errors import (
     counted,
 )
 from hetfab.overlay.expansion import expand, without_first_waits
-from hetfab.overlay.features import FeatureEdges, Features, check_features, feature_edges, feature_rows
+from hetfab.overlay.features import (
+    FeatureEdges,
+    Features,
+    check_features,
+    feature_edges,
+    feature_rows,
+    weighted_feature_edges,
+)
+from hetfab.overlay.images import image_values
 from hetfab.overlay.isa.codec import Segment
 from hetfab.overlay.isa.spec import isa
 from hetfab.overlay.order import check_order
@@ -80,7 +88,12 @@ class BoundProgram:
         return hashlib.sha256(self.words.tobytes()).hexdigest()
 
     def logits(self, output: npt.NDArray[np.uint8]) -> npt.NDArray[np.int32]:
-        """Takes the logits, int32 [rows, classes], out of the output segment's bytes, classes in the model's order."""
+        """Takes the logits, int32 [rows, classes], out of the output segment's bytes, classes in the model's order.
+
+        Of a network on samples, [1, *shape of its output].
+        """
+        if self.program.images:
+            return image_values(self.program.image(self.program.output.tensor), output)[None].astype(np.int32)
         tensor = self.program.tensor(self.program.output.tensor)
         rows = self.counts[tensor.node_type]
         whole = output[: rows * tensor.row_bytes].view("<i4").reshape(rows, tensor.row_bytes // 4)
@@ -182,12 +195,32 @@ def _check_graph(program: Program, graph: GraphArrays) -> None:
 
 @dataclass(frozen=True, eq=False)
 class _EdgeArrays:
-    """An edge set as AGG reads it: edges by destination, the records of destinations, how many sources there are."""
+    """An edge set as AGG reads it.
+
+    Attributes:
+        indptr: Where each destination's edges begin.
+        sources: Of each edge.
+        records: The layout 'destinations'.
+        rows: Rows that sources name.
+        weights: Of each edge, None where all are 1.
+    """
 
     indptr: npt.NDArray[np.integer[Any]]
-    ids: npt.NDArray[np.integer[Any]]
+    sources: npt.NDArray[np.integer[Any]]
     records: layouts.Bytes
-    sources: int
+    rows: int
+    weights: layouts.IntArray | None = None
+
+    @property
+    def id_bytes(self) -> int:
+        """Bytes of an id."""
+        return layouts.id_bytes(self.rows) if self.weights is None else layouts.WEIGHTED_ID_BYTES
+
+    def ids(self) -> layouts.Bytes:
+        """The layout 'ids'."""
+        if self.weights is None:
+            return layouts.id_array(self.sources, self.rows)
+        return layouts.weighted_ids(self.sources, self.weights)
 
 
 def _all_edges(program: Program, graph: GraphArrays) -> dict[str, _EdgeArrays]:
@@ -196,17 +229,22 @@ def _all_edges(program: Program, graph: GraphArrays) -> dict[str, _EdgeArrays]:
     split: dict[tuple[str, int], list[FeatureEdges]] = {}
     for edges in program.edges:
         if not edges.features:
-            indptr, ids = graph.edges[edges.name]
-            records, sources = layouts.destination_records(indptr), graph.counts[edges.source_type]
+            indptr, sources = graph.edges[edges.name]
+            records = layouts.destination_records(indptr)
+            found[edges.name] = _EdgeArrays(indptr, sources, records, graph.counts[edges.source_type])
+            continue
+        tensor = program.tensor(edges.features)
+        features = check_features(tensor, graph.features.get(tensor.name))
+        key = edges.features, edges.parts
+        weights = None
+        if edges.weighted:
+            indptr, sources, factors, weights = weighted_feature_edges(tensor, features)
         else:
-            key = edges.features, edges.parts
             if key not in split:
-                tensor = program.tensor(edges.features)
-                features = check_features(tensor, graph.features.get(tensor.name))
                 split[key] = feature_edges(tensor, features, edges.parts)
-            indptr, ids, factors = split[key][edges.part]
-            records, sources = layouts.scaled_records(indptr, factors), edges.table_rows
-        found[edges.name] = _EdgeArrays(indptr, ids, records, sources)
+            indptr, sources, factors = split[key][edges.part]
+        records = layouts.scaled_records(indptr, factors)
+        found[edges.name] = _EdgeArrays(indptr, sources, records, edges.table_rows, weights)
     return found
 
 
@@ -227,7 +265,7 @@ def _all_schedules(
     """Runs and units of each schedule, by edge set and slots."""
     return {
         (symbol.name, symbol.slots): schedule_arrays(
-            scheduler(arrays.indptr, arrays.ids, symbol.slots), arrays.records, arrays.sources
+            scheduler(arrays.indptr, arrays.sources, symbol.slots), arrays.records, arrays.rows
         )
         for symbol in program.symbols
         if symbol.kind is SymbolKind.RUNS
@@ -247,7 +285,7 @@ def _graph_segment(
             case SymbolKind.DESTINATIONS:
                 pieces[symbol] = edges[symbol.name].records
             case SymbolKind.IDS:
-                pieces[symbol] = layouts.id_array(edges[symbol.name].ids, edges[symbol.name].sources)
+                pieces[symbol] = edges[symbol.name].ids()
             case SymbolKind.RUNS:
                 pieces[symbol] = schedules[symbol.name, symbol.slots][0]
             case SymbolKind.UNITS:
@@ -274,9 +312,9 @@ def _value(
         case SymbolKind.TAIL_ROWS:
             return counts[symbol.name] % symbol.tile_rows
         case SymbolKind.EDGES:
-            return len(edges[symbol.name].ids)
+            return len(edges[symbol.name].sources)
         case SymbolKind.ID_BYTES:
-            return layouts.id_bytes(edges[symbol.name].sources)
+            return edges[symbol.name].id_bytes
         case SymbolKind.UNIT_COUNT:
             return len(schedules[symbol.name, symbol.slots][1]) // 2
         case _:

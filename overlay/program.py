@@ -21,6 +21,7 @@ import numpy.typing as npt
 from hetfab.overlay.design import Design, design_from_dict
 from hetfab.overlay.errors import IsaVersionError, ProgramUnreadableError, why_unreadable
 from hetfab.overlay.files import write_atomic
+from hetfab.overlay.images import Image
 from hetfab.overlay.isa.spec import isa
 from hetfab.overlay.layouts import blocks_of, stored_bits
 from hetfab.overlay.model.schema import Relation
@@ -187,6 +188,7 @@ class Edges:
         table_rows: Of features: rows of the table that is read, one for each column, or two where features are signed.
         part: Of features: which part of their non-zeros.
         parts: Of features: how many parts there are.
+        weighted: Of features: whether ids hold weights.
     """
 
     name: str
@@ -198,6 +200,7 @@ class Edges:
     table_rows: int = 0
     part: int = 0
     parts: int = 1
+    weighted: bool = False
 
 
 @dataclass(frozen=True)
@@ -273,6 +276,7 @@ class Program:
         output: The logits.
         limits: What it is proven for.
         constants: uint8, content of the constants segment.
+        images: Of a network on samples, all stored tensors; empty for one on a graph.
     """
 
     design: Design
@@ -288,10 +292,20 @@ class Program:
     output: Output
     limits: Limits
     constants: npt.NDArray[np.uint8]
+    images: tuple[Image, ...] = ()
 
     def tensor(self, name: str) -> Tensor:
         """The tensor of a name."""
         return next(tensor for tensor in self.tensors if tensor.name == name)
+
+    def image(self, name: str) -> Image:
+        """The image of a name."""
+        return next(image for image in self.images if image.name == name)
+
+    @property
+    def samples(self) -> Image | None:
+        """What a sample becomes, None where the program reads a graph."""
+        return next((image for image in self.images if image.segment == "features"), None)
 
     @property
     def instructions(self) -> int:
@@ -397,6 +411,7 @@ def _program(header: dict[str, Any], arrays: dict[str, npt.NDArray[Any]], source
         output=Output(**header["output"]),
         limits=Limits(**header["limits"]),
         constants=arrays["constants"],
+        images=tuple(Image(**_tuples(entry)) for entry in header["images"]),
     )
     _check_references(program)
     return program

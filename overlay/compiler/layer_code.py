@@ -21,6 +21,7 @@ from hetfab.overlay.isa.codec import ReduceMode, ReduceSource, Segment
 from hetfab.overlay.isa.spec import isa
 from hetfab.overlay.isa.words import program_address
 from hetfab.overlay.layouts import PLANE_CHANNELS, blocks_of
+from hetfab.overlay.model.scales import LARGEST_POST_LEFT
 from hetfab.overlay.program import Symbol, SymbolKind
 
 _BLOCK = isa().block_bytes
@@ -114,10 +115,12 @@ class LayerCode:
                 self._context(slot, read, self._part(reads, columns))
 
     def _part(self, reads: Sequence[EdgeRead], columns: Columns) -> ScratchpadPart:
-        """What each edge set has of the scratchpad."""
+        """What each edge set has of the scratchpad; edges with weights have no schedule."""
         shared = len(reads) > self._geometry.agg_contexts
         groups = self._groups(columns.range.count)
-        return scratchpad_part(self._geometry, self._source, len(reads), groups, shared=shared)
+        scheduled = self._source is ReduceSource.SCHEDULE
+        source = ReduceSource.TAGS if scheduled and any(read.weighted for read in reads) else self._source
+        return scratchpad_part(self._geometry, source, len(reads), groups, shared=shared)
 
     def _context(self, slot: int, read: EdgeRead, part: ScratchpadPart) -> None:
         """Tells AGG where the arrays of an edge set are, the rows that its ids name, and where rows are kept."""
@@ -255,6 +258,7 @@ class LayerCode:
                     "rows": rows,
                     "mode": ReduceMode.MEAN,
                     "unsigned": int(read.unsigned),
+                    "weighted": int(read.weighted),
                     "accumulate": int(number > 0),
                     "groups": self._groups(columns.range.count),
                     "source": part.source,
@@ -284,9 +288,8 @@ class LayerCode:
             "from_sum": int(layer.gathered),
             "sum": slot_of("sum_ram", part.first_group),
             "sum_groups": self._groups(columns.range.count) - 1,
-            "relu": int(layer.relu),
-            "unsigned": int(not layer.output.signed),
-            "out_bits": layer.output.bits - 1,
+            "signed": int(layer.output.signed and not layer.relu),
+            "highest": layer.output.highest,
             "packed": int(planned.packed_output),
             "with_acc": int(layer.dense is not None),
             "out": slot_of("out_ram", first_word),
@@ -296,8 +299,7 @@ class LayerCode:
             "row_blocks": blocks_of(self._row_beats(planned, columns) * _BEAT),
             "row_words": last_word - first_word if part.last else own_words,
             "shift": layer.shift,
-            "post_shift": layer.post_shift,
-            "post_left": layer.post_left,
+            "post_shift": LARGEST_POST_LEFT - layer.post_left + layer.post_shift,
         }
         names = {field.name for field in isa().operation(layer.kind.value).fields}
         unread = set() if layer.dense else {"acc", "par"}
