@@ -169,6 +169,11 @@ def check_schedule(schedule: Schedule, indptr: Numbers, sources: Numbers, slots:
     Raises:
         ScheduleInvalidError: Names the first edge that is wrong.
     """
+    counted = int(schedule.degrees.sum())
+    if counted != len(schedule.sources):
+        raise _invalid(
+            f"has runs of {counted} edges and {len(schedule.sources)} sources", "a source for each edge of a run"
+        )
     expected = _sorted_edges(np.repeat(np.arange(len(indptr) - 1), np.diff(indptr)), np.asarray(sources, np.int64))
     found = _sorted_edges(np.repeat(schedule.rows, schedule.degrees), schedule.sources)
     if not np.array_equal(expected, found):

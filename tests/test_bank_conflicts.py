@@ -107,14 +107,14 @@ def vectors() -> Iterator[tuple[str, list[int]]]:
     """VEC from both cores: words beyond the channels, so that some output words are padding."""
     for core in (0, 1):
         fields = {"core": core, "acc": 0, "out": 0, "par": 0, "rows": 4, "groups": 3}
-        for relu, packed in ((0, 0), (1, 0), (1, 1)):
-            bits = {"relu": relu, "unsigned": relu, "packed": packed, "out_bits": 3 if packed else 7, "row_words": 8}
+        for signed, packed in ((1, 0), (0, 0), (0, 1)):
+            bits = {"signed": signed, "packed": packed, "highest": 15 if packed else 127, "row_words": 8}
             for from_sum in (0, 1):
-                word = codec.requantize(**fields, **bits, from_sum=from_sum, row_blocks=1, shift=3)
-                yield f"requantize core={core} relu={relu} packed={packed} from_sum={from_sum}", [word]
+                word = codec.requantize(**fields, **bits, from_sum=from_sum, row_blocks=1, shift=3, to_exp=0)
+                yield f"requantize core={core} signed={signed} packed={packed} from_sum={from_sum}", [word]
             for with_acc in (0, 1):
-                sums = {"sum": 0, "sum_groups": 3, "with_acc": with_acc, "shift": 3, "post_shift": 2, "post_left": 0}
-                name = f"combine core={core} relu={relu} packed={packed} with_acc={with_acc}"
+                sums = {"sum": 0, "sum_groups": 3, "with_acc": with_acc, "shift": 3, "post_shift": 17}
+                name = f"combine core={core} signed={signed} packed={packed} with_acc={with_acc}"
                 yield name, [codec.combine(**fields, **bits, **sums, row_blocks=1)]
         wide = {"row_blocks": 2, "row_words": 13}
         for from_sum in (0, 1):

@@ -32,7 +32,7 @@ ROWS = {"rows": 2, "row_blocks": 1, "stride_blocks": 2, "address": FEATURES}
 WORDS = {"ram": 0, "words": 3, "address": FEATURES}
 VALUES = {"acc": 0, "par": 0, "out": 0, "rows": 2, "groups": 2, "row_blocks": 2}
 SUMS = {**VALUES, "sum": 0, "sum_groups": 2, "with_acc": 1, "shift": 0}
-BYTES = {"relu": 0, "unsigned": 0, "packed": 0, "out_bits": 7, "row_words": 3}
+BYTES = {"signed": 1, "packed": 0, "highest": 127, "row_words": 3}
 SLOT = 1
 #: The last two blocks of the scratchpad; a row takes a block.
 CONTEXT = {
@@ -113,13 +113,13 @@ for core, source in enumerate(("GEMM-D", "GEMM-L")):
         f"configure_windows to {source}": LOAD_CONTEXTS[f"windows to {source}"]["configure_windows"],
         f"load_lines to {source}": codec.load_lines(**BANKS, lines=2, top=1, left=1, beats=3),
         f"load_windows to {source}": codec.load_windows(**BANKS, lines=3, offset=1, beats=5, columns=2),
-        f"requantize of {source}": codec.requantize(**VALUES, **BYTES, core=core, from_sum=0, shift=0),
-        f"combine of {source}": codec.combine(**SUMS, **BYTES, core=core, post_shift=0, post_left=0),
+        f"requantize of {source}": codec.requantize(**VALUES, **BYTES, core=core, from_sum=0, shift=0, to_exp=0),
+        f"combine of {source}": codec.combine(**SUMS, **BYTES, core=core, post_shift=0),
         f"export_sums of {source}": codec.export_sums(**SUMS, core=core, row_words=9),
         f"export_accumulators of {source}": codec.export_accumulators(**VALUES, core=core, from_sum=0, row_words=9),
     }
 FULL |= {
-    "requantize of AGG": codec.requantize(**VALUES, **BYTES, core=0, from_sum=1, shift=0),
+    "requantize of AGG": codec.requantize(**VALUES, **BYTES, core=0, from_sum=1, shift=0, to_exp=0),
     "export_accumulators of AGG": codec.export_accumulators(**VALUES, core=0, from_sum=1, row_words=9),
 }
 

@@ -193,8 +193,8 @@ LOAD = codec.load_activations(
 MATMUL = {"act": 0, "wgt": 0, "accumulate": 0, "unsigned": 0, "packed": 0, "acc": 0, "row_beats": 8, "col_groups": 1}
 PLANES = {"act": 0, "wgt": 0, "accumulate": 0, "unsigned": 0, "bipolar": 0, "acc": 0, "row_words": 2, "col_groups": 1}
 PLANES |= {"slices": 2, "planes": 3}
-VEC = {"acc": 0, "out": 0, "par": 0, "groups": 1, "row_blocks": 1, "relu": 0, "unsigned": 0, "packed": 0}
-VEC |= {"out_bits": 7, "shift": 0, "from_sum": 0}
+VEC = {"acc": 0, "out": 0, "par": 0, "groups": 1, "row_blocks": 1, "signed": 1, "packed": 0}
+VEC |= {"highest": 127, "shift": 0, "to_exp": 0, "from_sum": 0}
 STORE = {"ram": 0, "row_beats": 8, "address": program_address(Segment.ACTIVATIONS, 128)}
 
 

@@ -21,6 +21,7 @@ from hetfab.overlay.isa.codec import ReduceMode, ReduceSource, Segment
 from hetfab.overlay.isa.spec import isa
 from hetfab.overlay.isa.words import program_address
 from hetfab.overlay.layouts import PLANE_CHANNELS, blocks_of
+from hetfab.overlay.model.scales import LARGEST_POST_LEFT
 from hetfab.overlay.program import Symbol, SymbolKind
 
 _BLOCK = isa().block_bytes
@@ -289,9 +290,8 @@ class LayerCode:
             "from_sum": int(layer.gathered),
             "sum": slot_of("sum_ram", part.first_group),
             "sum_groups": self._groups(columns.range.count) - 1,
-            "relu": int(layer.relu),
-            "unsigned": int(not layer.output.signed),
-            "out_bits": layer.output.bits - 1,
+            "signed": int(layer.output.signed and not layer.relu),
+            "highest": layer.output.highest,
             "packed": int(planned.packed_output),
             "with_acc": int(layer.dense is not None),
             "out": slot_of("out_ram", first_word),
@@ -301,8 +301,7 @@ class LayerCode:
             "row_blocks": blocks_of(self._row_beats(planned, columns) * _BEAT),
             "row_words": last_word - first_word if part.last else own_words,
             "shift": layer.shift,
-            "post_shift": layer.post_shift,
-            "post_left": layer.post_left,
+            "post_shift": LARGEST_POST_LEFT - layer.post_left + layer.post_shift,
         }
         names = {field.name for field in isa().operation(layer.kind.value).fields}
         unread = set() if layer.dense else {"acc", "par"}

@@ -60,6 +60,11 @@ class Stored:
         return math.ldexp(self.mantissa, self.exponent)
 
     @property
+    def highest(self) -> int:
+        """Largest integer."""
+        return (1 << (self.bits - self.signed)) - 1
+
+    @property
     def item_bytes(self) -> int:
         """Bytes of an integer where it is not packed."""
         return -(-self.bits // 8)

@@ -29,6 +29,7 @@ Array: TypeAlias = npt.NDArray[Any]
 Fields: TypeAlias = Mapping[str, Array]
 
 _BLOCK_BYTES = isa().block_bytes
+_TAPS = isa().size("window_taps")
 _RECORD_BEATS = isa().record("destination").bytes // BEAT_BYTES
 _RUN_BEATS = isa().record("run").bytes // BEAT_BYTES
 _CONTEXT_WORDS = isa().size("context_words")
@@ -248,10 +249,45 @@ def vector_cost(fields: Fields, geometry: Geometry) -> Cost:
     """Cost of VEC's operations: one trip per output word, two when it holds two groups.
 
     Args:
-        fields: rows, row_words and, where the operation has it, packed.
+        fields: rows, row_words and, where the operation has them, packed and wide.
         geometry: Not used: a trip makes one group of lanes channels in any design.
     """
-    return _cost(loops()["vec_groups"].cycles(fields["rows"] * fields["row_words"] * (1 + fields.get("packed", 0))))
+    return _cost(loops()["vec_groups"].cycles(fields["rows"] * fields["row_words"] * _halves(fields)))
+
+
+def _halves(fields: Fields) -> Array:
+    """Trips that an output word of VEC takes: two where it holds two groups."""
+    return np.asarray(1 + fields.get("packed", 0) * (1 - fields.get("wide", 0)))
+
+
+def pool_cost(fields: Fields, geometry: Geometry) -> Cost:
+    """Cost of VEC's pooling: one trip per tap of each word, or half word of packed averages.
+
+    Args:
+        fields: rows, row_words, where the operation has them packed and wide, and from the context
+            ``pool.lines`` and ``pool.columns``.
+        geometry: Not used.
+    """
+    taps = fields["pool.lines"] * fields["pool.columns"]
+    trips = fields["rows"] * fields["row_words"] * _halves(fields) * taps
+    return _cost(loops()["vec_groups"].cycles(trips))
+
+
+def depthwise_cost(fields: Fields, geometry: Geometry) -> Cost:
+    """Cost of DW: for each word of channels its weights and parameters, and a trip per word of each window's line.
+
+    Args:
+        fields: lines, columns, left, right, groups, stride and packed.
+        geometry: Not used: DW is the same in all designs.
+    """
+    packed, width = fields["packed"], fields["left"] + fields["columns"] + fields["right"]
+    words = np.where(fields["lines"] > 0, fields["groups"] // (1 + packed), 0)
+    # The groups of the last window leave behind it.
+    steps = fields["lines"] * width * _TAPS * (2 - packed) + 1 + packed
+    pixels = fields["lines"] * ((width - _TAPS) // (fields["stride"] + 1) + 1)
+    table = loops()
+    cycles = words * (table["dw_parameters"].cycles(_TAPS * _TAPS + 8 * (1 + packed)) + table["dw_steps"].cycles(steps))
+    return _cost(cycles, macs=pixels * 8 * fields["groups"] * _TAPS * _TAPS)
 
 
 @dataclass(frozen=True, eq=False)
@@ -354,6 +390,7 @@ COSTS: dict[str, Callable[[Fields, Geometry], Cost]] = {
     "load_residual": lambda fields, geometry: load_residual_cost(fields),
     "store_runs": lambda fields, geometry: store_runs_cost(fields),
     "store_rows": lambda fields, geometry: store_cost(fields),
+    "store_middle": lambda fields, geometry: store_cost(fields),
     "matmul": matmul_cost,
     "matmul_lines": matmul_lines_cost,
     "matmul_planes": matmul_planes_cost,
@@ -362,6 +399,13 @@ COSTS: dict[str, Callable[[Fields, Geometry], Cost]] = {
     "combine": vector_cost,
     "export_sums": vector_cost,
     "export_accumulators": vector_cost,
+    "load_depthwise": lambda fields, geometry: load_words_cost(fields, geometry.word_bytes("dwp_ram")),
+    "configure_pixels": lambda fields, geometry: sync_cost(fields),
+    "configure_pool": lambda fields, geometry: sync_cost(fields),
+    "join": vector_cost,
+    "pool_max": pool_cost,
+    "pool_average": pool_cost,
+    "depthwise": depthwise_cost,
     "configure_features": configure_features_cost,
     "configure_destinations": lambda fields, geometry: sync_cost(fields),
     "configure_ids": lambda fields, geometry: sync_cost(fields),

@@ -23,6 +23,8 @@ _CONTEXTS = {
     "reduce": ("features", "destinations", "ids", "spilled"),
     "load_lines": ("lines",),
     "load_windows": ("windows",),
+    "pool_max": ("pool",),
+    "pool_average": ("pool",),
 }
 
 
@@ -33,7 +35,7 @@ def expected_log(bound: BoundProgram) -> Array:
         Records with ``RUN_LOG_DTYPE``; cycles are modelled, all other counts exact.
 
     Raises:
-        StreamInvalidError: An instruction uses a slot that was not configured.
+        StreamInvalidError: An instruction uses a context that was not configured.
     """
     log = expected_records(bound.words, bound.contents[Segment.GRAPH], bound.program.design.geometry)
     log["layer"] = bound.layers
@@ -99,8 +101,11 @@ def _cost_of(words: Words, graph: npt.NDArray[np.uint8], geometry: Geometry, ope
             "use hetfab.overlay.costs.graphs with the graphs",
         )
     fields = operation_fields(words, operation, rows)
-    if operation.name in _CONTEXTS:
-        fields |= _contexts(words, rows, fields["slot"], operation.name)
+    for prefix in _CONTEXTS.get(operation.name, ()):
+        # Only sums that are merged or spilled need an array of them.
+        needed = (fields["merge"] | fields["spill"]) != 0 if prefix == "spilled" else np.ones(len(rows), bool)
+        slots = fields.get("slot", np.zeros(len(rows), np.int64))
+        fields |= _context(words, operation, rows, np.where(needed, slots, -1), prefix)
     if operation.name == "reduce":
         configure = isa().operation("configure_features")
         cleared = operation_rows(words, configure)
@@ -109,39 +114,33 @@ def _cost_of(words: Words, graph: npt.NDArray[np.uint8], geometry: Geometry, ope
     return COSTS[operation.name](fields, geometry)
 
 
-def _contexts(words: Words, rows: Array, slots: Array, user: str) -> dict[str, Array]:
-    """The configured fields that each user finds in its slot: those of the last configure before it."""
-    found: dict[str, Array] = {}
-    for prefix in _CONTEXTS[user]:
-        operation = isa().operation(f"configure_{prefix}")
-        configures = operation_rows(words, operation)
-        own = operation_fields(words, operation, configures)
+def _context(words: Words, user: Operation, rows: Array, slots: Array, prefix: str) -> dict[str, Array]:
+    """The configured fields that instructions find in their slot: those of the last configure before each.
+
+    A slot of -1 stands for none, whose fields are zero.
+    """
+    operation = isa().operation(f"configure_{prefix}")
+    configures = operation_rows(words, operation)
+    own = operation_fields(words, operation, configures)
+    own_slots = own.get("slot", np.zeros(len(configures), np.int64))
+    found = {f"{prefix}.{field.name}": np.zeros(len(rows), np.int64) for field in operation.fields}
+    for slot in np.unique(slots[slots >= 0]):
+        users = np.flatnonzero(slots == slot)
+        of_slot = np.flatnonzero(own_slots == slot)
+        places = np.searchsorted(configures[of_slot], rows[users]) - 1
+        if np.any(places < 0):
+            raise _unconfigured(int(rows[users][places < 0][0]), user, int(slot), operation)
+        last = of_slot[places]
         for field in operation.fields:
-            found[f"{prefix}.{field.name}"] = np.zeros(len(rows), np.int64)
-        for slot in np.unique(slots):
-            users = np.flatnonzero(slots == slot)
-            if prefix == "spilled" and not _spills(words, rows[users]):
-                continue
-            of_slot = np.flatnonzero(own["slot"] == slot)
-            places = np.searchsorted(configures[of_slot], rows[users]) - 1
-            if np.any(places < 0):
-                raise _unconfigured(int(rows[users][places < 0][0]), int(slot), user, operation.name)
-            last = of_slot[places]
-            for field in operation.fields:
-                found[f"{prefix}.{field.name}"][users] = own[field.name][last]
+            found[f"{prefix}.{field.name}"][users] = own[field.name][last]
     return found
 
 
-def _spills(words: Words, rows: Array) -> bool:
-    """Whether any ``reduce`` merges or spills sums: only then its context needs an array of them."""
-    fields = operation_fields(words, isa().operation("reduce"), rows)
-    return bool(np.any(fields["merge"] | fields["spill"]))
-
-
-def _unconfigured(index: int, slot: int, user: str, name: str) -> StreamInvalidError:
+def _unconfigured(index: int, user: Operation, slot: int, configure: Operation) -> StreamInvalidError:
+    where = f"slot {slot}" if any(field.name == "slot" for field in configure.fields) else "a context"
     return StreamInvalidError(
-        f"instruction {index} is a '{user}' with slot {slot}, for which no '{name}' came before",
-        "a stream that configures a slot before it uses it",
+        f"instruction {index} is a '{user.name}' with {where}, for which no '{configure.name}' came before",
+        "a stream that configures a context before it uses it",
         "report this: the compiler wrote a wrong program",
     )
 

@@ -76,7 +76,9 @@ def lut_ram(depth: int, bits: int) -> float:
 def memory_resources(geometry: Geometry, name: str) -> Resources:
     """An on-chip memory, always block RAM; those that their writer also reads need two full ports."""
     depth, bits = geometry.depth(name), 8 * geometry.word_bytes(name)
-    read_by_writer = name in ("acc_d_ram", "acc_l_ram", "sum_ram", "agg_context", "sgb_context", "load_context")
+    # Their one port, or their writer's, does both.
+    both_ways = ("acc_d_ram", "acc_l_ram", "sum_ram", "feature_ram", "tag_ram", "load_context", "agg_context")
+    read_by_writer = name in (*both_ways, "sgb_context")
     banks = geometry.banks(name)
     return Resources(bram36=banks * block_rams(depth, bits // banks, true_dual=read_by_writer))
 
@@ -189,23 +191,28 @@ def vec_resources(geometry: Geometry, form: Form) -> Resources:
 
 
 def agg_resources(geometry: Geometry, form: Form) -> Resources:
-    """AGG: sums of all groups in registers, a mean per lane, what ``sum_ram`` held before, two read ports."""
+    """AGG: sums of all groups in registers, a mean per lane, sums that it keeps, two ports, and its scratchpad."""
     select = ACCUMULATOR_BITS * _mux(geometry.agg_groups)
     adders = 2 * ACCUMULATOR_BITS + _REQUANTIZED_BITS
     shifter = _REQUANTIZED_BITS * _BARREL_LEVELS
     lut = _constant("lut_agg_control") + geometry.lanes * (select + adders + shifter)
+    lut += _constant("lut_agg_entries") + _constant("lut_agg_spill")
+    lut += _constant("lut_agg_scratchpad") if geometry.feature_words else 0
     sums = Resources(ff=geometry.agg_groups * geometry.lanes * ACCUMULATOR_BITS)
-    dsp = geometry.lanes * _constant("dsp_per_requantize") + _constant("dsp_per_address")
+    # Rows of features, of spilled sums and of sum_ram, and slots.
+    addresses = 4 if geometry.feature_words else 3
+    dsp = geometry.lanes * _constant("dsp_per_requantize") + addresses * _constant("dsp_per_address")
+    dsp += geometry.agg_weights * geometry.lanes * _constant("dsp_per_weight")
     destinations = Resources(bram36=block_rams(*_destination_buffer(), true_dual=False))
-    held = Resources(bram36=block_rams(geometry.depth("sum_ram"), 8 * geometry.word_bytes("sum_ram"), true_dual=False))
+    held = Resources(bram36=block_rams(geometry.depth("sum_ram"), 8 * geometry.word_bytes("sum_ram"), true_dual=True))
     return _with_ff(lut, dsp=dsp) + sums + destinations + held + _axi_masters(2) + _streams()
 
 
 def _destination_buffer() -> tuple[int, int]:
     """Depth and width of AGG's buffer of destinations: what ``rows`` can name, of each what the sums need."""
-    record = isa().record("destination")
+    record = isa().record("run")
     return isa().operation("reduce").field("rows").largest + 1, sum(
-        record.bits(name) for name in ("degree", "reciprocal", "exponent")
+        record.bits(name) for name in ("degree", "reciprocal", "exponent", "row")
     )
 
 
