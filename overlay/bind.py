@@ -29,6 +29,7 @@ from hetfab.overlay.features import (
     feature_rows,
     weighted_feature_edges,
 )
+from hetfab.overlay.images import image_values
 from hetfab.overlay.isa.codec import Segment
 from hetfab.overlay.isa.spec import isa
 from hetfab.overlay.order import check_order
@@ -87,7 +88,12 @@ class BoundProgram:
         return hashlib.sha256(self.words.tobytes()).hexdigest()
 
     def logits(self, output: npt.NDArray[np.uint8]) -> npt.NDArray[np.int32]:
-        """Takes the logits, int32 [rows, classes], out of the output segment's bytes, classes in the model's order."""
+        """Takes the logits, int32 [rows, classes], out of the output segment's bytes, classes in the model's order.
+
+        Of a network on samples, [1, *shape of its output].
+        """
+        if self.program.images:
+            return image_values(self.program.image(self.program.output.tensor), output)[None].astype(np.int32)
         tensor = self.program.tensor(self.program.output.tensor)
         rows = self.counts[tensor.node_type]
         whole = output[: rows * tensor.row_bytes].view("<i4").reshape(rows, tensor.row_bytes // 4)

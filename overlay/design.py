@@ -15,6 +15,8 @@ from typing import Any
 from hetfab.overlay.errors import DesignInvalidError, why_unreadable
 from hetfab.overlay.isa.spec import evaluate, isa
 
+#: Names of default designs: for models on graphs, and for networks on samples.
+DEFAULT_DESIGN, IMAGE_DESIGN = "pynq-z2", "pynq-z2-images"
 _DEFAULTS = Path(__file__).parent / "designs"
 #: Smallest and largest value, and what it must be a multiple of: a chain of DSPs serves two rows, a word of
 #: accumulators is whole groups of the vector engines' lanes, a word of SGB's bitmap has 64 columns.
@@ -57,13 +59,12 @@ class Geometry:
         wgt_d_words: Depth of ``wgt_d_ram``.
         wgt_l_words: Depth of ``wgt_l_ram``.
         par_words: Depth of ``par_ram``.
-        res_words: Depth of ``res_ram``; 0 for none.
+        res_words: Depth of ``res_ram``; 0 where VEC neither joins nor pools.
         gather_beats: Beats of a line of samples that LOAD cuts into windows at once; 0 when it cannot.
         acc_d_words: Depth of ``acc_d_ram``.
         acc_l_words: Depth of ``acc_l_ram``.
         sum_words: Depth of ``sum_ram``.
         out_words: Depth of ``out_ram``.
-        res_words: Depth of ``res_ram``; 0 where VEC neither joins nor pools.
         exp_words: Depth of ``exp_ram``; this and the next two are 0 without the engine ``dw``.
         dwp_words: Depth of ``dwp_ram``.
         mid_words: Depth of ``mid_ram``.
@@ -96,7 +97,6 @@ class Geometry:
     acc_l_words: int
     sum_words: int
     out_words: int
-    res_words: int
     exp_words: int
     dwp_words: int
     mid_words: int
@@ -173,9 +173,9 @@ class Design:
         return dataclasses.asdict(self)
 
 
-def default_design(board: str = "pynq-z2") -> Design:
-    """The default design of a board."""
-    return read_design(_DEFAULTS / f"{board}.json")
+def default_design(name: str = DEFAULT_DESIGN) -> Design:
+    """A default design: that of a board, or ``IMAGE_DESIGN``."""
+    return read_design(_DEFAULTS / f"{name}.json")
 
 
 def read_design(path: Path) -> Design:

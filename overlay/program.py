@@ -21,6 +21,7 @@ import numpy.typing as npt
 from hetfab.overlay.design import Design, design_from_dict
 from hetfab.overlay.errors import IsaVersionError, ProgramUnreadableError, why_unreadable
 from hetfab.overlay.files import write_atomic
+from hetfab.overlay.images import Image
 from hetfab.overlay.isa.spec import isa
 from hetfab.overlay.layouts import blocks_of, stored_bits
 from hetfab.overlay.model.schema import Relation
@@ -275,6 +276,7 @@ class Program:
         output: The logits.
         limits: What it is proven for.
         constants: uint8, content of the constants segment.
+        images: Of a network on samples, all stored tensors; empty for one on a graph.
     """
 
     design: Design
@@ -290,10 +292,20 @@ class Program:
     output: Output
     limits: Limits
     constants: npt.NDArray[np.uint8]
+    images: tuple[Image, ...] = ()
 
     def tensor(self, name: str) -> Tensor:
         """The tensor of a name."""
         return next(tensor for tensor in self.tensors if tensor.name == name)
+
+    def image(self, name: str) -> Image:
+        """The image of a name."""
+        return next(image for image in self.images if image.name == name)
+
+    @property
+    def samples(self) -> Image | None:
+        """What a sample becomes, None where the program reads a graph."""
+        return next((image for image in self.images if image.segment == "features"), None)
 
     @property
     def instructions(self) -> int:
@@ -399,6 +411,7 @@ def _program(header: dict[str, Any], arrays: dict[str, npt.NDArray[Any]], source
         output=Output(**header["output"]),
         limits=Limits(**header["limits"]),
         constants=arrays["constants"],
+        images=tuple(Image(**_tuples(entry)) for entry in header["images"]),
     )
     _check_references(program)
     return program

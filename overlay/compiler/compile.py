@@ -11,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 
 from hetfab.overlay.compiler.channel_order import with_best_orders
+from hetfab.overlay.compiler.cnn.compile import compile_on_samples
 from hetfab.overlay.compiler.constants import Columns, Constants
 from hetfab.overlay.compiler.edge_reads import EdgeRead, edge_reads, edges_of, has_negated_rows
 from hetfab.overlay.compiler.emitter import Affine, Emitter
@@ -27,6 +28,7 @@ from hetfab.overlay.isa.arithmetic import LARGEST_DEGREE
 from hetfab.overlay.isa.codec import Engine, ReduceSource
 from hetfab.overlay.model.binding import to_json
 from hetfab.overlay.model.bound_model import BoundModel
+from hetfab.overlay.model.cnn.inspection import takes_samples
 from hetfab.overlay.model.reader import model_hash
 from hetfab.overlay.program import (
     Edges,
@@ -65,8 +67,12 @@ def compile_model(
     Raises:
         InputError: One of the errors of ``lower`` and ``choose_tile``.
         DesignInvalidError: The design lacks an engine that the model needs.
-        SplitInvalidError: ``share_on_d`` is no share, or gives channels to a core that the design lacks.
+        SplitInvalidError: ``share_on_d`` is no share, or gives channels to a core that the design lacks, or the
+            model takes samples.
     """
+    if takes_samples(given.bindings):
+        _check_no_share(share_on_d)
+        return compile_on_samples(given, design, name=name)
     layers = lower(given.model, given.bindings) if lowered is None else lowered
     program = compile_lowered(layers, design, name=name, share_on_d=share_on_d, row_source=row_source)
     return replace(program, model_hash=model_hash(given.model), bindings=to_json(given.bindings))
@@ -101,6 +107,15 @@ def compile_lowered(
         limits=Limits(LARGEST_DEGREE, dict(lowered.fixed_counts)),
         constants=compiler.constants.content(),
     )
+
+
+def _check_no_share(share: float | None) -> None:
+    if share is not None:
+        raise SplitInvalidError(
+            f"a share of {share:g} of the output channels on GEMM-D for a model that takes samples",
+            "no share: its layers are split by channels or by lines, whichever takes less time",
+            "leave the share to the compiler",
+        )
 
 
 def _check_share(share: float | None, design: Design) -> None:

@@ -293,7 +293,12 @@ def evaluate(expression: str, names: Mapping[str, int]) -> int:
     Raises:
         KeyError: A name is missing.
     """
-    return _value(ast.parse(expression, mode="eval").body, names)
+    return _value(_parsed(expression), names)
+
+
+@functools.cache
+def _parsed(expression: str) -> ast.expr:
+    return ast.parse(expression, mode="eval").body
 
 
 def _value(node: ast.expr, names: Mapping[str, int]) -> int:
