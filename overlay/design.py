@@ -59,13 +59,12 @@ class Geometry:
         wgt_d_words: Depth of ``wgt_d_ram``.
         wgt_l_words: Depth of ``wgt_l_ram``.
         par_words: Depth of ``par_ram``.
-        res_words: Depth of ``res_ram``; 0 for none.
+        res_words: Depth of ``res_ram``; 0 where VEC neither joins nor pools.
         gather_beats: Beats of a line of samples that LOAD cuts into windows at once; 0 when it cannot.
         acc_d_words: Depth of ``acc_d_ram``.
         acc_l_words: Depth of ``acc_l_ram``.
         sum_words: Depth of ``sum_ram``.
         out_words: Depth of ``out_ram``.
-        res_words: Depth of ``res_ram``; 0 where VEC neither joins nor pools.
         exp_words: Depth of ``exp_ram``; this and the next two are 0 without the engine ``dw``.
         dwp_words: Depth of ``dwp_ram``.
         mid_words: Depth of ``mid_ram``.
@@ -98,7 +97,6 @@ class Geometry:
     acc_l_words: int
     sum_words: int
     out_words: int
-    res_words: int
     exp_words: int
     dwp_words: int
     mid_words: int

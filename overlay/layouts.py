@@ -16,6 +16,9 @@ _BLOCK = isa().block_bytes
 #: Input channels whose bits make a word of GEMM-L's weights.
 PLANE_CHANNELS = 32
 _SMALL_ID_LIMIT = 1 << 16
+#: Bytes of an id that holds a weight, and the weight's lowest bit.
+WEIGHTED_ID_BYTES = 4
+_WEIGHT_PLACE = 24
 
 
 def padded(count: int, unit: int) -> int:
@@ -159,6 +162,11 @@ def _records(indptr: npt.NDArray[np.integer[Any]], reciprocal: IntArray, exponen
 def id_bytes(sources: int) -> int:
     """Bytes of an id that names one of this many source vertices."""
     return 2 if sources <= _SMALL_ID_LIMIT else 4
+
+
+def weighted_ids(ids: npt.NDArray[np.integer[Any]], weights: IntArray) -> Bytes:
+    """Source vertices of edges below 2^24 with an int8 weight each, in the layout 'ids'."""
+    return (ids.astype(np.int64) | (weights & 255) << _WEIGHT_PLACE).astype("<u4").view(np.uint8)
 
 
 def id_array(ids: npt.NDArray[np.integer[Any]], sources: int) -> Bytes:

@@ -67,15 +67,26 @@ class SymbolKind(enum.Enum):
     ID_BYTES = "id_bytes"
     IDS = "ids"
     DESTINATIONS = "destinations"
+    RUNS = "runs"
+    UNITS = "units"
+    UNIT_COUNT = "unit_count"
 
 
 @dataclass(frozen=True)
 class Symbol:
-    """A value that only the graph gives; ``name`` is a tensor, node type or edge set, ``tile_rows`` of TAIL_ROWS."""
+    """A value that only the graph gives.
+
+    Attributes:
+        kind: What it is.
+        name: A tensor, node type or edge set.
+        tile_rows: Of TAIL_ROWS, rows of a full tile.
+        slots: Of a schedule (RUNS, UNITS, UNIT_COUNT), rows that its part of the scratchpad holds.
+    """
 
     kind: SymbolKind
     name: str
     tile_rows: int = 0
+    slots: int = 0
 
 
 @dataclass(frozen=True)
@@ -177,6 +188,7 @@ class Edges:
         table_rows: Of features: rows of the table that is read, one for each column, or two where features are signed.
         part: Of features: which part of their non-zeros.
         parts: Of features: how many parts there are.
+        weighted: Of features: whether ids hold weights.
     """
 
     name: str
@@ -188,6 +200,7 @@ class Edges:
     table_rows: int = 0
     part: int = 0
     parts: int = 1
+    weighted: bool = False
 
 
 @dataclass(frozen=True)
@@ -388,7 +401,7 @@ def _program(header: dict[str, Any], arrays: dict[str, npt.NDArray[Any]], source
         bindings=header["bindings"],
         layers=tuple(LayerInfo(**_tuples(entry)) for entry in header["layers"]),
         blocks=_blocks(header["blocks"], arrays),
-        symbols=tuple(Symbol(SymbolKind(s["kind"]), s["name"], s["tile_rows"]) for s in header["symbols"]),
+        symbols=tuple(Symbol(SymbolKind(s["kind"]), s["name"], s["tile_rows"], s["slots"]) for s in header["symbols"]),
         rings=tuple(Ring(**entry) for entry in header["rings"]),
         tensors=tuple(Tensor(**_tuples(entry)) for entry in header["tensors"]),
         edges=tuple(

@@ -28,7 +28,7 @@ PIXEL_CHANNELS = 32
 #: The semaphore that says that a tile is loaded.
 LOADED = 1
 SOME = settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 
 
@@ -272,9 +272,9 @@ def pixel_of(case: Case, row: int, column: int) -> Integers:
 
 
 @pytest.fixture
-def bench(small_geometry: Geometry, small_emulators: dict[str, Emulator]) -> Bench:
+def bench(small_geometry: Geometry, small_checked_emulators: dict[str, Emulator]) -> Bench:
     """The golden model and the emulators of the small design."""
-    return Bench(small_geometry, small_emulators, np.random.default_rng(0))
+    return Bench(small_geometry, small_checked_emulators, np.random.default_rng(0))
 
 
 @SOME

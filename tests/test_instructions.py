@@ -569,7 +569,7 @@ def reduction(bench: Bench, indptr: npt.NDArray[Any], ids: npt.NDArray[Any], sou
     slots = (geometry.feature_words - 8 * first_block) // groups
     if source == ReduceSource.SCHEDULE:
         made = scheduled(bench, indptr, ids, slots)
-        records, entries = schedule_arrays(made, np.diff(indptr), 1 << 17 if id_bytes == 4 else 1 << 16)
+        records, entries = schedule_arrays(made, destination_records(indptr), 1 << 17 if id_bytes == 4 else 1 << 16)
         start, rows = 0, destinations
         if rows * groups > geometry.sum_words // 2:
             return []

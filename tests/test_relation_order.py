@@ -132,3 +132,23 @@ def test_a_projection_that_is_spelled_for_each_relation_is_computed_once(small_e
     emulator = small_emulators["host"]
     bound = bound_to(compile_lowered(lowered, design_of(emulator.geometry)), graph)
     assert_equals_onnxruntime(run_emulated(bound, emulator), bound, model, graph)
+
+
+@pytest.mark.parametrize("names", ["acbd", "abcd"])
+def test_tags_keep_the_vectors_of_a_tensor_from_one_edge_set_to_the_next(
+    names: str, small_emulators: dict[str, Emulator]
+) -> None:
+    """One tile of destinations: an edge set that follows one with the same sources finds half of them."""
+    graph = citing_graph(papers=14)
+    case, lowered = shared_projection(graph)
+    emulator = small_emulators["native"]
+    by_name = {each.edges.name: each for each in lowered.layers[-1].aggregations}
+    last = replace(lowered.layers[-1], aggregations=tuple(by_name[name] for name in names))
+    design = design_of(replace(emulator.geometry))
+    program = compile_lowered(
+        replace(lowered, layers=(*lowered.layers[:-1], last)), design, row_source=ReduceSource.TAGS
+    )
+    bound = bound_to(program, graph)
+    executed = run_emulated(bound, emulator)
+    assert_equals_onnxruntime(executed, bound, case.model, graph)
+    print(names, executed.run_log[["layer", "misses", "edges"]] if executed.run_log is not None else None)

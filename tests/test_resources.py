@@ -183,8 +183,8 @@ def test_ports_by_hand() -> None:
     assert [parts[name].bram36 for name in ("load", "store")] == [2, 2]
     # Queues of all engines as five RAMB18 of 512 x 36 bits, arguments as two with two full ports, the status as one.
     assert parts["dispatch"].bram36 == 2 + 2.5 + 1 + 0.5
-    # 256 destinations of 54 bits, and 1,024 words of 256 bits beside the two ports.
-    assert parts["agg"].bram36 == 1 + 7.5 + 4
+    # 256 destinations of 78 bits, and 1,024 words of 256 bits with two full ports beside the two ports.
+    assert parts["agg"].bram36 == 1.5 + 7.5 + 4
 
 
 def test_only_masters_that_share_a_port_take_an_interconnect() -> None:

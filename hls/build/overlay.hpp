@@ -118,6 +118,7 @@ class Overlay {
             tokens_[engine] = {};
         }
         rows_fifo_ = {};
+        rows_in_fifo_ = 0;
         for (PortModel& port : ports_) port.reset();
         order_.start(checks_order_ ? shared_dram() : std::vector<Range>(), checks_order_);
         log_.clear();
@@ -131,7 +132,7 @@ class Overlay {
 
     void step(unsigned who) {
         const bool dispatches = who == isa::engine::count;
-        if (!dispatches && instructions_[who].empty()) return;
+        if (!dispatches && !can_begin(who)) return;
         try {
             if (dispatches) {
                 dispatch();
@@ -165,9 +166,15 @@ class Overlay {
         }
     }
 
+    // An engine with an instruction whose rows are all in rows_fifo: a step executes it to its end.
+    bool can_begin(unsigned engine) const {
+        return !instructions_[engine].empty() &&
+               sets::rows_fifo_taken(halves(instructions_[engine].front())) <= rows_in_fifo_;
+    }
+
     bool engines_idle() const {
         for (unsigned engine = 0; engine < isa::engine::count; engine++) {
-            if (!instructions_[engine].empty() || !tokens_[engine].empty()) return false;
+            if (can_begin(engine) || !tokens_[engine].empty()) return false;
         }
         return true;
     }
@@ -203,6 +210,8 @@ class Overlay {
         for (PortModel& port : ports_) port.traffic = {};
         OverlayEvents events(accesses_);
         run(engine, events);
+        rows_in_fifo_ += sets::rows_fifo_sent(issued);
+        rows_in_fifo_ -= sets::rows_fifo_taken(issued);
         order_.leave(index, issued);
         accesses_.end_instruction();
         // DISPATCH requests instructions ahead.
@@ -467,6 +476,7 @@ class Overlay {
     hls::stream<Types::Instruction> instructions_[isa::engine::count];
     hls::stream<Types::Token> tokens_[isa::engine::count];
     hls::stream<Types::RowsWord> rows_fifo_;
+    std::uint64_t rows_in_fifo_ = 0;
     PortModel ports_[port_count];
     BankAccesses accesses_;
     Bodies bodies_;
@@ -485,10 +495,10 @@ class Overlay {
     BankedRam<Types::Half> exp_ram_{sets::memory::exp_ram, 2, Design::exp_words, accesses_};
     Ram<Types::DwpWord> dwp_ram_{sets::memory::dwp_ram, Design::dwp_words, accesses_};
     BankedRam<Types::Half> mid_ram_{sets::memory::mid_ram, 2, Design::mid_words, accesses_};
-    Ram<Types::Instruction> vec_context_{sets::memory::vec_context, has_pixels<Design> ? isa::vec_words : 0,
+    Ram<Types::VecContext> vec_context_{sets::memory::vec_context, has_pixels<Design> ? isa::vec_words : 0,
                                          accesses_};
-    Ram<Types::Beat> feature_ram_{sets::memory::feature_ram, feature_depth<Design>, accesses_};
-    Ram<Types::Tag> tag_ram_{sets::memory::tag_ram, tag_depth<Design>, accesses_};
+    Ram<Types::Beat> feature_ram_{sets::memory::feature_ram, Design::feature_words, accesses_};
+    Ram<Types::Tag> tag_ram_{sets::memory::tag_ram, Design::feature_words / words_per_tag, accesses_};
     Ram<Types::LoadContext> load_context_{sets::memory::load_context, isa::load_contexts, accesses_};
     Ram<Types::Instruction> agg_context_{sets::memory::agg_context, Design::agg_contexts* isa::context_words,
                                          accesses_};

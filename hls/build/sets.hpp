@@ -333,7 +333,7 @@ inline Regions regions(const Word& word, const Word (&contexts)[context_words], 
             break;
         }
         case isa::ConfigureFeatures::engine << 4 | isa::ConfigureFeatures::opcode: {
-            found.add({memory::tag_ram, true, 0, 1, 0, (((design.feature_words + 7)) / (8))});
+            found.add({memory::tag_ram, true, 0, 1, 0, ((design.feature_words) / (8))});
             found.add({memory::agg_context, true, 4 * field<isa::ConfigureFeatures::Slot>(word), 1, 0, 1});
             break;
         }
@@ -357,11 +357,11 @@ inline Regions regions(const Word& word, const Word (&contexts)[context_words], 
             found.add({memory::dram, false, field<isa::ConfigureIds::Address>(context[2]), 1, 0, field<isa::ConfigureIds::Edges>(context[2]) * (field<isa::ConfigureIds::IdBytes>(context[2]) * (1 - ((field<isa::Reduce::Source>(word)) / (2))) + 2 * ((field<isa::Reduce::Source>(word)) / (2)))});
             found.add({memory::dram, false, field<isa::ConfigureSpilled::Address>(context[3]), field<isa::ConfigureSpilled::Count>(context[3]), 64 * field<isa::ConfigureSpilled::RowBlocks>(context[3]), field<isa::Reduce::Merge>(word) * 4 * field<isa::Reduce::Groups>(word) * design.lanes});
             found.add({memory::feature_ram, false, 0, 1, 0, (((field<isa::Reduce::Source>(word) + 2)) / (3)) * design.feature_words});
-            found.add({memory::tag_ram, false, 0, 1, 0, (((field<isa::Reduce::Source>(word) + 2)) / (3)) * (1 - ((field<isa::Reduce::Source>(word)) / (2))) * (((design.feature_words + 7)) / (8))});
+            found.add({memory::tag_ram, false, 0, 1, 0, (((field<isa::Reduce::Source>(word) + 2)) / (3)) * (1 - ((field<isa::Reduce::Source>(word)) / (2))) * ((design.feature_words) / (8))});
             found.add({memory::sum_ram, false, field<isa::Reduce::Sum>(word), 1, 0, (1 - field<isa::Reduce::Spill>(word)) * field<isa::Reduce::Accumulate>(word) * field<isa::Reduce::Rows>(word) * field<isa::Reduce::Groups>(word)});
             found.add({memory::dram, true, field<isa::ConfigureSpilled::Address>(context[3]), field<isa::ConfigureSpilled::Count>(context[3]), 64 * field<isa::ConfigureSpilled::RowBlocks>(context[3]), field<isa::Reduce::Spill>(word) * 4 * field<isa::Reduce::Groups>(word) * design.lanes});
             found.add({memory::feature_ram, true, 0, 1, 0, (((field<isa::Reduce::Source>(word) + 2)) / (3)) * design.feature_words});
-            found.add({memory::tag_ram, true, 0, 1, 0, (((field<isa::Reduce::Source>(word) + 2)) / (3)) * (1 - ((field<isa::Reduce::Source>(word)) / (2))) * (((design.feature_words + 7)) / (8))});
+            found.add({memory::tag_ram, true, 0, 1, 0, (((field<isa::Reduce::Source>(word) + 2)) / (3)) * (1 - ((field<isa::Reduce::Source>(word)) / (2))) * ((design.feature_words) / (8))});
             found.add({memory::sum_ram, true, field<isa::Reduce::Sum>(word), 1, 0, (1 - field<isa::Reduce::Spill>(word)) * field<isa::Reduce::Rows>(word) * field<isa::Reduce::Groups>(word)});
             break;
         }
@@ -409,6 +409,21 @@ inline Regions regions(const Word& word, const Word (&contexts)[context_words], 
         default: break;
     }
     return found;
+}
+
+// Rows of rows_fifo that are sent.
+inline std::uint64_t rows_fifo_sent(const Word& word) {
+    switch (field<isa::Header::Engine>(word) << 4 | field<isa::Header::Opcode>(word)) {
+        case isa::Compose::engine << 4 | isa::Compose::opcode: return field<isa::Compose::ToFifo>(word) * field<isa::Compose::Rows>(word);
+        default: return 0;
+    }
+}
+
+// Rows of rows_fifo that are taken.
+inline std::uint64_t rows_fifo_taken(const Word& word) {
+    switch (field<isa::Header::Engine>(word) << 4 | field<isa::Header::Opcode>(word)) {
+        default: return 0;
+    }
 }
 
 }  // namespace hetfab::sets

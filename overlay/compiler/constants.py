@@ -51,12 +51,14 @@ class Constants:
         rows = _padded_rows(values, bits, signed=tensor.signed)
         return self.add((layouts.packed_rows(rows) if packed else rows.view(np.uint8)).reshape(-1))
 
-    def add_weight_rows(self, dense: DenseTerm) -> int:
-        """Appends weights as rows in the layout 'activations', one for each column of its features.
+    def add_weight_rows(self, dense: DenseTerm, *, negated: bool) -> int:
+        """Appends weights as rows in the layout 'activations', one for each column of the features.
 
-        Where these are signed, rows for their negative values follow.
+        Args:
+            dense: Whose weights.
+            negated: Whether rows for negative features follow.
         """
-        values = np.concatenate([dense.weight, -dense.weight]) if dense.input.signed else dense.weight
+        values = np.concatenate([dense.weight, -dense.weight]) if negated else dense.weight
         return self.add(_padded_rows(values, 8, signed=True).view(np.uint8).reshape(-1))
 
     def add_gathered_columns(self, layer: LoweredLayer, chosen: ColumnRange, table: int, geometry: Geometry) -> Columns:

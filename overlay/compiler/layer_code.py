@@ -14,9 +14,10 @@ from hetfab.overlay.compiler.edge_reads import EdgeRead
 from hetfab.overlay.compiler.emitter import Affine, Emitter, slot_of, tensor_address
 from hetfab.overlay.compiler.lowered import DenseTerm
 from hetfab.overlay.compiler.planning import PlannedLayer
+from hetfab.overlay.compiler.scratchpad import ScratchpadPart, places_in_scratchpad, scratchpad_part
 from hetfab.overlay.compiler.semaphores import Semaphore
 from hetfab.overlay.design import Geometry
-from hetfab.overlay.isa.codec import ReduceMode, Segment
+from hetfab.overlay.isa.codec import ReduceMode, ReduceSource, Segment
 from hetfab.overlay.isa.spec import isa
 from hetfab.overlay.isa.words import program_address
 from hetfab.overlay.layouts import PLANE_CHANNELS, blocks_of
@@ -43,9 +44,10 @@ class _Part:
 class LayerCode:
     """Emits the instructions of layers into an emitter's open block."""
 
-    def __init__(self, emitter: Emitter, geometry: Geometry) -> None:
+    def __init__(self, emitter: Emitter, geometry: Geometry, source: ReduceSource) -> None:
         self._emitter = emitter
         self._geometry = geometry
+        self._source = source
 
     def load_parameters(
         self, columns: Columns, *, waits: Sequence[Semaphore], signals: Sequence[Semaphore] = ()
@@ -106,27 +108,51 @@ class LayerCode:
         fields: dict[str, int | Affine] = {"ram": slot_of(ring), "words": words, "address": address}
         self._emitter.emit(operation, fields, waits=waits, signals=signals)
 
-    def context(self, slot: int, read: EdgeRead) -> None:
-        """Tells AGG where the arrays of an edge set are, and the rows that its ids name."""
+    def contexts(self, reads: Sequence[EdgeRead], columns: Columns) -> None:
+        """Tells AGG about all edge sets of a layer, if it can keep as many."""
+        if len(reads) <= self._geometry.agg_contexts:
+            part = self._part(reads, columns)
+            for slot, (read, place) in enumerate(zip(reads, places_in_scratchpad(reads, part.source), strict=True)):
+                self._context(slot, read, part, place)
+
+    def _part(self, reads: Sequence[EdgeRead], columns: Columns) -> ScratchpadPart:
+        """What each edge set has of the scratchpad; edges with weights have no schedule."""
+        shared = len(reads) > self._geometry.agg_contexts
+        groups = self._groups(columns.range.count)
+        scheduled = self._source is ReduceSource.SCHEDULE
+        source = ReduceSource.TAGS if scheduled and any(read.weighted for read in reads) else self._source
+        places = len(set(places_in_scratchpad(reads, source)))
+        return scratchpad_part(self._geometry, source, places, groups, shared=shared)
+
+    def _context(self, slot: int, read: EdgeRead, part: ScratchpadPart, place: int) -> None:
+        """Tells AGG where the arrays of an edge set are, the rows that its ids name, and where rows are kept."""
+        records, entries, count = (Symbol(kind, read.edges, slots=part.scheduled_slots) for kind in part.arrays)
         self._emitter.emit(
             "configure_features",
-            {"slot": slot, "row_blocks": read.row_blocks, "count": read.rows, "address": read.address},
+            {
+                "slot": slot,
+                "row_blocks": read.row_blocks,
+                "first_block": place * part.blocks,
+                "slot_bits": part.slot_bits,
+                "count": read.rows,
+                "address": read.address,
+            },
         )
         self._emitter.emit(
             "configure_destinations",
             {
                 "slot": slot,
                 "count": Affine(symbol=Symbol(SymbolKind.COUNT, read.destination_type)),
-                "address": Affine(symbol=Symbol(SymbolKind.DESTINATIONS, read.edges)),
+                "address": Affine(symbol=records),
             },
         )
         self._emitter.emit(
             "configure_ids",
             {
                 "slot": slot,
-                "edges": Affine(symbol=Symbol(SymbolKind.EDGES, read.edges)),
+                "edges": Affine(symbol=count),
                 "id_bytes": Affine(symbol=Symbol(SymbolKind.ID_BYTES, read.edges)),
-                "address": Affine(symbol=Symbol(SymbolKind.IDS, read.edges)),
+                "address": Affine(symbol=entries),
             },
         )
 
@@ -223,9 +249,10 @@ class LayerCode:
         """Sums over all edge sets: means, or for weights multiples of sums (docs/arithmetic.md)."""
         self._emitter.take("sum_ram")
         many = len(reads) > self._geometry.agg_contexts
+        part = self._part(reads, columns)
         for number, read in enumerate(reads):
             if many:
-                self.context(0, read)
+                self._context(0, read, part, 0)
             self._emitter.emit(
                 "reduce",
                 {
@@ -233,8 +260,10 @@ class LayerCode:
                     "rows": rows,
                     "mode": ReduceMode.MEAN,
                     "unsigned": int(read.unsigned),
+                    "weighted": int(read.weighted),
                     "accumulate": int(number > 0),
                     "groups": self._groups(columns.range.count),
+                    "source": part.source,
                     "destination": Affine(0, planned.tile.rows),
                     "sum": slot_of("sum_ram"),
                 },

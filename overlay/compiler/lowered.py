@@ -113,6 +113,7 @@ class LoweredLayer:
         relu: Whether negative results become 0.
         parts: Where AGG computes the dense term, summing for each vertex the rows of weights that its non-zero features
             name: the parts that these are split into by their values. 0 where the matrix engines compute it.
+        weighted: Whether AGG multiplies these rows by the features' values.
     """
 
     kind: LayerKind
@@ -125,6 +126,7 @@ class LoweredLayer:
     post_shift: int
     relu: bool
     parts: int = 0
+    weighted: bool = False
 
     @property
     def gathered(self) -> bool:

@@ -434,8 +434,8 @@ struct ConfigurePool {
     using Columns = Field<40, 8>;
     using Exponent = Field<48, 5>;
     using LineWords = Field<64, 12>;
-    using ColumnWords = Field<76, 10>;
-    using Reciprocal = Field<88, 17>;
+    using ColumnWords = Field<53, 10>;
+    using Reciprocal = Field<76, 17>;
 };
 
 struct Join {
@@ -720,7 +720,7 @@ constexpr Loop sgb_expand{1, 8, 27};
 constexpr Loop sgb_wide{1, 9, 28};
 constexpr Loop sgb_widen{1, 5, 29};
 constexpr Loop sgb_seen{1, 5, 30};
-constexpr Loop sgb_ascend{2, 6, 31};
+constexpr Loop sgb_ascend{1, 6, 31};
 constexpr Loop sgb_out_starts{1, 4, 32};
 constexpr Loop sgb_responses{1, 2, 33};
 constexpr Loop sgb_clear{1, 2, 34};
