@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The instructions of a depthwise convolution on the engine DW: lines go to exp_ram by VEC, results from mid_ram to DRAM."""
+"""The instructions of a depthwise convolution on DW: VEC copies lines to exp_ram, STORE takes results from mid_ram."""
 
 import itertools
 from collections.abc import Iterator
@@ -118,7 +118,9 @@ class DepthwiseCode:
         """Words of a pixel that DW's parameters hold: first word, words, offset of their weights in the constants."""
         pixel, channels = self._source.pixel_beats, 64 // self._source.item_bits
         room = self._chip.buffers["dwp_ram"].words // (_TAPS * _TAPS + channels)
-        unit = max(1, self._source.item_bits // self._target.item_bits, self._target.item_bits // self._source.item_bits)
+        unit = max(
+            1, self._source.item_bits // self._target.item_bits, self._target.item_bits // self._source.item_bits
+        )
         most = min(max(room // unit * unit, unit), pixel)
         missing = self._source.pixel_channels - self._source.channels
         weight, bias, multiplier = (
@@ -180,9 +182,7 @@ class DepthwiseCode:
             )
             self._chip.configure_pool(self._index, lines=1, columns=1)
             out = exp + (line - tile.reads.start) * width * words
-            self._chip.emit(
-                self._index, "pool_max", res=ram, out=out, rows=lines * width, row_words=words, to_exp=1
-            )
+            self._chip.emit(self._index, "pool_max", res=ram, out=out, rows=lines * width, row_words=words, to_exp=1)
 
     def _load_parameters(self, first: int, words: int, offset: int) -> int:
         buffer, key = self._chip.buffers["dwp_ram"], (self._index, first)
@@ -246,7 +246,7 @@ class DepthwiseCode:
             if found:
                 return min(found, key=lambda size: self._cost(*size))
         raise DesignTooSmallError(
-            f"layer '{self._target.name}' does not fit the design: exp_ram, mid_ram or res_ram hold less than one window",
+            f"layer '{self._target.name}' does not fit the design: exp_ram, mid_ram or res_ram hold no window",
             "buffers for a window of all channels that dwp_ram holds",
             "use a design with larger buffers",
         )

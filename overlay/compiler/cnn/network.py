@@ -13,6 +13,7 @@ import numpy as np
 from hetfab.overlay.compiler.cnn.chip import Chip
 from hetfab.overlay.compiler.cnn.conv import Conv, conv_of
 from hetfab.overlay.compiler.cnn.conv_code import ConvCode
+from hetfab.overlay.compiler.cnn.cores import cores_of
 from hetfab.overlay.compiler.cnn.depthwise_code import DepthwiseCode, runs_on_dw
 from hetfab.overlay.compiler.cnn.planning import ConvPlan, plan_conv
 from hetfab.overlay.compiler.cnn.pool_code import PoolCode
@@ -76,6 +77,7 @@ class _Compiler:
         self.chip = Chip(design.geometry)
         self.infos: list[LayerInfo] = []
         self._maps = {name: feature_map(image) for name, image in images.items()}
+        self._plans: dict[object, ConvPlan] = {}
         self._gathers = gathers(model, design.geometry)
 
     def run(self) -> None:
@@ -100,10 +102,18 @@ class _Compiler:
                     units.append(Unit((), (pooling,)))
                 continue
             conv = self._conv(index, layer)
-            plan = plan_conv(conv, self.chip.geometry)
+            plan = self._plan(conv)
             self.infos.append(_describe(conv, plan, layer))
             units.append(Unit(tuple(ConvCode(self.chip, conv, job) for job in plan.jobs), ()))
         return units
+
+    def _plan(self, conv: Conv) -> ConvPlan:
+        """The plan of a convolution; those of one shape have one plan."""
+        cores = tuple(core for core in cores_of(self.chip.geometry) if core.serves(conv))
+        key = conv.shape, cores
+        if key not in self._plans:
+            self._plans[key] = plan_conv(conv, self.chip.geometry)
+        return self._plans[key]
 
     def _conv(self, index: int, layer: Product | Sum) -> Conv:
         target = self._maps[layer.output.name]

@@ -17,11 +17,10 @@ from hetfab.overlay.compiler.cnn.depthwise_code import DepthwiseCode
 from hetfab.overlay.compiler.cnn.pool_code import PoolCode
 
 #: Of pooling, the share that waits for the next convolution where that is possible.
-import os
 
-_CARRIED = float(os.environ.get("CARRIED", "0.2"))
+_CARRIED = 0.2
 #: Steps of the next convolution before which lines that they read are pooled.
-_AHEAD = int(os.environ.get("AHEAD", "12"))
+_AHEAD = 12
 
 
 @dataclass(frozen=True)
