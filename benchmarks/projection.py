@@ -16,8 +16,8 @@ from benchmarks.workloads import Workload, workloads
 from hetfab.driver.emulated import EmulatedTransport
 from hetfab.driver.session import Session
 from hetfab.overlay.compiler.first_projection import FirstProjection
+from hetfab.overlay.costs.program_cost import additions
 from hetfab.overlay.design import Design, default_design
-from hetfab.overlay.isa.codec import Engine
 from hetfab.overlay.timeline.machine import machine
 from hetfab.overlay.timeline.simulate import simulate
 
@@ -69,7 +69,7 @@ def run(workload: Workload, design: Design, asked: FirstProjection) -> Form:
     return Form(
         sparse_layers=sum(layer.gathered for layer in bound.program.layers),
         macs=int(log["macs"].sum()),
-        additions=int(log["read_bytes"][log["engine"] == Engine.AGG, 0].sum()),
+        additions=additions(bound.words, log, design.geometry),
         bytes=int(log["read_bytes"].sum() + log["write_bytes"].sum()),
         modelled_milliseconds=simulate(bound.words, log, machine(design)).milliseconds,
         logits=result.logits,

@@ -76,8 +76,6 @@ def command(model: Path, graph: Path | None, bind: Path | None, design: Path | N
     elif not found.quantized:
         source = "--samples SAMPLES" if takes_samples(bindings) else f"--graph {graph or 'GRAPH'}"
         print_next(f"hetfab quantize {model} {source} -o {model.with_suffix('.q.onnx').name}")
-    elif takes_samples(bindings):
-        click.echo("networks on samples are not compiled yet: no instruction reads windows of images")
     else:
         print_next(f"hetfab compile {model} -o {model.name.removesuffix('.onnx').removesuffix('.q')}.hfp")
     return asdict(found) | {"plan": None if plan is None else plan.as_dict()}

@@ -82,6 +82,11 @@ class LoadedStream:
         self._buffers[segment].sync_from_device()
         return self._buffers[segment].array
 
+    def write(self, segment: Segment, content: npt.NDArray[np.uint8]) -> None:
+        """Puts other content into a segment that is at least as long."""
+        self._buffers[segment].array[: content.size] = content
+        self._buffers[segment].sync_to_device()
+
     def _fill(self, segment: Segment, content: npt.NDArray[np.uint8] | None) -> DeviceBuffer:
         buffer = self._transport.allocate(max(self._sizes[segment], _SMALLEST_BUFFER))
         if content is not None:

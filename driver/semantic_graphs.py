@@ -18,7 +18,7 @@ from hetfab.driver.graph.semantic import adjacencies
 from hetfab.driver.graph.summary import reverse_pairs
 from hetfab.driver.loaded_stream import LoadedStream
 from hetfab.driver.session import DEADLINE_SECONDS, Session
-from hetfab.overlay.errors import CompilerMissingError, DesignTooSmallError, LimitExceededError
+from hetfab.overlay.errors import CompilerMissingError, DesignTooSmallError, DeviceMemoryError, LimitExceededError
 from hetfab.overlay.isa.codec import Segment
 from hetfab.overlay.model.binding import Binding, MetapathEnd
 from hetfab.overlay.model.schema import Relation
@@ -51,7 +51,7 @@ class BuiltGraphs:
 
 def bound_metapaths(bindings: Mapping[str, Binding]) -> list[tuple[Relation, ...]]:
     """The metapaths whose semantic graphs a model's inputs are."""
-    return list(dict.fromkeys(found.path for found in bindings.values() if isinstance(found, MetapathEnd)))
+    return list(dict.fromkeys(found.relations for found in bindings.values() if isinstance(found, MetapathEnd)))
 
 
 def program_graphs(program: Program, graph: HeteroGraph, session: Session) -> SemanticGraphs:
@@ -82,7 +82,8 @@ def build_semantic_graphs(
     Args:
         graph: The graph.
         paths: Relations along each metapath.
-        session: The overlay that builds them if its design has the engine sgb and room for them; None for the host.
+        session: The overlay that builds them if its design has the engine sgb, and design and memory
+            have room for them; None for the host.
         limit_bytes: Memory that semantic graphs may take at once.
         deadline_seconds: How long to wait for the overlay.
 
@@ -90,7 +91,6 @@ def build_semantic_graphs(
         RelationMissingError: The graph lacks a relation.
         GraphInvalidError: A metapath's types do not chain.
         LimitExceededError: The estimated memory is above the limit; nothing has been built.
-        DeviceMemoryError: The graphs do not fit into the overlay's memory.
         RunError: The overlay stopped.
     """
     relations = adjacencies(graph)
@@ -98,41 +98,40 @@ def build_semantic_graphs(
     names = {path: tuple(relation.name for relation in path) for path in paths}
     metapaths = {", ".join(name): name for name in names.values()}
     plan = plan_semantic_graphs(metapaths, relations, reverse_pairs(graph), limit_bytes)
-    stream = None if session is None else _stream(plan, by_name, session)
-    if session is None or stream is None:
-        built, by = _on_host(plan, by_name), BuiltBy.HOST
-    else:
-        built, by = _by_sgb(plan, by_name, session, stream, deadline_seconds), BuiltBy.SGB
+    built = None if session is None else _by_sgb(plan, by_name, session, deadline_seconds)
+    by = BuiltBy.HOST if built is None else BuiltBy.SGB
+    built = _on_host(plan, by_name) if built is None else built
     return BuiltGraphs({path: _edges(built[", ".join(name)]) for path, name in names.items()}, by)
 
 
-def _stream(plan: Plan, relations: Mapping[str, Adjacency], session: Session) -> GraphStream | None:
-    """The plan as instructions, None where the design cannot build it."""
-    try:
-        return semantic_stream(plan, relations, session.design.geometry)
-    except (DesignTooSmallError, LimitExceededError):
-        return None
-
-
 def _by_sgb(
-    plan: Plan, relations: Mapping[str, Adjacency], session: Session, stream: GraphStream, deadline_seconds: float
-) -> dict[str, Adjacency]:
-    content = np.zeros(stream.read_bytes, np.uint8)
-    graph_segment(stream, relations, content)
-    program = stream.words.reshape(-1).view(np.uint8)
-    loaded = LoadedStream(
-        session.transport,
-        len(stream.words),
-        {Segment.PROGRAM: program, Segment.GRAPH: content},
-        {Segment.PROGRAM: program.size, Segment.GRAPH: stream.size},
-        session.state_dump,
-    )
+    plan: Plan, relations: Mapping[str, Adjacency], session: Session, deadline_seconds: float
+) -> dict[str, Adjacency] | None:
+    """By the overlay, None where the design or its memory has no room for the plan."""
+    try:
+        stream = semantic_stream(plan, relations, session.design.geometry)
+        loaded = _loaded(stream, relations, session)
+    except (DesignTooSmallError, LimitExceededError, DeviceMemoryError):
+        return None
     try:
         loaded.run(deadline_seconds)
         segment = loaded.read(Segment.GRAPH)
         return {name: stream.places[path].read(segment) for name, path in plan.outputs.items()}
     finally:
         loaded.free()
+
+
+def _loaded(stream: GraphStream, relations: Mapping[str, Adjacency], session: Session) -> LoadedStream:
+    content = np.zeros(stream.read_bytes, np.uint8)
+    graph_segment(stream, relations, content)
+    program = stream.words.reshape(-1).view(np.uint8)
+    return LoadedStream(
+        session.transport,
+        len(stream.words),
+        {Segment.PROGRAM: program, Segment.GRAPH: content},
+        {Segment.PROGRAM: program.size, Segment.GRAPH: stream.size},
+        session.state_dump,
+    )
 
 
 def _on_host(plan: Plan, relations: Mapping[str, Adjacency]) -> dict[str, Adjacency]:

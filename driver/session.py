@@ -210,6 +210,22 @@ class Resident:
         """Gives all buffers back; again is allowed and does nothing."""
         self._stream.free()
 
+    def replace_features(self, content: npt.NDArray[np.uint8]) -> None:
+        """Puts other features into device memory, such as those of the next sample.
+
+        Args:
+            content: uint8, as long as the features that the program was bound with.
+
+        Raises:
+            OverlayStateError: The memory was freed.
+        """
+        self._check_held()
+        self._stream.write(Segment.FEATURES, content)
+
+    def _check_held(self) -> None:
+        if not self._stream.loaded:
+            raise OverlayStateError("the bound program's memory was freed", "a resident program", "load it again")
+
     def run(
         self,
         *,
@@ -229,8 +245,7 @@ class Resident:
             DeadlineError: The deadline passed; the text holds the state of DISPATCH.
             RunError: The overlay reports a fault or a deadlock.
         """
-        if not self._stream.loaded:
-            raise OverlayStateError("the bound program's memory was freed", "a resident program", "load it again")
+        self._check_held()
         self._transport.check_loaded()
         self._session.check_identity()
         self._stream.run(deadline_seconds, progress)

@@ -6,9 +6,9 @@ execute, and what belongs into each segment of DRAM.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -21,11 +21,20 @@ from hetfab.overlay.errors import (
     counted,
 )
 from hetfab.overlay.expansion import expand, without_first_waits
-from hetfab.overlay.features import FeatureEdges, Features, check_features, feature_edges, feature_rows
+from hetfab.overlay.features import (
+    FeatureEdges,
+    Features,
+    check_features,
+    feature_edges,
+    feature_rows,
+    weighted_feature_edges,
+)
+from hetfab.overlay.images import image_values
 from hetfab.overlay.isa.codec import Segment
 from hetfab.overlay.isa.spec import isa
 from hetfab.overlay.order import check_order
 from hetfab.overlay.program import Program, Symbol, SymbolKind, Tensor, Words
+from hetfab.overlay.schedules import Schedule, pinned, schedule_arrays
 
 _OFFSET_LIMIT = 1 << isa().offset_bits
 
@@ -79,7 +88,12 @@ class BoundProgram:
         return hashlib.sha256(self.words.tobytes()).hexdigest()
 
     def logits(self, output: npt.NDArray[np.uint8]) -> npt.NDArray[np.int32]:
-        """Takes the logits, int32 [rows, classes], out of the output segment's bytes, classes in the model's order."""
+        """Takes the logits, int32 [rows, classes], out of the output segment's bytes, classes in the model's order.
+
+        Of a network on samples, [1, *shape of its output].
+        """
+        if self.program.images:
+            return image_values(self.program.image(self.program.output.tensor), output)[None].astype(np.int32)
         tensor = self.program.tensor(self.program.output.tensor)
         rows = self.counts[tensor.node_type]
         whole = output[: rows * tensor.row_bytes].view("<i4").reshape(rows, tensor.row_bytes // 4)
@@ -87,8 +101,17 @@ class BoundProgram:
         return whole[:, places].astype(np.int32)
 
 
-def bind(program: Program, graph: GraphArrays) -> BoundProgram:
+#: Makes a schedule of an edge set: ``indptr``, sources and slots of the scratchpad.
+Scheduler: TypeAlias = Callable[[npt.NDArray[np.integer[Any]], npt.NDArray[np.integer[Any]], int], Schedule]
+
+
+def bind(program: Program, graph: GraphArrays, *, scheduler: Scheduler = pinned) -> BoundProgram:
     """Binds a program to a graph.
+
+    Args:
+        program: What is bound.
+        graph: The graph.
+        scheduler: Makes the schedules of programs that use AGG's scratchpad by schedules.
 
     Raises:
         RelationMissingError: The graph lacks a node type or an edge set.
@@ -108,7 +131,8 @@ def bind(program: Program, graph: GraphArrays) -> BoundProgram:
             for t in _tensors(program, "features")
         ]
     )
-    arrays, places = _graph_segment(edges)
+    schedules = _all_schedules(program, edges, scheduler)
+    arrays, places = _graph_segment(program, edges, schedules)
     offsets = dict(zip((t.name for t in _tensors(program, "features")), feature_offsets, strict=True))
     offsets |= {t.name: t.constant_offset for t in _tensors(program, "constants")}
     sizes = dict.fromkeys(Segment, 0)
@@ -117,7 +141,7 @@ def bind(program: Program, graph: GraphArrays) -> BoundProgram:
             offsets[tensor.name] = sizes[segment]
             sizes[segment] += layouts.stored_rows(graph.counts[tensor.node_type]) * tensor.row_bytes
     values = np.array(
-        [_value(s, program, graph.counts, edges, offsets, places) for s in program.symbols], dtype=np.int64
+        [_value(s, program, graph.counts, edges, schedules, offsets, places) for s in program.symbols], dtype=np.int64
     )
     words, layers = without_first_waits(program, *expand(program, graph.counts, values))
     check_order(words)
@@ -171,12 +195,32 @@ def _check_graph(program: Program, graph: GraphArrays) -> None:
 
 @dataclass(frozen=True, eq=False)
 class _EdgeArrays:
-    """An edge set as AGG reads it: edges by destination, the records of destinations, how many sources there are."""
+    """An edge set as AGG reads it.
+
+    Attributes:
+        indptr: Where each destination's edges begin.
+        sources: Of each edge.
+        records: The layout 'destinations'.
+        rows: Rows that sources name.
+        weights: Of each edge, None where all are 1.
+    """
 
     indptr: npt.NDArray[np.integer[Any]]
-    ids: npt.NDArray[np.integer[Any]]
+    sources: npt.NDArray[np.integer[Any]]
     records: layouts.Bytes
-    sources: int
+    rows: int
+    weights: layouts.IntArray | None = None
+
+    @property
+    def id_bytes(self) -> int:
+        """Bytes of an id."""
+        return layouts.id_bytes(self.rows) if self.weights is None else layouts.WEIGHTED_ID_BYTES
+
+    def ids(self) -> layouts.Bytes:
+        """The layout 'ids'."""
+        if self.weights is None:
+            return layouts.id_array(self.sources, self.rows)
+        return layouts.weighted_ids(self.sources, self.weights)
 
 
 def _all_edges(program: Program, graph: GraphArrays) -> dict[str, _EdgeArrays]:
@@ -185,17 +229,22 @@ def _all_edges(program: Program, graph: GraphArrays) -> dict[str, _EdgeArrays]:
     split: dict[tuple[str, int], list[FeatureEdges]] = {}
     for edges in program.edges:
         if not edges.features:
-            indptr, ids = graph.edges[edges.name]
-            records, sources = layouts.destination_records(indptr), graph.counts[edges.source_type]
+            indptr, sources = graph.edges[edges.name]
+            records = layouts.destination_records(indptr)
+            found[edges.name] = _EdgeArrays(indptr, sources, records, graph.counts[edges.source_type])
+            continue
+        tensor = program.tensor(edges.features)
+        features = check_features(tensor, graph.features.get(tensor.name))
+        key = edges.features, edges.parts
+        weights = None
+        if edges.weighted:
+            indptr, sources, factors, weights = weighted_feature_edges(tensor, features)
         else:
-            key = edges.features, edges.parts
             if key not in split:
-                tensor = program.tensor(edges.features)
-                features = check_features(tensor, graph.features.get(tensor.name))
                 split[key] = feature_edges(tensor, features, edges.parts)
-            indptr, ids, factors = split[key][edges.part]
-            records, sources = layouts.scaled_records(indptr, factors), edges.table_rows
-        found[edges.name] = _EdgeArrays(indptr, ids, records, sources)
+            indptr, sources, factors = split[key][edges.part]
+        records = layouts.scaled_records(indptr, factors)
+        found[edges.name] = _EdgeArrays(indptr, sources, records, edges.table_rows, weights)
     return found
 
 
@@ -210,14 +259,39 @@ def _check_degrees(program: Program, arrays: Mapping[str, _EdgeArrays]) -> None:
             )
 
 
-def _graph_segment(edges: Mapping[str, _EdgeArrays]) -> tuple[layouts.Bytes, dict[tuple[str, str], int]]:
-    """Destination and id arrays of all edge sets, and their places by (array, edge set)."""
-    pieces = [
-        piece for arrays in edges.values() for piece in (arrays.records, layouts.id_array(arrays.ids, arrays.sources))
-    ]
-    content, offsets = layouts.pack(pieces)
-    keys = [(array, name) for name in edges for array in ("destinations", "ids")]
-    return content, dict(zip(keys, offsets, strict=True))
+def _all_schedules(
+    program: Program, edges: Mapping[str, _EdgeArrays], scheduler: Scheduler
+) -> dict[tuple[str, int], tuple[layouts.Bytes, layouts.Bytes]]:
+    """Runs and units of each schedule, by edge set and slots."""
+    return {
+        (symbol.name, symbol.slots): schedule_arrays(
+            scheduler(arrays.indptr, arrays.sources, symbol.slots), arrays.records, arrays.rows
+        )
+        for symbol in program.symbols
+        if symbol.kind is SymbolKind.RUNS
+        for arrays in [edges[symbol.name]]
+    }
+
+
+def _graph_segment(
+    program: Program,
+    edges: Mapping[str, _EdgeArrays],
+    schedules: Mapping[tuple[str, int], tuple[layouts.Bytes, layouts.Bytes]],
+) -> tuple[layouts.Bytes, dict[Symbol, int]]:
+    """The arrays that AGG reads, and their places."""
+    pieces: dict[Symbol, layouts.Bytes] = {}
+    for symbol in program.symbols:
+        match symbol.kind:
+            case SymbolKind.DESTINATIONS:
+                pieces[symbol] = edges[symbol.name].records
+            case SymbolKind.IDS:
+                pieces[symbol] = edges[symbol.name].ids()
+            case SymbolKind.RUNS:
+                pieces[symbol] = schedules[symbol.name, symbol.slots][0]
+            case SymbolKind.UNITS:
+                pieces[symbol] = schedules[symbol.name, symbol.slots][1]
+    content, offsets = layouts.pack(list(pieces.values()))
+    return content, dict(zip(pieces, offsets, strict=True))
 
 
 def _value(
@@ -225,8 +299,9 @@ def _value(
     program: Program,
     counts: Mapping[str, int],
     edges: Mapping[str, _EdgeArrays],
+    schedules: Mapping[tuple[str, int], tuple[layouts.Bytes, layouts.Bytes]],
     offsets: Mapping[str, int],
-    places: Mapping[tuple[str, str], int],
+    places: Mapping[Symbol, int],
 ) -> int:
     match symbol.kind:
         case SymbolKind.TENSOR:
@@ -237,8 +312,10 @@ def _value(
         case SymbolKind.TAIL_ROWS:
             return counts[symbol.name] % symbol.tile_rows
         case SymbolKind.EDGES:
-            return len(edges[symbol.name].ids)
+            return len(edges[symbol.name].sources)
         case SymbolKind.ID_BYTES:
-            return layouts.id_bytes(edges[symbol.name].sources)
-        case SymbolKind.IDS | SymbolKind.DESTINATIONS:
-            return Segment.GRAPH << isa().offset_bits | places[symbol.kind.value, symbol.name]
+            return edges[symbol.name].id_bytes
+        case SymbolKind.UNIT_COUNT:
+            return len(schedules[symbol.name, symbol.slots][1]) // 2
+        case _:
+            return Segment.GRAPH << isa().offset_bits | places[symbol]

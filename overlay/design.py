@@ -15,6 +15,8 @@ from typing import Any
 from hetfab.overlay.errors import DesignInvalidError, why_unreadable
 from hetfab.overlay.isa.spec import evaluate, isa
 
+#: Names of default designs: for models on graphs, and for networks on samples.
+DEFAULT_DESIGN, IMAGE_DESIGN = "pynq-z2", "pynq-z2-images"
 _DEFAULTS = Path(__file__).parent / "designs"
 #: Smallest and largest value, and what it must be a multiple of: a chain of DSPs serves two rows, a word of
 #: accumulators is whole groups of the vector engines' lanes, a word of SGB's bitmap has 64 columns.
@@ -32,7 +34,9 @@ _ARRAYS = {
     "gather_beats": (0, 128, 2),
 }
 #: Parameters that may be 0: the design lacks the memory, and the operations that need it.
-_OPTIONAL = ("res_words", "gather_beats", "feature_words", "agg_weights")
+_OPTIONAL = ("res_words", "exp_words", "dwp_words", "mid_words", "gather_beats", "feature_words", "agg_weights")
+#: Memories of the engine dw.
+_OF_DW = ("exp_words", "dwp_words", "mid_words")
 _LONGEST_SHOWN = 80
 #: Forms of the processing elements: LUTs chosen by hand, or what a tool makes of plain code.
 ELEMENT_FORMS = ("mapped", "plain")
@@ -55,12 +59,15 @@ class Geometry:
         wgt_d_words: Depth of ``wgt_d_ram``.
         wgt_l_words: Depth of ``wgt_l_ram``.
         par_words: Depth of ``par_ram``.
-        res_words: Depth of ``res_ram``; 0 for none.
+        res_words: Depth of ``res_ram``; 0 where VEC neither joins nor pools.
         gather_beats: Beats of a line of samples that LOAD cuts into windows at once; 0 when it cannot.
         acc_d_words: Depth of ``acc_d_ram``.
         acc_l_words: Depth of ``acc_l_ram``.
         sum_words: Depth of ``sum_ram``.
         out_words: Depth of ``out_ram``.
+        exp_words: Depth of ``exp_ram``; this and the next two are 0 without the engine ``dw``.
+        dwp_words: Depth of ``dwp_ram``.
+        mid_words: Depth of ``mid_ram``.
         agg_contexts: Contexts that AGG keeps.
         agg_groups: Groups of ``lanes`` channels that AGG accumulates at once.
         feature_words: Depth of ``feature_ram``, AGG's scratchpad; 0 for none.
@@ -90,6 +97,9 @@ class Geometry:
     acc_l_words: int
     sum_words: int
     out_words: int
+    exp_words: int
+    dwp_words: int
+    mid_words: int
     agg_contexts: int
     agg_groups: int
     feature_words: int
@@ -163,9 +173,9 @@ class Design:
         return dataclasses.asdict(self)
 
 
-def default_design(board: str = "pynq-z2") -> Design:
-    """The default design of a board."""
-    return read_design(_DEFAULTS / f"{board}.json")
+def default_design(name: str = DEFAULT_DESIGN) -> Design:
+    """A default design: that of a board, or ``IMAGE_DESIGN``."""
+    return read_design(_DEFAULTS / f"{name}.json")
 
 
 def read_design(path: Path) -> Design:
@@ -262,6 +272,13 @@ def _check_values(geometry: dict[str, Any], source: str) -> None:
         if not smallest <= geometry[name] <= largest or geometry[name] % unit:
             expected = f"{smallest} to {largest}" + (f", a multiple of {unit}" if unit > 1 else "")
             raise _invalid(source, f"{name} is {geometry[name]}", expected)
+    for name in _OF_DW:
+        if (geometry[name] > 0) != ("dw" in geometry["engines"]):
+            raise _invalid(
+                source,
+                f"{name} is {geometry[name]}, {'with' if 'dw' in geometry['engines'] else 'without'} the engine dw",
+                "a depth where the engine is, and 0 where it is not",
+            )
     if geometry["bus_bits"] != 64:
         raise _invalid(source, f"bus_bits is {geometry['bus_bits']}", "64, the width of the boards' ports")
 
@@ -279,6 +296,9 @@ def largest_value(parameter: str) -> int:
         "res_words": ("load_residual", "ram"),
         "sum_words": ("combine", "sum"),
         "out_words": ("combine", "out"),
+        "exp_words": ("depthwise", "exp"),
+        "dwp_words": ("depthwise", "par"),
+        "mid_words": ("depthwise", "mid"),
         "agg_contexts": ("reduce", "slot"),
         "agg_groups": ("reduce", "groups"),
         "sgb_columns": ("configure_bitmap", "columns"),

@@ -21,6 +21,7 @@ from hetfab.overlay.program import Tensor
 IntArray: TypeAlias = npt.NDArray[np.int64]
 #: Bits that hold the magnitude of an integer of 8 bits.
 _STEP_BITS = 8
+_LARGEST_WEIGHT = 127
 
 
 class SparseRows(Protocol):
@@ -62,6 +63,18 @@ class FeatureEdges(NamedTuple):
     indptr: IntArray
     ids: IntArray
     factors: IntArray
+
+
+class WeightedEdges(NamedTuple):
+    """Features' non-zero integers as edges with weights, -127 to 127; the rest as ``FeatureEdges``.
+
+    The integer of an edge's column is the vertex's factor times the sum of the weights of its edges from there.
+    """
+
+    indptr: IntArray
+    ids: IntArray
+    factors: IntArray
+    weights: IntArray
 
 
 def check_features(tensor: Tensor, features: Features | None) -> Features:
@@ -127,15 +140,34 @@ def feature_edges(tensor: Tensor, features: Features, parts: int) -> list[Featur
         The parts; a vertex's integers are the sums over all of them.
     """
     count, vertices, columns, steps = _nonzeros(tensor, features)
-    part = _part_of(vertices, np.abs(steps), parts)
+    columns = columns + tensor.channels * (steps < 0)
+    magnitudes = np.abs(steps)
+    part = _part_of(vertices, magnitudes, parts)
     return [
-        _edges(count, vertices[chosen], columns[chosen], np.abs(steps[chosen]))
+        _edges(count, vertices[chosen], columns[chosen], magnitudes[chosen])
         for chosen in (part == number for number in range(parts))
     ]
 
 
+def weighted_feature_edges(tensor: Tensor, features: Features) -> WeightedEdges:
+    """Features as edges with weights, one for each entry whose integer is at most 127 times its vertex's factor.
+
+    Args:
+        tensor: What they are for.
+        features: As ``check_features`` returns them.
+    """
+    count, vertices, columns, steps = _nonzeros(tensor, features)
+    factors = _factors(count, vertices, steps)
+    weights = steps // factors[vertices]
+    edges = -(-np.abs(weights) // _LARGEST_WEIGHT)
+    last = np.cumsum(edges) - 1
+    split = np.repeat(np.sign(weights) * _LARGEST_WEIGHT, edges)
+    split[last] = weights - np.sign(weights) * _LARGEST_WEIGHT * (edges - 1)
+    return WeightedEdges(_starts(count, vertices, edges), np.repeat(columns, edges), factors, split)
+
+
 def _nonzeros(tensor: Tensor, features: Features) -> tuple[int, IntArray, IntArray, IntArray]:
-    """Vertices; of each non-zero integer its vertex, its column, ``width`` further where it is negative, and itself."""
+    """Vertices; of each non-zero integer its vertex, its column in the tensor's order, and itself."""
     if isinstance(features, np.ndarray):
         vertices, columns = np.nonzero(features)
         steps, count = _steps(tensor, features[vertices, columns]), len(features)
@@ -146,8 +178,7 @@ def _nonzeros(tensor: Tensor, features: Features) -> tuple[int, IntArray, IntArr
     if tensor.channel_order:
         columns = np.argsort(tensor.channel_order)[columns]
     kept = steps != 0
-    rows = columns[kept].astype(np.int64) + tensor.channels * (steps[kept] < 0)
-    return count, vertices[kept].astype(np.int64), rows, steps[kept].astype(np.int64)
+    return count, vertices[kept].astype(np.int64), columns[kept].astype(np.int64), steps[kept].astype(np.int64)
 
 
 def _part_of(vertices: IntArray, magnitudes: IntArray, parts: int) -> IntArray:
@@ -164,12 +195,23 @@ def _part_of(vertices: IntArray, magnitudes: IntArray, parts: int) -> IntArray:
 
 
 def _edges(count: int, vertices: IntArray, columns: IntArray, magnitudes: IntArray) -> FeatureEdges:
-    factors = np.zeros(count, np.int64)
-    np.gcd.at(factors, vertices, magnitudes)
+    factors = _factors(count, vertices, magnitudes)
     repeats = magnitudes // factors[vertices]
+    return FeatureEdges(_starts(count, vertices, repeats), np.repeat(columns, repeats), factors)
+
+
+def _factors(count: int, vertices: IntArray, steps: IntArray) -> IntArray:
+    """The greatest common divisor of each vertex's integers, 0 without any."""
+    factors = np.zeros(count, np.int64)
+    np.gcd.at(factors, vertices, np.abs(steps))
+    return factors
+
+
+def _starts(count: int, vertices: IntArray, edges: IntArray) -> IntArray:
+    """Where each vertex's edges begin; ``edges`` are those of each entry, vertex by vertex."""
     indptr = np.zeros(count + 1, np.int64)
-    np.cumsum(np.bincount(vertices, repeats, count), out=indptr[1:])
-    return FeatureEdges(indptr, np.repeat(columns, repeats), factors)
+    np.cumsum(np.bincount(vertices, edges, count), out=indptr[1:])
+    return indptr
 
 
 def _steps(tensor: Tensor, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -21,6 +21,7 @@ import numpy.typing as npt
 from hetfab.overlay.design import Design, design_from_dict
 from hetfab.overlay.errors import IsaVersionError, ProgramUnreadableError, why_unreadable
 from hetfab.overlay.files import write_atomic
+from hetfab.overlay.images import Image
 from hetfab.overlay.isa.spec import isa
 from hetfab.overlay.layouts import blocks_of, stored_bits
 from hetfab.overlay.model.schema import Relation
@@ -66,15 +67,26 @@ class SymbolKind(enum.Enum):
     ID_BYTES = "id_bytes"
     IDS = "ids"
     DESTINATIONS = "destinations"
+    RUNS = "runs"
+    UNITS = "units"
+    UNIT_COUNT = "unit_count"
 
 
 @dataclass(frozen=True)
 class Symbol:
-    """A value that only the graph gives; ``name`` is a tensor, node type or edge set, ``tile_rows`` of TAIL_ROWS."""
+    """A value that only the graph gives.
+
+    Attributes:
+        kind: What it is.
+        name: A tensor, node type or edge set.
+        tile_rows: Of TAIL_ROWS, rows of a full tile.
+        slots: Of a schedule (RUNS, UNITS, UNIT_COUNT), rows that its part of the scratchpad holds.
+    """
 
     kind: SymbolKind
     name: str
     tile_rows: int = 0
+    slots: int = 0
 
 
 @dataclass(frozen=True)
@@ -176,6 +188,7 @@ class Edges:
         table_rows: Of features: rows of the table that is read, one for each column, or two where features are signed.
         part: Of features: which part of their non-zeros.
         parts: Of features: how many parts there are.
+        weighted: Of features: whether ids hold weights.
     """
 
     name: str
@@ -187,6 +200,7 @@ class Edges:
     table_rows: int = 0
     part: int = 0
     parts: int = 1
+    weighted: bool = False
 
 
 @dataclass(frozen=True)
@@ -262,6 +276,7 @@ class Program:
         output: The logits.
         limits: What it is proven for.
         constants: uint8, content of the constants segment.
+        images: Of a network on samples, all stored tensors; empty for one on a graph.
     """
 
     design: Design
@@ -277,10 +292,20 @@ class Program:
     output: Output
     limits: Limits
     constants: npt.NDArray[np.uint8]
+    images: tuple[Image, ...] = ()
 
     def tensor(self, name: str) -> Tensor:
         """The tensor of a name."""
         return next(tensor for tensor in self.tensors if tensor.name == name)
+
+    def image(self, name: str) -> Image:
+        """The image of a name."""
+        return next(image for image in self.images if image.name == name)
+
+    @property
+    def samples(self) -> Image | None:
+        """What a sample becomes, None where the program reads a graph."""
+        return next((image for image in self.images if image.segment == "features"), None)
 
     @property
     def instructions(self) -> int:
@@ -376,7 +401,7 @@ def _program(header: dict[str, Any], arrays: dict[str, npt.NDArray[Any]], source
         bindings=header["bindings"],
         layers=tuple(LayerInfo(**_tuples(entry)) for entry in header["layers"]),
         blocks=_blocks(header["blocks"], arrays),
-        symbols=tuple(Symbol(SymbolKind(s["kind"]), s["name"], s["tile_rows"]) for s in header["symbols"]),
+        symbols=tuple(Symbol(SymbolKind(s["kind"]), s["name"], s["tile_rows"], s["slots"]) for s in header["symbols"]),
         rings=tuple(Ring(**entry) for entry in header["rings"]),
         tensors=tuple(Tensor(**_tuples(entry)) for entry in header["tensors"]),
         edges=tuple(
@@ -386,6 +411,7 @@ def _program(header: dict[str, Any], arrays: dict[str, npt.NDArray[Any]], source
         output=Output(**header["output"]),
         limits=Limits(**header["limits"]),
         constants=arrays["constants"],
+        images=tuple(Image(**_tuples(entry)) for entry in header["images"]),
     )
     _check_references(program)
     return program

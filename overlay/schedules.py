@@ -12,7 +12,6 @@ import numpy as np
 import numpy.typing as npt
 
 from hetfab.overlay.errors import ScheduleInvalidError
-from hetfab.overlay.isa.arithmetic import reciprocals
 from hetfab.overlay.isa.spec import isa
 from hetfab.overlay.layouts import Bytes, id_bytes
 
@@ -129,12 +128,12 @@ def _in_order(indptr: Numbers, sources: Numbers, kept: Integers, reads: npt.NDAr
     return Schedule(np.arange(len(degrees)), degrees, np.asarray(sources, np.int64), kept, reads)
 
 
-def schedule_arrays(schedule: Schedule, degrees: Numbers, vertices: int) -> tuple[Bytes, Bytes]:
+def schedule_arrays(schedule: Schedule, destinations: Bytes, vertices: int) -> tuple[Bytes, Bytes]:
     """The layouts 'runs' and 'units'.
 
     Args:
         schedule: The schedule.
-        degrees: [destinations], all edges of each destination, in whatever runs.
+        destinations: The layout 'destinations' of all edges, whose reciprocals the runs take.
         vertices: Number of source vertices.
     """
     wide = id_bytes(vertices) == 4
@@ -153,7 +152,8 @@ def schedule_arrays(schedule: Schedule, degrees: Numbers, vertices: int) -> tupl
     records = np.zeros(len(schedule.rows), isa().record("run").dtype)
     records["first"], records["units"] = ends[:-1], np.diff(ends)
     records["degree"], records["row"] = schedule.degrees, schedule.rows
-    records["reciprocal"], records["exponent"] = reciprocals(np.asarray(degrees, np.int64)[schedule.rows])
+    whole = destinations.view(isa().record("destination").dtype)[schedule.rows]
+    records["reciprocal"], records["exponent"] = whole["reciprocal"], whole["exponent"]
     return records.view(np.uint8), units.view(np.uint8)
 
 
@@ -169,6 +169,11 @@ def check_schedule(schedule: Schedule, indptr: Numbers, sources: Numbers, slots:
     Raises:
         ScheduleInvalidError: Names the first edge that is wrong.
     """
+    counted = int(schedule.degrees.sum())
+    if counted != len(schedule.sources):
+        raise _invalid(
+            f"has runs of {counted} edges and {len(schedule.sources)} sources", "a source for each edge of a run"
+        )
     expected = _sorted_edges(np.repeat(np.arange(len(indptr) - 1), np.diff(indptr)), np.asarray(sources, np.int64))
     found = _sorted_edges(np.repeat(schedule.rows, schedule.degrees), schedule.sources)
     if not np.array_equal(expected, found):

@@ -28,17 +28,15 @@ def declared_sets(
 
     Args:
         word: The instruction, 128 bits.
-        contexts: What configure instructions left, by their names.
+        contexts: What configure instructions left last, by their names.
         slot: Where they left it, if they name a slot.
         geometry: What it was compiled for.
     """
     kept = [0] * sum(_context_sizes().values())
-    for operation in CONFIGURES:
-        box = context_box(operation)
+    for name, configured in contexts.items():
+        box = context_box(isa().operation(name))
         before = list(_context_sizes()).index(box.memory)
-        kept[sum(list(_context_sizes().values())[:before]) + evaluate(box.base, {"slot": slot})] = contexts[
-            operation.name
-        ]
+        kept[sum(list(_context_sizes().values())[:before]) + evaluate(box.base, {"slot": slot})] = configured
     slots = pack(kept)
     halves = pack([word])
     found = np.zeros((LARGEST_COUNT, 6), np.uint64)

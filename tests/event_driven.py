@@ -48,17 +48,17 @@ def instruction(word: int, record: Any, machine: Machine) -> Instruction:
     """An instruction of a stream and its run-log record."""
     fields = decode(word).fields
     data, graph = (int(value) for value in record["read_bytes"])
-    written, edges = int(record["write_bytes"]), int(record["edges"])
+    written, edges, gathered = int(record["write_bytes"]), int(record["edges"]), int(record["misses"])
     bursts, write_bursts = [int(value) for value in record["read_bursts"]], int(record["write_bursts"])
     # A gathered row is requested as a whole; its length follows from the bytes.
-    row_bytes = data // edges if edges else 8
+    row_bytes = data // gathered if gathered else 8
     rows_ahead = min(machine.rows_ahead, max(1, 8 * machine.row_beats_ahead // row_bytes))
     run = max(
         int(record["cycles"]),
         max(data, graph, written) / machine.port_rate,
         (data + graph + written) / machine.dram_rate,
-        (bursts[1] if edges else max(bursts)) * machine.read_latency / machine.bursts_ahead,
-        edges * machine.read_latency / rows_ahead,
+        (bursts[1] if gathered else max(bursts)) * machine.read_latency / machine.bursts_ahead,
+        gathered * machine.read_latency / rows_ahead,
         write_bursts * machine.write_latency / machine.bursts_ahead,
     )
     reads = (1 if data else 0) + (2 if edges else 1 if graph else 0)

@@ -87,12 +87,12 @@ def instructions(draw: st.DrawFn) -> int:
             )  # fmt: skip
         case 7:
             return codec.requantize(
-                **_vector(draw), from_sum=draw(flag), relu=0, unsigned=0, out_bits=7, packed=draw(flag), shift=0
+                **_vector(draw), from_sum=draw(flag), signed=1, highest=127, packed=draw(flag), shift=0, to_exp=0
             )
         case 8:
             return codec.combine(
-                **_vector(draw), sum=4 * draw(_SMALL), sum_groups=draw(st.integers(0, 2)), relu=0, unsigned=0,
-                out_bits=7, packed=0, with_acc=draw(flag), shift=0, post_shift=0, post_left=0,
+                **_vector(draw), sum=4 * draw(_SMALL), sum_groups=draw(st.integers(0, 2)), signed=1,
+                highest=127, packed=0, with_acc=draw(flag), shift=0, post_shift=0,
             )  # fmt: skip
         case 9:
             return codec.reduce(

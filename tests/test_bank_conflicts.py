@@ -17,17 +17,19 @@ from hetfab.hls.build.emulator import Emulator, build_emulator
 from hetfab.overlay.design import Geometry
 from hetfab.overlay.isa import codec
 from hetfab.overlay.isa.arithmetic import reciprocals
-from hetfab.overlay.isa.codec import Engine, Segment
+from hetfab.overlay.isa.codec import Engine, ReduceSource, Segment
 from hetfab.overlay.isa.loops import Loop, loops
 from hetfab.overlay.isa.spec import isa
 from hetfab.overlay.isa.words import program_address
+from hetfab.overlay.schedules import farthest_next_use, schedule_arrays
 from tests.programs import SHARES, bound_to, compiled, quantized, run_emulated
 from tests.random_models import random_case
 from tests.test_instructions import SIZE, executed
 
 KERNELS = Path(emulator_module.__file__).parents[1] / "kernels"
 DEGREES = np.array([3, 0, 1, 20])
-#: Of graphs in the graph segment, behind the ids.
+#: Of a schedule in the graph segment, behind the ids, and of graphs behind it.
+RUNS, UNITS = 6144, 6400
 LEFT, RIGHT, WIDE, PAIR, DENSE, BITMAPS = 8192, 8704, 9216, 9728, 10240, 10816
 Found = dict[str, dict[str, int]]
 #: Ports that an engine has to a bank of an on-chip memory: reads and writes share it (``storage_type=ram_1p``).
@@ -47,6 +49,26 @@ def copies(geometry: Geometry) -> Iterator[tuple[str, list[int]]]:
     for name in ("load_weights", "load_planes", "load_parameters"):
         yield name, [getattr(codec, name)(ram=0, words=5, address=source)]
     target = program_address(Segment.OUTPUT, 64)
+    for core, kernel in ((0, 1), (0, 2), (1, 3)):
+        strips = {"slot": 2, "core": core, "kernel_lines": kernel, "line_stride": 1, "stride_blocks": 3}
+        banks = {"slot": 2, "ram": 0, "first_bank": 1, "banks": 2, "address": source}
+        for packed in (0, 1):
+            words = [
+                codec.configure_lines(**strips, packed=packed, line_beats=8),
+                codec.load_lines(**banks, top=1, lines=kernel, left=3, beats=4),
+            ]
+            yield f"load_lines core={core} kernel={kernel} packed={packed}", words
+        words = [
+            codec.configure_windows(**strips, run_beats=4, step_bytes=3),
+            codec.load_windows(**banks, lines=1 + kernel, offset=3, beats=7, columns=2),
+        ]
+        yield f"load_windows core={core} kernel={kernel}", words
+    runs = {"ram": 0, "rows": 2, "columns": 2, "run_stride": 4, "run_beats": 3, "stride_blocks": 2}
+    yield "load_residual", [codec.load_residual(**runs, address=source)]
+    for joined, distance in ((0, 3), (1, 6)):
+        pixels = {"ram": 0, "banks": 2, "columns": 2, "ram_banks": 3, "row_beats": 2, "stride_blocks": 2}
+        word = codec.store_runs(**pixels, joined=joined, pixel_stride=distance, address=target)
+        yield f"store_runs joined={joined}", [word]
     for beats in (24, 21):
         yield f"store_rows {beats}", [codec.store_rows(ram=0, rows=5, row_beats=beats, stride_blocks=4, address=target)]
 
@@ -60,6 +82,15 @@ def products(geometry: Geometry) -> Iterator[tuple[str, list[int]]]:
         for unsigned in (0, 1):
             common = {"act": 0, "wgt": 0, "acc": 0, "accumulate": accumulate, "unsigned": unsigned, "col_groups": 2}
             name = f"accumulate={accumulate} unsigned={unsigned}"
+            strips = {"lines": 2, "columns": 2, "line_words": 5, "step_words": 2}
+            for banks in (1, 3):
+                for packed in (0, 1):
+                    word = codec.matmul_lines(**common, **strips, banks=banks, run=2, packed=packed)
+                    yield f"matmul_lines {name} packed={packed} banks={banks}", [word]
+                for slices, planes, bipolar in ((1, 1, 1), (2, 3, 0)):
+                    shape = {"banks": banks, "run": 1, "slices": slices, "planes": planes, "bipolar": bipolar}
+                    kind = f"slices={slices} planes={planes} bipolar={bipolar} banks={banks}"
+                    yield f"matmul_planes_lines {name} {kind}", [codec.matmul_planes_lines(**common, **strips, **shape)]
             for beats in (1, 3, 2 * geometry.gemm_d_rows):
                 for packed in (0, 1):
                     shape = {"rows": geometry.gemm_d_rows + 3, "row_beats": beats, "packed": packed}
@@ -76,14 +107,14 @@ def vectors() -> Iterator[tuple[str, list[int]]]:
     """VEC from both cores: words beyond the channels, so that some output words are padding."""
     for core in (0, 1):
         fields = {"core": core, "acc": 0, "out": 0, "par": 0, "rows": 4, "groups": 3}
-        for relu, packed in ((0, 0), (1, 0), (1, 1)):
-            bits = {"relu": relu, "unsigned": relu, "packed": packed, "out_bits": 3 if packed else 7, "row_words": 8}
+        for signed, packed in ((1, 0), (0, 0), (0, 1)):
+            bits = {"signed": signed, "packed": packed, "highest": 15 if packed else 127, "row_words": 8}
             for from_sum in (0, 1):
-                word = codec.requantize(**fields, **bits, from_sum=from_sum, row_blocks=1, shift=3)
-                yield f"requantize core={core} relu={relu} packed={packed} from_sum={from_sum}", [word]
+                word = codec.requantize(**fields, **bits, from_sum=from_sum, row_blocks=1, shift=3, to_exp=0)
+                yield f"requantize core={core} signed={signed} packed={packed} from_sum={from_sum}", [word]
             for with_acc in (0, 1):
-                sums = {"sum": 0, "sum_groups": 3, "with_acc": with_acc, "shift": 3, "post_shift": 2, "post_left": 0}
-                name = f"combine core={core} relu={relu} packed={packed} with_acc={with_acc}"
+                sums = {"sum": 0, "sum_groups": 3, "with_acc": with_acc, "shift": 3, "post_shift": 17}
+                name = f"combine core={core} signed={signed} packed={packed} with_acc={with_acc}"
                 yield name, [codec.combine(**fields, **bits, **sums, row_blocks=1)]
         wide = {"row_blocks": 2, "row_words": 13}
         for from_sum in (0, 1):
@@ -101,20 +132,30 @@ def aggregations() -> Iterator[tuple[str, list[int]]]:
             for id_bytes in (2, 4):
                 for groups in (1, 5):
                     name = f"reduce mode={mode} accumulate={accumulate} id_bytes={id_bytes} groups={groups}"
-                    yield name, reduction(mode, accumulate, id_bytes, groups)
+                    graph = program_address(Segment.GRAPH, 0)
+                    fields = {"mode": mode, "accumulate": accumulate, "groups": groups, "source": 0}
+                    yield name, reduction(graph, graph + 1024 * id_bytes, id_bytes, **fields, merge=0, spill=0)
+    for source in ReduceSource:
+        records, entries = (RUNS, UNITS) if source is ReduceSource.SCHEDULE else (0, 2048)
+        for merge, spill in ((0, 0), (1, 0), (0, 1), (1, 1)):
+            for groups in (1, 5):
+                name = f"reduce source={source.name} merge={merge} spill={spill} groups={groups}"
+                graph = program_address(Segment.GRAPH, 0)
+                fields = {"mode": 1, "accumulate": merge, "groups": groups, "source": source}
+                yield name, reduction(graph + records, graph + entries, 2, **fields, merge=merge, spill=spill)
 
 
-def reduction(mode: int, accumulate: int, id_bytes: int, groups: int) -> list[int]:
-    graph = program_address(Segment.GRAPH, 0)
-    edges = int(DEGREES.sum())
-    fields = {"slot": 1, "rows": len(DEGREES), "unsigned": 0, "destination": 0, "sum": 0}
+def reduction(records: int, entries: int, id_bytes: int, **fields: int) -> list[int]:
+    count = 1024 // id_bytes
+    spilled = program_address(Segment.SPILL, 0)
     return [
         codec.configure_features(
-            first_block=0, slot_bits=0, slot=1, row_blocks=1, count=9, address=program_address(Segment.FEATURES, 0)
+            slot=1, row_blocks=1, first_block=2, slot_bits=2, count=9, address=program_address(Segment.FEATURES, 0)
         ),
-        codec.configure_destinations(slot=1, count=len(DEGREES), address=graph),
-        codec.configure_ids(slot=1, edges=edges, id_bytes=id_bytes, address=graph + 1024 * id_bytes),
-        codec.reduce(source=0, merge=0, spill=0, weighted=0, **fields, mode=mode, accumulate=accumulate, groups=groups),
+        codec.configure_destinations(slot=1, count=len(DEGREES), address=records),
+        codec.configure_ids(slot=1, edges=count, id_bytes=id_bytes, address=entries),
+        codec.configure_spilled(slot=1, row_blocks=3, count=len(DEGREES), address=spilled),
+        codec.reduce(slot=1, rows=len(DEGREES), unsigned=0, weighted=0, destination=0, sum=0, **fields),
     ]
 
 
@@ -158,7 +199,10 @@ def device_memory(words: list[int]) -> np.ndarray[tuple[int], np.dtype[np.uint8]
     dram = np.zeros(len(Segment) * SIZE, np.uint8)
     records = np.stack([np.cumsum(DEGREES) - DEGREES, DEGREES, *reciprocals(DEGREES)], axis=1).astype("<u4")
     ids = np.arange(DEGREES.sum()) % 9
-    for offset, values in ((0, records), (2048, ids.astype("<u2")), (4096, ids.astype("<u4"))):
+    indptr = np.concatenate([[0], np.cumsum(DEGREES)])
+    runs, units = schedule_arrays(farthest_next_use(indptr, ids, 4), records.view(np.uint8).reshape(-1), 9)
+    arrays = ((0, records), (2048, ids.astype("<u2")), (4096, ids.astype("<u4")), (RUNS, runs), (UNITS, units))
+    for offset, values in arrays:
         content = np.frombuffer(values.tobytes(), np.uint8)
         dram[Segment.GRAPH * SIZE + offset :][: len(content)] = content
     for offset, (starts, ids_of_graph) in graphs().items():
@@ -199,6 +243,7 @@ def found(default_geometry: Geometry) -> dict[str, Found]:
     """By mode: what a fresh checked emulator of the default design, with all engines, has recorded."""
     # A window smaller than the transposed graph, so that it is walked twice.
     geometry = replace(default_geometry, engines=tuple(engine.name for engine in isa().engines), sgb_ids=64)
+    geometry = replace(geometry, res_words=64, gather_beats=8)
     library = build_emulator(geometry, debug=True)
     records = {}
     for name, words in modes(geometry).items():

@@ -119,7 +119,8 @@ def test_a_slot_that_was_not_configured_is_refused() -> None:
     )
     with pytest.raises(StreamInvalidError) as caught:
         expected_records(words, np.zeros(64, np.uint8), SMALL_GEOMETRY)
-    assert caught.value.found == "instruction 1 reduces with slot 1, for which no 'configure_destinations' came before"
+    missing = "for which no 'configure_destinations' came before"
+    assert caught.value.found == f"instruction 1 is a 'reduce' with slot 1, {missing}"
 
 
 def reduce_of_slot(slot: int) -> int:
@@ -252,9 +253,9 @@ def test_a_matmul_of_planes_by_hand(fields: dict[str, int], trips: int, macs: in
 
 
 def reduce_counts(*, rows: int, groups: int, edges: int, accumulate: int, first: int) -> Array:
-    context = {"destinations.address": 0, "destination": 3, "ids.address": 64, "ids.id_bytes": 2}
+    context = {"destinations.address": 0, "destination": 3, "ids.address": 64, "source": 0, "merge": 0, "spill": 0}
     empty = max(rows - edges, 0)
-    gather = Gather(*(np.array([value], np.int64) for value in (edges, empty, first, edges)))
+    gather = Gather(*(np.array([value], np.int64) for value in (edges, empty, first, edges, edges, edges, 0, 0)))
     return counts_of(reduce_cost(one(rows=rows, groups=groups, accumulate=accumulate, **context), gather))
 
 

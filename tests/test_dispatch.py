@@ -87,16 +87,8 @@ def tiles(count: int) -> list[int]:
     6 of the output.
     """
     words = []
-    requantized = {
-        "acc": 0,
-        "from_sum": 0,
-        "relu": 0,
-        "unsigned": 0,
-        "packed": 0,
-        "out_bits": 7,
-        "rows": 4,
-        "row_blocks": 1,
-    }
+    requantized = {"acc": 0, "from_sum": 0, "signed": 1, "packed": 0, "highest": 127, "rows": 4, "row_blocks": 1}
+    requantized["to_exp"] = 0
     for tile in range(count):
         half, again, later = tile % 2, tile >= 2, tile > 0
         reuse = {"wait0": 2, "wait1": 8} if again else {}
@@ -428,7 +420,7 @@ def test_shapes_that_gemm_l_does_not_have_are_faults(
 def test_results_beyond_their_row_are_a_fault(device: Device, operation: str, packed: int, needed: int) -> None:
     fields = {"core": 0, "from_sum": 0, "acc": 0, "out": 0, "par": 0, "rows": 2, "groups": 3, "row_blocks": 2}
     if operation == "requantize":
-        fields |= {"relu": 0, "unsigned": 0, "packed": packed, "out_bits": 3, "shift": 0}
+        fields |= {"signed": 1, "packed": packed, "highest": 7, "shift": 0, "to_exp": 0}
     assert device.run([getattr(codec, operation)(**fields, row_words=needed)]) is Progress.DONE
     assert device.run([getattr(codec, operation)(**fields, row_words=needed - 1)]) is Progress.FAULT
     assert device.emulator.message() == (

@@ -24,12 +24,14 @@ from hetfab.overlay.compiler.graph_facts import FeatureCounts, GraphFacts
 from hetfab.overlay.compiler.lowered import LoweredModel
 from hetfab.overlay.compiler.lowering import lower
 from hetfab.overlay.compiler.model_plan import ModelPlan, plan_model
+from hetfab.overlay.costs.program_cost import operation_rows
 from hetfab.overlay.design import Design
 from hetfab.overlay.errors import FeatureWidthError, LimitExceededError
-from hetfab.overlay.features import feature_edges, feature_rows
+from hetfab.overlay.features import feature_edges, feature_rows, weighted_feature_edges
 from hetfab.overlay.isa.arithmetic import mean_q8
 from hetfab.overlay.isa.codec import Segment
 from hetfab.overlay.isa.spec import isa
+from hetfab.overlay.isa.words import decode
 from hetfab.overlay.layouts import scaled_records
 from hetfab.overlay.model.bound_model import BoundModel
 from hetfab.overlay.program import Tensor, read_program, write_program
@@ -40,6 +42,8 @@ from tests.random_models import Case, ModelBuilder, academic_graph, random_case
 from tests.test_whole_programs import Emulators, assert_equals_onnxruntime, assert_same_dram, natives
 
 Steps = npt.NDArray[np.int64]
+#: The small design's AGG multiplies by weights of edges, the default one's does not.
+UNWEIGHTED = replace(SMALL_GEOMETRY, agg_weights=0)
 
 
 def lowered_of(model: onnx.ModelProto, graph: HeteroGraph) -> LoweredModel:
@@ -211,6 +215,25 @@ def test_a_mean_by_a_scaled_record_is_the_sum_times_the_factor() -> None:
         np.testing.assert_array_equal(multiples, sums * factor)
 
 
+@settings(deadline=None)
+@given(drawn_features())
+def test_weights_times_factors_are_the_integers(drawn: Drawn) -> None:
+    tensor, steps = drawn.tensor, drawn.steps
+    indptr, ids, factors, weights = weighted_feature_edges(tensor, (steps * tensor.scale).astype(np.float32))
+    assert np.abs(weights).max(initial=0) <= 127
+    found = np.zeros_like(steps)
+    vertices = np.repeat(np.arange(len(steps)), np.diff(indptr))
+    np.add.at(found, (vertices, ids), factors[vertices] * weights)
+    np.testing.assert_array_equal(found, steps[:, list(tensor.channel_order)] if tensor.channel_order else steps)
+
+
+def test_integers_beyond_the_weights_are_split() -> None:
+    tensor = Tensor("x", "graph", "t", 5, 8, False, False, 1.0)
+    indptr, ids, factors, weights = weighted_feature_edges(tensor, np.array([[255, 0, 128, 127, 4]], np.float32))
+    assert (indptr.tolist(), factors.tolist()) == ([0, 7], [1])
+    assert (ids.tolist(), weights.tolist()) == ([0, 0, 0, 2, 2, 3, 4], [127, 127, 1, 127, 1, 127, 4])
+
+
 def test_equal_values_of_a_row_take_one_edge_each() -> None:
     """Such as rows that are divided by their sum."""
     tensor = Tensor("x", "graph", "t", 4, 8, False, False, 2.0**-6)
@@ -236,7 +259,7 @@ def test_magnitudes_with_the_largest_sums_get_a_part_of_their_own() -> None:
 def test_features_without_a_dense_reader_are_in_the_graph_segment_alone(tmp_path: Path) -> None:
     graph = one_type(bag_of_words(40, 70), 40)
     case = projected(graph)
-    bound = bound_sparse(case.model, graph, design_of(SMALL_GEOMETRY))
+    bound = bound_sparse(case.model, graph, design_of(UNWEIGHTED))
     (edges,) = bound.program.edges
     assert (edges.name, edges.features, edges.table_rows) == ("non-zeros of x_paper", "x_paper", 70)
     assert bound.program.tensor("x_paper").segment == "graph"
@@ -256,8 +279,19 @@ def test_features_without_a_dense_reader_are_in_the_graph_segment_alone(tmp_path
 def test_a_table_of_signed_features_has_rows_for_negative_values() -> None:
     values = np.random.default_rng(0).integers(-2, 3, (9, 7)).astype(np.float32)
     graph = one_type(values, 9)
-    (edges,) = bound_sparse(projected(graph).model, graph, design_of(SMALL_GEOMETRY)).program.edges
+    (edges,) = bound_sparse(projected(graph).model, graph, design_of(UNWEIGHTED)).program.edges
     assert edges.table_rows == 14
+
+
+def test_weights_need_no_rows_for_negative_values() -> None:
+    """And ids of four bytes, whatever they name."""
+    values = np.random.default_rng(0).integers(-2, 3, (9, 7)).astype(np.float32)
+    graph = one_type(values, 9)
+    bound = bound_sparse(projected(graph).model, graph, design_of(SMALL_GEOMETRY))
+    (edges,) = bound.program.edges
+    assert (edges.name, edges.table_rows, edges.weighted) == ("weighted non-zeros of x_paper", 7, True)
+    (configure,) = bound.words[operation_rows(bound.words, isa().operation("configure_ids"))[:1]]
+    assert decode(int(configure[0]) | int(configure[1]) << 64).fields["id_bytes"] == 4
 
 
 def test_features_that_are_read_both_ways_are_stored_both_ways(small_emulators: Emulators) -> None:
@@ -292,7 +326,7 @@ def reasons(plan: ModelPlan) -> list[tuple[bool, str]]:
 
 
 def test_the_faster_form_is_taken() -> None:
-    design = design_of(SMALL_GEOMETRY)
+    design = design_of(UNWEIGHTED)
     for table, sparse in ((bag_of_words(60, 900), True), (np.ones((60, 900), np.float32), False)):
         graph = one_type(table, 60)
         plan = planned(projected(graph).model, graph, design, FirstProjection.AUTO)
@@ -321,10 +355,24 @@ def test_work_is_that_of_the_layer_in_the_run_log(small_emulators: Emulators) ->
         assert work.additions == own["edges"].sum() * 24
 
 
+def test_weights_are_taken_where_they_save_edges() -> None:
+    """Rows of ones are as many edges without weights, whose ids are shorter."""
+    random = np.random.default_rng(0)
+    various = np.zeros((60, 900), np.float32)
+    various[np.arange(60)[:, None], random.integers(0, 900, (60, 5))] = random.random((60, 5))
+    for table, weighted in ((various, True), (bag_of_words(60, 900), False)):
+        graph = one_type(table, 60)
+        model = projected(graph).model
+        (found,) = planned(model, graph, design_of(SMALL_GEOMETRY), FirstProjection.AUTO).projections
+        assert (found.sparse, found.weighted) == (True, weighted)
+        (unweighted,) = planned(model, graph, design_of(UNWEIGHTED), FirstProjection.AUTO).projections
+        assert not unweighted.weighted and (unweighted.parts > 1) == weighted
+
+
 def test_without_a_graph_layers_are_dense_and_as_asked_otherwise() -> None:
     graph = one_type(bag_of_words(60, 900), 60)
     layers = lowered_of(projected(graph).model, graph)
-    design = design_of(SMALL_GEOMETRY)
+    design = design_of(UNWEIGHTED)
     assert reasons(plan_model(layers, design)) == [(False, "no graph is given")]
     assert reasons(plan_model(layers, design, None, FirstProjection.SPARSE)) == [(True, "as asked")]
     assert reasons(planned(projected(graph).model, graph, design, FirstProjection.DENSE)) == [(False, "as asked")]
@@ -332,7 +380,7 @@ def test_without_a_graph_layers_are_dense_and_as_asked_otherwise() -> None:
 
 def test_a_sum_with_aggregates_stays_dense() -> None:
     case = sum_case()
-    plan = planned(case.model, case.graph, design_of(SMALL_GEOMETRY), FirstProjection.SPARSE)
+    plan = planned(case.model, case.graph, design_of(UNWEIGHTED), FirstProjection.SPARSE)
     assert reasons(plan) == [
         (True, "as asked"),
         (False, "its sum has aggregates besides, and AGG's sums go to VEC as one kind"),
@@ -351,8 +399,8 @@ def sum_case() -> Case:
 
 def test_a_design_without_agg_stays_dense() -> None:
     graph = one_type(bag_of_words(60, 900), 60)
-    engines = tuple(engine for engine in SMALL_GEOMETRY.engines if engine != "agg")
-    design = design_of(replace(SMALL_GEOMETRY, engines=engines))
+    engines = tuple(engine for engine in UNWEIGHTED.engines if engine != "agg")
+    design = design_of(replace(UNWEIGHTED, engines=engines))
     assert reasons(planned(projected(graph).model, graph, design, FirstProjection.SPARSE)) == [
         (False, "the design 'test' has no AGG")
     ]
@@ -364,7 +412,7 @@ def test_more_non_zeros_than_a_sum_is_proven_for_stay_dense_and_are_refused_when
     few = one_type(np.minimum(values, 1), 2)
     layers = lowered_of(projected(few, 4).model, few)
     large = one_type(values, 2)
-    design = design_of(SMALL_GEOMETRY)
+    design = design_of(UNWEIGHTED)
     plan = plan_model(layers, design, graph_facts(large, layers), FirstProjection.SPARSE)
     ((sparse, reason),) = reasons(plan)
     assert not sparse and re.fullmatch(r"a node of type 'paper' has [\d,]+ edges of .*, 16 of 16'", reason)
@@ -380,7 +428,7 @@ def test_more_non_zeros_than_a_sum_is_proven_for_stay_dense_and_are_refused_when
 
 def test_features_of_another_width_are_refused() -> None:
     graph = one_type(bag_of_words(60, 90), 60)
-    program = bound_sparse(projected(graph).model, graph, design_of(SMALL_GEOMETRY)).program
+    program = bound_sparse(projected(graph).model, graph, design_of(UNWEIGHTED)).program
     other = GraphArrays(graph.counts, {"x_paper": bag_of_words(60, 91)}, {})
     with pytest.raises(FeatureWidthError, match="have 91 columns"):
         bind(program, other)
@@ -397,7 +445,7 @@ def test_numbers_of_features_give_the_work_of_the_features() -> None:
     facts = graph_facts(graph, layers)
     counts = FeatureCounts(900, 320, 320.0, uniform=True)
     known = GraphFacts("numbers", facts.counts, {"paper": counts}, {})
-    design = design_of(SMALL_GEOMETRY)
+    design = design_of(UNWEIGHTED)
     (real,), (numbers,) = (plan_model(layers, design, each).projections for each in (facts, known))
     assert real.dense == numbers.dense
     assert real.by_nonzeros is not None and numbers.by_nonzeros is not None
@@ -413,7 +461,7 @@ def test_features_of_several_magnitudes_count_each_step() -> None:
     for uniform in (True, False):
         counts = FeatureCounts(900, 120, 240 * scale, uniform)
         facts = GraphFacts("numbers", {"paper": 60}, {"paper": counts}, {})
-        found = plan_model(layers, design_of(SMALL_GEOMETRY), facts).projections[0].by_nonzeros
+        found = plan_model(layers, design_of(UNWEIGHTED), facts).projections[0].by_nonzeros
         assert found is not None
         work.append(found.additions)
     assert work == [120 * 24, 240 * 24]

@@ -69,7 +69,7 @@ def filled(machine: GoldenMachine) -> None:
 
 
 def others_are_untouched(machine: GoldenMachine, *written: str) -> None:
-    assert all(set(m.reshape(-1).tolist()) == {0xA5} for name, m in machine.memories.items() if name not in written)
+    assert all(set(m.reshape(-1).tolist()) <= {0xA5} for name, m in machine.memories.items() if name not in written)
 
 
 @GEOMETRIES
@@ -447,7 +447,7 @@ def test_requantize_is_its_definition(
     stored = 4 if packed else 8
     for row_words in ROW_WORDS[stored]:
         tile = vec_tile(geometry, 3, core)
-        flags = {"relu": relu, "unsigned": unsigned, "packed": packed, "out_bits": bits - 1}
+        flags = {"signed": int(low < 0), "highest": high, "packed": packed, "to_exp": 0}
         flags |= {"from_sum": int(core == FROM_SUM), "shift": shift}
         tile.machine.execute(instruction(codec.requantize(**flags, **tile.fields(row_words))))
         biased = [[wrapped(int(tile.acc[r, c]) + int(tile.bias[c])) for c in range(tile.channels)] for r in range(3)]
@@ -462,25 +462,24 @@ def test_requantize_is_its_definition(
 @CORES
 @pytest.mark.parametrize("with_acc", [0, 1])
 @pytest.mark.parametrize(("relu", "unsigned"), [(0, 0), (1, 0), (1, 1)])
-@pytest.mark.parametrize(("post_left", "post_shift"), [(0, 8), (3, 11), (15, 0)])
+@pytest.mark.parametrize("post_shift", [0, 15, 23, 31])
 @FORMS
 def test_combine_is_its_definition(
-    geometry: Geometry, core: int, with_acc: int, relu: int, unsigned: int, post_left: int, post_shift: int,
-    bits: int, packed: int,
-) -> None:  # fmt: skip
+    geometry: Geometry, core: int, with_acc: int, relu: int, unsigned: int, post_shift: int, bits: int, packed: int
+) -> None:
     low, high = limits(bits, relu, unsigned)
     stored = 4 if packed else 8
     for row_words in ROW_WORDS[stored]:
         tile = vec_tile(geometry, 4, core)
         word = codec.combine(
-            sum=9, sum_groups=4, relu=relu, unsigned=unsigned, packed=packed, out_bits=bits - 1, with_acc=with_acc,
-            shift=22, post_shift=post_shift, post_left=post_left, **tile.fields(row_words),
+            sum=9, sum_groups=4, signed=int(low < 0), highest=high, packed=packed, with_acc=with_acc, shift=22,
+            post_shift=post_shift, **tile.fields(row_words),
         )  # fmt: skip
         tile.machine.execute(instruction(word))
         expected = []
         for r in range(tile.rows):
             q8 = [tile.q8(r, c, 22) if with_acc else int(tile.sums[r, c]) for c in range(tile.channels)]
-            expected.append([limited(round(Fraction(v * 2**post_left, 2**post_shift)), low, high) for v in q8])
+            expected.append([limited(round(Fraction(v * 2**15, 2**post_shift)), low, high) for v in q8])
         tile.expect(expected, row_words, bits=stored)
 
 
@@ -763,7 +762,7 @@ def test_values_wider_than_their_row_are_refused() -> None:
     tile["from_sum"] = 0
     error = failure(codec.export_accumulators(**tile, groups=3, row_words=11))
     assert error.found == "instruction 1 (export_accumulators) uses 96 bytes in 11 words of an output row"
-    flags = {"relu": 0, "unsigned": 0, "out_bits": 3, "shift": 0}
+    flags = {"signed": 1, "highest": 7, "shift": 0, "to_exp": 0}
     error = failure(codec.requantize(**tile, **flags, packed=1, groups=3, row_words=1))
     assert error.found == "instruction 1 (requantize) uses 16 bytes in 1 words of an output row"
     assert error.expected == "values that fit the words"

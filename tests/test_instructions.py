@@ -30,6 +30,8 @@ SIZE = 1 << 16
 #: Bytes of 40 runs, and of these with 40 * 29 entries of 6 bytes.
 RECORDS, RELATION = 960, 0x2000
 TRIALS = 6
+POST_LEFT = isa().size("post_left")
+PIXELS = ("configure_pixels", "configure_pool", "join", "pool_max", "pool_average", "load_depthwise")
 Bytes = npt.NDArray[np.uint8]
 Random = np.random.Generator
 
@@ -403,13 +405,14 @@ def vec_fields(bench: Bench, value_bytes: int, *, packed: bool = False) -> dict[
     groups = pick(0, min(6, 2 * columns // geometry.lanes))
     needed = (groups + 1) // 2 if packed else groups * value_bytes
     row_words = pick(needed, needed + 9)
-    row_blocks = pick(-(-row_words // 8), -(-row_words // 8) + 1)
-    rows = pick(0, min(12, geometry.out_words // max(1, row_blocks * 8)))
+    row_blocks = pick(0, 1) * pick(-(-row_words // 8), -(-row_words // 8) + 1)
+    distance = 8 * row_blocks or row_words
+    rows = pick(0, min(12, geometry.out_words // max(1, distance)))
     acc_words = rows * -(-groups * geometry.lanes // columns)
     return {
         "core": core,
         "acc": pick(0, (geometry.acc_l_words if core else geometry.acc_d_words) - acc_words),
-        "out": pick(0, geometry.out_words - rows * row_blocks * 8),
+        "out": pick(0, geometry.out_words - rows * distance),
         "par": pick(0, geometry.par_words - groups),
         "rows": rows,
         "groups": groups,
@@ -421,8 +424,7 @@ def vec_fields(bench: Bench, value_bytes: int, *, packed: bool = False) -> dict[
 def byte_fields(bench: Bench) -> dict[str, int]:
     """Fields of the operations that write bytes or nibbles."""
     packed = bench.pick(0, 1)
-    out_bits = bench.pick(1, 3) if packed else bench.pick(0, 7)
-    flags = {"relu": bench.pick(0, 1), "unsigned": bench.pick(0, 1), "packed": packed, "out_bits": out_bits}
+    flags = {"signed": bench.pick(0, 1), "packed": packed, "highest": bench.pick(0, 15 if packed else 255)}
     return vec_fields(bench, 1, packed=bool(packed)) | flags
 
 
@@ -462,7 +464,7 @@ def make_ties(bench: Bench) -> None:
 def requantize_ties(bench: Bench) -> list[int]:
     make_ties(bench)
     fields = byte_fields(bench)
-    return [codec.requantize(**(fields | source_fields(bench, fields)), shift=bench.pick(1, 6))]
+    return [codec.requantize(**(fields | source_fields(bench, fields)), to_exp=0, shift=bench.pick(1, 6))]
 
 
 def requantize_shifts(bench: Bench) -> list[int]:
@@ -474,30 +476,29 @@ def requantize_shifts(bench: Bench) -> list[int]:
     parameters["multiplier"] = 1 << bench.random.integers(max(largest - 3, 0), largest + 1, parameters.shape)
     fields = byte_fields(bench)
     shift = bench.pick(max(largest - 1, 0), min(largest + 45, 63))
-    return [codec.requantize(**(fields | source_fields(bench, fields)), shift=shift)]
+    return [codec.requantize(**(fields | source_fields(bench, fields)), to_exp=0, shift=shift)]
 
 
 def combine_ties(bench: Bench) -> list[int]:
     make_ties(bench)
     pick, fields = bench.pick, byte_fields(bench)
     sums = sum_fields(bench, fields) | {"shift": pick(1, 6)}
-    return [codec.combine(**fields, **sums, post_shift=pick(1, 6), post_left=pick(0, 1))]
+    return [codec.combine(**fields, **sums, post_shift=POST_LEFT + pick(0, 6))]
 
 
 def requantize(bench: Bench) -> list[int]:
     fields = byte_fields(bench)
     shift = int(bench.random.choice([0, 1, 30, 40, 46, 63]))
-    return [codec.requantize(**(fields | source_fields(bench, fields)), shift=shift)]
+    return [codec.requantize(**(fields | source_fields(bench, fields)), to_exp=0, shift=shift)]
 
 
 def combine(bench: Bench) -> list[int]:
-    pick, fields = bench.pick, byte_fields(bench)
+    fields = byte_fields(bench)
     return [
         codec.combine(
             **fields,
             **sum_fields(bench, fields),
-            post_shift=int(bench.random.choice([0, 1, 24, 30, 63])),
-            post_left=pick(0, 15),
+            post_shift=int(bench.random.choice([0, 1, POST_LEFT, 39, 45, 63])),
         )
     ]
 
@@ -568,7 +569,7 @@ def reduction(bench: Bench, indptr: npt.NDArray[Any], ids: npt.NDArray[Any], sou
     slots = (geometry.feature_words - 8 * first_block) // groups
     if source == ReduceSource.SCHEDULE:
         made = scheduled(bench, indptr, ids, slots)
-        records, entries = schedule_arrays(made, np.diff(indptr), 1 << 17 if id_bytes == 4 else 1 << 16)
+        records, entries = schedule_arrays(made, destination_records(indptr), 1 << 17 if id_bytes == 4 else 1 << 16)
         start, rows = 0, destinations
         if rows * groups > geometry.sum_words // 2:
             return []
@@ -662,8 +663,9 @@ MAKERS: list[Callable[[Bench], list[int]]] = [
 
 
 def test_every_operation_has_a_maker() -> None:
-    """Those of SGB are in ``test_sgb.py``, on a design that has it."""
-    names = [operation.name for operation in isa().operations if operation.engine != "sgb"]
+    """Those of SGB, DW and VEC's pixels are in files of their own, on a design that has them."""
+    names = [operation.name for operation in isa().operations if operation.engine not in ("sgb", "dw")]
+    names = [name for name in names if name not in PIXELS]
     assert [maker.__name__ for maker in MAKERS[: len(names)]] == names
 
 

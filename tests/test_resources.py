@@ -188,8 +188,8 @@ def test_ports_by_hand() -> None:
     assert [parts[name].bram36 for name in ("load", "store")] == [1, 1]
     # Queues of all engines as five RAMB18 of 512 x 36 bits, arguments as two with two full ports, the status as one.
     assert parts["dispatch"].bram36 == 1 + 2.5 + 1 + 0.5
-    # 256 destinations of 54 bits, and 1,024 words of 256 bits beside the two ports.
-    assert parts["agg"].bram36 == 1 + 7.5 + 3
+    # 256 destinations of 78 bits, and 1,024 words of 256 bits with two full ports beside the two ports.
+    assert parts["agg"].bram36 == 1.5 + 7.5 + 3
 
 
 def test_directions_of_ports_are_those_of_the_directives() -> None:

@@ -12,9 +12,10 @@ from hetfab.driver.graph.feeds import semantic_edges
 from hetfab.driver.graph.heterograph import Edges, HeteroGraph
 from hetfab.driver.semantic_graphs import BuiltBy, build_semantic_graphs, program_graphs
 from hetfab.driver.session import Session
+from hetfab.driver.transport import DeviceBuffer
 from hetfab.hls.build import semantic as host_builder
 from hetfab.overlay.bind import bind
-from hetfab.overlay.errors import CompilerMissingError, LimitExceededError
+from hetfab.overlay.errors import CompilerMissingError, DeviceMemoryError, LimitExceededError
 from hetfab.overlay.isa.codec import Segment
 from hetfab.overlay.model.schema import Relation
 from tests.conftest import SMALL_GEOMETRY
@@ -75,6 +76,18 @@ def test_graphs_that_the_design_cannot_build_are_the_hosts(session: Session) -> 
     built = build_semantic_graphs(graph, [(TO, BACK, TO)], session)
     assert built.by is BuiltBy.HOST
     assert np.array_equal(built.graphs[TO, BACK, TO].source, semantic_edges(graph, (TO, BACK, TO)).source)
+
+
+def test_graphs_that_the_memory_has_no_room_for_are_the_hosts(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(size: int) -> DeviceBuffer:
+        raise DeviceMemoryError("no memory", "some", "free some")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(session.transport, "allocate", full)
+        assert build_semantic_graphs(random_graph(2), PATHS, session).by is BuiltBy.HOST
+    assert build_semantic_graphs(random_graph(2), PATHS, session).by is BuiltBy.SGB
 
 
 def test_without_a_compiler_the_host_composes_by_definition(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@
 #include "graph_check.hpp"
 #include "hetfab/agg.hpp"
 #include "hetfab/dispatch.hpp"
+#include "hetfab/dw.hpp"
 #include "hetfab/gemm_d.hpp"
 #include "hetfab/gemm_l.hpp"
 #include "hetfab/load.hpp"
@@ -117,6 +118,7 @@ class Overlay {
             tokens_[engine] = {};
         }
         rows_fifo_ = {};
+        rows_in_fifo_ = 0;
         for (PortModel& port : ports_) port.reset();
         order_.start(checks_order_ ? shared_dram() : std::vector<Range>(), checks_order_);
         log_.clear();
@@ -130,7 +132,7 @@ class Overlay {
 
     void step(unsigned who) {
         const bool dispatches = who == isa::engine::count;
-        if (!dispatches && instructions_[who].empty()) return;
+        if (!dispatches && !can_begin(who)) return;
         try {
             if (dispatches) {
                 dispatch();
@@ -164,9 +166,15 @@ class Overlay {
         }
     }
 
+    // An engine with an instruction whose rows are all in rows_fifo: a step executes it to its end.
+    bool can_begin(unsigned engine) const {
+        return !instructions_[engine].empty() &&
+               sets::rows_fifo_taken(halves(instructions_[engine].front())) <= rows_in_fifo_;
+    }
+
     bool engines_idle() const {
         for (unsigned engine = 0; engine < isa::engine::count; engine++) {
-            if (!instructions_[engine].empty() || !tokens_[engine].empty()) return false;
+            if (can_begin(engine) || !tokens_[engine].empty()) return false;
         }
         return true;
     }
@@ -190,6 +198,7 @@ class Overlay {
         const unsigned opcode = peek_opcode(engine);
         check_alignment(engine, opcode, instructions_[engine].front());
         check_shape(engine, opcode, instructions_[engine].front());
+        if (engine == isa::engine::vec) check_pixels(opcode, instructions_[engine].front());
         check_strips(engine, opcode, instructions_[engine].front(), load_context_.words());
         check_graph_operands(engine, opcode, instructions_[engine].front());
         check_weights(engine, opcode, instructions_[engine].front());
@@ -201,6 +210,8 @@ class Overlay {
         for (PortModel& port : ports_) port.traffic = {};
         OverlayEvents events(accesses_);
         run(engine, events);
+        rows_in_fifo_ += sets::rows_fifo_sent(issued);
+        rows_in_fifo_ -= sets::rows_fifo_taken(issued);
         order_.leave(index, issued);
         accesses_.end_instruction();
         // DISPATCH requests instructions ahead.
@@ -272,13 +283,14 @@ class Overlay {
         hls::stream<Types::Instruction>& in = instructions_[engine];
         hls::stream<Types::Token>& out = tokens_[engine];
         if (engine == isa::engine::load) {
-            load_step<Design, Family>(
-                in, out, bodies_.memory<Types::Beat>(ports_[load_port], dram), bodies_.banks(act_d_ram_),
-                bodies_.banks(act_l_ram_), bodies_.weights_d(wgt_d_ram_), bodies_.weights_l(wgt_l_ram_),
-                bodies_.parameters(par_ram_), bodies_.ram(res_ram_), load_context_.port(), events);
+            load_step<Design, Family>(in, out, bodies_.memory<Types::Beat>(ports_[load_port], dram),
+                                      bodies_.banks(act_d_ram_), bodies_.banks(act_l_ram_),
+                                      bodies_.weights_d(wgt_d_ram_), bodies_.weights_l(wgt_l_ram_),
+                                      bodies_.parameters(par_ram_), bodies_.ram(res_ram_),
+                                      bodies_.ram(dwp_ram_), load_context_.port(), events);
         } else if (engine == isa::engine::store) {
             store_step<Design, Family>(in, out, bodies_.memory<Types::Beat>(ports_[store_port], dram),
-                                       bodies_.ram(out_ram_), events);
+                                       bodies_.banks(out_ram_), bodies_.banks(mid_ram_), events);
         } else if (engine == isa::engine::gemm_d) {
             gemm_d_step<Design, Family>(in, out, bodies_.banks(act_d_ram_), bodies_.weights_d(wgt_d_ram_),
                                         bodies_.ram(acc_d_ram_), events);
@@ -288,7 +300,10 @@ class Overlay {
         } else if (engine == isa::engine::vec) {
             vec_step<Design, Family>(in, out, bodies_.ram(acc_d_ram_), bodies_.ram(acc_l_ram_),
                                      bodies_.parameters(par_ram_), bodies_.ram(sum_ram_),
-                                     bodies_.ram(out_ram_), events);
+                                     bodies_.ram(res_ram_), bodies_.banks(out_ram_), bodies_.banks(exp_ram_),
+                                     vec_context_.port(), events);
+        } else if (engine == isa::engine::dw) {
+            dw_step<Design, Family>(in, out, exp_ram_.port(), dwp_ram_.port(), mid_ram_.port(), events);
         } else if (engine == isa::engine::sgb) {
             // One instruction runs at a time, so SGB's ports are those of AGG and STORE, which are idle.
             sgb_step<Design, Family>(in, out, bodies_.memory<Types::Beat>(ports_[graph_port], dram),
@@ -332,6 +347,7 @@ class Overlay {
         if (engine == isa::engine::gemm_d && opcode == isa::Matmul::opcode) check_matmul(instruction);
         if (engine == isa::engine::gemm_l && opcode != isa::Sync::opcode) check_planes(opcode, instruction);
         if (engine == isa::engine::vec) check_row(opcode, instruction);
+        if (engine == isa::engine::dw) check_windows(opcode, instruction);
         if (engine == isa::engine::agg && opcode == isa::Reduce::opcode) check_reduce(instruction);
     }
 
@@ -354,18 +370,62 @@ class Overlay {
                                 ", not at least 1 word, 1 or 2 slices, 1 to 8 planes, 1 when bipolar");
     }
 
+    // DW's walk assumes windows that have columns, and words that are full.
+    static void check_windows(unsigned opcode, const Types::Instruction& instruction) {
+        if (opcode != isa::Depthwise::opcode) return;
+        const DwTile<Family> tile = dw_tile<Family>(instruction);
+        if (tile.groups % (tile.packed || tile.out_packed ? 2 : 1) != 0) {
+            throw std::out_of_range(std::to_string(tile.groups) + " groups, not an even number when packed");
+        }
+        const unsigned height = (tile.lines - 1) * tile.stride + taps;
+        if (tile.width() < taps || (tile.lines != 0 && tile.top + tile.bottom >= height)) {
+            throw std::out_of_range("an image of " + std::to_string(tile.width()) +
+                                    " columns with those around it, and " + std::to_string(height) +
+                                    " lines, of which " + std::to_string(tile.top + tile.bottom) +
+                                    " are not on it");
+        }
+    }
+
     // VEC would cut a row short, as its fields say nothing of the rest.
     static void check_row(unsigned opcode, const Types::Instruction& instruction) {
-        using Op = isa::Combine;
-        if (opcode < isa::Requantize::opcode || opcode > isa::ExportAccumulators::opcode) return;
-        const bool exports = opcode == isa::ExportSums::opcode || opcode == isa::ExportAccumulators::opcode;
-        const unsigned groups = number<Family, Op::Groups>(instruction);
-        const unsigned row_words = number<Family, Op::RowWords>(instruction);
-        const bool packed = !exports && flag<Family, Op::Packed>(instruction);
-        const unsigned needed = exports ? 4 * groups : packed ? (groups + 1) / 2 : groups;
-        if (needed <= row_words) return;
-        throw std::out_of_range(std::to_string(needed) + " words of results in " + std::to_string(row_words) +
-                                " words of an output row");
+        if (opcode < isa::Requantize::opcode || opcode > isa::PoolAverage::opcode ||
+            opcode == isa::ConfigurePixels::opcode || opcode == isa::ConfigurePool::opcode) {
+            return;
+        }
+        const VecTile<Family> tile = vec_tile<Family>(instruction, static_cast<int>(opcode));
+        const unsigned needed = tile.wide_result ? 4 * tile.groups
+                                : tile.packed    ? (tile.groups + 1) / 2
+                                                 : tile.groups;
+        if (needed <= tile.row_words || tile.pools_largest) return;
+        throw std::out_of_range(std::to_string(needed) + " words of results in " +
+                                std::to_string(tile.row_words) + " words of an output row");
+    }
+
+    // Rows that are pixels are whole columns of them, and a window has a tap.
+    void check_pixels(unsigned opcode, const Types::Instruction& instruction) {
+        if (opcode < isa::Requantize::opcode || opcode > isa::PoolAverage::opcode ||
+            opcode == isa::ConfigurePixels::opcode || opcode == isa::ConfigurePool::opcode) {
+            return;
+        }
+        const VecTile<Family> tile = vec_tile<Family>(instruction, static_cast<int>(opcode));
+        if (tile.to_exp && Design::exp_words == 0) {
+            throw std::out_of_range("results for exp_ram, which the design does not have");
+        }
+        const bool pools = tile.averages || tile.pools_largest;
+        if constexpr (has_pixels<Design>) {
+            if (!pools && !tile.to_exp && tile.addend != Addend::stored) return;
+            NoEvents unheard;
+            const VecContext<Family> context = vec_context<Family>(vec_context_.words(), pools, unheard);
+            if (tile.rows % context.banks != 0) {
+                throw std::out_of_range(std::to_string(tile.rows) + " rows of " +
+                                        std::to_string(context.banks) +
+                                        " banks, not whole columns of pixels");
+            }
+            if (context.lines == 0 || context.columns == 0) {
+                throw std::out_of_range("a window of " + std::to_string(context.lines) + " x " +
+                                        std::to_string(context.columns) + " taps, not at least 1 x 1");
+            }
+        }
     }
 
     // Hardware would wrap around its registers; here the sums would leave their array.
@@ -416,6 +476,7 @@ class Overlay {
     hls::stream<Types::Instruction> instructions_[isa::engine::count];
     hls::stream<Types::Token> tokens_[isa::engine::count];
     hls::stream<Types::RowsWord> rows_fifo_;
+    std::uint64_t rows_in_fifo_ = 0;
     PortModel ports_[port_count];
     BankAccesses accesses_;
     Bodies bodies_;
@@ -430,9 +491,14 @@ class Overlay {
     Ram<Types::AccDWord> acc_d_ram_{sets::memory::acc_d_ram, Design::acc_d_words, accesses_};
     Ram<Types::AccLWord> acc_l_ram_{sets::memory::acc_l_ram, Design::acc_l_words, accesses_};
     Ram<Types::SumWord> sum_ram_{sets::memory::sum_ram, Design::sum_words, accesses_};
-    Ram<Types::Beat> feature_ram_{sets::memory::feature_ram, feature_depth<Design>, accesses_};
-    Ram<Types::Tag> tag_ram_{sets::memory::tag_ram, tag_depth<Design>, accesses_};
-    Ram<Types::OutWord> out_ram_{sets::memory::out_ram, Design::out_words, accesses_};
+    BankedRam<Types::Half> out_ram_{sets::memory::out_ram, 2, Design::out_words, accesses_};
+    BankedRam<Types::Half> exp_ram_{sets::memory::exp_ram, 2, Design::exp_words, accesses_};
+    Ram<Types::DwpWord> dwp_ram_{sets::memory::dwp_ram, Design::dwp_words, accesses_};
+    BankedRam<Types::Half> mid_ram_{sets::memory::mid_ram, 2, Design::mid_words, accesses_};
+    Ram<Types::Instruction> vec_context_{sets::memory::vec_context, has_pixels<Design> ? isa::vec_words : 0,
+                                         accesses_};
+    Ram<Types::Beat> feature_ram_{sets::memory::feature_ram, Design::feature_words, accesses_};
+    Ram<Types::Tag> tag_ram_{sets::memory::tag_ram, Design::feature_words / words_per_tag, accesses_};
     Ram<Types::LoadContext> load_context_{sets::memory::load_context, isa::load_contexts, accesses_};
     Ram<Types::Instruction> agg_context_{sets::memory::agg_context, Design::agg_contexts* isa::context_words,
                                          accesses_};
@@ -443,6 +509,8 @@ class Overlay {
         {"acc_l_ram", &acc_l_ram_},     {"sum_ram", &sum_ram_},     {"out_ram", &out_ram_},
         {"feature_ram", &feature_ram_}, {"tag_ram", &tag_ram_},     {"agg_context", &agg_context_},
         {"sgb_context", &sgb_context_}, {"res_ram", &res_ram_},     {"load_context", &load_context_},
+        {"vec_context", &vec_context_}, {"exp_ram", &exp_ram_},     {"dwp_ram", &dwp_ram_},
+        {"mid_ram", &mid_ram_},
     };
     NarrowWeights narrow_;
     static constexpr sets::Constants constants = sets::constants_of<Design>();

@@ -170,7 +170,7 @@ Outcome load_runs(const RunsCopy& copy, HostMemory<Beat> mem, HostRam<T> res_ram
     return {true, beats, beats};
 }
 
-// The words of out_ram from the first to the last of a copy.
+// The words of a RAM from the first to the last of a copy.
 inline std::uint64_t copied_words(const RowsCopy& copy) {
     return std::uint64_t{copy.banks - 1} * copy.bank_words +
            std::uint64_t{copy.columns - 1} * copy.column_words + copy.row_beats;
@@ -182,20 +182,20 @@ inline std::uint64_t stored_at(const RowsCopy& copy, std::uint64_t bank, std::ui
     return beat_bytes * (bank * copy.runs.stride_beats + column * distance);
 }
 
-template <class D, class Z, class Beat, class T, class Events>
-Outcome store_copy(const RowsCopy& copy, HostMemory<Beat> mem, HostRam<T> out_ram, Events& events) {
+template <class D, class Z, class Beat, class Half, class Events>
+Outcome store_copy(const RowsCopy& copy, HostMemory<Beat> mem, HostBanks<Half> out_ram,
+                   HostBanks<Half> mid_ram, Events& events) {
     const HostRuns runs = {copy.address, copy.runs};
     const unsigned beats = copy.beats();
     unsigned char* first = mem.find_runs(runs);
-    if (first == nullptr || !out_ram.holds(copy.ram, copied_words(copy))) {
-        return store_copy<D, Z>(copy, mem.plain(), out_ram.plain, events);
+    const HostBanks<Half> ram = copy.from_middle ? mid_ram : out_ram;
+    if (first == nullptr || !ram.holds(copy.ram, copied_words(copy))) {
+        return store_copy<D, Z>(copy, mem.plain(), out_ram.plain, mid_ram.plain, events);
     }
     for (unsigned bank = 0; bank < copy.banks; bank++) {
         for (unsigned column = 0; column < copy.columns; column++) {
-            const unsigned char* source =
-                out_ram.at(copy.ram + bank * copy.bank_words + column * copy.column_words);
-            std::memcpy(first + stored_at(copy, bank, column), source,
-                        std::size_t{beat_bytes} * copy.row_beats);
+            join_words(ram, copy.ram + bank * copy.bank_words + column * copy.column_words,
+                       first + stored_at(copy, bank, column), copy.row_beats);
         }
     }
     const std::uint64_t bursts = runs.bursts();

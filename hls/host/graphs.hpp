@@ -213,7 +213,7 @@ void count_composition(const GraphTile& tile, const Composed& made, const Copied
     events.loops(isa::loops::sgb_expand, made.expansions - copied.ids - reads.joined_ids,
                  reads.rows.readers - copied.rows);
     events.loops(isa::loops::sgb_wide, reads.bitmaps.beats, reads.bitmaps.readers);
-    events.loops(isa::loops::sgb_ascend, made.ascending_rows * words + made.ascending_ids,
+    events.loops(isa::loops::sgb_ascend, made.ascending_rows * words - made.filled_words + made.ascending_ids,
                  made.ascending_rows);
     events.loops(isa::loops::sgb_seen, made.seen_ids, made.seen_rows);
     if (tile.to_fifo) return;

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <cstring>
 
 #include "../build/memories.hpp"
 #include "hetfab/bursts.hpp"
@@ -42,6 +43,26 @@ struct HostBanks {
         return bytes_from(plain.words + std::size_t{bank} * plain.depth + word);
     }
 };
+
+// Words of 8 bytes whose halves are two banks, from a row of them and to one.
+template <class Half>
+void split_words(HostBanks<Half> ram, unsigned first, const unsigned char* row, std::size_t words) {
+    unsigned char* const low = ram.at(0, first);
+    unsigned char* const high = ram.at(1, first);
+    for (std::size_t word = 0; word < words; word++) {
+        std::memcpy(low + 4 * word, row + 8 * word, 4);
+        std::memcpy(high + 4 * word, row + 8 * word + 4, 4);
+    }
+}
+template <class Half>
+void join_words(HostBanks<Half> ram, unsigned first, unsigned char* row, std::size_t words) {
+    const unsigned char* const low = ram.at(0, first);
+    const unsigned char* const high = ram.at(1, first);
+    for (std::size_t word = 0; word < words; word++) {
+        std::memcpy(row + 8 * word, low + 4 * word, 4);
+        std::memcpy(row + 8 * word + 4, high + 4 * word, 4);
+    }
+}
 
 // A memory, and what was made of its content.
 template <class T, class Cache>

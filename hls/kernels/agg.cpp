@@ -6,8 +6,9 @@
 
 void agg_top(hls::stream<Types::Instruction>& instructions, hls::stream<Types::Token>& tokens,
              hls::burst_maxi<Types::Beat> features, hls::burst_maxi<Types::Beat> graph,
-             Types::Beat feature_ram[hetfab::feature_depth<Design>],
-             Types::Tag tag_ram[hetfab::tag_depth<Design>], Types::SumWord sum_ram[Design::sum_words],
+             Types::Beat feature_ram[hetfab::depth_of(Design::feature_words)],
+             Types::Tag tag_ram[hetfab::depth_of(Design::feature_words / hetfab::words_per_tag)],
+             Types::SumWord sum_ram[Design::sum_words],
              Types::Instruction agg_context[isa::context_words * Design::agg_contexts],
              hls::stream<Types::RowsWord>& rows_fifo) {
 #pragma HLS INTERFACE mode=ap_ctrl_hs port=return

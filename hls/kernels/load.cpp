@@ -11,6 +11,7 @@ void load_top(hls::stream<Types::Instruction>& instructions, hls::stream<Types::
               Types::WgtDWord wgt_d_ram[Design::wgt_d_words], Types::WgtLWord wgt_l_ram[Design::wgt_l_words],
               Types::ParWord par_ram[Design::par_words],
               Types::ResWord res_ram[hetfab::depth_of(Design::res_words)],
+              Types::DwpWord dwp_ram[hetfab::depth_of(Design::dwp_words)],
               Types::LoadContext load_context[hetfab::isa::load_contexts]) {
 #pragma HLS INTERFACE mode=ap_ctrl_hs port=return
 #pragma HLS INTERFACE mode=axis port=instructions register_mode=off
@@ -27,8 +28,9 @@ void load_top(hls::stream<Types::Instruction>& instructions, hls::stream<Types::
 #pragma HLS INTERFACE mode=ap_memory port=wgt_l_ram storage_type=ram_1p latency=1
 #pragma HLS INTERFACE mode=ap_memory port=par_ram storage_type=ram_1p latency=1
 #pragma HLS INTERFACE mode=ap_memory port=res_ram storage_type=ram_1p latency=1
+#pragma HLS INTERFACE mode=ap_memory port=dwp_ram storage_type=ram_1p latency=1
 #pragma HLS INTERFACE mode=ap_memory port=load_context storage_type=ram_1p latency=1
     hetfab::NoEvents events;
     hetfab::load_step<Design, Family>(instructions, tokens, memory, act_d_ram, act_l_ram, wgt_d_ram,
-                                      wgt_l_ram, par_ram, res_ram, load_context, events);
+                                      wgt_l_ram, par_ram, res_ram, dwp_ram, load_context, events);
 }

@@ -370,14 +370,15 @@ class _Builder:
         self._clocked(name, "s_axis_aclk", "s_axis_aresetn")
 
     def _add_ram(self, memory: Memory) -> None:
-        """RAMs with a port for the writer and one for the reader; without one of them, the other's pins stay idle."""
+        """RAMs with a port for the writer and one for the reader; a port without one stays idle."""
         users = list(dict.fromkeys((memory.writer, memory.reader)))
         present = [user for user in users if user in self._engines]
-        if present != users:
-            for user in present:
-                self._idle_ram_port(user, memory)
-            return
         geometry = self._design.geometry
+        if present != users or not geometry.depth(memory.name):
+            why = f"no engine of the design is at the other side of {memory.name}"
+            for user in present:
+                self._idle_ram_port(user, memory, why if present != users else f"the design has no {memory.name}")
+            return
         depth, bits = geometry.depth(memory.name), _ram_bits(memory, geometry)
         kind = _ram_kind(memory, users)
         parameters = {
@@ -417,15 +418,13 @@ class _Builder:
         if port.reads:
             self._join((name, f"dout{letter}"), (cell, f"{name}_q0"))
 
-    def _idle_ram_port(self, engine: str, memory: Memory) -> None:
+    def _idle_ram_port(self, engine: str, memory: Memory, why: str) -> None:
         port = _ram_port(engine, memory)
         for pin in _ram_pins(port, self._design.geometry):
             if pin.direction is Direction.IN:
                 self._join(self._constant(pin.bits, 0), (cell_name(engine), pin.name))
             else:
-                self._open(
-                    cell_name(engine), pin.name, f"no engine of the design is at the other side of {memory.name}"
-                )
+                self._open(cell_name(engine), pin.name, why)
 
     def _add_interconnect(self, name: str, slaves: list[Interface], masters: list[Interface]) -> None:
         parameters = {"NUM_SI": len(slaves), "NUM_MI": len(masters)}

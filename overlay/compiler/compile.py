@@ -11,21 +11,24 @@ from dataclasses import replace
 import numpy as np
 
 from hetfab.overlay.compiler.channel_order import with_best_orders
+from hetfab.overlay.compiler.cnn.compile import compile_on_samples
 from hetfab.overlay.compiler.constants import Columns, Constants
-from hetfab.overlay.compiler.edge_reads import EdgeRead, edge_reads, edges_of
+from hetfab.overlay.compiler.edge_reads import EdgeRead, edge_reads, edges_of, has_negated_rows
 from hetfab.overlay.compiler.emitter import Affine, Emitter
 from hetfab.overlay.compiler.layer_code import LayerCode
 from hetfab.overlay.compiler.lowered import LoweredLayer, LoweredModel, Stored
 from hetfab.overlay.compiler.lowering import lower
 from hetfab.overlay.compiler.operands import GEMM_D, GEMM_L
 from hetfab.overlay.compiler.planning import PlannedLayer, plan_layers
+from hetfab.overlay.compiler.scratchpad import DEFAULT_ROW_SOURCE
 from hetfab.overlay.compiler.semaphores import Milestones, Semaphore
 from hetfab.overlay.design import Design, Geometry
 from hetfab.overlay.errors import DesignInvalidError, SplitInvalidError
 from hetfab.overlay.isa.arithmetic import LARGEST_DEGREE
-from hetfab.overlay.isa.codec import Engine
+from hetfab.overlay.isa.codec import Engine, ReduceSource
 from hetfab.overlay.model.binding import to_json
 from hetfab.overlay.model.bound_model import BoundModel
+from hetfab.overlay.model.cnn.inspection import takes_samples
 from hetfab.overlay.model.reader import model_hash
 from hetfab.overlay.program import (
     Edges,
@@ -49,6 +52,7 @@ def compile_model(
     name: str = "model",
     share_on_d: float | None = None,
     lowered: LoweredModel | None = None,
+    row_source: ReduceSource = DEFAULT_ROW_SOURCE,
 ) -> Program:
     """Compiles a quantized model.
 
@@ -58,25 +62,35 @@ def compile_model(
         name: Name of the model, for reports.
         share_on_d: Of each layer's output channels, what GEMM-D gets, 0 to 1; None for the fastest split.
         lowered: The model's layers as ``plan_model`` chose them; None for those of ``lower``.
+        row_source: Where AGG takes rows of features from; DRAM where the design has no scratchpad.
 
     Raises:
         InputError: One of the errors of ``lower`` and ``choose_tile``.
         DesignInvalidError: The design lacks an engine that the model needs.
-        SplitInvalidError: ``share_on_d`` is no share, or gives channels to a core that the design lacks.
+        SplitInvalidError: ``share_on_d`` is no share, or gives channels to a core that the design lacks, or the
+            model takes samples.
     """
+    if takes_samples(given.bindings):
+        _check_no_share(share_on_d)
+        return compile_on_samples(given, design, name=name)
     layers = lower(given.model, given.bindings) if lowered is None else lowered
-    program = compile_lowered(layers, design, name=name, share_on_d=share_on_d)
+    program = compile_lowered(layers, design, name=name, share_on_d=share_on_d, row_source=row_source)
     return replace(program, model_hash=model_hash(given.model), bindings=to_json(given.bindings))
 
 
 def compile_lowered(
-    lowered: LoweredModel, design: Design, *, name: str = "model", share_on_d: float | None = None
+    lowered: LoweredModel,
+    design: Design,
+    *,
+    name: str = "model",
+    share_on_d: float | None = None,
+    row_source: ReduceSource = DEFAULT_ROW_SOURCE,
 ) -> Program:
     """Compiles integer layers; the program has no model's hash and no binding. Otherwise as ``compile_model``."""
     _check_share(share_on_d, design)
     check_engines(lowered, design)
     lowered = with_best_orders(lowered, design.geometry, share_on_d)
-    compiler = _Compiler(lowered, design.geometry, share_on_d)
+    compiler = _Compiler(lowered, design.geometry, share_on_d, row_source)
     compiler.run()
     return Program(
         design=design,
@@ -93,6 +107,15 @@ def compile_lowered(
         limits=Limits(LARGEST_DEGREE, dict(lowered.fixed_counts)),
         constants=compiler.constants.content(),
     )
+
+
+def _check_no_share(share: float | None) -> None:
+    if share is not None:
+        raise SplitInvalidError(
+            f"a share of {share:g} of the output channels on GEMM-D for a model that takes samples",
+            "no share: its layers are split by channels or by lines, whichever takes less time",
+            "leave the share to the compiler",
+        )
 
 
 def _check_share(share: float | None, design: Design) -> None:
@@ -135,11 +158,13 @@ def check_engines(lowered: LoweredModel, design: Design) -> None:
 class _Compiler:
     """State of one compilation."""
 
-    def __init__(self, lowered: LoweredModel, geometry: Geometry, share_on_d: float | None) -> None:
+    def __init__(
+        self, lowered: LoweredModel, geometry: Geometry, share_on_d: float | None, row_source: ReduceSource
+    ) -> None:
         self.lowered = lowered
         self.geometry = geometry
         self.emitter = Emitter(geometry)
-        self._code = LayerCode(self.emitter, geometry)
+        self._code = LayerCode(self.emitter, geometry, row_source)
         self.constants = Constants()
         self.layers: list[LayerInfo] = []
         self.edges: dict[str, Edges] = {}
@@ -206,7 +231,7 @@ class _Compiler:
         """Each pass over the rows, its numbers in the constants."""
         layer, tile = planned.layer, planned.tile
         if layer.gathered and layer.dense is not None:
-            table = self.constants.add_weight_rows(layer.dense)
+            table = self.constants.add_weight_rows(layer.dense, negated=has_negated_rows(layer))
             return [self.constants.add_gathered_columns(layer, one, table, self.geometry) for one in tile.passes]
         return [self.constants.add_columns(layer, planned.operands, tile, one, self.geometry) for one in tile.passes]
 
@@ -246,9 +271,7 @@ class _Compiler:
             if layer.product is not None and planned.tile.resident:
                 self._code.load_weights(planned, columns, 0)
         self._await_stored(Semaphore.STORED_FOR_LOAD, Engine.LOAD, layer)
-        if len(reads) <= self.geometry.agg_contexts:
-            for slot, read in enumerate(reads):
-                self._code.context(slot, read)
+        self._code.contexts(reads, columns)
         self._await_stored(Semaphore.STORED_FOR_AGG, Engine.AGG, layer)
 
     def _emit_exit(self, index: int, layer: LoweredLayer) -> None:

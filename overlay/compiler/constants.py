@@ -49,22 +49,24 @@ class Constants:
         """Appends the rows of a constant tensor in the layout 'activations' and returns their offset."""
         bits = layouts.stored_bits(tensor.bits, packed)
         rows = _padded_rows(values, bits, signed=tensor.signed)
-        return self._add((layouts.packed_rows(rows) if packed else rows.view(np.uint8)).reshape(-1))
+        return self.add((layouts.packed_rows(rows) if packed else rows.view(np.uint8)).reshape(-1))
 
-    def add_weight_rows(self, dense: DenseTerm) -> int:
-        """Appends weights as rows in the layout 'activations', one for each column of its features.
+    def add_weight_rows(self, dense: DenseTerm, *, negated: bool) -> int:
+        """Appends weights as rows in the layout 'activations', one for each column of the features.
 
-        Where these are signed, rows for their negative values follow.
+        Args:
+            dense: Whose weights.
+            negated: Whether rows for negative features follow.
         """
-        values = np.concatenate([dense.weight, -dense.weight]) if dense.input.signed else dense.weight
-        return self._add(_padded_rows(values, 8, signed=True).view(np.uint8).reshape(-1))
+        values = np.concatenate([dense.weight, -dense.weight]) if negated else dense.weight
+        return self.add(_padded_rows(values, 8, signed=True).view(np.uint8).reshape(-1))
 
     def add_gathered_columns(self, layer: LoweredLayer, chosen: ColumnRange, table: int, geometry: Geometry) -> Columns:
         """Appends parameters of the output channels of one pass whose sums AGG gathers from ``table``."""
         assert layer.dense is not None
         columns = slice(chosen.first, chosen.first + chosen.count)
         records = self._parameters(layer, layer.dense.bias[columns], columns, geometry)
-        return Columns(chosen, self._add(records), table=table)
+        return Columns(chosen, self.add(records), table=table)
 
     def add_columns(
         self, layer: LoweredLayer, operands: Operands | None, tile: Tile, chosen: ColumnRange, geometry: Geometry
@@ -84,16 +86,16 @@ class Constants:
         starts = range(0, rows, inputs)
         steps = [(layer.dense.weight[start : start + inputs], min(inputs, rows - start)) for start in starts]
         weights = [
-            self._add(layouts.weight_words(step[:, on_d], geometry.gemm_d_cols, length, packed=operands.packed))
+            self.add(layouts.weight_words(step[:, on_d], geometry.gemm_d_cols, length, packed=operands.packed))
             for step, length in steps
             if chosen.on_d
         ]
         planes = [
-            self._add(layouts.plane_words(step[:, on_l], geometry.gemm_l_cols, length, chosen.planes, bipolar=bipolar))
+            self.add(layouts.plane_words(step[:, on_l], geometry.gemm_l_cols, length, chosen.planes, bipolar=bipolar))
             for step, length in steps
             if chosen.on_l
         ]
-        return Columns(chosen, self._add(np.concatenate(records)), tuple(weights), tuple(planes))
+        return Columns(chosen, self.add(np.concatenate(records)), tuple(weights), tuple(planes))
 
     def _parameters(
         self, layer: LoweredLayer, bias: layouts.IntArray, columns: slice, geometry: Geometry
@@ -101,7 +103,8 @@ class Constants:
         multiplier = layer.multiplier[columns] if layer.multiplier.size else np.zeros_like(bias)
         return layouts.parameter_records(bias, multiplier, geometry.lanes)
 
-    def _add(self, piece: layouts.Bytes) -> int:
+    def add(self, piece: layouts.Bytes) -> int:
+        """Appends bytes and returns their offset."""
         offset = self._size
         padding = -piece.size % isa().block_bytes
         self._pieces += [piece, np.zeros(padding, np.uint8)]

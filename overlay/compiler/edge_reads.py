@@ -24,6 +24,7 @@ class EdgeRead:
         row_blocks: Length of a row in blocks.
         address: Of the first channel that is summed, in row 0.
         unsigned: Whether rows hold uint8.
+        weighted: Whether ids hold weights.
     """
 
     edges: str
@@ -32,12 +33,13 @@ class EdgeRead:
     row_blocks: int
     address: int | Affine
     unsigned: bool
+    weighted: bool = False
 
 
 def edges_of(layer: LoweredLayer, lowered: LoweredModel) -> list[Edges]:
     """The edge sets of a layer, in the order in which they are summed."""
     if layer.gathered and layer.dense is not None:
-        return _feature_edges(layer.dense, layer.parts, lowered)
+        return _feature_edges(layer, layer.dense, lowered)
     return [
         Edges(edges.name, edges.relations, edges.metapath, edges.source_type, edges.destination_type)
         for edges in (aggregation.edges for aggregation in layer.aggregations)
@@ -55,7 +57,7 @@ def edge_reads(layer: LoweredLayer, edges: Sequence[Edges], columns: Columns) ->
     first, blocks = columns.range.first, blocks_of(layer.output.channels)
     if layer.gathered:
         address = program_address(Segment.CONSTANTS, columns.table + first)
-        return [EdgeRead(e.name, e.destination_type, e.table_rows, blocks, address, False) for e in edges]
+        return [EdgeRead(e.name, e.destination_type, e.table_rows, blocks, address, False, e.weighted) for e in edges]
     return [
         EdgeRead(
             edges=each.edges.name,
@@ -69,17 +71,22 @@ def edge_reads(layer: LoweredLayer, edges: Sequence[Edges], columns: Columns) ->
     ]
 
 
-def _feature_edges(dense: DenseTerm, parts: int, lowered: LoweredModel) -> list[Edges]:
+def has_negated_rows(layer: LoweredLayer) -> bool:
+    """Whether the table that a gathered layer reads has rows for negative features."""
+    return layer.dense is not None and layer.dense.input.signed and not layer.weighted
+
+
+def _feature_edges(layer: LoweredLayer, dense: DenseTerm, lowered: LoweredModel) -> list[Edges]:
     """The non-zeros of features in parts."""
-    features = dense.input.name
-    rows = len(dense.weight) * (2 if dense.input.signed else 1)
+    features, parts = dense.input.name, layer.parts
+    rows = len(dense.weight) * (2 if has_negated_rows(layer) else 1)
     name = f"non-zeros of {features}"
     taken = {each.edges.name for layer in lowered.layers for each in layer.aggregations}
-    while any(other.startswith(name) for other in taken):
+    while any(name in other for other in taken):
         name += "'"
     return [
         Edges(
-            name=name if parts == 1 else f"{name}, {part + 1} of {parts}",
+            name=_part_name(f"weighted {name}" if layer.weighted else name, part, parts),
             relations=(),
             metapath=False,
             source_type="",
@@ -88,6 +95,11 @@ def _feature_edges(dense: DenseTerm, parts: int, lowered: LoweredModel) -> list[
             table_rows=rows,
             part=part,
             parts=parts,
+            weighted=layer.weighted,
         )
         for part in range(parts)
     ]
+
+
+def _part_name(name: str, part: int, parts: int) -> str:
+    return name if parts == 1 else f"{name}, {part + 1} of {parts}"

@@ -14,12 +14,11 @@ import numpy as np
 from hetfab.overlay.bind import GraphArrays, bind
 from hetfab.overlay.compiler.compile import compile_lowered
 from hetfab.overlay.compiler.graph_facts import FeatureCounts, GraphFacts
-from hetfab.overlay.compiler.lowered import DenseTerm, LoweredLayer, LoweredModel, Stored
-from hetfab.overlay.costs.program_cost import expected_log
+from hetfab.overlay.compiler.lowered import DenseTerm, IntArray, LoweredLayer, LoweredModel, Stored
+from hetfab.overlay.costs.program_cost import additions, expected_log
 from hetfab.overlay.design import Design
 from hetfab.overlay.errors import DesignTooSmallError, LimitExceededError
-from hetfab.overlay.features import FeatureEdges, Features, check_features, feature_edges
-from hetfab.overlay.isa.codec import Engine
+from hetfab.overlay.features import Features, check_features, feature_edges, weighted_feature_edges
 from hetfab.overlay.isa.spec import isa
 from hetfab.overlay.program import Tensor
 from hetfab.overlay.timeline.machine import machine
@@ -63,6 +62,7 @@ class Projection:
         layer: Its name.
         features: The features' name.
         parts: Into how many parts the non-zeros are split that it reads, 0 where it reads rows.
+        weighted: Whether they are edges with weights.
         reason: Why, in words.
         dense: What the dense form takes, None where no graph is known or the layer has aggregates.
         by_nonzeros: What the sparse form takes, None where no graph is known or the form cannot be had.
@@ -71,6 +71,7 @@ class Projection:
     layer: str
     features: str
     parts: int
+    weighted: bool
     reason: str
     dense: Work | None
     by_nonzeros: Work | None
@@ -116,8 +117,10 @@ def choose_projections(
         for layer in lowered.layers
         if layer.dense is not None and layer.dense.input.origin == "features"
     }
-    parts = {name: projection.parts for name, projection in found.items()}
-    layers = tuple(replace(layer, parts=parts.get(layer.output.name, 0)) for layer in lowered.layers)
+    layers = tuple(
+        replace(layer, parts=each.parts, weighted=each.weighted) if (each := found.get(layer.output.name)) else layer
+        for layer in lowered.layers
+    )
     return replace(lowered, layers=layers), tuple(found.values())
 
 
@@ -130,20 +133,33 @@ class _Chooser:
     share_on_d: float | None
 
     def choose(self, layer: LoweredLayer, dense: DenseTerm) -> Projection:
-        parts = self._best_parts(layer, dense.input)
-        obstacle, nonzeros = self._by_nonzeros(layer, dense.input, parts)
+        parts, weighted = self._best_split(layer, dense.input)
+        obstacle, nonzeros = self._by_nonzeros(replace(layer, parts=parts, weighted=weighted), dense.input)
         rows = None
         if self.facts is not None and not layer.aggregations:
             rows = self._work(layer, dense.input, self.facts)
         sparse, reason = self._decide(rows, nonzeros, obstacle)
-        return Projection(layer.output.name, dense.input.name, parts if sparse else 0, reason, rows, nonzeros)
+        return Projection(
+            layer=layer.output.name,
+            features=dense.input.name,
+            parts=parts if sparse else 0,
+            weighted=sparse and weighted,
+            reason=reason,
+            dense=rows,
+            by_nonzeros=nonzeros,
+        )
 
-    def _best_parts(self, layer: LoweredLayer, features: Stored) -> int:
-        """The number of parts from which on AGG's cycles grow again; 1 where values are not known."""
+    def _best_split(self, layer: LoweredLayer, features: Stored) -> tuple[int, bool]:
+        """The number of parts from which on AGG's cycles grow again, or weights where they take fewer.
+
+        Where values are not known: weights if the design has them, else one part.
+        """
+        has_weights = self.design.geometry.agg_weights > 0
         node_type = self.lowered.node_types[features.name]
         given = None if self.facts is None else self.facts.features.get(node_type)
         if given is None or isinstance(given, FeatureCounts):
-            return 1
+            uniform = isinstance(given, FeatureCounts) and given.uniform
+            return 1, has_weights and not uniform
         tensor = Tensor(
             name=features.name,
             segment="graph",
@@ -155,26 +171,28 @@ class _Chooser:
             scale=features.scale,
         )
         groups = -(-layer.output.channels // self.design.geometry.lanes)
+        checked = check_features(tensor, given)
         best, fewest = 1, math.inf
         for parts in _PARTS:
-            cycles = _gather_cycles(feature_edges(tensor, check_features(tensor, given), parts), groups)
+            cycles = _gather_cycles([part.indptr for part in feature_edges(tensor, checked, parts)], groups)
             if cycles >= fewest:
                 break
             best, fewest = parts, cycles
-        return best
+        if has_weights and _gather_cycles([weighted_feature_edges(tensor, checked).indptr], groups) < fewest:
+            return 1, True
+        return best, False
 
-    def _by_nonzeros(self, layer: LoweredLayer, features: Stored, parts: int) -> tuple[str, Work | None]:
-        """What keeps a layer from the sparse form, empty if nothing does, and what that form takes."""
+    def _by_nonzeros(self, layer: LoweredLayer, features: Stored) -> tuple[str, Work | None]:
+        """What keeps a layer from its sparse form, empty if nothing does, and what that form takes."""
         if layer.aggregations:
             return "its sum has aggregates besides, and AGG's sums go to VEC as one kind", None
         if "agg" not in self.design.geometry.engines:
             return f"the design '{self.design.name}' has no AGG", None
-        sparse = replace(layer, parts=parts)
         try:
             if self.facts is None:
-                compile_lowered(self._alone(sparse, features), self.design)
+                compile_lowered(self._alone(layer, features), self.design)
                 return "", None
-            return "", self._work(sparse, features, self.facts)
+            return "", self._work(layer, features, self.facts)
         except (DesignTooSmallError, LimitExceededError) as error:
             return error.found, None
 
@@ -199,8 +217,7 @@ class _Chooser:
         log = expected_log(bound)
         return Work(
             macs=int(log["macs"].sum()),
-            # A gathered weight is a byte.
-            additions=int(log["read_bytes"][log["engine"] == Engine.AGG, 0].sum()),
+            additions=additions(bound.words, log, self.design.geometry),
             bytes=int(log["read_bytes"].sum() + log["write_bytes"].sum()),
             milliseconds=simulate(bound.words, log, machine(self.design)).milliseconds,
         )
@@ -221,11 +238,11 @@ def _synthetic(known: FeatureCounts, rows: int, features: Stored) -> Features:
     return _SyntheticRows(indptr, indices, np.full(entries, value, np.float32), known.width)
 
 
-def _gather_cycles(parts: Sequence[FeatureEdges], groups: int) -> int:
+def _gather_cycles(parts: Sequence[IntArray], groups: int) -> int:
     """Trips of AGG's loops: a group of each edge or empty vertex, a vertex's record, and what parts add up to."""
     cycles = 0
-    for number, (indptr, ids, _) in enumerate(parts):
-        vertices, empty = len(indptr) - 1, int((np.diff(indptr) == 0).sum())
+    for number, starts in enumerate(parts):
+        vertices, empty = len(starts) - 1, int((np.diff(starts) == 0).sum())
         held = vertices * groups if number > 0 else 0
-        cycles += (len(ids) + empty) * groups + held + vertices * _RECORD_BEATS
+        cycles += (int(starts[-1]) + empty) * groups + held + vertices * _RECORD_BEATS
     return cycles

@@ -14,12 +14,14 @@ from hetfab.overlay.compiler.edge_reads import EdgeRead
 from hetfab.overlay.compiler.emitter import Affine, Emitter, slot_of, tensor_address
 from hetfab.overlay.compiler.lowered import DenseTerm
 from hetfab.overlay.compiler.planning import PlannedLayer
+from hetfab.overlay.compiler.scratchpad import ScratchpadPart, scratchpad_part
 from hetfab.overlay.compiler.semaphores import Semaphore
 from hetfab.overlay.design import Geometry
-from hetfab.overlay.isa.codec import ReduceMode, Segment
+from hetfab.overlay.isa.codec import ReduceMode, ReduceSource, Segment
 from hetfab.overlay.isa.spec import isa
 from hetfab.overlay.isa.words import program_address
 from hetfab.overlay.layouts import PLANE_CHANNELS, blocks_of
+from hetfab.overlay.model.scales import LARGEST_POST_LEFT
 from hetfab.overlay.program import Symbol, SymbolKind
 
 _BLOCK = isa().block_bytes
@@ -42,9 +44,10 @@ class _Part:
 class LayerCode:
     """Emits the instructions of layers into an emitter's open block."""
 
-    def __init__(self, emitter: Emitter, geometry: Geometry) -> None:
+    def __init__(self, emitter: Emitter, geometry: Geometry, source: ReduceSource) -> None:
         self._emitter = emitter
         self._geometry = geometry
+        self._source = source
 
     def load_parameters(
         self, columns: Columns, *, waits: Sequence[Semaphore], signals: Sequence[Semaphore] = ()
@@ -105,27 +108,49 @@ class LayerCode:
         fields: dict[str, int | Affine] = {"ram": slot_of(ring), "words": words, "address": address}
         self._emitter.emit(operation, fields, waits=waits, signals=signals)
 
-    def context(self, slot: int, read: EdgeRead) -> None:
-        """Tells AGG where the arrays of an edge set are, and the rows that its ids name."""
+    def contexts(self, reads: Sequence[EdgeRead], columns: Columns) -> None:
+        """Tells AGG about all edge sets of a layer, if it can keep as many."""
+        if len(reads) <= self._geometry.agg_contexts:
+            for slot, read in enumerate(reads):
+                self._context(slot, read, self._part(reads, columns))
+
+    def _part(self, reads: Sequence[EdgeRead], columns: Columns) -> ScratchpadPart:
+        """What each edge set has of the scratchpad; edges with weights have no schedule."""
+        shared = len(reads) > self._geometry.agg_contexts
+        groups = self._groups(columns.range.count)
+        scheduled = self._source is ReduceSource.SCHEDULE
+        source = ReduceSource.TAGS if scheduled and any(read.weighted for read in reads) else self._source
+        return scratchpad_part(self._geometry, source, len(reads), groups, shared=shared)
+
+    def _context(self, slot: int, read: EdgeRead, part: ScratchpadPart) -> None:
+        """Tells AGG where the arrays of an edge set are, the rows that its ids name, and where rows are kept."""
+        records, entries, count = (Symbol(kind, read.edges, slots=part.scheduled_slots) for kind in part.arrays)
         self._emitter.emit(
             "configure_features",
-            {"slot": slot, "row_blocks": read.row_blocks, "count": read.rows, "address": read.address},
+            {
+                "slot": slot,
+                "row_blocks": read.row_blocks,
+                "first_block": slot * part.blocks,
+                "slot_bits": part.slot_bits,
+                "count": read.rows,
+                "address": read.address,
+            },
         )
         self._emitter.emit(
             "configure_destinations",
             {
                 "slot": slot,
                 "count": Affine(symbol=Symbol(SymbolKind.COUNT, read.destination_type)),
-                "address": Affine(symbol=Symbol(SymbolKind.DESTINATIONS, read.edges)),
+                "address": Affine(symbol=records),
             },
         )
         self._emitter.emit(
             "configure_ids",
             {
                 "slot": slot,
-                "edges": Affine(symbol=Symbol(SymbolKind.EDGES, read.edges)),
+                "edges": Affine(symbol=count),
                 "id_bytes": Affine(symbol=Symbol(SymbolKind.ID_BYTES, read.edges)),
-                "address": Affine(symbol=Symbol(SymbolKind.IDS, read.edges)),
+                "address": Affine(symbol=entries),
             },
         )
 
@@ -222,9 +247,10 @@ class LayerCode:
         """Sums over all edge sets: means, or for weights multiples of sums (docs/arithmetic.md)."""
         self._emitter.take("sum_ram")
         many = len(reads) > self._geometry.agg_contexts
+        part = self._part(reads, columns)
         for number, read in enumerate(reads):
             if many:
-                self.context(0, read)
+                self._context(0, read, part)
             self._emitter.emit(
                 "reduce",
                 {
@@ -232,8 +258,10 @@ class LayerCode:
                     "rows": rows,
                     "mode": ReduceMode.MEAN,
                     "unsigned": int(read.unsigned),
+                    "weighted": int(read.weighted),
                     "accumulate": int(number > 0),
                     "groups": self._groups(columns.range.count),
+                    "source": part.source,
                     "destination": Affine(0, planned.tile.rows),
                     "sum": slot_of("sum_ram"),
                 },
@@ -260,9 +288,8 @@ class LayerCode:
             "from_sum": int(layer.gathered),
             "sum": slot_of("sum_ram", part.first_group),
             "sum_groups": self._groups(columns.range.count) - 1,
-            "relu": int(layer.relu),
-            "unsigned": int(not layer.output.signed),
-            "out_bits": layer.output.bits - 1,
+            "signed": int(layer.output.signed and not layer.relu),
+            "highest": layer.output.highest,
             "packed": int(planned.packed_output),
             "with_acc": int(layer.dense is not None),
             "out": slot_of("out_ram", first_word),
@@ -272,8 +299,7 @@ class LayerCode:
             "row_blocks": blocks_of(self._row_beats(planned, columns) * _BEAT),
             "row_words": last_word - first_word if part.last else own_words,
             "shift": layer.shift,
-            "post_shift": layer.post_shift,
-            "post_left": layer.post_left,
+            "post_shift": LARGEST_POST_LEFT - layer.post_left + layer.post_shift,
         }
         names = {field.name for field in isa().operation(layer.kind.value).fields}
         unread = set() if layer.dense else {"acc", "par"}

@@ -60,6 +60,11 @@ class Stored:
         return math.ldexp(self.mantissa, self.exponent)
 
     @property
+    def highest(self) -> int:
+        """Largest integer."""
+        return (1 << (self.bits - self.signed)) - 1
+
+    @property
     def item_bytes(self) -> int:
         """Bytes of an integer where it is not packed."""
         return -(-self.bits // 8)
@@ -108,6 +113,7 @@ class LoweredLayer:
         relu: Whether negative results become 0.
         parts: Where AGG computes the dense term, summing for each vertex the rows of weights that its non-zero features
             name: the parts that these are split into by their values. 0 where the matrix engines compute it.
+        weighted: Whether AGG multiplies these rows by the features' values.
     """
 
     kind: LayerKind
@@ -120,6 +126,7 @@ class LoweredLayer:
     post_shift: int
     relu: bool
     parts: int = 0
+    weighted: bool = False
 
     @property
     def gathered(self) -> bool:

@@ -87,8 +87,11 @@ def _projection_row(found: Projection) -> list[object]:
 
 
 def _form(found: Projection) -> str:
-    parts = f", {found.parts} parts" if found.parts > 1 else ""
-    return f"sparse{parts}" if found.sparse else "dense"
+    if not found.sparse:
+        return "dense"
+    if found.weighted:
+        return "sparse, weighted"
+    return f"sparse, {found.parts} parts" if found.parts > 1 else "sparse"
 
 
 def _order_row(found: RelationOrder) -> list[object]:

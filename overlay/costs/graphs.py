@@ -15,7 +15,7 @@ from hetfab.overlay.isa.loops import loops
 from hetfab.overlay.isa.spec import isa
 from hetfab.overlay.layouts import padded
 from hetfab.overlay.semantic.adjacency import Adjacency
-from hetfab.overlay.semantic.bitmaps import is_dense, words_of
+from hetfab.overlay.semantic.bitmaps import WORD_BITS, is_dense, words_of
 
 _NUMBERS = BEAT_BYTES // 4
 _BLOCK_ROWS = isa().size("sgb_block_rows")
@@ -98,7 +98,7 @@ def compose_cost(
         + (rows.cycles + wide.cycles)
         + np.where(single, table["sgb_copy"].cycles(lengths), table["sgb_expand"].cycles(lengths))[~joined].sum()
         + table["sgb_wide"].cycles(wide.beats).sum()
-        + table["sgb_ascend"].cycles(words + found)[ascends].sum()
+        + table["sgb_ascend"].cycles(words - _filled_words(out.graph, words) + found)[ascends].sum()
         + table["sgb_seen"].cycles(found)[several & ~ascends].sum()
         + (0 if to_fifo else table["sgb_out_starts"].cycles(np.append(_block_rows(left.graph.rows), 1)).sum())
         + table["sgb_responses"].cycles(min(written, BURSTS_AHEAD))
@@ -202,6 +202,7 @@ def _cost(cycles: int, *, right: _Reads, left: _Reads, written: int, written_bea
         write_bursts=one(written),
         macs=one(0),
         edges=one(edges),
+        misses=one(0),
     )
 
 
@@ -224,6 +225,13 @@ def _joined(left: Adjacency, lengths: Array, counts: Array, threshold: int, word
     before_row = np.concatenate([[0], np.cumsum(lengths)])[left.starts[:-1]]
     expansions = ends[of_batch] - np.repeat(before_row, degrees)
     return np.asarray((np.repeat(degrees, degrees) > 1) & (expansions > threshold) & is_dense(lengths, words))
+
+
+def _filled_words(graph: Adjacency, words: int) -> Array:
+    """Words of each row's bitmap that hold an id."""
+    rows = np.repeat(np.arange(graph.rows), graph.out_degrees())
+    filled = np.unique(rows * words + graph.ids // WORD_BITS)
+    return np.bincount(filled // max(words, 1), minlength=graph.rows)
 
 
 def _block_rows(rows: int) -> Array:

@@ -77,7 +77,9 @@ def lut_ram(depth: int, bits: int) -> float:
 def memory_resources(geometry: Geometry, name: str) -> Resources:
     """An on-chip memory, always block RAM; those that their writer also reads need two full ports."""
     depth, bits = geometry.depth(name), 8 * geometry.word_bytes(name)
-    read_by_writer = name in ("acc_d_ram", "acc_l_ram", "sum_ram", "agg_context", "sgb_context")
+    # Their one port, or their writer's, does both.
+    both_ways = ("acc_d_ram", "acc_l_ram", "sum_ram", "feature_ram", "tag_ram", "load_context", "agg_context")
+    read_by_writer = name in (*both_ways, "sgb_context")
     banks = geometry.banks(name)
     return Resources(bram36=banks * block_rams(depth, bits // banks, true_dual=read_by_writer))
 
@@ -121,21 +123,42 @@ def memory_port_resources(geometry: Geometry, board: Board) -> Resources:
 
 def load_resources(geometry: Geometry, form: Form) -> Resources:
     """LOAD with its read port."""
-    lut = _constant("lut_load_control") + _constant("lut_load_slices")
-    return _with_ff(lut, dsp=_constant("dsp_per_address")) + _axi_masters("load") + _streams()
+    lut = _constant("lut_load_control") + _constant("lut_load_slices") + _constant("lut_load_lines")
+    lut += _bank_writers(geometry.gemm_d_rows, geometry.act_d_words)
+    lut += _bank_writers(geometry.gemm_l_rows, geometry.act_l_words)
+    parts = _with_ff(lut, dsp=_constant("dsp_per_address")) + _axi_masters("load") + _streams()
+    if geometry.res_words:
+        parts += _with_ff(_constant("lut_load_residual"), dsp=_constant("dsp_per_address"))
+    return parts + _windows(geometry.gather_beats)
+
+
+def _bank_writers(banks: int, words: int) -> float:
+    """LUTs of an address for each bank, and of whether it takes a word."""
+    bits = (words - 1).bit_length()
+    return banks * (bits * _constant("lut_per_adder_bit") + _constant("lut_per_bank_range"))
+
+
+def _windows(beats: int) -> Resources:
+    """What cuts windows of samples: two lines in LUT RAM, even and odd beats, and 8 of 16 bytes of a pair."""
+    if not beats:
+        return Resources()
+    beat_bits = 64
+    cut = beat_bits * (_mux(8) + _mux(2))
+    lut = 2 * lut_ram(beats, beat_bits) + cut + _constant("lut_load_windows")
+    return _with_ff(lut, dsp=_constant("dsp_per_address"))
 
 
 def store_resources(geometry: Geometry, form: Form) -> Resources:
     """STORE with its write port."""
-    return (
-        _with_ff(_constant("lut_store_control"), dsp=_constant("dsp_per_address")) + _axi_masters("store") + _streams()
-    )
+    lut = _constant("lut_store_control") + _constant("lut_store_strips")
+    # Products of banks, columns and the length of a pixel, and of banks and that length.
+    return _with_ff(lut, dsp=2 * _constant("dsp_per_address")) + _axi_masters("store") + _streams()
 
 
 def gemm_d_resources(geometry: Geometry, form: Form) -> Resources:
     """GEMM-D: the chains with their sums, a register of each sum that drains, and what a drain adds."""
     rows, cols = geometry.gemm_d_rows, geometry.gemm_d_cols
-    lut = _constant("lut_gemm_control") + chain_luts(rows, cols, ACCUMULATOR_BITS, form)
+    lut = _constant("lut_gemm_control") + _constant("lut_gemm_strips") + chain_luts(rows, cols, ACCUMULATOR_BITS, form)
     held = Resources(ff=rows * cols * ACCUMULATOR_BITS)
     return _with_ff(lut + _drain(rows, cols, ACCUMULATOR_BITS), dsp=chain_dsps(rows, cols)) + held + _streams()
 
@@ -147,7 +170,7 @@ def gemm_l_resources(geometry: Geometry, form: Form) -> Resources:
     # A slice's top bit is flipped on the way into the register that holds it for all planes.
     offsets = rows * _LANES * _constant("lut_per_adder_bit")
     held = Resources(ff=rows * cols * bits + rows * _LANES * _SLICE_BITS)
-    lut = _constant("lut_gemm_control") + elements + offsets + _drain(rows, cols, bits)
+    lut = _constant("lut_gemm_control") + _constant("lut_gemm_strips") + elements + offsets + _drain(rows, cols, bits)
     return _with_ff(lut) + held + _streams()
 
 
@@ -171,23 +194,28 @@ def vec_resources(geometry: Geometry, form: Form) -> Resources:
 
 
 def agg_resources(geometry: Geometry, form: Form) -> Resources:
-    """AGG: sums of all groups in registers, a mean per lane, what ``sum_ram`` held before, two ports."""
+    """AGG: sums of all groups in registers, a mean per lane, sums that it keeps, two ports, and its scratchpad."""
     select = ACCUMULATOR_BITS * _mux(geometry.agg_groups)
     adders = 2 * ACCUMULATOR_BITS + _REQUANTIZED_BITS
     shifter = _REQUANTIZED_BITS * _BARREL_LEVELS
     lut = _constant("lut_agg_control") + geometry.lanes * (select + adders + shifter)
+    lut += _constant("lut_agg_entries") + _constant("lut_agg_spill")
+    lut += _constant("lut_agg_scratchpad") if geometry.feature_words else 0
     sums = Resources(ff=geometry.agg_groups * geometry.lanes * ACCUMULATOR_BITS)
-    dsp = geometry.lanes * _constant("dsp_per_requantize") + _constant("dsp_per_address")
+    # Rows of features, of spilled sums and of sum_ram, and slots.
+    addresses = 4 if geometry.feature_words else 3
+    dsp = geometry.lanes * _constant("dsp_per_requantize") + addresses * _constant("dsp_per_address")
+    dsp += geometry.agg_weights * geometry.lanes * _constant("dsp_per_weight")
     destinations = Resources(bram36=block_rams(*_destination_buffer(), true_dual=False))
-    held = Resources(bram36=block_rams(geometry.depth("sum_ram"), 8 * geometry.word_bytes("sum_ram"), true_dual=False))
+    held = Resources(bram36=block_rams(geometry.depth("sum_ram"), 8 * geometry.word_bytes("sum_ram"), true_dual=True))
     return _with_ff(lut, dsp=dsp) + sums + destinations + held + _axi_masters("agg") + _streams()
 
 
 def _destination_buffer() -> tuple[int, int]:
     """Depth and width of AGG's buffer of destinations: what ``rows`` can name, of each what the sums need."""
-    record = isa().record("destination")
+    record = isa().record("run")
     return isa().operation("reduce").field("rows").largest + 1, sum(
-        record.bits(name) for name in ("degree", "reciprocal", "exponent")
+        record.bits(name) for name in ("degree", "reciprocal", "exponent", "row")
     )
 
 

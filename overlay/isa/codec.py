@@ -20,6 +20,7 @@ class Engine(IntEnum):
     VEC = 4
     AGG = 5
     SGB = 6
+    DW = 7
 
 
 class Segment(IntEnum):
@@ -151,47 +152,53 @@ class RegisterOffset(IntEnum):
     QUEUE_HEAD_VEC = 700
     QUEUE_HEAD_AGG = 704
     QUEUE_HEAD_SGB = 708
-    LAST_RETIRED_LOAD = 712
-    LAST_RETIRED_STORE = 716
-    LAST_RETIRED_GEMM_D = 720
-    LAST_RETIRED_GEMM_L = 724
-    LAST_RETIRED_VEC = 728
-    LAST_RETIRED_AGG = 732
-    LAST_RETIRED_SGB = 736
-    COUNTER_LOAD_INSTRUCTIONS_LOW = 740
-    COUNTER_LOAD_INSTRUCTIONS_HIGH = 744
-    COUNTER_STORE_INSTRUCTIONS_LOW = 748
-    COUNTER_STORE_INSTRUCTIONS_HIGH = 752
-    COUNTER_GEMM_D_INSTRUCTIONS_LOW = 756
-    COUNTER_GEMM_D_INSTRUCTIONS_HIGH = 760
-    COUNTER_GEMM_L_INSTRUCTIONS_LOW = 764
-    COUNTER_GEMM_L_INSTRUCTIONS_HIGH = 768
-    COUNTER_VEC_INSTRUCTIONS_LOW = 772
-    COUNTER_VEC_INSTRUCTIONS_HIGH = 776
-    COUNTER_AGG_INSTRUCTIONS_LOW = 780
-    COUNTER_AGG_INSTRUCTIONS_HIGH = 784
-    COUNTER_SGB_INSTRUCTIONS_LOW = 788
-    COUNTER_SGB_INSTRUCTIONS_HIGH = 792
-    COUNTER_LOAD_READ_BYTES_LOW = 796
-    COUNTER_LOAD_READ_BYTES_HIGH = 800
-    COUNTER_STORE_WRITE_BYTES_LOW = 804
-    COUNTER_STORE_WRITE_BYTES_HIGH = 808
-    COUNTER_GEMM_D_MACS_LOW = 812
-    COUNTER_GEMM_D_MACS_HIGH = 816
-    COUNTER_GEMM_L_MACS_LOW = 820
-    COUNTER_GEMM_L_MACS_HIGH = 824
-    COUNTER_AGG_EDGES_LOW = 828
-    COUNTER_AGG_EDGES_HIGH = 832
-    COUNTER_AGG_FEATURE_BYTES_LOW = 836
-    COUNTER_AGG_FEATURE_BYTES_HIGH = 840
-    COUNTER_AGG_GRAPH_BYTES_LOW = 844
-    COUNTER_AGG_GRAPH_BYTES_HIGH = 848
-    COUNTER_SGB_EDGES_LOW = 852
-    COUNTER_SGB_EDGES_HIGH = 856
-    COUNTER_SGB_RIGHT_BYTES_LOW = 860
-    COUNTER_SGB_RIGHT_BYTES_HIGH = 864
-    COUNTER_SGB_WRITE_BYTES_LOW = 868
-    COUNTER_SGB_WRITE_BYTES_HIGH = 872
+    QUEUE_HEAD_DW = 712
+    LAST_RETIRED_LOAD = 716
+    LAST_RETIRED_STORE = 720
+    LAST_RETIRED_GEMM_D = 724
+    LAST_RETIRED_GEMM_L = 728
+    LAST_RETIRED_VEC = 732
+    LAST_RETIRED_AGG = 736
+    LAST_RETIRED_SGB = 740
+    LAST_RETIRED_DW = 744
+    COUNTER_LOAD_INSTRUCTIONS_LOW = 748
+    COUNTER_LOAD_INSTRUCTIONS_HIGH = 752
+    COUNTER_STORE_INSTRUCTIONS_LOW = 756
+    COUNTER_STORE_INSTRUCTIONS_HIGH = 760
+    COUNTER_GEMM_D_INSTRUCTIONS_LOW = 764
+    COUNTER_GEMM_D_INSTRUCTIONS_HIGH = 768
+    COUNTER_GEMM_L_INSTRUCTIONS_LOW = 772
+    COUNTER_GEMM_L_INSTRUCTIONS_HIGH = 776
+    COUNTER_VEC_INSTRUCTIONS_LOW = 780
+    COUNTER_VEC_INSTRUCTIONS_HIGH = 784
+    COUNTER_AGG_INSTRUCTIONS_LOW = 788
+    COUNTER_AGG_INSTRUCTIONS_HIGH = 792
+    COUNTER_SGB_INSTRUCTIONS_LOW = 796
+    COUNTER_SGB_INSTRUCTIONS_HIGH = 800
+    COUNTER_DW_INSTRUCTIONS_LOW = 804
+    COUNTER_DW_INSTRUCTIONS_HIGH = 808
+    COUNTER_LOAD_READ_BYTES_LOW = 812
+    COUNTER_LOAD_READ_BYTES_HIGH = 816
+    COUNTER_STORE_WRITE_BYTES_LOW = 820
+    COUNTER_STORE_WRITE_BYTES_HIGH = 824
+    COUNTER_GEMM_D_MACS_LOW = 828
+    COUNTER_GEMM_D_MACS_HIGH = 832
+    COUNTER_GEMM_L_MACS_LOW = 836
+    COUNTER_GEMM_L_MACS_HIGH = 840
+    COUNTER_AGG_EDGES_LOW = 844
+    COUNTER_AGG_EDGES_HIGH = 848
+    COUNTER_AGG_FEATURE_BYTES_LOW = 852
+    COUNTER_AGG_FEATURE_BYTES_HIGH = 856
+    COUNTER_AGG_GRAPH_BYTES_LOW = 860
+    COUNTER_AGG_GRAPH_BYTES_HIGH = 864
+    COUNTER_SGB_EDGES_LOW = 868
+    COUNTER_SGB_EDGES_HIGH = 872
+    COUNTER_SGB_RIGHT_BYTES_LOW = 876
+    COUNTER_SGB_RIGHT_BYTES_HIGH = 880
+    COUNTER_SGB_WRITE_BYTES_LOW = 884
+    COUNTER_SGB_WRITE_BYTES_HIGH = 888
+    COUNTER_DW_MACS_LOW = 892
+    COUNTER_DW_MACS_HIGH = 896
 
 
 def _word(operation: str, engine: int, opcode: int, fields: tuple[tuple[str, int, int, int], ...]) -> int:
@@ -728,6 +735,48 @@ def load_residual(
     )
 
 
+def load_depthwise(
+    *,
+    ram: int,
+    words: int,
+    address: int,
+    wait0: int = 0,
+    wait1: int = 0,
+    signal0: int = 0,
+    signal1: int = 0,
+) -> int:
+    """Packs ``load_depthwise``, 128 bits.
+
+    Copies consecutive words to dwp_ram.
+
+    Args:
+        ram: First word in the on-chip memory; 0 to 65535.
+        words: Number of words; 0 to 65535.
+        address: First byte in DRAM; 0 to 1099511627775.
+        wait0: Semaphore to wait for, 0 for none; 0 to 31.
+        wait1: Second semaphore to wait for, 0 for none; 0 to 31.
+        signal0: Semaphore to signal when the work is done, 0 for none; 0 to 31.
+        signal1: Second semaphore to signal, 0 for none; 0 to 31.
+
+    Raises:
+        FieldRangeError: A value does not fit its field.
+    """
+    return _word(
+        "load_depthwise",
+        Engine.LOAD,
+        10,
+        (
+            ("ram", 32, 16, ram),
+            ("words", 48, 16, words),
+            ("address", 88, 40, address),
+            ("wait0", 8, 5, wait0),
+            ("wait1", 13, 5, wait1),
+            ("signal0", 18, 5, signal0),
+            ("signal1", 23, 5, signal1),
+        ),
+    )
+
+
 def store_rows(
     *,
     ram: int,
@@ -831,6 +880,55 @@ def store_runs(
             ("stride_blocks", 64, 11, stride_blocks),
             ("joined", 75, 1, joined),
             ("pixel_stride", 76, 12, pixel_stride),
+            ("address", 88, 40, address),
+            ("wait0", 8, 5, wait0),
+            ("wait1", 13, 5, wait1),
+            ("signal0", 18, 5, signal0),
+            ("signal1", 23, 5, signal1),
+        ),
+    )
+
+
+def store_middle(
+    *,
+    ram: int,
+    rows: int,
+    row_beats: int,
+    stride_blocks: int,
+    address: int,
+    wait0: int = 0,
+    wait1: int = 0,
+    signal0: int = 0,
+    signal1: int = 0,
+) -> int:
+    """Packs ``store_middle``, 128 bits.
+
+    Copies rows of row_beats words of mid_ram, one behind the other, to rows in DRAM, stride_blocks blocks
+    apart; done after the last write response.
+
+    Args:
+        ram: First word in mid_ram; 0 to 65535.
+        rows: Number of rows; 0 to 4095.
+        row_beats: Length of a row in beats; 0 to 4095.
+        stride_blocks: Distance of two rows in DRAM in blocks; 0 to 4095.
+        address: First byte in DRAM; 0 to 1099511627775.
+        wait0: Semaphore to wait for, 0 for none; 0 to 31.
+        wait1: Second semaphore to wait for, 0 for none; 0 to 31.
+        signal0: Semaphore to signal when the work is done, 0 for none; 0 to 31.
+        signal1: Second semaphore to signal, 0 for none; 0 to 31.
+
+    Raises:
+        FieldRangeError: A value does not fit its field.
+    """
+    return _word(
+        "store_middle",
+        Engine.STORE,
+        3,
+        (
+            ("ram", 32, 16, ram),
+            ("rows", 48, 12, rows),
+            ("row_beats", 64, 12, row_beats),
+            ("stride_blocks", 76, 12, stride_blocks),
             ("address", 88, 40, address),
             ("wait0", 8, 5, wait0),
             ("wait1", 13, 5, wait1),
@@ -1134,12 +1232,11 @@ def matmul_planes_lines(
 def requantize(
     *,
     core: int,
-    out_bits: int,
-    acc: int,
-    relu: int,
-    unsigned: int,
-    from_sum: int,
+    signed: int,
     packed: int,
+    from_sum: int,
+    acc: int,
+    highest: int,
     out: int,
     par: int,
     rows: int,
@@ -1147,6 +1244,7 @@ def requantize(
     row_blocks: int,
     row_words: int,
     shift: int,
+    to_exp: int,
     wait0: int = 0,
     wait1: int = 0,
     signal0: int = 0,
@@ -1154,25 +1252,28 @@ def requantize(
 ) -> int:
     """Packs ``requantize``, 128 bits.
 
-    out[r][c] = saturate(requantize(acc[r][c] + bias[c], multiplier[c], shift)) to out_bits + 1 bits; with
-    relu, negative results become 0. Rows of out_ram are row_blocks blocks apart; of each, row_words words are
-    written, with zeros beyond the results.
+    out[r][c] = requantize(acc[r][c] + bias[c], multiplier[c], shift), limited to highest above, and to
+    -highest - 1 when signed, else to 0, below. Rows of out_ram are row_blocks blocks apart, or follow each
+    other where that is 0; of each, row_words words are written, with zeros beyond the results. With to_exp,
+    row x * banks + b goes to exp_ram instead, to the words from out + b * exp_line_words + x *
+    exp_pixel_words on, with banks, exp_line_words and exp_pixel_words of configure_pixels; rows are then a
+    multiple of banks.
 
     Args:
         core: 0: accumulators of GEMM-D, 1: of GEMM-L; 0 to 1.
-        out_bits: Bits of a result, less 1; 0 to 7.
-        acc: First word in acc_d_ram, acc_l_ram or sum_ram; 0 to 4095.
-        relu: 1: negative results become 0; 0 to 1.
-        unsigned: 1: results are unsigned; 0 to 1.
-        from_sum: 1: accumulators are sums of AGG in sum_ram, and core is not used; 0 to 1.
+        signed: 1: results reach down to -highest - 1, 0: to 0; 0 to 1.
         packed: 1: two results a byte, the even channel in the low nibble; 0 to 1.
-        out: First word in out_ram; 0 to 4095.
+        from_sum: 1: accumulators are sums of AGG in sum_ram, and core is not used; 0 to 1.
+        acc: First word in acc_d_ram, acc_l_ram or sum_ram; 0 to 4095.
+        highest: Largest result; 0 to 255.
+        out: First word in out_ram or exp_ram; 0 to 4095.
         par: First word in par_ram; 0 to 511.
         rows: Rows of the tile; 0 to 255.
         groups: Groups of lanes channels; 0 to 127.
-        row_blocks: Distance of two output rows in blocks; 0 to 63.
-        row_words: Words of out_ram written in a row, zeros beyond its results; 0 to 127.
+        row_blocks: Distance of two output rows in blocks, 0: they follow each other; 0 to 63.
+        row_words: Words written in an output row, zeros beyond its results; 0 to 127.
         shift: Right shift of the requantization; 0 to 63.
+        to_exp: 1: rows are pixels of exp_ram; 0 to 1.
         wait0: Semaphore to wait for, 0 for none; 0 to 31.
         wait1: Second semaphore to wait for, 0 for none; 0 to 31.
         signal0: Semaphore to signal when the work is done, 0 for none; 0 to 31.
@@ -1187,12 +1288,11 @@ def requantize(
         1,
         (
             ("core", 28, 1, core),
-            ("out_bits", 29, 3, out_bits),
+            ("signed", 29, 1, signed),
+            ("packed", 30, 1, packed),
+            ("from_sum", 31, 1, from_sum),
             ("acc", 32, 12, acc),
-            ("relu", 56, 1, relu),
-            ("unsigned", 57, 1, unsigned),
-            ("from_sum", 58, 1, from_sum),
-            ("packed", 59, 1, packed),
+            ("highest", 56, 8, highest),
             ("out", 64, 12, out),
             ("par", 76, 9, par),
             ("rows", 85, 8, rows),
@@ -1200,6 +1300,7 @@ def requantize(
             ("row_blocks", 100, 6, row_blocks),
             ("row_words", 106, 7, row_words),
             ("shift", 113, 6, shift),
+            ("to_exp", 125, 1, to_exp),
             ("wait0", 8, 5, wait0),
             ("wait1", 13, 5, wait1),
             ("signal0", 18, 5, signal0),
@@ -1211,13 +1312,12 @@ def requantize(
 def combine(
     *,
     core: int,
-    out_bits: int,
+    signed: int,
+    packed: int,
+    with_acc: int,
     acc: int,
     sum: int,
-    relu: int,
-    unsigned: int,
-    with_acc: int,
-    packed: int,
+    highest: int,
     out: int,
     par: int,
     rows: int,
@@ -1226,7 +1326,6 @@ def combine(
     row_words: int,
     shift: int,
     post_shift: int,
-    post_left: int,
     sum_groups: int,
     wait0: int = 0,
     wait1: int = 0,
@@ -1236,28 +1335,26 @@ def combine(
     """Packs ``combine``, 128 bits.
 
     q8[r][c] = sum[r][c] + (with_acc ? saturate24(requantize(acc[r][c] + bias[c], multiplier[c], shift)) : 0);
-    out[r][c] = saturate(requantize(q8[r][c] * 2^post_left, 1, post_shift)) to out_bits + 1 bits; with relu,
-    negative results become 0. Rows of out_ram are row_blocks blocks apart; of each, row_words words are
-    written, with zeros beyond the results.
+    out[r][c] = requantize(q8[r][c] * 2^15, 1, post_shift), limited to highest above, and to -highest - 1 when
+    signed, else to 0, below. Rows of out_ram are row_blocks blocks apart, or follow each other where that is
+    0; of each, row_words words are written, with zeros beyond the results.
 
     Args:
         core: 0: accumulators of GEMM-D, 1: of GEMM-L; 0 to 1.
-        out_bits: Bits of a result, less 1; 0 to 7.
+        signed: 1: results reach down to -highest - 1, 0: to 0; 0 to 1.
+        packed: 1: two results a byte, the even channel in the low nibble; 0 to 1.
+        with_acc: 0: the accumulator term is zero and no accumulator is read; 0 to 1.
         acc: First word in acc_d_ram or acc_l_ram; 0 to 4095.
         sum: First word in sum_ram; 0 to 4095.
-        relu: 1: negative results become 0; 0 to 1.
-        unsigned: 1: results are unsigned; 0 to 1.
-        with_acc: 0: the accumulator term is zero and no accumulator is read; 0 to 1.
-        packed: 1: two results a byte, the even channel in the low nibble; 0 to 1.
+        highest: Largest result; 0 to 255.
         out: First word in out_ram; 0 to 4095.
         par: First word in par_ram; 0 to 511.
         rows: Rows of the tile; 0 to 255.
         groups: Groups of lanes channels; 0 to 127.
-        row_blocks: Distance of two output rows in blocks; 0 to 63.
-        row_words: Words of out_ram written in a row, zeros beyond its results; 0 to 127.
+        row_blocks: Distance of two output rows in blocks, 0: they follow each other; 0 to 63.
+        row_words: Words written in an output row, zeros beyond its results; 0 to 127.
         shift: Right shift of the requantization; 0 to 63.
-        post_shift: Right shift from Q.8 to the result; 0 to 63.
-        post_left: Left shift before post_shift; 0 to 15.
+        post_shift: Right shift of q8 * 2^15 to the result; 0 to 63.
         sum_groups: Distance of two rows of sum_ram in words, less 1; 0 to 7.
         wait0: Semaphore to wait for, 0 for none; 0 to 31.
         wait1: Second semaphore to wait for, 0 for none; 0 to 31.
@@ -1273,13 +1370,12 @@ def combine(
         2,
         (
             ("core", 28, 1, core),
-            ("out_bits", 29, 3, out_bits),
+            ("signed", 29, 1, signed),
+            ("packed", 30, 1, packed),
+            ("with_acc", 31, 1, with_acc),
             ("acc", 32, 12, acc),
             ("sum", 44, 12, sum),
-            ("relu", 56, 1, relu),
-            ("unsigned", 57, 1, unsigned),
-            ("with_acc", 58, 1, with_acc),
-            ("packed", 59, 1, packed),
+            ("highest", 56, 8, highest),
             ("out", 64, 12, out),
             ("par", 76, 9, par),
             ("rows", 85, 8, rows),
@@ -1288,7 +1384,6 @@ def combine(
             ("row_words", 106, 7, row_words),
             ("shift", 113, 6, shift),
             ("post_shift", 119, 6, post_shift),
-            ("post_left", 60, 4, post_left),
             ("sum_groups", 125, 3, sum_groups),
             ("wait0", 8, 5, wait0),
             ("wait1", 13, 5, wait1),
@@ -1301,9 +1396,9 @@ def combine(
 def export_sums(
     *,
     core: int,
+    with_acc: int,
     acc: int,
     sum: int,
-    with_acc: int,
     out: int,
     par: int,
     rows: int,
@@ -1319,20 +1414,20 @@ def export_sums(
 ) -> int:
     """Packs ``export_sums``, 128 bits.
 
-    out32[r][c] = q8[r][c] as in combine. Rows of out_ram are row_blocks blocks apart; of each, row_words
-    words are written, with zeros beyond the results.
+    out32[r][c] = q8[r][c] as in combine. Rows of out_ram are row_blocks blocks apart, or follow each other
+    where that is 0; of each, row_words words are written, with zeros beyond the results.
 
     Args:
         core: 0: accumulators of GEMM-D, 1: of GEMM-L; 0 to 1.
+        with_acc: 0: the accumulator term is zero and no accumulator is read; 0 to 1.
         acc: First word in acc_d_ram or acc_l_ram; 0 to 4095.
         sum: First word in sum_ram; 0 to 4095.
-        with_acc: 0: the accumulator term is zero and no accumulator is read; 0 to 1.
         out: First word in out_ram; 0 to 4095.
         par: First word in par_ram; 0 to 511.
         rows: Rows of the tile; 0 to 255.
         groups: Groups of lanes channels; 0 to 127.
-        row_blocks: Distance of two output rows in blocks; 0 to 63.
-        row_words: Words of out_ram written in a row, zeros beyond its results; 0 to 127.
+        row_blocks: Distance of two output rows in blocks, 0: they follow each other; 0 to 63.
+        row_words: Words written in an output row, zeros beyond its results; 0 to 127.
         shift: Right shift of the requantization; 0 to 63.
         sum_groups: Distance of two rows of sum_ram in words, less 1; 0 to 7.
         wait0: Semaphore to wait for, 0 for none; 0 to 31.
@@ -1349,9 +1444,9 @@ def export_sums(
         3,
         (
             ("core", 28, 1, core),
+            ("with_acc", 31, 1, with_acc),
             ("acc", 32, 12, acc),
             ("sum", 44, 12, sum),
-            ("with_acc", 58, 1, with_acc),
             ("out", 64, 12, out),
             ("par", 76, 9, par),
             ("rows", 85, 8, rows),
@@ -1371,8 +1466,8 @@ def export_sums(
 def export_accumulators(
     *,
     core: int,
-    acc: int,
     from_sum: int,
+    acc: int,
     out: int,
     par: int,
     rows: int,
@@ -1386,19 +1481,19 @@ def export_accumulators(
 ) -> int:
     """Packs ``export_accumulators``, 128 bits.
 
-    out32[r][c] = acc[r][c] + bias[c]. Rows of out_ram are row_blocks blocks apart; of each, row_words words
-    are written, with zeros beyond the results.
+    out32[r][c] = acc[r][c] + bias[c]. Rows of out_ram are row_blocks blocks apart, or follow each other where
+    that is 0; of each, row_words words are written, with zeros beyond the results.
 
     Args:
         core: 0: accumulators of GEMM-D, 1: of GEMM-L; 0 to 1.
-        acc: First word in acc_d_ram, acc_l_ram or sum_ram; 0 to 4095.
         from_sum: 1: accumulators are sums of AGG in sum_ram, and core is not used; 0 to 1.
+        acc: First word in acc_d_ram, acc_l_ram or sum_ram; 0 to 4095.
         out: First word in out_ram; 0 to 4095.
         par: First word in par_ram; 0 to 511.
         rows: Rows of the tile; 0 to 255.
         groups: Groups of lanes channels; 0 to 127.
-        row_blocks: Distance of two output rows in blocks; 0 to 63.
-        row_words: Words of out_ram written in a row, zeros beyond its results; 0 to 127.
+        row_blocks: Distance of two output rows in blocks, 0: they follow each other; 0 to 63.
+        row_words: Words written in an output row, zeros beyond its results; 0 to 127.
         wait0: Semaphore to wait for, 0 for none; 0 to 31.
         wait1: Second semaphore to wait for, 0 for none; 0 to 31.
         signal0: Semaphore to signal when the work is done, 0 for none; 0 to 31.
@@ -1413,14 +1508,336 @@ def export_accumulators(
         4,
         (
             ("core", 28, 1, core),
+            ("from_sum", 31, 1, from_sum),
             ("acc", 32, 12, acc),
-            ("from_sum", 58, 1, from_sum),
             ("out", 64, 12, out),
             ("par", 76, 9, par),
             ("rows", 85, 8, rows),
             ("groups", 93, 7, groups),
             ("row_blocks", 100, 6, row_blocks),
             ("row_words", 106, 7, row_words),
+            ("wait0", 8, 5, wait0),
+            ("wait1", 13, 5, wait1),
+            ("signal0", 18, 5, signal0),
+            ("signal1", 23, 5, signal1),
+        ),
+    )
+
+
+def configure_pixels(
+    *,
+    banks: int,
+    packed: int,
+    signed: int,
+    res_line_words: int,
+    res_pixel_words: int,
+    exp_line_words: int,
+    exp_pixel_words: int,
+    wait0: int = 0,
+    wait1: int = 0,
+    signal0: int = 0,
+    signal1: int = 0,
+) -> int:
+    """Packs ``configure_pixels``, 128 bits.
+
+    Keeps where the pixels of a tile lie: row x * banks + b of a tile is pixel x of line b, or of strip b.
+
+    Args:
+        banks: Lines or strips of a tile, less 1; 0 to 31.
+        packed: 1: res_ram holds two channels a byte, the even one in the low nibble; 0 to 1.
+        signed: 1: res_ram holds signed integers; 0 to 1.
+        res_line_words: Distance of two lines in res_ram in words; 0 to 4095.
+        res_pixel_words: Distance of two pixels of a line in res_ram in words; 0 to 1023.
+        exp_line_words: Distance of two lines in exp_ram in words; 0 to 4095.
+        exp_pixel_words: Distance of two pixels of a line in exp_ram in words; 0 to 1023.
+        wait0: Semaphore to wait for, 0 for none; 0 to 31.
+        wait1: Second semaphore to wait for, 0 for none; 0 to 31.
+        signal0: Semaphore to signal when the work is done, 0 for none; 0 to 31.
+        signal1: Second semaphore to signal, 0 for none; 0 to 31.
+
+    Raises:
+        FieldRangeError: A value does not fit its field.
+    """
+    return _word(
+        "configure_pixels",
+        Engine.VEC,
+        5,
+        (
+            ("banks", 32, 5, banks),
+            ("packed", 37, 1, packed),
+            ("signed", 38, 1, signed),
+            ("res_line_words", 40, 12, res_line_words),
+            ("res_pixel_words", 52, 10, res_pixel_words),
+            ("exp_line_words", 64, 12, exp_line_words),
+            ("exp_pixel_words", 76, 10, exp_pixel_words),
+            ("wait0", 8, 5, wait0),
+            ("wait1", 13, 5, wait1),
+            ("signal0", 18, 5, signal0),
+            ("signal1", 23, 5, signal1),
+        ),
+    )
+
+
+def configure_pool(
+    *,
+    lines: int,
+    columns: int,
+    exponent: int,
+    line_words: int,
+    column_words: int,
+    reciprocal: int,
+    wait0: int = 0,
+    wait1: int = 0,
+    signal0: int = 0,
+    signal1: int = 0,
+) -> int:
+    """Packs ``configure_pool``, 128 bits.
+
+    Keeps the windows that are pooled: their taps on the image, and the divisor of a mean.
+
+    Args:
+        lines: Lines of a window, at least 1; 0 to 255.
+        columns: Columns of a window, at least 1; 0 to 255.
+        exponent: K = ceil(log2 d) of the divisor d; 0 to 31.
+        line_words: Distance of two lines of a window in words; 0 to 4095.
+        column_words: Distance of two columns of a window in words; 0 to 1023.
+        reciprocal: Round(2^(16+k)/d); 0 to 131071.
+        wait0: Semaphore to wait for, 0 for none; 0 to 31.
+        wait1: Second semaphore to wait for, 0 for none; 0 to 31.
+        signal0: Semaphore to signal when the work is done, 0 for none; 0 to 31.
+        signal1: Second semaphore to signal, 0 for none; 0 to 31.
+
+    Raises:
+        FieldRangeError: A value does not fit its field.
+    """
+    return _word(
+        "configure_pool",
+        Engine.VEC,
+        6,
+        (
+            ("lines", 32, 8, lines),
+            ("columns", 40, 8, columns),
+            ("exponent", 48, 5, exponent),
+            ("line_words", 64, 12, line_words),
+            ("column_words", 76, 10, column_words),
+            ("reciprocal", 88, 17, reciprocal),
+            ("wait0", 8, 5, wait0),
+            ("wait1", 13, 5, wait1),
+            ("signal0", 18, 5, signal0),
+            ("signal1", 23, 5, signal1),
+        ),
+    )
+
+
+def join(
+    *,
+    core: int,
+    signed: int,
+    packed: int,
+    acc: int,
+    res: int,
+    highest: int,
+    out: int,
+    par: int,
+    rows: int,
+    groups: int,
+    row_blocks: int,
+    row_words: int,
+    shift: int,
+    post_shift: int,
+    to_exp: int,
+    wide: int,
+    wait0: int = 0,
+    wait1: int = 0,
+    signal0: int = 0,
+    signal1: int = 0,
+) -> int:
+    """Packs ``join``, 128 bits.
+
+    q8[r][c] = 256 * residual[r][c] + saturate24(requantize(acc[r][c] + bias[c], multiplier[c], shift)),
+    int32, wraps; out[r][c] = requantize(q8[r][c] * 2^15, 1, post_shift), limited to highest above, and to
+    -highest - 1 when signed, else to 0, below; when wide, q8 itself. The pixel of row x * banks + b begins at
+    word res + b * res_line_words + x * res_pixel_words of res_ram, as configure_pixels says; rows are a
+    multiple of banks. Rows of out_ram are row_blocks blocks apart, or follow each other where that is 0; of
+    each, row_words words are written, with zeros beyond the results. With to_exp they are pixels of exp_ram,
+    as in requantize.
+
+    Args:
+        core: 0: accumulators of GEMM-D, 1: of GEMM-L; 0 to 1.
+        signed: 1: results reach down to -highest - 1, 0: to 0; 0 to 1.
+        packed: 1: two results a byte, the even channel in the low nibble; 0 to 1.
+        acc: First word in acc_d_ram or acc_l_ram; 0 to 4095.
+        res: First word in res_ram; 0 to 4095.
+        highest: Largest result; 0 to 255.
+        out: First word in out_ram or exp_ram; 0 to 4095.
+        par: First word in par_ram; 0 to 511.
+        rows: Rows of the tile; 0 to 255.
+        groups: Groups of lanes channels; 0 to 127.
+        row_blocks: Distance of two output rows in blocks, 0: they follow each other; 0 to 63.
+        row_words: Words written in an output row, zeros beyond its results; 0 to 127.
+        shift: Right shift of the requantization; 0 to 63.
+        post_shift: Right shift of q8 * 2^15 to the result; 0 to 63.
+        to_exp: 1: rows are pixels of exp_ram; 0 to 1.
+        wide: 1: results are q8 as int32; 0 to 1.
+        wait0: Semaphore to wait for, 0 for none; 0 to 31.
+        wait1: Second semaphore to wait for, 0 for none; 0 to 31.
+        signal0: Semaphore to signal when the work is done, 0 for none; 0 to 31.
+        signal1: Second semaphore to signal, 0 for none; 0 to 31.
+
+    Raises:
+        FieldRangeError: A value does not fit its field.
+    """
+    return _word(
+        "join",
+        Engine.VEC,
+        7,
+        (
+            ("core", 28, 1, core),
+            ("signed", 29, 1, signed),
+            ("packed", 30, 1, packed),
+            ("acc", 32, 12, acc),
+            ("res", 44, 12, res),
+            ("highest", 56, 8, highest),
+            ("out", 64, 12, out),
+            ("par", 76, 9, par),
+            ("rows", 85, 8, rows),
+            ("groups", 93, 7, groups),
+            ("row_blocks", 100, 6, row_blocks),
+            ("row_words", 106, 7, row_words),
+            ("shift", 113, 6, shift),
+            ("post_shift", 119, 6, post_shift),
+            ("to_exp", 125, 1, to_exp),
+            ("wide", 126, 1, wide),
+            ("wait0", 8, 5, wait0),
+            ("wait1", 13, 5, wait1),
+            ("signal0", 18, 5, signal0),
+            ("signal1", 23, 5, signal1),
+        ),
+    )
+
+
+def pool_max(
+    *,
+    res: int,
+    out: int,
+    rows: int,
+    row_blocks: int,
+    row_words: int,
+    to_exp: int,
+    wait0: int = 0,
+    wait1: int = 0,
+    signal0: int = 0,
+    signal1: int = 0,
+) -> int:
+    """Packs ``pool_max``, 128 bits.
+
+    out[r][c] = the largest channel c of the window of r, stored as res_ram stores it. The pixel of row x *
+    banks + b begins at word res + b * res_line_words + x * res_pixel_words of res_ram: the first tap of a
+    window of lines x columns taps, line_words and column_words apart, as configure_pixels and configure_pool
+    say; rows are a multiple of banks. Rows of out_ram are row_blocks blocks apart, or follow each other where
+    that is 0; of each, row_words words are written, with zeros beyond the results. With to_exp they are
+    pixels of exp_ram, as in requantize. A window of one tap copies.
+
+    Args:
+        res: First word in res_ram; 0 to 4095.
+        out: First word in out_ram or exp_ram; 0 to 4095.
+        rows: Rows of the tile; 0 to 255.
+        row_blocks: Distance of two output rows in blocks, 0: they follow each other; 0 to 63.
+        row_words: Words written in an output row, zeros beyond its results; 0 to 127.
+        to_exp: 1: rows are pixels of exp_ram; 0 to 1.
+        wait0: Semaphore to wait for, 0 for none; 0 to 31.
+        wait1: Second semaphore to wait for, 0 for none; 0 to 31.
+        signal0: Semaphore to signal when the work is done, 0 for none; 0 to 31.
+        signal1: Second semaphore to signal, 0 for none; 0 to 31.
+
+    Raises:
+        FieldRangeError: A value does not fit its field.
+    """
+    return _word(
+        "pool_max",
+        Engine.VEC,
+        8,
+        (
+            ("res", 44, 12, res),
+            ("out", 64, 12, out),
+            ("rows", 85, 8, rows),
+            ("row_blocks", 100, 6, row_blocks),
+            ("row_words", 106, 7, row_words),
+            ("to_exp", 125, 1, to_exp),
+            ("wait0", 8, 5, wait0),
+            ("wait1", 13, 5, wait1),
+            ("signal0", 18, 5, signal0),
+            ("signal1", 23, 5, signal1),
+        ),
+    )
+
+
+def pool_average(
+    *,
+    signed: int,
+    packed: int,
+    res: int,
+    highest: int,
+    out: int,
+    rows: int,
+    groups: int,
+    row_blocks: int,
+    row_words: int,
+    post_shift: int,
+    to_exp: int,
+    wide: int,
+    wait0: int = 0,
+    wait1: int = 0,
+    signal0: int = 0,
+    signal1: int = 0,
+) -> int:
+    """Packs ``pool_average``, 128 bits.
+
+    S[r][c] = the sum of channel c over the window of r, as in pool_max; q8[r][c] = saturate24((S[r][c] *
+    reciprocal + 2^(k+7)) >> (k+8)) with reciprocal and exponent k of configure_pool; out[r][c] =
+    requantize(q8[r][c] * 2^15, 1, post_shift), limited to highest above, and to -highest - 1 when signed,
+    else to 0, below; when wide, q8 itself. Rows of out_ram are row_blocks blocks apart, or follow each other
+    where that is 0; of each, row_words words are written, with zeros beyond the results. With to_exp they are
+    pixels of exp_ram, as in requantize.
+
+    Args:
+        signed: 1: results reach down to -highest - 1, 0: to 0; 0 to 1.
+        packed: 1: two results a byte, the even channel in the low nibble; 0 to 1.
+        res: First word in res_ram; 0 to 4095.
+        highest: Largest result; 0 to 255.
+        out: First word in out_ram or exp_ram; 0 to 4095.
+        rows: Rows of the tile; 0 to 255.
+        groups: Groups of lanes channels; 0 to 127.
+        row_blocks: Distance of two output rows in blocks, 0: they follow each other; 0 to 63.
+        row_words: Words written in an output row, zeros beyond its results; 0 to 127.
+        post_shift: Right shift of q8 * 2^15 to the result; 0 to 63.
+        to_exp: 1: rows are pixels of exp_ram; 0 to 1.
+        wide: 1: results are q8 as int32; 0 to 1.
+        wait0: Semaphore to wait for, 0 for none; 0 to 31.
+        wait1: Second semaphore to wait for, 0 for none; 0 to 31.
+        signal0: Semaphore to signal when the work is done, 0 for none; 0 to 31.
+        signal1: Second semaphore to signal, 0 for none; 0 to 31.
+
+    Raises:
+        FieldRangeError: A value does not fit its field.
+    """
+    return _word(
+        "pool_average",
+        Engine.VEC,
+        9,
+        (
+            ("signed", 29, 1, signed),
+            ("packed", 30, 1, packed),
+            ("res", 44, 12, res),
+            ("highest", 56, 8, highest),
+            ("out", 64, 12, out),
+            ("rows", 85, 8, rows),
+            ("groups", 93, 7, groups),
+            ("row_blocks", 100, 6, row_blocks),
+            ("row_words", 106, 7, row_words),
+            ("post_shift", 119, 6, post_shift),
+            ("to_exp", 125, 1, to_exp),
+            ("wide", 126, 1, wide),
             ("wait0", 8, 5, wait0),
             ("wait1", 13, 5, wait1),
             ("signal0", 18, 5, signal0),
@@ -1935,6 +2352,99 @@ def widen(
         Engine.SGB,
         6,
         (
+            ("wait0", 8, 5, wait0),
+            ("wait1", 13, 5, wait1),
+            ("signal0", 18, 5, signal0),
+            ("signal1", 23, 5, signal1),
+        ),
+    )
+
+
+def depthwise(
+    *,
+    top: int,
+    bottom: int,
+    left: int,
+    right: int,
+    stride: int,
+    packed: int,
+    unsigned: int,
+    signed: int,
+    out_packed: int,
+    highest: int,
+    shift: int,
+    lines: int,
+    exp: int,
+    mid: int,
+    par: int,
+    groups: int,
+    columns: int,
+    line_words: int,
+    wait0: int = 0,
+    wait1: int = 0,
+    signal0: int = 0,
+    signal1: int = 0,
+) -> int:
+    """Packs ``depthwise``, 128 bits.
+
+    out[y][x][c] = requantize(sum over i, j < 3 of image[y * s + i - top][x * s + j - left][c] *
+    weight[i][j][c] + bias[c], multiplier[c], shift) with s = stride + 1, limited to highest above, and to
+    -highest - 1 when signed, else to 0, below; image is 0 outside of its lines and columns. Line l, column x
+    of the image begins at word exp + l * line_words + x * groups, or groups / 2 when packed, of exp_ram, and
+    has columns columns and (lines - 1) * s + 3 - top - bottom lines. Results are ((left + columns + right -
+    3) // s + 1) * lines pixels in mid_ram, one behind the other, from mid on. Sums are int32; products are of
+    8 bits, or when packed of 4.
+
+    Args:
+        top: Lines of the first window above the image; 0 to 3.
+        bottom: Lines of the last window below the image; 0 to 3.
+        left: Columns of the first window left of the image; 0 to 3.
+        right: Columns right of the image; 0 to 3.
+        stride: Stride, less 1; 0 to 3.
+        packed: 1: two channels a byte in exp_ram, and weights of 4 bits; 0 to 1.
+        unsigned: 1: exp_ram holds unsigned integers; 0 to 1.
+        signed: 1: results reach down to -highest - 1, 0: to 0; 0 to 1.
+        out_packed: 1: two results a byte, the even channel in the low nibble; 0 to 1.
+        highest: Largest result; 0 to 255.
+        shift: Right shift of the requantization; 0 to 63.
+        lines: Output lines; 0 to 31.
+        exp: First word in exp_ram; 0 to 4095.
+        mid: First word in mid_ram; 0 to 4095.
+        par: First word in dwp_ram; 0 to 1023.
+        groups: Groups of lanes channels, an even number when packed or out_packed; 0 to 255.
+        columns: Columns of the image in exp_ram; 0 to 255.
+        line_words: Distance of two lines in exp_ram in words; 0 to 4095.
+        wait0: Semaphore to wait for, 0 for none; 0 to 31.
+        wait1: Second semaphore to wait for, 0 for none; 0 to 31.
+        signal0: Semaphore to signal when the work is done, 0 for none; 0 to 31.
+        signal1: Second semaphore to signal, 0 for none; 0 to 31.
+
+    Raises:
+        FieldRangeError: A value does not fit its field.
+    """
+    return _word(
+        "depthwise",
+        Engine.DW,
+        1,
+        (
+            ("top", 28, 2, top),
+            ("bottom", 30, 2, bottom),
+            ("left", 32, 2, left),
+            ("right", 34, 2, right),
+            ("stride", 36, 2, stride),
+            ("packed", 38, 1, packed),
+            ("unsigned", 39, 1, unsigned),
+            ("signed", 40, 1, signed),
+            ("out_packed", 41, 1, out_packed),
+            ("highest", 42, 8, highest),
+            ("shift", 50, 6, shift),
+            ("lines", 56, 5, lines),
+            ("exp", 64, 12, exp),
+            ("mid", 76, 12, mid),
+            ("par", 88, 10, par),
+            ("groups", 98, 8, groups),
+            ("columns", 106, 8, columns),
+            ("line_words", 114, 12, line_words),
             ("wait0", 8, 5, wait0),
             ("wait1", 13, 5, wait1),
             ("signal0", 18, 5, signal0),

@@ -152,10 +152,14 @@ def _memories(isa: Isa) -> str:
 
 
 def _streams(isa: Isa) -> str:
-    rows = (
-        (_code(s.name), str(s.bits), _code(s.depth), _code(s.writer), _code(s.reader), s.meaning) for s in isa.streams
-    )
-    return _table(("stream", "bits in a word", "words", "writer", "reader", "content"), rows)
+    rows = []
+    for s in isa.streams:
+        ends = (
+            ", ".join([_code(engine), *(f"{_code(text)} of {_code(name)}" for name, text in rows_of.items())])
+            for engine, rows_of in ((s.writer, s.sent), (s.reader, s.taken))
+        )
+        rows.append((_code(s.name), str(s.bits), _code(s.depth), *ends, s.meaning))
+    return _table(("stream", "bits in a word", "words", "writer, rows", "reader, rows", "content"), rows)
 
 
 def _operation(operation: Operation) -> str:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from hetfab.overlay.design import Geometry
 from hetfab.overlay.errors import StreamInvalidError
-from hetfab.overlay.isa.arithmetic import Q8_BITS, Integers, mean_q8, requantize, saturate, saturate24, wrap32
+from hetfab.overlay.isa.arithmetic import Q8_BITS, Integers, limit, mean_q8, requantize, saturate24, wrap32
 from hetfab.overlay.isa.spec import Field, Operation, isa
 from hetfab.overlay.semantic.adjacency import Adjacency, compose, transpose
 from hetfab.overlay.semantic.bitmaps import bitmaps
@@ -28,7 +28,10 @@ _BLOCK_BYTES = isa().block_bytes
 _NUMBER_BYTES = 4
 _D_BANK_BYTES = 8
 _L_BANK_BYTES = 16
+_WORD_BYTES = 8
 _CONTEXT_WORDS = isa().size("context_words")
+_POST_LEFT = isa().size("post_left")
+_TAPS = isa().size("window_taps")
 _PARAMETER = isa().record("parameter").dtype
 _DESTINATION = isa().record("destination")
 _RUN = isa().record("run")
@@ -294,6 +297,11 @@ def load_residual(machine: GoldenMachine, f: Fields) -> None:
         target[...] = machine.dram(f["address"] + row * stride, runs, f["run_stride"] * _D_BANK_BYTES, length)
 
 
+def load_depthwise(machine: GoldenMachine, f: Fields) -> None:
+    """DRAM to consecutive words of dwp_ram."""
+    _load(machine, f, "dwp_ram")
+
+
 def _load(machine: GoldenMachine, f: Fields, memory: str) -> None:
     words = machine.words(memory, f["ram"], f["words"])
     words[...] = machine.dram(f["address"], 1, 0, words.size).reshape(words.shape)
@@ -354,6 +362,15 @@ def store_runs(machine: GoldenMachine, f: Fields) -> None:
         for x in range(columns):
             first = f["ram"] + (x * f["ram_banks"] + bank) * beats
             target[x] = machine.words("out_ram", first, beats).reshape(-1)
+
+
+def store_middle(machine: GoldenMachine, f: Fields) -> None:
+    """Rows of mid_ram, one behind the other, to DRAM rows, in the order of the rows."""
+    rows, beats = f["rows"], f["row_beats"]
+    target = machine.dram(f["address"], rows, f["stride_blocks"] * _BLOCK_BYTES, beats * _WORD_BYTES)
+    content = machine.words("mid_ram", f["ram"], rows * beats).reshape(rows, beats * _WORD_BYTES)
+    for row in range(rows):
+        target[row] = content[row]
 
 
 def matmul(machine: GoldenMachine, f: Fields) -> None:
@@ -460,14 +477,14 @@ def _signed(values: npt.NDArray[Any], bits: int) -> Integers:
 
 
 def vec_requantize(machine: GoldenMachine, f: Fields) -> None:
-    """out[r][c] = saturate(requantize(acc[r][c] + bias[c], multiplier[c], shift)), after ReLU."""
+    """out[r][c] = limit(requantize(acc[r][c] + bias[c], multiplier[c], shift))."""
     values, multiplier = _biased(machine, f)
-    _write_bytes(machine, f, requantize(values, multiplier, f["shift"]))
+    _write_results(machine, f, requantize(values, multiplier, f["shift"]))
 
 
 def combine(machine: GoldenMachine, f: Fields) -> None:
-    """out[r][c] = saturate(requantize(q8[r][c] << post_left, 1, post_shift)), after ReLU."""
-    _write_bytes(machine, f, requantize(_q8(machine, f) << f["post_left"], 1, f["post_shift"]))
+    """out[r][c] = limit(requantize(q8[r][c] * 2^15, 1, post_shift))."""
+    _write_q8(machine, f, _q8(machine, f))
 
 
 def export_sums(machine: GoldenMachine, f: Fields) -> None:
@@ -478,6 +495,79 @@ def export_sums(machine: GoldenMachine, f: Fields) -> None:
 def export_accumulators(machine: GoldenMachine, f: Fields) -> None:
     """out32[r][c] = acc[r][c] + bias[c]."""
     _write_rows(machine, f, _biased(machine, f)[0].astype("<i4"))
+
+
+def configure_pixels(machine: GoldenMachine, f: Fields) -> None:
+    """Keeps where the pixels of a tile lie."""
+    _keep(machine, f, "vec_context", 0)
+
+
+def configure_pool(machine: GoldenMachine, f: Fields) -> None:
+    """Keeps the windows that are pooled."""
+    _keep(machine, f, "vec_context", 1)
+
+
+def join(machine: GoldenMachine, f: Fields) -> None:
+    """q8 = 256 * residual + saturate24(requantize(acc + bias, multiplier, shift)), ended as in combine."""
+    values, multiplier = _biased(machine, f)
+    term = saturate24(requantize(values, multiplier, f["shift"]))
+    pixels = _pixels(machine, f)
+    words = _residual_words(machine, f, pixels, 0, -(-f["groups"] // (1 + pixels["packed"])))
+    residual = _channels(words, pixels)[:, : f["groups"] * machine.geometry.lanes]
+    _write_q8(machine, f, wrap32((residual << Q8_BITS) + term))
+
+
+def pool_max(machine: GoldenMachine, f: Fields) -> None:
+    """out[r][c] = the largest channel c of the window of r, stored as res_ram stores it."""
+    pixels = _pixels(machine, f)
+    taps = [_channels(words, pixels) for words in _window_words(machine, f, pixels, f["row_words"])]
+    results = np.max(taps, axis=0).astype(np.uint8)
+    _write_rows(machine, f, _packed(results & 15) if pixels["packed"] else results)
+
+
+def pool_average(machine: GoldenMachine, f: Fields) -> None:
+    """q8 = saturate24((S * reciprocal + 2^(k+7)) >> (k+8)) of the sum S of each window, ended as in combine."""
+    pixels, window = _pixels(machine, f), _context(machine.words("vec_context", 1, 1)[0], "configure_pool")
+    words = _window_words(machine, f, pixels, -(-f["groups"] // (1 + pixels["packed"])))
+    sums = np.sum([_channels(tap, pixels) for tap in words], axis=0)[:, : f["groups"] * machine.geometry.lanes]
+    _write_q8(machine, f, saturate24(mean_q8(sums, np.int64(window["reciprocal"]), np.int64(window["exponent"]))))
+
+
+def _pixels(machine: GoldenMachine, f: Fields) -> Fields:
+    """The fields of configure_pixels; banks is their number."""
+    pixels = _context(machine.words("vec_context", 0, 1)[0], "configure_pixels")
+    pixels["banks"] += 1
+    if f["rows"] % pixels["banks"]:
+        raise machine.error(f"{f['rows']} rows of {pixels['banks']} banks", "whole columns of pixels")
+    return pixels
+
+
+def _window_words(machine: GoldenMachine, f: Fields, pixels: Fields, words: int) -> list[Bytes]:
+    """The words of each tap of all windows, uint8 ``[rows, 8 * words]`` each."""
+    window = _context(machine.words("vec_context", 1, 1)[0], "configure_pool")
+    if not window["lines"] or not window["columns"]:
+        raise machine.error(f"a window of {window['lines']} x {window['columns']} taps", "at least 1 x 1")
+    return [
+        _residual_words(machine, f, pixels, line * window["line_words"] + column * window["column_words"], words)
+        for line in range(window["lines"])
+        for column in range(window["columns"])
+    ]
+
+
+def _residual_words(machine: GoldenMachine, f: Fields, pixels: Fields, offset: int, words: int) -> Bytes:
+    """Words of res_ram, ``offset`` words behind the first one of each row's pixel, uint8 ``[rows, 8 * words]``."""
+    found = np.zeros((f["rows"], words * _WORD_BYTES), np.uint8)
+    for row in range(f["rows"]):
+        column, bank = divmod(row, pixels["banks"])
+        first = f["res"] + bank * pixels["res_line_words"] + column * pixels["res_pixel_words"] + offset
+        found[row] = machine.words("res_ram", first, words).reshape(-1)
+    return found
+
+
+def _channels(content: Bytes, pixels: Fields) -> Integers:
+    """The channels of bytes of res_ram, int64 ``[rows, channels]``."""
+    values, bits = (_nibbles(content), 4) if pixels["packed"] else (content, 8)
+    return _signed(values, bits) if pixels["signed"] else values.astype(np.int64)
 
 
 def _biased(machine: GoldenMachine, f: Fields) -> tuple[Integers, Integers]:
@@ -511,10 +601,17 @@ def _q8(machine: GoldenMachine, f: Fields) -> Integers:
     return wrap32(sums + saturate24(requantize(values, multiplier, f["shift"])))
 
 
-def _write_bytes(machine: GoldenMachine, f: Fields, values: Integers) -> None:
-    """ReLU, saturation to the result's bits, and the rows of out_ram."""
-    positive = np.maximum(values, 0) if f["relu"] else values
-    results = saturate(positive, f["out_bits"] + 1, bool(f["unsigned"])).astype(np.uint8)
+def _write_q8(machine: GoldenMachine, f: Fields, q8: Integers) -> None:
+    """Sums in Q.8 as they are when wide, else rounded to results."""
+    if f.get("wide"):
+        _write_rows(machine, f, q8.astype("<i4"))
+    else:
+        _write_results(machine, f, requantize(q8 << _POST_LEFT, 1, f["post_shift"]))
+
+
+def _write_results(machine: GoldenMachine, f: Fields, values: Integers) -> None:
+    """Limits results and writes them as bytes, or packed."""
+    results = limit(values, f["highest"], bool(f["signed"])).astype(np.uint8)
     if f["packed"]:
         whole = np.zeros((f["rows"], (f["groups"] + 1) // 2 * 2 * machine.geometry.lanes), np.uint8)
         whole[:, : results.shape[1]] = results & 15
@@ -523,18 +620,81 @@ def _write_bytes(machine: GoldenMachine, f: Fields, values: Integers) -> None:
 
 
 def _write_rows(machine: GoldenMachine, f: Fields, values: npt.NDArray[Any]) -> None:
-    """Writes ``[rows, channels]`` to out_ram; of each row, row_words words, zero beyond the values."""
+    """Writes ``[rows, channels]`` to out_ram or exp_ram; of each row, row_words words, zero beyond the values."""
     content = np.ascontiguousarray(values).view(np.uint8)
-    word_bytes = machine.memories["out_ram"].shape[1]
-    if content.shape[1] > f["row_words"] * word_bytes:
+    if content.shape[1] > f["row_words"] * _WORD_BYTES:
         raise machine.error(
             f"{content.shape[1]} bytes in {f['row_words']} words of an output row", "values that fit the words"
         )
-    padded = np.zeros((f["rows"], f["row_words"] * word_bytes), np.uint8)
+    padded = np.zeros((f["rows"], f["row_words"] * _WORD_BYTES), np.uint8)
     padded[:, : content.shape[1]] = content
-    for row in range(f["rows"]):
-        first = f["out"] + row * f["row_blocks"] * _BLOCK_BYTES // word_bytes
-        machine.words("out_ram", first, f["row_words"])[...] = padded[row].reshape(-1, word_bytes)
+    memory = "exp_ram" if f.get("to_exp") else "out_ram"
+    for row, first in enumerate(_first_words(machine, f)):
+        machine.words(memory, first, f["row_words"])[...] = padded[row].reshape(-1, _WORD_BYTES)
+
+
+def _first_words(machine: GoldenMachine, f: Fields) -> list[int]:
+    """Where each row of a result begins."""
+    if f.get("to_exp"):
+        pixels = _pixels(machine, f)
+        places = [divmod(row, pixels["banks"]) for row in range(f["rows"])]
+        return [f["out"] + b * pixels["exp_line_words"] + x * pixels["exp_pixel_words"] for x, b in places]
+    distance = f["row_blocks"] * _BLOCK_BYTES // _WORD_BYTES or f["row_words"]
+    return [f["out"] + row * distance for row in range(f["rows"])]
+
+
+def depthwise(machine: GoldenMachine, f: Fields) -> None:
+    """out[y][x][c] = limit(requantize(sum of taps + bias[c], multiplier[c], shift)), each channel on its own."""
+    if f["groups"] % (1 + (f["packed"] or f["out_packed"])):
+        raise machine.error(f"{f['groups']} groups", "an even number when packed")
+    stride, width = f["stride"] + 1, f["left"] + f["columns"] + f["right"]
+    height = (f["lines"] - 1) * stride + _TAPS
+    if width < _TAPS or (f["lines"] and f["top"] + f["bottom"] >= height):
+        raise machine.error(
+            f"an image of {width} columns and {height - f['top'] - f['bottom']} lines",
+            f"at least {_TAPS} columns with those around it, and 1 line",
+        )
+    weights, bias, multiplier = _depthwise_parameters(machine, f)
+    image = np.zeros((height, width, weights.shape[2]), np.int64)
+    if f["lines"]:
+        rows = slice(f["top"], height - f["bottom"])
+        image[rows, f["left"] : f["left"] + f["columns"]] = _exp_image(machine, f, height - f["top"] - f["bottom"])
+    out_columns = (width - _TAPS) // stride + 1
+    sums = np.zeros((f["lines"], out_columns, weights.shape[2]), np.int64)
+    for i in range(_TAPS):
+        for j in range(_TAPS):
+            lines = image[i : i + (f["lines"] - 1) * stride + 1 : stride] if f["lines"] else image[:0]
+            sums += lines[:, j : j + (out_columns - 1) * stride + 1 : stride] * weights[i, j]
+    values = requantize(wrap32(sums + bias), multiplier, f["shift"])
+    results = (
+        limit(values, f["highest"], bool(f["signed"]))
+        .astype(np.uint8)
+        .reshape(f["lines"] * out_columns, weights.shape[2])
+    )
+    content = _packed(results & 15) if f["out_packed"] else results
+    machine.words("mid_ram", f["mid"], content.size // _WORD_BYTES).reshape(-1)[...] = content.reshape(-1)
+
+
+def _depthwise_parameters(machine: GoldenMachine, f: Fields) -> tuple[Integers, Integers, Integers]:
+    """Weights ``[3, 3, channels]``, bias and multiplier ``[channels]`` of the layout 'depthwise'."""
+    word_channels = 16 if f["packed"] else 8
+    words = f["groups"] * 8 // word_channels
+    word_size = (_TAPS**2 + word_channels) * _WORD_BYTES
+    content = machine.words("dwp_ram", f["par"], words * (_TAPS**2 + word_channels)).reshape(words, word_size)
+    taps = content[:, : _TAPS**2 * _WORD_BYTES].reshape(words, _TAPS, _TAPS, _WORD_BYTES)
+    weights = _signed(_nibbles(taps), 4) if f["packed"] else _signed(taps, 8)
+    records = np.ascontiguousarray(content[:, _TAPS**2 * _WORD_BYTES :]).view(_PARAMETER).reshape(-1)
+    by_tap = weights.transpose(1, 2, 0, 3).reshape(_TAPS, _TAPS, words * word_channels)
+    return by_tap, records["bias"].astype(np.int64), records["multiplier"].astype(np.int64)
+
+
+def _exp_image(machine: GoldenMachine, f: Fields, lines: int) -> Integers:
+    """Lines of exp_ram, int64 ``[lines, columns, channels]``."""
+    words = f["columns"] * (f["groups"] // (1 + f["packed"]))
+    content = np.stack([machine.words("exp_ram", f["exp"] + line * f["line_words"], words) for line in range(lines)])
+    values, bits = (_nibbles(content), 4) if f["packed"] else (content, 8)
+    values = values.reshape(lines, f["columns"], f["groups"] * machine.geometry.lanes)
+    return values.astype(np.int64) if f["unsigned"] else _signed(values, bits)
 
 
 def configure_features(machine: GoldenMachine, f: Fields) -> None:
@@ -560,8 +720,13 @@ def configure_spilled(machine: GoldenMachine, f: Fields) -> None:
 
 
 def _configure(machine: GoldenMachine, f: Fields, word: int) -> None:
+    _keep(machine, f, "agg_context", _CONTEXT_WORDS * f["slot"] + word)
+
+
+def _keep(machine: GoldenMachine, f: Fields, memory: str, word: int) -> None:
+    """Keeps the instruction as it was issued."""
     issued = f["issued"].to_bytes(_INSTRUCTION_BYTES, "little")
-    machine.words("agg_context", _CONTEXT_WORDS * f["slot"] + word, 1)[0] = np.frombuffer(issued, np.uint8)
+    machine.words(memory, word, 1)[0] = np.frombuffer(issued, np.uint8)
 
 
 def reduce(machine: GoldenMachine, f: Fields) -> None:
@@ -781,8 +946,7 @@ def configure_bitmap(machine: GoldenMachine, f: Fields) -> None:
 
 
 def _configure_sgb(machine: GoldenMachine, f: Fields, word: int) -> None:
-    issued = f["issued"].to_bytes(_INSTRUCTION_BYTES, "little")
-    machine.words("sgb_context", word, 1)[0] = np.frombuffer(issued, np.uint8)
+    _keep(machine, f, "sgb_context", word)
 
 
 def compose_graphs(machine: GoldenMachine, f: Fields) -> None:
@@ -900,8 +1064,10 @@ _FUNCTIONS: dict[str, Callable[[GoldenMachine, Fields], None]] = {
     "load_lines": load_lines,
     "load_windows": load_windows,
     "load_residual": load_residual,
+    "load_depthwise": load_depthwise,
     "store_rows": store_rows,
     "store_runs": store_runs,
+    "store_middle": store_middle,
     "matmul": matmul,
     "matmul_lines": matmul_lines,
     "matmul_planes": matmul_planes,
@@ -910,6 +1076,12 @@ _FUNCTIONS: dict[str, Callable[[GoldenMachine, Fields], None]] = {
     "combine": combine,
     "export_sums": export_sums,
     "export_accumulators": export_accumulators,
+    "configure_pixels": configure_pixels,
+    "configure_pool": configure_pool,
+    "join": join,
+    "pool_max": pool_max,
+    "pool_average": pool_average,
+    "depthwise": depthwise,
     "configure_features": configure_features,
     "configure_destinations": configure_destinations,
     "configure_ids": configure_ids,

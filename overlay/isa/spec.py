@@ -105,13 +105,18 @@ class Memory:
 
 @dataclass(frozen=True)
 class Stream:
-    """A FIFO of data from one engine to another; ``depth`` is an expression over the design's constants."""
+    """A FIFO of rows from one engine to another; ``depth`` is an expression over the design's constants.
+
+    ``sent`` and ``taken`` are the rows that an operation sends and takes, expressions over its fields.
+    """
 
     name: str
     bits: int
     depth: str
     writer: str
     reader: str
+    sent: Mapping[str, str]
+    taken: Mapping[str, str]
     meaning: str
 
 
@@ -261,6 +266,10 @@ class Isa:
         """The memory of a name."""
         return next(memory for memory in self.memories if memory.name == name)
 
+    def stream(self, name: str) -> Stream:
+        """The data stream of a name."""
+        return next(stream for stream in self.streams if stream.name == name)
+
     def header_field(self, name: str) -> Field:
         """A field that all instructions have."""
         return next(field for field in self.header if field.name == name)
@@ -284,7 +293,12 @@ def evaluate(expression: str, names: Mapping[str, int]) -> int:
     Raises:
         KeyError: A name is missing.
     """
-    return _value(ast.parse(expression, mode="eval").body, names)
+    return _value(_parsed(expression), names)
+
+
+@functools.cache
+def _parsed(expression: str) -> ast.expr:
+    return ast.parse(expression, mode="eval").body
 
 
 def _value(node: ast.expr, names: Mapping[str, int]) -> int:

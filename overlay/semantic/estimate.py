@@ -30,7 +30,7 @@ class Degrees:
     Attributes:
         out: float64 [rows].
         into: float64 [columns].
-        most_edges: The graph cannot have more: path instances, or all pairs.
+        most_edges: The graph cannot have more: a vertex has at most its path instances, or all other ends with some.
         exact: Whether ``out`` and ``into`` are counted, not estimated.
         edges: Edges of the graph, at most ``most_edges``; rounded up where estimated.
     """
@@ -56,11 +56,16 @@ def estimated_degrees(path: list[Adjacency]) -> Degrees:
     for step in reversed(path):
         backward = _gathered(step, backward)
     out, into = _distinct(backward, forward), _distinct(forward, backward)
-    most = min(int(forward.sum()), path[0].rows * path[-1].columns)
+    most = min(_most_edges(backward, forward), _most_edges(forward, backward))
     # The two ends are estimated on their own, but an edge has both.
     into *= out.sum() / max(into.sum(), 1.0)
     edges = max(out.sum(), _edges_by_followed_rows(path, backward))
     return Degrees(out, into, most, False, min(int(np.ceil(edges)), most))
+
+
+def _most_edges(instances: Counts, others: Counts) -> int:
+    """No vertex has more edges than instances, or than there are other ends with any."""
+    return int(np.minimum(instances, np.count_nonzero(others)).sum())
 
 
 def _edges_by_followed_rows(path: list[Adjacency], instances: Counts) -> float:

@@ -5,7 +5,7 @@ All instructions are one engine's, so they need no semaphores. A graph's place i
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -84,7 +84,7 @@ class GraphStream:
 
     Attributes:
         words: uint64 [n, 2].
-        places: Of each relation that is read and each graph that is built, by path.
+        places: Of each relation that is read and each graph that is built, by path; those of dropped graphs are reused.
         read_bytes: What relations take; graphs that are built are behind it, from a page boundary on.
         size: Bytes of the graph segment.
     """
@@ -116,16 +116,20 @@ def semantic_stream(plan: Plan, relations: Mapping[str, Adjacency], geometry: Ge
         graph = relations[path[0]]
         places[path] = GraphPlace(end, graph.rows, graph.columns, graph.edges)
         end = places[path].end
-    read_bytes = end = padded(end, isa().size("page_bytes"))
-    words: list[int] = []
+    read_bytes = padded(end, isa().size("page_bytes"))
+    room, words = _Room(read_bytes), list[int]()
     bitmaps: dict[Metapath, int] = {}
     for step in plan.steps:
         if isinstance(step, Drop):
+            room.give(places[step.path].offset, places[step.path].end)
+            if step.path in bitmaps:
+                first_byte = bitmaps.pop(step.path)
+                room.give(first_byte, first_byte + _bitmap_bytes(places[step.path]))
             continue
         rows, columns = relations[step.path[0]].rows, relations[step.path[-1]].columns
-        places[step.path] = GraphPlace(end, rows, columns, step.most_edges)
+        place = GraphPlace(0, rows, columns, step.most_edges)
+        places[step.path] = replace(place, offset=room.take(place.end))
         _check_followed(step, places, geometry)
-        end = places[step.path].end
         if isinstance(step, Transpose):
             words += [
                 codec.configure_left(**places[step.source].fields()),
@@ -134,11 +138,36 @@ def semantic_stream(plan: Plan, relations: Mapping[str, Adjacency], geometry: Ge
             continue
         first = step.bitmap_bytes > 0 and step.right not in bitmaps
         if first:
-            bitmaps[step.right] = end
-            end = padded(end + _NUMBER_BYTES * places[step.right].room, _BLOCK)
+            bitmaps[step.right] = room.take(_bitmap_bytes(places[step.right]))
         bitmap = _bitmap(step, geometry, places[step.path].columns, bitmaps.get(step.right))
         words += _composition(step, places, bitmap, widens=first)
-    return GraphStream(pack(words), places, read_bytes, end)
+    return GraphStream(pack(words), places, read_bytes, room.end)
+
+
+class _Room:
+    """Gives out parts of the graph segment: what was given back first, where it is large enough."""
+
+    def __init__(self, end: int) -> None:
+        self.end = end
+        self._free: list[tuple[int, int]] = []
+
+    def take(self, size: int) -> int:
+        """The first byte of a part of so many bytes, whole blocks."""
+        for number, (first, end) in enumerate(self._free):
+            if end - first >= size:
+                self._free[number] = (first + size, end)
+                return first
+        self.end += size
+        return self.end - size
+
+    def give(self, first: int, end: int) -> None:
+        """Takes a part back."""
+        self._free.append((first, end))
+
+
+def _bitmap_bytes(right: GraphPlace) -> int:
+    """Room for the bitmaps of a graph: as much as its ids take."""
+    return padded(_NUMBER_BYTES * right.room, _BLOCK)
 
 
 def _operands(step: Step) -> tuple[Metapath, ...]:

@@ -40,6 +40,7 @@ class Machine:
         clock_mhz: Clock of all engines.
         queue_depth: Instructions that DISPATCH queues per engine.
         engine_fifo_depth: Instructions issued to an engine and not yet done.
+        rows_fifo_words: Words that SGB may be ahead of AGG.
         start_cycles: From the start register's write to DISPATCH's first fetch.
         queue_cycles: Between two instructions that DISPATCH queues.
         pass_cycles: A turn of each engine: between two instructions that DISPATCH issues to one of them.
@@ -59,6 +60,7 @@ class Machine:
     clock_mhz: float
     queue_depth: int
     engine_fifo_depth: int
+    rows_fifo_words: int
     start_cycles: float
     queue_cycles: float
     pass_cycles: float
@@ -95,6 +97,7 @@ def machine(design: Design, *, dram_rate: float | None = None) -> Machine:
         clock_mhz=design.clock_mhz,
         queue_depth=design.geometry.queue_depth,
         engine_fifo_depth=design.geometry.engine_fifo_depth,
+        rows_fifo_words=design.geometry.rows_fifo_words,
         start_cycles=value["start_cycles"],
         queue_cycles=value["queue_cycles"],
         pass_cycles=round_of_turns,

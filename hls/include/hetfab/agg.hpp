@@ -20,11 +20,6 @@ constexpr unsigned beats_per_destination = isa::DestinationRecord::bytes / beat_
 constexpr unsigned beats_per_run = isa::RunRecord::bytes / beat_bytes;
 // Beats of a word of sums.
 constexpr unsigned beats_per_sums = 4;
-// Depths of the scratchpad and of its tags, one block where a design has none.
-template <class D>
-constexpr unsigned feature_depth = D::feature_words == 0 ? 8 : D::feature_words;
-template <class D>
-constexpr unsigned tag_depth = feature_depth<D> / 8;
 // Words of feature_ram in a block, which has a tag.
 constexpr unsigned words_per_tag = 8;
 // Units of a schedule: from the first on, a row is read; the last one does not keep it.
@@ -630,12 +625,14 @@ row_beats:
         if (has_edge && in_row) {
             // One access to the scratchpad in a trip: a row that is read is written, one that is held is
             // read.
-            Word<Z, 64> beat;
+            Word<Z, 64> beat = zero<Z, 64>();
             if (place.read) {
                 beat = features.read();
                 feature_beats++;
-                if (place.kept) feature_ram[place.word + group] = beat;
-            } else {
+                if constexpr (D::feature_words != 0) {
+                    if (place.kept) feature_ram[place.word + group] = beat;
+                }
+            } else if constexpr (D::feature_words != 0) {
                 beat = feature_ram[place.word + group];
             }
             add_features<D, Z>(totals[group], beat, tile.is_unsigned, place.weight, first_edge, merged);

@@ -69,6 +69,7 @@ template <class Z, unsigned Banks, int Bits>
 class BankWriter {
   public:
     explicit BankWriter(unsigned first) {
+#pragma HLS ARRAY_PARTITION variable=next_ type=complete dim=0
     first_words:
         for (unsigned bank = 0; bank < Banks; bank++) {
 #pragma HLS UNROLL factor=Banks

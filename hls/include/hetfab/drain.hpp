@@ -140,7 +140,10 @@ template <class Z, unsigned Rows, unsigned Cols>
 class Drain {
   public:
     Drain(unsigned acc, unsigned col_groups, bool accumulate)
-        : acc_(acc), col_groups_(col_groups), accumulate_(accumulate) {}
+        : acc_(acc), col_groups_(col_groups), accumulate_(accumulate) {
+// A block's sums move here in one cycle.
+#pragma HLS ARRAY_PARTITION variable=held_ type=complete dim=0
+    }
 
     // Words written so far.
     unsigned written() const { return written_; }

@@ -25,6 +25,9 @@ constexpr unsigned bursts_ahead = 8;  // bursts that an engine requests ahead: h
 constexpr unsigned page_bytes = 4096;  // no burst crosses a multiple of it
 constexpr unsigned context_words = 4;  // words of agg_context for each context
 constexpr unsigned load_contexts = 16;  // contexts that LOAD keeps
+constexpr unsigned post_left = 15;  // left shift of a sum in Q.8 before VEC's post_shift
+constexpr unsigned vec_words = 2;  // words of vec_context
+constexpr unsigned window_taps = 3;  // lines and columns of the windows of DW
 constexpr unsigned sgb_words = 3;  // words of sgb_context
 constexpr unsigned sgb_block_rows = 64;  // rows whose starts SGB reads and writes at once
 constexpr unsigned sgb_batch = 16;  // edges of a row whose right rows SGB looks up at once: half of the outstanding bursts of that port
@@ -71,11 +74,12 @@ constexpr int gemm_l = 3;
 constexpr int vec = 4;
 constexpr int agg = 5;
 constexpr int sgb = 6;
-constexpr int count = 7;
+constexpr int dw = 7;
+constexpr int count = 8;
 }  // namespace engine
 
 // In the order of the ids.
-constexpr const char* engine_names[] = {"load", "store", "gemm_d", "gemm_l", "vec", "agg", "sgb"};
+constexpr const char* engine_names[] = {"load", "store", "gemm_d", "gemm_l", "vec", "agg", "sgb", "dw"};
 
 // An entry 'parameter' of an array in DRAM.
 struct ParameterRecord {
@@ -230,6 +234,14 @@ struct LoadResidual {
     using Address = Field<88, 40>;
 };
 
+struct LoadDepthwise {
+    static constexpr int engine = 0;
+    static constexpr int opcode = 10;
+    using Ram = Field<32, 16>;
+    using Words = Field<48, 16>;
+    using Address = Field<88, 40>;
+};
+
 struct StoreRows {
     static constexpr int engine = 1;
     static constexpr int opcode = 1;
@@ -251,6 +263,16 @@ struct StoreRuns {
     using StrideBlocks = Field<64, 11>;
     using Joined = Field<75, 1>;
     using PixelStride = Field<76, 12>;
+    using Address = Field<88, 40>;
+};
+
+struct StoreMiddle {
+    static constexpr int engine = 1;
+    static constexpr int opcode = 3;
+    using Ram = Field<32, 16>;
+    using Rows = Field<48, 12>;
+    using RowBeats = Field<64, 12>;
+    using StrideBlocks = Field<76, 12>;
     using Address = Field<88, 40>;
 };
 
@@ -326,12 +348,11 @@ struct Requantize {
     static constexpr int engine = 4;
     static constexpr int opcode = 1;
     using Core = Field<28, 1>;
-    using OutBits = Field<29, 3>;
+    using Signed = Field<29, 1>;
+    using Packed = Field<30, 1>;
+    using FromSum = Field<31, 1>;
     using Acc = Field<32, 12>;
-    using Relu = Field<56, 1>;
-    using Unsigned = Field<57, 1>;
-    using FromSum = Field<58, 1>;
-    using Packed = Field<59, 1>;
+    using Highest = Field<56, 8>;
     using Out = Field<64, 12>;
     using Par = Field<76, 9>;
     using Rows = Field<85, 8>;
@@ -339,19 +360,19 @@ struct Requantize {
     using RowBlocks = Field<100, 6>;
     using RowWords = Field<106, 7>;
     using Shift = Field<113, 6>;
+    using ToExp = Field<125, 1>;
 };
 
 struct Combine {
     static constexpr int engine = 4;
     static constexpr int opcode = 2;
     using Core = Field<28, 1>;
-    using OutBits = Field<29, 3>;
+    using Signed = Field<29, 1>;
+    using Packed = Field<30, 1>;
+    using WithAcc = Field<31, 1>;
     using Acc = Field<32, 12>;
     using Sum = Field<44, 12>;
-    using Relu = Field<56, 1>;
-    using Unsigned = Field<57, 1>;
-    using WithAcc = Field<58, 1>;
-    using Packed = Field<59, 1>;
+    using Highest = Field<56, 8>;
     using Out = Field<64, 12>;
     using Par = Field<76, 9>;
     using Rows = Field<85, 8>;
@@ -360,7 +381,6 @@ struct Combine {
     using RowWords = Field<106, 7>;
     using Shift = Field<113, 6>;
     using PostShift = Field<119, 6>;
-    using PostLeft = Field<60, 4>;
     using SumGroups = Field<125, 3>;
 };
 
@@ -368,9 +388,9 @@ struct ExportSums {
     static constexpr int engine = 4;
     static constexpr int opcode = 3;
     using Core = Field<28, 1>;
+    using WithAcc = Field<31, 1>;
     using Acc = Field<32, 12>;
     using Sum = Field<44, 12>;
-    using WithAcc = Field<58, 1>;
     using Out = Field<64, 12>;
     using Par = Field<76, 9>;
     using Rows = Field<85, 8>;
@@ -385,14 +405,86 @@ struct ExportAccumulators {
     static constexpr int engine = 4;
     static constexpr int opcode = 4;
     using Core = Field<28, 1>;
+    using FromSum = Field<31, 1>;
     using Acc = Field<32, 12>;
-    using FromSum = Field<58, 1>;
     using Out = Field<64, 12>;
     using Par = Field<76, 9>;
     using Rows = Field<85, 8>;
     using Groups = Field<93, 7>;
     using RowBlocks = Field<100, 6>;
     using RowWords = Field<106, 7>;
+};
+
+struct ConfigurePixels {
+    static constexpr int engine = 4;
+    static constexpr int opcode = 5;
+    using Banks = Field<32, 5>;
+    using Packed = Field<37, 1>;
+    using Signed = Field<38, 1>;
+    using ResLineWords = Field<40, 12>;
+    using ResPixelWords = Field<52, 10>;
+    using ExpLineWords = Field<64, 12>;
+    using ExpPixelWords = Field<76, 10>;
+};
+
+struct ConfigurePool {
+    static constexpr int engine = 4;
+    static constexpr int opcode = 6;
+    using Lines = Field<32, 8>;
+    using Columns = Field<40, 8>;
+    using Exponent = Field<48, 5>;
+    using LineWords = Field<64, 12>;
+    using ColumnWords = Field<76, 10>;
+    using Reciprocal = Field<88, 17>;
+};
+
+struct Join {
+    static constexpr int engine = 4;
+    static constexpr int opcode = 7;
+    using Core = Field<28, 1>;
+    using Signed = Field<29, 1>;
+    using Packed = Field<30, 1>;
+    using Acc = Field<32, 12>;
+    using Res = Field<44, 12>;
+    using Highest = Field<56, 8>;
+    using Out = Field<64, 12>;
+    using Par = Field<76, 9>;
+    using Rows = Field<85, 8>;
+    using Groups = Field<93, 7>;
+    using RowBlocks = Field<100, 6>;
+    using RowWords = Field<106, 7>;
+    using Shift = Field<113, 6>;
+    using PostShift = Field<119, 6>;
+    using ToExp = Field<125, 1>;
+    using Wide = Field<126, 1>;
+};
+
+struct PoolMax {
+    static constexpr int engine = 4;
+    static constexpr int opcode = 8;
+    using Res = Field<44, 12>;
+    using Out = Field<64, 12>;
+    using Rows = Field<85, 8>;
+    using RowBlocks = Field<100, 6>;
+    using RowWords = Field<106, 7>;
+    using ToExp = Field<125, 1>;
+};
+
+struct PoolAverage {
+    static constexpr int engine = 4;
+    static constexpr int opcode = 9;
+    using Signed = Field<29, 1>;
+    using Packed = Field<30, 1>;
+    using Res = Field<44, 12>;
+    using Highest = Field<56, 8>;
+    using Out = Field<64, 12>;
+    using Rows = Field<85, 8>;
+    using Groups = Field<93, 7>;
+    using RowBlocks = Field<100, 6>;
+    using RowWords = Field<106, 7>;
+    using PostShift = Field<119, 6>;
+    using ToExp = Field<125, 1>;
+    using Wide = Field<126, 1>;
 };
 
 struct ConfigureFeatures {
@@ -508,6 +600,29 @@ struct Widen {
     static constexpr int opcode = 6;
 };
 
+struct Depthwise {
+    static constexpr int engine = 7;
+    static constexpr int opcode = 1;
+    using Top = Field<28, 2>;
+    using Bottom = Field<30, 2>;
+    using Left = Field<32, 2>;
+    using Right = Field<34, 2>;
+    using Stride = Field<36, 2>;
+    using Packed = Field<38, 1>;
+    using Unsigned = Field<39, 1>;
+    using Signed = Field<40, 1>;
+    using OutPacked = Field<41, 1>;
+    using Highest = Field<42, 8>;
+    using Shift = Field<50, 6>;
+    using Lines = Field<56, 5>;
+    using Exp = Field<64, 12>;
+    using Mid = Field<76, 12>;
+    using Par = Field<88, 10>;
+    using Groups = Field<98, 8>;
+    using Columns = Field<106, 8>;
+    using LineWords = Field<114, 12>;
+};
+
 // Whether DISPATCH resolves an address in an instruction.
 constexpr bool carries_address(int engine, int opcode) {
     return (engine == 0 && opcode == 1) ||
@@ -517,8 +632,10 @@ constexpr bool carries_address(int engine, int opcode) {
            (engine == 0 && opcode == 7) ||
            (engine == 0 && opcode == 8) ||
            (engine == 0 && opcode == 9) ||
+           (engine == 0 && opcode == 10) ||
            (engine == 1 && opcode == 1) ||
            (engine == 1 && opcode == 2) ||
+           (engine == 1 && opcode == 3) ||
            (engine == 5 && opcode == 1) ||
            (engine == 5 && opcode == 2) ||
            (engine == 5 && opcode == 3) ||
@@ -560,9 +677,9 @@ constexpr int fault = 9;
 constexpr int fault_instruction = 10;
 constexpr int semaphore = 11;
 constexpr int queue_head = 43;
-constexpr int last_retired = 50;
-constexpr int counter = 57;
-constexpr int count = 91;
+constexpr int last_retired = 51;
+constexpr int counter = 59;
+constexpr int count = 97;
 }  // namespace status
 
 // Initiation interval and depth of every pipelined loop; the reasons are in loops.json.
@@ -581,37 +698,40 @@ constexpr Loop store_responses{1, 2, 5};
 constexpr Loop gemm_d_steps{1, 16, 6};
 constexpr Loop gemm_l_steps{1, 9, 7};
 constexpr Loop vec_groups{1, 18, 8};
-constexpr Loop agg_context{1, 2, 9};
-constexpr Loop agg_descriptors{1, 4, 10};
-constexpr Loop agg_rows_ahead{2, 7, 11};
-constexpr Loop agg_sums{1, 3, 12};
-constexpr Loop agg_gather{1, 15, 13};
-constexpr Loop agg_tags{1, 2, 14};
-constexpr Loop agg_spilled_ahead{1, 5, 15};
-constexpr Loop agg_spilled{1, 6, 16};
-constexpr Loop agg_spill{1, 6, 17};
-constexpr Loop agg_spill_responses{1, 2, 18};
-constexpr Loop sgb_context{1, 2, 19};
-constexpr Loop sgb_starts{1, 4, 20};
-constexpr Loop sgb_requests{1, 4, 21};
-constexpr Loop sgb_rows{1, 4, 22};
-constexpr Loop sgb_copy{1, 6, 23};
-constexpr Loop sgb_expand{1, 8, 24};
-constexpr Loop sgb_wide{1, 9, 25};
-constexpr Loop sgb_widen{1, 5, 26};
-constexpr Loop sgb_seen{1, 5, 27};
-constexpr Loop sgb_ascend{2, 6, 28};
-constexpr Loop sgb_out_starts{1, 4, 29};
-constexpr Loop sgb_responses{1, 2, 30};
-constexpr Loop sgb_clear{1, 2, 31};
-constexpr Loop sgb_count{2, 6, 32};
-constexpr Loop sgb_begin{2, 5, 33};
-constexpr Loop sgb_rewind{2, 5, 34};
-constexpr Loop sgb_place{2, 7, 35};
-constexpr Loop sgb_window{1, 5, 36};
-constexpr unsigned count = 37;
+constexpr Loop vec_context{1, 2, 9};
+constexpr Loop dw_parameters{1, 4, 10};
+constexpr Loop dw_steps{1, 18, 11};
+constexpr Loop agg_context{1, 2, 12};
+constexpr Loop agg_descriptors{1, 4, 13};
+constexpr Loop agg_rows_ahead{2, 7, 14};
+constexpr Loop agg_sums{1, 3, 15};
+constexpr Loop agg_gather{1, 15, 16};
+constexpr Loop agg_tags{1, 2, 17};
+constexpr Loop agg_spilled_ahead{1, 5, 18};
+constexpr Loop agg_spilled{1, 6, 19};
+constexpr Loop agg_spill{1, 6, 20};
+constexpr Loop agg_spill_responses{1, 2, 21};
+constexpr Loop sgb_context{1, 2, 22};
+constexpr Loop sgb_starts{1, 4, 23};
+constexpr Loop sgb_requests{1, 4, 24};
+constexpr Loop sgb_rows{1, 4, 25};
+constexpr Loop sgb_copy{1, 6, 26};
+constexpr Loop sgb_expand{1, 8, 27};
+constexpr Loop sgb_wide{1, 9, 28};
+constexpr Loop sgb_widen{1, 5, 29};
+constexpr Loop sgb_seen{1, 5, 30};
+constexpr Loop sgb_ascend{1, 6, 31};
+constexpr Loop sgb_out_starts{1, 4, 32};
+constexpr Loop sgb_responses{1, 2, 33};
+constexpr Loop sgb_clear{1, 2, 34};
+constexpr Loop sgb_count{2, 6, 35};
+constexpr Loop sgb_begin{2, 5, 36};
+constexpr Loop sgb_rewind{2, 5, 37};
+constexpr Loop sgb_place{2, 7, 38};
+constexpr Loop sgb_window{1, 5, 39};
+constexpr unsigned count = 40;
 }  // namespace loops
 // In the order of the ids.
-constexpr const char* loop_names[] = {"instruction", "request_ahead", "load_tile_beats", "load_beats", "store_beats", "store_responses", "gemm_d_steps", "gemm_l_steps", "vec_groups", "agg_context", "agg_descriptors", "agg_rows_ahead", "agg_sums", "agg_gather", "agg_tags", "agg_spilled_ahead", "agg_spilled", "agg_spill", "agg_spill_responses", "sgb_context", "sgb_starts", "sgb_requests", "sgb_rows", "sgb_copy", "sgb_expand", "sgb_wide", "sgb_widen", "sgb_seen", "sgb_ascend", "sgb_out_starts", "sgb_responses", "sgb_clear", "sgb_count", "sgb_begin", "sgb_rewind", "sgb_place", "sgb_window"};
+constexpr const char* loop_names[] = {"instruction", "request_ahead", "load_tile_beats", "load_beats", "store_beats", "store_responses", "gemm_d_steps", "gemm_l_steps", "vec_groups", "vec_context", "dw_parameters", "dw_steps", "agg_context", "agg_descriptors", "agg_rows_ahead", "agg_sums", "agg_gather", "agg_tags", "agg_spilled_ahead", "agg_spilled", "agg_spill", "agg_spill_responses", "sgb_context", "sgb_starts", "sgb_requests", "sgb_rows", "sgb_copy", "sgb_expand", "sgb_wide", "sgb_widen", "sgb_seen", "sgb_ascend", "sgb_out_starts", "sgb_responses", "sgb_clear", "sgb_count", "sgb_begin", "sgb_rewind", "sgb_place", "sgb_window"};
 
 }  // namespace hetfab::isa

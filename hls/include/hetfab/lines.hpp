@@ -90,7 +90,11 @@ template <class Z, unsigned Beats>
 class WindowSource {
   public:
     WindowSource(const LineShape& shape, const WindowShape& windows)
-        : shape_(shape), windows_(windows), start_(windows.offset), byte_(windows.offset) {}
+        : shape_(shape), windows_(windows), start_(windows.offset), byte_(windows.offset) {
+// Lines are short; a trip writes one word of a memory and reads one.
+#pragma HLS BIND_STORAGE variable=even_ type=ram_s2p impl=lutram
+#pragma HLS BIND_STORAGE variable=odd_ type=ram_s2p impl=lutram
+    }
 
     unsigned trips() const {
         const unsigned longest =

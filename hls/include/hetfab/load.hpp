@@ -233,10 +233,10 @@ TileCopy context_copy(const Word<Z, isa::instruction_bits>& instruction, bool wi
 // One call per destination: a store to "one of three RAMs" is merged by compilers into a store through a
 // selected pointer, which no RAM port can serve.
 template <class D, class Z, class Mem, class ActDRam, class ActLRam, class WgtDRam, class WgtLRam,
-          class ParRam, class ResRam, class LoadContext, class Events>
+          class ParRam, class ResRam, class DwpRam, class LoadContext, class Events>
 Outcome load_execute(const Word<Z, isa::instruction_bits>& instruction, Mem mem, ActDRam act_d_ram,
                      ActLRam act_l_ram, WgtDRam wgt_d_ram, WgtLRam wgt_l_ram, ParRam par_ram, ResRam res_ram,
-                     LoadContext load_context, Events& events) {
+                     DwpRam dwp_ram, LoadContext load_context, Events& events) {
 #pragma HLS INLINE off
     static_assert(std::is_same_v<isa::LoadWeights::Words, isa::LoadPlanes::Words> &&
                       std::is_same_v<isa::LoadWeights::Ram, isa::LoadParameters::Ram>,
@@ -267,22 +267,27 @@ Outcome load_execute(const Word<Z, isa::instruction_bits>& instruction, Mem mem,
             return load_runs<Z>(runs_copy<Z>(instruction), mem, res_ram, events);
         }
     }
+    if constexpr (D::dwp_words != 0) {
+        if (opcode == isa::LoadDepthwise::opcode) {
+            return load_words<Z, 64>(words_copy<Z>(instruction), mem, dwp_ram, events);
+        }
+    }
     return {opcode == isa::Sync::opcode, 0};
 }
 
 // The engine: one instruction, from its stream to its token.
 template <class D, class Z, class Mem, class ActDRam, class ActLRam, class WgtDRam, class WgtLRam,
-          class ParRam, class ResRam, class LoadContext, class Events>
+          class ParRam, class ResRam, class DwpRam, class LoadContext, class Events>
 void load_step(hls::stream<Word<Z, isa::instruction_bits>>& instructions,
                hls::stream<Word<Z, isa::token_bits>>& tokens, Mem mem, ActDRam act_d_ram, ActLRam act_l_ram,
-               WgtDRam wgt_d_ram, WgtLRam wgt_l_ram, ParRam par_ram, ResRam res_ram, LoadContext load_context,
-               Events& events) {
+               WgtDRam wgt_d_ram, WgtLRam wgt_l_ram, ParRam par_ram, ResRam res_ram, DwpRam dwp_ram,
+               LoadContext load_context, Events& events) {
 #pragma HLS INLINE
     const Word<Z, isa::instruction_bits> instruction = instructions.read();
     events.loop(isa::loops::instruction, 1);
     const Outcome outcome = load_execute<D, Z>(instruction, mem, act_d_ram, act_l_ram, wgt_d_ram, wgt_l_ram,
-                                               par_ram, res_ram, load_context, events);
-    HETFAB_FENCE(act_d_ram, act_l_ram, wgt_d_ram, wgt_l_ram, par_ram, res_ram, load_context, tokens);
+                                               par_ram, res_ram, dwp_ram, load_context, events);
+    HETFAB_FENCE(act_d_ram, act_l_ram, wgt_d_ram, wgt_l_ram, par_ram, res_ram, dwp_ram, load_context, tokens);
     tokens.write(make_token<D, Z>(instruction, outcome));
 }
 

@@ -377,28 +377,37 @@ bits_down:
     return lowest;
 }
 
-// Writes what a row has met in ascending order, and clears the bitmap.
-template <class Z, class D, class Mem, class Events>
-void write_ascending(const RowState& state, unsigned columns, ComposeMemories<D>& memories, Mem out,
+// Writes what a row has met in ascending order, an id or an empty word a cycle, and clears the bitmap. A word
+// is read two before it is needed, in every trip: its address depends on nothing but the word that is at
+// work.
+template <class Z, unsigned Words, class Mem, class Events>
+void write_ascending(const RowState& state, unsigned columns, std::uint64_t (&bitmap)[Words], Mem out,
                      RowsFifo<Z>& fifo, RowWriter<Z>& writer, WriteResponses& responses, Events& events) {
 #pragma HLS INLINE
     writer.begin(fifo, state.found);
     const unsigned words = words_of(columns);
-    std::uint64_t bits = 0;
+    std::uint64_t bits = bitmap[0];
+    std::uint64_t next = bitmap[Words > 1 ? 1 : 0];
     unsigned word = 0;
     unsigned trips = 0;
 bitmap_bits:
-    while (word < words || bits != 0) {
-#pragma HLS LOOP_TRIPCOUNT min=1 max=16640
-#pragma HLS PIPELINE II=2 style=stp
+    while (word < words) {
+#pragma HLS LOOP_TRIPCOUNT min=1 max=16384
+#pragma HLS PIPELINE II=1 style=stp
+// What is cleared was read two trips before at least, and is not read again.
+#pragma HLS DEPENDENCE variable=bitmap type=inter dependent=false
         events.trip(isa::loops::sgb_ascend);
-        if (bits == 0) {
-            bits = memories.bitmap[word];
-            memories.bitmap[word] = 0;
+        const std::uint64_t ahead = bitmap[word + 2 < Words ? word + 2 : 0];
+        const std::uint64_t rest = bits & (bits - 1);
+        if (bits != 0) {
+            writer.put(out, fifo, responses, word * bitmap_word_bits + lowest_bit(bits));
+        }
+        bits = rest;
+        if (rest == 0) {
+            bitmap[word] = 0;
             word++;
-        } else {
-            writer.put(out, fifo, responses, (word - 1) * bitmap_word_bits + lowest_bit(bits));
-            bits &= bits - 1;
+            bits = next;
+            next = ahead;
         }
         trips++;
     }
@@ -481,7 +490,7 @@ edge_batches:
         }
     }
     if (degree != 1 && state.expansions > tile.threshold) {
-        write_ascending<Z>(state, tile.columns, memories, out, fifo, writer, responses, events);
+        write_ascending<Z>(state, tile.columns, memories.bitmap, out, fifo, writer, responses, events);
     } else if (degree != 1) {
         write_seen<Z>(state, memories, out, fifo, writer, responses, events);
     }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// STORE: strided copies from out_ram to DRAM, done after the last write response.
+// STORE: strided copies from out_ram or mid_ram to DRAM, done after the last write response.
 #pragma once
 
 #include "bursts.hpp"
@@ -9,8 +9,8 @@
 
 namespace hetfab {
 
-// A copy to DRAM: where its runs are there, and in which order it takes rows of `row_beats` words of out_ram:
-// `columns` of them `column_words` apart for each of `banks` banks, which are `bank_words` apart.
+// A copy to DRAM: where its runs are there, and in which order it takes rows of `row_beats` words of out_ram
+// or mid_ram: `columns` of them `column_words` apart for each of `banks` banks, which are `bank_words` apart.
 struct RowsCopy {
     std::uint64_t address;
     RunShape runs;
@@ -20,6 +20,7 @@ struct RowsCopy {
     unsigned bank_words;
     unsigned columns;
     unsigned column_words;
+    bool from_middle;
 
     unsigned beats() const { return banks * columns * row_beats; }
 };
@@ -31,9 +32,14 @@ inline unsigned out_row_words(unsigned row_beats) {
 }
 
 template <class Z>
-RowsCopy rows_copy(const Word<Z, isa::instruction_bits>& instruction) {
+RowsCopy rows_copy(const Word<Z, isa::instruction_bits>& instruction, bool from_middle) {
 #pragma HLS INLINE
     using Op = isa::StoreRows;
+    static_assert(std::is_same_v<isa::StoreMiddle::Ram, Op::Ram> &&
+                      std::is_same_v<isa::StoreMiddle::Rows, Op::Rows> &&
+                      std::is_same_v<isa::StoreMiddle::RowBeats, Op::RowBeats> &&
+                      std::is_same_v<isa::StoreMiddle::StrideBlocks, Op::StrideBlocks>,
+                  "the copies of rows share their fields");
     const unsigned rows = number<Z, Op::Rows>(instruction);
     const unsigned beats = number<Z, Op::RowBeats>(instruction);
     return {static_cast<std::uint64_t>(get<Z, Op::Address>(instruction)),
@@ -41,9 +47,10 @@ RowsCopy rows_copy(const Word<Z, isa::instruction_bits>& instruction) {
             number<Z, Op::Ram>(instruction),
             beats,
             rows,
-            out_row_words(beats),
+            from_middle ? beats : out_row_words(beats),
             1,
-            0};
+            0,
+            from_middle};
 }
 
 template <class Z>
@@ -63,12 +70,35 @@ RowsCopy strips_copy(const Word<Z, isa::instruction_bits>& instruction) {
             banks,
             beats,
             columns,
-            number<Z, Op::RamBanks>(instruction) * beats};
+            number<Z, Op::RamBanks>(instruction) * beats,
+            false};
+}
+
+// A word of either RAM, from its two banks.
+template <class D, class Z, class OutRam, class MidRam>
+Word<Z, 64> stored_word(bool from_middle, unsigned place, OutRam out_ram, MidRam mid_ram) {
+#pragma HLS INLINE
+    Word<Z, 32> low = zero<Z, 32>();
+    Word<Z, 32> high = zero<Z, 32>();
+    if constexpr (D::mid_words != 0) {
+        if (from_middle) {
+            low = mid_ram[0][place];
+            high = mid_ram[1][place];
+        }
+    }
+    if (!from_middle) {
+        low = out_ram[0][place];
+        high = out_ram[1][place];
+    }
+    Word<Z, 64> word = zero<Z, 64>();
+    set_lane<Z, 32>(word, 0, lane_u<Z, 32>(low, 0));
+    set_lane<Z, 32>(word, 1, lane_u<Z, 32>(high, 0));
+    return word;
 }
 
 // Copies rows; it counts the responses and the beats written.
-template <class D, class Z, class Mem, class OutRam, class Events>
-Outcome store_copy(const RowsCopy& copy, Mem mem, OutRam out_ram, Events& events) {
+template <class D, class Z, class Mem, class OutRam, class MidRam, class Events>
+Outcome store_copy(const RowsCopy& copy, Mem mem, OutRam out_ram, MidRam mid_ram, Events& events) {
 #pragma HLS INLINE
     BurstCursor cursor(copy.address, copy.runs);
     unsigned left = 0;
@@ -89,8 +119,7 @@ store_beats:
             mem.write_request(cursor.beat(), left);
             cursor.advance();
         }
-        const Word<Z, 8 * D::lanes> word = out_ram[row + position];
-        mem.write(Z::beat(word, 0));
+        mem.write(stored_word<D, Z>(copy.from_middle, row + position, out_ram, mid_ram));
         beats_written++;
         position++;
         if (position == copy.row_beats) {
@@ -126,32 +155,34 @@ store_responses:
     return {true, responses, beats_written};
 }
 
-template <class D, class Z, class Mem, class OutRam, class Events>
+template <class D, class Z, class Mem, class OutRam, class MidRam, class Events>
 Outcome store_execute(const Word<Z, isa::instruction_bits>& instruction, Mem mem, OutRam out_ram,
-                      Events& events) {
+                      MidRam mid_ram, Events& events) {
 // A function of its own: its return waits for the write responses, so the token cannot pass them.
 #pragma HLS INLINE off
     const int opcode = static_cast<int>(number<Z, isa::Header::Opcode>(instruction));
-    if (opcode != isa::StoreRows::opcode && opcode != isa::StoreRuns::opcode) {
+    const bool from_middle = D::mid_words != 0 && opcode == isa::StoreMiddle::opcode;
+    if (!from_middle && opcode != isa::StoreRows::opcode && opcode != isa::StoreRuns::opcode) {
         return {opcode == isa::Sync::opcode, 0};
     }
-    // One call for both, so that the port to DRAM has one writer.
-    const RowsCopy copy =
-        opcode == isa::StoreRows::opcode ? rows_copy<Z>(instruction) : strips_copy<Z>(instruction);
-    return store_copy<D, Z>(copy, mem, out_ram, events);
+    // One call for all, so that the port to DRAM has one writer.
+    const RowsCopy copy = opcode == isa::StoreRuns::opcode ? strips_copy<Z>(instruction)
+                                                           : rows_copy<Z>(instruction, from_middle);
+    return store_copy<D, Z>(copy, mem, out_ram, mid_ram, events);
 }
 
 // The engine: one instruction, from its stream to its token.
-template <class D, class Z, class Mem, class OutRam, class Events>
+template <class D, class Z, class Mem, class OutRam, class MidRam, class Events>
 void store_step(hls::stream<Word<Z, isa::instruction_bits>>& instructions,
-                hls::stream<Word<Z, isa::token_bits>>& tokens, Mem mem, OutRam out_ram, Events& events) {
+                hls::stream<Word<Z, isa::token_bits>>& tokens, Mem mem, OutRam out_ram, MidRam mid_ram,
+                Events& events) {
 #pragma HLS INLINE
     const Word<Z, isa::instruction_bits> instruction = instructions.read();
     events.loop(isa::loops::instruction, 1);
-    const Outcome outcome = store_execute<D, Z>(instruction, mem, out_ram, events);
+    const Outcome outcome = store_execute<D, Z>(instruction, mem, out_ram, mid_ram, events);
     // The write responses were awaited inside store_execute; the memory port is named so that no access to it
     // moves behind the token either.
-    HETFAB_FENCE(mem, out_ram, tokens);
+    HETFAB_FENCE(mem, out_ram, mid_ram, tokens);
     tokens.write(make_token<D, Z>(instruction, outcome));
 }
 

@@ -19,14 +19,16 @@ struct DesignTypes {
     using ActLBank = Word<Z, 128>;
     using WgtDWord = Word<Z, 32 * D::gemm_d_cols>;
     using WgtLWord = Word<Z, 32 * D::gemm_l_cols>;
-    using ResWord = Word<Z, 64>;
     using LoadContext = Word<Z, 64>;
     using ParWord = Word<Z, 64 * D::lanes>;
     using AccDWord = Word<Z, 32 * D::gemm_d_cols>;
     using AccLWord = Word<Z, 32 * D::gemm_l_cols>;
     using SumWord = Word<Z, 32 * D::lanes>;
+    using ResWord = Word<Z, 64>;
+    // Half a word of lanes bytes, the banks of out_ram, exp_ram and mid_ram.
+    using Half = Word<Z, 4 * D::lanes>;
+    using DwpWord = Word<Z, 64>;
     using Tag = Word<Z, 64>;
-    using OutWord = Word<Z, 8 * D::lanes>;
     using RowsWord = U<Z, isa::rows_fifo_bits>;
 
     static_assert(D::bus_bits == 64, "the kernels count in beats of 64 bits: a design's bus has 64 bits");
@@ -41,7 +43,7 @@ struct DesignTypes {
                   "words of weights and accumulators have exactly their bits");
     static_assert(Z::template exact_word<64 * D::lanes>, "a word of par_ram has exactly its bits");
     static_assert(Z::template exact_word<32 * D::lanes>, "a word of sum_ram has exactly its bits");
-    static_assert(Z::template exact_word<8 * D::lanes>, "a word of out_ram has exactly its bits");
+    static_assert(Z::template exact_word<4 * D::lanes>, "half a word of out_ram has exactly its bits");
     static_assert(Z::template exact_integer<8> && Z::template exact_integer<32>,
                   "operands and accumulators have exactly their bits");
 };
