@@ -115,11 +115,13 @@ def test_data_streams_join_two_engines_or_stay_open(design: Design) -> None:
 
 
 def expected_rams(memory: Memory, design: Design) -> list[str]:
-    """The RAMs of a memory; none in DRAM, nor where its writer or its reader is absent."""
+    """The RAMs of a memory; none in DRAM, nor where its writer or its reader is absent, nor of no words."""
     geometry = design.geometry
     if not memory.word_bits or not {memory.writer, memory.reader} <= set(geometry.engines):
         return []
-    banks = {"act_d_ram": geometry.gemm_d_rows, "act_l_ram": geometry.gemm_l_rows}.get(memory.name)
+    if not geometry.depth(memory.name):
+        return []
+    banks = {"act_d_ram": geometry.gemm_d_rows, "act_l_ram": geometry.gemm_l_rows, "out_ram": 2}.get(memory.name)
     return [memory.name] if banks is None else [f"{memory.name}_{bank}" for bank in range(banks)]
 
 
