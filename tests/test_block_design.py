@@ -278,7 +278,7 @@ def test_ports_are_those_of_the_top_function(engine: str) -> None:
     assert sorted(banked) == sorted(port.memory.name for port in ram_ports(engine) if port.memory.banks)
     for name in banked:
         # The array's first dimension is the banks, which are what the block design has RAMs of.
-        size = re.search(rf"{name}\[Design::(\w+)\]\[Design::(\w+)\]", text)
+        size = re.search(rf"{name}\[(?:Design::)?(\w+)\]\[(?:[\w:]+\()?Design::(\w+)\)?\]", text)
         assert size and size.groups() == (isa().memory(name).banks, isa().memory(name).depth)
     cell = block_design(with_all_engines()).cell(cell_name(engine))
     streams = {
