@@ -138,7 +138,10 @@ std::uint64_t hetfab_orders_find(const Sides* sides, const Candidate* candidate)
     if (candidate->method == greedy_destinations && !candidate->farthest) {
         return window_order(*sides, candidate->slots - 2).size();
     }
-    if (candidate->tiles()) return tiling(*sides, *candidate).run_ends.size();
+    if (candidate->tiles()) {
+        const Tiling made = tiling(*sides, *candidate);
+        return made.run_ends.size() + most_reused(made, tile_sides(*sides, *candidate).kept.columns).size();
+    }
     return untiled(*sides, *candidate).at.size();
 }
 

@@ -198,6 +198,7 @@ namespace {
 
 // Where the ids below `limit` end; rows ascend, and the next tile's ids are near.
 inline const Id* gallop(const Id* first, const Id* end, Id limit) {
+    if (end[-1] < limit) return end;
     std::ptrdiff_t step = 1;
     while (step < end - first && first[step] < limit) step *= 2;
     return std::lower_bound(first + step / 2, std::min(first + step + 1, end), limit);
