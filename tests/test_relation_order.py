@@ -151,4 +151,4 @@ def test_tags_keep_the_vectors_of_a_tensor_from_one_edge_set_to_the_next(
     bound = bound_to(program, graph)
     executed = run_emulated(bound, emulator)
     assert_equals_onnxruntime(executed, bound, case.model, graph)
-    print(names, executed.run_log[["layer","misses","edges"]] if executed.run_log is not None else None)
+    print(names, executed.run_log[["layer", "misses", "edges"]] if executed.run_log is not None else None)
