@@ -64,7 +64,7 @@ def test_three_subgraphs_follow_each_other(graph: Adjacency, by_source: bool) ->
         (source, int(destination)) for source in range(graph.rows) for destination in graph.row(source)
     }
     kinds = cover.sources[sources] * (1 + cover.destinations[destinations])
-    assert [kind for kind in dict.fromkeys(kinds.tolist())] == sorted(set(kinds.tolist()), key=[1, 2, 0].index)
+    assert list(dict.fromkeys(kinds.tolist())) == sorted(set(kinds.tolist()), key=[1, 2, 0].index)
     majors = np.where((kinds > 0) & by_source, sources, destinations + graph.rows)
     runs = np.flatnonzero(np.diff(majors, prepend=-1) | np.diff(kinds, prepend=-1))
     assert len(runs) == len({(kind, major) for kind, major in zip(kinds.tolist(), majors.tolist(), strict=True)})
