@@ -10,12 +10,16 @@ import onnx
 
 from hetfab.driver.demo import model_path
 from hetfab.driver.graph.arrays import graph_arrays
+from hetfab.driver.graph.facts import graph_facts
 from hetfab.driver.graph.generate import academic
 from hetfab.driver.graph.heterograph import HeteroGraph
 from hetfab.driver.graph.model_inputs import model_bindings, model_feeds
 from hetfab.driver.graph.npz import read_graph
 from hetfab.overlay.bind import BoundProgram, bind
 from hetfab.overlay.compiler.compile import compile_model
+from hetfab.overlay.compiler.first_projection import FirstProjection
+from hetfab.overlay.compiler.lowering import lower
+from hetfab.overlay.compiler.model_plan import plan_model
 from hetfab.overlay.design import Design
 from hetfab.overlay.model.bound_model import BoundModel, FedModel
 from hetfab.overlay.model.reader import read_model
@@ -34,10 +38,21 @@ class Workload:
     model: onnx.ModelProto
     graph: HeteroGraph
 
-    def bound(self, design: Design, share_on_d: float | None = None) -> BoundProgram:
-        """The model compiled for a design and bound to the graph; ``share_on_d`` as in ``compile_model``."""
+    def bound(
+        self, design: Design, share_on_d: float | None = None, *, asked: FirstProjection = FirstProjection.DENSE
+    ) -> BoundProgram:
+        """The model compiled for a design and bound to the graph.
+
+        Args:
+            design: What to compile for.
+            share_on_d: As in ``compile_model``.
+            asked: The form of its first projections.
+        """
         given = BoundModel(self.model, model_bindings(self.model, self.graph))
-        program = compile_model(given, design, name=self.name, share_on_d=share_on_d)
+        layers = lower(given.model, given.bindings)
+        if asked is not FirstProjection.DENSE:
+            layers = plan_model(layers, design, graph_facts(self.graph, layers), asked, share_on_d).lowered
+        program = compile_model(given, design, name=self.name, share_on_d=share_on_d, lowered=layers)
         return bind(program, graph_arrays(program, self.graph))
 
 

@@ -3,11 +3,29 @@
 
 import contextlib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from hetfab.cli.output import Result, common_options, print_next, print_table
 from hetfab.overlay.errors import counted
+
+if TYPE_CHECKING:
+    from hetfab.overlay.program import Program
+
+_COLUMNS = (
+    "layer",
+    "rows of",
+    "dense in",
+    "out",
+    "on D",
+    "on L",
+    "weight bits",
+    "out bits",
+    "aggregates",
+    "tile rows",
+    "engines",
+)
 
 
 def _share(context: click.Context, parameter: click.Parameter, value: str | None) -> float | None:
@@ -27,65 +45,78 @@ def _share(context: click.Context, parameter: click.Parameter, value: str | None
 
 @click.command()
 @click.argument("model", type=click.Path(path_type=Path))
-@click.option("--graph", type=click.Path(path_type=Path), help="Graph to check the program's limits with.")
-@click.option("--design", type=click.Path(path_type=Path), help="Design file; the PYNQ-Z2 default without it.")
+@click.option("--graph", type=click.Path(path_type=Path), help="Graph to plan for and to check the limits with.")
+@click.option("--workload", type=click.Path(path_type=Path), help="What `hetfab graph --workload` wrote, to plan for.")
+@click.option("--design", type=click.Path(path_type=Path), help="Design file; a default for the PYNQ-Z2 without it.")
 @click.option(
     "--split",
     callback=_share,
     metavar="auto|0..1",
     help="Share of each layer's output channels on GEMM-D, 0 to 1; auto, the default, takes the fastest (modelled).",
 )
+@click.option(
+    "--first-projection",
+    type=click.Choice(["auto", "dense", "sparse"]),
+    default="auto",
+    show_default=True,
+    help="Multiply features as rows (dense), add weights of their non-zeros (sparse), or the faster (modelled).",
+)
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The program.")
 @common_options
-def command(model: Path, graph: Path | None, design: Path | None, split: float | None, output: Path) -> Result:
+def command(
+    model: Path,
+    graph: Path | None,
+    workload: Path | None,
+    design: Path | None,
+    split: float | None,
+    first_projection: str,
+    output: Path,
+) -> Result:
     """Compile the quantized MODEL for a design."""
     from hetfab.driver.graph.arrays import graph_arrays
+    from hetfab.driver.graph.facts import known_graph
     from hetfab.driver.graph.formats import graph_files, read_graph
     from hetfab.driver.graph.model_inputs import model_bindings
     from hetfab.driver.report import planned_rows
     from hetfab.overlay.bind import bind
     from hetfab.overlay.compiler.compile import compile_model
-    from hetfab.overlay.costs.resources import check_fits, crowded, resource_rows
+    from hetfab.overlay.compiler.first_projection import FirstProjection
+    from hetfab.overlay.compiler.lowering import lower
+    from hetfab.overlay.compiler.model_plan import plan_model
+    from hetfab.overlay.costs.resources import check_fits, resource_rows
     from hetfab.overlay.design import default_design, read_design
     from hetfab.overlay.files import check_outputs
     from hetfab.overlay.model.bound_model import BoundModel
-    from hetfab.overlay.model.cnn.inspection import check_compiles
+    from hetfab.overlay.model.cnn.inspection import takes_samples
     from hetfab.overlay.model.reader import bindings_of, read_model
     from hetfab.overlay.program import write_program
 
-    reads = {"MODEL": model, "--graph": None if graph is None else graph_files(graph), "--design": design}
+    if graph is not None and workload is not None:
+        raise click.UsageError("--graph and --workload say the same of a graph; give one of them.")
+    files = None if graph is None else graph_files(graph)
+    reads = {"MODEL": model, "--graph": files, "--workload": workload, "--design": design}
     check_outputs({"--output": output}, reads)
+    read = read_model(model)
+    if takes_samples(bindings_of(read)):
+        return _on_samples(model, design, split, output)
     chosen = default_design() if design is None else read_design(design)
     check_fits(chosen)
-    read = read_model(model)
-    check_compiles(bindings_of(read))
     opened = None if graph is None else read_graph(graph)
     bound_model = BoundModel(read, model_bindings(read, opened))
-    program = compile_model(bound_model, chosen, name=model.name, share_on_d=split)
+    layers = lower(read, bound_model.bindings)
+    facts = known_graph(opened, workload, layers)
+    plan = plan_model(layers, chosen, facts, FirstProjection(first_projection), split)
+    program = compile_model(bound_model, chosen, name=model.name, share_on_d=split, lowered=plan.lowered)
     bound = None if opened is None else bind(program, graph_arrays(program, opened))
     write_program(output, program)
-    columns = [
-        "layer",
-        "rows of",
-        "dense in",
-        "out",
-        "on D",
-        "on L",
-        "weight bits",
-        "out bits",
-        "aggregates",
-        "tile rows",
-    ]
-    print_table([*columns, "engines"], planned_rows(program))
+    print_table(_COLUMNS, planned_rows(program))
+    for headings, rows in plan.tables():
+        print_table(headings, rows)
     reordered = [tensor.name for tensor in program.tensors if tensor.channel_order]
     if reordered:
         click.echo("stored in an order of channels of their own, for the cores: " + ", ".join(reordered))
     resources = resource_rows(chosen)
-    print_table(["resource", "modelled need", f"on the board {chosen.board}"], resources)
-    for warning in crowded(chosen):
-        click.echo(f"warning: {warning}")
-    instructions = counted(program.instructions, "instruction")
-    click.echo(f"{instructions} in {counted(len(program.blocks), 'block')} for the design '{chosen.name}'")
+    _print_design(program, resources)
     if bound is not None:
         words = counted(len(bound.words), "instruction")
         click.echo(f"bound to {graph}: {words}, {sum(bound.sizes.values()):,} bytes of DRAM")
@@ -104,8 +135,48 @@ def command(model: Path, graph: Path | None, design: Path | None, split: float |
             "gemm_l": sum(layer.channels_on_l for layer in program.layers),
         },
         "reordered": reordered,
+        "plan": plan.as_dict(),
         "instructions": program.instructions,
         "bound_instructions": None if bound is None else len(bound.words),
         "resources": {name: {"modelled": need, "board": there} for name, need, there in resources},
         "dram_bytes": None if bound is None else sum(bound.sizes.values()),
     }
+
+
+def _on_samples(model: Path, design: Path | None, split: float | None, output: Path) -> Result:
+    from hetfab.driver.report import planned_rows
+    from hetfab.overlay.compiler.compile import compile_model
+    from hetfab.overlay.costs.resources import check_fits, resource_rows
+    from hetfab.overlay.design import IMAGE_DESIGN, default_design, read_design
+    from hetfab.overlay.model.bound_model import BoundModel
+    from hetfab.overlay.model.reader import bindings_of, read_model
+    from hetfab.overlay.program import write_program
+
+    chosen = default_design(IMAGE_DESIGN) if design is None else read_design(design)
+    check_fits(chosen)
+    read = read_model(model)
+    program = compile_model(BoundModel(read, bindings_of(read)), chosen, name=model.name, share_on_d=split)
+    write_program(output, program)
+    print_table(_COLUMNS, planned_rows(program))
+    resources = resource_rows(chosen)
+    _print_design(program, resources)
+    print_next(f"hetfab run {output} --samples SAMPLES --reference {model}")
+    return {
+        "output": str(output),
+        "design": chosen.name,
+        "geometry_hash": chosen.geometry.hash(),
+        "layers": len(program.layers),
+        "instructions": program.instructions,
+        "weight_bytes": program.constants.size,
+        "resources": {name: {"modelled": need, "board": there} for name, need, there in resources},
+    }
+
+
+def _print_design(program: "Program", resources: list[tuple[str, int, int]]) -> None:
+    from hetfab.overlay.costs.resources import crowded
+
+    print_table(["resource", "modelled need", f"on the board {program.design.board}"], resources)
+    for warning in crowded(program.design):
+        click.echo(f"warning: {warning}")
+    instructions = counted(program.instructions, "instruction")
+    click.echo(f"{instructions} in {counted(len(program.blocks), 'block')} for the design '{program.design.name}'")

@@ -12,15 +12,19 @@ from hetfab.cli.output import Result, common_options, print_next, print_table
 from hetfab.overlay.errors import counted
 
 if TYPE_CHECKING:
+    from hetfab.driver.graph.heterograph import HeteroGraph
+    from hetfab.overlay.compiler.model_plan import ModelPlan
     from hetfab.overlay.model.binding import Binding
+    from hetfab.overlay.model.bound_model import BoundModel
 
 
 @click.command()
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option("--graph", type=click.Path(path_type=Path), help="Graph that completes the meaning of the inputs.")
 @click.option("--bind", type=click.Path(path_type=Path), help="JSON file with the meaning of inputs.")
+@click.option("--design", type=click.Path(path_type=Path), help="Design to plan for; the PYNQ-Z2 default without it.")
 @common_options
-def command(model: Path, graph: Path | None, bind: Path | None) -> Result:
+def command(model: Path, graph: Path | None, bind: Path | None, design: Path | None) -> Result:
     """Show the layers of MODEL and what its inputs mean."""
     from hetfab.driver.graph.formats import read_graph
     from hetfab.driver.graph.model_inputs import open_model
@@ -31,14 +35,18 @@ def command(model: Path, graph: Path | None, bind: Path | None) -> Result:
 
     overrides = None if bind is None else read_bindings(bind)
     bindings: Mapping[str, Binding]
+    plan: ModelPlan | None = None
     if graph is None:
         read = read_model(model)
         bindings = bindings_of(read, overrides)
         found = inspect_model(read, bindings)
     else:
-        opened = open_model(model, read_graph(graph), overrides)
+        table = read_graph(graph)
+        opened = open_model(model, table, overrides)
         bindings = opened.bindings
         found = inspect_model(opened.model, bindings)
+        if found.quantized and not found.refused and not takes_samples(bindings):
+            plan = _plan(opened, table, design)
     click.echo(f"{model}: opset {found.opset}, {'quantized' if found.quantized else 'float'} model")
     print_table(["input", "shape", "meaning"], [[i.name, i.shape, i.meaning] for i in found.inputs])
     if found.layers:
@@ -56,6 +64,9 @@ def command(model: Path, graph: Path | None, bind: Path | None) -> Result:
     else:
         click.echo()
         print_table(["operator", "occurs"], sorted(found.operators.items()))
+    for headings, lines in [] if plan is None else plan.tables():
+        click.echo()
+        print_table(headings, lines)
     for name, count in found.tables.items():
         click.echo(f"transductive: the learned table '{name}' fixes the number of nodes of its type to {count:,}")
     if found.refused:
@@ -65,8 +76,17 @@ def command(model: Path, graph: Path | None, bind: Path | None) -> Result:
     elif not found.quantized:
         source = "--samples SAMPLES" if takes_samples(bindings) else f"--graph {graph or 'GRAPH'}"
         print_next(f"hetfab quantize {model} {source} -o {model.with_suffix('.q.onnx').name}")
-    elif takes_samples(bindings):
-        click.echo("networks on samples are not compiled yet: no instruction reads windows of images")
     else:
         print_next(f"hetfab compile {model} -o {model.name.removesuffix('.onnx').removesuffix('.q')}.hfp")
-    return asdict(found)
+    return asdict(found) | {"plan": None if plan is None else plan.as_dict()}
+
+
+def _plan(opened: "BoundModel", graph: "HeteroGraph", design: Path | None) -> "ModelPlan":
+    """What `hetfab compile` would choose for a design."""
+    from hetfab.driver.graph.facts import graph_facts
+    from hetfab.overlay.compiler.lowering import lower
+    from hetfab.overlay.compiler.model_plan import plan_model
+    from hetfab.overlay.design import default_design, read_design
+
+    layers = lower(opened.model, opened.bindings)
+    return plan_model(layers, default_design() if design is None else read_design(design), graph_facts(graph, layers))

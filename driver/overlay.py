@@ -20,10 +20,12 @@ import numpy.typing as npt
 
 from hetfab.driver import pynq_device
 from hetfab.driver.graph.arrays import graph_arrays
+from hetfab.driver.graph.feeds import SemanticGraphs
 from hetfab.driver.graph.heterograph import HeteroGraph
 from hetfab.driver.graph.npz import read_graph
 from hetfab.driver.package import emulated_package, find_package
 from hetfab.driver.scores import F1, f1_scores, predictions
+from hetfab.driver.semantic_graphs import program_graphs
 from hetfab.driver.session import DEADLINE_SECONDS, Resident, RunResult, Session, check_geometry
 from hetfab.driver.transport import Transport
 from hetfab.overlay.bind import bind
@@ -180,10 +182,16 @@ class HetfabOverlay:
         if self._program is None:
             raise OverlayStateError("no program was loaded", "a program", "call load(program) first")
         opened = graph if isinstance(graph, HeteroGraph) else read_graph(Path(graph))
-        bound = bind(self._program, graph_arrays(self._program, opened))
+        bound = bind(self._program, graph_arrays(self._program, opened, self._semantic_graphs(opened)))
         self._release()
         self._resident = self._session.load(bound)
         self._graph = opened
+
+    def _semantic_graphs(self, graph: HeteroGraph) -> SemanticGraphs:
+        """Those that the program reads and SGB builds; without the engine none: binding composes them."""
+        if self._program is None or "sgb" not in self.package.design.geometry.engines:
+            return {}
+        return program_graphs(self._program, graph, self._session)
 
     def predict(
         self, graph: HeteroGraph | Path | str | None = None, *, deadline_seconds: float | None = None

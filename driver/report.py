@@ -20,6 +20,8 @@ from hetfab.overlay.program import LayerInfo, Program
 from hetfab.overlay.timeline.summary import Summary, summarise
 
 if TYPE_CHECKING:
+    import onnx
+
     from hetfab.overlay.model.bound_model import FedModel  # A board has no onnx.
 
 
@@ -31,6 +33,18 @@ def open_reference(path: Path, program: Program, graph: HeteroGraph) -> "FedMode
         InputError: The reference cannot be read, or does not fit the graph.
     """
     from hetfab.driver.graph.model_inputs import open_model
+
+    open_quantized(path, program)
+    return open_model(path, graph)
+
+
+def open_quantized(path: Path, program: Program) -> "onnx.ModelProto":
+    """The quantized model that a program was compiled from.
+
+    Raises:
+        ReferenceMismatchError: The program was compiled from another model; names both.
+        InputError: The reference cannot be read.
+    """
     from hetfab.overlay.model.reader import is_quantized, model_hash, read_model
 
     read = read_model(path)
@@ -42,7 +56,7 @@ def open_reference(path: Path, program: Program, graph: HeteroGraph) -> "FedMode
             f"the model '{program.model_name}' with SHA-256 {program.model_hash[:16]}",
             "give that quantized model with --reference, or compile this one",
         )
-    return open_model(path, graph)
+    return read
 
 
 def report(
@@ -124,13 +138,18 @@ def planned_rows(program: Program) -> list[list[object]]:
             layer.channels_on_d if layer.inputs else "-",
             layer.channels_on_l if layer.inputs else "-",
             _shown_widths(layer),
-            program.tensor(layer.name).bits,
+            _bits(program, layer),
             len(layer.aggregations),
             layer.tile_rows,
             " ".join(layer.engines),
         ]
         for layer in program.layers
     ]
+
+
+def _bits(program: Program, layer: LayerInfo) -> int:
+    """Width of what a layer writes."""
+    return program.image(layer.name).bits if program.images else program.tensor(layer.name).bits
 
 
 def _shown_widths(layer: LayerInfo) -> object:

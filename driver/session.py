@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs bound programs on an overlay: compares identities, fills the segments, starts, waits with a deadline, reads."""
 
-import contextlib
 import dataclasses
 import time
 from collections.abc import Callable
@@ -13,17 +12,17 @@ import numpy as np
 import numpy.typing as npt
 
 from hetfab.driver.counters import read_counters
-from hetfab.driver.transport import DeviceBuffer, Transport
+from hetfab.driver.loaded_stream import LoadedStream
+from hetfab.driver.transport import Transport
 from hetfab.overlay.bind import BoundProgram
 from hetfab.overlay.design import Design, Geometry
 from hetfab.overlay.errors import (
     DeadlineError,
-    EngineFaultError,
     GeometryMismatchError,
     IsaVersionError,
     OverlayStateError,
 )
-from hetfab.overlay.isa.codec import Fault, RegisterOffset, Segment
+from hetfab.overlay.isa.codec import RegisterOffset, Segment
 from hetfab.overlay.isa.counters import Counters
 from hetfab.overlay.isa.spec import isa
 
@@ -33,8 +32,6 @@ _NONE = 0xFFFF_FFFF
 DEADLINE_SECONDS = 600.0
 #: How long the empty program may take, of which DISPATCH makes one pass.
 _EMPTY_RUN_SECONDS = 1.0
-#: Segments of size zero still get an address.
-_SMALLEST_BUFFER = isa().block_bytes
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,6 +84,11 @@ class Session:
         self._run_empty_program()
         self.check_identity()
 
+    @property
+    def design(self) -> Design:
+        """What the overlay is."""
+        return self._design
+
     def run(
         self,
         bound: BoundProgram,
@@ -126,8 +128,7 @@ class Session:
             head, last = read(RegisterOffset[f"QUEUE_HEAD_{name}"]), read(RegisterOffset[f"LAST_RETIRED_{name}"])
             waiting = "nothing queued" if head == _NONE else f"next is instruction {head}"
             lines.append(f"{engine.name}: {waiting}, last retired {'none' if last == _NONE else last}")
-        pairs = [read(RegisterOffset[f"SEMAPHORE_{i}"]) for i in range(isa().semaphore_pairs)]
-        counts = [half for pair in pairs for half in (pair & 0xFFFF, pair >> 16)]
+        counts = [read(RegisterOffset[f"SEMAPHORE_{number}"]) for number in range(isa().semaphores + 1)]
         held = [f"{number}: {count}" for number, count in enumerate(counts) if count]
         return "\n".join([*lines, "semaphores " + (", ".join(held) or "all zero")])
 
@@ -191,12 +192,9 @@ class Resident:
         self._session = session
         self._transport = session.transport
         self._stream_hash = bound.hash()
-        self._buffers: dict[Segment, DeviceBuffer] = {}
-        with contextlib.ExitStack() as unless_complete:
-            unless_complete.callback(self.free)
-            for segment in Segment:
-                self._buffers[segment] = self._fill(segment)
-            unless_complete.pop_all()
+        self._stream = LoadedStream(
+            session.transport, len(bound.words), bound.contents, bound.sizes, session.state_dump
+        )
 
     def __enter__(self) -> "Resident":
         """Returns itself."""
@@ -210,9 +208,23 @@ class Resident:
 
     def free(self) -> None:
         """Gives all buffers back; again is allowed and does nothing."""
-        buffers, self._buffers = self._buffers, {}
-        for buffer in buffers.values():
-            buffer.free()
+        self._stream.free()
+
+    def replace_features(self, content: npt.NDArray[np.uint8]) -> None:
+        """Puts other features into device memory, such as those of the next sample.
+
+        Args:
+            content: uint8, as long as the features that the program was bound with.
+
+        Raises:
+            OverlayStateError: The memory was freed.
+        """
+        self._check_held()
+        self._stream.write(Segment.FEATURES, content)
+
+    def _check_held(self) -> None:
+        if not self._stream.loaded:
+            raise OverlayStateError("the bound program's memory was freed", "a resident program", "load it again")
 
     def run(
         self,
@@ -233,64 +245,17 @@ class Resident:
             DeadlineError: The deadline passed; the text holds the state of DISPATCH.
             RunError: The overlay reports a fault or a deadlock.
         """
-        if not self._buffers:
-            raise OverlayStateError("the bound program's memory was freed", "a resident program", "load it again")
+        self._check_held()
         self._transport.check_loaded()
         self._session.check_identity()
-        self._start()
-        self._wait(deadline_seconds, progress)
+        self._stream.run(deadline_seconds, progress)
         counters = read_counters(self._transport.read_register)
-        output = self._buffers[Segment.OUTPUT]
-        output.sync_from_device()
         bound = self.bound
         log = self._transport.run_log()
         if log is not None:
             log["layer"] = bound.layers
-        logits = bound.logits(output.array)
+        logits = bound.logits(self._stream.read(Segment.OUTPUT))
         return RunResult(logits, bound.program.output.scale, self._stream_hash, len(bound.words), counters, log)
-
-    def _fill(self, segment: Segment) -> DeviceBuffer:
-        content = self.bound.contents.get(segment)
-        buffer = self._transport.allocate(max(self.bound.sizes[segment], _SMALLEST_BUFFER))
-        if content is not None:
-            buffer.array[: content.size] = content
-            buffer.sync_to_device()
-        return buffer
-
-    def _start(self) -> None:
-        write = self._transport.write_register
-        for segment, buffer in self._buffers.items():
-            for name, value in (("BASE", buffer.physical_address), ("SIZE", self.bound.sizes[segment])):
-                write(RegisterOffset[f"SEGMENT_{name}_{segment.name}_LOW"], value & 0xFFFF_FFFF)
-                write(RegisterOffset[f"SEGMENT_{name}_{segment.name}_HIGH"], value >> 32)
-        write(RegisterOffset.PROGRAM_LENGTH, len(self.bound.words))
-        write(RegisterOffset.CONTROL, _START)
-
-    def _wait(self, deadline_seconds: float, progress: Callable[[int], None]) -> None:
-        read = self._transport.read_register
-        instructions = len(self.bound.words)
-        end = time.monotonic() + deadline_seconds
-        reported = 0
-        while not read(RegisterOffset.CONTROL) & _DONE:
-            # Until DISPATCH's first pass the register shows the run before.
-            retired = min(max(read(RegisterOffset.RETIRED), reported), instructions)
-            progress(retired - reported)
-            reported = retired
-            if time.monotonic() > end:
-                raise DeadlineError(
-                    f"the run did not end within {deadline_seconds:g} s\n{self._session.state_dump()}",
-                    f"{instructions} retired instructions",
-                    "give a longer --deadline; if nothing moves, load the overlay again and report this",
-                )
-        progress(instructions - reported)
-        fault = read(RegisterOffset.FAULT)
-        if fault != Fault.NONE:
-            raise EngineFaultError(
-                f"the overlay stopped with fault {fault} ({Fault(fault).name.lower()}) at instruction "
-                f"{read(RegisterOffset.FAULT_INSTRUCTION)}\n{self._session.state_dump()}",
-                "a program that was bound for this overlay and these buffers",
-                "compile and bind again; report this if it stays",
-            )
 
 
 def check_geometry(compiled: Design, chosen: Design) -> None:

@@ -6,9 +6,9 @@ execute, and what belongs into each segment of DRAM.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -16,43 +16,27 @@ import numpy.typing as npt
 from hetfab.overlay import layouts
 from hetfab.overlay.errors import (
     CountFixedError,
-    FeaturesMissingError,
-    FeaturesNotFiniteError,
-    FeatureWidthError,
     LimitExceededError,
     RelationMissingError,
     counted,
 )
 from hetfab.overlay.expansion import expand, without_first_waits
+from hetfab.overlay.features import (
+    FeatureEdges,
+    Features,
+    check_features,
+    feature_edges,
+    feature_rows,
+    weighted_feature_edges,
+)
+from hetfab.overlay.images import image_values
 from hetfab.overlay.isa.codec import Segment
 from hetfab.overlay.isa.spec import isa
 from hetfab.overlay.order import check_order
 from hetfab.overlay.program import Program, Symbol, SymbolKind, Tensor, Words
+from hetfab.overlay.schedules import Schedule, pinned, schedule_arrays
 
 _OFFSET_LIMIT = 1 << isa().offset_bits
-
-
-class SparseRows(Protocol):
-    """A sparse matrix by rows: indptr [N + 1], indices and data [nnz], width columns."""
-
-    @property
-    def indptr(self) -> npt.NDArray[Any]:
-        """Start of each row."""
-
-    @property
-    def indices(self) -> npt.NDArray[Any]:
-        """Columns, ascending in each row."""
-
-    @property
-    def data(self) -> npt.NDArray[np.float32]:
-        """Values."""
-
-    @property
-    def width(self) -> int:
-        """Number of columns."""
-
-
-Features: TypeAlias = npt.NDArray[np.float32] | SparseRows
 
 
 class IncomingEdges(NamedTuple):
@@ -104,7 +88,12 @@ class BoundProgram:
         return hashlib.sha256(self.words.tobytes()).hexdigest()
 
     def logits(self, output: npt.NDArray[np.uint8]) -> npt.NDArray[np.int32]:
-        """Takes the logits, int32 [rows, classes], out of the output segment's bytes, classes in the model's order."""
+        """Takes the logits, int32 [rows, classes], out of the output segment's bytes, classes in the model's order.
+
+        Of a network on samples, [1, *shape of its output].
+        """
+        if self.program.images:
+            return image_values(self.program.image(self.program.output.tensor), output)[None].astype(np.int32)
         tensor = self.program.tensor(self.program.output.tensor)
         rows = self.counts[tensor.node_type]
         whole = output[: rows * tensor.row_bytes].view("<i4").reshape(rows, tensor.row_bytes // 4)
@@ -112,8 +101,17 @@ class BoundProgram:
         return whole[:, places].astype(np.int32)
 
 
-def bind(program: Program, graph: GraphArrays) -> BoundProgram:
+#: Makes a schedule of an edge set: ``indptr``, sources and slots of the scratchpad.
+Scheduler: TypeAlias = Callable[[npt.NDArray[np.integer[Any]], npt.NDArray[np.integer[Any]], int], Schedule]
+
+
+def bind(program: Program, graph: GraphArrays, *, scheduler: Scheduler = pinned) -> BoundProgram:
     """Binds a program to a graph.
+
+    Args:
+        program: What is bound.
+        graph: The graph.
+        scheduler: Makes the schedules of programs that use AGG's scratchpad by schedules.
 
     Raises:
         RelationMissingError: The graph lacks a node type or an edge set.
@@ -125,8 +123,16 @@ def bind(program: Program, graph: GraphArrays) -> BoundProgram:
         StreamInvalidError: The bound stream could wait for ever.
     """
     _check_graph(program, graph)
-    features, feature_offsets = layouts.pack([_feature_rows(t, graph) for t in _tensors(program, "features")])
-    arrays, places = _graph_segment(program, graph)
+    edges = _all_edges(program, graph)
+    _check_degrees(program, edges)
+    features, feature_offsets = layouts.pack(
+        [
+            feature_rows(t, check_features(t, graph.features.get(t.name)), graph.counts[t.node_type])
+            for t in _tensors(program, "features")
+        ]
+    )
+    schedules = _all_schedules(program, edges, scheduler)
+    arrays, places = _graph_segment(program, edges, schedules)
     offsets = dict(zip((t.name for t in _tensors(program, "features")), feature_offsets, strict=True))
     offsets |= {t.name: t.constant_offset for t in _tensors(program, "constants")}
     sizes = dict.fromkeys(Segment, 0)
@@ -134,7 +140,9 @@ def bind(program: Program, graph: GraphArrays) -> BoundProgram:
         for tensor in _tensors(program, segment.name.lower()):
             offsets[tensor.name] = sizes[segment]
             sizes[segment] += layouts.stored_rows(graph.counts[tensor.node_type]) * tensor.row_bytes
-    values = np.array([_value(s, program, graph, offsets, places) for s in program.symbols], dtype=np.int64)
+    values = np.array(
+        [_value(s, program, graph.counts, edges, schedules, offsets, places) for s in program.symbols], dtype=np.int64
+    )
     words, layers = without_first_waits(program, *expand(program, graph.counts, values))
     check_order(words)
     contents = {
@@ -161,7 +169,7 @@ def _tensors(program: Program, segment: str) -> list[Tensor]:
 def _check_graph(program: Program, graph: GraphArrays) -> None:
     needed = {tensor.node_type for tensor in program.tensors}
     missing = [f"node type '{name}'" for name in sorted(needed - set(graph.counts))]
-    missing += [f"edges '{edges.name}'" for edges in program.edges if edges.name not in graph.edges]
+    missing += [f"edges '{edges.name}'" for edges in program.edges if not (edges.features or edges.name in graph.edges)]
     if missing:
         raise RelationMissingError(
             "the graph lacks " + ", ".join(missing),
@@ -176,92 +184,138 @@ def _check_graph(program: Program, graph: GraphArrays) -> None:
                 "use the graph that the model was trained on, or a model without learned tables",
             )
     for edges in program.edges:
-        arrays = graph.edges[edges.name]
-        if len(arrays.indptr) != graph.counts[edges.destination_type] + 1:
+        count = graph.counts[edges.destination_type]
+        if not edges.features and len(graph.edges[edges.name].indptr) != count + 1:
             raise RelationMissingError(
-                f"the edges '{edges.name}' have {len(arrays.indptr) - 1} destinations",
-                f"{graph.counts[edges.destination_type]}, the nodes of type '{edges.destination_type}'",
+                f"the edges '{edges.name}' have {len(graph.edges[edges.name].indptr) - 1} destinations",
+                f"{count}, the nodes of type '{edges.destination_type}'",
                 "build the edges from the same graph as the counts",
             )
-        degree = int(np.diff(arrays.indptr).max(initial=0))
-        if degree > program.limits.largest_degree:
+
+
+@dataclass(frozen=True, eq=False)
+class _EdgeArrays:
+    """An edge set as AGG reads it.
+
+    Attributes:
+        indptr: Where each destination's edges begin.
+        sources: Of each edge.
+        records: The layout 'destinations'.
+        rows: Rows that sources name.
+        weights: Of each edge, None where all are 1.
+    """
+
+    indptr: npt.NDArray[np.integer[Any]]
+    sources: npt.NDArray[np.integer[Any]]
+    records: layouts.Bytes
+    rows: int
+    weights: layouts.IntArray | None = None
+
+    @property
+    def id_bytes(self) -> int:
+        """Bytes of an id."""
+        return layouts.id_bytes(self.rows) if self.weights is None else layouts.WEIGHTED_ID_BYTES
+
+    def ids(self) -> layouts.Bytes:
+        """The layout 'ids'."""
+        if self.weights is None:
+            return layouts.id_array(self.sources, self.rows)
+        return layouts.weighted_ids(self.sources, self.weights)
+
+
+def _all_edges(program: Program, graph: GraphArrays) -> dict[str, _EdgeArrays]:
+    """Arrays of all edge sets by name; features that are read in parts are split once."""
+    found: dict[str, _EdgeArrays] = {}
+    split: dict[tuple[str, int], list[FeatureEdges]] = {}
+    for edges in program.edges:
+        if not edges.features:
+            indptr, sources = graph.edges[edges.name]
+            records = layouts.destination_records(indptr)
+            found[edges.name] = _EdgeArrays(indptr, sources, records, graph.counts[edges.source_type])
+            continue
+        tensor = program.tensor(edges.features)
+        features = check_features(tensor, graph.features.get(tensor.name))
+        key = edges.features, edges.parts
+        weights = None
+        if edges.weighted:
+            indptr, sources, factors, weights = weighted_feature_edges(tensor, features)
+        else:
+            if key not in split:
+                split[key] = feature_edges(tensor, features, edges.parts)
+            indptr, sources, factors = split[key][edges.part]
+        records = layouts.scaled_records(indptr, factors)
+        found[edges.name] = _EdgeArrays(indptr, sources, records, edges.table_rows, weights)
+    return found
+
+
+def _check_degrees(program: Program, arrays: Mapping[str, _EdgeArrays]) -> None:
+    for edges in program.edges:
+        degree, most = int(np.diff(arrays[edges.name].indptr).max(initial=0)), program.limits.largest_degree
+        if degree > most:
             raise LimitExceededError(
                 f"a node of type '{edges.destination_type}' has {counted(degree, 'edge')} of '{edges.name}'",
-                f"at most {program.limits.largest_degree:,}, for which the program's sums are proven",
-                "remove edges of that node",
+                f"at most {most:,}, for which the program's sums are proven",
+                "compile with --first-projection dense" if edges.features else "remove edges of that node",
             )
 
 
-def _feature_rows(tensor: Tensor, graph: GraphArrays) -> npt.NDArray[np.uint8]:
-    """Quantizes features to the layout 'activations'."""
-    features = graph.features.get(tensor.name)
-    rows = graph.counts[tensor.node_type]
-    if features is None:
-        raise FeaturesMissingError(
-            f"the graph gives no features for the input '{tensor.name}'",
-            f"features of the type '{tensor.node_type}'",
-            "use a graph with these features",
+def _all_schedules(
+    program: Program, edges: Mapping[str, _EdgeArrays], scheduler: Scheduler
+) -> dict[tuple[str, int], tuple[layouts.Bytes, layouts.Bytes]]:
+    """Runs and units of each schedule, by edge set and slots."""
+    return {
+        (symbol.name, symbol.slots): schedule_arrays(
+            scheduler(arrays.indptr, arrays.sources, symbol.slots), arrays.records, arrays.rows
         )
-    width = features.shape[1] if isinstance(features, np.ndarray) else features.width
-    if width != tensor.channels:
-        raise FeatureWidthError(
-            f"the features of '{tensor.node_type}' have {counted(width, 'column')}",
-            f"{tensor.channels}, the width of the model's input '{tensor.name}'",
-            "use the features that the model was trained on",
-        )
-    data = features if isinstance(features, np.ndarray) else features.data
-    if not np.isfinite(data).all():
-        raise FeaturesNotFiniteError(
-            f"the features of '{tensor.node_type}' contain NaN or infinity",
-            "finite values",
-            "clean the features where the graph is made",
-        )
-    stored = layouts.activation_rows(rows, 8 * tensor.row_bytes // tensor.stored_bits, tensor.signed)
-    half = 1 << (tensor.bits - 1)
-    low, high = (-half, half - 1) if tensor.signed else (0, 2 * half - 1)
-    steps = np.rint(np.clip(data / np.float32(tensor.scale), low, high)).astype(stored.dtype)
-    if isinstance(features, np.ndarray):
-        stored[:rows, :width] = steps
-    else:
-        stored[np.repeat(np.arange(rows), np.diff(features.indptr)), features.indices] = steps
-    if tensor.channel_order:
-        stored[:rows, :width] = stored[:rows, list(tensor.channel_order)]
-    return (layouts.packed_rows(stored) if tensor.packed else stored.view(np.uint8)).reshape(-1)
+        for symbol in program.symbols
+        if symbol.kind is SymbolKind.RUNS
+        for arrays in [edges[symbol.name]]
+    }
 
 
-def _graph_segment(program: Program, graph: GraphArrays) -> tuple[layouts.Bytes, dict[tuple[str, str], int]]:
-    """Destination and id arrays of all edge sets, and their places by (array, edge set)."""
-    pieces, keys = [], []
-    for edges in program.edges:
-        arrays = graph.edges[edges.name]
-        pieces += [
-            layouts.destination_records(arrays.indptr),
-            layouts.id_array(arrays.sources, graph.counts[edges.source_type]),
-        ]
-        keys += [("destinations", edges.name), ("ids", edges.name)]
-    content, offsets = layouts.pack(pieces)
-    return content, dict(zip(keys, offsets, strict=True))
+def _graph_segment(
+    program: Program,
+    edges: Mapping[str, _EdgeArrays],
+    schedules: Mapping[tuple[str, int], tuple[layouts.Bytes, layouts.Bytes]],
+) -> tuple[layouts.Bytes, dict[Symbol, int]]:
+    """The arrays that AGG reads, and their places."""
+    pieces: dict[Symbol, layouts.Bytes] = {}
+    for symbol in program.symbols:
+        match symbol.kind:
+            case SymbolKind.DESTINATIONS:
+                pieces[symbol] = edges[symbol.name].records
+            case SymbolKind.IDS:
+                pieces[symbol] = edges[symbol.name].ids()
+            case SymbolKind.RUNS:
+                pieces[symbol] = schedules[symbol.name, symbol.slots][0]
+            case SymbolKind.UNITS:
+                pieces[symbol] = schedules[symbol.name, symbol.slots][1]
+    content, offsets = layouts.pack(list(pieces.values()))
+    return content, dict(zip(pieces, offsets, strict=True))
 
 
 def _value(
     symbol: Symbol,
     program: Program,
-    graph: GraphArrays,
+    counts: Mapping[str, int],
+    edges: Mapping[str, _EdgeArrays],
+    schedules: Mapping[tuple[str, int], tuple[layouts.Bytes, layouts.Bytes]],
     offsets: Mapping[str, int],
-    places: Mapping[tuple[str, str], int],
+    places: Mapping[Symbol, int],
 ) -> int:
     match symbol.kind:
         case SymbolKind.TENSOR:
             segment = Segment[program.tensor(symbol.name).segment.upper()]
             return segment << isa().offset_bits | offsets[symbol.name]
         case SymbolKind.COUNT:
-            return graph.counts[symbol.name]
+            return counts[symbol.name]
         case SymbolKind.TAIL_ROWS:
-            return graph.counts[symbol.name] % symbol.tile_rows
+            return counts[symbol.name] % symbol.tile_rows
         case SymbolKind.EDGES:
-            return len(graph.edges[symbol.name].sources)
+            return len(edges[symbol.name].sources)
         case SymbolKind.ID_BYTES:
-            edges = next(edges for edges in program.edges if edges.name == symbol.name)
-            return layouts.id_bytes(graph.counts[edges.source_type])
-        case SymbolKind.IDS | SymbolKind.DESTINATIONS:
-            return Segment.GRAPH << isa().offset_bits | places[symbol.kind.value, symbol.name]
+            return edges[symbol.name].id_bytes
+        case SymbolKind.UNIT_COUNT:
+            return len(schedules[symbol.name, symbol.slots][1]) // 2
+        case _:
+            return Segment.GRAPH << isa().offset_bits | places[symbol]

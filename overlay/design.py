@@ -15,6 +15,8 @@ from typing import Any
 from hetfab.overlay.errors import DesignInvalidError, why_unreadable
 from hetfab.overlay.isa.spec import evaluate, isa
 
+#: Names of default designs: for models on graphs, and for networks on samples.
+DEFAULT_DESIGN, IMAGE_DESIGN = "pynq-z2", "pynq-z2-images"
 _DEFAULTS = Path(__file__).parent / "designs"
 #: Smallest and largest value, and what it must be a multiple of: a chain of DSPs serves two rows, a word of
 #: accumulators is whole groups of the vector engines' lanes, a word of SGB's bitmap has 64 columns.
@@ -24,9 +26,17 @@ _ARRAYS = {
     "gemm_l_rows": (1, 32, 1),
     "gemm_l_cols": (8, 64, 8),
     "gemm_l_acc_bits": (24, 32, 1),
+    "feature_words": (0, 1 << 15, 8),
+    "agg_weights": (0, 1, 1),
     "sgb_columns": (64, 1 << 20, 64),
     "sgb_ids": (64, 1 << 20, 64),
+    "rows_fifo_words": (16, 1 << 15, 1),
+    "gather_beats": (0, 128, 2),
 }
+#: Parameters that may be 0: the design lacks the memory, and the operations that need it.
+_OPTIONAL = ("res_words", "exp_words", "dwp_words", "mid_words", "gather_beats", "feature_words", "agg_weights")
+#: Memories of the engine dw.
+_OF_DW = ("exp_words", "dwp_words", "mid_words")
 _LONGEST_SHOWN = 80
 #: Forms of the processing elements: LUTs chosen by hand, or what a tool makes of plain code.
 ELEMENT_FORMS = ("mapped", "plain")
@@ -49,14 +59,22 @@ class Geometry:
         wgt_d_words: Depth of ``wgt_d_ram``.
         wgt_l_words: Depth of ``wgt_l_ram``.
         par_words: Depth of ``par_ram``.
+        res_words: Depth of ``res_ram``; 0 where VEC neither joins nor pools.
+        gather_beats: Beats of a line of samples that LOAD cuts into windows at once; 0 when it cannot.
         acc_d_words: Depth of ``acc_d_ram``.
         acc_l_words: Depth of ``acc_l_ram``.
         sum_words: Depth of ``sum_ram``.
         out_words: Depth of ``out_ram``.
+        exp_words: Depth of ``exp_ram``; this and the next two are 0 without the engine ``dw``.
+        dwp_words: Depth of ``dwp_ram``.
+        mid_words: Depth of ``mid_ram``.
         agg_contexts: Contexts that AGG keeps.
         agg_groups: Groups of ``lanes`` channels that AGG accumulates at once.
+        feature_words: Depth of ``feature_ram``, AGG's scratchpad; 0 for none.
+        agg_weights: Whether AGG multiplies features by weights of edges, 0 or 1.
         sgb_columns: Columns of the largest graph that SGB makes, the bits of its bitmap.
         sgb_ids: Ids that SGB keeps on chip: of a row in the order seen, and of a window of a transpose.
+        rows_fifo_words: Depth of the FIFO from SGB to AGG.
         queue_depth: Instructions that DISPATCH queues per engine.
         engine_fifo_depth: Instructions issued to an engine and not yet done.
     """
@@ -73,14 +91,22 @@ class Geometry:
     wgt_d_words: int
     wgt_l_words: int
     par_words: int
+    res_words: int
+    gather_beats: int
     acc_d_words: int
     acc_l_words: int
     sum_words: int
     out_words: int
+    exp_words: int
+    dwp_words: int
+    mid_words: int
     agg_contexts: int
     agg_groups: int
+    feature_words: int
+    agg_weights: int
     sgb_columns: int
     sgb_ids: int
+    rows_fifo_words: int
     queue_depth: int
     engine_fifo_depth: int
 
@@ -147,9 +173,9 @@ class Design:
         return dataclasses.asdict(self)
 
 
-def default_design(board: str = "pynq-z2") -> Design:
-    """The default design of a board."""
-    return read_design(_DEFAULTS / f"{board}.json")
+def default_design(name: str = DEFAULT_DESIGN) -> Design:
+    """A default design: that of a board, or ``IMAGE_DESIGN``."""
+    return read_design(_DEFAULTS / f"{name}.json")
 
 
 def read_design(path: Path) -> Design:
@@ -235,8 +261,9 @@ def _check_values(geometry: dict[str, Any], source: str) -> None:
     for name, value in geometry.items():
         if name == "engines":
             continue
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise _invalid(source, f"{name} is {_shown(value)}", "a whole number of at least 1")
+        smallest = 0 if name in _OPTIONAL else 1
+        if not isinstance(value, int) or isinstance(value, bool) or value < smallest:
+            raise _invalid(source, f"{name} is {_shown(value)}", f"a whole number of at least {smallest}")
         largest = largest_value(name)
         if value > largest:
             expected = f"at most {largest}, what the instruction fields can name"
@@ -245,6 +272,13 @@ def _check_values(geometry: dict[str, Any], source: str) -> None:
         if not smallest <= geometry[name] <= largest or geometry[name] % unit:
             expected = f"{smallest} to {largest}" + (f", a multiple of {unit}" if unit > 1 else "")
             raise _invalid(source, f"{name} is {geometry[name]}", expected)
+    for name in _OF_DW:
+        if (geometry[name] > 0) != ("dw" in geometry["engines"]):
+            raise _invalid(
+                source,
+                f"{name} is {geometry[name]}, {'with' if 'dw' in geometry['engines'] else 'without'} the engine dw",
+                "a depth where the engine is, and 0 where it is not",
+            )
     if geometry["bus_bits"] != 64:
         raise _invalid(source, f"bus_bits is {geometry['bus_bits']}", "64, the width of the boards' ports")
 
@@ -259,13 +293,19 @@ def largest_value(parameter: str) -> int:
         "acc_d_words": ("matmul", "acc"),
         "acc_l_words": ("matmul_planes", "acc"),
         "par_words": ("requantize", "par"),
+        "res_words": ("load_residual", "ram"),
         "sum_words": ("combine", "sum"),
         "out_words": ("combine", "out"),
+        "exp_words": ("depthwise", "exp"),
+        "dwp_words": ("depthwise", "par"),
+        "mid_words": ("depthwise", "mid"),
         "agg_contexts": ("reduce", "slot"),
         "agg_groups": ("reduce", "groups"),
         "sgb_columns": ("configure_bitmap", "columns"),
         "sgb_ids": ("configure_bitmap", "threshold"),
     }
+    if parameter in ("rows_fifo_words", "feature_words"):
+        return _ARRAYS[parameter][1]
     if parameter not in fields:
         return 4096
     operation, name = fields[parameter]

@@ -158,6 +158,12 @@ class GraphInvalidError(InputError):
     code = "graph-invalid"
 
 
+class WorkloadUnreadableError(InputError):
+    """The file with numbers of a graph cannot be read."""
+
+    code = "workload-unreadable"
+
+
 class RelationMissingError(InputError):
     """The graph lacks a node type, relation or metapath that the model names."""
 
@@ -192,6 +198,12 @@ class LimitExceededError(InputError):
     """The graph exceeds a limit that the program is proven for."""
 
     code = "limit-exceeded"
+
+
+class ScheduleInvalidError(InputError):
+    """A schedule of AGG's scratchpad is not one of the edges, or finds a row where it is not."""
+
+    code = "schedule-invalid"
 
 
 class WidthsUnsupportedError(InputError):

@@ -6,7 +6,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from hetfab.overlay.isa.arithmetic import reciprocals
+from hetfab.overlay.isa.arithmetic import Q8_BITS, reciprocals
 from hetfab.overlay.isa.spec import isa
 
 Bytes: TypeAlias = npt.NDArray[np.uint8]
@@ -16,6 +16,9 @@ _BLOCK = isa().block_bytes
 #: Input channels whose bits make a word of GEMM-L's weights.
 PLANE_CHANNELS = 32
 _SMALL_ID_LIMIT = 1 << 16
+#: Bytes of an id that holds a weight, and the weight's lowest bit.
+WEIGHTED_ID_BYTES = 4
+_WEIGHT_PLACE = 24
 
 
 def padded(count: int, unit: int) -> int:
@@ -116,18 +119,54 @@ def parameter_records(bias: IntArray, multiplier: IntArray, lanes: int) -> Bytes
     return records.view(np.uint8)
 
 
+def depthwise_words(weight: IntArray, bias: IntArray, multiplier: IntArray, *, packed: bool) -> Bytes:
+    """Weights, bias and multiplier in the layout 'depthwise'.
+
+    Args:
+        weight: [3, 3, channels], of 8-bit integers, or of 4 bits when ``packed``; channels fill whole words.
+        bias: [channels].
+        multiplier: [channels].
+        packed: Whether a word has 16 channels, else 8.
+    """
+    channels, own = weight.shape[2], 16 if packed else 8
+    taps = weight.reshape(-1, channels)
+    content = packed_rows(taps) if packed else taps.astype(np.uint8)
+    by_word = content.reshape(len(taps), channels // own, -1).transpose(1, 0, 2).reshape(channels // own, -1)
+    records = parameter_records(bias, multiplier, own).reshape(channels // own, -1)
+    return np.concatenate([by_word, records], axis=1).reshape(-1)
+
+
 def destination_records(indptr: npt.NDArray[np.integer[Any]]) -> Bytes:
     """The layout 'destinations' of edges in CSR form; ``indptr`` is ``[destinations + 1]``."""
-    degrees = np.diff(indptr).astype(np.int64)
+    return _records(indptr, *reciprocals(np.diff(indptr).astype(np.int64)))
+
+
+def scaled_records(indptr: npt.NDArray[np.integer[Any]], factors: IntArray) -> Bytes:
+    """The layout 'destinations' of edges whose sums are multiplied: a mean by ``256 * f / 2^0`` is the sum times f.
+
+    Args:
+        indptr: ``[destinations + 1]``.
+        factors: Of each destination, 0 to 511, so that the product fits the reciprocal's 17 bits.
+    """
+    return _records(indptr, factors << Q8_BITS, np.zeros_like(factors))
+
+
+def _records(indptr: npt.NDArray[np.integer[Any]], reciprocal: IntArray, exponent: IntArray) -> Bytes:
+    degrees = np.diff(indptr)
     records = np.zeros(len(degrees), isa().record("destination").dtype)
     records["first"], records["degree"] = indptr[:-1], degrees
-    records["reciprocal"], records["exponent"] = reciprocals(degrees)
+    records["reciprocal"], records["exponent"] = reciprocal, exponent
     return records.view(np.uint8)
 
 
 def id_bytes(sources: int) -> int:
     """Bytes of an id that names one of this many source vertices."""
     return 2 if sources <= _SMALL_ID_LIMIT else 4
+
+
+def weighted_ids(ids: npt.NDArray[np.integer[Any]], weights: IntArray) -> Bytes:
+    """Source vertices of edges below 2^24 with an int8 weight each, in the layout 'ids'."""
+    return (ids.astype(np.int64) | (weights & 255) << _WEIGHT_PLACE).astype("<u4").view(np.uint8)
 
 
 def id_array(ids: npt.NDArray[np.integer[Any]], sources: int) -> Bytes:

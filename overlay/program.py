@@ -21,6 +21,7 @@ import numpy.typing as npt
 from hetfab.overlay.design import Design, design_from_dict
 from hetfab.overlay.errors import IsaVersionError, ProgramUnreadableError, why_unreadable
 from hetfab.overlay.files import write_atomic
+from hetfab.overlay.images import Image
 from hetfab.overlay.isa.spec import isa
 from hetfab.overlay.layouts import blocks_of, stored_bits
 from hetfab.overlay.model.schema import Relation
@@ -66,15 +67,26 @@ class SymbolKind(enum.Enum):
     ID_BYTES = "id_bytes"
     IDS = "ids"
     DESTINATIONS = "destinations"
+    RUNS = "runs"
+    UNITS = "units"
+    UNIT_COUNT = "unit_count"
 
 
 @dataclass(frozen=True)
 class Symbol:
-    """A value that only the graph gives; ``name`` is a tensor, node type or edge set, ``tile_rows`` of TAIL_ROWS."""
+    """A value that only the graph gives.
+
+    Attributes:
+        kind: What it is.
+        name: A tensor, node type or edge set.
+        tile_rows: Of TAIL_ROWS, rows of a full tile.
+        slots: Of a schedule (RUNS, UNITS, UNIT_COUNT), rows that its part of the scratchpad holds.
+    """
 
     kind: SymbolKind
     name: str
     tile_rows: int = 0
+    slots: int = 0
 
 
 @dataclass(frozen=True)
@@ -124,7 +136,7 @@ class Tensor:
 
     Attributes:
         name: Name in the quantized model; of a feature tensor, the model input.
-        segment: Segment that holds it.
+        segment: Segment that holds it; ``graph`` of features that are read as edges only.
         node_type: Whose nodes are its rows.
         channels: Columns.
         bits: Width of its integers, 2 to 8, or 32 for logits.
@@ -164,13 +176,31 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Edges:
-    """An edge set that is aggregated over: a relation, or the semantic graph of a metapath."""
+    """An edge set that is aggregated over: a relation, the semantic graph of a metapath, or the non-zeros of features.
+
+    Attributes:
+        name: Its name.
+        relations: The relation alone, or the relations along the metapath; of features none.
+        metapath: Whether it is a semantic graph.
+        source_type: Type of the vertices that are read; of features empty.
+        destination_type: Type of the vertices that are written.
+        features: The feature tensor whose columns are the sources, empty for edges of the graph.
+        table_rows: Of features: rows of the table that is read, one for each column, or two where features are signed.
+        part: Of features: which part of their non-zeros.
+        parts: Of features: how many parts there are.
+        weighted: Of features: whether ids hold weights.
+    """
 
     name: str
     relations: tuple[Relation, ...]
     metapath: bool
     source_type: str
     destination_type: str
+    features: str = ""
+    table_rows: int = 0
+    part: int = 0
+    parts: int = 1
+    weighted: bool = False
 
 
 @dataclass(frozen=True)
@@ -189,6 +219,7 @@ class LayerInfo:
         channels_on_l: Of the output channels, those that GEMM-L computes.
         weight_bits_on_d: Widths of the weights on GEMM-D, ascending.
         weight_bits_on_l: Widths of those on GEMM-L.
+        gathered: Whether AGG computes the dense term, from the non-zeros of features.
     """
 
     name: str
@@ -202,11 +233,12 @@ class LayerInfo:
     channels_on_l: int
     weight_bits_on_d: tuple[int, ...]
     weight_bits_on_l: tuple[int, ...]
+    gathered: bool = False
 
     @property
     def channels_on_d(self) -> int:
         """Of the output channels, those that GEMM-D computes."""
-        return self.channels - self.channels_on_l if self.inputs else 0
+        return self.channels - self.channels_on_l if self.inputs and not self.gathered else 0
 
 
 @dataclass(frozen=True)
@@ -244,6 +276,7 @@ class Program:
         output: The logits.
         limits: What it is proven for.
         constants: uint8, content of the constants segment.
+        images: Of a network on samples, all stored tensors; empty for one on a graph.
     """
 
     design: Design
@@ -259,10 +292,20 @@ class Program:
     output: Output
     limits: Limits
     constants: npt.NDArray[np.uint8]
+    images: tuple[Image, ...] = ()
 
     def tensor(self, name: str) -> Tensor:
         """The tensor of a name."""
         return next(tensor for tensor in self.tensors if tensor.name == name)
+
+    def image(self, name: str) -> Image:
+        """The image of a name."""
+        return next(image for image in self.images if image.name == name)
+
+    @property
+    def samples(self) -> Image | None:
+        """What a sample becomes, None where the program reads a graph."""
+        return next((image for image in self.images if image.segment == "features"), None)
 
     @property
     def instructions(self) -> int:
@@ -358,7 +401,7 @@ def _program(header: dict[str, Any], arrays: dict[str, npt.NDArray[Any]], source
         bindings=header["bindings"],
         layers=tuple(LayerInfo(**_tuples(entry)) for entry in header["layers"]),
         blocks=_blocks(header["blocks"], arrays),
-        symbols=tuple(Symbol(SymbolKind(s["kind"]), s["name"], s["tile_rows"]) for s in header["symbols"]),
+        symbols=tuple(Symbol(SymbolKind(s["kind"]), s["name"], s["tile_rows"], s["slots"]) for s in header["symbols"]),
         rings=tuple(Ring(**entry) for entry in header["rings"]),
         tensors=tuple(Tensor(**_tuples(entry)) for entry in header["tensors"]),
         edges=tuple(
@@ -368,6 +411,7 @@ def _program(header: dict[str, Any], arrays: dict[str, npt.NDArray[Any]], source
         output=Output(**header["output"]),
         limits=Limits(**header["limits"]),
         constants=arrays["constants"],
+        images=tuple(Image(**_tuples(entry)) for entry in header["images"]),
     )
     _check_references(program)
     return program
@@ -384,8 +428,10 @@ def _check_references(program: Program) -> None:
     for tensor in program.tensors:
         if tensor.channel_order and sorted(tensor.channel_order) != list(range(tensor.channels)):
             raise ValueError(f"the order of '{tensor.name}' does not name each of its {tensor.channels} channels once")
-    if program.output.tensor not in [tensor.name for tensor in program.tensors]:
-        raise ValueError(f"there is no tensor '{program.output.tensor}'")
+    named = [program.output.tensor, *(edges.features for edges in program.edges if edges.features)]
+    for name in named:
+        if name not in [tensor.name for tensor in program.tensors]:
+            raise ValueError(f"there is no tensor '{name}'")
 
 
 def _blocks(entries: list[dict[str, Any]], arrays: dict[str, npt.NDArray[Any]]) -> tuple[Block, ...]:

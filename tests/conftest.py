@@ -19,7 +19,7 @@ from tests.demo_files import DemoFiles, make_demo_files
 #: All engines, small arrays with short queues and memories that hold little more than one tile of 64 channels.
 SMALL_GEOMETRY = replace(
     default_design().geometry,
-    engines=(*default_design().geometry.engines, "sgb"),
+    engines=(*default_design().geometry.engines, "sgb", "dw"),
     gemm_d_rows=4,
     gemm_d_cols=16,
     gemm_l_rows=3,
@@ -29,14 +29,22 @@ SMALL_GEOMETRY = replace(
     wgt_d_words=256,
     wgt_l_words=256,
     par_words=16,
+    res_words=192,
+    gather_beats=8,
     acc_d_words=64,
     acc_l_words=128,
     sum_words=64,
     out_words=256,
+    exp_words=256,
+    dwp_words=128,
+    mid_words=256,
     agg_contexts=2,
     agg_groups=8,
-    sgb_columns=512,
+    feature_words=128,
+    agg_weights=1,
+    sgb_columns=16384,
     sgb_ids=64,
+    rows_fifo_words=16,
     queue_depth=4,
     engine_fifo_depth=2,
 )
@@ -107,6 +115,13 @@ def default_emulators(default_geometry: Geometry) -> Iterator[dict[str, Emulator
 def small_emulators(small_geometry: Geometry) -> Iterator[dict[str, Emulator]]:
     """The small design with native integers, plain and host bodies."""
     with opened(small_geometry, NATIVE) as emulators:
+        yield emulators
+
+
+@pytest.fixture(scope="session")
+def small_checked_emulators(small_geometry: Geometry) -> Iterator[dict[str, Emulator]]:
+    """The small design in all executions, for operations that the default design lacks."""
+    with opened(small_geometry, NATIVE | CHECKED) as emulators:
         yield emulators
 
 

@@ -4,7 +4,7 @@
 import ctypes
 import functools
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -12,25 +12,32 @@ import numpy as np
 from hetfab.hls.build.compiler import find_compiler
 from hetfab.overlay.design import Geometry
 from hetfab.overlay.isa.generate_sets import set_constants
-from hetfab.overlay.isa.spec import isa
+from hetfab.overlay.isa.spec import Box, Operation, evaluate, isa
 from hetfab.overlay.isa.words import pack
 from tests.sets_definition import Region
 
 HLS = Path(__file__).parents[1] / "hls"
-SLOTS = isa().operation("reduce").field("slot").largest + 1
+CONFIGURES = [operation for operation in isa().operations if operation.name.startswith("configure_")]
 LARGEST_COUNT = max(len(operation.reads) + len(operation.writes) for operation in isa().operations)
 
 
-def declared_sets(word: int, contexts: Sequence[int], geometry: Geometry) -> tuple[list[Region], list[Region]]:
+def declared_sets(
+    word: int, contexts: Mapping[str, int], slot: int, geometry: Geometry
+) -> tuple[list[Region], list[Region]]:
     """Read and write set of an issued instruction.
 
     Args:
         word: The instruction, 128 bits.
-        contexts: Contexts of AGG and behind them those of SGB, as many words as are needed.
+        contexts: What configure instructions left last, by their names.
+        slot: Where they left it, if they name a slot.
         geometry: What it was compiled for.
     """
-    slots = np.zeros((isa().size("context_words") * SLOTS + isa().size("sgb_words"), 2), np.uint64)
-    slots[: len(contexts)] = pack(contexts)
+    kept = [0] * sum(_context_sizes().values())
+    for name, configured in contexts.items():
+        box = context_box(isa().operation(name))
+        before = list(_context_sizes()).index(box.memory)
+        kept[sum(list(_context_sizes().values())[:before]) + evaluate(box.base, {"slot": slot})] = configured
+    slots = pack(kept)
     halves = pack([word])
     found = np.zeros((LARGEST_COUNT, 6), np.uint64)
     constants = np.array([geometry.constants()[name] for name in set_constants()], np.uint64)
@@ -40,6 +47,22 @@ def declared_sets(word: int, contexts: Sequence[int], geometry: Geometry) -> tup
     for memory, write, *box in found[:count].tolist():
         sets[write].append(Region(isa().memories[memory].name, *box))
     return sets
+
+
+def context_box(operation: Operation) -> Box:
+    """Where a configure instruction keeps itself."""
+    return next(box for box in operation.writes if box.memory.endswith("_context"))
+
+
+@functools.cache
+def _context_sizes() -> dict[str, int]:
+    """Words of each memory of contexts, for every slot that a field can name."""
+    sizes: dict[str, int] = {}
+    for operation in CONFIGURES:
+        slot = next((field.largest for field in operation.fields if field.name == "slot"), 0)
+        box = context_box(operation)
+        sizes[box.memory] = max(sizes.get(box.memory, 0), evaluate(box.base, {"slot": slot}) + 1)
+    return sizes
 
 
 @functools.cache

@@ -48,17 +48,17 @@ def instruction(word: int, record: Any, machine: Machine) -> Instruction:
     """An instruction of a stream and its run-log record."""
     fields = decode(word).fields
     data, graph = (int(value) for value in record["read_bytes"])
-    written, edges = int(record["write_bytes"]), int(record["edges"])
+    written, edges, gathered = int(record["write_bytes"]), int(record["edges"]), int(record["misses"])
     bursts, write_bursts = [int(value) for value in record["read_bursts"]], int(record["write_bursts"])
     # A gathered row is requested as a whole; its length follows from the bytes.
-    row_bytes = data // edges if edges else 8
+    row_bytes = data // gathered if gathered else 8
     rows_ahead = min(machine.rows_ahead, max(1, 8 * machine.row_beats_ahead // row_bytes))
     run = max(
         int(record["cycles"]),
         max(data, graph, written) / machine.port_rate,
         (data + graph + written) / machine.dram_rate,
-        (bursts[1] if edges else max(bursts)) * machine.read_latency / machine.bursts_ahead,
-        edges * machine.read_latency / rows_ahead,
+        (bursts[1] if gathered else max(bursts)) * machine.read_latency / machine.bursts_ahead,
+        gathered * machine.read_latency / rows_ahead,
         write_bursts * machine.write_latency / machine.bursts_ahead,
     )
     reads = (1 if data else 0) + (2 if edges else 1 if graph else 0)
@@ -82,7 +82,7 @@ class EventDriven:
         self.engines = [Engine() for _ in range(16)]
         self.semaphores = np.zeros(32, np.int64)
         self.next = 0
-        self.next_at = machine.read_latency + machine.fetch_cycles
+        self.next_at = machine.start_cycles + machine.read_latency + machine.fetch_cycles
         self.controller = 0.0
         self.now = 0.0
         self.times = [self.next_at]
@@ -132,7 +132,7 @@ class EventDriven:
             item.moved = self.controller
         queue.append(item)
         self.next += 1
-        self.next_at = self.now + self.machine.pass_cycles
+        self.next_at = self.now + self.machine.queue_cycles
         if self.next % self.machine.fetch_instructions == 0:
             self.next_at += self.machine.read_latency + self.machine.fetch_cycles
         self._wake(self.next_at)

@@ -64,6 +64,10 @@ class ModelBuilder:
         products = self._node("MatMul", rows, self.constant(weight))
         return self._sized(self._node("Add", products, self.constant(vector)) if bias else products, width)
 
+    def product(self, rows: str, weight: str, width: int) -> str:
+        """A dense layer with weights that others may have too, without bias."""
+        return self._sized(self._node("MatMul", rows, weight), width)
+
     def relu(self, rows: str) -> str:
         """Negative values become 0."""
         return self._sized(self._node("Relu", rows), self.widths[rows])

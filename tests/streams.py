@@ -45,6 +45,7 @@ def make_stream(rows: list[dict[str, int]]) -> Stream:
             log[index]["read_bytes"][port] = row.get(name, 0)
             log[index]["read_bursts"][port] = -(-row.get(name, 0) // 128)
         log[index]["write_bytes"], log[index]["edges"] = row.get("written", 0), row.get("edges", 0)
+        log[index]["misses"] = row.get("edges", 0) if row["engine"] == Engine.AGG else 0
         log[index]["write_bursts"] = -(-row.get("written", 0) // 128)
     return Stream(pack(words), log)
 
@@ -86,7 +87,10 @@ machines = st.builds(
     clock_mhz=st.just(100.0),
     queue_depth=st.integers(1, 5),
     engine_fifo_depth=st.integers(1, 4),
-    pass_cycles=st.sampled_from([0.0, 1.0, 6.0]),
+    rows_fifo_words=st.sampled_from([16, 512]),
+    start_cycles=st.sampled_from([0.0, 200.0]),
+    queue_cycles=st.sampled_from([0.0, 1.0, 10.0]),
+    pass_cycles=st.sampled_from([0.0, 1.0, 36.0]),
     fetch_instructions=st.sampled_from([1, 4, 16]),
     fetch_cycles=st.sampled_from([0.0, 32.0]),
     issue_cycles=st.sampled_from([0.0, 4.0]),

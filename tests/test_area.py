@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from hetfab.hls.build.verilog_elements import chain_module, plane_dot_module
 from hetfab.hls.build.yosys import VERILOG, map_modules, module
+from hetfab.overlay.costs.area import area_constant
 from hetfab.overlay.costs.elements import (
     Form,
     chain_dsps,
@@ -39,6 +40,8 @@ def test_mapped_modules_by_hand() -> None:
         module("ternary_adder", WIDTH=5, GROW=1): 5 + 2,
         module("ternary_adder", WIDTH=17, GROW=0): 17,
         module("fold_adder", WIDTH=24): 24,
+        # 22 RAMs of 4 LUTs, and the cost function's control.
+        module("stream_fifo", WIDTH=128, ADDRESS=4): 22 * 4 + area_constant("lut_per_stream"),
         # 16 pairs, 5 adders of 5 bits, 2 of 7 bits, all followed by registers.
         module("plane_sums"): 16 * 4 + 5 * 6 + 2 * 8,
     }

@@ -17,18 +17,20 @@ from hetfab.hls.build.emulator import Emulator, build_emulator
 from hetfab.overlay.design import Geometry
 from hetfab.overlay.isa import codec
 from hetfab.overlay.isa.arithmetic import reciprocals
-from hetfab.overlay.isa.codec import Engine, Segment
+from hetfab.overlay.isa.codec import Engine, ReduceSource, Segment
 from hetfab.overlay.isa.loops import Loop, loops
 from hetfab.overlay.isa.spec import isa
 from hetfab.overlay.isa.words import program_address
+from hetfab.overlay.schedules import farthest_next_use, schedule_arrays
 from tests.programs import SHARES, bound_to, compiled, quantized, run_emulated
 from tests.random_models import random_case
 from tests.test_instructions import SIZE, executed
 
 KERNELS = Path(emulator_module.__file__).parents[1] / "kernels"
 DEGREES = np.array([3, 0, 1, 20])
-#: Of graphs in the graph segment, behind the ids.
-LEFT, RIGHT, WIDE = 8192, 8704, 9216
+#: Of a schedule in the graph segment, behind the ids, and of graphs behind it.
+RUNS, UNITS = 6144, 6400
+LEFT, RIGHT, WIDE, PAIR, DENSE, BITMAPS = 8192, 8704, 9216, 9728, 10240, 10816
 Found = dict[str, dict[str, int]]
 #: Ports that an engine has to a bank of an on-chip memory: reads and writes share it (``storage_type=ram_1p``).
 PORTS = 1
@@ -47,6 +49,26 @@ def copies(geometry: Geometry) -> Iterator[tuple[str, list[int]]]:
     for name in ("load_weights", "load_planes", "load_parameters"):
         yield name, [getattr(codec, name)(ram=0, words=5, address=source)]
     target = program_address(Segment.OUTPUT, 64)
+    for core, kernel in ((0, 1), (0, 2), (1, 3)):
+        strips = {"slot": 2, "core": core, "kernel_lines": kernel, "line_stride": 1, "stride_blocks": 3}
+        banks = {"slot": 2, "ram": 0, "first_bank": 1, "banks": 2, "address": source}
+        for packed in (0, 1):
+            words = [
+                codec.configure_lines(**strips, packed=packed, line_beats=8),
+                codec.load_lines(**banks, top=1, lines=kernel, left=3, beats=4),
+            ]
+            yield f"load_lines core={core} kernel={kernel} packed={packed}", words
+        words = [
+            codec.configure_windows(**strips, run_beats=4, step_bytes=3),
+            codec.load_windows(**banks, lines=1 + kernel, offset=3, beats=7, columns=2),
+        ]
+        yield f"load_windows core={core} kernel={kernel}", words
+    runs = {"ram": 0, "rows": 2, "columns": 2, "run_stride": 4, "run_beats": 3, "stride_blocks": 2}
+    yield "load_residual", [codec.load_residual(**runs, address=source)]
+    for joined, distance in ((0, 3), (1, 6)):
+        pixels = {"ram": 0, "banks": 2, "columns": 2, "ram_banks": 3, "row_beats": 2, "stride_blocks": 2}
+        word = codec.store_runs(**pixels, joined=joined, pixel_stride=distance, address=target)
+        yield f"store_runs joined={joined}", [word]
     for beats in (24, 21):
         yield f"store_rows {beats}", [codec.store_rows(ram=0, rows=5, row_beats=beats, stride_blocks=4, address=target)]
 
@@ -60,6 +82,15 @@ def products(geometry: Geometry) -> Iterator[tuple[str, list[int]]]:
         for unsigned in (0, 1):
             common = {"act": 0, "wgt": 0, "acc": 0, "accumulate": accumulate, "unsigned": unsigned, "col_groups": 2}
             name = f"accumulate={accumulate} unsigned={unsigned}"
+            strips = {"lines": 2, "columns": 2, "line_words": 5, "step_words": 2}
+            for banks in (1, 3):
+                for packed in (0, 1):
+                    word = codec.matmul_lines(**common, **strips, banks=banks, run=2, packed=packed)
+                    yield f"matmul_lines {name} packed={packed} banks={banks}", [word]
+                for slices, planes, bipolar in ((1, 1, 1), (2, 3, 0)):
+                    shape = {"banks": banks, "run": 1, "slices": slices, "planes": planes, "bipolar": bipolar}
+                    kind = f"slices={slices} planes={planes} bipolar={bipolar} banks={banks}"
+                    yield f"matmul_planes_lines {name} {kind}", [codec.matmul_planes_lines(**common, **strips, **shape)]
             for beats in (1, 3, 2 * geometry.gemm_d_rows):
                 for packed in (0, 1):
                     shape = {"rows": geometry.gemm_d_rows + 3, "row_beats": beats, "packed": packed}
@@ -76,40 +107,82 @@ def vectors() -> Iterator[tuple[str, list[int]]]:
     """VEC from both cores: words beyond the channels, so that some output words are padding."""
     for core in (0, 1):
         fields = {"core": core, "acc": 0, "out": 0, "par": 0, "rows": 4, "groups": 3}
-        for relu, packed in ((0, 0), (1, 0), (1, 1)):
-            bits = {"relu": relu, "unsigned": relu, "packed": packed, "out_bits": 3 if packed else 7, "row_words": 8}
-            word = codec.requantize(**fields, **bits, row_blocks=1, shift=3)
-            yield f"requantize core={core} relu={relu} packed={packed}", [word]
+        for signed, packed in ((1, 0), (0, 0), (0, 1)):
+            bits = {"signed": signed, "packed": packed, "highest": 15 if packed else 127, "row_words": 8}
+            for from_sum in (0, 1):
+                word = codec.requantize(**fields, **bits, from_sum=from_sum, row_blocks=1, shift=3, to_exp=0)
+                yield f"requantize core={core} signed={signed} packed={packed} from_sum={from_sum}", [word]
             for with_acc in (0, 1):
-                sums = {"sum": 0, "sum_groups": 3, "with_acc": with_acc, "shift": 3, "post_shift": 2, "post_left": 0}
-                name = f"combine core={core} relu={relu} packed={packed} with_acc={with_acc}"
+                sums = {"sum": 0, "sum_groups": 3, "with_acc": with_acc, "shift": 3, "post_shift": 17}
+                name = f"combine core={core} signed={signed} packed={packed} with_acc={with_acc}"
                 yield name, [codec.combine(**fields, **bits, **sums, row_blocks=1)]
         wide = {"row_blocks": 2, "row_words": 13}
-        yield f"export_accumulators core={core}", [codec.export_accumulators(**fields, **wide)]
+        for from_sum in (0, 1):
+            word = codec.export_accumulators(**fields, **wide, from_sum=from_sum)
+            yield f"export_accumulators core={core} from_sum={from_sum}", [word]
         for with_acc in (0, 1):
             sums = {"sum": 0, "sum_groups": 3, "with_acc": with_acc, "shift": 3}
             yield f"export_sums core={core} with_acc={with_acc}", [codec.export_sums(**fields, **sums, **wide)]
 
 
+def pixels() -> Iterator[tuple[str, list[int]]]:
+    """VEC on stored pixels and DW: bytes and nibbles, to out_ram and to exp_ram."""
+    source, target = program_address(Segment.FEATURES, 64), program_address(Segment.OUTPUT, 64)
+    for packed in (0, 1):
+        places = {"res_line_words": 20, "res_pixel_words": 3, "exp_line_words": 8, "exp_pixel_words": 4}
+        window = {"lines": 2, "columns": 3, "line_words": 9, "column_words": 3, "reciprocal": 1 << 16, "exponent": 0}
+        context = [
+            codec.configure_pixels(**places, banks=1, packed=packed, signed=packed),
+            codec.configure_pool(**window),
+        ]
+        results = {"signed": 1, "packed": packed, "highest": 7}
+        for to_exp in (0, 1):
+            name = f"packed={packed} to_exp={to_exp}"
+            rows = {"out": 0, "rows": 4, "row_blocks": 0, "row_words": 3, "to_exp": to_exp}
+            sums = {"acc": 0, "par": 0, "core": packed, "shift": 3}
+            ends = {"groups": 3, "res": 0, "post_shift": 20}
+            yield f"join {name}", [*context, codec.join(**rows, **results, **ends, **sums, wide=0)]
+            yield f"pool_max {name}", [*context, codec.pool_max(**rows, res=0)]
+            yield f"pool_average {name}", [*context, codec.pool_average(**rows, **results, **ends, wide=0)]
+        shape = {"top": 1, "bottom": 0, "left": 1, "right": 0, "stride": 0, "lines": 2, "columns": 3, "line_words": 8}
+        shape |= {"exp": 0, "mid": 0, "par": 0, "groups": 2, "unsigned": 0, "shift": 2}
+        word = codec.depthwise(**shape, packed=packed, out_packed=packed, signed=1, highest=7)
+        yield f"depthwise packed={packed}", [word]
+    yield "load_depthwise", [codec.load_depthwise(ram=0, words=5, address=source)]
+    yield "store_middle", [codec.store_middle(ram=0, rows=2, row_beats=5, stride_blocks=1, address=target)]
+
+
 def aggregations() -> Iterator[tuple[str, list[int]]]:
     """AGG: vertices without, with one and with many edges."""
-    for mode in (0, 1):
+    for mode in (0, 1, 2):
         for accumulate in (0, 1):
             for id_bytes in (2, 4):
                 for groups in (1, 5):
                     name = f"reduce mode={mode} accumulate={accumulate} id_bytes={id_bytes} groups={groups}"
-                    yield name, reduction(mode, accumulate, id_bytes, groups)
+                    graph = program_address(Segment.GRAPH, 0)
+                    fields = {"mode": mode, "accumulate": accumulate, "groups": groups, "source": 0}
+                    yield name, reduction(graph, graph + 1024 * id_bytes, id_bytes, **fields, merge=0, spill=0)
+    for source in ReduceSource:
+        records, entries = (RUNS, UNITS) if source is ReduceSource.SCHEDULE else (0, 2048)
+        for merge, spill in ((0, 0), (1, 0), (0, 1), (1, 1)):
+            for groups in (1, 5):
+                name = f"reduce source={source.name} merge={merge} spill={spill} groups={groups}"
+                graph = program_address(Segment.GRAPH, 0)
+                fields = {"mode": 1, "accumulate": merge, "groups": groups, "source": source}
+                yield name, reduction(graph + records, graph + entries, 2, **fields, merge=merge, spill=spill)
 
 
-def reduction(mode: int, accumulate: int, id_bytes: int, groups: int) -> list[int]:
-    graph = program_address(Segment.GRAPH, 0)
-    edges = int(DEGREES.sum())
-    fields = {"slot": 1, "rows": len(DEGREES), "unsigned": 0, "destination": 0, "sum": 0}
+def reduction(records: int, entries: int, id_bytes: int, **fields: int) -> list[int]:
+    count = 1024 // id_bytes
+    spilled = program_address(Segment.SPILL, 0)
     return [
-        codec.configure_features(slot=1, row_blocks=1, count=9, address=program_address(Segment.FEATURES, 0)),
-        codec.configure_destinations(slot=1, count=len(DEGREES), address=graph),
-        codec.configure_ids(slot=1, edges=edges, id_bytes=id_bytes, address=graph + 1024 * id_bytes),
-        codec.reduce(**fields, mode=mode, accumulate=accumulate, groups=groups),
+        codec.configure_features(
+            slot=1, row_blocks=1, first_block=2, slot_bits=2, count=9, address=program_address(Segment.FEATURES, 0)
+        ),
+        codec.configure_destinations(slot=1, count=len(DEGREES), address=records),
+        codec.configure_ids(slot=1, edges=count, id_bytes=id_bytes, address=entries),
+        codec.configure_spilled(slot=1, row_blocks=3, count=len(DEGREES), address=spilled),
+        codec.reduce(slot=1, rows=len(DEGREES), unsigned=0, weighted=0, destination=0, sum=0, **fields),
     ]
 
 
@@ -120,9 +193,14 @@ def compositions() -> Iterator[tuple[str, list[int]]]:
     out = program_address(Segment.OUTPUT, 64)
     for threshold in (0, 8):
         context = [codec.configure_left(**left), codec.configure_right(**right)]
-        context.append(codec.configure_bitmap(threshold=threshold, columns=100))
-        yield f"compose threshold={threshold}", [*context, codec.compose(edges=400, rows=4, address=out)]
+        bitmap = {"columns": 100, "address": program_address(Segment.GRAPH, BITMAPS)}
+        context.append(codec.configure_bitmap(wide=0, threshold=threshold, **bitmap))
+        yield f"compose threshold={threshold}", [*context, codec.compose(to_fifo=0, edges=400, rows=4, address=out)]
     wide = codec.configure_left(edges=100, rows=1, address=program_address(Segment.GRAPH, WIDE))
+    pair = codec.configure_left(edges=2, rows=1, address=program_address(Segment.GRAPH, PAIR))
+    dense = codec.configure_right(edges=120, rows=2, address=program_address(Segment.GRAPH, DENSE))
+    bitmaps = codec.configure_bitmap(wide=1, threshold=0, **bitmap)
+    yield "widen", [pair, dense, bitmaps, codec.widen(), codec.compose(to_fifo=0, edges=100, rows=1, address=out)]
     yield "transpose", [wide, *context[1:], codec.transpose(edges=100, rows=100, address=out)]
 
 
@@ -132,13 +210,17 @@ def graphs() -> dict[int, tuple[list[int], list[int]]]:
         LEFT: ([0, 0, 1, 3, 6], [0, 1, 2, 0, 1, 2]),
         RIGHT: ([0, 2, 4, 6], [99, 1, 1, 2, 70, 3]),
         WIDE: ([0, 100], [*range(100)]),
+        PAIR: ([0, 2], [0, 1]),
+        DENSE: ([0, 60, 120], [*range(60), *range(40, 100)]),
     }
 
 
 def modes(geometry: Geometry) -> dict[str, list[int]]:
     """Programs by name: one instruction of each mode, with what it needs before it."""
     syncs = [("sync", [codec.sync(engine=engine) for engine in Engine])]
-    return dict([*syncs, *copies(geometry), *products(geometry), *vectors(), *aggregations(), *compositions()])
+    return dict(
+        [*syncs, *copies(geometry), *products(geometry), *vectors(), *pixels(), *aggregations(), *compositions()]
+    )
 
 
 def device_memory(words: list[int]) -> np.ndarray[tuple[int], np.dtype[np.uint8]]:
@@ -146,7 +228,10 @@ def device_memory(words: list[int]) -> np.ndarray[tuple[int], np.dtype[np.uint8]
     dram = np.zeros(len(Segment) * SIZE, np.uint8)
     records = np.stack([np.cumsum(DEGREES) - DEGREES, DEGREES, *reciprocals(DEGREES)], axis=1).astype("<u4")
     ids = np.arange(DEGREES.sum()) % 9
-    for offset, values in ((0, records), (2048, ids.astype("<u2")), (4096, ids.astype("<u4"))):
+    indptr = np.concatenate([[0], np.cumsum(DEGREES)])
+    runs, units = schedule_arrays(farthest_next_use(indptr, ids, 4), records.view(np.uint8).reshape(-1), 9)
+    arrays = ((0, records), (2048, ids.astype("<u2")), (4096, ids.astype("<u4")), (RUNS, runs), (UNITS, units))
+    for offset, values in arrays:
         content = np.frombuffer(values.tobytes(), np.uint8)
         dram[Segment.GRAPH * SIZE + offset :][: len(content)] = content
     for offset, (starts, ids_of_graph) in graphs().items():
@@ -187,6 +272,7 @@ def found(default_geometry: Geometry) -> dict[str, Found]:
     """By mode: what a fresh checked emulator of the default design, with all engines, has recorded."""
     # A window smaller than the transposed graph, so that it is walked twice.
     geometry = replace(default_geometry, engines=tuple(engine.name for engine in isa().engines), sgb_ids=64)
+    geometry = replace(geometry, res_words=64, exp_words=64, dwp_words=64, mid_words=64, gather_beats=8)
     library = build_emulator(geometry, debug=True)
     records = {}
     for name, words in modes(geometry).items():

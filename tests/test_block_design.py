@@ -95,6 +95,25 @@ def test_streams_are_point_to_point_through_a_fifo(design: Design) -> None:
             assert depth >= design.geometry.engine_fifo_depth and depth & (depth - 1) == 0
 
 
+@settings(max_examples=60, deadline=None)
+@given(designs())
+def test_data_streams_join_two_engines_or_stay_open(design: Design) -> None:
+    built, engines = block_design(design), design.geometry.engines
+    links = {link.master: link.slave for link in built.links}
+    opens = {entry.endpoint for entry in built.opens}
+    for stream in isa().streams:
+        first, last = Endpoint(cell_name(stream.writer), stream.name), Endpoint(cell_name(stream.reader), stream.name)
+        if {stream.writer, stream.reader} <= set(engines):
+            assert links[first] == Endpoint(stream.name, "S_AXIS")
+            assert links[Endpoint(stream.name, "M_AXIS")] == last
+            settings_of = built.cell(stream.name).parameters
+            assert int(settings_of["FIFO_DEPTH"]) >= design.geometry.constants()[stream.depth]
+            assert int(settings_of["TDATA_NUM_BYTES"]) == stream.bits // 8
+        else:
+            assert (first in opens, last in opens) == (stream.writer in engines, stream.reader in engines)
+            assert stream.name not in {cell.name for cell in built.cells}
+
+
 def expected_rams(memory: Memory, design: Design) -> list[str]:
     """The RAMs of a memory; none in DRAM, nor where its writer or its reader is absent."""
     geometry = design.geometry
@@ -211,6 +230,39 @@ def test_the_default_design_shares_ports_as_described() -> None:
     assert register_bytes() > max(register.offset for register in isa().registers)
 
 
+def between(design: Design) -> dict[str, str]:
+    """The IP of the cell between each AXI master and its DRAM port."""
+    built = block_design(design)
+    links = {link.master: link.slave for link in built.links}
+    masters = [entry.master for entry in built.ranges if entry.kind is RangeKind.MEMORY]
+    return {str(master): built.cell(links[master].cell).ip for master in masters}
+
+
+def test_a_master_alone_reaches_its_dram_port_without_an_interconnect() -> None:
+    design = default_design()
+    assert between(design) == {
+        "agg_0/m_axi_features": "axi_protocol_converter",
+        "agg_0/m_axi_graph": "axi_protocol_converter",
+        "load_0/m_axi_memory": "axi_protocol_converter",
+        "store_0/m_axi_memory": "axi_interconnect",
+        "dispatch_0/m_axi_program": "axi_interconnect",
+    }
+    cores = replace(design, geometry=replace(design.geometry, engines=("load", "store", "gemm_d", "gemm_l", "vec")))
+    assert set(between(cores).values()) == {"axi_protocol_converter"}
+    assert set(between(replace(cores, board="zcu104")).values()) == {"zynq_ultra_ps_e"}
+
+
+@pytest.mark.parametrize("engine", ["dispatch", *ENGINES])
+def test_no_burst_is_longer_than_a_converter_passes(engine: str) -> None:
+    """The converters split nothing, so no adapter may send more than AXI3's 16 beats at once."""
+    text = (KERNELS / f"{engine}.cpp").read_text(encoding="utf-8")
+    ports = len(re.findall(r"mode=m_axi", text))
+    lengths = [int(beats) for beats in re.findall(r"max_(?:read|write)_burst_length=(\d+)", text)]
+    assert len(lengths) == 2 * ports and all(beats <= 16 for beats in lengths)
+    for cell in block_design(default_design()).cells_of("axi_protocol_converter"):
+        assert cell.parameters["TRANSLATION_MODE"] == "0"
+
+
 @pytest.mark.parametrize("engine", ["dispatch", *ENGINES])
 def test_ports_are_those_of_the_top_function(engine: str) -> None:
     """The pragmas of the kernel's top function name its ports."""
@@ -227,7 +279,9 @@ def test_ports_are_those_of_the_top_function(engine: str) -> None:
         size = re.search(rf"{name}\[Design::(\w+)\]\[Design::(\w+)\]", text)
         assert size and size.groups() == (isa().memory(name).banks, isa().memory(name).depth)
     cell = block_design(with_all_engines()).cell(cell_name(engine))
-    streams = {interface.name.split("_")[0] for interface in cell.interfaces if interface.protocol is Protocol.STREAM}
+    streams = {
+        re.sub(r"_\d+$", "", interface.name) for interface in cell.interfaces if interface.protocol is Protocol.STREAM
+    }
     assert streams == set(re.findall(r"mode=axis port=(\w+)", text))
     assert cell.vlnv == hls_vlnv(engine) == f"hetfab.org:hls:{engine}:{isa().version[0]}.{isa().version[1]}"
     widths = set(re.findall(r"max_widen_bitwidth=(\d+)", text))
@@ -307,7 +361,7 @@ def without_interrupt_controller(built: BlockDesign) -> BlockDesign:
     return replace(built, nets=tuple(nets))
 
 
-def without_memory_interconnect(built: BlockDesign) -> BlockDesign:
+def without_protocol_converter(built: BlockDesign) -> BlockDesign:
     """AGG's AXI4 master straight to a port that takes AXI3."""
     port = Endpoint("processing_system7_0", "S_AXI_HP0")
     links = (
@@ -325,7 +379,7 @@ def without_memory_interconnect(built: BlockDesign) -> BlockDesign:
         (without_clock, "gemm_d_0/ap_clk is connected 0 times"),
         (without_interrupt_controller, "dispatch_0/interrupt reaches the processor's interrupts without an axi_intc"),
         (
-            without_memory_interconnect,
+            without_protocol_converter,
             "agg_0/m_axi_features is AXI4 of 64 bits, processing_system7_0/S_AXI_HP0 is AXI3 of 64 bits",
         ),
         (without_link, "is connected 0 times"),

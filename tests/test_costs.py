@@ -111,14 +111,33 @@ def test_single_instructions_of_any_size(maker: Any, seed: int, small_emulators:
 
 
 def test_a_slot_that_was_not_configured_is_refused() -> None:
-    words = pack([codec.configure_features(slot=1, row_blocks=1, count=1, address=0), reduce_of_slot(1)])
+    words = pack(
+        [
+            codec.configure_features(first_block=0, slot_bits=0, slot=1, row_blocks=1, count=1, address=0),
+            reduce_of_slot(1),
+        ]
+    )
     with pytest.raises(StreamInvalidError) as caught:
         expected_records(words, np.zeros(64, np.uint8), SMALL_GEOMETRY)
-    assert caught.value.found == "instruction 1 reduces with slot 1, for which no 'configure_destinations' came before"
+    missing = "for which no 'configure_destinations' came before"
+    assert caught.value.found == f"instruction 1 is a 'reduce' with slot 1, {missing}"
 
 
 def reduce_of_slot(slot: int) -> int:
-    return codec.reduce(slot=slot, rows=1, mode=0, unsigned=0, accumulate=0, groups=1, destination=0, sum=0)
+    return codec.reduce(
+        source=0,
+        merge=0,
+        spill=0,
+        weighted=0,
+        slot=slot,
+        rows=1,
+        mode=0,
+        unsigned=0,
+        accumulate=0,
+        groups=1,
+        destination=0,
+        sum=0,
+    )
 
 
 def test_every_operation_has_a_cost() -> None:
@@ -234,9 +253,9 @@ def test_a_matmul_of_planes_by_hand(fields: dict[str, int], trips: int, macs: in
 
 
 def reduce_counts(*, rows: int, groups: int, edges: int, accumulate: int, first: int) -> Array:
-    context = {"destinations.address": 0, "destination": 3, "ids.address": 64, "ids.id_bytes": 2}
+    context = {"destinations.address": 0, "destination": 3, "ids.address": 64, "source": 0, "merge": 0, "spill": 0}
     empty = max(rows - edges, 0)
-    gather = Gather(*(np.array([value], np.int64) for value in (edges, empty, first, edges)))
+    gather = Gather(*(np.array([value], np.int64) for value in (edges, empty, first, edges, edges, edges, 0, 0)))
     return counts_of(reduce_cost(one(rows=rows, groups=groups, accumulate=accumulate, **context), gather))
 
 
@@ -306,10 +325,25 @@ def wide_reduction(groups: int) -> tuple[list[int], Array]:
         dram[Segment.GRAPH * SIZE + offset :][: len(content)] = content
     graph, features = program_address(Segment.GRAPH, 0), program_address(Segment.FEATURES, 0)
     words = [
-        codec.configure_features(slot=0, row_blocks=-(-groups // 8), count=9, address=features),
+        codec.configure_features(
+            first_block=0, slot_bits=0, slot=0, row_blocks=-(-groups // 8), count=9, address=features
+        ),
         codec.configure_destinations(slot=0, count=1, address=graph),
         codec.configure_ids(slot=0, edges=edges, id_bytes=2, address=graph + 64),
-        codec.reduce(slot=0, rows=1, mode=1, unsigned=0, accumulate=1, groups=groups, destination=0, sum=0),
+        codec.reduce(
+            source=0,
+            merge=0,
+            spill=0,
+            weighted=0,
+            slot=0,
+            rows=1,
+            mode=1,
+            unsigned=0,
+            accumulate=1,
+            groups=groups,
+            destination=0,
+            sum=0,
+        ),
     ]
     program = np.frombuffer(b"".join(word.to_bytes(16, "little") for word in words), np.uint8)
     dram[: len(program)] = program

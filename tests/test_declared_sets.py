@@ -17,7 +17,7 @@ from hetfab.overlay.isa.codec import RegisterOffset, Segment
 from hetfab.overlay.isa.spec import Operation, isa
 from hetfab.overlay.isa.words import pack, program_address
 from tests.conftest import SMALL_GEOMETRY
-from tests.cpp_sets import SLOTS, declared_sets
+from tests.cpp_sets import CONFIGURES, declared_sets
 from tests.programs import SHARES, bound_to, compiled, quantized, run_emulated, run_golden
 from tests.random_models import academic_case
 from tests.sets_definition import Region, read_set, write_set
@@ -32,21 +32,68 @@ ROWS = {"rows": 2, "row_blocks": 1, "stride_blocks": 2, "address": FEATURES}
 WORDS = {"ram": 0, "words": 3, "address": FEATURES}
 VALUES = {"acc": 0, "par": 0, "out": 0, "rows": 2, "groups": 2, "row_blocks": 2}
 SUMS = {**VALUES, "sum": 0, "sum_groups": 2, "with_acc": 1, "shift": 0}
-BYTES = {"relu": 0, "unsigned": 0, "packed": 0, "out_bits": 7, "row_words": 3}
-CONTEXT = [
-    codec.configure_features(slot=1, row_blocks=1, count=2, address=FEATURES),
-    codec.configure_destinations(slot=1, count=2, address=GRAPH),
-    codec.configure_ids(slot=1, edges=4, id_bytes=2, address=program_address(Segment.GRAPH, 64)),
-]
+RESULTS = {"signed": 1, "packed": 0, "highest": 127}
+BYTES = {**RESULTS, "row_words": 3}
+SLOT = 1
+#: The last two blocks of the scratchpad; a row takes a block.
+CONTEXT = {
+    "configure_features": codec.configure_features(
+        slot=SLOT,
+        row_blocks=1,
+        first_block=SMALL_GEOMETRY.feature_words // 8 - 2,
+        slot_bits=1,
+        count=2,
+        address=FEATURES,
+    ),
+    "configure_destinations": codec.configure_destinations(slot=SLOT, count=2, address=GRAPH),
+    "configure_ids": codec.configure_ids(slot=SLOT, edges=4, id_bytes=2, address=program_address(Segment.GRAPH, 64)),
+    "configure_spilled": codec.configure_spilled(
+        slot=SLOT, row_blocks=4, count=2, address=program_address(Segment.SPILL, 0)
+    ),
+}
+REDUCE = {"slot": SLOT, "rows": 2, "mode": 0, "unsigned": 0, "weighted": 0, "groups": 8, "destination": 0, "sum": 0}
+#: Of a run with two units and of one with two more: a row is read into the last slot, and found there twice.
+RUNS = [[0, 1, 1 << 16, 1, 2, 0], [2, 2, 1 << 16, 1, 2, 1]]
+UNITS = [(1 << 15) + 1, 1, 1, 1]
 LEFT, RIGHT = program_address(Segment.GRAPH, 256), program_address(Segment.GRAPH, 512)
-#: Two rows that meet both rows of the right graph, which have two of four columns each.
-SGB_CONTEXT = [
-    codec.configure_left(edges=4, rows=2, address=LEFT),
-    codec.configure_right(edges=4, rows=2, address=RIGHT),
-    codec.configure_bitmap(threshold=0, columns=4),
-]
-#: Where SGB's contexts are among those of all engines.
-SGB_PLACE = isa().size("context_words") * SLOTS
+BITMAPS = program_address(Segment.GRAPH, 768)
+#: Two rows that meet the rows of the right graph, which have one and three of four columns: the second one is dense.
+#: The first row meets both, so that the bitmap is read, the second one only the dense row, which is copied.
+SGB_CONTEXT = {
+    "configure_left": codec.configure_left(edges=3, rows=2, address=LEFT),
+    "configure_right": codec.configure_right(edges=4, rows=2, address=RIGHT),
+    "configure_bitmap": codec.configure_bitmap(wide=1, threshold=0, columns=4, address=BITMAPS),
+}
+#: Strips of two lines for either core: an instruction finds the context that was configured last.
+LOAD_LINES = {"slot": SLOT, "kernel_lines": 2, "line_stride": 1, "stride_blocks": 2}
+LOAD_CONTEXTS = {
+    f"{what} to {core}": {f"configure_{what}": word}
+    for number, core in enumerate(("GEMM-D", "GEMM-L"))
+    for what, word in (
+        ("lines", codec.configure_lines(**LOAD_LINES, core=number, packed=0, line_beats=4)),
+        ("windows", codec.configure_windows(**LOAD_LINES, core=number, run_beats=4, step_bytes=3)),
+    )
+}
+#: Two strips of pixels, and windows of two lines by three columns.
+VEC_CONTEXT = {
+    "configure_pixels": codec.configure_pixels(
+        banks=1, packed=0, signed=1, res_line_words=40, res_pixel_words=5, exp_line_words=30, exp_pixel_words=4
+    ),
+    "configure_pool": codec.configure_pool(
+        lines=2, columns=3, line_words=13, column_words=4, reciprocal=1 << 16, exponent=0
+    ),
+}
+ENGINE_CONTEXTS = {"sgb": SGB_CONTEXT, "vec": VEC_CONTEXT}
+PIXELS = {"out": 0, "rows": 4, "row_blocks": 0, "row_words": 3, "to_exp": 0}
+TO_EXP = {**PIXELS, "to_exp": 1}
+JOIN = {**RESULTS, "acc": 0, "par": 0, "groups": 2, "res": 0, "shift": 0}
+JOIN |= {"post_shift": 0, "wide": 0}
+AVERAGE = {**RESULTS, "groups": 2, "res": 0, "post_shift": 0, "wide": 0}
+DEPTHWISE = {"top": 1, "bottom": 0, "left": 1, "right": 1, "stride": 1, "lines": 2, "columns": 4, "line_words": 11}
+DEPTHWISE |= {"exp": 0, "mid": 0, "par": 0, "unsigned": 0, "signed": 1, "highest": 127, "shift": 0}
+BANKS = {"ram": 0, "first_bank": 0, "banks": 2, "slot": SLOT, "address": FEATURES}
+STRIPS = {"act": 0, "wgt": 0, "acc": 0, "accumulate": 1, "unsigned": 0, "banks": 2, "columns": 2, "col_groups": 2}
+STRIPS |= {"lines": 2, "line_words": 9, "step_words": 2}
 #: Instructions by name that touch all that they declare, together all that their operations declare.
 FULL = {
     "load_activations": codec.load_activations(**ROWS, ram_d=0, ram_l=0, to_d=1, to_l=1, packed=0),
@@ -58,23 +105,55 @@ FULL = {
     "matmul_planes": codec.matmul_planes(
         act=0, wgt=0, accumulate=1, unsigned=0, bipolar=0, acc=0, rows=6, row_words=2, slices=2, planes=3, col_groups=2
     ),
-    "configure_features": CONTEXT[0],
-    "configure_destinations": CONTEXT[1],
-    "configure_ids": CONTEXT[2],
-    "reduce": codec.reduce(slot=1, rows=2, mode=0, unsigned=0, accumulate=1, groups=2, destination=0, sum=0),
-    "configure_left": SGB_CONTEXT[0],
-    "configure_right": SGB_CONTEXT[1],
-    "configure_bitmap": SGB_CONTEXT[2],
-    "compose": codec.compose(edges=8, rows=2, address=FEATURES),
-    "transpose": codec.transpose(edges=4, rows=2, address=FEATURES),
+    "matmul_lines": codec.matmul_lines(**STRIPS, packed=0, run=3),
+    "matmul_planes_lines": codec.matmul_planes_lines(**STRIPS, bipolar=0, run=1, slices=2, planes=3),
+    "store_runs apart": codec.store_runs(
+        ram=0, banks=2, columns=2, ram_banks=3, row_beats=2, joined=0, pixel_stride=4, stride_blocks=2, address=FEATURES
+    ),
+    "store_runs joined": codec.store_runs(
+        ram=0, banks=2, columns=2, ram_banks=3, row_beats=2, joined=1, pixel_stride=6, stride_blocks=2, address=FEATURES
+    ),
+    "load_residual": codec.load_residual(
+        ram=0, rows=2, columns=2, run_stride=4, run_beats=3, stride_blocks=2, address=FEATURES
+    ),
+    **CONTEXT,
+    "reduce": codec.reduce(**REDUCE, source=0, merge=0, spill=0, accumulate=1),
+    "reduce by tags": codec.reduce(**REDUCE, source=1, merge=1, spill=0, accumulate=0),
+    "reduce by schedule": codec.reduce(**REDUCE | {"destination": 6}, source=2, merge=0, spill=1, accumulate=0),
+    "load_depthwise": codec.load_depthwise(**WORDS),
+    "store_middle": codec.store_middle(ram=0, rows=2, row_beats=9, stride_blocks=2, address=FEATURES),
+    **VEC_CONTEXT,
+    "pool_max": codec.pool_max(**PIXELS, res=0),
+    "pool_max to exp_ram": codec.pool_max(**TO_EXP, res=0),
+    "pool_average": codec.pool_average(**PIXELS, **AVERAGE),
+    "pool_average to exp_ram": codec.pool_average(**TO_EXP, **AVERAGE),
+    "depthwise of bytes": codec.depthwise(**DEPTHWISE, packed=0, out_packed=0, groups=2),
+    "depthwise of nibbles": codec.depthwise(**DEPTHWISE, packed=1, out_packed=1, groups=4),
+    **SGB_CONTEXT,
+    "compose": codec.compose(to_fifo=0, edges=8, rows=2, address=FEATURES),
+    "transpose": codec.transpose(edges=3, rows=2, address=FEATURES),
+    "widen": codec.widen(),
 }
 for core, source in enumerate(("GEMM-D", "GEMM-L")):
     FULL |= {
-        f"requantize of {source}": codec.requantize(**VALUES, **BYTES, core=core, shift=0),
-        f"combine of {source}": codec.combine(**SUMS, **BYTES, core=core, post_shift=0, post_left=0),
+        f"configure_lines to {source}": LOAD_CONTEXTS[f"lines to {source}"]["configure_lines"],
+        f"configure_windows to {source}": LOAD_CONTEXTS[f"windows to {source}"]["configure_windows"],
+        f"load_lines to {source}": codec.load_lines(**BANKS, lines=2, top=1, left=1, beats=3),
+        f"load_windows to {source}": codec.load_windows(**BANKS, lines=3, offset=1, beats=5, columns=2),
+        f"requantize of {source}": codec.requantize(**VALUES, **BYTES, core=core, from_sum=0, shift=0, to_exp=0),
+        f"requantize of {source} to exp_ram": codec.requantize(
+            **TO_EXP, **RESULTS, acc=0, par=0, groups=2, core=core, from_sum=0, shift=0
+        ),
+        f"join of {source}": codec.join(**PIXELS, **JOIN, core=core),
+        f"join of {source} to exp_ram": codec.join(**TO_EXP, **JOIN, core=core),
+        f"combine of {source}": codec.combine(**SUMS, **BYTES, core=core, post_shift=0),
         f"export_sums of {source}": codec.export_sums(**SUMS, core=core, row_words=9),
-        f"export_accumulators of {source}": codec.export_accumulators(**VALUES, core=core, row_words=9),
+        f"export_accumulators of {source}": codec.export_accumulators(**VALUES, core=core, from_sum=0, row_words=9),
     }
+FULL |= {
+    "requantize of AGG": codec.requantize(**VALUES, **BYTES, core=0, from_sum=1, shift=0, to_exp=0),
+    "export_accumulators of AGG": codec.export_accumulators(**VALUES, core=0, from_sum=1, row_words=9),
+}
 
 
 def operation_of(name: str) -> Operation:
@@ -82,17 +161,19 @@ def operation_of(name: str) -> Operation:
     return isa().operation(name.partition(" ")[0])
 
 
-def context_of(name: str) -> list[int]:
-    """What is configured before an instruction of ``FULL``."""
-    return SGB_CONTEXT if operation_of(name).engine == "sgb" else CONTEXT
+def context_of(name: str) -> dict[str, int]:
+    """What is configured before an instruction of ``FULL``, by the operations' names."""
+    if operation_of(name).engine in ENGINE_CONTEXTS:
+        return ENGINE_CONTEXTS[operation_of(name).engine]
+    return LOAD_CONTEXTS.get(name.partition("_")[2], CONTEXT)
 
 
 def regions(name: str) -> list[tuple[str, Region]]:
     """What an instruction of ``FULL`` declares by the tables: a verb, and where."""
     operation, names = operation_of(name), SMALL_GEOMETRY.constants()
-    owners = ("left", "right", "bitmap") if operation.engine == "sgb" else ("features", "destinations", "ids")
-    for owner, word in zip(owners, context_of(name), strict=True):
-        names |= {f"{owner}.{field.name}": field.get(word) for field in isa().operation(f"configure_{owner}").fields}
+    for configure in CONFIGURES:
+        owner, word = configure.name.removeprefix("configure_"), context_of(name).get(configure.name, 0)
+        names |= {f"{owner}.{field.name}": field.get(word) for field in configure.fields}
     names |= {field.name: field.get(FULL[name]) for field in operation.fields}
     reads, writes = read_set(operation, names), write_set(operation, names)
     return [("reads", region) for region in reads] + [("writes", region) for region in writes]
@@ -123,17 +204,19 @@ def shorten(library: Path, operation: int, region: int) -> None:
 
 def run(emulator: Emulator, name: str) -> tuple[Progress, str]:
     """Runs one instruction after its engine's context is filled, on two destinations with an edge each."""
-    program = pack([*context_of(name), FULL[name]])
+    program = pack([*context_of(name).values(), FULL[name]])
     for segment, base in BASES.items():
         memory = np.zeros(SEGMENT_BYTES, np.uint8)
         if segment is Segment.PROGRAM:
             memory[: program.nbytes] = program.view(np.uint8).reshape(-1)
         elif segment is Segment.GRAPH:
             memory[:32] = np.array([[0, 2, 1 << 16, 1], [2, 2, 1 << 16, 1]], "<u4").view(np.uint8).reshape(-1)
-            memory[64:72] = np.array([0, 1, 1, 0], "<u2").view(np.uint8)
-            for first, ids in ((256, [0, 1, 1, 0]), (512, [0, 1, 2, 3])):
-                memory[first : first + 12] = np.array([0, 2, 4], "<u4").view(np.uint8)
+            memory[144:192] = np.array(RUNS, "<u4").view(np.uint8).reshape(-1)
+            memory[64:72] = np.array(UNITS if name == "reduce by schedule" else [0, 1, 1, 0], "<u2").view(np.uint8)
+            for first, starts, ids in ((256, [0, 2, 3], [0, 1, 1, 0]), (512, [0, 1, 4], [0, 1, 2, 3])):
+                memory[first : first + 12] = np.array(starts, "<u4").view(np.uint8)
                 memory[first + 64 : first + 80] = np.array(ids, "<u4").view(np.uint8)
+            memory[776] = 0b1110
         emulator.map_memory(base, memory)
         emulator.write_register(RegisterOffset[f"SEGMENT_BASE_{segment.name}_LOW"], base)
         emulator.write_register(RegisterOffset[f"SEGMENT_SIZE_{segment.name}_LOW"], SEGMENT_BYTES)
@@ -156,9 +239,7 @@ def test_the_instructions_declare_every_box() -> None:
     }
     assert {(operation_of(name).name, verb, region.memory) for name in FULL for verb, region in regions(name)} == boxes
     for name, word in FULL.items():
-        contexts = [0] * SGB_PLACE + SGB_CONTEXT
-        contexts[4:7] = CONTEXT
-        reads, writes = declared_sets(word, contexts, SMALL_GEOMETRY)
+        reads, writes = declared_sets(word, context_of(name), SLOT, SMALL_GEOMETRY)
         expected = regions(name)
         assert [region for verb, region in expected if verb == "reads"] == reads
         assert [region for verb, region in expected if verb == "writes"] == writes
@@ -178,12 +259,12 @@ def test_a_set_that_is_too_small_is_caught(emulator: Emulator, library: Path, na
 @pytest.mark.parametrize(
     ("name", "number", "text"),
     [
-        ("matmul", 0, "engine 'gemm_d', instruction 3: reads word 3 of act_d_ram; declared are words 0 to 2"),
-        ("matmul_planes", 0, "engine 'gemm_l', instruction 3: reads word 7 of act_l_ram; declared are words 0 to 6"),
+        ("matmul", 0, "engine 'gemm_d', instruction 4: reads word 3 of act_d_ram; declared are words 0 to 2"),
+        ("matmul_planes", 0, "engine 'gemm_l', instruction 4: reads word 7 of act_l_ram; declared are words 0 to 6"),
         (
             "requantize of GEMM-L",
             2,
-            "engine 'vec', instruction 3: writes word 2 of out_ram; declared are words 0 to 1 in 2 rows, "
+            "engine 'vec', instruction 2: writes word 2 of out_ram; declared are words 0 to 1 in 2 rows, "
             "16 words apart",
         ),
     ],
@@ -201,7 +282,7 @@ def test_rows_of_dram_are_named_with_their_distance(emulator: Emulator, library:
     shorten(library, isa().engine("store").id << 4 | operation.opcode, 1)
     base = BASES[Segment.FEATURES]
     assert run(emulator, "store_rows")[1] == (
-        f"engine 'store', instruction 3: writes bytes {base:#x} to {base + 63:#x} of dram; "
+        f"engine 'store', instruction 4: writes bytes {base:#x} to {base + 63:#x} of dram; "
         f"declared are bytes {base:#x} to {base + 55:#x} in 2 rows, 128 bytes apart"
     )
 

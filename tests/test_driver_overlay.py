@@ -135,7 +135,7 @@ def resident_of(overlay: HetfabOverlay) -> Resident:
 
 
 def buffer_of(overlay: HetfabOverlay, segment: Segment) -> DeviceBuffer:
-    return resident_of(overlay)._buffers[segment]
+    return resident_of(overlay)._stream._buffers[segment]
 
 
 def test_predictions_are_those_of_the_quantized_model(
@@ -166,7 +166,7 @@ def test_a_further_inference_moves_only_the_output(
 ) -> None:
     with opened(program=program) as overlay:
         first = overlay.predict(case.graph)
-        buffers = dict(resident_of(overlay)._buffers)
+        buffers = dict(resident_of(overlay)._stream._buffers)
         moves: list[tuple[str, DeviceBuffer]] = []
         kind: Any = type(buffers[Segment.OUTPUT])
         for name in ("sync_to_device", "sync_from_device"):

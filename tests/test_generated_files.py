@@ -44,7 +44,7 @@ def test_the_committed_files_are_current() -> None:
     [
         ('"name": "row_beats", "lsb": 84, "bits": 13', '"name": "row_beats", "lsb": 84, "bits": 12'),
         ('"name": "reduce",\n      "opcode": 4', '"name": "reduce",\n      "opcode": 5'),
-        ('"first_argument_offset": 16', '"first_argument_offset": 32'),
+        ('"first_memory_offset": 256', '"first_memory_offset": 512'),
         ('"name": "segment", "code": 3', '"name": "segment", "code": 7'),
     ],
     ids=["field", "opcode", "register", "fault"],

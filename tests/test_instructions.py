@@ -4,7 +4,10 @@
 After each, the counters' registers equal the sums over the run log, which is the same in all executions.
 """
 
+import itertools
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,16 +17,21 @@ from hetfab.driver.counters import read_counters
 from hetfab.hls.build.emulator import Emulator, Progress
 from hetfab.overlay.design import Geometry
 from hetfab.overlay.isa import codec
-from hetfab.overlay.isa.arithmetic import reciprocals
-from hetfab.overlay.isa.codec import Engine, RegisterOffset, Segment
+from hetfab.overlay.isa.codec import Engine, ReduceSource, RegisterOffset, Segment
 from hetfab.overlay.isa.golden import GoldenMachine
 from hetfab.overlay.isa.spec import isa
 from hetfab.overlay.isa.words import program_address
+from hetfab.overlay.layouts import destination_records
+from hetfab.overlay.schedules import Schedule, farthest_next_use, pinned, schedule_arrays
 from tests.log_totals import log_totals
 
 BASE = 0x1000_0000
 SIZE = 1 << 16
+#: Bytes of 40 runs, and of these with 40 * 29 entries of 6 bytes.
+RECORDS, RELATION = 960, 0x2000
 TRIALS = 6
+POST_LEFT = isa().size("post_left")
+PIXELS = ("configure_pixels", "configure_pool", "join", "pool_max", "pool_average", "load_depthwise")
 Bytes = npt.NDArray[np.uint8]
 Random = np.random.Generator
 
@@ -40,6 +48,8 @@ class Bench:
 
     def __init__(self, geometry: Geometry, emulators: dict[str, Emulator], random: Random) -> None:
         self.geometry = geometry
+        #: A relation of each reduction: a program reads all of them after they are written.
+        self.relations = itertools.count(0, RELATION)
         self.random = random
         self.golden = GoldenMachine(geometry)
         self.dram = random_bytes(random, (len(Segment) * SIZE,))
@@ -147,12 +157,134 @@ def load_parameters(bench: Bench) -> list[int]:
     return [codec.load_parameters(**word_fields(bench, "par_ram"))]
 
 
+def context_fields(bench: Bench) -> dict[str, int]:
+    """Fields that both contexts of LOAD have."""
+    pick = bench.pick
+    fields = {"slot": pick(0, 15), "core": pick(0, 1), "kernel_lines": pick(1, 5), "line_stride": pick(1, 3)}
+    return fields | {"stride_blocks": pick(0, 6)}
+
+
+def configure_lines(bench: Bench) -> list[int]:
+    pick = bench.pick
+    return [codec.configure_lines(**context_fields(bench), packed=pick(0, 1), line_beats=pick(0, 4095))]
+
+
+def configure_windows(bench: Bench) -> list[int]:
+    pick = bench.pick
+    return [codec.configure_windows(**context_fields(bench), run_beats=pick(0, 31), step_bytes=pick(0, 127))]
+
+
+def bank_fields(bench: Bench, core: int) -> dict[str, int]:
+    """A run of banks of an activation RAM."""
+    rows = bench.geometry.gemm_l_rows if core else bench.geometry.gemm_d_rows
+    first = bench.pick(0, rows - 1)
+    return {"first_bank": first, "banks": bench.pick(1, rows - first)}
+
+
+def bank_place(bench: Bench, core: int, bank_beats: int) -> int:
+    """Where so many beats of a bank begin."""
+    depth = bench.geometry.act_l_words * 2 if core else bench.geometry.act_d_words
+    return bench.pick(0, (depth - bank_beats) // (1 + core))
+
+
+def load_lines(bench: Bench) -> list[int]:
+    """Zeros on any side of the lines that are read, as few as none."""
+    pick, context, packed = bench.pick, context_fields(bench), bench.pick(0, 1)
+    banks = bank_fields(bench, context["core"])
+    total = (banks["banks"] - 1) * context["line_stride"] + context["kernel_lines"]
+    multiple = (4 - 2 * packed) if context["core"] else 1
+    line_beats = multiple * pick(0, 12 // multiple)
+    top, left = pick(0, min(total, 4)), pick(0, line_beats)
+    words = codec.configure_lines(**context, packed=packed, line_beats=line_beats)
+    return [
+        words,
+        codec.load_lines(
+            **banks,
+            slot=context["slot"],
+            ram=bank_place(bench, context["core"], context["kernel_lines"] * line_beats),
+            top=top,
+            lines=pick(0, total - top),
+            left=left,
+            beats=pick(0, line_beats - left),
+            address=program_address(Segment.FEATURES, 8 * pick(0, 40)),
+        ),
+    ]
+
+
+def load_windows(bench: Bench) -> list[int]:
+    """Windows at any byte; a design that cannot cut them has none to try."""
+    pick, context = bench.pick, context_fields(bench)
+    most = bench.geometry.gather_beats
+    if most == 0:
+        return [codec.sync(engine=Engine.LOAD)]
+    banks = bank_fields(bench, context["core"])
+    run_beats = 4 if context["core"] else pick(1, 4)
+    offset, columns = pick(0, 7) if 8 * most > 8 * run_beats + 6 else 0, pick(0, 5)
+    step = min(pick(0, 20), (8 * most - offset - 8 * run_beats) // max(columns, 1))
+    beats = pick(-(-(offset + columns * step + 8 * run_beats) // 8), most)
+    return [
+        codec.configure_windows(**context, run_beats=run_beats, step_bytes=step),
+        codec.load_windows(
+            **banks,
+            slot=context["slot"],
+            ram=bank_place(bench, context["core"], context["kernel_lines"] * (columns + 1) * run_beats),
+            lines=(banks["banks"] - 1) * context["line_stride"] + context["kernel_lines"],
+            offset=offset,
+            beats=beats,
+            columns=columns,
+            address=program_address(Segment.FEATURES, 8 * pick(0, 40)),
+        ),
+    ]
+
+
+def load_residual(bench: Bench) -> list[int]:
+    pick, depth = bench.pick, bench.geometry.res_words
+    if depth == 0:
+        return [codec.sync(engine=Engine.LOAD)]
+    columns, run_beats = pick(0, 4), pick(0, 20)
+    rows = min(pick(0, 9), depth // ((columns + 1) * max(run_beats, 1)))
+    return [
+        codec.load_residual(
+            ram=pick(0, depth - rows * (columns + 1) * run_beats),
+            rows=rows,
+            columns=columns,
+            run_stride=pick(0, 30),
+            run_beats=run_beats,
+            stride_blocks=pick(0, 12),
+            address=program_address(Segment.FEATURES, 8 * pick(0, 40)),
+        )
+    ]
+
+
 def store_rows(bench: Bench) -> list[int]:
     fields = row_fields(bench, 8, bench.geometry.out_words, Segment.OUTPUT)
     blocks = fields.pop("row_blocks")
     last = bench.geometry.out_words - fields["rows"] * blocks * 8
     row_beats = bench.pick(max(8 * blocks - 7, 0), 8 * blocks)
     return [codec.store_rows(ram=bench.pick(0, last), row_beats=row_beats, **fields)]
+
+
+def store_runs(bench: Bench) -> list[int]:
+    """Pixels apart, so that no two are stored in one place, or joined."""
+    pick, depth = bench.pick, bench.geometry.out_words
+    banks, row_beats, joined = pick(0, 6), pick(0, 9), pick(0, 1)
+    ram_banks = pick(banks, banks + 2)
+    columns = min(pick(1, 9), depth // max(1, ram_banks * row_beats))
+    distance = columns * row_beats if joined else pick(row_beats, row_beats + 9)
+    length = distance if joined else columns * distance
+    return [
+        codec.store_runs(
+            ram=pick(0, depth - columns * ram_banks * row_beats),
+            banks=banks,
+            columns=columns - 1,
+            ram_banks=ram_banks,
+            row_beats=row_beats,
+            joined=joined,
+            pixel_stride=distance,
+            stride_blocks=pick(-(-length // 8), -(-length // 8) + 2),
+            address=program_address(Segment.OUTPUT, 8 * pick(0, 40)),
+        )
+    ]
 
 
 def make_narrow(bench: Bench, packed: int) -> None:
@@ -184,6 +316,58 @@ def matmul(bench: Bench) -> list[int]:
             accumulate=pick(0, 1),
             unsigned=pick(0, 1),
             packed=packed,
+        )
+    ]
+
+
+def strip_fields(bench: Bench, depth: int, array_rows: int, slices: int) -> dict[str, int]:
+    """What the operations on strips share: words of an activation RAM of so many words."""
+    pick = bench.pick
+    banks, columns, lines, run = pick(1, array_rows), pick(0, 6), pick(1, 4), pick(1, 4)
+    step, line_words = pick(0, 6), pick(0, min(20, (depth - slices * run - 6 * 6) // 4))
+    last = (lines - 1) * line_words + columns * step + slices * run
+    fields = {"act": pick(0, depth - last), "banks": banks, "columns": columns, "lines": lines, "run": run}
+    return fields | {"step_words": step, "line_words": line_words}
+
+
+def matmul_lines(bench: Bench) -> list[int]:
+    geometry, pick = bench.geometry, bench.pick
+    packed = pick(0, 1)
+    make_narrow(bench, packed)
+    strips = strip_fields(bench, geometry.act_d_words, geometry.gemm_d_rows, 1)
+    beats, rows = strips["lines"] * strips["run"], strips["banks"] * (strips["columns"] + 1)
+    col_groups = pick(0, min(5, geometry.wgt_d_words // (2 * beats), geometry.acc_d_words // rows))
+    return [
+        codec.matmul_lines(
+            **strips,
+            wgt=pick(0, geometry.wgt_d_words - col_groups * 2 * beats),
+            acc=pick(0, geometry.acc_d_words - rows * col_groups),
+            col_groups=col_groups,
+            accumulate=pick(0, 1),
+            unsigned=pick(0, 1),
+            packed=packed,
+        )
+    ]
+
+
+def matmul_planes_lines(bench: Bench) -> list[int]:
+    geometry, pick = bench.geometry, bench.pick
+    bipolar, slices = pick(0, 1), pick(1, 2)
+    planes = 1 if bipolar else pick(1, 8)
+    strips = strip_fields(bench, geometry.act_l_words, geometry.gemm_l_rows, slices)
+    words, rows = strips["lines"] * strips["run"], strips["banks"] * (strips["columns"] + 1)
+    col_groups = pick(0, min(5, geometry.wgt_l_words // (words * planes), geometry.acc_l_words // rows))
+    return [
+        codec.matmul_planes_lines(
+            **strips,
+            wgt=pick(0, geometry.wgt_l_words - col_groups * words * planes),
+            acc=pick(0, geometry.acc_l_words - rows * col_groups),
+            slices=slices,
+            planes=planes,
+            bipolar=bipolar,
+            col_groups=col_groups,
+            accumulate=pick(0, 1),
+            unsigned=pick(0, 1),
         )
     ]
 
@@ -221,13 +405,14 @@ def vec_fields(bench: Bench, value_bytes: int, *, packed: bool = False) -> dict[
     groups = pick(0, min(6, 2 * columns // geometry.lanes))
     needed = (groups + 1) // 2 if packed else groups * value_bytes
     row_words = pick(needed, needed + 9)
-    row_blocks = pick(-(-row_words // 8), -(-row_words // 8) + 1)
-    rows = pick(0, min(12, geometry.out_words // max(1, row_blocks * 8)))
+    row_blocks = pick(0, 1) * pick(-(-row_words // 8), -(-row_words // 8) + 1)
+    distance = 8 * row_blocks or row_words
+    rows = pick(0, min(12, geometry.out_words // max(1, distance)))
     acc_words = rows * -(-groups * geometry.lanes // columns)
     return {
         "core": core,
         "acc": pick(0, (geometry.acc_l_words if core else geometry.acc_d_words) - acc_words),
-        "out": pick(0, geometry.out_words - rows * row_blocks * 8),
+        "out": pick(0, geometry.out_words - rows * distance),
         "par": pick(0, geometry.par_words - groups),
         "rows": rows,
         "groups": groups,
@@ -239,8 +424,7 @@ def vec_fields(bench: Bench, value_bytes: int, *, packed: bool = False) -> dict[
 def byte_fields(bench: Bench) -> dict[str, int]:
     """Fields of the operations that write bytes or nibbles."""
     packed = bench.pick(0, 1)
-    out_bits = bench.pick(1, 3) if packed else bench.pick(0, 7)
-    flags = {"relu": bench.pick(0, 1), "unsigned": bench.pick(0, 1), "packed": packed, "out_bits": out_bits}
+    flags = {"signed": bench.pick(0, 1), "packed": packed, "highest": bench.pick(0, 15 if packed else 255)}
     return vec_fields(bench, 1, packed=bool(packed)) | flags
 
 
@@ -258,6 +442,14 @@ def sum_fields(bench: Bench, fields: dict[str, int]) -> dict[str, int]:
     }
 
 
+def source_fields(bench: Bench, fields: dict[str, int]) -> dict[str, int]:
+    """Whether accumulators are sums of AGG; their first word then fits sum_ram."""
+    words = fields["rows"] * fields["groups"]
+    if words > bench.geometry.sum_words or not bench.pick(0, 1):
+        return {"from_sum": 0}
+    return {"from_sum": 1, "acc": bench.pick(0, bench.geometry.sum_words - words)}
+
+
 def make_ties(bench: Bench) -> None:
     """Small values and multipliers, so that products fall exactly between two results."""
     random, memories = bench.random, bench.golden.memories
@@ -271,7 +463,8 @@ def make_ties(bench: Bench) -> None:
 
 def requantize_ties(bench: Bench) -> list[int]:
     make_ties(bench)
-    return [codec.requantize(**byte_fields(bench), shift=bench.pick(1, 6))]
+    fields = byte_fields(bench)
+    return [codec.requantize(**(fields | source_fields(bench, fields)), to_exp=0, shift=bench.pick(1, 6))]
 
 
 def requantize_shifts(bench: Bench) -> list[int]:
@@ -281,28 +474,31 @@ def requantize_shifts(bench: Bench) -> list[int]:
         make_ties(bench)
     largest = bench.pick(0, 15)
     parameters["multiplier"] = 1 << bench.random.integers(max(largest - 3, 0), largest + 1, parameters.shape)
-    return [codec.requantize(**byte_fields(bench), shift=bench.pick(max(largest - 1, 0), min(largest + 45, 63)))]
+    fields = byte_fields(bench)
+    shift = bench.pick(max(largest - 1, 0), min(largest + 45, 63))
+    return [codec.requantize(**(fields | source_fields(bench, fields)), to_exp=0, shift=shift)]
 
 
 def combine_ties(bench: Bench) -> list[int]:
     make_ties(bench)
     pick, fields = bench.pick, byte_fields(bench)
     sums = sum_fields(bench, fields) | {"shift": pick(1, 6)}
-    return [codec.combine(**fields, **sums, post_shift=pick(1, 6), post_left=pick(0, 1))]
+    return [codec.combine(**fields, **sums, post_shift=POST_LEFT + pick(0, 6))]
 
 
 def requantize(bench: Bench) -> list[int]:
-    return [codec.requantize(**byte_fields(bench), shift=int(bench.random.choice([0, 1, 30, 40, 46, 63])))]
+    fields = byte_fields(bench)
+    shift = int(bench.random.choice([0, 1, 30, 40, 46, 63]))
+    return [codec.requantize(**(fields | source_fields(bench, fields)), to_exp=0, shift=shift)]
 
 
 def combine(bench: Bench) -> list[int]:
-    pick, fields = bench.pick, byte_fields(bench)
+    fields = byte_fields(bench)
     return [
         codec.combine(
             **fields,
             **sum_fields(bench, fields),
-            post_shift=int(bench.random.choice([0, 1, 24, 30, 63])),
-            post_left=pick(0, 15),
+            post_shift=int(bench.random.choice([0, 1, POST_LEFT, 39, 45, 63])),
         )
     ]
 
@@ -313,13 +509,14 @@ def export_sums(bench: Bench) -> list[int]:
 
 
 def export_accumulators(bench: Bench) -> list[int]:
-    return [codec.export_accumulators(**vec_fields(bench, 4))]
+    fields = vec_fields(bench, 4)
+    return [codec.export_accumulators(**(fields | source_fields(bench, fields)))]
 
 
 def configure_features(bench: Bench) -> list[int]:
     address = program_address(Segment.FEATURES, 64 * bench.pick(0, 100))
     slot = bench.pick(0, bench.geometry.agg_contexts - 1)
-    return [codec.configure_features(slot=slot, row_blocks=3, count=1000, address=address)]
+    return [codec.configure_features(first_block=0, slot_bits=0, slot=slot, row_blocks=3, count=1000, address=address)]
 
 
 def configure_destinations(bench: Bench) -> list[int]:
@@ -334,40 +531,96 @@ def configure_ids(bench: Bench) -> list[int]:
     return [codec.configure_ids(slot=slot, edges=99, id_bytes=bench.pick(1, 2) * 2, address=address)]
 
 
+def configure_spilled(bench: Bench) -> list[int]:
+    address = program_address(Segment.SPILL, 64 * bench.pick(0, 100))
+    slot = bench.pick(0, bench.geometry.agg_contexts - 1)
+    return [codec.configure_spilled(slot=slot, row_blocks=2, count=1000, address=address)]
+
+
 def reduce(bench: Bench) -> list[int]:
-    """A whole relation: degrees from 0 on, ids of both widths, rows at any distance."""
+    """A whole relation: degrees from 0 on, ids of both widths, rows at any distance, any source of rows."""
+    pick, random = bench.pick, bench.random
+    sources, destinations = pick(1, 200), pick(1, 40)
+    degrees = random.integers(0, int(random.choice([1, 2, 5, 30])), destinations)
+    indptr = np.concatenate([[0], np.cumsum(degrees)])
+    ids = random.integers(0, sources, int(degrees.sum()))
+    return reduction(bench, indptr, ids, sources, pick(0, 2) if bench.geometry.feature_words else 0)
+
+
+def reduction(bench: Bench, indptr: npt.NDArray[Any], ids: npt.NDArray[Any], sources: int, source: int) -> list[int]:
+    """A ``reduce`` of some destinations with its context.
+
+    Args:
+        bench: Where the arrays go.
+        indptr: [destinations + 1], edges ordered by destination.
+        ids: Source of each edge, not yet in the vertices' count when it is small.
+        sources: Number of source vertices.
+        source: Where rows come from.
+    """
     geometry, pick, random = bench.geometry, bench.pick, bench.random
     groups = pick(1, geometry.agg_groups)
     row_blocks, skipped = pick(1, 3), 8 * pick(0, 7)
-    sources, destinations = pick(1, 200), pick(1, 40)
-    degrees = random.integers(0, int(random.choice([1, 2, 5, 60])), destinations)
-    first = np.cumsum(degrees) - degrees
-    records = np.stack([first, degrees, *reciprocals(degrees)], axis=1).astype("<u4")
-    id_bytes = int(random.choice([2, 4]))
-    ids = random.integers(0, sources, int(degrees.sum())).astype(f"<u{id_bytes}")
-    bench.put(Segment.GRAPH, 0, records)
-    bench.put(Segment.GRAPH, 0x2000, ids)
-    start = pick(0, destinations - 1)
-    rows = pick(0, min(destinations - start, geometry.sum_words // groups))
+    destinations = len(indptr) - 1
+    weighted = pick(0, 1) if geometry.agg_weights and source != ReduceSource.SCHEDULE else 0
+    id_bytes = 4 if weighted else int(random.choice([2, 4]))
+    blocks = geometry.feature_words // 8
+    first_block = pick(0, max(blocks - 1, 0))
+    slot_bits = pick(0, min(max(blocks - first_block, 1).bit_length() - 1, 5))
+    slots = (geometry.feature_words - 8 * first_block) // groups
+    if source == ReduceSource.SCHEDULE:
+        made = scheduled(bench, indptr, ids, slots)
+        records, entries = schedule_arrays(made, destination_records(indptr), 1 << 17 if id_bytes == 4 else 1 << 16)
+        start, rows = 0, destinations
+        if rows * groups > geometry.sum_words // 2:
+            return []
+    else:
+        records = destination_records(indptr)
+        weights = random.integers(0, 256, len(ids)) * weighted
+        entries = (ids + (weights << 24)).astype(f"<u{id_bytes}").view(np.uint8)
+        start = pick(0, destinations - 1)
+        rows = pick(0, min(destinations - start, geometry.sum_words // groups))
+    merge = pick(0, 1) if 2 * rows * groups <= geometry.sum_words else 0
+    place = next(bench.relations)
+    assert place + RELATION <= SIZE, "more relations than the segment holds"
+    bench.put(Segment.GRAPH, place, records)
+    bench.put(Segment.GRAPH, place + RECORDS, entries)
     slot = pick(0, geometry.agg_contexts - 1)
     features = program_address(Segment.FEATURES, 64 * pick(0, 5) + skipped)
+    graph, spill = program_address(Segment.GRAPH, place), program_address(Segment.SPILL, 64 * pick(0, 9))
+    count = len(entries) // (2 if source == ReduceSource.SCHEDULE else id_bytes)
     return [
-        codec.configure_features(slot=slot, row_blocks=row_blocks, count=sources, address=features),
-        codec.configure_destinations(slot=slot, count=destinations, address=program_address(Segment.GRAPH, 0)),
-        codec.configure_ids(
-            slot=slot, edges=len(ids), id_bytes=id_bytes, address=program_address(Segment.GRAPH, 0x2000)
+        codec.configure_features(
+            slot=slot, row_blocks=row_blocks, first_block=first_block, slot_bits=slot_bits, count=sources,
+            address=features,
         ),
+        codec.configure_destinations(slot=slot, count=destinations, address=graph),
+        codec.configure_ids(slot=slot, edges=count, id_bytes=id_bytes, address=graph + RECORDS),
+        codec.configure_spilled(slot=slot, row_blocks=-(-groups // 2) + pick(0, 1), count=destinations, address=spill),
         codec.reduce(
             slot=slot,
             rows=rows,
-            mode=pick(0, 1),
+            mode=pick(0, 2),
             unsigned=pick(0, 1),
             accumulate=pick(0, 1),
             groups=groups,
+            source=source,
+            merge=merge,
+            spill=pick(0, 1),
+            weighted=weighted,
             destination=start,
             sum=pick(0, geometry.sum_words - rows * groups),
         ),
-    ]
+    ]  # fmt: skip
+
+
+def scheduled(bench: Bench, indptr: npt.NDArray[Any], ids: npt.NDArray[Any], slots: int) -> Schedule:
+    """A schedule with its destinations in any order."""
+    order = bench.random.permutation(len(indptr) - 1)
+    edges = [np.arange(indptr[row], indptr[row + 1]) for row in order]
+    turned = np.concatenate([[0], np.cumsum(np.diff(indptr)[order])])
+    make = pinned if bench.pick(0, 1) else farthest_next_use
+    made = make(turned, ids[np.concatenate(edges)], slots)
+    return replace(made, rows=order)
 
 
 def sync(bench: Bench) -> list[int]:
@@ -383,9 +636,17 @@ MAKERS: list[Callable[[Bench], list[int]]] = [
     load_weights,
     load_planes,
     load_parameters,
+    configure_lines,
+    configure_windows,
+    load_lines,
+    load_windows,
+    load_residual,
     store_rows,
+    store_runs,
     matmul,
+    matmul_lines,
     matmul_planes,
+    matmul_planes_lines,
     requantize,
     combine,
     export_sums,
@@ -393,6 +654,7 @@ MAKERS: list[Callable[[Bench], list[int]]] = [
     configure_features,
     configure_destinations,
     configure_ids,
+    configure_spilled,
     reduce,
     requantize_ties,
     requantize_shifts,
@@ -401,8 +663,9 @@ MAKERS: list[Callable[[Bench], list[int]]] = [
 
 
 def test_every_operation_has_a_maker() -> None:
-    """Those of SGB are in ``test_sgb.py``, on a design that has it."""
-    names = [operation.name for operation in isa().operations if operation.engine != "sgb"]
+    """Those of SGB, DW and VEC's pixels are in files of their own, on a design that has them."""
+    names = [operation.name for operation in isa().operations if operation.engine not in ("sgb", "dw")]
+    names = [name for name in names if name not in PIXELS]
     assert [maker.__name__ for maker in MAKERS[: len(names)]] == names
 
 

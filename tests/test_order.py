@@ -30,7 +30,7 @@ from hetfab.overlay.isa.words import pack, program_address
 from hetfab.overlay.model.reader import read_model
 from hetfab.overlay.order import check_order
 from tests.conftest import SMALL_GEOMETRY
-from tests.cpp_sets import declared_sets
+from tests.cpp_sets import CONFIGURES, declared_sets
 from tests.data_folder import require_data
 from tests.order_definition import Pair, cells, conflict, first_race, header, implied, pairs, races, without
 from tests.programs import bound_to, compiled, quantized
@@ -69,13 +69,18 @@ def test_the_sets_in_cpp_are_those_of_the_tables(operation: Operation, geometry:
     word = data.draw(words_of(operation))
     names = {field.name: field.get(word) for field in operation.fields}
     slot = names.get("slot", 0)
-    contexts = [0] * (4 * (slot + 1))
-    for position, owner in enumerate(("features", "destinations", "ids")):
-        configure = isa().operation(f"configure_{owner}")
-        contexts[4 * slot + position] = data.draw(words_of(configure))
-        names |= {f"{owner}.{field.name}": field.get(contexts[4 * slot + position]) for field in configure.fields}
+    boxes = (*operation.reads, *operation.writes)
+    texts = [text for box in boxes for text in (box.base, box.rows, box.row_stride, box.row_length)]
+    contexts = {}
+    for configure in CONFIGURES:
+        owner = configure.name.removeprefix("configure_")
+        # Contexts of two kinds may be kept in one place: an operation finds its own.
+        if not any(f"{owner}." in text for text in texts):
+            continue
+        contexts[configure.name] = data.draw(words_of(configure))
+        names |= {f"{owner}.{field.name}": field.get(contexts[configure.name]) for field in configure.fields}
     names |= geometry.constants()
-    assert declared_sets(word, contexts, geometry) == (read_set(operation, names), write_set(operation, names))
+    assert declared_sets(word, contexts, slot, geometry) == (read_set(operation, names), write_set(operation, names))
 
 
 # Verdicts.
@@ -188,8 +193,8 @@ LOAD = codec.load_activations(
 MATMUL = {"act": 0, "wgt": 0, "accumulate": 0, "unsigned": 0, "packed": 0, "acc": 0, "row_beats": 8, "col_groups": 1}
 PLANES = {"act": 0, "wgt": 0, "accumulate": 0, "unsigned": 0, "bipolar": 0, "acc": 0, "row_words": 2, "col_groups": 1}
 PLANES |= {"slices": 2, "planes": 3}
-VEC = {"acc": 0, "out": 0, "par": 0, "groups": 1, "row_blocks": 1, "relu": 0, "unsigned": 0, "packed": 0}
-VEC |= {"out_bits": 7, "shift": 0}
+VEC = {"acc": 0, "out": 0, "par": 0, "groups": 1, "row_blocks": 1, "signed": 1, "packed": 0}
+VEC |= {"highest": 127, "shift": 0, "to_exp": 0, "from_sum": 0}
 STORE = {"ram": 0, "row_beats": 8, "address": program_address(Segment.ACTIVATIONS, 128)}
 
 

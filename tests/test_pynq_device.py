@@ -91,15 +91,14 @@ def overlay(pynq: Any, device: Any, package: Package) -> Any:
 
 
 def start(overlay: Any, bound: BoundProgram, buffers: dict[Segment, Any]) -> None:
-    """Writes the segments' places and starts, by ``register_map`` as a notebook does."""
-    registers = overlay.dispatch_0.register_map
+    """Writes the segments' places by offsets and starts by ``register_map``, as a notebook does."""
+    dispatch = overlay.dispatch_0
     for segment, buffer in buffers.items():
-        name = segment.name.lower()
-        for kind, value in (("base", buffer.physical_address), ("size", bound.sizes[segment])):
-            setattr(registers, f"segment_{kind}_{name}_1", value & 0xFFFF_FFFF)
-            setattr(registers, f"segment_{kind}_{name}_2", value >> 32)
-    registers.program_length = len(bound.words)
-    registers.CTRL.AP_START = 1
+        for kind, value in (("BASE", buffer.physical_address), ("SIZE", bound.sizes[segment])):
+            dispatch.write(RegisterOffset[f"SEGMENT_{kind}_{segment.name}_LOW"], value & 0xFFFF_FFFF)
+            dispatch.write(RegisterOffset[f"SEGMENT_{kind}_{segment.name}_HIGH"], value >> 32)
+    dispatch.write(RegisterOffset.PROGRAM_LENGTH, len(bound.words))
+    dispatch.register_map.CTRL.AP_START = 1
 
 
 def filled(pynq: Any, bound: BoundProgram, cacheable: int = 0) -> dict[Segment, Any]:
@@ -121,21 +120,23 @@ def test_a_notebook_runs_a_program_by_register_map(pynq: Any, overlay: Any, case
         pass
     logits = bound.logits(np.asarray(buffers[Segment.OUTPUT])) * bound.program.output.scale
     np.testing.assert_array_equal(logits, reference_logits(quantized(case).model, case.graph))
-    assert int(registers.retired) == len(bound.words)
+    assert overlay.dispatch_0.read(RegisterOffset.RETIRED) == len(bound.words)
     assert int(registers.CTRL.AP_DONE) == 0, "reading clears it"
 
 
 def test_registers_name_the_design_after_the_first_start(overlay: Any, design: Design) -> None:
-    registers = overlay.dispatch_0.register_map
-    assert [int(registers.geometry_hash_1), int(registers.geometry_hash_2), int(registers.isa_version)] == [0, 0, 0]
-    registers.program_length = 0
+    read, registers = overlay.dispatch_0.read, overlay.dispatch_0.register_map
+    identity = (RegisterOffset.GEOMETRY_HASH_LOW, RegisterOffset.GEOMETRY_HASH_HIGH, RegisterOffset.ISA_VERSION)
+    assert [read(offset) for offset in identity] == [0, 0, 0]
+    assert int(registers.Memory_status) == 0
+    registers.Memory_arguments = 0
     registers.CTRL.AP_START = 1
     while not registers.CTRL.AP_DONE:
         pass
-    found = int(registers.geometry_hash_2) << 32 | int(registers.geometry_hash_1)
+    found = read(RegisterOffset.GEOMETRY_HASH_HIGH) << 32 | read(RegisterOffset.GEOMETRY_HASH_LOW)
     assert f"{found:016x}" == design.geometry.hash()[:16]
     major, minor = isa().version
-    assert overlay.dispatch_0.read(RegisterOffset.ISA_VERSION) == major << 16 | minor
+    assert read(RegisterOffset.ISA_VERSION) == int(registers.Memory_status) == major << 16 | minor
 
 
 def test_a_driver_is_bound_by_vlnv(pynq: Any, device: Any, package: Package) -> None:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Register offsets have the form that Vitis HLS gives them in its ``x<top>_hw.h`` headers.
+"""Register offsets have the form that Vitis HLS gives them in the address map of its ``x<top>_control_s_axi.v`` files.
 
-The rule, from public headers: control at 0x00 to 0x0c, then arguments in the order of the function, each with its data
-words and one word more, which is reserved for inputs and holds the valid flag of outputs.
+The rule, from public files: control at 0x00 to 0x0c, then arguments in the order of the function; a memory takes the
+power of two of bytes that holds it, at a multiple of that.
 """
 
 import re
@@ -11,63 +11,48 @@ from pathlib import Path
 from hetfab.overlay.isa.spec import isa
 
 DISPATCH = Path(__file__).parents[1] / "hls" / "kernels" / "dispatch.cpp"
-#: Offsets by name and width in bits, as public headers have them:
-#: CTSRD-CHERI/cheri-hls, examples/spmv_crs/bare_metal_cpu_hls_fg/xhls_top_hw.h (Vitis HLS 2023.1).
-CHERI = (("size", 32, 0x10), ("xval", 64, 0x18), ("xcols", 64, 0x24), ("xrowDelimiters", 64, 0x30), ("xvec", 64, 0x3C))
-#: UCLA-VAST/TAPA-CS, apps/vadd/VecAdd_1/.autopilot/db/driver/src/xvecadd_1_hw.h (Vitis HLS 2022.1).
-TAPA = (("a", 64, 0x10), ("b", 64, 0x1C), ("c", 64, 0x28), ("n", 64, 0x34))
-_ARGUMENT = re.compile(r"(?:volatile )?std::uint(32|64)_t\*? (\w+)")
+#: Memories by name and bytes, with first and last address as a public file has them: ChaCha20XOR_control_s_axi.v
+#: (Vitis HLS 2022.2), behind two 32-bit arguments.
+CHACHA = (("key", 32, 0x20, 0x3F), ("nonce", 12, 0x40, 0x4F), ("in_r", 114, 0x80, 0xFF), ("out_r", 114, 0x100, 0x17F))
 
 
-def header(top: str, arguments: list[tuple[str, int]]) -> str:
-    """The part of the header that gives offsets, by the rule."""
-    lines = [
-        f"#define X{top}_CONTROL_ADDR_{name} 0x{4 * i:02x}" for i, name in enumerate(("AP_CTRL", "GIE", "IER", "ISR"))
-    ]
-    offset = 0x10
-    for name, bits in arguments:
-        lines.append(f"#define X{top}_CONTROL_ADDR_{name.upper()}_DATA 0x{offset:02x}")
-        lines.append(f"#define X{top}_CONTROL_BITS_{name.upper()}_DATA {bits}")
-        offset += bits // 8 + 4
-    return "\n".join(lines) + "\n"
+def memories(first: int, sizes: list[int]) -> list[tuple[int, int]]:
+    """First and last address of each memory, by the rule."""
+    found = []
+    for size in sizes:
+        taken = 1 << (size - 1).bit_length()
+        first = -(-first // taken) * taken
+        found.append((first, first + taken - 1))
+        first += taken
+    return found
 
 
-def offsets(text: str) -> dict[str, int]:
-    """Offset of each register in a header, 64 bits by their low word."""
-    found = re.findall(r"_CONTROL_ADDR_(\w+?)(?:_DATA)?\s+0x([0-9a-fA-F]+)$", text, re.MULTILINE)
-    return {name.lower(): int(value, 16) for name, value in found}
+def test_the_rule_gives_the_addresses_of_a_public_file() -> None:
+    assert memories(0x20, [size for _, size, _, _ in CHACHA]) == [(first, last) for _, _, first, last in CHACHA]
 
 
-def test_the_rule_gives_the_offsets_of_public_headers() -> None:
-    for table in (CHERI, TAPA):
-        arguments = [(name, bits) for name, bits, _ in table]
-        expected = {name.lower(): offset for name, _, offset in table}
-        assert expected.items() <= offsets(header("TOP", arguments)).items()
+def test_the_register_memories_have_the_addresses_of_the_rule() -> None:
+    """Apart from the room before the first, which is given."""
+    table = isa().register_memories
+    expected = memories(table[0].offset, [4 * memory.words for memory in table])
+    assert [(memory.offset, memory.offset + memory.bytes - 1) for memory in table] == expected
+    assert table[0].offset > max(register.offset for register in isa().registers if "interrupt" in register.name)
 
 
-def test_the_register_table_has_the_offsets_of_the_rule() -> None:
-    """The arguments are read from the kernel, the offsets from the instruction set's table."""
-    signature = re.search(r"void dispatch_top\((.*?)\) \{", DISPATCH.read_text(encoding="utf-8"), re.DOTALL)
-    assert signature is not None
-    arguments = [(name, int(bits)) for bits, name in _ARGUMENT.findall(signature[1])]
-    expected = offsets(header("DISPATCH_TOP", arguments))
-    control = {"control": "ap_ctrl", "interrupt_enable_global": "gie", "interrupt_enable": "ier"}
-    control["interrupt_status"] = "isr"
-    words = {}
-    for register in isa().registers:
-        name = control.get(register.name, register.name)
-        if not name.endswith("_high"):
-            words[name.removesuffix("_low")] = register.offset
-        else:
-            assert register.offset == words[name.removesuffix("_high")] + 4
-    assert words == expected
+def test_every_word_of_a_memory_is_one_register() -> None:
+    offsets = [register.offset for register in isa().registers]
+    for memory in isa().register_memories:
+        assert [offset for offset in offsets if memory.offset <= offset < memory.offset + memory.bytes] == [
+            memory.offset + 4 * word for word in range(memory.words)
+        ]
+        for group in memory.groups:
+            named = [r for r in isa().registers if re.fullmatch(rf"{group.name}(_\w+)?", r.name)]
+            assert memory.offset + 4 * group.word in [register.offset for register in named]
 
 
 def test_the_kernel_states_the_same_offsets() -> None:
-    stated = re.findall(
-        r"mode=s_axilite port=(\w+) bundle=control offset=0x(\w+)", DISPATCH.read_text(encoding="utf-8")
-    )
-    registers = {register.name: register.offset for register in isa().registers}
-    for name, offset in stated:
-        assert registers.get(name, registers.get(f"{name}_low")) == int(offset, 16)
-    assert len(stated) > 50
+    text = DISPATCH.read_text(encoding="utf-8")
+    stated = re.findall(r"mode=s_axilite port=(\w+) bundle=control offset=0x(\w+)", text)
+    assert [(name, int(offset, 16)) for name, offset in stated] == [
+        (memory.name, memory.offset) for memory in isa().register_memories
+    ]

@@ -17,6 +17,8 @@ from hetfab.overlay.costs.resources import (
     check_fits,
     crowded,
     design_resources,
+    lut_ram,
+    memory_port_resources,
     resource_rows,
     total,
 )
@@ -50,13 +52,14 @@ geometries = st.builds(
     agg_groups=st.integers(1, 63),
     sgb_columns=st.integers(1, 256).map(lambda words: 64 * words),
     sgb_ids=st.integers(1, 256).map(lambda words: 64 * words),
+    rows_fifo_words=st.integers(16, 1 << 15),
     queue_depth=st.integers(1, 4096),
     engine_fifo_depth=st.integers(1, 4096),
 )
 GROWING = [
     "act_d_words", "act_l_words", "wgt_d_words", "wgt_l_words", "par_words", "acc_d_words", "acc_l_words", "sum_words",
-    "out_words", "agg_contexts", "agg_groups", "sgb_columns", "sgb_ids", "queue_depth", "engine_fifo_depth",
-    "gemm_d_rows", "gemm_d_cols", "gemm_l_rows", "gemm_l_cols", "gemm_l_acc_bits",
+    "out_words", "agg_contexts", "agg_groups", "sgb_columns", "sgb_ids", "rows_fifo_words", "queue_depth",
+    "engine_fifo_depth", "gemm_d_rows", "gemm_d_cols", "gemm_l_rows", "gemm_l_cols", "gemm_l_acc_bits",
 ]  # fmt: skip
 
 
@@ -80,13 +83,15 @@ def test_the_total_is_the_sum_of_the_parts(geometry: Geometry, form: Form) -> No
     sums = [sum(values) for values in zip(*(astuple(part) for part in parts.values()), strict=True)]
     assert list(astuple(total(parts))) == pytest.approx(sums)
     memories = {m.name for m in isa().memories if m.word_bits and {m.writer, m.reader} <= set(geometry.engines)}
-    assert set(parts) == {"dispatch", *geometry.engines, *memories}
+    streams = {s.name for s in isa().streams if {s.writer, s.reader} <= set(geometry.engines)}
+    assert set(parts) == {"dispatch", "memory ports", *geometry.engines, *memories, *streams}
 
 
 def test_an_engine_that_is_left_out_needs_nothing() -> None:
     geometry = replace(default_design().geometry, engines=("load", "store", "gemm_d", "vec"))
     parts = design_resources(geometry, Form.MAPPED)
-    assert set(parts) == {"dispatch", *geometry.engines, "act_d_ram", "wgt_d_ram", "par_ram", "acc_d_ram", "out_ram"}
+    memories = {"act_d_ram", "wgt_d_ram", "par_ram", "acc_d_ram", "out_ram"}
+    assert set(parts) == {"dispatch", "memory ports", *geometry.engines, *memories}
     assert total(parts).dsp < total(design_resources(default_design().geometry, Form.MAPPED)).dsp
 
 
@@ -173,11 +178,31 @@ def test_every_default_design_fits_its_board() -> None:
 
 
 def test_ports_by_hand() -> None:
-    """Both directions of LOAD, STORE and two ports of AGG with 64 bits, and of DISPATCH with 128."""
+    """Both directions of LOAD, STORE, DISPATCH and two ports of AGG with 64 bits; DISPATCH's queues and registers."""
     parts = design_resources(replace(default_design().geometry, sum_words=1024), Form.MAPPED)
-    assert [parts[name].bram36 for name in ("load", "store", "dispatch")] == [2, 2, 4]
-    # 256 destinations of 54 bits, and 1,024 words of 256 bits beside the two ports.
-    assert parts["agg"].bram36 == 1 + 7.5 + 4
+    assert [parts[name].bram36 for name in ("load", "store")] == [2, 2]
+    # Queues of all engines as five RAMB18 of 512 x 36 bits, arguments as two with two full ports, the status as one.
+    assert parts["dispatch"].bram36 == 2 + 2.5 + 1 + 0.5
+    # 256 destinations of 78 bits, and 1,024 words of 256 bits with two full ports beside the two ports.
+    assert parts["agg"].bram36 == 1.5 + 7.5 + 4
+
+
+def test_only_masters_that_share_a_port_take_an_interconnect() -> None:
+    """On four ports AGG's two and LOAD's are alone, STORE and DISPATCH share; without AGG nobody does."""
+    geometry = default_design().geometry
+    cores = replace(geometry, engines=("load", "store", "gemm_d", "gemm_l", "vec"))
+    share, converter = (area_constants()[f"lut_per_{name}"].value for name in ("interconnect_port", "write_converter"))
+    zynq, ultrascale = read_board("pynq-z2"), read_board("zcu104")
+    assert memory_port_resources(geometry, zynq).lut == 2 * share
+    assert memory_port_resources(geometry, replace(zynq, ports=2)).lut == 4 * share
+    assert memory_port_resources(cores, zynq).lut == converter
+    assert memory_port_resources(cores, ultrascale).lut == 0
+
+
+@pytest.mark.parametrize(("depth", "bits", "lut"), [(16, 128, 88), (32, 6, 4), (33, 3, 4), (64, 128, 172), (65, 1, 8)])
+def test_lut_ram_by_hand(depth: int, bits: int, lut: float) -> None:
+    """Of four LUTs: 32 words of 6 bits, or 64 of 3."""
+    assert lut_ram(depth, bits) == lut
 
 
 def test_an_unknown_board_is_named() -> None:

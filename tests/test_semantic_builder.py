@@ -22,7 +22,7 @@ PROCESSORS = [
 
 
 def of_product(left: Adjacency, right: Adjacency, threshold: int, most_edges: int) -> Plan:
-    step = Compose(PRODUCT, ("x",), ("y",), threshold, 0, 0, True, most_edges, most_edges)
+    step = Compose(PRODUCT, ("x",), ("y",), threshold, 0, 0, True, most_edges, most_edges, 0)
     return Plan((step,), {"product": PRODUCT}, 0, 0)
 
 

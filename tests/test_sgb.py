@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hetfab.driver.counters import read_counters
 from hetfab.hls.build.emulator import Emulator, Progress
 from hetfab.overlay.costs.cycles import Cost
-from hetfab.overlay.costs.graphs import PlacedGraph, compose_cost, transpose_cost
+from hetfab.overlay.costs.graphs import PlacedGraph, compose_cost, transpose_cost, widen_cost
 from hetfab.overlay.design import Geometry
 from hetfab.overlay.errors import DesignTooSmallError, LimitExceededError, StreamInvalidError
 from hetfab.overlay.isa import codec
@@ -36,6 +36,7 @@ BASE = 0x1000_0000
 SIZE = 1 << 19
 #: Not the first one, so that rows of graphs cross pages.
 LEFT, RIGHT, OUT = 0, 0x6FC0, 0x10000
+BITMAPS = SIZE - 0x2_0000
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +54,14 @@ def random_graph(rng: np.random.Generator, rows: int, columns: int) -> Adjacency
     return Adjacency(graph.starts, np.concatenate([np.zeros(0, np.int64), *shuffled]), columns)
 
 
+def mixed_graph(rng: np.random.Generator, rows: int, columns: int) -> Adjacency:
+    """Rows each of a share of the columns, their ids in any order."""
+    shares = rng.choice([0.0, 0.02, 0.04, 0.1, 0.9], rows)
+    found = [rng.permutation(columns)[: int(share * columns)] for share in shares]
+    starts = np.cumsum([0, *map(len, found)])
+    return Adjacency(starts, np.concatenate([np.zeros(0, np.int64), *found]), columns)
+
+
 def image(graph: Adjacency) -> npt.NDArray[np.uint8]:
     """A graph in the layout 'adjacency'."""
     size = padded(4 * (graph.rows + 1), 64)
@@ -67,12 +76,16 @@ def graph_fields(graph: Adjacency, offset: int) -> dict[str, int]:
     return {"edges": graph.edges + 5, "rows": graph.rows, "address": program_address(Segment.GRAPH, offset)}
 
 
-def composition(left: Adjacency, right: Adjacency, threshold: int, room: int) -> list[int]:
+def composition(
+    left: Adjacency, right: Adjacency, threshold: int, room: int, to_fifo: int = 0, wide: int = 0
+) -> list[int]:
+    bitmaps = program_address(Segment.GRAPH, BITMAPS)
     return [
         codec.configure_left(**graph_fields(left, LEFT)),
         codec.configure_right(**graph_fields(right, RIGHT)),
-        codec.configure_bitmap(threshold=threshold, columns=right.columns),
-        codec.compose(edges=room, rows=left.rows, address=program_address(Segment.GRAPH, OUT)),
+        codec.configure_bitmap(wide=wide, threshold=threshold, columns=right.columns, address=bitmaps),
+        *([codec.widen()] if wide else []),
+        codec.compose(to_fifo=to_fifo, edges=room, rows=left.rows, address=program_address(Segment.GRAPH, OUT)),
     ]
 
 
@@ -80,7 +93,7 @@ def turning(graph: Adjacency) -> list[int]:
     return [
         codec.configure_left(**graph_fields(graph, LEFT)),
         codec.configure_right(edges=0, rows=0, address=program_address(Segment.GRAPH, RIGHT)),
-        codec.configure_bitmap(threshold=0, columns=0),
+        codec.configure_bitmap(wide=0, threshold=0, columns=0, address=program_address(Segment.GRAPH, 0)),
         codec.transpose(edges=graph.edges, rows=graph.columns, address=program_address(Segment.GRAPH, OUT)),
     ]
 
@@ -119,20 +132,22 @@ def run(emulator: Emulator, dram: npt.NDArray[np.uint8], count: int) -> tuple[Pr
         emulator.unmap_memory(BASE)
 
 
-def check(emulators: dict[str, Emulator], words: list[int], before: npt.NDArray[np.uint8], cost: Cost) -> None:
-    """Runs everywhere; DRAM is the golden model's, the last record what the cost function gives."""
+def check(emulators: dict[str, Emulator], words: list[int], before: npt.NDArray[np.uint8], *costs: Cost) -> None:
+    """Runs everywhere; DRAM is the golden model's, the last records what the cost functions give."""
     expected = before.copy()
     machine = golden(words, expected)
     for name, emulator in emulators.items():
         found = before.copy()
         assert run(emulator, found, len(words)) == (Progress.DONE, ""), name
         assert np.array_equal(found, expected), name
+        assert emulator.read_rows_fifo().tolist() == list(machine.streams["rows_fifo"]), name
         context = emulator.read_ram("sgb_context", 0, 3)
         assert np.array_equal(context, machine.memories["sgb_context"]), name
         log = emulator.run_log()
-        for field in RUN_LOG_DTYPE.names or ():
-            if field not in ("index", "engine", "opcode", "layer", "misses"):
-                assert np.array_equal(log[field][-1], getattr(cost, field)[0]), (name, field)
+        for record, cost in zip(log[len(log) - len(costs) :], costs, strict=True):
+            for field in RUN_LOG_DTYPE.names or ():
+                if field not in ("index", "engine", "opcode", "layer", "misses"):
+                    assert np.array_equal(record[field], getattr(cost, field)[0]), (name, field)
         assert read_counters(emulator.read_register) == log_totals(log), name
 
 
@@ -147,6 +162,53 @@ def test_compositions(seed: int, emulators: dict[str, Emulator]) -> None:
     base = BASE + Segment.GRAPH * SIZE
     x, y, z = (PlacedGraph(graph, base + at) for graph, at in ((left, LEFT), (right, RIGHT), (out, OUT)))
     check(emulators, words, memory(words, left, right, seed), compose_cost(x, y, z, threshold))
+
+
+@pytest.mark.parametrize("seed", range(16))
+def test_compositions_of_wide_rows(seed: int, emulators: dict[str, Emulator]) -> None:
+    """Rows of the right graph on both sides of the density, in left rows of one batch and more."""
+    rng = np.random.default_rng(seed)
+    rows, middles, columns = map(int, (rng.integers(0, 60), rng.integers(1, 60), rng.choice([1, 63, 64, 200, 512])))
+    left, right = random_graph(rng, rows, middles), mixed_graph(rng, middles, columns)
+    out = compose(left, right, threshold := int(rng.choice([0, 8, 64])))
+    words = composition(left, right, threshold, out.edges, wide=1)
+    base = BASE + Segment.GRAPH * SIZE
+    x, y, z = (PlacedGraph(graph, base + at) for graph, at in ((left, LEFT), (right, RIGHT), (out, OUT)))
+    costs = widen_cost(y, base + BITMAPS), compose_cost(x, y, z, threshold, bitmaps=base + BITMAPS)
+    check(emulators, words, memory(words, left, right, seed), *costs)
+
+
+def test_bitmaps_of_another_graph_stop_the_run() -> None:
+    left = adjacency(np.array([0, 0]), np.array([0, 1]), 1, 2)
+    right = adjacency(np.array([0, 1, 1, 1]), np.array([3, 0, 1, 2]), 2, 5)
+    words = [word for word in composition(left, right, 0, 9, wide=1) if word != codec.widen()]
+    dram = memory(words, left, right, 0)
+    dram[Segment.GRAPH * SIZE + BITMAPS :][:16] = 0
+    with opened(GEOMETRY, NATIVE) as fresh:
+        for emulator in fresh.values():
+            found = "engine 'sgb', instruction 3: the bitmap of row 1 of the right graph is not its ids"
+            assert run(emulator, dram.copy(), 4) == (Progress.FAULT, found)
+    with pytest.raises(StreamInvalidError) as caught:
+        golden(words, dram)
+    assert caught.value.found == "instruction 3 (compose) uses bitmaps of another graph"
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_compositions_by_fifo(seed: int, emulators: dict[str, Emulator]) -> None:
+    """Every row with its degree, whatever the room; nothing is written."""
+    rng = np.random.default_rng(seed)
+    rows, middles, columns = map(int, (rng.integers(0, 140), rng.integers(1, 60), rng.choice([1, 64, 200])))
+    left, right = random_graph(rng, rows, middles), random_graph(rng, middles, columns)
+    out = compose(left, right, threshold := int(rng.choice([0, 8, 64])))
+    words = composition(left, right, threshold, room := int(rng.integers(0, 9)), to_fifo=1)
+    before = memory(words, left, right, seed)
+    x, y, z = (
+        PlacedGraph(graph, BASE + Segment.GRAPH * SIZE + at) for graph, at in ((left, LEFT), (right, RIGHT), (out, OUT))
+    )
+    check(emulators, words, before, compose_cost(x, y, z, threshold, to_fifo=True))
+    machine = golden(words, dram := before.copy())
+    sent = [number for row in range(rows) for number in (len(out.row(row)), *out.row(row).tolist())]
+    assert list(machine.streams["rows_fifo"]) == sent and np.array_equal(dram, before), room
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -185,9 +247,9 @@ def broken(part: str) -> tuple[list[int], Adjacency, Adjacency]:
         part, {}
     )
     if part in ("threshold", "columns"):
-        words[2] = codec.configure_bitmap(**fields)
+        words[2] = codec.configure_bitmap(**fields, wide=0, address=program_address(Segment.GRAPH, 0))
     if part == "rows":
-        words[3] = codec.compose(edges=9, rows=3, address=program_address(Segment.GRAPH, OUT))
+        words[3] = codec.compose(to_fifo=0, edges=9, rows=3, address=program_address(Segment.GRAPH, OUT))
     if part == "left":
         left = Adjacency(left.starts, np.array([1, 3]), 3)
     if part == "right":
@@ -222,7 +284,9 @@ def test_graphs_that_the_engine_cannot_take_stop_the_run(part: str, found: str, 
 def test_a_design_without_the_engine_refuses_its_instructions() -> None:
     without: Geometry = replace(GEOMETRY, engines=("load", "store"))
     with pytest.raises(StreamInvalidError) as caught:
-        GoldenMachine(without).execute(codec.configure_bitmap(threshold=0, columns=0).to_bytes(16, "little"))
+        GoldenMachine(without).execute(
+            codec.configure_bitmap(wide=0, threshold=0, columns=0, address=0).to_bytes(16, "little")
+        )
     assert caught.value.found == "instruction 0 uses engine sgb"
 
 
@@ -268,7 +332,7 @@ def test_designs_that_cannot_build_a_plan_are_refused() -> None:
 
 def test_an_instruction_that_could_not_count_its_edges_is_refused() -> None:
     """Two ends of 512 and 65,536 vertices between them: 2^25 edges, and up to 2^34 expansions."""
-    step = Compose(("x", "y"), ("x",), ("y",), 0, 0, 0, False, 1, 1)
+    step = Compose(("x", "y"), ("x",), ("y",), 0, 0, 0, False, 1, 1, 0)
     full = Adjacency(np.zeros(2, np.int64), np.zeros(0, np.int64), 512)
     left = replace(full, ids=np.broadcast_to(np.int64(0), 1 << 25))
     with pytest.raises(LimitExceededError) as caught:

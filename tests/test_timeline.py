@@ -117,7 +117,7 @@ def test_every_wait_takes_a_signal_of_its_own(stream: Stream, on: Machine) -> No
 @given(streams(), machines)
 def test_orders_are_kept(stream: Stream, on: Machine) -> None:
     timeline = timed(stream, on)
-    assert (np.diff(timeline.queued) >= on.pass_cycles).all()
+    assert (np.diff(timeline.queued) >= on.queue_cycles).all()
     assert (timeline.issued >= timeline.queued).all()
     assert (timeline.starts >= timeline.issued + on.issue_cycles).all()
     assert (timeline.ends >= timeline.starts + timeline.busy).all()
@@ -157,7 +157,8 @@ def test_more_is_never_slower(stream: Stream, on: Machine, factor: float) -> Non
         {"dram_rate": on.dram_rate * factor},
         {"port_rate": on.port_rate * factor},
         {"read_latency": on.read_latency / factor, "write_latency": on.write_latency / factor},
-        {"pass_cycles": on.pass_cycles / factor, "fetch_cycles": on.fetch_cycles / factor},
+        {"queue_cycles": on.queue_cycles / factor, "fetch_cycles": on.fetch_cycles / factor},
+        {"pass_cycles": on.pass_cycles / factor, "start_cycles": on.start_cycles / factor},
         {"queue_depth": on.queue_depth + 3},
         {"engine_fifo_depth": on.engine_fifo_depth + 2},
     ):
@@ -205,7 +206,7 @@ def test_a_full_queue_holds_up_every_engine() -> None:
     timeline = timed(make_stream(rows), on)
     assert timeline.room_makers.tolist() == [-1, -1, 1, -1]
     assert timeline.queued[2] == timeline.issued[1] == timeline.ends[0] + on.token_cycles
-    assert timeline.queued[3] == timeline.queued[2] + on.pass_cycles
+    assert timeline.queued[3] == timeline.queued[2] + on.queue_cycles
     assert timeline.reasons[3] == Reason.QUEUE
     deeper = timed(make_stream(rows), replace(on, queue_depth=3))
     assert deeper.starts[3] < timeline.starts[3]

@@ -2,7 +2,7 @@
 """Turns a graph into the input arrays of a model, as its input binding says (``docs/binding.md``)."""
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -26,10 +26,15 @@ from hetfab.overlay.model.schema import Relation
 
 Array = npt.NDArray[Any]
 _Made = TypeVar("_Made")
+#: The semantic graph of each metapath.
+SemanticGraphs: TypeAlias = Mapping[tuple[Relation, ...], Edges]
 
 
 def feeds(
-    graph: HeteroGraph, bindings: Mapping[str, Binding], widths: Mapping[str, int] | None = None
+    graph: HeteroGraph,
+    bindings: Mapping[str, Binding],
+    widths: Mapping[str, int] | None = None,
+    semantic: SemanticGraphs | None = None,
 ) -> dict[str, Array]:
     """Builds the inputs of a model from a graph.
 
@@ -37,6 +42,7 @@ def feeds(
         graph: The graph.
         bindings: Meaning of each input; those by name only are resolved against the graph.
         widths: Columns that the model expects of an input, by input; other inputs are not checked.
+        semantic: Semantic graphs that are there already, as ``semantic_edges`` gives them; others are composed.
 
     Returns:
         float32 [N, D], int64 [E] or int64 [] by input, ready for onnxruntime.
@@ -47,7 +53,7 @@ def feeds(
         FeatureWidthError: Features have another width than the model expects.
         BindingInvalidError: A path of relations is ambiguous.
     """
-    builder = _Builder(graph)
+    builder = _Builder(graph, semantic or {})
     arrays = {name: builder.build(binding) for name, binding in resolve(bindings, graph.schema()).items()}
     for name, width in (widths or {}).items():
         if name in arrays and arrays[name].shape[1] != width:
@@ -107,9 +113,9 @@ def _adjacency(graph: HeteroGraph, relation: Relation, dtype: type[np.generic]) 
 class _Builder:
     """Builds inputs; both ends of a metapath or a stack share the work."""
 
-    def __init__(self, graph: HeteroGraph) -> None:
+    def __init__(self, graph: HeteroGraph, semantic: SemanticGraphs) -> None:
         self._graph = graph
-        self._made: dict[Any, Any] = {}
+        self._made: dict[Any, Any] = dict(semantic)
 
     def build(self, binding: Binding) -> Array:
         graph = self._graph

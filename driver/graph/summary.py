@@ -21,6 +21,8 @@ class TypeSummary:
         features: "dense", "csr" or None.
         width: Columns of the features.
         nonzeros: Entries of the features that are not zero.
+        magnitudes: Sum of their magnitudes, as far as these are finite.
+        uniform: Whether all of them have one magnitude.
         labels: "multiclass", "multilabel" or None.
         classes: Number of classes.
         labelled: Nodes with a label.
@@ -34,6 +36,8 @@ class TypeSummary:
     features: str | None
     width: int
     nonzeros: int
+    magnitudes: float
+    uniform: bool
     labels: str | None
     classes: int
     labelled: int
@@ -128,6 +132,8 @@ def _type_summary(graph: HeteroGraph, name: str) -> TypeSummary:
     table, labels = graph.features.get(name), graph.labels.get(name)
     sparse = isinstance(table, CsrFeatures)
     values = None if table is None else table.data if isinstance(table, CsrFeatures) else table
+    entries = np.zeros(0) if values is None else np.abs(values[values != 0].astype(np.float64))
+    finite = entries[np.isfinite(entries)]
     classes = graph.classes.get(name, ())
     number = 0 if labels is None else labels.shape[1] if labels.ndim == 2 else int(labels.max(initial=-1)) + 1
     return TypeSummary(
@@ -135,7 +141,9 @@ def _type_summary(graph: HeteroGraph, name: str) -> TypeSummary:
         count=int(graph.counts[name]),
         features=None if table is None else "csr" if sparse else "dense",
         width=graph.schema().feature_widths.get(name, 0),
-        nonzeros=0 if values is None else int(np.count_nonzero(values)),
+        nonzeros=len(entries),
+        magnitudes=float(finite.sum()),
+        uniform=len(np.unique(entries)) <= 1,
         labels=None if labels is None else "multiclass" if labels.ndim == 1 else "multilabel",
         classes=max(number, len(classes)),
         labelled=0 if labels is None else int((labels >= 0).sum()) if labels.ndim == 1 else len(labels),

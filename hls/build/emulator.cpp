@@ -57,6 +57,15 @@ std::uint32_t hetfab_bank_accesses(void* overlay, std::uint32_t loop, const char
     return static_cast<Overlay*>(overlay)->bank_accesses().largest(loop, memory);
 }
 
+// Copies the oldest words of rows_fifo, and returns how many it has.
+std::uint64_t hetfab_read_rows_fifo(void* overlay, std::uint32_t* words, std::uint64_t capacity) {
+    const auto& rows_fifo = static_cast<Overlay*>(overlay)->rows_fifo();
+    for (std::uint64_t word = 0; word < rows_fifo.size() && word < capacity; word++) {
+        words[word] = static_cast<std::uint32_t>(rows_fifo.at(word));
+    }
+    return rows_fifo.size();
+}
+
 int hetfab_read_ram(void* overlay, const char* name, std::uint64_t word, std::uint64_t count,
                     unsigned char* bytes) {
     const RamModel* ram = static_cast<Overlay*>(overlay)->ram(name);

@@ -285,6 +285,12 @@ class Emulator:
                 found[name] = {memory: accesses for memory, accesses in largest.items() if accesses}
         return found
 
+    def read_rows_fifo(self) -> npt.NDArray[np.uint32]:
+        """The words that SGB has sent to AGG and AGG not yet taken, the oldest first; they stay."""
+        words = np.empty(int(self._functions.hetfab_read_rows_fifo(self._overlay, None, 0)), np.uint32)
+        self._functions.hetfab_read_rows_fifo(self._overlay, words.ctypes.data, len(words))
+        return words
+
     def read_ram(self, memory: str, word: int, count: int) -> npt.NDArray[np.uint8]:
         """Reads words of an on-chip memory.
 
@@ -356,6 +362,7 @@ def _functions(library: Path) -> ctypes.CDLL:
         "run_log": (number, [overlay, pointer, number]),
         "loop_trips": (number, [overlay, half]),
         "bank_accesses": (half, [overlay, half, text]),
+        "read_rows_fifo": (number, [overlay, pointer, number]),
         "read_ram": (status, [overlay, text, number, number, pointer]),
         "write_ram": (status, [overlay, text, number, number, pointer]),
     }

@@ -29,7 +29,7 @@ class NarrowWeights {
 
     // Stops at a tile with the smallest weight; words that do not exist are left to the kernel.
     void check(const MatmulTile& tile, unsigned word_bytes, const RamModel& ram) {
-        const Words words = {tile.wgt, std::uint64_t{tile.col_groups} * steps_per_beat * tile.row_beats,
+        const Words words = {tile.wgt, std::uint64_t{tile.col_groups} * steps_per_beat * tile.row_beats(),
                              tile.packed};
         if (std::find(known_.begin(), known_.end(), words) != known_.end()) return;
         content_.resize(words.count * word_bytes);

@@ -17,6 +17,7 @@
 #include "graph_check.hpp"
 #include "hetfab/agg.hpp"
 #include "hetfab/dispatch.hpp"
+#include "hetfab/dw.hpp"
 #include "hetfab/gemm_d.hpp"
 #include "hetfab/gemm_l.hpp"
 #include "hetfab/load.hpp"
@@ -29,6 +30,7 @@
 #include "register_file.hpp"
 #include "run_log.hpp"
 #include "state_dump.hpp"
+#include "strip_check.hpp"
 
 // Host bodies compute with native integers, and check neither ranges nor declared sets.
 #if defined(HETFAB_HOST_BODIES) && !defined(HETFAB_DEBUG) && !defined(HETFAB_AP_INT) && \
@@ -58,17 +60,15 @@ class Overlay {
             done_ = false;
             return value;
         }
-        show_status();
-        return read_status(registers_, status_, offset);
+        return file_.read(offset);
     }
 
     void write_register(unsigned offset, std::uint32_t value) {
         if (offset == isa::registers::control) {
             if ((value & 1) != 0 && !running_) start();
         } else {
-            write_argument(written_, offset, value);
+            file_.write(offset, value);
         }
-        if (!running_) registers_ = written_;
     }
 
     Progress advance(std::uint64_t passes, std::uint32_t seed) {
@@ -99,6 +99,9 @@ class Overlay {
         return found == rams_.end() ? nullptr : found->second;
     }
 
+    // What SGB has sent and AGG not yet taken.
+    const hls::stream<Types::RowsWord>& rows_fifo() const { return rows_fifo_; }
+
     const BankAccesses& bank_accesses() const { return accesses_; }
 
     Dram dram;
@@ -106,19 +109,16 @@ class Overlay {
   private:
     enum Port { load_port, store_port, features_port, graph_port, dispatch_port, port_count };
 
-    // Nobody sees the status between two passes of DISPATCH, so it is made when somebody asks.
-    void show_status() {
-        if (std::exchange(passed_, false)) status_ = dispatch_status(state_);
-    }
-
     void start() {
-        show_status();
-        registers_ = written_;
+        dispatch_arguments(registers_, file_.arguments());
         dispatch_reset(state_);
+        begun_ = false;
         for (unsigned engine = 0; engine < isa::engine::count; engine++) {
             instructions_[engine] = {};
             tokens_[engine] = {};
         }
+        rows_fifo_ = {};
+        rows_in_fifo_ = 0;
         for (PortModel& port : ports_) port.reset();
         order_.start(checks_order_ ? shared_dram() : std::vector<Range>(), checks_order_);
         log_.clear();
@@ -132,7 +132,7 @@ class Overlay {
 
     void step(unsigned who) {
         const bool dispatches = who == isa::engine::count;
-        if (!dispatches && instructions_[who].empty()) return;
+        if (!dispatches && !can_begin(who)) return;
         try {
             if (dispatches) {
                 dispatch();
@@ -149,11 +149,13 @@ class Overlay {
     }
 
     void dispatch() {
-        hls::burst_maxi<Types::Instruction> program(ports_[dispatch_port]);
-        const bool progress = dispatch_pass(state_, registers_, program, instructions_, tokens_);
-        passed_ = true;
+        hls::burst_maxi<Types::Beat> program(ports_[dispatch_port]);
+        if (!std::exchange(begun_, true)) dispatch_begin<Design>(file_.status());
+        const bool progress =
+            dispatch_pass(state_, registers_, program, instructions_, tokens_, file_.status());
         mark_retired();
         if (dispatch_finished(state_, registers_)) {
+            dispatch_drain(state_, program);
             done_ = true;
             running_ = false;
             progress_ = state_.fault == isa::fault::none ? Progress::done : Progress::fault;
@@ -164,18 +166,23 @@ class Overlay {
         }
     }
 
+    // An engine with an instruction whose rows are all in rows_fifo: a step executes it to its end.
+    bool can_begin(unsigned engine) const {
+        return !instructions_[engine].empty() &&
+               sets::rows_fifo_taken(halves(instructions_[engine].front())) <= rows_in_fifo_;
+    }
+
     bool engines_idle() const {
         for (unsigned engine = 0; engine < isa::engine::count; engine++) {
-            if (!instructions_[engine].empty() || !tokens_[engine].empty()) return false;
+            if (can_begin(engine) || !tokens_[engine].empty()) return false;
         }
         return true;
     }
 
     // Index in the program of the instruction that an engine executes next.
     std::uint32_t current(unsigned engine) const {
-        const std::uint32_t executed =
-            state_.engine[engine].issued - static_cast<std::uint32_t>(instructions_[engine].size());
-        return state_.issued_index[engine][state_.issued_place(executed)];
+        const auto waiting = static_cast<Count>(instructions_[engine].size());
+        return state_.issued_index[state_.issued_place(engine, between(waiting, state_.issued[engine]))];
     }
 
     std::string where(unsigned who) const {
@@ -191,6 +198,8 @@ class Overlay {
         const unsigned opcode = peek_opcode(engine);
         check_alignment(engine, opcode, instructions_[engine].front());
         check_shape(engine, opcode, instructions_[engine].front());
+        if (engine == isa::engine::vec) check_pixels(opcode, instructions_[engine].front());
+        check_strips(engine, opcode, instructions_[engine].front(), load_context_.words());
         check_graph_operands(engine, opcode, instructions_[engine].front());
         check_weights(engine, opcode, instructions_[engine].front());
         const sets::Word issued = halves(instructions_[engine].front());
@@ -201,9 +210,14 @@ class Overlay {
         for (PortModel& port : ports_) port.traffic = {};
         OverlayEvents events(accesses_);
         run(engine, events);
+        rows_in_fifo_ += sets::rows_fifo_sent(issued);
+        rows_in_fifo_ -= sets::rows_fifo_taken(issued);
         order_.leave(index, issued);
         accesses_.end_instruction();
-        for (const PortModel& checked : ports_) checked.check_idle();
+        // DISPATCH requests instructions ahead.
+        for (const PortModel& checked : ports_) {
+            if (&checked != &ports_[dispatch_port]) checked.check_idle();
+        }
         fill(log_.add(index), engine, opcode, events);
     }
 
@@ -213,6 +227,7 @@ class Overlay {
         record.counts.cycles = events.cycles;
         record.counts.macs = events.mac_count;
         record.counts.edges = events.edge_count;
+        record.counts.misses = events.miss_count;
         const bool gathers = engine == isa::engine::agg || engine == isa::engine::sgb;
         const PortModel& data = ports_[gathers ? features_port : load_port];
         const PortModel* const read_ports[] = {&data, &ports_[graph_port]};
@@ -220,8 +235,9 @@ class Overlay {
             record.counts.read_bytes[port] = read_ports[port]->traffic.read_bytes;
             record.counts.read_bursts[port] = read_ports[port]->traffic.read_bursts;
         }
-        record.counts.write_bytes = ports_[store_port].traffic.write_bytes;
-        record.counts.write_bursts = ports_[store_port].traffic.write_bursts;
+        const Traffic& written = ports_[engine == isa::engine::agg ? features_port : store_port].traffic;
+        record.counts.write_bytes = written.write_bytes;
+        record.counts.write_bursts = written.write_bursts;
     }
 
     static sets::Word halves(const Types::Instruction& instruction) {
@@ -270,10 +286,11 @@ class Overlay {
             load_step<Design, Family>(in, out, bodies_.memory<Types::Beat>(ports_[load_port], dram),
                                       bodies_.banks(act_d_ram_), bodies_.banks(act_l_ram_),
                                       bodies_.weights_d(wgt_d_ram_), bodies_.weights_l(wgt_l_ram_),
-                                      bodies_.parameters(par_ram_), events);
+                                      bodies_.parameters(par_ram_), bodies_.ram(res_ram_),
+                                      bodies_.ram(dwp_ram_), load_context_.port(), events);
         } else if (engine == isa::engine::store) {
             store_step<Design, Family>(in, out, bodies_.memory<Types::Beat>(ports_[store_port], dram),
-                                       bodies_.ram(out_ram_), events);
+                                       bodies_.banks(out_ram_), bodies_.banks(mid_ram_), events);
         } else if (engine == isa::engine::gemm_d) {
             gemm_d_step<Design, Family>(in, out, bodies_.banks(act_d_ram_), bodies_.weights_d(wgt_d_ram_),
                                         bodies_.ram(acc_d_ram_), events);
@@ -283,17 +300,21 @@ class Overlay {
         } else if (engine == isa::engine::vec) {
             vec_step<Design, Family>(in, out, bodies_.ram(acc_d_ram_), bodies_.ram(acc_l_ram_),
                                      bodies_.parameters(par_ram_), bodies_.ram(sum_ram_),
-                                     bodies_.ram(out_ram_), events);
+                                     bodies_.ram(res_ram_), bodies_.banks(out_ram_), bodies_.banks(exp_ram_),
+                                     vec_context_.port(), events);
+        } else if (engine == isa::engine::dw) {
+            dw_step<Design, Family>(in, out, exp_ram_.port(), dwp_ram_.port(), mid_ram_.port(), events);
         } else if (engine == isa::engine::sgb) {
             // One instruction runs at a time, so SGB's ports are those of AGG and STORE, which are idle.
             sgb_step<Design, Family>(in, out, bodies_.memory<Types::Beat>(ports_[graph_port], dram),
                                      bodies_.memory<Types::Beat>(ports_[features_port], dram),
                                      bodies_.memory<Types::Beat>(ports_[store_port], dram),
-                                     sgb_context_.port(), events);
+                                     sgb_context_.port(), rows_fifo_, events);
         } else {
             agg_step<Design, Family>(in, out, bodies_.memory<Types::Beat>(ports_[features_port], dram),
                                      bodies_.memory<Types::Beat>(ports_[graph_port], dram),
-                                     bodies_.ram(sum_ram_), agg_context_.port(), events);
+                                     bodies_.ram(feature_ram_), tag_ram_.port(), bodies_.ram(sum_ram_),
+                                     agg_context_.port(), rows_fifo_, events);
         }
     }
 
@@ -314,16 +335,20 @@ class Overlay {
                             number<Family, isa::LoadWeights::Words>(instruction));
         }
         if (engine == isa::engine::gemm_d && opcode == isa::Matmul::opcode) {
-            narrow_.check(matmul_tile<Family>(instruction), 4 * Design::gemm_d_cols, wgt_d_ram_);
+            narrow_.check(matmul_tile<Design, Family>(instruction), 4 * Design::gemm_d_cols, wgt_d_ram_);
+        }
+        if (engine == isa::engine::gemm_d && opcode == isa::MatmulLines::opcode) {
+            narrow_.check(matmul_strips<Family>(instruction), 4 * Design::gemm_d_cols, wgt_d_ram_);
         }
     }
 
     // What the instruction set does not define: hardware would end with sums of whatever its registers held.
     static void check_shape(unsigned engine, unsigned opcode, const Types::Instruction& instruction) {
         if (engine == isa::engine::gemm_d && opcode == isa::Matmul::opcode) check_matmul(instruction);
-        if (engine == isa::engine::gemm_l && opcode == isa::MatmulPlanes::opcode) check_planes(instruction);
+        if (engine == isa::engine::gemm_l && opcode != isa::Sync::opcode) check_planes(opcode, instruction);
         if (engine == isa::engine::vec) check_row(opcode, instruction);
-        if (engine == isa::engine::agg && opcode == isa::Reduce::opcode) check_groups(instruction);
+        if (engine == isa::engine::dw) check_windows(opcode, instruction);
+        if (engine == isa::engine::agg && opcode == isa::Reduce::opcode) check_reduce(instruction);
     }
 
     static void check_matmul(const Types::Instruction& instruction) {
@@ -331,65 +356,127 @@ class Overlay {
         throw std::out_of_range("matmul of rows of 0 beats, not at least 1");
     }
 
-    static void check_planes(const Types::Instruction& instruction) {
-        using Op = isa::MatmulPlanes;
-        const unsigned words = number<Family, Op::RowWords>(instruction);
-        const unsigned slices = number<Family, Op::Slices>(instruction);
-        const unsigned planes = number<Family, Op::Planes>(instruction);
-        const bool bipolar = flag<Family, Op::Bipolar>(instruction);
-        const unsigned most_planes = bipolar ? 1 : 8;
-        if (words != 0 && (slices == 1 || slices == 2) && planes != 0 && planes <= most_planes) return;
-        throw std::out_of_range("matmul_planes of row_words " + std::to_string(words) + ", slices " +
-                                std::to_string(slices) + ", planes " + std::to_string(planes) + ", bipolar " +
-                                std::to_string(bipolar) +
+    static void check_planes(unsigned opcode, const Types::Instruction& instruction) {
+        const bool strips = opcode == isa::MatmulPlanesLines::opcode;
+        const PlanesTile tile =
+            strips ? planes_strips<Family>(instruction) : planes_tile<Design, Family>(instruction);
+        const unsigned most_planes = tile.bipolar ? 1 : 8;
+        const bool slices = tile.slices == 1 || tile.slices == 2;
+        if (tile.strip.run != 0 && slices && tile.planes != 0 && tile.planes <= most_planes) return;
+        throw std::out_of_range((strips ? "matmul_planes_lines of run " : "matmul_planes of row_words ") +
+                                std::to_string(tile.strip.run) + ", slices " + std::to_string(tile.slices) +
+                                ", planes " + std::to_string(tile.planes) + ", bipolar " +
+                                std::to_string(tile.bipolar) +
                                 ", not at least 1 word, 1 or 2 slices, 1 to 8 planes, 1 when bipolar");
+    }
+
+    // DW's walk assumes windows that have columns, and words that are full.
+    static void check_windows(unsigned opcode, const Types::Instruction& instruction) {
+        if (opcode != isa::Depthwise::opcode) return;
+        const DwTile<Family> tile = dw_tile<Family>(instruction);
+        if (tile.groups % (tile.packed || tile.out_packed ? 2 : 1) != 0) {
+            throw std::out_of_range(std::to_string(tile.groups) + " groups, not an even number when packed");
+        }
+        const unsigned height = (tile.lines - 1) * tile.stride + taps;
+        if (tile.width() < taps || (tile.lines != 0 && tile.top + tile.bottom >= height)) {
+            throw std::out_of_range("an image of " + std::to_string(tile.width()) +
+                                    " columns with those around it, and " + std::to_string(height) +
+                                    " lines, of which " + std::to_string(tile.top + tile.bottom) +
+                                    " are not on it");
+        }
     }
 
     // VEC would cut a row short, as its fields say nothing of the rest.
     static void check_row(unsigned opcode, const Types::Instruction& instruction) {
-        using Op = isa::Combine;
-        if (opcode < isa::Requantize::opcode || opcode > isa::ExportAccumulators::opcode) return;
-        const bool exports = opcode == isa::ExportSums::opcode || opcode == isa::ExportAccumulators::opcode;
-        const unsigned groups = number<Family, Op::Groups>(instruction);
-        const unsigned row_words = number<Family, Op::RowWords>(instruction);
-        const bool packed = !exports && flag<Family, Op::Packed>(instruction);
-        const unsigned needed = exports ? 4 * groups : packed ? (groups + 1) / 2 : groups;
-        if (needed <= row_words) return;
-        throw std::out_of_range(std::to_string(needed) + " words of results in " + std::to_string(row_words) +
-                                " words of an output row");
+        if (opcode < isa::Requantize::opcode || opcode > isa::PoolAverage::opcode ||
+            opcode == isa::ConfigurePixels::opcode || opcode == isa::ConfigurePool::opcode) {
+            return;
+        }
+        const VecTile<Family> tile = vec_tile<Family>(instruction, static_cast<int>(opcode));
+        const unsigned needed = tile.wide_result ? 4 * tile.groups
+                                : tile.packed    ? (tile.groups + 1) / 2
+                                                 : tile.groups;
+        if (needed <= tile.row_words || tile.pools_largest) return;
+        throw std::out_of_range(std::to_string(needed) + " words of results in " +
+                                std::to_string(tile.row_words) + " words of an output row");
+    }
+
+    // Rows that are pixels are whole columns of them, and a window has a tap.
+    void check_pixels(unsigned opcode, const Types::Instruction& instruction) {
+        if (opcode < isa::Requantize::opcode || opcode > isa::PoolAverage::opcode ||
+            opcode == isa::ConfigurePixels::opcode || opcode == isa::ConfigurePool::opcode) {
+            return;
+        }
+        const VecTile<Family> tile = vec_tile<Family>(instruction, static_cast<int>(opcode));
+        if (tile.to_exp && Design::exp_words == 0) {
+            throw std::out_of_range("results for exp_ram, which the design does not have");
+        }
+        const bool pools = tile.averages || tile.pools_largest;
+        if constexpr (has_pixels<Design>) {
+            if (!pools && !tile.to_exp && tile.addend != Addend::stored) return;
+            NoEvents unheard;
+            const VecContext<Family> context = vec_context<Family>(vec_context_.words(), pools, unheard);
+            if (tile.rows % context.banks != 0) {
+                throw std::out_of_range(std::to_string(tile.rows) + " rows of " +
+                                        std::to_string(context.banks) +
+                                        " banks, not whole columns of pixels");
+            }
+            if (context.lines == 0 || context.columns == 0) {
+                throw std::out_of_range("a window of " + std::to_string(context.lines) + " x " +
+                                        std::to_string(context.columns) + " taps, not at least 1 x 1");
+            }
+        }
     }
 
     // Hardware would wrap around its registers; here the sums would leave their array.
-    static void check_groups(const Types::Instruction& instruction) {
-        const unsigned groups = number<Family, isa::Reduce::Groups>(instruction);
+    static void check_reduce(const Types::Instruction& instruction) {
+        using Op = isa::Reduce;
+        const unsigned groups = number<Family, Op::Groups>(instruction);
         if (groups > Design::agg_groups) {
             throw std::out_of_range("reduce of " + std::to_string(groups) + " groups, the design has " +
                                     std::to_string(Design::agg_groups));
         }
-    }
-
-    void check_graph_operands(unsigned engine, unsigned opcode, const Types::Instruction& instruction) {
-        const bool composes = opcode == isa::Compose::opcode;
-        if (engine != isa::engine::sgb || (!composes && opcode != isa::Transpose::opcode)) return;
-        NoEvents unheard;
-        check_graphs<Design>(dram, graph_tile<Family>(instruction, sgb_context_.words(), unheard), composes);
-    }
-
-    void mark_retired() {
-        for (const EngineCounts& counts : state_.engine) {
-            if (counts.last_retired != no_instruction) log_.retire(counts.last_retired);
+        const unsigned source = number<Family, Op::Source>(instruction);
+        if (Design::feature_words == 0 && source != isa::reduce_source::dram) {
+            throw std::out_of_range("reduce with a scratchpad, the design has none");
+        }
+        const bool weighted = flag<Family, Op::Weighted>(instruction);
+        if (weighted && (Design::agg_weights == 0 || source == isa::reduce_source::schedule)) {
+            throw std::out_of_range("reduce with weights, which the design or a schedule lacks");
+        }
+        const unsigned held = number<Family, Op::Rows>(instruction) * groups;
+        const bool both = flag<Family, Op::Merge>(instruction) && flag<Family, Op::Accumulate>(instruction) &&
+                          !flag<Family, Op::Spill>(instruction);
+        if ((both ? 2 : 1) * held > Design::sum_words) {
+            throw std::out_of_range("reduce of " + std::to_string(held) + " words of sums" +
+                                    (both ? ", merged and accumulated" : "") + ", AGG holds " +
+                                    std::to_string(Design::sum_words));
         }
     }
 
-    DispatchRegisters written_ = {};
+    void check_graph_operands(unsigned engine, unsigned opcode, const Types::Instruction& instruction) {
+        if (engine != isa::engine::sgb || opcode < isa::Compose::opcode || opcode > isa::Widen::opcode)
+            return;
+        NoEvents unheard;
+        check_graphs<Design>(dram, graph_tile<Family>(instruction, sgb_context_.words(), unheard), opcode);
+    }
+
+    void mark_retired() {
+        for (unsigned engine = 0; engine < isa::engine::count; engine++) {
+            const std::uint32_t last = file_.status()[isa::status::last_retired + engine];
+            if (last != no_instruction) log_.retire(last);
+        }
+    }
+
+    RegisterFile file_;
     DispatchRegisters registers_ = {};
     DispatchState<Design, Family> state_ = {};
-    // What the status registers show: as of DISPATCH's last pass, and zero before its first, as on a board.
-    DispatchStatus status_ = {};
-    // Since the status was made.
-    bool passed_ = false;
+    // Whether DISPATCH has begun since the start: until then the status is that of the run before.
+    bool begun_ = false;
     hls::stream<Types::Instruction> instructions_[isa::engine::count];
     hls::stream<Types::Token> tokens_[isa::engine::count];
+    hls::stream<Types::RowsWord> rows_fifo_;
+    std::uint64_t rows_in_fifo_ = 0;
     PortModel ports_[port_count];
     BankAccesses accesses_;
     Bodies bodies_;
@@ -400,18 +487,30 @@ class Overlay {
     Ram<Types::WgtDWord> wgt_d_ram_{sets::memory::wgt_d_ram, Design::wgt_d_words, accesses_};
     Ram<Types::WgtLWord> wgt_l_ram_{sets::memory::wgt_l_ram, Design::wgt_l_words, accesses_};
     Ram<Types::ParWord> par_ram_{sets::memory::par_ram, Design::par_words, accesses_};
+    Ram<Types::ResWord> res_ram_{sets::memory::res_ram, Design::res_words, accesses_};
     Ram<Types::AccDWord> acc_d_ram_{sets::memory::acc_d_ram, Design::acc_d_words, accesses_};
     Ram<Types::AccLWord> acc_l_ram_{sets::memory::acc_l_ram, Design::acc_l_words, accesses_};
     Ram<Types::SumWord> sum_ram_{sets::memory::sum_ram, Design::sum_words, accesses_};
-    Ram<Types::OutWord> out_ram_{sets::memory::out_ram, Design::out_words, accesses_};
+    BankedRam<Types::Half> out_ram_{sets::memory::out_ram, 2, Design::out_words, accesses_};
+    BankedRam<Types::Half> exp_ram_{sets::memory::exp_ram, 2, Design::exp_words, accesses_};
+    Ram<Types::DwpWord> dwp_ram_{sets::memory::dwp_ram, Design::dwp_words, accesses_};
+    BankedRam<Types::Half> mid_ram_{sets::memory::mid_ram, 2, Design::mid_words, accesses_};
+    Ram<Types::Instruction> vec_context_{sets::memory::vec_context, has_pixels<Design> ? isa::vec_words : 0,
+                                         accesses_};
+    Ram<Types::Beat> feature_ram_{sets::memory::feature_ram, Design::feature_words, accesses_};
+    Ram<Types::Tag> tag_ram_{sets::memory::tag_ram, Design::feature_words / words_per_tag, accesses_};
+    Ram<Types::LoadContext> load_context_{sets::memory::load_context, isa::load_contexts, accesses_};
     Ram<Types::Instruction> agg_context_{sets::memory::agg_context, Design::agg_contexts* isa::context_words,
                                          accesses_};
     Ram<Types::Instruction> sgb_context_{sets::memory::sgb_context, isa::sgb_words, accesses_};
     std::map<std::string, RamModel*> rams_{
-        {"act_d_ram", &act_d_ram_},     {"act_l_ram", &act_l_ram_},     {"wgt_d_ram", &wgt_d_ram_},
-        {"wgt_l_ram", &wgt_l_ram_},     {"par_ram", &par_ram_},         {"acc_d_ram", &acc_d_ram_},
-        {"acc_l_ram", &acc_l_ram_},     {"sum_ram", &sum_ram_},         {"out_ram", &out_ram_},
-        {"agg_context", &agg_context_}, {"sgb_context", &sgb_context_},
+        {"act_d_ram", &act_d_ram_},     {"act_l_ram", &act_l_ram_}, {"wgt_d_ram", &wgt_d_ram_},
+        {"wgt_l_ram", &wgt_l_ram_},     {"par_ram", &par_ram_},     {"acc_d_ram", &acc_d_ram_},
+        {"acc_l_ram", &acc_l_ram_},     {"sum_ram", &sum_ram_},     {"out_ram", &out_ram_},
+        {"feature_ram", &feature_ram_}, {"tag_ram", &tag_ram_},     {"agg_context", &agg_context_},
+        {"sgb_context", &sgb_context_}, {"res_ram", &res_ram_},     {"load_context", &load_context_},
+        {"vec_context", &vec_context_}, {"exp_ram", &exp_ram_},     {"dwp_ram", &dwp_ram_},
+        {"mid_ram", &mid_ram_},
     };
     NarrowWeights narrow_;
     static constexpr sets::Constants constants = sets::constants_of<Design>();

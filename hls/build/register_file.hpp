@@ -8,73 +8,37 @@
 
 namespace hetfab {
 
-// A register of an argument array: which argument, which half of 64 bits.
-struct Place {
-    bool found;
-    unsigned position;
-    bool high;
-    explicit operator bool() const { return found; }
-    std::uint32_t half(std::uint64_t value) const {
-        return static_cast<std::uint32_t>(high ? value >> 32 : value & 0xffffffff);
+// The memories behind DISPATCH's s_axilite port, and whoever reads or writes them while it runs.
+class RegisterFile {
+  public:
+    // The value of a register other than `control`; 0 where there is none.
+    std::uint32_t read(unsigned offset) const {
+        namespace reg = isa::registers;
+        if (const std::uint32_t* word = find(arguments_, reg::arguments, isa::argument::count, offset))
+            return *word;
+        if (const std::uint32_t* word = find(status_, reg::status, isa::status::count, offset)) return *word;
+        return 0;
     }
-    void set_half(std::uint64_t& value, std::uint32_t half_value) const {
-        const unsigned shift = high ? 32 : 0;
-        value = (value & ~(std::uint64_t{0xffffffff} << shift)) | std::uint64_t{half_value} << shift;
+
+    // Sets an argument of the next run; other registers are read only.
+    void write(unsigned offset, std::uint32_t value) {
+        namespace reg = isa::registers;
+        std::uint32_t* const word = find(arguments_, reg::arguments, isa::argument::count, offset);
+        if (word != nullptr) *word = value;
     }
+
+    const std::uint32_t* arguments() const { return arguments_; }
+    std::uint32_t* status() { return status_; }
+
+  private:
+    template <class Words>
+    static auto find(Words& words, unsigned base, unsigned count, unsigned offset) -> decltype(&words[0]) {
+        const bool inside = offset >= base && offset < base + 4 * count && offset % 4 == 0;
+        return inside ? &words[(offset - base) / 4] : nullptr;
+    }
+
+    std::uint32_t arguments_[isa::argument::count] = {};
+    std::uint32_t status_[isa::status::count] = {};
 };
-
-inline Place element(const isa::registers::Array& array, unsigned offset) {
-    if (offset < array.offset) return {false, 0, false};
-    const unsigned position = (offset - array.offset) / array.stride;
-    const unsigned rest = (offset - array.offset) % array.stride;
-    // A 64-bit argument is 12 bytes: low half, high half, reserved; a 32-bit one is 8: data, reserved.
-    const bool exists = position < array.count && (rest == 0 || (rest == 4 && array.stride == 12));
-    return {exists, position, rest == 4};
-}
-
-// The value of a register other than `control`; 0 where there is none.
-inline std::uint32_t read_status(const DispatchRegisters& registers, const DispatchStatus& status,
-                                 unsigned offset) {
-    namespace reg = isa::registers;
-    const std::uint32_t scalars[][2] = {{reg::program_length, registers.program_length},
-                                        {reg::isa_version, status.isa_version},
-                                        {reg::engines, status.engines},
-                                        {reg::gemm_d_shape, status.gemm_d_shape},
-                                        {reg::gemm_l_shape, status.gemm_l_shape},
-                                        {reg::lanes, status.lanes},
-                                        {reg::fetched, status.fetched},
-                                        {reg::retired, status.retired},
-                                        {reg::fault, status.fault},
-                                        {reg::fault_instruction, status.fault_instruction}};
-    for (const auto& scalar : scalars) {
-        if (scalar[0] == offset) return scalar[1];
-    }
-    if (const auto place = element(reg::semaphore, offset)) return status.semaphore[place.position];
-    if (const auto place = element(reg::queue_head, offset)) return status.queue_head[place.position];
-    if (const auto place = element(reg::last_retired, offset)) return status.last_retired[place.position];
-    if (const auto place = element(reg::counter, offset)) {
-        return place.half(counter_value(status.counter, place.position));
-    }
-    if (const auto place = element(reg::geometry_hash, offset)) return place.half(status.geometry_hash);
-    if (const auto place = element(reg::segment_base, offset)) {
-        return place.half(registers.segment_base[place.position]);
-    }
-    if (const auto place = element(reg::segment_size, offset)) {
-        return place.half(registers.segment_size[place.position]);
-    }
-    return 0;
-}
-
-// Sets an argument of the next run; other registers are read only.
-inline void write_argument(DispatchRegisters& registers, unsigned offset, std::uint32_t value) {
-    namespace reg = isa::registers;
-    if (offset == reg::program_length) {
-        registers.program_length = value;
-    } else if (const auto base = element(reg::segment_base, offset)) {
-        base.set_half(registers.segment_base[base.position], value);
-    } else if (const auto size = element(reg::segment_size, offset)) {
-        size.set_half(registers.segment_size[size.position], value);
-    }
-}
 
 }  // namespace hetfab

@@ -20,17 +20,26 @@ constexpr unsigned wgt_l_ram = 4;
 constexpr unsigned par_ram = 5;
 constexpr unsigned acc_d_ram = 6;
 constexpr unsigned acc_l_ram = 7;
-constexpr unsigned sum_ram = 8;
-constexpr unsigned out_ram = 9;
-constexpr unsigned agg_context = 10;
-constexpr unsigned sgb_context = 11;
-constexpr unsigned count = 12;
+constexpr unsigned res_ram = 8;
+constexpr unsigned sum_ram = 9;
+constexpr unsigned out_ram = 10;
+constexpr unsigned exp_ram = 11;
+constexpr unsigned dwp_ram = 12;
+constexpr unsigned mid_ram = 13;
+constexpr unsigned vec_context = 14;
+constexpr unsigned feature_ram = 15;
+constexpr unsigned tag_ram = 16;
+constexpr unsigned load_context = 17;
+constexpr unsigned agg_context = 18;
+constexpr unsigned sgb_context = 19;
+constexpr unsigned count = 20;
 }  // namespace memory
 
-constexpr const char* memory_names[] = {"dram", "act_d_ram", "act_l_ram", "wgt_d_ram", "wgt_l_ram", "par_ram", "acc_d_ram", "acc_l_ram", "sum_ram", "out_ram", "agg_context", "sgb_context"};
+constexpr const char* memory_names[] = {"dram", "act_d_ram", "act_l_ram", "wgt_d_ram", "wgt_l_ram", "par_ram", "acc_d_ram", "acc_l_ram", "res_ram", "sum_ram", "out_ram", "exp_ram", "dwp_ram", "mid_ram", "vec_context", "feature_ram", "tag_ram", "load_context", "agg_context", "sgb_context"};
 
 // The constants of a design that the sets depend on.
 struct Constants {
+    std::uint64_t feature_words;
     std::uint64_t gemm_d_cols;
     std::uint64_t gemm_d_rows;
     std::uint64_t gemm_l_cols;
@@ -41,7 +50,8 @@ struct Constants {
 
 template <class D>
 constexpr Constants constants_of() {
-    return {D::gemm_d_cols,
+    return {D::feature_words,
+            D::gemm_d_cols,
             D::gemm_d_rows,
             D::gemm_l_cols,
             D::gemm_l_rows,
@@ -49,10 +59,10 @@ constexpr Constants constants_of() {
             512 / (8 * D::lanes)};
 }
 
-constexpr unsigned largest_count = 6;
+constexpr unsigned largest_count = 12;
 
 // Words of the engines' contexts, one engine behind the other, for every slot that a field can name.
-constexpr unsigned context_words = 67;
+constexpr unsigned context_words = 85;
 
 // An instruction as its two halves.
 struct Word {
@@ -94,22 +104,40 @@ inline const char* name_of(const Word& word) {
         case isa::LoadWeights::engine << 4 | isa::LoadWeights::opcode: return "load_weights";
         case isa::LoadPlanes::engine << 4 | isa::LoadPlanes::opcode: return "load_planes";
         case isa::LoadParameters::engine << 4 | isa::LoadParameters::opcode: return "load_parameters";
+        case isa::ConfigureLines::engine << 4 | isa::ConfigureLines::opcode: return "configure_lines";
+        case isa::ConfigureWindows::engine << 4 | isa::ConfigureWindows::opcode: return "configure_windows";
+        case isa::LoadLines::engine << 4 | isa::LoadLines::opcode: return "load_lines";
+        case isa::LoadWindows::engine << 4 | isa::LoadWindows::opcode: return "load_windows";
+        case isa::LoadResidual::engine << 4 | isa::LoadResidual::opcode: return "load_residual";
+        case isa::LoadDepthwise::engine << 4 | isa::LoadDepthwise::opcode: return "load_depthwise";
         case isa::StoreRows::engine << 4 | isa::StoreRows::opcode: return "store_rows";
+        case isa::StoreRuns::engine << 4 | isa::StoreRuns::opcode: return "store_runs";
+        case isa::StoreMiddle::engine << 4 | isa::StoreMiddle::opcode: return "store_middle";
         case isa::Matmul::engine << 4 | isa::Matmul::opcode: return "matmul";
+        case isa::MatmulLines::engine << 4 | isa::MatmulLines::opcode: return "matmul_lines";
         case isa::MatmulPlanes::engine << 4 | isa::MatmulPlanes::opcode: return "matmul_planes";
+        case isa::MatmulPlanesLines::engine << 4 | isa::MatmulPlanesLines::opcode: return "matmul_planes_lines";
         case isa::Requantize::engine << 4 | isa::Requantize::opcode: return "requantize";
         case isa::Combine::engine << 4 | isa::Combine::opcode: return "combine";
         case isa::ExportSums::engine << 4 | isa::ExportSums::opcode: return "export_sums";
         case isa::ExportAccumulators::engine << 4 | isa::ExportAccumulators::opcode: return "export_accumulators";
+        case isa::ConfigurePixels::engine << 4 | isa::ConfigurePixels::opcode: return "configure_pixels";
+        case isa::ConfigurePool::engine << 4 | isa::ConfigurePool::opcode: return "configure_pool";
+        case isa::Join::engine << 4 | isa::Join::opcode: return "join";
+        case isa::PoolMax::engine << 4 | isa::PoolMax::opcode: return "pool_max";
+        case isa::PoolAverage::engine << 4 | isa::PoolAverage::opcode: return "pool_average";
         case isa::ConfigureFeatures::engine << 4 | isa::ConfigureFeatures::opcode: return "configure_features";
         case isa::ConfigureDestinations::engine << 4 | isa::ConfigureDestinations::opcode: return "configure_destinations";
         case isa::ConfigureIds::engine << 4 | isa::ConfigureIds::opcode: return "configure_ids";
+        case isa::ConfigureSpilled::engine << 4 | isa::ConfigureSpilled::opcode: return "configure_spilled";
         case isa::Reduce::engine << 4 | isa::Reduce::opcode: return "reduce";
         case isa::ConfigureLeft::engine << 4 | isa::ConfigureLeft::opcode: return "configure_left";
         case isa::ConfigureRight::engine << 4 | isa::ConfigureRight::opcode: return "configure_right";
         case isa::ConfigureBitmap::engine << 4 | isa::ConfigureBitmap::opcode: return "configure_bitmap";
         case isa::Compose::engine << 4 | isa::Compose::opcode: return "compose";
         case isa::Transpose::engine << 4 | isa::Transpose::opcode: return "transpose";
+        case isa::Widen::engine << 4 | isa::Widen::opcode: return "widen";
+        case isa::Depthwise::engine << 4 | isa::Depthwise::opcode: return "depthwise";
         default: return nullptr;
     }
 }
@@ -117,17 +145,22 @@ inline const char* name_of(const Word& word) {
 // Keeps what a configure instruction leaves in its engine's contexts.
 inline void update_context(const Word& word, Word (&contexts)[context_words]) {
     switch (field<isa::Header::Engine>(word) << 4 | field<isa::Header::Opcode>(word)) {
-        case isa::ConfigureFeatures::engine << 4 | isa::ConfigureFeatures::opcode: contexts[4 * field<isa::ConfigureFeatures::Slot>(word)] = word; break;
-        case isa::ConfigureDestinations::engine << 4 | isa::ConfigureDestinations::opcode: contexts[(4 * field<isa::ConfigureDestinations::Slot>(word) + 1)] = word; break;
-        case isa::ConfigureIds::engine << 4 | isa::ConfigureIds::opcode: contexts[(4 * field<isa::ConfigureIds::Slot>(word) + 2)] = word; break;
-        case isa::ConfigureLeft::engine << 4 | isa::ConfigureLeft::opcode: contexts[(64 + 0)] = word; break;
-        case isa::ConfigureRight::engine << 4 | isa::ConfigureRight::opcode: contexts[(64 + 1)] = word; break;
-        case isa::ConfigureBitmap::engine << 4 | isa::ConfigureBitmap::opcode: contexts[(64 + 2)] = word; break;
+        case isa::ConfigureLines::engine << 4 | isa::ConfigureLines::opcode: contexts[field<isa::ConfigureLines::Slot>(word)] = word; break;
+        case isa::ConfigureWindows::engine << 4 | isa::ConfigureWindows::opcode: contexts[field<isa::ConfigureWindows::Slot>(word)] = word; break;
+        case isa::ConfigurePixels::engine << 4 | isa::ConfigurePixels::opcode: contexts[(16 + 0)] = word; break;
+        case isa::ConfigurePool::engine << 4 | isa::ConfigurePool::opcode: contexts[(16 + 1)] = word; break;
+        case isa::ConfigureFeatures::engine << 4 | isa::ConfigureFeatures::opcode: contexts[(18 + 4 * field<isa::ConfigureFeatures::Slot>(word))] = word; break;
+        case isa::ConfigureDestinations::engine << 4 | isa::ConfigureDestinations::opcode: contexts[((18 + 4 * field<isa::ConfigureDestinations::Slot>(word)) + 1)] = word; break;
+        case isa::ConfigureIds::engine << 4 | isa::ConfigureIds::opcode: contexts[((18 + 4 * field<isa::ConfigureIds::Slot>(word)) + 2)] = word; break;
+        case isa::ConfigureSpilled::engine << 4 | isa::ConfigureSpilled::opcode: contexts[((18 + 4 * field<isa::ConfigureSpilled::Slot>(word)) + 3)] = word; break;
+        case isa::ConfigureLeft::engine << 4 | isa::ConfigureLeft::opcode: contexts[(82 + 0)] = word; break;
+        case isa::ConfigureRight::engine << 4 | isa::ConfigureRight::opcode: contexts[(82 + 1)] = word; break;
+        case isa::ConfigureBitmap::engine << 4 | isa::ConfigureBitmap::opcode: contexts[(82 + 2)] = word; break;
         default: break;
     }
 }
 
-// The regions of an instruction; those of a reduce, a compose or a transpose depend on its context.
+// The regions of an instruction; some depend on its engine's context.
 inline Regions regions(const Word& word, const Word (&contexts)[context_words], const Constants& design) {
     Regions found;
     switch (field<isa::Header::Engine>(word) << 4 | field<isa::Header::Opcode>(word)) {
@@ -152,9 +185,53 @@ inline Regions regions(const Word& word, const Word (&contexts)[context_words], 
             found.add({memory::par_ram, true, field<isa::LoadParameters::Ram>(word), 1, 0, field<isa::LoadParameters::Words>(word)});
             break;
         }
+        case isa::ConfigureLines::engine << 4 | isa::ConfigureLines::opcode: {
+            found.add({memory::load_context, true, field<isa::ConfigureLines::Slot>(word), 1, 0, 1});
+            break;
+        }
+        case isa::ConfigureWindows::engine << 4 | isa::ConfigureWindows::opcode: {
+            found.add({memory::load_context, true, field<isa::ConfigureWindows::Slot>(word), 1, 0, 1});
+            break;
+        }
+        case isa::LoadLines::engine << 4 | isa::LoadLines::opcode: {
+            const Word* context = contexts + field<isa::LoadLines::Slot>(word);
+            found.add({memory::load_context, false, field<isa::LoadLines::Slot>(word), 1, 0, 1});
+            found.add({memory::dram, false, field<isa::LoadLines::Address>(word), field<isa::LoadLines::Lines>(word), 64 * field<isa::ConfigureLines::StrideBlocks>(context[0]), 8 * field<isa::LoadLines::Beats>(word)});
+            found.add({memory::act_d_ram, true, field<isa::LoadLines::Ram>(word), 1, 0, (1 - field<isa::ConfigureLines::Core>(context[0])) * field<isa::ConfigureLines::KernelLines>(context[0]) * field<isa::ConfigureLines::LineBeats>(context[0])});
+            found.add({memory::act_l_ram, true, field<isa::LoadLines::Ram>(word), 1, 0, ((field<isa::ConfigureLines::Core>(context[0]) * field<isa::ConfigureLines::KernelLines>(context[0]) * field<isa::ConfigureLines::LineBeats>(context[0])) / (2))});
+            break;
+        }
+        case isa::LoadWindows::engine << 4 | isa::LoadWindows::opcode: {
+            const Word* context = contexts + field<isa::LoadWindows::Slot>(word);
+            found.add({memory::load_context, false, field<isa::LoadWindows::Slot>(word), 1, 0, 1});
+            found.add({memory::dram, false, field<isa::LoadWindows::Address>(word), field<isa::LoadWindows::Lines>(word), 64 * field<isa::ConfigureWindows::StrideBlocks>(context[0]), 8 * field<isa::LoadWindows::Beats>(word)});
+            found.add({memory::act_d_ram, true, field<isa::LoadWindows::Ram>(word), 1, 0, (1 - field<isa::ConfigureWindows::Core>(context[0])) * field<isa::ConfigureWindows::KernelLines>(context[0]) * (field<isa::LoadWindows::Columns>(word) + 1) * field<isa::ConfigureWindows::RunBeats>(context[0])});
+            found.add({memory::act_l_ram, true, field<isa::LoadWindows::Ram>(word), 1, 0, ((field<isa::ConfigureWindows::Core>(context[0]) * field<isa::ConfigureWindows::KernelLines>(context[0]) * (field<isa::LoadWindows::Columns>(word) + 1) * field<isa::ConfigureWindows::RunBeats>(context[0])) / (2))});
+            break;
+        }
+        case isa::LoadResidual::engine << 4 | isa::LoadResidual::opcode: {
+            found.add({memory::dram, false, field<isa::LoadResidual::Address>(word), field<isa::LoadResidual::Rows>(word), 64 * field<isa::LoadResidual::StrideBlocks>(word), 8 * (field<isa::LoadResidual::Columns>(word) * field<isa::LoadResidual::RunStride>(word) + field<isa::LoadResidual::RunBeats>(word))});
+            found.add({memory::res_ram, true, field<isa::LoadResidual::Ram>(word), 1, 0, field<isa::LoadResidual::Rows>(word) * (field<isa::LoadResidual::Columns>(word) + 1) * field<isa::LoadResidual::RunBeats>(word)});
+            break;
+        }
+        case isa::LoadDepthwise::engine << 4 | isa::LoadDepthwise::opcode: {
+            found.add({memory::dram, false, field<isa::LoadDepthwise::Address>(word), 1, 0, 8 * field<isa::LoadDepthwise::Words>(word)});
+            found.add({memory::dwp_ram, true, field<isa::LoadDepthwise::Ram>(word), 1, 0, field<isa::LoadDepthwise::Words>(word)});
+            break;
+        }
         case isa::StoreRows::engine << 4 | isa::StoreRows::opcode: {
             found.add({memory::out_ram, false, field<isa::StoreRows::Ram>(word), field<isa::StoreRows::Rows>(word), ((((field<isa::StoreRows::RowBeats>(word) + design.out_words_per_block) - 1)) / (design.out_words_per_block)) * design.out_words_per_block, field<isa::StoreRows::RowBeats>(word)});
             found.add({memory::dram, true, field<isa::StoreRows::Address>(word), field<isa::StoreRows::Rows>(word), 64 * field<isa::StoreRows::StrideBlocks>(word), 8 * field<isa::StoreRows::RowBeats>(word)});
+            break;
+        }
+        case isa::StoreRuns::engine << 4 | isa::StoreRuns::opcode: {
+            found.add({memory::out_ram, false, field<isa::StoreRuns::Ram>(word), (field<isa::StoreRuns::Columns>(word) + 1), field<isa::StoreRuns::RamBanks>(word) * field<isa::StoreRuns::RowBeats>(word), field<isa::StoreRuns::Banks>(word) * field<isa::StoreRuns::RowBeats>(word)});
+            found.add({memory::dram, true, field<isa::StoreRuns::Address>(word), field<isa::StoreRuns::Banks>(word), 64 * field<isa::StoreRuns::StrideBlocks>(word), 8 * ((1 - field<isa::StoreRuns::Joined>(word)) * (field<isa::StoreRuns::Columns>(word) * field<isa::StoreRuns::PixelStride>(word) + field<isa::StoreRuns::RowBeats>(word)) + field<isa::StoreRuns::Joined>(word) * field<isa::StoreRuns::PixelStride>(word))});
+            break;
+        }
+        case isa::StoreMiddle::engine << 4 | isa::StoreMiddle::opcode: {
+            found.add({memory::mid_ram, false, field<isa::StoreMiddle::Ram>(word), 1, 0, field<isa::StoreMiddle::Rows>(word) * field<isa::StoreMiddle::RowBeats>(word)});
+            found.add({memory::dram, true, field<isa::StoreMiddle::Address>(word), field<isa::StoreMiddle::Rows>(word), 64 * field<isa::StoreMiddle::StrideBlocks>(word), 8 * field<isa::StoreMiddle::RowBeats>(word)});
             break;
         }
         case isa::Matmul::engine << 4 | isa::Matmul::opcode: {
@@ -164,6 +241,13 @@ inline Regions regions(const Word& word, const Word (&contexts)[context_words], 
             found.add({memory::acc_d_ram, true, field<isa::Matmul::Acc>(word), 1, 0, field<isa::Matmul::Rows>(word) * field<isa::Matmul::ColGroups>(word)});
             break;
         }
+        case isa::MatmulLines::engine << 4 | isa::MatmulLines::opcode: {
+            found.add({memory::act_d_ram, false, field<isa::MatmulLines::Act>(word), field<isa::MatmulLines::Lines>(word), field<isa::MatmulLines::LineWords>(word), (field<isa::MatmulLines::Columns>(word) * field<isa::MatmulLines::StepWords>(word) + field<isa::MatmulLines::Run>(word))});
+            found.add({memory::wgt_d_ram, false, field<isa::MatmulLines::Wgt>(word), 1, 0, field<isa::MatmulLines::ColGroups>(word) * 2 * field<isa::MatmulLines::Lines>(word) * field<isa::MatmulLines::Run>(word)});
+            found.add({memory::acc_d_ram, false, field<isa::MatmulLines::Acc>(word), 1, 0, field<isa::MatmulLines::Accumulate>(word) * field<isa::MatmulLines::Banks>(word) * (field<isa::MatmulLines::Columns>(word) + 1) * field<isa::MatmulLines::ColGroups>(word)});
+            found.add({memory::acc_d_ram, true, field<isa::MatmulLines::Acc>(word), 1, 0, field<isa::MatmulLines::Banks>(word) * (field<isa::MatmulLines::Columns>(word) + 1) * field<isa::MatmulLines::ColGroups>(word)});
+            break;
+        }
         case isa::MatmulPlanes::engine << 4 | isa::MatmulPlanes::opcode: {
             found.add({memory::act_l_ram, false, field<isa::MatmulPlanes::Act>(word), 1, 0, ((((field<isa::MatmulPlanes::Rows>(word) + design.gemm_l_rows) - 1)) / (design.gemm_l_rows)) * field<isa::MatmulPlanes::Slices>(word) * field<isa::MatmulPlanes::RowWords>(word)});
             found.add({memory::wgt_l_ram, false, field<isa::MatmulPlanes::Wgt>(word), 1, 0, field<isa::MatmulPlanes::ColGroups>(word) * field<isa::MatmulPlanes::RowWords>(word) * field<isa::MatmulPlanes::Planes>(word)});
@@ -171,11 +255,22 @@ inline Regions regions(const Word& word, const Word (&contexts)[context_words], 
             found.add({memory::acc_l_ram, true, field<isa::MatmulPlanes::Acc>(word), 1, 0, field<isa::MatmulPlanes::Rows>(word) * field<isa::MatmulPlanes::ColGroups>(word)});
             break;
         }
+        case isa::MatmulPlanesLines::engine << 4 | isa::MatmulPlanesLines::opcode: {
+            found.add({memory::act_l_ram, false, field<isa::MatmulPlanesLines::Act>(word), field<isa::MatmulPlanesLines::Lines>(word), field<isa::MatmulPlanesLines::LineWords>(word), (field<isa::MatmulPlanesLines::Columns>(word) * field<isa::MatmulPlanesLines::StepWords>(word) + field<isa::MatmulPlanesLines::Slices>(word) * field<isa::MatmulPlanesLines::Run>(word))});
+            found.add({memory::wgt_l_ram, false, field<isa::MatmulPlanesLines::Wgt>(word), 1, 0, field<isa::MatmulPlanesLines::ColGroups>(word) * field<isa::MatmulPlanesLines::Lines>(word) * field<isa::MatmulPlanesLines::Run>(word) * field<isa::MatmulPlanesLines::Planes>(word)});
+            found.add({memory::acc_l_ram, false, field<isa::MatmulPlanesLines::Acc>(word), 1, 0, field<isa::MatmulPlanesLines::Accumulate>(word) * field<isa::MatmulPlanesLines::Banks>(word) * (field<isa::MatmulPlanesLines::Columns>(word) + 1) * field<isa::MatmulPlanesLines::ColGroups>(word)});
+            found.add({memory::acc_l_ram, true, field<isa::MatmulPlanesLines::Acc>(word), 1, 0, field<isa::MatmulPlanesLines::Banks>(word) * (field<isa::MatmulPlanesLines::Columns>(word) + 1) * field<isa::MatmulPlanesLines::ColGroups>(word)});
+            break;
+        }
         case isa::Requantize::engine << 4 | isa::Requantize::opcode: {
-            found.add({memory::acc_d_ram, false, field<isa::Requantize::Acc>(word), 1, 0, (1 - field<isa::Requantize::Core>(word)) * field<isa::Requantize::Rows>(word) * ((((field<isa::Requantize::Groups>(word) * design.lanes + design.gemm_d_cols) - 1)) / (design.gemm_d_cols))});
-            found.add({memory::acc_l_ram, false, field<isa::Requantize::Acc>(word), 1, 0, field<isa::Requantize::Core>(word) * field<isa::Requantize::Rows>(word) * ((((field<isa::Requantize::Groups>(word) * design.lanes + design.gemm_l_cols) - 1)) / (design.gemm_l_cols))});
+            const Word* context = contexts + (16 + 0);
+            found.add({memory::acc_d_ram, false, field<isa::Requantize::Acc>(word), 1, 0, (1 - field<isa::Requantize::FromSum>(word)) * (1 - field<isa::Requantize::Core>(word)) * field<isa::Requantize::Rows>(word) * ((((field<isa::Requantize::Groups>(word) * design.lanes + design.gemm_d_cols) - 1)) / (design.gemm_d_cols))});
+            found.add({memory::acc_l_ram, false, field<isa::Requantize::Acc>(word), 1, 0, (1 - field<isa::Requantize::FromSum>(word)) * field<isa::Requantize::Core>(word) * field<isa::Requantize::Rows>(word) * ((((field<isa::Requantize::Groups>(word) * design.lanes + design.gemm_l_cols) - 1)) / (design.gemm_l_cols))});
             found.add({memory::par_ram, false, field<isa::Requantize::Par>(word), 1, 0, field<isa::Requantize::Groups>(word)});
-            found.add({memory::out_ram, true, field<isa::Requantize::Out>(word), field<isa::Requantize::Rows>(word), 8 * field<isa::Requantize::RowBlocks>(word), field<isa::Requantize::RowWords>(word)});
+            found.add({memory::sum_ram, false, field<isa::Requantize::Acc>(word), 1, 0, field<isa::Requantize::FromSum>(word) * field<isa::Requantize::Rows>(word) * field<isa::Requantize::Groups>(word)});
+            found.add({memory::vec_context, false, 0, 1, 0, field<isa::Requantize::ToExp>(word)});
+            found.add({memory::out_ram, true, field<isa::Requantize::Out>(word), (1 - field<isa::Requantize::ToExp>(word)) * field<isa::Requantize::Rows>(word), (8 * field<isa::Requantize::RowBlocks>(word) + ((1) / ((field<isa::Requantize::RowBlocks>(word) + 1))) * field<isa::Requantize::RowWords>(word)), field<isa::Requantize::RowWords>(word)});
+            found.add({memory::exp_ram, true, field<isa::Requantize::Out>(word), field<isa::Requantize::ToExp>(word) * (1 - ((1) / ((field<isa::Requantize::Rows>(word) + 1)))) * (field<isa::ConfigurePixels::Banks>(context[0]) + 1), field<isa::ConfigurePixels::ExpLineWords>(context[0]), ((((((field<isa::Requantize::Rows>(word) + field<isa::ConfigurePixels::Banks>(context[0]))) / ((field<isa::ConfigurePixels::Banks>(context[0]) + 1))) + ((1) / ((field<isa::Requantize::Rows>(word) + 1)))) - 1) * field<isa::ConfigurePixels::ExpPixelWords>(context[0]) + field<isa::Requantize::RowWords>(word))});
             break;
         }
         case isa::Combine::engine << 4 | isa::Combine::opcode: {
@@ -183,7 +278,7 @@ inline Regions regions(const Word& word, const Word (&contexts)[context_words], 
             found.add({memory::acc_l_ram, false, field<isa::Combine::Acc>(word), 1, 0, field<isa::Combine::WithAcc>(word) * field<isa::Combine::Core>(word) * field<isa::Combine::Rows>(word) * ((((field<isa::Combine::Groups>(word) * design.lanes + design.gemm_l_cols) - 1)) / (design.gemm_l_cols))});
             found.add({memory::par_ram, false, field<isa::Combine::Par>(word), 1, 0, field<isa::Combine::WithAcc>(word) * field<isa::Combine::Groups>(word)});
             found.add({memory::sum_ram, false, field<isa::Combine::Sum>(word), field<isa::Combine::Rows>(word), (field<isa::Combine::SumGroups>(word) + 1), field<isa::Combine::Groups>(word)});
-            found.add({memory::out_ram, true, field<isa::Combine::Out>(word), field<isa::Combine::Rows>(word), 8 * field<isa::Combine::RowBlocks>(word), field<isa::Combine::RowWords>(word)});
+            found.add({memory::out_ram, true, field<isa::Combine::Out>(word), field<isa::Combine::Rows>(word), (8 * field<isa::Combine::RowBlocks>(word) + ((1) / ((field<isa::Combine::RowBlocks>(word) + 1))) * field<isa::Combine::RowWords>(word)), field<isa::Combine::RowWords>(word)});
             break;
         }
         case isa::ExportSums::engine << 4 | isa::ExportSums::opcode: {
@@ -191,17 +286,54 @@ inline Regions regions(const Word& word, const Word (&contexts)[context_words], 
             found.add({memory::acc_l_ram, false, field<isa::ExportSums::Acc>(word), 1, 0, field<isa::ExportSums::WithAcc>(word) * field<isa::ExportSums::Core>(word) * field<isa::ExportSums::Rows>(word) * ((((field<isa::ExportSums::Groups>(word) * design.lanes + design.gemm_l_cols) - 1)) / (design.gemm_l_cols))});
             found.add({memory::par_ram, false, field<isa::ExportSums::Par>(word), 1, 0, field<isa::ExportSums::WithAcc>(word) * field<isa::ExportSums::Groups>(word)});
             found.add({memory::sum_ram, false, field<isa::ExportSums::Sum>(word), field<isa::ExportSums::Rows>(word), (field<isa::ExportSums::SumGroups>(word) + 1), field<isa::ExportSums::Groups>(word)});
-            found.add({memory::out_ram, true, field<isa::ExportSums::Out>(word), field<isa::ExportSums::Rows>(word), 8 * field<isa::ExportSums::RowBlocks>(word), field<isa::ExportSums::RowWords>(word)});
+            found.add({memory::out_ram, true, field<isa::ExportSums::Out>(word), field<isa::ExportSums::Rows>(word), (8 * field<isa::ExportSums::RowBlocks>(word) + ((1) / ((field<isa::ExportSums::RowBlocks>(word) + 1))) * field<isa::ExportSums::RowWords>(word)), field<isa::ExportSums::RowWords>(word)});
             break;
         }
         case isa::ExportAccumulators::engine << 4 | isa::ExportAccumulators::opcode: {
-            found.add({memory::acc_d_ram, false, field<isa::ExportAccumulators::Acc>(word), 1, 0, (1 - field<isa::ExportAccumulators::Core>(word)) * field<isa::ExportAccumulators::Rows>(word) * ((((field<isa::ExportAccumulators::Groups>(word) * design.lanes + design.gemm_d_cols) - 1)) / (design.gemm_d_cols))});
-            found.add({memory::acc_l_ram, false, field<isa::ExportAccumulators::Acc>(word), 1, 0, field<isa::ExportAccumulators::Core>(word) * field<isa::ExportAccumulators::Rows>(word) * ((((field<isa::ExportAccumulators::Groups>(word) * design.lanes + design.gemm_l_cols) - 1)) / (design.gemm_l_cols))});
+            found.add({memory::acc_d_ram, false, field<isa::ExportAccumulators::Acc>(word), 1, 0, (1 - field<isa::ExportAccumulators::FromSum>(word)) * (1 - field<isa::ExportAccumulators::Core>(word)) * field<isa::ExportAccumulators::Rows>(word) * ((((field<isa::ExportAccumulators::Groups>(word) * design.lanes + design.gemm_d_cols) - 1)) / (design.gemm_d_cols))});
+            found.add({memory::acc_l_ram, false, field<isa::ExportAccumulators::Acc>(word), 1, 0, (1 - field<isa::ExportAccumulators::FromSum>(word)) * field<isa::ExportAccumulators::Core>(word) * field<isa::ExportAccumulators::Rows>(word) * ((((field<isa::ExportAccumulators::Groups>(word) * design.lanes + design.gemm_l_cols) - 1)) / (design.gemm_l_cols))});
             found.add({memory::par_ram, false, field<isa::ExportAccumulators::Par>(word), 1, 0, field<isa::ExportAccumulators::Groups>(word)});
-            found.add({memory::out_ram, true, field<isa::ExportAccumulators::Out>(word), field<isa::ExportAccumulators::Rows>(word), 8 * field<isa::ExportAccumulators::RowBlocks>(word), field<isa::ExportAccumulators::RowWords>(word)});
+            found.add({memory::sum_ram, false, field<isa::ExportAccumulators::Acc>(word), 1, 0, field<isa::ExportAccumulators::FromSum>(word) * field<isa::ExportAccumulators::Rows>(word) * field<isa::ExportAccumulators::Groups>(word)});
+            found.add({memory::out_ram, true, field<isa::ExportAccumulators::Out>(word), field<isa::ExportAccumulators::Rows>(word), (8 * field<isa::ExportAccumulators::RowBlocks>(word) + ((1) / ((field<isa::ExportAccumulators::RowBlocks>(word) + 1))) * field<isa::ExportAccumulators::RowWords>(word)), field<isa::ExportAccumulators::RowWords>(word)});
+            break;
+        }
+        case isa::ConfigurePixels::engine << 4 | isa::ConfigurePixels::opcode: {
+            found.add({memory::vec_context, true, 0, 1, 0, 1});
+            break;
+        }
+        case isa::ConfigurePool::engine << 4 | isa::ConfigurePool::opcode: {
+            found.add({memory::vec_context, true, 1, 1, 0, 1});
+            break;
+        }
+        case isa::Join::engine << 4 | isa::Join::opcode: {
+            const Word* context = contexts + (16 + 0);
+            found.add({memory::acc_d_ram, false, field<isa::Join::Acc>(word), 1, 0, (1 - field<isa::Join::Core>(word)) * field<isa::Join::Rows>(word) * ((((field<isa::Join::Groups>(word) * design.lanes + design.gemm_d_cols) - 1)) / (design.gemm_d_cols))});
+            found.add({memory::acc_l_ram, false, field<isa::Join::Acc>(word), 1, 0, field<isa::Join::Core>(word) * field<isa::Join::Rows>(word) * ((((field<isa::Join::Groups>(word) * design.lanes + design.gemm_l_cols) - 1)) / (design.gemm_l_cols))});
+            found.add({memory::par_ram, false, field<isa::Join::Par>(word), 1, 0, field<isa::Join::Groups>(word)});
+            found.add({memory::vec_context, false, 0, 1, 0, 1});
+            found.add({memory::res_ram, false, field<isa::Join::Res>(word), (1 - ((1) / ((field<isa::Join::Rows>(word) + 1)))) * (field<isa::ConfigurePixels::Banks>(context[0]) + 1), field<isa::ConfigurePixels::ResLineWords>(context[0]), ((((((field<isa::Join::Rows>(word) + field<isa::ConfigurePixels::Banks>(context[0]))) / ((field<isa::ConfigurePixels::Banks>(context[0]) + 1))) + ((1) / ((field<isa::Join::Rows>(word) + 1)))) - 1) * field<isa::ConfigurePixels::ResPixelWords>(context[0]) + (((field<isa::Join::Groups>(word) * (2 - field<isa::ConfigurePixels::Packed>(context[0])) + 1)) / (2)))});
+            found.add({memory::out_ram, true, field<isa::Join::Out>(word), (1 - field<isa::Join::ToExp>(word)) * field<isa::Join::Rows>(word), (8 * field<isa::Join::RowBlocks>(word) + ((1) / ((field<isa::Join::RowBlocks>(word) + 1))) * field<isa::Join::RowWords>(word)), field<isa::Join::RowWords>(word)});
+            found.add({memory::exp_ram, true, field<isa::Join::Out>(word), field<isa::Join::ToExp>(word) * (1 - ((1) / ((field<isa::Join::Rows>(word) + 1)))) * (field<isa::ConfigurePixels::Banks>(context[0]) + 1), field<isa::ConfigurePixels::ExpLineWords>(context[0]), ((((((field<isa::Join::Rows>(word) + field<isa::ConfigurePixels::Banks>(context[0]))) / ((field<isa::ConfigurePixels::Banks>(context[0]) + 1))) + ((1) / ((field<isa::Join::Rows>(word) + 1)))) - 1) * field<isa::ConfigurePixels::ExpPixelWords>(context[0]) + field<isa::Join::RowWords>(word))});
+            break;
+        }
+        case isa::PoolMax::engine << 4 | isa::PoolMax::opcode: {
+            const Word* context = contexts + (16 + 0);
+            found.add({memory::vec_context, false, 0, 1, 0, 2});
+            found.add({memory::res_ram, false, field<isa::PoolMax::Res>(word), (1 - ((1) / ((field<isa::PoolMax::Rows>(word) + 1)))) * (field<isa::ConfigurePixels::Banks>(context[0]) + 1), field<isa::ConfigurePixels::ResLineWords>(context[0]), ((((((((field<isa::PoolMax::Rows>(word) + field<isa::ConfigurePixels::Banks>(context[0]))) / ((field<isa::ConfigurePixels::Banks>(context[0]) + 1))) + ((1) / ((field<isa::PoolMax::Rows>(word) + 1)))) - 1) * field<isa::ConfigurePixels::ResPixelWords>(context[0]) + ((field<isa::ConfigurePool::Lines>(context[1]) + ((1) / ((field<isa::ConfigurePool::Lines>(context[1]) + 1)))) - 1) * field<isa::ConfigurePool::LineWords>(context[1])) + ((field<isa::ConfigurePool::Columns>(context[1]) + ((1) / ((field<isa::ConfigurePool::Columns>(context[1]) + 1)))) - 1) * field<isa::ConfigurePool::ColumnWords>(context[1])) + field<isa::PoolMax::RowWords>(word))});
+            found.add({memory::out_ram, true, field<isa::PoolMax::Out>(word), (1 - field<isa::PoolMax::ToExp>(word)) * field<isa::PoolMax::Rows>(word), (8 * field<isa::PoolMax::RowBlocks>(word) + ((1) / ((field<isa::PoolMax::RowBlocks>(word) + 1))) * field<isa::PoolMax::RowWords>(word)), field<isa::PoolMax::RowWords>(word)});
+            found.add({memory::exp_ram, true, field<isa::PoolMax::Out>(word), field<isa::PoolMax::ToExp>(word) * (1 - ((1) / ((field<isa::PoolMax::Rows>(word) + 1)))) * (field<isa::ConfigurePixels::Banks>(context[0]) + 1), field<isa::ConfigurePixels::ExpLineWords>(context[0]), ((((((field<isa::PoolMax::Rows>(word) + field<isa::ConfigurePixels::Banks>(context[0]))) / ((field<isa::ConfigurePixels::Banks>(context[0]) + 1))) + ((1) / ((field<isa::PoolMax::Rows>(word) + 1)))) - 1) * field<isa::ConfigurePixels::ExpPixelWords>(context[0]) + field<isa::PoolMax::RowWords>(word))});
+            break;
+        }
+        case isa::PoolAverage::engine << 4 | isa::PoolAverage::opcode: {
+            const Word* context = contexts + (16 + 0);
+            found.add({memory::vec_context, false, 0, 1, 0, 2});
+            found.add({memory::res_ram, false, field<isa::PoolAverage::Res>(word), (1 - ((1) / ((field<isa::PoolAverage::Rows>(word) + 1)))) * (field<isa::ConfigurePixels::Banks>(context[0]) + 1), field<isa::ConfigurePixels::ResLineWords>(context[0]), ((((((((field<isa::PoolAverage::Rows>(word) + field<isa::ConfigurePixels::Banks>(context[0]))) / ((field<isa::ConfigurePixels::Banks>(context[0]) + 1))) + ((1) / ((field<isa::PoolAverage::Rows>(word) + 1)))) - 1) * field<isa::ConfigurePixels::ResPixelWords>(context[0]) + ((field<isa::ConfigurePool::Lines>(context[1]) + ((1) / ((field<isa::ConfigurePool::Lines>(context[1]) + 1)))) - 1) * field<isa::ConfigurePool::LineWords>(context[1])) + ((field<isa::ConfigurePool::Columns>(context[1]) + ((1) / ((field<isa::ConfigurePool::Columns>(context[1]) + 1)))) - 1) * field<isa::ConfigurePool::ColumnWords>(context[1])) + (((field<isa::PoolAverage::Groups>(word) * (2 - field<isa::ConfigurePixels::Packed>(context[0])) + 1)) / (2)))});
+            found.add({memory::out_ram, true, field<isa::PoolAverage::Out>(word), (1 - field<isa::PoolAverage::ToExp>(word)) * field<isa::PoolAverage::Rows>(word), (8 * field<isa::PoolAverage::RowBlocks>(word) + ((1) / ((field<isa::PoolAverage::RowBlocks>(word) + 1))) * field<isa::PoolAverage::RowWords>(word)), field<isa::PoolAverage::RowWords>(word)});
+            found.add({memory::exp_ram, true, field<isa::PoolAverage::Out>(word), field<isa::PoolAverage::ToExp>(word) * (1 - ((1) / ((field<isa::PoolAverage::Rows>(word) + 1)))) * (field<isa::ConfigurePixels::Banks>(context[0]) + 1), field<isa::ConfigurePixels::ExpLineWords>(context[0]), ((((((field<isa::PoolAverage::Rows>(word) + field<isa::ConfigurePixels::Banks>(context[0]))) / ((field<isa::ConfigurePixels::Banks>(context[0]) + 1))) + ((1) / ((field<isa::PoolAverage::Rows>(word) + 1)))) - 1) * field<isa::ConfigurePixels::ExpPixelWords>(context[0]) + field<isa::PoolAverage::RowWords>(word))});
             break;
         }
         case isa::ConfigureFeatures::engine << 4 | isa::ConfigureFeatures::opcode: {
+            found.add({memory::tag_ram, true, 0, 1, 0, ((design.feature_words) / (8))});
             found.add({memory::agg_context, true, 4 * field<isa::ConfigureFeatures::Slot>(word), 1, 0, 1});
             break;
         }
@@ -213,14 +345,24 @@ inline Regions regions(const Word& word, const Word (&contexts)[context_words], 
             found.add({memory::agg_context, true, (4 * field<isa::ConfigureIds::Slot>(word) + 2), 1, 0, 1});
             break;
         }
+        case isa::ConfigureSpilled::engine << 4 | isa::ConfigureSpilled::opcode: {
+            found.add({memory::agg_context, true, (4 * field<isa::ConfigureSpilled::Slot>(word) + 3), 1, 0, 1});
+            break;
+        }
         case isa::Reduce::engine << 4 | isa::Reduce::opcode: {
-            const Word* context = contexts + 4 * field<isa::Reduce::Slot>(word);
-            found.add({memory::agg_context, false, 4 * field<isa::Reduce::Slot>(word), 1, 0, 3});
+            const Word* context = contexts + (18 + 4 * field<isa::Reduce::Slot>(word));
+            found.add({memory::agg_context, false, 4 * field<isa::Reduce::Slot>(word), 1, 0, 4});
             found.add({memory::dram, false, field<isa::ConfigureFeatures::Address>(context[0]), field<isa::ConfigureFeatures::Count>(context[0]), 64 * field<isa::ConfigureFeatures::RowBlocks>(context[0]), field<isa::Reduce::Groups>(word) * design.lanes});
-            found.add({memory::dram, false, (field<isa::ConfigureDestinations::Address>(context[1]) + 16 * field<isa::Reduce::Destination>(word)), 1, 0, 16 * field<isa::Reduce::Rows>(word)});
-            found.add({memory::dram, false, field<isa::ConfigureIds::Address>(context[2]), 1, 0, field<isa::ConfigureIds::Edges>(context[2]) * field<isa::ConfigureIds::IdBytes>(context[2])});
-            found.add({memory::sum_ram, false, field<isa::Reduce::Sum>(word), 1, 0, field<isa::Reduce::Accumulate>(word) * field<isa::Reduce::Rows>(word) * field<isa::Reduce::Groups>(word)});
-            found.add({memory::sum_ram, true, field<isa::Reduce::Sum>(word), 1, 0, field<isa::Reduce::Rows>(word) * field<isa::Reduce::Groups>(word)});
+            found.add({memory::dram, false, (field<isa::ConfigureDestinations::Address>(context[1]) + (16 + (24 - 16) * ((field<isa::Reduce::Source>(word)) / (2))) * field<isa::Reduce::Destination>(word)), 1, 0, (16 + (24 - 16) * ((field<isa::Reduce::Source>(word)) / (2))) * field<isa::Reduce::Rows>(word)});
+            found.add({memory::dram, false, field<isa::ConfigureIds::Address>(context[2]), 1, 0, field<isa::ConfigureIds::Edges>(context[2]) * (field<isa::ConfigureIds::IdBytes>(context[2]) * (1 - ((field<isa::Reduce::Source>(word)) / (2))) + 2 * ((field<isa::Reduce::Source>(word)) / (2)))});
+            found.add({memory::dram, false, field<isa::ConfigureSpilled::Address>(context[3]), field<isa::ConfigureSpilled::Count>(context[3]), 64 * field<isa::ConfigureSpilled::RowBlocks>(context[3]), field<isa::Reduce::Merge>(word) * 4 * field<isa::Reduce::Groups>(word) * design.lanes});
+            found.add({memory::feature_ram, false, 0, 1, 0, (((field<isa::Reduce::Source>(word) + 2)) / (3)) * design.feature_words});
+            found.add({memory::tag_ram, false, 0, 1, 0, (((field<isa::Reduce::Source>(word) + 2)) / (3)) * (1 - ((field<isa::Reduce::Source>(word)) / (2))) * ((design.feature_words) / (8))});
+            found.add({memory::sum_ram, false, field<isa::Reduce::Sum>(word), 1, 0, (1 - field<isa::Reduce::Spill>(word)) * field<isa::Reduce::Accumulate>(word) * field<isa::Reduce::Rows>(word) * field<isa::Reduce::Groups>(word)});
+            found.add({memory::dram, true, field<isa::ConfigureSpilled::Address>(context[3]), field<isa::ConfigureSpilled::Count>(context[3]), 64 * field<isa::ConfigureSpilled::RowBlocks>(context[3]), field<isa::Reduce::Spill>(word) * 4 * field<isa::Reduce::Groups>(word) * design.lanes});
+            found.add({memory::feature_ram, true, 0, 1, 0, (((field<isa::Reduce::Source>(word) + 2)) / (3)) * design.feature_words});
+            found.add({memory::tag_ram, true, 0, 1, 0, (((field<isa::Reduce::Source>(word) + 2)) / (3)) * (1 - ((field<isa::Reduce::Source>(word)) / (2))) * ((design.feature_words) / (8))});
+            found.add({memory::sum_ram, true, field<isa::Reduce::Sum>(word), 1, 0, (1 - field<isa::Reduce::Spill>(word)) * field<isa::Reduce::Rows>(word) * field<isa::Reduce::Groups>(word)});
             break;
         }
         case isa::ConfigureLeft::engine << 4 | isa::ConfigureLeft::opcode: {
@@ -236,23 +378,52 @@ inline Regions regions(const Word& word, const Word (&contexts)[context_words], 
             break;
         }
         case isa::Compose::engine << 4 | isa::Compose::opcode: {
-            const Word* context = contexts + (64 + 0);
+            const Word* context = contexts + (82 + 0);
             found.add({memory::sgb_context, false, 0, 1, 0, 3});
             found.add({memory::dram, false, field<isa::ConfigureLeft::Address>(context[0]), 1, 0, (64 * (((field<isa::ConfigureLeft::Rows>(context[0]) + 16)) / (16)) + 8 * (((field<isa::ConfigureLeft::Edges>(context[0]) + 1)) / (2)))});
             found.add({memory::dram, false, field<isa::ConfigureRight::Address>(context[1]), 1, 0, (64 * (((field<isa::ConfigureRight::Rows>(context[1]) + 16)) / (16)) + 8 * (((field<isa::ConfigureRight::Edges>(context[1]) + 1)) / (2)))});
-            found.add({memory::dram, true, field<isa::Compose::Address>(word), 1, 0, (64 * (((field<isa::Compose::Rows>(word) + 16)) / (16)) + 8 * (((field<isa::Compose::Edges>(word) + 1)) / (2)))});
+            found.add({memory::dram, false, field<isa::ConfigureBitmap::Address>(context[2]), field<isa::ConfigureBitmap::Wide>(context[2]), 0, 8 * (((field<isa::ConfigureRight::Edges>(context[1]) + 1)) / (2))});
+            found.add({memory::dram, true, field<isa::Compose::Address>(word), (1 - field<isa::Compose::ToFifo>(word)), 0, (64 * (((field<isa::Compose::Rows>(word) + 16)) / (16)) + 8 * (((field<isa::Compose::Edges>(word) + 1)) / (2)))});
             break;
         }
         case isa::Transpose::engine << 4 | isa::Transpose::opcode: {
-            const Word* context = contexts + (64 + 0);
+            const Word* context = contexts + (82 + 0);
             found.add({memory::sgb_context, false, 0, 1, 0, 3});
             found.add({memory::dram, false, field<isa::ConfigureLeft::Address>(context[0]), 1, 0, (64 * (((field<isa::ConfigureLeft::Rows>(context[0]) + 16)) / (16)) + 8 * (((field<isa::ConfigureLeft::Edges>(context[0]) + 1)) / (2)))});
             found.add({memory::dram, true, field<isa::Transpose::Address>(word), 1, 0, (64 * (((field<isa::Transpose::Rows>(word) + 16)) / (16)) + 8 * (((field<isa::Transpose::Edges>(word) + 1)) / (2)))});
             break;
         }
+        case isa::Widen::engine << 4 | isa::Widen::opcode: {
+            const Word* context = contexts + (82 + 0);
+            found.add({memory::sgb_context, false, 0, 1, 0, 3});
+            found.add({memory::dram, false, field<isa::ConfigureRight::Address>(context[1]), 1, 0, (64 * (((field<isa::ConfigureRight::Rows>(context[1]) + 16)) / (16)) + 8 * (((field<isa::ConfigureRight::Edges>(context[1]) + 1)) / (2)))});
+            found.add({memory::dram, true, field<isa::ConfigureBitmap::Address>(context[2]), 1, 0, 8 * (((field<isa::ConfigureRight::Edges>(context[1]) + 1)) / (2))});
+            break;
+        }
+        case isa::Depthwise::engine << 4 | isa::Depthwise::opcode: {
+            found.add({memory::exp_ram, false, field<isa::Depthwise::Exp>(word), (1 - ((1) / ((field<isa::Depthwise::Lines>(word) + 1)))) * (1 - ((1) / ((1 + (((((((field<isa::Depthwise::Lines>(word) - 1) * (field<isa::Depthwise::Stride>(word) + 1) + 3) - field<isa::Depthwise::Top>(word)) - field<isa::Depthwise::Bottom>(word)) + 8)) / (8)))))) * ((((field<isa::Depthwise::Lines>(word) - 1) * (field<isa::Depthwise::Stride>(word) + 1) + 3) - field<isa::Depthwise::Top>(word)) - field<isa::Depthwise::Bottom>(word)), field<isa::Depthwise::LineWords>(word), ((field<isa::Depthwise::Columns>(word) * field<isa::Depthwise::Groups>(word)) / ((1 + field<isa::Depthwise::Packed>(word))))});
+            found.add({memory::dwp_ram, false, field<isa::Depthwise::Par>(word), 1, 0, ((field<isa::Depthwise::Groups>(word)) / ((1 + field<isa::Depthwise::Packed>(word)))) * (3 * 3 + 8 * (1 + field<isa::Depthwise::Packed>(word)))});
+            found.add({memory::mid_ram, true, field<isa::Depthwise::Mid>(word), 1, 0, ((field<isa::Depthwise::Lines>(word) * (1 - ((1) / ((1 + ((((field<isa::Depthwise::Left>(word) + field<isa::Depthwise::Columns>(word)) + field<isa::Depthwise::Right>(word))) / (3)))))) * ((((((field<isa::Depthwise::Left>(word) + field<isa::Depthwise::Columns>(word)) + field<isa::Depthwise::Right>(word)) - 3)) / ((field<isa::Depthwise::Stride>(word) + 1))) + 1) * field<isa::Depthwise::Groups>(word)) / ((1 + field<isa::Depthwise::OutPacked>(word))))});
+            break;
+        }
         default: break;
     }
     return found;
+}
+
+// Rows of rows_fifo that are sent.
+inline std::uint64_t rows_fifo_sent(const Word& word) {
+    switch (field<isa::Header::Engine>(word) << 4 | field<isa::Header::Opcode>(word)) {
+        case isa::Compose::engine << 4 | isa::Compose::opcode: return field<isa::Compose::ToFifo>(word) * field<isa::Compose::Rows>(word);
+        default: return 0;
+    }
+}
+
+// Rows of rows_fifo that are taken.
+inline std::uint64_t rows_fifo_taken(const Word& word) {
+    switch (field<isa::Header::Engine>(word) << 4 | field<isa::Header::Opcode>(word)) {
+        default: return 0;
+    }
 }
 
 }  // namespace hetfab::sets

@@ -14,12 +14,11 @@ std::string state_dump(const DispatchState<D, Z>& state, const DispatchRegisters
     std::string text = std::to_string(state.retired) + " of " + std::to_string(registers.program_length) +
                        " instructions retired, " + std::to_string(state.fetched) + " fetched";
     for (unsigned engine = 0; engine < isa::engine::count; engine++) {
-        const EngineCounts& counts = state.engine[engine];
-        if (counts.issued == counts.queued) continue;
-        const unsigned place = state.queue_place(counts.issued);
-        const auto& word = state.queue_word[engine][place];
+        if (state.issued[engine] == state.queued[engine]) continue;
+        const unsigned place = state.queue_place(engine, state.issued[engine]);
+        const auto& word = state.queue_word[place];
         text += std::string("; ") + isa::engine_names[engine] + " holds instruction " +
-                std::to_string(state.queue_index[engine][place]);
+                std::to_string(state.queue_index[place]);
         for (const unsigned wait :
              {number<Z, isa::Header::Wait0>(word), number<Z, isa::Header::Wait1>(word)}) {
             if (wait == 0) continue;

@@ -18,6 +18,8 @@ from hetfab.overlay.errors import PackageMissingError
 #: Folder of the Verilog sources.
 VERILOG = Path(__file__).resolve().parents[1] / "verilog"
 _LUTS = frozenset({"LUT1", "LUT2", "LUT3", "LUT4", "LUT5", "LUT6", "LUT6_2", "INV"})
+#: LUTs of a cell of LUT RAM.
+_LUT_RAMS = {"RAM32M": 4, "RAM64M": 4, "RAM32X1D": 2, "RAM64X1D": 2}
 _REGISTERS = frozenset({"FDRE", "FDSE", "FDCE", "FDPE"})
 #: Block RAM in units of RAMB36.
 _BLOCK_RAMS = {"RAMB36E1": 1.0, "RAMB18E1": 0.5}
@@ -90,11 +92,15 @@ def _count(netlist: Path, name: str) -> Mapped:
     cells = list(top["cells"].values())
     kinds = Counter(cell["type"] for cell in cells)
     return Mapped(
-        lut=sum(kinds[kind] for kind in _LUTS) + _route_throughs(top),
+        lut=sum(kinds[kind] for kind in _LUTS) + _route_throughs(top) + _weighted(kinds, _LUT_RAMS),
         ff=sum(kinds[kind] for kind in _REGISTERS),
         dsp=kinds["DSP48E1"],
-        bram36=sum(units * kinds[kind] for kind, units in _BLOCK_RAMS.items()),
+        bram36=_weighted(kinds, _BLOCK_RAMS),
     )
+
+
+def _weighted(kinds: Counter[str], units: Mapping[str, float]) -> float:
+    return sum(each * kinds[kind] for kind, each in units.items())
 
 
 def _route_throughs(top: Mapping[str, Any]) -> int:

@@ -10,7 +10,6 @@
 #include "graphs.hpp"
 #include "groups.hpp"
 #include "memories.hpp"
-#include "semaphores.hpp"
 
 namespace hetfab {
 

@@ -93,7 +93,7 @@ inline UnitStep unpack_nibble_weights(const UnitStep& packed, bool odd) {
 // GEMM-D's weights: unit by unit, step by step.
 template <unsigned Cols>
 Panels<HostLanes> gemm_d_panels(const unsigned char* words, const MatmulTile& tile) {
-    const unsigned steps = steps_per_beat * tile.row_beats;
+    const unsigned steps = steps_per_beat * tile.row_beats();
     constexpr unsigned parts = Cols / unit_columns;
     Panels<HostLanes> panels(tile.packed ? 2 * steps : steps, tile.col_groups * parts);
     for (unsigned number = 0; number < tile.col_groups * parts; number++) {
@@ -149,11 +149,12 @@ inline void unpack_planes(const unsigned char* place, std::size_t plane_bytes, u
 template <unsigned Cols>
 Panels<HostLanes> gemm_l_panels(const unsigned char* words, const PlanesTile& tile) {
     constexpr unsigned parts = Cols / unit_columns;
-    Panels<HostLanes> panels(8 * tile.row_words, tile.col_groups * parts);
-    std::vector<UnitStep> unit(std::size_t{8} * tile.row_words);
+    const unsigned row_words = tile.row_words();
+    Panels<HostLanes> panels(8 * row_words, tile.col_groups * parts);
+    std::vector<UnitStep> unit(std::size_t{8} * row_words);
     for (unsigned number = 0; number < tile.col_groups * parts; number++) {
-        const std::size_t first = std::size_t{number / parts} * tile.row_words * tile.planes;
-        for (unsigned k = 0; k < tile.row_words; k++) {
+        const std::size_t first = std::size_t{number / parts} * row_words * tile.planes;
+        for (unsigned k = 0; k < row_words; k++) {
             const unsigned char* place =
                 words + ((first + k * tile.planes) * parts + number % parts) * sizeof(UnitStep);
             unpack_planes(place, 4 * Cols, tile.planes, tile.bipolar, unit.data() + 8 * k);
@@ -171,42 +172,61 @@ Panels<HostLanes> gemm_l_panels(const unsigned char* words, const PlanesTile& ti
     return panels;
 }
 
-inline unsigned row_blocks(unsigned rows, unsigned rows_per_block) {
-    return (rows + rows_per_block - 1) / rows_per_block;
+// The words from the first to the last that a strip's pixels take, `slices` words apart.
+inline std::uint64_t strip_words(const StripShape& strip, const RowBlocks& blocks, unsigned slices) {
+    return std::uint64_t{strip.lines - 1} * strip.line_words +
+           std::uint64_t{blocks.count - 1} * strip.step_words + std::uint64_t{slices} * strip.run;
 }
 
-template <class D>
-const HostLanes::Activation* gemm_d_rows(const MatmulTile& tile, const HostBanks<WordBytes<64>>& act_ram,
-                                         std::size_t row_length) {
-    const std::size_t bytes = std::size_t{8} * tile.row_beats;
-    HostLanes::Activation* acts = row_buffer(tile.rows * row_length);
-    for (unsigned row = 0; row < tile.rows; row++) {
-        const unsigned word = tile.act + row / D::gemm_d_rows * tile.row_beats;
-        const unsigned char* place = act_ram.at(row % D::gemm_d_rows, word);
-        if (tile.packed) {
-            unpack_nibbles(place, bytes, tile.is_unsigned ? 0 : 8, acts + row * row_length);
-        } else {
-            unpack_bytes(place, bytes, tile.is_unsigned ? 0 : 0x80, acts + row * row_length);
+// Calls a visitor with each row of a tile, each of its lines, and where in a bank the line's words begin.
+template <class Visit>
+void for_each_line(const StripShape& strip, const RowBlocks& blocks, unsigned rows, Visit visit) {
+    for (unsigned row = 0; row < rows; row++) {
+        for (unsigned line = 0; line < strip.lines; line++) {
+            const unsigned word =
+                strip.act + row / blocks.block_rows * strip.step_words + line * strip.line_words;
+            visit(row, line, row % blocks.block_rows, word);
         }
     }
+}
+
+inline const HostLanes::Activation* gemm_d_rows(const MatmulTile& tile,
+                                                const HostBanks<WordBytes<64>>& act_ram,
+                                                std::size_t row_length) {
+    const std::size_t bytes = std::size_t{8} * tile.strip.run;
+    HostLanes::Activation* acts = row_buffer(tile.rows() * row_length);
+    for_each_line(
+        tile.strip, tile.blocks, tile.rows(), [&](unsigned row, unsigned line, unsigned bank, unsigned word) {
+            const unsigned char* place = act_ram.at(bank, word);
+            HostLanes::Activation* to = acts + row * row_length + line * (tile.packed ? 2 : 1) * bytes;
+            if (tile.packed) {
+                unpack_nibbles(place, bytes, tile.is_unsigned ? 0 : 8, to);
+            } else {
+                unpack_bytes(place, bytes, tile.is_unsigned ? 0 : 0x80, to);
+            }
+        });
     return acts;
 }
 
-template <class D>
-const HostLanes::Activation* gemm_l_rows(const PlanesTile& tile, const HostBanks<WordBytes<128>>& act_ram,
-                                         std::size_t row_length) {
-    const std::size_t bytes = std::size_t{16} * tile.row_words;
-    HostLanes::Activation* acts = row_buffer(tile.rows * row_length);
+inline const HostLanes::Activation* gemm_l_rows(const PlanesTile& tile,
+                                                const HostBanks<WordBytes<128>>& act_ram,
+                                                std::size_t row_length) {
+    constexpr std::size_t word_bytes = 16;
+    HostLanes::Activation* acts = row_buffer(tile.rows() * row_length);
     const unsigned char flip = tile.is_unsigned ? 0 : 8;
-    for (unsigned row = 0; row < tile.rows; row++) {
-        const unsigned word = tile.act + row / D::gemm_l_rows * tile.slices * tile.row_words;
-        const unsigned char* place = act_ram.at(row % D::gemm_l_rows, word);
-        if (tile.slices == 2) {
-            join_slices(place, place + bytes, bytes, flip, acts + row * row_length);
-        } else {
-            unpack_slice(place, bytes, flip, acts + row * row_length);
-        }
-    }
+    for_each_line(
+        tile.strip, tile.blocks, tile.rows(), [&](unsigned row, unsigned line, unsigned bank, unsigned word) {
+            const unsigned char* place = act_ram.at(bank, word);
+            HostLanes::Activation* to = acts + row * row_length + line * 2 * word_bytes * tile.strip.run;
+            if (tile.slices == 1) {
+                unpack_slice(place, word_bytes * tile.strip.run, flip, to);
+                return;
+            }
+            for (unsigned k = 0; k < tile.strip.run; k++) {
+                const unsigned char* high = place + 2 * k * word_bytes;
+                join_slices(high, high + word_bytes, word_bytes, flip, to + 2 * k * word_bytes);
+            }
+        });
     return acts;
 }
 
@@ -216,23 +236,22 @@ template <class D, class Z, int ActBits, int Bits, class Events>
 Outcome gemm_d_blocks(const MatmulTile& tile, HostBanks<WordBytes<ActBits>> act_ram,
                       HostWeights<WordBytes<Bits>> wgt_ram, HostRam<WordBytes<Bits>> acc_ram,
                       Events& events) {
-    constexpr unsigned rows = D::gemm_d_rows;
-    const unsigned steps = steps_per_beat * tile.row_beats;
+    const unsigned steps = steps_per_beat * tile.row_beats();
     const unsigned words = tile.col_groups * steps;
-    const unsigned sums = tile.rows * tile.col_groups;
-    if (sums == 0 || steps == 0 ||
-        !act_ram.holds(tile.act, std::uint64_t{row_blocks(tile.rows, rows)} * tile.row_beats) ||
+    const unsigned sums = tile.rows() * tile.col_groups;
+    if (sums == 0 || steps == 0 || tile.blocks.block_rows > D::gemm_d_rows ||
+        !act_ram.holds(tile.strip.act, strip_words(tile.strip, tile.blocks, 1)) ||
         !wgt_ram.holds(tile.wgt, words) || !acc_ram.holds(tile.acc, sums)) {
         return gemm_d_blocks<D, Z>(tile, act_ram.plain, wgt_ram.plain, acc_ram.plain, events);
     }
     const WeightKey key = {tile.wgt, words, tile.col_groups, 0, 0, tile.packed, false};
     const Panels<HostLanes>& panels =
         wgt_ram.cache->get(key, [&] { return gemm_d_panels<D::gemm_d_cols>(wgt_ram.at(tile.wgt), tile); });
-    multiply(gemm_d_rows<D>(tile, act_ram, panels.row_length()), tile.rows, panels,
+    multiply(gemm_d_rows(tile, act_ram, panels.row_length()), tile.rows(), panels,
              {accumulators(acc_ram.at(tile.acc)), panels.columns, tile.accumulate, 0});
-    const BlockWalk walk(tile.rows, rows, tile.col_groups, steps, tile.accumulate ? 2 * rows : rows);
+    const BlockWalk walk(tile.blocks, tile.col_groups, steps, tile.accumulate);
     events.loop(isa::loops::gemm_d_steps, walk.trips());
-    events.macs(std::uint64_t{panels.channels} * tile.rows * panels.columns);
+    events.macs(std::uint64_t{panels.channels} * tile.rows() * panels.columns);
     return {true, sums, (tile.packed ? 2 : 1) * steps * sums};
 }
 
@@ -240,26 +259,25 @@ template <class D, class Z, int ActBits, int Bits, class Events>
 Outcome gemm_l_blocks(const PlanesTile& tile, HostBanks<WordBytes<ActBits>> act_ram,
                       HostWeights<WordBytes<Bits>> wgt_ram, HostRam<WordBytes<Bits>> acc_ram,
                       Events& events) {
-    constexpr unsigned rows = D::gemm_l_rows;
-    const unsigned words = tile.col_groups * tile.row_words * tile.planes;
-    const unsigned row_words = tile.slices * tile.row_words;
-    const unsigned sums = tile.rows * tile.col_groups;
+    const unsigned words = tile.col_groups * tile.row_words() * tile.planes;
+    const unsigned row_words = tile.slices * tile.row_words();
+    const unsigned sums = tile.rows() * tile.col_groups;
     const bool served = sums != 0 && words != 0 && tile.planes <= 8 && (tile.planes == 1 || !tile.bipolar) &&
                         (tile.slices == 1 || tile.slices == 2);
-    if (!served || !act_ram.holds(tile.act, std::uint64_t{row_blocks(tile.rows, rows)} * row_words) ||
+    if (!served || tile.blocks.block_rows > D::gemm_l_rows ||
+        !act_ram.holds(tile.strip.act, strip_words(tile.strip, tile.blocks, tile.slices)) ||
         !wgt_ram.holds(tile.wgt, words) || !acc_ram.holds(tile.acc, sums)) {
         return gemm_l_blocks<D, Z>(tile, act_ram.plain, wgt_ram.plain, acc_ram.plain, events);
     }
     const WeightKey key = {tile.wgt, words, tile.col_groups, tile.planes, tile.slices, false, tile.bipolar};
     const Panels<HostLanes>& panels =
         wgt_ram.cache->get(key, [&] { return gemm_l_panels<D::gemm_l_cols>(wgt_ram.at(tile.wgt), tile); });
-    multiply(gemm_l_rows<D>(tile, act_ram, panels.row_length()), tile.rows, panels,
+    multiply(gemm_l_rows(tile, act_ram, panels.row_length()), tile.rows(), panels,
              {accumulators(acc_ram.at(tile.acc)), panels.columns, tile.accumulate, 32 - D::gemm_l_acc_bits});
-    const unsigned drain = tile.accumulate ? 2 * rows : rows;
-    const BlockWalk walk(tile.rows, rows, tile.col_groups, row_words * tile.planes, drain);
+    const BlockWalk walk(tile.blocks, tile.col_groups, row_words * tile.planes, tile.accumulate);
     events.loop(isa::loops::gemm_l_steps, walk.trips());
-    events.macs(std::uint64_t{panels.channels} * tile.rows * panels.columns);
-    return {true, sums, tile.row_words * sums};
+    events.macs(std::uint64_t{panels.channels} * tile.rows() * panels.columns);
+    return {true, sums, tile.row_words() * sums};
 }
 
 }  // namespace

@@ -256,19 +256,19 @@ class VecRows {
     template <class Z>
     VecRows(const VecTile<Z>& tile, unsigned lanes, const VecChannels& channels)
         : with_acc_(tile.with_acc),
-          with_sum_(tile.with_sum),
+          with_sum_(tile.addend == Addend::sums),
           wide_(tile.wide_result),
           packed_(tile.packed),
           count_(tile.groups * lanes),
-          smallest_(tile.is_unsigned || tile.relu ? 0 : -(1 << (tile.out_bits - 1))),
-          largest_((1 << (tile.is_unsigned ? tile.out_bits : tile.out_bits - 1)) - 1),
+          smallest_(tile.is_signed ? -tile.highest - 1 : 0),
+          largest_(tile.highest),
           shifted_(channels, smallest_, largest_),
           shifts_(channels.shifts && !with_sum_ && !wide_),
           bias_(channels.bias.data()),
           scale_(channels.scale.data()),
           smallest_double_(HostDoubles::all(smallest_)),
           largest_double_(HostDoubles::all(largest_)) {
-        const int post = static_cast<int>(tile.post_left) - static_cast<int>(tile.post_shift);
+        const int post = static_cast<int>(isa::post_left) - static_cast<int>(tile.post_shift);
         post_ = HostDoubles::all(std::ldexp(1.0, post));
     }
 
@@ -349,36 +349,58 @@ bool holds_all_groups(const VecTile<Z>& tile) {
     return words <= tile.row_words;
 }
 
-template <class D, class Z, class AccD, class AccL, class Par, class Sum, class Out, class Events>
-unsigned vec_rows(const VecTile<Z>& tile, HostRam<AccD> acc_d_ram, HostRam<AccL> acc_l_ram,
-                  HostParameters<Par> par_ram, HostRam<Sum> sum_ram, HostRam<Out> out_ram, Events& events) {
+// Where the rows of a result begin, in out_ram or in exp_ram.
+template <class D, class Z>
+std::vector<unsigned> first_words(const VecTile<Z>& tile, const VecContext<Z>& context) {
+    constexpr unsigned block_words = isa::block_bytes / D::lanes;
+    const unsigned distance = tile.row_blocks == 0 ? tile.row_words : tile.row_blocks * block_words;
+    PixelPlace pixel(tile.out, context.banks, context.exp_line_words, context.exp_pixel_words);
+    std::vector<unsigned> words(tile.rows);
+    for (unsigned row = 0; row < tile.rows; row++, pixel.next()) {
+        words[row] = tile.to_exp ? pixel.word() : tile.out + row * distance;
+    }
+    return words;
+}
+
+// Products without windows; the plain body has the rest.
+template <class D, class Z, class AccD, class AccL, class Par, class Sum, class Res, class Half, class Events>
+unsigned vec_rows(const VecTile<Z>& tile, const VecContext<Z>& context, HostRam<AccD> acc_d_ram,
+                  HostRam<AccL> acc_l_ram, HostParameters<Par> par_ram, HostRam<Sum> sum_ram,
+                  HostRam<Res> res_ram, HostBanks<Half> out_ram, HostBanks<Half> exp_ram, Events& events) {
     static const bool exact = rounds_to_even();
     static_assert(D::lanes % vec_channels == 0, "a group has channels that no vector holds");
-    constexpr unsigned block_words = isa::block_bytes / D::lanes;
-    const unsigned cols = tile.from_l ? D::gemm_l_cols : D::gemm_d_cols;
+    const bool stored = tile.addend == Addend::stored || tile.averages || tile.pools_largest;
+    const bool sums = tile.addend == Addend::sums;
+    const unsigned cols = tile.from_sum ? D::lanes : tile.from_l ? D::gemm_l_cols : D::gemm_d_cols;
     const unsigned acc_words = (tile.groups * D::lanes + cols - 1) / cols;
     const std::uint64_t rows = tile.rows;
     const std::uint64_t accs = tile.with_acc ? rows * acc_words : 0;
+    const std::vector<unsigned> places = first_words<D, Z>(tile, context);
+    const HostBanks<Half> results = tile.to_exp ? exp_ram : out_ram;
     const bool held =
-        (tile.from_l ? acc_l_ram.holds(tile.acc, accs) : acc_d_ram.holds(tile.acc, accs)) &&
+        (tile.from_sum ? sum_ram.holds(tile.acc, accs)
+         : tile.from_l ? acc_l_ram.holds(tile.acc, accs)
+                       : acc_d_ram.holds(tile.acc, accs)) &&
         par_ram.holds(tile.par, tile.with_acc ? tile.groups : 0) &&
-        sum_ram.holds(tile.sum,
-                      tile.with_sum && tile.groups != 0 ? (rows - 1) * tile.sum_groups + tile.groups : 0) &&
-        out_ram.holds(tile.out, (rows - 1) * tile.row_blocks * block_words + tile.row_words);
-    if (!exact || rows == 0 || tile.row_words == 0 || !held || !holds_all_groups(tile)) {
-        return vec_rows<D, Z>(tile, acc_d_ram.plain, acc_l_ram.plain, par_ram.plain, sum_ram.plain,
-                              out_ram.plain, events);
+        sum_ram.holds(tile.sum, sums && tile.groups != 0 ? (rows - 1) * tile.sum_groups + tile.groups : 0) &&
+        std::all_of(places.begin(), places.end(),
+                    [&](unsigned place) { return results.holds(place, tile.row_words); });
+    if (!exact || stored || rows == 0 || tile.row_words == 0 || !held || !holds_all_groups(tile)) {
+        return vec_rows<D, Z>(tile, context, acc_d_ram.plain, acc_l_ram.plain, par_ram.plain, sum_ram.plain,
+                              res_ram.plain, out_ram.plain, exp_ram.plain, events);
     }
     const ChannelKey key = {tile.par, tile.with_acc ? tile.groups : 0, tile.shift};
     const VecChannels& channels = par_ram.cache->get(
         key, [&] { return VecChannels(par_ram.at(tile.par), key.words * D::lanes, tile.shift); });
     const VecRows body(tile, D::lanes, channels);
+    std::vector<unsigned char> bytes(std::size_t{tile.row_words} * D::lanes);
     for (unsigned row = 0; row < tile.rows; row++) {
         const unsigned acc = tile.acc + row * acc_words;
-        body.run(tile.from_l ? acc_l_ram.at(acc) : acc_d_ram.at(acc),
-                 sum_ram.at(tile.sum + row * tile.sum_groups),
-                 out_ram.at(tile.out + row * tile.row_blocks * block_words),
-                 std::size_t{tile.row_words} * D::lanes);
+        body.run(tile.from_sum ? sum_ram.at(acc)
+                 : tile.from_l ? acc_l_ram.at(acc)
+                               : acc_d_ram.at(acc),
+                 sum_ram.at(tile.sum + row * tile.sum_groups), bytes.data(), bytes.size());
+        split_words(results, places[row], bytes.data(), tile.row_words);
     }
     events.loop(isa::loops::vec_groups, tile.rows * (tile.packed ? 2 : 1) * tile.row_words);
     return tile.rows * tile.row_words;

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <cstring>
 
 #include "../build/memories.hpp"
 #include "hetfab/bursts.hpp"
@@ -43,6 +44,26 @@ struct HostBanks {
     }
 };
 
+// Words of 8 bytes whose halves are two banks, from a row of them and to one.
+template <class Half>
+void split_words(HostBanks<Half> ram, unsigned first, const unsigned char* row, std::size_t words) {
+    unsigned char* const low = ram.at(0, first);
+    unsigned char* const high = ram.at(1, first);
+    for (std::size_t word = 0; word < words; word++) {
+        std::memcpy(low + 4 * word, row + 8 * word, 4);
+        std::memcpy(high + 4 * word, row + 8 * word + 4, 4);
+    }
+}
+template <class Half>
+void join_words(HostBanks<Half> ram, unsigned first, unsigned char* row, std::size_t words) {
+    const unsigned char* const low = ram.at(0, first);
+    const unsigned char* const high = ram.at(1, first);
+    for (std::size_t word = 0; word < words; word++) {
+        std::memcpy(row + 8 * word, low + 4 * word, 4);
+        std::memcpy(row + 8 * word + 4, high + 4 * word, 4);
+    }
+}
+
 // A memory, and what was made of its content.
 template <class T, class Cache>
 struct HostCached {
@@ -74,6 +95,37 @@ struct HostRows {
     }
 };
 
+// Rows of runs in DRAM.
+struct HostRuns {
+    std::uint64_t address;
+    RunShape shape;
+
+    std::uint64_t run_bytes() const { return std::uint64_t{beat_bytes} * shape.run_beats; }
+    std::uint64_t bytes() const { return std::uint64_t{shape.rows} * shape.runs * run_bytes(); }
+    std::uint64_t end() const {
+        return beat_bytes * (std::uint64_t{shape.rows - 1} * shape.stride_beats +
+                             std::uint64_t{shape.runs - 1} * shape.run_stride + shape.run_beats);
+    }
+    // Calls a visitor with where each run begins, in bytes from the first one.
+    template <class Visit>
+    void for_each(Visit visit) const {
+        for (std::uint64_t row = 0; row < shape.rows; row++) {
+            for (std::uint64_t run = 0; run < shape.runs; run++) {
+                visit(beat_bytes * (row * shape.stride_beats + run * shape.run_stride));
+            }
+        }
+    }
+    // As BurstCursor cuts them: at multiples of the longest burst.
+    std::uint64_t bursts() const {
+        constexpr std::uint64_t longest = std::uint64_t{burst_beats} * beat_bytes;
+        std::uint64_t count = 0;
+        for_each([&](std::uint64_t offset) {
+            count += ((address + offset) % longest + run_bytes() + longest - 1) / longest;
+        });
+        return count;
+    }
+};
+
 // A port to DRAM.
 template <class Beat>
 struct HostMemory {
@@ -88,12 +140,21 @@ struct HostMemory {
         const MappedBytes mapped = dram.mapped(rows.address);
         return rows.end() <= mapped.size ? mapped.bytes : nullptr;
     }
+    unsigned char* find_runs(const HostRuns& runs) const {
+        if (runs.bytes() == 0) return nullptr;
+        const MappedBytes mapped = dram.mapped(runs.address);
+        return runs.end() <= mapped.size ? mapped.bytes : nullptr;
+    }
     void count_read(const HostRows& rows, std::uint64_t bursts) const {
         port.traffic.read_bytes += rows.rows * rows.row_bytes;
         port.traffic.read_bursts += bursts;
     }
-    void count_written(const HostRows& rows, std::uint64_t bursts) const {
-        port.traffic.write_bytes += rows.rows * rows.row_bytes;
+    void count_read(const HostRuns& runs, std::uint64_t bursts) const {
+        port.traffic.read_bytes += runs.bytes();
+        port.traffic.read_bursts += bursts;
+    }
+    void count_written(const HostRuns& runs, std::uint64_t bursts) const {
+        port.traffic.write_bytes += runs.bytes();
         port.traffic.write_bursts += bursts;
     }
 };

@@ -110,6 +110,9 @@ class Composer {
         return first_seen(row + 1, first, last, place);
     }
 
+    // Words of bitmaps that held an id, over all rows that were collected in one.
+    std::uint64_t filled_words() const { return filled_words_; }
+
     std::uint64_t bytes() const {
         return bitmaps_.bytes() + stamps_.size() * sizeof(std::uint32_t) +
                bitmap_.size() * sizeof(std::uint64_t);
@@ -163,8 +166,10 @@ class Composer {
             }
         }
         for (unsigned word = 0; word < words; word++) {
-            if (bitmap_[word] != 0) place = write_ids(place, bitmap_[word], word * bitmap_bits);
+            if (bitmap_[word] == 0) continue;
+            place = write_ids(place, bitmap_[word], word * bitmap_bits);
             bitmap_[word] = 0;
+            filled_words_++;
         }
         return place;
     }
@@ -175,6 +180,7 @@ class Composer {
     RowBitmaps bitmaps_;
     std::vector<std::uint32_t> stamps_;
     std::vector<std::uint64_t> bitmap_;
+    std::uint64_t filled_words_ = 0;
 };
 
 // Expansions of one row.
@@ -192,6 +198,11 @@ inline std::uint64_t all_expansions(const GraphView& left, const GraphView& righ
     return count;
 }
 
+// A product cannot have more edges.
+inline std::uint64_t most_edges(const GraphView& left, const GraphView& right) {
+    return std::min(all_expansions(left, right), std::uint64_t{left.rows} * right.columns);
+}
+
 // What a composition did.
 struct Composed {
     std::uint64_t edges;
@@ -201,6 +212,8 @@ struct Composed {
     // Rows of several edges: those that ascend, and those in the order seen that are not empty.
     std::uint64_t ascending_rows;
     std::uint64_t ascending_ids;
+    // Words of bitmaps that hold the former.
+    std::uint64_t filled_words;
     std::uint64_t seen_rows;
     std::uint64_t seen_ids;
 };
@@ -238,6 +251,7 @@ inline Composed compose_graph(const GraphView& left, const GraphView& right, std
     }
     space.starts[left.rows] = static_cast<std::uint32_t>(made.edges);
     made.expansions = expansions;
+    made.filled_words = composer.filled_words();
     made.scratch_bytes = composer.bytes() + last_row.size() * sizeof(std::uint32_t);
     return made;
 }

@@ -8,244 +8,34 @@
 
 void dispatch_top(hls::stream<Types::Instruction> instructions[isa::engine::count],
                   hls::stream<Types::Token> tokens[isa::engine::count],
-                  hls::burst_maxi<Types::Instruction> program,
-                  std::uint32_t program_length,
-                  std::uint64_t segment_base_program,
-                  std::uint64_t segment_base_constants,
-                  std::uint64_t segment_base_features,
-                  std::uint64_t segment_base_graph,
-                  std::uint64_t segment_base_activations,
-                  std::uint64_t segment_base_output,
-                  std::uint64_t segment_base_spill,
-                  std::uint64_t segment_base_log,
-                  std::uint64_t segment_size_program,
-                  std::uint64_t segment_size_constants,
-                  std::uint64_t segment_size_features,
-                  std::uint64_t segment_size_graph,
-                  std::uint64_t segment_size_activations,
-                  std::uint64_t segment_size_output,
-                  std::uint64_t segment_size_spill,
-                  std::uint64_t segment_size_log,
-                  volatile std::uint32_t* isa_version,
-                  volatile std::uint64_t* geometry_hash,
-                  volatile std::uint32_t* engines,
-                  volatile std::uint32_t* gemm_d_shape,
-                  volatile std::uint32_t* gemm_l_shape,
-                  volatile std::uint32_t* lanes,
-                  volatile std::uint32_t* fetched,
-                  volatile std::uint32_t* retired,
-                  volatile std::uint32_t* fault,
-                  volatile std::uint32_t* fault_instruction,
-                  volatile std::uint32_t* semaphore_0,
-                  volatile std::uint32_t* semaphore_1,
-                  volatile std::uint32_t* semaphore_2,
-                  volatile std::uint32_t* semaphore_3,
-                  volatile std::uint32_t* semaphore_4,
-                  volatile std::uint32_t* semaphore_5,
-                  volatile std::uint32_t* semaphore_6,
-                  volatile std::uint32_t* semaphore_7,
-                  volatile std::uint32_t* semaphore_8,
-                  volatile std::uint32_t* semaphore_9,
-                  volatile std::uint32_t* semaphore_10,
-                  volatile std::uint32_t* semaphore_11,
-                  volatile std::uint32_t* semaphore_12,
-                  volatile std::uint32_t* semaphore_13,
-                  volatile std::uint32_t* semaphore_14,
-                  volatile std::uint32_t* semaphore_15,
-                  volatile std::uint32_t* queue_head_load,
-                  volatile std::uint32_t* queue_head_store,
-                  volatile std::uint32_t* queue_head_gemm_d,
-                  volatile std::uint32_t* queue_head_gemm_l,
-                  volatile std::uint32_t* queue_head_vec,
-                  volatile std::uint32_t* queue_head_agg,
-                  volatile std::uint32_t* queue_head_sgb,
-                  volatile std::uint32_t* last_retired_load,
-                  volatile std::uint32_t* last_retired_store,
-                  volatile std::uint32_t* last_retired_gemm_d,
-                  volatile std::uint32_t* last_retired_gemm_l,
-                  volatile std::uint32_t* last_retired_vec,
-                  volatile std::uint32_t* last_retired_agg,
-                  volatile std::uint32_t* last_retired_sgb,
-                  volatile std::uint64_t* counter_load_instructions,
-                  volatile std::uint64_t* counter_store_instructions,
-                  volatile std::uint64_t* counter_gemm_d_instructions,
-                  volatile std::uint64_t* counter_gemm_l_instructions,
-                  volatile std::uint64_t* counter_vec_instructions,
-                  volatile std::uint64_t* counter_agg_instructions,
-                  volatile std::uint64_t* counter_sgb_instructions,
-                  volatile std::uint64_t* counter_load_read_bytes,
-                  volatile std::uint64_t* counter_store_write_bytes,
-                  volatile std::uint64_t* counter_gemm_d_macs,
-                  volatile std::uint64_t* counter_gemm_l_macs,
-                  volatile std::uint64_t* counter_agg_edges,
-                  volatile std::uint64_t* counter_agg_feature_bytes,
-                  volatile std::uint64_t* counter_agg_graph_bytes,
-                  volatile std::uint64_t* counter_sgb_edges,
-                  volatile std::uint64_t* counter_sgb_right_bytes,
-                  volatile std::uint64_t* counter_sgb_write_bytes) {
+                  hls::burst_maxi<Types::Beat> program,
+                  std::uint32_t arguments[isa::argument::count],
+                  volatile std::uint32_t status[isa::status::count]) {
 #pragma HLS INTERFACE mode=s_axilite port=return bundle=control
-#pragma HLS INTERFACE mode=axis port=instructions
-#pragma HLS INTERFACE mode=axis port=tokens
+#pragma HLS INTERFACE mode=axis port=instructions register_mode=off
+#pragma HLS INTERFACE mode=axis port=tokens register_mode=off
 #pragma HLS INTERFACE mode=m_axi port=program bundle=program offset=direct depth=4096 latency=32 \
     num_read_outstanding=2 max_read_burst_length=16 num_write_outstanding=1 max_write_burst_length=2 \
-    max_widen_bitwidth=128
-#pragma HLS INTERFACE mode=s_axilite port=program_length bundle=control offset=0x010
-#pragma HLS INTERFACE mode=s_axilite port=segment_base_program bundle=control offset=0x018
-#pragma HLS INTERFACE mode=s_axilite port=segment_base_constants bundle=control offset=0x024
-#pragma HLS INTERFACE mode=s_axilite port=segment_base_features bundle=control offset=0x030
-#pragma HLS INTERFACE mode=s_axilite port=segment_base_graph bundle=control offset=0x03c
-#pragma HLS INTERFACE mode=s_axilite port=segment_base_activations bundle=control offset=0x048
-#pragma HLS INTERFACE mode=s_axilite port=segment_base_output bundle=control offset=0x054
-#pragma HLS INTERFACE mode=s_axilite port=segment_base_spill bundle=control offset=0x060
-#pragma HLS INTERFACE mode=s_axilite port=segment_base_log bundle=control offset=0x06c
-#pragma HLS INTERFACE mode=s_axilite port=segment_size_program bundle=control offset=0x078
-#pragma HLS INTERFACE mode=s_axilite port=segment_size_constants bundle=control offset=0x084
-#pragma HLS INTERFACE mode=s_axilite port=segment_size_features bundle=control offset=0x090
-#pragma HLS INTERFACE mode=s_axilite port=segment_size_graph bundle=control offset=0x09c
-#pragma HLS INTERFACE mode=s_axilite port=segment_size_activations bundle=control offset=0x0a8
-#pragma HLS INTERFACE mode=s_axilite port=segment_size_output bundle=control offset=0x0b4
-#pragma HLS INTERFACE mode=s_axilite port=segment_size_spill bundle=control offset=0x0c0
-#pragma HLS INTERFACE mode=s_axilite port=segment_size_log bundle=control offset=0x0cc
-#pragma HLS INTERFACE mode=s_axilite port=isa_version bundle=control offset=0x0d8
-#pragma HLS INTERFACE mode=s_axilite port=geometry_hash bundle=control offset=0x0e0
-#pragma HLS INTERFACE mode=s_axilite port=engines bundle=control offset=0x0ec
-#pragma HLS INTERFACE mode=s_axilite port=gemm_d_shape bundle=control offset=0x0f4
-#pragma HLS INTERFACE mode=s_axilite port=gemm_l_shape bundle=control offset=0x0fc
-#pragma HLS INTERFACE mode=s_axilite port=lanes bundle=control offset=0x104
-#pragma HLS INTERFACE mode=s_axilite port=fetched bundle=control offset=0x10c
-#pragma HLS INTERFACE mode=s_axilite port=retired bundle=control offset=0x114
-#pragma HLS INTERFACE mode=s_axilite port=fault bundle=control offset=0x11c
-#pragma HLS INTERFACE mode=s_axilite port=fault_instruction bundle=control offset=0x124
-#pragma HLS INTERFACE mode=s_axilite port=semaphore_0 bundle=control offset=0x12c
-#pragma HLS INTERFACE mode=s_axilite port=semaphore_1 bundle=control offset=0x134
-#pragma HLS INTERFACE mode=s_axilite port=semaphore_2 bundle=control offset=0x13c
-#pragma HLS INTERFACE mode=s_axilite port=semaphore_3 bundle=control offset=0x144
-#pragma HLS INTERFACE mode=s_axilite port=semaphore_4 bundle=control offset=0x14c
-#pragma HLS INTERFACE mode=s_axilite port=semaphore_5 bundle=control offset=0x154
-#pragma HLS INTERFACE mode=s_axilite port=semaphore_6 bundle=control offset=0x15c
-#pragma HLS INTERFACE mode=s_axilite port=semaphore_7 bundle=control offset=0x164
-#pragma HLS INTERFACE mode=s_axilite port=semaphore_8 bundle=control offset=0x16c
-#pragma HLS INTERFACE mode=s_axilite port=semaphore_9 bundle=control offset=0x174
-#pragma HLS INTERFACE mode=s_axilite port=semaphore_10 bundle=control offset=0x17c
-#pragma HLS INTERFACE mode=s_axilite port=semaphore_11 bundle=control offset=0x184
-#pragma HLS INTERFACE mode=s_axilite port=semaphore_12 bundle=control offset=0x18c
-#pragma HLS INTERFACE mode=s_axilite port=semaphore_13 bundle=control offset=0x194
-#pragma HLS INTERFACE mode=s_axilite port=semaphore_14 bundle=control offset=0x19c
-#pragma HLS INTERFACE mode=s_axilite port=semaphore_15 bundle=control offset=0x1a4
-#pragma HLS INTERFACE mode=s_axilite port=queue_head_load bundle=control offset=0x1ac
-#pragma HLS INTERFACE mode=s_axilite port=queue_head_store bundle=control offset=0x1b4
-#pragma HLS INTERFACE mode=s_axilite port=queue_head_gemm_d bundle=control offset=0x1bc
-#pragma HLS INTERFACE mode=s_axilite port=queue_head_gemm_l bundle=control offset=0x1c4
-#pragma HLS INTERFACE mode=s_axilite port=queue_head_vec bundle=control offset=0x1cc
-#pragma HLS INTERFACE mode=s_axilite port=queue_head_agg bundle=control offset=0x1d4
-#pragma HLS INTERFACE mode=s_axilite port=queue_head_sgb bundle=control offset=0x1dc
-#pragma HLS INTERFACE mode=s_axilite port=last_retired_load bundle=control offset=0x1e4
-#pragma HLS INTERFACE mode=s_axilite port=last_retired_store bundle=control offset=0x1ec
-#pragma HLS INTERFACE mode=s_axilite port=last_retired_gemm_d bundle=control offset=0x1f4
-#pragma HLS INTERFACE mode=s_axilite port=last_retired_gemm_l bundle=control offset=0x1fc
-#pragma HLS INTERFACE mode=s_axilite port=last_retired_vec bundle=control offset=0x204
-#pragma HLS INTERFACE mode=s_axilite port=last_retired_agg bundle=control offset=0x20c
-#pragma HLS INTERFACE mode=s_axilite port=last_retired_sgb bundle=control offset=0x214
-#pragma HLS INTERFACE mode=s_axilite port=counter_load_instructions bundle=control offset=0x21c
-#pragma HLS INTERFACE mode=s_axilite port=counter_store_instructions bundle=control offset=0x228
-#pragma HLS INTERFACE mode=s_axilite port=counter_gemm_d_instructions bundle=control offset=0x234
-#pragma HLS INTERFACE mode=s_axilite port=counter_gemm_l_instructions bundle=control offset=0x240
-#pragma HLS INTERFACE mode=s_axilite port=counter_vec_instructions bundle=control offset=0x24c
-#pragma HLS INTERFACE mode=s_axilite port=counter_agg_instructions bundle=control offset=0x258
-#pragma HLS INTERFACE mode=s_axilite port=counter_sgb_instructions bundle=control offset=0x264
-#pragma HLS INTERFACE mode=s_axilite port=counter_load_read_bytes bundle=control offset=0x270
-#pragma HLS INTERFACE mode=s_axilite port=counter_store_write_bytes bundle=control offset=0x27c
-#pragma HLS INTERFACE mode=s_axilite port=counter_gemm_d_macs bundle=control offset=0x288
-#pragma HLS INTERFACE mode=s_axilite port=counter_gemm_l_macs bundle=control offset=0x294
-#pragma HLS INTERFACE mode=s_axilite port=counter_agg_edges bundle=control offset=0x2a0
-#pragma HLS INTERFACE mode=s_axilite port=counter_agg_feature_bytes bundle=control offset=0x2ac
-#pragma HLS INTERFACE mode=s_axilite port=counter_agg_graph_bytes bundle=control offset=0x2b8
-#pragma HLS INTERFACE mode=s_axilite port=counter_sgb_edges bundle=control offset=0x2c4
-#pragma HLS INTERFACE mode=s_axilite port=counter_sgb_right_bytes bundle=control offset=0x2d0
-#pragma HLS INTERFACE mode=s_axilite port=counter_sgb_write_bytes bundle=control offset=0x2dc
+    max_widen_bitwidth=64
+// Memories, not a register each: their words are read and written one at a time.
+#pragma HLS INTERFACE mode=s_axilite port=arguments bundle=control offset=0x100 \
+    storage_impl=bram
+#pragma HLS INTERFACE mode=s_axilite port=status bundle=control offset=0x200 \
+    storage_impl=bram
     hetfab::DispatchRegisters registers;
-    registers.program_length = program_length;
-    registers.segment_base[0] = segment_base_program;
-    registers.segment_base[1] = segment_base_constants;
-    registers.segment_base[2] = segment_base_features;
-    registers.segment_base[3] = segment_base_graph;
-    registers.segment_base[4] = segment_base_activations;
-    registers.segment_base[5] = segment_base_output;
-    registers.segment_base[6] = segment_base_spill;
-    registers.segment_base[7] = segment_base_log;
-    registers.segment_size[0] = segment_size_program;
-    registers.segment_size[1] = segment_size_constants;
-    registers.segment_size[2] = segment_size_features;
-    registers.segment_size[3] = segment_size_graph;
-    registers.segment_size[4] = segment_size_activations;
-    registers.segment_size[5] = segment_size_output;
-    registers.segment_size[6] = segment_size_spill;
-    registers.segment_size[7] = segment_size_log;
     hetfab::DispatchState<Design, Family> state;
+    hetfab::dispatch_storage(state.queued, state.issued, state.done, state.queue_word, state.queue_index,
+                             state.issued_index, state.semaphore, state.counter, registers.segment_base,
+                             registers.segment_size);
+    hetfab::dispatch_arguments(registers, arguments);
     hetfab::dispatch_reset(state);
+    hetfab::dispatch_begin<Design>(status);
     bool running = true;
 passes:
     while (running) {
 #pragma HLS LOOP_TRIPCOUNT min=1 max=65536
-        hetfab::dispatch_pass(state, registers, program, instructions, tokens);
+        hetfab::dispatch_pass(state, registers, program, instructions, tokens, status);
         running = !hetfab::dispatch_finished(state, registers);
-        const hetfab::DispatchStatus status = hetfab::dispatch_status(state);
-        *isa_version = status.isa_version;
-        *geometry_hash = status.geometry_hash;
-        *engines = status.engines;
-        *gemm_d_shape = status.gemm_d_shape;
-        *gemm_l_shape = status.gemm_l_shape;
-        *lanes = status.lanes;
-        *fetched = status.fetched;
-        *retired = status.retired;
-        *fault = status.fault;
-        *fault_instruction = status.fault_instruction;
-        *semaphore_0 = status.semaphore[0];
-        *semaphore_1 = status.semaphore[1];
-        *semaphore_2 = status.semaphore[2];
-        *semaphore_3 = status.semaphore[3];
-        *semaphore_4 = status.semaphore[4];
-        *semaphore_5 = status.semaphore[5];
-        *semaphore_6 = status.semaphore[6];
-        *semaphore_7 = status.semaphore[7];
-        *semaphore_8 = status.semaphore[8];
-        *semaphore_9 = status.semaphore[9];
-        *semaphore_10 = status.semaphore[10];
-        *semaphore_11 = status.semaphore[11];
-        *semaphore_12 = status.semaphore[12];
-        *semaphore_13 = status.semaphore[13];
-        *semaphore_14 = status.semaphore[14];
-        *semaphore_15 = status.semaphore[15];
-        *queue_head_load = status.queue_head[0];
-        *queue_head_store = status.queue_head[1];
-        *queue_head_gemm_d = status.queue_head[2];
-        *queue_head_gemm_l = status.queue_head[3];
-        *queue_head_vec = status.queue_head[4];
-        *queue_head_agg = status.queue_head[5];
-        *queue_head_sgb = status.queue_head[6];
-        *last_retired_load = status.last_retired[0];
-        *last_retired_store = status.last_retired[1];
-        *last_retired_gemm_d = status.last_retired[2];
-        *last_retired_gemm_l = status.last_retired[3];
-        *last_retired_vec = status.last_retired[4];
-        *last_retired_agg = status.last_retired[5];
-        *last_retired_sgb = status.last_retired[6];
-        *counter_load_instructions = status.counter.load_instructions;
-        *counter_store_instructions = status.counter.store_instructions;
-        *counter_gemm_d_instructions = status.counter.gemm_d_instructions;
-        *counter_gemm_l_instructions = status.counter.gemm_l_instructions;
-        *counter_vec_instructions = status.counter.vec_instructions;
-        *counter_agg_instructions = status.counter.agg_instructions;
-        *counter_sgb_instructions = status.counter.sgb_instructions;
-        *counter_load_read_bytes = status.counter.load_read_bytes;
-        *counter_store_write_bytes = status.counter.store_write_bytes;
-        *counter_gemm_d_macs = status.counter.gemm_d_macs;
-        *counter_gemm_l_macs = status.counter.gemm_l_macs;
-        *counter_agg_edges = status.counter.agg_edges;
-        *counter_agg_feature_bytes = status.counter.agg_feature_bytes;
-        *counter_agg_graph_bytes = status.counter.agg_graph_bytes;
-        *counter_sgb_edges = status.counter.sgb_edges;
-        *counter_sgb_right_bytes = status.counter.sgb_right_bytes;
-        *counter_sgb_write_bytes = status.counter.sgb_write_bytes;
     }
+    hetfab::dispatch_drain(state, program);
 }

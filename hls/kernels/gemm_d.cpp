@@ -9,8 +9,8 @@ void gemm_d_top(hls::stream<Types::Instruction>& instructions, hls::stream<Types
                 Types::WgtDWord wgt_d_ram[Design::wgt_d_words],
                 Types::AccDWord acc_d_ram[Design::acc_d_words]) {
 #pragma HLS INTERFACE mode=ap_ctrl_hs port=return
-#pragma HLS INTERFACE mode=axis port=instructions
-#pragma HLS INTERFACE mode=axis port=tokens
+#pragma HLS INTERFACE mode=axis port=instructions register_mode=off
+#pragma HLS INTERFACE mode=axis port=tokens register_mode=off
 // One port of each RAM: the other one belongs to LOAD or VEC. A bank is a RAM of its own.
 #pragma HLS ARRAY_PARTITION variable=act_d_ram type=complete dim=1
 #pragma HLS INTERFACE mode=ap_memory port=act_d_ram storage_type=ram_1p latency=1

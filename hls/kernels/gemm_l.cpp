@@ -9,8 +9,8 @@ void gemm_l_top(hls::stream<Types::Instruction>& instructions, hls::stream<Types
                 Types::WgtLWord wgt_l_ram[Design::wgt_l_words],
                 Types::AccLWord acc_l_ram[Design::acc_l_words]) {
 #pragma HLS INTERFACE mode=ap_ctrl_hs port=return
-#pragma HLS INTERFACE mode=axis port=instructions
-#pragma HLS INTERFACE mode=axis port=tokens
+#pragma HLS INTERFACE mode=axis port=instructions register_mode=off
+#pragma HLS INTERFACE mode=axis port=tokens register_mode=off
 // One port of each RAM: the other one belongs to LOAD or VEC. A bank is a RAM of its own.
 #pragma HLS ARRAY_PARTITION variable=act_l_ram type=complete dim=1
 #pragma HLS INTERFACE mode=ap_memory port=act_l_ram storage_type=ram_1p latency=1

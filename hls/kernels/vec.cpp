@@ -7,17 +7,25 @@
 void vec_top(hls::stream<Types::Instruction>& instructions, hls::stream<Types::Token>& tokens,
              Types::AccDWord acc_d_ram[Design::acc_d_words], Types::AccLWord acc_l_ram[Design::acc_l_words],
              Types::ParWord par_ram[Design::par_words], Types::SumWord sum_ram[Design::sum_words],
-             Types::OutWord out_ram[Design::out_words]) {
+             Types::ResWord res_ram[hetfab::depth_of(Design::res_words)],
+             Types::Half out_ram[2][Design::out_words],
+             Types::Half exp_ram[2][hetfab::depth_of(Design::exp_words)],
+             Types::Instruction vec_context[isa::vec_words]) {
 #pragma HLS INTERFACE mode=ap_ctrl_hs port=return
-#pragma HLS INTERFACE mode=axis port=instructions
-#pragma HLS INTERFACE mode=axis port=tokens
+#pragma HLS INTERFACE mode=axis port=instructions register_mode=off
+#pragma HLS INTERFACE mode=axis port=tokens register_mode=off
 // One port of each RAM: the other one belongs to the engine that writes or reads it.
 #pragma HLS INTERFACE mode=ap_memory port=acc_d_ram storage_type=ram_1p latency=1
 #pragma HLS INTERFACE mode=ap_memory port=acc_l_ram storage_type=ram_1p latency=1
 #pragma HLS INTERFACE mode=ap_memory port=par_ram storage_type=ram_1p latency=1
 #pragma HLS INTERFACE mode=ap_memory port=sum_ram storage_type=ram_1p latency=1
+#pragma HLS INTERFACE mode=ap_memory port=res_ram storage_type=ram_1p latency=1
+#pragma HLS ARRAY_PARTITION variable=out_ram type=complete dim=1
+#pragma HLS ARRAY_PARTITION variable=exp_ram type=complete dim=1
 #pragma HLS INTERFACE mode=ap_memory port=out_ram storage_type=ram_1p latency=1
+#pragma HLS INTERFACE mode=ap_memory port=exp_ram storage_type=ram_1p latency=1
+#pragma HLS INTERFACE mode=ap_memory port=vec_context storage_type=ram_1p latency=1
     hetfab::NoEvents events;
-    hetfab::vec_step<Design, Family>(instructions, tokens, acc_d_ram, acc_l_ram, par_ram, sum_ram, out_ram,
-                                     events);
+    hetfab::vec_step<Design, Family>(instructions, tokens, acc_d_ram, acc_l_ram, par_ram, sum_ram, res_ram,
+                                     out_ram, exp_ram, vec_context, events);
 }

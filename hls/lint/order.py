@@ -21,8 +21,11 @@ from hetfab.hls.lint.ports import (
 )
 from hetfab.hls.lint.program import Program
 from hetfab.hls.lint.syntax import Node
+from hetfab.overlay.isa.spec import isa
 
 _MEMORIES = {"ram", "burst", "bus"}
+
+_DATA_STREAMS = {stream.name for stream in isa().streams}
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ class _Run:
     """Follows all paths of a top function; a loop counts as one that runs at least once."""
 
     def __init__(self, steps: tuple[Step, ...]) -> None:
-        #: Each write of a stream with what is known before it.
+        #: Each write of a token with what is known before it.
         self.tokens: list[tuple[Access, _State]] = []
         #: What is known at the end.
         self.end, _ = self._sequence(steps, _State())
@@ -70,7 +73,8 @@ class _Run:
     def _step(self, step: Step, state: _State) -> tuple[_State | None, list[_State]]:
         match step:
             case Access(port, kind):
-                if port.kind == "stream" and kind == "write":
+                # Words of a data stream are the data: nothing has to be done before them.
+                if port.kind == "stream" and kind == "write" and port.name not in _DATA_STREAMS:
                     self.tokens.append((step, state))
                 return state.after(step), []
             case Fence(ports):

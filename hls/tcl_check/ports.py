@@ -73,6 +73,16 @@ def _smartconnect(settings: Settings) -> list[Port]:
     return ports + [axi(f"M{i:02}_AXI", master=True) for i in range(masters)]
 
 
+def _protocol_converter(settings: Settings) -> list[Port]:
+    bits = int(settings["DATA_WIDTH"])
+    return [
+        clock("aclk"),
+        reset("aresetn"),
+        axi("S_AXI", settings["SI_PROTOCOL"], bits),
+        axi("M_AXI", settings["MI_PROTOCOL"], bits, master=True),
+    ]
+
+
 def _processor_reset(_: Settings) -> list[Port]:
     return [
         clock("slowest_sync_clk"),
@@ -239,6 +249,7 @@ def _zynq_ultrascale(settings: Settings) -> list[Port]:
 PORTS: dict[str, Callable[[Settings], list[Port]]] = {
     "axi_interconnect": _interconnect,
     "smartconnect": _smartconnect,
+    "axi_protocol_converter": _protocol_converter,
     "proc_sys_reset": _processor_reset,
     "xlconstant": _constant,
     "xlconcat": _concatenation,
@@ -251,5 +262,5 @@ PORTS: dict[str, Callable[[Settings], list[Port]]] = {
     "zynq_ultra_ps_e": _zynq_ultrascale,
 }
 #: IPs that pass transfers from every slave interface to every master interface.
-BRIDGES = frozenset({"axi_interconnect", "smartconnect"})
+BRIDGES = frozenset({"axi_interconnect", "smartconnect", "axi_protocol_converter"})
 PROCESSORS = frozenset({"processing_system7", "zynq_ultra_ps_e"})

@@ -9,6 +9,7 @@ from hetfab.hls.tcl_check.addresses import address_problems
 from hetfab.hls.tcl_check.diagram import Cell, Diagram
 from hetfab.hls.tcl_check.ports import Port
 from hetfab.hls.tcl_check.problem import Problem
+from hetfab.overlay.isa.spec import isa
 
 _OPEN = {"clk": "unconnected-clock", "rst": "unconnected-reset"}
 #: Clocks may differ by this share: PLLs do not meet every frequency.
@@ -41,7 +42,7 @@ def _open_ports(diagram: Diagram) -> Iterator[Problem]:
             path = f"{cell.path}/{port.name}"
             if not port.required or diagram.joined(path) or (port.drives and port.signal != "intr" and not port.bus):
                 continue
-            if _is_absent_engine(diagram, cell, port):
+            if _is_absent_engine(diagram, cell, port) or _is_absent_partner(diagram, cell, port):
                 continue
             if port.group and diagram.joined(f"{cell.path}/{port.group}"):
                 continue
@@ -59,6 +60,15 @@ def _is_absent_engine(diagram: Diagram, cell: Cell, port: Port) -> bool:
         return False
     number = port.name.rpartition("_")[2]
     return not any(diagram.joined(f"{cell.path}/{name}_{number}") for name in ("instructions", "tokens"))
+
+
+def _is_absent_partner(diagram: Diagram, cell: Cell, port: Port) -> bool:
+    """Whether the design lacks the engine at the other side of a data stream."""
+    stream = next((stream for stream in isa().streams if stream.name == port.name), None)
+    if stream is None or cell.ip is None or port.signal != "axis":
+        return False
+    engines = {found.ip.vlnv.split(":")[2] for found in diagram.cells.values() if found.ip is not None}
+    return cell.ip.vlnv.startswith("hetfab.org:hls:") and not {stream.writer, stream.reader} <= engines
 
 
 def _group(diagram: Diagram, group: list[str]) -> Iterator[Problem]:
@@ -102,7 +112,7 @@ def _pair(master: _End, slave: _End) -> Iterator[Problem]:
     protocols = (master.port.protocol, slave.port.protocol)
     if protocols == ("AXI4", "AXI3"):
         text = f"{master.path} sends AXI4 bursts of up to 256 beats to {slave.path}, which takes AXI3's 16"
-        yield Problem("axi3-burst", 0, text, "put an interconnect between them")
+        yield Problem("axi3-burst", 0, text, "put an axi_protocol_converter between them")
     elif all(protocols) and protocols[0] != protocols[1]:
         text = f"{both} are {protocols[0]} and {protocols[1]}"
         yield Problem("axi-protocol", 0, text, "put an interconnect between them")

@@ -2,7 +2,8 @@
 """Derives the block design of an overlay from its design, its board and the instruction set (docs/pynq.md).
 
 One cell per engine and one per bank of an on-chip memory; FIFOs carry instructions and tokens between DISPATCH and the
-engines; an interconnect per DRAM port; registers and the interrupt controller behind the processor's control port.
+engines; a DRAM port for each AXI master, as far as the board has ports; registers and the interrupt controller behind
+the processor's control port.
 """
 
 from collections.abc import Iterable, Mapping
@@ -35,7 +36,7 @@ from hetfab.overlay.blockdesign.platform import (
 from hetfab.overlay.board import Board, read_board
 from hetfab.overlay.design import Design, Geometry
 from hetfab.overlay.errors import DesignInvalidError
-from hetfab.overlay.isa.spec import Memory, isa
+from hetfab.overlay.isa.spec import Memory, Stream, evaluate, isa
 
 #: m_axi ports of the top functions, those with the most traffic first: (engine, port). Ports beyond the board's share
 #: the last one, so that the program's fetches share STORE's.
@@ -52,6 +53,19 @@ _REGISTER_SPACING = 0x1_0000
 _CONTROL_BITS = 32
 _ADDRESS_BITS = 64
 _INTERRUPT_REGISTER_BYTES = 32
+
+
+def masters_by_port(engines: Iterable[str], ports: int) -> list[list[tuple[str, str]]]:
+    """The m_axi ports at each DRAM port that is used: one, and at the last what is left.
+
+    Args:
+        engines: Engines of the design.
+        ports: DRAM ports of the board.
+    """
+    present = {*engines, DISPATCH}
+    masters = [master for master in MASTERS if master[0] in present]
+    alone = [[master] for master in masters[: ports - 1]]
+    return [*alone, masters[ports - 1 :]] if len(masters) >= ports else alone
 
 
 def hls_vlnv(engine: str) -> str:
@@ -161,7 +175,8 @@ class _Builder:
         self._ranges: list[AddressRange] = []
         self._opens: list[Open] = []
         self._engines = [engine.name for engine in isa().engines if engine.name in design.geometry.engines]
-        self._masters = [(engine, port) for engine, port in MASTERS if engine in (*self._engines, DISPATCH)]
+        self._ports = masters_by_port(self._engines, board.ports)
+        self._masters = [master for masters in self._ports for master in masters]
 
     def add_all(self) -> None:
         """Adds everything, processors first."""
@@ -172,12 +187,14 @@ class _Builder:
             self._add_engine(engine)
         for entry in isa().engines:
             self._add_streams(entry.name)
+        for stream in isa().streams:
+            self._add_data_stream(stream)
         for memory in isa().memories:
             if memory.word_bits:
                 self._add_ram(memory)
         self._add_control()
         for number in range(self._memory_ports):
-            self._add_memory_interconnect(number)
+            self._add_memory_port(number)
 
     def finish(self) -> BlockDesign:
         """The collected design."""
@@ -196,7 +213,7 @@ class _Builder:
 
     @property
     def _memory_ports(self) -> int:
-        return min(self._board.ports, len(self._masters))
+        return len(self._ports)
 
     def _add(
         self,
@@ -263,7 +280,7 @@ class _Builder:
     def _hls_ports(self, engine: str) -> tuple[list[Interface], list[Pin]]:
         """Ports that every top function has: AXI masters with their offsets, clock, reset."""
         masters = [port for owner, port in self._masters if owner == engine]
-        bits = isa().instruction_bits if engine == DISPATCH else self._design.geometry.bus_bits
+        bits = self._design.geometry.bus_bits
         interfaces = [Interface(f"m_axi_{port}", Protocol.AXI4, Role.MASTER, bits) for port in masters]
         pins = [Pin("ap_clk", Direction.IN, 1, Signal.CLOCK), Pin("ap_rst_n", Direction.IN, 1, Signal.RESET)]
         return interfaces, pins + [Pin(port, Direction.IN, _ADDRESS_BITS) for port in masters]
@@ -296,6 +313,10 @@ class _Builder:
         interfaces, pins = self._hls_ports(engine)
         interfaces.append(Interface("instructions", Protocol.STREAM, Role.SLAVE, isa().instruction_bits))
         interfaces.append(Interface("tokens", Protocol.STREAM, Role.MASTER, token_bits()))
+        for stream in isa().streams:
+            if engine in (stream.writer, stream.reader):
+                role = Role.MASTER if engine == stream.writer else Role.SLAVE
+                interfaces.append(Interface(stream.name, Protocol.STREAM, role, stream.bits))
         pins.append(Pin("ap_start", Direction.IN))
         states = [Pin(name, Direction.OUT) for name in ("ap_done", "ap_idle", "ap_ready")]
         rams = [pin for port in ram_ports(engine) for pin in _ram_pins(port, self._design.geometry)]
@@ -313,15 +334,29 @@ class _Builder:
                 self._open(dispatch, port, f"the design has no {engine}; DISPATCH refuses its instructions")
             return
         cell = cell_name(engine)
-        self._add_fifo(f"{engine}_instructions", isa().instruction_bits)
+        depth = self._design.geometry.engine_fifo_depth
+        self._add_fifo(f"{engine}_instructions", isa().instruction_bits, depth)
         self._link((dispatch, f"instructions_{number}"), (f"{engine}_instructions", "S_AXIS"))
         self._link((f"{engine}_instructions", "M_AXIS"), (cell, "instructions"))
-        self._add_fifo(f"{engine}_tokens", token_bits())
+        self._add_fifo(f"{engine}_tokens", token_bits(), depth)
         self._link((cell, "tokens"), (f"{engine}_tokens", "S_AXIS"))
         self._link((f"{engine}_tokens", "M_AXIS"), (dispatch, f"tokens_{number}"))
 
-    def _add_fifo(self, name: str, bits: int) -> None:
-        needed = max(self._design.geometry.engine_fifo_depth, _SMALLEST_FIFO)
+    def _add_data_stream(self, stream: Stream) -> None:
+        """A FIFO between two engines; a design with only one of them leaves its port open."""
+        present = [engine for engine in (stream.writer, stream.reader) if engine in self._engines]
+        if len(present) < 2:
+            for engine in present:
+                self._open(
+                    cell_name(engine), stream.name, f"no engine of the design is at the other side of {stream.name}"
+                )
+            return
+        self._add_fifo(stream.name, stream.bits, evaluate(stream.depth, self._design.geometry.constants()))
+        self._link((cell_name(stream.writer), stream.name), (stream.name, "S_AXIS"))
+        self._link((stream.name, "M_AXIS"), (cell_name(stream.reader), stream.name))
+
+    def _add_fifo(self, name: str, bits: int, depth: int) -> None:
+        needed = max(depth, _SMALLEST_FIFO)
         parameters = {"TDATA_NUM_BYTES": bits // 8, "FIFO_DEPTH": 1 << (needed - 1).bit_length(), "HAS_TLAST": 0}
         interfaces = [
             Interface("S_AXIS", Protocol.STREAM, Role.SLAVE, bits),
@@ -335,14 +370,15 @@ class _Builder:
         self._clocked(name, "s_axis_aclk", "s_axis_aresetn")
 
     def _add_ram(self, memory: Memory) -> None:
-        """RAMs with a port for the writer and one for the reader; without one of them, the other's pins stay idle."""
+        """RAMs with a port for the writer and one for the reader; a port without one stays idle."""
         users = list(dict.fromkeys((memory.writer, memory.reader)))
         present = [user for user in users if user in self._engines]
-        if present != users:
-            for user in present:
-                self._idle_ram_port(user, memory)
-            return
         geometry = self._design.geometry
+        if present != users or not geometry.depth(memory.name):
+            why = f"no engine of the design is at the other side of {memory.name}"
+            for user in present:
+                self._idle_ram_port(user, memory, why if present != users else f"the design has no {memory.name}")
+            return
         depth, bits = geometry.depth(memory.name), _ram_bits(memory, geometry)
         kind = _ram_kind(memory, users)
         parameters = {
@@ -382,15 +418,13 @@ class _Builder:
         if port.reads:
             self._join((name, f"dout{letter}"), (cell, f"{name}_q0"))
 
-    def _idle_ram_port(self, engine: str, memory: Memory) -> None:
+    def _idle_ram_port(self, engine: str, memory: Memory, why: str) -> None:
         port = _ram_port(engine, memory)
         for pin in _ram_pins(port, self._design.geometry):
             if pin.direction is Direction.IN:
                 self._join(self._constant(pin.bits, 0), (cell_name(engine), pin.name))
             else:
-                self._open(
-                    cell_name(engine), pin.name, f"no engine of the design is at the other side of {memory.name}"
-                )
+                self._open(cell_name(engine), pin.name, why)
 
     def _add_interconnect(self, name: str, slaves: list[Interface], masters: list[Interface]) -> None:
         parameters = {"NUM_SI": len(slaves), "NUM_MI": len(masters)}
@@ -430,20 +464,20 @@ class _Builder:
             master = Endpoint(platform.cell, platform.control_port)
             self._ranges.append(AddressRange(master, Endpoint(cell, port), base, size, RangeKind.REGISTERS, "Reg"))
 
-    def _add_memory_interconnect(self, number: int) -> None:
-        """One DRAM port and the masters that use it."""
-        platform, board, name = self._platform, self._board, f"memory_interconnect_{number}"
-        last = self._memory_ports - 1
-        users = [master for index, master in enumerate(self._masters) if min(index, last) == number]
-        ends = [(cell_name(engine), f"m_axi_{port}") for engine, port in users]
-        slaves = []
-        for index, (cell, port) in enumerate(ends):
-            bits = self._cells[cell].interface(port).bits
-            slaves.append(Interface(f"S0{index}_AXI", Protocol.AXI4, Role.SLAVE, bits))
+    def _add_memory_port(self, number: int) -> None:
+        """One DRAM port and the masters that use it; a master alone needs no arbiter."""
+        platform, board = self._platform, self._board
         target = self._cells[platform.cell].interface(platform.memory_port.format(number))
-        self._add_interconnect(name, slaves, [Interface("M00_AXI", target.protocol, Role.MASTER, target.bits)])
-        for index, end in enumerate(ends):
-            self._link(end, (name, f"S0{index}_AXI"))
+        ends = [(cell_name(engine), f"m_axi_{port}") for engine, port in self._ports[number]]
+        masters = [self._cells[cell].interface(port) for cell, port in ends]
+        if len(ends) > 1 or masters[0].bits != target.bits:
+            slaves = self._add_memory_interconnect(number, masters, target)
+        elif masters[0].protocol is not target.protocol:
+            slaves = [self._add_protocol_converter(number, masters[0], target)]
+        else:
+            slaves = [(platform.cell, target.name)]
+        for end, slave in zip(ends, slaves, strict=True):
+            self._link(end, slave)
             self._ranges.append(
                 AddressRange(
                     Endpoint(*end),
@@ -454,7 +488,38 @@ class _Builder:
                     platform.memory_segment.format(number),
                 )
             )
-        self._link((name, "M00_AXI"), (platform.cell, target.name))
+
+    def _add_memory_interconnect(
+        self, number: int, masters: list[Interface], target: Interface
+    ) -> list[tuple[str, str]]:
+        """What several masters share a DRAM port by; its slave interfaces, in their order."""
+        name = f"memory_interconnect_{number}"
+        slaves = [
+            Interface(f"S0{index}_AXI", Protocol.AXI4, Role.SLAVE, master.bits) for index, master in enumerate(masters)
+        ]
+        self._add_interconnect(name, slaves, [Interface("M00_AXI", target.protocol, Role.MASTER, target.bits)])
+        self._link((name, "M00_AXI"), (self._platform.cell, target.name))
+        return [(name, slave.name) for slave in slaves]
+
+    def _add_protocol_converter(self, number: int, master: Interface, target: Interface) -> tuple[str, str]:
+        """AXI4 as AXI3 in wires, since no burst is longer than AXI3's 16 beats; its slave interface."""
+        name = f"memory_converter_{number}"
+        parameters = {
+            "SI_PROTOCOL": master.protocol.value,
+            "MI_PROTOCOL": target.protocol.value,
+            "DATA_WIDTH": target.bits,
+            # No bursts to split: the adapters are made with bursts of at most 16 beats.
+            "TRANSLATION_MODE": 0,
+        }
+        interfaces = [
+            Interface("S_AXI", master.protocol, Role.SLAVE, target.bits),
+            Interface("M_AXI", target.protocol, Role.MASTER, target.bits),
+        ]
+        pins = [Pin("aclk", Direction.IN, 1, Signal.CLOCK), Pin("aresetn", Direction.IN, 1, Signal.RESET)]
+        self._add(name, "xilinx.com:ip:axi_protocol_converter:2.1", parameters, interfaces, pins)
+        self._clocked(name, "aclk", "aresetn")
+        self._link((name, "M_AXI"), (self._platform.cell, target.name))
+        return name, "S_AXI"
 
 
 def _ram_port(engine: str, memory: Memory) -> _RamPort:

@@ -2,18 +2,17 @@
 """Writes a block design as a hardware handoff file (.hwh), the XML from which PYNQ learns what an overlay holds.
 
 It has what pynqmetadata reads: modules with VLNV, parameters, ports and buses, address ranges, DISPATCH's registers.
-Registers have the names that Vitis HLS gives: ``CTRL``, ``GIER``, ``IP_IER``, ``IP_ISR``, arguments as in the
-instruction set's table, and ``_1`` and ``_2`` for the halves of 64 bits.
+Registers have the names that Vitis HLS gives: ``CTRL``, ``GIER``, ``IP_IER``, ``IP_ISR``, and ``Memory_<name>`` for
+each memory, by its first word.
 """
 
-from collections.abc import Iterator
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
 
 from hetfab.overlay.blockdesign.build import DISPATCH, cell_name, register_bytes
 from hetfab.overlay.blockdesign.diagram import AddressRange, BlockDesign, Cell, Endpoint, Interface, Pin, Protocol
 from hetfab.overlay.blockdesign.platform import platform_of
-from hetfab.overlay.isa.spec import Register, isa
+from hetfab.overlay.isa.spec import isa
 
 _BUS_VLNV = {
     Protocol.AXI3: "xilinx.com:interface:aximm:1.0",
@@ -58,16 +57,6 @@ def hwh_text(built: BlockDesign) -> str:
         module.append(_memory_map(cell, built.ranges))
     ElementTree.indent(root)
     return '<?xml version="1.0" encoding="UTF-8" standalone="no" ?>\n' + ElementTree.tostring(root, "unicode") + "\n"
-
-
-def register_name(register: Register) -> str:
-    """A register's name in the .hwh file and in PYNQ's ``register_map``."""
-    if register.name in _CONTROL_REGISTERS:
-        return _CONTROL_REGISTERS[register.name][0]
-    for ending, half in (("_low", "_1"), ("_high", "_2")):
-        if register.name.endswith(ending):
-            return register.name.removesuffix(ending) + half
-    return register.name
 
 
 def _bus_names(built: BlockDesign) -> dict[Endpoint, str]:
@@ -161,20 +150,26 @@ def _address_blocks() -> Element:
         USAGE="register",
     )
     registers = SubElement(block, "REGISTERS")
-    for register in isa().registers:
-        entry = SubElement(registers, "REGISTER", NAME=register_name(register))
-        access = "read-write" if register.writable else "read-only"
-        _properties(entry, register.meaning, access, ADDRESS_OFFSET=hex(register.offset), SIZE="32")
+    for known, (name, bits) in _CONTROL_REGISTERS.items():
+        register = isa().register(known)
+        entry = _register(registers, name, register.offset, register.meaning, writable=True)
         fields = SubElement(entry, "FIELDS")
-        for name, bit, writable in _fields(register):
-            field = SubElement(fields, "FIELD", NAME=name)
+        for bit_name, bit, writable in bits:
+            field = SubElement(fields, "FIELD", NAME=bit_name)
             access = "read-write" if writable else "read-only"
-            _properties(field, name, access, BIT_OFFSET=str(bit), BIT_WIDTH="1")
+            _properties(field, bit_name, access, BIT_OFFSET=str(bit), BIT_WIDTH="1")
+    for memory in isa().register_memories:
+        name = f"Memory_{memory.name}"
+        entry = _register(registers, name, memory.offset, memory.name, writable=memory.name == "arguments")
+        SubElement(entry, "FIELDS")
     return element
 
 
-def _fields(register: Register) -> Iterator[tuple[str, int, bool]]:
-    yield from _CONTROL_REGISTERS.get(register.name, ("", ()))[1]
+def _register(parent: Element, name: str, offset: int, meaning: str, *, writable: bool) -> Element:
+    entry = SubElement(parent, "REGISTER", NAME=name)
+    access = "read-write" if writable else "read-only"
+    _properties(entry, meaning, access, ADDRESS_OFFSET=hex(offset), SIZE="32")
+    return entry
 
 
 def _properties(parent: Element, description: str, access: str, **others: str) -> None:

@@ -11,20 +11,24 @@ from dataclasses import replace
 import numpy as np
 
 from hetfab.overlay.compiler.channel_order import with_best_orders
+from hetfab.overlay.compiler.cnn.compile import compile_on_samples
 from hetfab.overlay.compiler.constants import Columns, Constants
+from hetfab.overlay.compiler.edge_reads import EdgeRead, edge_reads, edges_of, has_negated_rows
 from hetfab.overlay.compiler.emitter import Affine, Emitter
 from hetfab.overlay.compiler.layer_code import LayerCode
-from hetfab.overlay.compiler.lowered import LoweredLayer, LoweredModel
+from hetfab.overlay.compiler.lowered import LoweredLayer, LoweredModel, Stored
 from hetfab.overlay.compiler.lowering import lower
 from hetfab.overlay.compiler.operands import GEMM_D, GEMM_L
 from hetfab.overlay.compiler.planning import PlannedLayer, plan_layers
+from hetfab.overlay.compiler.scratchpad import DEFAULT_ROW_SOURCE
 from hetfab.overlay.compiler.semaphores import Milestones, Semaphore
 from hetfab.overlay.design import Design, Geometry
 from hetfab.overlay.errors import DesignInvalidError, SplitInvalidError
 from hetfab.overlay.isa.arithmetic import LARGEST_DEGREE
-from hetfab.overlay.isa.codec import Engine
+from hetfab.overlay.isa.codec import Engine, ReduceSource
 from hetfab.overlay.model.binding import to_json
 from hetfab.overlay.model.bound_model import BoundModel
+from hetfab.overlay.model.cnn.inspection import takes_samples
 from hetfab.overlay.model.reader import model_hash
 from hetfab.overlay.program import (
     Edges,
@@ -42,7 +46,13 @@ _SEGMENTS = {"features": "features", "constant": "constants", "computed": "activ
 
 
 def compile_model(
-    given: BoundModel, design: Design, *, name: str = "model", share_on_d: float | None = None
+    given: BoundModel,
+    design: Design,
+    *,
+    name: str = "model",
+    share_on_d: float | None = None,
+    lowered: LoweredModel | None = None,
+    row_source: ReduceSource = DEFAULT_ROW_SOURCE,
 ) -> Program:
     """Compiles a quantized model.
 
@@ -51,24 +61,36 @@ def compile_model(
         design: The design to compile for.
         name: Name of the model, for reports.
         share_on_d: Of each layer's output channels, what GEMM-D gets, 0 to 1; None for the fastest split.
+        lowered: The model's layers as ``plan_model`` chose them; None for those of ``lower``.
+        row_source: Where AGG takes rows of features from; DRAM where the design has no scratchpad.
 
     Raises:
         InputError: One of the errors of ``lower`` and ``choose_tile``.
         DesignInvalidError: The design lacks an engine that the model needs.
-        SplitInvalidError: ``share_on_d`` is no share, or gives channels to a core that the design lacks.
+        SplitInvalidError: ``share_on_d`` is no share, or gives channels to a core that the design lacks, or the
+            model takes samples.
     """
-    program = compile_lowered(lower(given.model, given.bindings), design, name=name, share_on_d=share_on_d)
+    if takes_samples(given.bindings):
+        _check_no_share(share_on_d)
+        return compile_on_samples(given, design, name=name)
+    layers = lower(given.model, given.bindings) if lowered is None else lowered
+    program = compile_lowered(layers, design, name=name, share_on_d=share_on_d, row_source=row_source)
     return replace(program, model_hash=model_hash(given.model), bindings=to_json(given.bindings))
 
 
 def compile_lowered(
-    lowered: LoweredModel, design: Design, *, name: str = "model", share_on_d: float | None = None
+    lowered: LoweredModel,
+    design: Design,
+    *,
+    name: str = "model",
+    share_on_d: float | None = None,
+    row_source: ReduceSource = DEFAULT_ROW_SOURCE,
 ) -> Program:
     """Compiles integer layers; the program has no model's hash and no binding. Otherwise as ``compile_model``."""
     _check_share(share_on_d, design)
-    _check_engines(lowered, design)
+    check_engines(lowered, design)
     lowered = with_best_orders(lowered, design.geometry, share_on_d)
-    compiler = _Compiler(lowered, design.geometry, share_on_d)
+    compiler = _Compiler(lowered, design.geometry, share_on_d, row_source)
     compiler.run()
     return Program(
         design=design,
@@ -85,6 +107,15 @@ def compile_lowered(
         limits=Limits(LARGEST_DEGREE, dict(lowered.fixed_counts)),
         constants=compiler.constants.content(),
     )
+
+
+def _check_no_share(share: float | None) -> None:
+    if share is not None:
+        raise SplitInvalidError(
+            f"a share of {share:g} of the output channels on GEMM-D for a model that takes samples",
+            "no share: its layers are split by channels or by lines, whichever takes less time",
+            "leave the share to the compiler",
+        )
 
 
 def _check_share(share: float | None, design: Design) -> None:
@@ -105,11 +136,16 @@ def _check_share(share: float | None, design: Design) -> None:
             )
 
 
-def _check_engines(lowered: LoweredModel, design: Design) -> None:
+def check_engines(lowered: LoweredModel, design: Design) -> None:
+    """Refuses a design that lacks an engine.
+
+    Raises:
+        DesignInvalidError: Names what is missing and what layers need.
+    """
     needed = {"load", "store", "vec"}
-    if any(layer.dense for layer in lowered.layers) and "gemm_l" not in design.geometry.engines:
+    if any(layer.product for layer in lowered.layers) and "gemm_l" not in design.geometry.engines:
         needed |= {"gemm_d"}
-    needed |= {"agg"} if any(layer.aggregations for layer in lowered.layers) else set()
+    needed |= {"agg"} if any(layer.aggregates for layer in lowered.layers) else set()
     missing = sorted(needed - set(design.geometry.engines))
     if missing:
         raise DesignInvalidError(
@@ -122,11 +158,13 @@ def _check_engines(lowered: LoweredModel, design: Design) -> None:
 class _Compiler:
     """State of one compilation."""
 
-    def __init__(self, lowered: LoweredModel, geometry: Geometry, share_on_d: float | None) -> None:
+    def __init__(
+        self, lowered: LoweredModel, geometry: Geometry, share_on_d: float | None, row_source: ReduceSource
+    ) -> None:
         self.lowered = lowered
         self.geometry = geometry
         self.emitter = Emitter(geometry)
-        self._code = LayerCode(self.emitter, geometry)
+        self._code = LayerCode(self.emitter, geometry, row_source)
         self.constants = Constants()
         self.layers: list[LayerInfo] = []
         self.edges: dict[str, Edges] = {}
@@ -134,6 +172,7 @@ class _Compiler:
         self._planned = plan_layers(lowered, geometry, share_on_d)
         in_bytes = {planned.layer.output.name for planned in self._planned if not planned.packed_output}
         self._packed = {tensor.name for tensor in lowered.stored.values() if lowered.packs(tensor)} - in_bytes
+        self._as_rows = _read_as_rows(lowered)
         self._layer_of = {layer.output.name: index for index, layer in enumerate(lowered.layers)}
         self._stored = {
             semaphore: Milestones(self._newest_input(semaphore, layer) for layer in lowered.layers)
@@ -159,7 +198,7 @@ class _Compiler:
         return [
             Tensor(
                 name=tensor.name,
-                segment=_SEGMENTS[tensor.origin],
+                segment=self._segment(tensor),
                 node_type=self.lowered.node_types[tensor.name],
                 channels=tensor.channels,
                 bits=tensor.bits,
@@ -174,28 +213,37 @@ class _Compiler:
 
     def _emit_layer(self, index: int, planned: PlannedLayer) -> None:
         layer, tile = planned.layer, planned.tile
-        self.layers.append(self._describe(planned))
-        for chosen in tile.passes:
-            columns = self.constants.add_columns(layer, planned.operands, tile, chosen, self.geometry)
-            self._emit_entry(index, planned, columns)
+        edges = edges_of(layer, self.lowered)
+        self.edges |= {each.name: each for each in edges}
+        self.layers.append(self._describe(planned, edges))
+        for columns in self._columns(planned):
+            reads = edge_reads(layer, edges, columns)
+            self._emit_entry(index, planned, columns, reads)
             node_type = self.lowered.node_types[layer.output.name]
             left = Affine(symbol=Symbol(SymbolKind.TAIL_ROWS, node_type, tile.rows))
             for part, rows in ((Part.FULL, tile.rows), (Part.TAIL, left)):
                 self.emitter.begin(index, part, node_type, tile.rows)
-                self._code.tile(planned, columns, rows)
+                self._code.tile(planned, columns, reads, rows)
             self._emit_exit(index, layer)
         self._signal_stored(index)
 
-    def _describe(self, planned: PlannedLayer) -> LayerInfo:
+    def _columns(self, planned: PlannedLayer) -> list[Columns]:
+        """Each pass over the rows, its numbers in the constants."""
+        layer, tile = planned.layer, planned.tile
+        if layer.gathered and layer.dense is not None:
+            table = self.constants.add_weight_rows(layer.dense, negated=has_negated_rows(layer))
+            return [self.constants.add_gathered_columns(layer, one, table, self.geometry) for one in tile.passes]
+        return [self.constants.add_columns(layer, planned.operands, tile, one, self.geometry) for one in tile.passes]
+
+    def _segment(self, tensor: Stored) -> str:
+        in_rows = tensor.origin != "features" or tensor.name in self._as_rows
+        return _SEGMENTS[tensor.origin] if in_rows else "graph"
+
+    def _describe(self, planned: PlannedLayer, edges: Sequence[Edges]) -> LayerInfo:
         layer = planned.layer
-        for aggregation in layer.aggregations:
-            edges = aggregation.edges
-            self.edges[edges.name] = Edges(
-                edges.name, edges.relations, edges.metapath, edges.source_type, edges.destination_type
-            )
         bits = planned.weight_bits_on_cores()
         cores = tuple(core for core, widths in bits.items() if widths.size)
-        used = (*(("load",) if layer.dense else ()), *cores, *(("agg",) if layer.aggregations else ()))
+        used = (*(("load",) if layer.dense else ()), *cores, *(("agg",) if layer.aggregates else ()))
         return LayerInfo(
             name=layer.output.name,
             kind=layer.kind.value,
@@ -203,26 +251,27 @@ class _Compiler:
             node_type=self.lowered.node_types[layer.output.name],
             inputs=layer.dense.input.channels if layer.dense else 0,
             channels=layer.output.channels,
-            aggregations=tuple(aggregation.edges.name for aggregation in layer.aggregations),
+            aggregations=tuple(each.name for each in edges),
             tile_rows=planned.tile.rows,
             channels_on_l=bits[GEMM_L].size,
             weight_bits_on_d=tuple(np.unique(bits[GEMM_D]).tolist()),
             weight_bits_on_l=tuple(np.unique(bits[GEMM_L]).tolist()),
+            gathered=layer.gathered,
         )
 
-    def _emit_entry(self, index: int, planned: PlannedLayer, columns: Columns) -> None:
+    def _emit_entry(self, index: int, planned: PlannedLayer, columns: Columns, reads: Sequence[EdgeRead]) -> None:
         """What a pass over the rows needs once: parameters, resident weights, AGG's contexts, stored inputs."""
         layer = planned.layer
         self.emitter.begin(index, Part.ONCE)
         if layer.dense is not None:
             waits = [Semaphore.PASS_ENDED] if self._passes.waits(self._needs[self._pass]) else []
-            self._code.load_parameters(columns, waits=waits)
-            if planned.tile.resident:
+            loaded = [Semaphore.PARAMETERS_LOADED] if layer.gathered else []
+            self._code.load_parameters(columns, waits=waits, signals=loaded)
+            self.emitter.sync(Engine.VEC, waits=loaded)
+            if layer.product is not None and planned.tile.resident:
                 self._code.load_weights(planned, columns, 0)
         self._await_stored(Semaphore.STORED_FOR_LOAD, Engine.LOAD, layer)
-        if len(layer.aggregations) <= self.geometry.agg_contexts:
-            for slot, aggregation in enumerate(layer.aggregations):
-                self._code.context(slot, aggregation, columns.range.first)
+        self._code.contexts(reads, columns)
         self._await_stored(Semaphore.STORED_FOR_AGG, Engine.AGG, layer)
 
     def _emit_exit(self, index: int, layer: LoweredLayer) -> None:
@@ -250,8 +299,14 @@ class _Compiler:
         if semaphore is Semaphore.STORED_FOR_AGG:
             names = [aggregation.input.name for aggregation in layer.aggregations]
         else:
-            names = [layer.dense.input.name] if layer.dense else []
+            names = [layer.product.input.name] if layer.product else []
         return max((self._layer_of.get(name, -1) for name in names), default=-1)
+
+
+def _read_as_rows(lowered: LoweredModel) -> set[str]:
+    """Names of the tensors that a matrix engine or an aggregation reads row by row."""
+    names = {layer.product.input.name for layer in lowered.layers if layer.product is not None}
+    return names | {each.input.name for layer in lowered.layers for each in layer.aggregations}
 
 
 def _pass_needs(planned: Sequence[PlannedLayer]) -> list[int]:

@@ -2,11 +2,13 @@
 """Lays out the constants segment: learned tables, parameters and weight tiles, in the order of their use."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from hetfab.overlay import layouts
-from hetfab.overlay.compiler.lowered import LoweredLayer, Stored
+from hetfab.overlay.compiler.lowered import DenseTerm, LoweredLayer, Stored
 from hetfab.overlay.compiler.operands import Operands
 from hetfab.overlay.compiler.tiling import ColumnRange, Tile
 from hetfab.overlay.design import Geometry
@@ -22,12 +24,14 @@ class Columns:
         parameters: Offset of bias and multipliers: whole groups of GEMM-D's channels, then GEMM-L's.
         weights: Offset of GEMM-D's weight tile of each step over the input channels.
         planes: Offset of GEMM-L's.
+        table: Offset of the rows of weights that AGG gathers, -1 where it gathers none.
     """
 
     range: ColumnRange
-    parameters: int
-    weights: tuple[int, ...]
-    planes: tuple[int, ...]
+    parameters: int = 0
+    weights: tuple[int, ...] = ()
+    planes: tuple[int, ...] = ()
+    table: int = -1
 
 
 class Constants:
@@ -44,17 +48,32 @@ class Constants:
     def add_table(self, tensor: Stored, values: layouts.IntArray, packed: bool) -> int:
         """Appends the rows of a constant tensor in the layout 'activations' and returns their offset."""
         bits = layouts.stored_bits(tensor.bits, packed)
-        row_channels = layouts.padded(tensor.channels, 8 * isa().block_bytes // bits)
-        rows = layouts.activation_rows(len(values), row_channels, tensor.signed)
-        rows[: len(values), : tensor.channels] = values
-        return self._add((layouts.packed_rows(rows) if packed else rows.view(np.uint8)).reshape(-1))
+        rows = _padded_rows(values, bits, signed=tensor.signed)
+        return self.add((layouts.packed_rows(rows) if packed else rows.view(np.uint8)).reshape(-1))
+
+    def add_weight_rows(self, dense: DenseTerm, *, negated: bool) -> int:
+        """Appends weights as rows in the layout 'activations', one for each column of the features.
+
+        Args:
+            dense: Whose weights.
+            negated: Whether rows for negative features follow.
+        """
+        values = np.concatenate([dense.weight, -dense.weight]) if negated else dense.weight
+        return self.add(_padded_rows(values, 8, signed=True).view(np.uint8).reshape(-1))
+
+    def add_gathered_columns(self, layer: LoweredLayer, chosen: ColumnRange, table: int, geometry: Geometry) -> Columns:
+        """Appends parameters of the output channels of one pass whose sums AGG gathers from ``table``."""
+        assert layer.dense is not None
+        columns = slice(chosen.first, chosen.first + chosen.count)
+        records = self._parameters(layer, layer.dense.bias[columns], columns, geometry)
+        return Columns(chosen, self.add(records), table=table)
 
     def add_columns(
         self, layer: LoweredLayer, operands: Operands | None, tile: Tile, chosen: ColumnRange, geometry: Geometry
     ) -> Columns:
         """Appends parameters and weight tiles of the output channels of one pass."""
         if layer.dense is None or operands is None:
-            return Columns(chosen, 0, (), ())
+            return Columns(chosen)
         middle = chosen.first + chosen.on_d
         on_d, on_l = slice(chosen.first, middle), slice(middle, middle + chosen.on_l)
         bipolar = chosen.planes == 1
@@ -67,16 +86,16 @@ class Constants:
         starts = range(0, rows, inputs)
         steps = [(layer.dense.weight[start : start + inputs], min(inputs, rows - start)) for start in starts]
         weights = [
-            self._add(layouts.weight_words(step[:, on_d], geometry.gemm_d_cols, length, packed=operands.packed))
+            self.add(layouts.weight_words(step[:, on_d], geometry.gemm_d_cols, length, packed=operands.packed))
             for step, length in steps
             if chosen.on_d
         ]
         planes = [
-            self._add(layouts.plane_words(step[:, on_l], geometry.gemm_l_cols, length, chosen.planes, bipolar=bipolar))
+            self.add(layouts.plane_words(step[:, on_l], geometry.gemm_l_cols, length, chosen.planes, bipolar=bipolar))
             for step, length in steps
             if chosen.on_l
         ]
-        return Columns(chosen, self._add(np.concatenate(records)), tuple(weights), tuple(planes))
+        return Columns(chosen, self.add(np.concatenate(records)), tuple(weights), tuple(planes))
 
     def _parameters(
         self, layer: LoweredLayer, bias: layouts.IntArray, columns: slice, geometry: Geometry
@@ -84,9 +103,18 @@ class Constants:
         multiplier = layer.multiplier[columns] if layer.multiplier.size else np.zeros_like(bias)
         return layouts.parameter_records(bias, multiplier, geometry.lanes)
 
-    def _add(self, piece: layouts.Bytes) -> int:
+    def add(self, piece: layouts.Bytes) -> int:
+        """Appends bytes and returns their offset."""
         offset = self._size
         padding = -piece.size % isa().block_bytes
         self._pieces += [piece, np.zeros(padding, np.uint8)]
         self._size += piece.size + padding
         return offset
+
+
+def _padded_rows(values: layouts.IntArray, bits: int, *, signed: bool) -> npt.NDArray[Any]:
+    """Rows of integers that take ``bits`` bits each, with zeros up to whole blocks."""
+    row_channels = layouts.padded(values.shape[1], 8 * isa().block_bytes // bits)
+    rows = layouts.activation_rows(len(values), row_channels, signed)
+    rows[: len(values), : values.shape[1]] = values
+    return rows

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from hetfab.overlay.compiler.rings import RING_MEMORIES, SLOTS, slot_words
-from hetfab.overlay.compiler.semaphores import RING_FREE, Semaphore
+from hetfab.overlay.compiler.semaphores import RING_FREE
 from hetfab.overlay.design import Geometry
 from hetfab.overlay.errors import FieldRangeError
 from hetfab.overlay.isa.codec import Engine
@@ -54,12 +54,11 @@ class Emitter:
 
     Args:
         geometry: The design's geometry; it sets the rings' slots.
+        rings: Memories that are rings.
     """
 
-    def __init__(self, geometry: Geometry) -> None:
-        self.rings = tuple(
-            Ring(name, SLOTS, slot_words(geometry, name), int(RING_FREE.get(name, 0))) for name in RING_MEMORIES
-        )
+    def __init__(self, geometry: Geometry, rings: Sequence[str] = RING_MEMORIES) -> None:
+        self.rings = tuple(Ring(name, SLOTS, slot_words(geometry, name), int(RING_FREE.get(name, 0))) for name in rings)
         self.symbols: dict[Symbol, int] = {}
         self.blocks: list[Block] = []
         self._open: _OpenBlock | None = None
@@ -83,7 +82,7 @@ class Emitter:
         """Moves to the next slot of a ring: what is emitted from here on means that slot."""
         self._current.uses[ring] = self._current.uses.get(ring, 0) + 1
 
-    def sync(self, engine: Engine, *, waits: Iterable[Semaphore] = (), signals: Iterable[Semaphore] = ()) -> None:
+    def sync(self, engine: Engine, *, waits: Iterable[int] = (), signals: Iterable[int] = ()) -> None:
         """Emits instructions that only wait and signal, at most two of each per instruction."""
         waiting, signalling = list(waits), list(signals)
         while waiting or signalling:
@@ -95,8 +94,8 @@ class Emitter:
         operation: str,
         fields: dict[str, int | Affine],
         *,
-        waits: Sequence[Semaphore] = (),
-        signals: Sequence[Semaphore] = (),
+        waits: Sequence[int] = (),
+        signals: Sequence[int] = (),
     ) -> None:
         """Emits an instruction; waits and signals beyond two go to a ``sync`` before and after it."""
         engine = Engine(isa().engine(isa().operation(operation).engine).id)
@@ -114,8 +113,8 @@ class Emitter:
         self,
         operation: str,
         engine: Engine,
-        waits: Sequence[Semaphore],
-        signals: Sequence[Semaphore],
+        waits: Sequence[int],
+        signals: Sequence[int],
         fields: dict[str, int | Affine],
     ) -> None:
         block = self._current

@@ -10,15 +10,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hetfab.overlay.compiler.constants import Columns
+from hetfab.overlay.compiler.edge_reads import EdgeRead
 from hetfab.overlay.compiler.emitter import Affine, Emitter, slot_of, tensor_address
-from hetfab.overlay.compiler.lowered import Aggregation, DenseTerm
+from hetfab.overlay.compiler.lowered import DenseTerm
 from hetfab.overlay.compiler.planning import PlannedLayer
+from hetfab.overlay.compiler.scratchpad import ScratchpadPart, places_in_scratchpad, scratchpad_part
 from hetfab.overlay.compiler.semaphores import Semaphore
 from hetfab.overlay.design import Geometry
-from hetfab.overlay.isa.codec import ReduceMode, Segment
+from hetfab.overlay.isa.codec import ReduceMode, ReduceSource, Segment
 from hetfab.overlay.isa.spec import isa
 from hetfab.overlay.isa.words import program_address
 from hetfab.overlay.layouts import PLANE_CHANNELS, blocks_of
+from hetfab.overlay.model.scales import LARGEST_POST_LEFT
 from hetfab.overlay.program import Symbol, SymbolKind
 
 _BLOCK = isa().block_bytes
@@ -41,15 +44,18 @@ class _Part:
 class LayerCode:
     """Emits the instructions of layers into an emitter's open block."""
 
-    def __init__(self, emitter: Emitter, geometry: Geometry) -> None:
+    def __init__(self, emitter: Emitter, geometry: Geometry, source: ReduceSource) -> None:
         self._emitter = emitter
         self._geometry = geometry
+        self._source = source
 
-    def load_parameters(self, columns: Columns, *, waits: Sequence[Semaphore]) -> None:
+    def load_parameters(
+        self, columns: Columns, *, waits: Sequence[Semaphore], signals: Sequence[Semaphore] = ()
+    ) -> None:
         """Bias and multipliers of a pass, to the next slot."""
         self._emitter.take("par_ram")
         words = self._groups(columns.range.on_d) + self._groups(columns.range.on_l)
-        self._copy("load_parameters", "par_ram", columns.parameters, words, waits=waits)
+        self._copy("load_parameters", "par_ram", columns.parameters, words, waits=waits, signals=signals)
 
     def load_weights(
         self,
@@ -76,12 +82,12 @@ class LayerCode:
             words = self._l_groups(columns) * self._row_words(planned, step) * columns.range.planes
             self._copy("load_planes", "wgt_l_ram", columns.planes[step], words, signals=signals[1])
 
-    def tile(self, planned: PlannedLayer, columns: Columns, rows: int | Affine) -> None:
+    def tile(self, planned: PlannedLayer, columns: Columns, reads: Sequence[EdgeRead], rows: int | Affine) -> None:
         """All of a tile of ``rows`` rows."""
-        if planned.layer.dense is not None:
-            self._matmuls(planned.layer.dense, planned, columns, rows)
-        if planned.layer.aggregations:
-            self._reductions(planned, columns, rows)
+        if planned.layer.product is not None:
+            self._matmuls(planned.layer.product, planned, columns, rows)
+        if reads:
+            self._reductions(planned, columns, reads, rows)
         self._emitter.take("out_ram")
         for part in self._parts(planned, columns):
             self._vector(planned, columns, part, rows)
@@ -102,35 +108,51 @@ class LayerCode:
         fields: dict[str, int | Affine] = {"ram": slot_of(ring), "words": words, "address": address}
         self._emitter.emit(operation, fields, waits=waits, signals=signals)
 
-    def context(self, slot: int, aggregation: Aggregation, first: int) -> None:
-        """Tells AGG where the arrays of an edge set are, and which channels of the features it reads."""
-        edges, tensor = aggregation.edges, aggregation.input
-        blocks = blocks_of(tensor.channels)
-        name = edges.name
+    def contexts(self, reads: Sequence[EdgeRead], columns: Columns) -> None:
+        """Tells AGG about all edge sets of a layer, if it can keep as many."""
+        if len(reads) <= self._geometry.agg_contexts:
+            part = self._part(reads, columns)
+            for slot, (read, place) in enumerate(zip(reads, places_in_scratchpad(reads, part.source), strict=True)):
+                self._context(slot, read, part, place)
+
+    def _part(self, reads: Sequence[EdgeRead], columns: Columns) -> ScratchpadPart:
+        """What each edge set has of the scratchpad; edges with weights have no schedule."""
+        shared = len(reads) > self._geometry.agg_contexts
+        groups = self._groups(columns.range.count)
+        scheduled = self._source is ReduceSource.SCHEDULE
+        source = ReduceSource.TAGS if scheduled and any(read.weighted for read in reads) else self._source
+        places = len(set(places_in_scratchpad(reads, source)))
+        return scratchpad_part(self._geometry, source, places, groups, shared=shared)
+
+    def _context(self, slot: int, read: EdgeRead, part: ScratchpadPart, place: int) -> None:
+        """Tells AGG where the arrays of an edge set are, the rows that its ids name, and where rows are kept."""
+        records, entries, count = (Symbol(kind, read.edges, slots=part.scheduled_slots) for kind in part.arrays)
         self._emitter.emit(
             "configure_features",
             {
                 "slot": slot,
-                "row_blocks": blocks,
-                "count": Affine(symbol=Symbol(SymbolKind.COUNT, edges.source_type)),
-                "address": tensor_address(tensor.name, first),
+                "row_blocks": read.row_blocks,
+                "first_block": place * part.blocks,
+                "slot_bits": part.slot_bits,
+                "count": read.rows,
+                "address": read.address,
             },
         )
         self._emitter.emit(
             "configure_destinations",
             {
                 "slot": slot,
-                "count": Affine(symbol=Symbol(SymbolKind.COUNT, edges.destination_type)),
-                "address": Affine(symbol=Symbol(SymbolKind.DESTINATIONS, name)),
+                "count": Affine(symbol=Symbol(SymbolKind.COUNT, read.destination_type)),
+                "address": Affine(symbol=records),
             },
         )
         self._emitter.emit(
             "configure_ids",
             {
                 "slot": slot,
-                "edges": Affine(symbol=Symbol(SymbolKind.EDGES, name)),
-                "id_bytes": Affine(symbol=Symbol(SymbolKind.ID_BYTES, name)),
-                "address": Affine(symbol=Symbol(SymbolKind.IDS, name)),
+                "edges": Affine(symbol=count),
+                "id_bytes": Affine(symbol=Symbol(SymbolKind.ID_BYTES, read.edges)),
+                "address": Affine(symbol=entries),
             },
         )
 
@@ -221,33 +243,38 @@ class LayerCode:
             signals=[Semaphore.ACT_L_FREE, *([Semaphore.ACC_L_FULL] if step == planned.steps - 1 else [])],
         )
 
-    def _reductions(self, planned: PlannedLayer, columns: Columns, rows: int | Affine) -> None:
-        emitter, aggregations = self._emitter, planned.layer.aggregations
-        emitter.take("sum_ram")
-        many = len(aggregations) > self._geometry.agg_contexts
-        for number, aggregation in enumerate(aggregations):
+    def _reductions(
+        self, planned: PlannedLayer, columns: Columns, reads: Sequence[EdgeRead], rows: int | Affine
+    ) -> None:
+        """Sums over all edge sets: means, or for weights multiples of sums (docs/arithmetic.md)."""
+        self._emitter.take("sum_ram")
+        many = len(reads) > self._geometry.agg_contexts
+        part = self._part(reads, columns)
+        for number, read in enumerate(reads):
             if many:
-                self.context(0, aggregation, columns.range.first)
-            emitter.emit(
+                self._context(0, read, part, 0)
+            self._emitter.emit(
                 "reduce",
                 {
                     "slot": 0 if many else number,
                     "rows": rows,
                     "mode": ReduceMode.MEAN,
-                    "unsigned": int(not aggregation.input.signed),
+                    "unsigned": int(read.unsigned),
+                    "weighted": int(read.weighted),
                     "accumulate": int(number > 0),
                     "groups": self._groups(columns.range.count),
+                    "source": part.source,
                     "destination": Affine(0, planned.tile.rows),
                     "sum": slot_of("sum_ram"),
                 },
                 waits=[Semaphore.SUM_FREE] if number == 0 else [],
-                signals=[Semaphore.SUM_FULL] if number == len(aggregations) - 1 else [],
+                signals=[Semaphore.SUM_FULL] if number == len(reads) - 1 else [],
             )
 
     def _parts(self, planned: PlannedLayer, columns: Columns) -> list[_Part]:
         """VEC's instructions for a tile."""
         on_d, on_l = columns.range.on_d, columns.range.on_l
-        if planned.layer.dense is None or not on_l:
+        if planned.layer.product is None or not on_l:
             return [_Part(False, 0, columns.range.count, True, True)]
         parts = [_Part(True, self._groups(on_d), on_l, not on_d, True)]
         return [_Part(False, 0, on_d, True, False), *parts] if on_d else parts
@@ -259,12 +286,12 @@ class LayerCode:
         own_words = self._groups(part.channels) * _HALF_WORDS[planned.output_bits] // 2
         available: dict[str, int | Affine] = {
             "core": int(part.on_l),
-            "acc": slot_of("acc_l_ram" if part.on_l else "acc_d_ram"),
+            "acc": slot_of("sum_ram" if layer.gathered else "acc_l_ram" if part.on_l else "acc_d_ram"),
+            "from_sum": int(layer.gathered),
             "sum": slot_of("sum_ram", part.first_group),
             "sum_groups": self._groups(columns.range.count) - 1,
-            "relu": int(layer.relu),
-            "unsigned": int(not layer.output.signed),
-            "out_bits": layer.output.bits - 1,
+            "signed": int(layer.output.signed and not layer.relu),
+            "highest": layer.output.highest,
             "packed": int(planned.packed_output),
             "with_acc": int(layer.dense is not None),
             "out": slot_of("out_ram", first_word),
@@ -274,8 +301,7 @@ class LayerCode:
             "row_blocks": blocks_of(self._row_beats(planned, columns) * _BEAT),
             "row_words": last_word - first_word if part.last else own_words,
             "shift": layer.shift,
-            "post_shift": layer.post_shift,
-            "post_left": layer.post_left,
+            "post_shift": LARGEST_POST_LEFT - layer.post_left + layer.post_shift,
         }
         names = {field.name for field in isa().operation(layer.kind.value).fields}
         unread = set() if layer.dense else {"acc", "par"}
@@ -288,12 +314,12 @@ class LayerCode:
             # The last of three goes to a sync: FULL, which nothing else can imply.
             waits=[
                 *([Semaphore.OUT_FREE] if part.first else []),
-                *([full] if layer.dense else []),
-                *([Semaphore.SUM_FULL] if layer.aggregations and part.first else []),
+                *([full] if layer.product else []),
+                *([Semaphore.SUM_FULL] if layer.aggregates and part.first else []),
             ],
             signals=[
-                *([free] if layer.dense else []),
-                *([Semaphore.SUM_FREE] if layer.aggregations and part.last else []),
+                *([free] if layer.product else []),
+                *([Semaphore.SUM_FREE] if layer.aggregates and part.last else []),
                 *([Semaphore.OUT_FULL] if part.last else []),
             ],
         )

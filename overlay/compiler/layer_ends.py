@@ -14,7 +14,7 @@ from hetfab.overlay.compiler.lowered import (
 )
 from hetfab.overlay.errors import OperatorsUnsupportedError
 from hetfab.overlay.isa.arithmetic import Q8_BITS
-from hetfab.overlay.model.scales import LARGEST_POST_LEFT, LARGEST_SHIFT, requantization, scales_too_far
+from hetfab.overlay.model.scales import LARGEST_POST_LEFT, LARGEST_POST_SHIFT, requantization, scales_too_far
 
 _OUTPUT_BITS = 32
 
@@ -94,7 +94,7 @@ def _sum_layer(kind: LayerKind, value: Sum, output: Stored, *, relu: bool) -> Lo
     if value.dense is not None:
         multiplier, shift = requantization(value.dense.scales, unit, output.name)
     distance = output.exponent - unit if kind is LayerKind.COMBINE else 0
-    if not -LARGEST_POST_LEFT <= distance <= LARGEST_SHIFT:
+    if not -LARGEST_POST_LEFT <= distance <= LARGEST_POST_SHIFT:
         raise scales_too_far(output.name)
     post_left, post_shift = max(0, -distance), max(0, distance)
     return LoweredLayer(kind, output, value.dense, multiplier, shift, value.aggregations, post_left, post_shift, relu)

@@ -60,6 +60,11 @@ class Stored:
         return math.ldexp(self.mantissa, self.exponent)
 
     @property
+    def highest(self) -> int:
+        """Largest integer."""
+        return (1 << (self.bits - self.signed)) - 1
+
+    @property
     def item_bytes(self) -> int:
         """Bytes of an integer where it is not packed."""
         return -(-self.bits // 8)
@@ -106,6 +111,9 @@ class LoweredLayer:
         post_left: Left shift of the sum before ``post_shift``.
         post_shift: Right shift of the sum.
         relu: Whether negative results become 0.
+        parts: Where AGG computes the dense term, summing for each vertex the rows of weights that its non-zero features
+            name: the parts that these are split into by their values. 0 where the matrix engines compute it.
+        weighted: Whether AGG multiplies these rows by the features' values.
     """
 
     kind: LayerKind
@@ -117,6 +125,23 @@ class LoweredLayer:
     post_left: int
     post_shift: int
     relu: bool
+    parts: int = 0
+    weighted: bool = False
+
+    @property
+    def gathered(self) -> bool:
+        """Whether AGG computes the dense term."""
+        return self.parts > 0
+
+    @property
+    def product(self) -> DenseTerm | None:
+        """The dense term, if the matrix engines compute it."""
+        return None if self.gathered else self.dense
+
+    @property
+    def aggregates(self) -> bool:
+        """Whether AGG has a part in it."""
+        return self.gathered or bool(self.aggregations)
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,7 +163,9 @@ class LoweredModel:
         return tensor.bits <= _NIBBLE_BITS and not any(
             any(aggregation.input is tensor for aggregation in layer.aggregations)
             or (
-                layer.dense is not None and layer.dense.input is tensor and layer.dense.weight_bits.max() > _NIBBLE_BITS
+                layer.product is not None
+                and layer.product.input is tensor
+                and layer.product.weight_bits.max() > _NIBBLE_BITS
             )
             for layer in self.layers
         )

@@ -29,6 +29,7 @@ from hetfab.overlay.compiler.lowered import (
     LoweredModel,
     Stored,
 )
+from hetfab.overlay.compiler.repeats import without_repeats
 from hetfab.overlay.compiler.row_types import row_types
 from hetfab.overlay.errors import (
     ModelStructureError,
@@ -152,7 +153,7 @@ def lower(model: onnx.ModelProto, bindings: Mapping[str, Binding]) -> LoweredMod
     fixed = {
         node_types[tensor.name]: len(tensor.values) for tensor in draft.stored.values() if tensor.values is not None
     }
-    return LoweredModel(tuple(draft.layers), draft.stored, node_types, fixed, output, lsb)
+    return without_repeats(LoweredModel(tuple(draft.layers), draft.stored, node_types, fixed, output, lsb))
 
 
 def _refuse(draft: _Draft, node: onnx.NodeProto) -> _Value:

@@ -40,13 +40,13 @@ class PlannedLayer:
     @property
     def input_blocks(self) -> int:
         """Length of a row of the dense term's input in blocks."""
-        if self.layer.dense is None or self.operands is None:
+        if self.layer.product is None or self.operands is None:
             return 0
-        return blocks_of(-(-self.layer.dense.input.channels * self.operands.activation_bits // 8))
+        return blocks_of(-(-self.layer.product.input.channels * self.operands.activation_bits // 8))
 
     def weight_bits_on_cores(self) -> dict[str, IntArray]:
         """Widths of the weights of the output channels on each core, pass by pass."""
-        bits = np.zeros(0, np.int64) if self.layer.dense is None else self.layer.dense.weight_bits
+        bits = np.zeros(0, np.int64) if self.layer.product is None else self.layer.product.weight_bits
         starts = [(one.first, one.first + one.on_d, one.first + one.count) for one in self.tile.passes]
         return {
             GEMM_D: np.concatenate([bits[first:middle] for first, middle, _ in starts]),
@@ -110,22 +110,24 @@ class _Planner:
     def _plan(self, layer: LoweredLayer) -> PlannedLayer:
         name, packed_output = layer.output.name, layer.output.name in self.packed
         operands = None
-        if layer.dense is not None:
-            operands = operands_of(layer.dense, layer.dense.input.name in self.packed, self.geometry, name)
+        if layer.product is not None:
+            operands = operands_of(layer.product, layer.product.input.name in self.packed, self.geometry, name)
         tile = choose_tile(self._shape(layer, operands, packed_output), self.geometry, name, self.share_on_d)
         return PlannedLayer(layer, operands, tile, packed_output)
 
     def _shape(self, layer: LoweredLayer, operands: Operands | None, packed_output: bool) -> LayerShape:
         output_bits = stored_bits(layer.output.bits, packed_output)
-        channels, aggregated = layer.output.channels, bool(layer.aggregations)
-        if layer.dense is None or operands is None:
-            return LayerShape(0, False, 0, (), False, frozenset(), channels, aggregated, output_bits)
+        channels, aggregated = layer.output.channels, layer.aggregates
+        if layer.product is None or operands is None:
+            return LayerShape(
+                0, False, 0, (), False, frozenset(), channels, aggregated, output_bits, layer.dense is not None
+            )
         planes, cores = operands.planes, operands.cores
         if self.share_on_d is not None and NOT_ON_L in planes:
             # A share holds for layers that both cores can serve.
             cores = frozenset({GEMM_D})
         return LayerShape(
-            row_bytes=stored_row_bytes(layer.dense.input.channels, operands.activation_bits),
+            row_bytes=stored_row_bytes(layer.product.input.channels, operands.activation_bits),
             packed=operands.packed,
             slices=operands.slices,
             planes=tuple(sorted(planes)) if self.any_order else planes,
@@ -134,4 +136,5 @@ class _Planner:
             channels=channels,
             aggregated=aggregated,
             output_bits=output_bits,
+            biased=True,
         )

@@ -6,7 +6,7 @@ from hetfab.overlay.design import Geometry, largest_value
 #: Every buffer has two slots.
 SLOTS = 2
 #: The rings, by the memory. Weights and parameters need no FULL: LOAD, which is in order, brings them before the
-#: activations without which no reader starts.
+#: activations without which no reader starts. A pass without activations has ``PARAMETERS_LOADED``.
 RING_MEMORIES = (
     "act_d_ram",
     "act_l_ram",

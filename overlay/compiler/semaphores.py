@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The semaphores of compiled programs: a FULL and a FREE for each ring of buffers, ended passes, stored tensors."""
+"""The semaphores of compiled programs: a FULL and a FREE for each ring of buffers, passes, stored tensors."""
 
 import enum
 from collections.abc import Iterable
@@ -23,6 +23,7 @@ class Semaphore(enum.IntEnum):
     OUT_FREE = 13
     STORED_FOR_LOAD = 14
     STORED_FOR_AGG = 15
+    PARAMETERS_LOADED = 16
 
 
 #: The semaphore that says that a slot of a ring is free. All slots are free at the start, so bind leaves the first

@@ -45,6 +45,7 @@ class LayerShape:
         channels: Output channels.
         aggregated: Whether it has aggregations.
         output_bits: Bits that an output value takes in DRAM: 4, 8 or 32.
+        biased: Whether VEC reads bias and multipliers.
     """
 
     row_bytes: int
@@ -56,6 +57,7 @@ class LayerShape:
     channels: int
     aggregated: bool
     output_bits: int
+    biased: bool
 
 
 @dataclass(frozen=True)
@@ -279,12 +281,10 @@ class _Cutter:
         geometry, on_d, on_l = self.geometry, chosen.on_d, chosen.on_l
         if chosen.planes == NOT_ON_L or not self.fields_hold(on_d, on_l):
             return False
-        if not step_bytes:
-            return True
         needs = {
             "wgt_d_ram": self.d_words(-(-on_d // geometry.gemm_d_cols), step_bytes),
             "wgt_l_ram": self.l_words(-(-on_l // geometry.gemm_l_cols), chosen.planes, step_bytes),
-            "par_ram": -(-on_d // geometry.lanes) + -(-on_l // geometry.lanes),
+            "par_ram": (-(-on_d // geometry.lanes) + -(-on_l // geometry.lanes)) * self.shape.biased,
         }
         return all(words <= self.slots[memory] for memory, words in needs.items())
 
@@ -371,9 +371,10 @@ class _Cutter:
         needs = {"out_ram": self.out_words(width)}
         if shape.aggregated:
             needs["sum_ram"] = -(-width // geometry.lanes)
+        if shape.biased:
+            needs["par_ram"] = -(-on_d // geometry.lanes) + -(-on_l // geometry.lanes)
         if not shape.row_bytes:
             return needs
-        needs["par_ram"] = -(-on_d // geometry.lanes) + -(-on_l // geometry.lanes)
         if on_d:
             groups = -(-on_d // geometry.gemm_d_cols)
             needs |= {"act_d_ram": _BEATS, "acc_d_ram": groups, "wgt_d_ram": self.d_words(groups, _BLOCK)}

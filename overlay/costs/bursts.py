@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Number of AXI bursts that a copy takes: the same cuts as the kernels' burst cursor and the port's adapter."""
 
+from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -57,6 +58,28 @@ def row_bursts(address: Array, rows: Array, row_beats: Array, stride_blocks: Arr
     second = first + stride_blocks * _BLOCK_BEATS
     odd_rows, even_rows = (rows + 1) // 2, rows // 2
     return np.asarray(odd_rows * aligned_bursts(first, row_beats) + even_rows * aligned_bursts(second, row_beats))
+
+
+def run_bursts(address: Array, rows: Array, stride_blocks: Array, columns: Array, fields: Mapping[str, Array]) -> Array:
+    """Bursts of rows of runs: each run is cut at multiples of 16 beats.
+
+    Args:
+        address: Byte address of the first run.
+        rows: Number of rows.
+        stride_blocks: Distance of two rows in blocks.
+        columns: Runs of a row.
+        fields: run_stride and run_beats, distance and length of a row's runs in beats.
+    """
+    first = address // BEAT_BYTES
+    bursts = np.zeros(len(first), np.int64)
+    for row in range(2):
+        rows_alike = (rows + 1 - row) // 2
+        for column in range(BURST_BEATS):
+            # Runs 16 apart have the same place among the multiples, and rows 2 apart.
+            place = first + row * stride_blocks * _BLOCK_BEATS + column * fields["run_stride"]
+            runs_alike = (columns + BURST_BEATS - 1 - column) // BURST_BEATS
+            bursts += rows_alike * runs_alike * aligned_bursts(place, fields["run_beats"])
+    return bursts
 
 
 def request_bursts(first_beat: Array, beats: int) -> Array:

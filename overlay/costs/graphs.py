@@ -15,12 +15,12 @@ from hetfab.overlay.isa.loops import loops
 from hetfab.overlay.isa.spec import isa
 from hetfab.overlay.layouts import padded
 from hetfab.overlay.semantic.adjacency import Adjacency
+from hetfab.overlay.semantic.bitmaps import WORD_BITS, is_dense, words_of
 
 _NUMBERS = BEAT_BYTES // 4
 _BLOCK_ROWS = isa().size("sgb_block_rows")
 _BATCH = isa().size("sgb_batch")
 _PAGE_BEATS = isa().size("page_bytes") // BEAT_BYTES
-_WORD_BITS = 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +53,15 @@ class _Reads:
         return int(loops()["request_ahead"].cycles(np.minimum(self.bursts, BURSTS_AHEAD)).sum())
 
 
-def compose_cost(left: PlacedGraph, right: PlacedGraph, out: PlacedGraph, threshold: int) -> Cost:
+def compose_cost(
+    left: PlacedGraph,
+    right: PlacedGraph,
+    out: PlacedGraph,
+    threshold: int,
+    *,
+    to_fifo: bool = False,
+    bitmaps: int | None = None,
+) -> Cost:
     """Cost of a ``compose``.
 
     Args:
@@ -61,23 +69,25 @@ def compose_cost(left: PlacedGraph, right: PlacedGraph, out: PlacedGraph, thresh
         right: K x D.
         out: Their product; all of it fits.
         threshold: Expansions above which a row is collected in the bitmap.
+        to_fifo: The rows go to AGG, not to DRAM.
+        bitmaps: Address of the bitmaps of dense rows of ``right``, None where there are none.
     """
     table = loops()
     middles, degrees = left.graph.ids, left.graph.out_degrees()
     lengths = right.graph.out_degrees()[middles]
     single = np.repeat(degrees == 1, degrees)
     starts, batches = _start_reads(left), _batch_reads(left)
-    rows = _reads(right.ids_beat, right.graph.starts[:-1][middles], lengths)
+    counts = _batch_counts(degrees)
+    words = words_of(right.graph.columns)
+    joined = _joined(left.graph, lengths, counts, threshold, words) if bitmaps is not None else np.zeros_like(single)
+    firsts = right.graph.starts[:-1][middles]
+    rows = _reads(right.ids_beat, firsts, np.where(joined, 0, lengths))
+    wide = _bitmap_reads(bitmaps or 0, firsts[joined], words)
     pairs = 1 + middles % _NUMBERS
-    words = -(-right.graph.columns // _WORD_BITS)
     expanded = np.bincount(np.repeat(np.arange(left.graph.rows), degrees), lengths, minlength=left.graph.rows)
     found, several = out.graph.out_degrees(), degrees > 1
     ascends = several & (expanded > threshold)
-    written = _write_bursts(out.ids_beat, out.graph.starts[:-1], found, out.graph.edges)
-    blocks = _block_rows(out.graph.rows)
-    first_rows = np.append(np.cumsum(blocks) - blocks, out.graph.rows)
-    written += _write_bursts(out.starts_beat, first_rows, np.append(blocks, 1), out.graph.rows + 1)
-    counts = _batch_counts(degrees)
+    written = 0 if to_fifo else _row_write_bursts(out)
     cycles = (
         table["sgb_context"].cycles(isa().size("sgb_words"))
         + table["sgb_clear"].cycles(words)
@@ -85,21 +95,54 @@ def compose_cost(left: PlacedGraph, right: PlacedGraph, out: PlacedGraph, thresh
         + (batches.cycles + table["sgb_starts"].cycles(counts).sum())
         + table["sgb_requests"].cycles(counts).sum()
         + table["sgb_rows"].cycles(_sums(pairs, counts)).sum()
-        + rows.cycles
-        + np.where(single, table["sgb_copy"].cycles(lengths), table["sgb_expand"].cycles(lengths)).sum()
-        + table["sgb_ascend"].cycles(words + found)[ascends].sum()
+        + (rows.cycles + wide.cycles)
+        + np.where(single, table["sgb_copy"].cycles(lengths), table["sgb_expand"].cycles(lengths))[~joined].sum()
+        + table["sgb_wide"].cycles(wide.beats).sum()
+        + table["sgb_ascend"].cycles(words - _filled_words(out.graph, words) + found)[ascends].sum()
         + table["sgb_seen"].cycles(found)[several & ~ascends].sum()
-        + table["sgb_out_starts"].cycles(_block_rows(left.graph.rows)).sum()
-        + table["sgb_out_starts"].cycles(1)
+        + (0 if to_fifo else table["sgb_out_starts"].cycles(np.append(_block_rows(left.graph.rows), 1)).sum())
         + table["sgb_responses"].cycles(min(written, BURSTS_AHEAD))
     )
     return _cost(
         int(cycles),
-        right=_Reads(rows.beats.sum() + pairs.sum(), rows.bursts.sum() + _pair_bursts(right, middles)),
+        right=_Reads(
+            rows.beats.sum() + wide.beats.sum() + pairs.sum(),
+            rows.bursts.sum() + wide.bursts.sum() + _pair_bursts(right, middles),
+        ),
         left=_Reads(starts.beats.sum() + batches.beats.sum(), starts.bursts.sum() + batches.bursts.sum()),
         written=written,
-        written_beats=_beats_of(out),
+        written_beats=0 if to_fifo else _beats_of(out),
         edges=int(lengths.sum()),
+    )
+
+
+def widen_cost(right: PlacedGraph, bitmaps: int) -> Cost:
+    """Cost of a ``widen``.
+
+    Args:
+        right: The graph whose dense rows become bitmaps.
+        bitmaps: Their address.
+    """
+    table, degrees, words = loops(), right.graph.out_degrees(), words_of(right.graph.columns)
+    dense = is_dense(degrees, words)
+    starts, firsts = _start_reads(right), right.graph.starts[:-1][dense]
+    rows, written = _reads(right.ids_beat, firsts, degrees[dense]), _bitmap_reads(bitmaps, firsts, words)
+    cycles = (
+        table["sgb_context"].cycles(isa().size("sgb_words"))
+        + table["sgb_clear"].cycles(words)
+        + (starts.cycles + table["sgb_starts"].cycles(_block_rows(right.graph.rows) + 1).sum())
+        + rows.cycles
+        + table["sgb_expand"].cycles(degrees[dense]).sum()
+        + table["sgb_widen"].cycles(written.beats).sum()
+        + table["sgb_responses"].cycles(min(int(written.bursts.sum()), BURSTS_AHEAD))
+    )
+    return _cost(
+        int(cycles),
+        right=_Reads(rows.beats.sum(), rows.bursts.sum()),
+        left=_Reads(starts.beats.sum(), starts.bursts.sum()),
+        written=int(written.bursts.sum()),
+        written_beats=int(written.beats.sum()),
+        edges=int(degrees[dense].sum()),
     )
 
 
@@ -159,6 +202,7 @@ def _cost(cycles: int, *, right: _Reads, left: _Reads, written: int, written_bea
         write_bursts=one(written),
         macs=one(0),
         edges=one(edges),
+        misses=one(0),
     )
 
 
@@ -166,6 +210,28 @@ def _reads(array_beat: int, first: Array, count: Array) -> _Reads:
     """Runs of ``count`` numbers from number ``first`` on."""
     beats = np.where(count > 0, (first % _NUMBERS + count + _NUMBERS - 1) // _NUMBERS, 0)
     return _Reads(beats, aligned_bursts(array_beat + first // _NUMBERS, beats))
+
+
+def _bitmap_reads(bitmaps: int, first: Array, words: int) -> _Reads:
+    """Bitmaps of rows whose ids begin at ``first``; they begin with the first whole beat."""
+    return _reads(bitmaps // BEAT_BYTES, first + first % _NUMBERS, np.full(len(first), _NUMBERS * words))
+
+
+def _joined(left: Adjacency, lengths: Array, counts: Array, threshold: int, words: int) -> Array:
+    """Edges of ``left`` whose right row is joined as a bitmap: their batch's expansions, with those before, suffice."""
+    degrees = left.out_degrees()
+    of_batch = np.repeat(np.arange(len(counts)), counts)
+    ends = np.cumsum(np.bincount(of_batch, lengths, minlength=len(counts)))
+    before_row = np.concatenate([[0], np.cumsum(lengths)])[left.starts[:-1]]
+    expansions = ends[of_batch] - np.repeat(before_row, degrees)
+    return np.asarray((np.repeat(degrees, degrees) > 1) & (expansions > threshold) & is_dense(lengths, words))
+
+
+def _filled_words(graph: Adjacency, words: int) -> Array:
+    """Words of each row's bitmap that hold an id."""
+    rows = np.repeat(np.arange(graph.rows), graph.out_degrees())
+    filled = np.unique(rows * words + graph.ids // WORD_BITS)
+    return np.bincount(filled // max(words, 1), minlength=graph.rows)
 
 
 def _block_rows(rows: int) -> Array:
@@ -200,6 +266,14 @@ def _pair_bursts(right: PlacedGraph, middles: Array) -> int:
     """Bursts of both ends of rows: two of them where they straddle pages."""
     last = (right.starts_beat + middles // _NUMBERS) % _PAGE_BEATS == _PAGE_BEATS - 1
     return len(middles) + int(np.count_nonzero(last & (middles % _NUMBERS == 1)))
+
+
+def _row_write_bursts(out: PlacedGraph) -> int:
+    """Bursts of a composition's ids, row by row, and of its starts, block by block and the last one."""
+    graph, blocks = out.graph, _block_rows(out.graph.rows)
+    first_rows = np.append(np.cumsum(blocks) - blocks, graph.rows)
+    ids = _write_bursts(out.ids_beat, graph.starts[:-1], graph.out_degrees(), graph.edges)
+    return ids + _write_bursts(out.starts_beat, first_rows, np.append(blocks, 1), graph.rows + 1)
 
 
 def _write_bursts(array_beat: int, first: Array, count: Array, end: int) -> int:

@@ -7,7 +7,8 @@ import numpy as np
 import numpy.typing as npt
 
 from hetfab.overlay.bind import BoundProgram
-from hetfab.overlay.costs.cycles import COSTS, Cost, Gather, feature_bursts, reduce_cost
+from hetfab.overlay.costs.cycles import COSTS, Cost, reduce_cost
+from hetfab.overlay.costs.gathers import gathers
 from hetfab.overlay.design import Geometry
 from hetfab.overlay.errors import StreamInvalidError
 from hetfab.overlay.isa.codec import Segment
@@ -17,8 +18,14 @@ from hetfab.overlay.run_log import RUN_LOG_DTYPE
 
 Array: TypeAlias = npt.NDArray[Any]
 
-_RECORD = isa().record("destination")
-_CONFIGURES = {"features": "configure_features", "destinations": "configure_destinations", "ids": "configure_ids"}
+#: Contexts of the operations whose costs depend on one.
+_CONTEXTS = {
+    "reduce": ("features", "destinations", "ids", "spilled"),
+    "load_lines": ("lines",),
+    "load_windows": ("windows",),
+    "pool_max": ("pool",),
+    "pool_average": ("pool",),
+}
 
 
 def expected_log(bound: BoundProgram) -> Array:
@@ -28,7 +35,7 @@ def expected_log(bound: BoundProgram) -> Array:
         Records with ``RUN_LOG_DTYPE``; cycles are modelled, all other counts exact.
 
     Raises:
-        StreamInvalidError: A ``reduce`` uses a slot that was not configured.
+        StreamInvalidError: An instruction uses a context that was not configured.
     """
     log = expected_records(bound.words, bound.contents[Segment.GRAPH], bound.program.design.geometry)
     log["layer"] = bound.layers
@@ -55,6 +62,14 @@ def expected_records(words: Words, graph: npt.NDArray[np.uint8], geometry: Geome
         if len(chosen):
             _fill(log, chosen, _cost_of(words, graph, geometry, operation, chosen))
     return log
+
+
+def additions(words: Words, log: Array, geometry: Geometry) -> int:
+    """Channels of gathered rows that AGG adds in a stream with this run log, padding included."""
+    reduce = isa().operation("reduce")
+    rows = operation_rows(words, reduce)
+    groups = operation_fields(words, reduce, rows)["groups"]
+    return int((log["edges"][rows].astype(np.int64) * groups).sum()) * geometry.lanes
 
 
 def field_values(words: Words, field: Field) -> Array:
@@ -86,66 +101,50 @@ def _cost_of(words: Words, graph: npt.NDArray[np.uint8], geometry: Geometry, ope
             "use hetfab.overlay.costs.graphs with the graphs",
         )
     fields = operation_fields(words, operation, rows)
-    if operation.name != "reduce":
-        return COSTS[operation.name](fields, geometry)
-    fields |= _contexts(words, rows, fields["slot"])
-    return reduce_cost(fields, _gather(graph, fields))
+    for prefix in _CONTEXTS.get(operation.name, ()):
+        # Only sums that are merged or spilled need an array of them.
+        needed = (fields["merge"] | fields["spill"]) != 0 if prefix == "spilled" else np.ones(len(rows), bool)
+        slots = fields.get("slot", np.zeros(len(rows), np.int64))
+        fields |= _context(words, operation, rows, np.where(needed, slots, -1), prefix)
+    if operation.name == "reduce":
+        configure = isa().operation("configure_features")
+        cleared = operation_rows(words, configure)
+        clears = operation_fields(words, configure, cleared)
+        return reduce_cost(fields, gathers(fields, graph, geometry, rows, clears, cleared))
+    return COSTS[operation.name](fields, geometry)
 
 
-def _contexts(words: Words, rows: Array, slots: Array) -> dict[str, Array]:
-    """The configured fields that each ``reduce`` finds in its slot: those of the last configure before it."""
-    found: dict[str, Array] = {}
-    for prefix, name in _CONFIGURES.items():
-        operation = isa().operation(name)
-        configures = operation_rows(words, operation)
-        own = operation_fields(words, operation, configures)
+def _context(words: Words, user: Operation, rows: Array, slots: Array, prefix: str) -> dict[str, Array]:
+    """The configured fields that instructions find in their slot: those of the last configure before each.
+
+    A slot of -1 stands for none, whose fields are zero.
+    """
+    operation = isa().operation(f"configure_{prefix}")
+    configures = operation_rows(words, operation)
+    own = operation_fields(words, operation, configures)
+    own_slots = own.get("slot", np.zeros(len(configures), np.int64))
+    found = {f"{prefix}.{field.name}": np.zeros(len(rows), np.int64) for field in operation.fields}
+    for slot in np.unique(slots[slots >= 0]):
+        users = np.flatnonzero(slots == slot)
+        of_slot = np.flatnonzero(own_slots == slot)
+        places = np.searchsorted(configures[of_slot], rows[users]) - 1
+        if np.any(places < 0):
+            raise _unconfigured(int(rows[users][places < 0][0]), user, int(slot), operation)
+        last = of_slot[places]
         for field in operation.fields:
-            found[f"{prefix}.{field.name}"] = np.zeros(len(rows), np.int64)
-        for slot in np.unique(slots):
-            users = np.flatnonzero(slots == slot)
-            of_slot = np.flatnonzero(own["slot"] == slot)
-            places = np.searchsorted(configures[of_slot], rows[users]) - 1
-            if np.any(places < 0):
-                raise _unconfigured(int(rows[users][places < 0][0]), int(slot), name)
-            last = of_slot[places]
-            for field in operation.fields:
-                found[f"{prefix}.{field.name}"][users] = own[field.name][last]
+            found[f"{prefix}.{field.name}"][users] = own[field.name][last]
     return found
 
 
-def _unconfigured(index: int, slot: int, name: str) -> StreamInvalidError:
+def _unconfigured(index: int, user: Operation, slot: int, configure: Operation) -> StreamInvalidError:
+    where = f"slot {slot}" if any(field.name == "slot" for field in configure.fields) else "a context"
     return StreamInvalidError(
-        f"instruction {index} reduces with slot {slot}, for which no '{name}' came before",
-        "a stream that configures a slot before it uses it",
+        f"instruction {index} is a '{user.name}' with {where}, for which no '{configure.name}' came before",
+        "a stream that configures a context before it uses it",
         "report this: the compiler wrote a wrong program",
     )
 
 
-def _gather(graph: npt.NDArray[np.uint8], fields: dict[str, Array]) -> Gather:
-    count = len(fields["rows"])
-    edges, empty, first_edge, bursts = (np.zeros(count, np.int64) for _ in range(4))
-    for i in range(count):
-        start = _offset(fields["destinations.address"][i]) + _RECORD.bytes * int(fields["destination"][i])
-        records = graph[start : start + _RECORD.bytes * int(fields["rows"][i])].view(_RECORD.dtype)
-        if not len(records) or not fields["groups"][i]:
-            continue
-        degrees = records["degree"].astype(np.int64)
-        edges[i], empty[i], first_edge[i] = degrees.sum(), np.count_nonzero(degrees == 0), records["first"][0]
-        id_bytes = int(fields["ids.id_bytes"][i])
-        place = _offset(fields["ids.address"][i]) + id_bytes * int(first_edge[i])
-        ids = graph[place : place + id_bytes * int(edges[i])].view(f"<u{id_bytes}").astype(np.int64)
-        address = _offset(fields["features.address"][i]) + ids * isa().block_bytes * int(
-            fields["features.row_blocks"][i]
-        )
-        bursts[i] = feature_bursts(address, int(fields["groups"][i])).sum()
-    return Gather(edges, empty, first_edge, bursts)
-
-
-def _offset(address: Array) -> int:
-    """Offset in the segment; segments begin at page boundaries, so alignments are those of physical addresses."""
-    return int(address) & ((1 << isa().offset_bits) - 1)
-
-
 def _fill(log: Array, rows: Array, cost: Cost) -> None:
-    for name in ("cycles", "read_bytes", "read_bursts", "write_bytes", "write_bursts", "macs", "edges"):
+    for name in ("cycles", "read_bytes", "read_bursts", "write_bytes", "write_bursts", "macs", "edges", "misses"):
         log[name][rows] = getattr(cost, name)

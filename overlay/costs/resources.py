@@ -10,28 +10,34 @@ import functools
 import math
 from dataclasses import dataclass, fields
 
+from hetfab.overlay.blockdesign.build import masters_by_port
 from hetfab.overlay.board import Board, read_board
 from hetfab.overlay.costs.area import area_constants
 from hetfab.overlay.costs.elements import Form, chain_dsps, chain_luts, plane_dot_luts
-from hetfab.overlay.design import Design, Geometry
+from hetfab.overlay.design import Design, Geometry, default_design
 from hetfab.overlay.errors import DesignTooLargeError
 from hetfab.overlay.isa.arithmetic import ACCUMULATOR_BITS
 from hetfab.overlay.isa.counter_table import counter_table
-from hetfab.overlay.isa.spec import isa
+from hetfab.overlay.isa.spec import Stream, evaluate, isa
 
 #: Depth and largest width of a RAMB18 with one write and one read port, and with two ports that do both.
 _SIMPLE_DUAL = ((512, 36), (1024, 18), (2048, 9), (4096, 4), (8192, 2), (16384, 1))
 _TRUE_DUAL = ((1024, 18), (2048, 9), (4096, 4), (8192, 2), (16384, 1))
-#: Words of a bit that a LUT stores as RAM.
-_LUT_RAM_DEPTH = 64
+#: Of four LUTs as a RAM with a port to write and one to read: words, and bits of a word.
+_LUT_RAMS = ((32, 6), (64, 3))
 #: Of GEMM-L's processing elements.
 _LANES, _SLICE_BITS = 32, 4
 _REQUANTIZED_BITS = 49
 _BARREL_LEVELS = 3
 _COUNTER_BITS = 64
+_ADDRESS_BITS = 64
+_REGISTER_BITS = 32
 #: Of SGB: bits of a word of its bitmap, and of a number in its other memories.
 _BITMAP_BITS, _NUMBER_BITS = 64, 32
-_FETCH_WORDS = isa().size("burst_beats")
+#: Of a stream's FIFO, the smallest of its IP.
+_FIFO_WORDS = 16
+#: m_axi ports that write.
+_WRITERS = (("store", "memory"), ("sgb", "out"))
 #: Share of a resource above which placement and timing closure commonly become hard; beyond the whole a design is
 #: refused. A warning and not a limit: the LUT figures are estimates, and no tool has tried.
 CROWDED_SHARE = 0.85
@@ -62,50 +68,94 @@ def block_rams(depth: int, bits: int, *, true_dual: bool) -> float:
     return min(-(-depth // rows) * -(-bits // width) for rows, width in shapes) / 2
 
 
-def _lut_ram(depth: int, bits: int) -> float:
-    """LUTs of a queue: four LUTs store three bits of 64 words in dual-port form."""
-    return -(-depth // _LUT_RAM_DEPTH) * bits * 4 / 3
+def lut_ram(depth: int, bits: int) -> float:
+    """LUTs of a queue: RAM32M or RAM64M, whichever takes less."""
+    return min(4 * -(-depth // words) * -(-bits // width) for words, width in _LUT_RAMS)
 
 
 def memory_resources(geometry: Geometry, name: str) -> Resources:
     """An on-chip memory, always block RAM; those that their writer also reads need two full ports."""
     depth, bits = geometry.depth(name), 8 * geometry.word_bytes(name)
-    read_by_writer = name in ("acc_d_ram", "acc_l_ram", "sum_ram", "agg_context", "sgb_context")
+    # Their one port, or their writer's, does both.
+    both_ways = ("acc_d_ram", "acc_l_ram", "sum_ram", "feature_ram", "tag_ram", "load_context", "agg_context")
+    read_by_writer = name in (*both_ways, "sgb_context")
     banks = geometry.banks(name)
     return Resources(bram36=banks * block_rams(depth, bits // banks, true_dual=read_by_writer))
+
+
+def stream_resources(geometry: Geometry, stream: Stream) -> Resources:
+    """The FIFO of a data stream, as deep as a power of two."""
+    depth = _ring_size(evaluate(stream.depth, geometry.constants()))
+    memory = Resources(bram36=block_rams(depth, stream.bits, true_dual=False))
+    return _with_ff(_constant("lut_per_stream") * stream.bits / 32) + memory
 
 
 def _with_ff(lut: float, *, dsp: float = 0, bram36: float = 0) -> Resources:
     return Resources(lut=lut, ff=lut * _constant("ff_per_lut"), dsp=dsp, bram36=bram36)
 
 
-def _axi_masters(count: int, bits: int = 64) -> Resources:
-    """Adapters of m_axi ports with their share of the interconnect; an adapter has both directions."""
-    lut = count * (_constant("lut_per_axi_master") + _constant("lut_per_interconnect_port"))
-    return _with_ff(lut, bram36=count * 2 * bits / 64 * _constant("bram_per_axi_direction"))
+def _axi_masters(count: int) -> Resources:
+    """Adapters of m_axi ports; an adapter has both directions."""
+    bram36 = count * 2 * _constant("bram_per_axi_direction")
+    return _with_ff(count * _constant("lut_per_axi_master"), bram36=bram36)
 
 
 def _streams() -> Resources:
-    """An engine's instruction and token streams."""
+    """FIFOs of an engine's instruction and token streams."""
     token_bits = max(field.lsb + field.bits for field in isa().token)
-    return _with_ff(_constant("lut_per_stream") * (isa().instruction_bits + token_bits) / 32)
+    words = sum(lut_ram(_FIFO_WORDS, bits) for bits in (isa().instruction_bits, token_bits))
+    return _with_ff(words + 2 * _constant("lut_per_stream"))
+
+
+def memory_port_resources(geometry: Geometry, board: Board) -> Resources:
+    """What lies between the adapters and the board's DRAM ports."""
+    lut = 0.0
+    for masters in masters_by_port(geometry.engines, board.ports):
+        if len(masters) > 1:
+            lut += len(masters) * _constant("lut_per_interconnect_port")
+        elif board.axi_version == 3 and masters[0] in _WRITERS:
+            lut += _constant("lut_per_write_converter")
+    return _with_ff(lut)
 
 
 def load_resources(geometry: Geometry, form: Form) -> Resources:
     """LOAD with its read port."""
-    lut = _constant("lut_load_control") + _constant("lut_load_slices")
-    return _with_ff(lut, dsp=_constant("dsp_per_address")) + _axi_masters(1) + _streams()
+    lut = _constant("lut_load_control") + _constant("lut_load_slices") + _constant("lut_load_lines")
+    lut += _bank_writers(geometry.gemm_d_rows, geometry.act_d_words)
+    lut += _bank_writers(geometry.gemm_l_rows, geometry.act_l_words)
+    parts = _with_ff(lut, dsp=_constant("dsp_per_address")) + _axi_masters(1) + _streams()
+    if geometry.res_words:
+        parts += _with_ff(_constant("lut_load_residual"), dsp=_constant("dsp_per_address"))
+    return parts + _windows(geometry.gather_beats)
+
+
+def _bank_writers(banks: int, words: int) -> float:
+    """LUTs of an address for each bank, and of whether it takes a word."""
+    bits = (words - 1).bit_length()
+    return banks * (bits * _constant("lut_per_adder_bit") + _constant("lut_per_bank_range"))
+
+
+def _windows(beats: int) -> Resources:
+    """What cuts windows of samples: two lines in LUT RAM, even and odd beats, and 8 of 16 bytes of a pair."""
+    if not beats:
+        return Resources()
+    beat_bits = 64
+    cut = beat_bits * (_mux(8) + _mux(2))
+    lut = 2 * lut_ram(beats, beat_bits) + cut + _constant("lut_load_windows")
+    return _with_ff(lut, dsp=_constant("dsp_per_address"))
 
 
 def store_resources(geometry: Geometry, form: Form) -> Resources:
     """STORE with its write port."""
-    return _with_ff(_constant("lut_store_control"), dsp=_constant("dsp_per_address")) + _axi_masters(1) + _streams()
+    lut = _constant("lut_store_control") + _constant("lut_store_strips")
+    # Products of banks, columns and the length of a pixel, and of banks and that length.
+    return _with_ff(lut, dsp=2 * _constant("dsp_per_address")) + _axi_masters(1) + _streams()
 
 
 def gemm_d_resources(geometry: Geometry, form: Form) -> Resources:
     """GEMM-D: the chains with their sums, a register of each sum that drains, and what a drain adds."""
     rows, cols = geometry.gemm_d_rows, geometry.gemm_d_cols
-    lut = _constant("lut_gemm_control") + chain_luts(rows, cols, ACCUMULATOR_BITS, form)
+    lut = _constant("lut_gemm_control") + _constant("lut_gemm_strips") + chain_luts(rows, cols, ACCUMULATOR_BITS, form)
     held = Resources(ff=rows * cols * ACCUMULATOR_BITS)
     return _with_ff(lut + _drain(rows, cols, ACCUMULATOR_BITS), dsp=chain_dsps(rows, cols)) + held + _streams()
 
@@ -117,7 +167,7 @@ def gemm_l_resources(geometry: Geometry, form: Form) -> Resources:
     # A slice's top bit is flipped on the way into the register that holds it for all planes.
     offsets = rows * _LANES * _constant("lut_per_adder_bit")
     held = Resources(ff=rows * cols * bits + rows * _LANES * _SLICE_BITS)
-    lut = _constant("lut_gemm_control") + elements + offsets + _drain(rows, cols, bits)
+    lut = _constant("lut_gemm_control") + _constant("lut_gemm_strips") + elements + offsets + _drain(rows, cols, bits)
     return _with_ff(lut) + held + _streams()
 
 
@@ -135,29 +185,34 @@ def vec_resources(geometry: Geometry, form: Form) -> Resources:
     """VEC: per lane a product, two rounding shifts, the additions of bias and sum, limits, and a choice of words."""
     adders = 4 * _REQUANTIZED_BITS + 2 * ACCUMULATOR_BITS
     shifters = 2 * _REQUANTIZED_BITS * _BARREL_LEVELS
-    words = (geometry.gemm_d_cols + geometry.gemm_l_cols) // geometry.lanes
+    words = (geometry.gemm_d_cols + geometry.gemm_l_cols) // geometry.lanes + 1
     lut = _constant("lut_vec_control") + geometry.lanes * (adders + shifters + ACCUMULATOR_BITS * _mux(words))
     return _with_ff(lut, dsp=geometry.lanes * _constant("dsp_per_requantize")) + _streams()
 
 
 def agg_resources(geometry: Geometry, form: Form) -> Resources:
-    """AGG: sums of all groups in registers, a mean per lane, what ``sum_ram`` held before, two read ports."""
+    """AGG: sums of all groups in registers, a mean per lane, sums that it keeps, two ports, and its scratchpad."""
     select = ACCUMULATOR_BITS * _mux(geometry.agg_groups)
     adders = 2 * ACCUMULATOR_BITS + _REQUANTIZED_BITS
     shifter = _REQUANTIZED_BITS * _BARREL_LEVELS
     lut = _constant("lut_agg_control") + geometry.lanes * (select + adders + shifter)
+    lut += _constant("lut_agg_entries") + _constant("lut_agg_spill")
+    lut += _constant("lut_agg_scratchpad") if geometry.feature_words else 0
     sums = Resources(ff=geometry.agg_groups * geometry.lanes * ACCUMULATOR_BITS)
-    dsp = geometry.lanes * _constant("dsp_per_requantize") + _constant("dsp_per_address")
+    # Rows of features, of spilled sums and of sum_ram, and slots.
+    addresses = 4 if geometry.feature_words else 3
+    dsp = geometry.lanes * _constant("dsp_per_requantize") + addresses * _constant("dsp_per_address")
+    dsp += geometry.agg_weights * geometry.lanes * _constant("dsp_per_weight")
     destinations = Resources(bram36=block_rams(*_destination_buffer(), true_dual=False))
-    held = Resources(bram36=block_rams(geometry.depth("sum_ram"), 8 * geometry.word_bytes("sum_ram"), true_dual=False))
+    held = Resources(bram36=block_rams(geometry.depth("sum_ram"), 8 * geometry.word_bytes("sum_ram"), true_dual=True))
     return _with_ff(lut, dsp=dsp) + sums + destinations + held + _axi_masters(2) + _streams()
 
 
 def _destination_buffer() -> tuple[int, int]:
     """Depth and width of AGG's buffer of destinations: what ``rows`` can name, of each what the sums need."""
-    record = isa().record("destination")
+    record = isa().record("run")
     return isa().operation("reduce").field("rows").largest + 1, sum(
-        record.bits(name) for name in ("degree", "reciprocal", "exponent")
+        record.bits(name) for name in ("degree", "reciprocal", "exponent", "row")
     )
 
 
@@ -171,15 +226,35 @@ def sgb_resources(geometry: Geometry, form: Form) -> Resources:
 
 
 def dispatch_resources(geometry: Geometry, form: Form) -> Resources:
-    """DISPATCH: queues per engine, the fetch buffer, the registers, an adder per event counter, the program port."""
-    index_bits = 32
-    queues = _lut_ram(_ring_size(geometry.queue_depth), isa().instruction_bits + index_bits)
-    issued = _lut_ram(_ring_size(geometry.engine_fifo_depth), index_bits)
-    lut = _constant("lut_dispatch_control") + len(geometry.engines) * (queues + issued)
-    lut += _lut_ram(_FETCH_WORDS, isa().instruction_bits)
-    lut += _constant("lut_per_register") * len(isa().registers)
-    lut += _constant("lut_per_adder_bit") * _COUNTER_BITS * len(counter_table().counters)
-    return _with_ff(lut) + _axi_masters(1, isa().instruction_bits)
+    """DISPATCH: queues and registers in block RAM, what else belongs to engines and semaphores in LUT RAM, a port."""
+    index_bits, engines, segments = 32, len(isa().engines), len(isa().segments)
+    depths = (
+        (engines * _ring_size(geometry.engine_fifo_depth), index_bits),
+        (isa().semaphores + 1, isa().semaphore_bits),
+        (len(counter_table().counters), _COUNTER_BITS),
+        (segments, 2 * _ADDRESS_BITS),
+    )
+    lut = _constant("lut_dispatch_control") + _constant("lut_register_port")
+    lut += sum(lut_ram(depth, bits) for depth, bits in depths)
+    lut += _token_choice(geometry)
+    queues = block_rams(
+        engines * _ring_size(geometry.queue_depth), isa().instruction_bits + index_bits, true_dual=False
+    )
+    arguments, status = (memory.bytes * 8 // _REGISTER_BITS for memory in isa().register_memories)
+    # The driver reads its arguments back, so that memory needs a port that does both.
+    registers = block_rams(arguments, _REGISTER_BITS, true_dual=True) + block_rams(
+        status, _REGISTER_BITS, true_dual=False
+    )
+    return _with_ff(lut, bram36=queues + registers) + _axi_masters(1)
+
+
+def _token_choice(geometry: Geometry) -> float:
+    """LUTs that choose the token of an engine: of most only the first beat is read."""
+    beat = 8 * isa().size("beat_bytes")
+    late = {field.name for field in isa().token if field.lsb >= beat}
+    wide = {counter.engine for counter in counter_table().counters if counter.source in late}
+    counts = (len(geometry.engines), len(wide & set(geometry.engines)))
+    return sum(beat * _mux(count) for count in counts if count)
 
 
 def _ring_size(places: int) -> int:
@@ -199,18 +274,23 @@ ENGINES = {
 }
 
 
-def design_resources(geometry: Geometry, form: Form) -> dict[str, Resources]:
-    """Modelled resources of every part of an overlay: DISPATCH, each engine with its adapters, each memory.
+def design_resources(geometry: Geometry, form: Form, board: Board | None = None) -> dict[str, Resources]:
+    """Modelled resources of every part of an overlay: DISPATCH, engines with adapters, ports, memories, streams.
 
     Args:
         geometry: Sizes, and which engines there are.
         form: How the processing elements are written.
+        board: Whose DRAM ports the masters use; the default design's.
     """
     parts = {"dispatch": dispatch_resources(geometry, form)}
+    parts["memory ports"] = memory_port_resources(geometry, board or read_board(default_design().board))
     parts |= {name: ENGINES[name](geometry, form) for name in geometry.engines}
     for memory in isa().memories:
         if memory.word_bits and {memory.writer, memory.reader} <= set(geometry.engines):
             parts[memory.name] = memory_resources(geometry, memory.name)
+    for stream in isa().streams:
+        if {stream.writer, stream.reader} <= set(geometry.engines):
+            parts[stream.name] = stream_resources(geometry, stream)
     return parts
 
 
@@ -226,7 +306,7 @@ def resource_rows(design: Design, board: Board | None = None) -> list[tuple[str,
         DesignInvalidError: There is no board of the design's name.
     """
     board = board or read_board(design.board)
-    need = total(design_resources(design.geometry, Form(design.elements)))
+    need = total(design_resources(design.geometry, Form(design.elements), board))
     return [(f.name, math.ceil(getattr(need, f.name)), board.resources[f.name]) for f in fields(need)]
 
 

@@ -57,6 +57,17 @@ def saturate(values: Integers, bits: int, unsigned: bool) -> Integers:
     return np.clip(values, 0, 2 * half - 1) if unsigned else np.clip(values, -half, half - 1)
 
 
+def limit(values: Integers, highest: int, signed: bool) -> Integers:
+    """Limits to -highest - 1..highest when ``signed``, to 0..highest otherwise, as VEC and DW end a result.
+
+    Args:
+        values: int64, any shape.
+        highest: 0..255.
+        signed: Which range.
+    """
+    return np.clip(values, -highest - 1 if signed else 0, highest)
+
+
 def saturate24(values: Integers) -> Integers:
     """Limits to -2^23..2^23 - 1.
 

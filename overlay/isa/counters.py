@@ -19,6 +19,7 @@ class Counters:
         vec_instructions: Instructions that VEC retired (instruction).
         agg_instructions: Instructions that AGG retired (instruction).
         sgb_instructions: Instructions that SGB retired (instruction).
+        dw_instructions: Instructions that DW retired (instruction).
         load_read_bytes: Bytes that LOAD read from DRAM (byte).
         store_write_bytes: Bytes that STORE wrote to DRAM (byte).
         gemm_d_macs: Multiply-accumulates of GEMM-D's valid rows; channels that pad a row or a word count
@@ -32,6 +33,7 @@ class Counters:
         sgb_right_bytes: Bytes that SGB read from DRAM by its right port: rows of right graphs, ids of graphs
             that it turned (byte).
         sgb_write_bytes: Bytes that SGB wrote to DRAM (byte).
+        dw_macs: Multiply-accumulates of DW's windows, those outside of the image too (MAC).
     """
 
     load_instructions: int
@@ -41,6 +43,7 @@ class Counters:
     vec_instructions: int
     agg_instructions: int
     sgb_instructions: int
+    dw_instructions: int
     load_read_bytes: int
     store_write_bytes: int
     gemm_d_macs: int
@@ -51,3 +54,4 @@ class Counters:
     sgb_edges: int
     sgb_right_bytes: int
     sgb_write_bytes: int
+    dw_macs: int

@@ -37,6 +37,8 @@ def isa_page(isa: Isa) -> str:
         _table(("id", "engine", "does"), ((str(e.id), _code(e.name), e.meaning) for e in isa.engines)),
         "## Memories",
         _memories(isa),
+        "## Streams",
+        _streams(isa),
         "## Tensor layouts",
         _table(("layout", "content"), ((entry.name, entry.meaning) for entry in isa.layouts)),
         *(part for record in isa.records for part in _record(record)),
@@ -147,6 +149,17 @@ def _memories(isa: Isa) -> str:
         codes = (_code(text) for text in (m.word_bits, m.banks, m.depth, m.writer, m.reader))
         rows.append((_code(m.name), m.unit, *codes, m.meaning))
     return _table(head, rows)
+
+
+def _streams(isa: Isa) -> str:
+    rows = []
+    for s in isa.streams:
+        ends = (
+            ", ".join([_code(engine), *(f"{_code(text)} of {_code(name)}" for name, text in rows_of.items())])
+            for engine, rows_of in ((s.writer, s.sent), (s.reader, s.taken))
+        )
+        rows.append((_code(s.name), str(s.bits), _code(s.depth), *ends, s.meaning))
+    return _table(("stream", "bits in a word", "words", "writer, rows", "reader, rows", "content"), rows)
 
 
 def _operation(operation: Operation) -> str:

@@ -6,6 +6,7 @@ error in the generated codec or in a kernel cannot hide here. The rules in prose
 ``docs/arithmetic.md``.
 """
 
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -14,9 +15,10 @@ import numpy.typing as npt
 
 from hetfab.overlay.design import Geometry
 from hetfab.overlay.errors import StreamInvalidError
-from hetfab.overlay.isa.arithmetic import Q8_BITS, Integers, mean_q8, requantize, saturate, saturate24, wrap32
+from hetfab.overlay.isa.arithmetic import Q8_BITS, Integers, limit, mean_q8, requantize, saturate24, wrap32
 from hetfab.overlay.isa.spec import Field, Operation, isa
 from hetfab.overlay.semantic.adjacency import Adjacency, compose, transpose
+from hetfab.overlay.semantic.bitmaps import bitmaps
 
 Bytes = npt.NDArray[np.uint8]
 Fields = dict[str, int]
@@ -26,10 +28,19 @@ _BLOCK_BYTES = isa().block_bytes
 _NUMBER_BYTES = 4
 _D_BANK_BYTES = 8
 _L_BANK_BYTES = 16
+_WORD_BYTES = 8
 _CONTEXT_WORDS = isa().size("context_words")
+_POST_LEFT = isa().size("post_left")
+_TAPS = isa().size("window_taps")
 _PARAMETER = isa().record("parameter").dtype
 _DESTINATION = isa().record("destination")
+_RUN = isa().record("run")
 _MODES = isa().operation("reduce").field("mode").values
+_SOURCES = isa().operation("reduce").field("source").values
+#: Units of a schedule from the first on read a row; the last one does not keep it.
+_UNIT_READS, _UNIT_STREAMS = 1 << 15, (1 << 16) - 1
+_WORDS_PER_TAG = 8
+_WEIGHT_PLACE = 24
 
 
 class GoldenMachine:
@@ -39,6 +50,7 @@ class GoldenMachine:
         geometry: Which engines exist, and how wide and deep each memory is.
         memories: Each on-chip memory by name, uint8 ``[depth, word_bytes]``, zero at the start.
         segments: Segment name -> (physical base, size in bytes).
+        streams: Words in each FIFO between engines by name, the oldest first.
     """
 
     def __init__(self, geometry: Geometry) -> None:
@@ -50,6 +62,7 @@ class GoldenMachine:
             if memory.word_bits
         }
         self.segments: dict[str, tuple[int, int]] = {}
+        self.streams: dict[str, deque[int]] = {stream.name: deque() for stream in isa().streams}
         self._mapped: list[tuple[int, Bytes]] = []
         self._current = ""
 
@@ -179,14 +192,10 @@ def load_activations(machine: GoldenMachine, f: Fields) -> None:
         for row in range(rows):
             banks[row // banks.shape[2], :, row % banks.shape[2]] = source[row].reshape(-1, _D_BANK_BYTES)
     if f["to_l"]:
-        slices = (
-            source
-            if f["packed"]
-            else np.concatenate([_packed(source >> np.uint8(4)), _packed(source & np.uint8(15))], axis=1)
-        )
-        banks = _banks(machine, "act_l_ram", f["ram_l"], rows, slices.shape[1] // _L_BANK_BYTES)
+        slices = _slice_words(source, packed=bool(f["packed"]))
+        banks = _banks(machine, "act_l_ram", f["ram_l"], rows, slices.shape[1])
         for row in range(rows):
-            banks[row // banks.shape[2], :, row % banks.shape[2]] = slices[row].reshape(-1, _L_BANK_BYTES)
+            banks[row // banks.shape[2], :, row % banks.shape[2]] = slices[row]
 
 
 def load_weights(machine: GoldenMachine, f: Fields) -> None:
@@ -202,6 +211,96 @@ def load_planes(machine: GoldenMachine, f: Fields) -> None:
 def load_parameters(machine: GoldenMachine, f: Fields) -> None:
     """DRAM to consecutive words of par_ram."""
     _load(machine, f, "par_ram")
+
+
+def configure_lines(machine: GoldenMachine, f: Fields) -> None:
+    """Keeps how load_lines lays out lines."""
+    _configure_load(machine, f)
+
+
+def configure_windows(machine: GoldenMachine, f: Fields) -> None:
+    """Keeps how load_windows lays out windows."""
+    _configure_load(machine, f)
+
+
+def _configure_load(machine: GoldenMachine, f: Fields) -> None:
+    kept = machine.words("load_context", f["slot"], 1)[0]
+    kept[...] = np.frombuffer(f["issued"].to_bytes(_INSTRUCTION_BYTES, "little")[: len(kept)], np.uint8)
+
+
+def load_lines(machine: GoldenMachine, f: Fields) -> None:
+    """Lines of an image, with zeros around them, to all banks whose strips need them."""
+    context = _context(machine.words("load_context", f["slot"], 1)[0], "configure_lines")
+    total = _lines_of_banks(machine, f, context)
+    padding = f"top {f['top']}, lines {f['lines']}, left {f['left']}, beats {f['beats']}"
+    if f["top"] + f["lines"] > total or f["left"] + f["beats"] > context["line_beats"]:
+        raise machine.error(padding, f"at most {total} lines and {context['line_beats']} beats with the zeros")
+    lines = np.zeros((total, context["line_beats"], _D_BANK_BYTES), np.uint8)
+    source = machine.dram(f["address"], f["lines"], context["stride_blocks"] * _BLOCK_BYTES, f["beats"] * _D_BANK_BYTES)
+    read = lines[f["top"] : f["top"] + f["lines"], f["left"] : f["left"] + f["beats"]]
+    read[...] = source.reshape(read.shape)
+    _write_lines(machine, f, context, lines.reshape(total, -1), packed=bool(context["packed"]))
+
+
+def load_windows(machine: GoldenMachine, f: Fields) -> None:
+    """The windows of output pixels, cut from lines of bytes, to all banks whose strips need them."""
+    context = _context(machine.words("load_context", f["slot"], 1)[0], "configure_windows")
+    if _lines_of_banks(machine, f, context) != f["lines"]:
+        raise machine.error(f"{f['lines']} lines", f"{_lines_of_banks(machine, f, context)}, what the banks need")
+    length = context["run_beats"] * _D_BANK_BYTES
+    starts = f["offset"] + context["step_bytes"] * np.arange(f["columns"] + 1)
+    if f["beats"] > machine.geometry.gather_beats or starts[-1] + length > f["beats"] * _D_BANK_BYTES:
+        raise machine.error(
+            f"lines of {f['beats']} beats with windows up to byte {starts[-1] + length - 1}",
+            f"windows within lines of at most {machine.geometry.gather_beats} beats, the gather_beats",
+        )
+    source = machine.dram(f["address"], f["lines"], context["stride_blocks"] * _BLOCK_BYTES, f["beats"] * _D_BANK_BYTES)
+    windows = source[:, starts[:, np.newaxis] + np.arange(length)]
+    _write_lines(machine, f, context, windows.reshape(f["lines"], -1), packed=False)
+
+
+def _lines_of_banks(machine: GoldenMachine, f: Fields, context: Fields) -> int:
+    """Lines that a run of banks needs: those of the first one, and a stride more for each of the others."""
+    rows = machine.geometry.gemm_l_rows if context["core"] else machine.geometry.gemm_d_rows
+    if f["banks"] < 1 or f["first_bank"] + f["banks"] > rows:
+        raise machine.error(f"{f['banks']} banks from bank {f['first_bank']} on", f"at least 1, below bank {rows}")
+    if not context["kernel_lines"] or not context["line_stride"]:
+        found = f"kernel_lines {context['kernel_lines']}, line_stride {context['line_stride']}"
+        raise machine.error(found, "at least 1 each")
+    return (f["banks"] - 1) * context["line_stride"] + context["kernel_lines"]
+
+
+def _write_lines(machine: GoldenMachine, f: Fields, context: Fields, lines: Bytes, *, packed: bool) -> None:
+    """Writes to each bank the lines of its strip; ``lines`` is uint8 ``[lines, bytes]``."""
+    memory = "act_l_ram" if context["core"] else "act_d_ram"
+    multiple = _D_BANK_BYTES if not context["core"] else _L_BANK_BYTES if packed else 2 * _L_BANK_BYTES
+    if lines.shape[1] % multiple:
+        found = f"lines of {lines.shape[1] // _D_BANK_BYTES} beats"
+        raise machine.error(found, f"a multiple of {multiple // _D_BANK_BYTES}, whole words of {memory}")
+    words = (
+        _slice_words(lines, packed=packed)
+        if context["core"]
+        else lines.reshape(len(lines), lines.shape[1] // multiple, multiple)
+    )
+    kept = context["kernel_lines"]
+    target = machine.words(memory, f["ram"], kept * words.shape[1])
+    banks = target.reshape(kept, words.shape[1], target.shape[1] // words.shape[2], words.shape[2])
+    for bank in range(f["banks"]):
+        first = bank * context["line_stride"]
+        banks[:, :, f["first_bank"] + bank] = words[first : first + kept]
+
+
+def load_residual(machine: GoldenMachine, f: Fields) -> None:
+    """Rows of runs of DRAM to consecutive words of res_ram."""
+    runs, length, stride = f["columns"] + 1, f["run_beats"] * _D_BANK_BYTES, f["stride_blocks"] * _BLOCK_BYTES
+    words = machine.words("res_ram", f["ram"], f["rows"] * runs * f["run_beats"])
+    for row, target in enumerate(words.reshape(f["rows"], runs, length)):
+        target[...] = machine.dram(f["address"] + row * stride, runs, f["run_stride"] * _D_BANK_BYTES, length)
+
+
+def load_depthwise(machine: GoldenMachine, f: Fields) -> None:
+    """DRAM to consecutive words of dwp_ram."""
+    _load(machine, f, "dwp_ram")
 
 
 def _load(machine: GoldenMachine, f: Fields, memory: str) -> None:
@@ -224,8 +323,16 @@ def _tile_rows(banks: Bytes) -> Bytes:
 
 
 def _packed(nibbles: Bytes) -> Bytes:
-    """Pairs of values of 4 bits, uint8 ``[rows, channels]``, as bytes: the even channel in the low nibble."""
-    return np.asarray(nibbles[:, 0::2] | nibbles[:, 1::2] << 4, np.uint8)
+    """Pairs of values of 4 bits along the last axis as bytes: the even channel in the low nibble."""
+    return np.asarray(nibbles[..., 0::2] | nibbles[..., 1::2] << 4, np.uint8)
+
+
+def _slice_words(content: Bytes, *, packed: bool) -> Bytes:
+    """Rows ``[rows, bytes]`` as words of GEMM-L's banks: of every 32 bytes the high halves, then the low ones."""
+    if not packed:
+        halves = content.reshape(len(content), content.shape[1] // 32, 32)
+        content = np.stack([_packed(halves >> np.uint8(4)), _packed(halves & np.uint8(15))], axis=2)
+    return content.reshape(len(content), content[:1].size // _L_BANK_BYTES, _L_BANK_BYTES)
 
 
 def _nibbles(content: Bytes) -> Bytes:
@@ -244,14 +351,62 @@ def store_rows(machine: GoldenMachine, f: Fields) -> None:
         target[row] = machine.words("out_ram", first, beats).reshape(-1)
 
 
+def store_runs(machine: GoldenMachine, f: Fields) -> None:
+    """Pixels of strips, the strips' pixels interleaved in out_ram, to rows of an image."""
+    columns, beats = f["columns"] + 1, f["row_beats"]
+    if f["joined"] and f["pixel_stride"] != columns * beats:
+        raise machine.error(f"joined runs of {f['pixel_stride']} beats", f"{columns * beats}, those of all pixels")
+    distance = beats if f["joined"] else f["pixel_stride"]
+    for bank in range(f["banks"]):
+        address = f["address"] + bank * f["stride_blocks"] * _BLOCK_BYTES
+        target = machine.dram(address, columns, distance * _D_BANK_BYTES, beats * _D_BANK_BYTES)
+        for x in range(columns):
+            first = f["ram"] + (x * f["ram_banks"] + bank) * beats
+            target[x] = machine.words("out_ram", first, beats).reshape(-1)
+
+
+def store_middle(machine: GoldenMachine, f: Fields) -> None:
+    """Rows of mid_ram, one behind the other, to DRAM rows, in the order of the rows."""
+    rows, beats = f["rows"], f["row_beats"]
+    target = machine.dram(f["address"], rows, f["stride_blocks"] * _BLOCK_BYTES, beats * _WORD_BYTES)
+    content = machine.words("mid_ram", f["ram"], rows * beats).reshape(rows, beats * _WORD_BYTES)
+    for row in range(rows):
+        target[row] = content[row]
+
+
 def matmul(machine: GoldenMachine, f: Fields) -> None:
     """acc[r][c] = (accumulate ? acc[r][c] : 0) + sum over k of x(act[r][k]) * wgt[k][c] on GEMM-D."""
-    columns, rows, groups, beats = machine.geometry.gemm_d_cols, f["rows"], f["col_groups"], f["row_beats"]
+    rows, beats = f["rows"], f["row_beats"]
     if not beats:
         raise machine.error("rows of 0 beats", "at least 1")
-    bits = 4 if f["packed"] else 8
     banks = _banks(machine, "act_d_ram", f["act"], rows, beats)
-    content = _tile_rows(banks)[:rows].reshape(rows, beats * _D_BANK_BYTES)
+    _multiply(machine, f, _tile_rows(banks)[:rows].reshape(rows, beats * _D_BANK_BYTES))
+
+
+def matmul_lines(machine: GoldenMachine, f: Fields) -> None:
+    """The same for a convolution's rows, which overlap."""
+    content = _strip_rows(machine, f, "act_d_ram", f["run"])
+    _multiply(machine, f, content.reshape(len(content), -1))
+
+
+def _strip_rows(machine: GoldenMachine, f: Fields, memory: str, run: int) -> Bytes:
+    """The words of each output pixel, uint8 ``[rows, lines, run, bank_bytes]``: pixel by pixel, of it bank by bank."""
+    rows = machine.geometry.gemm_d_rows if memory == "act_d_ram" else machine.geometry.gemm_l_rows
+    if not 1 <= f["banks"] <= rows or not f["lines"] or not f["run"]:
+        found = f"banks {f['banks']}, lines {f['lines']}, run {f['run']}"
+        raise machine.error(found, f"1 to {rows} banks, at least 1 line and a run of at least 1")
+    last = (f["lines"] - 1) * f["line_words"] + f["columns"] * f["step_words"] + run
+    words = machine.words(memory, f["act"], last)
+    banks = words.reshape(last, rows, words.shape[1] // rows)[:, : f["banks"]]
+    pixels, lines, places = np.ogrid[: f["columns"] + 1, : f["lines"], :run]
+    found = banks[pixels * f["step_words"] + lines * f["line_words"] + places]
+    return found.transpose(0, 3, 1, 2, 4).reshape(-1, f["lines"], run, banks.shape[2])
+
+
+def _multiply(machine: GoldenMachine, f: Fields, content: Bytes) -> None:
+    """Rows of bytes, uint8 ``[rows, bytes]``, times GEMM-D's weights."""
+    columns, groups, beats = machine.geometry.gemm_d_cols, f["col_groups"], content.shape[1] // _D_BANK_BYTES
+    bits = 4 if f["packed"] else 8
     steps = machine.words("wgt_d_ram", f["wgt"], groups * 2 * beats).reshape(groups, 2 * beats, columns, 4)
     by_column = steps.transpose(0, 2, 1, 3).reshape(groups * columns, 2 * beats * 4)
     weights = _signed(_nibbles(by_column) if f["packed"] else by_column, bits)
@@ -265,16 +420,33 @@ def matmul(machine: GoldenMachine, f: Fields) -> None:
 
 def matmul_planes(machine: GoldenMachine, f: Fields) -> None:
     """The same on GEMM-L, from slices of activations and bit planes of weights."""
-    columns, rows, groups = machine.geometry.gemm_l_cols, f["rows"], f["col_groups"]
-    words, slices, planes = f["row_words"], f["slices"], f["planes"]
-    if not words or slices not in (1, 2) or not 1 <= planes <= 8 or (f["bipolar"] and planes != 1):
+    rows, words = f["rows"], f["row_words"]
+    _check_planes(machine, f, "row_words")
+    banks = _banks(machine, "act_l_ram", f["act"], rows, f["slices"] * words)
+    _multiply_planes(machine, f, _tile_rows(banks)[:rows].reshape(rows, words, f["slices"], _L_BANK_BYTES))
+
+
+def matmul_planes_lines(machine: GoldenMachine, f: Fields) -> None:
+    """The same for a convolution's rows, which overlap."""
+    _check_planes(machine, f, "run")
+    content = _strip_rows(machine, f, "act_l_ram", f["slices"] * f["run"])
+    _multiply_planes(machine, f, content.reshape(len(content), -1, f["slices"], _L_BANK_BYTES))
+
+
+def _check_planes(machine: GoldenMachine, f: Fields, words: str) -> None:
+    slices, planes, bipolar = f["slices"], f["planes"], f["bipolar"]
+    if not f[words] or slices not in (1, 2) or not 1 <= planes <= 8 or (bipolar and planes != 1):
         raise machine.error(
-            f"row_words {words}, slices {slices}, planes {planes}, bipolar {f['bipolar']}",
+            f"{words} {f[words]}, slices {slices}, planes {planes}, bipolar {bipolar}",
             "at least 1 word, 1 or 2 slices, 1 to 8 planes, 1 when bipolar",
         )
-    banks = _banks(machine, "act_l_ram", f["act"], rows, slices * words)
-    content = _tile_rows(banks)[:rows].reshape(rows, slices, words * _L_BANK_BYTES)
-    nibbles = _nibbles(content).astype(np.int64)
+
+
+def _multiply_planes(machine: GoldenMachine, f: Fields, content: Bytes) -> None:
+    """Words of slices, uint8 ``[rows, words, slices, bank_bytes]``, times GEMM-L's weights."""
+    columns, groups, planes = machine.geometry.gemm_l_cols, f["col_groups"], f["planes"]
+    rows, words, slices, _ = content.shape
+    nibbles = _nibbles(content.transpose(0, 2, 1, 3).reshape(rows, slices, words * _L_BANK_BYTES)).astype(np.int64)
     values = nibbles[:, 0] if slices == 1 else 16 * nibbles[:, 0] + nibbles[:, 1]
     largest = (1 << 4 * slices) - 1
     activations = values if f["unsigned"] else values ^ (1 << 4 * slices - 1)
@@ -293,7 +465,7 @@ def matmul_planes(machine: GoldenMachine, f: Fields) -> None:
 
 def _accumulate(machine: GoldenMachine, f: Fields, memory: str, sums: Integers) -> None:
     """Writes or adds sums ``[rows, channels]`` to a core's accumulators."""
-    words = machine.words(memory, f["acc"], f["rows"] * f["col_groups"])
+    words = machine.words(memory, f["acc"], len(sums) * f["col_groups"])
     accumulators = words.view("<i4").reshape(sums.shape)
     start = accumulators.astype(np.int64) if f["accumulate"] else 0
     accumulators[...] = wrap32(start + sums)
@@ -306,14 +478,14 @@ def _signed(values: npt.NDArray[Any], bits: int) -> Integers:
 
 
 def vec_requantize(machine: GoldenMachine, f: Fields) -> None:
-    """out[r][c] = saturate(requantize(acc[r][c] + bias[c], multiplier[c], shift)), after ReLU."""
+    """out[r][c] = limit(requantize(acc[r][c] + bias[c], multiplier[c], shift))."""
     values, multiplier = _biased(machine, f)
-    _write_bytes(machine, f, requantize(values, multiplier, f["shift"]))
+    _write_results(machine, f, requantize(values, multiplier, f["shift"]))
 
 
 def combine(machine: GoldenMachine, f: Fields) -> None:
-    """out[r][c] = saturate(requantize(q8[r][c] << post_left, 1, post_shift)), after ReLU."""
-    _write_bytes(machine, f, requantize(_q8(machine, f) << f["post_left"], 1, f["post_shift"]))
+    """out[r][c] = limit(requantize(q8[r][c] * 2^15, 1, post_shift))."""
+    _write_q8(machine, f, _q8(machine, f))
 
 
 def export_sums(machine: GoldenMachine, f: Fields) -> None:
@@ -326,10 +498,88 @@ def export_accumulators(machine: GoldenMachine, f: Fields) -> None:
     _write_rows(machine, f, _biased(machine, f)[0].astype("<i4"))
 
 
+def configure_pixels(machine: GoldenMachine, f: Fields) -> None:
+    """Keeps where the pixels of a tile lie."""
+    _keep(machine, f, "vec_context", 0)
+
+
+def configure_pool(machine: GoldenMachine, f: Fields) -> None:
+    """Keeps the windows that are pooled."""
+    _keep(machine, f, "vec_context", 1)
+
+
+def join(machine: GoldenMachine, f: Fields) -> None:
+    """q8 = 256 * residual + saturate24(requantize(acc + bias, multiplier, shift)), ended as in combine."""
+    values, multiplier = _biased(machine, f)
+    term = saturate24(requantize(values, multiplier, f["shift"]))
+    pixels = _pixels(machine, f)
+    words = _residual_words(machine, f, pixels, 0, -(-f["groups"] // (1 + pixels["packed"])))
+    residual = _channels(words, pixels)[:, : f["groups"] * machine.geometry.lanes]
+    _write_q8(machine, f, wrap32((residual << Q8_BITS) + term))
+
+
+def pool_max(machine: GoldenMachine, f: Fields) -> None:
+    """out[r][c] = the largest channel c of the window of r, stored as res_ram stores it."""
+    pixels = _pixels(machine, f)
+    taps = [_channels(words, pixels) for words in _window_words(machine, f, pixels, f["row_words"])]
+    results = np.max(taps, axis=0).astype(np.uint8)
+    _write_rows(machine, f, _packed(results & 15) if pixels["packed"] else results)
+
+
+def pool_average(machine: GoldenMachine, f: Fields) -> None:
+    """q8 = saturate24((S * reciprocal + 2^(k+7)) >> (k+8)) of the sum S of each window, ended as in combine."""
+    pixels, window = _pixels(machine, f), _context(machine.words("vec_context", 1, 1)[0], "configure_pool")
+    words = _window_words(machine, f, pixels, -(-f["groups"] // (1 + pixels["packed"])))
+    sums = np.sum([_channels(tap, pixels) for tap in words], axis=0)[:, : f["groups"] * machine.geometry.lanes]
+    _write_q8(machine, f, saturate24(mean_q8(sums, np.int64(window["reciprocal"]), np.int64(window["exponent"]))))
+
+
+def _pixels(machine: GoldenMachine, f: Fields) -> Fields:
+    """The fields of configure_pixels; banks is their number."""
+    pixels = _context(machine.words("vec_context", 0, 1)[0], "configure_pixels")
+    pixels["banks"] += 1
+    if f["rows"] % pixels["banks"]:
+        raise machine.error(f"{f['rows']} rows of {pixels['banks']} banks", "whole columns of pixels")
+    return pixels
+
+
+def _window_words(machine: GoldenMachine, f: Fields, pixels: Fields, words: int) -> list[Bytes]:
+    """The words of each tap of all windows, uint8 ``[rows, 8 * words]`` each."""
+    window = _context(machine.words("vec_context", 1, 1)[0], "configure_pool")
+    if not window["lines"] or not window["columns"]:
+        raise machine.error(f"a window of {window['lines']} x {window['columns']} taps", "at least 1 x 1")
+    return [
+        _residual_words(machine, f, pixels, line * window["line_words"] + column * window["column_words"], words)
+        for line in range(window["lines"])
+        for column in range(window["columns"])
+    ]
+
+
+def _residual_words(machine: GoldenMachine, f: Fields, pixels: Fields, offset: int, words: int) -> Bytes:
+    """Words of res_ram, ``offset`` words behind the first one of each row's pixel, uint8 ``[rows, 8 * words]``."""
+    found = np.zeros((f["rows"], words * _WORD_BYTES), np.uint8)
+    for row in range(f["rows"]):
+        column, bank = divmod(row, pixels["banks"])
+        first = f["res"] + bank * pixels["res_line_words"] + column * pixels["res_pixel_words"] + offset
+        found[row] = machine.words("res_ram", first, words).reshape(-1)
+    return found
+
+
+def _channels(content: Bytes, pixels: Fields) -> Integers:
+    """The channels of bytes of res_ram, int64 ``[rows, channels]``."""
+    values, bits = (_nibbles(content), 4) if pixels["packed"] else (content, 8)
+    return _signed(values, bits) if pixels["signed"] else values.astype(np.int64)
+
+
 def _biased(machine: GoldenMachine, f: Fields) -> tuple[Integers, Integers]:
-    """The values acc + bias, ``[rows, channels]`` in int32 range, and the multipliers, ``[channels]``."""
+    """The values acc + bias, ``[rows, channels]`` in int32 range, and the multipliers, ``[channels]``.
+
+    The accumulators are those of a core, or with ``from_sum`` sums of AGG.
+    """
     geometry, rows = machine.geometry, f["rows"]
     memory, columns = ("acc_l_ram", geometry.gemm_l_cols) if f["core"] else ("acc_d_ram", geometry.gemm_d_cols)
+    if f.get("from_sum"):
+        memory, columns = "sum_ram", geometry.lanes
     channels = f["groups"] * geometry.lanes
     row_words = -(-channels // columns)
     words = machine.words(memory, f["acc"], rows * row_words)
@@ -352,10 +602,17 @@ def _q8(machine: GoldenMachine, f: Fields) -> Integers:
     return wrap32(sums + saturate24(requantize(values, multiplier, f["shift"])))
 
 
-def _write_bytes(machine: GoldenMachine, f: Fields, values: Integers) -> None:
-    """ReLU, saturation to the result's bits, and the rows of out_ram."""
-    positive = np.maximum(values, 0) if f["relu"] else values
-    results = saturate(positive, f["out_bits"] + 1, bool(f["unsigned"])).astype(np.uint8)
+def _write_q8(machine: GoldenMachine, f: Fields, q8: Integers) -> None:
+    """Sums in Q.8 as they are when wide, else rounded to results."""
+    if f.get("wide"):
+        _write_rows(machine, f, q8.astype("<i4"))
+    else:
+        _write_results(machine, f, requantize(q8 << _POST_LEFT, 1, f["post_shift"]))
+
+
+def _write_results(machine: GoldenMachine, f: Fields, values: Integers) -> None:
+    """Limits results and writes them as bytes, or packed."""
+    results = limit(values, f["highest"], bool(f["signed"])).astype(np.uint8)
     if f["packed"]:
         whole = np.zeros((f["rows"], (f["groups"] + 1) // 2 * 2 * machine.geometry.lanes), np.uint8)
         whole[:, : results.shape[1]] = results & 15
@@ -364,23 +621,88 @@ def _write_bytes(machine: GoldenMachine, f: Fields, values: Integers) -> None:
 
 
 def _write_rows(machine: GoldenMachine, f: Fields, values: npt.NDArray[Any]) -> None:
-    """Writes ``[rows, channels]`` to out_ram; of each row, row_words words, zero beyond the values."""
+    """Writes ``[rows, channels]`` to out_ram or exp_ram; of each row, row_words words, zero beyond the values."""
     content = np.ascontiguousarray(values).view(np.uint8)
-    word_bytes = machine.memories["out_ram"].shape[1]
-    if content.shape[1] > f["row_words"] * word_bytes:
+    if content.shape[1] > f["row_words"] * _WORD_BYTES:
         raise machine.error(
             f"{content.shape[1]} bytes in {f['row_words']} words of an output row", "values that fit the words"
         )
-    padded = np.zeros((f["rows"], f["row_words"] * word_bytes), np.uint8)
+    padded = np.zeros((f["rows"], f["row_words"] * _WORD_BYTES), np.uint8)
     padded[:, : content.shape[1]] = content
-    for row in range(f["rows"]):
-        first = f["out"] + row * f["row_blocks"] * _BLOCK_BYTES // word_bytes
-        machine.words("out_ram", first, f["row_words"])[...] = padded[row].reshape(-1, word_bytes)
+    memory = "exp_ram" if f.get("to_exp") else "out_ram"
+    for row, first in enumerate(_first_words(machine, f)):
+        machine.words(memory, first, f["row_words"])[...] = padded[row].reshape(-1, _WORD_BYTES)
+
+
+def _first_words(machine: GoldenMachine, f: Fields) -> list[int]:
+    """Where each row of a result begins."""
+    if f.get("to_exp"):
+        pixels = _pixels(machine, f)
+        places = [divmod(row, pixels["banks"]) for row in range(f["rows"])]
+        return [f["out"] + b * pixels["exp_line_words"] + x * pixels["exp_pixel_words"] for x, b in places]
+    distance = f["row_blocks"] * _BLOCK_BYTES // _WORD_BYTES or f["row_words"]
+    return [f["out"] + row * distance for row in range(f["rows"])]
+
+
+def depthwise(machine: GoldenMachine, f: Fields) -> None:
+    """out[y][x][c] = limit(requantize(sum of taps + bias[c], multiplier[c], shift)), each channel on its own."""
+    if f["groups"] % (1 + (f["packed"] or f["out_packed"])):
+        raise machine.error(f"{f['groups']} groups", "an even number when packed")
+    stride, width = f["stride"] + 1, f["left"] + f["columns"] + f["right"]
+    height = (f["lines"] - 1) * stride + _TAPS
+    if width < _TAPS or (f["lines"] and f["top"] + f["bottom"] >= height):
+        raise machine.error(
+            f"an image of {width} columns and {height - f['top'] - f['bottom']} lines",
+            f"at least {_TAPS} columns with those around it, and 1 line",
+        )
+    weights, bias, multiplier = _depthwise_parameters(machine, f)
+    image = np.zeros((height, width, weights.shape[2]), np.int64)
+    if f["lines"]:
+        rows = slice(f["top"], height - f["bottom"])
+        image[rows, f["left"] : f["left"] + f["columns"]] = _exp_image(machine, f, height - f["top"] - f["bottom"])
+    out_columns = (width - _TAPS) // stride + 1
+    sums = np.zeros((f["lines"], out_columns, weights.shape[2]), np.int64)
+    for i in range(_TAPS):
+        for j in range(_TAPS):
+            lines = image[i : i + (f["lines"] - 1) * stride + 1 : stride] if f["lines"] else image[:0]
+            sums += lines[:, j : j + (out_columns - 1) * stride + 1 : stride] * weights[i, j]
+    values = requantize(wrap32(sums + bias), multiplier, f["shift"])
+    results = (
+        limit(values, f["highest"], bool(f["signed"]))
+        .astype(np.uint8)
+        .reshape(f["lines"] * out_columns, weights.shape[2])
+    )
+    content = _packed(results & 15) if f["out_packed"] else results
+    machine.words("mid_ram", f["mid"], content.size // _WORD_BYTES).reshape(-1)[...] = content.reshape(-1)
+
+
+def _depthwise_parameters(machine: GoldenMachine, f: Fields) -> tuple[Integers, Integers, Integers]:
+    """Weights ``[3, 3, channels]``, bias and multiplier ``[channels]`` of the layout 'depthwise'."""
+    word_channels = 16 if f["packed"] else 8
+    words = f["groups"] * 8 // word_channels
+    word_size = (_TAPS**2 + word_channels) * _WORD_BYTES
+    content = machine.words("dwp_ram", f["par"], words * (_TAPS**2 + word_channels)).reshape(words, word_size)
+    taps = content[:, : _TAPS**2 * _WORD_BYTES].reshape(words, _TAPS, _TAPS, _WORD_BYTES)
+    weights = _signed(_nibbles(taps), 4) if f["packed"] else _signed(taps, 8)
+    records = np.ascontiguousarray(content[:, _TAPS**2 * _WORD_BYTES :]).view(_PARAMETER).reshape(-1)
+    by_tap = weights.transpose(1, 2, 0, 3).reshape(_TAPS, _TAPS, words * word_channels)
+    return by_tap, records["bias"].astype(np.int64), records["multiplier"].astype(np.int64)
+
+
+def _exp_image(machine: GoldenMachine, f: Fields, lines: int) -> Integers:
+    """Lines of exp_ram, int64 ``[lines, columns, channels]``."""
+    words = f["columns"] * (f["groups"] // (1 + f["packed"]))
+    content = np.stack([machine.words("exp_ram", f["exp"] + line * f["line_words"], words) for line in range(lines)])
+    values, bits = (_nibbles(content), 4) if f["packed"] else (content, 8)
+    values = values.reshape(lines, f["columns"], f["groups"] * machine.geometry.lanes)
+    return values.astype(np.int64) if f["unsigned"] else _signed(values, bits)
 
 
 def configure_features(machine: GoldenMachine, f: Fields) -> None:
-    """Keeps the feature array of a context."""
+    """Keeps the feature array of a context and clears the tags of its slots."""
     _configure(machine, f, 0)
+    tags = machine.memories["tag_ram"][: machine.geometry.feature_words // _WORDS_PER_TAG]
+    tags[f["first_block"] : f["first_block"] + (1 << f["slot_bits"])] = 0
 
 
 def configure_destinations(machine: GoldenMachine, f: Fields) -> None:
@@ -393,85 +715,220 @@ def configure_ids(machine: GoldenMachine, f: Fields) -> None:
     _configure(machine, f, 2)
 
 
+def configure_spilled(machine: GoldenMachine, f: Fields) -> None:
+    """Keeps the array of incomplete sums of a context."""
+    _configure(machine, f, 3)
+
+
 def _configure(machine: GoldenMachine, f: Fields, word: int) -> None:
+    _keep(machine, f, "agg_context", _CONTEXT_WORDS * f["slot"] + word)
+
+
+def _keep(machine: GoldenMachine, f: Fields, memory: str, word: int) -> None:
+    """Keeps the instruction as it was issued."""
     issued = f["issued"].to_bytes(_INSTRUCTION_BYTES, "little")
-    machine.words("agg_context", _CONTEXT_WORDS * f["slot"] + word, 1)[0] = np.frombuffer(issued, np.uint8)
+    machine.words(memory, word, 1)[0] = np.frombuffer(issued, np.uint8)
 
 
 def reduce(machine: GoldenMachine, f: Fields) -> None:
-    """sum[r][c] = (accumulate ? sum[r][c] : 0) + q8[c], q8 the sum or mean over sources."""
-    if f["mode"] >= len(_MODES):
-        known = " or ".join(f"{value} ({name})" for value, name in enumerate(_MODES))
-        raise machine.error(f"mode {f['mode']}", f"mode {known}")
-    if f["groups"] > machine.geometry.agg_groups:
-        raise machine.error(f"{f['groups']} groups", f"at most {machine.geometry.agg_groups}, the design's agg_groups")
-    context = machine.words("agg_context", _CONTEXT_WORDS * f["slot"], 3)
-    features = _context(context[0], "configure_features")
-    destinations = _destinations(machine, f, _context(context[1], "configure_destinations"))
-    ids = _ids(machine, destinations, _context(context[2], "configure_ids"))
-    sums = wrap32(_sum_of_sources(machine, f, features, destinations["degree"].astype(np.int64), ids))
-    if _MODES[f["mode"]] == "mean":
-        q8 = mean_q8(sums, _column(destinations["reciprocal"]), _column(destinations["exponent"]))
+    """Sums over each destination's sources: to sum_ram as sums or means in Q.8 or as they are, or spilled."""
+    _check_reduce(machine, f)
+    names = ("configure_features", "configure_destinations", "configure_ids", "configure_spilled")
+    words = machine.words("agg_context", _CONTEXT_WORDS * f["slot"], len(names))
+    features, destinations, ids, spilled = (_context(word, name) for word, name in zip(words, names, strict=True))
+    records = _destinations(machine, f, destinations)
+    rows = _edge_rows(machine, f, features, records, ids)
+    sums = np.zeros((f["rows"], rows.shape[1]), np.int64)
+    used = records["degree"] > 0
+    if len(rows):
+        sums[used] = np.add.reduceat(rows, _starts(records)[used], axis=0)
+    if f["merge"]:
+        sums = sums + _spilled_rows(machine, f, spilled, records)
+    if f["spill"]:
+        _write_spilled(machine, f, spilled, records, wrap32(sums))
     else:
-        q8 = sums << Q8_BITS
-    words = machine.words("sum_ram", f["sum"], f["rows"] * f["groups"])
-    target = words.view("<i4").reshape(f["rows"], f["groups"] * machine.geometry.lanes)
-    start = target.astype(np.int64) if f["accumulate"] else 0
-    target[...] = wrap32(start + q8)  # without edges the sum is 0, and 0 in either mode
+        _write_sums(machine, f, records, wrap32(sums))
+
+
+def _check_reduce(machine: GoldenMachine, f: Fields) -> None:
+    geometry = machine.geometry
+    for name, values in (("mode", _MODES), ("source", _SOURCES)):
+        if f[name] >= len(values):
+            known = " or ".join(f"{value} ({text})" for value, text in enumerate(values))
+            raise machine.error(f"{name} {f[name]}", f"{name} {known}")
+    if f["groups"] > geometry.agg_groups:
+        raise machine.error(f"{f['groups']} groups", f"at most {geometry.agg_groups}, the design's agg_groups")
+    if _SOURCES[f["source"]] != "dram" and not geometry.feature_words:
+        raise machine.error(f"source {_SOURCES[f['source']]}", "a design with a scratchpad")
+    if f["weighted"] and not (geometry.agg_weights and _SOURCES[f["source"]] != "schedule"):
+        raise machine.error("weights", "a design with agg_weights, and no schedule")
+    held = f["rows"] * f["groups"] * (1 + (f["merge"] & f["accumulate"] & ~f["spill"]))
+    if held > geometry.sum_words:
+        raise machine.error(f"{held} words of sums", f"at most {geometry.sum_words}, the sum_words")
 
 
 def _destinations(machine: GoldenMachine, f: Fields, array: Fields) -> npt.NDArray[Any]:
-    """Records of the destinations, ``[rows]``."""
+    """Records of the destinations or runs, ``[rows]``, with a field ``row`` and a count of ``units`` in either case."""
     end = f["destination"] + f["rows"]
     if end > array["count"]:
         raise machine.error(f"destinations up to {end - 1}", f"destinations below {array['count']}")
-    size = _DESTINATION.bytes
+    scheduled = _SOURCES[f["source"]] == "schedule"
+    record = _RUN if scheduled else _DESTINATION
+    size = record.bytes
     content = machine.dram(array["address"] + size * f["destination"], f["rows"], size, size)
-    records = np.ascontiguousarray(content).view(_DESTINATION.dtype).reshape(f["rows"])
+    stored = np.ascontiguousarray(content).view(record.dtype).reshape(f["rows"])
     for name in ("reciprocal", "exponent"):
-        bits = _DESTINATION.bits(name)
-        if np.any(records[name] >> bits):
-            raise machine.error(f"{name} {records[name].max()}", f"{bits} bits")
-    gaps = np.flatnonzero(records["first"][:-1] + records["degree"][:-1] != records["first"][1:])
+        bits = record.bits(name)
+        if np.any(stored[name] >> bits):
+            raise machine.error(f"{name} {stored[name].max()}", f"{bits} bits")
+    records = np.zeros(f["rows"], _RUN.dtype)
+    for name in stored.dtype.names or ():
+        records[name] = stored[name]
+    if not scheduled:
+        records["units"], records["row"] = records["degree"], f["destination"] + np.arange(f["rows"])
+    gaps = np.flatnonzero(records["first"][:-1] + records["units"][:-1] != records["first"][1:])
     if len(gaps):
         row = f["destination"] + int(gaps[0])
         raise machine.error(f"destination {row + 1}", f"one whose edges follow those of destination {row}")
     return records
 
 
-def _ids(machine: GoldenMachine, destinations: npt.NDArray[Any], array: Fields) -> Integers:
-    """Source ids of the destinations' edges, destination by destination, int64 ``[edges]``."""
+def _starts(records: npt.NDArray[Any]) -> Integers:
+    """The first edge of each record among the edges of all, int64 ``[rows]``."""
+    degree = records["degree"].astype(np.int64)
+    return np.asarray(np.cumsum(degree) - degree)
+
+
+def _edge_rows(
+    machine: GoldenMachine, f: Fields, features: Fields, records: npt.NDArray[Any], array: Fields
+) -> Integers:
+    """The row of features of each edge times its weight, int64 ``[edges, channels]``."""
+    edges = int(records["degree"].sum(dtype=np.int64))
+    if edges == 0 or f["groups"] == 0:
+        return np.zeros((0, f["groups"] * machine.geometry.lanes), np.int64)
     if array["id_bytes"] not in (2, 4):
         raise machine.error(f"ids of {array['id_bytes']} bytes", "ids of 2 or 4 bytes")
-    first, degree = destinations["first"].astype(np.int64), destinations["degree"].astype(np.int64)
-    used = degree > 0
-    if not used.any():
-        return np.zeros(0, np.int64)
-    low, high = int(first[used].min()), int((first + degree)[used].max())
-    if high > array["edges"]:
-        raise machine.error(f"edges up to {high - 1}", f"edges below {array['edges']}")
-    size = array["id_bytes"]
-    content = machine.dram(array["address"] + low * size, 1, 0, (high - low) * size)[0].tobytes()
-    ids = np.frombuffer(content, f"<u{size}")
-    before = np.cumsum(degree) - degree
-    edges = np.repeat(first - low - before, degree) + np.arange(degree.sum())
-    return np.asarray(ids[edges], np.int64)
+    first, count = int(records["first"][0]), int(records["units"].sum(dtype=np.int64))
+    if first + count > array["edges"]:
+        raise machine.error(f"edges up to {first + count - 1}", f"edges below {array['edges']}")
+    match _SOURCES[f["source"]]:
+        case "schedule":
+            return _scheduled_rows(machine, f, features, _numbers_of(machine, array, first, count, 2), edges, array)
+        case "tags":
+            ids, weights = _weighted(f, _numbers_of(machine, array, first, count, array["id_bytes"]))
+            return _tagged_rows(machine, f, features, ids) * _column(weights)
+        case _:
+            ids, weights = _weighted(f, _numbers_of(machine, array, first, count, array["id_bytes"]))
+            return _feature_rows(machine, f, features, ids) * _column(weights)
 
 
-def _sum_of_sources(machine: GoldenMachine, f: Fields, array: Fields, degree: Integers, ids: Integers) -> Integers:
-    """S, int64 ``[rows, channels]``; 0 for a destination without edges."""
-    channels = f["groups"] * machine.geometry.lanes
-    sums = np.zeros((f["rows"], channels), np.int64)
-    if len(ids) == 0 or channels == 0:
-        return sums
+def _numbers_of(machine: GoldenMachine, array: Fields, first: int, count: int, size: int) -> Integers:
+    content = machine.dram(array["address"] + first * size, 1, 0, count * size)[0].tobytes()
+    return np.frombuffer(content, f"<u{size}").astype(np.int64)
+
+
+def _weighted(f: Fields, ids: Integers) -> tuple[Integers, Integers]:
+    """Source vertices, and the weights of their edges, 1 without weights."""
+    if not f["weighted"]:
+        return ids, np.ones_like(ids)
+    return ids & ((1 << _WEIGHT_PLACE) - 1), _signed(ids >> _WEIGHT_PLACE, 8)
+
+
+def _feature_rows(machine: GoldenMachine, f: Fields, array: Fields, ids: Integers) -> Integers:
+    """Rows of features from DRAM, int64 ``[ids, channels]``."""
     if ids.max() >= array["count"]:
         raise machine.error(f"source vertex {ids.max()}", f"source vertices below {array['count']}")
     stride = array["row_blocks"] * _BLOCK_BYTES
-    features = machine.dram(array["address"], int(ids.max()) + 1, stride, channels)
-    gathered = features[ids].view(_byte(f["unsigned"]))
-    starts = (np.cumsum(degree) - degree)[degree > 0]
-    sums[degree > 0] = np.add.reduceat(gathered, starts, axis=0, dtype=np.int64)
-    return sums
+    rows = machine.dram(array["address"], int(ids.max()) + 1, stride, f["groups"] * machine.geometry.lanes)
+    return rows[ids].view(_byte(f["unsigned"])).astype(np.int64)
+
+
+def _tagged_rows(machine: GoldenMachine, f: Fields, array: Fields, ids: Integers) -> Integers:
+    """Rows of features through the scratchpad, edge by edge, by its tags."""
+    tags = machine.words("tag_ram", array["first_block"], 1 << array["slot_bits"])
+    rows = np.zeros((len(ids), f["groups"] * machine.geometry.lanes), np.int64)
+    for edge, vertex in enumerate(ids):
+        slot = int(vertex) % len(tags)
+        tag = tags[slot].view("<u4")
+        if tag[0] != vertex + 1:
+            _keep_row(machine, f, array, int(vertex), slot)
+            tag[0], tag[1] = vertex + 1, 0
+        rows[edge] = _slot(machine, f, array, slot).view(_byte(f["unsigned"]))
+    return rows
+
+
+def _scheduled_rows(
+    machine: GoldenMachine, f: Fields, array: Fields, units: Integers, edges: int, ids: Fields
+) -> Integers:
+    """Rows of features through the scratchpad, edge by edge, as the units of a schedule say."""
+    rows = np.zeros((edges, f["groups"] * machine.geometry.lanes), np.int64)
+    place = 0
+    for edge in range(edges):
+        unit, place = int(units[place]), place + 1
+        vertex = 0
+        if unit >= _UNIT_READS:
+            halves = units[place : place + ids["id_bytes"] // 2]
+            vertex, place = sum(int(half) << 16 * number for number, half in enumerate(halves)), place + len(halves)
+        if unit == _UNIT_STREAMS:
+            rows[edge] = _feature_rows(machine, f, array, np.array([vertex]))[0]
+            continue
+        slot = unit % _UNIT_READS
+        if unit >= _UNIT_READS:
+            _keep_row(machine, f, array, vertex, slot)
+        rows[edge] = _slot(machine, f, array, slot).view(_byte(f["unsigned"]))
+    if place != len(units):
+        raise machine.error(f"{len(units)} units", f"{place}, those of {edges} edges")
+    return rows
+
+
+def _slot(machine: GoldenMachine, f: Fields, array: Fields, slot: int) -> Bytes:
+    """A view of a row in the scratchpad, uint8 ``[channels]``."""
+    words = machine.words("feature_ram", _WORDS_PER_TAG * array["first_block"] + slot * f["groups"], f["groups"])
+    return words.reshape(-1)
+
+
+def _keep_row(machine: GoldenMachine, f: Fields, array: Fields, vertex: int, slot: int) -> None:
+    row = _feature_rows(machine, f, array, np.array([vertex]))[0]
+    _slot(machine, f, array, slot)[:] = row.astype(np.uint8)
+
+
+def _spilled(machine: GoldenMachine, f: Fields, array: Fields, records: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """A view of all spilled sums, int32 ``[vertices, channels]``."""
+    rows = int(records["row"].max(initial=0)) + 1
+    if rows > array["count"]:
+        raise machine.error(f"spilled row {rows - 1}", f"rows below {array['count']}")
+    length = _NUMBER_BYTES * f["groups"] * machine.geometry.lanes
+    return machine.dram(array["address"], rows, array["row_blocks"] * _BLOCK_BYTES, length).view("<i4")
+
+
+def _spilled_rows(machine: GoldenMachine, f: Fields, array: Fields, records: npt.NDArray[Any]) -> Integers:
+    return np.asarray(_spilled(machine, f, array, records)[records["row"]], np.int64)
+
+
+def _write_spilled(machine: GoldenMachine, f: Fields, array: Fields, records: npt.NDArray[Any], sums: Integers) -> None:
+    target = _spilled(machine, f, array, records)
+    for record, values in zip(records, sums, strict=True):
+        target[record["row"]] = values
+
+
+def _write_sums(machine: GoldenMachine, f: Fields, records: npt.NDArray[Any], sums: Integers) -> None:
+    """sum[r][c] = (accumulate ? sum[r][c] : 0) + t[c], t the sum or mean in Q.8, or the plain sum."""
+    match _MODES[f["mode"]]:
+        case "mean":
+            terms = mean_q8(sums, _column(records["reciprocal"]), _column(records["exponent"]))
+        case "sum":
+            terms = sums << Q8_BITS
+        case _:
+            terms = sums
+    places = records["row"].astype(np.int64) - f["destination"]
+    if sorted(places) != list(range(f["rows"])):
+        raise machine.error(
+            f"runs of the rows {sorted(records['row'])}", f"each from {f['destination']} on once, in any order"
+        )
+    words = machine.words("sum_ram", f["sum"], f["rows"] * f["groups"])
+    target = words.view("<i4").reshape(f["rows"], f["groups"] * machine.geometry.lanes)
+    start = target[places].astype(np.int64) if f["accumulate"] else 0
+    target[places] = wrap32(start + terms)
 
 
 def configure_left(machine: GoldenMachine, f: Fields) -> None:
@@ -490,8 +947,7 @@ def configure_bitmap(machine: GoldenMachine, f: Fields) -> None:
 
 
 def _configure_sgb(machine: GoldenMachine, f: Fields, word: int) -> None:
-    issued = f["issued"].to_bytes(_INSTRUCTION_BYTES, "little")
-    machine.words("sgb_context", word, 1)[0] = np.frombuffer(issued, np.uint8)
+    _keep(machine, f, "sgb_context", word)
 
 
 def compose_graphs(machine: GoldenMachine, f: Fields) -> None:
@@ -501,14 +957,31 @@ def compose_graphs(machine: GoldenMachine, f: Fields) -> None:
         raise machine.error(f"{f['rows']} rows", f"{left['rows']}, as the left graph has")
     if bitmap["threshold"] > machine.geometry.sgb_ids:
         raise machine.error(f"threshold {bitmap['threshold']}", f"at most {machine.geometry.sgb_ids}, the sgb_ids")
-    first = _adjacency(machine, left, right["rows"])
-    _write_adjacency(machine, f, compose(first, _adjacency(machine, right, bitmap["columns"]), bitmap["threshold"]))
+    first, second = _adjacency(machine, left, right["rows"]), _adjacency(machine, right, bitmap["columns"])
+    if bitmap["wide"]:
+        for place, bits in bitmaps(second).items():
+            if not np.array_equal(machine.dram(bitmap["address"] + place, 1, 0, len(bits))[0], bits):
+                raise machine.error("bitmaps of another graph", "those that widen writes for the right graph")
+    product = compose(first, second, bitmap["threshold"])
+    if f["to_fifo"]:
+        for row in range(product.rows):
+            ids = product.row(row).tolist()
+            machine.streams["rows_fifo"].extend([len(ids), *ids])
+    else:
+        _write_adjacency(machine, f, product)
 
 
 def transpose_graph(machine: GoldenMachine, f: Fields) -> None:
     """The left graph with every edge turned."""
     left, _, _ = _sgb_context(machine)
     _write_adjacency(machine, f, transpose(_adjacency(machine, left, f["rows"])))
+
+
+def widen(machine: GoldenMachine, f: Fields) -> None:
+    """Dense rows of the right graph as bitmaps."""
+    _, right, bitmap = _sgb_context(machine)
+    for place, bits in bitmaps(_adjacency(machine, right, bitmap["columns"])).items():
+        machine.dram(bitmap["address"] + place, 1, 0, len(bits))[0] = bits
 
 
 def _sgb_context(machine: GoldenMachine) -> list[Fields]:
@@ -587,20 +1060,38 @@ _FUNCTIONS: dict[str, Callable[[GoldenMachine, Fields], None]] = {
     "load_weights": load_weights,
     "load_planes": load_planes,
     "load_parameters": load_parameters,
+    "configure_lines": configure_lines,
+    "configure_windows": configure_windows,
+    "load_lines": load_lines,
+    "load_windows": load_windows,
+    "load_residual": load_residual,
+    "load_depthwise": load_depthwise,
     "store_rows": store_rows,
+    "store_runs": store_runs,
+    "store_middle": store_middle,
     "matmul": matmul,
+    "matmul_lines": matmul_lines,
     "matmul_planes": matmul_planes,
+    "matmul_planes_lines": matmul_planes_lines,
     "requantize": vec_requantize,
     "combine": combine,
     "export_sums": export_sums,
     "export_accumulators": export_accumulators,
+    "configure_pixels": configure_pixels,
+    "configure_pool": configure_pool,
+    "join": join,
+    "pool_max": pool_max,
+    "pool_average": pool_average,
+    "depthwise": depthwise,
     "configure_features": configure_features,
     "configure_destinations": configure_destinations,
     "configure_ids": configure_ids,
+    "configure_spilled": configure_spilled,
     "reduce": reduce,
     "configure_left": configure_left,
     "configure_right": configure_right,
     "configure_bitmap": configure_bitmap,
     "compose": compose_graphs,
     "transpose": transpose_graph,
+    "widen": widen,
 }

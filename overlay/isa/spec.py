@@ -5,6 +5,7 @@ Everything that must know an encoding reads it from here or from a file generate
 """
 
 import ast
+import dataclasses
 import functools
 import json
 import re
@@ -103,13 +104,62 @@ class Memory:
 
 
 @dataclass(frozen=True)
+class Stream:
+    """A FIFO of rows from one engine to another; ``depth`` is an expression over the design's constants.
+
+    ``sent`` and ``taken`` are the rows that an operation sends and takes, expressions over its fields.
+    """
+
+    name: str
+    bits: int
+    depth: str
+    writer: str
+    reader: str
+    sent: Mapping[str, str]
+    taken: Mapping[str, str]
+    meaning: str
+
+
+@dataclass(frozen=True)
 class Register:
-    """A 32-bit word of DISPATCH's registers. A 64-bit argument is two of them, ``_low`` and ``_high``."""
+    """A 32-bit word of DISPATCH's registers. A 64-bit number is two of them, ``_low`` and ``_high``."""
 
     name: str
     offset: int
     writable: bool
     meaning: str
+
+
+@dataclass(frozen=True)
+class RegisterGroup:
+    """The registers of one name: ``count`` numbers of ``bits`` bits from word ``word`` of a register memory on."""
+
+    name: str
+    word: int
+    count: int
+    bits: int
+
+
+@dataclass(frozen=True)
+class RegisterMemory:
+    """A memory of 32-bit words behind DISPATCH's registers: what the driver writes, or what it reads.
+
+    Attributes:
+        name: Name of the top function's argument.
+        offset: Byte offset of its first word, a multiple of ``bytes``.
+        words: Words that are used.
+        groups: What they are.
+    """
+
+    name: str
+    offset: int
+    words: int
+    groups: tuple[RegisterGroup, ...]
+
+    @property
+    def bytes(self) -> int:
+        """Bytes that it takes in the address map: the power of two that holds its words."""
+        return 1 << (4 * self.words - 1).bit_length()
 
 
 @dataclass(frozen=True)
@@ -183,11 +233,13 @@ class Isa:
     token: tuple[Field, ...]
     engines: tuple[Engine, ...]
     memories: tuple[Memory, ...]
+    streams: tuple[Stream, ...]
     layouts: tuple[NamedText, ...]
     records: tuple[Record, ...]
     operations: tuple[Operation, ...]
     faults: tuple[NamedText, ...]
     registers: tuple[Register, ...]
+    register_memories: tuple[RegisterMemory, ...]
 
     def size(self, name: str) -> int:
         """The value of a size."""
@@ -197,11 +249,6 @@ class Isa:
     def block_bytes(self) -> int:
         """Bytes of a block, the unit of rows in DRAM."""
         return self.size("block_bytes")
-
-    @property
-    def semaphore_pairs(self) -> int:
-        """Registers that show the semaphores, two each; number 0 means none and has a place too."""
-        return (self.semaphores + 1) // 2
 
     def record(self, name: str) -> Record:
         """The record of a name."""
@@ -218,6 +265,10 @@ class Isa:
     def memory(self, name: str) -> Memory:
         """The memory of a name."""
         return next(memory for memory in self.memories if memory.name == name)
+
+    def stream(self, name: str) -> Stream:
+        """The data stream of a name."""
+        return next(stream for stream in self.streams if stream.name == name)
 
     def header_field(self, name: str) -> Field:
         """A field that all instructions have."""
@@ -242,7 +293,12 @@ def evaluate(expression: str, names: Mapping[str, int]) -> int:
     Raises:
         KeyError: A name is missing.
     """
-    return _value(ast.parse(expression, mode="eval").body, names)
+    return _value(_parsed(expression), names)
+
+
+@functools.cache
+def _parsed(expression: str) -> ast.expr:
+    return ast.parse(expression, mode="eval").body
 
 
 def _value(node: ast.expr, names: Mapping[str, int]) -> int:
@@ -291,11 +347,13 @@ def parse(table: dict[str, Any]) -> Isa:
         token=_fields(table["token"]),
         engines=tuple(Engine(**entry) for entry in table["engines"]),
         memories=tuple(Memory(**_with_numbers(entry, known)) for entry in table["memories"]),
+        streams=tuple(Stream(**entry) for entry in table["streams"]),
         layouts=tuple(NamedText(**entry) for entry in table["layouts"]),
         records=records,
         operations=tuple(_operation(entry, known) for entry in table["operations"]),
         faults=tuple(NamedText(**entry) for entry in table["faults"]),
         registers=_registers(table),
+        register_memories=_register_memories(table),
     )
 
 
@@ -332,31 +390,48 @@ def _operation(entry: dict[str, Any], known: Mapping[str, int]) -> Operation:
     )
 
 
-def argument_suffixes(table: dict[str, Any], argument: dict[str, Any]) -> list[str]:
+def _suffixes(table: dict[str, Any], argument: dict[str, Any]) -> list[str]:
     """What the names of an argument's registers end with: one for each of what it is there for, or nothing."""
     each = {
         "": [""],
         "segments": [f"_{name}" for name in table["segments"]],
         "engines": [f"_{engine['name']}" for engine in table["engines"]],
         "counters": [f"_{counter.name}" for counter in counter_table().counters],
-        "semaphore_pairs": [f"_{pair}" for pair in range((table["semaphores"] + 1) // 2)],
+        "semaphores": [f"_{semaphore}" for semaphore in range(table["semaphores"] + 1)],
     }
     return each[argument.get("each", "")]
 
 
+def _register_memories(table: dict[str, Any]) -> tuple[RegisterMemory, ...]:
+    """Lays the memories out as Vitis HLS does: each takes a power of two of bytes, at a multiple of it."""
+    entry = table["registers"]
+    memories: list[RegisterMemory] = []
+    offset = entry["first_memory_offset"]
+    for name in ("arguments", "status"):
+        groups, word = [], 0
+        for argument in entry[name]:
+            count = len(_suffixes(table, argument))
+            groups.append(RegisterGroup(argument["name"], word, count, argument["bits"]))
+            word += count * argument["bits"] // 32
+        unplaced = RegisterMemory(name, 0, word, tuple(groups))
+        offset = -(-offset // unplaced.bytes) * unplaced.bytes
+        memories.append(dataclasses.replace(unplaced, offset=offset))
+        offset += unplaced.bytes
+    return tuple(memories)
+
+
 def _registers(table: dict[str, Any]) -> tuple[Register, ...]:
-    """Lays the arguments out as Vitis HLS does: data words, then one reserved (or ap_vld) word."""
+    """Names the words of the register file."""
     entry = table["registers"]
     registers = [Register(r["name"], r["offset"], True, r["meaning"]) for r in entry["control"]]
-    offset = entry["first_argument_offset"]
     definitions = {f"counter_{counter.name}": counter.definition for counter in counter_table().counters}
-    for argument in entry["arguments"]:
-        for suffix in argument_suffixes(table, argument):
-            name = argument["name"] + suffix
-            meaning = f"{definitions[name]} {argument['meaning']}" if name in definitions else argument["meaning"]
-            halves = [""] if argument["bits"] == 32 else ["_low", "_high"]
-            for half in halves:
-                registers.append(Register(name + half, offset, argument["access"] == "rw", meaning))
-                offset += 4
-            offset += 4
+    for memory in _register_memories(table):
+        offset = memory.offset
+        for argument in entry[memory.name]:
+            for suffix in _suffixes(table, argument):
+                name = argument["name"] + suffix
+                meaning = f"{definitions[name]} {argument['meaning']}" if name in definitions else argument["meaning"]
+                for half in [""] if argument["bits"] == 32 else ["_low", "_high"]:
+                    registers.append(Register(name + half, offset, memory.name == "arguments", meaning))
+                    offset += 4
     return tuple(registers)

@@ -16,7 +16,9 @@ from hetfab.overlay.model.layers import describe
 #: Of an output channel's multiplier.
 LARGEST_MULTIPLIER = (1 << isa().record("parameter").bits("multiplier")) - 1
 LARGEST_SHIFT = isa().operation("combine").field("shift").largest
-LARGEST_POST_LEFT = isa().operation("combine").field("post_left").largest
+#: Of a sum in Q.8, to the left and to the right.
+LARGEST_POST_LEFT = isa().size("post_left")
+LARGEST_POST_SHIFT = isa().operation("combine").field("post_shift").largest - LARGEST_POST_LEFT
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,6 +14,7 @@ import numpy as np
 from hetfab.overlay.errors import GraphInvalidError, LimitExceededError, RelationMissingError, counted
 from hetfab.overlay.model.schema import Relation, chains
 from hetfab.overlay.semantic.adjacency import Adjacency
+from hetfab.overlay.semantic.bitmaps import is_dense, words_of
 from hetfab.overlay.semantic.estimate import Degrees, counted_degrees, estimated_degrees
 
 #: Names of relations in order: the path of a node of the trie.
@@ -21,8 +22,6 @@ Metapath: TypeAlias = tuple[str, ...]
 
 #: A row is collected in a bitmap when its expansions exceed this part of the columns.
 BITMAP_PART = 4
-#: Bits of a word of a bitmap.
-WORD_BITS = 64
 #: Memory that graphs may take at once unless stated otherwise, in bytes.
 DEFAULT_LIMIT_BYTES = 1 << 30
 _ID_BYTES = 4
@@ -42,6 +41,7 @@ class Compose:
         exact: Whether both parts are relations, so that the work is counted.
         edges: Estimated edges of the result.
         most_edges: The result cannot have more.
+        bitmap_bytes: Estimated memory of the dense rows of ``right`` as bitmaps, 0 where writing them does not pay.
     """
 
     path: Metapath
@@ -53,6 +53,7 @@ class Compose:
     exact: bool
     edges: int
     most_edges: int
+    bitmap_bytes: int
 
 
 @dataclass(frozen=True)
@@ -190,7 +191,7 @@ class _Trie:
     def bytes_of(self, path: Metapath) -> int:
         """Estimated memory of a path's graph."""
         degrees = self.degrees(path)
-        return _ID_BYTES * (min(degrees.edges, degrees.most_edges) + len(degrees.out) + 1)
+        return _ID_BYTES * (degrees.edges + len(degrees.out) + 1)
 
     def _cheapest(self, path: Metapath, known: dict[Metapath, list[Compose | Transpose]]) -> list[Compose | Transpose]:
         """The steps with the least work that build a path and whatever it needs.
@@ -225,7 +226,7 @@ class _Trie:
 
     def _compose(self, path: Metapath, left: Metapath, right: Metapath) -> Compose:
         x, y, result = self.degrees(left), self.degrees(right), self.degrees(path)
-        words = -(-len(result.into) // WORD_BITS)
+        words = words_of(len(result.into))
         return Compose(
             path,
             left,
@@ -234,19 +235,28 @@ class _Trie:
             expansions=int(np.ceil(x.into @ y.out)),
             word_ors=int(np.ceil(x.into @ np.minimum(y.out, words))),
             exact=x.exact and y.exact,
-            edges=min(result.edges, result.most_edges),
+            edges=result.edges,
             most_edges=result.most_edges,
+            bitmap_bytes=_bitmap_bytes(x, y, words),
         )
 
     def _transpose(self, path: Metapath, source: Metapath) -> Transpose:
         result = self.degrees(source)
-        return Transpose(path, source, min(result.edges, result.most_edges), result.most_edges)
+        return Transpose(path, source, result.edges, result.most_edges)
 
     def _reversed(self, path: Metapath) -> Metapath | None:
         """The path that runs the other way, None where a relation has no reverse."""
         if not all(name in self._reverses for name in path):
             return None
         return tuple(self._reverses[name] for name in reversed(path))
+
+
+def _bitmap_bytes(left: Degrees, right: Degrees, words: int) -> int:
+    """Memory of the bitmaps of dense rows, 0 where the ids that they save are not twice what making them takes."""
+    dense = is_dense(right.out, words)
+    saved = left.into[dense] @ (right.out[dense] - words)
+    made = (right.out[dense] + words).sum()
+    return int(np.ceil(_ID_BYTES * right.out[dense].sum())) if saved > 2 * made else 0
 
 
 def _work(steps: list[Compose | Transpose]) -> _Work:
@@ -280,14 +290,15 @@ def _peak_bytes(steps: list[Step], trie: _Trie, metapaths: Mapping[str, Metapath
     for step in steps:
         size = trie.bytes_of(step.path)
         live += -size if isinstance(step, Drop) else size
-        peak = max(peak, live)
+        needed = live + (step.bitmap_bytes if isinstance(step, Compose) else 0)
+        peak = max(peak, needed)
         if peak > limit_bytes:
             names = [name for name, path in metapaths.items() if path == step.path]
             what = f"semantic graph '{names[0]}'" if names else f"path {', '.join(step.path)} between metapaths"
             degrees = trie.degrees(step.path)
             raise LimitExceededError(
                 f"the {what} is estimated at {counted(degrees.edges, 'edge')}, {counted(size, 'byte')}, and takes all "
-                f"graphs that exist at once to {counted(live, 'byte')}",
+                f"graphs that exist at once to {counted(needed, 'byte')}",
                 f"at most {counted(limit_bytes, 'byte')}, the stated limit of memory",
                 "state a higher limit, leave the metapath out, or use a model that aggregates along its relations",
             )

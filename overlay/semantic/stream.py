@@ -5,7 +5,7 @@ All instructions are one engine's, so they need no semaphores. A graph's place i
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -84,7 +84,7 @@ class GraphStream:
 
     Attributes:
         words: uint64 [n, 2].
-        places: Of each relation that is read and each graph that is built, by path.
+        places: Of each relation that is read and each graph that is built, by path; those of dropped graphs are reused.
         read_bytes: What relations take; graphs that are built are behind it, from a page boundary on.
         size: Bytes of the graph segment.
     """
@@ -116,17 +116,58 @@ def semantic_stream(plan: Plan, relations: Mapping[str, Adjacency], geometry: Ge
         graph = relations[path[0]]
         places[path] = GraphPlace(end, graph.rows, graph.columns, graph.edges)
         end = places[path].end
-    read_bytes = end = padded(end, isa().size("page_bytes"))
-    words: list[int] = []
+    read_bytes = padded(end, isa().size("page_bytes"))
+    room, words = _Room(read_bytes), list[int]()
+    bitmaps: dict[Metapath, int] = {}
     for step in plan.steps:
         if isinstance(step, Drop):
+            room.give(places[step.path].offset, places[step.path].end)
+            if step.path in bitmaps:
+                first_byte = bitmaps.pop(step.path)
+                room.give(first_byte, first_byte + _bitmap_bytes(places[step.path]))
             continue
         rows, columns = relations[step.path[0]].rows, relations[step.path[-1]].columns
-        places[step.path] = GraphPlace(end, rows, columns, step.most_edges)
+        place = GraphPlace(0, rows, columns, step.most_edges)
+        places[step.path] = replace(place, offset=room.take(place.end))
         _check_followed(step, places, geometry)
-        end = places[step.path].end
-        words += _instructions(step, places, geometry)
-    return GraphStream(pack(words), places, read_bytes, end)
+        if isinstance(step, Transpose):
+            words += [
+                codec.configure_left(**places[step.source].fields()),
+                codec.transpose(**places[step.path].fields()),
+            ]
+            continue
+        first = step.bitmap_bytes > 0 and step.right not in bitmaps
+        if first:
+            bitmaps[step.right] = room.take(_bitmap_bytes(places[step.right]))
+        bitmap = _bitmap(step, geometry, places[step.path].columns, bitmaps.get(step.right))
+        words += _composition(step, places, bitmap, widens=first)
+    return GraphStream(pack(words), places, read_bytes, room.end)
+
+
+class _Room:
+    """Gives out parts of the graph segment: what was given back first, where it is large enough."""
+
+    def __init__(self, end: int) -> None:
+        self.end = end
+        self._free: list[tuple[int, int]] = []
+
+    def take(self, size: int) -> int:
+        """The first byte of a part of so many bytes, whole blocks."""
+        for number, (first, end) in enumerate(self._free):
+            if end - first >= size:
+                self._free[number] = (first + size, end)
+                return first
+        self.end += size
+        return self.end - size
+
+    def give(self, first: int, end: int) -> None:
+        """Takes a part back."""
+        self._free.append((first, end))
+
+
+def _bitmap_bytes(right: GraphPlace) -> int:
+    """Room for the bitmaps of a graph: as much as its ids take."""
+    return padded(_NUMBER_BYTES * right.room, _BLOCK)
 
 
 def _operands(step: Step) -> tuple[Metapath, ...]:
@@ -135,16 +176,18 @@ def _operands(step: Step) -> tuple[Metapath, ...]:
     return (step.source,) if isinstance(step, Transpose) else ()
 
 
-def _instructions(step: Compose | Transpose, places: Mapping[Metapath, GraphPlace], geometry: Geometry) -> list[int]:
-    out = places[step.path]
-    if isinstance(step, Transpose):
-        return [codec.configure_left(**places[step.source].fields()), codec.transpose(**out.fields())]
-    return [
-        codec.configure_left(**places[step.left].fields()),
-        codec.configure_right(**places[step.right].fields()),
-        codec.configure_bitmap(threshold=min(step.threshold, geometry.sgb_ids), columns=out.columns),
-        codec.compose(**out.fields()),
-    ]
+def _bitmap(step: Compose, geometry: Geometry, columns: int, place: int | None) -> int:
+    """How rows are collected; ``place`` is where bitmaps of the right graph are, None if there are none."""
+    address = program_address(Segment.GRAPH, place or 0)
+    threshold = min(step.threshold, geometry.sgb_ids)
+    return codec.configure_bitmap(wide=place is not None, threshold=threshold, columns=columns, address=address)
+
+
+def _composition(step: Compose, places: Mapping[Metapath, GraphPlace], bitmap: int, *, widens: bool) -> list[int]:
+    """A composition, and before it the bitmaps of its right graph where it is the first to read them."""
+    words = [codec.configure_left(**places[step.left].fields()), codec.configure_right(**places[step.right].fields())]
+    words += [bitmap, codec.widen()] if widens else [bitmap]
+    return [*words, codec.compose(**places[step.path].fields(), to_fifo=0)]
 
 
 def _check_followed(step: Compose | Transpose, places: Mapping[Metapath, GraphPlace], geometry: Geometry) -> None:

@@ -44,6 +44,8 @@ def free_transfers(machine: Machine) -> Machine:
     """The machine with unlimited rates, and without latencies and the time of DISPATCH."""
     return replace(
         machine,
+        start_cycles=0.0,
+        queue_cycles=0.0,
         pass_cycles=0.0,
         fetch_cycles=0.0,
         issue_cycles=0.0,

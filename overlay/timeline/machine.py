@@ -9,6 +9,7 @@ from pathlib import Path
 from hetfab.overlay.board import read_board
 from hetfab.overlay.costs.bursts import BURSTS_AHEAD, ROW_BEATS_AHEAD, ROWS_AHEAD
 from hetfab.overlay.design import Design
+from hetfab.overlay.isa.spec import isa
 
 #: DRAM rate at which results are compared with other accelerators, in bytes per cycle.
 COMPARISON_RATE = 8.0
@@ -39,7 +40,10 @@ class Machine:
         clock_mhz: Clock of all engines.
         queue_depth: Instructions that DISPATCH queues per engine.
         engine_fifo_depth: Instructions issued to an engine and not yet done.
-        pass_cycles: One trip of DISPATCH's loop: between two instructions that it queues, or issues to one engine.
+        rows_fifo_words: Words that SGB may be ahead of AGG.
+        start_cycles: From the start register's write to DISPATCH's first fetch.
+        queue_cycles: Between two instructions that DISPATCH queues.
+        pass_cycles: A turn of each engine: between two instructions that DISPATCH issues to one of them.
         fetch_instructions: Instructions of one fetch.
         fetch_cycles: Cycles that a fetch's data takes.
         issue_cycles: From DISPATCH's issue to the engine's start.
@@ -56,6 +60,9 @@ class Machine:
     clock_mhz: float
     queue_depth: int
     engine_fifo_depth: int
+    rows_fifo_words: int
+    start_cycles: float
+    queue_cycles: float
     pass_cycles: float
     fetch_instructions: int
     fetch_cycles: float
@@ -83,16 +90,22 @@ def machine(design: Design, *, dram_rate: float | None = None) -> Machine:
     value = {name: constant.value for name, constant in constants().items()}
     board = read_board(design.board)
     cycles_per_ns = design.clock_mhz / 1e3
+    absent = len(isa().engines) - len(design.geometry.engines)
+    round_of_turns = len(design.geometry.engines) * value["turn_cycles"] + absent * value["absent_turn_cycles"]
     sustained = board.dram_bytes_per_second * value["dram_efficiency"] / (design.clock_mhz * 1e6)
     return Machine(
         clock_mhz=design.clock_mhz,
         queue_depth=design.geometry.queue_depth,
         engine_fifo_depth=design.geometry.engine_fifo_depth,
-        pass_cycles=value["pass_cycles"],
+        rows_fifo_words=design.geometry.rows_fifo_words,
+        start_cycles=value["start_cycles"],
+        queue_cycles=value["queue_cycles"],
+        pass_cycles=round_of_turns,
         fetch_instructions=int(value["fetch_instructions"]),
         fetch_cycles=value["fetch_cycles"],
         issue_cycles=value["issue_cycles"],
-        token_cycles=value["token_cycles"],
+        # On average the signaller's turn and the waiter's are together a round away.
+        token_cycles=value["retire_cycles"] + round_of_turns,
         read_latency=value["read_latency_ns"] * cycles_per_ns,
         write_latency=value["write_latency_ns"] * cycles_per_ns,
         bursts_ahead=BURSTS_AHEAD,

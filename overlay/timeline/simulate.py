@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from hetfab.overlay.costs.bursts import BEAT_BYTES, rows_ahead
 from hetfab.overlay.costs.program_cost import field_values
+from hetfab.overlay.data_streams import stream_rows
 from hetfab.overlay.isa.spec import isa
 from hetfab.overlay.program import Words
 from hetfab.overlay.timeline.machine import Machine
@@ -27,7 +28,7 @@ Array: TypeAlias = npt.NDArray[Any]
 class Reason(enum.IntEnum):
     """Why DISPATCH did not issue an instruction earlier."""
 
-    #: It was not queued earlier: fetching, and one instruction a pass.
+    #: It was not queued earlier: fetching, and one instruction a turn.
     FETCH = 0
     #: It was not queued earlier: DISPATCH waited for room in the full queue of some engine.
     QUEUE = 1
@@ -87,7 +88,7 @@ class Timeline:
 
     @property
     def dram_stalls(self) -> Array:
-        """Cycles beyond the loops, for DRAM's rate and latency, [n]."""
+        """Cycles beyond the loops, for DRAM's rate and latency and the other side of a data stream, [n]."""
         return np.asarray(np.maximum(self.ends - self.starts - self.busy, 0.0))
 
     @property
@@ -109,7 +110,8 @@ def simulate(words: Words, log: Array, machine: Machine) -> Timeline:
     busy = log["cycles"].astype(np.float64)
     moved = (log["read_bytes"].sum(axis=1) + log["write_bytes"]).astype(np.float64)
     run = np.maximum(busy, transfer_cycles(log, machine))
-    columns = (run, latency_cycles(log, machine), moved)
+    sent, taken = stream_rows(words, isa(), isa().stream("rows_fifo"))
+    columns = (run, latency_cycles(log, machine), moved, sent, taken, log["edges"])
     for row in zip(*headers, *(column.tolist() for column in columns), strict=True):
         sweep.step(*row)
     ends = np.array(sweep.ends, dtype=np.float64)
@@ -148,24 +150,24 @@ def transfer_cycles(log: Array, machine: Machine) -> Array:
     """
     read, written = log["read_bytes"].astype(np.float64), log["write_bytes"].astype(np.float64)
     widest = np.maximum(read.max(axis=1, initial=0.0), written)
-    edges = _gathered(log)
-    groups = log["read_bytes"][:, 0].astype(np.int64) // (BEAT_BYTES * np.maximum(edges, 1))
+    gathered = _gathered(log)
+    groups = log["read_bytes"][:, 0].astype(np.int64) // (BEAT_BYTES * np.maximum(gathered, 1))
     rows = rows_ahead(groups, most=machine.rows_ahead, beats=machine.row_beats_ahead)
     read_bursts, write_bursts = log["read_bursts"].astype(np.float64), log["write_bursts"].astype(np.float64)
-    by_bursts = np.where(edges > 0, read_bursts[:, 1], read_bursts.max(axis=1, initial=0.0))
+    by_bursts = np.where(gathered > 0, read_bursts[:, 1], read_bursts.max(axis=1, initial=0.0))
     limits = (
         widest / machine.port_rate,
         (read.sum(axis=1) + written) / machine.dram_rate,
         by_bursts * (machine.read_latency / machine.bursts_ahead),
-        edges * (machine.read_latency / rows),
+        gathered * (machine.read_latency / rows),
         write_bursts * (machine.write_latency / machine.bursts_ahead),
     )
     return np.asarray(np.max(np.stack(limits), axis=0, initial=0.0))
 
 
 def _gathered(log: Array) -> Array:
-    """Rows that AGG gathers, [n]; edges that SGB follows are read in bursts."""
-    return np.where(log["engine"] == isa().engine("agg").id, log["edges"], 0).astype(np.int64)
+    """Rows that AGG reads from DRAM, [n], each by a request of its own; what SGB follows is read in bursts."""
+    return np.asarray(log["misses"], np.int64)
 
 
 def latency_cycles(log: Array, machine: Machine) -> Array:
@@ -175,10 +177,22 @@ def latency_cycles(log: Array, machine: Machine) -> Array:
     every burst from its left port, for that, the ends of the right rows that it names and the first of these rows.
     """
     data = (log["read_bytes"][:, 0] > 0).astype(np.float64)
-    graph = np.where(_gathered(log) > 0, 2.0, (log["read_bytes"][:, 1] > 0).astype(np.float64))
+    aggregates = (log["engine"] == isa().engine("agg").id) & (log["edges"] > 0)
+    graph = np.where(aggregates, 2.0, (log["read_bytes"][:, 1] > 0).astype(np.float64))
     graph = np.where(log["engine"] == isa().engine("sgb").id, 3.0 * log["read_bursts"][:, 1], graph)
     written = (log["write_bytes"] > 0).astype(np.float64)
     return np.asarray((data + graph) * machine.read_latency + written * machine.write_latency)
+
+
+@dataclass
+class _Sender:
+    """An instruction that sends rows: when it has made those taken so far; the rest follow at an even pace."""
+
+    index: int
+    engine: int
+    made: float
+    cycles: float
+    rows: int
 
 
 class _Sweep:
@@ -203,7 +217,8 @@ class _Sweep:
         self._in_queue: list[deque[int]] = [deque(maxlen=machine.queue_depth) for _ in range(engines)]
         self._in_fifo: list[deque[int]] = [deque(maxlen=machine.engine_fifo_depth) for _ in range(engines)]
         self._signals: list[deque[int]] = [deque() for _ in range(isa().semaphores + 1)]
-        self._next_pass = 0.0
+        self._sender = _Sender(-1, 0, 0.0, 0.0, 1)
+        self._next_turn = machine.start_cycles
         self._held_until = 0.0
         self._moved_until = 0.0
 
@@ -217,6 +232,9 @@ class _Sweep:
         run: float,
         latency: float,
         moved: float,
+        sent: int,
+        taken: int,
+        edges: int,
     ) -> None:
         """Places the next instruction."""
         index = len(self.queued)
@@ -229,6 +247,10 @@ class _Sweep:
             self._moved_until = max(self._moved_until, queued) + moved / self.machine.dram_rate
             bound = self._moved_until > end
             end = max(end, self._moved_until) + latency
+        if sent:
+            self._sender = _Sender(index, engine, start, end - start, sent)
+        if taken:
+            end = max(end, self._take(start, taken, edges))
         self.starts.append(start)
         self.ends.append(end)
         self.idle.append(start - free)
@@ -240,17 +262,33 @@ class _Sweep:
             if signal:
                 self._signals[signal].append(index)
 
+    def _take(self, start: float, rows: int, ids: int) -> float:
+        """When the next rows of the sender, and their ids, are all in the FIFO.
+
+        Nothing in between depends on the sender's end, so it may move on as they are taken.
+        """
+        sender = self._sender
+        whole = sender.cycles * rows / sender.rows
+        sender.made += whole
+        # Of a row a degree and its ids. What the FIFO does not hold is made only when its reader has begun.
+        words, depth = rows + ids, self.machine.rows_fifo_words
+        if words > depth:
+            sender.made = max(sender.made, start + whole * (words - depth) / words)
+        self.ends[sender.index] = max(self.ends[sender.index], sender.made)
+        self._free[sender.engine] = max(self._free[sender.engine], sender.made)
+        return sender.made
+
     def _queue(self, index: int, engine: int) -> float:
-        """When DISPATCH queues it: in program order, one a pass, when its engine's queue has room."""
+        """When DISPATCH queues it: in program order, one a turn, when its engine's queue has room."""
         machine, waiting = self.machine, self._in_queue[engine]
-        time, room_maker = self._next_pass, -1
+        time, room_maker = self._next_turn, -1
         if index % machine.fetch_instructions == 0:
             time += machine.read_latency + machine.fetch_cycles
         if len(waiting) == machine.queue_depth and self.issued[waiting[0]] > time:
             room_maker = waiting[0]
             time = self._held_until = self.issued[room_maker]
         waiting.append(index)
-        self._next_pass = time + machine.pass_cycles
+        self._next_turn = time + machine.queue_cycles
         self.queued.append(time)
         self.room_makers.append(room_maker)
         return time

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from hetfab.hls.build.bitstream.reports import LoopReport, SynthesisReport
+from hetfab.overlay.board import read_board
 from hetfab.overlay.costs.elements import Form
 from hetfab.overlay.costs.resources import design_resources, total
 from hetfab.overlay.design import Design
@@ -64,7 +65,7 @@ def loop_differences(engine: str, report: SynthesisReport) -> list[LoopDifferenc
 
 def resource_differences(design: Design, reports: Mapping[str, SynthesisReport]) -> list[ResourceDifference]:
     """Each engine's resources, as modelled and as Vitis HLS estimates them; memories are outside of both."""
-    parts = design_resources(design.geometry, Form(design.elements))
+    parts = design_resources(design.geometry, Form(design.elements), read_board(design.board))
     return [
         ResourceDifference(engine, name, getattr(parts[engine], name), report.resources[name])
         for engine, report in reports.items()
@@ -74,7 +75,7 @@ def resource_differences(design: Design, reports: Mapping[str, SynthesisReport])
 
 def placed_differences(design: Design, reported: Mapping[str, float]) -> list[ResourceDifference]:
     """The whole overlay's resources, as modelled and as Vivado placed them."""
-    need = total(design_resources(design.geometry, Form(design.elements)))
+    need = total(design_resources(design.geometry, Form(design.elements), read_board(design.board)))
     return [ResourceDifference("overlay", name, getattr(need, name), reported[name]) for name in RESOURCES]
 
 

@@ -21,7 +21,8 @@ namespace {
 
 class Matcher {
   public:
-    explicit Matcher(const Csr& graph) : graph_(graph), parent_(graph.columns), seen_by_(graph.columns, none) {
+    explicit Matcher(const Csr& graph)
+        : graph_(graph), parent_(graph.columns), seen_by_(graph.columns, none) {
         found_.column_of_row.assign(graph.rows, none);
         found_.row_of_column.assign(graph.columns, none);
         found_.dead.assign(graph.columns, 0);

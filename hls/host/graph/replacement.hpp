@@ -127,9 +127,7 @@ class FarthestUse : Replacement {
     static constexpr Id never = none;
     using Use = std::pair<Id, Id>;
 
-    Id exchange(Id vertex, std::size_t edge) {
-        return std::exchange(next_[vertex], static_cast<Id>(edge));
-    }
+    Id exchange(Id vertex, std::size_t edge) { return std::exchange(next_[vertex], static_cast<Id>(edge)); }
     void use(Id vertex, std::size_t edge) {
         if (full_for(vertex)) leaves(farthest(edge));
         enters(vertex);

@@ -70,10 +70,9 @@ inline EdgeOrder three_subgraphs(const Sides& sides, const Cover& cover, const C
             each_edge(sides.by_destination, community.destinations, source_places, turned);
         }
     }
-    each_edge(sides.by_destination, community.destinations, source_places,
-              [&](Id destination, Id source) {
-                  if (!cover.sources[source]) order.add(source, destination);
-              });
+    each_edge(sides.by_destination, community.destinations, source_places, [&](Id destination, Id source) {
+        if (!cover.sources[source]) order.add(source, destination);
+    });
     return order;
 }
 

@@ -106,8 +106,7 @@ class TileGrowth {
 
 }  // namespace
 
-inline std::vector<Id> grown_order(const Csr& rows, const Csr& columns, Id tile_rows,
-                                   bool most_edges_first) {
+inline std::vector<Id> grown_order(const Csr& rows, const Csr& columns, Id tile_rows, bool most_edges_first) {
     return TileGrowth(rows, columns, tile_rows, most_edges_first).run();
 }
 
@@ -128,8 +127,8 @@ struct Tiling {
     std::vector<Id> first_runs;
     std::vector<Id> run_vertices;
     std::vector<Id> run_ends;
-    // Of each edge, which of the tile's kept vertices it leads to. Empty where tiles go by id: then a run is a
-    // slice of the streamed vertex's row, and nothing has to be written for each edge.
+    // Of each edge, which of the tile's kept vertices it leads to. Empty where tiles go by id: then a run is
+    // a slice of the streamed vertex's row, and nothing has to be written for each edge.
     std::vector<std::uint16_t> places;
 };
 
@@ -258,7 +257,8 @@ inline std::vector<std::uint8_t> most_reused(const Tiling& tiling, Id streamed) 
     }
     const std::size_t pins = std::min<std::size_t>(tiling.shape.pinned, reused.size());
     const auto before = [&](Id a, Id b) { return uses[a] != uses[b] ? uses[a] > uses[b] : a < b; };
-    std::partial_sort(reused.begin(), reused.begin() + static_cast<std::ptrdiff_t>(pins), reused.end(), before);
+    std::partial_sort(reused.begin(), reused.begin() + static_cast<std::ptrdiff_t>(pins), reused.end(),
+                      before);
     std::vector<std::uint8_t> pinned(streamed);
     for (std::size_t pin = 0; pin < pins; pin++) pinned[reused[pin]] = 1;
     return pinned;

@@ -34,7 +34,8 @@ inline Community walk(const Sides& sides) {
                 met_sources[*source] = 1;
                 community.sources.push_back(*source);
                 const Csr& columns = sides.by_source;
-                for (const Id* next = columns.begin(*source); next != columns.end(*source); next++) meet(*next);
+                for (const Id* next = columns.begin(*source); next != columns.end(*source); next++)
+                    meet(*next);
             }
         }
     }

@@ -19,7 +19,8 @@ class WindowGreedy {
         : sides_(sides),
           window_(window),
           seeds_(rows_by_degree(sides.by_destination, false)),
-          stride_(std::max<Id>(1, sides.edges() / (sampled_edges * std::max<Id>(1, static_cast<Id>(seeds_.size()))))),
+          stride_(std::max<Id>(
+              1, sides.edges() / (sampled_edges * std::max<Id>(1, static_cast<Id>(seeds_.size()))))),
           sampled_(sides.destinations()),
           placed_(sides.destinations()),
           overlap_(sides.destinations()),

@@ -13,16 +13,30 @@ using isa::burst_beats;
 using isa::bursts_ahead;
 constexpr unsigned beats_per_block = isa::block_bytes / beat_bytes;
 
-// Walks the bursts of `rows` runs of `row_beats` beats, `stride_beats` apart.
+// Rows `stride_beats` apart, in a row `runs` runs of `run_beats` beats, `run_stride` apart.
+struct RunShape {
+    unsigned rows;
+    unsigned stride_beats;
+    unsigned runs;
+    unsigned run_stride;
+    unsigned run_beats;
+};
+
+// Walks the bursts of rows of runs.
 class BurstCursor {
   public:
-    BurstCursor(std::uint64_t byte_address, unsigned rows, unsigned row_beats, unsigned stride_beats)
-        : row_(byte_address / beat_bytes),
+    BurstCursor(std::uint64_t byte_address, const RunShape& shape)
+        : shape_(shape),
+          row_(byte_address / beat_bytes),
+          run_(row_),
           beat_(row_),
-          row_beats_(row_beats),
-          stride_beats_(stride_beats),
-          left_(row_beats),
-          rows_(row_beats == 0 ? 0 : rows) {}
+          left_(shape.run_beats),
+          runs_(shape.runs),
+          rows_(shape.run_beats == 0 || shape.runs == 0 ? 0 : shape.rows) {}
+
+    // Rows of one run each.
+    BurstCursor(std::uint64_t byte_address, unsigned rows, unsigned row_beats, unsigned stride_beats)
+        : BurstCursor(byte_address, {rows, stride_beats, 1, 0, row_beats}) {}
 
     bool finished() const { return rows_ == 0; }
     std::uint64_t beat() const { return beat_; }
@@ -36,20 +50,27 @@ class BurstCursor {
         const unsigned beats = length();
         beat_ += beats;
         left_ -= beats;
-        if (left_ == 0) {
-            row_ += stride_beats_;
-            beat_ = row_;
-            left_ = row_beats_;
+        if (left_ != 0) return;
+        left_ = shape_.run_beats;
+        runs_--;
+        if (runs_ == 0) {
+            runs_ = shape_.runs;
+            row_ += shape_.stride_beats;
+            run_ = row_;
             rows_--;
+        } else {
+            run_ += shape_.run_stride;
         }
+        beat_ = run_;
     }
 
   private:
+    RunShape shape_;
     std::uint64_t row_;
+    std::uint64_t run_;
     std::uint64_t beat_;
-    unsigned row_beats_;
-    unsigned stride_beats_;
     unsigned left_;
+    unsigned runs_;
     unsigned rows_;
 };
 

@@ -11,86 +11,67 @@
 
 namespace hetfab {
 
-// Totals since the start.
-struct EventCounters {
-    std::uint64_t load_instructions;
-    std::uint64_t store_instructions;
-    std::uint64_t gemm_d_instructions;
-    std::uint64_t gemm_l_instructions;
-    std::uint64_t vec_instructions;
-    std::uint64_t agg_instructions;
-    std::uint64_t sgb_instructions;
-    std::uint64_t load_read_bytes;
-    std::uint64_t store_write_bytes;
-    std::uint64_t gemm_d_macs;
-    std::uint64_t gemm_l_macs;
-    std::uint64_t agg_edges;
-    std::uint64_t agg_feature_bytes;
-    std::uint64_t agg_graph_bytes;
-    std::uint64_t sgb_edges;
-    std::uint64_t sgb_right_bytes;
-    std::uint64_t sgb_write_bytes;
-};
+// Totals since the start, in the order of the registers.
+constexpr unsigned event_counters = 19;
 
-// Adds what one token of an engine says.
-template <class D, class Z>
-void count_token(EventCounters& counters, unsigned engine, const Word<Z, isa::token_bits>& token) {
-#pragma HLS INLINE
-    if (engine == isa::engine::load) {
-        counters.load_instructions++;
-        counters.load_read_bytes += static_cast<std::uint64_t>(get<Z, isa::Token::Count0>(token)) * 8;
-    }
-    if (engine == isa::engine::store) {
-        counters.store_instructions++;
-        counters.store_write_bytes += static_cast<std::uint64_t>(get<Z, isa::Token::Count0>(token)) * 8;
-    }
-    if (engine == isa::engine::gemm_d) {
-        counters.gemm_d_instructions++;
-        counters.gemm_d_macs += static_cast<std::uint64_t>(get<Z, isa::Token::Count0>(token)) * 4 * D::gemm_d_cols;
-    }
-    if (engine == isa::engine::gemm_l) {
-        counters.gemm_l_instructions++;
-        counters.gemm_l_macs += static_cast<std::uint64_t>(get<Z, isa::Token::Count0>(token)) * 32 * D::gemm_l_cols;
-    }
-    if (engine == isa::engine::vec) {
-        counters.vec_instructions++;
-    }
-    if (engine == isa::engine::agg) {
-        counters.agg_instructions++;
-        counters.agg_edges += static_cast<std::uint64_t>(get<Z, isa::Token::Count0>(token));
-        counters.agg_feature_bytes += static_cast<std::uint64_t>(get<Z, isa::Token::Count1>(token)) * 8;
-        counters.agg_graph_bytes += static_cast<std::uint64_t>(get<Z, isa::Token::Count2>(token)) * 8;
-    }
-    if (engine == isa::engine::sgb) {
-        counters.sgb_instructions++;
-        counters.sgb_edges += static_cast<std::uint64_t>(get<Z, isa::Token::Count0>(token));
-        counters.sgb_right_bytes += static_cast<std::uint64_t>(get<Z, isa::Token::Count1>(token)) * 8;
-        counters.sgb_write_bytes += static_cast<std::uint64_t>(get<Z, isa::Token::Count2>(token)) * 8;
-    }
+// How many of them a token of an engine adds to.
+constexpr unsigned counter_additions(unsigned engine) {
+    constexpr unsigned parts[isa::engine::count] = {2, 2, 2, 2, 1, 4, 4, 2};
+    return parts[engine];
 }
 
-// A counter by its place among the registers, for a host that reads them one by one.
-inline std::uint64_t counter_value(const EventCounters& counters, unsigned position) {
-    switch (position) {
-        case 0: return counters.load_instructions;
-        case 1: return counters.store_instructions;
-        case 2: return counters.gemm_d_instructions;
-        case 3: return counters.gemm_l_instructions;
-        case 4: return counters.vec_instructions;
-        case 5: return counters.agg_instructions;
-        case 6: return counters.sgb_instructions;
-        case 7: return counters.load_read_bytes;
-        case 8: return counters.store_write_bytes;
-        case 9: return counters.gemm_d_macs;
-        case 10: return counters.gemm_l_macs;
-        case 11: return counters.agg_edges;
-        case 12: return counters.agg_feature_bytes;
-        case 13: return counters.agg_graph_bytes;
-        case 14: return counters.sgb_edges;
-        case 15: return counters.sgb_right_bytes;
-        case 16: return counters.sgb_write_bytes;
-        default: return 0;
+// Whether an engine's tokens have counts beyond the first half.
+constexpr bool reports_more_than_one_count(unsigned engine) {
+    constexpr bool wide[isa::engine::count] = {false, false, false, false, false, true, true, false};
+    return wide[engine];
+}
+
+struct Addition {
+    unsigned counter;
+    std::uint64_t amount;
+};
+
+// One of the additions of a token.
+template <class D, class Z>
+Addition counter_addition(unsigned engine, [[maybe_unused]] unsigned part,
+                          const Word<Z, isa::token_bits>& token) {
+#pragma HLS INLINE
+    if (engine == isa::engine::load) {
+        if (part == 0) return {0, 1};  // load_instructions
+        return {8, static_cast<std::uint64_t>(get<Z, isa::Token::Count0>(token)) * 8};  // load_read_bytes
     }
+    if (engine == isa::engine::store) {
+        if (part == 0) return {1, 1};  // store_instructions
+        return {9, static_cast<std::uint64_t>(get<Z, isa::Token::Count0>(token)) * 8};  // store_write_bytes
+    }
+    if (engine == isa::engine::gemm_d) {
+        if (part == 0) return {2, 1};  // gemm_d_instructions
+        return {10, static_cast<std::uint64_t>(get<Z, isa::Token::Count0>(token)) * 4 * D::gemm_d_cols};  // gemm_d_macs
+    }
+    if (engine == isa::engine::gemm_l) {
+        if (part == 0) return {3, 1};  // gemm_l_instructions
+        return {11, static_cast<std::uint64_t>(get<Z, isa::Token::Count0>(token)) * 32 * D::gemm_l_cols};  // gemm_l_macs
+    }
+    if (engine == isa::engine::vec) {
+        return {4, 1};  // vec_instructions
+    }
+    if (engine == isa::engine::agg) {
+        if (part == 0) return {5, 1};  // agg_instructions
+        if (part == 1) return {12, static_cast<std::uint64_t>(get<Z, isa::Token::Count0>(token))};  // agg_edges
+        if (part == 2) return {13, static_cast<std::uint64_t>(get<Z, isa::Token::Count1>(token)) * 8};  // agg_feature_bytes
+        return {14, static_cast<std::uint64_t>(get<Z, isa::Token::Count2>(token)) * 8};  // agg_graph_bytes
+    }
+    if (engine == isa::engine::sgb) {
+        if (part == 0) return {6, 1};  // sgb_instructions
+        if (part == 1) return {15, static_cast<std::uint64_t>(get<Z, isa::Token::Count0>(token))};  // sgb_edges
+        if (part == 2) return {16, static_cast<std::uint64_t>(get<Z, isa::Token::Count1>(token)) * 8};  // sgb_right_bytes
+        return {17, static_cast<std::uint64_t>(get<Z, isa::Token::Count2>(token)) * 8};  // sgb_write_bytes
+    }
+    if (engine == isa::engine::dw) {
+        if (part == 0) return {7, 1};  // dw_instructions
+        return {18, static_cast<std::uint64_t>(get<Z, isa::Token::Count0>(token)) * 72};  // dw_macs
+    }
+    return {0, 0};
 }
 
 // The counts of one record of the run log.

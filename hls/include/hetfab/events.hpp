@@ -16,6 +16,7 @@ struct NoEvents {
     void loops(isa::Loop, std::uint64_t, std::uint64_t) {}
     void macs(std::uint64_t) {}
     void edges(std::uint64_t) {}
+    void misses(std::uint64_t) {}
 };
 
 // The emulator: cycles by the loops' trips; bytes and bursts are counted by the port models.
@@ -23,6 +24,7 @@ struct CountedEvents {
     std::uint64_t cycles = 0;
     std::uint64_t mac_count = 0;
     std::uint64_t edge_count = 0;
+    std::uint64_t miss_count = 0;
 
     // A trip of a pipelined loop begins.
     void trip(isa::Loop) {}
@@ -37,6 +39,7 @@ struct CountedEvents {
     }
     void macs(std::uint64_t count) { mac_count += count; }
     void edges(std::uint64_t count) { edge_count += count; }
+    void misses(std::uint64_t count) { miss_count += count; }
 };
 
 }  // namespace hetfab

@@ -14,28 +14,54 @@ namespace hetfab {
 // A beat of a row serves two steps.
 constexpr unsigned steps_per_beat = 2;
 
-// The fields of a matmul.
+// What a matmul or a matmul_lines says.
 struct MatmulTile {
-    unsigned act;
+    StripShape strip;
+    RowBlocks blocks;
     unsigned wgt;
     unsigned acc;
-    unsigned rows;
-    unsigned row_beats;
     unsigned col_groups;
     bool accumulate;
     bool is_unsigned;
     bool packed;
+
+    // Beats of a row of the tile.
+    unsigned row_beats() const { return strip.lines * strip.run; }
+    unsigned rows() const {
+        return blocks.count == 0 ? 0 : (blocks.count - 1) * blocks.block_rows + blocks.last_rows;
+    }
 };
 
-template <class Z>
+template <class D, class Z>
 MatmulTile matmul_tile(const Word<Z, isa::instruction_bits>& instruction) {
 #pragma HLS INLINE
     using Op = isa::Matmul;
-    return {number<Z, Op::Act>(instruction),      number<Z, Op::Wgt>(instruction),
-            number<Z, Op::Acc>(instruction),      number<Z, Op::Rows>(instruction),
-            number<Z, Op::RowBeats>(instruction), number<Z, Op::ColGroups>(instruction),
-            flag<Z, Op::Accumulate>(instruction), flag<Z, Op::Unsigned>(instruction),
+    const unsigned beats = number<Z, Op::RowBeats>(instruction);
+    return {{number<Z, Op::Act>(instruction), 1, beats, 0, beats},
+            blocks_of_rows<D::gemm_d_rows>(number<Z, Op::Rows>(instruction)),
+            number<Z, Op::Wgt>(instruction),
+            number<Z, Op::Acc>(instruction),
+            number<Z, Op::ColGroups>(instruction),
+            flag<Z, Op::Accumulate>(instruction),
+            flag<Z, Op::Unsigned>(instruction),
             flag<Z, Op::Packed>(instruction)};
+}
+
+template <class Z>
+MatmulTile matmul_strips(const Word<Z, isa::instruction_bits>& instruction) {
+#pragma HLS INLINE
+    using Op = isa::MatmulLines;
+    const unsigned banks = number<Z, Op::Banks>(instruction);
+    return {
+        {number<Z, Op::Act>(instruction), number<Z, Op::Lines>(instruction), number<Z, Op::Run>(instruction),
+         number<Z, Op::LineWords>(instruction), number<Z, Op::StepWords>(instruction)},
+        {number<Z, Op::Columns>(instruction) + 1, banks, banks},
+        number<Z, Op::Wgt>(instruction),
+        number<Z, Op::Acc>(instruction),
+        number<Z, Op::ColGroups>(instruction),
+        flag<Z, Op::Accumulate>(instruction),
+        flag<Z, Op::Unsigned>(instruction),
+        flag<Z, Op::Packed>(instruction)};
 }
 
 // One step of the whole array: 32 bits of each row times a weight word.
@@ -80,9 +106,9 @@ Outcome gemm_d_blocks(const MatmulTile& tile, ActRam act_ram, WgtRam wgt_ram, Ac
 #pragma HLS ARRAY_PARTITION variable=acc type=complete dim=0
     Word<Z, 64> beat[rows];
 #pragma HLS ARRAY_PARTITION variable=beat type=complete dim=0
-    Drain<Z, rows, D::gemm_d_cols> drain(tile.acc, tile.rows, tile.col_groups, tile.accumulate);
-    BlockWalk walk(tile.rows, rows, tile.col_groups, steps_per_beat * tile.row_beats, drain.trips());
-    unsigned act = tile.act;
+    Drain<Z, rows, D::gemm_d_cols> drain(tile.acc, tile.col_groups, tile.accumulate);
+    BlockWalk walk(tile.blocks, tile.col_groups, steps_per_beat * tile.row_beats(), tile.accumulate);
+    StripWalk strip(tile.strip, 1);
     unsigned wgt = tile.wgt;
     unsigned row_steps = 0;
 gemm_d_steps:
@@ -97,23 +123,22 @@ gemm_d_steps:
             beat_rows:
                 for (unsigned row = 0; row < rows; row++) {
 #pragma HLS UNROLL factor=rows
-                    beat[row] = act_ram[row][act];
+                    beat[row] = act_ram[row][strip.word()];
                 }
-                act++;
+                strip.next();
             }
             gemm_d_step_sums<D, Z>(acc, beat, half, wgt_ram[wgt + walk.step()], tile, walk.step() == 0);
             row_steps += tile.packed ? 2 * walk.valid_rows() : walk.valid_rows();
         }
-        if (walk.ends_block()) drain.begin(acc, walk.first_row(), walk.col_group());
+        if (walk.ends_block()) drain.begin(acc, walk);
         if (walk.next()) {
-            // A new group of columns begins with the first rows.
-            act = tile.act;
-            wgt += steps_per_beat * tile.row_beats;
+            strip.next_pixel(walk.first_block());
+            if (walk.first_block()) wgt += steps_per_beat * tile.row_beats();
         }
     }
     events.loop(isa::loops::gemm_d_steps, walk.trips());
     constexpr std::uint64_t channels_per_beat = 8;
-    events.macs(channels_per_beat * (tile.packed ? 2 : 1) * tile.row_beats * tile.rows * tile.col_groups *
+    events.macs(channels_per_beat * (tile.packed ? 2 : 1) * tile.row_beats() * tile.rows() * tile.col_groups *
                 D::gemm_d_cols);
     return {true, drain.written(), row_steps};
 }
@@ -123,8 +148,13 @@ Outcome gemm_d_execute(const Word<Z, isa::instruction_bits>& instruction, ActRam
                        AccRam acc_ram, Events& events) {
 #pragma HLS INLINE off
     const int opcode = static_cast<int>(number<Z, isa::Header::Opcode>(instruction));
-    if (opcode != isa::Matmul::opcode) return {opcode == isa::Sync::opcode, 0};
-    return gemm_d_blocks<D, Z>(matmul_tile<Z>(instruction), act_ram, wgt_ram, acc_ram, events);
+    if (opcode != isa::Matmul::opcode && opcode != isa::MatmulLines::opcode) {
+        return {opcode == isa::Sync::opcode, 0};
+    }
+    // One call for both, so that there is one array.
+    const MatmulTile tile =
+        opcode == isa::Matmul::opcode ? matmul_tile<D, Z>(instruction) : matmul_strips<Z>(instruction);
+    return gemm_d_blocks<D, Z>(tile, act_ram, wgt_ram, acc_ram, events);
 }
 
 // The engine: one instruction, from its stream to its token.

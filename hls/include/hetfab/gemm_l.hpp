@@ -31,31 +31,61 @@ void plane_element(PlaneState<Z, D::gemm_l_acc_bits>& state, const Word<Z, plane
 #endif
 }
 
-// The fields of a matmul_planes.
+// What a matmul_planes or a matmul_planes_lines says.
 struct PlanesTile {
-    unsigned act;
+    StripShape strip;
+    RowBlocks blocks;
     unsigned wgt;
     unsigned acc;
-    unsigned rows;
-    unsigned row_words;
     unsigned slices;
     unsigned planes;
     unsigned col_groups;
     bool accumulate;
     bool is_unsigned;
     bool bipolar;
+
+    // Words of 32 channels in a row of the tile.
+    unsigned row_words() const { return strip.lines * strip.run; }
+    unsigned rows() const {
+        return blocks.count == 0 ? 0 : (blocks.count - 1) * blocks.block_rows + blocks.last_rows;
+    }
 };
 
-template <class Z>
+template <class D, class Z>
 PlanesTile planes_tile(const Word<Z, isa::instruction_bits>& instruction) {
 #pragma HLS INLINE
     using Op = isa::MatmulPlanes;
-    return {number<Z, Op::Act>(instruction),      number<Z, Op::Wgt>(instruction),
-            number<Z, Op::Acc>(instruction),      number<Z, Op::Rows>(instruction),
-            number<Z, Op::RowWords>(instruction), number<Z, Op::Slices>(instruction),
-            number<Z, Op::Planes>(instruction),   number<Z, Op::ColGroups>(instruction),
-            flag<Z, Op::Accumulate>(instruction), flag<Z, Op::Unsigned>(instruction),
+    const unsigned words = number<Z, Op::RowWords>(instruction);
+    const unsigned slices = number<Z, Op::Slices>(instruction);
+    return {{number<Z, Op::Act>(instruction), 1, words, 0, slices * words},
+            blocks_of_rows<D::gemm_l_rows>(number<Z, Op::Rows>(instruction)),
+            number<Z, Op::Wgt>(instruction),
+            number<Z, Op::Acc>(instruction),
+            slices,
+            number<Z, Op::Planes>(instruction),
+            number<Z, Op::ColGroups>(instruction),
+            flag<Z, Op::Accumulate>(instruction),
+            flag<Z, Op::Unsigned>(instruction),
             flag<Z, Op::Bipolar>(instruction)};
+}
+
+template <class Z>
+PlanesTile planes_strips(const Word<Z, isa::instruction_bits>& instruction) {
+#pragma HLS INLINE
+    using Op = isa::MatmulPlanesLines;
+    const unsigned banks = number<Z, Op::Banks>(instruction);
+    return {
+        {number<Z, Op::Act>(instruction), number<Z, Op::Lines>(instruction), number<Z, Op::Run>(instruction),
+         number<Z, Op::LineWords>(instruction), number<Z, Op::StepWords>(instruction)},
+        {number<Z, Op::Columns>(instruction) + 1, banks, banks},
+        number<Z, Op::Wgt>(instruction),
+        number<Z, Op::Acc>(instruction),
+        number<Z, Op::Slices>(instruction),
+        number<Z, Op::Planes>(instruction),
+        number<Z, Op::ColGroups>(instruction),
+        flag<Z, Op::Accumulate>(instruction),
+        flag<Z, Op::Unsigned>(instruction),
+        flag<Z, Op::Bipolar>(instruction)};
 }
 
 // Where a block is: slice by slice, word by word, plane by plane.
@@ -63,15 +93,19 @@ struct PlanePlace {
     unsigned slice = 0;
     unsigned word = 0;
     unsigned plane = 0;
+    // Word of the column group's weights, which all slices take.
+    unsigned weight = 0;
 
     void next(const PlanesTile& tile) {
 #pragma HLS INLINE
+        weight++;
         plane++;
         if (plane != tile.planes) return;
         plane = 0;
         word++;
-        if (word != tile.row_words) return;
+        if (word != tile.row_words()) return;
         word = 0;
+        weight = 0;
         slice++;
         if (slice == tile.slices) slice = 0;
     }
@@ -113,11 +147,11 @@ Outcome gemm_l_blocks(const PlanesTile& tile, ActRam act_ram, WgtRam wgt_ram, Ac
 #pragma HLS ARRAY_PARTITION variable=dot type=complete dim=0
     Word<Z, 128> slice[rows];
 #pragma HLS ARRAY_PARTITION variable=slice type=complete dim=0
-    Drain<Z, rows, cols> drain(tile.acc, tile.rows, tile.col_groups, tile.accumulate);
-    const unsigned words = tile.slices * tile.row_words;
-    BlockWalk walk(tile.rows, rows, tile.col_groups, words * tile.planes, drain.trips());
+    Drain<Z, rows, cols> drain(tile.acc, tile.col_groups, tile.accumulate);
+    const unsigned words = tile.slices * tile.row_words();
+    BlockWalk walk(tile.blocks, tile.col_groups, words * tile.planes, tile.accumulate);
+    StripWalk strip(tile.strip, tile.slices);
     PlanePlace place;
-    unsigned act = tile.act;
     unsigned wgt = tile.wgt;
     unsigned row_words = 0;
 gemm_l_steps:
@@ -132,12 +166,13 @@ gemm_l_steps:
             slice_rows:
                 for (unsigned row = 0; row < rows; row++) {
 #pragma HLS UNROLL factor=rows
-                    slice[row] = offset_slices<Z>(act_ram[row][act], !tile.is_unsigned && place.slice == 0);
+                    slice[row] =
+                        offset_slices<Z>(act_ram[row][strip.word()], !tile.is_unsigned && place.slice == 0);
                 }
-                act++;
+                strip.next();
                 if (place.slice == 0) row_words += walk.valid_rows();
             }
-            const Word<Z, 32 * cols> weights = wgt_ram[wgt + place.word * tile.planes + place.plane];
+            const Word<Z, 32 * cols> weights = wgt_ram[wgt + place.weight];
         dot_rows:
             for (unsigned row = 0; row < rows; row++) {
 #pragma HLS UNROLL factor=rows
@@ -161,16 +196,15 @@ gemm_l_steps:
                     sums[row][col] = dot[row][col].outer;
                 }
             }
-            drain.begin(sums, walk.first_row(), walk.col_group());
+            drain.begin(sums, walk);
         }
         if (walk.next()) {
-            // A new group of columns begins with the first rows.
-            act = tile.act;
-            wgt += tile.row_words * tile.planes;
+            strip.next_pixel(walk.first_block());
+            if (walk.first_block()) wgt += tile.row_words() * tile.planes;
         }
     }
     events.loop(isa::loops::gemm_l_steps, walk.trips());
-    events.macs(std::uint64_t{plane_lanes} * tile.row_words * tile.rows * tile.col_groups * cols);
+    events.macs(std::uint64_t{plane_lanes} * tile.row_words() * tile.rows() * tile.col_groups * cols);
     return {true, drain.written(), row_words};
 }
 
@@ -179,8 +213,13 @@ Outcome gemm_l_execute(const Word<Z, isa::instruction_bits>& instruction, ActRam
                        AccRam acc_ram, Events& events) {
 #pragma HLS INLINE off
     const int opcode = static_cast<int>(number<Z, isa::Header::Opcode>(instruction));
-    if (opcode != isa::MatmulPlanes::opcode) return {opcode == isa::Sync::opcode, 0};
-    return gemm_l_blocks<D, Z>(planes_tile<Z>(instruction), act_ram, wgt_ram, acc_ram, events);
+    if (opcode != isa::MatmulPlanes::opcode && opcode != isa::MatmulPlanesLines::opcode) {
+        return {opcode == isa::Sync::opcode, 0};
+    }
+    // One call for both, so that there is one array.
+    const PlanesTile tile =
+        opcode == isa::MatmulPlanes::opcode ? planes_tile<D, Z>(instruction) : planes_strips<Z>(instruction);
+    return gemm_l_blocks<D, Z>(tile, act_ram, wgt_ram, acc_ram, events);
 }
 
 // The engine: one instruction, from its stream to its token.

@@ -62,7 +62,7 @@ class CheckedInteger {
 // A word of a memory or a bus in native builds: bytes, lowest first, as ap_uint holds its bits.
 template <int Bits>
 struct alignas(Bits / 8) WordBytes {
-    static_assert(Bits % 64 == 0, "words are whole beats of 64 bits");
+    static_assert(Bits % 32 == 0, "words are whole beats of 64 bits, or half a beat");
     unsigned char bytes[Bits / 8];
 };
 
@@ -278,8 +278,8 @@ struct Ap {
     static ap_uint<Width> slice_of(const ap_uint<Bits>& word, unsigned position) {
         return lane_u<Width>(word, position);
     }
-    template <int Bits>
-    static bool bit_of(const ap_uint<Bits>& value, unsigned position) {
+    template <class Value>
+    static bool bit_of(const Value& value, unsigned position) {
         return value[static_cast<int>(position)];
     }
     template <int Width, int Bits, class Value>
@@ -318,18 +318,18 @@ struct Ap {
 
 template <int Bits>
 void read_bytes(ap_uint<Bits>& word, const unsigned char* bytes) {
-    static_assert(Bits % 64 == 0, "words are whole beats of 64 bits");
-    for (int beat = 0; beat < Bits / 64; beat++) {
-        std::uint64_t value;
-        std::memcpy(&value, bytes + 8 * beat, 8);
-        word.range(64 * beat + 63, 64 * beat) = value;
+    static_assert(Bits % 32 == 0, "words are whole beats of 64 bits, or half a beat");
+    for (int half = 0; half < Bits / 32; half++) {
+        std::uint32_t value;
+        std::memcpy(&value, bytes + 4 * half, 4);
+        word.range(32 * half + 31, 32 * half) = value;
     }
 }
 template <int Bits>
 void write_bytes(const ap_uint<Bits>& word, unsigned char* bytes) {
-    for (int beat = 0; beat < Bits / 64; beat++) {
-        const std::uint64_t value = word.range(64 * beat + 63, 64 * beat).to_uint64();
-        std::memcpy(bytes + 8 * beat, &value, 8);
+    for (int half = 0; half < Bits / 32; half++) {
+        const std::uint32_t value = word.range(32 * half + 31, 32 * half).to_uint();
+        std::memcpy(bytes + 4 * half, &value, 4);
     }
 }
 template <int Bits>

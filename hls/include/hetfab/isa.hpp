@@ -15,6 +15,7 @@ constexpr int semaphores = 31;
 constexpr int semaphore_bits = 16;
 constexpr int q8_bits = 8;
 constexpr int term_bits = 24;
+constexpr int rows_fifo_bits = 32;
 constexpr unsigned block_bytes = 64;  // a block, the unit of rows in DRAM
 constexpr unsigned beat_bytes = 8;  // a beat, what a data port moves at once
 constexpr unsigned burst_beats = 16;  // beats of the longest burst, the limit of AXI3
@@ -23,9 +24,14 @@ constexpr unsigned outstanding_rows = 32;  // bursts that the adapter of AGG's f
 constexpr unsigned bursts_ahead = 8;  // bursts that an engine requests ahead: half of the outstanding ones, since requesting as many as the adapter keeps may lock it up
 constexpr unsigned page_bytes = 4096;  // no burst crosses a multiple of it
 constexpr unsigned context_words = 4;  // words of agg_context for each context
+constexpr unsigned load_contexts = 16;  // contexts that LOAD keeps
+constexpr unsigned post_left = 15;  // left shift of a sum in Q.8 before VEC's post_shift
+constexpr unsigned vec_words = 2;  // words of vec_context
+constexpr unsigned window_taps = 3;  // lines and columns of the windows of DW
 constexpr unsigned sgb_words = 3;  // words of sgb_context
 constexpr unsigned sgb_block_rows = 64;  // rows whose starts SGB reads and writes at once
 constexpr unsigned sgb_batch = 16;  // edges of a row whose right rows SGB looks up at once: half of the outstanding bursts of that port
+constexpr unsigned sgb_recent = 4;  // words of the bitmap that SGB remembers, since a read may come before their writes
 
 // A bit range of a word.
 template <int Lsb, int Bits>
@@ -68,11 +74,12 @@ constexpr int gemm_l = 3;
 constexpr int vec = 4;
 constexpr int agg = 5;
 constexpr int sgb = 6;
-constexpr int count = 7;
+constexpr int dw = 7;
+constexpr int count = 8;
 }  // namespace engine
 
 // In the order of the ids.
-constexpr const char* engine_names[] = {"load", "store", "gemm_d", "gemm_l", "vec", "agg", "sgb"};
+constexpr const char* engine_names[] = {"load", "store", "gemm_d", "gemm_l", "vec", "agg", "sgb", "dw"};
 
 // An entry 'parameter' of an array in DRAM.
 struct ParameterRecord {
@@ -88,6 +95,17 @@ struct DestinationRecord {
     using Degree = Field<32, 32>;
     using Reciprocal = Field<64, 17>;
     using Exponent = Field<96, 5>;
+};
+
+// An entry 'run' of an array in DRAM.
+struct RunRecord {
+    static constexpr unsigned bytes = 24;
+    using First = Field<0, 32>;
+    using Degree = Field<32, 32>;
+    using Reciprocal = Field<64, 17>;
+    using Exponent = Field<96, 5>;
+    using Units = Field<128, 32>;
+    using Row = Field<160, 24>;
 };
 
 namespace segment {
@@ -152,9 +170,105 @@ struct LoadParameters {
     using Address = Field<88, 40>;
 };
 
+struct ConfigureLines {
+    static constexpr int engine = 0;
+    static constexpr int opcode = 5;
+    using Slot = Field<28, 4>;
+    using Core = Field<32, 1>;
+    using Packed = Field<33, 1>;
+    using KernelLines = Field<34, 4>;
+    using LineStride = Field<38, 3>;
+    using LineBeats = Field<41, 12>;
+    using StrideBlocks = Field<53, 11>;
+};
+
+struct ConfigureWindows {
+    static constexpr int engine = 0;
+    static constexpr int opcode = 6;
+    using Slot = Field<28, 4>;
+    using Core = Field<32, 1>;
+    using KernelLines = Field<34, 4>;
+    using LineStride = Field<38, 3>;
+    using RunBeats = Field<41, 5>;
+    using StepBytes = Field<46, 7>;
+    using StrideBlocks = Field<53, 11>;
+};
+
+struct LoadLines {
+    static constexpr int engine = 0;
+    static constexpr int opcode = 7;
+    using Ram = Field<28, 14>;
+    using Lines = Field<42, 7>;
+    using FirstBank = Field<49, 5>;
+    using Banks = Field<54, 5>;
+    using Top = Field<59, 4>;
+    using Slot = Field<64, 4>;
+    using Left = Field<68, 8>;
+    using Beats = Field<76, 12>;
+    using Address = Field<88, 40>;
+};
+
+struct LoadWindows {
+    static constexpr int engine = 0;
+    static constexpr int opcode = 8;
+    using Ram = Field<28, 14>;
+    using Lines = Field<42, 7>;
+    using FirstBank = Field<49, 5>;
+    using Banks = Field<54, 5>;
+    using Offset = Field<59, 3>;
+    using Slot = Field<64, 4>;
+    using Beats = Field<68, 8>;
+    using Columns = Field<76, 8>;
+    using Address = Field<88, 40>;
+};
+
+struct LoadResidual {
+    static constexpr int engine = 0;
+    static constexpr int opcode = 9;
+    using Ram = Field<28, 13>;
+    using Rows = Field<41, 5>;
+    using Columns = Field<46, 8>;
+    using RunStride = Field<54, 10>;
+    using RunBeats = Field<64, 12>;
+    using StrideBlocks = Field<76, 12>;
+    using Address = Field<88, 40>;
+};
+
+struct LoadDepthwise {
+    static constexpr int engine = 0;
+    static constexpr int opcode = 10;
+    using Ram = Field<32, 16>;
+    using Words = Field<48, 16>;
+    using Address = Field<88, 40>;
+};
+
 struct StoreRows {
     static constexpr int engine = 1;
     static constexpr int opcode = 1;
+    using Ram = Field<32, 16>;
+    using Rows = Field<48, 12>;
+    using RowBeats = Field<64, 12>;
+    using StrideBlocks = Field<76, 12>;
+    using Address = Field<88, 40>;
+};
+
+struct StoreRuns {
+    static constexpr int engine = 1;
+    static constexpr int opcode = 2;
+    using Ram = Field<28, 12>;
+    using Banks = Field<40, 5>;
+    using Columns = Field<45, 8>;
+    using RamBanks = Field<53, 5>;
+    using RowBeats = Field<58, 6>;
+    using StrideBlocks = Field<64, 11>;
+    using Joined = Field<75, 1>;
+    using PixelStride = Field<76, 12>;
+    using Address = Field<88, 40>;
+};
+
+struct StoreMiddle {
+    static constexpr int engine = 1;
+    static constexpr int opcode = 3;
     using Ram = Field<32, 16>;
     using Rows = Field<48, 12>;
     using RowBeats = Field<64, 12>;
@@ -176,6 +290,24 @@ struct Matmul {
     using ColGroups = Field<97, 7>;
 };
 
+struct MatmulLines {
+    static constexpr int engine = 2;
+    static constexpr int opcode = 2;
+    using Act = Field<32, 14>;
+    using Wgt = Field<46, 14>;
+    using Accumulate = Field<60, 1>;
+    using Unsigned = Field<61, 1>;
+    using Packed = Field<62, 1>;
+    using Lines = Field<28, 4>;
+    using Acc = Field<64, 12>;
+    using Banks = Field<76, 5>;
+    using Columns = Field<81, 8>;
+    using LineWords = Field<89, 12>;
+    using Run = Field<101, 10>;
+    using StepWords = Field<111, 10>;
+    using ColGroups = Field<121, 7>;
+};
+
 struct MatmulPlanes {
     static constexpr int engine = 3;
     static constexpr int opcode = 1;
@@ -192,15 +324,35 @@ struct MatmulPlanes {
     using ColGroups = Field<99, 7>;
 };
 
+struct MatmulPlanesLines {
+    static constexpr int engine = 3;
+    static constexpr int opcode = 2;
+    using Act = Field<32, 13>;
+    using Wgt = Field<45, 14>;
+    using Accumulate = Field<59, 1>;
+    using Unsigned = Field<60, 1>;
+    using Slices = Field<61, 2>;
+    using Bipolar = Field<63, 1>;
+    using Planes = Field<28, 4>;
+    using Acc = Field<64, 12>;
+    using Banks = Field<76, 5>;
+    using Columns = Field<81, 8>;
+    using Lines = Field<89, 4>;
+    using LineWords = Field<93, 11>;
+    using Run = Field<104, 8>;
+    using StepWords = Field<112, 9>;
+    using ColGroups = Field<121, 7>;
+};
+
 struct Requantize {
     static constexpr int engine = 4;
     static constexpr int opcode = 1;
     using Core = Field<28, 1>;
-    using OutBits = Field<29, 3>;
+    using Signed = Field<29, 1>;
+    using Packed = Field<30, 1>;
+    using FromSum = Field<31, 1>;
     using Acc = Field<32, 12>;
-    using Relu = Field<56, 1>;
-    using Unsigned = Field<57, 1>;
-    using Packed = Field<59, 1>;
+    using Highest = Field<56, 8>;
     using Out = Field<64, 12>;
     using Par = Field<76, 9>;
     using Rows = Field<85, 8>;
@@ -208,19 +360,19 @@ struct Requantize {
     using RowBlocks = Field<100, 6>;
     using RowWords = Field<106, 7>;
     using Shift = Field<113, 6>;
+    using ToExp = Field<125, 1>;
 };
 
 struct Combine {
     static constexpr int engine = 4;
     static constexpr int opcode = 2;
     using Core = Field<28, 1>;
-    using OutBits = Field<29, 3>;
+    using Signed = Field<29, 1>;
+    using Packed = Field<30, 1>;
+    using WithAcc = Field<31, 1>;
     using Acc = Field<32, 12>;
     using Sum = Field<44, 12>;
-    using Relu = Field<56, 1>;
-    using Unsigned = Field<57, 1>;
-    using WithAcc = Field<58, 1>;
-    using Packed = Field<59, 1>;
+    using Highest = Field<56, 8>;
     using Out = Field<64, 12>;
     using Par = Field<76, 9>;
     using Rows = Field<85, 8>;
@@ -229,7 +381,6 @@ struct Combine {
     using RowWords = Field<106, 7>;
     using Shift = Field<113, 6>;
     using PostShift = Field<119, 6>;
-    using PostLeft = Field<60, 4>;
     using SumGroups = Field<125, 3>;
 };
 
@@ -237,9 +388,9 @@ struct ExportSums {
     static constexpr int engine = 4;
     static constexpr int opcode = 3;
     using Core = Field<28, 1>;
+    using WithAcc = Field<31, 1>;
     using Acc = Field<32, 12>;
     using Sum = Field<44, 12>;
-    using WithAcc = Field<58, 1>;
     using Out = Field<64, 12>;
     using Par = Field<76, 9>;
     using Rows = Field<85, 8>;
@@ -254,6 +405,7 @@ struct ExportAccumulators {
     static constexpr int engine = 4;
     static constexpr int opcode = 4;
     using Core = Field<28, 1>;
+    using FromSum = Field<31, 1>;
     using Acc = Field<32, 12>;
     using Out = Field<64, 12>;
     using Par = Field<76, 9>;
@@ -263,11 +415,85 @@ struct ExportAccumulators {
     using RowWords = Field<106, 7>;
 };
 
+struct ConfigurePixels {
+    static constexpr int engine = 4;
+    static constexpr int opcode = 5;
+    using Banks = Field<32, 5>;
+    using Packed = Field<37, 1>;
+    using Signed = Field<38, 1>;
+    using ResLineWords = Field<40, 12>;
+    using ResPixelWords = Field<52, 10>;
+    using ExpLineWords = Field<64, 12>;
+    using ExpPixelWords = Field<76, 10>;
+};
+
+struct ConfigurePool {
+    static constexpr int engine = 4;
+    static constexpr int opcode = 6;
+    using Lines = Field<32, 8>;
+    using Columns = Field<40, 8>;
+    using Exponent = Field<48, 5>;
+    using LineWords = Field<64, 12>;
+    using ColumnWords = Field<76, 10>;
+    using Reciprocal = Field<88, 17>;
+};
+
+struct Join {
+    static constexpr int engine = 4;
+    static constexpr int opcode = 7;
+    using Core = Field<28, 1>;
+    using Signed = Field<29, 1>;
+    using Packed = Field<30, 1>;
+    using Acc = Field<32, 12>;
+    using Res = Field<44, 12>;
+    using Highest = Field<56, 8>;
+    using Out = Field<64, 12>;
+    using Par = Field<76, 9>;
+    using Rows = Field<85, 8>;
+    using Groups = Field<93, 7>;
+    using RowBlocks = Field<100, 6>;
+    using RowWords = Field<106, 7>;
+    using Shift = Field<113, 6>;
+    using PostShift = Field<119, 6>;
+    using ToExp = Field<125, 1>;
+    using Wide = Field<126, 1>;
+};
+
+struct PoolMax {
+    static constexpr int engine = 4;
+    static constexpr int opcode = 8;
+    using Res = Field<44, 12>;
+    using Out = Field<64, 12>;
+    using Rows = Field<85, 8>;
+    using RowBlocks = Field<100, 6>;
+    using RowWords = Field<106, 7>;
+    using ToExp = Field<125, 1>;
+};
+
+struct PoolAverage {
+    static constexpr int engine = 4;
+    static constexpr int opcode = 9;
+    using Signed = Field<29, 1>;
+    using Packed = Field<30, 1>;
+    using Res = Field<44, 12>;
+    using Highest = Field<56, 8>;
+    using Out = Field<64, 12>;
+    using Rows = Field<85, 8>;
+    using Groups = Field<93, 7>;
+    using RowBlocks = Field<100, 6>;
+    using RowWords = Field<106, 7>;
+    using PostShift = Field<119, 6>;
+    using ToExp = Field<125, 1>;
+    using Wide = Field<126, 1>;
+};
+
 struct ConfigureFeatures {
     static constexpr int engine = 5;
     static constexpr int opcode = 1;
     using Slot = Field<32, 4>;
     using RowBlocks = Field<36, 12>;
+    using FirstBlock = Field<48, 12>;
+    using SlotBits = Field<60, 4>;
     using Count = Field<64, 24>;
     using Address = Field<88, 40>;
 };
@@ -289,6 +515,15 @@ struct ConfigureIds {
     using Address = Field<88, 40>;
 };
 
+struct ConfigureSpilled {
+    static constexpr int engine = 5;
+    static constexpr int opcode = 5;
+    using Slot = Field<32, 4>;
+    using RowBlocks = Field<36, 12>;
+    using Count = Field<64, 24>;
+    using Address = Field<88, 40>;
+};
+
 struct Reduce {
     static constexpr int engine = 5;
     static constexpr int opcode = 4;
@@ -298,6 +533,10 @@ struct Reduce {
     using Unsigned = Field<46, 1>;
     using Accumulate = Field<47, 1>;
     using Groups = Field<48, 6>;
+    using Source = Field<54, 2>;
+    using Merge = Field<56, 1>;
+    using Spill = Field<57, 1>;
+    using Weighted = Field<58, 1>;
     using Destination = Field<64, 24>;
     using Sum = Field<88, 12>;
 };
@@ -305,7 +544,14 @@ struct Reduce {
 namespace reduce_mode {
 constexpr int sum = 0;
 constexpr int mean = 1;
+constexpr int raw = 2;
 }  // namespace reduce_mode
+
+namespace reduce_source {
+constexpr int dram = 0;
+constexpr int tags = 1;
+constexpr int schedule = 2;
+}  // namespace reduce_source
 
 struct ConfigureLeft {
     static constexpr int engine = 6;
@@ -326,13 +572,16 @@ struct ConfigureRight {
 struct ConfigureBitmap {
     static constexpr int engine = 6;
     static constexpr int opcode = 3;
+    using Wide = Field<28, 1>;
     using Threshold = Field<32, 32>;
     using Columns = Field<64, 24>;
+    using Address = Field<88, 40>;
 };
 
 struct Compose {
     static constexpr int engine = 6;
     static constexpr int opcode = 4;
+    using ToFifo = Field<28, 1>;
     using Edges = Field<36, 28>;
     using Rows = Field<64, 24>;
     using Address = Field<88, 40>;
@@ -346,52 +595,92 @@ struct Transpose {
     using Address = Field<88, 40>;
 };
 
+struct Widen {
+    static constexpr int engine = 6;
+    static constexpr int opcode = 6;
+};
+
+struct Depthwise {
+    static constexpr int engine = 7;
+    static constexpr int opcode = 1;
+    using Top = Field<28, 2>;
+    using Bottom = Field<30, 2>;
+    using Left = Field<32, 2>;
+    using Right = Field<34, 2>;
+    using Stride = Field<36, 2>;
+    using Packed = Field<38, 1>;
+    using Unsigned = Field<39, 1>;
+    using Signed = Field<40, 1>;
+    using OutPacked = Field<41, 1>;
+    using Highest = Field<42, 8>;
+    using Shift = Field<50, 6>;
+    using Lines = Field<56, 5>;
+    using Exp = Field<64, 12>;
+    using Mid = Field<76, 12>;
+    using Par = Field<88, 10>;
+    using Groups = Field<98, 8>;
+    using Columns = Field<106, 8>;
+    using LineWords = Field<114, 12>;
+};
+
 // Whether DISPATCH resolves an address in an instruction.
 constexpr bool carries_address(int engine, int opcode) {
     return (engine == 0 && opcode == 1) ||
            (engine == 0 && opcode == 2) ||
            (engine == 0 && opcode == 3) ||
            (engine == 0 && opcode == 4) ||
+           (engine == 0 && opcode == 7) ||
+           (engine == 0 && opcode == 8) ||
+           (engine == 0 && opcode == 9) ||
+           (engine == 0 && opcode == 10) ||
            (engine == 1 && opcode == 1) ||
+           (engine == 1 && opcode == 2) ||
+           (engine == 1 && opcode == 3) ||
            (engine == 5 && opcode == 1) ||
            (engine == 5 && opcode == 2) ||
            (engine == 5 && opcode == 3) ||
+           (engine == 5 && opcode == 5) ||
            (engine == 6 && opcode == 1) ||
            (engine == 6 && opcode == 2) ||
+           (engine == 6 && opcode == 3) ||
            (engine == 6 && opcode == 4) ||
            (engine == 6 && opcode == 5);
 }
 
-// Byte offsets of the registers; an array has its first offset and a stride.
+// Byte offsets of the registers of ap_ctrl_hs and of the two memories.
 namespace registers {
-struct Array {
-    unsigned offset;
-    unsigned stride;
-    unsigned count;
-};
 constexpr unsigned control = 0x000;
 constexpr unsigned interrupt_enable_global = 0x004;
 constexpr unsigned interrupt_enable = 0x008;
 constexpr unsigned interrupt_status = 0x00c;
-constexpr unsigned program_length = 0x010;
-constexpr Array segment_base{0x018, 12, 8};
-constexpr Array segment_size{0x078, 12, 8};
-constexpr unsigned isa_version = 0x0d8;
-constexpr Array geometry_hash{0x0e0, 12, 1};
-constexpr unsigned engines = 0x0ec;
-constexpr unsigned gemm_d_shape = 0x0f4;
-constexpr unsigned gemm_l_shape = 0x0fc;
-constexpr unsigned lanes = 0x104;
-constexpr unsigned fetched = 0x10c;
-constexpr unsigned retired = 0x114;
-constexpr unsigned fault = 0x11c;
-constexpr unsigned fault_instruction = 0x124;
-constexpr Array semaphore{0x12c, 8, 16};
-constexpr Array queue_head{0x1ac, 8, 7};
-constexpr Array last_retired{0x1e4, 8, 7};
-constexpr Array counter{0x21c, 12, 17};
-constexpr unsigned end = 0x2e4;
+constexpr unsigned arguments = 0x100;
+constexpr unsigned status = 0x200;
 }  // namespace registers
+// Words of the memory 'arguments', the first of each name; 64 bits are two, low half first.
+namespace argument {
+constexpr int program_length = 0;
+constexpr int segment_base = 1;
+constexpr int segment_size = 17;
+constexpr int count = 33;
+}  // namespace argument
+// Words of the memory 'status', the first of each name; 64 bits are two, low half first.
+namespace status {
+constexpr int isa_version = 0;
+constexpr int geometry_hash = 1;
+constexpr int engines = 3;
+constexpr int gemm_d_shape = 4;
+constexpr int gemm_l_shape = 5;
+constexpr int lanes = 6;
+constexpr int fetched = 7;
+constexpr int retired = 8;
+constexpr int fault = 9;
+constexpr int fault_instruction = 10;
+constexpr int semaphore = 11;
+constexpr int queue_head = 43;
+constexpr int last_retired = 51;
+constexpr int counter = 59;
+constexpr int count = 97;
+}  // namespace status
 
 // Initiation interval and depth of every pipelined loop; the reasons are in loops.json.
 struct Loop {
@@ -409,30 +698,40 @@ constexpr Loop store_responses{1, 2, 5};
 constexpr Loop gemm_d_steps{1, 16, 6};
 constexpr Loop gemm_l_steps{1, 9, 7};
 constexpr Loop vec_groups{1, 18, 8};
-constexpr Loop agg_context{1, 2, 9};
-constexpr Loop agg_descriptors{1, 4, 10};
-constexpr Loop agg_rows_ahead{1, 6, 11};
-constexpr Loop agg_sums{1, 3, 12};
-constexpr Loop agg_gather{1, 15, 13};
-constexpr Loop sgb_context{1, 2, 14};
-constexpr Loop sgb_starts{1, 4, 15};
-constexpr Loop sgb_requests{1, 4, 16};
-constexpr Loop sgb_rows{1, 4, 17};
-constexpr Loop sgb_copy{1, 6, 18};
-constexpr Loop sgb_expand{2, 6, 19};
-constexpr Loop sgb_seen{1, 5, 20};
-constexpr Loop sgb_ascend{2, 6, 21};
-constexpr Loop sgb_out_starts{1, 4, 22};
-constexpr Loop sgb_responses{1, 2, 23};
-constexpr Loop sgb_clear{1, 2, 24};
-constexpr Loop sgb_count{2, 6, 25};
-constexpr Loop sgb_begin{2, 5, 26};
-constexpr Loop sgb_rewind{2, 5, 27};
-constexpr Loop sgb_place{2, 7, 28};
-constexpr Loop sgb_window{1, 5, 29};
-constexpr unsigned count = 30;
+constexpr Loop vec_context{1, 2, 9};
+constexpr Loop dw_parameters{1, 4, 10};
+constexpr Loop dw_steps{1, 18, 11};
+constexpr Loop agg_context{1, 2, 12};
+constexpr Loop agg_descriptors{1, 4, 13};
+constexpr Loop agg_rows_ahead{2, 7, 14};
+constexpr Loop agg_sums{1, 3, 15};
+constexpr Loop agg_gather{1, 15, 16};
+constexpr Loop agg_tags{1, 2, 17};
+constexpr Loop agg_spilled_ahead{1, 5, 18};
+constexpr Loop agg_spilled{1, 6, 19};
+constexpr Loop agg_spill{1, 6, 20};
+constexpr Loop agg_spill_responses{1, 2, 21};
+constexpr Loop sgb_context{1, 2, 22};
+constexpr Loop sgb_starts{1, 4, 23};
+constexpr Loop sgb_requests{1, 4, 24};
+constexpr Loop sgb_rows{1, 4, 25};
+constexpr Loop sgb_copy{1, 6, 26};
+constexpr Loop sgb_expand{1, 8, 27};
+constexpr Loop sgb_wide{1, 9, 28};
+constexpr Loop sgb_widen{1, 5, 29};
+constexpr Loop sgb_seen{1, 5, 30};
+constexpr Loop sgb_ascend{1, 6, 31};
+constexpr Loop sgb_out_starts{1, 4, 32};
+constexpr Loop sgb_responses{1, 2, 33};
+constexpr Loop sgb_clear{1, 2, 34};
+constexpr Loop sgb_count{2, 6, 35};
+constexpr Loop sgb_begin{2, 5, 36};
+constexpr Loop sgb_rewind{2, 5, 37};
+constexpr Loop sgb_place{2, 7, 38};
+constexpr Loop sgb_window{1, 5, 39};
+constexpr unsigned count = 40;
 }  // namespace loops
 // In the order of the ids.
-constexpr const char* loop_names[] = {"instruction", "request_ahead", "load_tile_beats", "load_beats", "store_beats", "store_responses", "gemm_d_steps", "gemm_l_steps", "vec_groups", "agg_context", "agg_descriptors", "agg_rows_ahead", "agg_sums", "agg_gather", "sgb_context", "sgb_starts", "sgb_requests", "sgb_rows", "sgb_copy", "sgb_expand", "sgb_seen", "sgb_ascend", "sgb_out_starts", "sgb_responses", "sgb_clear", "sgb_count", "sgb_begin", "sgb_rewind", "sgb_place", "sgb_window"};
+constexpr const char* loop_names[] = {"instruction", "request_ahead", "load_tile_beats", "load_beats", "store_beats", "store_responses", "gemm_d_steps", "gemm_l_steps", "vec_groups", "vec_context", "dw_parameters", "dw_steps", "agg_context", "agg_descriptors", "agg_rows_ahead", "agg_sums", "agg_gather", "agg_tags", "agg_spilled_ahead", "agg_spilled", "agg_spill", "agg_spill_responses", "sgb_context", "sgb_starts", "sgb_requests", "sgb_rows", "sgb_copy", "sgb_expand", "sgb_wide", "sgb_widen", "sgb_seen", "sgb_ascend", "sgb_out_starts", "sgb_responses", "sgb_clear", "sgb_count", "sgb_begin", "sgb_rewind", "sgb_place", "sgb_window"};
 
 }  // namespace hetfab::isa

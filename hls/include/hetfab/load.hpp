@@ -1,112 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
-// LOAD: copies from DRAM to the cores' activation tiles, to their weights, and to par_ram.
+// LOAD: copies from DRAM to the cores' activation tiles, to their weights, to par_ram and to res_ram.
 #pragma once
 
 #include <type_traits>
 
+#include "bank_writer.hpp"
 #include "bursts.hpp"
 #include "events.hpp"
+#include "lines.hpp"
 #include "shim.hpp"
 #include "types.hpp"
 
 namespace hetfab {
 
-// The nibbles of a beat of bytes: all high halves, or all low halves, as 32 bits.
-template <class Z>
-U<Z, 32> nibbles_of(const Word<Z, 64>& beat, bool high) {
-#pragma HLS INLINE
-    U<Z, 32> nibbles = 0;
-nibble_bytes:
-    for (unsigned channel = 0; channel < 8; channel++) {
-#pragma HLS UNROLL factor=8
-        const auto byte = static_cast<std::uint32_t>(lane_u<Z, 8>(beat, channel));
-        nibbles =
-            U<Z, 32>(static_cast<std::uint32_t>(nibbles) | ((high ? byte >> 4 : byte & 15) << (4 * channel)));
-    }
-    return nibbles;
-}
-
-// GEMM-L's copy of a tile, beat by beat. A word holds 32 channels of a row: two beats of a packed row as they
-// are, or the high halves of four beats of bytes, whose low halves are written a trip later, since a bank has
-// one port.
-template <class D, class Z>
-class SliceWriter {
-  public:
-    SliceWriter(unsigned first, unsigned row_words, bool packed)
-        : first_(first), row_words_(row_words), packed_(packed) {}
-
-    // Writes at most one word, in one place of the code, so that a tool sees one access to the bank's port:
-    // the low halves wait for the next trip, which completes no word.
-    template <class ActRam>
-    void write(const Word<Z, 64>& beat, ActRam act_ram) {
-#pragma HLS INLINE
-        const bool waiting = pending_;
-        const unsigned bank = waiting ? pending_bank_ : bank_;
-        const unsigned word = waiting ? pending_word_ : first_ + word_;
-        const Word<Z, 128> low = low_;
-        pending_ = false;
-        const bool complete = take(beat);
-        if (waiting || complete) act_ram[bank][word] = waiting ? low : high_;
-        if (complete) next_word();
-    }
-
-    // Writes the low halves that wait for the port.
-    template <class ActRam>
-    void flush(ActRam act_ram) {
-#pragma HLS INLINE
-        if (pending_) act_ram[pending_bank_][pending_word_] = low_;
-        pending_ = false;
-    }
-
-  private:
-    // True with the last beat of a word.
-    bool take(const Word<Z, 64>& beat) {
-#pragma HLS INLINE
-        if (packed_) {
-            Z::set_beat(high_, beat_, beat);
-            beat_ = 1 - beat_;
-            return beat_ == 0;
-        }
-        set_lane<Z, 32>(high_, beat_, nibbles_of<Z>(beat, true));
-        set_lane<Z, 32>(low_, beat_, nibbles_of<Z>(beat, false));
-        beat_ = (beat_ + 1) % 4;
-        if (beat_ != 0) return false;
-        pending_ = true;
-        pending_bank_ = bank_;
-        pending_word_ = first_ + row_words_ + word_;
-        return true;
-    }
-
-    void next_word() {
-#pragma HLS INLINE
-        word_++;
-        if (word_ != row_words_) return;
-        word_ = 0;
-        bank_++;
-        if (bank_ != D::gemm_l_rows) return;
-        bank_ = 0;
-        first_ += packed_ ? row_words_ : 2 * row_words_;
-    }
-
-    Word<Z, 128> high_ = zero<Z, 128>();
-    Word<Z, 128> low_ = zero<Z, 128>();
-    unsigned first_;
-    unsigned row_words_;
-    bool packed_;
-    unsigned bank_ = 0;
-    unsigned word_ = 0;
-    unsigned beat_ = 0;
-    bool pending_ = false;
-    unsigned pending_bank_ = 0;
-    unsigned pending_word_ = 0;
-};
-
-// The fields of a load_activations.
+// A copy to one or both activation RAMs: rows of a tile, lines of an image, or windows of samples.
 struct TileCopy {
     std::uint64_t address;
-    unsigned rows;
-    unsigned row_beats;
     unsigned stride_beats;
+    LineShape lines;
+    WindowShape windows;
+    BankShape banks;
     unsigned ram_d;
     unsigned ram_l;
     bool to_d;
@@ -118,10 +31,13 @@ template <class Z>
 TileCopy tile_copy(const Word<Z, isa::instruction_bits>& instruction) {
 #pragma HLS INLINE
     using Op = isa::LoadActivations;
+    const unsigned rows = number<Z, Op::Rows>(instruction);
+    const unsigned beats = number<Z, Op::RowBlocks>(instruction) * beats_per_block;
     return {static_cast<std::uint64_t>(get<Z, Op::Address>(instruction)),
-            number<Z, Op::Rows>(instruction),
-            number<Z, Op::RowBlocks>(instruction) * beats_per_block,
             number<Z, Op::StrideBlocks>(instruction) * beats_per_block,
+            {rows, beats, 0, rows, 0, beats},
+            {},
+            {true, 0, 0, 0, 0},
             number<Z, Op::RamD>(instruction),
             number<Z, Op::RamL>(instruction),
             flag<Z, Op::ToD>(instruction),
@@ -129,38 +45,93 @@ TileCopy tile_copy(const Word<Z, isa::instruction_bits>& instruction) {
             flag<Z, Op::Packed>(instruction)};
 }
 
-// Copies rows of blocks to the cores' copies of the tile; it counts the beats read.
+// Lines from the first one of the first bank to the last one of the last.
+inline unsigned lines_of(const BankShape& banks) {
+#pragma HLS INLINE
+    return (banks.banks - 1) * banks.line_stride + banks.kernel_lines;
+}
+
+template <class Z>
+TileCopy lines_copy(const Word<Z, isa::instruction_bits>& instruction, const Word<Z, 64>& context) {
+#pragma HLS INLINE
+    using Op = isa::LoadLines;
+    using Context = isa::ConfigureLines;
+    const BankShape banks = {false, number<Z, Op::FirstBank>(instruction), number<Z, Op::Banks>(instruction),
+                             number<Z, Context::LineStride>(context),
+                             number<Z, Context::KernelLines>(context)};
+    const unsigned ram = number<Z, Op::Ram>(instruction);
+    const bool to_l = flag<Z, Context::Core>(context);
+    return {static_cast<std::uint64_t>(get<Z, Op::Address>(instruction)),
+            number<Z, Context::StrideBlocks>(context) * beats_per_block,
+            {lines_of(banks), number<Z, Context::LineBeats>(context), number<Z, Op::Top>(instruction),
+             number<Z, Op::Lines>(instruction), number<Z, Op::Left>(instruction),
+             number<Z, Op::Beats>(instruction)},
+            {},
+            banks,
+            ram,
+            ram,
+            !to_l,
+            to_l,
+            flag<Z, Context::Packed>(context)};
+}
+
+template <class Z>
+TileCopy windows_copy(const Word<Z, isa::instruction_bits>& instruction, const Word<Z, 64>& context) {
+#pragma HLS INLINE
+    using Op = isa::LoadWindows;
+    using Context = isa::ConfigureWindows;
+    const BankShape banks = {false, number<Z, Op::FirstBank>(instruction), number<Z, Op::Banks>(instruction),
+                             number<Z, Context::LineStride>(context),
+                             number<Z, Context::KernelLines>(context)};
+    const WindowShape windows = {number<Z, Op::Columns>(instruction) + 1,
+                                 number<Z, Context::RunBeats>(context),
+                                 number<Z, Context::StepBytes>(context), number<Z, Op::Offset>(instruction)};
+    const unsigned lines = number<Z, Op::Lines>(instruction);
+    const unsigned ram = number<Z, Op::Ram>(instruction);
+    const bool to_l = flag<Z, Context::Core>(context);
+    return {static_cast<std::uint64_t>(get<Z, Op::Address>(instruction)),
+            number<Z, Context::StrideBlocks>(context) * beats_per_block,
+            {lines, windows.columns * windows.run_beats, 0, lines, 0, number<Z, Op::Beats>(instruction)},
+            windows,
+            banks,
+            ram,
+            ram,
+            !to_l,
+            to_l,
+            false};
+}
+
+// Broadcasts beats to the cores' activation RAMs; it counts the beats read.
 template <class D, class Z, class Mem, class ActDRam, class ActLRam, class Events>
 Outcome load_tile(const TileCopy& tile, Mem mem, ActDRam act_d_ram, ActLRam act_l_ram, Events& events) {
 #pragma HLS INLINE
-    BurstReader reader(BurstCursor(tile.address, tile.rows, tile.row_beats, tile.stride_beats));
+    BurstReader reader(
+        BurstCursor(tile.address, tile.lines.read_lines, tile.lines.read_beats, tile.stride_beats));
     reader.start(mem, events);
-    SliceWriter<D, Z> slices(tile.ram_l, tile.packed ? tile.row_beats / 2 : tile.row_beats / 4, tile.packed);
-    unsigned bank = 0;
-    unsigned position = 0;
-    unsigned first = tile.ram_d;
-    const unsigned beats = tile.rows * tile.row_beats;
+    BankWindow<D::gemm_d_rows> window_d(tile.banks);
+    BankWindow<D::gemm_l_rows> window_l(tile.banks);
+    BankWriter<Z, D::gemm_d_rows, 64> beats_d(tile.ram_d);
+    SliceWriter<Z, D::gemm_l_rows> slices_l(tile.ram_l, tile.packed);
+    TileSource<Z, D::gather_beats> source(tile.lines, tile.windows);
+    const unsigned trips = source.trips();
 load_tile_beats:
-    for (unsigned beat = 0; beat < beats; beat++) {
+    for (unsigned trip = 0; trip < trips; trip++) {
 #pragma HLS LOOP_TRIPCOUNT min=8 max=32768
 #pragma HLS PIPELINE II=1 style=stp
         events.trip(isa::loops::load_tile_beats);
-        const Word<Z, 64> value = reader.read(mem);
-        if (tile.to_d) act_d_ram[bank][first + position] = value;
-        if (tile.to_l) slices.write(value, act_l_ram);
-        position++;
-        if (position == tile.row_beats) {
-            position = 0;
-            bank++;
-            if (bank == D::gemm_d_rows) {
-                bank = 0;
-                first += tile.row_beats;
-            }
+        Word<Z, 64> read = zero<Z, 64>();
+        if (source.reads()) read = reader.read(mem);
+        const LineBeat<Z> beat = source.next(read);
+        if (beat.valid && tile.to_d) beats_d.write(beat.value, window_d.range(), act_d_ram);
+        if (beat.valid && tile.to_l) slices_l.write(beat.value, window_l.range(), act_l_ram);
+        if (beat.ends_line) {
+            window_d.next_line();
+            window_l.next_line();
         }
     }
-    events.loop(isa::loops::load_tile_beats, beats);
-    slices.flush(act_l_ram);
-    return {true, beats, reader.beats_read()};
+    events.loop(isa::loops::load_tile_beats, trips);
+    slices_l.flush(act_l_ram);
+    return {true, trips, reader.beats_read()};
 }
 
 // The fields that copies of words share.
@@ -178,13 +149,13 @@ WordsCopy words_copy(const Word<Z, isa::instruction_bits>& instruction) {
             number<Z, Op::Words>(instruction)};
 }
 
-// Copies consecutive words of `Bits` bits; it counts the beats read.
+// Copies the beats of a cursor to consecutive words of `Bits` bits; it counts the beats read.
 template <class Z, int Bits, class Mem, class Ram, class Events>
-Outcome load_words(const WordsCopy& copy, Mem mem, Ram ram, Events& events) {
+Outcome fill_words(const BurstCursor& cursor, unsigned beats, unsigned first, Mem mem, Ram ram,
+                   Events& events) {
 #pragma HLS INLINE
     constexpr unsigned beats_per_word = Bits / 64;
-    const unsigned beats = copy.words * beats_per_word;
-    BurstReader reader(BurstCursor(copy.address, 1, beats, 0));
+    BurstReader reader(cursor);
     reader.start(mem, events);
     Word<Z, Bits> word = zero<Z, Bits>();
     unsigned position = 0;
@@ -196,7 +167,7 @@ load_beats:
         events.trip(isa::loops::load_beats);
         Z::set_beat(word, position, reader.read(mem));
         if (position == beats_per_word - 1) {
-            ram[copy.ram + written] = word;
+            ram[first + written] = word;
             written++;
             position = 0;
         } else {
@@ -207,20 +178,77 @@ load_beats:
     return {true, written, reader.beats_read()};
 }
 
+template <class Z, int Bits, class Mem, class Ram, class Events>
+Outcome load_words(const WordsCopy& copy, Mem mem, Ram ram, Events& events) {
+#pragma HLS INLINE
+    const unsigned beats = copy.words * (Bits / 64);
+    return fill_words<Z, Bits>(BurstCursor(copy.address, 1, beats, 0), beats, copy.ram, mem, ram, events);
+}
+
+// The fields of a load_residual.
+struct RunsCopy {
+    std::uint64_t address;
+    unsigned ram;
+    RunShape shape;
+};
+
+template <class Z>
+RunsCopy runs_copy(const Word<Z, isa::instruction_bits>& instruction) {
+#pragma HLS INLINE
+    using Op = isa::LoadResidual;
+    return {static_cast<std::uint64_t>(get<Z, Op::Address>(instruction)),
+            number<Z, Op::Ram>(instruction),
+            {number<Z, Op::Rows>(instruction), number<Z, Op::StrideBlocks>(instruction) * beats_per_block,
+             number<Z, Op::Columns>(instruction) + 1, number<Z, Op::RunStride>(instruction),
+             number<Z, Op::RunBeats>(instruction)}};
+}
+
+template <class Z, class Mem, class Ram, class Events>
+Outcome load_runs(const RunsCopy& copy, Mem mem, Ram ram, Events& events) {
+#pragma HLS INLINE
+    const unsigned beats = copy.shape.rows * copy.shape.runs * copy.shape.run_beats;
+    return fill_words<Z, 64>(BurstCursor(copy.address, copy.shape), beats, copy.ram, mem, ram, events);
+}
+
+// What configure instructions leave for others.
+template <class Z, class LoadContext>
+Outcome keep_context(const Word<Z, isa::instruction_bits>& instruction, LoadContext load_context) {
+#pragma HLS INLINE
+    load_context[number<Z, isa::ConfigureLines::Slot>(instruction)] = Z::beat(instruction, 0);
+    return {true, 1};
+}
+
+// Lines or windows, by their context.
+template <class Z, class LoadContext>
+TileCopy context_copy(const Word<Z, isa::instruction_bits>& instruction, bool windows,
+                      LoadContext load_context) {
+#pragma HLS INLINE
+    static_assert(std::is_same_v<isa::LoadLines::Slot, isa::LoadWindows::Slot> &&
+                      std::is_same_v<isa::ConfigureLines::Slot, isa::ConfigureWindows::Slot>,
+                  "a context has one place in all instructions");
+    const Word<Z, 64> context = load_context[number<Z, isa::LoadLines::Slot>(instruction)];
+    return windows ? windows_copy<Z>(instruction, context) : lines_copy<Z>(instruction, context);
+}
+
 // One call per destination: a store to "one of three RAMs" is merged by compilers into a store through a
 // selected pointer, which no RAM port can serve.
 template <class D, class Z, class Mem, class ActDRam, class ActLRam, class WgtDRam, class WgtLRam,
-          class ParRam, class Events>
+          class ParRam, class ResRam, class DwpRam, class LoadContext, class Events>
 Outcome load_execute(const Word<Z, isa::instruction_bits>& instruction, Mem mem, ActDRam act_d_ram,
-                     ActLRam act_l_ram, WgtDRam wgt_d_ram, WgtLRam wgt_l_ram, ParRam par_ram,
-                     Events& events) {
+                     ActLRam act_l_ram, WgtDRam wgt_d_ram, WgtLRam wgt_l_ram, ParRam par_ram, ResRam res_ram,
+                     DwpRam dwp_ram, LoadContext load_context, Events& events) {
 #pragma HLS INLINE off
     static_assert(std::is_same_v<isa::LoadWeights::Words, isa::LoadPlanes::Words> &&
                       std::is_same_v<isa::LoadWeights::Ram, isa::LoadParameters::Ram>,
                   "the copies of words share their fields");
     const int opcode = static_cast<int>(number<Z, isa::Header::Opcode>(instruction));
-    if (opcode == isa::LoadActivations::opcode) {
-        return load_tile<D, Z>(tile_copy<Z>(instruction), mem, act_d_ram, act_l_ram, events);
+    const bool windows = D::gather_beats != 0 && opcode == isa::LoadWindows::opcode;
+    if (windows || opcode == isa::LoadActivations::opcode || opcode == isa::LoadLines::opcode) {
+        // One call for all, so that each bank's port has one writer.
+        const TileCopy tile = opcode == isa::LoadActivations::opcode
+                                  ? tile_copy<Z>(instruction)
+                                  : context_copy<Z>(instruction, windows, load_context);
+        return load_tile<D, Z>(tile, mem, act_d_ram, act_l_ram, events);
     }
     if (opcode == isa::LoadWeights::opcode) {
         return load_words<Z, 32 * D::gemm_d_cols>(words_copy<Z>(instruction), mem, wgt_d_ram, events);
@@ -231,21 +259,35 @@ Outcome load_execute(const Word<Z, isa::instruction_bits>& instruction, Mem mem,
     if (opcode == isa::LoadParameters::opcode) {
         return load_words<Z, 64 * D::lanes>(words_copy<Z>(instruction), mem, par_ram, events);
     }
+    if (opcode == isa::ConfigureLines::opcode || opcode == isa::ConfigureWindows::opcode) {
+        return keep_context<Z>(instruction, load_context);
+    }
+    if constexpr (D::res_words != 0) {
+        if (opcode == isa::LoadResidual::opcode) {
+            return load_runs<Z>(runs_copy<Z>(instruction), mem, res_ram, events);
+        }
+    }
+    if constexpr (D::dwp_words != 0) {
+        if (opcode == isa::LoadDepthwise::opcode) {
+            return load_words<Z, 64>(words_copy<Z>(instruction), mem, dwp_ram, events);
+        }
+    }
     return {opcode == isa::Sync::opcode, 0};
 }
 
 // The engine: one instruction, from its stream to its token.
 template <class D, class Z, class Mem, class ActDRam, class ActLRam, class WgtDRam, class WgtLRam,
-          class ParRam, class Events>
+          class ParRam, class ResRam, class DwpRam, class LoadContext, class Events>
 void load_step(hls::stream<Word<Z, isa::instruction_bits>>& instructions,
                hls::stream<Word<Z, isa::token_bits>>& tokens, Mem mem, ActDRam act_d_ram, ActLRam act_l_ram,
-               WgtDRam wgt_d_ram, WgtLRam wgt_l_ram, ParRam par_ram, Events& events) {
+               WgtDRam wgt_d_ram, WgtLRam wgt_l_ram, ParRam par_ram, ResRam res_ram, DwpRam dwp_ram,
+               LoadContext load_context, Events& events) {
 #pragma HLS INLINE
     const Word<Z, isa::instruction_bits> instruction = instructions.read();
     events.loop(isa::loops::instruction, 1);
-    const Outcome outcome =
-        load_execute<D, Z>(instruction, mem, act_d_ram, act_l_ram, wgt_d_ram, wgt_l_ram, par_ram, events);
-    HETFAB_FENCE(act_d_ram, act_l_ram, wgt_d_ram, wgt_l_ram, par_ram, tokens);
+    const Outcome outcome = load_execute<D, Z>(instruction, mem, act_d_ram, act_l_ram, wgt_d_ram, wgt_l_ram,
+                                               par_ram, res_ram, dwp_ram, load_context, events);
+    HETFAB_FENCE(act_d_ram, act_l_ram, wgt_d_ram, wgt_l_ram, par_ram, res_ram, dwp_ram, load_context, tokens);
     tokens.write(make_token<D, Z>(instruction, outcome));
 }
 

@@ -199,6 +199,8 @@ class stream {
     bool empty() const { return values_.empty(); }
     const T& front() const { return values_.front(); }
     std::size_t size() const { return values_.size(); }
+    // The oldest value is number 0.
+    const T& at(std::size_t number) const { return values_.at(number); }
 
   private:
     std::deque<T> values_;

@@ -19,11 +19,17 @@ struct DesignTypes {
     using ActLBank = Word<Z, 128>;
     using WgtDWord = Word<Z, 32 * D::gemm_d_cols>;
     using WgtLWord = Word<Z, 32 * D::gemm_l_cols>;
+    using LoadContext = Word<Z, 64>;
     using ParWord = Word<Z, 64 * D::lanes>;
     using AccDWord = Word<Z, 32 * D::gemm_d_cols>;
     using AccLWord = Word<Z, 32 * D::gemm_l_cols>;
     using SumWord = Word<Z, 32 * D::lanes>;
-    using OutWord = Word<Z, 8 * D::lanes>;
+    using ResWord = Word<Z, 64>;
+    // Half a word of lanes bytes, the banks of out_ram, exp_ram and mid_ram.
+    using Half = Word<Z, 4 * D::lanes>;
+    using DwpWord = Word<Z, 64>;
+    using Tag = Word<Z, 64>;
+    using RowsWord = U<Z, isa::rows_fifo_bits>;
 
     static_assert(D::bus_bits == 64, "the kernels count in beats of 64 bits: a design's bus has 64 bits");
     static_assert(D::lanes * 8 == D::bus_bits, "a beat holds one byte for every lane of the vector engines");
@@ -37,10 +43,13 @@ struct DesignTypes {
                   "words of weights and accumulators have exactly their bits");
     static_assert(Z::template exact_word<64 * D::lanes>, "a word of par_ram has exactly its bits");
     static_assert(Z::template exact_word<32 * D::lanes>, "a word of sum_ram has exactly its bits");
-    static_assert(Z::template exact_word<8 * D::lanes>, "a word of out_ram has exactly its bits");
+    static_assert(Z::template exact_word<4 * D::lanes>, "half a word of out_ram has exactly its bits");
     static_assert(Z::template exact_integer<8> && Z::template exact_integer<32>,
                   "operands and accumulators have exactly their bits");
 };
+
+// Words of a memory that a design may lack: a port has at least one.
+constexpr unsigned depth_of(unsigned words) { return words == 0 ? 1 : words; }
 
 // What an engine did with an instruction.
 struct Outcome {

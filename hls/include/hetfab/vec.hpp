@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// VEC: bias, requantization, addition of aggregates, ReLU, and the export of 32-bit results.
-// The rounding is that of docs/arithmetic.md: half to even.
+// VEC: bias, requantization, addition of aggregates or stored tensors, limits, pooling, and the export of
+// 32-bit results. Every result takes the same way: a product, rounded to 24 bits, a sum, rounded to a byte.
 #pragma once
 
 #include <type_traits>
 
 #include "events.hpp"
+#include "pixels.hpp"
+#include "rounding.hpp"
 #include "shim.hpp"
 #include "types.hpp"
 
@@ -16,24 +18,13 @@ constexpr unsigned par_multiplier_half = isa::ParameterRecord::Multiplier::lsb /
 static_assert(isa::ParameterRecord::bytes == 8 && isa::ParameterRecord::Bias::lsb == 0,
               "a parameter is 64 bits and begins with its bias");
 
-// value * 2^-shift, rounded half to even.
-template <class Z>
-S<Z, 48> round_shift(const S<Z, 48>& scaled, const U<Z, 6>& shift) {
-#pragma HLS INLINE
-    if (shift == 0) return scaled;
-    const S<Z, 64> wide = scaled;
-    const auto below_half = S<Z, 64>((S<Z, 64>(1) << (shift - 1)) - 1);
-    const S<Z, 64> odd = (wide >> shift) & 1;
-    const S<Z, 64> rounded = sum<Z, 64>(sum<Z, 64>(wide, below_half), odd);
-    return S<Z, 48>(S<Z, 64>(rounded >> shift));
-}
+// Of the sum of a window: 255 x 255 taps of bytes.
+constexpr int window_bits = 25;
+// Bits of a result before it is limited to a byte.
+constexpr int result_bits = 9;
 
-// value * multiplier * 2^-shift, rounded half to even; 48 bits hold the product of 32 and 16.
-template <class Z>
-S<Z, 48> requantize(const S<Z, 32>& value, const U<Z, 16>& multiplier, const U<Z, 6>& shift) {
-#pragma HLS INLINE
-    return round_shift<Z>(product<Z, 48>(value, multiplier), shift);
-}
+// What is added to a group's first term: aggregates, or a stored tensor.
+enum class Addend { none, sums, stored };
 
 // The fields of VEC's operations; those that an operation lacks are zero.
 template <class Z>
@@ -47,57 +38,75 @@ struct VecTile {
     unsigned groups;
     unsigned row_blocks;
     unsigned row_words;
-    unsigned out_bits;
+    int highest;
     bool from_l;
+    bool from_sum;
     bool with_acc;
-    bool with_sum;
+    Addend addend;
+    bool averages;
+    bool pools_largest;
+    bool exports_acc;
     bool wide_result;
     bool packed;
-    bool relu;
-    bool is_unsigned;
+    bool is_signed;
+    bool to_exp;
     U<Z, 6> shift;
     U<Z, 6> post_shift;
-    U<Z, 4> post_left;
 };
+
+// A design that has res_ram or exp_ram knows pixels.
+template <class D>
+constexpr bool has_pixels = D::res_words + D::exp_words != 0;
 
 template <class Z>
 VecTile<Z> vec_tile(const Word<Z, isa::instruction_bits>& instruction, int opcode) {
 #pragma HLS INLINE
     using Op = isa::Combine;
+    using Join = isa::Join;
     static_assert(std::is_same_v<isa::Requantize::Acc, Op::Acc> &&
                       std::is_same_v<isa::Requantize::Out, Op::Out> &&
-                      std::is_same_v<isa::Requantize::Relu, Op::Relu> &&
-                      std::is_same_v<isa::Requantize::OutBits, Op::OutBits> &&
+                      std::is_same_v<isa::Requantize::Highest, Op::Highest> &&
+                      std::is_same_v<isa::Requantize::Signed, Op::Signed> &&
                       std::is_same_v<isa::Requantize::Packed, Op::Packed> &&
                       std::is_same_v<isa::Requantize::Shift, Op::Shift> &&
+                      std::is_same_v<isa::Requantize::ToExp, Join::ToExp> &&
                       std::is_same_v<isa::ExportSums::SumGroups, Op::SumGroups> &&
                       std::is_same_v<isa::ExportSums::WithAcc, Op::WithAcc> &&
                       std::is_same_v<isa::ExportAccumulators::Core, Op::Core> &&
-                      std::is_same_v<isa::ExportAccumulators::RowWords, Op::RowWords>,
+                      std::is_same_v<isa::ExportAccumulators::FromSum, isa::Requantize::FromSum> &&
+                      std::is_same_v<isa::ExportAccumulators::RowWords, Op::RowWords> &&
+                      std::is_same_v<Join::Res, Op::Sum> && std::is_same_v<Join::PostShift, Op::PostShift> &&
+                      std::is_same_v<isa::PoolMax::Res, Join::Res> &&
+                      std::is_same_v<isa::PoolMax::ToExp, Join::ToExp> &&
+                      std::is_same_v<isa::PoolAverage::Res, Join::Res> &&
+                      std::is_same_v<isa::PoolAverage::Wide, Join::Wide> &&
+                      std::is_same_v<isa::PoolAverage::PostShift, Op::PostShift>,
                   "VEC's operations share the places of their fields");
-    const bool combines = opcode == isa::Combine::opcode;
-    const bool exports = opcode == isa::ExportSums::opcode || opcode == isa::ExportAccumulators::opcode;
-    const bool adds = combines || opcode == isa::ExportSums::opcode;
-    return {number<Z, Op::Acc>(instruction),
-            number<Z, Op::Sum>(instruction),
-            number<Z, Op::SumGroups>(instruction) + 1,
-            number<Z, Op::Out>(instruction),
-            number<Z, Op::Par>(instruction),
-            number<Z, Op::Rows>(instruction),
-            number<Z, Op::Groups>(instruction),
-            number<Z, Op::RowBlocks>(instruction),
-            number<Z, Op::RowWords>(instruction),
-            number<Z, Op::OutBits>(instruction) + 1,
-            flag<Z, Op::Core>(instruction),
-            !adds || flag<Z, Op::WithAcc>(instruction),
-            adds,
-            exports,
-            !exports && flag<Z, Op::Packed>(instruction),
-            !exports && flag<Z, Op::Relu>(instruction),
-            flag<Z, Op::Unsigned>(instruction),
-            get<Z, Op::Shift>(instruction),
-            get<Z, Op::PostShift>(instruction),
-            get<Z, Op::PostLeft>(instruction)};
+    const bool sums = opcode == isa::Combine::opcode || opcode == isa::ExportSums::opcode;
+    const bool joins = opcode == Join::opcode;
+    const bool averages = opcode == isa::PoolAverage::opcode;
+    const bool pools = averages || opcode == isa::PoolMax::opcode;
+    const bool exports_acc = opcode == isa::ExportAccumulators::opcode;
+    const bool wide = exports_acc || opcode == isa::ExportSums::opcode ||
+                      ((joins || averages) && flag<Z, Join::Wide>(instruction));
+    const bool requantizes = opcode == isa::Requantize::opcode;
+    return {
+        number<Z, Op::Acc>(instruction), number<Z, Op::Sum>(instruction),
+        number<Z, Op::SumGroups>(instruction) + 1, number<Z, Op::Out>(instruction),
+        number<Z, Op::Par>(instruction), number<Z, Op::Rows>(instruction), number<Z, Op::Groups>(instruction),
+        number<Z, Op::RowBlocks>(instruction), number<Z, Op::RowWords>(instruction),
+        static_cast<int>(number<Z, Op::Highest>(instruction)), flag<Z, Op::Core>(instruction),
+        (requantizes || exports_acc) && flag<Z, isa::Requantize::FromSum>(instruction),
+        !pools && (!sums || flag<Z, Op::WithAcc>(instruction)),
+        sums    ? Addend::sums
+        : joins ? Addend::stored
+                : Addend::none,
+        averages, opcode == isa::PoolMax::opcode, exports_acc, wide,
+        !wide && opcode != isa::PoolMax::opcode && flag<Z, Op::Packed>(instruction),
+        flag<Z, Op::Signed>(instruction),
+        (requantizes || joins || pools) && flag<Z, Join::ToExp>(instruction), get<Z, Op::Shift>(instruction),
+        // A requantization adds nothing, and its result is shifted back.
+        requantizes ? U<Z, 6>(isa::post_left) : get<Z, Op::PostShift>(instruction)};
 }
 
 // A group of lanes channels of a word of Cols accumulators.
@@ -130,51 +139,62 @@ struct AccPlace {
     }
 };
 
-// One group of lanes channels: its value in 32 bits, and before it is rounded to bytes in 48.
-template <class Z, unsigned Lanes>
-struct VecGroup {
-    S<Z, 32> value[Lanes];
-    S<Z, 48> scaled[Lanes];
+// What all lanes of an instruction have in common.
+template <class Z>
+struct VecRounding {
+    Distance<Z, isa::term_bits> first;
+    Distance<Z, result_bits> second;
+
+    VecRounding(const VecTile<Z>& tile, const VecContext<Z>& context)
+        : first(tile.averages ? context.shift : tile.shift), second(tile.post_shift) {
+#pragma HLS INLINE
+    }
 };
 
-// Bias, requantization and the sum in Q.8 of one group.
+// What a group adds up: accumulators with their parameters, or the sums of a window, and what is added to
+// them.
 template <class D, class Z>
-void vec_group(const VecTile<Z>& tile, const S<Z, 32> (&acc)[D::lanes], const Word<Z, 64 * D::lanes>& par,
-               const Word<Z, 32 * D::lanes>& sums, VecGroup<Z, D::lanes>& group) {
+struct VecOperands {
+    S<Z, 32> acc[D::lanes];
+    Word<Z, 64 * D::lanes> par;
+    S<Z, 32> addend[D::lanes];
+};
+
+// The sums of one group in Q.8, or its accumulators with their bias.
+template <class D, class Z>
+void vec_group(const VecTile<Z>& tile, const VecContext<Z>& context, const VecRounding<Z>& rounding,
+               const VecOperands<D, Z>& operands, S<Z, 32> (&value)[D::lanes]) {
 #pragma HLS INLINE
 group_lanes:
     for (unsigned lane = 0; lane < D::lanes; lane++) {
 #pragma HLS UNROLL factor=D::lanes
-        const S<Z, 32> biased = wrap<Z, 32>(sum<Z, 33>(acc[lane], lane_s<Z, 32>(par, 2 * lane)));
-        const U<Z, 16> multiplier = lane_u<Z, 16>(par, 4 * lane + par_multiplier_half);
-        const S<Z, 48> term = requantize<Z>(biased, multiplier, tile.shift);
-        if (tile.with_sum) {
-            const S<Z, 32> before = lane_s<Z, 32>(sums, lane);
-            const S<Z, 33> total = sum<Z, 33>(
-                before, tile.with_acc ? saturate<Z, isa::term_bits>(term) : S<Z, isa::term_bits>(0));
-            group.value[lane] = wrap<Z, 32>(total);
-            const S<Z, 48> left = wrap<Z, 48>(S<Z, 64>(group.value[lane]) << tile.post_left);
-            group.scaled[lane] = round_shift<Z>(left, tile.post_shift);
-        } else {
-            group.value[lane] = biased;
-            group.scaled[lane] = term;
-        }
+        const S<Z, 32> biased =
+            wrap<Z, 32>(sum<Z, 33>(operands.acc[lane], lane_s<Z, 32>(operands.par, 2 * lane)));
+        const U<Z, 16> multiplier = lane_u<Z, 16>(operands.par, 4 * lane + par_multiplier_half);
+        const U<Z, 17> factor = tile.averages ? context.reciprocal : U<Z, 17>(multiplier);
+        const S<Z, 50> scaled = product<Z, 50>(biased, factor);
+        const S<Z, isa::term_bits> term = shifted<Z, isa::term_bits>(scaled, rounding.first, tile.averages);
+        const S<Z, 32> total = wrap<Z, 32>(sum<Z, 33>(operands.addend[lane], term));
+        value[lane] = tile.exports_acc ? biased : total;
     }
 }
 
-// The results of a group as bytes: ReLU and saturation to their bits.
+// The results of a group as bytes, rounded and limited.
 template <class D, class Z>
-Word<Z, 8 * D::lanes> vec_bytes(const VecTile<Z>& tile, const S<Z, 48> (&scaled)[D::lanes]) {
+Word<Z, 8 * D::lanes> vec_bytes(const VecTile<Z>& tile, const VecRounding<Z>& rounding,
+                                const S<Z, 32> (&value)[D::lanes]) {
 #pragma HLS INLINE
     Word<Z, 8 * D::lanes> word = zero<Z, 8 * D::lanes>();
-    const unsigned magnitude = tile.is_unsigned ? tile.out_bits : tile.out_bits - 1;
-    const S<Z, 48> largest = S<Z, 48>((1 << magnitude) - 1);
-    const S<Z, 48> smallest = tile.is_unsigned ? S<Z, 48>(0) : S<Z, 48>(-(1 << magnitude));
+    const S<Z, result_bits + 1> largest = S<Z, result_bits + 1>(tile.highest);
+    const S<Z, result_bits + 1> smallest = S<Z, result_bits + 1>(tile.is_signed ? -tile.highest - 1 : 0);
 byte_lanes:
     for (unsigned lane = 0; lane < D::lanes; lane++) {
 #pragma HLS UNROLL factor=D::lanes
-        const S<Z, 48> positive = tile.relu && scaled[lane] < 0 ? S<Z, 48>(0) : scaled[lane];
-        const S<Z, 48> limited = positive < smallest ? smallest : positive > largest ? largest : positive;
+        const S<Z, 48> left = S<Z, 48>(value[lane]) << isa::post_left;
+        const S<Z, result_bits + 1> rounded = shifted<Z, result_bits>(left, rounding.second);
+        const S<Z, result_bits + 1> limited = rounded < smallest  ? smallest
+                                              : rounded > largest ? largest
+                                                                  : rounded;
         set_lane<Z, 8>(word, lane, wrap<Z, 8>(limited));
     }
     return word;
@@ -182,7 +202,7 @@ byte_lanes:
 
 // The low nibbles of a group's bytes, as 32 bits.
 template <class D, class Z>
-U<Z, 32> vec_nibbles(const Word<Z, 8 * D::lanes>& bytes) {
+Word<Z, 32> vec_nibbles(const Word<Z, 8 * D::lanes>& bytes) {
 #pragma HLS INLINE
     std::uint32_t nibbles = 0;
 nibble_lanes:
@@ -190,7 +210,9 @@ nibble_lanes:
 #pragma HLS UNROLL factor=D::lanes
         nibbles |= (static_cast<std::uint32_t>(lane_u<Z, 8>(bytes, lane)) & 15) << (4 * lane);
     }
-    return U<Z, 32>(nibbles);
+    Word<Z, 32> half = zero<Z, 32>();
+    set_lane<Z, 32>(half, 0, U<Z, 32>(nibbles));
+    return half;
 }
 
 // A quarter of the group as little-endian int32: the lanes that one output word holds.
@@ -206,111 +228,262 @@ quarter_lanes:
     return word;
 }
 
-// A trip makes a word of bytes, half a word of nibbles, or a quarter of a group's int32.
-template <class D, class Z, class AccDRam, class AccLRam, class ParRam, class SumRam, class OutRam,
-          class Events>
-unsigned vec_rows(const VecTile<Z>& tile, AccDRam acc_d_ram, AccLRam acc_l_ram, ParRam par_ram,
-                  SumRam sum_ram, OutRam out_ram, Events& events) {
+// Half of an output word, as its bank holds it.
+template <class D, class Z>
+Word<Z, 32> vec_half(const Word<Z, 8 * D::lanes>& word, unsigned half) {
 #pragma HLS INLINE
-    constexpr unsigned words_per_block = isa::block_bytes / D::lanes;
-    const unsigned row_trips = tile.packed ? 2 * tile.row_words : tile.row_words;
-    const unsigned trips = tile.rows * row_trips;
-    const unsigned last_quarter = tile.wide_result ? 3 : 0;
-    AccPlace<D::gemm_d_cols / D::lanes> acc_d = {tile.acc};
-    AccPlace<D::gemm_l_cols / D::lanes> acc_l = {tile.acc};
-    unsigned sum_row = tile.sum;
-    unsigned out_row = tile.out;
+    Word<Z, 32> found = zero<Z, 32>();
+    set_lane<Z, 32>(found, 0, lane_u<Z, 32>(word, half));
+    return found;
+}
+
+// What a trip makes: a word, or half a word of packed results.
+template <class Z>
+struct VecResult {
+    Word<Z, 32> low;
+    Word<Z, 32> high;
+    bool writes_low;
+    bool writes_high;
+};
+
+// Places in a row: which word or half word, which group, which quarter of its 32-bit results.
+struct VecPlace {
     unsigned position = 0;
     unsigned group = 0;
     unsigned quarter = 0;
+};
+
+// What a trip writes: the largest word of a window, a group's quarter, its bytes or its nibbles.
+template <class D, class Z>
+VecResult<Z> vec_result(const VecTile<Z>& tile, const VecRounding<Z>& rounding, bool inside,
+                        const VecPlace& place, const S<Z, 32> (&value)[D::lanes],
+                        const Word<Z, 64>& largest) {
+#pragma HLS INLINE
+    Word<Z, 8 * D::lanes> word = zero<Z, 8 * D::lanes>();
+    if (tile.pools_largest) {
+        word = largest;
+    } else if (inside) {
+        word = tile.wide_result ? vec_quarter<D, Z>(value, place.quarter)
+                                : vec_bytes<D, Z>(tile, rounding, value);
+    }
+    const Word<Z, 32> nibbles = vec_nibbles<D, Z>(word);
+    const bool odd = place.position % 2 == 1;
+    return {tile.packed ? nibbles : vec_half<D, Z>(word, 0), tile.packed ? nibbles : vec_half<D, Z>(word, 1),
+            !tile.packed || !odd, !tile.packed || odd};
+}
+
+// Writes a word, or half of one, to its two banks.
+template <class Ram, class Z>
+void put_halves(Ram ram, unsigned place, const VecResult<Z>& result) {
+#pragma HLS INLINE
+    if (result.writes_low) ram[0][place] = result.low;
+    if (result.writes_high) ram[1][place] = result.high;
+}
+
+// The accumulators of a group, or zeros.
+template <class D, class Z, class AccDRam, class AccLRam>
+void read_acc(const VecTile<Z>& tile, bool reads, const Word<Z, 32 * D::lanes>& sums,
+              const AccPlace<D::gemm_d_cols / D::lanes>& acc_d,
+              const AccPlace<D::gemm_l_cols / D::lanes>& acc_l, AccDRam acc_d_ram, AccLRam acc_l_ram,
+              S<Z, 32> (&acc)[D::lanes]) {
+#pragma HLS INLINE
+    if (reads && tile.from_sum) {
+        acc_group<D, Z, D::lanes>(sums, 0, acc);
+    } else if (reads && tile.from_l) {
+        acc_group<D, Z, D::gemm_l_cols>(acc_l_ram[acc_l.word], acc_l.part, acc);
+    } else if (reads) {
+        acc_group<D, Z, D::gemm_d_cols>(acc_d_ram[acc_d.word], acc_d.part, acc);
+    } else {
+        acc_group<D, Z, D::lanes>(zero<Z, 32 * D::lanes>(), 0, acc);
+    }
+}
+
+// What joins a group's term: aggregates, stored integers in Q.8, or nothing.
+template <class D, class Z>
+void addends(const VecTile<Z>& tile, const Word<Z, 32 * D::lanes>& sums, const S<Z, 9> (&stored)[D::lanes],
+             S<Z, 32> (&addend)[D::lanes]) {
+#pragma HLS INLINE
+addend_lanes:
+    for (unsigned lane = 0; lane < D::lanes; lane++) {
+#pragma HLS UNROLL factor=D::lanes
+        const S<Z, 32> in_q8 = S<Z, 32>(stored[lane]) << isa::q8_bits;
+        addend[lane] = tile.addend == Addend::stored ? in_q8
+                       : tile.addend == Addend::sums ? lane_s<Z, 32>(sums, lane)
+                                                     : S<Z, 32>(0);
+    }
+}
+
+// The sums of a window in place of accumulators.
+template <class D, class Z>
+void copy_lanes(const S<Z, window_bits> (&from)[D::lanes], S<Z, 32> (&to)[D::lanes]) {
+#pragma HLS INLINE
+copied_lanes:
+    for (unsigned lane = 0; lane < D::lanes; lane++) {
+#pragma HLS UNROLL factor=D::lanes
+        to[lane] = from[lane];
+    }
+}
+
+// Adds a tap to the sums of a window.
+template <class D, class Z>
+void add_tap(const S<Z, 9> (&stored)[D::lanes], bool first, S<Z, window_bits> (&sums)[D::lanes]) {
+#pragma HLS INLINE
+tap_lanes:
+    for (unsigned lane = 0; lane < D::lanes; lane++) {
+#pragma HLS UNROLL factor=D::lanes
+        sums[lane] = sum<Z, window_bits>(first ? S<Z, window_bits>(0) : sums[lane], stored[lane]);
+    }
+}
+
+// A trip makes a word of bytes, half a word of nibbles, or a quarter of a group's int32; pooling makes as
+// many trips of it as a window has taps.
+template <class D, class Z, class AccDRam, class AccLRam, class ParRam, class SumRam, class ResRam,
+          class OutRam, class ExpRam, class Events>
+unsigned vec_rows(const VecTile<Z>& tile, const VecContext<Z>& context, AccDRam acc_d_ram, AccLRam acc_l_ram,
+                  ParRam par_ram, SumRam sum_ram, ResRam res_ram, OutRam out_ram, ExpRam exp_ram,
+                  Events& events) {
+#pragma HLS INLINE
+    constexpr unsigned words_per_block = isa::block_bytes / D::lanes;
+    const VecRounding<Z> rounding(tile, context);
+    const unsigned row_trips = tile.packed ? 2 * tile.row_words : tile.row_words;
+    const unsigned trips = tile.rows * row_trips * context.lines * context.columns;
+    const unsigned last_quarter = tile.wide_result ? 3 : 0;
+    const unsigned out_words = tile.row_blocks == 0 ? tile.row_words : tile.row_blocks * words_per_block;
+    AccPlace<D::gemm_d_cols / D::lanes> acc_d = {tile.acc};
+    AccPlace<D::gemm_l_cols / D::lanes> acc_l = {tile.acc};
+    AccPlace<1> acc_sum = {tile.acc};
+    unsigned sum_row = tile.sum;
+    PixelPlace stored_row(tile.sum, context.banks, context.res_line_words, context.res_pixel_words);
+    PixelPlace exp_row(tile.out, context.banks, context.exp_line_words, context.exp_pixel_words);
+    TapPlace tap(context);
+    unsigned out_row = tile.out;
+    VecPlace place;
     unsigned written = 0;
-    U<Z, 32> even = 0;
+    S<Z, window_bits> window_sums[D::lanes] = {};
+#pragma HLS ARRAY_PARTITION variable=window_sums type=complete dim=0
+    Word<Z, 64> largest = zero<Z, 64>();
 vec_groups:
     for (unsigned trip = 0; trip < trips; trip++) {
 #pragma HLS LOOP_TRIPCOUNT min=64 max=2048
 #pragma HLS PIPELINE II=1 style=stp
         events.trip(isa::loops::vec_groups);
-        const bool inside = group < tile.groups;
+        const bool inside = tile.pools_largest || place.group < tile.groups;
         const bool reads_acc = inside && tile.with_acc;
-        S<Z, 32> acc[D::lanes];
-#pragma HLS ARRAY_PARTITION variable=acc type=complete dim=0
-        if (reads_acc && tile.from_l) {
-            acc_group<D, Z, D::gemm_l_cols>(acc_l_ram[acc_l.word], acc_l.part, acc);
-        } else if (reads_acc) {
-            acc_group<D, Z, D::gemm_d_cols>(acc_d_ram[acc_d.word], acc_d.part, acc);
-        } else {
-            acc_group<D, Z, D::lanes>(zero<Z, 32 * D::lanes>(), 0, acc);
-        }
-        const Word<Z, 64 * D::lanes> par = reads_acc ? par_ram[tile.par + group] : zero<Z, 64 * D::lanes>();
+        // One read of sum_ram for either use.
+        const bool reads_sum = inside && (tile.addend == Addend::sums || tile.from_sum);
         const Word<Z, 32 * D::lanes> sums =
-            inside && tile.with_sum ? sum_ram[sum_row + group] : zero<Z, 32 * D::lanes>();
-        VecGroup<Z, D::lanes> results;
-#pragma HLS ARRAY_PARTITION variable=results.value type=complete dim=0
-#pragma HLS ARRAY_PARTITION variable=results.scaled type=complete dim=0
-        vec_group<D, Z>(tile, acc, par, sums, results);
-        Word<Z, 8 * D::lanes> word = zero<Z, 8 * D::lanes>();
-        if (inside) {
-            word = tile.wide_result ? vec_quarter<D, Z>(results.value, quarter)
-                                    : vec_bytes<D, Z>(tile, results.scaled);
+            reads_sum ? sum_ram[tile.from_sum ? acc_sum.word : sum_row + place.group]
+                      : zero<Z, 32 * D::lanes>();
+        VecOperands<D, Z> operands;
+#pragma HLS ARRAY_PARTITION variable=operands.acc type=complete dim=0
+#pragma HLS ARRAY_PARTITION variable=operands.addend type=complete dim=0
+        read_acc<D, Z>(tile, reads_acc, sums, acc_d, acc_l, acc_d_ram, acc_l_ram, operands.acc);
+        operands.par = reads_acc ? par_ram[tile.par + place.group] : zero<Z, 64 * D::lanes>();
+        Word<Z, 64> word = zero<Z, 64>();
+        if constexpr (D::res_words != 0) {
+            const unsigned in_pixel = tile.pools_largest ? place.position
+                                      : context.packed   ? place.group / 2
+                                                         : place.group;
+            const bool reads_stored =
+                inside && (tile.addend == Addend::stored || tile.averages || tile.pools_largest);
+            if (reads_stored) word = res_ram[stored_row.word() + tap.offset() + in_pixel];
         }
-        const bool odd = position % 2 == 1;
-        if (tile.packed) {
-            const U<Z, 32> nibbles = vec_nibbles<D, Z>(word);
-            set_lane<Z, 32>(word, 0, odd ? even : nibbles);
-            set_lane<Z, 32>(word, 1, nibbles);
-            even = nibbles;
+        S<Z, 9> stored[D::lanes];
+#pragma HLS ARRAY_PARTITION variable=stored type=complete dim=0
+        stored_group<D, Z>(word, place.group % 2, context, stored);
+        addends<D, Z>(tile, sums, stored, operands.addend);
+        if constexpr (D::res_words != 0) {
+            add_tap<D, Z>(stored, tap.first(), window_sums);
+            largest = tap.first() ? word : larger<Z>(largest, word, context.packed, context.is_signed);
+            if (tile.averages) copy_lanes<D, Z>(window_sums, operands.acc);
         }
-        if (!tile.packed || odd) {
-            out_ram[out_row + (tile.packed ? position / 2 : position)] = word;
-            written++;
+        S<Z, 32> value[D::lanes];
+#pragma HLS ARRAY_PARTITION variable=value type=complete dim=0
+        vec_group<D, Z>(tile, context, rounding, operands, value);
+        const VecResult<Z> result = vec_result<D, Z>(tile, rounding, inside, place, value, largest);
+        if (tap.last()) {
+            const unsigned in_row = tile.packed ? place.position / 2 : place.position;
+            if (!tile.to_exp) put_halves(out_ram, out_row + in_row, result);
+            if constexpr (D::exp_words != 0) {
+                if (tile.to_exp) put_halves(exp_ram, exp_row.word() + in_row, result);
+            }
+            if (result.writes_high) written++;
+            place.quarter = place.quarter == last_quarter ? 0 : place.quarter + 1;
+            if (place.quarter == 0 && inside) {
+                place.group++;
+                acc_d.next_group();
+                acc_l.next_group();
+                acc_sum.next_group();
+            }
+            place.position++;
+            if (place.position == row_trips) {
+                place = VecPlace();
+                acc_d.next_row();
+                acc_l.next_row();
+                out_row += out_words;
+                sum_row += tile.sum_groups;
+                stored_row.next();
+                exp_row.next();
+            }
         }
-        quarter = quarter == last_quarter ? 0 : quarter + 1;
-        if (quarter == 0 && inside) {
-            group++;
-            acc_d.next_group();
-            acc_l.next_group();
-        }
-        position++;
-        if (position == row_trips) {
-            position = 0;
-            quarter = 0;
-            group = 0;
-            acc_d.next_row();
-            acc_l.next_row();
-            out_row += tile.row_blocks * words_per_block;
-            sum_row += tile.sum_groups;
-        }
+        tap.next();
     }
     events.loop(isa::loops::vec_groups, trips);
     return written;
 }
 
-template <class D, class Z, class AccDRam, class AccLRam, class ParRam, class SumRam, class OutRam,
-          class Events>
+// An instruction on rows of a tile, with the context where it needs one.
+template <class D, class Z, class AccDRam, class AccLRam, class ParRam, class SumRam, class ResRam,
+          class OutRam, class ExpRam, class ContextRam, class Events>
+unsigned vec_tile_rows(const VecTile<Z>& tile, AccDRam acc_d_ram, AccLRam acc_l_ram, ParRam par_ram,
+                       SumRam sum_ram, ResRam res_ram, OutRam out_ram, ExpRam exp_ram, ContextRam context_ram,
+                       Events& events) {
+#pragma HLS INLINE
+    VecContext<Z> context;
+    if constexpr (has_pixels<D>) {
+        const bool pools = tile.averages || tile.pools_largest;
+        if (pools || tile.to_exp || tile.addend == Addend::stored) {
+            context = vec_context<Z>(context_ram, pools, events);
+        }
+    }
+    return vec_rows<D, Z>(tile, context, acc_d_ram, acc_l_ram, par_ram, sum_ram, res_ram, out_ram, exp_ram,
+                          events);
+}
+
+template <class D, class Z, class AccDRam, class AccLRam, class ParRam, class SumRam, class ResRam,
+          class OutRam, class ExpRam, class ContextRam, class Events>
 Outcome vec_execute(const Word<Z, isa::instruction_bits>& instruction, AccDRam acc_d_ram, AccLRam acc_l_ram,
-                    ParRam par_ram, SumRam sum_ram, OutRam out_ram, Events& events) {
+                    ParRam par_ram, SumRam sum_ram, ResRam res_ram, OutRam out_ram, ExpRam exp_ram,
+                    ContextRam context_ram, Events& events) {
 #pragma HLS INLINE off
     static_assert(D::lanes % 4 == 0, "an output word holds a quarter of a group's 32-bit results");
     const int opcode = static_cast<int>(number<Z, isa::Header::Opcode>(instruction));
-    if (opcode < isa::Requantize::opcode || opcode > isa::ExportAccumulators::opcode) {
-        return {opcode == isa::Sync::opcode, 0};
+    if constexpr (has_pixels<D>) {
+        if (opcode == isa::ConfigurePixels::opcode || opcode == isa::ConfigurePool::opcode) {
+            context_ram[opcode - isa::ConfigurePixels::opcode] = instruction;
+            return {true, 1};
+        }
     }
+    const int last = has_pixels<D> ? isa::PoolAverage::opcode : isa::ExportAccumulators::opcode;
+    if (opcode < isa::Requantize::opcode || opcode > last) return {opcode == isa::Sync::opcode, 0};
     const VecTile<Z> tile = vec_tile<Z>(instruction, opcode);
-    return {true, vec_rows<D, Z>(tile, acc_d_ram, acc_l_ram, par_ram, sum_ram, out_ram, events)};
+    return {true, vec_tile_rows<D, Z>(tile, acc_d_ram, acc_l_ram, par_ram, sum_ram, res_ram, out_ram, exp_ram,
+                                      context_ram, events)};
 }
 
 // The engine: one instruction, from its stream to its token.
-template <class D, class Z, class AccDRam, class AccLRam, class ParRam, class SumRam, class OutRam,
-          class Events>
+template <class D, class Z, class AccDRam, class AccLRam, class ParRam, class SumRam, class ResRam,
+          class OutRam, class ExpRam, class ContextRam, class Events>
 void vec_step(hls::stream<Word<Z, isa::instruction_bits>>& instructions,
               hls::stream<Word<Z, isa::token_bits>>& tokens, AccDRam acc_d_ram, AccLRam acc_l_ram,
-              ParRam par_ram, SumRam sum_ram, OutRam out_ram, Events& events) {
+              ParRam par_ram, SumRam sum_ram, ResRam res_ram, OutRam out_ram, ExpRam exp_ram,
+              ContextRam context_ram, Events& events) {
 #pragma HLS INLINE
     const Word<Z, isa::instruction_bits> instruction = instructions.read();
     events.loop(isa::loops::instruction, 1);
-    const Outcome outcome =
-        vec_execute<D, Z>(instruction, acc_d_ram, acc_l_ram, par_ram, sum_ram, out_ram, events);
-    HETFAB_FENCE(acc_d_ram, acc_l_ram, par_ram, sum_ram, out_ram, tokens);
+    const Outcome outcome = vec_execute<D, Z>(instruction, acc_d_ram, acc_l_ram, par_ram, sum_ram, res_ram,
+                                              out_ram, exp_ram, context_ram, events);
+    HETFAB_FENCE(acc_d_ram, acc_l_ram, par_ram, sum_ram, res_ram, out_ram, exp_ram, context_ram, tokens);
     tokens.write(make_token<D, Z>(instruction, outcome));
 }
 

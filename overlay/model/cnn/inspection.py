@@ -23,20 +23,6 @@ def takes_samples(bindings: Mapping[str, Binding]) -> bool:
     return any(isinstance(binding, Samples) for binding in bindings.values())
 
 
-def check_compiles(bindings: Mapping[str, Binding]) -> None:
-    """Refuses a model on samples, for which no program is made yet.
-
-    Raises:
-        OperatorsUnsupportedError: It takes samples.
-    """
-    if takes_samples(bindings):
-        raise OperatorsUnsupportedError(
-            "the model takes samples, and no instruction reads windows of images yet",
-            "a model that reads a graph",
-            "run the quantized model in onnxruntime; `hetfab inspect` shows its integer layers",
-        )
-
-
 def summarise_cnn(model: onnx.ModelProto) -> tuple[tuple[LayerSummary, ...], tuple[str, ...]]:
     """The layers of a network on samples, and a line for each operator or use of one without an integer form.
 

@@ -9,7 +9,7 @@ from hetfab.overlay.errors import OperatorsUnsupportedError
 from hetfab.overlay.isa.arithmetic import Q8_BITS, Integers
 from hetfab.overlay.model.cnn.integer import Average, Ending, Finish, IntegerLayer, Product, Stored, Sum
 from hetfab.overlay.model.cnn.window import Window
-from hetfab.overlay.model.scales import LARGEST_POST_LEFT, LARGEST_SHIFT, Scales, requantization, scales_too_far
+from hetfab.overlay.model.scales import LARGEST_POST_LEFT, LARGEST_POST_SHIFT, Scales, requantization, scales_too_far
 
 _OUTPUT_BITS = 32
 
@@ -63,7 +63,7 @@ def rounded_layer(value: Accumulators | Q8Terms | Rectified, output: Stored) -> 
         finish = Finish(Ending.REQUANTIZE, 0, 0, rectified, highest)
         return _product(value, output, output.exponent, None, finish)
     distance = output.exponent - (value.exponent - Q8_BITS)
-    if not -LARGEST_POST_LEFT <= distance <= LARGEST_SHIFT:
+    if not -LARGEST_POST_LEFT <= distance <= LARGEST_POST_SHIFT:
         raise scales_too_far(output.name)
     finish = Finish(Ending.COMBINE, max(0, -distance), max(0, distance), rectified, highest)
     return _sum(value, output, finish)

@@ -1,0 +1,388 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The instructions of a convolution on one core: what LOAD brings, products, what VEC makes of them, what is stored.
+
+A step is one tile and one range of output channels. What it loads comes before the results of the step before it, so
+that LOAD never waits for VEC.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from hetfab.overlay.compiler.cnn.chip import Chip
+from hetfab.overlay.compiler.cnn.conv import Conv
+from hetfab.overlay.compiler.cnn.cores import Core, slices
+from hetfab.overlay.compiler.cnn.planning import Chunk, Job, Piece, line_beats
+from hetfab.overlay.compiler.cnn.strips import Segment, Tile
+from hetfab.overlay.compiler.cnn.vector import Finishing
+from hetfab.overlay.isa.codec import Segment as DramSegment
+from hetfab.overlay.isa.words import program_address
+from hetfab.overlay.layouts import parameter_records
+
+Pixels: TypeAlias = npt.NDArray[np.bool_]
+
+_BEAT = 8
+#: Steps whose results LOAD does not wait for yet, where it has other things to bring.
+_LATEST = 2
+#: Contexts of LOAD: a layer's on GEMM-D and on GEMM-L.
+_SLOTS = {"d": 0, "l": 1}
+
+
+@dataclass(frozen=True)
+class Step:
+    """A tile and a range of output channels."""
+
+    tile: Tile
+    chunk: Chunk
+
+
+class ConvCode:
+    """Emits one core's part of a convolution.
+
+    Args:
+        chip: Stream, buffers and constants.
+        conv: The layer.
+        job: What the core does of it.
+    """
+
+    def __init__(self, chip: Chip, conv: Conv, job: Job) -> None:
+        self._chip = chip
+        self._conv = conv
+        self._job = job
+        self._core = job.core
+        self._weights = {
+            (chunk, part): self._laid_out(chunk, part)
+            for chunk in job.chunks
+            for piece in job.pieces
+            for part in job.parts(piece)
+        }
+        self._parameters = self._parameter_words()
+        self._finishing = Finishing(chip, conv, job)
+        self._configured: tuple[int, ...] = ()
+        self._open = self.steps()
+        self._latest: list[Step] = []
+
+    def steps(self) -> list[Step]:
+        """All steps in order: passes of channels, in each batches of tiles, in these all weights, for each all tiles."""
+        job, tiles = self._job, self._job.tiles
+        return [
+            Step(tile, chunk)
+            for first in range(0, len(job.chunks), job.chunk_pass)
+            for start in range(0, len(tiles), job.batch)
+            for chunk in job.chunks[first : first + job.chunk_pass]
+            for tile in tiles[start : start + job.batch]
+        ]
+
+    @property
+    def layer(self) -> int:
+        """Number of the layer."""
+        return self._conv.index
+
+    @property
+    def steps_left(self) -> int:
+        """Steps of which something is not emitted."""
+        return len(self._open)
+
+    def pixels_read(self, steps: int) -> Pixels:
+        """Input pixels that the next steps read, bool [rows, columns]."""
+        found = np.zeros((self._conv.source.rows, self._conv.source.columns), np.bool_)
+        for step in self._open[:steps]:
+            for rows, columns in self._reads(step):
+                found[rows, columns] = True
+        return found
+
+    def first_reads(self) -> npt.NDArray[np.float64]:
+        """When each input pixel is first read, as a share of all steps, [rows, columns]."""
+        found = np.ones((self._conv.source.rows, self._conv.source.columns))
+        for number, step in reversed(list(enumerate(self._open))):
+            for rows, columns in self._reads(step):
+                found[rows, columns] = number / len(self._open)
+        return found
+
+    def _reads(self, step: Step) -> Iterator[tuple[slice, slice]]:
+        conv = self._conv
+        for one in step.tile.segments:
+            row, column = one.row * conv.strides[0] - conv.above, one.column * conv.strides[1] - conv.left
+            rows = row + (one.banks - 1) * conv.strides[0] + conv.lines
+            columns = column + (step.tile.columns - 1) * conv.strides[1] + conv.taps
+            yield slice(max(row, 0), max(rows, 0)), slice(max(column, 0), max(columns, 0))
+
+    @property
+    def source(self) -> str:
+        """Name of the tensor that it reads."""
+        return self._conv.source.name
+
+    def pending(self) -> Pixels:
+        """Output pixels of which something is not emitted, or was only just, bool [rows, columns]."""
+        found = np.zeros((self._conv.target.rows, self._conv.target.columns), np.bool_)
+        for step in self._open + self._latest:
+            for one in step.tile.segments:
+                found[one.row : one.row + one.banks, one.column : one.column + step.tile.columns] = True
+        return found
+
+    def prefetch(self, running: int) -> None:
+        """Brings parameters, and weights as far as their memory has room, before the layer's input is complete.
+
+        Args:
+            running: The layer whose weights stay; -1 where all may go.
+        """
+        self._load_parameters()
+        buffer, taken = self._chip.buffer("wgt", self._core), 0
+        self._begin_weights(self._job.chunks[: self._job.chunk_pass])
+        for chunk in self._job.chunks if len(self._job.pieces) == 1 else ():
+            for part in self._job.parts(self._job.pieces[0]):
+                words = self._chunk_words(chunk, part)
+                taken += words
+                if taken > buffer.words or not buffer.spares(words, running):
+                    return
+                self._load_weights(chunk, part)
+
+    @property
+    def waits_for_all(self) -> bool:
+        """Whether its first step needs all of its input, so that LOAD may wait with it."""
+        return len(self._job.tiles) == self._job.batch
+
+    def run(self) -> Iterator[float]:
+        """Emits everything; yields, before each step and at the end, the cycles of the core until then."""
+        cycles, before = 0.0, None
+        for step in self.steps():
+            yield cycles
+            self._begin(step)
+            parts = [(piece, part) for piece in self._job.pieces for part in self._job.parts(piece)]
+            for number, (piece, part) in enumerate(parts):
+                weights, activations = self._load_weights(step.chunk, part), self._load_tile(step.tile, piece)
+                if number == 0:
+                    if before is not None:
+                        self._finish(*before)
+                    before = step, self._accumulators(step)
+                lines = (part.lines[0] - piece.lines[0]) * self._line_words(step.tile, piece)
+                places = weights, activations + lines, before[1]
+                self._multiply(step, part, places, accumulate=number > 0)
+            cycles += self._cycles(step)
+        yield cycles
+        if before is not None:
+            self._finish(*before)
+
+    def _begin(self, step: Step) -> None:
+        """Finds room for all that stays together: the tiles of a batch, the weights of a pass."""
+        job, buffer = self._job, self._chip.buffer("act", self._core)
+        number = job.tiles.index(step.tile)
+        if number % job.batch == 0 and buffer.find((self._conv.index, step.tile, job.pieces[0])) is None:
+            batch = job.tiles[number : number + job.batch]
+            lines = [(piece.lines[1] - piece.lines[0], piece) for piece in job.pieces]
+            buffer.begin(sum(count * self._line_words(tile, piece) for tile in batch for count, piece in lines))
+        number = job.chunks.index(step.chunk)
+        first = self._conv.index, step.chunk, job.parts(job.pieces[0])[0]
+        if number and number % job.chunk_pass == 0 and self._chip.buffer("wgt", self._core).find(first) is None:
+            self._begin_weights(job.chunks[number : number + job.chunk_pass])
+
+    def _begin_weights(self, chunks: Sequence[Chunk]) -> None:
+        """Finds room for weights that stay while tiles pass; those of one batch of tiles do not."""
+        words = sum(self._chunk_words(chunk, piece) for chunk in chunks for piece in self._job.pieces)
+        buffer = self._chip.buffer("wgt", self._core)
+        if words <= buffer.words and self._job.batch < len(self._job.tiles):
+            key = self._conv.index, chunks[0], self._job.parts(self._job.pieces[0])[0]
+            if buffer.find(key) is None:
+                buffer.begin(words)
+
+    def _cycles(self, step: Step) -> float:
+        """What the core takes for a step, modelled."""
+        beats = sum((piece.lines[1] - piece.lines[0]) * self._beats(piece) for piece in self._job.pieces)
+        trips = max(self._core.steps(self._conv, beats, self._planes(step.chunk)), step.tile.banks)
+        return step.tile.columns * self._column_groups(step.chunk) * trips
+
+    def _finish(self, step: Step, acc: int) -> None:
+        group = (step.chunk.first - self._job.chunks[0].first) // self._chip.geometry.lanes
+        self._finishing.finish(step.tile, step.chunk, acc, self._load_parameters() + group)
+        self._open.remove(step)
+        self._latest = [*self._latest, step][-_LATEST:] if self._open else []
+
+    def _accumulators(self, step: Step) -> int:
+        words = step.tile.pixels * self._column_groups(step.chunk)
+        return self._chip.buffer("acc", self._core).take(words)
+
+    def _column_groups(self, chunk: Chunk) -> int:
+        return -(-(chunk.last - chunk.first) // self._core.columns)
+
+    def _planes(self, chunk: Chunk) -> int:
+        return self._core.planes(self._conv, chunk.first, chunk.last)
+
+    def _beats(self, piece: Piece) -> int:
+        """Beats that a window takes of a line."""
+        return self._core.run_beats(self._conv, piece.taps[1] - piece.taps[0])
+
+    def _line_words(self, tile: Tile, piece: Piece) -> int:
+        """Words of a bank from a line to the next."""
+        return line_beats(self._core, self._conv, piece, tile.columns) // self._core.line_unit
+
+    def _chunk_words(self, chunk: Chunk, piece: Piece) -> int:
+        beats = (piece.lines[1] - piece.lines[0]) * self._beats(piece)
+        return self._column_groups(chunk) * self._core.weight_words(self._conv, beats, self._planes(chunk))
+
+    def _laid_out(self, chunk: Chunk, piece: Piece) -> int:
+        content = self._core.laid_out(self._conv, chunk.first, chunk.last, slice(*piece.lines), slice(*piece.taps))
+        return self._chip.constants.add(content)
+
+    def _parameter_words(self) -> tuple[int, int]:
+        """Offset and words of bias and multipliers of all channels."""
+        lanes = self._chip.geometry.lanes
+        records = []
+        for chunk in self._job.chunks:
+            bias = self._core.bias(self._conv, chunk.first, chunk.last)
+            multiplier = self._conv.multiplier[chunk.first : chunk.last]
+            records.append(parameter_records(bias, multiplier if multiplier.size else np.zeros_like(bias), lanes))
+        content = np.concatenate(records)
+        return self._chip.constants.add(content), content.size // (_BEAT * lanes)
+
+    def _load_parameters(self) -> int:
+        """The first word of the parameters; brings them unless they are there."""
+        key = self._conv.index, self._core.letter
+        found = self._chip.buffers["par_ram"].find(key)
+        if found is not None:
+            return found
+        offset, words = self._parameters
+        ram = self._chip.buffers["par_ram"].take(words, key)
+        address = program_address(DramSegment.CONSTANTS, offset)
+        self._chip.emit(self._conv.index, "load_parameters", ram=ram, words=words, address=address)
+        return ram
+
+    def _load_weights(self, chunk: Chunk, piece: Piece) -> int:
+        """The first word of some weights; brings them unless they are there."""
+        buffer, key = self._chip.buffer("wgt", self._core), (self._conv.index, chunk, piece)
+        found = buffer.find(key)
+        if found is not None:
+            return found
+        words = self._chunk_words(chunk, piece)
+        ram = buffer.take(words, key)
+        operation = "load_planes" if self._core.on_l else "load_weights"
+        address = program_address(DramSegment.CONSTANTS, self._weights[chunk, piece])
+        self._chip.emit(self._conv.index, operation, ram=ram, words=words, address=address)
+        return ram
+
+    def _load_tile(self, tile: Tile, piece: Piece) -> int:
+        """The first word of a tile's lines; brings them unless they are there."""
+        buffer, key = self._chip.buffer("act", self._core), (self._conv.index, tile, piece)
+        found = buffer.find(key)
+        if found is not None:
+            return found
+        lines = piece.lines[1] - piece.lines[0]
+        beats = line_beats(self._core, self._conv, piece, tile.columns)
+        ram = buffer.take(lines * beats // self._core.line_unit, key)
+        for segment in tile.segments:
+            if self._conv.gathered:
+                self._load_windows(tile, segment, piece, ram)
+            else:
+                self._load_lines(tile, segment, piece, ram)
+        return ram
+
+    def _configure(self, operation: str, fields: dict[str, int]) -> int:
+        """Fills the core's context of LOAD unless it holds this; returns its number."""
+        slot, values = _SLOTS[self._core.letter], tuple(fields.values())
+        if values != self._configured:
+            self._configured = values
+            self._chip.emit(self._conv.index, operation, slot=slot, core=int(self._core.on_l), **fields)
+        return slot
+
+    def _load_lines(self, tile: Tile, segment: Segment, piece: Piece, ram: int) -> None:
+        conv, source = self._conv, self._conv.source
+        lines, taps = piece.lines[1] - piece.lines[0], piece.taps[1] - piece.taps[0]
+        slot = self._configure(
+            "configure_lines",
+            {
+                "packed": int(source.packed),
+                "kernel_lines": lines,
+                "line_stride": conv.strides[0],
+                "line_beats": line_beats(self._core, conv, piece, tile.columns),
+                "stride_blocks": source.row_blocks,
+            },
+        )
+        row = segment.row * conv.strides[0] - conv.above + piece.lines[0]
+        column = segment.column * conv.strides[1] - conv.left + piece.taps[0]
+        rows = _inside(row, (segment.banks - 1) * conv.strides[0] + lines, source.rows)
+        columns = _inside(column, (tile.columns - 1) * conv.strides[1] + taps, source.columns)
+        self._chip.emit(
+            conv.index,
+            "load_lines",
+            ram=ram,
+            lines=rows.count,
+            first_bank=segment.bank,
+            banks=segment.banks,
+            top=rows.before,
+            slot=slot,
+            left=columns.before * source.pixel_beats,
+            beats=columns.count * source.pixel_beats,
+            address=source.address(rows.first, columns.first),
+        )
+
+    def _load_windows(self, tile: Tile, segment: Segment, piece: Piece, ram: int) -> None:
+        conv, source = self._conv, self._conv.source
+        lines = piece.lines[1] - piece.lines[0]
+        step = conv.strides[1] * source.channels
+        run_beats = self._beats(piece)
+        slot = self._configure(
+            "configure_windows",
+            {
+                "kernel_lines": lines,
+                "line_stride": conv.strides[0],
+                "run_beats": run_beats,
+                "step_bytes": step,
+                "stride_blocks": source.row_blocks,
+            },
+        )
+        row, byte = segment.row * conv.strides[0] + piece.lines[0], segment.column * step
+        self._chip.emit(
+            conv.index,
+            "load_windows",
+            ram=ram,
+            lines=(segment.banks - 1) * conv.strides[0] + lines,
+            first_bank=segment.bank,
+            banks=segment.banks,
+            offset=byte % _BEAT,
+            slot=slot,
+            beats=-(-(byte % _BEAT + (tile.columns - 1) * step) // _BEAT) + run_beats,
+            columns=tile.columns - 1,
+            address=source.address(row, 0, byte // _BEAT),
+        )
+
+    def _multiply(self, step: Step, piece: Piece, places: tuple[int, int, int], *, accumulate: bool) -> None:
+        conv, core, tile = self._conv, self._core, step.tile
+        weights, activations, acc = places
+        beats = self._beats(piece)
+        step_beats = beats if conv.gathered else conv.strides[1] * conv.source.pixel_beats
+        planes = self._planes(step.chunk)
+        own = {"slices": slices(conv), "bipolar": int(planes == 1), "planes": planes}
+        self._chip.emit(
+            conv.index,
+            "matmul_planes_lines" if core.on_l else "matmul_lines",
+            act=activations,
+            wgt=weights,
+            accumulate=int(accumulate),
+            unsigned=int(not conv.source.signed),
+            acc=acc,
+            banks=tile.banks,
+            columns=tile.columns - 1,
+            lines=piece.lines[1] - piece.lines[0],
+            line_words=self._line_words(tile, piece),
+            run=core.run(conv, beats),
+            step_words=step_beats // core.line_unit,
+            col_groups=self._column_groups(step.chunk),
+            **(own if core.on_l else {"packed": int(conv.source.packed)}),
+        )
+
+
+@dataclass(frozen=True)
+class _Range:
+    """The part of a range that lies on the image: how much is before it, its first place, its length."""
+
+    before: int
+    first: int
+    count: int
+
+
+def _inside(start: int, length: int, size: int) -> _Range:
+    first, last = max(start, 0), min(start + length, size)
+    count = max(last - first, 0)
+    return _Range(min(max(-start, 0), length), min(first, size - 1), count)

@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Compiles the integer layers of a convolutional network: one instruction stream for one sample.
+
+Layers follow each other in the stream, but not in time: an engine waits only for what it needs. Pooling of a
+convolution's result is emitted between its tiles, as soon as their lines are stored.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from hetfab.overlay.compiler.cnn.chip import Chip
+from hetfab.overlay.compiler.cnn.conv import Conv, conv_of
+from hetfab.overlay.compiler.cnn.conv_code import ConvCode
+from hetfab.overlay.compiler.cnn.planning import ConvPlan, plan_conv
+from hetfab.overlay.compiler.cnn.pool_code import PoolCode
+from hetfab.overlay.compiler.cnn.storage import feature_map, gathers, images_of
+from hetfab.overlay.compiler.cnn.units import Pooling, Unit, emit_unit
+from hetfab.overlay.design import Design
+from hetfab.overlay.images import Image
+from hetfab.overlay.isa.arithmetic import LARGEST_DEGREE, Q8_BITS
+from hetfab.overlay.model.cnn.integer import Average, IntegerCnn, IntegerLayer, Largest, Product, Sum
+from hetfab.overlay.model.cnn.window import Window
+from hetfab.overlay.program import LayerInfo, Limits, Output, Program, Tensor
+
+
+def compile_cnn(model: IntegerCnn, design: Design, *, name: str = "model", keep: bool = False) -> Program:
+    """Compiles a network on samples; the program has no model's hash and no binding.
+
+    Args:
+        model: Its integer layers.
+        design: The design to compile for.
+        name: Name of the model, for reports.
+        keep: Whether every tensor keeps its place in DRAM, so that all can be read after a run.
+
+    Raises:
+        DesignInvalidError: The design lacks an engine or a memory that the network needs.
+        DesignTooSmallError: A buffer of the design cannot hold the least part of a layer.
+        OverflowPossibleError: The design has GEMM-L only, whose sums are too narrow for a layer.
+    """
+    compiler = _Compiler(model, design, images_of(model, design.geometry, keep=keep))
+    compiler.run()
+    output = model.output
+    return Program(
+        design=design,
+        model_name=name,
+        model_hash="",
+        bindings="",
+        layers=tuple(compiler.infos),
+        blocks=compiler.chip.stream.blocks(design.geometry),
+        symbols=(),
+        rings=(),
+        tensors=(_logits(model),),
+        edges=(),
+        output=Output(output.name, output.scale, 2.0**model.lsb_exponent),
+        limits=Limits(LARGEST_DEGREE, {}),
+        constants=compiler.chip.constants.content(),
+        images=tuple(compiler.images.values()),
+    )
+
+
+def _logits(model: IntegerCnn) -> Tensor:
+    output = model.output
+    channels = int(np.prod(output.shape))
+    return Tensor(output.name, "output", "sample", channels, output.bits, False, True, output.scale)
+
+
+class _Compiler:
+    """State of one compilation."""
+
+    def __init__(self, model: IntegerCnn, design: Design, images: Mapping[str, Image]) -> None:
+        self.model = model
+        self.images = images
+        self.chip = Chip(design.geometry)
+        self.infos: list[LayerInfo] = []
+        self._maps = {name: feature_map(image) for name, image in images.items()}
+        self._gathers = gathers(model, design.geometry)
+
+    def run(self) -> None:
+        """Emits all layers."""
+        units = self._units()
+        for number, unit in enumerate(units):
+            before, following = ([*units, Unit((), ())][place] for place in (number - 1, number + 1))
+            emit_unit(unit, following, before.pools if number else ())
+
+    def _units(self) -> list[Unit]:
+        """The layers in order, pooling with the convolution before it."""
+        layers = self.model.layers
+        units: list[Unit] = []
+        for index, layer in enumerate(layers):
+            if isinstance(layer, Largest | Average):
+                pooling = self._pooling(index, layer)
+                joins = index > 0 and layer.input is layers[index - 1].output
+                if joins and not units[-1].pools:
+                    units[-1] = replace(units[-1], pools=(pooling,))
+                else:
+                    units.append(Unit((), (pooling,)))
+                continue
+            conv = self._conv(index, layer)
+            plan = plan_conv(conv, self.chip.geometry)
+            self.infos.append(_describe(conv, plan, layer))
+            units.append(Unit(tuple(ConvCode(self.chip, conv, job) for job in plan.jobs), ()))
+        return units
+
+    def _conv(self, index: int, layer: Product | Sum) -> Conv:
+        target = self._maps[layer.output.name]
+        if isinstance(layer, Sum):
+            source, residual = self._maps[layer.left.name], self._maps[layer.right.name]
+            return conv_of(_identity(layer), index, source, target, residual, gathered=False)
+        residual = None if layer.residual is None else self._maps[layer.residual.name]
+        source = self._maps[layer.input.name]
+        gathered = self._gathers and layer.input is self.model.input
+        return conv_of(layer, index, source, target, residual, gathered=gathered)
+
+    def _pooling(self, index: int, layer: Largest | Average) -> Pooling:
+        source, target = self._maps[layer.input.name], self._maps[layer.output.name]
+        code = PoolCode(self.chip, index, layer, source, target)
+        kind = "largest" if isinstance(layer, Largest) else "mean"
+        self.infos.append(_info(target.name, kind, ("load", "vec", "store"), target.channels))
+        return Pooling(code, code.tiles())
+
+
+def _identity(layer: Sum) -> Product:
+    """The addition of two stored tensors as a layer with weights: the one tensor times 1, the other added to it."""
+    channels = layer.left.shape[-1]
+    return Product(
+        output=layer.output,
+        input=layer.left,
+        weight=np.eye(channels, dtype=np.int64)[None, None],
+        weight_bits=np.full(channels, 2),
+        bias=np.zeros(channels, np.int64),
+        window=Window((1, 1)) if len(layer.left.shape) == 3 else None,
+        groups=1,
+        multiplier=np.full(channels, 1 << Q8_BITS),
+        shift=0,
+        residual=layer.right,
+        mantissa=1,
+        finish=layer.finish,
+    )
+
+
+def _describe(conv: Conv, plan: ConvPlan, layer: IntegerLayer) -> LayerInfo:
+    kind = "add" if isinstance(layer, Sum) else "dense" if layer.window is None else "conv"
+    engines = tuple(f"gemm_{job.core.letter}" for job in plan.jobs)
+    on_l = [job for job in plan.jobs if job.core.on_l]
+    on_d = [job for job in plan.jobs if not job.core.on_l]
+    return LayerInfo(
+        name=conv.name,
+        kind=kind,
+        engines=("load", *engines, "vec", "store"),
+        node_type="sample",
+        inputs=conv.lines * conv.taps * conv.source.channels,
+        channels=conv.outputs,
+        aggregations=(),
+        tile_rows=max(tile.pixels for job in plan.jobs for tile in job.tiles),
+        channels_on_l=sum(job.chunks[-1].last - job.chunks[0].first for job in on_l),
+        weight_bits_on_d=_bits(conv, on_d),
+        weight_bits_on_l=_bits(conv, on_l),
+    )
+
+
+def _bits(conv: Conv, jobs: Sequence[object]) -> tuple[int, ...]:
+    return tuple(np.unique(conv.weight_bits).tolist()) if jobs else ()
+
+
+def _info(name: str, kind: str, engines: tuple[str, ...], channels: int) -> LayerInfo:
+    return LayerInfo(name, kind, engines, "sample", 0, channels, (), 0, 0, (), ())

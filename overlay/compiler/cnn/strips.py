@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Cuts the output lines of an image into strips, and these into tiles: a strip for each bank of a core's array.
+
+Tiles of consecutive lines fill all banks; what is left over of the lines is cut into narrower strips, side by side in
+one tile, so that banks are seldom empty.
+"""
+
+import functools
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Strips one above the other.
+
+    Attributes:
+        bank: Bank of the first.
+        banks: How many.
+        row: Output line of the first.
+        column: Output pixel that they begin with.
+    """
+
+    bank: int
+    banks: int
+    row: int
+    column: int
+
+
+@dataclass(frozen=True)
+class Tile:
+    """Strips of one width that a core works on at once.
+
+    Attributes:
+        columns: Output pixels of a strip.
+        segments: The strips, in the order of banks.
+    """
+
+    columns: int
+    segments: tuple[Segment, ...]
+
+    @property
+    def banks(self) -> int:
+        """Banks in use."""
+        return self.segments[-1].bank + self.segments[-1].banks
+
+    @property
+    def pixels(self) -> int:
+        """Output pixels."""
+        return self.banks * self.columns
+
+    @property
+    def end_row(self) -> int:
+        """The line behind its last one."""
+        return max(segment.row + segment.banks for segment in self.segments)
+
+
+@functools.cache
+def cut(rows: tuple[int, int], columns: int, banks: int, widest: int, *, fill: bool) -> tuple[Tile, ...]:
+    """Tiles that cover lines of an image.
+
+    Args:
+        rows: First line, and the line behind the last.
+        columns: Output pixels of a line.
+        banks: Of the core.
+        widest: Pixels of the widest strip.
+        fill: Whether strips may be narrower so that fewer banks are empty; tiles are then more.
+    """
+    first, last = rows
+    whole = (last - first) // banks
+    tiles: list[Tile] = []
+    for band in range(whole):
+        row = first + band * banks
+        tiles += _band(row, row + banks, columns, banks, _width(banks, columns, banks, widest, fill))
+    left = first + whole * banks
+    if left < last:
+        tiles += _band(left, last, columns, banks, _width(last - left, columns, banks, widest, fill))
+    return tuple(tiles)
+
+
+def _width(lines: int, columns: int, banks: int, widest: int, fill: bool) -> int:
+    """The width of the strips of some lines: as few as possible, or with the fewest steps and of these the widest."""
+    if not fill:
+        return -(-columns // -(-columns // widest))
+
+    def cost(width: int) -> tuple[int, int]:
+        return -(-(lines * -(-columns // width)) // banks) * width, -width
+
+    return min(range(1, min(widest, columns) + 1), key=cost)
+
+
+def _band(first: int, last: int, columns: int, banks: int, width: int) -> list[Tile]:
+    """Tiles of all strips of some lines, column by column; the last strips begin earlier rather than end later."""
+    strips = [(row, min(start, columns - width)) for start in range(0, columns, width) for row in range(first, last)]
+    tiles = []
+    for start in range(0, len(strips), banks):
+        segments: list[Segment] = []
+        for bank, (row, column) in enumerate(strips[start : start + banks]):
+            before = segments[-1] if segments else None
+            if before and before.column == column and before.row + before.banks == row:
+                segments[-1] = Segment(before.bank, before.banks + 1, before.row, column)
+            else:
+                segments.append(Segment(bank, 1, row, column))
+        tiles.append(Tile(width, tuple(segments)))
+    return tiles

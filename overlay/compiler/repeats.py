@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Computes once what a model states several times: layers of equal numbers over the same input.
+
+A model whose weights belong to node types may spell a type's projection anew for each relation; its vectors are then
+shared by all of them.
+"""
+
+from dataclasses import replace
+from typing import TypeAlias
+
+from hetfab.overlay.compiler.lowered import Aggregation, IntArray, LoweredLayer, LoweredModel, Stored
+
+_Key: TypeAlias = tuple[object, ...]
+
+
+def without_repeats(lowered: LoweredModel) -> LoweredModel:
+    """The same model in which layers that compute the same tensor are one."""
+    kept: dict[_Key, LoweredLayer] = {}
+    stands_for: dict[str, Stored] = {}
+    layers = []
+    for given in lowered.layers:
+        layer = _reading(given, stands_for)
+        first = kept.setdefault(_key(layer), layer)
+        if first is layer:
+            layers.append(layer)
+        else:
+            stands_for[layer.output.name] = first.output
+    stored = {name: tensor for name, tensor in lowered.stored.items() if name not in stands_for}
+    return replace(lowered, layers=tuple(layers), stored=stored)
+
+
+def _reading(layer: LoweredLayer, stands_for: dict[str, Stored]) -> LoweredLayer:
+    """The layer with the tensors that stand for its inputs."""
+    dense = layer.dense
+    if dense is not None:
+        dense = replace(dense, input=stands_for.get(dense.input.name, dense.input))
+    aggregations = tuple(
+        Aggregation(stands_for.get(each.input.name, each.input), each.edges) for each in layer.aggregations
+    )
+    return replace(layer, dense=dense, aggregations=aggregations)
+
+
+def _key(layer: LoweredLayer) -> _Key:
+    """Everything that a layer's result depends on; logits are what they are, so they never stand for another."""
+    output, dense = layer.output, layer.dense
+    product: _Key = ()
+    if dense is not None:
+        product = dense.input.name, *map(_content, (dense.weight, dense.weight_bits, dense.bias, layer.multiplier))
+    return (
+        layer.kind,
+        (output.channels, output.bits, output.signed, output.exponent, output.mantissa),
+        output.name if output.origin == "output" else "",
+        product,
+        tuple((each.input.name, each.edges) for each in layer.aggregations),
+        (layer.shift, layer.post_left, layer.post_shift, layer.relu),
+    )
+
+
+def _content(values: IntArray) -> tuple[tuple[int, ...], bytes]:
+    return values.shape, values.tobytes()
