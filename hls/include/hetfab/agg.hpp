@@ -641,16 +641,14 @@ row_beats:
             edges_summed++;
             requests.issue(features, tag_ram);
         }
-        if (last_edge && in_row) {
-            const Word<Z, 32 * D::lanes> sums = sums_word<D, Z>(totals[group], has_edge, merged);
+        const bool ends = last_edge && in_row;
+        const Word<Z, 32 * D::lanes> sums = sums_word<D, Z>(totals[in_row ? group : 0], has_edge, merged);
+        if (ends && tile.spill) held[word + group] = sums;
+        if (ends && !tile.spill) {
             const unsigned place_of_row = (destination.row - tile.destination) * tile.groups + group;
-            if (tile.spill) {
-                held[word + group] = sums;
-            } else {
-                const Word<Z, 32 * D::lanes> before =
-                    tile.accumulate ? held[place_of_row] : zero<Z, 32 * D::lanes>();
-                sum_ram[tile.sum + place_of_row] = reduced_word<D, Z>(sums, destination, tile.mode, before);
-            }
+            const Word<Z, 32 * D::lanes> before =
+                tile.accumulate ? held[place_of_row] : zero<Z, 32 * D::lanes>();
+            sum_ram[tile.sum + place_of_row] = reduced_word<D, Z>(sums, destination, tile.mode, before);
         }
         group = last_trip ? 0 : group + 1;
         if (last_trip && last_edge) {
