@@ -345,7 +345,8 @@ class Overlay {
     // What the instruction set does not define: hardware would end with sums of whatever its registers held.
     static void check_shape(unsigned engine, unsigned opcode, const Types::Instruction& instruction) {
         if (engine == isa::engine::gemm_d && opcode == isa::Matmul::opcode) check_matmul(instruction);
-        if (engine == isa::engine::gemm_l && opcode != isa::Sync::opcode) check_planes(opcode, instruction);
+        const bool planes = opcode == isa::MatmulPlanes::opcode || opcode == isa::MatmulPlanesLines::opcode;
+        if (engine == isa::engine::gemm_l && planes) check_planes(opcode, instruction);
         if (engine == isa::engine::vec) check_row(opcode, instruction);
         if (engine == isa::engine::dw) check_windows(opcode, instruction);
         if (engine == isa::engine::agg && opcode == isa::Reduce::opcode) check_reduce(instruction);
