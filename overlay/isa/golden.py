@@ -500,12 +500,24 @@ def export_accumulators(machine: GoldenMachine, f: Fields) -> None:
 
 def configure_pixels(machine: GoldenMachine, f: Fields) -> None:
     """Keeps where the pixels of a tile lie."""
-    _keep(machine, f, "vec_context", 0)
+    _keep_middle(machine, f, 0)
 
 
 def configure_pool(machine: GoldenMachine, f: Fields) -> None:
     """Keeps the windows that are pooled."""
-    _keep(machine, f, "vec_context", 1)
+    _keep_middle(machine, f, 1)
+
+
+def _keep_middle(machine: GoldenMachine, f: Fields, word: int) -> None:
+    """Keeps bits 32 to 95 of the instruction."""
+    kept = machine.words("vec_context", word, 1)[0]
+    kept[...] = np.frombuffer(f["issued"].to_bytes(_INSTRUCTION_BYTES, "little")[4:12], np.uint8)
+
+
+def _kept_middle(machine: GoldenMachine, word: int, operation: str) -> Fields:
+    """Fields of a configure instruction of which ``_keep_middle`` kept bits."""
+    kept = machine.words("vec_context", word, 1)[0].tobytes()
+    return _decode(isa().operation(operation).fields, int.from_bytes(kept, "little") << 32)
 
 
 def join(machine: GoldenMachine, f: Fields) -> None:
@@ -528,7 +540,7 @@ def pool_max(machine: GoldenMachine, f: Fields) -> None:
 
 def pool_average(machine: GoldenMachine, f: Fields) -> None:
     """q8 = saturate24((S * reciprocal + 2^(k+7)) >> (k+8)) of the sum S of each window, ended as in combine."""
-    pixels, window = _pixels(machine, f), _context(machine.words("vec_context", 1, 1)[0], "configure_pool")
+    pixels, window = _pixels(machine, f), _kept_middle(machine, 1, "configure_pool")
     words = _window_words(machine, f, pixels, -(-f["groups"] // (1 + pixels["packed"])))
     sums = np.sum([_channels(tap, pixels) for tap in words], axis=0)[:, : f["groups"] * machine.geometry.lanes]
     _write_q8(machine, f, saturate24(mean_q8(sums, np.int64(window["reciprocal"]), np.int64(window["exponent"]))))
@@ -536,7 +548,7 @@ def pool_average(machine: GoldenMachine, f: Fields) -> None:
 
 def _pixels(machine: GoldenMachine, f: Fields) -> Fields:
     """The fields of configure_pixels; banks is their number."""
-    pixels = _context(machine.words("vec_context", 0, 1)[0], "configure_pixels")
+    pixels = _kept_middle(machine, 0, "configure_pixels")
     pixels["banks"] += 1
     if f["rows"] % pixels["banks"]:
         raise machine.error(f"{f['rows']} rows of {pixels['banks']} banks", "whole columns of pixels")
@@ -545,7 +557,7 @@ def _pixels(machine: GoldenMachine, f: Fields) -> Fields:
 
 def _window_words(machine: GoldenMachine, f: Fields, pixels: Fields, words: int) -> list[Bytes]:
     """The words of each tap of all windows, uint8 ``[rows, 8 * words]`` each."""
-    window = _context(machine.words("vec_context", 1, 1)[0], "configure_pool")
+    window = _kept_middle(machine, 1, "configure_pool")
     if not window["lines"] or not window["columns"]:
         raise machine.error(f"a window of {window['lines']} x {window['columns']} taps", "at least 1 x 1")
     return [

@@ -434,8 +434,8 @@ struct ConfigurePool {
     using Columns = Field<40, 8>;
     using Exponent = Field<48, 5>;
     using LineWords = Field<64, 12>;
-    using ColumnWords = Field<76, 10>;
-    using Reciprocal = Field<88, 17>;
+    using ColumnWords = Field<53, 10>;
+    using Reciprocal = Field<76, 17>;
 };
 
 struct Join {
