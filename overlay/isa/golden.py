@@ -399,8 +399,8 @@ def _strip_rows(machine: GoldenMachine, f: Fields, memory: str, run: int) -> Byt
     words = machine.words(memory, f["act"], last)
     banks = words.reshape(last, rows, words.shape[1] // rows)[:, : f["banks"]]
     pixels, lines, places = np.ogrid[: f["columns"] + 1, : f["lines"], :run]
-    found = banks[pixels * f["step_words"] + lines * f["line_words"] + places]
-    return found.transpose(0, 3, 1, 2, 4).reshape(-1, f["lines"], run, banks.shape[2])
+    content: Bytes = banks[pixels * f["step_words"] + lines * f["line_words"] + places]
+    return content.transpose(0, 3, 1, 2, 4).reshape(-1, f["lines"], run, banks.shape[2])
 
 
 def _multiply(machine: GoldenMachine, f: Fields, content: Bytes) -> None:
