@@ -194,6 +194,15 @@ def cells(
     ]
 
 
+#: Fields of contexts that nothing has filled.
+_EMPTY = {
+    f"{operation.name.removeprefix('configure_')}.{field.name}": 0
+    for operation in isa().operations
+    if operation.name.startswith("configure_")
+    for field in operation.fields
+}
+
+
 def _accesses(
     words: Words, geometry: Geometry, segments: Mapping[Segment, tuple[int, int]]
 ) -> Iterator[tuple[str, str, list[tuple[Region, bool]]]]:
@@ -206,9 +215,9 @@ def _accesses(
         names = issued_fields(operation, word, segments)
         if operation.name.startswith("configure_"):
             owner = operation.name.removeprefix("configure_")
-            context = contexts.setdefault(names["slot"], {})
+            context = contexts.setdefault(names.get("slot", -1), {})
             context.update({f"{owner}.{name}": value for name, value in names.items()})
-        names = {**geometry.constants(), **contexts.get(names.get("slot", -1), {}), **names}
+        names = {**_EMPTY, **geometry.constants(), **contexts.get(names.get("slot", -1), {}), **names}
         reads = [(region, False) for region in read_set(operation, names)]
         writes = [(region, True) for region in write_set(operation, names)]
         yield isa().engines[fields["engine"]].name, operation.name, reads + writes

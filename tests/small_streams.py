@@ -51,11 +51,27 @@ def _vector(draw: st.DrawFn) -> dict[str, int]:
     }
 
 
+def _strips(draw: st.DrawFn) -> dict[str, int]:
+    """Fields that the operations on strips share; lines overlap, follow each other or have a gap between them."""
+    flag = st.integers(0, 1)
+    return {
+        "accumulate": draw(flag),
+        "unsigned": 0,
+        "acc": 4 * draw(_SMALL),
+        "banks": draw(st.integers(1, 3)),
+        "columns": draw(st.integers(0, 2)),
+        "lines": draw(st.integers(1, 3)),
+        "line_words": draw(st.sampled_from([0, 1, 4, 6])),
+        "step_words": draw(st.integers(0, 2)),
+        "col_groups": draw(st.integers(0, 2)),
+    }
+
+
 @st.composite
 def instructions(draw: st.DrawFn) -> int:
     """One instruction of any engine, in the first words of the memories of the small design."""
     flag = st.integers(0, 1)
-    match draw(st.integers(0, 11)):
+    match draw(st.integers(0, 15)):
         case 0:
             return codec.load_activations(
                 **_rows(draw), ram_d=8 * draw(_SMALL), ram_l=4 * draw(_SMALL), to_d=draw(flag), to_l=draw(flag),
@@ -101,6 +117,30 @@ def instructions(draw: st.DrawFn) -> int:
                 accumulate=draw(flag), groups=draw(flag), destination=0, sum=4 * draw(_SMALL),
             )  # fmt: skip
         case 10:
+            # Lines of 4 beats for both arrays, by the contexts at the beginning; zeros on any side.
+            banks, top, left = draw(st.integers(1, 2)), draw(flag), draw(st.integers(0, 4))
+            return codec.load_lines(
+                ram=4 * draw(_SMALL), lines=draw(st.integers(0, banks + 1 - top)), first_bank=draw(flag), banks=banks,
+                top=top, slot=draw(flag), left=left, beats=draw(st.integers(0, 4 - left)), address=_address(draw),
+            )  # fmt: skip
+        case 11:
+            return codec.matmul_lines(
+                **_strips(draw), act=4 * draw(_SMALL), wgt=2 * draw(_SMALL), packed=0, run=draw(st.integers(1, 2))
+            )
+        case 12:
+            return codec.matmul_planes_lines(
+                **_strips(draw), act=2 * draw(_SMALL), wgt=draw(_SMALL), bipolar=0, run=1,
+                slices=draw(st.integers(1, 2)), planes=draw(st.integers(1, 3)),
+            )  # fmt: skip
+        case 13:
+            # Pixels with gaps between them, or joined.
+            columns, beats, joined = draw(st.integers(1, 3)), draw(st.integers(1, 3)), draw(flag)
+            return codec.store_runs(
+                ram=8 * draw(_SMALL), banks=draw(st.integers(0, 3)), columns=columns - 1, row_beats=beats,
+                ram_banks=draw(st.integers(0, 4)), joined=joined, stride_blocks=draw(st.integers(0, 4)),
+                pixel_stride=columns * beats if joined else draw(st.integers(0, 9)), address=_address(draw),
+            )  # fmt: skip
+        case 14:
             return codec.configure_features(
                 first_block=0, slot_bits=0,
                 slot=draw(st.integers(0, 1)), row_blocks=draw(st.integers(1, 3)), count=draw(st.integers(0, 4)),
@@ -111,9 +151,11 @@ def instructions(draw: st.DrawFn) -> int:
 
 
 def _contexts() -> list[int]:
-    """Contexts without edges: every destination has the degree zero."""
+    """Contexts of LOAD, one for each core, and of AGG without edges: every destination has the degree zero."""
     graph = program_address(Segment.GRAPH, 0)
-    return [
+    shape = {"packed": 0, "kernel_lines": 2, "line_stride": 1, "line_beats": 4, "stride_blocks": 1}
+    lines = [codec.configure_lines(slot=core, core=core, **shape) for core in (0, 1)]
+    return lines + [
         word
         for slot in (0, 1)
         for word in (
@@ -127,6 +169,7 @@ def _contexts() -> list[int]:
             ),
             codec.configure_destinations(slot=slot, count=4, address=graph),
             codec.configure_ids(slot=slot, edges=0, id_bytes=2, address=graph),
+            codec.configure_spilled(slot=slot, row_blocks=1, count=4, address=program_address(Segment.SPILL, 0)),
         )
     ]
 

@@ -125,6 +125,33 @@ def vectors() -> Iterator[tuple[str, list[int]]]:
             yield f"export_sums core={core} with_acc={with_acc}", [codec.export_sums(**fields, **sums, **wide)]
 
 
+def pixels() -> Iterator[tuple[str, list[int]]]:
+    """VEC on stored pixels and DW: bytes and nibbles, to out_ram and to exp_ram."""
+    source, target = program_address(Segment.FEATURES, 64), program_address(Segment.OUTPUT, 64)
+    for packed in (0, 1):
+        places = {"res_line_words": 20, "res_pixel_words": 3, "exp_line_words": 8, "exp_pixel_words": 4}
+        window = {"lines": 2, "columns": 3, "line_words": 9, "column_words": 3, "reciprocal": 1 << 16, "exponent": 0}
+        context = [
+            codec.configure_pixels(**places, banks=1, packed=packed, signed=packed),
+            codec.configure_pool(**window),
+        ]
+        results = {"signed": 1, "packed": packed, "highest": 7}
+        for to_exp in (0, 1):
+            name = f"packed={packed} to_exp={to_exp}"
+            rows = {"out": 0, "rows": 4, "row_blocks": 0, "row_words": 3, "to_exp": to_exp}
+            sums = {"acc": 0, "par": 0, "core": packed, "shift": 3}
+            ends = {"groups": 3, "res": 0, "post_shift": 20}
+            yield f"join {name}", [*context, codec.join(**rows, **results, **ends, **sums, wide=0)]
+            yield f"pool_max {name}", [*context, codec.pool_max(**rows, res=0)]
+            yield f"pool_average {name}", [*context, codec.pool_average(**rows, **results, **ends, wide=0)]
+        shape = {"top": 1, "bottom": 0, "left": 1, "right": 0, "stride": 0, "lines": 2, "columns": 3, "line_words": 8}
+        shape |= {"exp": 0, "mid": 0, "par": 0, "groups": 2, "unsigned": 0, "shift": 2}
+        word = codec.depthwise(**shape, packed=packed, out_packed=packed, signed=1, highest=7)
+        yield f"depthwise packed={packed}", [word]
+    yield "load_depthwise", [codec.load_depthwise(ram=0, words=5, address=source)]
+    yield "store_middle", [codec.store_middle(ram=0, rows=2, row_beats=5, stride_blocks=1, address=target)]
+
+
 def aggregations() -> Iterator[tuple[str, list[int]]]:
     """AGG: vertices without, with one and with many edges."""
     for mode in (0, 1, 2):
@@ -191,7 +218,9 @@ def graphs() -> dict[int, tuple[list[int], list[int]]]:
 def modes(geometry: Geometry) -> dict[str, list[int]]:
     """Programs by name: one instruction of each mode, with what it needs before it."""
     syncs = [("sync", [codec.sync(engine=engine) for engine in Engine])]
-    return dict([*syncs, *copies(geometry), *products(geometry), *vectors(), *aggregations(), *compositions()])
+    return dict(
+        [*syncs, *copies(geometry), *products(geometry), *vectors(), *pixels(), *aggregations(), *compositions()]
+    )
 
 
 def device_memory(words: list[int]) -> np.ndarray[tuple[int], np.dtype[np.uint8]]:
@@ -243,7 +272,7 @@ def found(default_geometry: Geometry) -> dict[str, Found]:
     """By mode: what a fresh checked emulator of the default design, with all engines, has recorded."""
     # A window smaller than the transposed graph, so that it is walked twice.
     geometry = replace(default_geometry, engines=tuple(engine.name for engine in isa().engines), sgb_ids=64)
-    geometry = replace(geometry, res_words=64, gather_beats=8)
+    geometry = replace(geometry, res_words=64, exp_words=64, dwp_words=64, mid_words=64, gather_beats=8)
     library = build_emulator(geometry, debug=True)
     records = {}
     for name, words in modes(geometry).items():

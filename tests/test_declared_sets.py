@@ -32,7 +32,8 @@ ROWS = {"rows": 2, "row_blocks": 1, "stride_blocks": 2, "address": FEATURES}
 WORDS = {"ram": 0, "words": 3, "address": FEATURES}
 VALUES = {"acc": 0, "par": 0, "out": 0, "rows": 2, "groups": 2, "row_blocks": 2}
 SUMS = {**VALUES, "sum": 0, "sum_groups": 2, "with_acc": 1, "shift": 0}
-BYTES = {"signed": 1, "packed": 0, "highest": 127, "row_words": 3}
+RESULTS = {"signed": 1, "packed": 0, "highest": 127}
+BYTES = {**RESULTS, "row_words": 3}
 SLOT = 1
 #: The last two blocks of the scratchpad; a row takes a block.
 CONTEXT = {
@@ -83,6 +84,23 @@ LOAD_CONTEXTS = {
         ("windows", codec.configure_windows(**LOAD_LINES, core=number, run_beats=4, step_bytes=3)),
     )
 }
+#: Two strips of pixels, and windows of two lines by three columns.
+VEC_CONTEXT = {
+    "configure_pixels": codec.configure_pixels(
+        banks=1, packed=0, signed=1, res_line_words=40, res_pixel_words=5, exp_line_words=30, exp_pixel_words=4
+    ),
+    "configure_pool": codec.configure_pool(
+        lines=2, columns=3, line_words=13, column_words=4, reciprocal=1 << 16, exponent=0
+    ),
+}
+ENGINE_CONTEXTS = {"sgb": SGB_CONTEXT, "vec": VEC_CONTEXT}
+PIXELS = {"out": 0, "rows": 4, "row_blocks": 0, "row_words": 3, "to_exp": 0}
+TO_EXP = {**PIXELS, "to_exp": 1}
+JOIN = {**RESULTS, "acc": 0, "par": 0, "groups": 2, "res": 0, "shift": 0}
+JOIN |= {"post_shift": 0, "wide": 0}
+AVERAGE = {**RESULTS, "groups": 2, "res": 0, "post_shift": 0, "wide": 0}
+DEPTHWISE = {"top": 1, "bottom": 0, "left": 1, "right": 1, "stride": 1, "lines": 2, "columns": 4, "line_words": 11}
+DEPTHWISE |= {"exp": 0, "mid": 0, "par": 0, "unsigned": 0, "signed": 1, "highest": 127, "shift": 0}
 BANKS = {"ram": 0, "first_bank": 0, "banks": 2, "slot": SLOT, "address": FEATURES}
 STRIPS = {"act": 0, "wgt": 0, "acc": 0, "accumulate": 1, "unsigned": 0, "banks": 2, "columns": 2, "col_groups": 2}
 STRIPS |= {"lines": 2, "line_words": 9, "step_words": 2}
@@ -112,6 +130,15 @@ FULL = {
     "reduce": codec.reduce(**REDUCE, source=0, merge=0, spill=0, accumulate=1),
     "reduce by tags": codec.reduce(**REDUCE, source=1, merge=1, spill=0, accumulate=0),
     "reduce by schedule": codec.reduce(**REDUCE | {"destination": 6}, source=2, merge=0, spill=1, accumulate=0),
+    "load_depthwise": codec.load_depthwise(**WORDS),
+    "store_middle": codec.store_middle(ram=0, rows=2, row_beats=9, stride_blocks=2, address=FEATURES),
+    **VEC_CONTEXT,
+    "pool_max": codec.pool_max(**PIXELS, res=0),
+    "pool_max to exp_ram": codec.pool_max(**TO_EXP, res=0),
+    "pool_average": codec.pool_average(**PIXELS, **AVERAGE),
+    "pool_average to exp_ram": codec.pool_average(**TO_EXP, **AVERAGE),
+    "depthwise of bytes": codec.depthwise(**DEPTHWISE, packed=0, out_packed=0, groups=2),
+    "depthwise of nibbles": codec.depthwise(**DEPTHWISE, packed=1, out_packed=1, groups=4),
     **SGB_CONTEXT,
     "compose": codec.compose(to_fifo=0, edges=8, rows=2, address=FEATURES),
     "transpose": codec.transpose(edges=3, rows=2, address=FEATURES),
@@ -124,6 +151,11 @@ for core, source in enumerate(("GEMM-D", "GEMM-L")):
         f"load_lines to {source}": codec.load_lines(**BANKS, lines=2, top=1, left=1, beats=3),
         f"load_windows to {source}": codec.load_windows(**BANKS, lines=3, offset=1, beats=5, columns=2),
         f"requantize of {source}": codec.requantize(**VALUES, **BYTES, core=core, from_sum=0, shift=0, to_exp=0),
+        f"requantize of {source} to exp_ram": codec.requantize(
+            **TO_EXP, **RESULTS, acc=0, par=0, groups=2, core=core, from_sum=0, shift=0
+        ),
+        f"join of {source}": codec.join(**PIXELS, **JOIN, core=core),
+        f"join of {source} to exp_ram": codec.join(**TO_EXP, **JOIN, core=core),
         f"combine of {source}": codec.combine(**SUMS, **BYTES, core=core, post_shift=0),
         f"export_sums of {source}": codec.export_sums(**SUMS, core=core, row_words=9),
         f"export_accumulators of {source}": codec.export_accumulators(**VALUES, core=core, from_sum=0, row_words=9),
@@ -141,8 +173,8 @@ def operation_of(name: str) -> Operation:
 
 def context_of(name: str) -> dict[str, int]:
     """What is configured before an instruction of ``FULL``, by the operations' names."""
-    if operation_of(name).engine == "sgb":
-        return SGB_CONTEXT
+    if operation_of(name).engine in ENGINE_CONTEXTS:
+        return ENGINE_CONTEXTS[operation_of(name).engine]
     return LOAD_CONTEXTS.get(name.partition("_")[2], CONTEXT)
 
 
@@ -242,7 +274,7 @@ def test_a_set_that_is_too_small_is_caught(emulator: Emulator, library: Path, na
         (
             "requantize of GEMM-L",
             2,
-            "engine 'vec', instruction 4: writes word 2 of out_ram; declared are words 0 to 1 in 2 rows, "
+            "engine 'vec', instruction 2: writes word 2 of out_ram; declared are words 0 to 1 in 2 rows, "
             "16 words apart",
         ),
     ],

@@ -14,7 +14,7 @@ from hetfab.overlay.compiler.edge_reads import EdgeRead
 from hetfab.overlay.compiler.emitter import Affine, Emitter, slot_of, tensor_address
 from hetfab.overlay.compiler.lowered import DenseTerm
 from hetfab.overlay.compiler.planning import PlannedLayer
-from hetfab.overlay.compiler.scratchpad import ScratchpadPart, scratchpad_part
+from hetfab.overlay.compiler.scratchpad import ScratchpadPart, places_in_scratchpad, scratchpad_part
 from hetfab.overlay.compiler.semaphores import Semaphore
 from hetfab.overlay.design import Geometry
 from hetfab.overlay.isa.codec import ReduceMode, ReduceSource, Segment
@@ -111,8 +111,9 @@ class LayerCode:
     def contexts(self, reads: Sequence[EdgeRead], columns: Columns) -> None:
         """Tells AGG about all edge sets of a layer, if it can keep as many."""
         if len(reads) <= self._geometry.agg_contexts:
-            for slot, read in enumerate(reads):
-                self._context(slot, read, self._part(reads, columns))
+            part = self._part(reads, columns)
+            for slot, (read, place) in enumerate(zip(reads, places_in_scratchpad(reads, part.source), strict=True)):
+                self._context(slot, read, part, place)
 
     def _part(self, reads: Sequence[EdgeRead], columns: Columns) -> ScratchpadPart:
         """What each edge set has of the scratchpad; edges with weights have no schedule."""
@@ -120,9 +121,10 @@ class LayerCode:
         groups = self._groups(columns.range.count)
         scheduled = self._source is ReduceSource.SCHEDULE
         source = ReduceSource.TAGS if scheduled and any(read.weighted for read in reads) else self._source
-        return scratchpad_part(self._geometry, source, len(reads), groups, shared=shared)
+        places = len(set(places_in_scratchpad(reads, source)))
+        return scratchpad_part(self._geometry, source, places, groups, shared=shared)
 
-    def _context(self, slot: int, read: EdgeRead, part: ScratchpadPart) -> None:
+    def _context(self, slot: int, read: EdgeRead, part: ScratchpadPart, place: int) -> None:
         """Tells AGG where the arrays of an edge set are, the rows that its ids name, and where rows are kept."""
         records, entries, count = (Symbol(kind, read.edges, slots=part.scheduled_slots) for kind in part.arrays)
         self._emitter.emit(
@@ -130,7 +132,7 @@ class LayerCode:
             {
                 "slot": slot,
                 "row_blocks": read.row_blocks,
-                "first_block": slot * part.blocks,
+                "first_block": place * part.blocks,
                 "slot_bits": part.slot_bits,
                 "count": read.rows,
                 "address": read.address,
@@ -250,7 +252,7 @@ class LayerCode:
         part = self._part(reads, columns)
         for number, read in enumerate(reads):
             if many:
-                self._context(0, read, part)
+                self._context(0, read, part, 0)
             self._emitter.emit(
                 "reduce",
                 {

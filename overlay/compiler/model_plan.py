@@ -9,7 +9,9 @@ from hetfab.overlay.compiler.first_projection import FirstProjection, Projection
 from hetfab.overlay.compiler.graph_facts import GraphFacts
 from hetfab.overlay.compiler.lowered import LoweredModel
 from hetfab.overlay.compiler.relation_order import RelationOrder, order_relations
+from hetfab.overlay.compiler.scratchpad import DEFAULT_ROW_SOURCE
 from hetfab.overlay.design import Design
+from hetfab.overlay.isa.codec import ReduceSource
 
 _PROJECTION_HEADINGS = [
     "first projection", "reads", "form", "why", "MACs dense", "adds sparse", "bytes dense", "bytes sparse", "ms dense",
@@ -55,6 +57,7 @@ def plan_model(
     facts: GraphFacts | None = None,
     first_projection: FirstProjection = FirstProjection.AUTO,
     share_on_d: float | None = None,
+    row_source: ReduceSource = DEFAULT_ROW_SOURCE,
 ) -> ModelPlan:
     """Plans a model.
 
@@ -64,14 +67,15 @@ def plan_model(
         facts: What is known of the graph.
         first_projection: What is asked for.
         share_on_d: As for ``compile_lowered``.
+        row_source: As for ``compile_lowered``; of its uses of the scratchpad, tags keep vectors between edge sets.
 
     Raises:
         InputError: As ``choose_projections``.
         DesignInvalidError: The design lacks an engine that the layers need.
     """
     check_engines(lowered, design)
-    geometry = design.geometry
-    ordered, orders = order_relations(lowered, facts, geometry.feature_words * geometry.lanes)
+    kept = design.geometry.feature_words * design.geometry.lanes if row_source is ReduceSource.TAGS else 0
+    ordered, orders = order_relations(lowered, facts, kept)
     chosen, projections = choose_projections(ordered, design, facts, first_projection, share_on_d)
     return ModelPlan(chosen, projections, orders)
 

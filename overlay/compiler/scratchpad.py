@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """How the edge sets of a layer share AGG's scratchpad."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from hetfab.overlay.compiler.edge_reads import EdgeRead
 from hetfab.overlay.design import Geometry
 from hetfab.overlay.isa.codec import ReduceSource
 from hetfab.overlay.isa.spec import isa
@@ -44,19 +46,29 @@ class ScratchpadPart:
         return SymbolKind.DESTINATIONS, SymbolKind.IDS, SymbolKind.EDGES
 
 
+def places_in_scratchpad(reads: Sequence[EdgeRead], source: ReduceSource) -> list[int]:
+    """Which part of the scratchpad each edge set of a layer has.
+
+    Tags name vertices, so edge sets that read one tensor share a part: what one has loaded stays for the next. A
+    schedule is made for one edge set and knows what its part holds.
+    """
+    tables = list(dict.fromkeys(read.address for read in reads))
+    return [tables.index(read.address) if source is ReduceSource.TAGS else number for number, read in enumerate(reads)]
+
+
 def scratchpad_part(
-    geometry: Geometry, source: ReduceSource, edge_sets: int, groups: int, *, shared: bool
+    geometry: Geometry, source: ReduceSource, parts: int, groups: int, *, shared: bool
 ) -> ScratchpadPart:
-    """An equal part for each edge set, as tiles of destinations take turns; none where there is not one row for each.
+    """Equal parts, as tiles of destinations take turns; none where there is not one row for each.
 
     Args:
         geometry: Gives the scratchpad.
         source: How it is used.
-        edge_sets: Edge sets of the layer.
+        parts: How many are needed.
         groups: Words of a row.
         shared: Whether edge sets use one context in turn, which leaves nothing from one tile to the next.
     """
-    blocks = geometry.feature_words // _BLOCK_WORDS // max(edge_sets, 1)
+    blocks = geometry.feature_words // _BLOCK_WORDS // max(parts, 1)
     slots = min(blocks * _BLOCK_WORDS // groups, MOST_SLOTS)
     if source is ReduceSource.DRAM or shared or slots == 0:
         return ScratchpadPart(ReduceSource.DRAM)

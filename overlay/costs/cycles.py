@@ -252,7 +252,10 @@ def vector_cost(fields: Fields, geometry: Geometry) -> Cost:
         fields: rows, row_words and, where the operation has them, packed and wide.
         geometry: Not used: a trip makes one group of lanes channels in any design.
     """
-    return _cost(loops()["vec_groups"].cycles(fields["rows"] * fields["row_words"] * _halves(fields)))
+    cycles = loops()["vec_groups"].cycles(fields["rows"] * fields["row_words"] * _halves(fields))
+    # Rows are pixels where a residual is added, or where they go to exp_ram.
+    pixels = np.ones_like(cycles) if "wide" in fields else fields.get("to_exp", np.zeros_like(cycles))
+    return _cost(cycles + pixels * loops()["vec_context"].cycles(1))
 
 
 def _halves(fields: Fields) -> Array:
@@ -270,7 +273,7 @@ def pool_cost(fields: Fields, geometry: Geometry) -> Cost:
     """
     taps = fields["pool.lines"] * fields["pool.columns"]
     trips = fields["rows"] * fields["row_words"] * _halves(fields) * taps
-    return _cost(loops()["vec_groups"].cycles(trips))
+    return _cost(loops()["vec_groups"].cycles(trips) + loops()["vec_context"].cycles(2))
 
 
 def depthwise_cost(fields: Fields, geometry: Geometry) -> Cost:

@@ -275,7 +275,8 @@ def _write_lines(machine: GoldenMachine, f: Fields, context: Fields, lines: Byte
     memory = "act_l_ram" if context["core"] else "act_d_ram"
     multiple = _D_BANK_BYTES if not context["core"] else _L_BANK_BYTES if packed else 2 * _L_BANK_BYTES
     if lines.shape[1] % multiple:
-        raise machine.error(f"lines of {lines.shape[1]} bytes", f"a multiple of {multiple}, whole words of {memory}")
+        found = f"lines of {lines.shape[1] // _D_BANK_BYTES} beats"
+        raise machine.error(found, f"a multiple of {multiple // _D_BANK_BYTES}, whole words of {memory}")
     words = (
         _slice_words(lines, packed=packed)
         if context["core"]

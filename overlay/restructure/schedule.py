@@ -147,15 +147,17 @@ _MOST_NUMBERS = 1 << 16
 
 
 def list_bytes(schedule: Schedule, graph: Sides, slots: int | None) -> int:
-    """What a pass reads of the schedule itself: edges as numbers of 2 bytes or as bitmaps, and what enters when.
+    """What a pass reads of the schedule itself: edges as numbers or as bitmaps, and what enters when.
 
-    Edges are listed in runs that share a source or a destination, each with its number of edges.
+    Edges are listed in runs that share a source or a destination: either the number of its edges and the other end of
+    each, 2 bytes each, or a bit for everything that the other end could be, whichever is smaller for all runs.
 
     Args:
         schedule: The schedule.
         graph: Its graph.
-        slots: Vertices that the buffer holds: edges name slots, and loads name vertices with their slots (in tiles, the
-            next slot is the first that is free). None where the buffer itself finds vertices: edges name sources.
+        slots: Vertices that the buffer holds: edges name slots, and loads name vertices with their slots; in tiles
+            edges name places in the tile, and a load takes the next place. None where the buffer itself finds
+            vertices: edges name sources, and only an order of destinations that is not theirs by id is listed.
     """
     if not graph.edges:
         return 0
@@ -165,10 +167,12 @@ def list_bytes(schedule: Schedule, graph: Sides, slots: int | None) -> int:
     else:
         changes = [np.count_nonzero(np.diff(ends)) for ends in (schedule.sources, schedule.destinations)]
         runs, number_bytes, names = 1 + int(min(changes)), _NUMBER_BYTES, slots
-        load_bytes = _id_bytes(max(graph.sources, graph.destinations)) + _NUMBER_BYTES * (len(schedule.tiles) == 0)
+        load_bytes = _id_bytes(max(graph.sources, graph.destinations)) + _NUMBER_BYTES
+        if len(schedule.tiles):
+            kept = graph.active_destinations if changes[0] < changes[1] else graph.active_sources
+            names, load_bytes = -(-kept // len(schedule.tiles)), load_bytes - _NUMBER_BYTES
         order = int(np.count_nonzero(~schedule.leaves)) * load_bytes
-    edges = min(number_bytes * graph.edges, runs * -(-names // 8))
-    return edges + _NUMBER_BYTES * runs + order
+    return order + min(number_bytes * graph.edges + _NUMBER_BYTES * runs, runs * -(-names // 8))
 
 
 def _id_bytes(vertices: int) -> int:

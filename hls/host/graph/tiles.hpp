@@ -136,9 +136,11 @@ namespace {
 
 class TileCutter {
   public:
-    TileCutter(const Csr& kept, std::vector<Id> order, TileShape shape) : kept_(kept), place_(kept.columns) {
+    TileCutter(const Csr& kept, std::vector<Id> order, TileShape shape, std::vector<std::uint16_t> space)
+        : kept_(kept), place_(kept.columns) {
         made_.shape = shape;
         made_.kept = std::move(order);
+        made_.places = std::move(space);
         made_.places.resize(kept.edges());
         // One more than can be met: a vertex is written before it is known to be new.
         met_.resize(std::size_t{kept.columns} + 1);
@@ -190,14 +192,17 @@ class TileCutter {
 
 }  // namespace
 
-inline Tiling cut_tiles(const Csr& kept, std::vector<Id> order, TileShape shape) {
-    return TileCutter(kept, std::move(order), shape).run();
+// `space` is memory for the places, of any size.
+inline Tiling cut_tiles(const Csr& kept, std::vector<Id> order, TileShape shape,
+                        std::vector<std::uint16_t> space) {
+    return TileCutter(kept, std::move(order), shape, std::move(space)).run();
 }
 
 namespace {
 
 // Where the ids below `limit` end; rows ascend, and the next tile's ids are near.
 inline const Id* gallop(const Id* first, const Id* end, Id limit) {
+    if (end[-1] < limit) return end;
     std::ptrdiff_t step = 1;
     while (step < end - first && first[step] < limit) step *= 2;
     return std::lower_bound(first + step / 2, std::min(first + step + 1, end), limit);

@@ -119,10 +119,11 @@ S<Z, 5> signed_nibble(const U<Z, 4>& nibble, bool is_signed) {
     return S<Z, 5>(is_signed ? (value ^ 8) - 8 : value);
 }
 
-// Adds the products of a word with a tap's weights; of bytes with one nibble of each.
+// Adds the products of a word with a tap's weights, of bytes with one nibble of each, to the sums of the
+// window that began `back` columns before; the sums so far are those of `from`.
 template <class Z>
 void dw_products(const DwTile<Z>& tile, const Word<Z, 64>& word, const Word<Z, 64>& weight, bool high_weights,
-                 const DwSums<Z>& before, bool first, DwSums<Z>& sums) {
+                 bool begins, unsigned from, unsigned back, DwSums<Z> (&sums)[taps]) {
 #pragma HLS INLINE
 product_lanes:
     for (unsigned lane = 0; lane < word_nibbles; lane++) {
@@ -131,12 +132,11 @@ product_lanes:
         const unsigned own = tile.packed ? lane : lane / 2 * 2 + (high_weights ? 1 : 0);
         const S<Z, 5> a = signed_nibble<Z>(slice_of<Z, 4>(word, lane), top_nibble && !tile.is_unsigned);
         const S<Z, 5> w = signed_nibble<Z>(slice_of<Z, 4>(weight, own), tile.packed || high_weights);
-        const S<Z, 9> product_of = product<Z, 9>(a, w);
-        const S<Z, window_sum_bits> shifted_by =
-            high_weights ? S<Z, window_sum_bits>(static_cast<int>(product_of) * 16)
-                         : S<Z, window_sum_bits>(product_of);
-        sums.nibble[lane] =
-            sum<Z, window_sum_bits>(first ? S<Z, window_sum_bits>(0) : before.nibble[lane], shifted_by);
+        const S<Z, 9> small = product<Z, 9>(a, w);
+        const S<Z, window_sum_bits> term =
+            high_weights ? S<Z, window_sum_bits>(static_cast<int>(small) * 16) : S<Z, window_sum_bits>(small);
+        const S<Z, window_sum_bits> before = begins ? S<Z, window_sum_bits>(0) : sums[from].nibble[lane];
+        sums[back].nibble[lane] = sum<Z, window_sum_bits>(before, term);
     }
 }
 
@@ -252,9 +252,23 @@ window_columns:
     for (unsigned number = 0; number < taps; number++) {
 #pragma HLS UNROLL factor=taps
         const unsigned back = taps - 1 - number;
-        const DwSums<Z> before = place.begins_column() && back != 0 ? sums[back - 1] : sums[back];
-        dw_products<Z>(tile, pixel, parameters.weight[place.tap * taps + back], place.slice == 1, before,
-                       place.begins_column() && back == 0, sums[back]);
+        const bool moves = place.begins_column() && back != 0;
+        dw_products<Z>(tile, pixel, parameters.weight[place.tap * taps + back], place.slice == 1,
+                       place.begins_column() && back == 0, moves ? back - 1 : back, back, sums);
+    }
+}
+
+// Keeps the sums of a window whose results are to leave.
+template <class Z>
+void finish_window(const DwSums<Z>& sums, unsigned place, DwFinished<Z>& finished) {
+#pragma HLS INLINE
+    finished.pending = true;
+    finished.half = 0;
+    finished.place = place;
+finished_lanes:
+    for (unsigned lane = 0; lane < word_nibbles; lane++) {
+#pragma HLS UNROLL factor=word_nibbles
+        finished.sums.nibble[lane] = sums.nibble[lane];
     }
 }
 
@@ -291,7 +305,7 @@ window_steps:
                 image_word<Z>(tile, place.line * tile.stride + place.tap, place.column, word, exp_ram);
             add_column<Z>(tile, place, pixel, parameters, sums);
             if (place.ends_window(tile)) {
-                finished = {sums[taps - 1], true, 0, mid};
+                finish_window<Z>(sums[taps - 1], mid, finished);
                 mid += tile.out_words();
             }
             place.next(tile);

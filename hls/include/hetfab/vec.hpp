@@ -18,6 +18,8 @@ constexpr unsigned par_multiplier_half = isa::ParameterRecord::Multiplier::lsb /
 static_assert(isa::ParameterRecord::bytes == 8 && isa::ParameterRecord::Bias::lsb == 0,
               "a parameter is 64 bits and begins with its bias");
 
+// Of the sum of a window: 255 x 255 taps of bytes.
+constexpr int window_bits = 25;
 // Bits of a result before it is limited to a byte.
 constexpr int result_bits = 9;
 
@@ -313,7 +315,7 @@ addend_lanes:
 
 // The sums of a window in place of accumulators.
 template <class D, class Z>
-void copy_lanes(const S<Z, 32> (&from)[D::lanes], S<Z, 32> (&to)[D::lanes]) {
+void copy_lanes(const S<Z, window_bits> (&from)[D::lanes], S<Z, 32> (&to)[D::lanes]) {
 #pragma HLS INLINE
 copied_lanes:
     for (unsigned lane = 0; lane < D::lanes; lane++) {
@@ -324,12 +326,12 @@ copied_lanes:
 
 // Adds a tap to the sums of a window.
 template <class D, class Z>
-void add_tap(const S<Z, 9> (&stored)[D::lanes], bool first, S<Z, 32> (&sums)[D::lanes]) {
+void add_tap(const S<Z, 9> (&stored)[D::lanes], bool first, S<Z, window_bits> (&sums)[D::lanes]) {
 #pragma HLS INLINE
 tap_lanes:
     for (unsigned lane = 0; lane < D::lanes; lane++) {
 #pragma HLS UNROLL factor=D::lanes
-        sums[lane] = first ? S<Z, 32>(stored[lane]) : wrap<Z, 32>(sum<Z, 33>(sums[lane], stored[lane]));
+        sums[lane] = sum<Z, window_bits>(first ? S<Z, window_bits>(0) : sums[lane], stored[lane]);
     }
 }
 
@@ -357,7 +359,7 @@ unsigned vec_rows(const VecTile<Z>& tile, const VecContext<Z>& context, AccDRam 
     unsigned out_row = tile.out;
     VecPlace place;
     unsigned written = 0;
-    S<Z, 32> window_sums[D::lanes] = {};
+    S<Z, window_bits> window_sums[D::lanes] = {};
 #pragma HLS ARRAY_PARTITION variable=window_sums type=complete dim=0
     Word<Z, 64> largest = zero<Z, 64>();
 vec_groups:

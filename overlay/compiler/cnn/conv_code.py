@@ -7,8 +7,10 @@ that LOAD never waits for VEC.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from hetfab.overlay.compiler.cnn.chip import Chip
 from hetfab.overlay.compiler.cnn.conv import Conv
@@ -20,9 +22,12 @@ from hetfab.overlay.isa.codec import Segment as DramSegment
 from hetfab.overlay.isa.words import program_address
 from hetfab.overlay.layouts import parameter_records
 
+Pixels: TypeAlias = npt.NDArray[np.bool_]
+
 _BEAT = 8
 #: Steps whose results LOAD does not wait for yet, where it has other things to bring.
-_LATEST = 2
+import os
+_LATEST = int(os.environ.get("LATEST","40"))
 #: Contexts of LOAD: a layer's on GEMM-D and on GEMM-L.
 _SLOTS = {"d": 0, "l": 1}
 
@@ -82,10 +87,42 @@ class ConvCode:
         """Steps of which something is not emitted."""
         return len(self._open)
 
-    def pending_lines(self) -> set[int]:
-        """Output lines of which something is not emitted."""
-        segments = {segment for step in self._open + self._latest for segment in step.tile.segments}
-        return {line for one in segments for line in range(one.row, one.row + one.banks)}
+    def pixels_read(self, steps: int) -> Pixels:
+        """Input pixels that the next steps read, bool [rows, columns]."""
+        found = np.zeros((self._conv.source.rows, self._conv.source.columns), np.bool_)
+        for step in self._open[:steps]:
+            for rows, columns in self._reads(step):
+                found[rows, columns] = True
+        return found
+
+    def first_reads(self) -> npt.NDArray[np.float64]:
+        """When each input pixel is first read, as a share of all steps, [rows, columns]."""
+        found = np.ones((self._conv.source.rows, self._conv.source.columns))
+        for number, step in reversed(list(enumerate(self._open))):
+            for rows, columns in self._reads(step):
+                found[rows, columns] = number / len(self._open)
+        return found
+
+    def _reads(self, step: Step) -> Iterator[tuple[slice, slice]]:
+        conv = self._conv
+        for one in step.tile.segments:
+            row, column = one.row * conv.strides[0] - conv.above, one.column * conv.strides[1] - conv.left
+            rows = row + (one.banks - 1) * conv.strides[0] + conv.lines
+            columns = column + (step.tile.columns - 1) * conv.strides[1] + conv.taps
+            yield slice(max(row, 0), max(rows, 0)), slice(max(column, 0), max(columns, 0))
+
+    @property
+    def source(self) -> str:
+        """Name of the tensor that it reads."""
+        return self._conv.source.name
+
+    def pending(self) -> Pixels:
+        """Output pixels of which something is not emitted, or was only just, bool [rows, columns]."""
+        found = np.zeros((self._conv.target.rows, self._conv.target.columns), np.bool_)
+        for step in self._open + self._latest:
+            for one in step.tile.segments:
+                found[one.row : one.row + one.banks, one.column : one.column + step.tile.columns] = True
+        return found
 
     def prefetch(self, running: int) -> None:
         """Brings parameters, and weights as far as their memory has room, before the layer's input is complete.

@@ -5,8 +5,8 @@ Layers follow each other in the stream, but not in time: an engine waits only fo
 convolution's result is emitted between its tiles, as soon as their lines are stored.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -14,8 +14,9 @@ from hetfab.overlay.compiler.cnn.chip import Chip
 from hetfab.overlay.compiler.cnn.conv import Conv, conv_of
 from hetfab.overlay.compiler.cnn.conv_code import ConvCode
 from hetfab.overlay.compiler.cnn.planning import ConvPlan, plan_conv
-from hetfab.overlay.compiler.cnn.pool_code import PoolCode, PoolTile
+from hetfab.overlay.compiler.cnn.pool_code import PoolCode
 from hetfab.overlay.compiler.cnn.storage import feature_map, gathers, images_of
+from hetfab.overlay.compiler.cnn.units import Pooling, Unit, emit_unit
 from hetfab.overlay.design import Design
 from hetfab.overlay.images import Image
 from hetfab.overlay.isa.arithmetic import LARGEST_DEGREE, Q8_BITS
@@ -65,33 +66,6 @@ def _logits(model: IntegerCnn) -> Tensor:
     return Tensor(output.name, "output", "sample", channels, output.bits, False, True, output.scale)
 
 
-@dataclass(frozen=True)
-class _Pooling:
-    """A pooling layer and the tiles of it that are not emitted."""
-
-    code: PoolCode
-    tiles: list[PoolTile]
-
-    def emit(self, pending: frozenset[int] | set[int], steps_left: int) -> None:
-        """Emits tiles that read no pending line: as many as fall to one of the steps that are left.
-
-        More at once would keep VEC from the cores' results, and LOAD from what they need next.
-        """
-        ready = [tile for tile in self.tiles if pending.isdisjoint(range(tile.reads, tile.needs))]
-        ready = ready[: -(-len(self.tiles) // (1 + steps_left))]
-        self.tiles[:] = [tile for tile in self.tiles if tile not in ready]
-        for tile in ready:
-            self.code.emit(tile)
-
-
-@dataclass(frozen=True)
-class _Unit:
-    """What is emitted together: a convolution's parts on the cores, and pooling of its result; or one of the two."""
-
-    codes: tuple[ConvCode, ...]
-    pools: tuple[_Pooling, ...]
-
-
 class _Compiler:
     """State of one compilation."""
 
@@ -107,12 +81,13 @@ class _Compiler:
         """Emits all layers."""
         units = self._units()
         for number, unit in enumerate(units):
-            self._emit(unit, units[number + 1] if number + 1 < len(units) else _Unit((), ()))
+            before, following = ([*units, Unit((), ())][place] for place in (number - 1, number + 1))
+            emit_unit(unit, following, before.pools if number else ())
 
-    def _units(self) -> list["_Unit"]:
+    def _units(self) -> list[Unit]:
         """The layers in order, pooling with the convolution before it."""
         layers = self.model.layers
-        units: list[_Unit] = []
+        units: list[Unit] = []
         for index, layer in enumerate(layers):
             if isinstance(layer, Largest | Average):
                 pooling = self._pooling(index, layer)
@@ -120,44 +95,13 @@ class _Compiler:
                 if joins and not units[-1].pools:
                     units[-1] = replace(units[-1], pools=(pooling,))
                 else:
-                    units.append(_Unit((), (pooling,)))
+                    units.append(Unit((), (pooling,)))
                 continue
             conv = self._conv(index, layer)
             plan = plan_conv(conv, self.chip.geometry)
             self.infos.append(_describe(conv, plan, layer))
-            units.append(_Unit(tuple(ConvCode(self.chip, conv, job) for job in plan.jobs), ()))
+            units.append(Unit(tuple(ConvCode(self.chip, conv, job) for job in plan.jobs), ()))
         return units
-
-    def _emit(self, unit: "_Unit", following: "_Unit") -> None:
-        """Emits a unit, always the step of the core that is behind, and pooling where lines are complete.
-
-        Half-way the weights of the next unit begin to come, as far as there is room beside those of this one.
-        """
-        for code in unit.codes:
-            code.prefetch(-1 if code.waits_for_all else code.layer - 1)
-        total = sum(code.steps_left for code in unit.codes)
-        open_codes: list[tuple[float, int, Iterator[float]]] = []
-        for number, code in enumerate(unit.codes):
-            steps = code.run()
-            open_codes.append((next(steps), number, steps))
-        early = False
-        while open_codes:
-            _, number, steps = open_codes.pop(open_codes.index(min(open_codes, key=lambda one: one[:2])))
-            time = next(steps, None)
-            if time is not None:
-                open_codes.append((time, number, steps))
-            pending = set().union(*(code.pending_lines() for code in unit.codes))
-            left = sum(code.steps_left for code in unit.codes)
-            for pooling in unit.pools:
-                pooling.emit(pending, left)
-            if not early and 2 * left <= total:
-                early = True
-                for code in following.codes:
-                    code.prefetch(unit.codes[0].layer)
-        for code in following.codes:
-            code.prefetch(-1 if code.waits_for_all else code.layer - 1)
-        for pooling in unit.pools:
-            pooling.emit(frozenset(), 0)
 
     def _conv(self, index: int, layer: Product | Sum) -> Conv:
         target = self._maps[layer.output.name]
@@ -169,12 +113,12 @@ class _Compiler:
         gathered = self._gathers and layer.input is self.model.input
         return conv_of(layer, index, source, target, residual, gathered=gathered)
 
-    def _pooling(self, index: int, layer: Largest | Average) -> _Pooling:
+    def _pooling(self, index: int, layer: Largest | Average) -> Pooling:
         source, target = self._maps[layer.input.name], self._maps[layer.output.name]
         code = PoolCode(self.chip, index, layer, source, target)
         kind = "largest" if isinstance(layer, Largest) else "mean"
         self.infos.append(_info(target.name, kind, ("load", "vec", "store"), target.channels))
-        return _Pooling(code, code.tiles())
+        return Pooling(code, code.tiles())
 
 
 def _identity(layer: Sum) -> Product:

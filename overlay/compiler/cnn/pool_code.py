@@ -48,8 +48,8 @@ class PoolTile:
         columns: Pixels of a line.
         beat: First beat of a pixel's channels in the input.
         beats: Beats.
-        reads: First input line that is read.
-        needs: The line behind the last one.
+        reads: Input lines that are read.
+        pixels: Pixels of them.
     """
 
     region: Region
@@ -59,8 +59,13 @@ class PoolTile:
     columns: int
     beat: int
     beats: int
-    reads: int
-    needs: int
+    reads: slice
+    pixels: slice
+
+    @property
+    def written(self) -> tuple[slice, slice]:
+        """Output lines and pixels."""
+        return slice(self.row, self.row + self.lines), slice(self.column, self.column + self.columns)
 
 
 class PoolCode:
@@ -84,12 +89,17 @@ class PoolCode:
         self._target = target
         self._window: Window = layer.window
 
+    @property
+    def target(self) -> str:
+        """Name of the tensor that it writes."""
+        return self._target.name
+
     def tiles(self) -> list[PoolTile]:
         """All tiles, in the order of the lines that they need."""
         numbers = self._layer.divisors if isinstance(self._layer, Average) else None
         size = self._source.rows, self._source.columns
         found = [tile for region in regions(self._window, size, numbers) for tile in self._cut(region)]
-        return sorted(found, key=lambda tile: tile.needs)
+        return sorted(found, key=lambda tile: tile.reads.stop)
 
     def emit(self, tile: PoolTile) -> None:
         """Emits a tile: its load, what VEC does, its store."""
@@ -147,12 +157,10 @@ class PoolCode:
 
     def _load(self, tile: PoolTile) -> tuple[int, int]:
         """Brings the input's lines; the first word and those of a line."""
-        window, source = self._window, self._source
+        source = self._source
         lines, columns = self._input_size(tile.region, tile.lines, tile.columns)
         line_words = columns * tile.beats
         ram = self._chip.buffers["res_ram"].take(lines * line_words)
-        row = tile.row * window.strides[0] - window.pads[0] + tile.region.rows.tap * window.dilations[0]
-        column = tile.column * window.strides[1] - window.pads[1] + tile.region.columns.tap * window.dilations[1]
         joined = tile.beats == source.pixel_beats
         for first in range(0, lines, _LARGEST_LINES):
             self._chip.emit(
@@ -164,7 +172,7 @@ class PoolCode:
                 run_stride=source.pixel_beats,
                 run_beats=line_words if joined else tile.beats,
                 stride_blocks=source.row_blocks,
-                address=source.address(row + first, column, tile.beat),
+                address=source.address(tile.reads.start + first, tile.pixels.start, tile.beat),
             )
         return ram, line_words
 
@@ -182,16 +190,23 @@ class PoolCode:
                 "use less padding",
             )
         size = self._best_cut(region)
-        window = self._window
         for row in range(region.rows.first, region.rows.last, size.lines):
             lines = min(size.lines, region.rows.last - row)
-            reads = row * window.strides[0] - window.pads[0] + region.rows.tap * window.dilations[0]
-            needs = reads + self._input_size(region, lines, 1)[0]
             for column in range(region.columns.first, region.columns.last, size.columns):
                 columns = min(size.columns, region.columns.last - column)
+                reads, pixels = self._read(region, (row, column), (lines, columns))
                 for beat in range(0, self._beats, size.beats):
                     beats = min(size.beats, self._beats - beat)
-                    yield PoolTile(region, row, lines, column, columns, beat, beats, reads, needs)
+                    yield PoolTile(region, row, lines, column, columns, beat, beats, reads, pixels)
+
+    def _read(self, region: Region, place: tuple[int, int], size: tuple[int, int]) -> tuple[slice, slice]:
+        """Input lines and pixels under positions from ``place`` on."""
+        first = [
+            place[axis] * self._window.strides[axis] - self._window.pads[axis] + span.tap * self._window.dilations[axis]
+            for axis, span in enumerate((region.rows, region.columns))
+        ]
+        rows, columns = self._input_size(region, *size)
+        return slice(first[0], first[0] + rows), slice(first[1], first[1] + columns)
 
     def _best_cut(self, region: Region) -> _Cut:
         """The tile that brings the fewest beats for a pixel; buffers hold two of it, or where that is too much, one."""
@@ -233,7 +248,7 @@ class PoolCode:
 
     def _fits(self, region: Region, size: _Cut, slots: int) -> bool:
         rows, pixels = self._input_size(region, size.lines, size.columns)
-        whole = PoolTile(region, 0, size.lines, 0, size.columns, 0, size.beats, 0, 0)
+        whole = PoolTile(region, 0, size.lines, 0, size.columns, 0, size.beats, slice(0), slice(0))
         last = replace(whole, beat=max(0, self._beats - size.beats))
         words, outputs = max(self._words(whole), self._words(last)), size.lines * size.columns
         trips = outputs * words * region.rows.taps * region.columns.taps
