@@ -355,7 +355,10 @@ def test_an_address_within_a_beat_is_a_fault(device: Device) -> None:
 def test_more_groups_than_the_design_has_is_a_fault(device: Device) -> None:
     groups = device.emulator.geometry.agg_groups + 1
     fields = {"slot": 0, "rows": 1, "mode": 0, "unsigned": 0, "accumulate": 0, "destination": 0, "sum": 0}
-    assert device.run([codec.reduce(source=0, merge=0, spill=0, weighted=0, **fields, groups=groups)]) is Progress.FAULT
+    assert (
+        device.run([codec.reduce(source=0, merge=0, spill=0, weighted=0, from_fifo=0, **fields, groups=groups)])
+        is Progress.FAULT
+    )
     assert device.emulator.message() == (
         f"engine 'agg', instruction 0: reduce of {groups} groups, the design has {groups - 1}"
     )
@@ -525,6 +528,7 @@ def test_the_run_log_counts_gathered_rows(device: Device, accumulate: int) -> No
             merge=0,
             spill=0,
             weighted=0,
+            from_fifo=0,
             slot=1,
             rows=3,
             mode=1,

@@ -441,6 +441,10 @@ class Overlay {
         if (Design::feature_words == 0 && source != isa::reduce_source::dram) {
             throw std::out_of_range("reduce with a scratchpad, the design has none");
         }
+        if (flag<Family, Op::FromFifo>(instruction) &&
+            (source == isa::reduce_source::schedule || flag<Family, Op::Weighted>(instruction))) {
+            throw std::out_of_range("reduce of rows from rows_fifo with a schedule or weights");
+        }
         const bool weighted = flag<Family, Op::Weighted>(instruction);
         if (weighted && (Design::agg_weights == 0 || source == isa::reduce_source::schedule)) {
             throw std::out_of_range("reduce with weights, which the design or a schedule lacks");
