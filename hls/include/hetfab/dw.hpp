@@ -119,8 +119,8 @@ S<Z, 5> signed_nibble(const U<Z, 4>& nibble, bool is_signed) {
     return S<Z, 5>(is_signed ? (value ^ 8) - 8 : value);
 }
 
-// Adds the products of a word with a tap's weights, of bytes with one nibble of each, to the sums of the window that
-// began `back` columns before; the sums so far are those of `from`.
+// Adds the products of a word with a tap's weights, of bytes with one nibble of each, to the sums of the
+// window that began `back` columns before; the sums so far are those of `from`.
 template <class Z>
 void dw_products(const DwTile<Z>& tile, const Word<Z, 64>& word, const Word<Z, 64>& weight, bool high_weights,
                  bool begins, unsigned from, unsigned back, DwSums<Z> (&sums)[taps]) {

@@ -24,20 +24,30 @@ struct Distance {
     }
 };
 
+// The low Width bits of value * 2^-shift, by three choices among four: two bits of the distance each, of no
+// more bits than the choices behind them take.
+template <class Z, int Width>
+S<Z, Width> shifted_bits(const S<Z, 64>& value, const U<Z, 6>& shift) {
+#pragma HLS INLINE
+    const auto distance = static_cast<unsigned>(shift);
+    const S<Z, Width + 15> coarse = wrap<Z, Width + 15>(S<Z, 64>(value >> (distance & 48)));
+    const S<Z, Width + 3> fine = wrap<Z, Width + 3>(S<Z, Width + 15>(coarse >> (distance & 12)));
+    return wrap<Z, Width>(S<Z, Width + 3>(fine >> (distance & 3)));
+}
+
 // value * 2^-shift rounded half to even, or up where half_up, and limited to Out bits; the value has at
 // most 50.
 template <class Z, int Out, class Value>
 S<Z, Out> shifted(const Value& value, const Distance<Z, Out>& by, bool half_up = false) {
 #pragma HLS INLINE
     const S<Z, 64> wide = value;
-    // The floor, and the bit of weight one half below it.
-    const auto halves = S<Z, 64>(S<Z, 64>(wide << 1) >> by.shift);
-    const bool half = bit_of<Z>(halves, 0);
-    const bool rest = (wide & by.below) != 0;
+    // The floor, and below it the bit of weight one half.
+    const S<Z, Out + 2> halves = shifted_bits<Z, Out + 2>(S<Z, 64>(wide << 1), by.shift);
+    const bool rest = half_up || (wide & by.below) != 0;
+    const bool raised = bit_of<Z>(halves, 0) && (rest || bit_of<Z>(halves, 1));
+    const S<Z, Out + 1> floor = wrap<Z, Out + 1>(S<Z, Out + 2>(halves >> 1));
+    const S<Z, Out> rounded = saturate<Z, Out>(sum<Z, Out + 2>(floor, U<Z, 1>(raised ? 1 : 0)));
     const auto magnitude = S<Z, 64>(wide < 0 ? S<Z, 64>(~wide) : wide);
-    const S<Z, Out + 2> floor = wrap<Z, Out + 2>(S<Z, 64>(halves >> 1));
-    const bool raised = half && (half_up || rest || bit_of<Z>(floor, 0));
-    const S<Z, Out> rounded = saturate<Z, Out>(sum<Z, Out + 3>(floor, U<Z, 1>(raised ? 1 : 0)));
     if ((magnitude & by.beyond) == 0) return rounded;
     return wide < 0 ? S<Z, Out>(-(1 << (Out - 1))) : S<Z, Out>((1 << (Out - 1)) - 1);
 }

@@ -26,7 +26,8 @@ Pixels: TypeAlias = npt.NDArray[np.bool_]
 
 _BEAT = 8
 #: Steps whose results LOAD does not wait for yet, where it has other things to bring.
-_LATEST = 2
+import os
+_LATEST = int(os.environ.get("LATEST","40"))
 #: Contexts of LOAD: a layer's on GEMM-D and on GEMM-L.
 _SLOTS = {"d": 0, "l": 1}
 

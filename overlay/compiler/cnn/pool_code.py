@@ -202,9 +202,7 @@ class PoolCode:
     def _read(self, region: Region, place: tuple[int, int], size: tuple[int, int]) -> tuple[slice, slice]:
         """Input lines and pixels under positions from ``place`` on."""
         first = [
-            place[axis] * self._window.strides[axis]
-            - self._window.pads[axis]
-            + span.tap * self._window.dilations[axis]
+            place[axis] * self._window.strides[axis] - self._window.pads[axis] + span.tap * self._window.dilations[axis]
             for axis, span in enumerate((region.rows, region.columns))
         ]
         rows, columns = self._input_size(region, *size)

@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The order in which the parts of layers are emitted: both cores' steps of a convolution, pooling between them.
+
+An engine executes in this order, so what one engine does should not stand before what another one needs sooner. Each
+time the core that is behind makes a step. Pooling of a convolution's result is spread over the convolution's steps and,
+where the next convolution reads it line by line, over that one's steps too: VEC has time there.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from hetfab.overlay.compiler.cnn.conv_code import ConvCode, Pixels
+from hetfab.overlay.compiler.cnn.pool_code import PoolCode, PoolTile
+
+#: Of pooling, the share that waits for the next convolution where that is possible.
+import os
+_CARRIED = float(os.environ.get("CARRIED","0.2"))
+#: Steps of the next convolution before which lines that they read are pooled.
+_AHEAD = int(os.environ.get("AHEAD","12"))
+
+
+@dataclass(frozen=True)
+class Pooling:
+    """A pooling layer and the tiles of it that are not emitted."""
+
+    code: PoolCode
+    tiles: list[PoolTile]
+
+    def spread(self, pending: Pixels, later: int, steps_left: int) -> None:
+        """Emits tiles that read no pending pixel: as many as fall to one of the steps that are left.
+
+        Args:
+            pending: Input pixels that are not complete.
+            later: Tiles to keep.
+            steps_left: Steps.
+        """
+        count = -(-max(0, len(self.tiles) - later) // (1 + steps_left))
+        self._emit([tile for tile in self.tiles if not pending[tile.reads, tile.pixels].any()][:count])
+
+    def order(self, readers: "Unit") -> None:
+        """Puts the tiles in the order in which the next unit reads their pixels."""
+        when = np.minimum.reduce([code.first_reads() for code in readers.codes])
+        self.tiles.sort(key=lambda tile: float(when[tile.written].min()))
+
+    def complete(self, needed: Pixels) -> None:
+        """Emits the tiles of some output pixels."""
+        self._emit([tile for tile in self.tiles if needed[tile.written].any()])
+
+    def finish(self) -> None:
+        """Emits all tiles that are left."""
+        self._emit(list(self.tiles))
+
+    def _emit(self, chosen: Sequence[PoolTile]) -> None:
+        self.tiles[:] = [tile for tile in self.tiles if tile not in chosen]
+        for tile in chosen:
+            self.code.emit(tile)
+
+
+@dataclass(frozen=True)
+class Unit:
+    """What is emitted together: a convolution's parts on the cores, and pooling of its result; or one of the two."""
+
+    codes: tuple[ConvCode, ...]
+    pools: tuple[Pooling, ...]
+
+    @property
+    def steps_left(self) -> int:
+        """Steps of both cores."""
+        return sum(code.steps_left for code in self.codes)
+
+    def pending(self) -> Pixels:
+        """Output pixels that are not complete, bool [rows, columns]."""
+        return np.logical_or.reduce([code.pending() for code in self.codes])
+
+    def reads_by_lines(self, pooling: Pooling) -> bool:
+        """Whether it reads a pooled tensor, and begins before that is complete."""
+        return any(code.source == pooling.code.target for code in self.codes) and not any(
+            code.waits_for_all for code in self.codes
+        )
+
+
+def emit_unit(unit: Unit, following: Unit, carried: Sequence[Pooling]) -> None:
+    """Emits a unit.
+
+    Half-way the weights of the next one begin to come, as far as there is room beside those of this one.
+
+    Args:
+        unit: The unit.
+        following: The next one.
+        carried: Pooling of the unit before, of which tiles may be left.
+    """
+    for code in unit.codes:
+        code.prefetch(-1 if code.waits_for_all else code.layer - 1)
+    for pooling in unit.pools:
+        if following.reads_by_lines(pooling):
+            pooling.order(following)
+    later = [int(_CARRIED * len(one.tiles)) if following.reads_by_lines(one) else 0 for one in unit.pools]
+    total, early = unit.steps_left, False
+    for code in _by_time(unit.codes, carried):
+        for pooling, kept in zip(unit.pools, later, strict=True):
+            pooling.spread(unit.pending(), kept, unit.steps_left)
+        if not early and 2 * unit.steps_left <= total:
+            early = True
+            for code in following.codes:
+                code.prefetch(unit.codes[0].layer)
+    for pooling, kept in zip(unit.pools, later, strict=True):
+        if not kept:
+            for code in following.codes:
+                code.prefetch(-1)
+            pooling.finish()
+
+
+def _by_time(codes: Sequence[ConvCode], carried: Sequence[Pooling]) -> Iterator[ConvCode]:
+    """Emits step after step, of the core that is behind; yields after each."""
+    running: list[tuple[float, int, Iterator[float]]] = []
+    for number, code in enumerate(codes):
+        steps = code.run()
+        running.append((next(steps), number, steps))
+    while running:
+        _, number, steps = running.pop(running.index(min(running, key=lambda one: one[:2])))
+        for pooling in carried:
+            pooling.complete(codes[number].pixels_read(_AHEAD))
+        time = next(steps, None)
+        if time is not None:
+            running.append((time, number, steps))
+        yield codes[number]
+    for pooling in carried:
+        pooling.finish()

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Compiled networks on samples compute every stored tensor as the integer layers do: golden model and emulators."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from hetfab.hls.build.emulator import Bodies, Emulator, build_emulator
+from hetfab.overlay.compiler.cnn.network import compile_cnn
+from hetfab.overlay.costs.program_cost import expected_log
+from hetfab.overlay.errors import DesignTooSmallError, OverflowPossibleError
+from hetfab.overlay.program import read_program, write_program
+from hetfab.quantize.widths import Widths
+from tests.image_programs import SMALL_IMAGES, bound_images, differing, random_integers
+from tests.programs import design_of, run_emulated, run_golden
+
+WIDTHS = (Widths(8, 8), Widths(4, 4), Widths(2, 8), Widths(1, 4), Widths(3, 2))
+SEEDS = range(40)
+
+
+@pytest.fixture(scope="module")
+def emulator() -> Iterator[Emulator]:
+    """The kernels' own bodies, which check the order of accesses."""
+    with Emulator(build_emulator(SMALL_IMAGES, bodies=Bodies.PLAIN), SMALL_IMAGES) as opened:
+        yield opened
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_emulator_and_golden_model_compute_every_tensor(seed: int, emulator: Emulator) -> None:
+    integers, samples = random_integers(seed, WIDTHS[seed % len(WIDTHS)])
+    bound = bound_images(integers, samples[0], SMALL_IMAGES)
+    assert differing(integers, samples[0], bound, run_golden(bound)) == []
+    executed = run_emulated(bound, emulator, seed)
+    assert differing(integers, samples[0], bound, executed) == []
+    expected = expected_log(bound)
+    assert executed.run_log is not None
+    for name in expected.dtype.names or ():
+        if name != "layer":
+            assert np.array_equal(expected[name], executed.run_log[name]), name
+
+
+@pytest.mark.parametrize("cores", [("gemm_d",), ("gemm_l",)])
+def test_one_core_suffices(cores: tuple[str, ...]) -> None:
+    engines = ("load", "store", *cores, "vec")
+    geometry = replace(SMALL_IMAGES, engines=engines, gemm_l_acc_bits=32)
+    for seed in range(4):
+        integers, samples = random_integers(seed, Widths(4, 4))
+        bound = bound_images(integers, samples[0], geometry)
+        assert differing(integers, samples[0], bound, run_golden(bound)) == []
+
+
+def test_places_are_used_again_and_logits_stay_the_same(tmp_path: object) -> None:
+    integers, samples = random_integers(7, Widths(4, 4))
+    kept = compile_cnn(integers, design_of(SMALL_IMAGES), keep=True)
+    reused = compile_cnn(integers, design_of(SMALL_IMAGES))
+
+    def size(program: object) -> int:
+        images = getattr(program, "images")
+        return max(one.offset + one.size_bytes for one in images if one.segment == "activations")
+
+    assert size(reused) < size(kept)
+
+
+def test_a_program_file_keeps_its_images(tmp_path_factory: pytest.TempPathFactory) -> None:
+    integers, _ = random_integers(3, Widths(8, 8))
+    program = compile_cnn(integers, design_of(SMALL_IMAGES))
+    path = tmp_path_factory.mktemp("program") / "cnn.hfp"
+    write_program(path, program)
+    assert read_program(path).images == program.images
+
+
+def test_a_layer_that_no_buffer_holds_is_refused() -> None:
+    integers, _ = random_integers(0, Widths(8, 8))
+    tiny = replace(SMALL_IMAGES, act_d_words=1, act_l_words=1, gather_beats=0)
+    with pytest.raises(DesignTooSmallError, match="does not fit the design: windows of"):
+        compile_cnn(integers, design_of(tiny))
+
+
+def test_sums_that_leave_the_accumulators_are_refused() -> None:
+    integers, _ = random_integers(0, Widths(8, 8))
+    wide = replace(integers.layers[0], weight=integers.layers[0].weight * (1 << 20))  # type: ignore[union-attr]
+    model = replace(integers, layers=(wide, *integers.layers[1:]))
+    only_l = replace(SMALL_IMAGES, engines=("load", "store", "gemm_l", "vec"))
+    with pytest.raises(OverflowPossibleError, match="on GEMM-L can reach"):
+        compile_cnn(model, design_of(only_l))
