@@ -221,6 +221,7 @@ def agg_resources(geometry: Geometry, form: Form) -> Resources:
     shifter = _REQUANTIZED_BITS * _BARREL_LEVELS
     lut = _constant("lut_agg_control") + geometry.lanes * (select + adders + shifter)
     lut += _constant("lut_agg_entries") + _constant("lut_agg_spill")
+    lut += _constant("lut_agg_divider") if "sgb" in geometry.engines else 0
     lut += _constant("lut_agg_scratchpad") if geometry.feature_words else 0
     sums = Resources(ff=geometry.agg_groups * geometry.lanes * ACCUMULATOR_BITS)
     # Rows of features, of spilled sums and of sum_ram, and slots.

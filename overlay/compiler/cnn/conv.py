@@ -71,6 +71,17 @@ class Conv:
         """Output channels."""
         return self.weight.shape[3]
 
+    @property
+    def shape(self) -> tuple[object, ...]:
+        """All that a plan depends on beside the sums that weights can reach."""
+        forms = [
+            (one.rows, one.columns, one.item_bits, one.pixel_bytes, one.row_blocks)
+            for one in (self.source, self.target, self.residual)
+            if one is not None
+        ]
+        windows = self.weight.shape, self.strides, self.above, self.left, self.gathered
+        return *forms, *windows, self.weight_bits.tobytes()
+
 
 def conv_of(
     layer: Product, index: int, source: FeatureMap, target: FeatureMap, residual: FeatureMap | None, *, gathered: bool

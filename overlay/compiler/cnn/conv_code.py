@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from hetfab.overlay.compiler.cnn.chip import Chip
 from hetfab.overlay.compiler.cnn.conv import Conv
-from hetfab.overlay.compiler.cnn.cores import Core, slices
+from hetfab.overlay.compiler.cnn.cores import slices
 from hetfab.overlay.compiler.cnn.planning import Chunk, Job, Piece, line_beats
 from hetfab.overlay.compiler.cnn.strips import Segment, Tile
 from hetfab.overlay.compiler.cnn.vector import Finishing
@@ -26,8 +26,8 @@ Pixels: TypeAlias = npt.NDArray[np.bool_]
 
 _BEAT = 8
 #: Steps whose results LOAD does not wait for yet, where it has other things to bring.
-import os
-_LATEST = int(os.environ.get("LATEST","40"))
+
+_LATEST = 40
 #: Contexts of LOAD: a layer's on GEMM-D and on GEMM-L.
 _SLOTS = {"d": 0, "l": 1}
 
@@ -67,7 +67,7 @@ class ConvCode:
         self._latest: list[Step] = []
 
     def steps(self) -> list[Step]:
-        """All steps in order: passes of channels, in each batches of tiles, in these all weights, for each all tiles."""
+        """All steps: passes of channels, in each batches of tiles, in these all weights, for each all tiles."""
         job, tiles = self._job, self._job.tiles
         return [
             Step(tile, chunk)

@@ -13,6 +13,8 @@ import numpy as np
 from hetfab.overlay.compiler.cnn.chip import Chip
 from hetfab.overlay.compiler.cnn.conv import Conv, conv_of
 from hetfab.overlay.compiler.cnn.conv_code import ConvCode
+from hetfab.overlay.compiler.cnn.cores import cores_of
+from hetfab.overlay.compiler.cnn.depthwise_code import DepthwiseCode, runs_on_dw
 from hetfab.overlay.compiler.cnn.planning import ConvPlan, plan_conv
 from hetfab.overlay.compiler.cnn.pool_code import PoolCode
 from hetfab.overlay.compiler.cnn.storage import feature_map, gathers, images_of
@@ -75,6 +77,7 @@ class _Compiler:
         self.chip = Chip(design.geometry)
         self.infos: list[LayerInfo] = []
         self._maps = {name: feature_map(image) for name, image in images.items()}
+        self._plans: dict[object, ConvPlan] = {}
         self._gathers = gathers(model, design.geometry)
 
     def run(self) -> None:
@@ -89,8 +92,9 @@ class _Compiler:
         layers = self.model.layers
         units: list[Unit] = []
         for index, layer in enumerate(layers):
-            if isinstance(layer, Largest | Average):
-                pooling = self._pooling(index, layer)
+            on_dw = runs_on_dw(layer, self.chip.geometry)
+            if isinstance(layer, Largest | Average) or on_dw:
+                pooling = self._depthwise(index, layer) if on_dw else self._pooling(index, layer)
                 joins = index > 0 and layer.input is layers[index - 1].output
                 if joins and not units[-1].pools:
                     units[-1] = replace(units[-1], pools=(pooling,))
@@ -98,10 +102,18 @@ class _Compiler:
                     units.append(Unit((), (pooling,)))
                 continue
             conv = self._conv(index, layer)
-            plan = plan_conv(conv, self.chip.geometry)
+            plan = self._plan(conv)
             self.infos.append(_describe(conv, plan, layer))
             units.append(Unit(tuple(ConvCode(self.chip, conv, job) for job in plan.jobs), ()))
         return units
+
+    def _plan(self, conv: Conv) -> ConvPlan:
+        """The plan of a convolution; those of one shape have one plan."""
+        cores = tuple(core for core in cores_of(self.chip.geometry) if core.serves(conv))
+        key = conv.shape, cores
+        if key not in self._plans:
+            self._plans[key] = plan_conv(conv, self.chip.geometry)
+        return self._plans[key]
 
     def _conv(self, index: int, layer: Product | Sum) -> Conv:
         target = self._maps[layer.output.name]
@@ -118,6 +130,12 @@ class _Compiler:
         code = PoolCode(self.chip, index, layer, source, target)
         kind = "largest" if isinstance(layer, Largest) else "mean"
         self.infos.append(_info(target.name, kind, ("load", "vec", "store"), target.channels))
+        return Pooling(code, code.tiles())
+
+    def _depthwise(self, index: int, layer: Product) -> Pooling:
+        source, target = self._maps[layer.input.name], self._maps[layer.output.name]
+        code = DepthwiseCode(self.chip, index, layer, source, target)
+        self.infos.append(_info(target.name, "depthwise", ("load", "vec", "dw", "store"), target.channels))
         return Pooling(code, code.tiles())
 
 

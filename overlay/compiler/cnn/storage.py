@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Decides how each tensor of a network is stored and where: samples, feature maps whose places are used again, logits."""
+"""Form and place of each tensor of a network: samples, feature maps whose places are used again, logits."""
 
 from collections.abc import Mapping
 from dataclasses import replace

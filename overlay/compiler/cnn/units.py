@@ -8,25 +8,27 @@ where the next convolution reads it line by line, over that one's steps too: VEC
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from hetfab.overlay.compiler.cnn.conv_code import ConvCode, Pixels
-from hetfab.overlay.compiler.cnn.pool_code import PoolCode, PoolTile
+from hetfab.overlay.compiler.cnn.depthwise_code import DepthwiseCode
+from hetfab.overlay.compiler.cnn.pool_code import PoolCode
 
 #: Of pooling, the share that waits for the next convolution where that is possible.
-import os
-_CARRIED = float(os.environ.get("CARRIED","0.2"))
+
+_CARRIED = 0.2
 #: Steps of the next convolution before which lines that they read are pooled.
-_AHEAD = int(os.environ.get("AHEAD","12"))
+_AHEAD = 12
 
 
 @dataclass(frozen=True)
 class Pooling:
-    """A pooling layer and the tiles of it that are not emitted."""
+    """A layer of pooling, or on DW, and the tiles of it that are not emitted."""
 
-    code: PoolCode
-    tiles: list[PoolTile]
+    code: PoolCode | DepthwiseCode
+    tiles: list[Any]
 
     def spread(self, pending: Pixels, later: int, steps_left: int) -> None:
         """Emits tiles that read no pending pixel: as many as fall to one of the steps that are left.
@@ -52,7 +54,7 @@ class Pooling:
         """Emits all tiles that are left."""
         self._emit(list(self.tiles))
 
-    def _emit(self, chosen: Sequence[PoolTile]) -> None:
+    def _emit(self, chosen: Sequence[Any]) -> None:
         self.tiles[:] = [tile for tile in self.tiles if tile not in chosen]
         for tile in chosen:
             self.code.emit(tile)
