@@ -32,6 +32,7 @@ class Board:
         dram_bytes_per_second: Peak rate of the DRAM.
         contiguous_bytes: What the board's Linux reserves for contiguous memory (CMA); None where it is not known.
         clock_source_mhz: The PLL that fabric clocks are divided from.
+        cpu_ratio: Time of a thread on its processor over that on the machine of ``restructure/prices.json``.
         pynq: Releases of pynq that load overlays on it.
     """
 
@@ -48,6 +49,7 @@ class Board:
     dram_bytes_per_second: float
     contiguous_bytes: int | None
     clock_source_mhz: float
+    cpu_ratio: float
     pynq: tuple[str, ...]
 
 
@@ -112,5 +114,6 @@ def read_board_file(path: Path) -> Board:
         dram_bytes_per_second=table["dram"]["bytes_per_second"],
         contiguous_bytes=table["dram"]["contiguous_bytes"],
         clock_source_mhz=table["clock_source_mhz"],
+        cpu_ratio=table["cpu_ratio"],
         pynq=tuple(table["pynq"]),
     )

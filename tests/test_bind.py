@@ -30,6 +30,8 @@ from tests.conftest import SMALL_GEOMETRY
 from tests.programs import compiled, quantized
 from tests.random_models import Case, ModelBuilder
 
+#: Reads destinations and ids, not runs and units.
+WITHOUT_SCRATCHPAD = replace(SMALL_GEOMETRY, feature_words=0)
 WRITES = Relation("author", "writes", "paper")
 CITES = Relation("paper", "cites", "paper")
 
@@ -60,7 +62,7 @@ def program() -> Program:
         builder.mean(builder.dense(paper, 7), "cites", "paper"),
         builder.dense(paper, 7),
     ]
-    return compiled(quantized(Case(builder.finish(builder.total(terms)), graph)).model, graph, SMALL_GEOMETRY)
+    return compiled(quantized(Case(builder.finish(builder.total(terms)), graph)).model, graph, WITHOUT_SCRATCHPAD)
 
 
 @pytest.fixture
@@ -229,7 +231,7 @@ def test_a_table_fixes_the_count() -> None:
     graph = replace(graph, relations=relations)
     builder = ModelBuilder(random, graph)
     model = quantized(Case(builder.finish(builder.mean(builder.table("venue", 3), "holds", "paper")), graph)).model
-    program = compiled(model, graph, SMALL_GEOMETRY)
+    program = compiled(model, graph, WITHOUT_SCRATCHPAD)
     other = replace(graph, counts={**graph.counts, "venue": 5})
     assert refusal(program, graph_arrays(program, other), CountFixedError) == (
         "the graph has 5 nodes of type 'venue'",

@@ -13,11 +13,17 @@ from hetfab.driver.graph.model_inputs import model_bindings
 from hetfab.hls.build.emulator import Emulator
 from hetfab.overlay.compiler.compile import compile_lowered
 from hetfab.overlay.compiler.graph_facts import GraphFacts, Sources
-from hetfab.overlay.compiler.lowered import LoweredModel
+from hetfab.overlay.compiler.lowered import LoweredLayer, LoweredModel
 from hetfab.overlay.compiler.lowering import lower
+from hetfab.overlay.compiler.model_plan import plan_model
 from hetfab.overlay.compiler.relation_order import order_relations
+from hetfab.overlay.compiler.repeats import without_repeats
+from hetfab.overlay.costs.program_cost import expected_log, operation_rows
+from hetfab.overlay.isa.codec import ReduceSource
+from hetfab.overlay.isa.spec import isa
 from hetfab.overlay.model.schema import Relation
-from tests.programs import bound_to, design_of, quantized, run_emulated
+from tests.conftest import SMALL_GEOMETRY
+from tests.programs import bound_to, design_of, quantized, run_emulated, run_golden
 from tests.random_models import Case, ModelBuilder
 from tests.test_whole_programs import assert_equals_onnxruntime
 
@@ -36,9 +42,9 @@ def citing_graph() -> HeteroGraph:
     return HeteroGraph("citing", "paper", {"paper": 120}, relations, features)
 
 
-def shared_projection() -> tuple[Case, LoweredModel]:
+def shared_projection(given: HeteroGraph | None = None) -> tuple[Case, LoweredModel]:
     """Weights of the type: one projection, aggregated over each relation."""
-    graph = citing_graph()
+    graph = given or citing_graph()
     builder = ModelBuilder(np.random.default_rng(1), graph)
     rows = builder.dense(builder.features("paper"), 17)
     logits = builder.total([builder.mean(rows, name, "paper") for name in "abcd"])
@@ -134,21 +140,58 @@ def test_a_projection_that_is_spelled_for_each_relation_is_computed_once(small_e
     assert_equals_onnxruntime(run_emulated(bound, emulator), bound, model, graph)
 
 
-@pytest.mark.parametrize("names", ["acbd", "abcd"])
-def test_tags_keep_the_vectors_of_a_tensor_from_one_edge_set_to_the_next(
-    names: str, small_emulators: dict[str, Emulator]
-) -> None:
-    """One tile of destinations: an edge set that follows one with the same sources finds half of them."""
-    graph = citing_graph(papers=14)
-    case, lowered = shared_projection(graph)
-    emulator = small_emulators["native"]
-    by_name = {each.edges.name: each for each in lowered.layers[-1].aggregations}
-    last = replace(lowered.layers[-1], aggregations=tuple(by_name[name] for name in names))
-    design = design_of(replace(emulator.geometry))
-    program = compile_lowered(
-        replace(lowered, layers=(*lowered.layers[:-1], last)), design, row_source=ReduceSource.TAGS
-    )
-    bound = bound_to(program, graph)
-    executed = run_emulated(bound, emulator)
-    assert_equals_onnxruntime(executed, bound, case.model, graph)
-    print(names, executed.run_log[["layer", "misses", "edges"]] if executed.run_log is not None else None)
+def conflicting_graph() -> HeteroGraph:
+    """Relations of 8 sources each, those of b and d in the slots of a's and c's."""
+    ids = np.arange(8)
+    relations = {
+        Relation("paper", name, "paper"): Edges(ids + first, ids)
+        for name, first in zip("abcd", (0, 16, 0, 16), strict=True)
+    }
+    features = {"paper": np.random.default_rng(0).normal(size=(24, 9)).astype(np.float32)}
+    return HeteroGraph("conflicting", "paper", {"paper": 24}, relations, features)
+
+
+def test_tags_keep_the_vectors_of_a_tensor_from_one_edge_set_to_the_next() -> None:
+    """The planned order reads a vector once in a pass over the channels, the model's order for each edge set."""
+    case, lowered = shared_projection(conflicting_graph())
+    design, tags = design_of(replace(SMALL_GEOMETRY, agg_contexts=4)), ReduceSource.TAGS
+    plan = plan_model(lowered, design, graph_facts(case.graph, lowered), row_source=tags)
+    (found,) = plan.orders
+    assert (found.loaded_bytes, found.given_bytes, found.bytes) == (32 * ROW, 32 * ROW, 16 * ROW)
+    for layers, misses in ((plan.lowered, 16), (lowered, 32)):
+        bound = bound_to(compile_lowered(layers, design, row_source=tags), case.graph)
+        assert_equals_onnxruntime(run_golden(bound), bound, case.model, case.graph)
+        passes = len(operation_rows(bound.words, isa().operation("configure_features"))) // 4
+        assert expected_log(bound)["misses"].sum() == passes * misses
+
+
+def changed(layer: LoweredLayer, name: str) -> LoweredLayer:
+    """The layer with one of its numbers changed."""
+    dense, output = layer.dense, layer.output
+    assert dense is not None
+    match name:
+        case "weight" | "weight_bits" | "bias":
+            return replace(layer, dense=replace(dense, **{name: getattr(dense, name) + 1}))
+        case "multiplier" | "shift" | "post_shift" | "post_left":
+            return replace(layer, **{name: getattr(layer, name) + 1})
+        case "relu":
+            return replace(layer, relu=not layer.relu)
+        case "input":
+            return replace(layer, dense=replace(dense, input=replace(dense.input, name="another")))
+    return replace(layer, output=replace(output, **{name: getattr(output, name) - 1}))
+
+
+@pytest.mark.parametrize(
+    "name",
+    "weight weight_bits bias multiplier shift post_shift post_left relu input bits exponent signed mantissa".split(),
+)
+def test_layers_that_differ_in_one_number_stay(name: str) -> None:
+    """A copy of the first layer is left out, a changed one is not."""
+    _, lowered = shared_projection()
+    first, last = lowered.layers
+    copy = replace(first, output=replace(first.output, name="copy"))
+    assert without_repeats(replace(lowered, layers=(first, copy, last))).layers[1].output is last.output
+    other = changed(copy, name)
+    assert [each.output for each in without_repeats(replace(lowered, layers=(first, other, last))).layers] == [
+        each.output for each in (first, other, last)
+    ]

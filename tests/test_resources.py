@@ -2,6 +2,7 @@
 """Resource functions: they grow with every parameter, are never negative, and follow the shapes of block RAM."""
 
 import math
+import re
 from dataclasses import astuple, fields, replace
 from pathlib import Path
 
@@ -9,10 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hetfab.overlay.blockdesign.build import MASTERS
 from hetfab.overlay.board import board_names, read_board
 from hetfab.overlay.costs.area import area_constants
 from hetfab.overlay.costs.elements import Form
 from hetfab.overlay.costs.resources import (
+    READ_AND_WRITTEN,
+    WRITTEN,
     block_rams,
     check_fits,
     crowded,
@@ -29,6 +33,7 @@ from hetfab.overlay.isa.spec import isa
 DESIGNS = Path(__file__).parents[1] / "overlay" / "designs"
 ROWS = st.sampled_from([2, 8, 16, 32])
 COLUMNS = st.sampled_from([8, 16, 32])
+KERNELS = Path(__file__).parents[1] / "hls" / "kernels"
 FORMS = st.sampled_from(list(Form))
 geometries = st.builds(
     Geometry,
@@ -178,13 +183,25 @@ def test_every_default_design_fits_its_board() -> None:
 
 
 def test_ports_by_hand() -> None:
-    """Both directions of LOAD, STORE, DISPATCH and two ports of AGG with 64 bits; DISPATCH's queues and registers."""
+    """One direction of LOAD, STORE and DISPATCH, three of AGG's two ports; DISPATCH's queues and registers."""
     parts = design_resources(replace(default_design().geometry, sum_words=1024), Form.MAPPED)
-    assert [parts[name].bram36 for name in ("load", "store")] == [2, 2]
+    assert [parts[name].bram36 for name in ("load", "store")] == [1, 1]
     # Queues of all engines as five RAMB18 of 512 x 36 bits, arguments as two with two full ports, the status as one.
-    assert parts["dispatch"].bram36 == 2 + 2.5 + 1 + 0.5
+    assert parts["dispatch"].bram36 == 1 + 2.5 + 1 + 0.5
     # 256 destinations of 78 bits, and 1,024 words of 256 bits with two full ports beside the two ports.
-    assert parts["agg"].bram36 == 1.5 + 7.5 + 4
+    assert parts["agg"].bram36 == 1.5 + 7.5 + 3
+
+
+def test_directions_of_ports_are_those_of_the_directives() -> None:
+    """A direction with one burst outstanding is not used."""
+    for engine, port in MASTERS:
+        text = (KERNELS / f"{engine}.cpp").read_text(encoding="utf-8")
+        directive = re.search(rf"mode=m_axi port={port} (?:.*\\\n)*.*", text)
+        assert directive
+        read, write = (
+            int(re.findall(rf"num_{name}_outstanding=(\d+)", directive[0])[0]) > 1 for name in ("read", "write")
+        )
+        assert (read, write) == ((engine, port) not in WRITTEN, (engine, port) in (*WRITTEN, *READ_AND_WRITTEN))
 
 
 def test_only_masters_that_share_a_port_take_an_interconnect() -> None:
@@ -193,8 +210,8 @@ def test_only_masters_that_share_a_port_take_an_interconnect() -> None:
     cores = replace(geometry, engines=("load", "store", "gemm_d", "gemm_l", "vec"))
     share, converter = (area_constants()[f"lut_per_{name}"].value for name in ("interconnect_port", "write_converter"))
     zynq, ultrascale = read_board("pynq-z2"), read_board("zcu104")
-    assert memory_port_resources(geometry, zynq).lut == 2 * share
-    assert memory_port_resources(geometry, replace(zynq, ports=2)).lut == 4 * share
+    assert memory_port_resources(geometry, zynq).lut == converter + 2 * share
+    assert memory_port_resources(geometry, replace(zynq, ports=2)).lut == converter + 4 * share
     assert memory_port_resources(cores, zynq).lut == converter
     assert memory_port_resources(cores, ultrascale).lut == 0
 

@@ -18,6 +18,7 @@ from hetfab.overlay.errors import DesignTooSmallError, LimitExceededError, Strea
 from hetfab.overlay.isa import codec
 from hetfab.overlay.isa.codec import RegisterOffset, Segment
 from hetfab.overlay.isa.golden import GoldenMachine
+from hetfab.overlay.isa.spec import isa
 from hetfab.overlay.isa.words import program_address
 from hetfab.overlay.layouts import padded
 from hetfab.overlay.model.schema import Relation
@@ -307,6 +308,47 @@ def test_plans_run_as_streams(emulators: dict[str, Emulator], random: RandomRela
             assert found.starts.tolist() == expected[metapath].starts.tolist()
             capped = any(isinstance(step, Compose) and step.threshold > GEOMETRY.sgb_ids for step in plan.steps)
             assert capped or found.ids.tolist() == expected[metapath].ids.tolist()
+
+
+def test_a_plan_of_dense_graphs_makes_bitmaps_once_and_reuses_places(emulators: dict[str, Emulator]) -> None:
+    """Two products with the same right relation, and one that is dropped when the next is built."""
+    rng = np.random.default_rng(5)
+    there, back = mixed_graph(rng, 70, 80), mixed_graph(rng, 80, 500)
+    relations = {
+        Relation("a", "r", "b"): there,
+        Relation("b", "s", "c"): back,
+        Relation("c", "t", "b"): transpose(back),
+    }
+    metapaths = {"long": ("r", "s", "t", "s"), "short": ("r", "s")}
+    plan = plan_semantic_graphs(metapaths, relations)
+    by_name = {relation.name: graph for relation, graph in relations.items()}
+    composed = [step for step in plan.steps if isinstance(step, Compose)]
+    assert [step.right for step in composed if step.bitmap_bytes].count(("s",)) == 2
+    stream = semantic_stream(plan, by_name, GEOMETRY)
+    opcodes = (stream.words[:, 0] >> np.uint64(isa().header_field("opcode").lsb) & np.uint64(15)).tolist()
+    assert opcodes.count(isa().operation("widen").opcode) == len({s.right for s in composed if s.bitmap_bytes})
+    before = np.zeros(len(Segment) * SIZE, np.uint8)
+    before[: stream.words.nbytes] = stream.words.reshape(-1).view(np.uint8)
+    graph_segment(stream, by_name, before[Segment.GRAPH * SIZE :])
+    expected = build_semantic_graphs(plan, by_name)
+    for name in ("native", "host"):
+        dram = before.copy()
+        assert run(emulators[name], dram, len(stream.words)) == (Progress.DONE, "")
+        for metapath, path in plan.outputs.items():
+            found = stream.places[path].read(dram[Segment.GRAPH * SIZE :])
+            assert found.starts.tolist() == expected[metapath].starts.tolist()
+            assert all(sorted(found.row(r)) == sorted(expected[metapath].row(r)) for r in range(found.rows))
+
+
+def test_places_of_dropped_graphs_are_reused() -> None:
+    """A long path drops what it is built from, and the next part takes that place."""
+    rng = np.random.default_rng(6)
+    relations = {Relation("a", f"r{number}", "a"): random_graph(rng, 40, 40) for number in range(6)}
+    by_name = {relation.name: graph for relation, graph in relations.items()}
+    plan = plan_semantic_graphs({"long": tuple(by_name)}, relations)
+    stream = semantic_stream(plan, by_name, GEOMETRY)
+    built = [place for path, place in stream.places.items() if len(path) > 1]
+    assert stream.size < stream.read_bytes + sum(place.end - place.offset for place in built)
 
 
 def test_designs_that_cannot_build_a_plan_are_refused() -> None:

@@ -345,7 +345,8 @@ class Overlay {
     // What the instruction set does not define: hardware would end with sums of whatever its registers held.
     static void check_shape(unsigned engine, unsigned opcode, const Types::Instruction& instruction) {
         if (engine == isa::engine::gemm_d && opcode == isa::Matmul::opcode) check_matmul(instruction);
-        if (engine == isa::engine::gemm_l && opcode != isa::Sync::opcode) check_planes(opcode, instruction);
+        const bool planes = opcode == isa::MatmulPlanes::opcode || opcode == isa::MatmulPlanesLines::opcode;
+        if (engine == isa::engine::gemm_l && planes) check_planes(opcode, instruction);
         if (engine == isa::engine::vec) check_row(opcode, instruction);
         if (engine == isa::engine::dw) check_windows(opcode, instruction);
         if (engine == isa::engine::agg && opcode == isa::Reduce::opcode) check_reduce(instruction);
@@ -439,6 +440,10 @@ class Overlay {
         const unsigned source = number<Family, Op::Source>(instruction);
         if (Design::feature_words == 0 && source != isa::reduce_source::dram) {
             throw std::out_of_range("reduce with a scratchpad, the design has none");
+        }
+        if (flag<Family, Op::FromFifo>(instruction) &&
+            (source == isa::reduce_source::schedule || flag<Family, Op::Weighted>(instruction))) {
+            throw std::out_of_range("reduce of rows from rows_fifo with a schedule or weights");
         }
         const bool weighted = flag<Family, Op::Weighted>(instruction);
         if (weighted && (Design::agg_weights == 0 || source == isa::reduce_source::schedule)) {

@@ -3,6 +3,7 @@
 #include <cstring>
 #include <memory>
 
+#include "host/graph/choose.hpp"
 #include "host/graph/resident.hpp"
 #include "host/graph/subgraphs.hpp"
 #include "host/graph/tiles.hpp"
@@ -76,11 +77,11 @@ std::vector<Id> tile_order(const Sides& sides, const Candidate& candidate, Id ti
     }
 }
 
-Tiling tiling(const Sides& sides, const Candidate& candidate) {
+Tiling tiling(const Sides& sides, const Candidate& candidate, std::vector<std::uint16_t> space) {
     const auto [kept, streamed] = tile_sides(sides, candidate);
     const TileShape shape = balanced_tiles(active_rows(kept), candidate.slots);
     if (candidate.grow == by_id) return slice_tiles(kept, streamed, shape);
-    return cut_tiles(kept, tile_order(sides, candidate, shape.kept), shape);
+    return cut_tiles(kept, tile_order(sides, candidate, shape.kept), shape, std::move(space));
 }
 
 Log replay(const Sides& sides, const EdgeOrder& order, const Candidate& candidate) {
@@ -123,7 +124,7 @@ extern "C" {
 Schedule* hetfab_orders_make(const Sides* sides, const Candidate* candidate) {
     if (!candidate->tiles()) return new Schedule{untiled(*sides, *candidate), {}};
     const auto [kept, streamed] = tile_sides(*sides, *candidate);
-    Tiling made = tiling(*sides, *candidate);
+    Tiling made = tiling(*sides, *candidate, {});
     if (candidate->grow == by_id) place_slices(made, kept, streamed);
     TileLog writer(kept, candidate->method == destination_tiles, made);
     writer.run();
@@ -139,10 +140,24 @@ std::uint64_t hetfab_orders_find(const Sides* sides, const Candidate* candidate)
         return window_order(*sides, candidate->slots - 2).size();
     }
     if (candidate->tiles()) {
-        const Tiling made = tiling(*sides, *candidate);
+        // As a board's DRAM, the pages for the result are there before the call.
+        thread_local std::vector<std::uint16_t> space;
+        Tiling made = tiling(*sides, *candidate, std::move(space));
+        space = std::move(made.places);
         return made.run_ends.size() + most_reused(made, tile_sides(*sides, *candidate).kept.columns).size();
     }
     return untiled(*sides, *candidate).at.size();
+}
+
+// The row of `rows` whose order has the fewest predicted bytes.
+void hetfab_orders_choose(const Sides* sides, const Price* price, const OrderPrice* rows, std::uint32_t count,
+                          Offer* offer) {
+    *offer = choose(*sides, *price, count, [&](const Chooser& chooser, std::uint32_t row) {
+        const bool destinations = rows[row].method == destination_tiles;
+        if (destinations || rows[row].method == source_tiles)
+            return chooser.with_tiles(rows[row], destinations);
+        return chooser.without_tiles(rows[row]);
+    });
 }
 
 // A given order of edges in the buffer: by least recent use where `farthest` is 0.

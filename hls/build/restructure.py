@@ -4,8 +4,9 @@
 import ctypes
 import functools
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,10 @@ import numpy.typing as npt
 
 from hetfab.hls.build.cache import cached_file
 from hetfab.hls.build.compiler import Compiler, find_compiler, host_processor
-from hetfab.overlay.restructure.candidates import Candidate
+from hetfab.overlay.errors import CompilerMissingError
+from hetfab.overlay.restructure.candidates import Candidate, Grow, Method
+from hetfab.overlay.restructure.choose import Offer, Price, candidate_of, prices
+from hetfab.overlay.restructure.make import make_schedule
 from hetfab.overlay.restructure.matching import Matching
 from hetfab.overlay.restructure.schedule import Numbers, Schedule, Sides
 from hetfab.overlay.semantic.adjacency import Adjacency
@@ -41,6 +45,33 @@ class _Candidate(ctypes.Structure):
     _fields_ = [(name, ctypes.c_uint32) for name in ("method", "slots", "grow", "accumulator_weight", "farthest")]
 
 
+class _Price(ctypes.Structure):
+    _fields_ = [
+        (name, ctypes.c_double)
+        for name in (
+            *("slots", "feature_bytes", "accumulator_bytes", "result_bytes", "passes"),
+            *("bytes_per_host_ns", "least_vertex_ns", "clearly"),
+        )
+    ]
+
+
+_WORK = ("share", "edge_ns", "vertex_ns", "run_ns", "look_ns", "visit_ns", "sampled_ns")
+
+
+class _OrderPrice(ctypes.Structure):
+    _fields_ = [
+        *((name, ctypes.c_uint32) for name in ("method", "grow")),
+        *((name, ctypes.c_double) for name in _WORK),
+    ]
+
+
+class _Offer(ctypes.Structure):
+    _fields_ = [
+        *((name, ctypes.c_uint32) for name in ("row", "judged")),
+        *((name, ctypes.c_double) for name in ("pass_bytes", "order_bytes")),
+    ]
+
+
 class Restructurer:
     """A semantic graph as the compiled code reads it."""
 
@@ -55,7 +86,7 @@ class Restructurer:
         self._library = _library()
         self._arrays: list[Numbers] = []
         self._sides = _Sides(self._csr(graph.by_source), self._csr(graph.by_destination))
-        self._edges = graph.edges
+        self._graph = graph
 
     def make(self, candidate: Candidate) -> Schedule:
         """The schedule of a candidate, equal to the golden model's."""
@@ -69,6 +100,35 @@ class Restructurer:
         That is the runs of tiles, the order of destinations, or the whole log.
         """
         self._library.hetfab_orders_find(ctypes.byref(self._sides), ctypes.byref(_given(candidate)))
+
+    def match(self) -> Matching:
+        """A maximum matching from the side with fewer active vertices."""
+        from_sources = self._graph.active_sources <= self._graph.active_destinations
+        return _matched(self._sides.by_source if from_sources else self._sides.by_destination)
+
+    def choose(self, price: Price) -> Offer:
+        """The order with the fewest predicted bytes, as ``overlay.restructure.choose`` defines it."""
+        found = self.choice(price)()
+        return Offer(candidate_of(prices()["orders"][found.row], price.slots), found.pass_bytes, found.order_bytes)
+
+    def choice(self, price: Price) -> Callable[[], _Offer]:
+        """The choice with all its arguments at hand, so that its own time can be taken."""
+        given = _Price(
+            *(price.slots, price.widths.feature, price.widths.accumulator, price.widths.result, price.passes),
+            *(price.cost_bytes(1.0), prices()["least_vertex_ns"], prices()["clearly"]),
+        )
+        rows, found = _order_prices(), _Offer()
+        places = [ctypes.addressof(part) for part in (self._sides, given, rows)]
+        end = ctypes.addressof(found)
+        decide = self._library.hetfab_orders_choose
+
+        def choice() -> _Offer:
+            decide(places[0], places[1], places[2], len(rows), end)
+            return found
+
+        # The arguments live as long as the function that reads them.
+        choice.arguments = (given, rows, found)  # type: ignore[attr-defined]
+        return choice
 
     def replay(self, sources: Numbers, destinations: Numbers, slots: int, accumulator_weight: int = 0) -> Schedule:
         """The schedule of a given order of edges.
@@ -107,7 +167,7 @@ class Restructurer:
     def _copied(self, made: int) -> Schedule:
         events, tiles = self._sizes(made)
         numbers: list[Numbers] = [
-            np.empty(count, np.uint32) for count in (self._edges, self._edges, events, events, tiles)
+            np.empty(count, np.uint32) for count in (self._graph.edges, self._graph.edges, events, events, tiles)
         ]
         leaves: npt.NDArray[np.bool_] = np.empty(events, np.bool_)
         sources, destinations, at, vertices, starts = numbers
@@ -116,12 +176,42 @@ class Restructurer:
         return Schedule(sources, destinations, at, vertices, leaves, starts)
 
 
+def cached_schedule(graph: Sides, candidate: Candidate) -> Schedule:
+    """The schedule of a candidate, found once for a graph's content and then read from the user's cache.
+
+    Where there is no compiler the golden model makes it: the same schedule, far slower.
+
+    Raises:
+        CompilerFailedError: The compiler refused the sources.
+        CacheUnwritableError: The cache cannot be written.
+    """
+    key = hashlib.sha256(repr((graph.sources, graph.destinations, candidate, _texts())).encode())
+    for side in (graph.by_source, graph.by_destination):
+        key.update(side.starts.tobytes() + side.ids.tobytes())
+    path = cached_file(f"schedule-{key.hexdigest()[:32]}.npz", functools.partial(_write_schedule, graph, candidate))
+    with np.load(path) as arrays:
+        return Schedule(**arrays)
+
+
+def _write_schedule(graph: Sides, candidate: Candidate, folder: Path) -> Path:
+    try:
+        made = Restructurer(graph).make(candidate)
+    except CompilerMissingError:
+        made = make_schedule(graph, candidate)
+    path = folder / "schedule.npz"
+    np.savez(path, **{part.name: getattr(made, part.name) for part in fields(made)})
+    return path
+
+
 def match(graph: Adjacency) -> Matching:
     """A maximum matching from the rows of a graph, equal to the golden model's."""
     starts, ids = graph.starts.astype(np.uint32), graph.ids.astype(np.uint32)
-    csr = _Csr(graph.rows, graph.columns, starts.ctypes.data, ids.ctypes.data)
-    columns: Numbers = np.empty(graph.rows, np.uint32)
-    dead: npt.NDArray[np.bool_] = np.empty(graph.columns, np.bool_)
+    return _matched(_Csr(graph.rows, graph.columns, starts.ctypes.data, ids.ctypes.data))
+
+
+def _matched(csr: _Csr) -> Matching:
+    columns: Numbers = np.empty(csr.rows, np.uint32)
+    dead: npt.NDArray[np.bool_] = np.empty(csr.columns, np.bool_)
     visits = ctypes.c_uint64()
     _library().hetfab_orders_match(ctypes.byref(csr), columns.ctypes.data, dead.ctypes.data, ctypes.byref(visits))
     return Matching(np.where(columns == _NONE, -1, columns.astype(np.int64)), dead, visits.value)
@@ -138,10 +228,22 @@ def _given(candidate: Candidate) -> _Candidate:
 
 
 @functools.cache
+def _order_prices() -> "ctypes.Array[_OrderPrice]":
+    table = prices()["orders"]
+    methods, grows = [*Method], [*Grow]
+    rows = [
+        _OrderPrice(
+            methods.index(Method(row["method"])), grows.index(Grow(row["grow"])), *(row[name] for name in _WORK)
+        )
+        for row in table
+    ]
+    return (_OrderPrice * len(rows))(*rows)
+
+
+@functools.cache
 def _library() -> ctypes.CDLL:
     compiler = find_compiler()
-    texts = [path.read_text("utf-8") for path in (_SOURCE, *sorted((_HLS / "host" / "graph").glob("*.hpp")))]
-    parts = [*texts, *compiler.command, compiler.version, *_FLAGS, host_processor()]
+    parts = [*_texts(), *compiler.command, compiler.version, *_FLAGS, host_processor()]
     key = hashlib.sha256("\0".join(parts).encode()).hexdigest()
     path = cached_file(f"restructure-{key[:24]}.so", functools.partial(_compile, compiler=compiler))
     library = ctypes.CDLL(str(path))
@@ -150,6 +252,8 @@ def _library() -> ctypes.CDLL:
     library.hetfab_orders_make.restype = pointer
     library.hetfab_orders_find.argtypes = [pointer, pointer]
     library.hetfab_orders_find.restype = ctypes.c_uint64
+    library.hetfab_orders_choose.argtypes = [pointer, pointer, pointer, ctypes.c_uint32, pointer]
+    library.hetfab_orders_choose.restype = None
     library.hetfab_orders_replay.argtypes = [pointer] * 4
     library.hetfab_orders_replay.restype = pointer
     library.hetfab_orders_sizes.argtypes = [pointer] * 3
@@ -158,6 +262,10 @@ def _library() -> ctypes.CDLL:
     library.hetfab_orders_match.argtypes = [pointer] * 4
     library.hetfab_orders_match.restype = ctypes.c_uint32
     return library
+
+
+def _texts() -> list[str]:
+    return [path.read_text("utf-8") for path in (_SOURCE, *sorted((_HLS / "host" / "graph").glob("*.hpp")))]
 
 
 def _compile(folder: Path, *, compiler: Compiler) -> Path:

@@ -10,7 +10,7 @@ import functools
 import math
 from dataclasses import dataclass, fields
 
-from hetfab.overlay.blockdesign.build import masters_by_port
+from hetfab.overlay.blockdesign.build import MASTERS, masters_by_port
 from hetfab.overlay.board import Board, read_board
 from hetfab.overlay.costs.area import area_constants
 from hetfab.overlay.costs.elements import Form, chain_dsps, chain_luts, plane_dot_luts
@@ -38,8 +38,9 @@ _REGISTER_BITS = 32
 _BITMAP_BITS, _NUMBER_BITS = 64, 32
 #: Of a stream's FIFO, the smallest of its IP.
 _FIFO_WORDS = 16
-#: m_axi ports that write.
-_WRITERS = (("store", "memory"), ("sgb", "out"))
+#: m_axi ports that only write, and those that do both.
+WRITTEN = (("store", "memory"), ("sgb", "out"))
+READ_AND_WRITTEN = (("agg", "features"),)
 #: Share of a resource above which placement and timing closure commonly become hard; beyond the whole a design is
 #: refused. A warning and not a limit: the LUT figures are estimates, and no tool has tried.
 CROWDED_SHARE = 0.85
@@ -96,10 +97,12 @@ def _with_ff(lut: float, *, dsp: float = 0, bram36: float = 0) -> Resources:
     return Resources(lut=lut, ff=lut * _constant("ff_per_lut"), dsp=dsp, bram36=bram36)
 
 
-def _axi_masters(count: int) -> Resources:
-    """Adapters of m_axi ports; an adapter has both directions."""
-    bram36 = count * 2 * _constant("bram_per_axi_direction")
-    return _with_ff(count * _constant("lut_per_axi_master"), bram36=bram36)
+def _axi_masters(engine: str) -> Resources:
+    """Adapters of an engine's m_axi ports, with a buffer for each direction that is used."""
+    ports = [master for master in MASTERS if master[0] == engine]
+    directions = sum(2 if master in READ_AND_WRITTEN else 1 for master in ports)
+    bram36 = directions * _constant("bram_per_axi_direction")
+    return _with_ff(len(ports) * _constant("lut_per_axi_master"), bram36=bram36)
 
 
 def _streams() -> Resources:
@@ -115,7 +118,7 @@ def memory_port_resources(geometry: Geometry, board: Board) -> Resources:
     for masters in masters_by_port(geometry.engines, board.ports):
         if len(masters) > 1:
             lut += len(masters) * _constant("lut_per_interconnect_port")
-        elif board.axi_version == 3 and masters[0] in _WRITERS:
+        elif board.axi_version == 3 and masters[0] in (*WRITTEN, *READ_AND_WRITTEN):
             lut += _constant("lut_per_write_converter")
     return _with_ff(lut)
 
@@ -125,7 +128,7 @@ def load_resources(geometry: Geometry, form: Form) -> Resources:
     lut = _constant("lut_load_control") + _constant("lut_load_slices") + _constant("lut_load_lines")
     lut += _bank_writers(geometry.gemm_d_rows, geometry.act_d_words)
     lut += _bank_writers(geometry.gemm_l_rows, geometry.act_l_words)
-    parts = _with_ff(lut, dsp=_constant("dsp_per_address")) + _axi_masters(1) + _streams()
+    parts = _with_ff(lut, dsp=_constant("dsp_per_address")) + _axi_masters("load") + _streams()
     if geometry.res_words:
         parts += _with_ff(_constant("lut_load_residual"), dsp=_constant("dsp_per_address"))
     if geometry.dwp_words:
@@ -155,7 +158,7 @@ def store_resources(geometry: Geometry, form: Form) -> Resources:
     if geometry.mid_words:
         lut += geometry.bus_bits * _constant("lut_per_mux4_bit")
     # Products of banks, columns and the length of a pixel, and of banks and that length.
-    return _with_ff(lut, dsp=2 * _constant("dsp_per_address")) + _axi_masters(1) + _streams()
+    return _with_ff(lut, dsp=2 * _constant("dsp_per_address")) + _axi_masters("store") + _streams()
 
 
 def gemm_d_resources(geometry: Geometry, form: Form) -> Resources:
@@ -218,6 +221,7 @@ def agg_resources(geometry: Geometry, form: Form) -> Resources:
     shifter = _REQUANTIZED_BITS * _BARREL_LEVELS
     lut = _constant("lut_agg_control") + geometry.lanes * (select + adders + shifter)
     lut += _constant("lut_agg_entries") + _constant("lut_agg_spill")
+    lut += _constant("lut_agg_divider") if "sgb" in geometry.engines else 0
     lut += _constant("lut_agg_scratchpad") if geometry.feature_words else 0
     sums = Resources(ff=geometry.agg_groups * geometry.lanes * ACCUMULATOR_BITS)
     # Rows of features, of spilled sums and of sum_ram, and slots.
@@ -226,7 +230,7 @@ def agg_resources(geometry: Geometry, form: Form) -> Resources:
     dsp += geometry.agg_weights * geometry.lanes * _constant("dsp_per_weight")
     destinations = Resources(bram36=block_rams(*_destination_buffer(), true_dual=False))
     held = Resources(bram36=block_rams(geometry.depth("sum_ram"), 8 * geometry.word_bytes("sum_ram"), true_dual=True))
-    return _with_ff(lut, dsp=dsp) + sums + destinations + held + _axi_masters(2) + _streams()
+    return _with_ff(lut, dsp=dsp) + sums + destinations + held + _axi_masters("agg") + _streams()
 
 
 def _destination_buffer() -> tuple[int, int]:
@@ -243,7 +247,7 @@ def sgb_resources(geometry: Geometry, form: Form) -> Resources:
     bitmap = block_rams(geometry.sgb_columns // _BITMAP_BITS, _BITMAP_BITS, true_dual=False)
     places = block_rams(geometry.sgb_columns, _NUMBER_BITS, true_dual=False)
     ids = 2 * block_rams(geometry.sgb_ids, _NUMBER_BITS, true_dual=False)
-    return _with_ff(lut, bram36=bitmap + places + ids) + _axi_masters(3) + _streams()
+    return _with_ff(lut, bram36=bitmap + places + ids) + _axi_masters("sgb") + _streams()
 
 
 def dispatch_resources(geometry: Geometry, form: Form) -> Resources:
@@ -266,7 +270,7 @@ def dispatch_resources(geometry: Geometry, form: Form) -> Resources:
     registers = block_rams(arguments, _REGISTER_BITS, true_dual=True) + block_rams(
         status, _REGISTER_BITS, true_dual=False
     )
-    return _with_ff(lut, bram36=queues + registers) + _axi_masters(1)
+    return _with_ff(lut, bram36=queues + registers) + _axi_masters("dispatch")
 
 
 def _token_choice(geometry: Geometry) -> float:

@@ -1,8 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which orders the restructurer can make."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+
+from hetfab.overlay.restructure.schedule import Sides
+
+#: Edges for a vertex above which an order of single edges cannot win and takes minutes to find.
+_DENSE = 70
 
 
 class Method(StrEnum):
@@ -46,3 +52,27 @@ class Candidate:
     grow: Grow = Grow.BY_ID
     accumulator_weight: int = 1
     farthest: bool = False
+
+
+def portfolio(graph: Sides, slots: int) -> list[Candidate]:
+    """All orders that are worth finding for a graph whatever they cost, the order as it is first."""
+    tiles = [Candidate(Method.DESTINATION_TILES, slots, grow) for grow in Grow]
+    if graph.edges > _DENSE * (graph.active_sources + graph.active_destinations):
+        cheap = (Grow.BY_ID, Grow.FEWEST_EDGES_FIRST, Grow.MOST_EDGES_FIRST)
+        return [
+            Candidate(Method.AS_IS, slots),
+            *tiles,
+            *(Candidate(Method.SOURCE_TILES, slots, grow) for grow in cheap),
+        ]
+    return [*_sparse(slots), *tiles, *(Candidate(Method.SOURCE_TILES, slots, grow) for grow in Grow)]
+
+
+def _sparse(slots: int) -> Iterator[Candidate]:
+    yield Candidate(Method.AS_IS, slots)
+    yield Candidate(Method.WALKED_DESTINATIONS, slots)
+    yield Candidate(Method.SUBGRAPHS_BY_SOURCE, slots)
+    yield Candidate(Method.SUBGRAPHS_BY_DESTINATION, slots)
+    yield Candidate(Method.GREEDY_DESTINATIONS, slots)
+    yield Candidate(Method.GREEDY_DESTINATIONS, slots, farthest=True)
+    for weight in (1, 2):
+        yield Candidate(Method.RESIDENT_SET, slots, accumulator_weight=weight, farthest=True)

@@ -10,11 +10,10 @@ origin. ``docs/restructuring.md`` has the formulas. ``hls/host/graph/choose.hpp`
 import functools
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from hetfab.overlay.restructure.candidates import Candidate, Grow, Method
 from hetfab.overlay.restructure.resident import log2_q8
@@ -22,7 +21,7 @@ from hetfab.overlay.restructure.schedule import Sides, Widths
 from hetfab.overlay.semantic.adjacency import Ids
 
 #: Halvings of the interval in which the characteristic time is looked for.
-_HALVINGS = 24
+_HALVINGS = 14
 #: Degree classes of an octave are 1 / 2 ** this of it.
 _CLASS_SHIFT = 7
 
@@ -77,7 +76,10 @@ def prices() -> dict[str, Any]:
 
 
 def choose(graph: Sides, price: Price) -> Offer:
-    """The offer with the fewest predicted bytes; the order as it is unless another one is clearly better."""
+    """The offer with the fewest predicted bytes; the order as it is unless another one is clearly better.
+
+    An offer of 0 bytes is the order as it is, where no other one could pay and none was looked at.
+    """
     as_is, *others = offers(graph, price)
     best = min(others, key=lambda offer: offer.total(price.passes), default=as_is)
     clearly = prices()["clearly"] * as_is.total(price.passes)
@@ -86,26 +88,21 @@ def choose(graph: Sides, price: Price) -> Offer:
 
 def offers(graph: Sides, price: Price) -> list[Offer]:
     """All orders that could pay, the order as it is first; alone where no order could."""
-    as_is = Candidate(Method.AS_IS, price.slots)
-    if _cheapest_order(graph, price) >= price.passes * _most_saved(graph, price):
-        return [Offer(as_is, 0.0, 0.0)]
+    as_is = Offer(Candidate(Method.AS_IS, price.slots), 0.0, 0.0)
+    least = price.cost_bytes(prices()["least_vertex_ns"] * min(graph.sources, graph.destinations))
+    feature_bytes = price.passes * price.widths.feature
+    # No order reads more than a feature for each edge, and none less than one for each source.
+    if least >= max(0, graph.edges - graph.sources) * feature_bytes:
+        return [as_is]
     predicted = _Prediction(graph, price)
-    made = [predicted.offer(Candidate(Method(row["method"]), price.slots, Grow(row["grow"])), row) for row in _rows()]
-    return made
+    if least >= (predicted.as_is - predicted.active_sources) * feature_bytes:
+        return [as_is]
+    return [predicted.offer(candidate_of(row, price.slots), row) for row in prices()["orders"]]
 
 
-def _rows() -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = prices()["orders"]
-    return rows
-
-
-def _cheapest_order(graph: Sides, price: Price) -> float:
-    return price.cost_bytes(prices()["least_edge_ns"] * graph.edges)
-
-
-def _most_saved(graph: Sides, price: Price) -> float:
-    """No order as it is reads more than a feature for each edge, and none less than one for each source."""
-    return max(0, graph.edges - graph.sources) * price.widths.feature
+def candidate_of(row: Mapping[str, Any], slots: int) -> Candidate:
+    """The candidate that a row of the table stands for."""
+    return Candidate(Method(row["method"]), slots, Grow(row["grow"]))
 
 
 def _classes(degrees: Ids) -> list[tuple[float, float]]:
@@ -122,7 +119,7 @@ def _missed(classes: list[tuple[float, float]], edges: int, slots: int) -> float
     """Features that a least-recently-used buffer reads when every edge draws a source by its degree."""
     if sum(count for _, count in classes) <= slots:
         return sum(count for _, count in classes)
-    low, high = 1.0, 1e12
+    low, high = float(slots), float(slots) * edges
     for _ in range(_HALVINGS):
         time = math.sqrt(low * high)
         held = sum(count * -math.expm1(-degree / edges * time) for degree, count in classes)
@@ -160,10 +157,11 @@ class _Prediction:
         if candidate.method in (Method.DESTINATION_TILES, Method.SOURCE_TILES):
             return self._tiles(candidate, row)
         features = self.active_sources + row["share"] * (self.as_is - self.active_sources)
-        numbers = min(2.0 * self.graph.edges, self.active_destinations * self.graph.sources / 8)
-        listed = numbers + (2 if row["share"] == 1 else 4) * self.active_destinations
-        moved = features * self.price.widths.feature + self.active_destinations * self.price.widths.result
-        return Offer(candidate, moved + listed, self._cost(row, sampled=self._sampled(self.active_destinations, 16)))
+        kept = self.active_destinations
+        numbers = min(2.0 * self.graph.edges + 2 * kept, kept * -(-self.graph.sources // 8))
+        listed = numbers + (0 if row["share"] == 1 else 2) * kept
+        moved = features * self.price.widths.feature + kept * self.price.widths.result
+        return Offer(candidate, moved + listed, self._cost(row, sampled=self.graph.edges / self._stride(16, kept)))
 
     def _tiles(self, candidate: Candidate, row: dict[str, Any]) -> Offer:
         keeps_destinations = candidate.method is Method.DESTINATION_TILES
@@ -176,14 +174,13 @@ class _Prediction:
         widths = self.price.widths
         moved = self.active_sources * widths.feature + self.active_destinations * widths.result
         again = widths.feature if keeps_destinations else 2 * widths.accumulator
-        listed = min(2.0 * self.graph.edges, met * self.price.slots / 8) + 4 * met + 2 * kept
-        stride = max(1, int(self.graph.edges // (32 * kept)))
-        visits = _visits(classes, tiles, stride) if row["visit_ns"] else 0.0
+        listed = min(2 * self.graph.edges + 2 * met, met * math.ceil(kept / tiles / 8)) + 2 * met + 2 * kept
+        visits = _visits(classes, tiles, self._stride(32, kept)) if row["visit_ns"] else 0.0
         cost = self._cost(row, met=met, visits=visits, looks=tiles * others)
         return Offer(candidate, moved + (met - streamed) * again + listed, cost)
 
-    def _sampled(self, kept: float, edges: int) -> float:
-        return self.graph.edges / max(1, self.graph.edges // (edges * max(1, int(kept))))
+    def _stride(self, sampled: int, rows: float) -> int:
+        return max(1, math.floor(self.graph.edges / (sampled * max(1.0, rows))))
 
     def _cost(self, row: dict[str, Any], **work: float) -> float:
         counts = {"edge_ns": self.graph.edges, "vertex_ns": self.graph.sources + self.graph.destinations}

@@ -155,9 +155,9 @@ def list_bytes(schedule: Schedule, graph: Sides, slots: int | None) -> int:
     Args:
         schedule: The schedule.
         graph: Its graph.
-        slots: Vertices that the buffer holds: edges name slots, and loads name vertices with their slots; in tiles edges
-            name places in the tile, and a load takes the next place. None where the buffer itself finds vertices: edges
-            name sources, and only an order of destinations that is not theirs by id is listed.
+        slots: Vertices that the buffer holds: edges name slots, and loads name vertices with their slots; in tiles
+            edges name places in the tile, and a load takes the next place. None where the buffer itself finds
+            vertices: edges name sources, and only an order of destinations that is not theirs by id is listed.
     """
     if not graph.edges:
         return 0

@@ -136,9 +136,11 @@ namespace {
 
 class TileCutter {
   public:
-    TileCutter(const Csr& kept, std::vector<Id> order, TileShape shape) : kept_(kept), place_(kept.columns) {
+    TileCutter(const Csr& kept, std::vector<Id> order, TileShape shape, std::vector<std::uint16_t> space)
+        : kept_(kept), place_(kept.columns) {
         made_.shape = shape;
         made_.kept = std::move(order);
+        made_.places = std::move(space);
         made_.places.resize(kept.edges());
         // One more than can be met: a vertex is written before it is known to be new.
         met_.resize(std::size_t{kept.columns} + 1);
@@ -190,8 +192,10 @@ class TileCutter {
 
 }  // namespace
 
-inline Tiling cut_tiles(const Csr& kept, std::vector<Id> order, TileShape shape) {
-    return TileCutter(kept, std::move(order), shape).run();
+// `space` is memory for the places, of any size.
+inline Tiling cut_tiles(const Csr& kept, std::vector<Id> order, TileShape shape,
+                        std::vector<std::uint16_t> space) {
+    return TileCutter(kept, std::move(order), shape, std::move(space)).run();
 }
 
 namespace {

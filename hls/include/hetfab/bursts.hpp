@@ -74,10 +74,11 @@ class BurstCursor {
     unsigned rows_;
 };
 
-// Reads the beats of a cursor in order, with requests running ahead.
+// Reads the beats of a cursor in order, with requests running ahead. The lengths of the bursts that were
+// requested wait in a ring, so that one cursor is enough.
 class BurstReader {
   public:
-    explicit BurstReader(const BurstCursor& cursor) : requests_(cursor), beats_(cursor) {}
+    explicit BurstReader(const BurstCursor& cursor) : requests_(cursor) {}
 
     template <class Mem, class Events>
     void start(Mem mem, Events& events) {
@@ -98,14 +99,14 @@ class BurstReader {
     template <class Mem>
     auto read(Mem mem) {
 #pragma HLS INLINE
-        if (left_ == 0) left_ = beats_.length();
+        if (left_ == 0) {
+            left_ = lengths_[begun_ % ring];
+            begun_++;
+        }
         auto beat = mem.read();
         beats_read_++;
         left_--;
-        if (left_ == 0) {
-            beats_.advance();
-            if (!requests_.finished()) request(mem);
-        }
+        if (left_ == 0 && !requests_.finished()) request(mem);
         return beat;
     }
 
@@ -113,15 +114,24 @@ class BurstReader {
     unsigned beats_read() const { return beats_read_; }
 
   private:
+    // No more bursts are under way, and their number is a power of two.
+    static constexpr unsigned ring = bursts_ahead;
+    static_assert((ring & (ring - 1)) == 0, "a place is the low bits of a count");
+
     template <class Mem>
     void request(Mem mem) {
 #pragma HLS INLINE
-        mem.read_request(requests_.beat(), requests_.length());
+        const unsigned beats = requests_.length();
+        mem.read_request(requests_.beat(), beats);
+        lengths_[requested_ % ring] = beats;
+        requested_++;
         requests_.advance();
     }
 
     BurstCursor requests_;
-    BurstCursor beats_;
+    unsigned lengths_[ring] = {};
+    unsigned requested_ = 0;
+    unsigned begun_ = 0;
     unsigned left_ = 0;
     unsigned beats_read_ = 0;
 };

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The chooser: compiled equals its definition, it knows prices, and it never pays for what cannot pay back."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hetfab.hls.build.restructure import Restructurer
+from hetfab.overlay.restructure.candidates import Method
+from hetfab.overlay.restructure.choose import Price, choose
+from hetfab.overlay.restructure.schedule import Sides, Widths, both_sides
+from hetfab.overlay.semantic.adjacency import adjacency
+from tests.random_relations import graphs
+
+PRICE = Price(slots=128, widths=Widths(64, 256, 64), passes=100, bytes_per_second=2.1e9, cpu_ratio=15)
+
+
+def random_graph(sources: int, destinations: int, edges: int, seed: int = 1) -> Sides:
+    rng = np.random.default_rng(seed)
+    ends = rng.integers(0, sources, edges), rng.integers(0, destinations, edges)
+    return both_sides(adjacency(*ends, sources, destinations))
+
+
+@st.composite
+def priced(draw: st.DrawFn) -> tuple[Sides, Price]:
+    graph = both_sides(draw(graphs(draw(st.integers(1, 90)), draw(st.integers(1, 90)))))
+    vector = draw(st.sampled_from([64, 256]))
+    widths = Widths(vector, 4 * vector, vector)
+    return graph, Price(draw(st.integers(3, 60)), widths, draw(st.sampled_from([1, 100, 10**6])), 1e9, 10)
+
+
+@settings(max_examples=200, deadline=None)
+@given(case=priced())
+def test_the_compiled_choice_is_the_defined_one(case: tuple[Sides, Price]) -> None:
+    graph, price = case
+    found, expected = Restructurer(graph).choose(price), choose(graph, price)
+    assert found.total(price.passes) == pytest.approx(expected.total(price.passes), rel=1e-9)
+    assert found.order_bytes == pytest.approx(expected.order_bytes, rel=1e-9)
+
+
+def test_more_passes_pay_for_an_order() -> None:
+    graph = random_graph(3000, 3000, 400_000)
+    methods = [choose(graph, dataclasses.replace(PRICE, passes=passes)).candidate.method for passes in (1, 10_000)]
+    assert methods == [Method.AS_IS, Method.DESTINATION_TILES]
+
+
+def test_an_order_is_not_found_for_a_buffer_that_holds_everything() -> None:
+    graph = random_graph(300, 300, 20_000)
+    offer = choose(graph, dataclasses.replace(PRICE, slots=1024, passes=10**9))
+    assert (offer.candidate.method, offer.order_bytes) == (Method.AS_IS, 0.0)
+
+
+def test_a_slow_processor_finds_no_order() -> None:
+    graph = random_graph(3000, 3000, 400_000)
+    assert choose(graph, dataclasses.replace(PRICE, cpu_ratio=1e6)).candidate.method is Method.AS_IS
+
+
+def test_predicted_traffic_of_a_random_graph_is_near_the_replayed_one() -> None:
+    from hetfab.overlay.restructure.choose import offers
+    from hetfab.overlay.restructure.schedule import replay
+
+    graph = random_graph(2000, 1500, 60_000)
+    restructurer = Restructurer(graph)
+    for offer in offers(graph, PRICE):
+        if offer.candidate.method is Method.AS_IS:
+            moved = replay(restructurer.make(offer.candidate), graph).bytes(PRICE.widths)
+            assert offer.pass_bytes - 2 * graph.edges == pytest.approx(moved, rel=0.05)
