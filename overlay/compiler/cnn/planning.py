@@ -26,7 +26,7 @@ _INSTRUCTION = 30
 
 _OTHERS = 0.04
 #: Of weights that both cores bring, the share that nothing hides: they come where a layer begins.
-_NOT_HIDDEN = 0.5
+_NOT_HIDDEN = 1.0
 #: Shares of a layer that are tried beside the one that balances the cores.
 _SHARES_TRIED = 4
 _LARGEST_ROWS = isa().operation("requantize").field("rows").largest
