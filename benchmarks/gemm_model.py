@@ -18,9 +18,9 @@ from benchmarks.report import Report, argument_parser, publish
 from hetfab.overlay.bind_samples import bind_sample, sample_shape
 from hetfab.overlay.board import read_board
 from hetfab.overlay.compiler.cnn.network import compile_cnn
-from hetfab.overlay.costs.program_cost import expected_log
-from hetfab.overlay.costs.resources import CROWDED_SHARE, resource_rows, total, design_resources
 from hetfab.overlay.costs.elements import Form
+from hetfab.overlay.costs.program_cost import expected_log
+from hetfab.overlay.costs.resources import CROWDED_SHARE, design_resources, resource_rows, total
 from hetfab.overlay.design import IMAGE_DESIGN, Design, Geometry, default_design
 from hetfab.overlay.errors import DesignTooSmallError, OverflowPossibleError
 from hetfab.overlay.model.cnn.integer import IntegerCnn
@@ -134,9 +134,7 @@ def timed(network: IntegerCnn, design: Design, efficiency: float = 1.0) -> Timed
     """A network on a design in the timeline simulator, with a share of the DRAM's rate."""
     program = compile_cnn(network, design)
     bound = bind_sample(program, np.zeros(sample_shape(program), np.float32))
-    found = simulate(
-        bound.words, expected_log(bound), replace(machine(design), dram_rate=COMPARISON_RATE * efficiency)
-    )
+    found = simulate(bound.words, expected_log(bound), replace(machine(design), dram_rate=COMPARISON_RATE * efficiency))
     return Timed(design, found.milliseconds, int(found.bytes.sum()))
 
 

@@ -5,6 +5,7 @@ Inner layers have 4-bit weights and activations, the first and the last one 8-bi
 """
 
 import numpy as np
+import numpy.typing as npt
 
 from hetfab.overlay.model.cnn.integer import Average, Ending, Finish, IntegerCnn, IntegerLayer, Largest, Product, Stored
 from hetfab.overlay.model.cnn.window import Window
@@ -104,7 +105,7 @@ class _Builder:
         self.stored[name] = Stored(name, shape, bits, False, 0)
         return self.stored[name]
 
-    def _weights(self, shape: tuple[int, ...], bits: int) -> "np.typing.NDArray[np.int64]":
+    def _weights(self, shape: tuple[int, ...], bits: int) -> npt.NDArray[np.int64]:
         limit = (1 << bits - 1) - 1
         return self._random.integers(-limit, limit + 1, shape)
 

@@ -124,7 +124,7 @@ def _slot_from(
 
 
 def _in_order(indptr: Numbers, sources: Numbers, kept: Integers, reads: npt.NDArray[np.bool_]) -> Schedule:
-    degrees = np.diff(np.asarray(indptr, np.int64))
+    degrees = np.asarray(np.diff(indptr), np.int64)
     return Schedule(np.arange(len(degrees)), degrees, np.asarray(sources, np.int64), kept, reads)
 
 

@@ -25,7 +25,10 @@ from tests.random_cnns import random_cnn
 #: Small arrays and memories, so that small images already take several tiles, passes and pieces.
 SMALL_IMAGES = replace(
     default_design().geometry,
-    engines=("load", "store", "gemm_d", "gemm_l", "vec"),
+    engines=("load", "store", "gemm_d", "gemm_l", "vec", "dw"),
+    exp_words=128,
+    dwp_words=64,
+    mid_words=64,
     gemm_d_rows=4,
     gemm_l_rows=3,
     act_d_words=64,

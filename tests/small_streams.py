@@ -112,7 +112,7 @@ def instructions(draw: st.DrawFn) -> int:
             )  # fmt: skip
         case 9:
             return codec.reduce(
-                source=0, merge=0, spill=0, weighted=0,
+                source=0, merge=0, spill=0, weighted=0, from_fifo=0,
                 slot=draw(st.integers(0, 1)), rows=draw(st.integers(0, 4)), mode=0, unsigned=0,
                 accumulate=draw(flag), groups=draw(flag), destination=0, sum=4 * draw(_SMALL),
             )  # fmt: skip

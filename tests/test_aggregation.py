@@ -18,12 +18,14 @@ from hetfab.driver.graph.model_inputs import model_bindings
 from hetfab.hls.build.emulator import Emulator, Progress
 from hetfab.overlay.bind import bind
 from hetfab.overlay.compiler.compile import compile_model
+from hetfab.overlay.costs.bursts import rows_ahead
 from hetfab.overlay.costs.program_cost import expected_log, expected_records
 from hetfab.overlay.design import Geometry
 from hetfab.overlay.isa import codec
 from hetfab.overlay.isa.arithmetic import mean_q8, reciprocals, wrap32
 from hetfab.overlay.isa.codec import ReduceMode, ReduceSource, RegisterOffset, Segment
 from hetfab.overlay.isa.golden import GoldenMachine
+from hetfab.overlay.isa.loops import loops
 from hetfab.overlay.isa.words import pack, program_address
 from hetfab.overlay.layouts import destination_records, id_array
 from hetfab.overlay.layouts import pack as pack_pieces
@@ -107,8 +109,18 @@ def context(relation: Relation, records: int, entries: int, count: int, id_bytes
     ]
 
 
-def reduce(rows: int, mode: ReduceMode, source: ReduceSource, *, merge: int = 0, spill: int = 0) -> int:
-    fields = {"slot": 0, "unsigned": 0, "accumulate": 0, "weighted": 0, "destination": 0, "sum": 0}
+def reduce(
+    rows: int, mode: ReduceMode, source: ReduceSource, *, merge: int = 0, spill: int = 0, from_fifo: int = 0
+) -> int:
+    fields = {
+        "slot": 0,
+        "unsigned": 0,
+        "accumulate": 0,
+        "weighted": 0,
+        "from_fifo": from_fifo,
+        "destination": 0,
+        "sum": 0,
+    }
     return codec.reduce(**fields, rows=rows, mode=mode, groups=GROUPS, source=source, merge=merge, spill=spill)
 
 
@@ -230,3 +242,69 @@ def test_public_models_predict_the_same_from_any_source(name: str, default_emula
         bytes_read.append(int(expected["read_bytes"].sum()))
     assert all(np.array_equal(output, outputs[0]) for output in outputs)
     assert bytes_read[ReduceSource.SCHEDULE] < bytes_read[ReduceSource.TAGS] < bytes_read[ReduceSource.DRAM]
+
+
+@pytest.mark.parametrize("tags", [False, True], ids=["dram", "tags"])
+def test_rows_by_the_fifo_give_the_sums_of_the_definition(
+    tags: bool, small_geometry: Geometry, small_emulators: Emulators
+) -> None:
+    """SGB composes a relation with the identity: its rows go to AGG, which divides for the means itself."""
+    random = np.random.default_rng(int(tags))
+    destinations, vertices = 24, 60
+    rows = [np.sort(random.choice(vertices, degree, replace=False)) for degree in random.integers(0, 12, destinations)]
+    rows[3], rows[7] = np.zeros(0, np.int64), np.arange(vertices)
+    indptr = np.concatenate([[0], np.cumsum([len(row) for row in rows])])
+    features = random.integers(-128, 128, (vertices, CHANNELS), dtype=np.int8)
+    relation = Relation(indptr, np.concatenate(rows), features)
+    identity = np.arange(vertices + 1)
+    graphs = [
+        np.concatenate([_padded(starts), ids]).astype("<u4").view(np.uint8)
+        for starts, ids in ((indptr, relation.sources), (identity, identity[:-1]))
+    ]
+    content, (left, right) = pack_pieces(graphs)
+    places = [program_address(Segment.GRAPH, place) for place in (left, right)]
+    source = ReduceSource.TAGS if tags else ReduceSource.DRAM
+    words = [
+        *context(relation, 0, 0, 0, 2, destinations),
+        codec.configure_left(edges=len(relation.sources), rows=destinations, address=places[0]),
+        codec.configure_right(edges=vertices, rows=vertices, address=places[1]),
+        codec.configure_bitmap(wide=0, threshold=0, columns=64, address=places[1]),
+        codec.compose(to_fifo=1, edges=0, rows=destinations, address=program_address(Segment.LOG, 0)),
+        reduce(destinations, ReduceMode.MEAN, source, from_fifo=1),
+    ]
+    dram = memories(relation, words, content)
+    expected = relation.expected(ReduceMode.MEAN).reshape(-1)
+    results = [golden(small_geometry, {s: content.copy() for s, content in dram.items()}, words)]
+    logs = []
+    for emulator in small_emulators.values():
+        found, log = emulated(emulator, {s: content.copy() for s, content in dram.items()}, words)
+        results.append(found)
+        logs.append(log)
+    for result in results:
+        np.testing.assert_array_equal(result.reshape(-1)[: expected.size], expected)
+    degrees = np.diff(indptr)
+    cost = fifo_cost(GROUPS, degrees, relation.sources, SLOT_BITS if tags else None)
+    for log in logs:
+        assert {name: int(log[-1][name]) for name in ("cycles", "edges", "misses")} == cost
+
+
+def _padded(starts: Array) -> Array:
+    """Starts in whole blocks."""
+    return np.concatenate([starts, np.zeros(-len(starts) % 16, np.int64)])
+
+
+def fifo_cost(groups: int, degrees: Array, ids: Array, slot_bits: int | None) -> dict[str, int]:
+    """Counts of a reduction whose rows come by the FIFO, destination by destination, from the table of loops."""
+    table = loops()
+    trips = groups if slot_bits is None else max(groups, 2)
+    held: dict[int, int] = {}
+    misses = 0
+    for vertex in ids.tolist():
+        slot = vertex if slot_bits is None else vertex % (1 << slot_bits)
+        misses += slot_bits is None or held.get(slot) != vertex
+        held[slot] = vertex
+    cycles = table["instruction"].cycles(1) + table["agg_context"].cycles(4)
+    for degree in degrees.tolist():
+        cycles += table["agg_divide"].cycles(18) + table["agg_gather"].cycles(max(degree, 1) * trips)
+        cycles += table["agg_rows_ahead"].cycles(min(degree, int(rows_ahead(np.array(groups)))))
+    return {"cycles": int(cycles), "edges": len(ids), "misses": misses}

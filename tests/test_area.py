@@ -42,6 +42,11 @@ def test_mapped_modules_by_hand() -> None:
         module("fold_adder", WIDTH=24): 24,
         # 22 RAMs of 4 LUTs, and the cost function's control.
         module("stream_fifo", WIDTH=128, ADDRESS=4): 22 * 4 + area_constant("lut_per_stream"),
+        # Constants as they are mapped.
+        module("vec_lane", STORED=0): area_constant("lut_vec_lane"),
+        module("vec_lane", STORED=1): area_constant("lut_vec_lane") + area_constant("lut_vec_lane_stored"),
+        module("dw_nibble"): area_constant("lut_dw_nibble"),
+        module("dw_end"): area_constant("lut_dw_end"),
         # 16 pairs, 5 adders of 5 bits, 2 of 7 bits, all followed by registers.
         module("plane_sums"): 16 * 4 + 5 * 6 + 2 * 8,
     }

@@ -182,7 +182,7 @@ def reduction(records: int, entries: int, id_bytes: int, **fields: int) -> list[
         codec.configure_destinations(slot=1, count=len(DEGREES), address=records),
         codec.configure_ids(slot=1, edges=count, id_bytes=id_bytes, address=entries),
         codec.configure_spilled(slot=1, row_blocks=3, count=len(DEGREES), address=spilled),
-        codec.reduce(slot=1, rows=len(DEGREES), unsigned=0, weighted=0, destination=0, sum=0, **fields),
+        codec.reduce(slot=1, rows=len(DEGREES), unsigned=0, weighted=0, from_fifo=0, destination=0, sum=0, **fields),
     ]
 
 

@@ -19,6 +19,7 @@ from hetfab.overlay.isa.codec import Segment
 from hetfab.overlay.isa.golden import GoldenMachine
 from hetfab.overlay.isa.words import program_address
 from hetfab.overlay.layouts import packed_rows, padded, plane_words, weight_words
+from tests.conftest import SMALL_GEOMETRY
 from tests.test_instructions import Bench
 
 Integers = npt.NDArray[np.int64]
@@ -27,6 +28,8 @@ IMAGE = program_address(Segment.FEATURES, 0)
 PIXEL_CHANNELS = 32
 #: The semaphore that says that a tile is loaded.
 LOADED = 1
+#: Output channels of a first layer: more than a group of GEMM-L has.
+OUTPUTS = 9
 SOME = settings(
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
@@ -258,9 +261,9 @@ def offset_of(case: Case) -> Integers:
         sums = sums + case.kernel[0] * case.kernel[1] * (PIXEL_CHANNELS - case.weight.shape[2])
     half = 1 << case.bits - 1
     if case.core == 0:
-        return half * sums if case.unsigned else 0 * sums
+        return np.asarray(half * sums if case.unsigned else 0 * sums)
     negative = (case.weight < 0).reshape(-1, case.weight.shape[3]).sum(axis=0) if case.bipolar else 0 * sums
-    return -(0 if case.unsigned else half) * sums - ((1 << case.bits) - 1) * negative
+    return np.asarray(-(0 if case.unsigned else half) * sums - ((1 << case.bits) - 1) * negative)
 
 
 def pixel_of(case: Case, row: int, column: int) -> Integers:
@@ -268,7 +271,7 @@ def pixel_of(case: Case, row: int, column: int) -> Integers:
     padded_image = np.pad(case.image, ((case.padding,) * 2, (case.padding,) * 2, (0, 0)))
     y, x = row * case.stride, column * case.stride
     window = padded_image[y : y + case.kernel[0], x : x + case.kernel[1]]
-    return np.einsum("hwc,hwcn->n", window, case.weight)
+    return np.asarray(np.einsum("hwc,hwcn->n", window, case.weight))
 
 
 @pytest.fixture
@@ -306,83 +309,139 @@ def test_tiles_of_convolutions(bench: Bench, small_geometry: Geometry, data: st.
             np.testing.assert_array_equal(found, pixel_of(case, strip.row, strip.column + x))
 
 
+@dataclass(frozen=True)
+class Samples:
+    """A first layer: pixels of a few bytes, and a tile of it on one core.
+
+    Attributes:
+        core: 0 for GEMM-D, 1 for GEMM-L.
+        channels: Bytes of a pixel.
+        kernel: Rows and columns of the kernel.
+        stride: Of rows and columns.
+        columns: Output pixels of a strip.
+        banks: Strips.
+        first: First output column.
+        weight: Integers ``[kernel rows, kernel columns * channels, outputs]``.
+        planes: Bits of a weight on GEMM-L.
+    """
+
+    core: int
+    channels: int
+    kernel: int
+    stride: int
+    columns: int
+    banks: int
+    first: int
+    weight: Integers
+    planes: int
+
+    @property
+    def run(self) -> int:
+        """Beats of a window: whole words on GEMM-L."""
+        return 4 if self.core else -(-self.kernel * self.channels // 8)
+
+    @property
+    def step(self) -> int:
+        return self.stride * self.channels
+
+    @property
+    def offset(self) -> int:
+        """First byte of the first window in its beat."""
+        return self.first * self.step % 8
+
+    @property
+    def beats(self) -> int:
+        return -(-(self.offset + (self.columns - 1) * self.step + 8 * self.run) // 8)
+
+    @property
+    def lines(self) -> int:
+        return (self.banks - 1) * self.stride + self.kernel
+
+    @property
+    def blocks(self) -> int:
+        """Blocks of a row in DRAM."""
+        return -(-(self.first * self.step // 8 + self.beats) // 8)
+
+
+@st.composite
+def samples(draw: st.DrawFn, geometry: Geometry) -> Samples:
+    """Pixels of one to four bytes, whose windows begin at any byte."""
+    core, channels, kernel, stride = (draw(st.integers(*ends)) for ends in ((0, 1), (1, 4), (1, 3), (1, 3)))
+    weight, planes, bipolar = drawn_weight(draw, (kernel, kernel * channels, OUTPUTS), core, packed=False)
+    columns, banks, first = (draw(st.integers(*ends)) for ends in ((1, 4), (1, geometry.gemm_l_rows), (0, 5)))
+    case = Samples(core, channels, kernel, stride, columns, banks, first, weight, planes)
+    assume(not bipolar and case.beats <= geometry.gather_beats)
+    return case
+
+
+def words_of(case: Samples) -> list[int]:
+    """The instructions of a tile: its context, its load and its product."""
+    groups = -(-OUTPUTS // (SMALL_GEOMETRY.gemm_l_cols if case.core else SMALL_GEOMETRY.gemm_d_cols))
+    common = {"act": 0, "wgt": 0, "acc": 0, "accumulate": 0, "unsigned": 1, "banks": case.banks, "wait0": LOADED}
+    common |= {"columns": case.columns - 1, "lines": case.kernel, "col_groups": groups}
+    if case.core:
+        product = codec.matmul_planes_lines(
+            **common, slices=2, planes=case.planes, bipolar=0, run=1, step_words=2, line_words=2 * case.columns
+        )
+    else:
+        product = codec.matmul_lines(
+            **common, packed=0, run=case.run, step_words=case.run, line_words=case.run * case.columns
+        )
+    return [
+        codec.configure_windows(
+            slot=2,
+            core=case.core,
+            kernel_lines=case.kernel,
+            line_stride=case.stride,
+            run_beats=case.run,
+            step_bytes=case.step,
+            stride_blocks=case.blocks,
+        ),
+        codec.load_windows(
+            ram=0,
+            lines=case.lines,
+            first_bank=0,
+            banks=case.banks,
+            offset=case.offset,
+            slot=2,
+            beats=case.beats,
+            columns=case.columns - 1,
+            address=IMAGE + case.first * case.step // 8 * 8,
+            signal0=LOADED,
+        ),
+        product,
+    ]
+
+
 @SOME
 @given(data=st.data())
 def test_windows_of_samples(bench: Bench, small_geometry: Geometry, data: st.DataObject) -> None:
-    """Pixels of one to four bytes, whose windows begin at any byte: a first layer on either core."""
-    draw = data.draw
-    core, channels, kernel, stride = (draw(st.integers(*r)) for r in ((0, 1), (1, 4), (1, 3), (1, 3)))
-    run = 4 if core else -(-kernel * channels // 8)
-    columns, banks = draw(st.integers(1, 4)), draw(st.integers(1, small_geometry.gemm_l_rows))
-    first = draw(st.integers(0, 5))
-    offset = first * stride * channels % 8
-    beats = -(-(offset + (columns - 1) * stride * channels + 8 * run) // 8)
-    assume(beats <= small_geometry.gather_beats)
-    lines = (banks - 1) * stride + kernel
-    blocks = -(-(first * stride * channels // 8 + beats) // 8)
-    stored = np.zeros((lines, 64 * blocks), np.uint8)
-    stored[...] = np.random.default_rng(draw(st.integers(0, 999))).integers(0, 256, stored.shape)
+    case = data.draw(samples(small_geometry))
+    random = np.random.default_rng(data.draw(st.integers(0, 999)))
+    stored = random.integers(0, 256, (case.lines, 64 * case.blocks), dtype=np.uint8)
     bench.put(Segment.FEATURES, 0, stored)
-    context = codec.configure_windows(
-        slot=2,
-        core=core,
-        kernel_lines=kernel,
-        line_stride=stride,
-        run_beats=run,
-        step_bytes=stride * channels,
-        stride_blocks=blocks,
-    )
-    load = codec.load_windows(
-        ram=0,
-        lines=lines,
-        first_bank=0,
-        banks=banks,
-        offset=offset,
-        slot=2,
-        signal0=LOADED,
-        beats=beats,
-        columns=columns - 1,
-        address=IMAGE + first * stride * channels // 8 * 8,
-    )
-    shape = (kernel, kernel * channels, 9)
-    weight, planes, bipolar = drawn_weight(draw, shape, core, packed=False)
-    assume(not bipolar)
-    whole = np.zeros((kernel, 8 * run, 9), np.int64)
-    whole[:, : kernel * channels] = weight
-    rows = whole.reshape(-1, 9)
-    common = {"act": 0, "wgt": 0, "acc": 0, "accumulate": 0, "unsigned": 1, "banks": banks, "columns": columns - 1}
-    common |= {"lines": kernel, "wait0": LOADED}
-    if core:
-        memory, width = "acc_l_ram", small_geometry.gemm_l_cols
-        content, target = plane_words(rows, width, len(rows), planes, bipolar=False), "wgt_l_ram"
-        word = codec.matmul_planes_lines(
-            **common,
-            slices=2,
-            planes=planes,
-            bipolar=0,
-            run=1,
-            step_words=2,
-            line_words=2 * columns,
-            col_groups=-(-9 // width),
-        )
+    whole = np.zeros((case.kernel, 8 * case.run, OUTPUTS), np.int64)
+    whole[:, : case.kernel * case.channels] = case.weight
+    rows = whole.reshape(-1, OUTPUTS)
+    if case.core:
+        memory, weights, width = "acc_l_ram", "wgt_l_ram", small_geometry.gemm_l_cols
+        content = plane_words(rows, width, len(rows), case.planes, bipolar=False)
     else:
-        memory, width = "acc_d_ram", small_geometry.gemm_d_cols
-        content, target = weight_words(rows, width, len(rows), packed=False), "wgt_d_ram"
-        word = codec.matmul_lines(
-            **common, packed=0, run=run, step_words=run, line_words=run * columns, col_groups=-(-9 // width)
-        )
+        memory, weights, width = "acc_d_ram", "wgt_d_ram", small_geometry.gemm_d_cols
+        content = weight_words(rows, width, len(rows), packed=False)
     words = content.reshape(-1, 4 * width)
-    bench.golden.memories[target][: len(words)] = words
-    bench.compare([context, load, word])
-    groups = -(-9 // width)
-    sums = bench.golden.memories[memory][: columns * banks * groups].view("<i4").reshape(columns, banks, -1)[..., :9]
-    offset_d = 0 if core else 128 * weight.sum(axis=(0, 1))
-    for bank in range(banks):
-        for x in range(columns):
-            begin = (first + x) * stride * channels
-            window = stored[bank * stride :][:kernel, begin : begin + kernel * channels].astype(np.int64)
-            expected = np.einsum("hk,hkn->n", window, weight)
-            np.testing.assert_array_equal(sums[x, bank] + offset_d, expected)
+    bench.golden.memories[weights][: len(words)] = words
+    bench.compare(words_of(case))
+    sums = bench.golden.memories[memory][: case.columns * case.banks * padded(OUTPUTS, width) // width].view("<i4")
+    found = sums.reshape(case.columns, case.banks, -1)[..., :OUTPUTS] + (
+        0 if case.core else 128 * case.weight.sum(axis=(0, 1))
+    )
+    for bank in range(case.banks):
+        for x in range(case.columns):
+            begin = (case.first + x) * case.step
+            window = stored[bank * case.stride :][: case.kernel, begin : begin + case.kernel * case.channels]
+            expected = np.einsum("hk,hkn->n", window.astype(np.int64), case.weight)
+            np.testing.assert_array_equal(found[x, bank], expected)
 
 
 @SOME

@@ -51,7 +51,17 @@ CONTEXT = {
         slot=SLOT, row_blocks=4, count=2, address=program_address(Segment.SPILL, 0)
     ),
 }
-REDUCE = {"slot": SLOT, "rows": 2, "mode": 0, "unsigned": 0, "weighted": 0, "groups": 8, "destination": 0, "sum": 0}
+REDUCE = {
+    "slot": SLOT,
+    "rows": 2,
+    "mode": 0,
+    "unsigned": 0,
+    "weighted": 0,
+    "from_fifo": 0,
+    "groups": 8,
+    "destination": 0,
+    "sum": 0,
+}
 #: Of a run with two units and of one with two more: a row is read into the last slot, and found there twice.
 RUNS = [[0, 1, 1 << 16, 1, 2, 0], [2, 2, 1 << 16, 1, 2, 1]]
 UNITS = [(1 << 15) + 1, 1, 1, 1]

@@ -11,13 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hetfab.hls.build.emulator import Emulator
+from hetfab.overlay.costs.program_cost import expected_records
 from hetfab.overlay.design import Geometry
 from hetfab.overlay.errors import StreamInvalidError
 from hetfab.overlay.isa import codec
 from hetfab.overlay.isa.codec import Segment
 from hetfab.overlay.isa.golden import GoldenMachine
 from hetfab.overlay.isa.spec import isa
-from hetfab.overlay.isa.words import program_address
+from hetfab.overlay.isa.words import pack, program_address
 from hetfab.overlay.layouts import depthwise_words, packed_rows
 from hetfab.overlay.model.cnn.golden import convolve
 from hetfab.overlay.model.cnn.window import Window
@@ -89,7 +90,10 @@ def test_all_executions_agree(
     small_checked_emulators: dict[str, Emulator],
 ) -> None:
     bench = Bench(small_geometry, small_checked_emulators, np.random.default_rng(4000 + seed))
-    bench.compare(maker(bench))
+    words = maker(bench)
+    bench.compare(words)
+    expected = expected_records(pack(words), np.zeros(0, np.uint8), small_geometry)
+    assert np.array_equal(small_checked_emulators["native"].run_log(), expected)
 
 
 @given(

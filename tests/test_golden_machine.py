@@ -564,7 +564,7 @@ def test_reduce_is_its_definition(geometry: Geometry, id_bytes: int, mode: int, 
     old[2:5, :2] = [2**31 - 1, -(2**31)]
     put(case.machine, "sum_ram", 4, old)
     word = codec.reduce(
-        source=0, merge=0, spill=0, weighted=0,
+        source=0, merge=0, spill=0, weighted=0, from_fifo=0,
                 slot=1, rows=rows, mode=mode, unsigned=unsigned, accumulate=accumulate, groups=3,
         destination=destination, sum=4,
     )  # fmt: skip
@@ -597,6 +597,7 @@ def test_reduce_of_destinations_without_edges_is_zero() -> None:
         merge=0,
         spill=0,
         weighted=0,
+        from_fifo=0,
         slot=1,
         rows=2,
         mode=1,
@@ -781,7 +782,9 @@ def test_values_wider_than_their_row_are_refused() -> None:
 def test_reduce_refuses_what_its_context_does_not_have(change: dict[str, int], found: str) -> None:
     case = relation(SMALL, 2)
     fields = {"slot": 1, "rows": 1, "mode": 0, "unsigned": 0, "accumulate": 0, "groups": 1}
-    word = codec.reduce(source=0, merge=0, spill=0, weighted=0, **{**fields, "destination": 0, "sum": 0, **change})
+    word = codec.reduce(
+        source=0, merge=0, spill=0, weighted=0, from_fifo=0, **{**fields, "destination": 0, "sum": 0, **change}
+    )
     with pytest.raises(StreamInvalidError) as error:
         case.machine.execute(instruction(word), 12)
     assert error.value.found == f"instruction 12 (reduce) uses {found}"
@@ -803,6 +806,7 @@ def test_reduce_refuses_edges_outside_the_arrays(operation: str, change: dict[st
         merge=0,
         spill=0,
         weighted=0,
+        from_fifo=0,
         slot=1,
         rows=1,
         mode=0,
@@ -825,6 +829,7 @@ def test_reduce_refuses_the_first_source_beyond_the_count() -> None:
         merge=0,
         spill=0,
         weighted=0,
+        from_fifo=0,
         slot=1,
         rows=1,
         mode=0,
@@ -865,6 +870,7 @@ def test_reduce_refuses_records_that_no_layout_allows(column: int, value: int, f
         merge=0,
         spill=0,
         weighted=0,
+        from_fifo=0,
         slot=1,
         rows=2,
         mode=1,

@@ -239,6 +239,38 @@ def beyond(geometry: Geometry) -> dict[str, int]:
     }
 
 
+def strips_beyond(geometry: Geometry) -> dict[str, list[int]]:
+    """The same for strips: programs by what is too short."""
+    near = program_address(Segment.LOG, SIZE - 128)
+    strip = {"act": 0, "wgt": 0, "acc": 0, "banks": 2, "columns": 2, "lines": 2, "line_words": 5, "step_words": 1}
+    strip |= {"run": 2, "col_groups": 2}
+    planes = {"slices": 2, "planes": 3}
+    runs = {"ram": 0, "rows": 2, "columns": 2, "run_stride": 4, "run_beats": 3, "stride_blocks": 2, "address": near}
+    pixels = {"ram": 0, "banks": 2, "columns": 2, "ram_banks": 3, "row_beats": 2, "pixel_stride": 3}
+    pixels |= {"stride_blocks": 2, "address": near}
+    far = {"address": program_address(Segment.FEATURES, 0)}
+    words = {
+        "act_d_ram": instruction("matmul_lines", **strip | {"act": geometry.act_d_words - 8}),
+        "wgt_d_ram": instruction("matmul_lines", **strip | {"wgt": geometry.wgt_d_words - 15}),
+        "acc_d_ram": instruction("matmul_lines", **strip | {"acc": geometry.acc_d_words - 11}),
+        "act_l_ram": instruction("matmul_planes_lines", **strip | planes | {"act": geometry.act_l_words - 10}),
+        "wgt_l_ram": instruction("matmul_planes_lines", **strip | planes | {"wgt": geometry.wgt_l_words - 23}),
+        "acc_l_ram": instruction("matmul_planes_lines", **strip | planes | {"acc": geometry.acc_l_words - 11}),
+        "res_ram": instruction("load_residual", **runs | far | {"ram": geometry.res_words - 17}),
+        "read of runs": instruction("load_residual", **runs),
+        "out_ram": instruction("store_runs", **pixels | far | {"ram": geometry.out_words - 15}),
+        "write of runs": instruction("store_runs", **pixels),
+    }
+    programs = {f"strips, {what}": [word] for what, word in words.items()}
+    for core, depth in enumerate((geometry.act_d_words - 15, geometry.act_l_words - 7)):
+        context = {"slot": 1, "core": core, "kernel_lines": 2, "line_stride": 1, "stride_blocks": 1, "line_beats": 8}
+        lines = {"slot": 1, "ram": 0, "lines": 3, "banks": 2, "left": 1, "beats": 6}
+        configure = instruction("configure_lines", **context)
+        for what, change in (("lines", far | {"ram": depth}), ("read of lines", {"address": near})):
+            programs[f"{what}, core {core}"] = [configure, instruction("load_lines", **lines | change)]
+    return programs
+
+
 def stopped(library: Path, geometry: Geometry, words: list[int], memories: dict[str, Bytes], dram: Bytes) -> object:
     """What is left where a program stops: the message and all memories."""
     with Emulator(library, geometry) as emulator:
@@ -266,10 +298,11 @@ def test_both_bodies_stop_at_the_same_access(small_geometry: Geometry) -> None:
     relation(dram)
     libraries = [build_emulator(small_geometry, bodies=bodies) for bodies in Bodies]
     programs = {what: [word] for what, word in beyond(small_geometry).items()} | gathers(small_geometry)
+    programs |= strips_beyond(small_geometry)
     for what, words in programs.items():
         plain, host = (stopped(library, small_geometry, words, memories, dram) for library in libraries)
         assert host == plain, what
-    assert len(programs) == 25
+    assert len(programs) == 39
 
 
 @pytest.mark.parametrize("march", ["x86-64", "x86-64-v3"])

@@ -607,6 +607,7 @@ def reduction(bench: Bench, indptr: npt.NDArray[Any], ids: npt.NDArray[Any], sou
             merge=merge,
             spill=pick(0, 1),
             weighted=weighted,
+            from_fifo=0,
             destination=start,
             sum=pick(0, geometry.sum_words - rows * groups),
         ),

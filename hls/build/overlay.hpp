@@ -345,7 +345,8 @@ class Overlay {
     // What the instruction set does not define: hardware would end with sums of whatever its registers held.
     static void check_shape(unsigned engine, unsigned opcode, const Types::Instruction& instruction) {
         if (engine == isa::engine::gemm_d && opcode == isa::Matmul::opcode) check_matmul(instruction);
-        if (engine == isa::engine::gemm_l && opcode != isa::Sync::opcode) check_planes(opcode, instruction);
+        const bool planes = opcode == isa::MatmulPlanes::opcode || opcode == isa::MatmulPlanesLines::opcode;
+        if (engine == isa::engine::gemm_l && planes) check_planes(opcode, instruction);
         if (engine == isa::engine::vec) check_row(opcode, instruction);
         if (engine == isa::engine::dw) check_windows(opcode, instruction);
         if (engine == isa::engine::agg && opcode == isa::Reduce::opcode) check_reduce(instruction);
@@ -440,6 +441,10 @@ class Overlay {
         if (Design::feature_words == 0 && source != isa::reduce_source::dram) {
             throw std::out_of_range("reduce with a scratchpad, the design has none");
         }
+        if (flag<Family, Op::FromFifo>(instruction) &&
+            (source == isa::reduce_source::schedule || flag<Family, Op::Weighted>(instruction))) {
+            throw std::out_of_range("reduce of rows from rows_fifo with a schedule or weights");
+        }
         const bool weighted = flag<Family, Op::Weighted>(instruction);
         if (weighted && (Design::agg_weights == 0 || source == isa::reduce_source::schedule)) {
             throw std::out_of_range("reduce with weights, which the design or a schedule lacks");
@@ -495,7 +500,7 @@ class Overlay {
     BankedRam<Types::Half> exp_ram_{sets::memory::exp_ram, 2, Design::exp_words, accesses_};
     Ram<Types::DwpWord> dwp_ram_{sets::memory::dwp_ram, Design::dwp_words, accesses_};
     BankedRam<Types::Half> mid_ram_{sets::memory::mid_ram, 2, Design::mid_words, accesses_};
-    Ram<Types::Instruction> vec_context_{sets::memory::vec_context, has_pixels<Design> ? isa::vec_words : 0,
+    Ram<Types::VecContext> vec_context_{sets::memory::vec_context, has_pixels<Design> ? isa::vec_words : 0,
                                          accesses_};
     Ram<Types::Beat> feature_ram_{sets::memory::feature_ram, Design::feature_words, accesses_};
     Ram<Types::Tag> tag_ram_{sets::memory::tag_ram, Design::feature_words / words_per_tag, accesses_};

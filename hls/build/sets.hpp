@@ -353,8 +353,8 @@ inline Regions regions(const Word& word, const Word (&contexts)[context_words], 
             const Word* context = contexts + (18 + 4 * field<isa::Reduce::Slot>(word));
             found.add({memory::agg_context, false, 4 * field<isa::Reduce::Slot>(word), 1, 0, 4});
             found.add({memory::dram, false, field<isa::ConfigureFeatures::Address>(context[0]), field<isa::ConfigureFeatures::Count>(context[0]), 64 * field<isa::ConfigureFeatures::RowBlocks>(context[0]), field<isa::Reduce::Groups>(word) * design.lanes});
-            found.add({memory::dram, false, (field<isa::ConfigureDestinations::Address>(context[1]) + (16 + (24 - 16) * ((field<isa::Reduce::Source>(word)) / (2))) * field<isa::Reduce::Destination>(word)), 1, 0, (16 + (24 - 16) * ((field<isa::Reduce::Source>(word)) / (2))) * field<isa::Reduce::Rows>(word)});
-            found.add({memory::dram, false, field<isa::ConfigureIds::Address>(context[2]), 1, 0, field<isa::ConfigureIds::Edges>(context[2]) * (field<isa::ConfigureIds::IdBytes>(context[2]) * (1 - ((field<isa::Reduce::Source>(word)) / (2))) + 2 * ((field<isa::Reduce::Source>(word)) / (2)))});
+            found.add({memory::dram, false, (field<isa::ConfigureDestinations::Address>(context[1]) + (16 + (24 - 16) * ((field<isa::Reduce::Source>(word)) / (2))) * field<isa::Reduce::Destination>(word)), 1, 0, (1 - field<isa::Reduce::FromFifo>(word)) * (16 + (24 - 16) * ((field<isa::Reduce::Source>(word)) / (2))) * field<isa::Reduce::Rows>(word)});
+            found.add({memory::dram, false, field<isa::ConfigureIds::Address>(context[2]), 1, 0, (1 - field<isa::Reduce::FromFifo>(word)) * field<isa::ConfigureIds::Edges>(context[2]) * (field<isa::ConfigureIds::IdBytes>(context[2]) * (1 - ((field<isa::Reduce::Source>(word)) / (2))) + 2 * ((field<isa::Reduce::Source>(word)) / (2)))});
             found.add({memory::dram, false, field<isa::ConfigureSpilled::Address>(context[3]), field<isa::ConfigureSpilled::Count>(context[3]), 64 * field<isa::ConfigureSpilled::RowBlocks>(context[3]), field<isa::Reduce::Merge>(word) * 4 * field<isa::Reduce::Groups>(word) * design.lanes});
             found.add({memory::feature_ram, false, 0, 1, 0, (((field<isa::Reduce::Source>(word) + 2)) / (3)) * design.feature_words});
             found.add({memory::tag_ram, false, 0, 1, 0, (((field<isa::Reduce::Source>(word) + 2)) / (3)) * (1 - ((field<isa::Reduce::Source>(word)) / (2))) * ((design.feature_words) / (8))});
@@ -422,6 +422,7 @@ inline std::uint64_t rows_fifo_sent(const Word& word) {
 // Rows of rows_fifo that are taken.
 inline std::uint64_t rows_fifo_taken(const Word& word) {
     switch (field<isa::Header::Engine>(word) << 4 | field<isa::Header::Opcode>(word)) {
+        case isa::Reduce::engine << 4 | isa::Reduce::opcode: return field<isa::Reduce::FromFifo>(word) * field<isa::Reduce::Rows>(word);
         default: return 0;
     }
 }

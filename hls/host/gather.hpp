@@ -251,9 +251,11 @@ class HostGather {
     unsigned rows_read_ = 0;
 };
 
-// Whether this body does what a reduce asks for; spilled and weighted sums are the plain body's.
+// Whether this body does what a reduce asks for; spilled and weighted sums and rows that come by the FIFO are
+// the plain body's.
 inline bool gathers_on_host(const ReduceTile& tile) {
-    return tile.rows != 0 && tile.groups != 0 && !tile.merge && !tile.spill && !tile.weighted;
+    return tile.rows != 0 && tile.groups != 0 && !tile.merge && !tile.spill && !tile.weighted &&
+           !tile.from_fifo;
 }
 
 // Whether the results of all destinations are in sum_ram.
@@ -265,13 +267,14 @@ bool rows_in_tile(const ReduceTile& tile, const HostEdges<Z, Beat>& edges) {
     return true;
 }
 
-template <class D, class Z, class Beat, class F, class TagRam, class T, class Events>
+template <class D, class Z, class Beat, class F, class TagRam, class T, class Fifo, class Events>
 Outcome reduce_rows(const ReduceTile& tile, HostMemory<Beat> features, HostMemory<Beat> graph,
-                    HostRam<F> feature_ram, TagRam tag_ram, HostRam<T> sum_ram, Events& events) {
+                    HostRam<F> feature_ram, TagRam tag_ram, HostRam<T> sum_ram, Fifo& rows_fifo,
+                    Events& events) {
     static_assert(D::lanes == group_channels, "a beat of a feature row is one group");
     const auto plain = [&] {
         return reduce_rows<D, Z>(tile, features.plain(), graph.plain(), feature_ram.plain, tag_ram,
-                                 sum_ram.plain, events);
+                                 sum_ram.plain, rows_fifo, events);
     };
     HostEdges<Z, Beat> edges;
     if (!gathers_on_host(tile) || !sum_ram.holds(tile.sum, std::uint64_t{tile.rows} * tile.groups) ||

@@ -10,7 +10,7 @@ void vec_top(hls::stream<Types::Instruction>& instructions, hls::stream<Types::T
              Types::ResWord res_ram[hetfab::depth_of(Design::res_words)],
              Types::Half out_ram[2][Design::out_words],
              Types::Half exp_ram[2][hetfab::depth_of(Design::exp_words)],
-             Types::Instruction vec_context[isa::vec_words]) {
+             Types::VecContext vec_context[isa::vec_words]) {
 #pragma HLS INTERFACE mode=ap_ctrl_hs port=return
 #pragma HLS INTERFACE mode=axis port=instructions register_mode=off
 #pragma HLS INTERFACE mode=axis port=tokens register_mode=off

@@ -30,6 +30,8 @@ _LANES, _SLICE_BITS = 32, 4
 _REQUANTIZED_BITS = 49
 _BARREL_LEVELS = 3
 _COUNTER_BITS = 64
+#: Of DW: nibbles of a word, and lines and columns of a window.
+_DW_NIBBLES, _DW_TAPS = 16, isa().size("window_taps")
 _ADDRESS_BITS = 64
 _REGISTER_BITS = 32
 #: Of SGB: bits of a word of its bitmap, and of a number in its other memories.
@@ -79,7 +81,7 @@ def memory_resources(geometry: Geometry, name: str) -> Resources:
     depth, bits = geometry.depth(name), 8 * geometry.word_bytes(name)
     # Their one port, or their writer's, does both.
     both_ways = ("acc_d_ram", "acc_l_ram", "sum_ram", "feature_ram", "tag_ram", "load_context", "agg_context")
-    read_by_writer = name in (*both_ways, "sgb_context")
+    read_by_writer = name in (*both_ways, "sgb_context", "vec_context")
     banks = geometry.banks(name)
     return Resources(bram36=banks * block_rams(depth, bits // banks, true_dual=read_by_writer))
 
@@ -129,6 +131,8 @@ def load_resources(geometry: Geometry, form: Form) -> Resources:
     parts = _with_ff(lut, dsp=_constant("dsp_per_address")) + _axi_masters("load") + _streams()
     if geometry.res_words:
         parts += _with_ff(_constant("lut_load_residual"), dsp=_constant("dsp_per_address"))
+    if geometry.dwp_words:
+        parts += _with_ff(_constant("lut_load_depthwise"))
     return parts + _windows(geometry.gather_beats)
 
 
@@ -151,6 +155,8 @@ def _windows(beats: int) -> Resources:
 def store_resources(geometry: Geometry, form: Form) -> Resources:
     """STORE with its write port."""
     lut = _constant("lut_store_control") + _constant("lut_store_strips")
+    if geometry.mid_words:
+        lut += geometry.bus_bits * _constant("lut_per_mux4_bit")
     # Products of banks, columns and the length of a pixel, and of banks and that length.
     return _with_ff(lut, dsp=2 * _constant("dsp_per_address")) + _axi_masters("store") + _streams()
 
@@ -185,12 +191,27 @@ def _mux(inputs: int) -> float:
 
 
 def vec_resources(geometry: Geometry, form: Form) -> Resources:
-    """VEC: per lane a product, two rounding shifts, the additions of bias and sum, limits, and a choice of words."""
-    adders = 4 * _REQUANTIZED_BITS + 2 * ACCUMULATOR_BITS
-    shifters = 2 * _REQUANTIZED_BITS * _BARREL_LEVELS
+    """VEC: lanes as mapped, a choice of words of accumulators, and of the halves of a result."""
     words = (geometry.gemm_d_cols + geometry.gemm_l_cols) // geometry.lanes + 1
-    lut = _constant("lut_vec_control") + geometry.lanes * (adders + shifters + ACCUMULATOR_BITS * _mux(words))
+    lane = _constant("lut_vec_lane") + ACCUMULATOR_BITS * _mux(words)
+    # A half is of bytes, nibbles or a quarter of int32.
+    lut = _constant("lut_vec_control") + geometry.lanes * lane + geometry.bus_bits * _mux(6)
+    if geometry.res_words:
+        lut += geometry.lanes * _constant("lut_vec_lane_stored") + _constant("lut_vec_windows")
+    if geometry.exp_words:
+        lut += _constant("lut_vec_lines")
     return _with_ff(lut, dsp=geometry.lanes * _constant("dsp_per_requantize")) + _streams()
+
+
+def dw_resources(geometry: Geometry, form: Form) -> Resources:
+    """DW: the windows of each nibble and the ends of 8 channels, as mapped, and a word's parameters in registers."""
+    line, column = _DW_NIBBLES * _constant("lut_dw_nibble"), geometry.lanes * _constant("lut_dw_end")
+    # Of three lines of weights, those of the one that is read.
+    weights = _DW_TAPS * geometry.bus_bits * _mux(_DW_TAPS)
+    held = Resources(ff=(_DW_TAPS * _DW_TAPS * geometry.bus_bits) + _DW_NIBBLES * 48)
+    # Products of a line and the words of a line, and of a column and the words of a pixel.
+    dsp = geometry.lanes * _constant("dsp_per_requantize") + 2 * _constant("dsp_per_address")
+    return _with_ff(_constant("lut_dw_control") + line + column + weights, dsp=dsp) + held + _streams()
 
 
 def agg_resources(geometry: Geometry, form: Form) -> Resources:
@@ -200,6 +221,7 @@ def agg_resources(geometry: Geometry, form: Form) -> Resources:
     shifter = _REQUANTIZED_BITS * _BARREL_LEVELS
     lut = _constant("lut_agg_control") + geometry.lanes * (select + adders + shifter)
     lut += _constant("lut_agg_entries") + _constant("lut_agg_spill")
+    lut += _constant("lut_agg_divider") if "sgb" in geometry.engines else 0
     lut += _constant("lut_agg_scratchpad") if geometry.feature_words else 0
     sums = Resources(ff=geometry.agg_groups * geometry.lanes * ACCUMULATOR_BITS)
     # Rows of features, of spilled sums and of sum_ram, and slots.
@@ -274,6 +296,7 @@ ENGINES = {
     "vec": vec_resources,
     "agg": agg_resources,
     "sgb": sgb_resources,
+    "dw": dw_resources,
 }
 
 
@@ -289,7 +312,8 @@ def design_resources(geometry: Geometry, form: Form, board: Board | None = None)
     parts["memory ports"] = memory_port_resources(geometry, board or read_board(default_design().board))
     parts |= {name: ENGINES[name](geometry, form) for name in geometry.engines}
     for memory in isa().memories:
-        if memory.word_bits and {memory.writer, memory.reader} <= set(geometry.engines):
+        present = {memory.writer, memory.reader} <= set(geometry.engines)
+        if memory.word_bits and present and geometry.depth(memory.name):
             parts[memory.name] = memory_resources(geometry, memory.name)
     for stream in isa().streams:
         if {stream.writer, stream.reader} <= set(geometry.engines):

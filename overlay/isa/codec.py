@@ -1619,8 +1619,8 @@ def configure_pool(
             ("columns", 40, 8, columns),
             ("exponent", 48, 5, exponent),
             ("line_words", 64, 12, line_words),
-            ("column_words", 76, 10, column_words),
-            ("reciprocal", 88, 17, reciprocal),
+            ("column_words", 53, 10, column_words),
+            ("reciprocal", 76, 17, reciprocal),
             ("wait0", 8, 5, wait0),
             ("wait1", 13, 5, wait1),
             ("signal0", 18, 5, signal0),
@@ -2043,6 +2043,7 @@ def reduce(
     merge: int,
     spill: int,
     weighted: int,
+    from_fifo: int,
     destination: int,
     sum: int,
     wait0: int = 0,
@@ -2071,6 +2072,8 @@ def reduce(
         merge: 1: sums begin with what was spilled; 0 to 1.
         spill: 1: sums are spilled; 0 to 1.
         weighted: 1: ids of 4 bytes hold a weight; not with a schedule; 0 to 1.
+        from_fifo: 1: degrees and source ids come from rows_fifo, and reciprocals from a divider; not with a
+            schedule or weights; 0 to 1.
         destination: First destination vertex or run; 0 to 16777215.
         sum: First word in sum_ram; 0 to 4095.
         wait0: Semaphore to wait for, 0 for none; 0 to 31.
@@ -2096,6 +2099,7 @@ def reduce(
             ("merge", 56, 1, merge),
             ("spill", 57, 1, spill),
             ("weighted", 58, 1, weighted),
+            ("from_fifo", 59, 1, from_fifo),
             ("destination", 64, 24, destination),
             ("sum", 88, 12, sum),
             ("wait0", 8, 5, wait0),

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from hetfab.overlay.design import Geometry
 from hetfab.overlay.errors import StreamInvalidError
-from hetfab.overlay.isa.arithmetic import Q8_BITS, Integers, limit, mean_q8, requantize, saturate24, wrap32
+from hetfab.overlay.isa.arithmetic import Q8_BITS, Integers, limit, mean_q8, reciprocals, requantize, saturate24, wrap32
 from hetfab.overlay.isa.spec import Field, Operation, isa
 from hetfab.overlay.semantic.adjacency import Adjacency, compose, transpose
 from hetfab.overlay.semantic.bitmaps import bitmaps
@@ -399,8 +399,8 @@ def _strip_rows(machine: GoldenMachine, f: Fields, memory: str, run: int) -> Byt
     words = machine.words(memory, f["act"], last)
     banks = words.reshape(last, rows, words.shape[1] // rows)[:, : f["banks"]]
     pixels, lines, places = np.ogrid[: f["columns"] + 1, : f["lines"], :run]
-    found = banks[pixels * f["step_words"] + lines * f["line_words"] + places]
-    return found.transpose(0, 3, 1, 2, 4).reshape(-1, f["lines"], run, banks.shape[2])
+    content: Bytes = banks[pixels * f["step_words"] + lines * f["line_words"] + places]
+    return content.transpose(0, 3, 1, 2, 4).reshape(-1, f["lines"], run, banks.shape[2])
 
 
 def _multiply(machine: GoldenMachine, f: Fields, content: Bytes) -> None:
@@ -500,12 +500,24 @@ def export_accumulators(machine: GoldenMachine, f: Fields) -> None:
 
 def configure_pixels(machine: GoldenMachine, f: Fields) -> None:
     """Keeps where the pixels of a tile lie."""
-    _keep(machine, f, "vec_context", 0)
+    _keep_middle(machine, f, 0)
 
 
 def configure_pool(machine: GoldenMachine, f: Fields) -> None:
     """Keeps the windows that are pooled."""
-    _keep(machine, f, "vec_context", 1)
+    _keep_middle(machine, f, 1)
+
+
+def _keep_middle(machine: GoldenMachine, f: Fields, word: int) -> None:
+    """Keeps bits 32 to 95 of the instruction."""
+    kept = machine.words("vec_context", word, 1)[0]
+    kept[...] = np.frombuffer(f["issued"].to_bytes(_INSTRUCTION_BYTES, "little")[4:12], np.uint8)
+
+
+def _kept_middle(machine: GoldenMachine, word: int, operation: str) -> Fields:
+    """Fields of a configure instruction of which ``_keep_middle`` kept bits."""
+    kept = machine.words("vec_context", word, 1)[0].tobytes()
+    return _decode(isa().operation(operation).fields, int.from_bytes(kept, "little") << 32)
 
 
 def join(machine: GoldenMachine, f: Fields) -> None:
@@ -528,7 +540,7 @@ def pool_max(machine: GoldenMachine, f: Fields) -> None:
 
 def pool_average(machine: GoldenMachine, f: Fields) -> None:
     """q8 = saturate24((S * reciprocal + 2^(k+7)) >> (k+8)) of the sum S of each window, ended as in combine."""
-    pixels, window = _pixels(machine, f), _context(machine.words("vec_context", 1, 1)[0], "configure_pool")
+    pixels, window = _pixels(machine, f), _kept_middle(machine, 1, "configure_pool")
     words = _window_words(machine, f, pixels, -(-f["groups"] // (1 + pixels["packed"])))
     sums = np.sum([_channels(tap, pixels) for tap in words], axis=0)[:, : f["groups"] * machine.geometry.lanes]
     _write_q8(machine, f, saturate24(mean_q8(sums, np.int64(window["reciprocal"]), np.int64(window["exponent"]))))
@@ -536,7 +548,7 @@ def pool_average(machine: GoldenMachine, f: Fields) -> None:
 
 def _pixels(machine: GoldenMachine, f: Fields) -> Fields:
     """The fields of configure_pixels; banks is their number."""
-    pixels = _context(machine.words("vec_context", 0, 1)[0], "configure_pixels")
+    pixels = _kept_middle(machine, 0, "configure_pixels")
     pixels["banks"] += 1
     if f["rows"] % pixels["banks"]:
         raise machine.error(f"{f['rows']} rows of {pixels['banks']} banks", "whole columns of pixels")
@@ -545,7 +557,7 @@ def _pixels(machine: GoldenMachine, f: Fields) -> Fields:
 
 def _window_words(machine: GoldenMachine, f: Fields, pixels: Fields, words: int) -> list[Bytes]:
     """The words of each tap of all windows, uint8 ``[rows, 8 * words]`` each."""
-    window = _context(machine.words("vec_context", 1, 1)[0], "configure_pool")
+    window = _kept_middle(machine, 1, "configure_pool")
     if not window["lines"] or not window["columns"]:
         raise machine.error(f"a window of {window['lines']} x {window['columns']} taps", "at least 1 x 1")
     return [
@@ -736,8 +748,11 @@ def reduce(machine: GoldenMachine, f: Fields) -> None:
     names = ("configure_features", "configure_destinations", "configure_ids", "configure_spilled")
     words = machine.words("agg_context", _CONTEXT_WORDS * f["slot"], len(names))
     features, destinations, ids, spilled = (_context(word, name) for word, name in zip(words, names, strict=True))
-    records = _destinations(machine, f, destinations)
-    rows = _edge_rows(machine, f, features, records, ids)
+    if f["from_fifo"]:
+        records, rows = _rows_from_fifo(machine, f, features)
+    else:
+        records = _destinations(machine, f, destinations)
+        rows = _edge_rows(machine, f, features, records, ids)
     sums = np.zeros((f["rows"], rows.shape[1]), np.int64)
     used = records["degree"] > 0
     if len(rows):
@@ -760,6 +775,8 @@ def _check_reduce(machine: GoldenMachine, f: Fields) -> None:
         raise machine.error(f"{f['groups']} groups", f"at most {geometry.agg_groups}, the design's agg_groups")
     if _SOURCES[f["source"]] != "dram" and not geometry.feature_words:
         raise machine.error(f"source {_SOURCES[f['source']]}", "a design with a scratchpad")
+    if f["from_fifo"] and (f["weighted"] or _SOURCES[f["source"]] == "schedule"):
+        raise machine.error("rows_fifo with weights or a schedule", "ids alone")
     if f["weighted"] and not (geometry.agg_weights and _SOURCES[f["source"]] != "schedule"):
         raise machine.error("weights", "a design with agg_weights, and no schedule")
     held = f["rows"] * f["groups"] * (1 + (f["merge"] & f["accumulate"] & ~f["spill"]))
@@ -791,6 +808,25 @@ def _destinations(machine: GoldenMachine, f: Fields, array: Fields) -> npt.NDArr
         row = f["destination"] + int(gaps[0])
         raise machine.error(f"destination {row + 1}", f"one whose edges follow those of destination {row}")
     return records
+
+
+def _rows_from_fifo(machine: GoldenMachine, f: Fields, features: Fields) -> tuple[npt.NDArray[Any], Integers]:
+    """Records and the row of each edge of destinations that come by rows_fifo."""
+    fifo, records = machine.streams["rows_fifo"], np.zeros(f["rows"], _RUN.dtype)
+    ids: list[int] = []
+    for row in range(f["rows"]):
+        if not fifo or len(fifo) <= fifo[0]:
+            raise machine.error(
+                f"row {row} of rows_fifo, which lacks it", "as many rows as instructions before it send"
+            )
+        records["degree"][row] = fifo.popleft()
+        ids += [fifo.popleft() for _ in range(records["degree"][row])]
+    records["reciprocal"], records["exponent"] = reciprocals(records["degree"].astype(np.int64))
+    records["row"] = f["destination"] + np.arange(f["rows"])
+    if not ids or f["groups"] == 0:
+        return records, np.zeros((0, f["groups"] * machine.geometry.lanes), np.int64)
+    read = _tagged_rows if _SOURCES[f["source"]] == "tags" else _feature_rows
+    return records, read(machine, f, features, np.array(ids, np.int64))
 
 
 def _starts(records: npt.NDArray[Any]) -> Integers:

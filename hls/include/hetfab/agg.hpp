@@ -81,6 +81,7 @@ struct ReduceTile {
     bool merge;
     bool spill;
     bool weighted;
+    bool from_fifo;
     std::uint64_t features;
     unsigned row_beats;
     unsigned first_block;
@@ -134,6 +135,7 @@ context_words:
             flag<Z, Op::Merge>(instruction),
             flag<Z, Op::Spill>(instruction),
             flag<Z, Op::Weighted>(instruction),
+            flag<Z, Op::FromFifo>(instruction),
             static_cast<std::uint64_t>(get<Z, Features::Address>(context[0])),
             number<Z, Features::RowBlocks>(context[0]) * beats_per_block,
             number<Z, Features::FirstBlock>(context[0]),
@@ -211,6 +213,10 @@ struct EdgeEntry {
     int weight;
 };
 
+// Rows of a graph that SGB makes: the degree of each, then its ids.
+template <class Z>
+using RowsStream = hls::stream<U<Z, isa::rows_fifo_bits>>;
+
 // The entries of consecutive edges, one to three units of 16 bits each, unpacked from beats of the graph
 // port.
 template <class Z>
@@ -220,6 +226,7 @@ class EntryReader {
         : wide_(tile.id_bytes == 4),
           scheduled_(tile.scheduled),
           weighted_(tile.weighted),
+          from_fifo_(tile.from_fifo),
           skipped_(static_cast<unsigned>(edges.first % units_per_beat)),
           beats_(beats_of(edges)),
           reader_(BurstCursor(tile.ids + edges.first / units_per_beat * beat_bytes, 1, beats_of(edges), 0)) {}
@@ -235,8 +242,9 @@ class EntryReader {
     }
 
     template <class Mem>
-    EdgeEntry next(Mem graph) {
+    EdgeEntry next(Mem graph, RowsStream<Z>& rows_fifo) {
 #pragma HLS INLINE
+        if (from_fifo_) return {static_cast<unsigned>(rows_fifo.read()), 0, 1};
         if (units_ < longest_entry && beats_ != 0) append(beat(graph));
         const unsigned unit = static_cast<unsigned>(low_ & unit_streams);
         const bool named = !scheduled_ || unit >= unit_reads;
@@ -286,6 +294,7 @@ class EntryReader {
     bool wide_;
     bool scheduled_;
     bool weighted_;
+    bool from_fifo_;
     unsigned skipped_;
     unsigned beats_;
     BurstReader reader_;
@@ -379,7 +388,7 @@ class RowRequests {
           entries_(tile, edges) {}
 
     template <class MemF, class MemG, class TagRam, class Events>
-    void start(MemF features, MemG graph, TagRam tag_ram, Events& events) {
+    void start(MemF features, MemG graph, RowsStream<Z>& rows_fifo, TagRam tag_ram, Events& events) {
 #pragma HLS INLINE
         entries_.start(graph, events);
         const unsigned ahead = rows_ahead(groups_);
@@ -389,7 +398,7 @@ class RowRequests {
 #pragma HLS LOOP_TRIPCOUNT min = 1 max = 16
 #pragma HLS PIPELINE II = 2 style = stp
             events.trip(isa::loops::agg_rows_ahead);
-            look(graph, tag_ram);
+            look(graph, rows_fifo, tag_ram);
             issue(features, tag_ram);
             trips++;
         }
@@ -398,10 +407,10 @@ class RowRequests {
 
     // Takes the next edge, and the tag of its slot.
     template <class MemG, class TagRam>
-    void look(MemG graph, TagRam tag_ram) {
+    void look(MemG graph, RowsStream<Z>& rows_fifo, TagRam tag_ram) {
 #pragma HLS INLINE
         if (left_ == 0) return;
-        entry_ = entries_.next(graph);
+        entry_ = entries_.next(graph, rows_fifo);
         slot_ = tagged_ ? entry_.id & slot_mask_ : entry_.unit & (unit_reads - 1);
         tag_ =
             tagged_
@@ -580,7 +589,8 @@ template <class D, class Z, class MemF, class MemG, class FeatureRam, class TagR
           class Events>
 Outcome gather(const ReduceTile& tile, const Destination<Z> (&destinations)[agg_rows], const EdgeRange& edges,
                Word<Z, 32 * D::lanes> (&held)[D::sum_words], unsigned merged_from, MemF features, MemG graph,
-               FeatureRam feature_ram, TagRam tag_ram, SumRam sum_ram, Events& events) {
+               FeatureRam feature_ram, TagRam tag_ram, SumRam sum_ram, RowsStream<Z>& rows_fifo,
+               Events& events) {
 #pragma HLS INLINE
     static_assert(
         rows_ahead_cover(D::agg_groups, isa::loops::agg_gather.depth),
@@ -588,7 +598,7 @@ Outcome gather(const ReduceTile& tile, const Destination<Z> (&destinations)[agg_
     S<Z, 32> totals[D::agg_groups][D::lanes];
 #pragma HLS ARRAY_PARTITION variable = totals type = complete dim = 0
     RowRequests<Z> requests(tile, edges);
-    requests.start(features, graph, tag_ram, events);
+    requests.start(features, graph, rows_fifo, tag_ram, events);
     unsigned row = 0;
     unsigned group = 0;
     unsigned word = 0;
@@ -619,7 +629,7 @@ row_beats:
             tile.merge && in_row ? held[merged_from + word + group] : zero<Z, 32 * D::lanes>();
         if (has_edge && group == 0) {
             place = requests.take();
-            requests.look(graph, tag_ram);
+            requests.look(graph, rows_fifo, tag_ram);
             if (place.read) rows_read++;
         }
         if (has_edge && in_row) {
@@ -669,11 +679,49 @@ row_beats:
     return {true, trips, edges_summed, feature_beats, edges.beats_read + requests.beats_read()};
 }
 
-// All destinations of a tile.
+// round(2^(16+k) / d) and k = ceil(log2 d), bit by bit from the top; both are 0 where d is 0.
+template <class Z, class Events>
+Destination<Z> divided_destination(unsigned degree, unsigned row, Events& events) {
+#pragma HLS INLINE
+    using Record = isa::DestinationRecord;
+    unsigned exponent = 0;
+exponent_bits:
+    for (unsigned bit = 0; bit < 32; bit++) {
+#pragma HLS UNROLL factor=32
+        if (degree > 1 && ((degree - 1) >> bit) != 0) exponent = bit + 1;
+    }
+    // The quotient of 2^(17+k) + d and 2 d, below 2^18.
+    std::uint64_t rest = (std::uint64_t{1} << (Record::Reciprocal::bits + exponent)) + degree;
+    std::uint64_t part = std::uint64_t{degree} << (Record::Reciprocal::bits + 1);
+    unsigned quotient = 0;
+quotient_bits:
+    for (unsigned bit = 0; bit <= Record::Reciprocal::bits; bit++) {
+#pragma HLS PIPELINE II = 1 style = stp
+        events.trip(isa::loops::agg_divide);
+        const bool fits = degree != 0 && part <= rest;
+        quotient = 2 * quotient + (fits ? 1 : 0);
+        if (fits) rest -= part;
+        part >>= 1;
+    }
+    events.loop(isa::loops::agg_divide, Record::Reciprocal::bits + 1);
+    return {degree, U<Z, Record::Reciprocal::bits>(quotient), U<Z, Record::Exponent::bits>(exponent), row};
+}
+
+// A destination that comes by the FIFO, in place of the records of a tile.
+template <class Z, class Events>
+EdgeRange take_destination(const ReduceTile& tile, unsigned row, RowsStream<Z>& rows_fifo,
+                           Destination<Z> (&destinations)[agg_rows], Events& events) {
+#pragma HLS INLINE
+    const auto degree = static_cast<unsigned>(rows_fifo.read());
+    destinations[0] = divided_destination<Z>(degree, tile.destination + row, events);
+    return {0, 0, degree, 0};
+}
+
+// All destinations of a tile; those that come by the FIFO one by one, as only then the next degree is known.
 template <class D, class Z, class MemF, class MemG, class FeatureRam, class TagRam, class SumRam,
-          class Events>
+          class Fifo, class Events>
 Outcome reduce_rows(const ReduceTile& tile, MemF features, MemG graph, FeatureRam feature_ram, TagRam tag_ram,
-                    SumRam sum_ram, Events& events) {
+                    SumRam sum_ram, Fifo& rows_fifo, Events& events) {
 #pragma HLS INLINE
     if (tile.rows == 0 || tile.groups == 0) return {true, 0};
     Destination<Z> destinations[agg_rows];
@@ -681,15 +729,30 @@ Outcome reduce_rows(const ReduceTile& tile, MemF features, MemG graph, FeatureRa
 // Two ports that read and write: what was spilled and what sum_ram held, or what is spilled, are used in one
 // trip.
 #pragma HLS BIND_STORAGE variable = held type = ram_t2p impl = bram
-    const EdgeRange edges = read_destinations<Z>(tile, graph, destinations, events);
-    events.edges(edges.count);
-    read_sums<D, Z>(tile, sum_ram, held, events);
-    const unsigned merged_from = tile.accumulate ? tile.rows * tile.groups : 0;
-    const unsigned merged_beats = read_spilled<D, Z>(tile, destinations, merged_from, features, held, events);
-    Outcome outcome = gather<D, Z>(tile, destinations, edges, held, merged_from, features, graph, feature_ram,
-                                   tag_ram, sum_ram, events);
-    write_spilled<D, Z>(tile, destinations, held, features, events);
-    outcome.count1 += merged_beats;
+    ReduceTile part = tile;
+    if (tile.from_fifo) part.rows = 1;
+    const unsigned parts = tile.from_fifo ? tile.rows : 1;
+    Outcome outcome = {true, 0};
+destination_parts:
+    for (unsigned row = 0; row < parts; row++) {
+#pragma HLS LOOP_TRIPCOUNT min = 1 max = 255
+        const EdgeRange edges = tile.from_fifo
+                                    ? take_destination<Z>(tile, row, rows_fifo, destinations, events)
+                                    : read_destinations<Z>(tile, graph, destinations, events);
+        part.sum = tile.sum + row * tile.groups;
+        part.destination = tile.destination + row;
+        events.edges(edges.count);
+        read_sums<D, Z>(part, sum_ram, held, events);
+        const unsigned merged_from = part.accumulate ? part.rows * part.groups : 0;
+        outcome.count1 += read_spilled<D, Z>(part, destinations, merged_from, features, held, events);
+        const Outcome gathered = gather<D, Z>(part, destinations, edges, held, merged_from, features, graph,
+                                              feature_ram, tag_ram, sum_ram, rows_fifo, events);
+        write_spilled<D, Z>(part, destinations, held, features, events);
+        outcome.work += gathered.work;
+        outcome.count0 += gathered.count0;
+        outcome.count1 += gathered.count1;
+        outcome.count2 += gathered.count2;
+    }
     return outcome;
 }
 
@@ -721,7 +784,7 @@ template <class D, class Z, class MemF, class MemG, class FeatureRam, class TagR
           class ContextRam, class Events>
 Outcome agg_execute(const Word<Z, isa::instruction_bits>& instruction, MemF features, MemG graph,
                     FeatureRam feature_ram, TagRam tag_ram, SumRam sum_ram, ContextRam agg_context,
-                    Events& events) {
+                    RowsStream<Z>& rows_fifo, Events& events) {
 // A function of its own: its return waits for the write responses, so the token cannot pass them.
 #pragma HLS INLINE off
     static_assert(D::lanes * 8 == 64, "a beat of a feature row is one group of lanes channels");
@@ -729,7 +792,7 @@ Outcome agg_execute(const Word<Z, isa::instruction_bits>& instruction, MemF feat
     const int opcode = static_cast<int>(number<Z, isa::Header::Opcode>(instruction));
     if (opcode == isa::Reduce::opcode) {
         const ReduceTile tile = reduce_tile<Z>(instruction, agg_context, events);
-        return reduce_rows<D, Z>(tile, features, graph, feature_ram, tag_ram, sum_ram, events);
+        return reduce_rows<D, Z>(tile, features, graph, feature_ram, tag_ram, sum_ram, rows_fifo, events);
     }
     if (opcode == isa::ConfigureSpilled::opcode) {
         agg_configure<D, Z>(instruction, isa::context_words - 1, tag_ram, agg_context, events);
@@ -749,13 +812,13 @@ template <class D, class Z, class MemF, class MemG, class FeatureRam, class TagR
 void agg_step(hls::stream<Word<Z, isa::instruction_bits>>& instructions,
               hls::stream<Word<Z, isa::token_bits>>& tokens, MemF features, MemG graph,
               FeatureRam feature_ram, TagRam tag_ram, SumRam sum_ram, ContextRam agg_context,
-              hls::stream<U<Z, isa::rows_fifo_bits>>&, Events& events) {
+              RowsStream<Z>& rows_fifo, Events& events) {
 #pragma HLS INLINE
     const Word<Z, isa::instruction_bits> instruction = instructions.read();
     events.loop(isa::loops::instruction, 1);
-    const Outcome outcome =
-        agg_execute<D, Z>(instruction, features, graph, feature_ram, tag_ram, sum_ram, agg_context, events);
-    HETFAB_FENCE(features, feature_ram, tag_ram, sum_ram, agg_context, tokens);
+    const Outcome outcome = agg_execute<D, Z>(instruction, features, graph, feature_ram, tag_ram, sum_ram,
+                                              agg_context, rows_fifo, events);
+    HETFAB_FENCE(features, feature_ram, tag_ram, sum_ram, agg_context, rows_fifo, tokens);
     tokens.write(make_token<D, Z>(instruction, outcome));
 }
 

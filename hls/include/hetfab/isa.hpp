@@ -434,8 +434,8 @@ struct ConfigurePool {
     using Columns = Field<40, 8>;
     using Exponent = Field<48, 5>;
     using LineWords = Field<64, 12>;
-    using ColumnWords = Field<76, 10>;
-    using Reciprocal = Field<88, 17>;
+    using ColumnWords = Field<53, 10>;
+    using Reciprocal = Field<76, 17>;
 };
 
 struct Join {
@@ -537,6 +537,7 @@ struct Reduce {
     using Merge = Field<56, 1>;
     using Spill = Field<57, 1>;
     using Weighted = Field<58, 1>;
+    using FromFifo = Field<59, 1>;
     using Destination = Field<64, 24>;
     using Sum = Field<88, 12>;
 };
@@ -706,32 +707,33 @@ constexpr Loop agg_descriptors{1, 4, 13};
 constexpr Loop agg_rows_ahead{2, 7, 14};
 constexpr Loop agg_sums{1, 3, 15};
 constexpr Loop agg_gather{1, 15, 16};
-constexpr Loop agg_tags{1, 2, 17};
-constexpr Loop agg_spilled_ahead{1, 5, 18};
-constexpr Loop agg_spilled{1, 6, 19};
-constexpr Loop agg_spill{1, 6, 20};
-constexpr Loop agg_spill_responses{1, 2, 21};
-constexpr Loop sgb_context{1, 2, 22};
-constexpr Loop sgb_starts{1, 4, 23};
-constexpr Loop sgb_requests{1, 4, 24};
-constexpr Loop sgb_rows{1, 4, 25};
-constexpr Loop sgb_copy{1, 6, 26};
-constexpr Loop sgb_expand{1, 8, 27};
-constexpr Loop sgb_wide{1, 9, 28};
-constexpr Loop sgb_widen{1, 5, 29};
-constexpr Loop sgb_seen{1, 5, 30};
-constexpr Loop sgb_ascend{1, 6, 31};
-constexpr Loop sgb_out_starts{1, 4, 32};
-constexpr Loop sgb_responses{1, 2, 33};
-constexpr Loop sgb_clear{1, 2, 34};
-constexpr Loop sgb_count{2, 6, 35};
-constexpr Loop sgb_begin{2, 5, 36};
-constexpr Loop sgb_rewind{2, 5, 37};
-constexpr Loop sgb_place{2, 7, 38};
-constexpr Loop sgb_window{1, 5, 39};
-constexpr unsigned count = 40;
+constexpr Loop agg_divide{1, 3, 17};
+constexpr Loop agg_tags{1, 2, 18};
+constexpr Loop agg_spilled_ahead{1, 5, 19};
+constexpr Loop agg_spilled{1, 6, 20};
+constexpr Loop agg_spill{1, 6, 21};
+constexpr Loop agg_spill_responses{1, 2, 22};
+constexpr Loop sgb_context{1, 2, 23};
+constexpr Loop sgb_starts{1, 4, 24};
+constexpr Loop sgb_requests{1, 4, 25};
+constexpr Loop sgb_rows{1, 4, 26};
+constexpr Loop sgb_copy{1, 6, 27};
+constexpr Loop sgb_expand{1, 8, 28};
+constexpr Loop sgb_wide{1, 9, 29};
+constexpr Loop sgb_widen{1, 5, 30};
+constexpr Loop sgb_seen{1, 5, 31};
+constexpr Loop sgb_ascend{1, 6, 32};
+constexpr Loop sgb_out_starts{1, 4, 33};
+constexpr Loop sgb_responses{1, 2, 34};
+constexpr Loop sgb_clear{1, 2, 35};
+constexpr Loop sgb_count{2, 6, 36};
+constexpr Loop sgb_begin{2, 5, 37};
+constexpr Loop sgb_rewind{2, 5, 38};
+constexpr Loop sgb_place{2, 7, 39};
+constexpr Loop sgb_window{1, 5, 40};
+constexpr unsigned count = 41;
 }  // namespace loops
 // In the order of the ids.
-constexpr const char* loop_names[] = {"instruction", "request_ahead", "load_tile_beats", "load_beats", "store_beats", "store_responses", "gemm_d_steps", "gemm_l_steps", "vec_groups", "vec_context", "dw_parameters", "dw_steps", "agg_context", "agg_descriptors", "agg_rows_ahead", "agg_sums", "agg_gather", "agg_tags", "agg_spilled_ahead", "agg_spilled", "agg_spill", "agg_spill_responses", "sgb_context", "sgb_starts", "sgb_requests", "sgb_rows", "sgb_copy", "sgb_expand", "sgb_wide", "sgb_widen", "sgb_seen", "sgb_ascend", "sgb_out_starts", "sgb_responses", "sgb_clear", "sgb_count", "sgb_begin", "sgb_rewind", "sgb_place", "sgb_window"};
+constexpr const char* loop_names[] = {"instruction", "request_ahead", "load_tile_beats", "load_beats", "store_beats", "store_responses", "gemm_d_steps", "gemm_l_steps", "vec_groups", "vec_context", "dw_parameters", "dw_steps", "agg_context", "agg_descriptors", "agg_rows_ahead", "agg_sums", "agg_gather", "agg_divide", "agg_tags", "agg_spilled_ahead", "agg_spilled", "agg_spill", "agg_spill_responses", "sgb_context", "sgb_starts", "sgb_requests", "sgb_rows", "sgb_copy", "sgb_expand", "sgb_wide", "sgb_widen", "sgb_seen", "sgb_ascend", "sgb_out_starts", "sgb_responses", "sgb_clear", "sgb_count", "sgb_begin", "sgb_rewind", "sgb_place", "sgb_window"};
 
 }  // namespace hetfab::isa

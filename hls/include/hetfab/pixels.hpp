@@ -27,13 +27,26 @@ struct VecContext {
     U<Z, 6> shift = 0;
 };
 
+// A field of a configure instruction in the word of the context: bits 32 to 95 of the instruction.
+template <class Field>
+using Kept = isa::Field<Field::lsb - 32, Field::bits>;
+
+template <class Z>
+Word<Z, 64> kept_word(const Word<Z, isa::instruction_bits>& instruction) {
+#pragma HLS INLINE
+    Word<Z, 64> word = zero<Z, 64>();
+    set_lane<Z, 32>(word, 0, lane_u<Z, 32>(instruction, 1));
+    set_lane<Z, 32>(word, 1, lane_u<Z, 32>(instruction, 2));
+    return word;
+}
+
 // Reads the context: its first word, and with a window the second.
 template <class Z, class ContextRam, class Events>
 VecContext<Z> vec_context(ContextRam vec_context, bool with_window, Events& events) {
 #pragma HLS INLINE
     using Pixels = isa::ConfigurePixels;
     using Window = isa::ConfigurePool;
-    Word<Z, isa::instruction_bits> word[isa::vec_words];
+    Word<Z, 64> word[isa::vec_words];
 #pragma HLS ARRAY_PARTITION variable=word type=complete dim=0
     const unsigned words = with_window ? isa::vec_words : 1;
 vec_words:
@@ -45,20 +58,20 @@ vec_words:
     }
     events.loop(isa::loops::vec_context, words);
     VecContext<Z> context;
-    context.banks = number<Z, Pixels::Banks>(word[0]) + 1;
-    context.res_line_words = number<Z, Pixels::ResLineWords>(word[0]);
-    context.res_pixel_words = number<Z, Pixels::ResPixelWords>(word[0]);
-    context.exp_line_words = number<Z, Pixels::ExpLineWords>(word[0]);
-    context.exp_pixel_words = number<Z, Pixels::ExpPixelWords>(word[0]);
-    context.packed = flag<Z, Pixels::Packed>(word[0]);
-    context.is_signed = flag<Z, Pixels::Signed>(word[0]);
+    context.banks = number<Z, Kept<Pixels::Banks>>(word[0]) + 1;
+    context.res_line_words = number<Z, Kept<Pixels::ResLineWords>>(word[0]);
+    context.res_pixel_words = number<Z, Kept<Pixels::ResPixelWords>>(word[0]);
+    context.exp_line_words = number<Z, Kept<Pixels::ExpLineWords>>(word[0]);
+    context.exp_pixel_words = number<Z, Kept<Pixels::ExpPixelWords>>(word[0]);
+    context.packed = flag<Z, Kept<Pixels::Packed>>(word[0]);
+    context.is_signed = flag<Z, Kept<Pixels::Signed>>(word[0]);
     if (with_window) {
-        context.lines = number<Z, Window::Lines>(word[1]);
-        context.columns = number<Z, Window::Columns>(word[1]);
-        context.line_words = number<Z, Window::LineWords>(word[1]);
-        context.column_words = number<Z, Window::ColumnWords>(word[1]);
-        context.reciprocal = get<Z, Window::Reciprocal>(word[1]);
-        context.shift = U<Z, 6>(number<Z, Window::Exponent>(word[1]) + isa::q8_bits);
+        context.lines = number<Z, Kept<Window::Lines>>(word[1]);
+        context.columns = number<Z, Kept<Window::Columns>>(word[1]);
+        context.line_words = number<Z, Kept<Window::LineWords>>(word[1]);
+        context.column_words = number<Z, Kept<Window::ColumnWords>>(word[1]);
+        context.reciprocal = get<Z, Kept<Window::Reciprocal>>(word[1]);
+        context.shift = U<Z, 6>(number<Z, Kept<Window::Exponent>>(word[1]) + isa::q8_bits);
     }
     return context;
 }

@@ -28,6 +28,7 @@ struct DesignTypes {
     // Half a word of lanes bytes, the banks of out_ram, exp_ram and mid_ram.
     using Half = Word<Z, 4 * D::lanes>;
     using DwpWord = Word<Z, 64>;
+    using VecContext = Word<Z, 64>;
     using Tag = Word<Z, 64>;
     using RowsWord = U<Z, isa::rows_fifo_bits>;
 

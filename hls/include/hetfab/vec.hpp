@@ -460,7 +460,7 @@ Outcome vec_execute(const Word<Z, isa::instruction_bits>& instruction, AccDRam a
     const int opcode = static_cast<int>(number<Z, isa::Header::Opcode>(instruction));
     if constexpr (has_pixels<D>) {
         if (opcode == isa::ConfigurePixels::opcode || opcode == isa::ConfigurePool::opcode) {
-            context_ram[opcode - isa::ConfigurePixels::opcode] = instruction;
+            context_ram[opcode - isa::ConfigurePixels::opcode] = kept_word<Z>(instruction);
             return {true, 1};
         }
     }

@@ -20,6 +20,9 @@ _MEMORIES = (
     "acc_l_ram",
     "res_ram",
     "out_ram",
+    "exp_ram",
+    "dwp_ram",
+    "mid_ram",
 )
 
 

@@ -59,17 +59,28 @@ class Conv:
     @property
     def lines(self) -> int:
         """Lines that a window reaches over."""
-        return self.weight.shape[0]
+        return int(self.weight.shape[0])
 
     @property
     def taps(self) -> int:
         """Pixels of a line that a window reaches over."""
-        return self.weight.shape[1]
+        return int(self.weight.shape[1])
 
     @property
     def outputs(self) -> int:
         """Output channels."""
-        return self.weight.shape[3]
+        return int(self.weight.shape[3])
+
+    @property
+    def shape(self) -> tuple[object, ...]:
+        """All that a plan depends on beside the sums that weights can reach."""
+        forms = [
+            (one.rows, one.columns, one.item_bits, one.pixel_bytes, one.row_blocks)
+            for one in (self.source, self.target, self.residual)
+            if one is not None
+        ]
+        windows = self.weight.shape, self.strides, self.above, self.left, self.gathered
+        return *forms, *windows, self.weight_bits.tobytes()
 
 
 def conv_of(

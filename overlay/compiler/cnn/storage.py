@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Decides how each tensor of a network is stored and where: samples, feature maps whose places are used again, logits."""
+"""Form and place of each tensor of a network: samples, feature maps whose places are used again, logits."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -82,7 +82,7 @@ def gathers(model: IntegerCnn, geometry: Geometry) -> bool:
 
 def feature_map(image: Image) -> FeatureMap:
     """An image as the code of layers sees it."""
-    rows, columns, channels = image.pixels
+    _, columns, channels = image.pixels
     return FeatureMap(
         name=image.name,
         rows=image.rows,
