@@ -37,7 +37,7 @@ class SampleRuns:
     @property
     def classes(self) -> npt.NDArray[np.int64]:
         """The class with the largest logit of each sample, [N]."""
-        return self.logits.reshape(len(self.logits), -1).argmax(axis=1)
+        return np.asarray(self.logits.reshape(len(self.logits), -1).argmax(axis=1), np.int64)
 
     @property
     def values(self) -> npt.NDArray[np.float64]:

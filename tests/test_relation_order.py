@@ -13,10 +13,11 @@ from hetfab.driver.graph.model_inputs import model_bindings
 from hetfab.hls.build.emulator import Emulator
 from hetfab.overlay.compiler.compile import compile_lowered
 from hetfab.overlay.compiler.graph_facts import GraphFacts, Sources
-from hetfab.overlay.compiler.lowered import LoweredModel
+from hetfab.overlay.compiler.lowered import LoweredLayer, LoweredModel
 from hetfab.overlay.compiler.lowering import lower
 from hetfab.overlay.compiler.model_plan import plan_model
 from hetfab.overlay.compiler.relation_order import order_relations
+from hetfab.overlay.compiler.repeats import without_repeats
 from hetfab.overlay.costs.program_cost import expected_log, operation_rows
 from hetfab.overlay.isa.codec import ReduceSource
 from hetfab.overlay.isa.spec import isa
@@ -162,3 +163,35 @@ def test_tags_keep_the_vectors_of_a_tensor_from_one_edge_set_to_the_next() -> No
         assert_equals_onnxruntime(run_golden(bound), bound, case.model, case.graph)
         passes = len(operation_rows(bound.words, isa().operation("configure_features"))) // 4
         assert expected_log(bound)["misses"].sum() == passes * misses
+
+
+def changed(layer: LoweredLayer, name: str) -> LoweredLayer:
+    """The layer with one of its numbers changed."""
+    dense, output = layer.dense, layer.output
+    assert dense is not None
+    match name:
+        case "weight" | "weight_bits" | "bias":
+            return replace(layer, dense=replace(dense, **{name: getattr(dense, name) + 1}))
+        case "multiplier" | "shift" | "post_shift" | "post_left":
+            return replace(layer, **{name: getattr(layer, name) + 1})
+        case "relu":
+            return replace(layer, relu=not layer.relu)
+        case "input":
+            return replace(layer, dense=replace(dense, input=replace(dense.input, name="another")))
+    return replace(layer, output=replace(output, **{name: getattr(output, name) - 1}))
+
+
+@pytest.mark.parametrize(
+    "name",
+    "weight weight_bits bias multiplier shift post_shift post_left relu input bits exponent signed mantissa".split(),
+)
+def test_layers_that_differ_in_one_number_stay(name: str) -> None:
+    """A copy of the first layer is left out, a changed one is not."""
+    _, lowered = shared_projection()
+    first, last = lowered.layers
+    copy = replace(first, output=replace(first.output, name="copy"))
+    assert without_repeats(replace(lowered, layers=(first, copy, last))).layers[1].output is last.output
+    other = changed(copy, name)
+    assert [each.output for each in without_repeats(replace(lowered, layers=(first, other, last))).layers] == [
+        each.output for each in (first, other, last)
+    ]

@@ -154,7 +154,8 @@ void hetfab_orders_choose(const Sides* sides, const Price* price, const OrderPri
                           Offer* offer) {
     *offer = choose(*sides, *price, count, [&](const Chooser& chooser, std::uint32_t row) {
         const bool destinations = rows[row].method == destination_tiles;
-        if (destinations || rows[row].method == source_tiles) return chooser.with_tiles(rows[row], destinations);
+        if (destinations || rows[row].method == source_tiles)
+            return chooser.with_tiles(rows[row], destinations);
         return chooser.without_tiles(rows[row]);
     });
 }

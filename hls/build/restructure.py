@@ -6,6 +6,7 @@ import functools
 import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,10 @@ import numpy.typing as npt
 
 from hetfab.hls.build.cache import cached_file
 from hetfab.hls.build.compiler import Compiler, find_compiler, host_processor
+from hetfab.overlay.errors import CompilerMissingError
 from hetfab.overlay.restructure.candidates import Candidate, Grow, Method
 from hetfab.overlay.restructure.choose import Offer, Price, candidate_of, prices
+from hetfab.overlay.restructure.make import make_schedule
 from hetfab.overlay.restructure.matching import Matching
 from hetfab.overlay.restructure.schedule import Numbers, Schedule, Sides
 from hetfab.overlay.semantic.adjacency import Adjacency
@@ -173,6 +176,33 @@ class Restructurer:
         return Schedule(sources, destinations, at, vertices, leaves, starts)
 
 
+def cached_schedule(graph: Sides, candidate: Candidate) -> Schedule:
+    """The schedule of a candidate, found once for a graph's content and then read from the user's cache.
+
+    Where there is no compiler the golden model makes it: the same schedule, far slower.
+
+    Raises:
+        CompilerFailedError: The compiler refused the sources.
+        CacheUnwritableError: The cache cannot be written.
+    """
+    key = hashlib.sha256(repr((graph.sources, graph.destinations, candidate, _texts())).encode())
+    for side in (graph.by_source, graph.by_destination):
+        key.update(side.starts.tobytes() + side.ids.tobytes())
+    path = cached_file(f"schedule-{key.hexdigest()[:32]}.npz", functools.partial(_write_schedule, graph, candidate))
+    with np.load(path) as arrays:
+        return Schedule(**arrays)
+
+
+def _write_schedule(graph: Sides, candidate: Candidate, folder: Path) -> Path:
+    try:
+        made = Restructurer(graph).make(candidate)
+    except CompilerMissingError:
+        made = make_schedule(graph, candidate)
+    path = folder / "schedule.npz"
+    np.savez(path, **{part.name: getattr(made, part.name) for part in fields(made)})
+    return path
+
+
 def match(graph: Adjacency) -> Matching:
     """A maximum matching from the rows of a graph, equal to the golden model's."""
     starts, ids = graph.starts.astype(np.uint32), graph.ids.astype(np.uint32)
@@ -213,8 +243,7 @@ def _order_prices() -> "ctypes.Array[_OrderPrice]":
 @functools.cache
 def _library() -> ctypes.CDLL:
     compiler = find_compiler()
-    texts = [path.read_text("utf-8") for path in (_SOURCE, *sorted((_HLS / "host" / "graph").glob("*.hpp")))]
-    parts = [*texts, *compiler.command, compiler.version, *_FLAGS, host_processor()]
+    parts = [*_texts(), *compiler.command, compiler.version, *_FLAGS, host_processor()]
     key = hashlib.sha256("\0".join(parts).encode()).hexdigest()
     path = cached_file(f"restructure-{key[:24]}.so", functools.partial(_compile, compiler=compiler))
     library = ctypes.CDLL(str(path))
@@ -233,6 +262,10 @@ def _library() -> ctypes.CDLL:
     library.hetfab_orders_match.argtypes = [pointer] * 4
     library.hetfab_orders_match.restype = ctypes.c_uint32
     return library
+
+
+def _texts() -> list[str]:
+    return [path.read_text("utf-8") for path in (_SOURCE, *sorted((_HLS / "host" / "graph").glob("*.hpp")))]
 
 
 def _compile(folder: Path, *, compiler: Compiler) -> Path:

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Chooses an order by its price, as overlay/restructure/choose.py defines it: traffic is predicted from degrees
-// alone, so that the choice costs a look at each vertex.
+// Chooses an order by its price, as overlay/restructure/choose.py defines it: traffic is predicted from
+// degrees alone, so that the choice costs a look at each vertex.
 #pragma once
 
 #include <algorithm>
@@ -109,8 +109,7 @@ inline double distinct(const DegreeClasses& classes, double tiles) {
 // Edges that growing tiles looks at.
 inline double visits(const DegreeClasses& classes, double tiles, double stride) {
     const double away = tiles > 1 ? std::log1p(-1 / tiles) : -std::numeric_limits<double>::infinity();
-    return tiles / stride *
-           classes.sum([&](double degree) { return degree * -std::expm1(degree * away); });
+    return tiles / stride * classes.sum([&](double degree) { return degree * -std::expm1(degree * away); });
 }
 
 class Chooser {
@@ -143,7 +142,8 @@ class Chooser {
         const double moved =
             sources_.active * price_.feature_bytes + destinations_.active * price_.result_bytes;
         const double again = keeps_destinations ? price_.feature_bytes : 2 * price_.accumulator_bytes;
-        const double listed = std::min(2 * edges() + 2 * met, met * std::ceil(kept / tiles / 8)) + 2 * met + 2 * kept;
+        const double listed =
+            std::min(2 * edges() + 2 * met, met * std::ceil(kept / tiles / 8)) + 2 * met + 2 * kept;
         double work = row.run_ns * met + row.look_ns * tiles * others;
         if (row.visit_ns != 0) work += row.visit_ns * visits(classes, tiles, stride(32, kept));
         return offer(moved + (met - classes.active) * again + listed, work, row);
@@ -169,7 +169,8 @@ class Chooser {
 
 }  // namespace
 
-// The first row is the order as it is; `judge` gives a row's offer. Nothing is judged where no order could pay.
+// The first row is the order as it is; `judge` gives a row's offer. Nothing is judged where no order could
+// pay.
 template <class Judge>
 Offer choose(const Sides& sides, const Price& price, std::uint32_t rows, const Judge& judge) {
     const double smaller = std::min(sides.sources(), sides.destinations());
@@ -178,7 +179,9 @@ Offer choose(const Sides& sides, const Price& price, std::uint32_t rows, const J
     if (!pays(std::max(0.0, double(sides.edges()) - sides.sources()))) return {0, 0, 0, 0};
     const Chooser chooser(sides, price);
     if (!pays(chooser.avoidable())) return {0, 0, 0, 0};
-    const auto total = [&](const Offer& offer) { return price.passes * offer.pass_bytes + offer.order_bytes; };
+    const auto total = [&](const Offer& offer) {
+        return price.passes * offer.pass_bytes + offer.order_bytes;
+    };
     const Offer as_is = judge(chooser, 0);
     Offer best = as_is;
     for (std::uint32_t row = 1; row < rows; row++) {

@@ -5,7 +5,7 @@ What is loaded into a place that was in use waits for its last reader; the strea
 two tiles is a double buffer, and one that holds all of a layer's weights keeps them.
 """
 
-from collections.abc import Hashable
+from collections.abc import Collection, Hashable
 
 from hetfab.overlay.errors import DesignTooSmallError
 
@@ -33,11 +33,11 @@ class Buffer:
         if self._next + words > self.words:
             self._next = 0
 
-    def spares(self, words: int, layer: int) -> bool:
-        """Whether the next place of ``words`` words is not of that layer, the first part of the keys."""
+    def spares(self, words: int, layers: Collection[int]) -> bool:
+        """Whether the next place of ``words`` words is of none of these layers, the first part of the keys."""
         first = self._place(words)
         return words <= self.words and not any(
-            isinstance(key, tuple) and key[0] == layer and start < first + words and first < start + count
+            isinstance(key, tuple) and key[0] in layers and start < first + words and first < start + count
             for key, (start, count) in self._held.items()
         )
 

@@ -59,17 +59,17 @@ class Conv:
     @property
     def lines(self) -> int:
         """Lines that a window reaches over."""
-        return self.weight.shape[0]
+        return int(self.weight.shape[0])
 
     @property
     def taps(self) -> int:
         """Pixels of a line that a window reaches over."""
-        return self.weight.shape[1]
+        return int(self.weight.shape[1])
 
     @property
     def outputs(self) -> int:
         """Output channels."""
-        return self.weight.shape[3]
+        return int(self.weight.shape[3])
 
     @property
     def shape(self) -> tuple[object, ...]:

@@ -5,7 +5,7 @@ A step is one tile and one range of output channels. What it loads comes before 
 that LOAD never waits for VEC.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -19,6 +19,7 @@ from hetfab.overlay.compiler.cnn.planning import Chunk, Job, Piece, line_beats
 from hetfab.overlay.compiler.cnn.strips import Segment, Tile
 from hetfab.overlay.compiler.cnn.vector import Finishing
 from hetfab.overlay.isa.codec import Segment as DramSegment
+from hetfab.overlay.isa.spec import isa
 from hetfab.overlay.isa.words import program_address
 from hetfab.overlay.layouts import parameter_records
 
@@ -28,8 +29,8 @@ _BEAT = 8
 #: Steps whose results LOAD does not wait for yet, where it has other things to bring.
 
 _LATEST = 40
-#: Contexts of LOAD: a layer's on GEMM-D and on GEMM-L.
-_SLOTS = {"d": 0, "l": 1}
+#: Contexts of LOAD: each layer has one for either core.
+_SLOTS = 1 << isa().operation("load_lines").field("slot").bits
 
 
 @dataclass(frozen=True)
@@ -47,21 +48,18 @@ class ConvCode:
         chip: Stream, buffers and constants.
         conv: The layer.
         job: What the core does of it.
+        alone: Whether the other core does nothing of it.
     """
 
-    def __init__(self, chip: Chip, conv: Conv, job: Job) -> None:
+    def __init__(self, chip: Chip, conv: Conv, job: Job, *, alone: bool) -> None:
         self._chip = chip
         self._conv = conv
         self._job = job
         self._core = job.core
-        self._weights = {
-            (chunk, part): self._laid_out(chunk, part)
-            for chunk in job.chunks
-            for piece in job.pieces
-            for part in job.parts(piece)
-        }
+        self._parts = [(piece, part) for piece in job.pieces for part in job.parts(piece)]
+        self._weights = {(chunk, part): self._laid_out(chunk, part) for chunk in job.chunks for _, part in self._parts}
         self._parameters = self._parameter_words()
-        self._finishing = Finishing(chip, conv, job)
+        self._finishing = Finishing(chip, conv, job, alone=alone)
         self._configured: tuple[int, ...] = ()
         self._open = self.steps()
         self._latest: list[Step] = []
@@ -81,6 +79,22 @@ class ConvCode:
     def layer(self) -> int:
         """Number of the layer."""
         return self._conv.index
+
+    @property
+    def stays(self) -> dict[str, int]:
+        """Words of its memories that it takes: all weights, and two tiles."""
+        job = self._job
+        weights = sum(self._chunk_words(chunk, piece) for chunk in job.chunks for piece in job.pieces)
+        tiles = [
+            sum((piece.lines[1] - piece.lines[0]) * self._line_words(tile, piece) for piece in job.pieces)
+            for tile in job.tiles
+        ]
+        return {f"wgt_{self._core.letter}_ram": weights, f"act_{self._core.letter}_ram": 2 * max(tiles)}
+
+    @property
+    def total_cycles(self) -> float:
+        """Of all steps, modelled."""
+        return sum(self._cycles(step) for step in self.steps())
 
     @property
     def steps_left(self) -> int:
@@ -124,11 +138,11 @@ class ConvCode:
                 found[one.row : one.row + one.banks, one.column : one.column + step.tile.columns] = True
         return found
 
-    def prefetch(self, running: int) -> None:
+    def prefetch(self, running: Collection[int] = ()) -> None:
         """Brings parameters, and weights as far as their memory has room, before the layer's input is complete.
 
         Args:
-            running: The layer whose weights stay; -1 where all may go.
+            running: Layers whose weights stay.
         """
         self._load_parameters()
         buffer, taken = self._chip.buffer("wgt", self._core), 0
@@ -148,24 +162,28 @@ class ConvCode:
 
     def run(self) -> Iterator[float]:
         """Emits everything; yields, before each step and at the end, the cycles of the core until then."""
-        cycles, before = 0.0, None
+        cycles = 0.0
+        before: tuple[Step, int] | None = None
         for step in self.steps():
             yield cycles
             self._begin(step)
-            parts = [(piece, part) for piece in self._job.pieces for part in self._job.parts(piece)]
-            for number, (piece, part) in enumerate(parts):
-                weights, activations = self._load_weights(step.chunk, part), self._load_tile(step.tile, piece)
-                if number == 0:
-                    if before is not None:
-                        self._finish(*before)
-                    before = step, self._accumulators(step)
-                lines = (part.lines[0] - piece.lines[0]) * self._line_words(step.tile, piece)
-                places = weights, activations + lines, before[1]
-                self._multiply(step, part, places, accumulate=number > 0)
+            places = self._load(step, 0)
+            if before is not None:
+                self._finish(*before)
+            before = step, self._accumulators(step)
+            for number in range(len(self._parts)):
+                weights, activations = places if number == 0 else self._load(step, number)
+                self._multiply(step, number, (weights, activations, before[1]))
             cycles += self._cycles(step)
         yield cycles
         if before is not None:
             self._finish(*before)
+
+    def _load(self, step: Step, number: int) -> tuple[int, int]:
+        """Brings what a part of the window needs; the first words of its weights and of its activations."""
+        piece, part = self._parts[number]
+        weights, activations = self._load_weights(step.chunk, part), self._load_tile(step.tile, piece)
+        return weights, activations + (part.lines[0] - piece.lines[0]) * self._line_words(step.tile, piece)
 
     def _begin(self, step: Step) -> None:
         """Finds room for all that stays together: the tiles of a batch, the weights of a pass."""
@@ -281,7 +299,7 @@ class ConvCode:
 
     def _configure(self, operation: str, fields: dict[str, int]) -> int:
         """Fills the core's context of LOAD unless it holds this; returns its number."""
-        slot, values = _SLOTS[self._core.letter], tuple(fields.values())
+        slot, values = (2 * self._conv.index + self._core.on_l) % _SLOTS, tuple(fields.values())
         if values != self._configured:
             self._configured = values
             self._chip.emit(self._conv.index, operation, slot=slot, core=int(self._core.on_l), **fields)
@@ -348,8 +366,9 @@ class ConvCode:
             address=source.address(row, 0, byte // _BEAT),
         )
 
-    def _multiply(self, step: Step, piece: Piece, places: tuple[int, int, int], *, accumulate: bool) -> None:
+    def _multiply(self, step: Step, number: int, places: tuple[int, int, int]) -> None:
         conv, core, tile = self._conv, self._core, step.tile
+        whole, piece = self._parts[number]
         weights, activations, acc = places
         beats = self._beats(piece)
         step_beats = beats if conv.gathered else conv.strides[1] * conv.source.pixel_beats
@@ -360,13 +379,13 @@ class ConvCode:
             "matmul_planes_lines" if core.on_l else "matmul_lines",
             act=activations,
             wgt=weights,
-            accumulate=int(accumulate),
+            accumulate=int(number > 0),
             unsigned=int(not conv.source.signed),
             acc=acc,
             banks=tile.banks,
             columns=tile.columns - 1,
             lines=piece.lines[1] - piece.lines[0],
-            line_words=self._line_words(tile, piece),
+            line_words=self._line_words(tile, whole),
             run=core.run(conv, beats),
             step_words=step_beats // core.line_unit,
             col_groups=self._column_groups(step.chunk),

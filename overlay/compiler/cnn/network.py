@@ -5,6 +5,7 @@ Layers follow each other in the stream, but not in time: an engine waits only fo
 convolution's result is emitted between its tiles, as soon as their lines are stored.
 """
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -23,6 +24,7 @@ from hetfab.overlay.design import Design
 from hetfab.overlay.images import Image
 from hetfab.overlay.isa.arithmetic import LARGEST_DEGREE, Q8_BITS
 from hetfab.overlay.model.cnn.integer import Average, IntegerCnn, IntegerLayer, Largest, Product, Sum
+from hetfab.overlay.model.cnn.interpreter import reads
 from hetfab.overlay.model.cnn.window import Window
 from hetfab.overlay.program import LayerInfo, Limits, Output, Program, Tensor
 
@@ -92,20 +94,39 @@ class _Compiler:
         layers = self.model.layers
         units: list[Unit] = []
         for index, layer in enumerate(layers):
-            on_dw = runs_on_dw(layer, self.chip.geometry)
-            if isinstance(layer, Largest | Average) or on_dw:
-                pooling = self._depthwise(index, layer) if on_dw else self._pooling(index, layer)
-                joins = index > 0 and layer.input is layers[index - 1].output
-                if joins and not units[-1].pools:
+            pooling = self._without_cores(index, layer)
+            if pooling is not None:
+                follows = index > 0 and layers[index - 1].output in reads(layer)
+                if follows and units[-1].codes and not units[-1].pools:
                     units[-1] = replace(units[-1], pools=(pooling,))
                 else:
                     units.append(Unit((), (pooling,)))
                 continue
+            assert isinstance(layer, Product | Sum)
             conv = self._conv(index, layer)
             plan = self._plan(conv)
             self.infos.append(_describe(conv, plan, layer))
-            units.append(Unit(tuple(ConvCode(self.chip, conv, job) for job in plan.jobs), ()))
+            alone = len(plan.jobs) == 1
+            unit = Unit(tuple(ConvCode(self.chip, conv, job, alone=alone) for job in plan.jobs), ())
+            if units and self._together(units[-1], unit):
+                units[-1] = Unit(units[-1].codes + unit.codes, ())
+            else:
+                units.append(unit)
         return units
+
+    def _together(self, before: Unit, unit: Unit) -> bool:
+        """Whether two convolutions read the same tensor, and memories hold what both keep there."""
+        if (
+            before.pools
+            or not before.codes
+            or {code.source for code in before.codes + unit.codes} != {unit.codes[0].source}
+        ):
+            return False
+        taken: dict[str, int] = defaultdict(int)
+        for code in before.codes + unit.codes:
+            for memory, words in code.stays.items():
+                taken[memory] += words
+        return all(words <= self.chip.buffers[memory].words for memory, words in taken.items())
 
     def _plan(self, conv: Conv) -> ConvPlan:
         """The plan of a convolution; those of one shape have one plan."""
@@ -120,22 +141,25 @@ class _Compiler:
         if isinstance(layer, Sum):
             source, residual = self._maps[layer.left.name], self._maps[layer.right.name]
             return conv_of(_identity(layer), index, source, target, residual, gathered=False)
-        residual = None if layer.residual is None else self._maps[layer.residual.name]
-        source = self._maps[layer.input.name]
+        added = None if layer.residual is None else self._maps[layer.residual.name]
         gathered = self._gathers and layer.input is self.model.input
-        return conv_of(layer, index, source, target, residual, gathered=gathered)
+        return conv_of(layer, index, self._maps[layer.input.name], target, added, gathered=gathered)
 
-    def _pooling(self, index: int, layer: Largest | Average) -> Pooling:
-        source, target = self._maps[layer.input.name], self._maps[layer.output.name]
-        code = PoolCode(self.chip, index, layer, source, target)
-        kind = "largest" if isinstance(layer, Largest) else "mean"
-        self.infos.append(_info(target.name, kind, ("load", "vec", "store"), target.channels))
-        return Pooling(code, code.tiles())
-
-    def _depthwise(self, index: int, layer: Product) -> Pooling:
-        source, target = self._maps[layer.input.name], self._maps[layer.output.name]
-        code = DepthwiseCode(self.chip, index, layer, source, target)
-        self.infos.append(_info(target.name, "depthwise", ("load", "vec", "dw", "store"), target.channels))
+    def _without_cores(self, index: int, layer: IntegerLayer) -> Pooling | None:
+        """The code of a layer that neither core works on, None of others."""
+        target = self._maps[layer.output.name]
+        code: PoolCode | DepthwiseCode
+        engines: tuple[str, ...]
+        match layer:
+            case Largest() | Average():
+                kind, engines = "largest" if isinstance(layer, Largest) else "mean", ("load", "vec", "store")
+                code = PoolCode(self.chip, index, layer, self._maps[layer.input.name], target)
+            case Product() if runs_on_dw(layer, self.chip.geometry):
+                kind, engines = "depthwise", ("load", "vec", "dw", "store")
+                code = DepthwiseCode(self.chip, index, layer, self._maps[layer.input.name], target)
+            case _:
+                return None
+        self.infos.append(LayerInfo(target.name, kind, engines, "sample", 0, target.channels, (), 0, 0, (), ()))
         return Pooling(code, code.tiles())
 
 
@@ -180,7 +204,3 @@ def _describe(conv: Conv, plan: ConvPlan, layer: IntegerLayer) -> LayerInfo:
 
 def _bits(conv: Conv, jobs: Sequence[object]) -> tuple[int, ...]:
     return tuple(np.unique(conv.weight_bits).tolist()) if jobs else ()
-
-
-def _info(name: str, kind: str, engines: tuple[str, ...], channels: int) -> LayerInfo:
-    return LayerInfo(name, kind, engines, "sample", 0, channels, (), 0, 0, (), ())

@@ -23,6 +23,7 @@ _BEAT = 8
 _DRAM_RATE = 8.0
 #: Cycles of an instruction beside its trips: filling a pipeline, queues, the latency of a first beat.
 _INSTRUCTION = 30
+
 _OTHERS = 0.04
 #: Shares of a layer that are tried beside the one that balances the cores.
 _SHARES_TRIED = 4

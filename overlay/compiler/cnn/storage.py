@@ -82,7 +82,7 @@ def gathers(model: IntegerCnn, geometry: Geometry) -> bool:
 
 def feature_map(image: Image) -> FeatureMap:
     """An image as the code of layers sees it."""
-    rows, columns, channels = image.pixels
+    _, columns, channels = image.pixels
     return FeatureMap(
         name=image.name,
         rows=image.rows,

@@ -74,7 +74,7 @@ class Unit:
 
     def pending(self) -> Pixels:
         """Output pixels that are not complete, bool [rows, columns]."""
-        return np.logical_or.reduce([code.pending() for code in self.codes])
+        return np.asarray(np.logical_or.reduce([code.pending() for code in self.codes]))
 
     def reads_by_lines(self, pooling: Pooling) -> bool:
         """Whether it reads a pooled tensor, and begins before that is complete."""
@@ -94,7 +94,7 @@ def emit_unit(unit: Unit, following: Unit, carried: Sequence[Pooling]) -> None:
         carried: Pooling of the unit before, of which tiles may be left.
     """
     for code in unit.codes:
-        code.prefetch(-1 if code.waits_for_all else code.layer - 1)
+        code.prefetch(() if code.waits_for_all else {code.layer - 1, code.layer - 2})
     for pooling in unit.pools:
         if following.reads_by_lines(pooling):
             pooling.order(following)
@@ -106,17 +106,18 @@ def emit_unit(unit: Unit, following: Unit, carried: Sequence[Pooling]) -> None:
         if not early and 2 * unit.steps_left <= total:
             early = True
             for code in following.codes:
-                code.prefetch(unit.codes[0].layer)
+                code.prefetch({one.layer for one in unit.codes})
     for pooling, kept in zip(unit.pools, later, strict=True):
         if not kept:
             for code in following.codes:
-                code.prefetch(-1)
+                code.prefetch()
             pooling.finish()
 
 
 def _by_time(codes: Sequence[ConvCode], carried: Sequence[Pooling]) -> Iterator[ConvCode]:
     """Emits step after step, of the core that is behind; yields after each."""
     running: list[tuple[float, int, Iterator[float]]] = []
+    totals = [code.total_cycles for code in codes]
     for number, code in enumerate(codes):
         steps = code.run()
         running.append((next(steps), number, steps))
@@ -126,7 +127,8 @@ def _by_time(codes: Sequence[ConvCode], carried: Sequence[Pooling]) -> Iterator[
             pooling.complete(codes[number].pixels_read(_AHEAD))
         time = next(steps, None)
         if time is not None:
-            running.append((time, number, steps))
+            # Two layers at the same time advance together, the shorter one with longer pauses.
+            running.append((time / totals[number], number, steps))
         yield codes[number]
     for pooling in carried:
         pooling.finish()

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What follows a core's products: the residual, VEC's rounding, and the store of finished pixels."""
 
+from collections.abc import Hashable
+
 from hetfab.overlay.compiler.cnn.chip import Chip
 from hetfab.overlay.compiler.cnn.conv import Conv
 from hetfab.overlay.compiler.cnn.feature_maps import FeatureMap
@@ -19,12 +21,15 @@ class Finishing:
         chip: Stream and buffers.
         conv: The layer.
         job: What the core does of it.
+        alone: Whether the other core does nothing of it.
     """
 
-    def __init__(self, chip: Chip, conv: Conv, job: Job) -> None:
+    def __init__(self, chip: Chip, conv: Conv, job: Job, *, alone: bool) -> None:
         self._chip = chip
         self._conv = conv
         self._core = job.core
+        # Pixels whose channels are added one part after another are brought once.
+        self._whole_pixels = alone and len(job.chunks) > 1
 
     def finish(self, tile: Tile, chunk: Chunk, acc: int, par: int) -> None:
         """Rounds a tile's sums of some output channels and stores them.
@@ -72,10 +77,32 @@ class Finishing:
         assert residual is not None
         beat = chunk.first * residual.item_bits // 64
         beats = -(-(chunk.last - chunk.first) * residual.item_bits // 64)
-        line_words = tile.columns * beats
-        ram = self._chip.buffers["res_ram"].take(tile.banks * line_words)
+        whole = tile.pixels * residual.pixel_beats
+        if self._whole_pixels and whole <= self._chip.buffers["res_ram"].words:
+            ram = self._load_residual(tile, 0, residual.pixel_beats, key=(conv.index, tile))
+            beats, ram = residual.pixel_beats, ram + beat
+        else:
+            ram = self._load_residual(tile, beat, beats, key=None)
+        self._chip.configure_pixels(
+            conv.index,
+            banks=tile.banks - 1,
+            packed=int(residual.packed),
+            signed=int(residual.signed),
+            res_line_words=tile.columns * beats,
+            res_pixel_words=beats,
+        )
+        return {"res": ram}
+
+    def _load_residual(self, tile: Tile, beat: int, beats: int, *, key: Hashable) -> int:
+        """Brings a part of each pixel of a tile, unless it is there; the first word."""
+        conv, residual, buffer = self._conv, self._conv.residual, self._chip.buffers["res_ram"]
+        assert residual is not None
+        found = None if key is None else buffer.find(key)
+        if found is not None:
+            return found
+        line_words, joined = tile.columns * beats, beats == residual.pixel_beats
+        ram = buffer.take(tile.banks * line_words, key)
         for segment in tile.segments:
-            joined = beats == residual.pixel_beats
             self._chip.emit(
                 conv.index,
                 "load_residual",
@@ -87,15 +114,7 @@ class Finishing:
                 stride_blocks=residual.row_blocks,
                 address=residual.address(segment.row, segment.column, beat),
             )
-        self._chip.configure_pixels(
-            conv.index,
-            banks=tile.banks - 1,
-            packed=int(residual.packed),
-            signed=int(residual.signed),
-            res_line_words=line_words,
-            res_pixel_words=beats,
-        )
-        return {"res": ram}
+        return ram
 
     def _store(self, tile: Tile, chunk: Chunk, out: int, words: int) -> None:
         conv, target = self._conv, self._conv.target
