@@ -67,7 +67,7 @@ class _OrderPrice(ctypes.Structure):
 
 class _Offer(ctypes.Structure):
     _fields_ = [
-        *((name, ctypes.c_uint32) for name in ("row", "judged")),
+        ("row", ctypes.c_uint32),
         *((name, ctypes.c_double) for name in ("pass_bytes", "order_bytes")),
     ]
 
