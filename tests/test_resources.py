@@ -37,7 +37,7 @@ KERNELS = Path(__file__).parents[1] / "hls" / "kernels"
 FORMS = st.sampled_from(list(Form))
 geometries = st.builds(
     Geometry,
-    engines=st.just(default_design().geometry.engines),
+    engines=st.just((*default_design().geometry.engines, "dw")),
     bus_bits=st.just(64),
     gemm_d_rows=ROWS,
     gemm_d_cols=COLUMNS,
@@ -53,6 +53,13 @@ geometries = st.builds(
     acc_l_words=st.integers(1, 4096),
     sum_words=st.integers(1, 4096),
     out_words=st.integers(1, 4096),
+    res_words=st.integers(0, 4096),
+    gather_beats=st.integers(0, 64).map(lambda pairs: 2 * pairs),
+    exp_words=st.integers(0, 4096),
+    dwp_words=st.integers(0, 1024),
+    mid_words=st.integers(0, 4096),
+    feature_words=st.integers(0, 4096).map(lambda blocks: 8 * blocks),
+    agg_weights=st.integers(0, 1),
     agg_contexts=st.integers(1, 16),
     agg_groups=st.integers(1, 63),
     sgb_columns=st.integers(1, 256).map(lambda words: 64 * words),
@@ -63,7 +70,8 @@ geometries = st.builds(
 )
 GROWING = [
     "act_d_words", "act_l_words", "wgt_d_words", "wgt_l_words", "par_words", "acc_d_words", "acc_l_words", "sum_words",
-    "out_words", "agg_contexts", "agg_groups", "sgb_columns", "sgb_ids", "rows_fifo_words", "queue_depth",
+    "out_words", "res_words", "gather_beats", "exp_words", "dwp_words", "mid_words", "feature_words", "agg_weights",
+    "agg_contexts", "agg_groups", "sgb_columns", "sgb_ids", "rows_fifo_words", "queue_depth",
     "engine_fifo_depth", "gemm_d_rows", "gemm_d_cols", "gemm_l_rows", "gemm_l_cols", "gemm_l_acc_bits",
 ]  # fmt: skip
 
@@ -88,6 +96,7 @@ def test_the_total_is_the_sum_of_the_parts(geometry: Geometry, form: Form) -> No
     sums = [sum(values) for values in zip(*(astuple(part) for part in parts.values()), strict=True)]
     assert list(astuple(total(parts))) == pytest.approx(sums)
     memories = {m.name for m in isa().memories if m.word_bits and {m.writer, m.reader} <= set(geometry.engines)}
+    memories = {name for name in memories if geometry.depth(name)}
     streams = {s.name for s in isa().streams if {s.writer, s.reader} <= set(geometry.engines)}
     assert set(parts) == {"dispatch", "memory ports", *geometry.engines, *memories, *streams}
 
@@ -95,7 +104,7 @@ def test_the_total_is_the_sum_of_the_parts(geometry: Geometry, form: Form) -> No
 def test_an_engine_that_is_left_out_needs_nothing() -> None:
     geometry = replace(default_design().geometry, engines=("load", "store", "gemm_d", "vec"))
     parts = design_resources(geometry, Form.MAPPED)
-    memories = {"act_d_ram", "wgt_d_ram", "par_ram", "acc_d_ram", "out_ram"}
+    memories = {"act_d_ram", "wgt_d_ram", "par_ram", "acc_d_ram", "out_ram", "load_context"}
     assert set(parts) == {"dispatch", "memory ports", *geometry.engines, *memories}
     assert total(parts).dsp < total(design_resources(default_design().geometry, Form.MAPPED)).dsp
 
@@ -119,10 +128,10 @@ def test_block_rams_by_hand(depth: int, bits: int, true_dual: bool, expected: fl
 
 
 def test_products_by_hand() -> None:
-    """GEMM-D 8 for 2 x 2 sums, VEC 8 lanes * 2, AGG 8 * 2 and an address, LOAD and STORE an address."""
+    """GEMM-D 8 for 2 x 2 sums, VEC 8 lanes * 2, AGG 8 * 2 and four addresses, LOAD one, STORE two."""
     geometry = replace(default_design().geometry, gemm_d_rows=6, gemm_d_cols=16)
     for form in Form:
-        assert total(design_resources(geometry, form)).dsp == 6 * 16 * 2 + 16 + 17 + 1 + 1
+        assert total(design_resources(geometry, form)).dsp == 6 * 16 * 2 + 16 + 20 + 1 + 2
 
 
 def test_banks_by_hand() -> None:

@@ -501,7 +501,7 @@ class Overlay {
     Ram<Types::DwpWord> dwp_ram_{sets::memory::dwp_ram, Design::dwp_words, accesses_};
     BankedRam<Types::Half> mid_ram_{sets::memory::mid_ram, 2, Design::mid_words, accesses_};
     Ram<Types::VecContext> vec_context_{sets::memory::vec_context, has_pixels<Design> ? isa::vec_words : 0,
-                                         accesses_};
+                                        accesses_};
     Ram<Types::Beat> feature_ram_{sets::memory::feature_ram, Design::feature_words, accesses_};
     Ram<Types::Tag> tag_ram_{sets::memory::tag_ram, Design::feature_words / words_per_tag, accesses_};
     Ram<Types::LoadContext> load_context_{sets::memory::load_context, isa::load_contexts, accesses_};

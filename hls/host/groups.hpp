@@ -350,14 +350,12 @@ bool holds_all_groups(const VecTile<Z>& tile) {
 }
 
 // Where the rows of a result begin, in out_ram or in exp_ram.
-template <class D, class Z>
+template <class Z>
 std::vector<unsigned> first_words(const VecTile<Z>& tile, const VecContext<Z>& context) {
-    constexpr unsigned block_words = isa::block_bytes / D::lanes;
-    const unsigned distance = tile.row_blocks == 0 ? tile.row_words : tile.row_blocks * block_words;
     PixelPlace pixel(tile.out, context.banks, context.exp_line_words, context.exp_pixel_words);
     std::vector<unsigned> words(tile.rows);
     for (unsigned row = 0; row < tile.rows; row++, pixel.next()) {
-        words[row] = tile.to_exp ? pixel.word() : tile.out + row * distance;
+        words[row] = tile.to_exp ? pixel.word() : tile.out + row * tile.out_words();
     }
     return words;
 }
@@ -369,13 +367,12 @@ unsigned vec_rows(const VecTile<Z>& tile, const VecContext<Z>& context, HostRam<
                   HostRam<Res> res_ram, HostBanks<Half> out_ram, HostBanks<Half> exp_ram, Events& events) {
     static const bool exact = rounds_to_even();
     static_assert(D::lanes % vec_channels == 0, "a group has channels that no vector holds");
-    const bool stored = tile.addend == Addend::stored || tile.averages || tile.pools_largest;
     const bool sums = tile.addend == Addend::sums;
     const unsigned cols = tile.from_sum ? D::lanes : tile.from_l ? D::gemm_l_cols : D::gemm_d_cols;
     const unsigned acc_words = (tile.groups * D::lanes + cols - 1) / cols;
     const std::uint64_t rows = tile.rows;
     const std::uint64_t accs = tile.with_acc ? rows * acc_words : 0;
-    const std::vector<unsigned> places = first_words<D, Z>(tile, context);
+    const std::vector<unsigned> places = first_words(tile, context);
     const HostBanks<Half> results = tile.to_exp ? exp_ram : out_ram;
     const bool held =
         (tile.from_sum ? sum_ram.holds(tile.acc, accs)
@@ -385,7 +382,8 @@ unsigned vec_rows(const VecTile<Z>& tile, const VecContext<Z>& context, HostRam<
         sum_ram.holds(tile.sum, sums && tile.groups != 0 ? (rows - 1) * tile.sum_groups + tile.groups : 0) &&
         std::all_of(places.begin(), places.end(),
                     [&](unsigned place) { return results.holds(place, tile.row_words); });
-    if (!exact || stored || rows == 0 || tile.row_words == 0 || !held || !holds_all_groups(tile)) {
+    if (!exact || tile.reads_stored() || rows == 0 || tile.row_words == 0 || !held ||
+        !holds_all_groups(tile)) {
         return vec_rows<D, Z>(tile, context, acc_d_ram.plain, acc_l_ram.plain, par_ram.plain, sum_ram.plain,
                               res_ram.plain, out_ram.plain, exp_ram.plain, events);
     }
@@ -402,7 +400,7 @@ unsigned vec_rows(const VecTile<Z>& tile, const VecContext<Z>& context, HostRam<
                  sum_ram.at(tile.sum + row * tile.sum_groups), bytes.data(), bytes.size());
         split_words(results, places[row], bytes.data(), tile.row_words);
     }
-    events.loop(isa::loops::vec_groups, tile.rows * (tile.packed ? 2 : 1) * tile.row_words);
+    events.loop(isa::loops::vec_groups, tile.rows * tile.row_trips());
     return tile.rows * tile.row_words;
 }
 

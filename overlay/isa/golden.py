@@ -543,7 +543,7 @@ def pool_average(machine: GoldenMachine, f: Fields) -> None:
     pixels, window = _pixels(machine, f), _kept_middle(machine, 1, "configure_pool")
     words = _window_words(machine, f, pixels, -(-f["groups"] // (1 + pixels["packed"])))
     sums = np.sum([_channels(tap, pixels) for tap in words], axis=0)[:, : f["groups"] * machine.geometry.lanes]
-    _write_q8(machine, f, saturate24(mean_q8(sums, np.int64(window["reciprocal"]), np.int64(window["exponent"]))))
+    _write_q8(machine, f, saturate24(mean_q8(sums, np.array(window["reciprocal"]), np.array(window["exponent"]))))
 
 
 def _pixels(machine: GoldenMachine, f: Fields) -> Fields:
@@ -684,7 +684,7 @@ def depthwise(machine: GoldenMachine, f: Fields) -> None:
         .astype(np.uint8)
         .reshape(f["lines"] * out_columns, weights.shape[2])
     )
-    content = _packed(results & 15) if f["out_packed"] else results
+    content = _packed(results & np.uint8(15)) if f["out_packed"] else results
     machine.words("mid_ram", f["mid"], content.size // _WORD_BYTES).reshape(-1)[...] = content.reshape(-1)
 
 

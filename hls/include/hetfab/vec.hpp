@@ -52,6 +52,13 @@ struct VecTile {
     bool to_exp;
     U<Z, 6> shift;
     U<Z, 6> post_shift;
+
+    bool reads_stored() const { return addend == Addend::stored || averages || pools_largest; }
+    unsigned row_trips() const { return packed ? 2 * row_words : row_words; }
+    // From an output row to the next.
+    unsigned out_words() const {
+        return row_blocks == 0 ? row_words : row_blocks * (isa::block_bytes / isa::beat_bytes);
+    }
 };
 
 // A design that has res_ram or exp_ram knows pixels.
@@ -115,7 +122,7 @@ void acc_group(const Word<Z, 32 * Cols>& word, unsigned part, S<Z, 32> (&value)[
 #pragma HLS INLINE
 acc_lanes:
     for (unsigned lane = 0; lane < D::lanes; lane++) {
-#pragma HLS UNROLL factor=D::lanes
+#pragma HLS UNROLL factor = D::lanes
         value[lane] = lane_s<Z, 32>(word, part * D::lanes + lane);
     }
 }
@@ -136,6 +143,58 @@ struct AccPlace {
     void next_row() {
         if (part != 0) word++;
         part = 0;
+    }
+};
+
+// Where a trip is: in a row which word or half word, which group, which quarter of its 32-bit results; and
+// the row's words in each memory.
+template <class D, class Z>
+struct VecWalk {
+    unsigned position = 0;
+    unsigned group = 0;
+    unsigned quarter = 0;
+    AccPlace<D::gemm_d_cols / D::lanes> acc_d;
+    AccPlace<D::gemm_l_cols / D::lanes> acc_l;
+    AccPlace<1> acc_sum;
+    PixelPlace stored_row;
+    PixelPlace exp_row;
+    unsigned sum_row;
+    unsigned out_row;
+
+    VecWalk(const VecTile<Z>& tile, const VecContext<Z>& context)
+        : acc_d{tile.acc},
+          acc_l{tile.acc},
+          acc_sum{tile.acc},
+          stored_row(tile.sum, context.banks, context.res_line_words, context.res_pixel_words),
+          exp_row(tile.out, context.banks, context.exp_line_words, context.exp_pixel_words),
+          sum_row(tile.sum),
+          out_row(tile.out) {}
+
+    // Pooled words are not groups: all of them have results.
+    bool inside(const VecTile<Z>& tile) const { return tile.pools_largest || group < tile.groups; }
+
+    void next(const VecTile<Z>& tile) {
+        const bool counts = inside(tile);
+        quarter = tile.wide_result && quarter != 3 ? quarter + 1 : 0;
+        if (quarter == 0 && counts) {
+            group++;
+            acc_d.next_group();
+            acc_l.next_group();
+            acc_sum.next_group();
+        }
+        position++;
+        if (position == tile.row_trips()) next_row(tile);
+    }
+
+  private:
+    void next_row(const VecTile<Z>& tile) {
+        position = group = quarter = 0;
+        acc_d.next_row();
+        acc_l.next_row();
+        stored_row.next();
+        exp_row.next();
+        sum_row += tile.sum_groups;
+        out_row += tile.out_words();
     }
 };
 
@@ -167,7 +226,7 @@ void vec_group(const VecTile<Z>& tile, const VecContext<Z>& context, const VecRo
 #pragma HLS INLINE
 group_lanes:
     for (unsigned lane = 0; lane < D::lanes; lane++) {
-#pragma HLS UNROLL factor=D::lanes
+#pragma HLS UNROLL factor = D::lanes
         const S<Z, 32> biased =
             wrap<Z, 32>(sum<Z, 33>(operands.acc[lane], lane_s<Z, 32>(operands.par, 2 * lane)));
         const U<Z, 16> multiplier = lane_u<Z, 16>(operands.par, 4 * lane + par_multiplier_half);
@@ -189,7 +248,7 @@ Word<Z, 8 * D::lanes> vec_bytes(const VecTile<Z>& tile, const VecRounding<Z>& ro
     const S<Z, result_bits + 1> smallest = S<Z, result_bits + 1>(tile.is_signed ? -tile.highest - 1 : 0);
 byte_lanes:
     for (unsigned lane = 0; lane < D::lanes; lane++) {
-#pragma HLS UNROLL factor=D::lanes
+#pragma HLS UNROLL factor = D::lanes
         const S<Z, 48> left = S<Z, 48>(value[lane]) << isa::post_left;
         const S<Z, result_bits + 1> rounded = shifted<Z, result_bits>(left, rounding.second);
         const S<Z, result_bits + 1> limited = rounded < smallest  ? smallest
@@ -207,7 +266,7 @@ Word<Z, 32> vec_nibbles(const Word<Z, 8 * D::lanes>& bytes) {
     std::uint32_t nibbles = 0;
 nibble_lanes:
     for (unsigned lane = 0; lane < D::lanes; lane++) {
-#pragma HLS UNROLL factor=D::lanes
+#pragma HLS UNROLL factor = D::lanes
         nibbles |= (static_cast<std::uint32_t>(lane_u<Z, 8>(bytes, lane)) & 15) << (4 * lane);
     }
     Word<Z, 32> half = zero<Z, 32>();
@@ -222,7 +281,7 @@ Word<Z, 8 * D::lanes> vec_quarter(const S<Z, 32> (&value)[D::lanes], unsigned qu
     Word<Z, 8 * D::lanes> word = zero<Z, 8 * D::lanes>();
 quarter_lanes:
     for (unsigned lane = 0; lane < D::lanes / 4; lane++) {
-#pragma HLS UNROLL factor=D::lanes/4
+#pragma HLS UNROLL factor = D::lanes / 4
         set_lane<Z, 32>(word, lane, value[quarter * (D::lanes / 4) + lane]);
     }
     return word;
@@ -246,28 +305,21 @@ struct VecResult {
     bool writes_high;
 };
 
-// Places in a row: which word or half word, which group, which quarter of its 32-bit results.
-struct VecPlace {
-    unsigned position = 0;
-    unsigned group = 0;
-    unsigned quarter = 0;
-};
-
 // What a trip writes: the largest word of a window, a group's quarter, its bytes or its nibbles.
 template <class D, class Z>
 VecResult<Z> vec_result(const VecTile<Z>& tile, const VecRounding<Z>& rounding, bool inside,
-                        const VecPlace& place, const S<Z, 32> (&value)[D::lanes],
+                        const VecWalk<D, Z>& walk, const S<Z, 32> (&value)[D::lanes],
                         const Word<Z, 64>& largest) {
 #pragma HLS INLINE
     Word<Z, 8 * D::lanes> word = zero<Z, 8 * D::lanes>();
     if (tile.pools_largest) {
         word = largest;
     } else if (inside) {
-        word = tile.wide_result ? vec_quarter<D, Z>(value, place.quarter)
+        word = tile.wide_result ? vec_quarter<D, Z>(value, walk.quarter)
                                 : vec_bytes<D, Z>(tile, rounding, value);
     }
     const Word<Z, 32> nibbles = vec_nibbles<D, Z>(word);
-    const bool odd = place.position % 2 == 1;
+    const bool odd = walk.position % 2 == 1;
     return {tile.packed ? nibbles : vec_half<D, Z>(word, 0), tile.packed ? nibbles : vec_half<D, Z>(word, 1),
             !tile.packed || !odd, !tile.packed || odd};
 }
@@ -282,19 +334,56 @@ void put_halves(Ram ram, unsigned place, const VecResult<Z>& result) {
 
 // The accumulators of a group, or zeros.
 template <class D, class Z, class AccDRam, class AccLRam>
-void read_acc(const VecTile<Z>& tile, bool reads, const Word<Z, 32 * D::lanes>& sums,
-              const AccPlace<D::gemm_d_cols / D::lanes>& acc_d,
-              const AccPlace<D::gemm_l_cols / D::lanes>& acc_l, AccDRam acc_d_ram, AccLRam acc_l_ram,
-              S<Z, 32> (&acc)[D::lanes]) {
+void read_acc(const VecTile<Z>& tile, const VecWalk<D, Z>& walk, const Word<Z, 32 * D::lanes>& sums,
+              AccDRam acc_d_ram, AccLRam acc_l_ram, S<Z, 32> (&acc)[D::lanes]) {
 #pragma HLS INLINE
+    const bool reads = tile.with_acc && walk.inside(tile);
     if (reads && tile.from_sum) {
         acc_group<D, Z, D::lanes>(sums, 0, acc);
     } else if (reads && tile.from_l) {
-        acc_group<D, Z, D::gemm_l_cols>(acc_l_ram[acc_l.word], acc_l.part, acc);
+        acc_group<D, Z, D::gemm_l_cols>(acc_l_ram[walk.acc_l.word], walk.acc_l.part, acc);
     } else if (reads) {
-        acc_group<D, Z, D::gemm_d_cols>(acc_d_ram[acc_d.word], acc_d.part, acc);
+        acc_group<D, Z, D::gemm_d_cols>(acc_d_ram[walk.acc_d.word], walk.acc_d.part, acc);
     } else {
         acc_group<D, Z, D::lanes>(zero<Z, 32 * D::lanes>(), 0, acc);
+    }
+}
+
+// A word of sum_ram for either use, or zeros.
+template <class D, class Z, class SumRam>
+Word<Z, 32 * D::lanes> read_sums(const VecTile<Z>& tile, const VecWalk<D, Z>& walk, SumRam sum_ram) {
+#pragma HLS INLINE
+    const bool reads = walk.inside(tile) && (tile.addend == Addend::sums || tile.from_sum);
+    const unsigned place = tile.from_sum ? walk.acc_sum.word : walk.sum_row + walk.group;
+    return reads ? sum_ram[place] : zero<Z, 32 * D::lanes>();
+}
+
+// A stored word of a pixel's tap, or zeros.
+template <class D, class Z, class ResRam>
+Word<Z, 64> read_stored(const VecTile<Z>& tile, const VecContext<Z>& context, const VecWalk<D, Z>& walk,
+                        const TapPlace& tap, ResRam res_ram) {
+#pragma HLS INLINE
+    Word<Z, 64> word = zero<Z, 64>();
+    if constexpr (D::res_words != 0) {
+        const unsigned in_pixel = tile.pools_largest ? walk.position
+                                  : context.packed   ? walk.group / 2
+                                                     : walk.group;
+        if (tile.reads_stored() && walk.inside(tile)) {
+            word = res_ram[walk.stored_row.word() + tap.offset() + in_pixel];
+        }
+    }
+    return word;
+}
+
+// Writes what a trip made to the row's place, in out_ram or in exp_ram.
+template <class D, class Z, class OutRam, class ExpRam>
+void put_result(const VecTile<Z>& tile, const VecWalk<D, Z>& walk, const VecResult<Z>& result, OutRam out_ram,
+                ExpRam exp_ram) {
+#pragma HLS INLINE
+    const unsigned in_row = tile.packed ? walk.position / 2 : walk.position;
+    if (!tile.to_exp) put_halves(out_ram, walk.out_row + in_row, result);
+    if constexpr (D::exp_words != 0) {
+        if (tile.to_exp) put_halves(exp_ram, walk.exp_row.word() + in_row, result);
     }
 }
 
@@ -305,7 +394,7 @@ void addends(const VecTile<Z>& tile, const Word<Z, 32 * D::lanes>& sums, const S
 #pragma HLS INLINE
 addend_lanes:
     for (unsigned lane = 0; lane < D::lanes; lane++) {
-#pragma HLS UNROLL factor=D::lanes
+#pragma HLS UNROLL factor = D::lanes
         const S<Z, 32> in_q8 = S<Z, 32>(stored[lane]) << isa::q8_bits;
         addend[lane] = tile.addend == Addend::stored ? in_q8
                        : tile.addend == Addend::sums ? lane_s<Z, 32>(sums, lane)
@@ -319,7 +408,7 @@ void copy_lanes(const S<Z, window_bits> (&from)[D::lanes], S<Z, 32> (&to)[D::lan
 #pragma HLS INLINE
 copied_lanes:
     for (unsigned lane = 0; lane < D::lanes; lane++) {
-#pragma HLS UNROLL factor=D::lanes
+#pragma HLS UNROLL factor = D::lanes
         to[lane] = from[lane];
     }
 }
@@ -330,7 +419,7 @@ void add_tap(const S<Z, 9> (&stored)[D::lanes], bool first, S<Z, window_bits> (&
 #pragma HLS INLINE
 tap_lanes:
     for (unsigned lane = 0; lane < D::lanes; lane++) {
-#pragma HLS UNROLL factor=D::lanes
+#pragma HLS UNROLL factor = D::lanes
         sums[lane] = sum<Z, window_bits>(first ? S<Z, window_bits>(0) : sums[lane], stored[lane]);
     }
 }
@@ -343,54 +432,30 @@ unsigned vec_rows(const VecTile<Z>& tile, const VecContext<Z>& context, AccDRam 
                   ParRam par_ram, SumRam sum_ram, ResRam res_ram, OutRam out_ram, ExpRam exp_ram,
                   Events& events) {
 #pragma HLS INLINE
-    constexpr unsigned words_per_block = isa::block_bytes / D::lanes;
     const VecRounding<Z> rounding(tile, context);
-    const unsigned row_trips = tile.packed ? 2 * tile.row_words : tile.row_words;
-    const unsigned trips = tile.rows * row_trips * context.lines * context.columns;
-    const unsigned last_quarter = tile.wide_result ? 3 : 0;
-    const unsigned out_words = tile.row_blocks == 0 ? tile.row_words : tile.row_blocks * words_per_block;
-    AccPlace<D::gemm_d_cols / D::lanes> acc_d = {tile.acc};
-    AccPlace<D::gemm_l_cols / D::lanes> acc_l = {tile.acc};
-    AccPlace<1> acc_sum = {tile.acc};
-    unsigned sum_row = tile.sum;
-    PixelPlace stored_row(tile.sum, context.banks, context.res_line_words, context.res_pixel_words);
-    PixelPlace exp_row(tile.out, context.banks, context.exp_line_words, context.exp_pixel_words);
+    const unsigned trips = tile.rows * tile.row_trips() * context.lines * context.columns;
+    VecWalk<D, Z> walk(tile, context);
     TapPlace tap(context);
-    unsigned out_row = tile.out;
-    VecPlace place;
     unsigned written = 0;
     S<Z, window_bits> window_sums[D::lanes] = {};
-#pragma HLS ARRAY_PARTITION variable=window_sums type=complete dim=0
+#pragma HLS ARRAY_PARTITION variable = window_sums type = complete dim = 0
     Word<Z, 64> largest = zero<Z, 64>();
 vec_groups:
     for (unsigned trip = 0; trip < trips; trip++) {
-#pragma HLS LOOP_TRIPCOUNT min=64 max=2048
-#pragma HLS PIPELINE II=1 style=stp
+#pragma HLS LOOP_TRIPCOUNT min = 64 max = 2048
+#pragma HLS PIPELINE II = 1 style = stp
         events.trip(isa::loops::vec_groups);
-        const bool inside = tile.pools_largest || place.group < tile.groups;
-        const bool reads_acc = inside && tile.with_acc;
-        // One read of sum_ram for either use.
-        const bool reads_sum = inside && (tile.addend == Addend::sums || tile.from_sum);
-        const Word<Z, 32 * D::lanes> sums =
-            reads_sum ? sum_ram[tile.from_sum ? acc_sum.word : sum_row + place.group]
-                      : zero<Z, 32 * D::lanes>();
+        const bool inside = walk.inside(tile);
+        const Word<Z, 32 * D::lanes> sums = read_sums<D, Z>(tile, walk, sum_ram);
         VecOperands<D, Z> operands;
-#pragma HLS ARRAY_PARTITION variable=operands.acc type=complete dim=0
-#pragma HLS ARRAY_PARTITION variable=operands.addend type=complete dim=0
-        read_acc<D, Z>(tile, reads_acc, sums, acc_d, acc_l, acc_d_ram, acc_l_ram, operands.acc);
-        operands.par = reads_acc ? par_ram[tile.par + place.group] : zero<Z, 64 * D::lanes>();
-        Word<Z, 64> word = zero<Z, 64>();
-        if constexpr (D::res_words != 0) {
-            const unsigned in_pixel = tile.pools_largest ? place.position
-                                      : context.packed   ? place.group / 2
-                                                         : place.group;
-            const bool reads_stored =
-                inside && (tile.addend == Addend::stored || tile.averages || tile.pools_largest);
-            if (reads_stored) word = res_ram[stored_row.word() + tap.offset() + in_pixel];
-        }
+#pragma HLS ARRAY_PARTITION variable = operands.acc type = complete dim = 0
+#pragma HLS ARRAY_PARTITION variable = operands.addend type = complete dim = 0
+        read_acc<D, Z>(tile, walk, sums, acc_d_ram, acc_l_ram, operands.acc);
+        operands.par = inside && tile.with_acc ? par_ram[tile.par + walk.group] : zero<Z, 64 * D::lanes>();
+        const Word<Z, 64> word = read_stored<D, Z>(tile, context, walk, tap, res_ram);
         S<Z, 9> stored[D::lanes];
-#pragma HLS ARRAY_PARTITION variable=stored type=complete dim=0
-        stored_group<D, Z>(word, place.group % 2, context, stored);
+#pragma HLS ARRAY_PARTITION variable = stored type = complete dim = 0
+        stored_group<D, Z>(word, walk.group % 2, context, stored);
         addends<D, Z>(tile, sums, stored, operands.addend);
         if constexpr (D::res_words != 0) {
             add_tap<D, Z>(stored, tap.first(), window_sums);
@@ -398,33 +463,13 @@ vec_groups:
             if (tile.averages) copy_lanes<D, Z>(window_sums, operands.acc);
         }
         S<Z, 32> value[D::lanes];
-#pragma HLS ARRAY_PARTITION variable=value type=complete dim=0
+#pragma HLS ARRAY_PARTITION variable = value type = complete dim = 0
         vec_group<D, Z>(tile, context, rounding, operands, value);
-        const VecResult<Z> result = vec_result<D, Z>(tile, rounding, inside, place, value, largest);
+        const VecResult<Z> result = vec_result<D, Z>(tile, rounding, inside, walk, value, largest);
         if (tap.last()) {
-            const unsigned in_row = tile.packed ? place.position / 2 : place.position;
-            if (!tile.to_exp) put_halves(out_ram, out_row + in_row, result);
-            if constexpr (D::exp_words != 0) {
-                if (tile.to_exp) put_halves(exp_ram, exp_row.word() + in_row, result);
-            }
+            put_result<D, Z>(tile, walk, result, out_ram, exp_ram);
             if (result.writes_high) written++;
-            place.quarter = place.quarter == last_quarter ? 0 : place.quarter + 1;
-            if (place.quarter == 0 && inside) {
-                place.group++;
-                acc_d.next_group();
-                acc_l.next_group();
-                acc_sum.next_group();
-            }
-            place.position++;
-            if (place.position == row_trips) {
-                place = VecPlace();
-                acc_d.next_row();
-                acc_l.next_row();
-                out_row += out_words;
-                sum_row += tile.sum_groups;
-                stored_row.next();
-                exp_row.next();
-            }
+            walk.next(tile);
         }
         tap.next();
     }
@@ -442,7 +487,7 @@ unsigned vec_tile_rows(const VecTile<Z>& tile, AccDRam acc_d_ram, AccLRam acc_l_
     VecContext<Z> context;
     if constexpr (has_pixels<D>) {
         const bool pools = tile.averages || tile.pools_largest;
-        if (pools || tile.to_exp || tile.addend == Addend::stored) {
+        if (tile.to_exp || tile.reads_stored()) {
             context = vec_context<Z>(context_ram, pools, events);
         }
     }
