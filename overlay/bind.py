@@ -236,7 +236,7 @@ def _all_edges(program: Program, graph: GraphArrays) -> dict[str, _EdgeArrays]:
         tensor = program.tensor(edges.features)
         features = check_features(tensor, graph.features.get(tensor.name))
         key = edges.features, edges.parts
-        weights = None
+        weights: layouts.IntArray | None = None
         if edges.weighted:
             indptr, sources, factors, weights = weighted_feature_edges(tensor, features)
         else:

@@ -181,24 +181,14 @@ def changed(layer: LoweredLayer, name: str) -> LoweredLayer:
     return replace(layer, output=replace(output, **{name: getattr(output, name) - 1}))
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "weight",
-        "weight_bits",
-        "bias",
-        "multiplier",
-        "shift",
-        "post_shift",
-        "post_left",
-        "relu",
-        "input",
-        "bits",
-        "exponent",
-        "signed",
-        "mantissa",
-    ],
+#: What a layer's result depends on.
+NUMBERS = (
+    *("weight", "weight_bits", "bias", "multiplier", "shift", "post_shift", "post_left", "relu", "input"),
+    *("bits", "exponent", "signed", "mantissa"),
 )
+
+
+@pytest.mark.parametrize("name", NUMBERS)
 def test_layers_that_differ_in_one_number_stay(name: str) -> None:
     """A copy of the first layer is left out, a changed one is not."""
     _, lowered = shared_projection()
