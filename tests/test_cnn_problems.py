@@ -300,13 +300,14 @@ def test_windows_of_65_536_pixels_have_no_reciprocal() -> None:
     )
 
 
-def test_a_network_on_samples_is_not_compiled_yet(fail: Failure, tmp_path: Path) -> None:
+def test_a_share_of_a_core_is_refused_for_a_network_on_samples(fail: Failure, tmp_path: Path) -> None:
     nodes = [CONV, make("GlobalAveragePool", ["conv"], ["mean"])]
     onnx.save(model_of(nodes, w=W), tmp_path / "model.onnx")
     assert main(["quantize", "model.onnx", "--samples", "samples.npz", "-o", "model.q.onnx"]) == 0
-    assert fail(["compile", "model.q.onnx", "-o", "model.hfp"]) == {
-        "code": "operators-unsupported",
-        "found": "the model takes samples, and no instruction reads windows of images yet",
-        "expected": "a model that reads a graph",
-        "do": "run the quantized model in onnxruntime; `hetfab inspect` shows its integer layers",
+    assert fail(["compile", "model.q.onnx", "--split", "0.5", "-o", "model.hfp"]) == {
+        "code": "split-invalid",
+        "found": "a share of 0.5 of the output channels on GEMM-D for a model that takes samples",
+        "expected": "no share: its layers are split by channels or by lines, whichever takes less time",
+        "do": "leave the share to the compiler",
     }
+    assert not (tmp_path / "model.hfp").exists()

@@ -121,7 +121,37 @@ def test_inspect_shows_float_and_integer_layers(samples: Path, tmp_path: Path, c
     assert [layer["bits"] for layer in layers] == [4, 4, 4, 4, 4, 4, 4, 8, 32]
     assert [layer["shape"] for layer in layers][-4:] == ["16 x 4 x 4", "16 x 4 x 4", "16 x 1 x 1", "10"]
     assert main(["inspect", str(output)]) == 0
-    assert "not compiled yet" in capsys.readouterr().out
+    assert "next: hetfab compile" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_the_overlay_gives_the_logits_of_onnxruntime(
+    name: str, parts: tuple[Any, Any], tmp_path: Path, capsys: Any
+) -> None:
+    """On the emulated overlay; 60 images of each class's share in the test part."""
+    train, test = parts
+    paths = {}
+    for key, images, labels in (("train", train.images, train.labels), ("test", test.images[:60], test.labels[:60])):
+        paths[key] = str(tmp_path / f"{key}.npz")
+        np.savez(paths[key], samples=images.reshape(-1, *SHAPES[name]), labels=labels)
+    quantized, program = str(tmp_path / "model.q.onnx"), str(tmp_path / "model.hfp")
+    assert main(["quantize", str(FOLDER / f"{name}.onnx"), "--samples", paths["train"], "-o", quantized]) == 0
+    assert main(["compile", quantized, "-o", program]) == 0
+    capsys.readouterr()
+    predictions = tmp_path / "predictions.npz"
+    arguments = ["run", program, "--samples", paths["test"], "--reference", quantized, "-o", str(predictions)]
+    assert main([*arguments, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["samples"] == 60 and found["agreement"] == 1.0 and found["max_logit_lsb"] == 0.0
+    assert found["accuracy"] == found["reference_accuracy"] >= 0.95
+    with np.load(predictions) as saved:
+        assert saved["logits"].shape == (60, 10) and np.mean(saved["predictions"] == test.labels[:60]) >= 0.95
+
+
+def test_a_run_takes_a_graph_or_samples(capsys: Any) -> None:
+    for arguments in ([], ["--graph", "g.npz", "--samples", "s.npz"]):
+        assert main(["run", "model.hfp", *arguments, "--json"]) == 2
+        assert json.loads(capsys.readouterr().out)["error"]["found"].startswith("Give one of --graph GRAPH and ")
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from tests.image_programs import SMALL_IMAGES, bound_images, differing, random_i
 from tests.programs import design_of, run_emulated, run_golden
 
 WIDTHS = (Widths(8, 8), Widths(4, 4), Widths(2, 8), Widths(1, 4), Widths(3, 2))
-SEEDS = range(40)
+SEEDS = range(20)
 
 
 @pytest.fixture(scope="module")

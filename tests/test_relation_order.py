@@ -183,7 +183,21 @@ def changed(layer: LoweredLayer, name: str) -> LoweredLayer:
 
 @pytest.mark.parametrize(
     "name",
-    "weight weight_bits bias multiplier shift post_shift post_left relu input bits exponent signed mantissa".split(),
+    [
+        "weight",
+        "weight_bits",
+        "bias",
+        "multiplier",
+        "shift",
+        "post_shift",
+        "post_left",
+        "relu",
+        "input",
+        "bits",
+        "exponent",
+        "signed",
+        "mantissa",
+    ],
 )
 def test_layers_that_differ_in_one_number_stay(name: str) -> None:
     """A copy of the first layer is left out, a changed one is not."""

@@ -19,6 +19,7 @@ from hetfab.overlay.layouts import destination_records
 from hetfab.overlay.layouts import pack as pack_pieces
 from hetfab.overlay.model.bound_model import BoundModel
 from hetfab.overlay.restructure.candidates import Candidate, Grow, Method
+from hetfab.overlay.restructure.schedule import Schedule as Order
 from hetfab.overlay.restructure.schedule import Sides, both_sides
 from hetfab.overlay.restructure.scratchpad import split_parts, unsplit_scheduler
 from hetfab.overlay.schedules import Schedule, schedule_arrays
@@ -29,6 +30,7 @@ from tests.random_relations import graphs
 from tests.test_aggregation import (
     CHANNELS,
     SLOTS,
+    Array,
     Emulators,
     Relation,
     context,
@@ -80,7 +82,7 @@ def test_spilled_sums_merge_exactly(
         np.testing.assert_array_equal(result.reshape(-1)[: expected.size], expected)
 
 
-def program(relation: Relation, graph: Sides, candidate: Candidate, mode: ReduceMode) -> tuple[list[int], np.ndarray]:
+def program(relation: Relation, graph: Sides, candidate: Candidate, mode: ReduceMode) -> tuple[list[int], Array]:
     """Every part spills; a last reduction without edges writes the sums."""
     records = destination_records(relation.indptr)
     parts = split_parts(Restructurer(graph).make(candidate), graph)
@@ -113,7 +115,7 @@ def test_a_public_model_predicts_the_same_under_every_order(default_emulators: E
     outputs = [run_emulated(bind(compiled, arrays), emulator).dram[Segment.OUTPUT]]
     for candidate, slots in zip(CANDIDATES[::2], (8, 64, 512, 4096), strict=True):
 
-        def make(graph: Sides, most: int, candidate: Candidate = candidate, slots: int = slots):
+        def make(graph: Sides, most: int, candidate: Candidate = candidate, slots: int = slots) -> Order:
             return Restructurer(graph).make(
                 Candidate(candidate.method, min(slots, most), candidate.grow, candidate.accumulator_weight, True)
             )

@@ -67,7 +67,7 @@ class _OrderPrice(ctypes.Structure):
 
 class _Offer(ctypes.Structure):
     _fields_ = [
-        *((name, ctypes.c_uint32) for name in ("row", "judged")),
+        ("row", ctypes.c_uint32),
         *((name, ctypes.c_double) for name in ("pass_bytes", "order_bytes")),
     ]
 
@@ -101,10 +101,24 @@ class Restructurer:
         """
         self._library.hetfab_orders_find(ctypes.byref(self._sides), ctypes.byref(_given(candidate)))
 
-    def match(self) -> Matching:
-        """A maximum matching from the side with fewer active vertices."""
+    def matching(self) -> Callable[[], int]:
+        """Finds a maximum matching's size, all arguments and space at hand, so that its own time can be taken.
+
+        It is matched from the side with fewer active vertices.
+        """
         from_sources = self._graph.active_sources <= self._graph.active_destinations
-        return _matched(self._sides.by_source if from_sources else self._sides.by_destination)
+        csr = self._sides.by_source if from_sources else self._sides.by_destination
+        columns: Numbers = np.empty(csr.rows, np.uint32)
+        dead: npt.NDArray[np.bool_] = np.empty(csr.columns, np.bool_)
+        visits = ctypes.c_uint64()
+        find, places = self._library.hetfab_orders_match, (ctypes.addressof(csr), columns.ctypes.data, dead.ctypes.data)
+
+        def matching() -> int:
+            return int(find(*places, ctypes.addressof(visits)))
+
+        # The arrays live as long as the function that writes them.
+        matching.arguments = (self, csr, columns, dead)  # type: ignore[attr-defined]
+        return matching
 
     def choose(self, price: Price) -> Offer:
         """The order with the fewest predicted bytes, as ``overlay.restructure.choose`` defines it."""
@@ -206,10 +220,7 @@ def _write_schedule(graph: Sides, candidate: Candidate, folder: Path) -> Path:
 def match(graph: Adjacency) -> Matching:
     """A maximum matching from the rows of a graph, equal to the golden model's."""
     starts, ids = graph.starts.astype(np.uint32), graph.ids.astype(np.uint32)
-    return _matched(_Csr(graph.rows, graph.columns, starts.ctypes.data, ids.ctypes.data))
-
-
-def _matched(csr: _Csr) -> Matching:
+    csr = _Csr(graph.rows, graph.columns, starts.ctypes.data, ids.ctypes.data)
     columns: Numbers = np.empty(csr.rows, np.uint32)
     dead: npt.NDArray[np.bool_] = np.empty(csr.columns, np.bool_)
     visits = ctypes.c_uint64()

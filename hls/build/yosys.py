@@ -91,16 +91,13 @@ def _count(netlist: Path, name: str) -> Mapped:
     top = json.loads(netlist.read_text(encoding="utf-8"))["modules"][name]
     cells = list(top["cells"].values())
     kinds = Counter(cell["type"] for cell in cells)
+    memory = sum(each * kinds[kind] for kind, each in _LUT_RAMS.items())
     return Mapped(
-        lut=sum(kinds[kind] for kind in _LUTS) + _route_throughs(top) + _weighted(kinds, _LUT_RAMS),
+        lut=sum(kinds[kind] for kind in _LUTS) + _route_throughs(top) + memory,
         ff=sum(kinds[kind] for kind in _REGISTERS),
         dsp=kinds["DSP48E1"],
-        bram36=_weighted(kinds, _BLOCK_RAMS),
+        bram36=sum(units * kinds[kind] for kind, units in _BLOCK_RAMS.items()),
     )
-
-
-def _weighted(kinds: Counter[str], units: Mapping[str, float]) -> float:
-    return sum(each * kinds[kind] for kind, each in units.items())
 
 
 def _route_throughs(top: Mapping[str, Any]) -> int:

@@ -183,7 +183,10 @@ class _Prediction:
         return max(1, math.floor(self.graph.edges / (sampled * max(1.0, rows))))
 
     def _cost(self, row: dict[str, Any], **work: float) -> float:
-        counts = {"edge_ns": self.graph.edges, "vertex_ns": self.graph.sources + self.graph.destinations}
+        counts: dict[str, float] = {
+            "edge_ns": self.graph.edges,
+            "vertex_ns": self.graph.sources + self.graph.destinations,
+        }
         counts |= {"run_ns": work.get("met", 0.0), "visit_ns": work.get("visits", 0.0)}
         counts |= {"look_ns": work.get("looks", 0.0), "sampled_ns": work.get("sampled", 0.0)}
         return self.price.cost_bytes(sum(row[name] * count for name, count in counts.items()))

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from hetfab.overlay import schedules
 from hetfab.overlay.restructure.schedule import Schedule, Sides, both_sides
@@ -67,7 +68,7 @@ def _without_edges(rows: Integers) -> Part:
     return Part(schedules.Schedule(rows, np.zeros_like(rows), nothing, nothing, nothing.astype(bool)), merges=False)
 
 
-def _slots(schedule: Schedule, graph: Sides) -> tuple[Integers, np.ndarray]:
+def _slots(schedule: Schedule, graph: Sides) -> tuple[Integers, npt.NDArray[np.bool_]]:
     """The slot of each edge's source, and whether the edge reads it; a row that is used once is streamed."""
     slots, reads = np.full(graph.edges, STREAMED, np.int64), np.zeros(graph.edges, bool)
     free: list[int] = []
@@ -99,7 +100,7 @@ def _slots(schedule: Schedule, graph: Sides) -> tuple[Integers, np.ndarray]:
 
 
 def _runs(
-    schedule: Schedule, slots: Integers, reads: np.ndarray, starts: Integers, ends: Integers
+    schedule: Schedule, slots: Integers, reads: npt.NDArray[np.bool_], starts: Integers, ends: Integers
 ) -> schedules.Schedule:
     first, last = int(starts[0]), int(ends[-1])
     sources = schedule.sources[first:last].astype(np.int64)

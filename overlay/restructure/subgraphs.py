@@ -23,13 +23,11 @@ class Cover:
         sources: bool [sources].
         destinations: bool [destinations].
         matched: Pairs of the matching; as many vertices cover (D. König, 1931).
-        edge_visits: Edges that the matching looked at.
     """
 
     sources: npt.NDArray[np.bool_]
     destinations: npt.NDArray[np.bool_]
     matched: int
-    edge_visits: int
 
 
 def least_cover(graph: Sides) -> Cover:
@@ -38,7 +36,7 @@ def least_cover(graph: Sides) -> Cover:
     found = match(graph.by_source if from_sources else graph.by_destination)
     rows = (found.columns >= 0) & ~found.dead[found.columns] if len(found.dead) else found.columns >= 0
     sources, destinations = (rows, found.dead) if from_sources else (found.dead, rows)
-    return Cover(sources, destinations, found.size, found.edge_visits)
+    return Cover(sources, destinations, found.size)
 
 
 @dataclass(frozen=True, eq=False)

@@ -39,7 +39,6 @@ struct Price {
 
 struct Offer {
     std::uint32_t row;
-    std::uint32_t judged;
     double pass_bytes;
     double order_bytes;
 };
@@ -157,7 +156,7 @@ class Chooser {
     Offer offer(double pass_bytes, double work, const OrderPrice& row) const {
         const double vertices = sides_.vertices();
         const double host_ns = row.edge_ns * edges() + row.vertex_ns * vertices + work;
-        return {0, 1, pass_bytes, host_ns * price_.bytes_per_host_ns};
+        return {0, pass_bytes, host_ns * price_.bytes_per_host_ns};
     }
 
     const Sides& sides_;
@@ -176,9 +175,9 @@ Offer choose(const Sides& sides, const Price& price, std::uint32_t rows, const J
     const double smaller = std::min(sides.sources(), sides.destinations());
     const double least = price.least_vertex_ns * smaller * price.bytes_per_host_ns;
     const auto pays = [&](double features) { return least < price.passes * features * price.feature_bytes; };
-    if (!pays(std::max(0.0, double(sides.edges()) - sides.sources()))) return {0, 0, 0, 0};
+    if (!pays(std::max(0.0, double(sides.edges()) - sides.sources()))) return {0, 0, 0};
     const Chooser chooser(sides, price);
-    if (!pays(chooser.avoidable())) return {0, 0, 0, 0};
+    if (!pays(chooser.avoidable())) return {0, 0, 0};
     const auto total = [&](const Offer& offer) {
         return price.passes * offer.pass_bytes + offer.order_bytes;
     };

@@ -15,24 +15,19 @@ namespace hetfab::orders {
 struct Cover {
     std::vector<std::uint8_t> sources;
     std::vector<std::uint8_t> destinations;
-    Id matched;
-    std::uint64_t edge_visits;
 };
 
 // Matches from the side with fewer active vertices; its cover needs no search of its own.
 inline Cover least_cover(const Sides& sides) {
     const bool from_sources = active_rows(sides.by_source) <= active_rows(sides.by_destination);
     const Csr& rows = from_sources ? sides.by_source : sides.by_destination;
-    Matching matching = match(rows);
+    const Matching matching = match(rows);
     std::vector<std::uint8_t> of_rows(rows.rows);
     for (Id row = 0; row < rows.rows; row++) {
         const Id column = matching.column_of_row[row];
         of_rows[row] = column != none && !matching.dead[column];
     }
-    Cover cover{{}, {}, matching.size, matching.edge_visits};
-    cover.sources = from_sources ? of_rows : matching.dead;
-    cover.destinations = from_sources ? matching.dead : of_rows;
-    return cover;
+    return from_sources ? Cover{of_rows, matching.dead} : Cover{matching.dead, of_rows};
 }
 
 namespace {

@@ -25,6 +25,8 @@ _DRAM_RATE = 8.0
 _INSTRUCTION = 30
 
 _OTHERS = 0.04
+#: Of weights that both cores bring, the share that nothing hides: they come where a layer begins.
+_NOT_HIDDEN = 0.5
 #: Shares of a layer that are tried beside the one that balances the cores.
 _SHARES_TRIED = 4
 _LARGEST_ROWS = isa().operation("requantize").field("rows").largest
@@ -62,6 +64,7 @@ class Job:
         batch: In a pass, tiles whose activations stay while its weights pass; then the next as many.
         cycles: Of the core, modelled.
         dram_bytes: What it moves, modelled.
+        weight_beats: Its weights, once.
     """
 
     core: Core
@@ -73,6 +76,7 @@ class Job:
     batch: int
     cycles: float
     dram_bytes: float
+    weight_beats: float
 
     def parts(self, piece: Piece) -> list[Piece]:
         """A piece in parts whose weights are brought at once."""
@@ -175,7 +179,8 @@ class _Planner:
         groups = sum(sum(tile.pixels for tile in job.tiles) * self.groups(job) for job in done)
         slowest = max(job.cycles for job in done)
         # What is not the slowest still delays, at the beginning, at the end and where it is not even.
-        return ConvPlan(tuple(done), max(slowest, moved, groups) + _OTHERS * (slowest + moved + groups))
+        start = _NOT_HIDDEN * sum(job.weight_beats for job in done)
+        return ConvPlan(tuple(done), max(slowest, moved, groups) + _OTHERS * (slowest + moved + groups) + start)
 
     def groups(self, job: Job) -> int:
         """Groups of lanes channels that VEC makes of a pixel, four trips each where results are int32."""
@@ -296,7 +301,9 @@ class _Planner:
             cycles = max(compute + stalls, moved)
             moved_bytes = (moved + out_beats) * _BEAT
             order_of_steps = order.chunk_pass, order.batch
-            options.append(Job(core, chunks, tiles, pieces, weight_lines, *order_of_steps, cycles, moved_bytes))
+            options.append(
+                Job(core, chunks, tiles, pieces, weight_lines, *order_of_steps, cycles, moved_bytes, weight_beats)
+            )
         return min(options, key=lambda job: job.cycles + _OTHERS * job.dram_bytes / _BEAT)
 
     def orders(self, core: Core, loads: "_Loads", *, alone: bool) -> Iterator["_Order"]:

@@ -21,7 +21,7 @@ from hetfab.overlay.model.cnn.window import Window
 _LARGEST_ROWS = isa().operation("pool_max").field("rows").largest
 _LARGEST_WORDS = isa().operation("store_runs").field("row_beats").largest
 #: Trips of VEC for one tile: while it pools, it keeps the cores waiting.
-_LARGEST_TRIPS = 600
+_LARGEST_TRIPS = 300
 #: Cycles of an instruction beside its trips.
 _INSTRUCTION = 60
 _LARGEST_LINES = isa().operation("load_residual").field("rows").largest

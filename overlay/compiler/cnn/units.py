@@ -18,9 +18,11 @@ from hetfab.overlay.compiler.cnn.pool_code import PoolCode
 
 #: Of pooling, the share that waits for the next convolution where that is possible.
 
-_CARRIED = 0.2
+_CARRIED = 0.4
 #: Steps of the next convolution before which lines that they read are pooled.
-_AHEAD = 12
+_AHEAD = 4
+#: Share of its steps over which these lines are spread.
+_SPREAD = 0.8
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,10 @@ class Pooling:
     def complete(self, needed: Pixels) -> None:
         """Emits the tiles of some output pixels."""
         self._emit([tile for tile in self.tiles if needed[tile.written].any()])
+
+    def advance(self, steps: int) -> None:
+        """Emits as many tiles as fall to one of some steps."""
+        self._emit(self.tiles[: -(-len(self.tiles) // max(1, steps))])
 
     def finish(self) -> None:
         """Emits all tiles that are left."""
@@ -125,6 +131,7 @@ def _by_time(codes: Sequence[ConvCode], carried: Sequence[Pooling]) -> Iterator[
         _, number, steps = running.pop(running.index(min(running, key=lambda one: one[:2])))
         for pooling in carried:
             pooling.complete(codes[number].pixels_read(_AHEAD))
+            pooling.advance(int(_SPREAD * sum(code.steps_left for code in codes)))
         time = next(steps, None)
         if time is not None:
             # Two layers at the same time advance together, the shorter one with longer pauses.
