@@ -718,8 +718,8 @@ EdgeRange take_destination(const ReduceTile& tile, unsigned row, RowsStream<Z>& 
 }
 
 // All destinations of a tile; those that come by the FIFO one by one, as only then the next degree is known.
-template <class D, class Z, class MemF, class MemG, class FeatureRam, class TagRam, class SumRam,
-          class Fifo, class Events>
+template <class D, class Z, class MemF, class MemG, class FeatureRam, class TagRam, class SumRam, class Fifo,
+          class Events>
 Outcome reduce_rows(const ReduceTile& tile, MemF features, MemG graph, FeatureRam feature_ram, TagRam tag_ram,
                     SumRam sum_ram, Fifo& rows_fifo, Events& events) {
 #pragma HLS INLINE
