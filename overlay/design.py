@@ -6,6 +6,7 @@ the whole. ``designs/<board>.json`` are the defaults.
 """
 
 import dataclasses
+import functools
 import hashlib
 import json
 from dataclasses import dataclass
@@ -117,15 +118,7 @@ class Geometry:
 
     def constants(self) -> dict[str, int]:
         """The names that the instruction set's expressions may use."""
-        numbers = {
-            field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "engines"
-        }
-        numbers["lanes"] = self.lanes
-        for memory in isa().memories:
-            if memory.word_bits:
-                words = 8 * isa().block_bytes // evaluate(memory.word_bits, numbers)
-                numbers[memory.name.replace("_ram", "_words_per_block")] = words
-        return numbers
+        return dict(_constants(self))
 
     def word_bytes(self, memory: str) -> int:
         """Bytes in a word of an on-chip memory."""
@@ -142,6 +135,20 @@ class Geometry:
     def hash(self) -> str:
         """SHA-256 of the canonical JSON, in hexadecimal."""
         return _hash(dataclasses.asdict(self))
+
+
+@functools.lru_cache(maxsize=64)
+def _constants(geometry: Geometry) -> dict[str, int]:
+    """Kept for the geometries used last: a plan asks for the same words thousands of times."""
+    numbers = {
+        field.name: getattr(geometry, field.name) for field in dataclasses.fields(geometry) if field.name != "engines"
+    }
+    numbers["lanes"] = geometry.lanes
+    for memory in isa().memories:
+        if memory.word_bits:
+            words = 8 * isa().block_bytes // evaluate(memory.word_bits, numbers)
+            numbers[memory.name.replace("_ram", "_words_per_block")] = words
+    return numbers
 
 
 @dataclass(frozen=True)
