@@ -24,7 +24,7 @@ from hetfab.driver.session import Session
 from hetfab.hls.build.emulator import Emulator, Progress
 from hetfab.overlay.bind import BoundProgram
 from hetfab.overlay.costs.program_cost import expected_log
-from hetfab.overlay.design import Geometry, default_design, design_from_dict
+from hetfab.overlay.design import Geometry, default_design, design_from_dict, largest_value
 from hetfab.overlay.errors import DesignInvalidError
 from hetfab.overlay.isa import codec
 from hetfab.overlay.isa.codec import Engine, RegisterOffset
@@ -124,8 +124,9 @@ def largest_count(counter: EventCounter, geometry: Geometry) -> int:
             return max(beats.values())
         case "gemm_d_macs":
             # Two steps for a beat, which count twice when packed.
-            strips = largest("matmul_lines", "banks", "lines", "run", "col_groups")
-            strips *= largest("matmul_lines", "columns") + 1
+            # Rows of strips are bounded by the accumulators, one for each row of each group.
+            rows = largest("matmul_lines", "banks", "col_groups") * (largest("matmul_lines", "columns") + 1)
+            strips = min(rows, largest_value("acc_d_words")) * largest("matmul_lines", "lines", "run")
             assert {o.name for o in isa().operations if o.engine == "gemm_d"} == {"matmul", "matmul_lines"}
             return 2 * 2 * max(largest("matmul", "rows", "row_beats", "col_groups"), strips)
         case "gemm_l_macs":
