@@ -24,7 +24,7 @@ from hetfab.driver.session import Session
 from hetfab.hls.build.emulator import Emulator, Progress
 from hetfab.overlay.bind import BoundProgram
 from hetfab.overlay.costs.program_cost import expected_log
-from hetfab.overlay.design import Geometry, default_design, design_from_dict
+from hetfab.overlay.design import Geometry, default_design, design_from_dict, largest_value
 from hetfab.overlay.errors import DesignInvalidError
 from hetfab.overlay.isa import codec
 from hetfab.overlay.isa.codec import Engine, RegisterOffset
@@ -106,17 +106,39 @@ def largest_count(counter: EventCounter, geometry: Geometry) -> int:
     edges = largest("configure_ids", "edges")
     match counter.name:
         case "load_read_bytes":
-            tile = largest("load_activations", "rows", "row_blocks") * isa().block_bytes // 8
             copies = {"load_weights": "wgt_d_ram", "load_planes": "wgt_l_ram", "load_parameters": "par_ram"}
-            assert {o.name for o in isa().operations if o.engine == "load"} == {"load_activations", *copies}
-            return max(tile, *(largest(name, "words") * geometry.word_bytes(ram) // 8 for name, ram in copies.items()))
+            copies["load_depthwise"] = "dwp_ram"
+            beats = {name: largest(name, "words") * geometry.word_bytes(ram) // 8 for name, ram in copies.items()}
+            beats["load_activations"] = largest("load_activations", "rows", "row_blocks") * isa().block_bytes // 8
+            beats |= {name: largest(name, "lines", "beats") for name in ("load_lines", "load_windows")}
+            pixels = largest("load_residual", "columns") + 1
+            beats["load_residual"] = largest("load_residual", "rows", "run_beats") * pixels
+            beats |= dict.fromkeys(("configure_lines", "configure_windows"), 0)
+            assert {o.name for o in isa().operations if o.engine == "load"} == set(beats)
+            return max(beats.values())
         case "store_write_bytes":
-            return largest("store_rows", "rows", "row_beats")
+            pixels = largest("store_runs", "columns") + 1
+            beats = {name: largest(name, "rows", "row_beats") for name in ("store_rows", "store_middle")}
+            beats["store_runs"] = largest("store_runs", "banks", "row_beats") * pixels
+            assert {o.name for o in isa().operations if o.engine == "store"} == set(beats)
+            return max(beats.values())
         case "gemm_d_macs":
             # Two steps for a beat, which count twice when packed.
-            return 2 * 2 * largest("matmul", "rows", "row_beats", "col_groups")
+            # Rows of strips are bounded by the accumulators, one for each row of each group.
+            rows = largest("matmul_lines", "banks", "col_groups") * (largest("matmul_lines", "columns") + 1)
+            strips = min(rows, largest_value("acc_d_words")) * largest("matmul_lines", "lines", "run")
+            assert {o.name for o in isa().operations if o.engine == "gemm_d"} == {"matmul", "matmul_lines"}
+            return 2 * 2 * max(largest("matmul", "rows", "row_beats", "col_groups"), strips)
         case "gemm_l_macs":
-            return largest("matmul_planes", "rows", "row_words", "col_groups")
+            strips = largest("matmul_planes_lines", "banks", "lines", "run", "col_groups")
+            strips *= largest("matmul_planes_lines", "columns") + 1
+            operations = {o.name for o in isa().operations if o.engine == "gemm_l"}
+            assert operations == {"matmul_planes", "matmul_planes_lines"}
+            return max(largest("matmul_planes", "rows", "row_words", "col_groups"), strips)
+        case "dw_macs":
+            # A result for each place of a window, with a stride of 1.
+            sides = sum(largest("depthwise", name) for name in ("left", "columns", "right"))
+            return largest("depthwise", "lines", "groups") * (sides - isa().size("window_taps") + 1)
         case "agg_edges":
             return edges
         case "agg_feature_bytes":

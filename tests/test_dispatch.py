@@ -546,7 +546,7 @@ def test_the_run_log_counts_gathered_rows(device: Device, accumulate: int) -> No
     assert list(record["read_bytes"]) == [5 * 4 * 8, 3 * 16 + 2 * 8]
     assert list(record["read_bursts"]) == [5, 2]
     # A destination without edges takes the trips of one edge. Rows are requested up to sixteen ahead.
-    trips = {"instruction": 1, "agg_context": 3, "agg_descriptors": 6, "agg_rows_ahead": 5, "agg_gather": 4 * 6}
+    trips = {"instruction": 1, "agg_context": 4, "agg_descriptors": 6, "agg_rows_ahead": 5, "agg_gather": 4 * 6}
     trips |= {"agg_sums": 4 * 3} if accumulate else {}
     cycles = sum(trips[loop.name] * loop.ii + loop.depth for loop in loops().values() if loop.name in trips)
     ahead = loops()["request_ahead"]

@@ -115,8 +115,9 @@ def test_activations_go_to_banks_by_the_row(geometry: Geometry, to_d: int, to_l:
             block, bank = divmod(row, geometry.gemm_l_rows)
             nibbles = [nibble for byte in content for nibble in (byte & 15, byte >> 4)]
             if not packed:
-                # All high halves, then all low halves.
-                nibbles = nibbles[1::2] + nibbles[0::2]
+                # Of every 32 channels the high halves, then the low halves.
+                halves = [nibbles[first : first + 64] for first in range(0, 256, 64)]
+                nibbles = [nibble for half in halves for nibble in half[1::2] + half[0::2]]
             for i, (low, high) in enumerate(zip(nibbles[0::2], nibbles[1::2], strict=True)):
                 expected["act_l_ram"][5 + block * 8 + i // 16, 16 * bank + i % 16] = low | high << 4
     machine.execute(instruction(word))
@@ -266,7 +267,11 @@ def test_matmul_planes_is_its_definition(
     case = product(geometry, "acc_l_ram", columns, rows, random)
     stored = random.integers(0, 1 << bits, (rows, depth)).tolist()
     patterns = random.integers(0, 1 << planes, (depth, 2 * columns)).tolist()
-    high_first = [[value >> 4 * s & 15 for s in reversed(range(slices)) for value in row] for row in stored]
+    # Of every 32 channels the high slices, then the low slices.
+    runs = [[row[first : first + 32] for first in range(0, depth, 32)] for row in stored]
+    high_first = [
+        [value >> 4 * s & 15 for run in row for s in reversed(range(slices)) for value in run] for row in runs
+    ]
     put_rows(case, "act_l_ram", 3, [nibble_bytes(row) for row in high_first], 16)
     # A word is one plane of 32 channels: a bit of each, most significant plane first.
     for number in range(2 * row_words * planes):
@@ -708,7 +713,7 @@ def test_an_engine_that_the_design_lacks_is_refused() -> None:
 def test_an_unknown_opcode_is_refused() -> None:
     error = failure(Engine.STORE | 7 << 4)
     assert error.found == "instruction 1 uses opcode 7 of engine store"
-    assert error.expected == "one of: 0 sync, 1 store_rows"
+    assert error.expected == "one of: 0 sync, 1 store_rows, 2 store_runs, 3 store_middle"
 
 
 def load_error(rows: int, stride_blocks: int, address: int, ram_d: int = 0, ram_l: int = 0) -> StreamInvalidError:
@@ -776,7 +781,7 @@ def test_values_wider_than_their_row_are_refused() -> None:
         ({"groups": 5}, "5 groups"),
         ({"destination": 1, "rows": 7}, "destinations up to 7"),
         ({"sum": 63, "rows": 2}, "words 63 to 64 of sum_ram"),
-        ({"slot": 2}, "words 8 to 10 of agg_context"),
+        ({"slot": 2}, "words 8 to 11 of agg_context"),
     ],
 )
 def test_reduce_refuses_what_its_context_does_not_have(change: dict[str, int], found: str) -> None:

@@ -98,10 +98,11 @@ def test_every_vector_instruction_multiplies_exactly(
 
 
 def chained(words: list[int]) -> list[int]:
-    """The instructions, each waiting for the one before it."""
-    wait, signal = (1 << isa().header_field(name).lsb for name in ("wait0", "signal0"))
+    """The instructions, each waiting for the one before it, by a semaphore that no other waits for."""
+    wait, signal = (isa().header_field(name).lsb for name in ("wait0", "signal0"))
     last = len(words) - 1
-    return [word | (wait if place else 0) | (signal if place < last else 0) for place, word in enumerate(words)]
+    assert last <= isa().semaphores
+    return [word | place << wait | (place + 1 if place < last else 0) << signal for place, word in enumerate(words)]
 
 
 def make_narrow(content: Bytes) -> None:

@@ -31,7 +31,7 @@ SIZE = 1 << 16
 RECORDS, RELATION = 960, 0x2000
 TRIALS = 6
 POST_LEFT = isa().size("post_left")
-PIXELS = ("configure_pixels", "configure_pool", "join", "pool_max", "pool_average", "load_depthwise")
+PIXELS = ("configure_pixels", "configure_pool", "join", "pool_max", "pool_average", "load_depthwise", "store_middle")
 Bytes = npt.NDArray[np.uint8]
 Random = np.random.Generator
 

@@ -40,7 +40,7 @@ def words(values: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8]:
     return np.frombuffer(values.tobytes(), np.uint8).reshape(1, -1)
 
 
-@pytest.mark.parametrize("accumulator", [1 << 23, (1 << 24) + 5, -(1 << 23) - 1])
+@pytest.mark.parametrize("accumulator", [1 << 23, (1 << 24) - 5, -(1 << 23) - 1])
 def test_careless_narrowing_is_seen(default_geometry: Geometry, accumulator: int) -> None:
     careless = {
         arithmetic: export(
@@ -57,8 +57,13 @@ def test_careless_narrowing_is_seen(default_geometry: Geometry, accumulator: int
     assert all(export(default_geometry, arithmetic, [], accumulator) == right for arithmetic in FAMILIES)
 
 
-def test_without_overflow_careless_narrowing_is_right(default_geometry: Geometry) -> None:
-    expected = [-(1 << 23)] * default_geometry.lanes
+@pytest.mark.parametrize(("accumulator", "limited"), [(-(1 << 23), -(1 << 23)), ((1 << 24) + 5, (1 << 23) - 1)])
+def test_where_nothing_is_narrowed_careless_narrowing_is_right(
+    default_geometry: Geometry, accumulator: int, limited: int
+) -> None:
+    """Without overflow, and for what has bits beyond those that are rounded: its limit is chosen, not narrowed to."""
+    expected = [limited] * default_geometry.lanes
     for arithmetic, family in FAMILIES.items():
         defines = [CARELESS_FILE, f"HETFAB_FAMILY=hetfab::Careless<{family}>"]
-        assert export(default_geometry, arithmetic, defines, -(1 << 23)) == expected
+        assert export(default_geometry, arithmetic, defines, accumulator) == expected
+        assert export(default_geometry, arithmetic, [], accumulator) == expected
