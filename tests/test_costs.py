@@ -142,7 +142,17 @@ def reduce_of_slot(slot: int) -> int:
 
 
 def test_every_operation_has_a_cost() -> None:
-    assert set(COSTS) | {"reduce", "compose", "transpose"} == {operation.name for operation in isa().operations}
+    assert set(COSTS) | {"reduce", "compose", "widen", "transpose"} == {operation.name for operation in isa().operations}
+
+
+@pytest.mark.parametrize("name", ["compose", "widen", "transpose"])
+def test_an_instruction_that_builds_a_graph_needs_the_graph(name: str) -> None:
+    operation = isa().operation(name)
+    opcode = operation.opcode << isa().header_field("opcode").lsb
+    words = pack([isa().engine(operation.engine).id | opcode])
+    with pytest.raises(StreamInvalidError) as caught:
+        expected_records(words, np.zeros(64, np.uint8), SMALL_GEOMETRY)
+    assert caught.value.found.startswith(f"instruction 0 is a '{name}', whose cost depends")
 
 
 # The functions alone

@@ -212,8 +212,9 @@ STORE = {"ram": 0, "row_beats": 8, "address": program_address(Segment.ACTIVATION
             "load_activations), which wrote them, need not have ended: no chain of semaphores orders them",
         ),
         (
-            [LOAD, codec.matmul_planes(**PLANES, rows=4, wait0=1), LOAD],
-            "instruction 2 (load load_activations) writes act_l_ram words 0 to 7 while instruction 1 (gemm_l "
+            # Neither waits, so they begin in the stream's order.
+            [codec.matmul_planes(**PLANES, rows=4), LOAD],
+            "instruction 1 (load load_activations) writes act_l_ram words 0 to 7 while instruction 0 (gemm_l "
             "matmul_planes), which reads them, need not have ended: no chain of semaphores orders them",
         ),
         (

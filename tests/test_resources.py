@@ -7,7 +7,7 @@ from dataclasses import astuple, fields, replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hetfab.overlay.blockdesign.build import MASTERS
@@ -76,6 +76,7 @@ GROWING = [
 ]  # fmt: skip
 
 
+@settings(deadline=None)
 @given(geometries, FORMS, st.sampled_from(GROWING), st.integers(1, 3000))
 def test_a_larger_design_never_needs_less(geometry: Geometry, form: Form, name: str, more: int) -> None:
     value = getattr(geometry, name)
@@ -90,6 +91,7 @@ def test_every_parameter_is_grown() -> None:
     assert {*GROWING, "engines", "bus_bits"} == {field.name for field in fields(Geometry)}
 
 
+@settings(deadline=None)
 @given(geometries, FORMS)
 def test_the_total_is_the_sum_of_the_parts(geometry: Geometry, form: Form) -> None:
     parts = design_resources(geometry, form)

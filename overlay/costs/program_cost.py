@@ -94,7 +94,7 @@ def operation_fields(words: Words, operation: Operation, rows: Array) -> dict[st
 
 
 def _cost_of(words: Words, graph: npt.NDArray[np.uint8], geometry: Geometry, operation: Operation, rows: Array) -> Cost:
-    if operation.name in ("compose", "transpose"):
+    if operation.name in ("compose", "widen", "transpose"):
         raise StreamInvalidError(
             f"instruction {rows[0]} is a '{operation.name}', whose cost depends on what other instructions write",
             "a stream without instructions of SGB that build graphs",
