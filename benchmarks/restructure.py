@@ -143,8 +143,8 @@ def unstructured() -> Iterator[tuple[str, Sides]]:
     for seed, edges, skew in ((103, 40_000, 1.0), (104, 120_000, 3.0)):
         rng = np.random.default_rng(seed)
         ends = [(rng.random(edges) ** skew * vertices).astype(np.int64) for vertices in (5000, 4000)]
-        shuffled = [rng.permutation(vertices)[end] for vertices, end in zip((5000, 4000), ends, strict=True)]
-        yield f"seed {seed} skew {skew:.0f}", both_sides(adjacency(*shuffled, 5000, 4000))
+        source, destination = (rng.permutation(vertices)[end] for vertices, end in zip((5000, 4000), ends, strict=True))
+        yield f"seed {seed} skew {skew:.0f}", both_sides(adjacency(source, destination, 5000, 4000))
 
 
 def measure(label: str, graph: Sides, found: Found) -> None:

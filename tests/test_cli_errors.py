@@ -688,7 +688,7 @@ def test_the_demo_is_not_written_into_a_file(fail: Failure) -> None:
 def test_a_usage_error(fail: Failure, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", "model.hfp", "--json"]) == 2
     error = json.loads(capsys.readouterr().out)["error"]
-    assert (error["code"], error["found"]) == ("usage", "Missing option '--graph'.")
+    assert (error["code"], error["found"]) == ("usage", "Give one of --graph GRAPH and --samples SAMPLES.")
 
 
 # What is right

@@ -3,6 +3,7 @@
 
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,12 +21,15 @@ HLS = Path(emulator.__file__).parents[1]
 LOOP = re.compile(
     r"for \(\w+ (\w+) = (\d+); \1 (<=?) ([^;]+); \1(?:\+\+| \+= (\d+))\) \{\n#pragma HLS UNROLL factor=(.+)\n"
 )
+#: A loop that counts down to 1.
+DOWNWARDS = re.compile(r"for \(\w+ (\w+) = ([^;]+); \1 > 0; \1--\) \{\n#pragma HLS UNROLL factor=(.+)\n")
 
 
 @pytest.fixture(scope="module")
 def program(default_geometry: Geometry) -> Program:
-    """The kernels of the default design."""
-    return read_kernels(default_geometry)
+    """The kernels of the default design with all engines, and with the memories that they need."""
+    geometry = replace(default_geometry, engines=tuple(engine.name for engine in isa().engines))
+    return read_kernels(replace(geometry, res_words=64, exp_words=64, dwp_words=64, mid_words=64, gather_beats=8))
 
 
 @pytest.mark.parametrize("design", ["default_geometry", "small_geometry"])
@@ -65,9 +69,13 @@ def test_accesses_are_followed_to_the_owners_of_the_instruction_set(program: Pro
 
 
 def test_every_unroll_factor_is_the_trips_of_its_loop() -> None:
-    loops = [match for path in HLS.glob("include/hetfab/*.hpp") for match in LOOP.finditer(path.read_text("utf-8"))]
-    directives = sum(path.read_text("utf-8").count("HLS UNROLL") for path in HLS.glob("include/hetfab/*.hpp"))
-    assert len(loops) == directives > 30
+    texts = [path.read_text("utf-8") for path in HLS.glob("include/hetfab/*.hpp")]
+    loops = [match for text in texts for match in LOOP.finditer(text)]
+    downwards = [match for text in texts for match in DOWNWARDS.finditer(text)]
+    assert len(loops) + len(downwards) == sum(text.count("HLS UNROLL") for text in texts) > 30
+    for loop in downwards:
+        _, first, factor = loop.groups()
+        assert factor == first.replace(" ", ""), loop.group()
     for loop in loops:
         _, start, comparison, bound, step, factor = loop.groups()
         extra = (comparison == "<=") - int(start)
@@ -91,7 +99,13 @@ def linted(folder: Path, geometry: Geometry, engine: str, file: str, old: str, n
 @pytest.mark.parametrize(
     ("engine", "file", "old", "new", "rule"),
     [
-        ("load", "include/hetfab/load.hpp", "wgt_l_ram, par_ram, tokens);", "wgt_l_ram, tokens);", "HLS-O01"),
+        (
+            "load",
+            "include/hetfab/load.hpp",
+            "dwp_ram, load_context, tokens);\n    tokens",
+            "load_context, tokens);\n    tokens",
+            "HLS-O01",
+        ),
         (
             "store",
             "include/hetfab/store.hpp",
@@ -102,8 +116,8 @@ def linted(folder: Path, geometry: Geometry, engine: str, file: str, old: str, n
         (
             "store",
             "include/hetfab/store.hpp",
-            "HETFAB_FENCE(mem, out_ram, tokens)",
-            "HETFAB_FENCE(out_ram, tokens)",
+            "HETFAB_FENCE(mem, out_ram, mid_ram, tokens)",
+            "HETFAB_FENCE(out_ram, mid_ram, tokens)",
             "HLS-O01",
         ),
         ("agg", "include/hetfab/agg.hpp", "S<Z, 64> rounded = sum<Z, 64>", "S<Z, 32> rounded = sum<Z, 64>", "HLS-W01"),
@@ -113,8 +127,8 @@ def linted(folder: Path, geometry: Geometry, engine: str, file: str, old: str, n
         (
             "dispatch",
             "include/hetfab/dispatch.hpp",
-            "instructions.write(word)",
-            "instructions.write_nb(word)",
+            "instructions[engine].write(word)",
+            "instructions[engine].write_nb(word)",
             "HLS-O03",
         ),
     ],

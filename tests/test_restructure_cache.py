@@ -9,6 +9,7 @@ import pytest
 from hetfab.hls.build import restructure
 from hetfab.hls.build.restructure import cached_schedule
 from hetfab.overlay.restructure.candidates import Candidate, Method
+from hetfab.overlay.restructure.make import make_schedule
 from hetfab.overlay.restructure.schedule import both_sides
 from hetfab.overlay.semantic.adjacency import adjacency
 from tests.test_restructure_orders import assert_same
@@ -26,7 +27,7 @@ def without_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_without_a_compiler_the_golden_model_makes_the_schedule() -> None:
     made = cached_schedule(GRAPH, WANTED)
-    assert_same(made, restructure.make_schedule(GRAPH, WANTED))
+    assert_same(made, make_schedule(GRAPH, WANTED))
 
 
 def test_a_schedule_is_found_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -198,12 +198,17 @@ def engine_rows(summary: Summary) -> list[list[object]]:
     total = summary.board.total_cycles
     share = 100 / total if total else 0.0
     rows: list[list[object]] = []
-    for time in engine_times(summary.board):
+    for time in _present(summary):
         idle = sum(time.idle.values())
         parts = [round(share * part, 1) for part in (time.busy, time.dram, idle)]
         short = round(100 * time.short / time.instructions, 1) if time.instructions else 0.0
         rows.append([time.name, time.instructions, short, round(time.busy), *parts, time.main_reason, time.bytes])
     return rows
+
+
+def _present(summary: Summary) -> list[EngineTime]:
+    """The engines that the design has."""
+    return [time for time in engine_times(summary.board) if time.name in summary.design.geometry.engines]
 
 
 def path_rows(summary: Summary) -> list[list[object]]:
@@ -248,7 +253,7 @@ def as_dict(summary: Summary) -> dict[str, Any]:
                 "bytes": time.bytes,
                 "bursts": time.bursts,
             }
-            for time in engine_times(summary.board)
+            for time in _present(summary)
         },
         "short_instructions": {"below_cycles": SHORT_CYCLES, "share": short_share(summary.board)},
         "layers": [

@@ -122,7 +122,7 @@ void acc_group(const Word<Z, 32 * Cols>& word, unsigned part, S<Z, 32> (&value)[
 #pragma HLS INLINE
 acc_lanes:
     for (unsigned lane = 0; lane < D::lanes; lane++) {
-#pragma HLS UNROLL factor = D::lanes
+#pragma HLS UNROLL factor=D::lanes
         value[lane] = lane_s<Z, 32>(word, part * D::lanes + lane);
     }
 }
@@ -226,7 +226,7 @@ void vec_group(const VecTile<Z>& tile, const VecContext<Z>& context, const VecRo
 #pragma HLS INLINE
 group_lanes:
     for (unsigned lane = 0; lane < D::lanes; lane++) {
-#pragma HLS UNROLL factor = D::lanes
+#pragma HLS UNROLL factor=D::lanes
         const S<Z, 32> biased =
             wrap<Z, 32>(sum<Z, 33>(operands.acc[lane], lane_s<Z, 32>(operands.par, 2 * lane)));
         const U<Z, 16> multiplier = lane_u<Z, 16>(operands.par, 4 * lane + par_multiplier_half);
@@ -248,7 +248,7 @@ Word<Z, 8 * D::lanes> vec_bytes(const VecTile<Z>& tile, const VecRounding<Z>& ro
     const S<Z, result_bits + 1> smallest = S<Z, result_bits + 1>(tile.is_signed ? -tile.highest - 1 : 0);
 byte_lanes:
     for (unsigned lane = 0; lane < D::lanes; lane++) {
-#pragma HLS UNROLL factor = D::lanes
+#pragma HLS UNROLL factor=D::lanes
         const S<Z, 48> left = S<Z, 48>(value[lane]) << isa::post_left;
         const S<Z, result_bits + 1> rounded = shifted<Z, result_bits>(left, rounding.second);
         const S<Z, result_bits + 1> limited = rounded < smallest  ? smallest
@@ -266,7 +266,7 @@ Word<Z, 32> vec_nibbles(const Word<Z, 8 * D::lanes>& bytes) {
     std::uint32_t nibbles = 0;
 nibble_lanes:
     for (unsigned lane = 0; lane < D::lanes; lane++) {
-#pragma HLS UNROLL factor = D::lanes
+#pragma HLS UNROLL factor=D::lanes
         nibbles |= (static_cast<std::uint32_t>(lane_u<Z, 8>(bytes, lane)) & 15) << (4 * lane);
     }
     Word<Z, 32> half = zero<Z, 32>();
@@ -281,7 +281,7 @@ Word<Z, 8 * D::lanes> vec_quarter(const S<Z, 32> (&value)[D::lanes], unsigned qu
     Word<Z, 8 * D::lanes> word = zero<Z, 8 * D::lanes>();
 quarter_lanes:
     for (unsigned lane = 0; lane < D::lanes / 4; lane++) {
-#pragma HLS UNROLL factor = D::lanes / 4
+#pragma HLS UNROLL factor=D::lanes/4
         set_lane<Z, 32>(word, lane, value[quarter * (D::lanes / 4) + lane]);
     }
     return word;
@@ -394,7 +394,7 @@ void addends(const VecTile<Z>& tile, const Word<Z, 32 * D::lanes>& sums, const S
 #pragma HLS INLINE
 addend_lanes:
     for (unsigned lane = 0; lane < D::lanes; lane++) {
-#pragma HLS UNROLL factor = D::lanes
+#pragma HLS UNROLL factor=D::lanes
         const S<Z, 32> in_q8 = S<Z, 32>(stored[lane]) << isa::q8_bits;
         addend[lane] = tile.addend == Addend::stored ? in_q8
                        : tile.addend == Addend::sums ? lane_s<Z, 32>(sums, lane)
@@ -408,7 +408,7 @@ void copy_lanes(const S<Z, window_bits> (&from)[D::lanes], S<Z, 32> (&to)[D::lan
 #pragma HLS INLINE
 copied_lanes:
     for (unsigned lane = 0; lane < D::lanes; lane++) {
-#pragma HLS UNROLL factor = D::lanes
+#pragma HLS UNROLL factor=D::lanes
         to[lane] = from[lane];
     }
 }
@@ -419,7 +419,7 @@ void add_tap(const S<Z, 9> (&stored)[D::lanes], bool first, S<Z, window_bits> (&
 #pragma HLS INLINE
 tap_lanes:
     for (unsigned lane = 0; lane < D::lanes; lane++) {
-#pragma HLS UNROLL factor = D::lanes
+#pragma HLS UNROLL factor=D::lanes
         sums[lane] = sum<Z, window_bits>(first ? S<Z, window_bits>(0) : sums[lane], stored[lane]);
     }
 }
