@@ -17,7 +17,7 @@ from hetfab.hls.build.emulator import Emulator, build_emulator
 from hetfab.overlay.design import Geometry
 from hetfab.overlay.isa import codec
 from hetfab.overlay.isa.arithmetic import reciprocals
-from hetfab.overlay.isa.codec import Engine, ReduceSource, Segment
+from hetfab.overlay.isa.codec import Engine, ReduceMode, ReduceSource, Segment
 from hetfab.overlay.isa.loops import Loop, loops
 from hetfab.overlay.isa.spec import isa
 from hetfab.overlay.isa.words import program_address
@@ -30,7 +30,7 @@ KERNELS = Path(emulator_module.__file__).parents[1] / "kernels"
 DEGREES = np.array([3, 0, 1, 20])
 #: Of a schedule in the graph segment, behind the ids, and of graphs behind it.
 RUNS, UNITS = 6144, 6400
-LEFT, RIGHT, WIDE, PAIR, DENSE, BITMAPS = 8192, 8704, 9216, 9728, 10240, 10816
+LEFT, RIGHT, WIDE, PAIR, DENSE, BITMAPS, NEAR = 8192, 8704, 9216, 9728, 10240, 10816, 11328
 Found = dict[str, dict[str, int]]
 #: Ports that an engine has to a bank of an on-chip memory: reads and writes share it (``storage_type=ram_1p``).
 PORTS = 1
@@ -172,7 +172,7 @@ def aggregations() -> Iterator[tuple[str, list[int]]]:
                 yield name, reduction(graph + records, graph + entries, 2, **fields, merge=merge, spill=spill)
 
 
-def reduction(records: int, entries: int, id_bytes: int, **fields: int) -> list[int]:
+def reduction(records: int, entries: int, id_bytes: int, from_fifo: int = 0, **fields: int) -> list[int]:
     count = 1024 // id_bytes
     spilled = program_address(Segment.SPILL, 0)
     return [
@@ -182,7 +182,9 @@ def reduction(records: int, entries: int, id_bytes: int, **fields: int) -> list[
         codec.configure_destinations(slot=1, count=len(DEGREES), address=records),
         codec.configure_ids(slot=1, edges=count, id_bytes=id_bytes, address=entries),
         codec.configure_spilled(slot=1, row_blocks=3, count=len(DEGREES), address=spilled),
-        codec.reduce(slot=1, rows=len(DEGREES), unsigned=0, weighted=0, from_fifo=0, destination=0, sum=0, **fields),
+        codec.reduce(
+            slot=1, rows=len(DEGREES), unsigned=0, weighted=0, from_fifo=from_fifo, destination=0, sum=0, **fields
+        ),
     ]
 
 
@@ -200,6 +202,12 @@ def compositions() -> Iterator[tuple[str, list[int]]]:
     pair = codec.configure_left(edges=2, rows=1, address=program_address(Segment.GRAPH, PAIR))
     dense = codec.configure_right(edges=120, rows=2, address=program_address(Segment.GRAPH, DENSE))
     bitmaps = codec.configure_bitmap(wide=1, threshold=0, **bitmap)
+    near = codec.configure_right(edges=3, rows=3, address=program_address(Segment.GRAPH, NEAR))
+    for groups in (1, 5):
+        rows = {"mode": ReduceMode.MEAN, "accumulate": 0, "groups": groups, "source": ReduceSource.DRAM}
+        aggregation = reduction(0, 0, 2, **rows, merge=0, spill=0, from_fifo=1)
+        send = codec.compose(to_fifo=1, edges=0, rows=4, address=out)
+        yield f"compose to AGG groups={groups}", [context[0], near, context[2], send, *aggregation]
     yield "widen", [pair, dense, bitmaps, codec.widen(), codec.compose(to_fifo=0, edges=100, rows=1, address=out)]
     yield "transpose", [wide, *context[1:], codec.transpose(edges=100, rows=100, address=out)]
 
@@ -211,6 +219,7 @@ def graphs() -> dict[int, tuple[list[int], list[int]]]:
         RIGHT: ([0, 2, 4, 6], [99, 1, 1, 2, 70, 3]),
         WIDE: ([0, 100], [*range(100)]),
         PAIR: ([0, 2], [0, 1]),
+        NEAR: ([0, 1, 2, 3], [8, 1, 2]),
         DENSE: ([0, 60, 120], [*range(60), *range(40, 100)]),
     }
 

@@ -37,7 +37,7 @@ def test_the_benchmark_reports_what_a_run_reports(demo_files: DemoFiles, capsys:
     at_8_bytes = found["demo_modelled_milliseconds_at_8_bytes_per_cycle"]
     assert at_8_bytes == run["timeline"]["comparison"]["milliseconds"]
     slower = found["demo_modelled_milliseconds_with_slower_dispatch"]
-    assert found["demo_modelled_milliseconds"] < slower < 1.01 * found["demo_modelled_milliseconds"]
+    assert found["demo_modelled_milliseconds"] < slower < 1.06 * found["demo_modelled_milliseconds"]
     assert min(found["demo_emulate_seconds"], found["demo_simulate_seconds"]) > 0
 
 

@@ -18,7 +18,6 @@ from hetfab.overlay.errors import StreamInvalidError
 from hetfab.overlay.isa.arithmetic import Q8_BITS, Integers, limit, mean_q8, reciprocals, requantize, saturate24, wrap32
 from hetfab.overlay.isa.spec import Field, Operation, isa
 from hetfab.overlay.semantic.adjacency import Adjacency, compose, transpose
-from hetfab.overlay.semantic.bitmaps import bitmaps
 
 Bytes = npt.NDArray[np.uint8]
 Fields = dict[str, int]
@@ -995,7 +994,7 @@ def compose_graphs(machine: GoldenMachine, f: Fields) -> None:
         raise machine.error(f"threshold {bitmap['threshold']}", f"at most {machine.geometry.sgb_ids}, the sgb_ids")
     first, second = _adjacency(machine, left, right["rows"]), _adjacency(machine, right, bitmap["columns"])
     if bitmap["wide"]:
-        for place, bits in bitmaps(second).items():
+        for place, bits in _bitmaps(second).items():
             if not np.array_equal(machine.dram(bitmap["address"] + place, 1, 0, len(bits))[0], bits):
                 raise machine.error("bitmaps of another graph", "those that widen writes for the right graph")
     product = compose(first, second, bitmap["threshold"])
@@ -1016,8 +1015,21 @@ def transpose_graph(machine: GoldenMachine, f: Fields) -> None:
 def widen(machine: GoldenMachine, f: Fields) -> None:
     """Dense rows of the right graph as bitmaps."""
     _, right, bitmap = _sgb_context(machine)
-    for place, bits in bitmaps(_adjacency(machine, right, bitmap["columns"])).items():
+    for place, bits in _bitmaps(_adjacency(machine, right, bitmap["columns"])).items():
         machine.dram(bitmap["address"] + place, 1, 0, len(bits))[0] = bits
+
+
+def _bitmaps(graph: Adjacency) -> dict[int, Bytes]:
+    """The dense rows of a graph in the layout 'bitmaps', by the first byte of each in the array."""
+    words = -(-graph.columns // (8 * _WORD_BYTES))
+    ids_per_beat = isa().size("beat_bytes") // _NUMBER_BYTES
+    found = {}
+    for row in np.flatnonzero(graph.out_degrees() > ids_per_beat * words).tolist():
+        bits = np.zeros(8 * _WORD_BYTES * words, np.uint8)
+        bits[graph.row(row)] = 1
+        first_beat = -(-int(graph.starts[row]) // ids_per_beat)
+        found[first_beat * isa().size("beat_bytes")] = np.packbits(bits, bitorder="little")
+    return found
 
 
 def _sgb_context(machine: GoldenMachine) -> list[Fields]:
