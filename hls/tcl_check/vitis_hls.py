@@ -20,6 +20,8 @@ _ENGINE_FASTEST = 2.0
 _COMPILER_OPTION = re.compile(r"-(std=(c|gnu)\+\+(0x|11|14|17|20)|[IDU]\S+|W[\w-]+|O[0-3s]|g|f[\w-]+|include|isystem)")
 #: What hetfab's own kernels do not compile without.
 _ENGINE_FLAGS = frozenset({"-std=c++17", "-DHETFAB_AP_INT"})
+#: Without which a kernel that has black boxes does not call them.
+_BOX_FLAG = "-DHETFAB_PLANE_BOXES"
 #: Headers that the tool brings.
 _TOOL_HEADERS = ("ap_", "hls_", "hls/", "math.h", "cmath", "utils/", "etc/ap_")
 _INCLUDE = re.compile(r'^\s*#\s*include\s*"([^"]+)"', re.MULTILINE)
@@ -62,6 +64,7 @@ class VitisHls(Session):
         self._top = ""
         self._sources: list[str] = []
         self._flags: list[str] = []
+        self._boxed = False
         self._part = False
         self._clock: float | None = None
         self._synthesised = False
@@ -117,6 +120,7 @@ class VitisHls(Session):
                 self._sources.append(name)
                 self._flags += flags
                 self._check_includes(self.files.path(name), flags)
+            self._boxed |= "-blackbox" in call.options
             if "-blackbox" in call.options and not name.endswith(".json"):
                 self.note("black-box", f"the black box '{name}' is no JSON file", "name its description")
         return ""
@@ -241,3 +245,6 @@ class VitisHls(Session):
         if missing:
             text = f"{self._top} is compiled without {' '.join(missing)}"
             self.note("engine-export", text, "give -cflags: the kernels are C++17 over exact widths")
+        if self._boxed and _BOX_FLAG not in self._flags:
+            text = f"{self._top} has black boxes and is compiled without {_BOX_FLAG}"
+            self.note("engine-export", text, "give it in -cflags: without it the kernel calls no black box")
