@@ -16,7 +16,7 @@ import onnx.numpy_helper
 
 CLASSES = 1000
 #: MobileNetV2: expansion, channels, blocks, stride of the first.
-_MOBILENET_STAGES = (
+MOBILENET_STAGES = (
     (1, 16, 1, 1),
     (6, 24, 2, 2),
     (6, 32, 3, 2),
@@ -129,7 +129,7 @@ def mobilenet_v2(seed: int = 0, *, size: int = 224, batch_norm: bool = False) ->
     build = _Builder(seed, batch_norm=batch_norm)
     low, high = build.constant(0.0), build.constant(6.0)
     read = build.apply("Clip", build.conv("input", 32, 3, stride=2, gain=2), low, high)
-    for expansion, channels, blocks, first_stride in _MOBILENET_STAGES:
+    for expansion, channels, blocks, first_stride in MOBILENET_STAGES:
         for block in range(blocks):
             stride = first_stride if block == 0 else 1
             inner, hidden = read, build.channels[read] * expansion

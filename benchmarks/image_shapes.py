@@ -7,20 +7,9 @@ Inner layers have 4-bit weights and activations, the first and the last one 8-bi
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks.image_networks import CLASSES, MOBILENET_STAGES
 from hetfab.overlay.model.cnn.integer import Average, Ending, Finish, IntegerCnn, IntegerLayer, Largest, Product, Stored
 from hetfab.overlay.model.cnn.window import Window
-
-_CLASSES = 1000
-#: MobileNetV2: expansion, channels, blocks, stride of the first.
-_STAGES = (
-    (1, 16, 1, 1),
-    (6, 24, 2, 2),
-    (6, 32, 3, 2),
-    (6, 64, 4, 2),
-    (6, 96, 3, 1),
-    (6, 160, 3, 2),
-    (6, 320, 1, 1),
-)
 
 
 class _Builder:
@@ -81,15 +70,15 @@ class _Builder:
         mean = self._store("mean", (1, 1, channels), 8)
         finish = Finish(Ending.COMBINE, 0, 8, False, mean.highest)
         self._layers.append(Average(mean, read, Window((rows, columns)), np.array([[rows * columns]]), finish))
-        logits = Stored("logits", (_CLASSES,), 32, True, 0)
+        logits = Stored("logits", (CLASSES,), 32, True, 0)
         self.stored[logits.name] = logits
         self._layers.append(
             Product(
                 output=logits,
                 input=mean,
-                weight=self._weights((1, 1, channels, _CLASSES), 8),
-                weight_bits=np.full(_CLASSES, 8),
-                bias=np.zeros(_CLASSES, np.int64),
+                weight=self._weights((1, 1, channels, CLASSES), 8),
+                weight_bits=np.full(CLASSES, 8),
+                bias=np.zeros(CLASSES, np.int64),
                 window=None,
                 groups=1,
                 multiplier=np.zeros(0, np.int64),
@@ -128,7 +117,7 @@ def mobilenet_v2(size: int = 224) -> IntegerCnn:
     """MobileNetV2 of width 1 for images of ``size`` x ``size``; Sandler et al., 2018."""
     build = _Builder(size)
     read = build.conv(build.input, 32, 3, stride=2, bits=8)
-    for expansion, channels, blocks, first_stride in _STAGES:
+    for expansion, channels, blocks, first_stride in MOBILENET_STAGES:
         for block in range(blocks):
             stride = first_stride if block == 0 else 1
             hidden = read.shape[2] * expansion
