@@ -214,10 +214,15 @@ class ConvCode:
         return step.tile.columns * self._column_groups(step.chunk) * trips
 
     def _finish(self, step: Step, acc: int) -> None:
-        group = (step.chunk.first - self._job.chunks[0].first) // self._chip.geometry.lanes
-        self._finishing.finish(step.tile, step.chunk, acc, self._load_parameters() + group)
+        par = self._load_parameters() + self._parameter_group(step.chunk)
+        self._finishing.finish(step.tile, step.chunk, acc, par)
         self._open.remove(step)
         self._latest = [*self._latest, step][-_LATEST:] if self._open else []
+
+    def _parameter_group(self, chunk: Chunk) -> int:
+        """The word of a chunk's first parameters behind that of the first chunk's."""
+        before = self._job.chunks[: self._job.chunks.index(chunk)]
+        return sum(-(-(one.last - one.first) // self._chip.geometry.lanes) for one in before)
 
     def _accumulators(self, step: Step) -> int:
         words = step.tile.pixels * self._column_groups(step.chunk)

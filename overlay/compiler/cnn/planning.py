@@ -345,6 +345,7 @@ class _Planner:
             pixels <= _LARGEST_ROWS
             and self.out_words(size) <= _LARGEST_BEATS
             and columns <= isa().operation("matmul_lines").field("columns").largest
+            and gathered_beats(core, self.conv, columns) <= geometry.gather_beats
             and tile_words <= depth(geometry, f"act_{letter}_ram")
             and chunk_words <= depth(geometry, f"wgt_{letter}_ram")
             and pixels * -(-size // core.columns) <= depth(geometry, f"acc_{letter}_ram") // 2
@@ -390,6 +391,15 @@ def line_beats(core: Core, conv: Conv, piece: Piece, columns: int) -> int:
     if conv.gathered:
         return columns * core.run_beats(conv, taps)
     return ((columns - 1) * conv.strides[1] + taps) * conv.source.pixel_beats
+
+
+def gathered_beats(core: Core, conv: Conv, columns: int) -> int:
+    """Beats of a line of samples that LOAD cuts the windows of a strip out of, at most; 0 of other tensors."""
+    if not conv.gathered:
+        return 0
+    return -(-(_BEAT - 1 + (columns - 1) * conv.strides[1] * conv.source.channels) // _BEAT) + core.run_beats(
+        conv, conv.taps
+    )
 
 
 def _too_wide(conv: Conv, geometry: Geometry) -> OverflowPossibleError:
