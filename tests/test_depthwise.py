@@ -23,7 +23,7 @@ from hetfab.overlay.layouts import depthwise_words, packed_rows
 from hetfab.overlay.model.cnn.golden import convolve
 from hetfab.overlay.model.cnn.window import Window
 from tests.conftest import SMALL_GEOMETRY
-from tests.test_instructions import SIZE, Bench, word_fields
+from tests.test_instructions import Bench, word_fields
 
 SEEDS = range(24)
 

@@ -2,18 +2,13 @@
 """Blocks of expansion, depthwise convolution and projection run fused, and compute what the integer layers say."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from hetfab.hls.build.emulator import Bodies, Emulator, build_emulator
 from hetfab.overlay.bind import BoundProgram
 from hetfab.overlay.costs.program_cost import expected_log
-from hetfab.overlay.design import Geometry
-from hetfab.overlay.isa.spec import isa
 from hetfab.overlay.model.bound_model import FedModel
 from hetfab.overlay.model.cnn.integer import IntegerCnn
 from hetfab.overlay.model.cnn.integer_reader import read_integers

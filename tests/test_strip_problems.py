@@ -83,7 +83,9 @@ PROBLEMS = {
         [codec.store_runs(**STORE, pixel_stride=5, address=PLACE)], "joined runs of 5 beats", "6, those of all pixels"
     ),
     "joined pixels of mid_ram of another length": (
-        [codec.store_middle(**MIDDLE, pixel_stride=5, address=PLACE)], "joined runs of 5 beats", "6, those of all pixels"
+        [codec.store_middle(**MIDDLE, pixel_stride=5, address=PLACE)],
+        "joined runs of 5 beats",
+        "6, those of all pixels",
     ),
     "a strip in no bank": (
         product(banks=0), "banks 0, lines 2, run 1", "1 to 4 banks, at least 1 line and a run of at least 1"

@@ -48,7 +48,7 @@ class ExpandCode(ConvCode):
         cycles = 0.0
         first = (part.first + self._share.first) * 64 // self._conv.target.item_bits
         for chunk in (chunk for chunk in self._job.chunks if chunk.first == first):
-            for tile in band_tiles(self._plan, self._core, self._conv, band):
+            for tile in band_tiles(self._plan, self._share, self._conv, band):
                 yield cycles
                 step = Step(tile, chunk)
                 places = self._load(step, 0)

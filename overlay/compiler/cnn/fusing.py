@@ -20,6 +20,7 @@ from hetfab.overlay.isa.spec import isa
 from hetfab.overlay.model.cnn.integer import Ending, IntegerCnn, Product
 from hetfab.overlay.model.cnn.interpreter import reads
 
+_BEAT = 8
 _TAPS = isa().size("window_taps")
 _LARGEST_ROWS = isa().operation("requantize").field("rows").largest
 _DEPTHWISE = isa().operation("depthwise")
@@ -30,15 +31,27 @@ _INSTRUCTION = 60
 _ONE_PLACE = 0.3
 #: Instructions of DW for a piece, so that its first lines are stored while the others are made.
 _WINDOWS = 2
+#: Share of the cycles of what is not the slowest that delays all the same.
+_OTHERS = 0.1
 
 
 @dataclass(frozen=True)
 class Share:
-    """What a core computes of each piece: words of a pixel, from the first to before the last."""
+    """What a core computes of each piece.
+
+    Attributes:
+        core: The core.
+        first: First of its words of a pixel.
+        last: The word behind its last one.
+        turn: Of the strips of these channels, it has the one with this number ...
+        turns: ... and every so many behind it.
+    """
 
     core: Core
     first: int
     last: int
+    turn: int = 0
+    turns: int = 1
 
 
 @dataclass(frozen=True)
@@ -57,13 +70,15 @@ class FusedPlan:
         rows: Output lines of a band.
         words: Of a pixel in a piece.
         shares: What each core computes of a piece.
-        strip: Pixels of a strip.
+        banks: Lines of a strip, at most.
+        strip: Pixels of a line of a strip.
         cycles: Of all, modelled.
     """
 
     rows: int
     words: int
     shares: tuple[Share, ...]
+    banks: int
     strip: int
     cycles: float
 
@@ -115,20 +130,21 @@ def job_of(plan: FusedPlan, share: Share, conv: Conv, found: list[Band]) -> Job:
         chunk = Chunk((first + share.first) * channels, min(last * channels, conv.outputs))
         if chunk.first < chunk.last:
             chunks.append(chunk)
-    tiles = tuple(tile for band in found for tile in band_tiles(plan, share.core, conv, band))
+    tiles = tuple(tile for band in found for tile in band_tiles(plan, share, conv, band))
     window = Piece((0, conv.lines), (0, conv.taps))
     return Job(share.core, tuple(chunks), tiles, (window,), conv.lines, len(chunks), 1, 0.0, 0.0, 0.0)
 
 
-def band_tiles(plan: FusedPlan, core: Core, conv: Conv, band: Band) -> list[Tile]:
-    """Strips of a core that cover the lines of a band: as many lines at once as it has banks."""
+def band_tiles(plan: FusedPlan, share: Share, conv: Conv, band: Band) -> list[Tile]:
+    """Strips of a core in a band: as many lines at once as the cores that take turns have banks."""
     count, columns = band.lines.stop - band.lines.start, conv.target.columns
-    lines = _even(count, core.banks)
-    return [
+    lines = _even(count, plan.banks)
+    tiles = [
         Tile(min(plan.strip, columns - column), (Segment(0, min(lines, band.lines.stop - row), row, column),))
         for row in range(band.lines.start, band.lines.stop, lines)
         for column in range(0, columns, plan.strip)
     ]
+    return tiles[share.turn :: share.turns]
 
 
 def _even(count: int, most: int) -> int:
@@ -173,6 +189,7 @@ class _Planner:
             on_d, on_l = self.cores
             for middle in range(1, words):
                 yield Share(on_d, 0, middle), Share(on_l, middle, words)
+            yield Share(on_d, 0, words, 0, 2), Share(on_l, 0, words, 1, 2)
 
     def weighed(self, rows: int, words: int, shares: tuple[Share, ...]) -> FusedPlan | None:
         """A plan and what it takes, None where a memory cannot hold it."""
@@ -181,34 +198,37 @@ class _Planner:
         lines = min((rows - 1) * stride + _TAPS, source.rows)
         exp, region = depth(self.geometry, "exp_ram"), lines * source.columns * words
         out_row = target.columns * words * target.item_bits // source.item_bits
-        strips = [self.strip(share, lines) for share in shares]
+        banks = min(share.core.banks for share in shares)
+        strips = [self.strip(share, _even(lines, banks)) for share in shares]
         if (
             region > exp
             or out_row > min(_LARGEST_PIXELS, depth(self.geometry, "mid_ram"))
             or source.columns > _DEPTHWISE.field("columns").largest
             or not all(strips)
-            or max(share.first for share in shares) * 64 // source.item_bits >= self.conv.outputs
+            or max(share.first for share in shares) * 8 * _BEAT // source.item_bits >= self.conv.outputs
             # A piece of padded channels alone would be nobody's.
-            or (math.ceil(source.pixel_beats / words) - 1) * words * 64 // source.item_bits >= self.conv.outputs
+            or (math.ceil(source.pixel_beats / words) - 1) * words * 8 * _BEAT // source.item_bits >= self.conv.outputs
         ):
             return None
         strip = _even(source.columns, min(strips))
         count = math.ceil(target.rows / rows)
         all_lines = source.rows + (count - 1) * max(_TAPS - stride, 0)
         pieces = math.ceil(source.pixel_beats / words)
-        vec = self.vec_cycles(all_lines, words, shares, strip)
+        height = _even(lines, banks)
+        vec = self.vec_cycles(all_lines, words, shares, height * strip)
         dw = self.dw_cycles(rows, words, count)
-        cores = max(self.core_cycles(share, all_lines, lines, strip) for share in shares)
-        dram = self.dram_beats(shares, all_lines, lines, pieces, count)
+        cores = max(self.core_cycles(share, all_lines, height, strip) for share in shares)
+        load, store = self.dram_cycles(shares, (all_lines, lines, height, strip), pieces, count)
         hidden = min(vec, dw) * _ONE_PLACE if 2 * region > exp else 0.0
         first = (vec + dw / _WINDOWS) / count
-        cycles = pieces * (max(vec, dw, cores) + hidden) + first
-        return FusedPlan(rows, words, shares, strip, max(cycles, dram + first))
+        together = [pieces * vec, pieces * dw, pieces * cores, load, load + store]
+        cycles = max(together) + _OTHERS * sum(together) + pieces * hidden + first
+        return FusedPlan(rows, words, shares, banks, strip, cycles)
 
-    def strip(self, share: Share, lines: int) -> int:
+    def strip(self, share: Share, banks: int) -> int:
         """Pixels of the widest strip that a core's memories hold, 0 for none."""
         conv, core, geometry = self.conv, share.core, self.geometry
-        groups, banks = self.groups(share), _even(lines, core.banks)
+        groups = self.groups(share)
         window, beats = Piece((0, conv.lines), (0, conv.taps)), core.run_beats(conv, conv.taps)
         planes = int(conv.weight_bits.max())
         operation = isa().operation("matmul_planes_lines" if core.on_l else "matmul_lines")
@@ -232,13 +252,13 @@ class _Planner:
 
     def groups(self, share: Share) -> int:
         """Groups of a core's columns in its channels of a piece."""
-        return -(-(share.last - share.first) * 64 // self.conv.target.item_bits // share.core.columns)
+        return -(-(share.last - share.first) * 8 * _BEAT // self.conv.target.item_bits // share.core.columns)
 
-    def vec_cycles(self, lines: int, words: int, shares: tuple[Share, ...], strip: int) -> float:
+    def vec_cycles(self, lines: int, words: int, shares: tuple[Share, ...], tile: int) -> float:
         """Of VEC for a piece of all bands."""
         source = self.windows.source
-        groups = words * 64 // source.item_bits // self.geometry.lanes
-        tiles = sum(lines * source.columns / (_even(lines, share.core.banks) * strip) for share in shares)
+        groups = words * 8 * _BEAT // source.item_bits // self.geometry.lanes
+        tiles = sum(lines * source.columns / (tile * share.turns) for share in shares)
         return lines * source.columns * groups + tiles * _INSTRUCTION
 
     def dw_cycles(self, rows: int, words: int, count: int) -> float:
@@ -252,28 +272,38 @@ class _Planner:
         parameters = _TAPS * _TAPS + 64 // source.item_bits + 2
         return words * (trips + steps * parameters) + steps * _INSTRUCTION
 
-    def core_cycles(self, share: Share, all_lines: int, lines: int, strip: int) -> float:
+    def core_cycles(self, share: Share, all_lines: int, banks: int, strip: int) -> float:
         """Of a core for a piece of all bands."""
         conv, core = self.conv, share.core
         beats = conv.lines * core.run_beats(conv, conv.taps)
-        banks = _even(lines, core.banks)
         trips = max(core.steps(conv, beats, int(conv.weight_bits.max())), banks)
-        blocks = all_lines / banks * conv.target.columns
+        blocks = all_lines / banks * conv.target.columns / share.turns
         return blocks * self.groups(share) * trips + blocks / strip * _INSTRUCTION
 
-    def dram_beats(self, shares: tuple[Share, ...], all_lines: int, lines: int, pieces: int, count: int) -> float:
-        """Of input, weights and output."""
-        conv, target = self.conv, self.windows.target
-        moved = float(target.rows * target.columns * target.pixel_beats)
+    def dram_cycles(
+        self, shares: tuple[Share, ...], sizes: tuple[int, int, int, int], pieces: int, count: int
+    ) -> tuple[float, float]:
+        """Of LOAD for input and weights, and of the results' beats.
+
+        Args:
+            shares: What each core computes.
+            sizes: Lines of all bands, of one, of a strip, pixels of a strip's line.
+            pieces: Of a band.
+            count: Bands.
+        """
+        conv, target, (all_lines, lines, banks, strip) = self.conv, self.windows.target, sizes
+        window, load = Piece((0, conv.lines), (0, conv.taps)), 0.0
         for share in shares:
             core = share.core
             beats = conv.lines * core.run_beats(conv, conv.taps)
-            words = self.groups(share) * core.weight_words(conv, beats, int(conv.weight_bits.max()))
-            weights = words * core.columns * 4 / 8 * pieces
-            held = words * pieces <= depth(self.geometry, f"wgt_{core.letter}_ram")
-            moved += weights * (1 if held or pieces == 1 else count)
-            band = math.ceil(lines / core.banks) * conv.target.columns * beats // core.line_unit
-            stays = pieces == 1 or band <= depth(self.geometry, f"act_{core.letter}_ram")
-            source_lines = all_lines * conv.strides[0] + conv.lines
-            moved += source_lines * conv.source.columns * conv.source.pixel_bytes / 8 * (1 if stays else pieces)
-        return moved
+            words = self.groups(share) * core.weight_words(conv, beats, int(conv.weight_bits.max())) * pieces
+            held = words <= depth(self.geometry, f"wgt_{core.letter}_ram")
+            load += words * core.columns * 4 / _BEAT * (1 if held else count)
+            strips = conv.target.columns / strip / share.turns
+            line = strips * line_beats(core, conv, window, strip)
+            held = math.ceil(lines / banks) * conv.lines * line / core.line_unit <= depth(
+                self.geometry, f"act_{core.letter}_ram"
+            )
+            tile_lines = (banks - 1) * conv.strides[0] + conv.lines
+            load += all_lines / banks * (tile_lines * line + strips * _INSTRUCTION) * (1 if held else pieces)
+        return load, float(target.rows * target.columns * target.pixel_beats)

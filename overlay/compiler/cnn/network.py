@@ -171,9 +171,11 @@ class _Compiler:
     def _plan(self, conv: Conv) -> ConvPlan:
         """The plan of a convolution; those of one shape have one plan."""
         cores = tuple(core for core in cores_of(self.chip.geometry) if core.serves(conv))
-        key = conv.shape, cores
+        # While DW is at work, LOAD is not.
+        early = conv.index - 2 in self._fused
+        key = conv.shape, cores, early
         if key not in self._plans:
-            self._plans[key] = plan_conv(conv, self.chip.geometry)
+            self._plans[key] = plan_conv(conv, self.chip.geometry, early=early)
         return self._plans[key]
 
     def _conv(self, index: int, layer: Product | Sum) -> Conv:

@@ -98,8 +98,13 @@ class ConvPlan:
     cycles: float
 
 
-def plan_conv(conv: Conv, geometry: Geometry) -> ConvPlan:
+def plan_conv(conv: Conv, geometry: Geometry, *, early: bool = False) -> ConvPlan:
     """The fastest plan of a convolution.
+
+    Args:
+        conv: The convolution.
+        geometry: The design's geometry.
+        early: Whether LOAD has time for its weights before it begins.
 
     Raises:
         DesignTooSmallError: A buffer cannot hold one output pixel.
@@ -108,7 +113,7 @@ def plan_conv(conv: Conv, geometry: Geometry) -> ConvPlan:
     cores = [core for core in cores_of(geometry) if core.serves(conv)]
     if not cores:
         raise _too_wide(conv, geometry)
-    planner = _Planner(conv, geometry)
+    planner = _Planner(conv, geometry, early=early)
     plans = [plan for jobs in planner.splits(cores) if (plan := planner.joined(jobs)) is not None]
     if not plans:
         raise planner.too_small(cores[0])
@@ -144,8 +149,9 @@ class _Order:
 class _Planner:
     """Enumerates and weighs the plans of one convolution."""
 
-    def __init__(self, conv: Conv, geometry: Geometry) -> None:
+    def __init__(self, conv: Conv, geometry: Geometry, *, early: bool) -> None:
         self.conv = conv
+        self.early = early
         self.geometry = geometry
         self.job = functools.cache(self._job)
         stored = [conv.target] if conv.residual is None else [conv.target, conv.residual]
@@ -175,11 +181,12 @@ class _Planner:
         done = [job for job in jobs if job is not None]
         if len(done) < len(jobs):
             return None
-        moved = sum(job.dram_bytes for job in done) / _DRAM_RATE
+        weights = sum(job.weight_beats for job in done)
+        moved = sum(job.dram_bytes for job in done) / _DRAM_RATE - self.early * weights
         groups = sum(sum(tile.pixels for tile in job.tiles) * self.groups(job) for job in done)
         slowest = max(job.cycles for job in done)
         # What is not the slowest still delays, at the beginning, at the end and where it is not even.
-        start = _NOT_HIDDEN * sum(job.weight_beats for job in done)
+        start = 0.0 if self.early else _NOT_HIDDEN * weights
         return ConvPlan(tuple(done), max(slowest, moved, groups) + _OTHERS * (slowest + moved + groups) + start)
 
     def groups(self, job: Job) -> int:
