@@ -2,22 +2,31 @@
 """Blocks of expansion, depthwise convolution and projection run fused, and compute what the integer layers say."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from hetfab.driver.report import planned_rows
 from hetfab.hls.build.emulator import Bodies, Emulator, build_emulator
-from hetfab.overlay.bind import BoundProgram
+from hetfab.overlay.bind_samples import bind_sample
+from hetfab.overlay.compiler.cnn.network import compile_cnn
 from hetfab.overlay.costs.program_cost import expected_log
+from hetfab.overlay.images import image_values
+from hetfab.overlay.isa.codec import Segment
 from hetfab.overlay.model.bound_model import FedModel
 from hetfab.overlay.model.cnn.integer import IntegerCnn
 from hetfab.overlay.model.cnn.integer_reader import read_integers
+from hetfab.overlay.model.cnn.interpreter import logits
 from hetfab.overlay.model.cnn.window import Window
 from hetfab.overlay.model.reader import bindings_of, check_model, normalise
+from hetfab.overlay.program import Program
 from hetfab.quantize.cnn.post_training import quantize_cnn
 from hetfab.quantize.widths import Widths
 from tests.image_programs import SMALL_IMAGES, Samples, bound_images, differing
-from tests.programs import run_emulated, run_golden
+from tests.programs import design_of, run_emulated, run_golden
 from tests.random_cnns import CnnBuilder
 
 WIDTHS = (Widths(4, 4), Widths(8, 8), Widths(3, 4), Widths(2, 8), Widths(4, 3))
@@ -55,10 +64,9 @@ def _block(build: CnnBuilder, read: str) -> str:
     return build.node("Add", read, inner) if build.shapes[inner] == build.shapes[read] and read != "input" else inner
 
 
-def on_chip(integers: IntegerCnn, bound: BoundProgram) -> list[str]:
+def on_chip(integers: IntegerCnn, program: Program) -> set[str]:
     """Names of tensors without a place in DRAM."""
-    images = {image.name for image in bound.program.images}
-    return [name for name, tensor in integers.stored.items() if tensor.name not in images]
+    return set(integers.stored) - {image.name for image in program.images}
 
 
 @pytest.fixture(scope="module")
@@ -80,3 +88,67 @@ def test_emulator_computes_every_tensor_in_dram(seed: int, emulator: Emulator) -
     for name in expected.dtype.names or ():
         if name != "layer":
             assert np.array_equal(expected[name], executed.run_log[name]), name
+
+
+@settings(max_examples=8, deadline=None)
+@given(
+    st.integers(0, 2**32 - 1),
+    st.sampled_from([("gemm_d", "gemm_l"), ("gemm_d",), ("gemm_l",)]),
+    st.sampled_from([96, 128, 300]),
+    st.sampled_from([32, 64, 200]),
+)
+def test_plans_of_all_designs_compute_the_same(
+    seed: int, cores: tuple[str, ...], exp_words: int, mid_words: int
+) -> None:
+    engines = ("load", "store", *cores, "vec", "dw")
+    geometry = replace(
+        SMALL_IMAGES, engines=engines, exp_words=exp_words, mid_words=mid_words, res_words=256, out_words=256
+    )
+    integers, samples = blocks(seed)
+    bound = bound_images(integers, samples[0], replace(geometry, gemm_l_acc_bits=32))
+    assert differing(integers, samples[0], bound, run_golden(bound)) == []
+
+
+@pytest.mark.parametrize("seed", [1, 4])
+def test_places_are_not_taken_while_a_fused_layer_reads_them(seed: int) -> None:
+    integers, samples = blocks(seed)
+    program = compile_cnn(integers, design_of(SMALL_IMAGES))
+    bound = bind_sample(program, samples[0])
+    image = program.image(integers.output.name)
+    stored = image_values(image, run_golden(bound).dram[Segment.OUTPUT])
+    assert np.array_equal(stored, logits(integers, samples[:1])[0])
+
+
+def expanded(*, read_twice: bool) -> IntegerCnn:
+    """A convolution and a depthwise one behind it, of which something else reads the first one's result or not."""
+    build = CnnBuilder(np.random.default_rng(3), (16, 6, 6))
+    same = Window((3, 3), pads=(1, 1, 1, 1))
+    wide = build.rectify(build.conv("input", 32, Window((1, 1))))
+    deep = build.rectify(build.conv(wide, 32, same, groups=32))
+    last = build.node("Add", wide, deep) if read_twice else deep
+    output = build.dense(build.flatten(build.global_mean(last)), 5)
+    model = check_model(normalise(build.finish(output)), "the float model")
+    samples = np.random.default_rng(4).normal(size=(4, 16, 6, 6)).astype(np.float32)
+    fed = FedModel(model, bindings_of(model), [{"input": samples}])
+    return read_integers(quantize_cnn(fed, widths=Widths(4, 4)).model)
+
+
+def test_the_result_between_them_has_no_place_in_dram() -> None:
+    integers = expanded(read_twice=False)
+    program = compile_cnn(integers, design_of(SMALL_IMAGES))
+    assert on_chip(integers, program) == {integers.layers[0].output.name}
+    assert [layer.engines[-2:] for layer in program.layers[:2]] == [("gemm_l", "vec"), ("dw", "store")]
+    assert [row[7] for row in planned_rows(program)][:2] == ["-", 4]
+
+
+def test_a_result_that_others_read_too_is_stored() -> None:
+    integers = expanded(read_twice=True)
+    assert on_chip(integers, compile_cnn(integers, design_of(SMALL_IMAGES))) == set()
+
+
+def test_without_room_for_a_band_both_run_alone() -> None:
+    """Three lines of 6 pixels, a word of each, are the least that both need together; alone, parts of lines do."""
+    integers = expanded(read_twice=False)
+    for words, fused in ((18, 1), (17, 0)):
+        program = compile_cnn(integers, design_of(replace(SMALL_IMAGES, exp_words=words, dwp_words=32)))
+        assert len(on_chip(integers, program)) == fused
