@@ -41,7 +41,7 @@ class _Builder:
         self.channels: dict[str, int] = {"input": 3}
 
     def scaled(self, channels: int) -> int:
-        """Channels of the published network times the width."""
+        """Channels, or classes, of the published network times the width."""
         return max(1, round(channels * self._width / _CHANNEL_UNIT)) * _CHANNEL_UNIT
 
     def node(self, operator: str, inputs: list[str], channels: int, **attributes: Any) -> str:
@@ -88,15 +88,16 @@ class _Builder:
 
     def classifier(self, read: str) -> None:
         flat = self.apply("Flatten", self.apply("GlobalAveragePool", read), axis=1)
-        weight = self._random.normal(0, 0.05, (CLASSES, self.channels[read]))
-        operands = [flat, self.constant(weight), self.constant(self._random.normal(0, 0.1, CLASSES))]
-        self.node("Gemm", operands, CLASSES, alpha=1.0, beta=1.0, transB=1)
+        classes = self.scaled(CLASSES)
+        weight = self._random.normal(0, 0.05, (classes, self.channels[read]))
+        operands = [flat, self.constant(weight), self.constant(self._random.normal(0, 0.1, classes))]
+        self.node("Gemm", operands, classes, alpha=1.0, beta=1.0, transB=1)
         self.nodes[-1].output[0] = "output"
 
     def model(self, size: int) -> onnx.ModelProto:
         value = onnx.helper.make_tensor_value_info
         inputs = [value("input", onnx.TensorProto.FLOAT, ["batch", 3, size, size])]
-        outputs = [value("output", onnx.TensorProto.FLOAT, ["batch", CLASSES])]
+        outputs = [value("output", onnx.TensorProto.FLOAT, ["batch", self.scaled(CLASSES)])]
         graph = onnx.helper.make_graph(self.nodes, "main_graph", inputs, outputs, self.weights)
         return onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
 
@@ -108,7 +109,7 @@ def resnet18(seed: int = 0, *, size: int = 224, batch_norm: bool = False, width:
         seed: Of the weights.
         size: Rows and columns, at least 32.
         batch_norm: Whether BatchNormalization stands behind each convolution, as before torch folds it.
-        width: Factor of the channels.
+        width: Factor of the channels and classes.
     """
     build = _Builder(seed, batch_norm=batch_norm, width=width)
     stem = build.apply("Relu", build.conv("input", build.scaled(64), 7, stride=2, gain=2))
