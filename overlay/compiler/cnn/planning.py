@@ -31,6 +31,7 @@ _NOT_HIDDEN = 1.0
 _SHARES_TRIED = 4
 _LARGEST_ROWS = isa().operation("requantize").field("rows").largest
 _LARGEST_BEATS = isa().operation("store_runs").field("row_beats").largest
+_LARGEST_PADDING = isa().operation("load_lines").field("left").largest
 _LARGEST_LINES = isa().operation("matmul_lines").field("lines").largest
 
 
@@ -237,6 +238,7 @@ class _Planner:
             lines <= _LARGEST_LINES
             and core.run(self.conv, beats) <= operation.field("run").largest
             and words <= depth(geometry, f"wgt_{core.letter}_ram")
+            and self.padding_beats(piece, 1) <= _LARGEST_PADDING
             and self.tile_words(core, piece, 1) <= depth(geometry, f"act_{core.letter}_ram")
         )
 
@@ -279,7 +281,8 @@ class _Planner:
         largest = max(self.tile_words(core, piece, columns) for piece in pieces)
         lines = pieces[0].lines[1] - pieces[0].lines[0]
         part_words = groups * max(words) * min(weight_lines, lines) // lines
-        if not self.fits(core, pixels, size, largest, part_words, columns):
+        padding = self.padding_beats(pieces[0], columns)
+        if padding > _LARGEST_PADDING or not self.fits(core, pixels, size, largest, part_words, columns):
             return None
         act_beats = sum(self.loaded_beats(core, tile, piece) for tile in tiles for piece in pieces)
         weight_beats = all_groups * sum(words) * core.columns * 4 / _BEAT
@@ -345,12 +348,24 @@ class _Planner:
             pixels <= _LARGEST_ROWS
             and self.out_words(size) <= _LARGEST_BEATS
             and columns <= isa().operation("matmul_lines").field("columns").largest
+            and (not self.conv.gathered or self.gathered_beats(core, columns) <= geometry.gather_beats)
             and tile_words <= depth(geometry, f"act_{letter}_ram")
             and chunk_words <= depth(geometry, f"wgt_{letter}_ram")
             and pixels * -(-size // core.columns) <= depth(geometry, f"acc_{letter}_ram") // 2
             and out_words <= depth(geometry, "out_ram") // halves
             and (self.conv.residual is None or out_words <= depth(geometry, "res_ram") // halves)
         )
+
+    def padding_beats(self, piece: Piece, columns: int) -> int:
+        """Beats of padding to the left of a line of the first strip."""
+        conv, (first, last) = self.conv, piece.taps
+        reach = (columns - 1) * conv.strides[1] + last - first
+        return 0 if conv.gathered else min(max(conv.left - first, 0), reach) * conv.source.pixel_beats
+
+    def gathered_beats(self, core: Core, columns: int) -> int:
+        """Beats of samples that LOAD cuts into the windows of a strip, wherever the first one begins in its beat."""
+        steps = (columns - 1) * self.conv.strides[1] * self.conv.source.channels
+        return -(-(steps + _BEAT - 1) // _BEAT) + core.run_beats(self.conv, self.conv.taps)
 
     def out_words(self, size: int) -> int:
         """Words of a pixel's part in out_ram; the last one reaches to the end of the pixel."""
