@@ -184,7 +184,7 @@ def emulator() -> Iterator[Emulator]:
 JOINED = Case(
     size=(1, 1),
     window=POINT,
-    auto_pad=AutoPad.VALID,
+    auto_pad=AutoPad.NOTSET,
     groups=6,
     inputs=1,
     outputs=3,
@@ -202,12 +202,24 @@ JOINED = Case(
 )
 #: Windows of so many channels that LOAD cuts but few of them out of a line at once.
 WIDE_SAMPLES = replace(JOINED, size=(1, 6), window=Window((1, 2)), groups=1, inputs=17, outputs=1, added=False)
+#: DW reads the samples.
+DEPTHWISE_SAMPLES = replace(
+    JOINED,
+    size=(5, 4),
+    window=Window((3, 3), pads=(1, 1, 1, 1)),
+    groups=16,
+    inputs=1,
+    outputs=1,
+    added=False,
+    last=False,
+)
 
 
 @settings(max_examples=60, deadline=None)
 @given(case=cases())
 @example(case=JOINED)
 @example(case=WIDE_SAMPLES)
+@example(case=DEPTHWISE_SAMPLES)
 def test_every_convolution_runs_as_in_onnxruntime_or_is_refused_by_name(case: Case, emulator: Emulator) -> None:
     """Every stored tensor and the logits, of golden model and emulator."""
     model, name = model_of(case)
