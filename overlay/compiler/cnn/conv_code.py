@@ -130,6 +130,16 @@ class ConvCode:
         """Name of the tensor that it reads."""
         return self._conv.source.name
 
+    @property
+    def target(self) -> str:
+        """Name of the tensor that it writes."""
+        return self._conv.target.name
+
+    @property
+    def residual(self) -> str | None:
+        """Name of the tensor that is added, None without."""
+        return None if self._conv.residual is None else self._conv.residual.name
+
     def pending(self) -> Pixels:
         """Output pixels of which something is not emitted, or was only just, bool [rows, columns]."""
         found = np.zeros((self._conv.target.rows, self._conv.target.columns), np.bool_)

@@ -154,12 +154,13 @@ class _Compiler:
         return Unit(fused.codes, (), fused)
 
     def _together(self, before: Unit, unit: Unit) -> bool:
-        """Whether two convolutions read the same tensor, and memories hold what both keep there."""
+        """Whether two convolutions read the same tensor, neither adds the other, and memories hold what both keep."""
         if (
             before.pools
             or before.fused is not None
             or not before.codes
             or {code.source for code in before.codes + unit.codes} != {unit.codes[0].source}
+            or {code.target for code in before.codes} & {code.residual for code in unit.codes}
         ):
             return False
         taken: dict[str, int] = defaultdict(int)

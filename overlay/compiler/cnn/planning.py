@@ -31,6 +31,7 @@ _NOT_HIDDEN = 1.0
 _SHARES_TRIED = 4
 _LARGEST_ROWS = isa().operation("requantize").field("rows").largest
 _LARGEST_BEATS = isa().operation("store_runs").field("row_beats").largest
+_LARGEST_PADDING = isa().operation("load_lines").field("left").largest
 _LARGEST_LINES = isa().operation("matmul_lines").field("lines").largest
 
 
@@ -244,6 +245,7 @@ class _Planner:
             lines <= _LARGEST_LINES
             and core.run(self.conv, beats) <= operation.field("run").largest
             and words <= depth(geometry, f"wgt_{core.letter}_ram")
+            and self.padding_beats(piece, 1) <= _LARGEST_PADDING
             and self.tile_words(core, piece, 1) <= depth(geometry, f"act_{core.letter}_ram")
         )
 
@@ -286,7 +288,8 @@ class _Planner:
         largest = max(self.tile_words(core, piece, columns) for piece in pieces)
         lines = pieces[0].lines[1] - pieces[0].lines[0]
         part_words = groups * max(words) * min(weight_lines, lines) // lines
-        if not self.fits(core, pixels, size, largest, part_words, columns):
+        padding = self.padding_beats(pieces[0], columns)
+        if padding > _LARGEST_PADDING or not self.fits(core, pixels, size, largest, part_words, columns):
             return None
         act_beats = sum(self.loaded_beats(core, tile, piece) for tile in tiles for piece in pieces)
         weight_beats = all_groups * sum(words) * core.columns * 4 / _BEAT
@@ -359,6 +362,12 @@ class _Planner:
             and out_words <= depth(geometry, "out_ram") // halves
             and (self.conv.residual is None or out_words <= depth(geometry, "res_ram") // halves)
         )
+
+    def padding_beats(self, piece: Piece, columns: int) -> int:
+        """Beats of padding to the left of a line of the first strip."""
+        conv, (first, last) = self.conv, piece.taps
+        reach = (columns - 1) * conv.strides[1] + last - first
+        return 0 if conv.gathered else min(max(conv.left - first, 0), reach) * conv.source.pixel_beats
 
     def out_words(self, size: int) -> int:
         """Words of a pixel's part in out_ram; the last one reaches to the end of the pixel."""

@@ -4,6 +4,7 @@
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 
+from hetfab.overlay.compiler.cnn.depthwise_code import runs_on_dw
 from hetfab.overlay.compiler.cnn.feature_maps import PIXEL_CHANNELS, FeatureMap
 from hetfab.overlay.design import Geometry
 from hetfab.overlay.images import Image
@@ -54,14 +55,14 @@ def _item_bits(model: IntegerCnn) -> dict[str, int]:
 def gathers(model: IntegerCnn, geometry: Geometry) -> bool:
     """Whether LOAD cuts windows out of the samples, so that their channels need no padding.
 
-    One convolution alone reads them then, whose padding is stored around the image.
+    One convolution alone reads them then, on the cores; its padding is stored around the image.
     """
     readers = [layer for layer in model.layers if model.input in reads(layer)]
     if len(readers) != 1 or not isinstance(readers[0], Product) or readers[0].window is None:
         return False
     layer, window = readers[0], readers[0].window
     assert window is not None
-    if layer.residual is model.input:
+    if layer.residual is model.input or runs_on_dw(layer, geometry):
         return False
     channels = model.input.shape[-1]
     operation = isa().operation("configure_windows")
