@@ -131,9 +131,14 @@ def semantic_graphs(graph: HeteroGraph, name: str) -> Iterator[tuple[str, Sides]
 
 
 def generated() -> Iterator[tuple[str, Sides]]:
-    """Graphs that no order, share or price was tuned on: of the demo's generator with other seeds and densities."""
-    for seed, papers, authors, terms in ((101, 6000, 9000, 2500), (102, 12000, 5000, 700)):
-        graph = academic(seed, papers, authors, terms)
+    """Graphs that no order, share or price was tuned on: of the demo's generator, other seeds, densities, skews."""
+    for seed, papers, authors, terms, skew in (
+        (101, 6000, 9000, 2500, 2.0),
+        (102, 12000, 5000, 700, 2.0),
+        (105, 9000, 3000, 1500, 3.0),
+        (106, 5000, 8000, 4000, 1.0),
+    ):
+        graph = academic(seed, papers, authors, terms, skew)
         for relation, found in adjacencies(graph).items():
             if relation.name in ("cites", "written_by", "has_term"):
                 yield f"seed {seed} {relation.name}", both_sides(found)

@@ -3,8 +3,9 @@
 
 Nothing is tried out. Traffic is predicted from degrees alone, as if neighbours were drawn at random: misses of a
 least-recently-used buffer by its characteristic time (H. Che, Y. Tung, Z. Wang, 2002), tiles by the expected number of
-distinct vertices, filled by degree where that is their order. What orders save beyond that, and what they cost for each
-edge, is stated in ``prices.json`` with its origin. ``docs/restructuring.md`` has the formulas. ``hls/host/graph/choose.hpp`` chooses the same way, fast.
+distinct vertices, filled by degree where that is their order. What orders save beyond that, and what they cost, is
+stated in ``prices.json`` with its origin. ``docs/restructuring.md`` has the formulas. ``hls/host/graph/choose.hpp``
+chooses the same way, fast.
 """
 
 import functools
@@ -241,9 +242,7 @@ class _Prediction:
     def _stride(self, sampled: int, rows: float) -> int:
         return max(1, math.floor(self.graph.edges / (sampled * max(1.0, rows))))
 
-    def _cost(
-        self, row: Mapping[str, Any], stride: int, visits: float, met: float = 0.0, looks: float = 0.0
-    ) -> float:
+    def _cost(self, row: Mapping[str, Any], stride: int, visits: float, met: float = 0.0, looks: float = 0.0) -> float:
         sampled = self.graph.edges / stride
         counts: dict[str, float] = {
             "edge_ns": self.graph.edges,

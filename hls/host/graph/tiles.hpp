@@ -38,7 +38,8 @@ class TileGrowth {
           states_(rows.rows),
           next_(rows.rows, scores) {
         for (Id column = 0; column < columns.rows; column += stride_) {
-            for (const Id* row = columns.begin(column); row != columns.end(column); row++) states_[*row].sampled++;
+            for (const Id* row = columns.begin(column); row != columns.end(column); row++)
+                states_[*row].sampled++;
         }
     }
 

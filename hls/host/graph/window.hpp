@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Greedy destinations: the next destination is the one with the largest share of its sources among those that
-// were used last. A share that falls keeps its place in the queue until it is looked at: half of all updates are
-// spared. Where destinations have many sources, every few-th source stands for all.
+// were used last. A share that falls keeps its place in the queue until it is looked at: half of all updates
+// are spared. Where destinations have many sources, every few-th source stands for all.
 #pragma once
 
 #include <algorithm>
@@ -28,7 +28,8 @@ class WindowGreedy {
         window_ = std::max<Id>(1, window_ / stride_);
         for (Id source = 0; source < sides.sources(); source += stride_) {
             const Csr& columns = sides.by_source;
-            for (const Id* row = columns.begin(source); row != columns.end(source); row++) rows_[*row].sampled++;
+            for (const Id* row = columns.begin(source); row != columns.end(source); row++)
+                rows_[*row].sampled++;
         }
     }
 
