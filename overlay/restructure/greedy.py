@@ -35,7 +35,7 @@ class _Greedy:
         self.window = max(1, window // self.stride)
         ids = graph.by_destination.ids
         rows = np.repeat(np.arange(graph.destinations), graph.by_destination.out_degrees())
-        self.sampled = np.bincount(rows[ids % self.stride == 0], minlength=graph.destinations).tolist()
+        self.sampled: list[int] = np.bincount(rows[ids % self.stride == 0], minlength=graph.destinations).tolist()
         self.used: dict[int, None] = {}
         self.overlap = [0] * graph.destinations
         self.rank: dict[int, tuple[int, int]] = {}
