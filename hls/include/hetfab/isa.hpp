@@ -25,7 +25,6 @@ constexpr unsigned bursts_ahead = 8;  // bursts that an engine requests ahead: h
 constexpr unsigned page_bytes = 4096;  // no burst crosses a multiple of it
 constexpr unsigned context_words = 4;  // words of agg_context for each context
 constexpr unsigned load_contexts = 16;  // contexts that LOAD keeps
-constexpr unsigned score_words = 3;  // words of agg_context that configure_sources, configure_targets and configure_types fill
 constexpr unsigned attend_words = 512;  // words of 8 partial sums, and beats of targets, that AGG keeps for one attend
 constexpr unsigned attend_edges = 512;  // edges of an attend whose gaps AGG keeps before it reads their rows
 constexpr unsigned type_beats = 128;  // beats of scores of edge types that AGG keeps for one attend
