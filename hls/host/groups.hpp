@@ -379,14 +379,6 @@ std::vector<unsigned> first_words(const VecTile<Z>& tile, const VecContext<Z>& c
     return words;
 }
 
-// The entries of a table; all banks are equal, and the whole table is in them.
-template <class D, class Z, class Fun>
-std::vector<unsigned char> table_of(const VecTile<Z>& tile, const HostBanks<Fun>& fun_ram) {
-    if (!tile.mapped) return {};
-    const unsigned char* first = fun_ram.at(0, tile.table);
-    return std::vector<unsigned char>(first, first + tile.index_mask() + 1);
-}
-
 // Products without windows; the plain body has the rest. Rows that are to be normalized are kept.
 template <class D, class Z, class AccD, class AccL, class Par, class Fun, class Sum, class Res, class Half,
           class Events>
@@ -403,7 +395,8 @@ unsigned vec_rows(const VecTile<Z>& tile, const VecContext<Z>& context, HostRam<
     const std::uint64_t accs = tile.with_acc ? rows * acc_words : 0;
     const std::vector<unsigned> places = first_words(tile, context);
     const HostBanks<Half> results = tile.to_exp ? exp_ram : out_ram;
-    const std::vector<unsigned char> table = table_of<D>(tile, fun_ram);
+    // All banks are equal, and the whole table is in them.
+    const unsigned char* const table = tile.mapped ? fun_ram.at(0, tile.table) : nullptr;
     const bool held =
         (tile.from_sum ? sum_ram.holds(tile.acc, accs)
          : tile.from_l ? acc_l_ram.holds(tile.acc, accs)
@@ -428,7 +421,7 @@ unsigned vec_rows(const VecTile<Z>& tile, const VecContext<Z>& context, HostRam<
         body.run(tile.from_sum ? sum_ram.at(acc)
                  : tile.from_l ? acc_l_ram.at(acc)
                                : acc_d_ram.at(acc),
-                 sum_ram.at(tile.sum + row * tile.sum_groups), table.data(), bytes.data(), bytes.size());
+                 sum_ram.at(tile.sum + row * tile.sum_groups), table, bytes.data(), bytes.size());
         if (tile.normalizes) {
             std::memcpy(kept.channels + std::size_t{row} * tile.groups, bytes.data(), bytes.size());
             kept.groups += tile.groups;

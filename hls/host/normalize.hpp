@@ -30,13 +30,14 @@ struct HostGains {
 
     HostGains(const unsigned char* records, unsigned channels, int post_shift)
         : gain(channels), offset(channels) {
+        const double step = std::ldexp(1.0, -post_shift);
         for (unsigned channel = 0; channel < channels; channel++) {
             std::int32_t added;
             std::int16_t factor;
             std::memcpy(&added, records + 8 * channel, sizeof added);
             std::memcpy(&factor, records + 8 * channel + 2 * gain_half, sizeof factor);
-            gain[channel] = std::ldexp(factor, -post_shift);
-            offset[channel] = std::ldexp(added, -post_shift);
+            gain[channel] = factor * step;
+            offset[channel] = added * step;
         }
     }
 };
