@@ -16,9 +16,11 @@ _BLOCK = isa().block_bytes
 #: Input channels whose bits make a word of GEMM-L's weights.
 PLANE_CHANNELS = 32
 _SMALL_ID_LIMIT = 1 << 16
-#: Bytes of an id that holds a weight, and the weight's lowest bit.
-WEIGHTED_ID_BYTES = 4
-_WEIGHT_PLACE = 24
+#: Bytes of an id that holds a weight or a type, and the lowest bit of that.
+MARKED_ID_BYTES = 4
+_MARK_PLACE = 24
+#: Vertices that such an id can name.
+MARKED_ROWS = 1 << _MARK_PLACE
 
 
 def padded(count: int, unit: int) -> int:
@@ -164,9 +166,9 @@ def id_bytes(sources: int) -> int:
     return 2 if sources <= _SMALL_ID_LIMIT else 4
 
 
-def weighted_ids(ids: npt.NDArray[np.integer[Any]], weights: IntArray) -> Bytes:
-    """Source vertices of edges below 2^24 with an int8 weight each, in the layout 'ids'."""
-    return (ids.astype(np.int64) | (weights & 255) << _WEIGHT_PLACE).astype("<u4").view(np.uint8)
+def marked_ids(ids: npt.NDArray[np.integer[Any]], marks: IntArray) -> Bytes:
+    """Source vertices of edges below 2^24 with an int8 weight or a type of 8 bits each, in the layout 'ids'."""
+    return (ids.astype(np.int64) | (marks & 255) << _MARK_PLACE).astype("<u4").view(np.uint8)
 
 
 def id_array(ids: npt.NDArray[np.integer[Any]], sources: int) -> Bytes:
