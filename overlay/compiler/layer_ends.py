@@ -14,9 +14,11 @@ from hetfab.overlay.compiler.lowered import (
 )
 from hetfab.overlay.errors import OperatorsUnsupportedError
 from hetfab.overlay.isa.arithmetic import Q8_BITS
-from hetfab.overlay.model.scales import LARGEST_POST_LEFT, LARGEST_POST_SHIFT, requantization, scales_too_far
+from hetfab.overlay.model.scales import LARGEST_POST_LEFT, LARGEST_POST_SHIFT, Scales, requantization, scales_too_far
 
 _OUTPUT_BITS = 32
+#: Of a unit matrix.
+_UNIT_BITS = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,3 +100,13 @@ def _sum_layer(kind: LayerKind, value: Sum, output: Stored, *, relu: bool) -> Lo
         raise scales_too_far(output.name)
     post_left, post_shift = max(0, -distance), max(0, distance)
     return LoweredLayer(kind, output, value.dense, multiplier, shift, value.aggregations, post_left, post_shift, relu)
+
+
+def requantized_copy(source: Stored, output: Stored) -> LoweredLayer:
+    """The layer that writes a tensor's rows to another place: a product with the unit matrix."""
+    count = source.channels
+    scales = Scales(np.ones(count, np.int64), np.full(count, source.exponent, np.int64))
+    unit = np.eye(count, dtype=np.int64)
+    bits = np.full(count, _UNIT_BITS)
+    dense = DenseTerm(source, unit, bits, np.zeros(count, np.int64), scales)
+    return rounded_layer(dense, output)

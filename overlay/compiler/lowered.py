@@ -4,14 +4,14 @@
 import enum
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from hetfab.overlay.model.edges import EdgeSet
 from hetfab.overlay.model.scales import Scales
+from hetfab.overlay.program import Edges, Stack
 
 IntArray: TypeAlias = npt.NDArray[np.int64]
 
@@ -35,7 +35,7 @@ class Stored:
     Attributes:
         name: Name in the model; of a feature tensor, the model input.
         channels: Columns.
-        bits: 2 to 8, or 32 for logits.
+        bits: 2 to 8, 16 for scores, or 32 for logits.
         signed: Whether its integers are signed.
         exponent: The scale is ``mantissa * 2**exponent``.
         origin: "features", "constant", "computed" or "output".
@@ -90,11 +90,120 @@ class DenseTerm:
 
 
 @dataclass(frozen=True, eq=False)
+class Additive:
+    """Weights of edges from scores in Q.8, a softmax for each head: of the source, the destination and the edge's type.
+
+    Attributes:
+        source: int16 [sources, heads], None for zeros.
+        destination: int16 [destinations, heads], None for zeros.
+        types: int16 [types, heads], None for edges without types.
+        slope: Of negative sums, in Q.12.
+    """
+
+    source: Stored | None
+    destination: Stored | None
+    types: Stored | None
+    slope: int
+
+    @property
+    def scores(self) -> tuple[Stored, ...]:
+        """All tensors that it reads."""
+        return tuple(score for score in (self.source, self.destination, self.types) if score is not None)
+
+    @property
+    def heads(self) -> int:
+        """Number of heads."""
+        return self.scores[0].channels
+
+
+@dataclass(frozen=True, eq=False)
+class Product:
+    """Weights of edges from products of a query and a key, a softmax for each head.
+
+    Attributes:
+        queries: [destinations, heads * A].
+        keys: [sources, heads * A].
+        heads: Number of heads.
+        exponent: The scale of the products is ``2**exponent``.
+    """
+
+    queries: Stored
+    keys: Stored
+    heads: int
+    exponent: int
+
+    @property
+    def scores(self) -> tuple[Stored, ...]:
+        """All tensors that it reads."""
+        return self.queries, self.keys
+
+
+@dataclass(frozen=True, eq=False)
 class Aggregation:
-    """Mean of a stored tensor's rows over edges."""
+    """A sum of a stored tensor's rows over edges, by default their mean.
+
+    Attributes:
+        input: Rows of the sources.
+        edges: The edges.
+        attention: What weights them instead.
+        total: Whether it is the plain sum.
+    """
 
     input: Stored
-    edges: EdgeSet
+    edges: Edges
+    attention: Additive | Product | None = None
+    total: bool = False
+
+    @property
+    def reads(self) -> tuple[Stored, ...]:
+        """All tensors that it reads."""
+        return self.input, *(self.attention.scores if self.attention is not None else ())
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """A unary function of integers.
+
+    Attributes:
+        bits: Width of its argument.
+        signed: Whether the argument is signed.
+        entries: Results in the order of the argument's bits read as unsigned, [2**bits].
+    """
+
+    bits: int
+    signed: bool
+    entries: IntArray
+
+
+@dataclass(frozen=True, eq=False)
+class Normalization:
+    """LayerNorm of rows of int16, as ``overlay.isa.normalization`` states it.
+
+    Attributes:
+        input: Rows.
+        gain: [C].
+        offset: [C].
+        factor: Channels, or 1 for L2.
+        epsilon: In the units of the formula.
+        centred: Whether the mean is subtracted.
+        shift: After gain and offset.
+    """
+
+    input: Stored
+    gain: IntArray
+    offset: IntArray
+    factor: int
+    epsilon: int
+    centred: bool
+    shift: int
+
+
+@dataclass(frozen=True)
+class StackPart:
+    """Which part of a stacked tensor a tensor is."""
+
+    whole: str
+    number: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,6 +223,8 @@ class LoweredLayer:
         parts: Where AGG computes the dense term, summing for each vertex the rows of weights that its non-zero features
             name: the parts that these are split into by their values. 0 where the matrix engines compute it.
         weighted: Whether AGG multiplies these rows by the features' values.
+        table: The function of what is rounded, None for none.
+        normalization: What the layer is, where it is one.
     """
 
     kind: LayerKind
@@ -127,6 +238,8 @@ class LoweredLayer:
     relu: bool
     parts: int = 0
     weighted: bool = False
+    table: Table | None = None
+    normalization: Normalization | None = None
 
     @property
     def gathered(self) -> bool:
@@ -146,7 +259,18 @@ class LoweredLayer:
 
 @dataclass(frozen=True, eq=False)
 class LoweredModel:
-    """Layers in topological order, and whose nodes each tensor's rows are."""
+    """Layers in topological order, and whose nodes each tensor's rows are.
+
+    Attributes:
+        layers: The layers.
+        stored: All tensors in DRAM by name.
+        node_types: Of each tensor, whose nodes its rows are; a stack's name where they are those of several types.
+        fixed_counts: Nodes of types that a learned table fixes.
+        output: The logits.
+        lsb_exponent: Of the logits' LSB.
+        stacks: Types whose rows are those of others.
+        parts: Tensors that are parts of others.
+    """
 
     layers: tuple[LoweredLayer, ...]
     stored: Mapping[str, Stored]
@@ -154,14 +278,23 @@ class LoweredModel:
     fixed_counts: Mapping[str, int]
     output: Stored
     lsb_exponent: int
+    stacks: tuple[Stack, ...] = ()
+    parts: Mapping[str, StackPart] = field(default_factory=dict)
+
+    def writers(self, name: str) -> list[int]:
+        """The layers that write a tensor or parts of it, by number."""
+        names = {name, *(part for part, place in self.parts.items() if place.whole == name)}
+        found = [number for number, layer in enumerate(self.layers) if layer.output.name in names]
+        return found or (self.writers(self.parts[name].whole) if name in self.parts else [])
 
     def packs(self, tensor: Stored) -> bool:
         """Whether a tensor can be stored two channels a byte: it is narrow enough, and so are all its readers.
 
-        Aggregations read bytes; a matrix engine takes nibbles where its weights have at most 4 bits too.
+        Aggregations read bytes, stacks are bytes; a matrix engine takes nibbles where its weights have at most 4 bits.
         """
-        return tensor.bits <= _NIBBLE_BITS and not any(
-            any(aggregation.input is tensor for aggregation in layer.aggregations)
+        stacked = tensor.name in self.parts or tensor.name in {part.whole for part in self.parts.values()}
+        return tensor.bits <= _NIBBLE_BITS and not stacked and not any(
+            any(tensor in aggregation.reads for aggregation in layer.aggregations)
             or (
                 layer.product is not None
                 and layer.product.input is tensor

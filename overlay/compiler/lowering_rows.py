@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Lowers what rearranges rows or works on each row alone: stacks, slices of them, tables and normalizations."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import onnx
+
+from hetfab.overlay.compiler.layer_ends import Sum, channels_of, requantized_copy, rounded_layer
+from hetfab.overlay.compiler.lowered import Additive, Aggregation, Product, StackPart, Stored, Table
+from hetfab.overlay.compiler.lowering_draft import (
+    Draft,
+    RefusedError,
+    Value,
+    Wide,
+    constant_of,
+    exponent_of,
+    rows_of,
+)
+from hetfab.overlay.model import hgnn
+from hetfab.overlay.model.layers import attributes
+from hetfab.overlay.model.scales import exact_scales
+
+_TABLE = (hgnn.DOMAIN, "QTable")
+
+
+def arguments_of_tables(model: onnx.ModelProto) -> frozenset[str]:
+    """Tensors that tables read: their Quant ends no layer."""
+    return frozenset(node.input[0] for node in model.graph.node if (node.domain, node.op_type) == _TABLE)
+
+
+def stacked_rows(draft: Draft, node: onnx.NodeProto) -> Value:
+    """Rows of several tensors, one behind the other: each is written to its place."""
+    name, tensors = node.output[0], [rows_of(draft, each, node) for each in node.input]
+    first = tensors[0]
+    forms = {(each.channels, each.bits, each.signed, each.exponent) for each in tensors}
+    if len(forms) > 1:
+        raise RefusedError("the tensors that it joins differ in channels, bits or scale")
+    whole = draft.store(replace(first, name=name, origin="computed", values=None))
+    for number, tensor in enumerate(tensors):
+        placed = tensor
+        if tensor.origin != "computed" or tensor.name in draft.parts or number != tensors.index(tensor):
+            placed = draft.store(replace(tensor, name=f"{name}, part {number}", origin="computed", values=None))
+            draft.layers.append(requantized_copy(tensor, placed))
+        draft.parts[placed.name] = StackPart(name, number)
+    return whole
+
+
+def _slice(draft: Draft, node: onnx.NodeProto) -> Value:
+    """The first part of a stack: of a stored tensor, or of a sum before it is rounded."""
+    starts, _, axes, *steps = (constant_of(draft, name).reshape(-1).tolist() for name in node.input[1:])
+    if starts != [0] or axes != [0] or any(step != [1] for step in steps):
+        raise RefusedError("it takes other rows than the first")
+    match draft.values.get(node.input[0]):
+        case Stored() as tensor:
+            return _first_part(draft, tensor)
+        case Sum() as value:
+            dense = value.dense and replace(value.dense, input=_first_part(draft, value.dense.input))
+            return replace(
+                value, dense=dense, aggregations=tuple(_into_first(draft, each) for each in value.aggregations)
+            )
+    raise RefusedError("it takes rows of what is neither stored nor a sum")
+
+
+def _first_part(draft: Draft, tensor: Stored) -> Stored:
+    """The first part of a stacked tensor, a tensor of its own in the same place."""
+    for name, part in draft.parts.items():
+        if part == StackPart(tensor.name, 0):
+            return draft.stored[name]
+    view = draft.store(replace(tensor, name=f"{tensor.name}, part 0"))
+    draft.parts[view.name] = StackPart(tensor.name, 0)
+    return view
+
+
+def _into_first(draft: Draft, aggregation: Aggregation) -> Aggregation:
+    """The edges of a stack into its first type."""
+    if not aggregation.edges.stacked:
+        raise RefusedError("it takes rows of a sum over edges that lead to one type")
+    first = draft.stacks[aggregation.edges.source_type].types[0]
+    edges = replace(aggregation.edges, name=f"{aggregation.edges.name} into {first}", destination_type=first)
+    attention = aggregation.attention
+    match attention:
+        case Additive(destination=Stored() as scores):
+            attention = replace(attention, destination=_first_part(draft, scores))
+        case Product(queries=queries):
+            attention = replace(attention, queries=_first_part(draft, queries))
+    return replace(aggregation, edges=edges, attention=attention)
+
+
+def _table(draft: Draft, node: onnx.NodeProto) -> Value:
+    """A unary function of a layer's result."""
+    argument = draft.values.get(node.input[0])
+    if not isinstance(argument, Wide):
+        raise RefusedError("its argument is no layer's result behind its Quant")
+    exponent = exponent_of(exact_scales(constant_of(draft, node.input[1]), node), node)
+    entries = np.rint(np.ldexp(constant_of(draft, node.input[2]).astype(np.float64).reshape(-1), -exponent))
+    signed = bool(attributes(node).get("signed", 1))
+    if argument.signed:
+        # The file has them from the lowest argument on.
+        entries = np.roll(entries, len(entries) // 2)
+    values = entries.astype(np.int64)
+    output = draft.store(Stored(node.output[0], channels_of(argument.value), 8, signed, exponent, "computed"))
+    limited = replace(output, bits=argument.bits, signed=argument.signed, exponent=argument.exponent)
+    layer = rounded_layer(argument.value, limited)
+    draft.layers.append(replace(layer, output=output, table=Table(argument.bits, argument.signed, values)))
+    return output
+
+
+#: (domain, operator) -> rule.
+ROWS: dict[tuple[str, str], Callable[[Draft, onnx.NodeProto], Value]] = {
+    ("", "Slice"): _slice,
+    _TABLE: _table,
+}
