@@ -41,7 +41,7 @@ from hetfab.overlay.errors import (
 from hetfab.overlay.isa.arithmetic import ACCUMULATOR_BITS, ACTIVATION_BITS, Q8_BITS, TERM_BITS, WEIGHT_BITS
 from hetfab.overlay.model import hgnn
 from hetfab.overlay.model.binding import Binding, Features
-from hetfab.overlay.model.edges import edge_set
+from hetfab.overlay.model.edges import EdgeSet, edge_set
 from hetfab.overlay.model.layers import attributes, constants_of, describe
 from hetfab.overlay.model.reader import graph_inputs, is_quantized
 from hetfab.overlay.model.scales import Scales, exact_scales
@@ -318,7 +318,10 @@ def _mean(draft: _Draft, node: onnx.NodeProto) -> _Value:
     exponent = _exponent(exact_scales(_constant(draft, scale), node), node)
     if exponent != value.exponent:
         raise _RefusedError("its scale is not that of its input")
-    return Sum(exponent, None, (Aggregation(value, edge_set(draft.bindings, source, destination)),))
+    edges = edge_set(draft.bindings, source, destination)
+    if not isinstance(edges, EdgeSet):
+        raise _RefusedError("it averages over the edges of all relations")
+    return Sum(exponent, None, (Aggregation(value, edges),))
 
 
 #: (domain, operator) -> rule.
