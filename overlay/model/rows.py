@@ -137,8 +137,10 @@ def _row_facts(
         case PartMean():
             pass
         case _:
-            alike = [*inputs_of(layer), layer.output]
-            yield from ((tensor, types[known]) for known in alike if known in types for tensor in alike)
+            read = inputs_of(layer)
+            yield from ((layer.output, types[tensor]) for tensor in read if tensor in types)
+            if layer.output in types:
+                yield from ((tensor, types[layer.output]) for tensor in read if tensor not in types)
 
 
 def _rows_of_edges(layer: EdgeAggregation, bindings: Mapping[str, Binding]) -> Iterator[tuple[str, RowTypes]]:
