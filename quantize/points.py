@@ -45,7 +45,7 @@ def _families(groups: list[SumGroup]) -> tuple[frozenset[str], ...]:
     """Joins groups that share an aggregated tensor or a dense term; a family lists the aggregated tensors only."""
     joined: list[tuple[frozenset[str], frozenset[str]]] = []
     for group in groups:
-        means = frozenset(mean.input for mean in group.means)
+        means = frozenset(mean.input for mean in group.aggregations)
         members = means | (frozenset((group.dense.output,)) if group.dense else frozenset())
         touching = [family for family in joined if family[0] & members]
         joined = [family for family in joined if not family[0] & members]

@@ -230,7 +230,7 @@ def _with_room(
             if magnitude > 0.0:
                 highest = (1 << (TERM_BITS - 1)) - 1
                 needed = max(needed, math.ceil(math.log2(magnitude / highest)) + Q8_BITS)
-            for member in points.family(group.means[0].input):
+            for member in points.family(group.aggregations[0].input):
                 rooms[member] = replace(rooms[member], exponent=max(rooms[member].exponent, needed))
     return rooms
 
@@ -243,7 +243,7 @@ def _counts(
     counts = {}
     for layer in graph.layers:
         if isinstance(layer, SegMean):
-            node_type = edge_set(bindings, layer.source, layer.destination).destination_type
+            node_type = edge_set(bindings, layer.source, layer.destination).destinations[0]
             counts[f"n_{node_type}"] = sample[layer.count] if layer.count in sample else constants[layer.count]
     return counts
 

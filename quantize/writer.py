@@ -91,7 +91,7 @@ class _Writer:
             self.add("Add", [f"{layer.output}.products", rounded], layer.output)
         group = next((group for group in self.points.groups if group.dense is layer), None)
         if group is not None:
-            unit = self.numbers.ranges[group.means[0].input].scale / (1 << Q8_BITS)
+            unit = self.numbers.ranges[group.aggregations[0].input].scale / (1 << Q8_BITS)
             self.quant(layer.output, f"{layer.output}.q8", unit, TERM_BITS, signed=True, narrow=False)
 
     def weights(self, name: str, weights: QuantizedWeights) -> str:
@@ -105,7 +105,7 @@ class _Writer:
         return self.quant(stored, output, scale, weights.bits, signed=True, narrow=weights.narrow)
 
     def mean(self, layer: SegMean) -> None:
-        node_type = edge_set(self.bindings, layer.source, layer.destination).destination_type
+        node_type = edge_set(self.bindings, layer.source, layer.destination).destinations[0]
         count = self.counts.setdefault(node_type, f"n_{node_type}")
         scale = self.constant(f"{layer.output}.scale", np.float32(self.numbers.ranges[layer.input].scale))
         inputs = [self.stored_name(layer.input), layer.source, layer.destination, count, scale]

@@ -52,7 +52,7 @@ def _predicted_type(model: onnx.ModelProto, bindings: Mapping[str, Binding], gra
         return None
     check_aggregations(layers, bindings)
     check_fixed_counts(layers, bindings, constants_of(model), graph.counts)
-    return row_types(layers, bindings).get(layers.output)
+    return row_types(layers, bindings, graph.counts).get(layers.output, (None,))[0]
 
 
 def model_bindings(

@@ -40,10 +40,7 @@ def edges_of(layer: LoweredLayer, lowered: LoweredModel) -> list[Edges]:
     """The edge sets of a layer, in the order in which they are summed."""
     if layer.gathered and layer.dense is not None:
         return _feature_edges(layer, layer.dense, lowered)
-    return [
-        Edges(edges.name, edges.relations, edges.metapath, edges.source_type, edges.destination_type)
-        for edges in (aggregation.edges for aggregation in layer.aggregations)
-    ]
+    return [aggregation.edges for aggregation in layer.aggregations]
 
 
 def edge_reads(layer: LoweredLayer, edges: Sequence[Edges], columns: Columns) -> list[EdgeRead]:

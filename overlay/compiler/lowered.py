@@ -4,7 +4,7 @@
 import enum
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 import numpy as np
@@ -158,6 +158,25 @@ class Aggregation:
     def reads(self) -> tuple[Stored, ...]:
         """All tensors that it reads."""
         return self.input, *(self.attention.scores if self.attention is not None else ())
+
+    def reading(self, tensors: Mapping[str, Stored]) -> "Aggregation":
+        """The same with other tensors in the place of those that are named."""
+
+        def other(tensor: Stored) -> Stored:
+            return tensors.get(tensor.name, tensor)
+
+        attention = self.attention
+        match attention:
+            case Additive(source, destination, types):
+                attention = replace(
+                    attention,
+                    source=source and other(source),
+                    destination=destination and other(destination),
+                    types=types and other(types),
+                )
+            case Product(queries, keys):
+                attention = replace(attention, queries=other(queries), keys=other(keys))
+        return replace(self, input=other(self.input), attention=attention)
 
 
 @dataclass(frozen=True, eq=False)

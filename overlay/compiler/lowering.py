@@ -44,7 +44,7 @@ from hetfab.overlay.errors import (
 from hetfab.overlay.isa.arithmetic import ACCUMULATOR_BITS, ACTIVATION_BITS, Q8_BITS, TERM_BITS, WEIGHT_BITS
 from hetfab.overlay.model import hgnn
 from hetfab.overlay.model.binding import Binding, Features
-from hetfab.overlay.model.edges import edge_set
+from hetfab.overlay.model.edges import EdgeSet, edge_set
 from hetfab.overlay.model.layers import attributes, constants_of, describe
 from hetfab.overlay.model.reader import graph_inputs, is_quantized
 from hetfab.overlay.model.scales import Scales, exact_scales
