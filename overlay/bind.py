@@ -143,7 +143,8 @@ def bind(program: Program, graph: GraphArrays, *, scheduler: Scheduler = pinned)
         for tensor in _tensors(program, segment.name.lower()):
             if not tensor.whole:
                 offsets[tensor.name] = sizes[segment]
-                sizes[segment] += layouts.stored_rows(graph.counts[tensor.node_type]) * tensor.row_bytes
+                size = layouts.stored_rows(graph.counts[tensor.node_type]) * tensor.row_bytes
+                sizes[segment] += layouts.padded(size, isa().block_bytes)
     offsets |= {tensor.name: _part_offset(program, tensor, graph.counts, offsets) for tensor in _parts(program)}
     values = np.array(
         [_value(s, program, graph.counts, edges, schedules, offsets, places) for s in program.symbols], dtype=np.int64

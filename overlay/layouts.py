@@ -121,6 +121,34 @@ def parameter_records(bias: IntArray, multiplier: IntArray, lanes: int) -> Bytes
     return records.view(np.uint8)
 
 
+def gain_records(gain: IntArray, offset: IntArray, lanes: int) -> Bytes:
+    """Gain and offset ``[N]`` of a normalization, in whole groups of ``lanes`` channels."""
+    records = np.zeros(padded(len(gain), lanes), isa().record("gain").dtype)
+    records["offset"][: len(offset)] = offset
+    records["gain"][: len(gain)] = gain
+    return records.view(np.uint8)
+
+
+def spread_record(epsilon: int, channels: int, lanes: int) -> Bytes:
+    """What a normalization adds to the spread of a row, and its channels (0: L2), as a word of ``par_ram``."""
+    records = np.zeros(lanes, isa().record("spread").dtype)
+    records["epsilon_low"][0], records["epsilon_high"][0] = epsilon & 0xFFFF_FFFF, epsilon >> 32
+    records["channels"][0] = channels
+    return records.view(np.uint8)
+
+
+def score_row_bytes(heads: int) -> int:
+    """Bytes of a row of scores, whole beats."""
+    return padded(2 * heads, isa().size("beat_bytes"))
+
+
+def score_rows(scores: IntArray) -> Bytes:
+    """Scores ``[rows, heads]`` in the layout 'scores', row behind row."""
+    rows = np.zeros((len(scores), score_row_bytes(scores.shape[1]) // 2), "<i2")
+    rows[:, : scores.shape[1]] = scores
+    return rows.view(np.uint8).reshape(-1)
+
+
 def depthwise_words(weight: IntArray, bias: IntArray, multiplier: IntArray, *, packed: bool) -> Bytes:
     """Weights, bias and multiplier in the layout 'depthwise'.
 

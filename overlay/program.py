@@ -25,7 +25,8 @@ from hetfab.overlay.errors import IsaVersionError, ProgramUnreadableError, why_u
 from hetfab.overlay.files import write_atomic
 from hetfab.overlay.images import Image
 from hetfab.overlay.isa.spec import isa
-from hetfab.overlay.layouts import blocks_of, stored_bits
+from hetfab.overlay.isa.attention import LOGIT_BITS
+from hetfab.overlay.layouts import blocks_of, score_row_bytes, stored_bits
 from hetfab.overlay.model.schema import Relation
 
 FORMAT = "hetfab program 1"
@@ -211,7 +212,9 @@ class Tensor:
 
     @property
     def row_bytes(self) -> int:
-        """Length of a row in bytes."""
+        """Length of a row in bytes: whole blocks, of scores whole beats."""
+        if self.bits == LOGIT_BITS:
+            return score_row_bytes(self.channels)
         return self.row_blocks * isa().block_bytes
 
 

@@ -106,6 +106,7 @@ def compile_lowered(
         output=Output(lowered.output.name, lowered.output.scale, 2.0**lowered.lsb_exponent),
         limits=Limits(LARGEST_DEGREE, dict(lowered.fixed_counts)),
         constants=compiler.constants.content(),
+        stacks=lowered.stacks,
     )
 
 
@@ -173,7 +174,7 @@ class _Compiler:
         in_bytes = {planned.layer.output.name for planned in self._planned if not planned.packed_output}
         self._packed = {tensor.name for tensor in lowered.stored.values() if lowered.packs(tensor)} - in_bytes
         self._as_rows = _read_as_rows(lowered)
-        self._layer_of = {layer.output.name: index for index, layer in enumerate(lowered.layers)}
+        self._writers = {name: lowered.writers(name) for name in lowered.stored}
         self._stored = {
             semaphore: Milestones(self._newest_input(semaphore, layer) for layer in lowered.layers)
             for semaphore in (Semaphore.STORED_FOR_LOAD, Semaphore.STORED_FOR_AGG)
@@ -181,6 +182,7 @@ class _Compiler:
         self._needs = _pass_needs(self._planned)
         self._passes = Milestones(self._needs)
         self._pass = 0
+        self._zero_offset = -1
 
     def run(self) -> None:
         """Emits the whole program."""
@@ -207,6 +209,8 @@ class _Compiler:
                 scale=tensor.scale,
                 constant_offset=self.constant_offsets.get(tensor.name, -1),
                 channel_order=() if tensor.order is None else tuple(tensor.order.tolist()),
+                whole=self.lowered.parts[tensor.name].whole if tensor.name in self.lowered.parts else "",
+                part=self.lowered.parts[tensor.name].number if tensor.name in self.lowered.parts else 0,
             )
             for tensor in self.lowered.stored.values()
         ]
@@ -217,7 +221,7 @@ class _Compiler:
         self.edges |= {each.name: each for each in edges}
         self.layers.append(self._describe(planned, edges))
         for columns in self._columns(planned):
-            reads = edge_reads(layer, edges, columns)
+            reads = edge_reads(layer, edges, columns, self.lowered.node_types, self._zeros)
             self._emit_entry(index, planned, columns, reads)
             node_type = self.lowered.node_types[layer.output.name]
             left = Affine(symbol=Symbol(SymbolKind.TAIL_ROWS, node_type, tile.rows))
@@ -226,6 +230,12 @@ class _Compiler:
                 self._code.tile(planned, columns, reads, rows)
             self._emit_exit(index, layer)
         self._signal_stored(index)
+
+    def _zeros(self) -> int:
+        """Address of a block of zeros, the scores of ends that have none."""
+        if self._zero_offset < 0:
+            self._zero_offset = self.constants.add(np.zeros(isa().block_bytes, np.uint8))
+        return program_address(Segment.CONSTANTS, self._zero_offset)
 
     def _columns(self, planned: PlannedLayer) -> list[Columns]:
         """Each pass over the rows, its numbers in the constants."""
@@ -263,10 +273,15 @@ class _Compiler:
         """What a pass over the rows needs once: parameters, resident weights, AGG's contexts, stored inputs."""
         layer = planned.layer
         self.emitter.begin(index, Part.ONCE)
-        if layer.dense is not None:
+        if layer.is_loaded:
             waits = [Semaphore.PASS_ENDED] if self._passes.waits(self._needs[self._pass]) else []
-            loaded = [Semaphore.PARAMETERS_LOADED] if layer.gathered else []
-            self._code.load_parameters(columns, waits=waits, signals=loaded)
+            loaded = [Semaphore.PARAMETERS_LOADED] if layer.product is None else []
+            self.emitter.sync(Engine.LOAD, waits=waits)
+            if layer.has_parameters:
+                self._code.load_parameters(planned, columns)
+            if layer.table is not None:
+                self._code.load_function(layer.table, self.constants.add_function(layer.table))
+            self.emitter.sync(Engine.LOAD, signals=loaded)
             self.emitter.sync(Engine.VEC, waits=loaded)
             if layer.product is not None and planned.tile.resident:
                 self._code.load_weights(planned, columns, 0)
@@ -276,7 +291,7 @@ class _Compiler:
 
     def _emit_exit(self, index: int, layer: LoweredLayer) -> None:
         """VEC, which comes after all products of a pass, says that its parameters and weights are no longer needed."""
-        if layer.dense is None:
+        if not layer.is_loaded:
             return
         if self._passes.signals(self._pass):
             self.emitter.begin(index, Part.ONCE)
@@ -297,10 +312,10 @@ class _Compiler:
     def _newest_input(self, semaphore: Semaphore, layer: LoweredLayer) -> int:
         """The last layer that computes an input of LOAD or AGG, -1 when all are features or constants."""
         if semaphore is Semaphore.STORED_FOR_AGG:
-            names = [aggregation.input.name for aggregation in layer.aggregations]
+            names = [tensor.name for aggregation in layer.aggregations for tensor in aggregation.reads]
         else:
             names = [layer.product.input.name] if layer.product else []
-        return max((self._layer_of.get(name, -1) for name in names), default=-1)
+        return max((number for name in names for number in self._writers[name]), default=-1)
 
 
 def _read_as_rows(lowered: LoweredModel) -> set[str]:
@@ -310,14 +325,18 @@ def _read_as_rows(lowered: LoweredModel) -> set[str]:
 
 
 def _pass_needs(planned: Sequence[PlannedLayer]) -> list[int]:
-    """Per pass over the rows with a dense term: the pass whose end its parameters and weights wait for, or less than 0.
+    """Per pass over the rows that LOAD has numbers for: the pass whose end they wait for, or less than 0.
 
     A pass takes the slot of parameters that the last but one used. Resident weights likewise; after a pass that
     streamed its weights through both slots they wait for that pass. Streamed weights take the slot of the last but
-    one product, which has ended: the activations before them have waited for it.
+    one product, which has ended: the activations before them have waited for it. A table takes the place of the one
+    before it.
     """
-    resident = [one.tile.resident for one in planned if one.layer.dense is not None for _ in one.tile.passes]
-    return [
-        number - 1 if number > 0 and resident[number] and not resident[number - 1] else number - 2
-        for number in range(len(resident))
-    ]
+    passes = [one for one in planned if one.layer.is_loaded for _ in one.tile.passes]
+    needs, table = [], -1
+    for number, one in enumerate(passes):
+        behind = number > 0 and one.tile.resident and not passes[number - 1].tile.resident
+        need = number - 1 if behind else number - 2
+        needs.append(need if one.layer.table is None else max(need, table))
+        table = table if one.layer.table is None else number
+    return needs

@@ -10,6 +10,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from hetfab.overlay.isa.attention import LOGIT_BITS
 from hetfab.overlay.model.scales import Scales
 from hetfab.overlay.program import Edges, Stack
 
@@ -17,6 +18,8 @@ IntArray: TypeAlias = npt.NDArray[np.int64]
 
 #: A tensor or weights of at most this width can be held two in a byte.
 _NIBBLE_BITS = 4
+#: Of scores and logits of attention.
+SCORE_BITS = LOGIT_BITS
 
 
 class LayerKind(enum.Enum):
@@ -26,6 +29,7 @@ class LayerKind(enum.Enum):
     COMBINE = "combine"
     EXPORT_SUMS = "export_sums"
     EXPORT_ACCUMULATORS = "export_accumulators"
+    NORMALIZE = "normalize"
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,10 +200,9 @@ class Table:
 
 @dataclass(frozen=True, eq=False)
 class Normalization:
-    """LayerNorm of rows of int16, as ``overlay.isa.normalization`` states it.
+    """LayerNorm or L2 of a layer's result in 16 bits, as ``overlay.isa.normalization`` states it.
 
     Attributes:
-        input: Rows.
         gain: [C].
         offset: [C].
         factor: Channels, or 1 for L2.
@@ -208,7 +211,6 @@ class Normalization:
         shift: After gain and offset.
     """
 
-    input: Stored
     gain: IntArray
     offset: IntArray
     factor: int
@@ -243,7 +245,8 @@ class LoweredLayer:
             name: the parts that these are split into by their values. 0 where the matrix engines compute it.
         weighted: Whether AGG multiplies these rows by the features' values.
         table: The function of what is rounded, None for none.
-        normalization: What the layer is, where it is one.
+        normalization: What becomes of the rows of ``NORMALIZE``, None otherwise.
+        bias: Of a sum without a dense term, in its steps, [N]; None for none.
     """
 
     kind: LayerKind
@@ -259,6 +262,28 @@ class LoweredLayer:
     weighted: bool = False
     table: Table | None = None
     normalization: Normalization | None = None
+    bias: IntArray | None = None
+
+    @property
+    def operation(self) -> str:
+        """Name of the vector operation."""
+        wide = self.table is not None or self.output.bits == SCORE_BITS
+        return f"{self.kind.value}_function" if wide else self.kind.value
+
+    @property
+    def from_sum(self) -> bool:
+        """Whether AGG's sums take the place of the accumulators."""
+        return self.gathered or self.kind is LayerKind.NORMALIZE and self.dense is None or self.bias is not None
+
+    @property
+    def has_parameters(self) -> bool:
+        """Whether VEC reads bias and multipliers."""
+        return self.dense is not None or self.from_sum
+
+    @property
+    def is_loaded(self) -> bool:
+        """Whether LOAD brings numbers of the layer for VEC."""
+        return self.has_parameters or self.table is not None
 
     @property
     def gathered(self) -> bool:
@@ -312,12 +337,16 @@ class LoweredModel:
         Aggregations read bytes, stacks are bytes; a matrix engine takes nibbles where its weights have at most 4 bits.
         """
         stacked = tensor.name in self.parts or tensor.name in {part.whole for part in self.parts.values()}
-        return tensor.bits <= _NIBBLE_BITS and not stacked and not any(
-            any(tensor in aggregation.reads for aggregation in layer.aggregations)
-            or (
-                layer.product is not None
-                and layer.product.input is tensor
-                and layer.product.weight_bits.max() > _NIBBLE_BITS
+        return (
+            tensor.bits <= _NIBBLE_BITS
+            and not stacked
+            and not any(
+                any(tensor in aggregation.reads for aggregation in layer.aggregations)
+                or (
+                    layer.product is not None
+                    and layer.product.input is tensor
+                    and layer.product.weight_bits.max() > _NIBBLE_BITS
+                )
+                for layer in self.layers
             )
-            for layer in self.layers
         )

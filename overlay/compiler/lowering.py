@@ -5,13 +5,10 @@ The nodes are interpreted in order; each tensor gets a value that says what is k
 computed tensor, and the model's output, end a layer. The arithmetic is that of docs/arithmetic.md.
 """
 
-import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any, TypeAlias
+from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 
 from hetfab.overlay.compiler.layer_ends import (
@@ -19,32 +16,41 @@ from hetfab.overlay.compiler.layer_ends import (
     Sum,
     channels_of,
     exported_layer,
-    rounded_layer,
 )
 from hetfab.overlay.compiler.lowered import (
-    Aggregation,
     DenseTerm,
-    IntArray,
-    LoweredLayer,
     LoweredModel,
     Stored,
+    SCORE_BITS,
 )
+from hetfab.overlay.compiler.lowering_aggregations import AGGREGATIONS
+from hetfab.overlay.compiler.lowering_draft import (
+    Draft,
+    FloatConstant,
+    FloatInput,
+    Integers,
+    RefusedError,
+    Value,
+    Weights,
+    Wide,
+    check_accumulator,
+    constant_of,
+    exponent_of,
+    rows_of,
+    stored_layer,
+    to_integers,
+)
+from hetfab.overlay.compiler.lowering_rows import ROWS, arguments_of_tables, stacked_rows
 from hetfab.overlay.compiler.repeats import without_repeats
 from hetfab.overlay.compiler.row_types import row_types
-from hetfab.overlay.compiler.lowering_aggregations import AGGREGATIONS
-from hetfab.overlay.compiler.lowering_rows import ROWS, arguments_of_tables, stacked_rows
-from hetfab.overlay.compiler.lowering_draft import Draft, FloatConstant, FloatInput, Integers, RefusedError, Value, Weights, Wide, check_accumulator, constant_of, exponent_of, rows_of, stored_layer, to_integers
 from hetfab.overlay.errors import (
-    ModelStructureError,
     NotQuantizedError,
     OperatorsUnsupportedError,
-    OverflowPossibleError,
     counted,
 )
 from hetfab.overlay.isa.arithmetic import ACCUMULATOR_BITS, ACTIVATION_BITS, Q8_BITS, TERM_BITS, WEIGHT_BITS
 from hetfab.overlay.model import hgnn
 from hetfab.overlay.model.binding import Binding, Features
-from hetfab.overlay.model.edges import EdgeSet, edge_set
 from hetfab.overlay.model.layers import attributes, constants_of, describe
 from hetfab.overlay.model.reader import graph_inputs, is_quantized
 from hetfab.overlay.model.scales import Scales, exact_scales
@@ -131,10 +137,11 @@ def _quant(draft: Draft, node: onnx.NodeProto) -> Value:
             return Integers(integers, scales, bits, signed, narrow)
         case DenseTerm() as dense if bits == TERM_BITS and signed:
             return Sum(exponent_of(scales, node) + Q8_BITS, dense, ())
-        case (DenseTerm() | Sum()) if name in draft.arguments:
+        case DenseTerm() | Sum() if name in draft.arguments:
             return Wide(value, bits, signed, exponent_of(scales, node))
-        case (DenseTerm() | Sum() | Rectified()) if bits == SCORE_BITS and signed and not narrow:
-            return stored_layer(draft, value, Stored(name, channels_of(value), bits, True, exponent_of(scales, node), "computed"))
+        case DenseTerm() | Sum() | Rectified() if bits == SCORE_BITS and signed and not narrow:
+            output = Stored(name, channels_of(value), bits, True, exponent_of(scales, node), "computed")
+            return stored_layer(draft, value, output)
         case _ if bits not in ACTIVATION_BITS or narrow:
             raise RefusedError(
                 f"it rounds to {bits} bits{', narrow' if narrow else ''}; tensors have {ACTIVATION_BITS[0]} to "
@@ -240,5 +247,3 @@ _RULES: dict[tuple[str, str], Callable[[Draft, onnx.NodeProto], Value]] = {
     **AGGREGATIONS,
     **ROWS,
 }
-
-

@@ -6,10 +6,10 @@ from collections.abc import Callable
 import onnx
 
 from hetfab.overlay.compiler.layer_ends import Sum
-from hetfab.overlay.compiler.lowered import Additive, Aggregation, Product, Stored
+from hetfab.overlay.compiler.lowered import SCORE_BITS, Additive, Aggregation, Product, Stored
 from hetfab.overlay.compiler.lowering_draft import Draft, RefusedError, Value, constant_of, exponent_of, rows_of
 from hetfab.overlay.compiler.row_types import stack_of
-from hetfab.overlay.isa.arithmetic import SCORE_BITS, SLOPE_BITS
+from hetfab.overlay.isa.attention import SLOPE_BITS, quantized_slope
 from hetfab.overlay.model import hgnn
 from hetfab.overlay.model.edges import EdgeSet, edge_set
 from hetfab.overlay.model.layers import attributes
@@ -57,7 +57,7 @@ def _scores(draft: Draft, name: str, node: onnx.NodeProto) -> Stored:
 def _slope(node: onnx.NodeProto) -> int:
     slope = attributes(node)["slope"]
     assert isinstance(slope, float)
-    return round(slope * (1 << SLOPE_BITS))
+    return quantized_slope(slope)
 
 
 def _mean(draft: Draft, node: onnx.NodeProto) -> Value:

@@ -11,14 +11,13 @@ import numpy.typing as npt
 import onnx
 
 from hetfab.overlay.compiler.layer_ends import Rectified, Sum, rounded_layer
-from hetfab.overlay.compiler.lowered import DenseTerm, IntArray, LoweredLayer, Stored, StackPart
+from hetfab.overlay.compiler.lowered import DenseTerm, IntArray, LoweredLayer, StackPart, Stored
 from hetfab.overlay.errors import ModelStructureError, OverflowPossibleError
 from hetfab.overlay.isa.arithmetic import ACCUMULATOR_BITS, ACTIVATION_BITS
 from hetfab.overlay.model.binding import Binding
 from hetfab.overlay.model.layers import describe
 from hetfab.overlay.model.scales import Scales
 from hetfab.overlay.program import Stack
-
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,7 +8,16 @@ shared by all of them.
 from dataclasses import replace
 from typing import TypeAlias
 
-from hetfab.overlay.compiler.lowered import Additive, Aggregation, IntArray, Normalization, Product, LoweredLayer, LoweredModel, Stored
+from hetfab.overlay.compiler.lowered import (
+    Additive,
+    Aggregation,
+    IntArray,
+    LoweredLayer,
+    LoweredModel,
+    Normalization,
+    Product,
+    Stored,
+)
 
 _Key: TypeAlias = tuple[object, ...]
 
@@ -36,10 +45,7 @@ def _reading(layer: LoweredLayer, stands_for: dict[str, Stored]) -> LoweredLayer
     if dense is not None:
         dense = replace(dense, input=stands_for.get(dense.input.name, dense.input))
     aggregations = tuple(each.reading(stands_for) for each in layer.aggregations)
-    normalization = layer.normalization
-    if normalization is not None:
-        normalization = replace(normalization, input=stands_for.get(normalization.input.name, normalization.input))
-    return replace(layer, dense=dense, aggregations=aggregations, normalization=normalization)
+    return replace(layer, dense=dense, aggregations=aggregations)
 
 
 def _key(layer: LoweredLayer) -> _Key:
@@ -56,6 +62,7 @@ def _key(layer: LoweredLayer) -> _Key:
         tuple(_aggregation(each) for each in layer.aggregations),
         () if layer.table is None else (layer.table.bits, layer.table.signed, _content(layer.table.entries)),
         () if layer.normalization is None else _normalization(layer.normalization),
+        () if layer.bias is None else _content(layer.bias),
         (layer.shift, layer.post_left, layer.post_shift, layer.relu),
     )
 
@@ -65,7 +72,13 @@ def _aggregation(aggregation: Aggregation) -> _Key:
     numbers: _Key = ()
     match attention:
         case Additive(slope=slope):
-            numbers = (slope, *(None if score is None else score.name for score in (attention.source, attention.destination, attention.types)))
+            numbers = (
+                slope,
+                *(
+                    None if score is None else score.name
+                    for score in (attention.source, attention.destination, attention.types)
+                ),
+            )
         case Product(heads=heads, exponent=exponent):
             numbers = (heads, exponent, attention.queries.name, attention.keys.name)
     return aggregation.input.name, aggregation.edges, aggregation.total, type(attention), numbers
@@ -73,7 +86,7 @@ def _aggregation(aggregation: Aggregation) -> _Key:
 
 def _normalization(found: Normalization) -> _Key:
     numbers = found.factor, found.epsilon, found.centred, found.shift
-    return found.input.name, *numbers, _content(found.gain), _content(found.offset)
+    return *numbers, _content(found.gain), _content(found.offset)
 
 
 def _content(values: IntArray) -> tuple[tuple[int, ...], bytes]:

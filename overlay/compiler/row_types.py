@@ -4,7 +4,7 @@
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from hetfab.overlay.compiler.lowered import Additive, Aggregation, LoweredLayer, Stored, StackPart
+from hetfab.overlay.compiler.lowered import Additive, Aggregation, LoweredLayer, StackPart, Stored
 from hetfab.overlay.errors import ModelStructureError
 from hetfab.overlay.model.binding import Binding, Features
 from hetfab.overlay.program import EdgePattern, Edges, Stack
@@ -60,7 +60,6 @@ def row_types(
         if tensor.origin == "features" and isinstance(binding, Features):
             found.note(tensor.name, binding.type)
     pairs = [(layer.dense.input, layer.output) for layer in layers if layer.dense is not None]
-    pairs += [(layer.normalization.input, layer.output) for layer in layers if layer.normalization is not None]
     known = -1
     while len(found.types) != known:
         known = len(found.types)
@@ -148,9 +147,7 @@ class _Search:
             EdgePattern.WITHIN: self._stack(rows_alone(len(types))),
         }[edges.pattern]
         name = f"{edges.pattern.value} {source}"
-        return replace(
-            aggregation, edges=replace(edges, name=name, source_type=source, destination_type=destination)
-        )
+        return replace(aggregation, edges=replace(edges, name=name, source_type=source, destination_type=destination))
 
     def _stack(self, stack: Stack) -> str:
         self.stacks.setdefault(stack.name, stack)
