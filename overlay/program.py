@@ -24,8 +24,8 @@ from hetfab.overlay.design import Design, design_from_dict
 from hetfab.overlay.errors import IsaVersionError, ProgramUnreadableError, why_unreadable
 from hetfab.overlay.files import write_atomic
 from hetfab.overlay.images import Image
-from hetfab.overlay.isa.spec import isa
 from hetfab.overlay.isa.attention import LOGIT_BITS
+from hetfab.overlay.isa.spec import isa
 from hetfab.overlay.layouts import blocks_of, score_row_bytes, stored_bits
 from hetfab.overlay.model.schema import Relation
 

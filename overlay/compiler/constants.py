@@ -120,8 +120,10 @@ class Constants:
         found = layer.normalization
         if found is None:
             return []
-        return [layouts.gain_records(found.gain, found.offset, geometry.lanes),
-                layouts.spread_record(found.epsilon, found.factor if found.centred else 0, geometry.lanes)]
+        return [
+            layouts.gain_records(found.gain, found.offset, geometry.lanes),
+            layouts.spread_record(found.epsilon, found.factor if found.centred else 0, geometry.lanes),
+        ]
 
     def _parameters(
         self, layer: LoweredLayer, bias: layouts.IntArray, columns: slice, geometry: Geometry

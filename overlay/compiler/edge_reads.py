@@ -22,7 +22,6 @@ from hetfab.overlay.isa.words import program_address
 from hetfab.overlay.layouts import blocks_of
 from hetfab.overlay.program import Edges, Symbol, SymbolKind
 
-
 _BEAT = isa().size("beat_bytes")
 _BLOCK_BEATS = isa().block_bytes // _BEAT
 #: Fraction bits of a logit.
@@ -148,7 +147,9 @@ def edge_reads(
             row_blocks=blocks_of(each.input.channels),
             address=tensor_address(each.input.name, first),
             unsigned=not each.input.signed,
-            attention=None if each.attention is None else _attention_read(each.attention, node_types, each.edges, zeros),
+            attention=None
+            if each.attention is None
+            else _attention_read(each.attention, node_types, each.edges, zeros),
             total=each.total,
         )
         for each in layer.aggregations
@@ -174,9 +175,7 @@ def _attention_read(
         return AttentionRead(kind, *ends, types, attention.heads, 0, attention.slope, 0)
     multiplier, shift = product_scaling(attention.exponent)
     ends = rows(attention.keys, edges.source_type), rows(attention.queries, edges.destination_type)
-    return AttentionRead(
-        AttendKind.DOT, *ends, None, attention.heads, _head_beats(attention), multiplier, shift
-    )
+    return AttentionRead(AttendKind.DOT, *ends, None, attention.heads, _head_beats(attention), multiplier, shift)
 
 
 def _head_beats(attention: Product) -> int:

@@ -273,7 +273,7 @@ class LoweredLayer:
     @property
     def from_sum(self) -> bool:
         """Whether AGG's sums take the place of the accumulators."""
-        return self.gathered or self.kind is LayerKind.NORMALIZE and self.dense is None or self.bias is not None
+        return self.gathered or (self.kind is LayerKind.NORMALIZE and self.dense is None) or self.bias is not None
 
     @property
     def has_parameters(self) -> bool:

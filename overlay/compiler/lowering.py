@@ -18,10 +18,10 @@ from hetfab.overlay.compiler.layer_ends import (
     exported_layer,
 )
 from hetfab.overlay.compiler.lowered import (
+    SCORE_BITS,
     DenseTerm,
     LoweredModel,
     Stored,
-    SCORE_BITS,
 )
 from hetfab.overlay.compiler.lowering_aggregations import AGGREGATIONS
 from hetfab.overlay.compiler.lowering_draft import (

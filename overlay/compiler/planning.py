@@ -6,8 +6,8 @@ from typing import TypedDict
 
 import numpy as np
 
-from hetfab.overlay.compiler.lowered import SCORE_BITS, IntArray, LoweredLayer, LoweredModel
 from hetfab.overlay.compiler.edge_reads import target_beats
+from hetfab.overlay.compiler.lowered import SCORE_BITS, IntArray, LoweredLayer, LoweredModel
 from hetfab.overlay.compiler.operands import GEMM_D, GEMM_L, NOT_ON_L, Operands, operands_of
 from hetfab.overlay.compiler.tiling import LayerShape, Tile, choose_tile, stored_row_bytes
 from hetfab.overlay.design import Geometry
@@ -134,9 +134,7 @@ class _Planner:
         limits = self._limits(layer)
         if layer.product is None or operands is None:
             biased = layer.has_parameters
-            return LayerShape(
-                0, False, 0, (), False, frozenset(), channels, aggregated, output_bits, biased, **limits
-            )
+            return LayerShape(0, False, 0, (), False, frozenset(), channels, aggregated, output_bits, biased, **limits)
         planes, cores = operands.planes, operands.cores
         if self.share_on_d is not None and NOT_ON_L in planes:
             # A share holds for layers that both cores can serve.

@@ -25,6 +25,12 @@ constexpr unsigned bursts_ahead = 8;  // bursts that an engine requests ahead: h
 constexpr unsigned page_bytes = 4096;  // no burst crosses a multiple of it
 constexpr unsigned context_words = 4;  // words of agg_context for each context
 constexpr unsigned load_contexts = 16;  // contexts that LOAD keeps
+constexpr unsigned score_words = 3;  // words of agg_context that configure_sources, configure_targets and configure_types fill
+constexpr unsigned attend_words = 512;  // words of 8 partial sums, and beats of targets, that AGG keeps for one attend
+constexpr unsigned attend_edges = 512;  // edges of an attend whose gaps AGG keeps before it reads their rows
+constexpr unsigned type_beats = 128;  // beats of scores of edge types that AGG keeps for one attend
+constexpr unsigned exponentials = 2308;  // entries of the table of exponentials
+constexpr unsigned partial_bits = 40;  // bits of a partial sum of attend
 constexpr unsigned post_left = 15;  // left shift of a sum in Q.8 before VEC's post_shift
 constexpr unsigned vec_words = 2;  // words of vec_context
 constexpr unsigned fun_unit = 32;  // words of fun_ram that a table takes a multiple of: 256 entries
@@ -637,6 +643,66 @@ constexpr int tags = 1;
 constexpr int schedule = 2;
 }  // namespace reduce_source
 
+struct ConfigureSources {
+    static constexpr int engine = 5;
+    static constexpr int opcode = 7;
+    using Scores = Field<32, 4>;
+    using RowBeats = Field<36, 12>;
+    using HeadBeats = Field<48, 6>;
+    using Count = Field<64, 24>;
+    using Address = Field<88, 40>;
+};
+
+struct ConfigureTargets {
+    static constexpr int engine = 5;
+    static constexpr int opcode = 8;
+    using Scores = Field<32, 4>;
+    using RowBeats = Field<36, 12>;
+    using Count = Field<64, 24>;
+    using Address = Field<88, 40>;
+};
+
+struct ConfigureTypes {
+    static constexpr int engine = 5;
+    static constexpr int opcode = 9;
+    using Scores = Field<32, 4>;
+    using Count = Field<64, 8>;
+    using Address = Field<88, 40>;
+};
+
+struct Attend {
+    static constexpr int engine = 5;
+    static constexpr int opcode = 6;
+    using Slot = Field<32, 4>;
+    using Scores = Field<36, 4>;
+    using Rows = Field<40, 8>;
+    using Kind = Field<48, 2>;
+    using Unsigned = Field<50, 1>;
+    using Accumulate = Field<51, 1>;
+    using Source = Field<52, 1>;
+    using Maxima = Field<53, 1>;
+    using Weigh = Field<54, 1>;
+    using Merge = Field<55, 1>;
+    using Spill = Field<56, 1>;
+    using HeadGroups = Field<57, 6>;
+    using Destination = Field<64, 24>;
+    using Sum = Field<88, 12>;
+    using Heads = Field<100, 4>;
+    using Shift = Field<104, 6>;
+    using Factor = Field<110, 16>;
+};
+
+namespace attend_kind {
+constexpr int add = 0;
+constexpr int typed = 1;
+constexpr int dot = 2;
+}  // namespace attend_kind
+
+namespace attend_source {
+constexpr int dram = 0;
+constexpr int tags = 1;
+}  // namespace attend_source
+
 struct ConfigureLeft {
     static constexpr int engine = 6;
     static constexpr int opcode = 1;
@@ -725,6 +791,9 @@ constexpr bool carries_address(int engine, int opcode) {
            (engine == 5 && opcode == 2) ||
            (engine == 5 && opcode == 3) ||
            (engine == 5 && opcode == 5) ||
+           (engine == 5 && opcode == 7) ||
+           (engine == 5 && opcode == 8) ||
+           (engine == 5 && opcode == 9) ||
            (engine == 6 && opcode == 1) ||
            (engine == 6 && opcode == 2) ||
            (engine == 6 && opcode == 3) ||

@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""AGG's attention over whole layers: one result for any tiling, any split of the edges and any order of merges."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hetfab.overlay.design import Geometry
+from hetfab.overlay.isa.codec import AttendSource, Segment
+from hetfab.overlay.isa.golden import GoldenMachine
+from tests.attention_layers import Layer, LayerProgram, layers
+from tests.conftest import SMALL_GEOMETRY
+
+Array = npt.NDArray[Any]
+BASES = {segment: 0x1000_0000 * (1 + segment) for segment in Segment}
+
+
+def golden(geometry: Geometry, program: LayerProgram) -> Array:
+    """sum_ram as int32 after a program."""
+    machine = GoldenMachine(geometry)
+    for segment, content in program.dram.items():
+        machine.map_memory(BASES[segment], content.copy())
+        machine.segments[segment.name.lower()] = BASES[segment], content.size
+    machine.run(program.dram[Segment.PROGRAM].tobytes())
+    return machine.memories["sum_ram"].view("<i4")
+
+
+def whole(layer: Layer, source: AttendSource, first: int, rows: int) -> LayerProgram:
+    program = LayerProgram(layer, [layer])
+    program.configure(0)
+    program.attend(first, rows, source=source)
+    return program.finished()
+
+
+def split(layer: Layer, random: np.random.Generator, first: int, rows: int) -> LayerProgram:
+    """The edges dealt to three parts: maxima of all of them, then their sums, either in an order of its own."""
+    part_of = random.integers(0, 3, len(layer.sources))
+    program = LayerProgram(layer, [layer.part(part_of == part) for part in range(3)])
+    for number, part in enumerate(random.permutation(3).tolist()):
+        program.configure(part)
+        program.attend(first, rows, weigh=0, spill=1, merge=int(number > 0))
+    for number, part in enumerate(random.permutation(3).tolist()):
+        program.configure(part)
+        program.attend(first, rows, maxima=0, spill=int(number < 2), merge=int(number > 0))
+    return program.finished()
+
+
+def tiles(layer: Layer, random: np.random.Generator) -> list[tuple[int, int]]:
+    """Runs of destinations that the small design's sum_ram holds."""
+    words = max(layer.heads * layer.head_groups, layer.source_scores.shape[1] // 8)
+    most = SMALL_GEOMETRY.sum_words // words
+    found, first = [], 0
+    while first < layer.destinations:
+        rows = int(random.integers(1, min(most, layer.destinations - first) + 1))
+        found.append((first, rows))
+        first += rows
+    return found
+
+
+@settings(max_examples=60, deadline=None)
+@given(layer=layers(), seed=st.integers(0, 2**32 - 1))
+def test_the_golden_model_gives_the_definition(layer: Layer, seed: int) -> None:
+    random, expected = np.random.default_rng(seed), layer.expected()
+    for first, rows in tiles(layer, random):
+        for program in (
+            *(whole(layer, source, first, rows) for source in AttendSource),
+            split(layer, random, first, rows),
+        ):
+            found = golden(SMALL_GEOMETRY, program).reshape(-1)[: rows * expected.shape[1]]
+            np.testing.assert_array_equal(found.reshape(rows, -1), expected[first : first + rows])
