@@ -16,7 +16,7 @@ from hetfab.overlay.compiler.constants import Columns, Constants
 from hetfab.overlay.compiler.edge_reads import EdgeRead, edge_reads, edges_of, has_negated_rows
 from hetfab.overlay.compiler.emitter import Affine, Emitter
 from hetfab.overlay.compiler.layer_code import LayerCode
-from hetfab.overlay.compiler.lowered import LoweredLayer, LoweredModel, Stored
+from hetfab.overlay.compiler.lowered import SCORE_BITS, LoweredLayer, LoweredModel, Stored
 from hetfab.overlay.compiler.lowering import lower
 from hetfab.overlay.compiler.operands import GEMM_D, GEMM_L
 from hetfab.overlay.compiler.planning import PlannedLayer, plan_layers
@@ -25,7 +25,9 @@ from hetfab.overlay.compiler.semaphores import Milestones, Semaphore
 from hetfab.overlay.design import Design, Geometry
 from hetfab.overlay.errors import DesignInvalidError, SplitInvalidError
 from hetfab.overlay.isa.arithmetic import LARGEST_DEGREE
-from hetfab.overlay.isa.codec import Engine, ReduceSource
+from hetfab.overlay.isa.codec import Engine, ReduceSource, Segment
+from hetfab.overlay.isa.spec import isa
+from hetfab.overlay.isa.words import program_address
 from hetfab.overlay.model.binding import to_json
 from hetfab.overlay.model.bound_model import BoundModel
 from hetfab.overlay.model.cnn.inspection import takes_samples
@@ -42,6 +44,8 @@ from hetfab.overlay.program import (
     Tensor,
 )
 
+#: Of a table, in a word of fun_ram.
+_ENTRIES = 8
 _SEGMENTS = {"features": "features", "constant": "constants", "computed": "activations", "output": "output"}
 
 
@@ -147,11 +151,35 @@ def check_engines(lowered: LoweredModel, design: Design) -> None:
     if any(layer.product for layer in lowered.layers) and "gemm_l" not in design.geometry.engines:
         needed |= {"gemm_d"}
     needed |= {"agg"} if any(layer.aggregates for layer in lowered.layers) else set()
+    _check_functions(lowered, design)
     missing = sorted(needed - set(design.geometry.engines))
     if missing:
         raise DesignInvalidError(
             f"the design '{design.name}' has no engine {', '.join(missing)}",
             f"a design with the engines {', '.join(sorted(needed))}",
+            "choose another design with --design, or leave the option out",
+        )
+
+
+def _check_functions(lowered: LoweredModel, design: Design) -> None:
+    """Refuses a design whose engines lack attention, tables or normalization where layers have them."""
+    geometry = design.geometry
+    heads = [each.attention.heads for layer in lowered.layers for each in layer.aggregations if each.attention]
+    entries = [layer.table.entries.size for layer in lowered.layers if layer.table is not None]
+    groups = [-(-each.output.channels // geometry.lanes) for each in lowered.layers if each.normalization is not None]
+    scores = any(layer.output.bits == SCORE_BITS for layer in lowered.layers)
+    wanted = {
+        "agg_heads": max(heads, default=0),
+        "fun_words": max([*(-(-count // _ENTRIES) for count in entries), int(scores)], default=0),
+        "norm_words": max(groups, default=0),
+    }
+    short = {name: need for name, need in wanted.items() if need > getattr(geometry, name)}
+    if short:
+        raise DesignInvalidError(
+            f"the design '{design.name}' has " + ", ".join(f"{name} {getattr(geometry, name)}" for name in short),
+            "at least "
+            + ", ".join(f"{name} {need}" for name, need in short.items())
+            + ", which the model's layers need",
             "choose another design with --design, or leave the option out",
         )
 

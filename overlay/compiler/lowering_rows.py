@@ -34,6 +34,8 @@ def stacked_rows(draft: Draft, node: onnx.NodeProto) -> Value:
     """Rows of several tensors, one behind the other: each is written to its place."""
     name, tensors = node.output[0], [rows_of(draft, each, node) for each in node.input]
     first = tensors[0]
+    if len(tensors) == 1:
+        return first
     forms = {(each.channels, each.bits, each.signed, each.exponent) for each in tensors}
     if len(forms) > 1:
         raise RefusedError("the tensors that it joins differ in channels, bits or scale")

@@ -114,7 +114,8 @@ class _Search:
         if whole in self.types:
             for name, number in names.items():
                 self.note(name, self.stacks[self.types[whole]].types[number])
-        elif all(name in self.types for name in names):
+        elif len(names) > 1 and all(name in self.types for name in names):
+            # A part alone is a slice of rows that are written as a whole.
             by_number = {number: self.types[name] for name, number in names.items()}
             self.note(whole, self._stack(stack_of([by_number[number] for number in sorted(by_number)])))
 
