@@ -27,6 +27,7 @@ constexpr unsigned context_words = 4;  // words of agg_context for each context
 constexpr unsigned load_contexts = 16;  // contexts that LOAD keeps
 constexpr unsigned post_left = 15;  // left shift of a sum in Q.8 before VEC's post_shift
 constexpr unsigned vec_words = 2;  // words of vec_context
+constexpr unsigned fun_unit = 32;  // words of fun_ram that a table takes a multiple of: 256 entries
 constexpr unsigned window_taps = 3;  // lines and columns of the windows of DW
 constexpr unsigned sgb_words = 3;  // words of sgb_context
 constexpr unsigned sgb_block_rows = 64;  // rows whose starts SGB reads and writes at once
@@ -86,6 +87,21 @@ struct ParameterRecord {
     static constexpr unsigned bytes = 8;
     using Bias = Field<0, 32>;
     using Multiplier = Field<32, 16>;
+};
+
+// An entry 'gain' of an array in DRAM.
+struct GainRecord {
+    static constexpr unsigned bytes = 8;
+    using Offset = Field<0, 32>;
+    using Gain = Field<32, 16>;
+};
+
+// An entry 'spread' of an array in DRAM.
+struct SpreadRecord {
+    static constexpr unsigned bytes = 8;
+    using EpsilonLow = Field<0, 32>;
+    using EpsilonHigh = Field<32, 16>;
+    using Channels = Field<48, 10>;
 };
 
 // An entry 'destination' of an array in DRAM.
@@ -237,6 +253,14 @@ struct LoadResidual {
 struct LoadDepthwise {
     static constexpr int engine = 0;
     static constexpr int opcode = 10;
+    using Ram = Field<32, 16>;
+    using Words = Field<48, 16>;
+    using Address = Field<88, 40>;
+};
+
+struct LoadFunction {
+    static constexpr int engine = 0;
+    static constexpr int opcode = 11;
     using Ram = Field<32, 16>;
     using Words = Field<48, 16>;
     using Address = Field<88, 40>;
@@ -487,6 +511,65 @@ struct PoolAverage {
     using Wide = Field<126, 1>;
 };
 
+struct RequantizeFunction {
+    static constexpr int engine = 4;
+    static constexpr int opcode = 10;
+    using Core = Field<28, 1>;
+    using Signed = Field<29, 1>;
+    using Mapped = Field<30, 1>;
+    using FromSum = Field<31, 1>;
+    using Acc = Field<32, 12>;
+    using Width = Field<56, 4>;
+    using Table = Field<60, 4>;
+    using Out = Field<64, 12>;
+    using Par = Field<76, 9>;
+    using Rows = Field<85, 8>;
+    using Groups = Field<93, 7>;
+    using RowBlocks = Field<100, 6>;
+    using RowWords = Field<106, 7>;
+    using Shift = Field<113, 6>;
+};
+
+struct CombineFunction {
+    static constexpr int engine = 4;
+    static constexpr int opcode = 11;
+    using Core = Field<28, 1>;
+    using Signed = Field<29, 1>;
+    using Mapped = Field<30, 1>;
+    using WithAcc = Field<31, 1>;
+    using Acc = Field<32, 12>;
+    using Sum = Field<44, 12>;
+    using Width = Field<56, 4>;
+    using Table = Field<60, 4>;
+    using Out = Field<64, 12>;
+    using Par = Field<76, 9>;
+    using Rows = Field<85, 8>;
+    using Groups = Field<93, 7>;
+    using RowBlocks = Field<100, 6>;
+    using RowWords = Field<106, 7>;
+    using Shift = Field<113, 6>;
+    using PostShift = Field<119, 6>;
+    using SumGroups = Field<125, 3>;
+};
+
+struct Normalize {
+    static constexpr int engine = 4;
+    static constexpr int opcode = 12;
+    using Core = Field<28, 1>;
+    using Signed = Field<29, 1>;
+    using FromSum = Field<31, 1>;
+    using Acc = Field<32, 12>;
+    using Highest = Field<56, 8>;
+    using Out = Field<64, 12>;
+    using Par = Field<76, 9>;
+    using Rows = Field<85, 8>;
+    using Groups = Field<93, 7>;
+    using RowBlocks = Field<100, 6>;
+    using RowWords = Field<106, 7>;
+    using Shift = Field<113, 6>;
+    using PostShift = Field<119, 6>;
+};
+
 struct ConfigureFeatures {
     static constexpr int engine = 5;
     static constexpr int opcode = 1;
@@ -634,6 +717,7 @@ constexpr bool carries_address(int engine, int opcode) {
            (engine == 0 && opcode == 8) ||
            (engine == 0 && opcode == 9) ||
            (engine == 0 && opcode == 10) ||
+           (engine == 0 && opcode == 11) ||
            (engine == 1 && opcode == 1) ||
            (engine == 1 && opcode == 2) ||
            (engine == 1 && opcode == 3) ||
