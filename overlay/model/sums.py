@@ -76,13 +76,21 @@ def refused_uses(graph: LayerGraph, gaps: Gaps = _NO_GAPS) -> Iterator[str]:
         elif isinstance(layer, Unary | LayerNorm | RowNorm):
             yield from _refused_function(layer, graph, producers, gaps)
         elif isinstance(layer, EdgeAttention | Fusion):
-            yield from _refused_scores(layer, producers, gaps)
-        elif isinstance(layer, RowSlice) and layer.output != graph.output:
+            yield from _refused_scores(layer, graph, producers, gaps)
+        elif isinstance(layer, RowSlice) and not _ends(layer, graph):
             yield f"Slice '{layer.output}': only the model's output is sliced; slice after the last layer"
     for root in _roots(graph, gaps):
         yield from _refused_sum(root, graph, producers, gaps)
     if graph.output not in producers and graph.output not in gaps.written:
         yield f"output '{graph.output}': no layer computes it; end the model with a dense layer or a sum"
+
+
+def _ends(layer: RowSlice, graph: LayerGraph) -> bool:
+    """Whether a slice is the output, or nothing but the norm of its rows is between them."""
+    readers = graph.consumers(layer.output)
+    return layer.output == graph.output or all(
+        isinstance(reader, RowNorm) and reader.output == graph.output for reader in readers
+    )
 
 
 def _refused_relu(layer: Relu, graph: LayerGraph, producers: Mapping[str, Layer], gaps: Gaps) -> Iterator[str]:
@@ -113,10 +121,13 @@ def _refused_function(
         yield f"{name}: it reads the input '{layer.input}'; apply it to the features beforehand"
 
 
-def _refused_scores(layer: EdgeAttention | Fusion, producers: Mapping[str, Layer], gaps: Gaps) -> Iterator[str]:
+def _refused_scores(
+    layer: EdgeAttention | Fusion, graph: LayerGraph, producers: Mapping[str, Layer], gaps: Gaps
+) -> Iterator[str]:
     scores = (layer.weights,) if isinstance(layer, Fusion) else (layer.source_scores, layer.destination_scores)
     for tensor in scores:
-        if tensor not in gaps.written and not isinstance(producers.get(tensor), Dense | Aggregation):
+        known = tensor in gaps.written or tensor in graph.tables
+        if not known and not isinstance(producers.get(tensor), Dense | Aggregation):
             yield f"'{layer.output}': its scores '{tensor}' are not the result of a dense layer"
 
 

@@ -26,6 +26,7 @@ OPERATORS = {
     "EdgeAttTyped": (DOMAIN, 7),
     "EdgeDot": (DOMAIN, 5),
     "QSegMean": (DOMAIN, 3),
+    "JoinParts": (DOMAIN, -1),
     "QAveragePool": (DOMAIN, -1),
     "Quant": (QUANT_DOMAIN, -1),
     "BipolarQuant": (QUANT_DOMAIN, -1),
