@@ -30,6 +30,7 @@ from hetfab.overlay.features import (
     weighted_feature_edges,
 )
 from hetfab.overlay.images import image_values
+from hetfab.overlay.isa.arithmetic import Q8_BITS
 from hetfab.overlay.isa.codec import Segment
 from hetfab.overlay.isa.spec import isa
 from hetfab.overlay.order import check_order
@@ -37,6 +38,8 @@ from hetfab.overlay.patterns import pattern_edges
 from hetfab.overlay.program import Edges, Program, Symbol, SymbolKind, Tensor, Words
 from hetfab.overlay.schedules import Schedule, pinned, schedule_arrays
 
+#: Of the largest degree of a mean, that of a sum.
+_TOTAL_SHARE = 4
 _OFFSET_LIMIT = 1 << isa().offset_bits
 
 
@@ -279,12 +282,19 @@ def _vertex_edges(edges: Edges, program: Program, graph: GraphArrays) -> _EdgeAr
             f"at most {layouts.MARKED_ROWS:,}, what an id beside a type can name",
             "use a smaller graph",
         )
-    return _EdgeArrays(indptr, sources, layouts.destination_records(indptr), rows, marks)
+    if edges.total:
+        records = layouts.scaled_records(indptr, np.full(len(indptr) - 1, 1 << Q8_BITS))
+    else:
+        records = layouts.destination_records(indptr)
+    return _EdgeArrays(indptr, sources, records, rows, marks)
 
 
 def _check_degrees(program: Program, arrays: Mapping[str, _EdgeArrays]) -> None:
     for edges in program.edges:
         degree, most = int(np.diff(arrays[edges.name].indptr).max(initial=0)), program.limits.largest_degree
+        if edges.total:
+            # A sum has 8 fraction bits, and other terms join it within 32 bits.
+            most //= _TOTAL_SHARE
         if degree > most:
             raise LimitExceededError(
                 f"a node of type '{edges.destination_type}' has {counted(degree, 'edge')} of '{edges.name}'",

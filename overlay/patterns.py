@@ -22,7 +22,8 @@ def pattern_edges(pattern: EdgePattern, starts: Sequence[int]) -> tuple[IntArray
     Returns:
         ``indptr`` [destinations + 1], sources and types [edges]; the type is the number of the source's part.
     """
-    first, sizes = np.asarray(starts[:-1], np.int64), np.diff(np.asarray(starts, np.int64))
+    first = np.asarray(starts[:-1], np.int64)
+    sizes = np.asarray(starts[1:], np.int64) - first
     parts, rows = len(sizes), int(sizes.max(initial=0))
     if pattern is EdgePattern.WITHIN:
         indptr = np.concatenate([[0], np.cumsum(sizes)])

@@ -237,6 +237,7 @@ class Edges:
         self_loops: Of stacked edges: whether each row has one to itself, of a type of its own.
         typed: Whether ids hold types: the relation's number, or the part's.
         pattern: How edges follow from the parts of the stack ``source_type``.
+        total: Whether rows are summed, where a mean is not taken.
     """
 
     name: str
@@ -253,6 +254,7 @@ class Edges:
     self_loops: bool = False
     typed: bool = False
     pattern: EdgePattern = EdgePattern.NONE
+    total: bool = False
 
     @property
     def of_graph(self) -> bool:

@@ -81,7 +81,6 @@ class EdgeRead:
         unsigned: Whether rows hold uint8.
         weighted: Whether ids hold weights.
         attention: What weights the rows instead of a mean, None for a mean.
-        total: Whether the plain sum is taken.
     """
 
     edges: str
@@ -92,7 +91,6 @@ class EdgeRead:
     unsigned: bool
     weighted: bool = False
     attention: AttentionRead | None = None
-    total: bool = False
 
     @property
     def contexts(self) -> int:
@@ -150,7 +148,6 @@ def edge_reads(
             attention=None
             if each.attention is None
             else _attention_read(each.attention, node_types, each.edges, zeros),
-            total=each.total,
         )
         for each in layer.aggregations
     ]
@@ -169,7 +166,7 @@ def _attention_read(
         return ScoreRows(count, beats, tensor_address(tensor.name))
 
     if isinstance(attention, Additive):
-        types = attention.types and rows(attention.types, node_types[attention.types.name])
+        types = None if attention.types is None else rows(attention.types, node_types[attention.types.name])
         ends = rows(attention.source, edges.source_type), rows(attention.destination, edges.destination_type)
         kind = AttendKind.ADD if types is None else AttendKind.TYPED
         return AttentionRead(kind, *ends, types, attention.heads, 0, attention.slope, 0)

@@ -84,6 +84,7 @@ class DenseTerm:
         weight_bits: Width of each column, [N], 1 to 8.
         bias: [N].
         scales: Of the result, [N].
+        parts: Parts of the input, a stack, whose rows stand side by side; 1 for rows as they are.
     """
 
     input: Stored
@@ -91,6 +92,7 @@ class DenseTerm:
     weight_bits: IntArray
     bias: IntArray
     scales: Scales
+    parts: int = 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,13 +152,11 @@ class Aggregation:
         input: Rows of the sources.
         edges: The edges.
         attention: What weights them instead.
-        total: Whether it is the plain sum.
     """
 
     input: Stored
     edges: Edges
     attention: Additive | Product | None = None
-    total: bool = False
 
     @property
     def reads(self) -> tuple[Stored, ...]:

@@ -29,6 +29,7 @@ from hetfab.overlay.compiler.lowering_draft import (
     FloatConstant,
     FloatInput,
     Integers,
+    Joined,
     RefusedError,
     Value,
     Weights,
@@ -40,7 +41,7 @@ from hetfab.overlay.compiler.lowering_draft import (
     stored_layer,
     to_integers,
 )
-from hetfab.overlay.compiler.lowering_rows import ROWS, arguments_of_tables, stacked_rows
+from hetfab.overlay.compiler.lowering_rows import ROWS, stacked_rows, wide_arguments
 from hetfab.overlay.compiler.repeats import without_repeats
 from hetfab.overlay.compiler.row_types import row_types
 from hetfab.overlay.errors import (
@@ -81,7 +82,7 @@ def lower(model: onnx.ModelProto, bindings: Mapping[str, Binding]) -> LoweredMod
             "run `hetfab quantize MODEL --graph GRAPH -o QUANTIZED` and compile its result",
         )
     constants: dict[str, Value] = {name: FloatConstant(array) for name, array in constants_of(model).items()}
-    draft = Draft(bindings, constants, arguments=arguments_of_tables(model))
+    draft = Draft(bindings, constants, arguments=wide_arguments(model))
     for value in graph_inputs(model):
         if isinstance(bindings.get(value.name), Features):
             draft.values[value.name] = FloatInput(value.name, value.type.tensor_type.shape.dim[1].dim_value)
@@ -196,13 +197,16 @@ def _weights(draft: Draft, name: str) -> Weights:
 
 
 def _matmul(draft: Draft, node: onnx.NodeProto) -> Value:
-    rows, weights = rows_of(draft, node.input[0], node), _weights(draft, node.input[1])
-    if weights.values.shape[0] != rows.channels:
+    joined = draft.values.get(node.input[0])
+    parts = joined.parts if isinstance(joined, Joined) else 1
+    rows = joined.rows if isinstance(joined, Joined) else rows_of(draft, node.input[0], node)
+    weights, inputs = _weights(draft, node.input[1]), parts * rows.channels
+    if weights.values.shape[0] != inputs:
         raise RefusedError(
-            f"it multiplies {counted(rows.channels, 'channel')} by {counted(weights.values.shape[0], 'row')} of weights"
+            f"it multiplies {counted(inputs, 'channel')} by {counted(weights.values.shape[0], 'row')} of weights"
         )
     bias = np.zeros(weights.values.shape[1], np.int64)
-    term = DenseTerm(rows, weights.values, weights.bits, bias, weights.scales.times_power(rows.exponent))
+    term = DenseTerm(rows, weights.values, weights.bits, bias, weights.scales.times_power(rows.exponent), parts)
     check_accumulator(term, node.output[0])
     return term
 
@@ -218,13 +222,24 @@ def _add(draft: Draft, node: onnx.NodeProto) -> Value:
             term = replace(left, bias=left.bias + values.reshape(-1))
             check_accumulator(term, node.output[0])
             return term
-        case Sum(exponent, dense, means), Sum(other, other_dense, other_means):
+        case Sum(bias=None), Integers(values=values, bits=bits, signed=True) if bits == TERM_BITS:
+            if not right.scales.equal(_unit_of(left)):
+                raise RefusedError("the bias does not have the step of the sum")
+            return replace(left, bias=values.reshape(-1))
+        case Sum(exponent, dense, means, bias), Sum(other, other_dense, other_means, other_bias):
+            if bias is not None or other_bias is not None:
+                raise RefusedError("it adds to a sum with a bias")
             if exponent != other:
                 raise RefusedError("its operands have different scales")
             if dense is not None and other_dense is not None:
                 raise RefusedError("it adds two dense terms")
             return Sum(exponent, dense or other_dense, means + other_means)
     raise RefusedError("it adds something other than a bias or terms in Q.8")
+
+
+def _unit_of(value: Sum) -> Scales:
+    """The step of a sum."""
+    return Scales(np.ones(1, np.int64), np.array([value.exponent - Q8_BITS]))
 
 
 def _relu(draft: Draft, node: onnx.NodeProto) -> Value:

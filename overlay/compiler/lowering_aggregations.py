@@ -2,6 +2,7 @@
 """Lowers graph operators: means, sums and attention over edges that a graph gives or that follow from counts."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import onnx
 
@@ -67,7 +68,9 @@ def _mean(draft: Draft, node: onnx.NodeProto) -> Value:
 
 def _total(draft: Draft, node: onnx.NodeProto) -> Value:
     rows, source, destination, *_ = node.input
-    return _sum(draft, node, Aggregation(rows_of(draft, rows, node), _edges(draft, source, destination), total=True))
+    edges = _edges(draft, source, destination)
+    edges = replace(edges, name=f"sum over {edges.name}", total=True)
+    return _sum(draft, node, Aggregation(rows_of(draft, rows, node), edges))
 
 
 def _additive(draft: Draft, node: onnx.NodeProto) -> Value:

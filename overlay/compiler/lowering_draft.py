@@ -57,11 +57,11 @@ class Weights:
 
 @dataclass(frozen=True, eq=False)
 class Wide:
-    """What is rounded to more bits than a stored tensor has: the argument of a table.
+    """What is rounded to more bits than a stored tensor has: the argument of a table or a normalization.
 
     Attributes:
         value: What is rounded.
-        bits: Its width, 8 to 12.
+        bits: Its width, 8 to 12, or 16.
         signed: Whether it is signed.
         exponent: Of its scale.
     """
@@ -72,7 +72,22 @@ class Wide:
     exponent: int
 
 
-Value: TypeAlias = Wide | FloatInput | FloatConstant | Integers | Weights | Stored | DenseTerm | Sum | Rectified
+@dataclass(frozen=True, eq=False)
+class Joined:
+    """The parts of a stack side by side, which only a product reads.
+
+    Attributes:
+        rows: The stack.
+        parts: How many parts it has.
+    """
+
+    rows: Stored
+    parts: int
+
+
+Value: TypeAlias = (
+    Wide | Joined | FloatInput | FloatConstant | Integers | Weights | Stored | DenseTerm | Sum | Rectified
+)
 
 
 @dataclass
@@ -87,7 +102,7 @@ class Draft:
         refused: Operators that no layer covers, in words.
         parts: Tensors that are parts of stacked ones.
         stacks: Stacks that edges name.
-        arguments: Tensors that are arguments of tables.
+        arguments: Tensors that are arguments of tables and normalizations.
     """
 
     bindings: Mapping[str, Binding]

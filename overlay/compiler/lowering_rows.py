@@ -7,10 +7,21 @@ from dataclasses import replace
 import numpy as np
 import onnx
 
-from hetfab.overlay.compiler.layer_ends import Sum, channels_of, requantized_copy, rounded_layer
-from hetfab.overlay.compiler.lowered import Additive, Aggregation, Product, StackPart, Stored, Table
+from hetfab.overlay.compiler.layer_ends import Sum, channels_of, normalized_layer, requantized_copy, rounded_layer
+from hetfab.overlay.compiler.lowered import (
+    SCORE_BITS,
+    Additive,
+    Aggregation,
+    Normalization,
+    Product,
+    StackPart,
+    Stored,
+    Table,
+)
 from hetfab.overlay.compiler.lowering_draft import (
     Draft,
+    FloatConstant,
+    Joined,
     RefusedError,
     Value,
     Wide,
@@ -22,12 +33,12 @@ from hetfab.overlay.model import hgnn
 from hetfab.overlay.model.layers import attributes
 from hetfab.overlay.model.scales import exact_scales
 
-_TABLE = (hgnn.DOMAIN, "QTable")
+_TABLE, _NORM = (hgnn.DOMAIN, "QTable"), (hgnn.DOMAIN, "QLayerNorm")
 
 
-def arguments_of_tables(model: onnx.ModelProto) -> frozenset[str]:
-    """Tensors that tables read: their Quant ends no layer."""
-    return frozenset(node.input[0] for node in model.graph.node if (node.domain, node.op_type) == _TABLE)
+def wide_arguments(model: onnx.ModelProto) -> frozenset[str]:
+    """Tensors that tables and normalizations read: their Quant ends no layer."""
+    return frozenset(node.input[0] for node in model.graph.node if (node.domain, node.op_type) in (_TABLE, _NORM))
 
 
 def stacked_rows(draft: Draft, node: onnx.NodeProto) -> Value:
@@ -95,9 +106,9 @@ def _table(draft: Draft, node: onnx.NodeProto) -> Value:
     argument = draft.values.get(node.input[0])
     if not isinstance(argument, Wide):
         raise RefusedError("its argument is no layer's result behind its Quant")
-    exponent = exponent_of(exact_scales(constant_of(draft, node.input[1]), node), node)
+    exponent = exponent_of(exact_scales(constant_of(draft, node.input[3]), node), node)
     entries = np.rint(np.ldexp(constant_of(draft, node.input[2]).astype(np.float64).reshape(-1), -exponent))
-    signed = bool(attributes(node).get("signed", 1))
+    signed = bool(attributes(node).get("result_signed", 1))
     if argument.signed:
         # The file has them from the lowest argument on.
         entries = np.roll(entries, len(entries) // 2)
@@ -109,8 +120,44 @@ def _table(draft: Draft, node: onnx.NodeProto) -> Value:
     return output
 
 
+def _layer_norm(draft: Draft, node: onnx.NodeProto) -> Value:
+    """Rows of a layer's result in 16 bits, normalized."""
+    argument = draft.values.get(node.input[0])
+    if not isinstance(argument, Wide) or argument.bits != SCORE_BITS or not argument.signed:
+        raise RefusedError("its argument is no layer's result of 16 bits")
+    gain, offset, epsilon, shift, bits = (constant_of(draft, name) for name in node.input[2:7])
+    exponent = exponent_of(exact_scales(constant_of(draft, node.input[7]), node), node)
+    signed, channels = bool(attributes(node).get("signed", 1)), channels_of(argument.value)
+    output = draft.store(Stored(node.output[0], channels, int(bits), signed, exponent, "computed"))
+    normalization = Normalization(
+        gain.astype(np.int64), offset.astype(np.int64), channels, int(epsilon), True, int(shift)
+    )
+    draft.layers.append(normalized_layer(argument.value, argument.exponent, output, normalization))
+    return output
+
+
+def _join_parts(draft: Draft, node: onnx.NodeProto) -> Value:
+    """The parts of a stack side by side."""
+    return Joined(rows_of(draft, node.input[0], node), parts_of(node))
+
+
+def parts_of(node: onnx.NodeProto) -> int:
+    """How many parts an operator's stack has."""
+    parts = attributes(node)["parts"]
+    assert isinstance(parts, int)
+    return parts
+
+
+def _shape(draft: Draft, node: onnx.NodeProto) -> Value:
+    """A number of rows, which bind knows."""
+    return FloatConstant(np.zeros(0))
+
+
 #: (domain, operator) -> rule.
 ROWS: dict[tuple[str, str], Callable[[Draft, onnx.NodeProto], Value]] = {
     ("", "Slice"): _slice,
+    ("", "Shape"): _shape,
     _TABLE: _table,
+    _NORM: _layer_norm,
+    (hgnn.DOMAIN, "JoinParts"): _join_parts,
 }

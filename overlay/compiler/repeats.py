@@ -81,7 +81,7 @@ def _aggregation(aggregation: Aggregation) -> _Key:
             )
         case Product(heads=heads, exponent=exponent):
             numbers = (heads, exponent, attention.queries.name, attention.keys.name)
-    return aggregation.input.name, aggregation.edges, aggregation.total, type(attention), numbers
+    return aggregation.input.name, aggregation.edges, type(attention), numbers
 
 
 def _normalization(found: Normalization) -> _Key:
