@@ -107,16 +107,15 @@ def _table(draft: Draft, node: onnx.NodeProto) -> Value:
     if not isinstance(argument, Wide):
         raise RefusedError("its argument is no layer's result behind its Quant")
     exponent = exponent_of(exact_scales(constant_of(draft, node.input[3]), node), node)
-    entries = np.rint(np.ldexp(constant_of(draft, node.input[2]).astype(np.float64).reshape(-1), -exponent))
+    entries = constant_of(draft, node.input[2]).astype(np.int64).reshape(-1)
     signed = bool(attributes(node).get("result_signed", 1))
     if argument.signed:
         # The file has them from the lowest argument on.
         entries = np.roll(entries, len(entries) // 2)
-    values = entries.astype(np.int64)
     output = draft.store(Stored(node.output[0], channels_of(argument.value), 8, signed, exponent, "computed"))
     limited = replace(output, bits=argument.bits, signed=argument.signed, exponent=argument.exponent)
     layer = rounded_layer(argument.value, limited)
-    draft.layers.append(replace(layer, output=output, table=Table(argument.bits, argument.signed, values)))
+    draft.layers.append(replace(layer, output=output, table=Table(argument.bits, argument.signed, entries)))
     return output
 
 
