@@ -13,22 +13,25 @@ from hetfab.driver.graph.heterograph import Edges as GraphEdges
 from hetfab.driver.graph.heterograph import HeteroGraph
 from hetfab.overlay.bind import bind
 from hetfab.overlay.compiler.compile import compile_lowered
-from hetfab.overlay.compiler.layer_ends import Sum, exported_layer, rounded_layer
+from hetfab.overlay.compiler.layer_ends import Sum, exported_layer, normalized_layer, rounded_layer
 from hetfab.overlay.compiler.lowered import (
     Additive,
     Aggregation,
     DenseTerm,
     LoweredLayer,
     LoweredModel,
+    Normalization,
     Product,
     StackPart,
     Stored,
     Table,
 )
+from hetfab.overlay.compiler.lowering_rows import padded_parts
 from hetfab.overlay.compiler.row_types import row_types
 from hetfab.overlay.isa.arithmetic import mean_q8, reciprocals
 from hetfab.overlay.isa.attention import additive_logits, edge_weights
 from hetfab.overlay.isa.codec import Segment
+from hetfab.overlay.isa.normalization import normalize, normalized
 from hetfab.overlay.model.binding import Features
 from hetfab.overlay.model.scales import Scales
 from hetfab.overlay.model.schema import Relation
@@ -72,15 +75,15 @@ class Model:
 
     def features(self, name: str) -> Stored:
         tensor = Stored(f"x_{name}", WIDTHS[name], 8, True, 0, "features")
-        self.values[tensor.name] = self.graph.features[name].astype(np.int64)
-        return self._kept(tensor)
+        self.values[tensor.name] = self.graph.dense_features(name).astype(np.int64)
+        return self.keep(tensor)
 
     def constant(self, rows: int, channels: int) -> Stored:
         """Scores of edge types."""
         values = self.random.integers(-300, 300, (rows, channels))
         tensor = Stored(f"t{len(self.stored)}", channels, 16, True, -8, "constant", values)
         self.values[tensor.name] = values
-        return self._kept(tensor)
+        return self.keep(tensor)
 
     def term(self, rows: Stored, channels: int) -> DenseTerm:
         weight = self.random.integers(-9, 10, (rows.channels, channels))
@@ -95,7 +98,7 @@ class Model:
         """Rounds ``sums`` in steps of ``2**unit``, halves to even."""
         channels = sums.shape[1]
         output = Stored(f"t{len(self.stored)}", channels, bits, True, exponent, "computed")
-        self.layers.append(rounded_layer(value, self._kept(output)))
+        self.layers.append(rounded_layer(value, self.keep(output)))
         self.values[output.name] = limited(np.rint(np.ldexp(sums.astype(np.float64), int(unit) - exponent)), bits)
         return output
 
@@ -113,7 +116,7 @@ class Model:
         return np.asarray(self.values[term.input.name] @ term.weight + term.bias, np.int64)
 
     def stack(self, tensors: list[Stored]) -> Stored:
-        whole = self._kept(replace(tensors[0], name=f"t{len(self.stored)}"))
+        whole = self.keep(replace(tensors[0], name=f"t{len(self.stored)}"))
         for number, tensor in enumerate(tensors):
             self.parts[tensor.name] = StackPart(whole.name, number)
         self.values[whole.name] = np.concatenate([self.values[tensor.name] for tensor in tensors])
@@ -134,7 +137,9 @@ class Model:
         found = [
             (d + start[each.destination], s + start[each.source], kind)
             for kind, each in enumerate(edges.relations)
-            for s, d in zip(*self.graph.relations[each], strict=True)
+            for s, d in zip(
+                self.graph.relations[each].source.tolist(), self.graph.relations[each].destination.tolist(), strict=True
+            )
         ]
         return found + [(row, row, len(edges.relations)) for row in range(sum(COUNTS[name] for name in types))]
 
@@ -171,24 +176,23 @@ class Model:
     def finish(self, value: DenseTerm | Sum) -> LoweredModel:
         last, lsb = exported_layer(value, "logits")
         self.layers.append(last)
-        self._kept(last.output)
+        self.keep(last.output)
         bindings = {f"x_{name}": Features(name) for name in COUNTS}
         found = row_types(self.stored.values(), self.layers, bindings, self.parts, self.stacks)
         return LoweredModel(found.layers, self.stored, found.types, {}, last.output, lsb, found.stacks, self.parts)
 
-    def _kept(self, tensor: Stored) -> Stored:
+    def keep(self, tensor: Stored) -> Stored:
         self.stored[tensor.name] = tensor
         return tensor
 
 
 def limited(values: npt.NDArray[Any], bits: int) -> Integers:
-    return np.clip(values, -(1 << bits - 1), (1 << bits - 1) - 1).astype(np.int64)
+    return np.asarray(np.clip(values, -(1 << bits - 1), (1 << bits - 1) - 1), np.int64)
 
 
-def check(model: Model, lowered: LoweredModel, logits: Integers, **changes: int) -> None:
+def check(model: Model, lowered: LoweredModel, logits: Integers) -> None:
     """The golden machine's logits of the compiled program are those."""
-    geometry = replace(SMALL_GEOMETRY, **changes)
-    program = compile_lowered(lowered, design_of(geometry))
+    program = compile_lowered(lowered, design_of(SMALL_GEOMETRY))
     bound = bind(program, graph_arrays(program, model.graph))
     executed = run_golden(bound)
     np.testing.assert_array_equal(bound.logits(executed.dram[Segment.OUTPUT]), logits)
@@ -226,8 +230,9 @@ def stacked(model: Model, into: str = "") -> Edges:
 def test_edges_of_all_relations_have_scores_of_their_types() -> None:
     model = Model(1)
     rows = model.stack([model.dense(model.features(name), 64) for name in ("paper", "author")])
-    scores = [model.dense(rows, 4, bits=16, exponent=-8) for _ in range(2)]
-    over = Aggregation(model.dense(rows, 64), stacked(model), Additive(*scores, model.constant(3, 4), 205))
+    source, destination = (model.dense(rows, 4, bits=16, exponent=-8) for _ in range(2))
+    weights = Additive(source, destination, model.constant(3, 4), 205)
+    over = Aggregation(model.dense(rows, 64), stacked(model), weights)
     sums = model.attended(over, sum(COUNTS.values()))
     check(model, model.finish(Sum(over.input.exponent, None, (over,))), sums)
 
@@ -281,3 +286,52 @@ def test_products_of_queries_and_keys_weigh_the_edges_of_a_relation() -> None:
         Product(model.dense(paper, 32), model.dense(author, 32), 4, -11),
     )
     check(model, model.finish(Sum(2, None, (over,))), model.attended(over, COUNTS["paper"]))
+
+
+@pytest.mark.parametrize("channels", [64, 40])
+def test_parts_of_a_stack_stand_side_by_side_for_a_product(channels: int) -> None:
+    model = Model(6)
+    papers, count = model.features("paper"), COUNTS["paper"]
+    parts = [model.dense(papers, channels) for _ in range(3)]
+    rows = model.stack(parts)
+    joined = model.values[rows.name].reshape(3, count, channels).transpose(1, 0, 2).reshape(count, -1)
+    weight, bias = model.random.integers(-9, 10, (3 * channels, 5)), np.zeros(5, np.int64)
+    scales = Scales(np.ones(5, np.int64), np.zeros(5, np.int64))
+    term = DenseTerm(rows, padded_parts(weight, 3), np.full(5, 8), bias, scales, tuple(parts))
+    check(model, model.finish(term), joined @ weight)
+
+
+@pytest.mark.parametrize("over_edges", [False, True])
+def test_rows_of_a_dense_layer_and_of_a_sum_are_normalized(over_edges: bool) -> None:
+    model, channels = Model(7), 20
+    paper = model.features("paper")
+    numbers = Normalization(
+        model.random.integers(-2000, 2000, channels),
+        model.random.integers(-9999, 9999, channels),
+        channels,
+        777,
+        True,
+        14,
+    )
+    if over_edges:
+        rows = model.dense(paper, channels)
+        mean = Aggregation(rows, relation(PP))
+        sources, rows_of_edges = model.graph.relations[PP].source, model.graph.relations[PP].destination
+        sums = np.zeros((COUNTS["paper"], channels), np.int64)
+        np.add.at(sums, rows_of_edges, model.values[rows.name][sources])
+        degrees = np.bincount(rows_of_edges, minlength=COUNTS["paper"])
+        biases = model.random.integers(-500, 500, channels)
+        unit, value = -6, Sum(2, None, (mean,), biases)
+        given = mean_q8(sums, *(each[:, None] for each in reciprocals(degrees))) + biases
+    else:
+        value = model.term(paper, channels)
+        unit, given = int(value.scales.exponents[0]), model.product(value)
+    exponent = -3
+    wide = limited(np.rint(np.ldexp(given.astype(float), unit - exponent)), 16)
+    output = model.keep(Stored("normal", channels, 8, False, 0, "computed"))
+    model.layers.append(normalized_layer(value, exponent, output, numbers))
+    model.values["normal"] = normalize(
+        normalized(wide, channels, 777, centred=True), numbers.gain, numbers.offset, 14, 255, signed=False
+    )
+    last = model.term(output, 4)
+    check(model, model.finish(last), model.product(last))

@@ -3,8 +3,10 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from hetfab.driver.graph.arrays import graph_arrays
@@ -23,6 +25,7 @@ from tests.random_models import Case, ModelBuilder
 
 AP, PP = Relation("author", "ap", "paper"), Relation("paper", "pp", "paper")
 STACK = Stack("all", ("paper", "author"))
+Numbers = npt.NDArray[np.integer[Any]]
 #: Pairs of an edge's (destination, source, type).
 Triples = list[tuple[int, int, int]]
 
@@ -52,8 +55,9 @@ def with_edges(program: Program, edges: Edges, *stacks: Stack) -> Program:
     return replace(program, edges=(*program.edges, edges), symbols=symbols, stacks=stacks)
 
 
-def triples(indptr: np.ndarray, sources: np.ndarray, types: np.ndarray) -> Triples:
+def triples(indptr: Numbers, sources: Numbers, types: Numbers | None) -> Triples:
     """Edges in their order."""
+    assert types is not None
     rows = np.repeat(np.arange(len(indptr) - 1), np.diff(indptr))
     return list(zip(rows.tolist(), sources.tolist(), types.tolist(), strict=True))
 

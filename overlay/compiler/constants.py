@@ -80,7 +80,7 @@ class Constants:
         on_d, on_l = slice(chosen.first, middle), slice(middle, middle + chosen.on_l)
         bipolar = chosen.planes == 1
         inputs = 8 * tile.step_bytes // operands.activation_bits
-        rows = layouts.padded(layer.dense.input.channels, 8 * isa().block_bytes // operands.activation_bits)
+        rows = layouts.padded(layer.dense.inputs, 8 * isa().block_bytes // operands.activation_bits)
         records = [
             self._parameters(layer, operands.bias_on_d(layer.dense, on_d), on_d, geometry),
             self._parameters(layer, operands.bias_on_l(layer.dense, on_l, rows, bipolar=bipolar), on_l, geometry),

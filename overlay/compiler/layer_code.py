@@ -207,9 +207,11 @@ class LayerCode:
             "to_l": int(on_l),
             "packed": int(planned.operands.packed),
             "row_blocks": planned.step_blocks(step),
-            "stride_blocks": planned.input_blocks,
+            "stride_blocks": planned.input_stride,
             "address": tensor_address(
-                dense.input.name, step * tile.step_bytes, tile.rows * planned.input_blocks * _BLOCK
+                dense.parts[step].name if dense.parts else dense.input.name,
+                0 if dense.parts else step * tile.step_bytes,
+                tile.rows * planned.input_stride * _BLOCK,
             ),
         }
         if on_d:

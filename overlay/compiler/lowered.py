@@ -84,7 +84,7 @@ class DenseTerm:
         weight_bits: Width of each column, [N], 1 to 8.
         bias: [N].
         scales: Of the result, [N].
-        parts: Parts of the input, a stack, whose rows stand side by side; 1 for rows as they are.
+        parts: Parts of the input, a stack, whose rows stand side by side, each padded to whole blocks; else none.
     """
 
     input: Stored
@@ -92,7 +92,17 @@ class DenseTerm:
     weight_bits: IntArray
     bias: IntArray
     scales: Scales
-    parts: int = 1
+    parts: tuple[Stored, ...] = ()
+
+    @property
+    def rows(self) -> Stored:
+        """A tensor with a row for each of the result."""
+        return self.parts[0] if self.parts else self.input
+
+    @property
+    def inputs(self) -> int:
+        """Input channels, with those that pad parts."""
+        return len(self.weight)
 
 
 @dataclass(frozen=True, eq=False)

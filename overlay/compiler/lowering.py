@@ -41,7 +41,7 @@ from hetfab.overlay.compiler.lowering_draft import (
     stored_layer,
     to_integers,
 )
-from hetfab.overlay.compiler.lowering_rows import ROWS, stacked_rows, wide_arguments
+from hetfab.overlay.compiler.lowering_rows import ROWS, padded_parts, part_of, stacked_rows, wide_arguments
 from hetfab.overlay.compiler.repeats import without_repeats
 from hetfab.overlay.compiler.row_types import row_types
 from hetfab.overlay.errors import (
@@ -206,7 +206,10 @@ def _matmul(draft: Draft, node: onnx.NodeProto) -> Value:
             f"it multiplies {counted(inputs, 'channel')} by {counted(weights.values.shape[0], 'row')} of weights"
         )
     bias = np.zeros(weights.values.shape[1], np.int64)
-    term = DenseTerm(rows, weights.values, weights.bits, bias, weights.scales.times_power(rows.exponent), parts)
+    scales, values, places = weights.scales.times_power(rows.exponent), weights.values, ()
+    if isinstance(joined, Joined):
+        values, places = padded_parts(values, parts), tuple(part_of(draft, rows, part) for part in range(parts))
+    term = DenseTerm(rows, values, weights.bits, bias, scales, places)
     check_accumulator(term, node.output[0])
     return term
 

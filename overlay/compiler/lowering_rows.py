@@ -12,6 +12,7 @@ from hetfab.overlay.compiler.lowered import (
     SCORE_BITS,
     Additive,
     Aggregation,
+    IntArray,
     Normalization,
     Product,
     StackPart,
@@ -29,6 +30,7 @@ from hetfab.overlay.compiler.lowering_draft import (
     exponent_of,
     rows_of,
 )
+from hetfab.overlay.isa.spec import isa
 from hetfab.overlay.model import hgnn
 from hetfab.overlay.model.layers import attributes
 from hetfab.overlay.model.scales import exact_scales
@@ -67,22 +69,23 @@ def _slice(draft: Draft, node: onnx.NodeProto) -> Value:
         raise RefusedError("it takes other rows than the first")
     match draft.values.get(node.input[0]):
         case Stored() as tensor:
-            return _first_part(draft, tensor)
+            return part_of(draft, tensor, 0)
         case Sum() as value:
-            dense = value.dense and replace(value.dense, input=_first_part(draft, value.dense.input))
+            dense = value.dense and replace(value.dense, input=part_of(draft, value.dense.input, 0))
             return replace(
                 value, dense=dense, aggregations=tuple(_into_first(draft, each) for each in value.aggregations)
             )
     raise RefusedError("it takes rows of what is neither stored nor a sum")
 
 
-def _first_part(draft: Draft, tensor: Stored) -> Stored:
-    """The first part of a stacked tensor, a tensor of its own in the same place."""
+def part_of(draft: Draft, tensor: Stored, number: int) -> Stored:
+    """A part of a stacked tensor, a tensor of its own in the same place."""
+    place = StackPart(tensor.name, number)
     for name, part in draft.parts.items():
-        if part == StackPart(tensor.name, 0):
+        if part == place:
             return draft.stored[name]
-    view = draft.store(replace(tensor, name=f"{tensor.name}, part 0"))
-    draft.parts[view.name] = StackPart(tensor.name, 0)
+    view = draft.store(replace(tensor, name=f"{tensor.name}, part {number}"))
+    draft.parts[view.name] = place
     return view
 
 
@@ -95,9 +98,9 @@ def _into_first(draft: Draft, aggregation: Aggregation) -> Aggregation:
     attention = aggregation.attention
     match attention:
         case Additive(destination=Stored() as scores):
-            attention = replace(attention, destination=_first_part(draft, scores))
+            attention = replace(attention, destination=part_of(draft, scores, 0))
         case Product(queries=queries):
-            attention = replace(attention, queries=_first_part(draft, queries))
+            attention = replace(attention, queries=part_of(draft, queries, 0))
     return replace(aggregation, edges=edges, attention=attention)
 
 
@@ -138,6 +141,14 @@ def _layer_norm(draft: Draft, node: onnx.NodeProto) -> Value:
 def _join_parts(draft: Draft, node: onnx.NodeProto) -> Value:
     """The parts of a stack side by side."""
     return Joined(rows_of(draft, node.input[0], node), parts_of(node))
+
+
+def padded_parts(weight: IntArray, parts: int) -> IntArray:
+    """Weights of parts that stand side by side: rows of zeros behind each part's, up to whole blocks."""
+    own = len(weight) // parts
+    padding = -own % isa().block_bytes
+    by_part = np.pad(weight.reshape(parts, own, -1), ((0, 0), (0, padding), (0, 0)))
+    return by_part.reshape(parts * (own + padding), -1)
 
 
 def parts_of(node: onnx.NodeProto) -> int:

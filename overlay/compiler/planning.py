@@ -46,7 +46,13 @@ class PlannedLayer:
         """Length of a row of the dense term's input in blocks."""
         if self.layer.product is None or self.operands is None:
             return 0
-        return blocks_of(-(-self.layer.product.input.channels * self.operands.activation_bits // 8))
+        return blocks_of(-(-self.layer.product.inputs * self.operands.activation_bits // 8))
+
+    @property
+    def input_stride(self) -> int:
+        """Distance of two rows of the dense term's input in blocks."""
+        product = self.layer.product
+        return self.input_blocks // max(1, len(product.parts)) if product is not None else 0
 
     def weight_bits_on_cores(self) -> dict[str, IntArray]:
         """Widths of the weights of the output channels on each core, pass by pass."""
@@ -140,7 +146,8 @@ class _Planner:
             # A share holds for layers that both cores can serve.
             cores = frozenset({GEMM_D})
         return LayerShape(
-            row_bytes=stored_row_bytes(layer.product.input.channels, operands.activation_bits),
+            row_bytes=stored_row_bytes(layer.product.inputs, operands.activation_bits),
+            parts=max(1, len(layer.product.parts)),
             packed=operands.packed,
             slices=operands.slices,
             planes=tuple(sorted(planes)) if self.any_order else planes,

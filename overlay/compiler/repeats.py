@@ -25,7 +25,7 @@ _Key: TypeAlias = tuple[object, ...]
 def without_repeats(lowered: LoweredModel) -> LoweredModel:
     """The same model in which layers that compute the same tensor are one."""
     kept: dict[_Key, LoweredLayer] = {}
-    placed = set(lowered.parts)
+    placed = set(lowered.parts) | {part.whole for part in lowered.parts.values()}
     stands_for: dict[str, Stored] = {}
     layers = []
     for given in lowered.layers:
