@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Parsers of the attention operators of the domain ``hgnn``, whose heads are an axis of their own in the file."""
+"""Parsers of the attention operators of the domain ``hgnn``; heads of nodes are an axis of their own in the file."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ import onnx
 
 from hetfab.overlay.model import hgnn
 from hetfab.overlay.model.draft import UNKNOWN, Draft, GapError, RefusedError
-from hetfab.overlay.model.layers import EdgeAttention, EdgeDot, attributes
+from hetfab.overlay.model.layers import EdgeAttention, EdgeDot, Fusion, JoinParts, PartMean, TokenAttention, attributes
 
 
 @dataclass(frozen=True)
@@ -85,9 +85,41 @@ def _parse_edge_dot(draft: Draft, node: onnx.NodeProto) -> None:
     draft.add(layer, view.heads * view.width)
 
 
+def _parts(node: onnx.NodeProto) -> int:
+    parts = attributes(node).get("parts", 0)
+    if not isinstance(parts, int) or parts < 1:
+        raise RefusedError(f"its attribute 'parts' is {parts}", "say of how many parts the stack is")
+    return parts
+
+
+def _parse_part_mean(draft: Draft, node: onnx.NodeProto) -> None:
+    draft.add(PartMean(node.output[0], node.input[0], _parts(node)), draft.rows(node.input[0]))
+
+
+def _parse_fuse(draft: Draft, node: onnx.NodeProto) -> None:
+    rows, weights = node.input
+    draft.add(Fusion(node.output[0], rows, _scores(draft, weights, 1), _parts(node)), draft.rows(rows))
+
+
+def _parse_token_attention(draft: Draft, node: onnx.NodeProto) -> None:
+    queries, keys, rows = node.input
+    if draft.rows(queries) != draft.rows(keys):
+        raise RefusedError("queries and keys have different widths", "export the model again")
+    draft.add(TokenAttention(node.output[0], rows, queries, keys, _parts(node)), draft.rows(rows))
+
+
+def _parse_join(draft: Draft, node: onnx.NodeProto) -> None:
+    parts = _parts(node)
+    draft.add(JoinParts(node.output[0], node.input[0], parts), parts * draft.rows(node.input[0]))
+
+
 #: (domain, operator) -> parser.
 ATTENTION_PARSERS: dict[tuple[str, str], Callable[[Draft, onnx.NodeProto], None]] = {
     (hgnn.DOMAIN, "EdgeAtt"): _parse_edge_attention,
     (hgnn.DOMAIN, "EdgeAttTyped"): _parse_edge_attention,
     (hgnn.DOMAIN, "EdgeDot"): _parse_edge_dot,
+    (hgnn.DOMAIN, "PartMean"): _parse_part_mean,
+    (hgnn.DOMAIN, "Fuse"): _parse_fuse,
+    (hgnn.DOMAIN, "TokenAtt"): _parse_token_attention,
+    (hgnn.DOMAIN, "JoinParts"): _parse_join,
 }

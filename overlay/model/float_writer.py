@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Writes layers as a float ONNX model, so that onnxruntime runs what rewrites made of another."""
 
-import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -156,7 +155,7 @@ def _write(writer: GraphWriter, layer: Layer, graph: LayerGraph) -> None:
         case SegMean() | SegSum() | EdgeAttention() | EdgeDot():
             _write_edges(writer, layer, graph)
         case TokenAttention() | Fusion() | PartMean():
-            _write_parts(writer, layer, graph)
+            _write_parts(writer, layer)
 
 
 def _write_layer_norm(writer: GraphWriter, layer: LayerNorm) -> None:
@@ -199,25 +198,12 @@ def _heads(writer: GraphWriter, name: str, heads: int, output: str) -> str:
     return writer.add("Reshape", [name, writer.whole(0, heads, -1)], output)
 
 
-def _write_parts(writer: GraphWriter, layer: TokenAttention | Fusion | PartMean, graph: LayerGraph) -> None:
-    numbers = itertools.count()
-
-    def step(operator: str, *inputs: str, **values: object) -> str:
-        return writer.add(operator, list(inputs), f"{layer.output}.step{next(numbers)}", **values)
-
-    def parts(name: str) -> str:
-        return step("Reshape", name, writer.whole(layer.parts, -1, graph.channels[name]))
-
+def _write_parts(writer: GraphWriter, layer: TokenAttention | Fusion | PartMean) -> None:
     match layer:
         case PartMean():
-            sums = step("ReduceMean", parts(layer.input), writer.whole(1), keepdims=0)
+            operator, inputs = "PartMean", [layer.input]
         case Fusion():
-            shares = step("Unsqueeze", step("Softmax", layer.weights, axis=0), writer.whole(2))
-            sums = step("ReduceSum", step("Mul", parts(layer.input), shares), writer.whole(0), keepdims=0)
+            operator, inputs = "Fuse", [layer.input, layer.weights]
         case TokenAttention():
-            queries = step("Transpose", parts(layer.queries), perm=[1, 0, 2])
-            keys = step("Transpose", parts(layer.keys), perm=[1, 2, 0])
-            shares = step("Softmax", step("MatMul", queries, keys), axis=-1)
-            values = step("Transpose", parts(layer.input), perm=[1, 0, 2])
-            sums = step("Transpose", step("MatMul", shares, values), perm=[1, 0, 2])
-    writer.add("Reshape", [sums, writer.whole(-1, graph.channels[layer.output])], layer.output)
+            operator, inputs = "TokenAtt", [layer.queries, layer.keys, layer.input]
+    writer.add(operator, inputs, layer.output, hgnn.DOMAIN, parts=layer.parts)

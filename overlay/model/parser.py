@@ -21,6 +21,8 @@ from hetfab.overlay.model.draft import UNKNOWN, Draft, GapError, RefusedError
 from hetfab.overlay.model.function_parsers import FUNCTION_PARSERS
 from hetfab.overlay.model.layers import (
     Add,
+    Aggregation,
+    Bias,
     Dense,
     FloatArray,
     LayerGraph,
@@ -33,7 +35,7 @@ from hetfab.overlay.model.layers import (
     describe,
 )
 from hetfab.overlay.model.reader import graph_inputs
-from hetfab.overlay.model.sums import Gaps, refused_uses
+from hetfab.overlay.model.sums import Gaps, refused_uses, terms_of
 from hetfab.overlay.model.view_parsers import VIEW_PARSERS, multiply_tokens
 
 #: What turns logits into shares or classes; predictions are made of the logits themselves.
@@ -172,7 +174,7 @@ def _parse_add(draft: Draft, node: onnx.NodeProto) -> None:
         vector = draft.constants.get(constant)
         if vector is None or (vector.ndim == 2 and vector.shape[0] != 1):
             continue
-        if not _fold_bias(draft, node, value, vector):
+        if not _fold_bias(draft, node, value, vector) and not _add_bias(draft, node, value, vector):
             raise RefusedError(
                 "a constant is added to something without a dense layer of its own", "fold it into a bias"
             )
@@ -199,6 +201,16 @@ def _fold_bias(draft: Draft, node: onnx.NodeProto, value: str, constant: npt.NDA
     draft.layers[position] = replace(dense, bias=row if dense.bias is None else dense.bias + row)
     last = by_output[value]
     draft.replace(last, replace(draft.layers[last], output=node.output[0]))
+    return True
+
+
+def _add_bias(draft: Draft, node: onnx.NodeProto, value: str, constant: npt.NDArray[np.generic]) -> bool:
+    """Makes a constant that is added to a sum of aggregations alone a layer; whether it is one."""
+    producers = {layer.output: layer for layer in draft.layers}
+    if not all(isinstance(producers.get(term), Aggregation) for term in terms_of(value, producers)):
+        return False
+    channels = draft.channels[value]
+    draft.add(Bias(node.output[0], value, _bias_row(constant, channels)), channels)
     return True
 
 

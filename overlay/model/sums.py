@@ -55,7 +55,7 @@ def find_sums(graph: LayerGraph) -> list[SumGroup]:
     producers = _producers(graph)
     groups = []
     for root in _roots(graph, _NO_GAPS):
-        layers = [producers[term] for term in _terms(root, producers)]
+        layers = [producers[term] for term in terms_of(root, producers)]
         aggregations = tuple(layer for layer in layers if isinstance(layer, Aggregation))
         dense = next((layer for layer in layers if isinstance(layer, Dense)), None)
         groups.append(SumGroup(root, aggregations, dense, tuple(_biases(root, producers))))
@@ -141,7 +141,7 @@ def _operator(layer: Unary | LayerNorm | RowNorm) -> str:
 
 
 def _refused_sum(root: str, graph: LayerGraph, producers: Mapping[str, Layer], gaps: Gaps) -> Iterator[str]:
-    terms = list(_terms(root, producers))
+    terms = list(terms_of(root, producers))
     sums = [term for term in terms if isinstance(producers.get(term), Aggregation)]
     dense = [term for term in terms if isinstance(producers.get(term), Dense) or term in graph.tables]
     stored = [term for term in terms if isinstance(producers.get(term), Relu | Unary | LayerNorm)]
@@ -168,14 +168,20 @@ def _roots(graph: LayerGraph, gaps: Gaps) -> Iterator[str]:
             yield layer.output
 
 
-def _terms(tensor: str, producers: Mapping[str, Layer]) -> Iterator[str]:
+def terms_of(tensor: str, producers: Mapping[str, Layer]) -> Iterator[str]:
+    """The terms of a sum, or the tensor itself; constants that are added are none.
+
+    Args:
+        tensor: The complete sum.
+        producers: Layers by the tensor that they write.
+    """
     layer = producers.get(tensor)
     match layer:
         case Add():
-            yield from _terms(layer.left, producers)
-            yield from _terms(layer.right, producers)
+            yield from terms_of(layer.left, producers)
+            yield from terms_of(layer.right, producers)
         case Bias():
-            yield from _terms(layer.input, producers)
+            yield from terms_of(layer.input, producers)
         case _:
             yield tensor
 
