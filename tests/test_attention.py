@@ -5,12 +5,16 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from hetfab.hls.build.emulator import Emulator, Progress
+from hetfab.overlay.costs.program_cost import expected_records
 from hetfab.overlay.design import Geometry
-from hetfab.overlay.isa.codec import AttendSource, Segment
+from hetfab.overlay.isa.codec import AttendSource, RegisterOffset, Segment
 from hetfab.overlay.isa.golden import GoldenMachine
+from hetfab.overlay.isa.words import pack
+from hetfab.overlay.run_log import RUN_LOG_DTYPE
 from tests.attention_layers import Layer, LayerProgram, layers
 from tests.conftest import SMALL_GEOMETRY
 
@@ -26,6 +30,23 @@ def golden(geometry: Geometry, program: LayerProgram) -> Array:
         machine.segments[segment.name.lower()] = BASES[segment], content.size
     machine.run(program.dram[Segment.PROGRAM].tobytes())
     return machine.memories["sum_ram"].view("<i4")
+
+
+def emulated(emulator: Emulator, program: LayerProgram) -> tuple[Array, Array]:
+    """sum_ram as int32 after a program, and the run log."""
+    dram = {segment: content.copy() for segment, content in program.dram.items()}
+    for segment, content in dram.items():
+        emulator.map_memory(BASES[segment], content)
+        emulator.write_register(RegisterOffset[f"SEGMENT_BASE_{segment.name}_LOW"], BASES[segment])
+        emulator.write_register(RegisterOffset[f"SEGMENT_SIZE_{segment.name}_LOW"], content.size)
+    try:
+        emulator.write_register(RegisterOffset.PROGRAM_LENGTH, len(program.words))
+        emulator.write_register(RegisterOffset.CONTROL, 1)
+        assert emulator.advance(100_000) is Progress.DONE, emulator.message()
+        return emulator.read_ram("sum_ram", 0, SMALL_GEOMETRY.sum_words).view("<i4"), emulator.run_log()
+    finally:
+        for base in BASES.values():
+            emulator.unmap_memory(base)
 
 
 def whole(layer: Layer, source: AttendSource, first: int, rows: int) -> LayerProgram:
@@ -60,14 +81,26 @@ def tiles(layer: Layer, random: np.random.Generator) -> list[tuple[int, int]]:
     return found
 
 
-@settings(max_examples=60, deadline=None)
+RECORDED = [name for name in RUN_LOG_DTYPE.names or () if name != "layer"]
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(layer=layers(), seed=st.integers(0, 2**32 - 1))
-def test_the_golden_model_gives_the_definition(layer: Layer, seed: int) -> None:
+def test_every_way_gives_the_definition(layer: Layer, seed: int, small_emulators: dict[str, Emulator]) -> None:
+    """And costs what the cost functions say."""
     random, expected = np.random.default_rng(seed), layer.expected()
     for first, rows in tiles(layer, random):
         for program in (
             *(whole(layer, source, first, rows) for source in AttendSource),
             split(layer, random, first, rows),
         ):
-            found = golden(SMALL_GEOMETRY, program).reshape(-1)[: rows * expected.shape[1]]
-            np.testing.assert_array_equal(found.reshape(rows, -1), expected[first : first + rows])
+            results = [golden(SMALL_GEOMETRY, program)]
+            costs = expected_records(pack(program.words), program.dram[Segment.GRAPH], SMALL_GEOMETRY)
+            for emulator in small_emulators.values():
+                found, log = emulated(emulator, program)
+                results.append(found)
+                for name in RECORDED:
+                    assert np.array_equal(log[name], costs[name]), name
+            for result in results:
+                found = result.reshape(-1)[: rows * expected.shape[1]].reshape(rows, -1)
+                np.testing.assert_array_equal(found, expected[first : first + rows])

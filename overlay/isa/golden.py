@@ -54,6 +54,7 @@ _RUN = isa().record("run")
 _MODES = isa().operation("reduce").field("mode").values
 _KINDS = isa().operation("attend").field("kind").values
 _ATTEND_WORDS, _TYPE_BEATS = isa().size("attend_words"), isa().size("type_beats")
+_SCORE_BEATS = isa().size("score_beats")
 _PARTIAL_BITS = isa().size("partial_bits")
 #: Scores in a beat, and bytes of the maxima of 8 heads.
 _BEAT_SCORES, _MAXIMA_BYTES = 4, 16
@@ -1119,6 +1120,8 @@ def _check_attend(machine: GoldenMachine, f: Fields, scores: dict[str, Fields]) 
         raise machine.error(f"{f['groups']} groups", f"at most {geometry.agg_groups}, the design's agg_groups")
     if f["source"] and not geometry.feature_words:
         raise machine.error("source tags", "a design with a scratchpad")
+    if f["groups"] and not 1 <= _score_beats(f, scores) <= _SCORE_BEATS:
+        raise machine.error(f"keys of {_score_beats(f, scores)} beats", f"1 to {_SCORE_BEATS}")
     passes = f["maxima"], f["weigh"], f["merge"], f["spill"]
     if passes[:2] == (0, 0) or (passes[:2] == (1, 1) and any(passes[2:])) or (passes[:2] == (1, 0) and not passes[3]):
         found = "maxima {}, weigh {}, merge {}, spill {}".format(*passes)

@@ -34,6 +34,7 @@ constexpr unsigned score_words = 3;  // words of agg_context that configure_sour
 constexpr unsigned attend_words = 512;  // words of 8 partial sums, and beats of targets, that AGG keeps for one attend
 constexpr unsigned attend_edges = 512;  // edges of an attend whose gaps AGG keeps before it reads their rows
 constexpr unsigned type_beats = 128;  // beats of scores of edge types that AGG keeps for one attend
+constexpr unsigned score_beats = 64;  // beats of the longest row of keys
 constexpr unsigned exponentials = 2308;  // entries of the table of exponentials
 constexpr unsigned partial_bits = 40;  // bits of a partial sum of attend
 constexpr unsigned post_left = 15;  // left shift of a sum in Q.8 before VEC's post_shift
@@ -873,32 +874,41 @@ constexpr Loop agg_rows_ahead{2, 7, 17};
 constexpr Loop agg_sums{1, 3, 18};
 constexpr Loop agg_gather{1, 15, 19};
 constexpr Loop agg_divide{1, 3, 20};
-constexpr Loop agg_tags{1, 2, 21};
-constexpr Loop agg_spilled_ahead{1, 5, 22};
-constexpr Loop agg_spilled{1, 6, 23};
-constexpr Loop agg_spill{1, 6, 24};
-constexpr Loop agg_spill_responses{1, 2, 25};
-constexpr Loop sgb_context{1, 2, 26};
-constexpr Loop sgb_starts{1, 4, 27};
-constexpr Loop sgb_requests{1, 4, 28};
-constexpr Loop sgb_rows{1, 4, 29};
-constexpr Loop sgb_copy{1, 6, 30};
-constexpr Loop sgb_expand{1, 8, 31};
-constexpr Loop sgb_wide{1, 9, 32};
-constexpr Loop sgb_widen{1, 5, 33};
-constexpr Loop sgb_seen{1, 5, 34};
-constexpr Loop sgb_ascend{1, 6, 35};
-constexpr Loop sgb_out_starts{1, 4, 36};
-constexpr Loop sgb_responses{1, 2, 37};
-constexpr Loop sgb_clear{1, 2, 38};
-constexpr Loop sgb_count{2, 6, 39};
-constexpr Loop sgb_begin{2, 5, 40};
-constexpr Loop sgb_rewind{2, 5, 41};
-constexpr Loop sgb_place{2, 7, 42};
-constexpr Loop sgb_window{1, 5, 43};
-constexpr unsigned count = 44;
+constexpr Loop attend_rows{1, 6, 21};
+constexpr Loop attend_partials{1, 6, 22};
+constexpr Loop attend_scores_ahead{1, 7, 23};
+constexpr Loop attend_scores{1, 15, 24};
+constexpr Loop attend_weighted_ahead{2, 7, 25};
+constexpr Loop attend_weighted{1, 13, 26};
+constexpr Loop attend_quotients{1, 24, 27};
+constexpr Loop attend_spill{1, 6, 28};
+constexpr Loop attend_responses{1, 2, 29};
+constexpr Loop agg_tags{1, 2, 30};
+constexpr Loop agg_spilled_ahead{1, 5, 31};
+constexpr Loop agg_spilled{1, 6, 32};
+constexpr Loop agg_spill{1, 6, 33};
+constexpr Loop agg_spill_responses{1, 2, 34};
+constexpr Loop sgb_context{1, 2, 35};
+constexpr Loop sgb_starts{1, 4, 36};
+constexpr Loop sgb_requests{1, 4, 37};
+constexpr Loop sgb_rows{1, 4, 38};
+constexpr Loop sgb_copy{1, 6, 39};
+constexpr Loop sgb_expand{1, 8, 40};
+constexpr Loop sgb_wide{1, 9, 41};
+constexpr Loop sgb_widen{1, 5, 42};
+constexpr Loop sgb_seen{1, 5, 43};
+constexpr Loop sgb_ascend{1, 6, 44};
+constexpr Loop sgb_out_starts{1, 4, 45};
+constexpr Loop sgb_responses{1, 2, 46};
+constexpr Loop sgb_clear{1, 2, 47};
+constexpr Loop sgb_count{2, 6, 48};
+constexpr Loop sgb_begin{2, 5, 49};
+constexpr Loop sgb_rewind{2, 5, 50};
+constexpr Loop sgb_place{2, 7, 51};
+constexpr Loop sgb_window{1, 5, 52};
+constexpr unsigned count = 53;
 }  // namespace loops
 // In the order of the ids.
-constexpr const char* loop_names[] = {"instruction", "request_ahead", "load_tile_beats", "load_beats", "store_beats", "store_responses", "gemm_d_steps", "gemm_l_steps", "vec_groups", "vec_functions", "norm_roots", "norm_groups", "vec_context", "dw_parameters", "dw_steps", "agg_context", "agg_descriptors", "agg_rows_ahead", "agg_sums", "agg_gather", "agg_divide", "agg_tags", "agg_spilled_ahead", "agg_spilled", "agg_spill", "agg_spill_responses", "sgb_context", "sgb_starts", "sgb_requests", "sgb_rows", "sgb_copy", "sgb_expand", "sgb_wide", "sgb_widen", "sgb_seen", "sgb_ascend", "sgb_out_starts", "sgb_responses", "sgb_clear", "sgb_count", "sgb_begin", "sgb_rewind", "sgb_place", "sgb_window"};
+constexpr const char* loop_names[] = {"instruction", "request_ahead", "load_tile_beats", "load_beats", "store_beats", "store_responses", "gemm_d_steps", "gemm_l_steps", "vec_groups", "vec_functions", "norm_roots", "norm_groups", "vec_context", "dw_parameters", "dw_steps", "agg_context", "agg_descriptors", "agg_rows_ahead", "agg_sums", "agg_gather", "agg_divide", "attend_rows", "attend_partials", "attend_scores_ahead", "attend_scores", "attend_weighted_ahead", "attend_weighted", "attend_quotients", "attend_spill", "attend_responses", "agg_tags", "agg_spilled_ahead", "agg_spilled", "agg_spill", "agg_spill_responses", "sgb_context", "sgb_starts", "sgb_requests", "sgb_rows", "sgb_copy", "sgb_expand", "sgb_wide", "sgb_widen", "sgb_seen", "sgb_ascend", "sgb_out_starts", "sgb_responses", "sgb_clear", "sgb_count", "sgb_begin", "sgb_rewind", "sgb_place", "sgb_window"};
 
 }  // namespace hetfab::isa
