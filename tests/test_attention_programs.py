@@ -130,16 +130,13 @@ class Model:
             rows = np.repeat(np.arange(len(indptr) - 1), np.diff(indptr))
             return list(zip(rows.tolist(), sources.tolist(), types.tolist(), strict=True))
         if not edges.stacked:
-            pairs = self.graph.relations[edges.relations[0]]
-            return [(d, s, 0) for s, d in zip(pairs.source.tolist(), pairs.destination.tolist(), strict=True)]
+            return [(d, s, 0) for s, d in pairs_of(self.graph.relations[edges.relations[0]])]
         types = next(stack.types for stack in self.stacks if stack.name == edges.source_type)
         start = {name: sum(COUNTS[other] for other in types[:number]) for number, name in enumerate(types)}
         found = [
             (d + start[each.destination], s + start[each.source], kind)
             for kind, each in enumerate(edges.relations)
-            for s, d in zip(
-                self.graph.relations[each].source.tolist(), self.graph.relations[each].destination.tolist(), strict=True
-            )
+            for s, d in pairs_of(self.graph.relations[each])
         ]
         return found + [(row, row, len(edges.relations)) for row in range(sum(COUNTS[name] for name in types))]
 
@@ -184,6 +181,10 @@ class Model:
     def keep(self, tensor: Stored) -> Stored:
         self.stored[tensor.name] = tensor
         return tensor
+
+
+def pairs_of(edges: GraphEdges) -> list[tuple[int, int]]:
+    return list(zip(edges.source.tolist(), edges.destination.tolist(), strict=True))
 
 
 def limited(values: npt.NDArray[Any], bits: int) -> Integers:
@@ -313,6 +314,7 @@ def test_rows_of_a_dense_layer_and_of_a_sum_are_normalized(over_edges: bool) -> 
         True,
         14,
     )
+    value: DenseTerm | Sum
     if over_edges:
         rows = model.dense(paper, channels)
         mean = Aggregation(rows, relation(PP))
@@ -324,8 +326,8 @@ def test_rows_of_a_dense_layer_and_of_a_sum_are_normalized(over_edges: bool) -> 
         unit, value = -6, Sum(2, None, (mean,), biases)
         given = mean_q8(sums, *(each[:, None] for each in reciprocals(degrees))) + biases
     else:
-        value = model.term(paper, channels)
-        unit, given = int(value.scales.exponents[0]), model.product(value)
+        value = term = model.term(paper, channels)
+        unit, given = int(term.scales.exponents[0]), model.product(term)
     exponent = -3
     wide = limited(np.rint(np.ldexp(given.astype(float), unit - exponent)), 16)
     output = model.keep(Stored("normal", channels, 8, False, 0, "computed"))

@@ -206,7 +206,8 @@ def _matmul(draft: Draft, node: onnx.NodeProto) -> Value:
             f"it multiplies {counted(inputs, 'channel')} by {counted(weights.values.shape[0], 'row')} of weights"
         )
     bias = np.zeros(weights.values.shape[1], np.int64)
-    scales, values, places = weights.scales.times_power(rows.exponent), weights.values, ()
+    scales, values = weights.scales.times_power(rows.exponent), weights.values
+    places: tuple[Stored, ...] = ()
     if isinstance(joined, Joined):
         values, places = padded_parts(values, parts), tuple(part_of(draft, rows, part) for part in range(parts))
     term = DenseTerm(rows, values, weights.bits, bias, scales, places)

@@ -73,6 +73,13 @@ class Wide:
 
 
 @dataclass(frozen=True, eq=False)
+class WideParts:
+    """The parts of a stack that is normalized, one behind the other."""
+
+    parts: tuple[Wide, ...]
+
+
+@dataclass(frozen=True, eq=False)
 class Joined:
     """The parts of a stack side by side, which only a product reads.
 
@@ -86,7 +93,7 @@ class Joined:
 
 
 Value: TypeAlias = (
-    Wide | Joined | FloatInput | FloatConstant | Integers | Weights | Stored | DenseTerm | Sum | Rectified
+    Wide | WideParts | Joined | FloatInput | FloatConstant | Integers | Weights | Stored | DenseTerm | Sum | Rectified
 )
 
 

@@ -26,6 +26,7 @@ from hetfab.overlay.compiler.lowering_draft import (
     RefusedError,
     Value,
     Wide,
+    WideParts,
     constant_of,
     exponent_of,
     rows_of,
@@ -39,12 +40,19 @@ _TABLE, _NORM = (hgnn.DOMAIN, "QTable"), (hgnn.DOMAIN, "QLayerNorm")
 
 
 def wide_arguments(model: onnx.ModelProto) -> frozenset[str]:
-    """Tensors that tables and normalizations read: their Quant ends no layer."""
-    return frozenset(node.input[0] for node in model.graph.node if (node.domain, node.op_type) in (_TABLE, _NORM))
+    """Tensors that tables and normalizations read, directly or stacked: their Quant ends no layer."""
+    found = {node.input[0] for node in model.graph.node if (node.domain, node.op_type) in (_TABLE, _NORM)}
+    for node in model.graph.node:
+        if node.op_type == "Concat" and node.output[0] in found:
+            found.update(node.input)
+    return frozenset(found)
 
 
 def stacked_rows(draft: Draft, node: onnx.NodeProto) -> Value:
     """Rows of several tensors, one behind the other: each is written to its place."""
+    wide = tuple(value for name in node.input if isinstance(value := draft.values.get(name), Wide))
+    if len(wide) == len(node.input):
+        return WideParts(wide)
     name, tensors = node.output[0], [rows_of(draft, each, node) for each in node.input]
     first = tensors[0]
     if len(tensors) == 1:
@@ -125,16 +133,20 @@ def _table(draft: Draft, node: onnx.NodeProto) -> Value:
 def _layer_norm(draft: Draft, node: onnx.NodeProto) -> Value:
     """Rows of a layer's result in 16 bits, normalized."""
     argument = draft.values.get(node.input[0])
-    if not isinstance(argument, Wide) or argument.bits != SCORE_BITS or not argument.signed:
+    parts = argument.parts if isinstance(argument, WideParts) else (argument,)
+    wide = [part for part in parts if isinstance(part, Wide) and part.bits == SCORE_BITS and part.signed]
+    if len(wide) < len(parts):
         raise RefusedError("its argument is no layer's result of 16 bits")
     gain, offset, epsilon, shift, bits = (constant_of(draft, name) for name in node.input[2:7])
     exponent = exponent_of(exact_scales(constant_of(draft, node.input[7]), node), node)
-    signed, channels = bool(attributes(node).get("signed", 1)), channels_of(argument.value)
+    signed, channels = bool(attributes(node).get("signed", 1)), channels_of(wide[0].value)
     output = draft.store(Stored(node.output[0], channels, int(bits), signed, exponent, "computed"))
     normalization = Normalization(
         gain.astype(np.int64), offset.astype(np.int64), channels, int(epsilon), True, int(shift)
     )
-    draft.layers.append(normalized_layer(argument.value, argument.exponent, output, normalization))
+    outputs = [output] if len(wide) == 1 else [part_of(draft, output, number) for number in range(len(wide))]
+    for part, written in zip(wide, outputs, strict=True):
+        draft.layers.append(normalized_layer(part.value, part.exponent, written, normalization))
     return output
 
 
