@@ -151,7 +151,7 @@ class Model:
         for row, source, kind in triples:
             by_row.setdefault(row, []).append((source, kind))
         for row, edges in by_row.items():
-            sources, kinds = (np.array(column) for column in zip(*edges, strict=True))
+            sources, kinds = np.array(edges, np.int64).T
             logits = self._logits(attention, row, sources, kinds)
             weights = edge_weights(logits.max(axis=0) - logits)
             messages = rows[sources].reshape(len(sources), heads, -1)

@@ -67,8 +67,9 @@ class Constants:
         """Appends parameters of the output channels of one pass whose sums AGG gathers from ``table``."""
         assert layer.dense is not None
         columns = slice(chosen.first, chosen.first + chosen.count)
-        records = self._parameters(layer, layer.dense.bias[columns], columns, geometry)
-        return Columns(chosen, self.add(records), table=table)
+        parameters = self._parameters(layer, layer.dense.bias[columns], columns, geometry)
+        records = [parameters, *self._normalization(layer, geometry)]
+        return Columns(chosen, self.add(np.concatenate(records)), table=table)
 
     def add_columns(
         self, layer: LoweredLayer, operands: Operands | None, tile: Tile, chosen: ColumnRange, geometry: Geometry
