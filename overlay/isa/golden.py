@@ -321,8 +321,8 @@ def load_depthwise(machine: GoldenMachine, f: Fields) -> None:
 def load_function(machine: GoldenMachine, f: Fields) -> None:
     """DRAM to consecutive words of fun_ram, the same to all banks."""
     words = machine.words("fun_ram", f["ram"], f["words"])
-    beats = machine.dram(f["address"], 1, 0, f["words"] * _WORD_BYTES).reshape(f["words"], 1, _WORD_BYTES)
-    words.reshape(f["words"], -1, _WORD_BYTES)[...] = beats
+    beats = machine.dram(f["address"], 1, 0, f["words"] * _WORD_BYTES).reshape(f["words"], _WORD_BYTES)
+    words[...] = np.tile(beats, machine.geometry.banks("fun_ram"))
 
 
 def _load(machine: GoldenMachine, f: Fields, memory: str) -> None:
@@ -536,10 +536,13 @@ def _write_function(machine: GoldenMachine, f: Fields, values: Integers) -> None
         raise machine.error("results of 16 bits or a table", "a design with fun_words")
     width, signed = f["width"] + 1, bool(f["signed"])
     if f["mapped"]:
-        if width > _FUNCTION_BITS:
-            raise machine.error(f"a table of {width} bits", f"at most {_FUNCTION_BITS}")
-        words = _FUNCTION_UNIT * max(1, (1 << width) // (8 * _FUNCTION_UNIT))
-        table = machine.words("fun_ram", _FUNCTION_UNIT * f["table"], words)[:, :_WORD_BYTES].reshape(-1)
+        first, words = _FUNCTION_UNIT * f["table"], max(_FUNCTION_UNIT, (1 << width) // _WORD_BYTES)
+        if width > _FUNCTION_BITS or first + words > machine.geometry.fun_words:
+            raise machine.error(
+                f"a table of {width} bits from word {first} of fun_ram on",
+                f"at most {_FUNCTION_BITS} bits, within {machine.geometry.fun_words} words",
+            )
+        table = machine.words("fun_ram", first, words)[:, :_WORD_BYTES].reshape(-1)
         _write_rows(machine, f, looked_up(values, table.astype(np.int64), width, signed).astype(np.uint8))
         return
     results = saturate(values, width, not signed).astype("<u2")
@@ -552,9 +555,8 @@ def vec_normalize(machine: GoldenMachine, f: Fields) -> None:
     """LayerNorm or L2 of each row: out = limit(requantize(n * gain + offset, 1, post_shift))."""
     words, held = f["rows"] * f["groups"], machine.geometry.norm_words
     if not f["groups"] or words > held:
-        raise machine.error(
-            f"{f['rows']} rows of {f['groups']} groups", f"1 group, and at most {held} words of channels"
-        )
+        found = f"{f['rows']} rows of {f['groups']} groups to normalize"
+        raise machine.error(found, f"at least 1 group, and at most {held} words")
     values, multiplier = _biased(machine, f)
     channels = saturate(requantize(values, multiplier, f["shift"]), _VALUE_BITS, unsigned=False)
     gains = machine.words("par_ram", f["par"] + f["groups"], f["groups"]).reshape(-1).view(_GAIN)
