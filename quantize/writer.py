@@ -204,8 +204,10 @@ class _Writer(GraphWriter):
         argument, result = self.numbers.inner[layer.input], self.numbers.ranges[layer.output]
         read, written = self.inner_name(layer.input), self.stored_name(layer.output)
         table = self.constant(f"{written}.table", table_of(layer, argument, result))
-        inputs = [read, self.constant(f"{read}.scale", np.float32(argument.scale)), table]
-        self.add("QTable", inputs, written, hgnn.DOMAIN, signed=int(argument.signed))
+        scales = {f"{read}.scale": argument.scale, f"{written}.scale": result.scale}
+        of_argument, of_result = (self.constant(name, np.float32(scale)) for name, scale in scales.items())
+        signs = {"signed": int(argument.signed), "result_signed": int(result.signed)}
+        self.add("QTable", [read, of_argument, table, of_result], written, hgnn.DOMAIN, **signs)
 
     def norm(self, layer: LayerNorm) -> None:
         argument, result = self.numbers.inner[layer.input], self.numbers.ranges[layer.output]
