@@ -214,7 +214,7 @@ class _Writer(GraphWriter):
         read, written = self.inner_name(layer.input), self.stored_name(layer.output)
         found = norm_numbers(layer, argument, result)
         base, fall = root_table()
-        operands = {
+        operands: dict[str, npt.ArrayLike] = {
             f"{read}.scale": np.float32(argument.scale),
             f"{written}.gain": found.gain.astype(np.float64),
             f"{written}.offset": found.offset.astype(np.float64),

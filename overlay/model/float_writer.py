@@ -3,6 +3,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -53,7 +54,7 @@ class GraphWriter:
         """Adds an int64 vector, named by its values."""
         return self.constant("ints." + ".".join(map(str, values)), np.array(values, np.int64))
 
-    def add(self, operator: str, inputs: list[str], output: str, domain: str = "", **values: object) -> str:
+    def add(self, operator: str, inputs: list[str], output: str, domain: str = "", **values: Any) -> str:
         """Adds an operator with one output."""
         self.nodes.append(onnx.helper.make_node(operator, inputs, [output], name=output, domain=domain, **values))
         return output
@@ -127,11 +128,13 @@ def write_float(
 def _write(writer: GraphWriter, layer: Layer, graph: LayerGraph) -> None:
     output = layer.output
     match layer:
-        case Dense(bias=None):
-            writer.add("MatMul", [layer.input, writer.constant(f"{output}.weight", layer.weight)], output)
         case Dense():
-            writer.add("MatMul", [layer.input, writer.constant(f"{output}.weight", layer.weight)], f"{output}.products")
-            writer.add("Add", [f"{output}.products", writer.constant(f"{output}.bias", layer.bias)], output)
+            weight = writer.constant(f"{output}.weight", layer.weight)
+            products = writer.add(
+                "MatMul", [layer.input, weight], output if layer.bias is None else f"{output}.products"
+            )
+            if layer.bias is not None:
+                writer.add("Add", [products, writer.constant(f"{output}.bias", layer.bias)], output)
         case Bias():
             writer.add("Add", [layer.input, writer.constant(f"{output}.bias", layer.values)], output)
         case Relu():
@@ -140,7 +143,8 @@ def _write(writer: GraphWriter, layer: Layer, graph: LayerGraph) -> None:
             writer.add("Add", [layer.left, layer.right], output)
         case Unary():
             has_alpha = layer.function in (Function.ELU, Function.LEAKY_RELU)
-            writer.add(layer.function.value, [layer.input], output, **({"alpha": layer.alpha} if has_alpha else {}))
+            values: dict[str, Any] = {"alpha": layer.alpha} if has_alpha else {}
+            writer.add(layer.function.value, [layer.input], output, **values)
         case LayerNorm():
             _write_layer_norm(writer, layer)
         case RowNorm():

@@ -11,6 +11,7 @@ from hetfab.overlay.model.layers import (
     Dense,
     EdgeAttention,
     Fusion,
+    JoinParts,
     Layer,
     LayerGraph,
     LayerNorm,
@@ -48,6 +49,8 @@ class Gaps:
 
 
 _NO_GAPS = Gaps()
+#: Layers whose results are integers of one scale already.
+_Rounded = Relu | Unary | LayerNorm | Stack | JoinParts
 
 
 def find_sums(graph: LayerGraph) -> list[SumGroup]:
@@ -77,6 +80,8 @@ def refused_uses(graph: LayerGraph, gaps: Gaps = _NO_GAPS) -> Iterator[str]:
             yield from _refused_function(layer, graph, producers, gaps)
         elif isinstance(layer, EdgeAttention | Fusion):
             yield from _refused_scores(layer, graph, producers, gaps)
+        elif isinstance(layer, RowSlice) and isinstance(producers.get(layer.input), _Rounded):
+            yield f"Slice '{layer.output}': it follows a function or joined tensors; end the model with a dense layer"
         elif isinstance(layer, RowSlice) and not _ends(layer, graph):
             yield f"Slice '{layer.output}': only the model's output is sliced; slice after the last layer"
     for root in _roots(graph, gaps):
@@ -98,8 +103,11 @@ def _refused_relu(layer: Relu, graph: LayerGraph, producers: Mapping[str, Layer]
         yield f"Relu '{layer.output}': it reads the input '{layer.input}'; apply it to the features beforehand"
     if layer.output == graph.output:
         yield f"Relu '{layer.output}': it is the model's output; leave it out, predictions stay the same"
-    if isinstance(producers.get(layer.input), Relu):
+    before = producers.get(layer.input)
+    if isinstance(before, Relu):
         yield f"Relu '{layer.output}': it follows another Relu; leave it out"
+    elif isinstance(before, _Rounded):
+        yield f"Relu '{layer.output}': it follows {_kind(before)}; put it, or a dense layer, before that"
 
 
 def _refused_function(
@@ -111,14 +119,29 @@ def _refused_function(
         yield f"{name}: it is the model's output; leave it out, or end the model with a dense layer"
     if isinstance(layer, RowNorm) and layer.output != graph.output:
         yield f"{name}: only the model's output is normalised; leave it out elsewhere"
-    read = producers.get(layer.input)
-    members = [producers.get(part) for part in read.inputs] if isinstance(read, Stack) else [read]
     if isinstance(layer, Unary) and layer.input in graph.tables:
         return
-    if any(isinstance(member, Relu | Unary | LayerNorm) for member in members):
-        yield f"{name}: it follows another function; put a dense layer or a sum between them"
-    elif read is None and layer.input not in gaps.written:
+    before = producers.get(layer.input)
+    stacked = isinstance(layer, LayerNorm) and isinstance(before, Stack)
+    for member in (
+        [producers.get(part) for part in before.inputs] if isinstance(before, Stack) and stacked else [before]
+    ):
+        if isinstance(member, _Rounded):
+            yield f"{name}: it follows {_kind(member)}; put a dense layer or a sum between them"
+            return
+    if before is None and layer.input not in gaps.written:
         yield f"{name}: it reads the input '{layer.input}'; apply it to the features beforehand"
+
+
+def _kind(layer: "Relu | Unary | LayerNorm | Stack | JoinParts") -> str:
+    match layer:
+        case Unary():
+            return f"the function {layer.function.value}"
+        case LayerNorm():
+            return "a LayerNormalization"
+        case Stack() | JoinParts():
+            return "joined tensors"
+    return "a Relu"
 
 
 def _refused_scores(
@@ -127,8 +150,8 @@ def _refused_scores(
     scores = (layer.weights,) if isinstance(layer, Fusion) else (layer.source_scores, layer.destination_scores)
     for tensor in scores:
         known = tensor in gaps.written or tensor in graph.tables
-        if not known and not isinstance(producers.get(tensor), Dense | Aggregation):
-            yield f"'{layer.output}': its scores '{tensor}' are not the result of a dense layer"
+        if not known and not isinstance(producers.get(tensor), Dense | Aggregation | Add | Bias):
+            yield f"'{layer.output}': its scores '{tensor}' are not the result of a dense layer or a sum"
 
 
 def _operator(layer: Unary | LayerNorm | RowNorm) -> str:
