@@ -131,14 +131,16 @@ class Model:
             return list(zip(rows.tolist(), sources.tolist(), types.tolist(), strict=True))
         if not edges.stacked:
             return [(d, s, 0) for s, d in pairs_of(self.graph.relations[edges.relations[0]])]
-        types = next(stack.types for stack in self.stacks if stack.name == edges.source_type)
-        start = {name: sum(COUNTS[other] for other in types[:number]) for number, name in enumerate(types)}
+        stacked_types = next(stack.types for stack in self.stacks if stack.name == edges.source_type)
+        start = {
+            name: sum(COUNTS[other] for other in stacked_types[:number]) for number, name in enumerate(stacked_types)
+        }
         found = [
             (d + start[each.destination], s + start[each.source], kind)
             for kind, each in enumerate(edges.relations)
             for s, d in pairs_of(self.graph.relations[each])
         ]
-        return found + [(row, row, len(edges.relations)) for row in range(sum(COUNTS[name] for name in types))]
+        return found + [(row, row, len(edges.relations)) for row in range(sum(COUNTS[name] for name in stacked_types))]
 
     def attended(self, found: Aggregation, destinations: int, parts: list[int] | None = None) -> Integers:
         """Attention by its definition, [destinations, channels] in Q.8."""

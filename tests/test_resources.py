@@ -72,7 +72,8 @@ geometries = st.builds(
 )
 GROWING = [
     "act_d_words", "act_l_words", "wgt_d_words", "wgt_l_words", "par_words", "acc_d_words", "acc_l_words", "sum_words",
-    "out_words", "res_words", "gather_beats", "fun_words", "norm_words", "exp_words", "dwp_words", "mid_words", "feature_words", "agg_weights",
+    "out_words", "res_words", "gather_beats", "fun_words", "norm_words", "exp_words", "dwp_words", "mid_words",
+    "feature_words", "agg_weights",
     "agg_contexts", "agg_groups", "sgb_columns", "sgb_ids", "rows_fifo_words", "queue_depth",
     "engine_fifo_depth", "gemm_d_rows", "gemm_d_cols", "gemm_l_rows", "gemm_l_cols", "gemm_l_acc_bits",
 ]  # fmt: skip

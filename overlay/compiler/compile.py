@@ -304,12 +304,8 @@ class _Compiler:
         if layer.is_loaded:
             waits = [Semaphore.PASS_ENDED] if self._passes.waits(self._needs[self._pass]) else []
             loaded = [Semaphore.PARAMETERS_LOADED] if layer.product is None else []
-            self.emitter.sync(Engine.LOAD, waits=waits)
-            if layer.has_parameters:
-                self._code.load_parameters(planned, columns)
-            if layer.table is not None:
-                self._code.load_function(layer.table, self.constants.add_function(layer.table))
-            self.emitter.sync(Engine.LOAD, signals=loaded)
+            function = -1 if layer.table is None else self.constants.add_function(layer.table)
+            self._code.load_numbers(planned, columns, function, waits=waits, signals=loaded)
             self.emitter.sync(Engine.VEC, waits=loaded)
             if layer.product is not None and planned.tile.resident:
                 self._code.load_weights(planned, columns, 0)

@@ -49,19 +49,49 @@ class LayerCode:
         self._geometry = geometry
         self._source = source
 
-    def load_parameters(self, planned: PlannedLayer, columns: Columns) -> None:
+    def load_numbers(
+        self,
+        planned: PlannedLayer,
+        columns: Columns,
+        function: int,
+        *,
+        waits: Sequence[Semaphore],
+        signals: Sequence[Semaphore],
+    ) -> None:
+        """What VEC reads in a pass beside sums: bias and multipliers, a table.
+
+        Args:
+            planned: The layer.
+            columns: The output channels of the pass.
+            function: Offset of the table's entries in the constants, -1 for no table.
+            waits: Of the first copy.
+            signals: Of the last one.
+        """
+        layer = planned.layer
+        if layer.has_parameters:
+            self._load_parameters(planned, columns, waits=waits, signals=() if layer.table else signals)
+        if layer.table is not None:
+            before = () if layer.has_parameters else waits
+            self._load_function(layer.table, function, waits=before, signals=signals)
+
+    def _load_parameters(
+        self, planned: PlannedLayer, columns: Columns, *, waits: Sequence[Semaphore], signals: Sequence[Semaphore]
+    ) -> None:
         """Bias and multipliers of a pass, and what a normalization reads beside them, to the next slot."""
         self._emitter.take("par_ram")
         words = self._groups(columns.range.on_d) + self._groups(columns.range.on_l)
         if planned.layer.normalization is not None:
             words = 2 * words + 1
-        self._copy("load_parameters", "par_ram", columns.parameters, words)
+        self._copy("load_parameters", "par_ram", columns.parameters, words, waits=waits, signals=signals)
 
-    def load_function(self, table: Table, offset: int) -> None:
+    def _load_function(
+        self, table: Table, offset: int, *, waits: Sequence[Semaphore], signals: Sequence[Semaphore]
+    ) -> None:
         """The entries of a function."""
         words = padded(table.entries.size, 8 * isa().size("fun_unit")) // 8
         address = program_address(Segment.CONSTANTS, offset)
-        self._emitter.emit("load_function", {"ram": 0, "words": words, "address": address})
+        fields: dict[str, int | Affine] = {"ram": 0, "words": words, "address": address}
+        self._emitter.emit("load_function", fields, waits=waits, signals=signals)
 
     def load_weights(
         self,
