@@ -84,10 +84,8 @@ def tiles(layer: Layer, random: np.random.Generator) -> list[tuple[int, int]]:
 RECORDED = [name for name in RUN_LOG_DTYPE.names or () if name != "layer"]
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(layer=layers(), seed=st.integers(0, 2**32 - 1))
-def test_every_way_gives_the_definition(layer: Layer, seed: int, small_emulators: dict[str, Emulator]) -> None:
-    """And costs what the cost functions say."""
+def check(layer: Layer, seed: int, emulators: dict[str, Emulator]) -> None:
+    """All ways and executions give the definition, and cost what the cost functions say."""
     random, expected = np.random.default_rng(seed), layer.expected()
     for first, rows in tiles(layer, random):
         for program in (
@@ -96,7 +94,7 @@ def test_every_way_gives_the_definition(layer: Layer, seed: int, small_emulators
         ):
             results = [golden(SMALL_GEOMETRY, program)]
             costs = expected_records(pack(program.words), program.dram[Segment.GRAPH], SMALL_GEOMETRY)
-            for emulator in small_emulators.values():
+            for emulator in emulators.values():
                 found, log = emulated(emulator, program)
                 results.append(found)
                 for name in RECORDED:
@@ -104,3 +102,17 @@ def test_every_way_gives_the_definition(layer: Layer, seed: int, small_emulators
             for result in results:
                 found = result.reshape(-1)[: rows * expected.shape[1]].reshape(rows, -1)
                 np.testing.assert_array_equal(found, expected[first : first + rows])
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(layer=layers(), seed=st.integers(0, 2**32 - 1))
+def test_every_way_gives_the_definition(layer: Layer, seed: int, small_emulators: dict[str, Emulator]) -> None:
+    check(layer, seed, small_emulators)
+
+
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(layer=layers(), seed=st.integers(0, 2**32 - 1))
+def test_checked_integers_give_the_definition(
+    layer: Layer, seed: int, small_checked_emulators: dict[str, Emulator]
+) -> None:
+    check(layer, seed, small_checked_emulators)

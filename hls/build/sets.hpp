@@ -434,7 +434,7 @@ inline Regions regions(const Word& word, const Word (&contexts)[context_words], 
             const Word& targets = contexts[((18 + 4 * field<isa::Attend::Scores>(word)) + 1)];
             const Word& types = contexts[((18 + 4 * field<isa::Attend::Scores>(word)) + 2)];
             found.add({memory::agg_context, false, 4 * field<isa::Attend::Slot>(word), 1, 0, 4});
-            found.add({memory::agg_context, false, 4 * field<isa::Attend::Scores>(word), 1, 0, 3});
+            found.add({memory::agg_context, false, 4 * field<isa::Attend::Scores>(word), 1, 0, 4});
             found.add({memory::dram, false, field<isa::ConfigureFeatures::Address>(features), field<isa::Attend::Weigh>(word) * field<isa::ConfigureFeatures::Count>(features), 64 * field<isa::ConfigureFeatures::RowBlocks>(features), field<isa::Attend::Heads>(word) * field<isa::Attend::HeadGroups>(word) * design.lanes});
             found.add({memory::dram, false, (field<isa::ConfigureDestinations::Address>(destinations) + 16 * field<isa::Attend::Destination>(word)), 1, 0, 16 * field<isa::Attend::Rows>(word)});
             found.add({memory::dram, false, field<isa::ConfigureIds::Address>(ids), 1, 0, field<isa::ConfigureIds::Edges>(ids) * field<isa::ConfigureIds::IdBytes>(ids)});

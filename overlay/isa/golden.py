@@ -56,6 +56,7 @@ _KINDS = isa().operation("attend").field("kind").values
 _ATTEND_WORDS, _TYPE_BEATS = isa().size("attend_words"), isa().size("type_beats")
 _SCORE_BEATS = isa().size("score_beats")
 _PARTIAL_BITS = isa().size("partial_bits")
+_PARTIAL_MASK = (1 << _PARTIAL_BITS) - 1
 #: Scores in a beat, and bytes of the maxima of 8 heads.
 _BEAT_SCORES, _MAXIMA_BYTES = 4, 16
 _SOURCES = isa().operation("reduce").field("source").values
@@ -1098,7 +1099,7 @@ def attend(machine: GoldenMachine, f: Fields) -> None:
     if f["spill"]:
         _partials(machine, f, spilled)[...] = _wrap_partials(sums)
     else:
-        _write_attention(machine, f, _wrap_partials(sums))
+        _write_attention(machine, f, sums & _PARTIAL_MASK if f["unsigned"] else _wrap_partials(sums))
 
 
 def _scores_context(machine: GoldenMachine, f: Fields) -> dict[str, Fields]:
@@ -1245,7 +1246,7 @@ def _partials(machine: GoldenMachine, f: Fields, array: Fields) -> Integers:
 
 
 def _wrap_partials(sums: Integers) -> Integers:
-    return np.asarray(_signed(sums & ((1 << _PARTIAL_BITS) - 1), _PARTIAL_BITS))
+    return np.asarray(_signed(sums & _PARTIAL_MASK, _PARTIAL_BITS))
 
 
 def _write_attention(machine: GoldenMachine, f: Fields, sums: Integers) -> None:

@@ -54,18 +54,20 @@ struct EdgeChunk {
     }
 };
 
-// A logit from the scores of an edge's ends and its type: negative sums times the slope.
+// A logit from the scores of an edge's ends and its type: negative sums times the slope. Products in LUTs: a
+// design for attention has few DSPs left.
 template <class Z>
 S<Z, 16> additive_logit(const S<Z, 16>& source, const S<Z, 16>& target, const S<Z, 16>& type,
                         unsigned slope) {
 #pragma HLS INLINE
     const S<Z, 16> total = saturate<Z, 16>(sum<Z, 18>(sum<Z, 17>(source, target), type));
     const S<Z, 33> sloped = product<Z, 33>(total, U<Z, 16>(slope));
+#pragma HLS BIND_OP variable=sloped op=mul impl=fabric
     const S<Z, 34> rounded = sum<Z, 34>(sloped, S<Z, 13>(1 << (slope_bits - 1)));
     return total < 0 ? saturate<Z, 16>(S<Z, 34>(rounded >> slope_bits)) : total;
 }
 
-// The product of a beat of a key and a beat of a query.
+// The product of a beat of a key and a beat of a query, in LUTs likewise.
 template <class D, class Z>
 S<Z, 20> beat_product(const Word<Z, 64>& key, const Word<Z, 64>& query) {
 #pragma HLS INLINE
@@ -73,7 +75,9 @@ S<Z, 20> beat_product(const Word<Z, 64>& key, const Word<Z, 64>& query) {
 key_lanes:
     for (unsigned lane = 0; lane < D::lanes; lane++) {
 #pragma HLS UNROLL factor=D::lanes
-        total = sum<Z, 20>(total, product<Z, 16>(lane_s<Z, 8>(key, lane), lane_s<Z, 8>(query, lane)));
+        const S<Z, 16> scaled = product<Z, 16>(lane_s<Z, 8>(key, lane), lane_s<Z, 8>(query, lane));
+#pragma HLS BIND_OP variable=scaled op=mul impl=fabric
+        total = sum<Z, 20>(total, scaled);
     }
     return total;
 }
@@ -100,15 +104,19 @@ class EdgeLogits {
         const S<Z, 49> scaled = product<Z, 49>(products_, U<Z, 16>(factor_));
         const S<Z, 16> of_products = shifted<Z, 16>(scaled, distance_);
         const bool ends_head = head_beat_ + 1 == head_beats_;
+        S<Z, 16> of_scores[scores_per_beat];
+#pragma HLS ARRAY_PARTITION variable = of_scores type = complete dim = 0
+    logit_lanes:
+        for (unsigned lane = 0; lane < scores_per_beat; lane++) {
+#pragma HLS UNROLL factor=scores_per_beat
+            of_scores[lane] = additive_logit<Z>(lane_s<Z, 16>(source, lane), lane_s<Z, 16>(target, lane),
+                                                lane_s<Z, 16>(type, lane), factor_);
+        }
     logit_heads:
         for (unsigned head = 0; head < D::agg_heads; head++) {
 #pragma HLS UNROLL factor=D::agg_heads
-            if (dot_ && ends_head && head == head_) logits_[head] = of_products;
-            if (!dot_ && head / scores_per_beat == beat) {
-                const unsigned lane = head % scores_per_beat;
-                logits_[head] = additive_logit<Z>(lane_s<Z, 16>(source, lane), lane_s<Z, 16>(target, lane),
-                                                  lane_s<Z, 16>(type, lane), factor_);
-            }
+            const bool in_beat = dot_ ? ends_head && head == head_ : head / scores_per_beat == beat;
+            if (in_beat) logits_[head] = dot_ ? of_products : of_scores[head % scores_per_beat];
         }
         head_beat_ = ends_head ? 0 : head_beat_ + 1;
         if (ends_head) head_++;

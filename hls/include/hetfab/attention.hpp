@@ -190,7 +190,8 @@ edge_chunks:
 // floor((512 num + den) / (2 den)), 0 where den is: bit by bit from the top, of 17. The dividend is raised by
 // 2^15 divisors, so that all quotients of features of 8 bits are positive.
 template <class Z>
-S<Z, 32> attention_q8(const S<Z, isa::partial_bits>& numerator, const S<Z, isa::partial_bits>& denominator) {
+S<Z, 32> attention_q8(const S<Z, isa::partial_bits + 1>& numerator,
+                      const S<Z, isa::partial_bits>& denominator) {
 #pragma HLS INLINE
     constexpr int quotient_bits = 17;
     constexpr int raised_bits = quotient_bits - 2;
@@ -225,7 +226,11 @@ quotient_channels:
         events.trip(isa::loops::attend_quotients);
         const unsigned word = channel / D::lanes;
         const unsigned lane = channel % D::lanes;
-        const S<Z, 32> quotient = attention_q8<Z>(kept.partials[word][lane], kept.partials[word][D::lanes]);
+        const S<Z, isa::partial_bits> stored = kept.partials[word][lane];
+        // Of unsigned features: 65,535 of them at most, of 255 each, still fit.
+        const S<Z, 64> raised = S<Z, 64>(tile.rows.is_unsigned && stored < 0 ? 1 : 0) << isa::partial_bits;
+        const S<Z, isa::partial_bits + 1> numerator = sum<Z, isa::partial_bits + 1>(stored, raised);
+        const S<Z, 32> quotient = attention_q8<Z>(numerator, kept.partials[word][D::lanes]);
         const S<Z, 32> before = tile.rows.accumulate ? lane_s<Z, 32>(held[word], lane) : S<Z, 32>(0);
         set_lane<Z, 32>(results, lane, wrap<Z, 32>(sum<Z, 33>(before, quotient)));
         if (lane == D::lanes - 1) sum_ram[tile.rows.sum + word] = results;
@@ -244,6 +249,10 @@ Outcome attend_rows(const AttendTile& tile, MemF features, MemG graph, FeatureRa
 #pragma HLS ARRAY_PARTITION variable = kept.maxima type = complete dim = 2
 #pragma HLS ARRAY_PARTITION variable = kept.gaps type = complete dim = 2
 #pragma HLS ARRAY_PARTITION variable = kept.partials type = complete dim = 2
+// Narrow or shallow memories, of which a design has less block RAM left than LUTs.
+#pragma HLS BIND_STORAGE variable = kept.types type = ram_s2p impl = lutram
+#pragma HLS BIND_STORAGE variable = kept.maxima type = ram_s2p impl = lutram
+#pragma HLS BIND_STORAGE variable = kept.gaps type = ram_s2p impl = lutram
     const EdgeRange edges = read_destinations<Z>(tile.rows, graph, memories.destinations, events);
     events.edges(edges.count);
     Outcome outcome = {true, 0, edges.count, 0, edges.beats_read};
