@@ -311,8 +311,8 @@ def found(default_geometry: Geometry) -> dict[str, Found]:
     geometry = replace(default_geometry, engines=tuple(engine.name for engine in isa().engines), sgb_ids=64)
     geometry = replace(geometry, res_words=64, exp_words=64, dwp_words=64, mid_words=64, gather_beats=8)
     functions = replace(geometry, fun_words=64, norm_words=64)
-    plain = replace(default_geometry, fun_words=0, norm_words=0)
-    return recorded(functions, modes(functions)) | recorded(plain, {f"plain {n}": words for n, words in vectors()})
+    plain = {f"plain {name}": words for name, words in (*vectors(), *pixels())}
+    return recorded(functions, modes(functions)) | recorded(replace(geometry, fun_words=0, norm_words=0), plain)
 
 
 def recorded(geometry: Geometry, programs: dict[str, list[int]]) -> dict[str, Found]:
@@ -367,7 +367,9 @@ def test_one_more_access_is_found(found: dict[str, Found], loop: Loop) -> None:
         more = {**record, loop.name: {**record[loop.name], memory: loop.accesses[memory] + 1}}
         stated = f"accesses {memory} {loop.accesses[memory] + 1} times in a trip, the table states"
         problems = bank_conflicts(more, loops())
-        assert len(problems) == 2 and stated in problems[0] and "1 port allow" in problems[1]
+        assert stated in problems[0]
+        assert len(problems) == (1 if loop.accesses[memory] < loop.ii * PORTS else 2)
+        assert "1 port allow" in problems[-1] or len(problems) == 1
 
 
 @pytest.mark.parametrize("seed", [101, 102])
