@@ -3,6 +3,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import onnx
@@ -29,7 +30,7 @@ class AttentionBuilder(ModelBuilder):
         """A constant of int64."""
         return self._constant(np.array(values, np.int64))
 
-    def op(self, operator: str, *inputs: str, width: int | None = None, **values: object) -> str:
+    def op(self, operator: str, *inputs: str, width: int | None = None, **values: Any) -> str:
         """An operator; its result is as wide as its first input unless said."""
         name = self._node(operator, *inputs, **values)
         return self._sized(name, self.widths[inputs[0]] if width is None else width)
