@@ -2,6 +2,7 @@
 """Attention models are read as exporters write them, rewritten without changing a prediction, and quantized."""
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,9 @@ import numpy.typing as npt
 import onnx
 import pytest
 
+from hetfab.driver.graph.heterograph import HeteroGraph
 from hetfab.driver.graph.model_inputs import open_model, with_hops
+from hetfab.overlay.errors import CountFixedError, FeatureWidthError, GraphUnfitError
 from hetfab.overlay.model import hgnn
 from hetfab.overlay.model.bound_model import FedModel
 from hetfab.overlay.model.float_writer import write_float
@@ -20,7 +23,7 @@ from hetfab.overlay.model.runtime import run_model
 from hetfab.quantize.post_training import quantize
 from hetfab.quantize.rewrites import REWRITES, means_before_products, scores_of_inputs, without_last_norm
 from tests.attention_models import MODELS, attention_case
-from tests.random_models import Case
+from tests.random_models import Case, academic_graph
 
 CASES = {name: attention_case(name) for name in MODELS}
 Floats = npt.NDArray[np.float32]
@@ -112,3 +115,40 @@ def test_a_quantized_model_is_read_and_predicts_alike(case: Case, opened: FedMod
     assert agreement >= 0.9
     operators = {node.op_type for node in quantized.model.graph.node if node.domain == hgnn.DOMAIN}
     assert all(name.startswith("Q") or name == "JoinParts" for name in operators)
+
+
+def test_all_differences_between_model_and_graph_are_named_at_once(tmp_path: Path) -> None:
+    case = CASES["rgat"]
+    onnx.save(case.model, tmp_path / "model.onnx")
+    relations = {relation: edges for relation, edges in case.graph.relations.items() if relation.name != "cites"}
+    features = {"paper": case.graph.dense_features("paper")[:, :11]}
+    other = replace(case.graph, relations=relations, features=features, metapaths={})
+    with pytest.raises(GraphUnfitError) as caught:
+        open_model(tmp_path / "model.onnx", other)
+    assert caught.value.found.splitlines() == [
+        "the graph 'academic' differs in 3 ways from what the model wants:",
+        "    the graph lacks what the model reads: input 'src_cites' needs a relation or metapath 'cites'; "
+        "input 'dst_cites' needs a relation or metapath 'cites'",
+        "    the graph 'academic' gives the input 'x_paper' 11 columns",
+        "    the nodes of type 'author' of the graph 'academic' have no features",
+    ]
+    found = [difference["code"] for difference in caught.value.as_dict()["differences"]]
+    assert found == ["relation-missing", "feature-width", "features-missing"]
+
+
+def test_counts_and_widths_differ_at_once(tmp_path: Path) -> None:
+    case = CASES["simple-hgn"]
+    onnx.save(case.model, tmp_path / "model.onnx")
+    other = academic_graph(np.random.default_rng(1), 41, 30, 6)
+    other = replace(other, features={name: table[:, :3] for name, table in case_features(other).items()})
+    with pytest.raises(GraphUnfitError) as caught:
+        open_model(tmp_path / "model.onnx", other)
+    assert [type(error) for error in caught.value.differences] == [
+        FeatureWidthError,
+        FeatureWidthError,
+        CountFixedError,
+    ]
+
+
+def case_features(graph: HeteroGraph) -> dict[str, Floats]:
+    return {name: graph.dense_features(name) for name in graph.features}
