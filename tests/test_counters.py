@@ -109,6 +109,7 @@ def largest_count(counter: EventCounter, geometry: Geometry) -> int:
             copies = {"load_weights": "wgt_d_ram", "load_planes": "wgt_l_ram", "load_parameters": "par_ram"}
             copies["load_depthwise"] = "dwp_ram"
             beats = {name: largest(name, "words") * geometry.word_bytes(ram) // 8 for name, ram in copies.items()}
+            beats["load_function"] = largest("load_function", "words")
             beats["load_activations"] = largest("load_activations", "rows", "row_blocks") * isa().block_bytes // 8
             beats |= {name: largest(name, "lines", "beats") for name in ("load_lines", "load_windows")}
             pixels = largest("load_residual", "columns") + 1
@@ -118,8 +119,9 @@ def largest_count(counter: EventCounter, geometry: Geometry) -> int:
             return max(beats.values())
         case "store_write_bytes":
             pixels = largest("store_runs", "columns") + 1
-            beats = {name: largest(name, "rows", "row_beats") for name in ("store_rows", "store_middle")}
+            beats = {"store_rows": largest("store_rows", "rows", "row_beats")}
             beats["store_runs"] = largest("store_runs", "banks", "row_beats") * pixels
+            beats["store_middle"] = largest("store_middle", "lines", "row_beats") * pixels
             assert {o.name for o in isa().operations if o.engine == "store"} == set(beats)
             return max(beats.values())
         case "gemm_d_macs":
