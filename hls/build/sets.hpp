@@ -18,24 +18,25 @@ constexpr unsigned act_l_ram = 2;
 constexpr unsigned wgt_d_ram = 3;
 constexpr unsigned wgt_l_ram = 4;
 constexpr unsigned par_ram = 5;
-constexpr unsigned acc_d_ram = 6;
-constexpr unsigned acc_l_ram = 7;
-constexpr unsigned res_ram = 8;
-constexpr unsigned sum_ram = 9;
-constexpr unsigned out_ram = 10;
-constexpr unsigned exp_ram = 11;
-constexpr unsigned dwp_ram = 12;
-constexpr unsigned mid_ram = 13;
-constexpr unsigned vec_context = 14;
-constexpr unsigned feature_ram = 15;
-constexpr unsigned tag_ram = 16;
-constexpr unsigned load_context = 17;
-constexpr unsigned agg_context = 18;
-constexpr unsigned sgb_context = 19;
-constexpr unsigned count = 20;
+constexpr unsigned fun_ram = 6;
+constexpr unsigned acc_d_ram = 7;
+constexpr unsigned acc_l_ram = 8;
+constexpr unsigned res_ram = 9;
+constexpr unsigned sum_ram = 10;
+constexpr unsigned out_ram = 11;
+constexpr unsigned exp_ram = 12;
+constexpr unsigned dwp_ram = 13;
+constexpr unsigned mid_ram = 14;
+constexpr unsigned vec_context = 15;
+constexpr unsigned feature_ram = 16;
+constexpr unsigned tag_ram = 17;
+constexpr unsigned load_context = 18;
+constexpr unsigned agg_context = 19;
+constexpr unsigned sgb_context = 20;
+constexpr unsigned count = 21;
 }  // namespace memory
 
-constexpr const char* memory_names[] = {"dram", "act_d_ram", "act_l_ram", "wgt_d_ram", "wgt_l_ram", "par_ram", "acc_d_ram", "acc_l_ram", "res_ram", "sum_ram", "out_ram", "exp_ram", "dwp_ram", "mid_ram", "vec_context", "feature_ram", "tag_ram", "load_context", "agg_context", "sgb_context"};
+constexpr const char* memory_names[] = {"dram", "act_d_ram", "act_l_ram", "wgt_d_ram", "wgt_l_ram", "par_ram", "fun_ram", "acc_d_ram", "acc_l_ram", "res_ram", "sum_ram", "out_ram", "exp_ram", "dwp_ram", "mid_ram", "vec_context", "feature_ram", "tag_ram", "load_context", "agg_context", "sgb_context"};
 
 // The constants of a design that the sets depend on.
 struct Constants {
@@ -110,6 +111,7 @@ inline const char* name_of(const Word& word) {
         case isa::LoadWindows::engine << 4 | isa::LoadWindows::opcode: return "load_windows";
         case isa::LoadResidual::engine << 4 | isa::LoadResidual::opcode: return "load_residual";
         case isa::LoadDepthwise::engine << 4 | isa::LoadDepthwise::opcode: return "load_depthwise";
+        case isa::LoadFunction::engine << 4 | isa::LoadFunction::opcode: return "load_function";
         case isa::StoreRows::engine << 4 | isa::StoreRows::opcode: return "store_rows";
         case isa::StoreRuns::engine << 4 | isa::StoreRuns::opcode: return "store_runs";
         case isa::StoreMiddle::engine << 4 | isa::StoreMiddle::opcode: return "store_middle";
@@ -126,6 +128,9 @@ inline const char* name_of(const Word& word) {
         case isa::Join::engine << 4 | isa::Join::opcode: return "join";
         case isa::PoolMax::engine << 4 | isa::PoolMax::opcode: return "pool_max";
         case isa::PoolAverage::engine << 4 | isa::PoolAverage::opcode: return "pool_average";
+        case isa::RequantizeFunction::engine << 4 | isa::RequantizeFunction::opcode: return "requantize_function";
+        case isa::CombineFunction::engine << 4 | isa::CombineFunction::opcode: return "combine_function";
+        case isa::Normalize::engine << 4 | isa::Normalize::opcode: return "normalize";
         case isa::ConfigureFeatures::engine << 4 | isa::ConfigureFeatures::opcode: return "configure_features";
         case isa::ConfigureDestinations::engine << 4 | isa::ConfigureDestinations::opcode: return "configure_destinations";
         case isa::ConfigureIds::engine << 4 | isa::ConfigureIds::opcode: return "configure_ids";
@@ -224,6 +229,11 @@ inline Regions regions(const Word& word, const Word (&contexts)[context_words], 
         case isa::LoadDepthwise::engine << 4 | isa::LoadDepthwise::opcode: {
             found.add({memory::dram, false, field<isa::LoadDepthwise::Address>(word), 1, 0, 8 * field<isa::LoadDepthwise::Words>(word)});
             found.add({memory::dwp_ram, true, field<isa::LoadDepthwise::Ram>(word), 1, 0, field<isa::LoadDepthwise::Words>(word)});
+            break;
+        }
+        case isa::LoadFunction::engine << 4 | isa::LoadFunction::opcode: {
+            found.add({memory::dram, false, field<isa::LoadFunction::Address>(word), 1, 0, 8 * field<isa::LoadFunction::Words>(word)});
+            found.add({memory::fun_ram, true, field<isa::LoadFunction::Ram>(word), 1, 0, field<isa::LoadFunction::Words>(word)});
             break;
         }
         case isa::StoreRows::engine << 4 | isa::StoreRows::opcode: {
@@ -339,6 +349,32 @@ inline Regions regions(const Word& word, const Word (&contexts)[context_words], 
             found.add({memory::res_ram, false, field<isa::PoolAverage::Res>(word), (1 - ((1) / ((field<isa::PoolAverage::Rows>(word) + 1)))) * (field<isa::ConfigurePixels::Banks>(pixels) + 1), field<isa::ConfigurePixels::ResLineWords>(pixels), ((((((((field<isa::PoolAverage::Rows>(word) + field<isa::ConfigurePixels::Banks>(pixels))) / ((field<isa::ConfigurePixels::Banks>(pixels) + 1))) + ((1) / ((field<isa::PoolAverage::Rows>(word) + 1)))) - 1) * field<isa::ConfigurePixels::ResPixelWords>(pixels) + ((field<isa::ConfigurePool::Lines>(pool) + ((1) / ((field<isa::ConfigurePool::Lines>(pool) + 1)))) - 1) * field<isa::ConfigurePool::LineWords>(pool)) + ((field<isa::ConfigurePool::Columns>(pool) + ((1) / ((field<isa::ConfigurePool::Columns>(pool) + 1)))) - 1) * field<isa::ConfigurePool::ColumnWords>(pool)) + (((field<isa::PoolAverage::Groups>(word) * (2 - field<isa::ConfigurePixels::Packed>(pixels)) + 1)) / (2)))});
             found.add({memory::out_ram, true, field<isa::PoolAverage::Out>(word), (1 - field<isa::PoolAverage::ToExp>(word)) * field<isa::PoolAverage::Rows>(word), (8 * field<isa::PoolAverage::RowBlocks>(word) + ((1) / ((field<isa::PoolAverage::RowBlocks>(word) + 1))) * field<isa::PoolAverage::RowWords>(word)), field<isa::PoolAverage::RowWords>(word)});
             found.add({memory::exp_ram, true, field<isa::PoolAverage::Out>(word), field<isa::PoolAverage::ToExp>(word) * (1 - ((1) / ((field<isa::PoolAverage::Rows>(word) + 1)))) * (field<isa::ConfigurePixels::Banks>(pixels) + 1), field<isa::ConfigurePixels::ExpLineWords>(pixels), ((((((field<isa::PoolAverage::Rows>(word) + field<isa::ConfigurePixels::Banks>(pixels))) / ((field<isa::ConfigurePixels::Banks>(pixels) + 1))) + ((1) / ((field<isa::PoolAverage::Rows>(word) + 1)))) - 1) * field<isa::ConfigurePixels::ExpPixelWords>(pixels) + field<isa::PoolAverage::RowWords>(word))});
+            break;
+        }
+        case isa::RequantizeFunction::engine << 4 | isa::RequantizeFunction::opcode: {
+            found.add({memory::acc_d_ram, false, field<isa::RequantizeFunction::Acc>(word), 1, 0, (1 - field<isa::RequantizeFunction::FromSum>(word)) * (1 - field<isa::RequantizeFunction::Core>(word)) * field<isa::RequantizeFunction::Rows>(word) * ((((field<isa::RequantizeFunction::Groups>(word) * design.lanes + design.gemm_d_cols) - 1)) / (design.gemm_d_cols))});
+            found.add({memory::acc_l_ram, false, field<isa::RequantizeFunction::Acc>(word), 1, 0, (1 - field<isa::RequantizeFunction::FromSum>(word)) * field<isa::RequantizeFunction::Core>(word) * field<isa::RequantizeFunction::Rows>(word) * ((((field<isa::RequantizeFunction::Groups>(word) * design.lanes + design.gemm_l_cols) - 1)) / (design.gemm_l_cols))});
+            found.add({memory::par_ram, false, field<isa::RequantizeFunction::Par>(word), 1, 0, field<isa::RequantizeFunction::Groups>(word)});
+            found.add({memory::sum_ram, false, field<isa::RequantizeFunction::Acc>(word), 1, 0, field<isa::RequantizeFunction::FromSum>(word) * field<isa::RequantizeFunction::Rows>(word) * field<isa::RequantizeFunction::Groups>(word)});
+            found.add({memory::fun_ram, false, field<isa::RequantizeFunction::Mapped>(word) * 32 * field<isa::RequantizeFunction::Table>(word), 1, 0, field<isa::RequantizeFunction::Mapped>(word) * 32 * ((((1 + (((field<isa::RequantizeFunction::Width>(word) + 1)) / (9))) + 2 * (((field<isa::RequantizeFunction::Width>(word) + 1)) / (10))) + 4 * (((field<isa::RequantizeFunction::Width>(word) + 1)) / (11))) + 8 * (((field<isa::RequantizeFunction::Width>(word) + 1)) / (12)))});
+            found.add({memory::out_ram, true, field<isa::RequantizeFunction::Out>(word), field<isa::RequantizeFunction::Rows>(word), (8 * field<isa::RequantizeFunction::RowBlocks>(word) + ((1) / ((field<isa::RequantizeFunction::RowBlocks>(word) + 1))) * field<isa::RequantizeFunction::RowWords>(word)), field<isa::RequantizeFunction::RowWords>(word)});
+            break;
+        }
+        case isa::CombineFunction::engine << 4 | isa::CombineFunction::opcode: {
+            found.add({memory::acc_d_ram, false, field<isa::CombineFunction::Acc>(word), 1, 0, field<isa::CombineFunction::WithAcc>(word) * (1 - field<isa::CombineFunction::Core>(word)) * field<isa::CombineFunction::Rows>(word) * ((((field<isa::CombineFunction::Groups>(word) * design.lanes + design.gemm_d_cols) - 1)) / (design.gemm_d_cols))});
+            found.add({memory::acc_l_ram, false, field<isa::CombineFunction::Acc>(word), 1, 0, field<isa::CombineFunction::WithAcc>(word) * field<isa::CombineFunction::Core>(word) * field<isa::CombineFunction::Rows>(word) * ((((field<isa::CombineFunction::Groups>(word) * design.lanes + design.gemm_l_cols) - 1)) / (design.gemm_l_cols))});
+            found.add({memory::par_ram, false, field<isa::CombineFunction::Par>(word), 1, 0, field<isa::CombineFunction::WithAcc>(word) * field<isa::CombineFunction::Groups>(word)});
+            found.add({memory::sum_ram, false, field<isa::CombineFunction::Sum>(word), field<isa::CombineFunction::Rows>(word), (field<isa::CombineFunction::SumGroups>(word) + 1), field<isa::CombineFunction::Groups>(word)});
+            found.add({memory::fun_ram, false, field<isa::CombineFunction::Mapped>(word) * 32 * field<isa::CombineFunction::Table>(word), 1, 0, field<isa::CombineFunction::Mapped>(word) * 32 * ((((1 + (((field<isa::CombineFunction::Width>(word) + 1)) / (9))) + 2 * (((field<isa::CombineFunction::Width>(word) + 1)) / (10))) + 4 * (((field<isa::CombineFunction::Width>(word) + 1)) / (11))) + 8 * (((field<isa::CombineFunction::Width>(word) + 1)) / (12)))});
+            found.add({memory::out_ram, true, field<isa::CombineFunction::Out>(word), field<isa::CombineFunction::Rows>(word), (8 * field<isa::CombineFunction::RowBlocks>(word) + ((1) / ((field<isa::CombineFunction::RowBlocks>(word) + 1))) * field<isa::CombineFunction::RowWords>(word)), field<isa::CombineFunction::RowWords>(word)});
+            break;
+        }
+        case isa::Normalize::engine << 4 | isa::Normalize::opcode: {
+            found.add({memory::acc_d_ram, false, field<isa::Normalize::Acc>(word), 1, 0, (1 - field<isa::Normalize::FromSum>(word)) * (1 - field<isa::Normalize::Core>(word)) * field<isa::Normalize::Rows>(word) * ((((field<isa::Normalize::Groups>(word) * design.lanes + design.gemm_d_cols) - 1)) / (design.gemm_d_cols))});
+            found.add({memory::acc_l_ram, false, field<isa::Normalize::Acc>(word), 1, 0, (1 - field<isa::Normalize::FromSum>(word)) * field<isa::Normalize::Core>(word) * field<isa::Normalize::Rows>(word) * ((((field<isa::Normalize::Groups>(word) * design.lanes + design.gemm_l_cols) - 1)) / (design.gemm_l_cols))});
+            found.add({memory::par_ram, false, field<isa::Normalize::Par>(word), 1, 0, (2 * field<isa::Normalize::Groups>(word) + 1)});
+            found.add({memory::sum_ram, false, field<isa::Normalize::Acc>(word), 1, 0, field<isa::Normalize::FromSum>(word) * field<isa::Normalize::Rows>(word) * field<isa::Normalize::Groups>(word)});
+            found.add({memory::out_ram, true, field<isa::Normalize::Out>(word), field<isa::Normalize::Rows>(word), (8 * field<isa::Normalize::RowBlocks>(word) + ((1) / ((field<isa::Normalize::RowBlocks>(word) + 1))) * field<isa::Normalize::RowWords>(word)), field<isa::Normalize::RowWords>(word)});
             break;
         }
         case isa::ConfigureFeatures::engine << 4 | isa::ConfigureFeatures::opcode: {

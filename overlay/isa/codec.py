@@ -792,6 +792,48 @@ def load_depthwise(
     )
 
 
+def load_function(
+    *,
+    ram: int,
+    words: int,
+    address: int,
+    wait0: int = 0,
+    wait1: int = 0,
+    signal0: int = 0,
+    signal1: int = 0,
+) -> int:
+    """Packs ``load_function``, 128 bits.
+
+    Copies consecutive beats to fun_ram: each to all four banks of a word.
+
+    Args:
+        ram: First word in the on-chip memory; 0 to 65535.
+        words: Number of words; 0 to 65535.
+        address: First byte in DRAM; 0 to 1099511627775.
+        wait0: Semaphore to wait for, 0 for none; 0 to 31.
+        wait1: Second semaphore to wait for, 0 for none; 0 to 31.
+        signal0: Semaphore to signal when the work is done, 0 for none; 0 to 31.
+        signal1: Second semaphore to signal, 0 for none; 0 to 31.
+
+    Raises:
+        FieldRangeError: A value does not fit its field.
+    """
+    return _word(
+        "load_function",
+        Engine.LOAD,
+        11,
+        (
+            ("ram", 32, 16, ram),
+            ("words", 48, 16, words),
+            ("address", 88, 40, address),
+            ("wait0", 8, 5, wait0),
+            ("wait1", 13, 5, wait1),
+            ("signal0", 18, 5, signal0),
+            ("signal1", 23, 5, signal1),
+        ),
+    )
+
+
 def store_rows(
     *,
     ram: int,
@@ -1864,6 +1906,250 @@ def pool_average(
             ("post_shift", 119, 6, post_shift),
             ("to_exp", 125, 1, to_exp),
             ("wide", 126, 1, wide),
+            ("wait0", 8, 5, wait0),
+            ("wait1", 13, 5, wait1),
+            ("signal0", 18, 5, signal0),
+            ("signal1", 23, 5, signal1),
+        ),
+    )
+
+
+def requantize_function(
+    *,
+    core: int,
+    signed: int,
+    mapped: int,
+    from_sum: int,
+    acc: int,
+    width: int,
+    table: int,
+    out: int,
+    par: int,
+    rows: int,
+    groups: int,
+    row_blocks: int,
+    row_words: int,
+    shift: int,
+    wait0: int = 0,
+    wait1: int = 0,
+    signal0: int = 0,
+    signal1: int = 0,
+) -> int:
+    """Packs ``requantize_function``, 128 bits.
+
+    v[r][c] = requantize(acc[r][c] + bias[c], multiplier[c], shift), limited to width + 1 bits, signed or not.
+    Then out[r][c] = v[r][c] as int16; of a row's results, the last four may be left out. Or, when mapped,
+    out[r][c] = table[v[r][c] mod 2^(width + 1)], a byte; a table has at most 12 bits. Rows of out_ram are
+    row_blocks blocks apart, or follow each other where that is 0; of each, row_words words are written, with
+    zeros beyond the results.
+
+    Args:
+        core: 0: accumulators of GEMM-D, 1: of GEMM-L; 0 to 1.
+        signed: 1: results are signed before the function, 0: at least 0; 0 to 1.
+        mapped: 1: results are entries of a table, 0: int16; 0 to 1.
+        from_sum: 1: accumulators are sums of AGG in sum_ram, and core is not used; 0 to 1.
+        acc: First word in acc_d_ram, acc_l_ram or sum_ram; 0 to 4095.
+        width: Bits of a result before the function, less 1; 0 to 15.
+        table: First word of the table in units of fun_unit words; 0 to 15.
+        out: First word in out_ram; 0 to 4095.
+        par: First word in par_ram; 0 to 511.
+        rows: Rows of the tile; 0 to 255.
+        groups: Groups of lanes channels; 0 to 127.
+        row_blocks: Distance of two output rows in blocks, 0: they follow each other; 0 to 63.
+        row_words: Words written in an output row, zeros beyond its results; 0 to 127.
+        shift: Right shift of the requantization; 0 to 63.
+        wait0: Semaphore to wait for, 0 for none; 0 to 31.
+        wait1: Second semaphore to wait for, 0 for none; 0 to 31.
+        signal0: Semaphore to signal when the work is done, 0 for none; 0 to 31.
+        signal1: Second semaphore to signal, 0 for none; 0 to 31.
+
+    Raises:
+        FieldRangeError: A value does not fit its field.
+    """
+    return _word(
+        "requantize_function",
+        Engine.VEC,
+        10,
+        (
+            ("core", 28, 1, core),
+            ("signed", 29, 1, signed),
+            ("mapped", 30, 1, mapped),
+            ("from_sum", 31, 1, from_sum),
+            ("acc", 32, 12, acc),
+            ("width", 56, 4, width),
+            ("table", 60, 4, table),
+            ("out", 64, 12, out),
+            ("par", 76, 9, par),
+            ("rows", 85, 8, rows),
+            ("groups", 93, 7, groups),
+            ("row_blocks", 100, 6, row_blocks),
+            ("row_words", 106, 7, row_words),
+            ("shift", 113, 6, shift),
+            ("wait0", 8, 5, wait0),
+            ("wait1", 13, 5, wait1),
+            ("signal0", 18, 5, signal0),
+            ("signal1", 23, 5, signal1),
+        ),
+    )
+
+
+def combine_function(
+    *,
+    core: int,
+    signed: int,
+    mapped: int,
+    with_acc: int,
+    acc: int,
+    sum: int,
+    width: int,
+    table: int,
+    out: int,
+    par: int,
+    rows: int,
+    groups: int,
+    row_blocks: int,
+    row_words: int,
+    shift: int,
+    post_shift: int,
+    sum_groups: int,
+    wait0: int = 0,
+    wait1: int = 0,
+    signal0: int = 0,
+    signal1: int = 0,
+) -> int:
+    """Packs ``combine_function``, 128 bits.
+
+    v[r][c] = requantize(q8[r][c] * 2^15, 1, post_shift) with q8 as in combine, limited to width + 1 bits,
+    signed or not. Then out[r][c] = v[r][c] as int16; of a row's results, the last four may be left out. Or,
+    when mapped, out[r][c] = table[v[r][c] mod 2^(width + 1)], a byte; a table has at most 12 bits. Rows of
+    out_ram are row_blocks blocks apart, or follow each other where that is 0; of each, row_words words are
+    written, with zeros beyond the results.
+
+    Args:
+        core: 0: accumulators of GEMM-D, 1: of GEMM-L; 0 to 1.
+        signed: 1: results are signed before the function, 0: at least 0; 0 to 1.
+        mapped: 1: results are entries of a table, 0: int16; 0 to 1.
+        with_acc: 0: the accumulator term is zero and no accumulator is read; 0 to 1.
+        acc: First word in acc_d_ram or acc_l_ram; 0 to 4095.
+        sum: First word in sum_ram; 0 to 4095.
+        width: Bits of a result before the function, less 1; 0 to 15.
+        table: First word of the table in units of fun_unit words; 0 to 15.
+        out: First word in out_ram; 0 to 4095.
+        par: First word in par_ram; 0 to 511.
+        rows: Rows of the tile; 0 to 255.
+        groups: Groups of lanes channels; 0 to 127.
+        row_blocks: Distance of two output rows in blocks, 0: they follow each other; 0 to 63.
+        row_words: Words written in an output row, zeros beyond its results; 0 to 127.
+        shift: Right shift of the requantization; 0 to 63.
+        post_shift: Right shift of q8 * 2^15 to the result; 0 to 63.
+        sum_groups: Distance of two rows of sum_ram in words, less 1; 0 to 7.
+        wait0: Semaphore to wait for, 0 for none; 0 to 31.
+        wait1: Second semaphore to wait for, 0 for none; 0 to 31.
+        signal0: Semaphore to signal when the work is done, 0 for none; 0 to 31.
+        signal1: Second semaphore to signal, 0 for none; 0 to 31.
+
+    Raises:
+        FieldRangeError: A value does not fit its field.
+    """
+    return _word(
+        "combine_function",
+        Engine.VEC,
+        11,
+        (
+            ("core", 28, 1, core),
+            ("signed", 29, 1, signed),
+            ("mapped", 30, 1, mapped),
+            ("with_acc", 31, 1, with_acc),
+            ("acc", 32, 12, acc),
+            ("sum", 44, 12, sum),
+            ("width", 56, 4, width),
+            ("table", 60, 4, table),
+            ("out", 64, 12, out),
+            ("par", 76, 9, par),
+            ("rows", 85, 8, rows),
+            ("groups", 93, 7, groups),
+            ("row_blocks", 100, 6, row_blocks),
+            ("row_words", 106, 7, row_words),
+            ("shift", 113, 6, shift),
+            ("post_shift", 119, 6, post_shift),
+            ("sum_groups", 125, 3, sum_groups),
+            ("wait0", 8, 5, wait0),
+            ("wait1", 13, 5, wait1),
+            ("signal0", 18, 5, signal0),
+            ("signal1", 23, 5, signal1),
+        ),
+    )
+
+
+def normalize(
+    *,
+    core: int,
+    signed: int,
+    from_sum: int,
+    acc: int,
+    highest: int,
+    out: int,
+    par: int,
+    rows: int,
+    groups: int,
+    row_blocks: int,
+    row_words: int,
+    shift: int,
+    post_shift: int,
+    wait0: int = 0,
+    wait1: int = 0,
+    signal0: int = 0,
+    signal1: int = 0,
+) -> int:
+    """Packs ``normalize``, 128 bits.
+
+    x[r][c] = requantize(acc[r][c] + bias[c], multiplier[c], shift), limited to 16 bits; n[r][c] = x[r][c],
+    normalized over the channels of its row with 12 fraction bits (docs/arithmetic.md); out[r][c] =
+    requantize(n[r][c] * gain[c] + offset[c], 1, post_shift), limited to highest above, and to -highest - 1
+    when signed, else to 0, below. par_ram holds the layout 'normalization' from word par on. There is at
+    least one group, and rows * groups is at most norm_words. Rows of out_ram are row_blocks blocks apart, or
+    follow each other where that is 0; of each, row_words words are written, with zeros beyond the results.
+
+    Args:
+        core: 0: accumulators of GEMM-D, 1: of GEMM-L; 0 to 1.
+        signed: 1: results reach down to -highest - 1, 0: to 0; 0 to 1.
+        from_sum: 1: accumulators are sums of AGG in sum_ram, and core is not used; 0 to 1.
+        acc: First word in acc_d_ram, acc_l_ram or sum_ram; 0 to 4095.
+        highest: Largest result; 0 to 255.
+        out: First word in out_ram; 0 to 4095.
+        par: First word in par_ram; 0 to 511.
+        rows: Rows of the tile; 0 to 255.
+        groups: Groups of lanes channels; 0 to 127.
+        row_blocks: Distance of two output rows in blocks, 0: they follow each other; 0 to 63.
+        row_words: Words written in an output row, zeros beyond its results; 0 to 127.
+        shift: Right shift of the requantization; 0 to 63.
+        post_shift: Right shift of a normalized channel times its gain; 0 to 63.
+        wait0: Semaphore to wait for, 0 for none; 0 to 31.
+        wait1: Second semaphore to wait for, 0 for none; 0 to 31.
+        signal0: Semaphore to signal when the work is done, 0 for none; 0 to 31.
+        signal1: Second semaphore to signal, 0 for none; 0 to 31.
+
+    Raises:
+        FieldRangeError: A value does not fit its field.
+    """
+    return _word(
+        "normalize",
+        Engine.VEC,
+        12,
+        (
+            ("core", 28, 1, core),
+            ("signed", 29, 1, signed),
+            ("from_sum", 31, 1, from_sum),
+            ("acc", 32, 12, acc),
+            ("highest", 56, 8, highest),
+            ("out", 64, 12, out),
+            ("par", 76, 9, par),
+            ("rows", 85, 8, rows),
+            ("groups", 93, 7, groups),
+            ("row_blocks", 100, 6, row_blocks),
+            ("row_words", 106, 7, row_words),
+            ("shift", 113, 6, shift),
+            ("post_shift", 119, 6, post_shift),
             ("wait0", 8, 5, wait0),
             ("wait1", 13, 5, wait1),
             ("signal0", 18, 5, signal0),

@@ -15,8 +15,20 @@ import numpy.typing as npt
 
 from hetfab.overlay.design import Geometry
 from hetfab.overlay.errors import StreamInvalidError
-from hetfab.overlay.isa.arithmetic import Q8_BITS, Integers, limit, mean_q8, reciprocals, requantize, saturate24, wrap32
+from hetfab.overlay.isa.arithmetic import (
+    Q8_BITS,
+    Integers,
+    limit,
+    looked_up,
+    mean_q8,
+    reciprocals,
+    requantize,
+    saturate,
+    saturate24,
+    wrap32,
+)
 from hetfab.overlay.isa.attention import NO_LOGIT, additive_logits, attention_q8, dot_logits, edge_weights
+from hetfab.overlay.isa.normalization import normalize, normalized
 from hetfab.overlay.isa.spec import Field, Operation, isa
 from hetfab.overlay.semantic.adjacency import Adjacency, compose, transpose
 
@@ -33,6 +45,10 @@ _CONTEXT_WORDS = isa().size("context_words")
 _POST_LEFT = isa().size("post_left")
 _TAPS = isa().size("window_taps")
 _PARAMETER = isa().record("parameter").dtype
+_GAIN, _SPREAD = isa().record("gain").dtype, isa().record("spread").dtype
+_FUNCTION_UNIT = isa().size("fun_unit")
+#: Of an argument of a function, and of a channel that is normalized.
+_FUNCTION_BITS, _VALUE_BITS = 12, 16
 _DESTINATION = isa().record("destination")
 _RUN = isa().record("run")
 _MODES = isa().operation("reduce").field("mode").values
@@ -310,6 +326,13 @@ def load_depthwise(machine: GoldenMachine, f: Fields) -> None:
     _load(machine, f, "dwp_ram")
 
 
+def load_function(machine: GoldenMachine, f: Fields) -> None:
+    """DRAM to consecutive words of fun_ram, the same to all banks."""
+    words = machine.words("fun_ram", f["ram"], f["words"])
+    beats = machine.dram(f["address"], 1, 0, f["words"] * _WORD_BYTES).reshape(f["words"], _WORD_BYTES)
+    words[...] = np.tile(beats, machine.geometry.banks("fun_ram"))
+
+
 def _load(machine: GoldenMachine, f: Fields, memory: str) -> None:
     words = machine.words(memory, f["ram"], f["words"])
     words[...] = machine.dram(f["address"], 1, 0, words.size).reshape(words.shape)
@@ -509,6 +532,57 @@ def export_sums(machine: GoldenMachine, f: Fields) -> None:
 def export_accumulators(machine: GoldenMachine, f: Fields) -> None:
     """out32[r][c] = acc[r][c] + bias[c]."""
     _write_rows(machine, f, _biased(machine, f)[0].astype("<i4"))
+
+
+def requantize_function(machine: GoldenMachine, f: Fields) -> None:
+    """Results of a requantization as int16, or the entries of a table at them."""
+    values, multiplier = _biased(machine, f)
+    _write_function(machine, f, requantize(values, multiplier, f["shift"]))
+
+
+def combine_function(machine: GoldenMachine, f: Fields) -> None:
+    """Results of a sum in Q.8 as int16, or the entries of a table at them."""
+    _write_function(machine, f, requantize(_q8(machine, f) << _POST_LEFT, 1, f["post_shift"]))
+
+
+def _write_function(machine: GoldenMachine, f: Fields, values: Integers) -> None:
+    if machine.geometry.fun_words == 0:
+        raise machine.error("results of 16 bits or a table", "a design with fun_words")
+    width, signed = f["width"] + 1, bool(f["signed"])
+    if f["mapped"]:
+        first, words = _FUNCTION_UNIT * f["table"], max(_FUNCTION_UNIT, (1 << width) // _WORD_BYTES)
+        if width > _FUNCTION_BITS or first + words > machine.geometry.fun_words:
+            raise machine.error(
+                f"a table of {width} bits from word {first} of fun_ram on",
+                f"at most {_FUNCTION_BITS} bits, within {machine.geometry.fun_words} words",
+            )
+        table = machine.words("fun_ram", first, words)[:, :_WORD_BYTES].reshape(-1)
+        _write_rows(machine, f, looked_up(values, table.astype(np.int64), width, signed).astype(np.uint8))
+        return
+    results = saturate(values, width, not signed).astype("<u2")
+    # Of a row's results the last half group may have no word.
+    channels = max(results.shape[1] - machine.geometry.lanes // 2, min(results.shape[1], 4 * f["row_words"]))
+    _write_rows(machine, f, results[:, :channels])
+
+
+def vec_normalize(machine: GoldenMachine, f: Fields) -> None:
+    """LayerNorm or L2 of each row: out = limit(requantize(n * gain + offset, 1, post_shift))."""
+    words, held = f["rows"] * f["groups"], machine.geometry.norm_words
+    if not f["groups"] or words > held:
+        found = f"{f['rows']} rows of {f['groups']} groups to normalize"
+        raise machine.error(found, f"at least 1 group, and at most {held} words")
+    values, multiplier = _biased(machine, f)
+    channels = saturate(requantize(values, multiplier, f["shift"]), _VALUE_BITS, unsigned=False)
+    gains = machine.words("par_ram", f["par"] + f["groups"], f["groups"]).reshape(-1).view(_GAIN)
+    spread = machine.words("par_ram", f["par"] + 2 * f["groups"], 1)[0][: _SPREAD.itemsize].view(_SPREAD)[0]
+    epsilon = int(spread["epsilon_low"]) + (int(spread["epsilon_high"]) << 32)
+    count = int(spread["channels"])
+    if count >= 1 << isa().record("spread").bits("channels"):
+        raise machine.error(f"{count} channels", f"{isa().record('spread').bits('channels')} bits")
+    rows = normalized(channels, count or 1, epsilon, centred=count > 0)
+    gain, offset = gains["gain"].astype(np.int64), gains["offset"].astype(np.int64)
+    results = normalize(rows, gain, offset, f["post_shift"], f["highest"], bool(f["signed"]))
+    _write_rows(machine, f, results.astype(np.uint8))
 
 
 def configure_pixels(machine: GoldenMachine, f: Fields) -> None:
@@ -1331,6 +1405,7 @@ _FUNCTIONS: dict[str, Callable[[GoldenMachine, Fields], None]] = {
     "load_windows": load_windows,
     "load_residual": load_residual,
     "load_depthwise": load_depthwise,
+    "load_function": load_function,
     "store_rows": store_rows,
     "store_runs": store_runs,
     "store_middle": store_middle,
@@ -1342,6 +1417,9 @@ _FUNCTIONS: dict[str, Callable[[GoldenMachine, Fields], None]] = {
     "combine": combine,
     "export_sums": export_sums,
     "export_accumulators": export_accumulators,
+    "requantize_function": requantize_function,
+    "combine_function": combine_function,
+    "normalize": vec_normalize,
     "configure_pixels": configure_pixels,
     "configure_pool": configure_pool,
     "join": join,
