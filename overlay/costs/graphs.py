@@ -101,7 +101,7 @@ def compose_cost(
         + table["sgb_ascend"].cycles(words - _filled_words(out.graph, words) + found)[ascends].sum()
         + table["sgb_seen"].cycles(found)[several & ~ascends].sum()
         + (0 if to_fifo else table["sgb_out_starts"].cycles(np.append(_block_rows(left.graph.rows), 1)).sum())
-        + table["sgb_responses"].cycles(min(written, BURSTS_AHEAD))
+        + table["number_responses"].cycles(min(written, BURSTS_AHEAD))
     )
     return _cost(
         int(cycles),
@@ -134,7 +134,7 @@ def widen_cost(right: PlacedGraph, bitmaps: int) -> Cost:
         + rows.cycles
         + table["sgb_expand"].cycles(degrees[dense]).sum()
         + table["sgb_widen"].cycles(written.beats).sum()
-        + table["sgb_responses"].cycles(min(int(written.bursts.sum()), BURSTS_AHEAD))
+        + table["number_responses"].cycles(min(int(written.bursts.sum()), BURSTS_AHEAD))
     )
     return _cost(
         int(cycles),
@@ -178,7 +178,7 @@ def transpose_cost(graph: PlacedGraph, out: PlacedGraph, geometry: Geometry) -> 
         + max(passes - 1, 0) * table["sgb_rewind"].cycles(columns)
         + passes * one_pass
         + table["sgb_window"].cycles(sizes).sum()
-        + table["sgb_responses"].cycles(min(written, BURSTS_AHEAD))
+        + table["number_responses"].cycles(min(written, BURSTS_AHEAD))
     )
     return _cost(
         int(cycles),
