@@ -32,10 +32,10 @@ covered_vertices:
 #pragma HLS PIPELINE II=1 style=stp
         events.trip(isa::loops::rst_covers);
         const Vertex pair = vertex < rows ? pairs[vertex] : no_vertex;
-        const Vertex by_pair = pair != no_vertex && dead[pair] == 0 ? 1 : 0;
-        const Vertex by_death = vertex < columns ? dead[vertex] : 0;
-        row_covers[vertex] = tile.matching_of_turned ? by_death : by_pair;
-        column_covers[vertex] = tile.matching_of_turned ? by_pair : by_death;
+        const bool by_pair = pair != no_vertex && dead[pair] == 0;
+        const bool by_death = vertex < columns && dead[vertex] != 0;
+        row_covers[vertex] = static_cast<Vertex>(tile.matching_of_turned ? by_death : by_pair);
+        column_covers[vertex] = static_cast<Vertex>(tile.matching_of_turned ? by_pair : by_death);
     }
     events.loop(isa::loops::rst_covers, vertices);
 }
