@@ -8,6 +8,8 @@ namespace hetfab {
 
 constexpr unsigned list_word_bits = 64;
 constexpr unsigned list_words = isa::rst_scores / list_word_bits;
+constexpr unsigned share_bits = 10;
+static_assert(isa::rst_scores == 1U << share_bits, "a share is a quotient of so many bits");
 
 // The list heads, and a bit for each that has rows. Links are in memories of vertices.
 struct ShareLists {
@@ -18,13 +20,11 @@ struct ShareLists {
 // The share of a part of a whole, in steps of 1 / (rst_scores - 1).
 inline unsigned share_of(unsigned part, unsigned whole) {
 #pragma HLS INLINE
-    constexpr unsigned share_bits = 10;
-    static_assert(isa::rst_scores == 1U << share_bits, "a share is the quotient's bits");
     unsigned rest = part * (isa::rst_scores - 1);
     unsigned share = 0;
 quotient_bits_down:
     for (unsigned bit = share_bits; bit > 0; bit--) {
-#pragma HLS UNROLL factor=10
+#pragma HLS UNROLL factor=share_bits
         const unsigned shifted = whole << (bit - 1);
         if (rest >= shifted) {
             rest -= shifted;
