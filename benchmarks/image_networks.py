@@ -25,17 +25,24 @@ MOBILENET_STAGES = (
     (6, 160, 3, 2),
     (6, 320, 1, 1),
 )
+#: Channels of a narrower network are multiples of it.
+_CHANNEL_UNIT = 8
 
 
 class _Builder:
     """Writes a network node by node; methods take and return names of tensors."""
 
-    def __init__(self, seed: int, *, batch_norm: bool) -> None:
+    def __init__(self, seed: int, *, batch_norm: bool, width: float) -> None:
         self._random = np.random.default_rng(seed)
         self._batch_norm = batch_norm
+        self._width = width
         self.nodes: list[onnx.NodeProto] = []
         self.weights: list[onnx.TensorProto] = []
         self.channels: dict[str, int] = {"input": 3}
+
+    def scaled(self, channels: int) -> int:
+        """Channels, or classes, of the published network times the width."""
+        return max(1, round(channels * self._width / _CHANNEL_UNIT)) * _CHANNEL_UNIT
 
     def node(self, operator: str, inputs: list[str], channels: int, **attributes: Any) -> str:
         output = f"{operator}_{len(self.nodes)}"
@@ -81,29 +88,31 @@ class _Builder:
 
     def classifier(self, read: str) -> None:
         flat = self.apply("Flatten", self.apply("GlobalAveragePool", read), axis=1)
-        weight = self._random.normal(0, 0.05, (CLASSES, self.channels[read]))
-        operands = [flat, self.constant(weight), self.constant(self._random.normal(0, 0.1, CLASSES))]
-        self.node("Gemm", operands, CLASSES, alpha=1.0, beta=1.0, transB=1)
+        classes = self.scaled(CLASSES)
+        weight = self._random.normal(0, 0.05, (classes, self.channels[read]))
+        operands = [flat, self.constant(weight), self.constant(self._random.normal(0, 0.1, classes))]
+        self.node("Gemm", operands, classes, alpha=1.0, beta=1.0, transB=1)
         self.nodes[-1].output[0] = "output"
 
     def model(self, size: int) -> onnx.ModelProto:
         value = onnx.helper.make_tensor_value_info
         inputs = [value("input", onnx.TensorProto.FLOAT, ["batch", 3, size, size])]
-        outputs = [value("output", onnx.TensorProto.FLOAT, ["batch", CLASSES])]
+        outputs = [value("output", onnx.TensorProto.FLOAT, ["batch", self.scaled(CLASSES)])]
         graph = onnx.helper.make_graph(self.nodes, "main_graph", inputs, outputs, self.weights)
         return onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
 
 
-def resnet18(seed: int = 0, *, size: int = 224, batch_norm: bool = False) -> onnx.ModelProto:
+def resnet18(seed: int = 0, *, size: int = 224, batch_norm: bool = False, width: float = 1.0) -> onnx.ModelProto:
     """ResNet-18 for images of ``size`` x ``size``.
 
     Args:
         seed: Of the weights.
         size: Rows and columns, at least 32.
         batch_norm: Whether BatchNormalization stands behind each convolution, as before torch folds it.
+        width: Factor of the channels and classes.
     """
-    build = _Builder(seed, batch_norm=batch_norm)
-    stem = build.apply("Relu", build.conv("input", 64, 7, stride=2, gain=2))
+    build = _Builder(seed, batch_norm=batch_norm, width=width)
+    stem = build.apply("Relu", build.conv("input", build.scaled(64), 7, stride=2, gain=2))
     read = build.apply(
         "MaxPool",
         stem,
@@ -113,7 +122,8 @@ def resnet18(seed: int = 0, *, size: int = 224, batch_norm: bool = False) -> onn
         pads=[1, 1, 1, 1],
         strides=[2, 2],
     )
-    for channels, first_stride in ((64, 1), (128, 2), (256, 2), (512, 2)):
+    for published, first_stride in ((64, 1), (128, 2), (256, 2), (512, 2)):
+        channels = build.scaled(published)
         for stride in (first_stride, 1):
             inner = build.apply("Relu", build.conv(read, channels, 3, stride=stride, gain=2))
             inner = build.conv(inner, channels, 3, gain=0.5)
@@ -124,12 +134,13 @@ def resnet18(seed: int = 0, *, size: int = 224, batch_norm: bool = False) -> onn
     return build.model(size)
 
 
-def mobilenet_v2(seed: int = 0, *, size: int = 224, batch_norm: bool = False) -> onnx.ModelProto:
-    """MobileNetV2 of width 1 for images of ``size`` x ``size``; arguments as ``resnet18``."""
-    build = _Builder(seed, batch_norm=batch_norm)
+def mobilenet_v2(seed: int = 0, *, size: int = 224, batch_norm: bool = False, width: float = 1.0) -> onnx.ModelProto:
+    """MobileNetV2 for images of ``size`` x ``size``; arguments as ``resnet18``."""
+    build = _Builder(seed, batch_norm=batch_norm, width=width)
     low, high = build.constant(0.0), build.constant(6.0)
-    read = build.apply("Clip", build.conv("input", 32, 3, stride=2, gain=2), low, high)
-    for expansion, channels, blocks, first_stride in MOBILENET_STAGES:
+    read = build.apply("Clip", build.conv("input", build.scaled(32), 3, stride=2, gain=2), low, high)
+    for expansion, published, blocks, first_stride in MOBILENET_STAGES:
+        channels = build.scaled(published)
         for block in range(blocks):
             stride = first_stride if block == 0 else 1
             inner, hidden = read, build.channels[read] * expansion
@@ -139,7 +150,7 @@ def mobilenet_v2(seed: int = 0, *, size: int = 224, batch_norm: bool = False) ->
             inner = build.conv(build.apply("Clip", inner, low, high), channels, 1, gain=1)
             joins = stride == 1 and build.channels[read] == channels
             read = build.apply("Add", read, inner) if joins else inner
-    build.classifier(build.apply("Clip", build.conv(read, 1280, 1, gain=2), low, high))
+    build.classifier(build.apply("Clip", build.conv(read, build.scaled(1280), 1, gain=2), low, high))
     return build.model(size)
 
 

@@ -5,18 +5,21 @@ from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
+import onnx
 
 from hetfab.overlay.bind import BoundProgram
 from hetfab.overlay.bind_samples import bind_sample
 from hetfab.overlay.compiler.cnn.network import compile_cnn
 from hetfab.overlay.design import Geometry, default_design
 from hetfab.overlay.images import image_values
+from hetfab.overlay.isa.arithmetic import Integers
 from hetfab.overlay.isa.codec import Segment
 from hetfab.overlay.model.bound_model import FedModel
 from hetfab.overlay.model.cnn.integer import IntegerCnn
 from hetfab.overlay.model.cnn.integer_reader import read_integers
 from hetfab.overlay.model.cnn.interpreter import run_integers
 from hetfab.overlay.model.reader import bindings_of, check_model, normalise
+from hetfab.overlay.model.runtime import run_model
 from hetfab.quantize.cnn.post_training import quantize_cnn
 from hetfab.quantize.widths import Widths
 from tests.programs import Executed, design_of
@@ -35,7 +38,7 @@ SMALL_IMAGES = replace(
     act_l_words=32,
     wgt_d_words=96,
     wgt_l_words=96,
-    par_words=16,
+    par_words=32,
     acc_d_words=64,
     acc_l_words=64,
     out_words=128,
@@ -63,11 +66,28 @@ def bound_images(integers: IntegerCnn, sample: Samples, geometry: Geometry) -> B
 
 
 def differing(integers: IntegerCnn, sample: Samples, bound: BoundProgram, executed: Executed) -> list[str]:
-    """Names of the tensors that differ from the integer layers' results."""
-    found = []
+    """Names of the tensors in DRAM that differ from the integer layers' results."""
+    found, images = [], {image.name: image for image in bound.program.images}
     for tensor, values in run_integers(integers, sample[None]):
-        image = bound.program.image(tensor.name)
+        image = images.get(tensor.name)
+        if image is None:
+            continue
         stored = image_values(image, executed.dram[Segment[image.segment.upper()]])
         if not np.array_equal(stored, values[0]):
             found.append(tensor.name)
+    return found
+
+
+def in_runtime(model: onnx.ModelProto, read: IntegerCnn, samples: Samples) -> dict[str, Integers]:
+    """Every stored tensor and the logits in onnxruntime, as integers in the overlay's order."""
+    exposed = onnx.ModelProto()
+    exposed.CopyFrom(model)
+    names = [name for name in read.stored if name not in (read.input.name, read.output.name)]
+    exposed.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+    arrays = run_model(exposed, {read.input.name: samples}, [read.output.name, *names])
+    found = {}
+    for name, array in zip([read.output.name, *names], arrays, strict=True):
+        steps = array.astype(np.float64) / read.stored[name].scale
+        assert np.array_equal(steps, np.rint(steps))
+        found[name] = (steps.transpose(0, 2, 3, 1) if steps.ndim == 4 else steps).astype(np.int64)
     return found

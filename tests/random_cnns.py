@@ -49,17 +49,20 @@ class CnnBuilder:
         self.shapes[tensor.name] = ()
         return tensor.name
 
-    def conv(self, read: str, channels: int, window: Window, *, groups: int = 1, **attributes: Any) -> str:
-        """A convolution without a bias, with one, or with one that is added behind it."""
+    def conv(
+        self, read: str, channels: int, window: Window, *, groups: int = 1, bias: int | None = None, **attributes: Any
+    ) -> str:
+        """A convolution; ``bias`` is 0 without one, 1 with one, 2 with one that is added behind it, None by chance."""
         inputs, *size = self.shapes[read]
         shape = channels, inputs // groups, *window.kernel
         weight = self.random.normal(size=shape) * np.sqrt(2 / np.prod(shape[1:]))
         weight *= 2.0 ** self.random.integers(-2, 2, (channels, 1, 1, 1))
-        bias, form = self.random.normal(0, 0.3, channels), self.random.integers(3)
-        operands = [read, self.constant(weight)] + ([self.constant(bias)] if form == 1 else [])
+        values, chance = self.random.normal(0, 0.3, channels), int(self.random.integers(3))
+        form = chance if bias is None else bias
+        operands = [read, self.constant(weight)] + ([self.constant(values)] if form == 1 else [])
         attributes = _written(window, attributes) | {"group": groups}
         found = self.node("Conv", *operands, shape=(channels, *window.positions((size[0], size[1]))), **attributes)
-        return self.node("Add", found, self.constant(bias.reshape(1, -1, 1, 1))) if form == 2 else found
+        return self.node("Add", found, self.constant(values.reshape(1, -1, 1, 1))) if form == 2 else found
 
     def batch_norm(self, read: str) -> str:
         channels, random = self.shapes[read][0], self.random

@@ -23,7 +23,6 @@ from hetfab.overlay.errors import (
     OperatorsUnsupportedError,
     OverflowPossibleError,
 )
-from hetfab.overlay.isa.arithmetic import Integers
 from hetfab.overlay.model.bound_model import FedModel
 from hetfab.overlay.model.cnn.integer import Average, Ending, IntegerCnn, Largest, Product, Stored, Sum
 from hetfab.overlay.model.cnn.integer_reader import read_integers
@@ -33,6 +32,7 @@ from hetfab.overlay.model.reader import bindings_of, check_model, normalise
 from hetfab.overlay.model.runtime import run_model
 from hetfab.quantize.cnn.post_training import QuantizedCnn, quantize_cnn
 from hetfab.quantize.widths import Widths
+from tests.image_programs import in_runtime
 from tests.outside import module
 from tests.random_cnns import CnnBuilder, random_cnn
 
@@ -53,21 +53,6 @@ def quantized(model: onnx.ModelProto, samples: Samples, bits: str = "w8a8", edge
 
 def widths(text: str) -> Widths:
     return Widths(int(text[1]), int(text[3]))
-
-
-def in_runtime(model: onnx.ModelProto, read: IntegerCnn, samples: Samples) -> dict[str, Integers]:
-    """Every stored tensor and the logits in onnxruntime, as integers in the overlay's order."""
-    exposed = onnx.ModelProto()
-    exposed.CopyFrom(model)
-    names = [name for name in read.stored if name not in (read.input.name, read.output.name)]
-    exposed.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
-    arrays = run_model(exposed, {read.input.name: samples}, [read.output.name, *names])
-    found = {}
-    for name, array in zip([read.output.name, *names], arrays, strict=True):
-        steps = array.astype(np.float64) / read.stored[name].scale
-        assert np.array_equal(steps, np.rint(steps))
-        found[name] = (steps.transpose(0, 2, 3, 1) if steps.ndim == 4 else steps).astype(np.int64)
-    return found
 
 
 def check_equal(result: QuantizedCnn, samples: Samples) -> IntegerCnn:

@@ -130,6 +130,16 @@ class ConvCode:
         """Name of the tensor that it reads."""
         return self._conv.source.name
 
+    @property
+    def target(self) -> str:
+        """Name of the tensor that it writes."""
+        return self._conv.target.name
+
+    @property
+    def residual(self) -> str | None:
+        """Name of the tensor that is added, None without."""
+        return None if self._conv.residual is None else self._conv.residual.name
+
     def pending(self) -> Pixels:
         """Output pixels of which something is not emitted, or was only just, bool [rows, columns]."""
         found = np.zeros((self._conv.target.rows, self._conv.target.columns), np.bool_)
@@ -214,10 +224,15 @@ class ConvCode:
         return step.tile.columns * self._column_groups(step.chunk) * trips
 
     def _finish(self, step: Step, acc: int) -> None:
-        group = (step.chunk.first - self._job.chunks[0].first) // self._chip.geometry.lanes
-        self._finishing.finish(step.tile, step.chunk, acc, self._load_parameters() + group)
+        par = self._load_parameters() + self._parameter_group(step.chunk)
+        self._finishing.finish(step.tile, step.chunk, acc, par)
         self._open.remove(step)
         self._latest = [*self._latest, step][-_LATEST:] if self._open else []
+
+    def _parameter_group(self, chunk: Chunk) -> int:
+        """The word of a chunk's first parameters behind that of the first chunk's."""
+        before = self._job.chunks[: self._job.chunks.index(chunk)]
+        return sum(-(-(one.last - one.first) // self._chip.geometry.lanes) for one in before)
 
     def _accumulators(self, step: Step) -> int:
         words = step.tile.pixels * self._column_groups(step.chunk)

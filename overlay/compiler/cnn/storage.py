@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Form and place of each tensor of a network: samples, feature maps whose places are used again, logits."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
+from hetfab.overlay.compiler.cnn.depthwise_code import runs_on_dw
 from hetfab.overlay.compiler.cnn.feature_maps import PIXEL_CHANNELS, FeatureMap
 from hetfab.overlay.design import Geometry
 from hetfab.overlay.images import Image
@@ -22,14 +23,8 @@ _SEGMENTS = {"features": Segment.FEATURES, "activations": Segment.ACTIVATIONS, "
 _SPARE_BLOCKS = 4
 
 
-def images_of(model: IntegerCnn, geometry: Geometry, *, keep: bool = False) -> dict[str, Image]:
-    """Form and place of every stored tensor.
-
-    Args:
-        model: The network.
-        geometry: The design's geometry.
-        keep: Whether every tensor has a place of its own, so that all can be read after a run.
-    """
+def image_forms(model: IntegerCnn, geometry: Geometry) -> dict[str, Image]:
+    """Form of every stored tensor; feature maps have no places yet."""
     found: dict[str, Image] = {}
     bits = _item_bits(model)
     for tensor in model.stored.values():
@@ -39,7 +34,7 @@ def images_of(model: IntegerCnn, geometry: Geometry, *, keep: bool = False) -> d
             found[tensor.name] = _image(tensor, _LOGIT_BITS, "output")
         else:
             found[tensor.name] = _image(tensor, bits[tensor.name], "activations")
-    return _placed(model, found, keep=keep)
+    return found
 
 
 def _item_bits(model: IntegerCnn) -> dict[str, int]:
@@ -60,14 +55,14 @@ def _item_bits(model: IntegerCnn) -> dict[str, int]:
 def gathers(model: IntegerCnn, geometry: Geometry) -> bool:
     """Whether LOAD cuts windows out of the samples, so that their channels need no padding.
 
-    One convolution alone reads them then, whose padding is stored around the image.
+    One convolution alone reads them then, on the cores; its padding is stored around the image.
     """
     readers = [layer for layer in model.layers if model.input in reads(layer)]
     if len(readers) != 1 or not isinstance(readers[0], Product) or readers[0].window is None:
         return False
     layer, window = readers[0], readers[0].window
     assert window is not None
-    if layer.residual is model.input:
+    if layer.residual is model.input or runs_on_dw(layer, geometry):
         return False
     channels = model.input.shape[-1]
     operation = isa().operation("configure_windows")
@@ -137,14 +132,24 @@ def _samples(model: IntegerCnn, geometry: Geometry) -> Image:
     )
 
 
-def _placed(model: IntegerCnn, images: Mapping[str, Image], *, keep: bool) -> dict[str, Image]:
-    """Images with places: feature maps take the first room that is free from their layer to their last reader."""
-    last = {read.name: index for index, layer in enumerate(model.layers) for read in reads(layer)}
+def placed_images(
+    model: IntegerCnn, images: Mapping[str, Image], fused: Collection[int], *, keep: bool = False
+) -> dict[str, Image]:
+    """Images with places: feature maps take the first room that is free from their layer to their last reader.
+
+    Args:
+        model: The network.
+        images: Forms of all stored tensors.
+        fused: Layers whose results the next layer takes on chip; they have no image.
+        keep: Whether every image has a place of its own, so that all can be read after a run.
+    """
+    # What a fused layer reads is read until the next one is complete.
+    last = {read.name: index + (index in fused) for index, layer in enumerate(model.layers) for read in reads(layer)}
     placed = {name: image for name, image in images.items() if image.segment != "activations"}
     live: list[tuple[Image, int]] = []
     for index, layer in enumerate(model.layers):
         image = images[layer.output.name]
-        if image.segment != "activations":
+        if image.segment != "activations" or index in fused:
             continue
         live = [(other, end) for other, end in live if keep or end >= index]
         image = replace(image, offset=_first_room(image.size_bytes, [other for other, _ in live]))
