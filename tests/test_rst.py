@@ -87,8 +87,8 @@ def random_case(seed: int) -> Case:
     # At most 8,000 edges or so: both sides have their places.
     share = min(rng.choice([0.0, 0.01, 0.03, 0.2, 0.9]), 6000 / max(rows * columns, 1))
     chances = share * rng.choice([0.2, 1.0, 3.0], columns)
-    found = np.nonzero(rng.random((rows, columns)) < chances)
-    graph = adjacency(*found, rows, columns)
+    row, column = np.nonzero(rng.random((rows, columns)) < chances)
+    graph = adjacency(row, column, rows, columns)
     return Case(Sides(shuffled(transpose(graph), rng), shuffled(graph, rng)))
 
 

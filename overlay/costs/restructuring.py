@@ -33,9 +33,9 @@ class _Work:
     def loop(self, name: str, trips: Array | int) -> None:
         self.cycles += int(loops()[name].cycles(trips).sum())
 
-    def read(self, name: str, array_beat: int, first: Array | int, count: Array | int) -> None:
+    def read(self, name: str, array_beat: int, first: Array | list[int], count: Array | list[int]) -> None:
         """Runs of numbers, each a loop of its own."""
-        firsts, counts = np.atleast_1d(np.asarray(first, np.int64)), np.atleast_1d(np.asarray(count, np.int64))
+        firsts, counts = np.asarray(first, np.int64), np.asarray(count, np.int64)
         found = number_reads(array_beat, firsts, counts)
         self.cycles += found.cycles
         self.loop(name, counts)
@@ -55,7 +55,7 @@ class _Work:
 
     def starts(self, *graphs: PlacedGraph) -> None:
         for graph in graphs:
-            self.read("rst_numbers", graph.starts_beat, 0, graph.graph.rows + 1)
+            self.read("rst_numbers", graph.starts_beat, [0], [graph.graph.rows + 1])
 
     def write(self, address: int, count: int) -> None:
         """Numbers that are written in one run."""

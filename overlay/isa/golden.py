@@ -1091,7 +1091,8 @@ def recouple(machine: GoldenMachine, f: Fields) -> None:
         raise machine.error(f"a mark of a matching of {dead.max()}", "0 or 1")
     dead = dead.astype(bool)
     rows = (pairs != _NO_VERTEX) & ~np.append(dead, False)[np.minimum(pairs, counts[1])]
-    cover = Cover(*((rows, dead) if matching["of_turned"] else (dead, rows)), matched=0)
+    sources, destinations = (rows, dead) if matching["of_turned"] else (dead, rows)
+    cover = Cover(sources, destinations, matched=int(np.count_nonzero(pairs != _NO_VERTEX)))
     community = Community(
         _read_order(machine, walked["address"], sides.destinations),
         _read_order(machine, walked["address"] + _order_bytes(sides.destinations), sides.sources),

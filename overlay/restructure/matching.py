@@ -63,8 +63,8 @@ def match(graph: Adjacency) -> Matching:
 def matching_work(graph: Adjacency) -> MatchingWork:
     """What ``match`` looks at."""
     matcher = _matched(graph)
-    pairs = [np.array(looked, np.int64).reshape(-1, 2) for looked in (matcher.tried, matcher.met)]
-    return MatchingWork(*pairs, np.array(matcher.flipped, np.int64), np.array(matcher.died, np.int64))
+    tried, met = (np.array(looked, np.int64).reshape(-1, 2) for looked in (matcher.tried, matcher.met))
+    return MatchingWork(tried, met, np.array(matcher.flipped, np.int64), np.array(matcher.died, np.int64))
 
 
 def _matched(graph: Adjacency) -> "_Matcher":

@@ -34,7 +34,7 @@ constexpr unsigned sgb_batch = 16;  // edges of a row whose right rows SGB looks
 constexpr unsigned sgb_recent = 4;  // words of the bitmap that SGB remembers, since a read may come before their writes
 constexpr unsigned rst_words = 4;  // words of rst_context
 constexpr unsigned rst_chunk = 32;  // ids of a row that RST reads at once
-constexpr unsigned rst_scores = 1024;  // steps in which RST compares shares
+constexpr unsigned rst_scores = 128;  // steps in which RST compares shares
 
 // A bit range of a word.
 template <int Lsb, int Bits>
@@ -828,7 +828,7 @@ constexpr Loop rst_sort{2, 7, 60};
 constexpr Loop rst_samples{1, 6, 61};
 constexpr Loop rst_next{4, 8, 62};
 constexpr Loop rst_inside{1, 6, 63};
-constexpr Loop rst_visit{4, 20, 64};
+constexpr Loop rst_visit{4, 18, 64};
 constexpr unsigned count = 65;
 }  // namespace loops
 // In the order of the ids.

@@ -8,7 +8,7 @@ namespace hetfab {
 
 constexpr unsigned list_word_bits = 64;
 constexpr unsigned list_words = isa::rst_scores / list_word_bits;
-constexpr unsigned share_bits = 10;
+constexpr unsigned share_bits = 7;
 static_assert(isa::rst_scores == 1U << share_bits, "a share is a quotient of so many bits");
 
 // The list heads, and a bit for each that has rows. Links are in memories of vertices.
