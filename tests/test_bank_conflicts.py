@@ -17,7 +17,7 @@ from hetfab.hls.build.emulator import Emulator, build_emulator
 from hetfab.overlay.design import Geometry
 from hetfab.overlay.isa import codec
 from hetfab.overlay.isa.arithmetic import reciprocals
-from hetfab.overlay.isa.codec import Engine, ReduceMode, ReduceSource, Segment
+from hetfab.overlay.isa.codec import AttendKind, AttendSource, Engine, ReduceMode, ReduceSource, Segment
 from hetfab.overlay.isa.loops import Loop, loops
 from hetfab.overlay.isa.spec import isa
 from hetfab.overlay.isa.words import program_address
@@ -207,6 +207,42 @@ def reduction(records: int, entries: int, id_bytes: int, from_fifo: int = 0, **f
     ]
 
 
+def attentions() -> Iterator[tuple[str, list[int]]]:
+    """AGG's attention: of all kinds in two passes, from either source, and in parts that are spilled and merged."""
+    graph = program_address(Segment.GRAPH, 0)
+    passes = {"maxima": 1, "weigh": 1, "merge": 0, "spill": 0}
+    for kind in AttendKind:
+        for source in AttendSource:
+            for groups, accumulate in ((1, 0), (2, 1)):
+                name = f"attend kind={kind.name} source={source.name} groups={groups} accumulate={accumulate}"
+                fields = {"kind": kind, "source": source, "head_groups": groups, "accumulate": accumulate}
+                yield name, attention(graph, **fields, **passes)
+    fields = {"kind": 0, "source": 0, "head_groups": 1, "accumulate": 0}
+    for maxima, merge, spill in ((1, 0, 1), (1, 1, 1), (0, 0, 1), (0, 1, 0)):
+        passes = {"maxima": maxima, "weigh": 1 - maxima, "merge": merge, "spill": spill}
+        yield f"attend maxima={maxima} merge={merge} spill={spill}", attention(graph, **fields, **passes)
+
+
+def attention(graph: int, **fields: int) -> list[int]:
+    count, heads = int(DEGREES.sum()), 3
+    context = reduction(graph, graph + 4096, 4, mode=0, accumulate=0, groups=1, source=0, merge=0, spill=0)[:-1]
+    scores = [program_address(Segment.FEATURES, 1024 * (1 + number)) for number in range(3)]
+    return [
+        *context[:2],
+        codec.configure_ids(slot=1, edges=count, id_bytes=4, address=graph + 4096),
+        codec.configure_spilled(
+            slot=1, row_blocks=8, count=len(DEGREES), address=program_address(Segment.SPILL, 0)
+        ),
+        codec.configure_sources(scores=0, row_beats=3, head_beats=1, count=9, address=scores[0]),
+        codec.configure_targets(scores=0, row_beats=3, count=len(DEGREES), address=scores[1]),
+        codec.configure_types(scores=0, count=1, address=scores[2]),
+        codec.attend(
+            slot=1, scores=0, rows=len(DEGREES), unsigned=0, destination=0, sum=0, heads=heads, shift=4, factor=819,
+            **fields,
+        ),
+    ]  # fmt: skip
+
+
 def compositions() -> Iterator[tuple[str, list[int]]]:
     """SGB: rows without, with one and with several edges, in both orders; and a transpose."""
     left = {"edges": 6, "rows": 4, "address": program_address(Segment.GRAPH, LEFT)}
@@ -248,6 +284,7 @@ def modes(geometry: Geometry) -> dict[str, list[int]]:
     syncs = [("sync", [codec.sync(engine=engine) for engine in Engine])]
     return dict(
         [
+<<<<<<< HEAD
             *syncs,
             *copies(geometry),
             *products(geometry),
@@ -256,6 +293,10 @@ def modes(geometry: Geometry) -> dict[str, list[int]]:
             *pixels(),
             *aggregations(),
             *compositions(),
+=======
+            *(*syncs, *copies(geometry), *products(geometry), *vectors(), *pixels()),
+            *(*aggregations(), *attentions(), *compositions()),
+>>>>>>> agg
         ]
     )
 
