@@ -61,6 +61,13 @@ def _share(context: click.Context, parameter: click.Parameter, value: str | None
     show_default=True,
     help="Multiply features as rows (dense), add weights of their non-zeros (sparse), or the faster (modelled).",
 )
+@click.option(
+    "--rows",
+    type=click.Choice(["dram", "tags", "schedule"]),
+    default="schedule",
+    show_default=True,
+    help="Where AGG finds feature rows: DRAM, or a scratchpad filled by tags or as a schedule says.",
+)
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The program.")
 @common_options
 def command(
@@ -70,6 +77,7 @@ def command(
     design: Path | None,
     split: float | None,
     first_projection: str,
+    rows: str,
     output: Path,
 ) -> Result:
     """Compile the quantized MODEL for a design."""
@@ -86,6 +94,7 @@ def command(
     from hetfab.overlay.costs.resources import check_fits, resource_rows
     from hetfab.overlay.design import default_design, read_design
     from hetfab.overlay.files import check_outputs
+    from hetfab.overlay.isa.codec import ReduceSource
     from hetfab.overlay.model.bound_model import BoundModel
     from hetfab.overlay.model.cnn.inspection import takes_samples
     from hetfab.overlay.model.reader import bindings_of, read_model
@@ -105,13 +114,16 @@ def command(
     bound_model = BoundModel(read, model_bindings(read, opened))
     layers = lower(read, bound_model.bindings)
     facts = known_graph(opened, workload, layers)
-    plan = plan_model(layers, chosen, facts, FirstProjection(first_projection), split)
-    program = compile_model(bound_model, chosen, name=model.name, share_on_d=split, lowered=plan.lowered)
+    source = ReduceSource[rows.upper()]
+    plan = plan_model(layers, chosen, facts, FirstProjection(first_projection), split, source)
+    program = compile_model(
+        bound_model, chosen, name=model.name, share_on_d=split, lowered=plan.lowered, row_source=source
+    )
     bound = None if opened is None else bind(program, graph_arrays(program, opened))
     write_program(output, program)
     print_table(_COLUMNS, planned_rows(program))
-    for headings, rows in plan.tables():
-        print_table(headings, rows)
+    for headings, table in plan.tables():
+        print_table(headings, table)
     reordered = [tensor.name for tensor in program.tensors if tensor.channel_order]
     if reordered:
         click.echo("stored in an order of channels of their own, for the cores: " + ", ".join(reordered))
@@ -130,6 +142,7 @@ def command(
         "geometry_hash": chosen.geometry.hash(),
         "layers": len(program.layers),
         "split": split,
+        "rows": rows,
         "channels": {
             "gemm_d": sum(layer.channels_on_d for layer in program.layers),
             "gemm_l": sum(layer.channels_on_l for layer in program.layers),

@@ -147,9 +147,11 @@ def planned_rows(program: Program) -> list[list[object]]:
     ]
 
 
-def _bits(program: Program, layer: LayerInfo) -> int:
-    """Width of what a layer writes."""
-    return program.image(layer.name).bits if program.images else program.tensor(layer.name).bits
+def _bits(program: Program, layer: LayerInfo) -> object:
+    """Width of what a layer writes to DRAM."""
+    if not program.images:
+        return program.tensor(layer.name).bits
+    return next((image.bits for image in program.images if image.name == layer.name), "-")
 
 
 def _shown_widths(layer: LayerInfo) -> object:

@@ -66,10 +66,12 @@ def bound_images(integers: IntegerCnn, sample: Samples, geometry: Geometry) -> B
 
 
 def differing(integers: IntegerCnn, sample: Samples, bound: BoundProgram, executed: Executed) -> list[str]:
-    """Names of the tensors that differ from the integer layers' results."""
-    found = []
+    """Names of the tensors in DRAM that differ from the integer layers' results."""
+    found, images = [], {image.name: image for image in bound.program.images}
     for tensor, values in run_integers(integers, sample[None]):
-        image = bound.program.image(tensor.name)
+        image = images.get(tensor.name)
+        if image is None:
+            continue
         stored = image_values(image, executed.dram[Segment[image.segment.upper()]])
         if not np.array_equal(stored, values[0]):
             found.append(tensor.name)

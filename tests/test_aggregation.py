@@ -18,20 +18,25 @@ from hetfab.driver.graph.model_inputs import model_bindings
 from hetfab.hls.build.emulator import Emulator, Progress
 from hetfab.overlay.bind import bind
 from hetfab.overlay.compiler.compile import compile_model
-from hetfab.overlay.costs.bursts import rows_ahead
+from hetfab.overlay.compiler.first_projection import FirstProjection
+from hetfab.overlay.compiler.lowered import LoweredModel
+from hetfab.overlay.compiler.lowering import lower
+from hetfab.overlay.compiler.model_plan import plan_model
+from hetfab.overlay.costs.fifo_rows import reduce_by_fifo_cost
+from hetfab.overlay.costs.gathers import Tags
 from hetfab.overlay.costs.program_cost import expected_log, expected_records
-from hetfab.overlay.design import Geometry
+from hetfab.overlay.design import Design, Geometry
 from hetfab.overlay.isa import codec
 from hetfab.overlay.isa.arithmetic import mean_q8, reciprocals, wrap32
 from hetfab.overlay.isa.codec import ReduceMode, ReduceSource, RegisterOffset, Segment
 from hetfab.overlay.isa.golden import GoldenMachine
-from hetfab.overlay.isa.loops import loops
 from hetfab.overlay.isa.words import pack, program_address
 from hetfab.overlay.layouts import destination_records, id_array
 from hetfab.overlay.layouts import pack as pack_pieces
 from hetfab.overlay.model.bound_model import BoundModel
 from hetfab.overlay.run_log import RUN_LOG_DTYPE
 from hetfab.overlay.schedules import Schedule, farthest_next_use, pinned, schedule_arrays
+from hetfab.overlay.semantic.adjacency import Adjacency
 from tests.data_folder import require_data
 from tests.programs import design_of, quantized, run_emulated
 from tests.random_models import Case
@@ -223,32 +228,50 @@ def test_every_way_gives_the_sums_of_the_definition(
             np.testing.assert_array_equal(result.reshape(-1)[: expected.size], expected)
 
 
+def forms(lowered: LoweredModel, design: Design) -> Iterator[tuple[str, LoweredModel, ReduceSource]]:
+    """Dense from every source, edge sets from the last to the first, and sparse from two sources."""
+    dense = plan_model(lowered, design, None, FirstProjection.DENSE).lowered
+    for source in ReduceSource:
+        yield f"dense, {source.name}", dense, source
+    turned = [replace(layer, aggregations=layer.aggregations[::-1]) for layer in dense.layers]
+    yield "turned", replace(dense, layers=tuple(turned)), ReduceSource.TAGS
+    sparse = plan_model(lowered, design, None, FirstProjection.SPARSE).lowered
+    for source in (ReduceSource.TAGS, ReduceSource.SCHEDULE):
+        yield f"sparse, {source.name}", sparse, source
+
+
 @pytest.mark.parametrize("name", ["acm", "dblp", "imdb"])
-def test_public_models_predict_the_same_from_any_source(name: str, default_emulators: Emulators) -> None:
+def test_public_models_predict_the_same_in_every_form(name: str, default_emulators: Emulators) -> None:
+    """The run log has the work of each: its MACs, and all its bytes."""
     folder, emulator = require_data(), default_emulators["host"]
     case = Case(onnx.load(folder / "models" / f"{name}_rgcn.onnx"), read_graph(folder / name / "graph.npz"))
-    model = quantized(case).model
-    given = BoundModel(model, model_bindings(model, case.graph))
-    outputs, bytes_read = [], []
-    for source in ReduceSource:
-        program = compile_model(given, design_of(emulator.geometry), row_source=source)
+    given = BoundModel(quantized(case).model, model_bindings(case.model, case.graph))
+    design = design_of(emulator.geometry)
+    outputs, macs, bytes_read = [], {}, {}
+    for form, lowered, source in forms(lower(given.model, given.bindings), design):
+        program = compile_model(given, design, lowered=lowered, row_source=source)
         bound = bind(program, graph_arrays(program, case.graph))
         executed = run_emulated(bound, emulator)
         assert executed.run_log is not None
         expected = expected_log(bound)
         for field in RECORDED:
-            assert np.array_equal(executed.run_log[field], expected[field]), field
+            assert np.array_equal(executed.run_log[field], expected[field]), (form, field)
         outputs.append(executed.dram[Segment.OUTPUT])
-        bytes_read.append(int(expected["read_bytes"].sum()))
+        macs[form], bytes_read[form] = int(expected["macs"].sum()), int(expected["read_bytes"].sum())
     assert all(np.array_equal(output, outputs[0]) for output in outputs)
-    assert bytes_read[ReduceSource.SCHEDULE] < bytes_read[ReduceSource.TAGS] < bytes_read[ReduceSource.DRAM]
+    assert bytes_read["dense, SCHEDULE"] < bytes_read["dense, TAGS"] < bytes_read["dense, DRAM"]
+    assert macs["sparse, TAGS"] == macs["sparse, SCHEDULE"] < macs["dense, TAGS"] == macs["turned"]
 
 
 @pytest.mark.parametrize("tags", [False, True], ids=["dram", "tags"])
+@pytest.mark.parametrize("split", [False, True], ids=["once", "spilled and merged"])
 def test_rows_by_the_fifo_give_the_sums_of_the_definition(
-    tags: bool, small_geometry: Geometry, small_emulators: Emulators
+    tags: bool, split: bool, small_geometry: Geometry, small_emulators: Emulators
 ) -> None:
-    """SGB composes a relation with the identity: its rows go to AGG, which divides for the means itself."""
+    """SGB composes a relation with the identity: its rows go to AGG, which divides for the means itself.
+
+    Spilled and merged, all rows come twice, and the plain sums are twice those of the relation.
+    """
     random = np.random.default_rng(int(tags))
     destinations, vertices = 24, 60
     rows = [np.sort(random.choice(vertices, degree, replace=False)) for degree in random.integers(0, 12, destinations)]
@@ -264,16 +287,19 @@ def test_rows_by_the_fifo_give_the_sums_of_the_definition(
     content, (left, right) = pack_pieces(graphs)
     places = [program_address(Segment.GRAPH, place) for place in (left, right)]
     source = ReduceSource.TAGS if tags else ReduceSource.DRAM
+    compose = codec.compose(to_fifo=1, edges=0, rows=destinations, address=program_address(Segment.LOG, 0))
+    mode = ReduceMode.RAW if split else ReduceMode.MEAN
     words = [
         *context(relation, 0, 0, 0, 2, destinations),
         codec.configure_left(edges=len(relation.sources), rows=destinations, address=places[0]),
         codec.configure_right(edges=vertices, rows=vertices, address=places[1]),
         codec.configure_bitmap(wide=0, threshold=0, columns=64, address=places[1]),
-        codec.compose(to_fifo=1, edges=0, rows=destinations, address=program_address(Segment.LOG, 0)),
-        reduce(destinations, ReduceMode.MEAN, source, from_fifo=1),
     ]
+    parts = [{"spill": 1}, {"merge": 1}] if split else [{}]
+    for part in parts:
+        words += [compose, reduce(destinations, mode, source, from_fifo=1, **part)]
     dram = memories(relation, words, content)
-    expected = relation.expected(ReduceMode.MEAN).reshape(-1)
+    expected = len(parts) * relation.expected(mode).reshape(-1)
     results = [golden(small_geometry, {s: content.copy() for s, content in dram.items()}, words)]
     logs = []
     for emulator in small_emulators.values():
@@ -282,29 +308,18 @@ def test_rows_by_the_fifo_give_the_sums_of_the_definition(
         logs.append(log)
     for result in results:
         np.testing.assert_array_equal(result.reshape(-1)[: expected.size], expected)
-    degrees = np.diff(indptr)
-    cost = fifo_cost(GROUPS, degrees, relation.sources, SLOT_BITS if tags else None)
-    for log in logs:
-        assert {name: int(log[-1][name]) for name in ("cycles", "edges", "misses")} == cost
+    state = Tags(small_geometry)
+    state.clear(FIRST_BLOCK, SLOT_BITS)
+    for place, part in zip(range(len(words) + 1 - 2 * len(parts), len(words), 2), parts, strict=True):
+        fields = {"groups": GROUPS, "accumulate": 0, "merge": 0, "spill": 0, "destination": 0, "source": source}
+        fields |= {"features.address": 0, "features.row_blocks": 1, "spilled.address": 0, "spilled.row_blocks": 1}
+        fields |= {"features.first_block": FIRST_BLOCK, "features.slot_bits": SLOT_BITS} | part
+        cost = reduce_by_fifo_cost(fields, Adjacency(indptr, relation.sources, vertices), state)
+        for log in logs:
+            for name in (name for name in RECORDED if name not in ("index", "engine", "opcode")):
+                np.testing.assert_array_equal(log[place][name], getattr(cost, name)[0], name)
 
 
 def _padded(starts: Array) -> Array:
     """Starts in whole blocks."""
     return np.concatenate([starts, np.zeros(-len(starts) % 16, np.int64)])
-
-
-def fifo_cost(groups: int, degrees: Array, ids: Array, slot_bits: int | None) -> dict[str, int]:
-    """Counts of a reduction whose rows come by the FIFO, destination by destination, from the table of loops."""
-    table = loops()
-    trips = groups if slot_bits is None else max(groups, 2)
-    held: dict[int, int] = {}
-    misses = 0
-    for vertex in ids.tolist():
-        slot = vertex if slot_bits is None else vertex % (1 << slot_bits)
-        misses += slot_bits is None or held.get(slot) != vertex
-        held[slot] = vertex
-    cycles = table["instruction"].cycles(1) + table["agg_context"].cycles(4)
-    for degree in degrees.tolist():
-        cycles += table["agg_divide"].cycles(18) + table["agg_gather"].cycles(max(degree, 1) * trips)
-        cycles += table["agg_rows_ahead"].cycles(min(degree, int(rows_ahead(np.array(groups)))))
-    return {"cycles": int(cycles), "edges": len(ids), "misses": misses}

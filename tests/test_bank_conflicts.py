@@ -149,7 +149,10 @@ def pixels() -> Iterator[tuple[str, list[int]]]:
         word = codec.depthwise(**shape, packed=packed, out_packed=packed, signed=1, highest=7)
         yield f"depthwise packed={packed}", [word]
     yield "load_depthwise", [codec.load_depthwise(ram=0, words=5, address=source)]
-    yield "store_middle", [codec.store_middle(ram=0, rows=2, row_beats=5, stride_blocks=1, address=target)]
+    for joined, distance in ((0, 3), (1, 6)):
+        pixels = {"ram": 0, "lines": 2, "columns": 2, "row_beats": 2, "stride_blocks": 2}
+        word = codec.store_middle(**pixels, joined=joined, pixel_stride=distance, address=target)
+        yield f"store_middle joined={joined}", [word]
 
 
 def aggregations() -> Iterator[tuple[str, list[int]]]:

@@ -123,13 +123,19 @@ def test_a_slot_that_was_not_configured_is_refused() -> None:
     assert caught.value.found == f"instruction 1 is a 'reduce' with slot 1, {missing}"
 
 
-def reduce_of_slot(slot: int) -> int:
+def test_rows_by_the_fifo_need_the_rows() -> None:
+    with pytest.raises(StreamInvalidError) as caught:
+        expected_records(pack([reduce_of_slot(1, from_fifo=1)]), np.zeros(64, np.uint8), SMALL_GEOMETRY)
+    assert caught.value.found == "instruction 0 is a 'reduce' of rows that another instruction makes"
+
+
+def reduce_of_slot(slot: int, from_fifo: int = 0) -> int:
     return codec.reduce(
         source=0,
         merge=0,
         spill=0,
         weighted=0,
-        from_fifo=0,
+        from_fifo=from_fifo,
         slot=slot,
         rows=1,
         mode=0,

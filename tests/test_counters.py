@@ -118,8 +118,9 @@ def largest_count(counter: EventCounter, geometry: Geometry) -> int:
             return max(beats.values())
         case "store_write_bytes":
             pixels = largest("store_runs", "columns") + 1
-            beats = {name: largest(name, "rows", "row_beats") for name in ("store_rows", "store_middle")}
+            beats = {"store_rows": largest("store_rows", "rows", "row_beats")}
             beats["store_runs"] = largest("store_runs", "banks", "row_beats") * pixels
+            beats["store_middle"] = largest("store_middle", "lines", "row_beats") * pixels
             assert {o.name for o in isa().operations if o.engine == "store"} == set(beats)
             return max(beats.values())
         case "gemm_d_macs":

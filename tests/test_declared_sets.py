@@ -131,7 +131,12 @@ FULL = {
     "reduce by tags": codec.reduce(**REDUCE, source=1, merge=1, spill=0, accumulate=0),
     "reduce by schedule": codec.reduce(**REDUCE | {"destination": 6}, source=2, merge=0, spill=1, accumulate=0),
     "load_depthwise": codec.load_depthwise(**WORDS),
-    "store_middle": codec.store_middle(ram=0, rows=2, row_beats=9, stride_blocks=2, address=FEATURES),
+    "store_middle apart": codec.store_middle(
+        ram=0, lines=2, columns=2, row_beats=2, joined=0, pixel_stride=4, stride_blocks=2, address=FEATURES
+    ),
+    "store_middle joined": codec.store_middle(
+        ram=0, lines=2, columns=2, row_beats=2, joined=1, pixel_stride=6, stride_blocks=2, address=FEATURES
+    ),
     **VEC_CONTEXT,
     "pool_max": codec.pool_max(**PIXELS, res=0),
     "pool_max to exp_ram": codec.pool_max(**TO_EXP, res=0),

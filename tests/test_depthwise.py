@@ -23,7 +23,7 @@ from hetfab.overlay.layouts import depthwise_words, packed_rows
 from hetfab.overlay.model.cnn.golden import convolve
 from hetfab.overlay.model.cnn.window import Window
 from tests.conftest import SMALL_GEOMETRY
-from tests.test_instructions import SIZE, Bench, word_fields
+from tests.test_instructions import Bench, word_fields
 
 SEEDS = range(24)
 
@@ -67,14 +67,22 @@ def load_depthwise(bench: Bench) -> list[int]:
 
 
 def store_middle(bench: Bench) -> list[int]:
-    pick = bench.pick
-    rows, beats, stride = pick(0, 6), pick(0, 40), pick(0, 7)
-    offset = 8 * pick(0, (SIZE - rows * 64 * stride - 8 * beats) // 8 - 1)
-    address = program_address(Segment.OUTPUT, offset)
-    ram = pick(0, bench.geometry.mid_words - rows * beats)
+    """Pixels apart, so that no two are stored in one place, or joined."""
+    pick, depth = bench.pick, bench.geometry.mid_words
+    lines, row_beats, joined = pick(0, 6), pick(0, 9), pick(0, 1)
+    columns = min(pick(1, 9), depth // max(1, lines * row_beats))
+    distance = columns * row_beats if joined else pick(row_beats, row_beats + 9)
+    length = distance if joined else columns * distance
     return [
         codec.store_middle(
-            ram=ram, rows=rows, row_beats=beats, stride_blocks=max(stride, -(-beats // 8)), address=address
+            ram=pick(0, depth - lines * columns * row_beats),
+            lines=lines,
+            columns=columns - 1,
+            row_beats=row_beats,
+            joined=joined,
+            pixel_stride=distance,
+            stride_blocks=pick(-(-length // 8), -(-length // 8) + 2),
+            address=program_address(Segment.OUTPUT, 8 * pick(0, 40)),
         )
     ]
 

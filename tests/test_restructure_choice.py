@@ -42,7 +42,7 @@ def test_the_compiled_choice_is_the_defined_one(case: tuple[Sides, Price]) -> No
 
 
 def test_more_passes_pay_for_an_order() -> None:
-    graph = random_graph(3000, 3000, 400_000)
+    graph = random_graph(3000, 3000, 100_000)
     methods = [choose(graph, dataclasses.replace(PRICE, passes=passes)).candidate.method for passes in (1, 10_000)]
     assert methods == [Method.AS_IS, Method.DESTINATION_TILES]
 

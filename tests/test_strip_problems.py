@@ -24,6 +24,7 @@ LOAD = {"ram": 0, "first_bank": 1, "banks": 2, "slot": 3, "address": PLACE}
 STRIP = {"act": 0, "wgt": 0, "acc": 0, "accumulate": 0, "unsigned": 0, "banks": 2, "columns": 1, "lines": 2}
 STRIP |= {"line_words": 4, "step_words": 1, "col_groups": 1, "run": 1}
 STORE = {"ram": 0, "banks": 2, "columns": 2, "ram_banks": 2, "row_beats": 2, "stride_blocks": 1, "joined": 1}
+MIDDLE = {"ram": 0, "lines": 2, "columns": 2, "row_beats": 2, "stride_blocks": 1, "joined": 1}
 PLANES = "at least 1 word, 1 or 2 slices, 1 to 8 planes, 1 when bipolar"
 
 
@@ -80,6 +81,11 @@ PROBLEMS = {
     ),
     "joined pixels of another length": (
         [codec.store_runs(**STORE, pixel_stride=5, address=PLACE)], "joined runs of 5 beats", "6, those of all pixels"
+    ),
+    "joined pixels of mid_ram of another length": (
+        [codec.store_middle(**MIDDLE, pixel_stride=5, address=PLACE)],
+        "joined runs of 5 beats",
+        "6, those of all pixels",
     ),
     "a strip in no bank": (
         product(banks=0), "banks 0, lines 2, run 1", "1 to 4 banks, at least 1 line and a run of at least 1"

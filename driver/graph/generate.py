@@ -5,7 +5,9 @@ A paper's words show its class only in part; citations, authors, venues and term
 that uses the graph is better than one that reads words alone.
 """
 
+import functools
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,8 @@ _WORDS_A_PAPER = 14
 #: Share of a paper's words, and of its edges of each relation, that are drawn from its own class.
 _WORD_LOYALTY = 0.2
 _EDGE_LOYALTY = {"cites": 0.6, "written_by": 0.65, "published_in": 0.5, "has_term": 0.4}
+#: The power of an even draw that says which place is drawn.
+_SKEW = 2.0
 #: Relations from papers with their reverses, other ends and largest number of edges a paper.
 _RELATIONS = (
     ("cites", "cited_by", "paper", 6),
@@ -38,7 +42,9 @@ _RELATIONS = (
 Ids = npt.NDArray[np.int64]
 
 
-def academic(seed: int = 7, papers: int = 1000, authors: int = 620, terms: int = 360) -> HeteroGraph:
+def academic(
+    seed: int = 7, papers: int = 1000, authors: int = 620, terms: int = 360, skew: float = _SKEW
+) -> HeteroGraph:
     """Generates an academic graph; equal arguments give equal graphs.
 
     Args:
@@ -46,6 +52,7 @@ def academic(seed: int = 7, papers: int = 1000, authors: int = 620, terms: int =
         papers: Number of papers, the target; at least 10.
         authors: Number of authors.
         terms: Number of terms.
+        skew: How much more often some nodes are drawn as ends of edges: 1 draws evenly.
 
     Returns:
         Papers with sparse bags of words, authors and terms with dense features, 20 venues without features;
@@ -57,7 +64,8 @@ def academic(seed: int = 7, papers: int = 1000, authors: int = 620, terms: int =
     classes = {node_type: rng.integers(0, CLASSES, count) for node_type, count in counts.items()}
     relations: dict[Relation, Edges] = {}
     for name, reverse, other, largest in _RELATIONS:
-        edges = _edges(rng, classes["paper"], classes[other], largest, _EDGE_LOYALTY[name], other == "paper")
+        draw = functools.partial(_draw, rng, loyalty=_EDGE_LOYALTY[name], skew=skew)
+        edges = _edges(rng, classes["paper"], classes[other], largest, draw, other == "paper")
         relations[Relation("paper", name, other)] = edges
         relations[Relation(other, reverse, "paper")] = Edges(edges.destination, edges.source)
     return HeteroGraph(
@@ -80,7 +88,7 @@ def academic(seed: int = 7, papers: int = 1000, authors: int = 620, terms: int =
     )
 
 
-def _draw(rng: np.random.Generator, wanted: Ids, classes: Ids, loyalty: float) -> Ids:
+def _draw(rng: np.random.Generator, wanted: Ids, classes: Ids, loyalty: float, skew: float = _SKEW) -> Ids:
     """Draws a node for each wanted class: of that class with the probability ``loyalty``, else of any.
 
     Low positions are drawn more often, so that degrees differ as in real graphs.
@@ -89,7 +97,7 @@ def _draw(rng: np.random.Generator, wanted: Ids, classes: Ids, loyalty: float) -
     sizes = np.bincount(classes, minlength=CLASSES)
     starts = np.cumsum(sizes) - sizes
     loyal = (rng.random(len(wanted)) < loyalty) & (sizes[wanted] > 0)
-    share = rng.random(len(wanted)) ** 2
+    share = rng.random(len(wanted)) ** skew
     start = np.where(loyal, starts[wanted], 0)
     size = np.where(loyal, sizes[wanted], len(classes))
     anyone = rng.permutation(len(classes))
@@ -98,11 +106,13 @@ def _draw(rng: np.random.Generator, wanted: Ids, classes: Ids, loyalty: float) -
     return drawn
 
 
-def _edges(rng: np.random.Generator, papers: Ids, others: Ids, largest: int, loyalty: float, same_type: bool) -> Edges:
+def _edges(
+    rng: np.random.Generator, papers: Ids, others: Ids, largest: int, draw: Callable[[Ids, Ids], Ids], same_type: bool
+) -> Edges:
     """Edges from papers, without duplicates and self loops, sorted by source, then destination."""
     degrees = rng.integers(0 if same_type else 1, largest + 1, len(papers))
     source = np.repeat(np.arange(len(papers)), degrees)
-    destination = _draw(rng, papers[source], others, loyalty)
+    destination = draw(papers[source], others)
     keys = np.unique(source * len(others) + destination)
     source, destination = keys // len(others), keys % len(others)
     keep = source != destination if same_type else np.ones(len(keys), dtype=np.bool_)

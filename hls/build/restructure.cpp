@@ -152,11 +152,13 @@ std::uint64_t hetfab_orders_find(const Sides* sides, const Candidate* candidate)
 // The row of `rows` whose order has the fewest predicted bytes.
 void hetfab_orders_choose(const Sides* sides, const Price* price, const OrderPrice* rows, std::uint32_t count,
                           Offer* offer) {
-    *offer = choose(*sides, *price, count, [&](const Chooser& chooser, std::uint32_t row) {
-        const bool destinations = rows[row].method == destination_tiles;
-        if (destinations || rows[row].method == source_tiles)
-            return chooser.with_tiles(rows[row], destinations);
-        return chooser.without_tiles(rows[row]);
+    *offer = choose(*sides, *price, count, rows, [&](const Chooser& chooser, std::uint32_t row) {
+        const OrderPrice& order = rows[row];
+        const bool by_degree = order.grow == fewest_edges_first || order.grow == most_edges_first;
+        const bool destinations = order.method == destination_tiles;
+        if (destinations || order.method == source_tiles)
+            return chooser.with_tiles(order, destinations, by_degree);
+        return chooser.without_tiles(order, order.method == as_is);
     });
 }
 

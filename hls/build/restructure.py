@@ -55,7 +55,7 @@ class _Price(ctypes.Structure):
     ]
 
 
-_WORK = ("share", "edge_ns", "vertex_ns", "run_ns", "look_ns", "visit_ns", "sampled_ns")
+_WORK = ("share", "share_octave", "edge_ns", "vertex_ns", "run_ns", "look_ns", "sampled_ns", "visit_ns")
 
 
 class _OrderPrice(ctypes.Structure):

@@ -230,8 +230,8 @@ inline Regions regions(const Word& word, const Word (&contexts)[context_words], 
             break;
         }
         case isa::StoreMiddle::engine << 4 | isa::StoreMiddle::opcode: {
-            found.add({memory::mid_ram, false, field<isa::StoreMiddle::Ram>(word), 1, 0, field<isa::StoreMiddle::Rows>(word) * field<isa::StoreMiddle::RowBeats>(word)});
-            found.add({memory::dram, true, field<isa::StoreMiddle::Address>(word), field<isa::StoreMiddle::Rows>(word), 64 * field<isa::StoreMiddle::StrideBlocks>(word), 8 * field<isa::StoreMiddle::RowBeats>(word)});
+            found.add({memory::mid_ram, false, field<isa::StoreMiddle::Ram>(word), 1, 0, field<isa::StoreMiddle::Lines>(word) * (field<isa::StoreMiddle::Columns>(word) + 1) * field<isa::StoreMiddle::RowBeats>(word)});
+            found.add({memory::dram, true, field<isa::StoreMiddle::Address>(word), field<isa::StoreMiddle::Lines>(word), 64 * field<isa::StoreMiddle::StrideBlocks>(word), 8 * ((1 - field<isa::StoreMiddle::Joined>(word)) * (field<isa::StoreMiddle::Columns>(word) * field<isa::StoreMiddle::PixelStride>(word) + field<isa::StoreMiddle::RowBeats>(word)) + field<isa::StoreMiddle::Joined>(word) * field<isa::StoreMiddle::PixelStride>(word))});
             break;
         }
         case isa::Matmul::engine << 4 | isa::Matmul::opcode: {

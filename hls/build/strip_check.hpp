@@ -94,8 +94,9 @@ inline void check_store(const RowsCopy& copy) {
 inline void check_strips(unsigned engine, unsigned opcode, const Types::Instruction& instruction,
                          const Types::LoadContext* contexts) {
     if (engine == isa::engine::load) check_load(opcode, instruction, contexts);
-    if (engine == isa::engine::store && opcode == isa::StoreRuns::opcode) {
-        check_store(strips_copy<Family>(instruction));
+    if (engine == isa::engine::store &&
+        (opcode == isa::StoreRuns::opcode || opcode == isa::StoreMiddle::opcode)) {
+        check_store(pixels_copy<Family>(instruction, opcode == isa::StoreMiddle::opcode));
     }
     if (engine == isa::engine::gemm_d && opcode == isa::MatmulLines::opcode) {
         const MatmulTile tile = matmul_strips<Family>(instruction);

@@ -172,8 +172,15 @@ Outcome load_runs(const RunsCopy& copy, HostMemory<Beat> mem, HostRam<T> res_ram
 
 // The words of a RAM from the first to the last of a copy.
 inline std::uint64_t copied_words(const RowsCopy& copy) {
+    if (copy.from_middle) return copy.beats();
     return std::uint64_t{copy.banks - 1} * copy.bank_words +
            std::uint64_t{copy.columns - 1} * copy.column_words + copy.row_beats;
+}
+
+// The first word of a row of a copy.
+inline unsigned taken_at(const RowsCopy& copy, unsigned bank, unsigned column) {
+    const unsigned bank_words = copy.from_middle ? copy.columns * copy.row_beats : copy.bank_words;
+    return copy.ram + bank * bank_words + column * copy.column_words;
 }
 
 // Where a row of a copy goes, in bytes from the first one: joined rows follow each other.
@@ -194,8 +201,8 @@ Outcome store_copy(const RowsCopy& copy, HostMemory<Beat> mem, HostBanks<Half> o
     }
     for (unsigned bank = 0; bank < copy.banks; bank++) {
         for (unsigned column = 0; column < copy.columns; column++) {
-            join_words(ram, copy.ram + bank * copy.bank_words + column * copy.column_words,
-                       first + stored_at(copy, bank, column), copy.row_beats);
+            join_words(ram, taken_at(copy, bank, column), first + stored_at(copy, bank, column),
+                       copy.row_beats);
         }
     }
     const std::uint64_t bursts = runs.bursts();

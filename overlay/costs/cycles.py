@@ -154,19 +154,20 @@ def load_residual_cost(fields: Fields) -> Cost:
 
 
 def store_runs_cost(fields: Fields) -> Cost:
-    """Cost of STORE's copies of strips.
+    """Cost of STORE's copies of strips and of lines.
 
     Args:
-        fields: banks, columns, row_beats, joined, pixel_stride, stride_blocks and address.
+        fields: banks or lines, columns, row_beats, joined, pixel_stride, stride_blocks and address.
     """
     joined, columns = fields["joined"] > 0, fields["columns"] + 1
-    beats = fields["banks"] * columns * fields["row_beats"]
+    rows = fields["banks"] if "banks" in fields else fields["lines"]
+    beats = rows * columns * fields["row_beats"]
     runs = {
         "run_stride": fields["pixel_stride"],
         "run_beats": np.where(joined, fields["pixel_stride"], fields["row_beats"]),
     }
     columns = np.where(joined, 1, columns)
-    bursts = run_bursts(fields["address"], fields["banks"], fields["stride_blocks"], columns, runs)
+    bursts = run_bursts(fields["address"], rows, fields["stride_blocks"], columns, runs)
     table = loops()
     cycles = table["store_beats"].cycles(beats) + table["store_responses"].cycles(np.minimum(bursts, BURSTS_AHEAD))
     return _cost(cycles, write_bytes=beats * BEAT_BYTES, write_bursts=bursts)
@@ -393,7 +394,7 @@ COSTS: dict[str, Callable[[Fields, Geometry], Cost]] = {
     "load_residual": lambda fields, geometry: load_residual_cost(fields),
     "store_runs": lambda fields, geometry: store_runs_cost(fields),
     "store_rows": lambda fields, geometry: store_cost(fields),
-    "store_middle": lambda fields, geometry: store_cost(fields),
+    "store_middle": lambda fields, geometry: store_runs_cost(fields),
     "matmul": matmul_cost,
     "matmul_lines": matmul_lines_cost,
     "matmul_planes": matmul_planes_cost,

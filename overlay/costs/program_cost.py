@@ -101,6 +101,12 @@ def _cost_of(words: Words, graph: npt.NDArray[np.uint8], geometry: Geometry, ope
             "use hetfab.overlay.costs.graphs with the graphs",
         )
     fields = operation_fields(words, operation, rows)
+    if operation.name == "reduce" and np.any(fields["from_fifo"]):
+        raise StreamInvalidError(
+            f"instruction {rows[fields['from_fifo'] > 0][0]} is a 'reduce' of rows that another instruction makes",
+            "a stream whose rows are all in the graph segment",
+            "use hetfab.overlay.costs.fifo_rows with the rows",
+        )
     for prefix in _CONTEXTS.get(operation.name, ()):
         # Only sums that are merged or spilled need an array of them.
         needed = (fields["merge"] | fields["spill"]) != 0 if prefix == "spilled" else np.ones(len(rows), bool)

@@ -892,9 +892,12 @@ def store_runs(
 def store_middle(
     *,
     ram: int,
-    rows: int,
+    lines: int,
+    columns: int,
     row_beats: int,
     stride_blocks: int,
+    joined: int,
+    pixel_stride: int,
     address: int,
     wait0: int = 0,
     wait1: int = 0,
@@ -903,14 +906,19 @@ def store_middle(
 ) -> int:
     """Packs ``store_middle``, 128 bits.
 
-    Copies rows of row_beats words of mid_ram, one behind the other, to rows in DRAM, stride_blocks blocks
-    apart; done after the last write response.
+    Copies the pixels of lines, or parts of them: for line l < lines and x of 0 to columns (one less than
+    there are), row_beats words of mid_ram from ram + (l * (columns + 1) + x) * row_beats on to address + l *
+    stride_blocks blocks + x * pixel_stride beats. Joined, the pixels of a line follow each other in DRAM, and
+    pixel_stride is the beats of all of them: bursts run across pixels. Done after the last write response.
 
     Args:
-        ram: First word in mid_ram; 0 to 65535.
-        rows: Number of rows; 0 to 4095.
-        row_beats: Length of a row in beats; 0 to 4095.
-        stride_blocks: Distance of two rows in DRAM in blocks; 0 to 4095.
+        ram: First word in mid_ram; 0 to 4095.
+        lines: Number of lines; 0 to 31.
+        columns: Pixels of a line, less 1; 0 to 255.
+        row_beats: Beats of a pixel; 0 to 63.
+        stride_blocks: Distance of two lines in DRAM in blocks; 0 to 2047.
+        joined: 1: the pixels of a line follow each other in DRAM; 0 to 1.
+        pixel_stride: Distance of two pixels in DRAM in beats; joined: (columns + 1) * row_beats; 0 to 4095.
         address: First byte in DRAM; 0 to 1099511627775.
         wait0: Semaphore to wait for, 0 for none; 0 to 31.
         wait1: Second semaphore to wait for, 0 for none; 0 to 31.
@@ -925,10 +933,13 @@ def store_middle(
         Engine.STORE,
         3,
         (
-            ("ram", 32, 16, ram),
-            ("rows", 48, 12, rows),
-            ("row_beats", 64, 12, row_beats),
-            ("stride_blocks", 76, 12, stride_blocks),
+            ("ram", 28, 12, ram),
+            ("lines", 40, 5, lines),
+            ("columns", 45, 8, columns),
+            ("row_beats", 58, 6, row_beats),
+            ("stride_blocks", 64, 11, stride_blocks),
+            ("joined", 75, 1, joined),
+            ("pixel_stride", 76, 12, pixel_stride),
             ("address", 88, 40, address),
             ("wait0", 8, 5, wait0),
             ("wait1", 13, 5, wait1),

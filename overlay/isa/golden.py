@@ -7,7 +7,7 @@ error in the generated codec or in a kernel cannot hide here. The rules in prose
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -352,25 +352,31 @@ def store_rows(machine: GoldenMachine, f: Fields) -> None:
 
 def store_runs(machine: GoldenMachine, f: Fields) -> None:
     """Pixels of strips, the strips' pixels interleaved in out_ram, to rows of an image."""
+    beats = f["row_beats"]
+    for bank, row in enumerate(_stored_rows(machine, f, f["banks"])):
+        for x in range(len(row)):
+            first = f["ram"] + (x * f["ram_banks"] + bank) * beats
+            row[x] = machine.words("out_ram", first, beats).reshape(-1)
+
+
+def store_middle(machine: GoldenMachine, f: Fields) -> None:
+    """Pixels of mid_ram, one behind the other, to rows of an image."""
+    beats = f["row_beats"]
+    for line, row in enumerate(_stored_rows(machine, f, f["lines"])):
+        for x in range(len(row)):
+            first = f["ram"] + (line * len(row) + x) * beats
+            row[x] = machine.words("mid_ram", first, beats).reshape(-1)
+
+
+def _stored_rows(machine: GoldenMachine, f: Fields, rows: int) -> Iterator[Bytes]:
+    """The pixels of each row of an image in DRAM, or parts of them, uint8 ``[columns, bytes]``."""
     columns, beats = f["columns"] + 1, f["row_beats"]
     if f["joined"] and f["pixel_stride"] != columns * beats:
         raise machine.error(f"joined runs of {f['pixel_stride']} beats", f"{columns * beats}, those of all pixels")
     distance = beats if f["joined"] else f["pixel_stride"]
-    for bank in range(f["banks"]):
-        address = f["address"] + bank * f["stride_blocks"] * _BLOCK_BYTES
-        target = machine.dram(address, columns, distance * _D_BANK_BYTES, beats * _D_BANK_BYTES)
-        for x in range(columns):
-            first = f["ram"] + (x * f["ram_banks"] + bank) * beats
-            target[x] = machine.words("out_ram", first, beats).reshape(-1)
-
-
-def store_middle(machine: GoldenMachine, f: Fields) -> None:
-    """Rows of mid_ram, one behind the other, to DRAM rows, in the order of the rows."""
-    rows, beats = f["rows"], f["row_beats"]
-    target = machine.dram(f["address"], rows, f["stride_blocks"] * _BLOCK_BYTES, beats * _WORD_BYTES)
-    content = machine.words("mid_ram", f["ram"], rows * beats).reshape(rows, beats * _WORD_BYTES)
     for row in range(rows):
-        target[row] = content[row]
+        address = f["address"] + row * f["stride_blocks"] * _BLOCK_BYTES
+        yield machine.dram(address, columns, distance * _D_BANK_BYTES, beats * _D_BANK_BYTES)
 
 
 def matmul(machine: GoldenMachine, f: Fields) -> None:

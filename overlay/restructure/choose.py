@@ -3,8 +3,9 @@
 
 Nothing is tried out. Traffic is predicted from degrees alone, as if neighbours were drawn at random: misses of a
 least-recently-used buffer by its characteristic time (H. Che, Y. Tung, Z. Wang, 2002), tiles by the expected number of
-distinct vertices. What orders save beyond that, and what they cost for each edge, is stated in ``prices.json`` with its
-origin. ``docs/restructuring.md`` has the formulas. ``hls/host/graph/choose.hpp`` chooses the same way, fast.
+distinct vertices, filled by degree where that is their order. What orders save beyond that, and what they cost, is
+stated in ``prices.json`` with its origin. ``docs/restructuring.md`` has the formulas. ``hls/host/graph/choose.hpp``
+chooses the same way, fast.
 """
 
 import functools
@@ -13,7 +14,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from hetfab.overlay.restructure.candidates import Candidate, Grow, Method
 from hetfab.overlay.restructure.resident import log2_q8
@@ -24,6 +25,9 @@ from hetfab.overlay.semantic.adjacency import Ids
 _HALVINGS = 14
 #: Degree classes of an octave are 1 / 2 ** this of it.
 _CLASS_SHIFT = 7
+_NUMBER_BYTES = 2
+#: What greedy destinations and growing tiles look at of a row, on average.
+_SAMPLED_SOURCES, _SAMPLED_NEIGHBOURS = 16, 32
 
 
 @dataclass(frozen=True)
@@ -90,12 +94,12 @@ def offers(graph: Sides, price: Price) -> list[Offer]:
     """All orders that could pay, the order as it is first; alone where no order could."""
     as_is = Offer(Candidate(Method.AS_IS, price.slots), 0.0, 0.0)
     least = price.cost_bytes(prices()["least_vertex_ns"] * min(graph.sources, graph.destinations))
-    feature_bytes = price.passes * price.widths.feature
     # No order reads more than a feature for each edge, and none less than one for each source.
-    if least >= max(0, graph.edges - graph.sources) * feature_bytes:
+    features = max(0, graph.edges - graph.sources) * price.widths.feature
+    if least >= price.passes * (features + _NUMBER_BYTES * graph.edges):
         return [as_is]
     predicted = _Prediction(graph, price)
-    if least >= (predicted.as_is - predicted.active_sources) * feature_bytes:
+    if least >= price.passes * predicted.avoidable():
         return [as_is]
     return [predicted.offer(candidate_of(row, price.slots), row) for row in prices()["orders"]]
 
@@ -105,8 +109,12 @@ def candidate_of(row: Mapping[str, Any], slots: int) -> Candidate:
     return Candidate(Method(row["method"]), slots, Grow(row["grow"]))
 
 
-def _classes(degrees: Ids) -> list[tuple[float, float]]:
-    """Mean degree and number of vertices of each class of degrees, half octaves; vertices without edges left out."""
+#: Mean degree and number of vertices of each class of degrees, half octaves, fewest edges first.
+_Classes: TypeAlias = list[tuple[float, float]]
+
+
+def _classes(degrees: Ids) -> _Classes:
+    """The classes of a side; vertices without edges are left out."""
     sums: dict[int, list[int]] = {}
     for degree in degrees[degrees > 0].tolist():
         entry = sums.setdefault(log2_q8(degree) >> _CLASS_SHIFT, [0, 0])
@@ -115,30 +123,58 @@ def _classes(degrees: Ids) -> list[tuple[float, float]]:
     return [(total / count, float(count)) for _, (total, count) in sorted(sums.items())]
 
 
-def _missed(classes: list[tuple[float, float]], edges: int, slots: int) -> float:
-    """Features that a least-recently-used buffer reads when every edge draws a source by its degree."""
-    if sum(count for _, count in classes) <= slots:
-        return sum(count for _, count in classes)
+def _active(classes: _Classes) -> float:
+    return sum(count for _, count in classes)
+
+
+def _characteristic_time(classes: _Classes, edges: int, slots: int) -> float:
+    """Edges for which a least-recently-used buffer holds a vertex, when every edge draws one by its degree."""
+    if _active(classes) <= slots:
+        return math.inf
     low, high = float(slots), float(slots) * edges
     for _ in range(_HALVINGS):
         time = math.sqrt(low * high)
         held = sum(count * -math.expm1(-degree / edges * time) for degree, count in classes)
         low, high = (time, high) if held < slots else (low, time)
-    return sum(count * degree * math.exp(-degree / edges * low) for degree, count in classes)
+    return low
 
 
-def _distinct(classes: list[tuple[float, float]], tiles: int) -> float:
-    """Streamed vertices that tiles meet, counted in each tile, when neighbours are drawn at random."""
-    if tiles == 1:
-        return sum(count for _, count in classes)
-    away = math.log1p(-1 / tiles)
-    return tiles * sum(count * -math.expm1(degree * away) for degree, count in classes)
+def _met(classes: _Classes, share: float) -> float:
+    """Streamed vertices that a tile with this share of all edges meets when neighbours are drawn at random."""
+    return sum(count * -math.expm1(-degree * share) for degree, count in classes)
 
 
-def _visits(classes: list[tuple[float, float]], tiles: int, stride: int) -> float:
-    """Edges that growing tiles looks at: those of each sampled vertex, once a tile."""
-    away = math.log1p(-1 / tiles) if tiles > 1 else -math.inf
-    return tiles / stride * sum(count * degree * -math.expm1(degree * away) for degree, count in classes)
+class _Tiles:
+    """Tiles of one side, as few as there can be, with neighbours drawn at random.
+
+    Attributes:
+        kept: Vertices that tiles keep, all tiles together.
+        others: Vertices of the other side, those without edges too.
+        streamed: Those with edges.
+        tiles: Number of tiles.
+        at_random: Streamed vertices that tiles meet, counted in each, when tiles take what comes.
+        by_degree: The same when tiles are filled by degree.
+        visits: Edges of the vertices that tiles meet.
+    """
+
+    def __init__(self, kept: _Classes, streamed: _Classes, others: int, edges: int, slots: int) -> None:
+        self.kept, self.streamed, self.others = _active(kept), _active(streamed), others
+        self.tiles = max(1, math.ceil(self.kept / (slots - 1)))
+        away = -math.log1p(-1 / self.tiles) if self.tiles > 1 else math.inf
+        self.at_random = self.tiles * _met(streamed, away)
+        self.visits = self.tiles * sum(count * degree * -math.expm1(-degree * away) for degree, count in streamed)
+        self.by_degree = self.streamed if self.tiles == 1 else self._by_degree(kept, streamed, edges)
+
+    def _by_degree(self, kept: _Classes, streamed: _Classes, edges: int) -> float:
+        """Classes are put together until they fill a tile."""
+        met = vertices = share = 0.0
+        for place, (degree, count) in enumerate(kept):
+            vertices, share = vertices + count, share + count * degree / edges
+            if vertices * self.tiles >= self.kept or place == len(kept) - 1:
+                tiles = max(1.0, vertices * self.tiles / self.kept)
+                met += tiles * _met(streamed, share / tiles)
+                vertices = share = 0.0
+        return max(self.streamed, met)
 
 
 class _Prediction:
@@ -148,45 +184,72 @@ class _Prediction:
         self.graph, self.price = graph, price
         self.sources = _classes(graph.by_source.out_degrees())
         self.destinations = _classes(graph.by_destination.out_degrees())
-        self.active_sources = sum(count for _, count in self.sources)
-        self.active_destinations = sum(count for _, count in self.destinations)
-        self.as_is = max(self.active_sources, _missed(self.sources, graph.edges, price.slots - 1))
+        self.active_sources, self.active_destinations = _active(self.sources), _active(self.destinations)
+        self.time = _characteristic_time(self.sources, graph.edges, price.slots - 1)
+        self.as_is = max(self.active_sources, sum(count * self._misses(degree) for degree, count in self.sources))
+        # log2 of the mean degree of both sides.
+        self.octaves = math.log2(2 * graph.edges / max(1.0, self.active_sources + self.active_destinations))
+        tiles = functools.partial(_Tiles, edges=graph.edges, slots=price.slots)
+        self.destination_tiles = tiles(self.destinations, self.sources, graph.sources)
+        self.source_tiles = tiles(self.sources, self.destinations, graph.destinations)
 
-    def offer(self, candidate: Candidate, row: dict[str, Any]) -> Offer:
+    def avoidable(self) -> float:
+        """Bytes of features that the order as it is reads more than once, and of lists beyond the shortest."""
+        fewest = min(2.0 * self.graph.edges, self.active_sources * self.active_destinations / 8)
+        return (self.as_is - self.active_sources) * self.price.widths.feature + self._numbers() - fewest
+
+    def offer(self, candidate: Candidate, row: Mapping[str, Any]) -> Offer:
         """Traffic and cost of a candidate, by its row of the table."""
-        if candidate.method in (Method.DESTINATION_TILES, Method.SOURCE_TILES):
-            return self._tiles(candidate, row)
-        features = self.active_sources + row["share"] * (self.as_is - self.active_sources)
-        kept = self.active_destinations
-        numbers = min(2.0 * self.graph.edges + 2 * kept, kept * -(-self.graph.sources // 8))
-        listed = numbers + (0 if row["share"] == 1 else 2) * kept
-        moved = features * self.price.widths.feature + kept * self.price.widths.result
-        return Offer(candidate, moved + listed, self._cost(row, sampled=self.graph.edges / self._stride(16, kept)))
+        if candidate.method is Method.DESTINATION_TILES:
+            return self._tiles(candidate, row, self.destination_tiles, self.price.widths.feature)
+        if candidate.method is Method.SOURCE_TILES:
+            return self._tiles(candidate, row, self.source_tiles, 2 * self.price.widths.accumulator)
+        features = self.active_sources + self._share(row) * (self.as_is - self.active_sources)
+        listed = self._numbers() + (candidate.method is not Method.AS_IS) * _NUMBER_BYTES * self.active_destinations
+        stride = self._stride(_SAMPLED_SOURCES, self.active_destinations)
+        visits = sum(count * degree * max(1.0, self._misses(degree)) for degree, count in self.sources)
+        moved = (features - self.active_sources) * self.price.widths.feature + self._least()
+        return Offer(candidate, moved + listed, self._cost(row, stride, visits))
 
-    def _tiles(self, candidate: Candidate, row: dict[str, Any]) -> Offer:
-        keeps_destinations = candidate.method is Method.DESTINATION_TILES
-        kept, streamed = self.active_destinations, self.active_sources
-        classes, others = self.sources, self.graph.sources
-        if not keeps_destinations:
-            kept, streamed, classes, others = streamed, kept, self.destinations, self.graph.destinations
-        tiles = max(1, math.ceil(kept / (self.price.slots - 1)))
-        met = streamed + row["share"] * (_distinct(classes, tiles) - streamed)
+    def _tiles(self, candidate: Candidate, row: Mapping[str, Any], tiles: _Tiles, again_bytes: int) -> Offer:
+        by_degree = candidate.grow in (Grow.FEWEST_EDGES_FIRST, Grow.MOST_EDGES_FIRST)
+        random = tiles.by_degree if by_degree else tiles.at_random
+        met = tiles.streamed + self._share(row) * (random - tiles.streamed)
+        moved = self._least() + (met - tiles.streamed) * again_bytes
+        bits = met * math.ceil(tiles.kept / tiles.tiles / 8)
+        listed = min(2.0 * self.graph.edges + _NUMBER_BYTES * met, bits) + _NUMBER_BYTES * (met + tiles.kept)
+        stride = self._stride(_SAMPLED_NEIGHBOURS, tiles.kept)
+        looks = tiles.tiles * tiles.others
+        return Offer(candidate, moved + listed, self._cost(row, stride, tiles.visits, met, looks))
+
+    def _misses(self, degree: float) -> float:
+        """How often a vertex of this degree enters a least-recently-used buffer."""
+        return degree * math.exp(-degree / self.graph.edges * self.time)
+
+    def _share(self, row: Mapping[str, Any]) -> float:
+        return float(min(1.0, max(0.0, row["share"] + row["share_octave"] * self.octaves)))
+
+    def _numbers(self) -> float:
+        """Bytes of the lists of the graph as it is."""
+        kept = self.active_destinations
+        return min(2.0 * self.graph.edges + _NUMBER_BYTES * kept, kept * math.ceil(self.graph.sources / 8))
+
+    def _least(self) -> float:
+        """Bytes of vectors that every order moves."""
         widths = self.price.widths
-        moved = self.active_sources * widths.feature + self.active_destinations * widths.result
-        again = widths.feature if keeps_destinations else 2 * widths.accumulator
-        listed = min(2 * self.graph.edges + 2 * met, met * math.ceil(kept / tiles / 8)) + 2 * met + 2 * kept
-        visits = _visits(classes, tiles, self._stride(32, kept)) if row["visit_ns"] else 0.0
-        cost = self._cost(row, met=met, visits=visits, looks=tiles * others)
-        return Offer(candidate, moved + (met - streamed) * again + listed, cost)
+        return self.active_sources * widths.feature + self.active_destinations * widths.result
 
     def _stride(self, sampled: int, rows: float) -> int:
         return max(1, math.floor(self.graph.edges / (sampled * max(1.0, rows))))
 
-    def _cost(self, row: dict[str, Any], **work: float) -> float:
+    def _cost(self, row: Mapping[str, Any], stride: int, visits: float, met: float = 0.0, looks: float = 0.0) -> float:
+        sampled = self.graph.edges / stride
         counts: dict[str, float] = {
             "edge_ns": self.graph.edges,
             "vertex_ns": self.graph.sources + self.graph.destinations,
+            "run_ns": met,
+            "look_ns": looks,
+            "sampled_ns": sampled,
+            "visit_ns": max(0.0, visits / stride - sampled),
         }
-        counts |= {"run_ns": work.get("met", 0.0), "visit_ns": work.get("visits", 0.0)}
-        counts |= {"look_ns": work.get("looks", 0.0), "sampled_ns": work.get("sampled", 0.0)}
         return self.price.cost_bytes(sum(row[name] * count for name, count in counts.items()))

@@ -11,7 +11,7 @@ import numpy as np
 from hetfab.overlay.restructure.schedule import Recorder, Schedule, Sides
 from hetfab.overlay.semantic.adjacency import Adjacency, Ids
 
-_SCORES = 1024
+_SCORES = 128
 #: Columns of a row that growing tiles look at, on average.
 _SAMPLED_EDGES = 32
 
@@ -46,7 +46,7 @@ def by_degree(rows: Adjacency, most_edges_first: bool) -> list[int]:
 def grown_tiles(rows: Adjacency, columns: Adjacency, tile_rows: int, most_edges_first: bool) -> list[int]:
     """Rows with edges in the order in which greedy tiles take them.
 
-    A tile grows by the row with the largest share of its columns in the tile, in steps of 1/1023; among equals by the
+    A tile grows by the row with the largest share of its columns in the tile, in steps of 1/127; among equals by the
     one that got its share last. Where no row has any, the tile takes the next one by degree. Where rows are long, every
     few-th column stands for all: the share is one of a sample, with 32 columns for a row on average.
 

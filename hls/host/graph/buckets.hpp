@@ -6,11 +6,18 @@
 
 namespace hetfab::orders {
 
+// What part of a whole is, in steps of 1 / (scores - 1); a narrow division wherever it can be one.
+inline int share_score(Id part, Id whole, Id scores) {
+    constexpr Id narrow = Id{1} << 16;
+    if (part < narrow && scores < narrow) return static_cast<int>(part * (scores - 1) / whole);
+    return static_cast<int>(std::uint64_t{part} * (scores - 1) / whole);
+}
+
 class Buckets {
   public:
     static constexpr int absent = -1;
 
-    Buckets(Id vertices, int scores) : score_(vertices, absent), stacks_(static_cast<std::size_t>(scores)) {}
+    Buckets(Id vertices, Id scores) : score_(vertices, absent), stacks_(scores) {}
 
     // A vertex that has this score keeps its place.
     void set(Id vertex, int score) {
@@ -20,6 +27,9 @@ class Buckets {
         stacks_[static_cast<std::size_t>(score)].push_back(vertex);
         if (score > top_) top_ = score;
     }
+    void raise(Id vertex, int score) {
+        if (score > score_[vertex]) set(vertex, score);
+    }
     void remove(Id vertex) { score_[vertex] = absent; }
     // Drops all entries; scores stay until they are removed.
     void clear() {
@@ -27,8 +37,13 @@ class Buckets {
         top_ = absent;
     }
 
+    struct Entry {
+        Id vertex;
+        int score;
+    };
+
     // Takes a vertex out, `none` where there is none. Entries whose score has changed since are dropped.
-    Id pop() {
+    Entry pop() {
         for (; top_ >= 0; top_--) {
             std::vector<Id>& stack = stacks_[static_cast<std::size_t>(top_)];
             while (!stack.empty()) {
@@ -36,10 +51,10 @@ class Buckets {
                 stack.pop_back();
                 if (score_[vertex] != top_) continue;
                 score_[vertex] = absent;
-                return vertex;
+                return {vertex, top_};
             }
         }
-        return none;
+        return {none, absent};
     }
 
   private:

@@ -17,12 +17,13 @@ struct OrderPrice {
     std::uint32_t method;
     std::uint32_t grow;
     double share;
+    double share_octave;
     double edge_ns;
     double vertex_ns;
     double run_ns;
     double look_ns;
-    double visit_ns;
     double sampled_ns;
+    double visit_ns;
 };
 
 struct Price {
@@ -74,6 +75,14 @@ class DegreeClasses {
         return total;
     }
 
+    // Calls `of` with mean degree, vertices, and whether this is the last class, fewest edges first.
+    template <class Of>
+    void each(const Of& of) const {
+        for (std::size_t number = 0; number < used_; number++) {
+            of(degree_[number], vertices_[number], number + 1 == used_);
+        }
+    }
+
     double active = 0;
 
   private:
@@ -85,9 +94,9 @@ class DegreeClasses {
     std::size_t used_ = 0;
 };
 
-// Misses of a least-recently-used buffer by its characteristic time (H. Che, Y. Tung, Z. Wang, 2002).
-inline double missed(const DegreeClasses& classes, double edges, double slots) {
-    if (classes.active <= slots) return classes.active;
+// Edges for which a least-recently-used buffer holds a vertex (H. Che, Y. Tung, Z. Wang, 2002).
+inline double characteristic_time(const DegreeClasses& classes, double edges, double slots) {
+    if (classes.active <= slots) return std::numeric_limits<double>::infinity();
     double low = slots;
     double high = slots * edges;
     for (unsigned halving = 0; halving < 14; halving++) {
@@ -95,75 +104,143 @@ inline double missed(const DegreeClasses& classes, double edges, double slots) {
         const double held = classes.sum([&](double degree) { return -std::expm1(-degree / edges * time); });
         (held < slots ? low : high) = time;
     }
-    return classes.sum([&](double degree) { return degree * std::exp(-degree / edges * low); });
+    return low;
 }
 
-// Streamed vertices that tiles meet when neighbours are drawn at random.
-inline double distinct(const DegreeClasses& classes, double tiles) {
-    if (tiles == 1) return classes.active;
-    const double away = std::log1p(-1 / tiles);
-    return tiles * classes.sum([&](double degree) { return -std::expm1(degree * away); });
-}
+// Tiles of one side with neighbours drawn at random.
+class Tiles {
+  public:
+    Tiles(const DegreeClasses& kept_classes, const DegreeClasses& streamed_classes, Id others, double slots)
+        : kept(kept_classes.active),
+          streamed(streamed_classes.active),
+          tiles(std::max(1.0, std::ceil(kept / (slots - 1)))),
+          looks(tiles * others),
+          kept_classes_(kept_classes),
+          streamed_classes_(streamed_classes),
+          away_(tiles > 1 ? -std::log1p(-1 / tiles) : std::numeric_limits<double>::infinity()) {}
 
-// Edges that growing tiles looks at.
-inline double visits(const DegreeClasses& classes, double tiles, double stride) {
-    const double away = tiles > 1 ? std::log1p(-1 / tiles) : -std::numeric_limits<double>::infinity();
-    return tiles / stride * classes.sum([&](double degree) { return degree * -std::expm1(degree * away); });
-}
+    // Streamed vertices that tiles meet when they take what comes.
+    double at_random() const { return tiles * met(away_); }
+    // The same when tiles are filled by degree: classes are put together until they fill one.
+    double by_degree(double edges) const {
+        if (tiles == 1) return streamed;
+        double found = 0;
+        double vertices = 0;
+        double share = 0;
+        kept_classes_.each([&](double degree, double count, bool last) {
+            vertices += count;
+            share += count * degree / edges;
+            if (vertices * tiles < kept && !last) return;
+            const double filled = std::max(1.0, vertices * tiles / kept);
+            found += filled * met(share / filled);
+            vertices = share = 0;
+        });
+        return std::max(streamed, found);
+    }
+    // Edges of the vertices that tiles meet.
+    double visits() const {
+        return tiles *
+               streamed_classes_.sum([&](double degree) { return degree * -std::expm1(-degree * away_); });
+    }
+
+    const double kept;
+    const double streamed;
+    const double tiles;
+    const double looks;
+
+  private:
+    double met(double share) const {
+        return streamed_classes_.sum([&](double degree) { return -std::expm1(-degree * share); });
+    }
+
+    const DegreeClasses& kept_classes_;
+    const DegreeClasses& streamed_classes_;
+    double away_;
+};
 
 class Chooser {
   public:
     Chooser(const Sides& sides, const Price& price)
-        : sides_(sides), price_(price), sources_(sides.by_source), destinations_(sides.by_destination) {
-        as_is_ = std::max(sources_.active, missed(sources_, edges(), price.slots - 1));
-    }
+        : sides_(sides),
+          price_(price),
+          sources_(sides.by_source),
+          destinations_(sides.by_destination),
+          time_(characteristic_time(sources_, edges(), price.slots - 1)),
+          as_is_(std::max(sources_.active, sources_.sum([&](double degree) { return misses(degree); }))),
+          octaves_(std::log2(2 * edges() / std::max(1.0, sources_.active + destinations_.active))),
+          destination_tiles_(destinations_, sources_, sides.sources(), price.slots),
+          source_tiles_(sources_, destinations_, sides.destinations(), price.slots) {}
 
-    // Features that the order as it is reads more than once.
-    double avoidable() const { return as_is_ - sources_.active; }
+    // Bytes of features that the order as it is reads more than once, and of lists beyond the shortest.
+    double avoidable() const {
+        const double fewest = std::min(2 * edges(), sources_.active * destinations_.active / 8);
+        return (as_is_ - sources_.active) * price_.feature_bytes + numbers() - fewest;
+    }
+    // Bytes of vectors that every order moves.
+    double least() const {
+        return sources_.active * price_.feature_bytes + destinations_.active * price_.result_bytes;
+    }
+    // What an order costs at least.
+    double least_cost(const OrderPrice& row) const {
+        return (row.edge_ns * edges() + row.vertex_ns * sides_.vertices()) * price_.bytes_per_host_ns;
+    }
 
     // `row` is one of as_is, walked or greedy destinations.
-    Offer without_tiles(const OrderPrice& row) const {
-        const double features = sources_.active + row.share * (as_is_ - sources_.active);
-        const double kept = destinations_.active;
-        const double numbers = std::min(2 * edges() + 2 * kept, kept * std::ceil(sides_.sources() / 8.0));
-        const double listed = numbers + (row.share == 1 ? 0 : 2) * kept;
-        const double moved = features * price_.feature_bytes + kept * price_.result_bytes;
-        const double sampled = edges() / stride(16, kept);
-        return offer(moved + listed, row.sampled_ns * sampled, row);
+    Offer without_tiles(const OrderPrice& row, bool as_is) const {
+        const double again = share(row) * (as_is_ - sources_.active) * price_.feature_bytes;
+        const double listed = numbers() + (as_is ? 0 : 2) * destinations_.active;
+        double work = 0;
+        if (row.visit_ns != 0) {
+            work = looked_at(row, stride(16, destinations_.active), sources_.sum([&](double degree) {
+                return degree * std::max(1.0, misses(degree));
+            }));
+        }
+        return {0, again + least() + listed, least_cost(row) + work * price_.bytes_per_host_ns};
     }
 
-    Offer with_tiles(const OrderPrice& row, bool keeps_destinations) const {
-        const DegreeClasses& classes = keeps_destinations ? sources_ : destinations_;
-        const double kept = keeps_destinations ? destinations_.active : sources_.active;
-        const double others = keeps_destinations ? sides_.sources() : sides_.destinations();
-        const double tiles = std::max(1.0, std::ceil(kept / (price_.slots - 1)));
-        const double met = classes.active + row.share * (distinct(classes, tiles) - classes.active);
-        const double moved =
-            sources_.active * price_.feature_bytes + destinations_.active * price_.result_bytes;
+    Offer with_tiles(const OrderPrice& row, bool keeps_destinations, bool by_degree) const {
+        const Tiles& tiles = keeps_destinations ? destination_tiles_ : source_tiles_;
+        const double random = by_degree ? tiles.by_degree(edges()) : tiles.at_random();
+        const double met = tiles.streamed + share(row) * (random - tiles.streamed);
         const double again = keeps_destinations ? price_.feature_bytes : 2 * price_.accumulator_bytes;
-        const double listed =
-            std::min(2 * edges() + 2 * met, met * std::ceil(kept / tiles / 8)) + 2 * met + 2 * kept;
-        double work = row.run_ns * met + row.look_ns * tiles * others;
-        if (row.visit_ns != 0) work += row.visit_ns * visits(classes, tiles, stride(32, kept));
-        return offer(moved + (met - classes.active) * again + listed, work, row);
+        const double listed = std::min(2 * edges() + 2 * met, met * std::ceil(tiles.kept / tiles.tiles / 8)) +
+                              2 * (met + tiles.kept);
+        double work = row.run_ns * met + row.look_ns * tiles.looks;
+        if (row.visit_ns != 0) work += looked_at(row, stride(32, tiles.kept), tiles.visits());
+        const double moved = least() + (met - tiles.streamed) * again;
+        return {0, moved + listed, least_cost(row) + work * price_.bytes_per_host_ns};
     }
 
   private:
     double edges() const { return sides_.edges(); }
+    // How often a vertex of this degree enters a least-recently-used buffer.
+    double misses(double degree) const { return degree * std::exp(-degree / edges() * time_); }
+    double share(const OrderPrice& row) const {
+        return std::clamp(row.share + row.share_octave * octaves_, 0.0, 1.0);
+    }
+    // Bytes of the lists of the graph as it is.
+    double numbers() const {
+        const double kept = destinations_.active;
+        return std::min(2 * edges() + 2 * kept, kept * std::ceil(sides_.sources() / 8.0));
+    }
     double stride(double sampled, double rows) const {
         return std::max(1.0, std::floor(edges() / (sampled * std::max(1.0, rows))));
     }
-    Offer offer(double pass_bytes, double work, const OrderPrice& row) const {
-        const double vertices = sides_.vertices();
-        const double host_ns = row.edge_ns * edges() + row.vertex_ns * vertices + work;
-        return {0, pass_bytes, host_ns * price_.bytes_per_host_ns};
+    double looked_at(const OrderPrice& row, double stride, double visits) const {
+        const double sampled = edges() / stride;
+        return row.sampled_ns * sampled + row.visit_ns * std::max(0.0, visits / stride - sampled);
     }
 
     const Sides& sides_;
     const Price& price_;
     DegreeClasses sources_;
     DegreeClasses destinations_;
-    double as_is_ = 0;
+    double time_;
+    double as_is_;
+    // log2 of the mean degree of both sides.
+    double octaves_;
+    Tiles destination_tiles_;
+    Tiles source_tiles_;
 };
 
 }  // namespace
@@ -171,19 +248,23 @@ class Chooser {
 // The first row is the order as it is; `judge` gives a row's offer. Nothing is judged where no order could
 // pay.
 template <class Judge>
-Offer choose(const Sides& sides, const Price& price, std::uint32_t rows, const Judge& judge) {
+Offer choose(const Sides& sides, const Price& price, std::uint32_t rows, const OrderPrice* prices,
+             const Judge& judge) {
+    const double edges = sides.edges();
     const double smaller = std::min(sides.sources(), sides.destinations());
     const double least = price.least_vertex_ns * smaller * price.bytes_per_host_ns;
-    const auto pays = [&](double features) { return least < price.passes * features * price.feature_bytes; };
-    if (!pays(std::max(0.0, double(sides.edges()) - sides.sources()))) return {0, 0, 0};
+    const double features = std::max(0.0, edges - sides.sources()) * price.feature_bytes;
+    if (least >= price.passes * (features + 2 * edges)) return {0, 0, 0};
     const Chooser chooser(sides, price);
-    if (!pays(chooser.avoidable())) return {0, 0, 0};
+    if (least >= price.passes * chooser.avoidable()) return {0, 0, 0};
     const auto total = [&](const Offer& offer) {
         return price.passes * offer.pass_bytes + offer.order_bytes;
     };
     const Offer as_is = judge(chooser, 0);
     Offer best = as_is;
     for (std::uint32_t row = 1; row < rows; row++) {
+        // What costs more than all that any order saves need not be predicted.
+        if (price.passes * chooser.least() + chooser.least_cost(prices[row]) >= total(best)) continue;
         Offer offer = judge(chooser, row);
         offer.row = row;
         if (total(offer) < price.clearly * total(as_is) && total(offer) < total(best)) best = offer;

@@ -42,7 +42,7 @@ class ResidentSet {
 
     void run() {
         while (log.sources.size() < sides_.edges()) {
-            const Id found = next_.pop();
+            const Id found = next_.pop().vertex;
             enter(found == none ? next_seed() : found);
             if (count_ == slots_) give_up_one();
         }
@@ -51,7 +51,7 @@ class ResidentSet {
     Log log;
 
   private:
-    static constexpr int scores = 2048;
+    static constexpr Id scores = 2048;
 
     // An edge as one of its ends sees it: the other end, and where that end has it.
     struct HalfEdge {

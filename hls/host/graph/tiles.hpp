@@ -34,14 +34,12 @@ class TileGrowth {
           tile_rows_(tile_rows),
           seeds_(rows_by_degree(rows, most_edges_first)),
           stride_(std::max<Id>(1, rows.edges() / (sampled_edges * std::max<Id>(1, active_rows(rows))))),
-          sampled_(rows.rows),
-          placed_(rows.rows),
           tile_of_column_(columns.rows, none),
-          tile_of_row_(rows.rows, none),
-          overlap_(rows.rows),
+          states_(rows.rows),
           next_(rows.rows, scores) {
         for (Id column = 0; column < columns.rows; column += stride_) {
-            for (const Id* row = columns.begin(column); row != columns.end(column); row++) sampled_[*row]++;
+            for (const Id* row = columns.begin(column); row != columns.end(column); row++)
+                states_[*row].sampled++;
         }
     }
 
@@ -51,9 +49,9 @@ class TileGrowth {
         for (Id tile = 0; order.size() < seeds_.size(); tile++) {
             next_.clear();
             for (Id count = 0; count < tile_rows_ && order.size() < seeds_.size(); count++) {
-                const Id found = next_.pop();
+                const Id found = next_.pop().vertex;
                 const Id row = found == none ? next_seed() : found;
-                placed_[row] = 1;
+                states_[row].placed = true;
                 order.push_back(row);
                 add_columns(row, tile);
             }
@@ -62,12 +60,20 @@ class TileGrowth {
     }
 
   private:
-    static constexpr int scores = 1024;
+    static constexpr Id scores = 128;
     // Of a row on average.
     static constexpr Id sampled_edges = 32;
 
+    // Of a row: columns of the sample, the tile that met it last, and those columns that are in that tile.
+    struct State {
+        Id sampled = 0;
+        Id tile = none;
+        Id overlap = 0;
+        bool placed = false;
+    };
+
     Id next_seed() {
-        while (placed_[seeds_[seed_]]) seed_++;
+        while (states_[seeds_[seed_]].placed) seed_++;
         return seeds_[seed_];
     }
     void add_columns(Id row, Id tile) {
@@ -75,19 +81,17 @@ class TileGrowth {
             if (*column % stride_ != 0 || tile_of_column_[*column] == tile) continue;
             tile_of_column_[*column] = tile;
             for (const Id* other = columns_.begin(*column); other != columns_.end(*column); other++) {
-                if (placed_[*other]) continue;
-                if (tile_of_row_[*other] != tile) {
-                    tile_of_row_[*other] = tile;
-                    overlap_[*other] = 0;
+                State& state = states_[*other];
+                if (state.placed) continue;
+                if (state.tile != tile) {
+                    state.tile = tile;
+                    state.overlap = 0;
                     next_.remove(*other);
                 }
-                overlap_[*other]++;
-                next_.set(*other, score(*other));
+                state.overlap++;
+                next_.set(*other, share_score(state.overlap, state.sampled, scores));
             }
         }
-    }
-    int score(Id row) const {
-        return static_cast<int>(std::uint64_t{overlap_[row]} * (scores - 1) / sampled_[row]);
     }
 
     const Csr& rows_;
@@ -96,11 +100,8 @@ class TileGrowth {
     std::vector<Id> seeds_;
     std::size_t seed_ = 0;
     Id stride_;
-    std::vector<Id> sampled_;
-    std::vector<std::uint8_t> placed_;
     std::vector<Id> tile_of_column_;
-    std::vector<Id> tile_of_row_;
-    std::vector<Id> overlap_;
+    std::vector<State> states_;
     Buckets next_;
 };
 

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // Greedy destinations: the next destination is the one with the largest share of its sources among those that
-// were used last. Where destinations have many sources, every few-th source stands for all.
+// were used last. A share that falls keeps its place in the queue until it is looked at: half of all updates
+// are spared. Where destinations have many sources, every few-th source stands for all.
 #pragma once
 
 #include <algorithm>
-#include <deque>
-#include <utility>
 
 #include "buckets.hpp"
+#include "touch_list.hpp"
 
 namespace hetfab::orders {
 
@@ -21,16 +21,15 @@ class WindowGreedy {
           seeds_(rows_by_degree(sides.by_destination, false)),
           stride_(std::max<Id>(
               1, sides.edges() / (sampled_edges * std::max<Id>(1, static_cast<Id>(seeds_.size()))))),
-          sampled_(sides.destinations()),
-          placed_(sides.destinations()),
-          overlap_(sides.destinations()),
-          last_use_(sides.sources()),
+          rows_(sides.destinations()),
           inside_(sides.sources()),
+          uses_(sides.sources()),
           next_(sides.destinations(), scores) {
         window_ = std::max<Id>(1, window_ / stride_);
         for (Id source = 0; source < sides.sources(); source += stride_) {
             const Csr& columns = sides.by_source;
-            for (const Id* row = columns.begin(source); row != columns.end(source); row++) sampled_[*row]++;
+            for (const Id* row = columns.begin(source); row != columns.end(source); row++)
+                rows_[*row].sampled++;
         }
     }
 
@@ -38,10 +37,9 @@ class WindowGreedy {
         std::vector<Id> order;
         order.reserve(seeds_.size());
         while (order.size() < seeds_.size()) {
-            const Id found = next_.pop();
+            const Id found = next();
             const Id row = found == none ? next_seed() : found;
-            placed_[row] = 1;
-            next_.remove(row);
+            rows_[row].placed = true;
             order.push_back(row);
             const Csr& rows = sides_.by_destination;
             for (const Id* source = rows.begin(row); source != rows.end(row); source++) {
@@ -52,42 +50,57 @@ class WindowGreedy {
     }
 
   private:
-    static constexpr int scores = 1024;
+    static constexpr Id scores = 128;
     // Of a destination on average.
     static constexpr Id sampled_edges = 16;
 
+    // Of a destination: sources of the sample, and those of them that were used last.
+    struct Row {
+        Id sampled = 0;
+        Id overlap = 0;
+        bool placed = false;
+    };
+
     Id next_seed() {
-        while (placed_[seeds_[seed_]]) seed_++;
+        while (rows_[seeds_[seed_]].placed) seed_++;
         return seeds_[seed_];
     }
+    // Shares that fell since they were stored are corrected here, and only here.
+    Id next() {
+        for (;;) {
+            const auto [row, score] = next_.pop();
+            if (row == none) return none;
+            if (rows_[row].overlap == 0) continue;
+            if (share(row) == score) return row;
+            next_.set(row, share(row));
+        }
+    }
+    int share(Id row) const { return share_score(rows_[row].overlap, rows_[row].sampled, scores); }
+
     void use(Id source) {
-        last_use_[source] = ++clock_;
-        uses_.push_back({source, clock_});
-        if (inside_[source]) return;
+        if (inside_[source]) {
+            uses_.remove(source);
+            uses_.append(source);
+            return;
+        }
+        uses_.append(source);
         inside_[source] = 1;
         count_++;
-        change_overlaps(source, 1);
-        while (count_ > window_) drop_oldest();
+        enters(source);
+        if (count_ > window_) drop(uses_.first());
     }
-    void drop_oldest() {
-        const auto [source, when] = uses_.front();
-        uses_.pop_front();
-        if (last_use_[source] != when) return;
+    void drop(Id source) {
+        uses_.remove(source);
         inside_[source] = 0;
         count_--;
-        change_overlaps(source, ~Id{0});
+        const Csr& columns = sides_.by_source;
+        for (const Id* row = columns.begin(source); row != columns.end(source); row++) rows_[*row].overlap--;
     }
-    void change_overlaps(Id source, Id step) {
+    void enters(Id source) {
         const Csr& columns = sides_.by_source;
         for (const Id* row = columns.begin(source); row != columns.end(source); row++) {
-            overlap_[*row] += step;
-            if (placed_[*row]) continue;
-            const std::uint64_t share = std::uint64_t{overlap_[*row]} * (scores - 1);
-            if (overlap_[*row] == 0) {
-                next_.remove(*row);
-            } else {
-                next_.set(*row, static_cast<int>(share / sampled_[*row]));
-            }
+            rows_[*row].overlap++;
+            if (!rows_[*row].placed) next_.raise(*row, share(*row));
         }
     }
 
@@ -96,13 +109,9 @@ class WindowGreedy {
     std::vector<Id> seeds_;
     std::size_t seed_ = 0;
     Id stride_;
-    std::vector<Id> sampled_;
-    std::vector<std::uint8_t> placed_;
-    std::vector<Id> overlap_;
-    std::vector<std::uint64_t> last_use_;
+    std::vector<Row> rows_;
     std::vector<std::uint8_t> inside_;
-    std::deque<std::pair<Id, std::uint64_t>> uses_;
-    std::uint64_t clock_ = 0;
+    TouchList uses_;
     Id count_ = 0;
     Buckets next_;
 };

@@ -269,10 +269,13 @@ struct StoreRuns {
 struct StoreMiddle {
     static constexpr int engine = 1;
     static constexpr int opcode = 3;
-    using Ram = Field<32, 16>;
-    using Rows = Field<48, 12>;
-    using RowBeats = Field<64, 12>;
-    using StrideBlocks = Field<76, 12>;
+    using Ram = Field<28, 12>;
+    using Lines = Field<40, 5>;
+    using Columns = Field<45, 8>;
+    using RowBeats = Field<58, 6>;
+    using StrideBlocks = Field<64, 11>;
+    using Joined = Field<75, 1>;
+    using PixelStride = Field<76, 12>;
     using Address = Field<88, 40>;
 };
 

@@ -9,8 +9,9 @@
 
 namespace hetfab {
 
-// A copy to DRAM: where its runs are there, and in which order it takes rows of `row_beats` words of out_ram
-// or mid_ram: `columns` of them `column_words` apart for each of `banks` banks, which are `bank_words` apart.
+// A copy to DRAM: where its runs are there, and in which order it takes rows of `row_beats` words of out_ram:
+// `columns` of them `column_words` apart for each of `banks` banks, which are `bank_words` apart. Rows of
+// mid_ram follow each other.
 struct RowsCopy {
     std::uint64_t address;
     RunShape runs;
@@ -32,14 +33,9 @@ inline unsigned out_row_words(unsigned row_beats) {
 }
 
 template <class Z>
-RowsCopy rows_copy(const Word<Z, isa::instruction_bits>& instruction, bool from_middle) {
+RowsCopy rows_copy(const Word<Z, isa::instruction_bits>& instruction) {
 #pragma HLS INLINE
     using Op = isa::StoreRows;
-    static_assert(std::is_same_v<isa::StoreMiddle::Ram, Op::Ram> &&
-                      std::is_same_v<isa::StoreMiddle::Rows, Op::Rows> &&
-                      std::is_same_v<isa::StoreMiddle::RowBeats, Op::RowBeats> &&
-                      std::is_same_v<isa::StoreMiddle::StrideBlocks, Op::StrideBlocks>,
-                  "the copies of rows share their fields");
     const unsigned rows = number<Z, Op::Rows>(instruction);
     const unsigned beats = number<Z, Op::RowBeats>(instruction);
     return {static_cast<std::uint64_t>(get<Z, Op::Address>(instruction)),
@@ -47,16 +43,25 @@ RowsCopy rows_copy(const Word<Z, isa::instruction_bits>& instruction, bool from_
             number<Z, Op::Ram>(instruction),
             beats,
             rows,
-            from_middle ? beats : out_row_words(beats),
+            out_row_words(beats),
             1,
             0,
-            from_middle};
+            false};
 }
 
+// Pixels of strips in out_ram, or of lines in mid_ram.
 template <class Z>
-RowsCopy strips_copy(const Word<Z, isa::instruction_bits>& instruction) {
+RowsCopy pixels_copy(const Word<Z, isa::instruction_bits>& instruction, bool from_middle) {
 #pragma HLS INLINE
     using Op = isa::StoreRuns;
+    using Middle = isa::StoreMiddle;
+    static_assert(std::is_same_v<Middle::Ram, Op::Ram> && std::is_same_v<Middle::Lines, Op::Banks> &&
+                      std::is_same_v<Middle::Columns, Op::Columns> &&
+                      std::is_same_v<Middle::RowBeats, Op::RowBeats> &&
+                      std::is_same_v<Middle::StrideBlocks, Op::StrideBlocks> &&
+                      std::is_same_v<Middle::Joined, Op::Joined> &&
+                      std::is_same_v<Middle::PixelStride, Op::PixelStride>,
+                  "the copies of pixels share their fields");
     const unsigned banks = number<Z, Op::Banks>(instruction);
     const unsigned columns = number<Z, Op::Columns>(instruction) + 1;
     const unsigned beats = number<Z, Op::RowBeats>(instruction);
@@ -70,8 +75,8 @@ RowsCopy strips_copy(const Word<Z, isa::instruction_bits>& instruction) {
             banks,
             beats,
             columns,
-            number<Z, Op::RamBanks>(instruction) * beats,
-            false};
+            from_middle ? beats : number<Z, Op::RamBanks>(instruction) * beats,
+            from_middle};
 }
 
 // A word of either RAM, from its two banks.
@@ -130,7 +135,8 @@ store_beats:
         if (column == copy.columns) {
             column = 0;
             bank += copy.bank_words;
-            row = bank;
+            // The next line of mid_ram is behind this one.
+            if (!copy.from_middle) row = bank;
         }
         left--;
         if (left == 0) {
@@ -166,8 +172,8 @@ Outcome store_execute(const Word<Z, isa::instruction_bits>& instruction, Mem mem
         return {opcode == isa::Sync::opcode, 0};
     }
     // One call for all, so that the port to DRAM has one writer.
-    const RowsCopy copy = opcode == isa::StoreRuns::opcode ? strips_copy<Z>(instruction)
-                                                           : rows_copy<Z>(instruction, from_middle);
+    const RowsCopy copy = opcode == isa::StoreRows::opcode ? rows_copy<Z>(instruction)
+                                                           : pixels_copy<Z>(instruction, from_middle);
     return store_copy<D, Z>(copy, mem, out_ram, mid_ram, events);
 }
 

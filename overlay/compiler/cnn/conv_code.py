@@ -271,7 +271,7 @@ class ConvCode:
         return found
 
     def _load_parameters(self, chunk: Chunk) -> int:
-        """The first word of a chunk's parameters; brings them unless they are there, those of all chunks if they fit."""
+        """The first word of a chunk's parameters; brings them, of all chunks where they fit, unless they are there."""
         buffer, offset = self._chip.buffers["par_ram"], self._parameters[None][0]
         whole = self._parameters[None][1] <= buffer.words
         brought = None if whole else chunk

@@ -6,7 +6,7 @@ convolution's result is emitted between its tiles, as soon as their lines are st
 """
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -15,13 +15,15 @@ from hetfab.overlay.compiler.cnn.chip import Chip
 from hetfab.overlay.compiler.cnn.conv import Conv, conv_of
 from hetfab.overlay.compiler.cnn.conv_code import ConvCode
 from hetfab.overlay.compiler.cnn.cores import cores_of
-from hetfab.overlay.compiler.cnn.depthwise_code import DepthwiseCode, runs_on_dw
+from hetfab.overlay.compiler.cnn.depthwise_code import DepthwiseCode, DepthwiseWindows, runs_on_dw
+from hetfab.overlay.compiler.cnn.feature_maps import FeatureMap
+from hetfab.overlay.compiler.cnn.fused_code import FusedCode
+from hetfab.overlay.compiler.cnn.fusing import FusedPlan, bands, fused_pairs, job_of, plan_fused
 from hetfab.overlay.compiler.cnn.planning import ConvPlan, plan_conv
 from hetfab.overlay.compiler.cnn.pool_code import PoolCode
-from hetfab.overlay.compiler.cnn.storage import feature_map, gathers, images_of
+from hetfab.overlay.compiler.cnn.storage import feature_map, gathers, image_forms, placed_images
 from hetfab.overlay.compiler.cnn.units import Pooling, Unit, emit_unit
 from hetfab.overlay.design import Design
-from hetfab.overlay.images import Image
 from hetfab.overlay.isa.arithmetic import LARGEST_DEGREE, Q8_BITS
 from hetfab.overlay.model.cnn.integer import Average, IntegerCnn, IntegerLayer, Largest, Product, Sum
 from hetfab.overlay.model.cnn.interpreter import reads
@@ -36,14 +38,14 @@ def compile_cnn(model: IntegerCnn, design: Design, *, name: str = "model", keep:
         model: Its integer layers.
         design: The design to compile for.
         name: Name of the model, for reports.
-        keep: Whether every tensor keeps its place in DRAM, so that all can be read after a run.
+        keep: Whether every tensor in DRAM keeps its place there, so that all can be read after a run.
 
     Raises:
         DesignInvalidError: The design lacks an engine or a memory that the network needs.
         DesignTooSmallError: A buffer of the design cannot hold the least part of a layer.
         OverflowPossibleError: The design has GEMM-L only, whose sums are too narrow for a layer.
     """
-    compiler = _Compiler(model, design, images_of(model, design.geometry, keep=keep))
+    compiler = _Compiler(model, design, keep=keep)
     compiler.run()
     output = model.output
     return Program(
@@ -73,14 +75,17 @@ def _logits(model: IntegerCnn) -> Tensor:
 class _Compiler:
     """State of one compilation."""
 
-    def __init__(self, model: IntegerCnn, design: Design, images: Mapping[str, Image]) -> None:
+    def __init__(self, model: IntegerCnn, design: Design, *, keep: bool) -> None:
         self.model = model
-        self.images = images
         self.chip = Chip(design.geometry)
         self.infos: list[LayerInfo] = []
-        self._maps = {name: feature_map(image) for name, image in images.items()}
         self._plans: dict[object, ConvPlan] = {}
         self._gathers = gathers(model, design.geometry)
+        forms = image_forms(model, design.geometry)
+        self._maps = {name: feature_map(image) for name, image in forms.items()}
+        self._fused = self._fused_plans()
+        self.images = placed_images(model, forms, self._fused, keep=keep)
+        self._maps |= {name: feature_map(image) for name, image in self.images.items()}
 
     def run(self) -> None:
         """Emits all layers."""
@@ -94,10 +99,14 @@ class _Compiler:
         layers = self.model.layers
         units: list[Unit] = []
         for index, layer in enumerate(layers):
+            if index in self._fused:
+                units.append(self._fused_unit(index))
+            if index in self._fused or index - 1 in self._fused:
+                continue
             pooling = self._without_cores(index, layer)
             if pooling is not None:
                 follows = index > 0 and layers[index - 1].output in reads(layer)
-                if follows and units[-1].codes and not units[-1].pools:
+                if follows and units[-1].codes and not units[-1].pools and units[-1].fused is None:
                     units[-1] = replace(units[-1], pools=(pooling,))
                 else:
                     units.append(Unit((), (pooling,)))
@@ -114,10 +123,41 @@ class _Compiler:
                 units.append(unit)
         return units
 
+    def _fused_plans(self) -> dict[int, FusedPlan]:
+        """Plans of convolutions that are fused with the depthwise one behind them, by their numbers."""
+        plans: dict[object, FusedPlan | None] = {}
+        found = {}
+        for index in fused_pairs(self.model, self.chip.geometry):
+            conv, windows = self._pair(index)
+            key = conv.shape, windows.window, windows.target.item_bits
+            if key not in plans:
+                plans[key] = plan_fused(conv, windows, self.chip.geometry)
+            if (plan := plans[key]) is not None:
+                found[index] = plan
+        return found
+
+    def _pair(self, index: int) -> tuple[Conv, DepthwiseWindows]:
+        """A convolution and the depthwise one behind it."""
+        layer, following = self.model.layers[index : index + 2]
+        assert isinstance(layer, Product) and isinstance(following, Product)
+        source, target = self._maps[following.input.name], self._maps[following.output.name]
+        return self._conv(index, layer), DepthwiseWindows(self.chip, index + 1, following, source, target)
+
+    def _fused_unit(self, index: int) -> Unit:
+        layer, plan = self.model.layers[index], self._fused[index]
+        conv, windows = self._pair(index)
+        found = bands(plan, windows, self.chip.geometry)
+        jobs = tuple(job_of(plan, share, conv, found) for share in plan.shares)
+        self.infos.append(_describe(conv, ConvPlan(jobs, plan.cycles), layer, fused=True))
+        self.infos.append(_info(windows.target, "depthwise", ("dw", "store")))
+        fused = FusedCode(self.chip, conv, windows, plan)
+        return Unit(fused.codes, (), fused)
+
     def _together(self, before: Unit, unit: Unit) -> bool:
         """Whether two convolutions read the same tensor, neither adds the other, and memories hold what both keep."""
         if (
             before.pools
+            or before.fused is not None
             or not before.codes
             or {code.source for code in before.codes + unit.codes} != {unit.codes[0].source}
             or {code.target for code in before.codes} & {code.residual for code in unit.codes}
@@ -132,9 +172,11 @@ class _Compiler:
     def _plan(self, conv: Conv) -> ConvPlan:
         """The plan of a convolution; those of one shape have one plan."""
         cores = tuple(core for core in cores_of(self.chip.geometry) if core.serves(conv))
-        key = conv.shape, cores
+        # While DW is at work, LOAD is not.
+        early = conv.index - 2 in self._fused
+        key = conv.shape, cores, early
         if key not in self._plans:
-            self._plans[key] = plan_conv(conv, self.chip.geometry)
+            self._plans[key] = plan_conv(conv, self.chip.geometry, early=early)
         return self._plans[key]
 
     def _conv(self, index: int, layer: Product | Sum) -> Conv:
@@ -157,10 +199,11 @@ class _Compiler:
                 code = PoolCode(self.chip, index, layer, self._maps[layer.input.name], target)
             case Product() if runs_on_dw(layer, self.chip.geometry):
                 kind, engines = "depthwise", ("load", "vec", "dw", "store")
-                code = DepthwiseCode(self.chip, index, layer, self._maps[layer.input.name], target)
+                windows = DepthwiseWindows(self.chip, index, layer, self._maps[layer.input.name], target)
+                code = DepthwiseCode(windows, self.chip, index)
             case _:
                 return None
-        self.infos.append(LayerInfo(target.name, kind, engines, "sample", 0, target.channels, (), 0, 0, (), ()))
+        self.infos.append(_info(target, kind, engines))
         return Pooling(code, code.tiles())
 
 
@@ -183,7 +226,11 @@ def _identity(layer: Sum) -> Product:
     )
 
 
-def _describe(conv: Conv, plan: ConvPlan, layer: IntegerLayer) -> LayerInfo:
+def _info(target: FeatureMap, kind: str, engines: tuple[str, ...]) -> LayerInfo:
+    return LayerInfo(target.name, kind, engines, "sample", 0, target.channels, (), 0, 0, (), ())
+
+
+def _describe(conv: Conv, plan: ConvPlan, layer: IntegerLayer, *, fused: bool = False) -> LayerInfo:
     kind = "add" if isinstance(layer, Sum) else "dense" if layer.window is None else "conv"
     engines = tuple(f"gemm_{job.core.letter}" for job in plan.jobs)
     on_l = [job for job in plan.jobs if job.core.on_l]
@@ -191,13 +238,13 @@ def _describe(conv: Conv, plan: ConvPlan, layer: IntegerLayer) -> LayerInfo:
     return LayerInfo(
         name=conv.name,
         kind=kind,
-        engines=("load", *engines, "vec", "store"),
+        engines=("load", *engines, "vec", *(() if fused else ("store",))),
         node_type="sample",
         inputs=conv.lines * conv.taps * conv.source.channels,
         channels=conv.outputs,
         aggregations=(),
         tile_rows=max(tile.pixels for job in plan.jobs for tile in job.tiles),
-        channels_on_l=sum(job.chunks[-1].last - job.chunks[0].first for job in on_l),
+        channels_on_l=sum(chunk.last - chunk.first for job in on_l for chunk in job.chunks),
         weight_bits_on_d=_bits(conv, on_d),
         weight_bits_on_l=_bits(conv, on_l),
     )

@@ -99,8 +99,13 @@ class ConvPlan:
     cycles: float
 
 
-def plan_conv(conv: Conv, geometry: Geometry) -> ConvPlan:
+def plan_conv(conv: Conv, geometry: Geometry, *, early: bool = False) -> ConvPlan:
     """The fastest plan of a convolution.
+
+    Args:
+        conv: The convolution.
+        geometry: The design's geometry.
+        early: Whether LOAD has time for its weights before it begins.
 
     Raises:
         DesignTooSmallError: A buffer cannot hold one output pixel.
@@ -109,7 +114,7 @@ def plan_conv(conv: Conv, geometry: Geometry) -> ConvPlan:
     cores = [core for core in cores_of(geometry) if core.serves(conv)]
     if not cores:
         raise _too_wide(conv, geometry)
-    planner = _Planner(conv, geometry)
+    planner = _Planner(conv, geometry, early=early)
     plans = [plan for jobs in planner.splits(cores) if (plan := planner.joined(jobs)) is not None]
     if not plans:
         raise planner.too_small(cores[0])
@@ -145,8 +150,9 @@ class _Order:
 class _Planner:
     """Enumerates and weighs the plans of one convolution."""
 
-    def __init__(self, conv: Conv, geometry: Geometry) -> None:
+    def __init__(self, conv: Conv, geometry: Geometry, *, early: bool) -> None:
         self.conv = conv
+        self.early = early
         self.geometry = geometry
         self.job = functools.cache(self._job)
         stored = [conv.target] if conv.residual is None else [conv.target, conv.residual]
@@ -176,11 +182,12 @@ class _Planner:
         done = [job for job in jobs if job is not None]
         if len(done) < len(jobs):
             return None
-        moved = sum(job.dram_bytes for job in done) / _DRAM_RATE
+        weights = sum(job.weight_beats for job in done)
+        moved = sum(job.dram_bytes for job in done) / _DRAM_RATE - self.early * weights
         groups = sum(sum(tile.pixels for tile in job.tiles) * self.groups(job) for job in done)
         slowest = max(job.cycles for job in done)
         # What is not the slowest still delays, at the beginning, at the end and where it is not even.
-        start = _NOT_HIDDEN * sum(job.weight_beats for job in done)
+        start = 0.0 if self.early else _NOT_HIDDEN * weights
         return ConvPlan(tuple(done), max(slowest, moved, groups) + _OTHERS * (slowest + moved + groups) + start)
 
     def groups(self, job: Job) -> int:
@@ -348,7 +355,7 @@ class _Planner:
             pixels <= _LARGEST_ROWS
             and self.out_words(size) <= _LARGEST_BEATS
             and columns <= isa().operation("matmul_lines").field("columns").largest
-            and (not self.conv.gathered or self.gathered_beats(core, columns) <= geometry.gather_beats)
+            and gathered_beats(core, self.conv, columns) <= geometry.gather_beats
             and tile_words <= depth(geometry, f"act_{letter}_ram")
             and chunk_words <= depth(geometry, f"wgt_{letter}_ram")
             and pixels * -(-size // core.columns) <= depth(geometry, f"acc_{letter}_ram") // 2
@@ -361,11 +368,6 @@ class _Planner:
         conv, (first, last) = self.conv, piece.taps
         reach = (columns - 1) * conv.strides[1] + last - first
         return 0 if conv.gathered else min(max(conv.left - first, 0), reach) * conv.source.pixel_beats
-
-    def gathered_beats(self, core: Core, columns: int) -> int:
-        """Beats of samples that LOAD cuts into the windows of a strip, wherever the first one begins in its beat."""
-        steps = (columns - 1) * self.conv.strides[1] * self.conv.source.channels
-        return -(-(steps + _BEAT - 1) // _BEAT) + core.run_beats(self.conv, self.conv.taps)
 
     def out_words(self, size: int) -> int:
         """Words of a pixel's part in out_ram; the last one reaches to the end of the pixel."""
@@ -405,6 +407,15 @@ def line_beats(core: Core, conv: Conv, piece: Piece, columns: int) -> int:
     if conv.gathered:
         return columns * core.run_beats(conv, taps)
     return ((columns - 1) * conv.strides[1] + taps) * conv.source.pixel_beats
+
+
+def gathered_beats(core: Core, conv: Conv, columns: int) -> int:
+    """Beats of a line of samples that LOAD cuts the windows of a strip out of, at most; 0 of other tensors."""
+    if not conv.gathered:
+        return 0
+    return -(-(_BEAT - 1 + (columns - 1) * conv.strides[1] * conv.source.channels) // _BEAT) + core.run_beats(
+        conv, conv.taps
+    )
 
 
 def _too_wide(conv: Conv, geometry: Geometry) -> OverflowPossibleError:

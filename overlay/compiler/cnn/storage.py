@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Form and place of each tensor of a network: samples, feature maps whose places are used again, logits."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 from hetfab.overlay.compiler.cnn.depthwise_code import runs_on_dw
@@ -23,14 +23,8 @@ _SEGMENTS = {"features": Segment.FEATURES, "activations": Segment.ACTIVATIONS, "
 _SPARE_BLOCKS = 4
 
 
-def images_of(model: IntegerCnn, geometry: Geometry, *, keep: bool = False) -> dict[str, Image]:
-    """Form and place of every stored tensor.
-
-    Args:
-        model: The network.
-        geometry: The design's geometry.
-        keep: Whether every tensor has a place of its own, so that all can be read after a run.
-    """
+def image_forms(model: IntegerCnn, geometry: Geometry) -> dict[str, Image]:
+    """Form of every stored tensor; feature maps have no places yet."""
     found: dict[str, Image] = {}
     bits = _item_bits(model)
     for tensor in model.stored.values():
@@ -40,7 +34,7 @@ def images_of(model: IntegerCnn, geometry: Geometry, *, keep: bool = False) -> d
             found[tensor.name] = _image(tensor, _LOGIT_BITS, "output")
         else:
             found[tensor.name] = _image(tensor, bits[tensor.name], "activations")
-    return _placed(model, found, keep=keep)
+    return found
 
 
 def _item_bits(model: IntegerCnn) -> dict[str, int]:
@@ -138,14 +132,24 @@ def _samples(model: IntegerCnn, geometry: Geometry) -> Image:
     )
 
 
-def _placed(model: IntegerCnn, images: Mapping[str, Image], *, keep: bool) -> dict[str, Image]:
-    """Images with places: feature maps take the first room that is free from their layer to their last reader."""
-    last = {read.name: index for index, layer in enumerate(model.layers) for read in reads(layer)}
+def placed_images(
+    model: IntegerCnn, images: Mapping[str, Image], fused: Collection[int], *, keep: bool = False
+) -> dict[str, Image]:
+    """Images with places: feature maps take the first room that is free from their layer to their last reader.
+
+    Args:
+        model: The network.
+        images: Forms of all stored tensors.
+        fused: Layers whose results the next layer takes on chip; they have no image.
+        keep: Whether every image has a place of its own, so that all can be read after a run.
+    """
+    # What a fused layer reads is read until the next one is complete.
+    last = {read.name: index + (index in fused) for index, layer in enumerate(model.layers) for read in reads(layer)}
     placed = {name: image for name, image in images.items() if image.segment != "activations"}
     live: list[tuple[Image, int]] = []
     for index, layer in enumerate(model.layers):
         image = images[layer.output.name]
-        if image.segment != "activations":
+        if image.segment != "activations" or index in fused:
             continue
         live = [(other, end) for other, end in live if keep or end >= index]
         image = replace(image, offset=_first_room(image.size_bytes, [other for other, _ in live]))

@@ -14,6 +14,7 @@ import numpy as np
 
 from hetfab.overlay.compiler.cnn.conv_code import ConvCode, Pixels
 from hetfab.overlay.compiler.cnn.depthwise_code import DepthwiseCode
+from hetfab.overlay.compiler.cnn.fused_code import FusedCode
 from hetfab.overlay.compiler.cnn.pool_code import PoolCode
 
 #: Of pooling, the share that waits for the next convolution where that is possible.
@@ -68,10 +69,14 @@ class Pooling:
 
 @dataclass(frozen=True)
 class Unit:
-    """What is emitted together: a convolution's parts on the cores, and pooling of its result; or one of the two."""
+    """What is emitted together: a convolution's parts on the cores, and pooling of its result; or one of the two.
+
+    With ``fused`` the parts are those of a convolution that is fused with a depthwise one.
+    """
 
     codes: tuple[ConvCode, ...]
     pools: tuple[Pooling, ...]
+    fused: FusedCode | None = None
 
     @property
     def steps_left(self) -> int:
@@ -99,6 +104,9 @@ def emit_unit(unit: Unit, following: Unit, carried: Sequence[Pooling]) -> None:
         following: The next one.
         carried: Pooling of the unit before, of which tiles may be left.
     """
+    if unit.fused is not None:
+        _emit_fused(unit, unit.fused, following)
+        return
     for code in unit.codes:
         code.prefetch(() if code.waits_for_all else {code.layer - 1, code.layer - 2})
     for pooling in unit.pools:
@@ -118,6 +126,17 @@ def emit_unit(unit: Unit, following: Unit, carried: Sequence[Pooling]) -> None:
             for code in following.codes:
                 code.prefetch()
             pooling.finish()
+
+
+def _emit_fused(unit: Unit, fused: FusedCode, following: Unit) -> None:
+    """Emits two convolutions that are fused, piece by piece."""
+    for code in unit.codes:
+        code.prefetch({code.layer - 1, code.layer - 2})
+    for number, piece in enumerate(fused.pieces):
+        fused.emit(*piece)
+        if number == (len(fused.pieces) - 1) // 2:
+            for code in following.codes:
+                code.prefetch({one.layer for one in unit.codes})
 
 
 def _by_time(codes: Sequence[ConvCode], carried: Sequence[Pooling]) -> Iterator[ConvCode]:
