@@ -13,9 +13,11 @@ from hetfab.driver.graph.heterograph import HeteroGraph
 from hetfab.overlay.errors import CountFixedError, counted
 from hetfab.overlay.model.binding import Binding, Features, resolve
 from hetfab.overlay.model.bound_model import Evaluation, FedModel
+from hetfab.overlay.model.float_writer import write_float
+from hetfab.overlay.model.hops import has_metapath_means, means_by_hops
 from hetfab.overlay.model.layers import constants_of
-from hetfab.overlay.model.parser import try_layers
-from hetfab.overlay.model.reader import bindings_of, graph_inputs, input_widths, is_quantized, read_model
+from hetfab.overlay.model.parser import parse_layers, try_layers
+from hetfab.overlay.model.reader import bindings_of, graph_inputs, input_widths, is_quantized, opset, read_model
 from hetfab.overlay.model.rows import check_aggregations, check_fixed_counts, row_types
 
 
@@ -43,6 +45,23 @@ def open_model(path: Path | str, graph: HeteroGraph, overrides: Mapping[str, Bin
     return FedModel(model, bindings, [model_feeds(model, bindings, graph)], evaluation)
 
 
+def with_hops(opened: FedModel, graph: HeteroGraph) -> FedModel:
+    """A float model that computes the means along metapaths that it reads; any other model as it is.
+
+    Args:
+        opened: As ``open_model`` gives it.
+        graph: The graph that it was opened with.
+
+    Raises:
+        OperatorsUnsupportedError: The model has operators that the overlay does not execute.
+    """
+    if not has_metapath_means(opened.bindings):
+        return opened
+    layers, bindings = means_by_hops(parse_layers(opened.model), opened.bindings, graph.schema().feature_widths)
+    model = write_float(layers, bindings, constants_of(opened.model), opset(opened.model))
+    return FedModel(model, bindings, [model_feeds(model, bindings, graph)], opened.evaluation)
+
+
 def _predicted_type(model: onnx.ModelProto, bindings: Mapping[str, Binding], graph: HeteroGraph) -> str | None:
     """The node type of a float model's logits, where it is known; checks whose rows the model's tensors are."""
     if is_quantized(model):
@@ -52,7 +71,7 @@ def _predicted_type(model: onnx.ModelProto, bindings: Mapping[str, Binding], gra
         return None
     check_aggregations(layers, bindings)
     check_fixed_counts(layers, bindings, constants_of(model), graph.counts)
-    return row_types(layers, bindings).get(layers.output)
+    return row_types(layers, bindings, graph.counts).get(layers.output, (None,))[0]
 
 
 def model_bindings(
