@@ -222,7 +222,9 @@ class _Planner:
         hidden = min(vec, dw) * _ONE_PLACE if 2 * region > exp else 0.0
         first = (vec + dw / _WINDOWS) / count
         together = [pieces * vec, pieces * dw, pieces * cores, load, load + store]
-        cycles = max(together) + _OTHERS * sum(together) + pieces * hidden + first
+        # What is behind reads the last band when DW is done.
+        last = store / count
+        cycles = max(together) + _OTHERS * sum(together) + pieces * hidden + first + last
         return FusedPlan(rows, words, shares, banks, strip, cycles)
 
     def strip(self, share: Share, banks: int) -> int:
