@@ -29,13 +29,17 @@ _ARRAYS = {
     "gemm_l_acc_bits": (24, 32, 1),
     "feature_words": (0, 1 << 15, 8),
     "agg_weights": (0, 1, 1),
+    "agg_heads": (0, 8, 4),
     "sgb_columns": (64, 1 << 20, 64),
     "sgb_ids": (64, 1 << 20, 64),
     "rows_fifo_words": (16, 1 << 15, 1),
     "gather_beats": (0, 128, 2),
 }
 #: Parameters that may be 0: the design lacks the memory, and the operations that need it.
-_OPTIONAL = ("res_words", "exp_words", "dwp_words", "mid_words", "gather_beats", "feature_words", "agg_weights")
+_OPTIONAL = (
+    *("res_words", "exp_words", "dwp_words", "mid_words", "gather_beats"),
+    *("feature_words", "agg_weights", "agg_heads"),
+)
 #: Memories of the engine dw.
 _OF_DW = ("exp_words", "dwp_words", "mid_words")
 _LONGEST_SHOWN = 80
@@ -73,6 +77,7 @@ class Geometry:
         agg_groups: Groups of ``lanes`` channels that AGG accumulates at once.
         feature_words: Depth of ``feature_ram``, AGG's scratchpad; 0 for none.
         agg_weights: Whether AGG multiplies features by weights of edges, 0 or 1.
+        agg_heads: Heads of attention that AGG serves at once; 0 for no attention.
         sgb_columns: Columns of the largest graph that SGB makes, the bits of its bitmap.
         sgb_ids: Ids that SGB keeps on chip: of a row in the order seen, and of a window of a transpose.
         rows_fifo_words: Depth of the FIFO from SGB to AGG.
@@ -105,6 +110,7 @@ class Geometry:
     agg_groups: int
     feature_words: int
     agg_weights: int
+    agg_heads: int
     sgb_columns: int
     sgb_ids: int
     rows_fifo_words: int

@@ -42,6 +42,7 @@ SMALL_GEOMETRY = replace(
     agg_groups=8,
     feature_words=128,
     agg_weights=1,
+    agg_heads=8,
     sgb_columns=16384,
     sgb_ids=64,
     rows_fifo_words=16,

@@ -60,6 +60,7 @@ geometries = st.builds(
     mid_words=st.integers(0, 4096),
     feature_words=st.integers(0, 4096).map(lambda blocks: 8 * blocks),
     agg_weights=st.integers(0, 1),
+    agg_heads=st.sampled_from([0, 4, 8]),
     agg_contexts=st.integers(1, 16),
     agg_groups=st.integers(1, 63),
     sgb_columns=st.integers(1, 256).map(lambda words: 64 * words),
@@ -71,6 +72,7 @@ geometries = st.builds(
 GROWING = [
     "act_d_words", "act_l_words", "wgt_d_words", "wgt_l_words", "par_words", "acc_d_words", "acc_l_words", "sum_words",
     "out_words", "res_words", "gather_beats", "exp_words", "dwp_words", "mid_words", "feature_words", "agg_weights",
+    "agg_heads",
     "agg_contexts", "agg_groups", "sgb_columns", "sgb_ids", "rows_fifo_words", "queue_depth",
     "engine_fifo_depth", "gemm_d_rows", "gemm_d_cols", "gemm_l_rows", "gemm_l_cols", "gemm_l_acc_bits",
 ]  # fmt: skip

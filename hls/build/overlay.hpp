@@ -343,13 +343,16 @@ class Overlay {
     }
 
     // What the instruction set does not define: hardware would end with sums of whatever its registers held.
-    static void check_shape(unsigned engine, unsigned opcode, const Types::Instruction& instruction) {
+    void check_shape(unsigned engine, unsigned opcode, const Types::Instruction& instruction) {
         if (engine == isa::engine::gemm_d && opcode == isa::Matmul::opcode) check_matmul(instruction);
         const bool planes = opcode == isa::MatmulPlanes::opcode || opcode == isa::MatmulPlanesLines::opcode;
         if (engine == isa::engine::gemm_l && planes) check_planes(opcode, instruction);
         if (engine == isa::engine::vec) check_row(opcode, instruction);
         if (engine == isa::engine::dw) check_windows(opcode, instruction);
         if (engine == isa::engine::agg && opcode == isa::Reduce::opcode) check_reduce(instruction);
+        if constexpr (Design::agg_heads != 0) {
+            if (engine == isa::engine::agg && opcode == isa::Attend::opcode) check_attend(instruction);
+        }
     }
 
     static void check_matmul(const Types::Instruction& instruction) {
@@ -456,6 +459,44 @@ class Overlay {
             throw std::out_of_range("reduce of " + std::to_string(held) + " words of sums" +
                                     (both ? ", merged and accumulated" : "") + ", AGG holds " +
                                     std::to_string(Design::sum_words));
+        }
+    }
+
+    // Hardware would leave its registers and memories.
+    void check_attend(const Types::Instruction& instruction) {
+        NoEvents unheard;
+        const AttendTile tile = attend_tile<Family>(instruction, agg_context_.words(), unheard);
+        if (tile.kind > isa::attend_kind::dot) {
+            throw std::out_of_range("attend of kind " + std::to_string(tile.kind));
+        }
+        if (tile.heads > Design::agg_heads || tile.rows.groups > Design::agg_groups) {
+            throw std::out_of_range("attend of " + std::to_string(tile.heads) + " heads and " +
+                                    std::to_string(tile.rows.groups) + " groups, the design has " +
+                                    std::to_string(Design::agg_heads) + " and " +
+                                    std::to_string(Design::agg_groups));
+        }
+        if (tile.rows.tagged && Design::feature_words == 0) {
+            throw std::out_of_range("attend with a scratchpad, the design has none");
+        }
+        const bool both = tile.maxima && tile.weigh;
+        const bool parts = tile.rows.merge || tile.rows.spill;
+        if ((!tile.maxima && !tile.weigh) || (both && parts) || (!tile.weigh && !tile.rows.spill)) {
+            throw std::out_of_range("attend with maxima " + std::to_string(tile.maxima) + ", weigh " +
+                                    std::to_string(tile.weigh) + ", merge " +
+                                    std::to_string(tile.rows.merge) + ", spill " +
+                                    std::to_string(tile.rows.spill));
+        }
+        const unsigned words = tile.rows.groups > tile.score_beats ? tile.rows.groups : tile.score_beats;
+        const unsigned held = tile.rows.rows * words;
+        const unsigned types = tile.typed() ? tile.type_count * tile.score_beats : 0;
+        if (tile.rows.groups != 0 && (tile.score_beats == 0 || tile.score_beats > isa::score_beats)) {
+            throw std::out_of_range("attend with keys of " + std::to_string(tile.score_beats) + " beats");
+        }
+        if (held > isa::attend_words || held > Design::sum_words || types > isa::type_beats) {
+            throw std::out_of_range("attend of " + std::to_string(held) + " words and " +
+                                    std::to_string(types) + " beats of types, AGG holds " +
+                                    std::to_string(std::min(isa::attend_words, Design::sum_words)) + " and " +
+                                    std::to_string(isa::type_beats));
         }
     }
 

@@ -59,7 +59,7 @@ constexpr Constants constants_of() {
             512 / (8 * D::lanes)};
 }
 
-constexpr unsigned largest_count = 12;
+constexpr unsigned largest_count = 16;
 
 // Words of the engines' contexts, one engine behind the other, for every slot that a field can name.
 constexpr unsigned context_words = 85;
@@ -131,6 +131,10 @@ inline const char* name_of(const Word& word) {
         case isa::ConfigureIds::engine << 4 | isa::ConfigureIds::opcode: return "configure_ids";
         case isa::ConfigureSpilled::engine << 4 | isa::ConfigureSpilled::opcode: return "configure_spilled";
         case isa::Reduce::engine << 4 | isa::Reduce::opcode: return "reduce";
+        case isa::ConfigureSources::engine << 4 | isa::ConfigureSources::opcode: return "configure_sources";
+        case isa::ConfigureTargets::engine << 4 | isa::ConfigureTargets::opcode: return "configure_targets";
+        case isa::ConfigureTypes::engine << 4 | isa::ConfigureTypes::opcode: return "configure_types";
+        case isa::Attend::engine << 4 | isa::Attend::opcode: return "attend";
         case isa::ConfigureLeft::engine << 4 | isa::ConfigureLeft::opcode: return "configure_left";
         case isa::ConfigureRight::engine << 4 | isa::ConfigureRight::opcode: return "configure_right";
         case isa::ConfigureBitmap::engine << 4 | isa::ConfigureBitmap::opcode: return "configure_bitmap";
@@ -153,6 +157,9 @@ inline void update_context(const Word& word, Word (&contexts)[context_words]) {
         case isa::ConfigureDestinations::engine << 4 | isa::ConfigureDestinations::opcode: contexts[((18 + 4 * field<isa::ConfigureDestinations::Slot>(word)) + 1)] = word; break;
         case isa::ConfigureIds::engine << 4 | isa::ConfigureIds::opcode: contexts[((18 + 4 * field<isa::ConfigureIds::Slot>(word)) + 2)] = word; break;
         case isa::ConfigureSpilled::engine << 4 | isa::ConfigureSpilled::opcode: contexts[((18 + 4 * field<isa::ConfigureSpilled::Slot>(word)) + 3)] = word; break;
+        case isa::ConfigureSources::engine << 4 | isa::ConfigureSources::opcode: contexts[(18 + 4 * field<isa::ConfigureSources::Scores>(word))] = word; break;
+        case isa::ConfigureTargets::engine << 4 | isa::ConfigureTargets::opcode: contexts[((18 + 4 * field<isa::ConfigureTargets::Scores>(word)) + 1)] = word; break;
+        case isa::ConfigureTypes::engine << 4 | isa::ConfigureTypes::opcode: contexts[((18 + 4 * field<isa::ConfigureTypes::Scores>(word)) + 2)] = word; break;
         case isa::ConfigureLeft::engine << 4 | isa::ConfigureLeft::opcode: contexts[(82 + 0)] = word; break;
         case isa::ConfigureRight::engine << 4 | isa::ConfigureRight::opcode: contexts[(82 + 1)] = word; break;
         case isa::ConfigureBitmap::engine << 4 | isa::ConfigureBitmap::opcode: contexts[(82 + 2)] = word; break;
@@ -194,19 +201,19 @@ inline Regions regions(const Word& word, const Word (&contexts)[context_words], 
             break;
         }
         case isa::LoadLines::engine << 4 | isa::LoadLines::opcode: {
-            const Word* context = contexts + field<isa::LoadLines::Slot>(word);
+            const Word& lines = contexts[field<isa::LoadLines::Slot>(word)];
             found.add({memory::load_context, false, field<isa::LoadLines::Slot>(word), 1, 0, 1});
-            found.add({memory::dram, false, field<isa::LoadLines::Address>(word), field<isa::LoadLines::Lines>(word), 64 * field<isa::ConfigureLines::StrideBlocks>(context[0]), 8 * field<isa::LoadLines::Beats>(word)});
-            found.add({memory::act_d_ram, true, field<isa::LoadLines::Ram>(word), 1, 0, (1 - field<isa::ConfigureLines::Core>(context[0])) * field<isa::ConfigureLines::KernelLines>(context[0]) * field<isa::ConfigureLines::LineBeats>(context[0])});
-            found.add({memory::act_l_ram, true, field<isa::LoadLines::Ram>(word), 1, 0, ((field<isa::ConfigureLines::Core>(context[0]) * field<isa::ConfigureLines::KernelLines>(context[0]) * field<isa::ConfigureLines::LineBeats>(context[0])) / (2))});
+            found.add({memory::dram, false, field<isa::LoadLines::Address>(word), field<isa::LoadLines::Lines>(word), 64 * field<isa::ConfigureLines::StrideBlocks>(lines), 8 * field<isa::LoadLines::Beats>(word)});
+            found.add({memory::act_d_ram, true, field<isa::LoadLines::Ram>(word), 1, 0, (1 - field<isa::ConfigureLines::Core>(lines)) * field<isa::ConfigureLines::KernelLines>(lines) * field<isa::ConfigureLines::LineBeats>(lines)});
+            found.add({memory::act_l_ram, true, field<isa::LoadLines::Ram>(word), 1, 0, ((field<isa::ConfigureLines::Core>(lines) * field<isa::ConfigureLines::KernelLines>(lines) * field<isa::ConfigureLines::LineBeats>(lines)) / (2))});
             break;
         }
         case isa::LoadWindows::engine << 4 | isa::LoadWindows::opcode: {
-            const Word* context = contexts + field<isa::LoadWindows::Slot>(word);
+            const Word& windows = contexts[field<isa::LoadWindows::Slot>(word)];
             found.add({memory::load_context, false, field<isa::LoadWindows::Slot>(word), 1, 0, 1});
-            found.add({memory::dram, false, field<isa::LoadWindows::Address>(word), field<isa::LoadWindows::Lines>(word), 64 * field<isa::ConfigureWindows::StrideBlocks>(context[0]), 8 * field<isa::LoadWindows::Beats>(word)});
-            found.add({memory::act_d_ram, true, field<isa::LoadWindows::Ram>(word), 1, 0, (1 - field<isa::ConfigureWindows::Core>(context[0])) * field<isa::ConfigureWindows::KernelLines>(context[0]) * (field<isa::LoadWindows::Columns>(word) + 1) * field<isa::ConfigureWindows::RunBeats>(context[0])});
-            found.add({memory::act_l_ram, true, field<isa::LoadWindows::Ram>(word), 1, 0, ((field<isa::ConfigureWindows::Core>(context[0]) * field<isa::ConfigureWindows::KernelLines>(context[0]) * (field<isa::LoadWindows::Columns>(word) + 1) * field<isa::ConfigureWindows::RunBeats>(context[0])) / (2))});
+            found.add({memory::dram, false, field<isa::LoadWindows::Address>(word), field<isa::LoadWindows::Lines>(word), 64 * field<isa::ConfigureWindows::StrideBlocks>(windows), 8 * field<isa::LoadWindows::Beats>(word)});
+            found.add({memory::act_d_ram, true, field<isa::LoadWindows::Ram>(word), 1, 0, (1 - field<isa::ConfigureWindows::Core>(windows)) * field<isa::ConfigureWindows::KernelLines>(windows) * (field<isa::LoadWindows::Columns>(word) + 1) * field<isa::ConfigureWindows::RunBeats>(windows)});
+            found.add({memory::act_l_ram, true, field<isa::LoadWindows::Ram>(word), 1, 0, ((field<isa::ConfigureWindows::Core>(windows) * field<isa::ConfigureWindows::KernelLines>(windows) * (field<isa::LoadWindows::Columns>(word) + 1) * field<isa::ConfigureWindows::RunBeats>(windows)) / (2))});
             break;
         }
         case isa::LoadResidual::engine << 4 | isa::LoadResidual::opcode: {
@@ -263,14 +270,14 @@ inline Regions regions(const Word& word, const Word (&contexts)[context_words], 
             break;
         }
         case isa::Requantize::engine << 4 | isa::Requantize::opcode: {
-            const Word* context = contexts + (16 + 0);
+            const Word& pixels = contexts[(16 + 0)];
             found.add({memory::acc_d_ram, false, field<isa::Requantize::Acc>(word), 1, 0, (1 - field<isa::Requantize::FromSum>(word)) * (1 - field<isa::Requantize::Core>(word)) * field<isa::Requantize::Rows>(word) * ((((field<isa::Requantize::Groups>(word) * design.lanes + design.gemm_d_cols) - 1)) / (design.gemm_d_cols))});
             found.add({memory::acc_l_ram, false, field<isa::Requantize::Acc>(word), 1, 0, (1 - field<isa::Requantize::FromSum>(word)) * field<isa::Requantize::Core>(word) * field<isa::Requantize::Rows>(word) * ((((field<isa::Requantize::Groups>(word) * design.lanes + design.gemm_l_cols) - 1)) / (design.gemm_l_cols))});
             found.add({memory::par_ram, false, field<isa::Requantize::Par>(word), 1, 0, field<isa::Requantize::Groups>(word)});
             found.add({memory::sum_ram, false, field<isa::Requantize::Acc>(word), 1, 0, field<isa::Requantize::FromSum>(word) * field<isa::Requantize::Rows>(word) * field<isa::Requantize::Groups>(word)});
             found.add({memory::vec_context, false, 0, 1, 0, field<isa::Requantize::ToExp>(word)});
             found.add({memory::out_ram, true, field<isa::Requantize::Out>(word), (1 - field<isa::Requantize::ToExp>(word)) * field<isa::Requantize::Rows>(word), (8 * field<isa::Requantize::RowBlocks>(word) + ((1) / ((field<isa::Requantize::RowBlocks>(word) + 1))) * field<isa::Requantize::RowWords>(word)), field<isa::Requantize::RowWords>(word)});
-            found.add({memory::exp_ram, true, field<isa::Requantize::Out>(word), field<isa::Requantize::ToExp>(word) * (1 - ((1) / ((field<isa::Requantize::Rows>(word) + 1)))) * (field<isa::ConfigurePixels::Banks>(context[0]) + 1), field<isa::ConfigurePixels::ExpLineWords>(context[0]), ((((((field<isa::Requantize::Rows>(word) + field<isa::ConfigurePixels::Banks>(context[0]))) / ((field<isa::ConfigurePixels::Banks>(context[0]) + 1))) + ((1) / ((field<isa::Requantize::Rows>(word) + 1)))) - 1) * field<isa::ConfigurePixels::ExpPixelWords>(context[0]) + field<isa::Requantize::RowWords>(word))});
+            found.add({memory::exp_ram, true, field<isa::Requantize::Out>(word), field<isa::Requantize::ToExp>(word) * (1 - ((1) / ((field<isa::Requantize::Rows>(word) + 1)))) * (field<isa::ConfigurePixels::Banks>(pixels) + 1), field<isa::ConfigurePixels::ExpLineWords>(pixels), ((((((field<isa::Requantize::Rows>(word) + field<isa::ConfigurePixels::Banks>(pixels))) / ((field<isa::ConfigurePixels::Banks>(pixels) + 1))) + ((1) / ((field<isa::Requantize::Rows>(word) + 1)))) - 1) * field<isa::ConfigurePixels::ExpPixelWords>(pixels) + field<isa::Requantize::RowWords>(word))});
             break;
         }
         case isa::Combine::engine << 4 | isa::Combine::opcode: {
@@ -306,30 +313,32 @@ inline Regions regions(const Word& word, const Word (&contexts)[context_words], 
             break;
         }
         case isa::Join::engine << 4 | isa::Join::opcode: {
-            const Word* context = contexts + (16 + 0);
+            const Word& pixels = contexts[(16 + 0)];
             found.add({memory::acc_d_ram, false, field<isa::Join::Acc>(word), 1, 0, (1 - field<isa::Join::Core>(word)) * field<isa::Join::Rows>(word) * ((((field<isa::Join::Groups>(word) * design.lanes + design.gemm_d_cols) - 1)) / (design.gemm_d_cols))});
             found.add({memory::acc_l_ram, false, field<isa::Join::Acc>(word), 1, 0, field<isa::Join::Core>(word) * field<isa::Join::Rows>(word) * ((((field<isa::Join::Groups>(word) * design.lanes + design.gemm_l_cols) - 1)) / (design.gemm_l_cols))});
             found.add({memory::par_ram, false, field<isa::Join::Par>(word), 1, 0, field<isa::Join::Groups>(word)});
             found.add({memory::vec_context, false, 0, 1, 0, 1});
-            found.add({memory::res_ram, false, field<isa::Join::Res>(word), (1 - ((1) / ((field<isa::Join::Rows>(word) + 1)))) * (field<isa::ConfigurePixels::Banks>(context[0]) + 1), field<isa::ConfigurePixels::ResLineWords>(context[0]), ((((((field<isa::Join::Rows>(word) + field<isa::ConfigurePixels::Banks>(context[0]))) / ((field<isa::ConfigurePixels::Banks>(context[0]) + 1))) + ((1) / ((field<isa::Join::Rows>(word) + 1)))) - 1) * field<isa::ConfigurePixels::ResPixelWords>(context[0]) + (((field<isa::Join::Groups>(word) * (2 - field<isa::ConfigurePixels::Packed>(context[0])) + 1)) / (2)))});
+            found.add({memory::res_ram, false, field<isa::Join::Res>(word), (1 - ((1) / ((field<isa::Join::Rows>(word) + 1)))) * (field<isa::ConfigurePixels::Banks>(pixels) + 1), field<isa::ConfigurePixels::ResLineWords>(pixels), ((((((field<isa::Join::Rows>(word) + field<isa::ConfigurePixels::Banks>(pixels))) / ((field<isa::ConfigurePixels::Banks>(pixels) + 1))) + ((1) / ((field<isa::Join::Rows>(word) + 1)))) - 1) * field<isa::ConfigurePixels::ResPixelWords>(pixels) + (((field<isa::Join::Groups>(word) * (2 - field<isa::ConfigurePixels::Packed>(pixels)) + 1)) / (2)))});
             found.add({memory::out_ram, true, field<isa::Join::Out>(word), (1 - field<isa::Join::ToExp>(word)) * field<isa::Join::Rows>(word), (8 * field<isa::Join::RowBlocks>(word) + ((1) / ((field<isa::Join::RowBlocks>(word) + 1))) * field<isa::Join::RowWords>(word)), field<isa::Join::RowWords>(word)});
-            found.add({memory::exp_ram, true, field<isa::Join::Out>(word), field<isa::Join::ToExp>(word) * (1 - ((1) / ((field<isa::Join::Rows>(word) + 1)))) * (field<isa::ConfigurePixels::Banks>(context[0]) + 1), field<isa::ConfigurePixels::ExpLineWords>(context[0]), ((((((field<isa::Join::Rows>(word) + field<isa::ConfigurePixels::Banks>(context[0]))) / ((field<isa::ConfigurePixels::Banks>(context[0]) + 1))) + ((1) / ((field<isa::Join::Rows>(word) + 1)))) - 1) * field<isa::ConfigurePixels::ExpPixelWords>(context[0]) + field<isa::Join::RowWords>(word))});
+            found.add({memory::exp_ram, true, field<isa::Join::Out>(word), field<isa::Join::ToExp>(word) * (1 - ((1) / ((field<isa::Join::Rows>(word) + 1)))) * (field<isa::ConfigurePixels::Banks>(pixels) + 1), field<isa::ConfigurePixels::ExpLineWords>(pixels), ((((((field<isa::Join::Rows>(word) + field<isa::ConfigurePixels::Banks>(pixels))) / ((field<isa::ConfigurePixels::Banks>(pixels) + 1))) + ((1) / ((field<isa::Join::Rows>(word) + 1)))) - 1) * field<isa::ConfigurePixels::ExpPixelWords>(pixels) + field<isa::Join::RowWords>(word))});
             break;
         }
         case isa::PoolMax::engine << 4 | isa::PoolMax::opcode: {
-            const Word* context = contexts + (16 + 0);
+            const Word& pixels = contexts[(16 + 0)];
+            const Word& pool = contexts[(16 + 1)];
             found.add({memory::vec_context, false, 0, 1, 0, 2});
-            found.add({memory::res_ram, false, field<isa::PoolMax::Res>(word), (1 - ((1) / ((field<isa::PoolMax::Rows>(word) + 1)))) * (field<isa::ConfigurePixels::Banks>(context[0]) + 1), field<isa::ConfigurePixels::ResLineWords>(context[0]), ((((((((field<isa::PoolMax::Rows>(word) + field<isa::ConfigurePixels::Banks>(context[0]))) / ((field<isa::ConfigurePixels::Banks>(context[0]) + 1))) + ((1) / ((field<isa::PoolMax::Rows>(word) + 1)))) - 1) * field<isa::ConfigurePixels::ResPixelWords>(context[0]) + ((field<isa::ConfigurePool::Lines>(context[1]) + ((1) / ((field<isa::ConfigurePool::Lines>(context[1]) + 1)))) - 1) * field<isa::ConfigurePool::LineWords>(context[1])) + ((field<isa::ConfigurePool::Columns>(context[1]) + ((1) / ((field<isa::ConfigurePool::Columns>(context[1]) + 1)))) - 1) * field<isa::ConfigurePool::ColumnWords>(context[1])) + field<isa::PoolMax::RowWords>(word))});
+            found.add({memory::res_ram, false, field<isa::PoolMax::Res>(word), (1 - ((1) / ((field<isa::PoolMax::Rows>(word) + 1)))) * (field<isa::ConfigurePixels::Banks>(pixels) + 1), field<isa::ConfigurePixels::ResLineWords>(pixels), ((((((((field<isa::PoolMax::Rows>(word) + field<isa::ConfigurePixels::Banks>(pixels))) / ((field<isa::ConfigurePixels::Banks>(pixels) + 1))) + ((1) / ((field<isa::PoolMax::Rows>(word) + 1)))) - 1) * field<isa::ConfigurePixels::ResPixelWords>(pixels) + ((field<isa::ConfigurePool::Lines>(pool) + ((1) / ((field<isa::ConfigurePool::Lines>(pool) + 1)))) - 1) * field<isa::ConfigurePool::LineWords>(pool)) + ((field<isa::ConfigurePool::Columns>(pool) + ((1) / ((field<isa::ConfigurePool::Columns>(pool) + 1)))) - 1) * field<isa::ConfigurePool::ColumnWords>(pool)) + field<isa::PoolMax::RowWords>(word))});
             found.add({memory::out_ram, true, field<isa::PoolMax::Out>(word), (1 - field<isa::PoolMax::ToExp>(word)) * field<isa::PoolMax::Rows>(word), (8 * field<isa::PoolMax::RowBlocks>(word) + ((1) / ((field<isa::PoolMax::RowBlocks>(word) + 1))) * field<isa::PoolMax::RowWords>(word)), field<isa::PoolMax::RowWords>(word)});
-            found.add({memory::exp_ram, true, field<isa::PoolMax::Out>(word), field<isa::PoolMax::ToExp>(word) * (1 - ((1) / ((field<isa::PoolMax::Rows>(word) + 1)))) * (field<isa::ConfigurePixels::Banks>(context[0]) + 1), field<isa::ConfigurePixels::ExpLineWords>(context[0]), ((((((field<isa::PoolMax::Rows>(word) + field<isa::ConfigurePixels::Banks>(context[0]))) / ((field<isa::ConfigurePixels::Banks>(context[0]) + 1))) + ((1) / ((field<isa::PoolMax::Rows>(word) + 1)))) - 1) * field<isa::ConfigurePixels::ExpPixelWords>(context[0]) + field<isa::PoolMax::RowWords>(word))});
+            found.add({memory::exp_ram, true, field<isa::PoolMax::Out>(word), field<isa::PoolMax::ToExp>(word) * (1 - ((1) / ((field<isa::PoolMax::Rows>(word) + 1)))) * (field<isa::ConfigurePixels::Banks>(pixels) + 1), field<isa::ConfigurePixels::ExpLineWords>(pixels), ((((((field<isa::PoolMax::Rows>(word) + field<isa::ConfigurePixels::Banks>(pixels))) / ((field<isa::ConfigurePixels::Banks>(pixels) + 1))) + ((1) / ((field<isa::PoolMax::Rows>(word) + 1)))) - 1) * field<isa::ConfigurePixels::ExpPixelWords>(pixels) + field<isa::PoolMax::RowWords>(word))});
             break;
         }
         case isa::PoolAverage::engine << 4 | isa::PoolAverage::opcode: {
-            const Word* context = contexts + (16 + 0);
+            const Word& pixels = contexts[(16 + 0)];
+            const Word& pool = contexts[(16 + 1)];
             found.add({memory::vec_context, false, 0, 1, 0, 2});
-            found.add({memory::res_ram, false, field<isa::PoolAverage::Res>(word), (1 - ((1) / ((field<isa::PoolAverage::Rows>(word) + 1)))) * (field<isa::ConfigurePixels::Banks>(context[0]) + 1), field<isa::ConfigurePixels::ResLineWords>(context[0]), ((((((((field<isa::PoolAverage::Rows>(word) + field<isa::ConfigurePixels::Banks>(context[0]))) / ((field<isa::ConfigurePixels::Banks>(context[0]) + 1))) + ((1) / ((field<isa::PoolAverage::Rows>(word) + 1)))) - 1) * field<isa::ConfigurePixels::ResPixelWords>(context[0]) + ((field<isa::ConfigurePool::Lines>(context[1]) + ((1) / ((field<isa::ConfigurePool::Lines>(context[1]) + 1)))) - 1) * field<isa::ConfigurePool::LineWords>(context[1])) + ((field<isa::ConfigurePool::Columns>(context[1]) + ((1) / ((field<isa::ConfigurePool::Columns>(context[1]) + 1)))) - 1) * field<isa::ConfigurePool::ColumnWords>(context[1])) + (((field<isa::PoolAverage::Groups>(word) * (2 - field<isa::ConfigurePixels::Packed>(context[0])) + 1)) / (2)))});
+            found.add({memory::res_ram, false, field<isa::PoolAverage::Res>(word), (1 - ((1) / ((field<isa::PoolAverage::Rows>(word) + 1)))) * (field<isa::ConfigurePixels::Banks>(pixels) + 1), field<isa::ConfigurePixels::ResLineWords>(pixels), ((((((((field<isa::PoolAverage::Rows>(word) + field<isa::ConfigurePixels::Banks>(pixels))) / ((field<isa::ConfigurePixels::Banks>(pixels) + 1))) + ((1) / ((field<isa::PoolAverage::Rows>(word) + 1)))) - 1) * field<isa::ConfigurePixels::ResPixelWords>(pixels) + ((field<isa::ConfigurePool::Lines>(pool) + ((1) / ((field<isa::ConfigurePool::Lines>(pool) + 1)))) - 1) * field<isa::ConfigurePool::LineWords>(pool)) + ((field<isa::ConfigurePool::Columns>(pool) + ((1) / ((field<isa::ConfigurePool::Columns>(pool) + 1)))) - 1) * field<isa::ConfigurePool::ColumnWords>(pool)) + (((field<isa::PoolAverage::Groups>(word) * (2 - field<isa::ConfigurePixels::Packed>(pixels)) + 1)) / (2)))});
             found.add({memory::out_ram, true, field<isa::PoolAverage::Out>(word), (1 - field<isa::PoolAverage::ToExp>(word)) * field<isa::PoolAverage::Rows>(word), (8 * field<isa::PoolAverage::RowBlocks>(word) + ((1) / ((field<isa::PoolAverage::RowBlocks>(word) + 1))) * field<isa::PoolAverage::RowWords>(word)), field<isa::PoolAverage::RowWords>(word)});
-            found.add({memory::exp_ram, true, field<isa::PoolAverage::Out>(word), field<isa::PoolAverage::ToExp>(word) * (1 - ((1) / ((field<isa::PoolAverage::Rows>(word) + 1)))) * (field<isa::ConfigurePixels::Banks>(context[0]) + 1), field<isa::ConfigurePixels::ExpLineWords>(context[0]), ((((((field<isa::PoolAverage::Rows>(word) + field<isa::ConfigurePixels::Banks>(context[0]))) / ((field<isa::ConfigurePixels::Banks>(context[0]) + 1))) + ((1) / ((field<isa::PoolAverage::Rows>(word) + 1)))) - 1) * field<isa::ConfigurePixels::ExpPixelWords>(context[0]) + field<isa::PoolAverage::RowWords>(word))});
+            found.add({memory::exp_ram, true, field<isa::PoolAverage::Out>(word), field<isa::PoolAverage::ToExp>(word) * (1 - ((1) / ((field<isa::PoolAverage::Rows>(word) + 1)))) * (field<isa::ConfigurePixels::Banks>(pixels) + 1), field<isa::ConfigurePixels::ExpLineWords>(pixels), ((((((field<isa::PoolAverage::Rows>(word) + field<isa::ConfigurePixels::Banks>(pixels))) / ((field<isa::ConfigurePixels::Banks>(pixels) + 1))) + ((1) / ((field<isa::PoolAverage::Rows>(word) + 1)))) - 1) * field<isa::ConfigurePixels::ExpPixelWords>(pixels) + field<isa::PoolAverage::RowWords>(word))});
             break;
         }
         case isa::ConfigureFeatures::engine << 4 | isa::ConfigureFeatures::opcode: {
@@ -350,19 +359,60 @@ inline Regions regions(const Word& word, const Word (&contexts)[context_words], 
             break;
         }
         case isa::Reduce::engine << 4 | isa::Reduce::opcode: {
-            const Word* context = contexts + (18 + 4 * field<isa::Reduce::Slot>(word));
+            const Word& features = contexts[(18 + 4 * field<isa::Reduce::Slot>(word))];
+            const Word& destinations = contexts[((18 + 4 * field<isa::Reduce::Slot>(word)) + 1)];
+            const Word& ids = contexts[((18 + 4 * field<isa::Reduce::Slot>(word)) + 2)];
+            const Word& spilled = contexts[((18 + 4 * field<isa::Reduce::Slot>(word)) + 3)];
             found.add({memory::agg_context, false, 4 * field<isa::Reduce::Slot>(word), 1, 0, 4});
-            found.add({memory::dram, false, field<isa::ConfigureFeatures::Address>(context[0]), field<isa::ConfigureFeatures::Count>(context[0]), 64 * field<isa::ConfigureFeatures::RowBlocks>(context[0]), field<isa::Reduce::Groups>(word) * design.lanes});
-            found.add({memory::dram, false, (field<isa::ConfigureDestinations::Address>(context[1]) + (16 + (24 - 16) * ((field<isa::Reduce::Source>(word)) / (2))) * field<isa::Reduce::Destination>(word)), 1, 0, (1 - field<isa::Reduce::FromFifo>(word)) * (16 + (24 - 16) * ((field<isa::Reduce::Source>(word)) / (2))) * field<isa::Reduce::Rows>(word)});
-            found.add({memory::dram, false, field<isa::ConfigureIds::Address>(context[2]), 1, 0, (1 - field<isa::Reduce::FromFifo>(word)) * field<isa::ConfigureIds::Edges>(context[2]) * (field<isa::ConfigureIds::IdBytes>(context[2]) * (1 - ((field<isa::Reduce::Source>(word)) / (2))) + 2 * ((field<isa::Reduce::Source>(word)) / (2)))});
-            found.add({memory::dram, false, field<isa::ConfigureSpilled::Address>(context[3]), field<isa::ConfigureSpilled::Count>(context[3]), 64 * field<isa::ConfigureSpilled::RowBlocks>(context[3]), field<isa::Reduce::Merge>(word) * 4 * field<isa::Reduce::Groups>(word) * design.lanes});
+            found.add({memory::dram, false, field<isa::ConfigureFeatures::Address>(features), field<isa::ConfigureFeatures::Count>(features), 64 * field<isa::ConfigureFeatures::RowBlocks>(features), field<isa::Reduce::Groups>(word) * design.lanes});
+            found.add({memory::dram, false, (field<isa::ConfigureDestinations::Address>(destinations) + (16 + (24 - 16) * ((field<isa::Reduce::Source>(word)) / (2))) * field<isa::Reduce::Destination>(word)), 1, 0, (1 - field<isa::Reduce::FromFifo>(word)) * (16 + (24 - 16) * ((field<isa::Reduce::Source>(word)) / (2))) * field<isa::Reduce::Rows>(word)});
+            found.add({memory::dram, false, field<isa::ConfigureIds::Address>(ids), 1, 0, (1 - field<isa::Reduce::FromFifo>(word)) * field<isa::ConfigureIds::Edges>(ids) * (field<isa::ConfigureIds::IdBytes>(ids) * (1 - ((field<isa::Reduce::Source>(word)) / (2))) + 2 * ((field<isa::Reduce::Source>(word)) / (2)))});
+            found.add({memory::dram, false, field<isa::ConfigureSpilled::Address>(spilled), field<isa::ConfigureSpilled::Count>(spilled), 64 * field<isa::ConfigureSpilled::RowBlocks>(spilled), field<isa::Reduce::Merge>(word) * 4 * field<isa::Reduce::Groups>(word) * design.lanes});
             found.add({memory::feature_ram, false, 0, 1, 0, (((field<isa::Reduce::Source>(word) + 2)) / (3)) * design.feature_words});
             found.add({memory::tag_ram, false, 0, 1, 0, (((field<isa::Reduce::Source>(word) + 2)) / (3)) * (1 - ((field<isa::Reduce::Source>(word)) / (2))) * ((design.feature_words) / (8))});
             found.add({memory::sum_ram, false, field<isa::Reduce::Sum>(word), 1, 0, (1 - field<isa::Reduce::Spill>(word)) * field<isa::Reduce::Accumulate>(word) * field<isa::Reduce::Rows>(word) * field<isa::Reduce::Groups>(word)});
-            found.add({memory::dram, true, field<isa::ConfigureSpilled::Address>(context[3]), field<isa::ConfigureSpilled::Count>(context[3]), 64 * field<isa::ConfigureSpilled::RowBlocks>(context[3]), field<isa::Reduce::Spill>(word) * 4 * field<isa::Reduce::Groups>(word) * design.lanes});
+            found.add({memory::dram, true, field<isa::ConfigureSpilled::Address>(spilled), field<isa::ConfigureSpilled::Count>(spilled), 64 * field<isa::ConfigureSpilled::RowBlocks>(spilled), field<isa::Reduce::Spill>(word) * 4 * field<isa::Reduce::Groups>(word) * design.lanes});
             found.add({memory::feature_ram, true, 0, 1, 0, (((field<isa::Reduce::Source>(word) + 2)) / (3)) * design.feature_words});
             found.add({memory::tag_ram, true, 0, 1, 0, (((field<isa::Reduce::Source>(word) + 2)) / (3)) * (1 - ((field<isa::Reduce::Source>(word)) / (2))) * ((design.feature_words) / (8))});
             found.add({memory::sum_ram, true, field<isa::Reduce::Sum>(word), 1, 0, (1 - field<isa::Reduce::Spill>(word)) * field<isa::Reduce::Rows>(word) * field<isa::Reduce::Groups>(word)});
+            break;
+        }
+        case isa::ConfigureSources::engine << 4 | isa::ConfigureSources::opcode: {
+            found.add({memory::agg_context, true, 4 * field<isa::ConfigureSources::Scores>(word), 1, 0, 1});
+            break;
+        }
+        case isa::ConfigureTargets::engine << 4 | isa::ConfigureTargets::opcode: {
+            found.add({memory::agg_context, true, (4 * field<isa::ConfigureTargets::Scores>(word) + 1), 1, 0, 1});
+            break;
+        }
+        case isa::ConfigureTypes::engine << 4 | isa::ConfigureTypes::opcode: {
+            found.add({memory::agg_context, true, (4 * field<isa::ConfigureTypes::Scores>(word) + 2), 1, 0, 1});
+            break;
+        }
+        case isa::Attend::engine << 4 | isa::Attend::opcode: {
+            const Word& features = contexts[(18 + 4 * field<isa::Attend::Slot>(word))];
+            const Word& destinations = contexts[((18 + 4 * field<isa::Attend::Slot>(word)) + 1)];
+            const Word& ids = contexts[((18 + 4 * field<isa::Attend::Slot>(word)) + 2)];
+            const Word& spilled = contexts[((18 + 4 * field<isa::Attend::Slot>(word)) + 3)];
+            const Word& sources = contexts[(18 + 4 * field<isa::Attend::Scores>(word))];
+            const Word& targets = contexts[((18 + 4 * field<isa::Attend::Scores>(word)) + 1)];
+            const Word& types = contexts[((18 + 4 * field<isa::Attend::Scores>(word)) + 2)];
+            found.add({memory::agg_context, false, 4 * field<isa::Attend::Slot>(word), 1, 0, 4});
+            found.add({memory::agg_context, false, 4 * field<isa::Attend::Scores>(word), 1, 0, 4});
+            found.add({memory::dram, false, field<isa::ConfigureFeatures::Address>(features), field<isa::Attend::Weigh>(word) * field<isa::ConfigureFeatures::Count>(features), 64 * field<isa::ConfigureFeatures::RowBlocks>(features), field<isa::Attend::Heads>(word) * field<isa::Attend::HeadGroups>(word) * design.lanes});
+            found.add({memory::dram, false, (field<isa::ConfigureDestinations::Address>(destinations) + 16 * field<isa::Attend::Destination>(word)), 1, 0, 16 * field<isa::Attend::Rows>(word)});
+            found.add({memory::dram, false, field<isa::ConfigureIds::Address>(ids), 1, 0, field<isa::ConfigureIds::Edges>(ids) * field<isa::ConfigureIds::IdBytes>(ids)});
+            found.add({memory::dram, false, field<isa::ConfigureSources::Address>(sources), (1 - ((1) / ((field<isa::ConfigureSources::Count>(sources) + 1)))), 0, 8 * ((field<isa::ConfigureSources::RowBeats>(sources) * (field<isa::ConfigureSources::Count>(sources) - 1) + (1 - ((field<isa::Attend::Kind>(word)) / (2))) * (((field<isa::Attend::Heads>(word) + 3)) / (4))) + ((field<isa::Attend::Kind>(word)) / (2)) * field<isa::Attend::Heads>(word) * field<isa::ConfigureSources::HeadBeats>(sources))});
+            found.add({memory::dram, false, (field<isa::ConfigureTargets::Address>(targets) + 8 * field<isa::ConfigureTargets::RowBeats>(targets) * field<isa::Attend::Destination>(word)), (1 - ((1) / ((field<isa::Attend::Rows>(word) + 1)))), 0, 8 * ((field<isa::ConfigureTargets::RowBeats>(targets) * (field<isa::Attend::Rows>(word) - 1) + (1 - ((field<isa::Attend::Kind>(word)) / (2))) * (((field<isa::Attend::Heads>(word) + 3)) / (4))) + ((field<isa::Attend::Kind>(word)) / (2)) * field<isa::Attend::Heads>(word) * field<isa::ConfigureSources::HeadBeats>(sources))});
+            found.add({memory::dram, false, field<isa::ConfigureTypes::Address>(types), 1, 0, field<isa::Attend::Kind>(word) * (1 - ((field<isa::Attend::Kind>(word)) / (2))) * 8 * (((field<isa::Attend::Heads>(word) + 3)) / (4)) * field<isa::ConfigureTypes::Count>(types)});
+            found.add({memory::dram, false, (field<isa::ConfigureSpilled::Address>(spilled) + 64 * field<isa::ConfigureSpilled::RowBlocks>(spilled) * field<isa::Attend::Destination>(word)), field<isa::Attend::Rows>(word), 64 * field<isa::ConfigureSpilled::RowBlocks>(spilled), (1 - (1 - field<isa::Attend::Merge>(word)) * field<isa::Attend::Maxima>(word)) * (2 * 8 + field<isa::Attend::Merge>(word) * field<isa::Attend::Weigh>(word) * field<isa::Attend::Heads>(word) * field<isa::Attend::HeadGroups>(word) * 9 * 8)});
+            found.add({memory::feature_ram, false, 0, 1, 0, field<isa::Attend::Source>(word) * field<isa::Attend::Weigh>(word) * design.feature_words});
+            found.add({memory::tag_ram, false, 0, 1, 0, field<isa::Attend::Source>(word) * field<isa::Attend::Weigh>(word) * ((design.feature_words) / (8))});
+            found.add({memory::sum_ram, false, field<isa::Attend::Sum>(word), 1, 0, field<isa::Attend::Weigh>(word) * (1 - field<isa::Attend::Spill>(word)) * field<isa::Attend::Accumulate>(word) * field<isa::Attend::Rows>(word) * field<isa::Attend::Heads>(word) * field<isa::Attend::HeadGroups>(word)});
+            found.add({memory::dram, true, ((field<isa::ConfigureSpilled::Address>(spilled) + 64 * field<isa::ConfigureSpilled::RowBlocks>(spilled) * field<isa::Attend::Destination>(word)) + 2 * 8 * field<isa::Attend::Weigh>(word)), field<isa::Attend::Spill>(word) * field<isa::Attend::Rows>(word), 64 * field<isa::ConfigureSpilled::RowBlocks>(spilled), ((1 - field<isa::Attend::Weigh>(word)) * 2 * 8 + field<isa::Attend::Weigh>(word) * field<isa::Attend::Heads>(word) * field<isa::Attend::HeadGroups>(word) * 9 * 8)});
+            found.add({memory::feature_ram, true, 0, 1, 0, field<isa::Attend::Source>(word) * field<isa::Attend::Weigh>(word) * design.feature_words});
+            found.add({memory::tag_ram, true, 0, 1, 0, field<isa::Attend::Source>(word) * field<isa::Attend::Weigh>(word) * ((design.feature_words) / (8))});
+            found.add({memory::sum_ram, true, field<isa::Attend::Sum>(word), 1, 0, field<isa::Attend::Weigh>(word) * (1 - field<isa::Attend::Spill>(word)) * field<isa::Attend::Rows>(word) * field<isa::Attend::Heads>(word) * field<isa::Attend::HeadGroups>(word)});
             break;
         }
         case isa::ConfigureLeft::engine << 4 | isa::ConfigureLeft::opcode: {
@@ -378,26 +428,29 @@ inline Regions regions(const Word& word, const Word (&contexts)[context_words], 
             break;
         }
         case isa::Compose::engine << 4 | isa::Compose::opcode: {
-            const Word* context = contexts + (82 + 0);
+            const Word& left = contexts[(82 + 0)];
+            const Word& right = contexts[(82 + 1)];
+            const Word& bitmap = contexts[(82 + 2)];
             found.add({memory::sgb_context, false, 0, 1, 0, 3});
-            found.add({memory::dram, false, field<isa::ConfigureLeft::Address>(context[0]), 1, 0, (64 * (((field<isa::ConfigureLeft::Rows>(context[0]) + 16)) / (16)) + 8 * (((field<isa::ConfigureLeft::Edges>(context[0]) + 1)) / (2)))});
-            found.add({memory::dram, false, field<isa::ConfigureRight::Address>(context[1]), 1, 0, (64 * (((field<isa::ConfigureRight::Rows>(context[1]) + 16)) / (16)) + 8 * (((field<isa::ConfigureRight::Edges>(context[1]) + 1)) / (2)))});
-            found.add({memory::dram, false, field<isa::ConfigureBitmap::Address>(context[2]), field<isa::ConfigureBitmap::Wide>(context[2]), 0, 8 * (((field<isa::ConfigureRight::Edges>(context[1]) + 1)) / (2))});
+            found.add({memory::dram, false, field<isa::ConfigureLeft::Address>(left), 1, 0, (64 * (((field<isa::ConfigureLeft::Rows>(left) + 16)) / (16)) + 8 * (((field<isa::ConfigureLeft::Edges>(left) + 1)) / (2)))});
+            found.add({memory::dram, false, field<isa::ConfigureRight::Address>(right), 1, 0, (64 * (((field<isa::ConfigureRight::Rows>(right) + 16)) / (16)) + 8 * (((field<isa::ConfigureRight::Edges>(right) + 1)) / (2)))});
+            found.add({memory::dram, false, field<isa::ConfigureBitmap::Address>(bitmap), field<isa::ConfigureBitmap::Wide>(bitmap), 0, 8 * (((field<isa::ConfigureRight::Edges>(right) + 1)) / (2))});
             found.add({memory::dram, true, field<isa::Compose::Address>(word), (1 - field<isa::Compose::ToFifo>(word)), 0, (64 * (((field<isa::Compose::Rows>(word) + 16)) / (16)) + 8 * (((field<isa::Compose::Edges>(word) + 1)) / (2)))});
             break;
         }
         case isa::Transpose::engine << 4 | isa::Transpose::opcode: {
-            const Word* context = contexts + (82 + 0);
+            const Word& left = contexts[(82 + 0)];
             found.add({memory::sgb_context, false, 0, 1, 0, 3});
-            found.add({memory::dram, false, field<isa::ConfigureLeft::Address>(context[0]), 1, 0, (64 * (((field<isa::ConfigureLeft::Rows>(context[0]) + 16)) / (16)) + 8 * (((field<isa::ConfigureLeft::Edges>(context[0]) + 1)) / (2)))});
+            found.add({memory::dram, false, field<isa::ConfigureLeft::Address>(left), 1, 0, (64 * (((field<isa::ConfigureLeft::Rows>(left) + 16)) / (16)) + 8 * (((field<isa::ConfigureLeft::Edges>(left) + 1)) / (2)))});
             found.add({memory::dram, true, field<isa::Transpose::Address>(word), 1, 0, (64 * (((field<isa::Transpose::Rows>(word) + 16)) / (16)) + 8 * (((field<isa::Transpose::Edges>(word) + 1)) / (2)))});
             break;
         }
         case isa::Widen::engine << 4 | isa::Widen::opcode: {
-            const Word* context = contexts + (82 + 0);
+            const Word& right = contexts[(82 + 1)];
+            const Word& bitmap = contexts[(82 + 2)];
             found.add({memory::sgb_context, false, 0, 1, 0, 3});
-            found.add({memory::dram, false, field<isa::ConfigureRight::Address>(context[1]), 1, 0, (64 * (((field<isa::ConfigureRight::Rows>(context[1]) + 16)) / (16)) + 8 * (((field<isa::ConfigureRight::Edges>(context[1]) + 1)) / (2)))});
-            found.add({memory::dram, true, field<isa::ConfigureBitmap::Address>(context[2]), 1, 0, 8 * (((field<isa::ConfigureRight::Edges>(context[1]) + 1)) / (2))});
+            found.add({memory::dram, false, field<isa::ConfigureRight::Address>(right), 1, 0, (64 * (((field<isa::ConfigureRight::Rows>(right) + 16)) / (16)) + 8 * (((field<isa::ConfigureRight::Edges>(right) + 1)) / (2)))});
+            found.add({memory::dram, true, field<isa::ConfigureBitmap::Address>(bitmap), 1, 0, 8 * (((field<isa::ConfigureRight::Edges>(right) + 1)) / (2))});
             break;
         }
         case isa::Depthwise::engine << 4 | isa::Depthwise::opcode: {

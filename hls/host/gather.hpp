@@ -270,11 +270,11 @@ bool rows_in_tile(const ReduceTile& tile, const HostEdges<Z, Beat>& edges) {
 template <class D, class Z, class Beat, class F, class TagRam, class T, class Fifo, class Events>
 Outcome reduce_rows(const ReduceTile& tile, HostMemory<Beat> features, HostMemory<Beat> graph,
                     HostRam<F> feature_ram, TagRam tag_ram, HostRam<T> sum_ram, Fifo& rows_fifo,
-                    Events& events) {
+                    AggMemories<D, Z>& memories, Events& events) {
     static_assert(D::lanes == group_channels, "a beat of a feature row is one group");
     const auto plain = [&] {
         return reduce_rows<D, Z>(tile, features.plain(), graph.plain(), feature_ram.plain, tag_ram,
-                                 sum_ram.plain, rows_fifo, events);
+                                 sum_ram.plain, rows_fifo, memories, events);
     };
     HostEdges<Z, Beat> edges;
     if (!gathers_on_host(tile) || !sum_ram.holds(tile.sum, std::uint64_t{tile.rows} * tile.groups) ||

@@ -52,6 +52,21 @@ class ReduceSource(IntEnum):
     SCHEDULE = 2
 
 
+class AttendKind(IntEnum):
+    """Values of the field ``kind`` of ``attend``."""
+
+    ADD = 0
+    TYPED = 1
+    DOT = 2
+
+
+class AttendSource(IntEnum):
+    """Values of the field ``source`` of ``attend``."""
+
+    DRAM = 0
+    TAGS = 1
+
+
 class Fault(IntEnum):
     """Fault codes of DISPATCH."""
 
@@ -2113,6 +2128,234 @@ def reduce(
             ("from_fifo", 59, 1, from_fifo),
             ("destination", 64, 24, destination),
             ("sum", 88, 12, sum),
+            ("wait0", 8, 5, wait0),
+            ("wait1", 13, 5, wait1),
+            ("signal0", 18, 5, signal0),
+            ("signal1", 23, 5, signal1),
+        ),
+    )
+
+
+def configure_sources(
+    *,
+    scores: int,
+    row_beats: int,
+    head_beats: int,
+    count: int,
+    address: int,
+    wait0: int = 0,
+    wait1: int = 0,
+    signal0: int = 0,
+    signal1: int = 0,
+) -> int:
+    """Packs ``configure_sources``, 128 bits.
+
+    Keeps what attend compares of the source vertices: rows of scores in the layout 'scores', or of keys.
+
+    Args:
+        scores: Context; 0 to 15.
+        row_beats: Distance of two rows in beats; 0: all rows are the first one; 0 to 4095.
+        head_beats: Beats of keys of a head; for scores not used; 0 to 63.
+        count: Number of source vertices; 0 to 16777215.
+        address: First byte; 0 to 1099511627775.
+        wait0: Semaphore to wait for, 0 for none; 0 to 31.
+        wait1: Second semaphore to wait for, 0 for none; 0 to 31.
+        signal0: Semaphore to signal when the work is done, 0 for none; 0 to 31.
+        signal1: Second semaphore to signal, 0 for none; 0 to 31.
+
+    Raises:
+        FieldRangeError: A value does not fit its field.
+    """
+    return _word(
+        "configure_sources",
+        Engine.AGG,
+        7,
+        (
+            ("scores", 32, 4, scores),
+            ("row_beats", 36, 12, row_beats),
+            ("head_beats", 48, 6, head_beats),
+            ("count", 64, 24, count),
+            ("address", 88, 40, address),
+            ("wait0", 8, 5, wait0),
+            ("wait1", 13, 5, wait1),
+            ("signal0", 18, 5, signal0),
+            ("signal1", 23, 5, signal1),
+        ),
+    )
+
+
+def configure_targets(
+    *,
+    scores: int,
+    row_beats: int,
+    count: int,
+    address: int,
+    wait0: int = 0,
+    wait1: int = 0,
+    signal0: int = 0,
+    signal1: int = 0,
+) -> int:
+    """Packs ``configure_targets``, 128 bits.
+
+    Keeps what attend compares of the destination vertices: rows of scores in the layout 'scores', or of
+    queries.
+
+    Args:
+        scores: Context; 0 to 15.
+        row_beats: Distance of two rows in beats; 0: all rows are the first one; 0 to 4095.
+        count: Number of destination vertices; 0 to 16777215.
+        address: First byte; 0 to 1099511627775.
+        wait0: Semaphore to wait for, 0 for none; 0 to 31.
+        wait1: Second semaphore to wait for, 0 for none; 0 to 31.
+        signal0: Semaphore to signal when the work is done, 0 for none; 0 to 31.
+        signal1: Second semaphore to signal, 0 for none; 0 to 31.
+
+    Raises:
+        FieldRangeError: A value does not fit its field.
+    """
+    return _word(
+        "configure_targets",
+        Engine.AGG,
+        8,
+        (
+            ("scores", 32, 4, scores),
+            ("row_beats", 36, 12, row_beats),
+            ("count", 64, 24, count),
+            ("address", 88, 40, address),
+            ("wait0", 8, 5, wait0),
+            ("wait1", 13, 5, wait1),
+            ("signal0", 18, 5, signal0),
+            ("signal1", 23, 5, signal1),
+        ),
+    )
+
+
+def configure_types(
+    *,
+    scores: int,
+    count: int,
+    address: int,
+    wait0: int = 0,
+    wait1: int = 0,
+    signal0: int = 0,
+    signal1: int = 0,
+) -> int:
+    """Packs ``configure_types``, 128 bits.
+
+    Keeps the scores of the types of edges, in the layout 'scores', row behind row without gaps.
+
+    Args:
+        scores: Context; 0 to 15.
+        count: Number of types; 0 to 255.
+        address: First byte; 0 to 1099511627775.
+        wait0: Semaphore to wait for, 0 for none; 0 to 31.
+        wait1: Second semaphore to wait for, 0 for none; 0 to 31.
+        signal0: Semaphore to signal when the work is done, 0 for none; 0 to 31.
+        signal1: Second semaphore to signal, 0 for none; 0 to 31.
+
+    Raises:
+        FieldRangeError: A value does not fit its field.
+    """
+    return _word(
+        "configure_types",
+        Engine.AGG,
+        9,
+        (
+            ("scores", 32, 4, scores),
+            ("count", 64, 8, count),
+            ("address", 88, 40, address),
+            ("wait0", 8, 5, wait0),
+            ("wait1", 13, 5, wait1),
+            ("signal0", 18, 5, signal0),
+            ("signal1", 23, 5, signal1),
+        ),
+    )
+
+
+def attend(
+    *,
+    slot: int,
+    scores: int,
+    rows: int,
+    kind: int,
+    unsigned: int,
+    accumulate: int,
+    source: int,
+    maxima: int,
+    weigh: int,
+    merge: int,
+    spill: int,
+    head_groups: int,
+    destination: int,
+    sum: int,
+    heads: int,
+    shift: int,
+    factor: int,
+    wait0: int = 0,
+    wait1: int = 0,
+    signal0: int = 0,
+    signal1: int = 0,
+) -> int:
+    """Packs ``attend``, 128 bits.
+
+    Attention over the edges of rows destinations from destination on. The logit of an edge and a head: in
+    kind 0 (add) leaky(saturate16(source + target)), in kind 1 (typed) leaky(saturate16(source + target +
+    type)), in kind 2 (dot) saturate16(requantize(query . key, factor, shift)); leaky(x) = x >= 0 ? x : (x *
+    factor + 2^11) >> 12. With maxima, M[h] = the largest logit, -2^15 without edges (merge: at least
+    spilled.M). With weigh, e = table[M[h] - logit], num[c] = sum of e * features[source][c] and den[group] =
+    sum of e (merge: plus what was spilled); M is spilled.M without maxima. With spill, what was computed is
+    spilled and nothing else. Otherwise t[c] = floor((512 * num[c] + den) / (2 * den)), 0 where den is 0, and
+    sum[row - destination][c] = (accumulate ? sum[row - destination][c] : 0) + t[c]. Both maxima and weigh:
+    neither merge nor spill; maxima alone: spill.
+
+    Args:
+        slot: Context of the features, destinations, ids and spilled partials; 0 to 15.
+        scores: Context of the scores of sources, targets and types; 0 to 15.
+        rows: Number of destinations; 0 to 255.
+        kind: What a logit is made of; 0 to 3.
+        unsigned: 1: features are uint8; 0 to 1.
+        accumulate: 1: add to what sum_ram holds; 0 to 1.
+        source: Where rows of features come from: DRAM alone, or the scratchpad by its tags; 0 to 1.
+        maxima: 1: finds the largest logits; 0 to 1.
+        weigh: 1: adds weighted features; 0 to 1.
+        merge: 1: begins with what was spilled; 0 to 1.
+        spill: 1: partials are spilled; 0 to 1.
+        head_groups: Groups of lanes channels of a head; 0 to 63.
+        destination: First destination vertex; 0 to 16777215.
+        sum: First word in sum_ram; 0 to 4095.
+        heads: Number of heads; 0 to 15.
+        shift: Right shift of a dot product; 0 to 63.
+        factor: Slope below zero in units of 2^-12, or the multiplier of a dot product; 0 to 65535.
+        wait0: Semaphore to wait for, 0 for none; 0 to 31.
+        wait1: Second semaphore to wait for, 0 for none; 0 to 31.
+        signal0: Semaphore to signal when the work is done, 0 for none; 0 to 31.
+        signal1: Second semaphore to signal, 0 for none; 0 to 31.
+
+    Raises:
+        FieldRangeError: A value does not fit its field.
+    """
+    return _word(
+        "attend",
+        Engine.AGG,
+        6,
+        (
+            ("slot", 32, 4, slot),
+            ("scores", 36, 4, scores),
+            ("rows", 40, 8, rows),
+            ("kind", 48, 2, kind),
+            ("unsigned", 50, 1, unsigned),
+            ("accumulate", 51, 1, accumulate),
+            ("source", 52, 1, source),
+            ("maxima", 53, 1, maxima),
+            ("weigh", 54, 1, weigh),
+            ("merge", 55, 1, merge),
+            ("spill", 56, 1, spill),
+            ("head_groups", 57, 6, head_groups),
+            ("destination", 64, 24, destination),
+            ("sum", 88, 12, sum),
+            ("heads", 100, 4, heads),
+            ("shift", 104, 6, shift),
+            ("factor", 110, 16, factor),
             ("wait0", 8, 5, wait0),
             ("wait1", 13, 5, wait1),
             ("signal0", 18, 5, signal0),

@@ -25,6 +25,12 @@ constexpr unsigned bursts_ahead = 8;  // bursts that an engine requests ahead: h
 constexpr unsigned page_bytes = 4096;  // no burst crosses a multiple of it
 constexpr unsigned context_words = 4;  // words of agg_context for each context
 constexpr unsigned load_contexts = 16;  // contexts that LOAD keeps
+constexpr unsigned attend_words = 512;  // words of 8 partial sums, and beats of targets, that AGG keeps for one attend
+constexpr unsigned attend_edges = 512;  // edges of an attend whose gaps AGG keeps before it reads their rows
+constexpr unsigned type_beats = 128;  // beats of scores of edge types that AGG keeps for one attend
+constexpr unsigned score_beats = 64;  // beats of the longest row of keys
+constexpr unsigned exponentials = 2308;  // entries of the table of exponentials
+constexpr unsigned partial_bits = 36;  // bits of a partial sum of attend
 constexpr unsigned post_left = 15;  // left shift of a sum in Q.8 before VEC's post_shift
 constexpr unsigned vec_words = 2;  // words of vec_context
 constexpr unsigned window_taps = 3;  // lines and columns of the windows of DW
@@ -557,6 +563,66 @@ constexpr int tags = 1;
 constexpr int schedule = 2;
 }  // namespace reduce_source
 
+struct ConfigureSources {
+    static constexpr int engine = 5;
+    static constexpr int opcode = 7;
+    using Scores = Field<32, 4>;
+    using RowBeats = Field<36, 12>;
+    using HeadBeats = Field<48, 6>;
+    using Count = Field<64, 24>;
+    using Address = Field<88, 40>;
+};
+
+struct ConfigureTargets {
+    static constexpr int engine = 5;
+    static constexpr int opcode = 8;
+    using Scores = Field<32, 4>;
+    using RowBeats = Field<36, 12>;
+    using Count = Field<64, 24>;
+    using Address = Field<88, 40>;
+};
+
+struct ConfigureTypes {
+    static constexpr int engine = 5;
+    static constexpr int opcode = 9;
+    using Scores = Field<32, 4>;
+    using Count = Field<64, 8>;
+    using Address = Field<88, 40>;
+};
+
+struct Attend {
+    static constexpr int engine = 5;
+    static constexpr int opcode = 6;
+    using Slot = Field<32, 4>;
+    using Scores = Field<36, 4>;
+    using Rows = Field<40, 8>;
+    using Kind = Field<48, 2>;
+    using Unsigned = Field<50, 1>;
+    using Accumulate = Field<51, 1>;
+    using Source = Field<52, 1>;
+    using Maxima = Field<53, 1>;
+    using Weigh = Field<54, 1>;
+    using Merge = Field<55, 1>;
+    using Spill = Field<56, 1>;
+    using HeadGroups = Field<57, 6>;
+    using Destination = Field<64, 24>;
+    using Sum = Field<88, 12>;
+    using Heads = Field<100, 4>;
+    using Shift = Field<104, 6>;
+    using Factor = Field<110, 16>;
+};
+
+namespace attend_kind {
+constexpr int add = 0;
+constexpr int typed = 1;
+constexpr int dot = 2;
+}  // namespace attend_kind
+
+namespace attend_source {
+constexpr int dram = 0;
+constexpr int tags = 1;
+}  // namespace attend_source
+
 struct ConfigureLeft {
     static constexpr int engine = 6;
     static constexpr int opcode = 1;
@@ -644,6 +710,9 @@ constexpr bool carries_address(int engine, int opcode) {
            (engine == 5 && opcode == 2) ||
            (engine == 5 && opcode == 3) ||
            (engine == 5 && opcode == 5) ||
+           (engine == 5 && opcode == 7) ||
+           (engine == 5 && opcode == 8) ||
+           (engine == 5 && opcode == 9) ||
            (engine == 6 && opcode == 1) ||
            (engine == 6 && opcode == 2) ||
            (engine == 6 && opcode == 3) ||
@@ -711,32 +780,41 @@ constexpr Loop agg_rows_ahead{2, 7, 14};
 constexpr Loop agg_sums{1, 3, 15};
 constexpr Loop agg_gather{1, 15, 16};
 constexpr Loop agg_divide{1, 3, 17};
-constexpr Loop agg_tags{1, 2, 18};
-constexpr Loop agg_spilled_ahead{1, 5, 19};
-constexpr Loop agg_spilled{1, 6, 20};
-constexpr Loop agg_spill{1, 6, 21};
-constexpr Loop agg_spill_responses{1, 2, 22};
-constexpr Loop sgb_context{1, 2, 23};
-constexpr Loop sgb_starts{1, 4, 24};
-constexpr Loop sgb_requests{1, 4, 25};
-constexpr Loop sgb_rows{1, 4, 26};
-constexpr Loop sgb_copy{1, 6, 27};
-constexpr Loop sgb_expand{1, 8, 28};
-constexpr Loop sgb_wide{1, 9, 29};
-constexpr Loop sgb_widen{1, 5, 30};
-constexpr Loop sgb_seen{1, 5, 31};
-constexpr Loop sgb_ascend{1, 6, 32};
-constexpr Loop sgb_out_starts{1, 4, 33};
-constexpr Loop sgb_responses{1, 2, 34};
-constexpr Loop sgb_clear{1, 2, 35};
-constexpr Loop sgb_count{2, 6, 36};
-constexpr Loop sgb_begin{2, 5, 37};
-constexpr Loop sgb_rewind{2, 5, 38};
-constexpr Loop sgb_place{2, 7, 39};
-constexpr Loop sgb_window{1, 5, 40};
-constexpr unsigned count = 41;
+constexpr Loop attend_rows{1, 6, 18};
+constexpr Loop attend_partials{1, 6, 19};
+constexpr Loop attend_scores_ahead{1, 7, 20};
+constexpr Loop attend_scores{1, 15, 21};
+constexpr Loop attend_weighted_ahead{2, 7, 22};
+constexpr Loop attend_weighted{1, 13, 23};
+constexpr Loop attend_quotients{1, 24, 24};
+constexpr Loop attend_spill{1, 6, 25};
+constexpr Loop attend_responses{1, 2, 26};
+constexpr Loop agg_tags{1, 2, 27};
+constexpr Loop agg_spilled_ahead{1, 5, 28};
+constexpr Loop agg_spilled{1, 6, 29};
+constexpr Loop agg_spill{1, 6, 30};
+constexpr Loop agg_spill_responses{1, 2, 31};
+constexpr Loop sgb_context{1, 2, 32};
+constexpr Loop sgb_starts{1, 4, 33};
+constexpr Loop sgb_requests{1, 4, 34};
+constexpr Loop sgb_rows{1, 4, 35};
+constexpr Loop sgb_copy{1, 6, 36};
+constexpr Loop sgb_expand{1, 8, 37};
+constexpr Loop sgb_wide{1, 9, 38};
+constexpr Loop sgb_widen{1, 5, 39};
+constexpr Loop sgb_seen{1, 5, 40};
+constexpr Loop sgb_ascend{1, 6, 41};
+constexpr Loop sgb_out_starts{1, 4, 42};
+constexpr Loop sgb_responses{1, 2, 43};
+constexpr Loop sgb_clear{1, 2, 44};
+constexpr Loop sgb_count{2, 6, 45};
+constexpr Loop sgb_begin{2, 5, 46};
+constexpr Loop sgb_rewind{2, 5, 47};
+constexpr Loop sgb_place{2, 7, 48};
+constexpr Loop sgb_window{1, 5, 49};
+constexpr unsigned count = 50;
 }  // namespace loops
 // In the order of the ids.
-constexpr const char* loop_names[] = {"instruction", "request_ahead", "load_tile_beats", "load_beats", "store_beats", "store_responses", "gemm_d_steps", "gemm_l_steps", "vec_groups", "vec_context", "dw_parameters", "dw_steps", "agg_context", "agg_descriptors", "agg_rows_ahead", "agg_sums", "agg_gather", "agg_divide", "agg_tags", "agg_spilled_ahead", "agg_spilled", "agg_spill", "agg_spill_responses", "sgb_context", "sgb_starts", "sgb_requests", "sgb_rows", "sgb_copy", "sgb_expand", "sgb_wide", "sgb_widen", "sgb_seen", "sgb_ascend", "sgb_out_starts", "sgb_responses", "sgb_clear", "sgb_count", "sgb_begin", "sgb_rewind", "sgb_place", "sgb_window"};
+constexpr const char* loop_names[] = {"instruction", "request_ahead", "load_tile_beats", "load_beats", "store_beats", "store_responses", "gemm_d_steps", "gemm_l_steps", "vec_groups", "vec_context", "dw_parameters", "dw_steps", "agg_context", "agg_descriptors", "agg_rows_ahead", "agg_sums", "agg_gather", "agg_divide", "attend_rows", "attend_partials", "attend_scores_ahead", "attend_scores", "attend_weighted_ahead", "attend_weighted", "attend_quotients", "attend_spill", "attend_responses", "agg_tags", "agg_spilled_ahead", "agg_spilled", "agg_spill", "agg_spill_responses", "sgb_context", "sgb_starts", "sgb_requests", "sgb_rows", "sgb_copy", "sgb_expand", "sgb_wide", "sgb_widen", "sgb_seen", "sgb_ascend", "sgb_out_starts", "sgb_responses", "sgb_clear", "sgb_count", "sgb_begin", "sgb_rewind", "sgb_place", "sgb_window"};
 
 }  // namespace hetfab::isa

@@ -5,8 +5,9 @@ from collections.abc import Collection
 from dataclasses import replace
 
 from hetfab.overlay.board import Board, read_board
+from hetfab.overlay.compiler.cnn.fusing import fused_pairs
 from hetfab.overlay.compiler.cnn.network import compile_cnn
-from hetfab.overlay.compiler.cnn.storage import images_of
+from hetfab.overlay.compiler.cnn.storage import image_forms, placed_images
 from hetfab.overlay.design import Design
 from hetfab.overlay.errors import LimitExceededError
 from hetfab.overlay.images import Image
@@ -35,8 +36,9 @@ def compile_on_samples(given: BoundModel, design: Design, *, name: str = "model"
             than its DRAM where the former is not known.
     """
     integers, board = read_integers(given.model), read_board(design.board)
-    images = images_of(integers, design.geometry).values()
-    _check_dram(board, images, _least_weight_bytes(integers), "at least ")
+    forms, fused = image_forms(integers, design.geometry), frozenset(fused_pairs(integers, design.geometry))
+    least = placed_images(integers, forms, fused, keep=False).values()
+    _check_dram(board, least, _least_weight_bytes(integers), "at least ")
     program = compile_cnn(integers, design, name=name)
     _check_dram(board, program.images, program.constants.size + program.instructions * _INSTRUCTION_BYTES, "")
     return replace(program, model_hash=model_hash(given.model), bindings=to_json(given.bindings))
