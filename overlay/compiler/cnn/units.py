@@ -25,7 +25,7 @@ _AHEAD = 4
 #: Share of its steps over which these lines are spread.
 _SPREAD = 0.8
 #: Pieces of a fused convolution behind a band before what reads the band begins: DW and STORE are not done before.
-_LATE = 2
+_LATE = 4
 
 
 @dataclass(frozen=True)
