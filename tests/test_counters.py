@@ -109,6 +109,7 @@ def largest_count(counter: EventCounter, geometry: Geometry) -> int:
             copies = {"load_weights": "wgt_d_ram", "load_planes": "wgt_l_ram", "load_parameters": "par_ram"}
             copies["load_depthwise"] = "dwp_ram"
             beats = {name: largest(name, "words") * geometry.word_bytes(ram) // 8 for name, ram in copies.items()}
+            beats["load_function"] = largest("load_function", "words")
             beats["load_activations"] = largest("load_activations", "rows", "row_blocks") * isa().block_bytes // 8
             beats |= {name: largest(name, "lines", "beats") for name in ("load_lines", "load_windows")}
             pixels = largest("load_residual", "columns") + 1
@@ -154,6 +155,14 @@ def largest_count(counter: EventCounter, geometry: Geometry) -> int:
             return MOST_FOLLOWED + 3 * largest("configure_left", "edges")
         case "sgb_write_bytes":
             return largest("compose", "edges") // 2 + 1 + largest("compose", "rows") // 2 + 1
+        case "rst_edges":
+            return MOST_FOLLOWED  # streams of restructurings have no more
+        case "rst_read_bytes":
+            # A beat for each edge, and all that is read once.
+            graphs = 2 * (largest("configure_graph", "rows") // 2 + 1)
+            return MOST_FOLLOWED + 3 * graphs
+        case "rst_write_bytes":
+            return largest("configure_graph", "edges")  # of a recoupling, a beat for each edge
     raise KeyError(counter.name)
 
 

@@ -9,14 +9,19 @@ from hetfab.overlay.isa import golden
 from hetfab.overlay.model.cnn import golden as cnn_golden
 from tests.test_import_order import imported
 
-#: What the golden model reads: the tables of the instruction set, its arithmetic, the definition of boolean products,
-#: and data without behaviour.
+#: What the golden model reads: the tables of the instruction set, its arithmetic, the definitions of boolean products
+#: and of orders, and data without behaviour.
 ALLOWED = {
     "hetfab.overlay.design.Geometry",
     "hetfab.overlay.errors.StreamInvalidError",
     "hetfab.overlay.isa.arithmetic",
     "hetfab.overlay.isa.attention",
+    "hetfab.overlay.isa.normalization",
     "hetfab.overlay.isa.spec",
+    "hetfab.overlay.restructure.matching",
+    "hetfab.overlay.restructure.schedule",
+    "hetfab.overlay.restructure.subgraphs",
+    "hetfab.overlay.restructure.tiles",
     "hetfab.overlay.semantic.adjacency",
 }
 LIBRARIES = {"collections", "dataclasses", "numpy", "typing"}
@@ -50,6 +55,11 @@ def test_the_arithmetic_imports_nothing_of_hetfab() -> None:
 
 def test_the_arithmetic_of_attention_imports_that_of_the_engines_only() -> None:
     name = "hetfab.overlay.isa.attention"
+    assert foreign(name, source_of(name), {"functools", "hetfab.overlay.isa.arithmetic"}) == []
+
+
+def test_the_arithmetic_of_normalization_imports_that_of_the_engines_only() -> None:
+    name = "hetfab.overlay.isa.normalization"
     assert foreign(name, source_of(name), {"functools", "hetfab.overlay.isa.arithmetic"}) == []
 
 

@@ -18,24 +18,26 @@ constexpr unsigned act_l_ram = 2;
 constexpr unsigned wgt_d_ram = 3;
 constexpr unsigned wgt_l_ram = 4;
 constexpr unsigned par_ram = 5;
-constexpr unsigned acc_d_ram = 6;
-constexpr unsigned acc_l_ram = 7;
-constexpr unsigned res_ram = 8;
-constexpr unsigned sum_ram = 9;
-constexpr unsigned out_ram = 10;
-constexpr unsigned exp_ram = 11;
-constexpr unsigned dwp_ram = 12;
-constexpr unsigned mid_ram = 13;
-constexpr unsigned vec_context = 14;
-constexpr unsigned feature_ram = 15;
-constexpr unsigned tag_ram = 16;
-constexpr unsigned load_context = 17;
-constexpr unsigned agg_context = 18;
-constexpr unsigned sgb_context = 19;
-constexpr unsigned count = 20;
+constexpr unsigned fun_ram = 6;
+constexpr unsigned acc_d_ram = 7;
+constexpr unsigned acc_l_ram = 8;
+constexpr unsigned res_ram = 9;
+constexpr unsigned sum_ram = 10;
+constexpr unsigned out_ram = 11;
+constexpr unsigned exp_ram = 12;
+constexpr unsigned dwp_ram = 13;
+constexpr unsigned mid_ram = 14;
+constexpr unsigned vec_context = 15;
+constexpr unsigned feature_ram = 16;
+constexpr unsigned tag_ram = 17;
+constexpr unsigned load_context = 18;
+constexpr unsigned agg_context = 19;
+constexpr unsigned sgb_context = 20;
+constexpr unsigned rst_context = 21;
+constexpr unsigned count = 22;
 }  // namespace memory
 
-constexpr const char* memory_names[] = {"dram", "act_d_ram", "act_l_ram", "wgt_d_ram", "wgt_l_ram", "par_ram", "acc_d_ram", "acc_l_ram", "res_ram", "sum_ram", "out_ram", "exp_ram", "dwp_ram", "mid_ram", "vec_context", "feature_ram", "tag_ram", "load_context", "agg_context", "sgb_context"};
+constexpr const char* memory_names[] = {"dram", "act_d_ram", "act_l_ram", "wgt_d_ram", "wgt_l_ram", "par_ram", "fun_ram", "acc_d_ram", "acc_l_ram", "res_ram", "sum_ram", "out_ram", "exp_ram", "dwp_ram", "mid_ram", "vec_context", "feature_ram", "tag_ram", "load_context", "agg_context", "sgb_context", "rst_context"};
 
 // The constants of a design that the sets depend on.
 struct Constants {
@@ -62,7 +64,7 @@ constexpr Constants constants_of() {
 constexpr unsigned largest_count = 16;
 
 // Words of the engines' contexts, one engine behind the other, for every slot that a field can name.
-constexpr unsigned context_words = 85;
+constexpr unsigned context_words = 89;
 
 // An instruction as its two halves.
 struct Word {
@@ -110,6 +112,7 @@ inline const char* name_of(const Word& word) {
         case isa::LoadWindows::engine << 4 | isa::LoadWindows::opcode: return "load_windows";
         case isa::LoadResidual::engine << 4 | isa::LoadResidual::opcode: return "load_residual";
         case isa::LoadDepthwise::engine << 4 | isa::LoadDepthwise::opcode: return "load_depthwise";
+        case isa::LoadFunction::engine << 4 | isa::LoadFunction::opcode: return "load_function";
         case isa::StoreRows::engine << 4 | isa::StoreRows::opcode: return "store_rows";
         case isa::StoreRuns::engine << 4 | isa::StoreRuns::opcode: return "store_runs";
         case isa::StoreMiddle::engine << 4 | isa::StoreMiddle::opcode: return "store_middle";
@@ -126,6 +129,9 @@ inline const char* name_of(const Word& word) {
         case isa::Join::engine << 4 | isa::Join::opcode: return "join";
         case isa::PoolMax::engine << 4 | isa::PoolMax::opcode: return "pool_max";
         case isa::PoolAverage::engine << 4 | isa::PoolAverage::opcode: return "pool_average";
+        case isa::RequantizeFunction::engine << 4 | isa::RequantizeFunction::opcode: return "requantize_function";
+        case isa::CombineFunction::engine << 4 | isa::CombineFunction::opcode: return "combine_function";
+        case isa::Normalize::engine << 4 | isa::Normalize::opcode: return "normalize";
         case isa::ConfigureFeatures::engine << 4 | isa::ConfigureFeatures::opcode: return "configure_features";
         case isa::ConfigureDestinations::engine << 4 | isa::ConfigureDestinations::opcode: return "configure_destinations";
         case isa::ConfigureIds::engine << 4 | isa::ConfigureIds::opcode: return "configure_ids";
@@ -142,6 +148,14 @@ inline const char* name_of(const Word& word) {
         case isa::Transpose::engine << 4 | isa::Transpose::opcode: return "transpose";
         case isa::Widen::engine << 4 | isa::Widen::opcode: return "widen";
         case isa::Depthwise::engine << 4 | isa::Depthwise::opcode: return "depthwise";
+        case isa::ConfigureGraph::engine << 4 | isa::ConfigureGraph::opcode: return "configure_graph";
+        case isa::ConfigureTurned::engine << 4 | isa::ConfigureTurned::opcode: return "configure_turned";
+        case isa::ConfigureMatching::engine << 4 | isa::ConfigureMatching::opcode: return "configure_matching";
+        case isa::ConfigureWalk::engine << 4 | isa::ConfigureWalk::opcode: return "configure_walk";
+        case isa::Match::engine << 4 | isa::Match::opcode: return "match";
+        case isa::Walk::engine << 4 | isa::Walk::opcode: return "walk";
+        case isa::Recouple::engine << 4 | isa::Recouple::opcode: return "recouple";
+        case isa::GrowTiles::engine << 4 | isa::GrowTiles::opcode: return "grow_tiles";
         default: return nullptr;
     }
 }
@@ -163,6 +177,10 @@ inline void update_context(const Word& word, Word (&contexts)[context_words]) {
         case isa::ConfigureLeft::engine << 4 | isa::ConfigureLeft::opcode: contexts[(82 + 0)] = word; break;
         case isa::ConfigureRight::engine << 4 | isa::ConfigureRight::opcode: contexts[(82 + 1)] = word; break;
         case isa::ConfigureBitmap::engine << 4 | isa::ConfigureBitmap::opcode: contexts[(82 + 2)] = word; break;
+        case isa::ConfigureGraph::engine << 4 | isa::ConfigureGraph::opcode: contexts[(85 + 0)] = word; break;
+        case isa::ConfigureTurned::engine << 4 | isa::ConfigureTurned::opcode: contexts[(85 + 1)] = word; break;
+        case isa::ConfigureMatching::engine << 4 | isa::ConfigureMatching::opcode: contexts[(85 + 2)] = word; break;
+        case isa::ConfigureWalk::engine << 4 | isa::ConfigureWalk::opcode: contexts[(85 + 3)] = word; break;
         default: break;
     }
 }
@@ -224,6 +242,11 @@ inline Regions regions(const Word& word, const Word (&contexts)[context_words], 
         case isa::LoadDepthwise::engine << 4 | isa::LoadDepthwise::opcode: {
             found.add({memory::dram, false, field<isa::LoadDepthwise::Address>(word), 1, 0, 8 * field<isa::LoadDepthwise::Words>(word)});
             found.add({memory::dwp_ram, true, field<isa::LoadDepthwise::Ram>(word), 1, 0, field<isa::LoadDepthwise::Words>(word)});
+            break;
+        }
+        case isa::LoadFunction::engine << 4 | isa::LoadFunction::opcode: {
+            found.add({memory::dram, false, field<isa::LoadFunction::Address>(word), 1, 0, 8 * field<isa::LoadFunction::Words>(word)});
+            found.add({memory::fun_ram, true, field<isa::LoadFunction::Ram>(word), 1, 0, field<isa::LoadFunction::Words>(word)});
             break;
         }
         case isa::StoreRows::engine << 4 | isa::StoreRows::opcode: {
@@ -339,6 +362,32 @@ inline Regions regions(const Word& word, const Word (&contexts)[context_words], 
             found.add({memory::res_ram, false, field<isa::PoolAverage::Res>(word), (1 - ((1) / ((field<isa::PoolAverage::Rows>(word) + 1)))) * (field<isa::ConfigurePixels::Banks>(pixels) + 1), field<isa::ConfigurePixels::ResLineWords>(pixels), ((((((((field<isa::PoolAverage::Rows>(word) + field<isa::ConfigurePixels::Banks>(pixels))) / ((field<isa::ConfigurePixels::Banks>(pixels) + 1))) + ((1) / ((field<isa::PoolAverage::Rows>(word) + 1)))) - 1) * field<isa::ConfigurePixels::ResPixelWords>(pixels) + ((field<isa::ConfigurePool::Lines>(pool) + ((1) / ((field<isa::ConfigurePool::Lines>(pool) + 1)))) - 1) * field<isa::ConfigurePool::LineWords>(pool)) + ((field<isa::ConfigurePool::Columns>(pool) + ((1) / ((field<isa::ConfigurePool::Columns>(pool) + 1)))) - 1) * field<isa::ConfigurePool::ColumnWords>(pool)) + (((field<isa::PoolAverage::Groups>(word) * (2 - field<isa::ConfigurePixels::Packed>(pixels)) + 1)) / (2)))});
             found.add({memory::out_ram, true, field<isa::PoolAverage::Out>(word), (1 - field<isa::PoolAverage::ToExp>(word)) * field<isa::PoolAverage::Rows>(word), (8 * field<isa::PoolAverage::RowBlocks>(word) + ((1) / ((field<isa::PoolAverage::RowBlocks>(word) + 1))) * field<isa::PoolAverage::RowWords>(word)), field<isa::PoolAverage::RowWords>(word)});
             found.add({memory::exp_ram, true, field<isa::PoolAverage::Out>(word), field<isa::PoolAverage::ToExp>(word) * (1 - ((1) / ((field<isa::PoolAverage::Rows>(word) + 1)))) * (field<isa::ConfigurePixels::Banks>(pixels) + 1), field<isa::ConfigurePixels::ExpLineWords>(pixels), ((((((field<isa::PoolAverage::Rows>(word) + field<isa::ConfigurePixels::Banks>(pixels))) / ((field<isa::ConfigurePixels::Banks>(pixels) + 1))) + ((1) / ((field<isa::PoolAverage::Rows>(word) + 1)))) - 1) * field<isa::ConfigurePixels::ExpPixelWords>(pixels) + field<isa::PoolAverage::RowWords>(word))});
+            break;
+        }
+        case isa::RequantizeFunction::engine << 4 | isa::RequantizeFunction::opcode: {
+            found.add({memory::acc_d_ram, false, field<isa::RequantizeFunction::Acc>(word), 1, 0, (1 - field<isa::RequantizeFunction::FromSum>(word)) * (1 - field<isa::RequantizeFunction::Core>(word)) * field<isa::RequantizeFunction::Rows>(word) * ((((field<isa::RequantizeFunction::Groups>(word) * design.lanes + design.gemm_d_cols) - 1)) / (design.gemm_d_cols))});
+            found.add({memory::acc_l_ram, false, field<isa::RequantizeFunction::Acc>(word), 1, 0, (1 - field<isa::RequantizeFunction::FromSum>(word)) * field<isa::RequantizeFunction::Core>(word) * field<isa::RequantizeFunction::Rows>(word) * ((((field<isa::RequantizeFunction::Groups>(word) * design.lanes + design.gemm_l_cols) - 1)) / (design.gemm_l_cols))});
+            found.add({memory::par_ram, false, field<isa::RequantizeFunction::Par>(word), 1, 0, field<isa::RequantizeFunction::Groups>(word)});
+            found.add({memory::sum_ram, false, field<isa::RequantizeFunction::Acc>(word), 1, 0, field<isa::RequantizeFunction::FromSum>(word) * field<isa::RequantizeFunction::Rows>(word) * field<isa::RequantizeFunction::Groups>(word)});
+            found.add({memory::fun_ram, false, field<isa::RequantizeFunction::Mapped>(word) * 32 * field<isa::RequantizeFunction::Table>(word), 1, 0, field<isa::RequantizeFunction::Mapped>(word) * 32 * ((((1 + (((field<isa::RequantizeFunction::Width>(word) + 1)) / (9))) + 2 * (((field<isa::RequantizeFunction::Width>(word) + 1)) / (10))) + 4 * (((field<isa::RequantizeFunction::Width>(word) + 1)) / (11))) + 8 * (((field<isa::RequantizeFunction::Width>(word) + 1)) / (12)))});
+            found.add({memory::out_ram, true, field<isa::RequantizeFunction::Out>(word), field<isa::RequantizeFunction::Rows>(word), (8 * field<isa::RequantizeFunction::RowBlocks>(word) + ((1) / ((field<isa::RequantizeFunction::RowBlocks>(word) + 1))) * field<isa::RequantizeFunction::RowWords>(word)), field<isa::RequantizeFunction::RowWords>(word)});
+            break;
+        }
+        case isa::CombineFunction::engine << 4 | isa::CombineFunction::opcode: {
+            found.add({memory::acc_d_ram, false, field<isa::CombineFunction::Acc>(word), 1, 0, field<isa::CombineFunction::WithAcc>(word) * (1 - field<isa::CombineFunction::Core>(word)) * field<isa::CombineFunction::Rows>(word) * ((((field<isa::CombineFunction::Groups>(word) * design.lanes + design.gemm_d_cols) - 1)) / (design.gemm_d_cols))});
+            found.add({memory::acc_l_ram, false, field<isa::CombineFunction::Acc>(word), 1, 0, field<isa::CombineFunction::WithAcc>(word) * field<isa::CombineFunction::Core>(word) * field<isa::CombineFunction::Rows>(word) * ((((field<isa::CombineFunction::Groups>(word) * design.lanes + design.gemm_l_cols) - 1)) / (design.gemm_l_cols))});
+            found.add({memory::par_ram, false, field<isa::CombineFunction::Par>(word), 1, 0, field<isa::CombineFunction::WithAcc>(word) * field<isa::CombineFunction::Groups>(word)});
+            found.add({memory::sum_ram, false, field<isa::CombineFunction::Sum>(word), field<isa::CombineFunction::Rows>(word), (field<isa::CombineFunction::SumGroups>(word) + 1), field<isa::CombineFunction::Groups>(word)});
+            found.add({memory::fun_ram, false, field<isa::CombineFunction::Mapped>(word) * 32 * field<isa::CombineFunction::Table>(word), 1, 0, field<isa::CombineFunction::Mapped>(word) * 32 * ((((1 + (((field<isa::CombineFunction::Width>(word) + 1)) / (9))) + 2 * (((field<isa::CombineFunction::Width>(word) + 1)) / (10))) + 4 * (((field<isa::CombineFunction::Width>(word) + 1)) / (11))) + 8 * (((field<isa::CombineFunction::Width>(word) + 1)) / (12)))});
+            found.add({memory::out_ram, true, field<isa::CombineFunction::Out>(word), field<isa::CombineFunction::Rows>(word), (8 * field<isa::CombineFunction::RowBlocks>(word) + ((1) / ((field<isa::CombineFunction::RowBlocks>(word) + 1))) * field<isa::CombineFunction::RowWords>(word)), field<isa::CombineFunction::RowWords>(word)});
+            break;
+        }
+        case isa::Normalize::engine << 4 | isa::Normalize::opcode: {
+            found.add({memory::acc_d_ram, false, field<isa::Normalize::Acc>(word), 1, 0, (1 - field<isa::Normalize::FromSum>(word)) * (1 - field<isa::Normalize::Core>(word)) * field<isa::Normalize::Rows>(word) * ((((field<isa::Normalize::Groups>(word) * design.lanes + design.gemm_d_cols) - 1)) / (design.gemm_d_cols))});
+            found.add({memory::acc_l_ram, false, field<isa::Normalize::Acc>(word), 1, 0, (1 - field<isa::Normalize::FromSum>(word)) * field<isa::Normalize::Core>(word) * field<isa::Normalize::Rows>(word) * ((((field<isa::Normalize::Groups>(word) * design.lanes + design.gemm_l_cols) - 1)) / (design.gemm_l_cols))});
+            found.add({memory::par_ram, false, field<isa::Normalize::Par>(word), 1, 0, (2 * field<isa::Normalize::Groups>(word) + 1)});
+            found.add({memory::sum_ram, false, field<isa::Normalize::Acc>(word), 1, 0, field<isa::Normalize::FromSum>(word) * field<isa::Normalize::Rows>(word) * field<isa::Normalize::Groups>(word)});
+            found.add({memory::out_ram, true, field<isa::Normalize::Out>(word), field<isa::Normalize::Rows>(word), (8 * field<isa::Normalize::RowBlocks>(word) + ((1) / ((field<isa::Normalize::RowBlocks>(word) + 1))) * field<isa::Normalize::RowWords>(word)), field<isa::Normalize::RowWords>(word)});
             break;
         }
         case isa::ConfigureFeatures::engine << 4 | isa::ConfigureFeatures::opcode: {
@@ -457,6 +506,60 @@ inline Regions regions(const Word& word, const Word (&contexts)[context_words], 
             found.add({memory::exp_ram, false, field<isa::Depthwise::Exp>(word), (1 - ((1) / ((field<isa::Depthwise::Lines>(word) + 1)))) * (1 - ((1) / ((1 + (((((((field<isa::Depthwise::Lines>(word) - 1) * (field<isa::Depthwise::Stride>(word) + 1) + 3) - field<isa::Depthwise::Top>(word)) - field<isa::Depthwise::Bottom>(word)) + 8)) / (8)))))) * ((((field<isa::Depthwise::Lines>(word) - 1) * (field<isa::Depthwise::Stride>(word) + 1) + 3) - field<isa::Depthwise::Top>(word)) - field<isa::Depthwise::Bottom>(word)), field<isa::Depthwise::LineWords>(word), ((field<isa::Depthwise::Columns>(word) * field<isa::Depthwise::Groups>(word)) / ((1 + field<isa::Depthwise::Packed>(word))))});
             found.add({memory::dwp_ram, false, field<isa::Depthwise::Par>(word), 1, 0, ((field<isa::Depthwise::Groups>(word)) / ((1 + field<isa::Depthwise::Packed>(word)))) * (3 * 3 + 8 * (1 + field<isa::Depthwise::Packed>(word)))});
             found.add({memory::mid_ram, true, field<isa::Depthwise::Mid>(word), 1, 0, ((field<isa::Depthwise::Lines>(word) * (1 - ((1) / ((1 + ((((field<isa::Depthwise::Left>(word) + field<isa::Depthwise::Columns>(word)) + field<isa::Depthwise::Right>(word))) / (3)))))) * ((((((field<isa::Depthwise::Left>(word) + field<isa::Depthwise::Columns>(word)) + field<isa::Depthwise::Right>(word)) - 3)) / ((field<isa::Depthwise::Stride>(word) + 1))) + 1) * field<isa::Depthwise::Groups>(word)) / ((1 + field<isa::Depthwise::OutPacked>(word))))});
+            break;
+        }
+        case isa::ConfigureGraph::engine << 4 | isa::ConfigureGraph::opcode: {
+            found.add({memory::rst_context, true, 0, 1, 0, 1});
+            break;
+        }
+        case isa::ConfigureTurned::engine << 4 | isa::ConfigureTurned::opcode: {
+            found.add({memory::rst_context, true, 1, 1, 0, 1});
+            break;
+        }
+        case isa::ConfigureMatching::engine << 4 | isa::ConfigureMatching::opcode: {
+            found.add({memory::rst_context, true, 2, 1, 0, 1});
+            break;
+        }
+        case isa::ConfigureWalk::engine << 4 | isa::ConfigureWalk::opcode: {
+            found.add({memory::rst_context, true, 3, 1, 0, 1});
+            break;
+        }
+        case isa::Match::engine << 4 | isa::Match::opcode: {
+            const Word& graph = contexts[(85 + 0)];
+            found.add({memory::rst_context, false, 0, 1, 0, 4});
+            found.add({memory::dram, false, field<isa::ConfigureGraph::Address>(graph), 1, 0, (64 * (((field<isa::ConfigureGraph::Rows>(graph) + 16)) / (16)) + 8 * (((field<isa::ConfigureGraph::Edges>(graph) + 1)) / (2)))});
+            found.add({memory::dram, true, field<isa::Match::Address>(word), 1, 0, 8 * ((((field<isa::ConfigureGraph::Rows>(graph) + field<isa::Match::Columns>(word)) + 1)) / (2))});
+            break;
+        }
+        case isa::Walk::engine << 4 | isa::Walk::opcode: {
+            const Word& graph = contexts[(85 + 0)];
+            const Word& turned = contexts[(85 + 1)];
+            found.add({memory::rst_context, false, 0, 1, 0, 4});
+            found.add({memory::dram, false, field<isa::ConfigureGraph::Address>(graph), 1, 0, (64 * (((field<isa::ConfigureGraph::Rows>(graph) + 16)) / (16)) + 8 * (((field<isa::ConfigureGraph::Edges>(graph) + 1)) / (2)))});
+            found.add({memory::dram, false, field<isa::ConfigureTurned::Address>(turned), 1, 0, (64 * (((field<isa::ConfigureTurned::Rows>(turned) + 16)) / (16)) + 8 * (((field<isa::ConfigureTurned::Edges>(turned) + 1)) / (2)))});
+            found.add({memory::dram, true, field<isa::Walk::Address>(word), 1, 0, (64 * (((field<isa::ConfigureGraph::Rows>(graph) + 16)) / (16)) + 8 * (((field<isa::ConfigureTurned::Rows>(turned) + 2)) / (2)))});
+            break;
+        }
+        case isa::Recouple::engine << 4 | isa::Recouple::opcode: {
+            const Word& graph = contexts[(85 + 0)];
+            const Word& turned = contexts[(85 + 1)];
+            const Word& matching = contexts[(85 + 2)];
+            const Word& walk = contexts[(85 + 3)];
+            found.add({memory::rst_context, false, 0, 1, 0, 4});
+            found.add({memory::dram, false, field<isa::ConfigureGraph::Address>(graph), 1, 0, (64 * (((field<isa::ConfigureGraph::Rows>(graph) + 16)) / (16)) + 8 * (((field<isa::ConfigureGraph::Edges>(graph) + 1)) / (2)))});
+            found.add({memory::dram, false, field<isa::ConfigureTurned::Address>(turned), 1, 0, (64 * (((field<isa::ConfigureTurned::Rows>(turned) + 16)) / (16)) + 8 * (((field<isa::ConfigureTurned::Edges>(turned) + 1)) / (2)))});
+            found.add({memory::dram, false, field<isa::ConfigureMatching::Address>(matching), 1, 0, 8 * ((((field<isa::ConfigureGraph::Rows>(graph) + field<isa::ConfigureTurned::Rows>(turned)) + 1)) / (2))});
+            found.add({memory::dram, false, field<isa::ConfigureWalk::Address>(walk), 1, 0, (64 * (((field<isa::ConfigureGraph::Rows>(graph) + 16)) / (16)) + 8 * (((field<isa::ConfigureTurned::Rows>(turned) + 2)) / (2)))});
+            found.add({memory::dram, true, field<isa::Recouple::Address>(word), 1, 0, 8 * field<isa::ConfigureGraph::Edges>(graph)});
+            break;
+        }
+        case isa::GrowTiles::engine << 4 | isa::GrowTiles::opcode: {
+            const Word& graph = contexts[(85 + 0)];
+            const Word& turned = contexts[(85 + 1)];
+            found.add({memory::rst_context, false, 0, 1, 0, 4});
+            found.add({memory::dram, false, field<isa::ConfigureGraph::Address>(graph), 1, 0, (64 * (((field<isa::ConfigureGraph::Rows>(graph) + 16)) / (16)) + 8 * (((field<isa::ConfigureGraph::Edges>(graph) + 1)) / (2)))});
+            found.add({memory::dram, false, field<isa::ConfigureTurned::Address>(turned), 1, 0, (64 * (((field<isa::ConfigureTurned::Rows>(turned) + 16)) / (16)) + 8 * (((field<isa::ConfigureTurned::Edges>(turned) + 1)) / (2)))});
+            found.add({memory::dram, true, field<isa::GrowTiles::Address>(word), 1, 0, 8 * (((field<isa::ConfigureGraph::Rows>(graph) + 2)) / (2))});
             break;
         }
         default: break;

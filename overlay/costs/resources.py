@@ -33,16 +33,20 @@ _REQUANTIZED_BITS = 49
 _SCORES_PER_BEAT, _SCORE_BITS, _GAP_BITS, _VERTEX_BITS, _ATTEND_ADDRESSES = 4, 16, 12, 24, 3
 _BARREL_LEVELS = 3
 _COUNTER_BITS = 64
+#: Of VEC's normalization: a row's sum and sum of squares, and its sum, mantissa and shift; entries and bits of roots.
+_ROW_SUM_BITS, _ROW_ROOT_BITS, _ROOT_TABLE = 26 + 40, 26 + 17 + 6, (512, 17 + 8)
 #: Of DW: nibbles of a word, and lines and columns of a window.
 _DW_NIBBLES, _DW_TAPS = 16, isa().size("window_taps")
 _ADDRESS_BITS = 64
 _REGISTER_BITS = 32
 #: Of SGB: bits of a word of its bitmap, and of a number in its other memories.
 _BITMAP_BITS, _NUMBER_BITS = 64, 32
+#: Of RST: its memories of a number for each vertex, and the bits of one.
+_RST_MEMORIES, _VERTEX_BITS = 8, 16
 #: Of a stream's FIFO, the smallest of its IP.
 _FIFO_WORDS = 16
 #: m_axi ports that only write, and those that do both.
-WRITTEN = (("store", "memory"), ("sgb", "out"))
+WRITTEN = (("store", "memory"), ("sgb", "out"), ("rst", "out"))
 READ_AND_WRITTEN = (("agg", "features"),)
 #: Share of a resource above which placement and timing closure commonly become hard; beyond the whole a design is
 #: refused. A warning and not a limit: the LUT figures are estimates, and no tool has tried.
@@ -84,7 +88,7 @@ def memory_resources(geometry: Geometry, name: str) -> Resources:
     depth, bits = geometry.depth(name), 8 * geometry.word_bytes(name)
     # Their one port, or their writer's, does both.
     both_ways = ("acc_d_ram", "acc_l_ram", "sum_ram", "feature_ram", "tag_ram", "load_context", "agg_context")
-    read_by_writer = name in (*both_ways, "sgb_context", "vec_context")
+    read_by_writer = name in (*both_ways, "sgb_context", "vec_context", "rst_context")
     banks = geometry.banks(name)
     return Resources(bram36=banks * block_rams(depth, bits // banks, true_dual=read_by_writer))
 
@@ -136,6 +140,8 @@ def load_resources(geometry: Geometry, form: Form) -> Resources:
         parts += _with_ff(_constant("lut_load_residual"), dsp=_constant("dsp_per_address"))
     if geometry.dwp_words:
         parts += _with_ff(_constant("lut_load_depthwise"))
+    if geometry.fun_words:
+        parts += _with_ff(_constant("lut_load_function"))
     return parts + _windows(geometry.gather_beats)
 
 
@@ -203,7 +209,25 @@ def vec_resources(geometry: Geometry, form: Form) -> Resources:
         lut += geometry.lanes * _constant("lut_vec_lane_stored") + _constant("lut_vec_windows")
     if geometry.exp_words:
         lut += _constant("lut_vec_lines")
-    return _with_ff(lut, dsp=geometry.lanes * _constant("dsp_per_requantize")) + _streams()
+    parts = _with_ff(lut, dsp=geometry.lanes * _constant("dsp_per_requantize")) + _streams()
+    if geometry.fun_words or geometry.norm_words:
+        parts += _with_ff(geometry.lanes * _constant("lut_vec_lane_wide"))
+    if geometry.fun_words:
+        parts += _with_ff(_constant("lut_vec_functions"))
+    return parts + _normalization(geometry) if geometry.norm_words else parts
+
+
+def _normalization(geometry: Geometry) -> Resources:
+    """One lane's arithmetic for all, a root, the table of roots, and VEC's own memories: rows, sums and roots."""
+    rows = isa().operation("normalize").field("rows").largest + 1
+    memories = (
+        (geometry.norm_words, 2 * geometry.bus_bits),
+        (rows, _ROW_SUM_BITS),
+        (rows, _ROW_ROOT_BITS),
+        _ROOT_TABLE,
+    )
+    bram36 = sum(block_rams(depth, bits, true_dual=False) for depth, bits in memories)
+    return _with_ff(_constant("lut_vec_normalize"), dsp=_constant("dsp_per_normalize"), bram36=bram36)
 
 
 def dw_resources(geometry: Geometry, form: Form) -> Resources:
@@ -276,6 +300,17 @@ def sgb_resources(geometry: Geometry, form: Form) -> Resources:
     return _with_ff(lut, bram36=bitmap + places + ids) + _axi_masters("sgb") + _streams()
 
 
+def rst_resources(geometry: Geometry, form: Form) -> Resources:
+    """RST: starts of both sides, a place and eight numbers for each vertex, lists by share, a read and a write port."""
+    starts = 2 * block_rams(geometry.rst_vertices + 1, _NUMBER_BITS, true_dual=False)
+    places = block_rams(geometry.rst_vertices, _NUMBER_BITS, true_dual=False)
+    vertices = _RST_MEMORIES * block_rams(geometry.rst_vertices, _VERTEX_BITS, true_dual=True)
+    heads = block_rams(isa().size("rst_scores"), _VERTEX_BITS, true_dual=False)
+    filled = Resources(ff=isa().size("rst_scores"))
+    lut = _constant("lut_rst_control") + _constant("lut_rst_lists")
+    return _with_ff(lut, bram36=starts + places + vertices + heads) + filled + _axi_masters("rst") + _streams()
+
+
 def dispatch_resources(geometry: Geometry, form: Form) -> Resources:
     """DISPATCH: queues and registers in block RAM, what else belongs to engines and semaphores in LUT RAM, a port."""
     index_bits, engines, segments = 32, len(isa().engines), len(isa().segments)
@@ -323,6 +358,7 @@ ENGINES = {
     "agg": agg_resources,
     "sgb": sgb_resources,
     "dw": dw_resources,
+    "rst": rst_resources,
 }
 
 

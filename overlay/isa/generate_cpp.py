@@ -10,6 +10,14 @@ from hetfab.overlay.isa.arithmetic import Q8_BITS, TERM_BITS
 from hetfab.overlay.isa.attention import exponentials
 from hetfab.overlay.isa.counter_table import RETIRED, EventCounter, counter_table
 from hetfab.overlay.isa.loops import loops
+from hetfab.overlay.isa.normalization import (
+    INDEX_FRACTION,
+    NORMALIZED_BITS,
+    NORMALIZED_FRACTION,
+    PLACE_BITS,
+    ROOT_FRACTION,
+    root_table,
+)
 from hetfab.overlay.isa.spec import Field, Isa, Operation, Record, isa
 
 _NOTICE = """// SPDX-License-Identifier: Apache-2.0
@@ -39,6 +47,7 @@ def cpp_header() -> str:
         *(_operation(table, operation) for operation in table.operations),
         _carries_address(table),
         _register_offsets(table),
+        _root_table(),
         _loops(),
         "}  // namespace hetfab::isa\n",
     ]
@@ -107,11 +116,23 @@ def _scalars(table: Isa) -> str:
         "semaphore_bits": table.semaphore_bits,
         "q8_bits": Q8_BITS,
         "term_bits": TERM_BITS,
+        "normalized_bits": NORMALIZED_BITS,
+        "normalized_fraction": NORMALIZED_FRACTION,
+        "root_bits": ROOT_FRACTION,
+        "root_index_bits": INDEX_FRACTION,
+        "root_place_bits": PLACE_BITS,
     }
     lines = [f"constexpr int {name} = {value};" for name, value in numbers.items()]
     lines += [f"constexpr int {stream.name}_bits = {stream.bits};" for stream in table.streams]
     lines += [f"constexpr unsigned {size.name} = {size.value};  // {size.meaning}" for size in table.sizes]
     return "\n".join(lines)
+
+
+def _root_table() -> str:
+    """Reciprocal square roots, and what they fall by to the next one."""
+    parts = zip(("root_base", "root_fall"), root_table(), strict=True)
+    lines = [f"constexpr unsigned {name}[{len(part)}] = {{{', '.join(map(str, part))}}};" for name, part in parts]
+    return "\n".join(["// Of numbers from 1 to below 4, 128 to each whole one (normalize.hpp).", *lines])
 
 
 def _struct(name: str, fields: tuple[Field, ...]) -> str:
