@@ -216,14 +216,14 @@ class _Writer(GraphWriter):
         base, fall = root_table()
         operands: dict[str, npt.ArrayLike] = {
             f"{read}.scale": np.float32(argument.scale),
-            f"{written}.gain": found.gain.astype(np.float64),
-            f"{written}.offset": found.offset.astype(np.float64),
-            f"{written}.epsilon": np.float64(found.epsilon),
-            f"{written}.shift": np.float64(found.shift),
-            f"{written}.bits": np.float64(result.bits),
+            f"{written}.gain": found.gain,
+            f"{written}.offset": found.offset,
+            f"{written}.epsilon": np.int64(found.epsilon),
+            f"{written}.shift": np.int64(found.shift),
+            f"{written}.bits": np.int64(result.bits),
             f"{written}.scale": np.float32(result.scale),
-            "norm.base": base.astype(np.float64),
-            "norm.fall": fall.astype(np.float64),
+            "norm.base": base,
+            "norm.fall": fall,
         }
         inputs = [read, *(self.constant(name, array) for name, array in operands.items())]
         self.add("QLayerNorm", inputs, written, hgnn.DOMAIN, signed=int(result.signed))

@@ -16,13 +16,14 @@ from hetfab.overlay.model.reader import check_model
 from hetfab.overlay.model.runtime import run_model
 
 Array = npt.NDArray[Any]
+Feed = dict[str, Any]
 SCALE = 2.0**-5
-KINDS = {"float32": onnx.TensorProto.FLOAT, "float64": onnx.TensorProto.DOUBLE, "int64": onnx.TensorProto.INT64}
+KINDS = {"float32": onnx.TensorProto.FLOAT, "int64": onnx.TensorProto.INT64}
 
 
-def run(operator: str, feed: dict[str, Array], **values: float) -> Array:
+def run(operator: str, given: Feed, **values: Any) -> Array:
     """One operator's result in onnxruntime; the checker accepts the model."""
-    feed = {name: np.asarray(array) for name, array in feed.items()}
+    feed = {name: np.asarray(array) for name, array in given.items()}
     node = onnx.helper.make_node(operator, list(feed), ["y"], domain=hgnn.DOMAIN, **values)
     inputs = [
         onnx.helper.make_tensor_value_info(name, KINDS[array.dtype.name], [None] * array.ndim)
@@ -44,7 +45,7 @@ def steps(found: Array, scale: float = SCALE / 256) -> Array:
 
 def attention(logits: list[list[Array]], rows: list[list[Array]]) -> Array:
     """Attention by its definition, from each destination's logits [heads] and rows [heads, channels] of its edges."""
-    result = []
+    result: list[Array | None] = []
     for of_edges, values in zip(logits, rows, strict=True):
         if not of_edges:
             result.append(None)
@@ -74,7 +75,7 @@ class Edges:
         self.types = random.integers(0, 3, number)
         self.count = destinations
 
-    def feed(self) -> dict[str, Array]:
+    def feed(self) -> Feed:
         return {"src": self.source, "dst": self.destination}
 
     def by_destination(self, values: Array) -> list[list[Array]]:
@@ -89,7 +90,7 @@ def test_additive_attention(typed: bool, slope: float, span: int) -> None:
     edges, heads = Edges(random, 11, 7, 60), 3
     z = random.integers(-128, 128, (11, heads, 5))
     of_source, of_destination, of_type = (random.integers(-span, span + 1, (rows, heads)) for rows in (11, 7, 3))
-    feed = {"z": (z.reshape(11, -1) * SCALE).astype(np.float32)}
+    feed: Feed = {"z": (z.reshape(11, -1) * SCALE).astype(np.float32)}
     feed |= {"s": (of_source / 256).astype(np.float32), "d": (of_destination / 256).astype(np.float32)} | edges.feed()
     sums = of_source[edges.source] + of_destination[edges.destination]
     if typed:
@@ -109,7 +110,7 @@ def test_attention_by_products(exponent: int) -> None:
     z, keys = random.integers(-128, 128, (11, heads, 5)), random.integers(-128, 128, (11, heads, 4))
     queries = random.integers(-128, 128, (7, heads, 4))
     factor = 2.0 ** (exponent + 4)
-    feed = {"q": (queries.reshape(7, -1) / 16).astype(np.float32)}
+    feed: Feed = {"q": (queries.reshape(7, -1) / 16).astype(np.float32)}
     feed |= {"k": (keys.reshape(11, -1) * factor).astype(np.float32)}
     feed |= {"z": (z.reshape(11, -1) * SCALE).astype(np.float32)} | edges.feed()
     feed |= {"n": np.array(7), "qs": np.float32(1 / 16), "ks": np.float32(factor), "scale": np.float32(SCALE)}
@@ -123,7 +124,7 @@ def test_edges_of_several_chunks_are_one_sum() -> None:
     random = np.random.default_rng(1)
     edges = Edges(random, 40, 5, 600_000)
     z, scores = random.integers(-128, 128, (40, 2)), random.integers(-500, 500, (40, 1))
-    feed = {"z": (z * SCALE).astype(np.float32), "s": (scores / 256).astype(np.float32)}
+    feed: Feed = {"z": (z * SCALE).astype(np.float32), "s": (scores / 256).astype(np.float32)}
     feed |= {"d": np.zeros((5, 1), np.float32)} | edges.feed() | {"n": np.array(5), "scale": np.float32(SCALE)}
     found = steps(run("QEdgeAtt", feed, slope=1.0))
     logits, rows = scores[edges.source], z[edges.source][:, None, :]
@@ -132,7 +133,7 @@ def test_edges_of_several_chunks_are_one_sum() -> None:
 
 def test_attention_without_edges_is_zero() -> None:
     none = np.zeros(0, np.int64)
-    feed = {"z": np.ones((3, 4), np.float32), "s": np.ones((3, 2), np.float32), "d": np.ones((4, 2), np.float32)}
+    feed: Feed = {"z": np.ones((3, 4), np.float32), "s": np.ones((3, 2), np.float32), "d": np.ones((4, 2), np.float32)}
     feed |= {"src": none, "dst": none, "n": np.array(4), "scale": np.float32(SCALE)}
     np.testing.assert_array_equal(run("QEdgeAtt", feed, slope=0.2), np.zeros((4, 4)))
 
@@ -143,7 +144,7 @@ def test_parts_of_a_stack_attend_to_each_other(exponent: int) -> None:
     parts, nodes = 3, 6
     queries, keys = (random.integers(-128, 128, (parts, nodes, 4)) for _ in range(2))
     z, factor = random.integers(0, 256, (parts, nodes, 5)), 2.0 ** (exponent + 4)
-    feed = {"q": (queries.reshape(-1, 4) / 16).astype(np.float32), "k": (keys.reshape(-1, 4) * factor)}
+    feed: Feed = {"q": (queries.reshape(-1, 4) / 16).astype(np.float32), "k": (keys.reshape(-1, 4) * factor)}
     feed |= {"z": (z.reshape(-1, 5) * SCALE).astype(np.float32), "qs": np.float32(1 / 16), "ks": np.float32(factor)}
     feed = {name: array.astype(np.float32) for name, array in feed.items()} | {"scale": np.float32(SCALE)}
     found = steps(run("QTokenAtt", feed, parts=parts))
@@ -162,7 +163,7 @@ def test_parts_of_a_stack_attend_to_each_other(exponent: int) -> None:
 def test_parts_of_a_stack_are_fused() -> None:
     random = np.random.default_rng(4)
     z, weights = random.integers(-128, 128, (3, 6, 5)), np.array([-70, 300, 211])
-    feed = {"z": (z.reshape(-1, 5) * SCALE).astype(np.float32), "w": (weights[:, None] / 256).astype(np.float32)}
+    feed: Feed = {"z": (z.reshape(-1, 5) * SCALE).astype(np.float32), "w": (weights[:, None] / 256).astype(np.float32)}
     found = steps(run("QFuse", feed | {"scale": np.float32(SCALE)}, parts=3))
     logits = [list(weights[:, None]) for _ in range(6)]
     np.testing.assert_array_equal(found, attention(logits, [list(z[:, n, None]) for n in range(6)]))
@@ -171,7 +172,7 @@ def test_parts_of_a_stack_are_fused() -> None:
 @pytest.mark.parametrize("nodes", [1, 2, 7, 300])
 def test_means_of_parts(nodes: int) -> None:
     z = np.random.default_rng(nodes).integers(-128, 128, (2, nodes, 5))
-    feed = {"x": (z.reshape(-1, 5) * SCALE).astype(np.float32), "scale": np.float32(SCALE)}
+    feed: Feed = {"x": (z.reshape(-1, 5) * SCALE).astype(np.float32), "scale": np.float32(SCALE)}
     expected = mean_q8(z.sum(axis=1), *reciprocals(np.array([nodes])))
     np.testing.assert_array_equal(steps(run("QPartMean", feed, parts=2)), expected)
 
@@ -185,7 +186,7 @@ def test_parts_stand_side_by_side() -> None:
 def test_sums_over_edges() -> None:
     random = np.random.default_rng(6)
     edges, z = Edges(random, 9, 4, 40), random.integers(-128, 128, (9, 3))
-    feed = {"x": (z * SCALE).astype(np.float32)} | edges.feed() | {"n": np.array(4), "scale": np.float32(SCALE)}
+    feed: Feed = {"x": (z * SCALE).astype(np.float32)} | edges.feed() | {"n": np.array(4), "scale": np.float32(SCALE)}
     expected = np.zeros((4, 3), np.int64)
     np.add.at(expected, edges.destination, z[edges.source])
     np.testing.assert_array_equal(steps(run("QSegSum", feed), SCALE), expected)
@@ -194,7 +195,7 @@ def test_sums_over_edges() -> None:
 @pytest.mark.parametrize(("signed", "lowest"), [(1, -8), (0, 0)])
 def test_a_table_is_read_at_each_argument(signed: int, lowest: int) -> None:
     arguments, entries = np.arange(lowest, lowest + 16), np.random.default_rng(7).integers(-128, 128, 16)
-    feed = {"x": (arguments[:, None] * SCALE).astype(np.float32), "scale": np.float32(SCALE)}
+    feed: Feed = {"x": (arguments[:, None] * SCALE).astype(np.float32), "scale": np.float32(SCALE)}
     feed |= {"table": entries.astype(np.float32), "result": np.float32(0.25)}
     found = run("QTable", feed, signed=signed, result_signed=1)
     np.testing.assert_array_equal(found[:, 0], entries * 0.25)
@@ -206,10 +207,10 @@ def test_rows_are_normalized(signed: int, span: int) -> None:
     x = random.integers(-span, span + 1, (50, 24))
     gain, offset, epsilon, shift = random.integers(-3000, 3000, 24), random.integers(-99999, 99999, 24), 4321, 15
     base, fall = root_table()
-    feed: dict[str, Array] = {"x": (x * SCALE).astype(np.float32), "x_scale": np.float32(SCALE)}
-    numbers = {"gain": gain, "offset": offset, "epsilon": epsilon, "shift": shift, "bits": 8}
-    feed |= {name: np.float64(value) for name, value in numbers.items()} | {"scale": np.float32(0.25)}
-    feed |= {"base": base.astype(np.float64), "fall": fall.astype(np.float64)}
+    feed: Feed = {"x": (x * SCALE).astype(np.float32), "x_scale": np.float32(SCALE)}
+    numbers: Feed = {"gain": gain, "offset": offset, "epsilon": epsilon, "shift": shift, "bits": 8}
+    feed |= {name: np.int64(value) for name, value in numbers.items()} | {"scale": np.float32(0.25)}
+    feed |= {"base": base, "fall": fall}
     found = steps(run("QLayerNorm", feed, signed=signed), 0.25)
     rows = normalized(x, factor=24, epsilon=epsilon, centred=True)
     expected = normalize(rows, gain, offset, shift, 127 if signed else 255, bool(signed))

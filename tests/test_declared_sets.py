@@ -90,6 +90,15 @@ SGB_CONTEXT = {
     "configure_right": codec.configure_right(edges=4, rows=2, address=RIGHT),
     "configure_bitmap": codec.configure_bitmap(wide=1, threshold=0, columns=4, address=BITMAPS),
 }
+#: Three rows and two columns, of which all have edges; each last edge is looked at.
+RST_ROWS, RST_COLUMNS = program_address(Segment.GRAPH, 1024), program_address(Segment.GRAPH, 1152)
+RST_CONTEXT = {
+    "configure_graph": codec.configure_graph(edges=4, rows=3, address=RST_ROWS),
+    "configure_turned": codec.configure_turned(edges=4, rows=2, address=RST_COLUMNS),
+    "configure_matching": codec.configure_matching(of_turned=0, address=program_address(Segment.GRAPH, 1280)),
+    "configure_walk": codec.configure_walk(address=program_address(Segment.GRAPH, 1344)),
+}
+TILES = {"most_edges_first": 0, "stride": 1, "tile_rows": 2, "address": FEATURES}
 #: Strips of two lines for either core: an instruction finds the context that was configured last.
 LOAD_LINES = {"slot": SLOT, "kernel_lines": 2, "line_stride": 1, "stride_blocks": 2}
 LOAD_CONTEXTS = {
@@ -109,7 +118,7 @@ VEC_CONTEXT = {
         lines=2, columns=3, line_words=13, column_words=4, reciprocal=1 << 16, exponent=0
     ),
 }
-ENGINE_CONTEXTS = {"sgb": SGB_CONTEXT, "vec": VEC_CONTEXT}
+ENGINE_CONTEXTS = {"sgb": SGB_CONTEXT, "vec": VEC_CONTEXT, "rst": RST_CONTEXT}
 PIXELS = {"out": 0, "rows": 4, "row_blocks": 0, "row_words": 3, "to_exp": 0}
 TO_EXP = {**PIXELS, "to_exp": 1}
 JOIN = {**RESULTS, "acc": 0, "par": 0, "groups": 2, "res": 0, "shift": 0}
@@ -173,6 +182,11 @@ FULL = {
     "compose": codec.compose(to_fifo=0, edges=8, rows=2, address=FEATURES),
     "transpose": codec.transpose(edges=3, rows=2, address=FEATURES),
     "widen": codec.widen(),
+    **RST_CONTEXT,
+    "match": codec.match(columns=2, address=FEATURES),
+    "walk": codec.walk(address=FEATURES),
+    "recouple": codec.recouple(by_column=0, address=FEATURES),
+    "grow_tiles": codec.grow_tiles(grown=1, **TILES),
 }
 for core, source in enumerate(("GEMM-D", "GEMM-L")):
     FULL |= {
@@ -280,6 +294,11 @@ def run(emulator: Emulator, name: str) -> tuple[Progress, str]:
                 memory[first : first + 12] = np.array(starts, "<u4").view(np.uint8)
                 memory[first + 64 : first + 80] = np.array(ids, "<u4").view(np.uint8)
             memory[776] = 0b1110
+            for first, numbers in (
+                *((1024, [0, 1, 3, 4]), (1088, [0, 0, 1, 1]), (1152, [0, 2, 4]), (1216, [0, 1, 1, 2])),
+                *((1280, [0, 1, 0xFFFFFFFF, 1, 1]), (1344, [3, 0, 1, 2]), (1408, [2, 0, 1])),
+            ):
+                memory[first : first + 4 * len(numbers)] = np.array(numbers, "<u4").view(np.uint8)
         emulator.map_memory(base, memory)
         emulator.write_register(RegisterOffset[f"SEGMENT_BASE_{segment.name}_LOW"], base)
         emulator.write_register(RegisterOffset[f"SEGMENT_SIZE_{segment.name}_LOW"], SEGMENT_BYTES)

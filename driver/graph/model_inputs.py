@@ -9,6 +9,7 @@ import numpy.typing as npt
 import onnx
 
 from hetfab.driver.graph.feeds import feeds
+from hetfab.driver.graph.fitting import fitting_bindings
 from hetfab.driver.graph.heterograph import HeteroGraph
 from hetfab.overlay.errors import CountFixedError, counted
 from hetfab.overlay.model.binding import Binding, Features, resolve
@@ -18,7 +19,7 @@ from hetfab.overlay.model.hops import has_metapath_means, means_by_hops
 from hetfab.overlay.model.layers import constants_of
 from hetfab.overlay.model.parser import parse_layers, try_layers
 from hetfab.overlay.model.reader import bindings_of, graph_inputs, input_widths, is_quantized, opset, read_model
-from hetfab.overlay.model.rows import check_aggregations, check_fixed_counts, row_types
+from hetfab.overlay.model.rows import row_types
 
 
 def open_model(path: Path | str, graph: HeteroGraph, overrides: Mapping[str, Binding] | None = None) -> FedModel:
@@ -36,7 +37,7 @@ def open_model(path: Path | str, graph: HeteroGraph, overrides: Mapping[str, Bin
         InputError: The model cannot be read, or does not fit the graph.
     """
     model = read_model(Path(path))
-    bindings = model_bindings(model, graph, overrides)
+    bindings = fitting_bindings(model, bindings_of(model, overrides), graph)
     target = _predicted_type(model, bindings, graph) or graph.target or ""
     labels, rows = graph.labels.get(target), graph.splits.get(target, {}).get("val")
     evaluation = Evaluation(
@@ -63,14 +64,12 @@ def with_hops(opened: FedModel, graph: HeteroGraph) -> FedModel:
 
 
 def _predicted_type(model: onnx.ModelProto, bindings: Mapping[str, Binding], graph: HeteroGraph) -> str | None:
-    """The node type of a float model's logits, where it is known; checks whose rows the model's tensors are."""
+    """The node type of a float model's logits, where it is known."""
     if is_quantized(model):
         return None
     layers, refused = try_layers(model)
     if refused:
         return None
-    check_aggregations(layers, bindings)
-    check_fixed_counts(layers, bindings, constants_of(model), graph.counts)
     return row_types(layers, bindings, graph.counts).get(layers.output, (None,))[0]
 
 

@@ -110,7 +110,7 @@ def write_float(
         graph: The layers.
         bindings: Meaning of the inputs that they read.
         constants: Numbers of nodes that are no inputs, by name.
-        opset: Version of the standard operators.
+        opset: Version of the standard operators; below 18, where axes became inputs, 18 is taken.
     """
     writer = GraphWriter()
     for name, table in graph.tables.items():
@@ -122,7 +122,7 @@ def write_float(
     used = {name for node in writer.nodes for name in node.input}
     kept = {name: binding for name, binding in bindings.items() if name in used}
     inputs = [input_value(name, binding, graph) for name, binding in kept.items()]
-    return writer.model(inputs, (graph.output, graph.channels[graph.output]), kept, opset)
+    return writer.model(inputs, (graph.output, graph.channels[graph.output]), kept, max(opset, 18))
 
 
 def _write(writer: GraphWriter, layer: Layer, graph: LayerGraph) -> None:
@@ -172,11 +172,10 @@ def _write_layer_norm(writer: GraphWriter, layer: LayerNorm) -> None:
 
 
 def _write_row_norm(writer: GraphWriter, layer: RowNorm) -> None:
-    name = layer.output
-    squares = writer.add("Mul", [layer.input, layer.input], f"{name}.squares")
-    length = writer.add("Sqrt", [writer.add("ReduceSum", [squares, writer.whole(1)], f"{name}.sum")], f"{name}.root")
-    smallest = writer.constant(f"{name}.smallest", np.float32(layer.smallest))
-    writer.add("Div", [layer.input, writer.add("Max", [length, smallest], f"{name}.length")], name)
+    length = writer.add("ReduceL2", [layer.input, writer.whole(1)], f"{layer.output}.length")
+    smallest = writer.constant(f"{layer.output}.smallest", np.float32(layer.smallest))
+    limited = writer.add("Clip", [length, smallest], f"{layer.output}.limited")
+    writer.add("Div", [layer.input, limited], layer.output)
 
 
 def _write_edges(writer: GraphWriter, layer: EdgeAggregation, graph: LayerGraph) -> None:

@@ -55,7 +55,8 @@ def _parse_slice(draft: Draft, node: onnx.NodeProto) -> None:
     arrays = [draft.constants.get(name) for name in node.input[1:]]
     if any(array is None or array.size != 1 for array in arrays) or not 2 <= len(arrays) <= 4:
         raise RefusedError("its limits are not constant", "export the model with fixed limits of rows")
-    first, end, axis, step = (*(int(array.reshape(-1)[0]) for array in arrays if array is not None), 0, 1)[:4]
+    given = [int(array.reshape(-1)[0]) for array in arrays if array is not None]
+    first, end, axis, step = (*given, *(0, 1)[len(given) - 2 :])
     channels = draft.rows(node.input[0])
     if axis != 0 or step != 1 or first < 0 or not 0 < end <= _LARGEST_END or node.input[0] in draft.parts:
         raise RefusedError("it takes other than consecutive rows", "slice rows, from the first one on")

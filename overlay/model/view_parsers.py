@@ -85,8 +85,8 @@ def _parse_reshape(draft: Draft, node: onnx.NodeProto) -> None:
     shape = draft.constants.get(node.input[1])
     sizes = [] if shape is None else [int(size) for size in shape]
     channels, parts = draft.rows(name), draft.parts.get(name)
-    if parts is None and len(sizes) == 3 and sizes[1] * sizes[2] == channels:
-        draft.views[output] = Heads(name, sizes[1], sizes[2])
+    if parts is None and len(sizes) == 3 and (found := _divided(channels, sizes[1], sizes[2])) is not None:
+        draft.views[output] = Heads(name, *found)
     elif parts is not None and len(sizes) == 2 and sizes[1] in (-1, parts * channels):
         draft.add(JoinParts(output, name, parts), parts * channels)
     else:
@@ -94,6 +94,13 @@ def _parse_reshape(draft: Draft, node: onnx.NodeProto) -> None:
             f"it brings a tensor to the shape {sizes or 'of another tensor'}",
             "divide columns into heads, or put stacked tensors side by side",
         )
+
+
+def _divided(channels: int, heads: int, width: int) -> tuple[int, int] | None:
+    """Heads and their width, of which one may be -1, if they make up all channels."""
+    heads = channels // width if heads == -1 and width > 0 else heads
+    width = channels // heads if width == -1 and heads > 0 else width
+    return (heads, width) if heads > 0 and heads * width == channels else None
 
 
 def _parse_mul(draft: Draft, node: onnx.NodeProto) -> None:
