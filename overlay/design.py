@@ -38,8 +38,8 @@ _ARRAYS = {
 }
 #: Parameters that may be 0: the design lacks the memory, and the operations that need it.
 _OPTIONAL = (
-    *("res_words", "exp_words", "dwp_words", "mid_words", "gather_beats", "fun_words", "norm_words"),
-    *("feature_words", "agg_weights", "agg_heads"),
+    *("res_words", "exp_words", "dwp_words", "mid_words", "gather_beats"),
+    *("feature_words", "agg_weights", "agg_heads", "fun_words", "norm_words"),
 )
 #: Memories of the engine dw.
 _OF_DW = ("exp_words", "dwp_words", "mid_words")

@@ -125,6 +125,22 @@ def vectors() -> Iterator[tuple[str, list[int]]]:
             yield f"export_sums core={core} with_acc={with_acc}", [codec.export_sums(**fields, **sums, **wide)]
 
 
+def functions() -> Iterator[tuple[str, list[int]]]:
+    """VEC's tables, results of 16 bits, and normalization."""
+    source = program_address(Segment.FEATURES, 64)
+    for core in (0, 1):
+        fields = {"core": core, "acc": 0, "out": 0, "par": 0, "rows": 4, "groups": 3, "row_blocks": 1, "row_words": 8}
+        for mapped in (0, 1):
+            ends = {"mapped": mapped, "width": 7, "table": 0, "signed": 1, "shift": 3}
+            name = f"core={core} mapped={mapped}"
+            yield f"requantize_function {name}", [codec.requantize_function(**fields, **ends, from_sum=0)]
+            sums = {"sum": 0, "sum_groups": 3, "with_acc": 1, "post_shift": 17}
+            yield f"combine_function {name}", [codec.combine_function(**fields, **ends, **sums)]
+        ends = {"signed": 1, "highest": 127, "shift": 3, "post_shift": 17}
+        yield f"normalize core={core}", [codec.normalize(**fields, **ends, from_sum=core)]
+    yield "load_function", [codec.load_function(ram=0, words=5, address=source)]
+
+
 def pixels() -> Iterator[tuple[str, list[int]]]:
     """VEC on stored pixels and DW: bytes and nibbles, to out_ram and to exp_ram."""
     source, target = program_address(Segment.FEATURES, 64), program_address(Segment.OUTPUT, 64)
@@ -231,7 +247,16 @@ def modes(geometry: Geometry) -> dict[str, list[int]]:
     """Programs by name: one instruction of each mode, with what it needs before it."""
     syncs = [("sync", [codec.sync(engine=engine) for engine in Engine])]
     return dict(
-        [*syncs, *copies(geometry), *products(geometry), *vectors(), *pixels(), *aggregations(), *compositions()]
+        [
+            *syncs,
+            *copies(geometry),
+            *products(geometry),
+            *vectors(),
+            *functions(),
+            *pixels(),
+            *aggregations(),
+            *compositions(),
+        ]
     )
 
 
@@ -285,9 +310,15 @@ def found(default_geometry: Geometry) -> dict[str, Found]:
     # A window smaller than the transposed graph, so that it is walked twice.
     geometry = replace(default_geometry, engines=tuple(engine.name for engine in isa().engines), sgb_ids=64)
     geometry = replace(geometry, res_words=64, exp_words=64, dwp_words=64, mid_words=64, gather_beats=8)
-    library = build_emulator(geometry, debug=True)
-    records = {}
-    for name, words in modes(geometry).items():
+    functions = replace(geometry, fun_words=64, norm_words=64)
+    plain = replace(default_geometry, fun_words=0, norm_words=0)
+    return recorded(functions, modes(functions)) | recorded(plain, {f"plain {n}": words for n, words in vectors()})
+
+
+def recorded(geometry: Geometry, programs: dict[str, list[int]]) -> dict[str, Found]:
+    """What a fresh checked emulator records of each program."""
+    library, records = build_emulator(geometry, debug=True), {}
+    for name, words in programs.items():
         with Emulator(library, geometry) as emulator:
             executed(emulator, {}, device_memory(words), len(words))
             records[name] = emulator.bank_accesses()

@@ -98,6 +98,7 @@ PIXELS = {"out": 0, "rows": 4, "row_blocks": 0, "row_words": 3, "to_exp": 0}
 TO_EXP = {**PIXELS, "to_exp": 1}
 JOIN = {**RESULTS, "acc": 0, "par": 0, "groups": 2, "res": 0, "shift": 0}
 JOIN |= {"post_shift": 0, "wide": 0}
+FUNCTION = {"signed": 1, "width": 8, "table": 1, "row_words": 3}
 AVERAGE = {**RESULTS, "groups": 2, "res": 0, "post_shift": 0, "wide": 0}
 DEPTHWISE = {"top": 1, "bottom": 0, "left": 1, "right": 1, "stride": 1, "lines": 2, "columns": 4, "line_words": 11}
 DEPTHWISE |= {"exp": 0, "mid": 0, "par": 0, "unsigned": 0, "signed": 1, "highest": 127, "shift": 0}
@@ -137,6 +138,7 @@ FULL = {
     "store_middle joined": codec.store_middle(
         ram=0, lines=2, columns=2, row_beats=2, joined=1, pixel_stride=6, stride_blocks=2, address=FEATURES
     ),
+    "load_function": codec.load_function(**WORDS),
     **VEC_CONTEXT,
     "pool_max": codec.pool_max(**PIXELS, res=0),
     "pool_max to exp_ram": codec.pool_max(**TO_EXP, res=0),
@@ -151,6 +153,15 @@ FULL = {
 }
 for core, source in enumerate(("GEMM-D", "GEMM-L")):
     FULL |= {
+        f"requantize_function of {source}": codec.requantize_function(
+            **VALUES, **FUNCTION, shift=0, core=core, from_sum=0, mapped=core
+        ),
+        f"combine_function of {source}": codec.combine_function(
+            **SUMS, **FUNCTION, core=core, mapped=core, post_shift=15
+        ),
+        f"normalize of {source}": codec.normalize(
+            **VALUES, core=core, from_sum=0, signed=1, highest=9, row_words=3, shift=0, post_shift=0
+        ),
         f"configure_lines to {source}": LOAD_CONTEXTS[f"lines to {source}"]["configure_lines"],
         f"configure_windows to {source}": LOAD_CONTEXTS[f"windows to {source}"]["configure_windows"],
         f"load_lines to {source}": codec.load_lines(**BANKS, lines=2, top=1, left=1, beats=3),
@@ -166,6 +177,12 @@ for core, source in enumerate(("GEMM-D", "GEMM-L")):
         f"export_accumulators of {source}": codec.export_accumulators(**VALUES, core=core, from_sum=0, row_words=9),
     }
 FULL |= {
+    "requantize_function of AGG": codec.requantize_function(
+        **VALUES, **FUNCTION, shift=0, core=0, from_sum=1, mapped=0
+    ),
+    "normalize of AGG": codec.normalize(
+        **VALUES, core=0, from_sum=1, signed=1, highest=9, row_words=3, shift=0, post_shift=0
+    ),
     "requantize of AGG": codec.requantize(**VALUES, **BYTES, core=0, from_sum=1, shift=0, to_exp=0),
     "export_accumulators of AGG": codec.export_accumulators(**VALUES, core=0, from_sum=1, row_words=9),
 }
@@ -220,6 +237,10 @@ def shorten(library: Path, operation: int, region: int) -> None:
 def run(emulator: Emulator, name: str) -> tuple[Progress, str]:
     """Runs one instruction after its engine's context is filled, on two destinations with an edge each."""
     program = pack([*context_of(name).values(), FULL[name]])
+    # Results of -1, which are the last entry of a table.
+    parameters = np.zeros((SMALL_GEOMETRY.par_words, SMALL_GEOMETRY.lanes), isa().record("parameter").dtype)
+    parameters["bias"], parameters["multiplier"] = -1, 1
+    emulator.write_ram("par_ram", 0, parameters.view(np.uint8))
     for segment, base in BASES.items():
         memory = np.zeros(SEGMENT_BYTES, np.uint8)
         if segment is Segment.PROGRAM:

@@ -16,6 +16,7 @@ ALLOWED = {
     "hetfab.overlay.errors.StreamInvalidError",
     "hetfab.overlay.isa.arithmetic",
     "hetfab.overlay.isa.attention",
+    "hetfab.overlay.isa.normalization",
     "hetfab.overlay.isa.spec",
     "hetfab.overlay.semantic.adjacency",
 }
@@ -50,6 +51,11 @@ def test_the_arithmetic_imports_nothing_of_hetfab() -> None:
 
 def test_the_arithmetic_of_attention_imports_that_of_the_engines_only() -> None:
     name = "hetfab.overlay.isa.attention"
+    assert foreign(name, source_of(name), {"functools", "hetfab.overlay.isa.arithmetic"}) == []
+
+
+def test_the_arithmetic_of_normalization_imports_that_of_the_engines_only() -> None:
+    name = "hetfab.overlay.isa.normalization"
     assert foreign(name, source_of(name), {"functools", "hetfab.overlay.isa.arithmetic"}) == []
 
 

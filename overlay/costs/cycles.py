@@ -269,15 +269,16 @@ def _halves(fields: Fields) -> Array:
 
 
 def normalize_cost(fields: Fields, geometry: Geometry) -> Cost:
-    """Cost of VEC's normalization: a trip per group, one per row, and one per output word.
+    """Cost of VEC's normalization: two trips per group, one per row, and one per output word.
 
     Args:
         fields: rows, groups and row_words.
         geometry: As for ``vector_cost``.
     """
     rows, table = fields["rows"], loops()
-    cycles = _vec_loop(geometry).cycles(rows * fields["groups"]) + table["norm_roots"].cycles(rows)
-    return _cost(cycles + table["norm_groups"].cycles(rows * fields["row_words"]))
+    groups = rows * fields["groups"]
+    cycles = _vec_loop(geometry).cycles(groups) + table["norm_sums"].cycles(groups)
+    return _cost(cycles + table["norm_roots"].cycles(rows) + table["norm_groups"].cycles(rows * fields["row_words"]))
 
 
 def pool_cost(fields: Fields, geometry: Geometry) -> Cost:

@@ -33,6 +33,8 @@ _REQUANTIZED_BITS = 49
 _SCORES_PER_BEAT, _SCORE_BITS, _GAP_BITS, _VERTEX_BITS, _ATTEND_ADDRESSES = 4, 16, 12, 24, 3
 _BARREL_LEVELS = 3
 _COUNTER_BITS = 64
+#: Of VEC's normalization: a row's sum and sum of squares, and its sum, mantissa and shift; entries and bits of roots.
+_ROW_SUM_BITS, _ROW_ROOT_BITS, _ROOT_TABLE = 26 + 40, 26 + 17 + 6, (512, 17 + 8)
 #: Of DW: nibbles of a word, and lines and columns of a window.
 _DW_NIBBLES, _DW_TAPS = 16, isa().size("window_taps")
 _ADDRESS_BITS = 64
@@ -136,6 +138,8 @@ def load_resources(geometry: Geometry, form: Form) -> Resources:
         parts += _with_ff(_constant("lut_load_residual"), dsp=_constant("dsp_per_address"))
     if geometry.dwp_words:
         parts += _with_ff(_constant("lut_load_depthwise"))
+    if geometry.fun_words:
+        parts += _with_ff(_constant("lut_load_function"))
     return parts + _windows(geometry.gather_beats)
 
 
@@ -203,7 +207,25 @@ def vec_resources(geometry: Geometry, form: Form) -> Resources:
         lut += geometry.lanes * _constant("lut_vec_lane_stored") + _constant("lut_vec_windows")
     if geometry.exp_words:
         lut += _constant("lut_vec_lines")
-    return _with_ff(lut, dsp=geometry.lanes * _constant("dsp_per_requantize")) + _streams()
+    parts = _with_ff(lut, dsp=geometry.lanes * _constant("dsp_per_requantize")) + _streams()
+    if geometry.fun_words or geometry.norm_words:
+        parts += _with_ff(geometry.lanes * _constant("lut_vec_lane_wide"))
+    if geometry.fun_words:
+        parts += _with_ff(_constant("lut_vec_functions"))
+    return parts + _normalization(geometry) if geometry.norm_words else parts
+
+
+def _normalization(geometry: Geometry) -> Resources:
+    """One lane's arithmetic for all, a root, the table of roots, and VEC's own memories: rows, sums and roots."""
+    rows = isa().operation("normalize").field("rows").largest + 1
+    memories = (
+        (geometry.norm_words, 2 * geometry.bus_bits),
+        (rows, _ROW_SUM_BITS),
+        (rows, _ROW_ROOT_BITS),
+        _ROOT_TABLE,
+    )
+    bram36 = sum(block_rams(depth, bits, true_dual=False) for depth, bits in memories)
+    return _with_ff(_constant("lut_vec_normalize"), dsp=_constant("dsp_per_normalize"), bram36=bram36)
 
 
 def dw_resources(geometry: Geometry, form: Form) -> Resources:

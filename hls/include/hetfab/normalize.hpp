@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Normalization of rows by their deviation or their length (docs/arithmetic.md). VEC keeps the channels of
-// all rows of a tile with their sums, makes a reciprocal root of each row, and then the results.
+// all rows of a tile, then sums them, makes a reciprocal root of each row, and then the results.
 #pragma once
 
 #include "events.hpp"
@@ -24,20 +24,17 @@ constexpr int norm_square_bits = 40;
 constexpr int norm_spread_bits = 52;
 constexpr int norm_centred_bits = 27;
 
+// The rows of a tile: their channels as int16, group by group.
+template <class D, class Z>
+struct NormRows {
+    Word<Z, 16 * D::lanes> channels[depth_of(D::norm_words)];
+    unsigned groups = 0;
+};
+
 template <class Z>
 struct RowSums {
     S<Z, norm_sum_bits> sum = 0;
     U<Z, norm_square_bits> squares = 0;
-};
-
-// The rows of a tile: their channels as int16, group by group, and the sums of each row.
-template <class D, class Z>
-struct NormRows {
-    Word<Z, 16 * D::lanes> channels[depth_of(D::norm_words)];
-    S<Z, norm_sum_bits> sum[norm_rows];
-    U<Z, norm_square_bits> squares[norm_rows];
-    unsigned groups = 0;
-    unsigned rows = 0;
 };
 
 // A row's sum, and what its channels without their mean are multiplied and shifted by.
@@ -48,28 +45,57 @@ struct RowRoot {
     U<Z, 6> shift;
 };
 
-// Keeps the next group of the tile, and adds it to the sums of its row.
+// Keeps the next group of the tile.
 template <class D, class Z, class Value>
-void keep_group(const Value (&group)[D::lanes], bool ends_row, NormRows<D, Z>& kept, RowSums<Z>& sums) {
+void keep_group(const Value (&group)[D::lanes], NormRows<D, Z>& kept) {
 #pragma HLS INLINE
     Word<Z, 16 * D::lanes> word = zero<Z, 16 * D::lanes>();
-    S<Z, 20> sum_of_group = 0;
-    U<Z, 34> squares_of_group = 0;
 kept_lanes:
     for (unsigned lane = 0; lane < D::lanes; lane++) {
 #pragma HLS UNROLL factor=D::lanes
-        const S<Z, 16> channel = wrap<Z, 16>(group[lane]);
-        set_lane<Z, 16>(word, lane, channel);
-        sum_of_group = sum<Z, 20>(sum_of_group, channel);
-        squares_of_group = U<Z, 34>(sum<Z, 35>(squares_of_group, product<Z, 32>(channel, channel)));
+        set_lane<Z, 16>(word, lane, wrap<Z, 16>(group[lane]));
     }
     kept.channels[kept.groups++] = word;
-    sums.sum = sum<Z, norm_sum_bits>(sums.sum, sum_of_group);
-    sums.squares = U<Z, norm_square_bits>(sum<Z, norm_square_bits + 1>(sums.squares, squares_of_group));
-    if (!ends_row) return;
-    kept.sum[kept.rows] = sums.sum;
-    kept.squares[kept.rows++] = sums.squares;
-    sums = RowSums<Z>();
+}
+
+// Adds a group to the sums of its row.
+template <class D, class Z>
+void add_group(const Word<Z, 16 * D::lanes>& word, RowSums<Z>& sums) {
+#pragma HLS INLINE
+summed_lanes:
+    for (unsigned lane = 0; lane < D::lanes; lane++) {
+#pragma HLS UNROLL factor=D::lanes
+        const S<Z, 16> channel = lane_s<Z, 16>(word, lane);
+        sums.sum = sum<Z, norm_sum_bits>(sums.sum, channel);
+        const S<Z, norm_square_bits + 1> squares =
+            sum<Z, norm_square_bits + 1>(sums.squares, product<Z, 32>(channel, channel));
+        sums.squares = U<Z, norm_square_bits>(squares);
+    }
+}
+
+// The sums of each row of a tile.
+template <class D, class Z, class Events>
+void sum_rows(const NormRows<D, Z>& kept, unsigned groups, RowSums<Z> (&row_sums)[norm_rows],
+              Events& events) {
+#pragma HLS INLINE
+    RowSums<Z> sums;
+    unsigned row = 0;
+    unsigned group = 0;
+norm_sums:
+    for (unsigned trip = 0; trip < kept.groups; trip++) {
+#pragma HLS LOOP_TRIPCOUNT min=8 max=1024
+// One lane's multiplier does the work of eight.
+#pragma HLS PIPELINE II=8 style=stp
+        events.trip(isa::loops::norm_sums);
+        add_group<D, Z>(kept.channels[trip], sums);
+        group++;
+        if (group == groups) {
+            row_sums[row++] = sums;
+            sums = RowSums<Z>();
+            group = 0;
+        }
+    }
+    events.loop(isa::loops::norm_sums, kept.groups);
 }
 
 // What the rows of a tile have in common: the last record of the layout 'normalization'.
@@ -94,11 +120,10 @@ struct NormSpread {
 
 // The reciprocal root of a row's spread.
 template <class Z>
-RowRoot<Z> row_root(const NormSpread<Z>& common, const S<Z, norm_sum_bits>& row_sum,
-                    const U<Z, norm_square_bits>& squares) {
+RowRoot<Z> row_root(const NormSpread<Z>& common, const RowSums<Z>& sums) {
 #pragma HLS INLINE
-    const S<Z, norm_sum_bits> mean = common.centred ? row_sum : S<Z, norm_sum_bits>(0);
-    const S<Z, norm_spread_bits> whole = product<Z, norm_spread_bits>(squares, common.factor);
+    const S<Z, norm_sum_bits> mean = common.centred ? sums.sum : S<Z, norm_sum_bits>(0);
+    const S<Z, norm_spread_bits> whole = product<Z, norm_spread_bits>(sums.squares, common.factor);
     const S<Z, norm_spread_bits> part = product<Z, norm_spread_bits>(mean, mean);
     const S<Z, norm_spread_bits + 1> rest =
         sum<Z, norm_spread_bits + 1>(whole, S<Z, norm_spread_bits>(-part));
@@ -163,13 +188,15 @@ unsigned normalize_rows(const Word<Z, isa::instruction_bits>& instruction, ParRa
     const unsigned gains = number<Z, Op::Par>(instruction) + groups;
     const Word<Z, 64 * D::lanes> last = par_ram[gains + groups];
     const NormSpread<Z> common(last);
+    RowSums<Z> row_sums[norm_rows];
     RowRoot<Z> roots[norm_rows];
+    sum_rows<D, Z>(kept, groups, row_sums, events);
 norm_roots:
     for (unsigned row = 0; row < rows; row++) {
 #pragma HLS LOOP_TRIPCOUNT min=1 max=255
 #pragma HLS PIPELINE II=1 style=stp
         events.trip(isa::loops::norm_roots);
-        roots[row] = row_root<Z>(common, kept.sum[row], kept.squares[row]);
+        roots[row] = row_root<Z>(common, row_sums[row]);
     }
     events.loop(isa::loops::norm_roots, rows);
     const Distance<Z, 9> end(get<Z, Op::PostShift>(instruction));
@@ -183,8 +210,8 @@ norm_roots:
 norm_groups:
     for (unsigned trip = 0; trip < trips; trip++) {
 #pragma HLS LOOP_TRIPCOUNT min=8 max=1024
-// Two lanes' multipliers do the work of eight.
-#pragma HLS PIPELINE II=4 style=stp
+// One lane's multipliers do the work of eight.
+#pragma HLS PIPELINE II=8 style=stp
         events.trip(isa::loops::norm_groups);
         const bool inside = group < groups;
         Word<Z, 8 * D::lanes> word = zero<Z, 8 * D::lanes>();

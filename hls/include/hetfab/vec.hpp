@@ -542,7 +542,6 @@ unsigned vec_rows(const VecTile<Z>& tile, const VecContext<Z>& context, AccDRam 
     S<Z, window_bits> window_sums[D::lanes] = {};
 #pragma HLS ARRAY_PARTITION variable = window_sums type = complete dim = 0
     Word<Z, 64> largest = zero<Z, 64>();
-    RowSums<Z> row_sums;
 vec_groups:
     for (unsigned trip = 0; trip < trips; trip++) {
 #pragma HLS LOOP_TRIPCOUNT min = 64 max = 2048
@@ -572,7 +571,7 @@ vec_groups:
 #pragma HLS ARRAY_PARTITION variable = limited type = complete dim = 0
         vec_limited<D, Z>(tile, rounding, value, limited);
         if constexpr (D::norm_words != 0) {
-            if (tile.normalizes) keep_group<D, Z>(limited, walk.group + 1 == tile.groups, kept, row_sums);
+            if (tile.normalizes) keep_group<D, Z>(limited, kept);
         }
         const VecResult<Z> result = vec_result<D, Z>(tile, inside, walk, value, limited, largest, fun_ram);
         if (tap.last()) {
@@ -632,8 +631,6 @@ Outcome vec_execute(const Word<Z, isa::instruction_bits>& instruction, AccDRam a
     const VecTile<Z> tile = vec_tile<Z>(instruction, opcode);
     NormRows<D, Z> kept;
 #pragma HLS BIND_STORAGE variable = kept.channels type = ram_s2p impl = bram
-#pragma HLS BIND_STORAGE variable = kept.sum type = ram_s2p impl = lutram
-#pragma HLS BIND_STORAGE variable = kept.squares type = ram_s2p impl = lutram
     const unsigned written = vec_tile_rows<D, Z>(tile, acc_d_ram, acc_l_ram, par_ram, fun_ram, sum_ram,
                                                  res_ram, out_ram, exp_ram, context_ram, kept, events);
     if constexpr (D::norm_words != 0) {
