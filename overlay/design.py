@@ -32,6 +32,7 @@ _ARRAYS = {
     "agg_heads": (0, 8, 4),
     "sgb_columns": (64, 1 << 20, 64),
     "sgb_ids": (64, 1 << 20, 64),
+    "rst_vertices": (64, (1 << 16) - 64, 64),
     "rows_fifo_words": (16, 1 << 15, 1),
     "gather_beats": (0, 128, 2),
     "fun_words": (0, 16 * isa().size("fun_unit"), isa().size("fun_unit")),
@@ -83,6 +84,7 @@ class Geometry:
         agg_heads: Heads of attention that AGG serves at once; 0 for no attention.
         sgb_columns: Columns of the largest graph that SGB makes, the bits of its bitmap.
         sgb_ids: Ids that SGB keeps on chip: of a row in the order seen, and of a window of a transpose.
+        rst_vertices: Rows and columns of the largest graph that RST takes.
         rows_fifo_words: Depth of the FIFO from SGB to AGG.
         queue_depth: Instructions that DISPATCH queues per engine.
         engine_fifo_depth: Instructions issued to an engine and not yet done.
@@ -118,6 +120,7 @@ class Geometry:
     agg_heads: int
     sgb_columns: int
     sgb_ids: int
+    rst_vertices: int
     rows_fifo_words: int
     queue_depth: int
     engine_fifo_depth: int
@@ -322,7 +325,7 @@ def largest_value(parameter: str) -> int:
         "sgb_columns": ("configure_bitmap", "columns"),
         "sgb_ids": ("configure_bitmap", "threshold"),
     }
-    if parameter in ("rows_fifo_words", "feature_words", "fun_words"):
+    if parameter in ("rows_fifo_words", "feature_words", "fun_words", "rst_vertices"):
         return _ARRAYS[parameter][1]
     if parameter not in fields:
         return 4096

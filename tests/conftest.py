@@ -19,7 +19,7 @@ from tests.demo_files import DemoFiles, make_demo_files
 #: All engines, small arrays with short queues and memories that hold little more than one tile of 64 channels.
 SMALL_GEOMETRY = replace(
     default_design().geometry,
-    engines=(*default_design().geometry.engines, "sgb", "dw"),
+    engines=(*default_design().geometry.engines, "sgb", "dw", "rst"),
     gemm_d_rows=4,
     gemm_d_cols=16,
     gemm_l_rows=3,
@@ -47,6 +47,7 @@ SMALL_GEOMETRY = replace(
     agg_heads=8,
     sgb_columns=16384,
     sgb_ids=64,
+    rst_vertices=256,
     rows_fifo_words=16,
     queue_depth=4,
     engine_fifo_depth=2,

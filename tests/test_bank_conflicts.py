@@ -17,7 +17,7 @@ from hetfab.hls.build.emulator import Emulator, build_emulator
 from hetfab.overlay.design import Geometry
 from hetfab.overlay.isa import codec
 from hetfab.overlay.isa.arithmetic import reciprocals
-from hetfab.overlay.isa.codec import Engine, ReduceMode, ReduceSource, Segment
+from hetfab.overlay.isa.codec import AttendKind, AttendSource, Engine, ReduceMode, ReduceSource, Segment
 from hetfab.overlay.isa.loops import Loop, loops
 from hetfab.overlay.isa.spec import isa
 from hetfab.overlay.isa.words import program_address
@@ -31,6 +31,7 @@ DEGREES = np.array([3, 0, 1, 20])
 #: Of a schedule in the graph segment, behind the ids, and of graphs behind it.
 RUNS, UNITS = 6144, 6400
 LEFT, RIGHT, WIDE, PAIR, DENSE, BITMAPS, NEAR = 8192, 8704, 9216, 9728, 10240, 10816, 11328
+ROWS, COLUMNS, MATCHING, WALK = 11584, 11840, 12096, 12160
 Found = dict[str, dict[str, int]]
 #: Ports that an engine has to a bank of an on-chip memory: reads and writes share it (``storage_type=ram_1p``).
 PORTS = 1
@@ -207,6 +208,42 @@ def reduction(records: int, entries: int, id_bytes: int, from_fifo: int = 0, **f
     ]
 
 
+def attentions() -> Iterator[tuple[str, list[int]]]:
+    """AGG's attention: of all kinds in two passes, from either source, and in parts that are spilled and merged."""
+    graph = program_address(Segment.GRAPH, 0)
+    passes = {"maxima": 1, "weigh": 1, "merge": 0, "spill": 0}
+    for kind in AttendKind:
+        for source in AttendSource:
+            for groups, accumulate in ((1, 0), (2, 1)):
+                name = f"attend kind={kind.name} source={source.name} groups={groups} accumulate={accumulate}"
+                fields = {"kind": kind, "source": source, "head_groups": groups, "accumulate": accumulate}
+                yield name, attention(graph, **fields, **passes)
+    fields = {"kind": 0, "source": 0, "head_groups": 1, "accumulate": 0}
+    for maxima, merge, spill in ((1, 0, 1), (1, 1, 1), (0, 0, 1), (0, 1, 0)):
+        passes = {"maxima": maxima, "weigh": 1 - maxima, "merge": merge, "spill": spill}
+        yield f"attend maxima={maxima} merge={merge} spill={spill}", attention(graph, **fields, **passes)
+
+
+def attention(graph: int, **fields: int) -> list[int]:
+    count, heads = int(DEGREES.sum()), 3
+    context = reduction(graph, graph + 4096, 4, mode=0, accumulate=0, groups=1, source=0, merge=0, spill=0)[:-1]
+    scores = [program_address(Segment.FEATURES, 1024 * (1 + number)) for number in range(3)]
+    return [
+        *context[:2],
+        codec.configure_ids(slot=1, edges=count, id_bytes=4, address=graph + 4096),
+        codec.configure_spilled(
+            slot=1, row_blocks=8, count=len(DEGREES), address=program_address(Segment.SPILL, 0)
+        ),
+        codec.configure_sources(scores=0, row_beats=3, head_beats=1, count=9, address=scores[0]),
+        codec.configure_targets(scores=0, row_beats=3, count=len(DEGREES), address=scores[1]),
+        codec.configure_types(scores=0, count=1, address=scores[2]),
+        codec.attend(
+            slot=1, scores=0, rows=len(DEGREES), unsigned=0, destination=0, sum=0, heads=heads, shift=4, factor=819,
+            **fields,
+        ),
+    ]  # fmt: skip
+
+
 def compositions() -> Iterator[tuple[str, list[int]]]:
     """SGB: rows without, with one and with several edges, in both orders; and a transpose."""
     left = {"edges": 6, "rows": 4, "address": program_address(Segment.GRAPH, LEFT)}
@@ -231,14 +268,34 @@ def compositions() -> Iterator[tuple[str, list[int]]]:
     yield "transpose", [wide, *context[1:], codec.transpose(edges=100, rows=100, address=out)]
 
 
+def restructurings() -> Iterator[tuple[str, list[int]]]:
+    """RST: a search that succeeds and one that fails, two parts that a walk does not connect, tiles of two rows."""
+    out = program_address(Segment.OUTPUT, 64)
+    matching, walked = program_address(Segment.GRAPH, MATCHING), program_address(Segment.GRAPH, WALK)
+    context = [
+        codec.configure_graph(edges=5, rows=4, address=program_address(Segment.GRAPH, ROWS)),
+        codec.configure_turned(edges=5, rows=3, address=program_address(Segment.GRAPH, COLUMNS)),
+        codec.configure_matching(of_turned=0, address=matching),
+        codec.configure_walk(address=walked),
+    ]
+    found = [codec.match(columns=3, address=matching), codec.walk(address=walked)]
+    for by_column in (0, 1):
+        yield f"recouple by_column={by_column}", [*context, *found, codec.recouple(by_column=by_column, address=out)]
+    for grown in (0, 1):
+        rule = {"grown": grown, "most_edges_first": 0, "stride": 1, "tile_rows": 2}
+        yield f"grow_tiles grown={grown}", [*context, codec.grow_tiles(**rule, address=out)]
+
+
 def graphs() -> dict[int, tuple[list[int], list[int]]]:
-    """Starts and ids of the graphs that SGB reads, by offset in the graph segment."""
+    """Starts and ids of the graphs that SGB and RST read, by offset in the graph segment."""
     return {
         LEFT: ([0, 0, 1, 3, 6], [0, 1, 2, 0, 1, 2]),
         RIGHT: ([0, 2, 4, 6], [99, 1, 1, 2, 70, 3]),
         WIDE: ([0, 100], [*range(100)]),
         PAIR: ([0, 2], [0, 1]),
         NEAR: ([0, 1, 2, 3], [8, 1, 2]),
+        ROWS: ([0, 2, 3, 4, 5], [0, 2, 0, 0, 1]),
+        COLUMNS: ([0, 3, 4, 5], [0, 1, 2, 3, 0]),
         DENSE: ([0, 60, 120], [*range(60), *range(40, 100)]),
     }
 
@@ -255,7 +312,9 @@ def modes(geometry: Geometry) -> dict[str, list[int]]:
             *functions(),
             *pixels(),
             *aggregations(),
+            *attentions(),
             *compositions(),
+            *restructurings(),
         ]
     )
 
@@ -311,8 +370,8 @@ def found(default_geometry: Geometry) -> dict[str, Found]:
     geometry = replace(default_geometry, engines=tuple(engine.name for engine in isa().engines), sgb_ids=64)
     geometry = replace(geometry, res_words=64, exp_words=64, dwp_words=64, mid_words=64, gather_beats=8)
     functions = replace(geometry, fun_words=64, norm_words=64)
-    plain = replace(default_geometry, fun_words=0, norm_words=0)
-    return recorded(functions, modes(functions)) | recorded(plain, {f"plain {n}": words for n, words in vectors()})
+    plain = {f"plain {name}": words for name, words in (*vectors(), *pixels())}
+    return recorded(functions, modes(functions)) | recorded(replace(geometry, fun_words=0, norm_words=0), plain)
 
 
 def recorded(geometry: Geometry, programs: dict[str, list[int]]) -> dict[str, Found]:
@@ -367,7 +426,9 @@ def test_one_more_access_is_found(found: dict[str, Found], loop: Loop) -> None:
         more = {**record, loop.name: {**record[loop.name], memory: loop.accesses[memory] + 1}}
         stated = f"accesses {memory} {loop.accesses[memory] + 1} times in a trip, the table states"
         problems = bank_conflicts(more, loops())
-        assert len(problems) == 2 and stated in problems[0] and "1 port allow" in problems[1]
+        assert stated in problems[0]
+        assert len(problems) == (1 if loop.accesses[memory] < loop.ii * PORTS else 2)
+        assert "1 port allow" in problems[-1] or len(problems) == 1
 
 
 @pytest.mark.parametrize("seed", [101, 102])

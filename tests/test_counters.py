@@ -155,6 +155,14 @@ def largest_count(counter: EventCounter, geometry: Geometry) -> int:
             return MOST_FOLLOWED + 3 * largest("configure_left", "edges")
         case "sgb_write_bytes":
             return largest("compose", "edges") // 2 + 1 + largest("compose", "rows") // 2 + 1
+        case "rst_edges":
+            return MOST_FOLLOWED  # streams of restructurings have no more
+        case "rst_read_bytes":
+            # A beat for each edge, and all that is read once.
+            graphs = 2 * (largest("configure_graph", "rows") // 2 + 1)
+            return MOST_FOLLOWED + 3 * graphs
+        case "rst_write_bytes":
+            return largest("configure_graph", "edges")  # of a recoupling, a beat for each edge
     raise KeyError(counter.name)
 
 

@@ -34,7 +34,7 @@ VALUES = {"acc": 0, "par": 0, "out": 0, "rows": 2, "groups": 2, "row_blocks": 2}
 SUMS = {**VALUES, "sum": 0, "sum_groups": 2, "with_acc": 1, "shift": 0}
 RESULTS = {"signed": 1, "packed": 0, "highest": 127}
 BYTES = {**RESULTS, "row_words": 3}
-SLOT = 1
+SLOT, SCORES = 1, 0
 #: The last two blocks of the scratchpad; a row takes a block.
 CONTEXT = {
     "configure_features": codec.configure_features(
@@ -51,6 +51,20 @@ CONTEXT = {
         slot=SLOT, row_blocks=4, count=2, address=program_address(Segment.SPILL, 0)
     ),
 }
+#: Scores and keys share rows of two beats; one of either has two heads of a group each.
+SCORE_ROWS = {"scores": SCORES, "row_beats": 2, "count": 2}
+SCORES_CONTEXT = {
+    "configure_sources": codec.configure_sources(**SCORE_ROWS, head_beats=1, address=FEATURES),
+    "configure_targets": codec.configure_targets(**SCORE_ROWS, address=program_address(Segment.FEATURES, 64)),
+    "configure_types": codec.configure_types(scores=SCORES, count=2, address=program_address(Segment.FEATURES, 128)),
+}
+CONTEXT |= SCORES_CONTEXT
+#: Ids of 4 bytes, with a type in each.
+TYPED_CONTEXT = CONTEXT | {
+    "configure_ids": codec.configure_ids(slot=SLOT, edges=4, id_bytes=4, address=program_address(Segment.GRAPH, 64)),
+}
+ATTEND = {"slot": SLOT, "scores": SCORES, "rows": 2, "unsigned": 0, "head_groups": 1, "destination": 0, "sum": 0}
+ATTEND |= {"heads": 2, "shift": 0, "factor": 0, "maxima": 1, "weigh": 1, "merge": 0, "spill": 0}
 REDUCE = {
     "slot": SLOT,
     "rows": 2,
@@ -74,6 +88,15 @@ SGB_CONTEXT = {
     "configure_right": codec.configure_right(edges=4, rows=2, address=RIGHT),
     "configure_bitmap": codec.configure_bitmap(wide=1, threshold=0, columns=4, address=BITMAPS),
 }
+#: Three rows and two columns, of which all have edges; each last edge is looked at.
+RST_ROWS, RST_COLUMNS = program_address(Segment.GRAPH, 1024), program_address(Segment.GRAPH, 1152)
+RST_CONTEXT = {
+    "configure_graph": codec.configure_graph(edges=4, rows=3, address=RST_ROWS),
+    "configure_turned": codec.configure_turned(edges=4, rows=2, address=RST_COLUMNS),
+    "configure_matching": codec.configure_matching(of_turned=0, address=program_address(Segment.GRAPH, 1280)),
+    "configure_walk": codec.configure_walk(address=program_address(Segment.GRAPH, 1344)),
+}
+TILES = {"most_edges_first": 0, "stride": 1, "tile_rows": 2, "address": FEATURES}
 #: Strips of two lines for either core: an instruction finds the context that was configured last.
 LOAD_LINES = {"slot": SLOT, "kernel_lines": 2, "line_stride": 1, "stride_blocks": 2}
 LOAD_CONTEXTS = {
@@ -93,7 +116,7 @@ VEC_CONTEXT = {
         lines=2, columns=3, line_words=13, column_words=4, reciprocal=1 << 16, exponent=0
     ),
 }
-ENGINE_CONTEXTS = {"sgb": SGB_CONTEXT, "vec": VEC_CONTEXT}
+ENGINE_CONTEXTS = {"sgb": SGB_CONTEXT, "vec": VEC_CONTEXT, "rst": RST_CONTEXT}
 PIXELS = {"out": 0, "rows": 4, "row_blocks": 0, "row_words": 3, "to_exp": 0}
 TO_EXP = {**PIXELS, "to_exp": 1}
 JOIN = {**RESULTS, "acc": 0, "par": 0, "groups": 2, "res": 0, "shift": 0}
@@ -131,6 +154,11 @@ FULL = {
     "reduce": codec.reduce(**REDUCE, source=0, merge=0, spill=0, accumulate=1),
     "reduce by tags": codec.reduce(**REDUCE, source=1, merge=1, spill=0, accumulate=0),
     "reduce by schedule": codec.reduce(**REDUCE | {"destination": 6}, source=2, merge=0, spill=1, accumulate=0),
+    "attend": codec.attend(**ATTEND, kind=0, source=0, accumulate=1),
+    "attend by tags": codec.attend(**ATTEND | {"maxima": 0, "merge": 1}, kind=2, source=1, accumulate=0),
+    "attend with types": codec.attend(**ATTEND, kind=1, source=0, accumulate=0),
+    "attend for maxima": codec.attend(**ATTEND | {"weigh": 0, "spill": 1, "merge": 1}, kind=0, source=0, accumulate=0),
+    "attend for sums": codec.attend(**ATTEND | {"maxima": 0, "spill": 1}, kind=0, source=0, accumulate=0),
     "load_depthwise": codec.load_depthwise(**WORDS),
     "store_middle apart": codec.store_middle(
         ram=0, lines=2, columns=2, row_beats=2, joined=0, pixel_stride=4, stride_blocks=2, address=FEATURES
@@ -150,6 +178,11 @@ FULL = {
     "compose": codec.compose(to_fifo=0, edges=8, rows=2, address=FEATURES),
     "transpose": codec.transpose(edges=3, rows=2, address=FEATURES),
     "widen": codec.widen(),
+    **RST_CONTEXT,
+    "match": codec.match(columns=2, address=FEATURES),
+    "walk": codec.walk(address=FEATURES),
+    "recouple": codec.recouple(by_column=0, address=FEATURES),
+    "grow_tiles": codec.grow_tiles(grown=1, **TILES),
 }
 for core, source in enumerate(("GEMM-D", "GEMM-L")):
     FULL |= {
@@ -197,6 +230,8 @@ def context_of(name: str) -> dict[str, int]:
     """What is configured before an instruction of ``FULL``, by the operations' names."""
     if operation_of(name).engine in ENGINE_CONTEXTS:
         return ENGINE_CONTEXTS[operation_of(name).engine]
+    if name == "attend with types":
+        return TYPED_CONTEXT
     return LOAD_CONTEXTS.get(name.partition("_")[2], CONTEXT)
 
 
@@ -249,10 +284,17 @@ def run(emulator: Emulator, name: str) -> tuple[Progress, str]:
             memory[:32] = np.array([[0, 2, 1 << 16, 1], [2, 2, 1 << 16, 1]], "<u4").view(np.uint8).reshape(-1)
             memory[144:192] = np.array(RUNS, "<u4").view(np.uint8).reshape(-1)
             memory[64:72] = np.array(UNITS if name == "reduce by schedule" else [0, 1, 1, 0], "<u2").view(np.uint8)
+            if name == "attend with types":
+                memory[64:80] = np.array([0, 1, 1 << 24, 1 | 1 << 24], "<u4").view(np.uint8)
             for first, starts, ids in ((256, [0, 2, 3], [0, 1, 1, 0]), (512, [0, 1, 4], [0, 1, 2, 3])):
                 memory[first : first + 12] = np.array(starts, "<u4").view(np.uint8)
                 memory[first + 64 : first + 80] = np.array(ids, "<u4").view(np.uint8)
             memory[776] = 0b1110
+            for first, numbers in (
+                *((1024, [0, 1, 3, 4]), (1088, [0, 0, 1, 1]), (1152, [0, 2, 4]), (1216, [0, 1, 1, 2])),
+                *((1280, [0, 1, 0xFFFFFFFF, 1, 1]), (1344, [3, 0, 1, 2]), (1408, [2, 0, 1])),
+            ):
+                memory[first : first + 4 * len(numbers)] = np.array(numbers, "<u4").view(np.uint8)
         emulator.map_memory(base, memory)
         emulator.write_register(RegisterOffset[f"SEGMENT_BASE_{segment.name}_LOW"], base)
         emulator.write_register(RegisterOffset[f"SEGMENT_SIZE_{segment.name}_LOW"], SEGMENT_BYTES)
@@ -275,7 +317,7 @@ def test_the_instructions_declare_every_box() -> None:
     }
     assert {(operation_of(name).name, verb, region.memory) for name in FULL for verb, region in regions(name)} == boxes
     for name, word in FULL.items():
-        reads, writes = declared_sets(word, context_of(name), SLOT, SMALL_GEOMETRY)
+        reads, writes = declared_sets(word, context_of(name), {"slot": SLOT, "scores": SCORES}, SMALL_GEOMETRY)
         expected = regions(name)
         assert [region for verb, region in expected if verb == "reads"] == reads
         assert [region for verb, region in expected if verb == "writes"] == writes

@@ -9,8 +9,8 @@ from hetfab.overlay.isa import golden
 from hetfab.overlay.model.cnn import golden as cnn_golden
 from tests.test_import_order import imported
 
-#: What the golden model reads: the tables of the instruction set, its arithmetic, the definition of boolean products,
-#: and data without behaviour.
+#: What the golden model reads: the tables of the instruction set, its arithmetic, the definitions of boolean products
+#: and of orders, and data without behaviour.
 ALLOWED = {
     "hetfab.overlay.design.Geometry",
     "hetfab.overlay.errors.StreamInvalidError",
@@ -18,6 +18,10 @@ ALLOWED = {
     "hetfab.overlay.isa.attention",
     "hetfab.overlay.isa.normalization",
     "hetfab.overlay.isa.spec",
+    "hetfab.overlay.restructure.matching",
+    "hetfab.overlay.restructure.schedule",
+    "hetfab.overlay.restructure.subgraphs",
+    "hetfab.overlay.restructure.tiles",
     "hetfab.overlay.semantic.adjacency",
 }
 LIBRARIES = {"collections", "dataclasses", "numpy", "typing"}

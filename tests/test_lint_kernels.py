@@ -103,8 +103,8 @@ def linted(folder: Path, geometry: Geometry, engine: str, file: str, old: str, n
         (
             "load",
             "include/hetfab/load.hpp",
-            "dwp_ram, load_context, tokens);\n    tokens",
-            "load_context, tokens);\n    tokens",
+            "dwp_ram, load_context,\n                 tokens);\n    tokens",
+            "load_context,\n                 tokens);\n    tokens",
             "HLS-O01",
         ),
         (

@@ -37,7 +37,7 @@ KERNELS = Path(__file__).parents[1] / "hls" / "kernels"
 FORMS = st.sampled_from(list(Form))
 geometries = st.builds(
     Geometry,
-    engines=st.just((*default_design().geometry.engines, "dw")),
+    engines=st.just((*default_design().geometry.engines, "dw", "rst")),
     bus_bits=st.just(64),
     gemm_d_rows=ROWS,
     gemm_d_cols=COLUMNS,
@@ -67,6 +67,7 @@ geometries = st.builds(
     agg_groups=st.integers(1, 63),
     sgb_columns=st.integers(1, 256).map(lambda words: 64 * words),
     sgb_ids=st.integers(1, 256).map(lambda words: 64 * words),
+    rst_vertices=st.integers(1, 256).map(lambda words: 64 * words),
     rows_fifo_words=st.integers(16, 1 << 15),
     queue_depth=st.integers(1, 4096),
     engine_fifo_depth=st.integers(1, 4096),
@@ -75,7 +76,7 @@ GROWING = [
     "act_d_words", "act_l_words", "wgt_d_words", "wgt_l_words", "par_words", "acc_d_words", "acc_l_words", "sum_words",
     "out_words", "res_words", "gather_beats", "fun_words", "norm_words", "exp_words", "dwp_words", "mid_words",
     "feature_words", "agg_weights", "agg_heads",
-    "agg_contexts", "agg_groups", "sgb_columns", "sgb_ids", "rows_fifo_words", "queue_depth",
+    "agg_contexts", "agg_groups", "sgb_columns", "sgb_ids", "rst_vertices", "rows_fifo_words", "queue_depth",
     "engine_fifo_depth", "gemm_d_rows", "gemm_d_cols", "gemm_l_rows", "gemm_l_cols", "gemm_l_acc_bits",
 ]  # fmt: skip
 

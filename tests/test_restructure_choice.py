@@ -75,8 +75,10 @@ def test_predicted_tiles_of_random_neighbours_are_near_the_replayed_ones(
     rows = [row | {"share": 1.0, "share_octave": 0} for row in prices()["orders"]]
     monkeypatch.setattr("hetfab.overlay.restructure.choose.prices", lambda: prices() | {"orders": rows})
     rng = np.random.default_rng(1)
-    ends = [rng.permutation(size)[(rng.random(40_000) ** skew * size).astype(np.int64)] for size in (2000, 1500)]
-    graph = both_sides(adjacency(*ends, 2000, 1500))
+    source, destination = (
+        rng.permutation(size)[(rng.random(40_000) ** skew * size).astype(np.int64)] for size in (2000, 1500)
+    )
+    graph = both_sides(adjacency(source, destination, 2000, 1500))
     restructurer = Restructurer(graph)
     seen = set()
     for offer in offers(graph, PRICE):

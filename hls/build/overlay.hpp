@@ -21,6 +21,7 @@
 #include "hetfab/gemm_d.hpp"
 #include "hetfab/gemm_l.hpp"
 #include "hetfab/load.hpp"
+#include "hetfab/rst.hpp"
 #include "hetfab/sgb.hpp"
 #include "hetfab/store.hpp"
 #include "hetfab/vec.hpp"
@@ -28,6 +29,7 @@
 #include "narrow_weights.hpp"
 #include "order_check.hpp"
 #include "register_file.hpp"
+#include "restructure_check.hpp"
 #include "run_log.hpp"
 #include "state_dump.hpp"
 #include "strip_check.hpp"
@@ -310,6 +312,11 @@ class Overlay {
                                      bodies_.memory<Types::Beat>(ports_[features_port], dram),
                                      bodies_.memory<Types::Beat>(ports_[store_port], dram),
                                      sgb_context_.port(), rows_fifo_, events);
+        } else if (engine == isa::engine::rst) {
+            // Likewise RST's are those of LOAD and STORE.
+            rst_step<Design, Family>(in, out, hls::burst_maxi<Types::Beat>(ports_[load_port]),
+                                     hls::burst_maxi<Types::Beat>(ports_[store_port]), rst_context_.port(),
+                                     events);
         } else {
             agg_step<Design, Family>(in, out, bodies_.memory<Types::Beat>(ports_[features_port], dram),
                                      bodies_.memory<Types::Beat>(ports_[graph_port], dram),
@@ -518,10 +525,15 @@ class Overlay {
     }
 
     void check_graph_operands(unsigned engine, unsigned opcode, const Types::Instruction& instruction) {
-        if (engine != isa::engine::sgb || opcode < isa::Compose::opcode || opcode > isa::Widen::opcode)
-            return;
         NoEvents unheard;
-        check_graphs<Design>(dram, graph_tile<Family>(instruction, sgb_context_.words(), unheard), opcode);
+        if (engine == isa::engine::sgb && opcode >= isa::Compose::opcode && opcode <= isa::Widen::opcode) {
+            check_graphs<Design>(dram, graph_tile<Family>(instruction, sgb_context_.words(), unheard),
+                                 opcode);
+        }
+        if (engine == isa::engine::rst && opcode >= isa::Match::opcode && opcode <= isa::GrowTiles::opcode) {
+            check_restructure<Design, Family>(dram, instruction,
+                                              restructure_tile<Family>(rst_context_.words(), unheard));
+        }
     }
 
     void mark_retired() {
@@ -567,6 +579,7 @@ class Overlay {
     Ram<Types::Instruction> agg_context_{sets::memory::agg_context, Design::agg_contexts* isa::context_words,
                                          accesses_};
     Ram<Types::Instruction> sgb_context_{sets::memory::sgb_context, isa::sgb_words, accesses_};
+    Ram<Types::Instruction> rst_context_{sets::memory::rst_context, isa::rst_words, accesses_};
     std::map<std::string, RamModel*> rams_{
         {"act_d_ram", &act_d_ram_},     {"act_l_ram", &act_l_ram_}, {"wgt_d_ram", &wgt_d_ram_},
         {"wgt_l_ram", &wgt_l_ram_},     {"par_ram", &par_ram_},     {"acc_d_ram", &acc_d_ram_},
@@ -574,7 +587,7 @@ class Overlay {
         {"feature_ram", &feature_ram_}, {"tag_ram", &tag_ram_},     {"agg_context", &agg_context_},
         {"sgb_context", &sgb_context_}, {"res_ram", &res_ram_},     {"load_context", &load_context_},
         {"vec_context", &vec_context_}, {"exp_ram", &exp_ram_},     {"dwp_ram", &dwp_ram_},
-        {"mid_ram", &mid_ram_},         {"fun_ram", &fun_ram_},
+        {"mid_ram", &mid_ram_},         {"fun_ram", &fun_ram_},     {"rst_context", &rst_context_},
     };
     NarrowWeights narrow_;
     static constexpr sets::Constants constants = sets::constants_of<Design>();

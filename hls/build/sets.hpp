@@ -33,10 +33,11 @@ constexpr unsigned tag_ram = 17;
 constexpr unsigned load_context = 18;
 constexpr unsigned agg_context = 19;
 constexpr unsigned sgb_context = 20;
-constexpr unsigned count = 21;
+constexpr unsigned rst_context = 21;
+constexpr unsigned count = 22;
 }  // namespace memory
 
-constexpr const char* memory_names[] = {"dram", "act_d_ram", "act_l_ram", "wgt_d_ram", "wgt_l_ram", "par_ram", "fun_ram", "acc_d_ram", "acc_l_ram", "res_ram", "sum_ram", "out_ram", "exp_ram", "dwp_ram", "mid_ram", "vec_context", "feature_ram", "tag_ram", "load_context", "agg_context", "sgb_context"};
+constexpr const char* memory_names[] = {"dram", "act_d_ram", "act_l_ram", "wgt_d_ram", "wgt_l_ram", "par_ram", "fun_ram", "acc_d_ram", "acc_l_ram", "res_ram", "sum_ram", "out_ram", "exp_ram", "dwp_ram", "mid_ram", "vec_context", "feature_ram", "tag_ram", "load_context", "agg_context", "sgb_context", "rst_context"};
 
 // The constants of a design that the sets depend on.
 struct Constants {
@@ -63,7 +64,7 @@ constexpr Constants constants_of() {
 constexpr unsigned largest_count = 16;
 
 // Words of the engines' contexts, one engine behind the other, for every slot that a field can name.
-constexpr unsigned context_words = 85;
+constexpr unsigned context_words = 89;
 
 // An instruction as its two halves.
 struct Word {
@@ -147,6 +148,14 @@ inline const char* name_of(const Word& word) {
         case isa::Transpose::engine << 4 | isa::Transpose::opcode: return "transpose";
         case isa::Widen::engine << 4 | isa::Widen::opcode: return "widen";
         case isa::Depthwise::engine << 4 | isa::Depthwise::opcode: return "depthwise";
+        case isa::ConfigureGraph::engine << 4 | isa::ConfigureGraph::opcode: return "configure_graph";
+        case isa::ConfigureTurned::engine << 4 | isa::ConfigureTurned::opcode: return "configure_turned";
+        case isa::ConfigureMatching::engine << 4 | isa::ConfigureMatching::opcode: return "configure_matching";
+        case isa::ConfigureWalk::engine << 4 | isa::ConfigureWalk::opcode: return "configure_walk";
+        case isa::Match::engine << 4 | isa::Match::opcode: return "match";
+        case isa::Walk::engine << 4 | isa::Walk::opcode: return "walk";
+        case isa::Recouple::engine << 4 | isa::Recouple::opcode: return "recouple";
+        case isa::GrowTiles::engine << 4 | isa::GrowTiles::opcode: return "grow_tiles";
         default: return nullptr;
     }
 }
@@ -168,6 +177,10 @@ inline void update_context(const Word& word, Word (&contexts)[context_words]) {
         case isa::ConfigureLeft::engine << 4 | isa::ConfigureLeft::opcode: contexts[(82 + 0)] = word; break;
         case isa::ConfigureRight::engine << 4 | isa::ConfigureRight::opcode: contexts[(82 + 1)] = word; break;
         case isa::ConfigureBitmap::engine << 4 | isa::ConfigureBitmap::opcode: contexts[(82 + 2)] = word; break;
+        case isa::ConfigureGraph::engine << 4 | isa::ConfigureGraph::opcode: contexts[(85 + 0)] = word; break;
+        case isa::ConfigureTurned::engine << 4 | isa::ConfigureTurned::opcode: contexts[(85 + 1)] = word; break;
+        case isa::ConfigureMatching::engine << 4 | isa::ConfigureMatching::opcode: contexts[(85 + 2)] = word; break;
+        case isa::ConfigureWalk::engine << 4 | isa::ConfigureWalk::opcode: contexts[(85 + 3)] = word; break;
         default: break;
     }
 }
@@ -493,6 +506,60 @@ inline Regions regions(const Word& word, const Word (&contexts)[context_words], 
             found.add({memory::exp_ram, false, field<isa::Depthwise::Exp>(word), (1 - ((1) / ((field<isa::Depthwise::Lines>(word) + 1)))) * (1 - ((1) / ((1 + (((((((field<isa::Depthwise::Lines>(word) - 1) * (field<isa::Depthwise::Stride>(word) + 1) + 3) - field<isa::Depthwise::Top>(word)) - field<isa::Depthwise::Bottom>(word)) + 8)) / (8)))))) * ((((field<isa::Depthwise::Lines>(word) - 1) * (field<isa::Depthwise::Stride>(word) + 1) + 3) - field<isa::Depthwise::Top>(word)) - field<isa::Depthwise::Bottom>(word)), field<isa::Depthwise::LineWords>(word), ((field<isa::Depthwise::Columns>(word) * field<isa::Depthwise::Groups>(word)) / ((1 + field<isa::Depthwise::Packed>(word))))});
             found.add({memory::dwp_ram, false, field<isa::Depthwise::Par>(word), 1, 0, ((field<isa::Depthwise::Groups>(word)) / ((1 + field<isa::Depthwise::Packed>(word)))) * (3 * 3 + 8 * (1 + field<isa::Depthwise::Packed>(word)))});
             found.add({memory::mid_ram, true, field<isa::Depthwise::Mid>(word), 1, 0, ((field<isa::Depthwise::Lines>(word) * (1 - ((1) / ((1 + ((((field<isa::Depthwise::Left>(word) + field<isa::Depthwise::Columns>(word)) + field<isa::Depthwise::Right>(word))) / (3)))))) * ((((((field<isa::Depthwise::Left>(word) + field<isa::Depthwise::Columns>(word)) + field<isa::Depthwise::Right>(word)) - 3)) / ((field<isa::Depthwise::Stride>(word) + 1))) + 1) * field<isa::Depthwise::Groups>(word)) / ((1 + field<isa::Depthwise::OutPacked>(word))))});
+            break;
+        }
+        case isa::ConfigureGraph::engine << 4 | isa::ConfigureGraph::opcode: {
+            found.add({memory::rst_context, true, 0, 1, 0, 1});
+            break;
+        }
+        case isa::ConfigureTurned::engine << 4 | isa::ConfigureTurned::opcode: {
+            found.add({memory::rst_context, true, 1, 1, 0, 1});
+            break;
+        }
+        case isa::ConfigureMatching::engine << 4 | isa::ConfigureMatching::opcode: {
+            found.add({memory::rst_context, true, 2, 1, 0, 1});
+            break;
+        }
+        case isa::ConfigureWalk::engine << 4 | isa::ConfigureWalk::opcode: {
+            found.add({memory::rst_context, true, 3, 1, 0, 1});
+            break;
+        }
+        case isa::Match::engine << 4 | isa::Match::opcode: {
+            const Word& graph = contexts[(85 + 0)];
+            found.add({memory::rst_context, false, 0, 1, 0, 4});
+            found.add({memory::dram, false, field<isa::ConfigureGraph::Address>(graph), 1, 0, (64 * (((field<isa::ConfigureGraph::Rows>(graph) + 16)) / (16)) + 8 * (((field<isa::ConfigureGraph::Edges>(graph) + 1)) / (2)))});
+            found.add({memory::dram, true, field<isa::Match::Address>(word), 1, 0, 8 * ((((field<isa::ConfigureGraph::Rows>(graph) + field<isa::Match::Columns>(word)) + 1)) / (2))});
+            break;
+        }
+        case isa::Walk::engine << 4 | isa::Walk::opcode: {
+            const Word& graph = contexts[(85 + 0)];
+            const Word& turned = contexts[(85 + 1)];
+            found.add({memory::rst_context, false, 0, 1, 0, 4});
+            found.add({memory::dram, false, field<isa::ConfigureGraph::Address>(graph), 1, 0, (64 * (((field<isa::ConfigureGraph::Rows>(graph) + 16)) / (16)) + 8 * (((field<isa::ConfigureGraph::Edges>(graph) + 1)) / (2)))});
+            found.add({memory::dram, false, field<isa::ConfigureTurned::Address>(turned), 1, 0, (64 * (((field<isa::ConfigureTurned::Rows>(turned) + 16)) / (16)) + 8 * (((field<isa::ConfigureTurned::Edges>(turned) + 1)) / (2)))});
+            found.add({memory::dram, true, field<isa::Walk::Address>(word), 1, 0, (64 * (((field<isa::ConfigureGraph::Rows>(graph) + 16)) / (16)) + 8 * (((field<isa::ConfigureTurned::Rows>(turned) + 2)) / (2)))});
+            break;
+        }
+        case isa::Recouple::engine << 4 | isa::Recouple::opcode: {
+            const Word& graph = contexts[(85 + 0)];
+            const Word& turned = contexts[(85 + 1)];
+            const Word& matching = contexts[(85 + 2)];
+            const Word& walk = contexts[(85 + 3)];
+            found.add({memory::rst_context, false, 0, 1, 0, 4});
+            found.add({memory::dram, false, field<isa::ConfigureGraph::Address>(graph), 1, 0, (64 * (((field<isa::ConfigureGraph::Rows>(graph) + 16)) / (16)) + 8 * (((field<isa::ConfigureGraph::Edges>(graph) + 1)) / (2)))});
+            found.add({memory::dram, false, field<isa::ConfigureTurned::Address>(turned), 1, 0, (64 * (((field<isa::ConfigureTurned::Rows>(turned) + 16)) / (16)) + 8 * (((field<isa::ConfigureTurned::Edges>(turned) + 1)) / (2)))});
+            found.add({memory::dram, false, field<isa::ConfigureMatching::Address>(matching), 1, 0, 8 * ((((field<isa::ConfigureGraph::Rows>(graph) + field<isa::ConfigureTurned::Rows>(turned)) + 1)) / (2))});
+            found.add({memory::dram, false, field<isa::ConfigureWalk::Address>(walk), 1, 0, (64 * (((field<isa::ConfigureGraph::Rows>(graph) + 16)) / (16)) + 8 * (((field<isa::ConfigureTurned::Rows>(turned) + 2)) / (2)))});
+            found.add({memory::dram, true, field<isa::Recouple::Address>(word), 1, 0, 8 * field<isa::ConfigureGraph::Edges>(graph)});
+            break;
+        }
+        case isa::GrowTiles::engine << 4 | isa::GrowTiles::opcode: {
+            const Word& graph = contexts[(85 + 0)];
+            const Word& turned = contexts[(85 + 1)];
+            found.add({memory::rst_context, false, 0, 1, 0, 4});
+            found.add({memory::dram, false, field<isa::ConfigureGraph::Address>(graph), 1, 0, (64 * (((field<isa::ConfigureGraph::Rows>(graph) + 16)) / (16)) + 8 * (((field<isa::ConfigureGraph::Edges>(graph) + 1)) / (2)))});
+            found.add({memory::dram, false, field<isa::ConfigureTurned::Address>(turned), 1, 0, (64 * (((field<isa::ConfigureTurned::Rows>(turned) + 16)) / (16)) + 8 * (((field<isa::ConfigureTurned::Edges>(turned) + 1)) / (2)))});
+            found.add({memory::dram, true, field<isa::GrowTiles::Address>(word), 1, 0, 8 * (((field<isa::ConfigureGraph::Rows>(graph) + 2)) / (2))});
             break;
         }
         default: break;

@@ -19,11 +19,9 @@ namespace {
 // The heads of a beat, and the sums of a group of channels before they may leave 32 bits.
 typedef std::int16_t StoredHeads __attribute__((vector_size(8)));
 typedef std::int32_t Heads __attribute__((vector_size(16)));
-typedef std::int32_t WeightedGroup __attribute__((vector_size(4 * group_channels)));
 // So many products of 12 by 8 bits fit 31 bits.
 constexpr unsigned edges_per_sum = 2048;
 static_assert(std::uint64_t{edges_per_sum} * 4095 * 255 < (std::uint64_t{1} << 31), "sums fit 32 bits");
-constexpr unsigned most_heads = 8;
 
 inline Heads heads_at(const unsigned char* place) {
     StoredHeads stored;
@@ -166,16 +164,21 @@ class HostScores {
     // Puts the weights in place of the logits.
     void weigh() {
         static const HostWeights12 weights;
+        for (unsigned beat = 0; beat < Beats; beat++) sums_[beat] = Heads{};
         for (std::size_t place = 0; place < heads_.size(); place++) {
             const Heads gaps = least(maxima_[place % Beats] - heads_[place], isa::exponentials);
             for (unsigned head = 0; head < scores_per_beat; head++) {
                 heads_[place][head] = weights.of_gap[static_cast<unsigned>(gaps[head])];
             }
+            sums_[place % Beats] += heads_[place];
         }
     }
     std::int32_t weight(unsigned edge, unsigned head) const {
         return heads_[std::size_t{Beats} * edge + head / scores_per_beat][head % scores_per_beat];
     }
+
+    // The sum of a head's weights: 12 bits of at most 65,535 edges.
+    std::int64_t sum(unsigned head) const { return sums_[head / scores_per_beat][head % scores_per_beat]; }
 
   private:
     static void add_logits(const AttendTile& tile, const unsigned char* source, const unsigned char* target,
@@ -207,6 +210,7 @@ class HostScores {
 
     std::vector<Heads> heads_;
     Heads maxima_[Beats];
+    Heads sums_[Beats];
 };
 
 // Adds the weighted rows of edges to the sums of `Groups` groups of channels; at most edges_per_sum edges.
@@ -214,20 +218,20 @@ template <class Group, unsigned Groups, unsigned Beats, class Z, class Beat>
 void add_weighted_rows(const AttendTile& tile, const HostAttention<Z, Beat>& arrays,
                        const HostScores<Beats>& scores, unsigned first, unsigned begin, unsigned end,
                        unsigned group, std::int64_t* sums) {
-    WeightedGroup totals[Groups] = {};
+    GroupSums totals[Groups] = {};
     unsigned heads[Groups];
     for (unsigned one = 0; one < Groups; one++) heads[one] = (group + one) / tile.head_groups;
     for (unsigned edge = begin; edge < end; edge++) {
         const unsigned char* const row = arrays.features(first + edge) + std::size_t{group_channels} * group;
+#pragma GCC unroll 8
         for (unsigned one = 0; one < Groups; one++) {
-            Group features;
-            std::memcpy(&features, row + std::size_t{group_channels} * one, sizeof features);
-            totals[one] += __builtin_convertvector(features, WeightedGroup) * scores.weight(edge, heads[one]);
+            totals[one] += widened<Group>(row + std::size_t{group_channels} * one) *
+                           static_cast<std::uint32_t>(scores.weight(edge, heads[one]));
         }
     }
     for (unsigned one = 0; one < Groups; one++) {
         for (unsigned lane = 0; lane < group_channels; lane++) {
-            sums[(group + one) * group_channels + lane] += totals[one][lane];
+            sums[(group + one) * group_channels + lane] += static_cast<std::int32_t>(totals[one][lane]);
         }
     }
 }
@@ -251,10 +255,11 @@ void add_weighted_edges(const AttendTile& tile, const HostAttention<Z, Beat>& ar
 }
 
 // The quotients of a destination, added to what its words hold or not.
-inline void put_quotients(const AttendTile& tile, const std::int64_t* sums, const std::int64_t* weights,
-                          unsigned char* words) {
+template <unsigned Beats>
+void put_quotients(const AttendTile& tile, const std::int64_t* sums, const HostScores<Beats>& scores,
+                   unsigned char* words) {
     for (unsigned channel = 0; channel < tile.rows.groups * group_channels; channel++) {
-        const std::int64_t weight = weights[channel / group_channels / tile.head_groups];
+        const std::int64_t weight = scores.sum(channel / group_channels / tile.head_groups);
         // Raised by 2^16 divisors, so that the division, which cuts, gives the floor.
         const std::int64_t dividend = 512 * sums[channel] + weight + (weight << 17);
         const std::int64_t quotient = weight == 0 ? 0 : dividend / (2 * weight) - (1 << 16);
@@ -274,16 +279,12 @@ void attend_destinations(const AttendTile& tile, const HostAttention<Z, Beat>& a
         scores.compare(tile, arrays, row, first, count);
         scores.weigh();
         std::int64_t sums[D::agg_groups * group_channels] = {};
-        std::int64_t weights[most_heads] = {};
-        for (unsigned edge = 0; edge < count; edge++) {
-            for (unsigned head = 0; head < tile.heads; head++) weights[head] += scores.weight(edge, head);
-        }
         if (tile.rows.is_unsigned) {
             add_weighted_edges<UnsignedGroup>(tile, arrays, scores, first, count, sums);
         } else {
             add_weighted_edges<SignedGroup>(tile, arrays, scores, first, count, sums);
         }
-        put_quotients(tile, sums, weights, sum_ram.at(tile.rows.sum + row * tile.rows.groups));
+        put_quotients(tile, sums, scores, sum_ram.at(tile.rows.sum + row * tile.rows.groups));
         first += count;
     }
 }

@@ -299,7 +299,7 @@ Outcome compose(const GraphTile& tile, HostMemory<Beat> left, HostMemory<Beat> r
     starts.run(1);
     outcome.work = count_written(out, starts, ids);
     outcome.count2 = static_cast<unsigned>(starts.beats() + ids.beats());
-    events.loop(isa::loops::sgb_responses, outcome.work);
+    events.loop(isa::loops::number_responses, outcome.work);
     return outcome;
 }
 
@@ -341,7 +341,7 @@ Outcome widen(const GraphTile& tile, HostMemory<Beat> left, HostMemory<Beat> rig
     events.loops(isa::loops::sgb_widen, written.beats, written.readers);
     out.port.traffic.write_bytes += written.beats * beat_bytes;
     out.port.traffic.write_bursts += written.bursts;
-    events.loop(isa::loops::sgb_responses, ahead(written.bursts));
+    events.loop(isa::loops::number_responses, ahead(written.bursts));
     return {true, ahead(written.bursts), static_cast<unsigned>(ids), rows.beats,
             static_cast<unsigned>(written.beats)};
 }
@@ -386,7 +386,7 @@ Outcome transpose(const GraphTile& tile, HostMemory<Beat> left, HostMemory<Beat>
     left_reads.count_read(left);
     right_reads.count_read(right);
     const unsigned responses = count_written(out, starts, ids);
-    events.loop(isa::loops::sgb_responses, responses);
+    events.loop(isa::loops::number_responses, responses);
     return {true, responses, static_cast<unsigned>(edges * (windows + 1)), right_reads.beats,
             static_cast<unsigned>(starts.beats() + ids.beats())};
 }

@@ -42,7 +42,8 @@ from hetfab.overlay.isa.spec import Memory, Stream, evaluate, isa
 #: the last one, so that the program's fetches share STORE's.
 MASTERS = (
     *(("agg", "features"), ("agg", "graph"), ("load", "memory"), ("store", "memory")),
-    *(("sgb", "right"), ("sgb", "out"), ("sgb", "left"), ("dispatch", "program")),
+    *(("sgb", "right"), ("sgb", "out"), ("sgb", "left")),
+    *(("rst", "graph"), ("rst", "out"), ("dispatch", "program")),
 )
 DISPATCH = "dispatch"
 #: Smallest depth of the stream FIFO; DISPATCH never has more than the geometry's ``engine_fifo_depth`` in one.

@@ -161,8 +161,10 @@ class LayerCode:
         shared = self._share_a_context(reads)
         groups = self._groups(columns.range.count)
         scheduled = self._source is ReduceSource.SCHEDULE
-        unscheduled = any(read.weighted or read.attention is not None for read in reads)
-        source = ReduceSource.TAGS if scheduled and unscheduled else self._source
+        source = ReduceSource.TAGS if scheduled and any(read.weighted for read in reads) else self._source
+        if any(read.attention is not None for read in reads):
+            # A row takes as many trips of AGG as beats of its port: keeping it saves bytes, and no time.
+            source = ReduceSource.DRAM
         places = len(set(places_in_scratchpad(reads, source)))
         return scratchpad_part(self._geometry, source, places, groups, shared=shared)
 

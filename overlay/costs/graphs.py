@@ -42,7 +42,7 @@ class PlacedGraph:
 
 
 @dataclass(frozen=True, eq=False)
-class _Reads:
+class NumberReads:
     """Runs of numbers that are read: their beats and bursts, and the cycles of the requests that go ahead."""
 
     beats: Array
@@ -50,6 +50,7 @@ class _Reads:
 
     @property
     def cycles(self) -> int:
+        """Cycles of the requests, run by run."""
         return int(loops()["request_ahead"].cycles(np.minimum(self.bursts, BURSTS_AHEAD)).sum())
 
 
@@ -81,7 +82,7 @@ def compose_cost(
     words = words_of(right.graph.columns)
     joined = _joined(left.graph, lengths, counts, threshold, words) if bitmaps is not None else np.zeros_like(single)
     firsts = right.graph.starts[:-1][middles]
-    rows = _reads(right.ids_beat, firsts, np.where(joined, 0, lengths))
+    rows = number_reads(right.ids_beat, firsts, np.where(joined, 0, lengths))
     wide = _bitmap_reads(bitmaps or 0, firsts[joined], words)
     pairs = 1 + middles % _NUMBERS
     expanded = np.bincount(np.repeat(np.arange(left.graph.rows), degrees), lengths, minlength=left.graph.rows)
@@ -101,15 +102,15 @@ def compose_cost(
         + table["sgb_ascend"].cycles(words - _filled_words(out.graph, words) + found)[ascends].sum()
         + table["sgb_seen"].cycles(found)[several & ~ascends].sum()
         + (0 if to_fifo else table["sgb_out_starts"].cycles(np.append(_block_rows(left.graph.rows), 1)).sum())
-        + table["sgb_responses"].cycles(min(written, BURSTS_AHEAD))
+        + table["number_responses"].cycles(min(written, BURSTS_AHEAD))
     )
-    return _cost(
+    return graph_cost(
         int(cycles),
-        right=_Reads(
+        right=NumberReads(
             rows.beats.sum() + wide.beats.sum() + pairs.sum(),
             rows.bursts.sum() + wide.bursts.sum() + _pair_bursts(right, middles),
         ),
-        left=_Reads(starts.beats.sum() + batches.beats.sum(), starts.bursts.sum() + batches.bursts.sum()),
+        left=NumberReads(starts.beats.sum() + batches.beats.sum(), starts.bursts.sum() + batches.bursts.sum()),
         written=written,
         written_beats=0 if to_fifo else _beats_of(out),
         edges=int(lengths.sum()),
@@ -126,7 +127,7 @@ def widen_cost(right: PlacedGraph, bitmaps: int) -> Cost:
     table, degrees, words = loops(), right.graph.out_degrees(), words_of(right.graph.columns)
     dense = is_dense(degrees, words)
     starts, firsts = _start_reads(right), right.graph.starts[:-1][dense]
-    rows, written = _reads(right.ids_beat, firsts, degrees[dense]), _bitmap_reads(bitmaps, firsts, words)
+    rows, written = number_reads(right.ids_beat, firsts, degrees[dense]), _bitmap_reads(bitmaps, firsts, words)
     cycles = (
         table["sgb_context"].cycles(isa().size("sgb_words"))
         + table["sgb_clear"].cycles(words)
@@ -134,12 +135,12 @@ def widen_cost(right: PlacedGraph, bitmaps: int) -> Cost:
         + rows.cycles
         + table["sgb_expand"].cycles(degrees[dense]).sum()
         + table["sgb_widen"].cycles(written.beats).sum()
-        + table["sgb_responses"].cycles(min(int(written.bursts.sum()), BURSTS_AHEAD))
+        + table["number_responses"].cycles(min(int(written.bursts.sum()), BURSTS_AHEAD))
     )
-    return _cost(
+    return graph_cost(
         int(cycles),
-        right=_Reads(rows.beats.sum(), rows.bursts.sum()),
-        left=_Reads(starts.beats.sum(), starts.bursts.sum()),
+        right=NumberReads(rows.beats.sum(), rows.bursts.sum()),
+        left=NumberReads(starts.beats.sum(), starts.bursts.sum()),
         written=int(written.bursts.sum()),
         written_beats=int(written.beats.sum()),
         edges=int(degrees[dense].sum()),
@@ -158,10 +159,10 @@ def transpose_cost(graph: PlacedGraph, out: PlacedGraph, geometry: Geometry) -> 
     windows = np.arange(0, edges, geometry.sgb_ids)
     sizes = np.minimum(edges - windows, geometry.sgb_ids)
     passes = len(windows)
-    every, starts = _reads(graph.ids_beat, np.zeros(1, np.int64), np.array([edges])), _start_reads(graph)
-    written = _write_bursts(out.ids_beat, windows, sizes, edges)
-    written += _write_bursts(out.starts_beat, np.zeros(1, np.int64), np.array([columns + 1]), columns + 1)
-    end = _reads(graph.starts_beat, np.array([graph.graph.rows]), np.ones(1, np.int64))
+    every, starts = number_reads(graph.ids_beat, np.zeros(1, np.int64), np.array([edges])), _start_reads(graph)
+    written = written_bursts(out.ids_beat, windows, sizes, edges)
+    written += written_bursts(out.starts_beat, np.zeros(1, np.int64), np.array([columns + 1]), columns + 1)
+    end = number_reads(graph.starts_beat, np.array([graph.graph.rows]), np.ones(1, np.int64))
     one_pass = (
         every.cycles
         + starts.cycles
@@ -178,19 +179,25 @@ def transpose_cost(graph: PlacedGraph, out: PlacedGraph, geometry: Geometry) -> 
         + max(passes - 1, 0) * table["sgb_rewind"].cycles(columns)
         + passes * one_pass
         + table["sgb_window"].cycles(sizes).sum()
-        + table["sgb_responses"].cycles(min(written, BURSTS_AHEAD))
+        + table["number_responses"].cycles(min(written, BURSTS_AHEAD))
     )
-    return _cost(
+    return graph_cost(
         int(cycles),
-        right=_Reads(every.beats.sum() * (1 + passes), every.bursts.sum() * (1 + passes)),
-        left=_Reads(end.beats.sum() + starts.beats.sum() * passes, end.bursts.sum() + starts.bursts.sum() * passes),
+        right=NumberReads(every.beats.sum() * (1 + passes), every.bursts.sum() * (1 + passes)),
+        left=NumberReads(
+            end.beats.sum() + starts.beats.sum() * passes, end.bursts.sum() + starts.bursts.sum() * passes
+        ),
         written=written,
         written_beats=_beats_of(out),
         edges=edges * (1 + passes),
     )
 
 
-def _cost(cycles: int, *, right: _Reads, left: _Reads, written: int, written_beats: int, edges: int) -> Cost:
+def graph_cost(
+    cycles: int, *, right: NumberReads, left: NumberReads, written: int, written_beats: int, edges: int
+) -> Cost:
+    """The cost of one instruction; the loop that every instruction has is added."""
+
     def one(value: int) -> Array:
         return np.array([value], np.int64)
 
@@ -206,15 +213,15 @@ def _cost(cycles: int, *, right: _Reads, left: _Reads, written: int, written_bea
     )
 
 
-def _reads(array_beat: int, first: Array, count: Array) -> _Reads:
+def number_reads(array_beat: int, first: Array, count: Array) -> NumberReads:
     """Runs of ``count`` numbers from number ``first`` on."""
     beats = np.where(count > 0, (first % _NUMBERS + count + _NUMBERS - 1) // _NUMBERS, 0)
-    return _Reads(beats, aligned_bursts(array_beat + first // _NUMBERS, beats))
+    return NumberReads(beats, aligned_bursts(array_beat + first // _NUMBERS, beats))
 
 
-def _bitmap_reads(bitmaps: int, first: Array, words: int) -> _Reads:
+def _bitmap_reads(bitmaps: int, first: Array, words: int) -> NumberReads:
     """Bitmaps of rows whose ids begin at ``first``; they begin with the first whole beat."""
-    return _reads(bitmaps // BEAT_BYTES, first + first % _NUMBERS, np.full(len(first), _NUMBERS * words))
+    return number_reads(bitmaps // BEAT_BYTES, first + first % _NUMBERS, np.full(len(first), _NUMBERS * words))
 
 
 def _joined(left: Adjacency, lengths: Array, counts: Array, threshold: int, words: int) -> Array:
@@ -239,9 +246,9 @@ def _block_rows(rows: int) -> Array:
     return np.asarray(np.minimum(rows - np.arange(0, rows, _BLOCK_ROWS), _BLOCK_ROWS))
 
 
-def _start_reads(graph: PlacedGraph) -> _Reads:
+def _start_reads(graph: PlacedGraph) -> NumberReads:
     rows = graph.graph.rows
-    return _reads(graph.starts_beat, np.arange(0, rows, _BLOCK_ROWS), _block_rows(rows) + 1)
+    return number_reads(graph.starts_beat, np.arange(0, rows, _BLOCK_ROWS), _block_rows(rows) + 1)
 
 
 def _batch_counts(degrees: Array) -> Array:
@@ -252,9 +259,9 @@ def _batch_counts(degrees: Array) -> Array:
     return np.asarray(np.minimum(np.repeat(degrees, batches) - number * _BATCH, _BATCH))
 
 
-def _batch_reads(left: PlacedGraph) -> _Reads:
+def _batch_reads(left: PlacedGraph) -> NumberReads:
     counts = _batch_counts(left.graph.out_degrees())
-    return _reads(left.ids_beat, np.cumsum(counts) - counts, counts)
+    return number_reads(left.ids_beat, np.cumsum(counts) - counts, counts)
 
 
 def _sums(values: Array, counts: Array) -> Array:
@@ -272,11 +279,11 @@ def _row_write_bursts(out: PlacedGraph) -> int:
     """Bursts of a composition's ids, row by row, and of its starts, block by block and the last one."""
     graph, blocks = out.graph, _block_rows(out.graph.rows)
     first_rows = np.append(np.cumsum(blocks) - blocks, graph.rows)
-    ids = _write_bursts(out.ids_beat, graph.starts[:-1], graph.out_degrees(), graph.edges)
-    return ids + _write_bursts(out.starts_beat, first_rows, np.append(blocks, 1), graph.rows + 1)
+    ids = written_bursts(out.ids_beat, graph.starts[:-1], graph.out_degrees(), graph.edges)
+    return ids + written_bursts(out.starts_beat, first_rows, np.append(blocks, 1), graph.rows + 1)
 
 
-def _write_bursts(array_beat: int, first: Array, count: Array, end: int) -> int:
+def written_bursts(array_beat: int, first: Array, count: Array, end: int) -> int:
     """Bursts of runs of written numbers, the beats that each completes, and of a last half beat."""
     beats = (first % _NUMBERS + count) // _NUMBERS
     return int(aligned_bursts(array_beat + first // _NUMBERS, beats).sum()) + end % _NUMBERS

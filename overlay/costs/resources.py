@@ -41,10 +41,12 @@ _ADDRESS_BITS = 64
 _REGISTER_BITS = 32
 #: Of SGB: bits of a word of its bitmap, and of a number in its other memories.
 _BITMAP_BITS, _NUMBER_BITS = 64, 32
+#: Of RST: its memories of a number for each vertex, and the bits of one.
+_RST_MEMORIES, _VERTEX_BITS = 8, 16
 #: Of a stream's FIFO, the smallest of its IP.
 _FIFO_WORDS = 16
 #: m_axi ports that only write, and those that do both.
-WRITTEN = (("store", "memory"), ("sgb", "out"))
+WRITTEN = (("store", "memory"), ("sgb", "out"), ("rst", "out"))
 READ_AND_WRITTEN = (("agg", "features"),)
 #: Share of a resource above which placement and timing closure commonly become hard; beyond the whole a design is
 #: refused. A warning and not a limit: the LUT figures are estimates, and no tool has tried.
@@ -86,7 +88,7 @@ def memory_resources(geometry: Geometry, name: str) -> Resources:
     depth, bits = geometry.depth(name), 8 * geometry.word_bytes(name)
     # Their one port, or their writer's, does both.
     both_ways = ("acc_d_ram", "acc_l_ram", "sum_ram", "feature_ram", "tag_ram", "load_context", "agg_context")
-    read_by_writer = name in (*both_ways, "sgb_context", "vec_context")
+    read_by_writer = name in (*both_ways, "sgb_context", "vec_context", "rst_context")
     banks = geometry.banks(name)
     return Resources(bram36=banks * block_rams(depth, bits // banks, true_dual=read_by_writer))
 
@@ -298,6 +300,17 @@ def sgb_resources(geometry: Geometry, form: Form) -> Resources:
     return _with_ff(lut, bram36=bitmap + places + ids) + _axi_masters("sgb") + _streams()
 
 
+def rst_resources(geometry: Geometry, form: Form) -> Resources:
+    """RST: starts of both sides, a place and eight numbers for each vertex, lists by share, a read and a write port."""
+    starts = 2 * block_rams(geometry.rst_vertices + 1, _NUMBER_BITS, true_dual=False)
+    places = block_rams(geometry.rst_vertices, _NUMBER_BITS, true_dual=False)
+    vertices = _RST_MEMORIES * block_rams(geometry.rst_vertices, _VERTEX_BITS, true_dual=True)
+    heads = block_rams(isa().size("rst_scores"), _VERTEX_BITS, true_dual=False)
+    filled = Resources(ff=isa().size("rst_scores"))
+    lut = _constant("lut_rst_control") + _constant("lut_rst_lists")
+    return _with_ff(lut, bram36=starts + places + vertices + heads) + filled + _axi_masters("rst") + _streams()
+
+
 def dispatch_resources(geometry: Geometry, form: Form) -> Resources:
     """DISPATCH: queues and registers in block RAM, what else belongs to engines and semaphores in LUT RAM, a port."""
     index_bits, engines, segments = 32, len(isa().engines), len(isa().segments)
@@ -345,6 +358,7 @@ ENGINES = {
     "agg": agg_resources,
     "sgb": sgb_resources,
     "dw": dw_resources,
+    "rst": rst_resources,
 }
 
 

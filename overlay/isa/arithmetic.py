@@ -77,7 +77,8 @@ def looked_up(values: Integers, table: Integers, width: int, signed: bool) -> In
         width: 1..12.
         signed: Whether arguments are two's complement.
     """
-    return table[saturate(values, width, not signed) & ((1 << width) - 1)]
+    found: Integers = table[saturate(values, width, not signed) & ((1 << width) - 1)]
+    return found
 
 
 def saturate24(values: Integers) -> Integers:

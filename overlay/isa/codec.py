@@ -21,6 +21,7 @@ class Engine(IntEnum):
     AGG = 5
     SGB = 6
     DW = 7
+    RST = 8
 
 
 class Segment(IntEnum):
@@ -168,52 +169,62 @@ class RegisterOffset(IntEnum):
     QUEUE_HEAD_AGG = 704
     QUEUE_HEAD_SGB = 708
     QUEUE_HEAD_DW = 712
-    LAST_RETIRED_LOAD = 716
-    LAST_RETIRED_STORE = 720
-    LAST_RETIRED_GEMM_D = 724
-    LAST_RETIRED_GEMM_L = 728
-    LAST_RETIRED_VEC = 732
-    LAST_RETIRED_AGG = 736
-    LAST_RETIRED_SGB = 740
-    LAST_RETIRED_DW = 744
-    COUNTER_LOAD_INSTRUCTIONS_LOW = 748
-    COUNTER_LOAD_INSTRUCTIONS_HIGH = 752
-    COUNTER_STORE_INSTRUCTIONS_LOW = 756
-    COUNTER_STORE_INSTRUCTIONS_HIGH = 760
-    COUNTER_GEMM_D_INSTRUCTIONS_LOW = 764
-    COUNTER_GEMM_D_INSTRUCTIONS_HIGH = 768
-    COUNTER_GEMM_L_INSTRUCTIONS_LOW = 772
-    COUNTER_GEMM_L_INSTRUCTIONS_HIGH = 776
-    COUNTER_VEC_INSTRUCTIONS_LOW = 780
-    COUNTER_VEC_INSTRUCTIONS_HIGH = 784
-    COUNTER_AGG_INSTRUCTIONS_LOW = 788
-    COUNTER_AGG_INSTRUCTIONS_HIGH = 792
-    COUNTER_SGB_INSTRUCTIONS_LOW = 796
-    COUNTER_SGB_INSTRUCTIONS_HIGH = 800
-    COUNTER_DW_INSTRUCTIONS_LOW = 804
-    COUNTER_DW_INSTRUCTIONS_HIGH = 808
-    COUNTER_LOAD_READ_BYTES_LOW = 812
-    COUNTER_LOAD_READ_BYTES_HIGH = 816
-    COUNTER_STORE_WRITE_BYTES_LOW = 820
-    COUNTER_STORE_WRITE_BYTES_HIGH = 824
-    COUNTER_GEMM_D_MACS_LOW = 828
-    COUNTER_GEMM_D_MACS_HIGH = 832
-    COUNTER_GEMM_L_MACS_LOW = 836
-    COUNTER_GEMM_L_MACS_HIGH = 840
-    COUNTER_AGG_EDGES_LOW = 844
-    COUNTER_AGG_EDGES_HIGH = 848
-    COUNTER_AGG_FEATURE_BYTES_LOW = 852
-    COUNTER_AGG_FEATURE_BYTES_HIGH = 856
-    COUNTER_AGG_GRAPH_BYTES_LOW = 860
-    COUNTER_AGG_GRAPH_BYTES_HIGH = 864
-    COUNTER_SGB_EDGES_LOW = 868
-    COUNTER_SGB_EDGES_HIGH = 872
-    COUNTER_SGB_RIGHT_BYTES_LOW = 876
-    COUNTER_SGB_RIGHT_BYTES_HIGH = 880
-    COUNTER_SGB_WRITE_BYTES_LOW = 884
-    COUNTER_SGB_WRITE_BYTES_HIGH = 888
-    COUNTER_DW_MACS_LOW = 892
-    COUNTER_DW_MACS_HIGH = 896
+    QUEUE_HEAD_RST = 716
+    LAST_RETIRED_LOAD = 720
+    LAST_RETIRED_STORE = 724
+    LAST_RETIRED_GEMM_D = 728
+    LAST_RETIRED_GEMM_L = 732
+    LAST_RETIRED_VEC = 736
+    LAST_RETIRED_AGG = 740
+    LAST_RETIRED_SGB = 744
+    LAST_RETIRED_DW = 748
+    LAST_RETIRED_RST = 752
+    COUNTER_LOAD_INSTRUCTIONS_LOW = 756
+    COUNTER_LOAD_INSTRUCTIONS_HIGH = 760
+    COUNTER_STORE_INSTRUCTIONS_LOW = 764
+    COUNTER_STORE_INSTRUCTIONS_HIGH = 768
+    COUNTER_GEMM_D_INSTRUCTIONS_LOW = 772
+    COUNTER_GEMM_D_INSTRUCTIONS_HIGH = 776
+    COUNTER_GEMM_L_INSTRUCTIONS_LOW = 780
+    COUNTER_GEMM_L_INSTRUCTIONS_HIGH = 784
+    COUNTER_VEC_INSTRUCTIONS_LOW = 788
+    COUNTER_VEC_INSTRUCTIONS_HIGH = 792
+    COUNTER_AGG_INSTRUCTIONS_LOW = 796
+    COUNTER_AGG_INSTRUCTIONS_HIGH = 800
+    COUNTER_SGB_INSTRUCTIONS_LOW = 804
+    COUNTER_SGB_INSTRUCTIONS_HIGH = 808
+    COUNTER_DW_INSTRUCTIONS_LOW = 812
+    COUNTER_DW_INSTRUCTIONS_HIGH = 816
+    COUNTER_RST_INSTRUCTIONS_LOW = 820
+    COUNTER_RST_INSTRUCTIONS_HIGH = 824
+    COUNTER_LOAD_READ_BYTES_LOW = 828
+    COUNTER_LOAD_READ_BYTES_HIGH = 832
+    COUNTER_STORE_WRITE_BYTES_LOW = 836
+    COUNTER_STORE_WRITE_BYTES_HIGH = 840
+    COUNTER_GEMM_D_MACS_LOW = 844
+    COUNTER_GEMM_D_MACS_HIGH = 848
+    COUNTER_GEMM_L_MACS_LOW = 852
+    COUNTER_GEMM_L_MACS_HIGH = 856
+    COUNTER_AGG_EDGES_LOW = 860
+    COUNTER_AGG_EDGES_HIGH = 864
+    COUNTER_AGG_FEATURE_BYTES_LOW = 868
+    COUNTER_AGG_FEATURE_BYTES_HIGH = 872
+    COUNTER_AGG_GRAPH_BYTES_LOW = 876
+    COUNTER_AGG_GRAPH_BYTES_HIGH = 880
+    COUNTER_SGB_EDGES_LOW = 884
+    COUNTER_SGB_EDGES_HIGH = 888
+    COUNTER_SGB_RIGHT_BYTES_LOW = 892
+    COUNTER_SGB_RIGHT_BYTES_HIGH = 896
+    COUNTER_SGB_WRITE_BYTES_LOW = 900
+    COUNTER_SGB_WRITE_BYTES_HIGH = 904
+    COUNTER_DW_MACS_LOW = 908
+    COUNTER_DW_MACS_HIGH = 912
+    COUNTER_RST_EDGES_LOW = 916
+    COUNTER_RST_EDGES_HIGH = 920
+    COUNTER_RST_READ_BYTES_LOW = 924
+    COUNTER_RST_READ_BYTES_HIGH = 928
+    COUNTER_RST_WRITE_BYTES_LOW = 932
+    COUNTER_RST_WRITE_BYTES_HIGH = 936
 
 
 def _word(operation: str, engine: int, opcode: int, fields: tuple[tuple[str, int, int, int], ...]) -> int:
@@ -2989,6 +3000,333 @@ def depthwise(
             ("groups", 98, 8, groups),
             ("columns", 106, 8, columns),
             ("line_words", 114, 12, line_words),
+            ("wait0", 8, 5, wait0),
+            ("wait1", 13, 5, wait1),
+            ("signal0", 18, 5, signal0),
+            ("signal1", 23, 5, signal1),
+        ),
+    )
+
+
+def configure_graph(
+    *,
+    edges: int,
+    rows: int,
+    address: int,
+    wait0: int = 0,
+    wait1: int = 0,
+    signal0: int = 0,
+    signal1: int = 0,
+) -> int:
+    """Packs ``configure_graph``, 128 bits.
+
+    Keeps a graph in the layout 'adjacency'.
+
+    Args:
+        edges: Largest number of edges; the last start says how many there are; 0 to 268435455.
+        rows: Number of rows; 0 to 16777215.
+        address: First byte; 0 to 1099511627775.
+        wait0: Semaphore to wait for, 0 for none; 0 to 31.
+        wait1: Second semaphore to wait for, 0 for none; 0 to 31.
+        signal0: Semaphore to signal when the work is done, 0 for none; 0 to 31.
+        signal1: Second semaphore to signal, 0 for none; 0 to 31.
+
+    Raises:
+        FieldRangeError: A value does not fit its field.
+    """
+    return _word(
+        "configure_graph",
+        Engine.RST,
+        1,
+        (
+            ("edges", 36, 28, edges),
+            ("rows", 64, 24, rows),
+            ("address", 88, 40, address),
+            ("wait0", 8, 5, wait0),
+            ("wait1", 13, 5, wait1),
+            ("signal0", 18, 5, signal0),
+            ("signal1", 23, 5, signal1),
+        ),
+    )
+
+
+def configure_turned(
+    *,
+    edges: int,
+    rows: int,
+    address: int,
+    wait0: int = 0,
+    wait1: int = 0,
+    signal0: int = 0,
+    signal1: int = 0,
+) -> int:
+    """Packs ``configure_turned``, 128 bits.
+
+    Keeps the same graph with every edge turned, in the layout 'adjacency'.
+
+    Args:
+        edges: Largest number of edges; the last start says how many there are; 0 to 268435455.
+        rows: Number of rows; 0 to 16777215.
+        address: First byte; 0 to 1099511627775.
+        wait0: Semaphore to wait for, 0 for none; 0 to 31.
+        wait1: Second semaphore to wait for, 0 for none; 0 to 31.
+        signal0: Semaphore to signal when the work is done, 0 for none; 0 to 31.
+        signal1: Second semaphore to signal, 0 for none; 0 to 31.
+
+    Raises:
+        FieldRangeError: A value does not fit its field.
+    """
+    return _word(
+        "configure_turned",
+        Engine.RST,
+        2,
+        (
+            ("edges", 36, 28, edges),
+            ("rows", 64, 24, rows),
+            ("address", 88, 40, address),
+            ("wait0", 8, 5, wait0),
+            ("wait1", 13, 5, wait1),
+            ("signal0", 18, 5, signal0),
+            ("signal1", 23, 5, signal1),
+        ),
+    )
+
+
+def configure_matching(
+    *,
+    of_turned: int,
+    address: int,
+    wait0: int = 0,
+    wait1: int = 0,
+    signal0: int = 0,
+    signal1: int = 0,
+) -> int:
+    """Packs ``configure_matching``, 128 bits.
+
+    Keeps where a matching of the graph is.
+
+    Args:
+        of_turned: 1: its rows are those of the turned graph, 0: of the graph; 0 to 1.
+        address: First byte; 0 to 1099511627775.
+        wait0: Semaphore to wait for, 0 for none; 0 to 31.
+        wait1: Second semaphore to wait for, 0 for none; 0 to 31.
+        signal0: Semaphore to signal when the work is done, 0 for none; 0 to 31.
+        signal1: Second semaphore to signal, 0 for none; 0 to 31.
+
+    Raises:
+        FieldRangeError: A value does not fit its field.
+    """
+    return _word(
+        "configure_matching",
+        Engine.RST,
+        3,
+        (
+            ("of_turned", 28, 1, of_turned),
+            ("address", 88, 40, address),
+            ("wait0", 8, 5, wait0),
+            ("wait1", 13, 5, wait1),
+            ("signal0", 18, 5, signal0),
+            ("signal1", 23, 5, signal1),
+        ),
+    )
+
+
+def configure_walk(
+    *,
+    address: int,
+    wait0: int = 0,
+    wait1: int = 0,
+    signal0: int = 0,
+    signal1: int = 0,
+) -> int:
+    """Packs ``configure_walk``, 128 bits.
+
+    Keeps where a walk through the graph is.
+
+    Args:
+        address: First byte; 0 to 1099511627775.
+        wait0: Semaphore to wait for, 0 for none; 0 to 31.
+        wait1: Second semaphore to wait for, 0 for none; 0 to 31.
+        signal0: Semaphore to signal when the work is done, 0 for none; 0 to 31.
+        signal1: Second semaphore to signal, 0 for none; 0 to 31.
+
+    Raises:
+        FieldRangeError: A value does not fit its field.
+    """
+    return _word(
+        "configure_walk",
+        Engine.RST,
+        4,
+        (
+            ("address", 88, 40, address),
+            ("wait0", 8, 5, wait0),
+            ("wait1", 13, 5, wait1),
+            ("signal0", 18, 5, signal0),
+            ("signal1", 23, 5, signal1),
+        ),
+    )
+
+
+def match(
+    *,
+    columns: int,
+    address: int,
+    wait0: int = 0,
+    wait1: int = 0,
+    signal0: int = 0,
+    signal1: int = 0,
+) -> int:
+    """Packs ``match``, 128 bits.
+
+    Matches as many rows of the graph as can be with columns, as docs/restructuring.md defines it, and writes
+    the layout 'matching'. The turned graph is not read.
+
+    Args:
+        columns: Vertices that ids name; 0 to 16777215.
+        address: First byte; 0 to 1099511627775.
+        wait0: Semaphore to wait for, 0 for none; 0 to 31.
+        wait1: Second semaphore to wait for, 0 for none; 0 to 31.
+        signal0: Semaphore to signal when the work is done, 0 for none; 0 to 31.
+        signal1: Second semaphore to signal, 0 for none; 0 to 31.
+
+    Raises:
+        FieldRangeError: A value does not fit its field.
+    """
+    return _word(
+        "match",
+        Engine.RST,
+        5,
+        (
+            ("columns", 64, 24, columns),
+            ("address", 88, 40, address),
+            ("wait0", 8, 5, wait0),
+            ("wait1", 13, 5, wait1),
+            ("signal0", 18, 5, signal0),
+            ("signal1", 23, 5, signal1),
+        ),
+    )
+
+
+def walk(
+    *,
+    address: int,
+    wait0: int = 0,
+    wait1: int = 0,
+    signal0: int = 0,
+    signal1: int = 0,
+) -> int:
+    """Packs ``walk``, 128 bits.
+
+    Walks breadth first from row to row of the graph by their columns, from the lowest row that is left, and
+    writes the layout 'walk'; vertices without edges are left out.
+
+    Args:
+        address: First byte; 0 to 1099511627775.
+        wait0: Semaphore to wait for, 0 for none; 0 to 31.
+        wait1: Second semaphore to wait for, 0 for none; 0 to 31.
+        signal0: Semaphore to signal when the work is done, 0 for none; 0 to 31.
+        signal1: Second semaphore to signal, 0 for none; 0 to 31.
+
+    Raises:
+        FieldRangeError: A value does not fit its field.
+    """
+    return _word(
+        "walk",
+        Engine.RST,
+        6,
+        (
+            ("address", 88, 40, address),
+            ("wait0", 8, 5, wait0),
+            ("wait1", 13, 5, wait1),
+            ("signal0", 18, 5, signal0),
+            ("signal1", 23, 5, signal1),
+        ),
+    )
+
+
+def recouple(
+    *,
+    by_column: int,
+    address: int,
+    wait0: int = 0,
+    wait1: int = 0,
+    signal0: int = 0,
+    signal1: int = 0,
+) -> int:
+    """Packs ``recouple``, 128 bits.
+
+    Writes the graph's edges in the layout 'edges', subgraph by subgraph: those that a column alone covers,
+    those that both ends cover, those that a row alone covers. A column or row of the matching covers where it
+    is dead, or where it has a pair that is not. The third subgraph goes by the walk's order of rows, and in a
+    row by that of columns; the first two likewise, or the other way round.
+
+    Args:
+        by_column: 1: the first two subgraphs go by column, 0: by row; 0 to 1.
+        address: First byte; 0 to 1099511627775.
+        wait0: Semaphore to wait for, 0 for none; 0 to 31.
+        wait1: Second semaphore to wait for, 0 for none; 0 to 31.
+        signal0: Semaphore to signal when the work is done, 0 for none; 0 to 31.
+        signal1: Second semaphore to signal, 0 for none; 0 to 31.
+
+    Raises:
+        FieldRangeError: A value does not fit its field.
+    """
+    return _word(
+        "recouple",
+        Engine.RST,
+        7,
+        (
+            ("by_column", 28, 1, by_column),
+            ("address", 88, 40, address),
+            ("wait0", 8, 5, wait0),
+            ("wait1", 13, 5, wait1),
+            ("signal0", 18, 5, signal0),
+            ("signal1", 23, 5, signal1),
+        ),
+    )
+
+
+def grow_tiles(
+    *,
+    grown: int,
+    most_edges_first: int,
+    stride: int,
+    tile_rows: int,
+    address: int,
+    wait0: int = 0,
+    wait1: int = 0,
+    signal0: int = 0,
+    signal1: int = 0,
+) -> int:
+    """Packs ``grow_tiles``, 128 bits.
+
+    Writes the rows of the graph that have edges in the layout 'order': by degree, equals by id; or grown, as
+    docs/restructuring.md defines it.
+
+    Args:
+        grown: 1: tiles grow by the row with the largest share of its sampled columns in the tile; 0 to 1.
+        most_edges_first: 1: rows with most edges come or begin tiles first, 0: those with fewest; 0 to 1.
+        stride: Columns that are multiples of it are sampled, at least 1; 0 to 65535.
+        tile_rows: Rows of a tile, at least 1; 0 to 16777215.
+        address: First byte; 0 to 1099511627775.
+        wait0: Semaphore to wait for, 0 for none; 0 to 31.
+        wait1: Second semaphore to wait for, 0 for none; 0 to 31.
+        signal0: Semaphore to signal when the work is done, 0 for none; 0 to 31.
+        signal1: Second semaphore to signal, 0 for none; 0 to 31.
+
+    Raises:
+        FieldRangeError: A value does not fit its field.
+    """
+    return _word(
+        "grow_tiles",
+        Engine.RST,
+        8,
+        (
+            ("grown", 28, 1, grown),
+            ("most_edges_first", 29, 1, most_edges_first),
+            ("stride", 32, 16, stride),
+            ("tile_rows", 64, 24, tile_rows),
+            ("address", 88, 40, address),
             ("wait0", 8, 5, wait0),
             ("wait1", 13, 5, wait1),
             ("signal0", 18, 5, signal0),

@@ -20,6 +20,7 @@ class Counters:
         agg_instructions: Instructions that AGG retired (instruction).
         sgb_instructions: Instructions that SGB retired (instruction).
         dw_instructions: Instructions that DW retired (instruction).
+        rst_instructions: Instructions that RST retired (instruction).
         load_read_bytes: Bytes that LOAD read from DRAM (byte).
         store_write_bytes: Bytes that STORE wrote to DRAM (byte).
         gemm_d_macs: Multiply-accumulates of GEMM-D's valid rows; channels that pad a row or a word count
@@ -34,6 +35,9 @@ class Counters:
             that it turned (byte).
         sgb_write_bytes: Bytes that SGB wrote to DRAM (byte).
         dw_macs: Multiply-accumulates of DW's windows, those outside of the image too (MAC).
+        rst_edges: Edges that RST looked at, once for each visit (edge).
+        rst_read_bytes: Bytes that RST read from DRAM (byte).
+        rst_write_bytes: Bytes that RST wrote to DRAM (byte).
     """
 
     load_instructions: int
@@ -44,6 +48,7 @@ class Counters:
     agg_instructions: int
     sgb_instructions: int
     dw_instructions: int
+    rst_instructions: int
     load_read_bytes: int
     store_write_bytes: int
     gemm_d_macs: int
@@ -55,3 +60,6 @@ class Counters:
     sgb_right_bytes: int
     sgb_write_bytes: int
     dw_macs: int
+    rst_edges: int
+    rst_read_bytes: int
+    rst_write_bytes: int

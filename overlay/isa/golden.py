@@ -30,6 +30,10 @@ from hetfab.overlay.isa.arithmetic import (
 from hetfab.overlay.isa.attention import NO_LOGIT, additive_logits, attention_q8, dot_logits, edge_weights
 from hetfab.overlay.isa.normalization import normalize, normalized
 from hetfab.overlay.isa.spec import Field, Operation, isa
+from hetfab.overlay.restructure.matching import match
+from hetfab.overlay.restructure.schedule import Sides
+from hetfab.overlay.restructure.subgraphs import Community, Cover, three_subgraphs, walk
+from hetfab.overlay.restructure.tiles import by_degree, grown_tiles
 from hetfab.overlay.semantic.adjacency import Adjacency, compose, transpose
 
 Bytes = npt.NDArray[np.uint8]
@@ -64,6 +68,8 @@ _SOURCES = isa().operation("reduce").field("source").values
 _UNIT_READS, _UNIT_STREAMS = 1 << 15, (1 << 16) - 1
 _WORDS_PER_TAG = 8
 _WEIGHT_PLACE = 24
+#: What a matching says of a row without a column.
+_NO_VERTEX = (1 << 32) - 1
 
 
 class GoldenMachine:
@@ -1283,7 +1289,7 @@ def compose_graphs(machine: GoldenMachine, f: Fields) -> None:
         raise machine.error(f"{f['rows']} rows", f"{left['rows']}, as the left graph has")
     if bitmap["threshold"] > machine.geometry.sgb_ids:
         raise machine.error(f"threshold {bitmap['threshold']}", f"at most {machine.geometry.sgb_ids}, the sgb_ids")
-    first, second = _adjacency(machine, left, right["rows"]), _adjacency(machine, right, bitmap["columns"])
+    first, second = _sgb_graph(machine, left, right["rows"]), _sgb_graph(machine, right, bitmap["columns"])
     if bitmap["wide"]:
         for place, bits in _bitmaps(second).items():
             if not np.array_equal(machine.dram(bitmap["address"] + place, 1, 0, len(bits))[0], bits):
@@ -1300,13 +1306,13 @@ def compose_graphs(machine: GoldenMachine, f: Fields) -> None:
 def transpose_graph(machine: GoldenMachine, f: Fields) -> None:
     """The left graph with every edge turned."""
     left, _, _ = _sgb_context(machine)
-    _write_adjacency(machine, f, transpose(_adjacency(machine, left, f["rows"])))
+    _write_adjacency(machine, f, transpose(_sgb_graph(machine, left, f["rows"])))
 
 
 def widen(machine: GoldenMachine, f: Fields) -> None:
     """Dense rows of the right graph as bitmaps."""
     _, right, bitmap = _sgb_context(machine)
-    for place, bits in _bitmaps(_adjacency(machine, right, bitmap["columns"])).items():
+    for place, bits in _bitmaps(_sgb_graph(machine, right, bitmap["columns"])).items():
         machine.dram(bitmap["address"] + place, 1, 0, len(bits))[0] = bits
 
 
@@ -1323,15 +1329,145 @@ def _bitmaps(graph: Adjacency) -> dict[int, Bytes]:
     return found
 
 
+def configure_graph(machine: GoldenMachine, f: Fields) -> None:
+    """Keeps a graph."""
+    _keep(machine, f, "rst_context", 0)
+
+
+def configure_turned(machine: GoldenMachine, f: Fields) -> None:
+    """Keeps the same graph turned."""
+    _keep(machine, f, "rst_context", 1)
+
+
+def configure_matching(machine: GoldenMachine, f: Fields) -> None:
+    """Keeps where a matching is."""
+    _keep(machine, f, "rst_context", 2)
+
+
+def configure_walk(machine: GoldenMachine, f: Fields) -> None:
+    """Keeps where a walk is."""
+    _keep(machine, f, "rst_context", 3)
+
+
+def match_graph(machine: GoldenMachine, f: Fields) -> None:
+    """A maximum matching from the rows of the graph, and the columns that failed searches have met."""
+    graph = _rst_graph(machine, _rst_context(machine)[0], f["columns"])
+    found = match(graph)
+    _write_numbers(machine, f["address"], np.concatenate([found.columns % (_NO_VERTEX + 1), found.dead]))
+
+
+def walk_graph(machine: GoldenMachine, f: Fields) -> None:
+    """A breadth-first walk from row to row; rows are the destinations of the golden order."""
+    sides = _rst_sides(machine)
+    found = walk(sides)
+    _write_order(machine, f["address"], found.destinations)
+    _write_order(machine, f["address"] + _order_bytes(sides.destinations), found.sources)
+
+
+def recouple(machine: GoldenMachine, f: Fields) -> None:
+    """The edges in the three subgraphs of a matching's cover; columns are the sources of the golden order."""
+    sides, (_, _, matching, walked) = _rst_sides(machine), _rst_context(machine)
+    counts = (sides.sources, sides.destinations) if matching["of_turned"] else (sides.destinations, sides.sources)
+    numbers = _numbers(machine, matching["address"], sum(counts)).astype(np.int64)
+    pairs, dead = numbers[: counts[0]], numbers[counts[0] :]
+    if np.any((pairs >= counts[1]) & (pairs != _NO_VERTEX)):
+        raise machine.error("a pair with a column that is not there", f"columns below {counts[1]}")
+    if np.any(dead > 1):
+        raise machine.error(f"a mark of a matching of {dead.max()}", "0 or 1")
+    dead = dead.astype(bool)
+    rows = (pairs != _NO_VERTEX) & ~np.append(dead, False)[np.minimum(pairs, counts[1])]
+    sources, destinations = (rows, dead) if matching["of_turned"] else (dead, rows)
+    cover = Cover(sources, destinations, matched=int(np.count_nonzero(pairs != _NO_VERTEX)))
+    community = Community(
+        _read_order(machine, walked["address"], sides.destinations),
+        _read_order(machine, walked["address"] + _order_bytes(sides.destinations), sides.sources),
+        roots=np.zeros(0, np.int64),
+    )
+    edges = np.stack(three_subgraphs(sides, cover, community, bool(f["by_column"])), axis=1)
+    _numbers(machine, f["address"], edges.size)[:] = edges.reshape(-1)
+
+
+def grow_tiles(machine: GoldenMachine, f: Fields) -> None:
+    """Rows with edges in the order in which tiles take them."""
+    sides, most_first = _rst_sides(machine), bool(f["most_edges_first"])
+    if f["stride"] == 0 or f["tile_rows"] == 0:
+        raise machine.error("tiles of 0 rows or every 0th column", "at least 1")
+    rows, columns = sides.by_destination, sides.by_source
+    order = (
+        grown_tiles(rows, columns, f["tile_rows"], most_first, stride=f["stride"])
+        if f["grown"]
+        else by_degree(rows, most_first)
+    )
+    _write_order(machine, f["address"], np.array(order, np.int64))
+
+
+def _rst_context(machine: GoldenMachine) -> list[Fields]:
+    names = ("configure_graph", "configure_turned", "configure_matching", "configure_walk")
+    return [_context(word, name) for word, name in zip(machine.words("rst_context", 0, 4), names, strict=True)]
+
+
+def _rst_graph(machine: GoldenMachine, graph: Fields, columns: int) -> Adjacency:
+    for name, count in (("rows", graph["rows"]), ("columns", columns)):
+        if count > machine.geometry.rst_vertices:
+            raise machine.error(f"{count} {name}", f"at most {machine.geometry.rst_vertices}, the rst_vertices")
+    found = _adjacency(machine, graph, columns)
+    if len(np.unique(_edge_keys(found))) != found.edges:
+        raise machine.error("an edge twice", "each edge once")
+    return found
+
+
+def _rst_sides(machine: GoldenMachine) -> Sides:
+    """The graph by row as by destination, and turned as by source."""
+    graph, turned, _, _ = _rst_context(machine)
+    by_destination = _rst_graph(machine, graph, turned["rows"])
+    sides = Sides(_rst_graph(machine, turned, graph["rows"]), by_destination)
+    if not np.array_equal(np.sort(_edge_keys(sides.by_source)), np.sort(_edge_keys(transpose(sides.by_destination)))):
+        raise machine.error("a turned graph with other edges", "the edges of the graph")
+    return sides
+
+
+def _edge_keys(graph: Adjacency) -> Integers:
+    rows = np.repeat(np.arange(graph.rows), graph.out_degrees())
+    return np.asarray(rows * max(graph.columns, 1) + graph.ids)
+
+
+def _order_bytes(rows: int) -> int:
+    """Bytes of the order of so many rows in a walk, up to the next block."""
+    return -(-_NUMBER_BYTES * (rows + 1) // _BLOCK_BYTES) * _BLOCK_BYTES
+
+
+def _read_order(machine: GoldenMachine, address: int, vertices: int) -> Integers:
+    count = min(int(_numbers(machine, address, 1)[0]), vertices + 1)
+    order = _numbers(machine, address, count + 1)[1:].astype(np.int64)
+    if len(np.unique(order)) != count or np.any(order >= vertices):
+        raise machine.error("a walk of other vertices", f"each vertex below {vertices} once at most")
+    return order
+
+
+def _write_order(machine: GoldenMachine, address: int, order: Integers) -> None:
+    _write_numbers(machine, address, np.concatenate([[len(order)], order]))
+
+
+def _write_numbers(machine: GoldenMachine, address: int, numbers: Integers) -> None:
+    """Writes numbers in whole beats: what is left of the last one is zero."""
+    target = _numbers(machine, address, len(numbers) + len(numbers) % 2)
+    target[:] = 0
+    target[: len(numbers)] = numbers
+
+
 def _sgb_context(machine: GoldenMachine) -> list[Fields]:
     names = ("configure_left", "configure_right", "configure_bitmap")
     return [_context(word, name) for word, name in zip(machine.words("sgb_context", 0, 3), names, strict=True)]
 
 
-def _adjacency(machine: GoldenMachine, graph: Fields, columns: int) -> Adjacency:
-    """A graph in the layout 'adjacency'."""
+def _sgb_graph(machine: GoldenMachine, graph: Fields, columns: int) -> Adjacency:
     if columns > machine.geometry.sgb_columns:
         raise machine.error(f"{columns} columns", f"at most {machine.geometry.sgb_columns}, the sgb_columns")
+    return _adjacency(machine, graph, columns)
+
+
+def _adjacency(machine: GoldenMachine, graph: Fields, columns: int) -> Adjacency:
+    """A graph in the layout 'adjacency'."""
     starts = _graph_starts(machine, graph, graph["rows"] + 1).astype(np.int64)
     if starts[0] != 0 or np.any(np.diff(starts) < 0) or starts[-1] > graph["edges"]:
         raise machine.error("starts of a graph", f"starts that ascend from 0 to at most {graph['edges']}")
@@ -1441,4 +1577,12 @@ _FUNCTIONS: dict[str, Callable[[GoldenMachine, Fields], None]] = {
     "compose": compose_graphs,
     "transpose": transpose_graph,
     "widen": widen,
+    "configure_graph": configure_graph,
+    "configure_turned": configure_turned,
+    "configure_matching": configure_matching,
+    "configure_walk": configure_walk,
+    "match": match_graph,
+    "walk": walk_graph,
+    "recouple": recouple,
+    "grow_tiles": grow_tiles,
 }

@@ -44,6 +44,14 @@ def by_destination(graph: Sides, destinations: list[int]) -> tuple[Numbers, Numb
     return np.concatenate([np.zeros(0, np.int64), *rows]).astype(np.uint32), repeated.astype(np.uint32)
 
 
+def tiles_of_order(graph: Sides, candidate: Candidate, order: list[int]) -> Schedule:
+    """The schedule of tiles whose kept side is in an order that was found already."""
+    keeps_destinations = candidate.method is Method.DESTINATION_TILES
+    kept = graph.by_destination if keeps_destinations else graph.by_source
+    shape = balanced_tiles(int(np.count_nonzero(kept.out_degrees())), candidate.slots)
+    return write_tiles(graph, keeps_destinations, order, shape, candidate.grow is Grow.BY_ID)
+
+
 def _tiles(graph: Sides, candidate: Candidate, keeps_destinations: bool) -> Schedule:
     kept, streamed = graph.by_destination, graph.by_source
     if not keeps_destinations:
@@ -58,4 +66,4 @@ def _tiles(graph: Sides, candidate: Candidate, keeps_destinations: bool) -> Sche
         order = by_degree(kept, candidate.grow is Grow.MOST_EDGES_FIRST)
     else:
         order = grown_tiles(kept, streamed, shape.kept, candidate.grow is Grow.GROWN_FROM_MOST)
-    return write_tiles(graph, keeps_destinations, order, shape, candidate.grow is Grow.BY_ID)
+    return tiles_of_order(graph, candidate, order)

@@ -46,20 +46,24 @@ class Community:
     Attributes:
         destinations: int64 [active destinations], in order.
         sources: int64 [active sources], in order.
+        roots: int64 [roots], the destinations from which the walk began.
     """
 
     destinations: Ids
     sources: Ids
+    roots: Ids
 
 
 def walk(graph: Sides) -> Community:
     """Walks breadth first from destination to destination by their sources, from the lowest id that is left."""
     destinations: dict[int, None] = {}
     sources: dict[int, None] = {}
+    roots: list[int] = []
     for root in range(graph.destinations):
         if root in destinations or not len(graph.by_destination.row(root)):
             continue
         queue = [root]
+        roots.append(root)
         destinations[root] = None
         for destination in queue:
             for source in graph.by_destination.row(destination).tolist():
@@ -69,7 +73,7 @@ def walk(graph: Sides) -> Community:
                 found = [near for near in graph.by_source.row(source).tolist() if near not in destinations]
                 destinations |= dict.fromkeys(found)
                 queue += found
-    return Community(np.array([*destinations], np.int64), np.array([*sources], np.int64))
+    return Community(*(np.array([*part], np.int64) for part in (destinations, sources, roots)))
 
 
 def three_subgraphs(graph: Sides, cover: Cover, community: Community, by_source: bool) -> tuple[Numbers, Numbers]:

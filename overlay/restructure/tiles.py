@@ -43,7 +43,14 @@ def by_degree(rows: Adjacency, most_edges_first: bool) -> list[int]:
     return [int(row) for row in order if degrees[row]]
 
 
-def grown_tiles(rows: Adjacency, columns: Adjacency, tile_rows: int, most_edges_first: bool) -> list[int]:
+def sample_stride(rows: Adjacency) -> int:
+    """Columns that are multiples of it stand for all: with 32 columns for a row on average."""
+    return max(1, rows.edges // (_SAMPLED_EDGES * max(1, int(np.count_nonzero(rows.out_degrees())))))
+
+
+def grown_tiles(
+    rows: Adjacency, columns: Adjacency, tile_rows: int, most_edges_first: bool, *, stride: int = 0
+) -> list[int]:
     """Rows with edges in the order in which greedy tiles take them.
 
     A tile grows by the row with the largest share of its columns in the tile, in steps of 1/127; among equals by the
@@ -55,9 +62,10 @@ def grown_tiles(rows: Adjacency, columns: Adjacency, tile_rows: int, most_edges_
         columns: The same edges turned.
         tile_rows: Rows of a tile.
         most_edges_first: Which rows begin tiles.
+        stride: Columns that are multiples of it are sampled; 0 for ``sample_stride``.
     """
     left = dict.fromkeys(by_degree(rows, most_edges_first))
-    stride = max(1, rows.edges // (_SAMPLED_EDGES * max(1, len(left))))
+    stride = stride or sample_stride(rows)
     samples = np.bincount(rows.ids[rows.ids % stride == 0], minlength=columns.rows)
     taken = {column: columns.row(column).tolist() for column in np.flatnonzero(samples).tolist()}
     sampled = np.bincount([row for met in taken.values() for row in met], minlength=rows.rows).tolist()

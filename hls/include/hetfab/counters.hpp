@@ -12,17 +12,17 @@
 namespace hetfab {
 
 // Totals since the start, in the order of the registers.
-constexpr unsigned event_counters = 19;
+constexpr unsigned event_counters = 23;
 
 // How many of them a token of an engine adds to.
 constexpr unsigned counter_additions(unsigned engine) {
-    constexpr unsigned parts[isa::engine::count] = {2, 2, 2, 2, 1, 4, 4, 2};
+    constexpr unsigned parts[isa::engine::count] = {2, 2, 2, 2, 1, 4, 4, 2, 4};
     return parts[engine];
 }
 
 // Whether an engine's tokens have counts beyond the first half.
 constexpr bool reports_more_than_one_count(unsigned engine) {
-    constexpr bool wide[isa::engine::count] = {false, false, false, false, false, true, true, false};
+    constexpr bool wide[isa::engine::count] = {false, false, false, false, false, true, true, false, true};
     return wide[engine];
 }
 
@@ -38,38 +38,44 @@ Addition counter_addition(unsigned engine, [[maybe_unused]] unsigned part,
 #pragma HLS INLINE
     if (engine == isa::engine::load) {
         if (part == 0) return {0, 1};  // load_instructions
-        return {8, static_cast<std::uint64_t>(get<Z, isa::Token::Count0>(token)) * 8};  // load_read_bytes
+        return {9, static_cast<std::uint64_t>(get<Z, isa::Token::Count0>(token)) * 8};  // load_read_bytes
     }
     if (engine == isa::engine::store) {
         if (part == 0) return {1, 1};  // store_instructions
-        return {9, static_cast<std::uint64_t>(get<Z, isa::Token::Count0>(token)) * 8};  // store_write_bytes
+        return {10, static_cast<std::uint64_t>(get<Z, isa::Token::Count0>(token)) * 8};  // store_write_bytes
     }
     if (engine == isa::engine::gemm_d) {
         if (part == 0) return {2, 1};  // gemm_d_instructions
-        return {10, static_cast<std::uint64_t>(get<Z, isa::Token::Count0>(token)) * 4 * D::gemm_d_cols};  // gemm_d_macs
+        return {11, static_cast<std::uint64_t>(get<Z, isa::Token::Count0>(token)) * 4 * D::gemm_d_cols};  // gemm_d_macs
     }
     if (engine == isa::engine::gemm_l) {
         if (part == 0) return {3, 1};  // gemm_l_instructions
-        return {11, static_cast<std::uint64_t>(get<Z, isa::Token::Count0>(token)) * 32 * D::gemm_l_cols};  // gemm_l_macs
+        return {12, static_cast<std::uint64_t>(get<Z, isa::Token::Count0>(token)) * 32 * D::gemm_l_cols};  // gemm_l_macs
     }
     if (engine == isa::engine::vec) {
         return {4, 1};  // vec_instructions
     }
     if (engine == isa::engine::agg) {
         if (part == 0) return {5, 1};  // agg_instructions
-        if (part == 1) return {12, static_cast<std::uint64_t>(get<Z, isa::Token::Count0>(token))};  // agg_edges
-        if (part == 2) return {13, static_cast<std::uint64_t>(get<Z, isa::Token::Count1>(token)) * 8};  // agg_feature_bytes
-        return {14, static_cast<std::uint64_t>(get<Z, isa::Token::Count2>(token)) * 8};  // agg_graph_bytes
+        if (part == 1) return {13, static_cast<std::uint64_t>(get<Z, isa::Token::Count0>(token))};  // agg_edges
+        if (part == 2) return {14, static_cast<std::uint64_t>(get<Z, isa::Token::Count1>(token)) * 8};  // agg_feature_bytes
+        return {15, static_cast<std::uint64_t>(get<Z, isa::Token::Count2>(token)) * 8};  // agg_graph_bytes
     }
     if (engine == isa::engine::sgb) {
         if (part == 0) return {6, 1};  // sgb_instructions
-        if (part == 1) return {15, static_cast<std::uint64_t>(get<Z, isa::Token::Count0>(token))};  // sgb_edges
-        if (part == 2) return {16, static_cast<std::uint64_t>(get<Z, isa::Token::Count1>(token)) * 8};  // sgb_right_bytes
-        return {17, static_cast<std::uint64_t>(get<Z, isa::Token::Count2>(token)) * 8};  // sgb_write_bytes
+        if (part == 1) return {16, static_cast<std::uint64_t>(get<Z, isa::Token::Count0>(token))};  // sgb_edges
+        if (part == 2) return {17, static_cast<std::uint64_t>(get<Z, isa::Token::Count1>(token)) * 8};  // sgb_right_bytes
+        return {18, static_cast<std::uint64_t>(get<Z, isa::Token::Count2>(token)) * 8};  // sgb_write_bytes
     }
     if (engine == isa::engine::dw) {
         if (part == 0) return {7, 1};  // dw_instructions
-        return {18, static_cast<std::uint64_t>(get<Z, isa::Token::Count0>(token)) * 72};  // dw_macs
+        return {19, static_cast<std::uint64_t>(get<Z, isa::Token::Count0>(token)) * 72};  // dw_macs
+    }
+    if (engine == isa::engine::rst) {
+        if (part == 0) return {8, 1};  // rst_instructions
+        if (part == 1) return {20, static_cast<std::uint64_t>(get<Z, isa::Token::Count0>(token))};  // rst_edges
+        if (part == 2) return {21, static_cast<std::uint64_t>(get<Z, isa::Token::Count1>(token)) * 8};  // rst_read_bytes
+        return {22, static_cast<std::uint64_t>(get<Z, isa::Token::Count2>(token)) * 8};  // rst_write_bytes
     }
     return {0, 0};
 }

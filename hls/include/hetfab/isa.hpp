@@ -44,6 +44,9 @@ constexpr unsigned sgb_words = 3;  // words of sgb_context
 constexpr unsigned sgb_block_rows = 64;  // rows whose starts SGB reads and writes at once
 constexpr unsigned sgb_batch = 16;  // edges of a row whose right rows SGB looks up at once: half of the outstanding bursts of that port
 constexpr unsigned sgb_recent = 4;  // words of the bitmap that SGB remembers, since a read may come before their writes
+constexpr unsigned rst_words = 4;  // words of rst_context
+constexpr unsigned rst_chunk = 32;  // ids of a row that RST reads at once
+constexpr unsigned rst_scores = 128;  // steps in which RST compares shares
 
 // A bit range of a word.
 template <int Lsb, int Bits>
@@ -87,11 +90,12 @@ constexpr int vec = 4;
 constexpr int agg = 5;
 constexpr int sgb = 6;
 constexpr int dw = 7;
-constexpr int count = 8;
+constexpr int rst = 8;
+constexpr int count = 9;
 }  // namespace engine
 
 // In the order of the ids.
-constexpr const char* engine_names[] = {"load", "store", "gemm_d", "gemm_l", "vec", "agg", "sgb", "dw"};
+constexpr const char* engine_names[] = {"load", "store", "gemm_d", "gemm_l", "vec", "agg", "sgb", "dw", "rst"};
 
 // An entry 'parameter' of an array in DRAM.
 struct ParameterRecord {
@@ -781,6 +785,65 @@ struct Depthwise {
     using LineWords = Field<114, 12>;
 };
 
+struct ConfigureGraph {
+    static constexpr int engine = 8;
+    static constexpr int opcode = 1;
+    using Edges = Field<36, 28>;
+    using Rows = Field<64, 24>;
+    using Address = Field<88, 40>;
+};
+
+struct ConfigureTurned {
+    static constexpr int engine = 8;
+    static constexpr int opcode = 2;
+    using Edges = Field<36, 28>;
+    using Rows = Field<64, 24>;
+    using Address = Field<88, 40>;
+};
+
+struct ConfigureMatching {
+    static constexpr int engine = 8;
+    static constexpr int opcode = 3;
+    using OfTurned = Field<28, 1>;
+    using Address = Field<88, 40>;
+};
+
+struct ConfigureWalk {
+    static constexpr int engine = 8;
+    static constexpr int opcode = 4;
+    using Address = Field<88, 40>;
+};
+
+struct Match {
+    static constexpr int engine = 8;
+    static constexpr int opcode = 5;
+    using Columns = Field<64, 24>;
+    using Address = Field<88, 40>;
+};
+
+struct Walk {
+    static constexpr int engine = 8;
+    static constexpr int opcode = 6;
+    using Address = Field<88, 40>;
+};
+
+struct Recouple {
+    static constexpr int engine = 8;
+    static constexpr int opcode = 7;
+    using ByColumn = Field<28, 1>;
+    using Address = Field<88, 40>;
+};
+
+struct GrowTiles {
+    static constexpr int engine = 8;
+    static constexpr int opcode = 8;
+    using Grown = Field<28, 1>;
+    using MostEdgesFirst = Field<29, 1>;
+    using Stride = Field<32, 16>;
+    using TileRows = Field<64, 24>;
+    using Address = Field<88, 40>;
+};
+
 // Whether DISPATCH resolves an address in an instruction.
 constexpr bool carries_address(int engine, int opcode) {
     return (engine == 0 && opcode == 1) ||
@@ -806,7 +869,15 @@ constexpr bool carries_address(int engine, int opcode) {
            (engine == 6 && opcode == 2) ||
            (engine == 6 && opcode == 3) ||
            (engine == 6 && opcode == 4) ||
-           (engine == 6 && opcode == 5);
+           (engine == 6 && opcode == 5) ||
+           (engine == 8 && opcode == 1) ||
+           (engine == 8 && opcode == 2) ||
+           (engine == 8 && opcode == 3) ||
+           (engine == 8 && opcode == 4) ||
+           (engine == 8 && opcode == 5) ||
+           (engine == 8 && opcode == 6) ||
+           (engine == 8 && opcode == 7) ||
+           (engine == 8 && opcode == 8);
 }
 
 // Byte offsets of the registers of ap_ctrl_hs and of the two memories.
@@ -839,9 +910,9 @@ constexpr int fault = 9;
 constexpr int fault_instruction = 10;
 constexpr int semaphore = 11;
 constexpr int queue_head = 43;
-constexpr int last_retired = 51;
-constexpr int counter = 59;
-constexpr int count = 97;
+constexpr int last_retired = 52;
+constexpr int counter = 61;
+constexpr int count = 107;
 }  // namespace status
 
 // Of numbers from 1 to below 4, 128 to each whole one (normalize.hpp).
@@ -902,16 +973,40 @@ constexpr Loop sgb_widen{1, 5, 43};
 constexpr Loop sgb_seen{1, 5, 44};
 constexpr Loop sgb_ascend{1, 6, 45};
 constexpr Loop sgb_out_starts{1, 4, 46};
-constexpr Loop sgb_responses{1, 2, 47};
+constexpr Loop number_responses{1, 2, 47};
 constexpr Loop sgb_clear{1, 2, 48};
 constexpr Loop sgb_count{2, 6, 49};
 constexpr Loop sgb_begin{2, 5, 50};
 constexpr Loop sgb_rewind{2, 5, 51};
 constexpr Loop sgb_place{2, 7, 52};
 constexpr Loop sgb_window{1, 5, 53};
-constexpr unsigned count = 54;
+constexpr Loop rst_context{1, 2, 54};
+constexpr Loop rst_numbers{1, 4, 55};
+constexpr Loop rst_clear{1, 2, 56};
+constexpr Loop rst_try{1, 6, 57};
+constexpr Loop rst_meet{1, 8, 58};
+constexpr Loop rst_flip{5, 5, 59};
+constexpr Loop rst_dead{1, 6, 60};
+constexpr Loop rst_pairs{1, 5, 61};
+constexpr Loop rst_roots{3, 3, 62};
+constexpr Loop rst_near{1, 6, 63};
+constexpr Loop rst_far{1, 6, 64};
+constexpr Loop rst_order{1, 5, 65};
+constexpr Loop rst_covers{1, 6, 66};
+constexpr Loop rst_counts{1, 5, 67};
+constexpr Loop rst_count{1, 7, 68};
+constexpr Loop rst_first{1, 6, 69};
+constexpr Loop rst_scatter{1, 8, 70};
+constexpr Loop rst_degrees{2, 6, 71};
+constexpr Loop rst_begin{2, 5, 72};
+constexpr Loop rst_sort{2, 7, 73};
+constexpr Loop rst_samples{1, 6, 74};
+constexpr Loop rst_next{4, 8, 75};
+constexpr Loop rst_inside{1, 6, 76};
+constexpr Loop rst_visit{4, 18, 77};
+constexpr unsigned count = 78;
 }  // namespace loops
 // In the order of the ids.
-constexpr const char* loop_names[] = {"instruction", "request_ahead", "load_tile_beats", "load_beats", "store_beats", "store_responses", "gemm_d_steps", "gemm_l_steps", "vec_groups", "vec_functions", "norm_sums", "norm_roots", "norm_groups", "vec_context", "dw_parameters", "dw_steps", "agg_context", "agg_descriptors", "agg_rows_ahead", "agg_sums", "agg_gather", "agg_divide", "attend_rows", "attend_partials", "attend_scores_ahead", "attend_scores", "attend_weighted_ahead", "attend_weighted", "attend_quotients", "attend_spill", "attend_responses", "agg_tags", "agg_spilled_ahead", "agg_spilled", "agg_spill", "agg_spill_responses", "sgb_context", "sgb_starts", "sgb_requests", "sgb_rows", "sgb_copy", "sgb_expand", "sgb_wide", "sgb_widen", "sgb_seen", "sgb_ascend", "sgb_out_starts", "sgb_responses", "sgb_clear", "sgb_count", "sgb_begin", "sgb_rewind", "sgb_place", "sgb_window"};
+constexpr const char* loop_names[] = {"instruction", "request_ahead", "load_tile_beats", "load_beats", "store_beats", "store_responses", "gemm_d_steps", "gemm_l_steps", "vec_groups", "vec_functions", "norm_sums", "norm_roots", "norm_groups", "vec_context", "dw_parameters", "dw_steps", "agg_context", "agg_descriptors", "agg_rows_ahead", "agg_sums", "agg_gather", "agg_divide", "attend_rows", "attend_partials", "attend_scores_ahead", "attend_scores", "attend_weighted_ahead", "attend_weighted", "attend_quotients", "attend_spill", "attend_responses", "agg_tags", "agg_spilled_ahead", "agg_spilled", "agg_spill", "agg_spill_responses", "sgb_context", "sgb_starts", "sgb_requests", "sgb_rows", "sgb_copy", "sgb_expand", "sgb_wide", "sgb_widen", "sgb_seen", "sgb_ascend", "sgb_out_starts", "number_responses", "sgb_clear", "sgb_count", "sgb_begin", "sgb_rewind", "sgb_place", "sgb_window", "rst_context", "rst_numbers", "rst_clear", "rst_try", "rst_meet", "rst_flip", "rst_dead", "rst_pairs", "rst_roots", "rst_near", "rst_far", "rst_order", "rst_covers", "rst_counts", "rst_count", "rst_first", "rst_scatter", "rst_degrees", "rst_begin", "rst_sort", "rst_samples", "rst_next", "rst_inside", "rst_visit"};
 
 }  // namespace hetfab::isa

@@ -71,15 +71,15 @@ class WriteResponses {
     unsigned drain(Mem mem, Events& events) {
 #pragma HLS INLINE
         unsigned responses = 0;
-    sgb_responses:
+    number_responses:
         while (responses < due_) {
 #pragma HLS LOOP_TRIPCOUNT min=1 max=8
 #pragma HLS PIPELINE II=1 style=stp
-            events.trip(isa::loops::sgb_responses);
+            events.trip(isa::loops::number_responses);
             mem.write_response();
             responses++;
         }
-        events.loop(isa::loops::sgb_responses, responses);
+        events.loop(isa::loops::number_responses, responses);
         due_ = 0;
         return responses;
     }

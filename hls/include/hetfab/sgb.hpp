@@ -4,20 +4,12 @@
 // docs/semantic-graphs.md.
 #pragma once
 
+#include "graph_arrays.hpp"
 #include "numbers.hpp"
 
 namespace hetfab {
 
 constexpr unsigned bitmap_word_bits = 64;
-
-// A graph in the layout 'adjacency'. Its last start is the number of its edges, `edges` the most there may
-// be.
-struct GraphArrays {
-    std::uint64_t starts;
-    std::uint64_t ids;
-    unsigned rows;
-    unsigned edges;
-};
 
 // What an instruction of SGB reads and writes.
 struct GraphTile {
@@ -32,17 +24,6 @@ struct GraphTile {
     bool wide;
     std::uint64_t bitmaps;
 };
-
-template <class Z, class Op>
-GraphArrays graph_arrays(const Word<Z, isa::instruction_bits>& word) {
-#pragma HLS INLINE
-    const auto address = static_cast<std::uint64_t>(get<Z, typename Op::Address>(word));
-    const unsigned rows = number<Z, typename Op::Rows>(word);
-    constexpr unsigned starts_per_block = isa::block_bytes / 4;
-    const unsigned blocks = (rows + starts_per_block) / starts_per_block;
-    return {address, address + std::uint64_t{isa::block_bytes} * blocks, rows,
-            number<Z, typename Op::Edges>(word)};
-}
 
 template <class Z, class ContextRam, class Events>
 GraphTile graph_tile(const Word<Z, isa::instruction_bits>& instruction, ContextRam sgb_context,
@@ -131,12 +112,6 @@ number_places:
     }
     events.loop(isa::loops::sgb_starts, count);
 }
-
-// Where a row of the right graph is.
-struct RowPlace {
-    unsigned first;
-    unsigned count;
-};
 
 // What a composition keeps on chip.
 template <class D>

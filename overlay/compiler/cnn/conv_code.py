@@ -58,7 +58,7 @@ class ConvCode:
         self._core = job.core
         self._parts = [(piece, part) for piece in job.pieces for part in job.parts(piece)]
         self._weights = {(chunk, part): self._laid_out(chunk, part) for chunk in job.chunks for _, part in self._parts}
-        self._parameters = self._parameter_words()
+        self._parameters = self._laid_out_parameters()
         self._finishing = Finishing(chip, conv, job, alone=alone)
         self._configured: tuple[int, ...] = ()
         self._open = self.steps()
@@ -154,7 +154,7 @@ class ConvCode:
         Args:
             running: Layers whose weights stay.
         """
-        self._load_parameters()
+        self._load_parameters(self._job.chunks[0])
         buffer, taken = self._chip.buffer("wgt", self._core), 0
         self._begin_weights(self._job.chunks[: self._job.chunk_pass])
         for chunk in self._job.chunks if len(self._job.pieces) == 1 else ():
@@ -224,15 +224,9 @@ class ConvCode:
         return step.tile.columns * self._column_groups(step.chunk) * trips
 
     def _finish(self, step: Step, acc: int) -> None:
-        par = self._load_parameters() + self._parameter_group(step.chunk)
-        self._finishing.finish(step.tile, step.chunk, acc, par)
+        self._finishing.finish(step.tile, step.chunk, acc, self._load_parameters(step.chunk))
         self._open.remove(step)
         self._latest = [*self._latest, step][-_LATEST:] if self._open else []
-
-    def _parameter_group(self, chunk: Chunk) -> int:
-        """The word of a chunk's first parameters behind that of the first chunk's."""
-        before = self._job.chunks[: self._job.chunks.index(chunk)]
-        return sum(-(-(one.last - one.first) // self._chip.geometry.lanes) for one in before)
 
     def _accumulators(self, step: Step) -> int:
         words = step.tile.pixels * self._column_groups(step.chunk)
@@ -260,28 +254,37 @@ class ConvCode:
         content = self._core.laid_out(self._conv, chunk.first, chunk.last, slice(*piece.lines), slice(*piece.taps))
         return self._chip.constants.add(content)
 
-    def _parameter_words(self) -> tuple[int, int]:
-        """Offset and words of bias and multipliers of all channels."""
+    def _laid_out_parameters(self) -> dict[Chunk | None, tuple[int, int]]:
+        """Offset and words of bias and multipliers: of each chunk, and under None of all, which follow each other."""
         lanes = self._chip.geometry.lanes
-        records = []
+        records, words = [], []
         for chunk in self._job.chunks:
             bias = self._core.bias(self._conv, chunk.first, chunk.last)
             multiplier = self._conv.multiplier[chunk.first : chunk.last]
             records.append(parameter_records(bias, multiplier if multiplier.size else np.zeros_like(bias), lanes))
-        content = np.concatenate(records)
-        return self._chip.constants.add(content), content.size // (_BEAT * lanes)
+            words.append(records[-1].size // (_BEAT * lanes))
+        offset = self._chip.constants.add(np.concatenate(records))
+        starts = np.cumsum([0, *words]).tolist()
+        found: dict[Chunk | None, tuple[int, int]] = {None: (offset, starts[-1])}
+        for chunk, start, count in zip(self._job.chunks, starts, words, strict=False):
+            found[chunk] = offset + start * _BEAT * lanes, count
+        return found
 
-    def _load_parameters(self) -> int:
-        """The first word of the parameters; brings them unless they are there."""
-        key = self._conv.index, self._core.letter
-        found = self._chip.buffers["par_ram"].find(key)
+    def _load_parameters(self, chunk: Chunk) -> int:
+        """The first word of a chunk's parameters; brings them, of all chunks where they fit, unless they are there."""
+        buffer, offset = self._chip.buffers["par_ram"], self._parameters[None][0]
+        whole = self._parameters[None][1] <= buffer.words
+        brought = None if whole else chunk
+        before = (self._parameters[chunk][0] - offset) // (_BEAT * self._chip.geometry.lanes) if whole else 0
+        key = self._conv.index, self._core.letter, brought
+        found = buffer.find(key)
         if found is not None:
-            return found
-        offset, words = self._parameters
-        ram = self._chip.buffers["par_ram"].take(words, key)
-        address = program_address(DramSegment.CONSTANTS, offset)
+            return found + before
+        start, words = self._parameters[brought]
+        ram = buffer.take(words, key)
+        address = program_address(DramSegment.CONSTANTS, start)
         self._chip.emit(self._conv.index, "load_parameters", ram=ram, words=words, address=address)
-        return ram
+        return ram + before
 
     def _load_weights(self, chunk: Chunk, piece: Piece) -> int:
         """The first word of some weights; brings them unless they are there."""

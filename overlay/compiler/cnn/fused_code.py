@@ -80,7 +80,7 @@ class ExpandCode(ConvCode):
             core=int(self._core.on_l),
             acc=acc,
             out=exp + pixel * part.words + first - part.first,
-            par=self._load_parameters() + self._parameter_group(chunk),
+            par=self._load_parameters(chunk),
             rows=tile.pixels,
             groups=-(-(chunk.last - chunk.first) // self._chip.geometry.lanes),
             row_words=self._words(chunk, part),
