@@ -16,6 +16,7 @@ from hetfab.overlay.errors import CountFixedError, FeatureWidthError, GraphUnfit
 from hetfab.overlay.model import hgnn
 from hetfab.overlay.model.bound_model import FedModel
 from hetfab.overlay.model.float_writer import write_float
+from hetfab.overlay.model.inspection import inspect_model
 from hetfab.overlay.model.layers import Dense, EdgeAttention, LayerGraph, PartMean, RowNorm, constants_of
 from hetfab.overlay.model.parser import parse_layers
 from hetfab.overlay.model.reader import check_model
@@ -111,6 +112,10 @@ def test_a_quantized_model_is_read_and_predicts_alike(case: Case, opened: FedMod
     quantized = quantize(with_hops(opened, case.graph))
     onnx.save(quantized.model, tmp_path / "model.q.onnx")
     found = open_model(tmp_path / "model.q.onnx", case.graph)
+    kinds = [layer.kind for layer in inspect_model(found.model, found.bindings).layers]
+    assert any("attention" in kind for kind in kinds) and not any(
+        "mean" in kind for kind in kinds if "function" in kind
+    )
     agreement = np.mean(found.logits().argmax(axis=1) == opened.logits().argmax(axis=1))
     assert agreement >= 0.9
     operators = {node.op_type for node in quantized.model.graph.node if node.domain == hgnn.DOMAIN}
