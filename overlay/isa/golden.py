@@ -1091,6 +1091,9 @@ def recouple(machine: GoldenMachine, f: Fields) -> None:
         raise machine.error(f"a mark of a matching of {dead.max()}", "0 or 1")
     dead = dead.astype(bool)
     rows = (pairs != _NO_VERTEX) & ~np.append(dead, False)[np.minimum(pairs, counts[1])]
+    matched = sides.by_source if matching["of_turned"] else sides.by_destination
+    if not np.all(np.repeat(rows, matched.out_degrees()) | dead[matched.ids]):
+        raise machine.error("a matching that leaves an edge without a cover", "one that match has written")
     sources, destinations = (rows, dead) if matching["of_turned"] else (dead, rows)
     cover = Cover(sources, destinations, matched=int(np.count_nonzero(pairs != _NO_VERTEX)))
     community = Community(
