@@ -58,7 +58,7 @@ def command(
 
 def _on_graph(model: Path, graph: Path, output: Path, widths: Widths, bind: Path | None) -> Result:
     from hetfab.driver.graph.formats import graph_files, read_graph
-    from hetfab.driver.graph.model_inputs import open_model
+    from hetfab.driver.graph.model_inputs import open_model, with_hops
     from hetfab.driver.scores import model_scores
     from hetfab.overlay.files import check_outputs
     from hetfab.overlay.model.binding import read_bindings
@@ -69,7 +69,7 @@ def _on_graph(model: Path, graph: Path, output: Path, widths: Widths, bind: Path
     read = read_graph(graph)
     opened = open_model(model, read, None if bind is None else read_bindings(bind))
     with progress("quantize", len(CRITERIA) + 3) as advance:
-        result = quantize(opened, widths=widths, progress=lambda step: advance(1))
+        result = quantize(with_hops(opened, read), widths=widths, progress=lambda step: advance(1))
         scores = {}
         for name, scored in (("float", opened), ("quantized", result)):
             scores[name] = model_scores(scored, read)

@@ -7,7 +7,7 @@ execute, and what belongs into each segment of DRAM.
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -30,20 +30,25 @@ from hetfab.overlay.features import (
     weighted_feature_edges,
 )
 from hetfab.overlay.images import image_values
+from hetfab.overlay.isa.arithmetic import Q8_BITS
 from hetfab.overlay.isa.codec import Segment
 from hetfab.overlay.isa.spec import isa
 from hetfab.overlay.order import check_order
-from hetfab.overlay.program import Program, Symbol, SymbolKind, Tensor, Words
+from hetfab.overlay.patterns import pattern_edges
+from hetfab.overlay.program import Edges, Program, Symbol, SymbolKind, Tensor, Words
 from hetfab.overlay.schedules import Schedule, pinned, schedule_arrays
 
+#: Of the largest degree of a mean, that of a sum.
+_TOTAL_SHARE = 4
 _OFFSET_LIMIT = 1 << isa().offset_bits
 
 
 class IncomingEdges(NamedTuple):
-    """Edges ordered by destination: indptr [destinations + 1], sources [edges]."""
+    """Edges ordered by destination: indptr [destinations + 1], sources [edges], types [edges] where they have some."""
 
     indptr: npt.NDArray[np.integer[Any]]
     sources: npt.NDArray[np.integer[Any]]
+    types: npt.NDArray[np.integer[Any]] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +77,7 @@ class BoundProgram:
         contents: uint8 content of each segment that the driver fills; of the others, zeros are not needed.
         sizes: Bytes of every segment.
         offsets: Place of each tensor in its segment.
-        counts: Vertices of each node type.
+        counts: Vertices of each node type, the program's stacks among them.
     """
 
     program: Program
@@ -123,6 +128,7 @@ def bind(program: Program, graph: GraphArrays, *, scheduler: Scheduler = pinned)
         StreamInvalidError: The bound stream could wait for ever.
     """
     _check_graph(program, graph)
+    graph = replace(graph, counts=program.all_counts(graph.counts))
     edges = _all_edges(program, graph)
     _check_degrees(program, edges)
     features, feature_offsets = layouts.pack(
@@ -138,8 +144,11 @@ def bind(program: Program, graph: GraphArrays, *, scheduler: Scheduler = pinned)
     sizes = dict.fromkeys(Segment, 0)
     for segment in (Segment.ACTIVATIONS, Segment.OUTPUT):
         for tensor in _tensors(program, segment.name.lower()):
-            offsets[tensor.name] = sizes[segment]
-            sizes[segment] += layouts.stored_rows(graph.counts[tensor.node_type]) * tensor.row_bytes
+            if not tensor.whole:
+                offsets[tensor.name] = sizes[segment]
+                size = layouts.stored_rows(graph.counts[tensor.node_type]) * tensor.row_bytes
+                sizes[segment] += layouts.padded(size, isa().block_bytes)
+    offsets |= {tensor.name: _part_offset(program, tensor, graph.counts, offsets) for tensor in _parts(program)}
     values = np.array(
         [_value(s, program, graph.counts, edges, schedules, offsets, places) for s in program.symbols], dtype=np.int64
     )
@@ -166,10 +175,21 @@ def _tensors(program: Program, segment: str) -> list[Tensor]:
     return [tensor for tensor in program.tensors if tensor.segment == segment]
 
 
+def _parts(program: Program) -> list[Tensor]:
+    return [tensor for tensor in program.tensors if tensor.whole]
+
+
+def _part_offset(program: Program, tensor: Tensor, counts: Mapping[str, int], offsets: Mapping[str, int]) -> int:
+    """Where a part of a stacked tensor begins."""
+    whole = program.tensor(tensor.whole)
+    return offsets[whole.name] + program.stack(whole.node_type).starts(counts)[tensor.part] * tensor.row_bytes
+
+
 def _check_graph(program: Program, graph: GraphArrays) -> None:
-    needed = {tensor.node_type for tensor in program.tensors}
-    missing = [f"node type '{name}'" for name in sorted(needed - set(graph.counts))]
-    missing += [f"edges '{edges.name}'" for edges in program.edges if not (edges.features or edges.name in graph.edges)]
+    stacks = {stack.name for stack in program.stacks}
+    needed = {tensor.node_type for tensor in program.tensors} | {n for stack in program.stacks for n in stack.types}
+    missing = [f"node type '{name}'" for name in sorted(needed - stacks - set(graph.counts))]
+    missing += [f"edges '{e.name}'" for e in program.edges if e.of_graph and e.name not in graph.edges]
     if missing:
         raise RelationMissingError(
             "the graph lacks " + ", ".join(missing),
@@ -183,9 +203,10 @@ def _check_graph(program: Program, graph: GraphArrays) -> None:
                 f"{count}: the model holds a learned row for each of them",
                 "use the graph that the model was trained on, or a model without learned tables",
             )
+    counts = program.all_counts(graph.counts)
     for edges in program.edges:
-        count = graph.counts[edges.destination_type]
-        if not edges.features and len(graph.edges[edges.name].indptr) != count + 1:
+        count = counts[edges.destination_type]
+        if edges.of_graph and len(graph.edges[edges.name].indptr) != count + 1:
             raise RelationMissingError(
                 f"the edges '{edges.name}' have {len(graph.edges[edges.name].indptr) - 1} destinations",
                 f"{count}, the nodes of type '{edges.destination_type}'",
@@ -202,25 +223,25 @@ class _EdgeArrays:
         sources: Of each edge.
         records: The layout 'destinations'.
         rows: Rows that sources name.
-        weights: Of each edge, None where all are 1.
+        marks: What ids hold of each edge beside its source, a weight or a type; None where it is the source alone.
     """
 
     indptr: npt.NDArray[np.integer[Any]]
     sources: npt.NDArray[np.integer[Any]]
     records: layouts.Bytes
     rows: int
-    weights: layouts.IntArray | None = None
+    marks: layouts.IntArray | None = None
 
     @property
     def id_bytes(self) -> int:
         """Bytes of an id."""
-        return layouts.id_bytes(self.rows) if self.weights is None else layouts.WEIGHTED_ID_BYTES
+        return layouts.id_bytes(self.rows) if self.marks is None else layouts.MARKED_ID_BYTES
 
     def ids(self) -> layouts.Bytes:
         """The layout 'ids'."""
-        if self.weights is None:
+        if self.marks is None:
             return layouts.id_array(self.sources, self.rows)
-        return layouts.weighted_ids(self.sources, self.weights)
+        return layouts.marked_ids(self.sources, self.marks)
 
 
 def _all_edges(program: Program, graph: GraphArrays) -> dict[str, _EdgeArrays]:
@@ -229,9 +250,7 @@ def _all_edges(program: Program, graph: GraphArrays) -> dict[str, _EdgeArrays]:
     split: dict[tuple[str, int], list[FeatureEdges]] = {}
     for edges in program.edges:
         if not edges.features:
-            indptr, sources = graph.edges[edges.name]
-            records = layouts.destination_records(indptr)
-            found[edges.name] = _EdgeArrays(indptr, sources, records, graph.counts[edges.source_type])
+            found[edges.name] = _vertex_edges(edges, program, graph)
             continue
         tensor = program.tensor(edges.features)
         features = check_features(tensor, graph.features.get(tensor.name))
@@ -248,9 +267,34 @@ def _all_edges(program: Program, graph: GraphArrays) -> dict[str, _EdgeArrays]:
     return found
 
 
+def _vertex_edges(edges: Edges, program: Program, graph: GraphArrays) -> _EdgeArrays:
+    """Edges from vertices, of the graph or of a pattern."""
+    if edges.of_graph:
+        indptr, sources, types = graph.edges[edges.name]
+    else:
+        starts = program.stack(edges.source_type).starts(graph.counts)
+        indptr, sources, types = pattern_edges(edges.pattern, starts)
+    rows = graph.counts[edges.source_type]
+    marks = np.asarray(types, np.int64) if edges.typed and types is not None else None
+    if marks is not None and rows > layouts.MARKED_ROWS:
+        raise LimitExceededError(
+            f"the edges '{edges.name}' have types and lead from {rows:,} vertices",
+            f"at most {layouts.MARKED_ROWS:,}, what an id beside a type can name",
+            "use a smaller graph",
+        )
+    if edges.total:
+        records = layouts.scaled_records(indptr, np.full(len(indptr) - 1, 1 << Q8_BITS))
+    else:
+        records = layouts.destination_records(indptr)
+    return _EdgeArrays(indptr, sources, records, rows, marks)
+
+
 def _check_degrees(program: Program, arrays: Mapping[str, _EdgeArrays]) -> None:
     for edges in program.edges:
         degree, most = int(np.diff(arrays[edges.name].indptr).max(initial=0)), program.limits.largest_degree
+        if edges.total:
+            # A sum has 8 fraction bits, and other terms join it within 32 bits.
+            most //= _TOTAL_SHARE
         if degree > most:
             raise LimitExceededError(
                 f"a node of type '{edges.destination_type}' has {counted(degree, 'edge')} of '{edges.name}'",

@@ -29,14 +29,19 @@ _ARRAYS = {
     "gemm_l_acc_bits": (24, 32, 1),
     "feature_words": (0, 1 << 15, 8),
     "agg_weights": (0, 1, 1),
+    "agg_heads": (0, 8, 4),
     "sgb_columns": (64, 1 << 20, 64),
     "sgb_ids": (64, 1 << 20, 64),
     "rst_vertices": (64, (1 << 16) - 64, 64),
     "rows_fifo_words": (16, 1 << 15, 1),
     "gather_beats": (0, 128, 2),
+    "fun_words": (0, 16 * isa().size("fun_unit"), isa().size("fun_unit")),
 }
 #: Parameters that may be 0: the design lacks the memory, and the operations that need it.
-_OPTIONAL = ("res_words", "exp_words", "dwp_words", "mid_words", "gather_beats", "feature_words", "agg_weights")
+_OPTIONAL = (
+    *("res_words", "exp_words", "dwp_words", "mid_words", "gather_beats"),
+    *("feature_words", "agg_weights", "agg_heads", "fun_words", "norm_words"),
+)
 #: Memories of the engine dw.
 _OF_DW = ("exp_words", "dwp_words", "mid_words")
 _LONGEST_SHOWN = 80
@@ -63,6 +68,8 @@ class Geometry:
         par_words: Depth of ``par_ram``.
         res_words: Depth of ``res_ram``; 0 where VEC neither joins nor pools.
         gather_beats: Beats of a line of samples that LOAD cuts into windows at once; 0 when it cannot.
+        fun_words: Depth of ``fun_ram``; 0 where VEC has neither tables of functions nor results of 16 bits.
+        norm_words: Words of ``lanes`` channels of 16 bits that VEC normalizes at once; 0 where it does not.
         acc_d_words: Depth of ``acc_d_ram``.
         acc_l_words: Depth of ``acc_l_ram``.
         sum_words: Depth of ``sum_ram``.
@@ -74,6 +81,7 @@ class Geometry:
         agg_groups: Groups of ``lanes`` channels that AGG accumulates at once.
         feature_words: Depth of ``feature_ram``, AGG's scratchpad; 0 for none.
         agg_weights: Whether AGG multiplies features by weights of edges, 0 or 1.
+        agg_heads: Heads of attention that AGG serves at once; 0 for no attention.
         sgb_columns: Columns of the largest graph that SGB makes, the bits of its bitmap.
         sgb_ids: Ids that SGB keeps on chip: of a row in the order seen, and of a window of a transpose.
         rst_vertices: Rows and columns of the largest graph that RST takes.
@@ -96,6 +104,8 @@ class Geometry:
     par_words: int
     res_words: int
     gather_beats: int
+    fun_words: int
+    norm_words: int
     acc_d_words: int
     acc_l_words: int
     sum_words: int
@@ -107,6 +117,7 @@ class Geometry:
     agg_groups: int
     feature_words: int
     agg_weights: int
+    agg_heads: int
     sgb_columns: int
     sgb_ids: int
     rst_vertices: int
@@ -314,7 +325,7 @@ def largest_value(parameter: str) -> int:
         "sgb_columns": ("configure_bitmap", "columns"),
         "sgb_ids": ("configure_bitmap", "threshold"),
     }
-    if parameter in ("rows_fifo_words", "feature_words", "rst_vertices"):
+    if parameter in ("rows_fifo_words", "feature_words", "fun_words", "rst_vertices"):
         return _ARRAYS[parameter][1]
     if parameter not in fields:
         return 4096

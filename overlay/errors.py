@@ -188,6 +188,27 @@ class FeaturesMissingError(InputError):
     code = "features-missing"
 
 
+class GraphUnfitError(InputError):
+    """The graph differs in several ways from what the model wants.
+
+    Args:
+        found: All differences.
+        expected: As of every error.
+        do: As of every error.
+        differences: The error of each difference.
+    """
+
+    code = "graph-unfit"
+
+    def __init__(self, found: str, expected: str, do: str, differences: Sequence[InputError]) -> None:
+        super().__init__(found, expected, do)
+        self.differences = tuple(differences)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The four parts, and those of each difference."""
+        return super().as_dict() | {"differences": [error.as_dict() for error in self.differences]}
+
+
 class CountFixedError(InputError):
     """The model was made for another number of nodes of a type."""
 

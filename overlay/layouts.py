@@ -16,9 +16,11 @@ _BLOCK = isa().block_bytes
 #: Input channels whose bits make a word of GEMM-L's weights.
 PLANE_CHANNELS = 32
 _SMALL_ID_LIMIT = 1 << 16
-#: Bytes of an id that holds a weight, and the weight's lowest bit.
-WEIGHTED_ID_BYTES = 4
-_WEIGHT_PLACE = 24
+#: Bytes of an id that holds a weight or a type, and the lowest bit of that.
+MARKED_ID_BYTES = 4
+_MARK_PLACE = 24
+#: Vertices that such an id can name.
+MARKED_ROWS = 1 << _MARK_PLACE
 
 
 def padded(count: int, unit: int) -> int:
@@ -119,6 +121,34 @@ def parameter_records(bias: IntArray, multiplier: IntArray, lanes: int) -> Bytes
     return records.view(np.uint8)
 
 
+def gain_records(gain: IntArray, offset: IntArray, lanes: int) -> Bytes:
+    """Gain and offset ``[N]`` of a normalization, in whole groups of ``lanes`` channels."""
+    records = np.zeros(padded(len(gain), lanes), isa().record("gain").dtype)
+    records["offset"][: len(offset)] = offset
+    records["gain"][: len(gain)] = gain
+    return records.view(np.uint8)
+
+
+def spread_record(epsilon: int, channels: int, lanes: int) -> Bytes:
+    """What a normalization adds to the spread of a row, and its channels (0: L2), as a word of ``par_ram``."""
+    records = np.zeros(lanes, isa().record("spread").dtype)
+    records["epsilon_low"][0], records["epsilon_high"][0] = epsilon & 0xFFFF_FFFF, epsilon >> 32
+    records["channels"][0] = channels
+    return records.view(np.uint8)
+
+
+def score_row_bytes(heads: int) -> int:
+    """Bytes of a row of scores, whole beats."""
+    return padded(2 * heads, isa().size("beat_bytes"))
+
+
+def score_rows(scores: IntArray) -> Bytes:
+    """Scores ``[rows, heads]`` in the layout 'scores', row behind row."""
+    rows = np.zeros((len(scores), score_row_bytes(scores.shape[1]) // 2), "<i2")
+    rows[:, : scores.shape[1]] = scores
+    return rows.view(np.uint8).reshape(-1)
+
+
 def depthwise_words(weight: IntArray, bias: IntArray, multiplier: IntArray, *, packed: bool) -> Bytes:
     """Weights, bias and multiplier in the layout 'depthwise'.
 
@@ -164,9 +194,9 @@ def id_bytes(sources: int) -> int:
     return 2 if sources <= _SMALL_ID_LIMIT else 4
 
 
-def weighted_ids(ids: npt.NDArray[np.integer[Any]], weights: IntArray) -> Bytes:
-    """Source vertices of edges below 2^24 with an int8 weight each, in the layout 'ids'."""
-    return (ids.astype(np.int64) | (weights & 255) << _WEIGHT_PLACE).astype("<u4").view(np.uint8)
+def marked_ids(ids: npt.NDArray[np.integer[Any]], marks: IntArray) -> Bytes:
+    """Source vertices of edges below 2^24 with an int8 weight or a type of 8 bits each, in the layout 'ids'."""
+    return (ids.astype(np.int64) | (marks & 255) << _MARK_PLACE).astype("<u4").view(np.uint8)
 
 
 def id_array(ids: npt.NDArray[np.integer[Any]], sources: int) -> Bytes:

@@ -8,9 +8,11 @@ The file is a zip archive of ``program.json`` and arrays; docs/program.md descri
 import dataclasses
 import enum
 import io
+import itertools
 import json
 import zipfile
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
@@ -22,8 +24,9 @@ from hetfab.overlay.design import Design, design_from_dict
 from hetfab.overlay.errors import IsaVersionError, ProgramUnreadableError, why_unreadable
 from hetfab.overlay.files import write_atomic
 from hetfab.overlay.images import Image
+from hetfab.overlay.isa.attention import LOGIT_BITS
 from hetfab.overlay.isa.spec import isa
-from hetfab.overlay.layouts import blocks_of, stored_bits
+from hetfab.overlay.layouts import blocks_of, score_row_bytes, stored_bits
 from hetfab.overlay.model.schema import Relation
 
 FORMAT = "hetfab program 1"
@@ -90,6 +93,41 @@ class Symbol:
 
 
 @dataclass(frozen=True)
+class Stack:
+    """Rows of node types one behind the other, which count as the nodes of a type of their own.
+
+    Attributes:
+        name: Name of that type.
+        types: Node types in order; one may occur several times.
+        rows: Rows beside theirs, behind them: those of no node.
+    """
+
+    name: str
+    types: tuple[str, ...]
+    rows: int = 0
+
+    def starts(self, counts: Mapping[str, int]) -> list[int]:
+        """The first row of each type, and behind them the number of rows."""
+        starts = list(itertools.accumulate((counts[name] for name in self.types), initial=0))
+        return [*starts[:-1], starts[-1] + self.rows]
+
+
+class EdgePattern(enum.Enum):
+    """Edges that follow from counts: among the rows of a stack whose M parts have N rows each, or into M rows.
+
+    Row ``m * N + n`` is row n of part m.
+    """
+
+    NONE = "none"
+    #: Vertex n has an edge from row n of each part, of the part's number as its type.
+    ACROSS = "across"
+    #: Row n of each part has an edge from row n of each part.
+    AMONG = "among"
+    #: Vertex m has an edge from each row of part m; parts may differ in their rows.
+    WITHIN = "within"
+
+
+@dataclass(frozen=True)
 class Ring:
     """Slots of an on-chip memory that are used in turn.
 
@@ -139,12 +177,14 @@ class Tensor:
         segment: Segment that holds it; ``graph`` of features that are read as edges only.
         node_type: Whose nodes are its rows.
         channels: Columns.
-        bits: Width of its integers, 2 to 8, or 32 for logits.
+        bits: Width of its integers, 2 to 8, 16 for scores, or 32 for logits.
         packed: Whether two channels share a byte.
         signed: Whether its integers are signed.
         scale: Value of one step.
         constant_offset: Of a constant tensor, its place in the constants; else -1.
         channel_order: Of the columns, the model's channels; empty where they are in the model's order.
+        whole: The tensor of a stack that this one is a part of, empty for none.
+        part: Which part.
     """
 
     name: str
@@ -157,6 +197,8 @@ class Tensor:
     scale: float
     constant_offset: int = -1
     channel_order: tuple[int, ...] = ()
+    whole: str = ""
+    part: int = 0
 
     @property
     def row_blocks(self) -> int:
@@ -170,7 +212,9 @@ class Tensor:
 
     @property
     def row_bytes(self) -> int:
-        """Length of a row in bytes."""
+        """Length of a row in bytes: whole blocks, of scores whole beats."""
+        if self.bits == LOGIT_BITS:
+            return score_row_bytes(self.channels)
         return self.row_blocks * isa().block_bytes
 
 
@@ -180,15 +224,20 @@ class Edges:
 
     Attributes:
         name: Its name.
-        relations: The relation alone, or the relations along the metapath; of features none.
+        relations: The relation alone, the relations along the metapath, or those of a stack; of features none.
         metapath: Whether it is a semantic graph.
         source_type: Type of the vertices that are read; of features empty.
-        destination_type: Type of the vertices that are written.
+        destination_type: Type of the vertices that are written: of edges of a stack, the stack or one of its types.
         features: The feature tensor whose columns are the sources, empty for edges of the graph.
         table_rows: Of features: rows of the table that is read, one for each column, or two where features are signed.
         part: Of features: which part of their non-zeros.
         parts: Of features: how many parts there are.
         weighted: Of features: whether ids hold weights.
+        stacked: Whether these are the edges of all ``relations`` among the rows of the stack ``source_type``.
+        self_loops: Of stacked edges: whether each row has one to itself, of a type of its own.
+        typed: Whether ids hold types: the relation's number, or the part's.
+        pattern: How edges follow from the parts of the stack ``source_type``.
+        total: Whether rows are summed, where a mean is not taken.
     """
 
     name: str
@@ -201,6 +250,16 @@ class Edges:
     part: int = 0
     parts: int = 1
     weighted: bool = False
+    stacked: bool = False
+    self_loops: bool = False
+    typed: bool = False
+    pattern: EdgePattern = EdgePattern.NONE
+    total: bool = False
+
+    @property
+    def of_graph(self) -> bool:
+        """Whether a graph gives them."""
+        return not self.features and self.pattern is EdgePattern.NONE
 
 
 @dataclass(frozen=True)
@@ -277,6 +336,7 @@ class Program:
         limits: What it is proven for.
         constants: uint8, content of the constants segment.
         images: Of a network on samples, all stored tensors; empty for one on a graph.
+        stacks: Types whose rows are those of others.
     """
 
     design: Design
@@ -293,6 +353,7 @@ class Program:
     limits: Limits
     constants: npt.NDArray[np.uint8]
     images: tuple[Image, ...] = ()
+    stacks: tuple[Stack, ...] = ()
 
     def tensor(self, name: str) -> Tensor:
         """The tensor of a name."""
@@ -301,6 +362,14 @@ class Program:
     def image(self, name: str) -> Image:
         """The image of a name."""
         return next(image for image in self.images if image.name == name)
+
+    def stack(self, name: str) -> Stack:
+        """The stack of a name."""
+        return next(stack for stack in self.stacks if stack.name == name)
+
+    def all_counts(self, counts: Mapping[str, int]) -> dict[str, int]:
+        """The nodes of each type, stacks included."""
+        return {**counts, **{stack.name: stack.starts(counts)[-1] for stack in self.stacks}}
 
     @property
     def samples(self) -> Image | None:
@@ -405,13 +474,20 @@ def _program(header: dict[str, Any], arrays: dict[str, npt.NDArray[Any]], source
         rings=tuple(Ring(**entry) for entry in header["rings"]),
         tensors=tuple(Tensor(**_tuples(entry)) for entry in header["tensors"]),
         edges=tuple(
-            Edges(**{**entry, "relations": tuple(Relation(*r) for r in entry["relations"])})
+            Edges(
+                **{
+                    **entry,
+                    "relations": tuple(Relation(*r) for r in entry["relations"]),
+                    "pattern": EdgePattern(entry["pattern"]),
+                }
+            )
             for entry in header["edges"]
         ),
         output=Output(**header["output"]),
         limits=Limits(**header["limits"]),
         constants=arrays["constants"],
         images=tuple(Image(**_tuples(entry)) for entry in header["images"]),
+        stacks=tuple(Stack(**_tuples(entry)) for entry in header["stacks"]),
     )
     _check_references(program)
     return program
@@ -429,9 +505,14 @@ def _check_references(program: Program) -> None:
         if tensor.channel_order and sorted(tensor.channel_order) != list(range(tensor.channels)):
             raise ValueError(f"the order of '{tensor.name}' does not name each of its {tensor.channels} channels once")
     named = [program.output.tensor, *(edges.features for edges in program.edges if edges.features)]
+    named += [tensor.whole for tensor in program.tensors if tensor.whole]
     for name in named:
         if name not in [tensor.name for tensor in program.tensors]:
             raise ValueError(f"there is no tensor '{name}'")
+    stacks = [stack.name for stack in program.stacks]
+    for edges in program.edges:
+        if (edges.stacked or edges.pattern is not EdgePattern.NONE) and edges.source_type not in stacks:
+            raise ValueError(f"there is no stack '{edges.source_type}'")
 
 
 def _blocks(entries: list[dict[str, Any]], arrays: dict[str, npt.NDArray[Any]]) -> tuple[Block, ...]:

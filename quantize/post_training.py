@@ -14,15 +14,29 @@ from hetfab.overlay.errors import AlreadyQuantizedError, CalibrationDataError, c
 from hetfab.overlay.isa.arithmetic import Q8_BITS, TERM_BITS
 from hetfab.overlay.model.binding import Binding
 from hetfab.overlay.model.bound_model import BoundModel, Evaluation, FedModel
-from hetfab.overlay.model.edges import edge_set
-from hetfab.overlay.model.layers import Dense, LayerGraph, Relu, SegMean, constants_of
+from hetfab.overlay.model.edges import EdgeSet, edge_set
+from hetfab.overlay.model.float_writer import write_float
+from hetfab.overlay.model.layers import (
+    Dense,
+    EdgeAggregation,
+    Function,
+    JoinParts,
+    Layer,
+    LayerGraph,
+    LayerNorm,
+    Relu,
+    Stack,
+    Unary,
+    constants_of,
+)
 from hetfab.overlay.model.parser import parse_layers
 from hetfab.overlay.model.reader import bindings_of, check_model, is_quantized, opset
 from hetfab.overlay.model.rows import check_aggregations
 from hetfab.overlay.model.runtime import Feed, run_model
+from hetfab.quantize.functions import argument_range, norm_range
 from hetfab.quantize.points import QuantizationPoints, find_points
 from hetfab.quantize.ranges import CRITERIA, ActivationRange, Criterion, choose
-from hetfab.quantize.rewrites import tables_to_dense_terms
+from hetfab.quantize.rewrites import rewrite
 from hetfab.quantize.weights import LARGEST_SPREAD, QuantizedWeights, exact_in_float32, round_to_nearest
 from hetfab.quantize.widths import Widths
 from hetfab.quantize.writer import Numbers, write_model
@@ -76,14 +90,15 @@ def quantize(
             "a float model",
             "compile it as it is (`hetfab compile`), or give the float model",
         )
-    graph = tables_to_dense_terms(parse_layers(model))
+    graph = rewrite(parse_layers(model))
     points = find_points(graph)
     check_aggregations(graph, bindings)
+    rewritten = write_float(graph, bindings, constants_of(model), opset(model))
     samples = list(given.samples())
     if not samples:
         raise CalibrationDataError("there is no feed to calibrate with", "at least one", "give the graph's feeds")
     progress("float model")
-    observed, largest, logits = _observe(model, points, graph.output, samples)
+    observed, largest, logits = _observe(rewritten, points, graph.output, samples)
     _check_rows(logits, evaluation)
     weights = {
         layer.output: round_to_nearest(
@@ -99,7 +114,8 @@ def quantize(
         chosen_ranges = _ranges(graph, points, observed, criterion, widths.activations)
         fitted = _fitted(graph, weights, chosen_ranges, observed)
         ranges = _with_room(chosen_ranges, graph, points, fitted, largest)
-        candidate = write_model(graph, points, Numbers(ranges, fitted), bindings, opset=opset(model))
+        inner = _inner_ranges(graph, points, observed, criterion)
+        candidate = write_model(graph, points, Numbers(ranges, fitted, inner), bindings, opset=opset(model))
         distance = _distance(candidate, counted, logits, evaluation)
         candidates[name] = (distance, candidate, ranges)
     best = min(candidates, key=lambda name: candidates[name][0])
@@ -142,12 +158,12 @@ def _observe(
     exposed.CopyFrom(model)
     given = {value.name for value in model.graph.input}
     constants = constants_of(model)
-    computed = [name for name in points.stored if name not in given and name not in constants]
+    computed = [name for name in points.observed if name not in given and name not in constants]
     produced = {name for node in model.graph.node for name in node.output}
     largest = {group.dense.output: 0.0 for group in points.groups if group.dense and group.dense.output in produced}
     computed += [name for name in largest if name not in computed]
     exposed.graph.output.extend(onnx.ValueInfoProto(name=name) for name in computed if name != output)
-    values: dict[str, list[FloatArray]] = {name: [] for name in points.stored}
+    values: dict[str, list[FloatArray]] = {name: [] for name in points.observed}
     logits = []
     for sample in samples:
         results = run_model(exposed, sample, [output, *computed])
@@ -192,9 +208,7 @@ def _ranges(
     criterion: Criterion,
     bits: int,
 ) -> dict[str, ActivationRange]:
-    rectified = {layer.output for layer in graph.layers if isinstance(layer, Relu)}
-    unsigned = {name for name in points.stored if name in rectified or not (observed[name] < 0).any()}
-    unsigned -= {layer.output for layer in graph.layers if not isinstance(layer, Relu)}
+    unsigned = _unsigned(graph, points, observed)
     ranges: dict[str, ActivationRange] = {}
     for name in points.stored:
         if name in ranges:
@@ -204,6 +218,42 @@ def _ranges(
         shared = choose(values, criterion, bits=bits, signed=not family <= unsigned)
         for member in family:
             ranges[member] = ActivationRange(shared.bits, member not in unsigned, shared.exponent)
+    return ranges
+
+
+def _unsigned(graph: LayerGraph, points: QuantizationPoints, observed: Mapping[str, FloatArray]) -> frozenset[str]:
+    """Stored tensors without negative values: what functions made so, inputs and tables, and stacks of such tensors."""
+    computed = {layer.output: layer for layer in graph.layers}
+    positive = {name for name in points.stored if _is_positive(computed.get(name), observed[name])}
+    return frozenset(name for name in points.stored if points.copies_of(name) - _stacks(graph) <= positive)
+
+
+def _is_positive(layer: Layer | None, values: FloatArray) -> bool:
+    match layer:
+        case None:
+            return not (values < 0).any()
+        case Relu() | LayerNorm(relu=True) | Unary(function=Function.SIGMOID):
+            return True
+    return False
+
+
+def _stacks(graph: LayerGraph) -> frozenset[str]:
+    """Tensors that are made of the rows of others."""
+    return frozenset(layer.output for layer in graph.layers if isinstance(layer, Stack | JoinParts))
+
+
+def _inner_ranges(
+    graph: LayerGraph, points: QuantizationPoints, observed: Mapping[str, FloatArray], criterion: Criterion
+) -> dict[str, ActivationRange]:
+    """Ranges of what functions and norms read."""
+    ranges = {
+        layer.input: argument_range(layer, observed[layer.input], criterion)
+        for layer in graph.layers
+        if isinstance(layer, Unary)
+    }
+    for members in points.norms:
+        shared = norm_range(np.concatenate([observed[name] for name in sorted(members)]))
+        ranges |= dict.fromkeys(members, shared)
     return ranges
 
 
@@ -230,7 +280,7 @@ def _with_room(
             if magnitude > 0.0:
                 highest = (1 << (TERM_BITS - 1)) - 1
                 needed = max(needed, math.ceil(math.log2(magnitude / highest)) + Q8_BITS)
-            for member in points.family(group.means[0].input):
+            for member in points.family(group.aggregations[0].input):
                 rooms[member] = replace(rooms[member], exponent=max(rooms[member].exponent, needed))
     return rooms
 
@@ -242,9 +292,11 @@ def _counts(
     constants = constants_of(model)
     counts = {}
     for layer in graph.layers:
-        if isinstance(layer, SegMean):
-            node_type = edge_set(bindings, layer.source, layer.destination).destination_type
-            counts[f"n_{node_type}"] = sample[layer.count] if layer.count in sample else constants[layer.count]
+        if isinstance(layer, EdgeAggregation):
+            edges = edge_set(bindings, layer.source, layer.destination)
+            if isinstance(edges, EdgeSet):
+                count = sample[layer.count] if layer.count in sample else constants[layer.count]
+                counts[f"n_{edges.destination_type}"] = count
     return counts
 
 

@@ -1,30 +1,156 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rewrites of the float model that move or add a rounding; they are visible in the quantized file."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 
-from hetfab.overlay.model.layers import Add, Dense, Layer, LayerGraph
+from hetfab.overlay.model.layers import (
+    Add,
+    Dense,
+    EdgeAttention,
+    FloatArray,
+    Function,
+    Layer,
+    LayerGraph,
+    LayerNorm,
+    PartMean,
+    Relu,
+    RowNorm,
+    Unary,
+    inputs_of,
+)
+
+
+def rewrite(graph: LayerGraph) -> LayerGraph:
+    """All rewrites, in order."""
+    for step in REWRITES:
+        graph = step(graph)
+    return graph
+
+
+def without_last_norm(graph: LayerGraph) -> LayerGraph:
+    """Leaves out a last division of rows by their length, which changes neither the largest logit nor a sign."""
+    last = next((layer for layer in graph.layers if layer.output == graph.output), None)
+    if not isinstance(last, RowNorm):
+        return graph
+    layers = tuple(layer for layer in graph.layers if layer is not last)
+    return replace(graph, layers=layers, output=last.input)
+
+
+def functions_of_tables(graph: LayerGraph) -> LayerGraph:
+    """Applies functions to learned tables once and for all."""
+    tables, layers = dict(graph.tables), []
+    for layer in graph.layers:
+        if isinstance(layer, Unary) and layer.input in tables:
+            tables[layer.output] = values_of(layer, tables[layer.input].astype(np.float64)).astype(np.float32)
+        else:
+            layers.append(layer)
+    read = {name for layer in layers for name in inputs_of(layer)}
+    return replace(graph, layers=tuple(layers), tables={name: table for name, table in tables.items() if name in read})
+
+
+def values_of(layer: Unary, x: FloatArray) -> FloatArray:
+    """A function's values, in the precision of ``x``."""
+    from scipy.special import erf, expit
+
+    match layer.function:
+        case Function.ELU:
+            found = np.where(x > 0, x, layer.alpha * np.expm1(np.minimum(x, 0)))
+        case Function.LEAKY_RELU:
+            found = np.where(x > 0, x, layer.alpha * x)
+        case Function.GELU:
+            found = x * (1 + erf(x / np.sqrt(2))) / 2
+        case Function.SIGMOID:
+            found = expit(x)
+        case Function.TANH:
+            found = np.tanh(x)
+    return np.asarray(found, dtype=x.dtype)
+
+
+def means_before_products(graph: LayerGraph) -> LayerGraph:
+    """Takes the mean of all rows before a dense layer instead of behind it: one row is multiplied, not all."""
+    layers, channels = list(graph.layers), dict(graph.channels)
+    for layer in graph.layers:
+        if not isinstance(layer, PartMean):
+            continue
+        dense = _only_producer(graph, layer.input)
+        if dense is not None:
+            mean = f"{layer.output}.rows"
+            channels[mean] = channels[dense.input]
+            layers[layers.index(dense)] = PartMean(mean, dense.input, layer.parts)
+            layers[layers.index(layer)] = replace(dense, output=layer.output, input=mean)
+    return replace(graph, layers=tuple(layers), channels=channels)
+
+
+def scores_of_inputs(graph: LayerGraph) -> LayerGraph:
+    """Computes attention scores from what the projection before them reads: ``h (W k)`` in place of ``(h W) k``.
+
+    A projection of features is left as it is: they are wide, its result is not.
+    """
+    scores = {
+        name
+        for layer in graph.layers
+        if isinstance(layer, EdgeAttention)
+        for name in (layer.source_scores, layer.destination_scores)
+    }
+    producers = {layer.output: layer for layer in graph.layers}
+    computed = set(producers) | set(graph.tables)
+    layers: list[Layer] = []
+    for layer in graph.layers:
+        inner = producers.get(layer.input) if isinstance(layer, Dense) and layer.output in scores else None
+        if isinstance(layer, Dense) and isinstance(inner, Dense) and inner.input in computed:
+            layer = replace(
+                layer, input=inner.input, weight=inner.weight @ layer.weight, bias=_product_bias(inner, layer)
+            )
+        layers.append(layer)
+    return replace(graph, layers=tuple(layers))
+
+
+def _product_bias(inner: Dense, outer: Dense) -> FloatArray | None:
+    if inner.bias is None:
+        return outer.bias
+    product = inner.bias @ outer.weight
+    return product if outer.bias is None else product + outer.bias
+
+
+def _only_producer(graph: LayerGraph, tensor: str) -> Dense | None:
+    """The dense layer that computes a tensor, if nothing else reads that."""
+    dense = next((layer for layer in graph.layers if layer.output == tensor and isinstance(layer, Dense)), None)
+    return dense if dense is not None and len(graph.consumers(tensor)) == 1 else None
 
 
 def tables_to_dense_terms(graph: LayerGraph) -> LayerGraph:
-    """Makes a learned table that is added to a sum a dense layer with the identity as weights.
+    """Makes a stored tensor that is added to a sum a dense layer with the identity as weights.
 
-    Only a GEMM core writes the accumulators that a sum starts from. Exporters leave such tables behind where they
-    fold a dense layer of a constant.
+    Only a GEMM core writes the accumulators that a sum starts from. Such tensors are results of functions, and learned
+    tables, which exporters leave behind where they fold a dense layer of a constant.
     """
+    rounded = {layer.output for layer in graph.layers if isinstance(layer, Relu | Unary | LayerNorm)} | set(
+        graph.tables
+    )
     layers: list[Layer] = []
     channels = dict(graph.channels)
     terms: dict[str, str] = {}
     for layer in graph.layers:
         if isinstance(layer, Add):
-            for table in (layer.left, layer.right):
-                if table in graph.tables and table not in terms:
-                    terms[table] = f"{table}.term"
-                    channels[terms[table]] = channels[table]
-                    identity = np.eye(channels[table], dtype=np.float32)
-                    layers.append(Dense(terms[table], table, identity, None))
+            for tensor in (layer.left, layer.right):
+                if tensor in rounded and tensor not in terms:
+                    terms[tensor] = f"{tensor}.term"
+                    channels[terms[tensor]] = channels[tensor]
+                    identity = np.eye(channels[tensor], dtype=np.float32)
+                    layers.append(Dense(terms[tensor], tensor, identity, None))
             layer = replace(layer, left=terms.get(layer.left, layer.left), right=terms.get(layer.right, layer.right))
         layers.append(layer)
     return replace(graph, layers=tuple(layers), channels=channels)
+
+
+#: Each takes and gives a graph whose logits predict the same.
+REWRITES: tuple[Callable[[LayerGraph], LayerGraph], ...] = (
+    without_last_norm,
+    functions_of_tables,
+    means_before_products,
+    scores_of_inputs,
+    tables_to_dense_terms,
+)

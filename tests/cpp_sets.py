@@ -22,21 +22,21 @@ LARGEST_COUNT = max(len(operation.reads) + len(operation.writes) for operation i
 
 
 def declared_sets(
-    word: int, contexts: Mapping[str, int], slot: int, geometry: Geometry
+    word: int, contexts: Mapping[str, int], slots: Mapping[str, int], geometry: Geometry
 ) -> tuple[list[Region], list[Region]]:
     """Read and write set of an issued instruction.
 
     Args:
         word: The instruction, 128 bits.
         contexts: What configure instructions left last, by their names.
-        slot: Where they left it, if they name a slot.
+        slots: Where they left it, by the fields that name a slot: ``slot`` or ``scores``.
         geometry: What it was compiled for.
     """
     kept = [0] * sum(_context_sizes().values())
     for name, configured in contexts.items():
         box = context_box(isa().operation(name))
         before = list(_context_sizes()).index(box.memory)
-        kept[sum(list(_context_sizes().values())[:before]) + evaluate(box.base, {"slot": slot})] = configured
+        kept[sum(list(_context_sizes().values())[:before]) + evaluate(box.base, slots)] = configured
     slots = pack(kept)
     halves = pack([word])
     found = np.zeros((LARGEST_COUNT, 6), np.uint64)
@@ -59,9 +59,9 @@ def _context_sizes() -> dict[str, int]:
     """Words of each memory of contexts, for every slot that a field can name."""
     sizes: dict[str, int] = {}
     for operation in CONFIGURES:
-        slot = next((field.largest for field in operation.fields if field.name == "slot"), 0)
+        last = {field.name: field.largest for field in operation.fields}
         box = context_box(operation)
-        sizes[box.memory] = max(sizes.get(box.memory, 0), evaluate(box.base, {"slot": slot}) + 1)
+        sizes[box.memory] = max(sizes.get(box.memory, 0), evaluate(box.base, last) + 1)
     return sizes
 
 

@@ -44,6 +44,8 @@ SMALL_IMAGES = replace(
     out_words=128,
     res_words=128,
     gather_beats=16,
+    fun_words=0,
+    norm_words=0,
     sum_words=16,
 )
 

@@ -95,7 +95,8 @@ class ModelBuilder:
             onnx.helper.make_opsetid("", self._opset),
             onnx.helper.make_opsetid(hgnn.DOMAIN, hgnn.DOMAIN_VERSION),
         ]
-        bodies = [hgnn.function("SegMean", self._opset)]
+        used = sorted({node.op_type for node in self._nodes if node.domain == hgnn.DOMAIN})
+        bodies = [hgnn.function(name, self._opset) for name in used]
         return onnx.helper.make_model(graph, opset_imports=domains, ir_version=10, functions=bodies)
 
     def constant(self, values: npt.ArrayLike) -> str:

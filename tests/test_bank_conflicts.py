@@ -17,7 +17,7 @@ from hetfab.hls.build.emulator import Emulator, build_emulator
 from hetfab.overlay.design import Geometry
 from hetfab.overlay.isa import codec
 from hetfab.overlay.isa.arithmetic import reciprocals
-from hetfab.overlay.isa.codec import Engine, ReduceMode, ReduceSource, Segment
+from hetfab.overlay.isa.codec import AttendKind, AttendSource, Engine, ReduceMode, ReduceSource, Segment
 from hetfab.overlay.isa.loops import Loop, loops
 from hetfab.overlay.isa.spec import isa
 from hetfab.overlay.isa.words import program_address
@@ -126,6 +126,22 @@ def vectors() -> Iterator[tuple[str, list[int]]]:
             yield f"export_sums core={core} with_acc={with_acc}", [codec.export_sums(**fields, **sums, **wide)]
 
 
+def functions() -> Iterator[tuple[str, list[int]]]:
+    """VEC's tables, results of 16 bits, and normalization."""
+    source = program_address(Segment.FEATURES, 64)
+    for core in (0, 1):
+        fields = {"core": core, "acc": 0, "out": 0, "par": 0, "rows": 4, "groups": 3, "row_blocks": 1, "row_words": 8}
+        for mapped in (0, 1):
+            ends = {"mapped": mapped, "width": 7, "table": 0, "signed": 1, "shift": 3}
+            name = f"core={core} mapped={mapped}"
+            yield f"requantize_function {name}", [codec.requantize_function(**fields, **ends, from_sum=0)]
+            sums = {"sum": 0, "sum_groups": 3, "with_acc": 1, "post_shift": 17}
+            yield f"combine_function {name}", [codec.combine_function(**fields, **ends, **sums)]
+        ends = {"signed": 1, "highest": 127, "shift": 3, "post_shift": 17}
+        yield f"normalize core={core}", [codec.normalize(**fields, **ends, from_sum=core)]
+    yield "load_function", [codec.load_function(ram=0, words=5, address=source)]
+
+
 def pixels() -> Iterator[tuple[str, list[int]]]:
     """VEC on stored pixels and DW: bytes and nibbles, to out_ram and to exp_ram."""
     source, target = program_address(Segment.FEATURES, 64), program_address(Segment.OUTPUT, 64)
@@ -192,6 +208,42 @@ def reduction(records: int, entries: int, id_bytes: int, from_fifo: int = 0, **f
     ]
 
 
+def attentions() -> Iterator[tuple[str, list[int]]]:
+    """AGG's attention: of all kinds in two passes, from either source, and in parts that are spilled and merged."""
+    graph = program_address(Segment.GRAPH, 0)
+    passes = {"maxima": 1, "weigh": 1, "merge": 0, "spill": 0}
+    for kind in AttendKind:
+        for source in AttendSource:
+            for groups, accumulate in ((1, 0), (2, 1)):
+                name = f"attend kind={kind.name} source={source.name} groups={groups} accumulate={accumulate}"
+                fields = {"kind": kind, "source": source, "head_groups": groups, "accumulate": accumulate}
+                yield name, attention(graph, **fields, **passes)
+    fields = {"kind": 0, "source": 0, "head_groups": 1, "accumulate": 0}
+    for maxima, merge, spill in ((1, 0, 1), (1, 1, 1), (0, 0, 1), (0, 1, 0)):
+        passes = {"maxima": maxima, "weigh": 1 - maxima, "merge": merge, "spill": spill}
+        yield f"attend maxima={maxima} merge={merge} spill={spill}", attention(graph, **fields, **passes)
+
+
+def attention(graph: int, **fields: int) -> list[int]:
+    count, heads = int(DEGREES.sum()), 3
+    context = reduction(graph, graph + 4096, 4, mode=0, accumulate=0, groups=1, source=0, merge=0, spill=0)[:-1]
+    scores = [program_address(Segment.FEATURES, 1024 * (1 + number)) for number in range(3)]
+    return [
+        *context[:2],
+        codec.configure_ids(slot=1, edges=count, id_bytes=4, address=graph + 4096),
+        codec.configure_spilled(
+            slot=1, row_blocks=8, count=len(DEGREES), address=program_address(Segment.SPILL, 0)
+        ),
+        codec.configure_sources(scores=0, row_beats=3, head_beats=1, count=9, address=scores[0]),
+        codec.configure_targets(scores=0, row_beats=3, count=len(DEGREES), address=scores[1]),
+        codec.configure_types(scores=0, count=1, address=scores[2]),
+        codec.attend(
+            slot=1, scores=0, rows=len(DEGREES), unsigned=0, destination=0, sum=0, heads=heads, shift=4, factor=819,
+            **fields,
+        ),
+    ]  # fmt: skip
+
+
 def compositions() -> Iterator[tuple[str, list[int]]]:
     """SGB: rows without, with one and with several edges, in both orders; and a transpose."""
     left = {"edges": 6, "rows": 4, "address": program_address(Segment.GRAPH, LEFT)}
@@ -253,8 +305,16 @@ def modes(geometry: Geometry) -> dict[str, list[int]]:
     syncs = [("sync", [codec.sync(engine=engine) for engine in Engine])]
     return dict(
         [
-            *(*syncs, *copies(geometry), *products(geometry), *vectors(), *pixels(), *aggregations()),
-            *(*compositions(), *restructurings()),
+            *syncs,
+            *copies(geometry),
+            *products(geometry),
+            *vectors(),
+            *functions(),
+            *pixels(),
+            *aggregations(),
+            *attentions(),
+            *compositions(),
+            *restructurings(),
         ]
     )
 
@@ -309,9 +369,15 @@ def found(default_geometry: Geometry) -> dict[str, Found]:
     # A window smaller than the transposed graph, so that it is walked twice.
     geometry = replace(default_geometry, engines=tuple(engine.name for engine in isa().engines), sgb_ids=64)
     geometry = replace(geometry, res_words=64, exp_words=64, dwp_words=64, mid_words=64, gather_beats=8)
-    library = build_emulator(geometry, debug=True)
-    records = {}
-    for name, words in modes(geometry).items():
+    functions = replace(geometry, fun_words=64, norm_words=64)
+    plain = {f"plain {name}": words for name, words in (*vectors(), *pixels())}
+    return recorded(functions, modes(functions)) | recorded(replace(geometry, fun_words=0, norm_words=0), plain)
+
+
+def recorded(geometry: Geometry, programs: dict[str, list[int]]) -> dict[str, Found]:
+    """What a fresh checked emulator records of each program."""
+    library, records = build_emulator(geometry, debug=True), {}
+    for name, words in programs.items():
         with Emulator(library, geometry) as emulator:
             executed(emulator, {}, device_memory(words), len(words))
             records[name] = emulator.bank_accesses()
@@ -360,7 +426,9 @@ def test_one_more_access_is_found(found: dict[str, Found], loop: Loop) -> None:
         more = {**record, loop.name: {**record[loop.name], memory: loop.accesses[memory] + 1}}
         stated = f"accesses {memory} {loop.accesses[memory] + 1} times in a trip, the table states"
         problems = bank_conflicts(more, loops())
-        assert len(problems) == 2 and stated in problems[0] and "1 port allow" in problems[1]
+        assert stated in problems[0]
+        assert len(problems) == (1 if loop.accesses[memory] < loop.ii * PORTS else 2)
+        assert "1 port allow" in problems[-1] or len(problems) == 1
 
 
 @pytest.mark.parametrize("seed", [101, 102])

@@ -8,7 +8,7 @@ import onnx.numpy_helper
 import pytest
 
 from hetfab.overlay.errors import OperatorsUnsupportedError
-from hetfab.overlay.model.layers import Dense, LayerGraph
+from hetfab.overlay.model.layers import Bias, Dense, LayerGraph
 from hetfab.overlay.model.parser import parse_layers
 
 FLOAT, INT64 = onnx.TensorProto.FLOAT, onnx.TensorProto.INT64
@@ -57,14 +57,20 @@ def test_two_biases_add_up() -> None:
     assert isinstance(layer, Dense) and layer.bias is not None and np.array_equal(layer.bias, 2 * BIAS)
 
 
+def test_a_constant_joins_a_sum_without_a_dense_term() -> None:
+    layers = parse(*MEAN, oh.make_node("Add", ["bias", "mean"], ["y"])).layers
+    last = layers[-1]
+    assert isinstance(last, Bias) and (last.input, last.output) == ("mean", "y")
+    np.testing.assert_array_equal(last.values, BIAS)
+
+
 @pytest.mark.parametrize(
     "nodes",
     [
-        (*MEAN, oh.make_node("Add", ["mean", "bias"], ["y"])),
         (ROOT, *MEAN, SUM, oh.make_node("Add", ["sum", "bias"], ["s"]), oh.make_node("Add", ["s", "root"], ["y"])),
         (ROOT, oh.make_node("Relu", ["root"], ["r"]), oh.make_node("Add", ["r", "bias"], ["y"])),
     ],
-    ids=["no dense layer", "the dense layer has another use", "behind a ReLU"],
+    ids=["the dense layer has another use", "behind a ReLU"],
 )
 def test_what_has_no_dense_layer_of_its_own_is_refused(nodes: tuple[onnx.NodeProto, ...]) -> None:
     with pytest.raises(OperatorsUnsupportedError) as caught:

@@ -109,6 +109,7 @@ def largest_count(counter: EventCounter, geometry: Geometry) -> int:
             copies = {"load_weights": "wgt_d_ram", "load_planes": "wgt_l_ram", "load_parameters": "par_ram"}
             copies["load_depthwise"] = "dwp_ram"
             beats = {name: largest(name, "words") * geometry.word_bytes(ram) // 8 for name, ram in copies.items()}
+            beats["load_function"] = largest("load_function", "words")
             beats["load_activations"] = largest("load_activations", "rows", "row_blocks") * isa().block_bytes // 8
             beats |= {name: largest(name, "lines", "beats") for name in ("load_lines", "load_windows")}
             pixels = largest("load_residual", "columns") + 1

@@ -34,7 +34,7 @@ VALUES = {"acc": 0, "par": 0, "out": 0, "rows": 2, "groups": 2, "row_blocks": 2}
 SUMS = {**VALUES, "sum": 0, "sum_groups": 2, "with_acc": 1, "shift": 0}
 RESULTS = {"signed": 1, "packed": 0, "highest": 127}
 BYTES = {**RESULTS, "row_words": 3}
-SLOT = 1
+SLOT, SCORES = 1, 0
 #: The last two blocks of the scratchpad; a row takes a block.
 CONTEXT = {
     "configure_features": codec.configure_features(
@@ -51,6 +51,22 @@ CONTEXT = {
         slot=SLOT, row_blocks=4, count=2, address=program_address(Segment.SPILL, 0)
     ),
 }
+#: Scores and keys share rows of two beats; one of either has two heads of a group each.
+SCORE_ROWS = {"scores": SCORES, "row_beats": 2, "count": 2}
+SCORES_CONTEXT = {
+    "configure_sources": codec.configure_sources(
+        **SCORE_ROWS, head_beats=1, address=program_address(Segment.FEATURES, 256)
+    ),
+    "configure_targets": codec.configure_targets(**SCORE_ROWS, address=program_address(Segment.FEATURES, 320)),
+    "configure_types": codec.configure_types(scores=SCORES, count=2, address=program_address(Segment.FEATURES, 384)),
+}
+CONTEXT |= SCORES_CONTEXT
+#: Ids of 4 bytes, with a type in each.
+TYPED_CONTEXT = CONTEXT | {
+    "configure_ids": codec.configure_ids(slot=SLOT, edges=4, id_bytes=4, address=program_address(Segment.GRAPH, 64)),
+}
+ATTEND = {"slot": SLOT, "scores": SCORES, "rows": 2, "unsigned": 0, "head_groups": 1, "destination": 0, "sum": 0}
+ATTEND |= {"heads": 2, "shift": 0, "factor": 0, "maxima": 1, "weigh": 1, "merge": 0, "spill": 0}
 REDUCE = {
     "slot": SLOT,
     "rows": 2,
@@ -107,6 +123,7 @@ PIXELS = {"out": 0, "rows": 4, "row_blocks": 0, "row_words": 3, "to_exp": 0}
 TO_EXP = {**PIXELS, "to_exp": 1}
 JOIN = {**RESULTS, "acc": 0, "par": 0, "groups": 2, "res": 0, "shift": 0}
 JOIN |= {"post_shift": 0, "wide": 0}
+FUNCTION = {"signed": 1, "width": 8, "table": 1, "row_words": 3}
 AVERAGE = {**RESULTS, "groups": 2, "res": 0, "post_shift": 0, "wide": 0}
 DEPTHWISE = {"top": 1, "bottom": 0, "left": 1, "right": 1, "stride": 1, "lines": 2, "columns": 4, "line_words": 11}
 DEPTHWISE |= {"exp": 0, "mid": 0, "par": 0, "unsigned": 0, "signed": 1, "highest": 127, "shift": 0}
@@ -139,6 +156,13 @@ FULL = {
     "reduce": codec.reduce(**REDUCE, source=0, merge=0, spill=0, accumulate=1),
     "reduce by tags": codec.reduce(**REDUCE, source=1, merge=1, spill=0, accumulate=0),
     "reduce by schedule": codec.reduce(**REDUCE | {"destination": 6}, source=2, merge=0, spill=1, accumulate=0),
+    "attend": codec.attend(**ATTEND, kind=0, source=0, accumulate=1),
+    "attend by tags": codec.attend(
+        **ATTEND | {"maxima": 0, "merge": 1, "head_groups": 4}, kind=2, source=1, accumulate=0
+    ),
+    "attend with types": codec.attend(**ATTEND, kind=1, source=0, accumulate=0),
+    "attend for maxima": codec.attend(**ATTEND | {"weigh": 0, "spill": 1, "merge": 1}, kind=0, source=0, accumulate=0),
+    "attend for sums": codec.attend(**ATTEND | {"maxima": 0, "spill": 1}, kind=0, source=0, accumulate=0),
     "load_depthwise": codec.load_depthwise(**WORDS),
     "store_middle apart": codec.store_middle(
         ram=0, lines=2, columns=2, row_beats=2, joined=0, pixel_stride=4, stride_blocks=2, address=FEATURES
@@ -146,6 +170,7 @@ FULL = {
     "store_middle joined": codec.store_middle(
         ram=0, lines=2, columns=2, row_beats=2, joined=1, pixel_stride=6, stride_blocks=2, address=FEATURES
     ),
+    "load_function": codec.load_function(**WORDS),
     **VEC_CONTEXT,
     "pool_max": codec.pool_max(**PIXELS, res=0),
     "pool_max to exp_ram": codec.pool_max(**TO_EXP, res=0),
@@ -165,6 +190,15 @@ FULL = {
 }
 for core, source in enumerate(("GEMM-D", "GEMM-L")):
     FULL |= {
+        f"requantize_function of {source}": codec.requantize_function(
+            **VALUES, **FUNCTION, shift=0, core=core, from_sum=0, mapped=core
+        ),
+        f"combine_function of {source}": codec.combine_function(
+            **SUMS, **FUNCTION, core=core, mapped=core, post_shift=15
+        ),
+        f"normalize of {source}": codec.normalize(
+            **VALUES, core=core, from_sum=0, signed=1, highest=9, row_words=3, shift=0, post_shift=0
+        ),
         f"configure_lines to {source}": LOAD_CONTEXTS[f"lines to {source}"]["configure_lines"],
         f"configure_windows to {source}": LOAD_CONTEXTS[f"windows to {source}"]["configure_windows"],
         f"load_lines to {source}": codec.load_lines(**BANKS, lines=2, top=1, left=1, beats=3),
@@ -180,6 +214,12 @@ for core, source in enumerate(("GEMM-D", "GEMM-L")):
         f"export_accumulators of {source}": codec.export_accumulators(**VALUES, core=core, from_sum=0, row_words=9),
     }
 FULL |= {
+    "requantize_function of AGG": codec.requantize_function(
+        **VALUES, **FUNCTION, shift=0, core=0, from_sum=1, mapped=0
+    ),
+    "normalize of AGG": codec.normalize(
+        **VALUES, core=0, from_sum=1, signed=1, highest=9, row_words=3, shift=0, post_shift=0
+    ),
     "requantize of AGG": codec.requantize(**VALUES, **BYTES, core=0, from_sum=1, shift=0, to_exp=0),
     "export_accumulators of AGG": codec.export_accumulators(**VALUES, core=0, from_sum=1, row_words=9),
 }
@@ -194,6 +234,8 @@ def context_of(name: str) -> dict[str, int]:
     """What is configured before an instruction of ``FULL``, by the operations' names."""
     if operation_of(name).engine in ENGINE_CONTEXTS:
         return ENGINE_CONTEXTS[operation_of(name).engine]
+    if name == "attend with types":
+        return TYPED_CONTEXT
     return LOAD_CONTEXTS.get(name.partition("_")[2], CONTEXT)
 
 
@@ -234,6 +276,10 @@ def shorten(library: Path, operation: int, region: int) -> None:
 def run(emulator: Emulator, name: str) -> tuple[Progress, str]:
     """Runs one instruction after its engine's context is filled, on two destinations with an edge each."""
     program = pack([*context_of(name).values(), FULL[name]])
+    # Results of -1, which are the last entry of a table.
+    parameters = np.zeros((SMALL_GEOMETRY.par_words, SMALL_GEOMETRY.lanes), isa().record("parameter").dtype)
+    parameters["bias"], parameters["multiplier"] = -1, 1
+    emulator.write_ram("par_ram", 0, parameters.view(np.uint8))
     for segment, base in BASES.items():
         memory = np.zeros(SEGMENT_BYTES, np.uint8)
         if segment is Segment.PROGRAM:
@@ -242,6 +288,8 @@ def run(emulator: Emulator, name: str) -> tuple[Progress, str]:
             memory[:32] = np.array([[0, 2, 1 << 16, 1], [2, 2, 1 << 16, 1]], "<u4").view(np.uint8).reshape(-1)
             memory[144:192] = np.array(RUNS, "<u4").view(np.uint8).reshape(-1)
             memory[64:72] = np.array(UNITS if name == "reduce by schedule" else [0, 1, 1, 0], "<u2").view(np.uint8)
+            if name == "attend with types":
+                memory[64:80] = np.array([0, 1, 1 << 24, 1 | 1 << 24], "<u4").view(np.uint8)
             for first, starts, ids in ((256, [0, 2, 3], [0, 1, 1, 0]), (512, [0, 1, 4], [0, 1, 2, 3])):
                 memory[first : first + 12] = np.array(starts, "<u4").view(np.uint8)
                 memory[first + 64 : first + 80] = np.array(ids, "<u4").view(np.uint8)
@@ -273,7 +321,7 @@ def test_the_instructions_declare_every_box() -> None:
     }
     assert {(operation_of(name).name, verb, region.memory) for name in FULL for verb, region in regions(name)} == boxes
     for name, word in FULL.items():
-        reads, writes = declared_sets(word, context_of(name), SLOT, SMALL_GEOMETRY)
+        reads, writes = declared_sets(word, context_of(name), {"slot": SLOT, "scores": SCORES}, SMALL_GEOMETRY)
         expected = regions(name)
         assert [region for verb, region in expected if verb == "reads"] == reads
         assert [region for verb, region in expected if verb == "writes"] == writes

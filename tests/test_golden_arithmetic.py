@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from hetfab.overlay.isa.arithmetic import mean_q8, reciprocals, requantize, saturate, saturate24, wrap32
+from hetfab.overlay.isa.arithmetic import looked_up, mean_q8, reciprocals, requantize, saturate, saturate24, wrap32
 
 INT32 = st.integers(-(2**31), 2**31 - 1)
 DEGREES = np.arange(1, 65_536, dtype=np.int64)
@@ -46,6 +46,15 @@ def test_requantize_takes_a_multiplier_per_channel() -> None:
 @given(value=st.integers(-(2**62), 2**62))
 def test_wrap32_keeps_the_low_32_bits(value: int) -> None:
     assert int(wrap32(np.array([value]))[0]) == (value + 2**31) % 2**32 - 2**31
+
+
+@given(value=st.integers(-(2**33), 2**33), width=st.integers(1, 12), signed=st.booleans())
+def test_a_table_is_read_at_the_limited_value(value: int, width: int, signed: bool) -> None:
+    low = -(2 ** (width - 1)) if signed else 0
+    arguments = list(range(low, low + 2**width))
+    table = np.array(sorted(arguments, key=lambda argument: argument % 2**width)) ** 3
+    expected = min(max(value, arguments[0]), arguments[-1]) ** 3
+    assert int(looked_up(np.array([value]), table, width, signed)[0]) == expected
 
 
 def test_saturation_keeps_its_range_and_stops_at_its_ends() -> None:

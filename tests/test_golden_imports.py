@@ -15,6 +15,8 @@ ALLOWED = {
     "hetfab.overlay.design.Geometry",
     "hetfab.overlay.errors.StreamInvalidError",
     "hetfab.overlay.isa.arithmetic",
+    "hetfab.overlay.isa.attention",
+    "hetfab.overlay.isa.normalization",
     "hetfab.overlay.isa.spec",
     "hetfab.overlay.restructure.matching",
     "hetfab.overlay.restructure.schedule",
@@ -49,6 +51,16 @@ def test_the_boolean_products_import_nothing_of_hetfab() -> None:
 
 def test_the_arithmetic_imports_nothing_of_hetfab() -> None:
     assert foreign("hetfab.overlay.isa.arithmetic", source_of("hetfab.overlay.isa.arithmetic"), set()) == []
+
+
+def test_the_arithmetic_of_attention_imports_that_of_the_engines_only() -> None:
+    name = "hetfab.overlay.isa.attention"
+    assert foreign(name, source_of(name), {"functools", "hetfab.overlay.isa.arithmetic"}) == []
+
+
+def test_the_arithmetic_of_normalization_imports_that_of_the_engines_only() -> None:
+    name = "hetfab.overlay.isa.normalization"
+    assert foreign(name, source_of(name), {"functools", "hetfab.overlay.isa.arithmetic"}) == []
 
 
 def test_the_golden_functions_of_images_import_arithmetic_and_windows_only() -> None:

@@ -11,9 +11,9 @@ from hetfab.hls.build.emulator import Bodies
 from hetfab.overlay.design import IMAGE_DESIGN, Design, default_design
 from hetfab.overlay.model.cnn.integer import IntegerCnn, Product
 from hetfab.overlay.model.cnn.window import Window
-from tests.image_programs import SMALL_IMAGES
+from tests.image_programs import SMALL_IMAGES, bound_images, differing
 from tests.outside import module
-from tests.programs import design_of
+from tests.programs import design_of, run_golden
 
 CHECK: Any = module("benchmarks.image_check")
 SMALL = design_of(SMALL_IMAGES)
@@ -60,6 +60,13 @@ def test_a_wrong_bias_is_found_in_its_layer_by_tiles_and_by_values(
     assert found.layers[0].tiles_differing and found.layers[0].values_differing
     assert found.layers[1].values_differing and not found.layers[1].tiles_differing
     assert not found.differing_of_golden and not found.equal
+
+
+def test_parameters_beyond_their_memory_come_a_chunk_at_a_time(network: tuple[str, IntegerCnn, Any]) -> None:
+    _, integers, sample = network
+    assert max(layer.weight.shape[-1] for layer in integers.products()) > 8 * 4
+    bound = bound_images(integers, sample, replace(SMALL_IMAGES, par_words=4))
+    assert differing(integers, sample, bound, run_golden(bound)) == []
 
 
 def test_tiles_cover_an_image_and_the_sample_holds_all_at_its_edges() -> None:

@@ -29,7 +29,8 @@ DOWNWARDS = re.compile(r"for \(\w+ (\w+) = ([^;]+); \1 > 0; \1--\) \{\n#pragma H
 def program(default_geometry: Geometry) -> Program:
     """The kernels of the default design with all engines, and with the memories that they need."""
     geometry = replace(default_geometry, engines=tuple(engine.name for engine in isa().engines))
-    return read_kernels(replace(geometry, res_words=64, exp_words=64, dwp_words=64, mid_words=64, gather_beats=8))
+    geometry = replace(geometry, res_words=64, exp_words=64, dwp_words=64, mid_words=64, gather_beats=8)
+    return read_kernels(replace(geometry, fun_words=64, norm_words=64))
 
 
 @pytest.mark.parametrize("design", ["default_geometry", "small_geometry"])
@@ -102,8 +103,8 @@ def linted(folder: Path, geometry: Geometry, engine: str, file: str, old: str, n
         (
             "load",
             "include/hetfab/load.hpp",
-            "dwp_ram, load_context, tokens);\n    tokens",
-            "load_context, tokens);\n    tokens",
+            "dwp_ram, load_context,\n                 tokens);\n    tokens",
+            "load_context,\n                 tokens);\n    tokens",
             "HLS-O01",
         ),
         (

@@ -55,11 +55,14 @@ geometries = st.builds(
     out_words=st.integers(1, 4096),
     res_words=st.integers(0, 4096),
     gather_beats=st.integers(0, 64).map(lambda pairs: 2 * pairs),
+    fun_words=st.integers(0, 16).map(lambda units: 32 * units),
+    norm_words=st.integers(0, 4096),
     exp_words=st.integers(0, 4096),
     dwp_words=st.integers(0, 1024),
     mid_words=st.integers(0, 4096),
     feature_words=st.integers(0, 4096).map(lambda blocks: 8 * blocks),
     agg_weights=st.integers(0, 1),
+    agg_heads=st.sampled_from([0, 4, 8]),
     agg_contexts=st.integers(1, 16),
     agg_groups=st.integers(1, 63),
     sgb_columns=st.integers(1, 256).map(lambda words: 64 * words),
@@ -71,7 +74,8 @@ geometries = st.builds(
 )
 GROWING = [
     "act_d_words", "act_l_words", "wgt_d_words", "wgt_l_words", "par_words", "acc_d_words", "acc_l_words", "sum_words",
-    "out_words", "res_words", "gather_beats", "exp_words", "dwp_words", "mid_words", "feature_words", "agg_weights",
+    "out_words", "res_words", "gather_beats", "fun_words", "norm_words", "exp_words", "dwp_words", "mid_words",
+    "feature_words", "agg_weights", "agg_heads",
     "agg_contexts", "agg_groups", "sgb_columns", "sgb_ids", "rst_vertices", "rows_fifo_words", "queue_depth",
     "engine_fifo_depth", "gemm_d_rows", "gemm_d_cols", "gemm_l_rows", "gemm_l_cols", "gemm_l_acc_bits",
 ]  # fmt: skip

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hetfab.hls.build.restructure import Restructurer
-from hetfab.overlay.restructure.candidates import Method
-from hetfab.overlay.restructure.choose import Price, choose
-from hetfab.overlay.restructure.schedule import Sides, Widths, both_sides
+from hetfab.overlay.restructure.candidates import Grow, Method
+from hetfab.overlay.restructure.choose import Price, choose, offers, prices
+from hetfab.overlay.restructure.schedule import Sides, Widths, both_sides, list_bytes, replay
 from hetfab.overlay.semantic.adjacency import adjacency
 from tests.random_relations import graphs
 
@@ -59,12 +59,44 @@ def test_a_slow_processor_finds_no_order() -> None:
 
 
 def test_predicted_traffic_of_a_random_graph_is_near_the_replayed_one() -> None:
-    from hetfab.overlay.restructure.choose import offers
-    from hetfab.overlay.restructure.schedule import replay
-
     graph = random_graph(2000, 1500, 60_000)
     restructurer = Restructurer(graph)
     for offer in offers(graph, PRICE):
         if offer.candidate.method is Method.AS_IS:
             moved = replay(restructurer.make(offer.candidate), graph).bytes(PRICE.widths)
             assert offer.pass_bytes - 2 * graph.edges == pytest.approx(moved, rel=0.05)
+
+
+@pytest.mark.parametrize("skew", [1.0, 2.0])
+def test_predicted_tiles_of_random_neighbours_are_near_the_replayed_ones(
+    skew: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By id and by degree, where nothing but degrees is to be known: all shares are 1 then."""
+    rows = [row | {"share": 1.0, "share_octave": 0} for row in prices()["orders"]]
+    monkeypatch.setattr("hetfab.overlay.restructure.choose.prices", lambda: prices() | {"orders": rows})
+    rng = np.random.default_rng(1)
+    source, destination = (
+        rng.permutation(size)[(rng.random(40_000) ** skew * size).astype(np.int64)] for size in (2000, 1500)
+    )
+    graph = both_sides(adjacency(source, destination, 2000, 1500))
+    restructurer = Restructurer(graph)
+    seen = set()
+    for offer in offers(graph, PRICE):
+        if offer.candidate.grow in (Grow.BY_ID, Grow.FEWEST_EDGES_FIRST, Grow.MOST_EDGES_FIRST):
+            made = restructurer.make(offer.candidate)
+            if len(made.tiles):
+                moved = replay(made, graph).bytes(PRICE.widths) + list_bytes(made, graph, PRICE.slots)
+                assert offer.pass_bytes == pytest.approx(moved, rel=0.05), offer.candidate
+                seen.add(offer.candidate)
+    assert len(seen) == 6
+
+
+def test_shorter_lists_alone_may_pay() -> None:
+    """The buffer holds every vector, but most sources have no edge, and bitmaps of what is there are short."""
+    rng = np.random.default_rng(2)
+    graph = both_sides(adjacency(rng.integers(0, 400, 60_000) * 20, rng.integers(0, 300, 60_000), 8000, 300))
+    price = dataclasses.replace(PRICE, slots=1024, passes=1000)
+    found = choose(graph, price)
+    assert found.candidate.method in (Method.DESTINATION_TILES, Method.SOURCE_TILES)
+    as_is = offers(graph, price)[0]
+    assert found.total(price.passes) < as_is.total(price.passes) / 2

@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Takes from a graph the plain arrays that binding a program needs. Relations need numpy, metapaths scipy."""
 
-from hetfab.driver.graph.feeds import SemanticGraphs, incoming, semantic_edges
+import numpy as np
+
+from hetfab.driver.graph.feeds import SemanticGraphs, edge_types, incoming, semantic_edges, stacked_edges
+from hetfab.driver.graph.heterograph import Edges as GraphEdges
 from hetfab.driver.graph.heterograph import HeteroGraph
 from hetfab.overlay.bind import GraphArrays, IncomingEdges
 from hetfab.overlay.errors import RelationMissingError
@@ -34,11 +37,13 @@ def graph_arrays(program: Program, graph: HeteroGraph, semantic: SemanticGraphs 
         for tensor in program.tensors
         if tensor.segment in ("features", "graph") and tensor.node_type in graph.features
     }
-    edges = {edges.name: _incoming(edges, graph, semantic or {}) for edges in program.edges if not edges.features}
+    edges = {e.name: _incoming(e, program, graph, semantic or {}) for e in program.edges if e.of_graph}
     return GraphArrays(graph.counts, features, edges)
 
 
-def _incoming(edges: Edges, graph: HeteroGraph, semantic: SemanticGraphs) -> IncomingEdges:
+def _incoming(edges: Edges, program: Program, graph: HeteroGraph, semantic: SemanticGraphs) -> IncomingEdges:
+    if edges.stacked:
+        return _incoming_stacked(edges, program, graph)
     if not edges.metapath:
         pairs = graph.relations[edges.relations[0]]
     elif edges.relations in semantic:
@@ -46,6 +51,22 @@ def _incoming(edges: Edges, graph: HeteroGraph, semantic: SemanticGraphs) -> Inc
     else:
         pairs = semantic_edges(graph, edges.relations)
     return incoming(pairs, graph.counts[edges.destination_type])
+
+
+def _incoming_stacked(edges: Edges, program: Program, graph: HeteroGraph) -> IncomingEdges:
+    """Edges of a stack into all its rows, or into those of one type."""
+    types = program.stack(edges.source_type).types
+    pairs = stacked_edges(graph, types, edges.relations, edges.self_loops)
+    kinds = edge_types(graph, types, edges.relations, edges.self_loops)
+    starts = program.stack(edges.source_type).starts(graph.counts)
+    first, last = 0, starts[-1]
+    if edges.destination_type in types:
+        part = types.index(edges.destination_type)
+        first, last = starts[part], starts[part + 1]
+        inside = (pairs.destination >= first) & (pairs.destination < last)
+        pairs, kinds = GraphEdges(pairs.source[inside], pairs.destination[inside] - first), kinds[inside]
+    found = incoming(pairs, last - first)
+    return found._replace(types=kinds[np.argsort(pairs.destination, kind="stable")])
 
 
 def metapaths_of(program: Program) -> list[tuple[Relation, ...]]:

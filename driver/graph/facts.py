@@ -15,7 +15,7 @@ from hetfab.overlay.compiler.graph_facts import FeatureCounts, GraphFacts, Sourc
 from hetfab.overlay.compiler.lowered import LoweredModel
 from hetfab.overlay.errors import RelationMissingError, WorkloadUnreadableError, why_unreadable
 from hetfab.overlay.json_schema import schema_problems
-from hetfab.overlay.model.edges import EdgeSet
+from hetfab.overlay.program import Edges
 
 _TEXT = {"type": "string"}
 _COUNT = {"type": "integer", "minimum": 0}
@@ -120,11 +120,13 @@ def read_workload(path: Path, lowered: LoweredModel) -> GraphFacts:
     return GraphFacts(found["name"], counts, features, sources)
 
 
-def _edge_sets(lowered: LoweredModel) -> list[EdgeSet]:
-    return list(dict.fromkeys(each.edges for layer in lowered.layers for each in layer.aggregations))
+def _edge_sets(lowered: LoweredModel) -> list[Edges]:
+    """Relations and semantic graphs; edges of stacks are not planned by what is known of them."""
+    found = dict.fromkeys(each.edges for layer in lowered.layers for each in layer.aggregations)
+    return [edges for edges in found if edges.of_graph and not edges.stacked]
 
 
-def _source_ids(graph: HeteroGraph, edges: EdgeSet) -> npt.NDArray[np.int64]:
+def _source_ids(graph: HeteroGraph, edges: Edges) -> npt.NDArray[np.int64]:
     """Vertices that a relation leads from, or that a metapath reaches."""
     missing = [str(relation) for relation in edges.relations if relation not in graph.relations]
     if missing:

@@ -130,9 +130,9 @@ class _Builder:
                 return _end(self._once(path, lambda: semantic_edges(graph, path)), end)
             case StackedEnd(types, relations, self_loops, end):
                 key = (types, relations, self_loops)
-                return _end(self._once(key, lambda: _stacked_edges(graph, *key)), end)
+                return _end(self._once(key, lambda: stacked_edges(graph, *key)), end)
             case EdgeTypes(types, relations, self_loops):
-                return _edge_types(graph, types, relations, self_loops)
+                return edge_types(graph, types, relations, self_loops)
             case MetapathMean(path, node_type):
                 return _metapath_mean(graph, path, node_type)
         raise BindingInvalidError(
@@ -153,9 +153,10 @@ def _end(edges: Edges, end: End) -> Array:
     return ids.astype(np.int64)
 
 
-def _stacked_edges(
+def stacked_edges(
     graph: HeteroGraph, types: tuple[str, ...], relations: tuple[Relation, ...], self_loops: bool
 ) -> Edges:
+    """Edges of all relations one behind the other, ids of the stacked types, and behind them the self loops."""
     starts = np.cumsum([0] + [graph.counts[node_type] for node_type in types])
     offsets = dict(zip(types, starts, strict=False))
     loops = np.arange(starts[-1] if self_loops else 0, dtype=np.int64)
@@ -164,9 +165,10 @@ def _stacked_edges(
     return Edges(np.concatenate([*source, loops]), np.concatenate([*destination, loops]))
 
 
-def _edge_types(
+def edge_types(
     graph: HeteroGraph, types: tuple[str, ...], relations: tuple[Relation, ...], self_loops: bool
 ) -> npt.NDArray[np.int64]:
+    """The type of each of ``stacked_edges``: its relation's index, of self loops the next one."""
     lengths = [len(graph.relations[relation].source) for relation in relations]
     lengths.append(sum(graph.counts[node_type] for node_type in types) if self_loops else 0)
     return np.repeat(np.arange(len(lengths), dtype=np.int64), lengths)

@@ -9,14 +9,17 @@ import numpy.typing as npt
 import onnx
 
 from hetfab.driver.graph.feeds import feeds
+from hetfab.driver.graph.fitting import fitting_bindings
 from hetfab.driver.graph.heterograph import HeteroGraph
 from hetfab.overlay.errors import CountFixedError, counted
 from hetfab.overlay.model.binding import Binding, Features, resolve
 from hetfab.overlay.model.bound_model import Evaluation, FedModel
+from hetfab.overlay.model.float_writer import write_float
+from hetfab.overlay.model.hops import has_metapath_means, means_by_hops
 from hetfab.overlay.model.layers import constants_of
-from hetfab.overlay.model.parser import try_layers
-from hetfab.overlay.model.reader import bindings_of, graph_inputs, input_widths, is_quantized, read_model
-from hetfab.overlay.model.rows import check_aggregations, check_fixed_counts, row_types
+from hetfab.overlay.model.parser import parse_layers, try_layers
+from hetfab.overlay.model.reader import bindings_of, graph_inputs, input_widths, is_quantized, opset, read_model
+from hetfab.overlay.model.rows import row_types
 
 
 def open_model(path: Path | str, graph: HeteroGraph, overrides: Mapping[str, Binding] | None = None) -> FedModel:
@@ -34,7 +37,7 @@ def open_model(path: Path | str, graph: HeteroGraph, overrides: Mapping[str, Bin
         InputError: The model cannot be read, or does not fit the graph.
     """
     model = read_model(Path(path))
-    bindings = model_bindings(model, graph, overrides)
+    bindings = fitting_bindings(model, bindings_of(model, overrides), graph)
     target = _predicted_type(model, bindings, graph) or graph.target or ""
     labels, rows = graph.labels.get(target), graph.splits.get(target, {}).get("val")
     evaluation = Evaluation(
@@ -43,16 +46,31 @@ def open_model(path: Path | str, graph: HeteroGraph, overrides: Mapping[str, Bin
     return FedModel(model, bindings, [model_feeds(model, bindings, graph)], evaluation)
 
 
+def with_hops(opened: FedModel, graph: HeteroGraph) -> FedModel:
+    """A float model that computes the means along metapaths that it reads; any other model as it is.
+
+    Args:
+        opened: As ``open_model`` gives it.
+        graph: The graph that it was opened with.
+
+    Raises:
+        OperatorsUnsupportedError: The model has operators that the overlay does not execute.
+    """
+    if not has_metapath_means(opened.bindings):
+        return opened
+    layers, bindings = means_by_hops(parse_layers(opened.model), opened.bindings, graph.schema().feature_widths)
+    model = write_float(layers, bindings, constants_of(opened.model), opset(opened.model))
+    return FedModel(model, bindings, [model_feeds(model, bindings, graph)], opened.evaluation)
+
+
 def _predicted_type(model: onnx.ModelProto, bindings: Mapping[str, Binding], graph: HeteroGraph) -> str | None:
-    """The node type of a float model's logits, where it is known; checks whose rows the model's tensors are."""
+    """The node type of a float model's logits, where it is known."""
     if is_quantized(model):
         return None
     layers, refused = try_layers(model)
     if refused:
         return None
-    check_aggregations(layers, bindings)
-    check_fixed_counts(layers, bindings, constants_of(model), graph.counts)
-    return row_types(layers, bindings).get(layers.output)
+    return row_types(layers, bindings, graph.counts).get(layers.output, (None,))[0]
 
 
 def model_bindings(

@@ -285,11 +285,11 @@ class Overlay {
         hls::stream<Types::Instruction>& in = instructions_[engine];
         hls::stream<Types::Token>& out = tokens_[engine];
         if (engine == isa::engine::load) {
-            load_step<Design, Family>(in, out, bodies_.memory<Types::Beat>(ports_[load_port], dram),
-                                      bodies_.banks(act_d_ram_), bodies_.banks(act_l_ram_),
-                                      bodies_.weights_d(wgt_d_ram_), bodies_.weights_l(wgt_l_ram_),
-                                      bodies_.parameters(par_ram_), bodies_.ram(res_ram_),
-                                      bodies_.ram(dwp_ram_), load_context_.port(), events);
+            load_step<Design, Family>(
+                in, out, bodies_.memory<Types::Beat>(ports_[load_port], dram), bodies_.banks(act_d_ram_),
+                bodies_.banks(act_l_ram_), bodies_.weights_d(wgt_d_ram_), bodies_.weights_l(wgt_l_ram_),
+                bodies_.parameters(par_ram_), bodies_.banks(fun_ram_), bodies_.ram(res_ram_),
+                bodies_.ram(dwp_ram_), load_context_.port(), events);
         } else if (engine == isa::engine::store) {
             store_step<Design, Family>(in, out, bodies_.memory<Types::Beat>(ports_[store_port], dram),
                                        bodies_.banks(out_ram_), bodies_.banks(mid_ram_), events);
@@ -301,9 +301,9 @@ class Overlay {
                                         bodies_.ram(acc_l_ram_), events);
         } else if (engine == isa::engine::vec) {
             vec_step<Design, Family>(in, out, bodies_.ram(acc_d_ram_), bodies_.ram(acc_l_ram_),
-                                     bodies_.parameters(par_ram_), bodies_.ram(sum_ram_),
-                                     bodies_.ram(res_ram_), bodies_.banks(out_ram_), bodies_.banks(exp_ram_),
-                                     vec_context_.port(), events);
+                                     bodies_.parameters(par_ram_), bodies_.banks(fun_ram_),
+                                     bodies_.ram(sum_ram_), bodies_.ram(res_ram_), bodies_.banks(out_ram_),
+                                     bodies_.banks(exp_ram_), vec_context_.port(), events);
         } else if (engine == isa::engine::dw) {
             dw_step<Design, Family>(in, out, exp_ram_.port(), dwp_ram_.port(), mid_ram_.port(), events);
         } else if (engine == isa::engine::sgb) {
@@ -350,13 +350,16 @@ class Overlay {
     }
 
     // What the instruction set does not define: hardware would end with sums of whatever its registers held.
-    static void check_shape(unsigned engine, unsigned opcode, const Types::Instruction& instruction) {
+    void check_shape(unsigned engine, unsigned opcode, const Types::Instruction& instruction) {
         if (engine == isa::engine::gemm_d && opcode == isa::Matmul::opcode) check_matmul(instruction);
         const bool planes = opcode == isa::MatmulPlanes::opcode || opcode == isa::MatmulPlanesLines::opcode;
         if (engine == isa::engine::gemm_l && planes) check_planes(opcode, instruction);
         if (engine == isa::engine::vec) check_row(opcode, instruction);
         if (engine == isa::engine::dw) check_windows(opcode, instruction);
         if (engine == isa::engine::agg && opcode == isa::Reduce::opcode) check_reduce(instruction);
+        if constexpr (Design::agg_heads != 0) {
+            if (engine == isa::engine::agg && opcode == isa::Attend::opcode) check_attend(instruction);
+        }
     }
 
     static void check_matmul(const Types::Instruction& instruction) {
@@ -394,16 +397,36 @@ class Overlay {
         }
     }
 
+    // Operations of VEC that make rows, in any design.
+    static bool is_of_rows(unsigned opcode) {
+        return opcode >= isa::Requantize::opcode && opcode <= isa::Normalize::opcode &&
+               opcode != isa::ConfigurePixels::opcode && opcode != isa::ConfigurePool::opcode;
+    }
+
+    // A table is declared as a whole.
+    static void check_table(const VecTile<Family>& tile) {
+        const unsigned words = std::max((tile.index_mask() + 1) / 8, isa::fun_unit);
+        if (tile.width <= 12 && tile.table + words <= Design::fun_words) return;
+        throw std::out_of_range("a table of " + std::to_string(tile.width) + " bits from word " +
+                                std::to_string(tile.table) + " of fun_ram on, not at most 12 bits, within " +
+                                std::to_string(Design::fun_words) + " words");
+    }
+
+    // VEC keeps all rows before it normalizes the first one.
+    static void check_kept(const VecTile<Family>& tile) {
+        if (tile.groups != 0 && tile.rows * tile.groups <= Design::norm_words) return;
+        throw std::out_of_range(std::to_string(tile.rows) + " rows of " + std::to_string(tile.groups) +
+                                " groups to normalize, not at least 1 group, and at most " +
+                                std::to_string(Design::norm_words) + " words");
+    }
+
     // VEC would cut a row short, as its fields say nothing of the rest.
     static void check_row(unsigned opcode, const Types::Instruction& instruction) {
-        if (opcode < isa::Requantize::opcode || opcode > isa::PoolAverage::opcode ||
-            opcode == isa::ConfigurePixels::opcode || opcode == isa::ConfigurePool::opcode) {
-            return;
-        }
+        if (!is_of_rows(opcode)) return;
         const VecTile<Family> tile = vec_tile<Family>(instruction, static_cast<int>(opcode));
-        const unsigned needed = tile.wide_result ? 4 * tile.groups
-                                : tile.packed    ? (tile.groups + 1) / 2
-                                                 : tile.groups;
+        if (tile.mapped) check_table(tile);
+        if (tile.normalizes) check_kept(tile);
+        const unsigned needed = tile.normalizes ? tile.groups : tile.result_words();
         if (needed <= tile.row_words || tile.pools_largest) return;
         throw std::out_of_range(std::to_string(needed) + " words of results in " +
                                 std::to_string(tile.row_words) + " words of an output row");
@@ -411,10 +434,7 @@ class Overlay {
 
     // Rows that are pixels are whole columns of them, and a window has a tap.
     void check_pixels(unsigned opcode, const Types::Instruction& instruction) {
-        if (opcode < isa::Requantize::opcode || opcode > isa::PoolAverage::opcode ||
-            opcode == isa::ConfigurePixels::opcode || opcode == isa::ConfigurePool::opcode) {
-            return;
-        }
+        if (!is_of_rows(opcode)) return;
         const VecTile<Family> tile = vec_tile<Family>(instruction, static_cast<int>(opcode));
         if (tile.to_exp && Design::exp_words == 0) {
             throw std::out_of_range("results for exp_ram, which the design does not have");
@@ -466,6 +486,44 @@ class Overlay {
         }
     }
 
+    // Hardware would leave its registers and memories.
+    void check_attend(const Types::Instruction& instruction) {
+        NoEvents unheard;
+        const AttendTile tile = attend_tile<Family>(instruction, agg_context_.words(), unheard);
+        if (tile.kind > isa::attend_kind::dot) {
+            throw std::out_of_range("attend of kind " + std::to_string(tile.kind));
+        }
+        if (tile.heads > Design::agg_heads || tile.rows.groups > Design::agg_groups) {
+            throw std::out_of_range("attend of " + std::to_string(tile.heads) + " heads and " +
+                                    std::to_string(tile.rows.groups) + " groups, the design has " +
+                                    std::to_string(Design::agg_heads) + " and " +
+                                    std::to_string(Design::agg_groups));
+        }
+        if (tile.rows.tagged && Design::feature_words == 0) {
+            throw std::out_of_range("attend with a scratchpad, the design has none");
+        }
+        const bool both = tile.maxima && tile.weigh;
+        const bool parts = tile.rows.merge || tile.rows.spill;
+        if ((!tile.maxima && !tile.weigh) || (both && parts) || (!tile.weigh && !tile.rows.spill)) {
+            throw std::out_of_range("attend with maxima " + std::to_string(tile.maxima) + ", weigh " +
+                                    std::to_string(tile.weigh) + ", merge " +
+                                    std::to_string(tile.rows.merge) + ", spill " +
+                                    std::to_string(tile.rows.spill));
+        }
+        const unsigned words = tile.rows.groups > tile.score_beats ? tile.rows.groups : tile.score_beats;
+        const unsigned held = tile.rows.rows * words;
+        const unsigned types = tile.typed() ? tile.type_count * tile.score_beats : 0;
+        if (tile.rows.groups != 0 && (tile.score_beats == 0 || tile.score_beats > isa::score_beats)) {
+            throw std::out_of_range("attend with keys of " + std::to_string(tile.score_beats) + " beats");
+        }
+        if (held > isa::attend_words || held > Design::sum_words || types > isa::type_beats) {
+            throw std::out_of_range("attend of " + std::to_string(held) + " words and " +
+                                    std::to_string(types) + " beats of types, AGG holds " +
+                                    std::to_string(std::min(isa::attend_words, Design::sum_words)) + " and " +
+                                    std::to_string(isa::type_beats));
+        }
+    }
+
     void check_graph_operands(unsigned engine, unsigned opcode, const Types::Instruction& instruction) {
         NoEvents unheard;
         if (engine == isa::engine::sgb && opcode >= isa::Compose::opcode && opcode <= isa::Widen::opcode) {
@@ -510,6 +568,7 @@ class Overlay {
     Ram<Types::SumWord> sum_ram_{sets::memory::sum_ram, Design::sum_words, accesses_};
     BankedRam<Types::Half> out_ram_{sets::memory::out_ram, 2, Design::out_words, accesses_};
     BankedRam<Types::Half> exp_ram_{sets::memory::exp_ram, 2, Design::exp_words, accesses_};
+    BankedRam<Types::FunWord> fun_ram_{sets::memory::fun_ram, fun_banks, Design::fun_words, accesses_};
     Ram<Types::DwpWord> dwp_ram_{sets::memory::dwp_ram, Design::dwp_words, accesses_};
     BankedRam<Types::Half> mid_ram_{sets::memory::mid_ram, 2, Design::mid_words, accesses_};
     Ram<Types::VecContext> vec_context_{sets::memory::vec_context, has_pixels<Design> ? isa::vec_words : 0,
@@ -522,13 +581,13 @@ class Overlay {
     Ram<Types::Instruction> sgb_context_{sets::memory::sgb_context, isa::sgb_words, accesses_};
     Ram<Types::Instruction> rst_context_{sets::memory::rst_context, isa::rst_words, accesses_};
     std::map<std::string, RamModel*> rams_{
-        {"act_d_ram", &act_d_ram_},     {"act_l_ram", &act_l_ram_},     {"wgt_d_ram", &wgt_d_ram_},
-        {"wgt_l_ram", &wgt_l_ram_},     {"par_ram", &par_ram_},         {"acc_d_ram", &acc_d_ram_},
-        {"acc_l_ram", &acc_l_ram_},     {"sum_ram", &sum_ram_},         {"out_ram", &out_ram_},
-        {"feature_ram", &feature_ram_}, {"tag_ram", &tag_ram_},         {"agg_context", &agg_context_},
-        {"sgb_context", &sgb_context_}, {"res_ram", &res_ram_},         {"load_context", &load_context_},
-        {"vec_context", &vec_context_}, {"exp_ram", &exp_ram_},         {"dwp_ram", &dwp_ram_},
-        {"mid_ram", &mid_ram_},         {"rst_context", &rst_context_},
+        {"act_d_ram", &act_d_ram_},     {"act_l_ram", &act_l_ram_}, {"wgt_d_ram", &wgt_d_ram_},
+        {"wgt_l_ram", &wgt_l_ram_},     {"par_ram", &par_ram_},     {"acc_d_ram", &acc_d_ram_},
+        {"acc_l_ram", &acc_l_ram_},     {"sum_ram", &sum_ram_},     {"out_ram", &out_ram_},
+        {"feature_ram", &feature_ram_}, {"tag_ram", &tag_ram_},     {"agg_context", &agg_context_},
+        {"sgb_context", &sgb_context_}, {"res_ram", &res_ram_},     {"load_context", &load_context_},
+        {"vec_context", &vec_context_}, {"exp_ram", &exp_ram_},     {"dwp_ram", &dwp_ram_},
+        {"mid_ram", &mid_ram_},         {"fun_ram", &fun_ram_},     {"rst_context", &rst_context_},
     };
     NarrowWeights narrow_;
     static constexpr sets::Constants constants = sets::constants_of<Design>();

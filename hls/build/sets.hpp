@@ -18,25 +18,26 @@ constexpr unsigned act_l_ram = 2;
 constexpr unsigned wgt_d_ram = 3;
 constexpr unsigned wgt_l_ram = 4;
 constexpr unsigned par_ram = 5;
-constexpr unsigned acc_d_ram = 6;
-constexpr unsigned acc_l_ram = 7;
-constexpr unsigned res_ram = 8;
-constexpr unsigned sum_ram = 9;
-constexpr unsigned out_ram = 10;
-constexpr unsigned exp_ram = 11;
-constexpr unsigned dwp_ram = 12;
-constexpr unsigned mid_ram = 13;
-constexpr unsigned vec_context = 14;
-constexpr unsigned feature_ram = 15;
-constexpr unsigned tag_ram = 16;
-constexpr unsigned load_context = 17;
-constexpr unsigned agg_context = 18;
-constexpr unsigned sgb_context = 19;
-constexpr unsigned rst_context = 20;
-constexpr unsigned count = 21;
+constexpr unsigned fun_ram = 6;
+constexpr unsigned acc_d_ram = 7;
+constexpr unsigned acc_l_ram = 8;
+constexpr unsigned res_ram = 9;
+constexpr unsigned sum_ram = 10;
+constexpr unsigned out_ram = 11;
+constexpr unsigned exp_ram = 12;
+constexpr unsigned dwp_ram = 13;
+constexpr unsigned mid_ram = 14;
+constexpr unsigned vec_context = 15;
+constexpr unsigned feature_ram = 16;
+constexpr unsigned tag_ram = 17;
+constexpr unsigned load_context = 18;
+constexpr unsigned agg_context = 19;
+constexpr unsigned sgb_context = 20;
+constexpr unsigned rst_context = 21;
+constexpr unsigned count = 22;
 }  // namespace memory
 
-constexpr const char* memory_names[] = {"dram", "act_d_ram", "act_l_ram", "wgt_d_ram", "wgt_l_ram", "par_ram", "acc_d_ram", "acc_l_ram", "res_ram", "sum_ram", "out_ram", "exp_ram", "dwp_ram", "mid_ram", "vec_context", "feature_ram", "tag_ram", "load_context", "agg_context", "sgb_context", "rst_context"};
+constexpr const char* memory_names[] = {"dram", "act_d_ram", "act_l_ram", "wgt_d_ram", "wgt_l_ram", "par_ram", "fun_ram", "acc_d_ram", "acc_l_ram", "res_ram", "sum_ram", "out_ram", "exp_ram", "dwp_ram", "mid_ram", "vec_context", "feature_ram", "tag_ram", "load_context", "agg_context", "sgb_context", "rst_context"};
 
 // The constants of a design that the sets depend on.
 struct Constants {
@@ -60,7 +61,7 @@ constexpr Constants constants_of() {
             512 / (8 * D::lanes)};
 }
 
-constexpr unsigned largest_count = 12;
+constexpr unsigned largest_count = 16;
 
 // Words of the engines' contexts, one engine behind the other, for every slot that a field can name.
 constexpr unsigned context_words = 89;
@@ -111,6 +112,7 @@ inline const char* name_of(const Word& word) {
         case isa::LoadWindows::engine << 4 | isa::LoadWindows::opcode: return "load_windows";
         case isa::LoadResidual::engine << 4 | isa::LoadResidual::opcode: return "load_residual";
         case isa::LoadDepthwise::engine << 4 | isa::LoadDepthwise::opcode: return "load_depthwise";
+        case isa::LoadFunction::engine << 4 | isa::LoadFunction::opcode: return "load_function";
         case isa::StoreRows::engine << 4 | isa::StoreRows::opcode: return "store_rows";
         case isa::StoreRuns::engine << 4 | isa::StoreRuns::opcode: return "store_runs";
         case isa::StoreMiddle::engine << 4 | isa::StoreMiddle::opcode: return "store_middle";
@@ -127,11 +129,18 @@ inline const char* name_of(const Word& word) {
         case isa::Join::engine << 4 | isa::Join::opcode: return "join";
         case isa::PoolMax::engine << 4 | isa::PoolMax::opcode: return "pool_max";
         case isa::PoolAverage::engine << 4 | isa::PoolAverage::opcode: return "pool_average";
+        case isa::RequantizeFunction::engine << 4 | isa::RequantizeFunction::opcode: return "requantize_function";
+        case isa::CombineFunction::engine << 4 | isa::CombineFunction::opcode: return "combine_function";
+        case isa::Normalize::engine << 4 | isa::Normalize::opcode: return "normalize";
         case isa::ConfigureFeatures::engine << 4 | isa::ConfigureFeatures::opcode: return "configure_features";
         case isa::ConfigureDestinations::engine << 4 | isa::ConfigureDestinations::opcode: return "configure_destinations";
         case isa::ConfigureIds::engine << 4 | isa::ConfigureIds::opcode: return "configure_ids";
         case isa::ConfigureSpilled::engine << 4 | isa::ConfigureSpilled::opcode: return "configure_spilled";
         case isa::Reduce::engine << 4 | isa::Reduce::opcode: return "reduce";
+        case isa::ConfigureSources::engine << 4 | isa::ConfigureSources::opcode: return "configure_sources";
+        case isa::ConfigureTargets::engine << 4 | isa::ConfigureTargets::opcode: return "configure_targets";
+        case isa::ConfigureTypes::engine << 4 | isa::ConfigureTypes::opcode: return "configure_types";
+        case isa::Attend::engine << 4 | isa::Attend::opcode: return "attend";
         case isa::ConfigureLeft::engine << 4 | isa::ConfigureLeft::opcode: return "configure_left";
         case isa::ConfigureRight::engine << 4 | isa::ConfigureRight::opcode: return "configure_right";
         case isa::ConfigureBitmap::engine << 4 | isa::ConfigureBitmap::opcode: return "configure_bitmap";
@@ -162,6 +171,9 @@ inline void update_context(const Word& word, Word (&contexts)[context_words]) {
         case isa::ConfigureDestinations::engine << 4 | isa::ConfigureDestinations::opcode: contexts[((18 + 4 * field<isa::ConfigureDestinations::Slot>(word)) + 1)] = word; break;
         case isa::ConfigureIds::engine << 4 | isa::ConfigureIds::opcode: contexts[((18 + 4 * field<isa::ConfigureIds::Slot>(word)) + 2)] = word; break;
         case isa::ConfigureSpilled::engine << 4 | isa::ConfigureSpilled::opcode: contexts[((18 + 4 * field<isa::ConfigureSpilled::Slot>(word)) + 3)] = word; break;
+        case isa::ConfigureSources::engine << 4 | isa::ConfigureSources::opcode: contexts[(18 + 4 * field<isa::ConfigureSources::Scores>(word))] = word; break;
+        case isa::ConfigureTargets::engine << 4 | isa::ConfigureTargets::opcode: contexts[((18 + 4 * field<isa::ConfigureTargets::Scores>(word)) + 1)] = word; break;
+        case isa::ConfigureTypes::engine << 4 | isa::ConfigureTypes::opcode: contexts[((18 + 4 * field<isa::ConfigureTypes::Scores>(word)) + 2)] = word; break;
         case isa::ConfigureLeft::engine << 4 | isa::ConfigureLeft::opcode: contexts[(82 + 0)] = word; break;
         case isa::ConfigureRight::engine << 4 | isa::ConfigureRight::opcode: contexts[(82 + 1)] = word; break;
         case isa::ConfigureBitmap::engine << 4 | isa::ConfigureBitmap::opcode: contexts[(82 + 2)] = word; break;
@@ -207,19 +219,19 @@ inline Regions regions(const Word& word, const Word (&contexts)[context_words], 
             break;
         }
         case isa::LoadLines::engine << 4 | isa::LoadLines::opcode: {
-            const Word* context = contexts + field<isa::LoadLines::Slot>(word);
+            const Word& lines = contexts[field<isa::LoadLines::Slot>(word)];
             found.add({memory::load_context, false, field<isa::LoadLines::Slot>(word), 1, 0, 1});
-            found.add({memory::dram, false, field<isa::LoadLines::Address>(word), field<isa::LoadLines::Lines>(word), 64 * field<isa::ConfigureLines::StrideBlocks>(context[0]), 8 * field<isa::LoadLines::Beats>(word)});
-            found.add({memory::act_d_ram, true, field<isa::LoadLines::Ram>(word), 1, 0, (1 - field<isa::ConfigureLines::Core>(context[0])) * field<isa::ConfigureLines::KernelLines>(context[0]) * field<isa::ConfigureLines::LineBeats>(context[0])});
-            found.add({memory::act_l_ram, true, field<isa::LoadLines::Ram>(word), 1, 0, ((field<isa::ConfigureLines::Core>(context[0]) * field<isa::ConfigureLines::KernelLines>(context[0]) * field<isa::ConfigureLines::LineBeats>(context[0])) / (2))});
+            found.add({memory::dram, false, field<isa::LoadLines::Address>(word), field<isa::LoadLines::Lines>(word), 64 * field<isa::ConfigureLines::StrideBlocks>(lines), 8 * field<isa::LoadLines::Beats>(word)});
+            found.add({memory::act_d_ram, true, field<isa::LoadLines::Ram>(word), 1, 0, (1 - field<isa::ConfigureLines::Core>(lines)) * field<isa::ConfigureLines::KernelLines>(lines) * field<isa::ConfigureLines::LineBeats>(lines)});
+            found.add({memory::act_l_ram, true, field<isa::LoadLines::Ram>(word), 1, 0, ((field<isa::ConfigureLines::Core>(lines) * field<isa::ConfigureLines::KernelLines>(lines) * field<isa::ConfigureLines::LineBeats>(lines)) / (2))});
             break;
         }
         case isa::LoadWindows::engine << 4 | isa::LoadWindows::opcode: {
-            const Word* context = contexts + field<isa::LoadWindows::Slot>(word);
+            const Word& windows = contexts[field<isa::LoadWindows::Slot>(word)];
             found.add({memory::load_context, false, field<isa::LoadWindows::Slot>(word), 1, 0, 1});
-            found.add({memory::dram, false, field<isa::LoadWindows::Address>(word), field<isa::LoadWindows::Lines>(word), 64 * field<isa::ConfigureWindows::StrideBlocks>(context[0]), 8 * field<isa::LoadWindows::Beats>(word)});
-            found.add({memory::act_d_ram, true, field<isa::LoadWindows::Ram>(word), 1, 0, (1 - field<isa::ConfigureWindows::Core>(context[0])) * field<isa::ConfigureWindows::KernelLines>(context[0]) * (field<isa::LoadWindows::Columns>(word) + 1) * field<isa::ConfigureWindows::RunBeats>(context[0])});
-            found.add({memory::act_l_ram, true, field<isa::LoadWindows::Ram>(word), 1, 0, ((field<isa::ConfigureWindows::Core>(context[0]) * field<isa::ConfigureWindows::KernelLines>(context[0]) * (field<isa::LoadWindows::Columns>(word) + 1) * field<isa::ConfigureWindows::RunBeats>(context[0])) / (2))});
+            found.add({memory::dram, false, field<isa::LoadWindows::Address>(word), field<isa::LoadWindows::Lines>(word), 64 * field<isa::ConfigureWindows::StrideBlocks>(windows), 8 * field<isa::LoadWindows::Beats>(word)});
+            found.add({memory::act_d_ram, true, field<isa::LoadWindows::Ram>(word), 1, 0, (1 - field<isa::ConfigureWindows::Core>(windows)) * field<isa::ConfigureWindows::KernelLines>(windows) * (field<isa::LoadWindows::Columns>(word) + 1) * field<isa::ConfigureWindows::RunBeats>(windows)});
+            found.add({memory::act_l_ram, true, field<isa::LoadWindows::Ram>(word), 1, 0, ((field<isa::ConfigureWindows::Core>(windows) * field<isa::ConfigureWindows::KernelLines>(windows) * (field<isa::LoadWindows::Columns>(word) + 1) * field<isa::ConfigureWindows::RunBeats>(windows)) / (2))});
             break;
         }
         case isa::LoadResidual::engine << 4 | isa::LoadResidual::opcode: {
@@ -230,6 +242,11 @@ inline Regions regions(const Word& word, const Word (&contexts)[context_words], 
         case isa::LoadDepthwise::engine << 4 | isa::LoadDepthwise::opcode: {
             found.add({memory::dram, false, field<isa::LoadDepthwise::Address>(word), 1, 0, 8 * field<isa::LoadDepthwise::Words>(word)});
             found.add({memory::dwp_ram, true, field<isa::LoadDepthwise::Ram>(word), 1, 0, field<isa::LoadDepthwise::Words>(word)});
+            break;
+        }
+        case isa::LoadFunction::engine << 4 | isa::LoadFunction::opcode: {
+            found.add({memory::dram, false, field<isa::LoadFunction::Address>(word), 1, 0, 8 * field<isa::LoadFunction::Words>(word)});
+            found.add({memory::fun_ram, true, field<isa::LoadFunction::Ram>(word), 1, 0, field<isa::LoadFunction::Words>(word)});
             break;
         }
         case isa::StoreRows::engine << 4 | isa::StoreRows::opcode: {
@@ -276,14 +293,14 @@ inline Regions regions(const Word& word, const Word (&contexts)[context_words], 
             break;
         }
         case isa::Requantize::engine << 4 | isa::Requantize::opcode: {
-            const Word* context = contexts + (16 + 0);
+            const Word& pixels = contexts[(16 + 0)];
             found.add({memory::acc_d_ram, false, field<isa::Requantize::Acc>(word), 1, 0, (1 - field<isa::Requantize::FromSum>(word)) * (1 - field<isa::Requantize::Core>(word)) * field<isa::Requantize::Rows>(word) * ((((field<isa::Requantize::Groups>(word) * design.lanes + design.gemm_d_cols) - 1)) / (design.gemm_d_cols))});
             found.add({memory::acc_l_ram, false, field<isa::Requantize::Acc>(word), 1, 0, (1 - field<isa::Requantize::FromSum>(word)) * field<isa::Requantize::Core>(word) * field<isa::Requantize::Rows>(word) * ((((field<isa::Requantize::Groups>(word) * design.lanes + design.gemm_l_cols) - 1)) / (design.gemm_l_cols))});
             found.add({memory::par_ram, false, field<isa::Requantize::Par>(word), 1, 0, field<isa::Requantize::Groups>(word)});
             found.add({memory::sum_ram, false, field<isa::Requantize::Acc>(word), 1, 0, field<isa::Requantize::FromSum>(word) * field<isa::Requantize::Rows>(word) * field<isa::Requantize::Groups>(word)});
             found.add({memory::vec_context, false, 0, 1, 0, field<isa::Requantize::ToExp>(word)});
             found.add({memory::out_ram, true, field<isa::Requantize::Out>(word), (1 - field<isa::Requantize::ToExp>(word)) * field<isa::Requantize::Rows>(word), (8 * field<isa::Requantize::RowBlocks>(word) + ((1) / ((field<isa::Requantize::RowBlocks>(word) + 1))) * field<isa::Requantize::RowWords>(word)), field<isa::Requantize::RowWords>(word)});
-            found.add({memory::exp_ram, true, field<isa::Requantize::Out>(word), field<isa::Requantize::ToExp>(word) * (1 - ((1) / ((field<isa::Requantize::Rows>(word) + 1)))) * (field<isa::ConfigurePixels::Banks>(context[0]) + 1), field<isa::ConfigurePixels::ExpLineWords>(context[0]), ((((((field<isa::Requantize::Rows>(word) + field<isa::ConfigurePixels::Banks>(context[0]))) / ((field<isa::ConfigurePixels::Banks>(context[0]) + 1))) + ((1) / ((field<isa::Requantize::Rows>(word) + 1)))) - 1) * field<isa::ConfigurePixels::ExpPixelWords>(context[0]) + field<isa::Requantize::RowWords>(word))});
+            found.add({memory::exp_ram, true, field<isa::Requantize::Out>(word), field<isa::Requantize::ToExp>(word) * (1 - ((1) / ((field<isa::Requantize::Rows>(word) + 1)))) * (field<isa::ConfigurePixels::Banks>(pixels) + 1), field<isa::ConfigurePixels::ExpLineWords>(pixels), ((((((field<isa::Requantize::Rows>(word) + field<isa::ConfigurePixels::Banks>(pixels))) / ((field<isa::ConfigurePixels::Banks>(pixels) + 1))) + ((1) / ((field<isa::Requantize::Rows>(word) + 1)))) - 1) * field<isa::ConfigurePixels::ExpPixelWords>(pixels) + field<isa::Requantize::RowWords>(word))});
             break;
         }
         case isa::Combine::engine << 4 | isa::Combine::opcode: {
@@ -319,30 +336,58 @@ inline Regions regions(const Word& word, const Word (&contexts)[context_words], 
             break;
         }
         case isa::Join::engine << 4 | isa::Join::opcode: {
-            const Word* context = contexts + (16 + 0);
+            const Word& pixels = contexts[(16 + 0)];
             found.add({memory::acc_d_ram, false, field<isa::Join::Acc>(word), 1, 0, (1 - field<isa::Join::Core>(word)) * field<isa::Join::Rows>(word) * ((((field<isa::Join::Groups>(word) * design.lanes + design.gemm_d_cols) - 1)) / (design.gemm_d_cols))});
             found.add({memory::acc_l_ram, false, field<isa::Join::Acc>(word), 1, 0, field<isa::Join::Core>(word) * field<isa::Join::Rows>(word) * ((((field<isa::Join::Groups>(word) * design.lanes + design.gemm_l_cols) - 1)) / (design.gemm_l_cols))});
             found.add({memory::par_ram, false, field<isa::Join::Par>(word), 1, 0, field<isa::Join::Groups>(word)});
             found.add({memory::vec_context, false, 0, 1, 0, 1});
-            found.add({memory::res_ram, false, field<isa::Join::Res>(word), (1 - ((1) / ((field<isa::Join::Rows>(word) + 1)))) * (field<isa::ConfigurePixels::Banks>(context[0]) + 1), field<isa::ConfigurePixels::ResLineWords>(context[0]), ((((((field<isa::Join::Rows>(word) + field<isa::ConfigurePixels::Banks>(context[0]))) / ((field<isa::ConfigurePixels::Banks>(context[0]) + 1))) + ((1) / ((field<isa::Join::Rows>(word) + 1)))) - 1) * field<isa::ConfigurePixels::ResPixelWords>(context[0]) + (((field<isa::Join::Groups>(word) * (2 - field<isa::ConfigurePixels::Packed>(context[0])) + 1)) / (2)))});
+            found.add({memory::res_ram, false, field<isa::Join::Res>(word), (1 - ((1) / ((field<isa::Join::Rows>(word) + 1)))) * (field<isa::ConfigurePixels::Banks>(pixels) + 1), field<isa::ConfigurePixels::ResLineWords>(pixels), ((((((field<isa::Join::Rows>(word) + field<isa::ConfigurePixels::Banks>(pixels))) / ((field<isa::ConfigurePixels::Banks>(pixels) + 1))) + ((1) / ((field<isa::Join::Rows>(word) + 1)))) - 1) * field<isa::ConfigurePixels::ResPixelWords>(pixels) + (((field<isa::Join::Groups>(word) * (2 - field<isa::ConfigurePixels::Packed>(pixels)) + 1)) / (2)))});
             found.add({memory::out_ram, true, field<isa::Join::Out>(word), (1 - field<isa::Join::ToExp>(word)) * field<isa::Join::Rows>(word), (8 * field<isa::Join::RowBlocks>(word) + ((1) / ((field<isa::Join::RowBlocks>(word) + 1))) * field<isa::Join::RowWords>(word)), field<isa::Join::RowWords>(word)});
-            found.add({memory::exp_ram, true, field<isa::Join::Out>(word), field<isa::Join::ToExp>(word) * (1 - ((1) / ((field<isa::Join::Rows>(word) + 1)))) * (field<isa::ConfigurePixels::Banks>(context[0]) + 1), field<isa::ConfigurePixels::ExpLineWords>(context[0]), ((((((field<isa::Join::Rows>(word) + field<isa::ConfigurePixels::Banks>(context[0]))) / ((field<isa::ConfigurePixels::Banks>(context[0]) + 1))) + ((1) / ((field<isa::Join::Rows>(word) + 1)))) - 1) * field<isa::ConfigurePixels::ExpPixelWords>(context[0]) + field<isa::Join::RowWords>(word))});
+            found.add({memory::exp_ram, true, field<isa::Join::Out>(word), field<isa::Join::ToExp>(word) * (1 - ((1) / ((field<isa::Join::Rows>(word) + 1)))) * (field<isa::ConfigurePixels::Banks>(pixels) + 1), field<isa::ConfigurePixels::ExpLineWords>(pixels), ((((((field<isa::Join::Rows>(word) + field<isa::ConfigurePixels::Banks>(pixels))) / ((field<isa::ConfigurePixels::Banks>(pixels) + 1))) + ((1) / ((field<isa::Join::Rows>(word) + 1)))) - 1) * field<isa::ConfigurePixels::ExpPixelWords>(pixels) + field<isa::Join::RowWords>(word))});
             break;
         }
         case isa::PoolMax::engine << 4 | isa::PoolMax::opcode: {
-            const Word* context = contexts + (16 + 0);
+            const Word& pixels = contexts[(16 + 0)];
+            const Word& pool = contexts[(16 + 1)];
             found.add({memory::vec_context, false, 0, 1, 0, 2});
-            found.add({memory::res_ram, false, field<isa::PoolMax::Res>(word), (1 - ((1) / ((field<isa::PoolMax::Rows>(word) + 1)))) * (field<isa::ConfigurePixels::Banks>(context[0]) + 1), field<isa::ConfigurePixels::ResLineWords>(context[0]), ((((((((field<isa::PoolMax::Rows>(word) + field<isa::ConfigurePixels::Banks>(context[0]))) / ((field<isa::ConfigurePixels::Banks>(context[0]) + 1))) + ((1) / ((field<isa::PoolMax::Rows>(word) + 1)))) - 1) * field<isa::ConfigurePixels::ResPixelWords>(context[0]) + ((field<isa::ConfigurePool::Lines>(context[1]) + ((1) / ((field<isa::ConfigurePool::Lines>(context[1]) + 1)))) - 1) * field<isa::ConfigurePool::LineWords>(context[1])) + ((field<isa::ConfigurePool::Columns>(context[1]) + ((1) / ((field<isa::ConfigurePool::Columns>(context[1]) + 1)))) - 1) * field<isa::ConfigurePool::ColumnWords>(context[1])) + field<isa::PoolMax::RowWords>(word))});
+            found.add({memory::res_ram, false, field<isa::PoolMax::Res>(word), (1 - ((1) / ((field<isa::PoolMax::Rows>(word) + 1)))) * (field<isa::ConfigurePixels::Banks>(pixels) + 1), field<isa::ConfigurePixels::ResLineWords>(pixels), ((((((((field<isa::PoolMax::Rows>(word) + field<isa::ConfigurePixels::Banks>(pixels))) / ((field<isa::ConfigurePixels::Banks>(pixels) + 1))) + ((1) / ((field<isa::PoolMax::Rows>(word) + 1)))) - 1) * field<isa::ConfigurePixels::ResPixelWords>(pixels) + ((field<isa::ConfigurePool::Lines>(pool) + ((1) / ((field<isa::ConfigurePool::Lines>(pool) + 1)))) - 1) * field<isa::ConfigurePool::LineWords>(pool)) + ((field<isa::ConfigurePool::Columns>(pool) + ((1) / ((field<isa::ConfigurePool::Columns>(pool) + 1)))) - 1) * field<isa::ConfigurePool::ColumnWords>(pool)) + field<isa::PoolMax::RowWords>(word))});
             found.add({memory::out_ram, true, field<isa::PoolMax::Out>(word), (1 - field<isa::PoolMax::ToExp>(word)) * field<isa::PoolMax::Rows>(word), (8 * field<isa::PoolMax::RowBlocks>(word) + ((1) / ((field<isa::PoolMax::RowBlocks>(word) + 1))) * field<isa::PoolMax::RowWords>(word)), field<isa::PoolMax::RowWords>(word)});
-            found.add({memory::exp_ram, true, field<isa::PoolMax::Out>(word), field<isa::PoolMax::ToExp>(word) * (1 - ((1) / ((field<isa::PoolMax::Rows>(word) + 1)))) * (field<isa::ConfigurePixels::Banks>(context[0]) + 1), field<isa::ConfigurePixels::ExpLineWords>(context[0]), ((((((field<isa::PoolMax::Rows>(word) + field<isa::ConfigurePixels::Banks>(context[0]))) / ((field<isa::ConfigurePixels::Banks>(context[0]) + 1))) + ((1) / ((field<isa::PoolMax::Rows>(word) + 1)))) - 1) * field<isa::ConfigurePixels::ExpPixelWords>(context[0]) + field<isa::PoolMax::RowWords>(word))});
+            found.add({memory::exp_ram, true, field<isa::PoolMax::Out>(word), field<isa::PoolMax::ToExp>(word) * (1 - ((1) / ((field<isa::PoolMax::Rows>(word) + 1)))) * (field<isa::ConfigurePixels::Banks>(pixels) + 1), field<isa::ConfigurePixels::ExpLineWords>(pixels), ((((((field<isa::PoolMax::Rows>(word) + field<isa::ConfigurePixels::Banks>(pixels))) / ((field<isa::ConfigurePixels::Banks>(pixels) + 1))) + ((1) / ((field<isa::PoolMax::Rows>(word) + 1)))) - 1) * field<isa::ConfigurePixels::ExpPixelWords>(pixels) + field<isa::PoolMax::RowWords>(word))});
             break;
         }
         case isa::PoolAverage::engine << 4 | isa::PoolAverage::opcode: {
-            const Word* context = contexts + (16 + 0);
+            const Word& pixels = contexts[(16 + 0)];
+            const Word& pool = contexts[(16 + 1)];
             found.add({memory::vec_context, false, 0, 1, 0, 2});
-            found.add({memory::res_ram, false, field<isa::PoolAverage::Res>(word), (1 - ((1) / ((field<isa::PoolAverage::Rows>(word) + 1)))) * (field<isa::ConfigurePixels::Banks>(context[0]) + 1), field<isa::ConfigurePixels::ResLineWords>(context[0]), ((((((((field<isa::PoolAverage::Rows>(word) + field<isa::ConfigurePixels::Banks>(context[0]))) / ((field<isa::ConfigurePixels::Banks>(context[0]) + 1))) + ((1) / ((field<isa::PoolAverage::Rows>(word) + 1)))) - 1) * field<isa::ConfigurePixels::ResPixelWords>(context[0]) + ((field<isa::ConfigurePool::Lines>(context[1]) + ((1) / ((field<isa::ConfigurePool::Lines>(context[1]) + 1)))) - 1) * field<isa::ConfigurePool::LineWords>(context[1])) + ((field<isa::ConfigurePool::Columns>(context[1]) + ((1) / ((field<isa::ConfigurePool::Columns>(context[1]) + 1)))) - 1) * field<isa::ConfigurePool::ColumnWords>(context[1])) + (((field<isa::PoolAverage::Groups>(word) * (2 - field<isa::ConfigurePixels::Packed>(context[0])) + 1)) / (2)))});
+            found.add({memory::res_ram, false, field<isa::PoolAverage::Res>(word), (1 - ((1) / ((field<isa::PoolAverage::Rows>(word) + 1)))) * (field<isa::ConfigurePixels::Banks>(pixels) + 1), field<isa::ConfigurePixels::ResLineWords>(pixels), ((((((((field<isa::PoolAverage::Rows>(word) + field<isa::ConfigurePixels::Banks>(pixels))) / ((field<isa::ConfigurePixels::Banks>(pixels) + 1))) + ((1) / ((field<isa::PoolAverage::Rows>(word) + 1)))) - 1) * field<isa::ConfigurePixels::ResPixelWords>(pixels) + ((field<isa::ConfigurePool::Lines>(pool) + ((1) / ((field<isa::ConfigurePool::Lines>(pool) + 1)))) - 1) * field<isa::ConfigurePool::LineWords>(pool)) + ((field<isa::ConfigurePool::Columns>(pool) + ((1) / ((field<isa::ConfigurePool::Columns>(pool) + 1)))) - 1) * field<isa::ConfigurePool::ColumnWords>(pool)) + (((field<isa::PoolAverage::Groups>(word) * (2 - field<isa::ConfigurePixels::Packed>(pixels)) + 1)) / (2)))});
             found.add({memory::out_ram, true, field<isa::PoolAverage::Out>(word), (1 - field<isa::PoolAverage::ToExp>(word)) * field<isa::PoolAverage::Rows>(word), (8 * field<isa::PoolAverage::RowBlocks>(word) + ((1) / ((field<isa::PoolAverage::RowBlocks>(word) + 1))) * field<isa::PoolAverage::RowWords>(word)), field<isa::PoolAverage::RowWords>(word)});
-            found.add({memory::exp_ram, true, field<isa::PoolAverage::Out>(word), field<isa::PoolAverage::ToExp>(word) * (1 - ((1) / ((field<isa::PoolAverage::Rows>(word) + 1)))) * (field<isa::ConfigurePixels::Banks>(context[0]) + 1), field<isa::ConfigurePixels::ExpLineWords>(context[0]), ((((((field<isa::PoolAverage::Rows>(word) + field<isa::ConfigurePixels::Banks>(context[0]))) / ((field<isa::ConfigurePixels::Banks>(context[0]) + 1))) + ((1) / ((field<isa::PoolAverage::Rows>(word) + 1)))) - 1) * field<isa::ConfigurePixels::ExpPixelWords>(context[0]) + field<isa::PoolAverage::RowWords>(word))});
+            found.add({memory::exp_ram, true, field<isa::PoolAverage::Out>(word), field<isa::PoolAverage::ToExp>(word) * (1 - ((1) / ((field<isa::PoolAverage::Rows>(word) + 1)))) * (field<isa::ConfigurePixels::Banks>(pixels) + 1), field<isa::ConfigurePixels::ExpLineWords>(pixels), ((((((field<isa::PoolAverage::Rows>(word) + field<isa::ConfigurePixels::Banks>(pixels))) / ((field<isa::ConfigurePixels::Banks>(pixels) + 1))) + ((1) / ((field<isa::PoolAverage::Rows>(word) + 1)))) - 1) * field<isa::ConfigurePixels::ExpPixelWords>(pixels) + field<isa::PoolAverage::RowWords>(word))});
+            break;
+        }
+        case isa::RequantizeFunction::engine << 4 | isa::RequantizeFunction::opcode: {
+            found.add({memory::acc_d_ram, false, field<isa::RequantizeFunction::Acc>(word), 1, 0, (1 - field<isa::RequantizeFunction::FromSum>(word)) * (1 - field<isa::RequantizeFunction::Core>(word)) * field<isa::RequantizeFunction::Rows>(word) * ((((field<isa::RequantizeFunction::Groups>(word) * design.lanes + design.gemm_d_cols) - 1)) / (design.gemm_d_cols))});
+            found.add({memory::acc_l_ram, false, field<isa::RequantizeFunction::Acc>(word), 1, 0, (1 - field<isa::RequantizeFunction::FromSum>(word)) * field<isa::RequantizeFunction::Core>(word) * field<isa::RequantizeFunction::Rows>(word) * ((((field<isa::RequantizeFunction::Groups>(word) * design.lanes + design.gemm_l_cols) - 1)) / (design.gemm_l_cols))});
+            found.add({memory::par_ram, false, field<isa::RequantizeFunction::Par>(word), 1, 0, field<isa::RequantizeFunction::Groups>(word)});
+            found.add({memory::sum_ram, false, field<isa::RequantizeFunction::Acc>(word), 1, 0, field<isa::RequantizeFunction::FromSum>(word) * field<isa::RequantizeFunction::Rows>(word) * field<isa::RequantizeFunction::Groups>(word)});
+            found.add({memory::fun_ram, false, field<isa::RequantizeFunction::Mapped>(word) * 32 * field<isa::RequantizeFunction::Table>(word), 1, 0, field<isa::RequantizeFunction::Mapped>(word) * 32 * ((((1 + (((field<isa::RequantizeFunction::Width>(word) + 1)) / (9))) + 2 * (((field<isa::RequantizeFunction::Width>(word) + 1)) / (10))) + 4 * (((field<isa::RequantizeFunction::Width>(word) + 1)) / (11))) + 8 * (((field<isa::RequantizeFunction::Width>(word) + 1)) / (12)))});
+            found.add({memory::out_ram, true, field<isa::RequantizeFunction::Out>(word), field<isa::RequantizeFunction::Rows>(word), (8 * field<isa::RequantizeFunction::RowBlocks>(word) + ((1) / ((field<isa::RequantizeFunction::RowBlocks>(word) + 1))) * field<isa::RequantizeFunction::RowWords>(word)), field<isa::RequantizeFunction::RowWords>(word)});
+            break;
+        }
+        case isa::CombineFunction::engine << 4 | isa::CombineFunction::opcode: {
+            found.add({memory::acc_d_ram, false, field<isa::CombineFunction::Acc>(word), 1, 0, field<isa::CombineFunction::WithAcc>(word) * (1 - field<isa::CombineFunction::Core>(word)) * field<isa::CombineFunction::Rows>(word) * ((((field<isa::CombineFunction::Groups>(word) * design.lanes + design.gemm_d_cols) - 1)) / (design.gemm_d_cols))});
+            found.add({memory::acc_l_ram, false, field<isa::CombineFunction::Acc>(word), 1, 0, field<isa::CombineFunction::WithAcc>(word) * field<isa::CombineFunction::Core>(word) * field<isa::CombineFunction::Rows>(word) * ((((field<isa::CombineFunction::Groups>(word) * design.lanes + design.gemm_l_cols) - 1)) / (design.gemm_l_cols))});
+            found.add({memory::par_ram, false, field<isa::CombineFunction::Par>(word), 1, 0, field<isa::CombineFunction::WithAcc>(word) * field<isa::CombineFunction::Groups>(word)});
+            found.add({memory::sum_ram, false, field<isa::CombineFunction::Sum>(word), field<isa::CombineFunction::Rows>(word), (field<isa::CombineFunction::SumGroups>(word) + 1), field<isa::CombineFunction::Groups>(word)});
+            found.add({memory::fun_ram, false, field<isa::CombineFunction::Mapped>(word) * 32 * field<isa::CombineFunction::Table>(word), 1, 0, field<isa::CombineFunction::Mapped>(word) * 32 * ((((1 + (((field<isa::CombineFunction::Width>(word) + 1)) / (9))) + 2 * (((field<isa::CombineFunction::Width>(word) + 1)) / (10))) + 4 * (((field<isa::CombineFunction::Width>(word) + 1)) / (11))) + 8 * (((field<isa::CombineFunction::Width>(word) + 1)) / (12)))});
+            found.add({memory::out_ram, true, field<isa::CombineFunction::Out>(word), field<isa::CombineFunction::Rows>(word), (8 * field<isa::CombineFunction::RowBlocks>(word) + ((1) / ((field<isa::CombineFunction::RowBlocks>(word) + 1))) * field<isa::CombineFunction::RowWords>(word)), field<isa::CombineFunction::RowWords>(word)});
+            break;
+        }
+        case isa::Normalize::engine << 4 | isa::Normalize::opcode: {
+            found.add({memory::acc_d_ram, false, field<isa::Normalize::Acc>(word), 1, 0, (1 - field<isa::Normalize::FromSum>(word)) * (1 - field<isa::Normalize::Core>(word)) * field<isa::Normalize::Rows>(word) * ((((field<isa::Normalize::Groups>(word) * design.lanes + design.gemm_d_cols) - 1)) / (design.gemm_d_cols))});
+            found.add({memory::acc_l_ram, false, field<isa::Normalize::Acc>(word), 1, 0, (1 - field<isa::Normalize::FromSum>(word)) * field<isa::Normalize::Core>(word) * field<isa::Normalize::Rows>(word) * ((((field<isa::Normalize::Groups>(word) * design.lanes + design.gemm_l_cols) - 1)) / (design.gemm_l_cols))});
+            found.add({memory::par_ram, false, field<isa::Normalize::Par>(word), 1, 0, (2 * field<isa::Normalize::Groups>(word) + 1)});
+            found.add({memory::sum_ram, false, field<isa::Normalize::Acc>(word), 1, 0, field<isa::Normalize::FromSum>(word) * field<isa::Normalize::Rows>(word) * field<isa::Normalize::Groups>(word)});
+            found.add({memory::out_ram, true, field<isa::Normalize::Out>(word), field<isa::Normalize::Rows>(word), (8 * field<isa::Normalize::RowBlocks>(word) + ((1) / ((field<isa::Normalize::RowBlocks>(word) + 1))) * field<isa::Normalize::RowWords>(word)), field<isa::Normalize::RowWords>(word)});
             break;
         }
         case isa::ConfigureFeatures::engine << 4 | isa::ConfigureFeatures::opcode: {
@@ -363,19 +408,60 @@ inline Regions regions(const Word& word, const Word (&contexts)[context_words], 
             break;
         }
         case isa::Reduce::engine << 4 | isa::Reduce::opcode: {
-            const Word* context = contexts + (18 + 4 * field<isa::Reduce::Slot>(word));
+            const Word& features = contexts[(18 + 4 * field<isa::Reduce::Slot>(word))];
+            const Word& destinations = contexts[((18 + 4 * field<isa::Reduce::Slot>(word)) + 1)];
+            const Word& ids = contexts[((18 + 4 * field<isa::Reduce::Slot>(word)) + 2)];
+            const Word& spilled = contexts[((18 + 4 * field<isa::Reduce::Slot>(word)) + 3)];
             found.add({memory::agg_context, false, 4 * field<isa::Reduce::Slot>(word), 1, 0, 4});
-            found.add({memory::dram, false, field<isa::ConfigureFeatures::Address>(context[0]), field<isa::ConfigureFeatures::Count>(context[0]), 64 * field<isa::ConfigureFeatures::RowBlocks>(context[0]), field<isa::Reduce::Groups>(word) * design.lanes});
-            found.add({memory::dram, false, (field<isa::ConfigureDestinations::Address>(context[1]) + (16 + (24 - 16) * ((field<isa::Reduce::Source>(word)) / (2))) * field<isa::Reduce::Destination>(word)), 1, 0, (1 - field<isa::Reduce::FromFifo>(word)) * (16 + (24 - 16) * ((field<isa::Reduce::Source>(word)) / (2))) * field<isa::Reduce::Rows>(word)});
-            found.add({memory::dram, false, field<isa::ConfigureIds::Address>(context[2]), 1, 0, (1 - field<isa::Reduce::FromFifo>(word)) * field<isa::ConfigureIds::Edges>(context[2]) * (field<isa::ConfigureIds::IdBytes>(context[2]) * (1 - ((field<isa::Reduce::Source>(word)) / (2))) + 2 * ((field<isa::Reduce::Source>(word)) / (2)))});
-            found.add({memory::dram, false, field<isa::ConfigureSpilled::Address>(context[3]), field<isa::ConfigureSpilled::Count>(context[3]), 64 * field<isa::ConfigureSpilled::RowBlocks>(context[3]), field<isa::Reduce::Merge>(word) * 4 * field<isa::Reduce::Groups>(word) * design.lanes});
+            found.add({memory::dram, false, field<isa::ConfigureFeatures::Address>(features), field<isa::ConfigureFeatures::Count>(features), 64 * field<isa::ConfigureFeatures::RowBlocks>(features), field<isa::Reduce::Groups>(word) * design.lanes});
+            found.add({memory::dram, false, (field<isa::ConfigureDestinations::Address>(destinations) + (16 + (24 - 16) * ((field<isa::Reduce::Source>(word)) / (2))) * field<isa::Reduce::Destination>(word)), 1, 0, (1 - field<isa::Reduce::FromFifo>(word)) * (16 + (24 - 16) * ((field<isa::Reduce::Source>(word)) / (2))) * field<isa::Reduce::Rows>(word)});
+            found.add({memory::dram, false, field<isa::ConfigureIds::Address>(ids), 1, 0, (1 - field<isa::Reduce::FromFifo>(word)) * field<isa::ConfigureIds::Edges>(ids) * (field<isa::ConfigureIds::IdBytes>(ids) * (1 - ((field<isa::Reduce::Source>(word)) / (2))) + 2 * ((field<isa::Reduce::Source>(word)) / (2)))});
+            found.add({memory::dram, false, field<isa::ConfigureSpilled::Address>(spilled), field<isa::ConfigureSpilled::Count>(spilled), 64 * field<isa::ConfigureSpilled::RowBlocks>(spilled), field<isa::Reduce::Merge>(word) * 4 * field<isa::Reduce::Groups>(word) * design.lanes});
             found.add({memory::feature_ram, false, 0, 1, 0, (((field<isa::Reduce::Source>(word) + 2)) / (3)) * design.feature_words});
             found.add({memory::tag_ram, false, 0, 1, 0, (((field<isa::Reduce::Source>(word) + 2)) / (3)) * (1 - ((field<isa::Reduce::Source>(word)) / (2))) * ((design.feature_words) / (8))});
             found.add({memory::sum_ram, false, field<isa::Reduce::Sum>(word), 1, 0, (1 - field<isa::Reduce::Spill>(word)) * field<isa::Reduce::Accumulate>(word) * field<isa::Reduce::Rows>(word) * field<isa::Reduce::Groups>(word)});
-            found.add({memory::dram, true, field<isa::ConfigureSpilled::Address>(context[3]), field<isa::ConfigureSpilled::Count>(context[3]), 64 * field<isa::ConfigureSpilled::RowBlocks>(context[3]), field<isa::Reduce::Spill>(word) * 4 * field<isa::Reduce::Groups>(word) * design.lanes});
+            found.add({memory::dram, true, field<isa::ConfigureSpilled::Address>(spilled), field<isa::ConfigureSpilled::Count>(spilled), 64 * field<isa::ConfigureSpilled::RowBlocks>(spilled), field<isa::Reduce::Spill>(word) * 4 * field<isa::Reduce::Groups>(word) * design.lanes});
             found.add({memory::feature_ram, true, 0, 1, 0, (((field<isa::Reduce::Source>(word) + 2)) / (3)) * design.feature_words});
             found.add({memory::tag_ram, true, 0, 1, 0, (((field<isa::Reduce::Source>(word) + 2)) / (3)) * (1 - ((field<isa::Reduce::Source>(word)) / (2))) * ((design.feature_words) / (8))});
             found.add({memory::sum_ram, true, field<isa::Reduce::Sum>(word), 1, 0, (1 - field<isa::Reduce::Spill>(word)) * field<isa::Reduce::Rows>(word) * field<isa::Reduce::Groups>(word)});
+            break;
+        }
+        case isa::ConfigureSources::engine << 4 | isa::ConfigureSources::opcode: {
+            found.add({memory::agg_context, true, 4 * field<isa::ConfigureSources::Scores>(word), 1, 0, 1});
+            break;
+        }
+        case isa::ConfigureTargets::engine << 4 | isa::ConfigureTargets::opcode: {
+            found.add({memory::agg_context, true, (4 * field<isa::ConfigureTargets::Scores>(word) + 1), 1, 0, 1});
+            break;
+        }
+        case isa::ConfigureTypes::engine << 4 | isa::ConfigureTypes::opcode: {
+            found.add({memory::agg_context, true, (4 * field<isa::ConfigureTypes::Scores>(word) + 2), 1, 0, 1});
+            break;
+        }
+        case isa::Attend::engine << 4 | isa::Attend::opcode: {
+            const Word& features = contexts[(18 + 4 * field<isa::Attend::Slot>(word))];
+            const Word& destinations = contexts[((18 + 4 * field<isa::Attend::Slot>(word)) + 1)];
+            const Word& ids = contexts[((18 + 4 * field<isa::Attend::Slot>(word)) + 2)];
+            const Word& spilled = contexts[((18 + 4 * field<isa::Attend::Slot>(word)) + 3)];
+            const Word& sources = contexts[(18 + 4 * field<isa::Attend::Scores>(word))];
+            const Word& targets = contexts[((18 + 4 * field<isa::Attend::Scores>(word)) + 1)];
+            const Word& types = contexts[((18 + 4 * field<isa::Attend::Scores>(word)) + 2)];
+            found.add({memory::agg_context, false, 4 * field<isa::Attend::Slot>(word), 1, 0, 4});
+            found.add({memory::agg_context, false, 4 * field<isa::Attend::Scores>(word), 1, 0, 4});
+            found.add({memory::dram, false, field<isa::ConfigureFeatures::Address>(features), field<isa::Attend::Weigh>(word) * field<isa::ConfigureFeatures::Count>(features), 64 * field<isa::ConfigureFeatures::RowBlocks>(features), field<isa::Attend::Heads>(word) * field<isa::Attend::HeadGroups>(word) * design.lanes});
+            found.add({memory::dram, false, (field<isa::ConfigureDestinations::Address>(destinations) + 16 * field<isa::Attend::Destination>(word)), 1, 0, 16 * field<isa::Attend::Rows>(word)});
+            found.add({memory::dram, false, field<isa::ConfigureIds::Address>(ids), 1, 0, field<isa::ConfigureIds::Edges>(ids) * field<isa::ConfigureIds::IdBytes>(ids)});
+            found.add({memory::dram, false, field<isa::ConfigureSources::Address>(sources), (1 - ((1) / ((field<isa::ConfigureSources::Count>(sources) + 1)))), 0, 8 * ((field<isa::ConfigureSources::RowBeats>(sources) * (field<isa::ConfigureSources::Count>(sources) - 1) + (1 - ((field<isa::Attend::Kind>(word)) / (2))) * (((field<isa::Attend::Heads>(word) + 3)) / (4))) + ((field<isa::Attend::Kind>(word)) / (2)) * field<isa::Attend::Heads>(word) * field<isa::ConfigureSources::HeadBeats>(sources))});
+            found.add({memory::dram, false, (field<isa::ConfigureTargets::Address>(targets) + 8 * field<isa::ConfigureTargets::RowBeats>(targets) * field<isa::Attend::Destination>(word)), (1 - ((1) / ((field<isa::Attend::Rows>(word) + 1)))), 0, 8 * ((field<isa::ConfigureTargets::RowBeats>(targets) * (field<isa::Attend::Rows>(word) - 1) + (1 - ((field<isa::Attend::Kind>(word)) / (2))) * (((field<isa::Attend::Heads>(word) + 3)) / (4))) + ((field<isa::Attend::Kind>(word)) / (2)) * field<isa::Attend::Heads>(word) * field<isa::ConfigureSources::HeadBeats>(sources))});
+            found.add({memory::dram, false, field<isa::ConfigureTypes::Address>(types), 1, 0, field<isa::Attend::Kind>(word) * (1 - ((field<isa::Attend::Kind>(word)) / (2))) * 8 * (((field<isa::Attend::Heads>(word) + 3)) / (4)) * field<isa::ConfigureTypes::Count>(types)});
+            found.add({memory::dram, false, (field<isa::ConfigureSpilled::Address>(spilled) + 64 * field<isa::ConfigureSpilled::RowBlocks>(spilled) * field<isa::Attend::Destination>(word)), field<isa::Attend::Rows>(word), 64 * field<isa::ConfigureSpilled::RowBlocks>(spilled), (1 - (1 - field<isa::Attend::Merge>(word)) * field<isa::Attend::Maxima>(word)) * (2 * 8 + field<isa::Attend::Merge>(word) * field<isa::Attend::Weigh>(word) * field<isa::Attend::Heads>(word) * field<isa::Attend::HeadGroups>(word) * 9 * 8)});
+            found.add({memory::feature_ram, false, 0, 1, 0, field<isa::Attend::Source>(word) * field<isa::Attend::Weigh>(word) * design.feature_words});
+            found.add({memory::tag_ram, false, 0, 1, 0, field<isa::Attend::Source>(word) * field<isa::Attend::Weigh>(word) * ((design.feature_words) / (8))});
+            found.add({memory::sum_ram, false, field<isa::Attend::Sum>(word), 1, 0, field<isa::Attend::Weigh>(word) * (1 - field<isa::Attend::Spill>(word)) * field<isa::Attend::Accumulate>(word) * field<isa::Attend::Rows>(word) * field<isa::Attend::Heads>(word) * field<isa::Attend::HeadGroups>(word)});
+            found.add({memory::dram, true, ((field<isa::ConfigureSpilled::Address>(spilled) + 64 * field<isa::ConfigureSpilled::RowBlocks>(spilled) * field<isa::Attend::Destination>(word)) + 2 * 8 * field<isa::Attend::Weigh>(word)), field<isa::Attend::Spill>(word) * field<isa::Attend::Rows>(word), 64 * field<isa::ConfigureSpilled::RowBlocks>(spilled), ((1 - field<isa::Attend::Weigh>(word)) * 2 * 8 + field<isa::Attend::Weigh>(word) * field<isa::Attend::Heads>(word) * field<isa::Attend::HeadGroups>(word) * 9 * 8)});
+            found.add({memory::feature_ram, true, 0, 1, 0, field<isa::Attend::Source>(word) * field<isa::Attend::Weigh>(word) * design.feature_words});
+            found.add({memory::tag_ram, true, 0, 1, 0, field<isa::Attend::Source>(word) * field<isa::Attend::Weigh>(word) * ((design.feature_words) / (8))});
+            found.add({memory::sum_ram, true, field<isa::Attend::Sum>(word), 1, 0, field<isa::Attend::Weigh>(word) * (1 - field<isa::Attend::Spill>(word)) * field<isa::Attend::Rows>(word) * field<isa::Attend::Heads>(word) * field<isa::Attend::HeadGroups>(word)});
             break;
         }
         case isa::ConfigureLeft::engine << 4 | isa::ConfigureLeft::opcode: {
@@ -391,26 +477,29 @@ inline Regions regions(const Word& word, const Word (&contexts)[context_words], 
             break;
         }
         case isa::Compose::engine << 4 | isa::Compose::opcode: {
-            const Word* context = contexts + (82 + 0);
+            const Word& left = contexts[(82 + 0)];
+            const Word& right = contexts[(82 + 1)];
+            const Word& bitmap = contexts[(82 + 2)];
             found.add({memory::sgb_context, false, 0, 1, 0, 3});
-            found.add({memory::dram, false, field<isa::ConfigureLeft::Address>(context[0]), 1, 0, (64 * (((field<isa::ConfigureLeft::Rows>(context[0]) + 16)) / (16)) + 8 * (((field<isa::ConfigureLeft::Edges>(context[0]) + 1)) / (2)))});
-            found.add({memory::dram, false, field<isa::ConfigureRight::Address>(context[1]), 1, 0, (64 * (((field<isa::ConfigureRight::Rows>(context[1]) + 16)) / (16)) + 8 * (((field<isa::ConfigureRight::Edges>(context[1]) + 1)) / (2)))});
-            found.add({memory::dram, false, field<isa::ConfigureBitmap::Address>(context[2]), field<isa::ConfigureBitmap::Wide>(context[2]), 0, 8 * (((field<isa::ConfigureRight::Edges>(context[1]) + 1)) / (2))});
+            found.add({memory::dram, false, field<isa::ConfigureLeft::Address>(left), 1, 0, (64 * (((field<isa::ConfigureLeft::Rows>(left) + 16)) / (16)) + 8 * (((field<isa::ConfigureLeft::Edges>(left) + 1)) / (2)))});
+            found.add({memory::dram, false, field<isa::ConfigureRight::Address>(right), 1, 0, (64 * (((field<isa::ConfigureRight::Rows>(right) + 16)) / (16)) + 8 * (((field<isa::ConfigureRight::Edges>(right) + 1)) / (2)))});
+            found.add({memory::dram, false, field<isa::ConfigureBitmap::Address>(bitmap), field<isa::ConfigureBitmap::Wide>(bitmap), 0, 8 * (((field<isa::ConfigureRight::Edges>(right) + 1)) / (2))});
             found.add({memory::dram, true, field<isa::Compose::Address>(word), (1 - field<isa::Compose::ToFifo>(word)), 0, (64 * (((field<isa::Compose::Rows>(word) + 16)) / (16)) + 8 * (((field<isa::Compose::Edges>(word) + 1)) / (2)))});
             break;
         }
         case isa::Transpose::engine << 4 | isa::Transpose::opcode: {
-            const Word* context = contexts + (82 + 0);
+            const Word& left = contexts[(82 + 0)];
             found.add({memory::sgb_context, false, 0, 1, 0, 3});
-            found.add({memory::dram, false, field<isa::ConfigureLeft::Address>(context[0]), 1, 0, (64 * (((field<isa::ConfigureLeft::Rows>(context[0]) + 16)) / (16)) + 8 * (((field<isa::ConfigureLeft::Edges>(context[0]) + 1)) / (2)))});
+            found.add({memory::dram, false, field<isa::ConfigureLeft::Address>(left), 1, 0, (64 * (((field<isa::ConfigureLeft::Rows>(left) + 16)) / (16)) + 8 * (((field<isa::ConfigureLeft::Edges>(left) + 1)) / (2)))});
             found.add({memory::dram, true, field<isa::Transpose::Address>(word), 1, 0, (64 * (((field<isa::Transpose::Rows>(word) + 16)) / (16)) + 8 * (((field<isa::Transpose::Edges>(word) + 1)) / (2)))});
             break;
         }
         case isa::Widen::engine << 4 | isa::Widen::opcode: {
-            const Word* context = contexts + (82 + 0);
+            const Word& right = contexts[(82 + 1)];
+            const Word& bitmap = contexts[(82 + 2)];
             found.add({memory::sgb_context, false, 0, 1, 0, 3});
-            found.add({memory::dram, false, field<isa::ConfigureRight::Address>(context[1]), 1, 0, (64 * (((field<isa::ConfigureRight::Rows>(context[1]) + 16)) / (16)) + 8 * (((field<isa::ConfigureRight::Edges>(context[1]) + 1)) / (2)))});
-            found.add({memory::dram, true, field<isa::ConfigureBitmap::Address>(context[2]), 1, 0, 8 * (((field<isa::ConfigureRight::Edges>(context[1]) + 1)) / (2))});
+            found.add({memory::dram, false, field<isa::ConfigureRight::Address>(right), 1, 0, (64 * (((field<isa::ConfigureRight::Rows>(right) + 16)) / (16)) + 8 * (((field<isa::ConfigureRight::Edges>(right) + 1)) / (2)))});
+            found.add({memory::dram, true, field<isa::ConfigureBitmap::Address>(bitmap), 1, 0, 8 * (((field<isa::ConfigureRight::Edges>(right) + 1)) / (2))});
             break;
         }
         case isa::Depthwise::engine << 4 | isa::Depthwise::opcode: {
@@ -436,36 +525,41 @@ inline Regions regions(const Word& word, const Word (&contexts)[context_words], 
             break;
         }
         case isa::Match::engine << 4 | isa::Match::opcode: {
-            const Word* context = contexts + (85 + 0);
+            const Word& graph = contexts[(85 + 0)];
             found.add({memory::rst_context, false, 0, 1, 0, 4});
-            found.add({memory::dram, false, field<isa::ConfigureGraph::Address>(context[0]), 1, 0, (64 * (((field<isa::ConfigureGraph::Rows>(context[0]) + 16)) / (16)) + 8 * (((field<isa::ConfigureGraph::Edges>(context[0]) + 1)) / (2)))});
-            found.add({memory::dram, true, field<isa::Match::Address>(word), 1, 0, 8 * ((((field<isa::ConfigureGraph::Rows>(context[0]) + field<isa::Match::Columns>(word)) + 1)) / (2))});
+            found.add({memory::dram, false, field<isa::ConfigureGraph::Address>(graph), 1, 0, (64 * (((field<isa::ConfigureGraph::Rows>(graph) + 16)) / (16)) + 8 * (((field<isa::ConfigureGraph::Edges>(graph) + 1)) / (2)))});
+            found.add({memory::dram, true, field<isa::Match::Address>(word), 1, 0, 8 * ((((field<isa::ConfigureGraph::Rows>(graph) + field<isa::Match::Columns>(word)) + 1)) / (2))});
             break;
         }
         case isa::Walk::engine << 4 | isa::Walk::opcode: {
-            const Word* context = contexts + (85 + 0);
+            const Word& graph = contexts[(85 + 0)];
+            const Word& turned = contexts[(85 + 1)];
             found.add({memory::rst_context, false, 0, 1, 0, 4});
-            found.add({memory::dram, false, field<isa::ConfigureGraph::Address>(context[0]), 1, 0, (64 * (((field<isa::ConfigureGraph::Rows>(context[0]) + 16)) / (16)) + 8 * (((field<isa::ConfigureGraph::Edges>(context[0]) + 1)) / (2)))});
-            found.add({memory::dram, false, field<isa::ConfigureTurned::Address>(context[1]), 1, 0, (64 * (((field<isa::ConfigureTurned::Rows>(context[1]) + 16)) / (16)) + 8 * (((field<isa::ConfigureTurned::Edges>(context[1]) + 1)) / (2)))});
-            found.add({memory::dram, true, field<isa::Walk::Address>(word), 1, 0, (64 * (((field<isa::ConfigureGraph::Rows>(context[0]) + 16)) / (16)) + 8 * (((field<isa::ConfigureTurned::Rows>(context[1]) + 2)) / (2)))});
+            found.add({memory::dram, false, field<isa::ConfigureGraph::Address>(graph), 1, 0, (64 * (((field<isa::ConfigureGraph::Rows>(graph) + 16)) / (16)) + 8 * (((field<isa::ConfigureGraph::Edges>(graph) + 1)) / (2)))});
+            found.add({memory::dram, false, field<isa::ConfigureTurned::Address>(turned), 1, 0, (64 * (((field<isa::ConfigureTurned::Rows>(turned) + 16)) / (16)) + 8 * (((field<isa::ConfigureTurned::Edges>(turned) + 1)) / (2)))});
+            found.add({memory::dram, true, field<isa::Walk::Address>(word), 1, 0, (64 * (((field<isa::ConfigureGraph::Rows>(graph) + 16)) / (16)) + 8 * (((field<isa::ConfigureTurned::Rows>(turned) + 2)) / (2)))});
             break;
         }
         case isa::Recouple::engine << 4 | isa::Recouple::opcode: {
-            const Word* context = contexts + (85 + 0);
+            const Word& graph = contexts[(85 + 0)];
+            const Word& turned = contexts[(85 + 1)];
+            const Word& matching = contexts[(85 + 2)];
+            const Word& walk = contexts[(85 + 3)];
             found.add({memory::rst_context, false, 0, 1, 0, 4});
-            found.add({memory::dram, false, field<isa::ConfigureGraph::Address>(context[0]), 1, 0, (64 * (((field<isa::ConfigureGraph::Rows>(context[0]) + 16)) / (16)) + 8 * (((field<isa::ConfigureGraph::Edges>(context[0]) + 1)) / (2)))});
-            found.add({memory::dram, false, field<isa::ConfigureTurned::Address>(context[1]), 1, 0, (64 * (((field<isa::ConfigureTurned::Rows>(context[1]) + 16)) / (16)) + 8 * (((field<isa::ConfigureTurned::Edges>(context[1]) + 1)) / (2)))});
-            found.add({memory::dram, false, field<isa::ConfigureMatching::Address>(context[2]), 1, 0, 8 * ((((field<isa::ConfigureGraph::Rows>(context[0]) + field<isa::ConfigureTurned::Rows>(context[1])) + 1)) / (2))});
-            found.add({memory::dram, false, field<isa::ConfigureWalk::Address>(context[3]), 1, 0, (64 * (((field<isa::ConfigureGraph::Rows>(context[0]) + 16)) / (16)) + 8 * (((field<isa::ConfigureTurned::Rows>(context[1]) + 2)) / (2)))});
-            found.add({memory::dram, true, field<isa::Recouple::Address>(word), 1, 0, 8 * field<isa::ConfigureGraph::Edges>(context[0])});
+            found.add({memory::dram, false, field<isa::ConfigureGraph::Address>(graph), 1, 0, (64 * (((field<isa::ConfigureGraph::Rows>(graph) + 16)) / (16)) + 8 * (((field<isa::ConfigureGraph::Edges>(graph) + 1)) / (2)))});
+            found.add({memory::dram, false, field<isa::ConfigureTurned::Address>(turned), 1, 0, (64 * (((field<isa::ConfigureTurned::Rows>(turned) + 16)) / (16)) + 8 * (((field<isa::ConfigureTurned::Edges>(turned) + 1)) / (2)))});
+            found.add({memory::dram, false, field<isa::ConfigureMatching::Address>(matching), 1, 0, 8 * ((((field<isa::ConfigureGraph::Rows>(graph) + field<isa::ConfigureTurned::Rows>(turned)) + 1)) / (2))});
+            found.add({memory::dram, false, field<isa::ConfigureWalk::Address>(walk), 1, 0, (64 * (((field<isa::ConfigureGraph::Rows>(graph) + 16)) / (16)) + 8 * (((field<isa::ConfigureTurned::Rows>(turned) + 2)) / (2)))});
+            found.add({memory::dram, true, field<isa::Recouple::Address>(word), 1, 0, 8 * field<isa::ConfigureGraph::Edges>(graph)});
             break;
         }
         case isa::GrowTiles::engine << 4 | isa::GrowTiles::opcode: {
-            const Word* context = contexts + (85 + 0);
+            const Word& graph = contexts[(85 + 0)];
+            const Word& turned = contexts[(85 + 1)];
             found.add({memory::rst_context, false, 0, 1, 0, 4});
-            found.add({memory::dram, false, field<isa::ConfigureGraph::Address>(context[0]), 1, 0, (64 * (((field<isa::ConfigureGraph::Rows>(context[0]) + 16)) / (16)) + 8 * (((field<isa::ConfigureGraph::Edges>(context[0]) + 1)) / (2)))});
-            found.add({memory::dram, false, field<isa::ConfigureTurned::Address>(context[1]), 1, 0, (64 * (((field<isa::ConfigureTurned::Rows>(context[1]) + 16)) / (16)) + 8 * (((field<isa::ConfigureTurned::Edges>(context[1]) + 1)) / (2)))});
-            found.add({memory::dram, true, field<isa::GrowTiles::Address>(word), 1, 0, 8 * (((field<isa::ConfigureGraph::Rows>(context[0]) + 2)) / (2))});
+            found.add({memory::dram, false, field<isa::ConfigureGraph::Address>(graph), 1, 0, (64 * (((field<isa::ConfigureGraph::Rows>(graph) + 16)) / (16)) + 8 * (((field<isa::ConfigureGraph::Edges>(graph) + 1)) / (2)))});
+            found.add({memory::dram, false, field<isa::ConfigureTurned::Address>(turned), 1, 0, (64 * (((field<isa::ConfigureTurned::Rows>(turned) + 16)) / (16)) + 8 * (((field<isa::ConfigureTurned::Edges>(turned) + 1)) / (2)))});
+            found.add({memory::dram, true, field<isa::GrowTiles::Address>(word), 1, 0, 8 * (((field<isa::ConfigureGraph::Rows>(graph) + 2)) / (2))});
             break;
         }
         default: break;

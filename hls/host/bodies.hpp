@@ -4,6 +4,7 @@
 // operator[].
 #pragma once
 
+#include "attend.hpp"
 #include "copies.hpp"
 #include "gather.hpp"
 #include "gemm.hpp"

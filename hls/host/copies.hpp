@@ -151,6 +151,11 @@ Outcome load_words(const WordsCopy& copy, HostMemory<Beat> mem, Ram ram, Events&
 }
 
 template <class Z, class Beat, class T, class Events>
+Outcome load_tables(const WordsCopy& copy, HostMemory<Beat> mem, HostBanks<T> fun_ram, Events& events) {
+    return load_tables<Z>(copy, mem.plain(), fun_ram.plain, events);
+}
+
+template <class Z, class Beat, class T, class Events>
 Outcome load_runs(const RunsCopy& copy, HostMemory<Beat> mem, HostRam<T> res_ram, Events& events) {
     const HostRuns runs = {copy.address, copy.shape};
     const unsigned char* first = mem.find_runs(runs);

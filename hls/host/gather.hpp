@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "hetfab/agg.hpp"
+#include "lanes.hpp"
 #include "memories.hpp"
 
 namespace hetfab {
@@ -19,6 +20,20 @@ constexpr unsigned group_channels = 8;
 typedef unsigned char UnsignedGroup __attribute__((vector_size(group_channels)));
 typedef signed char SignedGroup __attribute__((vector_size(group_channels)));
 typedef std::uint32_t GroupSums __attribute__((vector_size(4 * group_channels)));
+
+// A group of features as 32 bits each. The compiler widens such vectors lane by lane if it is not told.
+template <class Group>
+GroupSums widened(const unsigned char* place) {
+#if defined(__AVX2__)
+    const __m128i bytes = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(place));
+    return std::is_same_v<Group, SignedGroup> ? reinterpret_cast<GroupSums>(_mm256_cvtepi8_epi32(bytes))
+                                              : reinterpret_cast<GroupSums>(_mm256_cvtepu8_epi32(bytes));
+#else
+    Group features;
+    std::memcpy(&features, place, sizeof features);
+    return __builtin_convertvector(features, GroupSums);
+#endif
+}
 
 // The records and entries of a reduce's destinations, and where the rows of features are.
 template <class Z, class Beat>
@@ -161,9 +176,7 @@ bool holds_slots(const ReduceTile& tile, const HostEdges<Z, Beat>& edges, const 
 template <class Group>
 void add_row(const unsigned char* row, unsigned groups, GroupSums* totals) {
     for (unsigned group = 0; group < groups; group++) {
-        Group features;
-        std::memcpy(&features, row + group_channels * group, sizeof features);
-        totals[group] += __builtin_convertvector(features, GroupSums);
+        totals[group] += widened<Group>(row + group_channels * group);
     }
 }
 
@@ -270,11 +283,11 @@ bool rows_in_tile(const ReduceTile& tile, const HostEdges<Z, Beat>& edges) {
 template <class D, class Z, class Beat, class F, class TagRam, class T, class Fifo, class Events>
 Outcome reduce_rows(const ReduceTile& tile, HostMemory<Beat> features, HostMemory<Beat> graph,
                     HostRam<F> feature_ram, TagRam tag_ram, HostRam<T> sum_ram, Fifo& rows_fifo,
-                    Events& events) {
+                    AggMemories<D, Z>& memories, Events& events) {
     static_assert(D::lanes == group_channels, "a beat of a feature row is one group");
     const auto plain = [&] {
         return reduce_rows<D, Z>(tile, features.plain(), graph.plain(), feature_ram.plain, tag_ram,
-                                 sum_ram.plain, rows_fifo, events);
+                                 sum_ram.plain, rows_fifo, memories, events);
     };
     HostEdges<Z, Beat> edges;
     if (!gathers_on_host(tile) || !sum_ram.holds(tile.sum, std::uint64_t{tile.rows} * tile.groups) ||

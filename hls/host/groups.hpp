@@ -124,6 +124,7 @@ using Ints = HostDoubles::Ints;
 constexpr unsigned vec_channels = HostDoubles::count;
 typedef std::uint32_t Words __attribute__((vector_size(4 * vec_channels)));
 typedef unsigned char Bytes __attribute__((vector_size(vec_channels)));
+typedef std::uint16_t Shorts __attribute__((vector_size(2 * vec_channels)));
 
 inline Ints load_ints(const void* place) {
     Ints ints;
@@ -259,11 +260,14 @@ class VecRows {
           with_sum_(tile.addend == Addend::sums),
           wide_(tile.wide_result),
           packed_(tile.packed),
+          halves_(tile.halves),
+          mapped_(tile.mapped),
+          index_mask_(tile.index_mask()),
           count_(tile.groups * lanes),
           smallest_(tile.is_signed ? -tile.highest - 1 : 0),
           largest_(tile.highest),
           shifted_(channels, smallest_, largest_),
-          shifts_(channels.shifts && !with_sum_ && !wide_),
+          shifts_(channels.shifts && !with_sum_ && !wide_ && !halves_ && !mapped_),
           bias_(channels.bias.data()),
           scale_(channels.scale.data()),
           smallest_double_(HostDoubles::all(smallest_)),
@@ -272,9 +276,10 @@ class VecRows {
         post_ = HostDoubles::all(std::ldexp(1.0, post));
     }
 
-    // One row; sums and accumulators that the operation lacks are not read.
-    void run(const unsigned char* acc, const unsigned char* sums, unsigned char* out,
-             std::size_t row_bytes) const {
+    // One row; sums, accumulators and a table that the operation lacks are not read. A row of 16-bit results
+    // may have no place for the last half group.
+    void run(const unsigned char* acc, const unsigned char* sums, const unsigned char* table,
+             unsigned char* out, std::size_t row_bytes) const {
         unsigned char* place = out;
         unsigned first = 0;
         for (; shifts_ && first + ShiftedRow::count <= count_; first += ShiftedRow::count) {
@@ -294,6 +299,20 @@ class VecRows {
             const Doubles scale = with_sum_ ? post_ : HostDoubles::load(scale_ + first);
             const Ints narrow =
                 HostDoubles::rounded(HostDoubles::product(value, scale), smallest_double_, largest_double_);
+            if (halves_) {
+                const Shorts shorts = __builtin_convertvector(narrow, Shorts);
+                const std::size_t left = row_bytes - static_cast<std::size_t>(place - out);
+                const std::size_t taken = std::min(left, sizeof shorts);
+                std::memcpy(place, &shorts, taken);
+                place += taken;
+                continue;
+            }
+            if (mapped_) {
+                for (unsigned channel = 0; channel < vec_channels; channel++) {
+                    *place++ = table[static_cast<unsigned>(narrow[channel]) & index_mask_];
+                }
+                continue;
+            }
             const Bytes bytes = __builtin_convertvector(narrow, Bytes);
             place = put(reinterpret_cast<const unsigned char*>(&bytes), place);
         }
@@ -328,6 +347,9 @@ class VecRows {
     bool with_sum_;
     bool wide_;
     bool packed_;
+    bool halves_;
+    bool mapped_;
+    unsigned index_mask_;
     unsigned count_;
     int smallest_;
     int largest_;
@@ -343,10 +365,7 @@ class VecRows {
 // Whether a row's words hold all groups, so that every row has read all of its accumulators.
 template <class Z>
 bool holds_all_groups(const VecTile<Z>& tile) {
-    const unsigned words = tile.wide_result ? 4 * tile.groups
-                           : tile.packed    ? (tile.groups + 1) / 2
-                                            : tile.groups;
-    return words <= tile.row_words;
+    return tile.normalizes || tile.result_words() <= tile.row_words;
 }
 
 // Where the rows of a result begin, in out_ram or in exp_ram.
@@ -360,11 +379,21 @@ std::vector<unsigned> first_words(const VecTile<Z>& tile, const VecContext<Z>& c
     return words;
 }
 
-// Products without windows; the plain body has the rest.
-template <class D, class Z, class AccD, class AccL, class Par, class Sum, class Res, class Half, class Events>
+// The entries of a table; all banks are equal, and the whole table is in them.
+template <class D, class Z, class Fun>
+std::vector<unsigned char> table_of(const VecTile<Z>& tile, const HostBanks<Fun>& fun_ram) {
+    if (!tile.mapped) return {};
+    const unsigned char* first = fun_ram.at(0, tile.table);
+    return std::vector<unsigned char>(first, first + tile.index_mask() + 1);
+}
+
+// Products without windows and normalization; the plain body has the rest.
+template <class D, class Z, class AccD, class AccL, class Par, class Fun, class Sum, class Res, class Half,
+          class Events>
 unsigned vec_rows(const VecTile<Z>& tile, const VecContext<Z>& context, HostRam<AccD> acc_d_ram,
-                  HostRam<AccL> acc_l_ram, HostParameters<Par> par_ram, HostRam<Sum> sum_ram,
-                  HostRam<Res> res_ram, HostBanks<Half> out_ram, HostBanks<Half> exp_ram, Events& events) {
+                  HostRam<AccL> acc_l_ram, HostParameters<Par> par_ram, HostBanks<Fun> fun_ram,
+                  HostRam<Sum> sum_ram, HostRam<Res> res_ram, HostBanks<Half> out_ram,
+                  HostBanks<Half> exp_ram, NormRows<D, Z>& kept, Events& events) {
     static const bool exact = rounds_to_even();
     static_assert(D::lanes % vec_channels == 0, "a group has channels that no vector holds");
     const bool sums = tile.addend == Addend::sums;
@@ -374,6 +403,7 @@ unsigned vec_rows(const VecTile<Z>& tile, const VecContext<Z>& context, HostRam<
     const std::uint64_t accs = tile.with_acc ? rows * acc_words : 0;
     const std::vector<unsigned> places = first_words(tile, context);
     const HostBanks<Half> results = tile.to_exp ? exp_ram : out_ram;
+    const std::vector<unsigned char> table = table_of<D>(tile, fun_ram);
     const bool held =
         (tile.from_sum ? sum_ram.holds(tile.acc, accs)
          : tile.from_l ? acc_l_ram.holds(tile.acc, accs)
@@ -382,10 +412,10 @@ unsigned vec_rows(const VecTile<Z>& tile, const VecContext<Z>& context, HostRam<
         sum_ram.holds(tile.sum, sums && tile.groups != 0 ? (rows - 1) * tile.sum_groups + tile.groups : 0) &&
         std::all_of(places.begin(), places.end(),
                     [&](unsigned place) { return results.holds(place, tile.row_words); });
-    if (!exact || tile.reads_stored() || rows == 0 || tile.row_words == 0 || !held ||
+    if (!exact || tile.reads_stored() || tile.normalizes || rows == 0 || tile.row_words == 0 || !held ||
         !holds_all_groups(tile)) {
-        return vec_rows<D, Z>(tile, context, acc_d_ram.plain, acc_l_ram.plain, par_ram.plain, sum_ram.plain,
-                              res_ram.plain, out_ram.plain, exp_ram.plain, events);
+        return vec_rows<D, Z>(tile, context, acc_d_ram.plain, acc_l_ram.plain, par_ram.plain, fun_ram.plain,
+                              sum_ram.plain, res_ram.plain, out_ram.plain, exp_ram.plain, kept, events);
     }
     const ChannelKey key = {tile.par, tile.with_acc ? tile.groups : 0, tile.shift};
     const VecChannels& channels = par_ram.cache->get(
@@ -397,11 +427,17 @@ unsigned vec_rows(const VecTile<Z>& tile, const VecContext<Z>& context, HostRam<
         body.run(tile.from_sum ? sum_ram.at(acc)
                  : tile.from_l ? acc_l_ram.at(acc)
                                : acc_d_ram.at(acc),
-                 sum_ram.at(tile.sum + row * tile.sum_groups), bytes.data(), bytes.size());
+                 sum_ram.at(tile.sum + row * tile.sum_groups), table.data(), bytes.data(), bytes.size());
         split_words(results, places[row], bytes.data(), tile.row_words);
     }
-    events.loop(isa::loops::vec_groups, tile.rows * tile.row_trips());
+    events.loop(vec_loop<D>, tile.rows * tile.row_trips());
     return tile.rows * tile.row_words;
+}
+
+template <class D, class Z, class Par, class Half, class Events>
+unsigned normalize_rows(const Word<Z, isa::instruction_bits>& instruction, HostParameters<Par> par_ram,
+                        HostBanks<Half> out_ram, const NormRows<D, Z>& kept, Events& events) {
+    return normalize_rows<D, Z>(instruction, par_ram.plain, out_ram.plain, kept, events);
 }
 
 }  // namespace

@@ -6,7 +6,9 @@
 
 void vec_top(hls::stream<Types::Instruction>& instructions, hls::stream<Types::Token>& tokens,
              Types::AccDWord acc_d_ram[Design::acc_d_words], Types::AccLWord acc_l_ram[Design::acc_l_words],
-             Types::ParWord par_ram[Design::par_words], Types::SumWord sum_ram[Design::sum_words],
+             Types::ParWord par_ram[Design::par_words],
+             Types::FunWord fun_ram[hetfab::fun_banks][hetfab::depth_of(Design::fun_words)],
+             Types::SumWord sum_ram[Design::sum_words],
              Types::ResWord res_ram[hetfab::depth_of(Design::res_words)],
              Types::Half out_ram[2][Design::out_words],
              Types::Half exp_ram[2][hetfab::depth_of(Design::exp_words)],
@@ -18,6 +20,8 @@ void vec_top(hls::stream<Types::Instruction>& instructions, hls::stream<Types::T
 #pragma HLS INTERFACE mode=ap_memory port=acc_d_ram storage_type=ram_1p latency=1
 #pragma HLS INTERFACE mode=ap_memory port=acc_l_ram storage_type=ram_1p latency=1
 #pragma HLS INTERFACE mode=ap_memory port=par_ram storage_type=ram_1p latency=1
+#pragma HLS ARRAY_PARTITION variable=fun_ram type=complete dim=1
+#pragma HLS INTERFACE mode=ap_memory port=fun_ram storage_type=ram_1p latency=1
 #pragma HLS INTERFACE mode=ap_memory port=sum_ram storage_type=ram_1p latency=1
 #pragma HLS INTERFACE mode=ap_memory port=res_ram storage_type=ram_1p latency=1
 #pragma HLS ARRAY_PARTITION variable=out_ram type=complete dim=1
@@ -26,6 +30,6 @@ void vec_top(hls::stream<Types::Instruction>& instructions, hls::stream<Types::T
 #pragma HLS INTERFACE mode=ap_memory port=exp_ram storage_type=ram_1p latency=1
 #pragma HLS INTERFACE mode=ap_memory port=vec_context storage_type=ram_1p latency=1
     hetfab::NoEvents events;
-    hetfab::vec_step<Design, Family>(instructions, tokens, acc_d_ram, acc_l_ram, par_ram, sum_ram, res_ram,
-                                     out_ram, exp_ram, vec_context, events);
+    hetfab::vec_step<Design, Family>(instructions, tokens, acc_d_ram, acc_l_ram, par_ram, fun_ram, sum_ram,
+                                     res_ram, out_ram, exp_ram, vec_context, events);
 }

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from hetfab.overlay.compiler.lowered import Aggregation, DenseTerm, IntArray, LoweredLayer, LoweredModel, Stored
+from hetfab.overlay.compiler.lowered import DenseTerm, IntArray, LoweredLayer, LoweredModel, Stored
 from hetfab.overlay.compiler.operands import GEMM_L
 from hetfab.overlay.compiler.planning import PlannedLayer, plan_layers
 from hetfab.overlay.compiler.tiling import ColumnRange
@@ -31,7 +31,7 @@ def with_best_orders(lowered: LoweredModel, geometry: Geometry, share_on_d: floa
         InputError: As ``plan_layers``.
     """
     given = plan_layers(lowered, geometry, share_on_d)
-    if not any(_differ(layer) for layer in given):
+    if not any(_differ(layer) for layer in given) or _ordered_by_meaning(lowered):
         return lowered
     groups = tensors_in_one_order(lowered)
     orders = _best_alone(plan_layers(lowered, geometry, share_on_d, any_order=True), groups)
@@ -77,7 +77,7 @@ def _layer(layer: LoweredLayer, stored: Mapping[str, Stored], orders: Mapping[st
         output=stored[layer.output.name],
         dense=None if layer.dense is None else _dense(layer.dense, stored, orders, columns),
         multiplier=layer.multiplier[columns] if layer.multiplier.size else layer.multiplier,
-        aggregations=tuple(Aggregation(stored[each.input.name], each.edges) for each in layer.aggregations),
+        aggregations=tuple(each.reading(stored) for each in layer.aggregations),
     )
 
 
@@ -93,6 +93,12 @@ def _dense(
         bias=dense.bias[columns],
         scales=Scales(dense.scales.mantissas[columns], dense.scales.exponents[columns]),
     )
+
+
+def _ordered_by_meaning(lowered: LoweredModel) -> bool:
+    """Whether places of channels mean something: heads, parts of a stack, numbers of a row that are normalized."""
+    attends = any(each.attention is not None for layer in lowered.layers for each in layer.aggregations)
+    return attends or bool(lowered.stacks) or any(layer.normalization is not None for layer in lowered.layers)
 
 
 def _differ(planned: PlannedLayer) -> bool:

@@ -16,7 +16,7 @@ from hetfab.overlay.compiler.constants import Columns, Constants
 from hetfab.overlay.compiler.edge_reads import EdgeRead, edge_reads, edges_of, has_negated_rows
 from hetfab.overlay.compiler.emitter import Affine, Emitter
 from hetfab.overlay.compiler.layer_code import LayerCode
-from hetfab.overlay.compiler.lowered import LoweredLayer, LoweredModel, Stored
+from hetfab.overlay.compiler.lowered import SCORE_BITS, LoweredLayer, LoweredModel, Stored
 from hetfab.overlay.compiler.lowering import lower
 from hetfab.overlay.compiler.operands import GEMM_D, GEMM_L
 from hetfab.overlay.compiler.planning import PlannedLayer, plan_layers
@@ -25,7 +25,9 @@ from hetfab.overlay.compiler.semaphores import Milestones, Semaphore
 from hetfab.overlay.design import Design, Geometry
 from hetfab.overlay.errors import DesignInvalidError, SplitInvalidError
 from hetfab.overlay.isa.arithmetic import LARGEST_DEGREE
-from hetfab.overlay.isa.codec import Engine, ReduceSource
+from hetfab.overlay.isa.codec import Engine, ReduceSource, Segment
+from hetfab.overlay.isa.spec import isa
+from hetfab.overlay.isa.words import program_address
 from hetfab.overlay.model.binding import to_json
 from hetfab.overlay.model.bound_model import BoundModel
 from hetfab.overlay.model.cnn.inspection import takes_samples
@@ -42,6 +44,8 @@ from hetfab.overlay.program import (
     Tensor,
 )
 
+#: Of a table, in a word of fun_ram.
+_ENTRIES = 8
 _SEGMENTS = {"features": "features", "constant": "constants", "computed": "activations", "output": "output"}
 
 
@@ -106,6 +110,7 @@ def compile_lowered(
         output=Output(lowered.output.name, lowered.output.scale, 2.0**lowered.lsb_exponent),
         limits=Limits(LARGEST_DEGREE, dict(lowered.fixed_counts)),
         constants=compiler.constants.content(),
+        stacks=lowered.stacks,
     )
 
 
@@ -146,11 +151,35 @@ def check_engines(lowered: LoweredModel, design: Design) -> None:
     if any(layer.product for layer in lowered.layers) and "gemm_l" not in design.geometry.engines:
         needed |= {"gemm_d"}
     needed |= {"agg"} if any(layer.aggregates for layer in lowered.layers) else set()
+    _check_functions(lowered, design)
     missing = sorted(needed - set(design.geometry.engines))
     if missing:
         raise DesignInvalidError(
             f"the design '{design.name}' has no engine {', '.join(missing)}",
             f"a design with the engines {', '.join(sorted(needed))}",
+            "choose another design with --design, or leave the option out",
+        )
+
+
+def _check_functions(lowered: LoweredModel, design: Design) -> None:
+    """Refuses a design whose engines lack attention, tables or normalization where layers have them."""
+    geometry = design.geometry
+    heads = [each.attention.heads for layer in lowered.layers for each in layer.aggregations if each.attention]
+    entries = [layer.table.entries.size for layer in lowered.layers if layer.table is not None]
+    groups = [-(-each.output.channels // geometry.lanes) for each in lowered.layers if each.normalization is not None]
+    scores = any(layer.output.bits == SCORE_BITS for layer in lowered.layers)
+    wanted = {
+        "agg_heads": max(heads, default=0),
+        "fun_words": max([*(-(-count // _ENTRIES) for count in entries), int(scores)], default=0),
+        "norm_words": max(groups, default=0),
+    }
+    short = {name: need for name, need in wanted.items() if need > getattr(geometry, name)}
+    if short:
+        raise DesignInvalidError(
+            f"the design '{design.name}' has " + ", ".join(f"{name} {getattr(geometry, name)}" for name in short),
+            "at least "
+            + ", ".join(f"{name} {need}" for name, need in short.items())
+            + ", which the model's layers need",
             "choose another design with --design, or leave the option out",
         )
 
@@ -173,7 +202,7 @@ class _Compiler:
         in_bytes = {planned.layer.output.name for planned in self._planned if not planned.packed_output}
         self._packed = {tensor.name for tensor in lowered.stored.values() if lowered.packs(tensor)} - in_bytes
         self._as_rows = _read_as_rows(lowered)
-        self._layer_of = {layer.output.name: index for index, layer in enumerate(lowered.layers)}
+        self._writers = {name: lowered.writers(name) for name in lowered.stored}
         self._stored = {
             semaphore: Milestones(self._newest_input(semaphore, layer) for layer in lowered.layers)
             for semaphore in (Semaphore.STORED_FOR_LOAD, Semaphore.STORED_FOR_AGG)
@@ -181,6 +210,7 @@ class _Compiler:
         self._needs = _pass_needs(self._planned)
         self._passes = Milestones(self._needs)
         self._pass = 0
+        self._zero_offset = -1
 
     def run(self) -> None:
         """Emits the whole program."""
@@ -207,6 +237,8 @@ class _Compiler:
                 scale=tensor.scale,
                 constant_offset=self.constant_offsets.get(tensor.name, -1),
                 channel_order=() if tensor.order is None else tuple(tensor.order.tolist()),
+                whole=self.lowered.parts[tensor.name].whole if tensor.name in self.lowered.parts else "",
+                part=self.lowered.parts[tensor.name].number if tensor.name in self.lowered.parts else 0,
             )
             for tensor in self.lowered.stored.values()
         ]
@@ -217,7 +249,7 @@ class _Compiler:
         self.edges |= {each.name: each for each in edges}
         self.layers.append(self._describe(planned, edges))
         for columns in self._columns(planned):
-            reads = edge_reads(layer, edges, columns)
+            reads = edge_reads(layer, edges, columns, self.lowered.node_types, self._zeros)
             self._emit_entry(index, planned, columns, reads)
             node_type = self.lowered.node_types[layer.output.name]
             left = Affine(symbol=Symbol(SymbolKind.TAIL_ROWS, node_type, tile.rows))
@@ -226,6 +258,12 @@ class _Compiler:
                 self._code.tile(planned, columns, reads, rows)
             self._emit_exit(index, layer)
         self._signal_stored(index)
+
+    def _zeros(self) -> int:
+        """Address of a block of zeros, the scores of ends that have none."""
+        if self._zero_offset < 0:
+            self._zero_offset = self.constants.add(np.zeros(isa().block_bytes, np.uint8))
+        return program_address(Segment.CONSTANTS, self._zero_offset)
 
     def _columns(self, planned: PlannedLayer) -> list[Columns]:
         """Each pass over the rows, its numbers in the constants."""
@@ -263,10 +301,11 @@ class _Compiler:
         """What a pass over the rows needs once: parameters, resident weights, AGG's contexts, stored inputs."""
         layer = planned.layer
         self.emitter.begin(index, Part.ONCE)
-        if layer.dense is not None:
+        if layer.is_loaded:
             waits = [Semaphore.PASS_ENDED] if self._passes.waits(self._needs[self._pass]) else []
-            loaded = [Semaphore.PARAMETERS_LOADED] if layer.gathered else []
-            self._code.load_parameters(columns, waits=waits, signals=loaded)
+            loaded = [Semaphore.PARAMETERS_LOADED] if layer.product is None else []
+            function = -1 if layer.table is None else self.constants.add_function(layer.table)
+            self._code.load_numbers(planned, columns, function, waits=waits, signals=loaded)
             self.emitter.sync(Engine.VEC, waits=loaded)
             if layer.product is not None and planned.tile.resident:
                 self._code.load_weights(planned, columns, 0)
@@ -276,7 +315,7 @@ class _Compiler:
 
     def _emit_exit(self, index: int, layer: LoweredLayer) -> None:
         """VEC, which comes after all products of a pass, says that its parameters and weights are no longer needed."""
-        if layer.dense is None:
+        if not layer.is_loaded:
             return
         if self._passes.signals(self._pass):
             self.emitter.begin(index, Part.ONCE)
@@ -297,10 +336,10 @@ class _Compiler:
     def _newest_input(self, semaphore: Semaphore, layer: LoweredLayer) -> int:
         """The last layer that computes an input of LOAD or AGG, -1 when all are features or constants."""
         if semaphore is Semaphore.STORED_FOR_AGG:
-            names = [aggregation.input.name for aggregation in layer.aggregations]
+            names = [tensor.name for aggregation in layer.aggregations for tensor in aggregation.reads]
         else:
             names = [layer.product.input.name] if layer.product else []
-        return max((self._layer_of.get(name, -1) for name in names), default=-1)
+        return max((number for name in names for number in self._writers[name]), default=-1)
 
 
 def _read_as_rows(lowered: LoweredModel) -> set[str]:
@@ -310,14 +349,18 @@ def _read_as_rows(lowered: LoweredModel) -> set[str]:
 
 
 def _pass_needs(planned: Sequence[PlannedLayer]) -> list[int]:
-    """Per pass over the rows with a dense term: the pass whose end its parameters and weights wait for, or less than 0.
+    """Per pass over the rows that LOAD has numbers for: the pass whose end they wait for, or less than 0.
 
     A pass takes the slot of parameters that the last but one used. Resident weights likewise; after a pass that
     streamed its weights through both slots they wait for that pass. Streamed weights take the slot of the last but
-    one product, which has ended: the activations before them have waited for it.
+    one product, which has ended: the activations before them have waited for it. A table takes the place of the one
+    before it.
     """
-    resident = [one.tile.resident for one in planned if one.layer.dense is not None for _ in one.tile.passes]
-    return [
-        number - 1 if number > 0 and resident[number] and not resident[number - 1] else number - 2
-        for number in range(len(resident))
-    ]
+    passes = [one for one in planned if one.layer.is_loaded for _ in one.tile.passes]
+    needs, table = [], -1
+    for number, one in enumerate(passes):
+        behind = number > 0 and one.tile.resident and not passes[number - 1].tile.resident
+        need = number - 1 if behind else number - 2
+        needs.append(need if one.layer.table is None else max(need, table))
+        table = table if one.layer.table is None else number
+    return needs

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hetfab.overlay import layouts
-from hetfab.overlay.compiler.lowered import DenseTerm, LoweredLayer, Stored
+from hetfab.overlay.compiler.lowered import SCORE_BITS, DenseTerm, LoweredLayer, Stored, Table
 from hetfab.overlay.compiler.operands import Operands
 from hetfab.overlay.compiler.tiling import ColumnRange, Tile
 from hetfab.overlay.design import Geometry
@@ -47,6 +47,8 @@ class Constants:
 
     def add_table(self, tensor: Stored, values: layouts.IntArray, packed: bool) -> int:
         """Appends the rows of a constant tensor in the layout 'activations' and returns their offset."""
+        if tensor.bits == SCORE_BITS:
+            return self.add(layouts.score_rows(values))
         bits = layouts.stored_bits(tensor.bits, packed)
         rows = _padded_rows(values, bits, signed=tensor.signed)
         return self.add((layouts.packed_rows(rows) if packed else rows.view(np.uint8)).reshape(-1))
@@ -65,20 +67,21 @@ class Constants:
         """Appends parameters of the output channels of one pass whose sums AGG gathers from ``table``."""
         assert layer.dense is not None
         columns = slice(chosen.first, chosen.first + chosen.count)
-        records = self._parameters(layer, layer.dense.bias[columns], columns, geometry)
-        return Columns(chosen, self.add(records), table=table)
+        parameters = self._parameters(layer, layer.dense.bias[columns], columns, geometry)
+        records = [parameters, *self._normalization(layer, geometry)]
+        return Columns(chosen, self.add(np.concatenate(records)), table=table)
 
     def add_columns(
         self, layer: LoweredLayer, operands: Operands | None, tile: Tile, chosen: ColumnRange, geometry: Geometry
     ) -> Columns:
         """Appends parameters and weight tiles of the output channels of one pass."""
         if layer.dense is None or operands is None:
-            return Columns(chosen)
+            return self._sum_columns(layer, chosen, geometry)
         middle = chosen.first + chosen.on_d
         on_d, on_l = slice(chosen.first, middle), slice(middle, middle + chosen.on_l)
         bipolar = chosen.planes == 1
         inputs = 8 * tile.step_bytes // operands.activation_bits
-        rows = layouts.padded(layer.dense.input.channels, 8 * isa().block_bytes // operands.activation_bits)
+        rows = layouts.padded(layer.dense.inputs, 8 * isa().block_bytes // operands.activation_bits)
         records = [
             self._parameters(layer, operands.bias_on_d(layer.dense, on_d), on_d, geometry),
             self._parameters(layer, operands.bias_on_l(layer.dense, on_l, rows, bipolar=bipolar), on_l, geometry),
@@ -95,7 +98,33 @@ class Constants:
             for step, length in steps
             if chosen.on_l
         ]
+        records += self._normalization(layer, geometry)
         return Columns(chosen, self.add(np.concatenate(records)), tuple(weights), tuple(planes))
+
+    def add_function(self, table: Table) -> int:
+        """Appends the entries of a function in the layout 'functions'."""
+        entries = np.zeros(layouts.padded(table.entries.size, 8 * isa().size("fun_unit")), np.uint8)
+        entries[: table.entries.size] = table.entries & 255
+        return self.add(entries)
+
+    def _sum_columns(self, layer: LoweredLayer, chosen: ColumnRange, geometry: Geometry) -> Columns:
+        """Parameters of output channels that are sums of AGG, if they have some."""
+        if not layer.has_parameters:
+            return Columns(chosen)
+        columns = slice(chosen.first, chosen.first + chosen.count)
+        bias = np.zeros(layer.output.channels, np.int64) if layer.bias is None else layer.bias
+        records = [self._parameters(layer, bias[columns], columns, geometry), *self._normalization(layer, geometry)]
+        return Columns(chosen, self.add(np.concatenate(records)))
+
+    def _normalization(self, layer: LoweredLayer, geometry: Geometry) -> list[layouts.Bytes]:
+        """What follows bias and multipliers where rows are normalized."""
+        found = layer.normalization
+        if found is None:
+            return []
+        return [
+            layouts.gain_records(found.gain, found.offset, geometry.lanes),
+            layouts.spread_record(found.epsilon, found.factor if found.centred else 0, geometry.lanes),
+        ]
 
     def _parameters(
         self, layer: LoweredLayer, bias: layouts.IntArray, columns: slice, geometry: Geometry

@@ -1,16 +1,71 @@
 # SPDX-License-Identifier: Apache-2.0
 """What AGG reads for a layer, edge set by edge set: rows of a tensor by a graph's edges, or of weights by features."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from hetfab.overlay.compiler.constants import Columns
 from hetfab.overlay.compiler.emitter import Affine, tensor_address
-from hetfab.overlay.compiler.lowered import DenseTerm, LoweredLayer, LoweredModel
-from hetfab.overlay.isa.codec import Segment
+from hetfab.overlay.compiler.lowered import (
+    SCORE_BITS,
+    Additive,
+    DenseTerm,
+    LoweredLayer,
+    LoweredModel,
+    Product,
+    Stored,
+)
+from hetfab.overlay.isa.arithmetic import Q8_BITS
+from hetfab.overlay.isa.codec import AttendKind, Segment
+from hetfab.overlay.isa.spec import isa
 from hetfab.overlay.isa.words import program_address
 from hetfab.overlay.layouts import blocks_of
 from hetfab.overlay.program import Edges, Symbol, SymbolKind
+
+_BEAT = isa().size("beat_bytes")
+_BLOCK_BEATS = isa().block_bytes // _BEAT
+#: Fraction bits of a logit.
+_LOGIT_FRACTION = Q8_BITS
+
+
+@dataclass(frozen=True)
+class ScoreRows:
+    """Rows of scores, keys or queries.
+
+    Attributes:
+        count: How many there are.
+        row_beats: Distance of two, 0 where all are the first.
+        address: Of the first.
+    """
+
+    count: int | Affine
+    row_beats: int
+    address: int | Affine
+
+
+@dataclass(frozen=True)
+class AttentionRead:
+    """What one ``attend`` compares.
+
+    Attributes:
+        kind: What a logit is made of.
+        sources: Scores or keys of the sources.
+        targets: Scores or queries of the destinations.
+        types: Scores of edge types, None for edges without types.
+        heads: Number of heads.
+        head_beats: Beats of keys of a head.
+        factor: Slope below zero, or multiplier of a product.
+        shift: Of a product.
+    """
+
+    kind: AttendKind
+    sources: ScoreRows
+    targets: ScoreRows
+    types: ScoreRows | None
+    heads: int
+    head_beats: int
+    factor: int
+    shift: int
 
 
 @dataclass(frozen=True)
@@ -25,6 +80,7 @@ class EdgeRead:
         address: Of the first channel that is summed, in row 0.
         unsigned: Whether rows hold uint8.
         weighted: Whether ids hold weights.
+        attention: What weights the rows instead of a mean, None for a mean.
     """
 
     edges: str
@@ -34,25 +90,48 @@ class EdgeRead:
     address: int | Affine
     unsigned: bool
     weighted: bool = False
+    attention: AttentionRead | None = None
+
+    @property
+    def contexts(self) -> int:
+        """Contexts of AGG that it takes."""
+        return 1 if self.attention is None else 2
+
+
+def target_beats(attention: Additive | Product) -> int:
+    """Beats of scores, or of queries, of a destination."""
+    if isinstance(attention, Additive):
+        return score_beats(attention.heads)
+    return attention.heads * _head_beats(attention)
+
+
+def score_beats(heads: int) -> int:
+    """Beats of a row of scores."""
+    return -(-heads * SCORE_BITS // (8 * _BEAT))
 
 
 def edges_of(layer: LoweredLayer, lowered: LoweredModel) -> list[Edges]:
     """The edge sets of a layer, in the order in which they are summed."""
     if layer.gathered and layer.dense is not None:
         return _feature_edges(layer, layer.dense, lowered)
-    return [
-        Edges(edges.name, edges.relations, edges.metapath, edges.source_type, edges.destination_type)
-        for edges in (aggregation.edges for aggregation in layer.aggregations)
-    ]
+    return [aggregation.edges for aggregation in layer.aggregations]
 
 
-def edge_reads(layer: LoweredLayer, edges: Sequence[Edges], columns: Columns) -> list[EdgeRead]:
+def edge_reads(
+    layer: LoweredLayer,
+    edges: Sequence[Edges],
+    columns: Columns,
+    node_types: Mapping[str, str],
+    zeros: Callable[[], int],
+) -> list[EdgeRead]:
     """What each edge set of a layer reads in one pass over the rows.
 
     Args:
         layer: The layer.
         edges: As ``edges_of`` gives them.
         columns: The output channels of the pass.
+        node_types: Of each tensor.
+        zeros: Gives the address of a block of zeros.
     """
     first, blocks = columns.range.first, blocks_of(layer.output.channels)
     if layer.gathered:
@@ -66,9 +145,45 @@ def edge_reads(layer: LoweredLayer, edges: Sequence[Edges], columns: Columns) ->
             row_blocks=blocks_of(each.input.channels),
             address=tensor_address(each.input.name, first),
             unsigned=not each.input.signed,
+            attention=None
+            if each.attention is None
+            else _attention_read(each.attention, node_types, each.edges, zeros),
         )
         for each in layer.aggregations
     ]
+
+
+def _attention_read(
+    attention: Additive | Product, node_types: Mapping[str, str], edges: Edges, zeros: Callable[[], int]
+) -> AttentionRead:
+    """Scores of an edge set, or its keys and queries."""
+
+    def rows(tensor: Stored | None, node_type: str) -> ScoreRows:
+        count = Affine(symbol=Symbol(SymbolKind.COUNT, node_type))
+        if tensor is None:
+            return ScoreRows(count, 0, zeros())
+        beats = score_beats(tensor.channels) if tensor.bits == SCORE_BITS else blocks_of(tensor.channels) * _BLOCK_BEATS
+        return ScoreRows(count, beats, tensor_address(tensor.name))
+
+    if isinstance(attention, Additive):
+        types = None if attention.types is None else rows(attention.types, node_types[attention.types.name])
+        ends = rows(attention.source, edges.source_type), rows(attention.destination, edges.destination_type)
+        kind = AttendKind.ADD if types is None else AttendKind.TYPED
+        return AttentionRead(kind, *ends, types, attention.heads, 0, attention.slope, 0)
+    multiplier, shift = product_scaling(attention.exponent)
+    ends = rows(attention.keys, edges.source_type), rows(attention.queries, edges.destination_type)
+    return AttentionRead(AttendKind.DOT, *ends, None, attention.heads, _head_beats(attention), multiplier, shift)
+
+
+def _head_beats(attention: Product) -> int:
+    """Beats of a head's part of a key; a single head may end within one, as rows are padded with zeros."""
+    return -(-attention.keys.channels // (attention.heads * _BEAT))
+
+
+def product_scaling(exponent: int) -> tuple[int, int]:
+    """Multiplier and shift that bring products of a scale ``2**exponent`` to Q.8."""
+    right = -_LOGIT_FRACTION - exponent
+    return (1, right) if right >= 0 else (1 << -right, 0)
 
 
 def has_negated_rows(layer: LoweredLayer) -> bool:

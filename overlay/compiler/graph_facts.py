@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hetfab.overlay.features import Features
-from hetfab.overlay.model.edges import EdgeSet
+from hetfab.overlay.program import Edges
 
 
 @dataclass(frozen=True)
@@ -60,10 +60,10 @@ class GraphFacts:
         name: For reports.
         counts: Vertices of each node type.
         features: Of each node type that has some.
-        sources: Of edge sets.
+        sources: Of edge sets that are relations or semantic graphs.
     """
 
     name: str
     counts: Mapping[str, int]
     features: Mapping[str, Features | FeatureCounts]
-    sources: Mapping[EdgeSet, Sources]
+    sources: Mapping[Edges, Sources]

@@ -7,12 +7,12 @@ channels, STORE writes the rows.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hetfab.overlay.compiler.constants import Columns
-from hetfab.overlay.compiler.edge_reads import EdgeRead
+from hetfab.overlay.compiler.edge_reads import AttentionRead, EdgeRead, score_beats
 from hetfab.overlay.compiler.emitter import Affine, Emitter, slot_of, tensor_address
-from hetfab.overlay.compiler.lowered import DenseTerm
+from hetfab.overlay.compiler.lowered import SCORE_BITS, DenseTerm, Table
 from hetfab.overlay.compiler.planning import PlannedLayer
 from hetfab.overlay.compiler.scratchpad import ScratchpadPart, places_in_scratchpad, scratchpad_part
 from hetfab.overlay.compiler.semaphores import Semaphore
@@ -20,14 +20,14 @@ from hetfab.overlay.design import Geometry
 from hetfab.overlay.isa.codec import ReduceMode, ReduceSource, Segment
 from hetfab.overlay.isa.spec import isa
 from hetfab.overlay.isa.words import program_address
-from hetfab.overlay.layouts import PLANE_CHANNELS, blocks_of
+from hetfab.overlay.layouts import PLANE_CHANNELS, blocks_of, padded
 from hetfab.overlay.model.scales import LARGEST_POST_LEFT
 from hetfab.overlay.program import Symbol, SymbolKind
 
 _BLOCK = isa().block_bytes
 _BEAT = 8
 #: Half words of out_ram that a group of lanes channels takes, by the bits of a value in DRAM.
-_HALF_WORDS = {4: 1, 8: 2, 32: 8}
+_HALF_WORDS = {4: 1, 8: 2, 16: 4, 32: 8}
 
 
 @dataclass(frozen=True)
@@ -49,13 +49,49 @@ class LayerCode:
         self._geometry = geometry
         self._source = source
 
-    def load_parameters(
-        self, columns: Columns, *, waits: Sequence[Semaphore], signals: Sequence[Semaphore] = ()
+    def load_numbers(
+        self,
+        planned: PlannedLayer,
+        columns: Columns,
+        function: int,
+        *,
+        waits: Sequence[Semaphore],
+        signals: Sequence[Semaphore],
     ) -> None:
-        """Bias and multipliers of a pass, to the next slot."""
+        """What VEC reads in a pass beside sums: bias and multipliers, a table.
+
+        Args:
+            planned: The layer.
+            columns: The output channels of the pass.
+            function: Offset of the table's entries in the constants, -1 for no table.
+            waits: Of the first copy.
+            signals: Of the last one.
+        """
+        layer = planned.layer
+        if layer.has_parameters:
+            self._load_parameters(planned, columns, waits=waits, signals=() if layer.table else signals)
+        if layer.table is not None:
+            before = () if layer.has_parameters else waits
+            self._load_function(layer.table, function, waits=before, signals=signals)
+
+    def _load_parameters(
+        self, planned: PlannedLayer, columns: Columns, *, waits: Sequence[Semaphore], signals: Sequence[Semaphore]
+    ) -> None:
+        """Bias and multipliers of a pass, and what a normalization reads beside them, to the next slot."""
         self._emitter.take("par_ram")
         words = self._groups(columns.range.on_d) + self._groups(columns.range.on_l)
+        if planned.layer.normalization is not None:
+            words = 2 * words + 1
         self._copy("load_parameters", "par_ram", columns.parameters, words, waits=waits, signals=signals)
+
+    def _load_function(
+        self, table: Table, offset: int, *, waits: Sequence[Semaphore], signals: Sequence[Semaphore]
+    ) -> None:
+        """The entries of a function."""
+        words = padded(table.entries.size, 8 * isa().size("fun_unit")) // 8
+        address = program_address(Segment.CONSTANTS, offset)
+        fields: dict[str, int | Affine] = {"ram": 0, "words": words, "address": address}
+        self._emitter.emit("load_function", fields, waits=waits, signals=signals)
 
     def load_weights(
         self,
@@ -110,17 +146,25 @@ class LayerCode:
 
     def contexts(self, reads: Sequence[EdgeRead], columns: Columns) -> None:
         """Tells AGG about all edge sets of a layer, if it can keep as many."""
-        if len(reads) <= self._geometry.agg_contexts:
+        if not self._share_a_context(reads):
             part = self._part(reads, columns)
-            for slot, (read, place) in enumerate(zip(reads, places_in_scratchpad(reads, part.source), strict=True)):
+            places = places_in_scratchpad(reads, part.source)
+            for slot, read, place in zip(_slots(reads), reads, places, strict=True):
                 self._context(slot, read, part, place)
+
+    def _share_a_context(self, reads: Sequence[EdgeRead]) -> bool:
+        """Whether AGG cannot keep contexts of all edge sets of a layer."""
+        return sum(read.contexts for read in reads) > self._geometry.agg_contexts
 
     def _part(self, reads: Sequence[EdgeRead], columns: Columns) -> ScratchpadPart:
         """What each edge set has of the scratchpad; edges with weights have no schedule."""
-        shared = len(reads) > self._geometry.agg_contexts
+        shared = self._share_a_context(reads)
         groups = self._groups(columns.range.count)
         scheduled = self._source is ReduceSource.SCHEDULE
         source = ReduceSource.TAGS if scheduled and any(read.weighted for read in reads) else self._source
+        if any(read.attention is not None for read in reads):
+            # A row takes as many trips of AGG as beats of its port: keeping it saves bytes, and no time.
+            source = ReduceSource.DRAM
         places = len(set(places_in_scratchpad(reads, source)))
         return scratchpad_part(self._geometry, source, places, groups, shared=shared)
 
@@ -155,6 +199,20 @@ class LayerCode:
                 "address": Affine(symbol=entries),
             },
         )
+        if read.attention is not None:
+            self._scores_context(slot + 1, read.attention)
+
+    def _scores_context(self, slot: int, attention: AttentionRead) -> None:
+        """Tells AGG where the scores of an edge set are."""
+        ends = {"configure_sources": attention.sources, "configure_targets": attention.targets}
+        for operation, rows in ends.items():
+            fields = {"scores": slot, "row_beats": rows.row_beats, "count": rows.count, "address": rows.address}
+            if operation == "configure_sources":
+                fields["head_beats"] = attention.head_beats
+            self._emitter.emit(operation, fields)
+        if attention.types is not None:
+            fields = {"scores": slot, "count": attention.types.count, "address": attention.types.address}
+            self._emitter.emit("configure_types", fields)
 
     def _matmuls(self, dense: DenseTerm, planned: PlannedLayer, columns: Columns, rows: int | Affine) -> None:
         for ring in ("acc_d_ram",) * bool(columns.range.on_d) + ("acc_l_ram",) * bool(columns.range.on_l):
@@ -181,9 +239,11 @@ class LayerCode:
             "to_l": int(on_l),
             "packed": int(planned.operands.packed),
             "row_blocks": planned.step_blocks(step),
-            "stride_blocks": planned.input_blocks,
+            "stride_blocks": planned.input_stride,
             "address": tensor_address(
-                dense.input.name, step * tile.step_bytes, tile.rows * planned.input_blocks * _BLOCK
+                dense.parts[step].name if dense.parts else dense.input.name,
+                0 if dense.parts else step * tile.step_bytes,
+                tile.rows * planned.input_stride * _BLOCK,
             ),
         }
         if on_d:
@@ -248,25 +308,28 @@ class LayerCode:
     ) -> None:
         """Sums over all edge sets: means, or for weights multiples of sums (docs/arithmetic.md)."""
         self._emitter.take("sum_ram")
-        many = len(reads) > self._geometry.agg_contexts
+        many = self._share_a_context(reads)
         part = self._part(reads, columns)
-        for number, read in enumerate(reads):
+        groups = self._groups(columns.range.count)
+        for number, (slot, read) in enumerate(zip(_slots(reads), reads, strict=True)):
             if many:
                 self._context(0, read, part, 0)
+            fields: dict[str, int | Affine] = {
+                "slot": 0 if many else slot,
+                "rows": rows,
+                "unsigned": int(read.unsigned),
+                "accumulate": int(number > 0),
+                "source": part.source,
+                "destination": Affine(0, planned.tile.rows),
+                "sum": slot_of("sum_ram"),
+            }
+            if read.attention is None:
+                fields |= {"mode": ReduceMode.MEAN, "weighted": int(read.weighted), "groups": groups}
+            else:
+                fields |= _attend_fields(read.attention, 1 if many else slot + 1, groups)
             self._emitter.emit(
-                "reduce",
-                {
-                    "slot": 0 if many else number,
-                    "rows": rows,
-                    "mode": ReduceMode.MEAN,
-                    "unsigned": int(read.unsigned),
-                    "weighted": int(read.weighted),
-                    "accumulate": int(number > 0),
-                    "groups": self._groups(columns.range.count),
-                    "source": part.source,
-                    "destination": Affine(0, planned.tile.rows),
-                    "sum": slot_of("sum_ram"),
-                },
+                "reduce" if read.attention is None else "attend",
+                fields,
                 waits=[Semaphore.SUM_FREE] if number == 0 else [],
                 signals=[Semaphore.SUM_FULL] if number == len(reads) - 1 else [],
             )
@@ -284,13 +347,16 @@ class LayerCode:
         first_word = part.first_group * _HALF_WORDS[planned.output_bits] // 2
         last_word = self._row_beats(planned, columns)
         own_words = self._groups(part.channels) * _HALF_WORDS[planned.output_bits] // 2
+        scores, table = layer.output.bits == SCORE_BITS, layer.table
         available: dict[str, int | Affine] = {
             "core": int(part.on_l),
-            "acc": slot_of("sum_ram" if layer.gathered else "acc_l_ram" if part.on_l else "acc_d_ram"),
-            "from_sum": int(layer.gathered),
+            "acc": slot_of("sum_ram" if layer.from_sum else "acc_l_ram" if part.on_l else "acc_d_ram"),
+            "from_sum": int(layer.from_sum),
             "sum": slot_of("sum_ram", part.first_group),
             "sum_groups": self._groups(columns.range.count) - 1,
-            "signed": int(layer.output.signed and not layer.relu),
+            "signed": int(table.signed if table else layer.output.signed and not layer.relu),
+            "width": (table.bits if table else layer.output.bits) - 1,
+            "mapped": int(table is not None),
             "highest": layer.output.highest,
             "packed": int(planned.packed_output),
             "with_acc": int(layer.dense is not None),
@@ -298,18 +364,20 @@ class LayerCode:
             "par": slot_of("par_ram", part.first_group),
             "rows": rows,
             "groups": self._groups(part.channels),
-            "row_blocks": blocks_of(self._row_beats(planned, columns) * _BEAT),
+            "row_blocks": 0 if scores else blocks_of(self._row_beats(planned, columns) * _BEAT),
             "row_words": last_word - first_word if part.last else own_words,
             "shift": layer.shift,
             "post_shift": LARGEST_POST_LEFT - layer.post_left + layer.post_shift,
         }
-        names = {field.name for field in isa().operation(layer.kind.value).fields}
-        unread = set() if layer.dense else {"acc", "par"}
+        if layer.normalization is not None:
+            available["post_shift"] = layer.normalization.shift
+        names = {field.name for field in isa().operation(layer.operation).fields}
+        unread = set() if layer.has_parameters else {"acc", "par"}
         full, free = (
             (Semaphore.ACC_L_FULL, Semaphore.ACC_L_FREE) if part.on_l else (Semaphore.ACC_D_FULL, Semaphore.ACC_D_FREE)
         )
         self._emitter.emit(
-            layer.kind.value,
+            layer.operation,
             {name: value for name, value in available.items() if name in names - unread},
             # The last of three goes to a sync: FULL, which nothing else can imply.
             waits=[
@@ -326,6 +394,9 @@ class LayerCode:
 
     def _store(self, planned: PlannedLayer, columns: Columns, rows: int | Affine) -> None:
         output = planned.layer.output
+        if output.bits == SCORE_BITS:
+            self._store_scores(planned, columns, rows)
+            return
         row_blocks = blocks_of(-(-output.channels * planned.output_bits // 8))
         self._emitter.emit(
             "store_rows",
@@ -344,9 +415,33 @@ class LayerCode:
             signals=[Semaphore.OUT_FREE],
         )
 
+    def _store_scores(self, planned: PlannedLayer, columns: Columns, rows: int | Affine) -> None:
+        """Rows of scores, which follow each other in out_ram and in DRAM."""
+        output, beats = planned.layer.output, self._row_beats(planned, columns)
+        last = replace(rows, constant=rows.constant - 1) if isinstance(rows, Affine) else rows - 1
+        # Only a stride of all rows of one beat follows from a symbol; longer rows are copied one by one.
+        joined = beats == 1
+        self._emitter.emit(
+            "store_runs",
+            {
+                "ram": slot_of("out_ram"),
+                "banks": 1,
+                "columns": last,
+                "ram_banks": 1,
+                "row_beats": beats,
+                "joined": int(joined),
+                "pixel_stride": rows if joined else beats,
+                "address": tensor_address(output.name, 0, planned.tile.rows * beats * _BEAT),
+            },
+            waits=[Semaphore.OUT_FULL],
+            signals=[Semaphore.OUT_FREE],
+        )
+
     def _row_beats(self, planned: PlannedLayer, columns: Columns) -> int:
         """Beats of a row that a pass writes: whole ones of its channels, and in the last pass the padding too."""
         chosen, channels = columns.range, planned.layer.output.channels
+        if planned.layer.output.bits == SCORE_BITS:
+            return score_beats(channels)
         if chosen.first + chosen.count < channels:
             return chosen.count * planned.output_bits // (8 * _BEAT)
         row = blocks_of(-(-channels * planned.output_bits // 8)) * _BLOCK
@@ -365,3 +460,22 @@ class LayerCode:
 
     def _l_groups(self, columns: Columns) -> int:
         return -(-columns.range.on_l // self._geometry.gemm_l_cols)
+
+
+def _slots(reads: Sequence[EdgeRead]) -> list[int]:
+    """The first context of each edge set."""
+    return [sum(read.contexts for read in reads[:number]) for number in range(len(reads))]
+
+
+def _attend_fields(attention: AttentionRead, scores: int, groups: int) -> dict[str, int | Affine]:
+    """What ``attend`` says beside ``reduce``: both passes at once, nothing spilled."""
+    return {
+        "scores": scores,
+        "kind": attention.kind,
+        "maxima": 1,
+        "weigh": 1,
+        "heads": attention.heads,
+        "head_groups": groups // attention.heads,
+        "shift": attention.shift,
+        "factor": attention.factor,
+    }

@@ -4,19 +4,22 @@
 import enum
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from hetfab.overlay.model.edges import EdgeSet
+from hetfab.overlay.isa.attention import LOGIT_BITS
 from hetfab.overlay.model.scales import Scales
+from hetfab.overlay.program import Edges, Stack
 
 IntArray: TypeAlias = npt.NDArray[np.int64]
 
 #: A tensor or weights of at most this width can be held two in a byte.
 _NIBBLE_BITS = 4
+#: Of scores and logits of attention.
+SCORE_BITS = LOGIT_BITS
 
 
 class LayerKind(enum.Enum):
@@ -26,6 +29,7 @@ class LayerKind(enum.Enum):
     COMBINE = "combine"
     EXPORT_SUMS = "export_sums"
     EXPORT_ACCUMULATORS = "export_accumulators"
+    NORMALIZE = "normalize"
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +39,7 @@ class Stored:
     Attributes:
         name: Name in the model; of a feature tensor, the model input.
         channels: Columns.
-        bits: 2 to 8, or 32 for logits.
+        bits: 2 to 8, 16 for scores, or 32 for logits.
         signed: Whether its integers are signed.
         exponent: The scale is ``mantissa * 2**exponent``.
         origin: "features", "constant", "computed" or "output".
@@ -80,6 +84,7 @@ class DenseTerm:
         weight_bits: Width of each column, [N], 1 to 8.
         bias: [N].
         scales: Of the result, [N].
+        parts: Parts of the input, a stack, whose rows stand side by side, each padded to whole blocks; else none.
     """
 
     input: Stored
@@ -87,14 +92,149 @@ class DenseTerm:
     weight_bits: IntArray
     bias: IntArray
     scales: Scales
+    parts: tuple[Stored, ...] = ()
+
+    @property
+    def rows(self) -> Stored:
+        """A tensor with a row for each of the result."""
+        return self.parts[0] if self.parts else self.input
+
+    @property
+    def inputs(self) -> int:
+        """Input channels, with those that pad parts."""
+        return len(self.weight)
+
+
+@dataclass(frozen=True, eq=False)
+class Additive:
+    """Weights of edges from scores in Q.8, a softmax for each head: of the source, the destination and the edge's type.
+
+    Attributes:
+        source: int16 [sources, heads], None for zeros.
+        destination: int16 [destinations, heads], None for zeros.
+        types: int16 [types, heads], None for edges without types.
+        slope: Of negative sums, in Q.12.
+    """
+
+    source: Stored | None
+    destination: Stored | None
+    types: Stored | None
+    slope: int
+
+    @property
+    def scores(self) -> tuple[Stored, ...]:
+        """All tensors that it reads."""
+        return tuple(score for score in (self.source, self.destination, self.types) if score is not None)
+
+    @property
+    def heads(self) -> int:
+        """Number of heads."""
+        return self.scores[0].channels
+
+
+@dataclass(frozen=True, eq=False)
+class Product:
+    """Weights of edges from products of a query and a key, a softmax for each head.
+
+    Attributes:
+        queries: [destinations, heads * A].
+        keys: [sources, heads * A].
+        heads: Number of heads.
+        exponent: The scale of the products is ``2**exponent``.
+    """
+
+    queries: Stored
+    keys: Stored
+    heads: int
+    exponent: int
+
+    @property
+    def scores(self) -> tuple[Stored, ...]:
+        """All tensors that it reads."""
+        return self.queries, self.keys
 
 
 @dataclass(frozen=True, eq=False)
 class Aggregation:
-    """Mean of a stored tensor's rows over edges."""
+    """A sum of a stored tensor's rows over edges, by default their mean.
+
+    Attributes:
+        input: Rows of the sources.
+        edges: The edges.
+        attention: What weights them instead.
+    """
 
     input: Stored
-    edges: EdgeSet
+    edges: Edges
+    attention: Additive | Product | None = None
+
+    @property
+    def reads(self) -> tuple[Stored, ...]:
+        """All tensors that it reads."""
+        return self.input, *(self.attention.scores if self.attention is not None else ())
+
+    def reading(self, tensors: Mapping[str, Stored]) -> "Aggregation":
+        """The same with other tensors in the place of those that are named."""
+
+        def other(tensor: Stored) -> Stored:
+            return tensors.get(tensor.name, tensor)
+
+        attention = self.attention
+        match attention:
+            case Additive(source, destination, types):
+                attention = replace(
+                    attention,
+                    source=source and other(source),
+                    destination=destination and other(destination),
+                    types=types and other(types),
+                )
+            case Product(queries, keys):
+                attention = replace(attention, queries=other(queries), keys=other(keys))
+        return replace(self, input=other(self.input), attention=attention)
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """A unary function of integers.
+
+    Attributes:
+        bits: Width of its argument.
+        signed: Whether the argument is signed.
+        entries: Results in the order of the argument's bits read as unsigned, [2**bits].
+    """
+
+    bits: int
+    signed: bool
+    entries: IntArray
+
+
+@dataclass(frozen=True, eq=False)
+class Normalization:
+    """LayerNorm or L2 of a layer's result in 16 bits, as ``overlay.isa.normalization`` states it.
+
+    Attributes:
+        gain: [C].
+        offset: [C].
+        factor: Channels, or 1 for L2.
+        epsilon: In the units of the formula.
+        centred: Whether the mean is subtracted.
+        shift: After gain and offset.
+    """
+
+    gain: IntArray
+    offset: IntArray
+    factor: int
+    epsilon: int
+    centred: bool
+    shift: int
+
+
+@dataclass(frozen=True)
+class StackPart:
+    """Which part of a stacked tensor a tensor is."""
+
+    whole: str
+    number: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,6 +254,9 @@ class LoweredLayer:
         parts: Where AGG computes the dense term, summing for each vertex the rows of weights that its non-zero features
             name: the parts that these are split into by their values. 0 where the matrix engines compute it.
         weighted: Whether AGG multiplies these rows by the features' values.
+        table: The function of what is rounded, None for none.
+        normalization: What becomes of the rows of ``NORMALIZE``, None otherwise.
+        bias: Of a sum without a dense term, in its steps, [N]; None for none.
     """
 
     kind: LayerKind
@@ -127,6 +270,30 @@ class LoweredLayer:
     relu: bool
     parts: int = 0
     weighted: bool = False
+    table: Table | None = None
+    normalization: Normalization | None = None
+    bias: IntArray | None = None
+
+    @property
+    def operation(self) -> str:
+        """Name of the vector operation."""
+        wide = self.table is not None or self.output.bits == SCORE_BITS
+        return f"{self.kind.value}_function" if wide else self.kind.value
+
+    @property
+    def from_sum(self) -> bool:
+        """Whether AGG's sums take the place of the accumulators."""
+        return self.gathered or (self.kind is LayerKind.NORMALIZE and self.dense is None) or self.bias is not None
+
+    @property
+    def has_parameters(self) -> bool:
+        """Whether VEC reads bias and multipliers."""
+        return self.dense is not None or self.from_sum
+
+    @property
+    def is_loaded(self) -> bool:
+        """Whether LOAD brings numbers of the layer for VEC."""
+        return self.has_parameters or self.table is not None
 
     @property
     def gathered(self) -> bool:
@@ -146,7 +313,18 @@ class LoweredLayer:
 
 @dataclass(frozen=True, eq=False)
 class LoweredModel:
-    """Layers in topological order, and whose nodes each tensor's rows are."""
+    """Layers in topological order, and whose nodes each tensor's rows are.
+
+    Attributes:
+        layers: The layers.
+        stored: All tensors in DRAM by name.
+        node_types: Of each tensor, whose nodes its rows are; a stack's name where they are those of several types.
+        fixed_counts: Nodes of types that a learned table fixes.
+        output: The logits.
+        lsb_exponent: Of the logits' LSB.
+        stacks: Types whose rows are those of others.
+        parts: Tensors that are parts of others.
+    """
 
     layers: tuple[LoweredLayer, ...]
     stored: Mapping[str, Stored]
@@ -154,18 +332,31 @@ class LoweredModel:
     fixed_counts: Mapping[str, int]
     output: Stored
     lsb_exponent: int
+    stacks: tuple[Stack, ...] = ()
+    parts: Mapping[str, StackPart] = field(default_factory=dict)
+
+    def writers(self, name: str) -> list[int]:
+        """The layers that write a tensor or parts of it, by number."""
+        names = {name, *(part for part, place in self.parts.items() if place.whole == name)}
+        found = [number for number, layer in enumerate(self.layers) if layer.output.name in names]
+        return found or (self.writers(self.parts[name].whole) if name in self.parts else [])
 
     def packs(self, tensor: Stored) -> bool:
         """Whether a tensor can be stored two channels a byte: it is narrow enough, and so are all its readers.
 
-        Aggregations read bytes; a matrix engine takes nibbles where its weights have at most 4 bits too.
+        Aggregations read bytes, stacks are bytes; a matrix engine takes nibbles where its weights have at most 4 bits.
         """
-        return tensor.bits <= _NIBBLE_BITS and not any(
-            any(aggregation.input is tensor for aggregation in layer.aggregations)
-            or (
-                layer.product is not None
-                and layer.product.input is tensor
-                and layer.product.weight_bits.max() > _NIBBLE_BITS
+        stacked = tensor.name in self.parts or tensor.name in {part.whole for part in self.parts.values()}
+        return (
+            tensor.bits <= _NIBBLE_BITS
+            and not stacked
+            and not any(
+                any(tensor in aggregation.reads for aggregation in layer.aggregations)
+                or (
+                    layer.product is not None
+                    and layer.product.input is tensor
+                    and layer.product.weight_bits.max() > _NIBBLE_BITS
+                )
+                for layer in self.layers
             )
-            for layer in self.layers
         )

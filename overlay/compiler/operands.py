@@ -100,5 +100,5 @@ def _reach(dense: DenseTerm, activation_bits: int) -> IntArray:
     """
     largest = (1 << activation_bits) - 1
     up, down = (np.maximum(signed, 0).sum(axis=0) for signed in (dense.weight, -dense.weight))
-    bipolar = padded(len(dense.weight), 8 * isa().block_bytes // activation_bits)
+    bipolar = padded(dense.inputs, 8 * isa().block_bytes // activation_bits)
     return np.asarray(largest * np.where(dense.weight_bits == 1, bipolar, np.maximum(up, down)), np.int64)

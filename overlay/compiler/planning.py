@@ -2,10 +2,12 @@
 """Plans each layer: formats of its operands, its cuts, and whether its result is stored two channels a byte."""
 
 from dataclasses import dataclass
+from typing import TypedDict
 
 import numpy as np
 
-from hetfab.overlay.compiler.lowered import IntArray, LoweredLayer, LoweredModel
+from hetfab.overlay.compiler.edge_reads import target_beats
+from hetfab.overlay.compiler.lowered import SCORE_BITS, IntArray, LoweredLayer, LoweredModel
 from hetfab.overlay.compiler.operands import GEMM_D, GEMM_L, NOT_ON_L, Operands, operands_of
 from hetfab.overlay.compiler.tiling import LayerShape, Tile, choose_tile, stored_row_bytes
 from hetfab.overlay.design import Geometry
@@ -14,6 +16,8 @@ from hetfab.overlay.isa.spec import isa
 from hetfab.overlay.layouts import blocks_of, stored_bits
 
 _BLOCK = isa().block_bytes
+_LARGEST_ROWS = isa().operation("matmul").field("rows").largest
+_ATTEND_WORDS = isa().size("attend_words")
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +46,13 @@ class PlannedLayer:
         """Length of a row of the dense term's input in blocks."""
         if self.layer.product is None or self.operands is None:
             return 0
-        return blocks_of(-(-self.layer.product.input.channels * self.operands.activation_bits // 8))
+        return blocks_of(-(-self.layer.product.inputs * self.operands.activation_bits // 8))
+
+    @property
+    def input_stride(self) -> int:
+        """Distance of two rows of the dense term's input in blocks."""
+        product = self.layer.product
+        return self.input_blocks // max(1, len(product.parts)) if product is not None else 0
 
     def weight_bits_on_cores(self) -> dict[str, IntArray]:
         """Widths of the weights of the output channels on each core, pass by pass."""
@@ -84,6 +94,15 @@ def plan_layers(
     return tuple(planner.plan(layer) for layer in lowered.layers)
 
 
+class _Limits(TypedDict):
+    """Members of ``LayerShape`` that most layers leave as they are."""
+
+    normalized: bool
+    whole: bool
+    one_core: bool
+    most_rows: int
+
+
 @dataclass(frozen=True, eq=False)
 class _Planner:
     """What the plans of all layers share; ``packed`` holds the names of packed tensors, as far as is known."""
@@ -118,16 +137,17 @@ class _Planner:
     def _shape(self, layer: LoweredLayer, operands: Operands | None, packed_output: bool) -> LayerShape:
         output_bits = stored_bits(layer.output.bits, packed_output)
         channels, aggregated = layer.output.channels, layer.aggregates
+        limits = self._limits(layer)
         if layer.product is None or operands is None:
-            return LayerShape(
-                0, False, 0, (), False, frozenset(), channels, aggregated, output_bits, layer.dense is not None
-            )
+            biased = layer.has_parameters
+            return LayerShape(0, False, 0, (), False, frozenset(), channels, aggregated, output_bits, biased, **limits)
         planes, cores = operands.planes, operands.cores
         if self.share_on_d is not None and NOT_ON_L in planes:
             # A share holds for layers that both cores can serve.
             cores = frozenset({GEMM_D})
         return LayerShape(
-            row_bytes=stored_row_bytes(layer.product.input.channels, operands.activation_bits),
+            row_bytes=stored_row_bytes(layer.product.inputs, operands.activation_bits),
+            parts=max(1, len(layer.product.parts)),
             packed=operands.packed,
             slices=operands.slices,
             planes=tuple(sorted(planes)) if self.any_order else planes,
@@ -137,4 +157,20 @@ class _Planner:
             aggregated=aggregated,
             output_bits=output_bits,
             biased=True,
+            **limits,
         )
+
+    def _limits(self, layer: LoweredLayer) -> _Limits:
+        """What attention, rows of 16 bits and normalization ask of the cuts."""
+        groups = -(-layer.output.channels // self.geometry.lanes)
+        normalized = layer.normalization is not None
+        rows = [self.geometry.norm_words // groups] if normalized else []
+        attentions = [each.attention for each in layer.aggregations if each.attention is not None]
+        rows += [_ATTEND_WORDS // max(groups, target_beats(each)) for each in attentions]
+        alone = normalized or layer.output.bits == SCORE_BITS
+        return {
+            "normalized": normalized,
+            "whole": alone or bool(attentions),
+            "one_core": alone,
+            "most_rows": min([*rows, _LARGEST_ROWS]),
+        }

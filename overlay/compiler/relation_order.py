@@ -49,7 +49,7 @@ def order_relations(
         return lowered, ()
     layers, orders = [], []
     for layer in lowered.layers:
-        if len(layer.aggregations) > 1:
+        if len(layer.aggregations) > 1 and all(each.edges in facts.sources for each in layer.aggregations):
             layer, found = _ordered(layer, facts, buffer_bytes)
             orders.append(found)
         layers.append(layer)

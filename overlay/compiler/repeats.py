@@ -8,7 +8,16 @@ shared by all of them.
 from dataclasses import replace
 from typing import TypeAlias
 
-from hetfab.overlay.compiler.lowered import Aggregation, IntArray, LoweredLayer, LoweredModel, Stored
+from hetfab.overlay.compiler.lowered import (
+    Additive,
+    Aggregation,
+    IntArray,
+    LoweredLayer,
+    LoweredModel,
+    Normalization,
+    Product,
+    Stored,
+)
 
 _Key: TypeAlias = tuple[object, ...]
 
@@ -16,11 +25,12 @@ _Key: TypeAlias = tuple[object, ...]
 def without_repeats(lowered: LoweredModel) -> LoweredModel:
     """The same model in which layers that compute the same tensor are one."""
     kept: dict[_Key, LoweredLayer] = {}
+    placed = set(lowered.parts) | {part.whole for part in lowered.parts.values()}
     stands_for: dict[str, Stored] = {}
     layers = []
     for given in lowered.layers:
         layer = _reading(given, stands_for)
-        first = kept.setdefault(_key(layer), layer)
+        first = layer if layer.output.name in placed else kept.setdefault(_key(layer), layer)
         if first is layer:
             layers.append(layer)
         else:
@@ -34,9 +44,7 @@ def _reading(layer: LoweredLayer, stands_for: dict[str, Stored]) -> LoweredLayer
     dense = layer.dense
     if dense is not None:
         dense = replace(dense, input=stands_for.get(dense.input.name, dense.input))
-    aggregations = tuple(
-        Aggregation(stands_for.get(each.input.name, each.input), each.edges) for each in layer.aggregations
-    )
+    aggregations = tuple(each.reading(stands_for) for each in layer.aggregations)
     return replace(layer, dense=dense, aggregations=aggregations)
 
 
@@ -51,9 +59,34 @@ def _key(layer: LoweredLayer) -> _Key:
         (output.channels, output.bits, output.signed, output.exponent, output.mantissa),
         output.name if output.origin == "output" else "",
         product,
-        tuple((each.input.name, each.edges) for each in layer.aggregations),
+        tuple(_aggregation(each) for each in layer.aggregations),
+        () if layer.table is None else (layer.table.bits, layer.table.signed, _content(layer.table.entries)),
+        () if layer.normalization is None else _normalization(layer.normalization),
+        () if layer.bias is None else _content(layer.bias),
         (layer.shift, layer.post_left, layer.post_shift, layer.relu),
     )
+
+
+def _aggregation(aggregation: Aggregation) -> _Key:
+    attention = aggregation.attention
+    numbers: _Key = ()
+    match attention:
+        case Additive(slope=slope):
+            numbers = (
+                slope,
+                *(
+                    None if score is None else score.name
+                    for score in (attention.source, attention.destination, attention.types)
+                ),
+            )
+        case Product(heads=heads, exponent=exponent):
+            numbers = (heads, exponent, attention.queries.name, attention.keys.name)
+    return aggregation.input.name, aggregation.edges, type(attention), numbers
+
+
+def _normalization(found: Normalization) -> _Key:
+    numbers = found.factor, found.epsilon, found.centred, found.shift
+    return *numbers, _content(found.gain), _content(found.offset)
 
 
 def _content(values: IntArray) -> tuple[tuple[int, ...], bytes]:

@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from hetfab.overlay.compiler.lowered import SCORE_BITS
 from hetfab.overlay.compiler.operands import GEMM_D, GEMM_L, NOT_ON_L
 from hetfab.overlay.compiler.rings import RING_MEMORIES, SLOTS, slot_words
 from hetfab.overlay.design import Geometry
@@ -27,6 +28,8 @@ _PLANE_WORDS = isa().operation("matmul_planes").field("row_words").largest
 _ROW_WORDS = isa().operation("combine").field("row_words").largest
 #: Rows of a graph that a choice is made for: weights are loaded once for so many rows.
 _NOMINAL_ROWS = 4096
+#: Of a share of GEMM-D in a layer that one core computes: from here on it is GEMM-D.
+_HALF = 0.5
 #: Cycles that an instruction costs a core beyond its trips, roughly: issue, decoding, the pipeline's depth.
 _INSTRUCTION = 40
 
@@ -44,8 +47,13 @@ class LayerShape:
         cores: The cores that can serve the layer.
         channels: Output channels.
         aggregated: Whether it has aggregations.
-        output_bits: Bits that an output value takes in DRAM: 4, 8 or 32.
+        output_bits: Bits that an output value takes in DRAM: 4, 8, 16 or 32.
         biased: Whether VEC reads bias and multipliers.
+        normalized: Whether rows are normalized: their numbers follow bias and multipliers.
+        whole: Whether a pass takes all output channels: of attention, or of rows that one instruction must write.
+        one_core: Whether one core computes all of them.
+        most_rows: Rows of a tile that a memory within an engine holds.
+        parts: Parts of a row of the dense term's input, which are not side by side in DRAM: a step takes one.
     """
 
     row_bytes: int
@@ -58,6 +66,11 @@ class LayerShape:
     aggregated: bool
     output_bits: int
     biased: bool
+    normalized: bool = False
+    whole: bool = False
+    one_core: bool = False
+    most_rows: int = _LARGEST_ROWS
+    parts: int = 1
 
 
 @dataclass(frozen=True)
@@ -157,6 +170,8 @@ class _Cutter:
         GEMM-L's field for the length of a step is the narrowest.
         """
         blocks = self.shape.row_bytes // _BLOCK
+        if self.shape.parts > 1:
+            return [self.shape.row_bytes // self.shape.parts]
         most = _PLANE_WORDS // self.l_row_words(_BLOCK)
         sizes = dict.fromkeys(-(-blocks // count) for count in range(1, blocks + 1))
         return [size * _BLOCK for size in sizes if size <= most] or [0]
@@ -167,6 +182,8 @@ class _Cutter:
         if self.shape.aggregated:
             most = min(most, self.aggregated_channels)
         unit = self.block_channels if self.shape.aggregated else self.unit
+        if self.shape.whole:
+            return [self.shape.channels] if self.shape.channels <= most else []
         whole = range(unit, min(most, self.shape.channels - 1) + 1, unit)
         return [*whole, *([self.shape.channels] if self.shape.channels <= most else [])]
 
@@ -176,6 +193,8 @@ class _Cutter:
             return [width]
         if self.shape.cores == {GEMM_L}:
             return [0]
+        if self.shape.one_core:
+            return [0, width] if self.share is None else [width if self.share >= _HALF else 0]
         if self.share is not None:
             exact = self.share * width
             return [width if self.share >= 1 else min(int(exact) // self.unit * self.unit, width)]
@@ -274,7 +293,7 @@ class _Cutter:
         """Trips of VEC: a group of lanes channels each, four where results are int32."""
         groups = -(-on_d // self.geometry.lanes) + -(-on_l // self.geometry.lanes)
         parts = (on_d > 0) + (on_l > 0)
-        return rows * groups * (4 if self.shape.output_bits == 32 else 1) + parts * _INSTRUCTION
+        return rows * groups * max(1, self.shape.output_bits // 8) + parts * _INSTRUCTION
 
     def fits(self, chosen: ColumnRange, step_bytes: int) -> bool:
         """Whether GEMM-L's sums hold its channels of a pass, slots its weights and parameters, fields its sizes."""
@@ -284,19 +303,24 @@ class _Cutter:
         needs = {
             "wgt_d_ram": self.d_words(-(-on_d // geometry.gemm_d_cols), step_bytes),
             "wgt_l_ram": self.l_words(-(-on_l // geometry.gemm_l_cols), chosen.planes, step_bytes),
-            "par_ram": (-(-on_d // geometry.lanes) + -(-on_l // geometry.lanes)) * self.shape.biased,
+            "par_ram": self.parameter_words(on_d, on_l),
         }
         return all(words <= self.slots[memory] for memory, words in needs.items())
+
+    def parameter_words(self, on_d: int, on_l: int) -> int:
+        """Words of par_ram of a pass."""
+        groups = -(-on_d // self.geometry.lanes) + -(-on_l // self.geometry.lanes)
+        return (2 * groups + 1 if self.shape.normalized else groups) * self.shape.biased
 
     def fields_hold(self, on_d: int, on_l: int) -> bool:
         """Whether VEC's narrowest field can name what a pass takes, padding included."""
         groups = max(-(-on_d // self.geometry.lanes), -(-on_l // self.geometry.lanes))
-        words = groups * (4 if self.shape.output_bits == 32 else 1) + _BEATS
+        words = groups * max(1, self.shape.output_bits // 8) + _BEATS
         return words <= _ROW_WORDS
 
     def rows(self, on_d: int, on_l: int, step_bytes: int) -> int:
         """Rows of a tile: what all buffers hold, whole blocks of the cores' arrays where there is room."""
-        geometry, most = self.geometry, _LARGEST_ROWS
+        geometry, most = self.geometry, self.shape.most_rows
         blocks: list[int] = []
         if step_bytes and on_d:
             held = self.slots["act_d_ram"] // (step_bytes // _BEAT) * geometry.gemm_d_rows
@@ -317,6 +341,8 @@ class _Cutter:
     def out_words(self, width: int) -> int:
         """Words of out_ram that a row of a pass takes; the last pass writes what pads the row too."""
         count = -(-width * self.shape.output_bits // 8)
+        if self.shape.output_bits == SCORE_BITS:
+            return -(-count // _BEAT)
         between = width < self.shape.channels and count % _BLOCK
         return blocks_of(count + _BLOCK - 1 if between else count) * _BEATS
 
@@ -345,7 +371,7 @@ class _Cutter:
     def too_small(self, name: str) -> DesignTooSmallError:
         """Names the first buffer that cannot hold one row of the smallest cut."""
         shape, geometry = self.shape, self.geometry
-        width = min(shape.channels, self.block_channels)
+        width = shape.channels if shape.whole else min(shape.channels, self.block_channels)
         if shape.aggregated and width > self.aggregated_channels:
             groups = -(-width // geometry.lanes)
             return DesignTooSmallError(
@@ -372,7 +398,7 @@ class _Cutter:
         if shape.aggregated:
             needs["sum_ram"] = -(-width // geometry.lanes)
         if shape.biased:
-            needs["par_ram"] = -(-on_d // geometry.lanes) + -(-on_l // geometry.lanes)
+            needs["par_ram"] = self.parameter_words(on_d, on_l)
         if not shape.row_bytes:
             return needs
         if on_d:

@@ -22,7 +22,7 @@ from hetfab.overlay.costs.bursts import (
 )
 from hetfab.overlay.design import Geometry
 from hetfab.overlay.isa.codec import ReduceSource
-from hetfab.overlay.isa.loops import loops
+from hetfab.overlay.isa.loops import Loop, loops
 from hetfab.overlay.isa.spec import isa
 
 Array: TypeAlias = npt.NDArray[Any]
@@ -250,18 +250,35 @@ def vector_cost(fields: Fields, geometry: Geometry) -> Cost:
     """Cost of VEC's operations: one trip per output word, two when it holds two groups.
 
     Args:
-        fields: rows, row_words and, where the operation has them, packed and wide.
-        geometry: Not used: a trip makes one group of lanes channels in any design.
+        fields: rows, row_words and, where the operation has them, packed, wide and mapped.
+        geometry: Says whether there are functions or normalization, whose pipeline is longer.
     """
-    cycles = loops()["vec_groups"].cycles(fields["rows"] * fields["row_words"] * _halves(fields))
+    cycles = _vec_loop(geometry).cycles(fields["rows"] * fields["row_words"] * _halves(fields))
     # Rows are pixels where a residual is added, or where they go to exp_ram.
     pixels = np.ones_like(cycles) if "wide" in fields else fields.get("to_exp", np.zeros_like(cycles))
     return _cost(cycles + pixels * loops()["vec_context"].cycles(1))
 
 
+def _vec_loop(geometry: Geometry) -> Loop:
+    return loops()["vec_functions" if geometry.fun_words or geometry.norm_words else "vec_groups"]
+
+
 def _halves(fields: Fields) -> Array:
-    """Trips that an output word of VEC takes: two where it holds two groups."""
-    return np.asarray(1 + fields.get("packed", 0) * (1 - fields.get("wide", 0)))
+    """Trips that an output word of VEC takes: two where it holds two groups, or entries of a table."""
+    return np.asarray(1 + fields.get("packed", 0) * (1 - fields.get("wide", 0)) + fields.get("mapped", 0))
+
+
+def normalize_cost(fields: Fields, geometry: Geometry) -> Cost:
+    """Cost of VEC's normalization: two trips per group, one per row, and one per output word.
+
+    Args:
+        fields: rows, groups and row_words.
+        geometry: As for ``vector_cost``.
+    """
+    rows, table = fields["rows"], loops()
+    groups = rows * fields["groups"]
+    cycles = _vec_loop(geometry).cycles(groups) + table["norm_sums"].cycles(groups)
+    return _cost(cycles + table["norm_roots"].cycles(rows) + table["norm_groups"].cycles(rows * fields["row_words"]))
 
 
 def pool_cost(fields: Fields, geometry: Geometry) -> Cost:
@@ -270,11 +287,11 @@ def pool_cost(fields: Fields, geometry: Geometry) -> Cost:
     Args:
         fields: rows, row_words, where the operation has them packed and wide, and from the context
             ``pool.lines`` and ``pool.columns``.
-        geometry: Not used.
+        geometry: As for ``vector_cost``.
     """
     taps = fields["pool.lines"] * fields["pool.columns"]
     trips = fields["rows"] * fields["row_words"] * _halves(fields) * taps
-    return _cost(loops()["vec_groups"].cycles(trips) + loops()["vec_context"].cycles(2))
+    return _cost(_vec_loop(geometry).cycles(trips) + loops()["vec_context"].cycles(2))
 
 
 def depthwise_cost(fields: Fields, geometry: Geometry) -> Cost:
@@ -403,6 +420,11 @@ COSTS: dict[str, Callable[[Fields, Geometry], Cost]] = {
     "combine": vector_cost,
     "export_sums": vector_cost,
     "export_accumulators": vector_cost,
+    "requantize_function": vector_cost,
+    "combine_function": vector_cost,
+    "normalize": normalize_cost,
+    # Of the four banks, all take the same beat.
+    "load_function": lambda fields, geometry: load_words_cost(fields, BEAT_BYTES),
     "load_depthwise": lambda fields, geometry: load_words_cost(fields, geometry.word_bytes("dwp_ram")),
     "configure_pixels": lambda fields, geometry: sync_cost(fields),
     "configure_pool": lambda fields, geometry: sync_cost(fields),
@@ -411,6 +433,9 @@ COSTS: dict[str, Callable[[Fields, Geometry], Cost]] = {
     "pool_average": pool_cost,
     "depthwise": depthwise_cost,
     "configure_features": configure_features_cost,
+    "configure_sources": lambda fields, geometry: sync_cost(fields),
+    "configure_targets": lambda fields, geometry: sync_cost(fields),
+    "configure_types": lambda fields, geometry: sync_cost(fields),
     "configure_destinations": lambda fields, geometry: sync_cost(fields),
     "configure_ids": lambda fields, geometry: sync_cost(fields),
     "configure_spilled": lambda fields, geometry: sync_cost(fields),

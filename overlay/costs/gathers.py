@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What each ``reduce`` of a stream meets in the graph: edges, rows that its scratchpad lacks, bursts. Exact counts."""
 
+from collections.abc import Iterator
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -61,35 +62,50 @@ def gathers(
     """
     names = ("edges", "empty", "first_unit", "units", "misses", "feature_bursts", "merged_bursts", "spilled_bursts")
     found = {name: np.zeros(len(rows), np.int64) for name in names}
-    tags, following = Tags(geometry), 0
-    for i in range(len(rows)):
-        while following < len(cleared) and cleared[following] < rows[i]:
-            tags.clear(int(clears["first_block"][following]), int(clears["slot_bits"][following]))
-            following += 1
-        one = {name: int(values[i]) for name, values in fields.items()}
+    for i, (one, tags) in enumerate(with_tags(fields, geometry, rows, clears, cleared)):
         if one["rows"] and one["groups"]:
             for name, value in _gather(one, graph, tags).items():
                 found[name][i] = value
     return Gather(**found)
 
 
+def with_tags(
+    fields: Fields, geometry: Geometry, rows: Array, clears: Fields, cleared: Array
+) -> Iterator[tuple[dict[str, int], Tags]]:
+    """Each instruction's fields with the tags that it finds, which what is made of them must leave as it does.
+
+    Args:
+        fields: Of every instruction of an operation.
+        geometry: Gives the scratchpad.
+        rows: Index of each in the stream.
+        clears: Fields of every ``configure_features``, which clears tags.
+        cleared: Its index in the stream.
+    """
+    tags, following = Tags(geometry), 0
+    for i in range(len(rows)):
+        while following < len(cleared) and cleared[following] < rows[i]:
+            tags.clear(int(clears["first_block"][following]), int(clears["slot_bits"][following]))
+            following += 1
+        yield {name: int(values[i]) for name, values in fields.items()}, tags
+
+
 def _gather(f: dict[str, int], graph: npt.NDArray[np.uint8], tags: Tags) -> dict[str, int]:
     scheduled = f["source"] == ReduceSource.SCHEDULE
     record = _RUN if scheduled else _RECORD
-    start = _offset(f["destinations.address"]) + record.bytes * f["destination"]
+    start = segment_offset(f["destinations.address"]) + record.bytes * f["destination"]
     records = graph[start : start + record.bytes * f["rows"]].view(record.dtype)
     degrees = records["degree"].astype(np.int64)
     edges, id_units = int(degrees.sum()), f["ids.id_bytes"] // 2
     first = int(records["first"][0]) * (1 if scheduled else id_units)
     units = int(records["units"].sum(dtype=np.int64)) if scheduled else edges * id_units
-    content = graph[_offset(f["ids.address"]) + 2 * first :][: 2 * units].view("<u2").astype(np.int64)
-    read = _scheduled_reads(content, edges, id_units) if scheduled else _ids(content, id_units, f["weighted"])
+    content = graph[segment_offset(f["ids.address"]) + 2 * first :][: 2 * units].view("<u2").astype(np.int64)
+    read = _scheduled_reads(content, edges, id_units) if scheduled else edge_ids(content, id_units, f["weighted"])
     if f["source"] == ReduceSource.TAGS:
         read = read[tags.misses(read, f["features.first_block"], f["features.slot_bits"])]
     row_bytes = isa().block_bytes * f["features.row_blocks"]
-    address = _offset(f["features.address"]) + read * row_bytes
+    address = segment_offset(f["features.address"]) + read * row_bytes
     vertices = records["row"].astype(np.int64) if scheduled else f["destination"] + np.arange(f["rows"])
-    sums = (_offset(f["spilled.address"]) + vertices * isa().block_bytes * f["spilled.row_blocks"]) // BEAT_BYTES
+    sums = (segment_offset(f["spilled.address"]) + vertices * isa().block_bytes * f["spilled.row_blocks"]) // BEAT_BYTES
     sum_beats = SUM_BEATS * f["groups"]
     return {
         "edges": edges,
@@ -103,7 +119,8 @@ def _gather(f: dict[str, int], graph: npt.NDArray[np.uint8], tags: Tags) -> dict
     }
 
 
-def _ids(units: Array, id_units: int, weighted: int) -> Array:
+def edge_ids(units: Array, id_units: int, weighted: int) -> Array:
+    """The source vertex of each edge from the units of ids; with weights or types they are the low 24 bits."""
     ids = units if id_units == 1 else units[::2] | units[1::2] << 16
     return np.asarray(ids & _ID_OF_WEIGHTED if weighted else ids)
 
@@ -119,6 +136,6 @@ def _scheduled_reads(units: Array, edges: int, id_units: int) -> Array:
     return np.array(read, np.int64)
 
 
-def _offset(address: int) -> int:
+def segment_offset(address: int) -> int:
     """Offset in the segment; segments begin at page boundaries, so alignments are those of physical addresses."""
     return address & ((1 << isa().offset_bits) - 1)

@@ -7,11 +7,12 @@ import numpy as np
 import numpy.typing as npt
 
 from hetfab.overlay.bind import BoundProgram
+from hetfab.overlay.costs.attention import attend_costs
 from hetfab.overlay.costs.cycles import COSTS, Cost, reduce_cost
 from hetfab.overlay.costs.gathers import gathers
 from hetfab.overlay.design import Geometry
 from hetfab.overlay.errors import StreamInvalidError
-from hetfab.overlay.isa.codec import Segment
+from hetfab.overlay.isa.codec import AttendKind, Segment
 from hetfab.overlay.isa.spec import Field, Operation, isa
 from hetfab.overlay.program import Words
 from hetfab.overlay.run_log import RUN_LOG_DTYPE
@@ -21,11 +22,14 @@ Array: TypeAlias = npt.NDArray[Any]
 #: Contexts of the operations whose costs depend on one.
 _CONTEXTS = {
     "reduce": ("features", "destinations", "ids", "spilled"),
+    "attend": ("features", "destinations", "ids", "spilled", "sources", "targets", "types"),
     "load_lines": ("lines",),
     "load_windows": ("windows",),
     "pool_max": ("pool",),
     "pool_average": ("pool",),
 }
+#: Those that the field 'scores' names, as 'slot' names the others.
+_OF_SCORES = ("sources", "targets", "types")
 
 
 def expected_log(bound: BoundProgram) -> Array:
@@ -108,16 +112,29 @@ def _cost_of(words: Words, graph: npt.NDArray[np.uint8], geometry: Geometry, ope
             "use hetfab.overlay.costs.fifo_rows with the rows",
         )
     for prefix in _CONTEXTS.get(operation.name, ()):
-        # Only sums that are merged or spilled need an array of them.
-        needed = (fields["merge"] | fields["spill"]) != 0 if prefix == "spilled" else np.ones(len(rows), bool)
-        slots = fields.get("slot", np.zeros(len(rows), np.int64))
-        fields |= _context(words, operation, rows, np.where(needed, slots, -1), prefix)
-    if operation.name == "reduce":
+        fields |= _context(words, operation, rows, _slots(fields, prefix), prefix)
+    if operation.name in ("reduce", "attend"):
         configure = isa().operation("configure_features")
         cleared = operation_rows(words, configure)
         clears = operation_fields(words, configure, cleared)
+        if operation.name == "attend":
+            return attend_costs(fields, graph, geometry, rows, clears, cleared)
         return reduce_cost(fields, gathers(fields, graph, geometry, rows, clears, cleared))
     return COSTS[operation.name](fields, geometry)
+
+
+def _slots(fields: dict[str, Array], prefix: str) -> Array:
+    """The slot of a context that each instruction names; -1 where it needs none."""
+    name = "scores" if prefix in _OF_SCORES else "slot"
+    slots = fields.get(name, np.zeros(len(fields["engine"]), np.int64))
+    needed = np.ones(len(slots), bool)
+    if prefix == "spilled":
+        # Only sums that are merged or spilled need an array of them, and sums by maxima that are spilled.
+        needed = (fields["merge"] | fields["spill"]) != 0
+        needed |= fields["maxima"] == 0 if "maxima" in fields else False
+    elif prefix == "types":
+        needed = fields["kind"] == AttendKind.TYPED
+    return np.where(needed, slots, -1)
 
 
 def _context(words: Words, user: Operation, rows: Array, slots: Array, prefix: str) -> dict[str, Array]:
@@ -128,7 +145,7 @@ def _context(words: Words, user: Operation, rows: Array, slots: Array, prefix: s
     operation = isa().operation(f"configure_{prefix}")
     configures = operation_rows(words, operation)
     own = operation_fields(words, operation, configures)
-    own_slots = own.get("slot", np.zeros(len(configures), np.int64))
+    own_slots = own.get("scores" if prefix in _OF_SCORES else "slot", np.zeros(len(configures), np.int64))
     found = {f"{prefix}.{field.name}": np.zeros(len(rows), np.int64) for field in operation.fields}
     for slot in np.unique(slots[slots >= 0]):
         users = np.flatnonzero(slots == slot)
@@ -143,7 +160,7 @@ def _context(words: Words, user: Operation, rows: Array, slots: Array, prefix: s
 
 
 def _unconfigured(index: int, user: Operation, slot: int, configure: Operation) -> StreamInvalidError:
-    where = f"slot {slot}" if any(field.name == "slot" for field in configure.fields) else "a context"
+    where = f"slot {slot}" if any(field.name in ("slot", "scores") for field in configure.fields) else "a context"
     return StreamInvalidError(
         f"instruction {index} is a '{user.name}' with {where}, for which no '{configure.name}' came before",
         "a stream that configures a context before it uses it",

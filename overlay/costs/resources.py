@@ -28,8 +28,13 @@ _LUT_RAMS = ((32, 6), (64, 3))
 #: Of GEMM-L's processing elements.
 _LANES, _SLICE_BITS = 32, 4
 _REQUANTIZED_BITS = 49
+#: Of attention: scores of a beat and bits of one, bits of a gap and of a weight, of a source vertex, and addresses
+#: by a product: rows of scores and of features, and what is spilled.
+_SCORES_PER_BEAT, _SCORE_BITS, _GAP_BITS, _VERTEX_BITS, _ATTEND_ADDRESSES = 4, 16, 12, 24, 3
 _BARREL_LEVELS = 3
 _COUNTER_BITS = 64
+#: Of VEC's normalization: a row's sum and sum of squares, and its sum, mantissa and shift; entries and bits of roots.
+_ROW_SUM_BITS, _ROW_ROOT_BITS, _ROOT_TABLE = 26 + 40, 26 + 17 + 6, (512, 17 + 8)
 #: Of DW: nibbles of a word, and lines and columns of a window.
 _DW_NIBBLES, _DW_TAPS = 16, isa().size("window_taps")
 _ADDRESS_BITS = 64
@@ -135,6 +140,8 @@ def load_resources(geometry: Geometry, form: Form) -> Resources:
         parts += _with_ff(_constant("lut_load_residual"), dsp=_constant("dsp_per_address"))
     if geometry.dwp_words:
         parts += _with_ff(_constant("lut_load_depthwise"))
+    if geometry.fun_words:
+        parts += _with_ff(_constant("lut_load_function"))
     return parts + _windows(geometry.gather_beats)
 
 
@@ -202,7 +209,25 @@ def vec_resources(geometry: Geometry, form: Form) -> Resources:
         lut += geometry.lanes * _constant("lut_vec_lane_stored") + _constant("lut_vec_windows")
     if geometry.exp_words:
         lut += _constant("lut_vec_lines")
-    return _with_ff(lut, dsp=geometry.lanes * _constant("dsp_per_requantize")) + _streams()
+    parts = _with_ff(lut, dsp=geometry.lanes * _constant("dsp_per_requantize")) + _streams()
+    if geometry.fun_words or geometry.norm_words:
+        parts += _with_ff(geometry.lanes * _constant("lut_vec_lane_wide"))
+    if geometry.fun_words:
+        parts += _with_ff(_constant("lut_vec_functions"))
+    return parts + _normalization(geometry) if geometry.norm_words else parts
+
+
+def _normalization(geometry: Geometry) -> Resources:
+    """One lane's arithmetic for all, a root, the table of roots, and VEC's own memories: rows, sums and roots."""
+    rows = isa().operation("normalize").field("rows").largest + 1
+    memories = (
+        (geometry.norm_words, 2 * geometry.bus_bits),
+        (rows, _ROW_SUM_BITS),
+        (rows, _ROW_ROOT_BITS),
+        _ROOT_TABLE,
+    )
+    bram36 = sum(block_rams(depth, bits, true_dual=False) for depth, bits in memories)
+    return _with_ff(_constant("lut_vec_normalize"), dsp=_constant("dsp_per_normalize"), bram36=bram36)
 
 
 def dw_resources(geometry: Geometry, form: Form) -> Resources:
@@ -230,9 +255,32 @@ def agg_resources(geometry: Geometry, form: Form) -> Resources:
     addresses = 4 if geometry.feature_words else 3
     dsp = geometry.lanes * _constant("dsp_per_requantize") + addresses * _constant("dsp_per_address")
     dsp += geometry.agg_weights * geometry.lanes * _constant("dsp_per_weight")
+    attention = _attention_resources(geometry) if geometry.agg_heads else Resources()
     destinations = Resources(bram36=block_rams(*_destination_buffer(), true_dual=False))
     held = Resources(bram36=block_rams(geometry.depth("sum_ram"), 8 * geometry.word_bytes("sum_ram"), true_dual=True))
-    return _with_ff(lut, dsp=dsp) + sums + destinations + held + _axi_masters("agg") + _streams()
+    return _with_ff(lut, dsp=dsp) + sums + destinations + held + attention + _axi_masters("agg") + _streams()
+
+
+def _attention_resources(geometry: Geometry) -> Resources:
+    """Attention: logits of a beat, maxima and gaps of each head, weighted sums of all groups, a divider."""
+    lanes, heads, groups = geometry.lanes + 1, geometry.agg_heads, geometry.agg_groups
+    bits, words, edges = isa().size("partial_bits"), isa().size("attend_words"), isa().size("attend_edges")
+    lut = _constant("lut_attend_control") + _constant("lut_attend_quotient") + heads * _constant("lut_attend_head")
+    lut += _SCORES_PER_BEAT * _constant("lut_attend_logit") + geometry.lanes * _constant("lut_attend_product")
+    # Of a lane: the sum before chosen among groups and what is merged, and the addition.
+    lut += lanes * bits * (_mux(groups) + 2) + bits * _mux(geometry.lanes)
+    bram36 = lanes * block_rams(words, bits, true_dual=False)
+    bram36 += block_rams(words, geometry.bus_bits, true_dual=False)
+    rows = isa().operation("attend").field("rows").largest + 1
+    lut += lut_ram(isa().size("type_beats"), geometry.bus_bits)
+    lut += heads * (lut_ram(edges, _GAP_BITS) + lut_ram(rows, _SCORE_BITS))
+    bram36 += block_rams(edges, _VERTEX_BITS, true_dual=False)
+    bram36 += block_rams(isa().size("exponentials"), _GAP_BITS, true_dual=False)
+    # A product of each lane by the weight, those of a logit, and of spilled rows, targets and types.
+    dsp = geometry.lanes * _constant("dsp_per_weight") + _constant("dsp_per_requantize")
+    dsp += _ATTEND_ADDRESSES * _constant("dsp_per_address")
+    registers = Resources(ff=groups * lanes * bits + _constant("ff_attend_quotient"))
+    return _with_ff(lut, dsp=dsp, bram36=bram36) + registers
 
 
 def _destination_buffer() -> tuple[int, int]:

@@ -68,6 +68,19 @@ def limit(values: Integers, highest: int, signed: bool) -> Integers:
     return np.clip(values, -highest - 1 if signed else 0, highest)
 
 
+def looked_up(values: Integers, table: Integers, width: int, signed: bool) -> Integers:
+    """A function of one number as a table, its argument limited to ``width`` bits.
+
+    Args:
+        values: int64, any shape.
+        table: int64 ``[2^width]``; entries of negative arguments follow those of the others.
+        width: 1..12.
+        signed: Whether arguments are two's complement.
+    """
+    found: Integers = table[saturate(values, width, not signed) & ((1 << width) - 1)]
+    return found
+
+
 def saturate24(values: Integers) -> Integers:
     """Limits to -2^23..2^23 - 1.
 

@@ -53,6 +53,21 @@ class ReduceSource(IntEnum):
     SCHEDULE = 2
 
 
+class AttendKind(IntEnum):
+    """Values of the field ``kind`` of ``attend``."""
+
+    ADD = 0
+    TYPED = 1
+    DOT = 2
+
+
+class AttendSource(IntEnum):
+    """Values of the field ``source`` of ``attend``."""
+
+    DRAM = 0
+    TAGS = 1
+
+
 class Fault(IntEnum):
     """Fault codes of DISPATCH."""
 
@@ -776,6 +791,48 @@ def load_depthwise(
         "load_depthwise",
         Engine.LOAD,
         10,
+        (
+            ("ram", 32, 16, ram),
+            ("words", 48, 16, words),
+            ("address", 88, 40, address),
+            ("wait0", 8, 5, wait0),
+            ("wait1", 13, 5, wait1),
+            ("signal0", 18, 5, signal0),
+            ("signal1", 23, 5, signal1),
+        ),
+    )
+
+
+def load_function(
+    *,
+    ram: int,
+    words: int,
+    address: int,
+    wait0: int = 0,
+    wait1: int = 0,
+    signal0: int = 0,
+    signal1: int = 0,
+) -> int:
+    """Packs ``load_function``, 128 bits.
+
+    Copies consecutive beats to fun_ram: each to all four banks of a word.
+
+    Args:
+        ram: First word in the on-chip memory; 0 to 65535.
+        words: Number of words; 0 to 65535.
+        address: First byte in DRAM; 0 to 1099511627775.
+        wait0: Semaphore to wait for, 0 for none; 0 to 31.
+        wait1: Second semaphore to wait for, 0 for none; 0 to 31.
+        signal0: Semaphore to signal when the work is done, 0 for none; 0 to 31.
+        signal1: Second semaphore to signal, 0 for none; 0 to 31.
+
+    Raises:
+        FieldRangeError: A value does not fit its field.
+    """
+    return _word(
+        "load_function",
+        Engine.LOAD,
+        11,
         (
             ("ram", 32, 16, ram),
             ("words", 48, 16, words),
@@ -1868,6 +1925,250 @@ def pool_average(
     )
 
 
+def requantize_function(
+    *,
+    core: int,
+    signed: int,
+    mapped: int,
+    from_sum: int,
+    acc: int,
+    width: int,
+    table: int,
+    out: int,
+    par: int,
+    rows: int,
+    groups: int,
+    row_blocks: int,
+    row_words: int,
+    shift: int,
+    wait0: int = 0,
+    wait1: int = 0,
+    signal0: int = 0,
+    signal1: int = 0,
+) -> int:
+    """Packs ``requantize_function``, 128 bits.
+
+    v[r][c] = requantize(acc[r][c] + bias[c], multiplier[c], shift), limited to width + 1 bits, signed or not.
+    Then out[r][c] = v[r][c] as int16; of a row's results, the last four may be left out. Or, when mapped,
+    out[r][c] = table[v[r][c] mod 2^(width + 1)], a byte; a table has at most 12 bits. Rows of out_ram are
+    row_blocks blocks apart, or follow each other where that is 0; of each, row_words words are written, with
+    zeros beyond the results.
+
+    Args:
+        core: 0: accumulators of GEMM-D, 1: of GEMM-L; 0 to 1.
+        signed: 1: results are signed before the function, 0: at least 0; 0 to 1.
+        mapped: 1: results are entries of a table, 0: int16; 0 to 1.
+        from_sum: 1: accumulators are sums of AGG in sum_ram, and core is not used; 0 to 1.
+        acc: First word in acc_d_ram, acc_l_ram or sum_ram; 0 to 4095.
+        width: Bits of a result before the function, less 1; 0 to 15.
+        table: First word of the table in units of fun_unit words; 0 to 15.
+        out: First word in out_ram; 0 to 4095.
+        par: First word in par_ram; 0 to 511.
+        rows: Rows of the tile; 0 to 255.
+        groups: Groups of lanes channels; 0 to 127.
+        row_blocks: Distance of two output rows in blocks, 0: they follow each other; 0 to 63.
+        row_words: Words written in an output row, zeros beyond its results; 0 to 127.
+        shift: Right shift of the requantization; 0 to 63.
+        wait0: Semaphore to wait for, 0 for none; 0 to 31.
+        wait1: Second semaphore to wait for, 0 for none; 0 to 31.
+        signal0: Semaphore to signal when the work is done, 0 for none; 0 to 31.
+        signal1: Second semaphore to signal, 0 for none; 0 to 31.
+
+    Raises:
+        FieldRangeError: A value does not fit its field.
+    """
+    return _word(
+        "requantize_function",
+        Engine.VEC,
+        10,
+        (
+            ("core", 28, 1, core),
+            ("signed", 29, 1, signed),
+            ("mapped", 30, 1, mapped),
+            ("from_sum", 31, 1, from_sum),
+            ("acc", 32, 12, acc),
+            ("width", 56, 4, width),
+            ("table", 60, 4, table),
+            ("out", 64, 12, out),
+            ("par", 76, 9, par),
+            ("rows", 85, 8, rows),
+            ("groups", 93, 7, groups),
+            ("row_blocks", 100, 6, row_blocks),
+            ("row_words", 106, 7, row_words),
+            ("shift", 113, 6, shift),
+            ("wait0", 8, 5, wait0),
+            ("wait1", 13, 5, wait1),
+            ("signal0", 18, 5, signal0),
+            ("signal1", 23, 5, signal1),
+        ),
+    )
+
+
+def combine_function(
+    *,
+    core: int,
+    signed: int,
+    mapped: int,
+    with_acc: int,
+    acc: int,
+    sum: int,
+    width: int,
+    table: int,
+    out: int,
+    par: int,
+    rows: int,
+    groups: int,
+    row_blocks: int,
+    row_words: int,
+    shift: int,
+    post_shift: int,
+    sum_groups: int,
+    wait0: int = 0,
+    wait1: int = 0,
+    signal0: int = 0,
+    signal1: int = 0,
+) -> int:
+    """Packs ``combine_function``, 128 bits.
+
+    v[r][c] = requantize(q8[r][c] * 2^15, 1, post_shift) with q8 as in combine, limited to width + 1 bits,
+    signed or not. Then out[r][c] = v[r][c] as int16; of a row's results, the last four may be left out. Or,
+    when mapped, out[r][c] = table[v[r][c] mod 2^(width + 1)], a byte; a table has at most 12 bits. Rows of
+    out_ram are row_blocks blocks apart, or follow each other where that is 0; of each, row_words words are
+    written, with zeros beyond the results.
+
+    Args:
+        core: 0: accumulators of GEMM-D, 1: of GEMM-L; 0 to 1.
+        signed: 1: results are signed before the function, 0: at least 0; 0 to 1.
+        mapped: 1: results are entries of a table, 0: int16; 0 to 1.
+        with_acc: 0: the accumulator term is zero and no accumulator is read; 0 to 1.
+        acc: First word in acc_d_ram or acc_l_ram; 0 to 4095.
+        sum: First word in sum_ram; 0 to 4095.
+        width: Bits of a result before the function, less 1; 0 to 15.
+        table: First word of the table in units of fun_unit words; 0 to 15.
+        out: First word in out_ram; 0 to 4095.
+        par: First word in par_ram; 0 to 511.
+        rows: Rows of the tile; 0 to 255.
+        groups: Groups of lanes channels; 0 to 127.
+        row_blocks: Distance of two output rows in blocks, 0: they follow each other; 0 to 63.
+        row_words: Words written in an output row, zeros beyond its results; 0 to 127.
+        shift: Right shift of the requantization; 0 to 63.
+        post_shift: Right shift of q8 * 2^15 to the result; 0 to 63.
+        sum_groups: Distance of two rows of sum_ram in words, less 1; 0 to 7.
+        wait0: Semaphore to wait for, 0 for none; 0 to 31.
+        wait1: Second semaphore to wait for, 0 for none; 0 to 31.
+        signal0: Semaphore to signal when the work is done, 0 for none; 0 to 31.
+        signal1: Second semaphore to signal, 0 for none; 0 to 31.
+
+    Raises:
+        FieldRangeError: A value does not fit its field.
+    """
+    return _word(
+        "combine_function",
+        Engine.VEC,
+        11,
+        (
+            ("core", 28, 1, core),
+            ("signed", 29, 1, signed),
+            ("mapped", 30, 1, mapped),
+            ("with_acc", 31, 1, with_acc),
+            ("acc", 32, 12, acc),
+            ("sum", 44, 12, sum),
+            ("width", 56, 4, width),
+            ("table", 60, 4, table),
+            ("out", 64, 12, out),
+            ("par", 76, 9, par),
+            ("rows", 85, 8, rows),
+            ("groups", 93, 7, groups),
+            ("row_blocks", 100, 6, row_blocks),
+            ("row_words", 106, 7, row_words),
+            ("shift", 113, 6, shift),
+            ("post_shift", 119, 6, post_shift),
+            ("sum_groups", 125, 3, sum_groups),
+            ("wait0", 8, 5, wait0),
+            ("wait1", 13, 5, wait1),
+            ("signal0", 18, 5, signal0),
+            ("signal1", 23, 5, signal1),
+        ),
+    )
+
+
+def normalize(
+    *,
+    core: int,
+    signed: int,
+    from_sum: int,
+    acc: int,
+    highest: int,
+    out: int,
+    par: int,
+    rows: int,
+    groups: int,
+    row_blocks: int,
+    row_words: int,
+    shift: int,
+    post_shift: int,
+    wait0: int = 0,
+    wait1: int = 0,
+    signal0: int = 0,
+    signal1: int = 0,
+) -> int:
+    """Packs ``normalize``, 128 bits.
+
+    x[r][c] = requantize(acc[r][c] + bias[c], multiplier[c], shift), limited to 16 bits; n[r][c] = x[r][c],
+    normalized over the channels of its row with 12 fraction bits (docs/arithmetic.md); out[r][c] =
+    requantize(n[r][c] * gain[c] + offset[c], 1, post_shift), limited to highest above, and to -highest - 1
+    when signed, else to 0, below. par_ram holds the layout 'normalization' from word par on. There is at
+    least one group, and rows * groups is at most norm_words. Rows of out_ram are row_blocks blocks apart, or
+    follow each other where that is 0; of each, row_words words are written, with zeros beyond the results.
+
+    Args:
+        core: 0: accumulators of GEMM-D, 1: of GEMM-L; 0 to 1.
+        signed: 1: results reach down to -highest - 1, 0: to 0; 0 to 1.
+        from_sum: 1: accumulators are sums of AGG in sum_ram, and core is not used; 0 to 1.
+        acc: First word in acc_d_ram, acc_l_ram or sum_ram; 0 to 4095.
+        highest: Largest result; 0 to 255.
+        out: First word in out_ram; 0 to 4095.
+        par: First word in par_ram; 0 to 511.
+        rows: Rows of the tile; 0 to 255.
+        groups: Groups of lanes channels; 0 to 127.
+        row_blocks: Distance of two output rows in blocks, 0: they follow each other; 0 to 63.
+        row_words: Words written in an output row, zeros beyond its results; 0 to 127.
+        shift: Right shift of the requantization; 0 to 63.
+        post_shift: Right shift of a normalized channel times its gain; 0 to 63.
+        wait0: Semaphore to wait for, 0 for none; 0 to 31.
+        wait1: Second semaphore to wait for, 0 for none; 0 to 31.
+        signal0: Semaphore to signal when the work is done, 0 for none; 0 to 31.
+        signal1: Second semaphore to signal, 0 for none; 0 to 31.
+
+    Raises:
+        FieldRangeError: A value does not fit its field.
+    """
+    return _word(
+        "normalize",
+        Engine.VEC,
+        12,
+        (
+            ("core", 28, 1, core),
+            ("signed", 29, 1, signed),
+            ("from_sum", 31, 1, from_sum),
+            ("acc", 32, 12, acc),
+            ("highest", 56, 8, highest),
+            ("out", 64, 12, out),
+            ("par", 76, 9, par),
+            ("rows", 85, 8, rows),
+            ("groups", 93, 7, groups),
+            ("row_blocks", 100, 6, row_blocks),
+            ("row_words", 106, 7, row_words),
+            ("shift", 113, 6, shift),
+            ("post_shift", 119, 6, post_shift),
+            ("wait0", 8, 5, wait0),
+            ("wait1", 13, 5, wait1),
+            ("signal0", 18, 5, signal0),
+            ("signal1", 23, 5, signal1),
+        ),
+    )
+
+
 def configure_features(
     *,
     slot: int,
@@ -2124,6 +2425,234 @@ def reduce(
             ("from_fifo", 59, 1, from_fifo),
             ("destination", 64, 24, destination),
             ("sum", 88, 12, sum),
+            ("wait0", 8, 5, wait0),
+            ("wait1", 13, 5, wait1),
+            ("signal0", 18, 5, signal0),
+            ("signal1", 23, 5, signal1),
+        ),
+    )
+
+
+def configure_sources(
+    *,
+    scores: int,
+    row_beats: int,
+    head_beats: int,
+    count: int,
+    address: int,
+    wait0: int = 0,
+    wait1: int = 0,
+    signal0: int = 0,
+    signal1: int = 0,
+) -> int:
+    """Packs ``configure_sources``, 128 bits.
+
+    Keeps what attend compares of the source vertices: rows of scores in the layout 'scores', or of keys.
+
+    Args:
+        scores: Context; 0 to 15.
+        row_beats: Distance of two rows in beats; 0: all rows are the first one; 0 to 4095.
+        head_beats: Beats of keys of a head; for scores not used; 0 to 63.
+        count: Number of source vertices; 0 to 16777215.
+        address: First byte; 0 to 1099511627775.
+        wait0: Semaphore to wait for, 0 for none; 0 to 31.
+        wait1: Second semaphore to wait for, 0 for none; 0 to 31.
+        signal0: Semaphore to signal when the work is done, 0 for none; 0 to 31.
+        signal1: Second semaphore to signal, 0 for none; 0 to 31.
+
+    Raises:
+        FieldRangeError: A value does not fit its field.
+    """
+    return _word(
+        "configure_sources",
+        Engine.AGG,
+        7,
+        (
+            ("scores", 32, 4, scores),
+            ("row_beats", 36, 12, row_beats),
+            ("head_beats", 48, 6, head_beats),
+            ("count", 64, 24, count),
+            ("address", 88, 40, address),
+            ("wait0", 8, 5, wait0),
+            ("wait1", 13, 5, wait1),
+            ("signal0", 18, 5, signal0),
+            ("signal1", 23, 5, signal1),
+        ),
+    )
+
+
+def configure_targets(
+    *,
+    scores: int,
+    row_beats: int,
+    count: int,
+    address: int,
+    wait0: int = 0,
+    wait1: int = 0,
+    signal0: int = 0,
+    signal1: int = 0,
+) -> int:
+    """Packs ``configure_targets``, 128 bits.
+
+    Keeps what attend compares of the destination vertices: rows of scores in the layout 'scores', or of
+    queries.
+
+    Args:
+        scores: Context; 0 to 15.
+        row_beats: Distance of two rows in beats; 0: all rows are the first one; 0 to 4095.
+        count: Number of destination vertices; 0 to 16777215.
+        address: First byte; 0 to 1099511627775.
+        wait0: Semaphore to wait for, 0 for none; 0 to 31.
+        wait1: Second semaphore to wait for, 0 for none; 0 to 31.
+        signal0: Semaphore to signal when the work is done, 0 for none; 0 to 31.
+        signal1: Second semaphore to signal, 0 for none; 0 to 31.
+
+    Raises:
+        FieldRangeError: A value does not fit its field.
+    """
+    return _word(
+        "configure_targets",
+        Engine.AGG,
+        8,
+        (
+            ("scores", 32, 4, scores),
+            ("row_beats", 36, 12, row_beats),
+            ("count", 64, 24, count),
+            ("address", 88, 40, address),
+            ("wait0", 8, 5, wait0),
+            ("wait1", 13, 5, wait1),
+            ("signal0", 18, 5, signal0),
+            ("signal1", 23, 5, signal1),
+        ),
+    )
+
+
+def configure_types(
+    *,
+    scores: int,
+    count: int,
+    address: int,
+    wait0: int = 0,
+    wait1: int = 0,
+    signal0: int = 0,
+    signal1: int = 0,
+) -> int:
+    """Packs ``configure_types``, 128 bits.
+
+    Keeps the scores of the types of edges, in the layout 'scores', row behind row without gaps.
+
+    Args:
+        scores: Context; 0 to 15.
+        count: Number of types; 0 to 255.
+        address: First byte; 0 to 1099511627775.
+        wait0: Semaphore to wait for, 0 for none; 0 to 31.
+        wait1: Second semaphore to wait for, 0 for none; 0 to 31.
+        signal0: Semaphore to signal when the work is done, 0 for none; 0 to 31.
+        signal1: Second semaphore to signal, 0 for none; 0 to 31.
+
+    Raises:
+        FieldRangeError: A value does not fit its field.
+    """
+    return _word(
+        "configure_types",
+        Engine.AGG,
+        9,
+        (
+            ("scores", 32, 4, scores),
+            ("count", 64, 8, count),
+            ("address", 88, 40, address),
+            ("wait0", 8, 5, wait0),
+            ("wait1", 13, 5, wait1),
+            ("signal0", 18, 5, signal0),
+            ("signal1", 23, 5, signal1),
+        ),
+    )
+
+
+def attend(
+    *,
+    slot: int,
+    scores: int,
+    rows: int,
+    kind: int,
+    unsigned: int,
+    accumulate: int,
+    source: int,
+    maxima: int,
+    weigh: int,
+    merge: int,
+    spill: int,
+    head_groups: int,
+    destination: int,
+    sum: int,
+    heads: int,
+    shift: int,
+    factor: int,
+    wait0: int = 0,
+    wait1: int = 0,
+    signal0: int = 0,
+    signal1: int = 0,
+) -> int:
+    """Packs ``attend``, 128 bits.
+
+    Attention over the edges of rows destinations from destination on. The logit of an edge and a head: in
+    kind 0 (add) leaky(saturate16(source + target)), in kind 1 (typed) leaky(saturate16(source + target +
+    type)), in kind 2 (dot) saturate16(requantize(query . key, factor, shift)); leaky(x) = x >= 0 ? x : (x *
+    factor + 2^11) >> 12. With maxima, M[h] = the largest logit, -2^15 without edges (merge: at least
+    spilled.M). With weigh, e = table[M[h] - logit], num[c] = sum of e * features[source][c] and den[group] =
+    sum of e (merge: plus what was spilled); M is spilled.M without maxima. With spill, what was computed is
+    spilled and nothing else. Otherwise t[c] = floor((512 * num[c] + den) / (2 * den)), 0 where den is 0, and
+    sum[row - destination][c] = (accumulate ? sum[row - destination][c] : 0) + t[c]. Both maxima and weigh:
+    neither merge nor spill; maxima alone: spill.
+
+    Args:
+        slot: Context of the features, destinations, ids and spilled partials; 0 to 15.
+        scores: Context of the scores of sources, targets and types; 0 to 15.
+        rows: Number of destinations; 0 to 255.
+        kind: What a logit is made of; 0 to 3.
+        unsigned: 1: features are uint8; 0 to 1.
+        accumulate: 1: add to what sum_ram holds; 0 to 1.
+        source: Where rows of features come from: DRAM alone, or the scratchpad by its tags; 0 to 1.
+        maxima: 1: finds the largest logits; 0 to 1.
+        weigh: 1: adds weighted features; 0 to 1.
+        merge: 1: begins with what was spilled; 0 to 1.
+        spill: 1: partials are spilled; 0 to 1.
+        head_groups: Groups of lanes channels of a head; 0 to 63.
+        destination: First destination vertex; 0 to 16777215.
+        sum: First word in sum_ram; 0 to 4095.
+        heads: Number of heads; 0 to 15.
+        shift: Right shift of a dot product; 0 to 63.
+        factor: Slope below zero in units of 2^-12, or the multiplier of a dot product; 0 to 65535.
+        wait0: Semaphore to wait for, 0 for none; 0 to 31.
+        wait1: Second semaphore to wait for, 0 for none; 0 to 31.
+        signal0: Semaphore to signal when the work is done, 0 for none; 0 to 31.
+        signal1: Second semaphore to signal, 0 for none; 0 to 31.
+
+    Raises:
+        FieldRangeError: A value does not fit its field.
+    """
+    return _word(
+        "attend",
+        Engine.AGG,
+        6,
+        (
+            ("slot", 32, 4, slot),
+            ("scores", 36, 4, scores),
+            ("rows", 40, 8, rows),
+            ("kind", 48, 2, kind),
+            ("unsigned", 50, 1, unsigned),
+            ("accumulate", 51, 1, accumulate),
+            ("source", 52, 1, source),
+            ("maxima", 53, 1, maxima),
+            ("weigh", 54, 1, weigh),
+            ("merge", 55, 1, merge),
+            ("spill", 56, 1, spill),
+            ("head_groups", 57, 6, head_groups),
+            ("destination", 64, 24, destination),
+            ("sum", 88, 12, sum),
+            ("heads", 100, 4, heads),
+            ("shift", 104, 6, shift),
+            ("factor", 110, 16, factor),
             ("wait0", 8, 5, wait0),
             ("wait1", 13, 5, wait1),
             ("signal0", 18, 5, signal0),

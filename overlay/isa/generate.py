@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from hetfab.overlay.files import write_atomic
-from hetfab.overlay.isa.generate_cpp import counters_header, cpp_header, dispatch_top
+from hetfab.overlay.isa.generate_cpp import counters_header, cpp_header, dispatch_top, exponentials_header
 from hetfab.overlay.isa.generate_docs import counters_page, errors_page, isa_page
 from hetfab.overlay.isa.generate_python import codec_text, counters_text
 from hetfab.overlay.isa.generate_sets import sets_header
@@ -30,6 +30,7 @@ def generated_files(tables: Isa) -> dict[str, str]:
         "overlay/isa/counters.py": counters_text(),
         "hls/include/hetfab/isa.hpp": cpp_header(),
         "hls/include/hetfab/counters.hpp": counters_header(),
+        "hls/include/hetfab/exponentials.hpp": exponentials_header(),
         "hls/kernels/dispatch.cpp": dispatch_top(),
         "hls/build/sets.hpp": sets_header(),
         "docs/isa.md": isa_page(tables),

@@ -98,6 +98,12 @@ def _plain_names(text: str) -> set[str]:
     return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and id(node) not in owners}
 
 
+def _owners(text: str) -> set[str]:
+    """The configure operations whose fields an expression names."""
+    nodes = ast.walk(ast.parse(text, mode="eval"))
+    return {ast.unparse(node.value) for node in nodes if isinstance(node, ast.Attribute)}
+
+
 def _memories(table: Isa) -> str:
     lines = [f"constexpr unsigned {memory.name} = {number};" for number, memory in enumerate(table.memories)]
     lines.append(f"constexpr unsigned count = {len(table.memories)};")
@@ -122,10 +128,10 @@ def _constants(table: Isa) -> str:
     return "\n".join([*lines, "    return {" + ",\n            ".join(values) + "};", "}"])
 
 
-def _context_operations(table: Isa) -> dict[str, tuple[Operation, int]]:
-    """Operations that fill a context, by the name that expressions use, with their word in a slot."""
+def _context_operations(table: Isa) -> dict[str, Operation]:
+    """Operations that fill a context, by the name that expressions use."""
     return {
-        operation.name.removeprefix("configure_"): (operation, evaluate(_context_word(operation).base, {"slot": 0}))
+        operation.name.removeprefix("configure_"): operation
         for operation in table.operations
         if operation.name.startswith("configure_")
     }
@@ -143,10 +149,10 @@ def _context_words(table: Isa) -> int:
 def _words_of_contexts(table: Isa) -> dict[str, int]:
     """Words of each engine's contexts by memory: with slots as many as their field can name."""
     words: dict[str, int] = {}
-    for operation, _ in _context_operations(table).values():
-        last = next((field.largest for field in operation.fields if field.name == "slot"), 0)
+    for operation in _context_operations(table).values():
+        last = {field.name: field.largest for field in operation.fields}
         kept = _context_word(operation)
-        words[kept.memory] = max(words.get(kept.memory, 0), evaluate(kept.base, {"slot": last}) + 1)
+        words[kept.memory] = max(words.get(kept.memory, 0), evaluate(kept.base, last) + 1)
     return words
 
 
@@ -168,7 +174,7 @@ def _names_of(table: Isa) -> str:
 def _context_update(table: Isa) -> str:
     lines = ["// Keeps what a configure instruction leaves in its engine's contexts."]
     lines += ["inline void update_context(const Word& word, Word (&contexts)[context_words]) {", *_switch()]
-    for operation, _ in _context_operations(table).values():
+    for operation in _context_operations(table).values():
         names = _field_names(operation)
         kept = _context_word(operation)
         place = _context_place(table, kept.memory, kept.base)
@@ -216,16 +222,17 @@ def _boxes(table: Isa, operation: Operation) -> list[str]:
     names = _field_names(operation) | {name: f"design.{name}" for name in set_constants()}
     lines = []
     boxes = [(box, "false") for box in operation.reads] + [(box, "true") for box in operation.writes]
-    if any("." in text for box, _ in boxes for text in _expressions(box)):
-        context = next(box for box in operation.reads if box.memory in _words_of_contexts(table))
-        place = _context_place(table, context.memory, context.base)
-        lines.append(f"            const Word* context = contexts + {_cpp(place, names)};")
-        for owner, (configure, position) in _context_operations(table).items():
-            if configure.engine != operation.engine:
-                continue
-            for field in configure.fields:
-                text = f"field<isa::{_pascal(configure.name)}::{_pascal(field.name)}>(context[{position}])"
-                names[f"{owner}.{field.name}"] = text
+    owners = {owner for box, _ in boxes for text in _expressions(box) for owner in _owners(text)}
+    for owner, configure in _context_operations(table).items():
+        if owner not in owners:
+            continue
+        kept = _context_word(configure)
+        # The word of the slot that a field of the same name names here, as there.
+        place = _cpp(_context_place(table, kept.memory, kept.base), names)
+        lines.append(f"            const Word& {owner} = contexts[{place}];")
+        for field in configure.fields:
+            text = f"field<isa::{_pascal(configure.name)}::{_pascal(field.name)}>({owner})"
+            names[f"{owner}.{field.name}"] = text
     for box, write in boxes:
         values = ", ".join(_cpp(text, names) for text in _expressions(box))
         lines.append(f"            found.add({{memory::{box.memory}, {write}, {values}}});")

@@ -15,7 +15,20 @@ import numpy.typing as npt
 
 from hetfab.overlay.design import Geometry
 from hetfab.overlay.errors import StreamInvalidError
-from hetfab.overlay.isa.arithmetic import Q8_BITS, Integers, limit, mean_q8, reciprocals, requantize, saturate24, wrap32
+from hetfab.overlay.isa.arithmetic import (
+    Q8_BITS,
+    Integers,
+    limit,
+    looked_up,
+    mean_q8,
+    reciprocals,
+    requantize,
+    saturate,
+    saturate24,
+    wrap32,
+)
+from hetfab.overlay.isa.attention import NO_LOGIT, additive_logits, attention_q8, dot_logits, edge_weights
+from hetfab.overlay.isa.normalization import normalize, normalized
 from hetfab.overlay.isa.spec import Field, Operation, isa
 from hetfab.overlay.restructure.matching import match
 from hetfab.overlay.restructure.schedule import Sides
@@ -36,9 +49,20 @@ _CONTEXT_WORDS = isa().size("context_words")
 _POST_LEFT = isa().size("post_left")
 _TAPS = isa().size("window_taps")
 _PARAMETER = isa().record("parameter").dtype
+_GAIN, _SPREAD = isa().record("gain").dtype, isa().record("spread").dtype
+_FUNCTION_UNIT = isa().size("fun_unit")
+#: Of an argument of a function, and of a channel that is normalized.
+_FUNCTION_BITS, _VALUE_BITS = 12, 16
 _DESTINATION = isa().record("destination")
 _RUN = isa().record("run")
 _MODES = isa().operation("reduce").field("mode").values
+_KINDS = isa().operation("attend").field("kind").values
+_ATTEND_WORDS, _TYPE_BEATS = isa().size("attend_words"), isa().size("type_beats")
+_SCORE_BEATS = isa().size("score_beats")
+_PARTIAL_BITS = isa().size("partial_bits")
+_PARTIAL_MASK = (1 << _PARTIAL_BITS) - 1
+#: Scores in a beat, and bytes of the maxima of 8 heads.
+_BEAT_SCORES, _MAXIMA_BYTES = 4, 16
 _SOURCES = isa().operation("reduce").field("source").values
 #: Units of a schedule from the first on read a row; the last one does not keep it.
 _UNIT_READS, _UNIT_STREAMS = 1 << 15, (1 << 16) - 1
@@ -308,6 +332,13 @@ def load_depthwise(machine: GoldenMachine, f: Fields) -> None:
     _load(machine, f, "dwp_ram")
 
 
+def load_function(machine: GoldenMachine, f: Fields) -> None:
+    """DRAM to consecutive words of fun_ram, the same to all banks."""
+    words = machine.words("fun_ram", f["ram"], f["words"])
+    beats = machine.dram(f["address"], 1, 0, f["words"] * _WORD_BYTES).reshape(f["words"], _WORD_BYTES)
+    words[...] = np.tile(beats, machine.geometry.banks("fun_ram"))
+
+
 def _load(machine: GoldenMachine, f: Fields, memory: str) -> None:
     words = machine.words(memory, f["ram"], f["words"])
     words[...] = machine.dram(f["address"], 1, 0, words.size).reshape(words.shape)
@@ -507,6 +538,57 @@ def export_sums(machine: GoldenMachine, f: Fields) -> None:
 def export_accumulators(machine: GoldenMachine, f: Fields) -> None:
     """out32[r][c] = acc[r][c] + bias[c]."""
     _write_rows(machine, f, _biased(machine, f)[0].astype("<i4"))
+
+
+def requantize_function(machine: GoldenMachine, f: Fields) -> None:
+    """Results of a requantization as int16, or the entries of a table at them."""
+    values, multiplier = _biased(machine, f)
+    _write_function(machine, f, requantize(values, multiplier, f["shift"]))
+
+
+def combine_function(machine: GoldenMachine, f: Fields) -> None:
+    """Results of a sum in Q.8 as int16, or the entries of a table at them."""
+    _write_function(machine, f, requantize(_q8(machine, f) << _POST_LEFT, 1, f["post_shift"]))
+
+
+def _write_function(machine: GoldenMachine, f: Fields, values: Integers) -> None:
+    if machine.geometry.fun_words == 0:
+        raise machine.error("results of 16 bits or a table", "a design with fun_words")
+    width, signed = f["width"] + 1, bool(f["signed"])
+    if f["mapped"]:
+        first, words = _FUNCTION_UNIT * f["table"], max(_FUNCTION_UNIT, (1 << width) // _WORD_BYTES)
+        if width > _FUNCTION_BITS or first + words > machine.geometry.fun_words:
+            raise machine.error(
+                f"a table of {width} bits from word {first} of fun_ram on",
+                f"at most {_FUNCTION_BITS} bits, within {machine.geometry.fun_words} words",
+            )
+        table = machine.words("fun_ram", first, words)[:, :_WORD_BYTES].reshape(-1)
+        _write_rows(machine, f, looked_up(values, table.astype(np.int64), width, signed).astype(np.uint8))
+        return
+    results = saturate(values, width, not signed).astype("<u2")
+    # Of a row's results the last half group may have no word.
+    channels = max(results.shape[1] - machine.geometry.lanes // 2, min(results.shape[1], 4 * f["row_words"]))
+    _write_rows(machine, f, results[:, :channels])
+
+
+def vec_normalize(machine: GoldenMachine, f: Fields) -> None:
+    """LayerNorm or L2 of each row: out = limit(requantize(n * gain + offset, 1, post_shift))."""
+    words, held = f["rows"] * f["groups"], machine.geometry.norm_words
+    if not f["groups"] or words > held:
+        found = f"{f['rows']} rows of {f['groups']} groups to normalize"
+        raise machine.error(found, f"at least 1 group, and at most {held} words")
+    values, multiplier = _biased(machine, f)
+    channels = saturate(requantize(values, multiplier, f["shift"]), _VALUE_BITS, unsigned=False)
+    gains = machine.words("par_ram", f["par"] + f["groups"], f["groups"]).reshape(-1).view(_GAIN)
+    spread = machine.words("par_ram", f["par"] + 2 * f["groups"], 1)[0][: _SPREAD.itemsize].view(_SPREAD)[0]
+    epsilon = int(spread["epsilon_low"]) + (int(spread["epsilon_high"]) << 32)
+    count = int(spread["channels"])
+    if count >= 1 << isa().record("spread").bits("channels"):
+        raise machine.error(f"{count} channels", f"{isa().record('spread').bits('channels')} bits")
+    rows = normalized(channels, count or 1, epsilon, centred=count > 0)
+    gain, offset = gains["gain"].astype(np.int64), gains["offset"].astype(np.int64)
+    results = normalize(rows, gain, offset, f["post_shift"], f["highest"], bool(f["signed"]))
+    _write_rows(machine, f, results.astype(np.uint8))
 
 
 def configure_pixels(machine: GoldenMachine, f: Fields) -> None:
@@ -978,6 +1060,209 @@ def _write_sums(machine: GoldenMachine, f: Fields, records: npt.NDArray[Any], su
     target[places] = wrap32(start + terms)
 
 
+def configure_sources(machine: GoldenMachine, f: Fields) -> None:
+    """Keeps the scores or keys of the sources of a context of scores."""
+    _configure_scores(machine, f, 0)
+
+
+def configure_targets(machine: GoldenMachine, f: Fields) -> None:
+    """Keeps the scores or queries of the destinations of a context of scores."""
+    _configure_scores(machine, f, 1)
+
+
+def configure_types(machine: GoldenMachine, f: Fields) -> None:
+    """Keeps the scores of the types of edges of a context of scores."""
+    _configure_scores(machine, f, 2)
+
+
+def _configure_scores(machine: GoldenMachine, f: Fields, word: int) -> None:
+    _keep(machine, f, "agg_context", _CONTEXT_WORDS * f["scores"] + word)
+
+
+def attend(machine: GoldenMachine, f: Fields) -> None:
+    """Attention over each destination's edges: to sum_ram as weighted means in Q.8, or partials that are spilled."""
+    names = ("configure_features", "configure_destinations", "configure_ids", "configure_spilled")
+    words = machine.words("agg_context", _CONTEXT_WORDS * f["slot"], len(names))
+    features, destinations, ids, spilled = (_context(word, name) for word, name in zip(words, names, strict=True))
+    f = {**f, "groups": f["heads"] * f["head_groups"]}
+    scores = _scores_context(machine, f)
+    _check_attend(machine, f, scores)
+    if f["rows"] == 0 or f["groups"] == 0:
+        return
+    records = _destinations(machine, f, destinations)
+    vertices, types = _attended(machine, f, records, ids)
+    logits = _logits(machine, f, scores, records, vertices, types)
+    maxima = _maxima(machine, f, spilled, records, logits)
+    if not f["weigh"]:
+        stored = _spilled_maxima(machine, f, spilled)
+        stored[...] = 0
+        stored[:, : f["heads"]] = maxima
+        return
+    weights = edge_weights(np.repeat(maxima, records["degree"], axis=0) - logits)
+    sums = _weighted_sums(machine, f, features, records, vertices, weights)
+    if f["merge"]:
+        sums = sums + _partials(machine, f, spilled)
+    if f["spill"]:
+        _partials(machine, f, spilled)[...] = _wrap_partials(sums)
+    else:
+        _write_attention(machine, f, sums & _PARTIAL_MASK if f["unsigned"] else _wrap_partials(sums))
+
+
+def _scores_context(machine: GoldenMachine, f: Fields) -> dict[str, Fields]:
+    """Fields of a context of scores, and the beats of its rows."""
+    names = ("sources", "targets", "types")
+    words = machine.words("agg_context", _CONTEXT_WORDS * f["scores"], len(names))
+    return {name: _context(word, f"configure_{name}") for word, name in zip(words, names, strict=True)}
+
+
+def _score_beats(f: Fields, scores: dict[str, Fields]) -> int:
+    """Beats of a row of scores, or of keys and queries."""
+    if _KINDS[f["kind"]] == "dot":
+        return f["heads"] * scores["sources"]["head_beats"]
+    return -(-f["heads"] // _BEAT_SCORES)
+
+
+def _check_attend(machine: GoldenMachine, f: Fields, scores: dict[str, Fields]) -> None:
+    geometry = machine.geometry
+    if f["kind"] >= len(_KINDS):
+        known = " or ".join(f"{value} ({text})" for value, text in enumerate(_KINDS))
+        raise machine.error(f"kind {f['kind']}", f"kind {known}")
+    if f["heads"] > geometry.agg_heads:
+        raise machine.error(f"{f['heads']} heads", f"at most {geometry.agg_heads}, the design's agg_heads")
+    if f["groups"] > geometry.agg_groups:
+        raise machine.error(f"{f['groups']} groups", f"at most {geometry.agg_groups}, the design's agg_groups")
+    if f["source"] and not geometry.feature_words:
+        raise machine.error("source tags", "a design with a scratchpad")
+    if f["groups"] and not 1 <= _score_beats(f, scores) <= _SCORE_BEATS:
+        raise machine.error(f"keys of {_score_beats(f, scores)} beats", f"1 to {_SCORE_BEATS}")
+    passes = f["maxima"], f["weigh"], f["merge"], f["spill"]
+    if passes[:2] == (0, 0) or (passes[:2] == (1, 1) and any(passes[2:])) or (passes[:2] == (1, 0) and not passes[3]):
+        found = "maxima {}, weigh {}, merge {}, spill {}".format(*passes)
+        raise machine.error(found, "both passes without merge and spill, maxima with spill, or weigh")
+    held = f["rows"] * max(f["groups"], _score_beats(f, scores))
+    most = min(_ATTEND_WORDS, geometry.sum_words)
+    if held > most:
+        raise machine.error(f"{held} words of sums or of targets", f"at most {most}")
+    types = scores["types"]["count"] * _score_beats(f, scores) if _KINDS[f["kind"]] == "typed" else 0
+    if types > _TYPE_BEATS:
+        raise machine.error(f"{types} beats of scores of types", f"at most {_TYPE_BEATS}")
+
+
+def _attended(machine: GoldenMachine, f: Fields, records: npt.NDArray[Any], array: Fields) -> tuple[Integers, Integers]:
+    """The source vertex and the type of each edge, int64 ``[edges]`` each; the type is 0 in other kinds."""
+    typed = _KINDS[f["kind"]] == "typed"
+    if array["id_bytes"] not in ((4,) if typed else (2, 4)):
+        raise machine.error(f"ids of {array['id_bytes']} bytes", f"ids of {'4' if typed else '2 or 4'} bytes")
+    first, count = int(records["first"][0]), int(records["degree"].sum(dtype=np.int64))
+    if first + count > array["edges"]:
+        raise machine.error(f"edges up to {first + count - 1}", f"edges below {array['edges']}")
+    ids = _numbers_of(machine, array, first, count, array["id_bytes"])
+    return (ids & ((1 << _WEIGHT_PLACE) - 1), ids >> _WEIGHT_PLACE) if typed else (ids, np.zeros_like(ids))
+
+
+def _logits(
+    machine: GoldenMachine,
+    f: Fields,
+    scores: dict[str, Fields],
+    records: npt.NDArray[Any],
+    vertices: Integers,
+    types: Integers,
+) -> Integers:
+    """The logit of each edge and head, int64 ``[edges, heads]``."""
+    rows = np.repeat(f["destination"] + np.arange(f["rows"]), records["degree"])
+    beats = _score_beats(f, scores)
+    sources = _score_rows(machine, scores["sources"], vertices, beats)
+    targets = _score_rows(machine, scores["targets"], rows, beats)
+    if _KINDS[f["kind"]] == "dot":
+        products = sources.view(np.int8).astype(np.int64) * targets.view(np.int8)
+        dots = products.reshape(len(vertices), f["heads"], 8 * scores["sources"]["head_beats"]).sum(axis=2)
+        return dot_logits(dots, f["factor"], f["shift"])
+    total = sources.view("<i2").astype(np.int64) + targets.view("<i2")
+    if _KINDS[f["kind"]] == "typed":
+        array = {**scores["types"], "row_beats": beats}
+        total = total + _score_rows(machine, array, types, beats).view("<i2")
+    return additive_logits(total[:, : f["heads"]], f["factor"])
+
+
+def _score_rows(machine: GoldenMachine, array: Fields, vertices: Integers, beats: int) -> Bytes:
+    """Rows of scores, keys or queries, uint8 ``[vertices, bytes]``."""
+    if len(vertices) and vertices.max() >= array["count"]:
+        raise machine.error(f"row {vertices.max()} of scores", f"rows below {array['count']}")
+    rows = int(vertices.max(initial=-1)) + 1
+    stored = machine.dram(array["address"], rows, array["row_beats"] * _WORD_BYTES, beats * _WORD_BYTES)
+    return np.ascontiguousarray(stored[vertices])
+
+
+def _maxima(
+    machine: GoldenMachine, f: Fields, spilled: Fields, records: npt.NDArray[Any], logits: Integers
+) -> Integers:
+    """The largest logit of each destination and head, int64 ``[rows, heads]``."""
+    maxima = np.full((f["rows"], f["heads"]), NO_LOGIT, np.int64)
+    if f["merge"] or not f["maxima"]:
+        maxima[...] = _spilled_maxima(machine, f, spilled)[:, : f["heads"]]
+    used = records["degree"] > 0
+    if f["maxima"] and len(logits):
+        maxima[used] = np.maximum(maxima[used], np.maximum.reduceat(logits, _starts(records)[used], axis=0))
+    return maxima
+
+
+def _weighted_sums(
+    machine: GoldenMachine,
+    f: Fields,
+    features: Fields,
+    records: npt.NDArray[Any],
+    vertices: Integers,
+    weights: Integers,
+) -> Integers:
+    """Numerators of each group's channels and their denominator, int64 ``[rows, groups, lanes + 1]``."""
+    lanes = machine.geometry.lanes
+    sums = np.zeros((f["rows"], f["groups"], lanes + 1), np.int64)
+    if not len(vertices):
+        return sums
+    read = _tagged_rows if f["source"] else _feature_rows
+    rows = np.ones((len(vertices), f["groups"], lanes + 1), np.int64)
+    rows[:, :, :lanes] = read(machine, f, features, vertices).reshape(len(vertices), f["groups"], lanes)
+    weighted = rows * np.repeat(weights, f["head_groups"], axis=1)[:, :, np.newaxis]
+    used = records["degree"] > 0
+    sums[used] = np.add.reduceat(weighted, _starts(records)[used], axis=0)
+    return sums
+
+
+def _spilled_rows_of(machine: GoldenMachine, f: Fields, array: Fields, first: int, length: int) -> Bytes:
+    """A view of bytes of the spilled row of each destination, uint8 ``[rows, length]``."""
+    end = f["destination"] + f["rows"]
+    if end > array["count"]:
+        raise machine.error(f"spilled row {end - 1}", f"rows below {array['count']}")
+    stride = array["row_blocks"] * _BLOCK_BYTES
+    return machine.dram(array["address"] + f["destination"] * stride + first, f["rows"], stride, length)
+
+
+def _spilled_maxima(machine: GoldenMachine, f: Fields, array: Fields) -> npt.NDArray[np.int16]:
+    """A view of the spilled maxima, int16 ``[rows, 8]``."""
+    return _spilled_rows_of(machine, f, array, 0, _MAXIMA_BYTES).view("<i2")
+
+
+def _partials(machine: GoldenMachine, f: Fields, array: Fields) -> Integers:
+    """A view of the spilled numerators and denominators, int64 ``[rows, groups, lanes + 1]``."""
+    shape = f["rows"], f["groups"], machine.geometry.lanes + 1
+    length = shape[1] * shape[2] * _WORD_BYTES
+    stored: Integers = _spilled_rows_of(machine, f, array, _MAXIMA_BYTES, length).view("<i8")
+    strides = stored.strides[0], shape[2] * _WORD_BYTES, _WORD_BYTES
+    return np.lib.stride_tricks.as_strided(stored, shape, strides)
+
+
+def _wrap_partials(sums: Integers) -> Integers:
+    return np.asarray(_signed(sums & _PARTIAL_MASK, _PARTIAL_BITS))
+
+
+def _write_attention(machine: GoldenMachine, f: Fields, sums: Integers) -> None:
+    """sum[r][c] = (accumulate ? sum[r][c] : 0) + the weighted mean in Q.8."""
+    results = attention_q8(sums[:, :, :-1], sums[:, :, -1:])
+    target = machine.words("sum_ram", f["sum"], f["rows"] * f["groups"]).view("<i4").reshape(results.shape)
+    start = target.astype(np.int64) if f["accumulate"] else 0
+    target[...] = wrap32(start + results)
+
+
 def configure_left(machine: GoldenMachine, f: Fields) -> None:
     """Keeps the left graph of a composition."""
     _configure_sgb(machine, f, 0)
@@ -1259,6 +1544,7 @@ _FUNCTIONS: dict[str, Callable[[GoldenMachine, Fields], None]] = {
     "load_windows": load_windows,
     "load_residual": load_residual,
     "load_depthwise": load_depthwise,
+    "load_function": load_function,
     "store_rows": store_rows,
     "store_runs": store_runs,
     "store_middle": store_middle,
@@ -1270,6 +1556,9 @@ _FUNCTIONS: dict[str, Callable[[GoldenMachine, Fields], None]] = {
     "combine": combine,
     "export_sums": export_sums,
     "export_accumulators": export_accumulators,
+    "requantize_function": requantize_function,
+    "combine_function": combine_function,
+    "normalize": vec_normalize,
     "configure_pixels": configure_pixels,
     "configure_pool": configure_pool,
     "join": join,
@@ -1281,6 +1570,10 @@ _FUNCTIONS: dict[str, Callable[[GoldenMachine, Fields], None]] = {
     "configure_ids": configure_ids,
     "configure_spilled": configure_spilled,
     "reduce": reduce,
+    "configure_sources": configure_sources,
+    "configure_targets": configure_targets,
+    "configure_types": configure_types,
+    "attend": attend,
     "configure_left": configure_left,
     "configure_right": configure_right,
     "configure_bitmap": configure_bitmap,

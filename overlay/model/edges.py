@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from hetfab.overlay.errors import BindingInvalidError
-from hetfab.overlay.model.binding import Binding, End, MetapathEnd, RelationEnd
+from hetfab.overlay.model.binding import Binding, End, MetapathEnd, RelationEnd, StackedEnd
 from hetfab.overlay.model.meaning import meaning
 from hetfab.overlay.model.schema import Relation
 
@@ -28,8 +28,53 @@ class EdgeSet:
     source_type: str
     destination_type: str
 
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Types of the nodes that are read."""
+        return (self.source_type,)
 
-def edge_set(bindings: Mapping[str, Binding], source: str, destination: str) -> EdgeSet:
+    @property
+    def destinations(self) -> tuple[str, ...]:
+        """Types of the nodes that are written."""
+        return (self.destination_type,)
+
+
+@dataclass(frozen=True)
+class StackedEdges:
+    """The edges of all relations between all nodes, whose types are stacked.
+
+    Attributes:
+        types: Node types in the order of their rows.
+        relations: In the order of their edges; a relation's position is its edges' type.
+        self_loops: Whether each node's edge to itself follows, with the next type.
+    """
+
+    types: tuple[str, ...]
+    relations: tuple[Relation, ...]
+    self_loops: bool
+
+    @property
+    def name(self) -> str:
+        """As messages name it."""
+        return "all relations"
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Types of the nodes that are read."""
+        return self.types
+
+    @property
+    def destinations(self) -> tuple[str, ...]:
+        """Types of the nodes that are written."""
+        return self.types
+
+    @property
+    def edge_types(self) -> int:
+        """Number of edge types."""
+        return len(self.relations) + self.self_loops
+
+
+def edge_set(bindings: Mapping[str, Binding], source: str, destination: str) -> EdgeSet | StackedEdges:
     """The edges that two id inputs of an operator stand for.
 
     Args:
@@ -45,6 +90,10 @@ def edge_set(bindings: Mapping[str, Binding], source: str, destination: str) -> 
             return EdgeSet(relation.name, (relation,), False, relation.source, relation.destination)
         case MetapathEnd(name, path, End.SOURCE), MetapathEnd(_, other_path, End.DESTINATION) if path == other_path:
             return EdgeSet(name, path, True, path[-1].destination, path[0].source)
+        case StackedEnd(types, relations, loops, End.SOURCE), StackedEnd(end=End.DESTINATION) as other_end if (
+            other_end == StackedEnd(types, relations, loops, End.DESTINATION)
+        ):
+            return StackedEdges(types, relations, loops)
     found = [meaning(bindings[name]) if name in bindings else "no input of the model" for name in (source, destination)]
     raise BindingInvalidError(
         f"'{source}' and '{destination}' mean {found[0]} and {found[1]}",

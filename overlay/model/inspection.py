@@ -9,10 +9,31 @@ import onnx
 
 from hetfab.overlay.compiler.lowered import LoweredLayer
 from hetfab.overlay.compiler.lowering import lower
-from hetfab.overlay.errors import OperatorsUnsupportedError
+from hetfab.overlay.errors import OperatorsUnsupportedError, counted
 from hetfab.overlay.model.binding import Binding
 from hetfab.overlay.model.cnn.inspection import summarise_cnn, takes_samples
-from hetfab.overlay.model.layers import Add, Dense, Layer, LayerGraph, Relu, constants_of, describe
+from hetfab.overlay.model.layers import (
+    Bias,
+    Dense,
+    EdgeAttention,
+    EdgeDot,
+    Fusion,
+    JoinParts,
+    Layer,
+    LayerGraph,
+    LayerNorm,
+    PartMean,
+    RowNorm,
+    RowSlice,
+    SegMean,
+    SegSum,
+    Stack,
+    TokenAttention,
+    Unary,
+    constants_of,
+    describe,
+    inputs_of,
+)
 from hetfab.overlay.model.meaning import meaning
 from hetfab.overlay.model.parser import try_layers
 from hetfab.overlay.model.reader import graph_inputs, is_quantized, opset
@@ -90,16 +111,51 @@ def _operator(node: onnx.NodeProto) -> str:
 
 
 def _summary(layer: Layer, graph: LayerGraph) -> LayerSummary:
-    channels = graph.channels[layer.output]
+    weights, read = 0, graph.channels.get(inputs_of(layer)[0], 0)
     match layer:
         case Dense():
             weights = layer.weight.size + (0 if layer.bias is None else layer.bias.size)
-            return LayerSummary(layer.output, "dense", layer.weight.shape[0], channels, weights)
-        case Relu():
-            return LayerSummary(layer.output, "relu", channels, channels, 0)
-        case Add():
-            return LayerSummary(layer.output, "add", channels, channels, 0)
-    return LayerSummary(layer.output, f"mean over {layer.source} -> {layer.destination}", channels, channels, 0)
+        case Bias(values=values):
+            weights = values.size
+        case LayerNorm():
+            weights = layer.weight.size + layer.bias.size
+        case EdgeAttention(bias=bias) if bias is not None:
+            weights = bias.size
+    return LayerSummary(layer.output, _kind(layer, graph), read, graph.channels[layer.output], weights)
+
+
+def _kind(layer: Layer, graph: LayerGraph) -> str:
+    """What a layer does, in words."""
+    match layer:
+        case Unary():
+            return layer.function.value.lower()
+        case LayerNorm():
+            return "layer norm + relu" if layer.relu else "layer norm"
+        case RowNorm():
+            return "rows to length 1"
+        case Stack():
+            return f"stack of {len(layer.inputs)}"
+        case JoinParts() | Fusion() | TokenAttention() | PartMean():
+            return f"{_PART_KINDS[type(layer)]} {layer.parts} parts"
+        case RowSlice():
+            return f"rows {layer.first} to {layer.end - 1}"
+        case SegMean() | SegSum():
+            kind = "mean" if isinstance(layer, SegMean) else "sum"
+        case EdgeAttention():
+            kind = f"attention of {counted(graph.channels[layer.source_scores], 'head')}"
+        case EdgeDot():
+            kind = f"dot attention of {counted(layer.heads, 'head')}"
+        case _:
+            return type(layer).__name__.lower()
+    return f"{kind} over {layer.source} -> {layer.destination}"
+
+
+_PART_KINDS: dict[type, str] = {
+    JoinParts: "join",
+    Fusion: "softmax-weighted sum of",
+    TokenAttention: "dot attention between",
+    PartMean: "means of",
+}
 
 
 def learned_tables(model: onnx.ModelProto) -> dict[str, int]:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Typed layers of a float model: what ``quantize`` works on and ``inspect`` shows."""
 
+import enum
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -43,6 +44,83 @@ class Add:
     right: str
 
 
+@dataclass(frozen=True, eq=False)
+class Bias:
+    """``output = input + values``: one number per channel, for sums without a dense term; values [C]."""
+
+    output: str
+    input: str
+    values: FloatArray
+
+
+class Function(enum.Enum):
+    """A unary function; its value is the ONNX operator."""
+
+    ELU = "Elu"
+    LEAKY_RELU = "LeakyRelu"
+    GELU = "Gelu"
+    SIGMOID = "Sigmoid"
+    TANH = "Tanh"
+
+
+@dataclass(frozen=True)
+class Unary:
+    """``output = function(input)``; ``alpha`` is the parameter of Elu and LeakyRelu."""
+
+    output: str
+    input: str
+    function: Function
+    alpha: float = 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class LayerNorm:
+    """Rows brought to mean 0 and variance 1, times ``weight`` [C], plus ``bias`` [C]; then ReLU if ``relu``."""
+
+    output: str
+    input: str
+    weight: FloatArray
+    bias: FloatArray
+    epsilon: float
+    relu: bool = False
+
+
+@dataclass(frozen=True)
+class RowNorm:
+    """Rows divided by their Euclidean length, or by ``smallest`` where that is larger."""
+
+    output: str
+    input: str
+    smallest: float
+
+
+@dataclass(frozen=True)
+class Stack:
+    """The rows of all inputs, one tensor after the other: its parts. They have equal widths."""
+
+    output: str
+    inputs: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class JoinParts:
+    """The parts of a stack side by side: [parts * N, C] becomes [N, parts * C]."""
+
+    output: str
+    input: str
+    parts: int
+
+
+@dataclass(frozen=True)
+class RowSlice:
+    """Rows ``first`` to ``end - 1``."""
+
+    output: str
+    input: str
+    first: int
+    end: int
+
+
 @dataclass(frozen=True)
 class SegMean:
     """Mean of the source nodes' rows over the edges into each destination node."""
@@ -54,7 +132,100 @@ class SegMean:
     count: str
 
 
-Layer: TypeAlias = Dense | Relu | Add | SegMean
+@dataclass(frozen=True)
+class SegSum:
+    """Sum of the source nodes' rows over the edges into each destination node."""
+
+    output: str
+    input: str
+    source: str
+    destination: str
+    count: str
+
+
+@dataclass(frozen=True, eq=False)
+class EdgeAttention:
+    """Additive attention: rows of ``input`` [N, heads * D], weighted by a softmax over each destination's edges.
+
+    The logit of an edge and a head is ``LeakyRelu(source_scores[u] + destination_scores[d] + bias[type])``.
+
+    Attributes:
+        output: [destinations, heads * D].
+        input: Rows of the source nodes.
+        source_scores: [sources, heads].
+        destination_scores: [destinations, heads].
+        source: Input with source ids.
+        destination: Input with destination ids.
+        count: Input or constant with the number of destinations.
+        slope: Of the LeakyRelu.
+        types: Input with edge types, None where edges have none.
+        bias: [types, heads], None likewise.
+    """
+
+    output: str
+    input: str
+    source_scores: str
+    destination_scores: str
+    source: str
+    destination: str
+    count: str
+    slope: float
+    types: str | None = None
+    bias: FloatArray | None = None
+
+
+@dataclass(frozen=True)
+class EdgeDot:
+    """Attention whose logit is the product of ``queries[d]`` and ``keys[u]``, each [nodes, heads * A]."""
+
+    output: str
+    input: str
+    queries: str
+    keys: str
+    source: str
+    destination: str
+    count: str
+    heads: int
+
+
+@dataclass(frozen=True)
+class TokenAttention:
+    """``EdgeDot`` of one head between the parts of a stack: part m of a node attends to all parts of that node.
+
+    All tensors are stacks of ``parts`` parts of N rows; queries and keys [parts * N, A].
+    """
+
+    output: str
+    input: str
+    queries: str
+    keys: str
+    parts: int
+
+
+@dataclass(frozen=True)
+class Fusion:
+    """The parts of a stack weighted by a softmax of ``weights`` [parts, 1] over the parts: [N, C]."""
+
+    output: str
+    input: str
+    weights: str
+    parts: int
+
+
+@dataclass(frozen=True)
+class PartMean:
+    """The mean of all rows of each part of a stack: [parts, C]."""
+
+    output: str
+    input: str
+    parts: int
+
+
+EdgeAggregation: TypeAlias = SegMean | SegSum | EdgeAttention | EdgeDot
+PartAggregation: TypeAlias = TokenAttention | Fusion | PartMean
+#: Layers whose result is a sum in Q.8; ``input`` is what they sum.
+Aggregation: TypeAlias = EdgeAggregation | PartAggregation
+Layer: TypeAlias = Dense | Relu | Add | Bias | Unary | LayerNorm | RowNorm | Stack | JoinParts | RowSlice | Aggregation
 
 
 @dataclass(frozen=True)
@@ -80,7 +251,18 @@ class LayerGraph:
 
 def inputs_of(layer: Layer) -> tuple[str, ...]:
     """Activation tensors that a layer reads."""
-    return (layer.left, layer.right) if isinstance(layer, Add) else (layer.input,)
+    match layer:
+        case Add():
+            return layer.left, layer.right
+        case Stack():
+            return layer.inputs
+        case EdgeAttention():
+            return layer.input, layer.source_scores, layer.destination_scores
+        case EdgeDot() | TokenAttention():
+            return layer.input, layer.queries, layer.keys
+        case Fusion():
+            return layer.input, layer.weights
+    return (layer.input,)
 
 
 def describe(node: onnx.NodeProto) -> str:

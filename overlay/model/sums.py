@@ -4,22 +4,40 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from hetfab.overlay.model.layers import Add, Dense, Layer, LayerGraph, Relu, SegMean
+from hetfab.overlay.model.layers import (
+    Add,
+    Aggregation,
+    Bias,
+    Dense,
+    EdgeAttention,
+    Fusion,
+    JoinParts,
+    Layer,
+    LayerGraph,
+    LayerNorm,
+    Relu,
+    RowNorm,
+    RowSlice,
+    Stack,
+    Unary,
+)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SumGroup:
-    """A sum of aggregations and at most one dense term.
+    """A sum of aggregations, at most one dense term and at most one bias.
 
     Attributes:
         root: The tensor that holds the complete sum.
-        means: The aggregated terms, at least one.
+        aggregations: The aggregated terms, at least one.
         dense: The dense term, None if there is none.
+        biases: Layers that add a constant row; only where there is no dense term.
     """
 
     root: str
-    means: tuple[SegMean, ...]
+    aggregations: tuple[Aggregation, ...]
     dense: Dense | None
+    biases: tuple[Bias, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -31,6 +49,8 @@ class Gaps:
 
 
 _NO_GAPS = Gaps()
+#: Layers whose results are integers of one scale already.
+_Rounded = Relu | Unary | LayerNorm | Stack | JoinParts
 
 
 def find_sums(graph: LayerGraph) -> list[SumGroup]:
@@ -38,9 +58,10 @@ def find_sums(graph: LayerGraph) -> list[SumGroup]:
     producers = _producers(graph)
     groups = []
     for root in _roots(graph, _NO_GAPS):
-        layers = [producers[term] for term in _terms(root, producers)]
-        means = tuple(layer for layer in layers if isinstance(layer, SegMean))
-        groups.append(SumGroup(root, means, next((layer for layer in layers if isinstance(layer, Dense)), None)))
+        layers = [producers[term] for term in terms_of(root, producers)]
+        aggregations = tuple(layer for layer in layers if isinstance(layer, Aggregation))
+        dense = next((layer for layer in layers if isinstance(layer, Dense)), None)
+        groups.append(SumGroup(root, aggregations, dense, tuple(_biases(root, producers))))
     return groups
 
 
@@ -55,10 +76,26 @@ def refused_uses(graph: LayerGraph, gaps: Gaps = _NO_GAPS) -> Iterator[str]:
     for layer in graph.layers:
         if isinstance(layer, Relu):
             yield from _refused_relu(layer, graph, producers, gaps)
+        elif isinstance(layer, Unary | LayerNorm | RowNorm):
+            yield from _refused_function(layer, graph, producers, gaps)
+        elif isinstance(layer, EdgeAttention | Fusion):
+            yield from _refused_scores(layer, graph, producers, gaps)
+        elif isinstance(layer, RowSlice) and isinstance(producers.get(layer.input), _Rounded):
+            yield f"Slice '{layer.output}': it follows a function or joined tensors; end the model with a dense layer"
+        elif isinstance(layer, RowSlice) and not _ends(layer, graph):
+            yield f"Slice '{layer.output}': only the model's output is sliced; slice after the last layer"
     for root in _roots(graph, gaps):
         yield from _refused_sum(root, graph, producers, gaps)
     if graph.output not in producers and graph.output not in gaps.written:
         yield f"output '{graph.output}': no layer computes it; end the model with a dense layer or a sum"
+
+
+def _ends(layer: RowSlice, graph: LayerGraph) -> bool:
+    """Whether a slice is the output, or nothing but the norm of its rows is between them."""
+    readers = graph.consumers(layer.output)
+    return layer.output == graph.output or all(
+        isinstance(reader, RowNorm) and reader.output == graph.output for reader in readers
+    )
 
 
 def _refused_relu(layer: Relu, graph: LayerGraph, producers: Mapping[str, Layer], gaps: Gaps) -> Iterator[str]:
@@ -66,19 +103,76 @@ def _refused_relu(layer: Relu, graph: LayerGraph, producers: Mapping[str, Layer]
         yield f"Relu '{layer.output}': it reads the input '{layer.input}'; apply it to the features beforehand"
     if layer.output == graph.output:
         yield f"Relu '{layer.output}': it is the model's output; leave it out, predictions stay the same"
-    if isinstance(producers.get(layer.input), Relu):
+    before = producers.get(layer.input)
+    if isinstance(before, Relu):
         yield f"Relu '{layer.output}': it follows another Relu; leave it out"
+    elif isinstance(before, _Rounded):
+        yield f"Relu '{layer.output}': it follows {_kind(before)}; put it, or a dense layer, before that"
+
+
+def _refused_function(
+    layer: Unary | LayerNorm | RowNorm, graph: LayerGraph, producers: Mapping[str, Layer], gaps: Gaps
+) -> Iterator[str]:
+    """Functions round what they read themselves, so it is the result of a layer that has not been rounded yet."""
+    name = f"{_operator(layer)} '{layer.output}'"
+    if layer.output == graph.output and not isinstance(layer, RowNorm):
+        yield f"{name}: it is the model's output; leave it out, or end the model with a dense layer"
+    if isinstance(layer, RowNorm) and layer.output != graph.output:
+        yield f"{name}: only the model's output is normalised; leave it out elsewhere"
+    if isinstance(layer, Unary) and layer.input in graph.tables:
+        return
+    before = producers.get(layer.input)
+    stacked = isinstance(layer, LayerNorm) and isinstance(before, Stack)
+    for member in (
+        [producers.get(part) for part in before.inputs] if isinstance(before, Stack) and stacked else [before]
+    ):
+        if isinstance(member, _Rounded):
+            yield f"{name}: it follows {_kind(member)}; put a dense layer or a sum between them"
+            return
+    if before is None and layer.input not in gaps.written:
+        yield f"{name}: it reads the input '{layer.input}'; apply it to the features beforehand"
+
+
+def _kind(layer: "Relu | Unary | LayerNorm | Stack | JoinParts") -> str:
+    match layer:
+        case Unary():
+            return f"the function {layer.function.value}"
+        case LayerNorm():
+            return "a LayerNormalization"
+        case Stack() | JoinParts():
+            return "joined tensors"
+    return "a Relu"
+
+
+def _refused_scores(
+    layer: EdgeAttention | Fusion, graph: LayerGraph, producers: Mapping[str, Layer], gaps: Gaps
+) -> Iterator[str]:
+    scores = (layer.weights,) if isinstance(layer, Fusion) else (layer.source_scores, layer.destination_scores)
+    for tensor in scores:
+        known = tensor in gaps.written or tensor in graph.tables
+        if not known and not isinstance(producers.get(tensor), Dense | Aggregation | Add | Bias):
+            yield f"'{layer.output}': its scores '{tensor}' are not the result of a dense layer or a sum"
+
+
+def _operator(layer: Unary | LayerNorm | RowNorm) -> str:
+    match layer:
+        case Unary():
+            return layer.function.value
+        case LayerNorm():
+            return "LayerNormalization"
+    return "Div"
 
 
 def _refused_sum(root: str, graph: LayerGraph, producers: Mapping[str, Layer], gaps: Gaps) -> Iterator[str]:
-    terms = list(_terms(root, producers))
-    means = [term for term in terms if isinstance(producers.get(term), SegMean)]
+    terms = list(terms_of(root, producers))
+    sums = [term for term in terms if isinstance(producers.get(term), Aggregation)]
     dense = [term for term in terms if isinstance(producers.get(term), Dense) or term in graph.tables]
+    stored = [term for term in terms if isinstance(producers.get(term), Relu | Unary | LayerNorm)]
     hidden = [term for term in terms if term not in producers and term in gaps.written]
-    if len(dense) > 1:
-        names = ", ".join(f"'{term}'" for term in dense)
+    if len(dense) + len(stored) > 1:
+        names = ", ".join(f"'{term}'" for term in dense + stored)
         yield f"Add '{root}': {names} are dense layers of one sum; write them as one MatMul of joined inputs"
-    if len(dense) + len(means) + len(hidden) < len(terms) or not means + hidden:
+    if len(dense) + len(stored) + len(sums) + len(hidden) < len(terms) or not sums + hidden:
         yield f"Add '{root}': a sum needs aggregations and at most one dense term; add nothing else"
 
 
@@ -87,20 +181,40 @@ def _producers(graph: LayerGraph) -> dict[str, Layer]:
 
 
 def _roots(graph: LayerGraph, gaps: Gaps) -> Iterator[str]:
-    """Complete sums: results of Add or SegMean that something other than an Add reads."""
+    """Complete sums: results of Add, Bias or an aggregation that something other than an Add or Bias reads."""
     for layer in graph.layers:
-        if not isinstance(layer, Add | SegMean):
+        if not isinstance(layer, Add | Bias | Aggregation):
             continue
         readers = graph.consumers(layer.output)
-        read = any(not isinstance(reader, Add) for reader in readers) or layer.output in gaps.read
+        read = any(not isinstance(reader, Add | Bias) for reader in readers) or layer.output in gaps.read
         if read or layer.output == graph.output:
             yield layer.output
 
 
-def _terms(tensor: str, producers: Mapping[str, Layer]) -> Iterator[str]:
+def terms_of(tensor: str, producers: Mapping[str, Layer]) -> Iterator[str]:
+    """The terms of a sum, or the tensor itself; constants that are added are none.
+
+    Args:
+        tensor: The complete sum.
+        producers: Layers by the tensor that they write.
+    """
     layer = producers.get(tensor)
-    if isinstance(layer, Add):
-        yield from _terms(layer.left, producers)
-        yield from _terms(layer.right, producers)
-    else:
-        yield tensor
+    match layer:
+        case Add():
+            yield from terms_of(layer.left, producers)
+            yield from terms_of(layer.right, producers)
+        case Bias():
+            yield from terms_of(layer.input, producers)
+        case _:
+            yield tensor
+
+
+def _biases(tensor: str, producers: Mapping[str, Layer]) -> Iterator[Bias]:
+    layer = producers.get(tensor)
+    match layer:
+        case Add():
+            yield from _biases(layer.left, producers)
+            yield from _biases(layer.right, producers)
+        case Bias():
+            yield layer
+            yield from _biases(layer.input, producers)

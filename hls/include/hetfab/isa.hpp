@@ -15,6 +15,11 @@ constexpr int semaphores = 31;
 constexpr int semaphore_bits = 16;
 constexpr int q8_bits = 8;
 constexpr int term_bits = 24;
+constexpr int normalized_bits = 18;
+constexpr int normalized_fraction = 12;
+constexpr int root_bits = 16;
+constexpr int root_index_bits = 7;
+constexpr int root_place_bits = 14;
 constexpr int rows_fifo_bits = 32;
 constexpr unsigned block_bytes = 64;  // a block, the unit of rows in DRAM
 constexpr unsigned beat_bytes = 8;  // a beat, what a data port moves at once
@@ -25,8 +30,15 @@ constexpr unsigned bursts_ahead = 8;  // bursts that an engine requests ahead: h
 constexpr unsigned page_bytes = 4096;  // no burst crosses a multiple of it
 constexpr unsigned context_words = 4;  // words of agg_context for each context
 constexpr unsigned load_contexts = 16;  // contexts that LOAD keeps
+constexpr unsigned attend_words = 512;  // words of 8 partial sums, and beats of targets, that AGG keeps for one attend
+constexpr unsigned attend_edges = 512;  // edges of an attend whose gaps AGG keeps before it reads their rows
+constexpr unsigned type_beats = 128;  // beats of scores of edge types that AGG keeps for one attend
+constexpr unsigned score_beats = 64;  // beats of the longest row of keys
+constexpr unsigned exponentials = 2308;  // entries of the table of exponentials
+constexpr unsigned partial_bits = 36;  // bits of a partial sum of attend
 constexpr unsigned post_left = 15;  // left shift of a sum in Q.8 before VEC's post_shift
 constexpr unsigned vec_words = 2;  // words of vec_context
+constexpr unsigned fun_unit = 32;  // words of fun_ram that a table takes a multiple of: 256 entries
 constexpr unsigned window_taps = 3;  // lines and columns of the windows of DW
 constexpr unsigned sgb_words = 3;  // words of sgb_context
 constexpr unsigned sgb_block_rows = 64;  // rows whose starts SGB reads and writes at once
@@ -90,6 +102,21 @@ struct ParameterRecord {
     static constexpr unsigned bytes = 8;
     using Bias = Field<0, 32>;
     using Multiplier = Field<32, 16>;
+};
+
+// An entry 'gain' of an array in DRAM.
+struct GainRecord {
+    static constexpr unsigned bytes = 8;
+    using Offset = Field<0, 32>;
+    using Gain = Field<32, 16>;
+};
+
+// An entry 'spread' of an array in DRAM.
+struct SpreadRecord {
+    static constexpr unsigned bytes = 8;
+    using EpsilonLow = Field<0, 32>;
+    using EpsilonHigh = Field<32, 16>;
+    using Channels = Field<48, 10>;
 };
 
 // An entry 'destination' of an array in DRAM.
@@ -241,6 +268,14 @@ struct LoadResidual {
 struct LoadDepthwise {
     static constexpr int engine = 0;
     static constexpr int opcode = 10;
+    using Ram = Field<32, 16>;
+    using Words = Field<48, 16>;
+    using Address = Field<88, 40>;
+};
+
+struct LoadFunction {
+    static constexpr int engine = 0;
+    static constexpr int opcode = 11;
     using Ram = Field<32, 16>;
     using Words = Field<48, 16>;
     using Address = Field<88, 40>;
@@ -494,6 +529,65 @@ struct PoolAverage {
     using Wide = Field<126, 1>;
 };
 
+struct RequantizeFunction {
+    static constexpr int engine = 4;
+    static constexpr int opcode = 10;
+    using Core = Field<28, 1>;
+    using Signed = Field<29, 1>;
+    using Mapped = Field<30, 1>;
+    using FromSum = Field<31, 1>;
+    using Acc = Field<32, 12>;
+    using Width = Field<56, 4>;
+    using Table = Field<60, 4>;
+    using Out = Field<64, 12>;
+    using Par = Field<76, 9>;
+    using Rows = Field<85, 8>;
+    using Groups = Field<93, 7>;
+    using RowBlocks = Field<100, 6>;
+    using RowWords = Field<106, 7>;
+    using Shift = Field<113, 6>;
+};
+
+struct CombineFunction {
+    static constexpr int engine = 4;
+    static constexpr int opcode = 11;
+    using Core = Field<28, 1>;
+    using Signed = Field<29, 1>;
+    using Mapped = Field<30, 1>;
+    using WithAcc = Field<31, 1>;
+    using Acc = Field<32, 12>;
+    using Sum = Field<44, 12>;
+    using Width = Field<56, 4>;
+    using Table = Field<60, 4>;
+    using Out = Field<64, 12>;
+    using Par = Field<76, 9>;
+    using Rows = Field<85, 8>;
+    using Groups = Field<93, 7>;
+    using RowBlocks = Field<100, 6>;
+    using RowWords = Field<106, 7>;
+    using Shift = Field<113, 6>;
+    using PostShift = Field<119, 6>;
+    using SumGroups = Field<125, 3>;
+};
+
+struct Normalize {
+    static constexpr int engine = 4;
+    static constexpr int opcode = 12;
+    using Core = Field<28, 1>;
+    using Signed = Field<29, 1>;
+    using FromSum = Field<31, 1>;
+    using Acc = Field<32, 12>;
+    using Highest = Field<56, 8>;
+    using Out = Field<64, 12>;
+    using Par = Field<76, 9>;
+    using Rows = Field<85, 8>;
+    using Groups = Field<93, 7>;
+    using RowBlocks = Field<100, 6>;
+    using RowWords = Field<106, 7>;
+    using Shift = Field<113, 6>;
+    using PostShift = Field<119, 6>;
+};
+
 struct ConfigureFeatures {
     static constexpr int engine = 5;
     static constexpr int opcode = 1;
@@ -560,6 +654,66 @@ constexpr int dram = 0;
 constexpr int tags = 1;
 constexpr int schedule = 2;
 }  // namespace reduce_source
+
+struct ConfigureSources {
+    static constexpr int engine = 5;
+    static constexpr int opcode = 7;
+    using Scores = Field<32, 4>;
+    using RowBeats = Field<36, 12>;
+    using HeadBeats = Field<48, 6>;
+    using Count = Field<64, 24>;
+    using Address = Field<88, 40>;
+};
+
+struct ConfigureTargets {
+    static constexpr int engine = 5;
+    static constexpr int opcode = 8;
+    using Scores = Field<32, 4>;
+    using RowBeats = Field<36, 12>;
+    using Count = Field<64, 24>;
+    using Address = Field<88, 40>;
+};
+
+struct ConfigureTypes {
+    static constexpr int engine = 5;
+    static constexpr int opcode = 9;
+    using Scores = Field<32, 4>;
+    using Count = Field<64, 8>;
+    using Address = Field<88, 40>;
+};
+
+struct Attend {
+    static constexpr int engine = 5;
+    static constexpr int opcode = 6;
+    using Slot = Field<32, 4>;
+    using Scores = Field<36, 4>;
+    using Rows = Field<40, 8>;
+    using Kind = Field<48, 2>;
+    using Unsigned = Field<50, 1>;
+    using Accumulate = Field<51, 1>;
+    using Source = Field<52, 1>;
+    using Maxima = Field<53, 1>;
+    using Weigh = Field<54, 1>;
+    using Merge = Field<55, 1>;
+    using Spill = Field<56, 1>;
+    using HeadGroups = Field<57, 6>;
+    using Destination = Field<64, 24>;
+    using Sum = Field<88, 12>;
+    using Heads = Field<100, 4>;
+    using Shift = Field<104, 6>;
+    using Factor = Field<110, 16>;
+};
+
+namespace attend_kind {
+constexpr int add = 0;
+constexpr int typed = 1;
+constexpr int dot = 2;
+}  // namespace attend_kind
+
+namespace attend_source {
+constexpr int dram = 0;
+constexpr int tags = 1;
+}  // namespace attend_source
 
 struct ConfigureLeft {
     static constexpr int engine = 6;
@@ -700,6 +854,7 @@ constexpr bool carries_address(int engine, int opcode) {
            (engine == 0 && opcode == 8) ||
            (engine == 0 && opcode == 9) ||
            (engine == 0 && opcode == 10) ||
+           (engine == 0 && opcode == 11) ||
            (engine == 1 && opcode == 1) ||
            (engine == 1 && opcode == 2) ||
            (engine == 1 && opcode == 3) ||
@@ -707,6 +862,9 @@ constexpr bool carries_address(int engine, int opcode) {
            (engine == 5 && opcode == 2) ||
            (engine == 5 && opcode == 3) ||
            (engine == 5 && opcode == 5) ||
+           (engine == 5 && opcode == 7) ||
+           (engine == 5 && opcode == 8) ||
+           (engine == 5 && opcode == 9) ||
            (engine == 6 && opcode == 1) ||
            (engine == 6 && opcode == 2) ||
            (engine == 6 && opcode == 3) ||
@@ -757,6 +915,10 @@ constexpr int counter = 61;
 constexpr int count = 107;
 }  // namespace status
 
+// Of numbers from 1 to below 4, 128 to each whole one (normalize.hpp).
+constexpr unsigned root_base[512] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 65536, 65281, 65030, 64781, 64535, 64292, 64052, 63814, 63579, 63347, 63117, 62889, 62664, 62442, 62222, 62004, 61788, 61575, 61363, 61154, 60947, 60742, 60540, 60339, 60140, 59943, 59748, 59555, 59364, 59175, 58987, 58801, 58617, 58435, 58254, 58075, 57898, 57722, 57548, 57376, 57205, 57035, 56867, 56700, 56535, 56372, 56210, 56049, 55889, 55731, 55574, 55419, 55265, 55112, 54960, 54810, 54661, 54513, 54366, 54221, 54076, 53933, 53791, 53650, 53510, 53371, 53233, 53097, 52961, 52826, 52693, 52560, 52429, 52298, 52169, 52040, 51912, 51785, 51660, 51535, 51411, 51288, 51165, 51044, 50923, 50804, 50685, 50567, 50450, 50333, 50218, 50103, 49989, 49876, 49763, 49652, 49541, 49430, 49321, 49212, 49104, 48997, 48890, 48784, 48679, 48574, 48470, 48367, 48265, 48163, 48061, 47961, 47861, 47761, 47663, 47564, 47467, 47370, 47273, 47178, 47082, 46988, 46894, 46800, 46707, 46615, 46523, 46432, 46341, 46251, 46161, 46072, 45983, 45895, 45807, 45720, 45633, 45547, 45462, 45376, 45292, 45207, 45124, 45040, 44957, 44875, 44793, 44711, 44630, 44550, 44470, 44390, 44310, 44232, 44153, 44075, 43997, 43920, 43843, 43767, 43691, 43615, 43540, 43465, 43390, 43316, 43243, 43169, 43096, 43024, 42951, 42879, 42808, 42737, 42666, 42595, 42525, 42456, 42386, 42317, 42248, 42180, 42112, 42044, 41977, 41910, 41843, 41776, 41710, 41644, 41579, 41514, 41449, 41384, 41320, 41256, 41192, 41129, 41065, 41003, 40940, 40878, 40816, 40754, 40693, 40631, 40571, 40510, 40450, 40390, 40330, 40270, 40211, 40152, 40093, 40035, 39977, 39919, 39861, 39803, 39746, 39689, 39632, 39576, 39520, 39464, 39408, 39352, 39297, 39242, 39187, 39133, 39078, 39024, 38970, 38916, 38863, 38810, 38756, 38704, 38651, 38599, 38546, 38494, 38443, 38391, 38340, 38289, 38238, 38187, 38136, 38086, 38036, 37986, 37936, 37887, 37837, 37788, 37739, 37690, 37642, 37593, 37545, 37497, 37449, 37401, 37354, 37307, 37260, 37213, 37166, 37119, 37073, 37027, 36980, 36935, 36889, 36843, 36798, 36753, 36708, 36663, 36618, 36573, 36529, 36485, 36441, 36397, 36353, 36309, 36266, 36222, 36179, 36136, 36093, 36051, 36008, 35966, 35924, 35882, 35840, 35798, 35756, 35715, 35673, 35632, 35591, 35550, 35509, 35469, 35428, 35388, 35347, 35307, 35267, 35228, 35188, 35148, 35109, 35070, 35030, 34991, 34953, 34914, 34875, 34837, 34798, 34760, 34722, 34684, 34646, 34608, 34571, 34533, 34496, 34458, 34421, 34384, 34347, 34310, 34274, 34237, 34201, 34164, 34128, 34092, 34056, 34020, 33985, 33949, 33913, 33878, 33843, 33807, 33772, 33737, 33703, 33668, 33633, 33599, 33564, 33530, 33496, 33461, 33427, 33393, 33360, 33326, 33292, 33259, 33225, 33192, 33159, 33126, 33093, 33060, 33027, 32994, 32962, 32929, 32897, 32864, 32832, 32800};
+constexpr unsigned root_fall[512] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 251, 249, 246, 243, 240, 238, 235, 232, 230, 228, 225, 222, 220, 218, 216, 213, 212, 209, 207, 205, 202, 201, 199, 197, 195, 193, 191, 189, 188, 186, 184, 182, 181, 179, 177, 176, 174, 172, 171, 170, 168, 167, 165, 163, 162, 161, 160, 158, 157, 155, 154, 153, 152, 150, 149, 148, 147, 145, 145, 143, 142, 141, 140, 139, 138, 136, 136, 135, 133, 133, 131, 131, 129, 129, 128, 127, 125, 125, 124, 123, 123, 121, 121, 119, 119, 118, 117, 117, 115, 115, 114, 113, 113, 111, 111, 111, 109, 109, 108, 107, 107, 106, 105, 105, 104, 103, 102, 102, 102, 100, 100, 100, 98, 99, 97, 97, 97, 95, 96, 94, 94, 94, 93, 92, 92, 91, 91, 90, 90, 89, 89, 88, 88, 87, 87, 86, 85, 86, 84, 85, 83, 84, 83, 82, 82, 82, 81, 80, 80, 80, 80, 78, 79, 78, 78, 77, 77, 76, 76, 76, 75, 75, 75, 74, 73, 74, 73, 72, 73, 72, 71, 71, 71, 71, 70, 69, 70, 69, 69, 68, 68, 68, 67, 67, 67, 67, 66, 66, 65, 65, 65, 65, 64, 64, 64, 63, 64, 62, 63, 62, 62, 62, 61, 62, 60, 61, 60, 60, 60, 60, 59, 59, 59, 58, 58, 58, 58, 58, 57, 57, 57, 56, 56, 56, 56, 56, 55, 55, 55, 54, 55, 54, 54, 54, 53, 53, 54, 52, 53, 52, 53, 52, 51, 52, 51, 51, 51, 51, 51, 50, 50, 50, 50, 49, 50, 49, 49, 49, 48, 49, 48, 48, 48, 48, 47, 47, 47, 47, 47, 47, 46, 46, 47, 45, 46, 46, 45, 45, 45, 45, 45, 45, 44, 44, 44, 44, 44, 44, 43, 44, 43, 43, 43, 42, 43, 42, 42, 42, 42, 42, 42, 41, 42, 41, 41, 41, 41, 40, 41, 40, 41, 40, 40, 39, 40, 40, 39, 39, 40, 39, 38, 39, 39, 38, 39, 38, 38, 38, 38, 38, 37, 38, 37, 38, 37, 37, 37, 37, 36, 37, 36, 37, 36, 36, 36, 36, 35, 36, 36, 35, 35, 36, 35, 35, 34, 35, 35, 34, 35, 34, 34, 35, 34, 34, 33, 34, 34, 33, 34, 33, 33, 33, 33, 33, 33, 33, 32, 33, 32, 33, 32, 32, 32};
+
 // Initiation interval and depth of every pipelined loop; the reasons are in loops.json.
 struct Loop {
     int ii;
@@ -773,65 +935,78 @@ constexpr Loop store_responses{1, 2, 5};
 constexpr Loop gemm_d_steps{1, 16, 6};
 constexpr Loop gemm_l_steps{1, 9, 7};
 constexpr Loop vec_groups{1, 18, 8};
-constexpr Loop vec_context{1, 2, 9};
-constexpr Loop dw_parameters{1, 4, 10};
-constexpr Loop dw_steps{1, 18, 11};
-constexpr Loop agg_context{1, 2, 12};
-constexpr Loop agg_descriptors{1, 4, 13};
-constexpr Loop agg_rows_ahead{2, 7, 14};
-constexpr Loop agg_sums{1, 3, 15};
-constexpr Loop agg_gather{1, 15, 16};
-constexpr Loop agg_divide{1, 3, 17};
-constexpr Loop agg_tags{1, 2, 18};
-constexpr Loop agg_spilled_ahead{1, 5, 19};
-constexpr Loop agg_spilled{1, 6, 20};
-constexpr Loop agg_spill{1, 6, 21};
-constexpr Loop agg_spill_responses{1, 2, 22};
-constexpr Loop sgb_context{1, 2, 23};
-constexpr Loop sgb_starts{1, 4, 24};
-constexpr Loop sgb_requests{1, 4, 25};
-constexpr Loop sgb_rows{1, 4, 26};
-constexpr Loop sgb_copy{1, 6, 27};
-constexpr Loop sgb_expand{1, 8, 28};
-constexpr Loop sgb_wide{1, 9, 29};
-constexpr Loop sgb_widen{1, 5, 30};
-constexpr Loop sgb_seen{1, 5, 31};
-constexpr Loop sgb_ascend{1, 6, 32};
-constexpr Loop sgb_out_starts{1, 4, 33};
-constexpr Loop number_responses{1, 2, 34};
-constexpr Loop sgb_clear{1, 2, 35};
-constexpr Loop sgb_count{2, 6, 36};
-constexpr Loop sgb_begin{2, 5, 37};
-constexpr Loop sgb_rewind{2, 5, 38};
-constexpr Loop sgb_place{2, 7, 39};
-constexpr Loop sgb_window{1, 5, 40};
-constexpr Loop rst_context{1, 2, 41};
-constexpr Loop rst_numbers{1, 4, 42};
-constexpr Loop rst_clear{1, 2, 43};
-constexpr Loop rst_try{1, 6, 44};
-constexpr Loop rst_meet{1, 8, 45};
-constexpr Loop rst_flip{5, 5, 46};
-constexpr Loop rst_dead{1, 6, 47};
-constexpr Loop rst_pairs{1, 5, 48};
-constexpr Loop rst_roots{3, 3, 49};
-constexpr Loop rst_near{1, 6, 50};
-constexpr Loop rst_far{1, 6, 51};
-constexpr Loop rst_order{1, 5, 52};
-constexpr Loop rst_covers{1, 6, 53};
-constexpr Loop rst_counts{1, 5, 54};
-constexpr Loop rst_count{1, 7, 55};
-constexpr Loop rst_first{1, 6, 56};
-constexpr Loop rst_scatter{1, 8, 57};
-constexpr Loop rst_degrees{2, 6, 58};
-constexpr Loop rst_begin{2, 5, 59};
-constexpr Loop rst_sort{2, 7, 60};
-constexpr Loop rst_samples{1, 6, 61};
-constexpr Loop rst_next{4, 8, 62};
-constexpr Loop rst_inside{1, 6, 63};
-constexpr Loop rst_visit{4, 18, 64};
-constexpr unsigned count = 65;
+constexpr Loop vec_functions{1, 20, 9};
+constexpr Loop norm_sums{8, 13, 10};
+constexpr Loop norm_roots{1, 21, 11};
+constexpr Loop norm_groups{8, 30, 12};
+constexpr Loop vec_context{1, 2, 13};
+constexpr Loop dw_parameters{1, 4, 14};
+constexpr Loop dw_steps{1, 18, 15};
+constexpr Loop agg_context{1, 2, 16};
+constexpr Loop agg_descriptors{1, 4, 17};
+constexpr Loop agg_rows_ahead{2, 7, 18};
+constexpr Loop agg_sums{1, 3, 19};
+constexpr Loop agg_gather{1, 15, 20};
+constexpr Loop agg_divide{1, 3, 21};
+constexpr Loop attend_rows{1, 6, 22};
+constexpr Loop attend_partials{1, 6, 23};
+constexpr Loop attend_scores_ahead{1, 7, 24};
+constexpr Loop attend_scores{1, 15, 25};
+constexpr Loop attend_weighted_ahead{2, 7, 26};
+constexpr Loop attend_weighted{1, 13, 27};
+constexpr Loop attend_quotients{1, 24, 28};
+constexpr Loop attend_spill{1, 6, 29};
+constexpr Loop attend_responses{1, 2, 30};
+constexpr Loop agg_tags{1, 2, 31};
+constexpr Loop agg_spilled_ahead{1, 5, 32};
+constexpr Loop agg_spilled{1, 6, 33};
+constexpr Loop agg_spill{1, 6, 34};
+constexpr Loop agg_spill_responses{1, 2, 35};
+constexpr Loop sgb_context{1, 2, 36};
+constexpr Loop sgb_starts{1, 4, 37};
+constexpr Loop sgb_requests{1, 4, 38};
+constexpr Loop sgb_rows{1, 4, 39};
+constexpr Loop sgb_copy{1, 6, 40};
+constexpr Loop sgb_expand{1, 8, 41};
+constexpr Loop sgb_wide{1, 9, 42};
+constexpr Loop sgb_widen{1, 5, 43};
+constexpr Loop sgb_seen{1, 5, 44};
+constexpr Loop sgb_ascend{1, 6, 45};
+constexpr Loop sgb_out_starts{1, 4, 46};
+constexpr Loop number_responses{1, 2, 47};
+constexpr Loop sgb_clear{1, 2, 48};
+constexpr Loop sgb_count{2, 6, 49};
+constexpr Loop sgb_begin{2, 5, 50};
+constexpr Loop sgb_rewind{2, 5, 51};
+constexpr Loop sgb_place{2, 7, 52};
+constexpr Loop sgb_window{1, 5, 53};
+constexpr Loop rst_context{1, 2, 54};
+constexpr Loop rst_numbers{1, 4, 55};
+constexpr Loop rst_clear{1, 2, 56};
+constexpr Loop rst_try{1, 6, 57};
+constexpr Loop rst_meet{1, 8, 58};
+constexpr Loop rst_flip{5, 5, 59};
+constexpr Loop rst_dead{1, 6, 60};
+constexpr Loop rst_pairs{1, 5, 61};
+constexpr Loop rst_roots{3, 3, 62};
+constexpr Loop rst_near{1, 6, 63};
+constexpr Loop rst_far{1, 6, 64};
+constexpr Loop rst_order{1, 5, 65};
+constexpr Loop rst_covers{1, 6, 66};
+constexpr Loop rst_counts{1, 5, 67};
+constexpr Loop rst_count{1, 7, 68};
+constexpr Loop rst_first{1, 6, 69};
+constexpr Loop rst_scatter{1, 8, 70};
+constexpr Loop rst_degrees{2, 6, 71};
+constexpr Loop rst_begin{2, 5, 72};
+constexpr Loop rst_sort{2, 7, 73};
+constexpr Loop rst_samples{1, 6, 74};
+constexpr Loop rst_next{4, 8, 75};
+constexpr Loop rst_inside{1, 6, 76};
+constexpr Loop rst_visit{4, 18, 77};
+constexpr unsigned count = 78;
 }  // namespace loops
 // In the order of the ids.
-constexpr const char* loop_names[] = {"instruction", "request_ahead", "load_tile_beats", "load_beats", "store_beats", "store_responses", "gemm_d_steps", "gemm_l_steps", "vec_groups", "vec_context", "dw_parameters", "dw_steps", "agg_context", "agg_descriptors", "agg_rows_ahead", "agg_sums", "agg_gather", "agg_divide", "agg_tags", "agg_spilled_ahead", "agg_spilled", "agg_spill", "agg_spill_responses", "sgb_context", "sgb_starts", "sgb_requests", "sgb_rows", "sgb_copy", "sgb_expand", "sgb_wide", "sgb_widen", "sgb_seen", "sgb_ascend", "sgb_out_starts", "number_responses", "sgb_clear", "sgb_count", "sgb_begin", "sgb_rewind", "sgb_place", "sgb_window", "rst_context", "rst_numbers", "rst_clear", "rst_try", "rst_meet", "rst_flip", "rst_dead", "rst_pairs", "rst_roots", "rst_near", "rst_far", "rst_order", "rst_covers", "rst_counts", "rst_count", "rst_first", "rst_scatter", "rst_degrees", "rst_begin", "rst_sort", "rst_samples", "rst_next", "rst_inside", "rst_visit"};
+constexpr const char* loop_names[] = {"instruction", "request_ahead", "load_tile_beats", "load_beats", "store_beats", "store_responses", "gemm_d_steps", "gemm_l_steps", "vec_groups", "vec_functions", "norm_sums", "norm_roots", "norm_groups", "vec_context", "dw_parameters", "dw_steps", "agg_context", "agg_descriptors", "agg_rows_ahead", "agg_sums", "agg_gather", "agg_divide", "attend_rows", "attend_partials", "attend_scores_ahead", "attend_scores", "attend_weighted_ahead", "attend_weighted", "attend_quotients", "attend_spill", "attend_responses", "agg_tags", "agg_spilled_ahead", "agg_spilled", "agg_spill", "agg_spill_responses", "sgb_context", "sgb_starts", "sgb_requests", "sgb_rows", "sgb_copy", "sgb_expand", "sgb_wide", "sgb_widen", "sgb_seen", "sgb_ascend", "sgb_out_starts", "number_responses", "sgb_clear", "sgb_count", "sgb_begin", "sgb_rewind", "sgb_place", "sgb_window", "rst_context", "rst_numbers", "rst_clear", "rst_try", "rst_meet", "rst_flip", "rst_dead", "rst_pairs", "rst_roots", "rst_near", "rst_far", "rst_order", "rst_covers", "rst_counts", "rst_count", "rst_first", "rst_scatter", "rst_degrees", "rst_begin", "rst_sort", "rst_samples", "rst_next", "rst_inside", "rst_visit"};
 
 }  // namespace hetfab::isa

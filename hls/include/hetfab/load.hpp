@@ -149,8 +149,23 @@ WordsCopy words_copy(const Word<Z, isa::instruction_bits>& instruction) {
             number<Z, Op::Words>(instruction)};
 }
 
+// Writes a word of a RAM, or of each of some equal banks.
+template <unsigned Banks, class Ram, class Value>
+void put_word(Ram ram, unsigned place, const Value& word) {
+#pragma HLS INLINE
+    if constexpr (Banks == 1) {
+        ram[place] = word;
+    } else {
+    equal_banks:
+        for (unsigned bank = 0; bank < Banks; bank++) {
+#pragma HLS UNROLL factor=Banks
+            ram[bank][place] = word;
+        }
+    }
+}
+
 // Copies the beats of a cursor to consecutive words of `Bits` bits; it counts the beats read.
-template <class Z, int Bits, class Mem, class Ram, class Events>
+template <class Z, int Bits, unsigned Banks = 1, class Mem, class Ram, class Events>
 Outcome fill_words(const BurstCursor& cursor, unsigned beats, unsigned first, Mem mem, Ram ram,
                    Events& events) {
 #pragma HLS INLINE
@@ -167,7 +182,7 @@ load_beats:
         events.trip(isa::loops::load_beats);
         Z::set_beat(word, position, reader.read(mem));
         if (position == beats_per_word - 1) {
-            ram[first + written] = word;
+            put_word<Banks>(ram, first + written, word);
             written++;
             position = 0;
         } else {
@@ -183,6 +198,13 @@ Outcome load_words(const WordsCopy& copy, Mem mem, Ram ram, Events& events) {
 #pragma HLS INLINE
     const unsigned beats = copy.words * (Bits / 64);
     return fill_words<Z, Bits>(BurstCursor(copy.address, 1, beats, 0), beats, copy.ram, mem, ram, events);
+}
+
+template <class Z, class Mem, class FunRam, class Events>
+Outcome load_tables(const WordsCopy& copy, Mem mem, FunRam fun_ram, Events& events) {
+#pragma HLS INLINE
+    return fill_words<Z, 64, fun_banks>(BurstCursor(copy.address, 1, copy.words, 0), copy.words, copy.ram,
+                                        mem, fun_ram, events);
 }
 
 // The fields of a load_residual.
@@ -233,10 +255,10 @@ TileCopy context_copy(const Word<Z, isa::instruction_bits>& instruction, bool wi
 // One call per destination: a store to "one of three RAMs" is merged by compilers into a store through a
 // selected pointer, which no RAM port can serve.
 template <class D, class Z, class Mem, class ActDRam, class ActLRam, class WgtDRam, class WgtLRam,
-          class ParRam, class ResRam, class DwpRam, class LoadContext, class Events>
+          class ParRam, class FunRam, class ResRam, class DwpRam, class LoadContext, class Events>
 Outcome load_execute(const Word<Z, isa::instruction_bits>& instruction, Mem mem, ActDRam act_d_ram,
-                     ActLRam act_l_ram, WgtDRam wgt_d_ram, WgtLRam wgt_l_ram, ParRam par_ram, ResRam res_ram,
-                     DwpRam dwp_ram, LoadContext load_context, Events& events) {
+                     ActLRam act_l_ram, WgtDRam wgt_d_ram, WgtLRam wgt_l_ram, ParRam par_ram, FunRam fun_ram,
+                     ResRam res_ram, DwpRam dwp_ram, LoadContext load_context, Events& events) {
 #pragma HLS INLINE off
     static_assert(std::is_same_v<isa::LoadWeights::Words, isa::LoadPlanes::Words> &&
                       std::is_same_v<isa::LoadWeights::Ram, isa::LoadParameters::Ram>,
@@ -267,6 +289,11 @@ Outcome load_execute(const Word<Z, isa::instruction_bits>& instruction, Mem mem,
             return load_runs<Z>(runs_copy<Z>(instruction), mem, res_ram, events);
         }
     }
+    if constexpr (D::fun_words != 0) {
+        if (opcode == isa::LoadFunction::opcode) {
+            return load_tables<Z>(words_copy<Z>(instruction), mem, fun_ram, events);
+        }
+    }
     if constexpr (D::dwp_words != 0) {
         if (opcode == isa::LoadDepthwise::opcode) {
             return load_words<Z, 64>(words_copy<Z>(instruction), mem, dwp_ram, events);
@@ -277,17 +304,18 @@ Outcome load_execute(const Word<Z, isa::instruction_bits>& instruction, Mem mem,
 
 // The engine: one instruction, from its stream to its token.
 template <class D, class Z, class Mem, class ActDRam, class ActLRam, class WgtDRam, class WgtLRam,
-          class ParRam, class ResRam, class DwpRam, class LoadContext, class Events>
+          class ParRam, class FunRam, class ResRam, class DwpRam, class LoadContext, class Events>
 void load_step(hls::stream<Word<Z, isa::instruction_bits>>& instructions,
                hls::stream<Word<Z, isa::token_bits>>& tokens, Mem mem, ActDRam act_d_ram, ActLRam act_l_ram,
-               WgtDRam wgt_d_ram, WgtLRam wgt_l_ram, ParRam par_ram, ResRam res_ram, DwpRam dwp_ram,
-               LoadContext load_context, Events& events) {
+               WgtDRam wgt_d_ram, WgtLRam wgt_l_ram, ParRam par_ram, FunRam fun_ram, ResRam res_ram,
+               DwpRam dwp_ram, LoadContext load_context, Events& events) {
 #pragma HLS INLINE
     const Word<Z, isa::instruction_bits> instruction = instructions.read();
     events.loop(isa::loops::instruction, 1);
     const Outcome outcome = load_execute<D, Z>(instruction, mem, act_d_ram, act_l_ram, wgt_d_ram, wgt_l_ram,
-                                               par_ram, res_ram, dwp_ram, load_context, events);
-    HETFAB_FENCE(act_d_ram, act_l_ram, wgt_d_ram, wgt_l_ram, par_ram, res_ram, dwp_ram, load_context, tokens);
+                                               par_ram, fun_ram, res_ram, dwp_ram, load_context, events);
+    HETFAB_FENCE(act_d_ram, act_l_ram, wgt_d_ram, wgt_l_ram, par_ram, fun_ram, res_ram, dwp_ram, load_context,
+                 tokens);
     tokens.write(make_token<D, Z>(instruction, outcome));
 }
 

@@ -28,6 +28,7 @@ struct DesignTypes {
     // Half a word of lanes bytes, the banks of out_ram, exp_ram and mid_ram.
     using Half = Word<Z, 4 * D::lanes>;
     using DwpWord = Word<Z, 64>;
+    using FunWord = Word<Z, 64>;
     using VecContext = Word<Z, 64>;
     using Tag = Word<Z, 64>;
     using RowsWord = U<Z, isa::rows_fifo_bits>;
@@ -48,6 +49,9 @@ struct DesignTypes {
     static_assert(Z::template exact_integer<8> && Z::template exact_integer<32>,
                   "operands and accumulators have exactly their bits");
 };
+
+// Equal banks of fun_ram.
+constexpr unsigned fun_banks = 4;
 
 // Words of a memory that a design may lack: a port has at least one.
 constexpr unsigned depth_of(unsigned words) { return words == 0 ? 1 : words; }

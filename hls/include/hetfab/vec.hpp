@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// VEC: bias, requantization, addition of aggregates or stored tensors, limits, pooling, and the export of
-// 32-bit results. Every result takes the same way: a product, rounded to 24 bits, a sum, rounded to a byte.
+// VEC: bias, requantization, addition of aggregates or stored tensors, limits, functions, pooling, and the
+// export of 32-bit results. Every result takes the same way: a product, rounded to 24 bits, a sum, rounded to
+// a byte, or to 16 bits that are stored, looked up or normalized.
 #pragma once
 
 #include <type_traits>
 
 #include "events.hpp"
+#include "normalize.hpp"
 #include "pixels.hpp"
 #include "rounding.hpp"
 #include "shim.hpp"
@@ -22,6 +24,19 @@ static_assert(isa::ParameterRecord::bytes == 8 && isa::ParameterRecord::Bias::ls
 constexpr int window_bits = 25;
 // Bits of a result before it is limited to a byte.
 constexpr int result_bits = 9;
+
+// A design with functions, or one that normalizes, has results of 16 bits.
+template <class D>
+constexpr bool has_wide_results = D::fun_words + D::norm_words != 0;
+// Bits of a result before it is limited.
+template <class D>
+constexpr int vec_bits = has_wide_results<D> ? 17 : result_bits;
+// A result that is limited; its ends may be those of the range.
+template <class D, class Z>
+using Limited = S<Z, vec_bits<D> + 1>;
+
+template <class D>
+constexpr isa::Loop vec_loop = has_wide_results<D> ? isa::loops::vec_functions : isa::loops::vec_groups;
 
 // What is added to a group's first term: aggregates, or a stored tensor.
 enum class Addend { none, sums, stored };
@@ -48,13 +63,29 @@ struct VecTile {
     bool exports_acc;
     bool wide_result;
     bool packed;
+    bool halves;
+    bool mapped;
+    bool normalizes;
+    unsigned table;
+    unsigned width;
     bool is_signed;
     bool to_exp;
     U<Z, 6> shift;
     U<Z, 6> post_shift;
 
     bool reads_stored() const { return addend == Addend::stored || averages || pools_largest; }
-    unsigned row_trips() const { return packed ? 2 * row_words : row_words; }
+    // Of an argument, the bits that choose an entry of a table.
+    unsigned index_mask() const { return (1U << width) - 1; }
+    // Trips that a group takes: of int32 a quarter each, of 16 bits or entries of a table half.
+    unsigned parts() const { return wide_result ? 4 : halves || mapped ? 2 : 1; }
+    unsigned row_trips() const { return normalizes ? groups : packed || mapped ? 2 * row_words : row_words; }
+    // Words that the results of a row take; of 16 bits, the last half group may be left out.
+    unsigned result_words() const {
+        return wide_result             ? 4 * groups
+               : packed                ? (groups + 1) / 2
+               : halves && groups != 0 ? 2 * groups - 1
+                                       : groups;
+    }
     // From an output row to the next.
     unsigned out_words() const {
         return row_blocks == 0 ? row_words : row_blocks * (isa::block_bytes / isa::beat_bytes);
@@ -87,33 +118,52 @@ VecTile<Z> vec_tile(const Word<Z, isa::instruction_bits>& instruction, int opcod
                       std::is_same_v<isa::PoolMax::ToExp, Join::ToExp> &&
                       std::is_same_v<isa::PoolAverage::Res, Join::Res> &&
                       std::is_same_v<isa::PoolAverage::Wide, Join::Wide> &&
-                      std::is_same_v<isa::PoolAverage::PostShift, Op::PostShift>,
+                      std::is_same_v<isa::PoolAverage::PostShift, Op::PostShift> &&
+                      std::is_same_v<isa::RequantizeFunction::FromSum, isa::Requantize::FromSum> &&
+                      std::is_same_v<isa::CombineFunction::WithAcc, Op::WithAcc> &&
+                      std::is_same_v<isa::CombineFunction::PostShift, Op::PostShift> &&
+                      std::is_same_v<isa::RequantizeFunction::Width, isa::CombineFunction::Width> &&
+                      std::is_same_v<isa::Normalize::FromSum, isa::Requantize::FromSum> &&
+                      std::is_same_v<isa::Normalize::Shift, Op::Shift>,
                   "VEC's operations share the places of their fields");
-    const bool sums = opcode == isa::Combine::opcode || opcode == isa::ExportSums::opcode;
+    const bool function = opcode == isa::RequantizeFunction::opcode || opcode == isa::CombineFunction::opcode;
+    const bool sums = opcode == isa::Combine::opcode || opcode == isa::ExportSums::opcode ||
+                      opcode == isa::CombineFunction::opcode;
     const bool joins = opcode == Join::opcode;
     const bool averages = opcode == isa::PoolAverage::opcode;
     const bool pools = averages || opcode == isa::PoolMax::opcode;
     const bool exports_acc = opcode == isa::ExportAccumulators::opcode;
     const bool wide = exports_acc || opcode == isa::ExportSums::opcode ||
                       ((joins || averages) && flag<Z, Join::Wide>(instruction));
-    const bool requantizes = opcode == isa::Requantize::opcode;
-    return {
-        number<Z, Op::Acc>(instruction), number<Z, Op::Sum>(instruction),
-        number<Z, Op::SumGroups>(instruction) + 1, number<Z, Op::Out>(instruction),
-        number<Z, Op::Par>(instruction), number<Z, Op::Rows>(instruction), number<Z, Op::Groups>(instruction),
-        number<Z, Op::RowBlocks>(instruction), number<Z, Op::RowWords>(instruction),
-        static_cast<int>(number<Z, Op::Highest>(instruction)), flag<Z, Op::Core>(instruction),
-        (requantizes || exports_acc) && flag<Z, isa::Requantize::FromSum>(instruction),
-        !pools && (!sums || flag<Z, Op::WithAcc>(instruction)),
-        sums    ? Addend::sums
-        : joins ? Addend::stored
-                : Addend::none,
-        averages, opcode == isa::PoolMax::opcode, exports_acc, wide,
-        !wide && opcode != isa::PoolMax::opcode && flag<Z, Op::Packed>(instruction),
-        flag<Z, Op::Signed>(instruction),
-        (requantizes || joins || pools) && flag<Z, Join::ToExp>(instruction), get<Z, Op::Shift>(instruction),
-        // A requantization adds nothing, and its result is shifted back.
-        requantizes ? U<Z, 6>(isa::post_left) : get<Z, Op::PostShift>(instruction)};
+    const bool normalizes = opcode == isa::Normalize::opcode;
+    const bool requantizes =
+        normalizes || opcode == isa::Requantize::opcode || opcode == isa::RequantizeFunction::opcode;
+    const bool is_signed = normalizes || flag<Z, Op::Signed>(instruction);
+    const unsigned bits = normalizes ? 16 : number<Z, isa::CombineFunction::Width>(instruction) + 1;
+    const unsigned mask = (1U << bits) - 1;
+    const bool mapped = function && flag<Z, isa::CombineFunction::Mapped>(instruction);
+    return {number<Z, Op::Acc>(instruction), number<Z, Op::Sum>(instruction),
+            number<Z, Op::SumGroups>(instruction) + 1, number<Z, Op::Out>(instruction),
+            number<Z, Op::Par>(instruction), number<Z, Op::Rows>(instruction),
+            number<Z, Op::Groups>(instruction), number<Z, Op::RowBlocks>(instruction),
+            number<Z, Op::RowWords>(instruction),
+            static_cast<int>(function || normalizes ? (is_signed ? mask >> 1 : mask)
+                                                    : number<Z, Op::Highest>(instruction)),
+            flag<Z, Op::Core>(instruction),
+            (requantizes || exports_acc) && flag<Z, isa::Requantize::FromSum>(instruction),
+            !pools && (!sums || flag<Z, Op::WithAcc>(instruction)),
+            sums    ? Addend::sums
+            : joins ? Addend::stored
+                    : Addend::none,
+            averages, opcode == isa::PoolMax::opcode, exports_acc, wide,
+            !wide && !function && !normalizes && opcode != isa::PoolMax::opcode &&
+                flag<Z, Op::Packed>(instruction),
+            function && !mapped, mapped, normalizes,
+            isa::fun_unit * number<Z, isa::CombineFunction::Table>(instruction), bits, is_signed,
+            (opcode == isa::Requantize::opcode || joins || pools) && flag<Z, Join::ToExp>(instruction),
+            get<Z, Op::Shift>(instruction),
+            // A requantization adds nothing, and its result is shifted back.
+            requantizes ? U<Z, 6>(isa::post_left) : get<Z, Op::PostShift>(instruction)};
 }
 
 // A group of lanes channels of a word of Cols accumulators.
@@ -146,13 +196,13 @@ struct AccPlace {
     }
 };
 
-// Where a trip is: in a row which word or half word, which group, which quarter of its 32-bit results; and
+// Where a trip is: in a row which word or half word, which group, which part of its results; and
 // the row's words in each memory.
 template <class D, class Z>
 struct VecWalk {
     unsigned position = 0;
     unsigned group = 0;
-    unsigned quarter = 0;
+    unsigned part = 0;
     AccPlace<D::gemm_d_cols / D::lanes> acc_d;
     AccPlace<D::gemm_l_cols / D::lanes> acc_l;
     AccPlace<1> acc_sum;
@@ -175,20 +225,21 @@ struct VecWalk {
 
     void next(const VecTile<Z>& tile) {
         const bool counts = inside(tile);
-        quarter = tile.wide_result && quarter != 3 ? quarter + 1 : 0;
-        if (quarter == 0 && counts) {
+        part = part + 1 < tile.parts() ? part + 1 : 0;
+        position++;
+        const bool ends_row = position == tile.row_trips();
+        if ((part == 0 || ends_row) && counts) {
             group++;
             acc_d.next_group();
             acc_l.next_group();
             acc_sum.next_group();
         }
-        position++;
-        if (position == tile.row_trips()) next_row(tile);
+        if (ends_row) next_row(tile);
     }
 
   private:
     void next_row(const VecTile<Z>& tile) {
-        position = group = quarter = 0;
+        position = group = part = 0;
         acc_d.next_row();
         acc_l.next_row();
         stored_row.next();
@@ -199,10 +250,10 @@ struct VecWalk {
 };
 
 // What all lanes of an instruction have in common.
-template <class Z>
+template <class D, class Z>
 struct VecRounding {
     Distance<Z, isa::term_bits> first;
-    Distance<Z, result_bits> second;
+    Distance<Z, vec_bits<D>> second;
 
     VecRounding(const VecTile<Z>& tile, const VecContext<Z>& context)
         : first(tile.averages ? context.shift : tile.shift), second(tile.post_shift) {
@@ -221,7 +272,7 @@ struct VecOperands {
 
 // The sums of one group in Q.8, or its accumulators with their bias.
 template <class D, class Z>
-void vec_group(const VecTile<Z>& tile, const VecContext<Z>& context, const VecRounding<Z>& rounding,
+void vec_group(const VecTile<Z>& tile, const VecContext<Z>& context, const VecRounding<D, Z>& rounding,
                const VecOperands<D, Z>& operands, S<Z, 32> (&value)[D::lanes]) {
 #pragma HLS INLINE
 group_lanes:
@@ -238,25 +289,67 @@ group_lanes:
     }
 }
 
-// The results of a group as bytes, rounded and limited.
+// The results of a group, rounded and limited.
 template <class D, class Z>
-Word<Z, 8 * D::lanes> vec_bytes(const VecTile<Z>& tile, const VecRounding<Z>& rounding,
-                                const S<Z, 32> (&value)[D::lanes]) {
+void vec_limited(const VecTile<Z>& tile, const VecRounding<D, Z>& rounding, const S<Z, 32> (&value)[D::lanes],
+                 Limited<D, Z> (&limited)[D::lanes]) {
 #pragma HLS INLINE
-    Word<Z, 8 * D::lanes> word = zero<Z, 8 * D::lanes>();
-    const S<Z, result_bits + 1> largest = S<Z, result_bits + 1>(tile.highest);
-    const S<Z, result_bits + 1> smallest = S<Z, result_bits + 1>(tile.is_signed ? -tile.highest - 1 : 0);
-byte_lanes:
+    const Limited<D, Z> largest = Limited<D, Z>(tile.highest);
+    const Limited<D, Z> smallest = Limited<D, Z>(tile.is_signed ? -tile.highest - 1 : 0);
+limited_lanes:
     for (unsigned lane = 0; lane < D::lanes; lane++) {
 #pragma HLS UNROLL factor=D::lanes
         const S<Z, 48> left = S<Z, 48>(value[lane]) << isa::post_left;
-        const S<Z, result_bits + 1> rounded = shifted<Z, result_bits>(left, rounding.second);
-        const S<Z, result_bits + 1> limited = rounded < smallest  ? smallest
-                                              : rounded > largest ? largest
-                                                                  : rounded;
-        set_lane<Z, 8>(word, lane, wrap<Z, 8>(limited));
+        const Limited<D, Z> rounded = shifted<Z, vec_bits<D>>(left, rounding.second);
+        limited[lane] = rounded < smallest ? smallest : rounded > largest ? largest : rounded;
+    }
+}
+
+// The results as bytes.
+template <class D, class Z>
+Word<Z, 8 * D::lanes> vec_bytes(const Limited<D, Z> (&limited)[D::lanes]) {
+#pragma HLS INLINE
+    Word<Z, 8 * D::lanes> word = zero<Z, 8 * D::lanes>();
+byte_lanes:
+    for (unsigned lane = 0; lane < D::lanes; lane++) {
+#pragma HLS UNROLL factor=D::lanes
+        set_lane<Z, 8>(word, lane, wrap<Z, 8>(limited[lane]));
     }
     return word;
+}
+
+// Half of the results as little-endian int16: the lanes that one output word holds.
+template <class D, class Z>
+Word<Z, 8 * D::lanes> vec_halves(const Limited<D, Z> (&limited)[D::lanes], unsigned part) {
+#pragma HLS INLINE
+    Word<Z, 8 * D::lanes> word = zero<Z, 8 * D::lanes>();
+half_lanes:
+    for (unsigned lane = 0; lane < D::lanes / 2; lane++) {
+#pragma HLS UNROLL factor=D::lanes/2
+        set_lane<Z, 16>(word, lane, wrap<Z, 16>(limited[part * (D::lanes / 2) + lane]));
+    }
+    return word;
+}
+
+// The entries of a table at half of the results; each lane reads a bank of its own.
+template <class D, class Z, class FunRam>
+Word<Z, 32> vec_entries(const VecTile<Z>& tile, bool reads, const Limited<D, Z> (&limited)[D::lanes],
+                        unsigned part, FunRam fun_ram) {
+#pragma HLS INLINE
+    static_assert(D::lanes / 2 == fun_banks, "a bank for each entry that is read at once");
+    std::uint32_t entries = 0;
+entry_lanes:
+    for (unsigned lane = 0; lane < D::lanes / 2; lane++) {
+#pragma HLS UNROLL factor=D::lanes/2
+        const auto place = static_cast<int>(limited[part * (D::lanes / 2) + lane]);
+        const unsigned index = static_cast<unsigned>(place) & tile.index_mask();
+        Word<Z, 64> word = zero<Z, 64>();
+        if (reads) word = fun_ram[lane][tile.table + index / 8];
+        entries |= static_cast<std::uint32_t>(lane_u<Z, 8>(word, index % 8)) << (8 * lane);
+    }
+    Word<Z, 32> half = zero<Z, 32>();
+    set_lane<Z, 32>(half, 0, U<Z, 32>(entries));
+    return half;
 }
 
 // The low nibbles of a group's bytes, as 32 bits.
@@ -305,23 +398,31 @@ struct VecResult {
     bool writes_high;
 };
 
-// What a trip writes: the largest word of a window, a group's quarter, its bytes or its nibbles.
-template <class D, class Z>
-VecResult<Z> vec_result(const VecTile<Z>& tile, const VecRounding<Z>& rounding, bool inside,
-                        const VecWalk<D, Z>& walk, const S<Z, 32> (&value)[D::lanes],
-                        const Word<Z, 64>& largest) {
+// What a trip writes: the largest word of a window, a group's quarter, its bytes or its nibbles, half of its
+// 16-bit results or of their entries.
+template <class D, class Z, class FunRam>
+VecResult<Z> vec_result(const VecTile<Z>& tile, bool inside, const VecWalk<D, Z>& walk,
+                        const S<Z, 32> (&value)[D::lanes], const Limited<D, Z> (&limited)[D::lanes],
+                        const Word<Z, 64>& largest, FunRam fun_ram) {
 #pragma HLS INLINE
     Word<Z, 8 * D::lanes> word = zero<Z, 8 * D::lanes>();
+    Word<Z, 32> half = zero<Z, 32>();
     if (tile.pools_largest) {
         word = largest;
     } else if (inside) {
-        word = tile.wide_result ? vec_quarter<D, Z>(value, walk.quarter)
-                                : vec_bytes<D, Z>(tile, rounding, value);
+        word = tile.wide_result ? vec_quarter<D, Z>(value, walk.part) : vec_bytes<D, Z>(limited);
     }
-    const Word<Z, 32> nibbles = vec_nibbles<D, Z>(word);
+    if (tile.packed) half = vec_nibbles<D, Z>(word);
+    if constexpr (D::fun_words != 0) {
+        if (tile.halves && inside) word = vec_halves<D, Z>(limited, walk.part);
+        if (tile.mapped) {
+            half = vec_entries<D, Z>(tile, inside, limited, walk.part, fun_ram);
+        }
+    }
+    const bool by_halves = tile.packed || tile.mapped;
     const bool odd = walk.position % 2 == 1;
-    return {tile.packed ? nibbles : vec_half<D, Z>(word, 0), tile.packed ? nibbles : vec_half<D, Z>(word, 1),
-            !tile.packed || !odd, !tile.packed || odd};
+    return {by_halves ? half : vec_half<D, Z>(word, 0), by_halves ? half : vec_half<D, Z>(word, 1),
+            !by_halves || !odd, !by_halves || odd};
 }
 
 // Writes a word, or half of one, to its two banks.
@@ -380,7 +481,7 @@ template <class D, class Z, class OutRam, class ExpRam>
 void put_result(const VecTile<Z>& tile, const VecWalk<D, Z>& walk, const VecResult<Z>& result, OutRam out_ram,
                 ExpRam exp_ram) {
 #pragma HLS INLINE
-    const unsigned in_row = tile.packed ? walk.position / 2 : walk.position;
+    const unsigned in_row = tile.packed || tile.mapped ? walk.position / 2 : walk.position;
     if (!tile.to_exp) put_halves(out_ram, walk.out_row + in_row, result);
     if constexpr (D::exp_words != 0) {
         if (tile.to_exp) put_halves(exp_ram, walk.exp_row.word() + in_row, result);
@@ -424,15 +525,16 @@ tap_lanes:
     }
 }
 
-// A trip makes a word of bytes, half a word of nibbles, or a quarter of a group's int32; pooling makes as
-// many trips of it as a window has taps.
-template <class D, class Z, class AccDRam, class AccLRam, class ParRam, class SumRam, class ResRam,
-          class OutRam, class ExpRam, class Events>
+// A trip makes a word of bytes or of 16-bit results, half a word of nibbles or entries, a quarter of a
+// group's int32, or a group that is kept to be normalized; pooling makes as many trips of it as a window has
+// taps.
+template <class D, class Z, class AccDRam, class AccLRam, class ParRam, class FunRam, class SumRam,
+          class ResRam, class OutRam, class ExpRam, class Events>
 unsigned vec_rows(const VecTile<Z>& tile, const VecContext<Z>& context, AccDRam acc_d_ram, AccLRam acc_l_ram,
-                  ParRam par_ram, SumRam sum_ram, ResRam res_ram, OutRam out_ram, ExpRam exp_ram,
-                  Events& events) {
+                  ParRam par_ram, FunRam fun_ram, SumRam sum_ram, ResRam res_ram, OutRam out_ram,
+                  ExpRam exp_ram, NormRows<D, Z>& kept, Events& events) {
 #pragma HLS INLINE
-    const VecRounding<Z> rounding(tile, context);
+    const VecRounding<D, Z> rounding(tile, context);
     const unsigned trips = tile.rows * tile.row_trips() * context.lines * context.columns;
     VecWalk<D, Z> walk(tile, context);
     TapPlace tap(context);
@@ -444,7 +546,7 @@ vec_groups:
     for (unsigned trip = 0; trip < trips; trip++) {
 #pragma HLS LOOP_TRIPCOUNT min = 64 max = 2048
 #pragma HLS PIPELINE II = 1 style = stp
-        events.trip(isa::loops::vec_groups);
+        events.trip(vec_loop<D>);
         const bool inside = walk.inside(tile);
         const Word<Z, 32 * D::lanes> sums = read_sums<D, Z>(tile, walk, sum_ram);
         VecOperands<D, Z> operands;
@@ -465,24 +567,30 @@ vec_groups:
         S<Z, 32> value[D::lanes];
 #pragma HLS ARRAY_PARTITION variable = value type = complete dim = 0
         vec_group<D, Z>(tile, context, rounding, operands, value);
-        const VecResult<Z> result = vec_result<D, Z>(tile, rounding, inside, walk, value, largest);
+        Limited<D, Z> limited[D::lanes];
+#pragma HLS ARRAY_PARTITION variable = limited type = complete dim = 0
+        vec_limited<D, Z>(tile, rounding, value, limited);
+        if constexpr (D::norm_words != 0) {
+            if (tile.normalizes) keep_group<D, Z>(limited, kept);
+        }
+        const VecResult<Z> result = vec_result<D, Z>(tile, inside, walk, value, limited, largest, fun_ram);
         if (tap.last()) {
-            put_result<D, Z>(tile, walk, result, out_ram, exp_ram);
+            if (!tile.normalizes) put_result<D, Z>(tile, walk, result, out_ram, exp_ram);
             if (result.writes_high) written++;
             walk.next(tile);
         }
         tap.next();
     }
-    events.loop(isa::loops::vec_groups, trips);
+    events.loop(vec_loop<D>, trips);
     return written;
 }
 
 // An instruction on rows of a tile, with the context where it needs one.
-template <class D, class Z, class AccDRam, class AccLRam, class ParRam, class SumRam, class ResRam,
-          class OutRam, class ExpRam, class ContextRam, class Events>
+template <class D, class Z, class AccDRam, class AccLRam, class ParRam, class FunRam, class SumRam,
+          class ResRam, class OutRam, class ExpRam, class ContextRam, class Events>
 unsigned vec_tile_rows(const VecTile<Z>& tile, AccDRam acc_d_ram, AccLRam acc_l_ram, ParRam par_ram,
-                       SumRam sum_ram, ResRam res_ram, OutRam out_ram, ExpRam exp_ram, ContextRam context_ram,
-                       Events& events) {
+                       FunRam fun_ram, SumRam sum_ram, ResRam res_ram, OutRam out_ram, ExpRam exp_ram,
+                       ContextRam context_ram, NormRows<D, Z>& kept, Events& events) {
 #pragma HLS INLINE
     VecContext<Z> context;
     if constexpr (has_pixels<D>) {
@@ -491,15 +599,25 @@ unsigned vec_tile_rows(const VecTile<Z>& tile, AccDRam acc_d_ram, AccLRam acc_l_
             context = vec_context<Z>(context_ram, pools, events);
         }
     }
-    return vec_rows<D, Z>(tile, context, acc_d_ram, acc_l_ram, par_ram, sum_ram, res_ram, out_ram, exp_ram,
-                          events);
+    return vec_rows<D, Z>(tile, context, acc_d_ram, acc_l_ram, par_ram, fun_ram, sum_ram, res_ram, out_ram,
+                          exp_ram, kept, events);
 }
 
-template <class D, class Z, class AccDRam, class AccLRam, class ParRam, class SumRam, class ResRam,
-          class OutRam, class ExpRam, class ContextRam, class Events>
+// Whether an opcode of the design makes rows of results.
+template <class D>
+bool makes_rows(int opcode) {
+#pragma HLS INLINE
+    const int last = has_pixels<D> ? isa::PoolAverage::opcode : isa::ExportAccumulators::opcode;
+    const bool function = opcode == isa::RequantizeFunction::opcode || opcode == isa::CombineFunction::opcode;
+    return (opcode >= isa::Requantize::opcode && opcode <= last) || (D::fun_words != 0 && function) ||
+           (D::norm_words != 0 && opcode == isa::Normalize::opcode);
+}
+
+template <class D, class Z, class AccDRam, class AccLRam, class ParRam, class FunRam, class SumRam,
+          class ResRam, class OutRam, class ExpRam, class ContextRam, class Events>
 Outcome vec_execute(const Word<Z, isa::instruction_bits>& instruction, AccDRam acc_d_ram, AccLRam acc_l_ram,
-                    ParRam par_ram, SumRam sum_ram, ResRam res_ram, OutRam out_ram, ExpRam exp_ram,
-                    ContextRam context_ram, Events& events) {
+                    ParRam par_ram, FunRam fun_ram, SumRam sum_ram, ResRam res_ram, OutRam out_ram,
+                    ExpRam exp_ram, ContextRam context_ram, Events& events) {
 #pragma HLS INLINE off
     static_assert(D::lanes % 4 == 0, "an output word holds a quarter of a group's 32-bit results");
     const int opcode = static_cast<int>(number<Z, isa::Header::Opcode>(instruction));
@@ -509,26 +627,32 @@ Outcome vec_execute(const Word<Z, isa::instruction_bits>& instruction, AccDRam a
             return {true, 1};
         }
     }
-    const int last = has_pixels<D> ? isa::PoolAverage::opcode : isa::ExportAccumulators::opcode;
-    if (opcode < isa::Requantize::opcode || opcode > last) return {opcode == isa::Sync::opcode, 0};
+    if (!makes_rows<D>(opcode)) return {opcode == isa::Sync::opcode, 0};
     const VecTile<Z> tile = vec_tile<Z>(instruction, opcode);
-    return {true, vec_tile_rows<D, Z>(tile, acc_d_ram, acc_l_ram, par_ram, sum_ram, res_ram, out_ram, exp_ram,
-                                      context_ram, events)};
+    NormRows<D, Z> kept;
+#pragma HLS BIND_STORAGE variable = kept.channels type = ram_s2p impl = bram
+    const unsigned written = vec_tile_rows<D, Z>(tile, acc_d_ram, acc_l_ram, par_ram, fun_ram, sum_ram,
+                                                 res_ram, out_ram, exp_ram, context_ram, kept, events);
+    if constexpr (D::norm_words != 0) {
+        if (tile.normalizes) return {true, normalize_rows<D, Z>(instruction, par_ram, out_ram, kept, events)};
+    }
+    return {true, written};
 }
 
 // The engine: one instruction, from its stream to its token.
-template <class D, class Z, class AccDRam, class AccLRam, class ParRam, class SumRam, class ResRam,
-          class OutRam, class ExpRam, class ContextRam, class Events>
+template <class D, class Z, class AccDRam, class AccLRam, class ParRam, class FunRam, class SumRam,
+          class ResRam, class OutRam, class ExpRam, class ContextRam, class Events>
 void vec_step(hls::stream<Word<Z, isa::instruction_bits>>& instructions,
               hls::stream<Word<Z, isa::token_bits>>& tokens, AccDRam acc_d_ram, AccLRam acc_l_ram,
-              ParRam par_ram, SumRam sum_ram, ResRam res_ram, OutRam out_ram, ExpRam exp_ram,
+              ParRam par_ram, FunRam fun_ram, SumRam sum_ram, ResRam res_ram, OutRam out_ram, ExpRam exp_ram,
               ContextRam context_ram, Events& events) {
 #pragma HLS INLINE
     const Word<Z, isa::instruction_bits> instruction = instructions.read();
     events.loop(isa::loops::instruction, 1);
-    const Outcome outcome = vec_execute<D, Z>(instruction, acc_d_ram, acc_l_ram, par_ram, sum_ram, res_ram,
-                                              out_ram, exp_ram, context_ram, events);
-    HETFAB_FENCE(acc_d_ram, acc_l_ram, par_ram, sum_ram, res_ram, out_ram, exp_ram, context_ram, tokens);
+    const Outcome outcome = vec_execute<D, Z>(instruction, acc_d_ram, acc_l_ram, par_ram, fun_ram, sum_ram,
+                                              res_ram, out_ram, exp_ram, context_ram, events);
+    HETFAB_FENCE(acc_d_ram, acc_l_ram, par_ram, fun_ram, sum_ram, res_ram, out_ram, exp_ram, context_ram,
+                 tokens);
     tokens.write(make_token<D, Z>(instruction, outcome));
 }
 

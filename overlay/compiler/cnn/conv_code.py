@@ -58,11 +58,16 @@ class ConvCode:
         self._core = job.core
         self._parts = [(piece, part) for piece in job.pieces for part in job.parts(piece)]
         self._weights = {(chunk, part): self._laid_out(chunk, part) for chunk in job.chunks for _, part in self._parts}
-        self._parameters = self._parameter_words()
+        self._parameters = self._laid_out_parameters()
         self._finishing = Finishing(chip, conv, job, alone=alone)
         self._configured: tuple[int, ...] = ()
-        self._open = self.steps()
+        self._steps = self.steps()
+        self._open = list(self._steps)
         self._latest: list[Step] = []
+        #: Steps that are begun; the last of them, and its sums, whose results are not emitted.
+        self._begun = 0
+        self._unfinished: tuple[Step, int] | None = None
+        self._cycles_before = 0.0
 
     def steps(self) -> list[Step]:
         """All steps: passes of channels, in each batches of tiles, in these all weights, for each all tiles."""
@@ -154,7 +159,7 @@ class ConvCode:
         Args:
             running: Layers whose weights stay.
         """
-        self._load_parameters()
+        self._load_parameters(self._job.chunks[0])
         buffer, taken = self._chip.buffer("wgt", self._core), 0
         self._begin_weights(self._job.chunks[: self._job.chunk_pass])
         for chunk in self._job.chunks if len(self._job.pieces) == 1 else ():
@@ -170,24 +175,40 @@ class ConvCode:
         """Whether its first step needs all of its input, so that LOAD may wait with it."""
         return len(self._job.tiles) == self._job.batch
 
-    def run(self) -> Iterator[float]:
-        """Emits everything; yields, before each step and at the end, the cycles of the core until then."""
-        cycles = 0.0
-        before: tuple[Step, int] | None = None
-        for step in self.steps():
-            yield cycles
-            self._begin(step)
-            places = self._load(step, 0)
-            if before is not None:
-                self._finish(*before)
-            before = step, self._accumulators(step)
-            for number in range(len(self._parts)):
-                weights, activations = places if number == 0 else self._load(step, number)
-                self._multiply(step, number, (weights, activations, before[1]))
-            cycles += self._cycles(step)
-        yield cycles
-        if before is not None:
-            self._finish(*before)
+    @property
+    def time(self) -> float | None:
+        """Cycles of the core until its next step, modelled; None when everything is emitted."""
+        return None if self._begun == len(self._steps) and self._unfinished is None else self._cycles_before
+
+    def ready(self, complete: Pixels) -> int:
+        """How many of the next steps read nothing but input pixels that are complete."""
+        for number, step in enumerate(self._steps[self._begun :]):
+            if not all(complete[rows, columns].all() for rows, columns in self._reads(step)):
+                return number
+        return len(self._steps) - self._begun
+
+    def advance(self) -> None:
+        """Emits the next step, and the results of the one before; behind the last step only these."""
+        if self._begun == len(self._steps):
+            self.finish()
+            return
+        step = self._steps[self._begun]
+        self._begin(step)
+        places = self._load(step, 0)
+        self.finish()
+        acc = self._accumulators(step)
+        for number in range(len(self._parts)):
+            weights, activations = places if number == 0 else self._load(step, number)
+            self._multiply(step, number, (weights, activations, acc))
+        self._begun += 1
+        self._unfinished = step, acc
+        self._cycles_before += self._cycles(step)
+
+    def finish(self) -> None:
+        """Emits the results of the last step; nothing else may take its sums' place before."""
+        if self._unfinished is not None:
+            self._finish(*self._unfinished)
+            self._unfinished = None
 
     def _load(self, step: Step, number: int) -> tuple[int, int]:
         """Brings what a part of the window needs; the first words of its weights and of its activations."""
@@ -224,15 +245,9 @@ class ConvCode:
         return step.tile.columns * self._column_groups(step.chunk) * trips
 
     def _finish(self, step: Step, acc: int) -> None:
-        par = self._load_parameters() + self._parameter_group(step.chunk)
-        self._finishing.finish(step.tile, step.chunk, acc, par)
+        self._finishing.finish(step.tile, step.chunk, acc, self._load_parameters(step.chunk))
         self._open.remove(step)
         self._latest = [*self._latest, step][-_LATEST:] if self._open else []
-
-    def _parameter_group(self, chunk: Chunk) -> int:
-        """The word of a chunk's first parameters behind that of the first chunk's."""
-        before = self._job.chunks[: self._job.chunks.index(chunk)]
-        return sum(-(-(one.last - one.first) // self._chip.geometry.lanes) for one in before)
 
     def _accumulators(self, step: Step) -> int:
         words = step.tile.pixels * self._column_groups(step.chunk)
@@ -260,28 +275,37 @@ class ConvCode:
         content = self._core.laid_out(self._conv, chunk.first, chunk.last, slice(*piece.lines), slice(*piece.taps))
         return self._chip.constants.add(content)
 
-    def _parameter_words(self) -> tuple[int, int]:
-        """Offset and words of bias and multipliers of all channels."""
+    def _laid_out_parameters(self) -> dict[Chunk | None, tuple[int, int]]:
+        """Offset and words of bias and multipliers: of each chunk, and under None of all, which follow each other."""
         lanes = self._chip.geometry.lanes
-        records = []
+        records, words = [], []
         for chunk in self._job.chunks:
             bias = self._core.bias(self._conv, chunk.first, chunk.last)
             multiplier = self._conv.multiplier[chunk.first : chunk.last]
             records.append(parameter_records(bias, multiplier if multiplier.size else np.zeros_like(bias), lanes))
-        content = np.concatenate(records)
-        return self._chip.constants.add(content), content.size // (_BEAT * lanes)
+            words.append(records[-1].size // (_BEAT * lanes))
+        offset = self._chip.constants.add(np.concatenate(records))
+        starts = np.cumsum([0, *words]).tolist()
+        found: dict[Chunk | None, tuple[int, int]] = {None: (offset, starts[-1])}
+        for chunk, start, count in zip(self._job.chunks, starts, words, strict=False):
+            found[chunk] = offset + start * _BEAT * lanes, count
+        return found
 
-    def _load_parameters(self) -> int:
-        """The first word of the parameters; brings them unless they are there."""
-        key = self._conv.index, self._core.letter
-        found = self._chip.buffers["par_ram"].find(key)
+    def _load_parameters(self, chunk: Chunk) -> int:
+        """The first word of a chunk's parameters; brings them, of all chunks where they fit, unless they are there."""
+        buffer, offset = self._chip.buffers["par_ram"], self._parameters[None][0]
+        whole = self._parameters[None][1] <= buffer.words
+        brought = None if whole else chunk
+        before = (self._parameters[chunk][0] - offset) // (_BEAT * self._chip.geometry.lanes) if whole else 0
+        key = self._conv.index, self._core.letter, brought
+        found = buffer.find(key)
         if found is not None:
-            return found
-        offset, words = self._parameters
-        ram = self._chip.buffers["par_ram"].take(words, key)
-        address = program_address(DramSegment.CONSTANTS, offset)
+            return found + before
+        start, words = self._parameters[brought]
+        ram = buffer.take(words, key)
+        address = program_address(DramSegment.CONSTANTS, start)
         self._chip.emit(self._conv.index, "load_parameters", ram=ram, words=words, address=address)
-        return ram
+        return ram + before
 
     def _load_weights(self, chunk: Chunk, piece: Piece) -> int:
         """The first word of some weights; brings them unless they are there."""

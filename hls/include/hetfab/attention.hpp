@@ -1,0 +1,293 @@
+// SPDX-License-Identifier: Apache-2.0
+// Attention over the edges of a tile of destinations: a pass for the largest logits, and one that weighs the
+// sources' rows, chunk by chunk of edges whose logits are known (docs/attention.md).
+#pragma once
+
+#include "attend_partials.hpp"
+#include "attend_scores.hpp"
+#include "exponentials.hpp"
+#include "reduce.hpp"
+
+namespace hetfab {
+
+// The weight of an edge that is so far below the largest logit.
+template <class Z>
+U<Z, 12> edge_weight(const U<Z, 12>& gap) {
+#pragma HLS INLINE
+    return gap < isa::exponentials ? U<Z, 12>(exponentials[static_cast<unsigned>(gap)]) : U<Z, 12>(0);
+}
+
+// Which head a group of channels belongs to, as groups are counted.
+class HeadOfGroup {
+  public:
+    explicit HeadOfGroup(unsigned head_groups) : head_groups_(head_groups) {}
+
+    unsigned head() const { return head_; }
+    void next(bool row_ends) {
+#pragma HLS INLINE
+        group_ = row_ends || group_ + 1 == head_groups_ ? 0 : group_ + 1;
+        if (row_ends) {
+            head_ = 0;
+        } else if (group_ == 0) {
+            head_++;
+        }
+    }
+
+  private:
+    unsigned head_groups_;
+    unsigned group_ = 0;
+    unsigned head_ = 0;
+};
+
+// Adds a weighted beat of features to the sums of a group, the last of which adds the weight itself.
+template <class D, class Z>
+void add_weighted(S<Z, isa::partial_bits> (&totals)[D::lanes + 1], const Word<Z, 64>& beat, bool is_unsigned,
+                  const U<Z, 12>& weight, bool first, const S<Z, isa::partial_bits> (&merged)[D::lanes + 1]) {
+#pragma HLS INLINE
+weighted_lanes:
+    for (unsigned lane = 0; lane <= D::lanes; lane++) {
+#pragma HLS UNROLL factor=D::lanes+1
+        S<Z, 9> feature = 1;
+        if (lane < D::lanes) {
+            feature = is_unsigned ? S<Z, 9>(lane_u<Z, 8>(beat, lane)) : S<Z, 9>(lane_s<Z, 8>(beat, lane));
+        }
+        const S<Z, isa::partial_bits> before = first ? merged[lane] : totals[lane];
+        totals[lane] = wrap<Z, isa::partial_bits>(
+            sum<Z, isa::partial_bits + 1>(before, product<Z, 21>(feature, S<Z, 13>(weight))));
+    }
+}
+
+// Requests the rows of the first edges of a chunk, whose vertices are kept.
+template <class D, class Z, class MemF, class TagRam, class Events>
+void request_weighted_ahead(unsigned groups, RowRequests<Z>& requests, const AttendMemories<D, Z>& kept,
+                            MemF features, TagRam tag_ram, Events& events) {
+#pragma HLS INLINE
+    const unsigned ahead = rows_ahead(groups);
+    unsigned trips = 0;
+weighted_ahead:
+    while (trips < ahead && requests.wants()) {
+#pragma HLS LOOP_TRIPCOUNT min=1 max=16
+#pragma HLS PIPELINE II=2 style=stp
+        events.trip(isa::loops::attend_weighted_ahead);
+        requests.look({kept.vertices[trips], 0, 1}, tag_ram);
+        requests.issue(features, tag_ram);
+        trips++;
+    }
+    events.loop(isa::loops::attend_weighted_ahead, trips);
+}
+
+// What a chunk took: trips, and rows that were read from DRAM.
+struct ChunkCounts {
+    unsigned trips;
+    unsigned rows_read;
+};
+
+// Adds the weighted rows of a chunk of edges to the sums of their destinations, group by group.
+template <class D, class Z, class MemF, class FeatureRam, class TagRam, class Events>
+ChunkCounts weigh_edges(const AttendTile& tile, const EdgeChunk& chunk,
+                        const Destination<Z> (&destinations)[agg_rows], EdgeWalk<Z>& walk,
+                        S<Z, isa::partial_bits> (&totals)[D::agg_groups][D::lanes + 1],
+                        AttendMemories<D, Z>& kept, MemF features, FeatureRam feature_ram, TagRam tag_ram,
+                        Events& events) {
+#pragma HLS INLINE
+    static_assert(rows_ahead_cover(D::agg_groups, isa::loops::attend_weighted.depth),
+                  "a row is requested more trips before its first beat than the pipeline of sums has stages");
+    RowRequests<Z> requests(tile.rows.feature_rows(), chunk.edges);
+    request_weighted_ahead<D, Z>(tile.rows.groups, requests, kept, features, tag_ram, events);
+    const unsigned ahead_edges = rows_ahead(tile.rows.groups);
+    HeadOfGroup head(tile.head_groups);
+    unsigned edge = 0;
+    unsigned group = 0;
+    ChunkCounts counts = {0, 0};
+    EdgeRow place = {false, false, 0, {0, 0, 1}};
+weighted_beats:
+    while (chunk.holds(edge, walk, tile.rows.rows)) {
+#pragma HLS LOOP_TRIPCOUNT min=1 max=65536
+#pragma HLS PIPELINE II=1 style=stp
+// The sums of a destination are read at its first edge and written at its last one: no word is met twice.
+#pragma HLS DEPENDENCE variable=kept.partials type=inter dependent=false
+        events.trip(isa::loops::attend_weighted);
+        const Destination<Z> ahead = destinations[walk.row_ahead()];
+        const bool last_trip = group + 1 == tile.rows.row_trips();
+        const bool in_row = group < tile.rows.groups;
+        const unsigned word = walk.row() * tile.rows.groups + group;
+        if (walk.has_edge() && group == 0) {
+            place = requests.take();
+            if (requests.wants()) {
+                requests.look({kept.vertices[(edge + ahead_edges) % isa::attend_edges], 0, 1}, tag_ram);
+            }
+            if (place.read) counts.rows_read++;
+        }
+        S<Z, isa::partial_bits> merged[D::lanes + 1];
+#pragma HLS ARRAY_PARTITION variable = merged type = complete dim = 0
+    merged_lanes:
+        for (unsigned lane = 0; lane <= D::lanes; lane++) {
+#pragma HLS UNROLL factor=D::lanes+1
+            merged[lane] = tile.rows.merge && in_row ? kept.partials[word][lane] : S<Z, isa::partial_bits>(0);
+        }
+        if (walk.has_edge() && in_row) {
+            const Word<Z, 64> beat = row_beat<D, Z>(place, group, features, feature_ram);
+            const U<Z, 12> weight = edge_weight<Z>(kept.gaps[edge][head.head()]);
+            add_weighted<D, Z>(totals[group], beat, tile.rows.is_unsigned, weight, walk.first_edge(), merged);
+        }
+        if (walk.last_edge() && in_row) {
+        partial_lanes:
+            for (unsigned lane = 0; lane <= D::lanes; lane++) {
+#pragma HLS UNROLL factor=D::lanes+1
+                kept.partials[word][lane] = walk.has_edge() ? totals[group][lane] : merged[lane];
+            }
+        }
+        if (last_trip && walk.has_edge()) {
+            requests.issue(features, tag_ram);
+            edge++;
+        }
+        if (last_trip) walk.advance(ahead);
+        head.next(last_trip);
+        group = last_trip ? 0 : group + 1;
+        counts.trips++;
+    }
+    events.loop(isa::loops::attend_weighted, counts.trips);
+    return counts;
+}
+
+// The second pass: chunk by chunk the gaps of edges, then their weighted rows.
+template <class D, class Z, class MemF, class MemG, class FeatureRam, class TagRam, class Events>
+Outcome weigh_rows(const AttendTile& tile, const EdgeRange& edges,
+                   const Destination<Z> (&destinations)[agg_rows], AttendMemories<D, Z>& kept, MemF features,
+                   MemG graph, FeatureRam feature_ram, TagRam tag_ram, RowsStream<Z>& rows_fifo,
+                   Events& events) {
+#pragma HLS INLINE
+    S<Z, isa::partial_bits> totals[D::agg_groups][D::lanes + 1];
+#pragma HLS ARRAY_PARTITION variable = totals type = complete dim = 0
+    EdgeWalk<Z> compared(destinations);
+    EdgeWalk<Z> weighed(destinations);
+    EntryReader<Z> entries(tile.rows, edges);
+    entries.start(graph, events);
+    Outcome outcome = {true, 0};
+    unsigned left = edges.count;
+    unsigned rows_read = 0;
+    bool last = false;
+edge_chunks:
+    while (!last) {
+#pragma HLS LOOP_TRIPCOUNT min = 1 max = 128
+        last = left <= isa::attend_edges;
+        const EdgeChunk chunk = {last ? left : isa::attend_edges, last};
+        outcome.work += compare_edges<D, Z>(tile, chunk, false, destinations, compared, entries, kept,
+                                            features, graph, tag_ram, rows_fifo, events);
+        const ChunkCounts counts = weigh_edges<D, Z>(tile, chunk, destinations, weighed, totals, kept,
+                                                     features, feature_ram, tag_ram, events);
+        outcome.work += counts.trips;
+        rows_read += counts.rows_read;
+        left -= chunk.edges;
+    }
+    events.misses(rows_read);
+    outcome.count1 =
+        std::uint64_t{edges.count} * tile.score_beats + std::uint64_t{rows_read} * tile.rows.groups;
+    outcome.count2 = entries.beats_read();
+    return outcome;
+}
+
+// floor((512 num + den) / (2 den)), 0 where den is: bit by bit from the top, of 17. The dividend is raised by
+// 2^15 divisors, so that all quotients of features of 8 bits are positive.
+template <class Z>
+S<Z, 32> attention_q8(const S<Z, isa::partial_bits + 1>& numerator,
+                      const S<Z, isa::partial_bits>& denominator) {
+#pragma HLS INLINE
+    constexpr int quotient_bits = 17;
+    constexpr int raised_bits = quotient_bits - 2;
+    if (denominator == 0) return 0;
+    // Weights of 12 bits of 65,535 edges: the rest is below a divisor of 29 bits.
+    const S<Z, 34> divisor = wrap<Z, 34>(S<Z, 64>(denominator) << 1);
+    const S<Z, 64> scaled = S<Z, 64>(numerator) << (isa::q8_bits + 1);
+    const S<Z, 64> raised = S<Z, 64>(divisor) << raised_bits;
+    const S<Z, 64> dividend = sum<Z, 64>(sum<Z, 64>(scaled, denominator), raised);
+    S<Z, 34> rest = wrap<Z, 34>(dividend >> quotient_bits);
+    unsigned quotient = 0;
+quotient_stages:
+    for (int bit = quotient_bits - 1; bit >= 0; bit--) {
+#pragma HLS UNROLL factor=17
+        rest = wrap<Z, 34>(
+            sum<Z, 36>(product<Z, 36>(rest, S<Z, 3>(2)), S<Z, 2>(bit_of<Z>(dividend, bit) ? 1 : 0)));
+        const bool fits = rest >= divisor;
+        quotient = 2 * quotient + (fits ? 1 : 0);
+        if (fits) rest = wrap<Z, 34>(sum<Z, 35>(rest, S<Z, 35>(-divisor)));
+    }
+    return S<Z, 32>(static_cast<int>(quotient) - (1 << raised_bits));
+}
+
+// Divides the sums, a channel a cycle, and writes the results to sum_ram, added to what it held.
+template <class D, class Z, class SumRam, class Events>
+void write_quotients(const AttendTile& tile, const AttendMemories<D, Z>& kept,
+                     const Word<Z, 32 * D::lanes> (&held)[D::sum_words], SumRam sum_ram, Events& events) {
+#pragma HLS INLINE
+    const unsigned channels = tile.rows.rows * tile.rows.groups * D::lanes;
+    Word<Z, 32 * D::lanes> results = zero<Z, 32 * D::lanes>();
+quotient_channels:
+    for (unsigned channel = 0; channel < channels; channel++) {
+#pragma HLS LOOP_TRIPCOUNT min=8 max=4096
+#pragma HLS PIPELINE II=1 style=stp
+        events.trip(isa::loops::attend_quotients);
+        const unsigned word = channel / D::lanes;
+        const unsigned lane = channel % D::lanes;
+        const S<Z, isa::partial_bits> stored = kept.partials[word][lane];
+        // Of unsigned features: 65,535 of them at most, of 255 each, still fit.
+        const S<Z, 64> raised = S<Z, 64>(tile.rows.is_unsigned && stored < 0 ? 1 : 0) << isa::partial_bits;
+        const S<Z, isa::partial_bits + 1> numerator = sum<Z, isa::partial_bits + 1>(stored, raised);
+        const S<Z, 32> quotient = attention_q8<Z>(numerator, kept.partials[word][D::lanes]);
+        const S<Z, 32> before = tile.rows.accumulate ? lane_s<Z, 32>(held[word], lane) : S<Z, 32>(0);
+        set_lane<Z, 32>(results, lane, wrap<Z, 32>(sum<Z, 33>(before, quotient)));
+        if (lane == D::lanes - 1) sum_ram[tile.rows.sum + word] = results;
+    }
+    events.loop(isa::loops::attend_quotients, channels);
+}
+
+// Both passes over a tile, or one of them.
+template <class D, class Z, class MemF, class MemG, class FeatureRam, class TagRam, class SumRam, class Fifo,
+          class Events>
+Outcome attend_rows(const AttendTile& tile, MemF features, MemG graph, FeatureRam feature_ram, TagRam tag_ram,
+                    SumRam sum_ram, Fifo& rows_fifo, AggMemories<D, Z>& memories, Events& events) {
+#pragma HLS INLINE
+    if (tile.rows.rows == 0 || tile.rows.groups == 0) return {true, 0};
+    AttendMemories<D, Z> kept;
+#pragma HLS ARRAY_PARTITION variable = kept.maxima type = complete dim = 2
+#pragma HLS ARRAY_PARTITION variable = kept.gaps type = complete dim = 2
+#pragma HLS ARRAY_PARTITION variable = kept.partials type = complete dim = 2
+// Narrow or shallow memories, of which a design has less block RAM left than LUTs.
+#pragma HLS BIND_STORAGE variable = kept.types type = ram_s2p impl = lutram
+#pragma HLS BIND_STORAGE variable = kept.maxima type = ram_s2p impl = lutram
+#pragma HLS BIND_STORAGE variable = kept.gaps type = ram_s2p impl = lutram
+    const EdgeRange edges = read_destinations<Z>(tile.rows, graph, memories.destinations, events);
+    events.edges(edges.count);
+    Outcome outcome = {true, 0, edges.count, 0, edges.beats_read};
+    outcome.count1 +=
+        copy_score_rows<Z>(tile.targets, tile.rows.rows, tile.score_beats, features, kept.targets, events);
+    const ScoreRows types = {tile.types, tile.score_beats};
+    outcome.count1 += copy_score_rows<Z>(types, tile.typed() ? tile.type_count : 0, tile.score_beats,
+                                         features, kept.types, events);
+    outcome.count1 += read_partials<D, Z>(tile, kept, features, events);
+    if (tile.maxima) {
+        EdgeWalk<Z> walk(memories.destinations);
+        EntryReader<Z> entries(tile.rows, edges);
+        entries.start(graph, events);
+        outcome.work += compare_edges<D, Z>(tile, {edges.count, true}, true, memories.destinations, walk,
+                                            entries, kept, features, graph, tag_ram, rows_fifo, events);
+        outcome.count1 += std::uint64_t{edges.count} * tile.score_beats;
+        outcome.count2 += entries.beats_read();
+    }
+    if (tile.weigh) {
+        const Outcome weighed = weigh_rows<D, Z>(tile, edges, memories.destinations, kept, features, graph,
+                                                 feature_ram, tag_ram, rows_fifo, events);
+        outcome.work += weighed.work;
+        outcome.count1 += weighed.count1;
+        outcome.count2 += weighed.count2;
+    }
+    if (tile.rows.spill) {
+        write_partials<D, Z>(tile, kept, features, events);
+    } else {
+        read_sums<D, Z>(tile.rows, sum_ram, memories.held, events);
+        write_quotients<D, Z>(tile, kept, memories.held, sum_ram, events);
+    }
+    return outcome;
+}
+
+}  // namespace hetfab
