@@ -221,7 +221,7 @@ DEPTHWISE_SAMPLES = replace(
 @example(case=WIDE_SAMPLES)
 @example(case=DEPTHWISE_SAMPLES)
 def test_every_convolution_runs_as_in_onnxruntime_or_is_refused_by_name(case: Case, emulator: Emulator) -> None:
-    """Every stored tensor and the logits, of golden model and emulator."""
+    """Every tensor in DRAM, of golden model and emulator."""
     model, name = model_of(case)
     reason = refused(case)
     if reason is not None:
@@ -247,7 +247,7 @@ def sample_shape(model: onnx.ModelProto) -> tuple[int, ...]:
 
 
 def differing(expected: dict[str, Samples], program: Program, executed: Executed) -> list[str]:
-    """Names of the tensors that differ in DRAM."""
-    images = [program.image(name) for name in expected]
+    """Names of the tensors that differ in DRAM; what depthwise layers take from the chip is not there."""
+    images = [image for image in program.images if image.name in expected]
     stored = [image_values(image, executed.dram[Segment[image.segment.upper()]]) for image in images]
     return [image.name for image, values in zip(images, stored, strict=True) if np.any(values != expected[image.name])]

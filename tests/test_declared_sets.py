@@ -54,9 +54,11 @@ CONTEXT = {
 #: Scores and keys share rows of two beats; one of either has two heads of a group each.
 SCORE_ROWS = {"scores": SCORES, "row_beats": 2, "count": 2}
 SCORES_CONTEXT = {
-    "configure_sources": codec.configure_sources(**SCORE_ROWS, head_beats=1, address=FEATURES),
-    "configure_targets": codec.configure_targets(**SCORE_ROWS, address=program_address(Segment.FEATURES, 64)),
-    "configure_types": codec.configure_types(scores=SCORES, count=2, address=program_address(Segment.FEATURES, 128)),
+    "configure_sources": codec.configure_sources(
+        **SCORE_ROWS, head_beats=1, address=program_address(Segment.FEATURES, 256)
+    ),
+    "configure_targets": codec.configure_targets(**SCORE_ROWS, address=program_address(Segment.FEATURES, 320)),
+    "configure_types": codec.configure_types(scores=SCORES, count=2, address=program_address(Segment.FEATURES, 384)),
 }
 CONTEXT |= SCORES_CONTEXT
 #: Ids of 4 bytes, with a type in each.
@@ -155,7 +157,9 @@ FULL = {
     "reduce by tags": codec.reduce(**REDUCE, source=1, merge=1, spill=0, accumulate=0),
     "reduce by schedule": codec.reduce(**REDUCE | {"destination": 6}, source=2, merge=0, spill=1, accumulate=0),
     "attend": codec.attend(**ATTEND, kind=0, source=0, accumulate=1),
-    "attend by tags": codec.attend(**ATTEND | {"maxima": 0, "merge": 1}, kind=2, source=1, accumulate=0),
+    "attend by tags": codec.attend(
+        **ATTEND | {"maxima": 0, "merge": 1, "head_groups": 4}, kind=2, source=1, accumulate=0
+    ),
     "attend with types": codec.attend(**ATTEND, kind=1, source=0, accumulate=0),
     "attend for maxima": codec.attend(**ATTEND | {"weigh": 0, "spill": 1, "merge": 1}, kind=0, source=0, accumulate=0),
     "attend for sums": codec.attend(**ATTEND | {"maxima": 0, "spill": 1}, kind=0, source=0, accumulate=0),

@@ -70,15 +70,15 @@ class FusedPlan:
         rows: Output lines of a band.
         words: Of a pixel in a piece.
         shares: What each core computes of a piece.
-        banks: Lines of a strip, at most.
-        strip: Pixels of a line of a strip.
+        height: Lines of a tile: one above the other, each the strip of a bank.
+        strip: Pixels of a strip.
         cycles: Of all, modelled.
     """
 
     rows: int
     words: int
     shares: tuple[Share, ...]
-    banks: int
+    height: int
     strip: int
     cycles: float
 
@@ -136,12 +136,11 @@ def job_of(plan: FusedPlan, share: Share, conv: Conv, found: list[Band]) -> Job:
 
 
 def band_tiles(plan: FusedPlan, share: Share, conv: Conv, band: Band) -> list[Tile]:
-    """Strips of a core in a band: as many lines at once as the cores that take turns have banks."""
-    count, columns = band.lines.stop - band.lines.start, conv.target.columns
-    lines = _even(count, plan.banks)
+    """Tiles of a core in a band."""
+    columns = conv.target.columns
     tiles = [
-        Tile(min(plan.strip, columns - column), (Segment(0, min(lines, band.lines.stop - row), row, column),))
-        for row in range(band.lines.start, band.lines.stop, lines)
+        Tile(min(plan.strip, columns - column), (Segment(0, min(plan.height, band.lines.stop - row), row, column),))
+        for row in range(band.lines.start, band.lines.stop, plan.height)
         for column in range(0, columns, plan.strip)
     ]
     return tiles[share.turn :: share.turns]
@@ -198,8 +197,8 @@ class _Planner:
         lines = min((rows - 1) * stride + _TAPS, source.rows)
         exp, region = depth(self.geometry, "exp_ram"), lines * source.columns * words
         out_row = target.columns * words * target.item_bits // source.item_bits
-        banks = min(share.core.banks for share in shares)
-        strips = [self.strip(share, _even(lines, banks)) for share in shares]
+        height = _even(lines, min(share.core.banks for share in shares))
+        strips = [self.strip(share, height) for share in shares]
         if (
             region > exp
             or out_row > min(_LARGEST_PIXELS, depth(self.geometry, "mid_ram"))
@@ -214,7 +213,6 @@ class _Planner:
         count = math.ceil(target.rows / rows)
         all_lines = source.rows + (count - 1) * max(_TAPS - stride, 0)
         pieces = math.ceil(source.pixel_beats / words)
-        height = _even(lines, banks)
         vec = self.vec_cycles(all_lines, words, shares, height * strip)
         dw = self.dw_cycles(rows, words, count)
         cores = max(self.core_cycles(share, all_lines, height, strip) for share in shares)
@@ -222,8 +220,10 @@ class _Planner:
         hidden = min(vec, dw) * _ONE_PLACE if 2 * region > exp else 0.0
         first = (vec + dw / _WINDOWS) / count
         together = [pieces * vec, pieces * dw, pieces * cores, load, load + store]
-        cycles = max(together) + _OTHERS * sum(together) + pieces * hidden + first
-        return FusedPlan(rows, words, shares, banks, strip, cycles)
+        # What is behind reads the last band when DW is done.
+        last = store / count
+        cycles = max(together) + _OTHERS * sum(together) + pieces * hidden + first + last
+        return FusedPlan(rows, words, shares, height, strip, cycles)
 
     def strip(self, share: Share, banks: int) -> int:
         """Pixels of the widest strip that a core's memories hold, 0 for none."""
