@@ -165,10 +165,7 @@ def _print_orders(found: "list[GraphOrder]", passes: int) -> None:
     print_table(
         ["semantic graph", "edges", "order", "bytes as is", "ordered", "found by", "in ms", f"{passes:,} times"],
         [
-            [
-                *(o.graph, o.edges, o.order, o.as_is_bytes, o.pass_bytes),
-                *(o.found_by or "-", o.cost_ms, f"{100 * o.share:.0f} %"),
-            ]
+            [o.graph, o.edges, o.order, o.as_is_bytes, o.pass_bytes, o.found_by, o.cost_ms, f"{100 * o.share:.0f} %"]
             for o in found
         ],
     )

@@ -16,7 +16,6 @@ from hetfab.overlay.design import Design
 from hetfab.overlay.errors import DesignInvalidError
 from hetfab.overlay.restructure.candidates import Candidate, Method
 from hetfab.overlay.restructure.choose import Price
-from hetfab.overlay.restructure.engine_price import Choice, EnginePrice, Finder, choose_finder, engine_price
 from hetfab.overlay.restructure.schedule import Sides, Widths, both_sides, list_bytes, replay
 from hetfab.overlay.semantic.adjacency import Adjacency
 from hetfab.overlay.semantic.plan import DEFAULT_LIMIT_BYTES
@@ -36,9 +35,8 @@ class GraphOrder:
         order: The order, as ``docs/restructuring.md`` names it.
         as_is_bytes: Traffic of a pass over the graph as it is, lists included.
         pass_bytes: The same with the order.
-        found_by: Whoever finds it sooner: the board's processor, or RST where the design has it; None for the graph as
-            it is.
-        cost_ms: How long that takes (modelled).
+        found_by: ``processor``, or ``rst`` where the design has that engine and it is cheaper.
+        cost_ms: Finding the order (modelled).
         share: Bytes of all passes and of what DRAM could move meanwhile, over those of the graph as it is.
     """
 
@@ -47,7 +45,7 @@ class GraphOrder:
     order: str
     as_is_bytes: int
     pass_bytes: int
-    found_by: str | None
+    found_by: str
     cost_ms: float
     share: float
 
@@ -79,9 +77,13 @@ def choose_orders(
             "take a design with more feature_words, or shorter vectors",
         )
     widths = Widths(vector_bytes, _SUM_BYTES * vector_bytes, vector_bytes)
-    price = Price(slots, widths, passes, board.dram_bytes_per_second, board.cpu_ratio)
-    engine = engine_price(design)
-    return [_order(name, both_sides(found), price, engine) for name, found in _semantic_graphs(graph, limit_bytes)]
+    engine_hz = 1e6 * design.clock_mhz if "rst" in geometry.engines else 0.0
+    price = Price(
+        *(slots, widths, passes, board.dram_bytes_per_second, board.cpu_ratio),
+        engine_hz,
+        geometry.rst_vertices,
+    )
+    return [_order(name, both_sides(found), price) for name, found in _semantic_graphs(graph, limit_bytes)]
 
 
 def _semantic_graphs(graph: HeteroGraph, limit_bytes: int) -> Iterator[tuple[str, Adjacency]]:
@@ -94,22 +96,18 @@ def _semantic_graphs(graph: HeteroGraph, limit_bytes: int) -> Iterator[tuple[str
         yield from builder.outputs().items()
 
 
-def _order(name: str, graph: Sides, price: Price, engine: EnginePrice | None) -> GraphOrder:
+def _order(name: str, graph: Sides, price: Price) -> GraphOrder:
     restructurer = Restructurer(graph)
 
     def pass_bytes(candidate: Candidate) -> int:
         made = restructurer.make(candidate)
         return replay(made, graph).bytes(price.widths) + list_bytes(made, graph, candidate.listed_slots)
 
-    # The compiled chooser prices the processor alone.
-    choice = (
-        Choice(restructurer.choose(price), Finder.PROCESSOR) if engine is None else choose_finder(graph, price, engine)
-    )
-    as_is, offer = Candidate(Method.AS_IS, price.slots), choice.offer
-    found_by = None if offer.candidate == as_is else choice.by.value
+    as_is, offer = Candidate(Method.AS_IS, price.slots), restructurer.choose(price)
     before = pass_bytes(as_is)
     after = before if offer.candidate == as_is else pass_bytes(offer.candidate)
     spent = 0.0 if offer.candidate == as_is else offer.order_bytes
     share = (price.passes * after + spent) / (price.passes * before) if before else 1.0
     cost_ms = 1e3 * spent / price.bytes_per_second
+    found_by = "rst" if offer.by_engine else "processor"
     return GraphOrder(name, graph.edges, str(offer.candidate), before, after, found_by, cost_ms, share)
