@@ -12,9 +12,10 @@ from hetfab.hls.build.emulator import Emulator, Progress
 from hetfab.overlay.costs.cycles import Cost
 from hetfab.overlay.costs.graphs import PlacedGraph
 from hetfab.overlay.costs.restructuring import Recoupled, match_cost, recouple_cost, tile_work, tiles_cost, walk_cost
+from hetfab.overlay.design import default_design
 from hetfab.overlay.errors import StreamInvalidError
 from hetfab.overlay.isa import codec
-from hetfab.overlay.isa.codec import Segment
+from hetfab.overlay.isa.codec import Engine, Segment
 from hetfab.overlay.isa.golden import GoldenMachine
 from hetfab.overlay.isa.words import program_address
 from hetfab.overlay.restructure.matching import match, matching_work
@@ -23,6 +24,8 @@ from hetfab.overlay.restructure.subgraphs import least_cover, three_subgraphs, w
 from hetfab.overlay.restructure.tiles import by_degree, grown_tiles
 from hetfab.overlay.run_log import RUN_LOG_DTYPE
 from hetfab.overlay.semantic.adjacency import Adjacency, adjacency, transpose
+from hetfab.overlay.timeline.machine import machine
+from hetfab.overlay.timeline.simulate import latency_cycles
 from tests.conftest import NATIVE, SMALL_GEOMETRY, opened
 from tests.log_totals import log_totals
 from tests.test_sgb import image, run
@@ -217,6 +220,14 @@ def test_rows_by_degree(seed: int, most_first: int, small_checked_emulators: dic
     found = check(small_checked_emulators, words, memory(words, case, seed), cost)
     order = by_degree(case.rows, bool(most_first))
     assert numbers_at(found, OUT, 1 + len(order)) == [len(order), *order]
+
+
+def test_each_burst_waits_for_dram() -> None:
+    """A search finds out from one row which one it reads next; other engines wait for their first beat."""
+    log = np.zeros(2, RUN_LOG_DTYPE)
+    log["engine"], log["read_bytes"][:, 0], log["read_bursts"][:, 0] = [Engine.RST, Engine.LOAD], 8 * 40, 7
+    board = machine(default_design())
+    assert latency_cycles(log, board).tolist() == [7 * board.read_latency, board.read_latency]
 
 
 def small_case() -> Case:
