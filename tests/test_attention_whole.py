@@ -9,12 +9,12 @@ import pytest
 
 from hetfab.hls.build.emulator import Emulator
 from hetfab.overlay.bind import BoundProgram
+from hetfab.overlay.design import Geometry
 from hetfab.overlay.errors import DesignInvalidError
 from hetfab.overlay.program import read_program, write_program
 from tests.attention_models import MODELS, attention_case
 from tests.conftest import SMALL_GEOMETRY
 from tests.programs import bound_to, compiled, quantized, run_emulated, run_golden
-from tests.random_models import Case
 from tests.test_whole_programs import assert_equals_onnxruntime, assert_same_dram
 
 Emulators = dict[str, Emulator]
@@ -55,14 +55,14 @@ def test_a_program_file_binds_to_the_same_stream(name: str, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("parameter", "message"),
+    ("name", "geometry", "message"),
     [
-        ("agg_heads", "has agg_heads 0"),
-        ("fun_words", "has fun_words 0"),
-        ("norm_words", "has norm_words 0"),
+        ("rgat", replace(SMALL_GEOMETRY, agg_heads=0), "has agg_heads 0"),
+        ("rgat", replace(SMALL_GEOMETRY, fun_words=0), "has fun_words 0"),
+        ("sehgnn", replace(SMALL_GEOMETRY, norm_words=0), "has norm_words 0"),
     ],
 )
-def test_a_design_without_what_layers_need_is_refused(parameter: str, message: str) -> None:
-    case: Case = attention_case("sehgnn" if parameter == "norm_words" else "rgat")
+def test_a_design_without_what_layers_need_is_refused(name: str, geometry: Geometry, message: str) -> None:
+    case = attention_case(name)
     with pytest.raises(DesignInvalidError, match=message):
-        compiled(quantized(case).model, case.graph, replace(SMALL_GEOMETRY, **{parameter: 0}))
+        compiled(quantized(case).model, case.graph, geometry)

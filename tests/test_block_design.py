@@ -121,7 +121,8 @@ def expected_rams(memory: Memory, design: Design) -> list[str]:
         return []
     if not geometry.depth(memory.name):
         return []
-    banks = {"act_d_ram": geometry.gemm_d_rows, "act_l_ram": geometry.gemm_l_rows, "out_ram": 2}.get(memory.name)
+    partitioned = {"act_d_ram": geometry.gemm_d_rows, "act_l_ram": geometry.gemm_l_rows, "out_ram": 2, "fun_ram": 4}
+    banks = partitioned.get(memory.name)
     return [memory.name] if banks is None else [f"{memory.name}_{bank}" for bank in range(banks)]
 
 

@@ -239,7 +239,8 @@ def broken(part: str) -> tuple[list[int], npt.NDArray[np.uint8]]:
     if part == "turned":
         case = Case(replace(case.sides, by_source=Adjacency(case.columns.starts, np.array([1, 2, 0, 1]), 3)))
     dram = memory(words, case, 0)
-    write_numbers(dram, MATCHING, [3 if part == "pair" else 0, 1, 0, 2 if part == "mark" else 0, 0])
+    pairs = {"pair": [3, 1], "uncovered": [0xFFFFFFFF, 1]}.get(part, [0, 1])
+    write_numbers(dram, MATCHING, [*pairs, 0, 2 if part == "mark" else 0, 0])
     write_numbers(dram, WALK, [3, 0, 1, 3 if part == "vertex" else 2])
     write_numbers(dram, WALK + 64, [2, 0, 0 if part == "order" else 1])
     return words, dram
@@ -255,6 +256,7 @@ def broken(part: str) -> tuple[list[int], npt.NDArray[np.uint8]]:
         ("turned", "the turned graph has other edges than the graph", "a turned graph with other edges"),
         ("pair", "the matching has the column 3, not one below 3", "a pair with a column that is not there"),
         ("mark", "the matching marks a column with 2, not 0 or 1", "a mark of a matching of 2"),
+        ("uncovered", "the matching leaves the edge from 0 to 0 without a cover", "leaves an edge without a cover"),
         ("vertex", "the walk has the vertex 3, not one below 3 that it has once", "a walk of other vertices"),
         ("order", "the walk has the vertex 0, not one below 2 that it has once", "a walk of other vertices"),
     ],

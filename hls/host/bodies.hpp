@@ -11,6 +11,7 @@
 #include "graphs.hpp"
 #include "groups.hpp"
 #include "memories.hpp"
+#include "normalize.hpp"
 
 namespace hetfab {
 

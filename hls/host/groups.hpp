@@ -260,7 +260,7 @@ class VecRows {
           with_sum_(tile.addend == Addend::sums),
           wide_(tile.wide_result),
           packed_(tile.packed),
-          halves_(tile.halves),
+          halves_(tile.halves || tile.normalizes),
           mapped_(tile.mapped),
           index_mask_(tile.index_mask()),
           count_(tile.groups * lanes),
@@ -379,15 +379,7 @@ std::vector<unsigned> first_words(const VecTile<Z>& tile, const VecContext<Z>& c
     return words;
 }
 
-// The entries of a table; all banks are equal, and the whole table is in them.
-template <class D, class Z, class Fun>
-std::vector<unsigned char> table_of(const VecTile<Z>& tile, const HostBanks<Fun>& fun_ram) {
-    if (!tile.mapped) return {};
-    const unsigned char* first = fun_ram.at(0, tile.table);
-    return std::vector<unsigned char>(first, first + tile.index_mask() + 1);
-}
-
-// Products without windows and normalization; the plain body has the rest.
+// Products without windows; the plain body has the rest. Rows that are to be normalized are kept.
 template <class D, class Z, class AccD, class AccL, class Par, class Fun, class Sum, class Res, class Half,
           class Events>
 unsigned vec_rows(const VecTile<Z>& tile, const VecContext<Z>& context, HostRam<AccD> acc_d_ram,
@@ -403,7 +395,8 @@ unsigned vec_rows(const VecTile<Z>& tile, const VecContext<Z>& context, HostRam<
     const std::uint64_t accs = tile.with_acc ? rows * acc_words : 0;
     const std::vector<unsigned> places = first_words(tile, context);
     const HostBanks<Half> results = tile.to_exp ? exp_ram : out_ram;
-    const std::vector<unsigned char> table = table_of<D>(tile, fun_ram);
+    // All banks are equal, and the whole table is in them.
+    const unsigned char* const table = tile.mapped ? fun_ram.at(0, tile.table) : nullptr;
     const bool held =
         (tile.from_sum ? sum_ram.holds(tile.acc, accs)
          : tile.from_l ? acc_l_ram.holds(tile.acc, accs)
@@ -412,7 +405,7 @@ unsigned vec_rows(const VecTile<Z>& tile, const VecContext<Z>& context, HostRam<
         sum_ram.holds(tile.sum, sums && tile.groups != 0 ? (rows - 1) * tile.sum_groups + tile.groups : 0) &&
         std::all_of(places.begin(), places.end(),
                     [&](unsigned place) { return results.holds(place, tile.row_words); });
-    if (!exact || tile.reads_stored() || tile.normalizes || rows == 0 || tile.row_words == 0 || !held ||
+    if (!exact || tile.reads_stored() || rows == 0 || tile.row_words == 0 || !held ||
         !holds_all_groups(tile)) {
         return vec_rows<D, Z>(tile, context, acc_d_ram.plain, acc_l_ram.plain, par_ram.plain, fun_ram.plain,
                               sum_ram.plain, res_ram.plain, out_ram.plain, exp_ram.plain, kept, events);
@@ -421,23 +414,23 @@ unsigned vec_rows(const VecTile<Z>& tile, const VecContext<Z>& context, HostRam<
     const VecChannels& channels = par_ram.cache->get(
         key, [&] { return VecChannels(par_ram.at(tile.par), key.words * D::lanes, tile.shift); });
     const VecRows body(tile, D::lanes, channels);
-    std::vector<unsigned char> bytes(std::size_t{tile.row_words} * D::lanes);
+    std::vector<unsigned char> bytes(std::size_t{tile.normalizes ? 2 * tile.groups : tile.row_words} *
+                                     D::lanes);
     for (unsigned row = 0; row < tile.rows; row++) {
         const unsigned acc = tile.acc + row * acc_words;
         body.run(tile.from_sum ? sum_ram.at(acc)
                  : tile.from_l ? acc_l_ram.at(acc)
                                : acc_d_ram.at(acc),
-                 sum_ram.at(tile.sum + row * tile.sum_groups), table.data(), bytes.data(), bytes.size());
-        split_words(results, places[row], bytes.data(), tile.row_words);
+                 sum_ram.at(tile.sum + row * tile.sum_groups), table, bytes.data(), bytes.size());
+        if (tile.normalizes) {
+            std::memcpy(kept.channels + std::size_t{row} * tile.groups, bytes.data(), bytes.size());
+            kept.groups += tile.groups;
+        } else {
+            split_words(results, places[row], bytes.data(), tile.row_words);
+        }
     }
     events.loop(vec_loop<D>, tile.rows * tile.row_trips());
     return tile.rows * tile.row_words;
-}
-
-template <class D, class Z, class Par, class Half, class Events>
-unsigned normalize_rows(const Word<Z, isa::instruction_bits>& instruction, HostParameters<Par> par_ram,
-                        HostBanks<Half> out_ram, const NormRows<D, Z>& kept, Events& events) {
-    return normalize_rows<D, Z>(instruction, par_ram.plain, out_ram.plain, kept, events);
 }
 
 }  // namespace

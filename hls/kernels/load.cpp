@@ -10,7 +10,7 @@ void load_top(hls::stream<Types::Instruction>& instructions, hls::stream<Types::
               Types::ActLBank act_l_ram[Design::gemm_l_rows][Design::act_l_words],
               Types::WgtDWord wgt_d_ram[Design::wgt_d_words], Types::WgtLWord wgt_l_ram[Design::wgt_l_words],
               Types::ParWord par_ram[Design::par_words],
-              Types::FunWord fun_ram[hetfab::fun_banks][hetfab::depth_of(Design::fun_words)],
+              Types::FunWord fun_ram[4][hetfab::depth_of(Design::fun_words)],
               Types::ResWord res_ram[hetfab::depth_of(Design::res_words)],
               Types::DwpWord dwp_ram[hetfab::depth_of(Design::dwp_words)],
               Types::LoadContext load_context[hetfab::isa::load_contexts]) {

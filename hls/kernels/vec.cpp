@@ -7,7 +7,7 @@
 void vec_top(hls::stream<Types::Instruction>& instructions, hls::stream<Types::Token>& tokens,
              Types::AccDWord acc_d_ram[Design::acc_d_words], Types::AccLWord acc_l_ram[Design::acc_l_words],
              Types::ParWord par_ram[Design::par_words],
-             Types::FunWord fun_ram[hetfab::fun_banks][hetfab::depth_of(Design::fun_words)],
+             Types::FunWord fun_ram[4][hetfab::depth_of(Design::fun_words)],
              Types::SumWord sum_ram[Design::sum_words],
              Types::ResWord res_ram[hetfab::depth_of(Design::res_words)],
              Types::Half out_ram[2][Design::out_words],
