@@ -12,6 +12,8 @@ import pytest
 
 from hetfab.driver.graph.heterograph import HeteroGraph
 from hetfab.driver.graph.model_inputs import open_model, with_hops
+from hetfab.driver.graph.npz import read_graph
+from hetfab.driver.scores import model_scores
 from hetfab.overlay.errors import CountFixedError, FeatureWidthError, GraphUnfitError
 from hetfab.overlay.isa.codec import Segment
 from hetfab.overlay.model import hgnn
@@ -27,6 +29,7 @@ from hetfab.quantize.rewrites import REWRITES, means_before_products, scores_of_
 from hetfab.quantize.widths import Widths
 from tests.attention_models import MODELS, attention_case
 from tests.conftest import SMALL_GEOMETRY
+from tests.data_folder import require_data
 from tests.programs import bound_to, compiled, reference_logits, run_golden
 from tests.random_models import Case, academic_graph
 
@@ -174,3 +177,13 @@ def test_counts_and_widths_differ_at_once(tmp_path: Path) -> None:
 
 def case_features(graph: HeteroGraph) -> dict[str, Floats]:
     return {name: graph.dense_features(name) for name in graph.features}
+
+
+@pytest.mark.parametrize("name", ["han", "sehgnn"])
+def test_a_trained_model_keeps_its_f1(name: str) -> None:
+    folder = require_data()
+    graph = read_graph(folder / "imdb" / "graph.npz")
+    opened = open_model(folder / "models" / f"imdb_{name}.onnx", graph)
+    quantized = quantize(with_hops(opened, graph))
+    expected, found = model_scores(opened, graph), model_scores(quantized, graph)
+    assert expected is not None and found is not None and found.micro >= expected.micro - 0.003
