@@ -109,6 +109,7 @@ def for_depthwise() -> Design:
         res_words=4096,
         exp_words=4096,
         dwp_words=1024,
+        par_words=512,
         mid_words=2048,
     )
     return replace(default_design(IMAGE_DESIGN), geometry=geometry)

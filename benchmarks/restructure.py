@@ -27,7 +27,7 @@ from hetfab.driver.graph.semantic import adjacencies, plan_metapaths
 from hetfab.hls.build.restructure import Restructurer, match
 from hetfab.hls.build.semantic import SemanticGraphBuilder
 from hetfab.overlay.board import read_board
-from hetfab.overlay.restructure.candidates import Candidate, Grow, Method, portfolio
+from hetfab.overlay.restructure.candidates import Candidate, Method, portfolio
 from hetfab.overlay.restructure.choose import Price
 from hetfab.overlay.restructure.schedule import (
     VECTORS,
@@ -241,10 +241,8 @@ def measure_price(
     board = read_board(_BOARD)
 
     def pass_bytes(candidate: Candidate) -> int:
-        tagged = candidate.method in (Method.AS_IS, Method.WALKED_DESTINATIONS)
-        tagged |= candidate.method is Method.GREEDY_DESTINATIONS and not candidate.farthest
         moved = replay(made[candidate], graph).bytes(widths)
-        return moved + list_bytes(made[candidate], graph, None if tagged else slots)
+        return moved + list_bytes(made[candidate], graph, candidate.listed_slots)
 
     as_is = pass_bytes(Candidate(Method.AS_IS, slots))
     found.free.append(min(pass_bytes(candidate) for candidate in made) / as_is)
@@ -316,11 +314,10 @@ def seconds(work: Callable[[], object]) -> float:
 
 def _shown(row: Row, matching: tuple[float, float] | None) -> list[str]:
     best = min(row.orders, key=lambda candidate: row.orders[candidate])
-    tiled = best.method in (Method.DESTINATION_TILES, Method.SOURCE_TILES)
     ratios = [f"{count / row.bound:.2f}" for count in (row.baselines["as is"], min(row.baselines.values()))]
     return [
         *(row.graph, f"{row.sides.edges:,}", str(row.slots), f"{row.bound:,.0f}", *ratios, f"{row.ratio:.2f}"),
-        f"{best.method} {best.grow}" if tiled and best.grow is not Grow.BY_ID else str(best.method),
+        str(best),
         f"{matching[0]:.2f}" if matching else "",
     ]
 

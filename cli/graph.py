@@ -11,6 +11,7 @@ from hetfab.cli.output import Result, common_options, print_next, print_table
 from hetfab.overlay.errors import counted
 
 if TYPE_CHECKING:
+    from hetfab.driver.graph.orders import GraphOrder
     from hetfab.driver.graph.profile import GraphProfile
     from hetfab.driver.graph.summary import GraphSummary, TypeSummary
 
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
     show_default=True,
     help="Largest memory of semantic graphs at once; more is refused before it is built.",
 )
+@click.option("--orders", type=click.IntRange(min=1), metavar="PASSES", help="Choose orders of edges for such a use.")
+@click.option("--vector-bytes", type=click.IntRange(min=1), default=64, show_default=True, help="With --orders.")
+@click.option("--design", type=click.Path(path_type=Path), help="With --orders; a default for the PYNQ-Z2 without it.")
 @common_options
 def command(
     graph: Path,
@@ -40,6 +44,9 @@ def command(
     semantic: bool,
     workload: Path | None,
     memory_mib: int,
+    orders: int | None,
+    vector_bytes: int,
+    design: Path | None,
 ) -> Result:
     """Show what GRAPH holds: an npz file, a folder of CSV files or an HGB folder."""
     from hetfab.driver.graph.formats import graph_files, read_graph
@@ -49,7 +56,9 @@ def command(
 
     if bind is not None and model is None:
         raise click.UsageError("--bind says what a model's inputs mean: give the model with --model")
-    reads = {"GRAPH": graph_files(graph), "--model": model, "--bind": bind}
+    if design is not None and orders is None:
+        raise click.UsageError("--design says for what orders are chosen: give the number of passes with --orders")
+    reads = {"GRAPH": graph_files(graph), "--model": model, "--bind": bind, "--design": design}
     check_outputs({"--output": output, "--picture": picture, "--workload": workload}, reads)
     if picture is not None:
         from hetfab.driver.graph.picture import check_picture
@@ -68,6 +77,14 @@ def command(
         if workload is not None:
             write_profile(workload, profiled)
             click.echo(f"workload in {workload}")
+    if orders is not None:
+        from hetfab.driver.graph.orders import choose_orders
+        from hetfab.overlay.design import default_design, read_design
+
+        chosen = default_design() if design is None else read_design(design)
+        ordered = choose_orders(opened, chosen, vector_bytes, orders, memory_mib << 20)
+        _print_orders(ordered, orders)
+        result["orders"] = [asdict(each) for each in ordered]
     if model is not None:
         from hetfab.driver.graph.fit import find_inputs
         from hetfab.overlay.model.binding import read_bindings
@@ -141,6 +158,21 @@ def _print_semantic(found: "GraphProfile") -> None:
     )
     mib = found.peak_bytes / (1 << 20)
     click.echo(f"{counted(found.expansions, 'expansion')}, {mib:.1f} MiB of graphs at once")
+
+
+def _print_orders(found: "list[GraphOrder]", passes: int) -> None:
+    click.echo()
+    print_table(
+        ["semantic graph", "edges", "order", "bytes as is", "ordered", "found by", "in ms", f"{passes:,} times"],
+        [
+            [o.graph, o.edges, o.order, o.as_is_bytes, o.pass_bytes, o.found_by, o.cost_ms, f"{100 * o.share:.0f} %"]
+            for o in found
+        ],
+    )
+    click.echo(
+        "traffic of a pass through a small buffer (docs/restructuring.md); the last column is what all passes and the"
+    )
+    click.echo("time to find the order move, of what the graph as it is moves; times are modelled")
 
 
 def _classes(node_type: "TypeSummary") -> object:

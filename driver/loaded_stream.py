@@ -82,9 +82,9 @@ class LoadedStream:
         self._buffers[segment].sync_from_device()
         return self._buffers[segment].array
 
-    def write(self, segment: Segment, content: npt.NDArray[np.uint8]) -> None:
-        """Puts other content into a segment that is at least as long."""
-        self._buffers[segment].array[: content.size] = content
+    def write(self, segment: Segment, content: npt.NDArray[np.uint8], offset: int = 0) -> None:
+        """Puts other content into a segment that is at least as long, from an offset on."""
+        self._buffers[segment].array[offset : offset + content.size] = content
         self._buffers[segment].sync_to_device()
 
     def _fill(self, segment: Segment, content: npt.NDArray[np.uint8] | None) -> DeviceBuffer:

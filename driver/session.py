@@ -3,7 +3,7 @@
 
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -14,7 +14,7 @@ import numpy.typing as npt
 from hetfab.driver.counters import read_counters
 from hetfab.driver.loaded_stream import LoadedStream
 from hetfab.driver.transport import Transport
-from hetfab.overlay.bind import BoundProgram
+from hetfab.overlay.bind import BoundProgram, bind_features
 from hetfab.overlay.design import Design, Geometry
 from hetfab.overlay.errors import (
     DeadlineError,
@@ -22,6 +22,7 @@ from hetfab.overlay.errors import (
     IsaVersionError,
     OverlayStateError,
 )
+from hetfab.overlay.features import Features
 from hetfab.overlay.isa.codec import RegisterOffset, Segment
 from hetfab.overlay.isa.counters import Counters
 from hetfab.overlay.isa.spec import isa
@@ -221,6 +222,20 @@ class Resident:
         """
         self._check_held()
         self._stream.write(Segment.FEATURES, content)
+
+    def replace_graph_features(self, features: Mapping[str, Features]) -> None:
+        """Puts other features of the same graph into device memory.
+
+        Args:
+            features: Of each feature tensor, as ``bind`` takes them.
+
+        Raises:
+            OverlayStateError: The memory was freed.
+            HetfabError: As ``bind_features``.
+        """
+        self._check_held()
+        for piece in bind_features(self.bound, features):
+            self._stream.write(piece.segment, piece.content, piece.offset)
 
     def _check_held(self) -> None:
         if not self._stream.loaded:

@@ -38,6 +38,9 @@ from hetfab.overlay.patterns import pattern_edges
 from hetfab.overlay.program import Edges, Program, Symbol, SymbolKind, Tensor, Words
 from hetfab.overlay.schedules import Schedule, pinned, schedule_arrays
 
+#: Symbols of arrays, and of numbers of edges.
+_ARRAYS = (SymbolKind.DESTINATIONS, SymbolKind.IDS, SymbolKind.RUNS, SymbolKind.UNITS)
+_EDGE_NUMBERS = (SymbolKind.EDGES, SymbolKind.ID_BYTES, SymbolKind.UNIT_COUNT)
 #: Of the largest degree of a mean, that of a sum.
 _TOTAL_SHARE = 4
 _OFFSET_LIMIT = 1 << isa().offset_bits
@@ -78,6 +81,7 @@ class BoundProgram:
         sizes: Bytes of every segment.
         offsets: Place of each tensor in its segment.
         counts: Vertices of each node type, the program's stacks among them.
+        values: Of each symbol of the program.
     """
 
     program: Program
@@ -87,6 +91,7 @@ class BoundProgram:
     sizes: Mapping[Segment, int]
     offsets: Mapping[str, int]
     counts: Mapping[str, int]
+    values: Mapping[Symbol, int]
 
     def hash(self) -> str:
         """SHA-256 of the bound stream, in hexadecimal."""
@@ -168,7 +173,69 @@ def bind(program: Program, graph: GraphArrays, *, scheduler: Scheduler = pinned)
                 f"less than {_OFFSET_LIMIT} bytes, what a program's offsets can name",
                 "use a smaller graph",
             )
-    return BoundProgram(program, words, layers, contents, sizes, offsets, dict(graph.counts))
+    by_symbol = dict(zip(program.symbols, values.tolist(), strict=True))
+    return BoundProgram(program, words, layers, contents, sizes, offsets, dict(graph.counts), by_symbol)
+
+
+class Piece(NamedTuple):
+    """Bytes of a segment from an offset on."""
+
+    segment: Segment
+    offset: int
+    content: layouts.Bytes
+
+
+def bind_features(
+    bound: BoundProgram, features: Mapping[str, Features], *, scheduler: Scheduler = pinned
+) -> list[Piece]:
+    """What other features change of a bound program's memory.
+
+    Args:
+        bound: Bound to the same graph.
+        features: Of each feature tensor; where non-zeros are read as edges, as many become non-zero integers.
+        scheduler: As for ``bind``.
+
+    Raises:
+        HetfabError: As ``bind``, of features.
+        LimitExceededError: Other numbers of entries; the stream has the old ones.
+    """
+    program, counts = bound.program, bound.counts
+    given = GraphArrays(counts, features, {})
+    pieces = [
+        Piece(Segment.FEATURES, bound.offsets[tensor.name], feature_rows(tensor, checked, counts[tensor.node_type]))
+        for tensor in _tensors(program, "features")
+        for checked in (check_features(tensor, features.get(tensor.name)),)
+    ]
+    part = replace(
+        program,
+        edges=tuple(edges for edges in program.edges if edges.features),
+        symbols=tuple(symbol for symbol in program.symbols if _is_of_features(symbol, program)),
+    )
+    edges = _all_edges(part, given)
+    _check_degrees(part, edges)
+    schedules = _all_schedules(part, edges, scheduler)
+    for symbol in part.symbols:
+        if symbol.kind not in _ARRAYS:
+            _check_as_bound(symbol, _value(symbol, part, counts, edges, schedules, {}, {}), bound)
+    return pieces + [
+        Piece(Segment.GRAPH, bound.values[symbol] & _OFFSET_LIMIT - 1, content)
+        for symbol, content in _graph_pieces(part, edges, schedules).items()
+    ]
+
+
+def _is_of_features(symbol: Symbol, program: Program) -> bool:
+    """Whether a symbol is about edges that features become."""
+    of_edges = symbol.kind in _ARRAYS or symbol.kind in _EDGE_NUMBERS
+    return of_edges and any(edges.features and edges.name == symbol.name for edges in program.edges)
+
+
+def _check_as_bound(symbol: Symbol, found: int, bound: BoundProgram) -> None:
+    if found != bound.values[symbol]:
+        raise LimitExceededError(
+            f"{symbol.name} make {symbol.kind.value} {found:,}",
+            f"{bound.values[symbol]:,}, as in the bound program",
+            "bind the program again",
+        )
 
 
 def _tensors(program: Program, segment: str) -> list[Tensor]:
@@ -248,12 +315,15 @@ def _all_edges(program: Program, graph: GraphArrays) -> dict[str, _EdgeArrays]:
     """Arrays of all edge sets by name; features that are read in parts are split once."""
     found: dict[str, _EdgeArrays] = {}
     split: dict[tuple[str, int], list[FeatureEdges]] = {}
+    checked: dict[str, Features] = {}
     for edges in program.edges:
         if not edges.features:
             found[edges.name] = _vertex_edges(edges, program, graph)
             continue
         tensor = program.tensor(edges.features)
-        features = check_features(tensor, graph.features.get(tensor.name))
+        if tensor.name not in checked:
+            checked[tensor.name] = check_features(tensor, graph.features.get(tensor.name))
+        features = checked[tensor.name]
         key = edges.features, edges.parts
         weights: layouts.IntArray | None = None
         if edges.weighted:
@@ -323,6 +393,17 @@ def _graph_segment(
     schedules: Mapping[tuple[str, int], tuple[layouts.Bytes, layouts.Bytes]],
 ) -> tuple[layouts.Bytes, dict[Symbol, int]]:
     """The arrays that AGG reads, and their places."""
+    pieces = _graph_pieces(program, edges, schedules)
+    content, offsets = layouts.pack(list(pieces.values()))
+    return content, dict(zip(pieces, offsets, strict=True))
+
+
+def _graph_pieces(
+    program: Program,
+    edges: Mapping[str, _EdgeArrays],
+    schedules: Mapping[tuple[str, int], tuple[layouts.Bytes, layouts.Bytes]],
+) -> dict[Symbol, layouts.Bytes]:
+    """The arrays that AGG reads."""
     pieces: dict[Symbol, layouts.Bytes] = {}
     for symbol in program.symbols:
         match symbol.kind:
@@ -334,8 +415,7 @@ def _graph_segment(
                 pieces[symbol] = schedules[symbol.name, symbol.slots][0]
             case SymbolKind.UNITS:
                 pieces[symbol] = schedules[symbol.name, symbol.slots][1]
-    content, offsets = layouts.pack(list(pieces.values()))
-    return content, dict(zip(pieces, offsets, strict=True))
+    return pieces
 
 
 def _value(

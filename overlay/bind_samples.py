@@ -50,7 +50,7 @@ def bind_sample(program: Program, sample: npt.NDArray[np.float32]) -> BoundProgr
                 "use a smaller network",
             )
     offsets = {image.name: image.offset for image in program.images}
-    return BoundProgram(program, words, layers, contents, sizes, offsets, {"sample": 1})
+    return BoundProgram(program, words, layers, contents, sizes, offsets, {"sample": 1}, {})
 
 
 def sample_bytes(program: Program, sample: npt.NDArray[np.float32]) -> Bytes:

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from hetfab.overlay.distinct import distinct
 from hetfab.overlay.errors import ScheduleInvalidError
 from hetfab.overlay.isa.spec import isa
 from hetfab.overlay.layouts import Bytes, id_bytes
@@ -57,7 +58,7 @@ def pinned(indptr: Numbers, sources: Numbers, slots: int) -> Schedule:
         sources: [edges].
         slots: Rows that the scratchpad holds.
     """
-    vertices, first, inverse, uses = np.unique(sources, return_index=True, return_inverse=True, return_counts=True)
+    vertices, first, inverse, uses = distinct(sources, int(np.max(sources, initial=-1)) + 1)
     most = np.argsort(-uses, kind="stable")[: min(slots, MOST_SLOTS)]
     slot_of = np.full(len(vertices), STREAMED, np.int64)
     slot_of[most[uses[most] > 1]] = np.arange(np.count_nonzero(uses[most] > 1))

@@ -10,7 +10,7 @@ import onnx
 
 from hetfab.driver.graph.arrays import graph_arrays
 from hetfab.driver.graph.heterograph import HeteroGraph
-from hetfab.driver.graph.model_inputs import model_bindings, model_feeds
+from hetfab.driver.graph.model_inputs import model_bindings, model_feeds, with_hops
 from hetfab.hls.build.emulator import Emulator, Progress
 from hetfab.overlay.bind import BoundProgram, bind
 from hetfab.overlay.compiler.compile import compile_model
@@ -48,7 +48,8 @@ def quantized(case: Case, widths: Widths = Widths()) -> QuantizedModel:  # noqa:
     """The case's model, calibrated on its own graph."""
     model = check_model(normalise(case.model), "the float model")
     bindings = model_bindings(model, case.graph)
-    return quantize(FedModel(model, bindings, [model_feeds(model, bindings, case.graph)]), widths=widths)
+    fed = FedModel(model, bindings, [model_feeds(model, bindings, case.graph)])
+    return quantize(with_hops(fed, case.graph), widths=widths)
 
 
 #: Shares of GEMM-D in a layer's output channels: the compiler's choice, one core alone, both.

@@ -54,9 +54,11 @@ CONTEXT = {
 #: Scores and keys share rows of two beats; one of either has two heads of a group each.
 SCORE_ROWS = {"scores": SCORES, "row_beats": 2, "count": 2}
 SCORES_CONTEXT = {
-    "configure_sources": codec.configure_sources(**SCORE_ROWS, head_beats=1, address=FEATURES),
-    "configure_targets": codec.configure_targets(**SCORE_ROWS, address=program_address(Segment.FEATURES, 64)),
-    "configure_types": codec.configure_types(scores=SCORES, count=2, address=program_address(Segment.FEATURES, 128)),
+    "configure_sources": codec.configure_sources(
+        **SCORE_ROWS, head_beats=1, address=program_address(Segment.FEATURES, 256)
+    ),
+    "configure_targets": codec.configure_targets(**SCORE_ROWS, address=program_address(Segment.FEATURES, 320)),
+    "configure_types": codec.configure_types(scores=SCORES, count=2, address=program_address(Segment.FEATURES, 384)),
 }
 CONTEXT |= SCORES_CONTEXT
 #: Ids of 4 bytes, with a type in each.
@@ -88,11 +90,11 @@ SGB_CONTEXT = {
     "configure_right": codec.configure_right(edges=4, rows=2, address=RIGHT),
     "configure_bitmap": codec.configure_bitmap(wide=1, threshold=0, columns=4, address=BITMAPS),
 }
-#: Three rows and two columns, of which all have edges; each last edge is looked at.
+#: Three rows and two columns, their matching and walk: the last row and the first column cover.
 RST_ROWS, RST_COLUMNS = program_address(Segment.GRAPH, 1024), program_address(Segment.GRAPH, 1152)
 RST_CONTEXT = {
-    "configure_graph": codec.configure_graph(edges=4, rows=3, address=RST_ROWS),
-    "configure_turned": codec.configure_turned(edges=4, rows=2, address=RST_COLUMNS),
+    "configure_graph": codec.configure_graph(edges=3, rows=3, address=RST_ROWS),
+    "configure_turned": codec.configure_turned(edges=3, rows=2, address=RST_COLUMNS),
     "configure_matching": codec.configure_matching(of_turned=0, address=program_address(Segment.GRAPH, 1280)),
     "configure_walk": codec.configure_walk(address=program_address(Segment.GRAPH, 1344)),
 }
@@ -155,7 +157,9 @@ FULL = {
     "reduce by tags": codec.reduce(**REDUCE, source=1, merge=1, spill=0, accumulate=0),
     "reduce by schedule": codec.reduce(**REDUCE | {"destination": 6}, source=2, merge=0, spill=1, accumulate=0),
     "attend": codec.attend(**ATTEND, kind=0, source=0, accumulate=1),
-    "attend by tags": codec.attend(**ATTEND | {"maxima": 0, "merge": 1}, kind=2, source=1, accumulate=0),
+    "attend by tags": codec.attend(
+        **ATTEND | {"maxima": 0, "merge": 1, "head_groups": 4}, kind=2, source=1, accumulate=0
+    ),
     "attend with types": codec.attend(**ATTEND, kind=1, source=0, accumulate=0),
     "attend for maxima": codec.attend(**ATTEND | {"weigh": 0, "spill": 1, "merge": 1}, kind=0, source=0, accumulate=0),
     "attend for sums": codec.attend(**ATTEND | {"maxima": 0, "spill": 1}, kind=0, source=0, accumulate=0),
@@ -181,7 +185,7 @@ FULL = {
     **RST_CONTEXT,
     "match": codec.match(columns=2, address=FEATURES),
     "walk": codec.walk(address=FEATURES),
-    "recouple": codec.recouple(by_column=0, address=FEATURES),
+    "recouple": codec.recouple(by_column=1, address=FEATURES),
     "grow_tiles": codec.grow_tiles(grown=1, **TILES),
 }
 for core, source in enumerate(("GEMM-D", "GEMM-L")):
@@ -291,8 +295,8 @@ def run(emulator: Emulator, name: str) -> tuple[Progress, str]:
                 memory[first + 64 : first + 80] = np.array(ids, "<u4").view(np.uint8)
             memory[776] = 0b1110
             for first, numbers in (
-                *((1024, [0, 1, 3, 4]), (1088, [0, 0, 1, 1]), (1152, [0, 2, 4]), (1216, [0, 1, 1, 2])),
-                *((1280, [0, 1, 0xFFFFFFFF, 1, 1]), (1344, [3, 0, 1, 2]), (1408, [2, 0, 1])),
+                *((1024, [0, 1, 2, 3]), (1088, [0, 0, 1]), (1152, [0, 2, 3]), (1216, [0, 1, 2])),
+                *((1280, [0, 0xFFFFFFFF, 1, 1, 0]), (1344, [3, 0, 1, 2]), (1408, [2, 0, 1])),
             ):
                 memory[first : first + 4 * len(numbers)] = np.array(numbers, "<u4").view(np.uint8)
         emulator.map_memory(base, memory)

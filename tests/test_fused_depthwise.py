@@ -13,9 +13,10 @@ from hetfab.driver.report import planned_rows
 from hetfab.hls.build.emulator import Bodies, Emulator, build_emulator
 from hetfab.overlay.bind_samples import bind_sample
 from hetfab.overlay.compiler.cnn.network import compile_cnn
-from hetfab.overlay.costs.program_cost import expected_log
+from hetfab.overlay.costs.program_cost import expected_log, field_values
 from hetfab.overlay.images import image_values
 from hetfab.overlay.isa.codec import Segment
+from hetfab.overlay.isa.spec import isa
 from hetfab.overlay.model.bound_model import FedModel
 from hetfab.overlay.model.cnn.integer import IntegerCnn
 from hetfab.overlay.model.cnn.integer_reader import read_integers
@@ -29,6 +30,7 @@ from tests.image_programs import SMALL_IMAGES, Samples, bound_images, differing
 from tests.programs import design_of, run_emulated, run_golden
 from tests.random_cnns import CnnBuilder
 
+SAME = Window((3, 3), pads=(1, 1, 1, 1))
 WIDTHS = (Widths(4, 4), Widths(8, 8), Widths(3, 4), Widths(2, 8), Widths(4, 3))
 
 
@@ -90,7 +92,7 @@ def test_emulator_computes_every_tensor_in_dram(seed: int, emulator: Emulator) -
             assert np.array_equal(expected[name], executed.run_log[name]), name
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(
     st.integers(0, 2**32 - 1),
     st.sampled_from([("gemm_d", "gemm_l"), ("gemm_d",), ("gemm_l",)]),
@@ -122,15 +124,40 @@ def test_places_are_not_taken_while_a_fused_layer_reads_them(seed: int) -> None:
 def expanded(*, read_twice: bool) -> IntegerCnn:
     """A convolution and a depthwise one behind it, of which something else reads the first one's result or not."""
     build = CnnBuilder(np.random.default_rng(3), (16, 6, 6))
-    same = Window((3, 3), pads=(1, 1, 1, 1))
     wide = build.rectify(build.conv("input", 32, Window((1, 1))))
-    deep = build.rectify(build.conv(wide, 32, same, groups=32))
-    last = build.node("Add", wide, deep) if read_twice else deep
+    deep = build.rectify(build.conv(wide, 32, SAME, groups=32))
+    return _quantized(build, build.node("Add", wide, deep) if read_twice else deep)
+
+
+def projected() -> IntegerCnn:
+    """A block of 12 lines, which go through in bands of 6 pieces, behind a convolution."""
+    build = CnnBuilder(np.random.default_rng(3), (16, 12, 6))
+    first = build.rectify(build.conv("input", 16, Window((1, 1))))
+    wide = build.rectify(build.conv(first, 90, Window((1, 1))))
+    deep = build.rectify(build.conv(wide, 90, SAME, groups=90))
+    return _quantized(build, build.conv(deep, 16, Window((1, 1))))
+
+
+def _quantized(build: CnnBuilder, last: str) -> IntegerCnn:
+    """A network whose logits are a dense layer of the mean."""
     output = build.dense(build.flatten(build.global_mean(last)), 5)
     model = check_model(normalise(build.finish(output)), "the float model")
-    samples = np.random.default_rng(4).normal(size=(4, 16, 6, 6)).astype(np.float32)
+    samples = np.random.default_rng(4).normal(size=(4, *build.shapes["input"])).astype(np.float32)
     fed = FedModel(model, bindings_of(model), [{"input": samples}])
     return read_integers(quantize_cnn(fed, widths=Widths(4, 4)).model)
+
+
+def test_a_projection_begins_while_bands_are_left() -> None:
+    program = compile_cnn(projected(), design_of(SMALL_IMAGES))
+    field, core = isa().header_field("engine"), isa().engine("gemm_d").id
+    products = [block.layer for block in program.blocks for one in field_values(block.words, field) if one == core]
+    assert products.index(3) < len(products) - 1 - products[::-1].index(1)
+
+
+def test_a_projection_takes_no_place_that_the_expansion_reads() -> None:
+    program = compile_cnn(projected(), design_of(SMALL_IMAGES))
+    read, _, written = [image for image in program.images if image.segment == "activations"][:3]
+    assert written.offset >= read.offset + read.size_bytes or read.offset >= written.offset + written.size_bytes
 
 
 def test_the_result_between_them_has_no_place_in_dram() -> None:

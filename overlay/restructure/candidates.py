@@ -53,6 +53,16 @@ class Candidate:
     accumulator_weight: int = 1
     farthest: bool = False
 
+    def __str__(self) -> str:
+        tiled = self.method in (Method.DESTINATION_TILES, Method.SOURCE_TILES)
+        return f"{self.method}, {self.grow}" if tiled else str(self.method)
+
+    @property
+    def listed_slots(self) -> int | None:
+        """The slots that its list of edges names; None where the buffer itself finds vertices (``list_bytes``)."""
+        found = self.method in (Method.AS_IS, Method.WALKED_DESTINATIONS, Method.GREEDY_DESTINATIONS)
+        return None if found and not self.farthest else self.slots
+
 
 def portfolio(graph: Sides, slots: int) -> list[Candidate]:
     """All orders that are worth finding for a graph whatever they cost, the order as it is first."""

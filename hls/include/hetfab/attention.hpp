@@ -196,18 +196,21 @@ S<Z, 32> attention_q8(const S<Z, isa::partial_bits + 1>& numerator,
     constexpr int quotient_bits = 17;
     constexpr int raised_bits = quotient_bits - 2;
     if (denominator == 0) return 0;
-    const S<Z, 64> divisor = S<Z, 64>(denominator) << 1;
-    const S<Z, 64> scaled = (S<Z, 64>(numerator) << (isa::q8_bits + 1));
-    const S<Z, 64> dividend = scaled + denominator + S<Z, 64>(divisor << raised_bits);
-    S<Z, 64> rest = dividend >> quotient_bits;
+    // Weights of 12 bits of 65,535 edges: the rest is below a divisor of 29 bits.
+    const S<Z, 34> divisor = wrap<Z, 34>(S<Z, 64>(denominator) << 1);
+    const S<Z, 64> scaled = S<Z, 64>(numerator) << (isa::q8_bits + 1);
+    const S<Z, 64> raised = S<Z, 64>(divisor) << raised_bits;
+    const S<Z, 64> dividend = sum<Z, 64>(sum<Z, 64>(scaled, denominator), raised);
+    S<Z, 34> rest = wrap<Z, 34>(dividend >> quotient_bits);
     unsigned quotient = 0;
 quotient_stages:
     for (int bit = quotient_bits - 1; bit >= 0; bit--) {
 #pragma HLS UNROLL factor=17
-        rest = S<Z, 64>(S<Z, 64>(rest << 1) | S<Z, 64>(S<Z, 64>(dividend >> bit) & 1));
+        rest = wrap<Z, 34>(
+            sum<Z, 36>(product<Z, 36>(rest, S<Z, 3>(2)), S<Z, 2>(bit_of<Z>(dividend, bit) ? 1 : 0)));
         const bool fits = rest >= divisor;
         quotient = 2 * quotient + (fits ? 1 : 0);
-        if (fits) rest = S<Z, 64>(rest - divisor);
+        if (fits) rest = wrap<Z, 34>(sum<Z, 35>(rest, S<Z, 35>(-divisor)));
     }
     return S<Z, 32>(static_cast<int>(quotient) - (1 << raised_bits));
 }

@@ -61,8 +61,13 @@ class ConvCode:
         self._parameters = self._laid_out_parameters()
         self._finishing = Finishing(chip, conv, job, alone=alone)
         self._configured: tuple[int, ...] = ()
-        self._open = self.steps()
+        self._steps = self.steps()
+        self._open = list(self._steps)
         self._latest: list[Step] = []
+        #: Steps that are begun; the last of them, and its sums, whose results are not emitted.
+        self._begun = 0
+        self._unfinished: tuple[Step, int] | None = None
+        self._cycles_before = 0.0
 
     def steps(self) -> list[Step]:
         """All steps: passes of channels, in each batches of tiles, in these all weights, for each all tiles."""
@@ -170,24 +175,40 @@ class ConvCode:
         """Whether its first step needs all of its input, so that LOAD may wait with it."""
         return len(self._job.tiles) == self._job.batch
 
-    def run(self) -> Iterator[float]:
-        """Emits everything; yields, before each step and at the end, the cycles of the core until then."""
-        cycles = 0.0
-        before: tuple[Step, int] | None = None
-        for step in self.steps():
-            yield cycles
-            self._begin(step)
-            places = self._load(step, 0)
-            if before is not None:
-                self._finish(*before)
-            before = step, self._accumulators(step)
-            for number in range(len(self._parts)):
-                weights, activations = places if number == 0 else self._load(step, number)
-                self._multiply(step, number, (weights, activations, before[1]))
-            cycles += self._cycles(step)
-        yield cycles
-        if before is not None:
-            self._finish(*before)
+    @property
+    def time(self) -> float | None:
+        """Cycles of the core until its next step, modelled; None when everything is emitted."""
+        return None if self._begun == len(self._steps) and self._unfinished is None else self._cycles_before
+
+    def ready(self, complete: Pixels) -> int:
+        """How many of the next steps read nothing but input pixels that are complete."""
+        for number, step in enumerate(self._steps[self._begun :]):
+            if not all(complete[rows, columns].all() for rows, columns in self._reads(step)):
+                return number
+        return len(self._steps) - self._begun
+
+    def advance(self) -> None:
+        """Emits the next step, and the results of the one before; behind the last step only these."""
+        if self._begun == len(self._steps):
+            self.finish()
+            return
+        step = self._steps[self._begun]
+        self._begin(step)
+        places = self._load(step, 0)
+        self.finish()
+        acc = self._accumulators(step)
+        for number in range(len(self._parts)):
+            weights, activations = places if number == 0 else self._load(step, number)
+            self._multiply(step, number, (weights, activations, acc))
+        self._begun += 1
+        self._unfinished = step, acc
+        self._cycles_before += self._cycles(step)
+
+    def finish(self) -> None:
+        """Emits the results of the last step; nothing else may take its sums' place before."""
+        if self._unfinished is not None:
+            self._finish(*self._unfinished)
+            self._unfinished = None
 
     def _load(self, step: Step, number: int) -> tuple[int, int]:
         """Brings what a part of the window needs; the first words of its weights and of its activations."""

@@ -7,9 +7,11 @@ next one, as far as exp_ram holds it beside the lines that DW still reads.
 
 from collections.abc import Iterator
 
+import numpy as np
+
 from hetfab.overlay.compiler.cnn.chip import Chip
 from hetfab.overlay.compiler.cnn.conv import Conv
-from hetfab.overlay.compiler.cnn.conv_code import ConvCode, Step
+from hetfab.overlay.compiler.cnn.conv_code import ConvCode, Pixels, Step
 from hetfab.overlay.compiler.cnn.depthwise_code import DepthPart, DepthwiseWindows
 from hetfab.overlay.compiler.cnn.fusing import Band, FusedPlan, Share, band_tiles, bands, job_of
 from hetfab.overlay.compiler.cnn.planning import Chunk
@@ -113,6 +115,25 @@ class FusedCode:
         self._bands = bands(plan, windows, chip.geometry)
         self._parts = windows.parts(plan.words)
         self.codes = tuple(ExpandCode(chip, conv, plan, share, self._bands) for share in plan.shares)
+
+    @property
+    def target(self) -> str:
+        """Name of the tensor that it writes."""
+        return self._windows.target.name
+
+    @property
+    def band_pieces(self) -> int:
+        """Pieces of a band."""
+        return len(self._parts)
+
+    def complete(self, bands: int) -> Pixels:
+        """Output pixels of the first bands, bool [rows, columns]."""
+        target = self._windows.target
+        found = np.zeros((target.rows, target.columns), np.bool_)
+        for band in self._bands[:bands]:
+            for tile in band.windows:
+                found[tile.written] = True
+        return found
 
     @property
     def pieces(self) -> list[tuple[Band, DepthPart]]:

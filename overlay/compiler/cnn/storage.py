@@ -143,8 +143,10 @@ def placed_images(
         fused: Layers whose results the next layer takes on chip; they have no image.
         keep: Whether every image has a place of its own, so that all can be read after a run.
     """
-    # What a fused layer reads is read until the next one is complete.
-    last = {read.name: index + (index in fused) for index, layer in enumerate(model.layers) for read in reads(layer)}
+    # What a fused layer reads is read until the next one is complete, and what is behind that writes before.
+    last = {
+        read.name: index + 2 * (index in fused) for index, layer in enumerate(model.layers) for read in reads(layer)
+    }
     placed = {name: image for name, image in images.items() if image.segment != "activations"}
     live: list[tuple[Image, int]] = []
     for index, layer in enumerate(model.layers):

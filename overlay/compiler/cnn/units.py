@@ -24,6 +24,8 @@ _CARRIED = 0.4
 _AHEAD = 4
 #: Share of its steps over which these lines are spread.
 _SPREAD = 0.8
+#: Pieces of a fused convolution behind a band before what reads the band begins: DW and STORE are not done before.
+_LATE = 4
 
 
 @dataclass(frozen=True)
@@ -129,32 +131,48 @@ def emit_unit(unit: Unit, following: Unit, carried: Sequence[Pooling]) -> None:
 
 
 def _emit_fused(unit: Unit, fused: FusedCode, following: Unit) -> None:
-    """Emits two convolutions that are fused, piece by piece."""
+    """Emits two convolutions that are fused, piece by piece; what follows as soon as its input is complete."""
     for code in unit.codes:
         code.prefetch({code.layer - 1, code.layer - 2})
+    projects = following.fused is None and all(code.source == fused.target for code in following.codes)
     for number, piece in enumerate(fused.pieces):
         fused.emit(*piece)
         if number == (len(fused.pieces) - 1) // 2:
             for code in following.codes:
                 code.prefetch({one.layer for one in unit.codes})
+        if projects:
+            _emit_ready(following, fused, number)
+
+
+def _emit_ready(following: Unit, fused: FusedCode, number: int) -> None:
+    """Emits steps of the next convolution that read bands before that of a piece, spread over the band's pieces."""
+    band, place = divmod(number, fused.band_pieces)
+    if place < _LATE or not band:
+        return
+    complete = fused.complete(band)
+    for code in following.codes:
+        for _ in range(-(-code.ready(complete) // (fused.band_pieces - place))):
+            code.advance()
+            code.finish()
 
 
 def _by_time(codes: Sequence[ConvCode], carried: Sequence[Pooling]) -> Iterator[ConvCode]:
     """Emits step after step, of the core that is behind; yields after each."""
-    running: list[tuple[float, int, Iterator[float]]] = []
     totals = [code.total_cycles for code in codes]
-    for number, code in enumerate(codes):
-        steps = code.run()
-        running.append((next(steps), number, steps))
-    while running:
-        _, number, steps = running.pop(running.index(min(running, key=lambda one: one[:2])))
+    while True:
+        # Two layers at the same time advance together, the shorter one with longer pauses.
+        times = [
+            (code.time / total, number)
+            for number, (code, total) in enumerate(zip(codes, totals, strict=True))
+            if code.time is not None
+        ]
+        if not times:
+            break
+        code = codes[min(times)[1]]
         for pooling in carried:
-            pooling.complete(codes[number].pixels_read(_AHEAD))
-            pooling.advance(int(_SPREAD * sum(code.steps_left for code in codes)))
-        time = next(steps, None)
-        if time is not None:
-            # Two layers at the same time advance together, the shorter one with longer pauses.
-            running.append((time / totals[number], number, steps))
-        yield codes[number]
+            pooling.complete(code.pixels_read(_AHEAD))
+            pooling.advance(int(_SPREAD * sum(one.steps_left for one in codes)))
+        code.advance()
+        yield code
     for pooling in carried:
         pooling.finish()

@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Other features of a graph that a program is bound to: the same bytes as when it is bound again, or a refusal."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from hetfab.driver.graph.arrays import graph_arrays
+from hetfab.driver.graph.facts import graph_facts
+from hetfab.driver.graph.heterograph import HeteroGraph
+from hetfab.driver.graph.model_inputs import model_bindings
+from hetfab.overlay.bind import BoundProgram, bind, bind_features
+from hetfab.overlay.compiler.compile import compile_lowered
+from hetfab.overlay.compiler.first_projection import FirstProjection
+from hetfab.overlay.compiler.lowering import lower
+from hetfab.overlay.compiler.model_plan import plan_model
+from hetfab.overlay.errors import FeaturesMissingError, LimitExceededError
+from hetfab.overlay.program import Program
+from tests.conftest import SMALL_GEOMETRY
+from tests.programs import design_of, quantized
+from tests.random_models import Case, ModelBuilder, academic_graph
+
+
+def graph_and_program(form: FirstProjection) -> tuple[HeteroGraph, Program]:
+    """A dense layer and a mean, whose features are read in one form."""
+    random = np.random.default_rng(0)
+    graph = academic_graph(random, 40, 30, 5)
+    sparse = {
+        name: (np.arange(table.size).reshape(table.shape) % 3 == 0) * np.float32(2)
+        for name in graph.features
+        for table in (graph.dense_features(name),)
+    }
+    graph = replace(graph, features=sparse)
+    builder = ModelBuilder(random, graph)
+    mean = builder.mean(builder.dense(builder.features("author"), 7), "writes", "paper")
+    model = quantized(Case(builder.finish(mean), graph)).model
+    design = design_of(SMALL_GEOMETRY)
+    lowered = lower(model, model_bindings(model, graph))
+    planned = plan_model(lowered, design, graph_facts(graph, lowered), form)
+    return graph, compile_lowered(planned.lowered, design)
+
+
+def with_features(graph: HeteroGraph, factor: float) -> HeteroGraph:
+    features = {name: graph.dense_features(name) * np.float32(factor) for name in graph.features}
+    return replace(graph, features=features)
+
+
+def bound_to(program: Program, graph: HeteroGraph) -> BoundProgram:
+    return bind(program, graph_arrays(program, graph))
+
+
+@pytest.mark.parametrize("form", [FirstProjection.DENSE, FirstProjection.SPARSE])
+def test_other_features_give_the_bytes_of_binding_again(form: FirstProjection) -> None:
+    graph, program = graph_and_program(form)
+    other = with_features(graph, 3)
+    bound, again = bound_to(program, graph), bound_to(program, other)
+    contents = {segment: content.copy() for segment, content in bound.contents.items()}
+    assert any(not np.array_equal(again.contents[segment], content) for segment, content in contents.items())
+    for piece in bind_features(bound, graph_arrays(program, other).features):
+        contents[piece.segment][piece.offset : piece.offset + piece.content.size] = piece.content
+    for segment, content in contents.items():
+        np.testing.assert_array_equal(content, again.contents[segment], err_msg=segment.name)
+
+
+def test_other_numbers_of_entries_are_refused() -> None:
+    graph, program = graph_and_program(FirstProjection.SPARSE)
+    fewer = {name: graph.dense_features(name).copy() for name in graph.features}
+    for table in fewer.values():
+        table[0] = 0
+    arrays = graph_arrays(program, replace(graph, features=fewer))
+    with pytest.raises(LimitExceededError, match="as in the bound program"):
+        bind_features(bound_to(program, graph), arrays.features)
+
+
+def test_missing_features_are_named() -> None:
+    graph, program = graph_and_program(FirstProjection.DENSE)
+    with pytest.raises(FeaturesMissingError, match="x_author"):
+        bind_features(bound_to(program, graph), {})
