@@ -163,8 +163,11 @@ def _print_semantic(found: "GraphProfile") -> None:
 def _print_orders(found: "list[GraphOrder]", passes: int) -> None:
     click.echo()
     print_table(
-        ["semantic graph", "edges", "order", "bytes as is", "ordered", "found in ms", f"{passes:,} times"],
-        [[o.graph, o.edges, o.order, o.as_is_bytes, o.pass_bytes, o.cost_ms, f"{100 * o.share:.0f} %"] for o in found],
+        ["semantic graph", "edges", "order", "bytes as is", "ordered", "found by", "in ms", f"{passes:,} times"],
+        [
+            [o.graph, o.edges, o.order, o.as_is_bytes, o.pass_bytes, o.found_by, o.cost_ms, f"{100 * o.share:.0f} %"]
+            for o in found
+        ],
     )
     click.echo(
         "traffic of a pass through a small buffer (docs/restructuring.md); the last column is what all passes and the"

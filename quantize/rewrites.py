@@ -124,19 +124,17 @@ def _only_producer(graph: LayerGraph, tensor: str) -> Dense | None:
 def tables_to_dense_terms(graph: LayerGraph) -> LayerGraph:
     """Makes a stored tensor that is added to a sum a dense layer with the identity as weights.
 
-    Only a GEMM core writes the accumulators that a sum starts from. Such tensors are results of functions, and learned
-    tables, which exporters leave behind where they fold a dense layer of a constant.
+    Only a GEMM core writes the accumulators that a sum starts from. Such tensors are inputs, results of functions, and
+    learned tables, which exporters leave behind where they fold a dense layer of a constant.
     """
-    rounded = {layer.output for layer in graph.layers if isinstance(layer, Relu | Unary | LayerNorm)} | set(
-        graph.tables
-    )
+    summed = {layer.output for layer in graph.layers if not isinstance(layer, Relu | Unary | LayerNorm)}
     layers: list[Layer] = []
     channels = dict(graph.channels)
     terms: dict[str, str] = {}
     for layer in graph.layers:
         if isinstance(layer, Add):
             for tensor in (layer.left, layer.right):
-                if tensor in rounded and tensor not in terms:
+                if tensor not in summed and tensor not in terms:
                     terms[tensor] = f"{tensor}.term"
                     channels[terms[tensor]] = channels[tensor]
                     identity = np.eye(channels[tensor], dtype=np.float32)

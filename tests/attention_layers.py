@@ -57,7 +57,7 @@ class Layer:
 
     @property
     def head_groups(self) -> int:
-        return self.features.shape[1] // (8 * self.heads)
+        return int(self.features.shape[1]) // (8 * self.heads)
 
     def logit(self, destination: int, edge: int, head: int) -> int:
         """The definition for one edge, in whole numbers of Python."""
@@ -134,17 +134,11 @@ def layers(draw: st.DrawFn, most_groups: int = 8) -> Layer:
     edges = int(degrees.sum())
     #: Of scores: small ones make all edges count, large ones reach the limits of 16 bits.
     span = draw(st.sampled_from([1, 300, 3000, 1 << 15]))
-    score = {"low": -span, "high": span, "dtype": np.int16} if span < 1 << 15 else None
 
     def scores(rows: int) -> Array:
         if kind is AttendKind.DOT:
             return random.integers(-128, 128, (rows, 8 * heads * key_groups), np.int8)
-        shape = rows, heads
-        return (
-            random.integers(-(1 << 15), 1 << 15, shape, np.int16)
-            if score is None
-            else random.integers(size=shape, **score)
-        )
+        return random.integers(-span, span, (rows, heads), np.int16)
 
     feature_type = np.uint8 if draw(st.booleans()) else np.int8
     limits = np.iinfo(feature_type)
@@ -277,6 +271,6 @@ def _records(layer: Layer) -> Array:
 
 
 def _ids(layer: Layer) -> Array:
-    if layer.kind is AttendKind.TYPED:
-        return (layer.sources | layer.types << 24).astype("<u4").view(np.uint8)
-    return layer.sources.astype("<u2").view(np.uint8)
+    typed = layer.kind is AttendKind.TYPED
+    ids: Array = (layer.sources | layer.types << 24).astype("<u4") if typed else layer.sources.astype("<u2")
+    return ids.view(np.uint8)

@@ -37,11 +37,11 @@ def declared_sets(
         box = context_box(isa().operation(name))
         before = list(_context_sizes()).index(box.memory)
         kept[sum(list(_context_sizes().values())[:before]) + evaluate(box.base, slots)] = configured
-    slots = pack(kept)
+    words = pack(kept)
     halves = pack([word])
     found = np.zeros((LARGEST_COUNT, 6), np.uint64)
     constants = np.array([geometry.constants()[name] for name in set_constants()], np.uint64)
-    pointers = [array.ctypes.data for array in (halves, slots, constants, found)]
+    pointers = [array.ctypes.data for array in (halves, words, constants, found)]
     count = _library().hetfab_sets(*(ctypes.c_void_p(pointer) for pointer in pointers))
     sets: tuple[list[Region], list[Region]] = ([], [])
     for memory, write, *box in found[:count].tolist():

@@ -72,13 +72,13 @@ class ModelBuilder:
         """Negative values become 0."""
         return self._sized(self._node("Relu", rows), self.widths[rows])
 
-    def mean(self, rows: str, edges: str, node_type: str) -> str:
-        """The mean over a relation or metapath into a type."""
+    def mean(self, rows: str, edges: str, node_type: str, operator: str = "SegMean") -> str:
+        """The mean, or sum, over a relation or metapath into a type."""
         ends = [f"{end}_{edges}" for end in ("src", "dst")]
         for end in ends:
             self._input(end, onnx.TensorProto.INT64, [f"E_{edges}"])
         inputs = [rows, *ends, self._count(node_type)]
-        return self._sized(self._node("SegMean", *inputs, domain=hgnn.DOMAIN), self.widths[rows])
+        return self._sized(self._node(operator, *inputs, domain=hgnn.DOMAIN), self.widths[rows])
 
     def total(self, terms: list[str]) -> str:
         """The sum of terms of one shape."""

@@ -5,13 +5,15 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hetfab.hls.build.emulator import Emulator, Progress
 from hetfab.overlay.costs.program_cost import expected_records
 from hetfab.overlay.design import Geometry
-from hetfab.overlay.isa.codec import AttendSource, RegisterOffset, Segment
+from hetfab.overlay.isa.arithmetic import LARGEST_DEGREE
+from hetfab.overlay.isa.codec import AttendKind, AttendSource, RegisterOffset, Segment
 from hetfab.overlay.isa.golden import GoldenMachine
 from hetfab.overlay.isa.words import pack
 from hetfab.overlay.run_log import RUN_LOG_DTYPE
@@ -116,3 +118,21 @@ def test_checked_integers_give_the_definition(
     layer: Layer, seed: int, small_checked_emulators: dict[str, Emulator]
 ) -> None:
     check(layer, seed, small_checked_emulators)
+
+
+@pytest.mark.parametrize("kind", AttendKind, ids=lambda kind: kind.name)
+def test_the_largest_degree_gives_the_definition(kind: AttendKind, small_emulators: dict[str, Emulator]) -> None:
+    """Of the largest features and weights, so that sums reach their limits, whole and in parts."""
+    random, edges = np.random.default_rng(kind), LARGEST_DEGREE
+    features = np.stack([np.full(8, 255, np.uint8), np.zeros(8, np.uint8)])
+    scores = np.zeros((2, 8 if kind is AttendKind.DOT else 1), np.int8 if kind is AttendKind.DOT else np.int16)
+    sources = (np.arange(edges) % 1000 == 999).astype(np.int64)
+    layer = Layer(
+        np.array([0, 0, edges]), sources, np.zeros(edges, np.int64), features, scores, scores,
+        np.zeros((1, 1), np.int16), kind, 1, 1, 0,
+    )  # fmt: skip
+    expected = layer.expected().reshape(-1)
+    for program in (whole(layer, AttendSource.DRAM, 0, 2), split(layer, random, 0, 2)):
+        results = [golden(SMALL_GEOMETRY, program), *(emulated(e, program)[0] for e in small_emulators.values())]
+        for result in results:
+            np.testing.assert_array_equal(result.reshape(-1)[: expected.size], expected)

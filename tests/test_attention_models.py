@@ -12,17 +12,25 @@ import pytest
 
 from hetfab.driver.graph.heterograph import HeteroGraph
 from hetfab.driver.graph.model_inputs import open_model, with_hops
+from hetfab.driver.graph.npz import read_graph
+from hetfab.driver.scores import model_scores
 from hetfab.overlay.errors import CountFixedError, FeatureWidthError, GraphUnfitError
+from hetfab.overlay.isa.codec import Segment
 from hetfab.overlay.model import hgnn
 from hetfab.overlay.model.bound_model import FedModel
 from hetfab.overlay.model.float_writer import write_float
+from hetfab.overlay.model.inspection import inspect_model
 from hetfab.overlay.model.layers import Dense, EdgeAttention, LayerGraph, PartMean, RowNorm, constants_of
 from hetfab.overlay.model.parser import parse_layers
 from hetfab.overlay.model.reader import check_model
 from hetfab.overlay.model.runtime import run_model
 from hetfab.quantize.post_training import quantize
 from hetfab.quantize.rewrites import REWRITES, means_before_products, scores_of_inputs, without_last_norm
+from hetfab.quantize.widths import Widths
 from tests.attention_models import MODELS, attention_case
+from tests.conftest import SMALL_GEOMETRY
+from tests.data_folder import require_data
+from tests.programs import bound_to, compiled, reference_logits, run_golden
 from tests.random_models import Case, academic_graph
 
 CASES = {name: attention_case(name) for name in MODELS}
@@ -111,10 +119,27 @@ def test_a_quantized_model_is_read_and_predicts_alike(case: Case, opened: FedMod
     quantized = quantize(with_hops(opened, case.graph))
     onnx.save(quantized.model, tmp_path / "model.q.onnx")
     found = open_model(tmp_path / "model.q.onnx", case.graph)
+    kinds = [layer.kind for layer in inspect_model(found.model, found.bindings).layers]
+    assert any("attention" in kind for kind in kinds) and not any(
+        "mean" in kind for kind in kinds if "function" in kind
+    )
     agreement = np.mean(found.logits().argmax(axis=1) == opened.logits().argmax(axis=1))
     assert agreement >= 0.9
     operators = {node.op_type for node in quantized.model.graph.node if node.domain == hgnn.DOMAIN}
     assert all(name.startswith("Q") or name == "JoinParts" for name in operators)
+
+
+@pytest.mark.parametrize(
+    ("name", "widths"), [*((name, Widths(4, 4)) for name in MODELS), ("sehgnn", Widths(1, 8))], ids=str
+)
+def test_the_overlay_computes_what_onnxruntime_does_at_narrow_widths(name: str, widths: Widths, tmp_path: Path) -> None:
+    case = CASES[name]
+    onnx.save(case.model, tmp_path / "model.onnx")
+    model = quantize(with_hops(open_model(tmp_path / "model.onnx", case.graph), case.graph), widths=widths).model
+    bound = bound_to(compiled(model, case.graph, SMALL_GEOMETRY), case.graph)
+    logits = bound.logits(run_golden(bound).dram[Segment.OUTPUT])
+    values = (logits * bound.program.output.scale).astype(np.float32)
+    np.testing.assert_array_equal(values, reference_logits(model, case.graph))
 
 
 def test_all_differences_between_model_and_graph_are_named_at_once(tmp_path: Path) -> None:
@@ -152,3 +177,13 @@ def test_counts_and_widths_differ_at_once(tmp_path: Path) -> None:
 
 def case_features(graph: HeteroGraph) -> dict[str, Floats]:
     return {name: graph.dense_features(name) for name in graph.features}
+
+
+@pytest.mark.parametrize("name", ["han", "sehgnn"])
+def test_a_trained_model_keeps_its_f1(name: str) -> None:
+    folder = require_data()
+    graph = read_graph(folder / "imdb" / "graph.npz")
+    opened = open_model(folder / "models" / f"imdb_{name}.onnx", graph)
+    quantized = quantize(with_hops(opened, graph))
+    expected, found = model_scores(opened, graph), model_scores(quantized, graph)
+    assert expected is not None and found is not None and found.micro >= expected.micro - 0.003

@@ -300,7 +300,7 @@ def test_parts_of_a_stack_stand_side_by_side_for_a_product(channels: int) -> Non
     joined = model.values[rows.name].reshape(3, count, channels).transpose(1, 0, 2).reshape(count, -1)
     weight, bias = model.random.integers(-9, 10, (3 * channels, 5)), np.zeros(5, np.int64)
     scales = Scales(np.ones(5, np.int64), np.zeros(5, np.int64))
-    term = DenseTerm(rows, padded_parts(weight, 3), np.full(5, 8), bias, scales, tuple(parts))
+    term = DenseTerm(rows, padded_parts(weight, np.full(5, 8), 3), np.full(5, 8), bias, scales, tuple(parts))
     check(model, model.finish(term), joined @ weight)
 
 

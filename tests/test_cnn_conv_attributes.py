@@ -213,6 +213,11 @@ DEPTHWISE_SAMPLES = replace(
     added=False,
     last=False,
 )
+#: Depthwise windows that DW does not serve.
+LARGE = replace(DEPTHWISE_SAMPLES, size=(9, 8), window=Window((5, 5), pads=(2, 2, 2, 2)), stored=True)
+LARGER = replace(LARGE, window=Window((7, 7), (2, 2), pads=(3, 3, 3, 3)))
+FLAT = replace(LARGE, window=Window((1, 7), pads=(0, 3, 0, 3)))
+DILATED = replace(LARGE, window=Window((3, 3), dilations=(2, 2), pads=(2, 2, 2, 2)))
 
 
 @settings(max_examples=60, deadline=None)
@@ -220,6 +225,10 @@ DEPTHWISE_SAMPLES = replace(
 @example(case=JOINED)
 @example(case=WIDE_SAMPLES)
 @example(case=DEPTHWISE_SAMPLES)
+@example(case=LARGE)
+@example(case=LARGER)
+@example(case=FLAT)
+@example(case=DILATED)
 def test_every_convolution_runs_as_in_onnxruntime_or_is_refused_by_name(case: Case, emulator: Emulator) -> None:
     """Every tensor in DRAM, of golden model and emulator."""
     model, name = model_of(case)

@@ -116,6 +116,10 @@ def pool(operator: str, **attributes: Any) -> list[onnx.NodeProto]:
     return [make(operator, ["images"], ["pool"], **attributes), make("Conv", ["pool", "w"], ["conv"])]
 
 
+def pad(**attributes: Any) -> list[onnx.NodeProto]:
+    return [make("Pad", ["images", "pads"], ["padded"]), make("Conv", ["padded", "w"], ["conv"], **attributes)]
+
+
 @pytest.mark.parametrize(
     ("nodes", "constants", "line"),
     [
@@ -255,10 +259,39 @@ def pool(operator: str, **attributes: Any) -> list[onnx.NodeProto]:
             "Conv 'conv': 'images' is computed, not constant; export trained weights as initializers",
         ),
         (
-            [make("Pad", ["images", "pads"], ["padded"]), make("Conv", ["padded", "w"], ["conv"])],
+            [make("Pad", ["images", "pads"], ["padded"], mode="reflect"), make("Conv", ["padded", "w"], ["conv"])],
             {"w": W, "pads": [0, 0, 1, 1, 0, 0, 1, 1]},
-            "Pad 'padded': padding is a part of convolutions and pooling; "
-            "write it into the pads of the layer behind it",
+            "Pad 'padded': it pads with other than zeros; use zeros around images",
+        ),
+        (
+            [make("Pad", ["images", "pads", "one"], ["padded"]), make("Conv", ["padded", "w"], ["conv"])],
+            {"w": W, "pads": [0, 0, 1, 1, 0, 0, 1, 1], "one": np.float32(1)},
+            "Pad 'padded': it pads with other than zeros; use zeros around images",
+        ),
+        (
+            pad(),
+            {"w": W, "pads": [1, 0, 0, 0, 0, 0, 0, 0]},
+            "Pad 'padded': its pads are [1, 0, 0, 0, 0, 0, 0, 0]; pad rows and columns alone, and crop nothing",
+        ),
+        (
+            pad(),
+            {"w": W, "pads": [0, 0, 0, -1, 0, 0, 0, 0]},
+            "Pad 'padded': its pads are [0, 0, 0, -1, 0, 0, 0, 0]; pad rows and columns alone, and crop nothing",
+        ),
+        (
+            pad(auto_pad="SAME_UPPER"),
+            {"w": W, "pads": [0, 0, 1, 1, 0, 0, 1, 1]},
+            "Conv 'conv': auto_pad and a Pad before it meet; write the pads as numbers",
+        ),
+        (
+            [
+                make("Pad", ["images", "pads"], ["padded"]),
+                make("MaxPool", ["padded"], ["pool"], kernel_shape=[2, 2]),
+                make("Conv", ["pool", "w"], ["conv"]),
+            ],
+            {"w": W, "pads": [0, 0, 1, 1, 0, 0, 1, 1]},
+            "MaxPool 'pool': it reads 'padded' with its padding, which Conv alone takes in; "
+            "write the padding into its own pads",
         ),
         (
             [make("Mystery", ["images"], ["what"], domain="other"), make("Conv", ["what", "w"], ["conv"])],

@@ -64,6 +64,23 @@ def test_a_reshape_may_state_the_batch(batch: int | str, rows: int) -> None:
     check_read(build.finish(build.dense(flat, 3)), batch=batch if isinstance(batch, int) else 4)
 
 
+@pytest.mark.parametrize("opset", [17, 18, 21])
+def test_zeros_around_an_image_become_padding_of_its_convolutions(opset: int) -> None:
+    """As exports of padding that depends on the size have them, for more than one reader too."""
+    build = CnnBuilder(np.random.default_rng(0), (2, 5, 6), opset=opset)
+    pads = build.node("Pad", "input", build.constant([0, 0, 0, 1, 0, 0, 2, 1]), shape=(2, 7, 8))
+    left = build.conv(pads, 3, Window((3, 3), (2, 2), pads=(1, 0, 0, 0)))
+    right = build.conv(pads, 3, Window((4, 3), (2, 2), pads=(1, 0, 1, 0)))
+    if opset >= 18:
+        axes = build.node("Pad", right, build.constant([1, 1]), "", build.constant([-1]), shape=(3, 3, 5))
+        right = build.conv(axes, 3, Window((1, 3)))
+    model = build.finish(build.node("Add", left, right))
+    assert {node.op_type for node in model.graph.node} >= {"Pad"}
+    check_read(model)
+    convs = [layer for layer in parse_cnn(model).layers if isinstance(layer, Conv)]
+    assert [layer.window.pads for layer in convs][:2] == [(1, 1, 2, 1), (1, 1, 3, 1)]
+
+
 def test_random_networks_have_every_kind_of_layer() -> None:
     kinds = {type(layer) for seed in range(60) for layer in parse_cnn(random_cnn(seed)).layers}
     assert kinds == {Conv, Dense, BatchNorm, MaxPool, AveragePool, Add, Relu, Clip, Flatten}

@@ -90,11 +90,11 @@ SGB_CONTEXT = {
     "configure_right": codec.configure_right(edges=4, rows=2, address=RIGHT),
     "configure_bitmap": codec.configure_bitmap(wide=1, threshold=0, columns=4, address=BITMAPS),
 }
-#: Three rows and two columns, of which all have edges; each last edge is looked at.
+#: Three rows and two columns, their matching and walk: the last row and the first column cover.
 RST_ROWS, RST_COLUMNS = program_address(Segment.GRAPH, 1024), program_address(Segment.GRAPH, 1152)
 RST_CONTEXT = {
-    "configure_graph": codec.configure_graph(edges=4, rows=3, address=RST_ROWS),
-    "configure_turned": codec.configure_turned(edges=4, rows=2, address=RST_COLUMNS),
+    "configure_graph": codec.configure_graph(edges=3, rows=3, address=RST_ROWS),
+    "configure_turned": codec.configure_turned(edges=3, rows=2, address=RST_COLUMNS),
     "configure_matching": codec.configure_matching(of_turned=0, address=program_address(Segment.GRAPH, 1280)),
     "configure_walk": codec.configure_walk(address=program_address(Segment.GRAPH, 1344)),
 }
@@ -185,7 +185,7 @@ FULL = {
     **RST_CONTEXT,
     "match": codec.match(columns=2, address=FEATURES),
     "walk": codec.walk(address=FEATURES),
-    "recouple": codec.recouple(by_column=0, address=FEATURES),
+    "recouple": codec.recouple(by_column=1, address=FEATURES),
     "grow_tiles": codec.grow_tiles(grown=1, **TILES),
 }
 for core, source in enumerate(("GEMM-D", "GEMM-L")):
@@ -295,8 +295,8 @@ def run(emulator: Emulator, name: str) -> tuple[Progress, str]:
                 memory[first + 64 : first + 80] = np.array(ids, "<u4").view(np.uint8)
             memory[776] = 0b1110
             for first, numbers in (
-                *((1024, [0, 1, 3, 4]), (1088, [0, 0, 1, 1]), (1152, [0, 2, 4]), (1216, [0, 1, 1, 2])),
-                *((1280, [0, 1, 0xFFFFFFFF, 1, 1]), (1344, [3, 0, 1, 2]), (1408, [2, 0, 1])),
+                *((1024, [0, 1, 2, 3]), (1088, [0, 0, 1]), (1152, [0, 2, 3]), (1216, [0, 1, 2])),
+                *((1280, [0, 0xFFFFFFFF, 1, 1, 0]), (1344, [3, 0, 1, 2]), (1408, [2, 0, 1])),
             ):
                 memory[first : first + 4 * len(numbers)] = np.array(numbers, "<u4").view(np.uint8)
         emulator.map_memory(base, memory)

@@ -92,7 +92,7 @@ def test_emulator_computes_every_tensor_in_dram(seed: int, emulator: Emulator) -
             assert np.array_equal(expected[name], executed.run_log[name]), name
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(
     st.integers(0, 2**32 - 1),
     st.sampled_from([("gemm_d", "gemm_l"), ("gemm_d",), ("gemm_l",)]),

@@ -62,10 +62,27 @@ def test_the_chosen_order_is_replayed_and_charged(
         if offer.candidate.method is Method.AS_IS:
             assert (own["cost_ms"], own["share"]) == (0, 1)
         else:
+            assert own["found_by"] == "processor"
             assert own["cost_ms"] == pytest.approx(1e3 * offer.order_bytes / board.dram_bytes_per_second)
             assert own["share"] == pytest.approx((passes * after + offer.order_bytes) / (passes * before))
     assert found["dense"]["share"] < 0.7
     assert found["sparse"]["order"] == "as is"
+
+
+def test_the_engine_of_a_design_is_priced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An engine with the fastest clock against a processor that takes fifteen times as long as this machine's."""
+    path, _ = written(tmp_path)
+    table = default_design().as_dict()
+    table["geometry"] |= {"engines": [*table["geometry"]["engines"], "rst"], "rst_vertices": 64}
+    found = []
+    for clock in (1, 1000):
+        design = tmp_path / f"{clock}.json"
+        design.write_text(json.dumps(table | {"clock_mhz": clock}), encoding="utf-8")
+        arguments = ["--orders", "100000", "--vector-bytes", str(VECTOR), "--design", str(design), "--json"]
+        assert main(["graph", str(path), *arguments]) == 0
+        found.append({order["graph"]: order for order in json.loads(capsys.readouterr().out)["orders"]})
+    assert [orders["dense"]["found_by"] for orders in found] == ["processor", "rst"]
+    assert found[1]["dense"]["cost_ms"] < found[0]["dense"]["cost_ms"]
 
 
 def test_a_vector_that_fills_the_scratchpad_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -135,10 +135,13 @@ def test_block_rams_by_hand(depth: int, bits: int, true_dual: bool, expected: fl
 
 
 def test_products_by_hand() -> None:
-    """GEMM-D 8 for 2 x 2 sums, VEC 8 lanes * 2, AGG 8 * 2 and four addresses, LOAD one, STORE two."""
+    """GEMM-D 8 for 2 x 2 sums, VEC 8 lanes * 2, AGG 8 * 2 and four addresses, LOAD one, STORE two.
+
+    Attention: a product of each lane by the weight, two for a logit's, and three addresses.
+    """
     geometry = replace(default_design().geometry, gemm_d_rows=6, gemm_d_cols=16)
     for form in Form:
-        assert total(design_resources(geometry, form)).dsp == 6 * 16 * 2 + 16 + 20 + 1 + 2
+        assert total(design_resources(geometry, form)).dsp == 6 * 16 * 2 + 16 + 20 + 13 + 1 + 2
 
 
 def test_banks_by_hand() -> None:
@@ -205,7 +208,8 @@ def test_ports_by_hand() -> None:
     # Queues of all engines as five RAMB18 of 512 x 36 bits, arguments as two with two full ports, the status as one.
     assert parts["dispatch"].bram36 == 1 + 2.5 + 1 + 0.5
     # 256 destinations of 78 bits, and 1,024 words of 256 bits with two full ports beside the two ports.
-    assert parts["agg"].bram36 == 1.5 + 7.5 + 3
+    # Attention: nine sums of 36 bits by 512, as many beats of targets, vertices of edges, 2,308 weights of 12 bits.
+    assert parts["agg"].bram36 == 1.5 + 7.5 + 3 + 9 * 0.5 + 1 + 0.5 + 1.5
 
 
 def test_directions_of_ports_are_those_of_the_directives() -> None:

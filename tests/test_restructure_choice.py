@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from hetfab.hls.build.restructure import Restructurer
 from hetfab.overlay.restructure.candidates import Grow, Method
-from hetfab.overlay.restructure.choose import Price, choose, offers, prices
+from hetfab.overlay.restructure.choose import Price, candidate_of, choose, offers, prices
 from hetfab.overlay.restructure.schedule import Sides, Widths, both_sides, list_bytes, replay
+from hetfab.overlay.restructure.stream import engine_finds
 from hetfab.overlay.semantic.adjacency import adjacency
 from tests.random_relations import graphs
 
@@ -29,7 +30,9 @@ def priced(draw: st.DrawFn) -> tuple[Sides, Price]:
     graph = both_sides(draw(graphs(draw(st.integers(1, 90)), draw(st.integers(1, 90)))))
     vector = draw(st.sampled_from([64, 256]))
     widths = Widths(vector, 4 * vector, vector)
-    return graph, Price(draw(st.integers(3, 60)), widths, draw(st.sampled_from([1, 100, 10**6])), 1e9, 10)
+    engine_hz, vertices = draw(st.sampled_from([0.0, 1e8, 1e10])), draw(st.sampled_from([20, 90]))
+    passes = draw(st.sampled_from([1, 100, 10**6]))
+    return graph, Price(draw(st.integers(3, 60)), widths, passes, 1e9, 10, engine_hz, vertices)
 
 
 @settings(max_examples=200, deadline=None)
@@ -39,6 +42,30 @@ def test_the_compiled_choice_is_the_defined_one(case: tuple[Sides, Price]) -> No
     found, expected = Restructurer(graph).choose(price), choose(graph, price)
     assert found.total(price.passes) == pytest.approx(expected.total(price.passes), rel=1e-9)
     assert found.order_bytes == pytest.approx(expected.order_bytes, rel=1e-9)
+    assert found.by_engine == expected.by_engine
+
+
+def test_the_cheaper_of_engine_and_processor_finds_an_order() -> None:
+    graph = random_graph(3000, 3000, 400_000)
+    fast = dataclasses.replace(PRICE, passes=10_000, engine_hz=1e9, engine_vertices=3000)
+    found = choose(graph, fast)
+    assert found.by_engine
+    for other in (
+        dataclasses.replace(fast, engine_hz=1e6),
+        dataclasses.replace(fast, engine_vertices=2999),
+        dataclasses.replace(fast, cpu_ratio=0.01),
+    ):
+        assert not any(offer.by_engine for offer in offers(graph, other))
+    slow = dataclasses.replace(fast, engine_hz=0.0)
+    by_engine = [offer for offer in offers(graph, fast) if offer.by_engine]
+    by_processor = {offer.candidate: offer for offer in offers(graph, slow)}
+    assert by_engine
+    assert all(offer.order_bytes < by_processor[offer.candidate].order_bytes for offer in by_engine)
+
+
+def test_only_orders_that_the_engine_finds_have_its_price() -> None:
+    for row in prices()["orders"]:
+        assert not row["engine_vertex_cycles"] or engine_finds(candidate_of(row, 128)), row
 
 
 def test_more_passes_pay_for_an_order() -> None:

@@ -12,9 +12,10 @@ from hetfab.hls.build.emulator import Emulator, Progress
 from hetfab.overlay.costs.cycles import Cost
 from hetfab.overlay.costs.graphs import PlacedGraph
 from hetfab.overlay.costs.restructuring import Recoupled, match_cost, recouple_cost, tile_work, tiles_cost, walk_cost
+from hetfab.overlay.design import default_design
 from hetfab.overlay.errors import StreamInvalidError
 from hetfab.overlay.isa import codec
-from hetfab.overlay.isa.codec import Segment
+from hetfab.overlay.isa.codec import Engine, Segment
 from hetfab.overlay.isa.golden import GoldenMachine
 from hetfab.overlay.isa.words import program_address
 from hetfab.overlay.restructure.matching import match, matching_work
@@ -23,6 +24,8 @@ from hetfab.overlay.restructure.subgraphs import least_cover, three_subgraphs, w
 from hetfab.overlay.restructure.tiles import by_degree, grown_tiles
 from hetfab.overlay.run_log import RUN_LOG_DTYPE
 from hetfab.overlay.semantic.adjacency import Adjacency, adjacency, transpose
+from hetfab.overlay.timeline.machine import machine
+from hetfab.overlay.timeline.simulate import latency_cycles
 from tests.conftest import NATIVE, SMALL_GEOMETRY, opened
 from tests.log_totals import log_totals
 from tests.test_sgb import image, run
@@ -219,6 +222,14 @@ def test_rows_by_degree(seed: int, most_first: int, small_checked_emulators: dic
     assert numbers_at(found, OUT, 1 + len(order)) == [len(order), *order]
 
 
+def test_each_burst_waits_for_dram() -> None:
+    """A search finds out from one row which one it reads next; other engines wait for their first beat."""
+    log = np.zeros(2, RUN_LOG_DTYPE)
+    log["engine"], log["read_bytes"][:, 0], log["read_bursts"][:, 0] = [Engine.RST, Engine.LOAD], 8 * 40, 7
+    board = machine(default_design())
+    assert latency_cycles(log, board).tolist() == [7 * board.read_latency, board.read_latency]
+
+
 def small_case() -> Case:
     graph = adjacency(np.array([0, 0, 1, 2]), np.array([0, 1, 1, 0]), 3, 2)
     return Case(Sides(transpose(graph), graph))
@@ -239,7 +250,8 @@ def broken(part: str) -> tuple[list[int], npt.NDArray[np.uint8]]:
     if part == "turned":
         case = Case(replace(case.sides, by_source=Adjacency(case.columns.starts, np.array([1, 2, 0, 1]), 3)))
     dram = memory(words, case, 0)
-    write_numbers(dram, MATCHING, [3 if part == "pair" else 0, 1, 0, 2 if part == "mark" else 0, 0])
+    pairs = {"pair": [3, 1], "uncovered": [0xFFFFFFFF, 1]}.get(part, [0, 1])
+    write_numbers(dram, MATCHING, [*pairs, 0, 2 if part == "mark" else 0, 0])
     write_numbers(dram, WALK, [3, 0, 1, 3 if part == "vertex" else 2])
     write_numbers(dram, WALK + 64, [2, 0, 0 if part == "order" else 1])
     return words, dram
@@ -255,6 +267,7 @@ def broken(part: str) -> tuple[list[int], npt.NDArray[np.uint8]]:
         ("turned", "the turned graph has other edges than the graph", "a turned graph with other edges"),
         ("pair", "the matching has the column 3, not one below 3", "a pair with a column that is not there"),
         ("mark", "the matching marks a column with 2, not 0 or 1", "a mark of a matching of 2"),
+        ("uncovered", "the matching leaves the edge from 0 to 0 without a cover", "leaves an edge without a cover"),
         ("vertex", "the walk has the vertex 3, not one below 3 that it has once", "a walk of other vertices"),
         ("order", "the walk has the vertex 0, not one below 2 that it has once", "a walk of other vertices"),
     ],

@@ -35,7 +35,8 @@ class GraphOrder:
         order: The order, as ``docs/restructuring.md`` names it.
         as_is_bytes: Traffic of a pass over the graph as it is, lists included.
         pass_bytes: The same with the order.
-        cost_ms: Finding the order on the board's processor (modelled).
+        found_by: ``processor``, or ``rst`` where the design has that engine and it is cheaper.
+        cost_ms: Finding the order (modelled).
         share: Bytes of all passes and of what DRAM could move meanwhile, over those of the graph as it is.
     """
 
@@ -44,6 +45,7 @@ class GraphOrder:
     order: str
     as_is_bytes: int
     pass_bytes: int
+    found_by: str
     cost_ms: float
     share: float
 
@@ -75,7 +77,12 @@ def choose_orders(
             "take a design with more feature_words, or shorter vectors",
         )
     widths = Widths(vector_bytes, _SUM_BYTES * vector_bytes, vector_bytes)
-    price = Price(slots, widths, passes, board.dram_bytes_per_second, board.cpu_ratio)
+    engine_hz = 1e6 * design.clock_mhz if "rst" in geometry.engines else 0.0
+    price = Price(
+        *(slots, widths, passes, board.dram_bytes_per_second, board.cpu_ratio),
+        engine_hz,
+        geometry.rst_vertices,
+    )
     return [_order(name, both_sides(found), price) for name, found in _semantic_graphs(graph, limit_bytes)]
 
 
@@ -102,4 +109,5 @@ def _order(name: str, graph: Sides, price: Price) -> GraphOrder:
     spent = 0.0 if offer.candidate == as_is else offer.order_bytes
     share = (price.passes * after + spent) / (price.passes * before) if before else 1.0
     cost_ms = 1e3 * spent / price.bytes_per_second
-    return GraphOrder(name, graph.edges, str(offer.candidate), before, after, cost_ms, share)
+    found_by = "rst" if offer.by_engine else "processor"
+    return GraphOrder(name, graph.edges, str(offer.candidate), before, after, found_by, cost_ms, share)

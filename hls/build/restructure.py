@@ -50,12 +50,16 @@ class _Price(ctypes.Structure):
         (name, ctypes.c_double)
         for name in (
             *("slots", "feature_bytes", "accumulator_bytes", "result_bytes", "passes"),
-            *("bytes_per_host_ns", "least_vertex_ns", "clearly"),
+            *("bytes_per_host_ns", "bytes_per_cycle", "engine_vertices", "least_vertex_ns", "clearly"),
         )
     ]
 
 
-_WORK = ("share", "share_octave", "edge_ns", "vertex_ns", "run_ns", "look_ns", "sampled_ns", "visit_ns")
+_WORK = (
+    *("share", "share_octave", "edge_ns", "vertex_ns", "run_ns", "look_ns", "sampled_ns", "visit_ns"),
+    *("engine_edge_cycles", "engine_vertex_cycles", "engine_sampled_cycles", "engine_visit_cycles"),
+    *("engine_edge_ns", "engine_run_ns"),
+)
 
 
 class _OrderPrice(ctypes.Structure):
@@ -67,7 +71,7 @@ class _OrderPrice(ctypes.Structure):
 
 class _Offer(ctypes.Structure):
     _fields_ = [
-        ("row", ctypes.c_uint32),
+        *((name, ctypes.c_uint32) for name in ("row", "by_engine")),
         *((name, ctypes.c_double) for name in ("pass_bytes", "order_bytes")),
     ]
 
@@ -123,13 +127,16 @@ class Restructurer:
     def choose(self, price: Price) -> Offer:
         """The order with the fewest predicted bytes, as ``overlay.restructure.choose`` defines it."""
         found = self.choice(price)()
-        return Offer(candidate_of(prices()["orders"][found.row], price.slots), found.pass_bytes, found.order_bytes)
+        candidate = candidate_of(prices()["orders"][found.row], price.slots)
+        return Offer(candidate, found.pass_bytes, found.order_bytes, bool(found.by_engine))
 
     def choice(self, price: Price) -> Callable[[], _Offer]:
         """The choice with all its arguments at hand, so that its own time can be taken."""
         given = _Price(
             *(price.slots, price.widths.feature, price.widths.accumulator, price.widths.result, price.passes),
-            *(price.cost_bytes(1.0), prices()["least_vertex_ns"], prices()["clearly"]),
+            price.cost_bytes(1.0),
+            price.bytes_per_second / price.engine_hz if price.engine_hz else 0.0,
+            *(price.engine_vertices, prices()["least_vertex_ns"], prices()["clearly"]),
         )
         rows, found = _order_prices(), _Offer()
         places = [ctypes.addressof(part) for part in (self._sides, given, rows)]

@@ -49,7 +49,7 @@ inline void check_turned(const Dram& dram, const RestructureTile& tile) {
     }
 }
 
-// Pairs are edges' ends, each vertex in one at most; marks are 0 or 1.
+// Pairs name columns, marks are 0 or 1, and what they make cover meets every edge.
 inline void check_matching(const Dram& dram, const RestructureTile& tile) {
     const unsigned rows = tile.matching_of_turned ? tile.turned.rows : tile.graph.rows;
     const unsigned columns = tile.matching_of_turned ? tile.graph.rows : tile.turned.rows;
@@ -63,6 +63,13 @@ inline void check_matching(const Dram& dram, const RestructureTile& tile) {
         if (pairs[rows + column] <= 1) continue;
         throw std::out_of_range("the matching marks a column with " + std::to_string(pairs[rows + column]) +
                                 ", not 0 or 1");
+    }
+    const GraphArrays& matched = tile.matching_of_turned ? tile.turned : tile.graph;
+    for (const std::uint64_t edge : sorted_edges(dram, matched, false)) {
+        const std::uint32_t pair = pairs[edge >> 32];
+        if (pairs[rows + (edge & 0xFFFFFFFF)] == 1 || (pair != ~0U && pairs[rows + pair] == 0)) continue;
+        throw std::out_of_range("the matching leaves the edge from " + std::to_string(edge >> 32) + " to " +
+                                std::to_string(edge & 0xFFFFFFFF) + " without a cover");
     }
 }
 

@@ -344,7 +344,8 @@ class LoweredModel:
     def packs(self, tensor: Stored) -> bool:
         """Whether a tensor can be stored two channels a byte: it is narrow enough, and so are all its readers.
 
-        Aggregations read bytes, stacks are bytes; a matrix engine takes nibbles where its weights have at most 4 bits.
+        Aggregations read bytes, stacks and normalized rows are bytes; a matrix engine takes nibbles where weights have
+        at most 4 bits.
         """
         stacked = tensor.name in self.parts or tensor.name in {part.whole for part in self.parts.values()}
         return (
@@ -352,6 +353,7 @@ class LoweredModel:
             and not stacked
             and not any(
                 any(tensor in aggregation.reads for aggregation in layer.aggregations)
+                or (layer.kind is LayerKind.NORMALIZE and layer.output is tensor)
                 or (
                     layer.product is not None
                     and layer.product.input is tensor

@@ -209,7 +209,10 @@ def _matmul(draft: Draft, node: onnx.NodeProto) -> Value:
     scales, values = weights.scales.times_power(rows.exponent), weights.values
     places: tuple[Stored, ...] = ()
     if isinstance(joined, Joined):
-        values, places = padded_parts(values, parts), tuple(part_of(draft, rows, part) for part in range(parts))
+        values, places = (
+            padded_parts(values, weights.bits, parts),
+            tuple(part_of(draft, rows, part) for part in range(parts)),
+        )
     term = DenseTerm(rows, values, weights.bits, bias, scales, places)
     check_accumulator(term, node.output[0])
     return term

@@ -155,11 +155,15 @@ def _join_parts(draft: Draft, node: onnx.NodeProto) -> Value:
     return Joined(rows_of(draft, node.input[0], node), parts_of(node))
 
 
-def padded_parts(weight: IntArray, parts: int) -> IntArray:
-    """Weights of parts that stand side by side: rows of zeros behind each part's, up to whole blocks."""
+def padded_parts(weight: IntArray, bits: IntArray, parts: int) -> IntArray:
+    """Weights of parts that stand side by side, with rows behind each part's up to whole blocks.
+
+    They are zeros, or ones in columns of one bit, which have no zero; the activations that they meet are zeros.
+    """
     own = len(weight) // parts
     padding = -own % isa().block_bytes
-    by_part = np.pad(weight.reshape(parts, own, -1), ((0, 0), (0, padding), (0, 0)))
+    behind = np.broadcast_to(bits == 1, (parts, padding, len(bits))).astype(weight.dtype)
+    by_part = np.concatenate([weight.reshape(parts, own, -1), behind], axis=1)
     return by_part.reshape(parts * (own + padding), -1)
 
 

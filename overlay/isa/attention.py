@@ -27,7 +27,7 @@ NO_LOGIT = -(1 << (LOGIT_BITS - 1))
 def exponentials() -> Integers:
     """The weight of each gap below the largest logit: round(4095 exp(-i / 256)), int64 ``[2308]``."""
     gaps = np.arange(EXPONENTIALS, dtype=np.float64)
-    return np.rint(LARGEST_WEIGHT * np.exp(-gaps / (1 << Q8_BITS))).astype(np.int64)
+    return np.asarray(np.rint(LARGEST_WEIGHT * np.exp(-gaps / (1 << Q8_BITS))), np.int64)
 
 
 def quantized_slope(slope: float) -> int:

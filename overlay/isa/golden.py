@@ -1369,13 +1369,16 @@ def recouple(machine: GoldenMachine, f: Fields) -> None:
     sides, (_, _, matching, walked) = _rst_sides(machine), _rst_context(machine)
     counts = (sides.sources, sides.destinations) if matching["of_turned"] else (sides.destinations, sides.sources)
     numbers = _numbers(machine, matching["address"], sum(counts)).astype(np.int64)
-    pairs, dead = numbers[: counts[0]], numbers[counts[0] :]
+    pairs, marks = numbers[: counts[0]], numbers[counts[0] :]
     if np.any((pairs >= counts[1]) & (pairs != _NO_VERTEX)):
         raise machine.error("a pair with a column that is not there", f"columns below {counts[1]}")
-    if np.any(dead > 1):
-        raise machine.error(f"a mark of a matching of {dead.max()}", "0 or 1")
-    dead = dead.astype(bool)
+    if np.any(marks > 1):
+        raise machine.error(f"a mark of a matching of {marks.max()}", "0 or 1")
+    dead = marks == 1
     rows = (pairs != _NO_VERTEX) & ~np.append(dead, False)[np.minimum(pairs, counts[1])]
+    matched = sides.by_source if matching["of_turned"] else sides.by_destination
+    if not np.all(np.repeat(rows, matched.out_degrees()) | dead[matched.ids]):
+        raise machine.error("a matching that leaves an edge without a cover", "one that match has written")
     sources, destinations = (rows, dead) if matching["of_turned"] else (dead, rows)
     cover = Cover(sources, destinations, matched=int(np.count_nonzero(pairs != _NO_VERTEX)))
     community = Community(

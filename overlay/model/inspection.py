@@ -84,10 +84,13 @@ def _lowered_layers(
 
 
 def _lowered_summary(layer: LoweredLayer) -> LayerSummary:
-    dense, means = layer.dense, len(layer.aggregations)
+    dense = layer.dense
     parts = ["dense"] if dense is not None else []
-    parts += [f"{means} means" if means > 1 else "mean"] if means else []
-    parts += ["relu"] if layer.relu else []
+    attentions = sum(aggregation.attention is not None for aggregation in layer.aggregations)
+    for number, kind in ((attentions, "attention"), (len(layer.aggregations) - attentions, "mean")):
+        parts += [f"{number} {kind}s" if number > 1 else kind] if number else []
+    for there, kind in ((layer.normalization, "norm"), (layer.table, "function"), (layer.relu or None, "relu")):
+        parts += [kind] if there is not None else []
     read = layer.aggregations[0].input if dense is None else dense.input
     return LayerSummary(
         layer.output.name,

@@ -17,6 +17,7 @@ import onnx
 from hetfab.overlay.errors import ModelStructureError, OperatorsUnsupportedError, counted
 from hetfab.overlay.model import hgnn
 from hetfab.overlay.model.attention_parsers import ATTENTION_PARSERS
+from hetfab.overlay.model.commute import products_before_aggregations
 from hetfab.overlay.model.draft import UNKNOWN, Draft, GapError, RefusedError
 from hetfab.overlay.model.function_parsers import FUNCTION_PARSERS
 from hetfab.overlay.model.layers import (
@@ -102,7 +103,7 @@ def try_layers(model: onnx.ModelProto) -> ParsedModel:
             draft.leave_gap(node)
         except GapError:
             draft.leave_gap(node)
-    graph = LayerGraph(tuple(draft.layers), draft.tables, draft.channels, draft.output)
+    graph = products_before_aggregations(LayerGraph(tuple(draft.layers), draft.tables, draft.channels, draft.output))
     gaps = Gaps(frozenset(draft.written_by_gaps), frozenset(draft.read_by_gaps))
     return ParsedModel(graph, (*refused, *refused_uses(graph, gaps)))
 

@@ -57,7 +57,7 @@ def find_sums(graph: LayerGraph) -> list[SumGroup]:
     """The sums of a model that ``refused_uses`` has nothing against, and whose learned tables are dense terms."""
     producers = _producers(graph)
     groups = []
-    for root in _roots(graph, _NO_GAPS):
+    for root in sum_roots(graph):
         layers = [producers[term] for term in terms_of(root, producers)]
         aggregations = tuple(layer for layer in layers if isinstance(layer, Aggregation))
         dense = next((layer for layer in layers if isinstance(layer, Dense)), None)
@@ -84,7 +84,7 @@ def refused_uses(graph: LayerGraph, gaps: Gaps = _NO_GAPS) -> Iterator[str]:
             yield f"Slice '{layer.output}': it follows a function or joined tensors; end the model with a dense layer"
         elif isinstance(layer, RowSlice) and not _ends(layer, graph):
             yield f"Slice '{layer.output}': only the model's output is sliced; slice after the last layer"
-    for root in _roots(graph, gaps):
+    for root in sum_roots(graph, gaps):
         yield from _refused_sum(root, graph, producers, gaps)
     if graph.output not in producers and graph.output not in gaps.written:
         yield f"output '{graph.output}': no layer computes it; end the model with a dense layer or a sum"
@@ -167,8 +167,8 @@ def _refused_sum(root: str, graph: LayerGraph, producers: Mapping[str, Layer], g
     terms = list(terms_of(root, producers))
     sums = [term for term in terms if isinstance(producers.get(term), Aggregation)]
     dense = [term for term in terms if isinstance(producers.get(term), Dense) or term in graph.tables]
-    stored = [term for term in terms if isinstance(producers.get(term), Relu | Unary | LayerNorm)]
     hidden = [term for term in terms if term not in producers and term in gaps.written]
+    stored = [term for term in terms if _is_stored(term, graph, producers) and term not in hidden]
     if len(dense) + len(stored) > 1:
         names = ", ".join(f"'{term}'" for term in dense + stored)
         yield f"Add '{root}': {names} are dense layers of one sum; write them as one MatMul of joined inputs"
@@ -176,12 +176,22 @@ def _refused_sum(root: str, graph: LayerGraph, producers: Mapping[str, Layer], g
         yield f"Add '{root}': a sum needs aggregations and at most one dense term; add nothing else"
 
 
+def _is_stored(term: str, graph: LayerGraph, producers: Mapping[str, Layer]) -> bool:
+    """Whether a sum's term is the result of a function or an input, which the identity makes a dense term."""
+    return term not in graph.tables and isinstance(producers.get(term), Relu | Unary | LayerNorm | None)
+
+
 def _producers(graph: LayerGraph) -> dict[str, Layer]:
     return {layer.output: layer for layer in graph.layers}
 
 
-def _roots(graph: LayerGraph, gaps: Gaps) -> Iterator[str]:
-    """Complete sums: results of Add, Bias or an aggregation that something other than an Add or Bias reads."""
+def sum_roots(graph: LayerGraph, gaps: Gaps = _NO_GAPS) -> Iterator[str]:
+    """Complete sums: results of Add, Bias or an aggregation that something other than an Add or Bias reads.
+
+    Args:
+        graph: The layers.
+        gaps: Where operators had to be left out.
+    """
     for layer in graph.layers:
         if not isinstance(layer, Add | Bias | Aggregation):
             continue

@@ -131,15 +131,17 @@ def _parse_div(draft: Draft, node: onnx.NodeProto) -> None:
 
 
 def _scale(draft: Draft, node: onnx.NodeProto, name: str, factor: float) -> None:
-    """Multiplies a tensor by a number, which a dense layer before it takes into its weights."""
+    """Multiplies a tensor by a number: in the weights of a dense layer before it, else by a dense layer of its own."""
     view = draft.views.get(name)
     if isinstance(view, _Products) and not view.softmax:
         draft.views[node.output[0]] = replace(view, factor=view.factor * factor)
         return
     position = draft.position(name)
-    if position is None or not _scale_producer(draft, name, factor):
-        raise RefusedError("it multiplies something without a dense layer of its own", "fold the factor into weights")
-    draft.replace(position, replace(draft.layers[position], output=node.output[0]))
+    if position is not None and _scale_producer(draft, name, factor):
+        draft.replace(position, replace(draft.layers[position], output=node.output[0]))
+        return
+    channels = draft.rows(name)
+    draft.add(Dense(node.output[0], name, np.eye(channels, dtype=np.float32) * np.float32(factor), None), channels)
 
 
 def _scale_producer(draft: Draft, name: str, factor: float) -> bool:

@@ -40,6 +40,8 @@ class Price:
         passes: How often the order is used: layers, heads and inferences on the same graph.
         bytes_per_second: Rate of the board's DRAM.
         cpu_ratio: Time of the board's processor over that of the machine that ``prices.json`` was measured on.
+        engine_hz: Clock of the engine rst, 0 where the design has none.
+        engine_vertices: Rows and columns of the largest graph that the engine takes.
     """
 
     slots: int
@@ -47,6 +49,12 @@ class Price:
     passes: int
     bytes_per_second: float
     cpu_ratio: float
+    engine_hz: float = 0.0
+    engine_vertices: int = 0
+
+    def takes(self, graph: Sides) -> bool:
+        """Whether the engine is there and takes the graph."""
+        return self.engine_hz > 0 and max(graph.sources, graph.destinations) <= self.engine_vertices
 
     def cost_bytes(self, host_ns: float) -> float:
         """What DRAM could move while the board's processor does this."""
@@ -61,11 +69,13 @@ class Offer:
         candidate: The order.
         pass_bytes: Predicted traffic of a pass.
         order_bytes: What finding the order costs, as bytes.
+        by_engine: Whether the engine rst finds it for less than the processor.
     """
 
     candidate: Candidate
     pass_bytes: float
     order_bytes: float
+    by_engine: bool = False
 
     def total(self, passes: int) -> float:
         """Bytes of all passes with the order."""
@@ -209,7 +219,7 @@ class _Prediction:
         stride = self._stride(_SAMPLED_SOURCES, self.active_destinations)
         visits = sum(count * degree * max(1.0, self._misses(degree)) for degree, count in self.sources)
         moved = (features - self.active_sources) * self.price.widths.feature + self._least()
-        return Offer(candidate, moved + listed, self._cost(row, stride, visits))
+        return Offer(candidate, moved + listed, *self._cost(row, stride, visits))
 
     def _tiles(self, candidate: Candidate, row: Mapping[str, Any], tiles: _Tiles, again_bytes: int) -> Offer:
         by_degree = candidate.grow in (Grow.FEWEST_EDGES_FIRST, Grow.MOST_EDGES_FIRST)
@@ -220,7 +230,7 @@ class _Prediction:
         listed = min(2.0 * self.graph.edges + _NUMBER_BYTES * met, bits) + _NUMBER_BYTES * (met + tiles.kept)
         stride = self._stride(_SAMPLED_NEIGHBOURS, tiles.kept)
         looks = tiles.tiles * tiles.others
-        return Offer(candidate, moved + listed, self._cost(row, stride, tiles.visits, met, looks))
+        return Offer(candidate, moved + listed, *self._cost(row, stride, tiles.visits, met, looks))
 
     def _misses(self, degree: float) -> float:
         """How often a vertex of this degree enters a least-recently-used buffer."""
@@ -242,14 +252,24 @@ class _Prediction:
     def _stride(self, sampled: int, rows: float) -> int:
         return max(1, math.floor(self.graph.edges / (sampled * max(1.0, rows))))
 
-    def _cost(self, row: Mapping[str, Any], stride: int, visits: float, met: float = 0.0, looks: float = 0.0) -> float:
+    def _cost(
+        self, row: Mapping[str, Any], stride: int, visits: float, met: float = 0.0, looks: float = 0.0
+    ) -> tuple[float, bool]:
+        """Of the processor or of the engine, whichever is cheaper, and whether it is the engine's."""
         sampled = self.graph.edges / stride
         counts: dict[str, float] = {
-            "edge_ns": self.graph.edges,
-            "vertex_ns": self.graph.sources + self.graph.destinations,
-            "run_ns": met,
-            "look_ns": looks,
-            "sampled_ns": sampled,
-            "visit_ns": max(0.0, visits / stride - sampled),
+            "edge": self.graph.edges,
+            "vertex": self.graph.sources + self.graph.destinations,
+            "run": met,
+            "look": looks,
+            "sampled": sampled,
+            "visit": max(0.0, visits / stride - sampled),
         }
-        return self.price.cost_bytes(sum(row[name] * count for name, count in counts.items()))
+        price = self.price
+        by_processor = price.cost_bytes(sum(row[f"{name}_ns"] * count for name, count in counts.items()))
+        if not row["engine_vertex_cycles"] or not price.takes(self.graph):
+            return by_processor, False
+        cycles = sum(row[f"engine_{name}_cycles"] * counts[name] for name in ("edge", "vertex", "sampled", "visit"))
+        rest = price.cost_bytes(sum(row[f"engine_{name}_ns"] * counts[name] for name in ("edge", "run")))
+        by_engine = cycles / price.engine_hz * price.bytes_per_second + rest
+        return min(by_processor, by_engine), by_engine < by_processor

@@ -174,9 +174,11 @@ def latency_cycles(log: Array, machine: Machine) -> Array:
     """Latencies that nothing covers, as they follow one another, [n].
 
     LOAD waits for its first beat; AGG for its destinations, their ids and the first row; STORE for a response; SGB, for
-    every burst from its left port, for that, the ends of the right rows that it names and the first of these rows.
+    every burst from its left port, for that, the ends of the right rows that it names and the first of these rows; RST
+    for every burst, as rows are short and each says which one comes next.
     """
     data = (log["read_bytes"][:, 0] > 0).astype(np.float64)
+    data = np.where(log["engine"] == isa().engine("rst").id, log["read_bursts"][:, 0], data)
     aggregates = (log["engine"] == isa().engine("agg").id) & (log["edges"] > 0)
     graph = np.where(aggregates, 2.0, (log["read_bytes"][:, 1] > 0).astype(np.float64))
     graph = np.where(log["engine"] == isa().engine("sgb").id, 3.0 * log["read_bursts"][:, 1], graph)

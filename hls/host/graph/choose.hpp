@@ -24,6 +24,13 @@ struct OrderPrice {
     double look_ns;
     double sampled_ns;
     double visit_ns;
+    // Of the engine; no order of its own where a vertex takes no cycles. What cutting tiles takes beside it.
+    double engine_edge_cycles;
+    double engine_vertex_cycles;
+    double engine_sampled_cycles;
+    double engine_visit_cycles;
+    double engine_edge_ns;
+    double engine_run_ns;
 };
 
 struct Price {
@@ -34,12 +41,16 @@ struct Price {
     double passes;
     // What DRAM could move while the board does what takes the host a nanosecond.
     double bytes_per_host_ns;
+    // The same while the engine has a cycle, and the largest graph that it takes; 0 where there is none.
+    double bytes_per_cycle;
+    double engine_vertices;
     double least_vertex_ns;
     double clearly;
 };
 
 struct Offer {
     std::uint32_t row;
+    std::uint32_t by_engine;
     double pass_bytes;
     double order_bytes;
 };
@@ -181,21 +192,18 @@ class Chooser {
         return sources_.active * price_.feature_bytes + destinations_.active * price_.result_bytes;
     }
     // What an order costs at least.
-    double least_cost(const OrderPrice& row) const {
-        return (row.edge_ns * edges() + row.vertex_ns * sides_.vertices()) * price_.bytes_per_host_ns;
-    }
+    double least_cost(const OrderPrice& row) const { return cost(row, {}).bytes; }
 
     // `row` is one of as_is, walked or greedy destinations.
     Offer without_tiles(const OrderPrice& row, bool as_is) const {
         const double again = share(row) * (as_is_ - sources_.active) * price_.feature_bytes;
         const double listed = numbers() + (as_is ? 0 : 2) * destinations_.active;
-        double work = 0;
+        Work work;
         if (row.visit_ns != 0) {
-            work = looked_at(row, stride(16, destinations_.active), sources_.sum([&](double degree) {
-                return degree * std::max(1.0, misses(degree));
-            }));
+            look_at(work, stride(16, destinations_.active),
+                    sources_.sum([&](double degree) { return degree * std::max(1.0, misses(degree)); }));
         }
-        return {0, again + least() + listed, least_cost(row) + work * price_.bytes_per_host_ns};
+        return offer(again + least() + listed, cost(row, work));
     }
 
     Offer with_tiles(const OrderPrice& row, bool keeps_destinations, bool by_degree) const {
@@ -205,13 +213,46 @@ class Chooser {
         const double again = keeps_destinations ? price_.feature_bytes : 2 * price_.accumulator_bytes;
         const double listed = std::min(2 * edges() + 2 * met, met * std::ceil(tiles.kept / tiles.tiles / 8)) +
                               2 * (met + tiles.kept);
-        double work = row.run_ns * met + row.look_ns * tiles.looks;
-        if (row.visit_ns != 0) work += looked_at(row, stride(32, tiles.kept), tiles.visits());
-        const double moved = least() + (met - tiles.streamed) * again;
-        return {0, moved + listed, least_cost(row) + work * price_.bytes_per_host_ns};
+        Work work;
+        work.runs = met;
+        work.looks = tiles.looks;
+        if (row.visit_ns != 0) look_at(work, stride(32, tiles.kept), tiles.visits());
+        return offer(least() + (met - tiles.streamed) * again + listed, cost(row, work));
     }
 
   private:
+    // What finding an order looks at, beside edges and vertices.
+    struct Work {
+        double runs = 0;
+        double looks = 0;
+        double sampled = 0;
+        double visits = 0;
+    };
+    struct OrderCost {
+        double bytes;
+        bool by_engine;
+    };
+
+    // Of the processor or of the engine, whichever is cheaper.
+    OrderCost cost(const OrderPrice& row, const Work& work) const {
+        const double vertices = sides_.vertices();
+        const double host_ns = row.edge_ns * edges() + row.vertex_ns * vertices + row.run_ns * work.runs +
+                               row.look_ns * work.looks + row.sampled_ns * work.sampled +
+                               row.visit_ns * work.visits;
+        const double by_processor = host_ns * price_.bytes_per_host_ns;
+        const bool takes = std::max(sides_.sources(), sides_.destinations()) <= price_.engine_vertices;
+        if (row.engine_vertex_cycles == 0 || price_.bytes_per_cycle == 0 || !takes)
+            return {by_processor, false};
+        const double cycles = row.engine_edge_cycles * edges() + row.engine_vertex_cycles * vertices +
+                              row.engine_sampled_cycles * work.sampled +
+                              row.engine_visit_cycles * work.visits;
+        const double rest_ns = row.engine_edge_ns * edges() + row.engine_run_ns * work.runs;
+        const double by_engine = cycles * price_.bytes_per_cycle + rest_ns * price_.bytes_per_host_ns;
+        return {std::min(by_processor, by_engine), by_engine < by_processor};
+    }
+    Offer offer(double pass_bytes, const OrderCost& cost) const {
+        return {0, cost.by_engine, pass_bytes, cost.bytes};
+    }
     double edges() const { return sides_.edges(); }
     // How often a vertex of this degree enters a least-recently-used buffer.
     double misses(double degree) const { return degree * std::exp(-degree / edges() * time_); }
@@ -226,9 +267,9 @@ class Chooser {
     double stride(double sampled, double rows) const {
         return std::max(1.0, std::floor(edges() / (sampled * std::max(1.0, rows))));
     }
-    double looked_at(const OrderPrice& row, double stride, double visits) const {
-        const double sampled = edges() / stride;
-        return row.sampled_ns * sampled + row.visit_ns * std::max(0.0, visits / stride - sampled);
+    void look_at(Work& work, double stride, double visits) const {
+        work.sampled = edges() / stride;
+        work.visits = std::max(0.0, visits / stride - work.sampled);
     }
 
     const Sides& sides_;
@@ -254,9 +295,9 @@ Offer choose(const Sides& sides, const Price& price, std::uint32_t rows, const O
     const double smaller = std::min(sides.sources(), sides.destinations());
     const double least = price.least_vertex_ns * smaller * price.bytes_per_host_ns;
     const double features = std::max(0.0, edges - sides.sources()) * price.feature_bytes;
-    if (least >= price.passes * (features + 2 * edges)) return {0, 0, 0};
+    if (least >= price.passes * (features + 2 * edges)) return {0, 0, 0, 0};
     const Chooser chooser(sides, price);
-    if (least >= price.passes * chooser.avoidable()) return {0, 0, 0};
+    if (least >= price.passes * chooser.avoidable()) return {0, 0, 0, 0};
     const auto total = [&](const Offer& offer) {
         return price.passes * offer.pass_bytes + offer.order_bytes;
     };

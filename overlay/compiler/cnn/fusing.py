@@ -21,6 +21,7 @@ from hetfab.overlay.model.cnn.integer import Ending, IntegerCnn, Product
 from hetfab.overlay.model.cnn.interpreter import reads
 
 _BEAT = 8
+_WORD_BITS = 8 * _BEAT
 _TAPS = isa().size("window_taps")
 _LARGEST_ROWS = isa().operation("requantize").field("rows").largest
 _DEPTHWISE = isa().operation("depthwise")
@@ -123,7 +124,7 @@ def bands(plan: FusedPlan, windows: DepthwiseWindows, geometry: Geometry) -> lis
 
 def job_of(plan: FusedPlan, share: Share, conv: Conv, found: list[Band]) -> Job:
     """What a core does, as the job of a convolution: a range of channels for each piece, the tiles of all bands."""
-    channels, pixel = 64 // conv.target.item_bits, conv.target.pixel_beats
+    channels, pixel = _WORD_BITS // conv.target.item_bits, conv.target.pixel_beats
     chunks = []
     for first in range(0, pixel, plan.words):
         last = min(first + share.last, pixel)
@@ -196,18 +197,9 @@ class _Planner:
         stride = self.windows.window.strides[0]
         lines = min((rows - 1) * stride + _TAPS, source.rows)
         exp, region = depth(self.geometry, "exp_ram"), lines * source.columns * words
-        out_row = target.columns * words * target.item_bits // source.item_bits
         height = _even(lines, min(share.core.banks for share in shares))
         strips = [self.strip(share, height) for share in shares]
-        if (
-            region > exp
-            or out_row > min(_LARGEST_PIXELS, depth(self.geometry, "mid_ram"))
-            or source.columns > _DEPTHWISE.field("columns").largest
-            or not all(strips)
-            or max(share.first for share in shares) * 8 * _BEAT // source.item_bits >= self.conv.outputs
-            # A piece of padded channels alone would be nobody's.
-            or (math.ceil(source.pixel_beats / words) - 1) * words * 8 * _BEAT // source.item_bits >= self.conv.outputs
-        ):
+        if region > exp or not all(strips) or not self.holds(words, shares):
             return None
         strip = _even(source.columns, min(strips))
         count = math.ceil(target.rows / rows)
@@ -225,6 +217,18 @@ class _Planner:
         cycles = max(together) + _OTHERS * sum(together) + pieces * hidden + first + last
         return FusedPlan(rows, words, shares, height, strip, cycles)
 
+    def holds(self, words: int, shares: tuple[Share, ...]) -> bool:
+        """Whether fields and mid_ram hold a line of a piece, and each piece and share has channels."""
+        source, target = self.windows.source, self.windows.target
+        out_row = target.columns * words * target.item_bits // source.item_bits
+        # Channels that only pad a pixel are nobody's: a last piece of them alone, or a first share.
+        emptiest = max((math.ceil(source.pixel_beats / words) - 1) * words, *(share.first for share in shares))
+        return (
+            out_row <= min(_LARGEST_PIXELS, depth(self.geometry, "mid_ram"))
+            and source.columns <= _DEPTHWISE.field("columns").largest
+            and emptiest * _WORD_BITS // source.item_bits < self.conv.outputs
+        )
+
     def strip(self, share: Share, banks: int) -> int:
         """Pixels of the widest strip that a core's memories hold, 0 for none."""
         conv, core, geometry = self.conv, share.core, self.geometry
@@ -236,9 +240,8 @@ class _Planner:
         if (
             weights > depth(geometry, f"wgt_{core.letter}_ram")
             or core.run(conv, beats) > operation.field("run").largest
+            or conv.lines > operation.field("lines").largest
         ):
-            return 0
-        if conv.lines > operation.field("lines").largest:
             return 0
         pixels = min(_LARGEST_ROWS, depth(geometry, f"acc_{core.letter}_ram") // (2 * groups))
         width = min(pixels // banks, conv.target.columns, operation.field("columns").largest)
@@ -252,12 +255,12 @@ class _Planner:
 
     def groups(self, share: Share) -> int:
         """Groups of a core's columns in its channels of a piece."""
-        return -(-(share.last - share.first) * 8 * _BEAT // self.conv.target.item_bits // share.core.columns)
+        return -(-(share.last - share.first) * _WORD_BITS // self.conv.target.item_bits // share.core.columns)
 
     def vec_cycles(self, lines: int, words: int, shares: tuple[Share, ...], tile: int) -> float:
         """Of VEC for a piece of all bands."""
         source = self.windows.source
-        groups = words * 8 * _BEAT // source.item_bits // self.geometry.lanes
+        groups = words * _WORD_BITS // source.item_bits // self.geometry.lanes
         tiles = sum(lines * source.columns / (tile * share.turns) for share in shares)
         return lines * source.columns * groups + tiles * _INSTRUCTION
 
@@ -269,7 +272,7 @@ class _Planner:
         _, left, _, right = self.windows.window.pads
         slices = 1 if source.packed else 2
         trips = target.rows * (source.columns + left + right) * _TAPS * slices
-        parameters = _TAPS * _TAPS + 64 // source.item_bits + 2
+        parameters = _TAPS * _TAPS + _WORD_BITS // source.item_bits + 2
         return words * (trips + steps * parameters) + steps * _INSTRUCTION
 
     def core_cycles(self, share: Share, all_lines: int, banks: int, strip: int) -> float:

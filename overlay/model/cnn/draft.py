@@ -10,6 +10,7 @@ import onnx
 from hetfab.overlay.errors import counted
 from hetfab.overlay.model.cnn.layers import Layer, Shape
 from hetfab.overlay.model.cnn.names import Array, Names
+from hetfab.overlay.model.cnn.window import NO_PADDING, Padding
 from hetfab.overlay.model.layers import FloatArray
 
 #: Sizes of an image: channels, rows and columns.
@@ -29,7 +30,7 @@ class GapError(Exception):
 
 @dataclass
 class Draft:
-    """What the parsers fill."""
+    """What the parsers fill; ``padded`` has what Pad writes: what it reads, and zeros that stand around that."""
 
     names: Names
     uses: Counter[str]
@@ -37,6 +38,7 @@ class Draft:
     layers: list[Layer] = field(default_factory=list)
     shapes: dict[str, Shape] = field(default_factory=dict)
     gaps: set[str] = field(default_factory=set)
+    padded: dict[str, tuple[str, Padding]] = field(default_factory=dict)
 
     def constant(self, name: str) -> Array | None:
         """A constant, None where a name stands for something else."""
@@ -47,12 +49,20 @@ class Draft:
         name = self.names.resolve(name)
         if name in self.names.constants:
             raise RefusedError(f"it reads the constant '{name}' as samples", "fold what is constant into weights")
+        if name in self.padded:
+            raise RefusedError(
+                f"it reads '{name}' with its padding, which Conv alone takes in", "write the padding into its own pads"
+            )
         if name in self.gaps:
             found = self.names.shapes.get(name)
             if found is None:
                 raise GapError
             self.shapes[name] = found
         return self.shapes[name]
+
+    def without_padding(self, name: str) -> tuple[str, Padding]:
+        """What a tensor is without what Pad puts around it, and that padding."""
+        return self.padded.get(self.names.resolve(name), (name, NO_PADDING))
 
     def image(self, name: str) -> Shape:
         """Shape of an image: channels, rows and columns."""

@@ -21,6 +21,7 @@ from hetfab.overlay.model.cnn.pooling import (
     parse_average_pool,
     parse_global_average,
     parse_max_pool,
+    parse_pad,
     parse_reduce_mean,
     read_window,
 )
@@ -103,7 +104,8 @@ def _parse_constant(draft: Draft, node: onnx.NodeProto) -> None:
 
 
 def _parse_conv(draft: Draft, node: onnx.NodeProto) -> None:
-    shape = draft.image(node.input[0])
+    read, around = draft.without_padding(node.input[0])
+    shape = draft.image(read)
     weight, bias = (weights_of(draft, name) for name in (node.input[1], node.input[2] if len(node.input) > 2 else ""))
     if weight is None or weight.ndim != 4:
         raise RefusedError("its weights are no constant of four dimensions", "export trained weights of a 2-D Conv")
@@ -114,9 +116,9 @@ def _parse_conv(draft: Draft, node: onnx.NodeProto) -> None:
             f"its weights {list(weight.shape)} in {counted(groups, 'group')} do not fit {counted(shape[0], 'channel')}",
             "export the model again",
         )
-    window, _ = read_window(node, shape, (weight.shape[2], weight.shape[3]), pools=False)
+    window, _ = read_window(node, shape, (weight.shape[2], weight.shape[3]), pools=False, around=around)
     positions = window.positions((shape[1], shape[2]))
-    layer = Conv(draft.read(node.output[0]), draft.read(node.input[0]), weight, bias, window, groups)
+    layer = Conv(draft.read(node.output[0]), draft.read(read), weight, bias, window, groups)
     draft.add(layer, (weight.shape[0], *positions))
 
 
@@ -246,6 +248,7 @@ PARSERS: dict[tuple[str, str], Callable[[Draft, onnx.NodeProto], None]] = {
     ("", "Gemm"): _parse_gemm,
     ("", "Add"): _parse_add,
     ("", "BatchNormalization"): _parse_batch_norm,
+    ("", "Pad"): parse_pad,
     ("", "MaxPool"): parse_max_pool,
     ("", "AveragePool"): parse_average_pool,
     ("", "GlobalAveragePool"): parse_global_average,

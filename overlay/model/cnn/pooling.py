@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Parses windows, and the operators that pool over them."""
+"""Parses windows, Pad, which becomes a part of them, and the operators that pool over them."""
 
 from dataclasses import replace
 from typing import Any
@@ -35,8 +35,18 @@ def read_pair(values: object, default: Pair = (1, 1)) -> Pair:
     return int(first), int(second)
 
 
-def read_window(node: onnx.NodeProto, shape: Shape, kernel: Pair, *, pools: bool) -> tuple[Window, Padding]:
-    """The window of an operator with all its padding, and the padding that the operator itself states."""
+def read_window(
+    node: onnx.NodeProto, shape: Shape, kernel: Pair, *, pools: bool, around: Padding = NO_PADDING
+) -> tuple[Window, Padding]:
+    """The window of an operator with all its padding, and the padding that the operator itself states.
+
+    Args:
+        node: The operator.
+        shape: Of what it reads.
+        kernel: Rows and columns of taps.
+        pools: Whether it pools.
+        around: Padding that a Pad before it adds.
+    """
     values: dict[str, Any] = attributes(node)
     mode = AutoPad(values.get("auto_pad", b"NOTSET").decode())
     size = shape[1], shape[2]
@@ -48,6 +58,11 @@ def read_window(node: onnx.NodeProto, shape: Shape, kernel: Pair, *, pools: bool
     else:
         _check_auto_pad(window, mode, pools=pools)
         window = same_padding(window, size, mode)
+    if around != NO_PADDING:
+        if mode in (AutoPad.SAME_UPPER, AutoPad.SAME_LOWER):
+            raise RefusedError("auto_pad and a Pad before it meet", "write the pads as numbers")
+        above, left, below, right = (own + more for own, more in zip(window.pads, around, strict=True))
+        window = replace(window, pads=(above, left, below, right))
     stated = window.pads
     if values.get("ceil_mode", 0):
         if mode is not AutoPad.NOTSET:
@@ -72,6 +87,26 @@ def _check_auto_pad(window: Window, mode: AutoPad, *, pools: bool) -> None:
         raise RefusedError("onnxruntime does not run auto_pad with dilations", "write the pads as numbers")
     if same and pools and any(stride > taps for stride, taps in zip(window.strides, window.kernel, strict=True)):
         raise RefusedError("runtimes place auto_pad differently where strides pass the window", "write the pads")
+
+
+def parse_pad(draft: Draft, node: onnx.NodeProto) -> None:
+    """Zeros around an image, which become padding of the convolutions that read it."""
+    shape, mode = draft.image(node.input[0]), attributes(node).get("mode", b"constant")
+    pads, value, axes = (draft.constant(name) if name else None for name in [*node.input[1:], "", "", ""][:3])
+    if pads is None or any(name and draft.constant(name) is None for name in node.input[1:]):
+        raise RefusedError("its pads are computed, not constant", "export the model for one size of images")
+    if mode != b"constant" or (value is not None and np.any(value != 0)):
+        raise RefusedError("it pads with other than zeros", "use zeros around images")
+    places = list(range(4)) if axes is None else [int(axis) % 4 for axis in np.asarray(axes).reshape(-1)]
+    sizes = dict.fromkeys(range(4), (0, 0)) | dict(
+        zip(places, np.asarray(pads, np.int64).reshape(2, -1).T.tolist(), strict=True)
+    )
+    if any(sum(map(abs, sizes[axis])) for axis in (0, 1)) or min(*sizes[2], *sizes[3]) < 0:
+        raise RefusedError(f"its pads are {np.asarray(pads).tolist()}", "pad rows and columns alone, and crop nothing")
+    source = draft.read(node.input[0])
+    around = sizes[2][0], sizes[3][0], sizes[2][1], sizes[3][1]
+    draft.padded[draft.read(node.output[0])] = source, around
+    draft.shapes[draft.read(node.output[0])] = shape
 
 
 def parse_max_pool(draft: Draft, node: onnx.NodeProto) -> None:

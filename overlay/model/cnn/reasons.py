@@ -15,7 +15,6 @@ _REASONS: dict[str, tuple[str, str]] = {
         "use a network without them, such as ResNet or MobileNetV2",
     ),
     "Concat": ("feature maps are not joined by channel", "use a network that adds them, such as ResNet"),
-    "Pad": ("padding is a part of convolutions and pooling", "write it into the pads of the layer behind it"),
     "ConvTranspose": ("images are not enlarged", "use a network that classifies"),
     "Resize": ("images are not enlarged", "use a network that classifies"),
     "Transpose": ("axes are not exchanged", "export the network with images as N x C x H x W"),

@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""GraphSAGE, GIN and GAT are the case of one node type: what the overlay computes is what onnxruntime does."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from hetfab.driver.graph.heterograph import HeteroGraph
+from hetfab.overlay.isa.codec import Segment
+from hetfab.overlay.model.float_writer import write_float
+from hetfab.overlay.model.layers import Dense, SegMean, constants_of
+from hetfab.overlay.model.parser import parse_layers, try_layers
+from hetfab.overlay.model.runtime import run_model
+from hetfab.overlay.model.schema import Relation
+from tests.attention_models import HEADS, WIDTH, AttentionBuilder
+from tests.conftest import SMALL_GEOMETRY
+from tests.programs import bound_to, compiled, quantized, reference_logits, run_golden
+from tests.random_models import Case, random_edges
+
+LINKS = Relation("node", "links", "node")
+NODES, FEATURES, CLASSES = 60, 12, 3
+
+
+def graph() -> HeteroGraph:
+    random = np.random.default_rng(0)
+    edges = {LINKS: random_edges(random, NODES, NODES)}
+    features = {"node": random.normal(size=(NODES, FEATURES)).astype(np.float32)}
+    return HeteroGraph("plain", "node", {"node": NODES}, edges, features)
+
+
+def total(builder: AttentionBuilder, rows: str) -> str:
+    """The sum over neighbours."""
+    return builder.mean(rows, "links", "node", operator="SegSum")
+
+
+def sage(builder: AttentionBuilder) -> str:
+    """Dense layers of the neighbours' mean and of the node itself, both with a bias."""
+    rows = builder.features("node")
+    for width in (16, CLASSES):
+        mean = builder.mean(rows, "links", "node")
+        rows = builder.total([builder.dense(mean, width), builder.dense(rows, width)])
+        rows = builder.relu(rows) if width == 16 else rows
+    return rows
+
+
+def gin(builder: AttentionBuilder) -> str:
+    """Dense layers of the neighbours' sum and the node's own row times 1 + eps."""
+    rows = builder.features("node")
+    for _ in range(2):
+        own = builder.op("Mul", rows, builder.constant(1.25))
+        hidden = builder.relu(builder.dense(builder.total([own, total(builder, rows)]), 16))
+        rows = builder.relu(builder.dense(hidden, 16))
+    return builder.dense(rows, CLASSES)
+
+
+def own_and_sum(builder: AttentionBuilder) -> str:
+    """Features and their neighbours' sum, without a factor."""
+    rows = builder.features("node")
+    return builder.dense(builder.total([total(builder, rows), rows]), CLASSES)
+
+
+def gat(builder: AttentionBuilder) -> str:
+    """Attention over one relation, with a bias behind it."""
+    rows = builder.features("node")
+    view = builder.heads(builder.dense(rows, HEADS * WIDTH, bias=False))
+    found = builder.attention(view, builder.scores(view), builder.scores(view), "links", "node", HEADS * WIDTH)
+    biased = builder.op("Add", found, builder.weights(HEADS * WIDTH))
+    return builder.dense(builder.relu(biased), CLASSES)
+
+
+MODELS: tuple[Callable[[AttentionBuilder], str], ...] = (sage, gin, own_and_sum, gat)
+
+
+@pytest.fixture(params=MODELS, ids=lambda model: str(model.__name__))
+def case(request: pytest.FixtureRequest) -> Case:
+    builder = AttentionBuilder(np.random.default_rng(1), graph())
+    return Case(builder.finish(request.param(builder)), graph())
+
+
+def test_the_layers_compute_what_the_file_does(case: Case) -> None:
+    layers = parse_layers(case.model)
+    feed_of = {"x_node": case.graph.dense_features("node"), "n_node": np.array(NODES)}
+    edges = case.graph.relations[LINKS]
+    feed = feed_of | {"src_links": edges.source.astype(np.int64), "dst_links": edges.destination.astype(np.int64)}
+    written = write_float(layers, quantized(case).bindings, constants_of(case.model))
+    expected = run_model(case.model, feed, [layers.output])[0]
+    np.testing.assert_allclose(run_model(written, feed, [layers.output])[0], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_overlay_computes_what_onnxruntime_does(case: Case) -> None:
+    model = quantized(case).model
+    bound = bound_to(compiled(model, case.graph, SMALL_GEOMETRY), case.graph)
+    logits = bound.logits(run_golden(bound).dram[Segment.OUTPUT])
+    values = (logits * bound.program.output.scale).astype(np.float32)
+    np.testing.assert_array_equal(values, reference_logits(model, case.graph))
+
+
+def test_a_dense_layer_behind_a_mean_moves_before_it() -> None:
+    builder = AttentionBuilder(np.random.default_rng(1), graph())
+    layers = parse_layers(builder.finish(sage(builder))).layers
+    means = [layer for layer in layers if isinstance(layer, SegMean)]
+    producers = {layer.output: layer for layer in layers}
+    assert len(means) == 2 and all(isinstance(producers[mean.input], Dense) for mean in means)
+
+
+def test_the_largest_of_neighbours_is_refused_by_name() -> None:
+    builder = AttentionBuilder(np.random.default_rng(1), graph())
+    model = builder.finish(builder.mean(builder.dense(builder.features("node"), CLASSES), "links", "node"))
+    largest = next(node for node in model.graph.node if node.op_type == "SegMean")
+    largest.op_type = "SegMax"
+    assert try_layers(model).refused == (
+        f"hgnn::SegMax '{largest.output[0]}': the largest of neighbours is not executed, nor edges that the model "
+        "spells out; use a graph operator of the domain hgnn, such as SegMean or SegSum",
+    )
