@@ -24,7 +24,13 @@ if TYPE_CHECKING:
 @click.option("--bind", type=click.Path(path_type=Path), help="JSON file with the meaning of MODEL's inputs.")
 @common_options
 def command(
-    model: Path, quantized: Path, program: Path, graph: Path | None, samples: Path | None, sample: int, bind: Path | None
+    model: Path,
+    quantized: Path,
+    program: Path,
+    graph: Path | None,
+    samples: Path | None,
+    sample: int,
+    bind: Path | None,
 ) -> Result:
     """Compare all tensors of MODEL, of QUANTIZED and of PROGRAM on the emulated overlay."""
     if (graph is None) == (samples is None):

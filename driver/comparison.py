@@ -100,18 +100,22 @@ def compare_tensors(
 
     _check_output(reference)
     program = bound.program
-    names = {name: _name_in_file(name, reference.quantized) for name in names_in_order(bound)}
-    quantized = run_inner(reference.quantized, reference.quantized_feed, list(names.values()))
-    in_float = run_inner(
-        reference.float_model, reference.float_feed, [_WIDTH.sub("", name) for name in names.values()]
-    )
+    sources = [source for name in names_in_order(bound) if (source := _source(name, bound, reference.quantized))]
+    in_file = [source.in_file for source in sources]
+    quantized = run_inner(reference.quantized, reference.quantized_feed, in_file)
+    in_float = run_inner(reference.float_model, reference.float_feed, [_WIDTH.sub("", name) for name in in_file])
     layers = {layer.name: layer for layer in program.layers}
     found = stored_tensors(session, bound, deadline_seconds=deadline_seconds)
     return [
-        _compared(name, layers.get(name), _model_order(program, found[name]), scale_of(program, name), expected, source)
-        for name, in_file in names.items()
-        if (expected := quantized.get(in_file)) is not None
-        for source in (in_float.get(_WIDTH.sub("", in_file)),)
+        _compared(
+            source.name,
+            layers.get(source.name),
+            _model_order(program, found[source.name]),
+            scale_of(program, source.name),
+            source.of(quantized[source.in_file]),
+            _float_values(source, in_float, quantized[source.in_file]),
+        )
+        for source in sources
     ]
 
 
@@ -191,12 +195,49 @@ def _check_output(reference: Reference) -> None:
         )
 
 
-def _name_in_file(name: str, model: "onnx.ModelProto") -> str:
-    """A program's features have the name of the model's input; in the file, they are what its Quant makes of it."""
+@dataclass(frozen=True)
+class _Source:
+    """Where the quantized model has a stored tensor: the file's name, and its rows of that, None for all."""
+
+    name: str
+    in_file: str
+    rows: slice | None = None
+
+    def of(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Its rows of the file's tensor."""
+        return values if self.rows is None else values[self.rows]
+
+
+def _source(name: str, bound: BoundProgram, model: "onnx.ModelProto") -> _Source | None:
+    """None where the file has no such tensor, and of stacks and parts that no layer writes: their others are compared.
+
+    A program's features have the name of the model's input; in the file, they are what its Quant makes of it.
+    """
+    program = bound.program
     inputs = {value.name for value in model.graph.input}
-    if name not in inputs:
-        return name
-    return next((node.output[0] for node in model.graph.node if node.op_type == "Quant" and node.input[0] == name), name)
+    if name in inputs:
+        rounded = [node.output[0] for node in model.graph.node if node.op_type == "Quant" and node.input[0] == name]
+        return _Source(name, rounded[0] if rounded else name)
+    if name not in {layer.name for layer in program.layers}:
+        return None
+    computed = {output for node in model.graph.node for output in node.output}
+    if name in computed:
+        return _Source(name, name)
+    part = next((tensor for tensor in program.tensors if tensor.name == name and tensor.whole in computed), None)
+    if part is None:
+        return None
+    starts = program.stack(program.tensor(part.whole).node_type).starts(bound.counts)
+    return _Source(name, part.whole, slice(starts[part.part], starts[part.part + 1]))
+
+
+def _float_values(
+    source: _Source, in_float: Mapping[str, npt.NDArray[Any]], expected: npt.NDArray[Any]
+) -> npt.NDArray[Any] | None:
+    """The float tensor in the shape of the quantized one; None where the float model has none of its size."""
+    values = in_float.get(_WIDTH.sub("", source.in_file))
+    if values is None or values.size != expected.size:
+        return None
+    return source.of(values.reshape(expected.shape))
 
 
 def _model_order(program: Program, values: Integers) -> Integers:
@@ -216,8 +257,8 @@ def _compared(
     apart = np.abs(found - wanted)
     first = next(_differences(found, wanted), None)
     quantized = None
-    if in_float is not None and in_float.size == expected.size:
-        quantized = snr_db(in_float.reshape(expected.shape), expected)
+    if in_float is not None:
+        quantized = snr_db(in_float, expected)
     return TensorComparison(
         name,
         layer,

@@ -139,7 +139,7 @@ def tensor_values(tensor: Tensor, rows: int, content: Bytes) -> Integers:
     """
     stored = np.ascontiguousarray(content[: rows * tensor.row_bytes].reshape(rows, tensor.row_bytes))
     if tensor.packed:
-        nibbles = np.stack([stored & 15, stored >> 4], axis=-1).reshape(rows, -1).astype(np.int64)
+        nibbles = np.stack([stored & 15, stored >> 4], axis=-1).reshape(rows, 2 * tensor.row_bytes).astype(np.int64)
         values = np.where(nibbles > 7, nibbles - 16, nibbles) if tensor.signed else nibbles
     else:
         kind = "i" if tensor.signed or tensor.stored_bits > 8 else "u"  # Scores and logits are signed.
