@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""GraphSAGE, GIN and GAT are the case of one node type: what the overlay computes is what onnxruntime does."""
+"""GraphSAGE, GIN, GAT and GCN are the case of one node type: what the overlay computes is what onnxruntime does."""
 
 from collections.abc import Callable
 
 import numpy as np
 import pytest
 
+from hetfab.driver.graph.feeds import edge_weights
 from hetfab.driver.graph.heterograph import HeteroGraph
 from hetfab.overlay.isa.codec import Segment
 from hetfab.overlay.model.float_writer import write_float
@@ -69,7 +70,15 @@ def gat(builder: AttentionBuilder) -> str:
     return builder.dense(builder.relu(biased), CLASSES)
 
 
-MODELS: tuple[Callable[[AttentionBuilder], str], ...] = (sage, gin, own_and_sum, gat)
+def gcn(builder: AttentionBuilder) -> str:
+    """Sums over neighbours, weighted by the degrees of both ends."""
+    rows = builder.dense(builder.features("node"), 16, bias=False)
+    rows = builder.op("Add", builder.weighted_sum(rows, "links", "node"), builder.weights(16))
+    rows = builder.dense(builder.relu(rows), CLASSES, bias=False)
+    return builder.weighted_sum(rows, "links", "node")
+
+
+MODELS: tuple[Callable[[AttentionBuilder], str], ...] = (sage, gin, own_and_sum, gat, gcn)
 
 
 @pytest.fixture(params=MODELS, ids=lambda model: str(model.__name__))
@@ -83,6 +92,7 @@ def test_the_layers_compute_what_the_file_does(case: Case) -> None:
     feed_of = {"x_node": case.graph.dense_features("node"), "n_node": np.array(NODES)}
     edges = case.graph.relations[LINKS]
     feed = feed_of | {"src_links": edges.source.astype(np.int64), "dst_links": edges.destination.astype(np.int64)}
+    feed["w_links"] = edge_weights(case.graph, LINKS)
     written = write_float(layers, quantized(case).bindings, constants_of(case.model))
     expected = run_model(case.model, feed, [layers.output])[0]
     np.testing.assert_allclose(run_model(written, feed, [layers.output])[0], expected, rtol=1e-4, atol=1e-5)

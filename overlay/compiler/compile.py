@@ -162,13 +162,15 @@ def check_engines(lowered: LoweredModel, design: Design) -> None:
 
 
 def _check_functions(lowered: LoweredModel, design: Design) -> None:
-    """Refuses a design whose engines lack attention, tables or normalization where layers have them."""
+    """Refuses a design whose engines lack attention, weights of edges, tables or normalization where layers have them."""
     geometry = design.geometry
     heads = [each.attention.heads for layer in lowered.layers for each in layer.aggregations if each.attention]
     entries = [layer.table.entries.size for layer in lowered.layers if layer.table is not None]
     groups = [-(-each.output.channels // geometry.lanes) for each in lowered.layers if each.normalization is not None]
     scores = any(layer.output.bits == SCORE_BITS for layer in lowered.layers)
+    weighted = any(each.edges.weighted for layer in lowered.layers for each in layer.aggregations)
     wanted = {
+        "agg_weights": int(weighted),
         "agg_heads": max(heads, default=0),
         "fun_words": max([*(-(-count // _ENTRIES) for count in entries), int(scores)], default=0),
         "norm_words": max(groups, default=0),
