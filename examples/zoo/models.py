@@ -94,18 +94,16 @@ def hgt(recorder: Recorder) -> Value:
 def nars(recorder: Recorder) -> Value:
     """NARS (Yu et al., 2020): means over subsets of relations, weighted sums of subsets, then a network of the hops.
 
-    A subset's weights and the layer that reads its mean are one matrix.
+    A subset's weights and the layer that reads its projected mean are one matrix, beside those of the other subsets.
     """
     relations = {relation.name: relation for relation in recorder.graph.relations}
     subsets = [("cites", "cites"), ("written_by", "writes"), ("has_term", "term_of")]
     hops = [recorder.relu(recorder.dense(recorder.metapath_mean((), "paper"), HIDDEN))]
     for length in (1, 2):
-        terms = []
-        for subset in subsets:
-            path = tuple(relations[name] for name in subset[:length])
-            mean = recorder.metapath_mean(path, path[-1].destination)
-            terms.append(recorder.dense(mean, HIDDEN, bias=len(terms) == 0))
-        hops.append(recorder.relu(recorder.total(terms)))
+        paths = [tuple(relations[name] for name in subset[:length]) for subset in subsets]
+        means = [recorder.metapath_mean(path, path[-1].destination) for path in paths]
+        projected = recorder.joined([recorder.dense(mean, HIDDEN) for mean in means])
+        hops.append(recorder.relu(recorder.dense(projected, HIDDEN)))
     hidden = recorder.relu(recorder.dense(recorder.joined(hops), HIDDEN))
     return recorder.dense(hidden, CLASSES)
 
