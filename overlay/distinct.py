@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 Integers: TypeAlias = npt.NDArray[np.int64]
 #: Entries of a table of counts that a number may cost, and a table that is always cheap.
-_TABLE_SHARE, _SMALL_TABLE = 16, 1 << 16
+_TABLE_SHARE, _SMALL_TABLE = 4, 1 << 16
 
 
 class Distinct(NamedTuple):

@@ -50,12 +50,14 @@ def test_mapped_modules_by_hand() -> None:
         # 16 pairs, 5 adders of 5 bits, 2 of 7 bits, all followed by registers.
         module("plane_sums"): 16 * 4 + 5 * 6 + 2 * 8,
     }
+    ends = [module("vec_result", BITS=bits) for bits in (8, 16)]
     boxes = [module(path.stem) for path in BOXES]
     memory = module("ram_bank", DEPTH=1024, WIDTH=128, ADDRESS=10)
-    found = map_modules([*hand, *boxes, memory])
+    found = map_modules([*hand, *boxes, *ends, memory])
     assert [each.lut for each in found[: len(hand)]] == list(hand.values())
     assert found[-1].bram36 == block_rams(1024, 128, true_dual=False) == 4
-    for path, mapped in zip(BOXES, found[len(hand) : -1], strict=True):
+    assert found[-2].lut - found[-3].lut == area_constant("lut_vec_lane_wide")
+    for path, mapped in zip(BOXES, found[len(hand) : -3], strict=True):
         usage = {"FF": mapped.ff, "LUT": mapped.lut, "BRAM": 0, "URAM": 0, "DSP": 0}
         assert box_of(path)["rtl_resource_usage"] == {name: str(units) for name, units in usage.items()}
 

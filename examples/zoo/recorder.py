@@ -166,9 +166,7 @@ class Recorder:
         """The ONNX model, checked in full."""
         self.nodes[-1].output[0] = "logits"
         logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["rows", output.width])
-        graph = helper.make_graph(
-            self.nodes, "zoo", list(self.inputs.values()), [logits], list(self.weights.values())
-        )
+        graph = helper.make_graph(self.nodes, "zoo", list(self.inputs.values()), [logits], list(self.weights.values()))
         used = sorted({node.op_type for node in self.nodes if node.domain == hgnn.DOMAIN})
         model = helper.make_model(
             graph,
@@ -236,7 +234,9 @@ class Recorder:
         self.weights[name] = numpy_helper.from_array(np.asarray(array), name)
         return Value(name, torch.from_numpy(np.asarray(array)))
 
-    def _add(self, operator: str, operands: Sequence[Value], tensor: torch.Tensor, domain: str = "", **values: Any) -> Value:
+    def _add(
+        self, operator: str, operands: Sequence[Value], tensor: torch.Tensor, domain: str = "", **values: Any
+    ) -> Value:
         name = f"{operator.lower()}{len(self.nodes)}"
         names = [operand.name for operand in operands]
         self.nodes.append(helper.make_node(operator, names, [name], name, domain=domain, **values))

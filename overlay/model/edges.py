@@ -83,7 +83,8 @@ def check_weights(bindings: Mapping[str, Binding], weights: str, edges: "EdgeSet
     found = bindings.get(weights)
     if not (isinstance(found, EdgeWeights) and edges.relations == (found.relation,) and isinstance(edges, EdgeSet)):
         raise BindingInvalidError(
-            f"'{weights}' means {meaning(found) if found else 'no input of the model'}, beside the edges '{edges.name}'",
+            f"'{weights}' means {meaning(found) if found else 'no input of the model'}, "
+            f"beside the edges '{edges.name}'",
             "weights of the edges of that relation",
             "correct the input binding (`--bind FILE`), or the operator's inputs",
         )

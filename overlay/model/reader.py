@@ -114,7 +114,8 @@ def bindings_of(model: onnx.ModelProto, overrides: Mapping[str, Binding] | None 
     if wrong:
         raise BindingInvalidError(
             "inputs of the model have another form than what they mean: " + "; ".join(wrong),
-            "float32 with two dimensions for features and means and with one for weights of edges, int64 with one for ids and edge types, "
+            "float32 with two dimensions for features and means and with one for weights of edges, "
+            "int64 with one for ids and edge types, "
             "an int64 scalar for counts, float32 with the batch and the sizes of a sample for samples",
             "correct the input binding (`--bind FILE`), the inputs' names, or the export",
         )
