@@ -92,8 +92,8 @@ def test_all_inputs_without_meaning_are_named_at_once() -> None:
     assert str(caught.value) == (
         "the meaning of these inputs is unknown: onnx::Gemm_0, x_, weights, X_paper\n"
         "  expected: metadata 'hetfab.inputs' in the model, or names such as x_<type>, n_<type>,"
-        " src_<relation or metapath>, dst_<relation or metapath>, M_<relation>_<relation>, M_self,"
-        " or src, dst and etype\n"
+        " src_<relation or metapath>, dst_<relation or metapath>, w_<relation>, M_<relation>_<relation>,"
+        " M_self, or src, dst and etype\n"
         "  do: say what they mean in a file and give it with --bind FILE; docs/binding.md describes the file"
     )
 

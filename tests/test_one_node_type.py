@@ -148,7 +148,7 @@ def test_weights_keep_seven_bits_of_the_largest_of_their_destination() -> None:
 def test_weights_are_those_of_the_edges_that_are_summed(weighted: Case) -> None:
     model = quantized(weighted).model
     bindings = bindings_of(model) | {"w_links": EdgeWeights(Relation("node", "likes", "node"))}
-    with pytest.raises(BindingInvalidError, match="'w_links' means weights of the edges of node-likes-node"):
+    with pytest.raises(BindingInvalidError, match="'w_links' means weights of the edges of likes"):
         compile_model(BoundModel(model, bindings), design_of(SMALL_GEOMETRY))
 
 
