@@ -617,7 +617,7 @@ def test_a_reference_that_the_program_was_not_compiled_from(
             "found": f"the reference '{name}'{kind} with SHA-256 {hashes[name]} is not what the program was "
             "compiled from",
             "expected": f"the model 'model.q.onnx' with SHA-256 {hashes['model.q.onnx']}",
-            "do": "give that quantized model with --reference, or compile this one",
+            "do": "give that quantized model, or compile this one",
         }
 
 
