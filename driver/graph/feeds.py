@@ -172,7 +172,8 @@ def edge_weights(graph: HeteroGraph, relation: Relation) -> npt.NDArray[np.float
     """The weight of each of a relation's edges: 1 / sqrt(edges out of its source * edges into its destination)."""
     edges = graph.relations[relation]
     out, into = (np.bincount(ends)[ends].astype(np.float64) for ends in (edges.source, edges.destination))
-    return (1 / np.sqrt(out * into)).astype(np.float32)
+    weights: npt.NDArray[np.float32] = (1 / np.sqrt(out * into)).astype(np.float32)
+    return weights
 
 
 def edge_types(
