@@ -284,7 +284,7 @@ def test_inputs_without_meaning_are_named_at_once(fail: Failure, files: Path) ->
     )
     assert error["expected"] == (
         f"metadata '{METADATA_KEY}' in the model, or names such as x_<type>, n_<type>, src_<relation or metapath>,"
-        " dst_<relation or metapath>, M_<relation>_<relation>, M_self, or src, dst and etype"
+        " dst_<relation or metapath>, w_<relation>, M_<relation>_<relation>, M_self, or src, dst and etype"
     )
     assert "--bind FILE" in error["do"]
 

@@ -180,9 +180,10 @@ def _functions_of(lowered: LoweredModel, lanes: int) -> dict[str, int]:
 
 
 def _check_functions(lowered: LoweredModel, design: Design) -> None:
-    """Refuses a design whose engines lack attention, tables or normalization where layers have them."""
+    """Refuses a design whose engines lack attention, tables, normalization or weights where layers have them."""
     geometry = design.geometry
-    wanted = _functions_of(lowered, geometry.lanes)
+    weighted = any(each.edges.weighted for layer in lowered.layers for each in layer.aggregations)
+    wanted = _functions_of(lowered, geometry.lanes) | {"agg_weights": int(weighted)}
     short = {name: need for name, need in wanted.items() if need > getattr(geometry, name)}
     if short:
         raise DesignInvalidError(
