@@ -43,7 +43,7 @@ def test_compile_refuses_a_design_that_does_not_fit(demo_files: DemoFiles, tmp_p
         for name, there in board.items()
         if need[name] > there
     ]
-    assert "dsp: needs 2,087 (modelled), there are 220" in short
+    assert "dsp: needs 2,100 (modelled), there are 220" in short
     assert error["found"] == "the design 'large' does not fit the board 'pynq-z2': " + "; ".join(short)
     assert error["expected"] == "a design within the board's resources"
     assert error["do"] == "make the array or the buffers smaller, or choose a larger board"

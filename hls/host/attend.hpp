@@ -225,8 +225,9 @@ void add_weighted_rows(const AttendTile& tile, const HostAttention<Z, Beat>& arr
         const unsigned char* const row = arrays.features(first + edge) + std::size_t{group_channels} * group;
 #pragma GCC unroll 8
         for (unsigned one = 0; one < Groups; one++) {
-            totals[one] += widened<Group>(row + std::size_t{group_channels} * one) *
-                           static_cast<std::uint32_t>(scores.weight(edge, heads[one]));
+            GroupSums features;
+            widen<Group>(row + std::size_t{group_channels} * one, features);
+            totals[one] += features * static_cast<std::uint32_t>(scores.weight(edge, heads[one]));
         }
     }
     for (unsigned one = 0; one < Groups; one++) {
