@@ -74,13 +74,14 @@ class _Stop:
 
 def _stops(bound: BoundProgram) -> list[_Stop]:
     """As few ends as let each tensor be read."""
-    lives = sorted(_lives(bound), key=lambda life: life[1])
     stops: list[_Stop] = []
-    for written, last, name in lives:
-        if stops and stops[-1].instructions >= written:
-            stops[-1] = replace(stops[-1], names=(*stops[-1].names, name))
+    overwritten = -1
+    for written, last, name in sorted(_lives(bound), key=lambda life: life[1]):
+        if written <= overwritten:
+            stops[-1] = _Stop(max(stops[-1].instructions, written), (*stops[-1].names, name))
         else:
-            stops.append(_Stop(last, (name,)))
+            overwritten = last
+            stops.append(_Stop(written, (name,)))
     return stops
 
 
@@ -88,7 +89,7 @@ def _lives(bound: BoundProgram) -> Iterator[tuple[int, int, str]]:
     """Of each tensor, the fewest and the most instructions after which memory holds it, and its name."""
     end = len(bound.words)
     if not bound.program.images:
-        yield from ((0, end, name) for name in names_in_order(bound))
+        yield from ((end, end, name) for name in names_in_order(bound))
         return
     layers = {layer.name: index for index, layer in enumerate(bound.program.layers)}
     images = [bound.program.image(name) for name in names_in_order(bound)]
