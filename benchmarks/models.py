@@ -141,6 +141,9 @@ def report(models: dict[str, dict[str, Any]]) -> Report:
         "max_logit_lsb": max(each["max_logit_lsb"] for each in models.values()),
         "max_f1_drop": max(each["float_f1"] - each["overlay_f1"] for each in models.values()),
         "geomean_time_ratio": math.exp(statistics.fmean(math.log(ratio) for ratio in ratios.values())),
+        "time_ratios": ratios,
+        "dblp_han_time_ratio": ratios.get("dblp_han"),
+        "peak_mb": max(each["peak_mb"] for each in models.values()),
         "models": models,
     }
     return Report(f"{len(models)} models at W8A8 on the emulated overlay, measured", _HEADINGS, rows, values)

@@ -21,6 +21,7 @@ typedef std::int16_t StoredHeads __attribute__((vector_size(8)));
 typedef std::int32_t Heads __attribute__((vector_size(16)));
 // So many products of 12 by 8 bits fit 31 bits.
 constexpr unsigned edges_per_sum = 2048;
+static_assert(edges_per_sum % 2 == 0, "edges are added in pairs");
 static_assert(std::uint64_t{edges_per_sum} * 4095 * 255 < (std::uint64_t{1} << 31), "sums fit 32 bits");
 
 inline Heads heads_at(const unsigned char* place) {
@@ -40,6 +41,16 @@ struct HostWeights12 {
     std::array<std::int32_t, isa::exponentials + 1> of_gap = {};
 
     HostWeights12() { std::copy(std::begin(exponentials), std::end(exponentials), of_gap.begin()); }
+
+    Heads at(Heads gaps) const {
+#if defined(__AVX2__)
+        return reinterpret_cast<Heads>(
+            _mm_i32gather_epi32(of_gap.data(), reinterpret_cast<__m128i>(gaps), 4));
+#else
+        return Heads{of_gap[static_cast<unsigned>(gaps[0])], of_gap[static_cast<unsigned>(gaps[1])],
+                     of_gap[static_cast<unsigned>(gaps[2])], of_gap[static_cast<unsigned>(gaps[3])]};
+#endif
+    }
 };
 
 // The arrays of an attend in mapped memory.
@@ -161,26 +172,35 @@ class HostScores {
         }
     }
 
-    // Puts the weights in place of the logits.
-    void weigh() {
-        static const HostWeights12 weights;
+    // The weights of two edges at a time, the second one's in the high halves; a missing one weighs nothing.
+    void weigh(unsigned count) {
+        const std::size_t beats = std::size_t{Beats} * ((count + 1) / 2);
+        pairs_.resize(beats);
         for (unsigned beat = 0; beat < Beats; beat++) sums_[beat] = Heads{};
-        for (std::size_t place = 0; place < heads_.size(); place++) {
-            const Heads gaps = least(maxima_[place % Beats] - heads_[place], isa::exponentials);
-            for (unsigned head = 0; head < scores_per_beat; head++) {
-                heads_[place][head] = weights.of_gap[static_cast<unsigned>(gaps[head])];
+        for (unsigned edge = 0; edge < count; edge += 2) {
+            for (unsigned beat = 0; beat < Beats; beat++) {
+                const Heads low = weights(edge, beat);
+                const Heads high = edge + 1 < count ? weights(edge + 1, beat) : Heads{};
+                sums_[beat] += low + high;
+                pairs_[std::size_t{Beats} * (edge / 2) + beat] = low | high << 16;
             }
-            sums_[place % Beats] += heads_[place];
         }
     }
-    std::int32_t weight(unsigned edge, unsigned head) const {
-        return heads_[std::size_t{Beats} * edge + head / scores_per_beat][head % scores_per_beat];
+    // The weights of a head for edges 2 pair and 2 pair + 1.
+    const std::int32_t* pair_of_weights(unsigned pair) const {
+        return reinterpret_cast<const std::int32_t*>(&pairs_[std::size_t{Beats} * pair]);
     }
 
     // The sum of a head's weights: 12 bits of at most 65,535 edges.
     std::int64_t sum(unsigned head) const { return sums_[head / scores_per_beat][head % scores_per_beat]; }
 
   private:
+    Heads weights(unsigned edge, unsigned beat) const {
+        static const HostWeights12 weights;
+        const Heads gaps = least(maxima_[beat] - heads_[std::size_t{Beats} * edge + beat], isa::exponentials);
+        return weights.at(gaps);
+    }
+
     static void add_logits(const AttendTile& tile, const unsigned char* source, const unsigned char* target,
                            const unsigned char* type, Heads* logits) {
         const auto slope = static_cast<std::int32_t>(tile.factor);
@@ -209,11 +229,33 @@ class HostScores {
     }
 
     std::vector<Heads> heads_;
+    std::vector<Heads> pairs_;
     Heads maxima_[Beats];
     Heads sums_[Beats];
 };
 
-// Adds the weighted rows of edges to the sums of `Groups` groups of channels; at most edges_per_sum edges.
+// Adds, for each channel of a group, the products of two rows with a pair of weights.
+template <class Group>
+void add_weighted_pair(const unsigned char* first, const unsigned char* second, std::int32_t weights,
+                       GroupSums& sums) {
+#if defined(__AVX2__)
+    const __m128i channels = _mm_unpacklo_epi8(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(first)),
+                                               _mm_loadl_epi64(reinterpret_cast<const __m128i*>(second)));
+    const __m256i pairs =
+        std::is_same_v<Group, SignedGroup> ? _mm256_cvtepi8_epi16(channels) : _mm256_cvtepu8_epi16(channels);
+    sums += reinterpret_cast<GroupSums>(_mm256_madd_epi16(pairs, _mm256_set1_epi32(weights)));
+#else
+    GroupSums one;
+    GroupSums other;
+    widen<Group>(first, one);
+    widen<Group>(second, other);
+    sums += one * static_cast<std::uint32_t>(weights & 0xffff) +
+            other * static_cast<std::uint32_t>(weights >> 16);
+#endif
+}
+
+// Adds the weighted rows of edges, two at a time, to the sums of `Groups` groups of channels; at most
+// edges_per_sum edges, from an even one on.
 template <class Group, unsigned Groups, unsigned Beats, class Z, class Beat>
 void add_weighted_rows(const AttendTile& tile, const HostAttention<Z, Beat>& arrays,
                        const HostScores<Beats>& scores, unsigned first, unsigned begin, unsigned end,
@@ -221,13 +263,15 @@ void add_weighted_rows(const AttendTile& tile, const HostAttention<Z, Beat>& arr
     GroupSums totals[Groups] = {};
     unsigned heads[Groups];
     for (unsigned one = 0; one < Groups; one++) heads[one] = (group + one) / tile.head_groups;
-    for (unsigned edge = begin; edge < end; edge++) {
-        const unsigned char* const row = arrays.features(first + edge) + std::size_t{group_channels} * group;
+    for (unsigned edge = begin; edge < end; edge += 2) {
+        const std::size_t place = std::size_t{group_channels} * group;
+        const unsigned char* const row = arrays.features(first + edge) + place;
+        const unsigned char* const next = arrays.features(first + std::min(edge + 1, end - 1)) + place;
+        const std::int32_t* const weights = scores.pair_of_weights(edge / 2);
 #pragma GCC unroll 8
         for (unsigned one = 0; one < Groups; one++) {
-            GroupSums features;
-            widen<Group>(row + std::size_t{group_channels} * one, features);
-            totals[one] += features * static_cast<std::uint32_t>(scores.weight(edge, heads[one]));
+            const std::size_t channel = std::size_t{group_channels} * one;
+            add_weighted_pair<Group>(row + channel, next + channel, weights[heads[one]], totals[one]);
         }
     }
     for (unsigned one = 0; one < Groups; one++) {
@@ -278,7 +322,7 @@ void attend_destinations(const AttendTile& tile, const HostAttention<Z, Beat>& a
     for (unsigned row = 0; row < tile.rows.rows; row++) {
         const unsigned count = arrays.edges().degree(row);
         scores.compare(tile, arrays, row, first, count);
-        scores.weigh();
+        scores.weigh(count);
         std::int64_t sums[D::agg_groups * group_channels] = {};
         if (tile.rows.is_unsigned) {
             add_weighted_edges<UnsignedGroup>(tile, arrays, scores, first, count, sums);
