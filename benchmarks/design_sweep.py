@@ -33,14 +33,18 @@ def main() -> None:
     """Prints the table and the JSON line."""
     parser = argument_parser(__doc__)
     parser.add_argument("--board", default="pynq-z2", help="the board whose designs are compared")
+    parser.add_argument(
+        "--design", help="the default design whose arrays and buffers vary; that of the board if left out"
+    )
     arguments = parser.parse_args()
+    base = default_design(arguments.design or arguments.board)
     dense = [mlp(8, 8), mlp(4, 4), sehgnn(64, 8, 8), sehgnn(512, 4, 4)]
     lowered = [workload.lowered() for workload in dense]
     ranked: list[tuple[float, Design]] = []
     points = 0
-    for geometry in candidates(default_design(arguments.board).geometry):
+    for geometry in candidates(base.geometry):
         points += 1
-        design = replace(default_design(arguments.board), geometry=geometry)
+        design = replace(base, geometry=geometry)
         if not holds(design):
             continue
         try:
@@ -58,8 +62,8 @@ def main() -> None:
     rows = [_row(design, [*dense, *models]) for _, design in ranked[:_TIMED]]
     names = [*(f"{w.name} w{w.weight_bits}a{w.activation_bits}" for w in dense), *(w.name for w in models)]
     headings = ["GEMM-D", "GEMM-L", "weight words", "LUT", "FF", "DSP", "BRAM36", *(f"{name} ms" for name in names)]
-    values = {"board": arguments.board, "points": points, "fitting": len(ranked), "best": ranked[0][1].as_dict()}
-    title = f"the best of {points} designs for {arguments.board}, modelled"
+    values = {"board": base.board, "points": points, "fitting": len(ranked), "best": ranked[0][1].as_dict()}
+    title = f"the best of {points} designs like {base.name}, modelled"
     publish(Report(title, headings, rows, values), arguments.as_json)
 
 

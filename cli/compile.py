@@ -87,12 +87,12 @@ def command(
     from hetfab.driver.graph.model_inputs import model_bindings
     from hetfab.driver.report import planned_rows
     from hetfab.overlay.bind import bind
-    from hetfab.overlay.compiler.compile import compile_model
+    from hetfab.overlay.compiler.compile import compile_model, suited_design
     from hetfab.overlay.compiler.first_projection import FirstProjection
     from hetfab.overlay.compiler.lowering import lower
     from hetfab.overlay.compiler.model_plan import plan_model
     from hetfab.overlay.costs.resources import check_fits, resource_rows
-    from hetfab.overlay.design import default_design, read_design
+    from hetfab.overlay.design import read_design
     from hetfab.overlay.files import check_outputs
     from hetfab.overlay.isa.codec import ReduceSource
     from hetfab.overlay.model.bound_model import BoundModel
@@ -108,11 +108,13 @@ def command(
     read = read_model(model)
     if takes_samples(bindings_of(read)):
         return _on_samples(model, design, split, output)
-    chosen = default_design() if design is None else read_design(design)
-    check_fits(chosen)
+    given = None if design is None else read_design(design)
+    if given is not None:
+        check_fits(given)
     opened = None if graph is None else read_graph(graph)
     bound_model = BoundModel(read, model_bindings(read, opened))
     layers = lower(read, bound_model.bindings)
+    chosen = given or suited_design(layers)
     facts = known_graph(opened, workload, layers)
     source = ReduceSource[rows.upper()]
     plan = plan_model(layers, chosen, facts, FirstProjection(first_projection), split, source)

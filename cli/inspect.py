@@ -84,9 +84,12 @@ def command(model: Path, graph: Path | None, bind: Path | None, design: Path | N
 def _plan(opened: "BoundModel", graph: "HeteroGraph", design: Path | None) -> "ModelPlan":
     """What `hetfab compile` would choose for a design."""
     from hetfab.driver.graph.facts import graph_facts
+    from hetfab.overlay.compiler.compile import suited_design
     from hetfab.overlay.compiler.lowering import lower
     from hetfab.overlay.compiler.model_plan import plan_model
-    from hetfab.overlay.design import default_design, read_design
+    from hetfab.overlay.design import read_design
 
     layers = lower(opened.model, opened.bindings)
-    return plan_model(layers, default_design() if design is None else read_design(design), graph_facts(graph, layers))
+    return plan_model(
+        layers, suited_design(layers) if design is None else read_design(design), graph_facts(graph, layers)
+    )

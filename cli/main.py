@@ -48,6 +48,7 @@ COMMANDS: dict[str, Entry] = {
     "compile": Entry("hetfab.cli.compile", "Turn a quantized model into a program for an overlay."),
     "build": Entry("hetfab.cli.build", "Build the bitstream of a design with Vitis HLS and Vivado."),
     "run": Entry("hetfab.cli.run", "Run a program on a graph."),
+    "compare": Entry("hetfab.cli.compare", "Compare all tensors of a model, quantized and on the overlay."),
     "demo": Entry("hetfab.cli.demo", "Take a small model on a generated graph through all steps."),
     "lint": Entry("hetfab.cli.lint", "Check HLS sources, hetfab's own kernels without any."),
     "doctor": Entry("hetfab.cli.doctor", "Show what is installed and what programs can run on here."),

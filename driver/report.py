@@ -54,7 +54,7 @@ def open_quantized(path: Path, program: Program) -> "onnx.ModelProto":
         raise ReferenceMismatchError(
             f"the reference '{path}'{kind} with SHA-256 {found[:16]} is not what the program was compiled from",
             f"the model '{program.model_name}' with SHA-256 {program.model_hash[:16]}",
-            "give that quantized model with --reference, or compile this one",
+            "give that quantized model, or compile this one",
         )
     return read
 

@@ -71,6 +71,21 @@ def read_samples(path: Path, shape: tuple[int, ...]) -> SampleSet:
     return SampleSet(samples.astype(np.float32), None if labels is None else labels.astype(np.int64))
 
 
+def one_sample(samples: SampleSet, number: int) -> npt.NDArray[np.float32]:
+    """One of the samples, as a batch: float32 [1, *shape].
+
+    Raises:
+        SamplesInvalidError: There is no such sample.
+    """
+    if not 0 <= number < len(samples.samples):
+        raise SamplesInvalidError(
+            f"sample {number} was asked for",
+            f"a number from 0 to {len(samples.samples) - 1}, the last of the file",
+            "give another number, or a file with more samples",
+        )
+    return samples.samples[number : number + 1]
+
+
 def _invalid(found: str) -> SamplesInvalidError:
     return SamplesInvalidError(
         found,

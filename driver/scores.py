@@ -32,6 +32,8 @@ def predictions(logits: Logits, *, multilabel: bool) -> npt.NDArray[Any]:
 def f1_scores(graph: HeteroGraph, node_type: str, logits: Logits) -> F1 | None:
     """Micro and macro F1 on the test split, else on all labelled nodes; None without labels.
 
+    Also None where the output is no logits of the labels' classes: a row for each node and a column for each class.
+
     Args:
         graph: Holds labels and splits.
         node_type: Whose rows the logits are.
@@ -41,6 +43,9 @@ def f1_scores(graph: HeteroGraph, node_type: str, logits: Logits) -> F1 | None:
     if labels is None:
         return None
     multilabel = labels.ndim == 2
+    classes = labels.shape[1] if multilabel else int(labels.max(initial=-1)) + 1
+    if logits.shape != (len(labels), classes):
+        return None
     rows = graph.splits.get(node_type, {}).get("test")
     part = "labelled" if rows is None else "test"
     if rows is None:

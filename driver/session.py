@@ -237,6 +237,15 @@ class Resident:
         for piece in bind_features(self.bound, features):
             self._stream.write(piece.segment, piece.content, piece.offset)
 
+    def content(self, segment: Segment) -> npt.NDArray[np.uint8]:
+        """What the device left in a segment.
+
+        Raises:
+            OverlayStateError: The memory was freed.
+        """
+        self._check_held()
+        return self._stream.read(segment)[: self.bound.sizes[segment]].copy()
+
     def _check_held(self) -> None:
         if not self._stream.loaded:
             raise OverlayStateError("the bound program's memory was freed", "a resident program", "load it again")

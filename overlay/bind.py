@@ -47,11 +47,12 @@ _OFFSET_LIMIT = 1 << isa().offset_bits
 
 
 class IncomingEdges(NamedTuple):
-    """Edges ordered by destination: indptr [destinations + 1], sources [edges], types [edges] where they have some."""
+    """Edges ordered by destination: indptr [destinations + 1], sources [edges], types or weights [edges] if any."""
 
     indptr: npt.NDArray[np.integer[Any]]
     sources: npt.NDArray[np.integer[Any]]
     types: npt.NDArray[np.integer[Any]] | None = None
+    weights: npt.NDArray[np.floating[Any]] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -339,20 +340,31 @@ def _all_edges(program: Program, graph: GraphArrays) -> dict[str, _EdgeArrays]:
 
 def _vertex_edges(edges: Edges, program: Program, graph: GraphArrays) -> _EdgeArrays:
     """Edges from vertices, of the graph or of a pattern."""
+    weights = None
     if edges.of_graph:
-        indptr, sources, types = graph.edges[edges.name]
+        indptr, sources, types, weights = graph.edges[edges.name]
     else:
         starts = program.stack(edges.source_type).starts(graph.counts)
         indptr, sources, types = pattern_edges(edges.pattern, starts)
     rows = graph.counts[edges.source_type]
     marks = np.asarray(types, np.int64) if edges.typed and types is not None else None
+    if edges.weighted and weights is not None:
+        if np.abs(weights).max(initial=0) > 1:
+            raise LimitExceededError(
+                f"the edges '{edges.name}' have a weight of {np.abs(weights).max():g}",
+                "weights of at most 1 in magnitude, for which the program's sums are proven",
+                "divide the weights, and multiply the layer behind them",
+            )
+        marks, fractions = layouts.edge_weights(indptr, weights)
     if marks is not None and rows > layouts.MARKED_ROWS:
         raise LimitExceededError(
-            f"the edges '{edges.name}' have types and lead from {rows:,} vertices",
-            f"at most {layouts.MARKED_ROWS:,}, what an id beside a type can name",
+            f"the edges '{edges.name}' have {'weights' if edges.weighted else 'types'} and lead from {rows:,} vertices",
+            f"at most {layouts.MARKED_ROWS:,}, what an id beside them can name",
             "use a smaller graph",
         )
-    if edges.total:
+    if edges.weighted and weights is not None:
+        records = layouts.weighted_records(indptr, fractions)
+    elif edges.total:
         records = layouts.scaled_records(indptr, np.full(len(indptr) - 1, 1 << Q8_BITS))
     else:
         records = layouts.destination_records(indptr)
@@ -362,7 +374,7 @@ def _vertex_edges(edges: Edges, program: Program, graph: GraphArrays) -> _EdgeAr
 def _check_degrees(program: Program, arrays: Mapping[str, _EdgeArrays]) -> None:
     for edges in program.edges:
         degree, most = int(np.diff(arrays[edges.name].indptr).max(initial=0)), program.limits.largest_degree
-        if edges.total:
+        if edges.total or (edges.weighted and edges.of_graph):
             # A sum has 8 fraction bits, and other terms join it within 32 bits.
             most //= _TOTAL_SHARE
         if degree > most:

@@ -17,7 +17,7 @@ from hetfab.overlay.errors import DesignInvalidError, why_unreadable
 from hetfab.overlay.isa.spec import evaluate, isa
 
 #: Names of default designs: for models on graphs, and for networks on samples.
-DEFAULT_DESIGN, IMAGE_DESIGN = "pynq-z2", "pynq-z2-images"
+DEFAULT_DESIGN, IMAGE_DESIGN, ATTENTION_DESIGN = "pynq-z2", "pynq-z2-images", "pynq-z2-attention"
 _DEFAULTS = Path(__file__).parent / "designs"
 #: Smallest and largest value, and what it must be a multiple of: a chain of DSPs serves two rows, a word of
 #: accumulators is whole groups of the vector engines' lanes, a word of SGB's bitmap has 64 columns.
@@ -195,7 +195,7 @@ class Design:
 
 
 def default_design(name: str = DEFAULT_DESIGN) -> Design:
-    """A default design: that of a board, or ``IMAGE_DESIGN``."""
+    """A default design: that of a board, ``IMAGE_DESIGN`` or ``ATTENTION_DESIGN``."""
     return read_design(_DEFAULTS / f"{name}.json")
 
 

@@ -21,6 +21,8 @@ MARKED_ID_BYTES = 4
 _MARK_PLACE = 24
 #: Vertices that such an id can name.
 MARKED_ROWS = 1 << _MARK_PLACE
+#: What rounds to more than the largest weight.
+_WEIGHT_LIMIT = 127.5
 
 
 def padded(count: int, unit: int) -> int:
@@ -179,6 +181,31 @@ def scaled_records(indptr: npt.NDArray[np.integer[Any]], factors: IntArray) -> B
         factors: Of each destination, 0 to 511, so that the product fits the reciprocal's 17 bits.
     """
     return _records(indptr, factors << Q8_BITS, np.zeros_like(factors))
+
+
+def weighted_records(indptr: npt.NDArray[np.integer[Any]], fractions: IntArray) -> Bytes:
+    """The layout 'destinations' of edges whose integer weights have ``fractions`` (0 to 16) fraction bits, [N]."""
+    return _records(indptr, 1 << 16 - fractions, np.zeros_like(fractions))
+
+
+def edge_weights(
+    indptr: npt.NDArray[np.integer[Any]], weights: npt.NDArray[np.floating[Any]]
+) -> tuple[IntArray, IntArray]:
+    """Weights of edges as int8, with as many fraction bits as the largest weight of their destination leaves room for.
+
+    Args:
+        indptr: ``[destinations + 1]``.
+        weights: Of each edge, at most 1 in magnitude.
+
+    Returns:
+        The integers, and the fraction bits of each destination, 0 to 16.
+    """
+    wide, degrees = weights.astype(np.float64), np.diff(indptr)
+    largest = np.zeros(len(degrees))
+    np.maximum.at(largest, np.repeat(np.arange(len(degrees)), degrees), np.abs(wide))
+    fits = largest[:, None] * np.exp2(np.arange(17)) < _WEIGHT_LIMIT
+    fractions = fits.sum(axis=1) - 1
+    return np.floor(np.ldexp(wide, np.repeat(fractions, degrees)) + 0.5).astype(np.int64), fractions
 
 
 def _records(indptr: npt.NDArray[np.integer[Any]], reciprocal: IntArray, exponent: IntArray) -> Bytes:

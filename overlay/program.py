@@ -232,7 +232,7 @@ class Edges:
         table_rows: Of features: rows of the table that is read, one for each column, or two where features are signed.
         part: Of features: which part of their non-zeros.
         parts: Of features: how many parts there are.
-        weighted: Of features: whether ids hold weights.
+        weighted: Whether ids hold weights: of features their values, of a relation those that its ends' degrees give.
         stacked: Whether these are the edges of all ``relations`` among the rows of the stack ``source_type``.
         self_loops: Of stacked edges: whether each row has one to itself, of a type of its own.
         typed: Whether ids hold types: the relation's number, or the part's.

@@ -84,12 +84,7 @@ def quantize(
         CalibrationDataError: There is no feed, or no row to compare candidates on.
     """
     model, bindings, evaluation = given.model, given.bindings, given.evaluation
-    if is_quantized(model):
-        raise AlreadyQuantizedError(
-            "the model is quantized already: it has 'Quant' operators",
-            "a float model",
-            "compile it as it is (`hetfab compile`), or give the float model",
-        )
+    check_float(model)
     graph = rewrite(parse_layers(model))
     points = find_points(graph)
     check_aggregations(graph, bindings)
@@ -123,6 +118,35 @@ def quantize(
     check_model(chosen, "the quantized model")
     divergences = {name: entry[0] for name, entry in candidates.items()}
     return QuantizedModel(chosen, bindings_of(chosen), widths, best, divergences, kept)
+
+
+def rewritten(given: FedModel) -> FedModel:
+    """The float model whose tensors a quantized model of the same names and layouts holds as integers.
+
+    Args:
+        given: As for ``quantize``.
+
+    Raises:
+        AlreadyQuantizedError: The model is quantized.
+        OperatorsUnsupportedError: The model has layers that the overlay does not execute.
+    """
+    check_float(given.model)
+    graph = rewrite(parse_layers(given.model))
+    return replace(given, model=write_float(graph, given.bindings, constants_of(given.model), opset(given.model)))
+
+
+def check_float(model: onnx.ModelProto) -> None:
+    """Refuses a quantized model.
+
+    Raises:
+        AlreadyQuantizedError: It is one.
+    """
+    if is_quantized(model):
+        raise AlreadyQuantizedError(
+            "the model is quantized already: it has 'Quant' operators",
+            "a float model",
+            "compile it as it is (`hetfab compile`), or give the float model",
+        )
 
 
 def _weight_bits(layer: Dense, widths: Widths) -> int:

@@ -155,9 +155,13 @@ class _Writer(GraphWriter):
         ends = [layer.source, layer.destination]
         rows, scale = self.stored_name(layer.input), self.scale_of(layer.input)
         match layer:
-            case SegMean() | SegSum():
-                operator = "QSegMean" if isinstance(layer, SegMean) else "QSegSum"
-                self.add(operator, [rows, *ends, self.count(layer), scale], layer.output, hgnn.DOMAIN)
+            case SegMean():
+                self.add("QSegMean", [rows, *ends, self.count(layer), scale], layer.output, hgnn.DOMAIN)
+            case SegSum(weights=None):
+                self.add("QSegSum", [rows, *ends, self.count(layer), scale], layer.output, hgnn.DOMAIN)
+            case SegSum(weights=str(weights)):
+                inputs = [rows, *ends, weights, self.count(layer), scale]
+                self.add("QSegSumWeighted", inputs, layer.output, hgnn.DOMAIN)
             case EdgeAttention():
                 inputs = [rows, *map(self.score_name, (layer.source_scores, layer.destination_scores)), *ends]
                 if layer.types is not None and layer.bias is not None:

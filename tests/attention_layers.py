@@ -84,7 +84,8 @@ class Layer:
         for row, (first, end) in enumerate(zip(self.indptr[:-1], self.indptr[1:], strict=True)):
             for head in range(self.heads):
                 logits = [self.logit(row, edge, head) for edge in range(first, end)]
-                gaps = [max(logits) - logit for logit in logits]
+                largest = max(logits, default=0)
+                gaps = [largest - logit for logit in logits]
                 weights = np.array([table[gap] if gap <= LARGEST_GAP else 0 for gap in gaps], np.int64)
                 channels = slice(head * width, (head + 1) * width)
                 values = self.features[self.sources[first:end], channels].astype(np.int64)

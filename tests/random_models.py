@@ -80,6 +80,15 @@ class ModelBuilder:
         inputs = [rows, *ends, self._count(node_type)]
         return self._sized(self._node(operator, *inputs, domain=hgnn.DOMAIN), self.widths[rows])
 
+    def weighted_sum(self, rows: str, relation: str, node_type: str) -> str:
+        """The sum over a relation into a type, times weights by the ends' degrees."""
+        ends = [f"{end}_{relation}" for end in ("src", "dst")]
+        for end in ends:
+            self._input(end, onnx.TensorProto.INT64, [f"E_{relation}"])
+        self._input(f"w_{relation}", onnx.TensorProto.FLOAT, [f"E_{relation}"])
+        inputs = [rows, *ends, f"w_{relation}", self._count(node_type)]
+        return self._sized(self._node("SegSumWeighted", *inputs, domain=hgnn.DOMAIN), self.widths[rows])
+
     def total(self, terms: list[str]) -> str:
         """The sum of terms of one shape."""
         result = terms[0]

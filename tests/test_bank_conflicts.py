@@ -369,9 +369,9 @@ def found(default_geometry: Geometry) -> dict[str, Found]:
     # A window smaller than the transposed graph, so that it is walked twice.
     geometry = replace(default_geometry, engines=tuple(engine.name for engine in isa().engines), sgb_ids=64)
     geometry = replace(geometry, res_words=64, exp_words=64, dwp_words=64, mid_words=64, gather_beats=8)
-    functions = replace(geometry, fun_words=64, norm_words=64)
+    functions = replace(geometry, fun_words=64, norm_words=64, agg_heads=4)
     plain = {f"plain {name}": words for name, words in (*vectors(), *pixels())}
-    return recorded(functions, modes(functions)) | recorded(replace(geometry, fun_words=0, norm_words=0), plain)
+    return recorded(functions, modes(functions)) | recorded(geometry, plain)
 
 
 def recorded(geometry: Geometry, programs: dict[str, list[int]]) -> dict[str, Found]:

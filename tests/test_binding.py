@@ -16,12 +16,14 @@ from hetfab.overlay.model.binding import (
     METADATA_KEY,
     Binding,
     EdgeTypes,
+    EdgeWeights,
     End,
     Features,
     MetapathEnd,
     MetapathMean,
     NamedEnd,
     NamedMean,
+    NamedWeights,
     NodeCount,
     RelationEnd,
     Samples,
@@ -68,6 +70,7 @@ SCHEMA = GraphSchema(
             StackedEnd(SCHEMA.types, SCHEMA.relations, True, End.DESTINATION),
         ),
         ("etype", EdgeTypes((), (), True), EdgeTypes(SCHEMA.types, SCHEMA.relations, True)),
+        ("w_pa", NamedWeights("pa"), EdgeWeights(PA)),
         ("M_self", NamedMean("self"), MetapathMean((), "paper")),
         ("M_pa", NamedMean("pa"), MetapathMean((PA,), "author")),
         (
@@ -89,8 +92,8 @@ def test_all_inputs_without_meaning_are_named_at_once() -> None:
     assert str(caught.value) == (
         "the meaning of these inputs is unknown: onnx::Gemm_0, x_, weights, X_paper\n"
         "  expected: metadata 'hetfab.inputs' in the model, or names such as x_<type>, n_<type>,"
-        " src_<relation or metapath>, dst_<relation or metapath>, M_<relation>_<relation>, M_self,"
-        " or src, dst and etype\n"
+        " src_<relation or metapath>, dst_<relation or metapath>, w_<relation>, M_<relation>_<relation>,"
+        " M_self, or src, dst and etype\n"
         "  do: say what they mean in a file and give it with --bind FILE; docs/binding.md describes the file"
     )
 
@@ -158,7 +161,7 @@ def test_a_path_with_two_readings_is_refused() -> None:
             {"kind": "feature", "type": "paper"},
             "the kind is 'feature'",
             "an object whose kind is one of features, samples, node_count, named_end, relation_end, metapath_end,"
-            " stacked_end, edge_types, named_mean, metapath_mean",
+            " stacked_end, edge_types, named_weights, edge_weights, named_mean, metapath_mean",
         ),
         ({"kind": "features"}, "the members are kind", "kind, type"),
         ({"kind": "features", "type": "a", "x": 1}, "the members are kind, type, x", "kind, type"),

@@ -284,7 +284,7 @@ def test_inputs_without_meaning_are_named_at_once(fail: Failure, files: Path) ->
     )
     assert error["expected"] == (
         f"metadata '{METADATA_KEY}' in the model, or names such as x_<type>, n_<type>, src_<relation or metapath>,"
-        " dst_<relation or metapath>, M_<relation>_<relation>, M_self, or src, dst and etype"
+        " dst_<relation or metapath>, w_<relation>, M_<relation>_<relation>, M_self, or src, dst and etype"
     )
     assert "--bind FILE" in error["do"]
 
@@ -617,7 +617,7 @@ def test_a_reference_that_the_program_was_not_compiled_from(
             "found": f"the reference '{name}'{kind} with SHA-256 {hashes[name]} is not what the program was "
             "compiled from",
             "expected": f"the model 'model.q.onnx' with SHA-256 {hashes['model.q.onnx']}",
-            "do": "give that quantized model with --reference, or compile this one",
+            "do": "give that quantized model, or compile this one",
         }
 
 

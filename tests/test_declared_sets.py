@@ -341,8 +341,8 @@ def test_a_set_that_is_too_small_is_caught(emulator: Emulator, library: Path, na
 @pytest.mark.parametrize(
     ("name", "number", "text"),
     [
-        ("matmul", 0, "engine 'gemm_d', instruction 4: reads word 3 of act_d_ram; declared are words 0 to 2"),
-        ("matmul_planes", 0, "engine 'gemm_l', instruction 4: reads word 7 of act_l_ram; declared are words 0 to 6"),
+        ("matmul", 0, "engine 'gemm_d', instruction 7: reads word 3 of act_d_ram; declared are words 0 to 2"),
+        ("matmul_planes", 0, "engine 'gemm_l', instruction 7: reads word 7 of act_l_ram; declared are words 0 to 6"),
         (
             "requantize of GEMM-L",
             2,
@@ -364,7 +364,7 @@ def test_rows_of_dram_are_named_with_their_distance(emulator: Emulator, library:
     shorten(library, isa().engine("store").id << 4 | operation.opcode, 1)
     base = BASES[Segment.FEATURES]
     assert run(emulator, "store_rows")[1] == (
-        f"engine 'store', instruction 4: writes bytes {base:#x} to {base + 63:#x} of dram; "
+        f"engine 'store', instruction 7: writes bytes {base:#x} to {base + 63:#x} of dram; "
         f"declared are bytes {base:#x} to {base + 55:#x} in 2 rows, 128 bytes apart"
     )
 

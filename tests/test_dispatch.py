@@ -482,13 +482,13 @@ def test_the_run_log_counts_what_each_instruction_did(device: Device) -> None:
     assert list(log["macs"]) == [0, *macs, 0, 0, 0] * 2
     assert np.array_equal(log["cycles"][:6], log["cycles"][6:])
     # GEMM-D: a block of 16 steps, and 4 trips to drain it. GEMM-L: two blocks of 3 rows, 2 slices of 2 words of 3
-    # planes each, and 3 trips to drain the second.
+    # planes each, and 3 trips to drain the second. The design has functions.
     trips = [
         {"request_ahead": 4, "load_tile_beats": 32},
         {"gemm_d_steps": 16 + 4},
         {"gemm_l_steps": 2 * 12 + 3},
-        {"vec_groups": 4 * 2},
-        {"vec_groups": 4 * 6},
+        {"vec_functions": 4 * 2},
+        {"vec_functions": 4 * 6},
         {"store_beats": 32, "store_responses": 4},
     ]
     for cycles, own in zip(log["cycles"], trips, strict=False):

@@ -102,7 +102,7 @@ def edges_of(pairs: list[tuple[int, int]]) -> Edges:
 
 @given(EDGE_LISTS)
 def test_incoming_keeps_order_and_duplicates(pairs: list[tuple[int, int]]) -> None:
-    indptr, sources, _ = incoming(edges_of(pairs), 4)
+    indptr, sources, *_ = incoming(edges_of(pairs), 4)
     assert indptr.dtype == np.int64
     assert sources.dtype == np.int32
     for node in range(4):

@@ -261,7 +261,8 @@ def test_inputs_that_cannot_be_what_they_mean_are_named_at_once(
         assert fail([*command, "--bind", "bind.json"]) == {
             "code": "binding-invalid",
             "found": "inputs of the model have another form than what they mean: " + "; ".join(parts),
-            "expected": "float32 with two dimensions for features and means, int64 with one for ids and edge types, "
+            "expected": "float32 with two dimensions for features and means and with one for weights of edges, "
+            "int64 with one for ids and edge types, "
             "an int64 scalar for counts, float32 with the batch and the sizes of a sample for samples",
             "do": "correct the input binding (`--bind FILE`), the inputs' names, or the export",
         }

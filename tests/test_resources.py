@@ -139,7 +139,7 @@ def test_products_by_hand() -> None:
 
     Attention: a product of each lane by the weight, two for a logit's, and three addresses.
     """
-    geometry = replace(default_design().geometry, gemm_d_rows=6, gemm_d_cols=16)
+    geometry = replace(default_design().geometry, gemm_d_rows=6, gemm_d_cols=16, agg_heads=4)
     for form in Form:
         assert total(design_resources(geometry, form)).dsp == 6 * 16 * 2 + 16 + 20 + 13 + 1 + 2
 
@@ -203,7 +203,7 @@ def test_every_default_design_fits_its_board() -> None:
 
 def test_ports_by_hand() -> None:
     """One direction of LOAD, STORE and DISPATCH, three of AGG's two ports; DISPATCH's queues and registers."""
-    parts = design_resources(replace(default_design().geometry, sum_words=1024), Form.MAPPED)
+    parts = design_resources(replace(default_design().geometry, sum_words=1024, agg_heads=4), Form.MAPPED)
     assert [parts[name].bram36 for name in ("load", "store")] == [1, 1]
     # Queues of all engines as five RAMB18 of 512 x 36 bits, arguments as two with two full ports, the status as one.
     assert parts["dispatch"].bram36 == 1 + 2.5 + 1 + 0.5

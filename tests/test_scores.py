@@ -60,6 +60,13 @@ def test_without_labels_there_is_no_score() -> None:
     assert f1_scores(graph_of(np.zeros(NODES, np.int64), []), "paper", logits) is None
 
 
+def test_an_output_that_is_no_logits_of_the_labels_has_no_score() -> None:
+    graph = graph_of(np.arange(NODES) % CLASSES)
+    assert f1_scores(graph, "paper", np.zeros((NODES, CLASSES))) is not None
+    assert f1_scores(graph, "paper", np.zeros((NODES, CLASSES + 5))) is None
+    assert f1_scores(graph, "paper", np.zeros((NODES + 1, CLASSES))) is None
+
+
 def test_predictions_are_the_largest_or_the_positive_logits() -> None:
     logits = np.array([[1.0, 3.0, 3.0], [0.0, -1.0, -2.0]])
     assert predictions(logits, multilabel=False).tolist() == [1, 0]

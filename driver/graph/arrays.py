@@ -3,7 +3,7 @@
 
 import numpy as np
 
-from hetfab.driver.graph.feeds import SemanticGraphs, edge_types, incoming, semantic_edges, stacked_edges
+from hetfab.driver.graph.feeds import SemanticGraphs, edge_types, edge_weights, incoming, semantic_edges, stacked_edges
 from hetfab.driver.graph.heterograph import Edges as GraphEdges
 from hetfab.driver.graph.heterograph import HeteroGraph
 from hetfab.overlay.bind import GraphArrays, IncomingEdges
@@ -50,7 +50,11 @@ def _incoming(edges: Edges, program: Program, graph: HeteroGraph, semantic: Sema
         pairs = semantic[edges.relations]
     else:
         pairs = semantic_edges(graph, edges.relations)
-    return incoming(pairs, graph.counts[edges.destination_type])
+    found = incoming(pairs, graph.counts[edges.destination_type])
+    if not edges.weighted:
+        return found
+    order = np.argsort(pairs.destination, kind="stable")
+    return found._replace(weights=edge_weights(graph, edges.relations[0])[order])
 
 
 def _incoming_stacked(edges: Edges, program: Program, graph: HeteroGraph) -> IncomingEdges:

@@ -13,6 +13,7 @@ from hetfab.overlay.errors import BindingInvalidError, FeatureWidthError, counte
 from hetfab.overlay.model.binding import (
     Binding,
     EdgeTypes,
+    EdgeWeights,
     End,
     Features,
     MetapathEnd,
@@ -133,6 +134,8 @@ class _Builder:
                 return _end(self._once(key, lambda: stacked_edges(graph, *key)), end)
             case EdgeTypes(types, relations, self_loops):
                 return edge_types(graph, types, relations, self_loops)
+            case EdgeWeights(relation):
+                return edge_weights(graph, relation)
             case MetapathMean(path, node_type):
                 return _metapath_mean(graph, path, node_type)
         raise BindingInvalidError(
@@ -163,6 +166,14 @@ def stacked_edges(
     source = [graph.relations[relation].source + offsets[relation.source] for relation in relations]
     destination = [graph.relations[relation].destination + offsets[relation.destination] for relation in relations]
     return Edges(np.concatenate([*source, loops]), np.concatenate([*destination, loops]))
+
+
+def edge_weights(graph: HeteroGraph, relation: Relation) -> npt.NDArray[np.float32]:
+    """The weight of each of a relation's edges: 1 / sqrt(edges out of its source * edges into its destination)."""
+    edges = graph.relations[relation]
+    out, into = (np.bincount(ends)[ends].astype(np.float64) for ends in (edges.source, edges.destination))
+    weights: npt.NDArray[np.float32] = (1 / np.sqrt(out * into)).astype(np.float32)
+    return weights
 
 
 def edge_types(

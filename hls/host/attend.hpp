@@ -234,18 +234,23 @@ class HostScores {
     Heads sums_[Beats];
 };
 
-// For each channel of a group, the products of two rows with a pair of weights, added.
+// Adds, for each channel of a group, the products of two rows with a pair of weights.
 template <class Group>
-GroupSums weighted_pair(const unsigned char* first, const unsigned char* second, std::int32_t weights) {
+void add_weighted_pair(const unsigned char* first, const unsigned char* second, std::int32_t weights,
+                       GroupSums& sums) {
 #if defined(__AVX2__)
     const __m128i channels = _mm_unpacklo_epi8(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(first)),
                                                _mm_loadl_epi64(reinterpret_cast<const __m128i*>(second)));
     const __m256i pairs =
         std::is_same_v<Group, SignedGroup> ? _mm256_cvtepi8_epi16(channels) : _mm256_cvtepu8_epi16(channels);
-    return reinterpret_cast<GroupSums>(_mm256_madd_epi16(pairs, _mm256_set1_epi32(weights)));
+    sums += reinterpret_cast<GroupSums>(_mm256_madd_epi16(pairs, _mm256_set1_epi32(weights)));
 #else
-    return widened<Group>(first) * static_cast<std::uint32_t>(weights & 0xffff) +
-           widened<Group>(second) * static_cast<std::uint32_t>(weights >> 16);
+    GroupSums one;
+    GroupSums other;
+    widen<Group>(first, one);
+    widen<Group>(second, other);
+    sums += one * static_cast<std::uint32_t>(weights & 0xffff) +
+            other * static_cast<std::uint32_t>(weights >> 16);
 #endif
 }
 
@@ -266,7 +271,7 @@ void add_weighted_rows(const AttendTile& tile, const HostAttention<Z, Beat>& arr
 #pragma GCC unroll 8
         for (unsigned one = 0; one < Groups; one++) {
             const std::size_t channel = std::size_t{group_channels} * one;
-            totals[one] += weighted_pair<Group>(row + channel, next + channel, weights[heads[one]]);
+            add_weighted_pair<Group>(row + channel, next + channel, weights[heads[one]], totals[one]);
         }
     }
     for (unsigned one = 0; one < Groups; one++) {

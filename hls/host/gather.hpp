@@ -21,17 +21,18 @@ typedef unsigned char UnsignedGroup __attribute__((vector_size(group_channels)))
 typedef signed char SignedGroup __attribute__((vector_size(group_channels)));
 typedef std::uint32_t GroupSums __attribute__((vector_size(4 * group_channels)));
 
-// A group of features as 32 bits each. The compiler widens such vectors lane by lane if it is not told.
+// A group of features as 32 bits each. The compiler widens such vectors lane by lane if it is not told. The
+// result is no return value: processors without AVX return such vectors otherwise.
 template <class Group>
-GroupSums widened(const unsigned char* place) {
+void widen(const unsigned char* place, GroupSums& features) {
 #if defined(__AVX2__)
     const __m128i bytes = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(place));
-    return std::is_same_v<Group, SignedGroup> ? reinterpret_cast<GroupSums>(_mm256_cvtepi8_epi32(bytes))
-                                              : reinterpret_cast<GroupSums>(_mm256_cvtepu8_epi32(bytes));
+    features = std::is_same_v<Group, SignedGroup> ? reinterpret_cast<GroupSums>(_mm256_cvtepi8_epi32(bytes))
+                                                  : reinterpret_cast<GroupSums>(_mm256_cvtepu8_epi32(bytes));
 #else
-    Group features;
-    std::memcpy(&features, place, sizeof features);
-    return __builtin_convertvector(features, GroupSums);
+    Group bytes;
+    std::memcpy(&bytes, place, sizeof bytes);
+    features = __builtin_convertvector(bytes, GroupSums);
 #endif
 }
 
@@ -176,7 +177,9 @@ bool holds_slots(const ReduceTile& tile, const HostEdges<Z, Beat>& edges, const 
 template <class Group>
 void add_row(const unsigned char* row, unsigned groups, GroupSums* totals) {
     for (unsigned group = 0; group < groups; group++) {
-        totals[group] += widened<Group>(row + group_channels * group);
+        GroupSums features;
+        widen<Group>(row + group_channels * group, features);
+        totals[group] += features;
     }
 }
 

@@ -22,7 +22,7 @@ from hetfab.overlay.compiler.operands import GEMM_D, GEMM_L
 from hetfab.overlay.compiler.planning import PlannedLayer, plan_layers
 from hetfab.overlay.compiler.scratchpad import DEFAULT_ROW_SOURCE
 from hetfab.overlay.compiler.semaphores import Milestones, Semaphore
-from hetfab.overlay.design import Design, Geometry
+from hetfab.overlay.design import ATTENTION_DESIGN, DEFAULT_DESIGN, Design, Geometry, default_design
 from hetfab.overlay.errors import DesignInvalidError, SplitInvalidError
 from hetfab.overlay.isa.arithmetic import LARGEST_DEGREE
 from hetfab.overlay.isa.codec import Engine, ReduceSource, Segment
@@ -161,18 +161,29 @@ def check_engines(lowered: LoweredModel, design: Design) -> None:
         )
 
 
-def _check_functions(lowered: LoweredModel, design: Design) -> None:
-    """Refuses a design whose engines lack attention, tables or normalization where layers have them."""
-    geometry = design.geometry
+def suited_design(lowered: LoweredModel) -> Design:
+    """The default design for layers: another one where they attend, look functions up or normalize."""
+    return default_design(ATTENTION_DESIGN if any(_functions_of(lowered, lanes=1).values()) else DEFAULT_DESIGN)
+
+
+def _functions_of(lowered: LoweredModel, lanes: int) -> dict[str, int]:
+    """What layers need of the geometry's parameters for attention, tables and normalization, 0 for nothing."""
     heads = [each.attention.heads for layer in lowered.layers for each in layer.aggregations if each.attention]
     entries = [layer.table.entries.size for layer in lowered.layers if layer.table is not None]
-    groups = [-(-each.output.channels // geometry.lanes) for each in lowered.layers if each.normalization is not None]
+    groups = [-(-each.output.channels // lanes) for each in lowered.layers if each.normalization is not None]
     scores = any(layer.output.bits == SCORE_BITS for layer in lowered.layers)
-    wanted = {
+    return {
         "agg_heads": max(heads, default=0),
         "fun_words": max([*(-(-count // _ENTRIES) for count in entries), int(scores)], default=0),
         "norm_words": max(groups, default=0),
     }
+
+
+def _check_functions(lowered: LoweredModel, design: Design) -> None:
+    """Refuses a design whose engines lack attention, tables, normalization or weights where layers have them."""
+    geometry = design.geometry
+    weighted = any(each.edges.weighted for layer in lowered.layers for each in layer.aggregations)
+    wanted = _functions_of(lowered, geometry.lanes) | {"agg_weights": int(weighted)}
     short = {name: need for name, need in wanted.items() if need > getattr(geometry, name)}
     if short:
         raise DesignInvalidError(

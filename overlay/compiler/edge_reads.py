@@ -145,6 +145,7 @@ def edge_reads(
             row_blocks=blocks_of(each.input.channels),
             address=tensor_address(each.input.name, first),
             unsigned=not each.input.signed,
+            weighted=each.edges.weighted,
             attention=None
             if each.attention is None
             else _attention_read(each.attention, node_types, each.edges, zeros),

@@ -12,7 +12,7 @@ from hetfab.overlay.compiler.lowering_draft import Draft, RefusedError, Value, c
 from hetfab.overlay.compiler.row_types import stack_of
 from hetfab.overlay.isa.attention import SLOPE_BITS, quantized_slope
 from hetfab.overlay.model import hgnn
-from hetfab.overlay.model.edges import EdgeSet, edge_set
+from hetfab.overlay.model.edges import EdgeSet, check_weights, edge_set
 from hetfab.overlay.model.layers import attributes
 from hetfab.overlay.model.scales import exact_scales
 from hetfab.overlay.program import EdgePattern, Edges
@@ -73,6 +73,14 @@ def _total(draft: Draft, node: onnx.NodeProto) -> Value:
     return _sum(draft, node, Aggregation(rows_of(draft, rows, node), edges))
 
 
+def _weighted(draft: Draft, node: onnx.NodeProto) -> Value:
+    rows, source, destination, weights, *_ = node.input
+    check_weights(draft.bindings, weights, edge_set(draft.bindings, source, destination))
+    edges = _edges(draft, source, destination)
+    edges = replace(edges, name=f"weighted sum over {edges.name}", weighted=True)
+    return _sum(draft, node, Aggregation(rows_of(draft, rows, node), edges))
+
+
 def _additive(draft: Draft, node: onnx.NodeProto) -> Value:
     rows, source_scores, destination_scores, source, destination, *_ = node.input
     scores = [_scores(draft, name, node) for name in (source_scores, destination_scores)]
@@ -126,6 +134,7 @@ def _part_mean(draft: Draft, node: onnx.NodeProto) -> Value:
 AGGREGATIONS: dict[tuple[str, str], Callable[[Draft, onnx.NodeProto], Value]] = {
     (hgnn.DOMAIN, "QSegMean"): _mean,
     (hgnn.DOMAIN, "QSegSum"): _total,
+    (hgnn.DOMAIN, "QSegSumWeighted"): _weighted,
     (hgnn.DOMAIN, "QEdgeAtt"): _additive,
     (hgnn.DOMAIN, "QEdgeAttTyped"): _typed,
     (hgnn.DOMAIN, "QEdgeDot"): _product,

@@ -442,4 +442,8 @@ COSTS: dict[str, Callable[[Fields, Geometry], Cost]] = {
     "configure_left": lambda fields, geometry: sync_cost(fields),
     "configure_right": lambda fields, geometry: sync_cost(fields),
     "configure_bitmap": lambda fields, geometry: sync_cost(fields),
+    "configure_graph": lambda fields, geometry: sync_cost(fields),
+    "configure_turned": lambda fields, geometry: sync_cost(fields),
+    "configure_matching": lambda fields, geometry: sync_cost(fields),
+    "configure_walk": lambda fields, geometry: sync_cost(fields),
 }

@@ -28,6 +28,11 @@ _CONTEXTS = {
     "pool_max": ("pool",),
     "pool_average": ("pool",),
 }
+#: Operations whose costs depend on what other instructions write: the module that has their costs, by the engine.
+_OF_GRAPHS: dict[str, tuple[tuple[str, ...], str]] = {
+    "sgb": (("compose", "widen", "transpose"), "graphs"),
+    "rst": (("match", "walk", "recouple", "grow_tiles"), "restructuring"),
+}
 #: Those that the field 'scores' names, as 'slot' names the others.
 _OF_SCORES = ("sources", "targets", "types")
 
@@ -98,11 +103,12 @@ def operation_fields(words: Words, operation: Operation, rows: Array) -> dict[st
 
 
 def _cost_of(words: Words, graph: npt.NDArray[np.uint8], geometry: Geometry, operation: Operation, rows: Array) -> Cost:
-    if operation.name in ("compose", "widen", "transpose"):
+    of_graphs, module = _OF_GRAPHS.get(operation.engine, ((), ""))
+    if operation.name in of_graphs:
         raise StreamInvalidError(
             f"instruction {rows[0]} is a '{operation.name}', whose cost depends on what other instructions write",
-            "a stream without instructions of SGB that build graphs",
-            "use hetfab.overlay.costs.graphs with the graphs",
+            f"a stream without {' and '.join((', '.join(of_graphs[:-1]), of_graphs[-1]))}",
+            f"use hetfab.overlay.costs.{module} with the graphs",
         )
     fields = operation_fields(words, operation, rows)
     if operation.name == "reduce" and np.any(fields["from_fifo"]):

@@ -105,6 +105,23 @@ class EdgeTypes:
 
 
 @dataclass(frozen=True)
+class NamedWeights:
+    """Weights of a relation's edges that are known by its name only."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class EdgeWeights:
+    """Weights of a relation's edges, float32 [E], in the graph's order: 1 / sqrt(edges out of u * edges into d).
+
+    The normalization of GCN (Kipf and Welling, 2017, eq. 2). Self loops count where the relation has them.
+    """
+
+    relation: Relation
+
+
+@dataclass(frozen=True)
 class NamedMean:
     """A mean along relations that are known by their names only, joined by underscores; ``self`` for none."""
 
@@ -132,6 +149,8 @@ Binding = (
     | MetapathEnd
     | StackedEnd
     | EdgeTypes
+    | NamedWeights
+    | EdgeWeights
     | NamedMean
     | MetapathMean
 )
@@ -146,14 +165,16 @@ _KINDS: dict[str, type[Binding]] = {
     "metapath_end": MetapathEnd,
     "stacked_end": StackedEnd,
     "edge_types": EdgeTypes,
+    "named_weights": NamedWeights,
+    "edge_weights": EdgeWeights,
     "named_mean": NamedMean,
     "metapath_mean": MetapathMean,
 }
 _KIND_OF = {kind: name for name, kind in _KINDS.items()}
 
 _RULE = (
-    "x_<type>, n_<type>, src_<relation or metapath>, dst_<relation or metapath>, M_<relation>_<relation>,"
-    " M_self, or src, dst and etype"
+    "x_<type>, n_<type>, src_<relation or metapath>, dst_<relation or metapath>, w_<relation>,"
+    " M_<relation>_<relation>, M_self, or src, dst and etype"
 )
 
 
@@ -212,6 +233,7 @@ def by_name(name: str) -> Binding | None:
         "n": NodeCount,
         "src": lambda rest: NamedEnd(rest, End.SOURCE),
         "dst": lambda rest: NamedEnd(rest, End.DESTINATION),
+        "w": NamedWeights,
         "M": NamedMean,
     }
     if name in whole:
@@ -366,7 +388,7 @@ def resolve(bindings: Mapping[str, Binding], schema: GraphSchema) -> dict[str, B
         schema: The graph's structure.
 
     Returns:
-        Bindings without ``NamedEnd``, ``NamedMean`` and empty stacks.
+        Bindings without ``NamedEnd``, ``NamedWeights``, ``NamedMean`` and empty stacks.
 
     Raises:
         RelationMissingError: The graph lacks node types, relations or metapaths; all are named.
@@ -408,6 +430,9 @@ def _complete(binding: Binding, schema: GraphSchema) -> Binding:
                 return RelationEnd(relation, end)
             path = _named_relations(schema.metapaths.get(name, ()), schema)
             return MetapathEnd(name, path, end) if path else binding
+        case NamedWeights(name):
+            relation = schema.find_relation(name)
+            return binding if relation is None else EdgeWeights(relation)
         case NamedMean(path=path_name):
             return _complete_mean(path_name, schema) or binding
         case StackedEnd((), (), self_loops, end):
@@ -460,11 +485,13 @@ def _lacking(binding: Binding, schema: GraphSchema) -> str:
     match binding:
         case NamedEnd(name, _):
             return f"a relation or metapath '{name}'"
+        case NamedWeights(name):
+            return f"a relation '{name}'"
         case NamedMean(path):
             return f"relations '{path}', joined by underscores, that chain"
         case Features(node_type) | NodeCount(node_type):
             types = (node_type,)
-        case RelationEnd(relation, _):
+        case RelationEnd(relation, _) | EdgeWeights(relation):
             relations = (relation,)
         case MetapathEnd(_, path, _):
             relations = path

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from hetfab.overlay.errors import BindingInvalidError
-from hetfab.overlay.model.binding import Binding, End, MetapathEnd, RelationEnd, StackedEnd
+from hetfab.overlay.model.binding import Binding, EdgeWeights, End, MetapathEnd, RelationEnd, StackedEnd
 from hetfab.overlay.model.meaning import meaning
 from hetfab.overlay.model.schema import Relation
 
@@ -72,6 +72,22 @@ class StackedEdges:
     def edge_types(self) -> int:
         """Number of edge types."""
         return len(self.relations) + self.self_loops
+
+
+def check_weights(bindings: Mapping[str, Binding], weights: str, edges: "EdgeSet | StackedEdges") -> None:
+    """Checks that an input holds weights of the edges that an operator reads.
+
+    Raises:
+        BindingInvalidError: It does not.
+    """
+    found = bindings.get(weights)
+    if not (isinstance(found, EdgeWeights) and edges.relations == (found.relation,) and isinstance(edges, EdgeSet)):
+        raise BindingInvalidError(
+            f"'{weights}' means {meaning(found) if found else 'no input of the model'}, "
+            f"beside the edges '{edges.name}'",
+            "weights of the edges of that relation",
+            "correct the input binding (`--bind FILE`), or the operator's inputs",
+        )
 
 
 def edge_set(bindings: Mapping[str, Binding], source: str, destination: str) -> EdgeSet | StackedEdges:

@@ -12,7 +12,15 @@ import onnx.helper
 import onnx.numpy_helper
 
 from hetfab.overlay.model import hgnn
-from hetfab.overlay.model.binding import METADATA_KEY, Binding, Features, MetapathMean, NodeCount, to_json
+from hetfab.overlay.model.binding import (
+    METADATA_KEY,
+    Binding,
+    EdgeWeights,
+    Features,
+    MetapathMean,
+    NodeCount,
+    to_json,
+)
 from hetfab.overlay.model.layers import (
     Add,
     Bias,
@@ -95,6 +103,8 @@ def input_value(name: str, binding: Binding, graph: LayerGraph) -> onnx.ValueInf
             return onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)
         case NodeCount():
             return onnx.helper.make_tensor_value_info(name, onnx.TensorProto.INT64, [])
+        case EdgeWeights(relation):
+            return onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [f"E_{relation.name}"])
     return onnx.helper.make_tensor_value_info(name, onnx.TensorProto.INT64, [f"E_{name.split('_', 1)[-1]}"])
 
 
@@ -181,9 +191,12 @@ def _write_row_norm(writer: GraphWriter, layer: RowNorm) -> None:
 def _write_edges(writer: GraphWriter, layer: EdgeAggregation, graph: LayerGraph) -> None:
     ends = [layer.source, layer.destination]
     match layer:
-        case SegMean() | SegSum():
-            inputs = [layer.input, *ends, layer.count]
-            writer.add("SegMean" if isinstance(layer, SegMean) else "SegSum", inputs, layer.output, hgnn.DOMAIN)
+        case SegMean():
+            writer.add("SegMean", [layer.input, *ends, layer.count], layer.output, hgnn.DOMAIN)
+        case SegSum(weights=None):
+            writer.add("SegSum", [layer.input, *ends, layer.count], layer.output, hgnn.DOMAIN)
+        case SegSum(weights=str(weights)):
+            writer.add("SegSumWeighted", [layer.input, *ends, weights, layer.count], layer.output, hgnn.DOMAIN)
         case EdgeAttention():
             heads = _heads(writer, layer.input, graph.channels[layer.source_scores], f"{layer.output}.heads")
             inputs = [heads, layer.source_scores, layer.destination_scores, *ends]

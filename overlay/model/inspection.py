@@ -143,7 +143,7 @@ def _kind(layer: Layer, graph: LayerGraph) -> str:
         case RowSlice():
             return f"rows {layer.first} to {layer.end - 1}"
         case SegMean() | SegSum():
-            kind = "mean" if isinstance(layer, SegMean) else "sum"
+            kind = "mean" if isinstance(layer, SegMean) else "weighted sum" if layer.weights else "sum"
         case EdgeAttention():
             kind = f"attention of {counted(graph.channels[layer.source_scores], 'head')}"
         case EdgeDot():

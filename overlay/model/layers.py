@@ -134,13 +134,14 @@ class SegMean:
 
 @dataclass(frozen=True)
 class SegSum:
-    """Sum of the source nodes' rows over the edges into each destination node."""
+    """Sum of the source nodes' rows over the edges into each destination node, times ``weights`` [E] if it has some."""
 
     output: str
     input: str
     source: str
     destination: str
     count: str
+    weights: str | None = None
 
 
 @dataclass(frozen=True, eq=False)

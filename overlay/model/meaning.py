@@ -4,11 +4,13 @@
 from hetfab.overlay.model.binding import (
     Binding,
     EdgeTypes,
+    EdgeWeights,
     Features,
     MetapathEnd,
     MetapathMean,
     NamedEnd,
     NamedMean,
+    NamedWeights,
     NodeCount,
     RelationEnd,
     Samples,
@@ -35,6 +37,10 @@ def meaning(binding: Binding) -> str:
             return f"{end.value} ids of all relations, {_stack(types, self_loops)}"
         case EdgeTypes(types, _, self_loops):
             return f"edge types of all relations, {_stack(types, self_loops)}"
+        case NamedWeights(name):
+            return f"weights of the edges of {name}"
+        case EdgeWeights(relation):
+            return f"weights of the edges of {relation}, by their ends' degrees"
         case NamedMean(path):
             return f"mean of features along {path}"
         case MetapathMean((), node_type):

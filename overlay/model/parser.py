@@ -252,8 +252,9 @@ def _parse_seg_mean(draft: Draft, node: onnx.NodeProto) -> None:
 
 
 def _parse_seg_sum(draft: Draft, node: onnx.NodeProto) -> None:
-    rows, source, destination, count = node.input
-    draft.add(SegSum(node.output[0], rows, source, destination, count), draft.activation(rows))
+    rows, source, destination, *weights, count = node.input
+    found = SegSum(node.output[0], rows, source, destination, count, *weights)
+    draft.add(found, draft.activation(rows))
 
 
 #: (domain, operator) -> parser. Adding an operator adds one line and its parser.
@@ -265,6 +266,7 @@ PARSERS: dict[tuple[str, str], Callable[[Draft, onnx.NodeProto], None]] = {
     ("", "Relu"): _parse_relu,
     (hgnn.DOMAIN, "SegMean"): _parse_seg_mean,
     (hgnn.DOMAIN, "SegSum"): _parse_seg_sum,
+    (hgnn.DOMAIN, "SegSumWeighted"): _parse_seg_sum,
     **ATTENTION_PARSERS,
     **FUNCTION_PARSERS,
     **VIEW_PARSERS,

@@ -24,9 +24,11 @@ from hetfab.overlay.model import hgnn
 from hetfab.overlay.model.binding import (
     METADATA_KEY,
     Binding,
+    EdgeWeights,
     Features,
     MetapathMean,
     NamedMean,
+    NamedWeights,
     NodeCount,
     Samples,
     by_name,
@@ -112,7 +114,8 @@ def bindings_of(model: onnx.ModelProto, overrides: Mapping[str, Binding] | None 
     if wrong:
         raise BindingInvalidError(
             "inputs of the model have another form than what they mean: " + "; ".join(wrong),
-            "float32 with two dimensions for features and means, int64 with one for ids and edge types, "
+            "float32 with two dimensions for features and means and with one for weights of edges, "
+            "int64 with one for ids and edge types, "
             "an int64 scalar for counts, float32 with the batch and the sizes of a sample for samples",
             "correct the input binding (`--bind FILE`), the inputs' names, or the export",
         )
@@ -153,6 +156,8 @@ def wrong_form(value: onnx.ValueInfoProto, binding: Binding) -> str | None:
             form = kinds.FLOAT, 2
         case NodeCount():
             form = kinds.INT64, 0
+        case EdgeWeights() | NamedWeights():
+            form = kinds.FLOAT, 1
         case _:
             form = kinds.INT64, 1
     found = value.type.tensor_type.elem_type, len(value.type.tensor_type.shape.dim)

@@ -40,3 +40,20 @@ def run_model(model: onnx.ModelProto, feed: Feed, outputs: list[str]) -> list[np
             "use the graph that the model was made for",
         ) from error
     return result
+
+
+def run_inner(model: onnx.ModelProto, feed: Feed, names: list[str]) -> dict[str, npt.NDArray[Any]]:
+    """Tensors inside a model, inputs among them, by name; names that the model does not have are left out.
+
+    Raises:
+        ModelStructureError: As ``run_model``.
+    """
+    outputs = {value.name for value in model.graph.output}
+    computed = {name for node in model.graph.node for name in node.output}
+    asked = [name for name in names if name in computed]
+    exposed = onnx.ModelProto()
+    exposed.CopyFrom(model)
+    exposed.graph.output.extend(onnx.ValueInfoProto(name=name) for name in asked if name not in outputs)
+    given = {value.name for value in model.graph.input}
+    found = {name: feed[name] for name in names if name in given}
+    return found | dict(zip(asked, run_model(exposed, feed, asked), strict=True))

@@ -218,7 +218,7 @@ score_beats:
         }
         if (last_beat && walk.has_edge()) {
             requests.issue(features, tag_ram);
-            kept.vertices[edge] = place.entry.id;
+            if (!maxima) kept.vertices[edge] = place.entry.id;
             edge++;
         }
         if (last_beat) walk.advance(ahead);

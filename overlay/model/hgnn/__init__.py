@@ -22,11 +22,13 @@ QUANT_DOMAIN_VERSION = 1
 OPERATORS = {
     "SegMean": (DOMAIN, 3),
     "SegSum": (DOMAIN, 3),
+    "SegSumWeighted": (DOMAIN, 4),
     "EdgeAtt": (DOMAIN, 5),
     "EdgeAttTyped": (DOMAIN, 7),
     "EdgeDot": (DOMAIN, 5),
     "QSegMean": (DOMAIN, 3),
     "QSegSum": (DOMAIN, 3),
+    "QSegSumWeighted": (DOMAIN, 4),
     "QEdgeAtt": (DOMAIN, 5),
     "QEdgeAttTyped": (DOMAIN, 7),
     "QEdgeDot": (DOMAIN, 5),
