@@ -54,10 +54,11 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.fixture(scope="module")
 def case() -> Case:
-    """A case whose target has labels."""
+    """A case whose target has labels, a class for each column of the output."""
     found = academic_case()
     target = "paper"
-    labels = {target: np.arange(found.graph.counts[target]) % 3}
+    classes = found.model.graph.output[0].type.tensor_type.shape.dim[1].dim_value
+    labels = {target: np.arange(found.graph.counts[target]) % classes}
     return Case(found.model, replace(found.graph, target=target, labels=labels))
 
 

@@ -64,7 +64,7 @@ def test_loops_of_all_functions_are_found_nested_ones_too(tmp_path: Path) -> Non
 def test_a_loop_differs_exactly_when_its_figures_do(ii: int, depth: int) -> None:
     label, table_ii, table_depth = table_row("store_beats")
     report = replace(REPORT, loops=(LoopReport(label, ii, depth), LoopReport(*table_row("store_responses"))))
-    found = loop_differences("store", report)
+    found = loop_differences("store", report, loops())
     assert bool(found) == ((ii, depth) != (table_ii, table_depth))
     assert bool(missed(found)) == (ii > table_ii)
 
@@ -81,13 +81,13 @@ def test_a_loop_differs_exactly_when_its_figures_do(ii: int, depth: int) -> None
 )
 def test_a_difference_is_said_in_words(loop: LoopReport, words: str) -> None:
     report = replace(REPORT, loops=(loop, LoopReport(*table_row("store_responses"))))
-    assert [each.what for each in loop_differences("store", report)] == [words]
+    assert [each.what for each in loop_differences("store", report, loops())] == [words]
 
 
 def test_loops_that_two_engines_share_are_compared_where_they_are() -> None:
     slow = replace(REPORT, loops=(LoopReport("request_ahead", 2, 2),))
-    assert [each.loop for each in loop_differences("dispatch", slow)] == ["request_ahead"]
-    assert loop_differences("dispatch", REPORT) == []
+    assert [each.loop for each in loop_differences("dispatch", slow, loops())] == ["request_ahead"]
+    assert loop_differences("dispatch", REPORT, loops()) == []
 
 
 def test_each_loop_of_the_table_has_its_label_in_the_kernels_at_its_interval() -> None:

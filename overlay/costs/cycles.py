@@ -259,8 +259,15 @@ def vector_cost(fields: Fields, geometry: Geometry) -> Cost:
     return _cost(cycles + pixels * loops()["vec_context"].cycles(1))
 
 
+def loops_of(geometry: Geometry) -> dict[str, Loop]:
+    """The table of loops, of the two entries that stand for one loop of VEC the geometry's own."""
+    absent = "vec_groups" if geometry.fun_words or geometry.norm_words else "vec_functions"
+    return {name: loop for name, loop in loops().items() if name != absent}
+
+
 def _vec_loop(geometry: Geometry) -> Loop:
-    return loops()["vec_functions" if geometry.fun_words or geometry.norm_words else "vec_groups"]
+    own = loops_of(geometry)
+    return own.get("vec_functions") or own["vec_groups"]
 
 
 def _halves(fields: Fields) -> Array:

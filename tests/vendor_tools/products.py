@@ -11,8 +11,8 @@ from hetfab.overlay.bit_file import BitFile
 from hetfab.overlay.blockdesign.build import block_design
 from hetfab.overlay.blockdesign.hwh import hwh_text
 from hetfab.overlay.board import read_board
+from hetfab.overlay.costs.cycles import loops_of
 from hetfab.overlay.design import Design, design_from_dict
-from hetfab.overlay.isa.loops import loops
 
 _SYNC = bytes.fromhex("aa995566")
 #: Loops that the modelled tool schedules in another way than the table says: interval and depth.
@@ -88,7 +88,7 @@ def write_synthesis(folder: Path, engine: str, design: Design) -> None:
     """Writes the reports of an engine: its top's and that of a function with all pipelined loops."""
     part, period = read_board(design.board).part, 1000 / design.clock_mhz
     folder.mkdir(parents=True)
-    own = [loop for loop in loops().values() if loop.label and loop.name.startswith(f"{engine}_")]
+    own = [loop for loop in loops_of(design.geometry).values() if loop.label and loop.name.startswith(f"{engine}_")]
     text = "".join(loop_xml(loop.label, *SLOWER.get(loop.name, (loop.ii, loop.depth))) for loop in own)
     top = f"{engine}_top"
     (folder / f"{top}_csynth.xml").write_text(csynth_xml(top, part, period, ""), encoding="utf-8")

@@ -14,7 +14,7 @@ from hetfab.overlay.board import read_board
 from hetfab.overlay.costs.elements import Form
 from hetfab.overlay.costs.resources import design_resources, total
 from hetfab.overlay.design import Design
-from hetfab.overlay.isa.loops import Loop, loops
+from hetfab.overlay.isa.loops import Loop
 
 RESOURCES = ("lut", "ff", "dsp", "bram36", "uram")
 
@@ -52,10 +52,10 @@ class ResourceDifference:
     reported: float
 
 
-def loop_differences(engine: str, report: SynthesisReport) -> list[LoopDifference]:
+def loop_differences(engine: str, report: SynthesisReport, table: Mapping[str, Loop]) -> list[LoopDifference]:
     """Loops of an engine whose interval or depth is not the table's, and loops of its own that are not reported."""
     found: list[LoopDifference] = []
-    for name, loop in loops().items():
+    for name, loop in table.items():
         seen = [each for each in report.loops if _is(loop, each)]
         if not seen and name.startswith(f"{engine}_") and loop.label:
             found.append(_difference(engine, loop, None, "it is not in the report"))

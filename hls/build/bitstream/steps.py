@@ -29,6 +29,7 @@ from hetfab.overlay.bit_file import decode_bit_file
 from hetfab.overlay.blockdesign.build import hls_vlnv
 from hetfab.overlay.blockdesign.platform import fabric_clock_mhz
 from hetfab.overlay.board import read_board
+from hetfab.overlay.costs.cycles import loops_of
 from hetfab.overlay.errors import TimingFailedError, ToolFailedError
 from hetfab.overlay.files import make_folder, write_atomic
 from hetfab.overlay.package import Kind, write_package
@@ -209,7 +210,8 @@ def _resources(configuration: BuildConfiguration) -> Step:
             engine: read_synthesis(bench.root / places.engine_reports(engine), f"{engine}_top")
             for engine in configuration.engines
         }
-        loops = [each for engine, report in reports.items() for each in loop_differences(engine, report)]
+        expected = loops_of(design.geometry)
+        loops = [each for engine, report in reports.items() for each in loop_differences(engine, report, expected)]
         table = {
             "loops": [dataclasses.asdict(each) for each in loops],
             "resources": [dataclasses.asdict(each) for each in resource_differences(design, reports)],

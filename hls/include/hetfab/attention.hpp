@@ -193,8 +193,8 @@ template <class Z>
 S<Z, 32> attention_q8(const S<Z, isa::partial_bits + 1>& numerator,
                       const S<Z, isa::partial_bits>& denominator) {
 #pragma HLS INLINE
-    constexpr int quotient_bits = 17;
-    constexpr int raised_bits = quotient_bits - 2;
+    constexpr unsigned quotient_bits = 17;
+    constexpr unsigned raised_bits = quotient_bits - 2;
     if (denominator == 0) return 0;
     // Weights of 12 bits of 65,535 edges: the rest is below a divisor of 29 bits.
     const S<Z, 34> divisor = wrap<Z, 34>(S<Z, 64>(denominator) << 1);
@@ -204,10 +204,10 @@ S<Z, 32> attention_q8(const S<Z, isa::partial_bits + 1>& numerator,
     S<Z, 34> rest = wrap<Z, 34>(dividend >> quotient_bits);
     unsigned quotient = 0;
 quotient_stages:
-    for (int bit = quotient_bits - 1; bit >= 0; bit--) {
-#pragma HLS UNROLL factor=17
+    for (unsigned bit = quotient_bits; bit > 0; bit--) {
+#pragma HLS UNROLL factor=quotient_bits
         rest = wrap<Z, 34>(
-            sum<Z, 36>(product<Z, 36>(rest, S<Z, 3>(2)), S<Z, 2>(bit_of<Z>(dividend, bit) ? 1 : 0)));
+            sum<Z, 36>(product<Z, 36>(rest, S<Z, 3>(2)), S<Z, 2>(bit_of<Z>(dividend, bit - 1) ? 1 : 0)));
         const bool fits = rest >= divisor;
         quotient = 2 * quotient + (fits ? 1 : 0);
         if (fits) rest = wrap<Z, 34>(sum<Z, 35>(rest, S<Z, 35>(-divisor)));
