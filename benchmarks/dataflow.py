@@ -7,6 +7,7 @@ is what the compiler spends on the processor, so that a busy machine does not ch
 """
 
 import contextlib
+import itertools
 import os
 import resource
 import tempfile
@@ -59,7 +60,7 @@ def weights_of(case: Case) -> list[npt.NDArray[np.int64]]:
     """Drawn weights, [inputs, outputs] each."""
     random = np.random.default_rng(case.weight_bits)
     limit = max((1 << (case.weight_bits - 1)) - 1, 1)
-    shapes = zip(_WIDTHS, _WIDTHS[1:], strict=False)
+    shapes = itertools.pairwise(_WIDTHS)
     if case.weight_bits == 1:
         return [random.choice([-1, 1], shape) for shape in shapes]
     return [random.integers(-limit, limit + 1, shape) for shape in shapes]
@@ -148,7 +149,7 @@ def measure(calls: int) -> Report:
         calls: Simulations of each project; the best counts.
     """
     register()
-    macs = _SAMPLES * sum(a * b for a, b in zip(_WIDTHS, _WIDTHS[1:], strict=False))
+    macs = _SAMPLES * sum(a * b for a, b in itertools.pairwise(_WIDTHS))
     rows, throughputs, compiles, equal = [], [], [], True
     for case in CASES:
         found = {strategy: measured(case, strategy, calls) for strategy in ("Latency", "Resource", "hetero")}

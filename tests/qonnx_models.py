@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Small QONNX models as users of hls4ml bring them, and their own execution."""
 
+import itertools
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -65,7 +66,7 @@ def mlp(*, weight_bits: int = 4, per_channel: bool = False, biased: bool = True)
     """16-32-24-5 with activations of 8 bits; with biases at the scale of the products."""
     build, sizes = QonnxBuilder(), (16, 32, 24, 5)
     last = build.quant(build.input("x", 1, sizes[0]), 2.0**-4, 8)
-    for number, (rows, columns) in enumerate(zip(sizes, sizes[1:], strict=False)):
+    for number, (rows, columns) in enumerate(itertools.pairwise(sizes)):
         ends = number == len(sizes) - 2
         scale = build.random.integers(20, 200, (1, columns)) / 2.0**10 if per_channel and not ends else 2.0**-3
         last = build.product(last, rows, columns, scale, weight_bits)

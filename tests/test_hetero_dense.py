@@ -57,7 +57,7 @@ def numbers(name: str) -> tuple[Integers, Integers, int]:
     return random.integers(-900, 900, OUTPUTS), random.integers(1, 1 << 16, OUTPUTS), 20 if CASES[name].bits > 2 else 17
 
 
-def golden(name: str, rows: Integers) -> npt.NDArray[np.float64]:
+def golden(name: str, rows: Integers) -> npt.NDArray[Any]:
     """The definition of ``dense_layer`` on the values of hls4ml's types."""
     case, (bias, multiplier, exponent) = CASES[name], numbers(name)
     sums = rows @ weights(case.bits) + bias
@@ -155,9 +155,7 @@ def layer(**changes: Any) -> dict[str, Any]:
         ({"split": Split(3)}, SplitInvalidError, "has 2 outputs, of which 3 are to be on DSPs"),
     ],
 )
-def test_a_layer_that_fits_no_field_is_refused(
-    changes: dict[str, Any], error: type[Exception], message: str
-) -> None:
+def test_a_layer_that_fits_no_field_is_refused(changes: dict[str, Any], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         layer(**changes)
 
