@@ -12,7 +12,7 @@ import onnx
 from hetfab.overlay.errors import CalibrationDataError, counted
 from hetfab.overlay.model.binding import Binding
 from hetfab.overlay.model.bound_model import Evaluation
-from hetfab.overlay.model.edges import EdgeSet, edge_set
+from hetfab.overlay.model.edges import StackedEdges, edge_set
 from hetfab.overlay.model.layers import EdgeAggregation, LayerGraph, constants_of
 from hetfab.overlay.model.runtime import Feed, run_model
 from hetfab.quantize.points import QuantizationPoints
@@ -120,7 +120,7 @@ def node_counts(
     for layer in graph.layers:
         if isinstance(layer, EdgeAggregation):
             edges = edge_set(bindings, layer.source, layer.destination)
-            if isinstance(edges, EdgeSet):
+            if not isinstance(edges, StackedEdges):
                 count = sample[layer.count] if layer.count in sample else constants[layer.count]
                 counts[f"n_{edges.destination_type}"] = count
     return counts
