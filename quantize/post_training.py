@@ -14,7 +14,7 @@ from hetfab.overlay.errors import AlreadyQuantizedError, CalibrationDataError, c
 from hetfab.overlay.isa.arithmetic import Q8_BITS, TERM_BITS
 from hetfab.overlay.model.binding import Binding
 from hetfab.overlay.model.bound_model import BoundModel, Evaluation, FedModel
-from hetfab.overlay.model.edges import EdgeSet, edge_set
+from hetfab.overlay.model.edges import StackedEdges, edge_set
 from hetfab.overlay.model.float_writer import write_float
 from hetfab.overlay.model.layers import (
     Dense,
@@ -318,7 +318,7 @@ def _counts(
     for layer in graph.layers:
         if isinstance(layer, EdgeAggregation):
             edges = edge_set(bindings, layer.source, layer.destination)
-            if isinstance(edges, EdgeSet):
+            if not isinstance(edges, StackedEdges):
                 count = sample[layer.count] if layer.count in sample else constants[layer.count]
                 counts[f"n_{edges.destination_type}"] = count
     return counts

@@ -12,7 +12,7 @@ from hetfab.overlay.isa.arithmetic import ACCUMULATOR_BITS, Q8_BITS, TERM_BITS
 from hetfab.overlay.isa.normalization import root_table
 from hetfab.overlay.model import hgnn
 from hetfab.overlay.model.binding import Binding, Features, NodeCount
-from hetfab.overlay.model.edges import EdgeSet, edge_set
+from hetfab.overlay.model.edges import StackedEdges, edge_set
 from hetfab.overlay.model.float_writer import GraphWriter, input_value
 from hetfab.overlay.model.layers import (
     Add,
@@ -181,7 +181,7 @@ class _Writer(GraphWriter):
     def count(self, layer: EdgeAggregation) -> str:
         """The number of an aggregation's destinations: an input for one type, the rows of scores for a stack."""
         edges = edge_set(self.bindings, layer.source, layer.destination)
-        if isinstance(edges, EdgeSet):
+        if not isinstance(edges, StackedEdges):
             return self.counts.setdefault(edges.destination_type, f"n_{edges.destination_type}")
         assert isinstance(layer, EdgeAttention), "stacks come with scores of their rows"
         rows = self.score_name(layer.destination_scores)
