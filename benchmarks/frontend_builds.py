@@ -9,22 +9,26 @@ instruction counts.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from hetfab.driver.graph.heterograph import HeteroGraph
 from hetfab.driver.graph.semantic import adjacencies
 from hetfab.driver.graph.summary import reverse_pairs
 from hetfab.hls.build.semantic import SemanticGraphBuilder
 from hetfab.hls.build.semantic_run import SemanticRun
-from hetfab.overlay.costs.cycles import Cost
+from hetfab.overlay.costs.bursts import BEAT_BYTES
 from hetfab.overlay.costs.graphs import PlacedGraph, compose_cost, widen_cost
+from hetfab.overlay.costs.program_cost import expected_records
 from hetfab.overlay.design import Geometry
 from hetfab.overlay.isa import codec
 from hetfab.overlay.isa.spec import isa
 from hetfab.overlay.isa.words import pack
 from hetfab.overlay.layouts import padded
 from hetfab.overlay.model.schema import Relation
+from hetfab.overlay.program import Words
 from hetfab.overlay.run_log import RUN_LOG_DTYPE
 from hetfab.overlay.semantic.adjacency import Adjacency
 from hetfab.overlay.semantic.plan import Compose, plan_semantic_graphs
@@ -74,9 +78,10 @@ def builds(graph: HeteroGraph, paths: Sequence[tuple[Relation, ...]], geometry: 
         planned = simulate(overlay.stream.words, overlay.emulator.run_log(), machine).milliseconds
         results = overlay.outputs()
     edges = sum(result.edges for result in results.values())
-    steps = (step for path in paths for step in left_to_right(path, by_name))
+    streams = [product_stream(*step, geometry) for path in paths for step in left_to_right(path, by_name)]
+    words, logs = (np.concatenate(parts) for parts in zip(*streams, strict=True))
     return Builds(
-        left_to_right=sum(product_milliseconds(*step, geometry, machine) for step in steps),
+        left_to_right=simulate(words, logs, machine).milliseconds,
         planned=planned,
         bound=max(edges, edges * _ID_BYTES / machine.dram_rate) / (1e3 * machine.clock_mhz),
         edges=edges,
@@ -103,24 +108,29 @@ def left_to_right(
         reached = result
 
 
-def product_milliseconds(
-    step: Compose, left: Adjacency, right: Adjacency, result: Adjacency, geometry: Geometry, machine: Machine
-) -> float:
-    """Modelled time of one product by SGB, the bitmaps of its right factor included where the plan writes them."""
+def product_stream(
+    step: Compose, left: Adjacency, right: Adjacency, result: Adjacency, geometry: Geometry
+) -> tuple[Words, npt.NDArray[Any]]:
+    """One product as instructions and their run log, the bitmaps of its right factor included where they pay."""
     placed, end = [], 0
     for factor in (left, right, result):
         placed.append(PlacedGraph(factor, end))
-        end = padded(placed[-1].ids_beat * isa().size("beat_bytes") + _ID_BYTES * factor.edges, isa().block_bytes)
-    threshold, bitmaps = min(step.threshold, geometry.sgb_ids), end if step.bitmap_bytes else None
-    costs = [] if bitmaps is None else [widen_cost(placed[1], bitmaps)]
-    costs.append(compose_cost(*placed, threshold, bitmaps=bitmaps))
-    words = pack([codec.compose(rows=left.rows, edges=0, address=0, to_fifo=0)] * len(costs))
-    return simulate(words, _log(costs), machine).milliseconds
-
-
-def _log(costs: Sequence[Cost]) -> np.ndarray[tuple[int], np.dtype[np.void]]:
+        end = padded(placed[-1].ids_beat * BEAT_BYTES + _ID_BYTES * factor.edges, isa().block_bytes)
+    threshold, wide = min(step.threshold, geometry.sgb_ids), step.bitmap_bytes > 0
+    fields = [{"rows": each.graph.rows, "edges": each.graph.edges, "address": 0} for each in placed]
+    configured = pack(
+        [
+            codec.configure_left(**fields[0]),
+            codec.configure_right(**fields[1]),
+            codec.configure_bitmap(wide=wide, threshold=threshold, columns=right.columns, address=0),
+        ]
+    )
+    costs = [widen_cost(placed[1], end)] if wide else []
+    costs.append(compose_cost(placed[0], placed[1], placed[2], threshold, bitmaps=end if wide else None))
     log = np.zeros(len(costs), RUN_LOG_DTYPE)
-    log["index"], log["engine"] = np.arange(len(costs)), isa().engine("sgb").id
+    log["engine"] = isa().engine("sgb").id
     for name in ("cycles", "read_bytes", "read_bursts", "write_bytes", "write_bursts", "macs", "edges", "misses"):
         log[name] = np.concatenate([getattr(cost, name) for cost in costs])
-    return log
+    work = pack([codec.widen()] * wide + [codec.compose(**fields[2], to_fifo=0)])
+    before = expected_records(configured, np.zeros(0, np.uint8), geometry)
+    return np.concatenate([configured, work]), np.concatenate([before, log])
