@@ -2,8 +2,8 @@
 """Measures C simulations of dense layers in hls4ml's projects: ``HeteroDense`` beside hls4ml's own layer.
 
 Both compute the same network, and their results are compared. hls4ml's layer is measured with its latency and its
-resource strategy; the faster one counts, for each figure. Simulation time is the best of several calls; compile time
-is what the compiler spends on the processor, so that a busy machine does not change it.
+resource strategy; the faster one counts, for each figure. Times are those that the processor spends, which a busy machine
+changes little; of a simulation, the best of several calls.
 """
 
 import contextlib
@@ -135,9 +135,9 @@ def measured(case: Case, strategy: str, calls: int) -> Timing:
         model, compile_seconds = build(case, strategy, Path(folder) / "project")
         times = []
         for _ in range(calls + 1):
-            start = time.perf_counter()
+            start = time.process_time()
             results = model.predict(inputs)
-            times.append(time.perf_counter() - start)
+            times.append(time.process_time() - start)
     # The first call reads the weights' files.
     return Timing(compile_seconds, min(times[1:]), results)
 

@@ -133,14 +133,18 @@ class Study:
 
     def balanced(self) -> "Study":
         """The same model with a power-of-two factor for each channel of hidden tensors."""
-        stored = [name for name in self.points.stored if name in self.graph.channels and self.exact_bits_of(name) is None]
+        stored = [
+            name for name in self.points.stored if name in self.graph.channels and self.exact_bits_of(name) is None
+        ]
         magnitudes = {
             name: np.max([channel_ranges(each.values(name)) for each in self.emulations], axis=0) for name in stored
         }
         graph = balanced(self.graph, magnitudes)
         model = write_float(graph, self.bindings, {name: np.asarray(v) for name, v in self.fixed.items()}, self.opset)
         observed = observe(model, self.points, graph.output, list(self.samples))
-        study = Study(graph, self.points, self.bindings, self.evaluation, self.samples, observed, self.opset, self.fixed)
+        study = Study(
+            graph, self.points, self.bindings, self.evaluation, self.samples, observed, self.opset, self.fixed
+        )
         return study
 
     @cached_property
