@@ -15,6 +15,7 @@ from itertools import groupby
 from typing import TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 import scipy.sparse
 
@@ -39,6 +40,7 @@ from hetfab.overlay.model.runtime import Feed, run_model
 from hetfab.overlay.model.sums import is_product, joint_products, terms_of
 from hetfab.quantize.activation_ranges import inner_ranges, ranges_of, with_room
 from hetfab.quantize.assignment import ActivationChoice, Assignment, WeightChoice
+from hetfab.quantize.balance import balanced
 from hetfab.quantize.divergence import divergence
 from hetfab.quantize.emulation import Emulation
 from hetfab.quantize.joint_products import with_one_scale
@@ -88,6 +90,7 @@ class Study:
         samples: The feeds, with the numbers of nodes that layers and the quantized model read.
         observed: What the float model shows of its tensors.
         opset: Version of the standard operators.
+        fixed: Numbers of nodes that are no inputs, by name.
     """
 
     graph: LayerGraph
@@ -97,6 +100,7 @@ class Study:
     samples: tuple[Feed, ...]
     observed: Observed
     opset: int
+    fixed: Mapping[str, npt.NDArray[np.generic]]
     _weights: dict[_Key, LayerWeights] = field(default_factory=dict)
     _inputs: dict[_Key, LayerInputs] = field(default_factory=dict)
     _ranges: dict[_Key, ActivationRange] = field(default_factory=dict)
@@ -127,7 +131,19 @@ class Study:
         check_rows(observed.logits, given.evaluation)
         fixed = {layer.count: constants[layer.count] for layer in _edge_layers(graph) if layer.count in constants}
         fed = tuple({**fixed, **sample, **node_counts(model, graph, bindings, sample)} for sample in samples)
-        return cls(graph, points, bindings, given.evaluation, fed, observed, opset(model))
+        return cls(graph, points, bindings, given.evaluation, fed, observed, opset(model), fixed)
+
+    def balanced(self) -> "Study":
+        """The same model with a power-of-two factor for each channel of hidden tensors."""
+        stored = [name for name in self.points.stored if name in self.graph.channels and self.exact_bits_of(name) is None]
+        magnitudes = {
+            name: np.max([channel_ranges(each.values(name)) for each in self.emulations], axis=0) for name in stored
+        }
+        graph = balanced(self.graph, magnitudes)
+        model = write_float(graph, self.bindings, {name: np.asarray(v) for name, v in self.fixed.items()}, self.opset)
+        observed = observe(model, self.points, graph.output, list(self.samples))
+        study = Study(graph, self.points, self.bindings, self.evaluation, self.samples, observed, self.opset, self.fixed)
+        return study
 
     @cached_property
     def layers(self) -> dict[str, Dense]:
@@ -210,6 +226,10 @@ class Study:
     def _exact_bits(self) -> dict[str, int | None]:
         return {group: self._fewest_bits(members) for group, members in self.groups.items()}
 
+    def exact_bits_of(self, tensor: str) -> int | None:
+        """``exact_bits`` of a stored tensor's group."""
+        return self.exact_bits(next(group for group, members in self.groups.items() if tensor in members))
+
     def _fewest_bits(self, members: tuple[str, ...]) -> int | None:
         values = np.unique(np.concatenate([self.observed.values[name] for name in members]))
         if not values.size:
@@ -234,6 +254,19 @@ class Study:
         method = ACTIVATION_METHODS[assignment.arguments]
         return Numbers(ranges, weights, inner_ranges(self.graph, self.points, self.observed.values, method))
 
+    def numbers_of_activations(self, assignment: Assignment) -> Numbers:
+        """Ranges alone; weights stay float."""
+        ranges = ranges_of(
+            self.graph, self.points, self.observed.values, lambda *given: self._range(assignment, *given)
+        )
+        method = ACTIVATION_METHODS[assignment.arguments]
+        return Numbers(ranges, {}, inner_ranges(self.graph, self.points, self.observed.values, method))
+
+    def activation_divergence(self, assignment: Assignment) -> float:
+        """As ``divergence``, with float weights."""
+        numbers = self.numbers_of_activations(assignment)
+        return self._divergence([emulation.logits(numbers) for emulation in self.emulations])
+
     def logits(self, assignment: Assignment) -> list[FloatArray]:
         """Logits of each feed, as ``Emulation`` computes them."""
         numbers = self.numbers(assignment)
@@ -241,8 +274,7 @@ class Study:
 
     def divergence(self, assignment: Assignment) -> float:
         """Mean divergence from the float model, in nats, on the nodes of ``evaluation``."""
-        pairs = zip(self.observed.logits, self.logits(assignment), strict=True)
-        return float(np.mean([divergence(reference, found, self.evaluation) for reference, found in pairs]))
+        return self._divergence(self.logits(assignment))
 
     def agreement(self, assignment: Assignment) -> float:
         """Share of the nodes of ``evaluation`` that the float model predicts the same of."""
@@ -279,6 +311,9 @@ class Study:
         """As ``divergence``, of a written model in onnxruntime."""
         name = model.graph.output[0].name
         found = [run_model(model, sample, [name])[0] for sample in self.samples]
+        return self._divergence(found)
+
+    def _divergence(self, found: list[FloatArray]) -> float:
         pairs = zip(self.observed.logits, found, strict=True)
         return float(np.mean([divergence(reference, logits, self.evaluation) for reference, logits in pairs]))
 
@@ -313,8 +348,7 @@ class Study:
 
     def _inputs_of(self, layer: Dense, ranges: Mapping[str, ActivationRange]) -> LayerInputs:
         """What a layer reads: values of the float model, rounded; exact ones are the same at every width."""
-        group = next(group for group, members in self.groups.items() if layer.input in members)
-        bits = self.exact_bits(group)
+        bits = self.exact_bits_of(layer.input)
         exact = bits is not None and bits <= ranges[layer.input].bits
         key = (layer.input, None if exact else ranges[layer.input])
         if key not in self._inputs:
@@ -396,6 +430,11 @@ def _exact(problem: LayerProblem, method: str, bias: FloatArray | None, input_sc
         problem = replace(problem, significance=max(spare, 1))
         found = WEIGHT_METHODS[method](problem)
     return found
+
+
+def channel_ranges(rows: FloatArray) -> FloatArray:
+    """Range of each channel of rows, [C]: all but a thousandth of its magnitudes."""
+    return np.asarray(np.quantile(np.abs(rows), 0.999, axis=0), np.float32)
 
 
 def _edge_layers(graph: LayerGraph) -> list[EdgeAggregation]:
