@@ -9,7 +9,7 @@ model = study.write(assignment)
 
 import math
 from collections.abc import Hashable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import groupby
 from typing import TypeAlias
@@ -191,6 +191,21 @@ class Study:
             {name: ActivationChoice(widths.activations, activations) for name in self.groups},
             activations,
         )
+
+    def with_wide_ends(self, assignment: Assignment, bits: int = 8) -> Assignment:
+        """The assignment with this width for real-valued inputs and for what the last layers write.
+
+        Errors of these reach the logits without anything behind them that evens them out.
+        """
+        computed = {layer.output for layer in self.graph.layers} | set(self.graph.tables)
+        classes = self.graph.channels[self.graph.output]
+        for group, members in self.groups.items():
+            held = self.exact_bits(group)
+            is_input = not computed & set(members) and (held is None or held > assignment.activations[group].bits)
+            if is_input or any(self.graph.channels[name] == classes for name in members):
+                wide = replace(assignment.activations[group], bits=bits)
+                assignment = assignment.with_activations(group, wide)
+        return assignment
 
     def least_bits(self, layer: str, bits: int) -> int:
         """The width, or 2 for the identity: as it a table joins a sum, and it has zeros, which one bit cannot hold."""
