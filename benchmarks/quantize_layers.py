@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rounding of single layers: seeded ones with correlated inputs, and the shapes of ResNet-18's and ViT's blocks."""
 
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -21,7 +22,7 @@ _VIT = {"qkv": (192, 576), "projection": (192, 192), "expansion": (192, 768), "c
 def seeded_layer(seed: int) -> LayerProblem:
     """A matrix of normal weights whose inputs are ``A z``, with lognormal A and normal z."""
     random = np.random.default_rng(seed)
-    mixing = random.lognormal(0.0, 1.0, (_INPUTS, _INPUTS)) * random.choice([-1, 1], (_INPUTS, _INPUTS))
+    mixing = random.lognormal(0.0, 1.0, (_INPUTS, _INPUTS))
     rows = (random.standard_normal((_ROWS, _INPUTS)) @ mixing.T).astype(np.float32)
     weight = random.standard_normal((_INPUTS, _OUTPUTS)).astype(np.float32)
     return LayerProblem(weight, 8, LayerInputs((rows,)), free=True)
@@ -29,8 +30,6 @@ def seeded_layer(seed: int) -> LayerProblem:
 
 def relative_error(problem: LayerProblem, method: str, bits: int) -> float:
     """Error of the layer's outputs as a share of them, mean squares."""
-    from dataclasses import replace
-
     found = WEIGHT_METHODS[method](replace(problem, bits=bits))
     error = problem.losses(found.integers * found.scales.astype(np.float64)).sum()
     return float(error / problem.losses(np.zeros(problem.weight.shape)).sum())
@@ -47,7 +46,7 @@ def alternation_figures() -> dict[str, float]:
     }
     return {
         f"alternation_over_gptq_{bits}": errors["alternation", bits] / errors["gptq", bits] for bits in (2, 3, 4)
-    } | {"alternation_over_nearest_2": errors["alternation", 2] / errors["nearest", 2]}
+    } | {"alternation_over_rtn_2": errors["alternation", 2] / errors["nearest", 2]}
 
 
 def _block(name: str, inputs: int, outputs: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
