@@ -215,6 +215,12 @@ class CountFixedError(InputError):
     code = "count-fixed"
 
 
+class NodesDependentError(InputError):
+    """Predictions of some nodes were asked for, and each depends on all nodes."""
+
+    code = "nodes-dependent"
+
+
 class LimitExceededError(InputError):
     """The graph exceeds a limit that the program is proven for."""
 
