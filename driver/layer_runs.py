@@ -30,6 +30,7 @@ Ids: TypeAlias = npt.NDArray[np.int64]
 Bytes: TypeAlias = npt.NDArray[np.uint8]
 #: Of the vertices of a type, the share of edges above which their ids are found by a table.
 _TABLE_SHARE = 8
+_NO_IDS = np.zeros(0, np.int64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,6 +80,20 @@ class RunPlan:
         return max((layer.largest_bytes for layer in self.layers), default=0)
 
 
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What a run gave.
+
+    Attributes:
+        result: Logits of the rows that were wanted; counters, instructions and run logs of all parts together; a hash
+            of the parts' streams.
+        fusion: The fusion weights that were computed, int64 [parts, heads] of each tensor.
+    """
+
+    result: RunResult
+    fusion: Mapping[str, npt.NDArray[np.int64]]
+
+
 class LayerRuns:
     """A program and a graph, ready to be run layer by layer.
 
@@ -123,7 +138,7 @@ class LayerRuns:
         *,
         deadline_seconds: float = DEADLINE_SECONDS,
         progress: Callable[[int], None] = lambda parts: None,
-    ) -> RunResult:
+    ) -> Outcome:
         """Runs a plan.
 
         Args:
@@ -132,14 +147,11 @@ class LayerRuns:
             deadline_seconds: How long to wait for each part.
             progress: Called with 1 after each part.
 
-        Returns:
-            Logits of the rows that were wanted; counters, instructions and run logs of all parts together; a hash of
-            the parts' streams.
-
         Raises:
             HetfabError: As ``Session.run``.
         """
         held = _Held(self.program, self._rows, self._given)
+        fusion = [layer.stage.output.name for layer in plan.layers if layer.stage.output.name in self.fusion_weights()]
         total = _Total()
         for layer in plan.layers:
             held.make_room(layer.stage, layer.rows)
@@ -151,11 +163,12 @@ class LayerRuns:
                     written = resident.content(Segment.OUTPUT)
                 held.put(layer.stage, layer.rows[first:last], written)
                 progress(1)
-            held.drop_unread(layer.stage, plan)
+            held.drop_unread(layer.stage, plan, fusion)
         output = self.program.tensor(self.program.output.tensor)
         content = held.rows(output.name, plan.wanted).reshape(-1)
         logits = tensor_values(output, len(plan.wanted), content).astype(np.int32)
-        return total.result(logits, self.program.output.scale)
+        weights = {name: held.integers(name) for name in fusion}
+        return Outcome(total.result(logits, self.program.output.scale), weights)
 
     def fusion_weights(self) -> list[str]:
         """Tensors that can be given: weights that depend on all nodes."""
@@ -247,23 +260,25 @@ class _Held:
             table = self._program.constants[tensor.constant_offset : tensor.constant_offset + size]
             return np.asarray(table.reshape(-1, tensor.row_bytes)[rows])
         place = place_of(self._program, name, self._counts)
-        ids, content = self._ids[place.tensor], self._content[place.tensor]
-        wanted = rows + place.start
-        if len(ids) and is_range(ids):
-            where = wanted - ids[0]
-        else:
-            where = np.searchsorted(ids, wanted)
-        where = np.clip(where, 0, max(len(ids) - 1, 0))
-        there = ids[where] == wanted if len(ids) else np.zeros(len(wanted), np.bool_)
-        found = content[where] if len(ids) else np.zeros((len(wanted), tensor.row_bytes), np.uint8)
-        if not there.all():
-            found[~there] = 0
+        found = np.zeros((len(rows), tensor.row_bytes), np.uint8)
+        ids, wanted = self._ids.get(place.tensor, _NO_IDS), rows + place.start
+        if len(ids):
+            first = wanted - ids[0] if is_range(ids) else np.searchsorted(ids, wanted)
+            where = np.clip(first, 0, len(ids) - 1)
+            there = ids[where] == wanted
+            found[there] = self._content[place.tensor][where[there]]
         return found
 
-    def drop_unread(self, stage: Stage, plan: RunPlan) -> None:
-        """Forgets the tensors that no layer behind this one reads."""
+    def integers(self, name: str) -> npt.NDArray[np.int64]:
+        """All rows of a tensor that has no row for each vertex, int64 [rows, channels]."""
+        tensor = self._program.tensor(name)
+        rows = np.arange(self._counts[tensor.node_type])
+        return tensor_values(tensor, len(rows), self.rows(name, rows).reshape(-1))
+
+    def drop_unread(self, stage: Stage, plan: RunPlan, kept: Sequence[str]) -> None:
+        """Forgets the tensors that no layer behind this one reads, and that are not kept."""
         names = {read.tensor for layer in plan.layers if layer.stage.layer > stage.layer for read in layer.stage.reads}
-        names.add(self._program.output.tensor)
+        names |= {self._program.output.tensor, *kept}
         places = {place_of(self._program, name, self._counts).tensor for name in names}
         written = {layer.stage.output.name for layer in plan.layers}
         for name in {place_of(self._program, name, self._counts).tensor for name in written} - places:
