@@ -170,6 +170,10 @@ class LayerRuns:
         weights = {name: held.integers(name) for name in fusion}
         return Outcome(total.result(logits, self.program.output.scale), weights)
 
+    def table_rows(self, name: str, rows: Ids) -> Bytes:
+        """Rows of a constant tensor as they lie in DRAM."""
+        return _table_rows(self.program, self._rows.counts, name, rows)
+
     def fusion_weights(self) -> list[str]:
         """Tensors that can be given: weights that depend on all nodes."""
         return fusion_weights(self.program, self.stages)
@@ -231,7 +235,7 @@ class _Held:
         self._ids: dict[str, Ids] = {}
         self._content: dict[str, Bytes] = {}
         for name, values in given.items():
-            self._ids[name], self._content[name] = np.arange(len(values)), _rows_of_scores(values)
+            self._ids[name], self._content[name] = np.arange(len(values)), rows_of_scores(values)
 
     def make_room(self, stage: Stage, rows: Ids) -> None:
         """Makes room for the rows that a layer is going to write."""
@@ -256,9 +260,7 @@ class _Held:
         """Rows of a tensor, uint8 [n, bytes of a row]; those that were not computed are zeros: nobody reads them."""
         tensor = self._program.tensor(name)
         if tensor.segment == "constants":
-            size = self._counts[tensor.node_type] * tensor.row_bytes
-            table = self._program.constants[tensor.constant_offset : tensor.constant_offset + size]
-            return np.asarray(table.reshape(-1, tensor.row_bytes)[rows])
+            return _table_rows(self._program, self._counts, name, rows)
         place = place_of(self._program, name, self._counts)
         found = np.zeros((len(rows), tensor.row_bytes), np.uint8)
         ids, wanted = self._ids.get(place.tensor, _NO_IDS), rows + place.start
@@ -338,5 +340,13 @@ def local_ids(ids: Sequence[npt.NDArray[np.integer[Any]]], limit: int) -> tuple[
     return np.flatnonzero(named), [place[each] for each in ids]
 
 
-def _rows_of_scores(values: npt.NDArray[np.int64]) -> Bytes:
+def _table_rows(program: Program, counts: Mapping[str, int], name: str, rows: Ids) -> Bytes:
+    tensor = program.tensor(name)
+    size = counts[tensor.node_type] * tensor.row_bytes
+    table = program.constants[tensor.constant_offset : tensor.constant_offset + size]
+    return np.asarray(table.reshape(-1, tensor.row_bytes)[rows])
+
+
+def rows_of_scores(values: npt.NDArray[np.int64]) -> Bytes:
+    """Scores [rows, heads] as they lie in DRAM, uint8 [rows, bytes of a row]."""
     return score_rows(values).reshape(len(values), -1)

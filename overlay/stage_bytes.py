@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """How much device memory a stage needs for a range of its rows, from counts alone, and the ranges that fit. Only numpy."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +19,12 @@ _SEGMENT_PADDING = 2 * 4096
 _SEGMENTS = 8
 #: Of a unit of a schedule: what it does, and the vertex that it reads, 16 or 32 bits.
 _UNIT_BYTES = 2
+
+
+def segment_bytes(sizes: Iterable[int]) -> int:
+    """Device memory that pieces of these sizes take at most, in whichever segments they are."""
+    block = isa().block_bytes
+    return sum(max(padded(size, block), block) for size in sizes) + _SEGMENTS * _SEGMENT_PADDING
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,8 +64,7 @@ class StageNeed:
             source_rows = edges.table_rows if edges.features else counts[edges.source_type]
             own = MARKED_ID_BYTES if marked else id_bytes(source_rows)
             sizes += self._arrays(edges.name, rows, entries, own)
-        block = isa().block_bytes
-        return sum(max(padded(size, block), block) for size in sizes) + _SEGMENTS * _SEGMENT_PADDING
+        return segment_bytes(sizes)
 
     def ranges(self, limit: int) -> list[tuple[int, int]]:
         """The fewest ranges of rows, taken from the first row on, each of which needs at most ``limit`` bytes.

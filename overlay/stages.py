@@ -7,9 +7,10 @@ the whole graph, and give the same integers.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
+from typing import NamedTuple
 
 import numpy as np
 
@@ -244,29 +245,40 @@ class _Rewriter:
         self._features = ""
 
 
-def _without_waits_between_layers(program: Program) -> list[Block]:
-    """The blocks without waits for other layers, and without signals that only they wait for.
+class Use(NamedTuple):
+    """Where an instruction waits or signals: its block, its place there, and the field that names the semaphore."""
+
+    block: int
+    instruction: int
+    field: str
+
+
+def waits_between_layers(program: Program) -> list[tuple[Use, Use]]:
+    """Each wait and its signal of the semaphores that order whole layers.
 
     Such semaphores are used in blocks that run once, so their n-th wait is known to pair with their n-th signal. All
     others are of slots that are filled and emptied in one tile.
     """
-    waits, signals = defaultdict(list), defaultdict(list)
-    repeated = set()
+    waits: dict[int, list[Use]] = defaultdict(list)
+    signals: dict[int, list[Use]] = defaultdict(list)
+    repeated = {0, *(ring.free for ring in program.rings)}
     for number, block in enumerate(program.blocks):
         for index, field, semaphore in _uses(block.words):
             if block.part is not Part.ONCE:
                 repeated.add(semaphore)
-            (waits if field in _WAITS else signals)[semaphore].append((number, index, field))
-    free = {ring.free for ring in program.rings}
-    dropped: dict[int, list[tuple[int, str]]] = defaultdict(list)
-    for semaphore in {*waits, *signals} - repeated - free:
-        for wait, signal in zip(waits[semaphore], signals[semaphore], strict=True):
-            if program.blocks[wait[0]].layer != program.blocks[signal[0]].layer:
-                for block_number, index, field in (wait, signal):
-                    dropped[block_number].append((index, field))
-    return [
-        _without(block, dropped[number]) if number in dropped else block for number, block in enumerate(program.blocks)
-    ]
+            (waits if field in _WAITS else signals)[semaphore].append(Use(number, index, field))
+    once = sorted({*waits, *signals} - repeated)
+    return [pair for semaphore in once for pair in zip(waits[semaphore], signals[semaphore], strict=True)]
+
+
+def _without_waits_between_layers(program: Program) -> list[Block]:
+    """The blocks without waits for other layers, and without signals that only they wait for."""
+    dropped: dict[int, list[Use]] = defaultdict(list)
+    for pair in waits_between_layers(program):
+        if len({program.blocks[use.block].layer for use in pair}) > 1:
+            for use in pair:
+                dropped[use.block].append(use)
+    return [_without_uses(block, dropped[number]) for number, block in enumerate(program.blocks)]
 
 
 def _uses(words: Words) -> Iterator[tuple[int, str, int]]:
@@ -278,16 +290,17 @@ def _uses(words: Words) -> Iterator[tuple[int, str, int]]:
                 yield index, name, semaphore
 
 
-def _without(block: Block, uses: list[tuple[int, str]]) -> Block:
+def _without_uses(block: Block, uses: Sequence[Use]) -> Block:
     """The block without these waits and signals, and without instructions that then do nothing."""
-    words, patches = block.words.copy(), block.patches
-    for index, name in uses:
-        field = isa().header_field(name)
-        words[index, 0] &= ~np.uint64(field.largest << field.lsb)
+    if not uses:
+        return block
+    words, patches = block.words.copy(), block.patches.copy()
+    for use in uses:
+        field = isa().header_field(use.field)
+        words[use.instruction, 0] &= ~np.uint64(field.largest << field.lsb)
     # A sync without waits and signals is its engine's id and zeros.
     idle = np.zeros(len(words), np.bool_)
-    idle[[index for index, _ in uses]] = True
+    idle[[use.instruction for use in uses]] = True
     idle &= (words[:, 0] <= isa().header_field("engine").largest) & (words[:, 1] == 0)
-    moved = patches.copy()
-    moved["instruction"] -= np.cumsum(idle)[patches["instruction"]].astype(np.uint16)
-    return replace(block, words=words[~idle], patches=moved)
+    patches["instruction"] -= np.cumsum(idle)[patches["instruction"]].astype(np.uint16)
+    return replace(block, words=words[~idle], patches=patches)
