@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """An RGCN on a generated graph that is larger than a board's contiguous memory, on the emulated overlay, in parts.
 
-The model has two layers of 64 channels over five relations of three node types, with random weights, and is quantized on
-a small graph of the same kind. Every layer runs on the PYNQ-Z2's design in parts that are planned beforehand; the
-emulated board has its 128 MB of contiguous memory and refuses more. Seconds are of the runs in parts, planning included;
-peak memory is the whole process's.
+The model has two layers of 64 channels over five relations of three node types, with random weights, and is quantized
+on a small graph of the same kind. Every layer runs on the PYNQ-Z2's design in parts that are planned beforehand; the
+emulated board has its 128 MB of contiguous memory and refuses more. Seconds are of planning and running; peak memory is
+the whole process's.
 """
 
 import resource

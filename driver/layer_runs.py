@@ -21,7 +21,7 @@ from hetfab.overlay.features import Features
 from hetfab.overlay.isa.codec import Segment
 from hetfab.overlay.isa.counters import Counters
 from hetfab.overlay.layouts import score_rows
-from hetfab.overlay.program import Program, Tensor
+from hetfab.overlay.program import Program
 from hetfab.overlay.row_needs import fusion_weights, place_of, rows_of_layers
 from hetfab.overlay.stage_bytes import StageNeed
 from hetfab.overlay.stages import ROWS, Read, Role, Stage, is_features, sources_of, stages
@@ -152,14 +152,14 @@ class LayerRuns:
         """
         held = _Held(self.program, self._rows, self._given)
         fusion = [layer.stage.output.name for layer in plan.layers if layer.stage.output.name in self.fusion_weights()]
-        total = _Total()
+        results: list[RunResult] = []
         for layer in plan.layers:
             held.make_room(layer.stage, layer.rows)
             for first, last in layer.parts:
                 arrays = self._arrays(layer, first, last, held)
                 bound = bind(layer.stage.program, arrays)
                 with session.load(bound) as resident:
-                    total.add(resident.run(deadline_seconds=deadline_seconds))
+                    results.append(resident.run(deadline_seconds=deadline_seconds))
                     written = resident.content(Segment.OUTPUT)
                 held.put(layer.stage, layer.rows[first:last], written)
                 progress(1)
@@ -168,7 +168,7 @@ class LayerRuns:
         content = held.rows(output.name, plan.wanted).reshape(-1)
         logits = tensor_values(output, len(plan.wanted), content).astype(np.int32)
         weights = {name: held.integers(name) for name in fusion}
-        return Outcome(total.result(logits, self.program.output.scale), weights)
+        return Outcome(joined_results(results, logits), weights)
 
     def table_rows(self, name: str, rows: Ids) -> Bytes:
         """Rows of a constant tensor as they lie in DRAM."""
@@ -180,7 +180,7 @@ class LayerRuns:
 
     def _layer_plan(self, stage: Stage, rows: Ids) -> LayerPlan:
         edges = {each.name: self._rows.edges(each, rows) for each in stage.edges if not each.features}
-        bounds = {name: found.indptr for name, found in edges.items()}
+        bounds = {name: np.asarray(found.indptr, np.int64) for name, found in edges.items()}
         bounds |= {each.name: self._nonzeros(each.destination_type, rows) for each in stage.edges if each.features}
         types = {each.source_type for each in stage.edges if not each.features}
         types |= {read.node_type for read in stage.read_as(Role.ALL)}
@@ -288,28 +288,18 @@ class _Held:
             self._content.pop(name, None)
 
 
-class _Total:
-    """What all parts of a run say together."""
-
-    def __init__(self) -> None:
-        self._results: list[RunResult] = []
-
-    def add(self, result: RunResult) -> None:
-        """Takes a part's result."""
-        self._results.append(result)
-
-    def result(self, logits: npt.NDArray[np.int32], scale: float) -> RunResult:
-        """The result of the run."""
-        counters = [asdict(result.counters) for result in self._results]
-        logs = [result.run_log for result in self._results if result.run_log is not None]
-        return RunResult(
-            logits=logits,
-            scale=scale,
-            stream_hash=hashlib.sha256("".join(result.stream_hash for result in self._results).encode()).hexdigest(),
-            instructions=sum(result.instructions for result in self._results),
-            counters=Counters(**{field.name: sum(each[field.name] for each in counters) for field in fields(Counters)}),
-            run_log=np.concatenate(logs) if logs and len(logs) == len(self._results) else None,
-        )
+def joined_results(results: Sequence[RunResult], logits: npt.NDArray[np.int32]) -> RunResult:
+    """What several runs say together, at least one."""
+    counters = [asdict(result.counters) for result in results]
+    logs = [result.run_log for result in results if result.run_log is not None]
+    return RunResult(
+        logits=logits,
+        scale=results[0].scale,
+        stream_hash=hashlib.sha256("".join(result.stream_hash for result in results).encode()).hexdigest(),
+        instructions=sum(result.instructions for result in results),
+        counters=Counters(**{field.name: sum(each[field.name] for each in counters) for field in fields(Counters)}),
+        run_log=np.concatenate(logs) if len(logs) == len(results) else None,
+    )
 
 
 def _part_of(edges: IncomingEdges, first: int, last: int) -> IncomingEdges:

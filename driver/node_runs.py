@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hetfab.driver.graph.graph_rows import GraphRows
-from hetfab.driver.layer_runs import LayerRuns, rows_of_scores
+from hetfab.driver.layer_runs import LayerRuns, joined_results, rows_of_scores
 from hetfab.driver.session import DEADLINE_SECONDS, RunResult, Session
 from hetfab.overlay.bind import BoundProgram, GraphArrays, bind
 from hetfab.overlay.row_needs import rows_of_layers
@@ -29,7 +29,7 @@ class NodeResult:
 
     Attributes:
         result: The run; its logits are those of the nodes, in the order that was asked for.
-        vertices: Vertices of each node type whose rows were needed; those of other types are 0.
+        vertices: Vertices of each node type whose rows were needed, of all batches together.
         rows: Rows that all layers computed.
         runs: Runs of the overlay: one, or those of all layers in parts.
     """
@@ -65,12 +65,15 @@ class NodeRuns:
         """The same layer by layer."""
         return self._layers
 
-    def predict(self, session: Session, nodes: Ids, *, deadline_seconds: float = DEADLINE_SECONDS) -> NodeResult:
+    def predict(
+        self, session: Session, nodes: Ids, *, batch: int | None = None, deadline_seconds: float = DEADLINE_SECONDS
+    ) -> NodeResult:
         """Predicts nodes: in one run where what they need fits the device's memory, else layer by layer.
 
         Args:
             session: An overlay of the program's design.
             nodes: Of the type that the program predicts, int64 [n]; a node may be asked for more than once.
+            batch: How many are predicted at once; None for all.
             deadline_seconds: How long to wait for each run.
 
         Raises:
@@ -78,12 +81,24 @@ class NodeRuns:
             LimitExceededError: A row of a layer alone needs more memory than there is; with the bytes.
             HetfabError: As ``bind`` and ``Session.run``.
         """
+        size = max(len(nodes), 1) if batch is None else batch
+        pieces = [nodes[first : first + size] for first in range(0, max(len(nodes), 1), size)]
+        found = [self._predict(session, piece, deadline_seconds) for piece in pieces]
+        if len(found) == 1:
+            return found[0]
+        logits = np.concatenate([each.result.logits for each in found])
+        return NodeResult(
+            joined_results([each.result for each in found], logits),
+            {name: sum(each.vertices[name] for each in found) for name in found[0].vertices},
+            sum(each.rows for each in found),
+            sum(each.runs for each in found),
+        )
+
+    def _predict(self, session: Session, nodes: Ids, deadline_seconds: float) -> NodeResult:
         rows = rows_of_layers(
             self._program, self._layers.stages, self._graph.counts, nodes, self._graph.edges, self._fusion
         )
-        kept = subgraph(
-            self._program, self._layers.stages, self._graph.counts, rows, self._graph.edges, self._fusion
-        )
+        kept = subgraph(self._program, self._layers.stages, self._graph.counts, rows, self._graph.edges, self._fusion)
         vertices = {name: len(found.ids) for name, found in kept.kept.items()}
         computed = sum(map(len, rows))
         bound = self._bound(kept)

@@ -35,9 +35,7 @@ def pattern_edges(pattern: EdgePattern, starts: Sequence[int]) -> tuple[IntArray
     return indptr, np.tile(across, copies), np.tile(np.arange(parts), copies * rows)
 
 
-def pattern_rows(
-    pattern: EdgePattern, starts: Sequence[int], rows: IntArray
-) -> tuple[IntArray, IntArray, IntArray]:
+def pattern_rows(pattern: EdgePattern, starts: Sequence[int], rows: IntArray) -> tuple[IntArray, IntArray, IntArray]:
     """The edges of a pattern into some destinations, as ``pattern_edges`` gives those into all of them.
 
     Args:

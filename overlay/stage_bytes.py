@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How much device memory a stage needs for a range of its rows, from counts alone, and the ranges that fit. Only numpy."""
+"""How much device memory a stage needs for a range of its rows, from counts alone, and the ranges that fit.
 
-from collections.abc import Iterable, Mapping
+Only numpy is needed.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +13,7 @@ import numpy.typing as npt
 from hetfab.overlay.errors import LimitExceededError, counted
 from hetfab.overlay.isa.spec import isa
 from hetfab.overlay.layouts import MARKED_ID_BYTES, id_bytes, padded, stored_rows
-from hetfab.overlay.program import Part, SymbolKind
+from hetfab.overlay.program import Block, Part, Program, SymbolKind
 from hetfab.overlay.stages import ROWS, Role, Stage, sources_of
 
 _INSTRUCTION_BYTES = 16
@@ -25,6 +28,44 @@ def segment_bytes(sizes: Iterable[int]) -> int:
     """Device memory that pieces of these sizes take at most, in whichever segments they are."""
     block = isa().block_bytes
     return sum(max(padded(size, block), block) for size in sizes) + _SEGMENTS * _SEGMENT_PADDING
+
+
+def whole_bytes(program: Program, counts: Mapping[str, int], edges: Mapping[str, int]) -> int:
+    """About the device memory that a whole program needs for a graph, from counts.
+
+    Args:
+        program: The program.
+        counts: Vertices of each node type, the program's stacks among them.
+        edges: Edges of each edge set; of features, their non-zeros.
+    """
+    sizes = [program.constants.size, *_stream_sizes(program.blocks, counts)]
+    for tensor in program.tensors:
+        if tensor.segment in ("features", "activations", "output") and not tensor.whole:
+            sizes.append(stored_rows(counts[tensor.node_type]) * tensor.row_bytes)
+    for each in program.edges:
+        source_rows = each.table_rows if each.features else counts[each.source_type]
+        own = MARKED_ID_BYTES if each.weighted or each.typed else id_bytes(source_rows)
+        sizes += _array_sizes(program, each.name, counts[each.destination_type], edges[each.name], own)
+    return segment_bytes(sizes)
+
+
+def _stream_sizes(blocks: Sequence[Block], counts: Mapping[str, int]) -> Iterator[int]:
+    """Bytes of the instructions of each block, before the first waits are left out."""
+    for block in blocks:
+        full, tail = divmod(counts[block.node_type], block.tile_rows) if block.node_type else (0, 0)
+        times = {Part.ONCE: 1, Part.FULL: full, Part.TAIL: int(tail > 0)}[block.part]
+        yield times * len(block.words) * _INSTRUCTION_BYTES
+
+
+def _array_sizes(program: Program, edges: str, rows: int, entries: int, own: int) -> list[int]:
+    """Bytes of the arrays of an edge set that a program reads."""
+    sizes = {
+        SymbolKind.DESTINATIONS: rows * isa().record("destination").dtype.itemsize,
+        SymbolKind.RUNS: rows * isa().record("run").dtype.itemsize,
+        SymbolKind.IDS: entries * own,
+        SymbolKind.UNITS: entries * (_UNIT_BYTES + own),
+    }
+    return [sizes[symbol.kind] for symbol in program.symbols if symbol.name == edges and symbol.kind in sizes]
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,8 +91,8 @@ class StageNeed:
         """
         rows = last - first
         program = self.stage.program
-        sizes = [program.constants.size, _INSTRUCTION_BYTES * self._instructions(rows)]
         counts = {ROWS: rows} | dict(self.counts)
+        sizes = [program.constants.size, *_stream_sizes(program.blocks, {ROWS: rows})]
         for node_type in {read.node_type for read in self.stage.read_as(Role.SOURCES)}:
             leading = sum(self._between(e.name, first, last) for e in self.stage.edges if e.source_type == node_type)
             counts[sources_of(node_type)] = min(leading, self.counts[node_type])
@@ -63,7 +104,7 @@ class StageNeed:
             marked = edges.weighted or edges.typed
             source_rows = edges.table_rows if edges.features else counts[edges.source_type]
             own = MARKED_ID_BYTES if marked else id_bytes(source_rows)
-            sizes += self._arrays(edges.name, rows, entries, own)
+            sizes += _array_sizes(program, edges.name, rows, entries, own)
         return segment_bytes(sizes)
 
     def ranges(self, limit: int) -> list[tuple[int, int]]:
@@ -85,28 +126,8 @@ class StageNeed:
             first = fits
         return found
 
-    def _instructions(self, rows: int) -> int:
-        """Instructions of the stream, before the first waits are left out."""
-        found = 0
-        for block in self.stage.program.blocks:
-            full, tail = divmod(rows, block.tile_rows or 1)
-            times = {Part.ONCE: 1, Part.FULL: full, Part.TAIL: int(tail > 0)}[block.part]
-            found += times * len(block.words)
-        return found
-
     def _between(self, edges: str, first: int, last: int) -> int:
         return int(self.edges[edges][last] - self.edges[edges][first])
-
-    def _arrays(self, edges: str, rows: int, entries: int, own: int) -> list[int]:
-        """Bytes of the arrays of an edge set that the program reads."""
-        sizes = {
-            SymbolKind.DESTINATIONS: rows * isa().record("destination").dtype.itemsize,
-            SymbolKind.RUNS: rows * isa().record("run").dtype.itemsize,
-            SymbolKind.IDS: entries * own,
-            SymbolKind.UNITS: entries * (_UNIT_BYTES + own),
-        }
-        symbols = [symbol for symbol in self.stage.program.symbols if symbol.name == edges]
-        return [sizes[symbol.kind] for symbol in symbols if symbol.kind in sizes]
 
     def _too_large(self, row: int, limit: int) -> LimitExceededError:
         name = self.stage.output.name

@@ -24,7 +24,6 @@ from hetfab.overlay.program import (
     Output,
     Part,
     Program,
-    Ring,
     Symbol,
     SymbolKind,
     Tensor,

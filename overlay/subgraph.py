@@ -166,7 +166,7 @@ class _Narrowing:
     def _places(self, node_type: str, rows: npt.NDArray[np.integer]) -> Ids:
         """Where rows of a type or a stack are among those that are kept."""
         if node_type not in self._stacks:
-            return self._kept[node_type].places_of(rows)
+            return self._kept[node_type].places_of(rows.astype(np.int64))
         stack = self._stacks[node_type]
         theirs, own = np.array(stack.starts(self._counts)), stack.starts(self._own_counts)
         part = np.searchsorted(theirs, rows, side="right") - 1

@@ -15,12 +15,14 @@ from hetfab.driver.graph.arrays import all_incoming
 from hetfab.driver.graph.feeds import SemanticGraphs, incoming
 from hetfab.driver.graph.heterograph import CsrFeatures, HeteroGraph
 from hetfab.driver.graph.heterograph import Edges as GraphEdges
-from hetfab.overlay.bind import IncomingEdges
+from hetfab.overlay.bind import GraphArrays, IncomingEdges
 from hetfab.overlay.errors import FeaturesMissingError, RelationMissingError
 from hetfab.overlay.features import Features
 from hetfab.overlay.model.schema import Relation
 from hetfab.overlay.patterns import pattern_rows
 from hetfab.overlay.program import EdgePattern, Edges, Program
+from hetfab.overlay.stage_bytes import whole_bytes
+from hetfab.overlay.stages import is_features
 
 Ids = npt.NDArray[np.int64]
 #: Of the rows of a semantic graph, the share above which all are composed at once.
@@ -64,9 +66,41 @@ class GraphRows:
             return IncomingEdges(*pattern_rows(edges.pattern, starts, rows))
         if edges.name not in self._incoming and edges.metapath and self._is_few(edges, rows):
             return self._composed(edges.relations, rows)
+        return edges_into(self._into_all(edges), rows)
+
+    def _into_all(self, edges: Edges) -> IncomingEdges:
         if edges.name not in self._incoming:
             self._incoming[edges.name] = all_incoming(edges, self.program, self.graph, self._semantic)
-        return edges_into(self._incoming[edges.name], rows)
+        return self._incoming[edges.name]
+
+    def arrays(self) -> GraphArrays:
+        """The whole graph, as ``graph_arrays`` gives it."""
+        features = {
+            tensor.name: self.graph.features[tensor.node_type]
+            for tensor in self.program.tensors
+            if is_features(tensor) and tensor.node_type in self.graph.features
+        }
+        edges = {each.name: self._into_all(each) for each in self.program.edges if each.of_graph}
+        return GraphArrays(self.graph.counts, features, edges)
+
+    def edge_count(self, edges: Edges) -> int:
+        """How many edges a set has; of features, their non-zeros. Semantic graphs are composed for it."""
+        if edges.features:
+            table = self.graph.features.get(edges.destination_type)
+            if table is None:
+                return 0
+            return int(np.count_nonzero(table)) if isinstance(table, np.ndarray) else len(table.data)
+        if edges.pattern is not EdgePattern.NONE:
+            return int(self.edges(edges, np.arange(self.counts[edges.destination_type])).indptr[-1])
+        if edges.metapath:
+            return len(self._into_all(edges).sources)
+        loops = self.counts[edges.destination_type] if edges.self_loops else 0
+        return loops + sum(len(self.graph.relations[relation].source) for relation in edges.relations)
+
+    def whole_bytes(self) -> int:
+        """About the device memory that the whole program needs for the graph."""
+        edges = {each.name: self.edge_count(each) for each in self.program.edges}
+        return whole_bytes(self.program, self.counts, edges)
 
     def features(self, node_type: str, rows: Ids) -> Features:
         """Features of some vertices of a type.
