@@ -105,7 +105,7 @@ def rows_of_layers(
 def _sources(edges: Edges, rows: Ids, edges_into: EdgeRows) -> Ids:
     if edges.pattern is EdgePattern.WITHIN:
         raise NodesDependentError(
-            f"the model weighs its parts by a mean over all nodes ('{edges.name}'): a prediction depends on all of them",
+            f"the model takes a mean over all nodes ('{edges.name}'), so that each prediction depends on all of them",
             "the weights that one run over the whole graph gives",
             "save them with `hetfab run --save-fusion FILE`, and give them with --fusion FILE",
         )
