@@ -12,13 +12,14 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks.large_graph import compiled_rgcn, large_graph
-from benchmarks.models import compiled_files
+from benchmarks.model_measure import compiled_files
 from benchmarks.report import Report, argument_parser, publish
 from hetfab.driver.emulated import EmulatedTransport
 from hetfab.driver.graph.graph_rows import GraphRows
@@ -36,12 +37,12 @@ _EDGES_A_NODE = 20
 _REPEATS = 9
 
 
-def median_ms(work: Callable[[int], object], repeats: int = _REPEATS) -> float:
-    """Milliseconds of this thread, after a call that is not counted; ``work`` is told which call it is."""
+def median_ms(work: Callable[[], object], repeats: int = _REPEATS) -> float:
+    """Milliseconds of this thread, after a call that is not counted."""
     found = []
-    for number in range(repeats + 1):
+    for _ in range(repeats + 1):
         begin = time.thread_time()
-        work(number)
+        work()
         found.append(1e3 * (time.thread_time() - begin))
     return statistics.median(found[1:])
 
@@ -69,8 +70,8 @@ def model_figures(name: str, folder: Path, data: Path, board: str) -> dict[str, 
             equal &= bool(np.array_equal(found.result.logits, logits[nodes]))
             vertices.append(sum(found.vertices.values()))
 
-        times = {count: median_ms(lambda _, count=count: predict(count)) for count in (1, 100)}
-        full = median_ms(lambda _: session.run(bind(program, arrays)), 3)
+        times = {count: median_ms(partial(predict, count)) for count in (1, 100)}
+        full = median_ms(lambda: session.run(bind(program, arrays)), 3)
     return {
         "ms_1_node": times[1],
         "ms_100_nodes": times[100],
@@ -92,7 +93,7 @@ def growth() -> dict[str, float]:
         for size in SIZES:
             graph = large_graph(size, _EDGES_A_NODE * size)
             runs = NodeRuns(GraphRows(program, graph), memory)
-            found[str(size)] = median_ms(lambda number, runs=runs: runs.predict(session, np.array([number])))
+            found[str(size)] = median_ms(partial(runs.predict, session, np.array([size // 2])))
     return found
 
 

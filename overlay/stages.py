@@ -178,6 +178,7 @@ def _local(edges: Edges) -> Edges:
         source_type=sources_of(edges.source_type),
         destination_type=ROWS,
         stacked=False,
+        joined=False,
         pattern=EdgePattern.NONE,
     )
 
