@@ -93,7 +93,7 @@ def growth() -> dict[str, float]:
         for size in SIZES:
             graph = large_graph(size, _EDGES_A_NODE * size)
             runs = NodeRuns(GraphRows(program, graph), memory)
-            found[str(size)] = median_ms(partial(runs.predict, session, np.array([size // 2])))
+            found[str(size)] = median_ms(partial(runs.predict, session, np.array([size // 4])))
     return found
 
 
