@@ -2,8 +2,8 @@
 """Measures C simulations of dense layers in hls4ml's projects: ``HeteroDense`` beside hls4ml's own layer.
 
 Both compute the same network, and their results are compared. hls4ml's layer is measured with its latency and its
-resource strategy; the faster one counts, for each figure. Times are those that the processor spends, which a busy machine
-changes little; of a simulation, the best of several calls.
+resource strategy; the faster one counts, for each figure. Times are those that the processor spends, which a busy
+machine changes little; of a simulation, the best of several calls.
 """
 
 import contextlib
