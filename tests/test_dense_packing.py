@@ -8,12 +8,12 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from qonnx.custom_op.general.quant import quant as qonnx_quant
 
 from hetfab.hls.hls4ml_extension.packing import Activations, PackedDense, pack
 from hetfab.hls.hls4ml_extension.quantized import common_exponent, quantized_integers
 from hetfab.hls.hls4ml_extension.split import Split, balanced
 from hetfab.overlay.errors import Hls4mlRefusedError
-from qonnx.custom_op.general.quant import quant as qonnx_quant
 
 Integers = npt.NDArray[np.int64]
 
