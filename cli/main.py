@@ -43,6 +43,7 @@ class Entry:
 #: Every command, in the order in which a user meets them.
 COMMANDS: dict[str, Entry] = {
     "graph": Entry("hetfab.cli.graph", "Show what a graph holds; convert or draw it."),
+    "lift": Entry("hetfab.cli.lift", "Turn a PyTorch Geometric export into graph operators."),
     "inspect": Entry("hetfab.cli.inspect", "Show a model's layers and what its inputs mean."),
     "quantize": Entry("hetfab.cli.quantize", "Turn a float model into an integer one."),
     "compile": Entry("hetfab.cli.compile", "Turn a quantized model into a program for an overlay."),

@@ -3,7 +3,16 @@
 
 import numpy as np
 
-from hetfab.driver.graph.feeds import SemanticGraphs, edge_types, edge_weights, incoming, semantic_edges, stacked_edges
+from hetfab.driver.graph.feeds import (
+    SemanticGraphs,
+    edge_types,
+    edge_weights,
+    in_degree_weights,
+    incoming,
+    looped_edges,
+    semantic_edges,
+    stacked_edges,
+)
 from hetfab.driver.graph.heterograph import Edges as GraphEdges
 from hetfab.driver.graph.heterograph import HeteroGraph
 from hetfab.overlay.bind import GraphArrays, IncomingEdges
@@ -44,7 +53,9 @@ def graph_arrays(program: Program, graph: HeteroGraph, semantic: SemanticGraphs 
 def _incoming(edges: Edges, program: Program, graph: HeteroGraph, semantic: SemanticGraphs) -> IncomingEdges:
     if edges.stacked:
         return _incoming_stacked(edges, program, graph)
-    if not edges.metapath:
+    if edges.self_loops:
+        pairs = looped_edges(graph, edges.relations[0])
+    elif not edges.metapath:
         pairs = graph.relations[edges.relations[0]]
     elif edges.relations in semantic:
         pairs = semantic[edges.relations]
@@ -54,6 +65,8 @@ def _incoming(edges: Edges, program: Program, graph: HeteroGraph, semantic: Sema
     if not edges.weighted:
         return found
     order = np.argsort(pairs.destination, kind="stable")
+    if edges.by_destination:
+        return found._replace(weights=in_degree_weights(pairs, graph.counts[edges.destination_type])[order])
     return found._replace(weights=edge_weights(graph, edges.relations[0])[order])
 
 

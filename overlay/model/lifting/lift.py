@@ -10,20 +10,23 @@ import onnx
 import onnx.helper
 import onnx.inliner
 
-from hetfab.overlay.errors import ModelStructureError, OperatorsUnsupportedError, counted
+from hetfab.overlay.errors import InputsUnboundError, ModelStructureError, OperatorsUnsupportedError, counted
 from hetfab.overlay.model import hgnn
 from hetfab.overlay.model.binding import (
     METADATA_KEY,
     Binding,
     End,
     Features,
+    InDegreeWeights,
+    LoopedEnd,
     NamedEnd,
     NodeCount,
     RelationEnd,
     to_json,
 )
-from hetfab.overlay.model.lifting.check import check_lifted
+from hetfab.overlay.model.lifting.check import Pair, check_lifted
 from hetfab.overlay.model.lifting.context import Context
+from hetfab.overlay.model.lifting.edge_names import EdgeNames
 from hetfab.overlay.model.lifting.emitter import Emitter, model_of
 from hetfab.overlay.model.lifting.interpreter import interpret
 from hetfab.overlay.model.lifting.linear import Atom, Linear, Space
@@ -95,7 +98,7 @@ def lift(model: onnx.ModelProto, raw: RawInputs) -> LiftedModel:
     sizes = _probe_sizes(plain, raw)
     feed = probe_feed(plain, raw, sizes)
     flat = without_branches(plain, feed)
-    context = _context(flat, raw, sizes, all_tensors(flat, feed))
+    context, edges = _context(flat, raw, sizes, all_tensors(flat, feed))
     refused = interpret(context, flat.graph.node)
     output = model.graph.output[0].name
     found = context.values[output]
@@ -109,8 +112,9 @@ def lift(model: onnx.ModelProto, raw: RawInputs) -> LiftedModel:
             refused,
         )
     assert isinstance(found, Rows)
-    lifted, bindings = _emit(context, found.linear, model, raw)
-    difference, graphs = check_lifted(plain, lifted, raw, bindings, context)
+    names = EdgeNames(raw)
+    lifted, bindings, blocks = _emit(found.linear, model, raw, names)
+    difference, graphs = check_lifted(Pair(plain, lifted, raw, {names[block]: block for block in blocks}), edges)
     return LiftedModel(lifted, bindings, len(model.graph.node), difference, graphs)
 
 
@@ -158,7 +162,7 @@ def _probe_sizes(model: onnx.ModelProto, raw: RawInputs) -> dict[str, int]:
 
 def _context(
     model: onnx.ModelProto, raw: RawInputs, sizes: Mapping[str, int], probe: Mapping[str, np.ndarray]  # type: ignore[type-arg]
-) -> Context:
+) -> tuple[Context, dict[str, EdgeInput]]:
     spaces: dict[str, Space] = {}
     values: dict[str, Value] = {}
     by_size: dict[int, Space] = {}
@@ -183,13 +187,12 @@ def _context(
         if isinstance(meaning, RawKinds):
             values[name] = EdgeKinds(edges[meaning.of])
     values |= {tensor.name: Known(probe[tensor.name]) for tensor in model.graph.initializer}
-    return Context(probe, by_size, values)
+    return Context(probe, by_size, values), edges
 
 
 def _emit(
-    context: Context, linear: Linear, model: onnx.ModelProto, raw: RawInputs
-) -> tuple[onnx.ModelProto, dict[str, Binding]]:
-    names = _EdgeNames(raw)
+    linear: Linear, model: onnx.ModelProto, raw: RawInputs, names: EdgeNames
+) -> tuple[onnx.ModelProto, dict[str, Binding], list[Block]]:
     emitter = Emitter(names, {value.name for value in graph_inputs(model)} | {model.graph.output[0].name})
     emitter.finish(linear, model.graph.output[0].name)
     read = {name for node in emitter.writer.nodes for name in node.input}
@@ -205,39 +208,13 @@ def _emit(
             name = f"{prefix}_{names[block]}"
             bindings[name] = names.binding(block, end)
             inputs.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.INT64, [f"E_{names[block]}"]))
+        if emitter.used[block]:
+            name = f"w_{names[block]}"
+            bindings[name] = InDegreeWeights(names.whole_relation(block), block.loops is Loops.REPLACED)
+            inputs.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [f"E_{names[block]}"]))
     for node_type, name in emitter.counts.items():
         bindings[name] = NodeCount(node_type)
         inputs.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.INT64, []))
     lifted = model_of(emitter, inputs, (model.graph.output[0].name, linear.channels), max(opset(model), SMALLEST_OPSET))
     onnx.helper.set_model_props(lifted, {METADATA_KEY: to_json(bindings)})
-    return check_model(lifted, "the lifted model"), bindings
-
-
-class _EdgeNames(dict[Block, str]):
-    """Names of edges in the lifted model, and what they mean."""
-
-    def __init__(self, raw: RawInputs) -> None:
-        super().__init__()
-        self._raw = raw
-
-    def __missing__(self, block: Block) -> str:
-        relation = self.relation(block)
-        return relation if isinstance(relation, str) else relation.name
-
-    def relation(self, block: Block) -> Relation | str:
-        """The relation of a block, or its name where no more is known."""
-        meaning = self._raw[block.edges.name]
-        assert isinstance(meaning, RawEdges)
-        if block.kind is None or block.edges.kinds is None:
-            return meaning.relation or meaning.name
-        kinds = self._raw[block.edges.kinds[0]]
-        assert isinstance(kinds, RawKinds)
-        return kinds.relations[block.kind] if kinds.relations else f"{meaning.name}_{block.kind}"
-
-    def binding(self, block: Block, end: End) -> Binding:
-        """What an end of a block means."""
-        relation = self.relation(block)
-        return NamedEnd(relation, end) if isinstance(relation, str) else RelationEnd(relation, end)
-
-
-__all__ = ["Blocked", "LiftedModel", "Loops", "hgnn", "islice", "lift", "spells_edges_out"]
+    return check_model(lifted, "the lifted model"), bindings, list(emitter.used)

@@ -142,6 +142,10 @@ def _message(block: Block, expression: Expression) -> Linear:
 def _refuse_lone_loops(block: Block) -> None:
     if block.loops is Loops.REMOVED:
         raise NotLiftedError("it leaves out edges from a node to itself", "leave them out of the graph")
+    if block.loops is Loops.ADDED:
+        raise NotLiftedError(
+            "it adds a node's edge to itself beside those that the graph has", "remove those first (remove_self_loops)"
+        )
 
 
 def _factors(expression: Expression) -> "list[Expression]":
@@ -154,6 +158,7 @@ def _normalized(block: Block, values: Linear, roots: list[AtSpecial], shares: li
     """GCN (Kipf and Welling, 2017, eq. 2), with the destination's count of edges at both ends, as PyG takes it."""
     kinds = {root.special.kind for root in roots}
     same = all(root.special.blocks == (block,) for root in roots)
+    _refuse_lone_loops(block)
     if len(roots) != 2 or {root.end for root in roots} != set(End) or kinds != {Special.INVERSE_ROOT} or shares:
         raise NotLiftedError("weights of edges are not those of GCN", _LISTED)
     if not same:
