@@ -166,6 +166,10 @@ def sages(count: int, width: int = HIDDEN, **options: object) -> list[nn.Module]
     return [per_relation(lambda _: SAGEConv((-1, -1), width, **options)) for _ in range(count)]
 
 
+def _projecting(relation: tuple[str, str, str]) -> MessagePassing:
+    return SAGEConv((FEATURES[relation[0]], FEATURES[relation[2]]), HIDDEN, project=True)
+
+
 def gats(count: int, heads: int, **options: object) -> list[nn.Module]:
     """GAT for each relation."""
     width = HIDDEN // heads if options.get("concat", True) else HIDDEN
@@ -209,7 +213,7 @@ ZOO = {
     "sage_normalized": Entry(lambda: Papers([SAGEConv(12, HIDDEN), SAGEConv(HIDDEN, CLASSES, normalize=True)]), True, 21),
     "sage_residual": Entry(lambda: Residual(sages(3), lambda: LayerNorm(HIDDEN, mode="node")), True, 20),
     "sage_jumping": Entry(lambda: Jumping(sages(3), "cat"), False, 17),
-    "sage_project": Entry(lambda: Hetero(sages(1, project=True)), False, 18),
+    "sage_project": Entry(lambda: Hetero([per_relation(_projecting)]), False, 18),
     "rgcn_deep": Entry(lambda: Hetero(rgcn(4)), False, 17),
     "rgcn_batch_norm": Entry(lambda: Residual(rgcn(2), lambda: BatchNorm(HIDDEN)), True, 20),
     "rgcn_typed": Entry(lambda: Typed([RGCNConv(12, HIDDEN, KINDS), RGCNConv(HIDDEN, CLASSES, KINDS)]), False, 17),

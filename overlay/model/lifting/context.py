@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the rules of the interpreter share: the model's tensors on the probe graph, their values, what is not lifted."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -29,12 +30,14 @@ class Context:
         sizes: The nodes whose number a size of the probe graph is.
         values: What tensors mean, so far.
         tables: Learned rows by the tensor that holds them.
+        uses: How many operators read each tensor, other than its shape.
     """
 
     probe: Mapping[str, Array]
     sizes: Mapping[int, Space]
     values: dict[str, Value] = field(default_factory=dict)
     tables: dict[str, Linear] = field(default_factory=dict)
+    uses: Counter[str] = field(default_factory=Counter)
     _stacks: dict[tuple[int, ...], Linear] = field(default_factory=dict)
 
     def shape(self, name: str) -> Shape:
@@ -51,6 +54,10 @@ class Context:
         if not isinstance(value, Known):
             raise NotLiftedError("an operand that has to be constant is not", "export the trained model in eval mode")
         return value.array
+
+    def term(self, name: str, linear: Linear) -> Linear:
+        """Rows as a term of a sum: those that other operators read too are stored, not computed again."""
+        return linear.stored if self.uses[name] > 1 else linear
 
     def table(self, name: str, known: Known) -> Linear:
         """A constant as learned rows of nodes."""

@@ -12,7 +12,7 @@ import onnx.helper
 from hetfab.overlay.model import hgnn
 from hetfab.overlay.model.float_writer import GraphWriter
 from hetfab.overlay.model.layers import attributes
-from hetfab.overlay.model.lifting.linear import Atom, Linear, Matrix, Space, Term
+from hetfab.overlay.model.lifting.linear import Atom, Linear, Matrix, Space, Sum, Term
 from hetfab.overlay.model.lifting.values import (
     Additive,
     Applied,
@@ -31,6 +31,8 @@ from hetfab.overlay.model.lifting.values import (
 
 #: Aggregations that a dense layer behind them may move before.
 _SUMS = Segment | Weighted
+#: What a sum takes besides at most one dense term.
+_AGGREGATIONS = Segment | Weighted | Additive | Dot | FusedParts
 
 
 @dataclass
@@ -48,6 +50,7 @@ class Emitter:
     writer: GraphWriter = field(default_factory=GraphWriter)
     counts: dict[str, str] = field(default_factory=dict)
     used: dict[Block, bool] = field(default_factory=dict)
+    last: Linear | None = None
     _made: dict[Any, str] = field(default_factory=dict)
     _kept: list[Any] = field(default_factory=list)
 
@@ -61,7 +64,8 @@ class Emitter:
 
     def finish(self, linear: Linear, output: str) -> None:
         """Makes the model's output, under its name."""
-        found = self.rows(self._ends_dense(linear), output)
+        self.last = self._ends_dense(linear)
+        found = self.rows(self.last, output)
         for node in self.writer.nodes:
             for names in (node.input, node.output):
                 for position, name in enumerate(names):
@@ -70,13 +74,12 @@ class Emitter:
 
     def _ends_dense(self, linear: Linear) -> Linear:
         """Gives a last sum of aggregations a dense term for its bias, which needs one at a model's end."""
-        sums_alone = all(not isinstance(term.atom.source, Stored | Applied | Table) for term in linear.terms)
+        sums_alone = all(isinstance(term.atom.source, _AGGREGATIONS) for term in linear.terms)
         if linear.bias is None or not sums_alone or self._dense_terms(linear.terms):
             return linear
         identity = np.eye(linear.channels)
         inner = Linear(linear.terms, None, linear.channels, linear.space)
-        atom = Atom(_Sum(inner), linear.channels, linear.space)
-        return Linear((Term(atom, identity),), linear.bias, linear.channels, linear.space)
+        return Linear((replace(inner.stored.terms[0], weight=identity),), linear.bias, linear.channels, linear.space)
 
     def _dense_terms(self, terms: Sequence[Term]) -> list[Term]:
         return [term for term in terms if term.weight is not None]
@@ -113,18 +116,13 @@ class Emitter:
         parts = _side_by_side(linear)
         if parts is not None:
             return self.writer.add("Concat", [self.rows(part) for part in parts], name, axis=1)
-        if linear.origin is not None:
-            before, matrix = linear.origin
-            made = self._made.get(_key(before))
-            if made is not None and len(linear.terms) > 0 and matrix.shape[1] <= matrix.shape[0]:
-                return self._dense(made, matrix, None, name)
         return None
 
     def _arranged(self, linear: Linear) -> tuple[list[Term], list[Term]]:
         """Terms that are added as they are, and those with weights."""
         dense = self._dense_terms(linear.terms)
         stored = [
-            term for term in linear.terms if term.weight is None and isinstance(term.atom.source, Stored | Applied)
+            term for term in linear.terms if term.weight is None and not isinstance(term.atom.source, _AGGREGATIONS)
         ]
         crowded = len(dense) + len(stored) > 1
         plain: list[Term] = []
@@ -133,12 +131,16 @@ class Emitter:
             source, weight = term.atom.source, term.weight
             if weight is None and not (crowded and term in stored):
                 plain.append(term)
-            elif weight is not None and isinstance(source, _SUMS) and (crowded or weight.shape[1] < weight.shape[0]):
+            elif weight is not None and isinstance(source, _SUMS) and (crowded or self._narrows(linear, weight)):
                 moved = replace(source, rows=source.rows.times(weight))
                 plain.append(Term(Atom(moved, weight.shape[1], term.atom.space)))
             else:
                 weighted.append(Term(term.atom, term.matrix()))
         return plain, weighted
+
+    def _narrows(self, linear: Linear, weight: Matrix) -> bool:
+        """Whether a product is better taken before the sum; at a model's end the bias needs it behind."""
+        return weight.shape[1] < weight.shape[0] and not (linear is self.last and linear.bias is not None)
 
     def _dense(self, rows: str, weight: Matrix, bias: Matrix | None, name: str) -> str:
         matrix = self._constant(f"{name}.weight", weight)
@@ -161,8 +163,8 @@ class Emitter:
                 return source.name
             case Table():
                 return self._constant(source.name, source.array)
-            case _Sum():
-                return self.rows(source.rows)
+            case Sum(rows):
+                return self.rows(rows, name)
             case Applied():
                 return self._applied(source)
             case Segment(block, rows, mean):
@@ -242,13 +244,6 @@ class Emitter:
         return found
 
 
-@dataclass(frozen=True, eq=False)
-class _Sum:
-    """Rows that a dense layer reads as they are."""
-
-    rows: Linear
-
-
 def _key(linear: Linear) -> tuple[Any, ...]:
     """Equal for rows that are computed alike."""
     terms = sorted((id(term.atom), _bytes(term.weight)) for term in linear.terms)
@@ -282,10 +277,14 @@ def _side_by_side(linear: Linear) -> list[Linear] | None:
 
 
 def _joined(emitter: Emitter, terms: Sequence[Term]) -> list[tuple[str, Matrix]]:
-    """Terms with weights as one product of tensors side by side, where those have one width."""
+    """Terms with weights as one product of tensors side by side, their products where widths differ."""
     names = [(emitter.atom(term.atom), term.matrix()) for term in terms]
-    if len(names) < 2 or len({matrix.shape[0] for _, matrix in names}) > 1:
+    if len(names) < 2:
         return names
+    if len({matrix.shape[0] for _, matrix in names}) > 1:
+        channels = names[0][1].shape[1]
+        found = [Linear((term,), None, channels, term.atom.space) for term in terms]
+        names = [(emitter.rows(rows), np.eye(channels)) for rows in found]
     joined = emitter._fresh(f"{names[0][0]}.joined")
     emitter.writer.add("Concat", [name for name, _ in names], joined, axis=1)
     return [(joined, np.concatenate([matrix for _, matrix in names]))]

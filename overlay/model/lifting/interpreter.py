@@ -21,6 +21,8 @@ def interpret(context: Context, nodes: Iterable[onnx.NodeProto]) -> list[str]:
         A line for each operator that is not recognised; those that only depend on such are not named.
     """
     refused: list[str] = []
+    nodes = list(nodes)
+    context.uses.update(name for node in nodes if node.op_type not in ("Shape", "Size") for name in node.input)
     for node in nodes:
         try:
             found = _value(context, node)
@@ -45,7 +47,8 @@ def _value(context: Context, node: onnx.NodeProto) -> Value | tuple[Value, ...]:
     for value in operands:
         if isinstance(value, NodeSpecial) and value.kind is Special.LARGEST and node.op_type not in _OF_LARGEST:
             raise NotLiftedError(
-                "the largest of neighbours is not executed", "aggregate by sum, mean or attention in place of max"
+                f"it reads the largest of neighbours, of '{value.maker}', which is not executed",
+                "aggregate by sum, mean or attention in place of max",
             )
     if node.domain or node.op_type not in _RULES:
         if any(edge_rules.of_edges(value) for value in operands):

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rows of nodes as affine sums of atoms, so that dense layers, concatenations and means over heads merge and move."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+import functools
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -74,7 +74,6 @@ class Linear:
         bias: [channels] or None.
         channels: Columns.
         space: The nodes.
-        origin: Of a product the rows and the matrix that gave it, so that a stored tensor can be read in their place.
         name: The tensor of the model that it was first.
     """
 
@@ -82,19 +81,35 @@ class Linear:
     bias: Matrix | None
     channels: int
     space: Space
-    origin: "tuple[Linear, Matrix] | None" = None
-    name: str = field(default="", compare=False)
+    name: str = ""
 
     @staticmethod
     def of(atom: Atom, name: str = "") -> "Linear":
         """An atom as it is."""
         return Linear((Term(atom),), None, atom.channels, atom.space, name=name)
 
+    @functools.cached_property
+    def stored(self) -> "Linear":
+        """The same rows as a tensor of their own."""
+        if self.is_atom:
+            return self
+        return Linear.of(Atom(Sum(self), self.channels, self.space), self.name)
+
+    @property
+    def is_atom(self) -> bool:
+        """Whether these are an atom's rows as they are."""
+        return len(self.terms) == 1 and self.terms[0].weight is None and self.bias is None
+
     def times(self, matrix: Matrix, name: str = "") -> "Linear":
-        """``self @ matrix``."""
+        """``self @ matrix``: of the stored rows, but a factor, a choice or a place of columns goes into the terms."""
+        if self.is_atom or ((matrix != 0).sum(axis=0) <= 1).all():
+            return self._times(matrix, name)
+        return self.stored._times(matrix, name)
+
+    def _times(self, matrix: Matrix, name: str) -> "Linear":
         terms = tuple(Term(term.atom, matrix if term.weight is None else term.weight @ matrix) for term in self.terms)
         bias = None if self.bias is None else self.bias @ matrix
-        return Linear(terms, bias, matrix.shape[1], self.space, (self, matrix), name)
+        return Linear(terms, bias, matrix.shape[1], self.space, name)
 
     def plus_row(self, row: Matrix, name: str = "") -> "Linear":
         """The same row added to all."""
@@ -114,11 +129,9 @@ class Linear:
         bias = sum(biases[1:], biases[0]) if biases else None
         return Linear(tuple(weights.values()), bias, self.channels, self.space, name=name)
 
-    def atoms(self) -> Iterator[Any]:
-        """What its atoms stand for."""
-        return (term.atom.source for term in self.terms)
 
+@dataclass(frozen=True, eq=False)
+class Sum:
+    """Rows that are stored, so that others read one tensor."""
 
-def zero_bias(linear: Linear) -> Linear:
-    """The same without its bias."""
-    return Linear(linear.terms, None, linear.channels, linear.space)
+    rows: Linear

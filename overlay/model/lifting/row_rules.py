@@ -155,12 +155,10 @@ def _sum(context: Context, node: onnx.NodeProto, left: Value, right: Value) -> V
     assert isinstance(left, Rows) and isinstance(right, Rows)
     shape = context.shape(node.output[0])[1:]
     terms = []
-    for value in (left, right):
-        spread = value.linear
+    for name, value in zip(node.input, (left, right), strict=True):
+        spread = context.term(name, value.linear)
         if value.shape != shape:
-            spread, _ = affine(
-                value.linear, value.shape, lambda rows: np.broadcast_to(rows, (len(rows), *shape))
-            )
+            spread, _ = affine(spread, value.shape, lambda rows: np.broadcast_to(rows, (len(rows), *shape)))
         terms.append(spread)
     if node.op_type == "Sub":
         terms[1] = terms[1].times(-np.eye(terms[1].channels))
@@ -336,10 +334,10 @@ def concat(context: Context, node: onnx.NodeProto) -> Value:
         first += size
         placed = np.zeros((value.linear.channels, width(shape)))
         placed[np.arange(len(columns)), columns] = 1
-        term = value.linear.times(placed)
+        term = value.linear.stored.times(placed)
         total = term if total is None else total.plus(term, node.output[0])
     assert total is not None
-    return Rows(replace(total, name=node.output[0], origin=None), tuple(shape))
+    return Rows(replace(total, name=node.output[0]), tuple(shape))
 
 
 def within_rows(context: Context, node: onnx.NodeProto, apply: Callable[[Matrix], Matrix]) -> Value:
@@ -424,7 +422,7 @@ def copied(context: Context, node: onnx.NodeProto) -> Value:
     before, after = context.shape(node.input[0]), context.shape(node.output[0])
     flat = len(first.shape) == 1 and isinstance(first, Rows) and len(after) == 2
     if node.op_type not in ELEMENTWISE and not flat:
-        raise NotLiftedError("its form is not recognised", "apply it to rows of nodes")
+        raise NotLiftedError("no layer of hetfab computes it of rows of nodes", "use layers that docs/pyg.md lists")
     if before[0] != after[0]:
         raise NotLiftedError("its result has other rows than its operand", "keep nodes as the first axis")
     shape = first.shape if node.op_type in ELEMENTWISE else after[1:]
