@@ -41,15 +41,19 @@ def command(model: Path, output: Path, bind: Path | None) -> Result:
     click.echo()
     print_table(["input", "meaning"], [[name, meaning(binding)] for name, binding in found.bindings.items()])
     click.echo(
-        f"\n{counted(found.nodes_before, 'operator')} became {len(found.model.graph.node)}; on {found.graphs} random graphs "
-        f"both models differ by at most {found.largest_difference:.1e} of the largest output"
+        f"\n{counted(found.nodes_before, 'operator')} became {len(found.model.graph.node)}; on {found.graphs} random "
+        f"graphs both models differ by at most {found.largest_difference:.1e} of the largest output"
     )
     refused = try_layers(found.model).refused
     if refused:
         click.echo(f"\n{counted(len(refused), 'operator')} not executed on the overlay:")
         for line in refused:
             click.echo(f"  {line}")
-    print_next(f"hetfab inspect {output} --graph GRAPH" if refused else f"hetfab quantize {output} --graph GRAPH -o {output.stem}.q.onnx")
+    print_next(
+        f"hetfab inspect {output} --graph GRAPH"
+        if refused
+        else f"hetfab quantize {output} --graph GRAPH -o {output.stem}.q.onnx"
+    )
     return {
         "output": str(output),
         "operators_before": found.nodes_before,

@@ -191,7 +191,7 @@ def looped_edges(graph: HeteroGraph, relation: Relation) -> Edges:
 
 
 def in_degree_weights(edges: Edges, nodes: int) -> npt.NDArray[np.float32]:
-    """The weight of each edge between ``nodes`` nodes of one type: 1 / sqrt(edges into its source * into its destination).
+    """The weight of each edge between ``nodes`` nodes of one type, by the edges into its ends u and d: 1 / sqrt(u * d).
 
     0 where no edge leads into the source.
     """

@@ -8,10 +8,10 @@ import numpy as np
 import onnx
 
 from hetfab.overlay.errors import ModelStructureError
+from hetfab.overlay.model import runtime
 from hetfab.overlay.model.lifting.linear import Space
-from hetfab.overlay.model.lifting.raw_inputs import RawEdges, RawFeatures, RawInputs, RawKinds
+from hetfab.overlay.model.lifting.raw_inputs import RawFeatures, RawInputs, RawKinds
 from hetfab.overlay.model.lifting.values import Array, Block, EdgeInput, Loops
-from hetfab.overlay.model.runtime import run_model
 
 #: Nodes of each type, and edges for each node, of the graphs that are compared on.
 _SIZES = ((9, 3), (40, 2), (23, 12))
@@ -51,8 +51,8 @@ def check_lifted(pair: Pair, edges: Mapping[str, EdgeInput]) -> tuple[float, int
     worst, output = 0.0, pair.exported.graph.output[0].name
     for seed, (nodes, degree) in enumerate(_SIZES):
         feed = _random_feed(pair, edges, nodes, degree, np.random.default_rng(seed))
-        expected = run_model(pair.exported, feed, [output])[0]
-        found = run_model(pair.lifted, lifted_feed(pair, feed), [output])[0]
+        expected = runtime.run_model(pair.exported, feed, [output])[0]
+        found = runtime.run_model(pair.lifted, lifted_feed(pair, feed), [output])[0]
         scale = max(float(np.abs(expected).max(initial=0)), 1e-6)
         same = expected.shape == found.shape
         difference = float(np.abs(expected - found).max(initial=0)) / scale if same else float("inf")
@@ -99,13 +99,15 @@ def _count(space: Space, counts: Mapping[str, int]) -> int:
 def lifted_feed(pair: Pair, feed: Mapping[str, Array]) -> dict[str, Array]:
     """The same graph as inputs of the lifted model."""
     counts = {raw.type: len(feed[name]) for name, raw in pair.raw.items() if isinstance(raw, RawFeatures)}
-    found = {f"n_{node_type}": np.array(count, np.int64) for node_type, count in counts.items()}
+    found: dict[str, Array] = {f"n_{node_type}": np.array(count, np.int64) for node_type, count in counts.items()}
     found |= {name: feed[name] for name, raw in pair.raw.items() if isinstance(raw, RawFeatures)}
     for name, block in pair.blocks.items():
         source, destination = _ends(block, feed, _count(block.edges.destination, counts))
         found |= {f"src_{name}": source, f"dst_{name}": destination}
-        into = np.bincount(destination, minlength=int(max(source.max(initial=0), destination.max(initial=0))) + 1)
-        roots = np.divide(1, np.sqrt(into), out=np.zeros(len(into)), where=into > 0)
+        into: Array = np.bincount(
+            destination, minlength=int(max(source.max(initial=0), destination.max(initial=0))) + 1
+        )
+        roots: Array = np.divide(1, np.sqrt(into), out=np.zeros(len(into)), where=into > 0)
         found[f"w_{name}"] = (roots[source] * roots[destination]).astype(np.float32)
     return found
 

@@ -42,7 +42,7 @@ from hetfab.overlay.model.lifting.values import (
     width,
 )
 
-_ENDS = (End.SOURCE, End.DESTINATION)
+ENDS = (End.SOURCE, End.DESTINATION)
 _LISTED = "use layers that docs/pyg.md lists"
 
 
@@ -58,7 +58,7 @@ def gather(context: Context, node: onnx.NodeProto) -> Value:
     axis = whole(node, "axis", 0) % rank if node.op_type != "GatherND" else 0
     match data, index:
         case EdgeIndex(blocks, turned), Known(array) if axis == int(turned) and array.size == 1:
-            return EdgeIds(blocks, _ENDS[int(array.reshape(-1)[0])])
+            return EdgeIds(blocks, ENDS[int(array.reshape(-1)[0])])
         case EdgeIndex(blocks, turned), Positions(mask) if axis == int(not turned):
             return EdgeIndex(_marked(blocks, mask), turned)
         case EdgeIds(blocks, end), Positions(mask):
@@ -79,7 +79,7 @@ def gather(context: Context, node: onnx.NodeProto) -> Value:
         case NodeSpecial(), EdgeIds(blocks, end):
             shape = context.shape(node.input[0])[1:]
             return EdgeRows(tuple((block, AtSpecial(end, data, shape)) for block in blocks), shape)
-        case (Rows() | Known()), EdgeIds(blocks, end) if axis == 0:
+        case ((Rows() | Known()), EdgeIds(blocks, end)) if axis == 0:
             return _at_ends(context, node.input[0], data, blocks, end)
     raise NotLiftedError(f"it gathers from {_name(data)} by {_name(index)}", _LISTED)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writes interpreted rows as a model in the domain ``hgnn``; a sum gets at most one dense term where that is possible."""
+"""Writes interpreted rows as a model in the domain ``hgnn``; a sum gets at most one dense term."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -33,6 +33,9 @@ from hetfab.overlay.model.lifting.values import (
 _SUMS = Segment | Weighted
 #: What a sum takes besides at most one dense term.
 _AGGREGATIONS = Segment | Weighted | Additive | Dot | FusedParts
+
+
+_NORM = "LayerNormalization"
 
 
 @dataclass
@@ -88,9 +91,8 @@ class Emitter:
         direct = self._direct(linear, name)
         if direct is not None:
             return direct
-        plain, dense = self._arranged(linear)
-        dense = _joined(self, dense)
-        last = None
+        plain, weighted = self._arranged(linear)
+        dense = _joined(self, weighted)
         bias = linear.bias
         names: list[str] = []
         for term in plain:
@@ -204,7 +206,7 @@ class Emitter:
         node, names = source.node, []
         for position, operand in enumerate(source.operands):
             if isinstance(operand, Linear):
-                names.append(self.rows(operand))
+                names.append(self.rows(_dense_if_mixed(operand) if node.op_type == _NORM else operand))
             else:
                 empty = not node.input[position]
                 names.append("" if empty else self._constant(node.input[position], operand, exact=True))
@@ -244,6 +246,16 @@ class Emitter:
         return found
 
 
+def _dense_if_mixed(linear: Linear) -> Linear:
+    """A sum of aggregations and a dense term behind a dense layer: the overlay normalises one or the other."""
+    aggregated = [isinstance(term.atom.source, _AGGREGATIONS) for term in linear.terms]
+    if not any(aggregated) or (all(aggregated) and linear.bias is None):
+        return linear
+    return Linear(
+        (replace(linear.stored.terms[0], weight=np.eye(linear.channels)),), None, linear.channels, linear.space
+    )
+
+
 def _key(linear: Linear) -> tuple[Any, ...]:
     """Equal for rows that are computed alike."""
     terms = sorted((id(term.atom), _bytes(term.weight)) for term in linear.terms)
@@ -261,7 +273,7 @@ def _side_by_side(linear: Linear) -> list[Linear] | None:
     places: list[tuple[int, Linear]] = []
     for term in linear.terms:
         weight = term.matrix()
-        rows, columns = np.nonzero(weight)
+        _, columns = np.nonzero(weight)
         first = int(columns.min()) if columns.size else 0
         placed = np.eye(weight.shape[0], weight.shape[1], first)
         if not np.array_equal(weight, placed):

@@ -7,9 +7,19 @@ import onnx
 
 from hetfab.overlay.model.layers import describe
 from hetfab.overlay.model.lifting import edge_rules, row_rules
-from hetfab.overlay.model.lifting.context import Context, NotLiftedError
+from hetfab.overlay.model.lifting.context import Context, NotLiftedError, whole
 from hetfab.overlay.model.lifting.scatter import scatter
-from hetfab.overlay.model.lifting.values import Blocked, EdgeIds, EdgeRows, Known, NodeSpecial, Special, Value
+from hetfab.overlay.model.lifting.values import (
+    Blocked,
+    EdgeIds,
+    EdgeIndex,
+    EdgeRows,
+    Known,
+    NodeSpecial,
+    Rows,
+    Special,
+    Value,
+)
 
 Rule = Callable[[Context, onnx.NodeProto], Value | tuple[Value, ...]]
 
@@ -72,8 +82,8 @@ def _either(rows: Rule, edges: Rule) -> Rule:
 def _gather(context: Context, node: onnx.NodeProto) -> Value | tuple[Value, ...]:
     """Columns by constant positions, or anything by edges."""
     data, index = (context.values[name] for name in node.input)
-    if isinstance(data, row_rules.Rows) and isinstance(index, Known) and node.op_type == "Gather":
-        axis = row_rules.whole(node, "axis", 0) % len(context.shape(node.input[0]))
+    if isinstance(data, Rows) and isinstance(index, Known) and node.op_type == "Gather":
+        axis = whole(node, "axis", 0) % len(context.shape(node.input[0]))
         if axis > 0:
             return row_rules.within_rows(context, node, lambda rows: rows.take(index.array, axis))
     return edge_rules.gather(context, node)
@@ -82,10 +92,10 @@ def _gather(context: Context, node: onnx.NodeProto) -> Value | tuple[Value, ...]
 def _split(context: Context, node: onnx.NodeProto) -> Value | tuple[Value, ...]:
     """Both ends of edges, or columns."""
     value = context.values[node.input[0]]
-    if isinstance(value, edge_rules.EdgeIndex):
-        if len(node.output) != 2 or row_rules.whole(node, "axis", 0) != int(value.turned):
+    if isinstance(value, EdgeIndex):
+        if len(node.output) != 2 or whole(node, "axis", 0) != int(value.turned):
             raise NotLiftedError("it divides edges", "keep them together")
-        return tuple(EdgeIds(value.blocks, end) for end in edge_rules._ENDS)
+        return tuple(EdgeIds(value.blocks, end) for end in edge_rules.ENDS)
     return row_rules.split(context, node)
 
 
@@ -93,9 +103,9 @@ def _slice(context: Context, node: onnx.NodeProto) -> Value | tuple[Value, ...]:
     """One end of edges, or columns."""
     value = context.values[node.input[0]]
     before, after = context.shape(node.input[0]), context.shape(node.output[0])
-    if isinstance(value, edge_rules.EdgeIndex) and after[int(value.turned)] == 1:
+    if isinstance(value, EdgeIndex) and after[int(value.turned)] == 1:
         start = int(context.known(node.input[1]).reshape(-1)[0]) % 2
-        return EdgeIds(value.blocks, edge_rules._ENDS[start])
+        return EdgeIds(value.blocks, edge_rules.ENDS[start])
     if edge_rules.of_edges(value):
         if before != after:
             raise NotLiftedError("it takes some of the edges", "give the model only the edges it reads")
@@ -115,14 +125,16 @@ _ARITHMETIC = _either(row_rules.arithmetic, edge_rules.edge_arithmetic)
 
 def _divided(context: Context, node: onnx.NodeProto) -> Value | tuple[Value, ...]:
     left, right = (context.values[name] for name in node.input)
-    if isinstance(left, row_rules.Rows) and isinstance(right, NodeSpecial):
+    if isinstance(left, Rows) and isinstance(right, NodeSpecial):
         return row_rules.arithmetic(context, node)
     return _ARITHMETIC(context, node)
 
 
 #: What may read the largest of neighbours: views, copies to edges, another maximum, and what takes it from logits.
-_OF_LARGEST = ("Identity", "Reshape", "Squeeze", "Unsqueeze", "Expand", "Cast", "Gather", "GatherND", "GatherElements")
-_OF_LARGEST += ("ScatterElements", "ScatterND", "Sub")
+_OF_LARGEST = (
+    *("Identity", "Reshape", "Squeeze", "Unsqueeze", "Expand", "Cast", "Gather", "GatherND", "GatherElements"),
+    *("ScatterElements", "ScatterND", "Sub"),
+)
 
 #: Operator -> rule. Adding an operator adds one line and its rule.
 _RULES: dict[str, Rule] = {

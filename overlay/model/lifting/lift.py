@@ -3,25 +3,19 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import islice
 
-import numpy as np
 import onnx
 import onnx.helper
 import onnx.inliner
 
-from hetfab.overlay.errors import InputsUnboundError, ModelStructureError, OperatorsUnsupportedError, counted
-from hetfab.overlay.model import hgnn
+from hetfab.overlay.errors import ModelStructureError, OperatorsUnsupportedError, counted
 from hetfab.overlay.model.binding import (
     METADATA_KEY,
     Binding,
     End,
     Features,
     InDegreeWeights,
-    LoopedEnd,
-    NamedEnd,
     NodeCount,
-    RelationEnd,
     to_json,
 )
 from hetfab.overlay.model.lifting.check import Pair, check_lifted
@@ -33,8 +27,8 @@ from hetfab.overlay.model.lifting.linear import Atom, Linear, Space
 from hetfab.overlay.model.lifting.probe import all_tensors, free_sizes, probe_feed, without_branches
 from hetfab.overlay.model.lifting.raw_inputs import RawEdges, RawFeatures, RawInputs, RawKinds
 from hetfab.overlay.model.lifting.values import (
+    Array,
     Block,
-    Blocked,
     EdgeIndex,
     EdgeInput,
     EdgeKinds,
@@ -45,7 +39,6 @@ from hetfab.overlay.model.lifting.values import (
     Value,
 )
 from hetfab.overlay.model.reader import check_model, graph_inputs, opset
-from hetfab.overlay.model.schema import Relation
 
 SMALLEST_OPSET = 20
 _VIEWS = ("Reshape", "Cast", "Identity", "Squeeze", "Unsqueeze")
@@ -107,14 +100,15 @@ def lift(model: onnx.ModelProto, raw: RawInputs) -> LiftedModel:
     if refused:
         raise OperatorsUnsupportedError(
             f"{counted(len(refused), 'operator')} not lifted to the domain hgnn:",
-            "what PyTorch Geometric exports of SAGEConv, GCNConv, GATConv, RGCNConv, RGATConv and HANConv, and dense layers",
+            "what PyTorch Geometric exports of SAGEConv, GCNConv, GATConv, RGCNConv, RGATConv and HANConv, and of "
+            "dense layers",
             "change the model as each line says; docs/pyg.md has a table of what is lifted",
             refused,
         )
     assert isinstance(found, Rows)
-    names = EdgeNames(raw)
-    lifted, bindings, blocks = _emit(found.linear, model, raw, names)
-    difference, graphs = check_lifted(Pair(plain, lifted, raw, {names[block]: block for block in blocks}), edges)
+    edge_names = EdgeNames(raw)
+    lifted, bindings, blocks = _emit(found.linear, model, raw, edge_names)
+    difference, graphs = check_lifted(Pair(plain, lifted, raw, {edge_names[block]: block for block in blocks}), edges)
     return LiftedModel(lifted, bindings, len(model.graph.node), difference, graphs)
 
 
@@ -138,7 +132,7 @@ def _with_kinds(model: onnx.ModelProto, raw: RawInputs) -> dict[str, RawFeatures
     return found
 
 
-def _constants(model: onnx.ModelProto) -> dict[str, np.ndarray]:  # type: ignore[type-arg]
+def _constants(model: onnx.ModelProto) -> dict[str, Array]:
     arrays = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     for node in model.graph.node:
         if node.op_type == "Constant" and node.attribute[0].name == "value":
@@ -161,7 +155,10 @@ def _probe_sizes(model: onnx.ModelProto, raw: RawInputs) -> dict[str, int]:
 
 
 def _context(
-    model: onnx.ModelProto, raw: RawInputs, sizes: Mapping[str, int], probe: Mapping[str, np.ndarray]  # type: ignore[type-arg]
+    model: onnx.ModelProto,
+    raw: RawInputs,
+    sizes: Mapping[str, int],
+    probe: Mapping[str, Array],
 ) -> tuple[Context, dict[str, EdgeInput]]:
     spaces: dict[str, Space] = {}
     values: dict[str, Value] = {}
@@ -179,9 +176,11 @@ def _context(
                 ends = [Space(), Space()]
                 for position, node_type in ((0, relation.source), (1, relation.destination)) if relation else ():
                     ends[position] = spaces.setdefault(node_type, Space(node_type))
-                edges[name] = EdgeInput(name, *ends, kinds.get(name))
+                edges[name] = EdgeInput(name, ends[0], ends[1], kinds.get(name))
                 found = edges[name]
-                blocks = (Block(found),) if found.kinds is None else tuple(Block(found, k) for k in range(found.kinds[1]))
+                blocks = (
+                    (Block(found),) if found.kinds is None else tuple(Block(found, k) for k in range(found.kinds[1]))
+                )
                 values[name] = EdgeIndex(blocks)
     for name, meaning in raw.items():
         if isinstance(meaning, RawKinds):

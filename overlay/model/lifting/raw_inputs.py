@@ -163,7 +163,8 @@ def _width(value: onnx.ValueInfoProto) -> int:
 
 def _form(value: onnx.ValueInfoProto) -> str:
     kind = value.type.tensor_type
-    name = {onnx.TensorProto.FLOAT: "float32", onnx.TensorProto.INT64: "int64"}.get(kind.elem_type, "another type")
+    names: dict[int, str] = {onnx.TensorProto.FLOAT: "float32", onnx.TensorProto.INT64: "int64"}
+    name = names.get(kind.elem_type, "another type")
     return f"{name} [{', '.join(str(dim.dim_value or dim.dim_param or '?') for dim in kind.shape.dim)}]"
 
 

@@ -76,7 +76,9 @@ def arithmetic(context: Context, node: onnx.NodeProto) -> Value:
                 return _sum(context, node, table, value)
             return _with_constant(context, node, value, known, lambda a, b: _UFUNCS[operator](b, a))
         case (Rows() as value, StackedRows() | Mixture()) | (StackedRows() | Mixture(), Rows() as value):
-            raise NotLiftedError("stacked rows meet others", "stack tensors for a sum, a mean or an attention over them")
+            raise NotLiftedError(
+                "stacked rows meet others", "stack tensors for a sum, a mean or an attention over them"
+            )
         case Rows(), Rows() if operator in ("Add", "Sub"):
             return _sum(context, node, left, right)
         case Rows(), NodeSpecial(kind=Special.CLAMPED) if operator == "Div":
@@ -435,9 +437,7 @@ def prelu(context: Context, node: onnx.NodeProto) -> Value:
     slope = context.known(node.input[1]).reshape(-1)
     if slope.size != 1:
         return copied(context, node)
-    leaky = onnx.helper.make_node(
-        "LeakyRelu", [node.input[0]], list(node.output), node.name, alpha=float(slope[0])
-    )
+    leaky = onnx.helper.make_node("LeakyRelu", [node.input[0]], list(node.output), node.name, alpha=float(slope[0]))
     return copied(context, leaky)
 
 

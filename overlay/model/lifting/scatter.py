@@ -9,7 +9,7 @@ import onnx
 from hetfab.overlay.model.binding import End
 from hetfab.overlay.model.layers import attributes
 from hetfab.overlay.model.lifting.context import Context, NotLiftedError, affine
-from hetfab.overlay.model.lifting.linear import Atom, Linear, Space
+from hetfab.overlay.model.lifting.linear import Atom, Linear
 from hetfab.overlay.model.lifting.values import (
     Additive,
     AtNode,
@@ -36,7 +36,6 @@ from hetfab.overlay.model.lifting.values import (
     Times,
     Value,
     Weighted,
-    reshaped,
     width,
 )
 
@@ -174,11 +173,10 @@ def _attention(block: Block, values: Linear, shares: Shares) -> Linear:
             f"one softmax goes over {len(shares.scope)} relations",
             "take a softmax within each relation (RGATConv: attention_mechanism='within-relation')",
         )
-    logits, slope = shares.logits, 1.0
-    if isinstance(logits, Leaky):
-        logits, slope = logits.of, logits.slope
+    found = shares.logits
+    logits, slope = (found.of, found.slope) if isinstance(found, Leaky) else (found, 1.0)
     heads = width(logits.shape)
-    product = _as_product(logits) if slope == 1.0 else None
+    product = None if isinstance(shares.logits, Leaky) else _as_product(logits)
     space = block.edges.destination
     if product is not None:
         atom = Dot(block, values, product.queries, product.keys, heads)
@@ -226,6 +224,3 @@ def _scores(logits: Expression) -> tuple[Linear | None, Linear | None]:
         "logits of edges are neither a sum of scores of both ends nor a product of their rows",
         "use GATConv, RGATConv, HANConv or HGTConv",
     )
-
-
-__all__ = ["Space", "reshaped", "scatter"]
