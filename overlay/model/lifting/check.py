@@ -83,7 +83,8 @@ def _random_feed(
     for name, found in edges.items():
         ends = [_count(space, counts) for space in (found.source, found.destination)]
         number = fixed[name][1] or degree * max(ends)
-        feed[name] = np.stack([random.integers(0, max(end - 2, 1), number) for end in ends])
+        ids: list[Array] = [random.integers(0, max(end - 2, 1), number) for end in ends]
+        feed[name] = np.stack(ids)
     for name, meaning in pair.raw.items():
         if isinstance(meaning, RawKinds):
             feed[name] = random.integers(0, max(meaning.kinds, 1), feed[meaning.of].shape[1])
