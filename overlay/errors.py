@@ -245,6 +245,18 @@ class CalibrationDataError(InputError):
     code = "calibration-data"
 
 
+class SearchInvalidError(InputError):
+    """What a search is to choose from is incomplete, or numbers are of no use to it."""
+
+    code = "search-invalid"
+
+
+class LimitUnreachableError(InputError):
+    """Nothing that can be chosen keeps a limit; the nearest that does is named."""
+
+    code = "limit-unreachable"
+
+
 class LabelsMissingError(InputError):
     """A command needs labels that the graph does not have."""
 

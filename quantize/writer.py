@@ -12,7 +12,7 @@ from hetfab.overlay.isa.arithmetic import ACCUMULATOR_BITS, Q8_BITS, TERM_BITS
 from hetfab.overlay.isa.normalization import root_table
 from hetfab.overlay.model import hgnn
 from hetfab.overlay.model.binding import Binding, Features, NodeCount
-from hetfab.overlay.model.edges import EdgeSet, edge_set
+from hetfab.overlay.model.edges import StackedEdges, edge_set
 from hetfab.overlay.model.float_writer import GraphWriter, input_value
 from hetfab.overlay.model.layers import (
     Add,
@@ -38,7 +38,7 @@ from hetfab.overlay.model.layers import (
 from hetfab.quantize.functions import norm_numbers, table_of
 from hetfab.quantize.points import QuantizationPoints
 from hetfab.quantize.ranges import ActivationRange
-from hetfab.quantize.weights import QuantizedWeights, round_bias
+from hetfab.quantize.weights import LayerWeights, QuantizedWeights, round_bias
 
 #: Of attention scores, whose scale is that of Q.8 itself.
 SCORE_BITS = 16
@@ -55,7 +55,7 @@ class Numbers:
     """
 
     ranges: Mapping[str, ActivationRange]
-    weights: Mapping[str, QuantizedWeights]
+    weights: Mapping[str, LayerWeights]
     inner: Mapping[str, ActivationRange] = field(default_factory=dict)
 
 
@@ -120,13 +120,14 @@ class _Writer(GraphWriter):
     def dense(self, layer: Dense) -> None:
         weights = self.numbers.weights[layer.output]
         rows, quantized = self.stored_name(layer.input), self.weights(f"{layer.output}.weight", weights)
-        if layer.bias is None:
+        bias = layer.bias if weights.bias is None else weights.bias
+        if bias is None:
             self.add("MatMul", [rows, quantized], layer.output)
         else:
             scales = np.ldexp(weights.scales.astype(np.float64), self.numbers.ranges[layer.input].exponent)
-            steps = round_bias(layer.bias, scales)
-            bias = self.constant(f"{layer.output}.bias", (steps * scales).astype(np.float32))
-            rounded = self.quant(bias, f"{bias}.int", scales, ACCUMULATOR_BITS, signed=True, narrow=False)
+            steps = round_bias(bias, scales)
+            stored = self.constant(f"{layer.output}.bias", (steps * scales).astype(np.float32))
+            rounded = self.quant(stored, f"{stored}.int", scales, ACCUMULATOR_BITS, signed=True, narrow=False)
             self.add("MatMul", [rows, quantized], f"{layer.output}.products")
             self.add("Add", [f"{layer.output}.products", rounded], layer.output)
         group = next((group for group in self.points.groups if group.dense is layer), None)
@@ -134,8 +135,15 @@ class _Writer(GraphWriter):
             unit = self.unit_of(group.aggregations[0].input)
             self.quant(layer.output, f"{layer.output}.q8", unit, TERM_BITS, signed=True, narrow=False)
 
-    def weights(self, name: str, weights: QuantizedWeights) -> str:
-        """Adds the initializer of a layer's weights and its rounding; returns the name of the rounded weights."""
+    def weights(self, name: str, weights: LayerWeights) -> str:
+        """Adds a layer's weights, an initializer for each run of a width; returns the name of the rounded weights."""
+        if len(weights.parts) == 1:
+            return self.run(name, weights.parts[0])
+        runs = [self.run(f"{name}.{number}", part) for number, part in enumerate(weights.parts)]
+        return self.add("Concat", runs, f"{name}.joined", axis=1)
+
+    def run(self, name: str, weights: QuantizedWeights) -> str:
+        """Adds the initializer of weights of one width and its rounding; returns the name of the rounded weights."""
         stored = self.constant(name, weights.integers.astype(np.float32) * weights.scales)
         output, scale = f"{stored}.int", weights.scales[None, :]
         if weights.bits == 1:
@@ -181,7 +189,7 @@ class _Writer(GraphWriter):
     def count(self, layer: EdgeAggregation) -> str:
         """The number of an aggregation's destinations: an input for one type, the rows of scores for a stack."""
         edges = edge_set(self.bindings, layer.source, layer.destination)
-        if isinstance(edges, EdgeSet):
+        if not isinstance(edges, StackedEdges):
             return self.counts.setdefault(edges.destination_type, f"n_{edges.destination_type}")
         assert isinstance(layer, EdgeAttention), "stacks come with scores of their rows"
         rows = self.score_name(layer.destination_scores)

@@ -30,20 +30,13 @@ from hetfab.overlay.model.bound_model import Evaluation, FedModel
 from hetfab.overlay.model.parser import parse_layers
 from hetfab.overlay.model.reader import check_model, graph_inputs, metadata, normalise, read_model
 from hetfab.overlay.model.runtime import Feed, run_model
+from hetfab.quantize.divergence import divergence_of_classes, divergence_of_labels
+from hetfab.quantize.methods import CRITERIA
+from hetfab.quantize.methods.percentile import percentile
+from hetfab.quantize.methods.square_error import least_square_error
 from hetfab.quantize.points import find_points
-from hetfab.quantize.post_training import (
-    divergence_of_classes,
-    divergence_of_labels,
-    quantize,
-)
-from hetfab.quantize.ranges import (
-    CRITERIA,
-    ActivationRange,
-    choose,
-    exact_exponent,
-    least_square_error,
-    percentile,
-)
+from hetfab.quantize.post_training import quantize
+from hetfab.quantize.ranges import ActivationRange, choose, exact_exponent
 from hetfab.quantize.weights import LARGEST_SPREAD, round_bias, round_to_nearest
 from tests.conftest import SMALL_GEOMETRY
 from tests.programs import compiled, quantized, reference_logits

@@ -9,6 +9,7 @@ from hetfab.driver.graph.feeds import (
     edge_weights,
     in_degree_weights,
     incoming,
+    joined_edges,
     looped_edges,
     semantic_edges,
     stacked_edges,
@@ -55,6 +56,8 @@ def _incoming(edges: Edges, program: Program, graph: HeteroGraph, semantic: Sema
         return _incoming_stacked(edges, program, graph)
     if edges.self_loops:
         pairs = looped_edges(graph, edges.relations[0])
+    elif edges.joined:
+        pairs = joined_edges(graph, edges.relations)
     elif not edges.metapath:
         pairs = graph.relations[edges.relations[0]]
     elif edges.relations in semantic:

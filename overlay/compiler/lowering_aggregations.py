@@ -13,7 +13,7 @@ from hetfab.overlay.compiler.row_types import stack_of
 from hetfab.overlay.isa.attention import SLOPE_BITS, quantized_slope
 from hetfab.overlay.model import hgnn
 from hetfab.overlay.model.binding import InDegreeWeights
-from hetfab.overlay.model.edges import EdgeSet, check_weights, edge_set
+from hetfab.overlay.model.edges import EdgeSet, JoinedEdges, check_weights, edge_set
 from hetfab.overlay.model.layers import attributes
 from hetfab.overlay.model.scales import exact_scales
 from hetfab.overlay.program import EdgePattern, Edges
@@ -26,8 +26,11 @@ def _edges(draft: Draft, source: str, destination: str, *, typed: bool = False) 
     if isinstance(found, EdgeSet):
         ends = found.source_type, found.destination_type
         return Edges(found.name, found.relations, found.metapath, *ends, self_loops=found.self_loops)
-    stack = stack_of(found.types)
+    stack = stack_of(found.sources)
     draft.stacks[stack.name] = stack
+    if isinstance(found, JoinedEdges):
+        name = f"{found.name}: " + ", ".join(str(relation) for relation in found.relations)
+        return Edges(name, found.relations, False, stack.name, found.destination_type, joined=True)
     name = f"{found.name} of {stack.name}"
     return Edges(
         *(name, found.relations, False, stack.name, stack.name),

@@ -57,10 +57,12 @@ def stacked_rows(draft: Draft, node: onnx.NodeProto) -> Value:
     first = tensors[0]
     if len(tensors) == 1:
         return first
-    forms = {(each.channels, each.bits, each.signed, each.exponent) for each in tensors}
+    forms = {(each.channels, each.item_bytes, each.signed, each.exponent) for each in tensors}
     if len(forms) > 1:
-        raise RefusedError("the tensors that it joins differ in channels, bits or scale")
-    whole = draft.store(replace(first, name=name, origin="computed", values=None))
+        raise RefusedError("the tensors that it joins differ in channels, bytes, sign or scale")
+    # The result of a table counts as 8 bits beside roundings to fewer: parts of a stack are not packed.
+    bits = max(each.bits for each in tensors)
+    whole = draft.store(replace(first, name=name, bits=bits, origin="computed", values=None))
     for number, tensor in enumerate(tensors):
         placed = tensor
         if tensor.origin != "computed" or tensor.name in draft.parts or number != tensors.index(tensor):
