@@ -81,7 +81,7 @@ class Session:
     def __init__(self, transport: Transport, design: Design) -> None:
         self.transport = transport
         self._design = design
-        self._geometry_hash = design.geometry.hash()[:16]
+        self._geometry_hash = design.identity
         self._run_empty_program()
         self.check_identity()
 

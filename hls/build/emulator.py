@@ -8,7 +8,7 @@ import ctypes
 import functools
 import hashlib
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import Enum
 from pathlib import Path
 from types import TracebackType
@@ -18,12 +18,14 @@ import numpy.typing as npt
 
 from hetfab.hls.build.cache import cached_file
 from hetfab.hls.build.compiler import Compiler, find_compiler, host_processor
+from hetfab.hls.build.dataflow.sources import stage_sources
 from hetfab.hls.build.design_header import design_header
-from hetfab.overlay.design import Geometry
+from hetfab.overlay.design import Geometry, identity_of
 from hetfab.overlay.errors import DeviceMemoryError, GeometryMismatchError, PackageMissingError
 from hetfab.overlay.isa.loops import loops
 from hetfab.overlay.isa.spec import isa
 from hetfab.overlay.run_log import RUN_LOG_DTYPE
+from hetfab.overlay.stages import Stage
 
 _HLS = Path(__file__).resolve().parents[1]
 _SOURCE = _HLS / "build" / "emulator.cpp"
@@ -64,6 +66,7 @@ def build_emulator(
     bodies: Bodies = Bodies.HOST,
     march: str = "native",
     defines: Sequence[str] = (),
+    stages: Sequence[Stage] = (),
 ) -> Path:
     """Compiles the emulated overlay of a geometry, or finds it in the cache.
 
@@ -76,6 +79,7 @@ def build_emulator(
             own have the kernels' in any case.
         march: The processor that native integers without ``debug`` are compiled for, as ``-march`` names it.
         defines: Preprocessor definitions, ``NAME`` or ``NAME=value``.
+        stages: Dense stages with fixed weights.
 
     Returns:
         Path of the shared library.
@@ -96,18 +100,26 @@ def build_emulator(
         if bodies is Bodies.HOST and not debug:
             flags.append("-DHETFAB_HOST_BODIES")
     compiler = find_compiler()
-    header = design_header(geometry)
-    key = _digest([_sources(), header, *compiler.command, compiler.version, *flags, host_processor()])
+    texts = {"design.hpp": design_header(geometry, identity_of(geometry, stages))}
+    if stages:
+        flags.append("-DHETFAB_STAGES")
+        texts |= stage_sources(stages, hls4ml=arithmetic is Arithmetic.AP_INT)
+    written = [part for name in sorted(texts) for part in (name, texts[name])]
+    key = _digest([_sources(), *written, *compiler.command, compiler.version, *flags, host_processor()])
     return cached_file(
-        f"emulator-{key[:24]}.so", functools.partial(_compile, compiler=compiler, flags=flags, header=header)
+        f"emulator-{key[:24]}.so", functools.partial(_compile, compiler=compiler, flags=flags, texts=texts)
     )
 
 
-def _compile(folder: Path, *, compiler: Compiler, flags: Sequence[str], header: str) -> Path:
-    (folder / "design.hpp").write_text(header, encoding="utf-8")
+def _compile(folder: Path, *, compiler: Compiler, flags: Sequence[str], texts: Mapping[str, str]) -> Path:
+    for name, text in texts.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
     library = folder / "emulator.so"
     includes = [f"-I{_HLS / 'include'}", f"-I{_HLS}", f"-I{folder}"]
-    compiler.run([*flags, *includes, "-o", str(library), str(_SOURCE)])
+    sources = [str(folder / name) for name in sorted(texts) if name.endswith(".cpp")]
+    compiler.run([*flags, *includes, "-o", str(library), str(_SOURCE), *sources])
     return library
 
 
@@ -145,12 +157,13 @@ class Emulator:
     inside an engine it hangs as hardware does, neither done nor idle: only a new ``Emulator`` runs again.
     """
 
-    def __init__(self, library: Path, geometry: Geometry) -> None:
+    def __init__(self, library: Path, geometry: Geometry, stages: Sequence[Stage] = ()) -> None:
         """Loads a library.
 
         Args:
             library: From ``build_emulator``.
             geometry: The one that it was built for.
+            stages: Those that it was built with.
 
         Raises:
             GeometryMismatchError: The library was built for another geometry.
@@ -161,11 +174,12 @@ class Emulator:
         self._buffers: dict[int, npt.NDArray[np.uint8]] = {}
         # Not by its registers: they read as zero until DISPATCH has made a pass.
         found = f"{int(self._functions.hetfab_geometry_hash()):016x}"
-        if found != geometry.hash()[:16]:
+        expected = identity_of(geometry, stages)
+        if found != expected:
             self.close()
             raise GeometryMismatchError(
                 f"'{library}' was built for the geometry {found}",
-                f"an emulator of the geometry {geometry.hash()[:16]}",
+                f"an emulator of the geometry {expected}",
                 "build the emulator for this design",
             )
 
