@@ -14,6 +14,8 @@ import numpy.typing as npt
 
 #: Longest row of inputs, in bytes: it enters as one word of a stream, which tools take up to 4,096 bits.
 LONGEST_ROW = 512
+#: Rows that a stage multiplies at once: a chain of DSPs serves two.
+ROW_PAIR = 2
 #: Input channels of a step on DSPs and on LUTs, and of their bits, those that a step on LUTs takes.
 DSP_CHANNELS, LUT_CHANNELS, SLICE_BITS = 4, 32, 4
 _WEIGHT_BITS = range(1, 9)
@@ -62,17 +64,23 @@ class Stage:
         return -(-self.inputs * sum(self.weight_bits) // 8)
 
     @property
+    def packed(self) -> bool:
+        """Whether DSPs take nibbles, twice as many channels a step."""
+        return self.input_bits <= SLICE_BITS and max(self.weight_bits) <= SLICE_BITS
+
+    @property
     def multiply_cycles(self) -> int:
-        """Cycles that it multiplies a row in: the slower of both kinds of sums (modelled, as the cores' steps)."""
-        return max(self._dsp_cycles, self._lut_cycles)
+        """Cycles that it multiplies two rows in: the slower of both kinds of sums, by the steps of the cores."""
+        return max(self.dsp_cycles, self.lut_cycles)
 
     @property
-    def _dsp_cycles(self) -> int:
-        """A step sums 4 input channels of ``dsp_columns`` outputs."""
-        return -(-self.on_dsps // self.dsp_columns) * -(-self.inputs // DSP_CHANNELS)
+    def dsp_cycles(self) -> int:
+        """A step sums 4 input channels, or 8 packed ones, of ``dsp_columns`` outputs."""
+        channels = DSP_CHANNELS * (1 + self.packed)
+        return -(-self.on_dsps // self.dsp_columns) * -(-self.inputs // channels)
 
     @property
-    def _lut_cycles(self) -> int:
+    def lut_cycles(self) -> int:
         """A step sums 32 input channels, a slice of 4 bits of each, times a bit plane of ``lut_columns`` outputs."""
         on_luts = self.weight_bits[self.on_dsps :]
         steps = -(-self.inputs // LUT_CHANNELS) * -(-self.input_bits // SLICE_BITS) * max(on_luts, default=0)
@@ -123,7 +131,7 @@ def _check(stage: Stage) -> None:
         raise ValueError(f"{len(stage.weights)} weights for {stage.inputs} inputs and {stage.outputs} outputs")
     if stage.input_bits not in _INPUT_BITS or any(bits not in _WEIGHT_BITS for bits in stage.weight_bits):
         raise ValueError("a width is not 2 to 8 bits for inputs, 1 to 8 for weights")
-    if not 0 <= stage.on_dsps <= stage.outputs or stage.dsp_columns < 1 or stage.lut_columns < 1:
+    if not 0 <= stage.on_dsps <= stage.outputs or stage.dsp_columns < 2 or stage.dsp_columns % 2 or stage.lut_columns < 1:
         raise ValueError(f"{stage.on_dsps} of {stage.outputs} outputs on DSPs")
     weight = stage.weight.astype(np.int64)
     for column, bits in zip(weight.T, stage.weight_bits, strict=True):
