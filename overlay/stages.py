@@ -14,6 +14,8 @@ import numpy.typing as npt
 
 #: Longest row of inputs, in bytes: it enters as one word of a stream, which tools take up to 4,096 bits.
 LONGEST_ROW = 512
+#: Depth of ``wgt_d_ram`` in a design whose products all have fixed weights.
+NO_WEIGHTS = 1
 #: Rows that a stage multiplies at once: a chain of DSPs serves two.
 ROW_PAIR = 2
 #: Input channels of a step on DSPs and on LUTs, and of their bits, those that a step on LUTs takes.
@@ -131,8 +133,10 @@ def _check(stage: Stage) -> None:
         raise ValueError(f"{len(stage.weights)} weights for {stage.inputs} inputs and {stage.outputs} outputs")
     if stage.input_bits not in _INPUT_BITS or any(bits not in _WEIGHT_BITS for bits in stage.weight_bits):
         raise ValueError("a width is not 2 to 8 bits for inputs, 1 to 8 for weights")
-    if not 0 <= stage.on_dsps <= stage.outputs or stage.dsp_columns < 2 or stage.dsp_columns % 2 or stage.lut_columns < 1:
+    if not 0 <= stage.on_dsps <= stage.outputs:
         raise ValueError(f"{stage.on_dsps} of {stage.outputs} outputs on DSPs")
+    if stage.dsp_columns < ROW_PAIR or stage.dsp_columns % ROW_PAIR or stage.lut_columns < 1:
+        raise ValueError(f"{stage.dsp_columns} columns on DSPs, {stage.lut_columns} on LUTs")
     weight = stage.weight.astype(np.int64)
     for column, bits in zip(weight.T, stage.weight_bits, strict=True):
         half = 1 << bits - 1

@@ -11,18 +11,21 @@ from dataclasses import fields, replace
 
 import numpy as np
 
+from hetfab.overlay.board import read_board
 from hetfab.overlay.compiler.compile import LayerCompiler, check_engines, compiled_program, functions_of
 from hetfab.overlay.compiler.constants import Columns
 from hetfab.overlay.compiler.edge_reads import score_beats
 from hetfab.overlay.compiler.emitter import Affine, Emitter
 from hetfab.overlay.compiler.layer_code import LayerCode
-from hetfab.overlay.compiler.lowered import SCORE_BITS, DenseTerm, IntArray, LoweredModel, Stored
+from hetfab.overlay.compiler.lowered import SCORE_BITS, DenseTerm, IntArray, LoweredLayer, LoweredModel, Stored
 from hetfab.overlay.compiler.lowering import lower
 from hetfab.overlay.compiler.planning import PlannedLayer, plan_layers
 from hetfab.overlay.compiler.rings import slot_words
 from hetfab.overlay.compiler.scratchpad import DEFAULT_ROW_SOURCE
 from hetfab.overlay.compiler.semaphores import Semaphore
+from hetfab.overlay.compiler.stage_sizes import sized
 from hetfab.overlay.compiler.tiling import ColumnRange, Tile
+from hetfab.overlay.costs.elements import Form
 from hetfab.overlay.design import Design, Geometry, default_design, design_from_dict
 from hetfab.overlay.errors import OperatorsUnsupportedError
 from hetfab.overlay.isa.spec import isa
@@ -32,7 +35,7 @@ from hetfab.overlay.model.bound_model import BoundModel
 from hetfab.overlay.model.cnn.inspection import takes_samples
 from hetfab.overlay.model.reader import model_hash
 from hetfab.overlay.program import Program
-from hetfab.overlay.stages import LONGEST_ROW, Stage
+from hetfab.overlay.stages import LONGEST_ROW, NO_WEIGHTS, ROW_PAIR, Stage
 
 #: Rows of a tile, at most: more only add memory.
 _TILE_ROWS = 32
@@ -46,13 +49,16 @@ _ENGINES = ("load", "store", "gemm_d", "vec", "agg")
 _HEADS = 4
 
 
-def compile_dataflow(given: BoundModel, board: str, *, name: str = "model") -> Program:
+def compile_dataflow(
+    given: BoundModel, board: str, *, name: str = "model", lowered: LoweredModel | None = None
+) -> Program:
     """Compiles a quantized model to an accelerator for a board: the program for it, whose design has its stages.
 
     Args:
         given: A quantized model with its binding in full.
         board: Whose default design gives the clock, the share of weights on chip and the core with weights in DRAM.
         name: Name of the model.
+        lowered: The model's layers as ``plan_model`` chose them; None for those of ``lower``.
 
     Raises:
         InputError: One of the errors of ``lower``.
@@ -66,7 +72,7 @@ def compile_dataflow(given: BoundModel, board: str, *, name: str = "model") -> P
             "build it with `--flow overlay`, or its dense layers with hls4ml alone (docs/hls4ml.md)",
         )
     digest = model_hash(given.model)
-    program = compile_stages(lower(given.model, given.bindings), default_design(board), name=name)
+    program = compile_stages(lowered or lower(given.model, given.bindings), default_design(board), name=name)
     return replace(program, model_hash=digest, bindings=to_json(given.bindings))
 
 
@@ -78,9 +84,12 @@ def compile_stages(lowered: LoweredModel, base: Design, *, name: str = "model") 
         base: A design of the board; its arrays and buffers serve dense terms with weights in DRAM.
         name: Name of the model.
     """
-    in_bytes = _InBytes(**{field.name: getattr(lowered, field.name) for field in fields(lowered)})
-    geometry = _geometry(in_bytes, base.geometry)
-    numbered = _stages(in_bytes, base.geometry)
+    members = {field.name: getattr(lowered, field.name) for field in fields(lowered)}
+    in_bytes = _InBytes(**members | {"layers": tuple(_not_gathered(layer) for layer in lowered.layers)})
+    numbered = _stages(in_bytes)
+    loads = sum(layer.product is not None for layer in in_bytes.layers) > len({number for number, _ in numbered})
+    geometry = _geometry(in_bytes, base.geometry, loads=loads)
+    stages = sized([stage for _, stage in numbered], geometry, Form(base.elements), read_board(base.board))
     design = Design(
         name=f"{base.name}-dataflow",
         board=base.board,
@@ -88,50 +97,54 @@ def compile_stages(lowered: LoweredModel, base: Design, *, name: str = "model") 
         origin=f"hetfab build --flow dataflow --board {base.board}, of the model {name}",
         elements=base.elements,
         geometry=geometry,
-        stages=tuple(stage for _, stage in numbered),
+        stages=stages,
     )
     design_from_dict(design.as_dict(), design.name)
     check_engines(in_bytes, design)
     numbers = {number for number, _ in numbered}
+    # The cuts of stages are made anew below.
+    loading = replace(geometry, wgt_d_words=base.geometry.wgt_d_words)
     planned = [
         _stage_plan(plan, geometry) if number in numbers else plan
-        for number, plan in enumerate(plan_layers(in_bytes, geometry, 1.0))
+        for number, plan in enumerate(plan_layers(in_bytes, loading, 1.0))
     ]
     code = _StageCode(geometry, design.stages)
     return compiled_program(_StageCompiler(in_bytes, geometry, planned, code), design, name)
 
 
-def _stages(lowered: LoweredModel, base: Geometry) -> list[tuple[int, Stage]]:
+def _not_gathered(layer: LoweredLayer) -> LoweredLayer:
+    """The layer as a product where its weights fit a stage."""
+    return replace(layer, parts=0, weighted=False) if layer.dense is not None and _fits_stage(layer.dense) else layer
+
+
+def _fits_stage(dense: DenseTerm) -> bool:
+    return padded(dense.inputs, _BLOCK) // max(1, len(dense.parts)) <= LONGEST_ROW
+
+
+def _stages(lowered: LoweredModel) -> list[tuple[int, Stage]]:
     """The dense terms whose weights become part of an accelerator, with the number of their layer."""
     stages: list[tuple[int, Stage]] = []
     for number, layer in enumerate(lowered.layers):
         dense = layer.product
-        if dense is None or padded(dense.inputs, _BLOCK) // max(1, len(dense.parts)) > LONGEST_ROW:
+        if dense is None or not _fits_stage(dense):
             continue
         parts = np.split(dense.weight, max(1, len(dense.parts)))
-        stages += [(number, _stage(layer.output.name, dense, weight, base)) for weight in parts]
+        stages += [(number, _stage(layer.output.name, dense, weight)) for weight in parts]
     return stages
 
 
-def _stage(name: str, dense: DenseTerm, weight: IntArray, base: Geometry) -> Stage:
-    """A stage with the split between DSPs and LUTs that takes the fewest cycles; of equal ones the most on LUTs."""
-    outputs = weight.shape[1]
-    splits = {min(count, outputs) for count in range(0, padded(outputs, base.gemm_d_cols) + 1, base.gemm_d_cols)}
-    candidates = [
-        Stage(
-            name=name,
-            inputs=len(weight),
-            weight_bits=tuple(dense.weight_bits.tolist()),
-            input_bits=dense.input.bits,
-            signed=dense.input.signed,
-            on_dsps=on_dsps,
-            dsp_columns=base.gemm_d_cols,
-            lut_columns=base.gemm_l_cols,
-            weights=weight.astype(np.int8).tobytes(),
-        )
-        for on_dsps in sorted(splits)
-    ]
-    return min(candidates, key=lambda stage: stage.multiply_cycles)
+def _stage(name: str, dense: DenseTerm, weight: IntArray) -> Stage:
+    return Stage(
+        name=name,
+        inputs=len(weight),
+        weight_bits=tuple(dense.weight_bits.tolist()),
+        input_bits=dense.input.bits,
+        signed=dense.input.signed,
+        on_dsps=0,
+        dsp_columns=2,
+        lut_columns=2,
+        weights=weight.astype(np.int8).tobytes(),
+    )
 
 
 def stage_word(geometry: Geometry, stage: int) -> int:
@@ -148,19 +161,21 @@ class _InBytes(LoweredModel):
         return False
 
 
-def _geometry(lowered: LoweredModel, base: Geometry) -> Geometry:
-    """A geometry of the kernel's functions: buffers of the board's design, and what the layers need beside them."""
+def _geometry(lowered: LoweredModel, base: Geometry, *, loads: bool) -> Geometry:
+    """The board's buffers, and what the layers need beside them; without weights in DRAM no array."""
     needs = functions_of(lowered, base.lanes)
     groups = [-(-each.output.channels // base.lanes) for each in lowered.layers if each.aggregations]
     weighted = any(each.edges.weighted for layer in lowered.layers for each in layer.aggregations)
+    weighted |= any(layer.weighted for layer in lowered.layers)
     return replace(
         base,
         engines=_ENGINES,
         agg_groups=max([base.agg_groups, *groups]),
-        agg_weights=int(weighted),
+        agg_weights=max(base.agg_weights, int(weighted)),
         agg_heads=padded(needs["agg_heads"], _HEADS),
         fun_words=max(padded(needs["fun_words"], isa().size("fun_unit")), _FUNCTION_WORDS) if needs["fun_words"] else 0,
         norm_words=max(needs["norm_words"], _NORM_WORDS) if needs["norm_words"] else 0,
+        **({} if loads else {"wgt_d_words": NO_WEIGHTS, "gemm_d_rows": ROW_PAIR}),
         **dict.fromkeys(("res_words", "gather_beats", "exp_words", "dwp_words", "mid_words"), 0),
     )
 

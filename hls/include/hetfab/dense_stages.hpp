@@ -10,6 +10,8 @@ namespace hetfab {
 // Channels of a beat of activations.
 constexpr unsigned beat_channels = 8;
 
+// Depth of wgt_d_ram in a design whose products all have fixed weights: it has no array.
+constexpr unsigned no_weights = 1;
 // Rows that a stage multiplies at once: a chain of DSPs serves two.
 constexpr unsigned stage_row_pair = 2;
 
@@ -138,9 +140,12 @@ void dense_step(hls::stream<Word<Z, isa::instruction_bits>>& instructions,
 #pragma HLS INLINE
     const Word<Z, isa::instruction_bits> instruction = instructions.read();
     events.loop(isa::loops::instruction, 1);
-    const Outcome outcome = is_stage<D, Z>(instruction)
-                                ? stage_execute<D, Z, Stages>(instruction, act_ram, acc_ram, events)
-                                : gemm_d_execute<D, Z>(instruction, act_ram, wgt_ram, acc_ram, events);
+    Outcome outcome = {number<Z, isa::Header::Opcode>(instruction) == isa::Sync::opcode, 0};
+    if (is_stage<D, Z>(instruction)) {
+        outcome = stage_execute<D, Z, Stages>(instruction, act_ram, acc_ram, events);
+    } else if constexpr (D::wgt_d_words > no_weights) {
+        outcome = gemm_d_execute<D, Z>(instruction, act_ram, wgt_ram, acc_ram, events);
+    }
     HETFAB_FENCE(act_ram, wgt_ram, acc_ram, tokens);
     tokens.write(make_token<D, Z>(instruction, outcome));
 }

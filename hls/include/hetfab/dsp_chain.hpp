@@ -23,6 +23,7 @@ S<Z, Bits> chain_operand(const U<Z, 32>& operands, int position) {
 template <class Multiplier, class Dsp>
 struct ChainSums;
 
+#if __cplusplus >= 201703L
 // On a host a product is cheaper than its packing.
 template <class Dsp>
 struct ChainSums<Native, Dsp> {
@@ -54,6 +55,8 @@ struct ChainSums<Native, Dsp> {
         }
     }
 };
+
+#endif
 
 #ifdef HETFAB_AP_INT
 // The slices, every port cut to its width.

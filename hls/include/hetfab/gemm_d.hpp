@@ -4,8 +4,8 @@
 #pragma once
 
 #include "drain.hpp"
-#include "dsp_chain.hpp"
 #include "events.hpp"
+#include "mac_arrays.hpp"
 #include "shim.hpp"
 #include "types.hpp"
 
@@ -70,29 +70,18 @@ void gemm_d_step_sums(S<Z, 32> (&acc)[D::gemm_d_rows][D::gemm_d_cols],
                       const Word<Z, 64> (&beat)[D::gemm_d_rows], unsigned half,
                       const Word<Z, 32 * D::gemm_d_cols>& wgt, const MatmulTile& tile, bool first) {
 #pragma HLS INLINE
-chain_rows:
-    for (unsigned row = 0; row < D::gemm_d_rows; row += 2) {
-#pragma HLS UNROLL factor=D::gemm_d_rows/2
-    chain_cols:
-        for (unsigned col = 0; col < D::gemm_d_cols; col += 2) {
-#pragma HLS UNROLL factor=D::gemm_d_cols/2
-            const U<Z, 32> act[2] = {lane_u<Z, 32>(beat[row], half), lane_u<Z, 32>(beat[row + 1], half)};
-            const U<Z, 32> weight[2] = {lane_u<Z, 32>(wgt, col), lane_u<Z, 32>(wgt, col + 1)};
-            S<Z, chain_sum_bits> sums[2][2];
-            // DSP48E1's packing: it fits the wider ports of DSP48E2 as well.
-            chain_step<Z, Dsp48e1>(act, weight, tile.packed, tile.is_unsigned, sums);
-        sum_rows:
-            for (unsigned r = 0; r < 2; r++) {
-#pragma HLS UNROLL factor=2
-            sum_cols:
-                for (unsigned c = 0; c < 2; c++) {
-#pragma HLS UNROLL factor=2
-                    const S<Z, 32> before = first ? S<Z, 32>(0) : acc[row + r][col + c];
-                    acc[row + r][col + c] = wrap<Z, 32>(sum<Z, 33>(before, sums[r][c]));
-                }
-            }
-        }
+    U<Z, 32> act[D::gemm_d_rows];
+#pragma HLS ARRAY_PARTITION variable=act type=complete dim=0
+    U<Z, 32> weight[D::gemm_d_cols];
+#pragma HLS ARRAY_PARTITION variable=weight type=complete dim=0
+act_rows:
+    for (unsigned row = 0; row < D::gemm_d_rows; row++) {
+#pragma HLS UNROLL factor=D::gemm_d_rows
+        act[row] = lane_u<Z, 32>(beat[row], half);
     }
+    lanes_of<Z, D::gemm_d_cols>(wgt, weight);
+    // DSP48E1's packing: it fits the wider ports of DSP48E2 as well.
+    chain_array_step<Z, Dsp48e1, 32>(acc, act, weight, tile.packed, tile.is_unsigned, first);
 }
 
 // All blocks of a tile, one after the other without a pause: while a block is summed, the one before it

@@ -6,30 +6,11 @@
 
 #include "drain.hpp"
 #include "events.hpp"
-#include "plane_dot.hpp"
-#ifdef HETFAB_PLANE_BOXES
-#include "plane_boxes.hpp"
-#endif
+#include "mac_arrays.hpp"
 #include "shim.hpp"
 #include "types.hpp"
 
 namespace hetfab {
-
-// Channels and activation bits of a step.
-constexpr int plane_lanes = 32;
-constexpr int slice_bits = 4;
-
-// A step of one element: mapped by hand where the build has the black boxes, else plain.
-template <class D, class Z>
-void plane_element(PlaneState<Z, D::gemm_l_acc_bits>& state, const Word<Z, plane_lanes * slice_bits>& slices,
-                   const U<Z, plane_lanes>& plane, const PlaneControl& control) {
-#pragma HLS INLINE
-#ifdef HETFAB_PLANE_BOXES
-    mapped_plane_dot_step(state, slices, plane, control);
-#else
-    plane_dot_step<Z, plane_lanes, slice_bits, D::gemm_l_acc_bits>(state, slices, plane, control);
-#endif
-}
 
 // What a matmul_planes or a matmul_planes_lines says.
 struct PlanesTile {
@@ -46,6 +27,7 @@ struct PlanesTile {
 
     // Words of 32 channels in a row of the tile.
     unsigned row_words() const { return strip.lines * strip.run; }
+    PlaneShape shape() const { return {slices, row_words(), planes, bipolar}; }
     unsigned rows() const {
         return blocks.count == 0 ? 0 : (blocks.count - 1) * blocks.block_rows + blocks.last_rows;
     }
@@ -88,54 +70,6 @@ PlanesTile planes_strips(const Word<Z, isa::instruction_bits>& instruction) {
         flag<Z, Op::Bipolar>(instruction)};
 }
 
-// Where a block is: slice by slice, word by word, plane by plane.
-struct PlanePlace {
-    unsigned slice = 0;
-    unsigned word = 0;
-    unsigned plane = 0;
-    // Word of the column group's weights, which all slices take.
-    unsigned weight = 0;
-
-    void next(const PlanesTile& tile) {
-#pragma HLS INLINE
-        weight++;
-        plane++;
-        if (plane != tile.planes) return;
-        plane = 0;
-        word++;
-        if (word != tile.row_words()) return;
-        word = 0;
-        weight = 0;
-        slice++;
-        if (slice == tile.slices) slice = 0;
-    }
-
-    PlaneControl control(const PlanesTile& tile) const {
-#pragma HLS INLINE
-        PlaneControl control = {};
-        control.bipolar = tile.bipolar;
-        control.negative = plane == 0 && !tile.bipolar;
-        control.last = plane + 1 == tile.planes;
-        control.clear = slice == 0 && word == 0;
-        control.next_slice = slice != 0 && word == 0;
-        return control;
-    }
-};
-
-// A word of slices as the array takes it: signed values enter with their top bit flipped.
-template <class Z>
-Word<Z, 128> offset_slices(const Word<Z, 128>& slices, bool flip) {
-#pragma HLS INLINE
-    Word<Z, 128> word = slices;
-offset_lanes:
-    for (unsigned lane = 0; lane < 4; lane++) {
-#pragma HLS UNROLL factor=4
-        const U<Z, 32> inverted = flip ? U<Z, 32>(0x88888888U) : U<Z, 32>(0);
-        set_lane<Z, 32>(word, lane, U<Z, 32>(lane_u<Z, 32>(slices, lane) ^ inverted));
-    }
-    return word;
-}
-
 // All blocks of a tile, one after the other without a pause.
 template <class D, class Z, class ActRam, class WgtRam, class AccRam, class Events>
 Outcome gemm_l_blocks(const PlanesTile& tile, ActRam act_ram, WgtRam wgt_ram, AccRam acc_ram,
@@ -148,6 +82,7 @@ Outcome gemm_l_blocks(const PlanesTile& tile, ActRam act_ram, WgtRam wgt_ram, Ac
     Word<Z, 128> slice[rows];
 #pragma HLS ARRAY_PARTITION variable=slice type=complete dim=0
     Drain<Z, rows, cols> drain(tile.acc, tile.col_groups, tile.accumulate);
+    const PlaneShape shape = tile.shape();
     const unsigned words = tile.slices * tile.row_words();
     BlockWalk walk(tile.blocks, tile.col_groups, words * tile.planes, tile.accumulate);
     StripWalk strip(tile.strip, tile.slices);
@@ -161,7 +96,7 @@ gemm_l_steps:
         events.trip(isa::loops::gemm_l_steps);
         drain.step(acc_ram);
         if (walk.summing()) {
-            const PlaneControl control = place.control(tile);
+            const PlaneControl control = place.control(shape);
             if (place.plane == 0) {
             slice_rows:
                 for (unsigned row = 0; row < rows; row++) {
@@ -172,17 +107,11 @@ gemm_l_steps:
                 strip.next();
                 if (place.slice == 0) row_words += walk.valid_rows();
             }
-            const Word<Z, 32 * cols> weights = wgt_ram[wgt + place.weight];
-        dot_rows:
-            for (unsigned row = 0; row < rows; row++) {
-#pragma HLS UNROLL factor=rows
-            dot_cols:
-                for (unsigned col = 0; col < cols; col++) {
-#pragma HLS UNROLL factor=cols
-                    plane_element<D, Z>(dot[row][col], slice[row], lane_u<Z, 32>(weights, col), control);
-                }
-            }
-            place.next(tile);
+            U<Z, 32> weights[cols];
+#pragma HLS ARRAY_PARTITION variable=weights type=complete dim=0
+            lanes_of<Z, cols>(wgt_ram[wgt + place.weight], weights);
+            plane_array_step<Z, D::gemm_l_acc_bits>(dot, slice, weights, control);
+            place.next(shape);
         }
         if (walk.ends_block()) {
             S<Z, 32> sums[rows][cols];

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Integer families: one kernel source for native integers and for ap_int. `wrap` and `saturate` are the only
 // narrowing operations; `sum` and `product` are exact in the width that they name.
+// The family of ap_int is C++11, which is what projects of hls4ml are compiled as; the rest is C++17.
 #pragma once
 
 #include <cstdint>
@@ -18,6 +19,7 @@
 
 namespace hetfab {
 
+#if __cplusplus >= 201703L
 // The smallest native integer that holds `Bits` bits.
 template <int Bits, bool Signed>
 using NativeInteger = std::conditional_t<
@@ -236,6 +238,7 @@ template <int Bits>
 constexpr unsigned bytes_of(const WordBytes<Bits>*) {
     return Bits / 8;
 }
+#endif
 
 #ifdef HETFAB_AP_INT
 struct Ap {
@@ -248,10 +251,12 @@ struct Ap {
     template <int Bits>
     using word = ap_uint<Bits>;
 
+#if __cplusplus >= 201703L
     template <int Bits>
     static constexpr bool exact_word = ap_uint<Bits>::width == Bits;
     template <int Bits>
     static constexpr bool exact_integer = ap_int<Bits>::width == Bits;
+#endif
 
     template <int Bits>
     static ap_uint<Bits> zero() {

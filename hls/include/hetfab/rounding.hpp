@@ -52,4 +52,18 @@ S<Z, Out> shifted(const Value& value, const Distance<Z, Out>& by, bool half_up =
     return wide < 0 ? S<Z, Out>(-(1 << (Out - 1))) : S<Z, Out>((1 << (Out - 1)) - 1);
 }
 
+// A sum with its bias; both wrap.
+template <class Z>
+S<Z, 32> biased_sum(const S<Z, 32>& acc, const S<Z, 32>& bias) {
+#pragma HLS INLINE
+    return wrap<Z, 32>(sum<Z, 33>(acc, bias));
+}
+
+// A biased sum times its channel's factor: the value that a requantization shifts.
+template <class Z>
+S<Z, 50> scaled_sum(const S<Z, 32>& biased, const U<Z, 17>& factor) {
+#pragma HLS INLINE
+    return product<Z, 50>(biased, factor);
+}
+
 }  // namespace hetfab

@@ -278,11 +278,10 @@ void vec_group(const VecTile<Z>& tile, const VecContext<Z>& context, const VecRo
 group_lanes:
     for (unsigned lane = 0; lane < D::lanes; lane++) {
 #pragma HLS UNROLL factor=D::lanes
-        const S<Z, 32> biased =
-            wrap<Z, 32>(sum<Z, 33>(operands.acc[lane], lane_s<Z, 32>(operands.par, 2 * lane)));
+        const S<Z, 32> biased = biased_sum<Z>(operands.acc[lane], lane_s<Z, 32>(operands.par, 2 * lane));
         const U<Z, 16> multiplier = lane_u<Z, 16>(operands.par, 4 * lane + par_multiplier_half);
         const U<Z, 17> factor = tile.averages ? context.reciprocal : U<Z, 17>(multiplier);
-        const S<Z, 50> scaled = product<Z, 50>(biased, factor);
+        const S<Z, 50> scaled = scaled_sum<Z>(biased, factor);
         const S<Z, isa::term_bits> term = shifted<Z, isa::term_bits>(scaled, rounding.first, tile.averages);
         const S<Z, 32> total = wrap<Z, 32>(sum<Z, 33>(operands.addend[lane], term));
         value[lane] = tile.exports_acc ? biased : total;

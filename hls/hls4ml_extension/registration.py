@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Registers ``HeteroDense`` with hls4ml. hls4ml is imported here and by nothing before."""
+
+import functools
+import importlib.util
+
+from hetfab.overlay.errors import PackageMissingError
+
+
+@functools.cache
+def register() -> None:
+    """Makes ``HeteroDense`` known to hls4ml, once in a process, before or after hls4ml is imported.
+
+    Projects without such a layer are written as before, byte for byte.
+
+    Raises:
+        PackageMissingError: hls4ml is not installed.
+    """
+    if importlib.util.find_spec("hls4ml") is None:
+        raise PackageMissingError(
+            "the Python package hls4ml is not installed", "hls4ml 1.3", "pip install 'hetfab[hls]'"
+        )
+    from hetfab.hls.hls4ml_extension.passes import register_all
+
+    register_all()
