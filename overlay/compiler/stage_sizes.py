@@ -50,18 +50,26 @@ def sized(stages: Sequence[Stage], geometry: Geometry, form: Form, board: Board)
 
 
 def _smallest(stage: Stage) -> Stage:
-    """All outputs on LUTs, a few at once."""
-    return replace(stage, on_dsps=0, dsp_columns=_SMALLEST_COLUMNS, lut_columns=_SMALLEST_COLUMNS)
+    """All outputs on DSPs, two at once: the fewest LUTs."""
+    return replace(stage, on_dsps=stage.outputs, dsp_columns=_SMALLEST_COLUMNS, lut_columns=_SMALLEST_COLUMNS)
 
 
 def _larger(stage: Stage) -> Iterator[Stage]:
     """Stages with more columns of either kind that are faster, in the order in which they are tried."""
     outputs = padded(stage.outputs, _SMALLEST_COLUMNS)
+    if stage.on_dsps == stage.outputs:
+        yield from _faster(stage, split(stage))
     for on_dsps, on_luts in ((2, 1), (1, 2), (2, 2)):
         columns = min(stage.dsp_columns * on_dsps, outputs), min(stage.lut_columns * on_luts, outputs)
-        found = split(replace(stage, dsp_columns=columns[0], lut_columns=columns[1]))
-        if found.multiply_cycles < stage.multiply_cycles:
-            yield found
+        wider = replace(stage, dsp_columns=columns[0], lut_columns=columns[1])
+        if stage.on_dsps == stage.outputs:
+            yield from _faster(stage, wider)
+        yield from _faster(stage, split(wider))
+
+
+def _faster(stage: Stage, other: Stage) -> Iterator[Stage]:
+    if other.multiply_cycles < stage.multiply_cycles:
+        yield other
 
 
 def split(stage: Stage) -> Stage:
