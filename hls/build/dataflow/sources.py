@@ -7,6 +7,7 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from hetfab.hls.build.dataflow.projects import project_name, project_weights, write_projects
 from hetfab.overlay.stages import Stage
 
 
@@ -20,14 +21,37 @@ def native_stages(stages: Sequence[Stage]) -> str:
     return _environment().get_template("native_stages.cpp.j2").render(stages=stages)
 
 
-def stage_sources(stages: Sequence[Stage], *, hls4ml: bool) -> dict[str, str]:
-    """All files of a design's stages, by their place in a build's folder.
+def write_native_stages(folder: Path, stages: Sequence[Stage]) -> list[Path]:
+    """Writes the stages by their definition; returns the files that are compiled."""
+    source = folder / "native_stages.cpp"
+    source.write_text(native_stages(stages), encoding="utf-8")
+    (folder / "stages.hpp").write_text(stages_header(stages), encoding="utf-8")
+    return [source]
+
+
+def write_project_stages(folder: Path, stages: Sequence[Stage], part: str) -> list[Path]:
+    """Writes the stages as projects of hls4ml; returns the files that are compiled, with ``folder`` among the includes.
 
     Args:
+        folder: An existing folder.
         stages: The stages.
-        hls4ml: Whether they are projects of hls4ml, with ``ap_int``, or the definition with native integers.
+        part: What the projects are for.
+
+    Raises:
+        PackageMissingError: hls4ml is not installed.
     """
-    return {"stages.hpp": stages_header(stages), "native_stages.cpp": native_stages(stages)}
+    write_projects(folder, stages, part)
+    source = folder / "project_stages.cpp"
+    numbers = range(len(stages))
+    text = _environment().get_template("project_stages.cpp.j2")
+    content = text.render(
+        stages=stages,
+        projects=[project_name(number) for number in numbers],
+        weights=[project_weights(folder, number) for number in numbers],
+    )
+    source.write_text(content, encoding="utf-8")
+    (folder / "stages.hpp").write_text(stages_header(stages), encoding="utf-8")
+    return [source]
 
 
 @cache
