@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// GEMM-D of an accelerator with fixed weights: a matmul whose weights lie behind wgt_d_ram is one of its dense
-// stages, which have weights of their own; any other one is the array's (docs/dataflow.md).
+// GEMM-D of an accelerator with fixed weights: a matmul whose weights lie behind wgt_d_ram is one of its
+// dense stages, which have weights of their own; any other one is the array's (docs/dataflow.md).
 #pragma once
+
+#include <tuple>
 
 #include "gemm_d.hpp"
 
@@ -124,12 +126,17 @@ bool is_stage(const Word<Z, isa::instruction_bits>& instruction) {
            number<Z, isa::Matmul::Wgt>(instruction) >= D::wgt_d_words;
 }
 
-template <class D, class Z, class Stages, class ActRam, class AccRam, class Events>
-Outcome stage_execute(const Word<Z, isa::instruction_bits>& instruction, ActRam act_ram, AccRam acc_ram,
-                      Events& events) {
+// The stage of a number: one of a list of types, looked for from `Number` on.
+template <class D, class Z, class Stages, unsigned Number, class ActRam, class AccRam, class Events>
+Outcome run_stage(unsigned stage, const MatmulTile& tile, ActRam act_ram, AccRam acc_ram, Events& events) {
 #pragma HLS INLINE
-    const unsigned stage = number<Z, isa::Matmul::Wgt>(instruction) - D::wgt_d_words;
-    return Stages::template execute<D, Z>(stage, matmul_tile<D, Z>(instruction), act_ram, acc_ram, events);
+    if constexpr (Number < std::tuple_size_v<Stages>) {
+        if (stage == Number) {
+            return stage_rows<D, Z, std::tuple_element_t<Number, Stages>>(tile, act_ram, acc_ram, events);
+        }
+        return run_stage<D, Z, Stages, Number + 1>(stage, tile, act_ram, acc_ram, events);
+    }
+    return {false, 0};
 }
 
 // The engine: one instruction, from its stream to its token.
@@ -142,7 +149,8 @@ void dense_step(hls::stream<Word<Z, isa::instruction_bits>>& instructions,
     events.loop(isa::loops::instruction, 1);
     Outcome outcome = {number<Z, isa::Header::Opcode>(instruction) == isa::Sync::opcode, 0};
     if (is_stage<D, Z>(instruction)) {
-        outcome = stage_execute<D, Z, Stages>(instruction, act_ram, acc_ram, events);
+        const unsigned stage = number<Z, isa::Matmul::Wgt>(instruction) - D::wgt_d_words;
+        outcome = run_stage<D, Z, Stages, 0>(stage, matmul_tile<D, Z>(instruction), act_ram, acc_ram, events);
     } else if constexpr (D::wgt_d_words > no_weights) {
         outcome = gemm_d_execute<D, Z>(instruction, act_ram, wgt_ram, acc_ram, events);
     }
