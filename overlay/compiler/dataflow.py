@@ -91,7 +91,7 @@ def compile_stages(lowered: LoweredModel, base: Design, *, name: str = "model") 
     geometry = _geometry(in_bytes, base.geometry, loads=loads)
     stages = sized([stage for _, stage in numbered], geometry, Form(base.elements), read_board(base.board))
     design = Design(
-        name=f"{base.name}-dataflow",
+        name=f"{base.name}-{name.removesuffix('.onnx').removesuffix('.q')}",
         board=base.board,
         clock_mhz=base.clock_mhz,
         origin=f"hetfab build --flow dataflow --board {base.board}, of the model {name}",

@@ -42,9 +42,16 @@ def write_projects(folder: Path, stages: Sequence[Stage], part: str) -> None:
         shared = project / "firmware" / NNET_UTILS
         if number == 0:
             shutil.move(shared, folder / NNET_UTILS)
+            _forward_own_headers(folder / NNET_UTILS / "hetfab")
         else:
             shutil.rmtree(shared)
         shutil.rmtree(project / "firmware" / "ap_types")
+
+
+def _forward_own_headers(copies: Path) -> None:
+    """Puts hetfab's own headers in the place of the copies that a project has of them."""
+    for path in copies.glob("*.hpp"):
+        path.write_text(f'#pragma once\n#include "hetfab/{path.name}"\n', encoding="utf-8")
 
 
 def project_weights(folder: Path, number: int) -> list[str]:
