@@ -56,9 +56,7 @@ def compare_flows(model: BoundModel, graph: HeteroGraph) -> list[FlowEstimate]:
         HetfabError: As ``lower`` and ``bind``.
     """
     lowered = lower(model.model, model.bindings)
-    return [
-        _estimate(model, graph, lowered, board, flow) for board in board_names() for flow in (OVERLAY, DATAFLOW)
-    ]
+    return [_estimate(model, graph, lowered, board, flow) for board in board_names() for flow in (OVERLAY, DATAFLOW)]
 
 
 def faster(estimates: list[FlowEstimate], board: str) -> str:

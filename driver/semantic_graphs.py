@@ -148,6 +148,14 @@ def _on_host(plan: Plan, relations: Mapping[str, Adjacency]) -> dict[str, Adjace
 
 def _edges(graph: Adjacency) -> Edges:
     """Edges sorted by row, then by column: a row is a destination."""
-    rows = np.repeat(np.arange(graph.rows, dtype=np.int64), graph.out_degrees())
-    keys = np.sort(rows * max(graph.columns, 1) + graph.ids)
-    return Edges(keys - rows * max(graph.columns, 1), rows)
+    degrees = graph.out_degrees()
+    rows = np.repeat(np.arange(graph.rows, dtype=np.int64), degrees)
+    falls = np.flatnonzero(graph.ids[1:] < graph.ids[:-1])
+    falling = np.zeros(graph.rows, np.bool_)
+    falling[rows[falls[rows[falls] == rows[falls + 1]]]] = True
+    ids = graph.ids.astype(np.int64)
+    # Dense rows come from bitmaps and ascend; the others are short.
+    places = np.flatnonzero(np.repeat(falling, degrees))
+    keys = np.sort(rows[places] * max(graph.columns, 1) + ids[places])
+    ids[places] = keys - rows[places] * max(graph.columns, 1)
+    return Edges(ids, rows)

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hetfab.overlay.dense_stages import Stage, stage_from_dict
 from hetfab.overlay.errors import DesignInvalidError, why_unreadable
 from hetfab.overlay.isa.spec import evaluate, isa
-from hetfab.overlay.stages import Stage, stage_from_dict
 
 #: Names of default designs: for models on graphs, and for networks on samples.
 DEFAULT_DESIGN, IMAGE_DESIGN, ATTENTION_DESIGN = "pynq-z2", "pynq-z2-images", "pynq-z2-attention"

@@ -23,6 +23,7 @@ IntArray: TypeAlias = npt.NDArray[np.int64]
 #: Bits that hold the magnitude of an integer of 8 bits.
 _STEP_BITS = 8
 _LARGEST_WEIGHT = 127
+_BLOCK_VALUES = 1 << 16
 
 
 class SparseRows(Protocol):
@@ -111,7 +112,8 @@ def feature_rows(tensor: Tensor, features: Features, rows: int) -> layouts.Bytes
     """
     stored = layouts.activation_rows(rows, 8 * tensor.row_bytes // tensor.stored_bits, tensor.signed)
     if isinstance(features, np.ndarray):
-        stored[:rows, : tensor.channels] = _steps(tensor, features)
+        for part in _blocks(features):
+            stored[part, : tensor.channels] = _steps(tensor, features[part])
     else:
         stored[np.repeat(np.arange(rows), np.diff(features.indptr)), features.indices] = _steps(tensor, features.data)
     if tensor.channel_order:
@@ -163,9 +165,8 @@ def weighted_feature_edges(tensor: Tensor, features: Features) -> WeightedEdges:
 def _nonzeros(tensor: Tensor, features: Features) -> tuple[int, IntArray, IntArray, IntArray]:
     """Vertices; of each non-zero integer its vertex, its column in the tensor's order, and itself."""
     if isinstance(features, np.ndarray):
-        # Much faster than numpy's search of two dimensions.
-        places = np.flatnonzero(features != 0)
-        vertices, columns = np.divmod(places, features.shape[1])
+        places, vertices = _dense_nonzeros(features)
+        columns = places - vertices * features.shape[1]
         steps, count = _steps(tensor, features.reshape(-1)[places]), len(features)
     else:
         count = len(features.indptr) - 1
@@ -175,6 +176,21 @@ def _nonzeros(tensor: Tensor, features: Features) -> tuple[int, IntArray, IntArr
         columns = np.argsort(tensor.channel_order)[columns]
     kept = steps != 0
     return count, vertices[kept].astype(np.int64), columns[kept].astype(np.int64), steps[kept].astype(np.int64)
+
+
+def _dense_nonzeros(features: npt.NDArray[np.float32]) -> tuple[IntArray, IntArray]:
+    """Places of the values that are not zero, row by row, and their rows."""
+    # Much faster than numpy's search of two dimensions.
+    places = [part.start * features.shape[1] + np.flatnonzero(features[part] != 0) for part in _blocks(features)]
+    joined = np.concatenate([np.zeros(0, np.int64), *places])
+    starts = np.arange(len(features) + 1) * features.shape[1]
+    return joined, np.repeat(np.arange(len(features)), np.diff(np.searchsorted(joined, starts)))
+
+
+def _blocks(features: npt.NDArray[np.float32]) -> list[slice]:
+    """Rows of as many values as stay in a processor's cache while they are worked on."""
+    rows = max(1, _BLOCK_VALUES // max(1, features.shape[1]))
+    return [slice(first, min(first + rows, len(features))) for first in range(0, len(features), rows)]
 
 
 def _part_of(vertices: IntArray, magnitudes: IntArray, parts: int) -> IntArray:
@@ -227,4 +243,6 @@ def _steps(tensor: Tensor, values: npt.NDArray[np.float32]) -> npt.NDArray[np.fl
         )
     half = 1 << (tensor.bits - 1)
     low, high = (-half, half - 1) if tensor.signed else (0, 2 * half - 1)
-    return np.asarray(np.rint(np.clip(values / np.float32(tensor.scale), low, high)))
+    steps = np.asarray(values / np.float32(tensor.scale))
+    np.clip(steps, low, high, out=steps)
+    return np.asarray(np.rint(steps, out=steps))

@@ -238,6 +238,8 @@ class Edges:
         typed: Whether ids hold types: the relation's number, or the part's.
         pattern: How edges follow from the parts of the stack ``source_type``.
         total: Whether rows are summed, where a mean is not taken.
+        joined: Whether these are the edges of all ``relations`` into one type, each relation's from its own part of the
+            stack ``source_type``.
     """
 
     name: str
@@ -255,6 +257,7 @@ class Edges:
     typed: bool = False
     pattern: EdgePattern = EdgePattern.NONE
     total: bool = False
+    joined: bool = False
 
     @property
     def of_graph(self) -> bool:
@@ -511,7 +514,8 @@ def _check_references(program: Program) -> None:
             raise ValueError(f"there is no tensor '{name}'")
     stacks = [stack.name for stack in program.stacks]
     for edges in program.edges:
-        if (edges.stacked or edges.pattern is not EdgePattern.NONE) and edges.source_type not in stacks:
+        of_stack = edges.stacked or edges.joined or edges.pattern is not EdgePattern.NONE
+        if of_stack and edges.source_type not in stacks:
             raise ValueError(f"there is no stack '{edges.source_type}'")
 
 

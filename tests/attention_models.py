@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Small attention models as exporters write them: RGAT, HAN, Simple-HGN and SeHGNN on the academic graph."""
+"""Small attention models as exporters write them: RGAT, HAN, Simple-HGN, HGT and SeHGNN on the academic graph."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -60,6 +60,15 @@ class AttentionBuilder(ModelBuilder):
         inputs = [view, self.scores(view, heads), self.scores(view, heads), "src", "dst", "etype"]
         inputs += [self.weights(types, heads), self._constant(np.array(count, np.int64))]
         return self._sized(self._node("EdgeAttTyped", *inputs, domain=hgnn.DOMAIN, slope=0.05), self.widths[view])
+
+    def joined_attention(self, queries: str, keys: list[str], rows: list[str], node_type: str) -> str:
+        """Products of queries and keys, one softmax over the edges of all relations into a type."""
+        ends = [f"{end}_into_{node_type}" for end in ("src", "dst")]
+        for end in ends:
+            self._input(end, onnx.TensorProto.INT64, [f"E_{node_type}"])
+        stacks = [self.op("Concat", *parts, axis=0) for parts in (keys, rows)]
+        inputs = [*(self.heads(view) for view in (queries, *stacks)), *ends, self._count(node_type)]
+        return self._sized(self._node("EdgeDot", *inputs, domain=hgnn.DOMAIN), self.widths[rows[0]])
 
     def stack(self, parts: list[str]) -> str:
         """[N, M, F] of M matrices."""
@@ -125,6 +134,24 @@ def simple_hgn(random: Random, graph: HeteroGraph) -> onnx.ModelProto:
     return builder.finish(builder.op("Div", sliced, builder.op("Clip", length, builder.constant(1e-12))))
 
 
+def hgt(random: Random, graph: HeteroGraph) -> onnx.ModelProto:
+    """Keys and values of each relation, one softmax over all relations into a type; what was there before joins."""
+    builder = AttentionBuilder(random, graph)
+    hidden = {name: builder.op("Tanh", builder.dense(builder.features(name), CHANNELS)) for name in ("paper", "author")}
+    hidden["term"] = builder.op("Tanh", builder.table("term", CHANNELS))
+    for types in (("paper", "author"), ("paper",)):
+        after = {}
+        for node_type in types:
+            sources = [relation.source for relation in graph.relations if relation.destination == node_type]
+            keys, rows = ([builder.dense(hidden[name], CHANNELS) for name in sources] for _ in range(2))
+            queries = builder.dense(hidden[node_type], CHANNELS, bias=False)
+            mixed = builder.op("Gelu", builder.joined_attention(queries, keys, rows, node_type))
+            both = builder.op("Concat", mixed, hidden[node_type], width=2 * CHANNELS, axis=1)
+            after[node_type] = builder.dense(both, CHANNELS)
+        hidden |= after
+    return builder.finish(builder.dense(hidden["paper"], CLASSES))
+
+
 def sehgnn(random: Random, graph: HeteroGraph) -> onnx.ModelProto:
     """Means along metapaths as inputs, attention between their projections, norms."""
     builder = AttentionBuilder(random, graph)
@@ -154,6 +181,7 @@ MODELS: dict[str, Callable[[Random, HeteroGraph], onnx.ModelProto]] = {
     "rgat": rgat,
     "han": han,
     "simple-hgn": simple_hgn,
+    "hgt": hgt,
     "sehgnn": sehgnn,
 }
 

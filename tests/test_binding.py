@@ -19,6 +19,7 @@ from hetfab.overlay.model.binding import (
     EdgeWeights,
     End,
     Features,
+    JoinedEnd,
     MetapathEnd,
     MetapathMean,
     NamedEnd,
@@ -69,6 +70,16 @@ SCHEMA = GraphSchema(
             StackedEnd((), (), True, End.DESTINATION),
             StackedEnd(SCHEMA.types, SCHEMA.relations, True, End.DESTINATION),
         ),
+        (
+            "src_into_paper",
+            NamedEnd("into_paper", End.SOURCE),
+            JoinedEnd("paper", (AP, TERM_OF), End.SOURCE),
+        ),
+        (
+            "dst_into_paper",
+            NamedEnd("into_paper", End.DESTINATION),
+            JoinedEnd("paper", (AP, TERM_OF), End.DESTINATION),
+        ),
         ("etype", EdgeTypes((), (), True), EdgeTypes(SCHEMA.types, SCHEMA.relations, True)),
         ("w_pa", NamedWeights("pa"), EdgeWeights(PA)),
         ("M_self", NamedMean("self"), MetapathMean((), "paper")),
@@ -92,8 +103,8 @@ def test_all_inputs_without_meaning_are_named_at_once() -> None:
     assert str(caught.value) == (
         "the meaning of these inputs is unknown: onnx::Gemm_0, x_, weights, X_paper\n"
         "  expected: metadata 'hetfab.inputs' in the model, or names such as x_<type>, n_<type>,"
-        " src_<relation or metapath>, dst_<relation or metapath>, w_<relation>, M_<relation>_<relation>,"
-        " M_self, or src, dst and etype\n"
+        " src_<relation or metapath>, dst_<relation or metapath>, src_into_<type>, dst_into_<type>, w_<relation>,"
+        " M_<relation>_<relation>, M_self, or src, dst and etype\n"
         "  do: say what they mean in a file and give it with --bind FILE; docs/binding.md describes the file"
     )
 
@@ -161,7 +172,7 @@ def test_a_path_with_two_readings_is_refused() -> None:
             {"kind": "feature", "type": "paper"},
             "the kind is 'feature'",
             "an object whose kind is one of features, samples, node_count, named_end, relation_end, metapath_end,"
-            " stacked_end, edge_types, named_weights, edge_weights, named_mean, metapath_mean",
+            " stacked_end, joined_end, edge_types, named_weights, edge_weights, named_mean, metapath_mean",
         ),
         ({"kind": "features"}, "the members are kind", "kind, type"),
         ({"kind": "features", "type": "a", "x": 1}, "the members are kind, type, x", "kind, type"),
@@ -186,6 +197,11 @@ def test_a_path_with_two_readings_is_refused() -> None:
             {"kind": "edge_types", "types": ["a"], "relations": [["a", "r", "b"]], "self_loops": True},
             "the types lack an end of the relation r (a -> b)",
             "the types of all ends",
+        ),
+        (
+            {"kind": "joined_end", "type": "a", "relations": [["b", "r", "a"], ["a", "s", "b"]], "end": "source"},
+            "s (a -> b) lead elsewhere",
+            "relations into 'a'",
         ),
         (
             {"kind": "metapath_end", "name": "P", "relations": [], "end": "source"},
@@ -255,6 +271,13 @@ def stacks(draw: st.DrawFn) -> tuple[tuple[str, ...], tuple[Relation, ...], bool
 
 
 @st.composite
+def joined_ends(draw: st.DrawFn) -> JoinedEnd:
+    node_type = draw(NAMES)
+    relations = draw(st.lists(st.builds(Relation, NAMES, NAMES, st.just(node_type)), max_size=3))
+    return JoinedEnd(node_type, tuple(relations), draw(ENDS))
+
+
+@st.composite
 def means(draw: st.DrawFn) -> MetapathMean:
     path = draw(paths(0))
     return MetapathMean(path, path[-1].destination if path else draw(NAMES))
@@ -268,6 +291,7 @@ BINDINGS = st.one_of(
     st.builds(RelationEnd, RELATIONS, ENDS),
     st.builds(MetapathEnd, NAMES, paths(1), ENDS),
     st.builds(lambda stack, end: StackedEnd(stack[0], stack[1], stack[2], end), stacks(), ENDS),
+    joined_ends(),
     st.builds(lambda stack: EdgeTypes(*stack), stacks()),
     st.builds(NamedMean, NAMES),
     means(),
@@ -284,7 +308,9 @@ def test_json_round_trip(bindings: dict[str, Binding]) -> None:
 
 @given(
     st.lists(
-        st.sampled_from(["x_paper", "n_term", "src_pa", "dst_PAP", "etype", "src", "M_self", "M_pa_ap"]),
+        st.sampled_from(
+            ["x_paper", "n_term", "src_pa", "dst_PAP", "etype", "src_into_paper", "src", "M_self", "M_pa_ap"]
+        ),
         unique=True,
     )
 )

@@ -3,7 +3,15 @@
 
 import numpy as np
 
-from hetfab.driver.graph.feeds import SemanticGraphs, edge_types, edge_weights, incoming, semantic_edges, stacked_edges
+from hetfab.driver.graph.feeds import (
+    SemanticGraphs,
+    edge_types,
+    edge_weights,
+    incoming,
+    joined_edges,
+    semantic_edges,
+    stacked_edges,
+)
 from hetfab.driver.graph.heterograph import Edges as GraphEdges
 from hetfab.driver.graph.heterograph import HeteroGraph
 from hetfab.overlay.bind import GraphArrays, IncomingEdges
@@ -37,14 +45,17 @@ def graph_arrays(program: Program, graph: HeteroGraph, semantic: SemanticGraphs 
         for tensor in program.tensors
         if tensor.segment in ("features", "graph") and tensor.node_type in graph.features
     }
-    edges = {e.name: _incoming(e, program, graph, semantic or {}) for e in program.edges if e.of_graph}
+    edges = {e.name: all_incoming(e, program, graph, semantic or {}) for e in program.edges if e.of_graph}
     return GraphArrays(graph.counts, features, edges)
 
 
-def _incoming(edges: Edges, program: Program, graph: HeteroGraph, semantic: SemanticGraphs) -> IncomingEdges:
+def all_incoming(edges: Edges, program: Program, graph: HeteroGraph, semantic: SemanticGraphs) -> IncomingEdges:
+    """The edges of a set of a program into all its destinations; semantic graphs that are not given are composed."""
     if edges.stacked:
         return _incoming_stacked(edges, program, graph)
-    if not edges.metapath:
+    if edges.joined:
+        pairs = joined_edges(graph, edges.relations)
+    elif not edges.metapath:
         pairs = graph.relations[edges.relations[0]]
     elif edges.relations in semantic:
         pairs = semantic[edges.relations]

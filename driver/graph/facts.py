@@ -123,7 +123,7 @@ def read_workload(path: Path, lowered: LoweredModel) -> GraphFacts:
 def _edge_sets(lowered: LoweredModel) -> list[Edges]:
     """Relations and semantic graphs; edges of stacks are not planned by what is known of them."""
     found = dict.fromkeys(each.edges for layer in lowered.layers for each in layer.aggregations)
-    return [edges for edges in found if edges.of_graph and not edges.stacked]
+    return [edges for edges in found if edges.of_graph and not (edges.stacked or edges.joined)]
 
 
 def _source_ids(graph: HeteroGraph, edges: Edges) -> npt.NDArray[np.int64]:

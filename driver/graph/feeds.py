@@ -16,6 +16,7 @@ from hetfab.overlay.model.binding import (
     EdgeWeights,
     End,
     Features,
+    JoinedEnd,
     MetapathEnd,
     MetapathMean,
     NodeCount,
@@ -132,6 +133,8 @@ class _Builder:
             case StackedEnd(types, relations, self_loops, end):
                 key = (types, relations, self_loops)
                 return _end(self._once(key, lambda: stacked_edges(graph, *key)), end)
+            case JoinedEnd(_, relations, end):
+                return _end(self._once(("joined", relations), lambda: joined_edges(graph, relations)), end)
             case EdgeTypes(types, relations, self_loops):
                 return edge_types(graph, types, relations, self_loops)
             case EdgeWeights(relation):
@@ -166,6 +169,14 @@ def stacked_edges(
     source = [graph.relations[relation].source + offsets[relation.source] for relation in relations]
     destination = [graph.relations[relation].destination + offsets[relation.destination] for relation in relations]
     return Edges(np.concatenate([*source, loops]), np.concatenate([*destination, loops]))
+
+
+def joined_edges(graph: HeteroGraph, relations: tuple[Relation, ...]) -> Edges:
+    """Edges of relations into one type, one relation behind the other; each relation has source rows of its own."""
+    starts = np.cumsum([0] + [graph.counts[relation.source] for relation in relations])
+    pairs = [graph.relations[relation] for relation in relations]
+    source = [edges.source.astype(np.int64) + start for edges, start in zip(pairs, starts, strict=False)]
+    return Edges(np.concatenate(source), np.concatenate([edges.destination for edges in pairs]))
 
 
 def edge_weights(graph: HeteroGraph, relation: Relation) -> npt.NDArray[np.float32]:

@@ -64,31 +64,42 @@ def gin(recorder: Recorder) -> Value:
 
 
 def hgt(recorder: Recorder) -> Value:
-    """HGT (Hu et al., 2020), a softmax for each relation and the mean of relations, as in DGL's version of it.
+    """HGT (Hu et al., 2020): one softmax over the edges of all relations into a type, and a gated residual.
 
-    The key of a type times the matrix of a relation is one matrix, and so is the value's.
+    The key of a type, the matrix and the weight of a relation are one matrix (equation 3), and so are the value of a
+    type and the message of a relation (equation 4). A type that no edges lead to keeps its rows.
     """
     graph = recorder.graph
     featured = graph.schema().feature_widths
-    hidden = {name: recorder.relu(recorder.dense(recorder.features(name), HIDDEN)) for name in featured}
-    hidden |= {name: recorder.relu(recorder.table(name, HIDDEN)) for name in graph.counts if name not in featured}
+    hidden = {name: recorder.tanh(recorder.dense(recorder.features(name), HIDDEN)) for name in featured}
+    hidden |= {name: recorder.tanh(recorder.table(name, HIDDEN)) for name in graph.counts if name not in featured}
     for layer in range(LAYERS):
         types = ("paper",) if layer == LAYERS - 1 else tuple(graph.counts)
-        after = {}
-        for node_type in types:
-            queries = recorder.dense(hidden[node_type], HIDDEN, bias=False)
-            into = [relation for relation in graph.relations if relation.destination == node_type]
-            terms = []
-            for relation in into:
-                source = hidden[relation.source]
-                keys, rows = (recorder.dense(source, HIDDEN, bias=False) for _ in range(2))
-                shared = recorder.scaled(rows, 1 / len(into))
-                terms.append(recorder.dot_attention(queries, keys, shared, relation, HEADS))
-            mixed = recorder.gelu(recorder.total(terms))
-            joined = recorder.joined([mixed, hidden[node_type]])
-            after[node_type] = recorder.relu(recorder.dense(joined, HIDDEN))
-        hidden = after
+        hidden |= {name: _hgt_layer(recorder, layer, name, hidden) for name in types}
     return recorder.dense(hidden["paper"], CLASSES)
+
+
+def _hgt_layer(recorder: Recorder, layer: int, node_type: str, hidden: dict[str, Value]) -> Value:
+    """The rows of a type behind one layer of HGT."""
+    into = tuple(relation for relation in recorder.graph.relations if relation.destination == node_type)
+    if not into:
+        return hidden[node_type]
+    queries = recorder.dense(hidden[node_type], HIDDEN)
+    keys, messages = (
+        [
+            recorder.by_relation(
+                hidden[relation.source],
+                f"{what}{layer}.{relation.source}",
+                f"{what}{layer}.{relation.name}",
+                HEADS,
+                weigh=what == "key",
+            )
+            for relation in into
+        ]
+        for what in ("key", "value")
+    )
+    mixed = recorder.gelu(recorder.dot_attention(queries, keys, messages, into, HEADS))
+    return recorder.gated(mixed, hidden[node_type])
 
 
 def nars(recorder: Recorder) -> Value:

@@ -21,6 +21,7 @@ from hetfab.overlay.model.binding import (
     EdgeWeights,
     End,
     Features,
+    JoinedEnd,
     MetapathMean,
     NodeCount,
     RelationEnd,
@@ -85,6 +86,39 @@ class Recorder:
             tensor = tensor + operands[-1].tensor
         return self._add("Gemm", operands, tensor)
 
+    def by_relation(self, rows: Value, linear: str, relation: str, heads: int, *, weigh: bool) -> Value:
+        """A linear layer of the rows' type, then a matrix of the relation for each head: one dense layer.
+
+        Args:
+            rows: What is projected.
+            linear: Name of the linear layer, which relations from one type share.
+            relation: Name of the relation's matrices.
+            heads: Number of heads.
+            weigh: Whether a learned weight of the relation and 1 / sqrt of a head's width are multiplied too.
+        """
+        width = rows.width // heads
+        spread = (3 / rows.width) ** 0.5
+        weight = self._parameter(f"{linear}.weight", lambda: spread * (2 * torch.rand(rows.width, rows.width) - 1))
+        bias = self._parameter(f"{linear}.bias", lambda: torch.zeros(rows.width))
+        matrices = self._parameter(f"{relation}.matrix", lambda: torch.eye(width).repeat(heads, 1, 1)).tensor
+        if weigh:
+            prior = self._parameter(f"{relation}.prior", lambda: torch.ones(heads)).tensor
+            matrices = matrices * (prior / width**0.5)[:, None, None]
+        both = torch.cat([weight.tensor, bias.tensor.unsqueeze(0)]).reshape(-1, heads, width)
+        product = torch.einsum("khd,hde->khe", both, matrices).reshape(-1, rows.width)
+        return self._product(rows, product[:-1], product[-1])
+
+    def gated(self, rows: Value, before: Value) -> Value:
+        """A dense layer's result and what was there before, a learned share of each: one dense layer of both."""
+        name = f"gated{len(self.nodes)}"
+        width = before.width
+        spread = (3 / width) ** 0.5
+        weight = self._parameter(f"{name}.weight", lambda: spread * (2 * torch.rand(rows.width, width) - 1)).tensor
+        bias = self._parameter(f"{name}.bias", lambda: torch.zeros(width)).tensor
+        share = torch.sigmoid(self._parameter(f"{name}.skip", lambda: torch.ones(())).tensor)
+        both = torch.cat([share * weight, (1 - share) * torch.eye(width)])
+        return self._product(self.joined([rows, before]), both, share * bias)
+
     def biased(self, rows: Value) -> Value:
         """A bias of its own behind a sum."""
         bias = self._parameter(f"bias{len(self.nodes)}", lambda: torch.zeros(rows.width))
@@ -99,6 +133,10 @@ class Recorder:
         """Dropout in training, then negative values become 0."""
         dropped = functional.dropout(rows.tensor, DROPOUT, self.training)
         return self._add("Relu", [rows], functional.relu(dropped))
+
+    def tanh(self, rows: Value) -> Value:
+        """Hyperbolic tangent."""
+        return self._add("Tanh", [rows], torch.tanh(rows.tensor))
 
     def elu(self, rows: Value) -> Value:
         """ELU."""
@@ -140,18 +178,33 @@ class Recorder:
         view = self._heads(rows, heads)
         ends = self._ends(relation)
         logits = source.tensor[ends[0].tensor] + destination.tensor[ends[1].tensor]
-        tensor = self._attended(view.tensor, functional.leaky_relu(logits, 0.2), relation)
+        count = self.graph.counts[relation.destination]
+        tensor = self._attended(view.tensor, functional.leaky_relu(logits, 0.2), ends, count)
         operands = [view, source, destination, *ends, self._count(relation)]
         return self._add("EdgeAtt", operands, tensor, hgnn.DOMAIN, slope=0.2)
 
-    def dot_attention(self, queries: Value, keys: Value, rows: Value, relation: Relation, heads: int) -> Value:
-        """Attention by products of queries and keys, which are scaled by 1 / sqrt of a head's width."""
-        scaled = self.scaled(keys, (heads / keys.width) ** 0.5)
-        views = [self._heads(value, heads) for value in (queries, scaled, rows)]
-        ends = self._ends(relation)
+    def dot_attention(
+        self,
+        queries: Value,
+        keys: Sequence[Value],
+        rows: Sequence[Value],
+        relations: tuple[Relation, ...],
+        heads: int,
+    ) -> Value:
+        """Attention by products of queries and keys, one softmax over the edges of all relations into a type.
+
+        Args:
+            queries: Of the type's nodes.
+            keys: Of each relation's sources.
+            rows: What is weighted, of each relation's sources.
+            relations: They all lead to the type.
+            heads: Number of heads.
+        """
+        views = [self._heads(value, heads) for value in (queries, self._stacked(keys), self._stacked(rows))]
+        ends = self._joined_ends(relations)
         logits = (views[0].tensor[ends[1].tensor] * views[1].tensor[ends[0].tensor]).sum(-1)
-        tensor = self._attended(views[2].tensor, logits, relation)
-        return self._add("EdgeDot", [*views, *ends, self._count(relation)], tensor, hgnn.DOMAIN)
+        tensor = self._attended(views[2].tensor, logits, ends, self.graph.counts[relations[0].destination])
+        return self._add("EdgeDot", [*views, *ends, self._count(relations[0])], tensor, hgnn.DOMAIN)
 
     def joined(self, parts: Sequence[Value]) -> Value:
         """Matrices of one width side by side."""
@@ -166,7 +219,9 @@ class Recorder:
         """The ONNX model, checked in full."""
         self.nodes[-1].output[0] = "logits"
         logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["rows", output.width])
-        graph = helper.make_graph(self.nodes, "zoo", list(self.inputs.values()), [logits], list(self.weights.values()))
+        read = {name for node in self.nodes for name in node.input}
+        weights = [tensor for name, tensor in self.weights.items() if name in read]
+        graph = helper.make_graph(self.nodes, "zoo", list(self.inputs.values()), [logits], weights)
         used = sorted({node.op_type for node in self.nodes if node.domain == hgnn.DOMAIN})
         model = helper.make_model(
             graph,
@@ -179,15 +234,25 @@ class Recorder:
         onnx.checker.check_model(model, full_check=True)
         return model
 
+    def _product(self, rows: Value, weight: torch.Tensor, bias: torch.Tensor) -> Value:
+        """A dense layer whose weights are computed from parameters."""
+        name = f"dense{len(self.nodes)}"
+        operands = [self._computed(f"{name}.weight", weight), self._computed(f"{name}.bias", bias)]
+        return self._add("Gemm", [rows, *operands], rows.tensor @ weight + bias)
+
+    def _computed(self, name: str, tensor: torch.Tensor) -> Value:
+        """An initializer that is not a parameter itself."""
+        self.weights[name] = numpy_helper.from_array(tensor.detach().numpy(), name)
+        return Value(name, tensor)
+
     def _heads(self, rows: Value, heads: int) -> Value:
         width = rows.width // heads
         shape = self._constant(f"heads{heads}.{width}", np.array([-1, heads, width]))
         return self._add("Reshape", [rows, shape], rows.tensor.reshape(-1, heads, width))
 
-    def _attended(self, rows: torch.Tensor, logits: torch.Tensor, relation: Relation) -> torch.Tensor:
-        """Rows [N, H, D] summed with a softmax of logits [E, H] over each destination's edges: [M, H * D]."""
-        source, destination = (end.tensor for end in self._ends(relation))
-        count = self.graph.counts[relation.destination]
+    def _attended(self, rows: torch.Tensor, logits: torch.Tensor, ends: Sequence[Value], count: int) -> torch.Tensor:
+        """Rows [N, H, D] summed with a softmax of logits [E, H] over each of ``count`` destinations' edges."""
+        source, destination = (end.tensor for end in ends)
         places = destination.unsqueeze(1).expand_as(logits)
         largest = torch.full((count, logits.shape[1]), -1e9).scatter_reduce(0, places, logits.detach(), "amax")
         weights = (logits - largest[destination]).exp()
@@ -208,6 +273,17 @@ class Recorder:
             for prefix, end in (("src", End.SOURCE), ("dst", End.DESTINATION))
         ]
 
+    def _joined_ends(self, relations: tuple[Relation, ...]) -> list[Value]:
+        into = relations[0].destination
+        return [
+            self._array(f"{prefix}_into_{into}", JoinedEnd(into, relations, end), TensorProto.INT64, [f"E_into_{into}"])
+            for prefix, end in (("src", End.SOURCE), ("dst", End.DESTINATION))
+        ]
+
+    def _stacked(self, parts: Sequence[Value]) -> Value:
+        """The rows of one matrix behind those of another."""
+        return self._add("Concat", parts, torch.cat([part.tensor for part in parts]), axis=0)
+
     def _count(self, relation: Relation) -> Value:
         name = f"n_{relation.destination}"
         return self._array(name, NodeCount(relation.destination), TensorProto.INT64, [])
@@ -226,9 +302,7 @@ class Recorder:
         key = name.replace(".", "_")
         if key not in self.parameters:
             self.parameters[key] = nn.Parameter(make())
-        tensor = self.parameters[key]
-        self.weights[name] = numpy_helper.from_array(tensor.detach().numpy(), name)
-        return Value(name, tensor)
+        return self._computed(name, self.parameters[key])
 
     def _constant(self, name: str, array: Any) -> Value:
         self.weights[name] = numpy_helper.from_array(np.asarray(array), name)

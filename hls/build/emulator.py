@@ -9,7 +9,7 @@ import functools
 import hashlib
 import importlib.util
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from enum import Enum
 from pathlib import Path
 from types import TracebackType
@@ -21,12 +21,12 @@ from hetfab.hls.build.cache import cached_file
 from hetfab.hls.build.compiler import Compiler, find_compiler, host_processor
 from hetfab.hls.build.dataflow.sources import stages_header, write_native_stages, write_project_stages
 from hetfab.hls.build.design_header import design_header
+from hetfab.overlay.dense_stages import Stage
 from hetfab.overlay.design import Geometry, identity_of
 from hetfab.overlay.errors import DeviceMemoryError, GeometryMismatchError, PackageMissingError
 from hetfab.overlay.isa.loops import loops
 from hetfab.overlay.isa.spec import isa
 from hetfab.overlay.run_log import RUN_LOG_DTYPE
-from hetfab.overlay.stages import Stage
 
 _HLS = Path(__file__).resolve().parents[1]
 _SOURCE = _HLS / "build" / "emulator.cpp"

@@ -9,9 +9,9 @@ from hetfab.hls.build.design_header import design_header
 from hetfab.hls.lint.findings import Finding, Report, Scope
 from hetfab.hls.lint.program import Program, read_program
 from hetfab.hls.lint.rules import RULES
+from hetfab.overlay.dense_stages import Stage
 from hetfab.overlay.design import Geometry, identity_of
 from hetfab.overlay.errors import SourceUnreadableError
-from hetfab.overlay.stages import Stage
 
 _HLS = Path(__file__).parents[1]
 _SUFFIXES = {".c", ".cc", ".cpp", ".h", ".hh", ".hpp"}

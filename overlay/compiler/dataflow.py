@@ -26,6 +26,7 @@ from hetfab.overlay.compiler.semaphores import Semaphore
 from hetfab.overlay.compiler.stage_sizes import sized
 from hetfab.overlay.compiler.tiling import ColumnRange, Tile
 from hetfab.overlay.costs.elements import Form
+from hetfab.overlay.dense_stages import LONGEST_ROW, NO_WEIGHTS, ROW_PAIR, Stage
 from hetfab.overlay.design import Design, Geometry, default_design, design_from_dict
 from hetfab.overlay.errors import OperatorsUnsupportedError
 from hetfab.overlay.isa.spec import isa
@@ -35,7 +36,6 @@ from hetfab.overlay.model.bound_model import BoundModel
 from hetfab.overlay.model.cnn.inspection import takes_samples
 from hetfab.overlay.model.reader import model_hash
 from hetfab.overlay.program import Program
-from hetfab.overlay.stages import LONGEST_ROW, NO_WEIGHTS, ROW_PAIR, Stage
 
 #: Rows of a tile, at most: more only add memory.
 _TILE_ROWS = 32
@@ -150,7 +150,6 @@ def _stage(name: str, dense: DenseTerm, weight: IntArray) -> Stage:
 def stage_word(geometry: Geometry, stage: int) -> int:
     """What a ``matmul`` names as its weights where it means a stage: a word behind those of ``wgt_d_ram``."""
     return geometry.wgt_d_words + stage
-
 
 
 class _InBytes(LoweredModel):

@@ -12,7 +12,7 @@ from hetfab.overlay.compiler.lowering_draft import Draft, RefusedError, Value, c
 from hetfab.overlay.compiler.row_types import stack_of
 from hetfab.overlay.isa.attention import SLOPE_BITS, quantized_slope
 from hetfab.overlay.model import hgnn
-from hetfab.overlay.model.edges import EdgeSet, check_weights, edge_set
+from hetfab.overlay.model.edges import EdgeSet, JoinedEdges, check_weights, edge_set
 from hetfab.overlay.model.layers import attributes
 from hetfab.overlay.model.scales import exact_scales
 from hetfab.overlay.program import EdgePattern, Edges
@@ -24,8 +24,11 @@ def _edges(draft: Draft, source: str, destination: str, *, typed: bool = False) 
     found = edge_set(draft.bindings, source, destination)
     if isinstance(found, EdgeSet):
         return Edges(found.name, found.relations, found.metapath, found.source_type, found.destination_type)
-    stack = stack_of(found.types)
+    stack = stack_of(found.sources)
     draft.stacks[stack.name] = stack
+    if isinstance(found, JoinedEdges):
+        name = f"{found.name}: " + ", ".join(str(relation) for relation in found.relations)
+        return Edges(name, found.relations, False, stack.name, found.destination_type, joined=True)
     name = f"{found.name} of {stack.name}"
     return Edges(
         *(name, found.relations, False, stack.name, stack.name),

@@ -13,9 +13,9 @@ from dataclasses import fields, replace
 from hetfab.overlay.board import Board
 from hetfab.overlay.costs.elements import Form
 from hetfab.overlay.costs.resources import CROWDED_SHARE, Resources, design_resources, stage_resources, total
+from hetfab.overlay.dense_stages import Stage
 from hetfab.overlay.design import Geometry
 from hetfab.overlay.layouts import padded
-from hetfab.overlay.stages import Stage
 
 _SMALLEST_COLUMNS = 2
 

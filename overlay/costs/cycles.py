@@ -20,11 +20,11 @@ from hetfab.overlay.costs.bursts import (
     rows_ahead,
     run_bursts,
 )
+from hetfab.overlay.dense_stages import ROW_PAIR, Stage
 from hetfab.overlay.design import Geometry
 from hetfab.overlay.isa.codec import ReduceSource
 from hetfab.overlay.isa.loops import Loop, loops
 from hetfab.overlay.isa.spec import isa
-from hetfab.overlay.stages import ROW_PAIR, Stage
 
 Array: TypeAlias = npt.NDArray[Any]
 Fields: TypeAlias = Mapping[str, Array]

@@ -11,13 +11,13 @@ from hetfab.overlay.bind import BoundProgram
 from hetfab.overlay.costs.attention import attend_costs
 from hetfab.overlay.costs.cycles import COSTS, Cost, reduce_cost, stage_cost
 from hetfab.overlay.costs.gathers import gathers
+from hetfab.overlay.dense_stages import Stage
 from hetfab.overlay.design import Geometry
 from hetfab.overlay.errors import StreamInvalidError
 from hetfab.overlay.isa.codec import AttendKind, Segment
 from hetfab.overlay.isa.spec import Field, Operation, isa
 from hetfab.overlay.program import Words
 from hetfab.overlay.run_log import RUN_LOG_DTYPE
-from hetfab.overlay.stages import Stage
 
 Array: TypeAlias = npt.NDArray[Any]
 

@@ -15,13 +15,13 @@ from hetfab.overlay.blockdesign.build import MASTERS, masters_by_port
 from hetfab.overlay.board import Board, read_board
 from hetfab.overlay.costs.area import area_constants
 from hetfab.overlay.costs.elements import Form, chain_dsps, chain_luts, plane_dot_luts
+from hetfab.overlay.dense_stages import NO_WEIGHTS, ROW_PAIR, Stage
 from hetfab.overlay.design import Design, Geometry, default_design
 from hetfab.overlay.errors import DesignTooLargeError
 from hetfab.overlay.isa.arithmetic import ACCUMULATOR_BITS
 from hetfab.overlay.isa.counter_table import counter_table
 from hetfab.overlay.isa.spec import Stream, evaluate, isa
 from hetfab.overlay.layouts import padded
-from hetfab.overlay.stages import NO_WEIGHTS, ROW_PAIR, Stage
 
 #: Depth and largest width of a RAMB18 with one write and one read port, and with two ports that do both.
 _SIMPLE_DUAL = ((512, 36), (1024, 18), (2048, 9), (4096, 4), (8192, 2), (16384, 1))

@@ -93,6 +93,20 @@ class StackedEnd:
 
 
 @dataclass(frozen=True)
+class JoinedEnd:
+    """Node ids, int64 [E], of one end of several relations' edges into a type, one relation after the other.
+
+    Sources are rows of a table that has the nodes of each relation's source type, relation after relation, so each
+    relation may have rows of its own; a type that several relations lead from occurs as often. Without relations it
+    stands for all of the graph's into the type, in its order.
+    """
+
+    type: str
+    relations: tuple[Relation, ...]
+    end: End
+
+
+@dataclass(frozen=True)
 class EdgeTypes:
     """Edge types, int64 [E], of the stacked edges: the relation's index.
 
@@ -148,6 +162,7 @@ Binding = (
     | RelationEnd
     | MetapathEnd
     | StackedEnd
+    | JoinedEnd
     | EdgeTypes
     | NamedWeights
     | EdgeWeights
@@ -164,6 +179,7 @@ _KINDS: dict[str, type[Binding]] = {
     "relation_end": RelationEnd,
     "metapath_end": MetapathEnd,
     "stacked_end": StackedEnd,
+    "joined_end": JoinedEnd,
     "edge_types": EdgeTypes,
     "named_weights": NamedWeights,
     "edge_weights": EdgeWeights,
@@ -172,8 +188,11 @@ _KINDS: dict[str, type[Binding]] = {
 }
 _KIND_OF = {kind: name for name, kind in _KINDS.items()}
 
+#: Of the names of edges of all relations into a type.
+_INTO = "into_"
 _RULE = (
-    "x_<type>, n_<type>, src_<relation or metapath>, dst_<relation or metapath>, w_<relation>,"
+    "x_<type>, n_<type>, src_<relation or metapath>, dst_<relation or metapath>, src_into_<type>, dst_into_<type>,"
+    " w_<relation>,"
     " M_<relation>_<relation>, M_self, or src, dst and etype"
 )
 
@@ -312,6 +331,10 @@ def _check(binding: Binding, source: str) -> None:
             raise _malformed(source, "the relations do not chain", "relations that start where the one before ends")
         case MetapathMean((*_, last), node_type) if last.destination != node_type:
             raise _malformed(source, f"the type is '{node_type}'", f"'{last.destination}', where the relations end")
+        case JoinedEnd(node_type, relations, _):
+            astray = [str(relation) for relation in relations if relation.destination != node_type]
+            if astray:
+                raise _malformed(source, f"{', '.join(astray)} lead elsewhere", f"relations into '{node_type}'")
         case StackedEnd(types, relations, _, _) | EdgeTypes(types, relations, _):
             for relation in relations:
                 if not {relation.source, relation.destination} <= set(types):
@@ -429,7 +452,12 @@ def _complete(binding: Binding, schema: GraphSchema) -> Binding:
             if relation is not None:
                 return RelationEnd(relation, end)
             path = _named_relations(schema.metapaths.get(name, ()), schema)
+            if not path and name.startswith(_INTO):
+                return _complete(JoinedEnd(name.removeprefix(_INTO), (), end), schema)
             return MetapathEnd(name, path, end) if path else binding
+        case JoinedEnd(node_type, (), end):
+            into = tuple(relation for relation in schema.relations if relation.destination == node_type)
+            return JoinedEnd(node_type, into, end)
         case NamedWeights(name):
             relation = schema.find_relation(name)
             return binding if relation is None else EdgeWeights(relation)
@@ -495,6 +523,10 @@ def _lacking(binding: Binding, schema: GraphSchema) -> str:
             relations = (relation,)
         case MetapathEnd(_, path, _):
             relations = path
+        case JoinedEnd(node_type, (), _):
+            return f"relations into a node type '{node_type}'"
+        case JoinedEnd(node_type, relations, _):
+            types = (node_type,)
         case StackedEnd(types, relations, _, _) | EdgeTypes(types, relations, _):
             pass
         case MetapathMean(relations, node_type):

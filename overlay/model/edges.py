@@ -3,9 +3,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from hetfab.overlay.errors import BindingInvalidError
-from hetfab.overlay.model.binding import Binding, EdgeWeights, End, MetapathEnd, RelationEnd, StackedEnd
+from hetfab.overlay.model.binding import Binding, EdgeWeights, End, JoinedEnd, MetapathEnd, RelationEnd, StackedEnd
 from hetfab.overlay.model.meaning import meaning
 from hetfab.overlay.model.schema import Relation
 
@@ -74,7 +75,39 @@ class StackedEdges:
         return len(self.relations) + self.self_loops
 
 
-def check_weights(bindings: Mapping[str, Binding], weights: str, edges: "EdgeSet | StackedEdges") -> None:
+@dataclass(frozen=True)
+class JoinedEdges:
+    """The edges of several relations into a type, whose source rows are stacked relation by relation.
+
+    Attributes:
+        destination_type: Type of the nodes that are written.
+        relations: At least two, in the order of their edges and of their source rows.
+    """
+
+    destination_type: str
+    relations: tuple[Relation, ...]
+
+    @property
+    def name(self) -> str:
+        """As messages name it."""
+        return f"joined into {self.destination_type}"
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Types of the rows that are read."""
+        return tuple(relation.source for relation in self.relations)
+
+    @property
+    def destinations(self) -> tuple[str, ...]:
+        """Types of the nodes that are written."""
+        return (self.destination_type,)
+
+
+#: What the two ends of an operator's edges can stand for.
+AnyEdges: TypeAlias = EdgeSet | StackedEdges | JoinedEdges
+
+
+def check_weights(bindings: Mapping[str, Binding], weights: str, edges: AnyEdges) -> None:
     """Checks that an input holds weights of the edges that an operator reads.
 
     Raises:
@@ -90,7 +123,7 @@ def check_weights(bindings: Mapping[str, Binding], weights: str, edges: "EdgeSet
         )
 
 
-def edge_set(bindings: Mapping[str, Binding], source: str, destination: str) -> EdgeSet | StackedEdges:
+def edge_set(bindings: Mapping[str, Binding], source: str, destination: str) -> AnyEdges:
     """The edges that two id inputs of an operator stand for.
 
     Args:
@@ -106,6 +139,10 @@ def edge_set(bindings: Mapping[str, Binding], source: str, destination: str) -> 
             return EdgeSet(relation.name, (relation,), False, relation.source, relation.destination)
         case MetapathEnd(name, path, End.SOURCE), MetapathEnd(_, other_path, End.DESTINATION) if path == other_path:
             return EdgeSet(name, path, True, path[-1].destination, path[0].source)
+        case JoinedEnd(into, relations, End.SOURCE), JoinedEnd(_, others, End.DESTINATION) if relations == others != ():
+            if len(relations) > 1:
+                return JoinedEdges(into, relations)
+            return EdgeSet(relations[0].name, relations, False, relations[0].source, into)
         case StackedEnd(types, relations, loops, End.SOURCE), StackedEnd(end=End.DESTINATION) as other_end if (
             other_end == StackedEnd(types, relations, loops, End.DESTINATION)
         ):

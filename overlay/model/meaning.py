@@ -5,7 +5,9 @@ from hetfab.overlay.model.binding import (
     Binding,
     EdgeTypes,
     EdgeWeights,
+    End,
     Features,
+    JoinedEnd,
     MetapathEnd,
     MetapathMean,
     NamedEnd,
@@ -35,6 +37,10 @@ def meaning(binding: Binding) -> str:
             return f"{end.value} ids of the metapath {name}: " + ", ".join(map(str, relations))
         case StackedEnd(types, _, self_loops, end):
             return f"{end.value} ids of all relations, {_stack(types, self_loops)}"
+        case JoinedEnd(node_type, relations, end):
+            which = ", ".join(map(str, relations)) or "all relations"
+            what = "source ids, source rows stacked by relation," if end is End.SOURCE else "destination ids"
+            return f"{what} of the edges into {node_type}: {which}"
         case EdgeTypes(types, _, self_loops):
             return f"edge types of all relations, {_stack(types, self_loops)}"
         case NamedWeights(name):

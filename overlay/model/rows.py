@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from hetfab.overlay.errors import BindingInvalidError, CountFixedError, ModelStructureError
 from hetfab.overlay.model.binding import Binding, EdgeTypes, Features, NodeCount
-from hetfab.overlay.model.edges import EdgeSet, StackedEdges, edge_set
+from hetfab.overlay.model.edges import AnyEdges, StackedEdges, edge_set
 from hetfab.overlay.model.layers import (
     EdgeAggregation,
     EdgeAttention,
@@ -57,18 +57,18 @@ def check_aggregations(graph: LayerGraph, bindings: Mapping[str, Binding]) -> No
         raise BindingInvalidError("\n".join(wrong), first.expected, first.do)
 
 
-def _check_count(layer: EdgeAggregation, edges: EdgeSet | StackedEdges, bindings: Mapping[str, Binding]) -> None:
+def _check_count(layer: EdgeAggregation, edges: AnyEdges, bindings: Mapping[str, Binding]) -> None:
     count = bindings.get(layer.count)
     if isinstance(count, NodeCount) and (count.type,) != edges.destinations:
         raise BindingInvalidError(
             f"'{layer.count}' counts the nodes of type '{count.type}', but the edges '{edges.name}' lead to "
-            + (f"type '{edges.destinations[0]}'" if isinstance(edges, EdgeSet) else "all types"),
+            + ("all types" if isinstance(edges, StackedEdges) else f"type '{edges.destinations[0]}'"),
             "the number of the edges' destination nodes",
             "correct the input binding (`--bind FILE`), or the operator's input",
         )
 
 
-def _check_types(layer: EdgeAttention, edges: EdgeSet | StackedEdges, bindings: Mapping[str, Binding]) -> None:
+def _check_types(layer: EdgeAttention, edges: AnyEdges, bindings: Mapping[str, Binding]) -> None:
     if layer.types is None or layer.bias is None:
         return
     match edges, bindings.get(layer.types):

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from hetfab.hls.hls4ml_extension import Split, dense_layer, register
-from hetfab.overlay.stages import ROW_PAIR, Stage
+from hetfab.overlay.dense_stages import ROW_PAIR, Stage
 
 #: Folder of hls4ml's own headers.
 NNET_UTILS = "nnet_utils"

@@ -8,7 +8,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from hetfab.hls.build.dataflow.projects import project_name, project_weights, write_projects
-from hetfab.overlay.stages import Stage
+from hetfab.overlay.dense_stages import Stage
 
 
 def stages_header(stages: Sequence[Stage]) -> str:

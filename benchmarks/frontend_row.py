@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One row of ``benchmarks.frontend``: what a model on a graph takes in each way, as one JSON object.
+
+Inferences are timed by the timeline from the run log that the cost functions give for the bound program, which equals
+the emulator's. All times are modelled but that of making a schedule, which is the processor time of one thread here
+times the board's ``cpu_ratio``.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+
+from benchmarks.frontend_builds import builds
+from benchmarks.restructure import lower_bound
+from hetfab.driver.graph.arrays import graph_arrays
+from hetfab.driver.graph.facts import graph_facts
+from hetfab.driver.graph.heterograph import HeteroGraph
+from hetfab.driver.graph.model_inputs import model_bindings, open_model
+from hetfab.driver.graph.npz import read_graph
+from hetfab.driver.semantic_graphs import bound_metapaths, build_semantic_graphs
+from hetfab.hls.build.restructure import Restructurer
+from hetfab.overlay.bind import BoundProgram, bind
+from hetfab.overlay.board import read_board
+from hetfab.overlay.compiler.compile import compile_model
+from hetfab.overlay.compiler.first_projection import FirstProjection
+from hetfab.overlay.compiler.lowering import lower
+from hetfab.overlay.compiler.model_plan import plan_model
+from hetfab.overlay.costs.cycles import WORDS_PER_TAG
+from hetfab.overlay.costs.gathers import Tags
+from hetfab.overlay.costs.program_cost import expected_log
+from hetfab.overlay.costs.resources import check_fits
+from hetfab.overlay.design import Design, Geometry, default_design
+from hetfab.overlay.isa.codec import ReduceSource
+from hetfab.overlay.isa.spec import isa
+from hetfab.overlay.model.bound_model import BoundModel
+from hetfab.overlay.model.reader import read_model
+from hetfab.overlay.restructure.choose import Price
+from hetfab.overlay.restructure.schedule import Sides, Widths, both_sides, replay
+from hetfab.overlay.schedules import Numbers, Schedule, pinned
+from hetfab.overlay.semantic.adjacency import adjacency
+from hetfab.overlay.timeline.machine import Machine, machine
+from hetfab.overlay.timeline.simulate import simulate
+from hetfab.quantize.post_training import quantize
+
+SLOTS = (128, 512, 2048, 8192)
+#: Vectors of the traffic columns: 64 channels of int8, and sums of int32.
+_WIDTHS = Widths(64, 256, 64)
+_PASSES = 100
+
+
+def board_design() -> Design:
+    """PYNQ-Z2's design for attention, with AGG's multipliers: it fits the board."""
+    default = default_design("pynq-z2-attention")
+    found = replace(
+        default,
+        name="pynq-z2-frontend",
+        origin="pynq-z2-attention with agg_weights",
+        geometry=replace(default.geometry, agg_weights=1),
+    )
+    check_fits(found)
+    return found
+
+
+def sgb_geometry(design: Design) -> Geometry:
+    """The engine SGB alone, with the design's parameters."""
+    return replace(design.geometry, engines=("sgb",))
+
+
+def figures(model: onnx.ModelProto, graph: HeteroGraph, design: Design) -> dict[str, Any]:
+    """What a row is made of.
+
+    Args:
+        model: A quantized model.
+        graph: Its graph.
+        design: What it runs on.
+
+    Returns:
+        Milliseconds of ``building`` and of an inference in each way, and bytes of feature vectors by slots.
+    """
+    given, timed = BoundModel(model, model_bindings(model, graph)), machine(design)
+    paths = bound_metapaths(given.bindings)
+    semantic = build_semantic_graphs(graph, paths).graphs if paths else {}
+
+    def bound(asked: FirstProjection, source: ReduceSource, schedules: "TimedSchedules | None" = None) -> BoundProgram:
+        layers = lower(given.model, given.bindings)
+        facts = graph_facts(graph, layers)
+        planned = plan_model(layers, design, facts, asked, row_source=source).lowered
+        program = compile_model(given, design, lowered=planned, row_source=source)
+        return bind(program, graph_arrays(program, graph, semantic), scheduler=schedules or pinned)
+
+    schedules = TimedSchedules()
+    dense = bound(FirstProjection.DENSE, ReduceSource.TAGS)
+    chosen = {source: bound(FirstProjection.AUTO, source) for source in (ReduceSource.TAGS, ReduceSource.DRAM)}
+    scheduled = bound(FirstProjection.AUTO, ReduceSource.SCHEDULE, schedules)
+    plain = chosen[ReduceSource.DRAM]
+    return {
+        "building": asdict(builds(graph, paths, sgb_geometry(design), timed)),
+        "published": milliseconds(dense, timed),
+        "tags": milliseconds(chosen[ReduceSource.TAGS], timed),
+        "streamed": milliseconds(plain, timed),
+        "pinned": milliseconds(scheduled, timed),
+        "pinning": 1e3 * schedules.seconds * read_board(design.board).cpu_ratio,
+        "bound": min(bound_milliseconds(each, timed) for each in (dense, plain)),
+        "edges": sum(found.edges for _, found in edge_sets(plain, graph, semantic)),
+        "feature_bytes": feature_bytes(plain, graph, semantic, design),
+    }
+
+
+class TimedSchedules:
+    """The scheduler that ``bind`` takes by itself, which counts the processor time that it takes."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def __call__(self, indptr: Numbers, sources: Numbers, slots: int) -> Schedule:
+        """Makes a schedule."""
+        begin = time.thread_time()
+        made = pinned(indptr, sources, slots)
+        self.seconds += time.thread_time() - begin
+        return made
+
+
+def milliseconds(bound: BoundProgram, on: Machine) -> float:
+    """Modelled time of one inference."""
+    return simulate(bound.words, expected_log(bound), on).milliseconds
+
+
+def bound_milliseconds(bound: BoundProgram, on: Machine) -> float:
+    """What no order, overlap or buffer can beat with this program's work on these engines.
+
+    The busiest engine's loops, AGG's without any tag or schedule to look at; or at the DRAM's rate all bytes but
+    those that AGG reads of features, scores and partials.
+    """
+    log = expected_log(bound)
+    busy = max(float(log["cycles"][log["engine"] == engine.id].sum()) for engine in isa().engines)
+    gathered = log["read_bytes"][log["engine"] == isa().engine("agg").id][:, 0].sum()
+    moved = float(log["read_bytes"].sum() + log["write_bytes"].sum() - gathered)
+    return max(busy, moved / on.dram_rate) / (1e3 * on.clock_mhz)
+
+
+def edge_sets(bound: BoundProgram, graph: HeteroGraph, semantic: Any) -> Iterator[tuple[str, Sides]]:
+    """The graphs that AGG sums over, each once."""
+    program = bound.program
+    arrays = graph_arrays(program, graph, semantic)
+    for edges in program.edges:
+        if edges.of_graph:
+            found = arrays.edges[edges.name]
+            rows = np.repeat(np.arange(len(found.indptr) - 1), np.diff(found.indptr))
+            sources = bound.counts[edges.source_type]
+            yield edges.name, both_sides(adjacency(np.asarray(found.sources), rows, sources, len(found.indptr) - 1))
+
+
+def feature_bytes(
+    bound: BoundProgram, graph: HeteroGraph, semantic: Any, design: Design
+) -> dict[str, dict[str, float]]:
+    """Bytes of vectors that a pass over all edge sets moves, by slots of the buffer, in each way.
+
+    *tags*: destinations by id and a direct-mapped buffer of features, results written once. *ordered*: the replay of
+    the order that the chooser takes for 100 passes, or tags where these move less. *bound*: of any order.
+    """
+    board = read_board(design.board)
+    found: dict[str, dict[str, float]] = {}
+    for slots in SLOTS:
+        moved = {"tags": 0.0, "ordered": 0.0, "bound": 0.0}
+        for _, sides in edge_sets(bound, graph, semantic):
+            if not sides.edges:
+                continue
+            results = sides.active_destinations * _WIDTHS.result
+            tags = direct_mapped_misses(sides.by_destination.ids, slots, design.geometry) * _WIDTHS.feature + results
+            restructurer = Restructurer(sides)
+            price = Price(slots, _WIDTHS, _PASSES, board.dram_bytes_per_second, board.cpu_ratio)
+            candidate = restructurer.choose(price).candidate
+            ordered = replay(restructurer.make(candidate), sides).bytes(_WIDTHS)
+            moved["tags"] += tags
+            moved["ordered"] += min(tags, ordered)
+            moved["bound"] += lower_bound(sides, slots) * _WIDTHS.feature
+        found[str(slots)] = moved
+    return found
+
+
+def direct_mapped_misses(ids: npt.NDArray[np.integer[Any]], slots: int, geometry: Geometry) -> int:
+    """Rows that a direct-mapped buffer of so many slots, a power of two, reads for these edges, as AGG's tags do."""
+    tags = Tags(replace(geometry, feature_words=WORDS_PER_TAG * slots))
+    return int(np.count_nonzero(tags.misses(ids, 0, slots.bit_length() - 1)))
+
+
+def quantized_model(name: str, folder: Path, graph: HeteroGraph, data: Path) -> onnx.ModelProto:
+    """The model at W8A8, made anew unless the folder has it."""
+    kept = folder / f"{name}.q.onnx"
+    if not kept.exists():
+        onnx.save(quantize(open_model(data / "models" / f"{name}.onnx", graph)).model, kept)
+    return read_model(kept)
+
+
+def main() -> None:
+    """Prints the figures of a row."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("name")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("data", type=Path)
+    given = parser.parse_args()
+    graph = read_graph(given.data / given.name.partition("_")[0] / "graph.npz")
+    model = quantized_model(given.name, given.folder, graph, given.data)
+    print(json.dumps(figures(model, graph, board_design())))
+
+
+if __name__ == "__main__":
+    main()
