@@ -90,7 +90,7 @@ class Options:
         activation_methods: Names of ``ACTIVATION_METHODS``; for each tensor and width the best one is taken.
     """
 
-    weights: tuple[int, ...] = (2, 3, 4, 6, 8)
+    weights: tuple[int, ...] = (2, 3, 4, 5, 6, 8)
     activations: tuple[int, ...] = (2, 3, 4, 5, 6, 8)
     weight_method: str = "alternation"
     wide_method: str = "nearest"
@@ -109,11 +109,13 @@ class LayerTimes:
         of_layers: By layer with weights: (bits of weights, whether its input is packed) to milliseconds.
         of_groups: By group of tensors: whether they are packed to milliseconds of what reads them without weights.
         inputs: The group that each layer with weights reads.
+        fixed: Milliseconds of all else.
     """
 
     of_layers: Mapping[str, Mapping[tuple[int, bool], float]]
     of_groups: Mapping[str, Mapping[bool, float]]
     inputs: Mapping[str, str]
+    fixed: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -303,8 +305,8 @@ class Table:
             BYTES: bits * self.studied.layers[name].weight.size / 8,
         }
         if self.times is not None:
-            of_layer = self.times.of_layers.get(name, {})
-            weights[MILLISECONDS] = np.array([of_layer.get((_bits(c), packed), 0.0) for c, packed in options])
+            of_layer, fixed = self.times.of_layers.get(name, {}), self.times.fixed / len(self.weights)
+            weights[MILLISECONDS] = np.array([of_layer.get((_bits(c), p), 0.0) + fixed for c, p in options])
         return Group(name, np.array([self.weights[name][choice] for choice, _ in options]), weights)
 
     def _group(self, name: str) -> Group:
