@@ -96,6 +96,11 @@ class Options:
     wide_method: str = "nearest"
     activation_methods: tuple[str, ...] = ("percentile 99.9", "least square error")
 
+    def measurements(self, studied: Studied) -> int:
+        """Models that are measured at most for one table of changes."""
+        of_activations = len(self.activations) * len(self.activation_methods)
+        return len(studied.layers) * len(self.weights) + len(studied.groups) * of_activations
+
     def weight(self, studied: Studied, layer: str, bits: int) -> WeightChoice:
         """The choice of a layer's weights that has a width."""
         return WeightChoice(studied.least_bits(layer, bits), self.wide_method if bits >= 6 else self.weight_method)
@@ -165,7 +170,7 @@ class BitSearch:
             self.progress("divergence")
             return found
 
-        return self.journal.result(f"divergence {_digest(assignment)}", measure)
+        return self.journal.result(f"divergence {digest(assignment)}", measure)
 
     def assign(self, limits: Mapping[str, float], *, rounds: int = 2, count: int = _MEASURED) -> list[Measured]:
         """Assignments within limits, the nearest to the float model first.
@@ -189,7 +194,7 @@ class BitSearch:
             for solution in solutions:
                 assignment = table.assignment(solution)
                 measured = Measured(assignment, self.divergence(assignment), solution.totals)
-                found.setdefault(_digest(assignment), measured)
+                found.setdefault(digest(assignment), measured)
             around = min(found.values(), key=lambda each: each.divergence).assignment
             if len(found) == known:
                 break
@@ -386,7 +391,7 @@ def _bits(choice: WeightChoice) -> int:
     return choice.bits if isinstance(choice.bits, int) else max(choice.bits)
 
 
-def _digest(assignment: Assignment) -> str:
+def digest(assignment: Assignment) -> str:
     """A name for an assignment."""
     parts = [
         {name: (choice.bits, choice.method) for name, choice in sorted(assignment.weights.items())},

@@ -62,6 +62,16 @@ def layer_times(
     return LayerTimes(of_layers, of_groups, {name: group for name, group in inputs.items() if group}, fixed)
 
 
+def times_of_layers(study: Study, milliseconds: Mapping[str, float]) -> dict[str, float]:
+    """Milliseconds by layer with weights, from those by result."""
+    found: dict[str, float] = defaultdict(float)
+    for result, spent in milliseconds.items():
+        layer, _ = _made_of(study, result)
+        if layer is not None:
+            found[layer] += spent
+    return dict(found)
+
+
 def _made_of(study: Study, result: str) -> tuple[str | None, str | None]:
     """The layer with weights that computes a result, else the group of what it reads; none where neither is known."""
     tensor = result
