@@ -299,7 +299,7 @@ class _Compiler:
             kind=layer.kind.value,
             engines=(*used, "vec", "store"),
             node_type=self.lowered.node_types[layer.output.name],
-            inputs=layer.dense.input.channels if layer.dense else 0,
+            inputs=sum(tensor.channels for tensor in layer.dense.reads) if layer.dense else 0,
             channels=layer.output.channels,
             aggregations=tuple(each.name for each in edges),
             tile_rows=planned.tile.rows,
@@ -350,13 +350,13 @@ class _Compiler:
         if semaphore is Semaphore.STORED_FOR_AGG:
             names = [tensor.name for aggregation in layer.aggregations for tensor in aggregation.reads]
         else:
-            names = [layer.product.input.name] if layer.product else []
+            names = [tensor.name for tensor in layer.product.reads] if layer.product else []
         return max((number for name in names for number in self._writers[name]), default=-1)
 
 
 def _read_as_rows(lowered: LoweredModel) -> set[str]:
     """Names of the tensors that a matrix engine or an aggregation reads row by row."""
-    names = {layer.product.input.name for layer in lowered.layers if layer.product is not None}
+    names = {each.name for layer in lowered.layers if layer.product is not None for each in layer.product.reads}
     return names | {each.input.name for layer in lowered.layers for each in layer.aggregations}
 
 
