@@ -41,6 +41,7 @@ from hetfab.overlay.model.runtime import Feed
 from hetfab.quantize.points import QuantizationPoints
 from hetfab.quantize.ranges import ActivationRange
 from hetfab.quantize.rewrites import values_of
+from hetfab.quantize.weights import round_bias
 from hetfab.quantize.writer import SCORE_BITS, Numbers
 
 FloatArray: TypeAlias = npt.NDArray[np.float32]
@@ -235,7 +236,8 @@ class _Run:
         weights = self.numbers.weights.get(layer.output)
         numbers = 0 if weights is None else self.home.hold(weights)
         unit = self._unit(layer)
-        parts = (layer.output, numbers, unit, *(key for key, _ in operands))
+        steps = self.numbers.ranges.get(layer.input) if isinstance(layer, Dense) else None
+        parts = (layer.output, numbers, unit, steps, *(key for key, _ in operands))
         return self._result(parts, lambda: _in_steps(self._compute(layer, [values for _, values in operands]), unit))
 
     def _unit(self, layer: Layer) -> float:
@@ -291,6 +293,9 @@ class _Run:
         weights = self.numbers.weights.get(layer.output)
         products = rows @ (layer.weight if weights is None else weights.restored)
         bias = layer.bias if weights is None or weights.bias is None else weights.bias
+        if bias is not None and weights is not None and layer.input in self.numbers.ranges:
+            steps = np.ldexp(weights.scales.astype(np.float64), self.numbers.ranges[layer.input].exponent)
+            bias = round_bias(bias, steps) * steps
         return np.asarray(products if bias is None else products + bias, dtype=np.float32)
 
     def _aggregated(self, layer: EdgeAggregation, arrays: list[FloatArray]) -> FloatArray:

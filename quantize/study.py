@@ -19,7 +19,7 @@ import numpy.typing as npt
 import onnx
 import scipy.sparse
 
-from hetfab.overlay.errors import AlreadyQuantizedError, CalibrationDataError
+from hetfab.overlay.errors import AlreadyQuantizedError, CalibrationDataError, WidthsUnsupportedError
 from hetfab.overlay.model.binding import Binding
 from hetfab.overlay.model.bound_model import Evaluation, FedModel
 from hetfab.overlay.model.float_writer import write_float
@@ -409,9 +409,18 @@ def rounded_layer(
         inputs: What it reads.
         shared_scale: One scale for all channels.
         significance: Most bits of a free scale's multiplier.
+
+    Raises:
+        WidthsUnsupportedError: The channels of a last layer have several widths, or there are not as many widths.
     """
     widths = choice.widths(layer.weight.shape[1])
     kinds = sorted(set(widths))
+    if shared_scale and len(kinds) > 1:
+        raise WidthsUnsupportedError(
+            f"several widths for '{layer.output}', whose channels are the logits",
+            "one width, since logits have one scale",
+            "give the last layer one width",
+        )
     lowest = -(1 << 30) if len(kinds) == 1 else _lowest_exponent(layer.weight, kinds[0])
     integers = np.zeros(layer.weight.shape, np.int64)
     mantissas, exponents = np.ones((2, len(widths)), np.int64)
