@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``hetfab quantize --bits auto``: what is chosen keeps time and accuracy, the report says it, what cannot be is named."""
+"""``hetfab quantize --bits auto`` keeps time and accuracy and says what it chose; what cannot be reached is named."""
 
 import json
 from collections.abc import Callable
