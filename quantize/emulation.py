@@ -242,8 +242,8 @@ class _Run:
 
     def _unit(self, layer: Layer) -> float:
         """The step of a sum in Q.8 that a layer is, or is a term of; 0 where there is none."""
-        read = self.home._summed.get(layer.output)
-        return self.numbers.ranges[read].scale / (1 << Q8_BITS) if read in self.numbers.ranges else 0.0
+        chosen = self.numbers.ranges.get(self.home._summed.get(layer.output, ""))
+        return 0.0 if chosen is None else chosen.scale / (1 << Q8_BITS)
 
     def _operands(self, layer: Layer) -> list[tuple[Key, Matrix]]:
         match layer:
@@ -295,7 +295,7 @@ class _Run:
         bias = layer.bias if weights is None or weights.bias is None else weights.bias
         if bias is not None and weights is not None and layer.input in self.numbers.ranges:
             steps = np.ldexp(weights.scales.astype(np.float64), self.numbers.ranges[layer.input].exponent)
-            bias = round_bias(bias, steps) * steps
+            bias = np.asarray(round_bias(bias, steps) * steps, dtype=np.float32)
         return np.asarray(products if bias is None else products + bias, dtype=np.float32)
 
     def _aggregated(self, layer: EdgeAggregation, arrays: list[FloatArray]) -> FloatArray:
@@ -360,12 +360,12 @@ def _of_parts(layer: PartMean | Fusion | TokenAttention, arrays: list[FloatArray
     stacked = arrays[0].reshape(layer.parts, -1, arrays[0].shape[1])
     match layer:
         case PartMean():
-            return stacked.mean(axis=1)
+            return np.asarray(stacked.mean(axis=1))
         case Fusion():
-            return np.einsum("mnc,m->nc", stacked, _softmax(arrays[1].reshape(-1)))
+            return np.asarray(np.einsum("mnc,m->nc", stacked, _softmax(arrays[1].reshape(-1))))
     queries, keys = (array.reshape(layer.parts, -1, array.shape[1]) for array in arrays[1:])
     shares = _softmax(np.einsum("mna,kna->nmk", queries, keys))
-    return np.einsum("nmk,knc->mnc", shares, stacked).reshape(arrays[0].shape)
+    return np.asarray(np.einsum("nmk,knc->mnc", shares, stacked).reshape(arrays[0].shape))
 
 
 def _softmax(logits: FloatArray) -> FloatArray:
@@ -393,4 +393,6 @@ def _dense(values: Matrix) -> FloatArray:
 
 
 def _bytes(values: Matrix) -> int:
-    return int(values.data.nbytes + values.indices.nbytes if scipy.sparse.issparse(values) else values.nbytes)
+    return int(
+        values.data.nbytes + values.indices.nbytes if isinstance(values, scipy.sparse.csr_matrix) else values.nbytes
+    )
