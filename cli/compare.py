@@ -82,7 +82,7 @@ def _on_sample(
     from hetfab.driver.samples import one_sample, open_with_samples
     from hetfab.overlay.bind_samples import bind_sample
     from hetfab.overlay.model.binding import read_bindings
-    from hetfab.quantize.post_training import check_float
+    from hetfab.quantize.study import check_float
 
     compared = open_quantized(quantized, program)
     source, read = open_with_samples(model, samples, None if bind is None else read_bindings(bind))

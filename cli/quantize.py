@@ -62,8 +62,8 @@ def _on_graph(model: Path, graph: Path, output: Path, widths: Widths, bind: Path
     from hetfab.driver.scores import model_scores
     from hetfab.overlay.files import check_outputs
     from hetfab.overlay.model.binding import read_bindings
+    from hetfab.quantize.methods import CRITERIA
     from hetfab.quantize.post_training import quantize
-    from hetfab.quantize.ranges import CRITERIA
 
     check_outputs({"--output": output}, {"MODEL": model, "--graph": graph_files(graph), "--bind": bind})
     read = read_graph(graph)
@@ -100,7 +100,7 @@ def _on_samples(model: Path, samples: Path, output: Path, widths: Widths, edges:
     from hetfab.overlay.files import check_outputs
     from hetfab.overlay.model.binding import read_bindings
     from hetfab.quantize.cnn.post_training import quantize_cnn
-    from hetfab.quantize.ranges import CRITERIA
+    from hetfab.quantize.methods import CRITERIA
 
     check_outputs({"--output": output}, {"MODEL": model, "--samples": samples, "--bind": bind})
     opened, read = open_with_samples(model, samples, None if bind is None else read_bindings(bind))

@@ -215,6 +215,24 @@ class CountFixedError(InputError):
     code = "count-fixed"
 
 
+class NodesUnknownError(InputError):
+    """Predictions of nodes were asked for that the graph does not have."""
+
+    code = "nodes-unknown"
+
+
+class FusionInvalidError(InputError):
+    """Fusion weights cannot be read, or are of another model."""
+
+    code = "fusion-invalid"
+
+
+class NodesDependentError(InputError):
+    """Predictions of some nodes were asked for, and each depends on all nodes."""
+
+    code = "nodes-dependent"
+
+
 class LimitExceededError(InputError):
     """The graph exceeds a limit that the program is proven for."""
 

@@ -15,7 +15,6 @@ import numpy.typing as npt
 
 FloatArray: TypeAlias = npt.NDArray[np.float32]
 
-_MSE_EXPONENTS = 6
 _SMALLEST_EXPONENT = -24
 
 
@@ -46,39 +45,11 @@ class ActivationRange:
 Criterion: TypeAlias = Callable[[FloatArray, ActivationRange], int]
 
 
-def _covering(magnitude: float, limit: int) -> int:
+def covering(magnitude: float, limit: int) -> int:
     """Smallest exponent at which ``magnitude`` does not exceed ``limit`` steps."""
     if magnitude <= 0.0:
         return 0
     return max(math.ceil(math.log2(magnitude / limit)), _SMALLEST_EXPONENT)
-
-
-def percentile(share: float) -> Criterion:
-    """Criterion: the range covers this percentage of the non-zero magnitudes."""
-
-    def exponent(values: FloatArray, shape: ActivationRange) -> int:
-        return _covering(float(np.percentile(np.abs(values), share)), shape.highest)
-
-    return exponent
-
-
-def least_square_error(values: FloatArray, shape: ActivationRange) -> int:
-    """Criterion: least mean square error among the exponents from the full range downwards."""
-    widest = _covering(float(np.abs(values).max()), shape.highest)
-    errors = []
-    for exponent in range(widest, widest - _MSE_EXPONENTS, -1):
-        scale = 2.0**exponent
-        rounded = np.rint(np.clip(values / scale, shape.lowest, shape.highest)) * scale
-        errors.append((float(np.mean(np.square(rounded - values, dtype=np.float64))), -exponent))
-    return -min(errors)[1]
-
-
-#: Name -> criterion.
-CRITERIA: dict[str, Criterion] = {
-    "percentile 99.9": percentile(99.9),
-    "percentile 99.99": percentile(99.99),
-    "least square error": least_square_error,
-}
 
 
 def exact_exponent(values: FloatArray, highest: int) -> int | None:

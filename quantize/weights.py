@@ -6,7 +6,9 @@ requantization of docs/arithmetic.md applies exactly the number that the file ho
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TypeAlias
 
 import numpy as np
@@ -32,7 +34,7 @@ _FREE_SHARES = 2.0 ** (-np.arange(41) / 8)
 _SMALLEST_SCALE = 2.0**-24
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class QuantizedWeights:
     """Rounded weights; the scale of an output channel is ``mantissa * 2**exponent``.
 
@@ -81,7 +83,7 @@ def round_to_nearest(weight: FloatArray, *, bits: int = 8, shared_scale: bool = 
         magnitude = np.abs(weight).mean(axis=None if shared_scale else 0, dtype=np.float64)
         scales = np.broadcast_to(np.maximum(magnitude, _SMALLEST_SCALE), weight.shape[1])
         return _on_grid(weight, scales, bits, narrow=True)
-    forms = [_free(weight, bits, narrow, shared_scale) for narrow in ((True, False) if bits == 2 else (True,))]
+    forms = [_free(weight, bits, narrow, shared_scale) for narrow in forms_of(bits)]
     return min(forms, key=lambda form: float(np.square(form.integers * form.scales - weight).sum(dtype=np.float64)))
 
 
@@ -109,6 +111,72 @@ def exact_in_float32(
     return _on_grid(weight, found.scales.astype(np.float64), found.bits, found.narrow, max(spare, 1))
 
 
+def forms_of(bits: int) -> tuple[bool, ...]:
+    """Whether weights of a width may be narrow, and whether they may not."""
+    return (True, False) if bits == 2 else (True,)
+
+
+def on_grid(scales: _Doubles, free: bool, significance: int, lowest_exponent: int) -> QuantizedWeights:
+    """The nearest scales that a file can hold, with integers still to come.
+
+    Args:
+        scales: [N], positive.
+        free: Whether they are other than powers of two.
+        significance: Most bits of a free scale's multiplier.
+        lowest_exponent: Smallest scales are raised to 2 to this power.
+    """
+    limited = np.maximum(scales, np.ldexp(1.0, max(lowest_exponent, -1000)))
+    none = np.zeros((0, len(scales)), np.int64)
+    if not free:
+        exponents = np.rint(np.log2(limited)).astype(np.int64)
+        exponents = np.maximum(exponents, max(int(exponents.max()) - LARGEST_SPREAD, lowest_exponent))
+        return QuantizedWeights(none, np.ones_like(exponents), exponents, 0)
+    tops = np.frexp(limited)[1].astype(np.int64)
+    exponents = np.maximum(tops - significance, max(int(tops.max()) - LARGEST_SPREAD, lowest_exponent))
+    mantissas = np.maximum(np.rint(np.ldexp(limited, -exponents)), 1.0).astype(np.int64)
+    return QuantizedWeights(none, mantissas, exponents, 0)
+
+
+def best_start(
+    weight: FloatArray,
+    limits: tuple[int, int],
+    free: bool,
+    shared_scale: bool,
+    errors_of: Callable[[_Doubles], _Doubles],
+) -> _Doubles:
+    """Scales [N] of least error among shares of the full range, if every weight is rounded by itself.
+
+    Args:
+        weight: [K, N].
+        limits: Smallest and largest integer.
+        free: Whether scales are other than powers of two.
+        shared_scale: One scale for all channels.
+        errors_of: Error of each channel, [N], of restored weights [K, N].
+    """
+    low, high = limits
+    widest = _largest(weight, shared_scale) / high
+    if not free:
+        candidates = np.exp2(np.ceil(np.log2(widest)) - np.arange(_CANDIDATES)[:, None])
+    else:
+        candidates = widest * _FREE_SHARES[:, None]
+    errors = np.stack([errors_of(np.clip(np.rint(weight / row), low, high) * row) for row in candidates])
+    if shared_scale:
+        errors[:] = errors.sum(axis=1, keepdims=True)
+    return np.asarray(candidates[errors.argmin(axis=0), np.arange(weight.shape[1])])
+
+
+def on_lowest(weight: FloatArray, found: QuantizedWeights, lowest_exponent: int, significance: int) -> QuantizedWeights:
+    """Weights rounded again where their scales are too small, or have too long multipliers, for the layer."""
+    scales = found.scales.astype(np.float64)
+    grid = on_grid(scales, found.bits < POWER_OF_TWO_BITS, significance, lowest_exponent)
+    if np.array_equal(grid.scales, found.scales):
+        return found
+    if found.bits == 1:
+        return replace(grid, integers=found.integers, bits=found.bits, narrow=found.narrow)
+    integers = _rounded(weight, grid.scales.astype(np.float64), *limits_of(found.bits, found.narrow))
+    return replace(grid, integers=integers, bits=found.bits, narrow=found.narrow)
+
+
 def round_bias(bias: FloatArray, scales: _Doubles) -> IntArray:
     """Rounds a bias [N] to int32 steps of ``scales`` [N], saturating."""
     steps = np.rint(bias.astype(np.float64) / scales)
@@ -126,7 +194,7 @@ def _power_of_two(weight: FloatArray, bits: int, shared_scale: bool) -> Quantize
 
 
 def _free(weight: FloatArray, bits: int, narrow: bool, shared_scale: bool) -> QuantizedWeights:
-    low, high = _limits(bits, narrow)
+    low, high = limits_of(bits, narrow)
     widest = _largest(weight, shared_scale) / high
     best = _least_error(weight, widest * _FREE_SHARES[:, None], low, high, shared_scale)
     return _on_grid(weight, widest * _FREE_SHARES[best], bits, narrow)
@@ -140,11 +208,12 @@ def _on_grid(
     exponents = np.maximum(tops - significance, tops.max() - LARGEST_SPREAD)
     mantissas = np.maximum(np.rint(np.ldexp(scales, -exponents)), 1.0).astype(np.int64)
     on_grid = np.ldexp(mantissas.astype(np.float64), exponents)
-    integers = np.where(weight < 0, -1, 1) if bits == 1 else _rounded(weight, on_grid, *_limits(bits, narrow))
+    integers = np.where(weight < 0, -1, 1) if bits == 1 else _rounded(weight, on_grid, *limits_of(bits, narrow))
     return QuantizedWeights(integers.astype(np.int64), mantissas, exponents, bits, narrow)
 
 
-def _limits(bits: int, narrow: bool) -> tuple[int, int]:
+def limits_of(bits: int, narrow: bool) -> tuple[int, int]:
+    """Smallest and largest integer of a width."""
     high = (1 << (bits - 1)) - 1
     return (-high if narrow else -high - 1), high
 
@@ -171,3 +240,41 @@ def _rounded(weight: FloatArray, scales: _Doubles, low: int, high: int) -> IntAr
 def _square_errors(weight: FloatArray, scales: _Doubles, low: int, high: int) -> _Doubles:
     restored = _rounded(weight, scales, low, high) * scales
     return np.asarray(np.square(restored - weight).sum(axis=0), dtype=np.float64)
+
+
+@dataclass(frozen=True, eq=False)
+class LayerWeights:
+    """The rounded weights of a layer whose output channels may have several widths.
+
+    Attributes:
+        parts: Runs of output channels of one width, in order; at least one.
+        bias: In place of the layer's, [N]; None keeps that.
+    """
+
+    parts: tuple[QuantizedWeights, ...]
+    bias: FloatArray | None = None
+
+    @cached_property
+    def integers(self) -> IntArray:
+        """[K, N]."""
+        return np.concatenate([part.integers for part in self.parts], axis=1)
+
+    @cached_property
+    def scales(self) -> FloatArray:
+        """Scale of each output channel, [N]; exact in float32."""
+        return np.concatenate([part.scales for part in self.parts])
+
+    @cached_property
+    def restored(self) -> FloatArray:
+        """The weights that the integers stand for, [K, N]."""
+        return np.asarray(self.integers * self.scales, dtype=np.float32)
+
+    @property
+    def largest_exponent(self) -> int:
+        """The largest scale is at least 2 to this power, and less than twice that."""
+        return max(part.largest_exponent for part in self.parts)
+
+    @property
+    def bits(self) -> IntArray:
+        """Width of each output channel, [N]."""
+        return np.concatenate([np.full(part.integers.shape[1], part.bits) for part in self.parts])

@@ -35,10 +35,11 @@ from hetfab.overlay.model.layers import (
     TokenAttention,
     Unary,
 )
+from hetfab.overlay.model.sums import is_product
 from hetfab.quantize.functions import norm_numbers, table_of
 from hetfab.quantize.points import QuantizationPoints
 from hetfab.quantize.ranges import ActivationRange
-from hetfab.quantize.weights import QuantizedWeights, round_bias
+from hetfab.quantize.weights import LayerWeights, QuantizedWeights, round_bias
 
 #: Of attention scores, whose scale is that of Q.8 itself.
 SCORE_BITS = 16
@@ -55,7 +56,7 @@ class Numbers:
     """
 
     ranges: Mapping[str, ActivationRange]
-    weights: Mapping[str, QuantizedWeights]
+    weights: Mapping[str, LayerWeights]
     inner: Mapping[str, ActivationRange] = field(default_factory=dict)
 
 
@@ -120,22 +121,26 @@ class _Writer(GraphWriter):
     def dense(self, layer: Dense) -> None:
         weights = self.numbers.weights[layer.output]
         rows, quantized = self.stored_name(layer.input), self.weights(f"{layer.output}.weight", weights)
-        if layer.bias is None:
+        bias = layer.bias if weights.bias is None else weights.bias
+        if bias is None:
             self.add("MatMul", [rows, quantized], layer.output)
         else:
             scales = np.ldexp(weights.scales.astype(np.float64), self.numbers.ranges[layer.input].exponent)
-            steps = round_bias(layer.bias, scales)
-            bias = self.constant(f"{layer.output}.bias", (steps * scales).astype(np.float32))
-            rounded = self.quant(bias, f"{bias}.int", scales, ACCUMULATOR_BITS, signed=True, narrow=False)
+            steps = round_bias(bias, scales)
+            stored = self.constant(f"{layer.output}.bias", (steps * scales).astype(np.float32))
+            rounded = self.quant(stored, f"{stored}.int", scales, ACCUMULATOR_BITS, signed=True, narrow=False)
             self.add("MatMul", [rows, quantized], f"{layer.output}.products")
             self.add("Add", [f"{layer.output}.products", rounded], layer.output)
-        group = next((group for group in self.points.groups if group.dense is layer), None)
-        if group is not None:
-            unit = self.unit_of(group.aggregations[0].input)
-            self.quant(layer.output, f"{layer.output}.q8", unit, TERM_BITS, signed=True, narrow=False)
 
-    def weights(self, name: str, weights: QuantizedWeights) -> str:
-        """Adds the initializer of a layer's weights and its rounding; returns the name of the rounded weights."""
+    def weights(self, name: str, weights: LayerWeights) -> str:
+        """Adds a layer's weights, an initializer for each run of a width; returns the name of the rounded weights."""
+        if len(weights.parts) == 1:
+            return self.run(name, weights.parts[0])
+        runs = [self.run(f"{name}.{number}", part) for number, part in enumerate(weights.parts)]
+        return self.add("Concat", runs, f"{name}.joined", axis=1)
+
+    def run(self, name: str, weights: QuantizedWeights) -> str:
+        """Adds the initializer of weights of one width and its rounding; returns the name of the rounded weights."""
         stored = self.constant(name, weights.integers.astype(np.float32) * weights.scales)
         output, scale = f"{stored}.int", weights.scales[None, :]
         if weights.bits == 1:
@@ -237,9 +242,21 @@ class _Writer(GraphWriter):
         self.add("Slice", [layer.input, *limits], layer.output)
 
     def term(self, tensor: str) -> str:
-        """Name of a sum's operand: dense terms are read in Q.8."""
-        dense = {group.dense.output for group in self.points.groups if group.dense is not None}
-        return f"{tensor}.q8" if tensor in dense else tensor
+        """Name of a sum's operand: products are read in Q.8."""
+        return f"{tensor}.q8" if tensor in {group.product for group in self.points.groups} else tensor
+
+    def product_in_q8(self, tensor: str) -> None:
+        """Rounds a product, or a sum of products, that aggregations are added to."""
+        group = next((group for group in self.points.groups if group.product == tensor), None)
+        if group is not None:
+            unit = self.unit_of(group.aggregations[0].input)
+            self.quant(tensor, f"{tensor}.q8", unit, TERM_BITS, signed=True, narrow=False)
+
+    def total(self, layer: Add) -> None:
+        operands = [layer.left, layer.right]
+        if not is_product(layer.output, {each.output: each for each in self.graph.layers}):
+            operands = [self.term(operand) for operand in operands]
+        self.add("Add", operands, layer.output)
 
     def write(self) -> None:
         for name, binding in self.bindings.items():
@@ -250,6 +267,7 @@ class _Writer(GraphWriter):
             self.store(name)
         for layer in self.graph.layers:
             self.layer(layer)
+            self.product_in_q8(layer.output)
             self.store(layer.output, layer)
 
     def layer(self, layer: Layer) -> None:
@@ -263,7 +281,7 @@ class _Writer(GraphWriter):
             case TokenAttention() | Fusion() | PartMean():
                 self.parts(layer)
             case Add():
-                self.add("Add", [self.term(layer.left), self.term(layer.right)], layer.output)
+                self.total(layer)
             case Relu():
                 self.add("Relu", [layer.input], layer.output)
             case Unary():

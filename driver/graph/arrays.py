@@ -45,11 +45,12 @@ def graph_arrays(program: Program, graph: HeteroGraph, semantic: SemanticGraphs 
         for tensor in program.tensors
         if tensor.segment in ("features", "graph") and tensor.node_type in graph.features
     }
-    edges = {e.name: _incoming(e, program, graph, semantic or {}) for e in program.edges if e.of_graph}
+    edges = {e.name: all_incoming(e, program, graph, semantic or {}) for e in program.edges if e.of_graph}
     return GraphArrays(graph.counts, features, edges)
 
 
-def _incoming(edges: Edges, program: Program, graph: HeteroGraph, semantic: SemanticGraphs) -> IncomingEdges:
+def all_incoming(edges: Edges, program: Program, graph: HeteroGraph, semantic: SemanticGraphs) -> IncomingEdges:
+    """The edges of a set of a program into all its destinations; semantic graphs that are not given are composed."""
     if edges.stacked:
         return _incoming_stacked(edges, program, graph)
     if edges.joined:

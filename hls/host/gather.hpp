@@ -57,6 +57,7 @@ class HostEdges {
         range_ = {first * (tile.scheduled ? 1 : tile.id_units()), units, static_cast<unsigned>(count), 0};
         if (count != range_.count) return false;
         wide_ = tile.id_bytes == 4;
+        weighted_ = tile.weighted;
         row_bytes_ = std::uint64_t{tile.row_beats} * beat_bytes;
         features_ = features.dram.mapped(tile.features);
         return range_.units == 0 || find_entries(tile, graph);
@@ -74,8 +75,10 @@ class HostEdges {
                 tile.scheduled ? number_at<Record::Row>(row, 2) : tile.destination + row};
     }
     unsigned id(unsigned edge) const {
-        return wide_ ? unit(2 * edge) | unit(2 * edge + 1) << 16 : unit(edge);
+        return weighted_ ? entry(edge) & ((1U << weight_place) - 1) : entry(edge);
     }
+    // The weight beside an id.
+    int weight(unsigned edge) const { return static_cast<std::int8_t>(entry(edge) >> weight_place); }
     unsigned unit(std::uint64_t place) const {
         std::uint16_t value;
         std::memcpy(&value, entries_ + 2 * place, sizeof value);
@@ -96,6 +99,11 @@ class HostEdges {
 
   private:
     using Record = isa::RunRecord;
+    static constexpr unsigned weight_place = 24;
+
+    unsigned entry(unsigned edge) const {
+        return wide_ ? unit(2 * edge) | unit(2 * edge + 1) << 16 : unit(edge);
+    }
 
     Word<Z, 64> beat(unsigned row, unsigned part) const {
         Word<Z, 64> word;
@@ -125,6 +133,7 @@ class HostEdges {
     const unsigned char* entries_ = nullptr;
     EdgeRange range_ = {0, 0, 0, 0};
     bool wide_ = false;
+    bool weighted_ = false;
     std::uint64_t row_bytes_ = 0;
     MappedBytes features_ = {nullptr, 0};
 };
@@ -180,6 +189,28 @@ void add_row(const unsigned char* row, unsigned groups, GroupSums* totals) {
         GroupSums features;
         widen<Group>(row + group_channels * group, features);
         totals[group] += features;
+    }
+}
+
+template <class Group>
+void add_weighted_row(const unsigned char* row, unsigned groups, int weight, GroupSums* totals) {
+    for (unsigned group = 0; group < groups; group++) {
+        GroupSums features;
+        widen<Group>(row + group_channels * group, features);
+        totals[group] += features * static_cast<std::uint32_t>(weight);
+    }
+}
+
+// Adds the rows of a destination's edges.
+template <class Group, class Z, class Beat, class Rows>
+void add_edges(const ReduceTile& tile, const HostEdges<Z, Beat>& edges, unsigned first, unsigned end,
+               Rows& gathered, GroupSums* totals) {
+    for (unsigned edge = first; edge < end; edge++) {
+        if (tile.weighted) {
+            add_weighted_row<Group>(gathered.row(edge), tile.groups, edges.weight(edge), totals);
+        } else {
+            add_row<Group>(gathered.row(edge), tile.groups, totals);
+        }
     }
 }
 
@@ -267,11 +298,10 @@ class HostGather {
     unsigned rows_read_ = 0;
 };
 
-// Whether this body does what a reduce asks for; spilled and weighted sums and rows that come by the FIFO are
-// the plain body's.
+// Whether this body does what a reduce asks for; spilled sums and rows that come by the FIFO are the plain
+// body's.
 inline bool gathers_on_host(const ReduceTile& tile) {
-    return tile.rows != 0 && tile.groups != 0 && !tile.merge && !tile.spill && !tile.weighted &&
-           !tile.from_fifo;
+    return tile.rows != 0 && tile.groups != 0 && !tile.merge && !tile.spill && !tile.from_fifo;
 }
 
 // Whether the results of all destinations are in sum_ram.
@@ -316,13 +346,13 @@ Outcome reduce_rows(const ReduceTile& tile, HostMemory<Beat> features, HostMemor
     for (unsigned row = 0; row < tile.rows; row++) {
         const Destination<Z> destination = edges.destination(tile, row);
         GroupSums totals[D::agg_groups] = {};
-        for (const unsigned end = edge + destination.degree; edge < end; edge++) {
-            if (tile.is_unsigned) {
-                add_row<UnsignedGroup>(gathered.row(edge), tile.groups, totals);
-            } else {
-                add_row<SignedGroup>(gathered.row(edge), tile.groups, totals);
-            }
+        const unsigned end = edge + destination.degree;
+        if (tile.is_unsigned) {
+            add_edges<UnsignedGroup>(tile, edges, edge, end, gathered, totals);
+        } else {
+            add_edges<SignedGroup>(tile, edges, edge, end, gathered, totals);
         }
+        edge = end;
         put_results(totals, tile, destination,
                     sum_ram.at(tile.sum + (destination.row - tile.destination) * tile.groups));
     }

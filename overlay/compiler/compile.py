@@ -162,17 +162,19 @@ def check_engines(lowered: LoweredModel, design: Design) -> None:
 
 
 def suited_design(lowered: LoweredModel) -> Design:
-    """The default design for layers: another one where they attend, look functions up or normalize."""
+    """The default design for layers: another one where they attend, weigh edges, look functions up or normalize."""
     return default_design(ATTENTION_DESIGN if any(_functions_of(lowered, lanes=1).values()) else DEFAULT_DESIGN)
 
 
 def _functions_of(lowered: LoweredModel, lanes: int) -> dict[str, int]:
-    """What layers need of the geometry's parameters for attention, tables and normalization, 0 for nothing."""
+    """What layers need of the geometry's parameters for what few designs have, 0 for nothing."""
     heads = [each.attention.heads for layer in lowered.layers for each in layer.aggregations if each.attention]
     entries = [layer.table.entries.size for layer in lowered.layers if layer.table is not None]
     groups = [-(-each.output.channels // lanes) for each in lowered.layers if each.normalization is not None]
     scores = any(layer.output.bits == SCORE_BITS for layer in lowered.layers)
+    weighted = any(each.edges.weighted for layer in lowered.layers for each in layer.aggregations)
     return {
+        "agg_weights": int(weighted),
         "agg_heads": max(heads, default=0),
         "fun_words": max([*(-(-count // _ENTRIES) for count in entries), int(scores)], default=0),
         "norm_words": max(groups, default=0),
@@ -182,8 +184,7 @@ def _functions_of(lowered: LoweredModel, lanes: int) -> dict[str, int]:
 def _check_functions(lowered: LoweredModel, design: Design) -> None:
     """Refuses a design whose engines lack attention, tables, normalization or weights where layers have them."""
     geometry = design.geometry
-    weighted = any(each.edges.weighted for layer in lowered.layers for each in layer.aggregations)
-    wanted = _functions_of(lowered, geometry.lanes) | {"agg_weights": int(weighted)}
+    wanted = _functions_of(lowered, geometry.lanes)
     short = {name: need for name, need in wanted.items() if need > getattr(geometry, name)}
     if short:
         raise DesignInvalidError(
@@ -298,7 +299,7 @@ class _Compiler:
             kind=layer.kind.value,
             engines=(*used, "vec", "store"),
             node_type=self.lowered.node_types[layer.output.name],
-            inputs=layer.dense.input.channels if layer.dense else 0,
+            inputs=sum(tensor.channels for tensor in layer.dense.reads) if layer.dense else 0,
             channels=layer.output.channels,
             aggregations=tuple(each.name for each in edges),
             tile_rows=planned.tile.rows,
@@ -349,13 +350,13 @@ class _Compiler:
         if semaphore is Semaphore.STORED_FOR_AGG:
             names = [tensor.name for aggregation in layer.aggregations for tensor in aggregation.reads]
         else:
-            names = [layer.product.input.name] if layer.product else []
+            names = [tensor.name for tensor in layer.product.reads] if layer.product else []
         return max((number for name in names for number in self._writers[name]), default=-1)
 
 
 def _read_as_rows(lowered: LoweredModel) -> set[str]:
     """Names of the tensors that a matrix engine or an aggregation reads row by row."""
-    names = {layer.product.input.name for layer in lowered.layers if layer.product is not None}
+    names = {each.name for layer in lowered.layers if layer.product is not None for each in layer.product.reads}
     return names | {each.input.name for layer in lowered.layers for each in layer.aggregations}
 
 

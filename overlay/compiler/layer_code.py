@@ -233,18 +233,15 @@ class LayerCode:
         """Brings a tile once, to every core that the pass uses."""
         assert planned.operands is not None
         tile, on_d, on_l = planned.tile, columns.range.on_d > 0, columns.range.on_l > 0
+        source = planned.source(dense, step)
         fields: dict[str, int | Affine] = {
             "rows": rows,
             "to_d": int(on_d),
             "to_l": int(on_l),
             "packed": int(planned.operands.packed),
             "row_blocks": planned.step_blocks(step),
-            "stride_blocks": planned.input_stride,
-            "address": tensor_address(
-                dense.parts[step].name if dense.parts else dense.input.name,
-                0 if dense.parts else step * tile.step_bytes,
-                tile.rows * planned.input_stride * _BLOCK,
-            ),
+            "stride_blocks": source.stride_blocks,
+            "address": tensor_address(source.tensor.name, source.offset, tile.rows * source.stride_blocks * _BLOCK),
         }
         if on_d:
             self._emitter.take("act_d_ram")
@@ -268,7 +265,7 @@ class LayerCode:
                 "act": slot_of("act_d_ram"),
                 "wgt": slot_of("wgt_d_ram"),
                 "accumulate": int(step > 0),
-                "unsigned": int(not dense.input.signed),
+                "unsigned": int(not planned.source(dense, step).tensor.signed),
                 "packed": int(planned.operands.packed),
                 "acc": slot_of("acc_d_ram"),
                 "rows": rows,
@@ -290,7 +287,7 @@ class LayerCode:
                 "act": slot_of("act_l_ram"),
                 "wgt": slot_of("wgt_l_ram"),
                 "accumulate": int(step > 0),
-                "unsigned": int(not dense.input.signed),
+                "unsigned": int(not planned.source(dense, step).tensor.signed),
                 "slices": operands.slices,
                 "bipolar": int(columns.range.planes == 1),
                 "acc": slot_of("acc_l_ram"),

@@ -68,7 +68,7 @@ def parse_layers(model: onnx.ModelProto) -> LayerGraph:
         raise OperatorsUnsupportedError(
             f"{counted(len(refused), 'operator')} not supported:",
             "MatMul or Gemm with constant weights, Add, Relu, functions of one number, LayerNormalization, the graph "
-            "operators of the domain hgnn; sums of aggregations with at most one dense term",
+            "operators of the domain hgnn; sums of aggregations and dense layers",
             "change the model as each line says",
             refused,
         )

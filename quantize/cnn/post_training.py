@@ -21,8 +21,9 @@ from hetfab.overlay.model.runtime import Feed, run_model
 from hetfab.quantize.cnn.points import LayerWidths, Points, find_points, layer_widths, nonnegative
 from hetfab.quantize.cnn.rewrites import fold_batch_norms
 from hetfab.quantize.cnn.writer import Numbers, float_model, quantized_model
-from hetfab.quantize.post_training import divergence_of_classes, divergence_of_labels
-from hetfab.quantize.ranges import CRITERIA, ActivationRange, Criterion, choose
+from hetfab.quantize.divergence import divergence_of_classes, divergence_of_labels
+from hetfab.quantize.methods import CRITERIA
+from hetfab.quantize.ranges import ActivationRange, Criterion, choose
 from hetfab.quantize.weights import LARGEST_SPREAD, QuantizedWeights, exact_in_float32, round_to_nearest
 from hetfab.quantize.widths import Widths
 

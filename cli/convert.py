@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``hetfab convert``: reads a model that was quantized elsewhere, or writes hetfab's own for plain runtimes."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import BinaryIO
+
+import click
+
+from hetfab.cli.output import Result, common_options, print_next, print_table
+from hetfab.overlay.errors import counted
+
+
+@click.command()
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option(
+    "--to",
+    "form",
+    type=click.Choice(["hetfab", "qcdq"]),
+    default="hetfab",
+    show_default=True,
+    help="Form to write: hetfab's, from QONNX, QDQ or QCDQ; or QCDQ, standard operators, from hetfab's.",
+)
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The model in that form.")
+@click.option("--bind", type=click.Path(path_type=Path), help="JSON file with the meaning of inputs.")
+@common_options
+def command(model: Path, form: str, output: Path, bind: Path | None) -> Result:
+    """Write the quantized MODEL in another form, with the numbers that it has."""
+    from hetfab.overlay.files import check_outputs, write_atomic
+    from hetfab.overlay.model.binding import read_bindings
+    from hetfab.overlay.model.reader import read_model
+    from hetfab.quantize.formats.deploy import deployable
+    from hetfab.quantize.formats.qcdq import qcdq_model
+
+    check_outputs({"--output": output}, {"MODEL": model, "--bind": bind})
+    given = read_model(model)
+    found = deployable(given, None if bind is None else read_bindings(bind)) if form == "hetfab" else None
+    written = qcdq_model(given) if found is None else found.model
+
+    def write(file: BinaryIO) -> None:
+        file.write(written.SerializeToString(deterministic=True))
+
+    write_atomic(output, write)
+    if found is None:
+        click.echo(f"{counted(len(written.graph.node), 'standard operator')}")
+        return {"output": str(output), "form": form}
+    if found.differences:
+        rows = [[entry.tensor, entry.what, entry.found, entry.kept] for entry in found.differences]
+        print_table(["tensor or layer", "number", "in the file", "kept"], rows)
+    for line in found.left_out:
+        click.echo(line)
+    print_next(f"hetfab compile {output} -o {output.name.removesuffix('.onnx').removesuffix('.q')}.hfp")
+    return {
+        "output": str(output),
+        "form": form,
+        "differences": [asdict(entry) for entry in found.differences],
+        "left_out": list(found.left_out),
+        "may_round": list(found.may_round),
+    }

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Keeps what a long search has computed, so that an interrupted one goes on where it stopped.
+
+A journal is a text file of JSON lines: what the search is of, then a key and a value for each result. A line is written
+as soon as there is a result; a last line that is cut off is ignored.
+"""
+
+import json
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TextIO, TypeVar
+
+from hetfab.overlay.errors import OutputUnwritableError
+
+_V = TypeVar("_V")
+
+
+class Journal:
+    """Results by key, of one search; used as a context, whose orderly end removes the file.
+
+    Args:
+        path: The file; None keeps nothing beyond the process.
+        identity: What the search is of. A file of another search is replaced.
+
+    Raises:
+        OutputUnwritableError: The file cannot be written.
+    """
+
+    def __init__(self, path: Path | None, identity: str) -> None:
+        self._path = path
+        self._results: dict[str, Any] = {}
+        self._file: TextIO | None = None
+        if path is None:
+            return
+        known = _lines(path)
+        if known[:1] == [{"search": identity}]:
+            self._results = {entry["key"]: entry["value"] for entry in known[1:]}
+        try:
+            self._file = path.open("w", encoding="utf-8")
+        except OSError as error:
+            raise OutputUnwritableError(
+                f"cannot write the journal '{path}': {error.strerror or error}",
+                "a folder that can be written",
+                "choose another output",
+            ) from error
+        self._write({"search": identity})
+        for key, value in self._results.items():
+            self._write({"key": key, "value": value})
+
+    def __enter__(self) -> "Journal":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._file is not None and self._path is not None:
+            self._file.close()
+            if kind is None:
+                self._path.unlink(missing_ok=True)
+
+    def __len__(self) -> int:
+        return len(self._results)
+
+    def result(self, key: str, compute: Callable[[], _V]) -> _V:
+        """What is known under a key, else what ``compute`` returns, which is then known.
+
+        Args:
+            key: Of the result.
+            compute: Gives a value that JSON has a form for.
+        """
+        if key not in self._results:
+            self._results[key] = compute()
+            self._write({"key": key, "value": self._results[key]})
+        found: _V = self._results[key]
+        return found
+
+    def _write(self, entry: dict[str, Any]) -> None:
+        if self._file is not None:
+            self._file.write(json.dumps(entry) + "\n")
+            self._file.flush()
+
+
+def _lines(path: Path) -> list[Any]:
+    """The entries of a file, up to the first that is cut off or is none."""
+    entries: list[Any] = []
+    with suppress(OSError, UnicodeDecodeError, json.JSONDecodeError):
+        for line in path.read_text(encoding="utf-8").splitlines():
+            entry = json.loads(line)
+            if not isinstance(entry, dict) or not ({"search"} == set(entry) or {"key", "value"} == set(entry)):
+                break
+            entries.append(entry)
+    return entries

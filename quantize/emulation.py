@@ -1,0 +1,391 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs layers in numpy with rounded weights and activations, so that many choices of widths are compared quickly.
+
+It rounds where the file does: weights, stored tensors, scores, and what functions and norms read and write. Sums stay
+in float32, so the last bits of a logit differ from onnxruntime's on the written file; a chosen file is checked there.
+Results are kept by what they depend on: a change of one layer computes only what follows it.
+"""
+
+from collections import OrderedDict
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse
+
+from hetfab.overlay.isa.arithmetic import Q8_BITS
+from hetfab.overlay.model.layers import (
+    Add,
+    Bias,
+    Dense,
+    EdgeAggregation,
+    EdgeAttention,
+    EdgeDot,
+    Fusion,
+    JoinParts,
+    Layer,
+    LayerGraph,
+    LayerNorm,
+    PartMean,
+    Relu,
+    RowSlice,
+    SegMean,
+    SegSum,
+    Stack,
+    TokenAttention,
+    Unary,
+)
+from hetfab.overlay.model.runtime import Feed
+from hetfab.quantize.points import QuantizationPoints
+from hetfab.quantize.ranges import ActivationRange
+from hetfab.quantize.rewrites import values_of
+from hetfab.quantize.writer import SCORE_BITS, Numbers
+
+FloatArray: TypeAlias = npt.NDArray[np.float32]
+Matrix: TypeAlias = FloatArray | scipy.sparse.csr_matrix
+Key: TypeAlias = int
+
+#: Inputs with a smaller share of non-zero values are multiplied as sparse matrices.
+_SPARSE = 0.1
+_FLOAT = Numbers({}, {}, {})
+
+
+@dataclass(frozen=True, eq=False)
+class _Edges:
+    """Edges by destination: row pointers, and the source of each edge."""
+
+    pointers: npt.NDArray[np.int64]
+    sources: npt.NDArray[np.int32]
+    order: npt.NDArray[np.int64]
+    destinations: npt.NDArray[np.int32]
+    rows: int
+
+    @property
+    def degrees(self) -> npt.NDArray[np.int64]:
+        return np.diff(self.pointers)
+
+    def sums(self, weights: npt.NDArray[Any], values: FloatArray) -> FloatArray:
+        """Sums of rows of ``values`` times the edges' weights, for each destination."""
+        matrix = scipy.sparse.csr_matrix((weights, self.sources, self.pointers), shape=(self.rows, len(values)))
+        return np.asarray(matrix @ values, dtype=np.float32)
+
+    def shares(self, logits: FloatArray) -> FloatArray:
+        """Softmax of one number per edge over each destination's edges."""
+        filled = np.flatnonzero(self.degrees)
+        starts, degrees = self.pointers[filled], self.degrees[filled]
+        if not len(filled):
+            return logits
+        largest = np.maximum.reduceat(logits, starts)
+        weights = np.exp(logits - np.repeat(largest, degrees))
+        return np.asarray(weights / np.repeat(np.add.reduceat(weights, starts), degrees), dtype=np.float32)
+
+
+@dataclass
+class Emulation:
+    """A model on one feed.
+
+    Attributes:
+        graph: Its layers, rewritten.
+        points: Where tensors become integers.
+        feed: Inputs, and the numbers of nodes that layers read.
+        limit: Bytes of results that are kept.
+    """
+
+    graph: LayerGraph
+    points: QuantizationPoints
+    feed: Feed
+    limit: int = 1 << 31
+    _layers: dict[str, Layer] = field(init=False)
+    _summed: dict[str, str] = field(init=False)
+    _names: dict[Hashable, Key] = field(init=False, default_factory=dict)
+    _kept: "OrderedDict[Key, Matrix]" = field(init=False, default_factory=OrderedDict)
+    _held: list[object] = field(init=False, default_factory=list)
+    _size: int = field(init=False, default=0)
+    _edges: dict[tuple[str, str], _Edges] = field(init=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._layers = {layer.output: layer for layer in self.graph.layers}
+        self._summed = {
+            term: group.aggregations[0].input
+            for group in self.points.groups
+            for term in (*(each.output for each in group.aggregations), group.product)
+        }
+
+    def logits(self, numbers: Numbers | None = None) -> FloatArray:
+        """The model's output, [rows, classes]; of the float model without numbers."""
+        return self.values(self.graph.output, numbers)
+
+    def values(self, tensor: str, numbers: Numbers | None = None) -> FloatArray:
+        """A tensor before it is rounded, [rows, channels]."""
+        return _dense(_Run(self, numbers or _FLOAT).plain(tensor)[1])
+
+    def rows(self, tensor: str, numbers: Numbers | None = None) -> Matrix:
+        """A tensor as layers read it; inputs with few non-zero values are sparse."""
+        return _Run(self, numbers or _FLOAT).stored(tensor)[1]
+
+    def edges(self, layer: EdgeAggregation) -> _Edges:
+        """The edges of a layer by destination."""
+        name = (layer.source, layer.destination)
+        if name not in self._edges:
+            source, destination = (np.asarray(self.feed[end], dtype=np.int32) for end in name)
+            order = np.argsort(destination, kind="stable")
+            rows = int(self.feed[layer.count])
+            pointers = np.zeros(rows + 1, np.int64)
+            np.cumsum(np.bincount(destination, minlength=rows), out=pointers[1:])
+            self._edges[name] = _Edges(pointers, source[order], order, destination[order], rows)
+        return self._edges[name]
+
+    def key(self, *parts: Hashable) -> Key:
+        """A number for a combination of a layer, what it reads, and its numbers."""
+        return self._names.setdefault(parts, len(self._names))
+
+    def hold(self, numbers: object) -> int:
+        """The identity of numbers, which are kept so that it stays theirs."""
+        if all(held is not numbers for held in self._held):
+            self._held.append(numbers)
+        return id(numbers)
+
+    def kept(self, key: Key) -> Matrix | None:
+        """A result, if it is still there."""
+        if key in self._kept:
+            self._kept.move_to_end(key)
+        return self._kept.get(key)
+
+    def keep(self, key: Key, result: Matrix) -> Matrix:
+        """Keeps a result in the place of the longest unused ones."""
+        self._kept[key] = result
+        self._size += _bytes(result)
+        while self._size > self.limit and len(self._kept) > 1:
+            self._size -= _bytes(self._kept.popitem(last=False)[1])
+        return result
+
+
+@dataclass
+class _Run:
+    """One model: methods give a tensor's key and its values."""
+
+    home: Emulation
+    numbers: Numbers
+    _plain: dict[str, tuple[Key, Matrix]] = field(default_factory=dict)
+    _rounded: dict[str, tuple[Key, Matrix]] = field(default_factory=dict)
+
+    def plain(self, tensor: str) -> tuple[Key, Matrix]:
+        """A tensor as its layer computes it."""
+        if tensor not in self._plain:
+            layer = self.home._layers.get(tensor)
+            self._plain[tensor] = self._given(tensor) if layer is None else self._computed(layer)
+        return self._plain[tensor]
+
+    def stored(self, tensor: str) -> tuple[Key, Matrix]:
+        """A tensor as dense layers and aggregations read it."""
+        if tensor not in self._rounded:
+            self._rounded[tensor] = self._stored(tensor)
+        return self._rounded[tensor]
+
+    def _given(self, tensor: str) -> tuple[Key, Matrix]:
+        key = self.home.key("given", tensor)
+        found = self.home.kept(key)
+        if found is None:
+            array = np.asarray(self.home.graph.tables.get(tensor, self.home.feed.get(tensor)), dtype=np.float32)
+            sparse = np.count_nonzero(array) < _SPARSE * array.size
+            found = self.home.keep(key, scipy.sparse.csr_matrix(array) if sparse else array)
+        return key, found
+
+    def _stored(self, tensor: str) -> tuple[Key, Matrix]:
+        layer = self.home._layers.get(tensor)
+        if isinstance(layer, Stack | JoinParts):
+            parts = [self.stored(name) for name in (layer.inputs if isinstance(layer, Stack) else (layer.input,))]
+            return self._result(("joined", layer.output, *(key for key, _ in parts)), lambda: _joined(layer, parts))
+        chosen = self.numbers.ranges.get(tensor)
+        key, values = self.plain(tensor)
+        return self._rounding(key, values, chosen) if chosen is not None else (key, values)
+
+    def _rounding(self, key: Key, values: Matrix, chosen: ActivationRange) -> tuple[Key, Matrix]:
+        return self._result(("round", key, chosen), lambda: rounded(values, chosen))
+
+    def _scores(self, tensor: str) -> tuple[Key, FloatArray]:
+        key, values = self.plain(tensor)
+        if not self.numbers.ranges:
+            return key, _dense(values)
+        key, found = self._rounding(key, values, ActivationRange(SCORE_BITS, True, -Q8_BITS))
+        return key, _dense(found)
+
+    def _argument(self, tensor: str) -> tuple[Key, FloatArray]:
+        """What a function or a norm reads; of a stack, its parts are rounded."""
+        layer = self.home._layers.get(tensor)
+        if isinstance(layer, Stack):
+            parts = [self._argument(name) for name in layer.inputs]
+            key, found = self._result(("read", tensor, *(k for k, _ in parts)), lambda: _joined(layer, parts))
+            return key, _dense(found)
+        key, values = self.plain(tensor)
+        chosen = self.numbers.inner.get(tensor)
+        if chosen is not None:
+            key, values = self._rounding(key, values, chosen)
+        return key, _dense(values)
+
+    def _result(self, parts: tuple[Hashable, ...], compute: Any) -> tuple[Key, Matrix]:
+        key = self.home.key(*parts)
+        found = self.home.kept(key)
+        return key, self.home.keep(key, compute()) if found is None else found
+
+    def _computed(self, layer: Layer) -> tuple[Key, Matrix]:
+        operands = self._operands(layer)
+        weights = self.numbers.weights.get(layer.output)
+        numbers = 0 if weights is None else self.home.hold(weights)
+        unit = self._unit(layer)
+        parts = (layer.output, numbers, unit, *(key for key, _ in operands))
+        return self._result(parts, lambda: _in_steps(self._compute(layer, [values for _, values in operands]), unit))
+
+    def _unit(self, layer: Layer) -> float:
+        """The step of a sum in Q.8 that a layer is, or is a term of; 0 where there is none."""
+        read = self.home._summed.get(layer.output)
+        return self.numbers.ranges[read].scale / (1 << Q8_BITS) if read in self.numbers.ranges else 0.0
+
+    def _operands(self, layer: Layer) -> list[tuple[Key, Matrix]]:
+        match layer:
+            case Add():
+                return [self.plain(layer.left), self.plain(layer.right)]
+            case Relu() | Bias() | RowSlice():
+                return [self.plain(layer.input)]
+            case Stack():
+                return [self.plain(name) for name in layer.inputs]
+            case Unary() | LayerNorm():
+                return [self._argument(layer.input)]
+            case EdgeAttention():
+                scores = [self._scores(name) for name in (layer.source_scores, layer.destination_scores)]
+                return [self.stored(layer.input), *scores]
+            case EdgeDot() | TokenAttention():
+                return [self.stored(name) for name in (layer.input, layer.queries, layer.keys)]
+            case Fusion():
+                return [self.stored(layer.input), self._scores(layer.weights)]
+        return [self.stored(layer.input)]
+
+    def _compute(self, layer: Layer, operands: Sequence[Matrix]) -> FloatArray:
+        if isinstance(layer, Dense):
+            return self._products(layer, operands[0])
+        arrays = [_dense(values) for values in operands]
+        match layer:
+            case Add():
+                return arrays[0] + arrays[1]
+            case Bias():
+                return arrays[0] + layer.values
+            case Relu():
+                return np.maximum(arrays[0], 0)
+            case Unary():
+                return values_of(layer, arrays[0])
+            case LayerNorm():
+                return _normalized(layer, arrays[0])
+            case RowSlice():
+                return arrays[0][layer.first : layer.end]
+            case Stack() | JoinParts():
+                return _joined(layer, list(enumerate(arrays)))
+            case SegMean() | SegSum() | EdgeAttention() | EdgeDot():
+                return self._aggregated(layer, arrays)
+            case PartMean() | Fusion() | TokenAttention():
+                return _of_parts(layer, arrays)
+        raise AssertionError(f"no rule for {type(layer).__name__}")
+
+    def _products(self, layer: Dense, rows: Matrix) -> FloatArray:
+        weights = self.numbers.weights.get(layer.output)
+        products = rows @ (layer.weight if weights is None else weights.restored)
+        bias = layer.bias if weights is None or weights.bias is None else weights.bias
+        return np.asarray(products if bias is None else products + bias, dtype=np.float32)
+
+    def _aggregated(self, layer: EdgeAggregation, arrays: list[FloatArray]) -> FloatArray:
+        edges = self.home.edges(layer)
+        match layer:
+            case SegMean():
+                sums = edges.sums(np.ones(len(edges.sources), np.float32), arrays[0])
+                return np.asarray(sums / np.maximum(edges.degrees, 1)[:, None], dtype=np.float32)
+            case SegSum(weights=None):
+                return edges.sums(np.ones(len(edges.sources), np.float32), arrays[0])
+            case SegSum(weights=str(weights)):
+                return edges.sums(np.asarray(self.home.feed[weights], np.float32)[edges.order], arrays[0])
+            case EdgeAttention():
+                return self._attended(layer, edges, arrays)
+            case EdgeDot():
+                return _dot_attended(layer, edges, arrays)
+        raise AssertionError
+
+    def _attended(self, layer: EdgeAttention, edges: _Edges, arrays: list[FloatArray]) -> FloatArray:
+        rows, of_sources, of_destinations = arrays
+        heads = of_sources.shape[1]
+        types = None if layer.types is None else np.asarray(self.home.feed[layer.types])[edges.order]
+        results = []
+        for head, channels in enumerate(np.split(rows, heads, axis=1)):
+            logits = of_sources[:, head][edges.sources] + of_destinations[:, head][edges.destinations]
+            if types is not None and layer.bias is not None:
+                logits += layer.bias[:, head].astype(np.float32)[types]
+            logits = np.where(logits < 0, np.float32(layer.slope) * logits, logits)
+            results.append(edges.sums(edges.shares(logits), np.ascontiguousarray(channels)))
+        return np.concatenate(results, axis=1)
+
+
+def rounded(values: Matrix, chosen: ActivationRange) -> Matrix:
+    """Values as whole steps of a range; a channel's own factor divides its steps."""
+    if isinstance(values, scipy.sparse.csr_matrix):
+        found = values.copy()
+        found.data = _rounded_array(values.data, chosen)
+        return found
+    return _rounded_array(values, chosen)
+
+
+def _in_steps(values: FloatArray, unit: float) -> FloatArray:
+    """Values in whole steps of a sum in Q.8."""
+    return np.asarray(np.rint(values * np.float32(1 / unit)) * np.float32(unit)) if unit else values
+
+
+def _rounded_array(values: FloatArray, chosen: ActivationRange) -> FloatArray:
+    steps = np.rint(values * np.float32(1 / chosen.scale))
+    return np.asarray(np.clip(steps, chosen.lowest, chosen.highest) * np.float32(chosen.scale), dtype=np.float32)
+
+
+def _dot_attended(layer: EdgeDot, edges: _Edges, arrays: list[FloatArray]) -> FloatArray:
+    of_heads = zip(*(np.split(array, layer.heads, axis=1) for array in arrays), strict=True)
+    results = []
+    for rows, queries, keys in of_heads:
+        logits = np.einsum("ea,ea->e", queries[edges.destinations], keys[edges.sources])
+        results.append(edges.sums(edges.shares(logits), np.ascontiguousarray(rows)))
+    return np.concatenate(results, axis=1)
+
+
+def _of_parts(layer: PartMean | Fusion | TokenAttention, arrays: list[FloatArray]) -> FloatArray:
+    stacked = arrays[0].reshape(layer.parts, -1, arrays[0].shape[1])
+    match layer:
+        case PartMean():
+            return stacked.mean(axis=1)
+        case Fusion():
+            return np.einsum("mnc,m->nc", stacked, _softmax(arrays[1].reshape(-1)))
+    queries, keys = (array.reshape(layer.parts, -1, array.shape[1]) for array in arrays[1:])
+    shares = _softmax(np.einsum("mna,kna->nmk", queries, keys))
+    return np.einsum("nmk,knc->mnc", shares, stacked).reshape(arrays[0].shape)
+
+
+def _softmax(logits: FloatArray) -> FloatArray:
+    weights = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return np.asarray(weights / weights.sum(axis=-1, keepdims=True), dtype=np.float32)
+
+
+def _normalized(layer: LayerNorm, rows: FloatArray) -> FloatArray:
+    centred = rows - rows.mean(axis=1, keepdims=True)
+    found = centred / np.sqrt(np.square(centred).mean(axis=1, keepdims=True) + layer.epsilon)
+    found = found * layer.weight + layer.bias
+    return np.asarray(np.maximum(found, 0) if layer.relu else found, dtype=np.float32)
+
+
+def _joined(layer: Stack | JoinParts, parts: Sequence[tuple[Key, Matrix]]) -> FloatArray:
+    arrays = [_dense(values) for _, values in parts]
+    if isinstance(layer, Stack):
+        return np.concatenate(arrays)
+    stacked = arrays[0].reshape(layer.parts, -1, arrays[0].shape[1])
+    return np.asarray(stacked.transpose(1, 0, 2).reshape(stacked.shape[1], -1))
+
+
+def _dense(values: Matrix) -> FloatArray:
+    return values.toarray() if isinstance(values, scipy.sparse.csr_matrix) else values
+
+
+def _bytes(values: Matrix) -> int:
+    return int(values.data.nbytes + values.indices.nbytes if scipy.sparse.issparse(values) else values.nbytes)

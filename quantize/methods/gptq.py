@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Weights rounded one input channel after the other, each error made up for by the channels that follow.
+
+Frantar et al., GPTQ, ICLR 2023, algorithm 1: with U the upper Cholesky factor of the inverse second moments, after
+channel k is rounded, ``w_j -= (w_k - q_k) / U_kk * U_kj`` for every j behind k. Channels are in falling order of their
+second moment. The scales come from a grid of shares of the full range, weighted by the moments.
+"""
+
+import numpy as np
+
+from hetfab.quantize.methods.layer_problem import Doubles, LayerProblem
+from hetfab.quantize.weights import QuantizedWeights, best_start, forms_of, limits_of, on_grid
+
+_BLOCK = 128
+#: Above this many input channels only the diagonal of the moments weighs a share of the range; a choice of time.
+_DIAGONAL_FROM = 1000
+
+
+def gptq(problem: LayerProblem) -> QuantizedWeights:
+    """Rounds with scales of least weighted error; of 2 bits, the form that loses less."""
+    if problem.bits == 1 or not problem.weight.any():
+        from hetfab.quantize.methods.nearest import nearest
+
+        return nearest(problem)
+    found = [rounded_on(problem, start_scales(problem, narrow), narrow) for narrow in forms_of(problem.bits)]
+    return min(found, key=lambda each: float(problem.losses(each.integers * each.scales.astype(np.float64)).sum()))
+
+
+def start_scales(problem: LayerProblem, narrow: bool) -> Doubles:
+    """Scales [N] of least error weighted by the moments, if every weight were rounded by itself."""
+    weight, moments = problem.weight, problem.inputs.moments
+    diagonal = np.diag(moments)
+
+    def errors(restored: Doubles) -> Doubles:
+        if len(weight) > _DIAGONAL_FROM:
+            return np.asarray(diagonal @ np.square(restored - weight))
+        return problem.losses(restored)
+
+    return best_start(weight, limits_of(problem.bits, narrow), problem.has_free_scales, problem.shared_scale, errors)
+
+
+def rounded_on(problem: LayerProblem, scales: Doubles, narrow: bool) -> QuantizedWeights:
+    """GPTQ with given scales, brought to the grid that the file can hold."""
+    grid = on_grid(scales, problem.has_free_scales, problem.significance, problem.lowest_exponent)
+    integers = compensated(problem, grid.scales.astype(np.float64), *limits_of(problem.bits, narrow))
+    return QuantizedWeights(integers, grid.mantissas, grid.exponents, problem.bits, narrow)
+
+
+def compensated(
+    problem: LayerProblem, scales: Doubles, low: int, high: int
+) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
+    """Integers [K, N] for scales [N]."""
+    order, factor = problem.inputs.order, problem.inputs.factor
+    left = (problem.weight[order] / scales).astype(np.float64)
+    integers = np.empty(left.shape, np.float64)
+    for first in range(0, len(left), _BLOCK):
+        end = min(first + _BLOCK, len(left))
+        errors = np.empty((end - first, left.shape[1]))
+        block, inner = left[first:end], factor[first:end, first:end]
+        for row in range(end - first):
+            integers[first + row] = np.clip(np.rint(block[row]), low, high)
+            errors[row] = (block[row] - integers[first + row]) / inner[row, row]
+            block[row + 1 :] -= np.outer(inner[row, row + 1 :], errors[row])
+        left[end:] -= factor[first:end, end:].T @ errors
+    found = np.empty(integers.shape, np.int64)
+    found[order] = integers
+    return found

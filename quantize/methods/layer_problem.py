@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a method for weights is given: a layer's matrix, its width, and what the layer reads."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import scipy.linalg
+import scipy.sparse
+
+from hetfab.quantize.weights import LARGEST_SIGNIFICANCE, POWER_OF_TWO_BITS, FloatArray, QuantizedWeights
+
+Doubles: TypeAlias = npt.NDArray[np.float64]
+Matrix: TypeAlias = FloatArray | scipy.sparse.csr_matrix
+
+#: Added to the diagonal of the second moments, as a share of its mean (Frantar et al., GPTQ, ICLR 2023, section 3.3).
+_DAMPING = 0.01
+
+
+@dataclass(frozen=True, eq=False)
+class LayerInputs:
+    """What a layer reads.
+
+    Attributes:
+        rows: Matrices [rows, K], one for each feed, rounded as the layer reads them.
+    """
+
+    rows: tuple[Matrix, ...]
+
+    @cached_property
+    def moments(self) -> Doubles:
+        """Mean of the outer products of rows, damped, [K, K]: H of GPTQ up to a factor."""
+        total = sum(_product(rows) for rows in self.rows)
+        moments = np.asarray(total / max(sum(rows.shape[0] for rows in self.rows), 1), np.float64)
+        diagonal = np.einsum("ii->i", moments)
+        diagonal += _DAMPING * float(diagonal.mean()) + np.finfo(np.float32).tiny
+        return moments
+
+    @cached_property
+    def order(self) -> npt.NDArray[np.int64]:
+        """Input channels by falling second moment."""
+        return np.argsort(-np.diag(self.moments), kind="stable")
+
+    @cached_property
+    def factor(self) -> Doubles:
+        """Upper Cholesky factor of the inverse of the moments in ``order``, [K, K].
+
+        With ``H = V V^T`` and V upper triangular, ``H^-1 = V^-T V^-1``, so that the factor is ``V^-1``.
+        """
+        backwards = self.order[::-1]
+        lower = scipy.linalg.cholesky(self.moments[np.ix_(backwards, backwards)], lower=True, overwrite_a=True)
+        upper = np.ascontiguousarray(lower[::-1, ::-1])
+        inverse, _ = scipy.linalg.lapack.dtrtri(upper, lower=0, overwrite_c=1)
+        return np.triu(inverse)
+
+    @cached_property
+    def mean(self) -> Doubles:
+        """Mean of the rows, [K]."""
+        total = sum(np.asarray(rows.sum(axis=0, dtype=np.float64)).reshape(-1) for rows in self.rows)
+        return np.asarray(total / max(sum(rows.shape[0] for rows in self.rows), 1), np.float64)
+
+    def largest_sum(self, integers: npt.NDArray[np.int64]) -> float:
+        """Largest sum of magnitudes of products that a row makes with integer weights [K, N]."""
+        magnitudes = np.abs(integers).astype(np.float32)
+        return max((float((abs(rows) @ magnitudes).max(initial=0.0)) for rows in self.rows), default=0.0)
+
+
+@dataclass(frozen=True, eq=False)
+class LayerProblem:
+    """A matrix to round.
+
+    Attributes:
+        weight: [K, N].
+        bits: Width, 1 to 8.
+        inputs: What it is multiplied with.
+        shared_scale: One scale for all channels.
+        significance: Most bits of a free scale's multiplier.
+        lowest_exponent: Of a scale, where channels of other widths are in the same layer.
+        free: Whether scales are other than powers of two; None for below 4 bits.
+    """
+
+    weight: FloatArray
+    bits: int
+    inputs: LayerInputs
+    shared_scale: bool = False
+    significance: int = LARGEST_SIGNIFICANCE
+    lowest_exponent: int = -1 << 30
+    free: bool | None = None
+
+    @property
+    def has_free_scales(self) -> bool:
+        """Whether scales are other than powers of two."""
+        return self.bits < POWER_OF_TWO_BITS if self.free is None else self.free
+
+    def losses(self, restored: Doubles) -> Doubles:
+        """Mean square error of each output channel, [N]: ``(w' - w)^T H (w' - w)``."""
+        error = restored - self.weight
+        return np.asarray(np.einsum("kn,kn->n", error, self.inputs.moments @ error))
+
+
+WeightMethod: TypeAlias = Callable[[LayerProblem], QuantizedWeights]
+
+
+def _product(rows: Matrix) -> Doubles:
+    if isinstance(rows, scipy.sparse.csr_matrix):
+        wide = rows.astype(np.float64)
+        return np.asarray((wide.T @ wide).toarray())
+    wide = rows.astype(np.float64)
+    return np.asarray(wide.T @ wide)
