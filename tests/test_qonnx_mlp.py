@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A QONNX model of dense layers that hetfab did not quantize runs on the overlay, and equals its own execution."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -12,7 +12,7 @@ from hetfab.cli.main import main
 from hetfab.overlay.errors import OperatorsUnsupportedError
 from hetfab.overlay.model.cnn.integer_reader import read_integers
 from hetfab.overlay.model.cnn.interpreter import logits
-from tests.qonnx_models import QonnxBuilder, cleaned, execute, mlp
+from tests.qonnx_models import QonnxBuilder, cleaned, ended, execute, mlp
 
 
 def biased(bias_scale: float, steps: int) -> onnx.ModelProto:
@@ -23,9 +23,18 @@ def biased(bias_scale: float, steps: int) -> onnx.ModelProto:
     return build.model(build.node("Add", value, bias), 1, 8)
 
 
-@pytest.mark.parametrize("per_channel", [False, True])
-def test_the_overlay_gives_qonnx_s_results(per_channel: bool, tmp_path: Path, capsys: Any) -> None:
-    model = cleaned(mlp(per_channel=per_channel)).model
+def rounded() -> onnx.ModelProto:
+    """A model that ends with a quantizer, as exporters of QONNX like to."""
+    build = QonnxBuilder()
+    value = build.product(build.quant(build.input("x", 1, 16), 2.0**-4, 8), 16, 8, 2.0**-3, 4)
+    return ended(build, value, 1, 8)
+
+
+@pytest.mark.parametrize("make", [mlp, lambda: mlp(per_channel=True), rounded])
+def test_the_overlay_gives_qonnx_s_results(
+    make: Callable[[], onnx.ModelProto], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = cleaned(make()).model
     onnx.save(model, tmp_path / "mlp.onnx")
     samples = np.random.default_rng(5).normal(0, 2, (40, 16)).astype(np.float32)
     np.savez(tmp_path / "samples.npz", samples=samples)
