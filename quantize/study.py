@@ -212,14 +212,15 @@ class Study:
     def least_bits(self, layer: str, bits: int) -> int:
         """The width, or the fewest bits that a layer can have.
 
-        The identity has 2: as it a table joins a sum, and it has zeros, which one bit cannot hold. Dense terms of one
-        sum have 4: from there on scales are powers of two, which are brought together.
+        Zeros need 2: rows and columns that pad heads, and the identity, as which a table joins a sum. Dense terms of
+        one sum have 4: from there on scales are powers of two, which are brought together.
         """
         if any(layer in members for members in self.products):
             return max(bits, POWER_OF_TWO_BITS)
         weight = self.layers[layer].weight
         is_identity = weight.shape[0] == weight.shape[1] and np.array_equal(weight, np.eye(len(weight)))
-        return max(bits, 2) if is_identity else bits
+        is_padded = not (weight.any(axis=0).all() and weight.any(axis=1).all())
+        return max(bits, 2) if is_identity or is_padded else bits
 
     @cached_property
     def products(self) -> list[frozenset[str]]:
