@@ -93,11 +93,12 @@ def with_room(
     rooms = dict(ranges)
     for _ in points.groups:
         for group in points.groups:
-            if group.dense is None:
+            if not group.dense:
                 continue
-            term, rows = group.dense.output, group.dense.input
+            term, rows = group.product, group.dense[0].input
             magnitude = largest[term] if term in largest else float(np.abs(graph.tables[rows]).max(initial=0.0))
-            needed = weights[term].largest_exponent + rooms[rows].exponent - LARGEST_SPREAD + Q8_BITS
+            of_products = [weights[each.output].largest_exponent + rooms[each.input].exponent for each in group.dense]
+            needed = max(of_products) - LARGEST_SPREAD + Q8_BITS
             if magnitude > 0.0:
                 highest = (1 << (TERM_BITS - 1)) - 1
                 needed = max(needed, math.ceil(math.log2(magnitude / highest)) + Q8_BITS)

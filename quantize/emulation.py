@@ -109,9 +109,10 @@ class Emulation:
     def __post_init__(self) -> None:
         self._layers = {layer.output: layer for layer in self.graph.layers}
         self._summed = {
-            term.output: group.aggregations[0].input
+            term: group.aggregations[0].input
             for group in self.points.groups
-            for term in (*group.aggregations, *((group.dense,) if group.dense else ()))
+            for term in (*(each.output for each in group.aggregations), group.product)
+            if term is not None
         }
 
     def logits(self, numbers: Numbers | None = None) -> FloatArray:

@@ -37,11 +37,13 @@ from hetfab.overlay.model.parser import parse_layers
 from hetfab.overlay.model.reader import is_quantized, opset
 from hetfab.overlay.model.rows import check_aggregations
 from hetfab.overlay.model.runtime import Feed, run_model
+from hetfab.overlay.model.sums import is_product, joint_products, terms_of
 from hetfab.quantize.activation_ranges import inner_ranges, ranges_of, unsigned_tensors, with_room
 from hetfab.quantize.assignment import ActivationChoice, Assignment, WeightChoice
 from hetfab.quantize.balance import balanced
 from hetfab.quantize.divergence import divergence
 from hetfab.quantize.emulation import Emulation
+from hetfab.quantize.joint_products import with_one_scale
 from hetfab.quantize.methods import ACTIVATION_METHODS, WEIGHT_METHODS
 from hetfab.quantize.methods.layer_problem import LayerInputs, LayerProblem
 from hetfab.quantize.observation import Observed, check_rows, node_counts, observe
@@ -207,10 +209,33 @@ class Study:
         return assignment
 
     def least_bits(self, layer: str, bits: int) -> int:
-        """The width, or 2 for the identity: as it a table joins a sum, and it has zeros, which one bit cannot hold."""
+        """The width, or the fewest bits that a layer can have.
+
+        Zeros need 2: rows and columns that pad heads, and the identity, as which a table joins a sum. Dense terms of
+        one sum have 4: from there on scales are powers of two, which are brought together.
+        """
+        if any(layer in members for members in self.products):
+            return max(bits, POWER_OF_TWO_BITS)
         weight = self.layers[layer].weight
         is_identity = weight.shape[0] == weight.shape[1] and np.array_equal(weight, np.eye(len(weight)))
-        return max(bits, 2) if is_identity else bits
+        is_padded = not (weight.any(axis=0).all() and weight.any(axis=1).all())
+        return max(bits, 2) if is_identity or is_padded else bits
+
+    @cached_property
+    def products(self) -> list[frozenset[str]]:
+        """Dense layers whose products are added as integers."""
+        return joint_products(self.graph)
+
+    def _joint(
+        self, weights: dict[str, LayerWeights], ranges: Mapping[str, ActivationRange]
+    ) -> dict[str, LayerWeights]:
+        """The same, those of dense terms of one sum at one scale."""
+        producers: dict[str, Layer] = {layer.output: layer for layer in self.graph.layers}
+        logits = set(terms_of(self.graph.output, producers)) if is_product(self.graph.output, producers) else set()
+        for members in self.products:
+            terms = tuple(self.layers[name] for name in sorted(members))
+            weights |= with_one_scale(terms, weights, ranges, uniform=bool(logits & members))
+        return weights
 
     def exact_bits(self, group: str) -> int | None:
         """Fewest bits that hold every observed value of a group exactly, 1 for zeros and ones; None above 8."""
@@ -240,7 +265,7 @@ class Study:
         found = ranges_of(self.points, self._unsigned, lambda *given: self._range(assignment, *given))
         ranges = found
         for _ in range(2):
-            weights = {name: self._rounded(name, assignment, ranges) for name in self.layers}
+            weights = self._joint({name: self._rounded(name, assignment, ranges) for name in self.layers}, ranges)
             roomy = with_room(dict(found), self.graph, self.points, weights, self.observed.largest)
             if roomy == ranges:
                 break
