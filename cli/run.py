@@ -2,7 +2,7 @@
 """``hetfab run``: a program and a graph or samples in, predictions out."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -10,6 +10,7 @@ from hetfab.cli.output import Result, common_options, print_table, progress
 
 if TYPE_CHECKING:
     from hetfab.driver.graph.feeds import SemanticGraphs
+    from hetfab.driver.graph.graph_rows import GraphRows
     from hetfab.driver.graph.heterograph import HeteroGraph
     from hetfab.overlay.design import Design
     from hetfab.overlay.program import Program
@@ -43,6 +44,14 @@ def _semantic_graphs(program: "Program", graph: "HeteroGraph", design: "Design")
     "--reference", type=click.Path(path_type=Path), help="Quantized model of PROGRAM to compare with in onnxruntime."
 )
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Where to save the predictions (.npz).")
+@click.option("--nodes", help="Nodes to predict: numbers or names with commas, or a file with one in each line.")
+@click.option("--batch", type=click.IntRange(1), help="With --nodes, how many to predict at once; all without it.")
+@click.option(
+    "--fusion", type=click.Path(path_type=Path), help="With --nodes, fusion weights (.npz) that --save-fusion wrote."
+)
+@click.option(
+    "--save-fusion", type=click.Path(path_type=Path), help="Where to save the fusion weights of the whole graph (.npz)."
+)
 @click.option("--trace", type=click.Path(path_type=Path), help="Where to save the modelled timeline, for Perfetto.")
 @click.option(
     "--deadline", default=600.0, show_default=True, callback=_seconds, help="Seconds to wait for the run, above 0."
@@ -55,18 +64,23 @@ def command(
     design: Path | None,
     reference: Path | None,
     output: Path | None,
+    nodes: str | None,
+    batch: int | None,
+    fusion: Path | None,
+    save_fusion: Path | None,
     trace: Path | None,
     deadline: float,
 ) -> Result:
     """Run PROGRAM on a graph or on samples, on the emulated overlay of its design."""
     if (graph is None) == (samples is None):
         raise click.UsageError("Give one of --graph GRAPH and --samples SAMPLES.")
+    _check_node_options(samples, nodes, batch, fusion, save_fusion, reference, trace)
     if samples is not None:
         return _on_samples(program, samples, design, reference, output, trace, deadline)
     assert graph is not None
     from hetfab.driver.emulated import EmulatedTransport
-    from hetfab.driver.graph.arrays import graph_arrays
     from hetfab.driver.graph.formats import graph_files, read_graph
+    from hetfab.driver.graph.graph_rows import GraphRows
     from hetfab.driver.report import (
         counter_rows,
         layer_rows,
@@ -86,15 +100,19 @@ def command(
     from hetfab.overlay.timeline.summary import as_dict, tables
     from hetfab.overlay.timeline.trace import save_trace
 
-    check_outputs(
-        {"--output": output, "--trace": trace},
-        {"PROGRAM": program, "--graph": graph_files(graph), "--design": design, "--reference": reference},
-    )
+    reads: dict[str, Any] = {"PROGRAM": program, "--graph": graph_files(graph), "--design": design}
+    reads |= {"--reference": reference, "--fusion": fusion}
+    check_outputs({"--output": output, "--save-fusion": save_fusion, "--trace": trace}, reads)
     read, opened = read_program(program), read_graph(graph)
     chosen = read.design if design is None else read_design(design)
     check_geometry(read.design, chosen)
-    read_board(chosen.board)  # A name that no board has is found before the run.
-    bound = bind(read, graph_arrays(read, opened, _semantic_graphs(read, opened, chosen)))
+    memory = read_board(chosen.board).assumed_contiguous_bytes
+    rows = GraphRows(read, opened, _semantic_graphs(read, opened, chosen))
+    if nodes is not None:
+        return _on_nodes(rows, chosen, memory, nodes, batch, fusion, output, deadline)
+    if save_fusion is not None or (reference is None and trace is None and rows.whole_bytes() > memory):
+        return _in_parts(rows, chosen, memory, save_fusion, output, deadline)
+    bound = bind(read, rows.arrays())
     compared = None if reference is None else open_reference(reference, read, opened)
     with EmulatedTransport(chosen) as transport, progress("run", len(bound.words)) as advance:
         result = Session(transport, chosen).run(bound, deadline_seconds=deadline, progress=advance)
@@ -109,14 +127,96 @@ def command(
         print_table(["model", "runs in", f"{found['f1_part']} micro F1", "macro F1"], scores)
     print_table(["result", "value"], value_rows(found))
     click.echo("\ntime, modelled from trips of loops, bytes and semaphores; nothing here was measured on a board")
-    for headings, rows in tables(timed):
-        print_table(headings, rows)
+    for headings, lines in tables(timed):
+        print_table(headings, lines)
     if output is not None:
         click.echo(f"predictions in {output}")
     if trace is not None:
         save_trace(trace, timed.board, bound.program)
         click.echo(f"modelled timeline in {trace}; https://ui.perfetto.dev opens it")
     return {**found, "timeline": as_dict(timed)}
+
+
+def _check_node_options(
+    samples: Path | None,
+    nodes: str | None,
+    batch: int | None,
+    fusion: Path | None,
+    save_fusion: Path | None,
+    reference: Path | None,
+    trace: Path | None,
+) -> None:
+    """Refuses options that say nothing together."""
+    if nodes is None and (batch is not None or fusion is not None):
+        raise click.UsageError("--batch and --fusion are of --nodes.")
+    if nodes is None and save_fusion is None:
+        return
+    if nodes is not None and save_fusion is not None:
+        raise click.UsageError("--save-fusion is of a whole graph: leave --nodes out.")
+    if samples is not None or reference is not None or trace is not None:
+        raise click.UsageError("--nodes and --save-fusion go with --graph, without --reference and --trace.")
+
+
+def _on_nodes(
+    rows: "GraphRows",
+    design: "Design",
+    memory: int,
+    nodes: str,
+    batch: int | None,
+    fusion: Path | None,
+    output: Path | None,
+    deadline: float,
+) -> Result:
+    """Predicts some nodes."""
+    from hetfab.driver.asked_nodes import read_fusion, read_nodes
+    from hetfab.driver.emulated import EmulatedTransport
+    from hetfab.driver.node_runs import NodeRuns
+    from hetfab.driver.report import counter_rows, node_report, node_rows, save_predictions
+    from hetfab.driver.session import Session
+
+    program, graph = rows.program, rows.graph
+    asked = read_nodes(nodes, graph, program.tensor(program.output.tensor).node_type)
+    weights = None if fusion is None else read_fusion(fusion, program)
+    with EmulatedTransport(design) as transport:
+        session = Session(transport, design)
+        found = NodeRuns(rows, memory, weights).predict(session, asked, batch=batch, deadline_seconds=deadline)
+    if output is not None:
+        save_predictions(output, found.result, program, graph, asked)
+    print_table(["node", "prediction"], node_rows(found, asked, program, graph))
+    print_table(["counter", "value", "unit"], counter_rows(found.result))
+    if output is not None:
+        click.echo(f"predictions in {output}")
+    return node_report(found, asked, program, graph)
+
+
+def _in_parts(
+    rows: "GraphRows", design: "Design", memory: int, save_fusion: Path | None, output: Path | None, deadline: float
+) -> Result:
+    """Predicts all nodes layer by layer, in parts that fit the board's memory."""
+    from hetfab.driver import asked_nodes
+    from hetfab.driver.emulated import EmulatedTransport
+    from hetfab.driver.layer_runs import LayerRuns
+    from hetfab.driver.report import counter_rows, parts_report, save_predictions, score_rows
+    from hetfab.driver.session import Session
+
+    runs = LayerRuns(rows, memory)
+    plan = runs.plan()
+    click.echo(f"{plan.parts} parts of at most {plan.largest_bytes:,} bytes of device memory, of {memory:,}")
+    with EmulatedTransport(design) as transport, progress("run", plan.parts) as advance:
+        outcome = runs.run(Session(transport, design), plan, deadline_seconds=deadline, progress=advance)
+    found = parts_report(outcome, plan, rows.program, rows.graph)
+    if output is not None:
+        save_predictions(output, outcome.result, rows.program, rows.graph)
+    if save_fusion is not None:
+        asked_nodes.save_fusion(save_fusion, rows.program, outcome.fusion)
+    print_table(["counter", "value", "unit"], counter_rows(outcome.result))
+    scores = score_rows(found)
+    if scores:
+        print_table(["model", "runs in", f"{found['f1_part']} micro F1", "macro F1"], scores)
+    for what, path in (("predictions", output), ("fusion weights", save_fusion)):
+        if path is not None:
+            click.echo(f"{what} in {path}")
+    return found
 
 
 def _on_samples(

@@ -19,8 +19,6 @@ from hetfab.overlay.errors import DeviceMemoryError
 Bytes = npt.NDArray[np.uint8]
 
 _PAGE = 4096
-#: For boards whose reserve is not known: what Zynq-7000 images have.
-_ASSUMED_BYTES = 128 << 20
 #: Contents that nobody wrote, different on both sides, and what a freed allocation holds.
 _HOST_NOISE, _DEVICE_NOISE, _POISON = 0xA5, 0x5A, 0xDD
 #: Freed allocations that are remembered for messages.
@@ -70,7 +68,7 @@ class DeviceMemory:
     """
 
     def __init__(self, board: Board) -> None:
-        self.size = board.contiguous_bytes or _ASSUMED_BYTES
+        self.size = board.assumed_contiguous_bytes
         self.base = board.dram_low_bytes - self.size
         self._board = board.name
         self._host = np.frombuffer(mmap.mmap(-1, self.size), np.uint8)

@@ -10,6 +10,7 @@ import importlib.util
 import statistics
 import time
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -19,21 +20,26 @@ import numpy as np
 import numpy.typing as npt
 
 from hetfab.driver import pynq_device
-from hetfab.driver.graph.arrays import graph_arrays
+from hetfab.driver.asked_nodes import FusionWeights, check_fusion, checked_nodes
 from hetfab.driver.graph.feeds import SemanticGraphs
+from hetfab.driver.graph.graph_rows import GraphRows
 from hetfab.driver.graph.heterograph import HeteroGraph
 from hetfab.driver.graph.npz import read_graph
+from hetfab.driver.layer_runs import LayerRuns, RunPlan
+from hetfab.driver.node_runs import NodeRuns
 from hetfab.driver.package import emulated_package, find_package
 from hetfab.driver.scores import F1, f1_scores, predictions
 from hetfab.driver.semantic_graphs import program_graphs
 from hetfab.driver.session import DEADLINE_SECONDS, Resident, RunResult, Session, check_geometry
 from hetfab.driver.transport import Transport
 from hetfab.overlay.bind import bind
+from hetfab.overlay.board import read_board
 from hetfab.overlay.design import Design
-from hetfab.overlay.errors import HetfabError, OverlayStateError
+from hetfab.overlay.errors import HetfabError, InputError, OverlayStateError
 from hetfab.overlay.isa.counters import Counters
 from hetfab.overlay.package import Kind, Package
 from hetfab.overlay.program import Program, read_program
+from hetfab.overlay.stage_bytes import segment_bytes
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,14 +49,16 @@ class Prediction:
     Attributes:
         node_type: Whose rows the predictions are.
         predictions: Class of each node, int64 [rows]; bool [rows, classes] where each class is a decision of its own.
-        scores: F1 against the graph's labels, None without labels.
+        scores: F1 against the graph's labels, None without labels and of some nodes.
         result: The run: logits, counters, hash of the bound stream.
+        nodes: The nodes that were asked for, int64 [rows]; None for all.
     """
 
     node_type: str
     predictions: npt.NDArray[Any]
     scores: F1 | None
     result: RunResult
+    nodes: npt.NDArray[np.int64] | None = None
 
     @property
     def logits(self) -> npt.NDArray[np.float64]:
@@ -93,6 +101,8 @@ class HetfabOverlay:
         device: The pynq device, None for the active one.
         transport: Access to the overlay in another way; it is closed with this object.
         deadline_seconds: How long to wait for each run.
+        memory_bytes: Contiguous memory to count on, None for what the board's file says. A graph that needs more is
+            run in parts.
 
     Raises:
         OverlayPackageError: The package is missing, damaged or for another board.
@@ -109,12 +119,17 @@ class HetfabOverlay:
         device: Any = None,
         transport: Transport | None = None,
         deadline_seconds: float = DEADLINE_SECONDS,
+        memory_bytes: int | None = None,
     ) -> None:
         self.package = _package(package)
         self.deadline_seconds = deadline_seconds
+        board = read_board(self.package.design.board)
+        self.memory_bytes = board.assumed_contiguous_bytes if memory_bytes is None else memory_bytes
         self._program: Program | None = None
         self._graph: HeteroGraph | None = None
         self._resident: Resident | None = None
+        self._rows: GraphRows | None = None
+        self._in_parts: tuple[LayerRuns, RunPlan] | None = None
         self._stopped = ""
         self.transport = open_transport(self.package, device) if transport is None else transport
         with contextlib.ExitStack() as unless_ready:
@@ -170,22 +185,33 @@ class HetfabOverlay:
     def bind(self, graph: HeteroGraph | Path | str) -> None:
         """Binds the program to a graph and puts both into device memory; the graph before is freed.
 
+        A graph that needs more memory than there is stays with the host: the parts in which it is run are planned.
+
         Args:
             graph: A graph, or the path of its file. Its arrays must not be changed while it is bound.
 
         Raises:
             OverlayStateError: No program was loaded.
             InputError: The graph cannot be read, or the program does not fit it.
+            LimitExceededError: A row of a layer alone needs more memory than there is; with the bytes.
             DeviceMemoryError: The segments do not fit into the board's contiguous memory.
         """
         self._check_usable()
         if self._program is None:
             raise OverlayStateError("no program was loaded", "a program", "call load(program) first")
         opened = graph if isinstance(graph, HeteroGraph) else read_graph(Path(graph))
-        bound = bind(self._program, graph_arrays(self._program, opened, self._semantic_graphs(opened)))
-        self._release()
-        self._resident = self._session.load(bound)
-        self._graph = opened
+        semantic = self._semantic_graphs(opened)
+        rows = GraphRows(self._program, opened, semantic)
+        if rows.whole_bytes() > self.memory_bytes:
+            runs = LayerRuns(rows, self.memory_bytes)
+            plan = runs.plan()
+            self._release()
+            self._in_parts = runs, plan
+        else:
+            bound = bind(self._program, rows.arrays())
+            self._release()
+            self._resident = self._session.load(bound)
+        self._graph, self._rows = opened, rows
 
     def _semantic_graphs(self, graph: HeteroGraph) -> SemanticGraphs:
         """Those that the program reads and SGB builds; without the engine none: binding composes them."""
@@ -194,38 +220,92 @@ class HetfabOverlay:
         return program_graphs(self._program, graph, self._session)
 
     def predict(
-        self, graph: HeteroGraph | Path | str | None = None, *, deadline_seconds: float | None = None
+        self,
+        graph: HeteroGraph | Path | str | None = None,
+        *,
+        nodes: npt.ArrayLike | None = None,
+        fusion: FusionWeights | None = None,
+        batch: int | None = None,
+        deadline_seconds: float | None = None,
     ) -> Prediction:
-        """Runs the program once.
+        """Runs the program once, or on what some nodes need (docs/nodes.md).
 
         Args:
             graph: Bound first unless it is the bound one; None for the bound one. A path is always read again.
+            nodes: The nodes to predict, whole numbers [n]; None for all.
+            fusion: With nodes, the ``fusion_weights`` of a model that weighs its parts by a mean over all nodes.
+            batch: How many nodes to predict at once; None for all that were asked for.
             deadline_seconds: Instead of the overlay's.
 
         Raises:
             OverlayStateError: No program or graph, or the overlay was closed, stopped or replaced.
+            NodesUnknownError: The graph lacks a node.
+            NodesDependentError: The model takes a mean over all nodes, and no fusion weights were given.
             DeadlineError: The run did not end in time; the text holds DISPATCH's state.
             RunError: The overlay deadlocked or stopped with a fault; memory is freed, and the overlay must be opened
                 again.
             HetfabError: As ``bind``.
         """
-        self._check_usable()
-        if graph is not None and graph is not self._graph:
-            self.bind(graph)
-        resident, bound_graph = self._resident, self._graph
-        if resident is None or bound_graph is None:
-            raise OverlayStateError("no graph is bound", "a graph", "call bind(graph), or predict(graph)")
-        result = self._run(resident, self.deadline_seconds if deadline_seconds is None else deadline_seconds)
-        program = resident.bound.program
+        seconds = self.deadline_seconds if deadline_seconds is None else deadline_seconds
+        bound_graph, rows = self._prepared(graph)
+        program = rows.program
         node_type = program.tensor(program.output.tensor).node_type
+        asked = None if nodes is None else checked_nodes(nodes, bound_graph, node_type)
+        if asked is not None:
+            runs = NodeRuns(rows, self._free_bytes(), check_fusion(fusion or {}, program))
+            result = self._guarded(
+                lambda: runs.predict(self._session, asked, batch=batch, deadline_seconds=seconds).result
+            )
+        else:
+            result = self._run_whole(seconds)
         labels = bound_graph.labels.get(node_type)
         multilabel = labels is not None and labels.ndim == 2
         return Prediction(
             node_type=node_type,
             predictions=predictions(result.values, multilabel=multilabel),
-            scores=f1_scores(bound_graph, node_type, result.values),
+            scores=f1_scores(bound_graph, node_type, result.values) if asked is None else None,
             result=result,
+            nodes=asked,
         )
+
+    def fusion_weights(self, graph: HeteroGraph | Path | str | None = None) -> FusionWeights:
+        """Runs the program once, layer by layer, for the weights that depend on all nodes.
+
+        Args:
+            graph: As for ``predict``.
+
+        Returns:
+            int64 [parts, heads] by tensor; empty of a model without such weights.
+
+        Raises:
+            HetfabError: As ``predict``.
+        """
+        _, rows = self._prepared(graph)
+        runs = LayerRuns(rows, self._free_bytes())
+        plan = runs.plan()
+        found: list[FusionWeights] = []
+
+        def run() -> RunResult:
+            outcome = runs.run(self._session, plan, deadline_seconds=self.deadline_seconds)
+            found.append(outcome.fusion)
+            return outcome.result
+
+        self._guarded(run)
+        return found[0]
+
+    def _prepared(self, graph: HeteroGraph | Path | str | None) -> tuple[HeteroGraph, GraphRows]:
+        """The graph that is bound, after binding one that was given."""
+        self._check_usable()
+        if graph is not None and graph is not self._graph:
+            self.bind(graph)
+        if self._graph is None or self._rows is None:
+            raise OverlayStateError("no graph is bound", "a graph", "call bind(graph), or predict(graph)")
+        return self._graph, self._rows
+
+    def _free_bytes(self) -> int:
+        """Contiguous memory beside that of the bound program."""
+        held = 0 if self._resident is None else segment_bytes(self._resident.bound.sizes.values())
+        return self.memory_bytes - held
 
     def throughput_test(self, repeats: int = 10) -> Throughput:
         """Times inferences on the bound graph, after one that is not counted.
@@ -254,10 +334,24 @@ class HetfabOverlay:
         self.transport.check_loaded()
         return self._session.state_dump()
 
-    def _run(self, resident: Resident, deadline_seconds: float) -> RunResult:
+    def _run_whole(self, deadline_seconds: float) -> RunResult:
+        """All nodes of the bound graph."""
+        if self._in_parts is not None:
+            runs, plan = self._in_parts
+            return self._guarded(lambda: runs.run(self._session, plan, deadline_seconds=deadline_seconds).result)
+        resident = self._resident
+        if resident is None:
+            raise OverlayStateError("no graph is bound", "a graph", "call bind(graph), or predict(graph)")
+        return self._guarded(lambda: resident.run(deadline_seconds=deadline_seconds))
+
+    def _guarded(self, run: Callable[[], RunResult]) -> RunResult:
+        """A run, after whose failure the overlay refuses to run."""
         self._stopped = "a run was interrupted"
         try:
-            result = resident.run(deadline_seconds=deadline_seconds)
+            result = run()
+        except InputError:
+            self._stopped = ""
+            raise
         except HetfabError as error:
             self._stopped = f"a run failed ({error.code})"
             raise
@@ -270,6 +364,7 @@ class HetfabOverlay:
 
     def _release(self) -> None:
         resident, self._resident, self._graph = self._resident, None, None
+        self._rows, self._in_parts = None, None
         if resident is not None:
             resident.free()
 

@@ -3,11 +3,14 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from hetfab.driver.graph.heterograph import HeteroGraph
+from hetfab.driver.layer_runs import Outcome, RunPlan
+from hetfab.driver.node_runs import NodeResult
 from hetfab.driver.scores import F1, agreement, f1_scores, predictions
 from hetfab.driver.session import RunResult
 from hetfab.overlay.bind import BoundProgram
@@ -23,6 +26,8 @@ if TYPE_CHECKING:
     import onnx
 
     from hetfab.overlay.model.bound_model import FedModel  # A board has no onnx.
+
+Nodes: TypeAlias = npt.NDArray[np.int64]
 
 
 def open_reference(path: Path, program: Program, graph: HeteroGraph) -> "FedModel":
@@ -90,6 +95,62 @@ def report(
     found |= _scores(scores) | {"f1_part": None if scores is None else scores.part} | compared
     found |= {"instructions": result.instructions, "stream_hash": result.stream_hash}
     return found | {"counters": asdict(result.counters)}
+
+
+def node_report(found: NodeResult, nodes: Nodes, program: Program, graph: HeteroGraph) -> dict[str, Any]:
+    """What is said of predictions of some nodes.
+
+    Returns:
+        ``nodes``, ``predictions`` (the class of each node, or all its classes), ``vertices`` that were needed by type,
+        ``rows`` that all layers computed, ``runs`` of the overlay, ``instructions``, ``stream_hash`` and ``counters``.
+    """
+    return {
+        "nodes": nodes.tolist(),
+        "predictions": _classes(found, program, graph),
+        "vertices": dict(found.vertices),
+        "rows": found.rows,
+        "runs": found.runs,
+        "instructions": found.result.instructions,
+        "stream_hash": found.result.stream_hash,
+        "counters": asdict(found.result.counters),
+    }
+
+
+def node_rows(found: NodeResult, nodes: Nodes, program: Program, graph: HeteroGraph) -> list[list[object]]:
+    """Table of predicted nodes: number or name, and its class or classes."""
+    node_type = program.tensor(program.output.tensor).node_type
+    names = graph.ids[node_type][nodes].tolist() if node_type in graph.ids else nodes.tolist()
+    classes = graph.classes.get(node_type)
+
+    def named(number: int) -> str:
+        return str(number) if classes is None else classes[number]
+
+    shown = [
+        " ".join(map(named, each)) if isinstance(each, list) else named(each)
+        for each in _classes(found, program, graph)
+    ]
+    return [[name, each] for name, each in zip(names, shown, strict=True)]
+
+
+def _classes(found: NodeResult, program: Program, graph: HeteroGraph) -> list[Any]:
+    """The class of each node; of several labels, all that it has."""
+    multilabel = is_multilabel(graph, program.tensor(program.output.tensor).node_type)
+    values = predictions(found.result.values, multilabel=multilabel)
+    return [np.flatnonzero(row).tolist() for row in values] if multilabel else values.tolist()
+
+
+def parts_report(outcome: Outcome, plan: RunPlan, program: Program, graph: HeteroGraph) -> dict[str, Any]:
+    """What is said of a run in parts: scores as of any run, ``parts`` and ``largest_part_bytes``, counters."""
+    result = outcome.result
+    scores = f1_scores(graph, program.tensor(program.output.tensor).node_type, result.values)
+    return _scores(scores) | {
+        "f1_part": None if scores is None else scores.part,
+        "parts": plan.parts,
+        "largest_part_bytes": plan.largest_bytes,
+        "instructions": result.instructions,
+        "stream_hash": result.stream_hash,
+        "counters": asdict(result.counters),
+    }
 
 
 def _scores(scores: F1 | None, prefix: str = "") -> dict[str, float | None]:
@@ -189,16 +250,26 @@ def time_run(result: RunResult, bound: BoundProgram, design: Design) -> Summary:
     return summarise(bound, log, design)
 
 
-def save_predictions(path: Path, result: RunResult, program: Program, graph: HeteroGraph) -> None:
+def save_predictions(
+    path: Path,
+    result: RunResult,
+    program: Program,
+    graph: HeteroGraph,
+    nodes: npt.NDArray[np.int64] | None = None,
+) -> None:
     """Writes ``logits`` (int32), ``scale``, ``predictions`` and ``node_type`` to an .npz file.
 
-    Where the graph has them, also ``ids`` (text [N], of the rows) and ``classes`` (text [C], of the columns).
+    Where the graph has them, also ``ids`` (text [N], of the rows) and ``classes`` (text [C], of the columns); of
+    some nodes their numbers, ``nodes`` (int64 [N]).
 
     Raises:
         OutputUnwritableError: The path cannot be written.
     """
     node_type = program.tensor(program.output.tensor).node_type
-    names: dict[str, Any] = {"ids": graph.ids[node_type]} if node_type in graph.ids else {}
+    rows = slice(None) if nodes is None else nodes
+    names: dict[str, Any] = {"ids": graph.ids[node_type][rows]} if node_type in graph.ids else {}
+    if nodes is not None:
+        names["nodes"] = nodes
     if node_type in graph.classes:
         names["classes"] = np.array(graph.classes[node_type], dtype=np.str_)
 

@@ -7,7 +7,7 @@ execute, and what belongs into each segment of DRAM.
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -63,11 +63,13 @@ class GraphArrays:
         counts: Vertices of each node type.
         features: Of each feature tensor, float32 [N, D] or sparse.
         edges: Of each edge set.
+        rows: In place of features, rows of a tensor as they lie in DRAM: uint8 [rows, bytes of a row].
     """
 
     counts: Mapping[str, int]
     features: Mapping[str, Features]
     edges: Mapping[str, IncomingEdges]
+    rows: Mapping[str, layouts.Bytes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,7 +141,9 @@ def bind(program: Program, graph: GraphArrays, *, scheduler: Scheduler = pinned)
     _check_degrees(program, edges)
     features, feature_offsets = layouts.pack(
         [
-            feature_rows(t, check_features(t, graph.features.get(t.name)), graph.counts[t.node_type])
+            graph.rows[t.name].reshape(-1)
+            if t.name in graph.rows
+            else feature_rows(t, check_features(t, graph.features.get(t.name)), graph.counts[t.node_type])
             for t in _tensors(program, "features")
         ]
     )

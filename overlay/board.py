@@ -12,6 +12,8 @@ from hetfab.overlay.json_schema import schema_problems
 
 _FOLDER = Path(__file__).parent / "boards"
 _SCHEMA = _FOLDER / "schema.json"
+#: What Zynq-7000 images have.
+_SMALLEST_CONTIGUOUS_BYTES = 128 << 20
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,11 @@ class Board:
     clock_source_mhz: float
     cpu_ratio: float
     pynq: tuple[str, ...]
+
+    @property
+    def assumed_contiguous_bytes(self) -> int:
+        """What to count on: where the file does not know the CMA, as much as the smallest board has."""
+        return self.contiguous_bytes or _SMALLEST_CONTIGUOUS_BYTES
 
 
 def board_names() -> list[str]:

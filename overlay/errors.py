@@ -215,6 +215,24 @@ class CountFixedError(InputError):
     code = "count-fixed"
 
 
+class NodesUnknownError(InputError):
+    """Predictions of nodes were asked for that the graph does not have."""
+
+    code = "nodes-unknown"
+
+
+class FusionInvalidError(InputError):
+    """Fusion weights cannot be read, or are of another model."""
+
+    code = "fusion-invalid"
+
+
+class NodesDependentError(InputError):
+    """Predictions of some nodes were asked for, and each depends on all nodes."""
+
+    code = "nodes-dependent"
+
+
 class LimitExceededError(InputError):
     """The graph exceeds a limit that the program is proven for."""
 
@@ -279,6 +297,12 @@ class DesignTooLargeError(InputError):
     """A design needs more of a resource than its board has."""
 
     code = "design-too-large"
+
+
+class Hls4mlRefusedError(InputError):
+    """A model that hls4ml would compute wrongly, or a layer that ``HeteroDense`` cannot be."""
+
+    code = "hls4ml-refused"
 
 
 class SplitInvalidError(InputError):

@@ -33,3 +33,25 @@ def pattern_edges(pattern: EdgePattern, starts: Sequence[int]) -> tuple[IntArray
     copies = 1 if pattern is EdgePattern.ACROSS else parts
     indptr = np.arange(copies * rows + 1) * parts
     return indptr, np.tile(across, copies), np.tile(np.arange(parts), copies * rows)
+
+
+def pattern_rows(pattern: EdgePattern, starts: Sequence[int], rows: IntArray) -> tuple[IntArray, IntArray, IntArray]:
+    """The edges of a pattern into some destinations, as ``pattern_edges`` gives those into all of them.
+
+    Args:
+        pattern: Not ``NONE``.
+        starts: As for ``pattern_edges``.
+        rows: Destinations, int64 [n].
+
+    Returns:
+        ``indptr`` [n + 1], sources and types [edges].
+    """
+    first = np.asarray(starts[:-1], np.int64)
+    sizes = np.asarray(starts[1:], np.int64) - first
+    if pattern is EdgePattern.WITHIN:
+        indptr = np.concatenate([[0], np.cumsum(sizes[rows])])
+        steps = np.arange(indptr[-1]) - np.repeat(indptr[:-1] - first[rows], sizes[rows])
+        return indptr, steps, np.repeat(rows, sizes[rows])
+    parts, nodes = len(sizes), rows % max(int(sizes.max(initial=0)), 1)
+    indptr = np.arange(len(rows) + 1) * parts
+    return indptr, (nodes[:, None] + first).reshape(-1), np.tile(np.arange(parts), len(rows))

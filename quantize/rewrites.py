@@ -19,6 +19,7 @@ from hetfab.overlay.model.layers import (
     PartMean,
     Relu,
     RowNorm,
+    Stack,
     Unary,
     inputs_of,
 )
@@ -147,6 +148,30 @@ def tables_to_dense_terms(graph: LayerGraph) -> LayerGraph:
     return replace(graph, layers=tuple(layers), channels=channels)
 
 
+def norms_beside_signed_parts(graph: LayerGraph) -> LayerGraph:
+    """Puts a dense layer with the identity between a LayerNorm with ReLU and a stack that has negative parts.
+
+    The parts of a stack share one sign, and the norm takes its ReLU from writing unsigned integers.
+    """
+    producers = {layer.output: layer for layer in graph.layers}
+    positive = {name for name, layer in producers.items() if _never_negative(layer)}
+    copies: dict[str, str] = {}
+    channels, layers = dict(graph.channels), list[Layer]()
+    for layer in graph.layers:
+        if isinstance(layer, Stack) and not positive.issuperset(layer.inputs):
+            for part in layer.inputs:
+                if isinstance(producers.get(part), LayerNorm) and part in positive and part not in copies:
+                    copies[part], channels[f"{part}.part"] = f"{part}.part", channels[part]
+                    layers.append(Dense(copies[part], part, np.eye(channels[part], dtype=np.float32), None))
+            layer = replace(layer, inputs=tuple(copies.get(part, part) for part in layer.inputs))
+        layers.append(layer)
+    return replace(graph, layers=tuple(layers), channels=channels)
+
+
+def _never_negative(layer: Layer) -> bool:
+    return isinstance(layer, Relu) or (isinstance(layer, LayerNorm) and layer.relu)
+
+
 def dense_terms_together(graph: LayerGraph) -> LayerGraph:
     """Adds the dense terms of a sum to each other first, as one product; a constant joins one of them."""
     producers = {layer.output: layer for layer in graph.layers}
@@ -205,6 +230,7 @@ REWRITES: tuple[Callable[[LayerGraph], LayerGraph], ...] = (
     functions_of_tables,
     means_before_products,
     scores_of_inputs,
+    norms_beside_signed_parts,
     tables_to_dense_terms,
     dense_terms_together,
     padded_heads,

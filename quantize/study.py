@@ -19,7 +19,7 @@ import numpy.typing as npt
 import onnx
 import scipy.sparse
 
-from hetfab.overlay.errors import AlreadyQuantizedError, CalibrationDataError
+from hetfab.overlay.errors import AlreadyQuantizedError, CalibrationDataError, WidthsUnsupportedError
 from hetfab.overlay.model.binding import Binding
 from hetfab.overlay.model.bound_model import Evaluation, FedModel
 from hetfab.overlay.model.float_writer import write_float
@@ -51,6 +51,7 @@ from hetfab.quantize.points import QuantizationPoints, find_points
 from hetfab.quantize.ranges import ActivationRange, choose, exact_exponent
 from hetfab.quantize.rewrites import rewrite
 from hetfab.quantize.weights import (
+    LARGEST_SIGNIFICANCE,
     LARGEST_SPREAD,
     FloatArray,
     LayerWeights,
@@ -61,8 +62,6 @@ from hetfab.quantize.writer import Numbers, write_model
 
 _Key: TypeAlias = tuple[Hashable, ...]
 _FLOAT32_BITS = 24
-#: Second moments of this many layers' inputs are kept; each takes as much memory as its input has channels, squared.
-_KEPT_INPUTS = 24
 
 
 @dataclass(frozen=True)
@@ -102,7 +101,8 @@ class Study:
     opset: int
     fixed: Mapping[str, npt.NDArray[np.generic]]
     _weights: dict[_Key, LayerWeights] = field(default_factory=dict)
-    _inputs: dict[_Key, LayerInputs] = field(default_factory=dict)
+    _sums: dict[_Key, float] = field(default_factory=dict)
+    _inputs: dict[str, LayerInputs] = field(default_factory=dict)
     _ranges: dict[_Key, ActivationRange] = field(default_factory=dict)
 
     @classmethod
@@ -194,6 +194,21 @@ class Study:
             activations,
         )
 
+    def with_wide_ends(self, assignment: Assignment, bits: int = 8) -> Assignment:
+        """The assignment with this width for real-valued inputs and for what the last layers write.
+
+        Errors of these reach the logits without anything behind them that evens them out.
+        """
+        computed = {layer.output for layer in self.graph.layers} | set(self.graph.tables)
+        classes = self.graph.channels[self.graph.output]
+        for group, members in self.groups.items():
+            held = self.exact_bits(group)
+            is_input = not computed & set(members) and (held is None or held > assignment.activations[group].bits)
+            if is_input or any(self.graph.channels[name] == classes for name in members):
+                wide = replace(assignment.activations[group], bits=bits)
+                assignment = assignment.with_activations(group, wide)
+        return assignment
+
     def least_bits(self, layer: str, bits: int) -> int:
         """The width, or the fewest bits that a layer can have.
 
@@ -258,19 +273,6 @@ class Study:
             ranges = roomy
         method = ACTIVATION_METHODS[assignment.arguments]
         return Numbers(ranges, weights, inner_ranges(self.graph, self.points, self.observed.values, method))
-
-    def numbers_of_activations(self, assignment: Assignment) -> Numbers:
-        """Ranges alone; weights stay float."""
-        ranges = ranges_of(
-            self.graph, self.points, self.observed.values, lambda *given: self._range(assignment, *given)
-        )
-        method = ACTIVATION_METHODS[assignment.arguments]
-        return Numbers(ranges, {}, inner_ranges(self.graph, self.points, self.observed.values, method))
-
-    def activation_divergence(self, assignment: Assignment) -> float:
-        """As ``divergence``, with float weights."""
-        numbers = self.numbers_of_activations(assignment)
-        return self._divergence([emulation.logits(numbers) for emulation in self.emulations])
 
     def logits(self, assignment: Assignment) -> list[FloatArray]:
         """Logits of each feed, as ``Emulation`` computes them."""
@@ -344,24 +346,38 @@ class Study:
         return self._ranges[key]
 
     def _rounded(self, name: str, assignment: Assignment, ranges: Mapping[str, ActivationRange]) -> LayerWeights:
-        layer, choice = self.layers[name], assignment.weights[name]
-        read = ranges[layer.input]
-        key = (name, choice, read)
-        if key not in self._weights:
-            self._weights[key] = rounded_layer(layer, choice, self._inputs_of(layer, ranges), read.scale, self.graph)
-        return self._weights[key]
+        """A layer's weights, whose products float32 adds without rounding, as onnxruntime does.
 
-    def _inputs_of(self, layer: Dense, ranges: Mapping[str, ActivationRange]) -> LayerInputs:
-        """What a layer reads: values of the float model, rounded; exact ones are the same at every width."""
-        bits = self.exact_bits_of(layer.input)
-        exact = bits is not None and bits <= ranges[layer.input].bits
-        key = (layer.input, None if exact else ranges[layer.input])
-        if key not in self._inputs:
-            while len(self._inputs) >= _KEPT_INPUTS:
-                self._inputs.pop(next(iter(self._inputs)))
-            own = Numbers({name: ranges[name] for name in self.points.copies_of(layer.input)}, {})
-            self._inputs[key] = LayerInputs(tuple(each.rows(layer.input, own) for each in self.emulations))
-        return self._inputs[key]
+        A sum is a whole number times a free scale's multiplier, and float32 holds 24 bits; one of them is left for
+        inputs other than those observed. Multipliers are shortened until that holds on the calibration feeds.
+        """
+        layer, choice = self.layers[name], assignment.weights[name]
+        inputs, scale, significance = self._inputs_of(layer), ranges[layer.input].scale, LARGEST_SIGNIFICANCE
+        while True:
+            key = (name, choice, significance)
+            if key not in self._weights:
+                shared = name == self.graph.output
+                self._weights[key] = rounded_layer(
+                    layer, choice, inputs, shared_scale=shared, significance=significance
+                )
+                self._sums[key] = inputs.largest_sum(_free_part(self._weights[key]))
+            found = self._weights[key]
+            free = [part for part in found.parts if part.bits < POWER_OF_TWO_BITS]
+            if not free or significance == 1:
+                return found
+            sums = self._sums[key] / scale
+            if layer.bias is not None:
+                sums += float((np.abs(layer.bias) / (found.scales.astype(np.float64) * scale)).max(initial=0.0))
+            spare = _FLOAT32_BITS - 1 - math.ceil(math.log2(max(sums, 1.0)))
+            if spare >= significance:
+                return found
+            significance = max(spare, 1)
+
+    def _inputs_of(self, layer: Dense) -> LayerInputs:
+        """What a layer reads in the float model, so that weights do not depend on the widths of activations."""
+        if layer.input not in self._inputs:
+            self._inputs[layer.input] = LayerInputs(tuple(each.rows(layer.input) for each in self.emulations))
+        return self._inputs[layer.input]
 
 
 def check_float(model: onnx.ModelProto) -> None:
@@ -379,7 +395,12 @@ def check_float(model: onnx.ModelProto) -> None:
 
 
 def rounded_layer(
-    layer: Dense, choice: WeightChoice, inputs: LayerInputs, input_scale: float, graph: LayerGraph
+    layer: Dense,
+    choice: WeightChoice,
+    inputs: LayerInputs,
+    *,
+    shared_scale: bool = False,
+    significance: int = LARGEST_SIGNIFICANCE,
 ) -> LayerWeights:
     """Rounds a layer's weights; channels of one width are one problem.
 
@@ -387,24 +408,32 @@ def rounded_layer(
         layer: The layer.
         choice: Widths and method.
         inputs: What it reads.
-        input_scale: Value of one step of that.
-        graph: Its model.
+        shared_scale: One scale for all channels.
+        significance: Most bits of a free scale's multiplier.
+
+    Raises:
+        WidthsUnsupportedError: The channels of a last layer have several widths, or there are not as many widths.
     """
-    widths = np.array(choice.widths(layer.weight.shape[1]))
-    shared = layer.output == graph.output
+    widths = choice.widths(layer.weight.shape[1])
+    kinds = sorted(set(widths))
+    if shared_scale and len(kinds) > 1:
+        raise WidthsUnsupportedError(
+            f"several widths for '{layer.output}', whose channels are the logits",
+            "one width, since logits have one scale",
+            "give the last layer one width",
+        )
+    lowest = -(1 << 30) if len(kinds) == 1 else _lowest_exponent(layer.weight, kinds[0])
     integers = np.zeros(layer.weight.shape, np.int64)
     mantissas, exponents = np.ones((2, len(widths)), np.int64)
     narrow = {}
-    for bits in sorted(set(widths.tolist())):
-        columns = np.flatnonzero(widths == bits)
-        lowest = -(1 << 30) if len(set(widths.tolist())) == 1 else _lowest_exponent(layer.weight, int(widths.min()))
-        bias = None if layer.bias is None else layer.bias[columns]
-        problem = LayerProblem(layer.weight[:, columns], bits, inputs, shared, lowest_exponent=lowest)
-        found = _exact(problem, choice.method, bias, input_scale)
+    for bits in kinds:
+        columns = np.flatnonzero(np.array(widths) == bits)
+        problem = LayerProblem(layer.weight[:, columns], bits, inputs, shared_scale, significance, lowest)
+        found = WEIGHT_METHODS[choice.method](problem)
         integers[:, columns], mantissas[columns], exponents[columns] = found.integers, found.mantissas, found.exponents
         narrow[bits] = found.narrow
     parts, first = [], 0
-    for bits, run in groupby(widths.tolist()):
+    for bits, run in groupby(widths):
         end = first + len(list(run))
         place = slice(first, end)
         parts.append(QuantizedWeights(integers[:, place], mantissas[place], exponents[place], bits, narrow[bits]))
@@ -412,29 +441,15 @@ def rounded_layer(
     return LayerWeights(tuple(parts))
 
 
+def _free_part(weights: LayerWeights) -> npt.NDArray[np.int64]:
+    """Integers of the channels with free scales, 0 in the others."""
+    return np.where(weights.bits < POWER_OF_TWO_BITS, weights.integers, 0)
+
+
 def _lowest_exponent(weight: FloatArray, narrowest: int) -> int:
     """The smallest exponent that stays within a layer's spread, whatever scales its widths get."""
     largest = float(np.abs(weight).max(initial=0.0)) / max((1 << (narrowest - 1)) - 1, 1)
     return (math.ceil(math.log2(largest)) if largest > 0.0 else 0) - LARGEST_SPREAD
-
-
-def _exact(problem: LayerProblem, method: str, bias: FloatArray | None, input_scale: float) -> QuantizedWeights:
-    """Weights whose products float32 adds without rounding, as onnxruntime does.
-
-    A sum is a whole number times a free scale's multiplier, and float32 holds 24 bits; one of them is left for inputs
-    other than those observed. Multipliers are shortened until that holds on the calibration feeds.
-    """
-    found = WEIGHT_METHODS[method](problem)
-    while problem.bits < POWER_OF_TWO_BITS and problem.significance > 1:
-        sums = problem.inputs.largest_sum(found.integers) / input_scale
-        if bias is not None:
-            sums += float((np.abs(bias) / (found.scales.astype(np.float64) * input_scale)).max(initial=0.0))
-        spare = _FLOAT32_BITS - 1 - math.ceil(math.log2(max(sums, 1.0)))
-        if spare >= problem.significance:
-            break
-        problem = replace(problem, significance=max(spare, 1))
-        found = WEIGHT_METHODS[method](problem)
-    return found
 
 
 def channel_ranges(rows: FloatArray) -> FloatArray:

@@ -13,6 +13,7 @@ from hetfab.overlay.compiler.row_types import stack_of
 from hetfab.overlay.isa.attention import SLOPE_BITS, quantized_slope
 from hetfab.overlay.isa.spec import isa
 from hetfab.overlay.model import hgnn
+from hetfab.overlay.model.binding import InDegreeWeights
 from hetfab.overlay.model.edges import EdgeSet, JoinedEdges, check_weights, edge_set
 from hetfab.overlay.model.layers import attributes
 from hetfab.overlay.model.scales import exact_scales
@@ -26,7 +27,8 @@ _GROUP = isa().size("beat_bytes")
 def _edges(draft: Draft, source: str, destination: str, *, typed: bool = False) -> Edges:
     found = edge_set(draft.bindings, source, destination)
     if isinstance(found, EdgeSet):
-        return Edges(found.name, found.relations, found.metapath, found.source_type, found.destination_type)
+        ends = found.source_type, found.destination_type
+        return Edges(found.name, found.relations, found.metapath, *ends, self_loops=found.self_loops)
     stack = stack_of(found.sources)
     draft.stacks[stack.name] = stack
     if isinstance(found, JoinedEdges):
@@ -94,7 +96,8 @@ def _weighted(draft: Draft, node: onnx.NodeProto) -> Value:
     rows, source, destination, weights, *_ = node.input
     check_weights(draft.bindings, weights, edge_set(draft.bindings, source, destination))
     edges = _edges(draft, source, destination)
-    edges = replace(edges, name=f"weighted sum over {edges.name}", weighted=True)
+    by_destination = isinstance(draft.bindings[weights], InDegreeWeights)
+    edges = replace(edges, name=f"weighted sum over {edges.name}", weighted=True, by_destination=by_destination)
     return _sum(draft, node, Aggregation(rows_of(draft, rows, node), edges))
 
 
