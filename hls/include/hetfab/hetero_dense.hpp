@@ -9,11 +9,10 @@
 #define HETFAB_AP_INT
 #endif
 
-#include "mac_arrays.hpp"
-#include "rounding.hpp"
-
 #include "ap_int.h"
 #include "hls_stream.h"
+#include "mac_arrays.hpp"
+#include "rounding.hpp"
 
 namespace hetfab {
 
