@@ -24,6 +24,7 @@ from hetfab.overlay.model.layers import (
     inputs_of,
 )
 from hetfab.overlay.model.sums import biases_of, sum_roots, terms_of
+from hetfab.quantize.head_padding import padded_heads
 
 
 def rewrite(graph: LayerGraph) -> LayerGraph:
@@ -195,7 +196,7 @@ def _regrouped(root: str, producers: dict[str, Layer]) -> list[Layer]:
     made: list[Layer] = []
     if constants:
         rows = [each.values for each in constants]
-        added = np.sum(rows if dense[0].bias is None else [*rows, dense[0].bias], axis=0, dtype=np.float32)
+        added = np.asarray(np.sum(rows if dense[0].bias is None else [*rows, dense[0].bias], axis=0), np.float32)
         dense[0] = replace(dense[0], output=f"{root}.biased", bias=added)
         made.append(dense[0])
     names = [*(layer.output for layer in dense), *others]
@@ -232,4 +233,5 @@ REWRITES: tuple[Callable[[LayerGraph], LayerGraph], ...] = (
     norms_beside_signed_parts,
     tables_to_dense_terms,
     dense_terms_together,
+    padded_heads,
 )
