@@ -102,7 +102,7 @@ class ModelRun:
     def four(self) -> tuple[Study, Assignment]:
         """4 bits but for inputs and last layers, of channels that are balanced or not, whichever is nearer."""
         if self._kept is None:
-            found = []
+            found: list[tuple[float, int, Study, Assignment]] = []
             for study in (self.study, self.study.balanced()):
                 assignment = searched_ranges(study, study.with_wide_ends(study.uniform(Widths(4, 4))))
                 found.append((study.divergence(assignment), len(found), study, assignment))

@@ -31,7 +31,7 @@ def seeded_layer(seed: int) -> LayerProblem:
 def relative_error(problem: LayerProblem, method: str, bits: int) -> float:
     """Error of the layer's outputs as a share of them, mean squares."""
     found = WEIGHT_METHODS[method](replace(problem, bits=bits))
-    error = problem.losses(found.integers * found.scales.astype(np.float64)).sum()
+    error = problem.losses(found.restored).sum()
     return float(error / problem.losses(np.zeros(problem.weight.shape)).sum())
 
 
@@ -87,7 +87,7 @@ def _layer_figures(rows: np.ndarray[Any, Any], weight: np.ndarray[Any, Any]) -> 
         signed = bool((rows < 0).any())
         chosen = choose(rows[rows != 0], least_square_error, bits=activation, signed=signed)
         steps = np.clip(np.rint(rows / chosen.scale), chosen.lowest, chosen.highest) * chosen.scale
-        found[label] = _decibels(exact, steps @ (rounded.integers * rounded.scales.astype(np.float64)))
+        found[label] = _decibels(exact, steps @ rounded.restored)
     return found | {f"ort_{name}": _decibels(exact, _runtime(rows, weight, name)) for name in ("minmax", "percentile")}
 
 

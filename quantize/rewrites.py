@@ -19,10 +19,12 @@ from hetfab.overlay.model.layers import (
     PartMean,
     Relu,
     RowNorm,
+    Stack,
     Unary,
     inputs_of,
 )
 from hetfab.overlay.model.sums import biases_of, sum_roots, terms_of
+from hetfab.quantize.head_padding import padded_heads
 
 
 def rewrite(graph: LayerGraph) -> LayerGraph:
@@ -146,6 +148,30 @@ def tables_to_dense_terms(graph: LayerGraph) -> LayerGraph:
     return replace(graph, layers=tuple(layers), channels=channels)
 
 
+def norms_beside_signed_parts(graph: LayerGraph) -> LayerGraph:
+    """Puts a dense layer with the identity between a LayerNorm with ReLU and a stack that has negative parts.
+
+    The parts of a stack share one sign, and the norm takes its ReLU from writing unsigned integers.
+    """
+    producers = {layer.output: layer for layer in graph.layers}
+    positive = {name for name, layer in producers.items() if _never_negative(layer)}
+    copies: dict[str, str] = {}
+    channels, layers = dict(graph.channels), list[Layer]()
+    for layer in graph.layers:
+        if isinstance(layer, Stack) and not positive.issuperset(layer.inputs):
+            for part in layer.inputs:
+                if isinstance(producers.get(part), LayerNorm) and part in positive and part not in copies:
+                    copies[part], channels[f"{part}.part"] = f"{part}.part", channels[part]
+                    layers.append(Dense(copies[part], part, np.eye(channels[part], dtype=np.float32), None))
+            layer = replace(layer, inputs=tuple(copies.get(part, part) for part in layer.inputs))
+        layers.append(layer)
+    return replace(graph, layers=tuple(layers), channels=channels)
+
+
+def _never_negative(layer: Layer) -> bool:
+    return isinstance(layer, Relu) or (isinstance(layer, LayerNorm) and layer.relu)
+
+
 def dense_terms_together(graph: LayerGraph) -> LayerGraph:
     """Adds the dense terms of a sum to each other first, as one product; a constant joins one of them."""
     producers = {layer.output: layer for layer in graph.layers}
@@ -170,7 +196,7 @@ def _regrouped(root: str, producers: dict[str, Layer]) -> list[Layer]:
     made: list[Layer] = []
     if constants:
         rows = [each.values for each in constants]
-        added = np.sum(rows if dense[0].bias is None else [*rows, dense[0].bias], axis=0, dtype=np.float32)
+        added = np.asarray(np.sum(rows if dense[0].bias is None else [*rows, dense[0].bias], axis=0), np.float32)
         dense[0] = replace(dense[0], output=f"{root}.biased", bias=added)
         made.append(dense[0])
     names = [*(layer.output for layer in dense), *others]
@@ -204,6 +230,8 @@ REWRITES: tuple[Callable[[LayerGraph], LayerGraph], ...] = (
     functions_of_tables,
     means_before_products,
     scores_of_inputs,
+    norms_beside_signed_parts,
     tables_to_dense_terms,
     dense_terms_together,
+    padded_heads,
 )

@@ -19,7 +19,7 @@ import numpy.typing as npt
 import onnx
 import scipy.sparse
 
-from hetfab.overlay.errors import AlreadyQuantizedError, CalibrationDataError
+from hetfab.overlay.errors import AlreadyQuantizedError, CalibrationDataError, WidthsUnsupportedError
 from hetfab.overlay.model.binding import Binding
 from hetfab.overlay.model.bound_model import Evaluation, FedModel
 from hetfab.overlay.model.float_writer import write_float
@@ -212,14 +212,15 @@ class Study:
     def least_bits(self, layer: str, bits: int) -> int:
         """The width, or the fewest bits that a layer can have.
 
-        The identity has 2: as it a table joins a sum, and it has zeros, which one bit cannot hold. Dense terms of one
-        sum have 4: from there on scales are powers of two, which are brought together.
+        Zeros need 2: rows and columns that pad heads, and the identity, as which a table joins a sum. Dense terms of
+        one sum have 4: from there on scales are powers of two, which are brought together.
         """
         if any(layer in members for members in self.products):
             return max(bits, POWER_OF_TWO_BITS)
         weight = self.layers[layer].weight
         is_identity = weight.shape[0] == weight.shape[1] and np.array_equal(weight, np.eye(len(weight)))
-        return max(bits, 2) if is_identity else bits
+        is_padded = not (weight.any(axis=0).all() and weight.any(axis=1).all())
+        return max(bits, 2) if is_identity or is_padded else bits
 
     @cached_property
     def products(self) -> list[frozenset[str]]:
@@ -409,9 +410,18 @@ def rounded_layer(
         inputs: What it reads.
         shared_scale: One scale for all channels.
         significance: Most bits of a free scale's multiplier.
+
+    Raises:
+        WidthsUnsupportedError: The channels of a last layer have several widths, or there are not as many widths.
     """
     widths = choice.widths(layer.weight.shape[1])
     kinds = sorted(set(widths))
+    if shared_scale and len(kinds) > 1:
+        raise WidthsUnsupportedError(
+            f"several widths for '{layer.output}', whose channels are the logits",
+            "one width, since logits have one scale",
+            "give the last layer one width",
+        )
     lowest = -(1 << 30) if len(kinds) == 1 else _lowest_exponent(layer.weight, kinds[0])
     integers = np.zeros(layer.weight.shape, np.int64)
     mantissas, exponents = np.ones((2, len(widths)), np.int64)

@@ -7,7 +7,7 @@ It needs only numpy, so that a board can hold one. ``docs/graphs.md`` describes 
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -192,6 +192,36 @@ class HeteroGraph:
         table = self.features[node_type]
         return table.dense() if isinstance(table, CsrFeatures) else table
 
+    def with_edges(
+        self,
+        added: Mapping[Relation, Edges] | None = None,
+        removed: Mapping[Relation, Edges] | None = None,
+    ) -> "HeteroGraph":
+        """The same graph with other edges; a relation and its reverse change apart.
+
+        Args:
+            added: Edges that come, behind those that are there.
+            removed: Edges that go; of edges that are there several times, as many as are given.
+
+        Raises:
+            RelationMissingError: The graph has no such relation.
+            GraphInvalidError: An edge is to go that is not there, or ids are outside of their type.
+        """
+        relations = dict(self.relations)
+        for relation in (*(removed or {}), *(added or {})):
+            if relation not in relations:
+                self.relation(relation.name)
+                raise _invalid(f"edges of the relation {relation}", f"one of {listed(map(str, relations))}")
+        for relation, edges in (removed or {}).items():
+            _check_edges(relation, edges, self.counts)
+            relations[relation] = _without_edges(relation, relations[relation], edges, self.counts)
+        for relation, edges in (added or {}).items():
+            there = relations[relation]
+            relations[relation] = Edges(
+                np.concatenate([there.source, edges.source]), np.concatenate([there.destination, edges.destination])
+            )
+        return replace(self, relations=relations)
+
     def schema(self) -> GraphSchema:
         """Names, counts and widths, without edges."""
         return GraphSchema(
@@ -247,6 +277,26 @@ def _check_edges(relation: Relation, edges: Edges, counts: Mapping[str, int]) ->
             f"relation '{relation.name}' has {len(edges.source)} sources and {len(edges.destination)} destinations",
             "one source and one destination for each edge",
         )
+
+
+def _without_edges(relation: Relation, there: Edges, gone: Edges, counts: Mapping[str, int]) -> Edges:
+    """The edges that stay, in their order."""
+    width = max(counts[relation.destination], 1)
+    keys = there.source.astype(np.int64) * width + there.destination
+    wanted, times = np.unique(gone.source.astype(np.int64) * width + gone.destination, return_counts=True)
+    order = np.argsort(keys, kind="stable")
+    begin, end = (np.searchsorted(keys[order], wanted, side=side) for side in ("left", "right"))
+    lacking = np.flatnonzero(end - begin < times)
+    if len(lacking):
+        source, destination = divmod(int(wanted[lacking[0]]), width)
+        raise _invalid(
+            f"relation '{relation.name}': the edge from {source} to {destination} is to go {times[lacking[0]]} times, and "
+            f"is there {(end - begin)[lacking[0]]} times",
+            "edges that are there",
+        )
+    kept = np.ones(len(keys), np.bool_)
+    kept[order[np.repeat(begin + times - np.cumsum(times), times) + np.arange(times.sum())]] = False
+    return Edges(there.source[kept], there.destination[kept])
 
 
 def _check_ids(what: str, ids: npt.NDArray[Any], node_type: str, count: int) -> None:

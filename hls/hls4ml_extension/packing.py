@@ -228,7 +228,9 @@ def _lut_offsets(on_lut: Integers, activations: Activations, bipolar: bool) -> t
 
 
 def _padded(matrix: Integers, row_multiple: int, column_multiple: int, fill: int = 0) -> Integers:
-    rows, columns = (-size % multiple for size, multiple in zip(matrix.shape, (row_multiple, column_multiple)))
+    rows, columns = (
+        -size % multiple for size, multiple in zip(matrix.shape, (row_multiple, column_multiple), strict=False)
+    )
     return np.pad(matrix, ((0, rows), (0, columns)), constant_values=fill)
 
 

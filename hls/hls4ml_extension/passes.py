@@ -77,7 +77,7 @@ class HeteroFuse(OptimizerPass):  # type: ignore[misc]
 
     def match(self, node: Any) -> bool:
         """Whether nothing else reads the layer, and the activation is one that it can end with."""
-        if not isinstance(node, Activation) or node.get_attr("activation") not in ("linear", "relu"):
+        if not isinstance(node, Activation) or str(node.get_attr("activation")).lower() not in ("linear", "relu"):
             return False
         dense = node.get_input_node()
         return (
@@ -91,7 +91,7 @@ class HeteroFuse(OptimizerPass):  # type: ignore[misc]
     def transform(self, model: Any, node: Any) -> bool:
         """Moves the activation into the layer."""
         dense = node.get_input_node()
-        if node.get_attr("activation") == "relu":
+        if str(node.get_attr("activation")).lower() == "relu":
             dense.set_attr("relu", True)
         dense.get_output_variable().type.precision = _precision_behind(node)
         model.remove_node(node)

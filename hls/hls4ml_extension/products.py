@@ -7,7 +7,7 @@ A product asks for it by ``Strategy: Hetero`` in the project's configuration.
 from typing import Any
 
 import numpy as np
-from hls4ml.model.layers import Constant, MatMul, Quant
+from hls4ml.model.layers import BipolarQuant, Constant, MatMul, Quant
 from hls4ml.model.optimizer import OptimizerPass
 
 from hetfab.hls.hls4ml_extension.description import dense_layer
@@ -27,13 +27,18 @@ class HeteroFromMatMul(OptimizerPass):  # type: ignore[misc]
         if str(node.model.config.get_strategy(node)).lower() != STRATEGY:
             return False
         quant = node.get_input_node(node.inputs[1])
-        return isinstance(quant, Quant) and len(quant.inputs) == 1 and isinstance(quant.get_input_node(), Constant)
+        return (
+            isinstance(quant, Quant | BipolarQuant)
+            and len(quant.inputs) == 1
+            and isinstance(quant.get_input_node(), Constant)
+        )
 
     def transform(self, model: Any, node: Any) -> bool:
         """Makes the layer and removes the constant with its quantizer."""
         quant = node.get_input_node(node.inputs[1])
         constant = quant.get_input_node()
-        integers, scale = _integers(node.name, constant.get_attr("value"), quant)
+        values = np.asarray(constant.get_attr("value"), np.float64)
+        integers, scale = _integers(node.name, values, quant)
         multiplier, exponent = common_exponent(node.name, scale)
         described = dense_layer(node.name, node.inputs[0], integers, multiplier=multiplier, exponent=exponent)
         config = model.config.get_layer_config(node)
@@ -50,15 +55,18 @@ class HeteroFromMatMul(OptimizerPass):  # type: ignore[misc]
 
 
 def _integers(name: str, values: Any, quant: Any) -> tuple[Any, Any]:
+    scale = np.asarray(quant.get_attr("scale"), np.float64)
+    if isinstance(quant, BipolarQuant):
+        integers = quantized_integers(values, scale, bits=1, signed=True, narrow=False, rounding="ROUND")
+        return integers, columns_of(name, scale, integers.shape[1])
     if np.any(np.asarray(quant.get_attr("zeropt")) != 0):
         raise Hls4mlRefusedError(
             f"the weights of '{name}' have a zero point",
             "symmetric weights",
             "quantize the model again with zero points of 0",
         )
-    scale = np.asarray(quant.get_attr("scale"), np.float64)
     integers = quantized_integers(
-        np.asarray(values, np.float64),
+        values,
         scale,
         bits=int(np.asarray(quant.get_attr("bitwidth")).item()),
         signed=bool(quant.get_attr("signed")),

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """QONNX quantizers in integers: what a ``Quant`` or ``BipolarQuant`` makes of a constant. Numpy alone."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,13 +10,15 @@ import numpy.typing as npt
 from hetfab.hls.hls4ml_extension.description import LARGEST_MULTIPLIER
 from hetfab.overlay.errors import Hls4mlRefusedError
 
-_ROUNDINGS = {
+_ROUNDINGS: dict[str, Callable[[Any], Any]] = {
     "ROUND": np.rint,
     "HALF_EVEN": np.rint,
     "CEIL": np.ceil,
     "FLOOR": np.floor,
-    "ROUND_TO_ZERO": np.trunc,
+    "UP": lambda value: np.sign(value) * np.ceil(np.abs(value)),
     "DOWN": np.trunc,
+    "HALF_UP": lambda value: np.sign(value) * np.floor(np.abs(value) + 0.5),
+    "HALF_DOWN": lambda value: np.sign(value) * np.ceil(np.abs(value) - 0.5),
 }
 
 
@@ -44,10 +47,13 @@ def quantized_integers(
         raise Hls4mlRefusedError(
             f"a Quant rounds by {rounding}", f"one of {', '.join(_ROUNDINGS)}", "quantize with ROUND, half to even"
         )
-    lowest, highest = integer_limits(bits, signed=signed, narrow=narrow)
     # Single precision as QONNX's own execution: a tie there is a tie here.
     quotient = np.float32(values) / np.float32(scale)
-    rounded: Any = _ROUNDINGS[rounding.upper()](np.clip(quotient, lowest, highest))
+    if bits == 1 and signed:
+        # Bipolar, as a BipolarQuant.
+        return np.where(quotient >= 0, 1, -1).astype(np.int64)
+    lowest, highest = integer_limits(bits, signed=signed, narrow=narrow)
+    rounded = _ROUNDINGS[rounding.upper()](np.clip(quotient, lowest, highest))
     return np.asarray(rounded, np.int64)
 
 

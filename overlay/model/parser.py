@@ -109,7 +109,11 @@ def try_layers(model: onnx.ModelProto) -> ParsedModel:
 
 
 def _unknown(draft: Draft, node: onnx.NodeProto) -> None:
-    if node.op_type in ("SegMax", "ScatterElements", "ScatterND"):
+    if node.op_type in ("ScatterElements", "ScatterND"):
+        raise RefusedError(
+            "edges that the model spells out are not executed", "turn them into graph operators with `hetfab lift`"
+        )
+    if node.op_type == "SegMax":
         raise RefusedError(
             "the largest of neighbours is not executed, nor edges that the model spells out",
             "use a graph operator of the domain hgnn, such as SegMean or SegSum",

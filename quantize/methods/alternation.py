@@ -92,7 +92,7 @@ def _merged(
 
 
 def _losses(problem: LayerProblem, found: QuantizedWeights) -> Doubles:
-    return problem.losses(found.integers * found.scales.astype(np.float64))
+    return problem.losses(found.restored)
 
 
 def _bipolar(problem: LayerProblem) -> QuantizedWeights:

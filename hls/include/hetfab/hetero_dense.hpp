@@ -9,6 +9,10 @@
 #define HETFAB_AP_INT
 #endif
 
+#include <bitset>
+#include <cstdint>
+#include <cstring>
+
 #include "ap_int.h"
 #include "hls_stream.h"
 #include "mac_arrays.hpp"
@@ -16,11 +20,39 @@
 
 namespace hetfab {
 
-// A host compiler that can takes native integers, which are faster and give the same bits.
 #ifdef HETFAB_AP_INT
 using DenseInts = Ap;
 #else
-using DenseInts = Native;
+// A host compiler that can takes native integers, which are faster and give the same bits.
+struct DenseInts : Native {};
+
+// 16 lanes at a time: their bits spread to masks of nibbles, and the nibbles under them added in bytes.
+template <>
+struct PlaneSum<DenseInts, plane_lanes, slice_bits> {
+    static S<DenseInts, plane_word_bits> of(const Word<DenseInts, 128>& slices, std::uint32_t plane,
+                                            bool bipolar) {
+        std::uint64_t half[2];
+        std::memcpy(half, slices.bytes, sizeof half);
+        const int set =
+            nibbles(half[0] & mask(plane & 0xffffU)) + nibbles(half[1] & mask(plane >> 16 & 0xffffU));
+        if (!bipolar) return set;
+        const int clear = nibbles(half[0]) + nibbles(half[1]) - set;
+        return set + 15 * (plane_lanes - static_cast<int>(std::bitset<32>(plane).count())) - clear;
+    }
+
+  private:
+    static std::uint64_t mask(std::uint64_t bits) {
+        bits = (bits | bits << 24) & 0x000000ff000000ffU;
+        bits = (bits | bits << 12) & 0x000f000f000f000fU;
+        bits = (bits | bits << 6) & 0x0303030303030303U;
+        return ((bits | bits << 3) & 0x1111111111111111U) * 15;
+    }
+    static int nibbles(std::uint64_t values) {
+        constexpr std::uint64_t low = 0x0f0f0f0f0f0f0f0fU;
+        // At most 8 * 30, which a byte holds.
+        return static_cast<int>(((values & low) + (values >> 4 & low)) * 0x0101010101010101U >> 56);
+    }
+};
 #endif
 
 // Bits of a result that is rounded; an exact one is the whole product.

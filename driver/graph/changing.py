@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Semantic graphs of a graph whose edges change: only what a change touches is made anew (docs/nodes.md)."""
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+from hetfab.driver.graph.feeds import SemanticGraphs
+from hetfab.driver.graph.heterograph import Edges, HeteroGraph
+from hetfab.driver.graph.semantic import adjacencies
+from hetfab.overlay.model.schema import Relation
+from hetfab.overlay.semantic.changing import ChangingGraphs
+from hetfab.overlay.semantic.plan import DEFAULT_LIMIT_BYTES, plan_semantic_graphs
+
+Ids = npt.NDArray[np.int64]
+
+
+class ChangingSemanticGraphs:
+    """Semantic graphs that follow a graph's edges.
+
+    Args:
+        graph: The graph.
+        paths: Relations along each metapath.
+        limit_bytes: Memory that semantic graphs may take at once, by the plan's estimate.
+
+    Raises:
+        RelationMissingError: The graph lacks a relation.
+        GraphInvalidError: A metapath's types do not chain.
+        LimitExceededError: The estimate is above the limit.
+    """
+
+    def __init__(
+        self, graph: HeteroGraph, paths: Iterable[tuple[Relation, ...]], *, limit_bytes: int = DEFAULT_LIMIT_BYTES
+    ) -> None:
+        self.graph = graph
+        self._names = {path: ", ".join(relation.name for relation in path) for path in paths}
+        metapaths = {name: tuple(relation.name for relation in path) for path, name in self._names.items()}
+        # Which relations are each other's reverse is true of the edges of now, and need not stay so.
+        plan = plan_semantic_graphs(metapaths, adjacencies(graph), {}, limit_bytes)
+        edges = {
+            relation.name: (
+                graph.counts[relation.source],
+                graph.counts[relation.destination],
+                found.source.astype(np.int64),
+                found.destination.astype(np.int64),
+            )
+            for relation, found in graph.relations.items()
+        }
+        self._graphs = ChangingGraphs(plan, edges)
+
+    def update(
+        self, added: Mapping[Relation, Edges] | None = None, removed: Mapping[Relation, Edges] | None = None
+    ) -> dict[tuple[Relation, ...], Ids]:
+        """Changes edges; ``graph`` is then the changed one.
+
+        Args:
+            added: As for ``HeteroGraph.with_edges``.
+            removed: As for ``HeteroGraph.with_edges``.
+
+        Returns:
+            Of each metapath, the rows (destinations) of its semantic graph that changed, int64 in rising order.
+
+        Raises:
+            HetfabError: As ``HeteroGraph.with_edges``; nothing has changed.
+        """
+        return self.follow(self.graph.with_edges(added, removed), added or {}, removed or {})
+
+    def follow(
+        self, changed: HeteroGraph, added: Mapping[Relation, Edges], removed: Mapping[Relation, Edges]
+    ) -> dict[tuple[Relation, ...], Ids]:
+        """As ``update``, with the changed graph that ``with_edges`` made of these edges."""
+        self.graph = changed
+        changes: dict[str, tuple[Ids, Ids, Ids]] = {}
+        for edges, sign in ((removed, -1), (added, 1)):
+            for relation, found in edges.items():
+                ends = found.source.astype(np.int64), found.destination.astype(np.int64)
+                change = (*ends, np.full(len(found.source), sign, np.int64))
+                before = changes.get(relation.name)
+                joined = change if before is None else tuple(map(np.concatenate, zip(before, change, strict=True)))
+                changes[relation.name] = joined[0], joined[1], joined[2]
+        flips = self._graphs.update(changes)
+        return {path: np.unique(flips[name].rows) for path, name in self._names.items()}
+
+    def rows(self, path: tuple[Relation, ...], rows: Ids) -> tuple[Ids, Ids]:
+        """Rows of a semantic graph: where each one's ids begin in the second value, the vertices that it reaches."""
+        return self._graphs.rows(self._names[path], rows)
+
+    def edges(self) -> SemanticGraphs:
+        """All edges of all semantic graphs, as ``semantic_edges`` gives them."""
+        found = {}
+        outputs = self._graphs.outputs()
+        for path, name in self._names.items():
+            graph = outputs[name]
+            rows = np.repeat(np.arange(graph.rows, dtype=np.int64), graph.out_degrees())
+            found[path] = Edges(graph.ids, rows)
+        return found
