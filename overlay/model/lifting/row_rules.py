@@ -115,7 +115,9 @@ def _with_constant(
     known: Known,
     apply: Callable[[Array, Array], Array],
 ) -> Value:
-    linear, shape = _affine_constant(context, node, value.linear, shape_of(value), known, apply, value)
+    name = node.input[0] if context.values[node.input[0]] is value else node.input[1]
+    rows = context.term(name, value.linear) if isinstance(value, Rows) else value.linear
+    linear, shape = _affine_constant(context, node, rows, shape_of(value), known, apply, value)
     return mapped(value, linear, shape)
 
 
