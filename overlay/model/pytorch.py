@@ -65,11 +65,13 @@ def export(
     try:
         with torch.no_grad():
             expected = flat(*arguments).detach().cpu().numpy()
-            with _exportable(model):
+            with exportable(model):
                 exported = _exported(torch, flat, inputs, arguments)
     finally:
         model.train(was_training)
-    found = lift(exported, inputs.raw)
+    # Relations that the output does not depend on are no inputs of the exported model.
+    read = {value.name for value in exported.graph.input}
+    found = lift(exported, {name: raw for name, raw in inputs.raw.items() if name in read})
     feed = {name: tensor.detach().cpu().numpy() for name, tensor in inputs.tensors.items()}
     _check(exported, feed, expected)
 
@@ -134,9 +136,7 @@ def _relations(edge_types: Sequence[tuple[str, str, str]]) -> dict[tuple[str, st
     }
 
 
-def _stack_edges(
-    found: _Inputs, data: Any, relations: Mapping[tuple[str, str, str], Relation]
-) -> None:
+def _stack_edges(found: _Inputs, data: Any, relations: Mapping[tuple[str, str, str], Relation]) -> None:
     """The edges of all types behind each other, with their types where there are several."""
     import torch
 
@@ -222,8 +222,12 @@ def _check(exported: onnx.ModelProto, feed: Mapping[str, npt.NDArray[Any]], expe
 
 
 @contextlib.contextmanager
-def _exportable(model: Any) -> Iterator[None]:
-    """Replaces the forward pass of each ``HGTConv`` by one that PyTorch's exporters take."""
+def exportable(model: Any) -> Iterator[None]:
+    """While it is entered, each ``HGTConv`` of a model computes the same in a form that PyTorch's exporters take.
+
+    Args:
+        model: A ``torch.nn.Module``.
+    """
     from torch_geometric.nn import HGTConv
 
     replaced = [module for module in model.modules() if isinstance(module, HGTConv)]
@@ -283,5 +287,3 @@ def _hgt_attention(layer: Any, projected: Mapping[str, Any], node_type: str, int
     shares = softmax(torch.cat(logits), joined, num_nodes=queries.size(0))
     found = scatter(torch.cat(messages) * shares.unsqueeze(-1), joined, dim=0, dim_size=queries.size(0), reduce="sum")
     return found.view(-1, channels)
-
-

@@ -111,7 +111,9 @@ class Linear:
         return self.stored._times(matrix, name)
 
     def _times(self, matrix: Matrix, name: str) -> "Linear":
-        terms = tuple(Term(term.atom, matrix if term.weight is None else term.weight @ matrix) for term in self.terms)
+        terms = tuple(
+            Term(term.atom, _plain(matrix if term.weight is None else term.weight @ matrix)) for term in self.terms
+        )
         bias = None if self.bias is None else self.bias @ matrix
         return Linear(terms, bias, matrix.shape[1], self.space, name)
 
@@ -132,6 +134,11 @@ class Linear:
         biases = [bias for bias in (self.bias, other.bias) if bias is not None]
         bias = sum(biases[1:], biases[0]) if biases else None
         return Linear(tuple(weights.values()), bias, self.channels, self.space, name=name)
+
+
+def _plain(matrix: Matrix) -> Matrix | None:
+    """A weight, None for the identity."""
+    return None if matrix.shape[0] == matrix.shape[1] and np.array_equal(matrix, np.eye(len(matrix))) else matrix
 
 
 def _chooses(matrix: Matrix | None) -> bool:
