@@ -84,8 +84,10 @@ def _on_graph(
     from hetfab.quantize.methods import CRITERIA
     from hetfab.quantize.post_training import quantize
 
-    reads = {"MODEL": model, "--graph": graph_files(graph), "--bind": bind, "--design": report.design}
-    check_outputs({"--output": output, "--picture": report.picture}, reads)
+    check_outputs(
+        {"--output": output, "--picture": report.picture},
+        {"MODEL": model, "--graph": graph_files(graph), "--bind": bind, "--design": report.design},
+    )
     design = report.read_design()
     read = read_graph(graph)
     opened = open_model(model, read, None if bind is None else read_bindings(bind))

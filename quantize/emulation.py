@@ -112,6 +112,7 @@ class Emulation:
             term: group.aggregations[0].input
             for group in self.points.groups
             for term in (*(each.output for each in group.aggregations), group.product)
+            if term is not None
         }
 
     def logits(self, numbers: Numbers | None = None) -> FloatArray:

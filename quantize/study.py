@@ -38,7 +38,7 @@ from hetfab.overlay.model.reader import is_quantized, opset
 from hetfab.overlay.model.rows import check_aggregations
 from hetfab.overlay.model.runtime import Feed, run_model
 from hetfab.overlay.model.sums import is_product, joint_products, terms_of
-from hetfab.quantize.activation_ranges import inner_ranges, ranges_of, with_room
+from hetfab.quantize.activation_ranges import inner_ranges, ranges_of, unsigned_tensors, with_room
 from hetfab.quantize.assignment import ActivationChoice, Assignment, WeightChoice
 from hetfab.quantize.balance import balanced
 from hetfab.quantize.divergence import divergence
@@ -104,6 +104,7 @@ class Study:
     _sums: dict[_Key, float] = field(default_factory=dict)
     _inputs: dict[str, LayerInputs] = field(default_factory=dict)
     _ranges: dict[_Key, ActivationRange] = field(default_factory=dict)
+    _inner_ranges: dict[str, Mapping[str, ActivationRange]] = field(default_factory=dict)
 
     @classmethod
     def open(cls, given: FedModel) -> "Study":
@@ -143,11 +144,9 @@ class Study:
         }
         graph = balanced(self.graph, magnitudes)
         model = write_float(graph, self.bindings, {name: np.asarray(v) for name, v in self.fixed.items()}, self.opset)
-        observed = observe(model, self.points, graph.output, list(self.samples))
-        study = Study(
-            graph, self.points, self.bindings, self.evaluation, self.samples, observed, self.opset, self.fixed
-        )
-        return study
+        points = find_points(graph)
+        observed = observe(model, points, graph.output, list(self.samples))
+        return Study(graph, points, self.bindings, self.evaluation, self.samples, observed, self.opset, self.fixed)
 
     @cached_property
     def layers(self) -> dict[str, Dense]:
@@ -263,7 +262,7 @@ class Study:
 
     def numbers(self, assignment: Assignment) -> Numbers:
         """Ranges, integers and scales for an assignment."""
-        found = ranges_of(self.graph, self.points, self.observed.values, lambda *given: self._range(assignment, *given))
+        found = ranges_of(self.points, self._unsigned, lambda *given: self._range(assignment, *given))
         ranges = found
         for _ in range(2):
             weights = self._joint({name: self._rounded(name, assignment, ranges) for name in self.layers}, ranges)
@@ -271,8 +270,7 @@ class Study:
             if roomy == ranges:
                 break
             ranges = roomy
-        method = ACTIVATION_METHODS[assignment.arguments]
-        return Numbers(ranges, weights, inner_ranges(self.graph, self.points, self.observed.values, method))
+        return Numbers(ranges, weights, self._inner(assignment.arguments))
 
     def logits(self, assignment: Assignment) -> list[FloatArray]:
         """Logits of each feed, as ``Emulation`` computes them."""
@@ -335,13 +333,24 @@ class Study:
             return float(rows.size * layer.parts)
         return float(rows.size)
 
-    def _range(self, assignment: Assignment, name: str, values: FloatArray, signed: bool) -> ActivationRange:
-        group = next(group for group, members in self.groups.items() if name in members)
+    def _inner(self, method: str) -> Mapping[str, ActivationRange]:
+        """Ranges of what functions and norms read."""
+        if method not in self._inner_ranges:
+            criterion = ACTIVATION_METHODS[method]
+            self._inner_ranges[method] = inner_ranges(self.graph, self.points, self.observed.values, criterion)
+        return self._inner_ranges[method]
+
+    @cached_property
+    def _unsigned(self) -> frozenset[str]:
+        return unsigned_tensors(self.graph, self.points, self.observed.values)
+
+    def _range(self, assignment: Assignment, group: str, signed: bool) -> ActivationRange:
         choice = assignment.activations[group]
         if choice.exponent is not None:
             return ActivationRange(choice.bits, signed, choice.exponent)
         key = (group, choice, signed)
         if key not in self._ranges:
+            values = np.concatenate([self.observed.values[name] for name in sorted(self.groups[group])])
             self._ranges[key] = choose(values, ACTIVATION_METHODS[choice.method], bits=choice.bits, signed=signed)
         return self._ranges[key]
 
