@@ -71,27 +71,49 @@ def builds(graph: HeteroGraph, paths: Sequence[tuple[Relation, ...]], geometry: 
         return Builds(0.0, 0.0, 0.0, 0)
     relations = adjacencies(graph)
     by_name = {relation.name: found for relation, found in relations.items()}
-    names = {", ".join(found): found for found in (tuple(relation.name for relation in path) for path in paths)}
+    names = {", ".join(_names(path)): _names(path) for path in paths}
     plan = plan_semantic_graphs(names, relations, reverse_pairs(graph))
     with SemanticRun(plan, by_name, geometry) as overlay:
         overlay.run()
         planned = simulate(overlay.stream.words, overlay.emulator.run_log(), machine).milliseconds
         results = overlay.outputs()
     edges = sum(result.edges for result in results.values())
-    streams = [product_stream(*step, geometry) for path in paths for step in left_to_right(path, by_name)]
-    words, logs = (np.concatenate(parts) for parts in zip(*streams, strict=True))
+    words, log = left_to_right_stream(sorted(paths, key=lambda path: (len(path), _names(path))), by_name, geometry)
     return Builds(
-        left_to_right=simulate(words, logs, machine).milliseconds,
+        left_to_right=simulate(words, log, machine).milliseconds,
         planned=planned,
         bound=max(edges, edges * _ID_BYTES / machine.dram_rate) / (1e3 * machine.clock_mhz),
         edges=edges,
     )
 
 
+def left_to_right_stream(
+    paths: Sequence[tuple[Relation, ...]], relations: Mapping[str, Adjacency], geometry: Geometry
+) -> tuple[Words, npt.NDArray[Any]]:
+    """All products as instructions and their run log; graphs lie as ``semantic_stream`` places them."""
+    placed: dict[str, PlacedGraph] = {}
+    end = 0
+    for name in dict.fromkeys(name for path in paths for name in _names(path)):
+        placed[name] = PlacedGraph(relations[name], end)
+        end = _end(placed[name], relations[name].edges)
+    end = padded(end, isa().size("page_bytes"))
+    parts = []
+    for path in paths:
+        left = placed[path[0].name]
+        for relation, (step, result) in zip(path[1:], left_to_right(path, relations), strict=True):
+            right, out = placed[relation.name], PlacedGraph(result, end)
+            bitmaps = _end(out, step.most_edges)
+            parts.append(product_stream(step, (left, right, out), bitmaps, geometry))
+            end = bitmaps + (padded(_ID_BYTES * right.graph.edges, isa().block_bytes) if step.bitmap_bytes else 0)
+            left = out
+    words, logs = zip(*parts, strict=True)
+    return np.concatenate(words), np.concatenate(logs)
+
+
 def left_to_right(
     path: tuple[Relation, ...], relations: Mapping[str, Adjacency]
-) -> Iterator[tuple[Compose, Adjacency, Adjacency, Adjacency]]:
-    """The products of a metapath from its first relation on: the step, both factors and the result."""
+) -> Iterator[tuple[Compose, Adjacency]]:
+    """The products of a metapath from its first relation on: how each is built, and its result."""
     reached = relations[path[0].name]
     for relation in path[1:]:
         factors = {_REACHED: reached, _NEXT: relations[relation.name]}
@@ -102,31 +124,27 @@ def left_to_right(
         plan = plan_semantic_graphs({"product": (_REACHED, _NEXT)}, ends, None, _LIMIT_BYTES)
         builder = SemanticGraphBuilder(plan, factors)
         builder.build()
-        result = builder.outputs()["product"]
+        reached = builder.outputs()["product"]
         (step,) = (step for step in plan.steps if isinstance(step, Compose))
-        yield step, reached, factors[_NEXT], result
-        reached = result
+        yield step, reached
 
 
 def product_stream(
-    step: Compose, left: Adjacency, right: Adjacency, result: Adjacency, geometry: Geometry
+    step: Compose, graphs: tuple[PlacedGraph, PlacedGraph, PlacedGraph], bitmaps: int, geometry: Geometry
 ) -> tuple[Words, npt.NDArray[Any]]:
     """One product as instructions and their run log, the bitmaps of its right factor included where they pay."""
-    placed, end = [], 0
-    for factor in (left, right, result):
-        placed.append(PlacedGraph(factor, end))
-        end = padded(placed[-1].ids_beat * BEAT_BYTES + _ID_BYTES * factor.edges, isa().block_bytes)
+    left, right, result = graphs
     threshold, wide = min(step.threshold, geometry.sgb_ids), step.bitmap_bytes > 0
-    fields = [{"rows": each.graph.rows, "edges": each.graph.edges, "address": 0} for each in placed]
+    fields = [{"rows": each.graph.rows, "edges": each.graph.edges, "address": 0} for each in graphs]
     configured = pack(
         [
             codec.configure_left(**fields[0]),
             codec.configure_right(**fields[1]),
-            codec.configure_bitmap(wide=wide, threshold=threshold, columns=right.columns, address=0),
+            codec.configure_bitmap(wide=wide, threshold=threshold, columns=right.graph.columns, address=0),
         ]
     )
-    costs = [widen_cost(placed[1], end)] if wide else []
-    costs.append(compose_cost(placed[0], placed[1], placed[2], threshold, bitmaps=end if wide else None))
+    costs = [widen_cost(right, bitmaps)] if wide else []
+    costs.append(compose_cost(left, right, result, threshold, bitmaps=bitmaps if wide else None))
     log = np.zeros(len(costs), RUN_LOG_DTYPE)
     log["engine"] = isa().engine("sgb").id
     for name in ("cycles", "read_bytes", "read_bursts", "write_bytes", "write_bursts", "macs", "edges", "misses"):
@@ -134,3 +152,12 @@ def product_stream(
     work = pack([codec.widen()] * wide + [codec.compose(**fields[2], to_fifo=0)])
     before = expected_records(configured, np.zeros(0, np.uint8), geometry)
     return np.concatenate([configured, work]), np.concatenate([before, log])
+
+
+def _names(path: tuple[Relation, ...]) -> tuple[str, ...]:
+    return tuple(relation.name for relation in path)
+
+
+def _end(placed: PlacedGraph, room: int) -> int:
+    """The first block behind a graph with room for so many edges."""
+    return padded(placed.ids_beat * BEAT_BYTES + _ID_BYTES * room, isa().block_bytes)

@@ -9,7 +9,7 @@ times the board's ``cpu_ratio``.
 import argparse
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from benchmarks.frontend_builds import builds
 from benchmarks.restructure import lower_bound
 from hetfab.driver.graph.arrays import graph_arrays
 from hetfab.driver.graph.facts import graph_facts
+from hetfab.driver.graph.feeds import SemanticGraphs
 from hetfab.driver.graph.heterograph import HeteroGraph
 from hetfab.driver.graph.model_inputs import model_bindings, open_model
 from hetfab.driver.graph.npz import read_graph
@@ -108,9 +109,9 @@ def figures(model: onnx.ModelProto, graph: HeteroGraph, design: Design) -> dict[
         "streamed": milliseconds(plain, timed),
         "pinned": milliseconds(scheduled, timed),
         "pinning": 1e3 * schedules.seconds * read_board(design.board).cpu_ratio,
-        "bound": min(bound_milliseconds(each, timed) for each in (dense, plain)),
-        "edges": sum(found.edges for _, found in edge_sets(plain, graph, semantic)),
-        "feature_bytes": feature_bytes(plain, graph, semantic, design),
+        "bound": min(frontend_bound(each, timed) for each in (dense, plain)),
+        "engine_bound": min(engine_bound(each, timed) for each in (dense, plain)),
+        "feature_bytes": feature_bytes(edge_sets(plain, graph, semantic), design),
     }
 
 
@@ -133,56 +134,57 @@ def milliseconds(bound: BoundProgram, on: Machine) -> float:
     return simulate(bound.words, expected_log(bound), on).milliseconds
 
 
-def bound_milliseconds(bound: BoundProgram, on: Machine) -> float:
-    """What no order, overlap or buffer can beat with this program's work on these engines.
+def frontend_bound(bound: BoundProgram, on: Machine) -> float:
+    """Modelled time that no frontend can beat with this program on these engines.
 
-    The busiest engine's loops, AGG's without any tag or schedule to look at; or at the DRAM's rate all bytes but
-    those that AGG reads of features, scores and partials.
+    AGG adds a beat a cycle wherever it comes from, and waits for nothing that it reads: rows, scores, ids or records.
     """
     log = expected_log(bound)
+    for name in ("read_bytes", "read_bursts", "misses"):
+        log[name][log["engine"] == isa().engine("agg").id] = 0
+    return simulate(bound.words, log, on).milliseconds
+
+
+def engine_bound(bound: BoundProgram, on: Machine) -> float:
+    """Modelled time that no order of instructions can beat either: the busiest engine's loops, or DRAM without AGG."""
+    log = expected_log(bound)
     busy = max(float(log["cycles"][log["engine"] == engine.id].sum()) for engine in isa().engines)
-    gathered = log["read_bytes"][log["engine"] == isa().engine("agg").id][:, 0].sum()
+    gathered = log["read_bytes"][log["engine"] == isa().engine("agg").id].sum()
     moved = float(log["read_bytes"].sum() + log["write_bytes"].sum() - gathered)
     return max(busy, moved / on.dram_rate) / (1e3 * on.clock_mhz)
 
 
-def edge_sets(bound: BoundProgram, graph: HeteroGraph, semantic: Any) -> Iterator[tuple[str, Sides]]:
-    """The graphs that AGG sums over, each once."""
+def edge_sets(bound: BoundProgram, graph: HeteroGraph, semantic: SemanticGraphs) -> Iterator[Sides]:
+    """The graphs that AGG sums over, each once, those without edges left out."""
     program = bound.program
     arrays = graph_arrays(program, graph, semantic)
     for edges in program.edges:
-        if edges.of_graph:
+        if edges.of_graph and len(arrays.edges[edges.name].sources):
             found = arrays.edges[edges.name]
             rows = np.repeat(np.arange(len(found.indptr) - 1), np.diff(found.indptr))
             sources = bound.counts[edges.source_type]
-            yield edges.name, both_sides(adjacency(np.asarray(found.sources), rows, sources, len(found.indptr) - 1))
+            yield both_sides(adjacency(np.asarray(found.sources), rows, sources, len(found.indptr) - 1))
 
 
-def feature_bytes(
-    bound: BoundProgram, graph: HeteroGraph, semantic: Any, design: Design
-) -> dict[str, dict[str, float]]:
+def feature_bytes(graphs: Iterable[Sides], design: Design) -> dict[str, dict[str, float]]:
     """Bytes of vectors that a pass over all edge sets moves, by slots of the buffer, in each way.
 
     *tags*: destinations by id and a direct-mapped buffer of features, results written once. *ordered*: the replay of
     the order that the chooser takes for 100 passes, or tags where these move less. *bound*: of any order.
     """
     board = read_board(design.board)
-    found: dict[str, dict[str, float]] = {}
-    for slots in SLOTS:
-        moved = {"tags": 0.0, "ordered": 0.0, "bound": 0.0}
-        for _, sides in edge_sets(bound, graph, semantic):
-            if not sides.edges:
-                continue
-            results = sides.active_destinations * _WIDTHS.result
+    found = {str(slots): {"tags": 0.0, "ordered": 0.0, "bound": 0.0} for slots in SLOTS}
+    for sides in graphs:
+        restructurer = Restructurer(sides)
+        results = sides.active_destinations * _WIDTHS.result
+        for slots in SLOTS:
             tags = direct_mapped_misses(sides.by_destination.ids, slots, design.geometry) * _WIDTHS.feature + results
-            restructurer = Restructurer(sides)
             price = Price(slots, _WIDTHS, _PASSES, board.dram_bytes_per_second, board.cpu_ratio)
-            candidate = restructurer.choose(price).candidate
-            ordered = replay(restructurer.make(candidate), sides).bytes(_WIDTHS)
+            schedule = restructurer.make(restructurer.choose(price).candidate)
+            moved = found[str(slots)]
             moved["tags"] += tags
-            moved["ordered"] += min(tags, ordered)
+            moved["ordered"] += min(tags, replay(schedule, sides).bytes(_WIDTHS))
             moved["bound"] += lower_bound(sides, slots) * _WIDTHS.feature
-        found[str(slots)] = moved
     return found
 
 

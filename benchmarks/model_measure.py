@@ -5,8 +5,9 @@
 host memory, on both sides. *With SGB*: nothing but the graph and the program is there. The overlay's side builds the
 semantic graphs by SGB, reads them back, binds features and edges, loads and runs; onnxruntime's side builds the same
 graphs with scipy, each in the order of products that is fastest for it, and takes their edges to its inputs. Metapath
-means that are a model's inputs are computed with scipy on its side; on the overlay the program computes them. A model
-that reads neither has no semantic graphs to build: there both columns are the same measurement.
+means that are a model's inputs are computed with scipy on its side; on the overlay the program computes them relation
+by relation, and binds the relations. A model that reads neither has no semantic graphs to build: there both columns
+are the same measurement.
 """
 
 import argparse

@@ -13,11 +13,22 @@ from hetfab.cli.output import Result, common_options, print_next, print_table, p
 if TYPE_CHECKING:
     from hetfab.hls.build.bitstream.configuration import BuildConfiguration
     from hetfab.hls.build.bitstream.pipeline import Progress
+    from hetfab.overlay.program import Program
 
 _STEPS = ("sources", "synthesis", "ip", "resources", "block-design", "bitstream", "timing", "package")
 
 
 @click.command()
+@click.argument("model", required=False, type=click.Path(path_type=Path))
+@click.option(
+    "--flow",
+    type=click.Choice(["overlay", "dataflow"]),
+    default="overlay",
+    show_default=True,
+    help="A programmable overlay, or an accelerator with the weights of the quantized MODEL.",
+)
+@click.option("--graph", type=click.Path(path_type=Path), help="Graph to plan an accelerator for.")
+@click.option("--emulated", is_flag=True, help="Write the package of the emulated overlay; run no tool.")
 @click.option("--design", type=click.Path(path_type=Path), help="Design file.")
 @click.option("--board", help="Board whose default design is built, where there is no --design.")
 @click.option(
@@ -31,6 +42,10 @@ _STEPS = ("sources", "synthesis", "ip", "resources", "block-design", "bitstream"
 @click.option("--host", metavar="USER@MACHINE", help="Machine with the tools, reached by ssh.")
 @common_options
 def command(
+    model: Path | None,
+    flow: str,
+    graph: Path | None,
+    emulated: bool,
     design: Path | None,
     board: str | None,
     output: Path | None,
@@ -41,22 +56,108 @@ def command(
     jobs: int,
     host: str | None,
 ) -> Result:
-    """Build the bitstream of a design with Vitis HLS and Vivado."""
+    """Build the bitstream of a design, or of an accelerator for MODEL, with Vitis HLS and Vivado."""
     from hetfab.hls.build.bitstream.configuration import BuildConfiguration
     from hetfab.overlay.board import read_board
     from hetfab.overlay.design import default_design, read_design
 
+    dataflow = flow == "dataflow"
+    if dataflow and (model is None or board is None or design is not None):
+        raise click.UsageError("--flow dataflow takes a quantized MODEL and a --board.")
+    if not dataflow and (model is not None or graph is not None):
+        raise click.UsageError("MODEL and --graph are for --flow dataflow.")
     if (design is None) == (board is None):
         raise click.UsageError("Give one of --design and --board.")
     if first and last and _STEPS.index(first) > _STEPS.index(last):
         raise click.UsageError(f"--from {first} comes after --to {last}.")
     if board is not None:
         read_board(board)
-    chosen = read_design(design) if design is not None else default_design(board or "")
+    program = None if model is None else _accelerator(model, graph, board or "")
+    if program is not None:
+        chosen = program.design
+    else:
+        chosen = read_design(design) if design is not None else default_design(board or "")
     configuration = BuildConfiguration(chosen, output or Path("build") / chosen.name, version, jobs, host)
+    made = {} if program is None else _write_program(program, configuration.folder)
+    if emulated:
+        return made | _emulated(configuration)
     if dry_run:
-        return _dry(configuration)
-    return _whole(configuration, first, last)
+        return made | _dry(configuration)
+    return made | _whole(configuration, first, last)
+
+
+def _accelerator(model: Path, graph: Path | None, board: str) -> "Program":
+    """The program for an accelerator of a model, whose design is the accelerator's."""
+    from hetfab.driver.graph.facts import known_graph
+    from hetfab.driver.graph.formats import read_graph
+    from hetfab.driver.graph.model_inputs import model_bindings
+    from hetfab.overlay.compiler.dataflow import compile_dataflow
+    from hetfab.overlay.compiler.lowering import lower
+    from hetfab.overlay.compiler.model_plan import plan_model
+    from hetfab.overlay.costs.resources import check_fits
+    from hetfab.overlay.design import default_design
+    from hetfab.overlay.model.bound_model import BoundModel
+    from hetfab.overlay.model.reader import read_model
+
+    read, opened = read_model(model), None if graph is None else read_graph(graph)
+    bound = BoundModel(read, model_bindings(read, opened))
+    lowered = None
+    if opened is not None:
+        layers = lower(read, bound.bindings)
+        lowered = plan_model(layers, default_design(board), known_graph(opened, None, layers)).lowered
+    program = compile_dataflow(bound, board, name=model.name, lowered=lowered)
+    check_fits(program.design)
+    return program
+
+
+def _write_program(program: "Program", folder: Path) -> Result:
+    """Writes an accelerator's program and design into its build's folder, and prints its stages."""
+    from hetfab.hls.build.bitstream.steps import write_text
+    from hetfab.overlay.costs.resources import resource_rows
+    from hetfab.overlay.files import make_folder
+    from hetfab.overlay.program import write_program
+
+    design = program.design
+    make_folder(folder)
+    target = folder / f"{design.name}.hfp"
+    write_program(target, program)
+    write_text(folder / "design.json", json.dumps(design.as_dict(), indent=1, sort_keys=True) + "\n")
+    columns = ["stage", "in", "out", "weight bits", "bytes", "on DSPs", "on LUTs", "cycles for two rows (modelled)"]
+    rows = [
+        [
+            each.name,
+            each.inputs,
+            each.outputs,
+            "-".join(map(str, sorted({min(each.weight_bits), max(each.weight_bits)}))),
+            each.weight_bytes,
+            each.on_dsps,
+            each.outputs - each.on_dsps,
+            each.multiply_cycles,
+        ]
+        for each in design.stages
+    ]
+    print_table(columns, rows)
+    resources = resource_rows(design)
+    print_table(["resource", "modelled need", f"on the board {design.board}"], resources)
+    click.echo(f"program for it in {target}")
+    return {
+        "program": str(target),
+        "stages": [dict(zip(("name", "inputs", "outputs"), row, strict=False)) for row in rows],
+        "resources": {name: {"modelled": need, "board": there} for name, need, there in resources},
+    }
+
+
+def _emulated(configuration: "BuildConfiguration") -> Result:
+    from hetfab.driver.package import write_emulated_package
+    from hetfab.overlay.costs.resources import check_fits
+    from hetfab.overlay.files import make_folder
+
+    check_fits(configuration.design)
+    package = write_emulated_package(
+        make_folder(configuration.folder / configuration.places.overlays), configuration.design
+    )
+    click.echo(f"package of the emulated overlay in {package.bit.parent}")
+    return {"output": str(configuration.folder), "package": str(package.bit.parent)}
 
 
 def _dry(configuration: "BuildConfiguration") -> Result:

@@ -12,6 +12,7 @@ from hetfab.cli.output import Result, common_options, print_next, print_table
 from hetfab.overlay.errors import counted
 
 if TYPE_CHECKING:
+    from hetfab.driver.flows import FlowEstimate
     from hetfab.driver.graph.heterograph import HeteroGraph
     from hetfab.overlay.compiler.model_plan import ModelPlan
     from hetfab.overlay.model.binding import Binding
@@ -23,9 +24,11 @@ if TYPE_CHECKING:
 @click.option("--graph", type=click.Path(path_type=Path), help="Graph that completes the meaning of the inputs.")
 @click.option("--bind", type=click.Path(path_type=Path), help="JSON file with the meaning of inputs.")
 @click.option("--design", type=click.Path(path_type=Path), help="Design to plan for; the PYNQ-Z2 default without it.")
+@click.option("--flows", is_flag=True, help="Compare both flows of `hetfab build` on every board (modelled).")
 @common_options
-def command(model: Path, graph: Path | None, bind: Path | None, design: Path | None) -> Result:
+def command(model: Path, graph: Path | None, bind: Path | None, design: Path | None, flows: bool) -> Result:
     """Show the layers of MODEL and what its inputs mean."""
+    from hetfab.driver.flows import compare_flows
     from hetfab.driver.graph.formats import read_graph
     from hetfab.driver.graph.model_inputs import open_model
     from hetfab.overlay.model.binding import read_bindings
@@ -33,9 +36,12 @@ def command(model: Path, graph: Path | None, bind: Path | None, design: Path | N
     from hetfab.overlay.model.inspection import inspect_model
     from hetfab.overlay.model.reader import bindings_of, read_model
 
+    if flows and graph is None:
+        raise click.UsageError("--flows needs the --graph that runs are timed on.")
     overrides = None if bind is None else read_bindings(bind)
     bindings: Mapping[str, Binding]
     plan: ModelPlan | None = None
+    estimates: list[FlowEstimate] = []
     if graph is None:
         read = read_model(model)
         bindings = bindings_of(read, overrides)
@@ -47,6 +53,7 @@ def command(model: Path, graph: Path | None, bind: Path | None, design: Path | N
         found = inspect_model(opened.model, bindings)
         if found.quantized and not found.refused and not takes_samples(bindings):
             plan = _plan(opened, table, design)
+            estimates = compare_flows(opened, table) if flows else []
     click.echo(f"{model}: opset {found.opset}, {'quantized' if found.quantized else 'float'} model")
     print_table(["input", "shape", "meaning"], [[i.name, i.shape, i.meaning] for i in found.inputs])
     if found.layers:
@@ -67,6 +74,7 @@ def command(model: Path, graph: Path | None, bind: Path | None, design: Path | N
     for headings, lines in [] if plan is None else plan.tables():
         click.echo()
         print_table(headings, lines)
+    _print_flows(estimates)
     for name, count in found.tables.items():
         click.echo(f"transductive: the learned table '{name}' fixes the number of nodes of its type to {count:,}")
     if found.refused:
@@ -78,7 +86,26 @@ def command(model: Path, graph: Path | None, bind: Path | None, design: Path | N
         print_next(f"hetfab quantize {model} {source} -o {model.with_suffix('.q.onnx').name}")
     else:
         print_next(f"hetfab compile {model} -o {model.name.removesuffix('.onnx').removesuffix('.q')}.hfp")
-    return asdict(found) | {"plan": None if plan is None else plan.as_dict()}
+    timed = {"flows": [asdict(each) for each in estimates]} if flows else {}
+    return asdict(found) | {"plan": None if plan is None else plan.as_dict()} | timed
+
+
+def _print_flows(estimates: "list[FlowEstimate]") -> None:
+    from hetfab.driver.flows import faster
+
+    if not estimates:
+        return
+    rows = [
+        [
+            each.board,
+            each.flow,
+            "-" if each.milliseconds is None else f"{each.milliseconds:.3f} ms",
+            "faster" if faster(estimates, each.board) == each.flow else each.reason,
+        ]
+        for each in estimates
+    ]
+    click.echo()
+    print_table(["board", "flow", "a run, modelled", ""], rows)
 
 
 def _plan(opened: "BoundModel", graph: "HeteroGraph", design: Path | None) -> "ModelPlan":

@@ -30,7 +30,8 @@ def command(
     if paths:
         report = lint(paths, house=house, include=include, defines=define)
     else:
-        report = lint_kernels((default_design() if design is None else read_design(design)).geometry)
+        chosen = default_design() if design is None else read_design(design)
+        report = lint_kernels(chosen.geometry, chosen.stages)
     report.check()
     click.echo(
         f"{counted(report.sources, 'file')} with {counted(report.functions, 'function')} "

@@ -43,6 +43,7 @@ class Entry:
 #: Every command, in the order in which a user meets them.
 COMMANDS: dict[str, Entry] = {
     "graph": Entry("hetfab.cli.graph", "Show what a graph holds; convert or draw it."),
+    "lift": Entry("hetfab.cli.lift", "Turn a PyTorch Geometric export into graph operators."),
     "inspect": Entry("hetfab.cli.inspect", "Show a model's layers and what its inputs mean."),
     "quantize": Entry("hetfab.cli.quantize", "Turn a float model into an integer one."),
     "convert": Entry("hetfab.cli.convert", "Read a model quantized elsewhere, or write one for plain runtimes."),

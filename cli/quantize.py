@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
+from hetfab.cli.automatic_bits import Report, check_asked, quantize_automatically
 from hetfab.cli.output import Result, common_options, print_next, print_table, progress
 from hetfab.overlay.errors import counted
 from hetfab.quantize.widths import OFFERED, Widths
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
     from hetfab.quantize.ranges import ActivationRange
 
+AUTO = "auto"
+
 
 @click.command()
 @click.argument("model", type=click.Path(path_type=Path))
@@ -24,11 +27,17 @@ if TYPE_CHECKING:
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The quantized model.")
 @click.option(
     "--bits",
-    type=click.Choice(list(OFFERED)),
+    type=click.Choice([*OFFERED, AUTO]),
     default=next(iter(OFFERED)),
     show_default=True,
-    help="Bits of weights and of activations; 1-bit weights are -1 or +1.",
+    help="Bits of weights and of activations; 1-bit weights are -1 or +1; auto chooses them for each layer.",
 )
+@click.option("--max-drop", type=click.FloatRange(min=0), metavar="POINTS", help="Most points of accuracy to lose.")
+@click.option("--latency", type=click.FloatRange(min=0, min_open=True), metavar="MS", help="Longest modelled time.")
+@click.option(
+    "--design", type=click.Path(path_type=Path), help="Design to time on; the one that compile takes if none."
+)
+@click.option("--picture", type=click.Path(path_type=Path), help="Draw widths and the curve (.svg, .png or .pdf).")
 @click.option("--first-last", type=click.Choice(list(OFFERED)), help="The same of first and last layers on samples.")
 @click.option("--bind", type=click.Path(path_type=Path), help="JSON file with the meaning of inputs.")
 @common_options
@@ -38,6 +47,10 @@ def command(
     samples: Path | None,
     output: Path,
     bits: str,
+    max_drop: float | None,
+    latency: float | None,
+    design: Path | None,
+    picture: Path | None,
     first_last: str | None,
     bind: Path | None,
 ) -> Result:
@@ -51,12 +64,18 @@ def command(
     if graph is not None and first_last is not None:
         raise click.UsageError("--first-last is for networks on samples.")
     if graph is not None:
-        return _on_graph(model, graph, output, OFFERED[bits], bind)
+        report = Report(latency, max_drop, design, picture)
+        return _on_graph(model, graph, output, OFFERED.get(bits), bind, report)
     assert samples is not None
+    if bits == AUTO or any(option is not None for option in (max_drop, latency, design, picture)):
+        raise click.UsageError("auto, --max-drop, --latency, --design and --picture are for models on graphs.")
     return _on_samples(model, samples, output, OFFERED[bits], OFFERED[first_last or bits], bind)
 
 
-def _on_graph(model: Path, graph: Path, output: Path, widths: Widths, bind: Path | None) -> Result:
+def _on_graph(
+    model: Path, graph: Path, output: Path, widths: Widths | None, bind: Path | None, report: Report
+) -> Result:
+    """``widths`` is None where they are chosen."""
     from hetfab.driver.graph.formats import graph_files, read_graph
     from hetfab.driver.graph.model_inputs import open_model, with_hops
     from hetfab.driver.scores import model_scores
@@ -65,15 +84,24 @@ def _on_graph(model: Path, graph: Path, output: Path, widths: Widths, bind: Path
     from hetfab.quantize.methods import CRITERIA
     from hetfab.quantize.post_training import quantize
 
-    check_outputs({"--output": output}, {"MODEL": model, "--graph": graph_files(graph), "--bind": bind})
+    check_outputs(
+        {"--output": output, "--picture": report.picture},
+        {"MODEL": model, "--graph": graph_files(graph), "--bind": bind, "--design": report.design},
+    )
+    design = report.read_design()
     read = read_graph(graph)
     opened = open_model(model, read, None if bind is None else read_bindings(bind))
+    if widths is None:
+        found = quantize_automatically(opened, read, design, report, output, _write)
+        _print_compile(output, graph)
+        return found
     with progress("quantize", len(CRITERIA) + 3) as advance:
         result = quantize(with_hops(opened, read), widths=widths, progress=lambda step: advance(1))
         scores = {}
         for name, scored in (("float", opened), ("quantized", result)):
             scores[name] = model_scores(scored, read)
             advance(1)
+    asked = check_asked(result, opened, read, design, report)
     _write(output, result.model)
     _print_criteria(result.divergences, result.criterion)
     rows = [[f"{name} model", s.micro, s.macro, f"{s.part} nodes"] for name, s in scores.items() if s is not None]
@@ -83,7 +111,7 @@ def _on_graph(model: Path, graph: Path, output: Path, widths: Widths, bind: Path
         f"{counted(len(result.ranges), 'tensor')} in {result.widths.activations} bits, weights in "
         f"{counted(result.widths.weights, 'bit')} with a scale per output channel"
     )
-    print_next(f"hetfab compile {output} --graph {graph} -o {output.name.removesuffix('.onnx').removesuffix('.q')}.hfp")
+    _print_compile(output, graph)
     return {
         "output": str(output),
         "bits": str(result.widths),
@@ -92,6 +120,7 @@ def _on_graph(model: Path, graph: Path, output: Path, widths: Widths, bind: Path
         **{f"{name}_micro_f1": None if score is None else score.micro for name, score in scores.items()},
         **{f"{name}_macro_f1": None if score is None else score.macro for name, score in scores.items()},
         "ranges": _ranges(result.ranges),
+        **asked,
     }
 
 
@@ -131,6 +160,10 @@ def _on_samples(model: Path, samples: Path, output: Path, widths: Widths, edges:
         "may_round": list(result.may_round),
         "ranges": _ranges(result.ranges),
     }
+
+
+def _print_compile(output: Path, graph: Path) -> None:
+    print_next(f"hetfab compile {output} --graph {graph} -o {output.name.removesuffix('.onnx').removesuffix('.q')}.hfp")
 
 
 def _write(output: Path, model: "onnx.ModelProto") -> None:

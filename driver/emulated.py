@@ -45,7 +45,8 @@ class EmulatedOverlay:
     """
 
     def __init__(self, design: Design, memory: DeviceMemory, *, seed: int = 0, check_order: bool = True) -> None:
-        self._emulator = Emulator(build_emulator(design.geometry), design.geometry)
+        library = build_emulator(design.geometry, stages=design.stages)
+        self._emulator = Emulator(library, design.geometry, design.stages)
         self._emulator.check_order(check_order)
         self._memory = memory
         self._seed = seed

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from hetfab.driver.graph.heterograph import HeteroGraph
 
 if TYPE_CHECKING:
-    from hetfab.overlay.model.bound_model import BoundModel  # A board has no onnx.
+    from hetfab.overlay.model.bound_model import BoundModel, Evaluation  # A board has no onnx.
 
 Logits: TypeAlias = npt.NDArray[np.floating[Any]]
 
@@ -74,6 +74,50 @@ def agreement(first: Logits, second: Logits, *, multilabel: bool) -> float:
     """Share of nodes with equal predictions; where multilabel, all labels of a node must be equal."""
     equal = predictions(first, multilabel=multilabel) == predictions(second, multilabel=multilabel)
     return float(np.mean(equal.all(axis=1) if multilabel else equal)) if len(equal) else 1.0
+
+
+@dataclass(frozen=True)
+class Loss:
+    """How accuracy is counted: against labels where nodes have them, else against the float model's predictions.
+
+    Attributes:
+        reference: Logits of the float model, [N, C].
+        labels: Of the same nodes, int64 [N] or bool [N, C]; None without.
+        multilabel: Whether each class is a decision of its own.
+    """
+
+    reference: Logits
+    labels: npt.NDArray[Any] | None
+    multilabel: bool
+
+    @classmethod
+    def on_validation(cls, graph: HeteroGraph, reference: Logits, given: "Evaluation") -> "Loss":
+        """On the validation nodes; labels count only where there are such nodes, so that none of others is read."""
+        labels = graph.labels.get(graph.target or "")
+        if given.rows is None:
+            return cls(reference, None, given.multilabel)
+        classes = 0 if labels is None else labels.shape[1] if labels.ndim == 2 else int(labels.max(initial=-1)) + 1
+        fits = labels is not None and reference.shape == (len(labels), classes)
+        rows = labels[given.rows] if labels is not None and fits else None
+        if rows is not None and rows.ndim == 1 and (rows < 0).any():
+            rows = None
+        return cls(reference[given.rows], rows, given.multilabel)
+
+    @property
+    def of(self) -> str:
+        """What it counts, in words."""
+        return "predictions that change" if self.labels is None else "micro F1 on validation nodes"
+
+    def points(self, found: Logits) -> float:
+        """Points that other logits of the same nodes lose: of micro F1, or of equal predictions."""
+        if self.labels is None:
+            return 100.0 * (1.0 - agreement(self.reference, found, multilabel=self.multilabel))
+        truth = _one_hot(self.labels, found.shape[1])
+        scores = [
+            _f1(truth, _one_hot(predictions(each, multilabel=self.multilabel), found.shape[1]))[0]
+            for each in (self.reference, found)
+        ]
+        return 100.0 * (scores[0] - scores[1])
 
 
 def _one_hot(labels: npt.NDArray[Any], classes: int) -> npt.NDArray[np.bool_]:

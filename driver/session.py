@@ -81,7 +81,7 @@ class Session:
     def __init__(self, transport: Transport, design: Design) -> None:
         self.transport = transport
         self._design = design
-        self._geometry_hash = design.geometry.hash()[:16]
+        self._geometry_hash = design.identity
         self._run_empty_program()
         self.check_identity()
 
@@ -289,6 +289,7 @@ def check_geometry(compiled: Design, chosen: Design) -> None:
         GeometryMismatchError: Names the parameters that differ.
     """
     if compiled.geometry == chosen.geometry:
+        _check_stages(compiled, chosen)
         return
     pairs = {
         field.name: (getattr(compiled.geometry, field.name), getattr(chosen.geometry, field.name))
@@ -309,3 +310,13 @@ def check_geometry(compiled: Design, chosen: Design) -> None:
         "equal geometries",
         "compile the model with the overlay's design (`hetfab compile --design`)",
     )
+
+
+def _check_stages(compiled: Design, chosen: Design) -> None:
+    if compiled.identity != chosen.identity:
+        raise GeometryMismatchError(
+            f"the program was compiled for the fixed weights {compiled.identity} of '{compiled.name}', the overlay has "
+            + (f"{chosen.identity} of '{chosen.name}'" if chosen.stages else "none"),
+            "an accelerator with the weights of the program's model",
+            "use the program and the package that one `hetfab build --flow dataflow` made",
+        )

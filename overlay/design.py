@@ -9,10 +9,12 @@ import dataclasses
 import functools
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hetfab.overlay.dense_stages import Stage, stage_from_dict
 from hetfab.overlay.errors import DesignInvalidError, why_unreadable
 from hetfab.overlay.isa.spec import evaluate, isa
 
@@ -176,6 +178,7 @@ class Design:
         origin: How it was chosen.
         elements: Form of the processing elements: ``mapped`` by hand or ``plain`` (docs/area.md).
         geometry: What programs depend on.
+        stages: Dense stages with fixed weights, of an accelerator for one model; empty for an overlay.
     """
 
     name: str
@@ -184,6 +187,7 @@ class Design:
     origin: str
     elements: str
     geometry: Geometry
+    stages: tuple[Stage, ...] = ()
 
     def hash(self) -> str:
         """SHA-256 of the canonical JSON, in hexadecimal."""
@@ -191,7 +195,21 @@ class Design:
 
     def as_dict(self) -> dict[str, Any]:
         """The content of a design file."""
-        return dataclasses.asdict(self)
+        table = dataclasses.asdict(self)
+        del table["stages"]
+        return table | {"stages": [stage.as_dict() for stage in self.stages]} if self.stages else table
+
+    @property
+    def identity(self) -> str:
+        """What an overlay of the design shows in its registers."""
+        return identity_of(self.geometry, self.stages)
+
+
+def identity_of(geometry: Geometry, stages: Sequence[Stage] = ()) -> str:
+    """The first 64 bits of a geometry's hash, or where there are fixed weights of theirs too, in hexadecimal."""
+    if not stages:
+        return geometry.hash()[:16]
+    return _hash({"geometry": geometry.hash(), "stages": [stage.as_dict() for stage in stages]})[:16]
 
 
 def default_design(name: str = DEFAULT_DESIGN) -> Design:
@@ -232,7 +250,7 @@ def design_from_dict(table: Any, source: str) -> Design:
     if not isinstance(table, dict) or not isinstance(geometry, dict):
         keys = "a JSON object with the keys " + _names(design_names)
         raise _invalid(source, "it has no object 'geometry'", keys)
-    for found, expected in ((set(table), design_names), (set(geometry), geometry_names)):
+    for found, expected in ((set(table) | {"stages"}, design_names), (set(geometry), geometry_names)):
         if found != expected:
             parts = [f"missing: {_names(expected - found)}"] if expected - found else []
             parts += [f"unknown: {_names(found - expected)}"] if found - expected else []
@@ -254,7 +272,15 @@ def design_from_dict(table: Any, source: str) -> Design:
         origin=table["origin"],
         elements=table["elements"],
         geometry=Geometry(**{**geometry, "engines": tuple(geometry["engines"])}),
+        stages=_stages(table.get("stages", []), source),
     )
+
+
+def _stages(entries: Any, source: str) -> tuple[Stage, ...]:
+    try:
+        return tuple(stage_from_dict(entry) for entry in entries)
+    except (TypeError, ValueError) as error:
+        raise _invalid(source, f"a stage is damaged: {error}", "stages as `hetfab build` writes them") from error
 
 
 def _check_text(name: str, value: Any, source: str) -> None:

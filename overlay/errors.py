@@ -299,6 +299,12 @@ class DesignTooLargeError(InputError):
     code = "design-too-large"
 
 
+class Hls4mlRefusedError(InputError):
+    """A model that hls4ml would compute wrongly, or a layer that ``HeteroDense`` cannot be."""
+
+    code = "hls4ml-refused"
+
+
 class SplitInvalidError(InputError):
     """The output channels of layers cannot be split between the two cores as asked."""
 

@@ -234,12 +234,14 @@ class Edges:
         parts: Of features: how many parts there are.
         weighted: Whether ids hold weights: of features their values, of a relation those that its ends' degrees give.
         stacked: Whether these are the edges of all ``relations`` among the rows of the stack ``source_type``.
-        self_loops: Of stacked edges: whether each row has one to itself, of a type of its own.
+        self_loops: Whether each row has one to itself: of stacked edges beside the relations', of a type of its own; of
+            a relation in place of those that it has.
         typed: Whether ids hold types: the relation's number, or the part's.
         pattern: How edges follow from the parts of the stack ``source_type``.
         total: Whether rows are summed, where a mean is not taken.
         joined: Whether these are the edges of all ``relations`` into one type, each relation's from its own part of the
             stack ``source_type``.
+        by_destination: Whether weights of a relation count the edges into both ends, not those out of the source.
     """
 
     name: str
@@ -258,6 +260,7 @@ class Edges:
     pattern: EdgePattern = EdgePattern.NONE
     total: bool = False
     joined: bool = False
+    by_destination: bool = False
 
     @property
     def of_graph(self) -> bool:

@@ -17,38 +17,32 @@ from hetfab.quantize.ranges import ActivationRange, Criterion
 from hetfab.quantize.weights import LARGEST_SPREAD, LayerWeights
 
 FloatArray: TypeAlias = npt.NDArray[np.float32]
-#: Range of the values of tensors that share a scale, and whether one of them is signed.
-Chooser: TypeAlias = Callable[[str, FloatArray, bool], ActivationRange]
+#: Range of tensors that share a scale, by the first of them and whether one of them is signed.
+Chooser: TypeAlias = Callable[[str, bool], ActivationRange]
 
 
-def ranges_of(
-    graph: LayerGraph,
-    points: QuantizationPoints,
-    observed: Mapping[str, FloatArray],
-    choose: Chooser,
-) -> dict[str, ActivationRange]:
+def ranges_of(points: QuantizationPoints, unsigned: frozenset[str], choose: Chooser) -> dict[str, ActivationRange]:
     """Ranges of stored tensors.
 
     Args:
-        graph: The layers.
         points: Where tensors become integers.
-        observed: Non-zero values of each tensor.
-        choose: Given the first tensor of a family, the values of all and whether there are negative ones.
+        unsigned: Tensors without negative values.
+        choose: Gives the range of a family.
     """
-    unsigned = _unsigned(graph, points, observed)
     ranges: dict[str, ActivationRange] = {}
     for name in points.stored:
         if name in ranges:
             continue
         family = points.family(name)
-        values = np.concatenate([observed[member] for member in sorted(family)])
-        shared = choose(name, values, not family <= unsigned)
+        shared = choose(name, not family <= unsigned)
         for member in family:
             ranges[member] = ActivationRange(shared.bits, member not in unsigned, shared.exponent)
     return ranges
 
 
-def _unsigned(graph: LayerGraph, points: QuantizationPoints, observed: Mapping[str, FloatArray]) -> frozenset[str]:
+def unsigned_tensors(
+    graph: LayerGraph, points: QuantizationPoints, observed: Mapping[str, FloatArray]
+) -> frozenset[str]:
     """Stored tensors without negative values: what functions made so, inputs and tables, and stacks of such tensors."""
     computed = {layer.output: layer for layer in graph.layers}
     positive = {name for name in points.stored if _is_positive(computed.get(name), observed[name])}
@@ -99,11 +93,12 @@ def with_room(
     rooms = dict(ranges)
     for _ in points.groups:
         for group in points.groups:
-            if group.dense is None:
+            if not group.dense:
                 continue
-            term, rows = group.dense.output, group.dense.input
+            term, rows = group.product, group.dense[0].input
             magnitude = largest[term] if term in largest else float(np.abs(graph.tables[rows]).max(initial=0.0))
-            needed = weights[term].largest_exponent + rooms[rows].exponent - LARGEST_SPREAD + Q8_BITS
+            of_products = [weights[each.output].largest_exponent + rooms[each.input].exponent for each in group.dense]
+            needed = max(of_products) - LARGEST_SPREAD + Q8_BITS
             if magnitude > 0.0:
                 highest = (1 << (TERM_BITS - 1)) - 1
                 needed = max(needed, math.ceil(math.log2(magnitude / highest)) + Q8_BITS)

@@ -7,7 +7,7 @@ of two round nothing (Nagel et al., Data-Free Quantization Through Weight Equali
 section 4.1, with factors of powers of two). An integer tensor has one scale; after this, each channel uses its range.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -59,7 +59,7 @@ def balanced(graph: LayerGraph, magnitudes: Mapping[str, FloatArray]) -> LayerGr
         return np.ones(graph.channels[tensor], np.float32) if found is None else found
 
     producers = {layer.output: layer for layer in graph.layers}
-    layers = tuple(_scaled(layer, factor, producers, graph) for layer in graph.layers)
+    layers = tuple(_scaled(layer, factor, producers) for layer in graph.layers)
     tables = {name: np.asarray(table / factor(name), np.float32) for name, table in graph.tables.items()}
     return replace(graph, layers=layers, tables=tables)
 
@@ -73,7 +73,7 @@ def _factors(ranges: FloatArray) -> FloatArray:
     return np.exp2(np.clip(exponents, -_LARGEST_EXPONENT, 0)).astype(np.float32)
 
 
-def _scaled(layer: Layer, factor, producers: Mapping[str, Layer], graph: LayerGraph) -> Layer:  # type: ignore[no-untyped-def]
+def _scaled(layer: Layer, factor: Callable[[str], FloatArray], producers: Mapping[str, Layer]) -> Layer:
     match layer:
         case Dense() if not _is_identity(layer):
             read = producers.get(layer.input)

@@ -90,11 +90,16 @@ class Options:
         activation_methods: Names of ``ACTIVATION_METHODS``; for each tensor and width the best one is taken.
     """
 
-    weights: tuple[int, ...] = (2, 3, 4, 6, 8)
+    weights: tuple[int, ...] = (2, 3, 4, 5, 6, 8)
     activations: tuple[int, ...] = (2, 3, 4, 5, 6, 8)
     weight_method: str = "alternation"
     wide_method: str = "nearest"
     activation_methods: tuple[str, ...] = ("percentile 99.9", "least square error")
+
+    def measurements(self, studied: Studied) -> int:
+        """Models that are measured at most for one table of changes."""
+        of_activations = len(self.activations) * len(self.activation_methods)
+        return len(studied.layers) * len(self.weights) + len(studied.groups) * of_activations
 
     def weight(self, studied: Studied, layer: str, bits: int) -> WeightChoice:
         """The choice of a layer's weights that has a width."""
@@ -109,11 +114,13 @@ class LayerTimes:
         of_layers: By layer with weights: (bits of weights, whether its input is packed) to milliseconds.
         of_groups: By group of tensors: whether they are packed to milliseconds of what reads them without weights.
         inputs: The group that each layer with weights reads.
+        fixed: Milliseconds of all else.
     """
 
     of_layers: Mapping[str, Mapping[tuple[int, bool], float]]
     of_groups: Mapping[str, Mapping[bool, float]]
     inputs: Mapping[str, str]
+    fixed: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -163,7 +170,7 @@ class BitSearch:
             self.progress("divergence")
             return found
 
-        return self.journal.result(f"divergence {_digest(assignment)}", measure)
+        return self.journal.result(f"divergence {digest(assignment)}", measure)
 
     def assign(self, limits: Mapping[str, float], *, rounds: int = 2, count: int = _MEASURED) -> list[Measured]:
         """Assignments within limits, the nearest to the float model first.
@@ -187,7 +194,7 @@ class BitSearch:
             for solution in solutions:
                 assignment = table.assignment(solution)
                 measured = Measured(assignment, self.divergence(assignment), solution.totals)
-                found.setdefault(_digest(assignment), measured)
+                found.setdefault(digest(assignment), measured)
             around = min(found.values(), key=lambda each: each.divergence).assignment
             if len(found) == known:
                 break
@@ -303,8 +310,8 @@ class Table:
             BYTES: bits * self.studied.layers[name].weight.size / 8,
         }
         if self.times is not None:
-            of_layer = self.times.of_layers.get(name, {})
-            weights[MILLISECONDS] = np.array([of_layer.get((_bits(c), packed), 0.0) for c, packed in options])
+            of_layer, fixed = self.times.of_layers.get(name, {}), self.times.fixed / len(self.weights)
+            weights[MILLISECONDS] = np.array([of_layer.get((_bits(c), p), 0.0) + fixed for c, p in options])
         return Group(name, np.array([self.weights[name][choice] for choice, _ in options]), weights)
 
     def _group(self, name: str) -> Group:
@@ -384,7 +391,7 @@ def _bits(choice: WeightChoice) -> int:
     return choice.bits if isinstance(choice.bits, int) else max(choice.bits)
 
 
-def _digest(assignment: Assignment) -> str:
+def digest(assignment: Assignment) -> str:
     """A name for an assignment."""
     parts = [
         {name: (choice.bits, choice.method) for name, choice in sorted(assignment.weights.items())},

@@ -41,6 +41,7 @@ from hetfab.overlay.model.runtime import Feed
 from hetfab.quantize.points import QuantizationPoints
 from hetfab.quantize.ranges import ActivationRange
 from hetfab.quantize.rewrites import values_of
+from hetfab.quantize.weights import round_bias
 from hetfab.quantize.writer import SCORE_BITS, Numbers
 
 FloatArray: TypeAlias = npt.NDArray[np.float32]
@@ -108,9 +109,10 @@ class Emulation:
     def __post_init__(self) -> None:
         self._layers = {layer.output: layer for layer in self.graph.layers}
         self._summed = {
-            term.output: group.aggregations[0].input
+            term: group.aggregations[0].input
             for group in self.points.groups
-            for term in (*group.aggregations, *((group.dense,) if group.dense else ()))
+            for term in (*(each.output for each in group.aggregations), group.product)
+            if term is not None
         }
 
     def logits(self, numbers: Numbers | None = None) -> FloatArray:
@@ -235,13 +237,14 @@ class _Run:
         weights = self.numbers.weights.get(layer.output)
         numbers = 0 if weights is None else self.home.hold(weights)
         unit = self._unit(layer)
-        parts = (layer.output, numbers, unit, *(key for key, _ in operands))
+        steps = self.numbers.ranges.get(layer.input) if isinstance(layer, Dense) else None
+        parts = (layer.output, numbers, unit, steps, *(key for key, _ in operands))
         return self._result(parts, lambda: _in_steps(self._compute(layer, [values for _, values in operands]), unit))
 
     def _unit(self, layer: Layer) -> float:
         """The step of a sum in Q.8 that a layer is, or is a term of; 0 where there is none."""
-        read = self.home._summed.get(layer.output)
-        return self.numbers.ranges[read].scale / (1 << Q8_BITS) if read in self.numbers.ranges else 0.0
+        chosen = self.numbers.ranges.get(self.home._summed.get(layer.output, ""))
+        return 0.0 if chosen is None else chosen.scale / (1 << Q8_BITS)
 
     def _operands(self, layer: Layer) -> list[tuple[Key, Matrix]]:
         match layer:
@@ -291,6 +294,9 @@ class _Run:
         weights = self.numbers.weights.get(layer.output)
         products = rows @ (layer.weight if weights is None else weights.restored)
         bias = layer.bias if weights is None or weights.bias is None else weights.bias
+        if bias is not None and weights is not None and layer.input in self.numbers.ranges:
+            steps = np.ldexp(weights.scales.astype(np.float64), self.numbers.ranges[layer.input].exponent)
+            bias = np.asarray(round_bias(bias, steps) * steps, dtype=np.float32)
         return np.asarray(products if bias is None else products + bias, dtype=np.float32)
 
     def _aggregated(self, layer: EdgeAggregation, arrays: list[FloatArray]) -> FloatArray:
@@ -355,12 +361,12 @@ def _of_parts(layer: PartMean | Fusion | TokenAttention, arrays: list[FloatArray
     stacked = arrays[0].reshape(layer.parts, -1, arrays[0].shape[1])
     match layer:
         case PartMean():
-            return stacked.mean(axis=1)
+            return np.asarray(stacked.mean(axis=1))
         case Fusion():
-            return np.einsum("mnc,m->nc", stacked, _softmax(arrays[1].reshape(-1)))
+            return np.asarray(np.einsum("mnc,m->nc", stacked, _softmax(arrays[1].reshape(-1))))
     queries, keys = (array.reshape(layer.parts, -1, array.shape[1]) for array in arrays[1:])
     shares = _softmax(np.einsum("mna,kna->nmk", queries, keys))
-    return np.einsum("nmk,knc->mnc", shares, stacked).reshape(arrays[0].shape)
+    return np.asarray(np.einsum("nmk,knc->mnc", shares, stacked).reshape(arrays[0].shape))
 
 
 def _softmax(logits: FloatArray) -> FloatArray:
@@ -388,4 +394,6 @@ def _dense(values: Matrix) -> FloatArray:
 
 
 def _bytes(values: Matrix) -> int:
-    return int(values.data.nbytes + values.indices.nbytes if scipy.sparse.issparse(values) else values.nbytes)
+    return int(
+        values.data.nbytes + values.indices.nbytes if isinstance(values, scipy.sparse.csr_matrix) else values.nbytes
+    )

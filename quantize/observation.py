@@ -53,7 +53,7 @@ def observe(model: onnx.ModelProto, points: QuantizationPoints, output: str, sam
     constants = constants_of(model)
     computed = [name for name in points.observed if name not in given and name not in constants]
     produced = {name for node in model.graph.node for name in node.output}
-    largest = {group.dense.output: 0.0 for group in points.groups if group.dense and group.dense.output in produced}
+    largest = {group.product: 0.0 for group in points.groups if group.product in produced}
     computed += [name for name in largest if name not in computed]
     exposed.graph.output.extend(onnx.ValueInfoProto(name=name) for name in computed if name != output)
     values: dict[str, list[FloatArray]] = {name: [] for name in points.observed}

@@ -68,7 +68,7 @@ def find_points(graph: LayerGraph) -> QuantizationPoints:
     stored = _stored(graph)
     copies = tuple(_joined(_copies(graph, stored)))
     sums = [frozenset(term.input for term in group.aggregations) for group in groups]
-    terms = [{group.dense.output} if group.dense else set() for group in groups]
+    terms = [{group.product} if group.product else set() for group in groups]
     merged = _joined([*copies, *(means | term for means, term in zip(sums, terms, strict=True))])
     families = tuple(family for members in merged if (family := members & set(stored)))
     return QuantizationPoints(

@@ -8,6 +8,7 @@ import numpy as np
 
 from hetfab.overlay.model.layers import (
     Add,
+    Bias,
     Dense,
     EdgeAttention,
     FloatArray,
@@ -18,9 +19,12 @@ from hetfab.overlay.model.layers import (
     PartMean,
     Relu,
     RowNorm,
+    Stack,
     Unary,
     inputs_of,
 )
+from hetfab.overlay.model.sums import biases_of, sum_roots, terms_of
+from hetfab.quantize.head_padding import padded_heads
 
 
 def rewrite(graph: LayerGraph) -> LayerGraph:
@@ -144,11 +148,90 @@ def tables_to_dense_terms(graph: LayerGraph) -> LayerGraph:
     return replace(graph, layers=tuple(layers), channels=channels)
 
 
+def norms_beside_signed_parts(graph: LayerGraph) -> LayerGraph:
+    """Puts a dense layer with the identity between a LayerNorm with ReLU and a stack that has negative parts.
+
+    The parts of a stack share one sign, and the norm takes its ReLU from writing unsigned integers.
+    """
+    producers = {layer.output: layer for layer in graph.layers}
+    positive = {name for name, layer in producers.items() if _never_negative(layer)}
+    copies: dict[str, str] = {}
+    channels, layers = dict(graph.channels), list[Layer]()
+    for layer in graph.layers:
+        if isinstance(layer, Stack) and not positive.issuperset(layer.inputs):
+            for part in layer.inputs:
+                if isinstance(producers.get(part), LayerNorm) and part in positive and part not in copies:
+                    copies[part], channels[f"{part}.part"] = f"{part}.part", channels[part]
+                    layers.append(Dense(copies[part], part, np.eye(channels[part], dtype=np.float32), None))
+            layer = replace(layer, inputs=tuple(copies.get(part, part) for part in layer.inputs))
+        layers.append(layer)
+    return replace(graph, layers=tuple(layers), channels=channels)
+
+
+def _never_negative(layer: Layer) -> bool:
+    return isinstance(layer, Relu) or (isinstance(layer, LayerNorm) and layer.relu)
+
+
+def dense_terms_together(graph: LayerGraph) -> LayerGraph:
+    """Adds the dense terms of a sum to each other first, as one product; a constant joins one of them."""
+    producers = {layer.output: layer for layer in graph.layers}
+    roots = set(sum_roots(graph))
+    layers: list[Layer] = []
+    channels = dict(graph.channels)
+    for layer in graph.layers:
+        made = _regrouped(layer.output, producers) if layer.output in roots else []
+        channels |= {each.output: channels[layer.output] for each in made}
+        layers += made or [layer]
+    return _without_unread(replace(graph, layers=tuple(layers), channels=channels))
+
+
+def _regrouped(root: str, producers: dict[str, Layer]) -> list[Layer]:
+    """The layers in place of the last addition of a sum, none where it can stay as it is."""
+    terms = list(terms_of(root, producers))
+    dense = [layer for term in terms if isinstance(layer := producers[term], Dense)]
+    others = [term for term in terms if not isinstance(producers[term], Dense)]
+    constants = list(biases_of(root, producers))
+    if not dense or not (constants or (len(dense) > 1 and others)):
+        return []
+    made: list[Layer] = []
+    if constants:
+        rows = [each.values for each in constants]
+        added = np.asarray(np.sum(rows if dense[0].bias is None else [*rows, dense[0].bias], axis=0), np.float32)
+        dense[0] = replace(dense[0], output=f"{root}.biased", bias=added)
+        made.append(dense[0])
+    names = [*(layer.output for layer in dense), *others]
+    if len(names) == 1:
+        return [replace(dense[0], output=root)]
+    for number, (total, name) in enumerate(zip(_names(root, len(names)), names[1:], strict=True)):
+        left = names[0] if number == 0 else made[-1].output
+        made.append(Add(total, left, name))
+    return made
+
+
+def _names(root: str, terms: int) -> list[str]:
+    """Names of the sums of the first two terms, the first three and so on; the last is the root."""
+    return [*(f"{root}.sum{number}" for number in range(2, terms)), root]
+
+
+def _without_unread(graph: LayerGraph) -> LayerGraph:
+    """Leaves out additions and products that nothing reads."""
+    layers = list(graph.layers)
+    while True:
+        read = {name for layer in layers for name in inputs_of(layer)} | {graph.output}
+        kept = [layer for layer in layers if layer.output in read or not isinstance(layer, Add | Bias | Dense)]
+        if len(kept) == len(layers):
+            return replace(graph, layers=tuple(layers))
+        layers = kept
+
+
 #: Each takes and gives a graph whose logits predict the same.
 REWRITES: tuple[Callable[[LayerGraph], LayerGraph], ...] = (
     without_last_norm,
     functions_of_tables,
     means_before_products,
     scores_of_inputs,
+    norms_beside_signed_parts,
     tables_to_dense_terms,
+    dense_terms_together,
+    padded_heads,
 )

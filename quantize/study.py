@@ -19,7 +19,7 @@ import numpy.typing as npt
 import onnx
 import scipy.sparse
 
-from hetfab.overlay.errors import AlreadyQuantizedError, CalibrationDataError
+from hetfab.overlay.errors import AlreadyQuantizedError, CalibrationDataError, WidthsUnsupportedError
 from hetfab.overlay.model.binding import Binding
 from hetfab.overlay.model.bound_model import Evaluation, FedModel
 from hetfab.overlay.model.float_writer import write_float
@@ -37,11 +37,13 @@ from hetfab.overlay.model.parser import parse_layers
 from hetfab.overlay.model.reader import is_quantized, opset
 from hetfab.overlay.model.rows import check_aggregations
 from hetfab.overlay.model.runtime import Feed, run_model
-from hetfab.quantize.activation_ranges import inner_ranges, ranges_of, with_room
+from hetfab.overlay.model.sums import is_product, joint_products, terms_of
+from hetfab.quantize.activation_ranges import inner_ranges, ranges_of, unsigned_tensors, with_room
 from hetfab.quantize.assignment import ActivationChoice, Assignment, WeightChoice
 from hetfab.quantize.balance import balanced
 from hetfab.quantize.divergence import divergence
 from hetfab.quantize.emulation import Emulation
+from hetfab.quantize.joint_products import with_one_scale
 from hetfab.quantize.methods import ACTIVATION_METHODS, WEIGHT_METHODS
 from hetfab.quantize.methods.layer_problem import LayerInputs, LayerProblem
 from hetfab.quantize.observation import Observed, check_rows, node_counts, observe
@@ -49,6 +51,7 @@ from hetfab.quantize.points import QuantizationPoints, find_points
 from hetfab.quantize.ranges import ActivationRange, choose, exact_exponent
 from hetfab.quantize.rewrites import rewrite
 from hetfab.quantize.weights import (
+    LARGEST_SIGNIFICANCE,
     LARGEST_SPREAD,
     FloatArray,
     LayerWeights,
@@ -59,8 +62,6 @@ from hetfab.quantize.writer import Numbers, write_model
 
 _Key: TypeAlias = tuple[Hashable, ...]
 _FLOAT32_BITS = 24
-#: Second moments of this many layers' inputs are kept; each takes as much memory as its input has channels, squared.
-_KEPT_INPUTS = 24
 
 
 @dataclass(frozen=True)
@@ -100,8 +101,10 @@ class Study:
     opset: int
     fixed: Mapping[str, npt.NDArray[np.generic]]
     _weights: dict[_Key, LayerWeights] = field(default_factory=dict)
-    _inputs: dict[_Key, LayerInputs] = field(default_factory=dict)
+    _sums: dict[_Key, float] = field(default_factory=dict)
+    _inputs: dict[str, LayerInputs] = field(default_factory=dict)
     _ranges: dict[_Key, ActivationRange] = field(default_factory=dict)
+    _inner_ranges: dict[str, Mapping[str, ActivationRange]] = field(default_factory=dict)
 
     @classmethod
     def open(cls, given: FedModel) -> "Study":
@@ -133,15 +136,17 @@ class Study:
 
     def balanced(self) -> "Study":
         """The same model with a power-of-two factor for each channel of hidden tensors."""
-        stored = [name for name in self.points.stored if name in self.graph.channels and self.exact_bits_of(name) is None]
+        stored = [
+            name for name in self.points.stored if name in self.graph.channels and self.exact_bits_of(name) is None
+        ]
         magnitudes = {
             name: np.max([channel_ranges(each.values(name)) for each in self.emulations], axis=0) for name in stored
         }
         graph = balanced(self.graph, magnitudes)
         model = write_float(graph, self.bindings, {name: np.asarray(v) for name, v in self.fixed.items()}, self.opset)
-        observed = observe(model, self.points, graph.output, list(self.samples))
-        study = Study(graph, self.points, self.bindings, self.evaluation, self.samples, observed, self.opset, self.fixed)
-        return study
+        points = find_points(graph)
+        observed = observe(model, points, graph.output, list(self.samples))
+        return Study(graph, points, self.bindings, self.evaluation, self.samples, observed, self.opset, self.fixed)
 
     @cached_property
     def layers(self) -> dict[str, Dense]:
@@ -188,11 +193,49 @@ class Study:
             activations,
         )
 
+    def with_wide_ends(self, assignment: Assignment, bits: int = 8) -> Assignment:
+        """The assignment with this width for real-valued inputs and for what the last layers write.
+
+        Errors of these reach the logits without anything behind them that evens them out.
+        """
+        computed = {layer.output for layer in self.graph.layers} | set(self.graph.tables)
+        classes = self.graph.channels[self.graph.output]
+        for group, members in self.groups.items():
+            held = self.exact_bits(group)
+            is_input = not computed & set(members) and (held is None or held > assignment.activations[group].bits)
+            if is_input or any(self.graph.channels[name] == classes for name in members):
+                wide = replace(assignment.activations[group], bits=bits)
+                assignment = assignment.with_activations(group, wide)
+        return assignment
+
     def least_bits(self, layer: str, bits: int) -> int:
-        """The width, or 2 for the identity: as it a table joins a sum, and it has zeros, which one bit cannot hold."""
+        """The width, or the fewest bits that a layer can have.
+
+        Zeros need 2: rows and columns that pad heads, and the identity, as which a table joins a sum. Dense terms of
+        one sum have 4: from there on scales are powers of two, which are brought together.
+        """
+        if any(layer in members for members in self.products):
+            return max(bits, POWER_OF_TWO_BITS)
         weight = self.layers[layer].weight
         is_identity = weight.shape[0] == weight.shape[1] and np.array_equal(weight, np.eye(len(weight)))
-        return max(bits, 2) if is_identity else bits
+        is_padded = not (weight.any(axis=0).all() and weight.any(axis=1).all())
+        return max(bits, 2) if is_identity or is_padded else bits
+
+    @cached_property
+    def products(self) -> list[frozenset[str]]:
+        """Dense layers whose products are added as integers."""
+        return joint_products(self.graph)
+
+    def _joint(
+        self, weights: dict[str, LayerWeights], ranges: Mapping[str, ActivationRange]
+    ) -> dict[str, LayerWeights]:
+        """The same, those of dense terms of one sum at one scale."""
+        producers: dict[str, Layer] = {layer.output: layer for layer in self.graph.layers}
+        logits = set(terms_of(self.graph.output, producers)) if is_product(self.graph.output, producers) else set()
+        for members in self.products:
+            terms = tuple(self.layers[name] for name in sorted(members))
+            weights |= with_one_scale(terms, weights, ranges, uniform=bool(logits & members))
+        return weights
 
     def exact_bits(self, group: str) -> int | None:
         """Fewest bits that hold every observed value of a group exactly, 1 for zeros and ones; None above 8."""
@@ -219,29 +262,15 @@ class Study:
 
     def numbers(self, assignment: Assignment) -> Numbers:
         """Ranges, integers and scales for an assignment."""
-        found = ranges_of(self.graph, self.points, self.observed.values, lambda *given: self._range(assignment, *given))
+        found = ranges_of(self.points, self._unsigned, lambda *given: self._range(assignment, *given))
         ranges = found
         for _ in range(2):
-            weights = {name: self._rounded(name, assignment, ranges) for name in self.layers}
+            weights = self._joint({name: self._rounded(name, assignment, ranges) for name in self.layers}, ranges)
             roomy = with_room(dict(found), self.graph, self.points, weights, self.observed.largest)
             if roomy == ranges:
                 break
             ranges = roomy
-        method = ACTIVATION_METHODS[assignment.arguments]
-        return Numbers(ranges, weights, inner_ranges(self.graph, self.points, self.observed.values, method))
-
-    def numbers_of_activations(self, assignment: Assignment) -> Numbers:
-        """Ranges alone; weights stay float."""
-        ranges = ranges_of(
-            self.graph, self.points, self.observed.values, lambda *given: self._range(assignment, *given)
-        )
-        method = ACTIVATION_METHODS[assignment.arguments]
-        return Numbers(ranges, {}, inner_ranges(self.graph, self.points, self.observed.values, method))
-
-    def activation_divergence(self, assignment: Assignment) -> float:
-        """As ``divergence``, with float weights."""
-        numbers = self.numbers_of_activations(assignment)
-        return self._divergence([emulation.logits(numbers) for emulation in self.emulations])
+        return Numbers(ranges, weights, self._inner(assignment.arguments))
 
     def logits(self, assignment: Assignment) -> list[FloatArray]:
         """Logits of each feed, as ``Emulation`` computes them."""
@@ -304,35 +333,60 @@ class Study:
             return float(rows.size * layer.parts)
         return float(rows.size)
 
-    def _range(self, assignment: Assignment, name: str, values: FloatArray, signed: bool) -> ActivationRange:
-        group = next(group for group, members in self.groups.items() if name in members)
+    def _inner(self, method: str) -> Mapping[str, ActivationRange]:
+        """Ranges of what functions and norms read."""
+        if method not in self._inner_ranges:
+            criterion = ACTIVATION_METHODS[method]
+            self._inner_ranges[method] = inner_ranges(self.graph, self.points, self.observed.values, criterion)
+        return self._inner_ranges[method]
+
+    @cached_property
+    def _unsigned(self) -> frozenset[str]:
+        return unsigned_tensors(self.graph, self.points, self.observed.values)
+
+    def _range(self, assignment: Assignment, group: str, signed: bool) -> ActivationRange:
         choice = assignment.activations[group]
         if choice.exponent is not None:
             return ActivationRange(choice.bits, signed, choice.exponent)
         key = (group, choice, signed)
         if key not in self._ranges:
+            values = np.concatenate([self.observed.values[name] for name in sorted(self.groups[group])])
             self._ranges[key] = choose(values, ACTIVATION_METHODS[choice.method], bits=choice.bits, signed=signed)
         return self._ranges[key]
 
     def _rounded(self, name: str, assignment: Assignment, ranges: Mapping[str, ActivationRange]) -> LayerWeights:
-        layer, choice = self.layers[name], assignment.weights[name]
-        read = ranges[layer.input]
-        key = (name, choice, read)
-        if key not in self._weights:
-            self._weights[key] = rounded_layer(layer, choice, self._inputs_of(layer, ranges), read.scale, self.graph)
-        return self._weights[key]
+        """A layer's weights, whose products float32 adds without rounding, as onnxruntime does.
 
-    def _inputs_of(self, layer: Dense, ranges: Mapping[str, ActivationRange]) -> LayerInputs:
-        """What a layer reads: values of the float model, rounded; exact ones are the same at every width."""
-        bits = self.exact_bits_of(layer.input)
-        exact = bits is not None and bits <= ranges[layer.input].bits
-        key = (layer.input, None if exact else ranges[layer.input])
-        if key not in self._inputs:
-            while len(self._inputs) >= _KEPT_INPUTS:
-                self._inputs.pop(next(iter(self._inputs)))
-            own = Numbers({name: ranges[name] for name in self.points.copies_of(layer.input)}, {})
-            self._inputs[key] = LayerInputs(tuple(each.rows(layer.input, own) for each in self.emulations))
-        return self._inputs[key]
+        A sum is a whole number times a free scale's multiplier, and float32 holds 24 bits; one of them is left for
+        inputs other than those observed. Multipliers are shortened until that holds on the calibration feeds.
+        """
+        layer, choice = self.layers[name], assignment.weights[name]
+        inputs, scale, significance = self._inputs_of(layer), ranges[layer.input].scale, LARGEST_SIGNIFICANCE
+        while True:
+            key = (name, choice, significance)
+            if key not in self._weights:
+                shared = name == self.graph.output
+                self._weights[key] = rounded_layer(
+                    layer, choice, inputs, shared_scale=shared, significance=significance
+                )
+                self._sums[key] = inputs.largest_sum(_free_part(self._weights[key]))
+            found = self._weights[key]
+            free = [part for part in found.parts if part.bits < POWER_OF_TWO_BITS]
+            if not free or significance == 1:
+                return found
+            sums = self._sums[key] / scale
+            if layer.bias is not None:
+                sums += float((np.abs(layer.bias) / (found.scales.astype(np.float64) * scale)).max(initial=0.0))
+            spare = _FLOAT32_BITS - 1 - math.ceil(math.log2(max(sums, 1.0)))
+            if spare >= significance:
+                return found
+            significance = max(spare, 1)
+
+    def _inputs_of(self, layer: Dense) -> LayerInputs:
+        """What a layer reads in the float model, so that weights do not depend on the widths of activations."""
+        if layer.input not in self._inputs:
+            self._inputs[layer.input] = LayerInputs(tuple(each.rows(layer.input) for each in self.emulations))
+        return self._inputs[layer.input]
 
 
 def check_float(model: onnx.ModelProto) -> None:
@@ -350,7 +404,12 @@ def check_float(model: onnx.ModelProto) -> None:
 
 
 def rounded_layer(
-    layer: Dense, choice: WeightChoice, inputs: LayerInputs, input_scale: float, graph: LayerGraph
+    layer: Dense,
+    choice: WeightChoice,
+    inputs: LayerInputs,
+    *,
+    shared_scale: bool = False,
+    significance: int = LARGEST_SIGNIFICANCE,
 ) -> LayerWeights:
     """Rounds a layer's weights; channels of one width are one problem.
 
@@ -358,24 +417,32 @@ def rounded_layer(
         layer: The layer.
         choice: Widths and method.
         inputs: What it reads.
-        input_scale: Value of one step of that.
-        graph: Its model.
+        shared_scale: One scale for all channels.
+        significance: Most bits of a free scale's multiplier.
+
+    Raises:
+        WidthsUnsupportedError: The channels of a last layer have several widths, or there are not as many widths.
     """
-    widths = np.array(choice.widths(layer.weight.shape[1]))
-    shared = layer.output == graph.output
+    widths = choice.widths(layer.weight.shape[1])
+    kinds = sorted(set(widths))
+    if shared_scale and len(kinds) > 1:
+        raise WidthsUnsupportedError(
+            f"several widths for '{layer.output}', whose channels are the logits",
+            "one width, since logits have one scale",
+            "give the last layer one width",
+        )
+    lowest = -(1 << 30) if len(kinds) == 1 else _lowest_exponent(layer.weight, kinds[0])
     integers = np.zeros(layer.weight.shape, np.int64)
     mantissas, exponents = np.ones((2, len(widths)), np.int64)
     narrow = {}
-    for bits in sorted(set(widths.tolist())):
-        columns = np.flatnonzero(widths == bits)
-        lowest = -(1 << 30) if len(set(widths.tolist())) == 1 else _lowest_exponent(layer.weight, int(widths.min()))
-        bias = None if layer.bias is None else layer.bias[columns]
-        problem = LayerProblem(layer.weight[:, columns], bits, inputs, shared, lowest_exponent=lowest)
-        found = _exact(problem, choice.method, bias, input_scale)
+    for bits in kinds:
+        columns = np.flatnonzero(np.array(widths) == bits)
+        problem = LayerProblem(layer.weight[:, columns], bits, inputs, shared_scale, significance, lowest)
+        found = WEIGHT_METHODS[choice.method](problem)
         integers[:, columns], mantissas[columns], exponents[columns] = found.integers, found.mantissas, found.exponents
         narrow[bits] = found.narrow
     parts, first = [], 0
-    for bits, run in groupby(widths.tolist()):
+    for bits, run in groupby(widths):
         end = first + len(list(run))
         place = slice(first, end)
         parts.append(QuantizedWeights(integers[:, place], mantissas[place], exponents[place], bits, narrow[bits]))
@@ -383,29 +450,15 @@ def rounded_layer(
     return LayerWeights(tuple(parts))
 
 
+def _free_part(weights: LayerWeights) -> npt.NDArray[np.int64]:
+    """Integers of the channels with free scales, 0 in the others."""
+    return np.where(weights.bits < POWER_OF_TWO_BITS, weights.integers, 0)
+
+
 def _lowest_exponent(weight: FloatArray, narrowest: int) -> int:
     """The smallest exponent that stays within a layer's spread, whatever scales its widths get."""
     largest = float(np.abs(weight).max(initial=0.0)) / max((1 << (narrowest - 1)) - 1, 1)
     return (math.ceil(math.log2(largest)) if largest > 0.0 else 0) - LARGEST_SPREAD
-
-
-def _exact(problem: LayerProblem, method: str, bias: FloatArray | None, input_scale: float) -> QuantizedWeights:
-    """Weights whose products float32 adds without rounding, as onnxruntime does.
-
-    A sum is a whole number times a free scale's multiplier, and float32 holds 24 bits; one of them is left for inputs
-    other than those observed. Multipliers are shortened until that holds on the calibration feeds.
-    """
-    found = WEIGHT_METHODS[method](problem)
-    while problem.bits < POWER_OF_TWO_BITS and problem.significance > 1:
-        sums = problem.inputs.largest_sum(found.integers) / input_scale
-        if bias is not None:
-            sums += float((np.abs(bias) / (found.scales.astype(np.float64) * input_scale)).max(initial=0.0))
-        spare = _FLOAT32_BITS - 1 - math.ceil(math.log2(max(sums, 1.0)))
-        if spare >= problem.significance:
-            break
-        problem = replace(problem, significance=max(spare, 1))
-        found = WEIGHT_METHODS[method](problem)
-    return found
 
 
 def channel_ranges(rows: FloatArray) -> FloatArray:

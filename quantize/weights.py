@@ -58,6 +58,11 @@ class QuantizedWeights:
         return np.ldexp(self.mantissas.astype(np.float32), self.exponents).astype(np.float32)
 
     @property
+    def restored(self) -> npt.NDArray[np.float64]:
+        """The weights that the integers stand for, [K, N]."""
+        return np.asarray(self.integers * self.scales.astype(np.float64))
+
+    @property
     def largest_exponent(self) -> int:
         """The largest scale is at least 2 to this power, and less than twice that."""
         return int(np.frexp(self.scales)[1].max()) - 1

@@ -35,6 +35,7 @@ from hetfab.overlay.model.layers import (
     TokenAttention,
     Unary,
 )
+from hetfab.overlay.model.sums import is_product
 from hetfab.quantize.functions import norm_numbers, table_of
 from hetfab.quantize.points import QuantizationPoints
 from hetfab.quantize.ranges import ActivationRange
@@ -130,10 +131,6 @@ class _Writer(GraphWriter):
             rounded = self.quant(stored, f"{stored}.int", scales, ACCUMULATOR_BITS, signed=True, narrow=False)
             self.add("MatMul", [rows, quantized], f"{layer.output}.products")
             self.add("Add", [f"{layer.output}.products", rounded], layer.output)
-        group = next((group for group in self.points.groups if group.dense is layer), None)
-        if group is not None:
-            unit = self.unit_of(group.aggregations[0].input)
-            self.quant(layer.output, f"{layer.output}.q8", unit, TERM_BITS, signed=True, narrow=False)
 
     def weights(self, name: str, weights: LayerWeights) -> str:
         """Adds a layer's weights, an initializer for each run of a width; returns the name of the rounded weights."""
@@ -245,9 +242,21 @@ class _Writer(GraphWriter):
         self.add("Slice", [layer.input, *limits], layer.output)
 
     def term(self, tensor: str) -> str:
-        """Name of a sum's operand: dense terms are read in Q.8."""
-        dense = {group.dense.output for group in self.points.groups if group.dense is not None}
-        return f"{tensor}.q8" if tensor in dense else tensor
+        """Name of a sum's operand: products are read in Q.8."""
+        return f"{tensor}.q8" if tensor in {group.product for group in self.points.groups} else tensor
+
+    def product_in_q8(self, tensor: str) -> None:
+        """Rounds a product, or a sum of products, that aggregations are added to."""
+        group = next((group for group in self.points.groups if group.product == tensor), None)
+        if group is not None:
+            unit = self.unit_of(group.aggregations[0].input)
+            self.quant(tensor, f"{tensor}.q8", unit, TERM_BITS, signed=True, narrow=False)
+
+    def total(self, layer: Add) -> None:
+        operands = [layer.left, layer.right]
+        if not is_product(layer.output, {each.output: each for each in self.graph.layers}):
+            operands = [self.term(operand) for operand in operands]
+        self.add("Add", operands, layer.output)
 
     def write(self) -> None:
         for name, binding in self.bindings.items():
@@ -258,6 +267,7 @@ class _Writer(GraphWriter):
             self.store(name)
         for layer in self.graph.layers:
             self.layer(layer)
+            self.product_in_q8(layer.output)
             self.store(layer.output, layer)
 
     def layer(self, layer: Layer) -> None:
@@ -271,7 +281,7 @@ class _Writer(GraphWriter):
             case TokenAttention() | Fusion() | PartMean():
                 self.parts(layer)
             case Add():
-                self.add("Add", [self.term(layer.left), self.term(layer.right)], layer.output)
+                self.total(layer)
             case Relu():
                 self.add("Relu", [layer.input], layer.output)
             case Unary():

@@ -171,8 +171,9 @@ def test_a_path_with_two_readings_is_refused() -> None:
         (
             {"kind": "feature", "type": "paper"},
             "the kind is 'feature'",
-            "an object whose kind is one of features, samples, node_count, named_end, relation_end, metapath_end,"
-            " stacked_end, joined_end, edge_types, named_weights, edge_weights, named_mean, metapath_mean",
+            "an object whose kind is one of features, samples, node_count, named_end, relation_end, looped_end, "
+            "metapath_end, stacked_end, joined_end, edge_types, named_weights, edge_weights, in_degree_weights, "
+            "named_mean, metapath_mean",
         ),
         ({"kind": "features"}, "the members are kind", "kind, type"),
         ({"kind": "features", "type": "a", "x": 1}, "the members are kind, type, x", "kind, type"),

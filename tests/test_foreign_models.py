@@ -262,7 +262,7 @@ def test_a_zero_point_of_qonnx_is_refused() -> None:
     model = with_free_steps(quantized_chain(), {})
     for tensor in model.graph.initializer:
         if tensor.name == "quant.zero_point":
-            tensor.CopyFrom(onnx.numpy_helper.from_array(np.float32(3), tensor.name))
+            tensor.CopyFrom(onnx.numpy_helper.from_array(np.array(3, np.float32), tensor.name))
     with pytest.raises(OperatorsUnsupportedError, match="a zero point other than 0; quantize symmetrically"):
         deployable(model)
 

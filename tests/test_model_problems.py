@@ -84,7 +84,8 @@ def mixed() -> onnx.ModelProto:
         make("MatMul", ["snake", "v"], ["first"]),
         make("MatMul", ["x_paper", "w"], ["second"]),
         mean("second", "near"),
-        make("Add", ["first", "second"], ["pair"]),
+        make("Concat", ["second", "near"], ["stacked"], axis=0),
+        make("Add", ["first", "stacked"], ["pair"]),
         make("Add", ["pair", "near"], ["total"]),
         make("Mish", ["total"], ["leaky"], name="slope"),
         make("Relu", ["leaky"], ["once"]),
@@ -104,7 +105,7 @@ MIXED = [
     "Relu 'early': it reads the input 'x_paper'; apply it to the features beforehand",
     "Relu 'twice': it follows another Relu; leave it out",
     "Relu 'logits': it is the model's output; leave it out, predictions stay the same",
-    "Add 'total': 'first', 'second' are dense layers of one sum; write them as one MatMul of joined inputs",
+    "Add 'total': a sum has aggregations, dense layers, stored tensors and constants; add nothing else",
 ]
 
 

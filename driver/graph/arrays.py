@@ -7,8 +7,10 @@ from hetfab.driver.graph.feeds import (
     SemanticGraphs,
     edge_types,
     edge_weights,
+    in_degree_weights,
     incoming,
     joined_edges,
+    looped_edges,
     semantic_edges,
     stacked_edges,
 )
@@ -53,7 +55,9 @@ def all_incoming(edges: Edges, program: Program, graph: HeteroGraph, semantic: S
     """The edges of a set of a program into all its destinations; semantic graphs that are not given are composed."""
     if edges.stacked:
         return _incoming_stacked(edges, program, graph)
-    if edges.joined:
+    if edges.self_loops:
+        pairs = looped_edges(graph, edges.relations[0])
+    elif edges.joined:
         pairs = joined_edges(graph, edges.relations)
     elif not edges.metapath:
         pairs = graph.relations[edges.relations[0]]
@@ -65,6 +69,8 @@ def all_incoming(edges: Edges, program: Program, graph: HeteroGraph, semantic: S
     if not edges.weighted:
         return found
     order = np.argsort(pairs.destination, kind="stable")
+    if edges.by_destination:
+        return found._replace(weights=in_degree_weights(pairs, graph.counts[edges.destination_type])[order])
     return found._replace(weights=edge_weights(graph, edges.relations[0])[order])
 
 

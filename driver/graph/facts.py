@@ -116,6 +116,9 @@ def read_workload(path: Path, lowered: LoweredModel) -> GraphFacts:
                 f"the {'semantic graph' if edges.metapath else 'relation'} that the model reads",
                 "use the workload of a graph that the model was made for",
             )
+        if edges.self_loops:
+            sources[edges] = Sources(counts[edges.source_type])
+            continue
         sources[edges] = Sources(max(counts[edges.source_type] - ends["without_edges"], 0))
     return GraphFacts(found["name"], counts, features, sources)
 
@@ -135,6 +138,8 @@ def _source_ids(graph: HeteroGraph, edges: Edges) -> npt.NDArray[np.int64]:
             f"a graph with them; this one has {', '.join(map(str, graph.relations)) or 'none'}",
             "use the graph that the model was made for",
         )
+    if edges.self_loops:
+        return np.arange(graph.counts[edges.source_type], dtype=np.int64)
     if not edges.metapath:
         return np.unique(graph.relations[edges.relations[0]].source).astype(np.int64)
     reached = np.ones(graph.counts[edges.relations[0].source], bool)

@@ -16,7 +16,9 @@ from hetfab.overlay.model.binding import (
     EdgeWeights,
     End,
     Features,
+    InDegreeWeights,
     JoinedEnd,
+    LoopedEnd,
     MetapathEnd,
     MetapathMean,
     NodeCount,
@@ -128,6 +130,8 @@ class _Builder:
                 return np.array(graph.counts[node_type], dtype=np.int64)
             case RelationEnd(relation, end):
                 return _end(graph.relations[relation], end)
+            case LoopedEnd(relation, end):
+                return _end(looped_edges(graph, relation), end)
             case MetapathEnd(_, path, end):
                 return _end(self._once(path, lambda: semantic_edges(graph, path)), end)
             case StackedEnd(types, relations, self_loops, end):
@@ -139,6 +143,9 @@ class _Builder:
                 return edge_types(graph, types, relations, self_loops)
             case EdgeWeights(relation):
                 return edge_weights(graph, relation)
+            case InDegreeWeights(relation, self_loops):
+                edges = looped_edges(graph, relation) if self_loops else graph.relations[relation]
+                return in_degree_weights(edges, graph.counts[relation.destination])
             case MetapathMean(path, node_type):
                 return _metapath_mean(graph, path, node_type)
         raise BindingInvalidError(
@@ -184,6 +191,24 @@ def edge_weights(graph: HeteroGraph, relation: Relation) -> npt.NDArray[np.float
     edges = graph.relations[relation]
     out, into = (np.bincount(ends)[ends].astype(np.float64) for ends in (edges.source, edges.destination))
     weights: npt.NDArray[np.float32] = (1 / np.sqrt(out * into)).astype(np.float32)
+    return weights
+
+
+def looped_edges(graph: HeteroGraph, relation: Relation) -> Edges:
+    """A relation's edges between different nodes of its type, and behind them each node's edge to itself."""
+    edges, own = graph.relations[relation], np.arange(graph.counts[relation.destination], dtype=np.int64)
+    kept = edges.source != edges.destination
+    return Edges(np.concatenate([edges.source[kept], own]), np.concatenate([edges.destination[kept], own]))
+
+
+def in_degree_weights(edges: Edges, nodes: int) -> npt.NDArray[np.float32]:
+    """The weight of each edge between ``nodes`` nodes of one type, by the edges into its ends u and d: 1 / sqrt(u * d).
+
+    0 where no edge leads into the source.
+    """
+    into = np.bincount(edges.destination, minlength=nodes).astype(np.float64)
+    roots = np.divide(1, np.sqrt(into), out=np.zeros(nodes), where=into > 0)
+    weights: npt.NDArray[np.float32] = (roots[edges.source] * roots[edges.destination]).astype(np.float32)
     return weights
 
 

@@ -7,7 +7,7 @@ people with any colour vision tell apart; nothing is said by colour alone, so th
 
 import itertools
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
@@ -107,15 +107,34 @@ def draw(graph: GraphSummary, path: Path) -> None:
         OutputUnwritableError: The path cannot be written, or ends otherwise.
         PackageMissingError: matplotlib is not installed.
     """
-    check_picture(path)
-    figure_type, rc_context = _matplotlib()
-    with rc_context({"svg.hashsalt": "hetfab", "font.family": "DejaVu Sans"}):
-        figure = figure_type(figsize=(8, 6))
+
+    def paint(figure: Any) -> None:
         axes = figure.add_axes((0, 0, 1, 1))
         measure = _measure(figure, axes)
         drawing = lay_out(graph, measure)
         _paint(axes, graph, drawing)
         _fit(figure, axes, graph, drawing)
+
+    save_picture(path, paint, (8, 6))
+
+
+def save_picture(path: Path, paint: Callable[[Any], None], size: tuple[float, float]) -> None:
+    """Writes a picture; what is painted equally gives equal SVG files.
+
+    Args:
+        path: A file that ends in .svg, .png or .pdf.
+        paint: Paints on a matplotlib ``Figure``.
+        size: Width and height in inches.
+
+    Raises:
+        OutputUnwritableError: The path cannot be written, or ends otherwise.
+        PackageMissingError: matplotlib is not installed.
+    """
+    check_picture(path)
+    figure_type, rc_context = _matplotlib()
+    with rc_context({"svg.hashsalt": "hetfab", "font.family": "DejaVu Sans"}):
+        figure = figure_type(figsize=size)
+        paint(figure)
         form = path.suffix.lower()[1:]
         plain = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(form)
         content = BytesIO()

@@ -7,8 +7,13 @@ from hetfab.overlay.design import Geometry
 from hetfab.overlay.isa.spec import isa
 
 
-def design_header(geometry: Geometry) -> str:
-    """The text of ``design.hpp``: ``struct hetfab::Design`` with one constant per parameter."""
+def design_header(geometry: Geometry, identity: str = "") -> str:
+    """The text of ``design.hpp``: ``struct hetfab::Design`` with one constant per parameter.
+
+    Args:
+        geometry: The parameters.
+        identity: What the overlay's registers show, 64 bits in hexadecimal; the geometry's own without.
+    """
     numbers = {
         field.name: getattr(geometry, field.name) for field in dataclasses.fields(geometry) if field.name != "engines"
     }
@@ -22,7 +27,7 @@ def design_header(geometry: Geometry) -> str:
             "#pragma once\n\n#include <cstdint>\n\nnamespace hetfab {\n",
             "struct Design {",
             *lines,
-            f"    static constexpr std::uint64_t geometry_hash = 0x{geometry.hash()[:16]};",
+            f"    static constexpr std::uint64_t geometry_hash = 0x{identity or geometry.hash()[:16]};",
             "};\n\n}  // namespace hetfab\n",
         ]
     )

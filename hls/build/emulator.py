@@ -8,6 +8,7 @@ import ctypes
 import functools
 import hashlib
 import importlib.util
+import json
 from collections.abc import Sequence
 from enum import Enum
 from pathlib import Path
@@ -18,8 +19,10 @@ import numpy.typing as npt
 
 from hetfab.hls.build.cache import cached_file
 from hetfab.hls.build.compiler import Compiler, find_compiler, host_processor
+from hetfab.hls.build.dataflow.sources import stages_header, write_native_stages, write_project_stages
 from hetfab.hls.build.design_header import design_header
-from hetfab.overlay.design import Geometry
+from hetfab.overlay.dense_stages import Stage
+from hetfab.overlay.design import Geometry, identity_of
 from hetfab.overlay.errors import DeviceMemoryError, GeometryMismatchError, PackageMissingError
 from hetfab.overlay.isa.loops import loops
 from hetfab.overlay.isa.spec import isa
@@ -31,6 +34,8 @@ _FLAGS = ("-std=c++17", "-shared", "-fPIC", "-Wall", "-Wextra", "-Wconversion", 
 _HLS_WORDS = ("-Wno-unknown-pragmas", "-Wno-unused-label")
 _FAST = ("-O3",)
 _SMALL = ("-O2",)
+#: Named in projects of hls4ml, and without effect in a simulation.
+_SIMULATED_PART = "xc7z020clg400-1"
 
 
 class Arithmetic(Enum):
@@ -64,6 +69,7 @@ def build_emulator(
     bodies: Bodies = Bodies.HOST,
     march: str = "native",
     defines: Sequence[str] = (),
+    stages: Sequence[Stage] = (),
 ) -> Path:
     """Compiles the emulated overlay of a geometry, or finds it in the cache.
 
@@ -76,6 +82,7 @@ def build_emulator(
             own have the kernels' in any case.
         march: The processor that native integers without ``debug`` are compiled for, as ``-march`` names it.
         defines: Preprocessor definitions, ``NAME`` or ``NAME=value``.
+        stages: Dense stages with fixed weights.
 
     Returns:
         Path of the shared library.
@@ -96,19 +103,56 @@ def build_emulator(
         if bodies is Bodies.HOST and not debug:
             flags.append("-DHETFAB_HOST_BODIES")
     compiler = find_compiler()
-    header = design_header(geometry)
-    key = _digest([_sources(), header, *compiler.command, compiler.version, *flags, host_processor()])
-    return cached_file(
-        f"emulator-{key[:24]}.so", functools.partial(_compile, compiler=compiler, flags=flags, header=header)
+    header = design_header(geometry, identity_of(geometry, stages))
+    flags += ["-DHETFAB_STAGES"] if stages else []
+    own = [stages_header(stages), *_python_of_stages()] if stages else []
+    key = _digest([_sources(), header, *own, *_weights(stages), *compiler.command, compiler.version, *flags])
+    key = _digest([key, host_processor()])
+    build = functools.partial(
+        _compile, compiler=compiler, flags=flags, header=header, stages=stages, arithmetic=arithmetic
     )
+    return cached_file(f"emulator-{key[:24]}.so", build)
 
 
-def _compile(folder: Path, *, compiler: Compiler, flags: Sequence[str], header: str) -> Path:
+def _compile(
+    folder: Path,
+    *,
+    compiler: Compiler,
+    flags: Sequence[str],
+    header: str,
+    stages: Sequence[Stage],
+    arithmetic: Arithmetic,
+) -> Path:
     (folder / "design.hpp").write_text(header, encoding="utf-8")
+    sources: list[Path] = []
+    if stages and arithmetic is Arithmetic.AP_INT:
+        sources = write_project_stages(folder, stages, _SIMULATED_PART)
+    elif stages:
+        sources = write_native_stages(folder, stages)
     library = folder / "emulator.so"
     includes = [f"-I{_HLS / 'include'}", f"-I{_HLS}", f"-I{folder}"]
-    compiler.run([*flags, *includes, "-o", str(library), str(_SOURCE)])
+    # Projects of hls4ml are compiled by themselves: their headers do not pass the warnings asked for here.
+    objects = [_object(compiler, flags, includes, source) for source in sources]
+    compiler.run([*flags, *includes, "-o", str(library), str(_SOURCE), *objects])
     return library
+
+
+def _object(compiler: Compiler, flags: Sequence[str], includes: Sequence[str], source: Path) -> str:
+    """Compiles what was generated, without warnings as errors."""
+    target = source.with_suffix(".o")
+    kept = [flag for flag in flags if flag not in ("-shared", "-Werror", "-Wall", "-Wextra", "-Wconversion")]
+    compiler.run([*kept, *includes, "-w", "-c", "-o", str(target), str(source)])
+    return str(target)
+
+
+def _weights(stages: Sequence[Stage]) -> list[str]:
+    return [json.dumps(stage.as_dict(), sort_keys=True) for stage in stages]
+
+
+def _python_of_stages() -> list[str]:
+    """Contents of what writes the sources of stages."""
+    files = [*(_HLS / "build" / "dataflow").rglob("*"), *(_HLS / "hls4ml_extension").rglob("*")]
+    return [path.read_text("utf-8") for path in sorted(files) if path.suffix in (".py", ".j2")]
 
 
 def _sources() -> str:
@@ -145,12 +189,13 @@ class Emulator:
     inside an engine it hangs as hardware does, neither done nor idle: only a new ``Emulator`` runs again.
     """
 
-    def __init__(self, library: Path, geometry: Geometry) -> None:
+    def __init__(self, library: Path, geometry: Geometry, stages: Sequence[Stage] = ()) -> None:
         """Loads a library.
 
         Args:
             library: From ``build_emulator``.
             geometry: The one that it was built for.
+            stages: Those that it was built with.
 
         Raises:
             GeometryMismatchError: The library was built for another geometry.
@@ -161,11 +206,12 @@ class Emulator:
         self._buffers: dict[int, npt.NDArray[np.uint8]] = {}
         # Not by its registers: they read as zero until DISPATCH has made a pass.
         found = f"{int(self._functions.hetfab_geometry_hash()):016x}"
-        if found != geometry.hash()[:16]:
+        expected = identity_of(geometry, stages)
+        if found != expected:
             self.close()
             raise GeometryMismatchError(
                 f"'{library}' was built for the geometry {found}",
-                f"an emulator of the geometry {geometry.hash()[:16]}",
+                f"an emulator of the geometry {expected}",
                 "build the emulator for this design",
             )
 

@@ -34,6 +34,11 @@
 #include "state_dump.hpp"
 #include "strip_check.hpp"
 
+// What a design with fixed weights has beside GEMM-D's array.
+#ifdef HETFAB_STAGES
+#include "stages.hpp"
+#endif
+
 // Host bodies compute with native integers, and check neither ranges nor declared sets.
 #if defined(HETFAB_HOST_BODIES) && !defined(HETFAB_DEBUG) && !defined(HETFAB_AP_INT) && \
     !defined(HETFAB_FAMILY)
@@ -293,6 +298,12 @@ class Overlay {
         } else if (engine == isa::engine::store) {
             store_step<Design, Family>(in, out, bodies_.memory<Types::Beat>(ports_[store_port], dram),
                                        bodies_.banks(out_ram_), bodies_.banks(mid_ram_), events);
+#ifdef HETFAB_STAGES
+        } else if (engine == isa::engine::gemm_d && is_stage<Design, Family>(in.front())) {
+            // Stages have bodies of their own: they take the memories as they are.
+            dense_step<Design, Family, Stages>(in, out, act_d_ram_.port(), wgt_d_ram_.port(),
+                                               acc_d_ram_.port(), events);
+#endif
         } else if (engine == isa::engine::gemm_d) {
             gemm_d_step<Design, Family>(in, out, bodies_.banks(act_d_ram_), bodies_.weights_d(wgt_d_ram_),
                                         bodies_.ram(acc_d_ram_), events);

@@ -1,13 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Registers ``HeteroDense`` with hls4ml. hls4ml is imported here and by nothing before."""
 
-import functools
 import importlib.util
 
 from hetfab.overlay.errors import PackageMissingError
 
 
-@functools.cache
 def register() -> None:
     """Makes ``HeteroDense`` known to hls4ml, once in a process, before or after hls4ml is imported.
 
@@ -20,6 +18,10 @@ def register() -> None:
         raise PackageMissingError(
             "the Python package hls4ml is not installed", "hls4ml 1.3", "pip install 'hetfab[hls]'"
         )
-    from hetfab.hls.hls4ml_extension.passes import register_all
+    from hls4ml.model.layers import layer_map
 
-    register_all()
+    # hls4ml's registries are of the process, and refuse a second entry.
+    if "HeteroDense" not in layer_map:
+        from hetfab.hls.hls4ml_extension.passes import register_all
+
+        register_all()

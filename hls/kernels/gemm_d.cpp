@@ -4,6 +4,11 @@
 
 #include "tops.hpp"
 
+// A design with fixed weights has stages beside the array, or in its place.
+#ifdef HETFAB_STAGES
+#include "stages.hpp"
+#endif
+
 void gemm_d_top(hls::stream<Types::Instruction>& instructions, hls::stream<Types::Token>& tokens,
                 Types::ActDBank act_d_ram[Design::gemm_d_rows][Design::act_d_words],
                 Types::WgtDWord wgt_d_ram[Design::wgt_d_words],
@@ -17,5 +22,10 @@ void gemm_d_top(hls::stream<Types::Instruction>& instructions, hls::stream<Types
 #pragma HLS INTERFACE mode=ap_memory port=wgt_d_ram storage_type=ram_1p latency=1
 #pragma HLS INTERFACE mode=ap_memory port=acc_d_ram storage_type=ram_1p latency=1
     hetfab::NoEvents events;
+#ifdef HETFAB_STAGES
+    hetfab::dense_step<Design, Family, hetfab::Stages>(instructions, tokens, act_d_ram, wgt_d_ram, acc_d_ram,
+                                                       events);
+#else
     hetfab::gemm_d_step<Design, Family>(instructions, tokens, act_d_ram, wgt_d_ram, acc_d_ram, events);
+#endif
 }

@@ -4,11 +4,13 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from hetfab.hls.build.dataflow.sources import stages_header
 from hetfab.hls.build.design_header import design_header
 from hetfab.hls.lint.findings import Finding, Report, Scope
 from hetfab.hls.lint.program import Program, read_program
 from hetfab.hls.lint.rules import RULES
-from hetfab.overlay.design import Geometry
+from hetfab.overlay.dense_stages import Stage
+from hetfab.overlay.design import Geometry, identity_of
 from hetfab.overlay.errors import SourceUnreadableError
 
 _HLS = Path(__file__).parents[1]
@@ -33,19 +35,22 @@ def lint(
     return _check(read_program(list(_files(paths)), include, defines), house)
 
 
-def lint_kernels(geometry: Geometry) -> Report:
-    """Checks this project's kernels, for the constants of a design."""
-    return _check(read_kernels(geometry), house=True)
+def lint_kernels(geometry: Geometry, stages: Sequence[Stage] = ()) -> Report:
+    """Checks this project's kernels, for the constants and the fixed weights of a design."""
+    return _check(read_kernels(geometry, stages), house=True)
 
 
-def read_kernels(geometry: Geometry) -> Program:
+def read_kernels(geometry: Geometry, stages: Sequence[Stage] = ()) -> Program:
     """This project's kernels as one unit, as they are synthesised for a design."""
     folder = _HLS / "kernels"
+    generated = {str(folder / "design.hpp"): design_header(geometry, identity_of(geometry, stages))}
+    if stages:
+        generated[str(folder / "stages.hpp")] = stages_header(stages)
     return read_program(
         sorted(folder.glob("*.cpp")),
-        include=[_HLS / "include", folder],
-        defines=["HETFAB_AP_INT"],
-        generated={str(folder / "design.hpp"): design_header(geometry)},
+        include=[_HLS / "include", folder, _HLS],
+        defines=["HETFAB_AP_INT", *(["HETFAB_STAGES"] if stages else [])],
+        generated=generated,
     )
 
 

@@ -96,9 +96,10 @@ def _dense(
 
 
 def _ordered_by_meaning(lowered: LoweredModel) -> bool:
-    """Whether places of channels mean something: heads, parts of a stack, numbers of a row that are normalized."""
+    """Whether places of channels mean something: heads, parts of a row, numbers of a row that are normalized."""
+    joined = any(layer.dense is not None and layer.dense.parts for layer in lowered.layers)
     attends = any(each.attention is not None for layer in lowered.layers for each in layer.aggregations)
-    return attends or bool(lowered.stacks) or any(layer.normalization is not None for layer in lowered.layers)
+    return joined or attends or bool(lowered.stacks) or any(layer.normalization is not None for layer in lowered.layers)
 
 
 def _differ(planned: PlannedLayer) -> bool:

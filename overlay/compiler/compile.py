@@ -94,8 +94,15 @@ def compile_lowered(
     _check_share(share_on_d, design)
     check_engines(lowered, design)
     lowered = with_best_orders(lowered, design.geometry, share_on_d)
-    compiler = _Compiler(lowered, design.geometry, share_on_d, row_source)
+    planned = plan_layers(lowered, design.geometry, share_on_d)
+    code = LayerCode(Emitter(design.geometry), design.geometry, row_source)
+    return compiled_program(LayerCompiler(lowered, design.geometry, planned, code), design, name)
+
+
+def compiled_program(compiler: "LayerCompiler", design: Design, name: str) -> Program:
+    """Runs a compilation; the program has no model's hash and no binding."""
     compiler.run()
+    lowered = compiler.lowered
     return Program(
         design=design,
         model_name=name,
@@ -163,10 +170,10 @@ def check_engines(lowered: LoweredModel, design: Design) -> None:
 
 def suited_design(lowered: LoweredModel) -> Design:
     """The default design for layers: another one where they attend, weigh edges, look functions up or normalize."""
-    return default_design(ATTENTION_DESIGN if any(_functions_of(lowered, lanes=1).values()) else DEFAULT_DESIGN)
+    return default_design(ATTENTION_DESIGN if any(functions_of(lowered, lanes=1).values()) else DEFAULT_DESIGN)
 
 
-def _functions_of(lowered: LoweredModel, lanes: int) -> dict[str, int]:
+def functions_of(lowered: LoweredModel, lanes: int) -> dict[str, int]:
     """What layers need of the geometry's parameters for what few designs have, 0 for nothing."""
     heads = [each.attention.heads for layer in lowered.layers for each in layer.aggregations if each.attention]
     entries = [layer.table.entries.size for layer in lowered.layers if layer.table is not None]
@@ -184,7 +191,7 @@ def _functions_of(lowered: LoweredModel, lanes: int) -> dict[str, int]:
 def _check_functions(lowered: LoweredModel, design: Design) -> None:
     """Refuses a design whose engines lack attention, tables, normalization or weights where layers have them."""
     geometry = design.geometry
-    wanted = _functions_of(lowered, geometry.lanes)
+    wanted = functions_of(lowered, geometry.lanes)
     short = {name: need for name, need in wanted.items() if need > getattr(geometry, name)}
     if short:
         raise DesignInvalidError(
@@ -196,21 +203,28 @@ def _check_functions(lowered: LoweredModel, design: Design) -> None:
         )
 
 
-class _Compiler:
-    """State of one compilation."""
+class LayerCompiler:
+    """State of one compilation.
+
+    Args:
+        lowered: The layers.
+        geometry: The design's geometry.
+        planned: Their formats and cuts.
+        code: What emits their instructions.
+    """
 
     def __init__(
-        self, lowered: LoweredModel, geometry: Geometry, share_on_d: float | None, row_source: ReduceSource
+        self, lowered: LoweredModel, geometry: Geometry, planned: Sequence[PlannedLayer], code: LayerCode
     ) -> None:
         self.lowered = lowered
         self.geometry = geometry
-        self.emitter = Emitter(geometry)
-        self._code = LayerCode(self.emitter, geometry, row_source)
+        self.emitter = code.emitter
+        self._code = code
         self.constants = Constants()
         self.layers: list[LayerInfo] = []
         self.edges: dict[str, Edges] = {}
         self.constant_offsets: dict[str, int] = {}
-        self._planned = plan_layers(lowered, geometry, share_on_d)
+        self._planned = planned
         in_bytes = {planned.layer.output.name for planned in self._planned if not planned.packed_output}
         self._packed = {tensor.name for tensor in lowered.stored.values() if lowered.packs(tensor)} - in_bytes
         self._as_rows = _read_as_rows(lowered)
@@ -260,7 +274,7 @@ class _Compiler:
         edges = edges_of(layer, self.lowered)
         self.edges |= {each.name: each for each in edges}
         self.layers.append(self._describe(planned, edges))
-        for columns in self._columns(planned):
+        for columns in self.columns(planned):
             reads = edge_reads(layer, edges, columns, self.lowered.node_types, self._zeros)
             self._emit_entry(index, planned, columns, reads)
             node_type = self.lowered.node_types[layer.output.name]
@@ -277,7 +291,7 @@ class _Compiler:
             self._zero_offset = self.constants.add(np.zeros(isa().block_bytes, np.uint8))
         return program_address(Segment.CONSTANTS, self._zero_offset)
 
-    def _columns(self, planned: PlannedLayer) -> list[Columns]:
+    def columns(self, planned: PlannedLayer) -> list[Columns]:
         """Each pass over the rows, its numbers in the constants."""
         layer, tile = planned.layer, planned.tile
         if layer.gathered and layer.dense is not None:
@@ -299,7 +313,7 @@ class _Compiler:
             kind=layer.kind.value,
             engines=(*used, "vec", "store"),
             node_type=self.lowered.node_types[layer.output.name],
-            inputs=layer.dense.input.channels if layer.dense else 0,
+            inputs=sum(tensor.channels for tensor in layer.dense.reads) if layer.dense else 0,
             channels=layer.output.channels,
             aggregations=tuple(each.name for each in edges),
             tile_rows=planned.tile.rows,
@@ -350,13 +364,13 @@ class _Compiler:
         if semaphore is Semaphore.STORED_FOR_AGG:
             names = [tensor.name for aggregation in layer.aggregations for tensor in aggregation.reads]
         else:
-            names = [layer.product.input.name] if layer.product else []
+            names = [tensor.name for tensor in layer.product.reads] if layer.product else []
         return max((number for name in names for number in self._writers[name]), default=-1)
 
 
 def _read_as_rows(lowered: LoweredModel) -> set[str]:
     """Names of the tensors that a matrix engine or an aggregation reads row by row."""
-    names = {layer.product.input.name for layer in lowered.layers if layer.product is not None}
+    names = {each.name for layer in lowered.layers if layer.product is not None for each in layer.product.reads}
     return names | {each.input.name for layer in lowered.layers for each in layer.aggregations}
 
 

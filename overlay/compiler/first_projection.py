@@ -115,7 +115,7 @@ def choose_projections(
     found = {
         layer.output.name: chooser.choose(layer, layer.dense)
         for layer in lowered.layers
-        if layer.dense is not None and layer.dense.input.origin == "features"
+        if layer.dense is not None and layer.dense.input.origin == "features" and not layer.dense.parts
     }
     layers = tuple(
         replace(layer, parts=each.parts, weighted=each.weighted) if (each := found.get(layer.output.name)) else layer

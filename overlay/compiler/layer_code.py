@@ -45,7 +45,7 @@ class LayerCode:
     """Emits the instructions of layers into an emitter's open block."""
 
     def __init__(self, emitter: Emitter, geometry: Geometry, source: ReduceSource) -> None:
-        self._emitter = emitter
+        self.emitter = emitter
         self._geometry = geometry
         self._source = source
 
@@ -78,7 +78,7 @@ class LayerCode:
         self, planned: PlannedLayer, columns: Columns, *, waits: Sequence[Semaphore], signals: Sequence[Semaphore]
     ) -> None:
         """Bias and multipliers of a pass, and what a normalization reads beside them, to the next slot."""
-        self._emitter.take("par_ram")
+        self.emitter.take("par_ram")
         words = self._groups(columns.range.on_d) + self._groups(columns.range.on_l)
         if planned.layer.normalization is not None:
             words = 2 * words + 1
@@ -91,7 +91,7 @@ class LayerCode:
         words = padded(table.entries.size, 8 * isa().size("fun_unit")) // 8
         address = program_address(Segment.CONSTANTS, offset)
         fields: dict[str, int | Affine] = {"ram": 0, "words": words, "address": address}
-        self._emitter.emit("load_function", fields, waits=waits, signals=signals)
+        self.emitter.emit("load_function", fields, waits=waits, signals=signals)
 
     def load_weights(
         self,
@@ -110,13 +110,17 @@ class LayerCode:
             signals: Of GEMM-D's copy and of GEMM-L's.
         """
         if columns.range.on_d:
-            self._emitter.take("wgt_d_ram")
+            self.emitter.take("wgt_d_ram")
             words = self._d_groups(columns) * 2 * planned.step_blocks(step) * _BLOCK // _BEAT
             self._copy("load_weights", "wgt_d_ram", columns.weights[step], words, signals=signals[0])
         if columns.range.on_l and planned.operands is not None:
-            self._emitter.take("wgt_l_ram")
+            self.emitter.take("wgt_l_ram")
             words = self._l_groups(columns) * self._row_words(planned, step) * columns.range.planes
             self._copy("load_planes", "wgt_l_ram", columns.planes[step], words, signals=signals[1])
+
+    def weights_on_d(self, planned: PlannedLayer, step: int) -> int | Affine:
+        """What a matmul names as its weights: the slot that was loaded last."""
+        return slot_of("wgt_d_ram")
 
     def tile(self, planned: PlannedLayer, columns: Columns, reads: Sequence[EdgeRead], rows: int | Affine) -> None:
         """All of a tile of ``rows`` rows."""
@@ -124,7 +128,7 @@ class LayerCode:
             self._matmuls(planned.layer.product, planned, columns, rows)
         if reads:
             self._reductions(planned, columns, reads, rows)
-        self._emitter.take("out_ram")
+        self.emitter.take("out_ram")
         for part in self._parts(planned, columns):
             self._vector(planned, columns, part, rows)
         self._store(planned, columns, rows)
@@ -142,7 +146,7 @@ class LayerCode:
         """A copy of words from the constants segment to a slot."""
         address = program_address(Segment.CONSTANTS, offset)
         fields: dict[str, int | Affine] = {"ram": slot_of(ring), "words": words, "address": address}
-        self._emitter.emit(operation, fields, waits=waits, signals=signals)
+        self.emitter.emit(operation, fields, waits=waits, signals=signals)
 
     def contexts(self, reads: Sequence[EdgeRead], columns: Columns) -> None:
         """Tells AGG about all edge sets of a layer, if it can keep as many."""
@@ -157,13 +161,13 @@ class LayerCode:
         return sum(read.contexts for read in reads) > self._geometry.agg_contexts
 
     def _part(self, reads: Sequence[EdgeRead], columns: Columns) -> ScratchpadPart:
-        """What each edge set has of the scratchpad; edges with weights have no schedule."""
+        """What each edge set has of the scratchpad; edges with weights, and attention, have no schedule."""
         shared = self._share_a_context(reads)
         groups = self._groups(columns.range.count)
         scheduled = self._source is ReduceSource.SCHEDULE
         source = ReduceSource.TAGS if scheduled and any(read.weighted for read in reads) else self._source
-        if any(read.attention is not None for read in reads):
-            # A row takes as many trips of AGG as beats of its port: keeping it saves bytes, and no time.
+        if scheduled and any(read.attention is not None for read in reads):
+            # A row takes as many trips of AGG as beats of its port: tags would save bytes, and no time.
             source = ReduceSource.DRAM
         places = len(set(places_in_scratchpad(reads, source)))
         return scratchpad_part(self._geometry, source, places, groups, shared=shared)
@@ -171,7 +175,7 @@ class LayerCode:
     def _context(self, slot: int, read: EdgeRead, part: ScratchpadPart, place: int) -> None:
         """Tells AGG where the arrays of an edge set are, the rows that its ids name, and where rows are kept."""
         records, entries, count = (Symbol(kind, read.edges, slots=part.scheduled_slots) for kind in part.arrays)
-        self._emitter.emit(
+        self.emitter.emit(
             "configure_features",
             {
                 "slot": slot,
@@ -182,7 +186,7 @@ class LayerCode:
                 "address": read.address,
             },
         )
-        self._emitter.emit(
+        self.emitter.emit(
             "configure_destinations",
             {
                 "slot": slot,
@@ -190,7 +194,7 @@ class LayerCode:
                 "address": Affine(symbol=records),
             },
         )
-        self._emitter.emit(
+        self.emitter.emit(
             "configure_ids",
             {
                 "slot": slot,
@@ -209,14 +213,14 @@ class LayerCode:
             fields = {"scores": slot, "row_beats": rows.row_beats, "count": rows.count, "address": rows.address}
             if operation == "configure_sources":
                 fields["head_beats"] = attention.head_beats
-            self._emitter.emit(operation, fields)
+            self.emitter.emit(operation, fields)
         if attention.types is not None:
             fields = {"scores": slot, "count": attention.types.count, "address": attention.types.address}
-            self._emitter.emit("configure_types", fields)
+            self.emitter.emit("configure_types", fields)
 
     def _matmuls(self, dense: DenseTerm, planned: PlannedLayer, columns: Columns, rows: int | Affine) -> None:
         for ring in ("acc_d_ram",) * bool(columns.range.on_d) + ("acc_l_ram",) * bool(columns.range.on_l):
-            self._emitter.take(ring)
+            self.emitter.take(ring)
         for step in range(planned.steps):
             self._load_activations(dense, planned, columns, step, rows)
             if not planned.tile.resident:
@@ -233,27 +237,24 @@ class LayerCode:
         """Brings a tile once, to every core that the pass uses."""
         assert planned.operands is not None
         tile, on_d, on_l = planned.tile, columns.range.on_d > 0, columns.range.on_l > 0
+        source = planned.source(dense, step)
         fields: dict[str, int | Affine] = {
             "rows": rows,
             "to_d": int(on_d),
             "to_l": int(on_l),
             "packed": int(planned.operands.packed),
             "row_blocks": planned.step_blocks(step),
-            "stride_blocks": planned.input_stride,
-            "address": tensor_address(
-                dense.parts[step].name if dense.parts else dense.input.name,
-                0 if dense.parts else step * tile.step_bytes,
-                tile.rows * planned.input_stride * _BLOCK,
-            ),
+            "stride_blocks": source.stride_blocks,
+            "address": tensor_address(source.tensor.name, source.offset, tile.rows * source.stride_blocks * _BLOCK),
         }
         if on_d:
-            self._emitter.take("act_d_ram")
+            self.emitter.take("act_d_ram")
             fields["ram_d"] = slot_of("act_d_ram")
         if on_l:
-            self._emitter.take("act_l_ram")
+            self.emitter.take("act_l_ram")
             fields["ram_l"] = slot_of("act_l_ram")
         full = [*([Semaphore.ACT_D_FULL] * on_d), *([Semaphore.ACT_L_FULL] * on_l)]
-        self._emitter.emit(
+        self.emitter.emit(
             "load_activations",
             fields,
             waits=[*([Semaphore.ACT_D_FREE] * on_d), *([Semaphore.ACT_L_FREE] * on_l)],
@@ -262,13 +263,13 @@ class LayerCode:
 
     def _matmul(self, dense: DenseTerm, planned: PlannedLayer, columns: Columns, step: int, rows: int | Affine) -> None:
         assert planned.operands is not None
-        self._emitter.emit(
+        self.emitter.emit(
             "matmul",
             {
                 "act": slot_of("act_d_ram"),
-                "wgt": slot_of("wgt_d_ram"),
+                "wgt": self.weights_on_d(planned, step),
                 "accumulate": int(step > 0),
-                "unsigned": int(not dense.input.signed),
+                "unsigned": int(not planned.source(dense, step).tensor.signed),
                 "packed": int(planned.operands.packed),
                 "acc": slot_of("acc_d_ram"),
                 "rows": rows,
@@ -284,13 +285,13 @@ class LayerCode:
     ) -> None:
         operands = planned.operands
         assert operands is not None
-        self._emitter.emit(
+        self.emitter.emit(
             "matmul_planes",
             {
                 "act": slot_of("act_l_ram"),
                 "wgt": slot_of("wgt_l_ram"),
                 "accumulate": int(step > 0),
-                "unsigned": int(not dense.input.signed),
+                "unsigned": int(not planned.source(dense, step).tensor.signed),
                 "slices": operands.slices,
                 "bipolar": int(columns.range.planes == 1),
                 "acc": slot_of("acc_l_ram"),
@@ -307,7 +308,7 @@ class LayerCode:
         self, planned: PlannedLayer, columns: Columns, reads: Sequence[EdgeRead], rows: int | Affine
     ) -> None:
         """Sums over all edge sets: means, or for weights multiples of sums (docs/arithmetic.md)."""
-        self._emitter.take("sum_ram")
+        self.emitter.take("sum_ram")
         many = self._share_a_context(reads)
         part = self._part(reads, columns)
         groups = self._groups(columns.range.count)
@@ -327,7 +328,7 @@ class LayerCode:
                 fields |= {"mode": ReduceMode.MEAN, "weighted": int(read.weighted), "groups": groups}
             else:
                 fields |= _attend_fields(read.attention, 1 if many else slot + 1, groups)
-            self._emitter.emit(
+            self.emitter.emit(
                 "reduce" if read.attention is None else "attend",
                 fields,
                 waits=[Semaphore.SUM_FREE] if number == 0 else [],
@@ -376,7 +377,7 @@ class LayerCode:
         full, free = (
             (Semaphore.ACC_L_FULL, Semaphore.ACC_L_FREE) if part.on_l else (Semaphore.ACC_D_FULL, Semaphore.ACC_D_FREE)
         )
-        self._emitter.emit(
+        self.emitter.emit(
             layer.operation,
             {name: value for name, value in available.items() if name in names - unread},
             # The last of three goes to a sync: FULL, which nothing else can imply.
@@ -398,7 +399,7 @@ class LayerCode:
             self._store_scores(planned, columns, rows)
             return
         row_blocks = blocks_of(-(-output.channels * planned.output_bits // 8))
-        self._emitter.emit(
+        self.emitter.emit(
             "store_rows",
             {
                 "ram": slot_of("out_ram"),
@@ -421,7 +422,7 @@ class LayerCode:
         last = replace(rows, constant=rows.constant - 1) if isinstance(rows, Affine) else rows - 1
         # Only a stride of all rows of one beat follows from a symbol; longer rows are copied one by one.
         joined = beats == 1
-        self._emitter.emit(
+        self.emitter.emit(
             "store_runs",
             {
                 "ram": slot_of("out_ram"),

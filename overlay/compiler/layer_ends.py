@@ -82,6 +82,10 @@ def exported_layer(value: object, name: str) -> tuple[LoweredLayer, int]:
         ModelStructureError: Scales are too far apart.
     """
     match value:
+        case Sum(exponent, dense=None, bias=bias) if bias is not None:
+            output = Stored(name, channels_of(value), _OUTPUT_BITS, True, exponent - Q8_BITS, "output")
+            kind, none = LayerKind.EXPORT_ACCUMULATORS, np.zeros(0, np.int64)
+            return LoweredLayer(kind, output, None, none, 0, value.aggregations, 0, 0, False, bias=bias), exponent
         case Sum(exponent, bias=None):
             output = Stored(name, channels_of(value), _OUTPUT_BITS, True, exponent - Q8_BITS, "output")
             return _sum_layer(LayerKind.EXPORT_SUMS, value, output, relu=False), exponent

@@ -11,6 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from hetfab.overlay.isa.attention import LOGIT_BITS
+from hetfab.overlay.isa.spec import isa
+from hetfab.overlay.layouts import padded
 from hetfab.overlay.model.scales import Scales
 from hetfab.overlay.program import Edges, Stack
 
@@ -79,12 +81,13 @@ class DenseTerm:
     """``input @ weight + bias`` in integers.
 
     Attributes:
-        input: What is multiplied.
+        input: What is multiplied; of several tensors the first.
         weight: [K, N]; columns of 1 bit are bipolar, -1 or 1.
         weight_bits: Width of each column, [N], 1 to 8.
         bias: [N].
         scales: Of the result, [N].
-        parts: Parts of the input, a stack, whose rows stand side by side, each padded to whole blocks; else none.
+        parts: Tensors whose rows stand side by side, each padded to whole blocks: the parts of the input, a stack, or
+            several tensors; else none.
     """
 
     input: Stored
@@ -95,9 +98,27 @@ class DenseTerm:
     parts: tuple[Stored, ...] = ()
 
     @property
-    def rows(self) -> Stored:
-        """A tensor with a row for each of the result."""
-        return self.parts[0] if self.parts else self.input
+    def reads(self) -> tuple[Stored, ...]:
+        """Tensors with a row for each of the result."""
+        return self.parts or (self.input,)
+
+    @property
+    def lengths(self) -> list[int]:
+        """Rows of weights that each of them meets."""
+        if not self.parts:
+            return [len(self.weight)]
+        return [padded(part.channels, isa().block_bytes) for part in self.parts]
+
+    @property
+    def signed_inputs(self) -> npt.NDArray[np.bool_]:
+        """Whether the activations that each row of weights meets are signed, [K]."""
+        return np.repeat([tensor.signed for tensor in self.reads], self.lengths)
+
+    @property
+    def largest_inputs(self) -> IntArray:
+        """The largest magnitude of the activations that each row of weights meets, [K]."""
+        largest = [tensor.highest + tensor.signed for tensor in self.reads]
+        return np.repeat(np.array(largest, np.int64), self.lengths)
 
     @property
     def inputs(self) -> int:
@@ -344,15 +365,16 @@ class LoweredModel:
     def packs(self, tensor: Stored) -> bool:
         """Whether a tensor can be stored two channels a byte: it is narrow enough, and so are all its readers.
 
-        Aggregations read bytes, stacks and normalized rows are bytes; a matrix engine takes nibbles where weights have
-        at most 4 bits.
+        Aggregations read bytes; stacks, terms of one product and normalized rows are bytes; a matrix engine takes
+        nibbles where weights have at most 4 bits.
         """
         stacked = tensor.name in self.parts or tensor.name in {part.whole for part in self.parts.values()}
         return (
             tensor.bits <= _NIBBLE_BITS
             and not stacked
             and not any(
-                any(tensor in aggregation.reads for aggregation in layer.aggregations)
+                (layer.product is not None and tensor in layer.product.parts)
+                or any(tensor in aggregation.reads for aggregation in layer.aggregations)
                 or (layer.kind is LayerKind.NORMALIZE and layer.output is tensor)
                 or (
                     layer.product is not None

@@ -41,7 +41,14 @@ from hetfab.overlay.compiler.lowering_draft import (
     stored_layer,
     to_integers,
 )
-from hetfab.overlay.compiler.lowering_rows import ROWS, padded_parts, part_of, stacked_rows, wide_arguments
+from hetfab.overlay.compiler.lowering_rows import (
+    ROWS,
+    padded_parts,
+    part_of,
+    side_by_side,
+    stacked_rows,
+    wide_arguments,
+)
 from hetfab.overlay.compiler.repeats import without_repeats
 from hetfab.overlay.compiler.row_types import row_types
 from hetfab.overlay.errors import (
@@ -223,6 +230,10 @@ def _add(draft: Draft, node: onnx.NodeProto) -> Value:
     if isinstance(left, Integers):
         left, right = right, left
     match left, right:
+        case DenseTerm(), DenseTerm():
+            term = side_by_side(left, right)
+            check_accumulator(term, node.output[0])
+            return term
         case DenseTerm(), Integers(values=values, scales=scales, bits=bits, signed=True) if bits == _BIAS_BITS:
             if not scales.of_columns(left.bias.size).equal(left.scales):
                 raise RefusedError("the bias does not have the scale of the products")

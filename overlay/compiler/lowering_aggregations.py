@@ -11,19 +11,24 @@ from hetfab.overlay.compiler.lowered import SCORE_BITS, Additive, Aggregation, P
 from hetfab.overlay.compiler.lowering_draft import Draft, RefusedError, Value, constant_of, exponent_of, rows_of
 from hetfab.overlay.compiler.row_types import stack_of
 from hetfab.overlay.isa.attention import SLOPE_BITS, quantized_slope
+from hetfab.overlay.isa.spec import isa
 from hetfab.overlay.model import hgnn
+from hetfab.overlay.model.binding import InDegreeWeights
 from hetfab.overlay.model.edges import EdgeSet, JoinedEdges, check_weights, edge_set
 from hetfab.overlay.model.layers import attributes
 from hetfab.overlay.model.scales import exact_scales
 from hetfab.overlay.program import EdgePattern, Edges
 
 _SCORE_EXPONENT = -8
+#: Channels that one weight of a head applies to.
+_GROUP = isa().size("beat_bytes")
 
 
 def _edges(draft: Draft, source: str, destination: str, *, typed: bool = False) -> Edges:
     found = edge_set(draft.bindings, source, destination)
     if isinstance(found, EdgeSet):
-        return Edges(found.name, found.relations, found.metapath, found.source_type, found.destination_type)
+        ends = found.source_type, found.destination_type
+        return Edges(found.name, found.relations, found.metapath, *ends, self_loops=found.self_loops)
     stack = stack_of(found.sources)
     draft.stacks[stack.name] = stack
     if isinstance(found, JoinedEdges):
@@ -49,6 +54,17 @@ def _sum(draft: Draft, node: onnx.NodeProto, aggregation: Aggregation) -> Value:
     if exponent != aggregation.input.exponent:
         raise RefusedError("its scale is not that of its input")
     return Sum(exponent, None, (aggregation,))
+
+
+def _attended(draft: Draft, node: onnx.NodeProto, rows: str, edges: Edges, attention: Additive | Product) -> Value:
+    """A sum weighted by attention, whose heads take whole groups of channels."""
+    found = Aggregation(rows_of(draft, rows, node), edges, attention)
+    compared = (attention.keys,) if isinstance(attention, Product) else ()
+    for tensor in (found.input, *compared):
+        width = tensor.channels // attention.heads
+        if attention.heads > 1 and width % _GROUP:
+            raise RefusedError(f"'{tensor.name}' has heads of {width} channels; they take a multiple of {_GROUP}")
+    return _sum(draft, node, found)
 
 
 def _scores(draft: Draft, name: str, node: onnx.NodeProto) -> Stored:
@@ -80,7 +96,8 @@ def _weighted(draft: Draft, node: onnx.NodeProto) -> Value:
     rows, source, destination, weights, *_ = node.input
     check_weights(draft.bindings, weights, edge_set(draft.bindings, source, destination))
     edges = _edges(draft, source, destination)
-    edges = replace(edges, name=f"weighted sum over {edges.name}", weighted=True)
+    by_destination = isinstance(draft.bindings[weights], InDegreeWeights)
+    edges = replace(edges, name=f"weighted sum over {edges.name}", weighted=True, by_destination=by_destination)
     return _sum(draft, node, Aggregation(rows_of(draft, rows, node), edges))
 
 
@@ -88,16 +105,14 @@ def _additive(draft: Draft, node: onnx.NodeProto) -> Value:
     rows, source_scores, destination_scores, source, destination, *_ = node.input
     scores = [_scores(draft, name, node) for name in (source_scores, destination_scores)]
     attention = Additive(scores[0], scores[1], None, _slope(node))
-    edges = _edges(draft, source, destination)
-    return _sum(draft, node, Aggregation(rows_of(draft, rows, node), edges, attention))
+    return _attended(draft, node, rows, _edges(draft, source, destination), attention)
 
 
 def _typed(draft: Draft, node: onnx.NodeProto) -> Value:
     rows, source_scores, destination_scores, source, destination, _, biases, *_ = node.input
     scores = [_scores(draft, name, node) for name in (source_scores, destination_scores, biases)]
     attention = Additive(scores[0], scores[1], scores[2], _slope(node))
-    edges = _edges(draft, source, destination, typed=True)
-    return _sum(draft, node, Aggregation(rows_of(draft, rows, node), edges, attention))
+    return _attended(draft, node, rows, _edges(draft, source, destination, typed=True), attention)
 
 
 def _product(draft: Draft, node: onnx.NodeProto) -> Value:
@@ -105,8 +120,7 @@ def _product(draft: Draft, node: onnx.NodeProto) -> Value:
     heads = attributes(node)["heads"]
     assert isinstance(heads, int)
     attention = _products(draft, node, queries, keys, heads)
-    edges = _edges(draft, source, destination)
-    return _sum(draft, node, Aggregation(rows_of(draft, rows, node), edges, attention))
+    return _attended(draft, node, rows, _edges(draft, source, destination), attention)
 
 
 def _products(draft: Draft, node: onnx.NodeProto, queries: str, keys: str, heads: int) -> Product:

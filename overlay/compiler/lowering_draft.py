@@ -179,9 +179,7 @@ def rows_of(draft: Draft, name: str, node: onnx.NodeProto, widths: Collection[in
 
 def check_accumulator(term: DenseTerm, name: str) -> None:
     """Refuses a product whose sums could leave 32 bits."""
-    rows = term.input
-    largest = 1 << (rows.bits - 1) if rows.signed else (1 << rows.bits) - 1
-    worst = int((np.abs(term.weight).sum(axis=0) * largest + np.abs(term.bias)).max(initial=0))
+    worst = int((term.largest_inputs @ np.abs(term.weight) + np.abs(term.bias)).max(initial=0))
     if worst >= 1 << (ACCUMULATOR_BITS - 1):
         raise OverflowPossibleError(
             f"the sums of '{name}' can reach {worst}, which takes {math.ceil(math.log2(worst)) + 1} bits",

@@ -12,6 +12,7 @@ from hetfab.overlay.compiler.lowered import (
     SCORE_BITS,
     Additive,
     Aggregation,
+    DenseTerm,
     IntArray,
     Normalization,
     Product,
@@ -81,11 +82,17 @@ def _slice(draft: Draft, node: onnx.NodeProto) -> Value:
         case Stored() as tensor:
             return part_of(draft, tensor, 0)
         case Sum() as value:
-            dense = value.dense and replace(value.dense, input=part_of(draft, value.dense.input, 0))
+            dense = value.dense and _first_rows(draft, value.dense)
             return replace(
                 value, dense=dense, aggregations=tuple(_into_first(draft, each) for each in value.aggregations)
             )
     raise RefusedError("it takes rows of what is neither stored nor a sum")
+
+
+def _first_rows(draft: Draft, term: DenseTerm) -> DenseTerm:
+    """A product of the first parts of the stacks that it reads."""
+    parts = tuple(part_of(draft, part, 0) for part in term.parts)
+    return replace(term, input=parts[0] if parts else part_of(draft, term.input, 0), parts=parts)
 
 
 def part_of(draft: Draft, tensor: Stored, number: int) -> Stored:
@@ -167,6 +174,23 @@ def padded_parts(weight: IntArray, bits: IntArray, parts: int) -> IntArray:
     behind = np.broadcast_to(bits == 1, (parts, padding, len(bits))).astype(weight.dtype)
     by_part = np.concatenate([weight.reshape(parts, own, -1), behind], axis=1)
     return by_part.reshape(parts * (own + padding), -1)
+
+
+def side_by_side(left: DenseTerm, right: DenseTerm) -> DenseTerm:
+    """The sum of two products as one, of the rows of both side by side."""
+    if not left.scales.equal(right.scales):
+        raise RefusedError("it adds products of different scales")
+    if (left.weight_bits == 1).any() or (right.weight_bits == 1).any():
+        raise RefusedError("it adds products of which one has weights of one bit")
+    weights = [term.weight if term.parts else padded_parts(term.weight, term.weight_bits, 1) for term in (left, right)]
+    return DenseTerm(
+        left.reads[0],
+        np.concatenate(weights),
+        np.maximum(left.weight_bits, right.weight_bits),
+        left.bias + right.bias,
+        left.scales,
+        (*left.reads, *right.reads),
+    )
 
 
 def parts_of(node: onnx.NodeProto) -> int:

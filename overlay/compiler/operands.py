@@ -46,8 +46,8 @@ class Operands:
 
     def bias_on_d(self, dense: DenseTerm, columns: slice) -> IntArray:
         """Bias of output channels on GEMM-D, int32 range."""
-        bias, sums = dense.bias[columns], dense.weight[:, columns].sum(axis=0)
-        return wrap32(bias if dense.input.signed else bias + (sums << self.activation_bits - 1))
+        sums = dense.weight[~dense.signed_inputs, columns].sum(axis=0)
+        return wrap32(dense.bias[columns] + (sums << self.activation_bits - 1))
 
     def bias_on_l(self, dense: DenseTerm, columns: slice, inputs: int, *, bipolar: bool) -> IntArray:
         """Bias of output channels on GEMM-L, int32 range.
@@ -59,8 +59,9 @@ class Operands:
             bipolar: Whether their weights are one plane.
         """
         weight = dense.weight[:, columns]
-        sums = weight.sum(axis=0) + (inputs - len(weight) if bipolar else 0)
-        bias = dense.bias[columns] - ((sums << self.activation_bits - 1) if dense.input.signed else 0)
+        sums = weight[dense.signed_inputs].sum(axis=0)
+        sums += inputs - len(weight) if bipolar and dense.reads[-1].signed else 0
+        bias = dense.bias[columns] - (sums << self.activation_bits - 1)
         if bipolar:
             bias = bias - ((1 << self.activation_bits) - 1) * (weight < 0).sum(axis=0)
         return wrap32(bias)

@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Plans each layer: formats of its operands, its cuts, and whether its result is stored two channels a byte."""
 
+import bisect
+import itertools
+import math
 from dataclasses import dataclass
 from typing import TypedDict
 
 import numpy as np
 
 from hetfab.overlay.compiler.edge_reads import target_beats
-from hetfab.overlay.compiler.lowered import SCORE_BITS, IntArray, LoweredLayer, LoweredModel
+from hetfab.overlay.compiler.lowered import SCORE_BITS, DenseTerm, IntArray, LoweredLayer, LoweredModel, Stored
 from hetfab.overlay.compiler.operands import GEMM_D, GEMM_L, NOT_ON_L, Operands, operands_of
 from hetfab.overlay.compiler.tiling import LayerShape, Tile, choose_tile, stored_row_bytes
 from hetfab.overlay.design import Geometry
@@ -18,6 +21,21 @@ from hetfab.overlay.layouts import blocks_of, stored_bits
 _BLOCK = isa().block_bytes
 _LARGEST_ROWS = isa().operation("matmul").field("rows").largest
 _ATTEND_WORDS = isa().size("attend_words")
+
+
+@dataclass(frozen=True, eq=False)
+class StepSource:
+    """Where the input channels of a step are in DRAM.
+
+    Attributes:
+        tensor: What holds them.
+        offset: Of the first one in a row, in bytes.
+        stride_blocks: Distance of two rows.
+    """
+
+    tensor: Stored
+    offset: int
+    stride_blocks: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,11 +66,17 @@ class PlannedLayer:
             return 0
         return blocks_of(-(-self.layer.product.inputs * self.operands.activation_bits // 8))
 
-    @property
-    def input_stride(self) -> int:
-        """Distance of two rows of the dense term's input in blocks."""
-        product = self.layer.product
-        return self.input_blocks // max(1, len(product.parts)) if product is not None else 0
+    def source(self, product: DenseTerm, step: int) -> "StepSource":
+        """Where the input channels of a step are."""
+        blocks = self._row_blocks(product)
+        starts = [0, *itertools.accumulate(blocks)]
+        first = step * self.tile.step_bytes // _BLOCK
+        number = bisect.bisect_right(starts, first) - 1
+        return StepSource(product.reads[number], (first - starts[number]) * _BLOCK, blocks[number])
+
+    def _row_blocks(self, product: DenseTerm) -> list[int]:
+        """Length of a row of each tensor that a product reads, in blocks."""
+        return [self.input_blocks] if not product.parts else [length // _BLOCK for length in product.lengths]
 
     def weight_bits_on_cores(self) -> dict[str, IntArray]:
         """Widths of the weights of the output channels on each core, pass by pass."""
@@ -147,7 +171,7 @@ class _Planner:
             cores = frozenset({GEMM_D})
         return LayerShape(
             row_bytes=stored_row_bytes(layer.product.inputs, operands.activation_bits),
-            parts=max(1, len(layer.product.parts)),
+            part_bytes=math.gcd(*layer.product.lengths) if layer.product.parts else 0,
             packed=operands.packed,
             slices=operands.slices,
             planes=tuple(sorted(planes)) if self.any_order else planes,

@@ -43,7 +43,8 @@ def _reading(layer: LoweredLayer, stands_for: dict[str, Stored]) -> LoweredLayer
     """The layer with the tensors that stand for its inputs."""
     dense = layer.dense
     if dense is not None:
-        dense = replace(dense, input=stands_for.get(dense.input.name, dense.input))
+        parts = tuple(stands_for.get(part.name, part) for part in dense.parts)
+        dense = replace(dense, input=stands_for.get(dense.input.name, dense.input), parts=parts)
     aggregations = tuple(each.reading(stands_for) for each in layer.aggregations)
     return replace(layer, dense=dense, aggregations=aggregations)
 
@@ -53,7 +54,12 @@ def _key(layer: LoweredLayer) -> _Key:
     output, dense = layer.output, layer.dense
     product: _Key = ()
     if dense is not None:
-        product = dense.input.name, *map(_content, (dense.weight, dense.weight_bits, dense.bias, layer.multiplier))
+        names = tuple(tensor.name for tensor in dense.reads)
+        product = (
+            dense.input.name,
+            names,
+            *map(_content, (dense.weight, dense.weight_bits, dense.bias, layer.multiplier)),
+        )
     return (
         layer.kind,
         (output.channels, output.bits, output.signed, output.exponent, output.mantissa),

@@ -59,7 +59,7 @@ def row_types(
         binding = bindings.get(tensor.name)
         if tensor.origin == "features" and isinstance(binding, Features):
             found.note(tensor.name, binding.type)
-    pairs = [(layer.dense.rows, layer.output) for layer in layers if layer.dense is not None]
+    pairs = [(rows, layer.output) for layer in layers if layer.dense is not None for rows in layer.dense.reads]
     known = -1
     while len(found.types) != known:
         known = len(found.types)

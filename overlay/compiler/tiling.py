@@ -53,7 +53,8 @@ class LayerShape:
         whole: Whether a pass takes all output channels: of attention, or of rows that one instruction must write.
         one_core: Whether one core computes all of them.
         most_rows: Rows of a tile that a memory within an engine holds.
-        parts: Parts of a row of the dense term's input, which are not side by side in DRAM: a step takes one.
+        part_bytes: Where the parts of a row of the dense term's input are not side by side in DRAM: the longest step
+            that ends with each of them, or 0.
     """
 
     row_bytes: int
@@ -70,7 +71,7 @@ class LayerShape:
     whole: bool = False
     one_core: bool = False
     most_rows: int = _LARGEST_ROWS
-    parts: int = 1
+    part_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -169,11 +170,11 @@ class _Cutter:
 
         GEMM-L's field for the length of a step is the narrowest.
         """
-        blocks = self.shape.row_bytes // _BLOCK
-        if self.shape.parts > 1:
-            return [self.shape.row_bytes // self.shape.parts]
+        blocks = (self.shape.part_bytes or self.shape.row_bytes) // _BLOCK
         most = _PLANE_WORDS // self.l_row_words(_BLOCK)
         sizes = dict.fromkeys(-(-blocks // count) for count in range(1, blocks + 1))
+        if self.shape.part_bytes:
+            sizes = {size: None for size in sizes if blocks % size == 0}
         return [size * _BLOCK for size in sizes if size <= most] or [0]
 
     def widths(self) -> list[int]:

@@ -5,7 +5,7 @@ Each function is pure: fields of instructions and constants of the design in, co
 one entry per instruction. Cycles are modelled: trips of pipelined loops by the table of ``loops.py``.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -20,6 +20,7 @@ from hetfab.overlay.costs.bursts import (
     rows_ahead,
     run_bursts,
 )
+from hetfab.overlay.dense_stages import ROW_PAIR, Stage
 from hetfab.overlay.design import Geometry
 from hetfab.overlay.isa.codec import ReduceSource
 from hetfab.overlay.isa.loops import Loop, loops
@@ -196,6 +197,23 @@ def matmul_cost(fields: Fields, geometry: Geometry) -> Cost:
     rows, groups, beats = fields["rows"], fields["col_groups"], fields["row_beats"]
     trips = _block_trips(-(-rows // geometry.gemm_d_rows) * groups, 2 * beats, geometry.gemm_d_rows, fields)
     return _matmul(trips, rows * groups * beats * (1 + fields["packed"]), geometry)
+
+
+def stage_cost(fields: Fields, geometry: Geometry, stages: Sequence[Stage]) -> Cost:
+    """Cost of a matmul whose weights are fixed: rows at the pace of the slowest of reading, multiplying and writing.
+
+    Args:
+        fields: rows, row_beats, col_groups, accumulate and wgt, which names the stage.
+        geometry: Gives the words of the accumulators.
+        stages: The design's.
+    """
+    rows, groups, beats = fields["rows"], fields["col_groups"], fields["row_beats"]
+    multiplied = np.array([stage.multiply_cycles for stage in stages])[fields["wgt"] - geometry.wgt_d_words]
+    written = ROW_PAIR * groups * (1 + fields["accumulate"])
+    interval = np.maximum(np.maximum(beats, written), multiplied)
+    pairs = -(-rows // ROW_PAIR)
+    trips = np.where(rows > 0, (pairs + 2) * interval, 0)
+    return _cost(loops()["stage_rows"].cycles(trips), macs=8 * rows * groups * beats * geometry.gemm_d_cols)
 
 
 def matmul_lines_cost(fields: Fields, geometry: Geometry) -> Cost:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Costs of a whole bound stream: the run log that the emulator will write, computed without running it."""
 
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -8,8 +9,9 @@ import numpy.typing as npt
 
 from hetfab.overlay.bind import BoundProgram
 from hetfab.overlay.costs.attention import attend_costs
-from hetfab.overlay.costs.cycles import COSTS, Cost, reduce_cost
+from hetfab.overlay.costs.cycles import COSTS, Cost, reduce_cost, stage_cost
 from hetfab.overlay.costs.gathers import gathers
+from hetfab.overlay.dense_stages import Stage
 from hetfab.overlay.design import Geometry
 from hetfab.overlay.errors import StreamInvalidError
 from hetfab.overlay.isa.codec import AttendKind, Segment
@@ -46,18 +48,22 @@ def expected_log(bound: BoundProgram) -> Array:
     Raises:
         StreamInvalidError: An instruction uses a context that was not configured.
     """
-    log = expected_records(bound.words, bound.contents[Segment.GRAPH], bound.program.design.geometry)
+    design = bound.program.design
+    log = expected_records(bound.words, bound.contents[Segment.GRAPH], design.geometry, design.stages)
     log["layer"] = bound.layers
     return log
 
 
-def expected_records(words: Words, graph: npt.NDArray[np.uint8], geometry: Geometry) -> Array:
+def expected_records(
+    words: Words, graph: npt.NDArray[np.uint8], geometry: Geometry, stages: Sequence[Stage] = ()
+) -> Array:
     """The run log of a stream as the overlay writes it, without layers.
 
     Args:
         words: uint64 [n, 2], the stream.
         graph: Content of the segment that holds destinations and ids.
         geometry: The overlay's.
+        stages: Its dense stages with fixed weights.
 
     Raises:
         StreamInvalidError: As ``expected_log``.
@@ -70,7 +76,18 @@ def expected_records(words: Words, graph: npt.NDArray[np.uint8], geometry: Geome
         chosen = operation_rows(words, operation)
         if len(chosen):
             _fill(log, chosen, _cost_of(words, graph, geometry, operation, chosen))
+    if stages:
+        _fill_stages(log, words, geometry, stages)
     return log
+
+
+def _fill_stages(log: Array, words: Words, geometry: Geometry, stages: Sequence[Stage]) -> None:
+    """The records of matmuls whose weights are a stage's."""
+    matmul = isa().operation("matmul")
+    rows = operation_rows(words, matmul)
+    rows = rows[operation_fields(words, matmul, rows)["wgt"] >= geometry.wgt_d_words]
+    if len(rows):
+        _fill(log, rows, stage_cost(operation_fields(words, matmul, rows), geometry, stages))
 
 
 def additions(words: Words, log: Array, geometry: Geometry) -> int:

@@ -8,17 +8,20 @@ flip-flops are estimates; ``area.json`` says where each constant comes from, and
 
 import functools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 from hetfab.overlay.blockdesign.build import MASTERS, masters_by_port
 from hetfab.overlay.board import Board, read_board
 from hetfab.overlay.costs.area import area_constants
 from hetfab.overlay.costs.elements import Form, chain_dsps, chain_luts, plane_dot_luts
+from hetfab.overlay.dense_stages import NO_WEIGHTS, ROW_PAIR, Stage
 from hetfab.overlay.design import Design, Geometry, default_design
 from hetfab.overlay.errors import DesignTooLargeError
 from hetfab.overlay.isa.arithmetic import ACCUMULATOR_BITS
 from hetfab.overlay.isa.counter_table import counter_table
 from hetfab.overlay.isa.spec import Stream, evaluate, isa
+from hetfab.overlay.layouts import padded
 
 #: Depth and largest width of a RAMB18 with one write and one read port, and with two ports that do both.
 _SIMPLE_DUAL = ((512, 36), (1024, 18), (2048, 9), (4096, 4), (8192, 2), (16384, 1))
@@ -43,6 +46,8 @@ _REGISTER_BITS = 32
 _BITMAP_BITS, _NUMBER_BITS = 64, 32
 #: Of RST: its memories of a number for each vertex, and the bits of one.
 _RST_MEMORIES, _VERTEX_BITS = 8, 16
+#: Of a stage's input, and words of a table that a LUT holds a bit of.
+_STAGE_INPUT_BITS, _LUT_ROM_WORDS = 9, 64
 #: Of a stream's FIFO, the smallest of its IP.
 _FIFO_WORDS = 16
 #: m_axi ports that only write, and those that do both.
@@ -173,9 +178,43 @@ def store_resources(geometry: Geometry, form: Form) -> Resources:
 def gemm_d_resources(geometry: Geometry, form: Form) -> Resources:
     """GEMM-D: the chains with their sums, a register of each sum that drains, and what a drain adds."""
     rows, cols = geometry.gemm_d_rows, geometry.gemm_d_cols
+    if geometry.wgt_d_words == NO_WEIGHTS:
+        # All products are those of stages.
+        return _with_ff(_constant("lut_gemm_control")) + _streams()
     lut = _constant("lut_gemm_control") + _constant("lut_gemm_strips") + chain_luts(rows, cols, ACCUMULATOR_BITS, form)
     held = Resources(ff=rows * cols * ACCUMULATOR_BITS)
     return _with_ff(lut + _drain(rows, cols, ACCUMULATOR_BITS), dsp=chain_dsps(rows, cols)) + held + _streams()
+
+
+def stage_resources(stage: Stage, form: Form) -> Resources:
+    """A dense stage with fixed weights: its sums by the elements of the cores, its rows in registers, its weights."""
+    columns = _columns(stage)
+    lut, dsp = _constant("lut_gemm_control"), 0
+    if columns[0]:
+        lut += chain_luts(ROW_PAIR, columns[0], ACCUMULATOR_BITS, form)
+        dsp = chain_dsps(ROW_PAIR, columns[0])
+    if columns[1]:
+        lut += ROW_PAIR * columns[1] * plane_dot_luts(_LANES, _SLICE_BITS, ACCUMULATOR_BITS, form)
+    # A word of inputs is chosen for a step, and a sum for the word that is written.
+    lut += ROW_PAIR * (_LANES * _SLICE_BITS * _mux(-(-stage.inputs // _LANES)))
+    lut += ACCUMULATOR_BITS * _mux(ROW_PAIR * stage.outputs)
+    words = ((stage.dsp_cycles, columns[0]), (stage.lut_cycles // -(-stage.input_bits // _SLICE_BITS), columns[1]))
+    held = Resources(ff=ROW_PAIR * (stage.inputs * _STAGE_INPUT_BITS + stage.outputs * ACCUMULATOR_BITS))
+    weights = [_rom(depth, ACCUMULATOR_BITS * count) for depth, count in words if depth]
+    return functools.reduce(lambda left, right: left + right, weights, _with_ff(lut, dsp=dsp) + held)
+
+
+def _columns(stage: Stage) -> tuple[int, int]:
+    """Columns of a stage that are there, on DSPs and on LUTs."""
+    on_luts = stage.outputs - stage.on_dsps
+    return min(stage.dsp_columns, padded(stage.on_dsps, 2)), min(stage.lut_columns, on_luts)
+
+
+def _rom(depth: int, bits: int) -> Resources:
+    """Constant words: in LUTs where they are few, else in block RAM."""
+    if depth <= _LUT_ROM_WORDS:
+        return Resources(lut=bits)
+    return Resources(bram36=block_rams(depth, bits, true_dual=False))
 
 
 def gemm_l_resources(geometry: Geometry, form: Form) -> Resources:
@@ -362,17 +401,21 @@ ENGINES = {
 }
 
 
-def design_resources(geometry: Geometry, form: Form, board: Board | None = None) -> dict[str, Resources]:
+def design_resources(
+    geometry: Geometry, form: Form, board: Board | None = None, stages: Sequence[Stage] = ()
+) -> dict[str, Resources]:
     """Modelled resources of every part of an overlay: DISPATCH, engines with adapters, ports, memories, streams.
 
     Args:
         geometry: Sizes, and which engines there are.
         form: How the processing elements are written.
         board: Whose DRAM ports the masters use; the default design's.
+        stages: Dense stages with fixed weights.
     """
     parts = {"dispatch": dispatch_resources(geometry, form)}
     parts["memory ports"] = memory_port_resources(geometry, board or read_board(default_design().board))
     parts |= {name: ENGINES[name](geometry, form) for name in geometry.engines}
+    parts |= {f"stage {number}": stage_resources(stage, form) for number, stage in enumerate(stages)}
     for memory in isa().memories:
         present = {memory.writer, memory.reader} <= set(geometry.engines)
         if memory.word_bits and present and geometry.depth(memory.name):
@@ -395,7 +438,7 @@ def resource_rows(design: Design, board: Board | None = None) -> list[tuple[str,
         DesignInvalidError: There is no board of the design's name.
     """
     board = board or read_board(design.board)
-    need = total(design_resources(design.geometry, Form(design.elements), board))
+    need = total(design_resources(design.geometry, Form(design.elements), board, design.stages))
     return [(f.name, math.ceil(getattr(need, f.name)), board.resources[f.name]) for f in fields(need)]
 
 

@@ -68,6 +68,17 @@ class RelationEnd:
 
 
 @dataclass(frozen=True)
+class LoopedEnd:
+    """Node ids, int64 [E], of one end of a relation between nodes of one type, with an edge from each node to itself.
+
+    The relation's edges between different nodes come first, in the graph's order, then each node's edge to itself.
+    """
+
+    relation: Relation
+    end: End
+
+
+@dataclass(frozen=True)
 class MetapathEnd:
     """Node ids, int64 [E], of one end of a semantic graph: an edge wherever a path exists, no duplicates.
 
@@ -136,6 +147,17 @@ class EdgeWeights:
 
 
 @dataclass(frozen=True)
+class InDegreeWeights:
+    """Weights of a relation's edges, float32 [E]: 1 / sqrt(edges into u * edges into d), 0 where there are none.
+
+    As PyTorch Geometric normalizes GCN. With ``self_loops`` the edges are those of ``LoopedEnd``.
+    """
+
+    relation: Relation
+    self_loops: bool
+
+
+@dataclass(frozen=True)
 class NamedMean:
     """A mean along relations that are known by their names only, joined by underscores; ``self`` for none."""
 
@@ -160,12 +182,14 @@ Binding = (
     | NodeCount
     | NamedEnd
     | RelationEnd
+    | LoopedEnd
     | MetapathEnd
     | StackedEnd
     | JoinedEnd
     | EdgeTypes
     | NamedWeights
     | EdgeWeights
+    | InDegreeWeights
     | NamedMean
     | MetapathMean
 )
@@ -177,12 +201,14 @@ _KINDS: dict[str, type[Binding]] = {
     "node_count": NodeCount,
     "named_end": NamedEnd,
     "relation_end": RelationEnd,
+    "looped_end": LoopedEnd,
     "metapath_end": MetapathEnd,
     "stacked_end": StackedEnd,
     "joined_end": JoinedEnd,
     "edge_types": EdgeTypes,
     "named_weights": NamedWeights,
     "edge_weights": EdgeWeights,
+    "in_degree_weights": InDegreeWeights,
     "named_mean": NamedMean,
     "metapath_mean": MetapathMean,
 }
@@ -331,6 +357,8 @@ def _check(binding: Binding, source: str) -> None:
             raise _malformed(source, "the relations do not chain", "relations that start where the one before ends")
         case MetapathMean((*_, last), node_type) if last.destination != node_type:
             raise _malformed(source, f"the type is '{node_type}'", f"'{last.destination}', where the relations end")
+        case LoopedEnd(relation, _) | InDegreeWeights(relation, _) if relation.source != relation.destination:
+            raise _malformed(source, f"the relation is {relation}", "a relation between nodes of one type")
         case JoinedEnd(node_type, relations, _):
             astray = [str(relation) for relation in relations if relation.destination != node_type]
             if astray:
@@ -519,7 +547,7 @@ def _lacking(binding: Binding, schema: GraphSchema) -> str:
             return f"relations '{path}', joined by underscores, that chain"
         case Features(node_type) | NodeCount(node_type):
             types = (node_type,)
-        case RelationEnd(relation, _) | EdgeWeights(relation):
+        case RelationEnd(relation, _) | LoopedEnd(relation, _) | EdgeWeights(relation) | InDegreeWeights(relation, _):
             relations = (relation,)
         case MetapathEnd(_, path, _):
             relations = path

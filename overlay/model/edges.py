@@ -6,7 +6,17 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from hetfab.overlay.errors import BindingInvalidError
-from hetfab.overlay.model.binding import Binding, EdgeWeights, End, JoinedEnd, MetapathEnd, RelationEnd, StackedEnd
+from hetfab.overlay.model.binding import (
+    Binding,
+    EdgeWeights,
+    End,
+    InDegreeWeights,
+    JoinedEnd,
+    LoopedEnd,
+    MetapathEnd,
+    RelationEnd,
+    StackedEnd,
+)
 from hetfab.overlay.model.meaning import meaning
 from hetfab.overlay.model.schema import Relation
 
@@ -21,6 +31,7 @@ class EdgeSet:
         metapath: Whether it is a semantic graph, without duplicate edges.
         source_type: Type of the nodes that are read.
         destination_type: Type of the nodes that are written.
+        self_loops: Whether each node has one edge to itself, behind the relation's edges between different nodes.
     """
 
     name: str
@@ -28,6 +39,7 @@ class EdgeSet:
     metapath: bool
     source_type: str
     destination_type: str
+    self_loops: bool = False
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -114,7 +126,9 @@ def check_weights(bindings: Mapping[str, Binding], weights: str, edges: AnyEdges
         BindingInvalidError: It does not.
     """
     found = bindings.get(weights)
-    if not (isinstance(found, EdgeWeights) and edges.relations == (found.relation,) and isinstance(edges, EdgeSet)):
+    looped = isinstance(found, InDegreeWeights) and found.self_loops
+    weighs = isinstance(found, EdgeWeights | InDegreeWeights) and edges.relations == (found.relation,)
+    if not (weighs and isinstance(edges, EdgeSet) and edges.self_loops == looped):
         raise BindingInvalidError(
             f"'{weights}' means {meaning(found) if found else 'no input of the model'}, "
             f"beside the edges '{edges.name}'",
@@ -137,6 +151,9 @@ def edge_set(bindings: Mapping[str, Binding], source: str, destination: str) -> 
     match bindings.get(source), bindings.get(destination):
         case RelationEnd(relation, End.SOURCE), RelationEnd(other, End.DESTINATION) if relation == other:
             return EdgeSet(relation.name, (relation,), False, relation.source, relation.destination)
+        case LoopedEnd(relation, End.SOURCE), LoopedEnd(other, End.DESTINATION) if relation == other:
+            name = f"{relation.name} with self loops"
+            return EdgeSet(name, (relation,), False, relation.source, relation.destination, self_loops=True)
         case MetapathEnd(name, path, End.SOURCE), MetapathEnd(_, other_path, End.DESTINATION) if path == other_path:
             return EdgeSet(name, path, True, path[-1].destination, path[0].source)
         case JoinedEnd(into, relations, End.SOURCE), JoinedEnd(_, others, End.DESTINATION) if relations == others != ():

@@ -17,6 +17,7 @@ from hetfab.overlay.model.binding import (
     Binding,
     EdgeWeights,
     Features,
+    InDegreeWeights,
     MetapathMean,
     NodeCount,
     to_json,
@@ -103,7 +104,7 @@ def input_value(name: str, binding: Binding, graph: LayerGraph) -> onnx.ValueInf
             return onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)
         case NodeCount():
             return onnx.helper.make_tensor_value_info(name, onnx.TensorProto.INT64, [])
-        case EdgeWeights(relation):
+        case EdgeWeights(relation) | InDegreeWeights(relation, _):
             return onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [f"E_{relation.name}"])
     return onnx.helper.make_tensor_value_info(name, onnx.TensorProto.INT64, [f"E_{name.split('_', 1)[-1]}"])
 

@@ -91,14 +91,14 @@ def _lowered_summary(layer: LoweredLayer) -> LayerSummary:
         parts += [f"{number} {kind}s" if number > 1 else kind] if number else []
     for there, kind in ((layer.normalization, "norm"), (layer.table, "function"), (layer.relu or None, "relu")):
         parts += [kind] if there is not None else []
-    read = layer.aggregations[0].input if dense is None else dense.input
+    reads = (layer.aggregations[0].input,) if dense is None else dense.reads
     return LayerSummary(
         layer.output.name,
         " + ".join(parts),
-        read.channels,
+        sum(tensor.channels for tensor in reads),
         layer.output.channels,
         0 if dense is None else dense.weight.size + int(dense.bias.any()) * dense.bias.size,
-        read.bits,
+        reads[0].bits,
         () if dense is None else tuple(int(bits) for bits in np.unique(dense.weight_bits)),
         layer.output.bits,
     )

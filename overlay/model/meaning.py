@@ -7,7 +7,9 @@ from hetfab.overlay.model.binding import (
     EdgeWeights,
     End,
     Features,
+    InDegreeWeights,
     JoinedEnd,
+    LoopedEnd,
     MetapathEnd,
     MetapathMean,
     NamedEnd,
@@ -33,6 +35,8 @@ def meaning(binding: Binding) -> str:
             return f"{end.value} ids of {name}"
         case RelationEnd(relation, end):
             return f"{end.value} ids of {relation}"
+        case LoopedEnd(relation, end):
+            return f"{end.value} ids of {relation}, with self loops"
         case MetapathEnd(name, relations, end):
             return f"{end.value} ids of the metapath {name}: " + ", ".join(map(str, relations))
         case StackedEnd(types, _, self_loops, end):
@@ -47,6 +51,9 @@ def meaning(binding: Binding) -> str:
             return f"weights of the edges of {name}"
         case EdgeWeights(relation):
             return f"weights of the edges of {relation}, by their ends' degrees"
+        case InDegreeWeights(relation, self_loops):
+            loops = ", with self loops" if self_loops else ""
+            return f"weights of the edges of {relation}{loops}, by the edges into both ends"
         case NamedMean(path):
             return f"mean of features along {path}"
         case MetapathMean((), node_type):

@@ -68,7 +68,7 @@ def parse_layers(model: onnx.ModelProto) -> LayerGraph:
         raise OperatorsUnsupportedError(
             f"{counted(len(refused), 'operator')} not supported:",
             "MatMul or Gemm with constant weights, Add, Relu, functions of one number, LayerNormalization, the graph "
-            "operators of the domain hgnn; sums of aggregations with at most one dense term",
+            "operators of the domain hgnn; sums of aggregations and dense layers",
             "change the model as each line says",
             refused,
         )
@@ -109,7 +109,11 @@ def try_layers(model: onnx.ModelProto) -> ParsedModel:
 
 
 def _unknown(draft: Draft, node: onnx.NodeProto) -> None:
-    if node.op_type in ("SegMax", "ScatterElements", "ScatterND"):
+    if node.op_type in ("ScatterElements", "ScatterND"):
+        raise RefusedError(
+            "edges that the model spells out are not executed", "turn them into graph operators with `hetfab lift`"
+        )
+    if node.op_type == "SegMax":
         raise RefusedError(
             "the largest of neighbours is not executed, nor edges that the model spells out",
             "use a graph operator of the domain hgnn, such as SegMean or SegSum",

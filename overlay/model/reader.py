@@ -26,6 +26,7 @@ from hetfab.overlay.model.binding import (
     Binding,
     EdgeWeights,
     Features,
+    InDegreeWeights,
     MetapathMean,
     NamedMean,
     NamedWeights,
@@ -156,7 +157,7 @@ def wrong_form(value: onnx.ValueInfoProto, binding: Binding) -> str | None:
             form = kinds.FLOAT, 2
         case NodeCount():
             form = kinds.INT64, 0
-        case EdgeWeights() | NamedWeights():
+        case EdgeWeights() | InDegreeWeights() | NamedWeights():
             form = kinds.FLOAT, 1
         case _:
             form = kinds.INT64, 1

@@ -25,19 +25,21 @@ from hetfab.overlay.model.layers import (
 
 @dataclass(frozen=True, eq=False)
 class SumGroup:
-    """A sum of aggregations, at most one dense term and at most one bias.
+    """A sum of aggregations, dense terms and constants.
 
     Attributes:
         root: The tensor that holds the complete sum.
         aggregations: The aggregated terms, at least one.
-        dense: The dense term, None if there is none.
+        dense: The dense terms.
         biases: Layers that add a constant row; only where there is no dense term.
+        product: The tensor that holds the sum of the dense terms alone, empty without any.
     """
 
     root: str
     aggregations: tuple[Aggregation, ...]
-    dense: Dense | None
+    dense: tuple[Dense, ...]
     biases: tuple[Bias, ...] = ()
+    product: str = ""
 
 
 @dataclass(frozen=True)
@@ -54,15 +56,48 @@ _Rounded = Relu | Unary | LayerNorm | Stack | JoinParts
 
 
 def find_sums(graph: LayerGraph) -> list[SumGroup]:
-    """The sums of a model that ``refused_uses`` has nothing against, and whose learned tables are dense terms."""
+    """The sums of a model that ``refused_uses`` accepts, whose dense terms are added to each other first.
+
+    Learned tables and other stored tensors are dense terms. Sums of dense terms alone are not among them.
+    """
     producers = _producers(graph)
     groups = []
     for root in sum_roots(graph):
         layers = [producers[term] for term in terms_of(root, producers)]
         aggregations = tuple(layer for layer in layers if isinstance(layer, Aggregation))
-        dense = next((layer for layer in layers if isinstance(layer, Dense)), None)
-        groups.append(SumGroup(root, aggregations, dense, tuple(_biases(root, producers))))
+        dense = tuple(layer for layer in layers if isinstance(layer, Dense))
+        if aggregations:
+            product = _product_of(root, producers) if dense else ""
+            groups.append(SumGroup(root, aggregations, dense, tuple(biases_of(root, producers)), product))
     return groups
+
+
+def joint_products(graph: LayerGraph) -> list[frozenset[str]]:
+    """Dense layers whose products are added as integers, so that they have one scale: sets of at least two."""
+    producers = _producers(graph)
+    joined: list[frozenset[str]] = []
+    for root in sum_roots(graph):
+        members = frozenset(term for term in terms_of(root, producers) if isinstance(producers[term], Dense))
+        if len(members) > 1:
+            touching = [other for other in joined if other & members]
+            joined = [other for other in joined if not other & members]
+            joined.append(members.union(*touching))
+    return joined
+
+
+def is_product(tensor: str, producers: Mapping[str, Layer]) -> bool:
+    """Whether a tensor is a dense layer's result or a sum of such."""
+    return all(isinstance(producers.get(term), Dense) for term in terms_of(tensor, producers))
+
+
+def _product_of(tensor: str, producers: Mapping[str, Layer]) -> str:
+    """The tensor within a sum that holds its dense terms, empty where there is none."""
+    layer = producers[tensor]
+    if is_product(tensor, producers):
+        return tensor
+    if isinstance(layer, Add):
+        return _product_of(layer.left, producers) or _product_of(layer.right, producers)
+    return _product_of(layer.input, producers) if isinstance(layer, Bias) else ""
 
 
 def refused_uses(graph: LayerGraph, gaps: Gaps = _NO_GAPS) -> Iterator[str]:
@@ -169,11 +204,8 @@ def _refused_sum(root: str, graph: LayerGraph, producers: Mapping[str, Layer], g
     dense = [term for term in terms if isinstance(producers.get(term), Dense) or term in graph.tables]
     hidden = [term for term in terms if term not in producers and term in gaps.written]
     stored = [term for term in terms if _is_stored(term, graph, producers) and term not in hidden]
-    if len(dense) + len(stored) > 1:
-        names = ", ".join(f"'{term}'" for term in dense + stored)
-        yield f"Add '{root}': {names} are dense layers of one sum; write them as one MatMul of joined inputs"
-    if len(dense) + len(stored) + len(sums) + len(hidden) < len(terms) or not sums + hidden:
-        yield f"Add '{root}': a sum needs aggregations and at most one dense term; add nothing else"
+    if len(dense) + len(stored) + len(sums) + len(hidden) < len(terms):
+        yield f"Add '{root}': a sum has aggregations, dense layers, stored tensors and constants; add nothing else"
 
 
 def _is_stored(term: str, graph: LayerGraph, producers: Mapping[str, Layer]) -> bool:
@@ -219,12 +251,13 @@ def terms_of(tensor: str, producers: Mapping[str, Layer]) -> Iterator[str]:
             yield tensor
 
 
-def _biases(tensor: str, producers: Mapping[str, Layer]) -> Iterator[Bias]:
+def biases_of(tensor: str, producers: Mapping[str, Layer]) -> Iterator[Bias]:
+    """The constants that are added within a sum."""
     layer = producers.get(tensor)
     match layer:
         case Add():
-            yield from _biases(layer.left, producers)
-            yield from _biases(layer.right, producers)
+            yield from biases_of(layer.left, producers)
+            yield from biases_of(layer.right, producers)
         case Bias():
             yield layer
-            yield from _biases(layer.input, producers)
+            yield from biases_of(layer.input, producers)

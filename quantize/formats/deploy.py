@@ -160,7 +160,7 @@ class _Deployment:
 
     def _gains(self) -> dict[str, float]:
         """For every tensor its g, from 1 up to 2: the most frequent one of the tensors that share it."""
-        gains = {}
+        gains: dict[str, float] = {}
         for members in _sharing(self.graph):
             found = Counter(_gain(self._scale(name)) for name in self.points.stored if name in members)
             fixed = {self.graph.input, self.graph.output} & members

@@ -6,6 +6,7 @@ The form is that of qonnx's docs/qcdq.md. Clip keeps integers to widths below 8 
 """
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -68,7 +69,7 @@ def qcdq_model(model: onnx.ModelProto) -> onnx.ModelProto:
 class _Writer:
     """Writes roundings as pairs of nodes."""
 
-    constants: dict[str, npt.NDArray[np.generic]]
+    constants: dict[str, npt.NDArray[Any]]
     nodes: list[onnx.NodeProto] = field(default_factory=list)
     initializers: dict[str, onnx.TensorProto] = field(default_factory=dict)
 
@@ -92,7 +93,7 @@ class _Writer:
         self._tensor(source, output, scale, (lowest, highest), signed=signed)
         return True
 
-    def _constant(self, output: str, integers: npt.NDArray[np.integer], scale: npt.NDArray[np.generic]) -> bool:
+    def _constant(self, output: str, integers: npt.NDArray[np.integer], scale: npt.NDArray[Any]) -> bool:
         """Integers in front of a DequantizeLinear, with a scale for the tensor or along one axis."""
         axes = [axis for axis, size in enumerate(scale.shape) if size > 1]
         if len(axes) > 1:
@@ -104,7 +105,7 @@ class _Writer:
         return True
 
     def _tensor(
-        self, source: str, output: str, scale: npt.NDArray[np.generic], limits: tuple[int, int], *, signed: bool
+        self, source: str, output: str, scale: npt.NDArray[Any], limits: tuple[int, int], *, signed: bool
     ) -> None:
         kind = np.int8 if signed else np.uint8
         step = self._add(f"{output}.step", scale.reshape(()).astype(np.float32))
@@ -126,7 +127,7 @@ class _Writer:
         self.nodes.append(onnx.helper.make_node(operator, inputs, [output], name=output))
         return output
 
-    def _add(self, name: str, array: npt.NDArray[np.generic]) -> str:
+    def _add(self, name: str, array: npt.NDArray[Any]) -> str:
         self.initializers[name] = onnx.numpy_helper.from_array(np.ascontiguousarray(array).reshape(array.shape), name)
         return name
 

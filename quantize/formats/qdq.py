@@ -26,7 +26,7 @@ from hetfab.quantize.formats.foreign import (
 
 #: onnxruntime has the operators in a domain of its own too.
 DOMAINS = frozenset({"com.microsoft"})
-_KINDS = {
+_KINDS: dict[int, tuple[int, bool]] = {
     onnx.TensorProto.INT4: (4, True),
     onnx.TensorProto.UINT4: (4, False),
     onnx.TensorProto.INT8: (8, True),

@@ -4,19 +4,22 @@
 Guo et al., decoupleQ, 2024 (arXiv 2404.12759), section 3: integers and scales are variables of one least-square
 problem, solved for one while the other is fixed. For fixed integers a of a channel the scale of least error is
 ``s = (w^T H a) / (a^T H a)``; the zero point is left out, which the cores do not have. A channel keeps a step only if
-its loss falls.
+its loss falls. Where decoupleQ moves relaxed weights down the gradient before it rounds, integers are moved after it
+(``descent``).
 """
 
 from dataclasses import replace
 
 import numpy as np
 
+from hetfab.quantize.methods.descent import descended
 from hetfab.quantize.methods.gptq import compensated, rounded_on, start_scales
 from hetfab.quantize.methods.layer_problem import Doubles, LayerProblem
 from hetfab.quantize.methods.nearest import nearest
 from hetfab.quantize.weights import QuantizedWeights, forms_of, limits_of, on_grid
 
 _ROUNDS = 4
+_SWEEPS = 2
 
 
 def alternation(problem: LayerProblem) -> QuantizedWeights:
@@ -30,16 +33,20 @@ def alternation(problem: LayerProblem) -> QuantizedWeights:
 
 
 def _in_turn(problem: LayerProblem, narrow: bool) -> QuantizedWeights:
-    best = rounded_on(problem, start_scales(problem, narrow), narrow)
+    best = _rounded(problem, start_scales(problem, narrow), narrow)
     losses = _losses(problem, best)
     for _ in range(_ROUNDS):
-        step = rounded_on(problem, _next_scales(problem, best), narrow)
+        step = _rounded(problem, _next_scales(problem, best), narrow)
         better = _better(problem, losses, _losses(problem, step))
         if not better.any():
             break
         best = _merged(problem, best, step, better)
         losses = _losses(problem, best)
     return best
+
+
+def _rounded(problem: LayerProblem, scales: Doubles, narrow: bool) -> QuantizedWeights:
+    return descended(problem, rounded_on(problem, scales, narrow), _SWEEPS)
 
 
 def _next_scales(problem: LayerProblem, found: QuantizedWeights) -> Doubles:
@@ -80,12 +87,12 @@ def _merged(
     integers = np.where(take, second.integers, first.integers)
     grid = on_grid(scales, problem.has_free_scales, problem.significance, problem.lowest_exponent)
     if not np.array_equal(grid.scales, scales):
-        return rounded_on(problem, scales, first.narrow)
+        return _rounded(problem, scales, first.narrow)
     return replace(grid, integers=integers, bits=problem.bits, narrow=first.narrow)
 
 
 def _losses(problem: LayerProblem, found: QuantizedWeights) -> Doubles:
-    return problem.losses(found.integers * found.scales.astype(np.float64))
+    return problem.losses(found.restored)
 
 
 def _bipolar(problem: LayerProblem) -> QuantizedWeights:

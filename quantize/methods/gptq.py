@@ -23,7 +23,7 @@ def gptq(problem: LayerProblem) -> QuantizedWeights:
 
         return nearest(problem)
     found = [rounded_on(problem, start_scales(problem, narrow), narrow) for narrow in forms_of(problem.bits)]
-    return min(found, key=lambda each: float(problem.losses(each.integers * each.scales.astype(np.float64)).sum()))
+    return min(found, key=lambda each: float(problem.losses(each.restored).sum()))
 
 
 def start_scales(problem: LayerProblem, narrow: bool) -> Doubles:

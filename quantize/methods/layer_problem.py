@@ -11,7 +11,8 @@ import numpy.typing as npt
 import scipy.linalg
 import scipy.sparse
 
-from hetfab.quantize.weights import LARGEST_SIGNIFICANCE, POWER_OF_TWO_BITS, FloatArray, QuantizedWeights
+from hetfab.quantize.weights import LARGEST_SIGNIFICANCE, FloatArray, QuantizedWeights
+from hetfab.quantize.widths import POWER_OF_TWO_BITS
 
 Doubles: TypeAlias = npt.NDArray[np.float64]
 Matrix: TypeAlias = FloatArray | scipy.sparse.csr_matrix

@@ -65,7 +65,7 @@ def loop_differences(engine: str, report: SynthesisReport, table: Mapping[str, L
 
 def resource_differences(design: Design, reports: Mapping[str, SynthesisReport]) -> list[ResourceDifference]:
     """Each engine's resources, as modelled and as Vitis HLS estimates them; memories are outside of both."""
-    parts = design_resources(design.geometry, Form(design.elements), read_board(design.board))
+    parts = design_resources(design.geometry, Form(design.elements), read_board(design.board), design.stages)
     return [
         ResourceDifference(engine, name, getattr(parts[engine], name), report.resources[name])
         for engine, report in reports.items()
@@ -75,7 +75,7 @@ def resource_differences(design: Design, reports: Mapping[str, SynthesisReport])
 
 def placed_differences(design: Design, reported: Mapping[str, float]) -> list[ResourceDifference]:
     """The whole overlay's resources, as modelled and as Vivado placed them."""
-    need = total(design_resources(design.geometry, Form(design.elements), read_board(design.board)))
+    need = total(design_resources(design.geometry, Form(design.elements), read_board(design.board), design.stages))
     return [ResourceDifference("overlay", name, getattr(need, name), reported[name]) for name in RESOURCES]
 
 

@@ -26,6 +26,8 @@ VERSIONS: tuple[str, ...] = tuple(json.loads(_IP_VERSIONS.read_text(encoding="ut
 CSYNTH_REPORT = "project/solution/syn/report/{engine}_top_csynth.xml"
 #: Name of the block design inside Vivado: a design's own name may be no identifier.
 DIAGRAM = "overlay"
+#: The engine that the stages of a design with fixed weights belong to, and the folder of their sources.
+STAGED_ENGINE, STAGES_FOLDER = "gemm_d", "stages"
 #: Black boxes that GEMM-L's mapped elements consist of (docs/area.md).
 _BLACK_BOXES = ("plane_sums_box.json", "plane_accumulate_box.json")
 
@@ -75,11 +77,15 @@ def engine_script(design: Design, engine: str, version: str, sources: Path) -> s
     vendor, library, name, ip_version = hls_vlnv(engine).split(":")
     folder = sources.as_posix()
     mapped = engine == "gemm_l" and design.elements == "mapped"
+    staged = engine == STAGED_ENGINE and bool(design.stages)
+    include = f"-I{folder} -I{folder}/include" + f" -I{folder}/{STAGES_FOLDER}" * staged
+    macros = " -DHETFAB_PLANE_BOXES" * mapped + " -DHETFAB_STAGES" * staged
     return _template("engine.tcl.j2").render(
         engine=name,
         report=CSYNTH_REPORT.format(engine=name),
         sources=folder,
-        cflags=f"-std=c++17 -DHETFAB_AP_INT{' -DHETFAB_PLANE_BOXES' * mapped} -I{folder} -I{folder}/include",
+        cflags=f"-std=c++17 -DHETFAB_AP_INT{macros} {include}",
+        more=[f"{STAGES_FOLDER}/project_stages.cpp"] if staged else [],
         black_boxes=_BLACK_BOXES if mapped else (),
         part=read_board(design.board).part,
         period=f"{1000 / design.clock_mhz:.3f}",

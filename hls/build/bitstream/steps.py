@@ -21,7 +21,13 @@ from hetfab.hls.build.bitstream.differences import (
 )
 from hetfab.hls.build.bitstream.machine import Machine
 from hetfab.hls.build.bitstream.reports import read_synthesis, read_timing, read_utilization
-from hetfab.hls.build.bitstream.scripts import CSYNTH_REPORT, bitstream_script, block_design_script, engine_script
+from hetfab.hls.build.bitstream.scripts import (
+    CSYNTH_REPORT,
+    STAGES_FOLDER,
+    bitstream_script,
+    block_design_script,
+    engine_script,
+)
 from hetfab.hls.build.bitstream.tools import failure, run_command, title
 from hetfab.hls.build.design_header import design_header
 from hetfab.hls.tcl_check.problem import Tool
@@ -30,6 +36,7 @@ from hetfab.overlay.blockdesign.build import hls_vlnv
 from hetfab.overlay.blockdesign.platform import fabric_clock_mhz
 from hetfab.overlay.board import read_board
 from hetfab.overlay.costs.cycles import loops_of
+from hetfab.overlay.design import Design
 from hetfab.overlay.errors import TimingFailedError, ToolFailedError
 from hetfab.overlay.files import make_folder, write_atomic
 from hetfab.overlay.package import Kind, write_package
@@ -124,16 +131,28 @@ def _sources(configuration: BuildConfiguration) -> Step:
     texts = {f"{folder}/{path.relative_to(_HLS / folder)}": path.read_bytes()
              for folder, patterns in _SOURCES.items()
              for pattern in patterns for path in sorted((_HLS / folder).rglob(pattern))}  # fmt: skip
-    texts |= {"design.hpp": design_header(configuration.design.geometry).encode(), "design.json": design.encode()}
+    header = design_header(configuration.design.geometry, configuration.design.identity)
+    texts |= {"design.hpp": header.encode(), "design.json": design.encode()}
 
     def work(bench: Bench) -> None:
         for name, raw in texts.items():
             path = bench.root / target / name
             make_folder(path.parent)
             _write(path, raw)
+        if configuration.design.stages:
+            _write_stages(bench.root / target / STAGES_FOLDER, configuration.design)
 
     content = "\n".join(f"{hashlib.sha256(raw).hexdigest()} {name}" for name, raw in texts.items())
     return Step("sources", (), (content,), (target,), work)
+
+
+def _write_stages(folder: Path, design: Design) -> None:
+    """Writes the stages of fixed weights, anew: hls4ml writes into folders."""
+    from hetfab.hls.build.dataflow.sources import write_project_stages
+
+    remove(folder)
+    make_folder(folder)
+    write_project_stages(folder, design.stages, read_board(design.board).part)
 
 
 def _synthesis(configuration: BuildConfiguration, engine: str, version: str) -> Step:

@@ -37,26 +37,28 @@ struct PlaneState {
     S<Z, AccBits> outer = 0;
 };
 
-// The sum over a step's lanes, 0..Lanes * (2^SliceBits - 1).
+// The sum over a step's lanes, 0..Lanes * (2^SliceBits - 1). An integer family may have its own.
 template <class Z, int Lanes, int SliceBits>
-S<Z, plane_word_bits> plane_sum(const Word<Z, Lanes * SliceBits>& slices, const U<Z, Lanes>& plane,
-                                bool bipolar) {
+struct PlaneSum {
+    static S<Z, plane_word_bits> of(const Word<Z, Lanes * SliceBits>& slices, const U<Z, Lanes>& plane,
+                                    bool bipolar) {
 #pragma HLS INLINE
-    constexpr int largest = (1 << SliceBits) - 1;
-    constexpr int sum_bits = bits_for(Lanes * largest) + 1;
-    static_assert(sum_bits <= plane_word_bits, "the sum of a plane fits a word of weights");
-    S<Z, sum_bits> total = 0;
-sum_lanes:
-    for (unsigned lane = 0; lane < Lanes; lane++) {
+        constexpr int largest = (1 << SliceBits) - 1;
+        constexpr int sum_bits = bits_for(Lanes * largest) + 1;
+        static_assert(sum_bits <= plane_word_bits, "the sum of a plane fits a word of weights");
+        S<Z, sum_bits> total = 0;
+    sum_lanes:
+        for (unsigned lane = 0; lane < Lanes; lane++) {
 #pragma HLS UNROLL factor=Lanes
-        const S<Z, SliceBits + 2> activation = S<Z, SliceBits + 2>(slice_of<Z, SliceBits>(slices, lane));
-        const S<Z, SliceBits + 2> otherwise =
-            bipolar ? sum<Z, SliceBits + 2>(largest, sum<Z, SliceBits + 2>(0, -activation))
-                    : S<Z, SliceBits + 2>(0);
-        total = sum<Z, sum_bits>(total, bit_of<Z>(plane, lane) ? activation : otherwise);
+            const S<Z, SliceBits + 2> activation = S<Z, SliceBits + 2>(slice_of<Z, SliceBits>(slices, lane));
+            const S<Z, SliceBits + 2> otherwise =
+                bipolar ? sum<Z, SliceBits + 2>(largest, sum<Z, SliceBits + 2>(0, -activation))
+                        : S<Z, SliceBits + 2>(0);
+            total = sum<Z, sum_bits>(total, bit_of<Z>(plane, lane) ? activation : otherwise);
+        }
+        return total;
     }
-    return total;
-}
+};
 
 // `outer` with one more word.
 template <class Z, int SliceBits, int AccBits>
@@ -78,7 +80,7 @@ template <class Z, int Lanes, int SliceBits, int AccBits>
 void plane_dot_step(PlaneState<Z, AccBits>& state, const Word<Z, Lanes * SliceBits>& slices,
                     const U<Z, Lanes>& plane, const PlaneControl& control) {
 #pragma HLS INLINE
-    const S<Z, plane_word_bits> added = plane_sum<Z, Lanes, SliceBits>(slices, plane, control.bipolar);
+    const S<Z, plane_word_bits> added = PlaneSum<Z, Lanes, SliceBits>::of(slices, plane, control.bipolar);
     const S<Z, plane_word_bits> signed_sum = control.negative ? S<Z, plane_word_bits>(-added) : added;
     const S<Z, plane_word_bits> word =
         sum<Z, plane_word_bits>(product<Z, plane_word_bits + 1>(state.inner, 2), signed_sum);

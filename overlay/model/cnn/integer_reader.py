@@ -8,6 +8,7 @@ tensor, and the model's output, end a layer. The arithmetic is that of docs/conv
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -38,6 +39,7 @@ from hetfab.overlay.model.cnn.integer_ends import (
     exported_layer,
     rounded_layer,
 )
+from hetfab.overlay.model.cnn.rounded_output import with_sums
 from hetfab.overlay.model.cnn.window import Window
 from hetfab.overlay.model.layers import attributes, constants_of, describe
 from hetfab.overlay.model.reader import graph_inputs, is_quantized
@@ -129,6 +131,7 @@ def read_integers(model: onnx.ModelProto) -> IntegerCnn:
             "a quantized model, as `hetfab quantize` writes it",
             "run `hetfab quantize MODEL --samples SAMPLES -o QUANTIZED`",
         )
+    model = with_sums(model)
     draft = _Draft({name: _Constant(array) for name, array in constants_of(model).items()})
     (value,) = graph_inputs(model)
     draft.values[value.name] = _FloatInput(value.name, _channels_last(value))
@@ -246,13 +249,30 @@ def _concat(draft: _Draft, node: onnx.NodeProto) -> _Value:
 
 
 def _biased(draft: _Draft, products: Accumulators, name: str) -> Accumulators:
-    """Sums with a bias at their own scale."""
+    """Sums with a bias whose values are whole numbers at their scale, whatever its own scale and width."""
     value = draft.values.get(name)
     if not isinstance(value, _Constant) or value.integers is None or value.scales is None:
         raise _RefusedError(f"'{name}' is not a constant behind its Quant")
-    if value.bits != ACCUMULATOR_BITS or not value.scales.of_columns(products.bias.size).equal(products.scales):
-        raise _RefusedError(f"the bias '{name}' does not have {ACCUMULATOR_BITS} bits at the scale of the products")
-    return replace(products, bias=products.bias + value.integers.reshape(-1))
+    steps = _steps(value.integers.reshape(-1), value.scales, products.scales)
+    if any(step.denominator != 1 for step in steps):
+        raise _RefusedError(f"the bias '{name}' has values between the steps of the products' scale")
+    if any(abs(step) >= 1 << (ACCUMULATOR_BITS - 1) for step in steps):
+        raise _RefusedError(f"the bias '{name}' takes more than {ACCUMULATOR_BITS} bits at the scale of the products")
+    return replace(products, bias=products.bias + np.array([int(step) for step in steps]))
+
+
+def _steps(integers: Integers, scales: Scales, target: Scales) -> list[Fraction]:
+    """Integers at their scales in steps of other scales, [N] each."""
+    count = target.mantissas.size
+    own = scales.of_columns(count)
+    rows = zip(
+        np.broadcast_to(integers, count),
+        own.mantissas,
+        target.mantissas,
+        own.exponents - target.exponents,
+        strict=True,
+    )
+    return [Fraction(int(i) * int(m), int(of)) * Fraction(2) ** int(power) for i, m, of, power in rows]
 
 
 def _checked(products: Accumulators, name: str) -> Accumulators:

@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The modelled time of a quantized model on a graph, layer by layer, from the cost functions and the timeline."""
+
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+from hetfab.driver.graph.arrays import graph_arrays
+from hetfab.driver.graph.facts import graph_facts
+from hetfab.driver.graph.heterograph import HeteroGraph
+from hetfab.overlay.bind import bind
+from hetfab.overlay.costs.program_cost import expected_log
+from hetfab.overlay.design import Design
+from hetfab.overlay.timeline.critical_path import critical_path
+from hetfab.overlay.timeline.machine import machine
+from hetfab.overlay.timeline.simulate import simulate
+
+if TYPE_CHECKING:
+    from hetfab.overlay.model.bound_model import BoundModel  # A board has no onnx.
+
+
+def layer_milliseconds(given: "BoundModel", graph: HeteroGraph, design: Design | None = None) -> dict[str, float]:
+    """Modelled milliseconds on the critical path by layer's result; their sum is the time of the whole run.
+
+    Args:
+        given: A quantized model with its binding in full.
+        graph: What it runs on.
+        design: Where; the default design for its layers when left out.
+
+    Raises:
+        InputError: The model does not compile for the design, or does not fit the graph.
+    """
+    from hetfab.overlay.compiler.compile import compile_model, suited_design
+    from hetfab.overlay.compiler.lowering import lower
+    from hetfab.overlay.compiler.model_plan import plan_model
+
+    layers = lower(given.model, given.bindings)
+    chosen = design or suited_design(layers)
+    plan = plan_model(layers, chosen, graph_facts(graph, layers))
+    program = compile_model(given, chosen, lowered=plan.lowered)
+    bound = bind(program, graph_arrays(program, graph))
+    timeline = simulate(bound.words, expected_log(bound), machine(chosen))
+    cycles: dict[str, float] = defaultdict(float)
+    for link in critical_path(timeline):
+        cycles[program.layers[int(timeline.layers[link.instruction])].name] += link.cycles
+    # What the path leaves out at both ends, the start and the last token, belongs to no layer.
+    rest = timeline.total_cycles - sum(cycles.values())
+    share = timeline.milliseconds / timeline.total_cycles if timeline.total_cycles else 0.0
+    return {name: spent * share for name, spent in cycles.items()} | ({"": rest * share} if rest > 0 else {})

@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Times of a model's layers at each width, from whole models that are timed at one width after another.
+
+A layer's time depends on the width of its weights and on whether what it reads is stored two values a byte, that is, in
+at most 4 bits. Where a neighbour has another form, its time may differ: what is chosen is timed as a whole.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+
+import onnx
+
+from hetfab.overlay.model.layers import Aggregation, Dense, LayerGraph, inputs_of
+from hetfab.overlay.search.journal import Journal
+from hetfab.quantize.bit_assignment import PACKED_BITS, LayerTimes
+from hetfab.quantize.study import Study
+from hetfab.quantize.widths import Widths
+
+#: Milliseconds by layer's result of a quantized model.
+TimeLayers = Callable[[onnx.ModelProto], Mapping[str, float]]
+
+
+def layer_times(
+    study: Study,
+    weight_bits: Sequence[int],
+    time_layers: TimeLayers,
+    journal: Journal,
+    progress: Callable[[str], None] = lambda step: None,
+) -> LayerTimes:
+    """Times a model at each width of weights, with activations of 8 and of 4 bits.
+
+    Args:
+        study: The model.
+        weight_bits: The widths.
+        time_layers: Times a quantized model.
+        journal: What is known.
+        progress: Called after each model.
+    """
+    of_layers: dict[str, dict[tuple[int, bool], float]] = defaultdict(lambda: defaultdict(float))
+    of_groups: dict[str, dict[bool, float]] = defaultdict(lambda: defaultdict(float))
+    fixed = 0.0
+    for bits in weight_bits:
+        for packed in (False, True):
+            widths = Widths(bits, PACKED_BITS if packed else 8)
+
+            def measure(widths: Widths = widths) -> Mapping[str, float]:
+                found = time_layers(study.write(study.uniform(widths, weights="nearest")))
+                progress("modelled time")
+                return dict(found)
+
+            others = 0.0
+            for result, milliseconds in journal.result(f"time {widths}", measure).items():
+                layer, group = _made_of(study, result)
+                if layer is not None:
+                    of_layers[layer][study.least_bits(layer, bits), packed] += milliseconds
+                elif group is not None and bits == weight_bits[0]:
+                    of_groups[group][packed] += milliseconds
+                elif group is None:
+                    others += milliseconds
+            fixed = max(fixed, others)
+    inputs = {name: _group(study, layer.input) for name, layer in study.layers.items()}
+    return LayerTimes(of_layers, of_groups, {name: group for name, group in inputs.items() if group}, fixed)
+
+
+def times_of_layers(study: Study, milliseconds: Mapping[str, float]) -> dict[str, float]:
+    """Milliseconds by layer with weights, from those by result."""
+    found: dict[str, float] = defaultdict(float)
+    for result, spent in milliseconds.items():
+        layer, _ = _made_of(study, result)
+        if layer is not None:
+            found[layer] += spent
+    return dict(found)
+
+
+def _made_of(study: Study, result: str) -> tuple[str | None, str | None]:
+    """The layer with weights that computes a result, else the group of what it reads; none where neither is known."""
+    tensor = result
+    for ending in (".int", ".q"):
+        head, found, digits = result.rpartition(ending)
+        if found and digits.isdigit():
+            tensor = head
+    reads = list(_walk(study.graph, tensor, _integers(study)))
+    dense = next((layer.output for layer in reads if isinstance(layer, Dense)), None)
+    if dense is not None:
+        return dense, None
+    return None, next((group for layer in reads if (group := _group(study, layer.input))), None)
+
+
+def _walk(graph: LayerGraph, tensor: str, integers: frozenset[str]) -> "list[Dense | Aggregation]":
+    """Layers with weights and aggregations behind a tensor, up to what is read as integers."""
+    layer = next((each for each in graph.layers if each.output == tensor), None)
+    if layer is None:
+        return []
+    if isinstance(layer, Dense | Aggregation):
+        return [layer]
+    return [found for name in inputs_of(layer) if name not in integers for found in _walk(graph, name, integers)]
+
+
+def _integers(study: Study) -> frozenset[str]:
+    points = study.points
+    norms = frozenset(name for members in points.norms for name in members)
+    return frozenset((*points.stored, *points.scores, *points.arguments)) | norms
+
+
+def _group(study: Study, tensor: str) -> str | None:
+    return next((group for group, members in study.groups.items() if tensor in members), None)
