@@ -31,6 +31,7 @@ from hetfab.overlay.model.layers import (
     Layer,
     LayerGraph,
     TokenAttention,
+    Unary,
     constants_of,
 )
 from hetfab.overlay.model.parser import parse_layers
@@ -44,8 +45,9 @@ from hetfab.quantize.balance import balanced
 from hetfab.quantize.divergence import divergence
 from hetfab.quantize.emulation import Emulation
 from hetfab.quantize.joint_products import with_one_scale
-from hetfab.quantize.methods import ACTIVATION_METHODS, WEIGHT_METHODS
+from hetfab.quantize.methods import ACTIVATION_METHODS, TWIN, WEIGHT_METHODS
 from hetfab.quantize.methods.layer_problem import LayerInputs, LayerProblem
+from hetfab.quantize.methods.twin import uniform_or_twin
 from hetfab.quantize.observation import Observed, check_rows, node_counts, observe
 from hetfab.quantize.points import QuantizationPoints, find_points
 from hetfab.quantize.ranges import ActivationRange, choose, exact_exponent
@@ -237,6 +239,12 @@ class Study:
             weights |= with_one_scale(terms, weights, ranges, uniform=bool(logits & members))
         return weights
 
+    def offers_twin(self, group: str) -> bool:
+        """Whether a group may have a twin range: results of functions, which are tables, with a negative side."""
+        functions = {layer.output for layer in self.graph.layers if isinstance(layer, Unary)}
+        members = set(self.groups[group])
+        return members <= functions and not members & self._unsigned
+
     def exact_bits(self, group: str) -> int | None:
         """Fewest bits that hold every observed value of a group exactly, 1 for zeros and ones; None above 8."""
         return self._exact_bits[group]
@@ -349,6 +357,9 @@ class Study:
         if choice.exponent is not None:
             return ActivationRange(choice.bits, signed, choice.exponent)
         key = (group, choice, signed)
+        if key not in self._ranges and choice.method == TWIN and self.offers_twin(group):
+            values = np.concatenate([self.observed.values[name] for name in self.groups[group]])
+            self._ranges[key] = uniform_or_twin(values, choice.bits)
         if key not in self._ranges:
             values = np.concatenate([self.observed.values[name] for name in sorted(self.groups[group])])
             self._ranges[key] = choose(values, ACTIVATION_METHODS[choice.method], bits=choice.bits, signed=signed)
