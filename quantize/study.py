@@ -46,6 +46,7 @@ from hetfab.quantize.divergence import divergence
 from hetfab.quantize.emulation import Emulation
 from hetfab.quantize.joint_products import with_one_scale
 from hetfab.quantize.methods import ACTIVATION_METHODS, TWIN, WEIGHT_METHODS
+from hetfab.quantize.methods.bias_correction import corrected
 from hetfab.quantize.methods.layer_problem import LayerInputs, LayerProblem
 from hetfab.quantize.methods.twin import uniform_or_twin
 from hetfab.quantize.observation import Observed, check_rows, node_counts, observe
@@ -374,12 +375,11 @@ class Study:
         layer, choice = self.layers[name], assignment.weights[name]
         inputs, scale, significance = self._inputs_of(layer), ranges[layer.input].scale, LARGEST_SIGNIFICANCE
         while True:
-            key = (name, choice, significance)
+            key = (name, choice, significance, assignment.correct_bias)
             if key not in self._weights:
                 shared = name == self.graph.output
-                self._weights[key] = rounded_layer(
-                    layer, choice, inputs, shared_scale=shared, significance=significance
-                )
+                rounded = rounded_layer(layer, choice, inputs, shared_scale=shared, significance=significance)
+                self._weights[key] = corrected(layer, rounded, inputs) if assignment.correct_bias else rounded
                 self._sums[key] = inputs.largest_sum(_free_part(self._weights[key]))
             found = self._weights[key]
             free = [part for part in found.parts if part.bits < POWER_OF_TWO_BITS]
