@@ -97,7 +97,7 @@ class Emulation:
     graph: LayerGraph
     points: QuantizationPoints
     feed: Feed
-    limit: int = 1 << 31
+    limit: int = 1 << 29
     _layers: dict[str, Layer] = field(init=False)
     _summed: dict[str, str] = field(init=False)
     _names: dict[Hashable, Key] = field(init=False, default_factory=dict)

@@ -149,7 +149,10 @@ class Study:
         model = write_float(graph, self.bindings, {name: np.asarray(v) for name, v in self.fixed.items()}, self.opset)
         points = find_points(graph)
         observed = observe(model, points, graph.output, list(self.samples))
-        return Study(graph, points, self.bindings, self.evaluation, self.samples, observed, self.opset, self.fixed)
+        study = Study(graph, points, self.bindings, self.evaluation, self.samples, observed, self.opset, self.fixed)
+        given = {name for name in self.points.stored if name in self.samples[0]}
+        study._inputs |= {name: inputs for name, inputs in self._inputs.items() if name in given}
+        return study
 
     @cached_property
     def layers(self) -> dict[str, Dense]:
