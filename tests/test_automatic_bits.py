@@ -14,7 +14,7 @@ import pytest
 from hetfab.cli import automatic_bits
 from hetfab.cli.main import main
 from hetfab.driver.graph.npz import write_graph
-from hetfab.driver.modelled_time import layer_milliseconds
+from hetfab.driver.modelled_time import layer_milliseconds, layer_milliseconds_on_samples
 from hetfab.driver.scores import Loss
 from hetfab.overlay.errors import LimitUnreachableError
 from hetfab.overlay.model.bound_model import BoundModel, Evaluation
@@ -22,7 +22,9 @@ from hetfab.overlay.model.reader import bindings_of, read_model
 from hetfab.quantize.assignment import Assignment
 from hetfab.quantize.automatic import Goal, Point, curve_of, unreachable
 from hetfab.quantize.bit_assignment import Measured, Options
+from tests.random_cnns import random_cnn
 from tests.random_models import Case, academic_case
+from tests.test_cnn_quantized import samples_of
 
 Run = Callable[..., dict[str, Any]]
 
@@ -117,9 +119,29 @@ def test_an_interrupted_run_goes_on(run: Run, monkeypatch: pytest.MonkeyPatch) -
     assert keys == ["time w2a8", "time w2a4", "time w4a8"]
 
 
-def test_options_of_graphs_are_refused_for_samples(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["quantize", "m.onnx", "--samples", "s.npz", "-o", "o.onnx", "--bits", "auto", "--json"]) == 2
-    assert "are for models on graphs" in capsys.readouterr().out
+def test_a_network_on_samples_gets_widths_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    few = Options(weights=(2, 8), activations=(4, 8), activation_methods=("percentile 99.9",), weight_method="nearest")
+    monkeypatch.setattr("hetfab.quantize.bit_assignment.Options", lambda: few)
+    model = random_cnn(3)
+    onnx.save(model, tmp_path / "model.onnx")
+    np.savez(tmp_path / "samples.npz", samples=samples_of(model, 20))
+    given = ["quantize", str(tmp_path / "model.onnx"), "--samples", str(tmp_path / "samples.npz")]
+    given += ["-o", str(tmp_path / "model.q.onnx"), "--json"]
+    assert main([*given, "--bits", "auto", "--max-drop", "20"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    written = read_model(tmp_path / "model.q.onnx")
+    times = layer_milliseconds_on_samples(BoundModel(written, bindings_of(written)))
+    assert found["modelled_ms"] == pytest.approx(sum(times.values()))
+    assert found["drop"] <= 20 and found["drop_of"] == "predictions that change"
+    widths = {node.input[0]: node.input[3] for node in written.graph.node if node.op_type == "Quant"}
+    for layer in found["layers"]:
+        assert widths[f"{layer['name']}.weight"] == f"quant.bits_{layer['weight_bits']}"
+    assert all(widths[tensor] == f"quant.bits_{bits}" for tensor, bits in found["tensors"].items())
+    assert main([*given, "--bits", "w4a8", "--first-last", "w8a8", "--latency", "1e-6"]) == 1
+    assert json.loads(capsys.readouterr().out)["error"]["code"] == "limit-unreachable"
+    assert main([*given, "--bits", "auto", "--first-last", "w8a8"]) == 2
 
 
 def test_a_picture_of_no_known_form_is_refused_before_the_work(run: Run) -> None:
