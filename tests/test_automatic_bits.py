@@ -17,12 +17,15 @@ from hetfab.driver.graph.npz import write_graph
 from hetfab.driver.modelled_time import layer_milliseconds, layer_milliseconds_on_samples
 from hetfab.driver.scores import Loss
 from hetfab.overlay.errors import LimitUnreachableError
-from hetfab.overlay.model.bound_model import BoundModel, Evaluation
+from hetfab.overlay.model.bound_model import BoundModel, Evaluation, FedModel
+from hetfab.overlay.model.cnn.window import Window
 from hetfab.overlay.model.reader import bindings_of, read_model
 from hetfab.quantize.assignment import Assignment
 from hetfab.quantize.automatic import Goal, Point, curve_of, unreachable
 from hetfab.quantize.bit_assignment import Measured, Options
-from tests.random_cnns import random_cnn
+from hetfab.quantize.cnn.study import CnnStudy
+from hetfab.quantize.widths import Widths
+from tests.random_cnns import CnnBuilder, random_cnn
 from tests.random_models import Case, academic_case
 from tests.test_cnn_quantized import samples_of
 
@@ -200,3 +203,17 @@ def test_the_report_of_a_run_is_printed(run: Run, capsys: pytest.CaptureFixture[
     assert lines[0].split() == ["layer", "weight", "bits", "input", "bits", "weights", "KiB", "modelled", "ms"]
     assert sum(line.endswith("chosen") for line in lines) == 1
     assert lines[-1] == "next: hetfab compile model.q.onnx --graph graph.npz -o model.q.hfp".replace(".q.hfp", ".hfp")
+
+
+def test_each_result_of_a_network_belongs_to_a_layer() -> None:
+    """A residual's stored operand is a layer's own result; the sum belongs to the layer that joins it."""
+    builder = CnnBuilder(np.random.default_rng(0), (4, 6, 6))
+    window = Window((3, 3), (1, 1), (1, 1), (1, 1, 1, 1))
+    first = builder.conv("input", 4, window, bias=1)
+    second = builder.conv(first, 4, window, bias=1)
+    model = builder.finish(builder.dense(builder.flatten(builder.node("Add", second, first)), 3))
+    study = CnnStudy.open(FedModel(model, bindings_of(model), [{"input": samples_of(model)}]))
+    widths = study.uniform(Widths())
+    results = layer_milliseconds_on_samples(BoundModel(study.write(widths), bindings_of(study.write(widths))))
+    assert {study.made_of(name)[0] for name in results if name} == set(study.layers)
+    assert study.made_of("absent") == (None, None)

@@ -153,24 +153,24 @@ class CnnStudy:
         """The layer with weights that computes a result of the quantized model, else the group that it reads."""
         head, found, digits = result.rpartition(".int")
         tensor = head if found and digits.isdigit() else result
-        layers = list(self._behind(tensor))
-        dense = next((name for name in layers if name in self.layers), None)
-        if dense is not None:
-            return dense, None
-        return None, next((self._group(name) for name in layers), None)
+        behind = list(self._behind(tensor))
+        layer = next((name for name, stored in behind if not stored), None)
+        if layer is not None:
+            return layer, None
+        return None, next((self._group(name) for name, _ in behind), None)
 
-    def _behind(self, tensor: str) -> Iterator[str]:
-        """Layers with weights behind a tensor, and stored tensors, up to which there is nothing stored."""
+    def _behind(self, tensor: str) -> Iterator[tuple[str, bool]]:
+        """Layers with weights behind a tensor, and stored tensors, behind which it does not look (True)."""
         layer = self.graph.producer(tensor)
         if layer is None:
             return
         if layer.output in self.layers:
-            yield layer.output
+            yield layer.output, False
             return
         for name in inputs_of(layer):
             source = self.points.source(name)
             if source in self.points.stored:
-                yield source
+                yield source, True
             else:
                 yield from self._behind(name)
 
