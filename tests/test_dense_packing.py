@@ -8,12 +8,12 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from qonnx.custom_op.general.quant import quant as qonnx_quant
 
 from hetfab.hls.hls4ml_extension.packing import Activations, PackedDense, pack
 from hetfab.hls.hls4ml_extension.quantized import common_exponent, quantized_integers
 from hetfab.hls.hls4ml_extension.split import Split, balanced
 from hetfab.overlay.errors import Hls4mlRefusedError
-from qonnx.custom_op.general.quant import quant as qonnx_quant
 
 Integers = npt.NDArray[np.int64]
 
@@ -100,9 +100,7 @@ def test_the_chosen_split_ends_first(inputs: int, outputs: int, planes: int, sli
         words = -(-inputs // 32)
         return max(-(-on_dsp // 2) * words * 8, -(-(outputs - on_dsp) // 2) * words * planes * slices)
 
-    split = balanced(
-        inputs, outputs, steps_per_word=8, planes=planes, slices=slices, dsp_parallel=2, lut_parallel=2
-    )
+    split = balanced(inputs, outputs, steps_per_word=8, planes=planes, slices=slices, dsp_parallel=2, lut_parallel=2)
     assert steps(split.dsp_channels) == min(map(steps, range(outputs + 1)))
 
 
@@ -121,7 +119,9 @@ def test_other_scales_are_refused(scales: list[float]) -> None:
 
 
 @pytest.mark.parametrize("rounding", ["ROUND", "CEIL", "FLOOR", "UP", "DOWN", "HALF_UP", "HALF_DOWN"])
-@pytest.mark.parametrize(("bits", "signed", "narrow"), [(1, True, False), (2, True, False), (4, True, True), (3, False, True)])
+@pytest.mark.parametrize(
+    ("bits", "signed", "narrow"), [(1, True, False), (2, True, False), (4, True, True), (3, False, True)]
+)
 def test_integers_are_those_of_qonnx(rounding: str, bits: int, signed: bool, narrow: bool) -> None:
     values = np.linspace(-3, 3, 97)
     scale = np.array(0.25)

@@ -6,6 +6,7 @@ import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,7 @@ import pytest
 from hetfab.hls.hls4ml_extension import Split, dense_layer, register
 from hetfab.overlay.errors import FieldRangeError, Hls4mlRefusedError, OverflowPossibleError, SplitInvalidError
 from hetfab.overlay.isa.arithmetic import requantize
+from tests.outside import module
 from tests.qonnx_models import PART
 
 Integers = npt.NDArray[np.int64]
@@ -221,3 +223,10 @@ def test_the_configuration_of_hls4ml_sets_engines(tmp_path: Path) -> None:
     source = {"class_name": "InputLayer", "name": "x", "input_shape": [4]}
     model = ModelGraph.from_layer_list(config, [source, layer()], ["x"], ["proj"])
     assert model.graph["proj"].get_attr("packing").split == Split(1, 4, 3)
+
+
+def test_the_example_is_exact(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    example = module("examples.hls4ml.dense_project")
+    with mock.patch("sys.argv", ["dense_project.py", str(tmp_path / "project")]):
+        example.main()
+    assert capsys.readouterr().out.splitlines()[-1] == "equal"

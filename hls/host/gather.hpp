@@ -74,11 +74,19 @@ class HostEdges {
                 get<Z, InBeat<Record::Exponent>>(second),
                 tile.scheduled ? number_at<Record::Row>(row, 2) : tile.destination + row};
     }
+    // An id with the weight or the type beside it.
+    unsigned entry(unsigned edge) const {
+        return wide_ ? unit(2 * edge) | unit(2 * edge + 1) << 16 : unit(edge);
+    }
     unsigned id(unsigned edge) const {
         return weighted_ ? entry(edge) & ((1U << weight_place) - 1) : entry(edge);
     }
     // The weight beside an id.
     int weight(unsigned edge) const { return static_cast<std::int8_t>(entry(edge) >> weight_place); }
+    // An id with what stands beside it.
+    unsigned entry(unsigned edge) const {
+        return wide_ ? unit(2 * edge) | unit(2 * edge + 1) << 16 : unit(edge);
+    }
     unsigned unit(std::uint64_t place) const {
         std::uint16_t value;
         std::memcpy(&value, entries_ + 2 * place, sizeof value);
@@ -100,10 +108,6 @@ class HostEdges {
   private:
     using Record = isa::RunRecord;
     static constexpr unsigned weight_place = 24;
-
-    unsigned entry(unsigned edge) const {
-        return wide_ ? unit(2 * edge) | unit(2 * edge + 1) << 16 : unit(edge);
-    }
 
     Word<Z, 64> beat(unsigned row, unsigned part) const {
         Word<Z, 64> word;
