@@ -97,7 +97,7 @@ class Emulation:
     graph: LayerGraph
     points: QuantizationPoints
     feed: Feed
-    limit: int = 1 << 31
+    limit: int = 1 << 29
     _layers: dict[str, Layer] = field(init=False)
     _summed: dict[str, str] = field(init=False)
     _names: dict[Hashable, Key] = field(init=False, default_factory=dict)
@@ -344,8 +344,7 @@ def _in_steps(values: FloatArray, unit: float) -> FloatArray:
 
 
 def _rounded_array(values: FloatArray, chosen: ActivationRange) -> FloatArray:
-    steps = np.rint(values * np.float32(1 / chosen.scale))
-    return np.asarray(np.clip(steps, chosen.lowest, chosen.highest) * np.float32(chosen.scale), dtype=np.float32)
+    return np.asarray(chosen.steps(values) * np.float32(chosen.scale), dtype=np.float32)
 
 
 def _dot_attended(layer: EdgeDot, edges: _Edges, arrays: list[FloatArray]) -> FloatArray:
