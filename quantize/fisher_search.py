@@ -4,6 +4,7 @@
 PTQ4ViT (Yuan et al., ECCV 2022, section 3.3) takes the scale of least ``E[sum_i g_i^2 (x'_i - x_i)^2]``, g the gradient
 of the loss. Its loss compares the model with itself, whose gradient is 0. Here g is the gradient of ``-log p(y)`` with
 y drawn from the model's own prediction p, so that the mean of g^2 over draws is the diagonal of the Fisher information.
+Labels are drawn for all nodes, since a trained model is sure of most of them and their gradients are small.
 """
 
 from collections.abc import Mapping
@@ -31,7 +32,8 @@ def fisher_ranges(study: Study, assignment: Assignment, *, draws: int = _DRAWS, 
         draws: Labels that are drawn for each node.
         seed: Of the draws.
     """
-    weights = [fisher_diagonal(each, study.evaluation, draws, seed) for each in study.emulations]
+    everywhere = Evaluation(None, study.evaluation.multilabel)
+    weights = [fisher_diagonal(each, everywhere, draws, seed) for each in study.emulations]
     ranges = study.numbers(assignment).ranges
     for group, members in study.groups.items():
         choice, held = assignment.activations[group], study.exact_bits(group)
