@@ -24,7 +24,7 @@ from benchmarks.report import Report, argument_parser, publish
 from hetfab.hls.hls4ml_extension import dense_layer, register
 
 _WIDTHS = (256, 256, 256, 16)
-_SAMPLES = 256
+_SAMPLES = 64
 _PART = "xc7z020clg400-1"
 _HEADINGS = ("weights", "activations", "interface", "layer", "compile s", "ns/MAC")
 

@@ -11,15 +11,17 @@ from hetfab.driver.graph.model_inputs import model_bindings
 from hetfab.hls.build.emulator import Emulator
 from hetfab.hls.build.restructure import Restructurer
 from hetfab.overlay.compiler.compile import compile_model
-from hetfab.overlay.isa.codec import ReduceSource, Segment
+from hetfab.overlay.isa.codec import AttendSource, ReduceSource, Segment
+from hetfab.overlay.isa.words import decode
 from hetfab.overlay.model.bound_model import BoundModel
 from hetfab.overlay.restructure.candidates import Candidate
 from hetfab.overlay.restructure.schedule import both_sides
 from hetfab.overlay.semantic.adjacency import adjacency
 from tests.attention_models import attention_case
 from tests.conftest import SMALL_GEOMETRY
-from tests.programs import bound_to, design_of, quantized, run_emulated
+from tests.programs import bound_to, design_of, quantized, run_emulated, run_golden
 from tests.test_restructure_sums import CANDIDATES
+from tests.test_whole_programs import assert_equals_onnxruntime
 
 #: Attention over relations, and over all of them at once with types.
 READING_RELATIONS = ("rgat", "simple-hgn")
@@ -59,3 +61,22 @@ def test_predictions_are_the_same_under_every_order(name: str, small_emulators: 
         found = run_emulated(bound, emulator, seed=number).dram[Segment.OUTPUT]
         np.testing.assert_array_equal(found, expected)
     assert len(set(arrays)) > len(programs)  # The orders differ.
+
+
+@pytest.mark.parametrize(
+    ("asked", "taken"),
+    [
+        (ReduceSource.DRAM, AttendSource.DRAM),
+        (ReduceSource.TAGS, AttendSource.TAGS),
+        (ReduceSource.SCHEDULE, AttendSource.DRAM),
+    ],
+)
+def test_attention_finds_rows_by_tags_where_asked_and_has_no_schedule(asked: ReduceSource, taken: AttendSource) -> None:
+    case = attention_case("hgt")
+    model = quantized(case).model
+    given = BoundModel(model, model_bindings(model, case.graph))
+    program = compile_model(given, design_of(SMALL_GEOMETRY), row_source=asked)
+    bound = bound_to(program, case.graph)
+    decoded = [decode(int(low) | int(high) << 64) for low, high in bound.words]
+    assert {word.fields["source"] for word in decoded if word.operation.name == "attend"} == {taken}
+    assert_equals_onnxruntime(run_golden(bound), bound, model, case.graph)

@@ -8,12 +8,12 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from qonnx.custom_op.general.quant import quant as qonnx_quant
 
 from hetfab.hls.hls4ml_extension.packing import Activations, PackedDense, pack
 from hetfab.hls.hls4ml_extension.quantized import common_exponent, quantized_integers
 from hetfab.hls.hls4ml_extension.split import Split, balanced
 from hetfab.overlay.errors import Hls4mlRefusedError
-from qonnx.custom_op.general.quant import quant as qonnx_quant
 
 Integers = npt.NDArray[np.int64]
 
@@ -94,15 +94,21 @@ def test_words_offsets_and_bias_give_the_sums(layer: Layer) -> None:
     assert np.all(np.abs(exact + (exact < 0)) < 1 << (packed.result_bits - 1))
 
 
+@pytest.mark.parametrize(("weight", "lut_bits", "dsp_bits"), [(1, 19, 18), (-2, 20, 19), (3, 21, 20)])
+def test_long_rows_get_the_bits_that_they_need(weight: int, lut_bits: int, dsp_bits: int) -> None:
+    """1,000 inputs of up to 255 on LUTs; those of one bit with 24 channels of padding. On DSPs they are -128..127."""
+    zero, column = np.zeros(1, np.int64), np.full((1000, 1), weight)
+    on_luts, on_dsps = (pack("layer", column, zero, zero + 1, Activations(8, False), Split(n)) for n in (0, 1))
+    assert (on_luts.lut_bits, on_dsps.dsp_bits) == (lut_bits, dsp_bits)
+
+
 @given(st.integers(1, 300), st.integers(1, 64), st.integers(1, 8), st.integers(1, 2))
 def test_the_chosen_split_ends_first(inputs: int, outputs: int, planes: int, slices: int) -> None:
     def steps(on_dsp: int) -> int:
         words = -(-inputs // 32)
         return max(-(-on_dsp // 2) * words * 8, -(-(outputs - on_dsp) // 2) * words * planes * slices)
 
-    split = balanced(
-        inputs, outputs, steps_per_word=8, planes=planes, slices=slices, dsp_parallel=2, lut_parallel=2
-    )
+    split = balanced(inputs, outputs, steps_per_word=8, planes=planes, slices=slices, dsp_parallel=2, lut_parallel=2)
     assert steps(split.dsp_channels) == min(map(steps, range(outputs + 1)))
 
 
@@ -121,7 +127,9 @@ def test_other_scales_are_refused(scales: list[float]) -> None:
 
 
 @pytest.mark.parametrize("rounding", ["ROUND", "CEIL", "FLOOR", "UP", "DOWN", "HALF_UP", "HALF_DOWN"])
-@pytest.mark.parametrize(("bits", "signed", "narrow"), [(1, True, False), (2, True, False), (4, True, True), (3, False, True)])
+@pytest.mark.parametrize(
+    ("bits", "signed", "narrow"), [(1, True, False), (2, True, False), (4, True, True), (3, False, True)]
+)
 def test_integers_are_those_of_qonnx(rounding: str, bits: int, signed: bool, narrow: bool) -> None:
     values = np.linspace(-3, 3, 97)
     scale = np.array(0.25)

@@ -6,6 +6,7 @@ import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,7 @@ import pytest
 from hetfab.hls.hls4ml_extension import Split, dense_layer, register
 from hetfab.overlay.errors import FieldRangeError, Hls4mlRefusedError, OverflowPossibleError, SplitInvalidError
 from hetfab.overlay.isa.arithmetic import requantize
+from tests.outside import module
 from tests.qonnx_models import PART
 
 Integers = npt.NDArray[np.int64]
@@ -52,9 +54,12 @@ def weights(bits: int) -> Integers:
 
 
 def numbers(name: str) -> tuple[Integers, Integers, int]:
-    """Bias, multipliers and exponent of a layer."""
+    """Bias, multipliers and exponent of a layer; half of the layers shift by few bits, so that halves are many."""
     random = np.random.default_rng(ord(name[-1]))
-    return random.integers(-900, 900, OUTPUTS), random.integers(1, 1 << 16, OUTPUTS), 20 if CASES[name].bits > 2 else 17
+    bias = random.integers(-900, 900, OUTPUTS)
+    if CASES[name].bits in (2, 4, 8):
+        return bias, random.integers(1, 4, OUTPUTS), 4
+    return bias, random.integers(1, 1 << 16, OUTPUTS), 20 if CASES[name].bits > 2 else 17
 
 
 def golden(name: str, rows: Integers) -> npt.NDArray[Any]:
@@ -221,3 +226,10 @@ def test_the_configuration_of_hls4ml_sets_engines(tmp_path: Path) -> None:
     source = {"class_name": "InputLayer", "name": "x", "input_shape": [4]}
     model = ModelGraph.from_layer_list(config, [source, layer()], ["x"], ["proj"])
     assert model.graph["proj"].get_attr("packing").split == Split(1, 4, 3)
+
+
+def test_the_example_is_exact(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    example = module("examples.hls4ml.dense_project")
+    with mock.patch("sys.argv", ["dense_project.py", str(tmp_path / "project")]):
+        example.main()
+    assert capsys.readouterr().out.splitlines()[-1] == "equal"

@@ -33,7 +33,8 @@ layers = [
     dict(class_name="Activation", name="relu", activation="relu", inputs=["dense"], outputs=["relu"]),
 ]
 for backend, io_type in (("Vitis", "io_stream"), ("Vivado", "io_parallel")):
-    config = create_config(output_dir=f"{{sys.argv[1]}}/{{backend}}", project_name="net", backend=backend, io_type=io_type)
+    folder = f"{{sys.argv[1]}}/{{backend}}"
+    config = create_config(output_dir=folder, project_name="net", backend=backend, io_type=io_type)
     config["HLSConfig"] = {{"Model": {{"Precision": {{"default": "fixed<16,6>"}}, "ReuseFactor": 1}}}}
     ModelGraph.from_layer_list(config, layers, ["x"], ["relu"]).write()
 """

@@ -122,7 +122,7 @@ class HostAttention {
         edge_types_.assign(tile.typed() ? count : 0, 0);
         unsigned last = 0;
         for (unsigned edge = 0; edge < count; edge++) {
-            const unsigned id = edges_.id(edge);
+            const unsigned id = edges_.entry(edge);
             vertices_[edge] = tile.typed() ? id & 0xffffff : id;
             last = std::max(last, vertices_[edge]);
             if (!tile.typed()) continue;

@@ -74,6 +74,10 @@ class HostEdges {
                 get<Z, InBeat<Record::Exponent>>(second),
                 tile.scheduled ? number_at<Record::Row>(row, 2) : tile.destination + row};
     }
+    // An id with the weight or the type beside it.
+    unsigned entry(unsigned edge) const {
+        return wide_ ? unit(2 * edge) | unit(2 * edge + 1) << 16 : unit(edge);
+    }
     unsigned id(unsigned edge) const {
         return weighted_ ? entry(edge) & ((1U << weight_place) - 1) : entry(edge);
     }
@@ -100,10 +104,6 @@ class HostEdges {
   private:
     using Record = isa::RunRecord;
     static constexpr unsigned weight_place = 24;
-
-    unsigned entry(unsigned edge) const {
-        return wide_ ? unit(2 * edge) | unit(2 * edge + 1) << 16 : unit(edge);
-    }
 
     Word<Z, 64> beat(unsigned row, unsigned part) const {
         Word<Z, 64> word;

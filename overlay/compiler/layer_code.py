@@ -161,13 +161,13 @@ class LayerCode:
         return sum(read.contexts for read in reads) > self._geometry.agg_contexts
 
     def _part(self, reads: Sequence[EdgeRead], columns: Columns) -> ScratchpadPart:
-        """What each edge set has of the scratchpad; edges with weights have no schedule."""
+        """What each edge set has of the scratchpad; edges with weights, and attention, have no schedule."""
         shared = self._share_a_context(reads)
         groups = self._groups(columns.range.count)
         scheduled = self._source is ReduceSource.SCHEDULE
         source = ReduceSource.TAGS if scheduled and any(read.weighted for read in reads) else self._source
-        if any(read.attention is not None for read in reads):
-            # A row takes as many trips of AGG as beats of its port: keeping it saves bytes, and no time.
+        if scheduled and any(read.attention is not None for read in reads):
+            # A row takes as many trips of AGG as beats of its port: tags would save bytes, and no time.
             source = ReduceSource.DRAM
         places = len(set(places_in_scratchpad(reads, source)))
         return scratchpad_part(self._geometry, source, places, groups, shared=shared)

@@ -39,6 +39,7 @@ from hetfab.overlay.model.cnn.integer_ends import (
     exported_layer,
     rounded_layer,
 )
+from hetfab.overlay.model.cnn.rounded_output import with_sums
 from hetfab.overlay.model.cnn.window import Window
 from hetfab.overlay.model.layers import attributes, constants_of, describe
 from hetfab.overlay.model.reader import graph_inputs, is_quantized
@@ -130,6 +131,7 @@ def read_integers(model: onnx.ModelProto) -> IntegerCnn:
             "a quantized model, as `hetfab quantize` writes it",
             "run `hetfab quantize MODEL --samples SAMPLES -o QUANTIZED`",
         )
+    model = with_sums(model)
     draft = _Draft({name: _Constant(array) for name, array in constants_of(model).items()})
     (value,) = graph_inputs(model)
     draft.values[value.name] = _FloatInput(value.name, _channels_last(value))

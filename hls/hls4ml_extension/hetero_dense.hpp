@@ -2,7 +2,8 @@
 // A dense layer with fixed weights for projects of hls4ml: its first outputs are summed on DSPs, the rest on
 // LUTs, by the steps of GEMM-D and GEMM-L, and requantized as VEC does. docs/hls4ml.md says what it computes.
 //
-// This header and those that it includes are C++11 where integers are ap_int, as hls4ml's scripts demand.
+// This header and those that it includes are C++11 where integers are ap_int, as hls4ml's scripts demand, and
+// directives are spelled as both Vivado HLS and Vitis HLS take them.
 #pragma once
 
 #if (defined(__SYNTHESIS__) || __cplusplus < 201703L) && !defined(HETFAB_AP_INT)
@@ -76,9 +77,24 @@ struct DenseShape {
     // Arrays of an engine without outputs have one element.
     static constexpr unsigned sums_d = groups_d == 0 ? 1 : groups_d * Config::dsp_cols;
     static constexpr unsigned sums_l = groups_l == 0 ? 1 : groups_l * Config::lut_cols;
+    static constexpr unsigned words_d = groups_d == 0 ? 1 : groups_d * steps * Config::dsp_cols;
+    static constexpr unsigned words_l =
+        groups_l == 0 ? 1 : groups_l * words * Config::planes * Config::lut_cols;
     // An unsigned activation that fills its field enters the chain with its top bit inverted.
     static constexpr bool flip = !Config::in_signed && Config::in_bits == (Config::packed ? 4 : 8);
 };
+
+// The rows that are multiplied at once, as each engine takes them: a chain's steps, and slices word by word.
+template <class Config, class Z>
+using ChainRows =
+    U<Z, 32>[DenseShape<Config>::words * DenseShape<Config>::word_steps][DenseShape<Config>::chain_rows];
+template <class Config, class Z>
+using SliceRows =
+    Word<Z, 128>[DenseShape<Config>::slices * DenseShape<Config>::words][DenseShape<Config>::rows];
+
+// A row's integers, zero behind its channels.
+template <class Config>
+using DenseRow = int[DenseShape<Config>::words * plane_lanes];
 
 // The bits of a number of hls4ml as an integer.
 template <int Bits, bool Signed, class Number>
@@ -91,7 +107,7 @@ int dense_integer(const Number& number) {
 
 // A word of 32 channels of a row, as the chains of DSPs take it: 4 bytes a step, or 8 nibbles.
 template <class Config, class Z>
-void dense_pack_chain(const int (&row)[DenseShape<Config>::words * plane_lanes], unsigned word,
+void dense_pack_chain(const DenseRow<Config>& row, unsigned word,
                       U<Z, 32> (&step)[DenseShape<Config>::word_steps]) {
 #pragma HLS INLINE
     constexpr unsigned channels = DenseShape<Config>::step_channels;
@@ -130,18 +146,10 @@ slice_lanes:
     return slices;
 }
 
-// The rows that are multiplied at once, as each engine takes them.
-template <class Config, class Z>
-struct DenseActivations {
-    using Shape = DenseShape<Config>;
-    U<Z, 32> chain[Shape::words * Shape::word_steps][Shape::chain_rows];
-    Word<Z, 128> slice[Shape::slices * Shape::words][Shape::rows];
-};
-
 // Packs a row for both engines; its channels behind n_in are zero.
 template <class Config, class Z>
-void dense_pack(const int (&row)[DenseShape<Config>::words * plane_lanes], unsigned number,
-                DenseActivations<Config, Z>& act) {
+void dense_pack(const DenseRow<Config>& row, unsigned number, ChainRows<Config, Z>& chain,
+                SliceRows<Config, Z>& slices) {
 #pragma HLS INLINE
     using Shape = DenseShape<Config>;
 pack_words:
@@ -153,7 +161,7 @@ pack_words:
         put_steps:
             for (unsigned i = 0; i < Shape::word_steps; i++) {
 #pragma HLS UNROLL factor=Shape::word_steps
-                act.chain[word * Shape::word_steps + i][number] = step[i];
+                chain[word * Shape::word_steps + i][number] = step[i];
             }
         }
         if (Shape::groups_l != 0) {
@@ -163,7 +171,7 @@ pack_words:
                 // The most significant slice first; of signed values it alone has the sign.
                 const Word<Z, 128> bits =
                     dense_pack_slice<Z>(row, word, (Shape::slices - 1 - slice) * slice_bits);
-                act.slice[slice * Shape::words + word][number] =
+                slices[slice * Shape::words + word][number] =
                     offset_slices<Z>(bits, Config::in_signed && slice == 0);
             }
         }
@@ -173,10 +181,14 @@ pack_words:
 // The sums of the first outputs, on DSPs, as GEMM-D makes them. Weights are group by group, step by step,
 // column by column.
 template <class Config, class Z>
-void dense_on_dsps(const DenseActivations<Config, Z>& act, const ap_uint<32>* weight,
+void dense_on_dsps(const ChainRows<Config, Z>& chain, const ap_uint<32> weight[DenseShape<Config>::words_d],
                    S<Z, 32> (&sums)[DenseShape<Config>::chain_rows][DenseShape<Config>::sums_d]) {
+// A function of its own, so that the tool starts both engines together: they share no array.
+#pragma HLS INLINE off
     using Shape = DenseShape<Config>;
     constexpr unsigned cols = Config::dsp_cols;
+// A step reads the words of all columns, which lie side by side: one wide word of a ROM.
+#pragma HLS ARRAY_RESHAPE variable=weight cyclic factor=cols dim=1
     S<Z, Config::dsp_bits> acc[Shape::chain_rows][cols];
 #pragma HLS ARRAY_PARTITION variable=acc complete dim=0
 dsp_groups:
@@ -191,8 +203,8 @@ dsp_groups:
 #pragma HLS UNROLL factor=cols
                 wgt[col] = static_cast<U<Z, 32>>(weight[(group * Shape::steps + step) * cols + col]);
             }
-            const U<Z, 32> pair[Shape::chain_rows] = {act.chain[step][0],
-                                                      Shape::rows == 1 ? U<Z, 32>(0) : act.chain[step][1]};
+            const U<Z, 32> pair[Shape::chain_rows] = {chain[step][0],
+                                                      Shape::rows == 1 ? U<Z, 32>(0) : chain[step][1]};
             chain_array_step<Z, Dsp48e1, Config::dsp_bits>(acc, pair, wgt, Config::packed, Shape::flip,
                                                            step == 0);
             if (step + 1 == Shape::steps) {
@@ -213,10 +225,12 @@ dsp_groups:
 // The sums of the other outputs, on LUTs, as GEMM-L makes them. Weights are group by group, word by word,
 // plane by plane, column by column: all slices take the same ones.
 template <class Config, class Z>
-void dense_on_luts(const DenseActivations<Config, Z>& act, const ap_uint<32>* weight,
+void dense_on_luts(const SliceRows<Config, Z>& slices, const ap_uint<32> weight[DenseShape<Config>::words_l],
                    S<Z, 32> (&sums)[DenseShape<Config>::rows][DenseShape<Config>::sums_l]) {
+#pragma HLS INLINE off
     using Shape = DenseShape<Config>;
     constexpr unsigned cols = Config::lut_cols;
+#pragma HLS ARRAY_RESHAPE variable=weight cyclic factor=cols dim=1
     const PlaneShape shape = {Shape::slices, Shape::words, Config::planes, Config::bipolar};
     constexpr unsigned steps = Shape::slices * Shape::words * Config::planes;
     PlaneState<Z, Config::lut_bits> dot[Shape::rows][cols];
@@ -228,10 +242,11 @@ lut_groups:
         for (unsigned step = 0; step < steps; step++) {
 #pragma HLS PIPELINE II=1
             Word<Z, 128> slice[Shape::rows];
+#pragma HLS ARRAY_PARTITION variable=slice complete
         lut_slices:
             for (unsigned row = 0; row < Shape::rows; row++) {
 #pragma HLS UNROLL factor=Shape::rows
-                slice[row] = act.slice[place.slice * Shape::words + place.word][row];
+                slice[row] = slices[place.slice * Shape::words + place.word][row];
             }
             U<Z, 32> wgt[cols];
 #pragma HLS ARRAY_PARTITION variable=wgt complete dim=0
@@ -282,14 +297,18 @@ struct DenseEnd<Config, Z, true> {
 
 // The rows that are multiplied at once, from integers to results.
 template <class Config, class Z, class Result>
-void dense_rows(const DenseActivations<Config, Z>& act, const ap_uint<32>* weight_d,
-                const ap_uint<32>* weight_l, const ap_int<32>* bias, const ap_uint<16>* multiplier,
+void dense_rows(const ChainRows<Config, Z>& chain, const SliceRows<Config, Z>& slices,
+                const ap_uint<32> weight_d[DenseShape<Config>::words_d],
+                const ap_uint<32> weight_l[DenseShape<Config>::words_l], const ap_int<32> bias[Config::n_out],
+                const ap_uint<16> multiplier[Config::n_out],
                 Result (&result)[DenseShape<Config>::rows][Config::n_out]) {
     using Shape = DenseShape<Config>;
     S<Z, 32> sums_d[Shape::chain_rows][Shape::sums_d];
+#pragma HLS ARRAY_PARTITION variable=sums_d complete dim=1
     S<Z, 32> sums_l[Shape::rows][Shape::sums_l];
-    dense_on_dsps<Config, Z>(act, weight_d, sums_d);
-    dense_on_luts<Config, Z>(act, weight_l, sums_l);
+#pragma HLS ARRAY_PARTITION variable=sums_l complete dim=1
+    dense_on_dsps<Config, Z>(chain, weight_d, sums_d);
+    dense_on_luts<Config, Z>(slices, weight_l, sums_l);
     const DenseEnd<Config, Z> end;
 out_channels:
     for (unsigned channel = 0; channel < Config::n_out; channel++) {
@@ -309,17 +328,27 @@ out_channels:
 
 // io_parallel: rows one behind the other in arrays.
 template <class Config, class Input, class Result>
-void hetero_dense(const Input* input, Result* output, const ap_uint<32>* weight_d,
-                  const ap_uint<32>* weight_l, const ap_int<32>* bias, const ap_uint<16>* multiplier) {
+void hetero_dense(const Input* input, Result* output, const ap_uint<32> weight_d[DenseShape<Config>::words_d],
+                  const ap_uint<32> weight_l[DenseShape<Config>::words_l],
+                  const ap_int<32> bias[Config::n_out], const ap_uint<16> multiplier[Config::n_out]) {
     using Z = DenseInts;
     using Shape = DenseShape<Config>;
 dense_blocks:
     for (unsigned first = 0; first < Config::n_rows; first += Shape::rows) {
-        DenseActivations<Config, Z> act;
+        ChainRows<Config, Z> chain;
+// A word of 32 channels is written at once, and a step of all rows is read at once.
+#pragma HLS ARRAY_PARTITION variable=chain cyclic factor=Shape::word_steps dim=1
+#pragma HLS ARRAY_PARTITION variable=chain complete dim=2
+        SliceRows<Config, Z> slices;
+#pragma HLS ARRAY_PARTITION variable=slices block factor=Shape::slices dim=1
+#pragma HLS ARRAY_PARTITION variable=slices complete dim=2
         Result result[Shape::rows][Config::n_out];
+#pragma HLS ARRAY_PARTITION variable=result complete dim=1
     read_rows:
         for (unsigned number = 0; number < Shape::rows; number++) {
-            int row[Shape::words * plane_lanes] = {};
+            DenseRow<Config> row = {};
+// Packing reads 32 channels at once.
+#pragma HLS ARRAY_PARTITION variable=row cyclic factor=plane_lanes
         read_channels:
             for (unsigned k = 0; k < Config::n_in; k++) {
 #pragma HLS PIPELINE II=1
@@ -327,9 +356,9 @@ dense_blocks:
                 const unsigned place = first + number < Config::n_rows ? first + number : first;
                 row[k] = dense_integer<Config::in_bits, Config::in_signed>(input[place * Config::n_in + k]);
             }
-            dense_pack<Config, Z>(row, number, act);
+            dense_pack<Config, Z>(row, number, chain, slices);
         }
-        dense_rows<Config, Z>(act, weight_d, weight_l, bias, multiplier, result);
+        dense_rows<Config, Z>(chain, slices, weight_d, weight_l, bias, multiplier, result);
     write_rows:
         for (unsigned number = 0; number < Shape::rows; number++) {
         write_channels:
@@ -345,17 +374,26 @@ dense_blocks:
 
 // io_stream: a beat is a row or an equal part of one.
 template <class Config, class Input, class Result>
-void hetero_dense(hls::stream<Input>& input, hls::stream<Result>& output, const ap_uint<32>* weight_d,
-                  const ap_uint<32>* weight_l, const ap_int<32>* bias, const ap_uint<16>* multiplier) {
+void hetero_dense(hls::stream<Input>& input, hls::stream<Result>& output,
+                  const ap_uint<32> weight_d[DenseShape<Config>::words_d],
+                  const ap_uint<32> weight_l[DenseShape<Config>::words_l],
+                  const ap_int<32> bias[Config::n_out], const ap_uint<16> multiplier[Config::n_out]) {
     using Z = DenseInts;
     using Shape = DenseShape<Config>;
     static_assert(Config::n_in % Input::size == 0 && Config::n_out % Result::size == 0,
                   "a row is whole beats of the stream");
 dense_blocks:
     for (unsigned first = 0; first < Config::n_rows; first += Shape::rows) {
-        DenseActivations<Config, Z> act;
+        ChainRows<Config, Z> chain;
+// A word of 32 channels is written at once, and a step of all rows is read at once.
+#pragma HLS ARRAY_PARTITION variable=chain cyclic factor=Shape::word_steps dim=1
+#pragma HLS ARRAY_PARTITION variable=chain complete dim=2
+        SliceRows<Config, Z> slices;
+#pragma HLS ARRAY_PARTITION variable=slices block factor=Shape::slices dim=1
+#pragma HLS ARRAY_PARTITION variable=slices complete dim=2
         typename Result::value_type result[Shape::rows][Config::n_out];
-        int row[Shape::words * plane_lanes] = {};
+#pragma HLS ARRAY_PARTITION variable=result complete dim=0
+        DenseRow<Config> row = {};
 #pragma HLS ARRAY_PARTITION variable=row complete
     read_rows:
         for (unsigned number = 0; number < Shape::rows; number++) {
@@ -372,9 +410,9 @@ dense_blocks:
                     }
                 }
             }
-            dense_pack<Config, Z>(row, number, act);
+            dense_pack<Config, Z>(row, number, chain, slices);
         }
-        dense_rows<Config, Z>(act, weight_d, weight_l, bias, multiplier, result);
+        dense_rows<Config, Z>(chain, slices, weight_d, weight_l, bias, multiplier, result);
     write_rows:
         for (unsigned number = 0; number < Shape::rows; number++) {
             if (first + number < Config::n_rows) {
