@@ -64,7 +64,7 @@ def fisher_diagonal(emulation: Emulation, evaluation: Evaluation, draws: int, se
     total: dict[str, FloatArray] = {}
     for _ in range(draws):
         for name, gradient in gradients(emulation, drawn_slope(logits, evaluation, random)).items():
-            square = np.square(gradient) / draws
+            square = np.asarray(np.square(gradient) / draws, dtype=np.float32)
             total[name] = total[name] + square if name in total else square
     return total
 
@@ -72,7 +72,7 @@ def fisher_diagonal(emulation: Emulation, evaluation: Evaluation, draws: int, se
 def drawn_slope(logits: FloatArray, evaluation: Evaluation, random: np.random.Generator) -> FloatArray:
     """Gradient of ``-log p(y)`` with drawn labels, 0 for nodes that models are not compared on."""
     if evaluation.multilabel:
-        share = 1 / (1 + np.exp(-logits))
+        share = np.asarray(1 / (1 + np.exp(-logits)), dtype=np.float32)
         slope = share - (random.random(logits.shape) < share)
     else:
         share = softmax(logits)
