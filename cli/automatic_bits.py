@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What ``hetfab quantize --bits auto`` does for a model on a graph, and how it is shown."""
+"""What ``hetfab quantize --bits auto`` does for a model on a graph or on samples, and how it is shown."""
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import click
+import numpy as np
 
 from hetfab.cli.output import Result, print_table, progress
 from hetfab.overlay.errors import counted
@@ -17,13 +18,17 @@ if TYPE_CHECKING:
 
     from hetfab.driver.bits_picture import LayerBits
     from hetfab.driver.graph.heterograph import HeteroGraph
+    from hetfab.driver.samples import SampleSet
+    from hetfab.driver.scores import Loss
     from hetfab.overlay.design import Design
     from hetfab.overlay.model.bound_model import FedModel
     from hetfab.overlay.search.journal import Journal
     from hetfab.quantize.assignment import Assignment
     from hetfab.quantize.automatic import Choice
-    from hetfab.quantize.post_training import QuantizedModel
-    from hetfab.quantize.study import Study
+    from hetfab.quantize.cnn.study import CnnStudy
+    from hetfab.quantize.layer_times import Timed, TimedGraph, TimeLayers
+
+_Study = TypeVar("_Study", bound="Timed")
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,11 @@ class Report:
     design: Path | None
     picture: Path | None
 
+    @property
+    def asks(self) -> bool:
+        """Whether a model of given widths is to be timed and scored."""
+        return (self.milliseconds, self.drop, self.picture) != (None, None, None)
+
     def read_design(self) -> "Design | None":
         """The design to time on, None for the one that ``compile`` takes; a picture that cannot be drawn is refused."""
         from hetfab.overlay.costs.resources import check_fits
@@ -57,72 +67,116 @@ class Report:
         return found
 
 
-def check_asked(
-    result: "QuantizedModel", opened: "FedModel", read: "HeteroGraph", design: "Design | None", report: Report
-) -> dict[str, float | None]:
-    """Times and scores a model of given widths, where that is asked for, and draws its picture."""
-    from hetfab.driver.bits_picture import draw_bits
+@dataclass(frozen=True, eq=False)
+class Subject(Generic[_Study]):
+    """A float model under study, how its quantized forms are timed, and how their accuracy is counted.
+
+    Attributes:
+        study: The model.
+        time_layers: Modelled milliseconds of a quantized model by layer's result.
+        loss: Counts accuracy.
+        design: Where it is timed.
+    """
+
+    study: _Study
+    time_layers: "TimeLayers"
+    loss: "Loss"
+    design: "Design | None"
+
+    def drop(self, assignment: "Assignment") -> float:
+        """Points of accuracy that an assignment loses."""
+        rows = slice(None) if self.study.evaluation.rows is None else self.study.evaluation.rows
+        return self.loss.points(np.concatenate(self.study.logits(assignment))[rows])
+
+    def identity(self) -> str:
+        """What measurements depend on: model, inputs, nodes that are compared, design."""
+        found = hashlib.sha256(repr((sorted(self.study.groups), self.design)).encode())
+        for layer in self.study.layers.values():
+            found.update(layer.weight.tobytes())
+        for sample in self.study.samples:
+            for name in sorted(sample):
+                found.update(name.encode() + sample[name].tobytes())
+        if self.study.evaluation.rows is not None:
+            found.update(self.study.evaluation.rows.tobytes())
+        return found.hexdigest()
+
+
+def graph_subject(opened: "FedModel", read: "HeteroGraph", design: "Design | None") -> "Subject[TimedGraph]":
+    """A model on a graph."""
     from hetfab.driver.graph.model_inputs import with_hops
     from hetfab.driver.modelled_time import layer_milliseconds
     from hetfab.driver.scores import Loss
     from hetfab.overlay.model.bound_model import BoundModel
+    from hetfab.overlay.model.reader import bindings_of
+    from hetfab.quantize.layer_times import TimedGraph
+
+    study = TimedGraph.open(with_hops(opened, read))
+
+    def time_layers(model: "onnx.ModelProto") -> Mapping[str, float]:
+        return layer_milliseconds(BoundModel(model, bindings_of(model)), read, design)
+
+    return Subject(study, time_layers, Loss.on_validation(read, study.float_logits[0], study.evaluation), design)
+
+
+def sample_subject(opened: "FedModel", read: "SampleSet", design: "Design | None") -> "Subject[CnnStudy]":
+    """A network on samples; accuracy is counted on all of them."""
+    from hetfab.driver.modelled_time import layer_milliseconds_on_samples
+    from hetfab.driver.scores import Loss
+    from hetfab.overlay.model.bound_model import BoundModel
+    from hetfab.overlay.model.reader import bindings_of
+    from hetfab.quantize.cnn.study import CnnStudy
+
+    study = CnnStudy.open(opened)
+
+    def time_layers(model: "onnx.ModelProto") -> Mapping[str, float]:
+        return layer_milliseconds_on_samples(BoundModel(model, bindings_of(model)), design)
+
+    loss = Loss(np.concatenate(study.float_logits), read.labels, False, "the samples")
+    return Subject(study, time_layers, loss, design)
+
+
+def check_asked(
+    model: "onnx.ModelProto", assignment: "Assignment", divergence: float, subject: "Subject[Any]", report: Report
+) -> dict[str, float | None]:
+    """Times and scores a model of given widths, and draws its picture."""
+    from hetfab.driver.bits_picture import draw_bits
     from hetfab.quantize.automatic import Goal, Point, unreachable
     from hetfab.quantize.bit_assignment import Measured
-    from hetfab.quantize.study import Study
 
-    if (report.milliseconds, report.drop, report.picture) == (None, None, None):
-        return {"modelled_ms": None, "drop": None}
-    study = Study.open(with_hops(opened, read))
-    rows = slice(None) if study.evaluation.rows is None else study.evaluation.rows
-    milliseconds = layer_milliseconds(BoundModel(result.model, result.bindings), read, design)
-    loss = Loss.on_validation(read, study.observed.logits[0], study.evaluation)
-    drop = loss.points(study.logits(result.assignment)[0][rows])
+    milliseconds, drop = subject.time_layers(model), subject.drop(assignment)
     total, goal = sum(milliseconds.values()), Goal(report.milliseconds, report.drop)
-    point = Point(Measured(result.assignment, min(result.divergences.values()), {}), total, drop)
+    point = Point(Measured(assignment, divergence, {}), total, drop)
     if not point.keeps(goal):
         raise unreachable(goal, [point])
-    layers = _layers(study, result.assignment, milliseconds)
+    layers = _layers(subject.study, assignment, milliseconds)
     _print_layers(layers)
-    click.echo(f"{total:,.4g} ms (modelled), {max(drop, 0.0):.2f} points lost, of {loss.of}")
+    click.echo(f"{total:,.4g} ms (modelled), {max(drop, 0.0):.2f} points lost, of {subject.loss.of}")
     if report.picture is not None:
         draw_bits(report.picture, layers, [])
     return {"modelled_ms": total, "drop": drop}
 
 
 def quantize_automatically(
-    opened: "FedModel",
-    read: "HeteroGraph",
-    design: "Design | None",
-    report: Report,
-    output: Path,
-    write: "Callable[[Path, onnx.ModelProto], None]",
+    subject: "Subject[Any]", report: Report, output: Path, write: "Callable[[Path, onnx.ModelProto], None]"
 ) -> Result:
     """Chooses widths, writes the model and says what was chosen."""
     from hetfab.driver.bits_picture import CurvePoint, draw_bits
-    from hetfab.driver.graph.model_inputs import with_hops
-    from hetfab.driver.modelled_time import layer_milliseconds
-    from hetfab.overlay.model.bound_model import BoundModel
-    from hetfab.overlay.model.reader import bindings_of, check_model
+    from hetfab.overlay.model.reader import check_model
     from hetfab.overlay.search.journal import Journal
-    from hetfab.quantize.study import Study
 
-    study = Study.open(with_hops(opened, read))
-
-    def time_layers(model: "onnx.ModelProto") -> Mapping[str, float]:
-        return layer_milliseconds(BoundModel(model, bindings_of(model)), read, design)
-
+    study, counts = subject.study, subject.loss.of
     kept = output.with_name(f"{output.name}.journal")
-    with Journal(kept, _identity(study, design)) as journal:
+    with Journal(kept, subject.identity()) as journal:
         if len(journal):
             click.echo(f"going on with {counted(len(journal), 'measurement')} of {kept}", err=True)
         try:
-            choice, counts = _choose(study, read, time_layers, journal, report)
+            choice = _choose(subject, journal, report)
         except KeyboardInterrupt:
             click.echo(f"{counted(len(journal), 'measurement')} are in {kept}; the same command goes on", err=True)
             raise
         point = choice.point
         model = check_model(study.write(point.measured.assignment), "the quantized model")
-        layers = _layers(study, point.measured.assignment, time_layers(model))
+        layers = _layers(study, point.measured.assignment, subject.time_layers(model))
         write(output, model)
     curve = [CurvePoint(p.milliseconds, p.measured.divergence, p is point) for p in choice.curve]
     if point not in choice.curve:
@@ -160,59 +214,36 @@ def quantize_automatically(
     }
 
 
-def _choose(
-    study: "Study",
-    read: "HeteroGraph",
-    time_layers: "Callable[[onnx.ModelProto], Mapping[str, float]]",
-    journal: "Journal",
-    report: Report,
-) -> "tuple[Choice, str]":
-    from hetfab.driver.scores import Loss
+def _choose(subject: "Subject[Any]", journal: "Journal", report: Report) -> "Choice":
     from hetfab.quantize.automatic import DEFAULT_DROP, Automatic, Goal
     from hetfab.quantize.bit_assignment import BitSearch, Options
     from hetfab.quantize.layer_times import layer_times
 
     asked = report.milliseconds is not None or report.drop is not None
     goal = Goal(report.milliseconds, report.drop if asked else DEFAULT_DROP)
-    options = Options()
-    loss = Loss.on_validation(read, study.observed.logits[0], study.evaluation)
-    rows = slice(None) if study.evaluation.rows is None else study.evaluation.rows
+    study, options = subject.study, Options()
     with progress("choose widths", options.measurements(study) + 2 * len(options.weights)) as advance:
-        times = layer_times(study, options.weights, time_layers, journal, lambda step: advance(1))
+        times = layer_times(study, options.weights, subject.time_layers, journal, lambda step: advance(1))
         search = BitSearch(study, options, times, journal, lambda step: advance(1))
-        automatic = Automatic(
-            search,
-            lambda assignment: sum(time_layers(study.write(assignment)).values()),
-            lambda assignment: loss.points(study.logits(assignment)[0][rows]),
-        )
-        return automatic.choose(goal), loss.of
+
+        def time_of(assignment: "Assignment") -> float:
+            return sum(subject.time_layers(study.write(assignment)).values())
+
+        return Automatic(search, time_of, subject.drop).choose(goal)
 
 
-def _identity(study: "Study", design: "Design | None") -> str:
-    """What a journal's results depend on: model, inputs, nodes that are compared, design."""
-    found = hashlib.sha256(repr((study.graph.output, design)).encode())
-    for layer in study.layers.values():
-        found.update(layer.weight.tobytes())
-    for sample in study.samples:
-        for name in sorted(sample):
-            found.update(name.encode() + sample[name].tobytes())
-    if study.evaluation.rows is not None:
-        found.update(study.evaluation.rows.tobytes())
-    return found.hexdigest()
-
-
-def _layers(study: "Study", assignment: "Assignment", milliseconds: Mapping[str, float]) -> "list[LayerBits]":
+def _layers(study: "Timed", assignment: "Assignment", milliseconds: Mapping[str, float]) -> "list[LayerBits]":
     from hetfab.driver.bits_picture import LayerBits
+    from hetfab.quantize.bit_assignment import widest
     from hetfab.quantize.layer_times import times_of_layers
 
     times = times_of_layers(study, milliseconds)
-    widths = {name: assignment.activations[group].bits for group, names in study.groups.items() for name in names}
     return [
         LayerBits(
             name,
             layer.weight.size,
-            max(assignment.weights[name].widths(layer.weight.shape[1])),
-            widths[layer.input],
+            widest(assignment.weights[name]),
+            assignment.activations[study.inputs[name]].bits,
             times.get(name),
         )
         for name, layer in study.layers.items()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
-from hetfab.cli.automatic_bits import Report, check_asked, quantize_automatically
+from hetfab.cli.automatic_bits import Report, check_asked, graph_subject, quantize_automatically, sample_subject
 from hetfab.cli.output import Result, common_options, print_next, print_table, progress
 from hetfab.overlay.errors import counted
 from hetfab.quantize.widths import OFFERED, Widths
@@ -63,13 +63,14 @@ def command(
         raise click.UsageError("Give either --graph or --samples to calibrate with.")
     if graph is not None and first_last is not None:
         raise click.UsageError("--first-last is for networks on samples.")
+    report = Report(latency, max_drop, design, picture)
     if graph is not None:
-        report = Report(latency, max_drop, design, picture)
         return _on_graph(model, graph, output, OFFERED.get(bits), bind, report)
     assert samples is not None
-    if bits == AUTO or any(option is not None for option in (max_drop, latency, design, picture)):
-        raise click.UsageError("auto, --max-drop, --latency, --design and --picture are for models on graphs.")
-    return _on_samples(model, samples, output, OFFERED[bits], OFFERED[first_last or bits], bind)
+    if bits == AUTO and first_last is not None:
+        raise click.UsageError("With --bits auto first and last layers get widths as all others do.")
+    edges = OFFERED.get(first_last or bits)
+    return _on_samples(model, samples, output, OFFERED.get(bits), edges, bind, report)
 
 
 def _on_graph(
@@ -92,7 +93,7 @@ def _on_graph(
     read = read_graph(graph)
     opened = open_model(model, read, None if bind is None else read_bindings(bind))
     if widths is None:
-        found = quantize_automatically(opened, read, design, report, output, _write)
+        found = quantize_automatically(graph_subject(opened, read, design), report, output, _write)
         _print_compile(output, graph)
         return found
     with progress("quantize", len(CRITERIA) + 3) as advance:
@@ -101,7 +102,10 @@ def _on_graph(
         for name, scored in (("float", opened), ("quantized", result)):
             scores[name] = model_scores(scored, read)
             advance(1)
-    asked = check_asked(result, opened, read, design, report)
+    asked: dict[str, float | None] = {"modelled_ms": None, "drop": None}
+    if report.asks:
+        subject = graph_subject(opened, read, design)
+        asked = check_asked(result.model, result.assignment, min(result.divergences.values()), subject, report)
     _write(output, result.model)
     _print_criteria(result.divergences, result.criterion)
     rows = [[f"{name} model", s.micro, s.macro, f"{s.part} nodes"] for name, s in scores.items() if s is not None]
@@ -124,21 +128,43 @@ def _on_graph(
     }
 
 
-def _on_samples(model: Path, samples: Path, output: Path, widths: Widths, edges: Widths, bind: Path | None) -> Result:
+def _on_samples(
+    model: Path,
+    samples: Path,
+    output: Path,
+    widths: Widths | None,
+    edges: Widths | None,
+    bind: Path | None,
+    report: Report,
+) -> Result:
+    """``widths`` is None where they are chosen."""
     from hetfab.driver.samples import accuracy, open_with_samples
     from hetfab.overlay.files import check_outputs
     from hetfab.overlay.model.binding import read_bindings
     from hetfab.quantize.cnn.post_training import quantize_cnn
     from hetfab.quantize.methods import CRITERIA
 
-    check_outputs({"--output": output}, {"MODEL": model, "--samples": samples, "--bind": bind})
+    check_outputs(
+        {"--output": output, "--picture": report.picture},
+        {"MODEL": model, "--samples": samples, "--bind": bind, "--design": report.design},
+    )
+    design = report.read_design()
     opened, read = open_with_samples(model, samples, None if bind is None else read_bindings(bind))
+    if widths is None:
+        found = quantize_automatically(sample_subject(opened, read, design), report, output, _write)
+        print_next(f"hetfab inspect {output}")
+        return found
     with progress("quantize", len(CRITERIA) + 3) as advance:
         result = quantize_cnn(opened, widths=widths, edges=edges, progress=lambda step: advance(1))
         scores = {}
         for name, scored in (("float", opened.model), ("quantized", result.model)):
             scores[name] = accuracy(scored, read)
             advance(1)
+    asked: dict[str, float | None] = {"modelled_ms": None, "drop": None}
+    if report.asks:
+        subject = sample_subject(opened, read, design)
+        assignment = subject.study.with_edges(result.widths, result.edges, result.criterion)
+        asked = check_asked(result.model, assignment, min(result.divergences.values()), subject, report)
     _write(output, result.model)
     _print_criteria(result.divergences, result.criterion)
     rows = [[f"{name} model", share] for name, share in scores.items() if share is not None]
@@ -159,6 +185,7 @@ def _on_samples(model: Path, samples: Path, output: Path, widths: Widths, edges:
         **{f"{name}_accuracy": share for name, share in scores.items()},
         "may_round": list(result.may_round),
         "ranges": _ranges(result.ranges),
+        **asked,
     }
 
 

@@ -1,15 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The modelled time of a quantized model on a graph, layer by layer, from the cost functions and the timeline."""
+"""The modelled time of a quantized model, layer by layer, from the cost functions and the timeline."""
 
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from hetfab.driver.graph.arrays import graph_arrays
 from hetfab.driver.graph.facts import graph_facts
 from hetfab.driver.graph.heterograph import HeteroGraph
-from hetfab.overlay.bind import bind
+from hetfab.overlay.bind import BoundProgram, bind
+from hetfab.overlay.bind_samples import bind_sample, sample_shape
 from hetfab.overlay.costs.program_cost import expected_log
-from hetfab.overlay.design import Design
+from hetfab.overlay.design import IMAGE_DESIGN, Design, default_design
 from hetfab.overlay.timeline.critical_path import critical_path
 from hetfab.overlay.timeline.machine import machine
 from hetfab.overlay.timeline.simulate import simulate
@@ -37,11 +40,27 @@ def layer_milliseconds(given: "BoundModel", graph: HeteroGraph, design: Design |
     chosen = design or suited_design(layers)
     plan = plan_model(layers, chosen, graph_facts(graph, layers))
     program = compile_model(given, chosen, lowered=plan.lowered)
-    bound = bind(program, graph_arrays(program, graph))
-    timeline = simulate(bound.words, expected_log(bound), machine(chosen))
+    return _by_layer(bind(program, graph_arrays(program, graph)), chosen)
+
+
+def layer_milliseconds_on_samples(given: "BoundModel", design: Design | None = None) -> dict[str, float]:
+    """The same of a network on samples, for one sample.
+
+    Raises:
+        InputError: The model does not compile for the design.
+    """
+    from hetfab.overlay.compiler.compile import compile_model
+
+    chosen = design or default_design(IMAGE_DESIGN)
+    program = compile_model(given, chosen)
+    return _by_layer(bind_sample(program, np.zeros(sample_shape(program), np.float32)), chosen)
+
+
+def _by_layer(bound: BoundProgram, design: Design) -> dict[str, float]:
+    timeline = simulate(bound.words, expected_log(bound), machine(design))
     cycles: dict[str, float] = defaultdict(float)
     for link in critical_path(timeline):
-        cycles[program.layers[int(timeline.layers[link.instruction])].name] += link.cycles
+        cycles[bound.program.layers[int(timeline.layers[link.instruction])].name] += link.cycles
     # What the path leaves out at both ends, the start and the last token, belongs to no layer.
     rest = timeline.total_cycles - sum(cycles.values())
     share = timeline.milliseconds / timeline.total_cycles if timeline.total_cycles else 0.0

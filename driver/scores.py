@@ -84,11 +84,13 @@ class Loss:
         reference: Logits of the float model, [N, C].
         labels: Of the same nodes, int64 [N] or bool [N, C]; None without.
         multilabel: Whether each class is a decision of its own.
+        part: What is labelled, in words.
     """
 
     reference: Logits
     labels: npt.NDArray[Any] | None
     multilabel: bool
+    part: str = "validation nodes"
 
     @classmethod
     def on_validation(cls, graph: HeteroGraph, reference: Logits, given: "Evaluation") -> "Loss":
@@ -106,7 +108,7 @@ class Loss:
     @property
     def of(self) -> str:
         """What it counts, in words."""
-        return "predictions that change" if self.labels is None else "micro F1 on validation nodes"
+        return "predictions that change" if self.labels is None else f"micro F1 on {self.part}"
 
     def points(self, found: Logits) -> float:
         """Points that other logits of the same nodes lose: of micro F1, or of equal predictions."""

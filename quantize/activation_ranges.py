@@ -36,7 +36,7 @@ def ranges_of(points: QuantizationPoints, unsigned: frozenset[str], choose: Choo
         family = points.family(name)
         shared = choose(name, not family <= unsigned)
         for member in family:
-            ranges[member] = ActivationRange(shared.bits, member not in unsigned, shared.exponent)
+            ranges[member] = replace(shared, signed=member not in unsigned)
     return ranges
 
 

@@ -68,11 +68,13 @@ class Assignment:
         weights: Of each dense layer, by output.
         activations: Of each group of stored tensors, by the group's name (``Study.groups``).
         arguments: Method for what functions read; its width is fixed.
+        correct_bias: Whether biases make up for what rounding adds to the mean of a layer's outputs.
     """
 
     weights: Mapping[str, WeightChoice]
     activations: Mapping[str, ActivationChoice]
     arguments: str = "percentile 99.9"
+    correct_bias: bool = False
 
     def with_weights(self, layer: str, choice: WeightChoice) -> "Assignment":
         """The same but for one layer."""

@@ -303,7 +303,7 @@ class Table:
 
     def _layer(self, name: str) -> Group:
         options = self._layer_options(name)
-        bits = np.array([_bits(choice) for choice, _ in options], dtype=np.float64)
+        bits = np.array([widest(choice) for choice, _ in options], dtype=np.float64)
         weights = {
             WEIGHT_BITS: bits * self._shares.weights[name],
             ACTIVATION_BITS: 0 * bits,
@@ -311,7 +311,7 @@ class Table:
         }
         if self.times is not None:
             of_layer, fixed = self.times.of_layers.get(name, {}), self.times.fixed / len(self.weights)
-            weights[MILLISECONDS] = np.array([of_layer.get((_bits(c), p), 0.0) + fixed for c, p in options])
+            weights[MILLISECONDS] = np.array([of_layer.get((widest(c), p), 0.0) + fixed for c, p in options])
         return Group(name, np.array([self.weights[name][choice] for choice, _ in options]), weights)
 
     def _group(self, name: str) -> Group:
@@ -353,7 +353,7 @@ class _Shares:
         before = studied.average_bits(base)
         weights, activations = {}, {}
         for name, choice in base.weights.items():
-            wider = base.with_weights(name, replace(choice, bits=_bits(choice) + 1))
+            wider = base.with_weights(name, replace(choice, bits=widest(choice) + 1))
             weights[name] = studied.average_bits(wider).weights - before.weights
         for name in base.activations:
             wider = base.with_activations(name, replace(base.activations[name], bits=5))
@@ -386,8 +386,8 @@ def unreachable(problem: Problem) -> LimitUnreachableError:
     return LimitUnreachableError("no widths keep the limits", "limits that hold together", "raise one of them")
 
 
-def _bits(choice: WeightChoice) -> int:
-    """Width of a layer's weights, of which the search gives all channels one."""
+def widest(choice: WeightChoice) -> int:
+    """Width of a layer's weights: of all channels, or the largest."""
     return choice.bits if isinstance(choice.bits, int) else max(choice.bits)
 
 

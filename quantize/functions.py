@@ -46,8 +46,7 @@ def norm_range(values: FloatArray) -> ActivationRange:
 def table_of(layer: Unary, argument: ActivationRange, result: ActivationRange) -> FloatArray:
     """The values of a function at each argument in whole steps of the result, [2^bits], rising from the lowest."""
     x = np.arange(argument.lowest, argument.highest + 1) * argument.scale
-    steps = np.rint(values_of(layer, x) / result.scale)
-    return np.asarray(np.clip(steps, result.lowest, result.highest), dtype=np.float32)
+    return np.asarray(result.steps(values_of(layer, x)), dtype=np.float32)
 
 
 @dataclass(frozen=True, eq=False)

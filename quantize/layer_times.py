@@ -7,21 +7,81 @@ at most 4 bits. Where a neighbour has another form, its time may differ: what is
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
 
 import onnx
 
+from hetfab.overlay.model.bound_model import Evaluation, FedModel
 from hetfab.overlay.model.layers import Aggregation, Dense, LayerGraph, inputs_of
+from hetfab.overlay.model.runtime import Feed
 from hetfab.overlay.search.journal import Journal
-from hetfab.quantize.bit_assignment import PACKED_BITS, LayerTimes
+from hetfab.quantize.assignment import Assignment
+from hetfab.quantize.bit_assignment import PACKED_BITS, LayerTimes, Studied
 from hetfab.quantize.study import Study
+from hetfab.quantize.weights import FloatArray
 from hetfab.quantize.widths import Widths
 
 #: Milliseconds by layer's result of a quantized model.
 TimeLayers = Callable[[onnx.ModelProto], Mapping[str, float]]
 
 
+class Timed(Studied, Protocol):
+    """A model under study whose results are known to belong to layers."""
+
+    @property
+    def samples(self) -> Sequence[Feed]:
+        """The feeds."""
+
+    @property
+    def evaluation(self) -> Evaluation:
+        """What models are compared on."""
+
+    @property
+    def float_logits(self) -> Sequence[FloatArray]:
+        """Of the float model on each feed, [N, classes]."""
+
+    def logits(self, assignment: Assignment) -> Sequence[FloatArray]:
+        """Of an assignment likewise."""
+
+    @property
+    def inputs(self) -> Mapping[str, str]:
+        """The group that each layer with weights reads."""
+
+    def write(self, assignment: Assignment) -> onnx.ModelProto:
+        """The quantized model."""
+
+    def made_of(self, result: str) -> tuple[str | None, str | None]:
+        """The layer with weights that computes a result of the quantized model, else the group that it reads."""
+
+
+class TimedGraph(Study):
+    """A study of a model on a graph whose results are known to belong to layers."""
+
+    @classmethod
+    def open(cls, given: FedModel) -> "TimedGraph":
+        """As ``Study.open``."""
+        found = super().open(given)
+        assert isinstance(found, cls)
+        return found
+
+    @property
+    def inputs(self) -> dict[str, str]:
+        """The group that each layer with weights reads."""
+        groups = {name: _group(self, layer.input) for name, layer in self.layers.items()}
+        return {name: group for name, group in groups.items() if group is not None}
+
+    @property
+    def float_logits(self) -> tuple[FloatArray, ...]:
+        """Of each feed, [N, classes]."""
+        return self.observed.logits
+
+    def made_of(self, result: str) -> tuple[str | None, str | None]:
+        """The layer with weights that computes a result of the quantized model, else the group that it reads."""
+        return _made_of(self, result)
+
+
 def layer_times(
-    study: Study,
+    study: Timed,
     weight_bits: Sequence[int],
     time_layers: TimeLayers,
     journal: Journal,
@@ -44,13 +104,14 @@ def layer_times(
             widths = Widths(bits, PACKED_BITS if packed else 8)
 
             def measure(widths: Widths = widths) -> Mapping[str, float]:
-                found = time_layers(study.write(study.uniform(widths, weights="nearest")))
+                assignment = study.uniform(widths, weights="nearest", activations="percentile 99.9")
+                found = time_layers(study.write(assignment))
                 progress("modelled time")
                 return dict(found)
 
             others = 0.0
             for result, milliseconds in journal.result(f"time {widths}", measure).items():
-                layer, group = _made_of(study, result)
+                layer, group = study.made_of(result)
                 if layer is not None:
                     of_layers[layer][study.least_bits(layer, bits), packed] += milliseconds
                 elif group is not None and bits == weight_bits[0]:
@@ -58,15 +119,14 @@ def layer_times(
                 elif group is None:
                     others += milliseconds
             fixed = max(fixed, others)
-    inputs = {name: _group(study, layer.input) for name, layer in study.layers.items()}
-    return LayerTimes(of_layers, of_groups, {name: group for name, group in inputs.items() if group}, fixed)
+    return LayerTimes(of_layers, of_groups, study.inputs, fixed)
 
 
-def times_of_layers(study: Study, milliseconds: Mapping[str, float]) -> dict[str, float]:
+def times_of_layers(study: Timed, milliseconds: Mapping[str, float]) -> dict[str, float]:
     """Milliseconds by layer with weights, from those by result."""
     found: dict[str, float] = defaultdict(float)
     for result, spent in milliseconds.items():
-        layer, _ = _made_of(study, result)
+        layer, _ = study.made_of(result)
         if layer is not None:
             found[layer] += spent
     return dict(found)

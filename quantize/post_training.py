@@ -14,7 +14,7 @@ from hetfab.quantize.methods import CRITERIA
 from hetfab.quantize.ranges import ActivationRange
 from hetfab.quantize.rewrites import rewrite
 from hetfab.quantize.study import Study, check_float
-from hetfab.quantize.widths import Widths
+from hetfab.quantize.widths import POWER_OF_TWO_BITS, Widths
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +44,7 @@ def quantize(
     *,
     widths: Widths = Widths(),  # noqa: B008 - it is immutable
     assignment: Assignment | None = None,
-    method: str = "nearest",
+    method: str | None = None,
     progress: Callable[[str], None] = lambda step: None,
 ) -> QuantizedModel:
     """Quantizes a model; scales of activations, and of weights of 4 bits and more, are powers of two.
@@ -53,7 +53,8 @@ def quantize(
         given: The float model, its binding in full, the inputs to calibrate with, and what candidates are compared on.
         widths: Of weights and activations.
         assignment: Widths and methods of each layer and tensor, in place of ``widths``.
-        method: For weights, a name of ``WEIGHT_METHODS``, where there is no assignment.
+        method: For weights, a name of ``WEIGHT_METHODS``, where there is no assignment; by default ``alternation`` up
+            to 4 bits and ``nearest`` above, where it loses nothing.
         progress: Called with the name of each step.
 
     Raises:
@@ -67,6 +68,7 @@ def quantize(
     if assignment is not None:
         given_assignment = {assignment.arguments: assignment}
     else:
+        method = method or ("alternation" if widths.weights <= POWER_OF_TWO_BITS else "nearest")
         given_assignment = {name: study.uniform(widths, weights=method, activations=name) for name in CRITERIA}
     divergences, models = {}, {}
     for name, each in given_assignment.items():

@@ -5,10 +5,12 @@ The metric of PTQ4ViT's search (Yuan et al., ECCV 2022, section 3.3) needs gradi
 candidate is scored by the divergence of the model with it from the float model.
 """
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 from hetfab.quantize.assignment import ActivationChoice, Assignment
-from hetfab.quantize.methods import CRITERIA
+from hetfab.quantize.methods import CRITERIA, TWIN
+from hetfab.quantize.ranges import TwinRange
 from hetfab.quantize.study import Study
 
 
@@ -29,15 +31,24 @@ def searched_ranges(study: Study, assignment: Assignment, rounds: int = 2) -> As
             bits = study.exact_bits(group)
             if bits is not None and bits <= best.activations[group].bits:
                 continue
-            exponent = study.numbers(best).ranges[group].exponent
-            for step in (-1, 1):
-                found = best.with_activations(group, replace(best.activations[group], exponent=exponent + step))
+            for choice in _others(study, best, group):
+                found = best.with_activations(group, choice)
                 divergence = study.divergence(found)
                 if divergence < least:
                     best, least = found, divergence
         if least > 0.99 * before:
             break
     return best
+
+
+def _others(study: Study, assignment: Assignment, group: str) -> Iterator[ActivationChoice]:
+    """Neighbouring exponents, and a twin range where it is offered."""
+    choice, chosen = assignment.activations[group], study.numbers(assignment).ranges[group]
+    if not isinstance(chosen, TwinRange):
+        for step in (-1, 1):
+            yield replace(choice, exponent=chosen.exponent + step)
+        if study.offers_twin(group):
+            yield ActivationChoice(choice.bits, TWIN)
 
 
 def _with_method(assignment: Assignment, method: str) -> Assignment:

@@ -41,6 +41,43 @@ class ActivationRange:
         """Largest integer."""
         return (1 << (self.bits - 1)) - 1 if self.signed else (1 << self.bits) - 1
 
+    def steps(self, values: FloatArray) -> FloatArray:
+        """The integers that values become, as floats of their type."""
+        found = np.clip(np.rint(values * np.asarray(1 / self.scale, values.dtype)), self.lowest, self.highest)
+        return np.asarray(found, dtype=values.dtype)
+
+
+@dataclass(frozen=True)
+class TwinRange(ActivationRange):
+    """Two ranges of one tensor: fine steps below zero, steps of ``2**shift`` of them from zero on.
+
+    A value is a code of ``code_bits`` bits in two's complement; a code that is not negative is shifted left. This is
+    PTQ4ViT's twin uniform quantization with its two steps a power of two apart (Yuan et al., ECCV 2022, section 3.2).
+    A tensor holds decoded integers, of ``bits`` bits.
+
+    Attributes:
+        code_bits: Bits of a code.
+        shift: Of codes that are not negative.
+    """
+
+    code_bits: int = 8
+    shift: int = 0
+
+    def decoded(self, codes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """The integers that codes stand for."""
+        return np.where(codes < 0, codes, codes << self.shift)
+
+    def codes(self, values: FloatArray) -> npt.NDArray[np.int64]:
+        """The codes of values."""
+        half = 1 << (self.code_bits - 1)
+        fine = np.rint(values * np.asarray(1 / self.scale, values.dtype))
+        coarse = np.rint(values * np.asarray(1 / (self.scale * (1 << self.shift)), values.dtype))
+        return np.where(fine < 0, np.maximum(fine, -half), np.clip(coarse, 0, half - 1)).astype(np.int64)
+
+    def steps(self, values: FloatArray) -> FloatArray:
+        """The integers that values become, as floats of their type."""
+        return np.asarray(self.decoded(self.codes(values)), dtype=values.dtype)
+
 
 Criterion: TypeAlias = Callable[[FloatArray, ActivationRange], int]
 

@@ -31,6 +31,7 @@ from hetfab.overlay.model.layers import (
     Layer,
     LayerGraph,
     TokenAttention,
+    Unary,
     constants_of,
 )
 from hetfab.overlay.model.parser import parse_layers
@@ -44,8 +45,10 @@ from hetfab.quantize.balance import balanced
 from hetfab.quantize.divergence import divergence
 from hetfab.quantize.emulation import Emulation
 from hetfab.quantize.joint_products import with_one_scale
-from hetfab.quantize.methods import ACTIVATION_METHODS, WEIGHT_METHODS
+from hetfab.quantize.methods import ACTIVATION_METHODS, TWIN, WEIGHT_METHODS
+from hetfab.quantize.methods.bias_correction import corrected
 from hetfab.quantize.methods.layer_problem import LayerInputs, LayerProblem
+from hetfab.quantize.methods.twin import uniform_or_twin
 from hetfab.quantize.observation import Observed, check_rows, node_counts, observe
 from hetfab.quantize.points import QuantizationPoints, find_points
 from hetfab.quantize.ranges import ActivationRange, choose, exact_exponent
@@ -146,7 +149,10 @@ class Study:
         model = write_float(graph, self.bindings, {name: np.asarray(v) for name, v in self.fixed.items()}, self.opset)
         points = find_points(graph)
         observed = observe(model, points, graph.output, list(self.samples))
-        return Study(graph, points, self.bindings, self.evaluation, self.samples, observed, self.opset, self.fixed)
+        study = Study(graph, points, self.bindings, self.evaluation, self.samples, observed, self.opset, self.fixed)
+        given = {name for name in self.points.stored if name in self.samples[0]}
+        study._inputs |= {name: inputs for name, inputs in self._inputs.items() if name in given}
+        return study
 
     @cached_property
     def layers(self) -> dict[str, Dense]:
@@ -236,6 +242,12 @@ class Study:
             terms = tuple(self.layers[name] for name in sorted(members))
             weights |= with_one_scale(terms, weights, ranges, uniform=bool(logits & members))
         return weights
+
+    def offers_twin(self, group: str) -> bool:
+        """Whether a group may have a twin range: results of functions, which are tables, with a negative side."""
+        functions = {layer.output for layer in self.graph.layers if isinstance(layer, Unary)}
+        members = set(self.groups[group])
+        return members <= functions and not members & self._unsigned
 
     def exact_bits(self, group: str) -> int | None:
         """Fewest bits that hold every observed value of a group exactly, 1 for zeros and ones; None above 8."""
@@ -349,6 +361,9 @@ class Study:
         if choice.exponent is not None:
             return ActivationRange(choice.bits, signed, choice.exponent)
         key = (group, choice, signed)
+        if key not in self._ranges and choice.method == TWIN and self.offers_twin(group):
+            values = np.concatenate([self.observed.values[name] for name in self.groups[group]])
+            self._ranges[key] = uniform_or_twin(values, choice.bits)
         if key not in self._ranges:
             values = np.concatenate([self.observed.values[name] for name in sorted(self.groups[group])])
             self._ranges[key] = choose(values, ACTIVATION_METHODS[choice.method], bits=choice.bits, signed=signed)
@@ -363,12 +378,11 @@ class Study:
         layer, choice = self.layers[name], assignment.weights[name]
         inputs, scale, significance = self._inputs_of(layer), ranges[layer.input].scale, LARGEST_SIGNIFICANCE
         while True:
-            key = (name, choice, significance)
+            key = (name, choice, significance, assignment.correct_bias)
             if key not in self._weights:
                 shared = name == self.graph.output
-                self._weights[key] = rounded_layer(
-                    layer, choice, inputs, shared_scale=shared, significance=significance
-                )
+                rounded = rounded_layer(layer, choice, inputs, shared_scale=shared, significance=significance)
+                self._weights[key] = corrected(layer, rounded, inputs) if assignment.correct_bias else rounded
                 self._sums[key] = inputs.largest_sum(_free_part(self._weights[key]))
             found = self._weights[key]
             free = [part for part in found.parts if part.bits < POWER_OF_TWO_BITS]

@@ -14,15 +14,20 @@ import pytest
 from hetfab.cli import automatic_bits
 from hetfab.cli.main import main
 from hetfab.driver.graph.npz import write_graph
-from hetfab.driver.modelled_time import layer_milliseconds
+from hetfab.driver.modelled_time import layer_milliseconds, layer_milliseconds_on_samples
 from hetfab.driver.scores import Loss
 from hetfab.overlay.errors import LimitUnreachableError
-from hetfab.overlay.model.bound_model import BoundModel, Evaluation
+from hetfab.overlay.model.bound_model import BoundModel, Evaluation, FedModel
+from hetfab.overlay.model.cnn.window import Window
 from hetfab.overlay.model.reader import bindings_of, read_model
 from hetfab.quantize.assignment import Assignment
 from hetfab.quantize.automatic import Goal, Point, curve_of, unreachable
 from hetfab.quantize.bit_assignment import Measured, Options
+from hetfab.quantize.cnn.study import CnnStudy
+from hetfab.quantize.widths import Widths
+from tests.random_cnns import CnnBuilder, random_cnn
 from tests.random_models import Case, academic_case
+from tests.test_cnn_quantized import samples_of
 
 Run = Callable[..., dict[str, Any]]
 
@@ -117,9 +122,29 @@ def test_an_interrupted_run_goes_on(run: Run, monkeypatch: pytest.MonkeyPatch) -
     assert keys == ["time w2a8", "time w2a4", "time w4a8"]
 
 
-def test_options_of_graphs_are_refused_for_samples(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["quantize", "m.onnx", "--samples", "s.npz", "-o", "o.onnx", "--bits", "auto", "--json"]) == 2
-    assert "are for models on graphs" in capsys.readouterr().out
+def test_a_network_on_samples_gets_widths_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    few = Options(weights=(2, 8), activations=(4, 8), activation_methods=("percentile 99.9",), weight_method="nearest")
+    monkeypatch.setattr("hetfab.quantize.bit_assignment.Options", lambda: few)
+    model = random_cnn(3)
+    onnx.save(model, tmp_path / "model.onnx")
+    np.savez(tmp_path / "samples.npz", samples=samples_of(model, 20))
+    given = ["quantize", str(tmp_path / "model.onnx"), "--samples", str(tmp_path / "samples.npz")]
+    given += ["-o", str(tmp_path / "model.q.onnx"), "--json"]
+    assert main([*given, "--bits", "auto", "--max-drop", "20"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    written = read_model(tmp_path / "model.q.onnx")
+    times = layer_milliseconds_on_samples(BoundModel(written, bindings_of(written)))
+    assert found["modelled_ms"] == pytest.approx(sum(times.values()))
+    assert found["drop"] <= 20 and found["drop_of"] == "predictions that change"
+    widths = {node.input[0]: node.input[3] for node in written.graph.node if node.op_type == "Quant"}
+    for layer in found["layers"]:
+        assert widths[f"{layer['name']}.weight"] == f"quant.bits_{layer['weight_bits']}"
+    assert all(widths[tensor] == f"quant.bits_{bits}" for tensor, bits in found["tensors"].items())
+    assert main([*given, "--bits", "w4a8", "--first-last", "w8a8", "--latency", "1e-6"]) == 1
+    assert json.loads(capsys.readouterr().out)["error"]["code"] == "limit-unreachable"
+    assert main([*given, "--bits", "auto", "--first-last", "w8a8"]) == 2
 
 
 def test_a_picture_of_no_known_form_is_refused_before_the_work(run: Run) -> None:
@@ -178,3 +203,17 @@ def test_the_report_of_a_run_is_printed(run: Run, capsys: pytest.CaptureFixture[
     assert lines[0].split() == ["layer", "weight", "bits", "input", "bits", "weights", "KiB", "modelled", "ms"]
     assert sum(line.endswith("chosen") for line in lines) == 1
     assert lines[-1] == "next: hetfab compile model.q.onnx --graph graph.npz -o model.q.hfp".replace(".q.hfp", ".hfp")
+
+
+def test_each_result_of_a_network_belongs_to_a_layer() -> None:
+    """A residual's stored operand is a layer's own result; the sum belongs to the layer that joins it."""
+    builder = CnnBuilder(np.random.default_rng(0), (4, 6, 6))
+    window = Window((3, 3), (1, 1), (1, 1), (1, 1, 1, 1))
+    first = builder.conv("input", 4, window, bias=1)
+    second = builder.conv(first, 4, window, bias=1)
+    model = builder.finish(builder.dense(builder.flatten(builder.node("Add", second, first)), 3))
+    study = CnnStudy.open(FedModel(model, bindings_of(model), [{"input": samples_of(model)}]))
+    widths = study.uniform(Widths())
+    results = layer_milliseconds_on_samples(BoundModel(study.write(widths), bindings_of(study.write(widths))))
+    assert {study.made_of(name)[0] for name in results if name} == set(study.layers)
+    assert study.made_of("absent") == (None, None)

@@ -158,6 +158,29 @@ def test_average_bits_are_weighted_by_products() -> None:
     assert found.activations == pytest.approx(read / times)
 
 
+# Bias correction
+
+
+@pytest.mark.parametrize("seed", [1, 4])
+def test_corrected_biases_keep_the_mean_of_a_layers_outputs(seed: int) -> None:
+    study = study_of(random_case(seed))
+    assignment = study.uniform(Widths(3, 8), weights="nearest")
+    plain, found = (study.numbers(replace(assignment, correct_bias=each)) for each in (False, True))
+    layers = [layer for layer in study.layers.values() if layer.bias is not None]
+    moved = 0.0
+    for layer in layers:
+        rows = np.asarray(study.emulations[0].values(layer.input), np.float64)
+        expected = (rows @ layer.weight + layer.bias).mean(axis=0)
+        weights = found.weights[layer.output]
+        assert weights.bias is not None and plain.weights[layer.output].bias is None
+        np.testing.assert_allclose(
+            (rows @ weights.restored + weights.bias).mean(axis=0), expected, atol=1e-4, rtol=1e-4
+        )
+        moved = max(moved, float(np.abs(weights.bias - layer.bias).max()))
+    assert layers and moved > 0.01
+    assert study.write(assignment) != study.write(replace(assignment, correct_bias=True))
+
+
 # Balance
 
 

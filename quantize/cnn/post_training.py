@@ -56,8 +56,8 @@ class QuantizedCnn(BoundModel):
     may_round: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class _Observed:
+@dataclass(frozen=True, eq=False)
+class Observed:
     """What the float model shows of its tensors.
 
     Attributes:
@@ -104,12 +104,12 @@ def quantize_cnn(
     bits = layer_widths(graph, points, widths, edges or widths)
     progress("float model")
     samples = list(given.samples())
-    observed = _observe(graph, points, samples, opset(given.model))
+    observed = observe(graph, points, samples, opset(given.model))
     candidates: dict[str, tuple[float, onnx.ModelProto, Mapping[str, ActivationRange]]] = {}
     for name, criterion in CRITERIA.items():
         progress(name)
-        numbers = _numbers(graph, points, bits, observed, criterion)
-        candidate = quantized_model(_corrected(graph, numbers, observed), numbers, opset=opset(given.model))
+        numbers = chosen_numbers(graph, points, bits, observed, dict.fromkeys(points.stored, criterion))
+        candidate = quantized_model(corrected(graph, numbers, observed), numbers, opset=opset(given.model))
         distance = _distance(candidate, samples, observed.logits, given.evaluation)
         candidates[name] = (distance, candidate, numbers.ranges)
     best = min(candidates, key=lambda name: candidates[name][0])
@@ -120,7 +120,12 @@ def quantize_cnn(
     return QuantizedCnn(chosen, bindings_of(chosen), widths, edges or widths, best, divergences, ranges, may_round)
 
 
-def _observe(graph: CnnGraph, points: Points, samples: list[Feed], opset: int) -> _Observed:
+def observe(graph: CnnGraph, points: Points, samples: list[Feed], opset: int) -> Observed:
+    """Runs the float model and keeps what numbers are chosen by.
+
+    Raises:
+        CalibrationDataError: There is no sample.
+    """
     if not samples or any(len(sample[graph.input]) == 0 for sample in samples):
         raise CalibrationDataError("there is no sample to calibrate with", "at least one", "give samples")
     exposed = float_model(graph, opset=opset)
@@ -143,7 +148,7 @@ def _observe(graph: CnnGraph, points: Points, samples: list[Feed], opset: int) -
         for name in points.terms:
             largest[name] = max(largest[name], float(np.abs(found[name]).max(initial=0.0)))
     joined = {name: np.concatenate(parts) for name, parts in values.items()}
-    return _Observed(joined, {name: np.mean(parts, axis=0) for name, parts in means.items()}, largest, tuple(logits))
+    return Observed(joined, {name: np.mean(parts, axis=0) for name, parts in means.items()}, largest, tuple(logits))
 
 
 def _kept(array: FloatArray) -> FloatArray:
@@ -155,8 +160,11 @@ def _kept(array: FloatArray) -> FloatArray:
     return np.concatenate([present[:: -(-present.size // _KEPT)], outermost])
 
 
-def _numbers(graph: CnnGraph, points: Points, bits: LayerWidths, observed: _Observed, criterion: Criterion) -> Numbers:
-    ranges = _ranges(graph, points, bits, observed, criterion)
+def chosen_numbers(
+    graph: CnnGraph, points: Points, bits: LayerWidths, observed: Observed, criteria: Mapping[str, Criterion]
+) -> Numbers:
+    """Ranges and integers at given widths; each stored tensor has a criterion."""
+    ranges = _ranges(graph, points, bits, observed, criteria)
     weights = {layer.output: _rounded(layer, bits.weights[layer.output], graph, points) for layer in graph.products()}
     ranges = _with_room(ranges, graph, points, weights, observed.largest)
     for layer in graph.products():
@@ -167,7 +175,7 @@ def _numbers(graph: CnnGraph, points: Points, bits: LayerWidths, observed: _Obse
     return Numbers(points, ranges, weights)
 
 
-def _corrected(graph: CnnGraph, numbers: Numbers, observed: _Observed) -> CnnGraph:
+def corrected(graph: CnnGraph, numbers: Numbers, observed: Observed) -> CnnGraph:
     """Takes from each bias what rounding the weights adds to the mean of a channel's sums.
 
     Inputs behind a Relu have a mean far from 0, so that errors of weights do not cancel (Nagel et al., Data-Free
@@ -205,7 +213,7 @@ def _rounded(layer: Conv | Dense, bits: int, graph: CnnGraph, points: Points) ->
 
 
 def _ranges(
-    graph: CnnGraph, points: Points, bits: LayerWidths, observed: _Observed, criterion: Criterion
+    graph: CnnGraph, points: Points, bits: LayerWidths, observed: Observed, criteria: Mapping[str, Criterion]
 ) -> dict[str, ActivationRange]:
     given = observed.values.get(graph.input)
     input_is = given is not None and not (given < 0).any()
@@ -214,7 +222,7 @@ def _ranges(
     for name in points.stored:
         family = points.family(name)
         values = np.concatenate([observed.values[member] for member in sorted(family)])
-        shared = choose(values, criterion, bits=bits.activations[name], signed=not family <= unsigned)
+        shared = choose(values, criteria[name], bits=bits.activations[name], signed=not family <= unsigned)
         ranges[name] = ActivationRange(shared.bits, name not in unsigned, shared.exponent)
     return ranges
 

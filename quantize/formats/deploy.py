@@ -32,36 +32,11 @@ from hetfab.quantize.cnn.writer import Numbers, quantized_model
 from hetfab.quantize.formats.foreign import Foreign, Rounding
 from hetfab.quantize.formats.qdq import read_qdq, uses_qdq
 from hetfab.quantize.formats.qonnx import read_qonnx, uses_qonnx
+from hetfab.quantize.formats.steps import SAME, Difference, bits_of, exponent_of, given_weights, highest_of
 from hetfab.quantize.ranges import ActivationRange
-from hetfab.quantize.weights import LARGEST_SPREAD, QuantizedWeights, round_to_nearest
+from hetfab.quantize.weights import QuantizedWeights
 
-Doubles = npt.NDArray[np.float64]
-
-#: A scale becomes finer, and the range shorter, by at most this share; else it becomes coarser.
-_CUT = 1 / 32
-_WEIGHT_BITS = 8
 _FEWEST_STEPS = 2
-#: Bits of a multiplier between its first and its last one; a scale changes by at most 2^-14 of itself.
-_SIGNIFICANCE = LARGEST_SPREAD
-#: Scales closer than this are the same number, written in float32.
-_SAME = 1e-6
-
-
-@dataclass(frozen=True)
-class Difference:
-    """A number that is not the file's.
-
-    Attributes:
-        tensor: The tensor, or the layer whose weights they are.
-        what: What the number is.
-        found: In the file.
-        kept: In the model that is deployed.
-    """
-
-    tensor: str
-    what: str
-    found: float
-    kept: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,41 +149,26 @@ class _Deployment:
         if rounding.symmetric:
             return rounding.scale
         reach = max(rounding.highest, -rounding.lowest)
-        return rounding.scale * reach / _highest(_bits(rounding), signed=rounding.lowest < 0)
+        return rounding.scale * reach / highest_of(bits_of(rounding), signed=rounding.lowest < 0)
 
     def _ranges(self, gains: Mapping[str, float]) -> dict[str, ActivationRange]:
         ranges = {}
         for name in self.points.stored:
             rounding, signed = self.roundings[name], self.roundings[name].lowest < 0
-            exponents = [_exponent(self._scale(member) / gains[name]) for member in self.points.family(name)]
-            ranges[name] = ActivationRange(_bits(rounding), signed, max(exponents))
+            exponents = [exponent_of(self._scale(member) / gains[name]) for member in self.points.family(name)]
+            ranges[name] = ActivationRange(bits_of(rounding), signed, max(exponents))
             kept = ranges[name].scale * gains[name]
-            if abs(kept - rounding.scale) > _SAME * rounding.scale:
+            if abs(kept - rounding.scale) > SAME * rounding.scale:
                 self.differences.append(Difference(name, "step", rounding.scale, kept))
             if rounding.lowest not in (0, ranges[name].lowest):
                 self.differences.append(Difference(name, "lowest step", rounding.lowest, ranges[name].lowest))
         return ranges
 
     def _weights(self, layer: Conv | Dense, step: Conv | Dense, gains: Mapping[str, float]) -> QuantizedWeights:
-        """The file's integers with the scale of each output channel on the grid of multipliers."""
+        steps = _matrix(step) if layer.output in self._rounded_layers() else None
         moved = gains[layer.input] / gains[layer.output]
-        values, steps = _matrix(layer), np.abs(_matrix(step))
-        scales = steps.max(axis=0)
-        if layer.output not in self._rounded_layers() or np.any(steps.min(axis=0) != scales):
-            return self._rounded_anew(layer, values * moved, "no step of its own for each output channel")
-        integers = np.rint(values / np.where(scales > 0.0, scales, 1.0)).astype(np.int64)
-        scales = np.where(scales > 0.0, scales, scales.max()) * moved
-        if self._leaves(layer) and np.ptp(scales) > _SAME * scales.max():
-            return self._aligned(layer, values * moved)
-        if np.abs(integers).max(initial=0) > _limit(_WEIGHT_BITS):
-            integers = np.clip(integers, -_limit(_WEIGHT_BITS), _limit(_WEIGHT_BITS))
-            self.differences.append(Difference(layer.output, "lowest weight", -128.0, -127.0))
-        found = _on_grid(integers, scales)
-        worst = int(np.abs(found.scales / scales - 1).argmax())
-        if abs(found.scales[worst] / scales[worst] - 1) > _SAME:
-            self.differences.append(
-                Difference(layer.output, "step of weights", float(scales[worst]), float(found.scales[worst]))
-            )
+        found, differences = given_weights(layer.output, _matrix(layer), steps, moved, shared=self._leaves(layer))
+        self.differences += differences
         return found
 
     def _leaves(self, layer: Conv | Dense) -> bool:
@@ -220,21 +180,6 @@ class _Deployment:
         """Layers whose weights the file rounds: those where the step stands in place of the weights."""
         pairs = zip(self.graph.products(), self.steps.products(), strict=True)
         return frozenset(a.output for a, b in pairs if not np.array_equal(a.weight, b.weight))
-
-    def _rounded_anew(self, layer: Conv | Dense, values: Doubles, why: str) -> QuantizedWeights:
-        found = round_to_nearest(values.astype(np.float32), bits=_WEIGHT_BITS, shared_scale=self._leaves(layer))
-        return self._changed(layer, values, found, why)
-
-    def _aligned(self, layer: Conv | Dense, values: Doubles) -> QuantizedWeights:
-        """Weights of all classes at one step, since their logits are compared as integers."""
-        step = np.abs(values).max() / _limit(_WEIGHT_BITS)
-        found = _on_grid(np.rint(values / step).astype(np.int64), np.full(values.shape[1], step))
-        return self._changed(layer, values, found, "classes of different steps")
-
-    def _changed(self, layer: Conv | Dense, values: Doubles, found: QuantizedWeights, why: str) -> QuantizedWeights:
-        error = np.abs(found.integers * found.scales - values).max(initial=0.0)
-        self.differences.append(Difference(layer.output, f"weights, {why}: largest error", 0.0, float(error)))
-        return found
 
 
 def _rounding(name: str, given: Mapping[str, Rounding], graph: CnnGraph, points: Points) -> Rounding | None:
@@ -269,47 +214,13 @@ def _pairs(graph: CnnGraph) -> Iterator[tuple[str, ...]]:
 def _gain(scale: float) -> float:
     """What a scale has beside a power of two, as a number of few digits, so that equal ones are found equal."""
     gain = float(np.float32(math.frexp(scale)[0] * 2))
-    return 1.0 if abs(gain - 2.0) < _SAME or abs(gain - 1.0) < _SAME else gain
+    return 1.0 if abs(gain - 2.0) < SAME or abs(gain - 1.0) < SAME else gain
 
 
-def _exponent(scale: float) -> int:
-    """The power of two that stands for a scale: the next one below where that cuts little, else the next above."""
-    below = math.floor(math.log2(scale) + _SAME)
-    return below if scale * (1 - _CUT) <= 2.0**below else below + 1
-
-
-def _bits(rounding: Rounding) -> int:
-    steps = rounding.highest - rounding.lowest + (1 if rounding.lowest == -rounding.highest else 0)
-    return max(2, math.ceil(math.log2(steps + 1)))
-
-
-def _highest(bits: int, *, signed: bool) -> int:
-    return (1 << (bits - signed)) - 1
-
-
-def _limit(bits: int) -> int:
-    return (1 << (bits - 1)) - 1
-
-
-def _matrix(layer: Conv | Dense) -> Doubles:
+def _matrix(layer: Conv | Dense) -> npt.NDArray[np.float64]:
     """Weights with a column for each output channel."""
     weight = layer.weight if isinstance(layer, Dense) else layer.weight.reshape(len(layer.weight), -1).T
     return weight.astype(np.float64)
-
-
-def _on_grid(integers: npt.NDArray[np.int64], scales: Doubles) -> QuantizedWeights:
-    """Integers of the least width that holds them, and their scales as multipliers that one shift brings to size."""
-    magnitude, lowest = int(np.abs(integers).max(initial=0)), int(integers.min(initial=0))
-    if magnitude == 1 and integers.all():
-        bits, narrow = 1, True
-    elif lowest == -2 and int(integers.max(initial=0)) < 2:
-        bits, narrow = 2, False
-    else:
-        bits, narrow = max(2, magnitude.bit_length() + 1), True
-    tops = np.frexp(scales)[1].astype(np.int64)
-    exponents = np.maximum(tops - _SIGNIFICANCE, tops.max() - LARGEST_SPREAD)
-    mantissas = np.maximum(np.rint(np.ldexp(scales, -exponents)), 1.0).astype(np.int64)
-    return QuantizedWeights(integers, mantissas, exponents, bits, narrow)
 
 
 def _divided(graph: CnnGraph, gains: Mapping[str, float]) -> CnnGraph:

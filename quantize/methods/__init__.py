@@ -11,6 +11,8 @@ from hetfab.quantize.methods.percentile import percentile
 from hetfab.quantize.methods.square_error import least_square_error
 from hetfab.quantize.ranges import Criterion
 
+#: Uniform or twin, by data; where no twin range is offered, as the least square error.
+TWIN = "uniform or twin"
 #: Ranges of activations, by name.
 ACTIVATION_METHODS: dict[str, Criterion] = {
     "min-max": min_max,
@@ -18,6 +20,7 @@ ACTIVATION_METHODS: dict[str, Criterion] = {
     "percentile 99.99": percentile(99.99),
     "least square error": least_square_error,
     "least divergence": least_divergence,
+    TWIN: least_square_error,
 }
 #: Those that ``quantize`` compares unless it is told otherwise.
 CRITERIA = {name: ACTIVATION_METHODS[name] for name in ("percentile 99.9", "percentile 99.99", "least square error")}
@@ -28,4 +31,4 @@ WEIGHT_METHODS: dict[str, WeightMethod] = {
     "alternation": alternation,
 }
 
-__all__ = ["ACTIVATION_METHODS", "CRITERIA", "WEIGHT_METHODS", "LayerProblem", "WeightMethod"]
+__all__ = ["ACTIVATION_METHODS", "CRITERIA", "TWIN", "WEIGHT_METHODS", "LayerProblem", "WeightMethod"]
