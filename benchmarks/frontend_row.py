@@ -37,7 +37,6 @@ from hetfab.overlay.compiler.model_plan import plan_model
 from hetfab.overlay.costs.cycles import WORDS_PER_TAG
 from hetfab.overlay.costs.gathers import Tags
 from hetfab.overlay.costs.program_cost import expected_log
-from hetfab.overlay.costs.resources import check_fits
 from hetfab.overlay.design import Design, Geometry, default_design
 from hetfab.overlay.isa.codec import ReduceSource
 from hetfab.overlay.isa.spec import isa
@@ -58,16 +57,8 @@ _PASSES = 100
 
 
 def board_design() -> Design:
-    """PYNQ-Z2's design for attention, with AGG's multipliers: it fits the board."""
-    default = default_design("pynq-z2-attention")
-    found = replace(
-        default,
-        name="pynq-z2-frontend",
-        origin="pynq-z2-attention with agg_weights",
-        geometry=replace(default.geometry, agg_weights=1),
-    )
-    check_fits(found)
-    return found
+    """PYNQ-Z2's design for attention."""
+    return default_design("pynq-z2-attention")
 
 
 def sgb_geometry(design: Design) -> Geometry:

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Semantic graphs of a public graph (with ``$HETFAB_DATA``) after changes of a share of its edges: updated, and rebuilt.
+"""Semantic graphs of a public graph (with ``$HETFAB_DATA``) after changes of some edges: updated, and rebuilt.
 
-Half of the changed edges go and as many new ones come, drawn evenly, in each relation and alike in its reverse. The update
-counts paths that changed; the rebuild is ``build_semantic_graphs`` on the changed graph, by the compiled builder, to lists
-of edges. Both have the changed edges before them; making the changed graph is in neither. Medians of processor time of
-this thread; after each update all semantic graphs are compared.
+Half of the changed edges go and as many new ones come, drawn evenly, in each relation and alike in its reverse. The
+update counts the paths that changed; the rebuild is ``build_semantic_graphs`` on the changed graph, by the compiled
+builder, to lists of edges. Both have the changed graph before them. Medians of processor time of this thread; after
+each update all semantic graphs are compared.
 """
 
 import os

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The figures of one public model, each half in a process of its own: ``benchmarks.models`` starts both.
+"""The figures of one public model in three parts, each a process of its own: ``benchmarks.models`` starts them.
+
+*Prepare* quantizes and compiles, *overlay* times the program and saves its logits, *compare* does the rest. A process
+that another one starts counts that one's memory as its peak, so all three are started by a process that holds little.
 
 *Edges given*: the program is bound and in device memory; time is from dense float features in host memory to logits in
 host memory, on both sides. *With SGB*: nothing but the graph and the program is there. The overlay's side builds the
@@ -14,8 +17,6 @@ import argparse
 import json
 import resource
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -159,17 +160,12 @@ def _edges(product: Any) -> tuple[Any, Any]:
     return product.indices.astype(np.int64), rows
 
 
-def measure(name: str, folder: Path, data: Path, board: str) -> dict[str, Any]:
-    """All figures of one model."""
-    graph_path = data / name.partition("_")[0] / "graph.npz"
-    graph = read_graph(graph_path)
+def compare(name: str, folder: Path, data: Path, board: str) -> dict[str, Any]:
+    """All figures of one model but those of the overlay, whose logits are in the folder."""
+    graph = read_graph(data / name.partition("_")[0] / "graph.npz")
     quantized_path, program_path = compiled_files(name, folder, graph, data, board)
-    saved = folder / f"{name}.npy"
-    command = [sys.executable, "-m", "benchmarks.model_measure", "overlay"]
-    command += map(str, (program_path, graph_path, saved))
-    found: dict[str, Any] = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
     target, lsb = graph.target or "", read_program(program_path).output.lsb
-    multilabel, logits = graph.labels[target].ndim == 2, np.load(saved)
+    multilabel, logits = graph.labels[target].ndim == 2, np.load(folder / f"{name}.npy")
     float_model, quantized = read_model(data / "models" / f"{name}.onnx"), logits_of(read_model(quantized_path), graph)
     session = onnxruntime_session(float_model)
     bindings = model_bindings(float_model, graph)
@@ -180,36 +176,34 @@ def measure(name: str, folder: Path, data: Path, board: str) -> dict[str, Any]:
         f"{key}_f1": found_f1.micro for key, each in logits_by.items() if (found_f1 := f1_scores(graph, target, each))
     }
     run, built = median_seconds(lambda: session.run(None, feed)), scipy_seconds(graph, bindings)
-    return (
-        scores
-        | found
-        | {
-            "agreement": agreement(logits, quantized, multilabel=multilabel),
-            "max_logit_lsb": float(np.abs(logits - quantized).max() / lsb),
-            "onnxruntime_seconds": run,
-            "scipy_seconds": built,
-            "onnxruntime_seconds_with_scipy": run + built,
-        }
-    )
+    return scores | {
+        "agreement": agreement(logits, quantized, multilabel=multilabel),
+        "max_logit_lsb": float(np.abs(logits - quantized).max() / lsb),
+        "onnxruntime_seconds": run,
+        "scipy_seconds": built,
+        "onnxruntime_seconds_with_scipy": run + built,
+    }
 
 
 def main() -> None:
-    """Prints the figures of a model, or those of its program on the overlay, as one JSON object."""
+    """Prints the figures of a part as one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parts = parser.add_subparsers(dest="part", required=True)
-    whole = parts.add_parser("model", help="all figures of a model")
-    whole.add_argument("name")
-    whole.add_argument("folder", type=Path)
-    whole.add_argument("data", type=Path)
-    whole.add_argument("board")
-    overlay = parts.add_parser("overlay", help="a program's time, memory and logits")
-    for argument in ("program", "graph", "logits"):
-        overlay.add_argument(argument, type=Path)
+    parser.add_argument("part", choices=("prepare", "overlay", "compare"))
+    parser.add_argument("name")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("board")
     given = parser.parse_args()
-    if given.part == "overlay":
-        print(json.dumps(measure_overlay(given.program, given.graph, given.logits)))
+    path = given.data / given.name.partition("_")[0] / "graph.npz"
+    found: dict[str, Any] = {}
+    if given.part == "prepare":
+        compiled_files(given.name, given.folder, read_graph(path), given.data, given.board)
+    elif given.part == "overlay":
+        program = given.folder / f"{given.name}.{given.board}.hfp"
+        found = measure_overlay(program, path, given.folder / f"{given.name}.npy")
     else:
-        print(json.dumps(measure(given.name, given.folder, given.data, given.board)))
+        found = compare(given.name, given.folder, given.data, given.board)
+    print(json.dumps(found))
 
 
 if __name__ == "__main__":

@@ -4,8 +4,8 @@
 Time is of a program that is bound and in device memory, from dense float features in host memory to logits in host
 memory; onnxruntime runs the float model from the same features. One thread each, median of five. A second column
 builds the semantic graphs inside the measured time: by SGB on the overlay, with scipy for onnxruntime
-(``benchmarks.model_measure`` says what is in it). Each model has a process of its own, and its overlay another one,
-whose peak memory counts graph, binding and emulator. With ``--folder`` a model's figures are a file there, and a run
+(``benchmarks.model_measure`` says what is in it). Each model has processes of its own; the peak memory is that of the
+overlay's, which counts graph, binding and emulator. With ``--folder`` a model's figures are a file there, and a run
 that was stopped goes on with the models that have none.
 """
 
@@ -34,11 +34,13 @@ def figures(name: str, folder: Path, data: Path, board: str) -> dict[str, Any]:
     """The figures of one model: those in the folder, else measured and left there."""
     kept = folder / f"{name}.{board}.json"
     if not kept.exists():
-        command = [sys.executable, "-m", "benchmarks.model_measure", "model", name, str(folder), str(data), board]
-        measured = subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout
+        measured: dict[str, Any] = {}
+        for part in ("prepare", "overlay", "compare"):
+            command = [sys.executable, "-m", "benchmarks.model_measure", part, name, str(folder), str(data), board]
+            measured |= json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
 
         def write(file: BinaryIO) -> None:
-            file.write(measured)
+            file.write(json.dumps(measured).encode())
 
         write_atomic(kept, write)
     found: dict[str, Any] = json.loads(kept.read_bytes())

@@ -7,7 +7,7 @@ Results are kept by what they depend on: a change of one layer computes only wha
 """
 
 from collections import OrderedDict
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -54,8 +54,16 @@ _FLOAT = Numbers({}, {}, {})
 
 
 @dataclass(frozen=True, eq=False)
-class _Edges:
-    """Edges by destination: row pointers, and the source of each edge."""
+class Edges:
+    """Edges by destination.
+
+    Attributes:
+        pointers: First edge of each destination, and behind them the number of edges.
+        sources: Source of each edge.
+        order: Place of each edge in the feed.
+        destinations: Destination of each edge.
+        rows: Number of destinations.
+    """
 
     pointers: npt.NDArray[np.int64]
     sources: npt.NDArray[np.int32]
@@ -65,6 +73,7 @@ class _Edges:
 
     @property
     def degrees(self) -> npt.NDArray[np.int64]:
+        """Edges of each destination."""
         return np.diff(self.pointers)
 
     def sums(self, weights: npt.NDArray[Any], values: FloatArray) -> FloatArray:
@@ -104,7 +113,7 @@ class Emulation:
     _kept: "OrderedDict[Key, Matrix]" = field(init=False, default_factory=OrderedDict)
     _held: list[object] = field(init=False, default_factory=list)
     _size: int = field(init=False, default=0)
-    _edges: dict[tuple[str, str], _Edges] = field(init=False, default_factory=dict)
+    _edges: dict[tuple[str, str], Edges] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         self._layers = {layer.output: layer for layer in self.graph.layers}
@@ -127,7 +136,7 @@ class Emulation:
         """A tensor as layers read it; inputs with few non-zero values are sparse."""
         return _Run(self, numbers or _FLOAT).stored(tensor)[1]
 
-    def edges(self, layer: EdgeAggregation) -> _Edges:
+    def edges(self, layer: EdgeAggregation) -> Edges:
         """The edges of a layer by destination."""
         name = (layer.source, layer.destination)
         if name not in self._edges:
@@ -136,8 +145,32 @@ class Emulation:
             rows = int(self.feed[layer.count])
             pointers = np.zeros(rows + 1, np.int64)
             np.cumsum(np.bincount(destination, minlength=rows), out=pointers[1:])
-            self._edges[name] = _Edges(pointers, source[order], order, destination[order], rows)
+            self._edges[name] = Edges(pointers, source[order], order, destination[order], rows)
         return self._edges[name]
+
+    def edge_weights(self, layer: SegSum) -> FloatArray:
+        """Weights of a sum's edges."""
+        order = self.edges(layer).order
+        if layer.weights is None:
+            return np.ones(len(order), np.float32)
+        return np.asarray(self.feed[layer.weights], np.float32)[order]
+
+    def attention_logits(self, layer: EdgeAttention) -> list[FloatArray]:
+        """Logits of the edges in the float model, of each head."""
+        scores = (self.values(name) for name in (layer.source_scores, layer.destination_scores))
+        return list(self.logits_of(layer, *scores))
+
+    def logits_of(
+        self, layer: EdgeAttention, of_sources: FloatArray, of_destinations: FloatArray
+    ) -> Iterator[FloatArray]:
+        """Logits of the edges, of one head after the other, from scores [nodes, heads]."""
+        edges = self.edges(layer)
+        types = None if layer.types is None else np.asarray(self.feed[layer.types])[edges.order]
+        for head in range(of_sources.shape[1]):
+            logits = of_sources[:, head][edges.sources] + of_destinations[:, head][edges.destinations]
+            if types is not None and layer.bias is not None:
+                logits += layer.bias[:, head].astype(np.float32)[types]
+            yield np.where(logits < 0, np.float32(layer.slope) * logits, logits)
 
     def key(self, *parts: Hashable) -> Key:
         """A number for a combination of a layer, what it reads, and its numbers."""
@@ -305,27 +338,22 @@ class _Run:
             case SegMean():
                 sums = edges.sums(np.ones(len(edges.sources), np.float32), arrays[0])
                 return np.asarray(sums / np.maximum(edges.degrees, 1)[:, None], dtype=np.float32)
-            case SegSum(weights=None):
-                return edges.sums(np.ones(len(edges.sources), np.float32), arrays[0])
-            case SegSum(weights=str(weights)):
-                return edges.sums(np.asarray(self.home.feed[weights], np.float32)[edges.order], arrays[0])
+            case SegSum():
+                return edges.sums(self.home.edge_weights(layer), arrays[0])
             case EdgeAttention():
                 return self._attended(layer, edges, arrays)
             case EdgeDot():
                 return _dot_attended(layer, edges, arrays)
         raise AssertionError
 
-    def _attended(self, layer: EdgeAttention, edges: _Edges, arrays: list[FloatArray]) -> FloatArray:
+    def _attended(self, layer: EdgeAttention, edges: Edges, arrays: list[FloatArray]) -> FloatArray:
         rows, of_sources, of_destinations = arrays
-        heads = of_sources.shape[1]
-        types = None if layer.types is None else np.asarray(self.home.feed[layer.types])[edges.order]
-        results = []
-        for head, channels in enumerate(np.split(rows, heads, axis=1)):
-            logits = of_sources[:, head][edges.sources] + of_destinations[:, head][edges.destinations]
-            if types is not None and layer.bias is not None:
-                logits += layer.bias[:, head].astype(np.float32)[types]
-            logits = np.where(logits < 0, np.float32(layer.slope) * logits, logits)
-            results.append(edges.sums(edges.shares(logits), np.ascontiguousarray(channels)))
+        logits = self.home.logits_of(layer, of_sources, of_destinations)
+        channels = np.split(rows, of_sources.shape[1], axis=1)
+        results = [
+            edges.sums(edges.shares(of_head), np.ascontiguousarray(part))
+            for of_head, part in zip(logits, channels, strict=True)
+        ]
         return np.concatenate(results, axis=1)
 
 
@@ -347,7 +375,7 @@ def _rounded_array(values: FloatArray, chosen: ActivationRange) -> FloatArray:
     return np.asarray(chosen.steps(values) * np.float32(chosen.scale), dtype=np.float32)
 
 
-def _dot_attended(layer: EdgeDot, edges: _Edges, arrays: list[FloatArray]) -> FloatArray:
+def _dot_attended(layer: EdgeDot, edges: Edges, arrays: list[FloatArray]) -> FloatArray:
     of_heads = zip(*(np.split(array, layer.heads, axis=1) for array in arrays), strict=True)
     results = []
     for rows, queries, keys in of_heads:
@@ -362,13 +390,14 @@ def _of_parts(layer: PartMean | Fusion | TokenAttention, arrays: list[FloatArray
         case PartMean():
             return np.asarray(stacked.mean(axis=1))
         case Fusion():
-            return np.asarray(np.einsum("mnc,m->nc", stacked, _softmax(arrays[1].reshape(-1))))
+            return np.asarray(np.einsum("mnc,m->nc", stacked, softmax(arrays[1].reshape(-1))))
     queries, keys = (array.reshape(layer.parts, -1, array.shape[1]) for array in arrays[1:])
-    shares = _softmax(np.einsum("mna,kna->nmk", queries, keys))
+    shares = softmax(np.einsum("mna,kna->nmk", queries, keys))
     return np.asarray(np.einsum("nmk,knc->mnc", shares, stacked).reshape(arrays[0].shape))
 
 
-def _softmax(logits: FloatArray) -> FloatArray:
+def softmax(logits: FloatArray) -> FloatArray:
+    """Shares along the last axis."""
     weights = np.exp(logits - logits.max(axis=-1, keepdims=True))
     return np.asarray(weights / weights.sum(axis=-1, keepdims=True), dtype=np.float32)
 

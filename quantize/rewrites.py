@@ -173,7 +173,7 @@ def _never_negative(layer: Layer) -> bool:
 
 
 def dense_terms_together(graph: LayerGraph) -> LayerGraph:
-    """Adds the dense terms of a sum to each other first, as one product; a constant joins one of them."""
+    """Adds the dense terms of a sum to each other first, as one product; constants join one of them, or come last."""
     producers = {layer.output: layer for layer in graph.layers}
     roots = set(sum_roots(graph))
     layers: list[Layer] = []
@@ -190,27 +190,38 @@ def _regrouped(root: str, producers: dict[str, Layer]) -> list[Layer]:
     terms = list(terms_of(root, producers))
     dense = [layer for term in terms if isinstance(layer := producers[term], Dense)]
     others = [term for term in terms if not isinstance(producers[term], Dense)]
-    constants = list(biases_of(root, producers))
-    if not dense or not (constants or (len(dense) > 1 and others)):
+    constants = [each.values for each in biases_of(root, producers)]
+    if not dense:
+        # A constant within a sum would be added before the sum is complete.
+        last = len(constants) == 1 and isinstance(producers[root], Bias)
+        return _with_constant_last(root, others, constants) if constants and not last else []
+    if not constants and not (len(dense) > 1 and others):
         return []
     made: list[Layer] = []
     if constants:
-        rows = [each.values for each in constants]
-        added = np.asarray(np.sum(rows if dense[0].bias is None else [*rows, dense[0].bias], axis=0), np.float32)
-        dense[0] = replace(dense[0], output=f"{root}.biased", bias=added)
+        constants += [] if dense[0].bias is None else [dense[0].bias]
+        dense[0] = replace(dense[0], output=f"{root}.biased", bias=_total(constants))
         made.append(dense[0])
     names = [*(layer.output for layer in dense), *others]
-    if len(names) == 1:
-        return [replace(dense[0], output=root)]
-    for number, (total, name) in enumerate(zip(_names(root, len(names)), names[1:], strict=True)):
-        left = names[0] if number == 0 else made[-1].output
-        made.append(Add(total, left, name))
-    return made
+    return [*made, *_additions(root, names)] if len(names) > 1 else [replace(dense[0], output=root)]
 
 
-def _names(root: str, terms: int) -> list[str]:
-    """Names of the sums of the first two terms, the first three and so on; the last is the root."""
-    return [*(f"{root}.sum{number}" for number in range(2, terms)), root]
+def _with_constant_last(root: str, terms: list[str], constants: list[FloatArray]) -> list[Layer]:
+    """A sum of aggregations, and then of its constants."""
+    additions = _additions(f"{root}.unbiased", terms)
+    total = additions[-1].output if additions else terms[0]
+    return [*additions, Bias(root, total, _total(constants))]
+
+
+def _total(rows: list[FloatArray]) -> FloatArray:
+    return np.asarray(np.sum(rows, axis=0), np.float32)
+
+
+def _additions(root: str, terms: list[str]) -> list[Layer]:
+    """Sums of the first two terms, the first three and so on; the last is the root."""
+    totals = [*(f"{root}.sum{number}" for number in range(2, len(terms))), root]
+    lefts = [terms[0], *totals]
+    return [Add(total, left, right) for total, left, right in zip(totals, lefts, terms[1:], strict=False)]
 
 
 def _without_unread(graph: LayerGraph) -> LayerGraph:

@@ -9,6 +9,7 @@ import numpy.typing as npt
 from hypothesis import strategies as st
 
 from hetfab.overlay.isa import codec
+from hetfab.overlay.isa.arithmetic import LARGEST_DEGREE
 from hetfab.overlay.isa.attention import exponentials
 from hetfab.overlay.isa.codec import AttendKind, AttendSource, Segment
 from hetfab.overlay.isa.words import pack, program_address
@@ -102,6 +103,12 @@ class Layer:
         indptr = np.concatenate([[0], np.cumsum(counts)])
         return replace(self, indptr=indptr, sources=self.sources[chosen], types=self.types[chosen])
 
+    def shuffled(self, random: np.random.Generator) -> "Layer":
+        """The same edges, those of each destination in another order."""
+        rows = np.repeat(np.arange(self.destinations), np.diff(self.indptr))
+        order = np.lexsort((random.random(len(rows)), rows))
+        return replace(self, sources=self.sources[order], types=self.types[order])
+
     @property
     def _head_channels(self) -> int:
         return int(self.source_scores.shape[1]) // self.heads
@@ -156,6 +163,36 @@ def layers(draw: st.DrawFn, most_groups: int = 8) -> Layer:
         heads,
         draw(st.sampled_from([1, 256, 65_535])) if kind is AttendKind.DOT else slope,
         draw(st.sampled_from([0, 3, 8, 20])),
+    )
+
+
+@st.composite
+def long_layers(draw: st.DrawFn) -> Layer:
+    """One head, and a destination of up to the most edges among others of few."""
+    random = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    kind = draw(st.sampled_from(AttendKind))
+    degrees = np.array([3, draw(st.sampled_from([511, 512, 513, 1025, 40_000, LARGEST_DEGREE])), 0, 5])
+    vertices, types, edges = draw(st.sampled_from([2, 3000])), 3, int(degrees.sum())
+    span = draw(st.sampled_from([1, 300, 1 << 15]))
+    dot = kind is AttendKind.DOT
+
+    def scores(rows: int) -> Array:
+        if dot:
+            return random.integers(-128, 128, (rows, 8), np.int8)
+        return random.integers(-span, span, (rows, 1), np.int16)
+
+    return Layer(
+        np.concatenate([[0], np.cumsum(degrees)]),
+        random.integers(0, vertices, edges),
+        random.integers(0, types, edges) if kind is AttendKind.TYPED else np.zeros(edges, np.int64),
+        random.integers(0, 256, (vertices, 8), np.uint8),
+        scores(vertices),
+        scores(len(degrees)),
+        random.integers(-span, span, (types, 1), np.int16),
+        kind,
+        1,
+        draw(st.sampled_from([1, 256])) if dot else draw(st.sampled_from([0, 819, 4096])),
+        draw(st.sampled_from([0, 8])),
     )
 
 

@@ -17,7 +17,7 @@ from hetfab.overlay.isa.codec import AttendKind, AttendSource, RegisterOffset, S
 from hetfab.overlay.isa.golden import GoldenMachine
 from hetfab.overlay.isa.words import pack
 from hetfab.overlay.run_log import RUN_LOG_DTYPE
-from tests.attention_layers import Layer, LayerProgram, layers
+from tests.attention_layers import Layer, LayerProgram, layers, long_layers
 from tests.conftest import SMALL_GEOMETRY
 
 Array = npt.NDArray[Any]
@@ -59,15 +59,16 @@ def whole(layer: Layer, source: AttendSource, first: int, rows: int) -> LayerPro
 
 
 def split(layer: Layer, random: np.random.Generator, first: int, rows: int) -> LayerProgram:
-    """The edges dealt to three parts: maxima of all of them, then their sums, either in an order of its own."""
-    part_of = random.integers(0, 3, len(layer.sources))
-    program = LayerProgram(layer, [layer.part(part_of == part) for part in range(3)])
-    for number, part in enumerate(random.permutation(3).tolist()):
+    """The edges dealt to some parts: maxima of all of them, then their sums, either in an order of its own."""
+    parts = int(random.integers(2, 5))
+    part_of = random.integers(0, parts, len(layer.sources))
+    program = LayerProgram(layer, [layer.part(part_of == part) for part in range(parts)])
+    for number, part in enumerate(random.permutation(parts).tolist()):
         program.configure(part)
         program.attend(first, rows, weigh=0, spill=1, merge=int(number > 0))
-    for number, part in enumerate(random.permutation(3).tolist()):
+    for number, part in enumerate(random.permutation(parts).tolist()):
         program.configure(part)
-        program.attend(first, rows, maxima=0, spill=int(number < 2), merge=int(number > 0))
+        program.attend(first, rows, maxima=0, spill=int(number < parts - 1), merge=int(number > 0))
     return program.finished()
 
 
@@ -87,12 +88,12 @@ RECORDED = [name for name in RUN_LOG_DTYPE.names or () if name != "layer"]
 
 
 def check(layer: Layer, seed: int, emulators: dict[str, Emulator]) -> None:
-    """All ways and executions give the definition, and cost what the cost functions say."""
+    """All ways and executions give the definition, for any order of edges, and cost what the cost functions say."""
     random, expected = np.random.default_rng(seed), layer.expected()
     for first, rows in tiles(layer, random):
         for program in (
-            *(whole(layer, source, first, rows) for source in AttendSource),
-            split(layer, random, first, rows),
+            *(whole(layer.shuffled(random), source, first, rows) for source in AttendSource),
+            split(layer.shuffled(random), random, first, rows),
         ):
             results = [golden(SMALL_GEOMETRY, program)]
             costs = expected_records(pack(program.words), program.dram[Segment.GRAPH], SMALL_GEOMETRY)
@@ -115,6 +116,22 @@ def test_every_way_gives_the_definition(layer: Layer, seed: int, small_emulators
 @settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(layer=layers(), seed=st.integers(0, 2**32 - 1))
 def test_checked_integers_give_the_definition(
+    layer: Layer, seed: int, small_checked_emulators: dict[str, Emulator]
+) -> None:
+    check(layer, seed, small_checked_emulators)
+
+
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(layer=long_layers(), seed=st.integers(0, 2**32 - 1))
+def test_every_way_gives_the_definition_of_many_edges(
+    layer: Layer, seed: int, small_emulators: dict[str, Emulator]
+) -> None:
+    check(layer, seed, small_emulators)
+
+
+@settings(max_examples=2, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(layer=long_layers(), seed=st.integers(0, 2**32 - 1))
+def test_checked_integers_give_the_definition_of_many_edges(
     layer: Layer, seed: int, small_checked_emulators: dict[str, Emulator]
 ) -> None:
     check(layer, seed, small_checked_emulators)

@@ -94,6 +94,14 @@ def test_words_offsets_and_bias_give_the_sums(layer: Layer) -> None:
     assert np.all(np.abs(exact + (exact < 0)) < 1 << (packed.result_bits - 1))
 
 
+@pytest.mark.parametrize(("weight", "lut_bits", "dsp_bits"), [(1, 19, 18), (-2, 20, 19), (3, 21, 20)])
+def test_long_rows_get_the_bits_that_they_need(weight: int, lut_bits: int, dsp_bits: int) -> None:
+    """1,000 inputs of up to 255 on LUTs; those of one bit with 24 channels of padding. On DSPs they are -128..127."""
+    zero, column = np.zeros(1, np.int64), np.full((1000, 1), weight)
+    on_luts, on_dsps = (pack("layer", column, zero, zero + 1, Activations(8, False), Split(n)) for n in (0, 1))
+    assert (on_luts.lut_bits, on_dsps.dsp_bits) == (lut_bits, dsp_bits)
+
+
 @given(st.integers(1, 300), st.integers(1, 64), st.integers(1, 8), st.integers(1, 2))
 def test_the_chosen_split_ends_first(inputs: int, outputs: int, planes: int, slices: int) -> None:
     def steps(on_dsp: int) -> int:

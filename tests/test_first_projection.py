@@ -206,6 +206,22 @@ def test_edges_times_factors_are_the_integers(drawn: Drawn, sparse: bool, parts:
         assert all(len(set(ids[start:end].tolist())) == end - start for start, end in pairwise(indptr.tolist()))
 
 
+def test_features_of_several_blocks_are_those_of_one() -> None:
+    """Blocks of rows: the last one is shorter, and a row may be as wide as several."""
+    random = np.random.default_rng(5)
+    for vertices, width in ((700, 333), (3, 200_000), (65_536, 1)):
+        steps = random.integers(1, 3, (vertices, width)) * (random.random((vertices, width)) < 0.1)
+        tensor = Tensor("x", "features", "t", width, 8, False, False, 0.5)
+        values = (steps * tensor.scale).astype(np.float32)
+        stored = feature_rows(tensor, values, vertices).reshape(-1, tensor.row_bytes)[:vertices, :width]
+        np.testing.assert_array_equal(stored, steps)
+        ((indptr, ids, factors),) = feature_edges(tensor, values, 1)
+        found = np.zeros_like(steps)
+        vertex = np.repeat(np.arange(vertices), np.diff(indptr))
+        np.add.at(found, (vertex, ids), factors[vertex])
+        np.testing.assert_array_equal(found, steps)
+
+
 def test_a_mean_by_a_scaled_record_is_the_sum_times_the_factor() -> None:
     sums = np.array([-(2**31) // 511, -1, 0, 1, 2, 127 * 65_535, 2**31 // 511 - 1])
     for factor in range(512):

@@ -121,9 +121,9 @@ def test_edges_of_a_buffer_as_large_as_the_graph_miss_once() -> None:
     assert ROW.direct_mapped_misses(ids, 4, SMALL_GEOMETRY) == 4
 
 
-def test_the_design_fits_its_board() -> None:
-    design = ROW.board_design()
-    assert (design.board, design.geometry.feature_words) == ("pynq-z2", 4096)
+def test_the_design_has_its_boards_buffers_and_weights() -> None:
+    geometry = ROW.board_design().geometry
+    assert (ROW.board_design().board, geometry.feature_words, geometry.agg_weights) == ("pynq-z2", 4096, 1)
 
 
 def test_models_without_metapaths_build_nothing() -> None:

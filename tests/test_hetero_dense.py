@@ -54,9 +54,12 @@ def weights(bits: int) -> Integers:
 
 
 def numbers(name: str) -> tuple[Integers, Integers, int]:
-    """Bias, multipliers and exponent of a layer."""
+    """Bias, multipliers and exponent of a layer; half of the layers shift by few bits, so that halves are many."""
     random = np.random.default_rng(ord(name[-1]))
-    return random.integers(-900, 900, OUTPUTS), random.integers(1, 1 << 16, OUTPUTS), 20 if CASES[name].bits > 2 else 17
+    bias = random.integers(-900, 900, OUTPUTS)
+    if CASES[name].bits in (2, 4, 8):
+        return bias, random.integers(1, 4, OUTPUTS), 4
+    return bias, random.integers(1, 1 << 16, OUTPUTS), 20 if CASES[name].bits > 2 else 17
 
 
 def golden(name: str, rows: Integers) -> npt.NDArray[Any]:

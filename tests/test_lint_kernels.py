@@ -46,6 +46,14 @@ def test_the_headers_keep_every_rule_in_their_general_form() -> None:
     assert report.sources == len(list(HLS.glob("include/hetfab/*.hpp"))) and report.functions > 100
 
 
+def test_the_header_for_hls4ml_keeps_the_rules_for_any_source() -> None:
+    """Not the house's own, which Vivado HLS would not read: styles of pipelines and factors of unrolled loops."""
+    header = HLS / "hls4ml_extension" / "hetero_dense.hpp"
+    report = lint([header], include=[HLS / "include" / "hetfab"], defines=["HETFAB_AP_INT"])
+    assert report.findings == ()
+    assert report.functions > 60
+
+
 def test_only_the_kernels_are_walked(program: Program) -> None:
     assert {Path(function.file).parents[0].name for function in program.functions.values()} == {"kernels", "hetfab"}
 

@@ -54,11 +54,14 @@ LIFTED = {
     "gin": {"SegSum": 2},
     "han": {"EdgeAtt": 2, "PartMean": 1, "Fuse": 1},
     "han_traced": {"EdgeAtt": 2, "PartMean": 1, "Fuse": 1},
+    "hgt": {"EdgeDot": 4},
     "rgat_typed": {"EdgeAtt": 6},
 }
 #: What is said of the operators that block a model.
 REFUSED = {
-    "rgat": ["ScatterElements 'node_scatter_add_1': one softmax goes over 3 relations; take a softmax within each"],
+    "rgat": [
+        "ScatterElements 'node_scatter_add_1': one softmax goes over 3 relations that project the destination's rows"
+    ],
     "sage_max": ["it reads the largest of neighbours, of 'node_scatter_reduce', which is not executed"],
     "jumping_max": ["ReduceMax 'node_max_1__0': no layer of hetfab computes it of rows of nodes"],
     "graph_norm": ["ReduceMean 'node_ReduceMean_112': it reduces over nodes or edges"],

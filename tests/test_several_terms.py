@@ -69,6 +69,26 @@ def sum_that_goes_on(builder: AttentionBuilder) -> str:
     return builder.dense(builder.relu(second), CLASSES)
 
 
+def projected_means(builder: AttentionBuilder) -> str:
+    """NARS's hops: means along metapaths, projected and added; the rows themselves are one of them."""
+    means = {"self": 17, "cites": 17, "by": 5, "by_writes": 17}
+    terms = [builder.dense(builder.mean_input(path, width), 12) for path, width in means.items()]
+    hidden = builder.relu(builder.total(terms))
+    alone = builder.total([builder.dense(builder.mean_input(path, means[path]), 12) for path in ("cites", "by_writes")])
+    return builder.dense(builder.op("Elu", builder.total([builder.dense(hidden, 12), alone])), CLASSES)
+
+
+def constants_within_a_sum(builder: AttentionBuilder) -> str:
+    """Every mean has a constant of its own."""
+    means = [
+        builder.mean(builder.dense(builder.features(node_type), 12, bias=False), relation, "paper")
+        for node_type, relation in (("paper", "cites"), ("author", "writes"))
+    ]
+    return builder.dense(
+        builder.relu(builder.total([builder.op("Add", m, builder.weights(12)) for m in means])), CLASSES
+    )
+
+
 def last_sum_with_a_bias(builder: AttentionBuilder) -> str:
     """Means alone and a constant."""
     means = [
@@ -90,6 +110,8 @@ MODELS: tuple[Callable[[AttentionBuilder], str], ...] = (
     residual_beside_a_projection,
     two_stored_tensors,
     sum_that_goes_on,
+    projected_means,
+    constants_within_a_sum,
     last_sum_with_a_bias,
     last_weighted_sum_with_a_bias,
 )

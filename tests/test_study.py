@@ -161,7 +161,7 @@ def test_average_bits_are_weighted_by_products() -> None:
 # Bias correction
 
 
-@pytest.mark.parametrize("seed", [1, 6])
+@pytest.mark.parametrize("seed", [1, 4])
 def test_corrected_biases_keep_the_mean_of_a_layers_outputs(seed: int) -> None:
     study = study_of(random_case(seed))
     assignment = study.uniform(Widths(3, 8), weights="nearest")

@@ -10,7 +10,7 @@ from hetfab.driver.graph.feeds import SemanticGraphs
 from hetfab.driver.graph.heterograph import Edges, HeteroGraph
 from hetfab.driver.graph.semantic import adjacencies
 from hetfab.overlay.model.schema import Relation
-from hetfab.overlay.semantic.changing import ChangingGraphs
+from hetfab.overlay.semantic.changing import ChangingGraphs, Columns, Signs
 from hetfab.overlay.semantic.plan import DEFAULT_LIMIT_BYTES, plan_semantic_graphs
 
 Ids = npt.NDArray[np.int64]
@@ -36,7 +36,7 @@ class ChangingSemanticGraphs:
         self.graph = graph
         self._names = {path: ", ".join(relation.name for relation in path) for path in paths}
         metapaths = {name: tuple(relation.name for relation in path) for path, name in self._names.items()}
-        # Which relations are each other's reverse is true of the edges of now, and need not stay so.
+        # A relation that is another's reverse now need not stay so.
         plan = plan_semantic_graphs(metapaths, adjacencies(graph), {}, limit_bytes)
         edges = {
             relation.name: (
@@ -71,27 +71,35 @@ class ChangingSemanticGraphs:
     ) -> dict[tuple[Relation, ...], Ids]:
         """As ``update``, with the changed graph that ``with_edges`` made of these edges."""
         self.graph = changed
-        changes: dict[str, tuple[Ids, Ids, Ids]] = {}
+        changes: dict[str, tuple[Ids, Ids, Signs]] = {}
         for edges, sign in ((removed, -1), (added, 1)):
             for relation, found in edges.items():
                 ends = found.source.astype(np.int64), found.destination.astype(np.int64)
-                change = (*ends, np.full(len(found.source), sign, np.int64))
+                change = (*ends, np.full(len(found.source), sign, np.int8))
                 before = changes.get(relation.name)
                 joined = change if before is None else tuple(map(np.concatenate, zip(before, change, strict=True)))
                 changes[relation.name] = joined[0], joined[1], joined[2]
         flips = self._graphs.update(changes)
-        return {path: np.unique(flips[name].rows) for path, name in self._names.items()}
+        found = {}
+        for path, name in self._names.items():
+            touched = np.zeros(changed.counts[path[0].source], np.bool_)
+            touched[flips[name].rows] = True
+            found[path] = np.flatnonzero(touched)
+        return found
 
-    def rows(self, path: tuple[Relation, ...], rows: Ids) -> tuple[Ids, Ids]:
+    def has(self, path: tuple[Relation, ...]) -> bool:
+        """Whether a metapath's semantic graph is among these."""
+        return path in self._names
+
+    def rows(self, path: tuple[Relation, ...], rows: Ids) -> tuple[Ids, Columns]:
         """Rows of a semantic graph: where each one's ids begin in the second value, the vertices that it reaches."""
         return self._graphs.rows(self._names[path], rows)
 
     def edges(self) -> SemanticGraphs:
-        """All edges of all semantic graphs, as ``semantic_edges`` gives them."""
+        """All edges of all semantic graphs, as ``semantic_edges`` gives them, int32 or int64."""
         found = {}
         outputs = self._graphs.outputs()
         for path, name in self._names.items():
-            graph = outputs[name]
-            rows = np.repeat(np.arange(graph.rows, dtype=np.int64), graph.out_degrees())
-            found[path] = Edges(graph.ids, rows)
+            starts, ids = outputs[name]
+            found[path] = Edges(ids, np.repeat(np.arange(len(starts) - 1, dtype=ids.dtype), np.diff(starts)))
         return found

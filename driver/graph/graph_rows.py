@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hetfab.driver.graph.arrays import all_incoming
+from hetfab.driver.graph.changing import ChangingSemanticGraphs
 from hetfab.driver.graph.feeds import SemanticGraphs, incoming
 from hetfab.driver.graph.heterograph import CsrFeatures, HeteroGraph
 from hetfab.driver.graph.heterograph import Edges as GraphEdges
@@ -36,15 +37,23 @@ class GraphRows:
         program: The program.
         graph: The graph; its arrays must not change.
         semantic: Semantic graphs that are there already, as ``semantic_edges`` gives them.
+        changing: Semantic graphs that follow the graph's edges, in their state of now.
 
     Raises:
         RelationMissingError: The graph lacks node types or relations of the program; all are named.
     """
 
-    def __init__(self, program: Program, graph: HeteroGraph, semantic: SemanticGraphs | None = None) -> None:
+    def __init__(
+        self,
+        program: Program,
+        graph: HeteroGraph,
+        semantic: SemanticGraphs | None = None,
+        changing: ChangingSemanticGraphs | None = None,
+    ) -> None:
         self.program = program
         self.graph = graph
         self._semantic: Mapping[tuple[Relation, ...], GraphEdges] = dict(semantic or {})
+        self._changing = changing
         self._incoming: dict[str, IncomingEdges] = {}
         self._outgoing: dict[Relation, tuple[Ids, Ids]] = {}
         _check_has_all(program, graph)
@@ -64,6 +73,8 @@ class GraphRows:
         if edges.pattern is not EdgePattern.NONE:
             starts = self.program.stack(edges.source_type).starts(self.graph.counts)
             return IncomingEdges(*pattern_rows(edges.pattern, starts, rows))
+        if edges.metapath and self._changing is not None and self._changing.has(edges.relations):
+            return IncomingEdges(*self._changing.rows(edges.relations, rows))
         if edges.name not in self._incoming and edges.metapath and self._is_few(edges, rows):
             return self._composed(edges.relations, rows)
         return edges_into(self._into_all(edges), rows)

@@ -216,6 +216,7 @@ class HeteroGraph:
             _check_edges(relation, edges, self.counts)
             relations[relation] = _without_edges(relation, relations[relation], edges, self.counts)
         for relation, edges in (added or {}).items():
+            _check_edges(relation, edges, self.counts)
             there = relations[relation]
             relations[relation] = Edges(
                 np.concatenate([there.source, edges.source]), np.concatenate([there.destination, edges.destination])
@@ -290,8 +291,8 @@ def _without_edges(relation: Relation, there: Edges, gone: Edges, counts: Mappin
     if len(lacking):
         source, destination = divmod(int(wanted[lacking[0]]), width)
         raise _invalid(
-            f"relation '{relation.name}': the edge from {source} to {destination} is to go {times[lacking[0]]} times, and "
-            f"is there {(end - begin)[lacking[0]]} times",
+            f"relation '{relation.name}': the edge from {source} to {destination} is to go {times[lacking[0]]} times, "
+            f"and is there {(end - begin)[lacking[0]]} times",
             "edges that are there",
         )
     kept = np.ones(len(keys), np.bool_)

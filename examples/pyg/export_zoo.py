@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Exports the models of this folder as ONNX, by both of PyTorch's exporters, as anyone would who knows no hetfab.
+"""Exports the models of this folder as ONNX, by both of PyTorch's exporters, with gathers and scatters.
 
 ``python -m examples.pyg.export_zoo -o tests/data/pyg`` writes the tests' files; their metadata names the versions.
 """
@@ -16,6 +16,7 @@ import torch
 import torch_geometric
 
 from examples.pyg.models import FEATURES, KINDS, ZOO, Entry
+from hetfab.overlay.model.pytorch import exportable
 
 SEED = 5
 NODES = {"paper": 13, "author": 11}
@@ -59,7 +60,7 @@ def export(entry: Entry, path: Path) -> None:
             if parameter.dim() == 1:
                 parameter.normal_(std=0.2)
     quiet = contextlib.redirect_stdout(io.StringIO())
-    with warnings.catch_warnings(), quiet, torch.no_grad():
+    with warnings.catch_warnings(), quiet, torch.no_grad(), exportable(model):
         warnings.simplefilter("ignore")
         if entry.dynamo:
             shapes = tuple({free_axis(name): torch.export.Dim.DYNAMIC} for name in names)

@@ -19,6 +19,7 @@ from torch_geometric.nn import (
     GraphConv,
     HANConv,
     HeteroConv,
+    HGTConv,
     JumpingKnowledge,
     LayerNorm,
     RGATConv,
@@ -99,6 +100,21 @@ class Jumping(Hetero):
             rows = {name: torch.relu(value) for name, value in layer(rows, edges).items()}
             found.append(rows["paper"])
         return {"paper": self.jump(found)}
+
+
+class Hgts(Hetero):
+    """HGT behind a projection of each type's features."""
+
+    def __init__(self) -> None:
+        super().__init__([HGTConv(HIDDEN, HIDDEN, METADATA, heads=2) for _ in range(2)])
+        self.project = nn.ModuleDict({name: nn.Linear(width, HIDDEN) for name, width in FEATURES.items()})
+
+    def hidden(self, rows: Rows, edges: Ends) -> Rows:
+        """Rows behind both layers."""
+        rows = {name: torch.relu(self.project[name](value)) for name, value in rows.items()}
+        for layer in self.layers:
+            rows = layer(rows, edges)
+        return rows
 
 
 class ToHetero(Hetero):
@@ -247,6 +263,7 @@ ZOO = {
     "gin": Entry(lambda: Papers(gin(), nn.Linear(HIDDEN, CLASSES)), True, 20),
     "han": Entry(lambda: Hetero([hans()]), True, 20),
     "han_traced": Entry(lambda: Hetero([hans()]), False, 17),
+    "hgt": Entry(Hgts, False, 18),
     "rgat_typed": Entry(
         lambda: Typed(
             [

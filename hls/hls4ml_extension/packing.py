@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Turns a layer's integers into what its engines take: words of weights, offsets of the bias, widths of the sums.
 
-docs/gemm.md has the table of the offsets; hls/include/hetfab/hetero_dense.hpp reads the words.
+docs/gemm.md has the table of the offsets; hetero_dense.hpp reads the words.
 """
 
 from dataclasses import dataclass

@@ -19,10 +19,11 @@ from hetfab.hls.hls4ml_extension.layer import BACKENDS, HEADER_FOLDER, HeteroDen
 from hetfab.hls.hls4ml_extension.products import HeteroFromMatMul
 from hetfab.hls.hls4ml_extension.types import rounds_as_the_layer
 
-_HEADERS = Path(__file__).resolve().parents[1] / "include" / "hetfab"
-#: hetero_dense.hpp and all that it includes.
-HEADERS = (
-    "hetero_dense.hpp",
+_HERE = Path(__file__).resolve().parent
+_CORES = _HERE.parent / "include" / "hetfab"
+#: The layer's own header, and all that it includes of the cores'.
+_LAYER = "hetero_dense.hpp"
+CORE_HEADERS = (
     "mac_arrays.hpp",
     "dsp_chain.hpp",
     "dsp_packing.hpp",
@@ -141,6 +142,6 @@ class HeteroHeaders(ModelOptimizerPass):  # type: ignore[misc]
         if any(isinstance(node, HeteroDense) for node in model.get_layers()):
             folder = Path(model.config.get_output_dir()) / "firmware" / HEADER_FOLDER
             folder.mkdir(parents=True, exist_ok=True)
-            for name in HEADERS:
-                shutil.copyfile(_HEADERS / name, folder / name)
+            for path in (_HERE / _LAYER, *(_CORES / name for name in CORE_HEADERS)):
+                shutil.copyfile(path, folder / path.name)
         return False

@@ -83,10 +83,6 @@ class HostEdges {
     }
     // The weight beside an id.
     int weight(unsigned edge) const { return static_cast<std::int8_t>(entry(edge) >> weight_place); }
-    // An id with what stands beside it.
-    unsigned entry(unsigned edge) const {
-        return wide_ ? unit(2 * edge) | unit(2 * edge + 1) << 16 : unit(edge);
-    }
     unsigned unit(std::uint64_t place) const {
         std::uint16_t value;
         std::memcpy(&value, entries_ + 2 * place, sizeof value);

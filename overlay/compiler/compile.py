@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from hetfab.overlay.compiler.attention_passes import fewest_heads
 from hetfab.overlay.compiler.channel_order import with_best_orders
 from hetfab.overlay.compiler.cnn.compile import compile_on_samples
 from hetfab.overlay.compiler.constants import Columns, Constants
@@ -175,7 +176,7 @@ def suited_design(lowered: LoweredModel) -> Design:
 
 def functions_of(lowered: LoweredModel, lanes: int) -> dict[str, int]:
     """What layers need of the geometry's parameters for what few designs have, 0 for nothing."""
-    heads = [each.attention.heads for layer in lowered.layers for each in layer.aggregations if each.attention]
+    heads = [fewest_heads(each.attention) for layer in lowered.layers for each in layer.aggregations if each.attention]
     entries = [layer.table.entries.size for layer in lowered.layers if layer.table is not None]
     groups = [-(-each.output.channels // lanes) for each in lowered.layers if each.normalization is not None]
     scores = any(layer.output.bits == SCORE_BITS for layer in lowered.layers)

@@ -164,13 +164,12 @@ def _geometry(lowered: LoweredModel, base: Geometry, *, loads: bool) -> Geometry
     """The board's buffers, and what the layers need beside them; without weights in DRAM no array."""
     needs = functions_of(lowered, base.lanes)
     groups = [-(-each.output.channels // base.lanes) for each in lowered.layers if each.aggregations]
-    weighted = any(each.edges.weighted for layer in lowered.layers for each in layer.aggregations)
-    weighted |= any(layer.weighted for layer in lowered.layers)
+    weighted = any(layer.weighted for layer in lowered.layers)
     return replace(
         base,
         engines=_ENGINES,
         agg_groups=max([base.agg_groups, *groups]),
-        agg_weights=max(base.agg_weights, int(weighted)),
+        agg_weights=max(base.agg_weights, needs["agg_weights"], int(weighted)),
         agg_heads=padded(needs["agg_heads"], _HEADS),
         fun_words=max(padded(needs["fun_words"], isa().size("fun_unit")), _FUNCTION_WORDS) if needs["fun_words"] else 0,
         norm_words=max(needs["norm_words"], _NORM_WORDS) if needs["norm_words"] else 0,

@@ -4,6 +4,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from hetfab.overlay.compiler.attention_passes import heads_of_pass
 from hetfab.overlay.compiler.constants import Columns
 from hetfab.overlay.compiler.emitter import Affine, tensor_address
 from hetfab.overlay.compiler.lowered import (
@@ -15,6 +16,7 @@ from hetfab.overlay.compiler.lowered import (
     Product,
     Stored,
 )
+from hetfab.overlay.compiler.tiling import ColumnRange
 from hetfab.overlay.isa.arithmetic import Q8_BITS
 from hetfab.overlay.isa.codec import AttendKind, Segment
 from hetfab.overlay.isa.spec import isa
@@ -98,11 +100,10 @@ class EdgeRead:
         return 1 if self.attention is None else 2
 
 
-def target_beats(attention: Additive | Product) -> int:
-    """Beats of scores, or of queries, of a destination."""
-    if isinstance(attention, Additive):
-        return score_beats(attention.heads)
-    return attention.heads * _head_beats(attention)
+def target_beats(attention: Additive | Product, channels: int, width: int) -> int:
+    """Beats of scores, or of queries, of a destination in a pass of ``width`` of the channels."""
+    heads = heads_of_pass(attention, channels, width)
+    return score_beats(heads) if isinstance(attention, Additive) else heads * _head_beats(attention)
 
 
 def score_beats(heads: int) -> int:
@@ -148,32 +149,41 @@ def edge_reads(
             weighted=each.edges.weighted,
             attention=None
             if each.attention is None
-            else _attention_read(each.attention, node_types, each.edges, zeros),
+            else _attention_read(each.attention, node_types, each.edges, zeros, columns.range, each.input.channels),
         )
         for each in layer.aggregations
     ]
 
 
 def _attention_read(
-    attention: Additive | Product, node_types: Mapping[str, str], edges: Edges, zeros: Callable[[], int]
+    attention: Additive | Product,
+    node_types: Mapping[str, str],
+    edges: Edges,
+    zeros: Callable[[], int],
+    chosen: ColumnRange,
+    channels: int,
 ) -> AttentionRead:
-    """Scores of an edge set, or its keys and queries."""
+    """Scores of an edge set, or its keys and queries, of the heads of a pass."""
+    heads, first = heads_of_pass(attention, channels, chosen.count), chosen.first * attention.heads // channels
+    head_beats = 0 if isinstance(attention, Additive) else _head_beats(attention)
 
     def rows(tensor: Stored | None, node_type: str) -> ScoreRows:
         count = Affine(symbol=Symbol(SymbolKind.COUNT, node_type))
         if tensor is None:
             return ScoreRows(count, 0, zeros())
-        beats = score_beats(tensor.channels) if tensor.bits == SCORE_BITS else blocks_of(tensor.channels) * _BLOCK_BEATS
-        return ScoreRows(count, beats, tensor_address(tensor.name))
+        if tensor.bits == SCORE_BITS:
+            return ScoreRows(count, score_beats(tensor.channels), tensor_address(tensor.name, first * SCORE_BITS // 8))
+        address = tensor_address(tensor.name, first * head_beats * _BEAT)
+        return ScoreRows(count, blocks_of(tensor.channels) * _BLOCK_BEATS, address)
 
     if isinstance(attention, Additive):
         types = None if attention.types is None else rows(attention.types, node_types[attention.types.name])
         ends = rows(attention.source, edges.source_type), rows(attention.destination, edges.destination_type)
         kind = AttendKind.ADD if types is None else AttendKind.TYPED
-        return AttentionRead(kind, *ends, types, attention.heads, 0, attention.slope, 0)
+        return AttentionRead(kind, *ends, types, heads, 0, attention.slope, 0)
     multiplier, shift = product_scaling(attention.exponent)
     ends = rows(attention.keys, edges.source_type), rows(attention.queries, edges.destination_type)
-    return AttentionRead(AttendKind.DOT, *ends, None, attention.heads, _head_beats(attention), multiplier, shift)
+    return AttentionRead(AttendKind.DOT, *ends, None, heads, head_beats, multiplier, shift)
 
 
 def _head_beats(attention: Product) -> int:

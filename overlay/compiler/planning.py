@@ -9,6 +9,7 @@ from typing import TypedDict
 
 import numpy as np
 
+from hetfab.overlay.compiler.attention_passes import pass_channels
 from hetfab.overlay.compiler.edge_reads import target_beats
 from hetfab.overlay.compiler.lowered import SCORE_BITS, DenseTerm, IntArray, LoweredLayer, LoweredModel, Stored
 from hetfab.overlay.compiler.operands import GEMM_D, GEMM_L, NOT_ON_L, Operands, operands_of
@@ -121,6 +122,7 @@ def plan_layers(
 class _Limits(TypedDict):
     """Members of ``LayerShape`` that most layers leave as they are."""
 
+    pass_channels: int
     normalized: bool
     whole: bool
     one_core: bool
@@ -161,7 +163,7 @@ class _Planner:
     def _shape(self, layer: LoweredLayer, operands: Operands | None, packed_output: bool) -> LayerShape:
         output_bits = stored_bits(layer.output.bits, packed_output)
         channels, aggregated = layer.output.channels, layer.aggregates
-        limits = self._limits(layer)
+        limits = self._limits(layer, output_bits)
         if layer.product is None or operands is None:
             biased = layer.has_parameters
             return LayerShape(0, False, 0, (), False, frozenset(), channels, aggregated, output_bits, biased, **limits)
@@ -184,17 +186,19 @@ class _Planner:
             **limits,
         )
 
-    def _limits(self, layer: LoweredLayer) -> _Limits:
+    def _limits(self, layer: LoweredLayer, output_bits: int) -> _Limits:
         """What attention, rows of 16 bits and normalization ask of the cuts."""
-        groups = -(-layer.output.channels // self.geometry.lanes)
+        channels, lanes = layer.output.channels, self.geometry.lanes
         normalized = layer.normalization is not None
-        rows = [self.geometry.norm_words // groups] if normalized else []
+        rows = [self.geometry.norm_words // -(-channels // lanes)] if normalized else []
         attentions = [each.attention for each in layer.aggregations if each.attention is not None]
-        rows += [_ATTEND_WORDS // max(groups, target_beats(each)) for each in attentions]
         alone = normalized or layer.output.bits == SCORE_BITS
+        width = channels if alone else pass_channels(attentions, channels, output_bits, self.geometry)
+        rows += [_ATTEND_WORDS // max(-(-width // lanes), target_beats(each, channels, width)) for each in attentions]
         return {
+            "pass_channels": width if attentions and not alone else 0,
             "normalized": normalized,
-            "whole": alone or bool(attentions),
+            "whole": alone,
             "one_core": alone,
             "most_rows": min([*rows, _LARGEST_ROWS]),
         }

@@ -50,11 +50,12 @@ class LayerShape:
         output_bits: Bits that an output value takes in DRAM: 4, 8, 16 or 32.
         biased: Whether VEC reads bias and multipliers.
         normalized: Whether rows are normalized: their numbers follow bias and multipliers.
-        whole: Whether a pass takes all output channels: of attention, or of rows that one instruction must write.
+        whole: Whether a pass takes all output channels: of rows that one instruction must write.
         one_core: Whether one core computes all of them.
         most_rows: Rows of a tile that a memory within an engine holds.
         part_bytes: Where the parts of a row of the dense term's input are not side by side in DRAM: the longest step
             that ends with each of them, or 0.
+        pass_channels: Channels of a pass, where attention says so, or 0.
     """
 
     row_bytes: int
@@ -72,6 +73,7 @@ class LayerShape:
     one_core: bool = False
     most_rows: int = _LARGEST_ROWS
     part_bytes: int = 0
+    pass_channels: int = 0
 
 
 @dataclass(frozen=True)
@@ -183,6 +185,8 @@ class _Cutter:
         if self.shape.aggregated:
             most = min(most, self.aggregated_channels)
         unit = self.block_channels if self.shape.aggregated else self.unit
+        if self.shape.pass_channels:
+            return [self.shape.pass_channels] if self.shape.pass_channels <= most else []
         if self.shape.whole:
             return [self.shape.channels] if self.shape.channels <= most else []
         whole = range(unit, min(most, self.shape.channels - 1) + 1, unit)
@@ -372,7 +376,7 @@ class _Cutter:
     def too_small(self, name: str) -> DesignTooSmallError:
         """Names the first buffer that cannot hold one row of the smallest cut."""
         shape, geometry = self.shape, self.geometry
-        width = shape.channels if shape.whole else min(shape.channels, self.block_channels)
+        width = shape.channels if shape.whole else shape.pass_channels or min(shape.channels, self.block_channels)
         if shape.aggregated and width > self.aggregated_channels:
             groups = -(-width // geometry.lanes)
             return DesignTooSmallError(

@@ -2,22 +2,23 @@
 """Semantic graphs that follow changes of edges: counts of paths, of which a change moves only those that it touches.
 
 With L and R as matrices of 0 and 1, the product L R counts, for each pair of ends, the vertices between. An edge of the
-semantic graph is a count above 0. When edges come or go, L becomes L + dL and R becomes R + dR, and the counts change by
-dL (R + dR) + L dR: sums over the changed edges alone. (Algebra of materialized views: Gupta, Mumick and Subrahmanian,
-"Maintaining views incrementally", SIGMOD 1993.) Numpy only.
+semantic graph is a count above 0. When edges come or go, L becomes L + dL and R becomes R + dR, and the counts change
+by dL (R + dR) + L dR: sums over the changed edges alone. Views of databases are kept up with counts in the same way
+(Gupta, Mumick and Subrahmanian, "Maintaining views incrementally", SIGMOD 1993).
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from hetfab.overlay.semantic.adjacency import Adjacency
-from hetfab.overlay.semantic.plan import Compose, Metapath, Plan, Transpose
+from hetfab.overlay.semantic.plan import Compose, Metapath, Plan
 
 Ids: TypeAlias = npt.NDArray[np.int64]
+Signs: TypeAlias = npt.NDArray[np.signedinteger[Any]]
+Columns: TypeAlias = npt.NDArray[np.signedinteger[Any]]
 #: Cells of a matrix for each pair with a count, up to which a matrix is smaller than a list of the pairs.
 _CELLS_A_PAIR = 12
 _SMALL_COUNT = (1 << 15) - 1
@@ -30,16 +31,16 @@ class Flips:
     Attributes:
         rows: int64 [n].
         columns: int64 [n].
-        signs: int64 [n], 1 for an edge that came, -1 for one that went.
+        signs: int8 [n], 1 for an edge that came, -1 for one that went.
     """
 
     rows: Ids
     columns: Ids
-    signs: Ids
+    signs: Signs
 
-    def turned(self) -> "Flips":
-        """The same of the transposed graph."""
-        return Flips(self.columns, self.rows, self.signs)
+
+_NO_IDS = np.zeros(0, np.int64)
+_NO_FLIPS = Flips(_NO_IDS, _NO_IDS, np.zeros(0, np.int8))
 
 
 class _Pairs:
@@ -55,15 +56,15 @@ class _Pairs:
         """Pairs with a count."""
         return len(self._keys)
 
-    def out_of(self, rows: Ids) -> tuple[Ids, Ids]:
+    def out_of(self, rows: Ids) -> tuple[Ids, Columns]:
         """Where each row's edges begin in the second value, their columns."""
         return _ranges(self._keys, rows, self.shape[1])
 
-    def into(self, columns: Ids) -> tuple[Ids, Ids]:
+    def into(self, columns: Ids) -> tuple[Ids, Columns]:
         """Where each column's edges begin in the second value, their rows."""
         return _ranges(self._turned, columns, self.shape[0])
 
-    def add(self, keys: Ids, changes: Ids) -> tuple[Ids, Ids]:
+    def add(self, keys: Ids, changes: Signs) -> tuple[Ids, Signs]:
         """Changes counts; the keys of the pairs that came or went, and which."""
         keys, changes = _summed(keys, changes)
         place = np.searchsorted(self._keys, keys)
@@ -74,7 +75,7 @@ class _Pairs:
         gone = there.copy()
         gone[there] = self._counts[place[there]] == 0
         new = ~there
-        signs = np.where(new, 1, -1)
+        signs = np.where(new, 1, -1).astype(np.int8)
         flipped = gone | new
         self._merge(place, keys, changes, gone, new)
         return keys[flipped], signs[flipped]
@@ -103,157 +104,127 @@ class _Pairs:
 class _Matrix:
     """Counts of many pairs: a matrix."""
 
-    def __init__(self, counts: npt.NDArray[np.signedinteger]) -> None:
+    def __init__(self, counts: npt.NDArray[np.signedinteger[Any]]) -> None:
         self.shape = counts.shape[0], counts.shape[1]
         self._counts = counts
+        self._marks = np.zeros(counts.size, np.bool_)
 
-    def out_of(self, rows: Ids) -> tuple[Ids, Ids]:
+    def out_of(self, rows: Ids) -> tuple[Ids, Columns]:
         """As of ``_Pairs``."""
         return _nonzeros(self._counts[rows])
 
-    def into(self, columns: Ids) -> tuple[Ids, Ids]:
+    def into(self, columns: Ids) -> tuple[Ids, Columns]:
         """As of ``_Pairs``."""
         return _nonzeros(self._counts[:, columns].T)
 
-    def add(self, keys: Ids, changes: Ids) -> tuple[Ids, Ids]:
-        """As of ``_Pairs``."""
-        flat = self._counts.reshape(-1)
-        before = flat[keys] > 0
-        for sign in (1, -1):
-            np.add.at(flat, keys[changes == sign], flat.dtype.type(sign))
-        after = flat[keys] > 0
-        changed = np.flatnonzero(before != after)
-        flipped, first = np.unique(keys[changed], return_index=True)
-        return flipped, np.where(after[changed[first]], 1, -1)
+    def add(self, keys: Ids, changes: Signs) -> tuple[Ids, Signs]:
+        """As of ``_Pairs``, but a pair may be named several times.
 
-    def all_pairs(self) -> tuple[Ids, Ids]:
+        Only a pair that gains can come, and only one that loses can go.
+        """
+        flat = self._counts.reshape(-1)
+        gaining, losing = keys[changes > 0], keys[changes < 0]
+        without = gaining[flat[gaining] == 0]
+        self._marks[without] = True
+        np.add.at(flat, gaining, flat.dtype.type(1))
+        np.add.at(flat, losing, flat.dtype.type(-1))
+        came = without[flat[without] > 0]
+        empty = losing[flat[losing] == 0]
+        went = empty[~self._marks[empty]]
+        self._marks[without] = False
+        signs = np.repeat(np.array([1, -1], np.int8), [len(came), len(went)])
+        return np.concatenate([came, went]), signs
+
+    def all_pairs(self) -> tuple[Ids, Columns]:
         """As of ``_Pairs``."""
         return _nonzeros(self._counts)
 
 
 class _Graph:
-    """A graph whose edges have counts: copies of an edge, or vertices between its ends."""
+    """A graph whose edges have counts: copies of an edge, or vertices between its ends.
 
-    def __init__(self, counts: _Pairs | _Matrix) -> None:
+    Args:
+        counts: The counts.
+        is_part: Whether other graphs are composed of it, which want each edge that came or went once.
+    """
+
+    def __init__(self, counts: _Pairs | _Matrix, is_part: bool) -> None:
         self._counts = counts
-        self.flips = _no_flips()
+        self._is_part = is_part
+        self.flips = _NO_FLIPS
 
     @property
     def shape(self) -> tuple[int, int]:
         """Rows and columns."""
         return self._counts.shape
 
-    def out_of(self, rows: Ids) -> tuple[Ids, Ids]:
+    def out_of(self, rows: Ids) -> tuple[Ids, Columns]:
         """Where each row's edges begin in the second value, their columns."""
         return self._counts.out_of(rows)
 
-    def into(self, columns: Ids) -> tuple[Ids, Ids]:
+    def into(self, columns: Ids) -> tuple[Ids, Columns]:
         """Where each column's edges begin in the second value, their rows."""
         return self._counts.into(columns)
 
-    def change(self, rows: Ids, columns: Ids, signs: Ids) -> None:
-        """Changes counts by 1 or -1 each, and notes the edges that came or went."""
+    def change(self, rows: Ids, columns: Columns, signs: Signs) -> None:
+        """Changes counts by 1 or -1 each, and notes the edges that came or went, maybe several times."""
         width = max(self.shape[1], 1)
         keys, signs = self._counts.add(rows * width + columns, signs)
+        if self._is_part and isinstance(self._counts, _Matrix):
+            keys, first = np.unique(keys, return_index=True)
+            signs = signs[first]
         self.flips = Flips(keys // width, keys % width, signs)
 
-    def adjacency(self) -> Adjacency:
-        """All edges; in each row the ids ascend."""
-        starts, ids = self._counts.all_pairs()
-        return Adjacency(starts, ids, self.shape[1])
-
-
-class _Turned:
-    """A graph seen from the other side."""
-
-    def __init__(self, graph: "_Any") -> None:
-        self._graph = graph
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Rows and columns."""
-        rows, columns = self._graph.shape
-        return columns, rows
-
-    @property
-    def flips(self) -> Flips:
-        """What came or went."""
-        return self._graph.flips.turned()
-
-    def out_of(self, rows: Ids) -> tuple[Ids, Ids]:
-        """As of ``_Graph``."""
-        return self._graph.into(rows)
-
-    def into(self, columns: Ids) -> tuple[Ids, Ids]:
-        """As of ``_Graph``."""
-        return self._graph.out_of(columns)
-
-    def adjacency(self) -> Adjacency:
-        """As of ``_Graph``."""
-        starts, ids = self._graph.into(np.arange(self.shape[0]))
-        return Adjacency(starts, ids, self.shape[1])
-
-
-_Any: TypeAlias = _Graph | _Turned
+    def all_edges(self) -> tuple[Ids, Columns]:
+        """Where each row's edges begin in the second value, their columns in rising order."""
+        return self._counts.all_pairs()
 
 
 class ChangingGraphs:
     """The semantic graphs of a plan, which follow changes of its relations.
 
     Args:
-        plan: Its steps.
+        plan: Its steps, without transposes: whether a relation is another's reverse may change.
         edges: Of each relation by name, its rows, columns, and both ends of all edges, duplicates kept.
     """
 
     def __init__(self, plan: Plan, edges: Mapping[str, tuple[int, int, Ids, Ids]]) -> None:
         self._plan = plan
-        self._graphs: dict[Metapath, _Any] = {}
-        self._steps = [step for step in plan.steps if isinstance(step, Compose | Transpose)]
+        self._graphs: dict[Metapath, _Graph] = {}
+        self._steps = [step for step in plan.steps if isinstance(step, Compose)]
+        parts = {path for step in self._steps for path in (step.left, step.right)}
         for name, (rows, columns, source, destination) in edges.items():
             keys, counts = np.unique(source * max(columns, 1) + destination, return_counts=True)
-            self._graphs[name,] = _Graph(_Pairs(rows, columns, keys, counts.astype(np.int64)))
+            self._graphs[name,] = _Graph(_Pairs(rows, columns, keys, counts.astype(np.int64)), True)
         for step in self._steps:
-            if isinstance(step, Transpose):
-                self._graphs[step.path] = _Turned(self._graphs[step.source])
-            else:
-                self._graphs[step.path] = _Graph(_product(self._graphs[step.left], self._graphs[step.right]))
+            counts = _product(self._graphs[step.left], self._graphs[step.right])
+            self._graphs[step.path] = _Graph(counts, step.path in parts)
 
-    def update(self, changes: Mapping[str, tuple[Ids, Ids, Ids]]) -> dict[str, Flips]:
+    def update(self, changes: Mapping[str, tuple[Ids, Ids, Signs]]) -> dict[str, Flips]:
         """Changes relations.
 
         Args:
             changes: Of a relation, both ends of edges, and 1 for each that is added, -1 for each that is removed.
 
         Returns:
-            Of each metapath by name, the edges of its semantic graph that came or went.
+            Of each metapath by name, the edges of its semantic graph that came or went, some maybe several times.
         """
         for name, graph in ((path[0], graph) for path, graph in self._graphs.items() if len(path) == 1):
-            if isinstance(graph, _Graph):
-                graph.change(*changes.get(name, (_NO_IDS, _NO_IDS, _NO_IDS)))
+            graph.change(*changes.get(name, (_NO_IDS, _NO_IDS, _NO_IDS)))
         for step in self._steps:
-            if isinstance(step, Compose):
-                found = self._graphs[step.path]
-                assert isinstance(found, _Graph)
-                found.change(*_changes(self._graphs[step.left], self._graphs[step.right]))
+            self._graphs[step.path].change(*_changes(self._graphs[step.left], self._graphs[step.right]))
         return {name: self._graphs[path].flips for name, path in self._plan.outputs.items()}
 
-    def rows(self, name: str, rows: Ids) -> tuple[Ids, Ids]:
+    def rows(self, name: str, rows: Ids) -> tuple[Ids, Columns]:
         """Rows of a metapath's semantic graph: where each begins in the second value, ids in rising order."""
         return self._graphs[self._plan.outputs[name]].out_of(rows)
 
-    def outputs(self) -> dict[str, Adjacency]:
-        """The semantic graph of each metapath by name; in each row the ids ascend."""
-        return {name: self._graphs[path].adjacency() for name, path in self._plan.outputs.items()}
+    def outputs(self) -> dict[str, tuple[Ids, Columns]]:
+        """All rows of each metapath's semantic graph, as ``rows`` gives them."""
+        return {name: self._graphs[path].all_edges() for name, path in self._plan.outputs.items()}
 
 
-_NO_IDS = np.zeros(0, np.int64)
-
-
-def _no_flips() -> Flips:
-    return Flips(_NO_IDS, _NO_IDS, _NO_IDS)
-
-
-def _changes(left: _Any, right: _Any) -> tuple[Ids, Ids, Ids]:
+def _changes(left: _Graph, right: _Graph) -> tuple[Ids, Ids, Signs]:
     """The changes of counts of a product, whose factors have theirs already: dL R' + L' dR - dL dR."""
     of_left, of_right = left.flips, right.flips
     starts, columns = right.out_of(of_left.columns)
@@ -267,7 +238,7 @@ def _changes(left: _Any, right: _Any) -> tuple[Ids, Ids, Ids]:
     return parts[0], parts[1], parts[2]
 
 
-def _both_changed(left: Flips, right: Flips) -> tuple[Ids, Ids, Ids]:
+def _both_changed(left: Flips, right: Flips) -> tuple[Ids, Ids, Signs]:
     """Minus dL dR."""
     order = np.argsort(right.rows, kind="stable")
     begin = np.searchsorted(right.rows[order], left.columns, side="left")
@@ -279,14 +250,13 @@ def _both_changed(left: Flips, right: Flips) -> tuple[Ids, Ids, Ids]:
     return np.repeat(left.rows, degrees), right.columns[met], signs
 
 
-def _product(left: _Any, right: _Any) -> _Pairs | _Matrix:
+def _product(left: _Graph, right: _Graph) -> _Pairs | _Matrix:
     """Counts of the vertices between all pairs of ends."""
     import scipy.sparse
 
-    def matrix(graph: _Any) -> "scipy.sparse.csr_matrix":
-        found = graph.adjacency()
-        ones = np.ones(found.edges, np.int32)
-        return scipy.sparse.csr_matrix((ones, found.ids, found.starts), shape=graph.shape)
+    def matrix(graph: _Graph) -> "scipy.sparse.csr_matrix":
+        starts, ids = graph.all_edges()
+        return scipy.sparse.csr_matrix((np.ones(len(ids), np.int32), ids, starts), shape=graph.shape)
 
     counts = matrix(left) @ matrix(right)
     rows, columns = counts.shape
@@ -298,15 +268,15 @@ def _product(left: _Any, right: _Any) -> _Pairs | _Matrix:
     return _Pairs(rows, columns, keys, counts.data.astype(np.int64))
 
 
-def _summed(keys: Ids, changes: Ids) -> tuple[Ids, Ids]:
+def _summed(keys: Ids, changes: Signs) -> tuple[Ids, Ids]:
     """Distinct keys in rising order with the sums of their changes, without those that add up to 0."""
     order = np.argsort(keys, kind="stable")
     found, first = np.unique(keys[order], return_index=True)
-    sums = np.add.reduceat(changes[order], first) if len(found) else changes
+    sums = np.add.reduceat(changes[order].astype(np.int64), first) if len(found) else _NO_IDS
     return found[sums != 0], sums[sums != 0]
 
 
-def _ranges(keys: Ids, rows: Ids, columns: int) -> tuple[Ids, Ids]:
+def _ranges(keys: Ids, rows: Ids, columns: int) -> tuple[Ids, Columns]:
     """The entries of some rows of sorted keys."""
     width = max(columns, 1)
     begin, end = np.searchsorted(keys, rows * width), np.searchsorted(keys, (rows + 1) * width)
@@ -315,7 +285,8 @@ def _ranges(keys: Ids, rows: Ids, columns: int) -> tuple[Ids, Ids]:
     return starts, keys[places] % width
 
 
-def _nonzeros(counts: npt.NDArray[np.signedinteger]) -> tuple[Ids, Ids]:
+def _nonzeros(counts: npt.NDArray[np.signedinteger[Any]]) -> tuple[Ids, Columns]:
     present = counts != 0
     starts = np.concatenate([[0], np.cumsum(np.count_nonzero(present, axis=1))])
-    return starts, np.flatnonzero(present) % max(counts.shape[1], 1)
+    columns = np.arange(counts.shape[1], dtype=np.int32)
+    return starts, np.broadcast_to(columns, counts.shape)[present]

@@ -11,7 +11,7 @@ from hetfab.overlay.errors import ModelStructureError
 from hetfab.overlay.model import runtime
 from hetfab.overlay.model.lifting.linear import Space
 from hetfab.overlay.model.lifting.raw_inputs import RawFeatures, RawInputs, RawKinds
-from hetfab.overlay.model.lifting.values import Array, Block, EdgeInput, Loops
+from hetfab.overlay.model.lifting.values import Array, Block, Blocks, EdgeInput, Loops
 
 #: Nodes of each type, and edges for each node, of the graphs that are compared on.
 _SIZES = ((9, 3), (40, 2), (23, 12))
@@ -32,7 +32,7 @@ class Pair:
     exported: onnx.ModelProto
     lifted: onnx.ModelProto
     raw: RawInputs
-    blocks: Mapping[str, Block]
+    blocks: Mapping[str, Blocks]
 
 
 def check_lifted(pair: Pair, edges: Mapping[str, EdgeInput]) -> tuple[float, int]:
@@ -102,15 +102,25 @@ def lifted_feed(pair: Pair, feed: Mapping[str, Array]) -> dict[str, Array]:
     counts = {raw.type: len(feed[name]) for name, raw in pair.raw.items() if isinstance(raw, RawFeatures)}
     found: dict[str, Array] = {f"n_{node_type}": np.array(count, np.int64) for node_type, count in counts.items()}
     found |= {name: feed[name] for name, raw in pair.raw.items() if isinstance(raw, RawFeatures)}
-    for name, block in pair.blocks.items():
-        source, destination = _ends(block, feed, _count(block.edges.destination, counts))
+    for name, blocks in pair.blocks.items():
+        source, destination = _joined_ends(blocks, feed, counts)
         found |= {f"src_{name}": source, f"dst_{name}": destination}
-        into: Array = np.bincount(
-            destination, minlength=int(max(source.max(initial=0), destination.max(initial=0))) + 1
-        )
-        roots: Array = np.divide(1, np.sqrt(into), out=np.zeros(len(into)), where=into > 0)
-        found[f"w_{name}"] = (roots[source] * roots[destination]).astype(np.float32)
+        if len(blocks) == 1:
+            nodes = int(max(source.max(initial=0), destination.max(initial=0))) + 1
+            into: Array = np.bincount(destination, minlength=nodes)
+            roots: Array = np.divide(1, np.sqrt(into), out=np.zeros(len(into)), where=into > 0)
+            found[f"w_{name}"] = (roots[source] * roots[destination]).astype(np.float32)
     return found
+
+
+def _joined_ends(blocks: Blocks, feed: Mapping[str, Array], counts: Mapping[str, int]) -> tuple[Array, Array]:
+    """Ids of both ends of several blocks' edges, whose sources are rows of one table."""
+    ends, start = [], 0
+    for block in blocks:
+        source, destination = _ends(block, feed, _count(block.edges.destination, counts))
+        ends.append((source + start, destination))
+        start += _count(block.edges.source, counts)
+    return np.concatenate([source for source, _ in ends]), np.concatenate([destination for _, destination in ends])
 
 
 def _ends(block: Block, feed: Mapping[str, Array], nodes: int) -> tuple[Array, Array]:

@@ -138,6 +138,10 @@ def join(context: Context, node: onnx.NodeProto) -> Value:
     if all(isinstance(value, EdgeIndex) for value in values):
         indices = [value for value in values if isinstance(value, EdgeIndex)]
         return EdgeIndex(tuple(block for value in indices for block in value.blocks), indices[0].turned)
+    if all(isinstance(value, EdgeIds) for value in values):
+        ids = [value for value in values if isinstance(value, EdgeIds)]
+        if len({value.end for value in ids}) == 1:
+            return EdgeIds(tuple(block for value in ids for block in value.blocks), ids[0].end)
     if all(isinstance(value, EdgeRows) for value in values):
         rows = [value for value in values if isinstance(value, EdgeRows)]
         return EdgeRows(tuple(part for value in rows for part in value.parts), rows[0].shape)
@@ -264,8 +268,8 @@ def _mapped(expression: Expression, apply: Callable[[Matrix], Matrix]) -> Expres
             factors = apply(np.eye(heads).reshape(heads, *shape))
             matrix = factors.reshape(heads, -1)
             if matrix.shape == (heads, heads) and np.array_equal(matrix, np.diag(np.diag(matrix))):
-                spread = np.repeat(np.diag(matrix), queries.channels // heads)
-                return Product(queries.times(np.diag(spread)), keys, tuple(factors.shape[1:]))
+                spread = np.repeat(np.diag(matrix), keys.channels // heads)
+                return Product(queries, keys.times(np.diag(spread)), tuple(factors.shape[1:]))
     raise NotLiftedError("it changes weights of edges behind a softmax or function", _LISTED)
 
 

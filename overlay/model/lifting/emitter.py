@@ -17,7 +17,7 @@ from hetfab.overlay.model.lifting.values import (
     Additive,
     Applied,
     Array,
-    Block,
+    Blocks,
     Dot,
     FusedParts,
     MeanOfParts,
@@ -43,16 +43,16 @@ class Emitter:
     """Makes each tensor that is read once.
 
     Attributes:
-        edges: Name of each block's edges in the lifted model.
+        edges: Names of edges in the lifted model, those of several blocks where one softmax goes over them.
         nodes_of: Input with the number of nodes of a type.
         taken: Names that the model's inputs have.
     """
 
-    edges: Mapping[Block, str]
+    edges: Mapping[Blocks, str]
     taken: set[str]
     writer: GraphWriter = field(default_factory=GraphWriter)
     counts: dict[str, str] = field(default_factory=dict)
-    used: dict[Block, bool] = field(default_factory=dict)
+    used: dict[Blocks, bool] = field(default_factory=dict)
     last: Linear | None = None
     _made: dict[Any, str] = field(default_factory=dict)
     _kept: list[Any] = field(default_factory=list)
@@ -170,16 +170,17 @@ class Emitter:
             case Applied():
                 return self._applied(source)
             case Segment(block, rows, mean):
-                return self._edges("SegMean" if mean else "SegSum", [self.rows(rows)], block, name)
+                return self._edges("SegMean" if mean else "SegSum", [self.rows(rows)], (block,), name)
             case Weighted(block, rows):
-                return self._edges("SegSumWeighted", [self.rows(rows)], block, name, weighted=True)
-            case Additive():
-                values = self._heads(source.values, source.heads)
-                scores = [self.rows(source.sources), self.rows(source.destinations)]
-                return self._edges("EdgeAtt", [values, *scores], source.block, name, slope=source.slope)
-            case Dot():
-                views = [self._heads(rows, source.heads) for rows in (source.queries, source.keys, source.values)]
-                return self._edges("EdgeDot", views, source.block, name)
+                return self._edges("SegSumWeighted", [self.rows(rows)], (block,), name, weighted=True)
+            case Additive(blocks):
+                values = self._heads(self._table(source.values, name), source.heads)
+                scores = [self._table(source.sources, name), self.rows(source.destinations)]
+                return self._edges("EdgeAtt", [values, *scores], blocks, name, slope=source.slope)
+            case Dot(blocks):
+                tables = [self.rows(source.queries), self._table(source.keys, name), self._table(source.values, name)]
+                views = [self._heads(table, source.heads) for table in tables]
+                return self._edges("EdgeDot", views, blocks, name)
         return self._of_parts(source, name)
 
     def _of_parts(self, source: Any, name: str) -> str:
@@ -214,12 +215,12 @@ class Emitter:
         return self.writer.add(node.op_type, names, output, node.domain, **attributes(node))
 
     def _edges(
-        self, operator: str, inputs: list[str], block: Block, name: str, *, weighted: bool = False, **values: Any
+        self, operator: str, inputs: list[str], blocks: Blocks, name: str, *, weighted: bool = False, **values: Any
     ) -> str:
-        edges = self.edges[block]
-        self.used[block] = self.used.get(block, False) or weighted
+        edges = self.edges[blocks]
+        self.used[blocks] = self.used.get(blocks, False) or weighted
         ends = [f"src_{edges}", f"dst_{edges}", *([f"w_{edges}"] if weighted else [])]
-        count = self._count(block.edges.destination)
+        count = self._count(blocks[0].edges.destination)
         output = self._fresh(name or operator)
         return self.writer.add(operator, [*inputs, *ends, count], output, hgnn.DOMAIN, **values)
 
@@ -228,9 +229,15 @@ class Emitter:
             return self.counts.setdefault(space.node_type, f"n_{space.node_type}")
         return self.writer.constant(f"n_{space.rows}", np.array(space.rows or 0, np.int64))
 
-    def _heads(self, linear: Linear, heads: int) -> str:
-        shape = self.writer.whole(0, heads, -1)
-        return self.writer.add("Reshape", [self.rows(linear), shape], self._fresh(f"{linear.name or 'rows'}.heads"))
+    def _table(self, rows: Sequence[Linear], name: str) -> str:
+        """Rows of the sources, relation after relation."""
+        if len(rows) == 1:
+            return self.rows(rows[0])
+        output = self._fresh(f"{name or 'attention'}.table")
+        return self.writer.add("Concat", [self.rows(part) for part in rows], output, axis=0)
+
+    def _heads(self, rows: str, heads: int) -> str:
+        return self.writer.add("Reshape", [rows, self.writer.whole(0, heads, -1)], self._fresh(f"{rows}.heads"))
 
     def _constant(self, name: str, array: Array | np.float32, *, exact: bool = False) -> str:
         if exact:

@@ -29,6 +29,7 @@ from hetfab.overlay.model.lifting.raw_inputs import RawEdges, RawFeatures, RawIn
 from hetfab.overlay.model.lifting.values import (
     Array,
     Block,
+    Blocks,
     EdgeIndex,
     EdgeInput,
     EdgeKinds,
@@ -108,7 +109,7 @@ def lift(model: onnx.ModelProto, raw: RawInputs) -> LiftedModel:
     assert isinstance(found, Rows)
     edge_names = EdgeNames(raw)
     lifted, bindings, blocks = _emit(found.linear, model, raw, edge_names)
-    difference, graphs = check_lifted(Pair(plain, lifted, raw, {edge_names[block]: block for block in blocks}), edges)
+    difference, graphs = check_lifted(Pair(plain, lifted, raw, {edge_names[found]: found for found in blocks}), edges)
     return LiftedModel(lifted, bindings, len(model.graph.node), difference, graphs)
 
 
@@ -191,7 +192,7 @@ def _context(
 
 def _emit(
     linear: Linear, model: onnx.ModelProto, raw: RawInputs, names: EdgeNames
-) -> tuple[onnx.ModelProto, dict[str, Binding], list[Block]]:
+) -> tuple[onnx.ModelProto, dict[str, Binding], list[Blocks]]:
     emitter = Emitter(names, {value.name for value in graph_inputs(model)} | {model.graph.output[0].name})
     emitter.finish(linear, model.graph.output[0].name)
     read = {name for node in emitter.writer.nodes for name in node.input}
@@ -209,7 +210,7 @@ def _emit(
             inputs.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.INT64, [f"E_{names[block]}"]))
         if emitter.used[block]:
             name = f"w_{names[block]}"
-            bindings[name] = InDegreeWeights(names.whole_relation(block), block.loops is Loops.REPLACED)
+            bindings[name] = InDegreeWeights(names.relation(block[0]), block[0].loops is Loops.REPLACED)
             inputs.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [f"E_{names[block]}"]))
     for node_type, name in emitter.counts.items():
         bindings[name] = NodeCount(node_type)

@@ -101,13 +101,19 @@ class Linear:
         return len(self.terms) == 1 and self.terms[0].weight is None and self.bias is None
 
     def times(self, matrix: Matrix, name: str = "") -> "Linear":
-        """``self @ matrix``: of the stored rows, but a factor, a choice or a place of columns goes into the terms."""
-        if self.is_atom or ((matrix != 0).sum(axis=0) <= 1).all():
+        """``self @ matrix``: of the stored rows, but what only scales or places columns goes into the terms.
+
+        So does what is left of a single product when it is much narrower, such as scores of heads.
+        """
+        narrow = 2 * matrix.shape[1] <= self.channels or _chooses(self.terms[0].weight)
+        if _chooses(matrix) or (len(self.terms) == 1 and self.bias is None and narrow):
             return self._times(matrix, name)
         return self.stored._times(matrix, name)
 
     def _times(self, matrix: Matrix, name: str) -> "Linear":
-        terms = tuple(Term(term.atom, matrix if term.weight is None else term.weight @ matrix) for term in self.terms)
+        terms = tuple(
+            Term(term.atom, _plain(matrix if term.weight is None else term.weight @ matrix)) for term in self.terms
+        )
         bias = None if self.bias is None else self.bias @ matrix
         return Linear(terms, bias, matrix.shape[1], self.space, name)
 
@@ -128,6 +134,16 @@ class Linear:
         biases = [bias for bias in (self.bias, other.bias) if bias is not None]
         bias = sum(biases[1:], biases[0]) if biases else None
         return Linear(tuple(weights.values()), bias, self.channels, self.space, name=name)
+
+
+def _plain(matrix: Matrix) -> Matrix | None:
+    """A weight, None for the identity."""
+    return None if matrix.shape[0] == matrix.shape[1] and np.array_equal(matrix, np.eye(len(matrix))) else matrix
+
+
+def _chooses(matrix: Matrix | None) -> bool:
+    """Whether each column of a product is a column of the rows times a number, or 0."""
+    return matrix is None or bool(((matrix != 0).sum(axis=0) <= 1).all())
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,7 +16,7 @@ from hetfab.overlay.model.lifting.context import (
     row_constant,
     whole,
 )
-from hetfab.overlay.model.lifting.linear import Atom, Linear, Matrix, Space
+from hetfab.overlay.model.lifting.linear import Atom, Linear, Matrix, Space, Term
 from hetfab.overlay.model.lifting.values import (
     Applied,
     Array,
@@ -99,8 +99,26 @@ def arithmetic(context: Context, node: onnx.NodeProto) -> Value:
             ]
             return StackedRows(tuple(linear for linear, _ in found), found[0][1])
         case Rows(), Rows():
-            return copied(context, node)
+            return _gelu(node, left, right) or _gelu(node, right, left) or copied(context, node)
     raise NotLiftedError(_words(operator, left, right), "use layers that docs/pyg.md lists")
+
+
+def _gelu(node: onnx.NodeProto, rows: Rows, other: Rows) -> Rows | None:
+    """``x * (1 + erf(x / sqrt(2)))``, twice the Gelu (Hendrycks and Gimpel, 2016), as exporters write it."""
+    [inner, *more] = other.linear.terms
+    source, bias = inner.atom.source, other.linear.bias
+    if more or inner.weight is not None or bias is None or (bias != 1).any() or rows.shape != other.shape:
+        return None
+    if not isinstance(source, Applied) or source.node.op_type != "Erf" or not isinstance(source.operands[0], Linear):
+        return None
+    [read, *others] = source.operands[0].terms
+    stored, channels = rows.linear.stored, rows.linear.channels
+    scaled = read.atom is stored.terms[0].atom and np.allclose(read.matrix(), np.eye(channels) / np.sqrt(2), atol=1e-6)
+    if others or not scaled or source.operands[0].bias is not None:
+        return None
+    gelu = onnx.helper.make_node("Gelu", [node.input[0]], [node.output[0]], node.name)
+    atom = Atom(Applied(gelu, (stored,)), channels, rows.linear.space)
+    return Rows(Linear((Term(atom, 2 * np.eye(channels)),), None, channels, rows.linear.space), rows.shape)
 
 
 def _words(operator: str, *values: object) -> str:
@@ -115,7 +133,9 @@ def _with_constant(
     known: Known,
     apply: Callable[[Array, Array], Array],
 ) -> Value:
-    linear, shape = _affine_constant(context, node, value.linear, shape_of(value), known, apply, value)
+    name = node.input[0] if context.values[node.input[0]] is value else node.input[1]
+    rows = context.term(name, value.linear) if isinstance(value, Rows) else value.linear
+    linear, shape = _affine_constant(context, node, rows, shape_of(value), known, apply, value)
     return mapped(value, linear, shape)
 
 

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Sums over edges into nodes: aggregations of neighbours, and what softmaxes and means divide by."""
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx
@@ -101,41 +102,51 @@ def _total(context: Context, node: onnx.NodeProto, index: EdgeIds, updates: Valu
         return NodeSpecial(Special.TOTAL, updates.parts, maker)
     if all(isinstance(part, Fixed) and (part.array == 1).all() for part in parts):
         return NodeSpecial(Special.DEGREE, updates.parts, maker)
-    found: Linear | None = None
-    for block, part in updates.parts:
-        message = _message(block, part)
-        found = message if found is None else found.plus(message)
-    assert found is not None
+    messages = [_Message.of(block, part) for block, part in updates.parts]
+    if any(message.shares is not None for message in messages):
+        return Rows(replace(_attended(messages), name=node.output[0]), shape)
+    found = messages[0].summed()
+    for message in messages[1:]:
+        found = found.plus(message.summed())
     return Rows(replace(found, name=node.output[0]), shape)
 
 
-def _message(block: Block, expression: Expression) -> Linear:
-    """What a node receives over one block."""
-    if isinstance(expression, Plus):
-        return _message(block, expression.left).plus(_message(block, expression.right))
-    factors = list(_factors(expression))
-    rows = [factor for factor in factors if isinstance(factor, AtNode)]
-    shares = [factor for factor in factors if isinstance(factor, Shares)]
-    roots = [factor for factor in factors if isinstance(factor, AtSpecial)]
-    fixed = [factor for factor in factors if isinstance(factor, Fixed)]
-    known = len(rows) + len(shares) + len(roots) + len(fixed)
-    if known < len(factors) or len(rows) != 1 or rows[0].end is not End.SOURCE:
-        raise NotLiftedError("an edge's message is not its source's row times a weight of the edge", _LISTED)
-    values = rows[0].linear
-    shape = tuple(np.broadcast_shapes(*(factor.shape for factor in factors)))
-    if rows[0].shape != shape:
-        values, _ = affine(values, rows[0].shape, lambda found: np.broadcast_to(found, (len(found), *shape)))
-    for factor in fixed:
-        array = factor.array.reshape(factor.shape)
-        values, _ = affine(values, shape, lambda found, array=array: found * array)  # type: ignore[misc]
-    if roots:
-        return _normalized(block, values, roots, shares)
-    if not shares:
+@dataclass(frozen=True, eq=False)
+class _Message:
+    """What nodes receive over one block: rows of the sources, weighted by shares or by degrees or not at all."""
+
+    block: Block
+    values: Linear
+    shares: Shares | None
+    roots: tuple[AtSpecial, ...]
+
+    @staticmethod
+    def of(block: Block, expression: Expression) -> "_Message":
+        """Reads a product of rows and weights."""
+        factors = _factors(expression)
+        rows = [factor for factor in factors if isinstance(factor, AtNode)]
+        shares = [factor for factor in factors if isinstance(factor, Shares)]
+        roots = tuple(factor for factor in factors if isinstance(factor, AtSpecial))
+        fixed = [factor for factor in factors if isinstance(factor, Fixed)]
+        known = len(rows) + len(shares) + len(roots) + len(fixed)
+        if known < len(factors) or len(rows) != 1 or rows[0].end is not End.SOURCE:
+            raise NotLiftedError("an edge's message is not its source's row times a weight of the edge", _LISTED)
+        if len(shares) > 1 or (shares and roots):
+            raise NotLiftedError("an edge has two weights", _LISTED)
+        values, shape = rows[0].linear, tuple(np.broadcast_shapes(*(factor.shape for factor in factors)))
+        if rows[0].shape != shape:
+            values, _ = affine(values, rows[0].shape, lambda found: np.broadcast_to(found, (len(found), *shape)))
+        for factor in fixed:
+            array = factor.array.reshape(factor.shape)
+            values, _ = affine(values, shape, lambda found, array=array: found * array)  # type: ignore[misc]
         _refuse_lone_loops(block)
-        return Linear.of(Atom(Segment(block, values), values.channels, block.edges.destination))
-    if len(shares) > 1:
-        raise NotLiftedError("an edge has two weights", _LISTED)
-    return _attention(block, values, shares[0])
+        return _Message(block, values, shares[0] if shares else None, roots)
+
+    def summed(self) -> Linear:
+        """The sum over incoming edges."""
+        if self.roots:
+            return _normalized(self.block, self.values, self.roots)
+        return Linear.of(Atom(Segment(self.block, self.values), self.values.channels, self.block.edges.destination))
 
 
 def _refuse_lone_loops(block: Block) -> None:
@@ -153,41 +164,67 @@ def _factors(expression: Expression) -> "list[Expression]":
     return [expression]
 
 
-def _normalized(block: Block, values: Linear, roots: list[AtSpecial], shares: list[Shares]) -> Linear:
+def _normalized(block: Block, values: Linear, roots: tuple[AtSpecial, ...]) -> Linear:
     """GCN (Kipf and Welling, 2017, eq. 2), with the destination's count of edges at both ends, as PyG takes it."""
     kinds = {root.special.kind for root in roots}
-    same = all(root.special.blocks == (block,) for root in roots)
-    _refuse_lone_loops(block)
-    if len(roots) != 2 or {root.end for root in roots} != set(End) or kinds != {Special.INVERSE_ROOT} or shares:
+    if len(roots) != 2 or {root.end for root in roots} != set(End) or kinds != {Special.INVERSE_ROOT}:
         raise NotLiftedError("weights of edges are not those of GCN", _LISTED)
-    if not same:
+    if any(root.special.blocks != (block,) for root in roots):
         raise NotLiftedError("weights of edges count other edges", _LISTED)
     block.edges.source.join(block.edges.destination)
     return Linear.of(Atom(Weighted(block, values), values.channels, block.edges.destination))
 
 
-def _attention(block: Block, values: Linear, shares: Shares) -> Linear:
-    _refuse_lone_loops(block)
-    if shares.scope != (block,):
+def _attended(messages: Sequence[_Message]) -> Linear:
+    """The sum of attentions: one for each softmax."""
+    found: Linear | None = None
+    scopes = dict.fromkeys(() if message.shares is None else message.shares.scope for message in messages)
+    for scope in scopes:
+        members = [message for message in messages if message.shares is not None and message.shares.scope == scope]
+        if not scope or {message.block for message in members} != set(scope):
+            raise NotLiftedError("some edges of a softmax are left out, or edges without one join them", _LISTED)
+        attention = _attention(members)
+        found = attention if found is None else found.plus(attention)
+    assert found is not None
+    return found
+
+
+def _attention(members: Sequence[_Message]) -> Linear:
+    """Attention over the blocks of one softmax."""
+    blocks, values = tuple(each.block for each in members), tuple(each.values for each in members)
+    space, first = blocks[0].edges.destination, members[0].shares
+    assert first is not None
+    logits = [each.shares.logits for each in members if each.shares is not None]
+    slopes = {found.slope if isinstance(found, Leaky) else None for found in logits}
+    inner = [found.of if isinstance(found, Leaky) else found for found in logits]
+    heads = width(inner[0].shape)
+    products = [_as_product(each) for each in inner] if slopes == {None} else []
+    if products and all(products):
+        found = [product for product in products if product is not None]
+        queries = _one([product.queries for product in found])
+        dot = Dot(blocks, values, queries, tuple(product.keys for product in found), heads)
+        return Linear.of(Atom(dot, values[0].channels, space))
+    if len(slopes) > 1:
+        raise NotLiftedError("one softmax has logits of several forms", _LISTED)
+    sources, destinations = [], []
+    for scores in map(_scores, inner):
+        for end, linear, ends in zip(("source", "destination"), scores, (sources, destinations), strict=True):
+            if linear is None:
+                raise NotLiftedError(f"logits have no term of the {end}", "use GATConv, RGATConv, HANConv or HGTConv")
+            ends.append(linear)
+    slope = slopes.pop()
+    additive = Additive(blocks, values, tuple(sources), _one(destinations), 1.0 if slope is None else slope, heads)
+    return Linear.of(Atom(additive, values[0].channels, space))
+
+
+def _one(found: Sequence[Linear]) -> Linear:
+    """What all relations of a softmax have in common: the destination's rows or scores."""
+    if any(linear is not found[0] for linear in found):
         raise NotLiftedError(
-            f"one softmax goes over {len(shares.scope)} relations",
+            f"one softmax goes over {len(found)} relations that project the destination's rows each in its own way",
             "take a softmax within each relation (RGATConv: attention_mechanism='within-relation')",
         )
-    found = shares.logits
-    logits, slope = (found.of, found.slope) if isinstance(found, Leaky) else (found, 1.0)
-    heads = width(logits.shape)
-    product = None if isinstance(shares.logits, Leaky) else _as_product(logits)
-    space = block.edges.destination
-    if product is not None:
-        atom = Dot(block, values, product.queries, product.keys, heads)
-        return Linear.of(Atom(atom, values.channels, space))
-    sources, destinations = _scores(logits)
-    for scores, end in ((sources, End.SOURCE), (destinations, End.DESTINATION)):
-        if scores is None:
-            raise NotLiftedError(f"logits have no term of the {end.value}", "use GATConv, RGATConv, HANConv or HGTConv")
-    assert sources is not None and destinations is not None
-    additive = Additive(block, values, sources, destinations, slope, heads)
-    return Linear.of(Atom(additive, values.channels, space))
+    return found[0]
 
 
 def _as_product(logits: Expression) -> Product | None:

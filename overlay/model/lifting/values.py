@@ -374,11 +374,11 @@ class Weighted:
 
 @dataclass(frozen=True, eq=False)
 class Additive:
-    """Attention over one block by scores of both ends."""
+    """Attention by scores of both ends: one softmax over all blocks, each with values and source scores of its own."""
 
-    block: Block
-    values: Linear
-    sources: Linear
+    blocks: Blocks
+    values: tuple[Linear, ...]
+    sources: tuple[Linear, ...]
     destinations: Linear
     slope: float
     heads: int
@@ -386,12 +386,12 @@ class Additive:
 
 @dataclass(frozen=True, eq=False)
 class Dot:
-    """Attention over one block by products of queries and keys."""
+    """Attention by products of queries and keys: one softmax over all blocks, each with values and keys of its own."""
 
-    block: Block
-    values: Linear
+    blocks: Blocks
+    values: tuple[Linear, ...]
     queries: Linear
-    keys: Linear
+    keys: tuple[Linear, ...]
     heads: int
 
 
