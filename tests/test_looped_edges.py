@@ -9,13 +9,13 @@ import pytest
 from hetfab.driver.graph.feeds import feeds
 from hetfab.driver.graph.heterograph import Edges, HeteroGraph
 from hetfab.overlay.errors import BindingInvalidError
-from hetfab.overlay.model.binding import End, InDegreeWeights, LoopedEnd, from_json, to_json
+from hetfab.overlay.model.binding import Binding, End, InDegreeWeights, LoopedEnd, from_json, to_json
 from hetfab.overlay.model.edges import EdgeSet, check_weights, edge_set
 from hetfab.overlay.model.schema import Relation
 
 LINKS, WRITES = Relation("node", "links", "node"), Relation("author", "writes", "node")
 SOURCES, DESTINATIONS = [0, 1, 1, 2, 2, 0], [1, 1, 2, 0, 2, 1]
-BOUND = {
+BOUND: dict[str, Binding] = {
     "src": LoopedEnd(LINKS, End.SOURCE),
     "dst": LoopedEnd(LINKS, End.DESTINATION),
     "w": InDegreeWeights(LINKS, self_loops=True),
