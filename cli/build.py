@@ -78,12 +78,12 @@ def command(
     else:
         chosen = read_design(design) if design is not None else default_design(board or "")
     configuration = BuildConfiguration(chosen, output or Path("build") / chosen.name, version, jobs, host)
-    made = {} if program is None else _write_program(program, configuration.folder)
+    made: Result = {} if program is None else _write_program(program, configuration.folder)
     if emulated:
-        return made | _emulated(configuration)
+        return {**made, **_emulated(configuration)}
     if dry_run:
-        return made | _dry(configuration)
-    return made | _whole(configuration, first, last)
+        return {**made, **_dry(configuration)}
+    return {**made, **_whole(configuration, first, last)}
 
 
 def _accelerator(model: Path, graph: Path | None, board: str) -> "Program":

@@ -14,8 +14,8 @@ import numpy.typing as npt
 
 #: Longest row of inputs, in bytes: it enters as one word of a stream, which tools take up to 4,096 bits.
 LONGEST_ROW = 512
-#: Depth of ``wgt_d_ram`` in a design whose products all have fixed weights.
-NO_WEIGHTS = 1
+#: Depth of ``wgt_d_ram`` in a design whose products all have fixed weights: the smallest of a block RAM.
+NO_WEIGHTS = 2
 #: Rows that a stage multiplies at once: a chain of DSPs serves two.
 ROW_PAIR = 2
 #: Input channels of a step on DSPs and on LUTs, and of their bits, those that a step on LUTs takes.

@@ -70,7 +70,7 @@ def _factors(ranges: FloatArray) -> FloatArray:
     if largest <= 0.0:
         return np.ones(ranges.shape, np.float32)
     exponents = np.ceil(np.log2(np.maximum(ranges, 1e-30) / largest) - 1e-6)
-    return np.exp2(np.clip(exponents, -_LARGEST_EXPONENT, 0)).astype(np.float32)
+    return np.asarray(np.exp2(np.clip(exponents, -_LARGEST_EXPONENT, 0)), np.float32)
 
 
 def _scaled(layer: Layer, factor: Callable[[str], FloatArray], producers: Mapping[str, Layer]) -> Layer:

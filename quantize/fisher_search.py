@@ -4,6 +4,7 @@
 PTQ4ViT (Yuan et al., ECCV 2022, section 3.3) takes the scale of least ``E[sum_i g_i^2 (x'_i - x_i)^2]``, g the gradient
 of the loss. Its loss compares the model with itself, whose gradient is 0. Here g is the gradient of ``-log p(y)`` with
 y drawn from the model's own prediction p, so that the mean of g^2 over draws is the diagonal of the Fisher information.
+Labels are drawn for all nodes, since a trained model is sure of most of them and their gradients are small.
 """
 
 from collections.abc import Mapping
@@ -31,7 +32,8 @@ def fisher_ranges(study: Study, assignment: Assignment, *, draws: int = _DRAWS, 
         draws: Labels that are drawn for each node.
         seed: Of the draws.
     """
-    weights = [fisher_diagonal(each, study.evaluation, draws, seed) for each in study.emulations]
+    everywhere = Evaluation(None, study.evaluation.multilabel)
+    weights = [fisher_diagonal(each, everywhere, draws, seed) for each in study.emulations]
     ranges = study.numbers(assignment).ranges
     for group, members in study.groups.items():
         choice, held = assignment.activations[group], study.exact_bits(group)
@@ -62,7 +64,7 @@ def fisher_diagonal(emulation: Emulation, evaluation: Evaluation, draws: int, se
     total: dict[str, FloatArray] = {}
     for _ in range(draws):
         for name, gradient in gradients(emulation, drawn_slope(logits, evaluation, random)).items():
-            square = np.square(gradient) / draws
+            square = np.asarray(np.square(gradient) / draws, dtype=np.float32)
             total[name] = total[name] + square if name in total else square
     return total
 
@@ -70,7 +72,7 @@ def fisher_diagonal(emulation: Emulation, evaluation: Evaluation, draws: int, se
 def drawn_slope(logits: FloatArray, evaluation: Evaluation, random: np.random.Generator) -> FloatArray:
     """Gradient of ``-log p(y)`` with drawn labels, 0 for nodes that models are not compared on."""
     if evaluation.multilabel:
-        share = 1 / (1 + np.exp(-logits))
+        share = np.asarray(1 / (1 + np.exp(-logits)), dtype=np.float32)
         slope = share - (random.random(logits.shape) < share)
     else:
         share = softmax(logits)

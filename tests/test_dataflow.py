@@ -24,12 +24,13 @@ from hetfab.overlay.board import read_board
 from hetfab.overlay.compiler.dataflow import compile_dataflow
 from hetfab.overlay.compiler.stage_sizes import sized
 from hetfab.overlay.costs.elements import Form
-from hetfab.overlay.costs.program_cost import expected_log
+from hetfab.overlay.costs.program_cost import expected_log, operation_rows
 from hetfab.overlay.costs.resources import design_resources, stage_resources, total
 from hetfab.overlay.dense_stages import Stage, stage_from_dict
 from hetfab.overlay.design import default_design, read_design
 from hetfab.overlay.errors import DesignInvalidError, GeometryMismatchError, OperatorsUnsupportedError
 from hetfab.overlay.isa.codec import Segment
+from hetfab.overlay.isa.spec import isa
 from hetfab.overlay.model.bound_model import BoundModel
 from hetfab.overlay.program import Program, read_program, write_program
 from hetfab.quantize.widths import Widths
@@ -83,8 +84,9 @@ def test_the_accelerator_gives_the_bits_of_the_golden_model(
 def test_all_products_are_stages_and_no_weights_are_loaded(program: Program) -> None:
     names = {stage.name for stage in program.design.stages}
     assert names == {layer.name for layer in program.layers if layer.inputs}
-    loaded = sum(layer.inputs * layer.channels for layer in program.layers)
-    assert program.design.geometry.wgt_d_words == 1 and program.constants.size < loaded
+    loads = [isa().operation(name) for name in ("load_weights", "load_planes")]
+    assert program.design.geometry.wgt_d_words == 2
+    assert not any(operation_rows(block.words, load).size for block in program.blocks for load in loads)
 
 
 def test_the_driver_takes_program_and_package(program: Program, tmp_path: Path) -> None:
@@ -95,7 +97,8 @@ def test_the_driver_takes_program_and_package(program: Program, tmp_path: Path) 
     with EmulatedTransport(program.design) as transport:
         result = Session(transport, program.design).run(bound_to(program, CASE.graph))
     np.testing.assert_array_equal(found.result.logits, result.logits)
-    assert found.result.counters.values["gemm_d_macs"] == result.run_log["macs"].sum()  # type: ignore[index]
+    assert result.run_log is not None
+    assert found.result.counters.gemm_d_macs == result.run_log["macs"].sum() > 0
 
 
 def test_an_accelerator_of_other_weights_is_refused(program: Program) -> None:
@@ -170,8 +173,9 @@ def test_stages_grow_as_far_as_the_board_holds_them(shapes: list[tuple[int, int,
 
 
 def test_more_columns_never_need_less() -> None:
-    for kind in ("dsp_columns", "lut_columns"):
-        needs = [stage_resources(replace(stage(64, 64, 8), on_dsps=32, **{kind: n}), Form.MAPPED) for n in (2, 8, 32)]
+    large = replace(stage(64, 64, 8), on_dsps=32)
+    for wider in (lambda n: replace(large, dsp_columns=n), lambda n: replace(large, lut_columns=n)):
+        needs = [stage_resources(wider(count), Form.MAPPED) for count in (2, 8, 32)]
         assert needs[0].lut + 100 * needs[0].dsp < needs[1].lut + 100 * needs[1].dsp
         assert needs[1].lut + 100 * needs[1].dsp < needs[2].lut + 100 * needs[2].dsp
 
@@ -218,7 +222,7 @@ def test_both_flows_are_compared(model: onnx.ModelProto, tmp_path: Path, capsys:
     rows = {(each["board"], each["flow"]): each for each in json.loads(capsys.readouterr().out)["flows"]}
     assert rows[BOARD, "dataflow"]["milliseconds"] > 0
     assert rows["pynq-z2", "overlay"]["milliseconds"] > 0
-    assert rows[BOARD, "overlay"]["milliseconds"] is None and "agg_heads 0" in rows[BOARD, "overlay"]["reason"]
+    assert rows["kv260", "overlay"]["milliseconds"] is None and "agg_heads 0" in rows["kv260", "overlay"]["reason"]
 
 
 @pytest.mark.parametrize(

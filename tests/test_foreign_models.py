@@ -7,6 +7,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +22,18 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantTy
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from hetfab.cli.main import main
-from hetfab.driver.graph.model_inputs import model_bindings, model_feeds
+from hetfab.driver.graph.model_inputs import model_bindings, model_feeds, on_graph
+from hetfab.driver.graph.npz import write_graph
 from hetfab.overlay.compiler.compile import compile_model
 from hetfab.overlay.design import IMAGE_DESIGN, default_design
 from hetfab.overlay.errors import NotQuantizedError, OperatorsUnsupportedError
 from hetfab.overlay.model import hgnn
 from hetfab.overlay.model.cnn.integer_reader import read_integers
 from hetfab.overlay.model.cnn.interpreter import logits
-from hetfab.overlay.model.reader import normalise, read_model
+from hetfab.overlay.model.reader import check_model, normalise, read_model
 from hetfab.overlay.model.runtime import run_model
-from hetfab.quantize.formats.deploy import Deployable, deployable
+from hetfab.quantize.formats.deploy import Deployable, deployable, read_foreign
+from hetfab.quantize.formats.deploy_graph import deployable_on_graph
 from hetfab.quantize.formats.qcdq import qcdq_model
 from hetfab.quantize.formats.qonnx import read_qonnx
 from tests.outside import ROOT, module
@@ -312,3 +315,54 @@ def test_the_command_converts_both_ways(tmp_path: Path, capsys: pytest.CaptureFi
     found, expected = run(onnx.load(plain), samples), run(onnx.load(ours), samples)
     # onnxruntime fuses the pairs around a layer to kernels of its own, which round free scales otherwise.
     assert np.abs(found - expected).max() <= 0.01 * np.abs(expected).max()
+
+
+# Models on graphs
+
+
+def test_a_graph_model_that_onnxruntime_quantized_deploys(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Weights keep their integers; binary features and the rows that aggregations read are exact or chosen."""
+    case = academic_case()
+    model = check_model(normalise(case.model), "the float model")
+    opened = on_graph(model, case.graph)
+    onnx.save(model, tmp_path / "float.onnx")
+    (feed,) = opened.samples()
+    reader = Feeds("", np.zeros(0, np.float32))
+    reader.left = iter([dict(feed)])
+    quantize_static(
+        tmp_path / "float.onnx",
+        tmp_path / "qdq.onnx",
+        reader,
+        quant_format=QuantFormat.QDQ,
+        op_types_to_quantize=["MatMul", "Gemm"],
+        activation_type=QuantType.QInt8,
+        weight_type=QuantType.QInt8,
+        extra_options=SYMMETRIC,
+    )
+    write_graph(tmp_path / "graph.npz", case.graph)
+    command = ["convert", str(tmp_path / "qdq.onnx"), "--graph", str(tmp_path / "graph.npz")]
+    assert main([*command, "-o", str(tmp_path / "ours.q.onnx"), "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert {entry["what"] for entry in result["differences"]} <= {"step", "step of weights"}
+    ours, theirs = read_model(tmp_path / "ours.q.onnx"), read_model(tmp_path / "qdq.onnx")
+    foreign = read_foreign(theirs)
+    given = {name: np.abs(found.integers) for name, found in foreign.constants.items() if found.integers.ndim == 2}
+    constants = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in ours.graph.initializer}
+    kept = [
+        np.rint(np.abs(array) / constants[f"{name}.int.scale"])
+        for name, array in constants.items()
+        if name.endswith(".weight")
+    ]
+    # Gemm may have them transposed.
+    same = [any(np.array_equal(form, each) for each in kept for form in (array, array.T)) for array in given.values()]
+    assert same and all(same)
+    output = model.graph.output[0].name
+    expected = run_model(theirs, feed, [output])[0]
+    bound = model_feeds(ours, model_bindings(ours, case.graph), case.graph)
+    found = run_model(ours, bound, [output])[0]
+    assert (found.argmax(axis=1) == expected.argmax(axis=1)).mean() >= 0.95
+    assert main(["compile", str(tmp_path / "ours.q.onnx"), "-o", str(tmp_path / "ours.hfp")]) == 0
+    bare = deployable_on_graph(replace(foreign, tensors={}), on_graph(foreign.model, case.graph))
+    assert bare.left_out and all("its range is chosen on the graph" in line for line in bare.left_out)
+    found = run_model(bare.model, bound, [output])[0]
+    assert (found.argmax(axis=1) == expected.argmax(axis=1)).mean() >= 0.95

@@ -89,3 +89,12 @@ def test_without_hls4ml_the_package_is_named() -> None:
         pytest.raises(PackageMissingError, match=r"hls4ml is not installed\n  expected: hls4ml 1\.3\n"),
     ):
         register()
+
+
+def test_another_version_is_refused() -> None:
+    message = r"hls4ml 1\.2\.0 is installed\n  expected: hls4ml 1\.3\n"
+    with (
+        mock.patch("importlib.metadata.version", return_value="1.2.0"),
+        pytest.raises(PackageMissingError, match=message),
+    ):
+        register()

@@ -85,7 +85,7 @@ def test_the_target_of_logits_by_type_is_asked_for(train: Any, tmp_path: Path) -
     model = train.Model(data, "sage")
     model.classify = None
     model.forward = lambda rows, edges: {name: model.project[name](value) for name, value in rows.items()}
-    with pytest.raises(RelationMissingError, match="the model returns author, paper, .*the target is None"):
+    with pytest.raises(RelationMissingError, match=r"the model returns author, paper, .*the target is None"):
         pytorch.export(model, data, tmp_path / "model.onnx")
     assert not (tmp_path / "model.onnx").exists()
 

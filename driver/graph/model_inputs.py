@@ -36,7 +36,11 @@ def open_model(path: Path | str, graph: HeteroGraph, overrides: Mapping[str, Bin
     Raises:
         InputError: The model cannot be read, or does not fit the graph.
     """
-    model = read_model(Path(path))
+    return on_graph(read_model(Path(path)), graph, overrides)
+
+
+def on_graph(model: onnx.ModelProto, graph: HeteroGraph, overrides: Mapping[str, Binding] | None = None) -> FedModel:
+    """As ``open_model``, of a model that was read."""
     bindings = fitting_bindings(model, bindings_of(model, overrides), graph)
     target = _predicted_type(model, bindings, graph) or graph.target or ""
     labels, rows = graph.labels.get(target), graph.splits.get(target, {}).get("val")

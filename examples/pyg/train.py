@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Trains a model of PyTorch Geometric on a generated ``HeteroData``, exports it, quantizes it and runs it.
 
-The data has the node types and relations of PyG's DBLP: authors, papers, terms and conferences, authors with labels. Run
-``python -m examples.pyg.train -o FOLDER`` in an environment with requirements.txt and hetfab.
+The data has the node types and relations of PyG's DBLP: authors, papers, terms and conferences, authors with labels.
+Run ``python -m examples.pyg.train -o FOLDER`` in an environment with requirements.txt and hetfab.
 """
 
 import argparse

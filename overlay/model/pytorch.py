@@ -34,15 +34,15 @@ def export(
 ) -> LiftedModel:
     """Writes a trained PyG model as ONNX in the domain ``hgnn``, with its input binding.
 
-    The file is compared with the model on the data, and with what PyTorch exported on random graphs. ``HGTConv``, which
-    PyTorch's exporters do not take, is computed relation by relation while it is exported.
+    What PyTorch exports is compared with the model on the data, and with the written file on random graphs.
+    ``HGTConv``, which PyTorch's exporters do not take, is computed relation by relation while it is exported.
 
     Args:
         model: A ``torch.nn.Module``. It is called with ``x_dict`` (of the types that have ``x``) and
             ``edge_index_dict``, or, if ``homogeneous``, with ``x``, ``edge_index`` and, where there are several edge
             types, ``edge_type``. Its result is the logits, or logits by node type.
-        data: A ``torch_geometric.data.HeteroData``; with ``homogeneous`` it has one node type, and the edges of all edge
-            types follow each other in their order, which is also their number.
+        data: A ``torch_geometric.data.HeteroData``; with ``homogeneous`` it has one node type, and the edges of all
+            edge types follow each other in their order, which is also their number.
         path: The file.
         target: Type whose logits are the output, where the model has those of several.
         homogeneous: How the model is called.

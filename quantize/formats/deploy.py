@@ -68,15 +68,25 @@ def deployable(model: onnx.ModelProto, bindings: Mapping[str, Binding] | None = 
         OperatorsUnsupportedError: Roundings or layers that have no integer form; all of a kind are named at once.
         BindingInvalidError: The model reads a graph.
     """
+    foreign = read_foreign(model)
+    bindings_of(foreign.model, bindings)
+    return _Deployment.of(foreign).result()
+
+
+def read_foreign(model: onnx.ModelProto) -> Foreign:
+    """Takes the roundings out of a QONNX, QDQ or QCDQ model.
+
+    Raises:
+        NotQuantizedError: The model has no rounding.
+        OperatorsUnsupportedError: Roundings that are not read, all at once.
+    """
     if not uses_qonnx(model) and not uses_qdq(model):
         raise NotQuantizedError(
             "the model has no roundings: neither 'Quant' nor 'QuantizeLinear'",
             "a model that another tool has quantized, as QONNX or QDQ",
             "quantize it with `hetfab quantize`",
         )
-    foreign = read_qonnx(model) if uses_qonnx(model) else read_qdq(model)
-    bindings_of(foreign.model, bindings)
-    return _Deployment.of(foreign).result()
+    return read_qonnx(model) if uses_qonnx(model) else read_qdq(model)
 
 
 @dataclass

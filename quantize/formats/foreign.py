@@ -173,14 +173,13 @@ def strip(model: onnx.ModelProto, rule: Rule, domains: frozenset[str]) -> Foreig
             "quantize the model again as each line says",
             refused,
         )
-    outputs = [value.name for value in model.graph.output]
-    kept += [onnx.helper.make_node("Identity", [stripper.name(n)], [n]) for n in outputs if stripper.name(n) != n]
-    return Foreign(
-        _assembled(model, kept, stripper, domains),
-        stripper.tensors,
-        stripper.rounded,
-        tuple(stripper.left_out),
-    )
+    outer = {stripper.name(value.name): value.name for value in model.graph.output}
+    for node in kept:
+        node.input[:] = [outer.get(name, name) for name in node.input]
+        node.output[:] = [outer.get(name, name) for name in node.output]
+    tensors = {outer.get(name, name): rounding for name, rounding in stripper.tensors.items()}
+    assembled = _assembled(model, kept, stripper, domains)
+    return Foreign(assembled, tensors, stripper.rounded, tuple(stripper.left_out))
 
 
 def _joins(stripper: Stripper, node: onnx.NodeProto) -> bool:
@@ -213,10 +212,8 @@ def _assembled(
     """The model of the nodes that stay, with the constants that they read."""
     read = {name for node in kept for name in node.input}
     made = {name for node in kept for name in node.output}
-    initializers = [
-        onnx.numpy_helper.from_array(np.ascontiguousarray(stripper.constants[name]), name)
-        for name in sorted(read & set(stripper.constants) - made)
-    ]
+    names = sorted(read & set(stripper.constants) - made)
+    initializers = [_tensor(stripper.constants[name], name) for name in names]
     given = {tensor.name for tensor in model.graph.initializer}
     graph = onnx.helper.make_graph(
         kept,
@@ -233,3 +230,8 @@ def _assembled(
     )
     stripped.metadata_props.extend(model.metadata_props)
     return stripped
+
+
+def _tensor(array: Array, name: str) -> onnx.TensorProto:
+    """An initializer; a number without dimensions stays one."""
+    return onnx.numpy_helper.from_array(np.ascontiguousarray(array).reshape(array.shape), name)

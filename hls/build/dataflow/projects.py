@@ -49,9 +49,11 @@ def write_projects(folder: Path, stages: Sequence[Stage], part: str) -> None:
 
 
 def _forward_own_headers(copies: Path) -> None:
-    """Puts hetfab's own headers in the place of the copies that a project has of them."""
+    """Puts the headers of the kernels in the place of the copies that a project has of them."""
+    kernels = Path(__file__).parents[2] / "include" / "hetfab"
     for path in copies.glob("*.hpp"):
-        path.write_text(f'#pragma once\n#include "hetfab/{path.name}"\n', encoding="utf-8")
+        if (kernels / path.name).exists():
+            path.write_text(f'#pragma once\n#include "hetfab/{path.name}"\n', encoding="utf-8")
 
 
 def project_weights(folder: Path, number: int) -> list[str]:

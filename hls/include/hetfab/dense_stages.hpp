@@ -13,7 +13,7 @@ namespace hetfab {
 constexpr unsigned beat_channels = 8;
 
 // Depth of wgt_d_ram in a design whose products all have fixed weights: it has no array.
-constexpr unsigned no_weights = 1;
+constexpr unsigned no_weights = 2;
 // Rows that a stage multiplies at once: a chain of DSPs serves two.
 constexpr unsigned stage_row_pair = 2;
 

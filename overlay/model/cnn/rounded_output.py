@@ -32,10 +32,11 @@ def with_sums(model: onnx.ModelProto) -> onnx.ModelProto:
     }
     changed.graph.initializer.extend(numpy_helper.from_array(value, key) for key, value in constants.items())
     weight = f"{name}.weight"
-    rounding = {"signed": 1, "narrow": 1, "rounding_mode": "ROUND"}
     changed.graph.node.extend(
         [
-            helper.make_node("Quant", list(constants), [weight], weight, domain=_DOMAIN, **rounding),
+            helper.make_node(
+                "Quant", list(constants), [weight], weight, domain=_DOMAIN, signed=1, narrow=1, rounding_mode="ROUND"
+            ),
             helper.make_node("MatMul", [f"{name}.rounded", weight], [name], f"{name}.export"),
         ]
     )

@@ -87,7 +87,8 @@ def _random_feed(
         feed[name] = np.stack(ids)
     for name, meaning in pair.raw.items():
         if isinstance(meaning, RawKinds):
-            feed[name] = random.integers(0, max(meaning.kinds, 1), feed[meaning.of].shape[1])
+            kinds: Array = random.integers(0, max(meaning.kinds, 1), feed[meaning.of].shape[1])
+            feed[name] = kinds
     return feed
 
 

@@ -206,7 +206,8 @@ def _attention(members: Sequence[_Message]) -> Linear:
         return Linear.of(Atom(dot, values[0].channels, space))
     if len(slopes) > 1:
         raise NotLiftedError("one softmax has logits of several forms", _LISTED)
-    sources, destinations = [], []
+    sources: list[Linear] = []
+    destinations: list[Linear] = []
     for scores in map(_scores, inner):
         for end, linear, ends in zip(("source", "destination"), scores, (sources, destinations), strict=True):
             if linear is None:
