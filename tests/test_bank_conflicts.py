@@ -392,7 +392,8 @@ def test_there_is_a_mode_for_every_operation_and_loop(found: dict[str, Found], d
         if (operation := isa().find(word & 15, word >> 4 & 15)) is not None
     }
     assert executed_operations == {operation.name for operation in isa().operations}
-    assert {loop for record in found.values() for loop in record} == set(loops())
+    # Stages of fixed weights are in designs of their own (test_dataflow.py).
+    assert {loop for record in found.values() for loop in record} == set(loops()) - {"stage_rows"}
 
 
 def test_no_mode_hits_a_memory_more_often_than_it_has_ports(found: dict[str, Found]) -> None:

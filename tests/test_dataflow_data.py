@@ -25,8 +25,11 @@ Ids = np.ndarray[tuple[int], np.dtype[np.int64]]
 def sampled(graph: HeteroGraph, seed: int = 0) -> HeteroGraph:
     """Random nodes of each type, all edges among them, no labels."""
     random = np.random.default_rng(seed)
+    # Nodes without features may have rows in a learned table: all of them stay.
+    most = {name: OTHERS if name in graph.features else count for name, count in graph.counts.items()}
+    most |= {graph.target: TARGETS} if graph.target else {}
     kept = {
-        name: np.sort(random.choice(count, min(count, TARGETS if name == graph.target else OTHERS), replace=False))
+        name: np.sort(random.choice(count, min(count, most[name]), replace=False))
         for name, count in graph.counts.items()
     }
     relations = {

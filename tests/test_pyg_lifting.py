@@ -54,7 +54,7 @@ LIFTED = {
     "gin": {"SegSum": 2},
     "han": {"EdgeAtt": 2, "PartMean": 1, "Fuse": 1},
     "han_traced": {"EdgeAtt": 2, "PartMean": 1, "Fuse": 1},
-    "hgt": {"EdgeDot": 4},
+    "hgt": {"EdgeDot": 3},
     "rgat_typed": {"EdgeAtt": 6},
 }
 #: What is said of the operators that block a model.

@@ -496,7 +496,7 @@ def test_features_are_rounded_and_limited_to_their_width(
 def test_the_command_names_the_widths_that_it_offers(bits: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["quantize", "m.onnx", "--graph", "g.npz", "-o", "m.q.onnx", "--bits", bits]) == 2
     assert (
-        f"Invalid value for '--bits': '{bits}' is not one of 'w8a8', 'w4a8', 'w4a4', 'w2a8', 'w2a4', 'w1a8'."
+        f"Invalid value for '--bits': '{bits}' is not one of 'w8a8', 'w4a8', 'w4a4', 'w2a8', 'w2a4', 'w1a8', 'auto'."
         in " ".join(capsys.readouterr().err.split())
     )
 

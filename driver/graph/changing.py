@@ -71,21 +71,14 @@ class ChangingSemanticGraphs:
     ) -> dict[tuple[Relation, ...], Ids]:
         """As ``update``, with the changed graph that ``with_edges`` made of these edges."""
         self.graph = changed
-        changes: dict[str, tuple[Ids, Ids, Signs]] = {}
-        for edges, sign in ((removed, -1), (added, 1)):
-            for relation, found in edges.items():
-                ends = found.source.astype(np.int64), found.destination.astype(np.int64)
-                change = (*ends, np.full(len(found.source), sign, np.int8))
-                before = changes.get(relation.name)
-                joined = change if before is None else tuple(map(np.concatenate, zip(before, change, strict=True)))
-                changes[relation.name] = joined[0], joined[1], joined[2]
+        changes = {relation.name: _change(added.get(relation), removed.get(relation)) for relation in changed.relations}
         flips = self._graphs.update(changes)
-        found = {}
+        rows = {}
         for path, name in self._names.items():
             touched = np.zeros(changed.counts[path[0].source], np.bool_)
             touched[flips[name].rows] = True
-            found[path] = np.flatnonzero(touched)
-        return found
+            rows[path] = np.flatnonzero(touched)
+        return rows
 
     def has(self, path: tuple[Relation, ...]) -> bool:
         """Whether a metapath's semantic graph is among these."""
@@ -103,3 +96,13 @@ class ChangingSemanticGraphs:
             starts, ids = outputs[name]
             found[path] = Edges(ids, np.repeat(np.arange(len(starts) - 1, dtype=ids.dtype), np.diff(starts)))
         return found
+
+
+def _change(added: Edges | None, removed: Edges | None) -> tuple[Ids, Ids, Signs]:
+    """Both ends of edges that go and come, and -1 or 1 for each."""
+    none = np.zeros(0, np.int64)
+    gone, new = (Edges(none, none) if edges is None else edges for edges in (removed, added))
+    source = np.concatenate([gone.source, new.source]).astype(np.int64)
+    destination = np.concatenate([gone.destination, new.destination]).astype(np.int64)
+    signs = np.repeat(np.array([-1, 1], np.int8), [len(gone.source), len(new.source)])
+    return source, destination, signs

@@ -22,7 +22,8 @@ from hetfab.driver.graph.model_inputs import model_feeds, open_model
 from hetfab.driver.graph.npz import write_graph
 from hetfab.driver.overlay import HetfabOverlay
 from hetfab.driver.scores import model_scores
-from hetfab.overlay.compiler.compile import compile_model
+from hetfab.overlay.compiler.compile import compile_model, suited_design
+from hetfab.overlay.compiler.lowering import lower
 from hetfab.overlay.files import write_atomic
 from hetfab.overlay.model.pytorch import export
 from hetfab.overlay.model.runtime import run_model
@@ -102,7 +103,8 @@ def trained(data: HeteroData, kind: str, epochs: int = EPOCHS, seed: int = 0) ->
         logits = model(data.x_dict, data.edge_index_dict)
         functional.cross_entropy(logits[mask], labels[mask]).backward()
         optimizer.step()
-    return model.eval()
+    model.eval()
+    return model
 
 
 def on_overlay(path: Path, graph: HeteroGraph) -> tuple[float, float, bool]:
@@ -119,7 +121,7 @@ def on_overlay(path: Path, graph: HeteroGraph) -> tuple[float, float, bool]:
         file.write(result.model.SerializeToString(deterministic=True))
 
     write_atomic(path.with_suffix(".q.onnx"), write)
-    program = compile_model(result)
+    program = compile_model(result, suited_design(lower(result.model, result.bindings)))
     with HetfabOverlay(program.design, program) as overlay:
         found = overlay.predict(graph)
     before, expected = (

@@ -15,6 +15,7 @@ from google.protobuf.message import DecodeError
 
 from hetfab.overlay.errors import (
     BindingInvalidError,
+    InputsUnboundError,
     ModelStructureError,
     ModelUnreadableError,
     ModelVersionError,
@@ -110,7 +111,13 @@ def bindings_of(model: onnx.ModelProto, overrides: Mapping[str, Binding] | None 
         ModelStructureError: An image has free sizes.
     """
     names = [value.name for value in graph_inputs(model)]
-    bindings = parse(names, metadata(model), overrides, _samples_by_form(model))
+    try:
+        bindings = parse(names, metadata(model), overrides, _samples_by_form(model))
+    except InputsUnboundError as error:
+        if not any(node.op_type.startswith("Scatter") for node in model.graph.node):
+            raise
+        advice = "the model gathers and scatters rows itself, as PyTorch Geometric exports it: use `hetfab lift` first"
+        raise InputsUnboundError(error.found, error.expected, advice) from error
     wrong = [text for value in graph_inputs(model) if (text := wrong_form(value, bindings[value.name]))]
     if wrong:
         raise BindingInvalidError(

@@ -87,8 +87,7 @@ def _random_feed(
         feed[name] = np.stack(ids)
     for name, meaning in pair.raw.items():
         if isinstance(meaning, RawKinds):
-            kinds: Array = random.integers(0, max(meaning.kinds, 1), feed[meaning.of].shape[1])
-            feed[name] = kinds
+            feed[name] = random.integers(0, max(meaning.kinds, 1), (feed[meaning.of].shape[1],))
     return feed
 
 

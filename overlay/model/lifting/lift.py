@@ -64,11 +64,6 @@ class LiftedModel:
     graphs: int
 
 
-def spells_edges_out(model: onnx.ModelProto) -> bool:
-    """Whether a model gathers and scatters rows itself, and so wants to be lifted."""
-    return any(node.op_type.startswith("Scatter") for node in model.graph.node if not node.domain)
-
-
 def lift(model: onnx.ModelProto, raw: RawInputs) -> LiftedModel:
     """Lifts a model.
 
