@@ -64,6 +64,7 @@ FAULTS = (
     ("missing-file", "load", "kernels/load.cpp", "kernels/laod.cpp"),
     ("missing-file", "gemm_l", "plane_sums_box.json", "plane_sum_box.json"),
     ("missing-include", "load", " -I../../sources/include", ""),
+    ("missing-include", "gemm_d", "-DHETFAB_AP_INT", "-DHETFAB_AP_INT -DHETFAB_STAGES"),
     ("tcl-syntax", "load", "{error $product}}", "{error $product}"),
     ("tcl-syntax", "block design", "CONFIG.NUM_MI {2}", "CONFIG.NUM_MI {2"),
     ("unconnected-clock", "block design", " [get_bd_pins gemm_d_0/ap_clk]", ""),

@@ -25,6 +25,9 @@ _BOX_FLAG = "-DHETFAB_PLANE_BOXES"
 #: Headers that the tool brings.
 _TOOL_HEADERS = ("ap_", "hls_", "hls/", "math.h", "cmath", "utils/", "etc/ap_")
 _INCLUDE = re.compile(r'^\s*#\s*include\s*"([^"]+)"', re.MULTILINE)
+_DEFINE = re.compile(r"^\s*#\s*define\s+(\w+)", re.MULTILINE)
+# A part without conditions inside it: those of our kernels have none.
+_PART_IF_DEFINED = re.compile(r"^\s*#\s*ifdef\s+(\w+)\s*\n((?:(?!\s*#\s*(?:if|el|endif)).*\n)*)", re.MULTILINE)
 
 
 class VitisHls(Session):
@@ -128,11 +131,12 @@ class VitisHls(Session):
     def _check_includes(self, source: Path, flags: list[str]) -> None:
         """Files that a source includes in quotes lie beside it or in a folder of the compiler's options."""
         folders = [self.files.path(flag[2:]) for flag in flags if flag.startswith("-I") and len(flag) > 2]
+        defined = {flag[2:].split("=")[0] for flag in flags if flag.startswith("-D")}
         left, seen = [source], {source}
         while left:
             path = left.pop()
             text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
-            for name in _INCLUDE.findall(text):
+            for name in _INCLUDE.findall(_without_undefined_parts(text, defined)):
                 found = [place / name for place in (path.parent, *folders) if (place / name).is_file()]
                 if not found and not name.startswith(_TOOL_HEADERS):
                     self.note("missing-include", f"'{name}' of {path.name} is in no folder", "add it with -I")
@@ -248,3 +252,9 @@ class VitisHls(Session):
         if self._boxed and _BOX_FLAG not in self._flags:
             text = f"{self._top} has black boxes and is compiled without {_BOX_FLAG}"
             self.note("engine-export", text, "give it in -cflags: without it the kernel calls no black box")
+
+
+def _without_undefined_parts(text: str, defined: set[str]) -> str:
+    """A source without what follows an ``#ifdef`` of a name that neither the options nor the source define."""
+    known = defined | set(_DEFINE.findall(text))
+    return _PART_IF_DEFINED.sub(lambda part: part[0] if part[1] in known else "", text)
