@@ -284,7 +284,8 @@ def test_inputs_without_meaning_are_named_at_once(fail: Failure, files: Path) ->
     )
     assert error["expected"] == (
         f"metadata '{METADATA_KEY}' in the model, or names such as x_<type>, n_<type>, src_<relation or metapath>,"
-        " dst_<relation or metapath>, w_<relation>, M_<relation>_<relation>, M_self, or src, dst and etype"
+        " dst_<relation or metapath>, src_into_<type>, dst_into_<type>, w_<relation>, M_<relation>_<relation>, M_self,"
+        " or src, dst and etype"
     )
     assert "--bind FILE" in error["do"]
 
@@ -316,7 +317,8 @@ def test_missing_relations_are_named_at_once(fail: Failure, files: Path, case: C
         for name in ("src_writes", "dst_writes", "src_cites", "dst_cites"):
             assert f"input '{name}' needs " in error["found"]
     assert fail(*RUN)["found"] == (
-        "the graph 'academic' lacks relations that the program reads: writes (author -> paper), cites (paper -> paper)"
+        "the graph 'academic' lacks what the program reads: relation writes (author -> paper),"
+        " relation cites (paper -> paper)"
     )
 
 

@@ -174,8 +174,10 @@ def test_stages_grow_as_far_as_the_board_holds_them(shapes: list[tuple[int, int,
 
 def test_more_columns_never_need_less() -> None:
     large = replace(stage(64, 64, 8), on_dsps=32)
-    for wider in (lambda n: replace(large, dsp_columns=n), lambda n: replace(large, lut_columns=n)):
-        needs = [stage_resources(wider(count), Form.MAPPED) for count in (2, 8, 32)]
+    on_dsps = [replace(large, dsp_columns=count) for count in (2, 8, 32)]
+    on_luts = [replace(large, lut_columns=count) for count in (2, 8, 32)]
+    for wider in (on_dsps, on_luts):
+        needs = [stage_resources(each, Form.MAPPED) for each in wider]
         assert needs[0].lut + 100 * needs[0].dsp < needs[1].lut + 100 * needs[1].dsp
         assert needs[1].lut + 100 * needs[1].dsp < needs[2].lut + 100 * needs[2].dsp
 

@@ -18,9 +18,9 @@ from tests.random_models import random_case
 from tests.test_study import study_of
 
 
-def loss(study: Study, weights: np.ndarray, layer: Dense | None = None, bias: np.ndarray | None = None) -> float:  # type: ignore[type-arg]
+def loss(study: Study, weights: np.ndarray, layer: Dense | None = None, bias: np.ndarray | None = None) -> float:
     """A weighted sum of the logits, with another bias of one layer."""
-    layers = tuple(replace(each, bias=bias) if each is layer else each for each in study.graph.layers)  # type: ignore[type-var]
+    layers = tuple(replace(each, bias=bias) if each is layer else each for each in study.graph.layers)
     graph = replace(study.graph, layers=layers)
     return float(np.sum(Emulation(graph, study.points, study.samples[0]).logits().astype(np.float64) * weights))
 

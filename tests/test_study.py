@@ -169,6 +169,7 @@ def test_corrected_biases_keep_the_mean_of_a_layers_outputs(seed: int) -> None:
     layers = [layer for layer in study.layers.values() if layer.bias is not None]
     moved = 0.0
     for layer in layers:
+        assert layer.bias is not None
         rows = np.asarray(study.emulations[0].values(layer.input), np.float64)
         expected = (rows @ layer.weight + layer.bias).mean(axis=0)
         weights = found.weights[layer.output]

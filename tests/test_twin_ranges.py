@@ -25,7 +25,8 @@ from tests.test_whole_programs import assert_same_dram
 def test_each_code_is_decoded_to_the_value_that_encodes_to_it(bits: int, shift: int, exponent: int) -> None:
     twin = TwinRange(8, True, exponent, bits, shift)
     codes = np.arange(-(1 << (bits - 1)), 1 << (bits - 1))
-    values = np.array([code if code < 0 else code * 2**shift for code in codes.tolist()]) * 2.0**exponent
+    values = np.array([code if code < 0 else code * 2**shift for code in codes.tolist()], np.float32)
+    values *= np.float32(2.0**exponent)
     np.testing.assert_array_equal(twin.codes(values), codes)
     np.testing.assert_array_equal(twin.steps(values) * twin.scale, values)
 

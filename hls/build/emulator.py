@@ -19,7 +19,6 @@ import numpy.typing as npt
 
 from hetfab.hls.build.cache import cached_file
 from hetfab.hls.build.compiler import Compiler, find_compiler, host_processor
-from hetfab.hls.build.dataflow.sources import stages_header, write_native_stages, write_project_stages
 from hetfab.hls.build.design_header import design_header
 from hetfab.overlay.dense_stages import Stage
 from hetfab.overlay.design import Geometry, identity_of
@@ -105,7 +104,7 @@ def build_emulator(
     compiler = find_compiler()
     header = design_header(geometry, identity_of(geometry, stages))
     flags += ["-DHETFAB_STAGES"] if stages else []
-    own = [stages_header(stages), *_python_of_stages()] if stages else []
+    own = _texts_of_stages(stages) if stages else []
     key = _digest([_sources(), header, *own, *_weights(stages), *compiler.command, compiler.version, *flags])
     key = _digest([key, host_processor()])
     build = functools.partial(
@@ -124,11 +123,7 @@ def _compile(
     arithmetic: Arithmetic,
 ) -> Path:
     (folder / "design.hpp").write_text(header, encoding="utf-8")
-    sources: list[Path] = []
-    if stages and arithmetic is Arithmetic.AP_INT:
-        sources = write_project_stages(folder, stages, _SIMULATED_PART)
-    elif stages:
-        sources = write_native_stages(folder, stages)
+    sources = _write_stages(folder, stages, arithmetic) if stages else []
     library = folder / "emulator.so"
     includes = [f"-I{_HLS / 'include'}", f"-I{_HLS}", f"-I{folder}"]
     # Projects of hls4ml are compiled by themselves: their headers do not pass the warnings asked for here.
@@ -149,10 +144,22 @@ def _weights(stages: Sequence[Stage]) -> list[str]:
     return [json.dumps(stage.as_dict(), sort_keys=True) for stage in stages]
 
 
-def _python_of_stages() -> list[str]:
-    """Contents of what writes the sources of stages."""
+def _write_stages(folder: Path, stages: Sequence[Stage], arithmetic: Arithmetic) -> list[Path]:
+    # Designs without stages are emulated where the templates' package is not installed.
+    from hetfab.hls.build.dataflow.sources import write_native_stages, write_project_stages
+
+    if arithmetic is Arithmetic.AP_INT:
+        return write_project_stages(folder, stages, _SIMULATED_PART)
+    return write_native_stages(folder, stages)
+
+
+def _texts_of_stages(stages: Sequence[Stage]) -> list[str]:
+    """The stages as a header, and contents of what writes their sources."""
+    from hetfab.hls.build.dataflow.sources import stages_header
+
     files = [*(_HLS / "build" / "dataflow").rglob("*"), *(_HLS / "hls4ml_extension").rglob("*")]
-    return [path.read_text("utf-8") for path in sorted(files) if path.suffix in (".py", ".j2")]
+    writers = [path.read_text("utf-8") for path in sorted(files) if path.suffix in (".py", ".j2")]
+    return [stages_header(stages), *writers]
 
 
 def _sources() -> str:
