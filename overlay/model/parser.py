@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from hetfab.overlay.errors import ModelStructureError, OperatorsUnsupportedError, counted
+from hetfab.overlay.errors import OperatorsUnsupportedError, counted
 from hetfab.overlay.model import hgnn
 from hetfab.overlay.model.attention_parsers import ATTENTION_PARSERS
 from hetfab.overlay.model.commute import products_before_aggregations
@@ -35,7 +35,7 @@ from hetfab.overlay.model.layers import (
     constants_of,
     describe,
 )
-from hetfab.overlay.model.reader import graph_inputs
+from hetfab.overlay.model.reader import check_one_output, graph_inputs
 from hetfab.overlay.model.sums import Gaps, refused_uses, terms_of
 from hetfab.overlay.model.view_parsers import VIEW_PARSERS, multiply_tokens
 
@@ -81,13 +81,7 @@ def try_layers(model: onnx.ModelProto) -> ParsedModel:
     Raises:
         ModelStructureError: As ``parse_layers``.
     """
-    if len(model.graph.output) != 1:
-        names = ", ".join(output.name for output in model.graph.output)
-        raise ModelStructureError(
-            f"the model has {len(model.graph.output)} outputs: {names}",
-            "one output",
-            "export the model with the logits as its only output",
-        )
+    check_one_output(model)
     uses = Counter(name for node in model.graph.node for name in node.input)
     draft = Draft(constants_of(model), uses, model.graph.output[0].name)
     for value in graph_inputs(model):

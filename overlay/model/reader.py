@@ -87,6 +87,21 @@ def check_model(model: onnx.ModelProto, source: str) -> onnx.ModelProto:
     return model
 
 
+def check_one_output(model: onnx.ModelProto) -> None:
+    """Refuses a model without outputs, or with several.
+
+    Raises:
+        ModelStructureError: There is not exactly one output.
+    """
+    if len(model.graph.output) != 1:
+        names = ", ".join(output.name for output in model.graph.output)
+        raise ModelStructureError(
+            f"the model has {len(model.graph.output)} outputs: {names}",
+            "one output",
+            "export the model with the logits as its only output",
+        )
+
+
 def opset(model: onnx.ModelProto) -> int:
     """Version of the standard operators that a model uses."""
     return next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)

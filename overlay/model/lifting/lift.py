@@ -8,7 +8,7 @@ import onnx
 import onnx.helper
 import onnx.inliner
 
-from hetfab.overlay.errors import ModelStructureError, OperatorsUnsupportedError, counted
+from hetfab.overlay.errors import OperatorsUnsupportedError, counted
 from hetfab.overlay.model.binding import (
     METADATA_KEY,
     Binding,
@@ -39,7 +39,7 @@ from hetfab.overlay.model.lifting.values import (
     Stored,
     Value,
 )
-from hetfab.overlay.model.reader import check_model, graph_inputs, opset
+from hetfab.overlay.model.reader import check_model, check_one_output, graph_inputs, opset
 
 SMALLEST_OPSET = 20
 _VIEWS = ("Reshape", "Cast", "Identity", "Squeeze", "Unsqueeze")
@@ -75,13 +75,7 @@ def lift(model: onnx.ModelProto, raw: RawInputs) -> LiftedModel:
         OperatorsUnsupportedError: Operators are not recognised; all are named.
         ModelStructureError: The model does not run on small graphs, or the lifted one computes something else.
     """
-    if len(model.graph.output) != 1:
-        names = ", ".join(output.name for output in model.graph.output)
-        raise ModelStructureError(
-            f"the model has {len(model.graph.output)} outputs: {names}",
-            "one output",
-            "export the model with the logits as its only output",
-        )
+    check_one_output(model)
     plain = onnx.inliner.inline_local_functions(model) if model.functions else model
     raw = _with_kinds(plain, raw)
     sizes = _probe_sizes(plain, raw)
