@@ -93,6 +93,10 @@ class Subject(Generic[_Study]):
         found = hashlib.sha256(repr((sorted(self.study.groups), self.design)).encode())
         for layer in self.study.layers.values():
             found.update(layer.weight.tobytes())
+            found.update(b"" if layer.bias is None else layer.bias.tobytes())
+        found.update(repr(self.study.evaluation.multilabel).encode())
+        if self.loss.labels is not None:
+            found.update(self.loss.labels.tobytes())
         for sample in self.study.samples:
             for name in sorted(sample):
                 found.update(name.encode() + sample[name].tobytes())

@@ -41,6 +41,8 @@ def command(model: Path, form: str, output: Path, graph: Path | None, bind: Path
     from hetfab.overlay.model.reader import read_model
     from hetfab.quantize.formats.qcdq import qcdq_model
 
+    if form == "qcdq" and (graph is not None or bind is not None):
+        raise click.UsageError("--graph and --bind are for --to hetfab.")
     files = None
     if graph is not None:
         from hetfab.driver.graph.formats import graph_files

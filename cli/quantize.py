@@ -64,6 +64,8 @@ def command(
     if graph is not None and first_last is not None:
         raise click.UsageError("--first-last is for networks on samples.")
     report = Report(latency, max_drop, design, picture)
+    if design is not None and bits != AUTO and not report.asks:
+        raise click.UsageError("--design is for --bits auto, --latency, --max-drop or --picture.")
     if graph is not None:
         return _on_graph(model, graph, output, OFFERED.get(bits), bind, report)
     assert samples is not None

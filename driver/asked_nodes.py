@@ -60,7 +60,7 @@ def read_nodes(given: str, graph: HeteroGraph, node_type: str) -> Ids:
         NodesUnknownError: The file cannot be read, or a node is not in the graph.
     """
     path = Path(given)
-    if path.is_file():
+    if _is_file(path):
         try:
             words = path.read_text(encoding="utf-8").split("\n")
         except (OSError, UnicodeDecodeError) as error:
@@ -72,10 +72,18 @@ def read_nodes(given: str, graph: HeteroGraph, node_type: str) -> Ids:
     return _numbers([word.strip() for word in words if word.strip()], graph, node_type)
 
 
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:
+        # Many numbers are no name that a file can have.
+        return False
+
+
 def _numbers(words: Sequence[str], graph: HeteroGraph, node_type: str) -> Ids:
     names = graph.ids.get(node_type)
     by_name = {} if names is None else {name: number for number, name in enumerate(names.tolist())}
-    unknown = [word for word in words if word not in by_name and not word.isdecimal()]
+    unknown = [word for word in words if word not in by_name and not (word.isdecimal() and len(word) < 19)]
     if unknown:
         kind = "names or numbers" if by_name else "numbers"
         raise NodesUnknownError(

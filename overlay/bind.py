@@ -257,6 +257,25 @@ def _part_offset(program: Program, tensor: Tensor, counts: Mapping[str, int], of
     return offsets[whole.name] + program.stack(whole.node_type).starts(counts)[tensor.part] * tensor.row_bytes
 
 
+def check_fixed_counts(program: Program, counts: Mapping[str, int]) -> None:
+    """Refuses a graph with other nodes than the program has learned rows for.
+
+    Args:
+        program: The program.
+        counts: Nodes of the graph by type.
+
+    Raises:
+        CountFixedError: A number of nodes is another one.
+    """
+    for node_type, count in program.limits.fixed_counts.items():
+        if counts[node_type] != count:
+            raise CountFixedError(
+                f"the graph has {counted(counts[node_type], 'node')} of type '{node_type}'",
+                f"{count}: the model holds a learned row for each of them",
+                "use the graph that the model was trained on, or a model without learned tables",
+            )
+
+
 def _check_graph(program: Program, graph: GraphArrays) -> None:
     stacks = {stack.name for stack in program.stacks}
     needed = {tensor.node_type for tensor in program.tensors} | {n for stack in program.stacks for n in stack.types}
@@ -268,13 +287,7 @@ def _check_graph(program: Program, graph: GraphArrays) -> None:
             "every node type and relation that the model reads",
             "use a graph of the kind that the model was made for",
         )
-    for node_type, count in program.limits.fixed_counts.items():
-        if graph.counts[node_type] != count:
-            raise CountFixedError(
-                f"the graph has {counted(graph.counts[node_type], 'node')} of type '{node_type}'",
-                f"{count}: the model holds a learned row for each of them",
-                "use the graph that the model was trained on, or a model without learned tables",
-            )
+    check_fixed_counts(program, graph.counts)
     counts = program.all_counts(graph.counts)
     for edges in program.edges:
         count = counts[edges.destination_type]

@@ -68,7 +68,7 @@ class Stage:
     @property
     def packed(self) -> bool:
         """Whether DSPs take nibbles, twice as many channels a step."""
-        return self.input_bits <= SLICE_BITS and max(self.weight_bits) <= SLICE_BITS
+        return self.input_bits <= SLICE_BITS and max(self.weight_bits[: self.on_dsps], default=8) <= SLICE_BITS
 
     @property
     def multiply_cycles(self) -> int:
@@ -127,6 +127,9 @@ def stage_from_dict(table: Any) -> Stage:
 
 
 def _check(stage: Stage) -> None:
+    # Its name stands in generated sources.
+    if not isinstance(stage.name, str) or not stage.name.isprintable() or type(stage.signed) is not bool:
+        raise ValueError("its name is no text of one line, or signed is neither true nor false")
     if not 1 <= stage.inputs <= LONGEST_ROW or not stage.weight_bits:
         raise ValueError(f"it has {stage.inputs} inputs and {stage.outputs} outputs")
     if len(stage.weights) != stage.inputs * stage.outputs:

@@ -397,5 +397,6 @@ def digest(assignment: Assignment) -> str:
         {name: (choice.bits, choice.method) for name, choice in sorted(assignment.weights.items())},
         {name: (c.bits, c.method, c.exponent) for name, c in sorted(assignment.activations.items())},
         assignment.arguments,
+        assignment.correct_bias,
     ]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:24]

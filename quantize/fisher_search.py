@@ -41,9 +41,11 @@ def fisher_ranges(study: Study, assignment: Assignment, *, draws: int = _DRAWS, 
             continue
         peak = max(float(np.abs(study.observed.values[name]).max(initial=0.0)) for name in members)
         if peak > 0.0:
-            widest = int(np.ceil(np.log2(peak / ranges[group].highest)))
+            # Uniform ones, whatever the assignment has.
+            shapes = {name: ActivationRange(choice.bits, ranges[name].signed, 0) for name in members}
+            widest = int(np.ceil(np.log2(peak / min(each.highest for each in shapes.values()))))
             errors = {
-                exponent: _error(study, weights, {name: replace(ranges[name], exponent=exponent) for name in members})
+                exponent: _error(study, weights, {n: replace(each, exponent=exponent) for n, each in shapes.items()})
                 for exponent in range(widest, widest - _EXPONENTS, -1)
             }
             best = min(errors, key=lambda exponent: (errors[exponent], -exponent))

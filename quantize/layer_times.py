@@ -96,7 +96,7 @@ def layer_times(
         journal: What is known.
         progress: Called after each model.
     """
-    of_layers: dict[str, dict[tuple[int, bool], float]] = defaultdict(lambda: defaultdict(float))
+    of_layers: dict[str, dict[tuple[int, bool], float]] = defaultdict(dict)
     of_groups: dict[str, dict[bool, float]] = defaultdict(lambda: defaultdict(float))
     fixed = 0.0
     for bits in weight_bits:
@@ -109,15 +109,18 @@ def layer_times(
                 progress("modelled time")
                 return dict(found)
 
-            others = 0.0
+            others, spent = 0.0, defaultdict[str, float](float)
             for result, milliseconds in journal.result(f"time {widths}", measure).items():
                 layer, group = study.made_of(result)
                 if layer is not None:
-                    of_layers[layer][study.least_bits(layer, bits), packed] += milliseconds
+                    spent[layer] += milliseconds
                 elif group is not None and bits == weight_bits[0]:
                     of_groups[group][packed] += milliseconds
                 elif group is None:
                     others += milliseconds
+            # Several widths become one where a layer takes no fewer bits than it needs.
+            for layer, milliseconds in spent.items():
+                of_layers[layer][study.least_bits(layer, bits), packed] = milliseconds
             fixed = max(fixed, others)
     return LayerTimes(of_layers, of_groups, study.inputs, fixed)
 

@@ -340,7 +340,7 @@ class Study:
             present = rows.nnz if isinstance(rows, scipy.sparse.csr_matrix) else rows.size
             return float(present * layer.weight.shape[1])
         if isinstance(layer, EdgeAggregation):
-            return float(len(self.samples[0][layer.source]) * rows.shape[1])
+            return float(len(emulation.feed[layer.source]) * rows.shape[1])
         if isinstance(layer, TokenAttention):
             return float(rows.size * layer.parts)
         return float(rows.size)

@@ -93,7 +93,8 @@ def test_loops_that_two_engines_share_are_compared_where_they_are() -> None:
 def test_each_loop_of_the_table_has_its_label_in_the_kernels_at_its_interval() -> None:
     text = "\n".join(path.read_text(encoding="utf-8") for path in sorted(HEADERS.glob("*.hpp")))
     labelled = {name: loop for name, loop in loops().items() if loop.label}
-    assert set(loops()) - set(labelled) == {"instruction"}
+    # Once a call; and three loops at the same time, which have no row of their own in a report.
+    assert set(loops()) - set(labelled) == {"instruction", "stage_rows"}
     for loop in labelled.values():
         behind = text.partition(f"\n{loop.label}:\n")[2] or text.partition(f" {loop.label}:\n")[2]
         head = behind.partition("PIPELINE")[2].partition("\n")[0].replace(" = ", "=").split()

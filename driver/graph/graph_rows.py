@@ -16,8 +16,8 @@ from hetfab.driver.graph.changing import ChangingSemanticGraphs
 from hetfab.driver.graph.feeds import SemanticGraphs, incoming
 from hetfab.driver.graph.heterograph import CsrFeatures, HeteroGraph
 from hetfab.driver.graph.heterograph import Edges as GraphEdges
-from hetfab.overlay.bind import GraphArrays, IncomingEdges
-from hetfab.overlay.errors import FeaturesMissingError, RelationMissingError
+from hetfab.overlay.bind import GraphArrays, IncomingEdges, check_fixed_counts
+from hetfab.overlay.errors import FeaturesMissingError, OverlayStateError, RelationMissingError
 from hetfab.overlay.features import Features
 from hetfab.overlay.model.schema import Relation
 from hetfab.overlay.patterns import pattern_rows
@@ -57,6 +57,7 @@ class GraphRows:
         self._incoming: dict[str, IncomingEdges] = {}
         self._outgoing: dict[Relation, tuple[Ids, Ids]] = {}
         _check_has_all(program, graph)
+        check_fixed_counts(program, graph.counts)
         self.counts = program.all_counts(graph.counts)
 
     def edges(self, edges: Edges, rows: Ids) -> IncomingEdges:
@@ -70,6 +71,12 @@ class GraphRows:
             ``indptr`` [n + 1]; sources, numbered as in the whole graph, and types and weights where there are any, as
             ``graph_arrays`` gives them of the whole graph, in the same order.
         """
+        if self._changing is not None and self._changing.graph is not self.graph:
+            raise OverlayStateError(
+                "the semantic graphs are of another state of the graph",
+                "those of the graph that is read",
+                "make GraphRows anew of `changing.graph` after each update",
+            )
         if edges.pattern is not EdgePattern.NONE:
             starts = self.program.stack(edges.source_type).starts(self.graph.counts)
             return IncomingEdges(*pattern_rows(edges.pattern, starts, rows))

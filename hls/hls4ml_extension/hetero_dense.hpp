@@ -59,7 +59,7 @@ struct PlaneSum<DenseInts, plane_lanes, slice_bits> {
 // Bits of a result that is rounded; an exact one is the whole product.
 constexpr int dense_term_bits = 24;
 
-// Sizes that follow from a layer's configuration, which hls4ml_extension/templates.py writes.
+// Sizes that follow from a layer's configuration, which hls4ml_extension/layer.py writes.
 template <class Config>
 struct DenseShape {
     // A chain of DSPs serves two rows. Of a lone row the second is zero, which synthesis removes.

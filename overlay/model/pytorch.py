@@ -71,6 +71,12 @@ def export(
         model.train(was_training)
     # Relations that the output does not depend on are no inputs of the exported model.
     read = {value.name for value in exported.graph.input}
+    if "edge_index" in read and "edge_type" in inputs.raw and "edge_type" not in read:
+        raise RelationMissingError(
+            "the model does not read edge_type, so that edges of all types are one relation to it",
+            "a model that tells the types of edges apart, or data with one edge type",
+            "join the edges into one edge type in the data, or give each type its weights",
+        )
     found = lift(exported, {name: raw for name, raw in inputs.raw.items() if name in read})
     feed = {name: tensor.detach().cpu().numpy() for name, tensor in inputs.tensors.items()}
     _check(exported, feed, expected)

@@ -51,10 +51,17 @@ def deployable_on_graph(foreign: Foreign, given: FedModel) -> Deployable:
     for name, layer in study.layers.items():
         shared = name == study.graph.output
         values = layer.weight.astype(np.float64)
-        rounded, changes = given_weights(name, values, steps.get(name), 1.0, shared=shared)
         is_identity = values.shape[0] == values.shape[1] and np.array_equal(values, np.eye(len(values)))
-        weights[name] = numbers.weights[name] if is_identity else LayerWeights((rounded,))
-        differences += [] if is_identity else changes
+        if is_identity or any(name in members for members in study.products):
+            # Terms of one sum need one scale, which the file need not have.
+            weights[name] = numbers.weights[name]
+            error = float(np.abs(weights[name].restored - values).max(initial=0.0))
+            what = "weights, added to other products at one scale: largest error"
+            differences += [] if is_identity else [Difference(name, what, 0.0, error)]
+            continue
+        rounded, changes = given_weights(name, values, steps.get(name), 1.0, shared=shared)
+        weights[name] = LayerWeights((rounded,))
+        differences += changes
     written = Numbers(numbers.ranges, weights, numbers.inner)
     model = write_model(study.graph, study.points, written, study.bindings, opset=study.opset)
     check_model(model, "the quantized model")

@@ -81,6 +81,8 @@ def _rule_of(model: onnx.ModelProto) -> Rule:
         elif node.op_type == "Clip" and _is_integer(stripper.constants.get(node.input[0])):
             low, high = _ends(stripper, node)
             stripper.constants[node.output[0]] = np.clip(stripper.constants[node.input[0]], low, high)
+            if node.input[0] in kinds:
+                kinds[node.output[0]] = kinds[node.input[0]]
         elif node.op_type == "DequantizeLinear":
             _dequantize(stripper, node, kinds, between)
         else:

@@ -72,12 +72,16 @@ def given_weights(
         return _changed(name, values * moved, found, "no step of its own for each output channel")
     scales = np.abs(steps).max(axis=0)
     integers = np.rint(values / np.where(scales > 0.0, scales, 1.0)).astype(np.int64)
+    limit = highest_of(_WEIGHT_BITS, signed=True)
+    if integers.max(initial=0) > limit or integers.min(initial=0) < -limit - 1:
+        found = round_to_nearest((values * moved).astype(np.float32), bits=_WEIGHT_BITS, shared_scale=shared)
+        return _changed(name, values * moved, found, "integers of more than 8 bits")
     scales = np.where(scales > 0.0, scales, scales.max()) * moved
     if shared and np.ptp(scales) > SAME * scales.max():
         step = np.abs(values * moved).max() / highest_of(_WEIGHT_BITS, signed=True)
         found = _on_grid(np.rint(values * moved / step).astype(np.int64), np.full(values.shape[1], step))
         return _changed(name, values * moved, found, "classes of different steps")
-    differences, limit = [], highest_of(_WEIGHT_BITS, signed=True)
+    differences = []
     if np.abs(integers).max(initial=0) > limit:
         integers = np.clip(integers, -limit, limit)
         differences.append(Difference(name, "lowest weight", -128.0, -127.0))

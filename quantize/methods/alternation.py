@@ -86,7 +86,8 @@ def _merged(
     scales = np.where(take, second.scales, first.scales).astype(np.float64)
     integers = np.where(take, second.integers, first.integers)
     grid = on_grid(scales, problem.has_free_scales, problem.significance, problem.lowest_exponent)
-    if not np.array_equal(grid.scales, scales):
+    # Signs do not depend on scales.
+    if problem.bits > 1 and not np.array_equal(grid.scales, scales):
         return _rounded(problem, scales, first.narrow)
     return replace(grid, integers=integers, bits=problem.bits, narrow=first.narrow)
 

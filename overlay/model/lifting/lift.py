@@ -8,7 +8,7 @@ import onnx
 import onnx.helper
 import onnx.inliner
 
-from hetfab.overlay.errors import OperatorsUnsupportedError, counted
+from hetfab.overlay.errors import ModelStructureError, OperatorsUnsupportedError, counted
 from hetfab.overlay.model.binding import (
     METADATA_KEY,
     Binding,
@@ -141,7 +141,24 @@ def _probe_sizes(model: onnx.ModelProto, raw: RawInputs) -> dict[str, int]:
     for name, meaning in raw.items():
         if isinstance(meaning, RawKinds):
             sizes[name] = sizes[meaning.of]
+    _check_sizes_differ(model, raw)
     return sizes
+
+
+def _check_sizes_differ(model: onnx.ModelProto, raw: RawInputs) -> None:
+    """Refuses node types that cannot be told apart, because the model fixes one number of nodes for them."""
+    fixed: dict[int, set[str]] = {}
+    for value in graph_inputs(model):
+        meaning, size = raw[value.name], value.type.tensor_type.shape.dim[0].dim_value
+        if isinstance(meaning, RawFeatures) and size:
+            fixed.setdefault(size, set()).add(meaning.type)
+    for size, types in fixed.items():
+        if len(types) > 1:
+            raise ModelStructureError(
+                f"the node types {', '.join(sorted(types))} have {size} nodes each, fixed in the model",
+                "free numbers of nodes",
+                "export with dynamic_axes or dynamic_shapes (docs/pyg.md)",
+            )
 
 
 def _context(

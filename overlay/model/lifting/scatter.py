@@ -192,6 +192,11 @@ def _attended(messages: Sequence[_Message]) -> Linear:
 def _attention(members: Sequence[_Message]) -> Linear:
     """Attention over the blocks of one softmax."""
     blocks, values = tuple(each.block for each in members), tuple(each.values for each in members)
+    if len(blocks) > 1 and any(block.loops is not Loops.KEPT for block in blocks):
+        raise NotLiftedError(
+            "one softmax goes over several relations and a node's edge to itself",
+            "put the edges to itself into the graph as a relation",
+        )
     space, first = blocks[0].edges.destination, members[0].shares
     assert first is not None
     logits = [each.shares.logits for each in members if each.shares is not None]
