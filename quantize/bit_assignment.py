@@ -38,6 +38,10 @@ class Weighted(Protocol):
     def weight(self) -> npt.NDArray[np.float32]:
         """The weights."""
 
+    @property
+    def bias(self) -> npt.NDArray[np.float32] | None:
+        """What is added to the products, None for nothing."""
+
 
 class AverageWidths(Protocol):
     """Average widths of an assignment."""

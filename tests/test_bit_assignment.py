@@ -33,6 +33,7 @@ from tests.random_models import academic_case
 @dataclass
 class Layer:
     weight: np.ndarray[tuple[int, ...], np.dtype[np.float32]]
+    bias: np.ndarray[tuple[int, ...], np.dtype[np.float32]] | None = None
 
 
 @dataclass
