@@ -246,3 +246,9 @@ def test_a_model_on_samples_is_refused() -> None:
 
     with pytest.raises(OperatorsUnsupportedError, match="takes samples"):
         compile_dataflow(BoundModel(read, bindings_of(read)), BOARD)
+
+
+@pytest.mark.parametrize("change", [{"name": "x\nint evil;"}, {"name": 3}, {"signed": "false"}], ids=str)
+def test_a_stage_whose_text_would_be_code_is_refused(change: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match="its name is no text of one line"):
+        stage_from_dict({**stage().as_dict(), **change})

@@ -93,3 +93,24 @@ def test_a_strategy_that_hls4ml_does_not_have_is_refused(strategy: str) -> None:
     (problem,) = find_problems(cleaned(mlp(biased=False)).model, config={"LayerName": {"m": {"Strategy": strategy}}})
     assert problem.node == "configuration of 'm'"
     assert problem.found.startswith(f"Strategy '{strategy}', which hls4ml does not have")
+
+
+@pytest.mark.parametrize(
+    ("operator", "inputs", "found"),
+    [
+        ("MatMul", ["x", "w"], "multiplies by constants that no Quant makes"),
+        ("Add", ["x", "b"], "takes constants that no Quant makes"),
+        ("Tanh", ["x"], "is looked up in hls4ml's tables"),
+    ],
+)
+def test_what_hls4ml_rounds_by_itself_is_refused(operator: str, inputs: list[str], found: str) -> None:
+    constants = {"w": np.full((4, 4), 0.3, np.float32), "b": np.full(4, 300.7, np.float32)}
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node(operator, inputs, ["y"], name="node")],
+        "g",
+        [onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1, 4])],
+        [onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [1, 4])],
+        [onnx.numpy_helper.from_array(constants[name], name) for name in inputs if name in constants],
+    )
+    (problem,) = find_problems(onnx.helper.make_model(graph), hetero=["node"])
+    assert problem.node == f"{operator} 'node'" and problem.found.startswith(found)

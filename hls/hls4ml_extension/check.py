@@ -129,6 +129,10 @@ def _product(model: _Model, node: onnx.NodeProto) -> _Said:
         return "multiplies two computed tensors; hls4ml writes no call for it", "compute the product outside hls4ml"
     if model.is_constant(left):
         return "has its constant on the left; hls4ml crashes", "transpose the product, so that the constant is right"
+    if right in model.constants:
+        return "multiplies by constants that no Quant makes; hls4ml rounds them to its default type", (
+            "put a Quant behind the weights"
+        )
     if model.ranks.get(left, 2) > 2 and node.name not in model.hetero:
         return (
             f"multiplies a tensor of rank {model.ranks[left]} by a matrix; hls4ml counts all axes but the first as "
@@ -179,6 +183,16 @@ def _one_bit(model: _Model, node: onnx.NodeProto) -> _Said:
     return None
 
 
+def _plain_term(model: _Model, node: onnx.NodeProto) -> _Said:
+    if any(name in model.constants for name in node.input):
+        return "takes constants that no Quant makes; hls4ml rounds them to its default type", "put a Quant behind them"
+    return None
+
+
+def _looked_up(model: _Model, node: onnx.NodeProto) -> _Said:
+    return "is looked up in hls4ml's tables, which round", "use Relu, or compile the model with `hetfab compile`"
+
+
 def _softmax(model: _Model, node: onnx.NodeProto) -> _Said:
     return "is looked up in hls4ml's tables of 18 bits, up to 0.6 off", "take the largest logit instead"
 
@@ -191,6 +205,13 @@ _CHECKS: dict[str, tuple[Callable[[_Model, onnx.NodeProto], _Said], ...]] = {
     "MatMul": (_product,),
     "Quant": (_quantizer, _zero_point, _one_bit),
     "IntQuant": (_quantizer, _zero_point, _one_bit),
+    "BipolarQuant": (_quantizer,),
+    "Add": (_plain_term,),
+    "Sub": (_plain_term,),
+    "Mul": (_plain_term,),
+    "Div": (_plain_term,),
+    "Sigmoid": (_looked_up,),
+    "Tanh": (_looked_up,),
     "Softmax": (_softmax,),
     "PRelu": (_crashes,),
     "QuantizeLinear": (_crashes,),

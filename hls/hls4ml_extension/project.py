@@ -9,6 +9,7 @@ import onnx
 
 from hetfab.hls.hls4ml_extension.check import check_model
 from hetfab.hls.hls4ml_extension.registration import register
+from hetfab.overlay.errors import Hls4mlRefusedError
 
 #: Of a model's inputs, which its first quantizers round: wide enough that they are rounded once.
 INPUT_TYPE = "fixed<40,16>"
@@ -60,6 +61,9 @@ def convert_qonnx(
     for name in products:
         config["LayerName"][name]["Strategy"] = "Hetero"
     for name, entries in (settings or {}).items():
+        if name not in config["LayerName"]:
+            layers = ", ".join(config["LayerName"])
+            raise Hls4mlRefusedError(f"settings for '{name}'", f"layers of the model: {layers}", "correct the name")
         config["LayerName"][name].update(entries)
     hetero = [name for name in products if config["LayerName"][name]["Strategy"].lower() == "hetero"]
     check_model(clean.model, hetero, config)
