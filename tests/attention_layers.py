@@ -241,7 +241,7 @@ class LayerProgram:
                 count=len(layer.features),
                 address=places[0],
             ),
-            codec.configure_destinations(slot=0, count=layer.destinations, address=first),
+            codec.configure_destinations(slot=0, parts=0, count=layer.destinations, address=first),
             codec.configure_ids(slot=0, edges=len(edges.sources), id_bytes=width, address=second),
             codec.configure_spilled(
                 slot=0,

@@ -391,15 +391,16 @@ Outcome count_attend(const AttendTile& tile, const HostAttention<Z, Beat>& array
             static_cast<unsigned>(graph_bytes / beat_bytes)};
 }
 
-// Whether this body does what an attend asks for; rows through the scratchpad and partial results are the
+// Whether this body does what an attend asks for; rows through the scratchpad, parts and partial results are the
 // plain body's.
 inline bool attends_on_host(const AttendTile& tile) {
-    return tile.rows.rows != 0 && tile.rows.groups != 0 && tile.maxima && tile.weigh && !tile.rows.tagged;
+    return tile.rows.rows != 0 && tile.rows.groups != 0 && tile.maxima && tile.weigh && !tile.rows.tagged &&
+           tile.rows.parts == 1;
 }
 
 template <class D, class Z, class Beat, class F, class TagRam, class T, class Fifo, class Events>
 Outcome attend_rows(const AttendTile& tile, HostMemory<Beat> features, HostMemory<Beat> graph,
-                    HostRam<F> feature_ram, TagRam tag_ram, HostRam<T> sum_ram, Fifo& rows_fifo,
+                    HostBanks<F> feature_ram, TagRam tag_ram, HostRam<T> sum_ram, Fifo& rows_fifo,
                     AggMemories<D, Z>& memories, Events& events) {
     HostAttention<Z, Beat> arrays;
     if (!attends_on_host(tile) ||

@@ -8,6 +8,7 @@ from hetfab.overlay.compiler.edge_reads import EdgeRead
 from hetfab.overlay.design import Geometry
 from hetfab.overlay.isa.codec import ReduceSource
 from hetfab.overlay.isa.spec import isa
+from hetfab.overlay.layouts import slot_beats
 from hetfab.overlay.program import SymbolKind
 from hetfab.overlay.schedules import MOST_SLOTS
 
@@ -69,7 +70,7 @@ def scratchpad_part(
         shared: Whether edge sets use one context in turn, which leaves nothing from one tile to the next.
     """
     blocks = geometry.feature_words // _BLOCK_WORDS // max(parts, 1)
-    slots = min(blocks * _BLOCK_WORDS // groups, MOST_SLOTS)
+    slots = min(blocks * _BLOCK_WORDS // slot_beats(groups, geometry.agg_word_beats), MOST_SLOTS)
     if source is ReduceSource.DRAM or shared or slots == 0:
         return ScratchpadPart(ReduceSource.DRAM)
     if source is ReduceSource.SCHEDULE:

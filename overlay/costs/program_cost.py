@@ -142,7 +142,7 @@ def _cost_of(words: Words, graph: npt.NDArray[np.uint8], geometry: Geometry, ope
         clears = operation_fields(words, configure, cleared)
         if operation.name == "attend":
             return attend_costs(fields, graph, geometry, rows, clears, cleared)
-        return reduce_cost(fields, gathers(fields, graph, geometry, rows, clears, cleared))
+        return reduce_cost(fields, gathers(fields, graph, geometry, rows, clears, cleared), geometry)
     return COSTS[operation.name](fields, geometry)
 
 
