@@ -43,6 +43,9 @@ _ARRAYS = (SymbolKind.DESTINATIONS, SymbolKind.IDS, SymbolKind.RUNS, SymbolKind.
 _EDGE_NUMBERS = (SymbolKind.EDGES, SymbolKind.ID_BYTES, SymbolKind.UNIT_COUNT)
 #: Of the largest degree of a mean, that of a sum.
 _TOTAL_SHARE = 4
+#: Runs of a destination, and of all of an instruction; with fewer rows it has one of each.
+_MOST_PARTS = isa().operation("configure_destinations").field("parts").largest + 1
+_AGG_RUNS, _PART_ROWS = isa().size("agg_runs"), isa().size("part_rows")
 _OFFSET_LIMIT = 1 << isa().offset_bits
 
 
@@ -328,6 +331,41 @@ class _EdgeArrays:
             return layouts.id_array(self.sources, self.rows)
         return layouts.marked_ids(self.sources, self.marks)
 
+    def parts(self, symbol: Symbol) -> int:
+        """Parts of the sources for a tile of the symbol's rows and slots."""
+        if symbol.tile_rows < _PART_ROWS:
+            return 1
+        return max(1, min(-(-self.rows // symbol.slots), _AGG_RUNS // symbol.tile_rows, _MOST_PARTS))
+
+    def in_parts(self, symbol: Symbol) -> "_EdgeArrays":
+        """The same edges as an array of a context with parts: tile by tile, part by part of the sources."""
+        parts = self.parts(symbol)
+        if parts == 1:
+            return self
+        width = max(symbol.slots, -(-self.rows // parts))
+        count = len(self.indptr) - 1
+        rows = np.repeat(np.arange(count), np.diff(self.indptr))
+        whole = count - count % symbol.tile_rows * (count % symbol.tile_rows < _PART_ROWS)
+        first, in_tile = rows - rows % symbol.tile_rows, rows % symbol.tile_rows
+        tile = np.minimum(count - first, symbol.tile_rows)
+        part = np.where(rows < whole, np.asarray(self.sources, np.int64) // width, 0)
+        places = parts * first + part * tile + in_tile
+        order = np.argsort(places, kind="stable")
+        records = np.zeros(parts * count, isa().record("destination").dtype)
+        degrees = np.bincount(places, minlength=len(records))
+        records["degree"], records["first"] = degrees, np.cumsum(degrees) - degrees
+        vertices = np.arange(count)
+        first, in_tile = vertices - vertices % symbol.tile_rows, vertices % symbol.tile_rows
+        tile = np.minimum(count - first, symbol.tile_rows)
+        own = self.records.view(records.dtype)
+        for number in range(parts):
+            kept = vertices[: count if number == 0 else whole]
+            target = (parts * first + number * tile + in_tile)[kept]
+            for name in ("reciprocal", "exponent"):
+                records[name][target] = own[name][kept]
+        marks = None if self.marks is None else self.marks[order]
+        return replace(self, sources=self.sources[order], records=records.view(np.uint8), marks=marks)
+
 
 def _all_edges(program: Program, graph: GraphArrays) -> dict[str, _EdgeArrays]:
     """Arrays of all edge sets by name; features that are read in parts are split once."""
@@ -437,9 +475,9 @@ def _graph_pieces(
     for symbol in program.symbols:
         match symbol.kind:
             case SymbolKind.DESTINATIONS:
-                pieces[symbol] = edges[symbol.name].records
+                pieces[symbol] = edges[symbol.name].in_parts(symbol).records
             case SymbolKind.IDS:
-                pieces[symbol] = edges[symbol.name].ids()
+                pieces[symbol] = edges[symbol.name].in_parts(symbol).ids()
             case SymbolKind.RUNS:
                 pieces[symbol] = schedules[symbol.name, symbol.slots][0]
             case SymbolKind.UNITS:
@@ -468,6 +506,8 @@ def _value(
             return len(edges[symbol.name].sources)
         case SymbolKind.ID_BYTES:
             return edges[symbol.name].id_bytes
+        case SymbolKind.PARTS:
+            return edges[symbol.name].parts(symbol) - 1
         case SymbolKind.UNIT_COUNT:
             return len(schedules[symbol.name, symbol.slots][1]) // 2
         case _:
