@@ -34,6 +34,7 @@ from hetfab.overlay.isa.arithmetic import Q8_BITS
 from hetfab.overlay.isa.codec import Segment
 from hetfab.overlay.isa.spec import isa
 from hetfab.overlay.order import check_order
+from hetfab.overlay.parts import Parts, in_parts
 from hetfab.overlay.patterns import pattern_edges
 from hetfab.overlay.program import Edges, Program, Symbol, SymbolKind, Tensor, Words
 from hetfab.overlay.schedules import Schedule, pinned, schedule_arrays
@@ -43,9 +44,6 @@ _ARRAYS = (SymbolKind.DESTINATIONS, SymbolKind.IDS, SymbolKind.RUNS, SymbolKind.
 _EDGE_NUMBERS = (SymbolKind.EDGES, SymbolKind.ID_BYTES, SymbolKind.UNIT_COUNT)
 #: Of the largest degree of a mean, that of a sum.
 _TOTAL_SHARE = 4
-#: Runs of a destination, and of all of an instruction; with fewer rows it has one of each.
-_MOST_PARTS = isa().operation("configure_destinations").field("parts").largest + 1
-_AGG_RUNS, _PART_ROWS = isa().size("agg_runs"), isa().size("part_rows")
 _OFFSET_LIMIT = 1 << isa().offset_bits
 
 
@@ -312,6 +310,7 @@ class _EdgeArrays:
         records: The layout 'destinations'.
         rows: Rows that sources name.
         marks: What ids hold of each edge beside its source, a weight or a type; None where it is the source alone.
+        parted: The edges in parts, by rows of a tile and slots.
     """
 
     indptr: npt.NDArray[np.integer[Any]]
@@ -319,6 +318,7 @@ class _EdgeArrays:
     records: layouts.Bytes
     rows: int
     marks: layouts.IntArray | None = None
+    parted: dict[tuple[int, int], Parts] = field(default_factory=dict)
 
     @property
     def id_bytes(self) -> int:
@@ -331,40 +331,25 @@ class _EdgeArrays:
             return layouts.id_array(self.sources, self.rows)
         return layouts.marked_ids(self.sources, self.marks)
 
-    def parts(self, symbol: Symbol) -> int:
-        """Parts of the sources for a tile of the symbol's rows and slots."""
-        if symbol.tile_rows < _PART_ROWS:
-            return 1
-        return max(1, min(-(-self.rows // symbol.slots), _AGG_RUNS // symbol.tile_rows, _MOST_PARTS))
+    def parts(self, symbol: Symbol) -> Parts:
+        """The edges in parts for a tile of the symbol's rows and the scratchpad's slots; found once."""
+        key = symbol.tile_rows, symbol.slots
+        if key not in self.parted:
+            self.parted[key] = in_parts(self.indptr, self.sources, self.rows, symbol.slots, symbol.tile_rows)
+        return self.parted[key]
 
-    def in_parts(self, symbol: Symbol) -> "_EdgeArrays":
-        """The same edges as an array of a context with parts: tile by tile, part by part of the sources."""
-        parts = self.parts(symbol)
-        if parts == 1:
+    def of(self, symbol: Symbol) -> "_EdgeArrays":
+        """The edges as the arrays of a symbol have them."""
+        if not symbol.slots:
             return self
-        width = max(symbol.slots, -(-self.rows // parts))
-        count = len(self.indptr) - 1
-        rows = np.repeat(np.arange(count), np.diff(self.indptr))
-        whole = count - count % symbol.tile_rows * (count % symbol.tile_rows < _PART_ROWS)
-        first, in_tile = rows - rows % symbol.tile_rows, rows % symbol.tile_rows
-        tile = np.minimum(count - first, symbol.tile_rows)
-        part = np.where(rows < whole, np.asarray(self.sources, np.int64) // width, 0)
-        places = parts * first + part * tile + in_tile
-        order = np.argsort(places, kind="stable")
-        records = np.zeros(parts * count, isa().record("destination").dtype)
-        degrees = np.bincount(places, minlength=len(records))
-        records["degree"], records["first"] = degrees, np.cumsum(degrees) - degrees
-        vertices = np.arange(count)
-        first, in_tile = vertices - vertices % symbol.tile_rows, vertices % symbol.tile_rows
-        tile = np.minimum(count - first, symbol.tile_rows)
-        own = self.records.view(records.dtype)
-        for number in range(parts):
-            kept = vertices[: count if number == 0 else whole]
-            target = (parts * first + number * tile + in_tile)[kept]
+        parts, own = self.parts(symbol), self.records.view(isa().record("destination").dtype)
+        records = np.zeros(len(parts.degrees), own.dtype)
+        records["degree"], records["first"] = parts.degrees, np.cumsum(parts.degrees) - parts.degrees
+        for places in parts.places:
             for name in ("reciprocal", "exponent"):
-                records[name][target] = own[name][kept]
-        marks = None if self.marks is None else self.marks[order]
-        return replace(self, sources=self.sources[order], records=records.view(np.uint8), marks=marks)
+                records[name][places[places >= 0]] = own[name][places >= 0]
+        marks = None if self.marks is None else self.marks[parts.order]
+        return replace(self, sources=self.sources[parts.order], records=records.view(np.uint8), marks=marks)
 
 
 def _all_edges(program: Program, graph: GraphArrays) -> dict[str, _EdgeArrays]:
@@ -475,9 +460,9 @@ def _graph_pieces(
     for symbol in program.symbols:
         match symbol.kind:
             case SymbolKind.DESTINATIONS:
-                pieces[symbol] = edges[symbol.name].in_parts(symbol).records
+                pieces[symbol] = edges[symbol.name].of(symbol).records
             case SymbolKind.IDS:
-                pieces[symbol] = edges[symbol.name].in_parts(symbol).ids()
+                pieces[symbol] = edges[symbol.name].of(symbol).ids()
             case SymbolKind.RUNS:
                 pieces[symbol] = schedules[symbol.name, symbol.slots][0]
             case SymbolKind.UNITS:
@@ -507,7 +492,7 @@ def _value(
         case SymbolKind.ID_BYTES:
             return edges[symbol.name].id_bytes
         case SymbolKind.PARTS:
-            return edges[symbol.name].parts(symbol) - 1
+            return edges[symbol.name].parts(symbol).count - 1
         case SymbolKind.UNIT_COUNT:
             return len(schedules[symbol.name, symbol.slots][1]) // 2
         case _:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from hetfab.overlay.errors import LimitExceededError, counted
 from hetfab.overlay.isa.spec import isa
 from hetfab.overlay.layouts import MARKED_ID_BYTES, id_bytes, padded, stored_rows
+from hetfab.overlay.parts import most_parts
 from hetfab.overlay.program import Block, Part, Program, Symbol, SymbolKind
 from hetfab.overlay.stages import ROWS, Role, Stage, sources_of
 
@@ -72,7 +73,7 @@ def _array_sizes(program: Program, edges: str, rows: int, entries: int, own: int
 def _most_runs(symbol: Symbol) -> int:
     """Records of a destination at most: one, or one of each part."""
     in_parts = symbol.kind is SymbolKind.DESTINATIONS and symbol.slots
-    return max(isa().size("agg_runs") // symbol.tile_rows, 1) if in_parts else 1
+    return most_parts(symbol.tile_rows) if in_parts else 1
 
 
 @dataclass(frozen=True, eq=False)

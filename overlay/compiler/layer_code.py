@@ -181,7 +181,9 @@ class LayerCode:
     def _is_in_parts(self, planned: PlannedLayer, read: EdgeRead, groups: int) -> bool:
         """Whether an edge set is read in parts; sums of a part stay beside those that results are added to."""
         room = read.attention is not None or 2 * planned.tile.rows * groups <= self._geometry.sum_words
-        return read.edges in self._in_parts and not read.weighted and room
+        # Tags take two trips of every row.
+        gains = max(-(-groups // self._geometry.agg_word_beats), 2) < groups
+        return read.edges in self._in_parts and not read.weighted and room and gains
 
     def _scratchpad_by_parts(
         self, planned: PlannedLayer, reads: Sequence[EdgeRead], groups: int

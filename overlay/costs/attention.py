@@ -83,6 +83,11 @@ def attend_costs(
     )
 
 
+def dividers(geometry: Geometry) -> int:
+    """Channels of a result in a cycle, as ``attend_dividers`` of ``attend_tile.hpp``."""
+    return max(1, geometry.agg_word_beats // 2)
+
+
 def score_beats(kind: int, heads: int, head_beats: int) -> int:
     """Beats of a row that ``attend`` compares: of scores, or of keys."""
     return heads * head_beats if kind == AttendKind.DOT else -(-heads // _BEAT_SCORES)
@@ -117,7 +122,7 @@ def _counts(f: dict[str, int], graph: npt.NDArray[np.uint8], tags: Tags, geometr
         _chunked(counts, "attend_scores", "attend_scores_ahead", chunks, steps * f["score_beats"], f["score_beats"])
     if f["weigh"]:
         _weighted_rows(f, counts, ids, degrees, tags, geometry)
-    _results(f, counts)
+    _results(f, counts, geometry)
     return counts
 
 
@@ -170,12 +175,12 @@ def _weighted_rows(
     _chunked(counts, "attend_weighted", "attend_weighted_ahead", _chunks(counts.edges), trips, f["groups"])
 
 
-def _results(f: dict[str, int], counts: _Counts) -> None:
+def _results(f: dict[str, int], counts: _Counts, geometry: Geometry) -> None:
     """Partials that are written, or quotients."""
     if not f["spill"]:
         words = f["rows"] * f["groups"]
         counts.loop("agg_sums", words * f["accumulate"])
-        counts.loop("attend_quotients", words * _LANES)
+        counts.loop("attend_quotients", words * _LANES // dividers(geometry))
         return
     length = _PARTIAL_BEATS * f["groups"] if f["weigh"] else _MAXIMA_BEATS
     counts.written_beats = f["rows"] * length

@@ -225,30 +225,39 @@ quotient_stages:
     return S<Z, 32>(static_cast<int>(quotient) - (1 << raised_bits));
 }
 
-// Divides the sums, a channel a cycle, and writes the results to sum_ram, added to what it held.
+// Divides the sums, half as many channels a cycle as the scratchpad's words have beats, and writes the results to
+// sum_ram, added to what it held.
 template <class D, class Z, class SumRam, class Events>
 void write_quotients(const AttendTile& tile, const AttendMemories<D, Z>& kept,
                      const Word<Z, 32 * D::lanes> (&held)[D::sum_words], SumRam sum_ram, Events& events) {
 #pragma HLS INLINE
-    const unsigned channels = tile.rows.rows * tile.rows.groups * D::lanes;
+    constexpr unsigned dividers = attend_dividers(D::agg_word_beats);
+    static_assert(D::lanes % dividers == 0, "a word of sums takes whole trips of the dividers");
+    const unsigned trips = tile.rows.rows * tile.rows.groups * (D::lanes / dividers);
     Word<Z, 32 * D::lanes> results = zero<Z, 32 * D::lanes>();
 quotient_channels:
-    for (unsigned channel = 0; channel < channels; channel++) {
-#pragma HLS LOOP_TRIPCOUNT min=8 max=4096
+    for (unsigned trip = 0; trip < trips; trip++) {
+#pragma HLS LOOP_TRIPCOUNT min=1 max=4096
 #pragma HLS PIPELINE II=1 style=stp
         events.trip(isa::loops::attend_quotients);
-        const unsigned word = channel / D::lanes;
-        const unsigned lane = channel % D::lanes;
-        const S<Z, isa::partial_bits> stored = kept.partials[word][lane];
-        // Of unsigned features: 65,535 of them at most, of 255 each, still fit.
-        const S<Z, 64> raised = S<Z, 64>(tile.rows.is_unsigned && stored < 0 ? 1 : 0) << isa::partial_bits;
-        const S<Z, isa::partial_bits + 1> numerator = sum<Z, isa::partial_bits + 1>(stored, raised);
-        const S<Z, 32> quotient = attention_q8<Z>(numerator, kept.partials[word][D::lanes]);
-        const S<Z, 32> before = tile.rows.accumulate ? lane_s<Z, 32>(held[word], lane) : S<Z, 32>(0);
-        set_lane<Z, 32>(results, lane, wrap<Z, 32>(sum<Z, 33>(before, quotient)));
-        if (lane == D::lanes - 1) sum_ram[tile.rows.sum + word] = results;
+        const unsigned word = trip / (D::lanes / dividers);
+        const unsigned first = trip % (D::lanes / dividers) * dividers;
+    quotient_lanes:
+        for (unsigned divider = 0; divider < dividers; divider++) {
+#pragma HLS UNROLL factor=dividers
+            const unsigned lane = first + divider;
+            const S<Z, isa::partial_bits> stored = kept.partials[word][lane];
+            // Of unsigned features: 65,535 of them at most, of 255 each, still fit.
+            const S<Z, 64> raised = S<Z, 64>(tile.rows.is_unsigned && stored < 0 ? 1 : 0)
+                                    << isa::partial_bits;
+            const S<Z, isa::partial_bits + 1> numerator = sum<Z, isa::partial_bits + 1>(stored, raised);
+            const S<Z, 32> quotient = attention_q8<Z>(numerator, kept.partials[word][D::lanes]);
+            const S<Z, 32> before = tile.rows.accumulate ? lane_s<Z, 32>(held[word], lane) : S<Z, 32>(0);
+            set_lane<Z, 32>(results, lane, wrap<Z, 32>(sum<Z, 33>(before, quotient)));
+        }
+        if (first == D::lanes - dividers) sum_ram[tile.rows.sum + word] = results;
     }
-    events.loop(isa::loops::attend_quotients, channels);
+    events.loop(isa::loops::attend_quotients, trips);
 }
 
 // Both passes over a tile, or one of them.
