@@ -342,14 +342,9 @@ class _EdgeArrays:
         """The edges as the arrays of a symbol have them."""
         if not symbol.slots:
             return self
-        parts, own = self.parts(symbol), self.records.view(isa().record("destination").dtype)
-        records = np.zeros(len(parts.degrees), own.dtype)
-        records["degree"], records["first"] = parts.degrees, np.cumsum(parts.degrees) - parts.degrees
-        for places in parts.places:
-            for name in ("reciprocal", "exponent"):
-                records[name][places[places >= 0]] = own[name][places >= 0]
+        parts = self.parts(symbol)
         marks = None if self.marks is None else self.marks[parts.order]
-        return replace(self, sources=self.sources[parts.order], records=records.view(np.uint8), marks=marks)
+        return replace(self, sources=self.sources[parts.order], records=parts.records(self.records), marks=marks)
 
 
 def _all_edges(program: Program, graph: GraphArrays) -> dict[str, _EdgeArrays]:

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hetfab.overlay.isa.spec import isa
+from hetfab.overlay.layouts import Bytes
 
 Integers: TypeAlias = npt.NDArray[np.int64]
 Numbers: TypeAlias = npt.NDArray[np.integer[Any]]
@@ -22,6 +23,7 @@ _AGG_RUNS = isa().size("agg_runs")
 PART_ROWS = isa().size("part_rows")
 #: Edges that must gain for each destination of a tile, as a run of its own has two rows that do not come in words.
 _EDGES_FOR_A_RUN = 2
+_MOST_BLOCKS = 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +41,20 @@ class Parts:
     order: Integers
     degrees: Integers
     places: Integers
+
+    def records(self, destinations: Bytes) -> Bytes:
+        """The layout 'destinations' of all runs.
+
+        Args:
+            destinations: The same of the destinations with all of their edges, whose means the runs have.
+        """
+        whole = destinations.view(isa().record("destination").dtype)
+        records = np.zeros(len(self.degrees), whole.dtype)
+        records["degree"], records["first"] = self.degrees, np.cumsum(self.degrees) - self.degrees
+        for places in self.places:
+            for name in ("reciprocal", "exponent"):
+                records[name][places[places >= 0]] = whole[name][places >= 0]
+        return records.view(np.uint8)
 
 
 def most_parts(tile_rows: int) -> int:
@@ -58,8 +74,10 @@ def in_parts(indptr: Numbers, sources: Numbers, vertices: int, slots: int, tile_
     """
     destinations = len(indptr) - 1
     rows = np.repeat(np.arange(destinations), np.diff(indptr))
-    blocks = max(1, -(-vertices // slots))
-    block = np.asarray(sources, np.int64) // slots
+    # Of many vertices, blocks of several slots: few of them are worth runs of their own.
+    width = slots * -(-vertices // (slots * _MOST_BLOCKS))
+    blocks = max(1, -(-vertices // width))
+    block = np.asarray(sources, np.int64) // width
     tiles = max(1, -(-destinations // tile_rows))
     edges = np.bincount(rows // tile_rows * blocks + block, minlength=tiles * blocks).reshape(tiles, blocks)
     sizes = np.minimum(destinations - np.arange(tiles) * tile_rows, tile_rows)
