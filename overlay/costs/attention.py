@@ -57,7 +57,7 @@ class _Counts:
 
 
 def attend_costs(
-    fields: Fields, graph: npt.NDArray[np.uint8], geometry: Geometry, rows: Array, clears: Fields, cleared: Array
+    fields: Fields, graph: npt.NDArray[np.uint8], geometry: Geometry, rows: Array, clears: Fields, cleared: Array, tags: type[Tags]
 ) -> Cost:
     """Cost of every ``attend`` of a stream.
 
@@ -68,8 +68,10 @@ def attend_costs(
         rows: Index of each in the stream.
         clears: Fields of every ``configure_features``, which clears tags.
         cleared: Its index in the stream.
+        tags: Those of the scratchpad.
     """
-    found = [_counts(one, graph, tags, geometry) for one, tags in with_tags(fields, geometry, rows, clears, cleared)]
+    by_tags = with_tags(fields, tags(geometry), rows, clears, cleared)
+    found = [_counts(one, graph, state, geometry) for one, state in by_tags]
     zeros = np.zeros(len(found), np.int64)
     return Cost(
         cycles=np.array([one.cycles for one in found], np.int64),

@@ -49,8 +49,30 @@ class Tags:
         return missed
 
 
+class UnlimitedTags(Tags):
+    """Tags of a scratchpad that holds every row from its first use in a layer on, for bounds."""
+
+    def __init__(self, geometry: Geometry) -> None:
+        """Nothing is held yet."""
+        super().__init__(geometry)
+        self._held: dict[int, Array] = {}
+
+    def clear(self, first_block: int, slot_bits: int) -> None:
+        """What ``configure_features`` does."""
+        self._held.pop(first_block, None)
+
+    def misses(self, ids: Array, first_block: int, slot_bits: int) -> Array:
+        """As of ``Tags``: whether an edge's source has not been read before."""
+        first = np.zeros(len(ids), bool)
+        vertices, places = np.unique(ids, return_index=True)
+        before = self._held.get(first_block, np.zeros(0, np.int64))
+        first[places[~np.isin(vertices, before)]] = True
+        self._held[first_block] = np.union1d(before, vertices)
+        return first
+
+
 def gathers(
-    fields: Fields, graph: npt.NDArray[np.uint8], geometry: Geometry, rows: Array, clears: Fields, cleared: Array
+    fields: Fields, graph: npt.NDArray[np.uint8], geometry: Geometry, rows: Array, clears: Fields, cleared: Array, tags: type[Tags]
 ) -> Gather:
     """What every ``reduce`` meets.
 
@@ -61,29 +83,30 @@ def gathers(
         rows: Index of each ``reduce`` in the stream.
         clears: Fields of every ``configure_features``, which clears tags.
         cleared: Its index in the stream.
+        tags: Those of the scratchpad.
     """
     names = (*_COUNTS, "first_unit", "units", "misses", "feature_bursts", "merged_bursts", "spilled_bursts")
     found = {name: np.zeros(len(rows), np.int64) for name in names}
-    for i, (one, tags) in enumerate(with_tags(fields, geometry, rows, clears, cleared)):
+    for i, (one, state) in enumerate(with_tags(fields, tags(geometry), rows, clears, cleared)):
         if one["rows"] and one["groups"]:
-            for name, value in _gather(one, graph, tags).items():
+            for name, value in _gather(one, graph, state).items():
                 found[name][i] = value
     return Gather(**found)
 
 
 def with_tags(
-    fields: Fields, geometry: Geometry, rows: Array, clears: Fields, cleared: Array
+    fields: Fields, tags: Tags, rows: Array, clears: Fields, cleared: Array
 ) -> Iterator[tuple[dict[str, int], Tags]]:
     """Each instruction's fields with the tags that it finds, which what is made of them must leave as it does.
 
     Args:
         fields: Of every instruction of an operation.
-        geometry: Gives the scratchpad.
+        tags: At first.
         rows: Index of each in the stream.
         clears: Fields of every ``configure_features``, which clears tags.
         cleared: Its index in the stream.
     """
-    tags, following = Tags(geometry), 0
+    following = 0
     for i in range(len(rows)):
         while following < len(cleared) and cleared[following] < rows[i]:
             tags.clear(int(clears["first_block"][following]), int(clears["slot_bits"][following]))
