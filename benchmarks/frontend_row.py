@@ -114,8 +114,8 @@ def milliseconds(bound: BoundProgram, on: Machine) -> float:
 def frontend_bound(bound: BoundProgram, on: Machine) -> float:
     """Modelled time that no frontend can beat with this program on these engines.
 
-    The scratchpad has room for every row: each is read once in a layer, all other edges find it there. And AGG waits for
-    nothing that it reads: rows, scores, ids or records.
+    The scratchpad has room for every row: each is read once in a layer, all other edges find it there. And AGG waits
+    for nothing that it reads: rows, scores, ids or records.
     """
     log = expected_log(bound, tags=UnlimitedTags)
     for name in ("read_bytes", "read_bursts", "misses"):

@@ -6,6 +6,7 @@ destinations of the tile have in common is read once. Numpy only, so that a boar
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -97,7 +98,7 @@ def _joined_blocks(edges: Integers, most: int, worth: int) -> Integers:
     ends = list(range(1, len(edges) + 1))
     held = edges.tolist()
     while len(held) > 1:
-        lost = [min(pair) for pair in zip(held[:-1], held[1:], strict=True)]
+        lost = [min(pair) for pair in pairwise(held)]
         first = int(np.argmin(lost))
         if len(held) <= most and lost[first] >= worth:
             break

@@ -132,10 +132,15 @@ def _rounded(numerator: int, denominator: int) -> int:
 def layers(draw: st.DrawFn, most_groups: int = 8, fewest_rows: int = 1) -> Layer:
     """Degrees from 0 to many, scores that reach all limits, any number of heads."""
     random = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    kind, heads = draw(st.sampled_from(AttendKind)), draw(st.sampled_from([heads for heads in (1, 2, 3, 4, 5, 8) if heads <= most_groups]))
+    kind, heads = (
+        draw(st.sampled_from(AttendKind)),
+        draw(st.sampled_from([heads for heads in (1, 2, 3, 4, 5, 8) if heads <= most_groups])),
+    )
     head_groups = draw(st.integers(1, most_groups // heads))
     key_groups = draw(st.integers(1, most_groups // heads))
-    degrees = random.integers(0, draw(st.sampled_from([1, 4, 30])) + 1, draw(st.integers(fewest_rows, fewest_rows + 11)))
+    degrees = random.integers(
+        0, draw(st.sampled_from([1, 4, 30])) + 1, draw(st.integers(fewest_rows, fewest_rows + 11))
+    )
     if draw(st.booleans()):
         degrees[random.integers(len(degrees))] = 700
     vertices, types = draw(st.sampled_from([1, 5, 300])), draw(st.integers(1, 9))
@@ -207,7 +212,7 @@ class LayerProgram:
     def __init__(
         self, layer: Layer, parts: list[Layer], *, row_gap: int = 0, records: list[Array] | None = None
     ) -> None:
-        """Lays out the arrays of a layer whose edges are dealt to ``parts``; ``records`` stand for those of their rows."""
+        """Lays out the arrays of a layer whose edges are dealt to ``parts``, with these records or those of rows."""
         self._layer = layer
         self.words: list[int] = []
         beats = layer.source_scores.shape[1] // 8 if layer.kind is AttendKind.DOT else -(-layer.heads // 4)

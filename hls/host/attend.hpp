@@ -391,8 +391,8 @@ Outcome count_attend(const AttendTile& tile, const HostAttention<Z, Beat>& array
             static_cast<unsigned>(graph_bytes / beat_bytes)};
 }
 
-// Whether this body does what an attend asks for; rows through the scratchpad, parts and partial results are the
-// plain body's.
+// Whether this body does what an attend asks for; rows through the scratchpad, parts and partial results are
+// the plain body's.
 inline bool attends_on_host(const AttendTile& tile) {
     return tile.rows.rows != 0 && tile.rows.groups != 0 && tile.maxima && tile.weigh && !tile.rows.tagged &&
            tile.rows.parts == 1;

@@ -175,9 +175,9 @@ std::vector<HostRow> decided_rows(const ReduceTile& tile, const HostEdges<Z, Bea
 template <class D, class Z, class Beat>
 bool holds_slots(const ReduceTile& tile, const HostEdges<Z, Beat>& edges, const std::vector<HostRow>& rows) {
     for (const HostRow& row : rows) {
-        const std::uint64_t end =
-            std::uint64_t{words_per_tag} * tile.first_block +
-            std::uint64_t{row.slot} * slot_beats(tile.groups, D::agg_word_beats) + tile.groups;
+        const std::uint64_t end = std::uint64_t{words_per_tag} * tile.first_block +
+                                  std::uint64_t{row.slot} * slot_beats(tile.groups, D::agg_word_beats) +
+                                  tile.groups;
         if ((!row.read || row.kept) && end > D::feature_words) return false;
         if (row.read && !edges.holds(tile, row.id)) return false;
     }
@@ -325,8 +325,8 @@ class HostGather {
     unsigned rows_read_ = 0;
 };
 
-// Whether this body does what a reduce asks for; spilled sums, parts and rows that come by the FIFO are the plain
-// body's.
+// Whether this body does what a reduce asks for; spilled sums, parts and rows that come by the FIFO are the
+// plain body's.
 inline bool gathers_on_host(const ReduceTile& tile) {
     return tile.rows != 0 && tile.groups != 0 && !tile.merge && !tile.spill && !tile.from_fifo &&
            tile.parts == 1;

@@ -81,7 +81,9 @@ def compile_model(
         _check_no_share(share_on_d)
         return compile_on_samples(given, design, name=name)
     layers = lower(given.model, given.bindings) if lowered is None else lowered
-    program = compile_lowered(layers, design, name=name, share_on_d=share_on_d, row_source=row_source, in_parts=in_parts)
+    program = compile_lowered(
+        layers, design, name=name, share_on_d=share_on_d, row_source=row_source, in_parts=in_parts
+    )
     return replace(program, model_hash=model_hash(given.model), bindings=to_json(given.bindings))
 
 

@@ -161,9 +161,7 @@ class LayerCode:
         """Whether AGG cannot keep contexts of all edge sets of a layer."""
         return sum(read.contexts for read in reads) > self._geometry.agg_contexts
 
-    def _scratchpad(
-        self, planned: PlannedLayer, reads: Sequence[EdgeRead], columns: Columns
-    ) -> list[ScratchpadPart]:
+    def _scratchpad(self, planned: PlannedLayer, reads: Sequence[EdgeRead], columns: Columns) -> list[ScratchpadPart]:
         """What each edge set has of the scratchpad; edges with weights, and attention, have no schedule."""
         shared = self._share_a_context(reads)
         groups = self._groups(columns.range.count)

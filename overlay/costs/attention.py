@@ -57,7 +57,13 @@ class _Counts:
 
 
 def attend_costs(
-    fields: Fields, graph: npt.NDArray[np.uint8], geometry: Geometry, rows: Array, clears: Fields, cleared: Array, tags: type[Tags]
+    fields: Fields,
+    graph: npt.NDArray[np.uint8],
+    geometry: Geometry,
+    rows: Array,
+    clears: Fields,
+    cleared: Array,
+    tags: type[Tags],
 ) -> Cost:
     """Cost of every ``attend`` of a stream.
 

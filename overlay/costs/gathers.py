@@ -72,7 +72,13 @@ class UnlimitedTags(Tags):
 
 
 def gathers(
-    fields: Fields, graph: npt.NDArray[np.uint8], geometry: Geometry, rows: Array, clears: Fields, cleared: Array, tags: type[Tags]
+    fields: Fields,
+    graph: npt.NDArray[np.uint8],
+    geometry: Geometry,
+    rows: Array,
+    clears: Fields,
+    cleared: Array,
+    tags: type[Tags],
 ) -> Gather:
     """What every ``reduce`` meets.
 

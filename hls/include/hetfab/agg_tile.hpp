@@ -192,29 +192,30 @@ ReduceTile reduce_tile(const Word<Z, isa::instruction_bits>& instruction, Contex
     const unsigned source = number<Z, Op::Source>(instruction);
     const bool scheduled = source == isa::reduce_source::schedule;
     const unsigned record_bytes = scheduled ? isa::RunRecord::bytes : isa::DestinationRecord::bytes;
-    return {number<Z, Op::Sum>(instruction),
-            number<Z, Op::Rows>(instruction),
-            number<Z, Op::Groups>(instruction),
-            number<Z, Op::Destination>(instruction),
-            number<Z, isa::ConfigureIds::IdBytes>(context[2]),
-            number<Z, Op::Mode>(instruction),
-            flag<Z, Op::Unsigned>(instruction),
-            flag<Z, Op::Accumulate>(instruction) && !flag<Z, Op::Spill>(instruction),
-            source == isa::reduce_source::tags,
-            scheduled,
-            flag<Z, Op::Merge>(instruction),
-            flag<Z, Op::Spill>(instruction),
-            flag<Z, Op::Weighted>(instruction),
-            flag<Z, Op::FromFifo>(instruction),
-            static_cast<std::uint64_t>(get<Z, Features::Address>(context[0])),
-            number<Z, Features::RowBlocks>(context[0]) * beats_per_block,
-            number<Z, Features::FirstBlock>(context[0]),
-            (1U << number<Z, Features::SlotBits>(context[0])) - 1,
-            records_from<Z>(context[1], record_bytes, number<Z, Op::Destination>(instruction)),
-            static_cast<std::uint64_t>(get<Z, isa::ConfigureIds::Address>(context[2])),
-            static_cast<std::uint64_t>(get<Z, isa::ConfigureSpilled::Address>(context[3])),
-            number<Z, isa::ConfigureSpilled::RowBlocks>(context[3]) * beats_per_block,
-            flag<Z, Op::FromFifo>(instruction) ? 1 : parts_of<Z>(number<Z, Op::Rows>(instruction), context[1])};
+    return {
+        number<Z, Op::Sum>(instruction),
+        number<Z, Op::Rows>(instruction),
+        number<Z, Op::Groups>(instruction),
+        number<Z, Op::Destination>(instruction),
+        number<Z, isa::ConfigureIds::IdBytes>(context[2]),
+        number<Z, Op::Mode>(instruction),
+        flag<Z, Op::Unsigned>(instruction),
+        flag<Z, Op::Accumulate>(instruction) && !flag<Z, Op::Spill>(instruction),
+        source == isa::reduce_source::tags,
+        scheduled,
+        flag<Z, Op::Merge>(instruction),
+        flag<Z, Op::Spill>(instruction),
+        flag<Z, Op::Weighted>(instruction),
+        flag<Z, Op::FromFifo>(instruction),
+        static_cast<std::uint64_t>(get<Z, Features::Address>(context[0])),
+        number<Z, Features::RowBlocks>(context[0]) * beats_per_block,
+        number<Z, Features::FirstBlock>(context[0]),
+        (1U << number<Z, Features::SlotBits>(context[0])) - 1,
+        records_from<Z>(context[1], record_bytes, number<Z, Op::Destination>(instruction)),
+        static_cast<std::uint64_t>(get<Z, isa::ConfigureIds::Address>(context[2])),
+        static_cast<std::uint64_t>(get<Z, isa::ConfigureSpilled::Address>(context[3])),
+        number<Z, isa::ConfigureSpilled::RowBlocks>(context[3]) * beats_per_block,
+        flag<Z, Op::FromFifo>(instruction) ? 1 : parts_of<Z>(number<Z, Op::Rows>(instruction), context[1])};
 }
 
 // Where a reduce's edges are: consecutive records have consecutive units, the halves of ids of 4 bytes being

@@ -200,8 +200,8 @@ score_beats:
     while (chunk.holds(edge, walk)) {
 #pragma HLS LOOP_TRIPCOUNT min=1 max=65536
 #pragma HLS PIPELINE II=1 style=stp
-// A pass writes the maxima or reads them, but where it merges: then each is read before it is written, and the
-// next run of its destination comes 16 rows later at least.
+// A pass writes the maxima or reads them, but where it merges: then each is read before it is written, and
+// the next run of its destination comes 16 rows later at least.
 #pragma HLS DEPENDENCE variable=kept.maxima type=inter dependent=false
         events.trip(isa::loops::attend_scores);
         const Destination<Z> ahead = destinations[walk.row_ahead()];
@@ -220,8 +220,9 @@ score_beats:
         for (unsigned head = 0; head < D::agg_heads; head++) {
 #pragma HLS UNROLL factor=D::agg_heads
             if (!last_beat) continue;
-            const S<Z, 16> stored =
-                tile.reads_spilled() || !maxima || walk.part() != 0 ? kept.maxima[walk.row()][head] : S<Z, 16>(no_logit);
+            const S<Z, 16> stored = tile.reads_spilled() || !maxima || walk.part() != 0
+                                        ? kept.maxima[walk.row()][head]
+                                        : S<Z, 16>(no_logit);
             const S<Z, 16> before = walk.first_edge() ? stored : largest[head];
             const bool larger = walk.has_edge() && head < tile.heads && logits.of(head) > before;
             largest[head] = larger ? logits.of(head) : before;

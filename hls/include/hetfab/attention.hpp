@@ -225,8 +225,8 @@ quotient_stages:
     return S<Z, 32>(static_cast<int>(quotient) - (1 << raised_bits));
 }
 
-// Divides the sums, half as many channels a cycle as the scratchpad's words have beats, and writes the results to
-// sum_ram, added to what it held.
+// Divides the sums, half as many channels a cycle as the scratchpad's words have beats, and writes the
+// results to sum_ram, added to what it held.
 template <class D, class Z, class SumRam, class Events>
 void write_quotients(const AttendTile& tile, const AttendMemories<D, Z>& kept,
                      const Word<Z, 32 * D::lanes> (&held)[D::sum_words], SumRam sum_ram, Events& events) {

@@ -78,8 +78,8 @@ class RowRequests {
     unsigned last_ = 0;
 };
 
-// Which groups of a row a trip takes: one that comes from DRAM or ends the sums of a run, whose words leave one
-// by one, or all of a word of the scratchpad.
+// Which groups of a row a trip takes: one that comes from DRAM or ends the sums of a run, whose words leave
+// one by one, or all of a word of the scratchpad.
 template <class D>
 struct RowTrip {
     bool wide;
@@ -95,8 +95,8 @@ struct RowTrip {
     }
 };
 
-// The beats of an edge's row in a trip: one from DRAM, written to the scratchpad where it is kept, or those that
-// are held there. One access to each bank of the scratchpad in a trip.
+// The beats of an edge's row in a trip: one from DRAM, written to the scratchpad where it is kept, or those
+// that are held there. One access to each bank of the scratchpad in a trip.
 template <class D, class Z, class MemF, class FeatureRam>
 void row_beats(const EdgeRow& place, const RowTrip<D>& trip, MemF features, FeatureRam feature_ram,
                Word<Z, 64> (&beats)[D::agg_word_beats]) {
