@@ -95,13 +95,14 @@ def figures(model: onnx.ModelProto, graph: HeteroGraph, design: Design) -> dict[
     dense = bind(published, arrays(published))
     rows = list(row_choices(partial(compiled, FirstProjection.AUTO), arrays))
     tags = rows[0].bound
+    logs = [(each, expected_log(each, tags=UnlimitedTags)) for each in (dense, tags)]
     return {
         "building": asdict(builds(graph, paths, sgb_geometry(design), timed)),
         "published": milliseconds(dense, timed),
         "tags": rows[0].milliseconds,
         "rows": {each.name: {"milliseconds": each.milliseconds, "making": each.making} for each in rows},
-        "bound": min(frontend_bound(each, timed) for each in (dense, tags)),
-        "engine_bound": min(engine_bound(each, timed) for each in (dense, tags)),
+        "engine_bound": min(engine_bound(log, timed) for _, log in logs),
+        "bound": min(frontend_bound(each, log, timed) for each, log in logs),
         "feature_bytes": feature_bytes(edge_sets(tags, graph, semantic), design),
     }
 
@@ -111,21 +112,25 @@ def milliseconds(bound: BoundProgram, on: Machine) -> float:
     return simulate(bound.words, expected_log(bound), on).milliseconds
 
 
-def frontend_bound(bound: BoundProgram, on: Machine) -> float:
+def frontend_bound(bound: BoundProgram, log: npt.NDArray[Any], on: Machine) -> float:
     """Modelled time that no frontend can beat with this program on these engines.
 
     The scratchpad has room for every row: each is read once in a layer, all other edges find it there. And AGG waits
     for nothing that it reads: rows, scores, ids or records.
+
+    Args:
+        bound: The program.
+        log: Its run log with such a scratchpad.
+        on: What it is timed on.
     """
-    log = expected_log(bound, tags=UnlimitedTags)
+    log = log.copy()
     for name in ("read_bytes", "read_bursts", "misses"):
         log[name][log["engine"] == isa().engine("agg").id] = 0
     return simulate(bound.words, log, on).milliseconds
 
 
-def engine_bound(bound: BoundProgram, on: Machine) -> float:
+def engine_bound(log: npt.NDArray[Any], on: Machine) -> float:
     """Modelled time that no order of instructions can beat either: the busiest engine's loops, or DRAM without AGG."""
-    log = expected_log(bound, tags=UnlimitedTags)
     busy = max(float(log["cycles"][log["engine"] == engine.id].sum()) for engine in isa().engines)
     gathered = log["read_bytes"][log["engine"] == isa().engine("agg").id].sum()
     moved = float(log["read_bytes"].sum() + log["write_bytes"].sum() - gathered)

@@ -343,8 +343,8 @@ class _EdgeArrays:
         if not symbol.slots:
             return self
         parts = self.parts(symbol)
-        marks = None if self.marks is None else self.marks[parts.order]
-        return replace(self, sources=self.sources[parts.order], records=parts.records(self.records), marks=marks)
+        marks = None if self.marks is None else parts.take(self.marks)
+        return replace(self, sources=parts.take(self.sources), records=parts.records(self.records), marks=marks)
 
 
 def _all_edges(program: Program, graph: GraphArrays) -> dict[str, _EdgeArrays]:

@@ -43,9 +43,10 @@ def relations(draw: st.DrawFn) -> sums.Relation:
 @given(relation=relations(), slots=st.sampled_from([1, 4, 8, 512]), tile_rows=st.sampled_from([4, 16, 17, 64]))
 def test_each_edge_is_in_the_run_of_its_destination_once(relation: sums.Relation, slots: int, tile_rows: int) -> None:
     parts = in_parts(relation.indptr, relation.sources, len(relation.features), slots, tile_rows)
-    assert sorted(parts.order.tolist()) == list(range(len(relation.sources)))
+    order = parts.take(np.arange(len(relation.sources)))
+    assert sorted(order.tolist()) == list(range(len(relation.sources)))
     assert parts.count <= most_parts(tile_rows)
-    rows = np.repeat(np.arange(relation.destinations), np.diff(relation.indptr))[parts.order]
+    rows = np.repeat(np.arange(relation.destinations), np.diff(relation.indptr))[order]
     records = np.full(len(parts.degrees), -1)
     for places in parts.places:
         records[places[places >= 0]] = np.flatnonzero(places >= 0)
@@ -61,8 +62,8 @@ def test_tiles_take_part_after_part_of_their_destinations() -> None:
     assert parts.places[:, :3].tolist() == [[0, 1, 2], [16, 17, 18]]
     assert parts.places[:, 16].tolist() == [32, 48]
     assert parts.places[:, 32:].tolist() == [[64, 65, 66], [-1, -1, -1]]
-    in_first = sources[parts.order][: int(parts.degrees[:16].sum())]
-    assert in_first.max() < 20 <= sources[parts.order][int(parts.degrees[:16].sum())]
+    in_first = parts.take(sources)[: int(parts.degrees[:16].sum())]
+    assert in_first.max() < 20 <= parts.take(sources)[int(parts.degrees[:16].sum())]
 
 
 def test_parts_that_are_not_worth_their_runs_are_joined() -> None:
@@ -76,7 +77,7 @@ def test_parts_that_are_not_worth_their_runs_are_joined() -> None:
 def reduced(relation: sums.Relation, parts: Parts, mode: ReduceMode, source: ReduceSource) -> tuple[list[int], Array]:
     """A relation reduced in parts: a program and the content of the graph segment."""
     records = parts.records(destination_records(relation.indptr))
-    ids = id_array(relation.sources[parts.order], len(relation.features))
+    ids = id_array(parts.take(relation.sources), len(relation.features))
     content, (first, second) = pack_pieces([records, ids])
     words = sums.context(relation, first, second, len(relation.sources), 2, relation.destinations)
     words[1] |= parts.count - 1 << isa().operation("configure_destinations").field("parts").lsb
@@ -107,7 +108,7 @@ def test_sums_in_parts_are_those_of_the_definition(
 def attended(layer: Layer, source: AttendSource, rows: int) -> LayerProgram:
     """Attention over the first destinations of a layer, their edges in parts of 4 sources."""
     parts = in_parts(layer.indptr, layer.sources, len(layer.features), 4, layer.destinations)
-    ordered = replace(layer, sources=layer.sources[parts.order], types=layer.types[parts.order])
+    ordered = replace(layer, sources=parts.take(layer.sources), types=parts.take(layer.types))
     program = LayerProgram(ordered, [ordered], records=[parts.records(destination_records(layer.indptr))])
     program.configure(0)
     program.words[1] |= parts.count - 1 << isa().operation("configure_destinations").field("parts").lsb

@@ -51,6 +51,11 @@ class RowChoice:
         parts = f", {len(self.in_parts)} in parts" if self.in_parts else ""
         return f"{self.source.name.lower()}{parts}"
 
+    @property
+    def taken(self) -> tuple[ReduceSource, Program, BoundProgram]:
+        """The source, the program and the bound program."""
+        return self.source, self.bound.program, self.bound
+
     def total(self, inferences: int) -> float:
         """Milliseconds of so many inferences on the same graph."""
         return self.making + self.milliseconds * inferences
@@ -73,13 +78,14 @@ def row_choices(compiles: Compiles, arrays: Callable[[Program], GraphArrays]) ->
     parted, seconds = _worthwhile(first, graph) if geometry.feature_words else ((), 0.0)
     timed = machine(first.design)
     sources.sort(key=lambda source: source is not ReduceSource.TAGS)
-    for names, making in {(): 0.0, parted: seconds}.items():
-        for source in sources:
-            schedules = _TimedSchedules()
-            program = first if source is ReduceSource.TAGS and not names else compiles(source, names)
-            bound = bind(program, graph, scheduler=schedules)
-            milliseconds = simulate(bound.words, expected_log(bound), timed).milliseconds
-            yield RowChoice(source, names, bound, milliseconds, 1e3 * ratio * (making + schedules.seconds))
+    ways: list[tuple[ReduceSource, tuple[str, ...], float]] = [(source, (), 0.0) for source in sources]
+    ways += [(ReduceSource.TAGS, parted, seconds)] if parted else []
+    for source, names, making in ways:
+        schedules = _TimedSchedules()
+        program = first if source is ReduceSource.TAGS and not names else compiles(source, names)
+        bound = bind(program, graph, scheduler=schedules)
+        milliseconds = simulate(bound.words, expected_log(bound), timed).milliseconds
+        yield RowChoice(source, names, bound, milliseconds, 1e3 * ratio * (making + schedules.seconds))
 
 
 def fastest(choices: Collection[RowChoice], inferences: int) -> RowChoice:
@@ -106,22 +112,24 @@ def _worthwhile(program: Program, graph: GraphArrays) -> tuple[tuple[str, ...], 
     names, seconds = [], 0.0
     for edges in program.edges:
         if edges.of_graph and not edges.weighted:
-            begin = time.thread_time()
-            given = graph.edges[edges.name]
-            saved = trips_saved(given, program.all_counts(graph.counts)[edges.source_type], program.design.geometry)
+            given, vertices = graph.edges[edges.name], program.all_counts(graph.counts)[edges.source_type]
+            saved, making = trips_saved(given, vertices, program.design.geometry)
             if saved > 0:
                 names.append(edges.name)
-                seconds += time.thread_time() - begin
+                seconds += making
     return tuple(names), seconds
 
 
-def trips_saved(edges: IncomingEdges, vertices: int, geometry: Geometry) -> int:
+def trips_saved(edges: IncomingEdges, vertices: int, geometry: Geometry) -> tuple[int, float]:
     """Trips of AGG that an edge set in parts saves over the better of DRAM and tags, in a layer as wide as AGG's sums.
 
     Args:
         edges: By destination.
         vertices: Vertices of the sources' type.
         geometry: The design's.
+
+    Returns:
+        Trips, and the processor time that ordering the edges takes.
     """
     groups, beats = geometry.agg_groups, geometry.agg_word_beats
     blocks = geometry.feature_words // WORDS_PER_TAG
@@ -129,8 +137,11 @@ def trips_saved(edges: IncomingEdges, vertices: int, geometry: Geometry) -> int:
     rows = min(isa().size("attend_words"), geometry.sum_words // 2) // groups
     degrees = np.diff(edges.indptr).astype(np.int64)
     if bits < 0 or rows < PART_ROWS or not len(edges.sources):
-        return 0
+        return 0, 0.0
+    begin = time.thread_time()
     parts = in_parts(edges.indptr, edges.sources, vertices, 1 << bits, rows)
+    in_order = parts.take(np.asarray(edges.sources))
+    making = time.thread_time() - begin
     merges = np.zeros(len(parts.degrees), bool)
     merges[parts.places[1:][parts.places[1:] >= 0]] = True
     present = np.zeros(len(parts.degrees), bool)
@@ -144,6 +155,5 @@ def trips_saved(edges: IncomingEdges, vertices: int, geometry: Geometry) -> int:
     empty = int(np.count_nonzero(degrees == 0))
     of_tags = trips(edges.sources, degrees, np.zeros(len(degrees), bool), empty)
     of_dram = (len(edges.sources) + empty) * groups
-    in_order = np.asarray(edges.sources)[parts.order]
     of_parts = trips(in_order, parts.degrees, merges, int(np.count_nonzero(present & (parts.degrees == 0))))
-    return min(of_tags, of_dram) - of_parts
+    return min(of_tags, of_dram) - of_parts, making
