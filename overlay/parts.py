@@ -138,7 +138,7 @@ def _ascending(indptr: Integers, sources: Numbers) -> bool:
 
 
 def _joined_blocks(edges: Integers, most: int, worth: int) -> list[int]:
-    """Ends of the parts among the blocks: neighbours are joined where the one with fewer edges is not worth its runs."""
+    """Ends of the parts among the blocks: neighbours are joined where the one of fewer edges is not worth its runs."""
     ends = list(range(1, len(edges) + 1))
     held = edges.tolist()
     while len(held) > 1:
