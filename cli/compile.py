@@ -131,7 +131,7 @@ def command(
     facts = known_graph(opened, workload, layers)
     asked = FirstProjection(first_projection)
 
-    def compiled(source: ReduceSource, in_parts: Collection[str]) -> Program:
+    def compiled(source: ReduceSource, in_parts: Collection[str]) -> "Program":
         planned = plan_model(layers, chosen, facts, asked, split, source).lowered
         return compile_model(
             bound_model,
