@@ -63,6 +63,9 @@ class Journal:
     def __len__(self) -> int:
         return len(self._results)
 
+    def __contains__(self, key: object) -> bool:
+        return key in self._results
+
     def result(self, key: str, compute: Callable[[], _V]) -> _V:
         """What is known under a key, else what ``compute`` returns, which is then known.
 
