@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Searches the design and the widths of its models together (docs/search.md).
 
-For a limit of the divergence the widths on one design are exact (options.py). Over designs it is branch and bound: in the
-order of their lower bounds, until a bound is no better than the best that was found. Limits from none to all of the
+For a limit of the divergence the widths on one design are exact (options.py). Over designs it is branch and bound: in
+the order of their lower bounds, until a bound is no better than the best that was found. Limits from none to all of the
 divergence give a curve; its points are scored as whole models, the best are timed by the timeline simulator.
 """
 
@@ -17,6 +17,7 @@ from hetfab.overlay.design import Design
 from hetfab.overlay.errors import LimitUnreachableError
 from hetfab.overlay.search.hardware import Space
 from hetfab.overlay.search.options import Choice, ModelOptions, Times
+from hetfab.overlay.search.pareto import front
 
 #: Points of the curve, and halvings between the last that keeps the accuracy and the next.
 _POINTS, _HALVINGS = 8, 5
@@ -24,6 +25,9 @@ _POINTS, _HALVINGS = 8, 5
 _TIMED = 3
 #: How often widths are narrowed where whole programs take longer than the cost functions say.
 _TRIES = 3
+#: Times that differ by less count as equal: of designs whose bound promises no more none is looked at, and of points the
+#: one that needs the least resources is taken.
+_EQUAL = 0.005
 #: Shares of the spread of divergences that the curve has limits at.
 _LEAST_SHARE = 1e-4
 
@@ -175,8 +179,8 @@ class JointSearch:
         curve = [self.point(share) for share in np.linspace(0.0, 1.0, _POINTS)]
         self._refine(goal, curve)
         chosen = self._timed(goal)
-        front = front_of([*self.points, chosen], self.used)
-        return Searched(chosen, front, len(self.designs), self.solved, len(self._scores))
+        found = front_of([*self.points, *self._smaller(), chosen], self.used)
+        return Searched(chosen, found, len(self.designs), self.solved, len(self._scores))
 
     def point(self, place: float) -> Point:
         """The fastest design and widths at a place of the curve, scored: 0 is near the float model, 1 the fastest."""
@@ -195,7 +199,7 @@ class JointSearch:
         bounds = self.combine.of([t.bounds(limit) for t, limit in zip(self.times, limits, strict=True)])
         found: list[tuple[float, Design, tuple[Choice, ...]]] = []
         for number in np.argsort(bounds, kind="stable"):
-            if len(found) == count and bounds[number] >= found[-1][0]:
+            if len(found) == count and bounds[number] >= found[-1][0] * (1 - _EQUAL):
                 break
             design = self.designs[number]
             choices = tuple(m.required(design, limit) for m, limit in zip(self.models, limits, strict=True))
@@ -251,7 +255,8 @@ class JointSearch:
             raise self._unreachable(goal, tried)
         if goal.milliseconds is not None:
             return min(kept, key=lambda p: (max(s.divergence for s in p.scores), p.time))
-        return min(kept, key=lambda p: p.time)
+        fastest = min(point.time for point in kept)
+        return min((p for p in kept if p.time <= fastest * (1 + _EQUAL)), key=lambda p: (self.used(p.design), p.time))
 
     def _candidates(self, goal: Goal) -> list[Point]:
         """Points worth a simulation: the best by the cost functions, with the memories that fit."""
@@ -292,6 +297,19 @@ class JointSearch:
         self.progress("whole program")
         found = replace(point, simulated=float(spent))
         self.points.append(found)
+        return found
+
+    def _smaller(self) -> list[Point]:
+        """Widths that were scored on every design, as far as none that needs less is as fast."""
+        designs, found = sorted(self.designs, key=self.used), list[Point]()
+        for point in {id(p.choices): p for p in self.points}.values():
+            best = float("inf")
+            for design in designs:
+                pairs = zip(self.models, point.choices, strict=True)
+                spent = [np.array(model.milliseconds(design, c.weights, c.tensors)) for model, c in pairs]
+                if (total := float(self.combine.of(spent))) < best:
+                    best = total
+                    found.append(replace(point, design=design, milliseconds=total, simulated=None))
         return found
 
     def used(self, design: Design) -> float:
@@ -359,21 +377,7 @@ def _least(search: JointSearch, space: Space, limits: Sequence[float]) -> float:
 
 def front_of(points: Sequence[Point], used: Callable[[Design], float]) -> tuple[Point, ...]:
     """Points that no other beats in time, points lost and share of the scarcest resource, by rising time."""
-    measures = {id(point): (point.time, point.drop, used(point.design)) for point in points}
-    kept = [
-        point
-        for point in points
-        if not any(_beats(measures[id(other)], measures[id(point)]) for other in points if other is not point)
-    ]
-    return tuple(sorted({_key(point): point for point in kept}.values(), key=lambda point: point.time))
-
-
-def _beats(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
-    return one != other and all(a <= b for a, b in zip(one, other, strict=True))
-
-
-def _key(point: Point) -> tuple[float, float, str]:
-    return point.time, point.drop, point.design.geometry.hash()
+    return tuple(front(points, lambda point: (point.time, point.drop, used(point.design))))
 
 
 def _in_time(point: Point, milliseconds: float | None) -> bool:

@@ -13,7 +13,6 @@ import numpy as np
 import numpy.typing as npt
 
 from hetfab.overlay.compiler.lowered import LoweredLayer, LoweredModel
-from hetfab.overlay.compiler.operands import operands_of
 from hetfab.overlay.compiler.tiling import stored_row_bytes
 from hetfab.overlay.design import Geometry
 from hetfab.overlay.layouts import stored_bits
@@ -92,27 +91,27 @@ class LayerWork:
         return float(self.rows * groups * (_INT32_TRIPS if self.output_bits == _WORD_CHANNELS else 1))
 
 
-def graph_works(lowered: LoweredModel, counts: Mapping[str, int], geometry: Geometry) -> dict[str, LayerWork]:
+def graph_works(lowered: LoweredModel, counts: Mapping[str, int]) -> dict[str, LayerWork]:
     """The work of each layer with weights of a model on a graph, by what it writes.
 
     Args:
         lowered: Its layers at 8 bits.
         counts: Vertices of each node type.
-        geometry: A design's, for the width of its sums.
     """
-    found = {}
-    for layer in lowered.layers:
-        if layer.dense is not None:
-            rows = counts.get(lowered.node_types[layer.output.name], lowered.fixed_counts.get(layer.output.name, 1))
-            found[layer.output.name] = _of_graph(layer, rows, geometry)
-    return found
+    rows = {**counts, **lowered.fixed_counts}
+    for stack in lowered.stacks:
+        rows[stack.name] = stack.starts(rows)[-1]
+    return {
+        layer.output.name: _of_graph(layer, rows[lowered.node_types[layer.output.name]])
+        for layer in lowered.layers
+        if layer.dense is not None
+    }
 
 
-def _of_graph(layer: LoweredLayer, rows: int, geometry: Geometry) -> LayerWork:
+def _of_graph(layer: LoweredLayer, rows: int) -> LayerWork:
     assert layer.dense is not None
     inputs, channels = layer.dense.inputs, layer.output.channels
     widths = (stored_row_bytes(inputs, 8), stored_row_bytes(inputs, PACKED_BITS))
-    operands_of(layer.dense, False, geometry, layer.output.name)
     output = stored_bits(layer.output.bits, packed=False)
     written = channels * output / 8
     reach = 255 * int(np.abs(layer.dense.weight).sum(axis=0).max(initial=0))

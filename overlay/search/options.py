@@ -127,15 +127,22 @@ class ModelOptions:
 
     def milliseconds(self, design: Design, weights: Mapping[str, int], tensors: Mapping[str, int]) -> float:
         """Modelled time of given widths by the cost functions."""
-        total = self.fixed
+        return self.fixed + sum(self.layer_milliseconds(design, weights, tensors).values())
+
+    def layer_milliseconds(
+        self, design: Design, weights: Mapping[str, int], tensors: Mapping[str, int]
+    ) -> dict[str, float]:
+        """The same of each layer with weights."""
+        found = {}
         for layer in self.layers:
             tensor = None if layer.tensor is None else self.tensors[layer.tensor]
             packed = tensor is not None and tensor.packs and tensors[tensor.name] <= PACKED_BITS
             # Readers with wide weights need bytes, so then none finds nibbles.
             if packed and any(weights[each.name] > PACKED_BITS for each in self.layers if each.tensor == layer.tensor):
                 packed = False
-            total += sum(work.milliseconds(design, weights[layer.name], packed) for work in layer.works)
-        return total
+            spent = (work.milliseconds(design, weights[layer.name], packed) for work in layer.works)
+            found[layer.name] = sum(spent)
+        return found
 
     def fastest(self, design: Design, most: float, count: int = 1) -> list[Choice]:
         """The fastest choices whose divergences add up to at most ``most``, in rising order; [] where none is.
@@ -253,7 +260,7 @@ class Times:
     def _relaxed(self, price: float) -> Vector:
         """Least sum of time and priced divergence on each design."""
         model = self.model
-        total = np.full(len(self.of_layers[0]) if self.of_layers else 1, model.fixed)
+        total = np.full(len(self.of_layers[0]) if self.of_layers else 1, float(model.fixed))
         costs = [t + price * layer.divergence for t, layer in zip(self.of_layers, model.layers, strict=True)]
         least = [cost.min(axis=2) for cost in costs]
         total += sum(cost[:, 0] for cost, layer in zip(least, model.layers, strict=True) if layer.tensor is None)

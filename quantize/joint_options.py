@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The widths of a float model as options for a search of designs: measured divergences and modelled times.
+
+Divergences are those of ``BitSearch.table``. Times come from two whole programs on one reference design, at 8 and at 4
+bits: each layer's estimate for any design is scaled to what the timeline gives it there.
+"""
+
+import math
+from collections import defaultdict
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from hetfab.overlay.design import Design
+from hetfab.overlay.search.layer_work import PACKED_BITS, LayerWork
+from hetfab.overlay.search.options import Choice, LayerOptions, ModelOptions, TensorOptions, TimedWork
+from hetfab.quantize.assignment import Assignment
+from hetfab.quantize.bit_assignment import Table, widest
+from hetfab.quantize.layer_times import Timed
+from hetfab.quantize.widths import Widths
+
+#: Widths of the two programs on the reference design: activations in bytes, and two a byte.
+REFERENCES = (Widths(8, 8), Widths(PACKED_BITS, PACKED_BITS))
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What is known of a model's program at one of ``REFERENCES`` on the reference design.
+
+    Attributes:
+        path: Modelled milliseconds on the critical path by layer's result; their sum is the whole run's.
+        aggregation: Of AGG alone.
+        packed: Results of the layers with weights that read two values a byte.
+    """
+
+    path: Mapping[str, float]
+    aggregation: Mapping[str, float]
+    packed: Collection[str]
+
+
+def model_options(
+    name: str,
+    study: Timed,
+    table: Table,
+    works: Mapping[str, LayerWork],
+    references: tuple[Reference, Reference],
+    design: Design,
+) -> ModelOptions:
+    """Joins what is measured with what is modelled.
+
+    Args:
+        name: The model.
+        study: The float model.
+        table: Its options with their divergences.
+        works: By layer's result.
+        references: At each of ``REFERENCES``.
+        design: The reference design.
+    """
+    timed, packing = defaultdict[str, list[TimedWork]](list), set[str]()
+    for result, work in works.items():
+        layer, _ = study.made_of(result)
+        if layer is not None:
+            timed[layer].append(_timed(work, references, design))
+            packing |= {layer} if result in references[1].packed else set()
+    owned = {result for result in works if study.made_of(result)[0] is not None}
+    fixed = math.fsum(spent for result, spent in references[0].path.items() if result not in owned)
+    groups = list(table.activations)
+    inputs = study.inputs
+    layers = tuple(
+        LayerOptions(
+            layer,
+            tuple(widest(choice) for choice in costs),
+            np.array(list(costs.values())),
+            tuple(timed[layer]),
+            groups.index(inputs[layer]) if layer in inputs else None,
+        )
+        for layer, costs in table.weights.items()
+    )
+    tensors = []
+    for group, costs in table.activations.items():
+        readers = {layer for layer in table.weights if inputs.get(layer) == group}
+        packs = bool(readers) and readers <= packing
+        tensors.append(TensorOptions(group, tuple(c.bits for c in costs), np.array(list(costs.values())), packs))
+    return ModelOptions(name, layers, tuple(tensors), fixed)
+
+
+def _timed(work: LayerWork, references: tuple[Reference, Reference], design: Design) -> TimedWork:
+    others = tuple(float(each.aggregation.get(work.result, 0.0)) for each in references)
+    plain = TimedWork(work, (others[0], others[1]))
+    factors = []
+    for reference, widths in zip(references, REFERENCES, strict=True):
+        packed = work.result in reference.packed
+        estimate = plain.estimate(design, widths.weights, packed)
+        factors.append(reference.path.get(work.result, 0.0) / estimate)
+    if work.result not in references[1].packed:
+        factors[1] = factors[0]
+    return replace(plain, factors=(factors[0], factors[1]))
+
+
+def assignment_of(table: Table, weights: Mapping[str, int], tensors: Mapping[str, int]) -> Assignment:
+    """The assignment that a choice of options stands for."""
+    return replace(
+        table.around,
+        weights={
+            name: next(choice for choice in costs if widest(choice) == weights[name])
+            for name, costs in table.weights.items()
+        },
+        activations={
+            name: next(choice for choice in costs if choice.bits == tensors[name])
+            for name, costs in table.activations.items()
+        },
+    )
+
+
+def chosen_assignment(table: Table, choice: Choice) -> Assignment:
+    """``assignment_of`` a choice."""
+    return assignment_of(table, choice.weights, choice.tensors)
