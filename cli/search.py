@@ -30,7 +30,9 @@ if TYPE_CHECKING:
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The design (.json).")
 @click.option("--clock", type=click.FloatRange(min=0, min_open=True), metavar="MHZ", help="Clock of the design.")
 @click.option("--combine", type=click.Choice(["sum", "max"]), default="sum", show_default=True, help="Of their times.")
-@click.option("--quantized", type=click.Path(path_type=Path), help="Folder, which exists, to write the quantized models to.")
+@click.option(
+    "--quantized", type=click.Path(path_type=Path), help="Folder, which exists, to write the quantized models to."
+)
 @click.option("--front", type=click.Path(path_type=Path), help="File for the Pareto front (.json).")
 @click.option("--picture", type=click.Path(path_type=Path), help="Draw the Pareto front (.svg, .png or .pdf).")
 @click.option("--explain", is_flag=True, help="Say what binds, and what a little more of it would buy.")
