@@ -93,8 +93,6 @@ def _timed(work: LayerWork, references: tuple[Reference, Reference], design: Des
         packed = work.result in reference.packed
         estimate = plain.estimate(design, widths.weights, packed)
         factors.append(reference.path.get(work.result, 0.0) / estimate)
-    if work.result not in references[1].packed:
-        factors[1] = factors[0]
     return replace(plain, factors=(factors[0], factors[1]))
 
 

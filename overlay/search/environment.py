@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """N3H-Core's way of searching, as a Gymnasium environment: hardware first, then the widths of each layer.
 
-Actions, order, reward and target are those of the authors' public search software (arXiv 2112.08193); the resources of the
-board, which that software does not look at, are enforced here. Options, costs and accuracy are the caller's, the same
-as those of every other search. Needs the extra ``search``.
+Actions, order, reward and target are those of the authors' public search software (arXiv 2112.08193); the resources of
+the board, which that software does not look at, are enforced here. Options, costs and accuracy are the caller's, the
+same as those of every other search. Needs the extra ``environment``.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -25,7 +25,7 @@ _POINTS, _HALVINGS = 8, 5
 _TIMED = 3
 #: How often widths are narrowed where whole programs take longer than the cost functions say.
 _TRIES = 3
-#: Times that differ by less count as equal: of designs whose bound promises no more none is looked at, and of points the
+#: Times that differ by less count as equal: designs whose bound promises no more are not looked at, and of points the
 #: one that needs the least resources is taken.
 _EQUAL = 0.005
 #: Shares of the spread of divergences that the curve has limits at.

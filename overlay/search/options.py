@@ -29,7 +29,7 @@ class TimedWork:
 
     Attributes:
         work: On the matrix engines.
-        others: Modelled milliseconds of AGG, with activations in bytes and two a byte.
+        others: Modelled milliseconds of AGG, with wide weights and with those of at most 4 bits, whose tiles are larger.
         factors: From the estimate to the layer's share of a whole run, likewise.
     """
 
@@ -39,12 +39,12 @@ class TimedWork:
 
     def milliseconds(self, design: Design, bits: int, packed: bool) -> float:
         """Modelled time on a design."""
-        return self.factors[packed] * self.estimate(design, bits, packed)
+        return self.factors[bits <= PACKED_BITS] * self.estimate(design, bits, packed)
 
     def estimate(self, design: Design, bits: int, packed: bool) -> float:
         """The same before the factor."""
         cycles = self.work.cycles(design.geometry, bits, packed)
-        return max(cycles / (design.clock_mhz * 1e3), self.others[packed])
+        return max(cycles / (design.clock_mhz * 1e3), self.others[bits <= PACKED_BITS])
 
 
 @dataclass(frozen=True, eq=False)
@@ -232,7 +232,8 @@ class Times:
             key = (shape, work.reach, design.geometry, design.clock_mhz, bits, packed)
             if key not in known:
                 known[key] = work.cycles(design.geometry, bits, packed) / (design.clock_mhz * 1e3)
-            return timed.factors[packed] * max(known[key], timed.others[packed])
+            narrow = bits <= PACKED_BITS
+            return timed.factors[narrow] * max(known[key], timed.others[narrow])
 
         tables = []
         for layer in model.layers:
