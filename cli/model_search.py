@@ -50,6 +50,7 @@ class ModelSearch:
         combine: How their times count together.
         workers: Processes that evaluate.
         options: Widths.
+        by_divergence: Whether a hundredth of a nat counts as a point of accuracy, as where nothing has labels.
         tables: Of each model, its measured options; empty before ``prepare``.
         sensitivity_evaluations: Single changes that were measured.
     """
@@ -59,6 +60,7 @@ class ModelSearch:
     combine: Combine
     workers: int = 1
     options: Options = OPTIONS
+    by_divergence: bool = False
     tables: list[Table] = field(default_factory=list)
     sensitivity_evaluations: int = 0
     _joint: JointSearch | None = None
@@ -124,7 +126,7 @@ class ModelSearch:
             assignment = self.assignment(number, choice)
             job = Job(self.sources[number], Action.SCORE, assignment)
             found = self._evaluated({f"score {digest(assignment)}": job}, number, journal, progress)[0]
-            return Score(found["drop"], found["divergence"])
+            return Score(100 * found["divergence"] if self.by_divergence else found["drop"], found["divergence"])
 
         def time(design: Design, choices: Sequence[Choice]) -> list[float]:
             spent: list[float] = []

@@ -2,12 +2,12 @@
 """The widths of a float model as options for a search of designs: measured divergences and modelled times.
 
 Divergences are those of ``BitSearch.table``. Times come from two whole programs on one reference design, at 8 and at 4
-bits: each layer's estimate for any design is scaled to what the timeline gives it there.
+bits: the estimates of layers, for any design, are scaled so that their sum is what the timeline gives there.
 """
 
 import math
 from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -57,14 +57,16 @@ def model_options(
         references: At each of ``REFERENCES``.
         design: The reference design.
     """
+    owners = {result: study.made_of(result)[0] for result in works}
+    owned = {result: TimedWork(work, _others(work, references)) for result, work in works.items() if owners[result]}
+    rest = [sum(spent for result, spent in each.aggregation.items() if result not in owned) for each in references]
+    factors = _factors(owned, rest, references, design)
     timed, packing = defaultdict[str, list[TimedWork]](list), set[str]()
-    for result, work in works.items():
-        layer, _ = study.made_of(result)
-        if layer is not None:
-            timed[layer].append(_timed(work, references, design))
-            packing |= {layer} if result in references[1].packed else set()
-    owned = {result for result in works if study.made_of(result)[0] is not None}
-    fixed = math.fsum(spent for result, spent in references[0].path.items() if result not in owned)
+    for result, work in owned.items():
+        layer = owners[result] or ""
+        timed[layer].append(replace(work, factors=factors))
+        packing |= {layer} if result in references[1].packed else set()
+    fixed = factors[0] * rest[0]
     groups = list(table.activations)
     inputs = study.inputs
     layers = tuple(
@@ -85,15 +87,24 @@ def model_options(
     return ModelOptions(name, layers, tuple(tensors), fixed)
 
 
-def _timed(work: LayerWork, references: tuple[Reference, Reference], design: Design) -> TimedWork:
-    others = tuple(float(each.aggregation.get(work.result, 0.0)) for each in references)
-    plain = TimedWork(work, (others[0], others[1]))
+def _others(work: LayerWork, references: tuple[Reference, Reference]) -> tuple[float, float]:
+    eight, four = (float(each.aggregation.get(work.result, 0.0)) for each in references)
+    return eight, four
+
+
+def _factors(
+    works: Mapping[str, TimedWork], rest: Sequence[float], references: tuple[Reference, Reference], design: Design
+) -> tuple[float, float]:
+    """Of each reference, its time by the timeline over the sum of the estimates of its layers.
+
+    The layers of a program overlap in part, which no layer's time alone shows.
+    """
     factors = []
-    for reference, widths in zip(references, REFERENCES, strict=True):
-        packed = work.result in reference.packed
-        estimate = plain.estimate(design, widths.weights, packed)
-        factors.append(reference.path.get(work.result, 0.0) / estimate)
-    return replace(plain, factors=(factors[0], factors[1]))
+    for reference, widths, other in zip(references, REFERENCES, rest, strict=True):
+        packed = reference.packed
+        spent = (w.estimate(design, widths.weights, w.work.result in packed) for w in works.values())
+        factors.append(math.fsum(reference.path.values()) / (math.fsum(spent) + other))
+    return factors[0], factors[1]
 
 
 def assignment_of(table: Table, weights: Mapping[str, int], tensors: Mapping[str, int]) -> Assignment:

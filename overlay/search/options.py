@@ -2,7 +2,7 @@
 """Widths of one model as options with a cost in accuracy and, on any design, a modelled time; the best choice is exact.
 
 The time of a layer is that of its work on both matrix engines (layer_work.py), or of what AGG does beside, whichever is
-longer, times a factor: what the timeline simulator gives for the layer on the reference design over the same estimate.
+longer, times a factor: what the timeline simulator gives for whole programs on one design over the same estimates.
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,7 +30,7 @@ class TimedWork:
     Attributes:
         work: On the matrix engines.
         others: Modelled milliseconds of AGG, with wide weights and with those of at most 4 bits, whose tiles are larger.
-        factors: From the estimate to the layer's share of a whole run, likewise.
+        factors: From the sum of estimates to the time of a whole run, likewise.
     """
 
     work: LayerWork
