@@ -480,6 +480,27 @@ class OverlayStateError(RunError):
     code = "overlay-state"
 
 
+class SelftestFailedError(RunError):
+    """An overlay gives other results than the golden model.
+
+    Args:
+        found: The engine suspected most, and the first difference.
+        expected: As of every error.
+        do: As of every error.
+        outcome: Everything that the self-test found, as ``--json`` prints it.
+    """
+
+    code = "selftest-failed"
+
+    def __init__(self, found: str, expected: str, do: str, outcome: Mapping[str, Any]) -> None:
+        super().__init__(found, expected, do)
+        self.outcome = outcome
+
+    def as_dict(self) -> dict[str, Any]:
+        """The four parts and the outcome."""
+        return super().as_dict() | {"outcome": dict(self.outcome)}
+
+
 class BuildError(HetfabError):
     """A step of a build failed."""
 
