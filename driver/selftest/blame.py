@@ -11,12 +11,10 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from hetfab.driver.selftest.draft import Data, Vector, modes_of
+from hetfab.driver.selftest.draft import DISPATCH, Data, Vector, modes_of
 from hetfab.overlay.isa.spec import isa
 from hetfab.overlay.isa.words import decode
 
-#: What keeps order and addresses is no engine of the instruction set, and suspected like one.
-DISPATCH = "dispatch"
 _ROUNDING = 1e-9
 
 
@@ -64,13 +62,18 @@ def elements(vector: Vector) -> frozenset[Element]:
             if decoded.fields[name]:
                 found |= {Element(engine, detail=name), Element(DISPATCH, detail=name)}
         if operation.address_field is not None:
-            found.add(Element(DISPATCH, detail="addresses"))
-        if operation.name != "sync":
-            found.add(Element(engine, operation.name, "values"))
+            segment = operation.address_field.get(word) >> isa().offset_bits
+            found |= {Element(DISPATCH, detail=f"segment {number}") for number in ("", segment)}
+        if operation.name == "sync":
+            continue
+        found.add(Element(engine, operation.name, "values"))
         # Flat data look the same wherever a load puts them.
         if engine != "load" or vector.data is not Data.FLAT:
             found |= {Element(engine), Element(engine, operation.name)}
             found |= {Element(engine, operation.name, f"{field}={value}") for _, field, value in modes_of([word])}
+            # Instructions that share a field share what it controls.
+            used = [field.name for field in operation.fields if decoded.fields[field.name]]
+            found |= {Element(engine, detail=f"field {name}") for name in used}
     return frozenset(found)
 
 

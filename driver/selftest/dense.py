@@ -202,9 +202,7 @@ def matmul_lines(draft: Draft) -> None:
     export(draft, _strips_d(draft, lines=_LINES, run=3, line_words=BEATS, columns=_COLUMNS, packed=packed))
 
 
-def _strips_d(
-    draft: Draft, *, lines: int, run: int, line_words: int, columns: int, packed: bool
-) -> Accumulators:
+def _strips_d(draft: Draft, *, lines: int, run: int, line_words: int, columns: int, packed: bool) -> Accumulators:
     geometry, groups, acc = draft.geometry, 1, 2
     banks = min(geometry.gemm_d_rows, 4 if columns else geometry.gemm_d_rows)
     weights(draft, groups, lines * run, packed=packed)

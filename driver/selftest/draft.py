@@ -21,6 +21,8 @@ from hetfab.overlay.isa.words import decode, program_address
 
 Bytes = npt.NDArray[np.uint8]
 
+#: What keeps order and resolves addresses: no engine of the instruction set, and tested like one.
+DISPATCH = "dispatch"
 #: Random bytes behind every array: what is written beyond its end is found.
 _GUARD = isa().block_bytes
 _BLOCK = isa().block_bytes
@@ -168,8 +170,9 @@ class Draft:
 
     def finished(self) -> Vector:
         """The vector, with what the golden model makes of it."""
-        engine = isa().operation(self.operation).engine
-        words = tuple(chained(self.words))
+        engine = isa().operation(self.operation).engine.replace("*", DISPATCH)
+        # Vectors of semaphores have an order of their own.
+        words = tuple(self.words if self.operation == "sync" else chained(self.words))
         contents = {segment: np.concatenate([*pieces, self.noise(_GUARD)]) for segment, pieces in self._pieces.items()}
         del contents[Segment.PROGRAM]
         expected = after(self.geometry, words, contents)
@@ -188,22 +191,17 @@ class Draft:
 def chained(words: Sequence[int]) -> list[int]:
     """The instructions in a fixed order: whenever the engine changes, the next one waits for the one before.
 
-    Each pair of engines has a semaphore of its own; instructions that name semaphores already keep theirs.
+    Each pair of engines has a semaphore of its own.
     """
-    engine = isa().header_field("engine")
-    signals, waits = ((isa().header_field(f"{name}0"), isa().header_field(f"{name}1")) for name in ("signal", "wait"))
-    used = {field.get(word) for word in words for field in (*signals, *waits)}
-    free = (number for number in range(1, isa().semaphores + 1) if number not in used)
+    engine, signal, wait = (isa().header_field(name) for name in ("engine", "signal0", "wait0"))
     semaphores: dict[tuple[int, int], int] = {}
     found = list(words)
     for place, (one, other) in enumerate(itertools.pairwise(words)):
         pair = engine.get(one), engine.get(other)
-        if pair[0] == pair[1] or signals[0].get(one) or waits[0].get(other):
-            continue
-        if pair not in semaphores:
-            semaphores[pair] = next(free)
-        found[place] |= semaphores[pair] << signals[0].lsb
-        found[place + 1] |= semaphores[pair] << waits[0].lsb
+        if pair[0] != pair[1]:
+            number = semaphores.setdefault(pair, len(semaphores) + 1)
+            found[place] |= number << signal.lsb
+            found[place + 1] |= number << wait.lsb
     return found
 
 

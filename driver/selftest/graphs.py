@@ -11,8 +11,8 @@ from hetfab.overlay.semantic.adjacency import Adjacency, adjacency, compose, tra
 
 #: Rows of a left graph, vertices between the graphs, and columns of a right graph whose rows are wide bitmaps.
 _ROWS, _MIDDLE, _COLUMNS = 17, 9, 64
-#: Share of the pairs that are edges.
-_SHARE = 0.25
+#: Share of the pairs that are edges, and in a graph of several components.
+_SHARE, _SPARSE = 0.25, 0.1
 _THRESHOLD = 8
 
 
@@ -81,15 +81,13 @@ def transpose_graph(draft: Draft) -> None:
 
 def restructured(draft: Draft) -> None:
     """A matching, a walk, the edges of three subgraphs, and tiles, of one graph."""
-    graph = random_graph(draft, _ROWS, _MIDDLE + 4)
+    graph = random_graph(draft, _ROWS, _MIDDLE + 4, _SPARSE)
     turned = transpose(graph)
     sides = [_fields(draft, graph), _fields(draft, turned)]
     of_turned = draft.flag("of_turned")
     pairs = graph.rows + graph.columns
     matching = draft.room("matching", Segment.GRAPH, (1, pairs + pairs % 2), "<u4")
-    walked = draft.room(
-        "walk", Segment.GRAPH, (1, padded(4 * (graph.rows + 1), BLOCK) // 4 + graph.columns + 2), "<u4"
-    )
+    walked = draft.room("walk", Segment.GRAPH, (1, padded(4 * (graph.rows + 1), BLOCK) // 4 + graph.columns + 2), "<u4")
 
     def configure(first: dict[str, int], second: dict[str, int]) -> None:
         draft.issue("configure_graph", **first)

@@ -151,7 +151,9 @@ def attend(draft: Draft, kind: int | None = None) -> None:
     ids = random.integers(0, count, int(indptr[-1]))
     types = random.integers(0, 3, len(ids))
     entries = marked_ids(ids, types) if kind == AttendKind.TYPED else ids.astype("<u2").view(np.uint8)
-    draft.issue("configure_destinations", slot=slot, count=_ROWS, address=draft.put(Segment.GRAPH, destination_records(indptr)))
+    draft.issue(
+        "configure_destinations", slot=slot, count=_ROWS, address=draft.put(Segment.GRAPH, destination_records(indptr))
+    )
     unit = 4 if kind == AttendKind.TYPED else 2
     draft.issue("configure_ids", slot=slot, edges=len(ids), id_bytes=unit, address=draft.put(Segment.GRAPH, entries))
     _configure_scores(draft, kind, heads, count, scores)
@@ -189,7 +191,7 @@ def _configure_scores(draft: Draft, kind: int, heads: int, count: int, context: 
     random, beats, kinds = draft.random, -(-heads // 4), 3
     if kind == AttendKind.DOT:
         beats = heads
-        content = [random.integers(-128, 128, (rows, 8 * heads)).astype(np.int8) for rows in (count, _ROWS)]
+        content = [draft.noise(rows * 8 * heads) for rows in (count, _ROWS)]
     else:
         content = [score_rows(random.integers(-300, 300, (rows, heads))) for rows in (count, _ROWS)]
     draft.issue(
@@ -201,9 +203,7 @@ def _configure_scores(draft: Draft, kind: int, heads: int, count: int, context: 
         address=draft.put(Segment.ACTIVATIONS, content[1]),
     )  # fmt: skip
     types = score_rows(random.integers(-300, 300, (kinds, heads)))
-    draft.issue(
-        "configure_types", scores=context, count=kinds, address=draft.put(Segment.ACTIVATIONS, types)
-    )
+    draft.issue("configure_types", scores=context, count=kinds, address=draft.put(Segment.ACTIVATIONS, types))
 
 
 MAKERS = (

@@ -81,7 +81,12 @@ def _both(draft: Draft) -> tuple[Accumulators, dict[str, int]]:
     both = Accumulators(core, 0, found.word, min(found.rows, added.rows), groups)
     if groups != found.groups:
         both = Accumulators(core, 0, found.word, 1, groups)
-    return both, {"sum": added.word, "sum_groups": groups - 1, "with_acc": with_acc, "shift": shift_of(draft, wide=True)}
+    return both, {
+        "sum": added.word,
+        "sum_groups": groups - 1,
+        "with_acc": with_acc,
+        "shift": shift_of(draft, wide=True),
+    }
 
 
 def _post_shift(draft: Draft) -> int:
@@ -93,9 +98,7 @@ def combine(draft: Draft) -> None:
     """Bytes or nibbles of products and sums."""
     found, fields = _both(draft)
     words = _words_of(found.groups, packed=draft.flag("packed"))
-    draft.issue(
-        "combine", **vector_fields(found, words), **fields, **_limits(draft), post_shift=_post_shift(draft)
-    )
+    draft.issue("combine", **vector_fields(found, words), **fields, **_limits(draft), post_shift=_post_shift(draft))
     store(draft, "results", found.rows, words, "u1")
 
 
@@ -377,9 +380,7 @@ def _pixels_to_exp(draft: Draft, groups: int, lines: int, columns: int, places: 
     _configure_pool(draft, lines=1, columns=1)
     rows = lines * columns
     if operation == "pool_average":
-        draft.issue(
-            operation, **ends, **limits, res=0, rows=rows, groups=groups, post_shift=_POST_LEFT + 8, wide=0
-        )
+        draft.issue(operation, **ends, **limits, res=0, rows=rows, groups=groups, post_shift=_POST_LEFT + 8, wide=0)
     else:
         draft.issue(operation, **ends, res=0, rows=rows)
 

@@ -49,16 +49,15 @@ def activations(draft: Draft, core: int, rows: int, blocks: int, *, packed: bool
     fields = {"ram_d": word, "ram_l": word, "to_d": int(not core), "to_l": core, "packed": int(packed)}
     content = activation_bytes(draft, (rows, stride * BLOCK), packed=packed)
     address = draft.put(Segment.FEATURES, content)
-    draft.issue(
-        "load_activations", rows=rows, row_blocks=blocks, stride_blocks=stride, address=address, **fields
-    )
+    draft.issue("load_activations", rows=rows, row_blocks=blocks, stride_blocks=stride, address=address, **fields)
 
 
 def activation_bytes(draft: Draft, shape: tuple[int, int], *, packed: bool) -> Bytes:
     """Activations as bytes, or as nibbles."""
     match draft.data:
         case Data.FLAT:
-            return np.full(shape, draft.random.choice([0x55, 0x7E, 0x2B, 0x96]), np.uint8)
+            # Both nibbles of a byte are equal too.
+            return np.full(shape, draft.random.choice([0x55, 0x66, 0x99, 0xBB]), np.uint8)
         case Data.TIES:
             return draft.random.integers(0, 3, shape, dtype=np.uint8) * np.uint8(17 if packed else 1)
     return draft.random.integers(0, 256, shape, dtype=np.uint8)

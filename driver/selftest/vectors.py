@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""All vectors of the self-test for a design: for each instruction one in its plainest mode, and for every value of its
-fields of one bit and of named values one that has it, if the design allows that."""
+"""All vectors of the self-test for a design.
+
+For each instruction there is one in its plainest mode, and for every value of its fields of one bit and of named values
+one that has it, if the design allows that.
+"""
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
