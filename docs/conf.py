@@ -22,8 +22,6 @@ html_copy_source = False
 html_show_sphinx = False
 #: Anchors as the pages' links name them: those of a repository's browser.
 myst_heading_anchors = 4
-#: The pages' colours are those of plain text where a language has no lexer.
-nitpicky = True
 
 _SECTION = re.compile(r"^## (.+)$", re.MULTILINE)
 _ROW = re.compile(r"^\| \[[^\]]+\]\(([\w/-]+)\.md\)", re.MULTILINE)

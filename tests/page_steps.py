@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The steps of a page that changes the tree: files to create, lines to insert, commands; followed in a copy of the tree.
+"""The steps of a page that changes the tree: files to create, lines to insert, commands.
 
 A step is a line of the page and the fence behind it:
 
 - ``Create `path`:`` makes the fence a file;
 - ``In `path`, below `text`:`` inserts the fence behind the one line that holds the text; ``above`` before it, ``instead
   of`` in its place;
-- a fence ``sh`` is commands that must succeed; a fence ``console`` has commands behind ``$``, and exactly what they print.
+- a fence ``sh`` is commands that must succeed; a fence ``console`` has commands behind ``$``, and exactly what they
+  print.
 """
 
 import os
@@ -23,8 +24,12 @@ _PACKAGES = ("overlay", "quantize", "hls", "driver", "cli")
 _COPIED = (*_PACKAGES, "tests", "docs", "pyproject.toml", "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "Makefile")
 #: Public models of other makers, and quantized ones: half of the folder, and no page needs them.
 _LEFT_OUT = shutil.ignore_patterns("__pycache__", "data")
-_FENCE = re.compile(r"(?:^(?P<place>(?:Create|In) `[^\n]+):\n\n)?^```(?P<language>\w+)\n(?P<body>.*?)^```$", re.M | re.S)
-_PLACE = re.compile(r"(?:Create `(?P<created>[^`]+)`|In `(?P<path>[^`]+)`, (?P<where>below|above|instead of) `(?P<text>.+)`)")
+_FENCE = re.compile(
+    r"(?:^(?P<place>(?:Create|In) `[^\n]+):\n\n)?^```(?P<language>\w+)\n(?P<body>.*?)^```$", re.M | re.S
+)
+_PLACE = re.compile(
+    r"(?:Create `(?P<created>[^`]+)`|In `(?P<path>[^`]+)`, (?P<where>below|above|instead of) `(?P<text>.+)`)"
+)
 
 
 @dataclass(frozen=True)
@@ -44,11 +49,38 @@ def steps_of(page: str) -> Iterator[Step]:
             yield step
 
 
-class TreeCopy:
+class Place:
+    """A folder in which a page is followed."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        binaries = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        self.environment = {**os.environ, "PATH": binaries, "COLUMNS": "200"}
+
+    def follow(self, step: Step) -> None:
+        """Runs the commands of a step, and compares what they print."""
+        if step.language == "console":
+            for command, printed in re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", step.body, re.MULTILINE):
+                found = self.run(command)
+                assert found == printed, f"what '{command}' prints:\n{found}"
+        else:
+            for command in step.body.splitlines():
+                self.run(command)
+
+    def run(self, command: str) -> str:
+        """What a command of a shell prints, stopping with it if it fails."""
+        found = subprocess.run(
+            ["bash", "-c", command], cwd=self.folder, env=self.environment, capture_output=True, text=True, check=False
+        )
+        assert found.returncode == 0, f"{command}\n{found.stdout[-3000:]}{found.stderr[-3000:]}"
+        return found.stdout
+
+
+class TreeCopy(Place):
     """A copy of the tree whose packages are imported in place of the installed ones."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder / "hetfab"
+        super().__init__(folder / "hetfab")
         self.folder.mkdir()
         for name in _COPIED:
             source, target = ROOT / name, self.folder / name
@@ -56,20 +88,15 @@ class TreeCopy:
                 shutil.copytree(source, target, ignore=_LEFT_OUT)
             else:
                 shutil.copy(source, target)
-        binaries = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         # The copy is a folder 'hetfab' with the packages in it, found before the installed ones.
-        self._environment = {**os.environ, "PYTHONPATH": str(folder), "PATH": binaries, "COLUMNS": "200"}
+        self.environment["PYTHONPATH"] = str(folder)
 
     def follow(self, step: Step) -> None:
-        """Makes the change, or runs the commands and compares what they print."""
+        """Makes the change, or runs the commands."""
         if step.place:
             self._change(step)
-        elif step.language == "console":
-            for command, printed in re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", step.body, re.MULTILINE):
-                assert self.run(command) == printed, f"what '{command}' prints"
         else:
-            for command in step.body.splitlines():
-                self.run(command)
+            super().follow(step)
 
     def _change(self, step: Step) -> None:
         place = _PLACE.fullmatch(step.place)
@@ -86,11 +113,3 @@ class TreeCopy:
         first, end = {"below": (1, 1), "above": (0, 0), "instead of": (0, 1)}[place["where"]]
         lines[held[0] + first : held[0] + end] = [step.body]
         path.write_text("".join(lines), encoding="utf-8")
-
-    def run(self, command: str) -> str:
-        """What a command of a shell prints, stopping with it if it fails."""
-        found = subprocess.run(
-            ["bash", "-c", command], cwd=self.folder, env=self._environment, capture_output=True, text=True, check=False
-        )
-        assert found.returncode == 0, f"{command}\n{found.stdout[-3000:]}{found.stderr[-3000:]}"
-        return found.stdout

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The how-tos: each page's changes are made in a copy of the tree, and its commands run there and print what it says."""
+"""The how-tos: each page's changes are made in a copy of the tree, where its commands print what it says."""
 
 from pathlib import Path
 
