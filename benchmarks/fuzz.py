@@ -179,7 +179,11 @@ def _lines(code: Code) -> set[int]:
     """Lines inside the functions that are a reader's."""
     found: set[int] = set()
     for node in ast.walk(ast.parse(inspect.getsource(code.module))):
-        if isinstance(node, ast.FunctionDef) and (not code.only or node.name in code.only) and node.name not in code.without:
+        if (
+            isinstance(node, ast.FunctionDef)
+            and (not code.only or node.name in code.only)
+            and node.name not in code.without
+        ):
             found |= {line for part in node.body for line in range(part.lineno, (part.end_lineno or 0) + 1)}
     return found
 
@@ -219,7 +223,17 @@ def measure(arguments: argparse.Namespace) -> Report:
     return Report(title, ["reader", *_COLUMNS], rows, {**summed, "peak_mb": peak, "readers": values})
 
 
-_COLUMNS = ("cases", "header_share", "read", "refused", "crashes", "hangs", "untyped_errors", "peak_mb", "line_coverage")
+_COLUMNS = (
+    "cases",
+    "header_share",
+    "read",
+    "refused",
+    "crashes",
+    "hangs",
+    "untyped_errors",
+    "peak_mb",
+    "line_coverage",
+)
 
 
 def main() -> None:

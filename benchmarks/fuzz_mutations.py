@@ -4,6 +4,7 @@
 Every function takes a generator of random numbers and gives the same result for the same state of it.
 """
 
+import copy
 import io
 import json
 import random
@@ -21,8 +22,41 @@ from google.protobuf.message import Message
 
 #: What readers that trust a file would act on.
 _PATHS = ("../secret.csv", "/etc/hostname", "..", "a/../../secret.csv", "~", "$(touch hit)", "`touch hit`; x", "nul\0")
-_WORDS = ("", " ", "0", "-1", "NaN", "inf", "1e999", "9" * 30, "x" * 5000, "\ud7ff", "é", "true", "٣", "1_0", "\n", *_PATHS)
-_NUMBERS = (0, 1, -1, 2, 7, 255, 1 << 15, 1 << 31, (1 << 31) - 1, 1 << 32, 1 << 40, 1 << 63, 1 << 64, -(1 << 63), 10**30)
+_WORDS = (
+    "",
+    " ",
+    "0",
+    "-1",
+    "NaN",
+    "inf",
+    "1e999",
+    "9" * 30,
+    "x" * 5000,
+    "\ud7ff",
+    "é",
+    "true",
+    "٣",
+    "1_0",
+    "\n",
+    *_PATHS,
+)
+_NUMBERS = (
+    0,
+    1,
+    -1,
+    2,
+    7,
+    255,
+    1 << 15,
+    1 << 31,
+    (1 << 31) - 1,
+    1 << 32,
+    1 << 40,
+    1 << 63,
+    1 << 64,
+    -(1 << 63),
+    10**30,
+)
 _FLOATS = (0.5, -0.0, 1e308, float("inf"), float("-inf"), float("nan"))
 _CONTAINERS: tuple[Any, ...] = ([], {}, [[]], [{}], {"": None}, [None], [[[[[[0]]]]]])
 
@@ -61,7 +95,7 @@ def _change_tree(draw: random.Random, holder: list[Any]) -> None:
             at = draw.randrange(len(old))
             place[key] = old[:at] + draw.choice([*_WORDS, old[at:]]) + old[at + 1 :]
         case _:
-            place[key] = odd_value(draw)
+            place[key] = copy.deepcopy(odd_value(draw))
 
 
 def json_bytes(draw: random.Random, value: Any) -> bytes:
@@ -189,12 +223,25 @@ def mutated_npy(draw: random.Random, array: npt.NDArray[Any]) -> bytes:
         match draw.randrange(8):
             case 0 | 1 if changed.size and changed.dtype.kind in "iuf":
                 for _ in range(draw.randint(1, 4)):
-                    odd = draw.choice([*_NUMBERS[:12], *_FLOATS]) if changed.dtype.kind == "f" else draw.choice([0, 1, -1, 127, 65535, 1 << 30])
+                    odd = (
+                        draw.choice([*_NUMBERS[:12], *_FLOATS])
+                        if changed.dtype.kind == "f"
+                        else draw.choice([0, 1, -1, 127, 65535, 1 << 30])
+                    )
                     changed.reshape(-1)[draw.randrange(changed.size)] = np.array(odd).astype(changed.dtype)
             case 2 if changed.dtype.kind in "iuf":
-                changed = changed.astype(draw.choice(["int8", "int32", "int64", "uint64", ">i8", "float16", "float64", "complex64", "bool"]))
+                changed = changed.astype(
+                    draw.choice(["int8", "int32", "int64", "uint64", ">i8", "float16", "float64", "complex64", "bool"])
+                )
             case 3:
-                changed = draw.choice([changed.reshape(-1), changed[..., None], changed[:0], changed[: len(changed) // 2] if changed.ndim else changed])
+                changed = draw.choice(
+                    [
+                        changed.reshape(-1),
+                        changed[..., None],
+                        changed[:0],
+                        changed[: len(changed) // 2] if changed.ndim else changed,
+                    ]
+                )
             case 4 if changed.ndim:
                 changed = np.concatenate([changed, changed])
             case 5 if draw.random() < 0.5:
@@ -210,8 +257,21 @@ def mutated_npy(draw: random.Random, array: npt.NDArray[Any]) -> bytes:
 
 def _lying_npy(draw: random.Random, array: npt.NDArray[Any]) -> bytes:
     """An array whose header states another shape or type than its bytes have."""
-    shape = draw.choice(["(1099511627776,)", "(4294967296, 4294967296)", "(-1,)", "(2147483647, 9)", "()", "(3, 0)", "(1,)*70", "('a',)"])
-    descr = draw.choice([repr(array.dtype.str), "'<f8'", "'|O'", "'<U1000000000'", "[('a', '<f8', (1000000,))]", "'|V0'"])
+    shape = draw.choice(
+        [
+            "(1099511627776,)",
+            "(4294967296, 4294967296)",
+            "(-1,)",
+            "(2147483647, 9)",
+            "()",
+            "(3, 0)",
+            "(1,)*70",
+            "('a',)",
+        ]
+    )
+    descr = draw.choice(
+        [repr(array.dtype.str), "'<f8'", "'|O'", "'<U1000000000'", "[('a', '<f8', (1000000,))]", "'|V0'"]
+    )
     header = f"{{'descr': {descr}, 'fortran_order': {draw.choice(['True', 'False', '7'])}, 'shape': {shape}, }}"
     raw = header.encode().ljust(118) + b"\n"
     return b"\x93NUMPY" + bytes([draw.choice([1, 1, 1, 2, 9]), 0]) + struct.pack("<H", len(raw)) + raw + array.tobytes()

@@ -80,7 +80,9 @@ class Reader:
 @functools.cache
 def _graph() -> HeteroGraph:
     graph = academic(papers=8)
-    classes = {graph.target: tuple(f"c{n}" for n in range(int(graph.labels[graph.target].max()) + 1))} if graph.target else {}
+    classes = (
+        {graph.target: tuple(f"c{n}" for n in range(int(graph.labels[graph.target].max()) + 1))} if graph.target else {}
+    )
     ids = {name: np.array([f"{name}{n}" for n in range(count)]) for name, count in graph.counts.items()}
     return HeteroGraph(
         graph.name, graph.target, graph.counts, graph.relations, graph.features, graph.labels,
@@ -111,7 +113,10 @@ def _image_model() -> onnx.ModelProto:
         helper.make_node("Flatten", ["p"], ["f"]),
         helper.make_node("MatMul", ["f", "d"], ["logits"]),
     ]
-    ends = (helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in (("image", ["n", 3, 8, 8]), ("logits", ["n", 5])))
+    ends = (
+        helper.make_tensor_value_info(n, TensorProto.FLOAT, s)
+        for n, s in (("image", ["n", 3, 8, 8]), ("logits", ["n", 5]))
+    )
     image, logits = ends
     constants = [numpy_helper.from_array(value.astype(np.float32), name) for name, value in weights.items()]
     graph = helper.make_graph(nodes, "image", [image], [logits], constants)
@@ -198,17 +203,14 @@ def _members(raw: bytes) -> dict[str, bytes]:
 
 def _npz_change(draw: random.Random, files: Files) -> Files:
     members = _members(files["g.npz"])
-    for _ in range(draw.randint(1, 2)):
-        name = draw.choice([*members, *["meta.npy"] * 8])
+    for name in {draw.choice([*members, *["meta.npy"] * 8]): None for _ in range(draw.randint(1, 2))}:
         array = np.load(io.BytesIO(members[name]))
         if name == "meta.npy" and draw.random() < 0.9:
             file = io.BytesIO()
             np.save(file, np.array(json.dumps(mutate.mutated_json(draw, json.loads(str(array))))))
             members[name] = file.getvalue()
-            break
-        members[name] = mutate.mutated_npy(draw, array)
-        if draw.random() < 0.5:
-            break
+        else:
+            members[name] = mutate.mutated_npy(draw, array)
     return {"g.npz": mutate.zipped(draw, members)}
 
 
@@ -410,7 +412,9 @@ def _xml_header(folder: Path) -> bool:
     return b"<EDKSYSTEM" in (folder / "o.hwh").read_bytes()[:4096]
 
 
-_JSON = (Code(design, only=("read_design", "design_from_dict", "_stages", "_check_text", "_check_engines", "_check_values")),)
+_JSON = (
+    Code(design, only=("read_design", "design_from_dict", "_stages", "_check_text", "_check_engines", "_check_values")),
+)
 READERS = {
     reader.name: reader
     for reader in (

@@ -21,7 +21,15 @@ from hetfab.overlay.errors import HetfabError
 
 #: What the readers may add to the memory of the process.
 _LIMIT_BYTES = 1 << 30
-_FORBIDDEN = ("os.system", "os.exec", "os.posix_spawn", "subprocess.Popen", "pickle.find_class", "exec", "socket.connect")
+_FORBIDDEN = (
+    "os.system",
+    "os.exec",
+    "os.posix_spawn",
+    "subprocess.Popen",
+    "pickle.find_class",
+    "exec",
+    "socket.connect",
+)
 #: What onnx and numpy compile by themselves, of no content of a file.
 _OWN_CODE = ("exec",)
 
@@ -126,6 +134,11 @@ def _coverage(reader: Reader, target: Path | None) -> Any:
 if __name__ == "__main__":
     name, seed, first, last, place, folder, *rest = sys.argv[1:]
     found = run(
-        READERS[name], int(seed), range(int(first), int(last)), Path(place), Path(folder), Path(rest[0]) if rest else None
+        READERS[name],
+        int(seed),
+        range(int(first), int(last)),
+        Path(place),
+        Path(folder),
+        Path(rest[0]) if rest else None,
     )
     print(json.dumps(found))

@@ -15,6 +15,7 @@ from pynq.pl_server.device import Device
 
 from hetfab.driver.device_memory import Allocation, DeviceMemory
 from hetfab.driver.emulated import EmulatedOverlay
+from hetfab.driver.faults import FaultPlan
 from hetfab.driver.pynq_device import selected
 from hetfab.driver.pynq_device.interrupts import FabricInterrupt
 from hetfab.driver.pynq_device.registers import (
@@ -114,6 +115,8 @@ class EmulatedDevice(Device):
         self.capabilities = {"MEMORY_MAPPED": True}
         self.memory: DeviceMemory | None = None
         self.overlay: EmulatedOverlay | None = None
+        #: What the device meets; None for nothing.
+        self.faults: FaultPlan | None = None
         self._board: Board | None = None
         self._design: Design | None = None
         self._bus = Bus()
@@ -154,9 +157,11 @@ class EmulatedDevice(Device):
         design, memory = self._design, self.memory
         if design is None or memory is None:
             raise OverlayStateError("a download before the metadata was read", "pynq.Overlay(...)", "use pynq.Overlay")
+        if self.faults is not None:
+            self.faults.load()
         if self.overlay is not None:
             self.overlay.close()
-        self.overlay = EmulatedOverlay(design, memory)
+        self.overlay = self._overlay_of(design, memory)
         dispatch, controller = DispatchBlock(self.overlay), InterruptControllerBlock()
         blocks: dict[str, Block] = {hls_vlnv("dispatch"): dispatch, _INTERRUPT_CONTROLLER: controller}
         places = [
@@ -175,6 +180,13 @@ class EmulatedDevice(Device):
         arguments = (bitstream, parser, self.name)
         super().post_download(*arguments[: len(inspect.signature(Device.post_download).parameters) - 1])
 
+    def _overlay_of(self, design: Design, memory: DeviceMemory) -> EmulatedOverlay:
+        if self.faults is None:
+            return EmulatedOverlay(design, memory)
+        from hetfab.driver.faulty import FaultyOverlay
+
+        return FaultyOverlay(design, memory, self.faults)
+
     def mmap(self, base_address: int, length: int) -> npt.NDArray[np.uint32]:
         """Maps memory or registers: memory as the device sees it, registers with their side effects."""
         memory = self.memory
@@ -192,6 +204,8 @@ class EmulatedDevice(Device):
         if self.memory is None:
             raise RuntimeError("Overlay is not downloaded")
         size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+        if self.faults is not None:
+            self.faults.allocate(self.memory)
         try:
             allocation = self.memory.allocate(max(size, 1), cached=bool(cacheable))
         except DeviceMemoryError as error:
