@@ -353,7 +353,7 @@ def _board_seeds() -> list[Files]:
 def _package_files() -> Files:
     with tempfile.TemporaryDirectory() as folder:
         written = write_emulated_package(Path(folder), design.default_design("pynq-z2"))
-        return {f"o.{suffix}": written.bit.with_suffix(f".{suffix}").read_bytes() for suffix in ("bit", "hwh", "json")}
+        return {f"pynq-z2.{suffix}": written.bit.with_suffix(f".{suffix}").read_bytes() for suffix in ("bit", "hwh", "json")}
 
 
 def _package_seeds() -> list[Files]:
@@ -361,19 +361,19 @@ def _package_seeds() -> list[Files]:
 
 
 def _hwh_change(draw: random.Random, files: Files) -> Files:
-    changed = {**files, "o.hwh": mutate.mutated_xml(draw, files["o.hwh"].decode())}
+    changed = {**files, "pynq-z2.hwh": mutate.mutated_xml(draw, files["pynq-z2.hwh"].decode())}
     return _rehashed(changed)
 
 
 def _bit_change(draw: random.Random, files: Files) -> Files:
-    opened = bit_file.decode_bit_file(files["o.bit"])
+    opened = bit_file.decode_bit_file(files["pynq-z2.bit"])
     if draw.random() < 0.3:
-        return {**files, "o.bit": mutate.mutated_bytes(draw, files["o.bit"])}
+        return {**files, "pynq-z2.bit": mutate.mutated_bytes(draw, files["pynq-z2.bit"])}
     content = mutate.mutated_json(draw, opened.emulated())
     mark = opened.data.index(b"{")
     body = opened.data[:mark] + json.dumps(content).encode()
     body = mutate.mutated_bytes(draw, body) if draw.random() < 0.2 else body
-    return {**files, "o.bit": bit_file.BitFile("d", opened.part, opened.date, opened.time, body).encode()}
+    return {**files, "pynq-z2.bit": bit_file.BitFile("d", opened.part, opened.date, opened.time, body).encode()}
 
 
 def _package_change(draw: random.Random, files: Files) -> Files:
@@ -382,34 +382,34 @@ def _package_change(draw: random.Random, files: Files) -> Files:
         return _rehashed(_bit_change(draw, files), bit=False)
     if kind < 0.3:
         return {each: raw for each, raw in files.items() if each != draw.choice(list(files))}
-    return {**files, "o.json": mutate.json_bytes(draw, json.loads(files["o.json"]))}
+    return {**files, "pynq-z2.json": mutate.json_bytes(draw, json.loads(files["pynq-z2.json"]))}
 
 
 def _rehashed(files: Files, *, bit: bool = True) -> Files:
     """The same with the hashes that its description and its .bit file should have."""
     found = dict(files)
     if bit:
-        opened = bit_file.decode_bit_file(found["o.bit"])
+        opened = bit_file.decode_bit_file(found["pynq-z2.bit"])
         content = opened.emulated()
         if content is not None:
-            content["hwh_sha256"] = hashlib.sha256(found["o.hwh"]).hexdigest()
+            content["hwh_sha256"] = hashlib.sha256(found["pynq-z2.hwh"]).hexdigest()
             name = opened.design.partition(";")[0].removeprefix("emulated_")
-            found["o.bit"] = bit_file.emulated_bit_file(name, opened.part, content).encode()
-    header = json.loads(found["o.json"])
-    header["sha256"] = {suffix: hashlib.sha256(found[f"o.{suffix}"]).hexdigest() for suffix in ("bit", "hwh")}
-    return {**found, "o.json": json.dumps(header).encode()}
+            found["pynq-z2.bit"] = bit_file.emulated_bit_file(name, opened.part, content).encode()
+    header = json.loads(found["pynq-z2.json"])
+    header["sha256"] = {suffix: hashlib.sha256(found[f"pynq-z2.{suffix}"]).hexdigest() for suffix in ("bit", "hwh")}
+    return {**found, "pynq-z2.json": json.dumps(header).encode()}
 
 
 def _hwh_read(folder: Path) -> object:
-    return package.read_package(folder / "o.json"), package.read_emulated_bit(folder / "o.bit")
+    return package.read_package(folder / "pynq-z2.json"), package.read_emulated_bit(folder / "pynq-z2.bit")
 
 
 def _bit_header(folder: Path) -> bool:
-    return (folder / "o.bit").read_bytes()[2:11] == bytes.fromhex("0ff00ff00ff00ff000")
+    return (folder / "pynq-z2.bit").read_bytes()[2:11] == bytes.fromhex("0ff00ff00ff00ff000")
 
 
 def _xml_header(folder: Path) -> bool:
-    return b"<EDKSYSTEM" in (folder / "o.hwh").read_bytes()[:4096]
+    return b"<EDKSYSTEM" in (folder / "pynq-z2.hwh").read_bytes()[:4096]
 
 
 _JSON = (
@@ -448,12 +448,12 @@ READERS = {
         ),
         Reader("hwh", _package_seeds, _hwh_change, _hwh_read, _xml_header, (Code(handoff),)),
         Reader(
-            "bit", _package_seeds, _bit_change, lambda folder: package.read_emulated_bit(folder / "o.bit"), _bit_header,
+            "bit", _package_seeds, _bit_change, lambda folder: package.read_emulated_bit(folder / "pynq-z2.bit"), _bit_header,
             (Code(bit_file, only=("decode_bit_file", "emulated", "take", "number")), Code(package, only=("read_emulated_bit",))),
         ),
         Reader(
-            "package", _package_seeds, _package_change, lambda folder: package.read_package(folder / "o.json"),
-            lambda folder: _json_header(folder / "o.json", "format"), (Code(package, only=("read_package", "_header", "_damaged")),),
+            "package", _package_seeds, _package_change, lambda folder: package.read_package(folder / "pynq-z2.json"),
+            lambda folder: _json_header(folder / "pynq-z2.json", "format"), (Code(package, only=("read_package", "_header", "_damaged")),),
         ),
     )
 }  # fmt: skip
