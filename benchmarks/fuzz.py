@@ -72,6 +72,7 @@ class Fuzzing:
         self._hang_seconds, self._covered = hang_seconds, covered
         self._state = folder / f"{reader.name}.json"
         self._seeds: list[Any] = []
+        self._last_place = b""
         self.found = Found(**json.loads(self._state.read_text())) if self._state.exists() else Found()
 
     def run(self, cases: int) -> Found:
@@ -102,7 +103,7 @@ class Fuzzing:
                 hung = self._watch(process, place)
                 said.seek(0)
                 output = said.read()
-        at = int.from_bytes(place_bytes, "little") if (place_bytes := self._last_place) else first
+        at = int.from_bytes(self._last_place, "little")
         if process.returncode == 0:
             self._add(last - first, json.loads(output.splitlines()[-1]))
             return
@@ -158,7 +159,6 @@ def covered_share(reader: Reader, folder: Path) -> tuple[int, int, list[str]]:
 
     data = [str(path) for path in sorted((folder / "coverage").glob(f"{reader.name}.*"))]
     tracer = coverage.Coverage(data_file=None)
-    tracer.load() if False else None
     merged = tracer.get_data()
     for path in data:
         each = coverage.CoverageData(path)

@@ -57,6 +57,9 @@ _NUMBERS = (
     -(1 << 63),
     10**30,
 )
+_DTYPES = ("int8", "int32", "int64", "uint64", ">i8", "float16", "float64", "complex64", "bool")
+_SHAPES = ("(1099511627776,)", "(4294967296, 4294967296)", "(-1,)", "(2147483647, 9)", "()", "(3, 0)", "(1,)*70")
+_TYPES = ("'<f8'", "'|O'", "'<U1000000000'", "[('a', '<f8', (1000000,))]", "'|V0'")
 _FLOATS = (0.5, -0.0, 1e308, float("inf"), float("-inf"), float("nan"))
 _CONTAINERS: tuple[Any, ...] = ([], {}, [[]], [{}], {"": None}, [None], [[[[[[0]]]]]])
 
@@ -222,26 +225,15 @@ def mutated_npy(draw: random.Random, array: npt.NDArray[Any]) -> bytes:
         warnings.simplefilter("ignore")
         match draw.randrange(8):
             case 0 | 1 if changed.size and changed.dtype.kind in "iuf":
+                odd = [*_NUMBERS[:12], *_FLOATS] if changed.dtype.kind == "f" else [0, 1, -1, 127, 65535, 1 << 30]
                 for _ in range(draw.randint(1, 4)):
-                    odd = (
-                        draw.choice([*_NUMBERS[:12], *_FLOATS])
-                        if changed.dtype.kind == "f"
-                        else draw.choice([0, 1, -1, 127, 65535, 1 << 30])
-                    )
-                    changed.reshape(-1)[draw.randrange(changed.size)] = np.array(odd).astype(changed.dtype)
+                    value = np.array(draw.choice(odd)).astype(changed.dtype)
+                    changed.reshape(-1)[draw.randrange(changed.size)] = value
             case 2 if changed.dtype.kind in "iuf":
-                changed = changed.astype(
-                    draw.choice(["int8", "int32", "int64", "uint64", ">i8", "float16", "float64", "complex64", "bool"])
-                )
+                changed = changed.astype(draw.choice(_DTYPES))
             case 3:
-                changed = draw.choice(
-                    [
-                        changed.reshape(-1),
-                        changed[..., None],
-                        changed[:0],
-                        changed[: len(changed) // 2] if changed.ndim else changed,
-                    ]
-                )
+                pieces = [changed[:0], changed[: len(changed) // 2]] if changed.ndim else []
+                changed = draw.choice([changed.reshape(-1), changed[..., None], *pieces])
             case 4 if changed.ndim:
                 changed = np.concatenate([changed, changed])
             case 5 if draw.random() < 0.5:
@@ -257,21 +249,7 @@ def mutated_npy(draw: random.Random, array: npt.NDArray[Any]) -> bytes:
 
 def _lying_npy(draw: random.Random, array: npt.NDArray[Any]) -> bytes:
     """An array whose header states another shape or type than its bytes have."""
-    shape = draw.choice(
-        [
-            "(1099511627776,)",
-            "(4294967296, 4294967296)",
-            "(-1,)",
-            "(2147483647, 9)",
-            "()",
-            "(3, 0)",
-            "(1,)*70",
-            "('a',)",
-        ]
-    )
-    descr = draw.choice(
-        [repr(array.dtype.str), "'<f8'", "'|O'", "'<U1000000000'", "[('a', '<f8', (1000000,))]", "'|V0'"]
-    )
+    shape, descr = draw.choice(_SHAPES), draw.choice([repr(array.dtype.str), *_TYPES])
     header = f"{{'descr': {descr}, 'fortran_order': {draw.choice(['True', 'False', '7'])}, 'shape': {shape}, }}"
     raw = header.encode().ljust(118) + b"\n"
     return b"\x93NUMPY" + bytes([draw.choice([1, 1, 1, 2, 9]), 0]) + struct.pack("<H", len(raw)) + raw + array.tobytes()

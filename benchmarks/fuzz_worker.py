@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs cases of one reader in a process of its own, which may crash, hang or run out of memory.
 
-``python -m benchmarks.fuzz_worker READER SEED FIRST LAST PLACE FOLDER [COVERAGE]``: PLACE is a file that always holds the
-number of the case that runs; the last line of the output is a JSON object with what was found.
+``python -m benchmarks.fuzz_worker READER SEED FIRST LAST PLACE FOLDER [COVERAGE]``: PLACE is a file that always holds
+the number of the case that runs; the last line of the output is a JSON object with what was found.
 """
 
 import contextlib
@@ -47,12 +47,12 @@ class Watch:
     def _hook(self, event: str, arguments: tuple[Any, ...]) -> None:
         if not self.on:
             return
-        if event in _FORBIDDEN and event not in _OWN_CODE:
+        if event in _FORBIDDEN:
             self.broken.append(f"{event} {arguments[:1]}")
         elif event == "open" and isinstance(arguments[0], str | bytes | os.PathLike):
             path = os.path.realpath(os.fsdecode(arguments[0]))
             inside = (path + os.sep).startswith(self._case)
-            if not inside and (path.startswith(self._root) or path.startswith("/etc/host")):
+            if not inside and path.startswith((self._root, "/etc/host")):
                 self.broken.append(f"open {path}")
 
 
@@ -90,7 +90,7 @@ def run(reader: Reader, seed: int, numbers: range, place: Path, folder: Path, co
     found: Counter[str] = Counter()
     bad: dict[int, str] = {}
     baseline = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with open(place, "wb", buffering=0) as progress, _coverage(reader, covered), warnings.catch_warnings():
+    with place.open("r+b", buffering=0) as progress, _coverage(reader, covered), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for number in numbers:
             os.pwrite(progress.fileno(), number.to_bytes(8, "little"), 0)

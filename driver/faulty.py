@@ -68,6 +68,10 @@ class FaultyOverlay(EmulatedOverlay):
             return _BUSY
         value = super().read(offset)
         self._check_there()
+        if self._noise is not None:
+            return self._noise.getrandbits(32)
+        if self._other and offset == RegisterOffset.ISA_VERSION:
+            return isa().version[0] << 16 | isa().version[1]
         if self._other and offset in _IDENTITY:
             value ^= 0x5A5A_5A5A
         return value ^ self._flipped.get(offset, 0)
@@ -98,11 +102,13 @@ class FaultyOverlay(EmulatedOverlay):
         for _ in range(_STEPS_PER_READ):
             retired = self._emulator.read_register(RegisterOffset.RETIRED)
             begun = self._emulator.read_register(RegisterOffset.ISA_VERSION) != 0
-            for fault in [each for each in self._armed if begun and each.retired <= retired]:
+            due = [each for each in self._armed if begun and each.retired <= retired]
+            for fault in due:
                 self._armed.remove(fault)
                 self._plan.happened(fault)
                 self._meet(fault)
-            if not self._running or self._hung or self._without_clock:
+            # Whoever reads sees the fault before anything else happens.
+            if due or not self._running or self._hung or self._without_clock:
                 return
             progress = self._emulator.advance(1, self._seed)
             if progress is not Progress.RUNNING:

@@ -10,9 +10,10 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from hetfab.driver.checks import DONE, IDLE, Checks, StreamEnd, check_control, check_end, check_running, hang
+from hetfab.driver.checks import DONE, IDLE, Checks, StreamEnd, check_control, check_end, check_not_reset, hang
 from hetfab.driver.transport import DeviceBuffer, Transport
 from hetfab.overlay.errors import (
+    AnswerGarbledError,
     DeadlineError,
     EngineFaultError,
     MemoryAlteredError,
@@ -129,6 +130,7 @@ class LoadedStream:
     def _run_once(self, deadline_seconds: float, progress: Callable[[int], None]) -> None:
         self._start()
         self._wait(deadline_seconds, progress)
+        check_not_reset(self._transport.read_register)
         self._session.check_identity()
         check_end(self._transport.read_register, self._end_registers)
         if self._session.checks is not Checks.STATE:
@@ -205,7 +207,13 @@ class LoadedStream:
         while not (control := read(RegisterOffset.CONTROL)) & DONE:
             check_control(control)
             if control & IDLE:
-                check_running(read)
+                check_not_reset(read)
+                self._session.check_identity()
+                raise RegisterAlteredError(
+                    "the overlay is idle, and has not said that it is done",
+                    "a run that ends with done, which nobody else reads",
+                    "load the overlay again (HetfabOverlay.recover()), and let one process use it",
+                )
             # Until DISPATCH's first pass the register shows the run before.
             retired = min(max(read(RegisterOffset.RETIRED), reported), self._instructions)
             progress(retired - reported)
@@ -221,6 +229,7 @@ class LoadedStream:
     def _hung(self, deadline_seconds: float) -> RunError:
         """Why a run passed its deadline: the nearest cause that can be told."""
         self._transport.check_loaded()
+        check_not_reset(self._transport.read_register)
         self._session.check_identity()
         self._check_memory()
         found = hang(self._transport.read_register, self._stream_end, deadline_seconds)
@@ -232,14 +241,14 @@ class LoadedStream:
 
     def _stopped(self, fault: int) -> RunError:
         """Why DISPATCH reports a fault."""
-        self._session.check_identity()
-        self._check_memory()
         if fault not in list(Fault):
-            return RegisterAlteredError(
+            return AnswerGarbledError(
                 f"the register fault holds {fault}",
                 f"one of {', '.join(str(int(known)) for known in Fault)}",
                 "load the overlay again (HetfabOverlay.recover())",
             )
+        self._session.check_identity()
+        self._check_memory()
         read = self._transport.read_register
         return EngineFaultError(
             f"the overlay stopped with fault {fault} ({Fault(fault).name.lower()}) at instruction "

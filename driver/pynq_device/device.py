@@ -65,6 +65,8 @@ _SYSTEM_REGISTERS = {
         ),
     ],
 }
+#: Offsets of fabric clock 0 in the registers of Zynq-7000 and of UltraScale+.
+_FABRIC_CLOCKS = (0x170, 0xC0)
 _INTERRUPT_CONTROLLER = "xilinx.com:ip:axi_intc:4.1"
 
 
@@ -96,6 +98,24 @@ class EmulatedMemory:
     def allocate(self, shape: Any, dtype: Any, **options: Any) -> Any:
         """Allocates a buffer on the device."""
         return self.device.allocate(shape, dtype, **options)
+
+
+class _SystemBlock(StorageBlock):
+    """Registers of the processing system; fabric clocks read as slow as can be while the overlay lacks its clock."""
+
+    _DIVISOR = 0x3F00
+
+    def __init__(self, device: "EmulatedDevice", values: dict[int, int]) -> None:
+        super().__init__(values)
+        self._device = device
+
+    def read(self, offset: int) -> int:
+        """Reads what was written last, or a clock that is lost."""
+        value, overlay = super().read(offset), self._device.overlay
+        lost = overlay is not None and not overlay.clock_runs
+        return value | self._DIVISOR if lost and offset in _FABRIC_CLOCKS else value
+
+    peek = read
 
 
 class EmulatedDevice(Device):
@@ -285,7 +305,7 @@ class EmulatedDevice(Device):
             self.arch = platform_of(board).architecture
             self.memory = DeviceMemory(board)
             self._system = [
-                Place(base, size, StorageBlock(values | _io_pll(board, base)))
+                Place(base, size, _SystemBlock(self, values | _io_pll(board, base)))
                 for base, size, values in _SYSTEM_REGISTERS[self.arch]
             ]
             self._bus.places = list(self._system)
