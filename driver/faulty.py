@@ -107,8 +107,8 @@ class FaultyOverlay(EmulatedOverlay):
                 self._armed.remove(fault)
                 self._plan.happened(fault)
                 self._meet(fault)
-            # Whoever reads sees the fault before anything else happens.
-            if due or not self._running or self._hung or self._without_clock:
+            # Whoever reads the control register sees its flip before anything else happens.
+            if RegisterOffset.CONTROL in self._flipped or not self._running or self._hung or self._without_clock:
                 return
             progress = self._emulator.advance(1, self._seed)
             if progress is not Progress.RUNNING:

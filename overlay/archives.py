@@ -11,6 +11,7 @@ import os
 import zipfile
 import zlib
 from pathlib import Path
+from tokenize import TokenError
 from types import TracebackType
 from typing import Any, BinaryIO
 
@@ -144,7 +145,7 @@ def _header(member: Any) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
         raise ValueError(f"arrays of version {version} are not read")
     try:
         shape, by_columns, dtype = _READ_HEADER[version](member)
-    except (SyntaxError, TypeError, RecursionError, MemoryError, OverflowError) as error:
+    except (SyntaxError, TokenError, TypeError, RecursionError, MemoryError, OverflowError) as error:
         raise ValueError(f"its header is damaged: {error}") from error
     if dtype.hasobject:
         raise ValueError("Object arrays cannot be loaded when allow_pickle=False")
