@@ -6,7 +6,7 @@ requantization of docs/arithmetic.md applies exactly the number that the file ho
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TypeAlias
@@ -107,13 +107,18 @@ def exact_in_float32(
         bias: [N] or None.
         input_scale: Value of one step of the input.
     """
-    sums = np.abs(found.integers).sum(axis=0) * largest_input
-    if bias is not None:
-        sums = sums + np.abs(bias) / (found.scales.astype(np.float64) * input_scale)
-    spare = _FLOAT32_BITS - 1 - math.ceil(math.log2(max(float(sums.max(initial=0.0)), 1.0)))
+    spare = spare_bits(found, largest_input, bias, input_scale)
     if found.bits >= POWER_OF_TWO_BITS or spare >= LARGEST_SIGNIFICANCE:
         return found
     return _on_grid(weight, found.scales.astype(np.float64), found.bits, found.narrow, max(spare, 1))
+
+
+def spare_bits(found: QuantizedWeights, largest_input: float, bias: FloatArray | None, input_scale: float) -> int:
+    """Bits of float32 that sums of a layer's integer products leave for a multiplier; as ``exact_in_float32``."""
+    sums = np.abs(found.integers).sum(axis=0) * largest_input
+    if bias is not None:
+        sums = sums + np.abs(bias) / (found.scales.astype(np.float64) * input_scale)
+    return _FLOAT32_BITS - 1 - math.ceil(math.log2(max(float(sums.max(initial=0.0)), 1.0)))
 
 
 def forms_of(bits: int) -> tuple[bool, ...]:
@@ -258,6 +263,14 @@ class LayerWeights:
 
     parts: tuple[QuantizedWeights, ...]
     bias: FloatArray | None = None
+
+    def runs(self) -> Iterator[tuple[slice, QuantizedWeights]]:
+        """The output channels of each part."""
+        first = 0
+        for part in self.parts:
+            end = first + part.integers.shape[1]
+            yield slice(first, end), part
+            first = end
 
     @cached_property
     def integers(self) -> IntArray:
