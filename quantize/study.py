@@ -32,6 +32,8 @@ from hetfab.overlay.model.layers import (
     TokenAttention,
     Unary,
     constants_of,
+    is_diagonal,
+    is_identity,
 )
 from hetfab.overlay.model.parser import parse_layers
 from hetfab.overlay.model.reader import is_quantized, opset
@@ -218,15 +220,14 @@ class Study:
     def least_bits(self, layer: str, bits: int) -> int:
         """The width, or the fewest bits that a layer can have.
 
-        Zeros need 2: rows and columns that pad heads, and the identity, as which a table joins a sum. Dense terms of
+        Zeros need 2: rows and columns that pad heads, and diagonal matrices, as which tables join sums. Dense terms of
         one sum have 4: from there on scales are powers of two, which are brought together.
         """
         if any(layer in members for members in self.products):
             return max(bits, POWER_OF_TWO_BITS)
         weight = self.layers[layer].weight
-        is_identity = weight.shape[0] == weight.shape[1] and np.array_equal(weight, np.eye(len(weight)))
         is_padded = not (weight.any(axis=0).all() and weight.any(axis=1).all())
-        return max(bits, 2) if is_identity or is_padded else bits
+        return max(bits, 2) if is_padded or (len(weight) > 1 and is_diagonal(weight)) or is_identity(weight) else bits
 
     @cached_property
     def products(self) -> list[frozenset[str]]:
@@ -425,7 +426,8 @@ def _free_part(weights: LayerWeights) -> npt.NDArray[np.int64]:
 
 def channel_ranges(rows: FloatArray) -> FloatArray:
     """Range of each channel of rows, [C]: all but a thousandth of its magnitudes."""
-    return np.asarray(np.quantile(np.abs(rows), 0.999, axis=0), np.float32)
+    magnitudes = np.abs(rows) if len(rows) else np.zeros((1, rows.shape[1]))
+    return np.asarray(np.quantile(magnitudes, 0.999, axis=0), np.float32)
 
 
 def _edge_layers(graph: LayerGraph) -> list[EdgeAggregation]:
