@@ -11,7 +11,14 @@ from hetfab.overlay.model.layers import Dense
 from hetfab.quantize.assignment import WeightChoice
 from hetfab.quantize.methods import WEIGHT_METHODS
 from hetfab.quantize.methods.layer_problem import LayerInputs, LayerProblem
-from hetfab.quantize.weights import LARGEST_SIGNIFICANCE, LARGEST_SPREAD, FloatArray, LayerWeights, QuantizedWeights
+from hetfab.quantize.weights import (
+    LARGEST_SIGNIFICANCE,
+    LARGEST_SPREAD,
+    LOWEST_EXPONENT,
+    FloatArray,
+    LayerWeights,
+    QuantizedWeights,
+)
 
 
 def rounded_layer(
@@ -45,7 +52,7 @@ def rounded_layer(
     together = choice.method == "nearest" or shared_scale
     groups = np.zeros(len(widths), np.int64) if together else np.arange(len(widths)) * len(inputs) // len(widths)
     method = WEIGHT_METHODS["nearest" if together and len(inputs) > 1 else choice.method]
-    lowest = -(1 << 30) if len(kinds) == 1 and not groups.any() else _lowest_exponent(layer.weight, kinds[0])
+    lowest = LOWEST_EXPONENT if len(kinds) == 1 and not groups.any() else _lowest_exponent(layer.weight, kinds[0])
     integers = np.zeros(layer.weight.shape, np.int64)
     mantissas, exponents = np.ones((2, len(widths)), np.int64)
     narrow = dict.fromkeys(kinds, True)

@@ -194,7 +194,8 @@ def _parse_batch_norm(draft: Draft, node: onnx.NodeProto) -> None:
     shape = draft.shape(node.input[0])
     if is_for_training(node):
         raise RefusedError("it is exported for training", "export the model after `model.eval()`")
-    factor, offset = factor_and_offset(node, [weights_of(draft, name) for name in node.input[1:]])
+    parts = [weights_of(draft, name) for name in node.input[1:]]
+    factor, offset = factor_and_offset(node, [part for part in parts if part is not None])
     draft.add(BatchNorm(draft.read(node.output[0]), draft.read(node.input[0]), factor, offset), shape)
 
 
