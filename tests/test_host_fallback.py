@@ -2,21 +2,16 @@
 """Operators on rows that the overlay does not execute run in onnxruntime, between its layers, where that is allowed."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 
 from hetfab.driver.emulated import EmulatedTransport
 from hetfab.driver.graph.graph_rows import GraphRows
-from hetfab.driver.graph.heterograph import HeteroGraph
 from hetfab.driver.graph.model_inputs import on_graph
-from hetfab.driver.layer_runs import LayerRuns
 from hetfab.driver.node_runs import NodeRuns
 from hetfab.driver.session import Session
 from hetfab.overlay.compiler.compile import compile_model
-from hetfab.overlay.errors import HostFallbackError, OperatorsUnsupportedError
 from hetfab.overlay.host_nodes import Fallback
 from hetfab.overlay.model.bound_model import BoundModel
 from hetfab.overlay.model.reader import check_model, normalise
@@ -118,4 +113,4 @@ def test_results_are_those_of_the_quantized_model(build: Build, session: Session
     np.testing.assert_array_equal(some.result.logits, result.logits[[3, 17, 3]])
     batched = runs.predict(session, np.arange(7), batch=2)
     np.testing.assert_array_equal(batched.result.logits, result.logits[:7])
-    print(result.host, batched.result.host, [l.name+":"+l.kind for l in program.layers])
+    print(result.host, batched.result.host, [l.name + ":" + l.kind for l in program.layers])
