@@ -109,8 +109,8 @@ def node_report(found: NodeResult, nodes: Nodes, program: Program, graph: Hetero
 
     Returns:
         ``nodes``, ``predictions`` (the class of each node, or all its classes), ``vertices`` that were needed by type,
-        ``rows`` that all layers computed, ``runs`` of the overlay, ``host`` (as ``host_report`` says), ``instructions``, ``stream_hash`` and
-        ``counters``.
+        ``rows`` that all layers computed, ``runs`` of the overlay, ``host`` (as ``host_report`` says),
+        ``instructions``, ``stream_hash`` and ``counters``.
     """
     return {
         "nodes": nodes.tolist(),
