@@ -281,4 +281,5 @@ ZOO = {
     "gat_v2": Entry(
         lambda: Hetero([per_relation(lambda _: GATv2Conv((-1, -1), 8, heads=2, add_self_loops=False))]), True, 20
     ),
+    "gat_bipartite_loops": Entry(lambda: Hetero([per_relation(lambda _: GATConv((-1, -1), 8, heads=2))]), False, 18),
 }

@@ -8,7 +8,7 @@ import onnx
 import onnx.helper
 import onnx.inliner
 
-from hetfab.overlay.errors import ModelStructureError, OperatorsUnsupportedError, counted
+from hetfab.overlay.errors import BindingInvalidError, ModelStructureError, OperatorsUnsupportedError, counted
 from hetfab.overlay.model.binding import (
     METADATA_KEY,
     Binding,
@@ -109,7 +109,7 @@ def _with_kinds(model: onnx.ModelProto, raw: RawInputs) -> dict[str, RawFeatures
     for name, meaning in raw.items():
         if not isinstance(meaning, RawKinds):
             continue
-        kinds, views = [len(meaning.relations)], {name}
+        kinds, views = [0], {name}
         for node in model.graph.node:
             if node.op_type in _VIEWS and node.input[0] in views:
                 views.add(node.output[0])
@@ -118,7 +118,14 @@ def _with_kinds(model: onnx.ModelProto, raw: RawInputs) -> dict[str, RawFeatures
                 kinds.append(int(others[0].max()) + 1)
             elif node.op_type == "Gather" and node.input[1] in views and others:
                 kinds.append(len(others[0]))
-        found[name] = RawKinds(meaning.of, max(kinds), meaning.relations)
+        if meaning.relations and len(meaning.relations) < max(kinds):
+            raise BindingInvalidError(
+                f"'{name}' names {counted(len(meaning.relations), 'relation')}, and the model tells "
+                f"{counted(max(kinds), 'type')} of edges apart",
+                "a relation for each type of edges, in their order",
+                "correct it as docs/pyg.md describes",
+            )
+        found[name] = RawKinds(meaning.of, max(*kinds, len(meaning.relations)), meaning.relations)
     return found
 
 
@@ -134,10 +141,13 @@ def _probe_sizes(model: onnx.ModelProto, raw: RawInputs) -> dict[str, int]:
     """Nodes or edges of each input on the probe graph: what the model fixes, else a size that nothing else has."""
     free = free_sizes(model)
     sizes: dict[str, int] = {}
+    of_types: dict[str, int] = {}
     for value in graph_inputs(model):
-        dims = value.type.tensor_type.shape.dim
-        axis = 1 if isinstance(raw[value.name], RawEdges) else 0
-        sizes[value.name] = dims[axis].dim_value or next(free)
+        dims, meaning = value.type.tensor_type.shape.dim, raw[value.name]
+        axis = 1 if isinstance(meaning, RawEdges) else 0
+        size = dims[axis].dim_value or next(free)
+        # Several tables of one type have a row for each of the same nodes.
+        sizes[value.name] = of_types.setdefault(meaning.type, size) if isinstance(meaning, RawFeatures) else size
     for name, meaning in raw.items():
         if isinstance(meaning, RawKinds):
             sizes[name] = sizes[meaning.of]
