@@ -78,10 +78,8 @@ def lift(model: onnx.ModelProto, raw: RawInputs) -> LiftedModel:
     check_one_output(model)
     plain = onnx.inliner.inline_local_functions(model) if model.functions else model
     raw = _with_kinds(plain, raw)
-    sizes = _probe_sizes(plain, raw)
-    feed = probe_feed(plain, raw, sizes)
-    flat = without_branches(plain, feed)
-    context, edges = _context(flat, raw, sizes, all_tensors(flat, feed))
+    flat, sizes, probe = _probed(plain, raw)
+    context, edges = _context(flat, raw, sizes, probe)
     refused = interpret(context, flat.graph.node)
     output = model.graph.output[0].name
     found = context.values[output]
@@ -100,6 +98,31 @@ def lift(model: onnx.ModelProto, raw: RawInputs) -> LiftedModel:
     lifted, bindings, blocks = _emit(found.linear, model, raw, edge_names)
     difference, graphs = check_lifted(Pair(plain, lifted, raw, {edge_names[found]: found for found in blocks}), edges)
     return LiftedModel(lifted, bindings, len(model.graph.node), difference, graphs)
+
+
+def _probed(model: onnx.ModelProto, raw: RawInputs) -> tuple[onnx.ModelProto, dict[str, int], dict[str, Array]]:
+    """The model without branches, the probe graph's sizes, and all tensors on it.
+
+    An export may hold which of two types had more nodes when it was traced, so that other graphs break it. Then types
+    get their sizes in the other order.
+
+    Raises:
+        ModelStructureError: The model runs on neither graph.
+    """
+    for turned in (False, True):
+        sizes = _probe_sizes(model, raw, turned=turned)
+        feed = probe_feed(model, raw, sizes)
+        try:
+            flat = without_branches(model, feed)
+            return flat, sizes, all_tensors(flat, feed)
+        except ModelStructureError as error:
+            reason = error.found.rpartition("Status Message: ")[2]
+    raise ModelStructureError(
+        f"the exported model does not run on small graphs whose types have different numbers of nodes: {reason}",
+        "a model that takes any numbers of nodes and edges",
+        "export it with free sizes (dynamic_axes or dynamic_shapes); say what the inputs mean with --bind FILE if "
+        "their names do not (docs/pyg.md)",
+    )
 
 
 def _with_kinds(model: onnx.ModelProto, raw: RawInputs) -> dict[str, RawFeatures | RawEdges | RawKinds]:
@@ -137,12 +160,16 @@ def _constants(model: onnx.ModelProto) -> dict[str, Array]:
     return arrays
 
 
-def _probe_sizes(model: onnx.ModelProto, raw: RawInputs) -> dict[str, int]:
-    """Nodes or edges of each input on the probe graph: what the model fixes, else a size that nothing else has."""
+def _probe_sizes(model: onnx.ModelProto, raw: RawInputs, *, turned: bool = False) -> dict[str, int]:
+    """Nodes or edges of each input on the probe graph: what the model fixes, else a size that nothing else has.
+
+    ``turned`` gives later inputs the smaller sizes.
+    """
     free = free_sizes(model)
     sizes: dict[str, int] = {}
     of_types: dict[str, int] = {}
-    for value in graph_inputs(model):
+    inputs = graph_inputs(model)
+    for value in reversed(inputs) if turned else inputs:
         dims, meaning = value.type.tensor_type.shape.dim, raw[value.name]
         axis = 1 if isinstance(meaning, RawEdges) else 0
         size = dims[axis].dim_value or next(free)
