@@ -19,6 +19,8 @@ import onnx
 import scipy.sparse
 
 from hetfab.overlay.errors import AlreadyQuantizedError, CalibrationDataError
+from hetfab.overlay.host_nodes import Fallback
+from hetfab.overlay.isa.arithmetic import TERM_BITS
 from hetfab.overlay.model.binding import Binding
 from hetfab.overlay.model.bound_model import Evaluation, FedModel
 from hetfab.overlay.model.float_writer import write_float
@@ -27,6 +29,7 @@ from hetfab.overlay.model.layers import (
     Dense,
     EdgeAggregation,
     EdgeDot,
+    HostOperator,
     Layer,
     LayerGraph,
     TokenAttention,
@@ -53,7 +56,7 @@ from hetfab.quantize.methods.layer_problem import LayerInputs
 from hetfab.quantize.methods.twin import uniform_or_twin
 from hetfab.quantize.observation import Observed, check_rows, node_counts, observe
 from hetfab.quantize.points import QuantizationPoints, find_points
-from hetfab.quantize.ranges import ActivationRange, choose, exact_exponent
+from hetfab.quantize.ranges import ActivationRange, choose, covering, exact_exponent
 from hetfab.quantize.rewrites import rewrite
 from hetfab.quantize.weights import (
     LARGEST_SIGNIFICANCE,
@@ -111,11 +114,12 @@ class Study:
     _inner_ranges: dict[str, Mapping[str, ActivationRange]] = field(default_factory=dict)
 
     @classmethod
-    def open(cls: type[_S], given: FedModel) -> _S:
+    def open(cls: type[_S], given: FedModel, fallback: Fallback = Fallback.NONE) -> _S:
         """Reads and runs a float model.
 
         Args:
             given: The float model, its binding in full, the inputs to calibrate with, and what models are compared on.
+            fallback: Whether the host runs operators on rows that no layer stands for.
 
         Raises:
             AlreadyQuantizedError: The model is quantized.
@@ -125,7 +129,7 @@ class Study:
         """
         model, bindings = given.model, given.bindings
         check_float(model)
-        graph = rewrite(parse_layers(model))
+        graph = rewrite(parse_layers(model, fallback))
         points = find_points(graph)
         check_aggregations(graph, bindings)
         samples = list(given.samples())
@@ -284,7 +288,7 @@ class Study:
             if roomy == ranges:
                 break
             ranges = roomy
-        return Numbers(ranges, weights, self._inner(assignment.arguments))
+        return Numbers(ranges, weights, self._inner(assignment.arguments), self._logits)
 
     def logits(self, assignment: Assignment) -> list[FloatArray]:
         """Logits of each feed, as ``Emulation`` computes them."""
@@ -353,6 +357,16 @@ class Study:
             criterion = ACTIVATION_METHODS[method]
             self._inner_ranges[method] = inner_ranges(self.graph, self.points, self.observed.values, criterion)
         return self._inner_ranges[method]
+
+    @cached_property
+    def _logits(self) -> ActivationRange | None:
+        """Of an output that the host computes: room for twice the largest logit, as finely as float32 holds."""
+        last = next((layer for layer in self.graph.layers if layer.output == self.graph.output), None)
+        if not isinstance(last, HostOperator):
+            return None
+        largest = max(float(np.abs(logits).max(initial=0.0)) for logits in self.observed.logits)
+        shape = ActivationRange(TERM_BITS, True, 0)
+        return replace(shape, exponent=covering(2 * largest, shape.highest))
 
     @cached_property
     def _unsigned(self) -> frozenset[str]:
