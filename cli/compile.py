@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from hetfab.cli.fallback import fallback_option
 from hetfab.cli.output import Result, common_options, print_next, print_table
 from hetfab.overlay.errors import counted
+from hetfab.overlay.host_nodes import Fallback
 
 if TYPE_CHECKING:
     from hetfab.overlay.program import Program
@@ -78,6 +80,7 @@ def _share(context: click.Context, parameter: click.Parameter, value: str | None
     help="With --rows auto, inferences on the same graph, by which an order of edges pays for itself.",
 )
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The program.")
+@fallback_option
 @common_options
 def command(
     model: Path,
@@ -89,6 +92,7 @@ def command(
     rows: str,
     inferences: int,
     output: Path,
+    fallback: Fallback,
 ) -> Result:
     """Compile the quantized MODEL for a design."""
     from hetfab.driver.graph.arrays import graph_arrays
@@ -97,7 +101,7 @@ def command(
     from hetfab.driver.graph.model_inputs import model_bindings
     from hetfab.driver.graph.row_choice import RowChoice, fastest, row_choices
     from hetfab.driver.report import planned_rows
-    from hetfab.overlay.bind import bind
+    from hetfab.overlay.bind import BoundProgram, bind
     from hetfab.overlay.compiler.compile import compile_model, suited_design
     from hetfab.overlay.compiler.first_projection import FirstProjection
     from hetfab.overlay.compiler.lowering import lower
@@ -120,13 +124,15 @@ def command(
     check_outputs({"--output": output}, reads)
     read = read_model(model)
     if takes_samples(bindings_of(read)):
+        if fallback is Fallback.HOST:
+            raise click.UsageError("--fallback host is for models that read a graph.")
         return _on_samples(model, design, split, output)
     given = None if design is None else read_design(design)
     if given is not None:
         check_fits(given)
     opened = None if graph is None else read_graph(graph)
     bound_model = BoundModel(read, model_bindings(read, opened))
-    layers = lower(read, bound_model.bindings)
+    layers = lower(read, bound_model.bindings, fallback)
     chosen = given or suited_design(layers)
     facts = known_graph(opened, workload, layers)
     asked = FirstProjection(first_projection)
@@ -143,14 +149,16 @@ def command(
             in_parts=in_parts,
         )
 
+    source = ReduceSource.SCHEDULE if rows == "auto" else ReduceSource[rows.upper()]
+    program = compiled(source, ())
+    binds = opened is not None and not program.host_nodes
     choices: list[RowChoice] = []
-    if rows == "auto" and opened is not None:
-        choices = list(row_choices(compiled, lambda program: graph_arrays(program, opened)))
+    bound: BoundProgram | None = None
+    if rows == "auto" and opened is not None and binds:
+        choices = list(row_choices(compiled, lambda each: graph_arrays(each, opened)))
         source, program, bound = fastest(choices, inferences).taken
-    else:
-        source = ReduceSource[rows.upper()]
-        program = compiled(source, ())
-        bound = None if opened is None else bind(program, graph_arrays(program, opened))
+    elif opened is not None and binds:
+        bound = bind(program, graph_arrays(program, opened))
     plan = plan_model(layers, chosen, facts, asked, split, source)
     write_program(output, program)
     print_table(_COLUMNS, planned_rows(program))
@@ -171,7 +179,11 @@ def command(
         if len(bound.words) < program.instructions:
             click.echo("  fewer than compiled: a layer has a block for full tiles and one for the rows that are left,")
             click.echo("  and this graph is so small that one of the two does not run")
-    print_next(f"hetfab run {output} --graph {graph or 'GRAPH'} --reference {model}")
+    host = " --fallback host" if program.host_nodes else ""
+    if host:
+        names = ", ".join(node.operator for node in program.host_nodes)
+        click.echo(f"runs on the host, in onnxruntime between the layers: {names}")
+    print_next(f"hetfab run {output} --graph {graph or 'GRAPH'} --reference {model}{host}")
     return {
         "output": str(output),
         "design": chosen.name,
@@ -187,6 +199,10 @@ def command(
             "gemm_l": sum(layer.channels_on_l for layer in program.layers),
         },
         "reordered": reordered,
+        "host_nodes": [
+            {"operator": node.operator, "reads": list(node.inputs), "writes": node.output}
+            for node in program.host_nodes
+        ],
         "plan": plan.as_dict(),
         "instructions": program.instructions,
         "bound_instructions": None if bound is None else len(bound.words),
