@@ -13,7 +13,7 @@ TYPECHECK := build/typecheck
 PYNQ_PYTHON ?= $(PYTHON)
 PYNQ_VERSIONS := 3.1.2 4.0.0
 PYNQ_STAMPS := $(PYNQ_VERSIONS:%=$(VENV)-pynq-%/installed.stamp)
-PYNQ_TESTS := tests/test_hwh.py tests/test_pynq_device.py tests/test_driver_overlay.py tests/test_entry_points.py
+PYNQ_TESTS := tests/test_hwh.py tests/test_pynq_device.py tests/test_driver_overlay.py tests/test_faults.py tests/test_entry_points.py
 PATH_PREFIX := build/typecheck/hetfab/
 
 SHELL := /bin/bash

@@ -340,6 +340,7 @@ def _design_seeds() -> list[Files]:
 
 
 def _workload_seeds() -> list[Files]:
+    _lowered()
     return [{"w.json": _written(lambda path: write_profile(path, profile(_graph())), "w.json")["w.json"]}]
 
 
