@@ -116,6 +116,12 @@ class OperatorsUnsupportedError(InputError):
         self.refused = tuple(refused) or (found,)
 
 
+class HostFallbackError(InputError):
+    """Operators that only the host can run, where it must not, or where nothing would be left for the overlay."""
+
+    code = "host-fallback"
+
+
 class ModelStructureError(InputError):
     """The model's shapes, types or constants contradict each other."""
 
@@ -550,6 +556,27 @@ class OverlayStateError(RunError):
     """An overlay cannot do this now: it is closed, stopped, replaced, or holds no program or graph."""
 
     code = "overlay-state"
+
+
+class SelftestFailedError(RunError):
+    """An overlay gives other results than the golden model.
+
+    Args:
+        found: The engine suspected most, and the first difference.
+        expected: As of every error.
+        do: As of every error.
+        outcome: Everything that the self-test found, as ``--json`` prints it.
+    """
+
+    code = "selftest-failed"
+
+    def __init__(self, found: str, expected: str, do: str, outcome: Mapping[str, Any]) -> None:
+        super().__init__(found, expected, do)
+        self.outcome = outcome
+
+    def as_dict(self) -> dict[str, Any]:
+        """The four parts and the outcome."""
+        return super().as_dict() | {"outcome": dict(self.outcome)}
 
 
 class BuildError(HetfabError):

@@ -8,7 +8,7 @@ the measured one decides. Around it the changes are measured again, until nothin
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Protocol
@@ -19,6 +19,7 @@ import numpy.typing as npt
 from hetfab.overlay.errors import LimitUnreachableError
 from hetfab.overlay.search.journal import Journal
 from hetfab.overlay.search.knapsack import Group, Problem, Solution, Tie, best, least
+from hetfab.overlay.search.pareto import front
 from hetfab.quantize.assignment import ActivationChoice, Assignment, WeightChoice
 from hetfab.quantize.widths import Widths
 
@@ -224,7 +225,7 @@ class BitSearch:
             for solution in best(problem.limited(name, float(limit)), 3):
                 assignment = table.assignment(solution)
                 measured.append(Measured(assignment, self.divergence(assignment), solution.totals))
-        return front(measured, name)
+        return front(measured, lambda each: (each.totals[name], each.divergence))
 
     def table(self, around: Assignment) -> "Table":
         """The knapsack of all options, each measured as one change of an assignment.
@@ -235,6 +236,18 @@ class BitSearch:
         weights = {layer: self._weight_options(layer, around, base) for layer in self.studied.layers}
         activations = {group: self._activation_options(group, around, base) for group in self.studied.groups}
         return Table(self.studied, around, weights, activations, self.times)
+
+    def changes(self, around: Assignment) -> dict[str, Assignment]:
+        """What ``table`` measures, by its key in the journal."""
+        found = [around]
+        for layer in self.studied.layers:
+            found += [
+                around.with_weights(layer, self.options.weight(self.studied, layer, b)) for b in self.options.weights
+            ]
+        for group in self.studied.groups:
+            for bits, methods in self._activation_methods(group):
+                found += [around.with_activations(group, ActivationChoice(bits, method)) for method in methods]
+        return {f"divergence {digest(assignment)}": assignment for assignment in found}
 
     def _weight_options(self, layer: str, around: Assignment, base: float) -> dict[WeightChoice, float]:
         found: dict[WeightChoice, float] = {}
@@ -247,10 +260,8 @@ class BitSearch:
 
     def _activation_options(self, group: str, around: Assignment, base: float) -> dict[ActivationChoice, float]:
         """For each width the best method; no width beyond one that holds all values exactly."""
-        exact, found = self.studied.exact_bits(group), dict[ActivationChoice, float]()
-        for bits in sorted(self.options.activations):
-            is_exact = exact is not None and exact <= bits
-            methods = self.options.activation_methods[: 1 if is_exact else None]
+        found: dict[ActivationChoice, float] = {}
+        for bits, methods in self._activation_methods(group):
             costs = {
                 choice: self.divergence(around.with_activations(group, choice)) - base
                 for choice in (ActivationChoice(bits, method) for method in methods)
@@ -258,9 +269,16 @@ class BitSearch:
             nearest = min(costs, key=costs.__getitem__)
             if not found or costs[nearest] < min(found.values()):
                 found[nearest] = costs[nearest]
-            if is_exact:
-                break
         return found
+
+    def _activation_methods(self, group: str) -> Iterator[tuple[int, tuple[str, ...]]]:
+        """Widths up to one that holds all values exactly, and the methods that are tried for each."""
+        exact = self.studied.exact_bits(group)
+        for bits in sorted(self.options.activations):
+            is_exact = exact is not None and exact <= bits
+            yield bits, self.options.activation_methods[: 1 if is_exact else None]
+            if is_exact:
+                return
 
 
 @dataclass(frozen=True, eq=False)
@@ -363,15 +381,6 @@ class _Shares:
             wider = base.with_activations(name, replace(base.activations[name], bits=5))
             activations[name] = studied.average_bits(wider).activations - before.activations
         return cls(weights, activations)
-
-
-def front(measured: Sequence[Measured], name: str) -> list[Measured]:
-    """Those that no other beats in divergence and in a quantity, by rising quantity."""
-    kept: list[Measured] = []
-    for each in sorted(measured, key=lambda m: (m.totals[name], m.divergence)):
-        if not kept or each.divergence < kept[-1].divergence:
-            kept.append(each)
-    return kept
 
 
 def unreachable(problem: Problem) -> LimitUnreachableError:
