@@ -104,7 +104,7 @@ def test_members_are_read_up_to_a_size_and_only_as_numpy_writes_them() -> None:
 @pytest.mark.parametrize("order", ["C", "F"])
 def test_arrays_are_read_as_numpy_reads_them(order: Any) -> None:
     table = np.asarray(np.arange(12.0).reshape(3, 4), order=order)
-    arrays = {"table": table, "none": np.zeros((0, 3), np.int32), "one": np.array("text")}
+    arrays: dict[str, Any] = {"table": table, "none": np.zeros((0, 3), np.int32), "one": np.array("text")}
     file = io.BytesIO()
     np.savez_compressed(file, **arrays)
     with ArrayArchive(file) as opened:
