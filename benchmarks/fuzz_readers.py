@@ -450,7 +450,10 @@ READERS = {
         Reader(
             "npz", _npz_seeds, _npz_change, lambda folder: npz.read_graph(folder / "g.npz"),
             lambda folder: _zip_header(folder / "g.npz", "meta.npy"),
-            (Code(npz, without=("write_graph", "_arrays", "_meta", "_type_entry")), Code(archives)),
+            (
+                Code(npz, without=("write_graph", "write", "_arrays", "_meta", "_type_entry")),
+                Code(archives, without=("read_limited", "member", "names")),
+            ),
         ),
         Reader("hgb", _hgb_seeds, _hgb_change, lambda folder: hgb.read_hgb(folder, val=0.5), _hgb_header, (Code(hgb),)),
         Reader(

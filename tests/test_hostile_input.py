@@ -270,12 +270,14 @@ def test_nesting_inside_a_bit_file_is_refused(tmp_path: Path) -> None:
 def test_the_fuzzer_finds_nothing_in_a_few_cases(tmp_path: Path) -> None:
     """All readers; hours of it are for nights."""
     command = [sys.executable, "-m", "benchmarks.fuzz", "--json", "--folder", str(tmp_path), "--hang-seconds", "60"]
-    done = subprocess.run([*command, "--cases", "60"], cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run([*command, "--cases", "50"], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
-    assert found["cases"] == 60 * len(found["readers"]) and found["peak_mb"] > 0
+    assert found["cases"] == 50 * len(found["readers"]) and found["peak_mb"] > 0
     assert [found[key] for key in ("crashes", "hangs", "untyped_errors")] == [0, 0, 0], done.stdout
+    # Half of the cases at least get past the first look; the first are unchanged files, and are read.
+    assert all(each["header_share"] >= 0.5 and each["read"] for each in found["readers"].values()), done.stdout
     again = subprocess.run(
-        [*command, "--cases", "60", "--resume"], cwd=ROOT, capture_output=True, text=True, check=True
+        [*command, "--cases", "50", "--resume"], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert json.loads(again.stdout)["readers"] == found["readers"]
