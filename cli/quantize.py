@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, BinaryIO
 import click
 
 from hetfab.cli.automatic_bits import Report, check_asked, graph_subject, quantize_automatically, sample_subject
+from hetfab.cli.fallback import fallback_option
 from hetfab.cli.output import Result, common_options, print_next, print_table, progress
 from hetfab.overlay.errors import counted
+from hetfab.overlay.host_nodes import Fallback
 from hetfab.quantize.widths import OFFERED, Widths
 
 if TYPE_CHECKING:
@@ -41,6 +43,7 @@ AUTO = "auto"
 @click.option("--picture", type=click.Path(path_type=Path), help="Draw widths and the curve (.svg, .png or .pdf).")
 @click.option("--first-last", type=click.Choice(list(OFFERED)), help="The same of first and last layers on samples.")
 @click.option("--bind", type=click.Path(path_type=Path), help="JSON file with the meaning of inputs.")
+@fallback_option
 @common_options
 def command(
     model: Path,
@@ -54,6 +57,7 @@ def command(
     picture: Path | None,
     first_last: str | None,
     bind: Path | None,
+    fallback: Fallback,
 ) -> Result:
     """Quantize MODEL to integer weights and activations.
 
@@ -67,8 +71,10 @@ def command(
     report = Report(latency, max_drop, design, picture)
     if design is not None and bits != AUTO and not report.asks:
         raise click.UsageError("--design is for --bits auto, --latency, --max-drop or --picture.")
+    if fallback is Fallback.HOST and (graph is None or bits == AUTO or report.asks):
+        raise click.UsageError("--fallback host goes with --graph and fixed --bits: the host's time is not modelled.")
     if graph is not None:
-        return _on_graph(model, graph, output, OFFERED.get(bits), bind, report)
+        return _on_graph(model, graph, output, OFFERED.get(bits), bind, report, fallback)
     assert samples is not None
     if bits == AUTO and first_last is not None:
         raise click.UsageError("With --bits auto first and last layers get widths as all others do.")
@@ -77,7 +83,13 @@ def command(
 
 
 def _on_graph(
-    model: Path, graph: Path, output: Path, widths: Widths | None, bind: Path | None, report: Report
+    model: Path,
+    graph: Path,
+    output: Path,
+    widths: Widths | None,
+    bind: Path | None,
+    report: Report,
+    fallback: Fallback,
 ) -> Result:
     """``widths`` is None where they are chosen."""
     from hetfab.driver.graph.formats import graph_files, read_graph
@@ -99,7 +111,13 @@ def _on_graph(
         _print_compile(output, graph)
         return found
     with progress("quantize") as advance:
-        result = quantize(with_hops(opened, read), widths=widths, search=True, progress=lambda step: advance(1))
+        result = quantize(
+            with_hops(opened, read, fallback),
+            widths=widths,
+            search=True,
+            fallback=fallback,
+            progress=lambda step: advance(1),
+        )
         scores = {}
         for name, scored in (("float", opened), ("quantized", result)):
             scores[name] = model_scores(scored, read)
@@ -119,7 +137,7 @@ def _on_graph(
         f"{counted(len(result.ranges), 'tensor')} in {of_tensors}, weights in {of_weights} with a scale per output "
         "channel"
     )
-    _print_compile(output, graph)
+    _print_compile(output, graph, fallback)
     return {
         "output": str(output),
         "bits": str(widths),
@@ -193,8 +211,10 @@ def _on_samples(
     }
 
 
-def _print_compile(output: Path, graph: Path) -> None:
-    print_next(f"hetfab compile {output} --graph {graph} -o {output.name.removesuffix('.onnx').removesuffix('.q')}.hfp")
+def _print_compile(output: Path, graph: Path, fallback: Fallback = Fallback.NONE) -> None:
+    program = f"{output.name.removesuffix('.onnx').removesuffix('.q')}.hfp"
+    host = " --fallback host" if fallback is Fallback.HOST else ""
+    print_next(f"hetfab compile {output} --graph {graph} -o {program}{host}")
 
 
 def _write(output: Path, model: "onnx.ModelProto") -> None:

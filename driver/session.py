@@ -4,7 +4,7 @@
 import dataclasses
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
 
@@ -24,6 +24,7 @@ from hetfab.overlay.errors import (
     OverlayStateError,
 )
 from hetfab.overlay.features import Features
+from hetfab.overlay.host_nodes import HostUse
 from hetfab.overlay.isa.codec import RegisterOffset, Segment
 from hetfab.overlay.isa.counters import Counters
 from hetfab.overlay.isa.spec import isa
@@ -46,6 +47,7 @@ class RunResult:
         instructions: Instructions retired.
         counters: Event counters, from the overlay's registers.
         run_log: Records with ``RUN_LOG_DTYPE``, None where the device keeps none.
+        host: What operators of the host took, by operator.
     """
 
     logits: npt.NDArray[np.int32]
@@ -54,6 +56,7 @@ class RunResult:
     instructions: int
     counters: Counters
     run_log: npt.NDArray[Any] | None
+    host: Mapping[str, HostUse] = field(default_factory=dict)
 
     @property
     def values(self) -> npt.NDArray[np.float64]:

@@ -116,6 +116,12 @@ class OperatorsUnsupportedError(InputError):
         self.refused = tuple(refused) or (found,)
 
 
+class HostFallbackError(InputError):
+    """Operators that only the host can run, where it must not, or where nothing would be left for the overlay."""
+
+    code = "host-fallback"
+
+
 class ModelStructureError(InputError):
     """The model's shapes, types or constants contradict each other."""
 

@@ -23,6 +23,7 @@ from hetfab.overlay.archives import DAMAGE, ArrayArchive
 from hetfab.overlay.design import Design, design_from_dict
 from hetfab.overlay.errors import IsaVersionError, ProgramUnreadableError, why_unreadable
 from hetfab.overlay.files import write_atomic
+from hetfab.overlay.host_nodes import HostNode
 from hetfab.overlay.images import Image
 from hetfab.overlay.isa.attention import LOGIT_BITS
 from hetfab.overlay.isa.spec import isa
@@ -343,6 +344,7 @@ class Program:
         constants: uint8, content of the constants segment.
         images: Of a network on samples, all stored tensors; empty for one on a graph.
         stacks: Types whose rows are those of others.
+        host_nodes: What the host runs; each has a row in the layer table, named by its output.
     """
 
     design: Design
@@ -360,6 +362,7 @@ class Program:
     constants: npt.NDArray[np.uint8]
     images: tuple[Image, ...] = ()
     stacks: tuple[Stack, ...] = ()
+    host_nodes: tuple[HostNode, ...] = ()
 
     def tensor(self, name: str) -> Tensor:
         """The tensor of a name."""
@@ -491,6 +494,7 @@ def _program(header: dict[str, Any], arrays: dict[str, npt.NDArray[Any]], source
         constants=arrays["constants"],
         images=tuple(Image(**_tuples(entry)) for entry in header["images"]),
         stacks=tuple(Stack(**_tuples(entry)) for entry in header["stacks"]),
+        host_nodes=tuple(HostNode(**_tuples(entry)) for entry in header["host_nodes"]),
     )
     _check_references(program)
     return program
@@ -509,9 +513,14 @@ def _check_references(program: Program) -> None:
             raise ValueError(f"the order of '{tensor.name}' does not name each of its {tensor.channels} channels once")
     named = [program.output.tensor, *(edges.features for edges in program.edges if edges.features)]
     named += [tensor.whole for tensor in program.tensors if tensor.whole]
+    named += [name for node in program.host_nodes for name in (*node.inputs, node.output)]
     for name in named:
         if name not in [tensor.name for tensor in program.tensors]:
             raise ValueError(f"there is no tensor '{name}'")
+    for node in program.host_nodes:
+        _ = node.model_bytes
+        if node.output not in [layer.name for layer in program.layers]:
+            raise ValueError(f"there is no layer '{node.output}'")
     stacks = [stack.name for stack in program.stacks]
     for edges in program.edges:
         of_stack = edges.stacked or edges.joined or edges.pattern is not EdgePattern.NONE

@@ -22,6 +22,7 @@ from hetfab.overlay.model.layers import (
     FloatArray,
     Function,
     Fusion,
+    HostOperator,
     JoinParts,
     Layer,
     LayerGraph,
@@ -110,6 +111,8 @@ def _fixed_by(layer: Layer) -> tuple[str, ...]:
             return layer.input, layer.output
         case LayerNorm() | RowNorm():
             return (layer.input,)
+        case HostOperator():
+            return *layer.inputs, layer.output
         case JoinParts():
             return (layer.output,)
         case EdgeAttention():

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import onnx
 
+from hetfab.overlay.host_nodes import Fallback
 from hetfab.overlay.model.bound_model import BoundModel, FedModel
 from hetfab.overlay.model.float_writer import write_float
 from hetfab.overlay.model.layers import constants_of
@@ -52,6 +53,7 @@ def quantize(
     assignment: Assignment | None = None,
     method: str | None = None,
     search: bool = False,
+    fallback: Fallback = Fallback.NONE,
     progress: Callable[[str], None] = lambda step: None,
 ) -> QuantizedModel:
     """Quantizes a model; scales of activations, and of weights of 4 bits and more, are powers of two.
@@ -65,15 +67,17 @@ def quantize(
         method: For weights, a name of ``WEIGHT_METHODS``, where there is no assignment; by default ``alternation`` up
             to 4 bits and ``nearest`` above, where it loses nothing.
         search: Whether ``Recipe`` chooses, as for ``hetfab quantize``, where there is neither of the two.
+        fallback: Whether the host may run operators on rows that the overlay does not execute (docs/fallback.md).
         progress: Called with the name of each step.
 
     Raises:
         AlreadyQuantizedError: The model is quantized.
         OperatorsUnsupportedError: The model has layers or sums that the overlay does not execute.
+        HostFallbackError: With ``fallback``, nothing would be left for the overlay.
         BindingInvalidError: The inputs of an aggregation do not belong together.
         CalibrationDataError: There is no feed, or no row to compare candidates on.
     """
-    study = TimedGraph.open(given)
+    study = TimedGraph.open(given, fallback)
     progress("float model")
     if search and assignment is None and method is None:
         return _searched(study, widths, progress)
@@ -112,16 +116,17 @@ def _quantized(
     return QuantizedModel(model, bindings_of(model), widths, kept, divergences, ranges, assignment, study)
 
 
-def rewritten(given: FedModel) -> FedModel:
+def rewritten(given: FedModel, fallback: Fallback = Fallback.NONE) -> FedModel:
     """The float model whose tensors a quantized model of the same names and layouts holds as integers.
 
     Args:
         given: As for ``quantize``.
+        fallback: As for ``quantize``.
 
     Raises:
         AlreadyQuantizedError: The model is quantized.
         OperatorsUnsupportedError: The model has layers that the overlay does not execute.
     """
     check_float(given.model)
-    graph = rewrite(parse_layers(given.model))
+    graph = rewrite(parse_layers(given.model, fallback))
     return replace(given, model=write_float(graph, given.bindings, constants_of(given.model), opset(given.model)))

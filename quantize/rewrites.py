@@ -13,6 +13,7 @@ from hetfab.overlay.model.layers import (
     EdgeAttention,
     FloatArray,
     Function,
+    HostOperator,
     Layer,
     LayerGraph,
     LayerNorm,
@@ -129,10 +130,10 @@ def _only_producer(graph: LayerGraph, tensor: str) -> Dense | None:
 def tables_to_dense_terms(graph: LayerGraph) -> LayerGraph:
     """Makes a stored tensor that is added to a sum a dense layer with the identity as weights.
 
-    Only a GEMM core writes the accumulators that a sum starts from. Such tensors are inputs, results of functions, and
-    learned tables, which exporters leave behind where they fold a dense layer of a constant.
+    Only a GEMM core writes the accumulators that a sum starts from. Such tensors are inputs, results of functions and
+    of the host, and learned tables, which exporters leave behind where they fold a dense layer of a constant.
     """
-    summed = {layer.output for layer in graph.layers if not isinstance(layer, Relu | Unary | LayerNorm)}
+    summed = {layer.output for layer in graph.layers if not isinstance(layer, Relu | Unary | LayerNorm | HostOperator)}
     layers: list[Layer] = []
     channels = dict(graph.channels)
     terms: dict[str, str] = {}

@@ -19,6 +19,8 @@ import onnx
 import scipy.sparse
 
 from hetfab.overlay.errors import AlreadyQuantizedError, CalibrationDataError
+from hetfab.overlay.host_nodes import Fallback
+from hetfab.overlay.isa.arithmetic import TERM_BITS
 from hetfab.overlay.model.binding import Binding
 from hetfab.overlay.model.bound_model import Evaluation, FedModel
 from hetfab.overlay.model.float_writer import write_float
@@ -27,6 +29,7 @@ from hetfab.overlay.model.layers import (
     Dense,
     EdgeAggregation,
     EdgeDot,
+    HostOperator,
     Layer,
     LayerGraph,
     TokenAttention,
@@ -54,7 +57,7 @@ from hetfab.quantize.methods.layer_problem import LayerInputs
 from hetfab.quantize.methods.twin import uniform_or_twin
 from hetfab.quantize.observation import Observed, check_rows, node_counts, observe
 from hetfab.quantize.points import QuantizationPoints, find_points
-from hetfab.quantize.ranges import ActivationRange, choose, exact_exponent
+from hetfab.quantize.ranges import ActivationRange, choose, covering, exact_exponent
 from hetfab.quantize.reorder import reordered
 from hetfab.quantize.rewrites import rewrite
 from hetfab.quantize.weights import (
@@ -114,11 +117,12 @@ class Study:
     _inner_ranges: dict[str, Mapping[str, ActivationRange]] = field(default_factory=dict)
 
     @classmethod
-    def open(cls: type[_S], given: FedModel) -> _S:
+    def open(cls: type[_S], given: FedModel, fallback: Fallback = Fallback.NONE) -> _S:
         """Reads and runs a float model.
 
         Args:
             given: The float model, its binding in full, the inputs to calibrate with, and what models are compared on.
+            fallback: Whether the host runs operators on rows that no layer stands for.
 
         Raises:
             AlreadyQuantizedError: The model is quantized.
@@ -128,7 +132,7 @@ class Study:
         """
         model, bindings = given.model, given.bindings
         check_float(model)
-        graph = rewrite(parse_layers(model))
+        graph = rewrite(parse_layers(model, fallback))
         points = find_points(graph)
         check_aggregations(graph, bindings)
         samples = list(given.samples())
@@ -294,7 +298,7 @@ class Study:
             if roomy == ranges:
                 break
             ranges = roomy
-        numbers = Numbers(ranges, weights, self._inner(assignment.arguments))
+        numbers = Numbers(ranges, weights, self._inner(assignment.arguments), self._logits)
         return self._moved(assignment, numbers) if assignment.block_steps else numbers
 
     def _moved(self, assignment: Assignment, numbers: Numbers) -> Numbers:
@@ -373,6 +377,16 @@ class Study:
             criterion = ACTIVATION_METHODS[method]
             self._inner_ranges[method] = inner_ranges(self.graph, self.points, self.observed.values, criterion)
         return self._inner_ranges[method]
+
+    @cached_property
+    def _logits(self) -> ActivationRange | None:
+        """Of an output that the host computes: room for twice the largest logit, as finely as float32 holds."""
+        last = next((layer for layer in self.graph.layers if layer.output == self.graph.output), None)
+        if not isinstance(last, HostOperator):
+            return None
+        largest = max(float(np.abs(logits).max(initial=0.0)) for logits in self.observed.logits)
+        shape = ActivationRange(TERM_BITS, True, 0)
+        return replace(shape, exponent=covering(2 * largest, shape.highest))
 
     @cached_property
     def _unsigned(self) -> frozenset[str]:

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from hetfab.overlay.model.layers import LayerGraph, SegMean, SegSum
+from hetfab.overlay.model.runtime import Feed
 from hetfab.quantize.degree_search import degree_ranges, reads_of
 from hetfab.quantize.emulation import Emulation
 from hetfab.quantize.points import find_points
@@ -20,7 +21,7 @@ def test_a_row_counts_by_the_square_of_its_share_of_each_sum() -> None:
     source, destination = random.integers(0, 7, 40), random.integers(0, 5, 40)
     layers = (SegMean("m", "x", "src", "dst", "n"), SegSum("s", "x", "src", "dst", "n"))
     graph = LayerGraph(layers, {}, {"x": 3, "m": 3, "s": 3}, "m")
-    feed = {"x": random.random((7, 3)).astype(np.float32), "src": source, "dst": destination, "n": np.array(6)}
+    feed: Feed = {"x": random.random((7, 3)).astype(np.float32), "src": source, "dst": destination, "n": np.array(6)}
     expected = np.zeros(7)
     for u, v in zip(source, destination, strict=True):
         expected[u] += 1.0 / np.sum(destination == v) ** 2 + 1.0

@@ -2,8 +2,10 @@
 """Input that quantization cannot use, of graph models and of networks on samples: each is named in words."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -37,7 +39,10 @@ def network() -> FedModel:
     return FedModel(model, {"input": Samples(samples.shape[1:])}, [{"input": samples}], Evaluation(None, False))
 
 
-KINDS = {"graph": (graph_model, Study, quantize), "samples": (network, CnnStudy, quantize_cnn)}
+KINDS: dict[str, tuple[Callable[[], FedModel], Any, Any]] = {
+    "graph": (graph_model, Study, quantize),
+    "samples": (network, CnnStudy, quantize_cnn),
+}
 
 
 def with_numbers(given: FedModel, value: float, first_only: bool) -> FedModel:
