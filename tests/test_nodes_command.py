@@ -159,9 +159,9 @@ def test_fusion_weights_by_the_driver_and_by_files(tmp_path: Path, run: Run) -> 
         wrong = {name: values[:1] for name, values in fusion.items()}
         with pytest.raises(FusionInvalidError, match=r"with the shape \[1, 1\]"):
             overlay.predict(nodes=[1], fusion=wrong)
-        wrong = {name: values + 0.5 for name, values in fusion.items()}
+        halves: Any = {name: values + 0.5 for name, values in fusion.items()}
         with pytest.raises(FusionInvalidError, match=r"that are float64, not whole numbers in Q\.8"):
-            overlay.predict(nodes=[1], fusion=wrong)
+            overlay.predict(nodes=[1], fusion=halves)
         with pytest.raises(FusionInvalidError, match="which is no tensor of weights of the program"):
             overlay.predict(nodes=[1], fusion={"no such": fusion[next(iter(fusion))]})
     write_program(tmp_path / "han.hfp", program)
