@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """``hetfab quantize``: a float model and a graph, or samples, in, an integer model out."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -96,7 +97,6 @@ def _on_graph(
     from hetfab.driver.scores import model_scores
     from hetfab.overlay.files import check_outputs
     from hetfab.overlay.model.binding import read_bindings
-    from hetfab.quantize.methods import CRITERIA
     from hetfab.quantize.post_training import quantize
 
     check_outputs(
@@ -110,30 +110,37 @@ def _on_graph(
         found = quantize_automatically(graph_subject(opened, read, design), report, output, _write)
         _print_compile(output, graph)
         return found
-    with progress("quantize", len(CRITERIA) + 3) as advance:
-        hops = with_hops(opened, read, fallback)
-        result = quantize(hops, widths=widths, fallback=fallback, progress=lambda step: advance(1))
+    with progress("quantize") as advance:
+        result = quantize(
+            with_hops(opened, read, fallback),
+            widths=widths,
+            search=True,
+            fallback=fallback,
+            progress=lambda step: advance(1),
+        )
         scores = {}
         for name, scored in (("float", opened), ("quantized", result)):
             scores[name] = model_scores(scored, read)
             advance(1)
     asked: dict[str, float | None] = {"modelled_ms": None, "drop": None}
     if report.asks:
-        subject = graph_subject(opened, read, design)
-        asked = check_asked(result.model, result.assignment, min(result.divergences.values()), subject, report)
+        subject = replace(graph_subject(opened, read, design), study=result.study)
+        asked = check_asked(result.model, result.assignment, result.divergences[result.criterion], subject, report)
     _write(output, result.model)
     _print_criteria(result.divergences, result.criterion)
     rows = [[f"{name} model", s.micro, s.macro, f"{s.part} nodes"] for name, s in scores.items() if s is not None]
     if rows:
         print_table(["in onnxruntime", "micro F1", "macro F1", "of"], rows)
+    of_tensors = _listed(chosen.bits for chosen in result.ranges.values())
+    of_weights = _listed(bits for choice in result.assignment.weights.values() for bits in choice.kinds)
     click.echo(
-        f"{counted(len(result.ranges), 'tensor')} in {result.widths.activations} bits, weights in "
-        f"{counted(result.widths.weights, 'bit')} with a scale per output channel"
+        f"{counted(len(result.ranges), 'tensor')} in {of_tensors}, weights in {of_weights} with a scale per output "
+        "channel"
     )
     _print_compile(output, graph, fallback)
     return {
         "output": str(output),
-        "bits": str(result.widths),
+        "bits": str(widths),
         "criterion": result.criterion,
         "divergences": dict(result.divergences),
         **{f"{name}_micro_f1": None if score is None else score.micro for name, score in scores.items()},
@@ -222,6 +229,13 @@ def _write(output: Path, model: "onnx.ModelProto") -> None:
 def _print_criteria(divergences: Mapping[str, float], kept: str) -> None:
     table = [[name, divergence, "kept" if name == kept else ""] for name, divergence in divergences.items()]
     print_table(["calibration", "KL from the float model", ""], table)
+
+
+def _listed(widths: Iterable[int]) -> str:
+    """Widths from the narrowest: ``4 and 8 bits``."""
+    found = sorted(set(widths))
+    *others, last = map(str, found)
+    return (f"{', '.join(others)} and {last} bits") if others else counted(found[0], "bit")
 
 
 def _ranges(ranges: "Mapping[str, ActivationRange]") -> dict[str, dict[str, int | bool]]:

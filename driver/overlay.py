@@ -27,6 +27,7 @@ from hetfab.driver.asked_nodes import (
     checked_batch,
     checked_nodes,
 )
+from hetfab.driver.checks import Checks
 from hetfab.driver.graph.feeds import SemanticGraphs
 from hetfab.driver.graph.graph_rows import GraphRows
 from hetfab.driver.graph.heterograph import HeteroGraph
@@ -111,6 +112,7 @@ class HetfabOverlay:
         deadline_seconds: How long to wait for each run.
         memory_bytes: Contiguous memory to count on, None for what the board's file says. A graph that needs more is
             run in parts.
+        checks: How far runs are checked (docs/faults.md).
         fallback: Whether the host may run operators that a program leaves to it (docs/fallback.md).
 
     Raises:
@@ -129,9 +131,11 @@ class HetfabOverlay:
         transport: Transport | None = None,
         deadline_seconds: float = DEADLINE_SECONDS,
         memory_bytes: int | None = None,
+        checks: Checks = Checks.MEMORY,
         fallback: Fallback = Fallback.NONE,
     ) -> None:
         self.package = _package(package)
+        self._checks = checks
         self.deadline_seconds = deadline_seconds
         self.fallback = fallback
         board = read_board(self.package.design.board)
@@ -145,7 +149,7 @@ class HetfabOverlay:
         self.transport = open_transport(self.package, device) if transport is None else transport
         with contextlib.ExitStack() as unless_ready:
             unless_ready.callback(self.transport.close)
-            self._session = Session(self.transport, self.package.design)
+            self._session = self._begun()
             if program is not None:
                 self.load(program)
             unless_ready.pop_all()
@@ -159,6 +163,24 @@ class HetfabOverlay:
     ) -> None:
         """Closes."""
         self.close()
+
+    def _begun(self) -> Session:
+        return Session(self.transport, self.package.design, checks=self._checks)
+
+    def recover(self) -> None:
+        """Loads the overlay again, after a run that failed: the program stays, a graph is to be bound again.
+
+        Raises:
+            OverlayStateError: The overlay is closed.
+            LoadDeadlineError: Loading does not end.
+            DiskFullError: There is no room for what loading writes.
+            HetfabError: As when it was opened.
+        """
+        self._release()
+        self._stopped = self._stopped or "it was not loaded again"
+        self.transport.reload()
+        self._session = self._begun()
+        self._stopped = ""
 
     def close(self) -> None:
         """Frees all memory and lets the overlay go; again is allowed and does nothing."""
@@ -390,7 +412,7 @@ class HetfabOverlay:
             raise OverlayStateError(
                 f"the overlay '{self.package.name}' cannot run: {self._stopped}",
                 "an open overlay",
-                "open it again, which loads it anew",
+                "load it again with recover(), or open it again",
             )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hetfab.driver.checks import DONE, Checks, check_control
 from hetfab.driver.counters import read_counters
 from hetfab.driver.loaded_stream import LoadedStream
 from hetfab.driver.transport import Transport
@@ -29,7 +30,6 @@ from hetfab.overlay.isa.counters import Counters
 from hetfab.overlay.isa.spec import isa
 
 _START = 1
-_DONE = 2
 _NONE = 0xFFFF_FFFF
 DEADLINE_SECONDS = 600.0
 #: How long the empty program may take, of which DISPATCH makes one pass.
@@ -73,6 +73,7 @@ class Session:
     Args:
         transport: Registers and memory of the overlay.
         design: What the overlay should be.
+        checks: How far runs are checked (docs/faults.md).
 
     Raises:
         DeadlineError: The overlay does not even run the empty program.
@@ -81,8 +82,9 @@ class Session:
         GeometryMismatchError: The overlay has another geometry.
     """
 
-    def __init__(self, transport: Transport, design: Design) -> None:
+    def __init__(self, transport: Transport, design: Design, *, checks: Checks = Checks.MEMORY) -> None:
         self.transport = transport
+        self.checks = checks
         self._design = design
         self._geometry_hash = design.identity
         self._run_empty_program()
@@ -140,8 +142,10 @@ class Session:
         self.transport.write_register(RegisterOffset.PROGRAM_LENGTH, 0)
         self.transport.write_register(RegisterOffset.CONTROL, _START)
         end = time.monotonic() + _EMPTY_RUN_SECONDS
-        while not self.transport.read_register(RegisterOffset.CONTROL) & _DONE:
+        while not (control := self.transport.read_register(RegisterOffset.CONTROL)) & DONE:
+            check_control(control)
             if time.monotonic() > end:
+                self.transport.check_loaded()
                 raise DeadlineError(
                     f"the overlay did not run the empty program within {_EMPTY_RUN_SECONDS:g} s",
                     "an idle overlay whose DISPATCH answers",
@@ -196,9 +200,7 @@ class Resident:
         self._session = session
         self._transport = session.transport
         self._stream_hash = bound.hash()
-        self._stream = LoadedStream(
-            session.transport, len(bound.words), bound.contents, bound.sizes, session.state_dump
-        )
+        self._stream = LoadedStream(session, len(bound.words), bound.contents, bound.sizes)
 
     def __enter__(self) -> "Resident":
         """Returns itself."""

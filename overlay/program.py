@@ -11,7 +11,6 @@ import io
 import itertools
 import json
 import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import Any, BinaryIO, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from hetfab.overlay.archives import DAMAGE, ArrayArchive
 from hetfab.overlay.design import Design, design_from_dict
 from hetfab.overlay.errors import IsaVersionError, ProgramUnreadableError, why_unreadable
 from hetfab.overlay.files import write_atomic
@@ -31,8 +31,8 @@ from hetfab.overlay.layouts import blocks_of, score_row_bytes, stored_bits
 from hetfab.overlay.model.schema import Relation
 
 FORMAT = "hetfab program 1"
-#: What the zip reader raises on damaged bytes, besides its own error.
-_DAMAGE = (OSError, zipfile.BadZipFile, zlib.error, KeyError, ValueError, EOFError, NotImplementedError, RuntimeError)
+#: Names, tables and constants of unary functions of the largest models take a few MB.
+_LARGEST_HEADER_BYTES = 256 << 20
 Words: TypeAlias = npt.NDArray[np.uint64]
 
 #: A field of a block's instruction that is not constant: value = constant + per_iteration * i + symbol + slot of a
@@ -445,13 +445,10 @@ def read_program(path: Path) -> Program:
         IsaVersionError: It is of another version of the instruction set.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
-            header = json.loads(archive.read("program.json"))
-            arrays = {
-                name: np.load(io.BytesIO(archive.read(f"{name}.npy")), allow_pickle=False)
-                for name in ("words", "patches", "constants")
-            }
-    except _DAMAGE as error:
+        with ArrayArchive(path) as archive:
+            header = json.loads(archive.member("program.json", _LARGEST_HEADER_BYTES))
+            arrays = {name: archive[name] for name in ("words", "patches", "constants")}
+    except (*DAMAGE, RecursionError) as error:
         raise _unreadable(path, error.args[0] if isinstance(error, KeyError) else why_unreadable(error)) from error
     if not isinstance(header, dict) or header.get("format") != FORMAT:
         raise _unreadable(path, "it is not in the format '" + FORMAT + "'")
@@ -464,7 +461,7 @@ def read_program(path: Path) -> Program:
         )
     try:
         return _program(header, arrays, str(path))
-    except (KeyError, TypeError, ValueError, IndexError) as error:
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
         raise _unreadable(path, f"its header is damaged ({error})") from error
 
 

@@ -25,6 +25,7 @@ from hetfab.overlay.model.layers import (
     inputs_of,
 )
 from hetfab.overlay.model.sums import biases_of, sum_roots, terms_of
+from hetfab.quantize.channel_factors import factors_in_products
 from hetfab.quantize.head_padding import padded_heads
 
 
@@ -238,6 +239,7 @@ def _without_unread(graph: LayerGraph) -> LayerGraph:
 
 #: Each takes and gives a graph whose logits predict the same.
 REWRITES: tuple[Callable[[LayerGraph], LayerGraph], ...] = (
+    factors_in_products,
     without_last_norm,
     functions_of_tables,
     means_before_products,

@@ -271,6 +271,16 @@ class LayerGraph:
         return [layer for layer in self.layers if tensor in inputs_of(layer)]
 
 
+def is_identity(weight: npt.NDArray[np.generic]) -> bool:
+    """Whether a matrix leaves what it multiplies as it is."""
+    return weight.ndim == 2 and weight.shape[0] == weight.shape[1] and np.array_equal(weight, np.eye(len(weight)))
+
+
+def is_diagonal(weight: FloatArray) -> bool:
+    """Whether a matrix multiplies each channel by a number of its own."""
+    return weight.shape[0] == weight.shape[1] and not (weight - np.diag(np.diag(weight))).any()
+
+
 def inputs_of(layer: Layer) -> tuple[str, ...]:
     """Activation tensors that a layer reads."""
     match layer:

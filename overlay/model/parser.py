@@ -18,6 +18,7 @@ from hetfab.overlay.errors import HostFallbackError, OperatorsUnsupportedError, 
 from hetfab.overlay.host_nodes import FALLBACK_OFFER, Fallback
 from hetfab.overlay.model import hgnn
 from hetfab.overlay.model.attention_parsers import ATTENTION_PARSERS
+from hetfab.overlay.model.batch_norm import parse_batch_norm
 from hetfab.overlay.model.commute import products_before_aggregations
 from hetfab.overlay.model.draft import UNKNOWN, Draft, GapError, RefusedError
 from hetfab.overlay.model.function_parsers import FUNCTION_PARSERS
@@ -321,6 +322,7 @@ PARSERS: dict[tuple[str, str], Callable[[Draft, onnx.NodeProto], None]] = {
     ("", "Gemm"): _parse_gemm,
     ("", "Add"): _parse_add,
     ("", "Relu"): _parse_relu,
+    ("", "BatchNormalization"): parse_batch_norm,
     (hgnn.DOMAIN, "SegMean"): _parse_seg_mean,
     (hgnn.DOMAIN, "SegSum"): _parse_seg_sum,
     (hgnn.DOMAIN, "SegSumWeighted"): _parse_seg_sum,

@@ -9,6 +9,8 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from hetfab.overlay.model.layers import is_identity
+
 Matrix: TypeAlias = npt.NDArray[np.float64]
 
 
@@ -153,7 +155,7 @@ class Linear:
 
 def _plain(matrix: Matrix) -> Matrix | None:
     """A weight, None for the identity."""
-    return None if matrix.shape[0] == matrix.shape[1] and np.array_equal(matrix, np.eye(len(matrix))) else matrix
+    return None if is_identity(matrix) else matrix
 
 
 def _chooses(matrix: Matrix | None) -> bool:
