@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from hetfab.overlay.errors import LimitUnreachableError
+from hetfab.overlay.search.pareto import front
 from hetfab.quantize.assignment import Assignment
 from hetfab.quantize.bit_assignment import BYTES, MILLISECONDS, BitSearch, Measured, digest
 
@@ -96,7 +97,7 @@ class Automatic:
             chosen = min(kept, key=lambda point: point.measured.divergence)
         else:
             chosen = min(kept, key=lambda point: (point.milliseconds, point.measured.totals[BYTES]))
-        return Choice(chosen, curve_of(points))
+        return Choice(chosen, tuple(front(points, lambda point: (point.milliseconds, point.measured.divergence))))
 
     def point(self, measured: Measured) -> Point:
         """An assignment timed and scored as a whole."""
@@ -127,15 +128,6 @@ class Automatic:
                     return found
             limit *= milliseconds / min(point.milliseconds for point in found) * 0.999
         return found
-
-
-def curve_of(points: Sequence[Point]) -> tuple[Point, ...]:
-    """Points that no other beats in time and divergence, by rising time."""
-    kept: list[Point] = []
-    for point in sorted(points, key=lambda p: (p.milliseconds, p.measured.divergence)):
-        if not kept or point.measured.divergence < kept[-1].measured.divergence:
-            kept.append(point)
-    return tuple(kept)
 
 
 def unreachable(goal: Goal, points: Sequence[Point]) -> LimitUnreachableError:

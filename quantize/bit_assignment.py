@@ -8,7 +8,7 @@ the measured one decides. Around it the changes are measured again, until nothin
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Protocol
@@ -19,6 +19,7 @@ import numpy.typing as npt
 from hetfab.overlay.errors import LimitUnreachableError
 from hetfab.overlay.search.journal import Journal
 from hetfab.overlay.search.knapsack import Group, Problem, Solution, Tie, best, least
+from hetfab.overlay.search.pareto import front
 from hetfab.quantize.assignment import ActivationChoice, Assignment, WeightChoice
 from hetfab.quantize.widths import Widths
 
@@ -224,7 +225,7 @@ class BitSearch:
             for solution in best(problem.limited(name, float(limit)), 3):
                 assignment = table.assignment(solution)
                 measured.append(Measured(assignment, self.divergence(assignment), solution.totals))
-        return front(measured, name)
+        return front(measured, lambda each: (each.totals[name], each.divergence))
 
     def table(self, around: Assignment) -> "Table":
         """The knapsack of all options, each measured as one change of an assignment.
@@ -363,15 +364,6 @@ class _Shares:
             wider = base.with_activations(name, replace(base.activations[name], bits=5))
             activations[name] = studied.average_bits(wider).activations - before.activations
         return cls(weights, activations)
-
-
-def front(measured: Sequence[Measured], name: str) -> list[Measured]:
-    """Those that no other beats in divergence and in a quantity, by rising quantity."""
-    kept: list[Measured] = []
-    for each in sorted(measured, key=lambda m: (m.totals[name], m.divergence)):
-        if not kept or each.divergence < kept[-1].divergence:
-            kept.append(each)
-    return kept
 
 
 def unreachable(problem: Problem) -> LimitUnreachableError:

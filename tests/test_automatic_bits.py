@@ -21,7 +21,7 @@ from hetfab.overlay.model.bound_model import BoundModel, Evaluation, FedModel
 from hetfab.overlay.model.cnn.window import Window
 from hetfab.overlay.model.reader import bindings_of, read_model
 from hetfab.quantize.assignment import Assignment
-from hetfab.quantize.automatic import Goal, Point, curve_of, unreachable
+from hetfab.quantize.automatic import Goal, Point, unreachable
 from hetfab.quantize.bit_assignment import Measured, Options
 from hetfab.quantize.cnn.study import CnnStudy
 from hetfab.quantize.widths import Widths
@@ -168,11 +168,6 @@ def test_both_goals_name_a_point_each() -> None:
         "2 ms (modelled) with 3.00 points lost, the least loss in that time\n"
         "  do: raise the limits"
     )
-
-
-def test_the_curve_leaves_out_what_another_point_beats() -> None:
-    points = [point(3, 0, 0.1), point(1, 0, 0.5), point(2, 0, 0.6), point(2, 0, 0.3), point(4, 0, 0.1)]
-    assert [(p.milliseconds, p.measured.divergence) for p in curve_of(points)] == [(1, 0.5), (2, 0.3), (3, 0.1)]
 
 
 def test_accuracy_is_counted_on_labels_of_validation_nodes_alone(case: Case) -> None:

@@ -21,6 +21,7 @@ import scipy.optimize
 import scipy.sparse
 
 from hetfab.overlay.errors import LimitUnreachableError, SearchInvalidError
+from hetfab.overlay.search.pareto import front
 
 Vector: TypeAlias = npt.NDArray[np.float64]
 
@@ -156,16 +157,7 @@ def sweep(problem: Problem, name: str, points: int = 20) -> list[Solution]:
     lowest = least(free, name).totals[name]
     highest = best(free)[0].totals[name]
     solutions = [found for limit in np.linspace(lowest, highest, points) for found in best(free.limited(name, limit))]
-    return pareto(solutions, name)
-
-
-def pareto(solutions: Sequence[Solution], name: str) -> list[Solution]:
-    """Those that no other beats in cost and in a quantity, by rising quantity."""
-    front: list[Solution] = []
-    for solution in sorted(solutions, key=lambda s: (s.totals[name], s.cost)):
-        if not front or solution.cost < front[-1].cost:
-            front.append(solution)
-    return front
+    return front(solutions, lambda solution: (solution.totals[name], solution.cost))
 
 
 def solution_of(problem: Problem, options: Sequence[int]) -> Solution:
