@@ -56,7 +56,7 @@ def _found(best: Best) -> dict[str, Any]:
 
 
 def busy_layers(found: Timed) -> Iterator[dict[str, Any]]:
-    """Per layer with products: its cycles, the share that each core computes, and DRAM's bound over the cores' bound."""
+    """Per layer with products: its cycles, each core's share of them, and DRAM's bound over the cores' bound."""
     timeline = found.timeline
     for number, name in enumerate(found.layers):
         of_layer = timeline.layers == number

@@ -34,6 +34,7 @@ from hetfab.overlay.compiler.lowered import LoweredModel
 from hetfab.overlay.compiler.lowering import lower
 from hetfab.overlay.compiler.model_plan import plan_model
 from hetfab.overlay.compiler.planning import plan_layers
+from hetfab.overlay.costs.cycles import products_per_cycle
 from hetfab.overlay.costs.program_cost import expected_log
 from hetfab.overlay.design import IMAGE_DESIGN, Design, default_design
 from hetfab.overlay.errors import DesignTooSmallError, OverflowPossibleError
@@ -48,8 +49,6 @@ from hetfab.quantize.widths import OFFERED
 BOARD = "pynq-z2"
 GRAPHS, KINDS = ("acm", "dblp", "imdb"), ("rgcn", "rgat", "han", "simplehgn", "sehgnn")
 GRAPH_MODELS = tuple(f"{graph}_{kind}" for kind in KINDS for graph in GRAPHS)
-#: Products a cycle of one of an array's elements, of 4-bit weights and activations: how networks on samples are ranked.
-_ELEMENT_PRODUCTS = {"gemm_d": 8, "gemm_l": 8}
 
 
 @dataclass(frozen=True)
@@ -65,8 +64,8 @@ class Timed:
 class Workload(Protocol):
     """What is timed."""
 
-    def base(self) -> Design:
-        """What all designs have in common."""
+    def base(self, kind: str) -> Design:
+        """What all designs of a kind have in common."""
         ...
 
     def rankings(self, designs: Sequence[Design]) -> Iterator[Sequence[Design]]:
@@ -101,7 +100,7 @@ def best_design(workload: Workload, kind: str, at_once: int) -> Best:
         kind: One of ``CORES``.
         at_once: How many of each ranking are timed.
     """
-    designs, points = held_designs(workload.base(), CORES[kind])
+    designs, points = held_designs(workload.base(kind), CORES[kind])
     chosen = {design.geometry: design for ranking in workload.rankings(designs) for design in ranking[:at_once]}
     found = [timed(workload, design) for design in chosen.values()]
     return Best(min(found, key=lambda one: one.milliseconds), points, len(found))
@@ -120,8 +119,8 @@ class Dense:
 
     layers: DenseWorkload
 
-    def base(self) -> Design:
-        """The default design without AGG."""
+    def base(self, kind: str) -> Design:
+        """The default design without AGG, of any kind."""
         design = default_design(BOARD)
         engines = tuple(name for name in design.geometry.engines if name != "agg")
         sizes = {"acc_d_words": 512, "acc_l_words": 512, "par_words": 256}
@@ -157,8 +156,12 @@ class OnGraph:
         paths = bound_metapaths(self._given.bindings)
         return build_semantic_graphs(self.graph, paths).graphs if paths else {}
 
-    def base(self) -> Design:
-        """The default design for the model's layers."""
+    def base(self, kind: str) -> Design:
+        """The default design for the model's layers, of any kind."""
+        return self._suited
+
+    @functools.cached_property
+    def _suited(self) -> Design:
         return suited_design(self._lowered)
 
     def _planned(self, design: Design, asked: FirstProjection = FirstProjection.AUTO) -> LoweredModel:
@@ -168,10 +171,10 @@ class OnGraph:
         """By the estimate, with features as the base design reads them, and multiplied as they are."""
         rows = self._rows()
         for asked in (FirstProjection.AUTO, FirstProjection.DENSE):
-            yield ranked(self._planned(self.base(), asked), rows, designs)
+            yield ranked(self._planned(self._suited, asked), rows, designs)
 
     def _rows(self) -> dict[str, int]:
-        program = compile_model(self._given, self.base(), lowered=self._lowered)
+        program = compile_model(self._given, self._suited, lowered=self._lowered)
         counts = program.all_counts(self.graph.counts)
         return {layer.name: counts[layer.node_type] for layer in program.layers}
 
@@ -188,9 +191,15 @@ class OnSamples:
     network: IntegerCnn
     depthwise: bool
 
-    def base(self) -> Design:
-        """The design for images, with DW where the network has depthwise convolutions."""
-        return for_depthwise() if self.depthwise else default_design(IMAGE_DESIGN)
+    def base(self, kind: str) -> Design:
+        """The design for images, with DW where the network has depthwise convolutions.
+
+        MobileNetV2's last layer has sums of 25 bits: GEMM-L takes them where there is no GEMM-D for it.
+        """
+        design = for_depthwise() if self.depthwise else default_design(IMAGE_DESIGN)
+        wider = self.depthwise and "gemm_d" not in CORES[kind]
+        geometry = design.geometry
+        return replace(design, geometry=replace(geometry, gemm_l_acc_bits=geometry.gemm_l_acc_bits + wider))
 
     def rankings(self, designs: Sequence[Design]) -> Iterator[Sequence[Design]]:
         """By the products that the arrays make in a cycle, then by their memories: a plan takes minutes."""
@@ -217,12 +226,7 @@ def ranked(lowered: LoweredModel, rows: dict[str, int], designs: Sequence[Design
 
 def _products(design: Design) -> tuple[int, int]:
     geometry = design.geometry
-    products = sum(
-        each * getattr(geometry, f"{core}_rows") * getattr(geometry, f"{core}_cols")
-        for core, each in _ELEMENT_PRODUCTS.items()
-        if core in geometry.engines
-    )
-    return products, geometry.wgt_d_words + geometry.wgt_l_words
+    return products_per_cycle(geometry, 4, 4), geometry.wgt_d_words + geometry.wgt_l_words
 
 
 def graph_model(name: str, bits: str, folder: Path, data: Path) -> OnGraph:

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """What two GEMM cores gain: the best design with both, with GEMM-D alone and with GEMM-L alone, for the same board.
 
-For every workload three searches with the same limits and the same engines beside the cores: two of dense layers alone,
-ResNet-18, MobileNetV2, and with ``$HETFAB_DATA`` the 15 public graph models. W4A4, 8 bytes of DRAM a cycle; all modelled.
-Each workload has a process of its own; with ``--folder`` its figures are a file there, and a run that was stopped goes on.
+For every workload three searches with the same limits and the same engines beside the cores: two of dense layers
+alone, ResNet-18, MobileNetV2, and with ``$HETFAB_DATA`` the 15 public graph models. W4A4, 8 bytes of DRAM a cycle; all
+modelled. Each workload has a process of its own; with ``--folder`` its figures are a file there, and a run that was
+stopped goes on.
 """
 
 import json

@@ -65,7 +65,11 @@ def open_quantized(path: Path, program: Program) -> "onnx.ModelProto":
 
 
 def report(
-    result: RunResult, bound: BoundProgram, graph: HeteroGraph, reference: "FedModel | None" = None
+    result: RunResult,
+    bound: BoundProgram,
+    graph: HeteroGraph,
+    reference: "FedModel | None" = None,
+    of_float: "FedModel | None" = None,
 ) -> dict[str, Any]:
     """Scores of a run.
 
@@ -74,19 +78,22 @@ def report(
         bound: What was run.
         graph: What it was run on.
         reference: As ``open_reference`` gives it, to run in onnxruntime and compare with.
+        of_float: The float model, to run in onnxruntime.
 
     Returns:
         ``micro_f1``, ``macro_f1`` (fractions on the test split, else on all labelled nodes; None without labels)
-        and ``f1_part``; with a reference its ``reference_micro_f1`` and ``reference_macro_f1``, ``agreement`` (over
-        all target nodes; where multilabel, all labels of a node) and ``max_logit_lsb`` (in steps of the last stored
-        tensor); ``instructions``, ``stream_hash`` and ``counters`` (by name).
+        and ``f1_part``; with a float model ``float_micro_f1`` and ``float_macro_f1``; with a reference its
+        ``reference_micro_f1`` and ``reference_macro_f1``, ``agreement`` (over all target nodes; where multilabel, all
+        labels of a node) and ``max_logit_lsb`` (in steps of the last stored tensor); ``instructions``, ``stream_hash`` and ``counters`` (by name).
     """
     node_type = bound.program.tensor(bound.program.output.tensor).node_type
     found: dict[str, Any] = {}
     compared: dict[str, Any] = {}
+    if of_float is not None:
+        found = _scores(f1_scores(graph, node_type, of_float.logits()), "float_")
     if reference is not None:
         logits = reference.logits()
-        found = _scores(f1_scores(graph, node_type, logits), "reference_")
+        found |= _scores(f1_scores(graph, node_type, logits), "reference_")
         compared = {
             "agreement": agreement(result.values, logits, multilabel=is_multilabel(graph, node_type)),
             "max_logit_lsb": float(np.abs(result.values - logits).max(initial=0.0) / bound.program.output.lsb),
@@ -153,6 +160,51 @@ def parts_report(outcome: Outcome, plan: RunPlan, program: Program, graph: Heter
     }
 
 
+def described(program: Program, design: Design, what: str) -> dict[str, Any]:
+    """What ran on what, and where each layer was placed, as plain values.
+
+    Args:
+        program: The whole program.
+        design: Of the overlay.
+        what: ``graph``, ``nodes``, ``parts`` or ``samples``.
+
+    Returns:
+        ``program``, with names, hashes and the flow, and ``layers`` as the compiler placed them.
+    """
+    of_program = {
+        "of": what,
+        "model": program.model_name,
+        "model_sha256": program.model_hash,
+        "design": design.name,
+        "board": design.board,
+        "flow": "dataflow" if design.stages else "overlay",
+        "geometry_sha256": design.geometry.hash(),
+        "clock_mhz": design.clock_mhz,
+        "scratchpad_bytes": design.geometry.feature_words * design.geometry.lanes,
+        "engines": list(design.geometry.engines),
+    }
+    return {"program": of_program, "layers": [_placed(program, layer) for layer in program.layers]}
+
+
+def _placed(program: Program, layer: LayerInfo) -> dict[str, Any]:
+    bits = _bits(program, layer)
+    return {
+        "name": layer.name,
+        "node_type": layer.node_type,
+        "inputs": layer.inputs,
+        "channels": layer.channels,
+        "channels_on_d": layer.channels_on_d,
+        "channels_on_l": layer.channels_on_l,
+        "weight_bits_on_d": list(layer.weight_bits_on_d),
+        "weight_bits_on_l": list(layer.weight_bits_on_l),
+        "output_bits": None if bits == "-" else bits,
+        "aggregations": list(layer.aggregations),
+        "from_nonzeros": layer.gathered,
+        "engines": list(layer.engines),
+        "tile_rows": layer.tile_rows,
+    }
+
+
 def _scores(scores: F1 | None, prefix: str = "") -> dict[str, float | None]:
     micro, macro = (None, None) if scores is None else (scores.micro, scores.macro)
     return {f"{prefix}micro_f1": micro, f"{prefix}macro_f1": macro}
@@ -160,7 +212,11 @@ def _scores(scores: F1 | None, prefix: str = "") -> dict[str, float | None]:
 
 def score_rows(found: dict[str, Any]) -> list[list[object]]:
     """Table of a report's F1 scores, in the order of the work: the reference, then the program; empty without any."""
-    executions = (("quantized model", "onnxruntime", "reference_"), ("program", "emulated overlay", ""))
+    executions = (
+        ("float model", "onnxruntime", "float_"),
+        ("quantized model", "onnxruntime", "reference_"),
+        ("program", "emulated overlay", ""),
+    )
     return [
         [model, runs_in, found[f"{prefix}micro_f1"], found[f"{prefix}macro_f1"]]
         for model, runs_in, prefix in executions

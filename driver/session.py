@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -61,6 +61,18 @@ class RunResult:
         return self.logits.astype(np.float64) * self.scale
 
 
+class RunWatcher(Protocol):
+    """Is told of each run of a session's overlay when it has ended."""
+
+    def ran(self, bound: BoundProgram, result: "RunResult") -> None:
+        """A bound program ran."""
+        ...
+
+    def built(self, words: npt.NDArray[np.uint64], run_log: npt.NDArray[Any] | None) -> None:
+        """A stream built semantic graphs; it has no layers."""
+        ...
+
+
 class Session:
     """An overlay ready to run programs of one design. Not safe for several threads.
 
@@ -70,6 +82,7 @@ class Session:
     Args:
         transport: Registers and memory of the overlay.
         design: What the overlay should be.
+        watcher: Is told of each run.
 
     Raises:
         DeadlineError: The overlay does not even run the empty program.
@@ -78,8 +91,9 @@ class Session:
         GeometryMismatchError: The overlay has another geometry.
     """
 
-    def __init__(self, transport: Transport, design: Design) -> None:
+    def __init__(self, transport: Transport, design: Design, watcher: RunWatcher | None = None) -> None:
         self.transport = transport
+        self.watcher = watcher
         self._design = design
         self._geometry_hash = design.identity
         self._run_empty_program()
@@ -279,7 +293,10 @@ class Resident:
         if log is not None:
             log["layer"] = bound.layers
         logits = bound.logits(self._stream.read(Segment.OUTPUT))
-        return RunResult(logits, bound.program.output.scale, self._stream_hash, len(bound.words), counters, log)
+        result = RunResult(logits, bound.program.output.scale, self._stream_hash, len(bound.words), counters, log)
+        if self._session.watcher is not None:
+            self._session.watcher.ran(bound, result)
+        return result
 
 
 def check_geometry(compiled: Design, chosen: Design) -> None:
