@@ -7,14 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from hetfab.cli.fallback import fallback_option
 from hetfab.cli.output import Result, common_options, print_table, progress
+from hetfab.overlay.host_nodes import Fallback, refuse_host
 
 if TYPE_CHECKING:
     from hetfab.driver.graph.feeds import SemanticGraphs
     from hetfab.driver.graph.graph_rows import GraphRows
     from hetfab.driver.graph.heterograph import HeteroGraph
     from hetfab.driver.run_times import RunTimes
+    from hetfab.driver.session import RunResult
     from hetfab.overlay.design import Design
+    from hetfab.overlay.model.bound_model import FedModel
     from hetfab.overlay.program import Program
     from hetfab.overlay.timeline.summary import Summary
 
@@ -35,7 +39,7 @@ def _semantic_graphs(program: "Program", graph: "HeteroGraph", design: "Design",
     if not metapaths_of(program):
         return {}
     with EmulatedTransport(design) as transport:
-        return program_graphs(program, graph, Session(transport, design, times))
+        return program_graphs(program, graph, Session(transport, design, watcher=times))
 
 
 @click.command()
@@ -55,6 +59,7 @@ def _semantic_graphs(program: "Program", graph: "HeteroGraph", design: "Design",
 @click.option(
     "--save-fusion", type=click.Path(path_type=Path), help="Where to save the fusion weights of the whole graph (.npz)."
 )
+@fallback_option
 @click.option("--trace", type=click.Path(path_type=Path), help="Where to save the modelled timeline, for Perfetto.")
 @click.option("--float", "of_float", type=click.Path(path_type=Path), help="Float model to score in onnxruntime.")
 @click.option("--report", "page", type=click.Path(path_type=Path), help="Where to save a page of the run (.html).")
@@ -73,6 +78,7 @@ def command(
     batch: int | None,
     fusion: Path | None,
     save_fusion: Path | None,
+    fallback: Fallback,
     trace: Path | None,
     of_float: Path | None,
     page: Path | None,
@@ -83,11 +89,14 @@ def command(
         raise click.UsageError("Give one of --graph GRAPH and --samples SAMPLES.")
     _check_node_options(samples, nodes, batch, fusion, save_fusion, [reference, trace, of_float])
     if samples is not None:
+        if fallback is Fallback.HOST:
+            raise click.UsageError("--fallback host goes with --graph.")
         return _on_samples(program, samples, design, reference, of_float, output, trace, page, deadline)
     assert graph is not None
     from hetfab.driver.emulated import EmulatedTransport
     from hetfab.driver.graph.formats import graph_files, read_graph
     from hetfab.driver.graph.graph_rows import GraphRows
+    from hetfab.driver.host_runs import check_fallback
     from hetfab.driver.graph.model_inputs import open_model
     from hetfab.driver.report import (
         counter_rows,
@@ -115,19 +124,22 @@ def command(
     read, opened = read_program(program), read_graph(graph)
     chosen = read.design if design is None else read_design(design)
     check_geometry(read.design, chosen)
+    check_fallback(read, fallback)
+    if trace is not None:
+        refuse_host(read.host_nodes, "a timeline is of one stream", "leave --trace out")
     memory = read_board(chosen.board).assumed_contiguous_bytes
     times = RunTimes(read, chosen)
     rows = GraphRows(read, opened, _semantic_graphs(read, opened, chosen, times))
     if nodes is not None:
         return _on_nodes(rows, chosen, memory, nodes, batch, fusion, output, times, page, deadline)
-    whole = any(path is not None for path in (reference, trace, of_float))
-    if save_fusion is not None or (not whole and rows.whole_bytes() > memory):
-        return _in_parts(rows, chosen, memory, save_fusion, output, times, page, deadline)
-    bound = bind(read, rows.arrays())
     compared = None if reference is None else open_reference(reference, read, opened)
     beside = None if of_float is None else open_model(of_float, opened)
+    too_large = reference is None and trace is None and rows.whole_bytes() > memory
+    if save_fusion is not None or read.host_nodes or too_large:
+        return _in_parts(rows, chosen, memory, save_fusion, (compared, beside), output, times, page, deadline)
+    bound = bind(read, rows.arrays())
     with EmulatedTransport(chosen) as transport, progress("run", len(bound.words)) as advance:
-        result = Session(transport, chosen, times).run(bound, deadline_seconds=deadline, progress=advance)
+        result = Session(transport, chosen, watcher=times).run(bound, deadline_seconds=deadline, progress=advance)
     timed = times.summary
     found = report(result, bound, opened, compared, beside) | described(read, chosen, "graph")
     found |= {"semantic_graphs": times.semantic_graphs(), "timeline": as_dict(timed)}
@@ -202,12 +214,13 @@ def _on_nodes(
     asked = read_nodes(nodes, graph, program.tensor(program.output.tensor).node_type)
     weights = None if fusion is None else read_fusion(fusion, program)
     with EmulatedTransport(design) as transport:
-        session = Session(transport, design, None if page is None else times)
+        session = Session(transport, design, watcher=None if page is None else times)
         found = NodeRuns(rows, memory, weights).predict(session, asked, batch=batch, deadline_seconds=deadline)
     if output is not None:
         save_predictions(output, found.result, program, graph, asked)
     print_table(["node", "prediction"], node_rows(found, asked, program, graph))
     print_table(["counter", "value", "unit"], counter_rows(found.result))
+    _print_host(found.result)
     if output is not None:
         click.echo(f"predictions in {output}")
     said = node_report(found, asked, program, graph)
@@ -229,6 +242,7 @@ def _in_parts(
     design: "Design",
     memory: int,
     save_fusion: Path | None,
+    beside: "tuple[FedModel | None, FedModel | None]",
     output: Path | None,
     times: "RunTimes",
     page: Path | None,
@@ -238,28 +252,38 @@ def _in_parts(
     from hetfab.driver import asked_nodes
     from hetfab.driver.emulated import EmulatedTransport
     from hetfab.driver.layer_runs import LayerRuns
-    from hetfab.driver.report import counter_rows, described, parts_report, save_predictions, score_rows
+    from hetfab.driver.report import counter_rows, described, parts_report, save_predictions, score_rows, value_rows
     from hetfab.driver.session import Session
 
     runs = LayerRuns(rows, memory)
     plan = runs.plan()
     click.echo(f"{plan.parts} parts of at most {plan.largest_bytes:,} bytes of device memory, of {memory:,}")
     with EmulatedTransport(design) as transport, progress("run", plan.parts) as advance:
-        session = Session(transport, design, None if page is None else times)
+        session = Session(transport, design, watcher=None if page is None else times)
         outcome = runs.run(session, plan, deadline_seconds=deadline, progress=advance)
-    found = parts_report(outcome, plan, rows.program, rows.graph)
+    found = parts_report(outcome, plan, rows.program, rows.graph, *beside)
     if output is not None:
         save_predictions(output, outcome.result, rows.program, rows.graph)
     if save_fusion is not None:
         asked_nodes.save_fusion(save_fusion, rows.program, outcome.fusion)
     print_table(["counter", "value", "unit"], counter_rows(outcome.result))
+    _print_host(outcome.result)
     scores = score_rows(found)
     if scores:
         print_table(["model", "runs in", f"{found['f1_part']} micro F1", "macro F1"], scores)
+    print_table(["result", "value"], value_rows(found))
     for what, path in (("predictions", output), ("fusion weights", save_fusion)):
         if path is not None:
             click.echo(f"{what} in {path}")
     return found if page is None else _with_page(page, found | described(rows.program, design, "parts"), times)
+
+
+def _print_host(result: "RunResult") -> None:
+    from hetfab.driver.report import HOST_HEADINGS, host_rows
+
+    if result.host:
+        click.echo("\nin onnxruntime on this host, measured")
+        print_table(HOST_HEADINGS, host_rows(result))
 
 
 def _on_samples(

@@ -16,8 +16,9 @@ from hetfab.driver.session import RunResult
 from hetfab.overlay.bind import BoundProgram
 from hetfab.overlay.costs.program_cost import expected_log
 from hetfab.overlay.design import Design
-from hetfab.overlay.errors import ReferenceMismatchError
+from hetfab.overlay.errors import ReferenceMismatchError, counted
 from hetfab.overlay.files import write_atomic
+from hetfab.overlay.host_nodes import HostUse
 from hetfab.overlay.isa.counter_table import counter_table
 from hetfab.overlay.program import LayerInfo, Program
 from hetfab.overlay.timeline.summary import Summary, summarise
@@ -84,24 +85,35 @@ def report(
         ``micro_f1``, ``macro_f1`` (fractions on the test split, else on all labelled nodes; None without labels)
         and ``f1_part``; with a float model ``float_micro_f1`` and ``float_macro_f1``; with a reference its
         ``reference_micro_f1`` and ``reference_macro_f1``, ``agreement`` (over all target nodes; where multilabel, all
-        labels of a node) and ``max_logit_lsb`` (in steps of the last stored tensor); ``instructions``, ``stream_hash`` and ``counters`` (by name).
+        labels of a node) and ``max_logit_lsb`` (in steps of the last stored tensor); ``instructions``,
+        ``stream_hash`` and ``counters`` (by name).
     """
     node_type = bound.program.tensor(bound.program.output.tensor).node_type
-    found: dict[str, Any] = {}
-    compared: dict[str, Any] = {}
-    if of_float is not None:
-        found = _scores(f1_scores(graph, node_type, of_float.logits()), "float_")
-    if reference is not None:
-        logits = reference.logits()
-        found |= _scores(f1_scores(graph, node_type, logits), "reference_")
-        compared = {
-            "agreement": agreement(result.values, logits, multilabel=is_multilabel(graph, node_type)),
-            "max_logit_lsb": float(np.abs(result.values - logits).max(initial=0.0) / bound.program.output.lsb),
-        }
     scores = f1_scores(graph, node_type, result.values)
-    found |= _scores(scores) | {"f1_part": None if scores is None else scores.part} | compared
+    of_others, compared = _beside(result, bound.program, graph, reference, of_float)
+    found = of_others | _scores(scores) | {"f1_part": None if scores is None else scores.part} | compared
     found |= {"instructions": result.instructions, "stream_hash": result.stream_hash}
     return found | {"counters": asdict(result.counters)}
+
+
+def _beside(
+    result: RunResult,
+    program: Program,
+    graph: HeteroGraph,
+    reference: "FedModel | None",
+    of_float: "FedModel | None",
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Scores of the float model and of the reference, and how near a run is to the latter; empty without them."""
+    node_type = program.tensor(program.output.tensor).node_type
+    scores = {} if of_float is None else _scores(f1_scores(graph, node_type, of_float.logits()), "float_")
+    if reference is None:
+        return scores, {}
+    logits = reference.logits()
+    compared = {
+        "agreement": agreement(result.values, logits, multilabel=is_multilabel(graph, node_type)),
+        "max_logit_lsb": float(np.abs(result.values - logits).max(initial=0.0) / program.output.lsb),
+    }
+    return scores | _scores(f1_scores(graph, node_type, logits), "reference_"), compared
 
 
 def node_report(found: NodeResult, nodes: Nodes, program: Program, graph: HeteroGraph) -> dict[str, Any]:
@@ -109,7 +121,8 @@ def node_report(found: NodeResult, nodes: Nodes, program: Program, graph: Hetero
 
     Returns:
         ``nodes``, ``predictions`` (the class of each node, or all its classes), ``vertices`` that were needed by type,
-        ``rows`` that all layers computed, ``runs`` of the overlay, ``instructions``, ``stream_hash`` and ``counters``.
+        ``rows`` that all layers computed, ``runs`` of the overlay, ``host`` (as ``host_report`` says),
+        ``instructions``, ``stream_hash`` and ``counters``.
     """
     return {
         "nodes": nodes.tolist(),
@@ -117,6 +130,7 @@ def node_report(found: NodeResult, nodes: Nodes, program: Program, graph: Hetero
         "vertices": dict(found.vertices),
         "rows": found.rows,
         "runs": found.runs,
+        "host": host_report(found.result),
         "instructions": found.result.instructions,
         "stream_hash": found.result.stream_hash,
         "counters": asdict(found.result.counters),
@@ -146,18 +160,50 @@ def _classes(found: NodeResult, program: Program, graph: HeteroGraph) -> list[An
     return [np.flatnonzero(row).tolist() for row in values] if multilabel else values.tolist()
 
 
-def parts_report(outcome: Outcome, plan: RunPlan, program: Program, graph: HeteroGraph) -> dict[str, Any]:
-    """What is said of a run in parts: scores as of any run, ``parts`` and ``largest_part_bytes``, counters."""
+def parts_report(
+    outcome: Outcome,
+    plan: RunPlan,
+    program: Program,
+    graph: HeteroGraph,
+    reference: "FedModel | None" = None,
+    of_float: "FedModel | None" = None,
+) -> dict[str, Any]:
+    """What is said of a run in parts, or with operators of the host.
+
+    Scores and what is said of a reference and of a float model as of any run, ``parts`` and ``largest_part_bytes``, ``host``, counters.
+    """
     result = outcome.result
     scores = f1_scores(graph, program.tensor(program.output.tensor).node_type, result.values)
-    return _scores(scores) | {
-        "f1_part": None if scores is None else scores.part,
-        "parts": plan.parts,
-        "largest_part_bytes": plan.largest_bytes,
-        "instructions": result.instructions,
-        "stream_hash": result.stream_hash,
-        "counters": asdict(result.counters),
-    }
+    of_others, compared = _beside(result, program, graph, reference, of_float)
+    return (
+        of_others
+        | _scores(scores)
+        | compared
+        | {
+            "f1_part": None if scores is None else scores.part,
+            "parts": plan.parts,
+            "largest_part_bytes": plan.largest_bytes,
+            "host": host_report(result),
+            "instructions": result.instructions,
+            "stream_hash": result.stream_hash,
+            "counters": asdict(result.counters),
+        }
+    )
+
+
+HOST_HEADINGS = ["on the host", "times", "rows", "ms", "bytes moved"]
+
+
+def host_report(result: RunResult) -> list[dict[str, Any]]:
+    """What operators of the host took: ``operator``, ``times``, ``rows``, ``milliseconds`` and ``bytes`` of each."""
+    return [{"operator": name} | asdict(use) for name, use in result.host.items()]
+
+
+def host_rows(result: RunResult) -> list[list[object]]:
+    """The same as a table under ``HOST_HEADINGS``, and all together."""
+    total = sum(result.host.values(), HostUse(0, 0, 0.0, 0))
+    named = [*result.host.items(), (f"all {counted(len(result.host), 'operator')}", total)]
+    return [[name, use.times, use.rows, use.milliseconds, use.bytes] for name, use in named]
 
 
 def described(program: Program, design: Design, what: str) -> dict[str, Any]:

@@ -94,8 +94,8 @@ def sample_report(
 
     Returns:
         ``samples``; ``accuracy`` (None without labels); with a float model ``float_accuracy``; with a reference
-        ``reference_accuracy``, ``agreement`` of the classes and ``max_logit_lsb`` (in steps of the last stored tensor); ``instructions`` and ``stream_hash`` of a
-        run, ``counters`` of the last one.
+        ``reference_accuracy``, ``agreement`` of the classes and ``max_logit_lsb`` (in steps of the last stored
+        tensor); ``instructions`` and ``stream_hash`` of a run, ``counters`` of the last one.
     """
     found: dict[str, Any] = {"samples": len(samples.samples), "accuracy": _share(runs.classes, samples)}
     if of_float is not None:

@@ -4,13 +4,14 @@
 import dataclasses
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from hetfab.driver.checks import DONE, Checks, check_control
 from hetfab.driver.counters import read_counters
 from hetfab.driver.loaded_stream import LoadedStream
 from hetfab.driver.transport import Transport
@@ -23,12 +24,12 @@ from hetfab.overlay.errors import (
     OverlayStateError,
 )
 from hetfab.overlay.features import Features
+from hetfab.overlay.host_nodes import HostUse
 from hetfab.overlay.isa.codec import RegisterOffset, Segment
 from hetfab.overlay.isa.counters import Counters
 from hetfab.overlay.isa.spec import isa
 
 _START = 1
-_DONE = 2
 _NONE = 0xFFFF_FFFF
 DEADLINE_SECONDS = 600.0
 #: How long the empty program may take, of which DISPATCH makes one pass.
@@ -46,6 +47,7 @@ class RunResult:
         instructions: Instructions retired.
         counters: Event counters, from the overlay's registers.
         run_log: Records with ``RUN_LOG_DTYPE``, None where the device keeps none.
+        host: What operators of the host took, by operator.
     """
 
     logits: npt.NDArray[np.int32]
@@ -54,6 +56,7 @@ class RunResult:
     instructions: int
     counters: Counters
     run_log: npt.NDArray[Any] | None
+    host: Mapping[str, HostUse] = field(default_factory=dict)
 
     @property
     def values(self) -> npt.NDArray[np.float64]:
@@ -82,6 +85,7 @@ class Session:
     Args:
         transport: Registers and memory of the overlay.
         design: What the overlay should be.
+        checks: How far runs are checked (docs/faults.md).
         watcher: Is told of each run.
 
     Raises:
@@ -91,8 +95,16 @@ class Session:
         GeometryMismatchError: The overlay has another geometry.
     """
 
-    def __init__(self, transport: Transport, design: Design, watcher: RunWatcher | None = None) -> None:
+    def __init__(
+        self,
+        transport: Transport,
+        design: Design,
+        *,
+        checks: Checks = Checks.MEMORY,
+        watcher: RunWatcher | None = None,
+    ) -> None:
         self.transport = transport
+        self.checks = checks
         self.watcher = watcher
         self._design = design
         self._geometry_hash = design.identity
@@ -151,8 +163,10 @@ class Session:
         self.transport.write_register(RegisterOffset.PROGRAM_LENGTH, 0)
         self.transport.write_register(RegisterOffset.CONTROL, _START)
         end = time.monotonic() + _EMPTY_RUN_SECONDS
-        while not self.transport.read_register(RegisterOffset.CONTROL) & _DONE:
+        while not (control := self.transport.read_register(RegisterOffset.CONTROL)) & DONE:
+            check_control(control)
             if time.monotonic() > end:
+                self.transport.check_loaded()
                 raise DeadlineError(
                     f"the overlay did not run the empty program within {_EMPTY_RUN_SECONDS:g} s",
                     "an idle overlay whose DISPATCH answers",
@@ -207,9 +221,7 @@ class Resident:
         self._session = session
         self._transport = session.transport
         self._stream_hash = bound.hash()
-        self._stream = LoadedStream(
-            session.transport, len(bound.words), bound.contents, bound.sizes, session.state_dump
-        )
+        self._stream = LoadedStream(session, len(bound.words), bound.contents, bound.sizes)
 
     def __enter__(self) -> "Resident":
         """Returns itself."""

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The page of a run: self-contained, safe for any name, its figures those of ``--json`` and of the trace."""
 
+import contextlib
 import html.parser
+import io
 import itertools
 import json
 import re
@@ -111,14 +113,13 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     def command(name: str, *arguments: object, trace: bool = False) -> Shown:
         paths = {kind: folder / f"{name}.{kind}" for kind in ("html", "json")}
         options = ["--trace", paths["json"]] if trace else []
-        with pytest.MonkeyPatch.context() as patch:
-            printed: list[str] = []
-            patch.setattr("hetfab.cli.main.write_json", lambda value, stream: printed.append(json.dumps(value)))
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed):
             given = ["run", *arguments, "--report", paths["html"], "--json", *options]
             assert main([str(each) for each in given]) == 0
         slices = json.loads(paths["json"].read_bytes())["traceEvents"] if trace else []
         return Shown(
-            json.loads(printed[0]),
+            json.loads(printed.getvalue()),
             paths["html"].read_text(encoding="utf-8"),
             [each for each in slices if each["ph"] == "X" and each["name"] != "run"],
         )
@@ -342,7 +343,7 @@ def timed(demo_files: DemoFiles) -> tuple[RunResult, BoundProgram, Timeline]:
     bound = bind(program, graph_arrays(program, read_graph(demo_files.graph)))
     times = RunTimes(program, program.design)
     with EmulatedTransport(program.design) as transport:
-        result = Session(transport, program.design, times).run(bound)
+        result = Session(transport, program.design, watcher=times).run(bound)
     assert result.run_log is not None
     expected = simulate(bound.words, result.run_log, machine(program.design))
     np.testing.assert_array_equal(times.summary.board.ends, expected.ends)

@@ -123,19 +123,21 @@ def lacks(found: Found) -> Iterator[str]:
             yield "AGG: the design lacks it, and the program needs none."
     if of == "nodes":
         yield "Accuracy: only some nodes were predicted; a run on the whole graph has scores."
-    elif not accuracy_rows(found):
+    elif not _accuracy_rows(found):
         yield "Accuracy: there are no labels to compare with."
-    if of in ("graph", "samples"):
+    if of != "nodes":
         if "agreement" not in found:
             yield "The quantized model in onnxruntime: give it with --reference."
         if not {"float_micro_f1", "float_accuracy"} & set(found):
             yield "The float model's accuracy: give the model with --float."
+    if found.get("host"):
+        yield "The time of operators on the host: it is measured, and is in no modelled figure."
     if found["timeline"]["runs"] > 1:
         yield "The host's work between the runs of the overlay: times and pictures leave it out."
     yield "Measurements on a board: every time and rate here is modelled. Energy is never modelled, so there is none."
 
 
-def accuracy_rows(found: Found) -> list[list[Cell]]:
+def _accuracy_rows(found: Found) -> list[list[Cell]]:
     """The executions that were scored: name, where, and their scores."""
     executions = (
         ("float model", "onnxruntime", "float_"),
@@ -157,7 +159,7 @@ def accuracy_rows(found: Found) -> list[list[Cell]]:
 
 def accuracy(found: Found) -> Table | None:
     """Scores, None without any."""
-    rows = accuracy_rows(found)
+    rows = _accuracy_rows(found)
     if not rows:
         return None
     part = found.get("f1_part")
@@ -303,6 +305,16 @@ def buffers(found: Found, numbers: Mapping[str, int]) -> Table | None:
         if each["gathered"]
     ]
     return Table("buffers", ["#", "layer", "rows asked for", "read from DRAM", "held"], rows) if rows else None
+
+
+def on_host(found: Found) -> Table | None:
+    """What operators on the host took, measured there; None where there are none."""
+    rows = [
+        [words(each["operator"]), *(whole(each[key]) for key in ("times", "rows")), Cell(f"{each['milliseconds']:.3f}")]
+        + [whole(each["bytes"])]
+        for each in found.get("host", ())
+    ]
+    return Table("host", ["operator", "times", "rows", "ms", "bytes moved"], rows) if rows else None
 
 
 def path(found: Found) -> Table:

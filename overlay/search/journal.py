@@ -63,6 +63,9 @@ class Journal:
     def __len__(self) -> int:
         return len(self._results)
 
+    def __contains__(self, key: object) -> bool:
+        return key in self._results
+
     def result(self, key: str, compute: Callable[[], _V]) -> _V:
         """What is known under a key, else what ``compute`` returns, which is then known.
 
@@ -76,10 +79,28 @@ class Journal:
         found: _V = self._results[key]
         return found
 
+    def part(self, name: str) -> "Journal":
+        """The same journal for results of which the keys begin with a name."""
+        return _Part(self, name)
+
     def _write(self, entry: dict[str, Any]) -> None:
         if self._file is not None:
             self._file.write(json.dumps(entry) + "\n")
             self._file.flush()
+
+
+class _Part(Journal):
+    """Results of one part of a search, in the whole's journal."""
+
+    def __init__(self, whole: Journal, name: str) -> None:
+        super().__init__(None, "")
+        self._whole, self._name = whole, name
+
+    def __contains__(self, key: object) -> bool:
+        return f"{self._name} {key}" in self._whole
+
+    def result(self, key: str, compute: Callable[[], _V]) -> _V:
+        return self._whole.result(f"{self._name} {key}", compute)
 
 
 def _lines(path: Path) -> list[Any]:

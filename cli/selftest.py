@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``hetfab selftest``: every instruction of the loaded overlay in every mode, against the golden model."""
+
+from pathlib import Path
+
+import click
+
+from hetfab.cli.output import Result, common_options, print_table, progress
+from hetfab.cli.target import chosen_target, target_options
+
+
+@click.command()
+@target_options
+@common_options
+def command(to: str, design: Path | None, package: str | None) -> Result:
+    """Test every instruction of an overlay in every mode, and name the engine that is wrong."""
+    target = chosen_target(to, design, package)
+    from hetfab.driver.selftest.run import selftest
+    from hetfab.driver.selftest.vectors import vectors
+
+    wanted = vectors(target.design.geometry)
+    with progress("selftest", len(wanted)) as advance:
+        outcome = selftest(target.open, wanted, progress=advance)
+    print_table(
+        ["engine", "vectors", "differ"],
+        [[engine, count, outcome.failed.get(engine, 0)] for engine, count in outcome.vectors.items()],
+    )
+    outcome.check()
+    click.echo(f"\n{target.name} gives what the golden model gives, in every bit")
+    return {"target": target.name, **outcome.as_dict()}
