@@ -7,6 +7,7 @@ modelled. Each workload has a process of its own; with ``--folder`` its figures 
 stopped goes on.
 """
 
+import functools
 import json
 import os
 import statistics
@@ -100,7 +101,10 @@ def main() -> None:
     data = os.environ.get("HETFAB_DATA")
     names = [name for name in (*WITHOUT_DATA, *(GRAPH_MODELS if data else ())) if arguments.only in name]
     with kept_rows(arguments) as kept:
-        rows = {name: kept.row(name, lambda name=name: figures(name, kept.made, Path(data or ""))) for name in names}  # type: ignore[misc]
+        rows = {
+            name: kept.row(f"{name}.cores", functools.partial(figures, name, kept.made, Path(data or "")))
+            for name in names
+        }
         publish(report(rows, kept.origin), arguments.as_json)
 
 

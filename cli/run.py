@@ -96,8 +96,8 @@ def command(
     from hetfab.driver.emulated import EmulatedTransport
     from hetfab.driver.graph.formats import graph_files, read_graph
     from hetfab.driver.graph.graph_rows import GraphRows
-    from hetfab.driver.host_runs import check_fallback
     from hetfab.driver.graph.model_inputs import open_model
+    from hetfab.driver.host_runs import check_fallback
     from hetfab.driver.report import (
         counter_rows,
         described,

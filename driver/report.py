@@ -170,7 +170,8 @@ def parts_report(
 ) -> dict[str, Any]:
     """What is said of a run in parts, or with operators of the host.
 
-    Scores and what is said of a reference and of a float model as of any run, ``parts`` and ``largest_part_bytes``, ``host``, counters.
+    Scores and what is said of a reference and of a float model as of any run, ``parts`` and ``largest_part_bytes``,
+    ``host``, counters.
     """
     result = outcome.result
     scores = f1_scores(graph, program.tensor(program.output.tensor).node_type, result.values)

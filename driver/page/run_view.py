@@ -310,8 +310,10 @@ def buffers(found: Found, numbers: Mapping[str, int]) -> Table | None:
 def on_host(found: Found) -> Table | None:
     """What operators on the host took, measured there; None where there are none."""
     rows = [
-        [words(each["operator"]), *(whole(each[key]) for key in ("times", "rows")), Cell(f"{each['milliseconds']:.3f}")]
-        + [whole(each["bytes"])]
+        [
+            *(words(each["operator"]), whole(each["times"]), whole(each["rows"])),
+            *(Cell(f"{each['milliseconds']:.3f}"), whole(each["bytes"])),
+        ]
         for each in found.get("host", ())
     ]
     return Table("host", ["operator", "times", "rows", "ms", "bytes moved"], rows) if rows else None
