@@ -61,9 +61,9 @@ def test_what_rows_are_made_from_is_of_one_code(tmp_path: Path) -> None:
 
 def test_a_row_that_failed_leaves_nothing(tmp_path: Path) -> None:
     def fail() -> dict[str, Any]:
-        raise OSError
+        raise OSError("no figures")
 
-    with pytest.raises(OSError, match=""):
+    with pytest.raises(OSError, match="no figures"):
         KEPT.KeptRows(tmp_path, identity="a").row("one", fail)
     assert list(tmp_path.iterdir()) == []
 
