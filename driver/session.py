@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -64,6 +64,18 @@ class RunResult:
         return self.logits.astype(np.float64) * self.scale
 
 
+class RunWatcher(Protocol):
+    """Is told of each run of a session's overlay when it has ended."""
+
+    def ran(self, bound: BoundProgram, result: "RunResult") -> None:
+        """A bound program ran."""
+        ...
+
+    def built(self, words: npt.NDArray[np.uint64], run_log: npt.NDArray[Any] | None) -> None:
+        """A stream built semantic graphs; it has no layers."""
+        ...
+
+
 class Session:
     """An overlay ready to run programs of one design. Not safe for several threads.
 
@@ -74,6 +86,7 @@ class Session:
         transport: Registers and memory of the overlay.
         design: What the overlay should be.
         checks: How far runs are checked (docs/faults.md).
+        watcher: Is told of each run.
 
     Raises:
         DeadlineError: The overlay does not even run the empty program.
@@ -82,9 +95,17 @@ class Session:
         GeometryMismatchError: The overlay has another geometry.
     """
 
-    def __init__(self, transport: Transport, design: Design, *, checks: Checks = Checks.MEMORY) -> None:
+    def __init__(
+        self,
+        transport: Transport,
+        design: Design,
+        *,
+        checks: Checks = Checks.MEMORY,
+        watcher: RunWatcher | None = None,
+    ) -> None:
         self.transport = transport
         self.checks = checks
+        self.watcher = watcher
         self._design = design
         self._geometry_hash = design.identity
         self._run_empty_program()
@@ -284,7 +305,10 @@ class Resident:
         if log is not None:
             log["layer"] = bound.layers
         logits = bound.logits(self._stream.read(Segment.OUTPUT))
-        return RunResult(logits, bound.program.output.scale, self._stream_hash, len(bound.words), counters, log)
+        result = RunResult(logits, bound.program.output.scale, self._stream_hash, len(bound.words), counters, log)
+        if self._session.watcher is not None:
+            self._session.watcher.ran(bound, result)
+        return result
 
 
 def check_geometry(compiled: Design, chosen: Design) -> None:
