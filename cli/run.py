@@ -126,7 +126,7 @@ def command(
     if scores:
         print_table(["model", "runs in", f"{found['f1_part']} micro F1", "macro F1"], scores)
     print_table(["result", "value"], value_rows(found))
-    click.echo("\ntime, modelled from trips of loops, bytes and semaphores; nothing here was measured on a board")
+    click.echo(f"\ntime, modelled from trips of loops, bytes and semaphores; {_what_was_measured(chosen)}")
     for headings, lines in tables(timed):
         print_table(headings, lines)
     if output is not None:
@@ -135,6 +135,12 @@ def command(
         save_trace(trace, timed.board, bound.program)
         click.echo(f"modelled timeline in {trace}; https://ui.perfetto.dev opens it")
     return {**found, "timeline": as_dict(timed)}
+
+
+def _what_was_measured(design: "Design") -> str:
+    from hetfab.overlay.timeline.machine import origin_text
+
+    return origin_text(design.board) or "nothing here was measured on a board"
 
 
 def _check_node_options(
@@ -263,7 +269,7 @@ def _on_samples(
         print_table(["model", "right of the samples"], rows)
     print_table(["result", "value"], value_rows(found))
     click.echo(
-        "\ntime of one sample, modelled from trips of loops, bytes and semaphores; nothing was measured on a board"
+        f"\ntime of one sample, modelled from trips of loops, bytes and semaphores; {_what_was_measured(chosen)}"
     )
     for headings, table in tables(timed):
         print_table(headings, table)

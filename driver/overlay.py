@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from hetfab.driver import pynq_device
 from hetfab.driver.asked_nodes import FusionWeights, check_fusion, checked_nodes
+from hetfab.driver.energy import Energy, find_meter
 from hetfab.driver.graph.feeds import SemanticGraphs
 from hetfab.driver.graph.graph_rows import GraphRows
 from hetfab.driver.graph.heterograph import HeteroGraph
@@ -69,6 +70,11 @@ class Prediction:
     def counters(self) -> Counters:
         """What the engines counted (docs/counters.md)."""
         return self.result.counters
+
+    @property
+    def energy(self) -> Energy | None:
+        """What the board's power sensors say of the run, None where it has none (docs/driver.md)."""
+        return self.result.energy
 
 
 @dataclass(frozen=True)
@@ -134,7 +140,8 @@ class HetfabOverlay:
         self.transport = open_transport(self.package, device) if transport is None else transport
         with contextlib.ExitStack() as unless_ready:
             unless_ready.callback(self.transport.close)
-            self._session = Session(self.transport, self.package.design)
+            meter = find_meter() if self.package.kind is Kind.HARDWARE else None
+            self._session = Session(self.transport, self.package.design, meter)
             if program is not None:
                 self.load(program)
             unless_ready.pop_all()

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs bound programs on an overlay: compares identities, fills the segments, starts, waits with a deadline, reads."""
 
+import contextlib
 import dataclasses
 import time
 from collections.abc import Callable, Mapping
@@ -12,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hetfab.driver.counters import read_counters
+from hetfab.driver.energy import Energy, PowerMeter
 from hetfab.driver.loaded_stream import LoadedStream
 from hetfab.driver.transport import Transport
 from hetfab.overlay.bind import BoundProgram, bind_features
@@ -46,6 +48,7 @@ class RunResult:
         instructions: Instructions retired.
         counters: Event counters, from the overlay's registers.
         run_log: Records with ``RUN_LOG_DTYPE``, None where the device keeps none.
+        energy: What the board's power sensors say of the run, None where it has none, or the run was too short for them.
     """
 
     logits: npt.NDArray[np.int32]
@@ -54,6 +57,7 @@ class RunResult:
     instructions: int
     counters: Counters
     run_log: npt.NDArray[Any] | None
+    energy: Energy | None = None
 
     @property
     def values(self) -> npt.NDArray[np.float64]:
@@ -70,6 +74,7 @@ class Session:
     Args:
         transport: Registers and memory of the overlay.
         design: What the overlay should be.
+        meter: The board's power sensors, None where it has none.
 
     Raises:
         DeadlineError: The overlay does not even run the empty program.
@@ -78,8 +83,9 @@ class Session:
         GeometryMismatchError: The overlay has another geometry.
     """
 
-    def __init__(self, transport: Transport, design: Design) -> None:
+    def __init__(self, transport: Transport, design: Design, meter: PowerMeter | None = None) -> None:
         self.transport = transport
+        self.meter = meter
         self._design = design
         self._geometry_hash = design.identity
         self._run_empty_program()
@@ -272,14 +278,18 @@ class Resident:
         self._check_held()
         self._transport.check_loaded()
         self._session.check_identity()
-        self._stream.run(deadline_seconds, progress)
+        meter = self._session.meter
+        with contextlib.nullcontext() if meter is None else meter.running():
+            self._stream.run(deadline_seconds, progress)
+        energy = None if meter is None else meter.energy()
         counters = read_counters(self._transport.read_register)
         bound = self.bound
         log = self._transport.run_log()
         if log is not None:
             log["layer"] = bound.layers
         logits = bound.logits(self._stream.read(Segment.OUTPUT))
-        return RunResult(logits, bound.program.output.scale, self._stream_hash, len(bound.words), counters, log)
+        scale = bound.program.output.scale
+        return RunResult(logits, scale, self._stream_hash, len(bound.words), counters, log, energy)
 
 
 def check_geometry(compiled: Design, chosen: Design) -> None:
