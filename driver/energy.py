@@ -25,7 +25,7 @@ class Energy:
     """What power sensors say of a run.
 
     Attributes:
-        joules: By sensor, as pynq names it. Sensors are of rails, one of which may supply others: their sum means nothing.
+        joules: By sensor, as pynq names it. A sensor's rail may supply that of another: their sum means nothing.
         seconds: Length of the run.
         samples: Values of each sensor that were recorded.
     """

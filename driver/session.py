@@ -48,7 +48,7 @@ class RunResult:
         instructions: Instructions retired.
         counters: Event counters, from the overlay's registers.
         run_log: Records with ``RUN_LOG_DTYPE``, None where the device keeps none.
-        energy: What the board's power sensors say of the run, None where it has none, or the run was too short for them.
+        energy: What the board's power sensors say of the run, None where it has none, or the run was too short.
     """
 
     logits: npt.NDArray[np.int32]

@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Calibration: what is fitted to modelled times is what they were made of; where measured constants are kept and read."""
+"""Calibration: constants fitted to modelled times are those behind them; where measured ones are kept and read."""
 
 import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from hetfab.cli.main import ExitCode, main
 from hetfab.cli.run import _what_was_measured
@@ -46,7 +45,8 @@ def modelled(design: Design, board: Machine) -> Stopwatch:
 
     def cycles(program: MicroProgram, repeats: int) -> float:
         words = pack(program.words(repeats))
-        log = expected_records(words, program.contents.get(Segment.GRAPH, b""), design.geometry)  # type: ignore[arg-type]
+        graph = program.contents.get(Segment.GRAPH, np.zeros(0, np.uint8))
+        log = expected_records(words, graph, design.geometry)
         return simulate(words, log, board).total_cycles
 
     return cycles
@@ -60,22 +60,17 @@ def other_constants(**changed: float) -> list[Constant]:
     return [Constant(name, value, constants()[name].unit, "made up") for name, value in changed.items()]
 
 
+@pytest.mark.parametrize("behind", [(5, 8, 40, 100, 500, 0.3), (9, 20, 10, 700, 50, 0.6), (6, 11, 18, 333, 217, 0.55)])
 @pytest.mark.parametrize("name", ["pynq-z2", "pynq-z2-images", "kv260", "zcu104"])
-@settings(max_examples=4, deadline=None)
-@given(
-    turn=st.integers(5, 9), queue=st.integers(8, 20), retire=st.integers(10, 40), read=st.integers(100, 700),
-    write=st.integers(50, 500), efficiency=st.sampled_from([0.3, 0.55, 0.6]),
-)  # fmt: skip
-def test_the_constants_behind_modelled_times_come_back(
-    name: str, turn: int, queue: int, retire: int, read: int, write: int, efficiency: float
-) -> None:
+def test_the_constants_behind_modelled_times_come_back(name: str, behind: tuple[float, ...]) -> None:
     design = default_design(name)
-    behind = dict(zip(FITTED, map(float, (turn, queue, retire, read, write)), strict=True))
-    board = fitted_machine(design, other_constants(**behind, dram_efficiency=efficiency))
+    *dispatch_and_latency, efficiency = behind
+    given = dict(zip(FITTED, dispatch_and_latency, strict=True))
+    board = fitted_machine(design, other_constants(**given, dram_efficiency=efficiency))
     found = calibrate(design, modelled(design, board), "test")
     fitted = values(found)
     for constant in FITTED:
-        assert fitted[constant] == pytest.approx(behind[constant], rel=1e-6), constant
+        assert fitted[constant] == pytest.approx(given[constant], rel=1e-6), constant
     if "dram_efficiency" in fitted:
         assert fitted["dram_efficiency"] == pytest.approx(efficiency, rel=1e-3)
     else:
@@ -121,11 +116,11 @@ def test_times_that_cannot_be_are_left_out() -> None:
     exact = modelled(design, machine(design))
 
     def noisy(program: MicroProgram, repeats: int) -> float:
-        return 0.0 if program.name == "a read of 64 beats" else exact(program, repeats)
+        return 0.0 if program.name.startswith("a read") else exact(program, repeats)
 
     found = calibrate(design, noisy, "test")
     assert "read_latency_ns" not in values(found)
-    assert found.left["read_latency_ns"] == ("the times gave -810, which cannot be: repeat it on an idle machine")
+    assert found.left["read_latency_ns"] == ("the times gave -800, which cannot be: repeat it on an idle machine")
 
 
 def test_a_host_clock_gives_the_median_of_its_runs(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,7 @@ from hetfab.driver.session import Session
 from hetfab.overlay.bind import BoundProgram
 from hetfab.overlay.design import default_design
 from hetfab.overlay.package import Kind
+from tests.conftest import SMALL_GEOMETRY
 from tests.programs import bound_to, compiled, quantized
 from tests.random_models import academic_case
 
@@ -51,7 +52,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def bound() -> BoundProgram:
     case = academic_case()
-    return bound_to(compiled(quantized(case)), case.graph)
+    return bound_to(compiled(quantized(case).model, case.graph, SMALL_GEOMETRY), case.graph)
 
 
 def test_energy_is_mean_power_times_time(clock: None) -> None:

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Constants of the timing model from times of micro-programs.
 
-Every time is a difference of two runs that differ in their number of repetitions alone, so what a run costs once does not count.
+Every time is a difference of two runs that differ in their number of repetitions alone: what a run costs once does not
+count.
 docs/calibrate.md has the equations; those of the model are in docs/timeline.md.
 """
 
@@ -28,6 +29,7 @@ from hetfab.overlay.timeline.simulate import simulate
 Stopwatch = Callable[[MicroProgram, int], float]
 #: Above this share of what the ports can move, the DRAM is not what bounds it.
 _PORT_BOUND = 0.99
+_HALVINGS = 24
 
 
 @dataclass(frozen=True)
@@ -76,9 +78,8 @@ def calibrate(design: Design, stopwatch: Stopwatch, origin: str) -> Calibration:
         few, many = program.repeats
         return (stopwatch(program, many) - stopwatch(program, few)) / (many - few)
 
-    read, write = programs.reading(geometry), programs.writing()
-    read_latency = period(read) - _busy(read, design)
-    write_latency = period(write) - _busy(write, design)
+    read_latency = _latency(lambda beats: programs.reading(geometry, beats), design, period)
+    write_latency = _latency(programs.writing, design, period)
     engines = geometry.engines
     absent = (len(isa().engines) - len(engines)) * constants()["absent_turn_cycles"].value
     pass_cycles = period(programs.turns())
@@ -119,6 +120,13 @@ _NOT_MEASURED = {
 }
 
 
+def _latency(copy: Callable[[int], MicroProgram], design: Design, period: Callable[[MicroProgram], float]) -> float:
+    """What a short copy takes beyond its loops, or beyond its bytes where a slow DRAM takes longer than these."""
+    short, long = programs.SHORT_BEATS, 2 * programs.SHORT_BEATS
+    cycles_per_beat = (period(copy(2 * long)) - period(copy(long))) / long
+    return period(copy(short)) - max(_busy(copy(short), design), short * cycles_per_beat)
+
+
 def _busy(program: MicroProgram, design: Design) -> float:
     """Cycles of the loops of a repetition."""
     log = _log(program, design, 1)
@@ -130,26 +138,27 @@ def _log(program: MicroProgram, design: Design, repeats: int) -> npt.NDArray[Any
     return np.asarray(expected_records(pack(program.words(repeats)), graph, design.geometry))
 
 
-def _moved(program: MicroProgram, design: Design) -> float:
-    """Bytes of DRAM of a repetition."""
-    log = _log(program, design, 1)[len(program.begin) :]
-    return float(log["read_bytes"].sum() + log["write_bytes"].sum())
-
-
 def _efficiency(design: Design, period: float, board: Machine) -> float | None:
-    """Share of the DRAM's peak rate that all ports together reach, None where the ports are the bound.
+    """Share of the DRAM's peak rate with which the model gives the time of all ports; None where the ports bound it.
 
     Args:
         design: The overlay's.
         period: Cycles of a repetition of ``streaming``.
         board: The machine with what was measured before.
     """
-    program = programs.streaming(design.geometry)
-    unbounded = expected_period(program, design, dataclasses.replace(board, dram_rate=float("inf")))
-    if period * _PORT_BOUND < unbounded:
+    peak = read_board(design.board).dram_bytes_per_second / (design.clock_mhz * 1e6)
+    expected = _expected(programs.streaming(design.geometry), design)
+    if period * _PORT_BOUND < expected(dataclasses.replace(board, dram_rate=float("inf"))):
         return None
-    rate = _moved(program, design) / period
-    return rate * design.clock_mhz * 1e6 / read_board(design.board).dram_bytes_per_second
+    low, high = 0.0, 1.0
+    for _ in range(_HALVINGS):
+        # The time never falls with a slower DRAM.
+        middle = (low + high) / 2
+        if expected(dataclasses.replace(board, dram_rate=middle * peak)) > period:
+            low = middle
+        else:
+            high = middle
+    return (low + high) / 2
 
 
 def _checks(design: Design, fitted: Sequence[Constant], period: Callable[[MicroProgram], float]) -> list[Check]:
@@ -167,9 +176,16 @@ def fitted_machine(design: Design, fitted: Sequence[Constant]) -> Machine:
 
 def expected_period(program: MicroProgram, design: Design, board: Machine) -> float:
     """Cycles of a repetition by the timing model."""
+    return _expected(program, design)(board)
+
+
+def _expected(program: MicroProgram, design: Design) -> Callable[[Machine], float]:
+    """The same for any machine."""
     few, many = program.repeats
-    times = [
-        simulate(pack(program.words(repeats)), _log(program, design, repeats), board).total_cycles
-        for repeats in (few, many)
-    ]
-    return (times[1] - times[0]) / (many - few)
+    streams = [(pack(program.words(repeats)), _log(program, design, repeats)) for repeats in (few, many)]
+
+    def period(board: Machine) -> float:
+        first, second = (simulate(words, log, board).total_cycles for words, log in streams)
+        return (second - first) / (many - few)
+
+    return period

@@ -17,12 +17,12 @@ from hetfab.overlay.layouts import destination_records
 Bytes = npt.NDArray[np.uint8]
 
 _BLOCK, _BEAT = isa().block_bytes, isa().size("beat_bytes")
-#: Instructions of one engine take their time where each has at least so many beats.
-_BEATS = 64
+#: Of a copy that takes longer than DISPATCH needs for an instruction, and so its latency shows.
+SHORT_BEATS = 64
 #: Destinations, edges of each and source vertices of a gather that keeps the feature port busy.
 _ROWS, _DEGREE, _SOURCES = 32, 128, 512
-#: Words of weights and of out_ram that a long copy moves at most.
-_LONG_WORDS = 2048
+#: What a long copy moves at most.
+_LONG_BYTES = 1 << 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,24 +74,22 @@ def handing_over() -> MicroProgram:
     return MicroProgram("an instruction that waits for another engine", first, words)
 
 
-def reading(geometry: Geometry) -> MicroProgram:
+def reading(geometry: Geometry, beats: int) -> MicroProgram:
     """Copies to a memory on chip, each with a latency that nothing covers."""
-    words = _BEATS * _BEAT // geometry.word_bytes("par_ram")
-    word = codec.load_parameters(ram=0, words=words, address=program_address(Segment.CONSTANTS, 0))
-    return MicroProgram("a read of 64 beats", (), (word,), contents={Segment.CONSTANTS: _zeros(_BEATS * _BEAT)})
+    word, size = _load(geometry, beats * _BEAT)
+    return MicroProgram(f"a read of {beats} beats", (), (word,), contents={Segment.CONSTANTS: _zeros(size)})
 
 
-def writing() -> MicroProgram:
+def writing(beats: int) -> MicroProgram:
     """Copies to DRAM, each with a response that is waited for."""
-    address = program_address(Segment.OUTPUT, 0)
-    word = codec.store_rows(ram=0, rows=1, row_beats=_BEATS, stride_blocks=_BEATS * _BEAT // _BLOCK, address=address)
-    return MicroProgram("a write of 64 beats", (), (word,), sizes={Segment.OUTPUT: _BEATS * _BEAT})
+    return MicroProgram(f"a write of {beats} beats", (), (_store(beats),), sizes={Segment.OUTPUT: beats * _BEAT})
 
 
 def streaming(geometry: Geometry) -> MicroProgram:
     """LOAD, STORE and AGG move as much as their ports do, at the same time."""
-    load, load_bytes = _long_load(geometry)
-    store, store_bytes = _long_store(geometry)
+    load, load_bytes = _load(geometry, _LONG_BYTES)
+    beats = min(geometry.out_words, _LONG_BYTES // _BEAT) // 8 * 8
+    store, store_bytes = _store(beats), beats * _BEAT
     sizes = {Segment.OUTPUT: store_bytes}
     contents = {Segment.CONSTANTS: _zeros(load_bytes)}
     if "agg" not in geometry.engines:
@@ -106,19 +104,18 @@ def streaming(geometry: Geometry) -> MicroProgram:
     return MicroProgram("all ports", gather.begin, tuple(repeated), (6, 18), {**contents, **gather.contents}, sizes)
 
 
-def _long_load(geometry: Geometry) -> tuple[int, int]:
+def _load(geometry: Geometry, size: int) -> tuple[int, int]:
+    """A copy of at most so many bytes to a core's weights, and how many it has."""
     name, memory = ("load_weights", "wgt_d_ram") if "gemm_d" in geometry.engines else ("load_planes", "wgt_l_ram")
-    words = min(geometry.depth(memory), _LONG_WORDS)
-    address = program_address(Segment.CONSTANTS, 0)
-    word: int = getattr(codec, name)(ram=0, words=words, address=address)
+    words = min(geometry.depth(memory), size // geometry.word_bytes(memory))
+    word: int = getattr(codec, name)(ram=0, words=words, address=program_address(Segment.CONSTANTS, 0))
     return word, words * geometry.word_bytes(memory)
 
 
-def _long_store(geometry: Geometry) -> tuple[int, int]:
-    beats = min(geometry.out_words, _LONG_WORDS) // 8 * 8
+def _store(beats: int) -> int:
+    stride = beats * _BEAT // _BLOCK
     address = program_address(Segment.OUTPUT, 0)
-    word = codec.store_rows(ram=0, rows=1, row_beats=beats, stride_blocks=beats * _BEAT // _BLOCK, address=address)
-    return word, beats * _BEAT
+    return codec.store_rows(ram=0, rows=1, row_beats=beats, stride_blocks=stride, address=address)
 
 
 def short_bursts(geometry: Geometry) -> MicroProgram:

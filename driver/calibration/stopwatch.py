@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs micro-programs on an overlay and takes their time: a host's clock beside a board, the model on an emulated one."""
+"""Takes the time of micro-programs: by the host's clock beside a board, by the model on an emulated overlay."""
 
 import statistics
 import time
