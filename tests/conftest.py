@@ -47,6 +47,7 @@ SMALL_GEOMETRY = replace(
     agg_contexts=2,
     agg_groups=8,
     feature_words=128,
+    agg_word_beats=4,
     agg_weights=1,
     agg_heads=8,
     sgb_columns=16384,

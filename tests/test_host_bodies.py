@@ -173,7 +173,7 @@ def gathers(geometry: Geometry) -> dict[str, list[int]]:
     def program(sum_word: int, rows: int, features: int, records: int, ids: int, id_bytes: int) -> list[int]:
         return [
             codec.configure_features(first_block=0, slot_bits=0, slot=1, row_blocks=1, count=1 << 16, address=features),
-            codec.configure_destinations(slot=1, count=rows, address=records),
+            codec.configure_destinations(slot=1, parts=0, count=rows, address=records),
             codec.configure_ids(slot=1, edges=RELATION_EDGES, id_bytes=id_bytes, address=ids),
             instruction("reduce", slot=1, rows=rows, groups=2, sum=sum_word),
         ]
