@@ -7,7 +7,7 @@ A process opens each model once, whatever the number of its jobs.
 import enum
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,10 +21,10 @@ from hetfab.overlay.model.bound_model import BoundModel
 from hetfab.overlay.model.cnn.integer import IntegerCnn
 from hetfab.overlay.model.cnn.integer_reader import read_integers
 from hetfab.overlay.model.reader import bindings_of
-from hetfab.overlay.search.layer_work import LayerWork, graph_works, image_works
+from hetfab.overlay.search.layer_work import PACKED_BITS, LayerWork, graph_works, image_works
 from hetfab.quantize.assignment import Assignment
 from hetfab.quantize.divergence import divergence
-from hetfab.quantize.joint_options import REFERENCES, Reference
+from hetfab.quantize.joint_options import REFERENCES, Reference, tensor_of
 
 if TYPE_CHECKING:
     import onnx
@@ -154,11 +154,13 @@ def layers_of(given: BoundModel, graph: "HeteroGraph | None") -> LoweredModel | 
 
 
 def works_of(layers: LoweredModel | IntegerCnn, graph: "HeteroGraph | None") -> dict[str, LayerWork]:
-    """What the layers with weights ask for."""
+    """What the layers with weights ask for, by ``tensor_of`` their results."""
     if isinstance(layers, IntegerCnn):
-        return image_works(layers)
-    assert graph is not None
-    return graph_works(layers, graph.counts)
+        found = image_works(layers)
+    else:
+        assert graph is not None
+        found = graph_works(layers, graph.counts)
+    return {tensor_of(name): replace(work, result=tensor_of(name)) for name, work in found.items()}
 
 
 def reference_of(given: BoundModel, graph: "HeteroGraph | None", design: Design) -> Reference:
@@ -166,15 +168,21 @@ def reference_of(given: BoundModel, graph: "HeteroGraph | None", design: Design)
     from hetfab.driver.modelled_time import layer_profile, layer_profile_on_samples
 
     profile = layer_profile_on_samples(given, design) if graph is None else layer_profile(given, graph, design)
-    return Reference(profile.path, profile.aggregation, _packed_inputs(layers_of(given, graph)))
+    path, aggregation = (
+        {tensor_of(name): spent for name, spent in each.items()} for each in (profile.path, profile.aggregation)
+    )
+    return Reference(path, aggregation, _packed_inputs(layers_of(given, graph)))
 
 
 def _packed_inputs(layers: LoweredModel | IntegerCnn) -> frozenset[str]:
-    """Results of layers with weights whose input is stored two values a byte."""
+    """Layers with weights whose input is stored two values a byte, as ``Reference`` names them."""
     if isinstance(layers, IntegerCnn):
-        return frozenset(layer.output.name for layer in layers.products() if layer.input.bits <= 4)
+        narrow = [
+            each for each in layers.products() if each.input.bits <= PACKED_BITS and each.input is not layers.input
+        ]
+        return frozenset(tensor_of(layer.output.name) for layer in narrow)
     return frozenset(
-        layer.output.name
+        tensor_of(layer.output.name)
         for layer in layers.layers
         if layer.dense is not None and not layer.gathered and layers.packs(layer.dense.input)
     )

@@ -28,6 +28,7 @@ from hetfab.driver.asked_nodes import (
     checked_nodes,
 )
 from hetfab.driver.checks import Checks
+from hetfab.driver.energy import Energy, find_meter
 from hetfab.driver.graph.feeds import SemanticGraphs
 from hetfab.driver.graph.graph_rows import GraphRows
 from hetfab.driver.graph.heterograph import HeteroGraph
@@ -78,6 +79,11 @@ class Prediction:
     def counters(self) -> Counters:
         """What the engines counted (docs/counters.md)."""
         return self.result.counters
+
+    @property
+    def energy(self) -> Energy | None:
+        """What the board's power sensors say of the run, None where it has none (docs/driver.md)."""
+        return self.result.energy
 
 
 @dataclass(frozen=True)
@@ -165,7 +171,8 @@ class HetfabOverlay:
         self.close()
 
     def _begun(self) -> Session:
-        return Session(self.transport, self.package.design, checks=self._checks)
+        meter = find_meter() if self.package.kind is Kind.HARDWARE else None
+        return Session(self.transport, self.package.design, checks=self._checks, meter=meter)
 
     def recover(self) -> None:
         """Loads the overlay again, after a run that failed: the program stays, a graph is to be bound again.

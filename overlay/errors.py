@@ -299,6 +299,12 @@ class DesignInvalidError(InputError):
     code = "design-invalid"
 
 
+class ConstantsInvalidError(InputError):
+    """A file of measured constants cannot be read."""
+
+    code = "constants-invalid"
+
+
 class DesignTooSmallError(InputError):
     """A buffer of the design cannot hold one tile."""
 

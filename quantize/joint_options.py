@@ -24,12 +24,20 @@ from hetfab.quantize.widths import Widths
 REFERENCES = (Widths(8, 8), Widths(PACKED_BITS, PACKED_BITS))
 
 
+def tensor_of(result: str) -> str:
+    """The tensor of a result of the quantized model, whatever its width."""
+    head, found, digits = result.rpartition(".int")
+    return head if found and digits.isdigit() else result
+
+
 @dataclass(frozen=True)
 class Reference:
     """What is known of a model's program at one of ``REFERENCES`` on the reference design.
 
+    Layers are named by ``tensor_of`` their results.
+
     Attributes:
-        path: Modelled milliseconds on the critical path by layer's result; their sum is the whole run's.
+        path: Modelled milliseconds on the critical path by layer; their sum is the whole run's.
         aggregation: Of AGG alone.
         packed: Results of the layers with weights that read two values a byte.
     """
@@ -53,7 +61,7 @@ def model_options(
         name: The model.
         study: The float model.
         table: Its options with their divergences.
-        works: By layer's result.
+        works: By layer, likewise.
         references: At each of ``REFERENCES``.
         design: The reference design.
     """

@@ -42,7 +42,6 @@ def test_the_widths_on_a_design_are_those_of_trying_everything(seed: int, place:
     least, largest = model.range()
     most = least + place * (largest - least)
     found = model.required(design, most)
-    # A reader with wide weights keeps a narrow tensor in bytes; the knapsack then takes the wide tensor, as fast.
     assert found.milliseconds == pytest.approx(everything(model, design, most))
     assert found.divergence <= most + 1e-9
     assert model.milliseconds(design, found.weights, found.tensors) == pytest.approx(found.milliseconds)

@@ -204,7 +204,7 @@ def test_nodes_by_name_and_by_file(demo_files: DemoFiles, tmp_path: Path, run: R
     [
         (("--fusion", "f.npz"), "--batch and --fusion are of --nodes."),
         (("--nodes", "1", "--save-fusion", "f.npz"), "--save-fusion is of a whole graph: leave --nodes out."),
-        (("--nodes", "1", "--trace", "t.json"), "go with --graph, without --reference and --trace."),
+        (("--nodes", "1", "--trace", "t.json"), "go with --graph, without --reference, --float and --trace."),
     ],
 )
 def test_options_that_do_not_go_together(

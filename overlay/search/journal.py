@@ -73,11 +73,19 @@ class Journal:
             key: Of the result.
             compute: Gives a value that JSON has a form for.
         """
-        if key not in self._results:
-            self._results[key] = compute()
-            self._write({"key": key, "value": self._results[key]})
-        found: _V = self._results[key]
+        if key not in self:
+            self.note(key, compute())
+        found: _V = self.known(key)
         return found
+
+    def known(self, key: str) -> Any:
+        """What is known under a key that the journal has."""
+        return self._results[key]
+
+    def note(self, key: str, value: Any) -> None:
+        """Keeps a result that is not known yet."""
+        self._results[key] = value
+        self._write({"key": key, "value": value})
 
     def part(self, name: str) -> "Journal":
         """The same journal for results of which the keys begin with a name."""
@@ -99,8 +107,11 @@ class _Part(Journal):
     def __contains__(self, key: object) -> bool:
         return f"{self._name} {key}" in self._whole
 
-    def result(self, key: str, compute: Callable[[], _V]) -> _V:
-        return self._whole.result(f"{self._name} {key}", compute)
+    def known(self, key: str) -> Any:
+        return self._whole.known(f"{self._name} {key}")
+
+    def note(self, key: str, value: Any) -> None:
+        self._whole.note(f"{self._name} {key}", value)
 
 
 def _lines(path: Path) -> list[Any]:

@@ -29,7 +29,7 @@ class TimedWork:
 
     Attributes:
         work: On the matrix engines.
-        others: Modelled milliseconds of AGG, with wide weights and with those of at most 4 bits, whose tiles are larger.
+        others: Modelled milliseconds of AGG, with wide weights and with those of at most 4 bits.
         factors: From the sum of estimates to the time of a whole run, likewise.
     """
 
@@ -156,13 +156,17 @@ class ModelOptions:
         """The knapsack of least time on a design."""
         times = self.times(design).of_layers
         layers = [self._layer_group(layer, times[number][0]) for number, layer in enumerate(self.layers)]
-        tensors = [Group(t.name, 0.0 * t.divergence, {DIVERGENCE: t.divergence}) for t in self.tensors]
+        tensors = [self._tensor_group(tensor) for tensor in self.tensors]
         return Problem((*layers, *tensors), {DIVERGENCE: most}, tuple(self._ties))
 
     def _layer_group(self, layer: LayerOptions, times: np.ndarray) -> Group:
         places = self._places(layer)
         cost = np.array([times[int(packed), option] for option, packed in places])
         return Group(layer.name, cost, {DIVERGENCE: np.array([layer.divergence[option] for option, _ in places])})
+
+    def _tensor_group(self, tensor: TensorOptions) -> Group:
+        divergence = np.array([tensor.divergence[option] for option, _ in _forms_of(tensor)])
+        return Group(tensor.name, 0.0 * divergence, {DIVERGENCE: divergence})
 
     def _places(self, layer: LayerOptions) -> list[tuple[int, bool]]:
         """Options of a layer: a width, and whether it reads two values a byte."""
@@ -180,7 +184,7 @@ class ModelOptions:
             readers = [place for place, layer in enumerate(self.layers) if layer.tensor == number]
             if tensor.packs and readers:
                 labels = {place: [int(packed) for _, packed in self._places(self.layers[place])] for place in readers}
-                own = [int(bits <= PACKED_BITS) for bits in tensor.bits]
+                own = [int(packed) for _, packed in _forms_of(tensor)]
                 ties.append(Tie(labels | {len(self.layers) + number: own}))
         return ties
 
@@ -190,7 +194,10 @@ class ModelOptions:
             layer.name: layer.bits[self._places(layer)[option][0]]
             for layer, option in zip(self.layers, solution.options[:count], strict=True)
         }
-        tensors = {t.name: t.bits[o] for t, o in zip(self.tensors, solution.options[count:], strict=True)}
+        tensors = {
+            tensor.name: tensor.bits[_forms_of(tensor)[option][0]]
+            for tensor, option in zip(self.tensors, solution.options[count:], strict=True)
+        }
         return Choice(weights, tensors, solution.cost + self.fixed, solution.totals[DIVERGENCE])
 
     def required(self, design: Design, most: float) -> Choice:
@@ -207,6 +214,15 @@ class ModelOptions:
                 "raise the limit",
             )
         return found[0]
+
+
+def _forms_of(tensor: TensorOptions) -> list[tuple[int, bool]]:
+    """Options of stored tensors: a width, and whether it is stored two a byte, which a narrow one need not be."""
+    return [
+        (option, packed)
+        for option, bits in enumerate(tensor.bits)
+        for packed in (_FORMS if tensor.packs and bits <= PACKED_BITS else (False,))
+    ]
 
 
 @dataclass(frozen=True, eq=False)
@@ -273,7 +289,7 @@ class Times:
                 continue
             forms = [
                 own[chosen].min(initial=np.inf) + sum(cost[:, form] for cost in readers)
-                for form, chosen in enumerate((~narrow, narrow))
+                for form, chosen in enumerate((np.full(len(own), True), narrow))
             ]
             total += np.minimum(*forms)
         return total
