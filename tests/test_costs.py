@@ -355,7 +355,7 @@ def wide_reduction(groups: int) -> tuple[list[int], Array]:
         codec.configure_features(
             first_block=0, slot_bits=0, slot=0, row_blocks=-(-groups // 8), count=9, address=features
         ),
-        codec.configure_destinations(slot=0, count=1, address=graph),
+        codec.configure_destinations(slot=0, parts=0, count=1, address=graph),
         codec.configure_ids(slot=0, edges=edges, id_bytes=2, address=graph + 64),
         codec.reduce(
             source=0,

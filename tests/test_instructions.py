@@ -524,7 +524,7 @@ def configure_features(bench: Bench) -> list[int]:
 def configure_destinations(bench: Bench) -> list[int]:
     address = program_address(Segment.GRAPH, 64 * bench.pick(0, 100))
     slot = bench.pick(0, bench.geometry.agg_contexts - 1)
-    return [codec.configure_destinations(slot=slot, count=1000, address=address)]
+    return [codec.configure_destinations(slot=slot, parts=0, count=1000, address=address)]
 
 
 def configure_ids(bench: Bench) -> list[int]:
@@ -595,7 +595,7 @@ def reduction(bench: Bench, indptr: npt.NDArray[Any], ids: npt.NDArray[Any], sou
             slot=slot, row_blocks=row_blocks, first_block=first_block, slot_bits=slot_bits, count=sources,
             address=features,
         ),
-        codec.configure_destinations(slot=slot, count=destinations, address=graph),
+        codec.configure_destinations(slot=slot, parts=0, count=destinations, address=graph),
         codec.configure_ids(slot=slot, edges=count, id_bytes=id_bytes, address=graph + RECORDS),
         codec.configure_spilled(slot=slot, row_blocks=-(-groups // 2) + pick(0, 1), count=destinations, address=spill),
         codec.reduce(
