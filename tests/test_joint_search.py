@@ -92,7 +92,7 @@ def test_the_fastest_within_the_accuracy_is_simulated_and_its_gap_known() -> Non
     assert found.point.milliseconds <= min(p.milliseconds for p in allowed) * 1.006
     assert found.full_evaluations <= 16
     times = [point.time for point in found.front]
-    assert times == sorted(times) and len(found.front) > 1
+    assert times == sorted(times) and len(found.front) > 1 and found.point in found.front
 
 
 def test_the_most_accurate_within_a_time_keeps_it_by_the_simulator_too() -> None:
