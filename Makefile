@@ -19,7 +19,7 @@ PATH_PREFIX := build/typecheck/hetfab/
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: help venv demo test test-pynq check lint types structure generated format generate clean
+.PHONY: help venv demo test test-pynq check lint types structure generated docs format generate clean
 
 help:
 	@echo "make venv      a development environment in $(VENV)"
@@ -27,6 +27,7 @@ help:
 	@echo "make test      the tests"
 	@echo "make test-pynq the driver's tests with pynq $(PYNQ_VERSIONS), each in an environment of its own"
 	@echo "make check     formatting, lint, types, generated files, rules of the sources"
+	@echo "make docs      the pages as a site, build/site/index.html"
 	@echo "make format    reformats Python and C++"
 	@echo "make generate  writes the files that come from tables"
 	@echo "make clean     removes everything that was built, except $(VENV)"
@@ -77,7 +78,7 @@ $(VENV)-pynq-%/installed.stamp: pyproject.toml
 	    --editable '.[emulation]' 'pynq==$*' pytest pytest-xdist hypothesis
 	@touch $@
 
-check: lint structure generated types
+check: lint structure generated types docs
 
 lint: $(VENV)/dev.stamp
 	$(BIN)/ruff format --check .
@@ -100,6 +101,10 @@ types: $(VENV)/dev.stamp
 	MYPYPATH=$(TYPECHECK) $(BIN)/mypy --strict $(PACKAGES:%=-p hetfab.%) | sed 's#^$(PATH_PREFIX)##'
 	MYPYPATH=$(TYPECHECK) $(BIN)/mypy --strict --explicit-package-bases \
 	    $(foreach folder,tests benchmarks examples .ci,$(if $(shell find $(folder) -name '*.py' 2>/dev/null),$(folder)))
+
+# Every warning is an error: a link, an anchor, or a page that the index lacks.
+docs: $(VENV)/dev.stamp
+	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going docs build/site
 
 format: $(VENV)/dev.stamp
 	$(BIN)/ruff format .

@@ -31,8 +31,9 @@ from hetfab.quantize.assignment import Assignment
 from hetfab.quantize.bit_assignment import ACTIVATION_BITS, WEIGHT_BITS, BitSearch, Options
 from hetfab.quantize.methods import CRITERIA
 from hetfab.quantize.range_search import searched_ranges
+from hetfab.quantize.recipe import Recipe
 from hetfab.quantize.study import Study
-from hetfab.quantize.widths import Widths
+from hetfab.quantize.widths import OFFERED, Widths
 
 _GRAPHS, _KINDS = ("acm", "dblp", "imdb"), ("rgcn", "rgat", "han", "simplehgn", "sehgnn")
 MODELS = tuple(f"{graph}_{kind}" for kind in _KINDS for graph in _GRAPHS)
@@ -51,8 +52,7 @@ class ModelRun:
         self.given = open_model(path, graph)
         self.study = Study.open(with_hops(self.given, graph))
         self.float_logits = self.study.observed.logits[0]
-        self._made: dict[str, Assignment] = {}
-        self._kept: Study | None = None
+        self.recipe = Recipe(self.study)
         self._searches: dict[int, BitSearch] = {}
 
     def figures(self, name: str) -> dict[str, float]:
@@ -77,37 +77,15 @@ class ModelRun:
             case "rtn_w2a8":
                 plain = [self.study.uniform(Widths(2, 8), weights="nearest", activations=each) for each in CRITERIA]
                 return self.study, min(plain, key=self.study.divergence)
-            case "w8a8":
-                return self.study, self.eight()
-            case "w2a8":
-                narrow = self.study.uniform(Widths(2, 8))
-                start = Assignment(narrow.weights, self.eight().activations, self.eight().arguments)
-                return self.study, searched_ranges(self.study, start, 1)
-            case "w4a4":
-                return self.four()
-        study = self.four()[0]
+            case "w8a8" | "w2a8" | "w4a4":
+                found = self.recipe.found(OFFERED[name])
+                return found.study, found.assignment
+        study = self.recipe.found(Widths(4, 4)).study
         limits = dict(zip((WEIGHT_BITS, ACTIVATION_BITS), LIMITS[name], strict=True))
         if id(study) not in self._searches:
             self._searches[id(study)] = BitSearch(study, _OPTIONS)
-        found = self._searches[id(study)].assign(limits, rounds=1)
-        return study, searched_ranges(study, found[0].assignment, 1)
-
-    def eight(self) -> Assignment:
-        """8 bits everywhere."""
-        if "w8a8" not in self._made:
-            start = self.study.uniform(Widths(8, 8), weights="nearest")
-            self._made["w8a8"] = searched_ranges(self.study, start, 1)
-        return self._made["w8a8"]
-
-    def four(self) -> tuple[Study, Assignment]:
-        """4 bits but for inputs and last layers, of channels that are balanced or not, whichever is nearer."""
-        if self._kept is None:
-            found: list[tuple[float, int, Study, Assignment]] = []
-            for study in (self.study, self.study.balanced()):
-                assignment = searched_ranges(study, study.with_wide_ends(study.uniform(Widths(4, 4))))
-                found.append((study.divergence(assignment), len(found), study, assignment))
-            _, _, self._kept, self._made["w4a4"] = min(found)
-        return self._kept, self._made["w4a4"]
+        nearest = self._searches[id(study)].assign(limits, rounds=1)[0]
+        return study, searched_ranges(study, nearest.assignment, 1)
 
     def _scores(self, logits: np.ndarray[Any, Any]) -> dict[str, float]:
         target = self.graph.target or ""

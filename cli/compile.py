@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from hetfab.cli.fallback import fallback_option
 from hetfab.cli.output import Result, common_options, print_next, print_table
 from hetfab.overlay.errors import counted
+from hetfab.overlay.host_nodes import Fallback
 
 if TYPE_CHECKING:
     from hetfab.overlay.program import Program
@@ -69,6 +71,7 @@ def _share(context: click.Context, parameter: click.Parameter, value: str | None
     help="Where AGG finds feature rows: DRAM, or a scratchpad filled by tags or as a schedule says.",
 )
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The program.")
+@fallback_option
 @common_options
 def command(
     model: Path,
@@ -79,6 +82,7 @@ def command(
     first_projection: str,
     rows: str,
     output: Path,
+    fallback: Fallback,
 ) -> Result:
     """Compile the quantized MODEL for a design."""
     from hetfab.driver.graph.arrays import graph_arrays
@@ -107,13 +111,15 @@ def command(
     check_outputs({"--output": output}, reads)
     read = read_model(model)
     if takes_samples(bindings_of(read)):
+        if fallback is Fallback.HOST:
+            raise click.UsageError("--fallback host is for models that read a graph.")
         return _on_samples(model, design, split, output)
     given = None if design is None else read_design(design)
     if given is not None:
         check_fits(given)
     opened = None if graph is None else read_graph(graph)
     bound_model = BoundModel(read, model_bindings(read, opened))
-    layers = lower(read, bound_model.bindings)
+    layers = lower(read, bound_model.bindings, fallback)
     chosen = given or suited_design(layers)
     facts = known_graph(opened, workload, layers)
     source = ReduceSource[rows.upper()]
@@ -121,7 +127,7 @@ def command(
     program = compile_model(
         bound_model, chosen, name=model.name, share_on_d=split, lowered=plan.lowered, row_source=source
     )
-    bound = None if opened is None else bind(program, graph_arrays(program, opened))
+    bound = None if opened is None or program.host_nodes else bind(program, graph_arrays(program, opened))
     write_program(output, program)
     print_table(_COLUMNS, planned_rows(program))
     for headings, table in plan.tables():
@@ -137,7 +143,11 @@ def command(
         if len(bound.words) < program.instructions:
             click.echo("  fewer than compiled: a layer has a block for full tiles and one for the rows that are left,")
             click.echo("  and this graph is so small that one of the two does not run")
-    print_next(f"hetfab run {output} --graph {graph or 'GRAPH'} --reference {model}")
+    host = " --fallback host" if program.host_nodes else ""
+    if host:
+        names = ", ".join(node.operator for node in program.host_nodes)
+        click.echo(f"runs on the host, in onnxruntime between the layers: {names}")
+    print_next(f"hetfab run {output} --graph {graph or 'GRAPH'} --reference {model}{host}")
     return {
         "output": str(output),
         "design": chosen.name,
@@ -150,6 +160,10 @@ def command(
             "gemm_l": sum(layer.channels_on_l for layer in program.layers),
         },
         "reordered": reordered,
+        "host_nodes": [
+            {"operator": node.operator, "reads": list(node.inputs), "writes": node.output}
+            for node in program.host_nodes
+        ],
         "plan": plan.as_dict(),
         "instructions": program.instructions,
         "bound_instructions": None if bound is None else len(bound.words),

@@ -1,15 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """``hetfab quantize``: a float model and a graph, or samples, in, an integer model out."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
 from hetfab.cli.automatic_bits import Report, check_asked, graph_subject, quantize_automatically, sample_subject
+from hetfab.cli.fallback import fallback_option
 from hetfab.cli.output import Result, common_options, print_next, print_table, progress
 from hetfab.overlay.errors import counted
+from hetfab.overlay.host_nodes import Fallback
 from hetfab.quantize.widths import OFFERED, Widths
 
 if TYPE_CHECKING:
@@ -40,6 +43,7 @@ AUTO = "auto"
 @click.option("--picture", type=click.Path(path_type=Path), help="Draw widths and the curve (.svg, .png or .pdf).")
 @click.option("--first-last", type=click.Choice(list(OFFERED)), help="The same of first and last layers on samples.")
 @click.option("--bind", type=click.Path(path_type=Path), help="JSON file with the meaning of inputs.")
+@fallback_option
 @common_options
 def command(
     model: Path,
@@ -53,6 +57,7 @@ def command(
     picture: Path | None,
     first_last: str | None,
     bind: Path | None,
+    fallback: Fallback,
 ) -> Result:
     """Quantize MODEL to integer weights and activations.
 
@@ -66,8 +71,10 @@ def command(
     report = Report(latency, max_drop, design, picture)
     if design is not None and bits != AUTO and not report.asks:
         raise click.UsageError("--design is for --bits auto, --latency, --max-drop or --picture.")
+    if fallback is Fallback.HOST and (graph is None or bits == AUTO or report.asks):
+        raise click.UsageError("--fallback host goes with --graph and fixed --bits: the host's time is not modelled.")
     if graph is not None:
-        return _on_graph(model, graph, output, OFFERED.get(bits), bind, report)
+        return _on_graph(model, graph, output, OFFERED.get(bits), bind, report, fallback)
     assert samples is not None
     if bits == AUTO and first_last is not None:
         raise click.UsageError("With --bits auto first and last layers get widths as all others do.")
@@ -76,7 +83,13 @@ def command(
 
 
 def _on_graph(
-    model: Path, graph: Path, output: Path, widths: Widths | None, bind: Path | None, report: Report
+    model: Path,
+    graph: Path,
+    output: Path,
+    widths: Widths | None,
+    bind: Path | None,
+    report: Report,
+    fallback: Fallback,
 ) -> Result:
     """``widths`` is None where they are chosen."""
     from hetfab.driver.graph.formats import graph_files, read_graph
@@ -84,7 +97,6 @@ def _on_graph(
     from hetfab.driver.scores import model_scores
     from hetfab.overlay.files import check_outputs
     from hetfab.overlay.model.binding import read_bindings
-    from hetfab.quantize.methods import CRITERIA
     from hetfab.quantize.post_training import quantize
 
     check_outputs(
@@ -98,29 +110,37 @@ def _on_graph(
         found = quantize_automatically(graph_subject(opened, read, design), report, output, _write)
         _print_compile(output, graph)
         return found
-    with progress("quantize", len(CRITERIA) + 3) as advance:
-        result = quantize(with_hops(opened, read), widths=widths, progress=lambda step: advance(1))
+    with progress("quantize") as advance:
+        result = quantize(
+            with_hops(opened, read, fallback),
+            widths=widths,
+            search=True,
+            fallback=fallback,
+            progress=lambda step: advance(1),
+        )
         scores = {}
         for name, scored in (("float", opened), ("quantized", result)):
             scores[name] = model_scores(scored, read)
             advance(1)
     asked: dict[str, float | None] = {"modelled_ms": None, "drop": None}
     if report.asks:
-        subject = graph_subject(opened, read, design)
-        asked = check_asked(result.model, result.assignment, min(result.divergences.values()), subject, report)
+        subject = replace(graph_subject(opened, read, design), study=result.study)
+        asked = check_asked(result.model, result.assignment, result.divergences[result.criterion], subject, report)
     _write(output, result.model)
     _print_criteria(result.divergences, result.criterion)
     rows = [[f"{name} model", s.micro, s.macro, f"{s.part} nodes"] for name, s in scores.items() if s is not None]
     if rows:
         print_table(["in onnxruntime", "micro F1", "macro F1", "of"], rows)
+    of_tensors = _listed(chosen.bits for chosen in result.ranges.values())
+    of_weights = _listed(bits for choice in result.assignment.weights.values() for bits in choice.kinds)
     click.echo(
-        f"{counted(len(result.ranges), 'tensor')} in {result.widths.activations} bits, weights in "
-        f"{counted(result.widths.weights, 'bit')} with a scale per output channel"
+        f"{counted(len(result.ranges), 'tensor')} in {of_tensors}, weights in {of_weights} with a scale per output "
+        "channel"
     )
-    _print_compile(output, graph)
+    _print_compile(output, graph, fallback)
     return {
         "output": str(output),
-        "bits": str(result.widths),
+        "bits": str(widths),
         "criterion": result.criterion,
         "divergences": dict(result.divergences),
         **{f"{name}_micro_f1": None if score is None else score.micro for name, score in scores.items()},
@@ -191,8 +211,10 @@ def _on_samples(
     }
 
 
-def _print_compile(output: Path, graph: Path) -> None:
-    print_next(f"hetfab compile {output} --graph {graph} -o {output.name.removesuffix('.onnx').removesuffix('.q')}.hfp")
+def _print_compile(output: Path, graph: Path, fallback: Fallback = Fallback.NONE) -> None:
+    program = f"{output.name.removesuffix('.onnx').removesuffix('.q')}.hfp"
+    host = " --fallback host" if fallback is Fallback.HOST else ""
+    print_next(f"hetfab compile {output} --graph {graph} -o {program}{host}")
 
 
 def _write(output: Path, model: "onnx.ModelProto") -> None:
@@ -207,6 +229,13 @@ def _write(output: Path, model: "onnx.ModelProto") -> None:
 def _print_criteria(divergences: Mapping[str, float], kept: str) -> None:
     table = [[name, divergence, "kept" if name == kept else ""] for name, divergence in divergences.items()]
     print_table(["calibration", "KL from the float model", ""], table)
+
+
+def _listed(widths: Iterable[int]) -> str:
+    """Widths from the narrowest: ``4 and 8 bits``."""
+    found = sorted(set(widths))
+    *others, last = map(str, found)
+    return (f"{', '.join(others)} and {last} bits") if others else counted(found[0], "bit")
 
 
 def _ranges(ranges: "Mapping[str, ActivationRange]") -> dict[str, dict[str, int | bool]]:

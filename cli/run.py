@@ -6,13 +6,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from hetfab.cli.fallback import fallback_option
 from hetfab.cli.output import Result, common_options, print_table, progress
+from hetfab.overlay.host_nodes import Fallback, refuse_host
 
 if TYPE_CHECKING:
     from hetfab.driver.graph.feeds import SemanticGraphs
     from hetfab.driver.graph.graph_rows import GraphRows
     from hetfab.driver.graph.heterograph import HeteroGraph
+    from hetfab.driver.session import RunResult
     from hetfab.overlay.design import Design
+    from hetfab.overlay.model.bound_model import FedModel
     from hetfab.overlay.program import Program
 
 
@@ -52,6 +56,7 @@ def _semantic_graphs(program: "Program", graph: "HeteroGraph", design: "Design")
 @click.option(
     "--save-fusion", type=click.Path(path_type=Path), help="Where to save the fusion weights of the whole graph (.npz)."
 )
+@fallback_option
 @click.option("--trace", type=click.Path(path_type=Path), help="Where to save the modelled timeline, for Perfetto.")
 @click.option(
     "--deadline", default=600.0, show_default=True, callback=_seconds, help="Seconds to wait for the run, above 0."
@@ -68,6 +73,7 @@ def command(
     batch: int | None,
     fusion: Path | None,
     save_fusion: Path | None,
+    fallback: Fallback,
     trace: Path | None,
     deadline: float,
 ) -> Result:
@@ -76,11 +82,14 @@ def command(
         raise click.UsageError("Give one of --graph GRAPH and --samples SAMPLES.")
     _check_node_options(samples, nodes, batch, fusion, save_fusion, reference, trace)
     if samples is not None:
+        if fallback is Fallback.HOST:
+            raise click.UsageError("--fallback host goes with --graph.")
         return _on_samples(program, samples, design, reference, output, trace, deadline)
     assert graph is not None
     from hetfab.driver.emulated import EmulatedTransport
     from hetfab.driver.graph.formats import graph_files, read_graph
     from hetfab.driver.graph.graph_rows import GraphRows
+    from hetfab.driver.host_runs import check_fallback
     from hetfab.driver.report import (
         counter_rows,
         layer_rows,
@@ -106,14 +115,18 @@ def command(
     read, opened = read_program(program), read_graph(graph)
     chosen = read.design if design is None else read_design(design)
     check_geometry(read.design, chosen)
+    check_fallback(read, fallback)
+    if trace is not None:
+        refuse_host(read.host_nodes, "a timeline is of one stream", "leave --trace out")
     memory = read_board(chosen.board).assumed_contiguous_bytes
     rows = GraphRows(read, opened, _semantic_graphs(read, opened, chosen))
     if nodes is not None:
         return _on_nodes(rows, chosen, memory, nodes, batch, fusion, output, deadline)
-    if save_fusion is not None or (reference is None and trace is None and rows.whole_bytes() > memory):
-        return _in_parts(rows, chosen, memory, save_fusion, output, deadline)
-    bound = bind(read, rows.arrays())
     compared = None if reference is None else open_reference(reference, read, opened)
+    too_large = reference is None and trace is None and rows.whole_bytes() > memory
+    if save_fusion is not None or read.host_nodes or too_large:
+        return _in_parts(rows, chosen, memory, save_fusion, compared, output, deadline)
+    bound = bind(read, rows.arrays())
     with EmulatedTransport(chosen) as transport, progress("run", len(bound.words)) as advance:
         result = Session(transport, chosen).run(bound, deadline_seconds=deadline, progress=advance)
     found = report(result, bound, opened, compared)
@@ -190,19 +203,26 @@ def _on_nodes(
         save_predictions(output, found.result, program, graph, asked)
     print_table(["node", "prediction"], node_rows(found, asked, program, graph))
     print_table(["counter", "value", "unit"], counter_rows(found.result))
+    _print_host(found.result)
     if output is not None:
         click.echo(f"predictions in {output}")
     return node_report(found, asked, program, graph)
 
 
 def _in_parts(
-    rows: "GraphRows", design: "Design", memory: int, save_fusion: Path | None, output: Path | None, deadline: float
+    rows: "GraphRows",
+    design: "Design",
+    memory: int,
+    save_fusion: Path | None,
+    reference: "FedModel | None",
+    output: Path | None,
+    deadline: float,
 ) -> Result:
     """Predicts all nodes layer by layer, in parts that fit the board's memory."""
     from hetfab.driver import asked_nodes
     from hetfab.driver.emulated import EmulatedTransport
     from hetfab.driver.layer_runs import LayerRuns
-    from hetfab.driver.report import counter_rows, parts_report, save_predictions, score_rows
+    from hetfab.driver.report import counter_rows, parts_report, save_predictions, score_rows, value_rows
     from hetfab.driver.session import Session
 
     runs = LayerRuns(rows, memory)
@@ -210,19 +230,29 @@ def _in_parts(
     click.echo(f"{plan.parts} parts of at most {plan.largest_bytes:,} bytes of device memory, of {memory:,}")
     with EmulatedTransport(design) as transport, progress("run", plan.parts) as advance:
         outcome = runs.run(Session(transport, design), plan, deadline_seconds=deadline, progress=advance)
-    found = parts_report(outcome, plan, rows.program, rows.graph)
+    found = parts_report(outcome, plan, rows.program, rows.graph, reference)
     if output is not None:
         save_predictions(output, outcome.result, rows.program, rows.graph)
     if save_fusion is not None:
         asked_nodes.save_fusion(save_fusion, rows.program, outcome.fusion)
     print_table(["counter", "value", "unit"], counter_rows(outcome.result))
+    _print_host(outcome.result)
     scores = score_rows(found)
     if scores:
         print_table(["model", "runs in", f"{found['f1_part']} micro F1", "macro F1"], scores)
+    print_table(["result", "value"], value_rows(found))
     for what, path in (("predictions", output), ("fusion weights", save_fusion)):
         if path is not None:
             click.echo(f"{what} in {path}")
     return found
+
+
+def _print_host(result: "RunResult") -> None:
+    from hetfab.driver.report import HOST_HEADINGS, host_rows
+
+    if result.host:
+        click.echo("\nin onnxruntime on this host, measured")
+        print_table(HOST_HEADINGS, host_rows(result))
 
 
 def _on_samples(

@@ -2,7 +2,6 @@
 """The nodes that a user asks for, by number or by name, and the file of fusion weights that they may need."""
 
 import json
-import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
@@ -11,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hetfab.driver.graph.heterograph import HeteroGraph
+from hetfab.overlay.archives import DAMAGE, ArrayArchive
 from hetfab.overlay.errors import (
     FusionInvalidError,
     NodesUnknownError,
@@ -117,12 +117,12 @@ def read_fusion(path: Path, program: Program) -> FusionWeights:
         FusionInvalidError: The file cannot be read, or is of another model.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays: dict[str, Any] = {name: file[name] for name in file.files}
+        with ArrayArchive(path) as file:
+            arrays: dict[str, Any] = {name: file[name] for name in file.names()}
         names = json.loads(str(arrays["tensors"]))
         weights = {name: arrays[f"weights_{number}"].astype(np.int64) for number, name in enumerate(names)}
         model = str(arrays["model"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile, EOFError) as error:
+    except (*DAMAGE, TypeError, AttributeError, RecursionError) as error:
         raise _invalid(f"cannot read the fusion weights '{path}': {why_unreadable(error)}") from error
     if model != program.model_hash:
         raise _invalid(

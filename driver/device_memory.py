@@ -88,6 +88,16 @@ class DeviceMemory:
         """Bytes that cannot be allocated now."""
         return self.size - sum(size for _, size in self._free)
 
+    @property
+    def largest_free(self) -> int:
+        """Bytes of the largest allocation that there is room for."""
+        return max((piece - _PAGE for _, piece in self._free), default=0)
+
+    def scramble(self) -> None:
+        """Loses what the device's memory holds, as without power."""
+        for allocation in self._live.values():
+            allocation.device[:] = _DEVICE_NOISE
+
     def connect(self, emulator: Emulator | None) -> None:
         """Maps live and later allocations for an overlay, or for none."""
         self._emulator = emulator
@@ -152,10 +162,9 @@ class DeviceMemory:
 
     def _exhausted(self, size: int) -> DeviceMemoryError:
         free = sum(piece for _, piece in self._free)
-        largest = max((piece - _PAGE for _, piece in self._free), default=0)
         return DeviceMemoryError(
             f"out of CMA: {size} bytes were asked for; of {self.size} bytes on '{self._board}', {free} are free, "
-            f"the largest piece has {largest}",
+            f"the largest piece has {self.largest_free}",
             "contiguous memory for all segments of the bound program",
             "free other buffers, use a smaller graph, or give the board's kernel more CMA",
         )

@@ -2,13 +2,16 @@
 """The emulated overlay as a processor sees it, and a transport to it: the same registers and memory as a board."""
 
 import re
+from collections.abc import Iterable
 from types import TracebackType
 from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from hetfab.driver.device_failures import LOAD_SECONDS, clock_stopped, load_within, lost_access
 from hetfab.driver.device_memory import Allocation, DeviceMemory
+from hetfab.driver.faults import Fault, FaultPlan
 from hetfab.hls.build.emulator import Emulator, Progress, build_emulator
 from hetfab.overlay.board import read_board
 from hetfab.overlay.design import Design
@@ -45,11 +48,12 @@ class EmulatedOverlay:
     """
 
     def __init__(self, design: Design, memory: DeviceMemory, *, seed: int = 0, check_order: bool = True) -> None:
-        library = build_emulator(design.geometry, stages=design.stages)
-        self._emulator = Emulator(library, design.geometry, design.stages)
-        self._emulator.check_order(check_order)
+        self._library = build_emulator(design.geometry, stages=design.stages)
+        self._design = design
+        self._check_order = check_order
         self._memory = memory
         self._seed = seed
+        self._emulator = self._opened()
         self._running = False
         self._idle_reads = 0
         self._interrupt = {
@@ -58,6 +62,24 @@ class EmulatedOverlay:
             RegisterOffset.INTERRUPT_STATUS: 0,
         }
         memory.connect(self._emulator)
+
+    def _opened(self) -> Emulator:
+        emulator = Emulator(self._library, self._design.geometry, self._design.stages)
+        emulator.check_order(self._check_order)
+        return emulator
+
+    def reset(self) -> None:
+        """Gives registers and memories on the chip the content that they have after loading."""
+        self._memory.connect(None)
+        self._emulator.close()
+        self._emulator = self._opened()
+        self._running = False
+        self._memory.connect(self._emulator)
+
+    @property
+    def clock_runs(self) -> bool:
+        """Whether the fabric has its clock."""
+        return True
 
     @property
     def interrupt(self) -> bool:
@@ -234,16 +256,51 @@ class EmulatedTransport:
         design: The overlay's design; its kernels are compiled on first use.
         seed: 0 steps the engines in turn, another value in an order drawn from it.
         check_order: Whether runs stop at accesses that no semaphores order.
+        faults: What the device meets (docs/faults.md). With any, it hangs where a board hangs, and unordered accesses
+            do not stop it.
+        load_seconds: How long loading may take.
 
     Raises:
-        EnvironmentLacksError: No compiler, or no folder for what it builds.
+        EnvironmentLacksError: No compiler, or no folder for what it builds; a fault of loading.
         DesignInvalidError: The design's board is not known.
     """
 
-    def __init__(self, design: Design, *, seed: int = 0, check_order: bool = True) -> None:
+    def __init__(
+        self,
+        design: Design,
+        *,
+        seed: int = 0,
+        check_order: bool = True,
+        faults: Iterable[Fault] = (),
+        load_seconds: float = LOAD_SECONDS,
+    ) -> None:
         self.memory = DeviceMemory(read_board(design.board))
-        self._overlay = EmulatedOverlay(design, self.memory, seed=seed, check_order=check_order)
+        self._design, self._seed, self._check_order = design, seed, check_order
+        self._load_seconds = load_seconds
+        faults = tuple(faults)
+        self._plan = FaultPlan(faults) if faults else None
+        self._overlay = self._loaded()
         self._closed = False
+
+    def _loaded(self) -> EmulatedOverlay:
+        if self._plan is None:
+            return EmulatedOverlay(self._design, self.memory, seed=self._seed, check_order=self._check_order)
+        from hetfab.driver.faulty import FaultyOverlay
+
+        load_within(self._load_seconds, self._plan.load)
+        return FaultyOverlay(self._design, self.memory, self._plan, seed=self._seed)
+
+    def reload(self) -> None:
+        """Loads the overlay again.
+
+        Raises:
+            OverlayStateError: It is closed.
+            LoadDeadlineError: Loading does not end.
+            DiskFullError: There is no room for what loading writes.
+        """
+        self._check_open()
+        self._overlay.close()
+        self._overlay = self._loaded()
 
     def __enter__(self: _Transport) -> _Transport:
         """Returns the transport."""
@@ -262,11 +319,17 @@ class EmulatedTransport:
             self._overlay.close()
 
     def check_loaded(self) -> None:
-        """Refuses a closed transport.
+        """Refuses a closed transport, and a fabric without its clock.
 
         Raises:
             OverlayStateError: It is closed.
+            ClockStoppedError: The clock does not run.
         """
+        self._check_open()
+        if not self._overlay.clock_runs:
+            raise clock_stopped(0.0, self._design.clock_mhz)
+
+    def _check_open(self) -> None:
         if self._closed:
             raise OverlayStateError("the overlay is closed", "an open overlay", "open it again")
 
@@ -274,17 +337,23 @@ class EmulatedTransport:
         """Reads a register; reading the control register lets the overlay run on for a while.
 
         Raises:
-            RunError: As ``EmulatedOverlay.read``.
+            RunError: As ``EmulatedOverlay.read``; the bus or the device is gone.
         """
-        return self._overlay.read(offset)
+        try:
+            return self._overlay.read(offset)
+        except OSError as error:
+            raise lost_access(error, offset) from error
 
     def write_register(self, offset: int, value: int) -> None:
         """Writes a register.
 
         Raises:
-            RunError: As ``EmulatedOverlay.write``.
+            RunError: As ``EmulatedOverlay.write``; the bus or the device is gone.
         """
-        self._overlay.write(offset, value)
+        try:
+            self._overlay.write(offset, value)
+        except OSError as error:
+            raise lost_access(error, offset) from error
 
     def allocate(self, size: int) -> EmulatedBuffer:
         """Allocates memory of the board.
@@ -292,6 +361,8 @@ class EmulatedTransport:
         Raises:
             DeviceMemoryError: The board has not that much left.
         """
+        if self._plan is not None:
+            self._plan.allocate(self.memory)
         return EmulatedBuffer(self, self.memory.allocate(size))
 
     def release(self, buffer: EmulatedBuffer) -> None:

@@ -7,17 +7,19 @@ whole program, whatever the parts.
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from hetfab.driver.graph.graph_rows import GraphRows, is_range
+from hetfab.driver.host_runs import HostRuns, added
 from hetfab.driver.session import DEADLINE_SECONDS, RunResult, Session
 from hetfab.driver.stored_tensors import tensor_values
 from hetfab.overlay.bind import GraphArrays, IncomingEdges, bind
-from hetfab.overlay.features import Features
+from hetfab.overlay.features import Features, check_features, feature_rows
+from hetfab.overlay.host_nodes import HostUse
 from hetfab.overlay.isa.codec import Segment
 from hetfab.overlay.isa.counters import Counters
 from hetfab.overlay.layouts import score_rows
@@ -41,20 +43,20 @@ class LayerPlan:
         stage: The layer.
         rows: int64, in rising order.
         edges: Of each edge set that the graph gives, the edges into these rows.
-        need: What the parts need.
+        need: What the parts need; None of an operator of the host, which takes no device memory.
         parts: First row of each part and the one behind its last, as places in ``rows``.
     """
 
     stage: Stage
     rows: Ids
     edges: Mapping[str, IncomingEdges]
-    need: StageNeed
+    need: StageNeed | None
     parts: Sequence[tuple[int, int]]
 
     @property
     def largest_bytes(self) -> int:
         """Device memory of the largest part, at most."""
-        return max((self.need.bytes(*part) for part in self.parts), default=0)
+        return 0 if self.need is None else max((self.need.bytes(*part) for part in self.parts), default=0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +74,7 @@ class RunPlan:
     @property
     def parts(self) -> int:
         """Runs of the overlay."""
-        return sum(len(layer.parts) for layer in self.layers)
+        return sum(len(layer.parts) for layer in self.layers if layer.need is not None)
 
     @property
     def largest_bytes(self) -> int:
@@ -110,6 +112,7 @@ class LayerRuns:
         self._rows = rows
         self._limit_bytes = limit_bytes
         self._given = dict(given or {})
+        self._host = HostRuns(rows.program)
 
     def plan(self, nodes: Ids | None = None) -> RunPlan:
         """Plans a run, before anything is allocated on the device.
@@ -153,9 +156,14 @@ class LayerRuns:
         held = _Held(self.program, self._rows, self._given)
         fusion = [layer.stage.output.name for layer in plan.layers if layer.stage.output.name in self.fusion_weights()]
         results: list[RunResult] = []
+        uses: dict[str, HostUse] = {}
         for layer in plan.layers:
             held.make_room(layer.stage, layer.rows)
-            for first, last in layer.parts:
+            if layer.stage.host is not None:
+                contents = [self._content(name, layer.rows, held) for name in layer.stage.host.inputs]
+                written, uses[layer.stage.host.operator] = self._host.rows(layer.stage.host, contents)
+                held.put(layer.stage, layer.rows, written.reshape(-1))
+            for first, last in layer.parts if layer.need is not None else ():
                 arrays = self._arrays(layer, first, last, held)
                 bound = bind(layer.stage.program, arrays)
                 with session.load(bound) as resident:
@@ -168,7 +176,8 @@ class LayerRuns:
         content = held.rows(output.name, plan.wanted).reshape(-1)
         logits = tensor_values(output, len(plan.wanted), content).astype(np.int32)
         weights = {name: held.integers(name) for name in fusion}
-        return Outcome(joined_results(results, logits), weights)
+        joined = joined_results(results, logits, self.program.output.scale)
+        return Outcome(replace(joined, host=uses), weights)
 
     def table_rows(self, name: str, rows: Ids) -> Bytes:
         """Rows of a constant tensor as they lie in DRAM."""
@@ -179,6 +188,8 @@ class LayerRuns:
         return fusion_weights(self.program, self.stages)
 
     def _layer_plan(self, stage: Stage, rows: Ids) -> LayerPlan:
+        if stage.host is not None:
+            return LayerPlan(stage, rows, {}, None, [(0, len(rows))])
         edges = {each.name: self._rows.edges(each, rows) for each in stage.edges if not each.features}
         bounds = {name: np.asarray(found.indptr, np.int64) for name, found in edges.items()}
         bounds |= {each.name: self._nonzeros(each.destination_type, rows) for each in stage.edges if each.features}
@@ -186,6 +197,15 @@ class LayerRuns:
         types |= {read.node_type for read in stage.read_as(Role.ALL)}
         need = StageNeed(stage, len(rows), bounds, {name: self._rows.counts[name] for name in types})
         return LayerPlan(stage, rows, edges, need, need.ranges(self._limit_bytes))
+
+    def _content(self, name: str, rows: Ids, held: "_Held") -> Bytes:
+        """Rows of a tensor as they lie in DRAM, of features too."""
+        tensor = self.program.tensor(name)
+        if not is_features(tensor):
+            return held.rows(name, rows)
+        features = check_features(tensor, self._rows.features(tensor.node_type, rows))
+        content = feature_rows(tensor, features, len(rows))
+        return content[: len(rows) * tensor.row_bytes].reshape(len(rows), tensor.row_bytes)
 
     def _nonzeros(self, node_type: str, rows: Ids) -> Ids:
         """Non-zeros of features before each row."""
@@ -288,17 +308,24 @@ class _Held:
             self._content.pop(name, None)
 
 
-def joined_results(results: Sequence[RunResult], logits: npt.NDArray[np.int32]) -> RunResult:
-    """What several runs say together, at least one."""
+def joined_results(results: Sequence[RunResult], logits: npt.NDArray[np.int32], scale: float) -> RunResult:
+    """What several runs say together; of none that nothing ran.
+
+    Args:
+        results: Of the runs.
+        logits: Of all.
+        scale: Of the logits.
+    """
     counters = [asdict(result.counters) for result in results]
     logs = [result.run_log for result in results if result.run_log is not None]
     return RunResult(
         logits=logits,
-        scale=results[0].scale,
+        scale=scale,
         stream_hash=hashlib.sha256("".join(result.stream_hash for result in results).encode()).hexdigest(),
         instructions=sum(result.instructions for result in results),
         counters=Counters(**{field.name: sum(each[field.name] for each in counters) for field in fields(Counters)}),
-        run_log=np.concatenate(logs) if len(logs) == len(results) else None,
+        run_log=np.concatenate(logs) if logs and len(logs) == len(results) else None,
+        host=added([result.host for result in results]),
     )
 
 

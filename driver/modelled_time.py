@@ -2,6 +2,8 @@
 """The modelled time of a quantized model, layer by layer, from the cost functions and the timeline."""
 
 from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,9 +15,10 @@ from hetfab.overlay.bind import BoundProgram, bind
 from hetfab.overlay.bind_samples import bind_sample, sample_shape
 from hetfab.overlay.costs.program_cost import expected_log
 from hetfab.overlay.design import IMAGE_DESIGN, Design, default_design
+from hetfab.overlay.isa.spec import isa
 from hetfab.overlay.timeline.critical_path import critical_path
 from hetfab.overlay.timeline.machine import machine
-from hetfab.overlay.timeline.simulate import simulate
+from hetfab.overlay.timeline.simulate import simulate, transfer_cycles
 
 if TYPE_CHECKING:
     from hetfab.overlay.model.bound_model import BoundModel  # A board has no onnx.
@@ -32,15 +35,8 @@ def layer_milliseconds(given: "BoundModel", graph: HeteroGraph, design: Design |
     Raises:
         InputError: The model does not compile for the design, or does not fit the graph.
     """
-    from hetfab.overlay.compiler.compile import compile_model, suited_design
-    from hetfab.overlay.compiler.lowering import lower
-    from hetfab.overlay.compiler.model_plan import plan_model
-
-    layers = lower(given.model, given.bindings)
-    chosen = design or suited_design(layers)
-    plan = plan_model(layers, chosen, graph_facts(graph, layers))
-    program = compile_model(given, chosen, lowered=plan.lowered)
-    return _by_layer(bind(program, graph_arrays(program, graph)), chosen)
+    bound = _bound(given, graph, design)
+    return _by_layer(bound, bound.program.design)
 
 
 def layer_milliseconds_on_samples(given: "BoundModel", design: Design | None = None) -> dict[str, float]:
@@ -49,11 +45,56 @@ def layer_milliseconds_on_samples(given: "BoundModel", design: Design | None = N
     Raises:
         InputError: The model does not compile for the design.
     """
+    bound = _bound_to_zeros(given, design)
+    return _by_layer(bound, bound.program.design)
+
+
+@dataclass(frozen=True)
+class LayerProfile:
+    """Modelled milliseconds of a run by layer's result.
+
+    Attributes:
+        path: On the critical path; their sum is the time of the whole run.
+        aggregation: Of AGG alone, DRAM included.
+    """
+
+    path: Mapping[str, float]
+    aggregation: Mapping[str, float]
+
+
+def layer_profile(given: "BoundModel", graph: HeteroGraph, design: Design) -> LayerProfile:
+    """What the layers of a model on a graph take; arguments and errors as ``layer_milliseconds``."""
+    bound = _bound(given, graph, design)
+    log = expected_log(bound)
+    on_agg = log["engine"] == isa().engine("agg").id
+    spent = np.maximum(log["cycles"], transfer_cycles(log, machine(design)))[on_agg] / (design.clock_mhz * 1e3)
+    totals = np.bincount(bound.layers[on_agg], spent, len(bound.program.layers))
+    names = [layer.name for layer in bound.program.layers]
+    return LayerProfile(_by_layer(bound, design), dict(zip(names, totals.tolist(), strict=True)))
+
+
+def layer_profile_on_samples(given: "BoundModel", design: Design) -> LayerProfile:
+    """The same of a network on samples, for one sample."""
+    return LayerProfile(_by_layer(_bound_to_zeros(given, design), design), {})
+
+
+def _bound(given: "BoundModel", graph: HeteroGraph, design: Design | None) -> BoundProgram:
+    from hetfab.overlay.compiler.compile import compile_model, suited_design
+    from hetfab.overlay.compiler.lowering import lower
+    from hetfab.overlay.compiler.model_plan import plan_model
+
+    layers = lower(given.model, given.bindings)
+    chosen = design or suited_design(layers)
+    plan = plan_model(layers, chosen, graph_facts(graph, layers))
+    program = compile_model(given, chosen, lowered=plan.lowered)
+    return bind(program, graph_arrays(program, graph))
+
+
+def _bound_to_zeros(given: "BoundModel", design: Design | None) -> BoundProgram:
     from hetfab.overlay.compiler.compile import compile_model
 
-    chosen = design or default_design(IMAGE_DESIGN)
-    program = compile_model(given, chosen)
-    return _by_layer(bind_sample(program, np.zeros(sample_shape(program), np.float32)), chosen)
+    program = compile_model(given, design or default_design(IMAGE_DESIGN))
+    return bind_sample(program, np.zeros(sample_shape(program), np.float32))
 
 
 def _by_layer(bound: BoundProgram, design: Design) -> dict[str, float]:

@@ -92,7 +92,7 @@ class NodeRuns:
             return found[0]
         logits = np.concatenate([each.result.logits for each in found])
         return NodeResult(
-            joined_results([each.result for each in found], logits),
+            joined_results([each.result for each in found], logits, self._program.output.scale),
             {name: sum(each.vertices[name] for each in found) for name in found[0].vertices},
             sum(each.rows for each in found),
             sum(each.runs for each in found),
@@ -102,11 +102,11 @@ class NodeRuns:
         rows = rows_of_layers(
             self._program, self._layers.stages, self._graph.counts, nodes, self._graph.edges, self._fusion
         )
+        computed = sum(map(len, rows))
         kept = subgraph(self._program, self._layers.stages, self._graph.counts, rows, self._graph.edges, self._fusion)
         vertices = {name: len(found.ids) for name, found in kept.kept.items()}
-        computed = sum(map(len, rows))
-        bound = self._bound(kept)
-        if segment_bytes(bound.sizes.values()) > self._limit_bytes:
+        bound = None if self._program.host_nodes else self._bound(kept)
+        if bound is None or segment_bytes(bound.sizes.values()) > self._limit_bytes:
             plan = self._layers.plan(nodes)
             result = self._layers.run(session, plan, deadline_seconds=deadline_seconds).result
             return NodeResult(result, vertices, computed, plan.parts)

@@ -21,11 +21,13 @@ import numpy.typing as npt
 
 from hetfab.driver import pynq_device
 from hetfab.driver.asked_nodes import FusionWeights, check_fusion, checked_nodes
+from hetfab.driver.checks import Checks
 from hetfab.driver.energy import Energy, find_meter
 from hetfab.driver.graph.feeds import SemanticGraphs
 from hetfab.driver.graph.graph_rows import GraphRows
 from hetfab.driver.graph.heterograph import HeteroGraph
 from hetfab.driver.graph.npz import read_graph
+from hetfab.driver.host_runs import check_fallback
 from hetfab.driver.layer_runs import LayerRuns, RunPlan
 from hetfab.driver.node_runs import NodeRuns
 from hetfab.driver.package import emulated_package, find_package
@@ -37,6 +39,7 @@ from hetfab.overlay.bind import bind
 from hetfab.overlay.board import read_board
 from hetfab.overlay.design import Design
 from hetfab.overlay.errors import HetfabError, InputError, OverlayStateError
+from hetfab.overlay.host_nodes import Fallback
 from hetfab.overlay.isa.counters import Counters
 from hetfab.overlay.package import Kind, Package
 from hetfab.overlay.program import Program, read_program
@@ -109,6 +112,8 @@ class HetfabOverlay:
         deadline_seconds: How long to wait for each run.
         memory_bytes: Contiguous memory to count on, None for what the board's file says. A graph that needs more is
             run in parts.
+        checks: How far runs are checked (docs/faults.md).
+        fallback: Whether the host may run operators that a program leaves to it (docs/fallback.md).
 
     Raises:
         OverlayPackageError: The package is missing, damaged or for another board.
@@ -126,9 +131,13 @@ class HetfabOverlay:
         transport: Transport | None = None,
         deadline_seconds: float = DEADLINE_SECONDS,
         memory_bytes: int | None = None,
+        checks: Checks = Checks.MEMORY,
+        fallback: Fallback = Fallback.NONE,
     ) -> None:
         self.package = _package(package)
+        self._checks = checks
         self.deadline_seconds = deadline_seconds
+        self.fallback = fallback
         board = read_board(self.package.design.board)
         self.memory_bytes = board.assumed_contiguous_bytes if memory_bytes is None else memory_bytes
         self._program: Program | None = None
@@ -140,8 +149,7 @@ class HetfabOverlay:
         self.transport = open_transport(self.package, device) if transport is None else transport
         with contextlib.ExitStack() as unless_ready:
             unless_ready.callback(self.transport.close)
-            meter = find_meter() if self.package.kind is Kind.HARDWARE else None
-            self._session = Session(self.transport, self.package.design, meter)
+            self._session = self._begun()
             if program is not None:
                 self.load(program)
             unless_ready.pop_all()
@@ -155,6 +163,25 @@ class HetfabOverlay:
     ) -> None:
         """Closes."""
         self.close()
+
+    def _begun(self) -> Session:
+        meter = find_meter() if self.package.kind is Kind.HARDWARE else None
+        return Session(self.transport, self.package.design, checks=self._checks, meter=meter)
+
+    def recover(self) -> None:
+        """Loads the overlay again, after a run that failed: the program stays, a graph is to be bound again.
+
+        Raises:
+            OverlayStateError: The overlay is closed.
+            LoadDeadlineError: Loading does not end.
+            DiskFullError: There is no room for what loading writes.
+            HetfabError: As when it was opened.
+        """
+        self._release()
+        self._stopped = self._stopped or "it was not loaded again"
+        self.transport.reload()
+        self._session = self._begun()
+        self._stopped = ""
 
     def close(self) -> None:
         """Frees all memory and lets the overlay go; again is allowed and does nothing."""
@@ -182,10 +209,12 @@ class HetfabOverlay:
             ProgramUnreadableError: The file is not a program.
             IsaVersionError: It is of another version of the instruction set.
             GeometryMismatchError: It was compiled for another geometry.
+            HostFallbackError: It leaves operators to the host, and the host may not run them.
         """
         self._check_usable()
         opened = program if isinstance(program, Program) else read_program(Path(program))
         check_geometry(opened.design, self.package.design)
+        check_fallback(opened, self.fallback)
         self._release()
         self._program = opened
 
@@ -209,7 +238,7 @@ class HetfabOverlay:
         opened = graph if isinstance(graph, HeteroGraph) else read_graph(Path(graph))
         semantic = self._semantic_graphs(opened)
         rows = GraphRows(self._program, opened, semantic)
-        if rows.whole_bytes() > self.memory_bytes:
+        if self._program.host_nodes or rows.whole_bytes() > self.memory_bytes:
             runs = LayerRuns(rows, self.memory_bytes)
             plan = runs.plan()
             self._release()
@@ -380,7 +409,7 @@ class HetfabOverlay:
             raise OverlayStateError(
                 f"the overlay '{self.package.name}' cannot run: {self._stopped}",
                 "an open overlay",
-                "open it again, which loads it anew",
+                "load it again with recover(), or open it again",
             )
 
 

@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from pynq import MMIO, DefaultIP, Overlay
+from pynq import MMIO, Clocks, DefaultIP, Overlay
 from pynq.buffer import allocate
 
+from hetfab.driver.device_failures import LOAD_SECONDS, clock_stopped, load_within, lost_access
 from hetfab.overlay.blockdesign.build import hls_vlnv
 from hetfab.overlay.errors import DeviceMemoryError, OverlayPackageError, OverlayStateError
 
@@ -64,35 +65,59 @@ class PynqTransport:
     Args:
         bit: Path of the .bit file; the .hwh file is beside it.
         device: The pynq device, None for the active one.
+        load_seconds: How long loading may take.
 
     Raises:
         OverlayPackageError: The overlay has no DISPATCH of this version of the instruction set.
+        LoadDeadlineError: Loading does not end.
+        DiskFullError: There is no room for what loading writes.
     """
 
-    def __init__(self, bit: Path, device: Any = None) -> None:
+    def __init__(self, bit: Path, device: Any = None, *, load_seconds: float = LOAD_SECONDS) -> None:
         self._bit = bit
         self._device = device
-        self._overlay: Any = Overlay(str(bit.resolve()), device=device)
+        self._load_seconds = load_seconds
+        self._overlay: Any = None
+        self._mmio: Any = None
+        self._clock_mhz = 0.0
+        self._load()
+
+    def _load(self) -> None:
+        load_within(self._load_seconds, self._load_overlay)
         names = [name for name, entry in self._overlay.ip_dict.items() if entry["type"] in Dispatch.bindto]
         if len(names) != 1:
             types = ", ".join(sorted(entry["type"] for entry in self._overlay.ip_dict.values()))
             raise OverlayPackageError(
-                f"the overlay '{bit}' has {len(names)} of {Dispatch.bindto[0]}; it holds {types}",
+                f"the overlay '{self._bit}' has {len(names)} of {Dispatch.bindto[0]}; it holds {types}",
                 "an overlay that hetfab built for this version of the instruction set",
                 "load another overlay, or build it again with this hetfab",
             )
         # Not the IP's driver: it would look for its interrupt on the active device, which may be another one.
         entry = self._overlay.ip_dict[names[0]]
-        self._mmio: Any = MMIO(entry["phys_addr"], entry["addr_range"], device=self._overlay.device)
+        self._mmio = MMIO(entry["phys_addr"], entry["addr_range"], device=self._overlay.device)
+        self._clock_mhz = float(Clocks.fclk0_mhz)
+
+    def _load_overlay(self) -> None:
+        self._overlay = Overlay(str(self._bit.resolve()), device=self._device)
+
+    def reload(self) -> None:
+        """Loads the overlay again.
+
+        Raises:
+            OverlayStateError: It is closed.
+            HetfabError: As when it was opened.
+        """
+        self._check_open()
+        self._load()
 
     def check_loaded(self) -> None:
-        """Asks pynq whether the overlay is still the loaded one.
+        """Asks pynq whether the overlay is still the loaded one, and the processor's registers for its clock.
 
         Raises:
             OverlayStateError: It is closed, or another overlay was loaded since.
+            ClockStoppedError: The clock is another one than when it was loaded.
         """
-        if self._overlay is None:
-            raise OverlayStateError("the overlay is closed", "an open overlay", "open it again")
+        self._check_open()
         if not self._overlay.is_loaded():
             raise OverlayStateError(
                 f"another overlay was loaded after '{self._bit.name}'",
@@ -100,14 +125,36 @@ class PynqTransport:
                 "open this overlay again; one overlay is in the fabric at a time",
             )
 
+        clock_mhz = float(Clocks.fclk0_mhz)
+        if clock_mhz != self._clock_mhz:
+            raise clock_stopped(clock_mhz, self._clock_mhz)
+
+    def _check_open(self) -> None:
+        if self._overlay is None:
+            raise OverlayStateError("the overlay is closed", "an open overlay", "open it again")
+
     def read_register(self, offset: int) -> int:
-        """Reads a register."""
-        value: int = self._mmio.read(int(offset))
+        """Reads a register.
+
+        Raises:
+            RunError: The bus or the device is gone.
+        """
+        try:
+            value: int = self._mmio.read(int(offset))
+        except OSError as error:
+            raise lost_access(error, offset) from error
         return value
 
     def write_register(self, offset: int, value: int) -> None:
-        """Writes a register."""
-        self._mmio.write(int(offset), int(value))
+        """Writes a register.
+
+        Raises:
+            RunError: The bus or the device is gone.
+        """
+        try:
+            self._mmio.write(int(offset), int(value))
+        except OSError as error:
+            raise lost_access(error, offset) from error
 
     def allocate(self, size: int) -> PynqBuffer:
         """Allocates cacheable memory.

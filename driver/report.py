@@ -16,8 +16,9 @@ from hetfab.driver.session import RunResult
 from hetfab.overlay.bind import BoundProgram
 from hetfab.overlay.costs.program_cost import expected_log
 from hetfab.overlay.design import Design
-from hetfab.overlay.errors import ReferenceMismatchError
+from hetfab.overlay.errors import ReferenceMismatchError, counted
 from hetfab.overlay.files import write_atomic
+from hetfab.overlay.host_nodes import HostUse
 from hetfab.overlay.isa.counter_table import counter_table
 from hetfab.overlay.program import LayerInfo, Program
 from hetfab.overlay.timeline.summary import Summary, summarise
@@ -82,19 +83,25 @@ def report(
         tensor); ``instructions``, ``stream_hash`` and ``counters`` (by name).
     """
     node_type = bound.program.tensor(bound.program.output.tensor).node_type
-    found: dict[str, Any] = {}
-    compared: dict[str, Any] = {}
-    if reference is not None:
-        logits = reference.logits()
-        found = _scores(f1_scores(graph, node_type, logits), "reference_")
-        compared = {
-            "agreement": agreement(result.values, logits, multilabel=is_multilabel(graph, node_type)),
-            "max_logit_lsb": float(np.abs(result.values - logits).max(initial=0.0) / bound.program.output.lsb),
-        }
     scores = f1_scores(graph, node_type, result.values)
-    found |= _scores(scores) | {"f1_part": None if scores is None else scores.part} | compared
+    of_reference, compared = _beside(result, bound.program, graph, reference)
+    found = of_reference | _scores(scores) | {"f1_part": None if scores is None else scores.part} | compared
     found |= {"instructions": result.instructions, "stream_hash": result.stream_hash}
     return found | {"counters": asdict(result.counters)}
+
+
+def _beside(
+    result: RunResult, program: Program, graph: HeteroGraph, reference: "FedModel | None"
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Scores of the reference, and how near a run is to it; both empty without one."""
+    if reference is None:
+        return {}, {}
+    node_type, logits = program.tensor(program.output.tensor).node_type, reference.logits()
+    compared = {
+        "agreement": agreement(result.values, logits, multilabel=is_multilabel(graph, node_type)),
+        "max_logit_lsb": float(np.abs(result.values - logits).max(initial=0.0) / program.output.lsb),
+    }
+    return _scores(f1_scores(graph, node_type, logits), "reference_"), compared
 
 
 def node_report(found: NodeResult, nodes: Nodes, program: Program, graph: HeteroGraph) -> dict[str, Any]:
@@ -102,7 +109,8 @@ def node_report(found: NodeResult, nodes: Nodes, program: Program, graph: Hetero
 
     Returns:
         ``nodes``, ``predictions`` (the class of each node, or all its classes), ``vertices`` that were needed by type,
-        ``rows`` that all layers computed, ``runs`` of the overlay, ``instructions``, ``stream_hash`` and ``counters``.
+        ``rows`` that all layers computed, ``runs`` of the overlay, ``host`` (as ``host_report`` says),
+        ``instructions``, ``stream_hash`` and ``counters``.
     """
     return {
         "nodes": nodes.tolist(),
@@ -110,6 +118,7 @@ def node_report(found: NodeResult, nodes: Nodes, program: Program, graph: Hetero
         "vertices": dict(found.vertices),
         "rows": found.rows,
         "runs": found.runs,
+        "host": host_report(found.result),
         "instructions": found.result.instructions,
         "stream_hash": found.result.stream_hash,
         "counters": asdict(found.result.counters),
@@ -139,18 +148,45 @@ def _classes(found: NodeResult, program: Program, graph: HeteroGraph) -> list[An
     return [np.flatnonzero(row).tolist() for row in values] if multilabel else values.tolist()
 
 
-def parts_report(outcome: Outcome, plan: RunPlan, program: Program, graph: HeteroGraph) -> dict[str, Any]:
-    """What is said of a run in parts: scores as of any run, ``parts`` and ``largest_part_bytes``, counters."""
+def parts_report(
+    outcome: Outcome, plan: RunPlan, program: Program, graph: HeteroGraph, reference: "FedModel | None" = None
+) -> dict[str, Any]:
+    """What is said of a run in parts, or with operators of the host.
+
+    Scores and what is said of a reference as of any run, ``parts`` and ``largest_part_bytes``, ``host``, counters.
+    """
     result = outcome.result
     scores = f1_scores(graph, program.tensor(program.output.tensor).node_type, result.values)
-    return _scores(scores) | {
-        "f1_part": None if scores is None else scores.part,
-        "parts": plan.parts,
-        "largest_part_bytes": plan.largest_bytes,
-        "instructions": result.instructions,
-        "stream_hash": result.stream_hash,
-        "counters": asdict(result.counters),
-    }
+    of_reference, compared = _beside(result, program, graph, reference)
+    return (
+        of_reference
+        | _scores(scores)
+        | compared
+        | {
+            "f1_part": None if scores is None else scores.part,
+            "parts": plan.parts,
+            "largest_part_bytes": plan.largest_bytes,
+            "host": host_report(result),
+            "instructions": result.instructions,
+            "stream_hash": result.stream_hash,
+            "counters": asdict(result.counters),
+        }
+    )
+
+
+HOST_HEADINGS = ["on the host", "times", "rows", "ms", "bytes moved"]
+
+
+def host_report(result: RunResult) -> list[dict[str, Any]]:
+    """What operators of the host took: ``operator``, ``times``, ``rows``, ``milliseconds`` and ``bytes`` of each."""
+    return [{"operator": name} | asdict(use) for name, use in result.host.items()]
+
+
+def host_rows(result: RunResult) -> list[list[object]]:
+    """The same as a table under ``HOST_HEADINGS``, and all together."""
+    total = sum(result.host.values(), HostUse(0, 0, 0.0, 0))
+    named = [*result.host.items(), (f"all {counted(len(result.host), 'operator')}", total)]
+    return [[name, use.times, use.rows, use.milliseconds, use.bytes] for name, use in named]
 
 
 def _scores(scores: F1 | None, prefix: str = "") -> dict[str, float | None]:

@@ -89,11 +89,10 @@ def _loaded(stream: RestructureStream, graph: Sides, session: Session) -> Loaded
     write_graph(stream, graph, content)
     program = stream.words.reshape(-1).view(np.uint8)
     return LoadedStream(
-        session.transport,
+        session,
         len(stream.words),
         {Segment.PROGRAM: program, Segment.GRAPH: content},
         {Segment.PROGRAM: program.size, Segment.GRAPH: stream.size},
-        session.state_dump,
     )
 
 

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Samples of a network that reads no graph: an ``.npz`` file with images or rows and, where there are any, labels."""
 
-import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from hetfab.overlay.archives import DAMAGE, ArrayArchive
 from hetfab.overlay.errors import SamplesInvalidError, why_unreadable
 
 if TYPE_CHECKING:
@@ -53,9 +53,9 @@ def read_samples(path: Path, shape: tuple[int, ...]) -> SampleSet:
         SamplesInvalidError: The file cannot be read, or does not hold finite samples of that shape, with a label each.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except (OSError, ValueError, zipfile.BadZipFile, EOFError, TypeError, AttributeError) as error:
+        with ArrayArchive(path) as file:
+            arrays = {name: file[name] for name in file.names()}
+    except DAMAGE as error:
         raise _invalid(f"cannot read the samples '{path}': {why_unreadable(error)}") from error
     if "samples" not in arrays or set(arrays) - set(_MEMBERS):
         raise _invalid(f"'{path}' holds the arrays {', '.join(sorted(arrays)) or 'none'}")

@@ -126,11 +126,10 @@ def _loaded(stream: GraphStream, relations: Mapping[str, Adjacency], session: Se
     graph_segment(stream, relations, content)
     program = stream.words.reshape(-1).view(np.uint8)
     return LoadedStream(
-        session.transport,
+        session,
         len(stream.words),
         {Segment.PROGRAM: program, Segment.GRAPH: content},
         {Segment.PROGRAM: program.size, Segment.GRAPH: stream.size},
-        session.state_dump,
     )
 
 

@@ -5,13 +5,14 @@ import contextlib
 import dataclasses
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from hetfab.driver.checks import DONE, Checks, check_control
 from hetfab.driver.counters import read_counters
 from hetfab.driver.energy import Energy, PowerMeter
 from hetfab.driver.loaded_stream import LoadedStream
@@ -25,12 +26,12 @@ from hetfab.overlay.errors import (
     OverlayStateError,
 )
 from hetfab.overlay.features import Features
+from hetfab.overlay.host_nodes import HostUse
 from hetfab.overlay.isa.codec import RegisterOffset, Segment
 from hetfab.overlay.isa.counters import Counters
 from hetfab.overlay.isa.spec import isa
 
 _START = 1
-_DONE = 2
 _NONE = 0xFFFF_FFFF
 DEADLINE_SECONDS = 600.0
 #: How long the empty program may take, of which DISPATCH makes one pass.
@@ -48,6 +49,7 @@ class RunResult:
         instructions: Instructions retired.
         counters: Event counters, from the overlay's registers.
         run_log: Records with ``RUN_LOG_DTYPE``, None where the device keeps none.
+        host: What operators of the host took, by operator.
         energy: What the board's power sensors say of the run, None where it has none, or the run was too short.
     """
 
@@ -57,6 +59,7 @@ class RunResult:
     instructions: int
     counters: Counters
     run_log: npt.NDArray[Any] | None
+    host: Mapping[str, HostUse] = field(default_factory=dict)
     energy: Energy | None = None
 
     @property
@@ -74,6 +77,7 @@ class Session:
     Args:
         transport: Registers and memory of the overlay.
         design: What the overlay should be.
+        checks: How far runs are checked (docs/faults.md).
         meter: The board's power sensors, None where it has none.
 
     Raises:
@@ -83,8 +87,16 @@ class Session:
         GeometryMismatchError: The overlay has another geometry.
     """
 
-    def __init__(self, transport: Transport, design: Design, meter: PowerMeter | None = None) -> None:
+    def __init__(
+        self,
+        transport: Transport,
+        design: Design,
+        *,
+        checks: Checks = Checks.MEMORY,
+        meter: PowerMeter | None = None,
+    ) -> None:
         self.transport = transport
+        self.checks = checks
         self.meter = meter
         self._design = design
         self._geometry_hash = design.identity
@@ -143,8 +155,10 @@ class Session:
         self.transport.write_register(RegisterOffset.PROGRAM_LENGTH, 0)
         self.transport.write_register(RegisterOffset.CONTROL, _START)
         end = time.monotonic() + _EMPTY_RUN_SECONDS
-        while not self.transport.read_register(RegisterOffset.CONTROL) & _DONE:
+        while not (control := self.transport.read_register(RegisterOffset.CONTROL)) & DONE:
+            check_control(control)
             if time.monotonic() > end:
+                self.transport.check_loaded()
                 raise DeadlineError(
                     f"the overlay did not run the empty program within {_EMPTY_RUN_SECONDS:g} s",
                     "an idle overlay whose DISPATCH answers",
@@ -199,9 +213,7 @@ class Resident:
         self._session = session
         self._transport = session.transport
         self._stream_hash = bound.hash()
-        self._stream = LoadedStream(
-            session.transport, len(bound.words), bound.contents, bound.sizes, session.state_dump
-        )
+        self._stream = LoadedStream(session, len(bound.words), bound.contents, bound.sizes)
 
     def __enter__(self) -> "Resident":
         """Returns itself."""
@@ -289,7 +301,7 @@ class Resident:
             log["layer"] = bound.layers
         logits = bound.logits(self._stream.read(Segment.OUTPUT))
         scale = bound.program.output.scale
-        return RunResult(logits, scale, self._stream_hash, len(bound.words), counters, log, energy)
+        return RunResult(logits, scale, self._stream_hash, len(bound.words), counters, log, energy=energy)
 
 
 def check_geometry(compiled: Design, chosen: Design) -> None:

@@ -56,6 +56,16 @@ class Transport(Protocol):
 
         Raises:
             OverlayStateError: The transport is closed, or another overlay was loaded.
+            ClockStoppedError: The overlay's clock does not run as when it was loaded.
+        """
+
+    def reload(self) -> None:
+        """Loads the overlay again: its registers are as after loading; buffers stay allocated.
+
+        Raises:
+            OverlayStateError: The transport is closed.
+            LoadDeadlineError: Loading does not end.
+            DiskFullError: There is no room for what loading writes.
         """
 
     def close(self) -> None:

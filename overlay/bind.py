@@ -29,6 +29,7 @@ from hetfab.overlay.features import (
     feature_rows,
     weighted_feature_edges,
 )
+from hetfab.overlay.host_nodes import refuse_host
 from hetfab.overlay.images import image_values
 from hetfab.overlay.isa.arithmetic import Q8_BITS
 from hetfab.overlay.isa.codec import Segment
@@ -134,7 +135,13 @@ def bind(program: Program, graph: GraphArrays, *, scheduler: Scheduler = pinned)
         FeaturesNotFiniteError: Features contain NaN or infinity.
         LimitExceededError: A degree or a size exceeds what the program is proven for.
         StreamInvalidError: The bound stream could wait for ever.
+        HostFallbackError: The program has operators of the host.
     """
+    refuse_host(
+        program.host_nodes,
+        "one stream cannot stop for them",
+        "run it with `hetfab run --fallback host`, or HetfabOverlay with `fallback=Fallback.HOST`, layer by layer",
+    )
     _check_graph(program, graph)
     graph = replace(graph, counts=program.all_counts(graph.counts))
     edges = _all_edges(program, graph)

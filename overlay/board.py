@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hetfab.overlay.archives import LARGEST_JSON_BYTES, read_limited
 from hetfab.overlay.errors import DesignInvalidError, why_unreadable
 from hetfab.overlay.json_schema import schema_problems
 
@@ -92,7 +93,7 @@ def read_board_file(path: Path) -> Board:
         DesignInvalidError: The file is unreadable or breaks ``boards/schema.json``; each field is named.
     """
     try:
-        table = json.loads(path.read_text(encoding="utf-8"))
+        table = json.loads(read_limited(path, LARGEST_JSON_BYTES).decode("utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise DesignInvalidError(
             f"cannot read the board '{path}': {why_unreadable(error)}",

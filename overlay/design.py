@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hetfab.overlay.archives import LARGEST_JSON_BYTES, read_limited
 from hetfab.overlay.dense_stages import Stage, stage_from_dict
 from hetfab.overlay.errors import DesignInvalidError, why_unreadable
 from hetfab.overlay.isa.spec import evaluate, isa
@@ -224,7 +225,7 @@ def read_design(path: Path) -> Design:
         DesignInvalidError: The file is unreadable, a parameter is missing, unknown or not allowed.
     """
     try:
-        table = json.loads(path.read_text(encoding="utf-8"))
+        table = json.loads(read_limited(path, LARGEST_JSON_BYTES).decode("utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise DesignInvalidError(
             f"cannot read the design '{path}': {why_unreadable(error)}",

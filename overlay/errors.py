@@ -116,6 +116,12 @@ class OperatorsUnsupportedError(InputError):
         self.refused = tuple(refused) or (found,)
 
 
+class HostFallbackError(InputError):
+    """Operators that only the host can run, where it must not, or where nothing would be left for the overlay."""
+
+    code = "host-fallback"
+
+
 class ModelStructureError(InputError):
     """The model's shapes, types or constants contradict each other."""
 
@@ -460,6 +466,78 @@ class DeadlineError(RunError):
     """A wait passed its deadline."""
 
     code = "deadline"
+
+
+class EngineStalledError(DeadlineError):
+    """An engine took an instruction and did not finish it within the deadline."""
+
+    code = "engine-stalled"
+
+
+class LoadDeadlineError(DeadlineError):
+    """Loading an overlay did not end within its deadline."""
+
+    code = "load-deadline"
+
+
+class SemaphoreError(RunError):
+    """A semaphore does not count what was signalled and taken: a signal was lost or repeated."""
+
+    code = "semaphore-wrong"
+
+
+class DeviceResetError(RunError):
+    """The overlay was reset during a run."""
+
+    code = "device-reset"
+
+
+class DeviceLostError(RunError):
+    """The device does not answer any more: it lost its power, or the link to it is gone."""
+
+    code = "device-lost"
+
+
+class BusError(RunError):
+    """The bus refused an access to the device's registers or memory."""
+
+    code = "bus-error"
+
+
+class AnswerGarbledError(RunError):
+    """The device answers what no overlay of hetfab does."""
+
+    code = "answer-garbled"
+
+
+class ClockStoppedError(RunError):
+    """The overlay's clock does not run, or not as fast as when it was loaded."""
+
+    code = "clock-stopped"
+
+
+class MemoryAlteredError(RunError):
+    """The device's memory does not hold any more what the driver wrote."""
+
+    code = "memory-altered"
+
+
+class RegisterAlteredError(RunError):
+    """A register does not hold what was written, or what a run leaves in it."""
+
+    code = "register-altered"
+
+
+class InterruptSpuriousError(RunError):
+    """The overlay raised an interrupt that was not enabled."""
+
+    code = "interrupt-spurious"
+
+
+class ResultsDifferError(RunError):
+    """Two runs of the same program on the same content of memory gave different results."""
+
+    code = "results-differ"
 
 
 class EngineFaultError(RunError):

@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from hetfab.overlay.archives import LARGEST_JSON_BYTES, read_limited
 from hetfab.overlay.bit_file import decode_bit_file
+from hetfab.overlay.blockdesign.handoff import read_handoff
 from hetfab.overlay.design import Design, design_from_dict
 from hetfab.overlay.errors import (
     DesignInvalidError,
@@ -26,6 +28,8 @@ from hetfab.overlay.files import write_atomic
 from hetfab.overlay.isa.spec import isa
 
 FORMAT = "hetfab overlay 1"
+#: The largest parts have bitstreams of some 200 MB, and handoffs of a few.
+_LARGEST_BYTES = {"bit": 512 << 20, "hwh": 64 << 20}
 
 
 class Kind(enum.Enum):
@@ -112,9 +116,9 @@ def read_package(description: Path) -> Package:
     for suffix in ("bit", "hwh"):
         path = description.with_suffix(f".{suffix}")
         try:
-            files[suffix] = path.read_bytes()
-        except OSError as error:
-            raise _damaged(path, error.strerror or str(error)) from error
+            files[suffix] = read_limited(path, _LARGEST_BYTES[suffix])
+        except (OSError, ValueError) as error:
+            raise _damaged(path, why_unreadable(error)) from error
         if _sha256(files[suffix]) != header["sha256"][suffix]:
             raise _damaged(path, f"it is not the file that '{description.name}' describes")
     try:
@@ -122,12 +126,15 @@ def read_package(description: Path) -> Package:
         kind = Kind(header["kind"])
         if header["geometry_hash"] != design.geometry.hash():
             raise ValueError("the geometry does not have the stored hash")
+        if not header.get("name") == design.name == description.stem:
+            raise ValueError(f"it describes {str(header.get('name'))[:64]!r} with the design '{design.name}'")
+        read_handoff(files["hwh"])
         emulated = decode_bit_file(files["bit"]).emulated()
-    except (DesignInvalidError, KeyError, TypeError, ValueError) as error:
-        raise _damaged(description, str(error)) from error
+    except (DesignInvalidError, KeyError, TypeError, ValueError, RecursionError) as error:
+        raise _damaged(description, why_unreadable(error)) from error
     if (emulated is None) != (kind is Kind.HARDWARE):
         raise _damaged(description, f"it says '{kind.value}', the .bit file does not")
-    return Package(str(header["name"]), kind, design, description.with_suffix(".bit"))
+    return Package(design.name, kind, design, description.with_suffix(".bit"))
 
 
 def read_emulated_bit(bit: Path) -> Design:
@@ -138,20 +145,22 @@ def read_emulated_bit(bit: Path) -> Design:
             another one's.
     """
     try:
-        content = decode_bit_file(bit.read_bytes()).emulated()
+        content = decode_bit_file(read_limited(bit, _LARGEST_BYTES["bit"])).emulated()
         if content is None:
             raise ValueError("it is a bitstream for a board, not an emulated overlay")
         design = design_from_dict(content["design"], str(bit))
-        if _sha256(bit.with_suffix(".hwh").read_bytes()) != content["hwh_sha256"]:
+        hwh = read_limited(bit.with_suffix(".hwh"), _LARGEST_BYTES["hwh"])
+        if _sha256(hwh) != content["hwh_sha256"]:
             raise ValueError(f"'{bit.with_suffix('.hwh').name}' is of another overlay")
-    except (DesignInvalidError, OSError, KeyError, TypeError, ValueError) as error:
+        read_handoff(hwh)
+    except (DesignInvalidError, OSError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise _damaged(bit, str(error)) from error
     return design
 
 
 def _header(description: Path) -> dict[str, Any]:
     try:
-        header = json.loads(description.read_text(encoding="utf-8"))
+        header = json.loads(read_limited(description, LARGEST_JSON_BYTES).decode("utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise _damaged(description, why_unreadable(error)) from error
     if not isinstance(header, dict) or header.get("format") != FORMAT:

@@ -11,7 +11,6 @@ import io
 import itertools
 import json
 import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,9 +19,11 @@ from typing import Any, BinaryIO, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from hetfab.overlay.archives import DAMAGE, ArrayArchive
 from hetfab.overlay.design import Design, design_from_dict
 from hetfab.overlay.errors import IsaVersionError, ProgramUnreadableError, why_unreadable
 from hetfab.overlay.files import write_atomic
+from hetfab.overlay.host_nodes import HostNode
 from hetfab.overlay.images import Image
 from hetfab.overlay.isa.attention import LOGIT_BITS
 from hetfab.overlay.isa.spec import isa
@@ -30,8 +31,8 @@ from hetfab.overlay.layouts import blocks_of, score_row_bytes, stored_bits
 from hetfab.overlay.model.schema import Relation
 
 FORMAT = "hetfab program 1"
-#: What the zip reader raises on damaged bytes, besides its own error.
-_DAMAGE = (OSError, zipfile.BadZipFile, zlib.error, KeyError, ValueError, EOFError, NotImplementedError, RuntimeError)
+#: Names, tables and constants of unary functions of the largest models take a few MB.
+_LARGEST_HEADER_BYTES = 256 << 20
 Words: TypeAlias = npt.NDArray[np.uint64]
 
 #: A field of a block's instruction that is not constant: value = constant + per_iteration * i + symbol + slot of a
@@ -343,6 +344,7 @@ class Program:
         constants: uint8, content of the constants segment.
         images: Of a network on samples, all stored tensors; empty for one on a graph.
         stacks: Types whose rows are those of others.
+        host_nodes: What the host runs; each has a row in the layer table, named by its output.
     """
 
     design: Design
@@ -360,6 +362,7 @@ class Program:
     constants: npt.NDArray[np.uint8]
     images: tuple[Image, ...] = ()
     stacks: tuple[Stack, ...] = ()
+    host_nodes: tuple[HostNode, ...] = ()
 
     def tensor(self, name: str) -> Tensor:
         """The tensor of a name."""
@@ -442,13 +445,10 @@ def read_program(path: Path) -> Program:
         IsaVersionError: It is of another version of the instruction set.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
-            header = json.loads(archive.read("program.json"))
-            arrays = {
-                name: np.load(io.BytesIO(archive.read(f"{name}.npy")), allow_pickle=False)
-                for name in ("words", "patches", "constants")
-            }
-    except _DAMAGE as error:
+        with ArrayArchive(path) as archive:
+            header = json.loads(archive.member("program.json", _LARGEST_HEADER_BYTES))
+            arrays = {name: archive[name] for name in ("words", "patches", "constants")}
+    except (*DAMAGE, RecursionError) as error:
         raise _unreadable(path, error.args[0] if isinstance(error, KeyError) else why_unreadable(error)) from error
     if not isinstance(header, dict) or header.get("format") != FORMAT:
         raise _unreadable(path, "it is not in the format '" + FORMAT + "'")
@@ -461,7 +461,7 @@ def read_program(path: Path) -> Program:
         )
     try:
         return _program(header, arrays, str(path))
-    except (KeyError, TypeError, ValueError, IndexError) as error:
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
         raise _unreadable(path, f"its header is damaged ({error})") from error
 
 
@@ -494,6 +494,7 @@ def _program(header: dict[str, Any], arrays: dict[str, npt.NDArray[Any]], source
         constants=arrays["constants"],
         images=tuple(Image(**_tuples(entry)) for entry in header["images"]),
         stacks=tuple(Stack(**_tuples(entry)) for entry in header["stacks"]),
+        host_nodes=tuple(HostNode(**_tuples(entry)) for entry in header["host_nodes"]),
     )
     _check_references(program)
     return program
@@ -512,9 +513,14 @@ def _check_references(program: Program) -> None:
             raise ValueError(f"the order of '{tensor.name}' does not name each of its {tensor.channels} channels once")
     named = [program.output.tensor, *(edges.features for edges in program.edges if edges.features)]
     named += [tensor.whole for tensor in program.tensors if tensor.whole]
+    named += [name for node in program.host_nodes for name in (*node.inputs, node.output)]
     for name in named:
         if name not in [tensor.name for tensor in program.tensors]:
             raise ValueError(f"there is no tensor '{name}'")
+    for node in program.host_nodes:
+        _ = node.model_bytes
+        if node.output not in [layer.name for layer in program.layers]:
+            raise ValueError(f"there is no layer '{node.output}'")
     stacks = [stack.name for stack in program.stacks]
     for edges in program.edges:
         of_stack = edges.stacked or edges.joined or edges.pattern is not EdgePattern.NONE

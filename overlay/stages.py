@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from hetfab.overlay.host_nodes import HostNode
 from hetfab.overlay.isa.spec import Operation, isa
 from hetfab.overlay.isa.words import decode
 from hetfab.overlay.program import (
@@ -89,6 +90,7 @@ class Stage:
         output: The tensor of the whole program that it computes.
         reads: What it reads.
         edges: Its edge sets, as the whole program has them.
+        host: What the host runs in the place of a program, None for a layer of the overlay.
     """
 
     layer: int
@@ -96,6 +98,7 @@ class Stage:
     output: Tensor
     reads: tuple[Read, ...]
     edges: tuple[Edges, ...]
+    host: HostNode | None = None
 
     def read_as(self, role: Role) -> list[Read]:
         """What it reads in one role."""
@@ -119,7 +122,9 @@ def _stage(program: Program, number: int, blocks: list[Block]) -> Stage:
     rewriter = _Rewriter(program, program.tensor(info.name))
     written = tuple(rewriter.block(block) for block in blocks)
     by_features = [Read(each.features, Role.ROWS, each.destination_type) for each in edges if each.features]
-    reads = tuple(dict.fromkeys([*rewriter.found(), *by_features]))
+    host = next((node for node in program.host_nodes if node.output == info.name), None)
+    by_host = [Read(name, Role.ROWS, program.tensor(name).node_type) for name in (host.inputs if host else ())]
+    reads = tuple(dict.fromkeys([*rewriter.found(), *by_features, *by_host]))
     output = rewriter.output
     named = {read.node_type for read in reads if read.role is Role.ALL}
     part = Program(
@@ -138,7 +143,7 @@ def _stage(program: Program, number: int, blocks: list[Block]) -> Stage:
         constants=program.constants,
         stacks=tuple(stack for stack in program.stacks if stack.name in named),
     )
-    return Stage(number, part, output, reads, edges)
+    return Stage(number, part, output, reads, edges, host)
 
 
 def _input(program: Program, read: Read) -> Tensor:

@@ -10,7 +10,18 @@ import numpy as np
 import numpy.typing as npt
 
 from hetfab.overlay.isa.arithmetic import Q8_BITS, TERM_BITS
-from hetfab.overlay.model.layers import Function, JoinParts, Layer, LayerGraph, LayerNorm, Relu, Stack, Unary
+from hetfab.overlay.model.host_operators import never_negative
+from hetfab.overlay.model.layers import (
+    Function,
+    HostOperator,
+    JoinParts,
+    Layer,
+    LayerGraph,
+    LayerNorm,
+    Relu,
+    Stack,
+    Unary,
+)
 from hetfab.quantize.functions import argument_range, norm_range
 from hetfab.quantize.points import QuantizationPoints
 from hetfab.quantize.ranges import ActivationRange, Criterion
@@ -55,6 +66,8 @@ def _is_positive(layer: Layer | None, values: FloatArray) -> bool:
             return not (values < 0).any()
         case Relu() | LayerNorm(relu=True) | Unary(function=Function.SIGMOID):
             return True
+        case HostOperator():
+            return never_negative(layer)
     return False
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from hetfab.overlay.errors import WidthsUnsupportedError
 from hetfab.overlay.isa.arithmetic import ACTIVATION_BITS, WEIGHT_BITS
+from hetfab.quantize.widths import Widths
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,11 @@ class WeightChoice:
 
     def __post_init__(self) -> None:
         _check(self.bits if isinstance(self.bits, tuple) else (self.bits,), WEIGHT_BITS, "weights")
+
+    @property
+    def kinds(self) -> tuple[int, ...]:
+        """The widths that there are, from the narrowest."""
+        return tuple(sorted(set(self.bits))) if isinstance(self.bits, tuple) else (self.bits,)
 
     def widths(self, channels: int) -> tuple[int, ...]:
         """Width of each output channel."""
@@ -75,6 +81,13 @@ class Assignment:
     activations: Mapping[str, ActivationChoice]
     arguments: str = "percentile 99.9"
     correct_bias: bool = False
+
+    @property
+    def widths(self) -> Widths | None:
+        """Of all layers and tensors, None where they differ."""
+        kinds = {bits for choice in self.weights.values() for bits in choice.kinds}
+        read = {choice.bits for choice in self.activations.values()}
+        return Widths(kinds.pop(), read.pop()) if len(kinds) == len(read) == 1 else None
 
     def with_weights(self, layer: str, choice: WeightChoice) -> "Assignment":
         """The same but for one layer."""

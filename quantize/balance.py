@@ -22,6 +22,7 @@ from hetfab.overlay.model.layers import (
     FloatArray,
     Function,
     Fusion,
+    HostOperator,
     JoinParts,
     Layer,
     LayerGraph,
@@ -33,6 +34,7 @@ from hetfab.overlay.model.layers import (
     TokenAttention,
     Unary,
     inputs_of,
+    is_identity,
 )
 
 #: A channel's range is brought up by at most this power of two: rarely used channels need no finer steps.
@@ -75,7 +77,7 @@ def _factors(ranges: FloatArray) -> FloatArray:
 
 def _scaled(layer: Layer, factor: Callable[[str], FloatArray], producers: Mapping[str, Layer]) -> Layer:
     match layer:
-        case Dense() if not _is_identity(layer):
+        case Dense() if not is_identity(layer.weight):
             read = producers.get(layer.input)
             rows = np.tile(factor(read.input), read.parts) if isinstance(read, JoinParts) else factor(layer.input)
             columns = factor(layer.output)
@@ -123,7 +125,7 @@ def _alike(layer: Layer) -> tuple[str, ...]:
     match layer:
         case Add() | Relu() | Bias() | Stack() | RowSlice():
             return inputs_of(layer)
-        case Dense() if _is_identity(layer):
+        case Dense() if is_identity(layer.weight):
             return (layer.input,)
         case Unary(function=Function.LEAKY_RELU):
             return (layer.input,)
@@ -137,6 +139,8 @@ def _fixed_by(layer: Layer) -> tuple[str, ...]:
             return layer.input, layer.output
         case LayerNorm() | RowNorm():
             return (layer.input,)
+        case HostOperator():
+            return *layer.inputs, layer.output
         case JoinParts():
             return (layer.output,)
         case EdgeAttention():
@@ -146,7 +150,3 @@ def _fixed_by(layer: Layer) -> tuple[str, ...]:
         case EdgeDot() | TokenAttention():
             return layer.queries, layer.keys
     return ()
-
-
-def _is_identity(layer: Dense) -> bool:
-    return layer.weight.shape[0] == layer.weight.shape[1] and np.array_equal(layer.weight, np.eye(len(layer.weight)))

@@ -237,6 +237,18 @@ class BitSearch:
         activations = {group: self._activation_options(group, around, base) for group in self.studied.groups}
         return Table(self.studied, around, weights, activations, self.times)
 
+    def changes(self, around: Assignment) -> dict[str, Assignment]:
+        """What ``table`` measures, by its key in the journal."""
+        found = [around]
+        for layer in self.studied.layers:
+            found += [
+                around.with_weights(layer, self.options.weight(self.studied, layer, b)) for b in self.options.weights
+            ]
+        for group in self.studied.groups:
+            for bits, methods in self._activation_methods(group):
+                found += [around.with_activations(group, ActivationChoice(bits, method)) for method in methods]
+        return {f"divergence {digest(assignment)}": assignment for assignment in found}
+
     def _weight_options(self, layer: str, around: Assignment, base: float) -> dict[WeightChoice, float]:
         found: dict[WeightChoice, float] = {}
         for bits in sorted(self.options.weights):
@@ -248,10 +260,8 @@ class BitSearch:
 
     def _activation_options(self, group: str, around: Assignment, base: float) -> dict[ActivationChoice, float]:
         """For each width the best method; no width beyond one that holds all values exactly."""
-        exact, found = self.studied.exact_bits(group), dict[ActivationChoice, float]()
-        for bits in sorted(self.options.activations):
-            is_exact = exact is not None and exact <= bits
-            methods = self.options.activation_methods[: 1 if is_exact else None]
+        found: dict[ActivationChoice, float] = {}
+        for bits, methods in self._activation_methods(group):
             costs = {
                 choice: self.divergence(around.with_activations(group, choice)) - base
                 for choice in (ActivationChoice(bits, method) for method in methods)
@@ -259,9 +269,16 @@ class BitSearch:
             nearest = min(costs, key=costs.__getitem__)
             if not found or costs[nearest] < min(found.values()):
                 found[nearest] = costs[nearest]
-            if is_exact:
-                break
         return found
+
+    def _activation_methods(self, group: str) -> Iterator[tuple[int, tuple[str, ...]]]:
+        """Widths up to one that holds all values exactly, and the methods that are tried for each."""
+        exact = self.studied.exact_bits(group)
+        for bits in sorted(self.options.activations):
+            is_exact = exact is not None and exact <= bits
+            yield bits, self.options.activation_methods[: 1 if is_exact else None]
+            if is_exact:
+                return
 
 
 @dataclass(frozen=True, eq=False)

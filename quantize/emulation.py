@@ -16,6 +16,7 @@ import numpy.typing as npt
 import scipy.sparse
 
 from hetfab.overlay.isa.arithmetic import Q8_BITS
+from hetfab.overlay.model.host_operators import run_operator
 from hetfab.overlay.model.layers import (
     Add,
     Bias,
@@ -24,6 +25,7 @@ from hetfab.overlay.model.layers import (
     EdgeAttention,
     EdgeDot,
     Fusion,
+    HostOperator,
     JoinParts,
     Layer,
     LayerGraph,
@@ -289,6 +291,8 @@ class _Run:
                 return [self.plain(name) for name in layer.inputs]
             case Unary() | LayerNorm():
                 return [self._argument(layer.input)]
+            case HostOperator():
+                return [self.stored(name) for name in layer.inputs]
             case EdgeAttention():
                 scores = [self._scores(name) for name in (layer.source_scores, layer.destination_scores)]
                 return [self.stored(layer.input), *scores]
@@ -313,6 +317,8 @@ class _Run:
                 return values_of(layer, arrays[0])
             case LayerNorm():
                 return _normalized(layer, arrays[0])
+            case HostOperator():
+                return run_operator(layer, arrays)
             case RowSlice():
                 return arrays[0][layer.first : layer.end]
             case Stack() | JoinParts():

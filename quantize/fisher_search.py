@@ -16,11 +16,10 @@ from hetfab.overlay.model.bound_model import Evaluation
 from hetfab.quantize.assignment import Assignment
 from hetfab.quantize.emulation import Emulation, softmax
 from hetfab.quantize.gradients import gradients
-from hetfab.quantize.ranges import ActivationRange, FloatArray
+from hetfab.quantize.ranges import ActivationRange, FloatArray, exponents_from
 from hetfab.quantize.study import Study
 
 _DRAWS = 8
-_EXPONENTS = 6
 
 
 def fisher_ranges(study: Study, assignment: Assignment, *, draws: int = _DRAWS, seed: int = 0) -> Assignment:
@@ -46,7 +45,7 @@ def fisher_ranges(study: Study, assignment: Assignment, *, draws: int = _DRAWS, 
             widest = int(np.ceil(np.log2(peak / min(each.highest for each in shapes.values()))))
             errors = {
                 exponent: _error(study, weights, {n: replace(each, exponent=exponent) for n, each in shapes.items()})
-                for exponent in range(widest, widest - _EXPONENTS, -1)
+                for exponent in exponents_from(widest)
             }
             best = min(errors, key=lambda exponent: (errors[exponent], -exponent))
             assignment = assignment.with_activations(group, replace(choice, exponent=best))

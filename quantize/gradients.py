@@ -9,6 +9,7 @@ import numpy.typing as npt
 import scipy.sparse
 from scipy.special import expit, ndtr
 
+from hetfab.overlay.errors import HostFallbackError
 from hetfab.overlay.model.layers import (
     Add,
     Bias,
@@ -17,6 +18,7 @@ from hetfab.overlay.model.layers import (
     EdgeDot,
     Function,
     Fusion,
+    HostOperator,
     JoinParts,
     Layer,
     LayerNorm,
@@ -28,6 +30,7 @@ from hetfab.overlay.model.layers import (
     Stack,
     TokenAttention,
     Unary,
+    describe,
 )
 from hetfab.quantize.emulation import Edges, Emulation, softmax
 
@@ -66,6 +69,12 @@ def _before(layer: Layer, behind: FloatArray, emulation: Emulation) -> Iterator[
             yield layer.input, behind * _slope(layer, emulation.values(layer.input))
         case LayerNorm():
             yield layer.input, _through_norm(layer, behind, emulation)
+        case HostOperator():
+            raise HostFallbackError(
+                f"nothing is known of the gradient of {describe(layer.node)}, which the host runs",
+                "layers that the overlay executes",
+                "choose widths by another method, or give them yourself",
+            )
         case RowSlice():
             whole = np.zeros_like(emulation.values(layer.input))
             whole[layer.first : layer.end] = behind

@@ -21,6 +21,7 @@ from hetfab.overlay.model.layers import (
     EdgeDot,
     FloatArray,
     Fusion,
+    HostOperator,
     JoinParts,
     Layer,
     LayerGraph,
@@ -110,7 +111,7 @@ def _heads(graph: LayerGraph) -> Iterator[tuple[str, _Heads]]:
 def _alike(layer: Layer) -> Iterator[tuple[str, str]]:
     """Pairs of tensors whose channels are in the same places."""
     match layer:
-        case Dense() | JoinParts():
+        case Dense() | JoinParts() | HostOperator():
             return
         case EdgeAttention() | SegMean() | SegSum() | Fusion():
             yield layer.input, layer.output
@@ -126,7 +127,9 @@ def _alike(layer: Layer) -> Iterator[tuple[str, str]]:
 def _check(graph: LayerGraph, layouts: Mapping[str, _Heads]) -> None:
     computed = {layer.output for layer in graph.layers} | set(graph.tables)
     norms = {layer.input for layer in graph.layers if isinstance(layer, LayerNorm | RowNorm)}
-    places = {graph.output: "is the model's output", **dict.fromkeys(norms, "is normalized")}
+    of_host = {name for layer in graph.layers if isinstance(layer, HostOperator) for name in layer.inputs}
+    places = dict.fromkeys(of_host, "is read by the host") | dict.fromkeys(norms, "is normalized")
+    places[graph.output] = "is the model's output"
     refused = [
         f"'{name}' has heads of {heads.width} channels and " + places.get(name, "is an input")
         for name, heads in layouts.items()

@@ -11,7 +11,7 @@ from typing import Protocol
 
 import onnx
 
-from hetfab.overlay.model.bound_model import Evaluation, FedModel
+from hetfab.overlay.model.bound_model import Evaluation
 from hetfab.overlay.model.layers import Aggregation, Dense, LayerGraph, inputs_of
 from hetfab.overlay.model.runtime import Feed
 from hetfab.overlay.search.journal import Journal
@@ -56,13 +56,6 @@ class Timed(Studied, Protocol):
 
 class TimedGraph(Study):
     """A study of a model on a graph whose results are known to belong to layers."""
-
-    @classmethod
-    def open(cls, given: FedModel) -> "TimedGraph":
-        """As ``Study.open``."""
-        found = super().open(given)
-        assert isinstance(found, cls)
-        return found
 
     @property
     def inputs(self) -> dict[str, str]:

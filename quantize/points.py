@@ -14,6 +14,7 @@ from hetfab.overlay.model.layers import (
     EdgeAttention,
     EdgeDot,
     Fusion,
+    HostOperator,
     JoinParts,
     Layer,
     LayerGraph,
@@ -30,7 +31,7 @@ class QuantizationPoints:
     """What becomes an integer.
 
     Attributes:
-        stored: Tensors that are stored as activations because a dense layer or an aggregation reads them.
+        stored: Tensors that are stored as activations because a dense layer, an aggregation or the host reads them.
         scores: Tensors that are stored as logits of attention, in 16 bits and Q.8.
         arguments: Tensors that a table function reads.
         norms: Tensors that a LayerNorm reads, and the parts of those that are stacks.
@@ -94,6 +95,8 @@ def _rows_read(layer: Layer) -> tuple[str, ...]:
     """Tensors that a layer reads as activations."""
     if isinstance(layer, EdgeDot | TokenAttention):
         return layer.input, layer.queries, layer.keys
+    if isinstance(layer, HostOperator):
+        return layer.inputs
     return (layer.input,) if isinstance(layer, Dense | Aggregation) else ()
 
 

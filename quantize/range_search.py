@@ -5,7 +5,7 @@ The metric of PTQ4ViT's search (Yuan et al., ECCV 2022, section 3.3) needs gradi
 candidate is scored by the divergence of the model with it from the float model.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from hetfab.quantize.assignment import ActivationChoice, Assignment
@@ -14,20 +14,28 @@ from hetfab.quantize.ranges import TwinRange
 from hetfab.quantize.study import Study
 
 
-def searched_ranges(study: Study, assignment: Assignment, rounds: int = 2) -> Assignment:
+def searched_ranges(
+    study: Study, assignment: Assignment, rounds: int = 2, progress: Callable[[str], None] = lambda step: None
+) -> Assignment:
     """The assignment with an exponent for each group of tensors that no scale holds exactly.
 
     Args:
         study: The model.
         assignment: Widths and methods to start with.
         rounds: How often all groups are tried.
+        progress: Called ``search_steps`` times at most, with the name of a group or a method.
     """
-    starts = [assignment, *(_with_method(assignment, name) for name in CRITERIA)]
-    best = min(starts, key=study.divergence)
-    least = study.divergence(best)
+    starts = {"start": assignment, **{name: _with_method(assignment, name) for name in CRITERIA}}
+    divergences = {}
+    for name, start in starts.items():
+        divergences[name] = study.divergence(start)
+        progress(name)
+    nearest = min(divergences, key=divergences.__getitem__)
+    best, least = starts[nearest], divergences[nearest]
     for _ in range(rounds):
         before = least
         for group in study.groups:
+            progress(group)
             bits = study.exact_bits(group)
             if bits is not None and bits <= best.activations[group].bits:
                 continue
@@ -39,6 +47,11 @@ def searched_ranges(study: Study, assignment: Assignment, rounds: int = 2) -> As
         if least > 0.99 * before:
             break
     return best
+
+
+def search_steps(study: Study, rounds: int) -> int:
+    """How often a search calls its ``progress`` at most."""
+    return 1 + len(CRITERIA) + rounds * len(study.groups)
 
 
 def _others(study: Study, assignment: Assignment, group: str) -> Iterator[ActivationChoice]:

@@ -15,6 +15,8 @@ import numpy.typing as npt
 
 FloatArray: TypeAlias = npt.NDArray[np.float32]
 
+#: Exponents that criteria try.
+TRIED_EXPONENTS = 6
 _SMALLEST_EXPONENT = -24
 
 
@@ -87,6 +89,11 @@ def covering(magnitude: float, limit: int) -> int:
     if magnitude <= 0.0:
         return 0
     return max(math.ceil(math.log2(magnitude / limit)), _SMALLEST_EXPONENT)
+
+
+def exponents_from(widest: int) -> range:
+    """Exponents that criteria try, from the one that covers everything down."""
+    return range(widest, widest - TRIED_EXPONENTS, -1)
 
 
 def exact_exponent(values: FloatArray, highest: int) -> int | None:

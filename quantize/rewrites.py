@@ -13,6 +13,7 @@ from hetfab.overlay.model.layers import (
     EdgeAttention,
     FloatArray,
     Function,
+    HostOperator,
     Layer,
     LayerGraph,
     LayerNorm,
@@ -24,6 +25,7 @@ from hetfab.overlay.model.layers import (
     inputs_of,
 )
 from hetfab.overlay.model.sums import biases_of, sum_roots, terms_of
+from hetfab.quantize.channel_factors import factors_in_products
 from hetfab.quantize.head_padding import padded_heads
 
 
@@ -128,10 +130,10 @@ def _only_producer(graph: LayerGraph, tensor: str) -> Dense | None:
 def tables_to_dense_terms(graph: LayerGraph) -> LayerGraph:
     """Makes a stored tensor that is added to a sum a dense layer with the identity as weights.
 
-    Only a GEMM core writes the accumulators that a sum starts from. Such tensors are inputs, results of functions, and
-    learned tables, which exporters leave behind where they fold a dense layer of a constant.
+    Only a GEMM core writes the accumulators that a sum starts from. Such tensors are inputs, results of functions and
+    of the host, and learned tables, which exporters leave behind where they fold a dense layer of a constant.
     """
-    summed = {layer.output for layer in graph.layers if not isinstance(layer, Relu | Unary | LayerNorm)}
+    summed = {layer.output for layer in graph.layers if not isinstance(layer, Relu | Unary | LayerNorm | HostOperator)}
     layers: list[Layer] = []
     channels = dict(graph.channels)
     terms: dict[str, str] = {}
@@ -237,6 +239,7 @@ def _without_unread(graph: LayerGraph) -> LayerGraph:
 
 #: Each takes and gives a graph whose logits predict the same.
 REWRITES: tuple[Callable[[LayerGraph], LayerGraph], ...] = (
+    factors_in_products,
     without_last_norm,
     functions_of_tables,
     means_before_products,

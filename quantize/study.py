@@ -11,15 +11,16 @@ import math
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import groupby
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import onnx
 import scipy.sparse
 
-from hetfab.overlay.errors import AlreadyQuantizedError, CalibrationDataError, WidthsUnsupportedError
+from hetfab.overlay.errors import AlreadyQuantizedError, CalibrationDataError
+from hetfab.overlay.host_nodes import Fallback
+from hetfab.overlay.isa.arithmetic import TERM_BITS
 from hetfab.overlay.model.binding import Binding
 from hetfab.overlay.model.bound_model import Evaluation, FedModel
 from hetfab.overlay.model.float_writer import write_float
@@ -28,11 +29,14 @@ from hetfab.overlay.model.layers import (
     Dense,
     EdgeAggregation,
     EdgeDot,
+    HostOperator,
     Layer,
     LayerGraph,
     TokenAttention,
     Unary,
     constants_of,
+    is_diagonal,
+    is_identity,
 )
 from hetfab.overlay.model.parser import parse_layers
 from hetfab.overlay.model.reader import is_quantized, opset
@@ -45,25 +49,25 @@ from hetfab.quantize.balance import balanced
 from hetfab.quantize.divergence import divergence
 from hetfab.quantize.emulation import Emulation
 from hetfab.quantize.joint_products import with_one_scale
-from hetfab.quantize.methods import ACTIVATION_METHODS, TWIN, WEIGHT_METHODS
+from hetfab.quantize.layer_rounding import rounded_layer
+from hetfab.quantize.methods import ACTIVATION_METHODS, TWIN
 from hetfab.quantize.methods.bias_correction import corrected
-from hetfab.quantize.methods.layer_problem import LayerInputs, LayerProblem
+from hetfab.quantize.methods.layer_problem import LayerInputs
 from hetfab.quantize.methods.twin import uniform_or_twin
 from hetfab.quantize.observation import Observed, check_rows, node_counts, observe
 from hetfab.quantize.points import QuantizationPoints, find_points
-from hetfab.quantize.ranges import ActivationRange, choose, exact_exponent
+from hetfab.quantize.ranges import ActivationRange, choose, covering, exact_exponent
 from hetfab.quantize.rewrites import rewrite
 from hetfab.quantize.weights import (
     LARGEST_SIGNIFICANCE,
-    LARGEST_SPREAD,
     FloatArray,
     LayerWeights,
-    QuantizedWeights,
 )
 from hetfab.quantize.widths import POWER_OF_TWO_BITS, Widths
 from hetfab.quantize.writer import Numbers, write_model
 
 _Key: TypeAlias = tuple[Hashable, ...]
+_S = TypeVar("_S", bound="Study")
 _FLOAT32_BITS = 24
 
 
@@ -110,11 +114,12 @@ class Study:
     _inner_ranges: dict[str, Mapping[str, ActivationRange]] = field(default_factory=dict)
 
     @classmethod
-    def open(cls, given: FedModel) -> "Study":
+    def open(cls: type[_S], given: FedModel, fallback: Fallback = Fallback.NONE) -> _S:
         """Reads and runs a float model.
 
         Args:
             given: The float model, its binding in full, the inputs to calibrate with, and what models are compared on.
+            fallback: Whether the host runs operators on rows that no layer stands for.
 
         Raises:
             AlreadyQuantizedError: The model is quantized.
@@ -124,7 +129,7 @@ class Study:
         """
         model, bindings = given.model, given.bindings
         check_float(model)
-        graph = rewrite(parse_layers(model))
+        graph = rewrite(parse_layers(model, fallback))
         points = find_points(graph)
         check_aggregations(graph, bindings)
         samples = list(given.samples())
@@ -137,7 +142,7 @@ class Study:
         fed = tuple({**fixed, **sample, **node_counts(model, graph, bindings, sample)} for sample in samples)
         return cls(graph, points, bindings, given.evaluation, fed, observed, opset(model), fixed)
 
-    def balanced(self) -> "Study":
+    def balanced(self: _S) -> _S:
         """The same model with a power-of-two factor for each channel of hidden tensors."""
         stored = [
             name for name in self.points.stored if name in self.graph.channels and self.exact_bits_of(name) is None
@@ -149,7 +154,9 @@ class Study:
         model = write_float(graph, self.bindings, {name: np.asarray(v) for name, v in self.fixed.items()}, self.opset)
         points = find_points(graph)
         observed = observe(model, points, graph.output, list(self.samples))
-        study = Study(graph, points, self.bindings, self.evaluation, self.samples, observed, self.opset, self.fixed)
+        study = type(self)(
+            graph, points, self.bindings, self.evaluation, self.samples, observed, self.opset, self.fixed
+        )
         given = {name for name in self.points.stored if name in self.samples[0]}
         study._inputs |= {name: inputs for name, inputs in self._inputs.items() if name in given}
         return study
@@ -217,15 +224,14 @@ class Study:
     def least_bits(self, layer: str, bits: int) -> int:
         """The width, or the fewest bits that a layer can have.
 
-        Zeros need 2: rows and columns that pad heads, and the identity, as which a table joins a sum. Dense terms of
+        Zeros need 2: rows and columns that pad heads, and diagonal matrices, as which tables join sums. Dense terms of
         one sum have 4: from there on scales are powers of two, which are brought together.
         """
         if any(layer in members for members in self.products):
             return max(bits, POWER_OF_TWO_BITS)
         weight = self.layers[layer].weight
-        is_identity = weight.shape[0] == weight.shape[1] and np.array_equal(weight, np.eye(len(weight)))
         is_padded = not (weight.any(axis=0).all() and weight.any(axis=1).all())
-        return max(bits, 2) if is_identity or is_padded else bits
+        return max(bits, 2) if is_padded or (len(weight) > 1 and is_diagonal(weight)) or is_identity(weight) else bits
 
     @cached_property
     def products(self) -> list[frozenset[str]]:
@@ -282,7 +288,7 @@ class Study:
             if roomy == ranges:
                 break
             ranges = roomy
-        return Numbers(ranges, weights, self._inner(assignment.arguments))
+        return Numbers(ranges, weights, self._inner(assignment.arguments), self._logits)
 
     def logits(self, assignment: Assignment) -> list[FloatArray]:
         """Logits of each feed, as ``Emulation`` computes them."""
@@ -353,6 +359,16 @@ class Study:
         return self._inner_ranges[method]
 
     @cached_property
+    def _logits(self) -> ActivationRange | None:
+        """Of an output that the host computes: room for twice the largest logit, as finely as float32 holds."""
+        last = next((layer for layer in self.graph.layers if layer.output == self.graph.output), None)
+        if not isinstance(last, HostOperator):
+            return None
+        largest = max(float(np.abs(logits).max(initial=0.0)) for logits in self.observed.logits)
+        shape = ActivationRange(TERM_BITS, True, 0)
+        return replace(shape, exponent=covering(2 * largest, shape.highest))
+
+    @cached_property
     def _unsigned(self) -> frozenset[str]:
         return unsigned_tensors(self.graph, self.points, self.observed.values)
 
@@ -417,67 +433,15 @@ def check_float(model: onnx.ModelProto) -> None:
         )
 
 
-def rounded_layer(
-    layer: Dense,
-    choice: WeightChoice,
-    inputs: LayerInputs,
-    *,
-    shared_scale: bool = False,
-    significance: int = LARGEST_SIGNIFICANCE,
-) -> LayerWeights:
-    """Rounds a layer's weights; channels of one width are one problem.
-
-    Args:
-        layer: The layer.
-        choice: Widths and method.
-        inputs: What it reads.
-        shared_scale: One scale for all channels.
-        significance: Most bits of a free scale's multiplier.
-
-    Raises:
-        WidthsUnsupportedError: The channels of a last layer have several widths, or there are not as many widths.
-    """
-    widths = choice.widths(layer.weight.shape[1])
-    kinds = sorted(set(widths))
-    if shared_scale and len(kinds) > 1:
-        raise WidthsUnsupportedError(
-            f"several widths for '{layer.output}', whose channels are the logits",
-            "one width, since logits have one scale",
-            "give the last layer one width",
-        )
-    lowest = -(1 << 30) if len(kinds) == 1 else _lowest_exponent(layer.weight, kinds[0])
-    integers = np.zeros(layer.weight.shape, np.int64)
-    mantissas, exponents = np.ones((2, len(widths)), np.int64)
-    narrow = {}
-    for bits in kinds:
-        columns = np.flatnonzero(np.array(widths) == bits)
-        problem = LayerProblem(layer.weight[:, columns], bits, inputs, shared_scale, significance, lowest)
-        found = WEIGHT_METHODS[choice.method](problem)
-        integers[:, columns], mantissas[columns], exponents[columns] = found.integers, found.mantissas, found.exponents
-        narrow[bits] = found.narrow
-    parts, first = [], 0
-    for bits, run in groupby(widths):
-        end = first + len(list(run))
-        place = slice(first, end)
-        parts.append(QuantizedWeights(integers[:, place], mantissas[place], exponents[place], bits, narrow[bits]))
-        first = end
-    return LayerWeights(tuple(parts))
-
-
 def _free_part(weights: LayerWeights) -> npt.NDArray[np.int64]:
     """Integers of the channels with free scales, 0 in the others."""
     return np.where(weights.bits < POWER_OF_TWO_BITS, weights.integers, 0)
 
 
-def _lowest_exponent(weight: FloatArray, narrowest: int) -> int:
-    """The smallest exponent that stays within a layer's spread, whatever scales its widths get."""
-    largest = float(np.abs(weight).max(initial=0.0)) / max((1 << (narrowest - 1)) - 1, 1)
-    return (math.ceil(math.log2(largest)) if largest > 0.0 else 0) - LARGEST_SPREAD
-
-
 def channel_ranges(rows: FloatArray) -> FloatArray:
     """Range of each channel of rows, [C]: all but a thousandth of its magnitudes."""
-    return np.asarray(np.quantile(np.abs(rows), 0.999, axis=0), np.float32)
+    magnitudes = np.abs(rows) if len(rows) else np.zeros((1, rows.shape[1]))
+    return np.asarray(np.quantile(magnitudes, 0.999, axis=0), np.float32)
 
 
 def _edge_layers(graph: LayerGraph) -> list[EdgeAggregation]:

@@ -6,7 +6,7 @@ requantization of docs/arithmetic.md applies exactly the number that the file ho
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TypeAlias
@@ -26,6 +26,8 @@ _Doubles: TypeAlias = npt.NDArray[np.float64]
 LARGEST_SPREAD = isa().record("parameter").bits("multiplier") - 1
 #: Bits of a free scale's multiplier between its first and its last one; more change no rounding of weights noticeably.
 LARGEST_SIGNIFICANCE = 8
+#: Lowest exponent of a scale where nothing else limits it.
+LOWEST_EXPONENT = -1 << 30
 _FLOAT32_BITS = 24
 _CANDIDATES = 4
 #: Free scales are searched from the full range down to 1/32 of it, 8 to an octave.
@@ -82,13 +84,10 @@ def round_to_nearest(weight: FloatArray, *, bits: int = 8, shared_scale: bool = 
     if not weight.any() and bits > 1:
         zeros, ones = np.zeros(weight.shape, np.int64), np.ones(weight.shape[1], np.int64)
         return QuantizedWeights(zeros, ones, 0 * ones, bits)
-    if bits >= POWER_OF_TWO_BITS:
-        return _power_of_two(weight, bits, shared_scale)
     if bits == 1:
         magnitude = np.abs(weight).mean(axis=None if shared_scale else 0, dtype=np.float64)
-        scales = np.broadcast_to(np.maximum(magnitude, _SMALLEST_SCALE), weight.shape[1])
-        return _on_grid(weight, scales, bits, narrow=True)
-    forms = [_free(weight, bits, narrow, shared_scale) for narrow in forms_of(bits)]
+        return _rounded_on(weight, np.broadcast_to(np.maximum(magnitude, _SMALLEST_SCALE), weight.shape[1]), bits, True)
+    forms = [_least_error(weight, bits, narrow, shared_scale) for narrow in forms_of(bits)]
     return min(forms, key=lambda form: float(np.square(form.integers * form.scales - weight).sum(dtype=np.float64)))
 
 
@@ -107,13 +106,18 @@ def exact_in_float32(
         bias: [N] or None.
         input_scale: Value of one step of the input.
     """
+    spare = spare_bits(found, largest_input, bias, input_scale)
+    if found.bits >= POWER_OF_TWO_BITS or spare >= LARGEST_SIGNIFICANCE:
+        return found
+    return _rounded_on(weight, found.scales.astype(np.float64), found.bits, found.narrow, max(spare, 1))
+
+
+def spare_bits(found: QuantizedWeights, largest_input: float, bias: FloatArray | None, input_scale: float) -> int:
+    """Bits of float32 that sums of a layer's integer products leave for a multiplier; as ``exact_in_float32``."""
     sums = np.abs(found.integers).sum(axis=0) * largest_input
     if bias is not None:
         sums = sums + np.abs(bias) / (found.scales.astype(np.float64) * input_scale)
-    spare = _FLOAT32_BITS - 1 - math.ceil(math.log2(max(float(sums.max(initial=0.0)), 1.0)))
-    if found.bits >= POWER_OF_TWO_BITS or spare >= LARGEST_SIGNIFICANCE:
-        return found
-    return _on_grid(weight, found.scales.astype(np.float64), found.bits, found.narrow, max(spare, 1))
+    return _FLOAT32_BITS - 1 - math.ceil(math.log2(max(float(sums.max(initial=0.0)), 1.0)))
 
 
 def forms_of(bits: int) -> tuple[bool, ...]:
@@ -121,7 +125,9 @@ def forms_of(bits: int) -> tuple[bool, ...]:
     return (True, False) if bits == 2 else (True,)
 
 
-def on_grid(scales: _Doubles, free: bool, significance: int, lowest_exponent: int) -> QuantizedWeights:
+def on_grid(
+    scales: _Doubles, free: bool, significance: int, lowest_exponent: int = LOWEST_EXPONENT
+) -> QuantizedWeights:
     """The nearest scales that a file can hold, with integers still to come.
 
     Args:
@@ -188,33 +194,24 @@ def round_bias(bias: FloatArray, scales: _Doubles) -> IntArray:
     return np.clip(steps, -(2**31), 2**31 - 1).astype(np.int64)
 
 
-def _power_of_two(weight: FloatArray, bits: int, shared_scale: bool) -> QuantizedWeights:
-    limit = (1 << (bits - 1)) - 1
-    widest = np.ceil(np.log2(_largest(weight, shared_scale) / limit)).astype(np.int64)
-    candidates = widest - np.arange(_CANDIDATES)[:, None]
-    exponents = widest - _least_error(weight, np.ldexp(1.0, candidates), -limit, limit, shared_scale)
-    exponents = np.maximum(exponents, exponents.max() - LARGEST_SPREAD)
-    integers = _rounded(weight, np.ldexp(1.0, exponents), -limit, limit)
-    return QuantizedWeights(integers, np.ones_like(exponents), exponents, bits)
+def _least_error(weight: FloatArray, bits: int, narrow: bool, shared_scale: bool) -> QuantizedWeights:
+    """Weights rounded by themselves, at the scales of least square error."""
+
+    def errors(restored: _Doubles) -> _Doubles:
+        return np.asarray(np.square(restored - weight).sum(axis=0), dtype=np.float64)
+
+    free = bits < POWER_OF_TWO_BITS
+    return _rounded_on(weight, best_start(weight, limits_of(bits, narrow), free, shared_scale, errors), bits, narrow)
 
 
-def _free(weight: FloatArray, bits: int, narrow: bool, shared_scale: bool) -> QuantizedWeights:
-    low, high = limits_of(bits, narrow)
-    widest = _largest(weight, shared_scale) / high
-    best = _least_error(weight, widest * _FREE_SHARES[:, None], low, high, shared_scale)
-    return _on_grid(weight, widest * _FREE_SHARES[best], bits, narrow)
-
-
-def _on_grid(
+def _rounded_on(
     weight: FloatArray, scales: _Doubles, bits: int, narrow: bool, significance: int = LARGEST_SIGNIFICANCE
 ) -> QuantizedWeights:
-    """Rounds scales to multipliers of few significant bits on one grid that 16 bits span, then the weights."""
-    tops = np.frexp(scales)[1].astype(np.int64)
-    exponents = np.maximum(tops - significance, tops.max() - LARGEST_SPREAD)
-    mantissas = np.maximum(np.rint(np.ldexp(scales, -exponents)), 1.0).astype(np.int64)
-    on_grid = np.ldexp(mantissas.astype(np.float64), exponents)
-    integers = np.where(weight < 0, -1, 1) if bits == 1 else _rounded(weight, on_grid, *limits_of(bits, narrow))
-    return QuantizedWeights(integers.astype(np.int64), mantissas, exponents, bits, narrow)
+    """Brings scales to the grid that a file can hold, then rounds the weights."""
+    grid = on_grid(scales, bits < POWER_OF_TWO_BITS, significance)
+    steps = grid.scales.astype(np.float64)
+    integers = np.where(weight < 0, -1, 1) if bits == 1 else _rounded(weight, steps, *limits_of(bits, narrow))
+    return replace(grid, integers=integers.astype(np.int64), bits=bits, narrow=narrow)
 
 
 def limits_of(bits: int, narrow: bool) -> tuple[int, int]:
@@ -230,21 +227,8 @@ def _largest(weight: FloatArray, shared_scale: bool) -> _Doubles:
     return np.full_like(largest, peak) if shared_scale else np.where(largest > 0.0, largest, peak)
 
 
-def _least_error(weight: FloatArray, scales: _Doubles, low: int, high: int, shared_scale: bool) -> IntArray:
-    """Index of the candidate of least square error for each column, [N]; ``scales`` are the candidates, [C, N]."""
-    errors = np.stack([_square_errors(weight, row, low, high) for row in scales])
-    if shared_scale:
-        errors[:] = errors.sum(axis=1, keepdims=True)
-    return np.asarray(errors.argmin(axis=0), dtype=np.int64)
-
-
 def _rounded(weight: FloatArray, scales: _Doubles, low: int, high: int) -> IntArray:
     return np.clip(np.rint(weight / scales), low, high).astype(np.int64)
-
-
-def _square_errors(weight: FloatArray, scales: _Doubles, low: int, high: int) -> _Doubles:
-    restored = _rounded(weight, scales, low, high) * scales
-    return np.asarray(np.square(restored - weight).sum(axis=0), dtype=np.float64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -258,6 +242,14 @@ class LayerWeights:
 
     parts: tuple[QuantizedWeights, ...]
     bias: FloatArray | None = None
+
+    def runs(self) -> Iterator[tuple[slice, QuantizedWeights]]:
+        """The output channels of each part."""
+        first = 0
+        for part in self.parts:
+            end = first + part.integers.shape[1]
+            yield slice(first, end), part
+            first = end
 
     @cached_property
     def integers(self) -> IntArray:

@@ -22,6 +22,7 @@ from hetfab.overlay.model.layers import (
     EdgeAttention,
     EdgeDot,
     Fusion,
+    HostOperator,
     JoinParts,
     Layer,
     LayerGraph,
@@ -53,11 +54,13 @@ class Numbers:
         ranges: Of stored tensors.
         inner: Of tensors that functions and norms read.
         weights: Of dense layers, by output.
+        logits: Of an output that the host computes, None otherwise.
     """
 
     ranges: Mapping[str, ActivationRange]
     weights: Mapping[str, LayerWeights]
     inner: Mapping[str, ActivationRange] = field(default_factory=dict)
+    logits: ActivationRange | None = None
 
 
 @dataclass
@@ -237,6 +240,15 @@ class _Writer(GraphWriter):
         inputs = [read, *(self.constant(name, array) for name, array in operands.items())]
         self.add("QLayerNorm", inputs, written, hgnn.DOMAIN, signed=int(result.signed))
 
+    def on_host(self, layer: HostOperator) -> None:
+        """An operator of the host; logits are rounded finely, to whole numbers that float32 holds."""
+        inputs, logits = [self.stored_name(name) for name in layer.inputs], self.numbers.logits
+        if layer.output != self.graph.output or logits is None:
+            self.host(layer, inputs, layer.output)
+        else:
+            written = self.host(layer, inputs, f"{layer.output}.host")
+            self.quant(written, layer.output, logits.scale, logits.bits, signed=True, narrow=False)
+
     def slice(self, layer: RowSlice) -> None:
         limits = [self.whole(value) for value in (layer.first, layer.end, 0)]
         self.add("Slice", [layer.input, *limits], layer.output)
@@ -290,6 +302,8 @@ class _Writer(GraphWriter):
                 self.norm(layer)
             case JoinParts():
                 self.join(layer)
+            case HostOperator():
+                self.on_host(layer)
             case RowSlice():
                 self.slice(layer)
 

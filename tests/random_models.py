@@ -72,6 +72,10 @@ class ModelBuilder:
         """Negative values become 0."""
         return self._sized(self._node("Relu", rows), self.widths[rows])
 
+    def operator(self, operator: str, *inputs: str, width: int = 0, **attributes: Any) -> str:
+        """Any standard operator on rows; as wide as its first input if no width is given."""
+        return self._sized(self._node(operator, *inputs, **attributes), width or self.widths[inputs[0]])
+
     def mean(self, rows: str, edges: str, node_type: str, operator: str = "SegMean") -> str:
         """The mean, or sum, over a relation or metapath into a type."""
         ends = [f"{end}_{edges}" for end in ("src", "dst")]

@@ -77,7 +77,7 @@ def test_a_session_with_a_meter_gives_energy_with_each_run(bound: BoundProgram, 
     design = bound.program.design
     meter = PowerMeter(FakeRecorder({"12V_power": [2.0, 3.0]}), ["12V_power"])
     with EmulatedTransport(design) as transport:
-        metered = Session(transport, design, meter).run(bound)
+        metered = Session(transport, design, meter=meter).run(bound)
         plain = Session(transport, design).run(bound)
     assert metered.energy == Energy({"12V_power": 2.5}, 1.0, 2)
     assert plain.energy is None

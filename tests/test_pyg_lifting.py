@@ -65,6 +65,10 @@ REFUSED = {
     "sage_max": ["it reads the largest of neighbours, of 'node_scatter_reduce', which is not executed"],
     "jumping_max": ["ReduceMax 'node_max_1__0': no layer of hetfab computes it of rows of nodes"],
     "graph_norm": ["ReduceMean 'node_ReduceMean_112': it reduces over nodes or edges"],
+    "gat_bipartite_loops": [
+        "it takes nodes of the types author and paper for the same nodes; give edges between types to layers with "
+        "add_self_loops=False, or correct what the inputs mean"
+    ],
     "gat_v2": ["Mul 'node_mul_18': it changes weights of edges behind a softmax or function"],
 }
 #: Shares of predictions that the quantized model keeps; the weights are random, so logits are close to each other.

@@ -265,14 +265,14 @@ def test_progress_never_runs_backwards_or_beyond(bound: BoundProgram, small_desi
     steps: list[int] = []
     with WatchedTransport(small_design) as transport:
         session = Session(transport, small_design)
-        shown = iter([0, 0, 10**6, 10**6])
+        shown = iter([0, 0, 10**6, 10**6, 5])
 
         class Late(dict[int, int]):
             def __contains__(self, offset: object) -> bool:
                 return offset == RegisterOffset.RETIRED
 
             def __getitem__(self, offset: int) -> int:
-                return next(shown, 5)
+                return next(shown, len(bound.words))
 
         transport.registers = Late()
         transport.busy_reads = 5

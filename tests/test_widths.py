@@ -515,7 +515,7 @@ def test_the_command_quantizes_and_says_what_is_lost(
 
     found = run("quantize", str(MODEL), "-o", quantized_file, "--bits", bits)
     assert found["bits"] == bits
-    assert {entry["bits"] for entry in found["ranges"].values()} == {OFFERED[bits].activations}
+    assert {entry["bits"] for entry in found["ranges"].values()} == {OFFERED[bits].activations, 8}
     run("compile", quantized_file, "-o", program)
     result = run("run", program, "--reference", quantized_file)
     assert (result["agreement"], result["max_logit_lsb"]) == (1.0, 0.0)
@@ -526,6 +526,8 @@ def test_the_command_quantizes_and_says_what_is_lost(
     assert main(command) == 0
     printed = capsys.readouterr().out
     widths = OFFERED[bits]
-    assert f"tensors in {widths.activations} bits, weights in {counted(widths.weights, 'bit')} with a scale" in printed
+    read = "8 bits" if widths.activations == 8 else f"{widths.activations} and 8 bits"
+    written = counted(widths.weights, "bit")
+    assert f"tensors in {read}, weights in {written} with a scale" in printed
     micro, macro = (f"{found[f'quantized_{kind}_f1']:.4g}" for kind in ("micro", "macro"))
     assert ["quantized", "model", micro, macro, "test", "nodes"] in [line.split() for line in printed.splitlines()]

@@ -15,12 +15,15 @@ import numpy.typing as npt
 
 from hetfab.driver.graph.csv_table import CsvTable, open_table
 from hetfab.driver.graph.heterograph import SPLITS, Edges, FeatureTable, HeteroGraph, listed, smaller_table
+from hetfab.overlay.archives import LARGEST_JSON_BYTES, read_limited
 from hetfab.overlay.errors import GraphInvalidError, GraphUnreadableError, InputError, why_unreadable
 from hetfab.overlay.model.schema import Relation
 
 SCHEMA_FILE = "graph.json"
 #: In place of names of columns: every column of numbers that has no other use.
 ALL_NUMERIC = "numeric"
+#: As many digits as a class may have: models have a logit for each.
+_CLASS_DIGITS = 7
 _CORRECT = f"correct {SCHEMA_FILE} as docs/graphs.md describes it"
 
 
@@ -166,13 +169,21 @@ def _multiclass(
     if not classes:
         different = sorted(set(cells) - {""})
         if all(_is_class_number(cell) for cell in different):
-            return np.array([int(cell) if cell else -1 for cell in cells], dtype=np.int64), ()
+            return np.array([_class_number(table, row, column, cell) for row, cell in enumerate(cells)], np.int64), ()
         classes = tuple(different)
     numbers = {name: number for number, name in enumerate(classes)} | {"": -1}
     for row, cell in enumerate(cells):
         if cell not in numbers:
             table.refuse_cell(row, column, cell, f"nothing, or one of the classes {listed(classes)}")
     return np.array([numbers[cell] for cell in cells], dtype=np.int64), classes
+
+
+def _class_number(table: CsvTable, row: int, column: str, cell: str) -> int:
+    if not cell:
+        return -1
+    if len(cell) > _CLASS_DIGITS:
+        table.refuse_cell(row, column, cell, f"a class of at most {_CLASS_DIGITS} digits")
+    return int(cell)
 
 
 def _is_class_number(cell: str) -> bool:
@@ -222,7 +233,7 @@ class _Json:
 
     def schema(self) -> FolderSchema:
         try:
-            text = self._path.read_text(encoding="utf-8-sig")
+            text = read_limited(self._path, LARGEST_JSON_BYTES).decode("utf-8-sig")
             found = json.loads(text)
         except (OSError, ValueError, RecursionError) as error:
             found = f"cannot read '{self._path}': {why_unreadable(error)}"
@@ -232,8 +243,8 @@ class _Json:
         relations = self._list(members.get("relations", []), "relations")
         paths = self._mapping(members.get("metapaths", {}), "metapaths")
         delimiter = self._text(members.get("delimiter", ","), "delimiter")
-        if len(delimiter) != 1:
-            raise self._error("delimiter", delimiter, "one character")
+        if len(delimiter) != 1 or delimiter in '"\r\n\0 ':
+            raise self._error("delimiter", delimiter, "one character that can stand between cells")
         tables = {name: self._node_table(entry, f"node type '{name}'") for name, entry in types.items()}
         return FolderSchema(
             node_types=tables,
@@ -248,6 +259,8 @@ class _Json:
         values: dict[str, Any] = {
             key: self._text(members[key], f"{where}, {key}") for key in ("file", "id", "split") if key in members
         }
+        if "file" in values:
+            self._check_inside(values["file"], f"{where}, file")
         if "file" in values and "id" not in values:
             raise self._error(f"{where}, id", None, "the name of the column with the ids")
         if "file" not in values and members:
@@ -265,6 +278,7 @@ class _Json:
     def _edge_table(self, entry: Any, where: str, tables: Mapping[str, NodeTable]) -> EdgeTable:
         members = self._members(entry, EdgeTable, where, optional=("source_column", "destination_column"))
         values = {key: self._text(value, f"{where}, {key}") for key, value in members.items()}
+        self._check_inside(values["file"], f"{where}, file")
         for end in ("source", "destination"):
             if values[end] not in tables:
                 raise self._error(f"{where}, {end}", values[end], f"one of the node types {listed(tables)}")
@@ -275,6 +289,12 @@ class _Json:
             expected = "another column for the destination: give source_column and destination_column"
             raise self._error(f"{where}, both ends are in the column", values["source_column"], expected)
         return EdgeTable(**values)
+
+    def _check_inside(self, name: str, where: str) -> None:
+        """Refuses names that lead out of the folder, also by symbolic links."""
+        folder = self._path.parent.resolve()
+        if "\0" in name or not (folder / name).resolve().is_relative_to(folder):
+            raise self._error(where, name, "a file in the folder of graph.json")
 
     def _members(
         self, value: Any, table: type[_Table], where: str, hidden: tuple[str, ...] = (), optional: tuple[str, ...] = ()

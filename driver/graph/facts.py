@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from hetfab.driver.graph.heterograph import HeteroGraph
 from hetfab.driver.graph.profile import FORMAT
+from hetfab.overlay.archives import LARGEST_JSON_BYTES, read_limited
 from hetfab.overlay.compiler.graph_facts import FeatureCounts, GraphFacts, Sources
 from hetfab.overlay.compiler.lowered import LoweredModel
 from hetfab.overlay.errors import RelationMissingError, WorkloadUnreadableError, why_unreadable
@@ -153,7 +154,7 @@ def _source_ids(graph: HeteroGraph, edges: Edges) -> npt.NDArray[np.int64]:
 
 def _checked(path: Path) -> Mapping[str, Any]:
     try:
-        found: Any = json.loads(path.read_text(encoding="utf-8"))
+        found: Any = json.loads(read_limited(path, LARGEST_JSON_BYTES).decode("utf-8"))
     except (OSError, UnicodeDecodeError, ValueError, RecursionError) as error:
         raise _unreadable(path, why_unreadable(error)) from error
     for name, value, expected in schema_problems(found, _SCHEMA):

@@ -15,6 +15,7 @@ from hetfab.overlay.errors import (
     RelationMissingError,
     counted,
 )
+from hetfab.overlay.host_nodes import Fallback
 from hetfab.overlay.model.binding import Binding, Features, MetapathMean, resolve
 from hetfab.overlay.model.layers import constants_of
 from hetfab.overlay.model.parser import try_layers
@@ -92,7 +93,7 @@ def _dims(value: onnx.ValueInfoProto) -> int:
 
 
 def _of_counts(model: onnx.ModelProto, bindings: Mapping[str, Binding], graph: HeteroGraph) -> Iterator[InputError]:
-    layers, refused = try_layers(model)
+    layers, refused = try_layers(model, Fallback.HOST)
     if refused:
         return
     check_aggregations(layers, bindings)

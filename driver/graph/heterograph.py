@@ -25,6 +25,7 @@ from hetfab.overlay.model.schema import GraphSchema, Relation, chains
 SPLITS = ("train", "val", "test")
 _NAME = re.compile(r"[^\s./,]+")
 _NAME_RULE = "a name without spaces, full stops, commas and slashes"
+_LARGEST = (1 << 31) - 1
 _REPAIR = "correct the graph where it is made"
 
 
@@ -244,6 +245,8 @@ def _check_types(graph: HeteroGraph) -> None:
             raise _invalid(f"a node type is named {node_type!r}", _NAME_RULE)
         if isinstance(count, bool) or not isinstance(count, int | np.integer) or count < 0:
             raise _invalid(f"node type '{node_type}' has the count {count!r}", "a whole number of at least 0")
+        if count > _LARGEST:
+            raise _invalid(f"node type '{node_type}' has the count {count!r}", f"at most {_LARGEST}: ids have 32 bits")
     uses = [("the target", graph.target)] if graph.target is not None else []
     for relation in graph.relations:
         uses += [(f"relation '{relation.name}'", end) for end in (relation.source, relation.destination)]
@@ -329,6 +332,8 @@ def _check_csr(what: str, table: CsrFeatures, count: int) -> None:
     _check_array(f"{what}, indptr", table.indptr, (np.int32, np.int64), 1)
     _check_array(f"{what}, indices", table.indices, (np.int32, np.int64), 1)
     _check_array(f"{what}, data", table.data, (np.float32,), 1)
+    if not 0 <= table.width <= _LARGEST:
+        raise _invalid(f"{what}: {table.width} columns", f"at most {_LARGEST}: ids of columns have 32 bits")
     entries = len(table.data)
     if len(table.indptr) != count + 1:
         raise _invalid(f"{what}: indptr has {len(table.indptr)} entries", f"{count + 1}, one more than nodes")

@@ -23,9 +23,12 @@ import numpy.typing as npt
 
 from hetfab.driver.graph.csv_table import CsvTable
 from hetfab.driver.graph.heterograph import Edges, FeatureTable, HeteroGraph, smaller_table
+from hetfab.overlay.archives import LARGEST_JSON_BYTES, read_limited
 from hetfab.overlay.errors import GraphInvalidError, GraphUnreadableError, InputError
 from hetfab.overlay.model.schema import Relation
 
+#: What numbers in tables may lead to: nothing in the file backs the memory that they would take.
+_LARGEST_TYPE, _LARGEST_CLASS, _LARGEST_TABLE_BYTES = 4095, 9_999_999, 1 << 30
 _CORRECT = "copy the file again, or correct the line"
 _LINKS = ("source", "destination", "relation", "weight")
 #: The parts of the labels and the files that hold them.
@@ -109,14 +112,17 @@ def read_hgb(folder: Path, *, val: float = 0.0, seed: int = 0) -> HeteroGraph:
 def _info(path: Path) -> _Info:
     """Names; none where the file is missing or is not JSON, as that of Freebase."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8-sig"))
+        found = json.loads(read_limited(path, LARGEST_JSON_BYTES).decode("utf-8-sig"))
         links = found["link.dat"]["link type"]
         return _Info(
-            types=dict(found["node.dat"]["node type"]),
+            types={number: str(name) for number, name in found["node.dat"]["node type"].items()},
             relations={number: str(link["meaning"]) for number, link in links.items()},
-            classes={number: dict(names) for number, names in found.get("label.dat", {}).get("node type", {}).items()},
+            classes={
+                number: {label: str(name) for label, name in names.items()}
+                for number, names in found.get("label.dat", {}).get("node type", {}).items()
+            },
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return _Info({}, {}, {})
 
 
@@ -162,13 +168,15 @@ def _nodes(path: Path) -> _Nodes:
                 vectors[ids[-1]] = np.fromiter(map(float, cells[3].split(",")), np.float32)
         except ValueError as error:
             raise _wrong(path, line, str(error), "whole numbers for id and type, and features as numbers") from error
-    order = np.argsort(ids, kind="stable")
-    if not np.array_equal(np.array(ids, dtype=np.int64)[order], np.arange(len(ids))) or min(types, default=0) < 0:
+    order = sorted(range(len(ids)), key=ids.__getitem__)
+    if [ids[place] for place in order] != list(range(len(ids))) or min(types, default=0) < 0:
         raise GraphInvalidError(
             f"'{path}': the ids of {len(ids)} nodes are not 0 to {len(ids) - 1}, or a type is below 0",
             "each id from 0 once, and types from 0",
             _CORRECT,
         )
+    if max(types, default=0) > _LARGEST_TYPE:
+        raise GraphInvalidError(f"'{path}': there is a type {max(types)}", f"types up to {_LARGEST_TYPE}", _CORRECT)
     by_id = np.array(types, dtype=np.int64)[order]
     numbers = np.empty_like(by_id)
     features: dict[int, FeatureTable] = {}
@@ -239,8 +247,9 @@ def _labels(path: Path, nodes: _Nodes) -> _Labels:
             classes.append([int(cell) for cell in cells[3].split(",")])
         except (IndexError, ValueError) as error:
             raise _wrong(path, line, str(error), "id, name, type and classes, with tabs between") from error
-        if not 0 <= ids[-1] < len(nodes.types) or min(classes[-1]) < 0:
-            raise _wrong(path, line, f"node {ids[-1]}, classes {cells[3]}", "a node of node.dat and classes from 0")
+        if not 0 <= ids[-1] < len(nodes.types) or min(classes[-1]) < 0 or max(classes[-1]) > _LARGEST_CLASS:
+            expected = f"a node of node.dat and classes from 0 to {_LARGEST_CLASS}"
+            raise _wrong(path, line, f"node {ids[-1]}, classes {cells[3]}", expected)
     return _Labels(np.array(ids, dtype=np.int64), classes)
 
 
@@ -257,8 +266,15 @@ def _labelled(
     for number in dict.fromkeys(labelled):
         name = names[number]
         class_names = info.classes.get(str(number), {})
-        width = 1 + max([c for entry in everything for c in entry] + [int(c) for c in class_names if c.isdecimal()])
+        named = [int(c) for c in class_names if c.isdecimal() and len(c) < 8 and int(c) <= _LARGEST_CLASS]
+        width = 1 + max([c for entry in everything for c in entry] + named)
         count = int((nodes.types == number).sum())
+        if multilabel and count * width > _LARGEST_TABLE_BYTES:
+            raise GraphInvalidError(
+                f"{count} nodes of type '{name}' have a table of {width} classes each",
+                f"at most {_LARGEST_TABLE_BYTES:,} entries",
+                "number the classes from 0 without gaps",
+            )
         table = np.zeros((count, width), np.uint8) if multilabel else np.full(count, -1, np.int64)
         splits[name] = {}
         for part, found in parts.items():

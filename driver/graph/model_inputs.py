@@ -12,6 +12,7 @@ from hetfab.driver.graph.feeds import feeds
 from hetfab.driver.graph.fitting import fitting_bindings
 from hetfab.driver.graph.heterograph import HeteroGraph
 from hetfab.overlay.errors import CountFixedError, counted
+from hetfab.overlay.host_nodes import Fallback
 from hetfab.overlay.model.binding import Binding, Features, resolve
 from hetfab.overlay.model.bound_model import Evaluation, FedModel
 from hetfab.overlay.model.float_writer import write_float
@@ -50,19 +51,22 @@ def on_graph(model: onnx.ModelProto, graph: HeteroGraph, overrides: Mapping[str,
     return FedModel(model, bindings, [model_feeds(model, bindings, graph)], evaluation)
 
 
-def with_hops(opened: FedModel, graph: HeteroGraph) -> FedModel:
+def with_hops(opened: FedModel, graph: HeteroGraph, fallback: Fallback = Fallback.NONE) -> FedModel:
     """A float model that computes the means along metapaths that it reads; any other model as it is.
 
     Args:
         opened: As ``open_model`` gives it.
         graph: The graph that it was opened with.
+        fallback: Whether the host runs operators on rows that no layer stands for.
 
     Raises:
         OperatorsUnsupportedError: The model has operators that the overlay does not execute.
     """
     if not has_metapath_means(opened.bindings):
         return opened
-    layers, bindings = means_by_hops(parse_layers(opened.model), opened.bindings, graph.schema().feature_widths)
+    layers, bindings = means_by_hops(
+        parse_layers(opened.model, fallback), opened.bindings, graph.schema().feature_widths
+    )
     model = write_float(layers, bindings, constants_of(opened.model), opset(opened.model))
     return FedModel(model, bindings, [model_feeds(model, bindings, graph)], opened.evaluation)
 
@@ -71,7 +75,7 @@ def _predicted_type(model: onnx.ModelProto, bindings: Mapping[str, Binding], gra
     """The node type of a float model's logits, where it is known."""
     if is_quantized(model):
         return None
-    layers, refused = try_layers(model)
+    layers, refused = try_layers(model, Fallback.HOST)
     if refused:
         return None
     return row_types(layers, bindings, graph.counts).get(layers.output, (None,))[0]

@@ -6,8 +6,7 @@
 
 import json
 import zipfile
-import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -15,14 +14,13 @@ import numpy as np
 import numpy.typing as npt
 
 from hetfab.driver.graph.heterograph import SPLITS, CsrFeatures, Edges, FeatureTable, HeteroGraph
+from hetfab.overlay.archives import DAMAGE, ArrayArchive
 from hetfab.overlay.errors import GraphUnreadableError, InputError, why_unreadable
 from hetfab.overlay.files import write_atomic
 from hetfab.overlay.model.schema import Relation
 
 FORMAT = "hg-npz/1"
 _IDS = ("int32", "int64")
-#: What the zip reader and numpy raise on damaged bytes.
-_DAMAGE = (OSError, ValueError, EOFError, NotImplementedError, RuntimeError, zlib.error, zipfile.BadZipFile)
 _FIXED_DATE = (1980, 1, 1, 0, 0, 0)
 
 
@@ -39,9 +37,9 @@ def read_graph(path: Path) -> HeteroGraph:
             if not zipfile.is_zipfile(file):
                 raise ValueError("it is not a zip, or not a complete one")
             file.seek(0)
-            with np.load(file, allow_pickle=False) as archive:
+            with ArrayArchive(file) as archive:
                 return _read(_Archive(path, archive))
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise GraphUnreadableError(
             f"cannot read the graph '{path}': {why_unreadable(error)}",
             f"a numpy zip (.npz) of the format {FORMAT}",
@@ -71,7 +69,7 @@ def write_graph(path: Path, graph: HeteroGraph) -> None:
 class _Archive:
     """Arrays of an open file, read with errors that name the file and the array."""
 
-    def __init__(self, path: Path, archive: Mapping[str, npt.NDArray[Any]]) -> None:
+    def __init__(self, path: Path, archive: ArrayArchive) -> None:
         self.path = path
         self._archive = archive
 
@@ -92,7 +90,7 @@ class _Archive:
             raise self.error(f"the array '{name}' is missing", "every array that the array 'meta' announces")
         try:
             array = self._archive[name]
-        except _DAMAGE as error:
+        except DAMAGE as error:
             found = f"the array '{name}' cannot be read: {error}"
             raise self.error(found, "a complete array, not pickled") from error
         return np.asarray(array, dtype=array.dtype.newbyteorder("="))
@@ -105,7 +103,7 @@ class _Archive:
             raise self.error("the array 'meta' is missing", f"an array 'meta' as the format {FORMAT} has it")
         try:
             meta = json.loads(str(self._archive["meta"]))
-        except _DAMAGE as error:
+        except (*DAMAGE, RecursionError) as error:
             raise self.error(f"the array 'meta' cannot be read: {error}", "a text array with JSON") from error
         found = meta.get("format") if isinstance(meta, dict) else None
         if not isinstance(meta, dict) or found != FORMAT:
@@ -124,7 +122,7 @@ def _read(archive: _Archive) -> HeteroGraph:
     meta = archive.meta()
     try:
         header = _header(meta)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise archive.error(
             f"the array 'meta' lacks or garbles {error}", "the keys that docs/graphs.md lists"
         ) from error

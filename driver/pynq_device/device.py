@@ -15,6 +15,7 @@ from pynq.pl_server.device import Device
 
 from hetfab.driver.device_memory import Allocation, DeviceMemory
 from hetfab.driver.emulated import EmulatedOverlay
+from hetfab.driver.faults import FaultPlan
 from hetfab.driver.pynq_device import selected
 from hetfab.driver.pynq_device.interrupts import FabricInterrupt
 from hetfab.driver.pynq_device.registers import (
@@ -64,6 +65,8 @@ _SYSTEM_REGISTERS = {
         ),
     ],
 }
+#: Offsets of fabric clock 0 in the registers of Zynq-7000 and of UltraScale+.
+_FABRIC_CLOCKS = (0x170, 0xC0)
 _INTERRUPT_CONTROLLER = "xilinx.com:ip:axi_intc:4.1"
 
 
@@ -97,6 +100,24 @@ class EmulatedMemory:
         return self.device.allocate(shape, dtype, **options)
 
 
+class _SystemBlock(StorageBlock):
+    """Registers of the processing system; fabric clocks read as slow as can be while the overlay lacks its clock."""
+
+    _DIVISOR = 0x3F00
+
+    def __init__(self, device: "EmulatedDevice", values: dict[int, int]) -> None:
+        super().__init__(values)
+        self._device = device
+
+    def read(self, offset: int) -> int:
+        """Reads what was written last, or a clock that is lost."""
+        value, overlay = super().read(offset), self._device.overlay
+        lost = overlay is not None and not overlay.clock_runs
+        return value | self._DIVISOR if lost and offset in _FABRIC_CLOCKS else value
+
+    peek = read
+
+
 class EmulatedDevice(Device):
     """A board whose fabric is software. It becomes the board of the first overlay that it gets."""
 
@@ -114,6 +135,8 @@ class EmulatedDevice(Device):
         self.capabilities = {"MEMORY_MAPPED": True}
         self.memory: DeviceMemory | None = None
         self.overlay: EmulatedOverlay | None = None
+        #: What the device meets; None for nothing.
+        self.faults: FaultPlan | None = None
         self._board: Board | None = None
         self._design: Design | None = None
         self._bus = Bus()
@@ -154,9 +177,11 @@ class EmulatedDevice(Device):
         design, memory = self._design, self.memory
         if design is None or memory is None:
             raise OverlayStateError("a download before the metadata was read", "pynq.Overlay(...)", "use pynq.Overlay")
+        if self.faults is not None:
+            self.faults.load()
         if self.overlay is not None:
             self.overlay.close()
-        self.overlay = EmulatedOverlay(design, memory)
+        self.overlay = self._overlay_of(design, memory)
         dispatch, controller = DispatchBlock(self.overlay), InterruptControllerBlock()
         blocks: dict[str, Block] = {hls_vlnv("dispatch"): dispatch, _INTERRUPT_CONTROLLER: controller}
         places = [
@@ -175,6 +200,13 @@ class EmulatedDevice(Device):
         arguments = (bitstream, parser, self.name)
         super().post_download(*arguments[: len(inspect.signature(Device.post_download).parameters) - 1])
 
+    def _overlay_of(self, design: Design, memory: DeviceMemory) -> EmulatedOverlay:
+        if self.faults is None:
+            return EmulatedOverlay(design, memory)
+        from hetfab.driver.faulty import FaultyOverlay
+
+        return FaultyOverlay(design, memory, self.faults)
+
     def mmap(self, base_address: int, length: int) -> npt.NDArray[np.uint32]:
         """Maps memory or registers: memory as the device sees it, registers with their side effects."""
         memory = self.memory
@@ -192,6 +224,8 @@ class EmulatedDevice(Device):
         if self.memory is None:
             raise RuntimeError("Overlay is not downloaded")
         size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+        if self.faults is not None:
+            self.faults.allocate(self.memory)
         try:
             allocation = self.memory.allocate(max(size, 1), cached=bool(cacheable))
         except DeviceMemoryError as error:
@@ -271,7 +305,7 @@ class EmulatedDevice(Device):
             self.arch = platform_of(board).architecture
             self.memory = DeviceMemory(board)
             self._system = [
-                Place(base, size, StorageBlock(values | _io_pll(board, base)))
+                Place(base, size, _SystemBlock(self, values | _io_pll(board, base)))
                 for base, size, values in _SYSTEM_REGISTERS[self.arch]
             ]
             self._bus.places = list(self._system)

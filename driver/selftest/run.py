@@ -169,7 +169,7 @@ class Bench:
         with contextlib.ExitStack() as held:
             held.callback(self._drop_if_stopped)
             self._stopped = True
-            stream = LoadedStream(session.transport, len(vector.words), contents, sizes, session.state_dump)
+            stream = LoadedStream(session, len(vector.words), contents, sizes)
             held.callback(stream.free)
             stream.run(deadline_seconds)
             found = {segment: stream.read(segment)[: sizes[segment]].copy() for segment in vector.contents}

@@ -162,6 +162,21 @@ class Papers(nn.Module):
         return found
 
 
+class Written(nn.Module):
+    """One layer from authors to papers."""
+
+    names = ("x_paper", "x_author", "edge_index_writes")
+
+    def __init__(self, layer: MessagePassing):
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x_paper: torch.Tensor, x_author: torch.Tensor, writes: torch.Tensor) -> torch.Tensor:
+        """Logits of papers."""
+        found: torch.Tensor = self.layer((x_author, x_paper), writes)
+        return found
+
+
 class Typed(nn.Module):
     """Layers over papers and links of several types, which an input tells apart."""
 
@@ -281,4 +296,5 @@ ZOO = {
     "gat_v2": Entry(
         lambda: Hetero([per_relation(lambda _: GATv2Conv((-1, -1), 8, heads=2, add_self_loops=False))]), True, 20
     ),
+    "gat_bipartite_loops": Entry(lambda: Written(GATConv((-1, -1), CLASSES)), False, 18),
 }

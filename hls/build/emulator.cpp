@@ -36,6 +36,8 @@ void hetfab_write_register(void* overlay, std::uint32_t offset, std::uint32_t va
 
 void hetfab_check_order(void* overlay, int check) { static_cast<Overlay*>(overlay)->check_order(check != 0); }
 
+void hetfab_stall(void* overlay, std::uint32_t engine) { static_cast<Overlay*>(overlay)->stall(engine); }
+
 int hetfab_advance(void* overlay, std::uint64_t passes, std::uint32_t seed) {
     return static_cast<int>(static_cast<Overlay*>(overlay)->advance(passes, seed));
 }

@@ -288,6 +288,14 @@ class Emulator:
         """
         self._functions.hetfab_check_order(self._overlay, int(check))
 
+    def stall(self, engine: int) -> None:
+        """Lets an engine begin no instruction any more, as one that stalls in hardware.
+
+        Args:
+            engine: Its number in the instruction set.
+        """
+        self._functions.hetfab_stall(self._overlay, engine)
+
     def read_register(self, offset: int) -> int:
         """Reads 32 bits; 0 where no register is, and what DISPATCH wrote in its last pass: 0 before the first."""
         return int(self._functions.hetfab_read_register(self._overlay, offset))
@@ -409,6 +417,7 @@ def _functions(library: Path) -> ctypes.CDLL:
         "read_register": (half, [overlay, half]),
         "write_register": (None, [overlay, half, half]),
         "check_order": (None, [overlay, status]),
+        "stall": (None, [overlay, half]),
         "advance": (status, [overlay, number, half]),
         "bodies": (text, []),
         "message": (text, [overlay]),

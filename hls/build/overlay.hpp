@@ -96,6 +96,9 @@ class Overlay {
     // From the next start on.
     void check_order(bool check) { checks_order_ = check; }
 
+    // The engine begins no instruction any more, as one that stalls in hardware.
+    void stall(unsigned engine) { stalled_ |= 1U << engine; }
+
     const RunLog& log() const { return log_; }
 
     RamModel* ram(const std::string& name) {
@@ -175,7 +178,7 @@ class Overlay {
 
     // An engine with an instruction whose rows are all in rows_fifo: a step executes it to its end.
     bool can_begin(unsigned engine) const {
-        return !instructions_[engine].empty() &&
+        return !instructions_[engine].empty() && (stalled_ >> engine & 1) == 0 &&
                sets::rows_fifo_taken(halves(instructions_[engine].front())) <= rows_in_fifo_;
     }
 
@@ -604,6 +607,7 @@ class Overlay {
     static constexpr sets::Constants constants = sets::constants_of<Design>();
     OrderCheck order_{constants};
     bool checks_order_ = true;
+    unsigned stalled_ = 0;
     RunLog log_;
     std::string message_;
     std::mt19937 random_;

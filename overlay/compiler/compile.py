@@ -16,6 +16,7 @@ from hetfab.overlay.compiler.cnn.compile import compile_on_samples
 from hetfab.overlay.compiler.constants import Columns, Constants
 from hetfab.overlay.compiler.edge_reads import EdgeRead, edge_reads, edges_of, has_negated_rows
 from hetfab.overlay.compiler.emitter import Affine, Emitter
+from hetfab.overlay.compiler.host_layers import with_host_nodes
 from hetfab.overlay.compiler.layer_code import LayerCode
 from hetfab.overlay.compiler.lowered import SCORE_BITS, LoweredLayer, LoweredModel, Stored
 from hetfab.overlay.compiler.lowering import lower
@@ -25,6 +26,7 @@ from hetfab.overlay.compiler.scratchpad import DEFAULT_ROW_SOURCE
 from hetfab.overlay.compiler.semaphores import Milestones, Semaphore
 from hetfab.overlay.design import ATTENTION_DESIGN, DEFAULT_DESIGN, Design, Geometry, default_design
 from hetfab.overlay.errors import DesignInvalidError, SplitInvalidError
+from hetfab.overlay.host_nodes import Fallback
 from hetfab.overlay.isa.arithmetic import LARGEST_DEGREE
 from hetfab.overlay.isa.codec import Engine, ReduceSource, Segment
 from hetfab.overlay.isa.spec import isa
@@ -47,7 +49,13 @@ from hetfab.overlay.program import (
 
 #: Of a table, in a word of fun_ram.
 _ENTRIES = 8
-_SEGMENTS = {"features": "features", "constant": "constants", "computed": "activations", "output": "output"}
+_SEGMENTS = {
+    "features": "features",
+    "constant": "constants",
+    "computed": "activations",
+    "host": "activations",
+    "output": "output",
+}
 
 
 def compile_model(
@@ -58,6 +66,7 @@ def compile_model(
     share_on_d: float | None = None,
     lowered: LoweredModel | None = None,
     row_source: ReduceSource = DEFAULT_ROW_SOURCE,
+    fallback: Fallback = Fallback.NONE,
 ) -> Program:
     """Compiles a quantized model.
 
@@ -68,6 +77,7 @@ def compile_model(
         share_on_d: Of each layer's output channels, what GEMM-D gets, 0 to 1; None for the fastest split.
         lowered: The model's layers as ``plan_model`` chose them; None for those of ``lower``.
         row_source: Where AGG takes rows of features from; DRAM where the design has no scratchpad.
+        fallback: Whether the host may run operators on rows that the overlay does not execute (docs/fallback.md).
 
     Raises:
         InputError: One of the errors of ``lower`` and ``choose_tile``.
@@ -78,7 +88,7 @@ def compile_model(
     if takes_samples(given.bindings):
         _check_no_share(share_on_d)
         return compile_on_samples(given, design, name=name)
-    layers = lower(given.model, given.bindings) if lowered is None else lowered
+    layers = lower(given.model, given.bindings, fallback) if lowered is None else lowered
     program = compile_lowered(layers, design, name=name, share_on_d=share_on_d, row_source=row_source)
     return replace(program, model_hash=model_hash(given.model), bindings=to_json(given.bindings))
 
@@ -104,7 +114,7 @@ def compiled_program(compiler: "LayerCompiler", design: Design, name: str) -> Pr
     """Runs a compilation; the program has no model's hash and no binding."""
     compiler.run()
     lowered = compiler.lowered
-    return Program(
+    program = Program(
         design=design,
         model_name=name,
         model_hash="",
@@ -120,6 +130,7 @@ def compiled_program(compiler: "LayerCompiler", design: Design, name: str) -> Pr
         constants=compiler.constants.content(),
         stacks=lowered.stacks,
     )
+    return with_host_nodes(program, lowered)
 
 
 def _check_no_share(share: float | None) -> None:

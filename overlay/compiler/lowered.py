@@ -44,7 +44,7 @@ class Stored:
         bits: 2 to 8, 16 for scores, or 32 for logits.
         signed: Whether its integers are signed.
         exponent: The scale is ``mantissa * 2**exponent``.
-        origin: "features", "constant", "computed" or "output".
+        origin: "features", "constant", "computed", "host" or "output".
         values: The integers of a constant, [rows, channels].
         mantissa: 1, except where the last layer has a free scale.
         order: Of the channels in their stored order, the model's numbers; None for the model's order.
@@ -251,6 +251,23 @@ class Normalization:
 
 
 @dataclass(frozen=True)
+class HostStep:
+    """An operator of the host between layers.
+
+    Attributes:
+        operator: The operator and its name.
+        inputs: The tensors that it reads, by name.
+        output: The tensor that it writes, by name; its origin is "host", of logits "output".
+        model: The ONNX model that makes the one of the others.
+    """
+
+    operator: str
+    inputs: tuple[str, ...]
+    output: str
+    model: bytes
+
+
+@dataclass(frozen=True)
 class StackPart:
     """Which part of a stacked tensor a tensor is."""
 
@@ -345,6 +362,7 @@ class LoweredModel:
         lsb_exponent: Of the logits' LSB.
         stacks: Types whose rows are those of others.
         parts: Tensors that are parts of others.
+        host: Operators of the host between the layers, in topological order.
     """
 
     layers: tuple[LoweredLayer, ...]
@@ -355,6 +373,7 @@ class LoweredModel:
     lsb_exponent: int
     stacks: tuple[Stack, ...] = ()
     parts: Mapping[str, StackPart] = field(default_factory=dict)
+    host: tuple[HostStep, ...] = ()
 
     def writers(self, name: str) -> list[int]:
         """The layers that write a tensor or parts of it, by number."""

@@ -30,6 +30,7 @@ from hetfab.overlay.compiler.lowering_draft import (
     FloatInput,
     Integers,
     Joined,
+    OnHost,
     RefusedError,
     Value,
     Weights,
@@ -41,6 +42,7 @@ from hetfab.overlay.compiler.lowering_draft import (
     stored_layer,
     to_integers,
 )
+from hetfab.overlay.compiler.lowering_host import on_host, rounded_on_host
 from hetfab.overlay.compiler.lowering_rows import (
     ROWS,
     padded_parts,
@@ -52,15 +54,17 @@ from hetfab.overlay.compiler.lowering_rows import (
 from hetfab.overlay.compiler.repeats import without_repeats
 from hetfab.overlay.compiler.row_types import row_types
 from hetfab.overlay.errors import (
+    HostFallbackError,
     NotQuantizedError,
     OperatorsUnsupportedError,
     counted,
 )
+from hetfab.overlay.host_nodes import FALLBACK_OFFER, Fallback
 from hetfab.overlay.isa.arithmetic import ACCUMULATOR_BITS, ACTIVATION_BITS, Q8_BITS, TERM_BITS, WEIGHT_BITS
 from hetfab.overlay.model import hgnn
 from hetfab.overlay.model.binding import Binding, Features
 from hetfab.overlay.model.layers import attributes, constants_of, describe
-from hetfab.overlay.model.reader import graph_inputs, is_quantized
+from hetfab.overlay.model.reader import graph_inputs, is_quantized, opset
 from hetfab.overlay.model.scales import Scales, exact_scales
 
 _BIAS_BITS = ACCUMULATOR_BITS
@@ -68,16 +72,18 @@ _BIAS_BITS = ACCUMULATOR_BITS
 _QUANT_WEIGHT_BITS = WEIGHT_BITS[1:]
 
 
-def lower(model: onnx.ModelProto, bindings: Mapping[str, Binding]) -> LoweredModel:
+def lower(model: onnx.ModelProto, bindings: Mapping[str, Binding], fallback: Fallback = Fallback.NONE) -> LoweredModel:
     """Lowers a quantized model.
 
     Args:
         model: As ``hetfab quantize`` writes it.
         bindings: Its input binding, with all relations in full.
+        fallback: Whether the host runs operators on rows that no layer covers.
 
     Raises:
         NotQuantizedError: It has no ``Quant`` operator.
         OperatorsUnsupportedError: Operators that no layer covers, all at once.
+        HostFallbackError: Nothing would be left for the overlay.
         OverflowPossibleError: A dense layer's sum could leave 32 bits.
         ModelStructureError: A scale has no form that the overlay applies exactly, scales are too far apart, or rows
             of one tensor are of two types.
@@ -89,11 +95,13 @@ def lower(model: onnx.ModelProto, bindings: Mapping[str, Binding]) -> LoweredMod
             "run `hetfab quantize MODEL --graph GRAPH -o QUANTIZED` and compile its result",
         )
     constants: dict[str, Value] = {name: FloatConstant(array) for name, array in constants_of(model).items()}
-    draft = Draft(bindings, constants, arguments=wide_arguments(model))
+    name = model.graph.output[0].name
+    draft = Draft(bindings, constants, arguments=wide_arguments(model), output=name)
     for value in graph_inputs(model):
         if isinstance(bindings.get(value.name), Features):
             draft.values[value.name] = FloatInput(value.name, value.type.tensor_type.shape.dim[1].dim_value)
     unknown: set[str] = set()
+    helped = False
     for node in model.graph.node:
         if any(name in unknown for name in node.input):
             unknown.update(node.output)
@@ -101,28 +109,53 @@ def lower(model: onnx.ModelProto, bindings: Mapping[str, Binding]) -> LoweredMod
         try:
             draft.values[node.output[0]] = _RULES.get((node.domain, node.op_type), _refuse)(draft, node)
         except RefusedError as error:
+            hosted = on_host(draft, node, opset(model))
+            if hosted is not None and fallback is Fallback.HOST:
+                draft.values[node.output[0]] = hosted
+                continue
+            helped = helped or hosted is not None
             draft.refused.append(f"{describe(node)}: {error}")
             unknown.update(node.output)
     if draft.refused:
         raise OperatorsUnsupportedError(
             f"{counted(len(draft.refused), 'operator')} cannot be compiled:",
             "the layers that `hetfab quantize` writes",
-            "quantize the float model again with this hetfab",
+            "quantize the float model again with this hetfab" + (FALLBACK_OFFER if helped else ""),
             draft.refused,
         )
-    name = model.graph.output[0].name
-    last, lsb = exported_layer(draft.values.get(name), name)
-    draft.layers.append(last)
-    output = draft.store(last.output)
-    found = row_types(draft.stored.values(), draft.layers, bindings, draft.parts, draft.stacks.values())
+    output, lsb = _logits(draft)
+    _check_layers(draft)
+    found = row_types(draft.stored.values(), draft.layers, bindings, draft.parts, draft.stacks.values(), draft.host)
     names = {stack.name for stack in found.stacks}
     fixed = {
         found.types[tensor.name]: len(tensor.values)
         for tensor in draft.stored.values()
         if tensor.values is not None and found.types[tensor.name] not in names
     }
-    lowered = LoweredModel(found.layers, draft.stored, found.types, fixed, output, lsb, found.stacks, draft.parts)
+    lowered = LoweredModel(
+        found.layers, draft.stored, found.types, fixed, output, lsb, found.stacks, draft.parts, tuple(draft.host)
+    )
     return without_repeats(lowered)
+
+
+def _logits(draft: Draft) -> tuple[Stored, int]:
+    """The model's output, and the exponent of its LSB; a layer writes it, or the host."""
+    name = draft.output
+    value = draft.values.get(name)
+    if isinstance(value, Stored) and value.origin == "output":
+        return value, value.exponent
+    last, lsb = exported_layer(value, name)
+    draft.layers.append(last)
+    return draft.store(last.output), lsb
+
+
+def _check_layers(draft: Draft) -> None:
+    if not draft.layers:
+        raise HostFallbackError(
+            "the host would run every operator of the model: " + ", ".join(step.operator for step in draft.host),
+            "at least one layer that the overlay executes",
+            "run the model in onnxruntime",
+        )
 
 
 def _refuse(draft: Draft, node: onnx.NodeProto) -> Value:
@@ -139,6 +172,8 @@ def _quant(draft: Draft, node: onnx.NodeProto) -> Value:
     scales = exact_scales(constant_of(draft, scale_name), node)
     value = draft.values.get(source)
     name = node.output[0]
+    if isinstance(value, OnHost):
+        return rounded_on_host(draft, value, node, logits=name == draft.output)
     match value:
         case FloatConstant(array):
             integers = to_integers(array, scales, bits, signed=signed, narrow=narrow)

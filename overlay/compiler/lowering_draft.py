@@ -11,11 +11,11 @@ import numpy.typing as npt
 import onnx
 
 from hetfab.overlay.compiler.layer_ends import Rectified, Sum, rounded_layer
-from hetfab.overlay.compiler.lowered import DenseTerm, IntArray, LoweredLayer, StackPart, Stored
+from hetfab.overlay.compiler.lowered import DenseTerm, HostStep, IntArray, LoweredLayer, StackPart, Stored
 from hetfab.overlay.errors import ModelStructureError, OverflowPossibleError
 from hetfab.overlay.isa.arithmetic import ACCUMULATOR_BITS, ACTIVATION_BITS
 from hetfab.overlay.model.binding import Binding
-from hetfab.overlay.model.layers import describe
+from hetfab.overlay.model.layers import HostOperator, describe
 from hetfab.overlay.model.scales import Scales
 from hetfab.overlay.program import Stack
 
@@ -92,8 +92,36 @@ class Joined:
     parts: int
 
 
+@dataclass(frozen=True, eq=False)
+class OnHost:
+    """The result of an operator of the host before it is rounded.
+
+    Attributes:
+        node: The operator.
+        inputs: What it reads, by the names that it reads them by.
+        operator: The same with its constants.
+        channels: Columns of its result.
+    """
+
+    node: onnx.NodeProto
+    inputs: Mapping[str, Stored]
+    operator: HostOperator
+    channels: int
+
+
 Value: TypeAlias = (
-    Wide | WideParts | Joined | FloatInput | FloatConstant | Integers | Weights | Stored | DenseTerm | Sum | Rectified
+    Wide
+    | OnHost
+    | WideParts
+    | Joined
+    | FloatInput
+    | FloatConstant
+    | Integers
+    | Weights
+    | Stored
+    | DenseTerm
+    | Sum
+    | Rectified
 )
 
 
@@ -110,6 +138,8 @@ class Draft:
         parts: Tensors that are parts of stacked ones.
         stacks: Stacks that edges name.
         arguments: Tensors that are arguments of tables and normalizations.
+        host: Operators of the host so far.
+        output: The model's output.
     """
 
     bindings: Mapping[str, Binding]
@@ -120,6 +150,8 @@ class Draft:
     parts: dict[str, StackPart] = field(default_factory=dict)
     stacks: dict[str, Stack] = field(default_factory=dict)
     arguments: frozenset[str] = frozenset()
+    host: list[HostStep] = field(default_factory=list)
+    output: str = ""
 
     def store(self, tensor: Stored) -> Stored:
         """Notes a tensor in DRAM."""

@@ -36,7 +36,9 @@ def without_repeats(lowered: LoweredModel) -> LoweredModel:
         else:
             stands_for[layer.output.name] = first.output
     stored = {name: tensor for name, tensor in lowered.stored.items() if name not in stands_for}
-    return replace(lowered, layers=tuple(layers), stored=stored)
+    names = {name: tensor.name for name, tensor in stands_for.items()}
+    host = tuple(replace(step, inputs=tuple(names.get(name, name) for name in step.inputs)) for step in lowered.host)
+    return replace(lowered, layers=tuple(layers), stored=stored, host=host)
 
 
 def _reading(layer: LoweredLayer, stands_for: dict[str, Stored]) -> LoweredLayer:

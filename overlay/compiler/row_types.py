@@ -4,7 +4,7 @@
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from hetfab.overlay.compiler.lowered import Additive, Aggregation, LoweredLayer, StackPart, Stored
+from hetfab.overlay.compiler.lowered import Additive, Aggregation, HostStep, LoweredLayer, StackPart, Stored
 from hetfab.overlay.errors import ModelStructureError
 from hetfab.overlay.model.binding import Binding, Features
 from hetfab.overlay.program import EdgePattern, Edges, Stack
@@ -41,6 +41,7 @@ def row_types(
     bindings: Mapping[str, Binding],
     parts: Mapping[str, StackPart],
     stacks: Collection[Stack] = (),
+    host: Collection[HostStep] = (),
 ) -> RowTypes:
     """Whose nodes the rows of each stored tensor are, from features and edges, carried through the layers.
 
@@ -50,6 +51,7 @@ def row_types(
         bindings: Meaning of the model's inputs.
         parts: Tensors that are parts of stacked ones.
         stacks: Those that edges name.
+        host: Operators of the host.
 
     Raises:
         ModelStructureError: Rows of one tensor are of two types, or of none.
@@ -60,11 +62,13 @@ def row_types(
         if tensor.origin == "features" and isinstance(binding, Features):
             found.note(tensor.name, binding.type)
     pairs = [(rows, layer.output) for layer in layers if layer.dense is not None for rows in layer.dense.reads]
+    names = [(rows.name, written.name) for rows, written in pairs]
+    names += [(rows, step.output) for step in host for rows in step.inputs]
     known = -1
     while len(found.types) != known:
         known = len(found.types)
-        for left, right in pairs:
-            found.equal(left.name, right.name)
+        for left, right in names:
+            found.equal(left, right)
         for layer in layers:
             for aggregation in layer.aggregations:
                 found.aggregation(aggregation, layer.output)

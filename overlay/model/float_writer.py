@@ -31,6 +31,7 @@ from hetfab.overlay.model.layers import (
     EdgeDot,
     Function,
     Fusion,
+    HostOperator,
     JoinParts,
     Layer,
     LayerGraph,
@@ -66,6 +67,25 @@ class GraphWriter:
     def add(self, operator: str, inputs: list[str], output: str, domain: str = "", **values: Any) -> str:
         """Adds an operator with one output."""
         self.nodes.append(onnx.helper.make_node(operator, inputs, [output], name=output, domain=domain, **values))
+        return output
+
+    def host(self, layer: HostOperator, inputs: list[str], output: str) -> str:
+        """Adds an operator of the host with its constants.
+
+        Args:
+            layer: The operator.
+            inputs: What it reads in the place of ``layer.inputs``.
+            output: What it writes.
+        """
+        names = dict(zip(layer.inputs, inputs, strict=True))
+        for name, array in layer.constants.items():
+            names[name] = self.constant(f"{layer.output}.{name}", array)
+        node = onnx.NodeProto()
+        node.CopyFrom(layer.node)
+        node.input[:] = [names.get(name, "") for name in layer.node.input]
+        node.output[:] = [output]
+        node.name = output
+        self.nodes.append(node)
         return output
 
     def model(
@@ -160,6 +180,8 @@ def _write(writer: GraphWriter, layer: Layer, graph: LayerGraph) -> None:
             _write_layer_norm(writer, layer)
         case RowNorm():
             _write_row_norm(writer, layer)
+        case HostOperator():
+            writer.host(layer, list(layer.inputs), output)
         case RowSlice():
             limits = [writer.whole(value) for value in (layer.first, layer.end, 0)]
             writer.add("Slice", [layer.input, *limits], output)

@@ -18,6 +18,7 @@ from hetfab.overlay.model.layers import (
     EdgeAttention,
     EdgeDot,
     Fusion,
+    HostOperator,
     JoinParts,
     Layer,
     LayerGraph,
@@ -136,6 +137,8 @@ def _kind(layer: Layer, graph: LayerGraph) -> str:
             return "layer norm + relu" if layer.relu else "layer norm"
         case RowNorm():
             return "rows to length 1"
+        case HostOperator():
+            return f"{layer.node.op_type.lower()}, on the host"
         case Stack():
             return f"stack of {len(layer.inputs)}"
         case JoinParts() | Fusion() | TokenAttention() | PartMean():

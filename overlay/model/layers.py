@@ -94,6 +94,25 @@ class RowNorm:
     smallest: float
 
 
+@dataclass(frozen=True, eq=False)
+class HostOperator:
+    """An operator on rows that onnxruntime runs: each row of ``output`` follows from the same rows of ``inputs``.
+
+    Attributes:
+        output: Its result.
+        inputs: Tensors with rows of nodes.
+        node: The operator of the model; its other inputs are constants.
+        constants: Those, by name.
+        opset: Version of the standard operators.
+    """
+
+    output: str
+    inputs: tuple[str, ...]
+    node: onnx.NodeProto
+    constants: Mapping[str, npt.NDArray[np.generic]]
+    opset: int
+
+
 @dataclass(frozen=True)
 class Stack:
     """The rows of all inputs, one tensor after the other: its parts. They have equal widths."""
@@ -226,7 +245,9 @@ EdgeAggregation: TypeAlias = SegMean | SegSum | EdgeAttention | EdgeDot
 PartAggregation: TypeAlias = TokenAttention | Fusion | PartMean
 #: Layers whose result is a sum in Q.8; ``input`` is what they sum.
 Aggregation: TypeAlias = EdgeAggregation | PartAggregation
-Layer: TypeAlias = Dense | Relu | Add | Bias | Unary | LayerNorm | RowNorm | Stack | JoinParts | RowSlice | Aggregation
+Layer: TypeAlias = (
+    Dense | Relu | Add | Bias | Unary | LayerNorm | RowNorm | HostOperator | Stack | JoinParts | RowSlice | Aggregation
+)
 
 
 @dataclass(frozen=True)
@@ -250,12 +271,22 @@ class LayerGraph:
         return [layer for layer in self.layers if tensor in inputs_of(layer)]
 
 
+def is_identity(weight: npt.NDArray[np.generic]) -> bool:
+    """Whether a matrix leaves what it multiplies as it is."""
+    return weight.ndim == 2 and weight.shape[0] == weight.shape[1] and np.array_equal(weight, np.eye(len(weight)))
+
+
+def is_diagonal(weight: FloatArray) -> bool:
+    """Whether a matrix multiplies each channel by a number of its own."""
+    return weight.shape[0] == weight.shape[1] and not (weight - np.diag(np.diag(weight))).any()
+
+
 def inputs_of(layer: Layer) -> tuple[str, ...]:
     """Activation tensors that a layer reads."""
     match layer:
         case Add():
             return layer.left, layer.right
-        case Stack():
+        case Stack() | HostOperator():
             return layer.inputs
         case EdgeAttention():
             return layer.input, layer.source_scores, layer.destination_scores

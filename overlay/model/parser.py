@@ -14,29 +14,38 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from hetfab.overlay.errors import OperatorsUnsupportedError, counted
+from hetfab.overlay.errors import HostFallbackError, OperatorsUnsupportedError, counted
+from hetfab.overlay.host_nodes import FALLBACK_OFFER, Fallback
 from hetfab.overlay.model import hgnn
 from hetfab.overlay.model.attention_parsers import ATTENTION_PARSERS
+from hetfab.overlay.model.batch_norm import parse_batch_norm
 from hetfab.overlay.model.commute import products_before_aggregations
 from hetfab.overlay.model.draft import UNKNOWN, Draft, GapError, RefusedError
 from hetfab.overlay.model.function_parsers import FUNCTION_PARSERS
+from hetfab.overlay.model.host_operators import host_operator
 from hetfab.overlay.model.layers import (
     Add,
     Aggregation,
     Bias,
     Dense,
     FloatArray,
+    HostOperator,
+    JoinParts,
     LayerGraph,
     LayerNorm,
+    PartMean,
     Relu,
+    RowSlice,
     SegMean,
     SegSum,
+    Stack,
+    Unary,
     attributes,
     constants_of,
     describe,
 )
-from hetfab.overlay.model.reader import check_one_output, graph_inputs
-from hetfab.overlay.model.sums import Gaps, refused_uses, terms_of
+from hetfab.overlay.model.reader import check_one_output, graph_inputs, opset
+from hetfab.overlay.model.sums import Gaps, refused_layer, refused_uses, terms_of
 from hetfab.overlay.model.view_parsers import VIEW_PARSERS, multiply_tokens
 
 #: What turns logits into shares or classes; predictions are made of the logits themselves.
@@ -53,29 +62,39 @@ class ParsedModel(NamedTuple):
     refused: tuple[str, ...]
 
 
-def parse_layers(model: onnx.ModelProto) -> LayerGraph:
+def parse_layers(model: onnx.ModelProto, fallback: Fallback = Fallback.NONE) -> LayerGraph:
     """Turns a float model into layers.
 
     Args:
         model: As ``read_model`` returns it.
+        fallback: Whether the host runs operators on rows that no layer stands for.
 
     Raises:
         OperatorsUnsupportedError: Operators, their forms or their uses are not handled; all are named at once.
+        HostFallbackError: Nothing would be left for the overlay.
         ModelStructureError: There is not exactly one output, or an initializer is not finite.
     """
-    graph, refused = try_layers(model)
+    graph, refused = try_layers(model, fallback)
     if refused:
+        helps = fallback is Fallback.NONE and len(try_layers(model, Fallback.HOST).refused) < len(refused)
         raise OperatorsUnsupportedError(
             f"{counted(len(refused), 'operator')} not supported:",
             "MatMul or Gemm with constant weights, Add, Relu, functions of one number, LayerNormalization, the graph "
             "operators of the domain hgnn; sums of aggregations and dense layers",
-            "change the model as each line says",
+            "change the model as each line says" + (FALLBACK_OFFER if helps else ""),
             refused,
+        )
+    hosted = [describe(layer.node) for layer in graph.layers if isinstance(layer, HostOperator)]
+    if hosted and len(hosted) == len(graph.layers):
+        raise HostFallbackError(
+            "the host would run every operator of the model: " + ", ".join(hosted),
+            "at least one layer that the overlay executes",
+            "run the model in onnxruntime",
         )
     return graph
 
 
-def try_layers(model: onnx.ModelProto) -> ParsedModel:
+def try_layers(model: onnx.ModelProto, fallback: Fallback = Fallback.NONE) -> ParsedModel:
     """As ``parse_layers``, but gives what is not handled as lines of text.
 
     Raises:
@@ -93,13 +112,54 @@ def try_layers(model: onnx.ModelProto) -> ParsedModel:
         try:
             PARSERS.get((node.domain, node.op_type), _unknown)(draft, node)
         except RefusedError as error:
-            refused.append(f"{describe(node)}: {error}")
-            draft.leave_gap(node)
+            if fallback is Fallback.NONE or not _add_on_host(draft, node, opset(model)):
+                refused.append(f"{describe(node)}: {error}")
+                draft.leave_gap(node)
         except GapError:
             draft.leave_gap(node)
-    graph = products_before_aggregations(LayerGraph(tuple(draft.layers), draft.tables, draft.channels, draft.output))
+    graph = LayerGraph(tuple(draft.layers), draft.tables, draft.channels, draft.output)
+    if fallback is Fallback.HOST:
+        graph = _with_uses_on_host(graph, model, draft)
+    graph = products_before_aggregations(graph)
     gaps = Gaps(frozenset(draft.written_by_gaps), frozenset(draft.read_by_gaps))
     return ParsedModel(graph, (*refused, *refused_uses(graph, gaps)))
+
+
+def _add_on_host(draft: Draft, node: onnx.NodeProto, version: int) -> bool:
+    """Makes an operator one of the host; whether it may be."""
+    for name in node.input:
+        # Weights of a product are no rows; a table is.
+        is_weight = node.op_type in ("MatMul", "Gemm") and name != node.input[0]
+        table = draft.constants.get(name)
+        if table is not None and table.ndim == 2 and len(table) > 1 and not is_weight:
+            draft.activation(name)
+    found = host_operator(node, _row_tensors(draft), draft.constants, version)
+    # The output is written once: with the logits' precision.
+    if found is None or (node.output[0] == draft.output and draft.uses[draft.output]):
+        return False
+    draft.add(*found)
+    return True
+
+
+def _row_tensors(draft: Draft) -> dict[str, int]:
+    """Channels of the tensors that are known and have a row for each node."""
+    others = {each.output for each in draft.layers if isinstance(each, Stack | JoinParts | RowSlice | PartMean)}
+    others |= draft.parts.keys() | draft.written_by_gaps
+    return {name: count for name, count in draft.channels.items() if count != UNKNOWN and name not in others}
+
+
+def _with_uses_on_host(graph: LayerGraph, model: onnx.ModelProto, draft: Draft) -> LayerGraph:
+    """Lets the host run functions that the overlay executes, but not where they stand."""
+    nodes = {name: node for node in model.graph.node for name in node.output}
+    rows = _row_tensors(draft)
+    for place, layer in enumerate(graph.layers):
+        producers = {each.output: each for each in graph.layers}
+        if isinstance(layer, Relu | Unary | LayerNorm) and any(refused_layer(layer, graph, producers)):
+            node = nodes[layer.output]
+            found = host_operator(node, rows, draft.constants, opset(model)) if node.input[0] == layer.input else None
+            if found is not None and not (layer.output == draft.output and draft.uses[draft.output]):
+                graph = replace(graph, layers=(*graph.layers[:place], found[0], *graph.layers[place + 1 :]))
+    return graph
 
 
 def _unknown(draft: Draft, node: onnx.NodeProto) -> None:
@@ -262,6 +322,7 @@ PARSERS: dict[tuple[str, str], Callable[[Draft, onnx.NodeProto], None]] = {
     ("", "Gemm"): _parse_gemm,
     ("", "Add"): _parse_add,
     ("", "Relu"): _parse_relu,
+    ("", "BatchNormalization"): parse_batch_norm,
     (hgnn.DOMAIN, "SegMean"): _parse_seg_mean,
     (hgnn.DOMAIN, "SegSum"): _parse_seg_sum,
     (hgnn.DOMAIN, "SegSumWeighted"): _parse_seg_sum,

@@ -67,7 +67,9 @@ def read_model(path: Path) -> onnx.ModelProto:
     _load_external_data(model, path)
     _check_version(model, path)
     _check_types(model)
-    return check_model(normalise(model), str(path))
+    checked = check_model(normalise(model), str(path))
+    _check_tensors(checked, path)
+    return checked
 
 
 def check_model(model: onnx.ModelProto, source: str) -> onnx.ModelProto:
@@ -78,9 +80,10 @@ def check_model(model: onnx.ModelProto, source: str) -> onnx.ModelProto:
     """
     try:
         onnx.checker.check_model(model, full_check=True)
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError, RuntimeError) as error:
+        reason = next(iter(str(error).strip().splitlines()), "no reason")
         raise ModelUnreadableError(
-            f"cannot read the model '{source}': the ONNX checker says: {str(error).strip().splitlines()[0]}",
+            f"cannot read the model '{source}': the ONNX checker says: {reason}",
             "a model that `onnx.checker.check_model(model, full_check=True)` accepts",
             "correct the export, or check that the file was copied whole",
         ) from error
@@ -281,6 +284,17 @@ def _check_types(model: onnx.ModelProto) -> None:
             "float32 for features, means and weights; int64 for ids, edge types and counts",
             "export the model with these types, in PyTorch after `model.float()`",
         )
+
+
+def _check_tensors(model: onnx.ModelProto, path: Path) -> None:
+    """Refuses constants whose bytes are not what their shape and type take, which the ONNX checker lets pass."""
+    attributes = (attribute for node in model.graph.node for attribute in node.attribute)
+    tensors = [attribute.t for attribute in attributes if attribute.type == onnx.AttributeProto.TENSOR]
+    for tensor in [*model.graph.initializer, *tensors]:
+        try:
+            onnx.numpy_helper.to_array(tensor)
+        except (ValueError, TypeError, KeyError, OverflowError) as error:
+            raise _unreadable(path, f"its constant '{tensor.name}' is damaged: {error}") from error
 
 
 def _counts_to_inputs(model: onnx.ModelProto) -> None:

@@ -11,6 +11,7 @@ from hetfab.overlay.model.layers import (
     Dense,
     EdgeAttention,
     Fusion,
+    HostOperator,
     JoinParts,
     Layer,
     LayerGraph,
@@ -52,7 +53,7 @@ class Gaps:
 
 _NO_GAPS = Gaps()
 #: Layers whose results are integers of one scale already.
-_Rounded = Relu | Unary | LayerNorm | Stack | JoinParts
+_Rounded = Relu | Unary | LayerNorm | HostOperator | Stack | JoinParts
 
 
 def find_sums(graph: LayerGraph) -> list[SumGroup]:
@@ -109,20 +110,27 @@ def refused_uses(graph: LayerGraph, gaps: Gaps = _NO_GAPS) -> Iterator[str]:
     """
     producers = _producers(graph)
     for layer in graph.layers:
-        if isinstance(layer, Relu):
-            yield from _refused_relu(layer, graph, producers, gaps)
-        elif isinstance(layer, Unary | LayerNorm | RowNorm):
-            yield from _refused_function(layer, graph, producers, gaps)
-        elif isinstance(layer, EdgeAttention | Fusion):
-            yield from _refused_scores(layer, graph, producers, gaps)
-        elif isinstance(layer, RowSlice) and isinstance(producers.get(layer.input), _Rounded):
-            yield f"Slice '{layer.output}': it follows a function or joined tensors; end the model with a dense layer"
-        elif isinstance(layer, RowSlice) and not _ends(layer, graph):
-            yield f"Slice '{layer.output}': only the model's output is sliced; slice after the last layer"
+        yield from refused_layer(layer, graph, producers, gaps)
     for root in sum_roots(graph, gaps):
         yield from _refused_sum(root, graph, producers, gaps)
     if graph.output not in producers and graph.output not in gaps.written:
         yield f"output '{graph.output}': no layer computes it; end the model with a dense layer or a sum"
+
+
+def refused_layer(
+    layer: Layer, graph: LayerGraph, producers: Mapping[str, Layer], gaps: Gaps = _NO_GAPS
+) -> Iterator[str]:
+    """The lines of ``refused_uses`` for one layer."""
+    if isinstance(layer, Relu):
+        yield from _refused_relu(layer, graph, producers, gaps)
+    elif isinstance(layer, Unary | LayerNorm | RowNorm):
+        yield from _refused_function(layer, graph, producers, gaps)
+    elif isinstance(layer, EdgeAttention | Fusion):
+        yield from _refused_scores(layer, graph, producers, gaps)
+    elif isinstance(layer, RowSlice) and isinstance(producers.get(layer.input), _Rounded):
+        yield f"Slice '{layer.output}': it follows a function or joined tensors; end the model with a dense layer"
+    elif isinstance(layer, RowSlice) and not _ends(layer, graph):
+        yield f"Slice '{layer.output}': only the model's output is sliced; slice after the last layer"
 
 
 def _ends(layer: RowSlice, graph: LayerGraph) -> bool:
@@ -168,7 +176,7 @@ def _refused_function(
         yield f"{name}: it reads the input '{layer.input}'; apply it to the features beforehand"
 
 
-def _kind(layer: "Relu | Unary | LayerNorm | Stack | JoinParts") -> str:
+def _kind(layer: "Relu | Unary | LayerNorm | HostOperator | Stack | JoinParts") -> str:
     match layer:
         case Unary():
             return f"the function {layer.function.value}"
@@ -176,6 +184,8 @@ def _kind(layer: "Relu | Unary | LayerNorm | Stack | JoinParts") -> str:
             return "a LayerNormalization"
         case Stack() | JoinParts():
             return "joined tensors"
+        case HostOperator():
+            return "an operator of the host"
     return "a Relu"
 
 
@@ -210,7 +220,7 @@ def _refused_sum(root: str, graph: LayerGraph, producers: Mapping[str, Layer], g
 
 def _is_stored(term: str, graph: LayerGraph, producers: Mapping[str, Layer]) -> bool:
     """Whether a sum's term is the result of a function or an input, which the identity makes a dense term."""
-    return term not in graph.tables and isinstance(producers.get(term), Relu | Unary | LayerNorm | None)
+    return term not in graph.tables and isinstance(producers.get(term), Relu | Unary | LayerNorm | HostOperator | None)
 
 
 def _producers(graph: LayerGraph) -> dict[str, Layer]:

@@ -63,6 +63,9 @@ class Journal:
     def __len__(self) -> int:
         return len(self._results)
 
+    def __contains__(self, key: object) -> bool:
+        return key in self._results
+
     def result(self, key: str, compute: Callable[[], _V]) -> _V:
         """What is known under a key, else what ``compute`` returns, which is then known.
 
@@ -70,16 +73,45 @@ class Journal:
             key: Of the result.
             compute: Gives a value that JSON has a form for.
         """
-        if key not in self._results:
-            self._results[key] = compute()
-            self._write({"key": key, "value": self._results[key]})
-        found: _V = self._results[key]
+        if key not in self:
+            self.note(key, compute())
+        found: _V = self.known(key)
         return found
+
+    def known(self, key: str) -> Any:
+        """What is known under a key that the journal has."""
+        return self._results[key]
+
+    def note(self, key: str, value: Any) -> None:
+        """Keeps a result that is not known yet."""
+        self._results[key] = value
+        self._write({"key": key, "value": value})
+
+    def part(self, name: str) -> "Journal":
+        """The same journal for results of which the keys begin with a name."""
+        return _Part(self, name)
 
     def _write(self, entry: dict[str, Any]) -> None:
         if self._file is not None:
             self._file.write(json.dumps(entry) + "\n")
             self._file.flush()
+
+
+class _Part(Journal):
+    """Results of one part of a search, in the whole's journal."""
+
+    def __init__(self, whole: Journal, name: str) -> None:
+        super().__init__(None, "")
+        self._whole, self._name = whole, name
+
+    def __contains__(self, key: object) -> bool:
+        return f"{self._name} {key}" in self._whole
+
+    def known(self, key: str) -> Any:
+        return self._whole.known(f"{self._name} {key}")
+
+    def note(self, key: str, value: Any) -> None:
+        self._whole.note(f"{self._name} {key}", value)
 
 
 def _lines(path: Path) -> list[Any]:

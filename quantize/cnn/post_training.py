@@ -18,16 +18,21 @@ from hetfab.overlay.model.cnn.parser import parse_cnn
 from hetfab.overlay.model.layers import Dense
 from hetfab.overlay.model.reader import bindings_of, check_model, is_quantized, opset
 from hetfab.overlay.model.runtime import Feed, run_model
-from hetfab.quantize.cnn.points import LayerWidths, Points, find_points, layer_widths, nonnegative
+from hetfab.quantize.assignment import WeightChoice
+from hetfab.quantize.cnn.points import Points, find_points, layer_widths, nonnegative
 from hetfab.quantize.cnn.rewrites import fold_batch_norms
+from hetfab.quantize.cnn.rounding import matrix_of, rounded_weights
 from hetfab.quantize.cnn.writer import Numbers, float_model, quantized_model
 from hetfab.quantize.divergence import divergence_of_classes, divergence_of_labels
 from hetfab.quantize.methods import CRITERIA
+from hetfab.quantize.methods.layer_problem import LayerInputs
 from hetfab.quantize.ranges import ActivationRange, Criterion, choose
-from hetfab.quantize.weights import LARGEST_SPREAD, QuantizedWeights, exact_in_float32, round_to_nearest
+from hetfab.quantize.weights import LARGEST_SPREAD, LayerWeights
 from hetfab.quantize.widths import Widths
 
 FloatArray = npt.NDArray[np.float32]
+#: A layer's weights from the range of what it reads, and whether its channels share a scale.
+Rounded = Callable[[Conv | Dense, ActivationRange, bool], LayerWeights]
 
 #: Values of a tensor that are kept of one feed; more of them move no percentile noticeably.
 _KEPT = 1 << 18
@@ -105,10 +110,17 @@ def quantize_cnn(
     progress("float model")
     samples = list(given.samples())
     observed = observe(graph, points, samples, opset(given.model))
+
+    def nearest(layer: Conv | Dense, rows: ActivationRange, shared: bool) -> LayerWeights:
+        choice = WeightChoice(bits.weights[layer.output], "nearest")
+        return rounded_weights(layer, choice, (LayerInputs(()),), rows, shared_scale=shared)
+
     candidates: dict[str, tuple[float, onnx.ModelProto, Mapping[str, ActivationRange]]] = {}
     for name, criterion in CRITERIA.items():
         progress(name)
-        numbers = chosen_numbers(graph, points, bits, observed, dict.fromkeys(points.stored, criterion))
+        numbers = chosen_numbers(
+            graph, points, bits.activations, observed, dict.fromkeys(points.stored, criterion), nearest
+        )
         candidate = quantized_model(corrected(graph, numbers, observed), numbers, opset=opset(given.model))
         distance = _distance(candidate, samples, observed.logits, given.evaluation)
         candidates[name] = (distance, candidate, numbers.ranges)
@@ -161,17 +173,38 @@ def _kept(array: FloatArray) -> FloatArray:
 
 
 def chosen_numbers(
-    graph: CnnGraph, points: Points, bits: LayerWidths, observed: Observed, criteria: Mapping[str, Criterion]
+    graph: CnnGraph,
+    points: Points,
+    bits: Mapping[str, int],
+    observed: Observed,
+    criteria: Mapping[str, Criterion],
+    rounded: Rounded,
+    exponents: Mapping[str, int] | None = None,
 ) -> Numbers:
-    """Ranges and integers at given widths; each stored tensor has a criterion."""
-    ranges = _ranges(graph, points, bits, observed, criteria)
-    weights = {layer.output: _rounded(layer, bits.weights[layer.output], graph, points) for layer in graph.products()}
-    ranges = _with_room(ranges, graph, points, weights, observed.largest)
-    for layer in graph.products():
-        rows = ranges[points.source(layer.input)]
-        peak = max(rows.highest, -rows.lowest)
-        found = weights[layer.output]
-        weights[layer.output] = exact_in_float32(_matrix(layer), found, peak, layer.bias, rows.scale)
+    """Ranges and integers at given widths.
+
+    Args:
+        graph: The layers.
+        points: Where tensors become integers.
+        bits: Of each stored tensor.
+        observed: What the float model shows.
+        criteria: Of each stored tensor.
+        rounded: Gives a layer's weights.
+        exponents: Of stored tensors' scales, in place of a criterion.
+    """
+    given = exponents or {}
+    found = _ranges(graph, points, bits, observed, criteria)
+    found = {name: replace(each, exponent=given.get(name, each.exponent)) for name, each in found.items()}
+    ranges = found
+    for _ in range(2):
+        weights = {
+            layer.output: rounded(layer, ranges[points.source(layer.input)], _leaves(layer, graph, points))
+            for layer in graph.products()
+        }
+        roomy = _with_room(found, graph, points, weights, observed.largest)
+        if roomy == ranges:
+            break
+        ranges = roomy
     return Numbers(points, ranges, weights)
 
 
@@ -185,7 +218,7 @@ def corrected(graph: CnnGraph, numbers: Numbers, observed: Observed) -> CnnGraph
     for layer in graph.layers:
         if isinstance(layer, Conv | Dense):
             rounded = numbers.weights[layer.output]
-            error = rounded.integers * rounded.scales - _matrix(layer)
+            error = rounded.integers * rounded.scales - matrix_of(layer)
             taps = 1 if isinstance(layer, Dense) else layer.window.taps
             mean = np.repeat(observed.means[layer.input], taps)
             if isinstance(layer, Conv) and layer.groups > 1:
@@ -199,21 +232,15 @@ def corrected(graph: CnnGraph, numbers: Numbers, observed: Observed) -> CnnGraph
     return replace(graph, layers=tuple(layers))
 
 
-def _matrix(layer: Conv | Dense) -> FloatArray:
-    """Weights with a column for each output channel."""
-    return layer.weight if isinstance(layer, Dense) else layer.weight.reshape(len(layer.weight), -1).T
-
-
-def _rounded(layer: Conv | Dense, bits: int, graph: CnnGraph, points: Points) -> QuantizedWeights:
-    """Rounded weights; logits that leave from accumulators have one scale for all classes."""
-    leaves = layer.output == graph.output or (
+def _leaves(layer: Conv | Dense, graph: CnnGraph, points: Points) -> bool:
+    """Whether logits leave from its accumulators, which then have one scale for all classes."""
+    return layer.output == graph.output or (
         layer.output not in points.stored and points.source(graph.output) == layer.output
     )
-    return round_to_nearest(_matrix(layer), bits=bits, shared_scale=leaves)
 
 
 def _ranges(
-    graph: CnnGraph, points: Points, bits: LayerWidths, observed: Observed, criteria: Mapping[str, Criterion]
+    graph: CnnGraph, points: Points, bits: Mapping[str, int], observed: Observed, criteria: Mapping[str, Criterion]
 ) -> dict[str, ActivationRange]:
     given = observed.values.get(graph.input)
     input_is = given is not None and not (given < 0).any()
@@ -222,7 +249,7 @@ def _ranges(
     for name in points.stored:
         family = points.family(name)
         values = np.concatenate([observed.values[member] for member in sorted(family)])
-        shared = choose(values, criteria[name], bits=bits.activations[name], signed=not family <= unsigned)
+        shared = choose(values, criteria[name], bits=bits[name], signed=not family <= unsigned)
         ranges[name] = ActivationRange(shared.bits, name not in unsigned, shared.exponent)
     return ranges
 
@@ -231,7 +258,7 @@ def _with_room(
     ranges: Mapping[str, ActivationRange],
     graph: CnnGraph,
     points: Points,
-    weights: Mapping[str, QuantizedWeights],
+    weights: Mapping[str, LayerWeights],
     largest: Mapping[str, float],
 ) -> dict[str, ActivationRange]:
     """Makes the scale of a stored operand so coarse that the term that joins it fits 24 bits, multipliers 16 bits."""

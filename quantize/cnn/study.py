@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A float network on samples under study: the file of any assignment of widths, and what it costs in accuracy."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterator
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -15,20 +15,28 @@ from hetfab.overlay.model.layers import Dense
 from hetfab.overlay.model.reader import opset
 from hetfab.overlay.model.runtime import Feed, run_model
 from hetfab.quantize.assignment import ActivationChoice, Assignment, WeightChoice
-from hetfab.quantize.cnn.points import LayerWidths, Points, find_points, layer_widths
+from hetfab.quantize.cnn.points import Points, find_points, layer_widths
 from hetfab.quantize.cnn.post_training import FloatArray, Observed, chosen_numbers, corrected, observe
 from hetfab.quantize.cnn.rewrites import fold_batch_norms
-from hetfab.quantize.cnn.writer import quantized_model
+from hetfab.quantize.cnn.rounding import patches, rounded_weights
+from hetfab.quantize.cnn.writer import Numbers, float_model, quantized_model
 from hetfab.quantize.divergence import divergence
 from hetfab.quantize.methods import ACTIVATION_METHODS
-from hetfab.quantize.ranges import exact_exponent
+from hetfab.quantize.methods.layer_problem import LayerInputs
+from hetfab.quantize.ranges import ActivationRange, exact_exponent
 from hetfab.quantize.study import AverageBits, check_float
+from hetfab.quantize.weights import LayerWeights
 from hetfab.quantize.widths import Widths
+
+#: Rows of a layer that its weights are rounded for.
+_ROWS = 4096
 
 
 @dataclass(frozen=True, eq=False)
 class CnnStudy:
     """A float network on samples and what its samples show.
+
+    Biases always make up for what rounding adds to a mean, whatever an assignment says.
 
     Attributes:
         graph: The layers, without BatchNormalization.
@@ -45,6 +53,8 @@ class CnnStudy:
     samples: tuple[Feed, ...]
     observed: Observed
     opset: int
+    _weights: dict[tuple[Hashable, ...], LayerWeights] = field(default_factory=dict)
+    _inputs: dict[str, tuple[LayerInputs, ...]] = field(default_factory=dict)
 
     @classmethod
     def open(cls, given: FedModel) -> "CnnStudy":
@@ -82,7 +92,7 @@ class CnnStudy:
         return {name: self._group(self.points.source(layer.input)) for name, layer in self.layers.items()}
 
     def uniform(self, widths: Widths, *, weights: str = "nearest", activations: str = "percentile 99.9") -> Assignment:
-        """One width for all weights and one for all activations; weights are rounded to nearest."""
+        """One width for all weights and one for all activations."""
         return Assignment(
             {name: WeightChoice(widths.weights, weights) for name in self.layers},
             {name: ActivationChoice(widths.activations, activations) for name in self.groups},
@@ -114,14 +124,49 @@ class CnnStudy:
 
     def write(self, assignment: Assignment) -> onnx.ModelProto:
         """The quantized model."""
-        choices = {name: assignment.activations[self._group(name)] for name in self.points.stored}
-        widths = LayerWidths(
-            {name: max(choice.widths(1)) for name, choice in assignment.weights.items()},
-            {name: choice.bits for name, choice in choices.items()},
-        )
-        criteria = {name: ACTIVATION_METHODS[choice.method] for name, choice in choices.items()}
-        numbers = chosen_numbers(self.graph, self.points, widths, self.observed, criteria)
+        numbers = self.numbers(assignment)
         return quantized_model(corrected(self.graph, numbers, self.observed), numbers, opset=self.opset)
+
+    def numbers(self, assignment: Assignment) -> Numbers:
+        """Ranges, integers and scales for an assignment.
+
+        Raises:
+            WidthsUnsupportedError: The channels of a last layer have several widths, or there are not as many widths.
+        """
+        choices = {name: assignment.activations[self._group(name)] for name in self.points.stored}
+
+        def rounded(layer: Conv | Dense, rows: ActivationRange, shared: bool) -> LayerWeights:
+            choice = assignment.weights[layer.output]
+            key = (layer.output, choice, rows, shared)
+            if key not in self._weights:
+                inputs = (LayerInputs(()),) if choice.method == "nearest" else self._inputs_of(layer)
+                self._weights[key] = rounded_weights(layer, choice, inputs, rows, shared_scale=shared)
+            return self._weights[key]
+
+        return chosen_numbers(
+            self.graph,
+            self.points,
+            {name: choice.bits for name, choice in choices.items()},
+            self.observed,
+            {name: ACTIVATION_METHODS[choice.method] for name, choice in choices.items()},
+            rounded,
+            {name: choice.exponent for name, choice in choices.items() if choice.exponent is not None},
+        )
+
+    def _inputs_of(self, layer: Conv | Dense) -> tuple[LayerInputs, ...]:
+        """What each group of a layer's channels reads in the float model; kept of one layer, since it may be large."""
+        if layer.output not in self._inputs:
+            model, most = float_model(self.graph, opset=self.opset), max(_ROWS // len(self.samples), 1)
+            is_input = layer.input == self.graph.input
+            if not is_input:
+                model.graph.output.append(onnx.ValueInfoProto(name=layer.input))
+            rows = [
+                patches(layer, sample[layer.input] if is_input else run_model(model, sample, [layer.input])[0], most)
+                for sample in self.samples
+            ]
+            self._inputs.clear()
+            self._inputs[layer.output] = tuple(LayerInputs(tuple(group)) for group in zip(*rows, strict=True))
+        return self._inputs[layer.output]
 
     def logits(self, assignment: Assignment) -> list[FloatArray]:
         """Logits of each feed in onnxruntime, [N, classes]."""
@@ -144,7 +189,8 @@ class CnnStudy:
         of_weights, of_activations = np.zeros(2), np.zeros(2)
         for name, layer in self.layers.items():
             macs = multiplies(layer, self.graph)
-            of_weights += np.array([np.mean(assignment.weights[name].widths(1)), 1.0]) * macs
+            channels = len(layer.weight) if isinstance(layer, Conv) else layer.weight.shape[1]
+            of_weights += np.array([np.mean(assignment.weights[name].widths(channels)), 1.0]) * macs
             of_activations += np.array([assignment.activations[self.inputs[name]].bits, 1.0]) * macs
         means = (float(total[0] / total[1]) if total[1] else 0.0 for total in (of_weights, of_activations))
         return AverageBits(*means)

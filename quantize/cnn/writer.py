@@ -23,7 +23,7 @@ from hetfab.overlay.model.cnn.window import Window
 from hetfab.overlay.model.layers import Add, Dense, Relu
 from hetfab.quantize.cnn.points import Points
 from hetfab.quantize.ranges import ActivationRange
-from hetfab.quantize.weights import QuantizedWeights, round_bias
+from hetfab.quantize.weights import LayerWeights, QuantizedWeights, round_bias
 
 
 @dataclass(frozen=True)
@@ -33,12 +33,12 @@ class Numbers:
     Attributes:
         points: Where tensors become integers.
         ranges: Of stored tensors.
-        weights: Of layers with weights, as matrices with a column for each output channel.
+        weights: Of layers with weights, as matrices with a column for each output channel; biases are the layers'.
     """
 
     points: Points
     ranges: Mapping[str, ActivationRange]
-    weights: Mapping[str, QuantizedWeights]
+    weights: Mapping[str, LayerWeights]
 
 
 def float_model(graph: CnnGraph, *, opset: int = 20) -> onnx.ModelProto:
@@ -178,12 +178,19 @@ class _QuantizedWriter(_Writer):
 
     def weights(self, layer: Conv | Dense) -> str:
         """The layer's rounded weights, with a scale for each output channel."""
-        rounded = self.numbers.weights[layer.output]
+        name, parts = f"{layer.output}.weight", self.numbers.weights[layer.output].parts
+        if len(parts) == 1:
+            return self.run(layer, name, parts[0])
+        runs = [self.run(layer, f"{name}.{number}", part) for number, part in enumerate(parts)]
+        return self.add("Concat", runs, f"{name}.joined", axis=0 if isinstance(layer, Conv) else 1)
+
+    def run(self, layer: Conv | Dense, name: str, rounded: QuantizedWeights) -> str:
+        """Adds weights of one width and their rounding; returns the name of the rounded weights."""
         values = (rounded.integers.astype(np.float32) * rounded.scales).astype(np.float32)
         scale = rounded.scales[None, :]
         if isinstance(layer, Conv):
-            values, scale = values.T.reshape(layer.weight.shape), rounded.scales.reshape(-1, 1, 1, 1)
-        stored = self.constant(f"{layer.output}.weight", values)
+            values, scale = values.T.reshape(-1, *layer.weight.shape[1:]), rounded.scales.reshape(-1, 1, 1, 1)
+        stored = self.constant(name, values)
         output = f"{stored}.int"
         if rounded.bits == 1:
             inputs = [stored, self.constant(f"{output}.scale", scale)]

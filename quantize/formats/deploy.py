@@ -34,7 +34,7 @@ from hetfab.quantize.formats.qdq import read_qdq, uses_qdq
 from hetfab.quantize.formats.qonnx import read_qonnx, uses_qonnx
 from hetfab.quantize.formats.steps import SAME, Difference, bits_of, exponent_of, given_weights, highest_of
 from hetfab.quantize.ranges import ActivationRange
-from hetfab.quantize.weights import QuantizedWeights
+from hetfab.quantize.weights import LayerWeights, QuantizedWeights
 
 _FEWEST_STEPS = 2
 
@@ -130,7 +130,7 @@ class _Deployment:
         gains = self._gains()
         ranges = self._ranges(gains)
         weights = {
-            layer.output: self._weights(layer, step, gains)
+            layer.output: LayerWeights((self._weights(layer, step, gains),))
             for layer, step in zip(self.graph.products(), self.steps.products(), strict=True)
         }
         numbers = Numbers(self.points, ranges, weights)

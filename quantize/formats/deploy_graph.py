@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hetfab.overlay.model.bound_model import FedModel
-from hetfab.overlay.model.layers import Dense, LayerGraph, Relu
+from hetfab.overlay.model.layers import Dense, LayerGraph, Relu, is_identity
 from hetfab.overlay.model.parser import parse_layers
 from hetfab.overlay.model.reader import bindings_of, check_model
 from hetfab.quantize.assignment import ActivationChoice, Assignment
@@ -51,13 +51,12 @@ def deployable_on_graph(foreign: Foreign, given: FedModel) -> Deployable:
     for name, layer in study.layers.items():
         shared = name == study.graph.output
         values = layer.weight.astype(np.float64)
-        is_identity = values.shape[0] == values.shape[1] and np.array_equal(values, np.eye(len(values)))
-        if is_identity or any(name in members for members in study.products):
+        if is_identity(values) or any(name in members for members in study.products):
             # Terms of one sum need one scale, which the file need not have.
             weights[name] = numbers.weights[name]
             error = float(np.abs(weights[name].restored - values).max(initial=0.0))
             what = "weights, added to other products at one scale: largest error"
-            differences += [] if is_identity else [Difference(name, what, 0.0, error)]
+            differences += [] if is_identity(values) else [Difference(name, what, 0.0, error)]
             continue
         rounded, changes = given_weights(name, values, steps.get(name), 1.0, shared=shared)
         weights[name] = LayerWeights((rounded,))

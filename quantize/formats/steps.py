@@ -2,13 +2,13 @@
 """Brings the steps of a file's roundings onto the overlay's grid, and notes what changes."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from hetfab.quantize.formats.foreign import Rounding
-from hetfab.quantize.weights import LARGEST_SPREAD, QuantizedWeights, round_to_nearest
+from hetfab.quantize.weights import LARGEST_SPREAD, QuantizedWeights, on_grid, round_to_nearest
 
 Doubles = npt.NDArray[np.float64]
 
@@ -108,7 +108,4 @@ def _on_grid(integers: npt.NDArray[np.int64], scales: Doubles) -> QuantizedWeigh
         bits, narrow = 2, False
     else:
         bits, narrow = max(2, magnitude.bit_length() + 1), True
-    tops = np.frexp(scales)[1].astype(np.int64)
-    exponents = np.maximum(tops - _SIGNIFICANCE, tops.max() - LARGEST_SPREAD)
-    mantissas = np.maximum(np.rint(np.ldexp(scales, -exponents)), 1.0).astype(np.int64)
-    return QuantizedWeights(integers, mantissas, exponents, bits, narrow)
+    return replace(on_grid(scales, True, _SIGNIFICANCE), integers=integers, bits=bits, narrow=narrow)

@@ -8,11 +8,10 @@ is compared with the same histogram brought to as many levels as there are integ
 
 import numpy as np
 
-from hetfab.quantize.ranges import ActivationRange, FloatArray, covering
+from hetfab.quantize.ranges import TRIED_EXPONENTS, ActivationRange, FloatArray, covering
 
-_EXPONENTS = 6
 #: Bins of the histogram for each level of the widest range.
-_BINS_OF_LEVEL = 1 << (_EXPONENTS - 1)
+_BINS_OF_LEVEL = 1 << (TRIED_EXPONENTS - 1)
 
 
 def least_divergence(values: FloatArray, shape: ActivationRange) -> int:
@@ -21,7 +20,7 @@ def least_divergence(values: FloatArray, shape: ActivationRange) -> int:
     levels = shape.highest + 1
     limit = levels * 2.0**widest
     counts = np.histogram(np.abs(values), bins=levels * _BINS_OF_LEVEL, range=(0.0, limit))[0].astype(np.float64)
-    found = [(_divergence(counts, levels, _BINS_OF_LEVEL >> down), down) for down in range(_EXPONENTS)]
+    found = [(_divergence(counts, levels, _BINS_OF_LEVEL >> down), down) for down in range(TRIED_EXPONENTS)]
     return widest - min(found)[1]
 
 

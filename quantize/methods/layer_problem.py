@@ -11,7 +11,7 @@ import numpy.typing as npt
 import scipy.linalg
 import scipy.sparse
 
-from hetfab.quantize.weights import LARGEST_SIGNIFICANCE, FloatArray, QuantizedWeights
+from hetfab.quantize.weights import LARGEST_SIGNIFICANCE, LOWEST_EXPONENT, FloatArray, QuantizedWeights
 from hetfab.quantize.widths import POWER_OF_TWO_BITS
 
 Doubles: TypeAlias = npt.NDArray[np.float64]
@@ -88,7 +88,7 @@ class LayerProblem:
     inputs: LayerInputs
     shared_scale: bool = False
     significance: int = LARGEST_SIGNIFICANCE
-    lowest_exponent: int = -1 << 30
+    lowest_exponent: int = LOWEST_EXPONENT
     free: bool | None = None
 
     @property

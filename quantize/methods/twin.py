@@ -8,10 +8,9 @@ decoded integer has 8 bits, which limits the shift of a code.
 import numpy as np
 
 from hetfab.quantize.methods.square_error import least_square_error
-from hetfab.quantize.ranges import ActivationRange, FloatArray, TwinRange
+from hetfab.quantize.ranges import ActivationRange, FloatArray, TwinRange, exponents_from
 
 _STORED_BITS = 8
-_EXPONENTS = 6
 #: Values that candidates are compared on; more move no choice noticeably.
 _COMPARED = 1 << 16
 
@@ -45,4 +44,4 @@ def _twins(values: FloatArray, bits: int, shift: int) -> list[TwinRange]:
     if highest >= 1 << (_STORED_BITS - 1) or largest <= 0.0:
         return []
     widest = int(np.ceil(np.log2(largest / highest)))
-    return [TwinRange(_STORED_BITS, True, exponent, bits, shift) for exponent in range(widest, widest - _EXPONENTS, -1)]
+    return [TwinRange(_STORED_BITS, True, exponent, bits, shift) for exponent in exponents_from(widest)]

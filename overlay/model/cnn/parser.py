@@ -14,6 +14,7 @@ import numpy as np
 import onnx
 
 from hetfab.overlay.errors import ModelStructureError, OperatorsUnsupportedError, counted
+from hetfab.overlay.model.batch_norm import factor_and_offset, is_for_training
 from hetfab.overlay.model.cnn.draft import Draft, GapError, RefusedError, weights_of
 from hetfab.overlay.model.cnn.layers import BatchNorm, Clip, CnnGraph, Conv, Flatten, Shape
 from hetfab.overlay.model.cnn.names import Array, read_names
@@ -190,18 +191,12 @@ def _add_bias(draft: Draft, node: onnx.NodeProto, value: str, constant: FloatArr
 
 
 def _parse_batch_norm(draft: Draft, node: onnx.NodeProto) -> None:
-    values: dict[str, Any] = attributes(node)
     shape = draft.shape(node.input[0])
-    if values.get("training_mode", 0) or len([name for name in node.output if name]) > 1:
+    if is_for_training(node):
         raise RefusedError("it is exported for training", "export the model after `model.eval()`")
     parts = [weights_of(draft, name) for name in node.input[1:]]
-    gamma, beta, mean, variance = (np.asarray(part, dtype=np.float64) for part in parts)
-    factor = gamma / np.sqrt(variance + float(values.get("epsilon", 1e-5)))
-    offset = beta - mean * factor
-    layer = BatchNorm(
-        draft.read(node.output[0]), draft.read(node.input[0]), factor.astype(np.float32), offset.astype(np.float32)
-    )
-    draft.add(layer, shape)
+    factor, offset = factor_and_offset(node, [part for part in parts if part is not None])
+    draft.add(BatchNorm(draft.read(node.output[0]), draft.read(node.input[0]), factor, offset), shape)
 
 
 def _parse_relu(draft: Draft, node: onnx.NodeProto) -> None:

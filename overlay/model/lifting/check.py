@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 
-from hetfab.overlay.errors import ModelStructureError
+from hetfab.overlay.errors import BindingInvalidError, ModelStructureError
 from hetfab.overlay.model import runtime
+from hetfab.overlay.model.binding import End
 from hetfab.overlay.model.lifting.linear import Space
 from hetfab.overlay.model.lifting.raw_inputs import RawFeatures, RawInputs, RawKinds
 from hetfab.overlay.model.lifting.values import Array, Block, Blocks, EdgeInput, Loops
@@ -92,14 +93,24 @@ def _random_feed(
 
 
 def _count(space: Space, counts: Mapping[str, int]) -> int:
-    if space.node_type is not None:
-        return counts[space.node_type]
-    return space.rows or min(counts.values())
+    if space.node_type is None:
+        return space.rows or min(counts.values(), default=1)
+    found = counts.get(space.node_type, space.rows)
+    if found is None:
+        raise BindingInvalidError(
+            f"edges lead from or to nodes of the type '{space.node_type}', of which the model reads no rows",
+            f"relations between the types of the model's features: {', '.join(sorted(counts)) or 'there are none'}",
+            "say what the inputs mean with --bind FILE (docs/pyg.md)",
+        )
+    return found
 
 
 def lifted_feed(pair: Pair, feed: Mapping[str, Array]) -> dict[str, Array]:
     """The same graph as inputs of the lifted model."""
     counts = {raw.type: len(feed[name]) for name, raw in pair.raw.items() if isinstance(raw, RawFeatures)}
+    for space in {block.space(end) for blocks in pair.blocks.values() for block in blocks for end in End}:
+        if space.node_type is not None:
+            counts.setdefault(space.node_type, _count(space, counts))
     found: dict[str, Array] = {f"n_{node_type}": np.array(count, np.int64) for node_type, count in counts.items()}
     found |= {name: feed[name] for name, raw in pair.raw.items() if isinstance(raw, RawFeatures)}
     for name, blocks in pair.blocks.items():

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from hetfab.overlay.model.layers import attributes
+from hetfab.overlay.model.layers import attributes, is_identity
 from hetfab.overlay.model.lifting.linear import Atom, Linear, Matrix, Space
 from hetfab.overlay.model.lifting.values import Array, Known, Shape, StackedRows, StackOf, Table, Value
 
@@ -101,10 +101,7 @@ def affine(
     matrix, row = flat[1:] - flat[0], flat[0]
     if row.any() and not bias:
         raise NotLiftedError("a constant is added inside of attention", "leave it out")
-    if matrix.shape[0] == matrix.shape[1] and np.array_equal(matrix, np.eye(channels)):
-        result = linear
-    else:
-        result = linear.times(matrix, name)
+    result = linear if is_identity(matrix) else linear.times(matrix, name)
     return result.plus_row(row, name), tuple(found.shape[1:])
 
 

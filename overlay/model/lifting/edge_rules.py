@@ -178,7 +178,12 @@ def equal(context: Context, node: onnx.NodeProto) -> Value:
     left, right = (context.values[name] for name in node.input)
     match left, right:
         case (EdgeKinds(edges), Known(array)) | (Known(array), EdgeKinds(edges)) if array.size == 1:
-            return Mask(edges, int(array.reshape(-1)[0]))
+            kind, kinds = float(array.reshape(-1)[0]), 0 if edges.kinds is None else edges.kinds[1]
+            if kind not in range(kinds):
+                raise NotLiftedError(
+                    f"it looks for edges of the type {kind:g}, and there are types 0 to {kinds - 1}", "leave it out"
+                )
+            return Mask(edges, int(kind))
         case EdgeIds(blocks, end), EdgeIds(others, other_end) if blocks == others and end != other_end:
             if len({block.edges for block in blocks}) == 1:
                 return Mask(blocks[0].edges, None, loops=True)

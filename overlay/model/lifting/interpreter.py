@@ -8,6 +8,7 @@ import onnx
 from hetfab.overlay.model.layers import describe
 from hetfab.overlay.model.lifting import edge_rules, row_rules
 from hetfab.overlay.model.lifting.context import Context, NotLiftedError, whole
+from hetfab.overlay.model.lifting.linear import TypesMixedError
 from hetfab.overlay.model.lifting.scatter import scatter
 from hetfab.overlay.model.lifting.values import (
     Blocked,
@@ -21,6 +22,8 @@ from hetfab.overlay.model.lifting.values import (
     Value,
 )
 
+#: Where types are mixed: by a layer's default, or by wrong meanings of inputs.
+_MIXED = "give edges between types to layers with add_self_loops=False, or correct what the inputs mean"
 Rule = Callable[[Context, onnx.NodeProto], Value | tuple[Value, ...]]
 
 
@@ -36,6 +39,9 @@ def interpret(context: Context, nodes: Iterable[onnx.NodeProto]) -> list[str]:
     for node in nodes:
         try:
             found = _value(context, node)
+        except TypesMixedError as error:
+            refused.append(f"{describe(node)}: {error}; {_MIXED}")
+            found = Blocked()
         except NotLiftedError as error:
             refused.append(f"{describe(node)}: {error}")
             found = Blocked()

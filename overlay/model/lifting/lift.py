@@ -8,7 +8,7 @@ import onnx
 import onnx.helper
 import onnx.inliner
 
-from hetfab.overlay.errors import ModelStructureError, OperatorsUnsupportedError, counted
+from hetfab.overlay.errors import BindingInvalidError, ModelStructureError, OperatorsUnsupportedError, counted
 from hetfab.overlay.model.binding import (
     METADATA_KEY,
     Binding,
@@ -78,10 +78,8 @@ def lift(model: onnx.ModelProto, raw: RawInputs) -> LiftedModel:
     check_one_output(model)
     plain = onnx.inliner.inline_local_functions(model) if model.functions else model
     raw = _with_kinds(plain, raw)
-    sizes = _probe_sizes(plain, raw)
-    feed = probe_feed(plain, raw, sizes)
-    flat = without_branches(plain, feed)
-    context, edges = _context(flat, raw, sizes, all_tensors(flat, feed))
+    flat, sizes, probe = _probed(plain, raw)
+    context, edges = _context(flat, raw, sizes, probe)
     refused = interpret(context, flat.graph.node)
     output = model.graph.output[0].name
     found = context.values[output]
@@ -102,6 +100,31 @@ def lift(model: onnx.ModelProto, raw: RawInputs) -> LiftedModel:
     return LiftedModel(lifted, bindings, len(model.graph.node), difference, graphs)
 
 
+def _probed(model: onnx.ModelProto, raw: RawInputs) -> tuple[onnx.ModelProto, dict[str, int], dict[str, Array]]:
+    """The model without branches, the probe graph's sizes, and all tensors on it.
+
+    An export may hold which of two types had more nodes when it was traced, so that other graphs break it. Then types
+    get their sizes in the other order.
+
+    Raises:
+        ModelStructureError: The model runs on neither graph.
+    """
+    for turned in (False, True):
+        sizes = _probe_sizes(model, raw, turned=turned)
+        feed = probe_feed(model, raw, sizes)
+        try:
+            flat = without_branches(model, feed)
+            return flat, sizes, all_tensors(flat, feed)
+        except ModelStructureError as error:
+            reason = error.found.rpartition("Status Message: ")[2]
+    raise ModelStructureError(
+        f"the exported model does not run on small graphs whose types have different numbers of nodes: {reason}",
+        "a model that takes any numbers of nodes and edges",
+        "export it with free sizes (dynamic_axes or dynamic_shapes); say what the inputs mean with --bind FILE if "
+        "their names do not (docs/pyg.md)",
+    )
+
+
 def _with_kinds(model: onnx.ModelProto, raw: RawInputs) -> dict[str, RawFeatures | RawEdges | RawKinds]:
     """Fills in how many types edges have, from what is compared with them or chosen by them."""
     constants = _constants(model)
@@ -109,7 +132,7 @@ def _with_kinds(model: onnx.ModelProto, raw: RawInputs) -> dict[str, RawFeatures
     for name, meaning in raw.items():
         if not isinstance(meaning, RawKinds):
             continue
-        kinds, views = [len(meaning.relations)], {name}
+        kinds, views = [0], {name}
         for node in model.graph.node:
             if node.op_type in _VIEWS and node.input[0] in views:
                 views.add(node.output[0])
@@ -118,7 +141,14 @@ def _with_kinds(model: onnx.ModelProto, raw: RawInputs) -> dict[str, RawFeatures
                 kinds.append(int(others[0].max()) + 1)
             elif node.op_type == "Gather" and node.input[1] in views and others:
                 kinds.append(len(others[0]))
-        found[name] = RawKinds(meaning.of, max(kinds), meaning.relations)
+        if meaning.relations and len(meaning.relations) < max(kinds):
+            raise BindingInvalidError(
+                f"'{name}' names {counted(len(meaning.relations), 'relation')}, and the model tells "
+                f"{counted(max(kinds), 'type')} of edges apart",
+                "a relation for each type of edges, in their order",
+                "correct it as docs/pyg.md describes",
+            )
+        found[name] = RawKinds(meaning.of, max(*kinds, len(meaning.relations)), meaning.relations)
     return found
 
 
@@ -130,14 +160,21 @@ def _constants(model: onnx.ModelProto) -> dict[str, Array]:
     return arrays
 
 
-def _probe_sizes(model: onnx.ModelProto, raw: RawInputs) -> dict[str, int]:
-    """Nodes or edges of each input on the probe graph: what the model fixes, else a size that nothing else has."""
+def _probe_sizes(model: onnx.ModelProto, raw: RawInputs, *, turned: bool = False) -> dict[str, int]:
+    """Nodes or edges of each input on the probe graph: what the model fixes, else a size that nothing else has.
+
+    ``turned`` gives later inputs the smaller sizes.
+    """
     free = free_sizes(model)
     sizes: dict[str, int] = {}
-    for value in graph_inputs(model):
-        dims = value.type.tensor_type.shape.dim
-        axis = 1 if isinstance(raw[value.name], RawEdges) else 0
-        sizes[value.name] = dims[axis].dim_value or next(free)
+    of_types: dict[str, int] = {}
+    inputs = graph_inputs(model)
+    for value in reversed(inputs) if turned else inputs:
+        dims, meaning = value.type.tensor_type.shape.dim, raw[value.name]
+        axis = 1 if isinstance(meaning, RawEdges) else 0
+        size = dims[axis].dim_value or next(free)
+        # Several tables of one type have a row for each of the same nodes.
+        sizes[value.name] = of_types.setdefault(meaning.type, size) if isinstance(meaning, RawFeatures) else size
     for name, meaning in raw.items():
         if isinstance(meaning, RawKinds):
             sizes[name] = sizes[meaning.of]

@@ -2,13 +2,23 @@
 """Rows of nodes as affine sums of atoms, so that dense layers, concatenations and means over heads merge and move."""
 
 import functools
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from hetfab.overlay.model.layers import is_identity
+
 Matrix: TypeAlias = npt.NDArray[np.float64]
+
+
+class TypesMixedError(Exception):
+    """Nodes of two types would be one set."""
+
+    def __init__(self, types: Collection[str]) -> None:
+        super().__init__(f"it takes nodes of the types {' and '.join(sorted(types))} for the same nodes")
 
 
 class Space:
@@ -32,9 +42,16 @@ class Space:
         return self._root()._rows
 
     def join(self, other: "Space") -> None:
-        """Notes that both are one set."""
+        """Notes that both are one set.
+
+        Raises:
+            TypesMixedError: They are nodes of two types.
+        """
         mine, others = self._root(), other._root()
         if mine is not others:
+            types = {each._type for each in (mine, others) if each._type is not None}
+            if len(types) > 1:
+                raise TypesMixedError(types)
             others._same = mine
             mine._type = others._type if mine._type is None else mine._type
             mine._rows = others._rows if mine._rows is None else mine._rows
@@ -138,7 +155,7 @@ class Linear:
 
 def _plain(matrix: Matrix) -> Matrix | None:
     """A weight, None for the identity."""
-    return None if matrix.shape[0] == matrix.shape[1] and np.array_equal(matrix, np.eye(len(matrix))) else matrix
+    return None if is_identity(matrix) else matrix
 
 
 def _chooses(matrix: Matrix | None) -> bool:

@@ -48,6 +48,7 @@ class RawKinds:
 RawInput: TypeAlias = RawFeatures | RawEdges | RawKinds
 RawInputs: TypeAlias = Mapping[str, RawInput]
 
+_EDGES = "the name of one input that means edges"
 _RULE = "x or x_<type> for features, edge_index or edge_index_<relation> for edges, edge_type for types of edges"
 
 
@@ -79,7 +80,35 @@ def raw_inputs(model: onnx.ModelProto, given: Mapping[str, Mapping[str, Any]] | 
             f"float32 [N, D] and int64 [2, E] with names such as {_RULE}",
             "name them so in torch.onnx.export (input_names), or give a file with --bind FILE (docs/pyg.md)",
         )
-    return {name: meaning for name, meaning in found.items() if meaning is not None}
+    meanings = {name: meaning for name, meaning in found.items() if meaning is not None}
+    _check_features(meanings)
+    _check_edges(meanings)
+    return meanings
+
+
+def _check_features(meanings: RawInputs) -> None:
+    """A graph has one table of features for a type."""
+    widths: dict[str, tuple[str, int]] = {}
+    for name, meaning in meanings.items():
+        if isinstance(meaning, RawFeatures):
+            other, width = widths.setdefault(meaning.type, (name, meaning.width))
+            if width != meaning.width:
+                raise _invalid(
+                    f"'{other}' and '{name}' are both features of the type '{meaning.type}', with {width} and "
+                    f"{meaning.width} columns",
+                    "one table of features for each type",
+                )
+
+
+def _check_edges(meanings: RawInputs) -> None:
+    """Types of edges are those of edges, once."""
+    kinds: dict[str, str] = {}
+    for name, meaning in meanings.items():
+        if isinstance(meaning, RawKinds):
+            if not isinstance(meanings.get(meaning.of), RawEdges):
+                raise _invalid(f"'{name}' has types of the edges '{meaning.of}', which no input is", _EDGES)
+            if kinds.setdefault(meaning.of, name) != name:
+                raise _invalid(f"'{kinds[meaning.of]}' and '{name}' are both types of '{meaning.of}'", _EDGES)
 
 
 def read_raw_inputs(path: Path) -> dict[str, Mapping[str, Any]]:
@@ -103,14 +132,14 @@ def _given(value: onnx.ValueInfoProto, given: Mapping[str, Mapping[str, Any]]) -
         return None
     try:
         match entry:
-            case {"kind": "features", "type": str(node_type)} if _is_features(value):
+            case {"kind": "features", "type": str(node_type)} if node_type and _is_features(value):
                 return RawFeatures(node_type, _width(value))
             case {"kind": "edges", "relation": relation} if _is_edges(value):
                 found = _relation(relation)
                 return RawEdges(found.name, found)
-            case {"kind": "edges", "name": str(name)} if _is_edges(value):
+            case {"kind": "edges", "name": str(name)} if name and _is_edges(value):
                 return RawEdges(name)
-            case {"kind": "edge_kinds", "edges": str(of), "relations": list(relations)}:
+            case {"kind": "edge_kinds", "edges": str(of), "relations": [*relations]} if relations and _is_kinds(value):
                 return RawKinds(of, 0, tuple(_relation(relation) for relation in relations))
     except ValueError as error:
         raise _invalid(f"the binding says '{entry}' of the input '{value.name}': {error}", "a relation") from error
@@ -133,7 +162,7 @@ def _by_name(value: onnx.ValueInfoProto, names: list[str]) -> RawInput | None:
     if _is_edges(value) and (name == "edge_index" or name.startswith("edge_index_")):
         return _named_edges(name.removeprefix("edge_index").removeprefix("_") or "edges")
     of = name.replace("edge_type", "edge_index")
-    if _form(value).startswith("int64 [") and name.startswith("edge_type"):
+    if _is_kinds(value) and name.startswith("edge_type"):
         edges = [other for other in names if other.startswith("edge_index")]
         return RawKinds(of if of in names or len(edges) != 1 else edges[0])
     return None
@@ -155,6 +184,11 @@ def _is_features(value: onnx.ValueInfoProto) -> bool:
 def _is_edges(value: onnx.ValueInfoProto) -> bool:
     kind = value.type.tensor_type
     return kind.elem_type == onnx.TensorProto.INT64 and len(kind.shape.dim) == 2 and kind.shape.dim[0].dim_value == 2
+
+
+def _is_kinds(value: onnx.ValueInfoProto) -> bool:
+    kind = value.type.tensor_type
+    return kind.elem_type == onnx.TensorProto.INT64 and len(kind.shape.dim) == 1
 
 
 def _width(value: onnx.ValueInfoProto) -> int:

@@ -1,0 +1,338 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``hetfab search`` beside N3H-Core's way (DDPG), random search and uniform W4A4, at the same accuracy bound.
+
+All take the same options, the same cost functions and the same boards. The bound is what uniform W4A4 loses, at least
+half a point of micro F1 on the validation nodes; of ResNet-18, whose weights are seeded, a point is a hundredth of a
+nat. What each method finds is timed by the timeline simulator; everything is modelled. DDPG is told how fast the search
+was: its three seeds have 1.1, 1.25 and 1.5 times that as target. Episodes that it does not score are scored afterwards
+where they might count. Random search has as many episodes, of which the fastest that keeps the bound counts.
+
+Results are kept in a folder, evaluation by evaluation: a run that was stopped goes on. ``--small`` runs the demo's
+model without DDPG in seconds.
+"""
+
+import json
+import math
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+
+from benchmarks.image_networks import resnet18
+from benchmarks.report import Report, argument_parser, publish
+from hetfab.cli.model_search import ModelSearch
+from hetfab.cli.search_jobs import Source
+from hetfab.driver.demo import model_path
+from hetfab.driver.graph.generate import academic
+from hetfab.driver.graph.npz import write_graph
+from hetfab.overlay.design import Design
+from hetfab.overlay.files import write_atomic
+from hetfab.overlay.search.environment import EPISODES, DesignEnvironment, Episode, Setting, random_search
+from hetfab.overlay.search.joint import Goal, JointSearch
+from hetfab.overlay.search.journal import Journal
+from hetfab.overlay.search.knapsack import Group, Problem, Tie, best
+from hetfab.overlay.search.options import Choice
+
+MODELS = ("acm_rgcn", "imdb_simplehgn", "dblp_rgat", "resnet18")
+BOARDS = ("pynq-z2", "zcu104")
+_LEAST_BOUND = 0.5
+_TARGETS = (1.1, 1.25, 1.5)
+_UNIFORM_BITS = 4
+#: Of a method's designs that keep the bound, the fastest by the cost functions, which are timed as whole programs.
+_TIMED = 3
+_SAMPLES = 2
+_METHODS = ("search", "uniform", "random", "ddpg")
+_INNER_LAYERS, _INNER_OPTIONS, _INNER_TIES = 150, 64, 50
+
+
+@dataclass(frozen=True)
+class Case:
+    """A model on a board."""
+
+    model: str
+    board: str
+
+    @property
+    def name(self) -> str:
+        """Key of the results."""
+        return f"{self.model}.{self.board}"
+
+
+class Comparison:
+    """All methods on one case; each result is in the folder as soon as it is there."""
+
+    def __init__(self, case: Case, folder: Path, episodes: int, workers: int, say: Callable[[str], None]) -> None:
+        self.case, self.episodes, self._say = case, episodes, say
+        self._path = folder / f"{case.name}.json"
+        self.results: dict[str, Any] = json.loads(self._path.read_text()) if self._path.exists() else {}
+        self._folder, self._workers = folder, workers
+        self._found: ModelSearch | None = None
+
+    def run(self, methods: Sequence[str]) -> None:
+        """Runs the methods that have no result yet; the search comes first, since DDPG's targets are from it."""
+        actions = {"search": self._search, "uniform": self._uniform, "random": self._random, "ddpg": self._ddpg}
+        for method in ("bound", *methods):
+            if method not in self.results:
+                begin = time.perf_counter()
+                found = self._bound() if method == "bound" else actions[method]()
+                self._keep(method, found | {"seconds": time.perf_counter() - begin})
+
+    def _keep(self, method: str, found: dict[str, Any]) -> None:
+        self.results[method] = found
+        text = json.dumps(self.results).encode()
+        write_atomic(self._path, lambda file: file.write(text))  # type: ignore[arg-type,return-value]
+        self._say(f"{self.case.name} {method}: " + ", ".join(f"{k} {v}" for k, v in found.items() if _is_short(v)))
+
+    @property
+    def _model(self) -> ModelSearch:
+        if self._found is None:
+            source = _source(self.case.model, self._folder)
+            found = ModelSearch.open([source], self.case.board, workers=self._workers)
+            found.by_divergence = source.workload.name == "samples.npz"
+            journal = Journal(self._folder / f"{self.case.name}.journal", found.identity())
+            found.prepare(journal, lambda: None)
+            self._found = found
+        return self._found
+
+    @property
+    def _joint(self) -> JointSearch:
+        return self._model.joint
+
+    def _bound(self) -> dict[str, Any]:
+        score = self._drop(*self._uniform_widths())
+        return {
+            "uniform_drop": score,
+            "drop": max(score, _LEAST_BOUND),
+            "sensitivity_evaluations": self._model.sensitivity_evaluations,
+        }
+
+    @property
+    def _most(self) -> float:
+        return float(self.results["bound"]["drop"])
+
+    def _search(self) -> dict[str, Any]:
+        found = self._joint.run(Goal(drop=self._most))
+        (choice,) = found.point.choices
+        return {
+            "milliseconds": found.point.time,
+            "cost_function_milliseconds": found.point.milliseconds,
+            "gap": found.point.gap,
+            "drop": found.point.drop,
+            "accuracy_evaluations": found.full_evaluations,
+            "knapsacks": found.solved,
+            "designs": found.designs,
+            "weights": dict(choice.weights),
+            "tensors": dict(choice.tensors),
+            "geometry": _sizes(found.point.design),
+        }
+
+    def _uniform_widths(self) -> tuple[dict[str, int], dict[str, int]]:
+        """4 bits wherever that is an option, else the widest below, which is as near to the float model."""
+        model = self._joint.models[0]
+        weights, tensors = (
+            {o.name: max((b for b in o.bits if b <= _UNIFORM_BITS), default=min(o.bits)) for o in options}
+            for options in (model.layers, model.tensors)
+        )
+        return weights, tensors
+
+    def _uniform(self) -> dict[str, Any]:
+        """On the fastest design for it, and on the one that all designs of the space come from."""
+        weights, tensors = self._uniform_widths()
+        model, joint = self._joint.models[0], self._joint
+        ranked = sorted(joint.designs, key=lambda design: model.milliseconds(design, weights, tensors))
+        designs = [each for near in ranked[:_TIMED] for each in joint.space.largest_memories(near)[:2]]
+        choice = Choice(weights, tensors, 0.0, 0.0)
+        times = [self._time(design, choice) for design in (joint.space.base, *designs)]
+        fastest = int(np.argmin(times))
+        return {
+            "milliseconds": times[fastest],
+            "base_design_milliseconds": times[0],
+            "drop": self._drop(weights, tensors),
+            "geometry": _sizes((joint.space.base, *designs)[fastest]),
+        }
+
+    def _random(self) -> dict[str, Any]:
+        """Of all seeds together, the fastest within the bound; the slower ones need not be scored."""
+        never = Setting(self._joint.space, self._joint.models[0], -1.0, lambda weights, tensors: 0.0)
+        runs = [random_search(DesignEnvironment(never), seed, self.episodes) for seed in range(len(_TARGETS))]
+        found = self._fastest([episode for run in runs for episode in run])
+        return found | {"episodes": len(runs) * self.episodes}
+
+    def _ddpg(self) -> dict[str, Any]:
+        seeds = []
+        for seed, factor in enumerate(_TARGETS):
+            key = f"ddpg seed {seed}"
+            if key not in self.results:
+                begin = time.perf_counter()
+                self._keep(key, self._ddpg_seed(seed, factor) | {"seconds": time.perf_counter() - begin})
+            seeds.append(self.results[key])
+        best = min(seeds, key=lambda found: found["milliseconds"])
+        return {
+            "milliseconds": best["milliseconds"],
+            "drop": best["drop"],
+            "seed": seeds.index(best),
+            "accuracy_evaluations": min(found["accuracy_evaluations"] for found in seeds),
+            "all_accuracy_evaluations": sum(found["accuracy_evaluations"] for found in seeds),
+        }
+
+    def _ddpg_seed(self, seed: int, factor: float) -> dict[str, Any]:
+        from hetfab.overlay.search.ddpg import search
+
+        target = factor * float(self.results["search"]["cost_function_milliseconds"])
+        environment = DesignEnvironment(Setting(self._joint.space, self._joint.models[0], target, self._drop))
+        said = time.perf_counter()
+
+        def ended(episode: Episode) -> None:
+            nonlocal said
+            count = len(environment.episodes)
+            if time.perf_counter() - said > 60 or count == self.episodes:
+                said = time.perf_counter()
+                self._say(f"{self.case.name} seed {seed}: episode {count}, reward {episode.reward:.3f}")
+
+        episodes = search(environment, seed, self.episodes, ended)
+        return self._fastest(episodes) | {
+            "target": target,
+            "accuracy_evaluations": len({_widths(e) for e in episodes if e.drop is not None}),
+            "curve": [[e.milliseconds, e.drop, e.reward, _sizes(e.design)] for e in episodes],
+        }
+
+    def _fastest(self, episodes: Sequence[Episode]) -> dict[str, Any]:
+        """The fastest within the bound by whole programs, of the first few by the cost functions."""
+        kept: list[dict[str, Any]] = []
+        for episode in sorted(episodes, key=lambda each: each.milliseconds):
+            drop = self._drop(episode.weights, episode.tensors) if episode.drop is None else episode.drop
+            if drop <= self._most:
+                choice = Choice(episode.weights, episode.tensors, 0.0, 0.0)
+                spent = self._time(episode.design, choice)
+                sizes = {"geometry": _sizes(episode.design), "weights": dict(choice.weights)}
+                kept.append({"milliseconds": spent, "drop": drop, "tensors": dict(choice.tensors), **sizes})
+            if len(kept) == _TIMED:
+                break
+        return min(kept, key=lambda each: each["milliseconds"]) if kept else {"milliseconds": math.inf, "drop": None}
+
+    def _drop(self, weights: Any, tensors: Any) -> float:
+        return self._joint.score(0, Choice(weights, tensors, 0.0, 0.0)).drop
+
+    def _time(self, design: Design, choice: Choice) -> float:
+        return self._joint.time(design, [choice])[0]
+
+
+def _widths(episode: Episode) -> str:
+    return repr((sorted(episode.weights.items()), sorted(episode.tensors.items())))
+
+
+def _sizes(design: Design) -> list[int]:
+    g = design.geometry
+    return [g.gemm_d_rows, g.gemm_d_cols, g.gemm_l_rows, g.gemm_l_cols, g.wgt_d_words, g.wgt_l_words]
+
+
+def _is_short(value: object) -> bool:
+    return isinstance(value, float | int | list) and (not isinstance(value, list) or len(value) < 8)
+
+
+def _source(model: str, folder: Path) -> Source:
+    """Files of a model; those of the demo and of ResNet-18 are made here."""
+    if model == "demo":
+        write_graph(folder / "demo.npz", academic())
+        return Source(model_path(), folder / "demo.npz")
+    if model == "resnet18":
+        path, samples = folder / "resnet18.onnx", folder / "samples.npz"
+        if not path.exists():
+            onnx.save(resnet18(), path)
+            images = np.random.default_rng(0).normal(0, 1, (_SAMPLES, 3, 224, 224)).astype(np.float32)
+            np.savez(samples, samples=images)
+        return Source(path, samples)
+    data = Path(os.environ["HETFAB_DATA"])
+    return Source(data / "models" / f"{model}.onnx", data / model.partition("_")[0] / "graph.npz")
+
+
+def inner_seconds() -> float:
+    """The inner problem of 150 layers with 64 options each, of which 50 pairs must agree."""
+    random = np.random.default_rng(0)
+    groups = tuple(
+        Group(f"layer {number}", random.random(_INNER_OPTIONS), {"ms": random.random(_INNER_OPTIONS)})
+        for number in range(_INNER_LAYERS)
+    )
+    labels = [option % 2 for option in range(_INNER_OPTIONS)]
+    ties = tuple(Tie({number: labels, number + _INNER_TIES: labels}) for number in range(_INNER_TIES))
+    begin = time.perf_counter()
+    assert best(Problem(groups, {"ms": 0.2 * _INNER_LAYERS}, ties))
+    return time.perf_counter() - begin
+
+
+def summary(cases: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Speedups and evaluations over all cases that have the results for them."""
+    values: dict[str, Any] = {}
+    for other in _METHODS[1:]:
+        ratios = {
+            name: found[other]["milliseconds"] / found["search"]["milliseconds"]
+            for name, found in cases.items()
+            if other in found and "search" in found and math.isfinite(found[other]["milliseconds"])
+        }
+        if ratios:
+            values[f"speedup_over_{other}"] = statistics.geometric_mean(ratios.values())
+            values[f"least_speedup_over_{other}"] = min(ratios.values())
+            values[f"speedups_over_{other}"] = ratios
+    searched = [found for found in cases.values() if "search" in found]
+    if searched:
+        values["accuracy_evaluations"] = max(found["search"]["accuracy_evaluations"] for found in searched)
+        values["sensitivity_evaluations"] = max(found["bound"]["sensitivity_evaluations"] for found in searched)
+        values["seconds"] = sum(found["search"]["seconds"] + found["bound"]["seconds"] for found in searched)
+    played = [found for found in searched if "ddpg" in found]
+    if played:
+        shares = [f["search"]["accuracy_evaluations"] / max(f["ddpg"]["accuracy_evaluations"], 1) for f in played]
+        values["evaluation_share_of_ddpg"] = max(shares)
+        both = [found for found in played if "random" in found]
+        better = [found["ddpg"]["milliseconds"] < found["random"]["milliseconds"] for found in both]
+        values["ddpg_beats_random"] = sum(better) / len(better) if better else None
+    return values
+
+
+def report(cases: dict[str, dict[str, Any]], inner: float) -> Report:
+    """The figures of all cases."""
+    rows = [
+        [name, *(f"{found[m]['milliseconds']:.4g}" if m in found else "-" for m in _METHODS), found["bound"]["drop"]]
+        for name, found in cases.items()
+    ]
+    finite = json.loads(json.dumps(cases), parse_constant=lambda text: None)
+    values = summary(cases) | {"inner_seconds": inner, "cases": finite}
+    return Report("ms at the same accuracy bound, modelled", ("case", *_METHODS, "most points lost"), rows, values)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the benchmark."""
+    parser = argument_parser(__doc__)
+    parser.add_argument("--only", default="", help="cases whose name (MODEL.BOARD) holds this")
+    parser.add_argument("--methods", default=",".join(_METHODS), help="methods, separated by commas")
+    parser.add_argument("--episodes", type=int, default=EPISODES, help="of DDPG and random search, for each seed")
+    parser.add_argument("--workers", type=int, default=1, help="processes that measure single changes")
+    parser.add_argument("--folder", type=Path, default=Path("build/benchmark-search"), help="where results are kept")
+    parser.add_argument("--small", action="store_true", help="the demo's model, without DDPG unless --methods names it")
+    given = parser.parse_args(arguments)
+    given.folder.mkdir(parents=True, exist_ok=True)
+    models, boards = (("demo",), BOARDS[:1]) if given.small else (MODELS, BOARDS)
+    methods = given.methods.split(",")
+    if given.small and given.methods == ",".join(_METHODS):
+        methods.remove("ddpg")
+    cases: dict[str, dict[str, Any]] = {}
+    for case in (Case(model, board) for model in models for board in boards):
+        if given.only in case.name:
+            comparison = Comparison(case, given.folder, given.episodes, given.workers, _say)
+            comparison.run(methods)
+            cases[case.name] = comparison.results
+    publish(report(cases, inner_seconds()), given.as_json)
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()

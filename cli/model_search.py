@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Puts a search together from files: opens the models, measures their options, and gives the search what it calls."""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from hetfab.cli.search_jobs import (
+    Action,
+    Job,
+    Opened,
+    Source,
+    as_json,
+    evaluate,
+    from_json,
+    layers_of,
+    opened,
+    reference_of,
+    works_of,
+)
+from hetfab.overlay.compiler.lowered import LoweredModel
+from hetfab.overlay.design import Design
+from hetfab.overlay.errors import counted
+from hetfab.overlay.search.evaluations import evaluated
+from hetfab.overlay.search.hardware import Space, base_design
+from hetfab.overlay.search.joint import Combine, Goal, JointSearch, Point, Score
+from hetfab.overlay.search.journal import Journal
+from hetfab.overlay.search.options import Choice, ModelOptions
+from hetfab.quantize.bit_assignment import BitSearch, Options, Table, digest
+from hetfab.quantize.joint_options import chosen_assignment, model_options
+
+if TYPE_CHECKING:
+    import onnx
+
+#: Time depends on whether activations take 4 bits or 8, not on what lies between.
+OPTIONS = Options(weights=(2, 3, 4, 6, 8), activations=(4, 8), activation_methods=("least square error",))
+#: Whole models and programs that a search takes, for the bar.
+_WHOLE = 20
+
+
+@dataclass
+class ModelSearch:
+    """A search for models in files.
+
+    Attributes:
+        sources: The models.
+        space: Designs.
+        combine: How their times count together.
+        workers: Processes that evaluate.
+        options: Widths.
+        by_divergence: Whether a hundredth of a nat counts as a point of accuracy, as where nothing has labels.
+        tables: Of each model, its measured options; empty before ``prepare``.
+        sensitivity_evaluations: Single changes that were measured.
+    """
+
+    sources: tuple[Source, ...]
+    space: Space
+    combine: Combine
+    workers: int = 1
+    options: Options = OPTIONS
+    by_divergence: bool = False
+    tables: list[Table] = field(default_factory=list)
+    sensitivity_evaluations: int = 0
+    _joint: JointSearch | None = None
+
+    @classmethod
+    def open(
+        cls,
+        sources: Sequence[Source],
+        board: str,
+        clock: float | None = None,
+        combine: Combine = Combine.SUM,
+        workers: int = 1,
+        progress: Callable[[], None] = lambda: None,
+    ) -> "ModelSearch":
+        """Opens the models.
+
+        Raises:
+            InputError: A file cannot be read, a model is not supported, or there is no such board.
+            DesignTooLargeError: The board holds no design with what the models need.
+        """
+        layers: list[LoweredModel | None] = []
+        for source in sources:
+            found = opened(source)
+            lowered = layers_of(found.reference_models()[0], found.graph)
+            layers.append(lowered if isinstance(lowered, LoweredModel) else None)
+            progress()
+        base = base_design(board, layers)
+        return cls(
+            tuple(sources), Space.of(base if clock is None else replace(base, clock_mhz=clock)), combine, workers
+        )
+
+    @property
+    def names(self) -> list[str]:
+        """Of the models' files."""
+        return [source.model.name for source in self.sources]
+
+    @cached_property
+    def opened(self) -> list[Opened]:
+        """The models."""
+        return [opened(source) for source in self.sources]
+
+    @property
+    def joint(self) -> JointSearch:
+        """The search; ``prepare`` comes before."""
+        assert self._joint is not None
+        return self._joint
+
+    def identity(self) -> str:
+        """What evaluations depend on."""
+        parts = [(model.subject.identity(), name) for model, name in zip(self.opened, self.names, strict=True)]
+        return hashlib.sha256(repr((parts, self.space.base, self.options)).encode()).hexdigest()
+
+    def steps(self) -> int:
+        """Evaluations, about."""
+        measured = sum(self.options.measurements(each.subject.study) for each in self.opened)
+        return measured + (2 + _WHOLE) * len(self.sources)
+
+    def prepare(self, journal: Journal, progress: Callable[[], None] = lambda: None) -> None:
+        """Measures all options, and times the models on the reference design."""
+        models = [self._options(number, journal.part(str(number)), progress) for number in range(len(self.sources))]
+
+        def score(number: int, choice: Choice) -> Score:
+            assignment = self.assignment(number, choice)
+            job = Job(self.sources[number], Action.SCORE, assignment)
+            found = self._evaluated({f"score {digest(assignment)}": job}, number, journal, progress)[0]
+            return Score(100 * found["divergence"] if self.by_divergence else found["drop"], found["divergence"])
+
+        def time(design: Design, choices: Sequence[Choice]) -> list[float]:
+            spent: list[float] = []
+            for number, choice in enumerate(choices):
+                assignment = self.assignment(number, choice)
+                key = f"time {design.geometry.hash()[:16]} {design.clock_mhz} {digest(assignment)}"
+                job = Job(self.sources[number], Action.TIME, assignment, design)
+                spent += self._evaluated({key: job}, number, journal, progress)
+            return spent
+
+        self._joint = JointSearch(self.space, tuple(models), score, time, self.combine)
+
+    def assignment(self, number: int, choice: Choice) -> Any:
+        """The widths of a choice for one of the models."""
+        return chosen_assignment(self.tables[number], choice)
+
+    def quantized(self, point: Point) -> "list[onnx.ModelProto]":
+        """The models with the widths of a point."""
+        return [
+            model.quantized(self.assignment(number, choice)).model
+            for number, (model, choice) in enumerate(zip(self.opened, point.choices, strict=True))
+        ]
+
+    def best_so_far(self, goal: Goal) -> Point | None:
+        """The best point of a search that was stopped."""
+        return None if self._joint is None else self._joint.best_so_far(goal)
+
+    def slowest(self, point: Point, count: int = 5) -> list[list[object]]:
+        """The layers that take longest by the cost functions, and what they take: rows of a table."""
+        rows: list[tuple[str, str, float]] = []
+        for name, model, choice in zip(self.names, self.joint.models, point.choices, strict=True):
+            spent = model.layer_milliseconds(point.design, choice.weights, choice.tensors)
+            rows += [(layer, name, each) for layer, each in spent.items()]
+        total = sum(each for _, _, each in rows) + sum(model.fixed for model in self.joint.models)
+        rows.sort(key=lambda row: -row[2])
+        return [[*row, 100 * row[2] / total] for row in rows[:count]]
+
+    def _evaluated(
+        self, jobs: dict[str, Job], number: int, journal: Journal, progress: Callable[[], None]
+    ) -> list[Any]:
+        found = evaluated(evaluate, jobs, journal.part(str(number)), self.workers, progress)
+        return [found[key] for key in jobs]
+
+    def _options(self, number: int, journal: Journal, progress: Callable[[], None]) -> ModelOptions:
+        model, source = self.opened[number], self.sources[number]
+        search = BitSearch(model.subject.study, self.options, journal=journal)
+        start = search.start()
+        changes = {key: Job(source, Action.DIVERGENCE, each) for key, each in search.changes(start).items()}
+        evaluated(evaluate, changes, journal, self.workers, progress)
+        self.sensitivity_evaluations += len(changes)
+        self.tables.append(search.table(start))
+        base = self.space.base
+        models = model.reference_models()
+        references = [
+            from_json(
+                journal.result(f"reference {place}", lambda each=each: as_json(reference_of(each, model.graph, base)))
+            )
+            for place, each in enumerate(models)
+        ]
+        works = works_of(layers_of(models[0], model.graph), model.graph)
+        name = f"{source.model.name} ({counted(len(model.subject.study.layers), 'layer')})"
+        study, (eight, four) = model.subject.study, references
+        return model_options(name, study, self.tables[number], works, (eight, four), base)

@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a search evaluates, as picklable jobs: any process that can read the files may do one.
+
+A process opens each model once, whatever the number of its jobs.
+"""
+
+import enum
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hetfab.cli.automatic_bits import Subject, graph_subject, sample_subject
+from hetfab.overlay.compiler.lowered import LoweredModel
+from hetfab.overlay.compiler.lowering import lower
+from hetfab.overlay.design import Design
+from hetfab.overlay.model.bound_model import BoundModel
+from hetfab.overlay.model.cnn.integer import IntegerCnn
+from hetfab.overlay.model.cnn.integer_reader import read_integers
+from hetfab.overlay.model.reader import bindings_of
+from hetfab.overlay.search.layer_work import PACKED_BITS, LayerWork, graph_works, image_works
+from hetfab.quantize.assignment import Assignment
+from hetfab.quantize.divergence import divergence
+from hetfab.quantize.joint_options import REFERENCES, Reference, tensor_of
+
+if TYPE_CHECKING:
+    import onnx
+
+    from hetfab.driver.graph.heterograph import HeteroGraph
+
+
+@dataclass(frozen=True)
+class Source:
+    """A float model and what it runs on: a graph, or samples."""
+
+    model: Path
+    workload: Path
+
+
+class Action(enum.Enum):
+    """What is asked of an assignment."""
+
+    DIVERGENCE = "divergence"
+    SCORE = "score"
+    TIME = "time"
+
+
+@dataclass(frozen=True)
+class Job:
+    """An evaluation.
+
+    Attributes:
+        source: The model.
+        action: What is asked.
+        assignment: The widths.
+        design: To time on; None otherwise.
+    """
+
+    source: Source
+    action: Action
+    assignment: Assignment
+    design: Design | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Opened:
+    """A model under study.
+
+    Attributes:
+        subject: The study, and how accuracy is counted.
+        graph: What it runs on, None for samples.
+    """
+
+    subject: "Subject[Any]"
+    graph: "HeteroGraph | None"
+
+    def score(self, assignment: Assignment) -> dict[str, float]:
+        """Points lost and divergence, of one run of the whole model."""
+        study = self.subject.study
+        logits = study.logits(assignment)
+        rows = slice(None) if study.evaluation.rows is None else study.evaluation.rows
+        pairs = zip(study.float_logits, logits, strict=True)
+        return {
+            "drop": self.subject.loss.points(np.concatenate(logits)[rows]),
+            "divergence": float(np.mean([divergence(before, found, study.evaluation) for before, found in pairs])),
+        }
+
+    def milliseconds(self, assignment: Assignment, design: Design) -> float:
+        """Modelled time of the whole program."""
+        from hetfab.driver.modelled_time import layer_milliseconds, layer_milliseconds_on_samples
+
+        given = self.quantized(assignment)
+        if self.graph is None:
+            return sum(layer_milliseconds_on_samples(given, design).values())
+        return sum(layer_milliseconds(given, self.graph, design).values())
+
+    def quantized(self, assignment: Assignment) -> BoundModel:
+        """The quantized model."""
+        model: onnx.ModelProto = self.subject.study.write(assignment)
+        return BoundModel(model, bindings_of(model))
+
+    def reference_models(self) -> tuple[BoundModel, BoundModel]:
+        """The model at each of ``REFERENCES``."""
+        eight, four = (
+            self.quantized(self.subject.study.uniform(widths, weights="nearest", activations="least square error"))
+            for widths in REFERENCES
+        )
+        return eight, four
+
+
+@functools.lru_cache(maxsize=8)
+def opened(source: Source) -> Opened:
+    """Opens a model; a process keeps it.
+
+    Raises:
+        InputError: A file cannot be read, or they do not belong together.
+    """
+    from hetfab.driver.graph.formats import read_graph
+    from hetfab.driver.graph.model_inputs import open_model
+    from hetfab.driver.samples import open_with_samples
+
+    if _holds_samples(source.workload):
+        return Opened(sample_subject(*open_with_samples(source.model, source.workload), None), None)
+    graph = read_graph(source.workload)
+    return Opened(graph_subject(open_model(source.model, graph), graph, None), graph)
+
+
+def _holds_samples(path: Path) -> bool:
+    if path.suffix != ".npz" or not path.is_file():
+        return False
+    with np.load(path, allow_pickle=False) as file:
+        return "samples" in file.files
+
+
+def evaluate(job: Job) -> Any:
+    """The result of a job, a value that JSON has a form for."""
+    found = opened(job.source)
+    match job.action:
+        case Action.DIVERGENCE:
+            return float(found.subject.study.divergence(job.assignment))
+        case Action.SCORE:
+            return found.score(job.assignment)
+        case Action.TIME:
+            assert job.design is not None
+            return found.milliseconds(job.assignment, job.design)
+
+
+def layers_of(given: BoundModel, graph: "HeteroGraph | None") -> LoweredModel | IntegerCnn:
+    """Integer layers of a quantized model."""
+    return read_integers(given.model) if graph is None else lower(given.model, given.bindings)
+
+
+def works_of(layers: LoweredModel | IntegerCnn, graph: "HeteroGraph | None") -> dict[str, LayerWork]:
+    """What the layers with weights ask for, by ``tensor_of`` their results."""
+    if isinstance(layers, IntegerCnn):
+        found = image_works(layers)
+    else:
+        assert graph is not None
+        found = graph_works(layers, graph.counts)
+    return {tensor_of(name): replace(work, result=tensor_of(name)) for name, work in found.items()}
+
+
+def reference_of(given: BoundModel, graph: "HeteroGraph | None", design: Design) -> Reference:
+    """Times of a quantized model on the reference design."""
+    from hetfab.driver.modelled_time import layer_profile, layer_profile_on_samples
+
+    profile = layer_profile_on_samples(given, design) if graph is None else layer_profile(given, graph, design)
+    path, aggregation = (
+        {tensor_of(name): spent for name, spent in each.items()} for each in (profile.path, profile.aggregation)
+    )
+    return Reference(path, aggregation, _packed_inputs(layers_of(given, graph)))
+
+
+def _packed_inputs(layers: LoweredModel | IntegerCnn) -> frozenset[str]:
+    """Layers with weights whose input is stored two values a byte, as ``Reference`` names them."""
+    if isinstance(layers, IntegerCnn):
+        narrow = [
+            each for each in layers.products() if each.input.bits <= PACKED_BITS and each.input is not layers.input
+        ]
+        return frozenset(tensor_of(layer.output.name) for layer in narrow)
+    return frozenset(
+        tensor_of(layer.output.name)
+        for layer in layers.layers
+        if layer.dense is not None and not layer.gathered and layers.packs(layer.dense.input)
+    )
+
+
+def as_json(reference: Reference) -> Mapping[str, Any]:
+    """A reference for the journal."""
+    return {
+        "path": dict(reference.path),
+        "aggregation": dict(reference.aggregation),
+        "packed": sorted(reference.packed),
+    }
+
+
+def from_json(table: Mapping[str, Any]) -> Reference:
+    """The same from the journal."""
+    return Reference(table["path"], table["aggregation"], frozenset(table["packed"]))

@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The designs that a search chooses from: arrays and weight memories of both matrix engines, the rest as in one design.
+
+Resource functions are monotone, so a pair of arrays that does not fit with the smallest memories never fits, and of
+the memories that fit only the largest are worth a look: a cut that fits a memory fits a larger one.
+"""
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from hetfab.overlay.board import Board, read_board
+from hetfab.overlay.compiler.compile import functions_of
+from hetfab.overlay.compiler.lowered import LoweredModel
+from hetfab.overlay.costs.resources import resource_rows
+from hetfab.overlay.design import ATTENTION_DESIGN, IMAGE_DESIGN, Design, default_design
+from hetfab.overlay.errors import DesignTooLargeError
+
+#: LUTs stay below this share of the board's: the figures of adapters and control are unchecked.
+LUT_SHARE = 0.95
+
+
+@dataclass(frozen=True)
+class Array:
+    """Rows and columns of a matrix engine's array."""
+
+    rows: int
+    cols: int
+
+
+@dataclass(frozen=True)
+class Space:
+    """Values that are tried.
+
+    Attributes:
+        base: What all designs share.
+        arrays_d: Of GEMM-D.
+        arrays_l: Of GEMM-L.
+        weight_words: Depths of both memories of weights, ascending.
+        board: What designs must fit; not always that of the base.
+    """
+
+    base: Design
+    arrays_d: tuple[Array, ...]
+    arrays_l: tuple[Array, ...]
+    weight_words: tuple[int, ...]
+    board: Board
+
+    @classmethod
+    def of(cls, base: Design) -> "Space":
+        """Arrays of 4 to 32 rows and 8 to 32 columns, memories of 1,024 to 4,096 words."""
+        rows, cols = (4, 6, 8, 10, 12, 14, 16, 20, 24, 28, 32), (8, 16, 32)
+        arrays = tuple(Array(*sides) for sides in itertools.product(rows, cols))
+        return cls(base, arrays, arrays, (1024, 1536, 2048, 3072, 4096), read_board(base.board))
+
+    def with_more(self, resource: str, share: float) -> "Space":
+        """The same on a board with more of a resource."""
+        more = int(self.board.resources[resource] * (1 + share))
+        return replace(self, board=replace(self.board, resources={**self.board.resources, resource: more}))
+
+    def pairs(self) -> Iterator[Design]:
+        """Designs of all pairs of arrays that fit with the smallest memories, which they have.
+
+        A pair that does not fit rules out those with more rows and columns of both.
+        """
+        words = self.weight_words[0]
+        failed: list[tuple[Array, Array]] = []
+        for on_d, on_l in itertools.product(self.arrays_d, self.arrays_l):
+            if any(_within(d, on_d) and _within(each, on_l) for d, each in failed):
+                continue
+            design = self.design(on_d, on_l, words, words)
+            if self.holds(design):
+                yield design
+            else:
+                failed.append((on_d, on_l))
+
+    def design(self, on_d: Array, on_l: Array, words_d: int, words_l: int) -> Design:
+        """A design of the space."""
+        sides = {
+            "gemm_d_rows": on_d.rows,
+            "gemm_d_cols": on_d.cols,
+            "gemm_l_rows": on_l.rows,
+            "gemm_l_cols": on_l.cols,
+        }
+        geometry = replace(self.base.geometry, **sides, wgt_d_words=words_d, wgt_l_words=words_l)
+        return replace(self.base, geometry=geometry)
+
+    def largest_memories(self, design: Design) -> list[Design]:
+        """The arrays of a design with memories of which neither can be deeper."""
+        fitting = [
+            (words_d, max(held))
+            for words_d in self.weight_words
+            if (held := [w for w in self.weight_words if self.holds(_with_words(design, words_d, w))])
+        ]
+        kept = [each for each in fitting if not any(_deeper(other, each) for other in fitting)]
+        return [_with_words(design, *words) for words in kept]
+
+    def holds(self, design: Design) -> bool:
+        """Whether the board holds a design with some room for what the figures miss."""
+        return all(share <= 1 for share in self.shares(design).values())
+
+    def shares(self, design: Design) -> Mapping[str, float]:
+        """Of what may be used of each resource, the share that a design needs, modelled."""
+        allowed = {"lut": LUT_SHARE}
+        rows = resource_rows(design, self.board)
+        return {name: need / (allowed.get(name, 1) * there) if there else float(need > 0) for name, need, there in rows}
+
+
+def base_design(board: str, models: Sequence[LoweredModel | None]) -> Design:
+    """What designs for models share: the engines and memories of a default design that has all that they need.
+
+    Args:
+        board: Name of the board.
+        models: The layers of each model on a graph, None for a network on samples.
+
+    Raises:
+        DesignInvalidError: There is no such board.
+        DesignTooLargeError: The smallest design does not fit.
+    """
+    read_board(board)
+    own, graphs = default_design(board), [each for each in models if each is not None]
+    needs = [name for each in graphs for name, need in functions_of(each, 1).items() if need]
+    if needs and not all(getattr(own.geometry, name) for name in needs):
+        own = _on_board(default_design(ATTENTION_DESIGN), own)
+    if len(graphs) < len(models):
+        own = _with_images(own, bool(graphs))
+    geometry = replace(own.geometry, gemm_d_rows=4, gemm_d_cols=8, gemm_l_rows=4, gemm_l_cols=8)
+    smallest = replace(own, geometry=replace(geometry, wgt_d_words=1024, wgt_l_words=1024))
+    space = Space.of(own)
+    if not space.holds(smallest):
+        shares = ", ".join(f"{name} {share:.0%}" for name, share in space.shares(smallest).items() if share > 1)
+        raise DesignTooLargeError(
+            f"the smallest design that has what the models need takes too much of '{board}': {shares} (modelled)",
+            "a design within the board's resources",
+            "choose a larger board, or search for fewer models at once",
+        )
+    return own
+
+
+def _with_images(design: Design, graphs: bool) -> Design:
+    """A design with the memories that images need; without AGG where no model runs on a graph."""
+    images = default_design(IMAGE_DESIGN)
+    if not graphs:
+        return _on_board(images, design)
+    ours, theirs = design.geometry, images.geometry
+    names = [
+        name for name in vars(ours) if name != "engines" and not name.startswith("gemm") and name != "engine_fifo_depth"
+    ]
+    return replace(
+        design, geometry=replace(ours, **{name: max(getattr(ours, name), getattr(theirs, name)) for name in names})
+    )
+
+
+def _on_board(design: Design, board: Design) -> Design:
+    """The geometry of a design on the board, and at the clock, of another one."""
+    return replace(design, board=board.board, clock_mhz=board.clock_mhz)
+
+
+def _within(small: Array, large: Array) -> bool:
+    return small.rows <= large.rows and small.cols <= large.cols
+
+
+def _deeper(one: tuple[int, int], other: tuple[int, int]) -> bool:
+    return one != other and one[0] >= other[0] and one[1] >= other[1]
+
+
+def _with_words(design: Design, words_d: int, words_l: int) -> Design:
+    return replace(design, geometry=replace(design.geometry, wgt_d_words=words_d, wgt_l_words=words_l))

@@ -1,0 +1,389 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Searches the design and the widths of its models together (docs/search.md).
+
+For a limit of the divergence the widths on one design are exact (options.py). Over designs it is branch and bound: in
+the order of their lower bounds, until a bound is no better than the best that was found. Limits from none to all of the
+divergence give a curve; its points are scored as whole models, the best are timed by the timeline simulator.
+"""
+
+import enum
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import numpy as np
+
+from hetfab.overlay.design import Design
+from hetfab.overlay.errors import LimitUnreachableError
+from hetfab.overlay.search.hardware import Space
+from hetfab.overlay.search.options import Choice, ModelOptions, Times
+from hetfab.overlay.search.pareto import front
+
+#: Points of the curve, and halvings between the last that keeps the accuracy and the next.
+_POINTS, _HALVINGS = 8, 5
+#: Designs that are timed as whole programs at the end.
+_TIMED = 3
+#: How often widths are narrowed where whole programs take longer than the cost functions say.
+_TRIES = 3
+#: Times that differ by less count as equal: designs whose bound promises no more are not looked at, and of points the
+#: one that needs the least resources is taken.
+_EQUAL = 0.005
+#: Shares of the spread of divergences that the curve has limits at.
+_LEAST_SHARE = 1e-4
+
+
+class Combine(enum.Enum):
+    """How the times of several models on one design count."""
+
+    SUM = "sum"
+    MAXIMUM = "max"
+
+    def of(self, values: Sequence[np.ndarray]) -> np.ndarray:
+        """Of each design, from those of each model."""
+        return np.asarray(np.sum(values, axis=0) if self is Combine.SUM else np.max(values, axis=0))
+
+
+@dataclass(frozen=True)
+class Score:
+    """What a whole model of given widths is measured to be.
+
+    Attributes:
+        drop: Points of accuracy lost.
+        divergence: From the float model, in nats.
+    """
+
+    drop: float
+    divergence: float
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What is asked for.
+
+    Attributes:
+        milliseconds: Largest modelled time, None for any.
+        drop: Most points of accuracy that each model may lose, None for any.
+    """
+
+    milliseconds: float | None = None
+    drop: float | None = None
+
+    def keeps_drop(self, scores: Sequence[Score]) -> bool:
+        """Whether no model loses more."""
+        return self.drop is None or max(score.drop for score in scores) <= self.drop
+
+
+@dataclass(frozen=True)
+class Point:
+    """A design with widths for each model.
+
+    Attributes:
+        design: The design.
+        choices: Of each model.
+        milliseconds: By the cost functions, combined.
+        scores: Of each model, as measured.
+        simulated: By the timeline simulator, combined; None where it was not asked.
+    """
+
+    design: Design
+    choices: tuple[Choice, ...]
+    milliseconds: float
+    scores: tuple[Score, ...]
+    simulated: float | None = None
+
+    @property
+    def drop(self) -> float:
+        """Most points of accuracy that a model loses."""
+        return max(score.drop for score in self.scores)
+
+    @property
+    def time(self) -> float:
+        """Milliseconds, simulated where that is known."""
+        return self.milliseconds if self.simulated is None else self.simulated
+
+    @property
+    def gap(self) -> float | None:
+        """How much more the simulator says than the cost functions, as a share."""
+        return None if self.simulated is None else self.simulated / self.milliseconds - 1
+
+    def __str__(self) -> str:
+        return f"{self.time:,.4g} ms (modelled) with {max(self.drop, 0.0):.2f} points lost"
+
+
+@dataclass(frozen=True)
+class Searched:
+    """What a search found.
+
+    Attributes:
+        point: The choice.
+        front: Points that no other beats in time, accuracy and resources, by rising time.
+        designs: Pairs of arrays that fit.
+        solved: Knapsacks solved, of designs whose bound did not rule them out.
+        full_evaluations: Whole models that were scored.
+    """
+
+    point: Point
+    front: tuple[Point, ...]
+    designs: int
+    solved: int
+    full_evaluations: int
+
+
+ScoreModel = Callable[[int, Choice], Score]
+TimeModels = Callable[[Design, Sequence[Choice]], Sequence[float]]
+
+
+@dataclass
+class JointSearch:
+    """A search for one design.
+
+    Attributes:
+        space: Designs.
+        models: Options of each model.
+        score: Measures a whole model, by its number, with widths.
+        time: Modelled milliseconds of each model's whole program on a design.
+        combine: How times of models count together.
+        progress: Called after each whole model, with a word about it.
+        points: Every point that was scored, also of a search that was stopped.
+    """
+
+    space: Space
+    models: tuple[ModelOptions, ...]
+    score: ScoreModel
+    time: TimeModels
+    combine: Combine = Combine.SUM
+    progress: Callable[[str], None] = lambda step: None
+    points: list[Point] = field(default_factory=list)
+    solved: int = 0
+    _scores: dict[tuple[int, str], Score] = field(default_factory=dict)
+    _shares: dict[Design, float] = field(default_factory=dict)
+
+    @cached_property
+    def designs(self) -> list[Design]:
+        """All pairs of arrays that fit."""
+        return list(self.space.pairs())
+
+    @cached_property
+    def times(self) -> list[Times]:
+        """Times of every option of each model on every design."""
+        return [Times.of(model, self.designs) for model in self.models]
+
+    def run(self, goal: Goal) -> Searched:
+        """The nearest to the float models within a time, or where none is given the fastest that keeps the accuracy.
+
+        Raises:
+            LimitUnreachableError: Nothing keeps the goal; the nearest point is named.
+        """
+        if not self.designs:
+            raise LimitUnreachableError("no design of the space fits", "a larger board", "choose another board")
+        curve = [self.point(share) for share in np.linspace(0.0, 1.0, _POINTS)]
+        self._refine(goal, curve)
+        chosen = self._timed(goal)
+        found = front_of([*self.points, *self._smaller(), chosen], self.used)
+        return Searched(chosen, found, len(self.designs), self.solved, len(self._scores))
+
+    def point(self, place: float) -> Point:
+        """The fastest design and widths at a place of the curve, scored: 0 is near the float model, 1 the fastest."""
+        found = self.fastest([self.limit(model, place) for model in self.models])[0]
+        self.points.append(found)
+        self.progress("point of the curve")
+        return found
+
+    def limit(self, model: ModelOptions, place: float) -> float:
+        """The largest sum of divergences at a place of the curve."""
+        least, most = model.range()
+        return least + (most - least) * _LEAST_SHARE ** (1.0 - place)
+
+    def fastest(self, limits: Sequence[float], count: int = 1) -> list[Point]:
+        """Points of the fastest designs within limits of the divergence, in rising order of time."""
+        bounds = self.combine.of([t.bounds(limit) for t, limit in zip(self.times, limits, strict=True)])
+        found: list[tuple[float, Design, tuple[Choice, ...]]] = []
+        for number in np.argsort(bounds, kind="stable"):
+            if len(found) == count and bounds[number] >= found[-1][0] * (1 - _EQUAL):
+                break
+            design = self.designs[number]
+            choices = tuple(m.required(design, limit) for m, limit in zip(self.models, limits, strict=True))
+            self.solved += 1
+            spent = float(self.combine.of([np.array(choice.milliseconds) for choice in choices]))
+            found = sorted([*found, (spent, design, choices)], key=lambda each: each[0])[:count]
+        return [Point(design, choices, spent, self._scored(choices)) for spent, design, choices in found]
+
+    def _scored(self, choices: Sequence[Choice]) -> tuple[Score, ...]:
+        scores = []
+        for number, choice in enumerate(choices):
+            key = number, repr((sorted(choice.weights.items()), sorted(choice.tensors.items())))
+            if key not in self._scores:
+                self._scores[key] = self.score(number, choice)
+            scores.append(self._scores[key])
+        return tuple(scores)
+
+    def _refine(self, goal: Goal, curve: Sequence[Point]) -> None:
+        """Halves the step of the curve behind the last point that is still allowed."""
+        allowed = [place for place, point in enumerate(curve) if self._allowed(goal, point)]
+        if not allowed:
+            return
+        # Where a time is asked for the first point within it is the most accurate one, else the last is the fastest.
+        edge = allowed[0] - 1 if goal.milliseconds is not None else allowed[-1]
+        low, high = edge / (_POINTS - 1), (edge + 1) / (_POINTS - 1)
+        if not 0 <= edge < len(curve) - 1:
+            return
+        for _ in range(_HALVINGS):
+            middle = (low + high) / 2
+            keeps = self._allowed(goal, self.point(middle))
+            if keeps == (goal.milliseconds is None):
+                low = middle
+            else:
+                high = middle
+
+    def _allowed(self, goal: Goal, point: Point) -> bool:
+        if goal.milliseconds is not None:
+            return point.milliseconds <= goal.milliseconds
+        return goal.keeps_drop(point.scores)
+
+    def _timed(self, goal: Goal) -> Point:
+        """The best point by the timeline simulator."""
+        limit, tried = goal.milliseconds, list[Point]()
+        for _ in range(_TRIES):
+            for point in self._candidates(replace(goal, milliseconds=limit)):
+                if all(point.choices != other.choices or point.design != other.design for other in tried):
+                    tried.append(self._simulated(point))
+            kept = [p for p in tried if goal.keeps_drop(p.scores) and _in_time(p, goal.milliseconds)]
+            if kept or not tried or limit is None:
+                break
+            limit *= goal.milliseconds / min(point.time for point in tried) * 0.999 if goal.milliseconds else 1.0
+        if not tried or not kept:
+            raise self._unreachable(goal, tried)
+        if goal.milliseconds is not None:
+            return min(kept, key=lambda p: (max(s.divergence for s in p.scores), p.time))
+        fastest = min(point.time for point in kept)
+        return min((p for p in kept if p.time <= fastest * (1 + _EQUAL)), key=lambda p: (self.used(p.design), p.time))
+
+    def _candidates(self, goal: Goal) -> list[Point]:
+        """Points worth a simulation: the best by the cost functions, with the memories that fit."""
+        kept = [p for p in self.points if goal.keeps_drop(p.scores) and _in_time(p, goal.milliseconds)]
+        if not kept:
+            return []
+        rank = (lambda p: max(s.divergence for s in p.scores)) if goal.milliseconds is not None else (lambda p: p.time)
+        first = min(kept, key=rank)
+        others = self._others(first)
+        return [
+            replace(point, design=design)
+            for point in [first, *others][:_TIMED]
+            for design in self.space.largest_memories(point.design)[:2]
+        ]
+
+    def _others(self, point: Point) -> list[Point]:
+        """The same widths on the designs that are next fastest with them."""
+        times = self.combine.of(
+            [
+                np.array([m.milliseconds(d, c.weights, c.tensors) for d in self._near])
+                for m, c in zip(self.models, point.choices, strict=True)
+            ]
+        )
+        order = [self._near[number] for number in np.argsort(times, kind="stable")]
+        return [
+            replace(point, design=design, milliseconds=float(np.sort(times)[place]))
+            for place, design in enumerate(order[:_TIMED])
+            if design != point.design
+        ]
+
+    @property
+    def _near(self) -> list[Design]:
+        """Designs that the curve went through."""
+        return list(dict.fromkeys(point.design for point in self.points))
+
+    def _simulated(self, point: Point) -> Point:
+        spent = self.combine.of([np.array(each) for each in self.time(point.design, point.choices)])
+        self.progress("whole program")
+        found = replace(point, simulated=float(spent))
+        self.points.append(found)
+        return found
+
+    def _smaller(self) -> list[Point]:
+        """Widths that were scored on every design, as far as none that needs less is as fast."""
+        designs, found = sorted(self.designs, key=self.used), list[Point]()
+        for point in {id(p.choices): p for p in self.points}.values():
+            best = float("inf")
+            for design in designs:
+                pairs = zip(self.models, point.choices, strict=True)
+                spent = [np.array(model.milliseconds(design, c.weights, c.tensors)) for model, c in pairs]
+                if (total := float(self.combine.of(spent))) < best:
+                    best = total
+                    found.append(replace(point, design=design, milliseconds=total, simulated=None))
+        return found
+
+    def used(self, design: Design) -> float:
+        """Share of the scarcest resource that a design needs."""
+        if design not in self._shares:
+            self._shares[design] = max(self.space.shares(design).values())
+        return self._shares[design]
+
+    def best_so_far(self, goal: Goal) -> Point | None:
+        """The best point of a search that was stopped; None where none keeps the goal."""
+        kept = [p for p in self.points if goal.keeps_drop(p.scores) and _in_time(p, goal.milliseconds)]
+        return min(kept, key=lambda p: p.time, default=None)
+
+    def _unreachable(self, goal: Goal, tried: Sequence[Point]) -> LimitUnreachableError:
+        points = [*tried, *self.points]
+        near = [point for point in points if goal.keeps_drop(point.scores)]
+        wanted = [f"at most {goal.milliseconds:,.4g} ms (modelled)"] if goal.milliseconds is not None else []
+        wanted += [f"at most {goal.drop:g} points lost"] if goal.drop is not None else []
+        nearest = [f"{min(near, key=lambda p: p.time)}, the fastest"] if near else []
+        nearest += [f"{min(points, key=lambda p: p.drop)}, the least loss"] if not near else []
+        return LimitUnreachableError(
+            "no design and widths reach " + " and ".join(wanted),
+            "what can be reached: " + "; ".join(nearest),
+            "raise the limits, or choose a larger board",
+        )
+
+
+@dataclass(frozen=True)
+class Gain:
+    """What a little more of something buys.
+
+    Attributes:
+        of: What there is more of.
+        share: How much more.
+        milliseconds: With it, by the cost functions, at the same limit of divergence.
+        before: Without it.
+    """
+
+    of: str
+    share: float
+    milliseconds: float
+    before: float
+
+
+def gains(search: JointSearch, point: Point, share: float = 0.1) -> list[Gain]:
+    """What a tenth more of each scarce resource, or of the divergence, would buy, the most useful first."""
+    limits = [choice.divergence for choice in point.choices]
+    before = _least(search, search.space, limits)
+    found = []
+    for name, used in search.space.shares(point.design).items():
+        if used > 1 - share:
+            found.append(Gain(name, share, _least(search, search.space.with_more(name, share), limits), before))
+    more = [limit + share * abs(limit) for limit in limits]
+    found.append(Gain("divergence", share, _least(search, search.space, more), before))
+    return sorted(found, key=lambda gain: gain.milliseconds)
+
+
+def _least(search: JointSearch, space: Space, limits: Sequence[float]) -> float:
+    """The fastest time in a space within limits of the divergence, by the cost functions."""
+    other = JointSearch(space, search.models, lambda number, choice: Score(0.0, 0.0), search.time, search.combine)
+    if space == search.space:
+        other.__dict__["designs"], other.__dict__["times"] = search.designs, search.times
+    return other.fastest(limits)[0].milliseconds
+
+
+def front_of(points: Sequence[Point], used: Callable[[Design], float]) -> tuple[Point, ...]:
+    """Points that no other beats in time, points lost and share of the scarcest resource, by rising time."""
+    return tuple(front(points, lambda point: (point.time, point.drop, used(point.design))))
+
+
+def _in_time(point: Point, milliseconds: float | None) -> bool:
+    return milliseconds is None or point.time <= milliseconds
+
+
+def choice_table(choice: Choice) -> Mapping[str, Mapping[str, int]]:
+    """The widths of a choice as JSON holds them."""
+    return {"weight_bits": dict(choice.weights), "tensor_bits": dict(choice.tensors)}

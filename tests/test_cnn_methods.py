@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Networks on samples take methods, exponents and widths of channels from an assignment, as graph models do."""
+
+from dataclasses import replace
+
+import numpy as np
+import onnx
+import onnx.numpy_helper
+import pytest
+
+from hetfab.overlay.errors import WidthsUnsupportedError
+from hetfab.overlay.model.binding import Samples
+from hetfab.overlay.model.bound_model import Evaluation, FedModel
+from hetfab.overlay.model.cnn.integer_reader import read_integers
+from hetfab.overlay.model.cnn.layers import Conv
+from hetfab.overlay.model.cnn.window import Window
+from hetfab.overlay.model.layers import Dense
+from hetfab.overlay.model.runtime import run_model
+from hetfab.quantize.assignment import ActivationChoice, WeightChoice
+from hetfab.quantize.cnn.rounding import matrix_of, patches
+from hetfab.quantize.cnn.study import CnnStudy
+from hetfab.quantize.cnn.writer import float_model
+from hetfab.quantize.methods import WEIGHT_METHODS
+from hetfab.quantize.widths import Widths
+from tests.random_cnns import CnnBuilder
+
+
+def study_of(groups: int = 1, *, seed: int = 0) -> CnnStudy:
+    """Two convolutions and a dense layer, on correlated samples."""
+    random = np.random.default_rng(seed)
+    build = CnnBuilder(random, (4, 7, 6))
+
+    def weights(name: str, shape: tuple[int, ...]) -> str:
+        build.initializers.append(onnx.numpy_helper.from_array(random.normal(size=shape).astype(np.float32), name))
+        return name
+
+    first = build.node("Conv", "input", weights("a", (6, 4, 3, 3)), shape=(6, 4, 3), pads=[1, 0, 1, 1], strides=[2, 2])
+    read = build.node("Relu", first)
+    second = weights("b", (12, 6 // groups, 3, 2))
+    second = build.node("Conv", read, second, shape=(12, 4, 2), pads=[1, 0, 1, 0], group=groups)
+    flat = build.node("Flatten", build.node("Relu", second), shape=(96,))
+    model = build.finish(build.node("MatMul", flat, weights("c", (96, 5)), shape=(5,)))
+    mixing = random.lognormal(0, 1, (4, 4))
+    samples = np.einsum("nchw,cd->ndhw", random.standard_normal((24, 4, 7, 6)), mixing).astype(np.float32)
+    feeds = [{"input": samples[:10]}, {"input": samples[10:]}]
+    return CnnStudy.open(FedModel(model, {"input": Samples((4, 7, 6))}, feeds, Evaluation(None, False)))
+
+
+@pytest.mark.parametrize("groups", [1, 3, 6])
+def test_patches_are_the_rows_that_a_layer_multiplies(groups: int) -> None:
+    study = study_of(groups)
+    model = float_model(study.graph)
+    for layer in study.layers.values():
+        exposed = onnx.ModelProto()
+        exposed.CopyFrom(model)
+        for name in dict.fromkeys((layer.input, layer.output)):
+            if name not in ("input", study.graph.output):
+                exposed.graph.output.append(onnx.ValueInfoProto(name=name))
+        feed = study.samples[0]
+        read = feed["input"] if layer.input == "input" else run_model(exposed, feed, [layer.input])[0]
+        found = run_model(exposed, feed, [layer.output])[0]
+        expected = found if isinstance(layer, Dense) else found.transpose(0, 2, 3, 1).reshape(-1, len(layer.weight))
+        bias = 0.0 if layer.bias is None else layer.bias
+        for most in (10**6, 17):
+            rows = patches(layer, read, most)
+            assert rows.shape[1] <= most
+            columns = np.split(matrix_of(layer), len(rows), axis=1)
+            products = np.concatenate([r @ c for r, c in zip(rows, columns, strict=True)], axis=1) + bias
+            step = -(-len(expected) // most)
+            np.testing.assert_allclose(products, expected[::step], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("groups", [1, 3])
+@pytest.mark.parametrize("bits", [2, 4])
+def test_methods_are_used_and_lose_less(groups: int, bits: int) -> None:
+    errors = dict.fromkeys(WEIGHT_METHODS, 0.0)
+    for seed in range(3):
+        study = study_of(groups, seed=seed)
+        for method in errors:
+            numbers = study.numbers(study.uniform(Widths(bits, 8), weights=method))
+            for name, layer in study.layers.items():
+                size = len(study._inputs_of(layer))
+                columns = [np.split(m, size, axis=1) for m in (matrix_of(layer), numbers.weights[name].restored)]
+                for inputs, exact, found in zip(study._inputs_of(layer), *columns, strict=True):
+                    error = (found - exact).astype(np.float64)
+                    scale = np.einsum("kn,kl,ln->", exact, inputs.moments, exact)
+                    errors[method] += float(np.einsum("kn,kl,ln->", error, inputs.moments, error) / scale)
+    assert errors["alternation"] < 0.95 * errors["gptq"] < 0.9 * errors["nearest"]
+
+
+@pytest.mark.parametrize("method", list(WEIGHT_METHODS))
+def test_a_layer_with_two_widths_is_two_initializers(method: str) -> None:
+    study = study_of()
+    assignment = study.uniform(Widths(4, 8))
+    bits = {}
+    for name, layer in study.layers.items():
+        if name != study.graph.output:
+            channels = len(layer.weight)
+            bits[name] = (8,) * (channels // 3) + (3,) * (channels - channels // 3)
+            assignment = assignment.with_weights(name, WeightChoice(bits[name], method))
+    model = study.write(assignment)
+    onnx.checker.check_model(model, full_check=True)
+    read = {product.output.name.rpartition(".")[0]: product for product in read_integers(model).products()}
+    assert sorted(tuple(product.weight_bits.tolist()) for product in read.values()) == sorted(
+        [*bits.values(), (4,) * 5]
+    )
+    average = study.average_bits(assignment).weights
+    assert 3 < average < 8 and study.divergence(assignment) < study.divergence(study.uniform(Widths(2, 8)))
+
+
+def test_logits_of_two_widths_and_wrong_counts_are_refused() -> None:
+    study = study_of()
+    start = study.uniform(Widths(4, 8))
+    with pytest.raises(WidthsUnsupportedError, match="whose channels are the logits"):
+        study.write(start.with_weights(study.graph.output, WeightChoice((8, 4, 4, 4, 4))))
+    first = next(name for name, layer in study.layers.items() if isinstance(layer, Conv))
+    with pytest.raises(WidthsUnsupportedError, match="widths of 4 channels for a layer of 6"):
+        study.write(start.with_weights(first, WeightChoice((8, 4, 4, 4))))
+
+
+def test_an_exponent_is_taken_in_place_of_a_method() -> None:
+    study = study_of()
+    start = study.uniform(Widths(8, 8))
+    for group in study.groups:
+        chosen = study.numbers(start).ranges[group]
+        moved = start.with_activations(group, ActivationChoice(8, exponent=chosen.exponent + 2))
+        assert study.numbers(moved).ranges[group] == replace(chosen, exponent=chosen.exponent + 2)
+
+
+def test_windows_are_not_only_square() -> None:
+    windows = [layer.window for layer in study_of().layers.values() if isinstance(layer, Conv)]
+    assert {window.kernel for window in windows} == {(3, 3), (3, 2)} and Window((3, 3)) not in windows

@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Search of a design with widths: equal to trying everything, bounds that hold, goals that are kept or named."""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hetfab.overlay.design import Design
+from hetfab.overlay.errors import DesignTooLargeError, LimitUnreachableError
+from hetfab.overlay.search.hardware import Space, base_design
+from hetfab.overlay.search.joint import Combine, Goal, JointSearch, Score, gains
+from hetfab.overlay.search.options import Choice, ModelOptions, Times
+from tests.search_cases import BITS, TENSOR_BITS, drawn_model, small_space, work
+
+SPACE = small_space()
+DESIGNS = list(SPACE.pairs())
+
+
+def everything(model: ModelOptions, design: Design, most: float) -> float:
+    """The least time of all choices within a limit of the divergence."""
+    best = float("inf")
+    for weights in itertools.product(BITS, repeat=len(model.layers)):
+        for tensors in itertools.product(TENSOR_BITS, repeat=len(model.tensors)):
+            cost = sum(o.divergence[o.bits.index(b)] for o, b in zip(model.layers, weights, strict=True))
+            cost += sum(o.divergence[o.bits.index(b)] for o, b in zip(model.tensors, tensors, strict=True))
+            if cost <= most + 1e-12:
+                named = {o.name: b for o, b in zip(model.layers, weights, strict=True)}
+                stored = {o.name: b for o, b in zip(model.tensors, tensors, strict=True)}
+                best = min(best, model.milliseconds(design, named, stored))
+    return best
+
+
+@given(st.integers(0, 10_000), st.floats(0, 1), st.sampled_from(DESIGNS))
+@settings(max_examples=25, deadline=None)
+def test_the_widths_on_a_design_are_those_of_trying_everything(seed: int, place: float, design: Design) -> None:
+    model = drawn_model(seed)
+    least, largest = model.range()
+    most = least + place * (largest - least)
+    found = model.required(design, most)
+    assert found.milliseconds == pytest.approx(everything(model, design, most))
+    assert found.divergence <= most + 1e-9
+    assert model.milliseconds(design, found.weights, found.tensors) == pytest.approx(found.milliseconds)
+
+
+@given(st.integers(0, 10_000), st.floats(0, 1))
+@settings(max_examples=15, deadline=None)
+def test_no_bound_is_above_the_best_time_on_its_design(seed: int, place: float) -> None:
+    model = drawn_model(seed)
+    most = model.range()[0] + place * (model.range()[1] - model.range()[0])
+    bounds = Times.of(model, DESIGNS).bounds(most)
+    exact = [model.required(design, most).milliseconds for design in DESIGNS]
+    assert (bounds <= np.array(exact) * (1 + 1e-9)).all()
+    assert bounds.min() > 0
+
+
+def search_of(models: Sequence[ModelOptions], combine: Combine = Combine.SUM, slower: float = 1.1) -> JointSearch:
+    """A search whose models lose a hundred points for each nat, and whose programs take a tenth longer than thought."""
+
+    def score(number: int, choice: Choice) -> Score:
+        return Score(100 * choice.divergence, choice.divergence)
+
+    def time(design: Design, choices: Sequence[Choice]) -> list[float]:
+        pairs = zip(models, choices, strict=True)
+        return [slower * model.milliseconds(design, c.weights, c.tensors) for model, c in pairs]
+
+    return JointSearch(SPACE, tuple(models), score, time, combine)
+
+
+@pytest.mark.parametrize("combine", Combine)
+def test_the_design_is_that_of_trying_all_designs(combine: Combine) -> None:
+    models = [drawn_model(3), drawn_model(4)]
+    search = search_of(models, combine)
+    limits = [0.4, 0.7]
+    found = search.fastest(limits)[0]
+    spent = [[m.required(d, most).milliseconds for m, most in zip(models, limits, strict=True)] for d in DESIGNS]
+    expected = min(sum(each) if combine is Combine.SUM else max(each) for each in spent)
+    assert expected <= found.milliseconds <= expected * 1.006
+    assert search.solved < 2 * len(DESIGNS)
+
+
+def test_the_fastest_within_the_accuracy_is_simulated_and_its_gap_known() -> None:
+    search = search_of([drawn_model(5)])
+    found = search.run(Goal(drop=40.0))
+    assert found.point.drop <= 40.0 and found.point.gap == pytest.approx(0.1)
+    assert found.point.simulated is not None and SPACE.holds(found.point.design)
+    allowed = [p for p in search.points if p.drop <= 40.0 and p.simulated is None]
+    assert found.point.milliseconds <= min(p.milliseconds for p in allowed) * 1.006
+    assert found.full_evaluations <= 16
+    times = [point.time for point in found.front]
+    assert times == sorted(times) and len(found.front) > 1
+
+
+def test_the_most_accurate_within_a_time_keeps_it_by_the_simulator_too() -> None:
+    fast = search_of([drawn_model(6)]).run(Goal(drop=1e9)).point.time
+    near = search_of([drawn_model(6)]).run(Goal(drop=0.0)).point.time
+    limit = (fast + near) / 2
+    found = search_of([drawn_model(6)]).run(Goal(milliseconds=limit))
+    assert found.point.time <= limit
+    loose = search_of([drawn_model(6)]).run(Goal(milliseconds=2 * near))
+    assert loose.point.drop <= found.point.drop
+
+
+def test_what_cannot_be_reached_is_named() -> None:
+    with pytest.raises(LimitUnreachableError) as caught:
+        search_of([drawn_model(7)]).run(Goal(1e-6, 10.0))
+    assert caught.value.found == "no design and widths reach at most 1e-06 ms (modelled) and at most 10 points lost"
+    assert "ms (modelled) with" in caught.value.expected
+
+
+def test_a_stopped_search_keeps_the_best_so_far() -> None:
+    search = search_of([drawn_model(8)])
+
+    def stop(step: str) -> None:
+        if len(search.points) == 4:
+            raise KeyboardInterrupt
+
+    search.progress = stop
+    with pytest.raises(KeyboardInterrupt):
+        search.run(Goal(drop=1e9))
+    best = search.best_so_far(Goal(drop=1e9))
+    assert best is not None and best.time == min(p.time for p in search.points)
+    assert search.best_so_far(Goal(milliseconds=1e-9)) is None
+
+
+def test_a_little_more_never_makes_it_slower() -> None:
+    search = search_of([drawn_model(9)])
+    found = search.run(Goal(drop=30.0))
+    bought = gains(search, found.point)
+    assert {"divergence"} <= {gain.of for gain in bought}
+    assert all(gain.milliseconds <= gain.before * 1.006 for gain in bought)
+
+
+def test_exactly_the_pairs_that_fit_are_there() -> None:
+    words = SPACE.weight_words[0]
+    arrays = itertools.product(SPACE.arrays_d, SPACE.arrays_l)
+    all_pairs = [SPACE.design(on_d, on_l, words, words) for on_d, on_l in arrays]
+    assert [each for each in all_pairs if SPACE.holds(each)] == DESIGNS
+    tight = replace(SPACE, board=replace(SPACE.board, resources={**SPACE.board.resources, "dsp": 150}))
+    held = list(tight.pairs())
+    assert held == [each for each in all_pairs if tight.holds(each)] and len(held) < len(DESIGNS)
+    assert set(tight.with_more("dsp", 10.0).pairs()) >= set(DESIGNS)
+
+
+def test_no_memory_that_fits_is_deeper_than_the_largest() -> None:
+    for design in DESIGNS:
+        found = SPACE.largest_memories(design)
+        assert found and all(SPACE.holds(each) for each in found)
+        for larger in found:
+            g = larger.geometry
+            for words in SPACE.weight_words:
+                for field in ("wgt_d_words", "wgt_l_words"):
+                    if words > getattr(g, field):
+                        assert not SPACE.holds(replace(larger, geometry=replace(g, **{field: words})))
+
+
+@pytest.mark.parametrize("board", ["pynq-z2", "zc706", "ultra96-v2", "zcu104"])
+def test_networks_on_samples_get_the_memories_of_images(board: str) -> None:
+    design = base_design(board, [None])
+    assert design.board == board and design.geometry.res_words and "agg" not in design.geometry.engines
+    assert any(True for _ in Space.of(design).pairs())
+
+
+def test_a_board_that_cannot_hold_all_of_it_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Space, "shares", lambda self, design: {"lut": 1.2, "dsp": 0.5})
+    with pytest.raises(DesignTooLargeError, match=r"takes too much of 'pynq-z2': lut 120% \(modelled\)"):
+        base_design("pynq-z2", [])
+
+
+@given(st.integers(1, 300), st.integers(1, 500), st.integers(1, 200), st.sampled_from(DESIGNS), st.integers(0, 1 << 26))
+@settings(max_examples=60, deadline=None)
+def test_work_is_positive_and_never_faster_with_more_bits(
+    rows: int, inputs: int, channels: int, design: Design, reach: int
+) -> None:
+    asked = work(rows, inputs, channels, reach=reach)
+    for packed, most in ((False, 8), (True, 4)):
+        cycles = [asked.cycles(design.geometry, bits, packed) for bits in range(1, most + 1)]
+        assert cycles == sorted(cycles) and cycles[0] > 0 and np.isfinite(cycles[-1])
+    assert asked.cycles(design.geometry, 4, True) <= asked.cycles(design.geometry, 4, False)

@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``hetfab search``: the design fits, compiles and computes the quantized model's bits; stopped runs go on."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+from hetfab.cli import model_search, search_jobs
+from hetfab.cli.main import main
+from hetfab.driver.graph.npz import write_graph
+from hetfab.hls.build.emulator import Emulator, build_emulator
+from hetfab.overlay.board import read_board
+from hetfab.overlay.compiler.compile import compile_model
+from hetfab.overlay.costs.resources import check_fits
+from hetfab.overlay.design import Design, default_design, read_design
+from hetfab.overlay.isa.codec import Segment
+from hetfab.overlay.model.bound_model import BoundModel
+from hetfab.overlay.model.reader import bindings_of, read_model
+from hetfab.overlay.search.hardware import Array, Space
+from hetfab.quantize.bit_assignment import Options
+from tests.outside import module
+from tests.programs import bound_to, reference_logits, run_emulated, run_golden
+from tests.random_models import Case, academic_case
+
+Search = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def case() -> Case:
+    return academic_case()
+
+
+def small(base: Design) -> Space:
+    """The default design's arrays and smaller ones."""
+    geometry = base.geometry
+    on_d, on_l = (
+        (Array(4, 8), Array(getattr(geometry, f"gemm_{core}_rows"), getattr(geometry, f"gemm_{core}_cols")))
+        for core in "dl"
+    )
+    return Space(base, on_d, on_l, (1024, 2048), read_board(base.board))
+
+
+@pytest.fixture
+def search(case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Search:
+    """Runs ``search`` on the academic model in a small space, and returns what ``--json`` prints."""
+    onnx.save(case.model, tmp_path / "model.onnx")
+    write_graph(tmp_path / "graph.npz", case.graph)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Space, "of", small)
+    few = Options(weights=(2, 4, 8), activations=(4, 8), activation_methods=("percentile 99.9",))
+    monkeypatch.setattr(model_search.ModelSearch, "options", few)
+    search_jobs.opened.cache_clear()
+
+    def call(*arguments: str, status: int = 0) -> dict[str, Any]:
+        capsys.readouterr()
+        given = ["search", "model.onnx", "--workload", "graph.npz", "--board", "pynq-z2", "-o", "design.json"]
+        assert main([*given, *arguments, "--json"]) == status
+        found: dict[str, Any] = json.loads(capsys.readouterr().out)
+        return found
+
+    return call
+
+
+def check_bits(case: Case, design: Design, emulated: bool = False) -> None:
+    """A design fits, and the quantized model compiled for it gives onnxruntime's logits."""
+    check_fits(design)
+    model = read_model(Path("model.q.onnx"))
+    bound = bound_to(compile_model(BoundModel(model, bindings_of(model)), design), case.graph)
+    if emulated:
+        with Emulator(build_emulator(design.geometry), design.geometry) as emulator:
+            dram = run_emulated(bound, emulator).dram
+    else:
+        dram = run_golden(bound).dram
+    values = (bound.logits(dram[Segment.OUTPUT]) * bound.program.output.scale).astype(np.float32)
+    np.testing.assert_array_equal(values, reference_logits(model, case.graph))
+
+
+@pytest.mark.parametrize("drop", ["0", "5", "100"])
+def test_the_design_fits_compiles_and_computes_the_models_bits(search: Search, case: Case, drop: str) -> None:
+    found = search(
+        "--max-drop", drop, "--quantized", ".", "--front", "front.json", "--picture", "front.svg", "--explain"
+    )
+    design = read_design(Path("design.json"))
+    assert found["drop"] <= float(drop) and found["simulated"]
+    assert found["modelled_ms"] == pytest.approx(found["cost_function_ms"] * (1 + found["modelled_gap"]))
+    assert all(share <= 1 for share in found["resources"].values())
+    check_bits(case, design)
+    assert "<svg" in Path("front.svg").read_text(encoding="utf-8")
+    assert json.loads(Path("front.json").read_text()) == found["front"]
+    assert {"divergence"} <= {gain["of"] for gain in found["gains"]}
+    assert not Path("design.json.journal").exists()
+
+
+def test_a_design_that_was_found_runs_in_the_emulator(
+    search: Search, case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def one(base: Design) -> Space:
+        geometry = base.geometry
+        on_d, on_l = (
+            Array(geometry.gemm_d_rows, geometry.gemm_d_cols),
+            Array(geometry.gemm_l_rows, geometry.gemm_l_cols),
+        )
+        return Space(base, (on_d,), (on_l,), (geometry.wgt_l_words, geometry.wgt_d_words), read_board(base.board))
+
+    monkeypatch.setattr(Space, "of", one)
+    monkeypatch.setattr(Space, "largest_memories", lambda self, design: [self.base])
+    search("--max-drop", "3", "--quantized", ".")
+    design = read_design(Path("design.json"))
+    assert design.geometry == default_design().geometry
+    check_bits(case, design, emulated=True)
+
+
+def test_two_models_share_a_design(search: Search, case: Case, tmp_path: Path) -> None:
+    onnx.save(case.model, tmp_path / "other.onnx")
+    given = ["search", "model.onnx", "other.onnx", "--workload", "graph.npz", "--board", "pynq-z2", "-o", "both.json"]
+    assert main([*given, "--max-drop", "5", "--combine", "max"]) == 0
+    alone = search("--max-drop", "5")
+    assert main([*given, "--max-drop", "5", "--combine", "sum", "--quantized", "."]) == 0
+    assert (tmp_path / "other.q.onnx").exists()
+    assert alone["modelled_ms"] > 0
+
+
+def test_a_stopped_search_keeps_its_best_and_goes_on(
+    search: Search, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    evaluate, calls = search_jobs.evaluate, list[str]()
+
+    def stopped(job: search_jobs.Job) -> Any:
+        if job.action is search_jobs.Action.TIME:
+            raise KeyboardInterrupt
+        calls.append(job.action.value)
+        return evaluate(job)
+
+    monkeypatch.setattr(model_search, "evaluate", stopped)
+    given = ["search", "model.onnx", "--workload", "graph.npz", "--board", "pynq-z2", "-o", "design.json"]
+    assert main([*given, "--max-drop", "100"]) == 130
+    said = capsys.readouterr().err
+    assert "the best so far, " in said and "the same command goes on" in said
+    check_fits(read_design(Path("design.json")))
+    before = len(calls)
+    monkeypatch.setattr(model_search, "evaluate", lambda job: calls.append(job.action.value) or evaluate(job))
+    assert search("--max-drop", "100")["simulated"]
+    assert set(calls[before:]) <= {"time"}
+
+
+def test_a_time_that_cannot_be_reached_is_named(search: Search) -> None:
+    error = search("--latency", "0.000001", status=1)["error"]
+    assert error["code"] == "limit-unreachable"
+    assert error["found"] == "no design and widths reach at most 1e-06 ms (modelled)"
+    assert not Path("design.json").exists() and Path("design.json.journal").exists()
+
+
+def test_workloads_are_one_for_all_or_one_each(search: Search) -> None:
+    error = search("--workload", "graph.npz", status=2)["error"]
+    assert "Give --workload once, or once for each model." in error["found"]
+
+
+def test_the_small_benchmark_is_no_slower_than_the_others_and_goes_on(
+    search: Search, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    benchmark = module("benchmarks.search")
+    arguments = ["--small", "--episodes", "8", "--folder", str(tmp_path), "--json"]
+    benchmark.main(arguments)
+    values = json.loads(capsys.readouterr().out)
+    assert values["least_speedup_over_uniform"] >= 0.995 and values["least_speedup_over_random"] >= 0.995
+    assert values["accuracy_evaluations"] <= 24 and values["sensitivity_evaluations"] > 0
+    benchmark.main(arguments)
+    assert json.loads(capsys.readouterr().out)["cases"] == values["cases"]
