@@ -268,7 +268,7 @@ def zipped(draw: random.Random, members: dict[str, bytes]) -> bytes:
     elif kind == 2:
         entries = [(draw.choice(_PATHS[:4]) if each == name else each, raw) for each, raw in entries]
     elif kind == 3:
-        entries = [(each, raw + bytes(32 << 20) if each == name else raw) for each, raw in entries]
+        entries = [(each, raw + bytes(4 << 20) if each == name else raw) for each, raw in entries]
     file = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -68,6 +68,18 @@ class RunResult:
         return self.logits.astype(np.float64) * self.scale
 
 
+class RunWatcher(Protocol):
+    """Is told of each run of a session's overlay when it has ended."""
+
+    def ran(self, bound: BoundProgram, result: "RunResult") -> None:
+        """A bound program ran."""
+        ...
+
+    def built(self, words: npt.NDArray[np.uint64], run_log: npt.NDArray[Any] | None) -> None:
+        """A stream built semantic graphs; it has no layers."""
+        ...
+
+
 class Session:
     """An overlay ready to run programs of one design. Not safe for several threads.
 
@@ -79,6 +91,7 @@ class Session:
         design: What the overlay should be.
         checks: How far runs are checked (docs/faults.md).
         meter: The board's power sensors, None where it has none.
+        watcher: Is told of each run.
 
     Raises:
         DeadlineError: The overlay does not even run the empty program.
@@ -94,10 +107,12 @@ class Session:
         *,
         checks: Checks = Checks.MEMORY,
         meter: PowerMeter | None = None,
+        watcher: RunWatcher | None = None,
     ) -> None:
         self.transport = transport
         self.checks = checks
         self.meter = meter
+        self.watcher = watcher
         self._design = design
         self._geometry_hash = design.identity
         self._run_empty_program()
@@ -301,7 +316,10 @@ class Resident:
             log["layer"] = bound.layers
         logits = bound.logits(self._stream.read(Segment.OUTPUT))
         scale = bound.program.output.scale
-        return RunResult(logits, scale, self._stream_hash, len(bound.words), counters, log, energy=energy)
+        result = RunResult(logits, scale, self._stream_hash, len(bound.words), counters, log, energy=energy)
+        if self._session.watcher is not None:
+            self._session.watcher.ran(bound, result)
+        return result
 
 
 def check_geometry(compiled: Design, chosen: Design) -> None:

@@ -110,7 +110,7 @@ class ArrayArchive:
             if size != entry.file_size - member.tell():
                 raise ValueError(f"its header says {size} bytes, it has {entry.file_size - member.tell()}")
             raw = np.empty(size, np.uint8)
-            view, place = memoryview(raw), 0
+            view, place = raw.data, 0
             while place < size:
                 count = member.readinto(view[place : place + _CHUNK_BYTES])  # type: ignore[attr-defined]
                 if not count:

@@ -227,6 +227,12 @@ class NodesUnknownError(InputError):
     code = "nodes-unknown"
 
 
+class NodesOptionsError(InputError):
+    """What predictions of some nodes were asked for with says nothing, or goes with nodes only."""
+
+    code = "nodes-options"
+
+
 class FusionInvalidError(InputError):
     """Fusion weights cannot be read, or are of another model."""
 
