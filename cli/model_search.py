@@ -2,7 +2,7 @@
 """Puts a search together from files: opens the models, measures their options, and gives the search what it calls."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
@@ -181,7 +181,7 @@ class ModelSearch:
         base = self.space.base
         models = model.reference_models()
 
-        def reference(place: int) -> object:
+        def reference(place: int) -> Mapping[str, Any]:
             return as_json(reference_of(models[place], model.graph, base))
 
         references = [

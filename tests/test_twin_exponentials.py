@@ -18,7 +18,8 @@ def twin_table(bits: int, shift: int) -> Integers:
     """Decoded integers of each gap: the magnitude, shifted left where the flag is set; 0 has the largest."""
     most = (1 << (bits - 1)) - 1
     steps = GAPS * (most << shift)
-    return np.where(steps <= most, np.rint(steps), np.rint(steps / 2**shift) * 2**shift).astype(np.int64)
+    table: Integers = np.where(steps <= most, np.rint(steps), np.rint(steps / 2**shift) * 2**shift).astype(np.int64)
+    return table
 
 
 def decibels(table: Integers, logits: Doubles, rows: Doubles) -> float:

@@ -122,7 +122,7 @@ class ModelOptions:
 
     def range(self) -> tuple[float, float]:
         """Least and largest sum of divergences."""
-        found = [options.divergence for options in (*self.layers, *self.tensors)]
+        found = [*(layer.divergence for layer in self.layers), *(tensor.divergence for tensor in self.tensors)]
         return sum(float(each.min()) for each in found), sum(float(each.max()) for each in found)
 
     def milliseconds(self, design: Design, weights: Mapping[str, int], tensors: Mapping[str, int]) -> float:
