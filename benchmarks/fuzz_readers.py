@@ -19,6 +19,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import onnx
+from google.protobuf.message import DecodeError
 from onnx import TensorProto, helper, numpy_helper
 
 from benchmarks import fuzz_mutations as mutate
@@ -172,7 +173,7 @@ def _onnx_header(folder: Path) -> bool:
     model = onnx.ModelProto()
     try:
         model.ParseFromString((folder / "m.onnx").read_bytes())
-    except Exception:  # The check asks only whether it parses.
+    except DecodeError:
         return False
     return bool(model.graph.node)
 
@@ -224,7 +225,7 @@ def _zip_header(path: Path, member: str) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
             return member in archive.namelist()
-    except Exception:  # The check asks only whether it opens.
+    except (*archives.DAMAGE, OverflowError):
         return False
 
 
