@@ -204,6 +204,11 @@ def _written(write: Callable[[Path], Any], name: str) -> Files:
 
 
 def _members(raw: bytes) -> dict[str, bytes]:
+    return dict(_unzipped(raw))
+
+
+@functools.cache
+def _unzipped(raw: bytes) -> Files:
     with zipfile.ZipFile(io.BytesIO(raw)) as archive:
         return {entry.filename: archive.read(entry) for entry in archive.infolist()}
 
