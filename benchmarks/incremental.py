@@ -3,9 +3,9 @@
 
 Half of the changed edges go and as many new ones come, drawn evenly, in each relation and alike in its reverse. The
 update counts the paths that changed; the rebuild is ``build_semantic_graphs`` on the changed graph, by the compiled
-builder, to lists of edges. Both have the changed graph before them; ``change`` is what ``with_edges`` takes to make it,
-and ``ratio_with_change`` counts it for the update alone. Medians of processor time of this thread; after each update all
-semantic graphs are compared.
+builder, to lists of edges. Both have the changed graph before them; ``change`` is what ``with_edges`` takes to make
+it, and ``ratio_with_change`` counts it for the update alone. Medians of processor time of this thread; after each
+update all semantic graphs are compared.
 """
 
 import os

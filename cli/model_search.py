@@ -2,9 +2,9 @@
 """Puts a search together from files: opens the models, measures their options, and gives the search what it calls."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from hetfab.cli.search_jobs import (
@@ -180,11 +180,12 @@ class ModelSearch:
         self.tables.append(search.table(start))
         base = self.space.base
         models = model.reference_models()
+
+        def reference(place: int) -> Mapping[str, Any]:
+            return as_json(reference_of(models[place], model.graph, base))
+
         references = [
-            from_json(
-                journal.result(f"reference {place}", lambda each=each: as_json(reference_of(each, model.graph, base)))
-            )
-            for place, each in enumerate(models)
+            from_json(journal.result(f"reference {place}", partial(reference, place))) for place in range(len(models))
         ]
         works = works_of(layers_of(models[0], model.graph), model.graph)
         name = f"{source.model.name} ({counted(len(model.subject.study.layers), 'layer')})"

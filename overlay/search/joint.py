@@ -178,8 +178,7 @@ class JointSearch:
         curve = [self.point(share) for share in np.linspace(0.0, 1.0, _POINTS)]
         self._refine(goal, curve)
         chosen = self._timed(goal)
-        found = front_of([*self.points, *self._smaller(), chosen], self.used)
-        return Searched(chosen, found, len(self.designs), self.solved, len(self._scores))
+        return Searched(chosen, self._front(chosen), len(self.designs), self.solved, len(self._scores))
 
     def point(self, place: float) -> Point:
         """The fastest design and widths at a place of the curve, scored: 0 is near the float model, 1 the fastest."""
@@ -191,7 +190,8 @@ class JointSearch:
     def limit(self, model: ModelOptions, place: float) -> float:
         """The largest sum of divergences at a place of the curve."""
         least, most = model.range()
-        return least + (most - least) * _LEAST_SHARE ** (1.0 - place)
+        share: float = _LEAST_SHARE ** (1.0 - place)
+        return least + (most - least) * share
 
     def fastest(self, limits: Sequence[float], count: int = 1) -> list[Point]:
         """Points of the fastest designs within limits of the divergence, in rising order of time."""
@@ -288,6 +288,14 @@ class JointSearch:
         found = replace(point, simulated=float(spent))
         self.points.append(found)
         return found
+
+    def _front(self, chosen: Point) -> tuple[Point, ...]:
+        """The front with the choice in it; times that were not simulated are scaled by the choice's gap."""
+        scale = 1 + (chosen.gap or 0.0)
+        others = [*self.points, *self._smaller()]
+        scaled = [p if p.simulated is not None else replace(p, milliseconds=p.milliseconds * scale) for p in others]
+        found = front_of([chosen, *scaled], self.used)
+        return found if chosen in found else tuple(sorted([*found, chosen], key=lambda point: point.time))
 
     def _smaller(self) -> list[Point]:
         """Widths that were scored on every design, as far as none that needs less is as fast."""
