@@ -166,7 +166,12 @@ def test_a_stopped_search_keeps_its_best_and_goes_on(
     assert "the best so far, " in said and "the same command goes on" in said
     check_fits(read_design(Path("design.json")))
     before = len(calls)
-    monkeypatch.setattr(model_search, "evaluate", lambda job: calls.append(job.action.value) or evaluate(job))
+
+    def counted(job: search_jobs.Job) -> Any:
+        calls.append(job.action.value)
+        return evaluate(job)
+
+    monkeypatch.setattr(model_search, "evaluate", counted)
     assert search("--max-drop", "100")["simulated"]
     assert set(calls[before:]) <= {"time"}
 
