@@ -63,7 +63,8 @@ def test_gains_multiply_to_the_whole() -> None:
 
 def test_totals_are_geometric_means_and_the_worst_rows() -> None:
     slow = row(published=20.0, tags=20.0, streamed=30.0, pinned=30.0)
-    values = FRONTEND.report({"acm_rgcn": row(), "acm_han": slow}).values
+    values = FRONTEND.report({"acm_rgcn": row(), "acm_han": slow}, {"code": "0123", "older_rows": {}}).values
+    assert (values["code"], values["older_rows"]) == ("0123", {})
     ways = [FRONTEND.way_milliseconds(each, 100, building=True) for each in (row(), slow)]
     over = [each["published"] / each["both"] for each in ways]
     assert values["geomean_over_published_way_100"] == pytest.approx(math.sqrt(over[0] * over[1]))

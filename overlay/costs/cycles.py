@@ -20,7 +20,7 @@ from hetfab.overlay.costs.bursts import (
     rows_ahead,
     run_bursts,
 )
-from hetfab.overlay.dense_stages import ROW_PAIR, Stage
+from hetfab.overlay.dense_stages import DSP_CHANNELS, LUT_CHANNELS, ROW_PAIR, SLICE_BITS, Stage
 from hetfab.overlay.design import Geometry
 from hetfab.overlay.isa.codec import ReduceSource
 from hetfab.overlay.isa.loops import Loop, loops
@@ -262,6 +262,15 @@ def _block_trips(blocks: Array, steps: Array, block_rows: Array | int, fields: F
     """Trips of a core: a block takes its steps, or the drain of the one before it if that takes longer."""
     drain = block_rows * (1 + fields["accumulate"])
     return np.where(blocks > 0, blocks * np.maximum(steps, drain) + drain, 0)
+
+
+def products_per_cycle(geometry: Geometry, weight_bits: int, activation_bits: int) -> int:
+    """Products that the arrays of both cores make in a cycle while they never wait."""
+    slices = -(-activation_bits // SLICE_BITS)
+    packed = max(weight_bits, activation_bits) <= SLICE_BITS
+    on_d = DSP_CHANNELS * (1 + packed) * geometry.gemm_d_rows * geometry.gemm_d_cols
+    on_l = LUT_CHANNELS * geometry.gemm_l_rows * geometry.gemm_l_cols // (slices * weight_bits)
+    return sum(products for core, products in (("gemm_d", on_d), ("gemm_l", on_l)) if core in geometry.engines)
 
 
 def vector_cost(fields: Fields, geometry: Geometry) -> Cost:
