@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 import pytest
+from scipy.sparse import csr_matrix
 
 from hetfab.overlay.search.journal import Journal
 from hetfab.quantize.assignment import Assignment, WeightChoice
@@ -76,18 +77,8 @@ def test_losses_are_those_of_gptq_and_logits_have_none() -> None:
     name = next(name for name in study.layers if study.may_mix(name))
     layer = study.layers[name]
     found = WEIGHT_METHODS["gptq"](LayerProblem(layer.weight, 2, study._inputs_of(layer)))
-    rows = np.concatenate(
-        [
-            np.asarray(
-                each.rows(layer.input).todense()
-                if hasattr(each.rows(layer.input), "todense")
-                else each.rows(layer.input),
-                np.float64,
-            )
-            for each in study.emulations
-        ]
-    )
-    error = rows @ (found.restored - layer.weight)
+    rows = np.concatenate([csr_matrix(each.rows(layer.input)).toarray() for each in study.emulations])
+    error = rows.astype(np.float64) @ (found.restored - layer.weight)
     losses = study.channel_losses(name, 2)
     assert losses is not None and losses.shape == (layer.weight.shape[1],)
     # The moments are damped: a hundredth of their mean is added to each.
