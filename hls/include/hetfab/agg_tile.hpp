@@ -57,6 +57,7 @@ constexpr unsigned slot_beats(unsigned groups, unsigned word_beats) {
     unsigned beats = word_trips(groups, word_beats) * word_beats;
     for (unsigned part = word_beats / 2; part >= groups && part != 0; part /= 2) {
 #pragma HLS UNROLL factor=3
+#pragma HLS LOOP_TRIPCOUNT min=0 max=3
         beats = part;
     }
     return beats;
