@@ -3,25 +3,27 @@
 
 Columns are ways to do the same work on the same engines with as many rows requested ahead. *Published*: dense first
 projections, metapaths built from left to right without reuse, vertices by id, direct-mapped tags. *Off*: the same with
-our first projections. *SGB*: off, and semantic graphs as planned. *RST*: off, and rows of features as they are fastest,
-of tags, of a schedule, and without a buffer; a schedule costs what it takes the board's processor. *Both*. *Bound*: no
-frontend can beat it with these instructions, as a build takes a cycle for each edge of its result and AGG waits for
-nothing that it reads. *Engines*: no order of instructions can beat that either, it is the busiest engine alone. Each
-row has a process of its own; with ``--folder`` its figures are a file there, and a run that was stopped goes on.
+our first projections. *SGB*: off, and semantic graphs as planned. *RST*: off, and rows of features as ``--rows auto``
+finds them: tags, a schedule, no buffer, and edges in parts; orders cost what they take the board's processor. *Both*.
+*Bound*: no frontend can beat it with these instructions, as a build takes a cycle for each edge of its result and an
+instruction of AGG reads each row once, but what the scratchpad may hold from before, and waits for nothing that it
+reads. *Engines*: no order of instructions can beat that either, it is the busiest engine alone. Each row has a process
+of its own; with ``--folder`` its figures are a file there, with the code that found them, and a run that was stopped
+goes on.
 """
 
+import functools
 import json
 import os
 import statistics
 import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
+from benchmarks.kept_rows import Row, add_options, kept_rows
 from benchmarks.report import Report, argument_parser, publish
-from hetfab.overlay.files import write_atomic
 
 _GRAPHS, _KINDS = ("acm", "dblp", "imdb"), ("rgcn", "rgat", "han", "simplehgn")
 PASSES = (1, 100)
@@ -41,7 +43,7 @@ def way_milliseconds(row: Mapping[str, Any], passes: int, *, building: bool) -> 
         building: Whether semantic graphs are built first.
     """
     build = row["building"] if building else dict.fromkeys(row["building"], 0.0)
-    rows = min(row["tags"] * passes, row["streamed"] * passes, row["pinning"] + row["pinned"] * passes)
+    rows = min(each["making"] + each["milliseconds"] * passes for each in row["rows"].values())
     return {
         "published": build["left_to_right"] + row["published"] * passes,
         "off": build["left_to_right"] + row["tags"] * passes,
@@ -62,8 +64,13 @@ def gains(ways: Mapping[str, float]) -> dict[str, float]:
     }
 
 
-def report(rows: Mapping[str, Mapping[str, Any]]) -> Report:
-    """Figures of each row and of all."""
+def report(rows: Mapping[str, Row], origin: Mapping[str, Any]) -> Report:
+    """Figures of each row and of all.
+
+    Args:
+        rows: As ``benchmarks.frontend_row`` gives them.
+        origin: The code that made them, as ``KeptRows`` gives it.
+    """
     ways = {
         (name, passes, building): way_milliseconds(row, passes, building=building)
         for name, row in rows.items()
@@ -74,7 +81,7 @@ def report(rows: Mapping[str, Mapping[str, Any]]) -> Report:
     def ratios(above: str, below: str, passes: int, building: bool = True) -> list[float]:
         return [ways[name, passes, building][above] / ways[name, passes, building][below] for name in rows]
 
-    values: dict[str, Any] = {"modelled": True}
+    values: dict[str, Any] = {"modelled": True, **origin}
     for passes in PASSES:
         values[f"both_over_bound_{passes}"] = statistics.geometric_mean(ratios("bound", "both", passes))
         values[f"both_over_engine_bound_{passes}"] = statistics.geometric_mean(ratios("engines", "both", passes))
@@ -102,18 +109,10 @@ def _shown(name: str, row: Mapping[str, Any], passes: int, ways: Mapping[str, fl
     ]
 
 
-def figures(name: str, folder: Path, data: Path) -> dict[str, Any]:
-    """The figures of one row: those in the folder, else found and left there."""
-    kept = folder / f"{name}.frontend.json"
-    if not kept.exists():
-        command = [sys.executable, "-m", "benchmarks.frontend_row", name, str(folder), str(data)]
-        found = subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout
-
-        def write(file: BinaryIO) -> None:
-            file.write(found)
-
-        write_atomic(kept, write)
-    row: dict[str, Any] = json.loads(kept.read_bytes())
+def figures(name: str, made: Path, data: Path) -> Row:
+    """The figures of one row, found in a process of its own; quantized models are kept in ``made``."""
+    command = [sys.executable, "-m", "benchmarks.frontend_row", name, str(made), str(data)]
+    row: Row = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
     return row
 
 
@@ -121,15 +120,13 @@ def main() -> None:
     """Prints the table and the JSON line."""
     parser = argument_parser(__doc__)
     parser.add_argument("--only", default="", help="rows whose name holds this")
-    parser.add_argument("--folder", type=Path, help="where quantized models and rows are kept")
+    add_options(parser)
     arguments = parser.parse_args()
     data = Path(os.environ["HETFAB_DATA"])
     names = [name for name in (f"{graph}_{kind}" for kind in _KINDS for graph in _GRAPHS) if arguments.only in name]
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = arguments.folder or Path(scratch)
-        folder.mkdir(parents=True, exist_ok=True)
-        rows = {name: figures(name, folder, data) for name in names}
-    publish(report(rows), arguments.as_json)
+    with kept_rows(arguments) as kept:
+        rows = {name: kept.row(f"{name}.frontend", functools.partial(figures, name, kept.made, data)) for name in names}
+        publish(report(rows, kept.origin), arguments.as_json)
 
 
 if __name__ == "__main__":

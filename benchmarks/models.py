@@ -5,22 +5,22 @@ Time is of a program that is bound and in device memory, from dense float featur
 memory; onnxruntime runs the float model from the same features. One thread each, median of five. A second column
 builds the semantic graphs inside the measured time: by SGB on the overlay, with scipy for onnxruntime
 (``benchmarks.model_measure`` says what is in it). Each model has processes of its own; the peak memory is that of the
-overlay's, which counts graph, binding and emulator. With ``--folder`` a model's figures are a file there, and a run
-that was stopped goes on with the models that have none.
+overlay's, which counts graph, binding and emulator. With ``--folder`` a model's figures are a file there, with the code
+that measured them: a run that was stopped goes on with the models that have none of this code.
 """
 
+import functools
 import json
 import os
 import statistics
 import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
+from benchmarks.kept_rows import Row, add_options, kept_rows
 from benchmarks.report import Report, argument_parser, publish
-from hetfab.overlay.files import write_atomic
 
 _GRAPHS, _KINDS = ("acm", "dblp", "imdb"), ("rgcn", "rgat", "han", "simplehgn", "sehgnn")
 _KEYS = ("float_f1", "quantized_f1", "overlay_f1", "agreement", "max_logit_lsb")
@@ -30,25 +30,29 @@ _HEADINGS = (
 )
 
 
-def figures(name: str, folder: Path, data: Path, board: str) -> dict[str, Any]:
-    """The figures of one model: those in the folder, else measured and left there."""
-    kept = folder / f"{name}.{board}.json"
-    if not kept.exists():
-        measured: dict[str, Any] = {}
-        for part in ("prepare", "overlay", "compare"):
-            command = [sys.executable, "-m", "benchmarks.model_measure", part, name, str(folder), str(data), board]
-            measured |= json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
+def figures(name: str, made: Path, data: Path, board: str) -> Row:
+    """The figures of one model, measured.
 
-        def write(file: BinaryIO) -> None:
-            file.write(json.dumps(measured).encode())
+    Args:
+        name: The model.
+        made: Where quantized models and programs are kept.
+        data: The public graphs and models.
+        board: Of the default design.
+    """
+    measured: Row = {}
+    for part in ("prepare", "overlay", "compare"):
+        command = [sys.executable, "-m", "benchmarks.model_measure", part, name, str(made), str(data), board]
+        measured |= json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
+    return measured
 
-        write_atomic(kept, write)
-    found: dict[str, Any] = json.loads(kept.read_bytes())
-    return found
 
+def report(models: Mapping[str, Row], origin: Mapping[str, Any]) -> Report:
+    """Figures of each model and of all.
 
-def report(models: Mapping[str, Mapping[str, Any]]) -> Report:
-    """Figures of each model and of all."""
+    Args:
+        models: As ``figures`` gives them.
+        origin: The code that made them, as ``KeptRows`` gives it.
+    """
     given = {name: each["seconds"] / each["onnxruntime_seconds"] for name, each in models.items()}
     built = {name: each["seconds_with_sgb"] / each["onnxruntime_seconds_with_scipy"] for name, each in models.items()}
     rows = [
@@ -71,6 +75,7 @@ def report(models: Mapping[str, Mapping[str, Any]]) -> Report:
         "dblp_han_peak_mb": models["dblp_han"]["peak_mb"] if "dblp_han" in models else None,
         "peak_mb": max(each["peak_mb"] for each in models.values()),
         "models": models,
+        **origin,
     }
     return Report(f"{len(models)} models at W8A8 on the emulated overlay, measured", _HEADINGS, rows, values)
 
@@ -80,15 +85,16 @@ def main() -> None:
     parser = argument_parser(__doc__)
     parser.add_argument("--board", default="zcu104", help="board of the default design (default zcu104), SGB added")
     parser.add_argument("--only", default="", help="models whose name holds this")
-    parser.add_argument("--folder", type=Path, help="where quantized models, programs and figures are kept")
+    add_options(parser)
     arguments = parser.parse_args()
-    data = Path(os.environ["HETFAB_DATA"])
+    data, board = Path(os.environ["HETFAB_DATA"]), arguments.board
     names = [name for name in (f"{graph}_{kind}" for kind in _KINDS for graph in _GRAPHS) if arguments.only in name]
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = arguments.folder or Path(scratch)
-        folder.mkdir(parents=True, exist_ok=True)
-        found = {name: figures(name, folder, data, arguments.board) for name in names}
-    publish(report(found), arguments.as_json)
+    with kept_rows(arguments) as kept:
+        found = {
+            name: kept.row(f"{name}.{board}", functools.partial(figures, name, kept.made, data, board))
+            for name in names
+        }
+        publish(report(found, kept.origin), arguments.as_json)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """``hetfab run``: a program and a graph or samples in, predictions out."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +15,12 @@ if TYPE_CHECKING:
     from hetfab.driver.graph.feeds import SemanticGraphs
     from hetfab.driver.graph.graph_rows import GraphRows
     from hetfab.driver.graph.heterograph import HeteroGraph
+    from hetfab.driver.run_times import RunTimes
     from hetfab.driver.session import RunResult
     from hetfab.overlay.design import Design
     from hetfab.overlay.model.bound_model import FedModel
     from hetfab.overlay.program import Program
+    from hetfab.overlay.timeline.summary import Summary
 
 
 def _seconds(context: click.Context, option: click.Parameter, value: float) -> float:
@@ -26,7 +29,7 @@ def _seconds(context: click.Context, option: click.Parameter, value: float) -> f
     return value
 
 
-def _semantic_graphs(program: "Program", graph: "HeteroGraph", design: "Design") -> "SemanticGraphs":
+def _semantic_graphs(program: "Program", graph: "HeteroGraph", design: "Design", times: "RunTimes") -> "SemanticGraphs":
     """Those that the program reads, built on an emulated overlay of the design where it has the engine."""
     from hetfab.driver.emulated import EmulatedTransport
     from hetfab.driver.graph.arrays import metapaths_of
@@ -36,7 +39,7 @@ def _semantic_graphs(program: "Program", graph: "HeteroGraph", design: "Design")
     if not metapaths_of(program):
         return {}
     with EmulatedTransport(design) as transport:
-        return program_graphs(program, graph, Session(transport, design))
+        return program_graphs(program, graph, Session(transport, design, watcher=times))
 
 
 @click.command()
@@ -58,6 +61,8 @@ def _semantic_graphs(program: "Program", graph: "HeteroGraph", design: "Design")
 )
 @fallback_option
 @click.option("--trace", type=click.Path(path_type=Path), help="Where to save the modelled timeline, for Perfetto.")
+@click.option("--float", "of_float", type=click.Path(path_type=Path), help="Float model to score in onnxruntime.")
+@click.option("--report", "page", type=click.Path(path_type=Path), help="Where to save a page of the run (.html).")
 @click.option(
     "--deadline", default=600.0, show_default=True, callback=_seconds, help="Seconds to wait for the run, above 0."
 )
@@ -75,31 +80,35 @@ def command(
     save_fusion: Path | None,
     fallback: Fallback,
     trace: Path | None,
+    of_float: Path | None,
+    page: Path | None,
     deadline: float,
 ) -> Result:
     """Run PROGRAM on a graph or on samples, on the emulated overlay of its design."""
     if (graph is None) == (samples is None):
         raise click.UsageError("Give one of --graph GRAPH and --samples SAMPLES.")
-    _check_node_options(samples, nodes, batch, fusion, save_fusion, reference, trace)
+    _check_node_options(samples, nodes, batch, fusion, save_fusion, [reference, trace, of_float])
     if samples is not None:
         if fallback is Fallback.HOST:
             raise click.UsageError("--fallback host goes with --graph.")
-        return _on_samples(program, samples, design, reference, output, trace, deadline)
+        return _on_samples(program, samples, design, reference, of_float, output, trace, page, deadline)
     assert graph is not None
     from hetfab.driver.emulated import EmulatedTransport
     from hetfab.driver.graph.formats import graph_files, read_graph
     from hetfab.driver.graph.graph_rows import GraphRows
+    from hetfab.driver.graph.model_inputs import open_model
     from hetfab.driver.host_runs import check_fallback
     from hetfab.driver.report import (
         counter_rows,
+        described,
         layer_rows,
         open_reference,
         report,
         save_predictions,
         score_rows,
-        time_run,
         value_rows,
     )
+    from hetfab.driver.run_times import RunTimes
     from hetfab.driver.session import Session, check_geometry
     from hetfab.overlay.bind import bind
     from hetfab.overlay.board import read_board
@@ -110,8 +119,8 @@ def command(
     from hetfab.overlay.timeline.trace import save_trace
 
     reads: dict[str, Any] = {"PROGRAM": program, "--graph": graph_files(graph), "--design": design}
-    reads |= {"--reference": reference, "--fusion": fusion}
-    check_outputs({"--output": output, "--save-fusion": save_fusion, "--trace": trace}, reads)
+    reads |= {"--reference": reference, "--fusion": fusion, "--float": of_float}
+    check_outputs({"--output": output, "--save-fusion": save_fusion, "--trace": trace, "--report": page}, reads)
     read, opened = read_program(program), read_graph(graph)
     chosen = read.design if design is None else read_design(design)
     check_geometry(read.design, chosen)
@@ -119,18 +128,21 @@ def command(
     if trace is not None:
         refuse_host(read.host_nodes, "a timeline is of one stream", "leave --trace out")
     memory = read_board(chosen.board).assumed_contiguous_bytes
-    rows = GraphRows(read, opened, _semantic_graphs(read, opened, chosen))
+    times = RunTimes(read, chosen)
+    rows = GraphRows(read, opened, _semantic_graphs(read, opened, chosen, times))
     if nodes is not None:
-        return _on_nodes(rows, chosen, memory, nodes, batch, fusion, output, deadline)
+        return _on_nodes(rows, chosen, memory, nodes, batch, fusion, output, times, page, deadline)
     compared = None if reference is None else open_reference(reference, read, opened)
+    beside = None if of_float is None else open_model(of_float, opened)
     too_large = reference is None and trace is None and rows.whole_bytes() > memory
     if save_fusion is not None or read.host_nodes or too_large:
-        return _in_parts(rows, chosen, memory, save_fusion, compared, output, deadline)
+        return _in_parts(rows, chosen, memory, save_fusion, (compared, beside), output, times, page, deadline)
     bound = bind(read, rows.arrays())
     with EmulatedTransport(chosen) as transport, progress("run", len(bound.words)) as advance:
-        result = Session(transport, chosen).run(bound, deadline_seconds=deadline, progress=advance)
-    found = report(result, bound, opened, compared)
-    timed = time_run(result, bound, chosen)
+        result = Session(transport, chosen, watcher=times).run(bound, deadline_seconds=deadline, progress=advance)
+    timed = times.summary
+    found = report(result, bound, opened, compared, beside) | described(read, chosen, "graph")
+    found |= {"semantic_graphs": times.semantic_graphs(), "timeline": as_dict(timed)}
     if output is not None:
         save_predictions(output, result, read, opened)
     print_table(["layer", "rows of", "engines", "instructions", "MACs", "edges"], layer_rows(result, bound))
@@ -139,15 +151,31 @@ def command(
     if scores:
         print_table(["model", "runs in", f"{found['f1_part']} micro F1", "macro F1"], scores)
     print_table(["result", "value"], value_rows(found))
-    click.echo("\ntime, modelled from trips of loops, bytes and semaphores; nothing here was measured on a board")
+    click.echo(f"\ntime, modelled from trips of loops, bytes and semaphores; {_what_was_measured(chosen)}")
     for headings, lines in tables(timed):
         print_table(headings, lines)
     if output is not None:
         click.echo(f"predictions in {output}")
     if trace is not None:
-        save_trace(trace, timed.board, bound.program)
+        save_trace(trace, timed.board, bound)
         click.echo(f"modelled timeline in {trace}; https://ui.perfetto.dev opens it")
-    return {**found, "timeline": as_dict(timed)}
+    _write_page(page, found, timed)
+    return found
+
+
+def _write_page(page: Path | None, found: Result, timed: "Summary") -> None:
+    """Writes the page of a run, if one was asked for."""
+    from hetfab.driver.page.run_page import write_page
+
+    if page is not None:
+        write_page(page, found, timed.board)
+        click.echo(f"page of this run: {page}")
+
+
+def _what_was_measured(design: "Design") -> str:
+    from hetfab.overlay.timeline.machine import origin_text
+
+    return origin_text(design.board) or "nothing here was measured on a board"
 
 
 def _check_node_options(
@@ -156,8 +184,7 @@ def _check_node_options(
     batch: int | None,
     fusion: Path | None,
     save_fusion: Path | None,
-    reference: Path | None,
-    trace: Path | None,
+    of_whole_runs: Sequence[Path | None],
 ) -> None:
     """Refuses options that say nothing together."""
     if nodes is None and (batch is not None or fusion is not None):
@@ -166,8 +193,8 @@ def _check_node_options(
         return
     if nodes is not None and save_fusion is not None:
         raise click.UsageError("--save-fusion is of a whole graph: leave --nodes out.")
-    if samples is not None or reference is not None or trace is not None:
-        raise click.UsageError("--nodes and --save-fusion go with --graph, without --reference and --trace.")
+    if samples is not None or any(path is not None for path in of_whole_runs):
+        raise click.UsageError("--nodes and --save-fusion go with --graph, without --reference, --float and --trace.")
 
 
 def _on_nodes(
@@ -178,20 +205,22 @@ def _on_nodes(
     batch: int | None,
     fusion: Path | None,
     output: Path | None,
+    times: "RunTimes",
+    page: Path | None,
     deadline: float,
 ) -> Result:
     """Predicts some nodes."""
     from hetfab.driver.asked_nodes import read_fusion, read_nodes
     from hetfab.driver.emulated import EmulatedTransport
     from hetfab.driver.node_runs import NodeRuns
-    from hetfab.driver.report import counter_rows, node_report, node_rows, save_predictions
+    from hetfab.driver.report import counter_rows, described, node_report, node_rows, save_predictions
     from hetfab.driver.session import Session
 
     program, graph = rows.program, rows.graph
     asked = read_nodes(nodes, graph, program.tensor(program.output.tensor).node_type)
     weights = None if fusion is None else read_fusion(fusion, program)
     with EmulatedTransport(design) as transport:
-        session = Session(transport, design)
+        session = Session(transport, design, watcher=None if page is None else times)
         found = NodeRuns(rows, memory, weights).predict(session, asked, batch=batch, deadline_seconds=deadline)
     if output is not None:
         save_predictions(output, found.result, program, graph, asked)
@@ -200,7 +229,18 @@ def _on_nodes(
     _print_host(found.result)
     if output is not None:
         click.echo(f"predictions in {output}")
-    return node_report(found, asked, program, graph)
+    said = node_report(found, asked, program, graph)
+    return said if page is None else _with_page(page, said | described(program, design, "nodes"), times)
+
+
+def _with_page(page: Path, said: dict[str, Any], times: "RunTimes") -> Result:
+    """What is said of several runs with what they take, which is also written as a page."""
+    from hetfab.overlay.timeline.summary import as_dict
+
+    timed = times.summary
+    found = said | {"semantic_graphs": times.semantic_graphs(), "timeline": as_dict(timed)}
+    _write_page(page, found, timed)
+    return found
 
 
 def _in_parts(
@@ -208,23 +248,26 @@ def _in_parts(
     design: "Design",
     memory: int,
     save_fusion: Path | None,
-    reference: "FedModel | None",
+    beside: "tuple[FedModel | None, FedModel | None]",
     output: Path | None,
+    times: "RunTimes",
+    page: Path | None,
     deadline: float,
 ) -> Result:
     """Predicts all nodes layer by layer, in parts that fit the board's memory."""
     from hetfab.driver import asked_nodes
     from hetfab.driver.emulated import EmulatedTransport
     from hetfab.driver.layer_runs import LayerRuns
-    from hetfab.driver.report import counter_rows, parts_report, save_predictions, score_rows, value_rows
+    from hetfab.driver.report import counter_rows, described, parts_report, save_predictions, score_rows, value_rows
     from hetfab.driver.session import Session
 
     runs = LayerRuns(rows, memory)
     plan = runs.plan()
     click.echo(f"{plan.parts} parts of at most {plan.largest_bytes:,} bytes of device memory, of {memory:,}")
     with EmulatedTransport(design) as transport, progress("run", plan.parts) as advance:
-        outcome = runs.run(Session(transport, design), plan, deadline_seconds=deadline, progress=advance)
-    found = parts_report(outcome, plan, rows.program, rows.graph, reference)
+        session = Session(transport, design, watcher=None if page is None else times)
+        outcome = runs.run(session, plan, deadline_seconds=deadline, progress=advance)
+    found = parts_report(outcome, plan, rows.program, rows.graph, *beside)
     if output is not None:
         save_predictions(output, outcome.result, rows.program, rows.graph)
     if save_fusion is not None:
@@ -238,7 +281,7 @@ def _in_parts(
     for what, path in (("predictions", output), ("fusion weights", save_fusion)):
         if path is not None:
             click.echo(f"{what} in {path}")
-    return found
+    return found if page is None else _with_page(page, found | described(rows.program, design, "parts"), times)
 
 
 def _print_host(result: "RunResult") -> None:
@@ -254,52 +297,58 @@ def _on_samples(
     samples: Path,
     design: Path | None,
     reference: Path | None,
+    of_float: Path | None,
     output: Path | None,
     trace: Path | None,
+    page: Path | None,
     deadline: float,
 ) -> Result:
     from hetfab.driver.emulated import EmulatedTransport
-    from hetfab.driver.report import counter_rows, layer_rows, open_quantized, time_run, value_rows
-    from hetfab.driver.sample_runs import run_samples, sample_report, save_classes
+    from hetfab.driver.report import counter_rows, described, layer_rows, open_quantized, time_run, value_rows
+    from hetfab.driver.run_times import RunTimes
+    from hetfab.driver.sample_runs import accuracy_rows, run_samples, sample_report, save_classes
     from hetfab.driver.samples import read_samples
     from hetfab.driver.session import Session, check_geometry
     from hetfab.overlay.bind_samples import sample_shape
     from hetfab.overlay.board import read_board
     from hetfab.overlay.design import read_design
     from hetfab.overlay.files import check_outputs
+    from hetfab.overlay.model.reader import read_model
     from hetfab.overlay.program import read_program
     from hetfab.overlay.timeline.summary import as_dict, tables
     from hetfab.overlay.timeline.trace import save_trace
 
     reads = {"PROGRAM": program, "--samples": samples, "--design": design, "--reference": reference}
-    check_outputs({"--output": output, "--trace": trace}, reads)
+    check_outputs({"--output": output, "--trace": trace, "--report": page}, reads | {"--float": of_float})
     read = read_program(program)
     opened = read_samples(samples, sample_shape(read))
     chosen = read.design if design is None else read_design(design)
     check_geometry(read.design, chosen)
     read_board(chosen.board)  # A name that no board has is found before the run.
     compared = None if reference is None else open_quantized(reference, read)
+    beside = None if of_float is None else read_model(of_float)
     with EmulatedTransport(chosen) as transport, progress("run", len(opened.samples)) as advance:
         runs = run_samples(Session(transport, chosen), read, opened, deadline_seconds=deadline, progress=advance)
-    found = sample_report(runs, opened, compared)
     timed = time_run(runs.last, runs.bound, chosen)
+    found = sample_report(runs, opened, compared, beside) | described(read, chosen, "samples")
+    found |= {"semantic_graphs": RunTimes(read, chosen).semantic_graphs(), "timeline": as_dict(timed)}
     if output is not None:
         save_classes(output, runs)
     print_table(["layer", "rows of", "engines", "instructions", "MACs", "edges"], layer_rows(runs.last, runs.bound))
     print_table(["counter of a sample", "value", "unit"], counter_rows(runs.last))
-    shares = [(name, found.get(key)) for name, key in (("program", "accuracy"), ("reference", "reference_accuracy"))]
-    rows = [[name, share] for name, share in shares if share is not None]
+    rows = accuracy_rows(found)
     if rows:
         print_table(["model", "right of the samples"], rows)
     print_table(["result", "value"], value_rows(found))
     click.echo(
-        "\ntime of one sample, modelled from trips of loops, bytes and semaphores; nothing was measured on a board"
+        f"\ntime of one sample, modelled from trips of loops, bytes and semaphores; {_what_was_measured(chosen)}"
     )
     for headings, table in tables(timed):
         print_table(headings, table)
     if output is not None:
         click.echo(f"predictions in {output}")
     if trace is not None:
-        save_trace(trace, timed.board, runs.bound.program)
+        save_trace(trace, timed.board, runs.bound)
         click.echo(f"modelled timeline in {trace}; https://ui.perfetto.dev opens it")
-    return {**found, "timeline": as_dict(timed)}
+    _write_page(page, found, timed)
+    return found

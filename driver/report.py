@@ -66,7 +66,11 @@ def open_quantized(path: Path, program: Program) -> "onnx.ModelProto":
 
 
 def report(
-    result: RunResult, bound: BoundProgram, graph: HeteroGraph, reference: "FedModel | None" = None
+    result: RunResult,
+    bound: BoundProgram,
+    graph: HeteroGraph,
+    reference: "FedModel | None" = None,
+    of_float: "FedModel | None" = None,
 ) -> dict[str, Any]:
     """Scores of a run.
 
@@ -75,33 +79,41 @@ def report(
         bound: What was run.
         graph: What it was run on.
         reference: As ``open_reference`` gives it, to run in onnxruntime and compare with.
+        of_float: The float model, to run in onnxruntime.
 
     Returns:
         ``micro_f1``, ``macro_f1`` (fractions on the test split, else on all labelled nodes; None without labels)
-        and ``f1_part``; with a reference its ``reference_micro_f1`` and ``reference_macro_f1``, ``agreement`` (over
-        all target nodes; where multilabel, all labels of a node) and ``max_logit_lsb`` (in steps of the last stored
-        tensor); ``instructions``, ``stream_hash`` and ``counters`` (by name).
+        and ``f1_part``; with a float model ``float_micro_f1`` and ``float_macro_f1``; with a reference its
+        ``reference_micro_f1`` and ``reference_macro_f1``, ``agreement`` (over all target nodes; where multilabel, all
+        labels of a node) and ``max_logit_lsb`` (in steps of the last stored tensor); ``instructions``,
+        ``stream_hash`` and ``counters`` (by name).
     """
     node_type = bound.program.tensor(bound.program.output.tensor).node_type
     scores = f1_scores(graph, node_type, result.values)
-    of_reference, compared = _beside(result, bound.program, graph, reference)
-    found = of_reference | _scores(scores) | {"f1_part": None if scores is None else scores.part} | compared
+    of_others, compared = _beside(result, bound.program, graph, reference, of_float)
+    found = of_others | _scores(scores) | {"f1_part": None if scores is None else scores.part} | compared
     found |= {"instructions": result.instructions, "stream_hash": result.stream_hash}
     return found | {"counters": asdict(result.counters)}
 
 
 def _beside(
-    result: RunResult, program: Program, graph: HeteroGraph, reference: "FedModel | None"
+    result: RunResult,
+    program: Program,
+    graph: HeteroGraph,
+    reference: "FedModel | None",
+    of_float: "FedModel | None",
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Scores of the reference, and how near a run is to it; both empty without one."""
+    """Scores of the float model and of the reference, and how near a run is to the latter; empty without them."""
+    node_type = program.tensor(program.output.tensor).node_type
+    scores = {} if of_float is None else _scores(f1_scores(graph, node_type, of_float.logits()), "float_")
     if reference is None:
-        return {}, {}
-    node_type, logits = program.tensor(program.output.tensor).node_type, reference.logits()
+        return scores, {}
+    logits = reference.logits()
     compared = {
         "agreement": agreement(result.values, logits, multilabel=is_multilabel(graph, node_type)),
         "max_logit_lsb": float(np.abs(result.values - logits).max(initial=0.0) / program.output.lsb),
     }
-    return _scores(f1_scores(graph, node_type, logits), "reference_"), compared
+    return scores | _scores(f1_scores(graph, node_type, logits), "reference_"), compared
 
 
 def node_report(found: NodeResult, nodes: Nodes, program: Program, graph: HeteroGraph) -> dict[str, Any]:
@@ -149,17 +161,23 @@ def _classes(found: NodeResult, program: Program, graph: HeteroGraph) -> list[An
 
 
 def parts_report(
-    outcome: Outcome, plan: RunPlan, program: Program, graph: HeteroGraph, reference: "FedModel | None" = None
+    outcome: Outcome,
+    plan: RunPlan,
+    program: Program,
+    graph: HeteroGraph,
+    reference: "FedModel | None" = None,
+    of_float: "FedModel | None" = None,
 ) -> dict[str, Any]:
     """What is said of a run in parts, or with operators of the host.
 
-    Scores and what is said of a reference as of any run, ``parts`` and ``largest_part_bytes``, ``host``, counters.
+    Scores and what is said of a reference and of a float model as of any run, ``parts`` and ``largest_part_bytes``,
+    ``host``, counters.
     """
     result = outcome.result
     scores = f1_scores(graph, program.tensor(program.output.tensor).node_type, result.values)
-    of_reference, compared = _beside(result, program, graph, reference)
+    of_others, compared = _beside(result, program, graph, reference, of_float)
     return (
-        of_reference
+        of_others
         | _scores(scores)
         | compared
         | {
@@ -189,6 +207,51 @@ def host_rows(result: RunResult) -> list[list[object]]:
     return [[name, use.times, use.rows, use.milliseconds, use.bytes] for name, use in named]
 
 
+def described(program: Program, design: Design, what: str) -> dict[str, Any]:
+    """What ran on what, and where each layer was placed, as plain values.
+
+    Args:
+        program: The whole program.
+        design: Of the overlay.
+        what: ``graph``, ``nodes``, ``parts`` or ``samples``.
+
+    Returns:
+        ``program``, with names, hashes and the flow, and ``layers`` as the compiler placed them.
+    """
+    of_program = {
+        "of": what,
+        "model": program.model_name,
+        "model_sha256": program.model_hash,
+        "design": design.name,
+        "board": design.board,
+        "flow": "dataflow" if design.stages else "overlay",
+        "geometry_sha256": design.geometry.hash(),
+        "clock_mhz": design.clock_mhz,
+        "scratchpad_bytes": design.geometry.feature_words * design.geometry.lanes,
+        "engines": list(design.geometry.engines),
+    }
+    return {"program": of_program, "layers": [_placed(program, layer) for layer in program.layers]}
+
+
+def _placed(program: Program, layer: LayerInfo) -> dict[str, Any]:
+    bits = _bits(program, layer)
+    return {
+        "name": layer.name,
+        "node_type": layer.node_type,
+        "inputs": layer.inputs,
+        "channels": layer.channels,
+        "channels_on_d": layer.channels_on_d,
+        "channels_on_l": layer.channels_on_l,
+        "weight_bits_on_d": list(layer.weight_bits_on_d),
+        "weight_bits_on_l": list(layer.weight_bits_on_l),
+        "output_bits": None if bits == "-" else bits,
+        "aggregations": list(layer.aggregations),
+        "from_nonzeros": layer.gathered,
+        "engines": list(layer.engines),
+        "tile_rows": layer.tile_rows,
+    }
+
+
 def _scores(scores: F1 | None, prefix: str = "") -> dict[str, float | None]:
     micro, macro = (None, None) if scores is None else (scores.micro, scores.macro)
     return {f"{prefix}micro_f1": micro, f"{prefix}macro_f1": macro}
@@ -196,7 +259,11 @@ def _scores(scores: F1 | None, prefix: str = "") -> dict[str, float | None]:
 
 def score_rows(found: dict[str, Any]) -> list[list[object]]:
     """Table of a report's F1 scores, in the order of the work: the reference, then the program; empty without any."""
-    executions = (("quantized model", "onnxruntime", "reference_"), ("program", "emulated overlay", ""))
+    executions = (
+        ("float model", "onnxruntime", "float_"),
+        ("quantized model", "onnxruntime", "reference_"),
+        ("program", "emulated overlay", ""),
+    )
     return [
         [model, runs_in, found[f"{prefix}micro_f1"], found[f"{prefix}macro_f1"]]
         for model, runs_in, prefix in executions

@@ -78,20 +78,29 @@ def run_samples(
     return SampleRuns(np.concatenate(found), bound, result)
 
 
-def sample_report(runs: SampleRuns, samples: SampleSet, reference: "onnx.ModelProto | None" = None) -> dict[str, Any]:
+def sample_report(
+    runs: SampleRuns,
+    samples: SampleSet,
+    reference: "onnx.ModelProto | None" = None,
+    of_float: "onnx.ModelProto | None" = None,
+) -> dict[str, Any]:
     """Scores of runs.
 
     Args:
         runs: The runs.
         samples: Their samples.
         reference: The quantized model, to run in onnxruntime and compare with.
+        of_float: The float model, to run in onnxruntime.
 
     Returns:
-        ``samples``; ``accuracy`` (None without labels); with a reference ``reference_accuracy``, ``agreement`` of the
-        classes and ``max_logit_lsb`` (in steps of the last stored tensor); ``instructions`` and ``stream_hash`` of a
-        run, ``counters`` of the last one.
+        ``samples``; ``accuracy`` (None without labels); with a float model ``float_accuracy``; with a reference
+        ``reference_accuracy``, ``agreement`` of the classes and ``max_logit_lsb`` (in steps of the last stored
+        tensor); ``instructions`` and ``stream_hash`` of a run, ``counters`` of the last one.
     """
     found: dict[str, Any] = {"samples": len(samples.samples), "accuracy": _share(runs.classes, samples)}
+    if of_float is not None:
+        logits = _in_runtime(of_float, samples)
+        found["float_accuracy"] = _share(logits.reshape(len(logits), -1).argmax(axis=1), samples)
     if reference is not None:
         expected = _in_runtime(reference, samples)
         classes = expected.reshape(len(expected), -1).argmax(axis=1)
@@ -105,6 +114,12 @@ def sample_report(runs: SampleRuns, samples: SampleSet, reference: "onnx.ModelPr
         }
     found |= {"instructions": runs.last.instructions, "stream_hash": runs.last.stream_hash}
     return found | {"counters": asdict(runs.last.counters)}
+
+
+def accuracy_rows(found: dict[str, Any]) -> list[list[object]]:
+    """Table of a report's accuracies, in the order of the work; empty without labels."""
+    names = (("float model", "float_accuracy"), ("reference", "reference_accuracy"), ("program", "accuracy"))
+    return [[name, found[key]] for name, key in names if found.get(key) is not None]
 
 
 def save_classes(path: Path, runs: SampleRuns) -> None:

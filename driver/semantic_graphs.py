@@ -115,6 +115,8 @@ def _by_sgb(
         return None
     try:
         loaded.run(deadline_seconds)
+        if session.watcher is not None:
+            session.watcher.built(stream.words, session.transport.run_log())
         segment = loaded.read(Segment.GRAPH)
         return {name: stream.places[path].read(segment) for name, path in plan.outputs.items()}
     finally:

@@ -51,12 +51,3 @@ def test_the_default_design_is_a_point_of_its_sweep(monkeypatch: pytest.MonkeyPa
     assert design_sweep.holds(design)
     largest = max(points, key=lambda g: g.gemm_d_rows * g.gemm_d_cols + g.gemm_l_rows * g.gemm_l_cols)
     assert not design_sweep.holds(replace(design, geometry=largest))
-
-
-def test_sweeps_of_one_core_and_of_both_have_as_many_points(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(ROOT)
-    sweep = importlib.import_module("benchmarks.cores")
-    found = {cores: sweep.candidates(cores) for cores in (("gemm_d", "gemm_l"), ("gemm_d",), ("gemm_l",))}
-    assert len({len(points) for points in found.values()}) == 1
-    for cores, points in found.items():
-        assert all({"gemm_d", "gemm_l"} & set(point.engines) == set(cores) for point in points)

@@ -34,7 +34,8 @@ def figures(**changed: float) -> dict[str, float]:
 
 def test_totals_are_the_worst_and_the_geometric_means() -> None:
     worse = figures(overlay_f1=0.9, agreement=0.999, seconds=4.0, peak_mb=200.0, seconds_with_sgb=16.0)
-    values = MODELS.report({"dblp_han": figures(), "acm_han": worse}).values
+    values = MODELS.report({"dblp_han": figures(), "acm_han": worse}, {"code": "0123", "older_rows": {}}).values
+    assert (values["code"], values["older_rows"]) == ("0123", {})
     assert (values["min_agreement"], values["peak_mb"], values["max_logit_lsb"]) == (0.999, 200.0, 0.0)
     assert values["max_f1_drop"] == pytest.approx(0.01)
     assert values["geomean_time_ratio"] == pytest.approx(math.sqrt(0.5 * 2))
@@ -43,7 +44,9 @@ def test_totals_are_the_worst_and_the_geometric_means() -> None:
     json.dumps(values, allow_nan=False)
 
 
-def test_a_model_whose_figures_are_there_is_not_measured_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_whose_figures_are_there_is_not_measured_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     commands: list[list[str]] = []
 
     def run(command: list[str], **_: Any) -> subprocess.CompletedProcess[bytes]:
@@ -51,12 +54,21 @@ def test_a_model_whose_figures_are_there_is_not_measured_again(tmp_path: Path, m
         return subprocess.CompletedProcess(command, 0, json.dumps(figures()).encode())
 
     monkeypatch.setattr(subprocess, "run", run)
-    first = MODELS.figures("acm_han", tmp_path, Path("data"), "zcu104")
-    assert MODELS.figures("acm_han", tmp_path, Path("data"), "zcu104") == first == figures()
+    monkeypatch.setenv("HETFAB_DATA", str(tmp_path / "data"))
+
+    def measured(board: str) -> Any:
+        options = ["--only", "acm_han", "--folder", str(tmp_path), "--board", board, "--json"]
+        monkeypatch.setattr("sys.argv", ["models", *options])
+        MODELS.main()
+        return json.loads(capsys.readouterr().out)
+
+    first = measured("zcu104")
+    assert measured("zcu104") == first and first["models"] == {"acm_han": figures()}
     assert [command[2:5] for command in commands] == [
         ["benchmarks.model_measure", part, "acm_han"] for part in ("prepare", "overlay", "compare")
     ]
-    MODELS.figures("acm_han", tmp_path, Path("data"), "zc706")
+    assert Path(commands[0][5]) == tmp_path / first["code"]
+    measured("zc706")
     assert len(commands) == 6
 
 

@@ -47,7 +47,7 @@ def bound_and_timed(seed: int, clock_mhz: float) -> tuple[BoundProgram, Timeline
 def test_the_trace_processor_finds_what_the_simulator_found(seed: int, clock_mhz: float) -> None:
     bound, timeline = bound_and_timed(seed, clock_mhz)
     file = io.BytesIO()
-    write_trace(file, timeline, bound.program)
+    write_trace(file, timeline, bound)
     processor = TraceProcessor(file.getvalue())
     assert processor.query(ERRORS) == []
     slices = processor.query(SLICES)
@@ -85,7 +85,7 @@ def test_the_trace_processor_refuses_what_is_no_trace() -> None:
     """A check of the check: damaged JSON does not pass."""
     bound, timeline = bound_and_timed(0, 100.0)
     file = io.BytesIO()
-    write_trace(file, timeline, bound.program)
+    write_trace(file, timeline, bound)
     broken = file.getvalue().replace(b'"ph": "X"', b'"ph" "X"')
     assert TraceProcessor(file.getvalue()).query(COUNT)[0].slices == len(bound.words) + 1
     try:

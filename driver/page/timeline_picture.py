@@ -2,6 +2,7 @@
 """Draws a timeline as SVG: a row per engine, bars coloured and numbered by layer. All times are modelled."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,37 +49,39 @@ def bars(timeline: Timeline, merge_cycles: float) -> list[Bar]:
     return found
 
 
-def draw(timeline: Timeline, layer_names: list[str]) -> Markup:
+def draw(timeline: Timeline, layer_names: Sequence[str], engines: Sequence[str]) -> Markup:
     """The picture as an SVG element for an HTML page.
 
     Args:
         timeline: What to draw.
         layer_names: Name of each layer, shown when the pointer rests on a bar.
+        engines: Those that the design has, from top to bottom.
     """
     scale = (_WIDTH - _LEFT - 10) / max(timeline.total_cycles, 1.0)
-    height = _TOP + _ROW * len(isa().engines) + _AXIS
+    places = {isa().engine(name).id: row for row, name in enumerate(engines)}
+    height = _TOP + _ROW * len(engines) + _AXIS
     parts = [
         f'<svg viewBox="0 0 {_WIDTH} {height}" role="img" aria-label="Modelled timeline, one row per engine">',
-        *_rows(),
+        *_rows(engines),
     ]
     for bar in bars(timeline, _MERGE / scale):
-        parts.append(_bar(bar, scale, layer_names[bar.layer]))
-    parts += _axis(timeline, scale)
+        parts.append(_bar(bar, places[bar.engine], scale, layer_names[bar.layer]))
+    parts += _axis(timeline, len(engines), scale)
     return Markup("\n".join([*parts, "</svg>"]))
 
 
-def _rows() -> list[str]:
+def _rows(engines: Sequence[str]) -> list[str]:
     parts = []
-    for row, engine in enumerate(isa().engines):
+    for row, name in enumerate(engines):
         y = _TOP + row * _ROW
-        parts.append(f'<text x="{_LEFT - 8}" y="{y + 17}" text-anchor="end" class="engine">{engine.name}</text>')
+        parts.append(f'<text x="{_LEFT - 8}" y="{y + 17}" text-anchor="end" class="engine">{name}</text>')
         parts.append(f'<rect x="{_LEFT}" y="{y}" width="{_WIDTH - _LEFT - 10}" height="{_BAR}" class="lane"/>')
     return parts
 
 
-def _bar(bar: Bar, scale: float, name: str) -> str:
+def _bar(bar: Bar, row: int, scale: float, name: str) -> str:
     x, width = _LEFT + bar.start * scale, max((bar.end - bar.start) * scale, 0.4)
-    y = _TOP + bar.engine * _ROW
+    y = _TOP + row * _ROW
     label = ""
     if width >= _NUMBER_WIDTH:
         label = f'<text x="{x + width / 2:.1f}" y="{y + 16}" text-anchor="middle" class="number">{bar.layer + 1}</text>'
@@ -89,8 +92,8 @@ def _bar(bar: Bar, scale: float, name: str) -> str:
     )
 
 
-def _axis(timeline: Timeline, scale: float) -> list[str]:
-    y = _TOP + _ROW * len(isa().engines)
+def _axis(timeline: Timeline, rows: int, scale: float) -> list[str]:
+    y = _TOP + _ROW * rows
     cycles_per_ms = timeline.machine.clock_mhz * 1e3
     step = _step(timeline.milliseconds)
     parts = []

@@ -8,8 +8,10 @@ docs/timeline.md has the model and a worked example. All results are modelled.
 """
 
 import enum
+import itertools
 from collections import deque
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -23,6 +25,11 @@ from hetfab.overlay.program import Words
 from hetfab.overlay.timeline.machine import Machine
 
 Array: TypeAlias = npt.NDArray[Any]
+
+
+#: Of a timeline: cycles from the start register's write, and numbers of other instructions.
+_TIMES = frozenset({"queued", "issued", "starts", "ends", "controller"})
+_INDICES = frozenset({"holders", "room_makers"})
 
 
 class Reason(enum.IntEnum):
@@ -95,6 +102,22 @@ class Timeline:
     def milliseconds(self) -> float:
         """The whole run, modelled."""
         return self.total_cycles / (self.machine.clock_mhz * 1e3)
+
+
+def joined_timeline(timelines: Sequence[Timeline]) -> Timeline:
+    """Runs on one machine, one after the other; instructions and layers keep their order and their numbers."""
+    starts = list(itertools.accumulate((each.total_cycles for each in timelines), initial=0.0))
+    counts = list(itertools.accumulate((len(each.ends) for each in timelines), initial=0))
+    columns: dict[str, Array] = {}
+    for field in fields(Timeline):
+        if field.name not in ("machine", "total_cycles"):
+            parts = [getattr(each, field.name) for each in timelines]
+            if field.name in _TIMES:
+                parts = [part + start for part, start in zip(parts, starts, strict=False)]
+            elif field.name in _INDICES:
+                parts = [np.where(part >= 0, part + first, -1) for part, first in zip(parts, counts, strict=False)]
+            columns[field.name] = np.concatenate(parts)
+    return Timeline(machine=timelines[0].machine, total_cycles=starts[-1], **columns)
 
 
 def simulate(words: Words, log: Array, machine: Machine) -> Timeline:

@@ -6,9 +6,10 @@ import json
 from pathlib import Path
 from typing import BinaryIO
 
+from hetfab.overlay.bind import BoundProgram
 from hetfab.overlay.files import write_atomic
 from hetfab.overlay.isa.spec import isa
-from hetfab.overlay.program import Program
+from hetfab.overlay.timeline.model_stages import ModelStage, instruction_stages
 from hetfab.overlay.timeline.simulate import Timeline
 
 _PROCESS = 1
@@ -17,16 +18,16 @@ _RUN = 1
 _ENGINES = 2
 
 
-def save_trace(path: Path, timeline: Timeline, program: Program) -> None:
+def save_trace(path: Path, timeline: Timeline, bound: BoundProgram) -> None:
     """Writes the trace to a file.
 
     Raises:
         OutputUnwritableError: The path cannot be written.
     """
-    write_atomic(path, lambda file: write_trace(file, timeline, program))
+    write_atomic(path, lambda file: write_trace(file, timeline, bound))
 
 
-def write_trace(file: BinaryIO, timeline: Timeline, program: Program) -> None:
+def write_trace(file: BinaryIO, timeline: Timeline, bound: BoundProgram) -> None:
     """Writes the trace.
 
     A microsecond of the trace is one of modelled time, in steps of a nanosecond. The slice "run" spans the whole.
@@ -34,8 +35,9 @@ def write_trace(file: BinaryIO, timeline: Timeline, program: Program) -> None:
     Args:
         file: Open for writing.
         timeline: What to write.
-        program: Names the layers.
+        bound: What ran; its program names the layers.
     """
+    program, stages = bound.program, instruction_stages(bound, bound.program)
     events = [_name("process_name", _RUN, f"{program.model_name} (modelled)"), _name("thread_name", _RUN, "run")]
     events.append(
         _slice("run", _RUN, 0, nanoseconds(timeline.total_cycles, timeline), {"cycles": timeline.total_cycles})
@@ -44,7 +46,7 @@ def write_trace(file: BinaryIO, timeline: Timeline, program: Program) -> None:
     for index in range(len(timeline.starts)):
         begin, end = (nanoseconds(float(times[index]), timeline) for times in (timeline.starts, timeline.ends))
         layer = program.layers[int(timeline.layers[index])].name
-        arguments = _arguments(timeline, index)
+        arguments = _arguments(timeline, index) | {"stage": ModelStage(int(stages[index])).name}
         events.append(_slice(layer, int(timeline.engines[index]) + _ENGINES, begin, end, arguments))
     file.write(json.dumps({"displayTimeUnit": "ns", "traceEvents": events}).encode())
 
