@@ -13,13 +13,13 @@ TYPECHECK := build/typecheck
 PYNQ_PYTHON ?= $(PYTHON)
 PYNQ_VERSIONS := 3.1.2 4.0.0
 PYNQ_STAMPS := $(PYNQ_VERSIONS:%=$(VENV)-pynq-%/installed.stamp)
-PYNQ_TESTS := tests/test_hwh.py tests/test_pynq_device.py tests/test_driver_overlay.py tests/test_entry_points.py
+PYNQ_TESTS := tests/test_hwh.py tests/test_pynq_device.py tests/test_driver_overlay.py tests/test_faults.py tests/test_entry_points.py
 PATH_PREFIX := build/typecheck/hetfab/
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: help venv demo test test-pynq check lint types structure generated docs format generate clean
+.PHONY: help venv demo test test-pynq fuzz check lint types structure generated docs format generate clean
 
 help:
 	@echo "make venv      a development environment in $(VENV)"
@@ -61,6 +61,10 @@ demo: $(VENV)/runtime.stamp
 # `pytest`, not `python -m pytest`: the latter puts this folder on sys.path.
 test: $(VENV)/dev.stamp
 	PYTHONPATH=tests $(BIN)/pytest -p skip_policy -n $(WORKERS) -q --durations=10
+
+# Two thousand mutated files of each reader; by hand, 100,000 (docs/fuzzing.md).
+fuzz: $(VENV)/dev.stamp
+	$(BIN)/python -m benchmarks.fuzz --cases 2000
 
 # In turn: each already uses $(WORKERS) processes.
 test-pynq: $(PYNQ_STAMPS)

@@ -3,12 +3,13 @@
 
 Columns are ways to do the same work on the same engines with as many rows requested ahead. *Published*: dense first
 projections, metapaths built from left to right without reuse, vertices by id, direct-mapped tags. *Off*: the same with
-our first projections. *SGB*: off, and semantic graphs as planned. *RST*: off, and rows of features as they are fastest,
-of tags, of a schedule, and without a buffer; a schedule costs what it takes the board's processor. *Both*. *Bound*: no
-frontend can beat it with these instructions, as a build takes a cycle for each edge of its result and AGG waits for
-nothing that it reads. *Engines*: no order of instructions can beat that either, it is the busiest engine alone. Each
-row has a process of its own; with ``--folder`` its figures are a file there, with the code that found them, and a run
-that was stopped goes on.
+our first projections. *SGB*: off, and semantic graphs as planned. *RST*: off, and rows of features as ``--rows auto``
+finds them: tags, a schedule, no buffer, and edges in parts; orders cost what they take the board's processor. *Both*.
+*Bound*: no frontend can beat it with these instructions, as a build takes a cycle for each edge of its result and an
+instruction of AGG reads each row once, but what the scratchpad may hold from before, and waits for nothing that it
+reads. *Engines*: no order of instructions can beat that either, it is the busiest engine alone. Each row has a process
+of its own; with ``--folder`` its figures are a file there, with the code that found them, and a run that was stopped
+goes on.
 """
 
 import functools
@@ -42,7 +43,7 @@ def way_milliseconds(row: Mapping[str, Any], passes: int, *, building: bool) -> 
         building: Whether semantic graphs are built first.
     """
     build = row["building"] if building else dict.fromkeys(row["building"], 0.0)
-    rows = min(row["tags"] * passes, row["streamed"] * passes, row["pinning"] + row["pinned"] * passes)
+    rows = min(each["making"] + each["milliseconds"] * passes for each in row["rows"].values())
     return {
         "published": build["left_to_right"] + row["published"] * passes,
         "off": build["left_to_right"] + row["tags"] * passes,

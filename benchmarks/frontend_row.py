@@ -8,9 +8,9 @@ times the board's ``cpu_ratio``.
 
 import argparse
 import json
-import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,25 +26,26 @@ from hetfab.driver.graph.feeds import SemanticGraphs
 from hetfab.driver.graph.heterograph import HeteroGraph
 from hetfab.driver.graph.model_inputs import model_bindings, open_model
 from hetfab.driver.graph.npz import read_graph
+from hetfab.driver.graph.row_choice import row_choices
 from hetfab.driver.semantic_graphs import bound_metapaths, build_semantic_graphs
 from hetfab.hls.build.restructure import Restructurer
-from hetfab.overlay.bind import BoundProgram, bind
+from hetfab.overlay.bind import BoundProgram, GraphArrays, bind
 from hetfab.overlay.board import read_board
 from hetfab.overlay.compiler.compile import compile_model
 from hetfab.overlay.compiler.first_projection import FirstProjection
 from hetfab.overlay.compiler.lowering import lower
 from hetfab.overlay.compiler.model_plan import plan_model
 from hetfab.overlay.costs.cycles import WORDS_PER_TAG
-from hetfab.overlay.costs.gathers import Tags
+from hetfab.overlay.costs.gathers import FewestReads, Tags
 from hetfab.overlay.costs.program_cost import expected_log
 from hetfab.overlay.design import Design, Geometry, default_design
 from hetfab.overlay.isa.codec import ReduceSource
 from hetfab.overlay.isa.spec import isa
 from hetfab.overlay.model.bound_model import BoundModel
 from hetfab.overlay.model.reader import read_model
+from hetfab.overlay.program import Program
 from hetfab.overlay.restructure.choose import Price
 from hetfab.overlay.restructure.schedule import Sides, Widths, both_sides, replay
-from hetfab.overlay.schedules import Numbers, Schedule, pinned
 from hetfab.overlay.semantic.adjacency import adjacency
 from hetfab.overlay.timeline.machine import Machine, machine
 from hetfab.overlay.timeline.simulate import simulate
@@ -57,8 +58,8 @@ _PASSES = 100
 
 
 def board_design() -> Design:
-    """PYNQ-Z2's design for attention."""
-    return default_design("pynq-z2-attention")
+    """PYNQ-Z2's design for graphs, whose scratchpad has long words."""
+    return default_design("pynq-z2-graphs")
 
 
 def sgb_geometry(design: Design) -> Geometry:
@@ -81,43 +82,29 @@ def figures(model: onnx.ModelProto, graph: HeteroGraph, design: Design) -> dict[
     paths = bound_metapaths(given.bindings)
     semantic = build_semantic_graphs(graph, paths).graphs if paths else {}
 
-    def bound(asked: FirstProjection, source: ReduceSource, schedules: "TimedSchedules | None" = None) -> BoundProgram:
+    def compiled(asked: FirstProjection, source: ReduceSource, in_parts: Collection[str] = ()) -> Program:
         layers = lower(given.model, given.bindings)
         facts = graph_facts(graph, layers)
         planned = plan_model(layers, design, facts, asked, row_source=source).lowered
-        program = compile_model(given, design, lowered=planned, row_source=source)
-        return bind(program, graph_arrays(program, graph, semantic), scheduler=schedules or pinned)
+        return compile_model(given, design, lowered=planned, row_source=source, in_parts=in_parts)
 
-    schedules = TimedSchedules()
-    dense = bound(FirstProjection.DENSE, ReduceSource.TAGS)
-    chosen = {source: bound(FirstProjection.AUTO, source) for source in (ReduceSource.TAGS, ReduceSource.DRAM)}
-    scheduled = bound(FirstProjection.AUTO, ReduceSource.SCHEDULE, schedules)
-    plain = chosen[ReduceSource.DRAM]
+    def arrays(program: Program) -> GraphArrays:
+        return graph_arrays(program, graph, semantic)
+
+    published = compiled(FirstProjection.DENSE, ReduceSource.TAGS)
+    dense = bind(published, arrays(published))
+    rows = list(row_choices(partial(compiled, FirstProjection.AUTO), arrays))
+    tags = rows[0].bound
+    logs = [(each, expected_log(each, tags=FewestReads)) for each in (dense, tags)]
     return {
         "building": asdict(builds(graph, paths, sgb_geometry(design), timed)),
         "published": milliseconds(dense, timed),
-        "tags": milliseconds(chosen[ReduceSource.TAGS], timed),
-        "streamed": milliseconds(plain, timed),
-        "pinned": milliseconds(scheduled, timed),
-        "pinning": 1e3 * schedules.seconds * read_board(design.board).cpu_ratio,
-        "bound": min(frontend_bound(each, timed) for each in (dense, plain)),
-        "engine_bound": min(engine_bound(each, timed) for each in (dense, plain)),
-        "feature_bytes": feature_bytes(edge_sets(plain, graph, semantic), design),
+        "tags": rows[0].milliseconds,
+        "rows": {each.name: {"milliseconds": each.milliseconds, "making": each.making} for each in rows},
+        "engine_bound": min(engine_bound(log, timed) for _, log in logs),
+        "bound": min(frontend_bound(each, log, timed) for each, log in logs),
+        "feature_bytes": feature_bytes(edge_sets(tags, graph, semantic), design),
     }
-
-
-class TimedSchedules:
-    """The scheduler that ``bind`` takes by itself, which counts the processor time that it takes."""
-
-    def __init__(self) -> None:
-        self.seconds = 0.0
-
-    def __call__(self, indptr: Numbers, sources: Numbers, slots: int) -> Schedule:
-        """Makes a schedule."""
-        begin = time.thread_time()
-        made = pinned(indptr, sources, slots)
-        self.seconds += time.thread_time() - begin
-        return made
 
 
 def milliseconds(bound: BoundProgram, on: Machine) -> float:
@@ -125,20 +112,25 @@ def milliseconds(bound: BoundProgram, on: Machine) -> float:
     return simulate(bound.words, expected_log(bound), on).milliseconds
 
 
-def frontend_bound(bound: BoundProgram, on: Machine) -> float:
+def frontend_bound(bound: BoundProgram, log: npt.NDArray[Any], on: Machine) -> float:
     """Modelled time that no frontend can beat with this program on these engines.
 
-    AGG adds a beat a cycle wherever it comes from, and waits for nothing that it reads: rows, scores, ids or records.
+    An instruction reads each of its rows once, but those that the scratchpad may hold from before. And AGG waits for
+    nothing that it reads: rows, scores, ids or records.
+
+    Args:
+        bound: The program.
+        log: Its run log with such a scratchpad.
+        on: What it is timed on.
     """
-    log = expected_log(bound)
+    log = log.copy()
     for name in ("read_bytes", "read_bursts", "misses"):
         log[name][log["engine"] == isa().engine("agg").id] = 0
     return simulate(bound.words, log, on).milliseconds
 
 
-def engine_bound(bound: BoundProgram, on: Machine) -> float:
+def engine_bound(log: npt.NDArray[Any], on: Machine) -> float:
     """Modelled time that no order of instructions can beat either: the busiest engine's loops, or DRAM without AGG."""
-    log = expected_log(bound)
     busy = max(float(log["cycles"][log["engine"] == engine.id].sum()) for engine in isa().engines)
     gathered = log["read_bytes"][log["engine"] == isa().engine("agg").id].sum()
     moved = float(log["read_bytes"].sum() + log["write_bytes"].sum() - gathered)

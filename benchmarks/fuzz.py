@@ -247,7 +247,10 @@ def main() -> None:
     parser.add_argument("--covered", type=int, default=0, metavar="N", help="trace the lines of the first N cases")
     parser.add_argument("--hang-seconds", type=float, default=10.0, help="how long a case may take")
     arguments = parser.parse_args()
-    publish(measure(arguments), arguments.as_json)
+    report = measure(arguments)
+    publish(report, arguments.as_json)
+    if any(report.values[key] for key in ("crashes", "hangs", "untyped_errors")):
+        raise SystemExit(1)
 
 
 if __name__ == "__main__":

@@ -87,7 +87,7 @@ class Comparison:
     def _keep(self, method: str, found: dict[str, Any]) -> None:
         self.results[method] = found
         text = json.dumps(self.results).encode()
-        write_atomic(self._path, lambda file: file.write(text))  # type: ignore[arg-type,return-value]
+        write_atomic(self._path, lambda file: file.write(text))  # type: ignore[arg-type]
         self._say(f"{self.case.name} {method}: " + ", ".join(f"{k} {v}" for k, v in found.items() if _is_short(v)))
 
     @property

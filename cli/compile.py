@@ -2,6 +2,7 @@
 """``hetfab compile``: a quantized model and a design in, a program out."""
 
 import contextlib
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -65,10 +66,18 @@ def _share(context: click.Context, parameter: click.Parameter, value: str | None
 )
 @click.option(
     "--rows",
-    type=click.Choice(["dram", "tags", "schedule"]),
+    type=click.Choice(["dram", "tags", "schedule", "auto"]),
     default="schedule",
     show_default=True,
-    help="Where AGG finds feature rows: DRAM, or a scratchpad filled by tags or as a schedule says.",
+    help="Where AGG finds feature rows: DRAM, or a scratchpad filled by tags or as a schedule says; auto, with a graph,"
+    " takes the fastest and edges in parts where they pay (modelled).",
+)
+@click.option(
+    "--inferences",
+    type=click.IntRange(min=1),
+    default=100,
+    show_default=True,
+    help="With --rows auto, inferences on the same graph, by which an order of edges pays for itself.",
 )
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The program.")
 @fallback_option
@@ -81,6 +90,7 @@ def command(
     split: float | None,
     first_projection: str,
     rows: str,
+    inferences: int,
     output: Path,
     fallback: Fallback,
 ) -> Result:
@@ -89,8 +99,9 @@ def command(
     from hetfab.driver.graph.facts import known_graph
     from hetfab.driver.graph.formats import graph_files, read_graph
     from hetfab.driver.graph.model_inputs import model_bindings
+    from hetfab.driver.graph.row_choice import RowChoice, fastest, row_choices
     from hetfab.driver.report import planned_rows
-    from hetfab.overlay.bind import bind
+    from hetfab.overlay.bind import BoundProgram, bind
     from hetfab.overlay.compiler.compile import compile_model, suited_design
     from hetfab.overlay.compiler.first_projection import FirstProjection
     from hetfab.overlay.compiler.lowering import lower
@@ -104,6 +115,8 @@ def command(
     from hetfab.overlay.model.reader import bindings_of, read_model
     from hetfab.overlay.program import write_program
 
+    if rows == "auto" and graph is None:
+        raise click.UsageError("--rows auto times every way to read a graph; give it with --graph.")
     if graph is not None and workload is not None:
         raise click.UsageError("--graph and --workload say the same of a graph; give one of them.")
     files = None if graph is None else graph_files(graph)
@@ -122,16 +135,39 @@ def command(
     layers = lower(read, bound_model.bindings, fallback)
     chosen = given or suited_design(layers)
     facts = known_graph(opened, workload, layers)
-    source = ReduceSource[rows.upper()]
-    plan = plan_model(layers, chosen, facts, FirstProjection(first_projection), split, source)
-    program = compile_model(
-        bound_model, chosen, name=model.name, share_on_d=split, lowered=plan.lowered, row_source=source
-    )
-    bound = None if opened is None or program.host_nodes else bind(program, graph_arrays(program, opened))
+    asked = FirstProjection(first_projection)
+
+    def compiled(source: ReduceSource, in_parts: Collection[str]) -> "Program":
+        planned = plan_model(layers, chosen, facts, asked, split, source).lowered
+        return compile_model(
+            bound_model,
+            chosen,
+            name=model.name,
+            share_on_d=split,
+            lowered=planned,
+            row_source=source,
+            in_parts=in_parts,
+        )
+
+    source = ReduceSource.SCHEDULE if rows == "auto" else ReduceSource[rows.upper()]
+    program = compiled(source, ())
+    binds = opened is not None and not program.host_nodes
+    choices: list[RowChoice] = []
+    bound: BoundProgram | None = None
+    if rows == "auto" and opened is not None and binds:
+        choices = list(row_choices(compiled, lambda each: graph_arrays(each, opened)))
+        source, program, bound = fastest(choices, inferences).taken
+    elif opened is not None and binds:
+        bound = bind(program, graph_arrays(program, opened))
+    plan = plan_model(layers, chosen, facts, asked, split, source)
     write_program(output, program)
     print_table(_COLUMNS, planned_rows(program))
     for headings, table in plan.tables():
         print_table(headings, table)
+    if choices:
+        taken = fastest(choices, inferences)
+        lines = [[each.name, each.milliseconds, each.making, "taken" if each is taken else ""] for each in choices]
+        print_table(["rows of features", "ms modelled", "ms to order, once", ""], lines)
     reordered = [tensor.name for tensor in program.tensors if tensor.channel_order]
     if reordered:
         click.echo("stored in an order of channels of their own, for the cores: " + ", ".join(reordered))
@@ -155,6 +191,9 @@ def command(
         "layers": len(program.layers),
         "split": split,
         "rows": rows,
+        "row_choices": [
+            {"name": each.name, "milliseconds": each.milliseconds, "making": each.making} for each in choices
+        ],
         "channels": {
             "gemm_d": sum(layer.channels_on_d for layer in program.layers),
             "gemm_l": sum(layer.channels_on_l for layer in program.layers),

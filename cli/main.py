@@ -54,6 +54,7 @@ COMMANDS: dict[str, Entry] = {
     "compare": Entry("hetfab.cli.compare", "Compare all tensors of a model, quantized and on the overlay."),
     "demo": Entry("hetfab.cli.demo", "Take a small model on a generated graph through all steps."),
     "selftest": Entry("hetfab.cli.selftest", "Test every instruction of an overlay in every mode."),
+    "calibrate": Entry("hetfab.cli.calibrate", "Measure constants of the timing model on an overlay."),
     "lint": Entry("hetfab.cli.lint", "Check HLS sources, hetfab's own kernels without any."),
     "doctor": Entry("hetfab.cli.doctor", "Show what is installed and what programs can run on here."),
     "cache": Entry("hetfab.cli.cache", "Show or empty the cache of built overlays."),

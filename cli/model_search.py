@@ -2,9 +2,9 @@
 """Puts a search together from files: opens the models, measures their options, and gives the search what it calls."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from hetfab.cli.search_jobs import (
@@ -23,6 +23,7 @@ from hetfab.cli.search_jobs import (
 from hetfab.overlay.compiler.lowered import LoweredModel
 from hetfab.overlay.design import Design
 from hetfab.overlay.errors import counted
+from hetfab.overlay.model.bound_model import BoundModel
 from hetfab.overlay.search.evaluations import evaluated
 from hetfab.overlay.search.hardware import Space, base_design
 from hetfab.overlay.search.joint import Combine, Goal, JointSearch, Point, Score
@@ -33,6 +34,8 @@ from hetfab.quantize.joint_options import chosen_assignment, model_options
 
 if TYPE_CHECKING:
     import onnx
+
+    from hetfab.driver.graph.heterograph import HeteroGraph
 
 #: Time depends on whether activations take 4 bits or 8, not on what lies between.
 OPTIONS = Options(weights=(2, 3, 4, 6, 8), activations=(4, 8), activation_methods=("least square error",))
@@ -180,13 +183,19 @@ class ModelSearch:
         self.tables.append(search.table(start))
         base = self.space.base
         models = model.reference_models()
+
+        def reference(place: int) -> Mapping[str, Any]:
+            return as_json(reference_of(models[place], model.graph, base))
+
         references = [
-            from_json(
-                journal.result(f"reference {place}", lambda each=each: as_json(reference_of(each, model.graph, base)))
-            )
+            from_json(journal.result(f"reference {place}", partial(_reference, each, model.graph, base)))
             for place, each in enumerate(models)
         ]
         works = works_of(layers_of(models[0], model.graph), model.graph)
         name = f"{source.model.name} ({counted(len(model.subject.study.layers), 'layer')})"
         study, (eight, four) = model.subject.study, references
         return model_options(name, study, self.tables[number], works, (eight, four), base)
+
+
+def _reference(given: BoundModel, graph: "HeteroGraph | None", design: Design) -> Mapping[str, Any]:
+    return as_json(reference_of(given, graph, design))

@@ -151,7 +151,7 @@ def command(
     if scores:
         print_table(["model", "runs in", f"{found['f1_part']} micro F1", "macro F1"], scores)
     print_table(["result", "value"], value_rows(found))
-    click.echo("\ntime, modelled from trips of loops, bytes and semaphores; nothing here was measured on a board")
+    click.echo(f"\ntime, modelled from trips of loops, bytes and semaphores; {_what_was_measured(chosen)}")
     for headings, lines in tables(timed):
         print_table(headings, lines)
     if output is not None:
@@ -170,6 +170,12 @@ def _write_page(page: Path | None, found: Result, timed: "Summary") -> None:
     if page is not None:
         write_page(page, found, timed.board)
         click.echo(f"page of this run: {page}")
+
+
+def _what_was_measured(design: "Design") -> str:
+    from hetfab.overlay.timeline.machine import origin_text
+
+    return origin_text(design.board) or "nothing here was measured on a board"
 
 
 def _check_node_options(
@@ -335,7 +341,7 @@ def _on_samples(
         print_table(["model", "right of the samples"], rows)
     print_table(["result", "value"], value_rows(found))
     click.echo(
-        "\ntime of one sample, modelled from trips of loops, bytes and semaphores; nothing was measured on a board"
+        f"\ntime of one sample, modelled from trips of loops, bytes and semaphores; {_what_was_measured(chosen)}"
     )
     for headings, table in tables(timed):
         print_table(headings, table)

@@ -13,6 +13,7 @@ from hetfab.driver.graph.heterograph import HeteroGraph
 from hetfab.overlay.archives import DAMAGE, ArrayArchive
 from hetfab.overlay.errors import (
     FusionInvalidError,
+    NodesOptionsError,
     NodesUnknownError,
     counted,
     why_unreadable,
@@ -32,7 +33,10 @@ def checked_nodes(nodes: npt.ArrayLike, graph: HeteroGraph, node_type: str) -> I
     Raises:
         NodesUnknownError: They are no whole numbers, or outside of the type.
     """
-    given = np.asarray(nodes)
+    try:
+        given = np.asarray(nodes)
+    except (ValueError, OverflowError):
+        given = np.zeros((0, 0), np.object_)  # Lists of several lengths.
     count = graph.counts[node_type]
     if given.ndim != 1 or (given.size and given.dtype.kind not in "iu"):
         raise NodesUnknownError(
@@ -42,10 +46,38 @@ def checked_nodes(nodes: npt.ArrayLike, graph: HeteroGraph, node_type: str) -> I
     if wrong.size:
         raise NodesUnknownError(
             f"there is no node {', '.join(map(str, wrong[:_SHOWN]))} of type '{node_type}' in the graph '{graph.name}'",
-            f"numbers from 0 to {count - 1}, as the type has {counted(count, 'node')}",
+            (f"numbers from 0 to {count - 1}" if count else "no number")
+            + f", as the type has {counted(count, 'node')}",
             "correct the numbers",
         )
     return given.astype(np.int64)
+
+
+def checked_batch(batch: int | None) -> int | None:
+    """How many nodes to predict at once.
+
+    Raises:
+        NodesOptionsError: It is no whole number above 0.
+    """
+    whole = isinstance(batch, int | np.integer) and not isinstance(batch, bool)
+    if batch is not None and not (whole and batch > 0):
+        raise NodesOptionsError(
+            f"a batch of {batch!r}", "a whole number of nodes above 0", "correct it, or leave it out for all at once"
+        )
+    return batch
+
+
+def check_only_with_nodes(**options: object) -> None:
+    """Refuses options that say something of some nodes where all are predicted.
+
+    Raises:
+        NodesOptionsError: One is given; all are named.
+    """
+    given = [name for name, value in options.items() if value is not None]
+    if given:
+        raise NodesOptionsError(
+            f"{' and '.join(given)} without nodes", "nodes, or neither batch nor fusion", "say which nodes to predict"
+        )
 
 
 def read_nodes(given: str, graph: HeteroGraph, node_type: str) -> Ids:
@@ -138,14 +170,17 @@ def check_fusion(weights: FusionWeights, program: Program) -> FusionWeights:
     Raises:
         FusionInvalidError: A tensor is not the program's, or has another form.
     """
-    for name, values in weights.items():
+    found = {name: np.asarray(values) for name, values in weights.items()}
+    for name, values in found.items():
         tensor = next((tensor for tensor in program.tensors if tensor.name == name), None)
         if tensor is None or tensor.bits != LOGIT_BITS:
             raise _invalid(f"fusion weights of '{name}', which is no tensor of weights of the program")
         rows = next((stack.rows for stack in program.stacks if stack.name == tensor.node_type and not stack.types), -1)
+        if values.dtype.kind not in "iu":
+            raise _invalid(f"fusion weights of '{name}' that are {values.dtype}, not whole numbers in Q.8")
         if values.shape != (rows, tensor.channels) or np.abs(values).max(initial=0) > 1 << LOGIT_BITS - 1:
             raise _invalid(f"fusion weights of '{name}' with the shape {list(values.shape)}")
-    return weights
+    return found
 
 
 def _invalid(found: str) -> FusionInvalidError:

@@ -24,6 +24,8 @@ _OF_MEMORY = (FaultKind.BEAT_DROPPED, FaultKind.BEAT_CORRUPTED, FaultKind.MEMORY
 _OF_SIGNALS = (FaultKind.SIGNAL_LOST, FaultKind.SIGNAL_REPEATED)
 #: What the host writes: a fault of a beat there is one of reading it, and memory stays as it was.
 _READ_ONLY = (Segment.PROGRAM, Segment.CONSTANTS, Segment.FEATURES, Segment.GRAPH)
+#: Registers that the driver writes and reads back.
+_ARGUMENTS = range(RegisterOffset.PROGRAM_LENGTH, RegisterOffset.ISA_VERSION)
 _IDENTITY = (RegisterOffset.GEOMETRY_HASH_LOW, RegisterOffset.GEOMETRY_HASH_HIGH)
 
 
@@ -87,7 +89,7 @@ class FaultyOverlay(EmulatedOverlay):
         if self._hung or self._without_clock or self._noise is not None:
             return
         for fault in self._plan.due(self._plan.next_start):
-            if fault.kind is FaultKind.REGISTER_FLIP and fault.offset == offset < RegisterOffset.ISA_VERSION:
+            if fault.kind is FaultKind.REGISTER_FLIP and fault.offset == offset in _ARGUMENTS:
                 self._plan.happened(fault)
                 value ^= 1 << fault.bit
         super().write(offset, value)

@@ -4,7 +4,7 @@
 import contextlib
 import functools
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Protocol
 
 import numpy as np
@@ -27,6 +27,8 @@ from hetfab.overlay.isa.spec import isa
 _START = 1
 #: Segments that a run may write.
 _WRITTEN = (Segment.GRAPH, Segment.ACTIVATIONS, Segment.OUTPUT)
+#: What a program only reads.
+_KEPT = (Segment.PROGRAM, Segment.CONSTANTS, Segment.FEATURES, Segment.GRAPH)
 #: Segments of size zero still get an address.
 _SMALLEST_BUFFER = isa().block_bytes
 
@@ -55,8 +57,10 @@ class LoadedStream:
     Args:
         session: The overlay's.
         instructions: How many the program segment has.
-        contents: uint8 content of the segments that the driver fills; of the graph a run may write what lies behind.
+        contents: uint8 content of the segments that the driver fills.
         sizes: Bytes of every segment, 0 where it is left out.
+        kept: Of the segments that the driver fills, those whose content no run changes; behind it a run may write.
+        checks_end: Whether the registers after a run are compared with what the stream leaves; not for who does so.
 
     Raises:
         DeviceMemoryError: The segments do not fit.
@@ -68,14 +72,19 @@ class LoadedStream:
         instructions: int,
         contents: Mapping[Segment, npt.NDArray[np.uint8]],
         sizes: Mapping[Segment, int],
+        *,
+        kept: Collection[Segment] = _KEPT,
+        checks_end: bool = True,
     ) -> None:
+        self._kept = kept
+        self._checks_end = checks_end
         self._session = session
         self._transport = session.transport
         self._instructions = instructions
         self._sizes = {segment: sizes.get(segment, 0) for segment in Segment}
         self._words = contents[Segment.PROGRAM].view(np.uint64).reshape(-1, 2)[:instructions]
         self._buffers: dict[Segment, DeviceBuffer] = {}
-        #: Of each segment that the driver fills: bytes, and their sum.
+        #: Of each segment that stays as it was filled: bytes, and their sum.
         self._sums: dict[Segment, tuple[int, int]] = {}
         with contextlib.ExitStack() as unless_complete:
             unless_complete.callback(self.free)
@@ -132,7 +141,8 @@ class LoadedStream:
         self._wait(deadline_seconds, progress)
         check_not_reset(self._transport.read_register)
         self._session.check_identity()
-        check_end(self._transport.read_register, self._end_registers)
+        if self._checks_end:
+            check_end(self._transport.read_register, self._end_registers)
         if self._session.checks is not Checks.STATE:
             self._check_memory()
 
@@ -162,7 +172,8 @@ class LoadedStream:
         if content is not None:
             buffer.array[: content.size] = content
             buffer.sync_to_device()
-            self._sums[segment] = content.size, _sum(content)
+            if segment in self._kept:
+                self._sums[segment] = content.size, _sum(content)
         return buffer
 
     def _check_memory(self) -> None:

@@ -11,7 +11,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from hetfab.driver.asked_nodes import checked_nodes
+from hetfab.driver.asked_nodes import checked_batch, checked_nodes
 from hetfab.driver.graph.graph_rows import GraphRows
 from hetfab.driver.layer_runs import LayerRuns, joined_results, rows_of_scores
 from hetfab.driver.session import DEADLINE_SECONDS, RunResult, Session
@@ -79,13 +79,14 @@ class NodeRuns:
 
         Raises:
             NodesUnknownError: The graph lacks a node.
+            NodesOptionsError: The batch is no whole number above 0.
             NodesDependentError: The model takes a mean over all nodes, and no fusion weights were given.
             LimitExceededError: A row of a layer alone needs more memory than there is; with the bytes.
             HetfabError: As ``bind`` and ``Session.run``.
         """
         output_type = self._program.tensor(self._program.output.tensor).node_type
         nodes = checked_nodes(nodes, self._graph.graph, output_type)
-        size = max(len(nodes), 1) if batch is None else batch
+        size = checked_batch(batch) or max(len(nodes), 1)
         pieces = [nodes[first : first + size] for first in range(0, max(len(nodes), 1), size)]
         found = [self._predict(session, piece, deadline_seconds) for piece in pieces]
         if len(found) == 1:

@@ -20,8 +20,15 @@ import numpy as np
 import numpy.typing as npt
 
 from hetfab.driver import pynq_device
-from hetfab.driver.asked_nodes import FusionWeights, check_fusion, checked_nodes
+from hetfab.driver.asked_nodes import (
+    FusionWeights,
+    check_fusion,
+    check_only_with_nodes,
+    checked_batch,
+    checked_nodes,
+)
 from hetfab.driver.checks import Checks
+from hetfab.driver.energy import Energy, find_meter
 from hetfab.driver.graph.feeds import SemanticGraphs
 from hetfab.driver.graph.graph_rows import GraphRows
 from hetfab.driver.graph.heterograph import HeteroGraph
@@ -72,6 +79,11 @@ class Prediction:
     def counters(self) -> Counters:
         """What the engines counted (docs/counters.md)."""
         return self.result.counters
+
+    @property
+    def energy(self) -> Energy | None:
+        """What the board's power sensors say of the run, None where it has none (docs/driver.md)."""
+        return self.result.energy
 
 
 @dataclass(frozen=True)
@@ -159,7 +171,8 @@ class HetfabOverlay:
         self.close()
 
     def _begun(self) -> Session:
-        return Session(self.transport, self.package.design, checks=self._checks)
+        meter = find_meter() if self.package.kind is Kind.HARDWARE else None
+        return Session(self.transport, self.package.design, checks=self._checks, meter=meter)
 
     def recover(self) -> None:
         """Loads the overlay again, after a run that failed: the program stays, a graph is to be bound again.
@@ -269,6 +282,7 @@ class HetfabOverlay:
         Raises:
             OverlayStateError: No program or graph, or the overlay was closed, stopped or replaced.
             NodesUnknownError: The graph lacks a node.
+            NodesOptionsError: The batch is no whole number above 0, or fusion or batch are given without nodes.
             NodesDependentError: The model takes a mean over all nodes, and no fusion weights were given.
             DeadlineError: The run did not end in time; the text holds DISPATCH's state.
             RunError: The overlay deadlocked or stopped with a fault; memory is freed, and the overlay must be opened
@@ -276,6 +290,9 @@ class HetfabOverlay:
             HetfabError: As ``bind``.
         """
         seconds = self.deadline_seconds if deadline_seconds is None else deadline_seconds
+        if nodes is None:
+            check_only_with_nodes(fusion=fusion, batch=batch)
+        checked_batch(batch)
         bound_graph, rows = self._prepared(graph)
         program = rows.program
         node_type = program.tensor(program.output.tensor).node_type

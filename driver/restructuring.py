@@ -93,6 +93,8 @@ def _loaded(stream: RestructureStream, graph: Sides, session: Session) -> Loaded
         len(stream.words),
         {Segment.PROGRAM: program, Segment.GRAPH: content},
         {Segment.PROGRAM: program.size, Segment.GRAPH: stream.size},
+        # RST turns the graph and keeps its lists where there is room before what it finds.
+        kept=(Segment.PROGRAM,),
     )
 
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs bound programs on an overlay: compares identities, fills the segments, starts, waits with a deadline, reads."""
 
+import contextlib
 import dataclasses
 import time
 from collections.abc import Callable, Mapping
@@ -13,6 +14,7 @@ import numpy.typing as npt
 
 from hetfab.driver.checks import DONE, Checks, check_control
 from hetfab.driver.counters import read_counters
+from hetfab.driver.energy import Energy, PowerMeter
 from hetfab.driver.loaded_stream import LoadedStream
 from hetfab.driver.transport import Transport
 from hetfab.overlay.bind import BoundProgram, bind_features
@@ -48,6 +50,7 @@ class RunResult:
         counters: Event counters, from the overlay's registers.
         run_log: Records with ``RUN_LOG_DTYPE``, None where the device keeps none.
         host: What operators of the host took, by operator.
+        energy: What the board's power sensors say of the run, None where it has none, or the run was too short.
     """
 
     logits: npt.NDArray[np.int32]
@@ -57,6 +60,7 @@ class RunResult:
     counters: Counters
     run_log: npt.NDArray[Any] | None
     host: Mapping[str, HostUse] = field(default_factory=dict)
+    energy: Energy | None = None
 
     @property
     def values(self) -> npt.NDArray[np.float64]:
@@ -86,6 +90,7 @@ class Session:
         transport: Registers and memory of the overlay.
         design: What the overlay should be.
         checks: How far runs are checked (docs/faults.md).
+        meter: The board's power sensors, None where it has none.
         watcher: Is told of each run.
 
     Raises:
@@ -101,10 +106,12 @@ class Session:
         design: Design,
         *,
         checks: Checks = Checks.MEMORY,
+        meter: PowerMeter | None = None,
         watcher: RunWatcher | None = None,
     ) -> None:
         self.transport = transport
         self.checks = checks
+        self.meter = meter
         self.watcher = watcher
         self._design = design
         self._geometry_hash = design.identity
@@ -298,14 +305,18 @@ class Resident:
         self._check_held()
         self._transport.check_loaded()
         self._session.check_identity()
-        self._stream.run(deadline_seconds, progress)
+        meter = self._session.meter
+        with contextlib.nullcontext() if meter is None else meter.running():
+            self._stream.run(deadline_seconds, progress)
+        energy = None if meter is None else meter.energy()
         counters = read_counters(self._transport.read_register)
         bound = self.bound
         log = self._transport.run_log()
         if log is not None:
             log["layer"] = bound.layers
         logits = bound.logits(self._stream.read(Segment.OUTPUT))
-        result = RunResult(logits, bound.program.output.scale, self._stream_hash, len(bound.words), counters, log)
+        scale = bound.program.output.scale
+        result = RunResult(logits, scale, self._stream_hash, len(bound.words), counters, log, energy=energy)
         if self._session.watcher is not None:
             self._session.watcher.ran(bound, result)
         return result

@@ -6,6 +6,7 @@ compressed bytes (RFC 1951: at best 258 bytes for two bits), which are in the fi
 holds. Nothing is unpickled.
 """
 
+import contextlib
 import math
 import os
 import zipfile
@@ -58,13 +59,11 @@ class ArrayArchive:
     """
 
     def __init__(self, file: Path | BinaryIO) -> None:
-        self._zip = zipfile.ZipFile(file)
-        try:
+        with contextlib.ExitStack() as unless_sound:
+            self._zip = unless_sound.enter_context(zipfile.ZipFile(file))
             self._entries = {entry.filename: entry for entry in self._zip.infolist()}
             self._check_sizes()
-        except BaseException:
-            self._zip.close()
-            raise
+            unless_sound.pop_all()
 
     def __enter__(self) -> "ArrayArchive":
         """Returns itself."""
@@ -110,7 +109,7 @@ class ArrayArchive:
             if size != entry.file_size - member.tell():
                 raise ValueError(f"its header says {size} bytes, it has {entry.file_size - member.tell()}")
             raw = np.empty(size, np.uint8)
-            view, place = memoryview(raw), 0
+            view, place = raw.data, 0
             while place < size:
                 count = member.readinto(view[place : place + _CHUNK_BYTES])  # type: ignore[attr-defined]
                 if not count:

@@ -35,6 +35,7 @@ from hetfab.overlay.isa.arithmetic import Q8_BITS
 from hetfab.overlay.isa.codec import Segment
 from hetfab.overlay.isa.spec import isa
 from hetfab.overlay.order import check_order
+from hetfab.overlay.parts import Parts, in_parts
 from hetfab.overlay.patterns import pattern_edges
 from hetfab.overlay.program import Edges, Program, Symbol, SymbolKind, Tensor, Words
 from hetfab.overlay.schedules import Schedule, pinned, schedule_arrays
@@ -316,6 +317,7 @@ class _EdgeArrays:
         records: The layout 'destinations'.
         rows: Rows that sources name.
         marks: What ids hold of each edge beside its source, a weight or a type; None where it is the source alone.
+        parted: The edges in parts, by rows of a tile and slots.
     """
 
     indptr: npt.NDArray[np.integer[Any]]
@@ -323,6 +325,7 @@ class _EdgeArrays:
     records: layouts.Bytes
     rows: int
     marks: layouts.IntArray | None = None
+    parted: dict[tuple[int, int], Parts] = field(default_factory=dict)
 
     @property
     def id_bytes(self) -> int:
@@ -334,6 +337,21 @@ class _EdgeArrays:
         if self.marks is None:
             return layouts.id_array(self.sources, self.rows)
         return layouts.marked_ids(self.sources, self.marks)
+
+    def parts(self, symbol: Symbol) -> Parts:
+        """The edges in parts for a tile of the symbol's rows and the scratchpad's slots; found once."""
+        key = symbol.tile_rows, symbol.slots
+        if key not in self.parted:
+            self.parted[key] = in_parts(self.indptr, self.sources, self.rows, symbol.slots, symbol.tile_rows)
+        return self.parted[key]
+
+    def of(self, symbol: Symbol) -> "_EdgeArrays":
+        """The edges as the arrays of a symbol have them."""
+        if not symbol.slots:
+            return self
+        parts = self.parts(symbol)
+        marks = None if self.marks is None else parts.take(self.marks)
+        return replace(self, sources=parts.take(self.sources), records=parts.records(self.records), marks=marks)
 
 
 def _all_edges(program: Program, graph: GraphArrays) -> dict[str, _EdgeArrays]:
@@ -444,9 +462,9 @@ def _graph_pieces(
     for symbol in program.symbols:
         match symbol.kind:
             case SymbolKind.DESTINATIONS:
-                pieces[symbol] = edges[symbol.name].records
+                pieces[symbol] = edges[symbol.name].of(symbol).records
             case SymbolKind.IDS:
-                pieces[symbol] = edges[symbol.name].ids()
+                pieces[symbol] = edges[symbol.name].of(symbol).ids()
             case SymbolKind.RUNS:
                 pieces[symbol] = schedules[symbol.name, symbol.slots][0]
             case SymbolKind.UNITS:
@@ -475,6 +493,8 @@ def _value(
             return len(edges[symbol.name].sources)
         case SymbolKind.ID_BYTES:
             return edges[symbol.name].id_bytes
+        case SymbolKind.PARTS:
+            return edges[symbol.name].parts(symbol).count - 1
         case SymbolKind.UNIT_COUNT:
             return len(schedules[symbol.name, symbol.slots][1]) // 2
         case _:

@@ -31,6 +31,7 @@ _ARRAYS = {
     "gemm_l_cols": (8, 64, 8),
     "gemm_l_acc_bits": (24, 32, 1),
     "feature_words": (0, 1 << 15, 8),
+    "agg_word_beats": (1, 8, 1),
     "agg_weights": (0, 1, 1),
     "agg_heads": (0, 8, 4),
     "sgb_columns": (64, 1 << 20, 64),
@@ -48,6 +49,8 @@ _OPTIONAL = (
 #: Memories of the engine dw.
 _OF_DW = ("exp_words", "dwp_words", "mid_words")
 _LONGEST_SHOWN = 80
+#: Groups of AGG with words of so many beats: static_assert of ``reduce.hpp``.
+_MOST_GROUPS = {4: 32, 8: 8}
 #: Forms of the processing elements: LUTs chosen by hand, or what a tool makes of plain code.
 ELEMENT_FORMS = ("mapped", "plain")
 
@@ -83,6 +86,7 @@ class Geometry:
         agg_contexts: Contexts that AGG keeps.
         agg_groups: Groups of ``lanes`` channels that AGG accumulates at once.
         feature_words: Depth of ``feature_ram``, AGG's scratchpad; 0 for none.
+        agg_word_beats: Groups of a row that AGG takes from its scratchpad in a cycle: 1, 2, 4 or 8.
         agg_weights: Whether AGG multiplies features by weights of edges, 0 or 1.
         agg_heads: Heads of attention that AGG serves at once; 0 for no attention.
         sgb_columns: Columns of the largest graph that SGB makes, the bits of its bitmap.
@@ -119,6 +123,7 @@ class Geometry:
     agg_contexts: int
     agg_groups: int
     feature_words: int
+    agg_word_beats: int
     agg_weights: int
     agg_heads: int
     sgb_columns: int
@@ -327,8 +332,19 @@ def _check_values(geometry: dict[str, Any], source: str) -> None:
                 f"{name} is {geometry[name]}, {'with' if 'dw' in geometry['engines'] else 'without'} the engine dw",
                 "a depth where the engine is, and 0 where it is not",
             )
+    _check_word_beats(geometry, source)
     if geometry["bus_bits"] != 64:
         raise _invalid(source, f"bus_bits is {geometry['bus_bits']}", "64, the width of the boards' ports")
+
+
+def _check_word_beats(geometry: dict[str, Any], source: str) -> None:
+    beats, groups = geometry["agg_word_beats"], geometry["agg_groups"]
+    if beats & (beats - 1):
+        raise _invalid(source, f"agg_word_beats is {beats}", "1, 2, 4 or 8")
+    most = _MOST_GROUPS.get(beats, groups)
+    if groups > most:
+        expected = f"at most {most} groups: rows must be requested earlier than AGG's pipeline is long"
+        raise _invalid(source, f"agg_word_beats is {beats} and agg_groups {groups}", expected)
 
 
 def largest_value(parameter: str) -> int:

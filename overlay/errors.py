@@ -227,6 +227,12 @@ class NodesUnknownError(InputError):
     code = "nodes-unknown"
 
 
+class NodesOptionsError(InputError):
+    """What predictions of some nodes were asked for with says nothing, or goes with nodes only."""
+
+    code = "nodes-options"
+
+
 class FusionInvalidError(InputError):
     """Fusion weights cannot be read, or are of another model."""
 
@@ -291,6 +297,12 @@ class DesignInvalidError(InputError):
     """A design or board file is unreadable or its values are not allowed."""
 
     code = "design-invalid"
+
+
+class ConstantsInvalidError(InputError):
+    """A file of measured constants cannot be read."""
+
+    code = "constants-invalid"
 
 
 class DesignTooSmallError(InputError):

@@ -30,6 +30,16 @@ def padded(count: int, unit: int) -> int:
     return -(-count // unit) * unit
 
 
+def slot_beats(groups: int, word_beats: int) -> int:
+    """Beats from one row of AGG's scratchpad to the next: whole words, or within one a power of two.
+
+    Args:
+        groups: Beats of a row, at least 1.
+        word_beats: Beats of a word, the design's ``agg_word_beats``.
+    """
+    return padded(groups, word_beats) if groups >= word_beats else 1 << (groups - 1).bit_length()
+
+
 def blocks_of(count: int) -> int:
     """Blocks that hold this many bytes."""
     return -(-count // _BLOCK)

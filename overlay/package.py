@@ -154,7 +154,7 @@ def read_emulated_bit(bit: Path) -> Design:
             raise ValueError(f"'{bit.with_suffix('.hwh').name}' is of another overlay")
         read_handoff(hwh)
     except (DesignInvalidError, OSError, KeyError, TypeError, ValueError, RecursionError) as error:
-        raise _damaged(bit, str(error)) from error
+        raise _damaged(bit, why_unreadable(error)) from error
     return design
 
 

@@ -74,6 +74,7 @@ class SymbolKind(enum.Enum):
     RUNS = "runs"
     UNITS = "units"
     UNIT_COUNT = "unit_count"
+    PARTS = "parts"
 
 
 @dataclass(frozen=True)
@@ -83,8 +84,9 @@ class Symbol:
     Attributes:
         kind: What it is.
         name: A tensor, node type or edge set.
-        tile_rows: Of TAIL_ROWS, rows of a full tile.
-        slots: Of a schedule (RUNS, UNITS, UNIT_COUNT), rows that its part of the scratchpad holds.
+        tile_rows: Of TAIL_ROWS, and of edges in parts, rows of a full tile.
+        slots: Of a schedule (RUNS, UNITS, UNIT_COUNT), rows that its part of the scratchpad holds; likewise of edges in
+            parts (DESTINATIONS, IDS, PARTS), 0 of others.
     """
 
     kind: SymbolKind

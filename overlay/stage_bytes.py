@@ -13,7 +13,8 @@ import numpy.typing as npt
 from hetfab.overlay.errors import LimitExceededError, counted
 from hetfab.overlay.isa.spec import isa
 from hetfab.overlay.layouts import MARKED_ID_BYTES, id_bytes, padded, stored_rows
-from hetfab.overlay.program import Block, Part, Program, SymbolKind
+from hetfab.overlay.parts import most_parts
+from hetfab.overlay.program import Block, Part, Program, Symbol, SymbolKind
 from hetfab.overlay.stages import ROWS, Role, Stage, sources_of
 
 _INSTRUCTION_BYTES = 16
@@ -65,7 +66,14 @@ def _array_sizes(program: Program, edges: str, rows: int, entries: int, own: int
         SymbolKind.IDS: entries * own,
         SymbolKind.UNITS: entries * (_UNIT_BYTES + own),
     }
-    return [sizes[symbol.kind] for symbol in program.symbols if symbol.name == edges and symbol.kind in sizes]
+    found = [symbol for symbol in program.symbols if symbol.name == edges and symbol.kind in sizes]
+    return [sizes[symbol.kind] * _most_runs(symbol) for symbol in found]
+
+
+def _most_runs(symbol: Symbol) -> int:
+    """Records of a destination at most: one, or one of each part."""
+    in_parts = symbol.kind is SymbolKind.DESTINATIONS and symbol.slots
+    return most_parts(symbol.tile_rows) if in_parts else 1
 
 
 @dataclass(frozen=True, eq=False)

@@ -75,12 +75,14 @@ class Assignment:
         activations: Of each group of stored tensors, by the group's name (``Study.groups``).
         arguments: Method for what functions read; its width is fixed.
         correct_bias: Whether biases make up for what rounding adds to the mean of a layer's outputs.
+        block_steps: Steps of decoupleQ's block stage, 0 for none; models on graphs only.
     """
 
     weights: Mapping[str, WeightChoice]
     activations: Mapping[str, ActivationChoice]
     arguments: str = "percentile 99.9"
     correct_bias: bool = False
+    block_steps: int = 0
 
     @property
     def widths(self) -> Widths | None:

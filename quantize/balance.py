@@ -8,7 +8,7 @@ section 4.1, with factors of powers of two). An integer tensor has one scale; af
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import numpy as np
 
@@ -36,6 +36,7 @@ from hetfab.overlay.model.layers import (
     inputs_of,
     is_identity,
 )
+from hetfab.quantize.channel_sets import ChannelSets
 
 #: A channel's range is brought up by at most this power of two: rarely used channels need no finer steps.
 _LARGEST_EXPONENT = 6
@@ -48,7 +49,7 @@ def balanced(graph: LayerGraph, magnitudes: Mapping[str, FloatArray]) -> LayerGr
         graph: The layers, rewritten otherwise.
         magnitudes: Range of each channel of stored tensors, [C]; others may be missing.
     """
-    classes = _Classes.of(graph)
+    classes = ChannelSets.of(graph, _alike, _fixed_by)
     ranges: dict[str, FloatArray] = {}
     for tensor, found in magnitudes.items():
         root = classes.root(tensor)
@@ -89,35 +90,6 @@ def _scaled(layer: Layer, factor: Callable[[str], FloatArray], producers: Mappin
             columns = factor(layer.output)
             return replace(layer, weight=layer.weight / columns, bias=layer.bias / columns)
     return layer
-
-
-@dataclass
-class _Classes:
-    """Sets of tensors whose channels have the same factors."""
-
-    parents: dict[str, str] = field(default_factory=dict)
-    fixed: set[str] = field(default_factory=set)
-
-    @classmethod
-    def of(cls, graph: LayerGraph) -> "_Classes":
-        classes = cls()
-        computed = {layer.output for layer in graph.layers} | set(graph.tables)
-        fixed = {graph.output}
-        for layer in graph.layers:
-            fixed.update(name for name in inputs_of(layer) if name not in computed)
-            fixed.update(_fixed_by(layer))
-            for name in _alike(layer):
-                classes.join(layer.output, name)
-        classes.fixed = {classes.root(name) for name in fixed}
-        return classes
-
-    def root(self, tensor: str) -> str:
-        while self.parents.get(tensor, tensor) != tensor:
-            tensor = self.parents[tensor]
-        return tensor
-
-    def join(self, first: str, second: str) -> None:
-        self.parents[self.root(first)] = self.root(second)
 
 
 def _alike(layer: Layer) -> tuple[str, ...]:

@@ -411,5 +411,6 @@ def digest(assignment: Assignment) -> str:
         {name: (c.bits, c.method, c.exponent) for name, c in sorted(assignment.activations.items())},
         assignment.arguments,
         assignment.correct_bias,
+        assignment.block_steps,
     ]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:24]

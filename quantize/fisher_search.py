@@ -7,49 +7,35 @@ y drawn from the model's own prediction p, so that the mean of g^2 over draws is
 Labels are drawn for all nodes, since a trained model is sure of most of them and their gradients are small.
 """
 
-from collections.abc import Mapping
-from dataclasses import replace
-
 import numpy as np
 
 from hetfab.overlay.model.bound_model import Evaluation
 from hetfab.quantize.assignment import Assignment
 from hetfab.quantize.emulation import Emulation, softmax
 from hetfab.quantize.gradients import gradients
-from hetfab.quantize.ranges import ActivationRange, FloatArray, exponents_from
+from hetfab.quantize.ranges import FloatArray
 from hetfab.quantize.study import Study
+from hetfab.quantize.weighted_ranges import weighted_ranges
 
 _DRAWS = 8
 
 
 def fisher_ranges(study: Study, assignment: Assignment, *, draws: int = _DRAWS, seed: int = 0) -> Assignment:
-    """The assignment with an exponent for each group that no scale holds exactly.
+    """The assignment with an exponent for each group that no scale holds exactly, or as it is where that is nearer.
+
+    The metric takes errors as small and independent. At 3 and 4 bits clipped values are neither, and the model with
+    these exponents may be further from the float model than before.
 
     Args:
         study: The model.
-        assignment: Widths; its methods are not used.
+        assignment: Widths, and what the result is compared with.
         draws: Labels that are drawn for each node.
         seed: Of the draws.
     """
     everywhere = Evaluation(None, study.evaluation.multilabel)
     weights = [fisher_diagonal(each, everywhere, draws, seed) for each in study.emulations]
-    ranges = study.numbers(assignment).ranges
-    for group, members in study.groups.items():
-        choice, held = assignment.activations[group], study.exact_bits(group)
-        if held is not None and held <= choice.bits:
-            continue
-        peak = max(float(np.abs(study.observed.values[name]).max(initial=0.0)) for name in members)
-        if peak > 0.0:
-            # Uniform ones, whatever the assignment has.
-            shapes = {name: ActivationRange(choice.bits, ranges[name].signed, 0) for name in members}
-            widest = int(np.ceil(np.log2(peak / min(each.highest for each in shapes.values()))))
-            errors = {
-                exponent: _error(study, weights, {n: replace(each, exponent=exponent) for n, each in shapes.items()})
-                for exponent in exponents_from(widest)
-            }
-            best = min(errors, key=lambda exponent: (errors[exponent], -exponent))
-            assignment = assignment.with_activations(group, replace(choice, exponent=best))
-    return assignment
+    found = weighted_ranges(study, assignment, weights)
+    return min((assignment, found), key=study.divergence)
 
 
 def fisher_diagonal(emulation: Emulation, evaluation: Evaluation, draws: int, seed: int) -> dict[str, FloatArray]:
@@ -82,15 +68,3 @@ def drawn_slope(logits: FloatArray, evaluation: Evaluation, random: np.random.Ge
     kept = np.zeros(len(logits), bool)
     kept[slice(None) if evaluation.rows is None else evaluation.rows] = True
     return np.asarray(slope * kept[:, None], np.float32)
-
-
-def _error(study: Study, weights: list[dict[str, FloatArray]], chosen: Mapping[str, ActivationRange]) -> float:
-    """Error of tensors as whole steps, weighted."""
-    total = 0.0
-    for emulation, importance in zip(study.emulations, weights, strict=True):
-        for name, each in chosen.items():
-            if name in importance:
-                values = emulation.values(name)
-                error = each.steps(values) * np.float32(each.scale) - values
-                total += float(np.sum(importance[name] * np.square(error), dtype=np.float64))
-    return total

@@ -74,11 +74,16 @@ def observe(model: onnx.ModelProto, points: QuantizationPoints, output: str, sam
             table = constants[name].astype(np.float32)
             values[name].append(table[table != 0])
     joined = {name: np.concatenate(parts) for name, parts in values.items()}
-    _check_finite(joined)
+    check_finite(joined)
     return Observed(joined, largest, tuple(logits))
 
 
-def _check_finite(values: Mapping[str, FloatArray]) -> None:
+def check_finite(values: Mapping[str, FloatArray]) -> None:
+    """Checks what tensors hold.
+
+    Raises:
+        CalibrationDataError: A tensor has a value that is no finite number; all such are named.
+    """
     wrong = [name for name, found in values.items() if not np.isfinite(found).all()]
     if wrong:
         raise CalibrationDataError(

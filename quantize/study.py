@@ -46,6 +46,7 @@ from hetfab.overlay.model.sums import is_product, joint_products, terms_of
 from hetfab.quantize.activation_ranges import inner_ranges, ranges_of, unsigned_tensors, with_room
 from hetfab.quantize.assignment import ActivationChoice, Assignment, WeightChoice
 from hetfab.quantize.balance import balanced
+from hetfab.quantize.block_stage import block_stage
 from hetfab.quantize.divergence import divergence
 from hetfab.quantize.emulation import Emulation
 from hetfab.quantize.joint_products import with_one_scale
@@ -57,6 +58,7 @@ from hetfab.quantize.methods.twin import uniform_or_twin
 from hetfab.quantize.observation import Observed, check_rows, node_counts, observe
 from hetfab.quantize.points import QuantizationPoints, find_points
 from hetfab.quantize.ranges import ActivationRange, choose, covering, exact_exponent
+from hetfab.quantize.reorder import reordered
 from hetfab.quantize.rewrites import rewrite
 from hetfab.quantize.weights import (
     LARGEST_SIGNIFICANCE,
@@ -109,6 +111,7 @@ class Study:
     fixed: Mapping[str, npt.NDArray[np.generic]]
     _weights: dict[_Key, LayerWeights] = field(default_factory=dict)
     _sums: dict[_Key, float] = field(default_factory=dict)
+    _blocks: dict[_Key, Numbers] = field(default_factory=dict)
     _inputs: dict[str, LayerInputs] = field(default_factory=dict)
     _ranges: dict[_Key, ActivationRange] = field(default_factory=dict)
     _inner_ranges: dict[str, Mapping[str, ActivationRange]] = field(default_factory=dict)
@@ -150,7 +153,14 @@ class Study:
         magnitudes = {
             name: np.max([channel_ranges(each.values(name)) for each in self.emulations], axis=0) for name in stored
         }
-        graph = balanced(self.graph, magnitudes)
+        return self._with(balanced(self.graph, magnitudes))
+
+    def reordered(self: _S) -> _S:
+        """The same model with the channels of hidden tensors in an order by the weights that write them."""
+        return self._with(reordered(self.graph))
+
+    def _with(self: _S, graph: LayerGraph) -> _S:
+        """The same model as other layers."""
         model = write_float(graph, self.bindings, {name: np.asarray(v) for name, v in self.fixed.items()}, self.opset)
         points = find_points(graph)
         observed = observe(model, points, graph.output, list(self.samples))
@@ -288,7 +298,17 @@ class Study:
             if roomy == ranges:
                 break
             ranges = roomy
-        return Numbers(ranges, weights, self._inner(assignment.arguments), self._logits)
+        numbers = Numbers(ranges, weights, self._inner(assignment.arguments), self._logits)
+        return self._moved(assignment, numbers) if assignment.block_steps else numbers
+
+    def _moved(self, assignment: Assignment, numbers: Numbers) -> Numbers:
+        """The numbers after decoupleQ's block stage."""
+        parts = (tuple(found.items()) for found in (assignment.weights, assignment.activations))
+        key = (*parts, assignment.arguments, assignment.correct_bias, assignment.block_steps)
+        if key not in self._blocks:
+            steps = assignment.block_steps
+            self._blocks[key] = block_stage(self.graph, self.points, self.emulations, numbers, steps)
+        return self._blocks[key]
 
     def logits(self, assignment: Assignment) -> list[FloatArray]:
         """Logits of each feed, as ``Emulation`` computes them."""

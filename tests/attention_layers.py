@@ -129,13 +129,18 @@ def _rounded(numerator: int, denominator: int) -> int:
 
 
 @st.composite
-def layers(draw: st.DrawFn, most_groups: int = 8) -> Layer:
+def layers(draw: st.DrawFn, most_groups: int = 8, fewest_rows: int = 1) -> Layer:
     """Degrees from 0 to many, scores that reach all limits, any number of heads."""
     random = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    kind, heads = draw(st.sampled_from(AttendKind)), draw(st.sampled_from([1, 2, 3, 4, 5, 8]))
+    kind, heads = (
+        draw(st.sampled_from(AttendKind)),
+        draw(st.sampled_from([heads for heads in (1, 2, 3, 4, 5, 8) if heads <= most_groups])),
+    )
     head_groups = draw(st.integers(1, most_groups // heads))
     key_groups = draw(st.integers(1, most_groups // heads))
-    degrees = random.integers(0, draw(st.sampled_from([1, 4, 30])) + 1, draw(st.integers(1, 12)))
+    degrees = random.integers(
+        0, draw(st.sampled_from([1, 4, 30])) + 1, draw(st.integers(fewest_rows, fewest_rows + 11))
+    )
     if draw(st.booleans()):
         degrees[random.integers(len(degrees))] = 700
     vertices, types = draw(st.sampled_from([1, 5, 300])), draw(st.integers(1, 9))
@@ -204,8 +209,10 @@ class LayerProgram:
         dram: Content of each segment.
     """
 
-    def __init__(self, layer: Layer, parts: list[Layer], *, row_gap: int = 0) -> None:
-        """Lays out the arrays of a layer whose edges are dealt to ``parts``."""
+    def __init__(
+        self, layer: Layer, parts: list[Layer], *, row_gap: int = 0, records: list[Array] | None = None
+    ) -> None:
+        """Lays out the arrays of a layer whose edges are dealt to ``parts``, with these records or those of rows."""
         self._layer = layer
         self.words: list[int] = []
         beats = layer.source_scores.shape[1] // 8 if layer.kind is AttendKind.DOT else -(-layer.heads // 4)
@@ -218,7 +225,13 @@ class LayerProgram:
         self._blocks = -(-layer.features.shape[1] // 64)
         features = _padded_rows(layer.features, 64 * self._blocks)
         content, self._places = pack_pieces([features, *rows])
-        graph, self._graph = pack_pieces([piece for part in parts for piece in (_records(part), _ids(part))])
+        graph, self._graph = pack_pieces(
+            [
+                piece
+                for number, part in enumerate(parts)
+                for piece in (records[number] if records else _records(part), _ids(part))
+            ]
+        )
         self._partial_blocks = -(-(16 + 72 * layer.heads * layer.head_groups) // 64)
         spill = np.full(64 * self._partial_blocks * layer.destinations, 0xA5, np.uint8)
         self.dram = {segment: np.zeros(64, np.uint8) for segment in Segment}
@@ -241,7 +254,7 @@ class LayerProgram:
                 count=len(layer.features),
                 address=places[0],
             ),
-            codec.configure_destinations(slot=0, count=layer.destinations, address=first),
+            codec.configure_destinations(slot=0, parts=0, count=layer.destinations, address=first),
             codec.configure_ids(slot=0, edges=len(edges.sources), id_bytes=width, address=second),
             codec.configure_spilled(
                 slot=0,

@@ -6,6 +6,7 @@ integers and plain bodies, with native integers that check their range, with ap_
 small one with native integers and either bodies, and with checked ones whose declared sets can be shortened.
 """
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -15,6 +16,9 @@ import pytest
 from hetfab.hls.build.emulator import Arithmetic, Bodies, Emulator, build_emulator
 from hetfab.overlay.design import Geometry, default_design
 from tests.demo_files import DemoFiles, make_demo_files
+
+# Constants that a user has measured would change modelled times.
+os.environ["HETFAB_CONSTANTS"] = os.devnull
 
 #: All engines, small arrays with short queues and memories that hold little more than one tile of 64 channels.
 SMALL_GEOMETRY = replace(
@@ -43,6 +47,7 @@ SMALL_GEOMETRY = replace(
     agg_contexts=2,
     agg_groups=8,
     feature_words=128,
+    agg_word_beats=4,
     agg_weights=1,
     agg_heads=8,
     sgb_columns=16384,

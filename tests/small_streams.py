@@ -167,7 +167,7 @@ def _contexts() -> list[int]:
                 count=1,
                 address=program_address(Segment.ACTIVATIONS, 0),
             ),
-            codec.configure_destinations(slot=slot, count=4, address=graph),
+            codec.configure_destinations(slot=slot, parts=0, count=4, address=graph),
             codec.configure_ids(slot=slot, edges=0, id_bytes=2, address=graph),
             codec.configure_spilled(slot=slot, row_blocks=1, count=4, address=program_address(Segment.SPILL, 0)),
         )

@@ -106,7 +106,7 @@ def context(relation: Relation, records: int, entries: int, count: int, id_bytes
             count=len(relation.features),
             address=program_address(Segment.FEATURES, 0),
         ),
-        codec.configure_destinations(slot=0, count=size, address=program_address(Segment.GRAPH, records)),
+        codec.configure_destinations(slot=0, parts=0, count=size, address=program_address(Segment.GRAPH, records)),
         codec.configure_ids(slot=0, edges=count, id_bytes=id_bytes, address=program_address(Segment.GRAPH, entries)),
         codec.configure_spilled(
             slot=0, row_blocks=1, count=relation.destinations, address=program_address(Segment.SPILL, 0)

@@ -199,7 +199,7 @@ def reduction(records: int, entries: int, id_bytes: int, from_fifo: int = 0, **f
         codec.configure_features(
             slot=1, row_blocks=1, first_block=2, slot_bits=2, count=9, address=program_address(Segment.FEATURES, 0)
         ),
-        codec.configure_destinations(slot=1, count=len(DEGREES), address=records),
+        codec.configure_destinations(slot=1, parts=0, count=len(DEGREES), address=records),
         codec.configure_ids(slot=1, edges=count, id_bytes=id_bytes, address=entries),
         codec.configure_spilled(slot=1, row_blocks=3, count=len(DEGREES), address=spilled),
         codec.reduce(

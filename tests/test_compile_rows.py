@@ -2,18 +2,24 @@
 """``hetfab compile --rows``: where AGG finds feature rows is what the program's instructions say."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from hetfab.cli.main import main
 from hetfab.driver.graph.arrays import graph_arrays
 from hetfab.driver.graph.npz import read_graph
-from hetfab.overlay.bind import bind
-from hetfab.overlay.costs.program_cost import operation_fields, operation_rows
+from hetfab.driver.graph.row_choice import trips_saved
+from hetfab.overlay.bind import IncomingEdges, bind
+from hetfab.overlay.costs.program_cost import expected_log, operation_fields, operation_rows
+from hetfab.overlay.design import default_design
 from hetfab.overlay.isa.codec import ReduceSource
 from hetfab.overlay.isa.spec import isa
 from hetfab.overlay.program import read_program
+from hetfab.overlay.timeline.machine import machine
+from hetfab.overlay.timeline.simulate import simulate
 from tests.demo_files import DemoFiles
 
 
@@ -36,5 +42,34 @@ def test_another_source_is_a_mistake_of_usage(
     demo_files: DemoFiles, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["compile", str(demo_files.quantized), "--rows", "cache", "-o", str(tmp_path / "p.hfp")]) == 2
-    assert "'cache' is not one of 'dram', 'tags', 'schedule'" in capsys.readouterr().err
+    assert "'cache' is not one of 'dram', 'tags', 'schedule', 'auto'" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_auto_takes_the_fastest_way(demo_files: DemoFiles, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    output = tmp_path / "p.hfp"
+    asked = ["--rows", "auto", "--inferences", "1", "--graph", str(demo_files.graph)]
+    assert main(["compile", str(demo_files.quantized), *asked, "-o", str(output), "--json"]) == 0
+    choices = json.loads(capsys.readouterr().out)["row_choices"]
+    assert [each["name"] for each in choices][:3] == ["tags", "dram", "schedule"]
+    program = read_program(output)
+    bound = bind(program, graph_arrays(program, read_graph(demo_files.graph)))
+    taken = simulate(bound.words, expected_log(bound), machine(program.design)).milliseconds
+    least = min(each["milliseconds"] + each["making"] for each in choices)
+    assert taken in [each["milliseconds"] for each in choices if each["milliseconds"] + each["making"] == least]
+
+
+def test_auto_needs_a_graph(demo_files: DemoFiles, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compile", str(demo_files.quantized), "--rows", "auto", "-o", str(tmp_path / "p.hfp")]) == 2
+    assert "--rows auto times every way to read a graph; give it with --graph." in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_parts_pay_where_destinations_have_sources_in_common() -> None:
+    """Of 1,024 vertices, twice as many as there are slots: 64 destinations share all, or have their own."""
+    geometry = default_design("pynq-z2-graphs").geometry
+    dense = IncomingEdges(np.arange(65) * 1024, np.tile(np.arange(1024), 64))
+    sparse = IncomingEdges(np.arange(65) * 16, np.arange(1024))
+    assert trips_saved(dense, 1024, geometry)[0] > 65536 * 8 // 2
+    assert trips_saved(sparse, 1024, geometry)[0] <= 0
+    assert trips_saved(dense, 1024, replace(geometry, agg_word_beats=1))[0] <= 0

@@ -280,9 +280,12 @@ def test_a_matmul_of_planes_by_hand(fields: dict[str, int], trips: int, macs: in
 
 def reduce_counts(*, rows: int, groups: int, edges: int, accumulate: int, first: int) -> Array:
     context = {"destinations.address": 0, "destination": 3, "ids.address": 64, "source": 0, "merge": 0, "spill": 0}
+    context |= {"destinations.parts": 0}
     empty = max(rows - edges, 0)
     gather = Gather(*(np.array([value], np.int64) for value in (edges, empty, first, edges, edges, edges, 0, 0)))
-    return counts_of(reduce_cost(one(rows=rows, groups=groups, accumulate=accumulate, **context), gather))
+    return counts_of(
+        reduce_cost(one(rows=rows, groups=groups, accumulate=accumulate, **context), gather, SMALL_GEOMETRY)
+    )
 
 
 @given(
@@ -355,7 +358,7 @@ def wide_reduction(groups: int) -> tuple[list[int], Array]:
         codec.configure_features(
             first_block=0, slot_bits=0, slot=0, row_blocks=-(-groups // 8), count=9, address=features
         ),
-        codec.configure_destinations(slot=0, count=1, address=graph),
+        codec.configure_destinations(slot=0, parts=0, count=1, address=graph),
         codec.configure_ids(slot=0, edges=edges, id_bytes=2, address=graph + 64),
         codec.reduce(
             source=0,

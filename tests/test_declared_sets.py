@@ -45,7 +45,7 @@ CONTEXT = {
         count=2,
         address=FEATURES,
     ),
-    "configure_destinations": codec.configure_destinations(slot=SLOT, count=2, address=GRAPH),
+    "configure_destinations": codec.configure_destinations(slot=SLOT, parts=0, count=2, address=GRAPH),
     "configure_ids": codec.configure_ids(slot=SLOT, edges=4, id_bytes=2, address=program_address(Segment.GRAPH, 64)),
     "configure_spilled": codec.configure_spilled(
         slot=SLOT, row_blocks=4, count=2, address=program_address(Segment.SPILL, 0)

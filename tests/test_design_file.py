@@ -63,6 +63,8 @@ def test_any_value_at_any_key_gives_a_design_or_an_error(place: tuple[Any, ...],
         (("geometry", "gemm_d_cols"), 12, "gemm_d_cols is 12"),
         (("geometry", "gemm_l_rows"), 33, "gemm_l_rows is 33"),
         (("geometry", "gemm_l_cols"), 4, "gemm_l_cols is 4"),
+        (("geometry", "agg_word_beats"), 3, "agg_word_beats is 3"),
+        (("geometry", "agg_word_beats"), 16, "agg_word_beats is 16"),
         (("geometry", "gemm_l_acc_bits"), 23, "gemm_l_acc_bits is 23"),
         (("elements",), "fast", "elements is 'fast'"),
         (("elements",), ["mapped"], "elements is ['mapped']"),
@@ -85,6 +87,17 @@ def test_what_is_not_allowed_is_named(place: tuple[str, ...], value: Any, found:
         design_from_dict(changed(place, value), "d.json")
     assert caught.value.found == f"the design 'd.json' cannot be used: {found}"
     assert caught.value.do == "correct the file, or start from a default design"
+
+
+def test_long_words_need_few_groups() -> None:
+    """Or a row would be requested later than AGG's pipeline reads it."""
+    table = changed(("geometry", "agg_word_beats"), 8)
+    assert design_from_dict(table, "d.json").geometry.agg_word_beats == 8
+    table["geometry"]["agg_groups"] = 9
+    with pytest.raises(DesignInvalidError) as caught:
+        design_from_dict(table, "d.json")
+    assert caught.value.found.endswith("agg_word_beats is 8 and agg_groups 9")
+    assert caught.value.expected.startswith("at most 8 groups")
 
 
 @pytest.mark.parametrize("content", [b"", b"[" * 100_000, b'{"a": ' + b"9" * 5000 + b"}", b"\xff", b"{'name': 1}"])

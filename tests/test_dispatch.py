@@ -521,7 +521,7 @@ def test_the_run_log_counts_gathered_rows(device: Device, accumulate: int) -> No
     features, ids = program_address(Segment.FEATURES, 0), program_address(Segment.GRAPH, 64)
     words = [
         codec.configure_features(first_block=0, slot_bits=0, slot=1, row_blocks=1, count=1, address=features),
-        codec.configure_destinations(slot=1, count=3, address=program_address(Segment.GRAPH, 0)),
+        codec.configure_destinations(slot=1, parts=0, count=3, address=program_address(Segment.GRAPH, 0)),
         codec.configure_ids(slot=1, edges=5, id_bytes=2, address=ids),
         codec.reduce(
             source=0,

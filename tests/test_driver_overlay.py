@@ -16,6 +16,7 @@ import numpy.typing as npt
 import pytest
 
 from hetfab.driver import package as packages
+from hetfab.driver.checks import Checks
 from hetfab.driver.device_memory import DeviceMemory
 from hetfab.driver.emulated import EmulatedOverlay, EmulatedTransport
 from hetfab.driver.graph.npz import write_graph
@@ -162,10 +163,13 @@ def test_files_are_read_from_paths(opened: Opened, program: Program, case: Case,
     np.testing.assert_array_equal(by_path.logits, by_object.logits)
 
 
+@pytest.mark.parametrize("checks", [Checks.STATE, Checks.MEMORY])
 def test_a_further_inference_moves_only_the_output(
-    opened: Opened, program: Program, case: Case, monkeypatch: pytest.MonkeyPatch
+    opened: Opened, program: Program, case: Case, monkeypatch: pytest.MonkeyPatch, checks: Checks
 ) -> None:
-    with opened(program=program) as overlay:
+    """And what it was told to look at again, by the device's side alone."""
+    looked_at = [] if checks is Checks.STATE else [Segment.PROGRAM, Segment.CONSTANTS, Segment.FEATURES, Segment.GRAPH]
+    with opened(program=program, checks=checks) as overlay:
         first = overlay.predict(case.graph)
         buffers = dict(resident_of(overlay)._stream._buffers)
         moves: list[tuple[str, DeviceBuffer]] = []
@@ -182,7 +186,7 @@ def test_a_further_inference_moves_only_the_output(
         monkeypatch.setattr(type(overlay.transport), "allocate", None)
         again = overlay.predict(case.graph)
         implicit = overlay.predict()
-        assert moves == [("sync_from_device", buffers[Segment.OUTPUT])] * 2
+        assert moves == [("sync_from_device", buffers[segment]) for segment in [*looked_at, Segment.OUTPUT]] * 2
     np.testing.assert_array_equal(first.logits, again.logits)
     np.testing.assert_array_equal(first.logits, implicit.logits)
 

@@ -551,7 +551,7 @@ def relation(geometry: Geometry, id_bytes: int, slot: int = 1) -> Relation:
             count=SOURCES,
             address=program_address(Segment.ACTIVATIONS, 8),
         ),
-        codec.configure_destinations(slot=slot, count=len(DEGREES), address=program_address(Segment.GRAPH, 0)),
+        codec.configure_destinations(slot=slot, parts=0, count=len(DEGREES), address=program_address(Segment.GRAPH, 0)),
         codec.configure_ids(slot=slot, edges=len(ids), id_bytes=id_bytes, address=program_address(Segment.GRAPH, 1024)),
     ]
     machine.run(pack(configures).tobytes())

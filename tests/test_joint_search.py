@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from hetfab.overlay.design import Design
 from hetfab.overlay.errors import DesignTooLargeError, LimitUnreachableError
-from hetfab.overlay.search.hardware import Space, base_design
+from hetfab.overlay.search.hardware import Array, Space, base_design
 from hetfab.overlay.search.joint import Combine, Goal, JointSearch, Score, gains
 from hetfab.overlay.search.options import Choice, ModelOptions, Times
 from tests.search_cases import BITS, TENSOR_BITS, drawn_model, small_space, work
@@ -92,7 +92,7 @@ def test_the_fastest_within_the_accuracy_is_simulated_and_its_gap_known() -> Non
     assert found.point.milliseconds <= min(p.milliseconds for p in allowed) * 1.006
     assert found.full_evaluations <= 16
     times = [point.time for point in found.front]
-    assert times == sorted(times) and len(found.front) > 1
+    assert times == sorted(times) and len(found.front) > 1 and found.point in found.front
 
 
 def test_the_most_accurate_within_a_time_keeps_it_by_the_simulator_too() -> None:
@@ -152,10 +152,12 @@ def test_no_memory_that_fits_is_deeper_than_the_largest() -> None:
         assert found and all(SPACE.holds(each) for each in found)
         for larger in found:
             g = larger.geometry
+            on_d, on_l = Array(g.gemm_d_rows, g.gemm_d_cols), Array(g.gemm_l_rows, g.gemm_l_cols)
             for words in SPACE.weight_words:
-                for field in ("wgt_d_words", "wgt_l_words"):
-                    if words > getattr(g, field):
-                        assert not SPACE.holds(replace(larger, geometry=replace(g, **{field: words})))
+                if words > g.wgt_d_words:
+                    assert not SPACE.holds(SPACE.design(on_d, on_l, words, g.wgt_l_words))
+                if words > g.wgt_l_words:
+                    assert not SPACE.holds(SPACE.design(on_d, on_l, g.wgt_d_words, words))
 
 
 @pytest.mark.parametrize("board", ["pynq-z2", "zc706", "ultra96-v2", "zcu104"])

@@ -39,7 +39,9 @@ MEANINGS: dict[str, dict[str, dict[str, Any]]] = {
     },
 }
 _NAMES = ["", "paper", "author", "venue", "x_paper", "edge_index_links", "features", "edges", "edge_kinds"]
-_PLAIN = st.sampled_from([None, True, 0, 3.5, [], {}, *_NAMES, PAPERS, ["paper"], ["venue", "at", "paper"]])
+_PLAIN: st.SearchStrategy[Any] = st.sampled_from(
+    [None, True, 0, 3.5, [], {}, *_NAMES, PAPERS, ["paper"], ["venue", "at", "paper"]]
+)
 _VALUES = st.one_of(_PLAIN, st.lists(st.sampled_from([PAPERS, ["", "b", "c"], "paper", 3]), max_size=4))
 
 

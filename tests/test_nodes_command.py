@@ -11,9 +11,19 @@ import numpy as np
 import pytest
 
 from hetfab.cli.main import main
+from hetfab.driver.emulated import EmulatedTransport
+from hetfab.driver.graph.graph_rows import GraphRows
 from hetfab.driver.graph.npz import read_graph, write_graph
+from hetfab.driver.node_runs import NodeRuns
 from hetfab.driver.overlay import HetfabOverlay
-from hetfab.overlay.errors import FusionInvalidError, LimitExceededError, NodesDependentError, NodesUnknownError
+from hetfab.driver.session import Session
+from hetfab.overlay.errors import (
+    FusionInvalidError,
+    LimitExceededError,
+    NodesDependentError,
+    NodesOptionsError,
+    NodesUnknownError,
+)
 from hetfab.overlay.program import Program, write_program
 from tests.attention_models import attention_case
 from tests.conftest import SMALL_GEOMETRY
@@ -80,15 +90,61 @@ def test_a_graph_larger_than_memory_runs_in_parts(case: Case, program: Program) 
         ([40], "there is no node 40 of type 'paper' in the graph 'academic'\n  expected: numbers from 0 to 39"),
         ([-1, 2], "there is no node -1 of type 'paper'"),
         ([0.5], "nodes as float64 [1]\n  expected: whole numbers [n]"),
+        ([[1], [2, 3]], "expected: whole numbers [n]"),
+        (3, "nodes as int64 []\n  expected: whole numbers [n]"),
+        ("3", "expected: whole numbers [n]"),
+        ([True], "nodes as bool [1]"),
+        ([1 << 63], "there is no node 9223372036854775808 of type 'paper'"),
     ],
 )
-def test_nodes_that_are_not_there_are_named(nodes: list[Any], text: str, case: Case, program: Program) -> None:
+def test_nodes_that_are_not_there_are_named(nodes: Any, text: str, case: Case, program: Program) -> None:
     with HetfabOverlay(program.design, program) as overlay:
         overlay.bind(case.graph)
         with pytest.raises(NodesUnknownError) as caught:
             overlay.predict(nodes=nodes)
         assert text in str(caught.value)
         overlay.predict(nodes=[1])
+
+
+@pytest.mark.parametrize("batch", [0, -1, 1.5, True, "2"])
+def test_a_batch_that_is_no_number_of_nodes(batch: Any, case: Case, program: Program) -> None:
+    text = f"a batch of {batch!r}\n  expected: a whole number of nodes above 0\n  do: correct it, or leave it out"
+    with HetfabOverlay(program.design, program) as overlay:
+        with pytest.raises(NodesOptionsError) as caught:
+            overlay.predict(case.graph, nodes=[1], batch=batch)
+        assert text in str(caught.value)
+        runs = NodeRuns(GraphRows(program, case.graph), overlay.memory_bytes)
+        with pytest.raises(NodesOptionsError), EmulatedTransport(program.design) as transport:
+            runs.predict(Session(transport, program.design), np.array([1]), batch=batch)
+
+
+def test_batch_and_fusion_are_of_nodes(case: Case, program: Program) -> None:
+    with HetfabOverlay(program.design, program) as overlay:
+        for options, names in (({"batch": 2}, "batch"), ({"fusion": {}}, "fusion"), ({"fusion": {}, "batch": 1}, "f")):
+            with pytest.raises(NodesOptionsError) as caught:
+                overlay.predict(case.graph, **options)
+            assert caught.value.found.startswith(names) and caught.value.found.endswith(" without nodes")
+            assert caught.value.do == "say which nodes to predict"
+
+
+def test_no_nodes_at_all(case: Case, program: Program) -> None:
+    """An empty answer, also where no row of a layer fits the memory, and in batches."""
+    with EmulatedTransport(program.design) as transport:
+        session = Session(transport, program.design)
+        for limit in (1, 1 << 24):
+            runs = NodeRuns(GraphRows(program, case.graph), limit)
+            for batch in (None, 1):
+                found = runs.predict(session, np.zeros(0, np.int64), batch=batch)
+                assert found.result.logits.shape == (0, 9) and found.rows == 0
+                assert found.result.scale == program.output.scale
+
+
+def test_repeated_nodes_where_memory_is_small(case: Case, program: Program) -> None:
+    with HetfabOverlay(program.design, program) as overlay:
+        expected = overlay.predict(case.graph).logits
+    with HetfabOverlay(program.design, program, memory_bytes=83_000) as overlay:
+        found = overlay.predict(case.graph, nodes=[39, 0, 39, 39, 0], batch=2)
+        np.testing.assert_array_equal(found.logits, expected[[39, 0, 39, 39, 0]])
 
 
 def test_fusion_weights_by_the_driver_and_by_files(tmp_path: Path, run: Run) -> None:
@@ -103,6 +159,9 @@ def test_fusion_weights_by_the_driver_and_by_files(tmp_path: Path, run: Run) -> 
         wrong = {name: values[:1] for name, values in fusion.items()}
         with pytest.raises(FusionInvalidError, match=r"with the shape \[1, 1\]"):
             overlay.predict(nodes=[1], fusion=wrong)
+        halves: Any = {name: values + 0.5 for name, values in fusion.items()}
+        with pytest.raises(FusionInvalidError, match=r"that are float64, not whole numbers in Q\.8"):
+            overlay.predict(nodes=[1], fusion=halves)
         with pytest.raises(FusionInvalidError, match="which is no tensor of weights of the program"):
             overlay.predict(nodes=[1], fusion={"no such": fusion[next(iter(fusion))]})
     write_program(tmp_path / "han.hfp", program)

@@ -61,6 +61,7 @@ geometries = st.builds(
     dwp_words=st.integers(0, 1024),
     mid_words=st.integers(0, 4096),
     feature_words=st.integers(0, 4096).map(lambda blocks: 8 * blocks),
+    agg_word_beats=st.sampled_from([1, 2, 4, 8]),
     agg_weights=st.integers(0, 1),
     agg_heads=st.sampled_from([0, 4, 8]),
     agg_contexts=st.integers(1, 16),
@@ -75,7 +76,7 @@ geometries = st.builds(
 GROWING = [
     "act_d_words", "act_l_words", "wgt_d_words", "wgt_l_words", "par_words", "acc_d_words", "acc_l_words", "sum_words",
     "out_words", "res_words", "gather_beats", "fun_words", "norm_words", "exp_words", "dwp_words", "mid_words",
-    "feature_words", "agg_weights", "agg_heads",
+    "feature_words", "agg_word_beats", "agg_weights", "agg_heads",
     "agg_contexts", "agg_groups", "sgb_columns", "sgb_ids", "rst_vertices", "rows_fifo_words", "queue_depth",
     "engine_fifo_depth", "gemm_d_rows", "gemm_d_cols", "gemm_l_rows", "gemm_l_cols", "gemm_l_acc_bits",
 ]  # fmt: skip
@@ -85,7 +86,8 @@ GROWING = [
 @given(geometries, FORMS, st.sampled_from(GROWING), st.integers(1, 3000))
 def test_a_larger_design_never_needs_less(geometry: Geometry, form: Form, name: str, more: int) -> None:
     value = getattr(geometry, name)
-    grown = replace(geometry, **{name: min(2 * value, 32) if name.startswith("gemm") else value + more})
+    doubled = {"agg_word_beats": 8} | {name: 32 for name in GROWING if name.startswith("gemm")}
+    grown = replace(geometry, **{name: min(2 * value, doubled[name]) if name in doubled else value + more})
     small, large = design_resources(geometry, form), design_resources(grown, form)
     for part in small:
         assert all(a <= b for a, b in zip(astuple(small[part]), astuple(large[part]), strict=True)), part

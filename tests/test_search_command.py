@@ -13,6 +13,7 @@ import pytest
 from hetfab.cli import model_search, search_jobs
 from hetfab.cli.main import main
 from hetfab.driver.graph.npz import write_graph
+from hetfab.driver.modelled_time import layer_milliseconds_on_samples
 from hetfab.hls.build.emulator import Emulator, build_emulator
 from hetfab.overlay.board import read_board
 from hetfab.overlay.compiler.compile import compile_model
@@ -20,12 +21,15 @@ from hetfab.overlay.costs.resources import check_fits
 from hetfab.overlay.design import Design, default_design, read_design
 from hetfab.overlay.isa.codec import Segment
 from hetfab.overlay.model.bound_model import BoundModel
+from hetfab.overlay.model.cnn.window import Window
 from hetfab.overlay.model.reader import bindings_of, read_model
 from hetfab.overlay.search.hardware import Array, Space
 from hetfab.quantize.bit_assignment import Options
 from tests.outside import module
 from tests.programs import bound_to, reference_logits, run_emulated, run_golden
+from tests.random_cnns import CnnBuilder
 from tests.random_models import Case, academic_case
+from tests.test_cnn_quantized import samples_of
 
 Search = Callable[..., dict[str, Any]]
 
@@ -115,6 +119,25 @@ def test_a_design_that_was_found_runs_in_the_emulator(
     check_bits(case, design, emulated=True)
 
 
+def test_networks_on_samples_get_a_design_too(
+    search: Search, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    builder = CnnBuilder(np.random.default_rng(0), (4, 6, 6))
+    first = builder.conv("input", 4, Window((3, 3), (1, 1), (1, 1), (1, 1, 1, 1)), bias=1)
+    model = builder.finish(builder.dense(builder.flatten(first), 3))
+    onnx.save(model, tmp_path / "network.onnx")
+    np.savez(tmp_path / "samples.npz", samples=samples_of(model))
+    given = ["search", "network.onnx", "--workload", "samples.npz", "--board", "pynq-z2", "--max-drop", "50"]
+    assert main([*given, "-o", "network.json", "--quantized", ".", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert any(point["simulated"] for point in found["front"])
+    design = read_design(tmp_path / "network.json")
+    check_fits(design)
+    quantized = read_model(tmp_path / "network.q.onnx")
+    spent = layer_milliseconds_on_samples(BoundModel(quantized, bindings_of(quantized)), design)
+    assert sum(spent.values()) == pytest.approx(found["modelled_ms"])
+
+
 def test_two_models_share_a_design(search: Search, case: Case, tmp_path: Path) -> None:
     onnx.save(case.model, tmp_path / "other.onnx")
     given = ["search", "model.onnx", "other.onnx", "--workload", "graph.npz", "--board", "pynq-z2", "-o", "both.json"]
@@ -143,7 +166,12 @@ def test_a_stopped_search_keeps_its_best_and_goes_on(
     assert "the best so far, " in said and "the same command goes on" in said
     check_fits(read_design(Path("design.json")))
     before = len(calls)
-    monkeypatch.setattr(model_search, "evaluate", lambda job: calls.append(job.action.value) or evaluate(job))
+
+    def counted(job: search_jobs.Job) -> Any:
+        calls.append(job.action.value)
+        return evaluate(job)
+
+    monkeypatch.setattr(model_search, "evaluate", counted)
     assert search("--max-drop", "100")["simulated"]
     assert set(calls[before:]) <= {"time"}
 

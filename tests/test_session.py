@@ -363,6 +363,10 @@ def test_an_address_beyond_a_buffer_is_named(bound: BoundProgram, small_design: 
             moved = offset == RegisterOffset.SEGMENT_BASE_FEATURES_LOW
             super().write_register(offset, value + 0x10_0000 if moved else value)
 
+        def read_register(self, offset: int) -> int:
+            moved = offset == RegisterOffset.SEGMENT_BASE_FEATURES_LOW
+            return super().read_register(offset) - (0x10_0000 if moved else 0)
+
     with Wrong(small_design) as transport, pytest.raises(EngineFaultError) as caught:
         Session(transport, small_design).run(bound)
     assert re.search(

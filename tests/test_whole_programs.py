@@ -163,7 +163,8 @@ def test_relations_beyond_the_contexts_share_one(default_emulators: Emulators, s
 
 @pytest.mark.parametrize(
     ("operation", "place", "widths", "inputs"),
-    [("matmul", 60, Widths(), 6000), ("matmul_planes", 59, Widths(2, 2), 12_000)],
+    # Planes of several steps in the default design take minutes.
+    [("matmul", 60, Widths(), 6000), ("matmul_planes", 59, Widths(2, 2), 4400)],
     ids=["gemm_d", "gemm_l"],
 )
 @pytest.mark.parametrize("kind", ["requantize", "combine", "export_sums", "export_accumulators"])
@@ -194,9 +195,8 @@ def test_layers_of_several_input_and_column_tiles(
             logits = dense
     model = quantized(Case(builder.finish(logits), graph), widths).model
     passes = []
-    for bound in check(
-        model, graph, [natives(default_emulators), natives(small_emulators)], float(operation == "matmul")
-    ):
+    designs = [natives(default_emulators)] if operation == "matmul" else []
+    for bound in check(model, graph, [*designs, natives(small_emulators)], float(operation == "matmul")):
         assert kind in [layer.kind for layer in bound.program.layers]
         layer = next(i for i, layer in enumerate(bound.program.layers) if layer.inputs == inputs)
         accumulate = instructions(bound, operation, layer) >> np.uint64(place) & np.uint64(1)

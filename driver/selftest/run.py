@@ -13,7 +13,7 @@ from hetfab.driver.loaded_stream import LoadedStream
 from hetfab.driver.selftest.blame import Suspect, suspects
 from hetfab.driver.selftest.draft import Bytes, Tensor, Vector
 from hetfab.driver.session import Session
-from hetfab.overlay.errors import DeadlineError, DeadlockError, EngineFaultError, SelftestFailedError, counted
+from hetfab.overlay.errors import DeviceMemoryError, OverlayStateError, RunError, SelftestFailedError, counted
 from hetfab.overlay.isa.codec import RegisterOffset, Segment
 from hetfab.overlay.isa.spec import isa
 from hetfab.overlay.isa.words import pack
@@ -169,7 +169,8 @@ class Bench:
         with contextlib.ExitStack() as held:
             held.callback(self._drop_if_stopped)
             self._stopped = True
-            stream = LoadedStream(session, len(vector.words), contents, sizes)
+            # Registers and memory are what is compared with the golden model.
+            stream = LoadedStream(session, len(vector.words), contents, sizes, kept=(), checks_end=False)
             held.callback(stream.free)
             stream.run(deadline_seconds)
             found = {segment: stream.read(segment)[: sizes[segment]].copy() for segment in vector.contents}
@@ -208,7 +209,9 @@ def selftest(
             bench.opened()
             try:
                 found = bench.run(vector)
-            except (DeadlockError, DeadlineError, EngineFaultError) as error:
+            except (DeviceMemoryError, OverlayStateError):
+                raise
+            except RunError as error:
                 differences[place] = _of(vector, message=error.found)
             else:
                 difference = next(_differences(vector, found), None)

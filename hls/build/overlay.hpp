@@ -334,7 +334,7 @@ class Overlay {
         } else {
             agg_step<Design, Family>(in, out, bodies_.memory<Types::Beat>(ports_[features_port], dram),
                                      bodies_.memory<Types::Beat>(ports_[graph_port], dram),
-                                     bodies_.ram(feature_ram_), tag_ram_.port(), bodies_.ram(sum_ram_),
+                                     bodies_.banks(feature_ram_), tag_ram_.port(), bodies_.ram(sum_ram_),
                                      agg_context_.port(), rows_fifo_, events);
         }
     }
@@ -471,7 +471,7 @@ class Overlay {
     }
 
     // Hardware would wrap around its registers; here the sums would leave their array.
-    static void check_reduce(const Types::Instruction& instruction) {
+    void check_reduce(const Types::Instruction& instruction) {
         using Op = isa::Reduce;
         const unsigned groups = number<Family, Op::Groups>(instruction);
         if (groups > Design::agg_groups) {
@@ -491,12 +491,22 @@ class Overlay {
             throw std::out_of_range("reduce with weights, which the design or a schedule lacks");
         }
         const unsigned held = number<Family, Op::Rows>(instruction) * groups;
-        const bool both = flag<Family, Op::Merge>(instruction) && flag<Family, Op::Accumulate>(instruction) &&
-                          !flag<Family, Op::Spill>(instruction);
+        NoEvents unheard;
+        const ReduceTile tile = reduce_tile<Family>(instruction, agg_context_.words(), unheard);
+        check_runs(tile);
+        const bool both = (tile.merge || tile.parts > 1) && tile.accumulate;
         if ((both ? 2 : 1) * held > Design::sum_words) {
             throw std::out_of_range("reduce of " + std::to_string(held) + " words of sums" +
                                     (both ? ", merged and accumulated" : "") + ", AGG holds " +
                                     std::to_string(Design::sum_words));
+        }
+    }
+
+    static void check_runs(const ReduceTile& tile) {
+        if (tile.records() > agg_runs || (tile.scheduled && tile.parts > 1)) {
+            throw std::out_of_range(std::to_string(tile.rows) + " rows in " + std::to_string(tile.parts) +
+                                    " parts, AGG holds " + std::to_string(agg_runs) +
+                                    " records, and schedules have runs of their own");
         }
     }
 
@@ -516,6 +526,7 @@ class Overlay {
         if (tile.rows.tagged && Design::feature_words == 0) {
             throw std::out_of_range("attend with a scratchpad, the design has none");
         }
+        check_runs(tile.rows);
         const bool both = tile.maxima && tile.weigh;
         const bool parts = tile.rows.merge || tile.rows.spill;
         if ((!tile.maxima && !tile.weigh) || (both && parts) || (!tile.weigh && !tile.rows.spill)) {
@@ -587,7 +598,8 @@ class Overlay {
     BankedRam<Types::Half> mid_ram_{sets::memory::mid_ram, 2, Design::mid_words, accesses_};
     Ram<Types::VecContext> vec_context_{sets::memory::vec_context, has_pixels<Design> ? isa::vec_words : 0,
                                         accesses_};
-    Ram<Types::Beat> feature_ram_{sets::memory::feature_ram, Design::feature_words, accesses_};
+    BankedRam<Types::Beat> feature_ram_{sets::memory::feature_ram, Design::agg_word_beats,
+                                        Design::feature_words / Design::agg_word_beats, accesses_};
     Ram<Types::Tag> tag_ram_{sets::memory::tag_ram, Design::feature_words / words_per_tag, accesses_};
     Ram<Types::LoadContext> load_context_{sets::memory::load_context, isa::load_contexts, accesses_};
     Ram<Types::Instruction> agg_context_{sets::memory::agg_context, Design::agg_contexts* isa::context_words,

@@ -41,6 +41,7 @@ constexpr const char* memory_names[] = {"dram", "act_d_ram", "act_l_ram", "wgt_d
 
 // The constants of a design that the sets depend on.
 struct Constants {
+    std::uint64_t agg_word_beats;
     std::uint64_t feature_words;
     std::uint64_t gemm_d_cols;
     std::uint64_t gemm_d_rows;
@@ -52,7 +53,8 @@ struct Constants {
 
 template <class D>
 constexpr Constants constants_of() {
-    return {D::feature_words,
+    return {D::agg_word_beats,
+            D::feature_words,
             D::gemm_d_cols,
             D::gemm_d_rows,
             D::gemm_l_cols,
@@ -414,14 +416,14 @@ inline Regions regions(const Word& word, const Word (&contexts)[context_words], 
             const Word& spilled = contexts[((18 + 4 * field<isa::Reduce::Slot>(word)) + 3)];
             found.add({memory::agg_context, false, 4 * field<isa::Reduce::Slot>(word), 1, 0, 4});
             found.add({memory::dram, false, field<isa::ConfigureFeatures::Address>(features), field<isa::ConfigureFeatures::Count>(features), 64 * field<isa::ConfigureFeatures::RowBlocks>(features), field<isa::Reduce::Groups>(word) * design.lanes});
-            found.add({memory::dram, false, (field<isa::ConfigureDestinations::Address>(destinations) + (16 + (24 - 16) * ((field<isa::Reduce::Source>(word)) / (2))) * field<isa::Reduce::Destination>(word)), 1, 0, (1 - field<isa::Reduce::FromFifo>(word)) * (16 + (24 - 16) * ((field<isa::Reduce::Source>(word)) / (2))) * field<isa::Reduce::Rows>(word)});
+            found.add({memory::dram, false, (field<isa::ConfigureDestinations::Address>(destinations) + (16 + (24 - 16) * ((field<isa::Reduce::Source>(word)) / (2))) * (1 + field<isa::ConfigureDestinations::Parts>(destinations)) * field<isa::Reduce::Destination>(word)), 1, 0, (1 - field<isa::Reduce::FromFifo>(word)) * (16 + (24 - 16) * ((field<isa::Reduce::Source>(word)) / (2))) * (1 + field<isa::ConfigureDestinations::Parts>(destinations)) * field<isa::Reduce::Rows>(word)});
             found.add({memory::dram, false, field<isa::ConfigureIds::Address>(ids), 1, 0, (1 - field<isa::Reduce::FromFifo>(word)) * field<isa::ConfigureIds::Edges>(ids) * (field<isa::ConfigureIds::IdBytes>(ids) * (1 - ((field<isa::Reduce::Source>(word)) / (2))) + 2 * ((field<isa::Reduce::Source>(word)) / (2)))});
             found.add({memory::dram, false, field<isa::ConfigureSpilled::Address>(spilled), field<isa::ConfigureSpilled::Count>(spilled), 64 * field<isa::ConfigureSpilled::RowBlocks>(spilled), field<isa::Reduce::Merge>(word) * 4 * field<isa::Reduce::Groups>(word) * design.lanes});
-            found.add({memory::feature_ram, false, 0, 1, 0, (((field<isa::Reduce::Source>(word) + 2)) / (3)) * design.feature_words});
+            found.add({memory::feature_ram, false, 0, 1, 0, (((field<isa::Reduce::Source>(word) + 2)) / (3)) * ((design.feature_words) / (design.agg_word_beats))});
             found.add({memory::tag_ram, false, 0, 1, 0, (((field<isa::Reduce::Source>(word) + 2)) / (3)) * (1 - ((field<isa::Reduce::Source>(word)) / (2))) * ((design.feature_words) / (8))});
             found.add({memory::sum_ram, false, field<isa::Reduce::Sum>(word), 1, 0, (1 - field<isa::Reduce::Spill>(word)) * field<isa::Reduce::Accumulate>(word) * field<isa::Reduce::Rows>(word) * field<isa::Reduce::Groups>(word)});
             found.add({memory::dram, true, field<isa::ConfigureSpilled::Address>(spilled), field<isa::ConfigureSpilled::Count>(spilled), 64 * field<isa::ConfigureSpilled::RowBlocks>(spilled), field<isa::Reduce::Spill>(word) * 4 * field<isa::Reduce::Groups>(word) * design.lanes});
-            found.add({memory::feature_ram, true, 0, 1, 0, (((field<isa::Reduce::Source>(word) + 2)) / (3)) * design.feature_words});
+            found.add({memory::feature_ram, true, 0, 1, 0, (((field<isa::Reduce::Source>(word) + 2)) / (3)) * ((design.feature_words) / (design.agg_word_beats))});
             found.add({memory::tag_ram, true, 0, 1, 0, (((field<isa::Reduce::Source>(word) + 2)) / (3)) * (1 - ((field<isa::Reduce::Source>(word)) / (2))) * ((design.feature_words) / (8))});
             found.add({memory::sum_ram, true, field<isa::Reduce::Sum>(word), 1, 0, (1 - field<isa::Reduce::Spill>(word)) * field<isa::Reduce::Rows>(word) * field<isa::Reduce::Groups>(word)});
             break;
@@ -449,17 +451,17 @@ inline Regions regions(const Word& word, const Word (&contexts)[context_words], 
             found.add({memory::agg_context, false, 4 * field<isa::Attend::Slot>(word), 1, 0, 4});
             found.add({memory::agg_context, false, 4 * field<isa::Attend::Scores>(word), 1, 0, 4});
             found.add({memory::dram, false, field<isa::ConfigureFeatures::Address>(features), field<isa::Attend::Weigh>(word) * field<isa::ConfigureFeatures::Count>(features), 64 * field<isa::ConfigureFeatures::RowBlocks>(features), field<isa::Attend::Heads>(word) * field<isa::Attend::HeadGroups>(word) * design.lanes});
-            found.add({memory::dram, false, (field<isa::ConfigureDestinations::Address>(destinations) + 16 * field<isa::Attend::Destination>(word)), 1, 0, 16 * field<isa::Attend::Rows>(word)});
+            found.add({memory::dram, false, (field<isa::ConfigureDestinations::Address>(destinations) + 16 * (1 + field<isa::ConfigureDestinations::Parts>(destinations)) * field<isa::Attend::Destination>(word)), 1, 0, 16 * (1 + field<isa::ConfigureDestinations::Parts>(destinations)) * field<isa::Attend::Rows>(word)});
             found.add({memory::dram, false, field<isa::ConfigureIds::Address>(ids), 1, 0, field<isa::ConfigureIds::Edges>(ids) * field<isa::ConfigureIds::IdBytes>(ids)});
             found.add({memory::dram, false, field<isa::ConfigureSources::Address>(sources), (1 - ((1) / ((field<isa::ConfigureSources::Count>(sources) + 1)))), 0, 8 * ((field<isa::ConfigureSources::RowBeats>(sources) * (field<isa::ConfigureSources::Count>(sources) - 1) + (1 - ((field<isa::Attend::Kind>(word)) / (2))) * (((field<isa::Attend::Heads>(word) + 3)) / (4))) + ((field<isa::Attend::Kind>(word)) / (2)) * field<isa::Attend::Heads>(word) * field<isa::ConfigureSources::HeadBeats>(sources))});
             found.add({memory::dram, false, (field<isa::ConfigureTargets::Address>(targets) + 8 * field<isa::ConfigureTargets::RowBeats>(targets) * field<isa::Attend::Destination>(word)), (1 - ((1) / ((field<isa::Attend::Rows>(word) + 1)))), 0, 8 * ((field<isa::ConfigureTargets::RowBeats>(targets) * (field<isa::Attend::Rows>(word) - 1) + (1 - ((field<isa::Attend::Kind>(word)) / (2))) * (((field<isa::Attend::Heads>(word) + 3)) / (4))) + ((field<isa::Attend::Kind>(word)) / (2)) * field<isa::Attend::Heads>(word) * field<isa::ConfigureSources::HeadBeats>(sources))});
             found.add({memory::dram, false, field<isa::ConfigureTypes::Address>(types), 1, 0, field<isa::Attend::Kind>(word) * (1 - ((field<isa::Attend::Kind>(word)) / (2))) * 8 * (((field<isa::Attend::Heads>(word) + 3)) / (4)) * field<isa::ConfigureTypes::Count>(types)});
             found.add({memory::dram, false, (field<isa::ConfigureSpilled::Address>(spilled) + 64 * field<isa::ConfigureSpilled::RowBlocks>(spilled) * field<isa::Attend::Destination>(word)), field<isa::Attend::Rows>(word), 64 * field<isa::ConfigureSpilled::RowBlocks>(spilled), (1 - (1 - field<isa::Attend::Merge>(word)) * field<isa::Attend::Maxima>(word)) * (2 * 8 + field<isa::Attend::Merge>(word) * field<isa::Attend::Weigh>(word) * field<isa::Attend::Heads>(word) * field<isa::Attend::HeadGroups>(word) * 9 * 8)});
-            found.add({memory::feature_ram, false, 0, 1, 0, field<isa::Attend::Source>(word) * field<isa::Attend::Weigh>(word) * design.feature_words});
+            found.add({memory::feature_ram, false, 0, 1, 0, field<isa::Attend::Source>(word) * field<isa::Attend::Weigh>(word) * ((design.feature_words) / (design.agg_word_beats))});
             found.add({memory::tag_ram, false, 0, 1, 0, field<isa::Attend::Source>(word) * field<isa::Attend::Weigh>(word) * ((design.feature_words) / (8))});
             found.add({memory::sum_ram, false, field<isa::Attend::Sum>(word), 1, 0, field<isa::Attend::Weigh>(word) * (1 - field<isa::Attend::Spill>(word)) * field<isa::Attend::Accumulate>(word) * field<isa::Attend::Rows>(word) * field<isa::Attend::Heads>(word) * field<isa::Attend::HeadGroups>(word)});
             found.add({memory::dram, true, ((field<isa::ConfigureSpilled::Address>(spilled) + 64 * field<isa::ConfigureSpilled::RowBlocks>(spilled) * field<isa::Attend::Destination>(word)) + 2 * 8 * field<isa::Attend::Weigh>(word)), field<isa::Attend::Spill>(word) * field<isa::Attend::Rows>(word), 64 * field<isa::ConfigureSpilled::RowBlocks>(spilled), ((1 - field<isa::Attend::Weigh>(word)) * 2 * 8 + field<isa::Attend::Weigh>(word) * field<isa::Attend::Heads>(word) * field<isa::Attend::HeadGroups>(word) * 9 * 8)});
-            found.add({memory::feature_ram, true, 0, 1, 0, field<isa::Attend::Source>(word) * field<isa::Attend::Weigh>(word) * design.feature_words});
+            found.add({memory::feature_ram, true, 0, 1, 0, field<isa::Attend::Source>(word) * field<isa::Attend::Weigh>(word) * ((design.feature_words) / (design.agg_word_beats))});
             found.add({memory::tag_ram, true, 0, 1, 0, field<isa::Attend::Source>(word) * field<isa::Attend::Weigh>(word) * ((design.feature_words) / (8))});
             found.add({memory::sum_ram, true, field<isa::Attend::Sum>(word), 1, 0, field<isa::Attend::Weigh>(word) * (1 - field<isa::Attend::Spill>(word)) * field<isa::Attend::Rows>(word) * field<isa::Attend::Heads>(word) * field<isa::Attend::HeadGroups>(word)});
             break;

@@ -353,7 +353,7 @@ void count_passes(const AttendTile& tile, unsigned edges, std::uint64_t steps, E
 
 // What the loops of the plain body count, and what its ports carry.
 template <class Z, class Beat, class Events>
-Outcome count_attend(const AttendTile& tile, const HostAttention<Z, Beat>& arrays,
+Outcome count_attend(const AttendTile& tile, const HostAttention<Z, Beat>& arrays, unsigned dividers,
                      const HostMemory<Beat>& features, const HostMemory<Beat>& graph, Events& events) {
     const unsigned count = arrays.edges().range().count;
     const HostRows& entries = arrays.edges().entry_rows();
@@ -379,7 +379,7 @@ Outcome count_attend(const AttendTile& tile, const HostAttention<Z, Beat>& array
     count_passes(tile, count, steps, events);
     const unsigned words = tile.rows.rows * tile.rows.groups;
     events.loop(isa::loops::agg_sums, tile.rows.accumulate ? words : 0);
-    events.loop(isa::loops::attend_quotients, words * group_channels);
+    events.loop(isa::loops::attend_quotients, words * (group_channels / dividers));
     const std::uint64_t row_bytes = 2 * arrays.row_bytes() + std::uint64_t{beat_bytes} * tile.rows.groups;
     features.port.traffic.read_bytes += count * row_bytes;
     features.port.traffic.read_bursts +=
@@ -391,15 +391,16 @@ Outcome count_attend(const AttendTile& tile, const HostAttention<Z, Beat>& array
             static_cast<unsigned>(graph_bytes / beat_bytes)};
 }
 
-// Whether this body does what an attend asks for; rows through the scratchpad and partial results are the
-// plain body's.
+// Whether this body does what an attend asks for; rows through the scratchpad, parts and partial results are
+// the plain body's.
 inline bool attends_on_host(const AttendTile& tile) {
-    return tile.rows.rows != 0 && tile.rows.groups != 0 && tile.maxima && tile.weigh && !tile.rows.tagged;
+    return tile.rows.rows != 0 && tile.rows.groups != 0 && tile.maxima && tile.weigh && !tile.rows.tagged &&
+           tile.rows.parts == 1;
 }
 
 template <class D, class Z, class Beat, class F, class TagRam, class T, class Fifo, class Events>
 Outcome attend_rows(const AttendTile& tile, HostMemory<Beat> features, HostMemory<Beat> graph,
-                    HostRam<F> feature_ram, TagRam tag_ram, HostRam<T> sum_ram, Fifo& rows_fifo,
+                    HostBanks<F> feature_ram, TagRam tag_ram, HostRam<T> sum_ram, Fifo& rows_fifo,
                     AggMemories<D, Z>& memories, Events& events) {
     HostAttention<Z, Beat> arrays;
     if (!attends_on_host(tile) ||
@@ -413,7 +414,7 @@ Outcome attend_rows(const AttendTile& tile, HostMemory<Beat> features, HostMemor
     } else {
         attend_destinations<2, D>(tile, arrays, sum_ram);
     }
-    return count_attend(tile, arrays, features, graph, events);
+    return count_attend(tile, arrays, attend_dividers(D::agg_word_beats), features, graph, events);
 }
 
 }  // namespace

@@ -43,12 +43,12 @@ class HostEdges {
     // Whether the records and the entries are in mapped memory; only then is the rest of use.
     bool find(const ReduceTile& tile, const HostMemory<Beat>& features, const HostMemory<Beat>& graph) {
         record_bytes_ = tile.record_beats() * beat_bytes;
-        records_rows_ = {tile.destinations, 1, tile.rows * record_bytes_, 0};
+        records_rows_ = {tile.destinations, 1, tile.records() * record_bytes_, 0};
         records_ = graph.find(records_rows_);
         if (records_ == nullptr) return false;
         std::uint64_t count = 0;
         std::uint64_t units = 0;
-        for (unsigned row = 0; row < tile.rows; row++) {
+        for (unsigned row = 0; row < tile.records(); row++) {
             count += degree(row);
             units += tile.scheduled ? number_at<Record::Units>(row, 2)
                                     : std::uint64_t{degree(row)} * tile.id_units();
@@ -175,8 +175,9 @@ std::vector<HostRow> decided_rows(const ReduceTile& tile, const HostEdges<Z, Bea
 template <class D, class Z, class Beat>
 bool holds_slots(const ReduceTile& tile, const HostEdges<Z, Beat>& edges, const std::vector<HostRow>& rows) {
     for (const HostRow& row : rows) {
-        const std::uint64_t end =
-            std::uint64_t{words_per_tag} * tile.first_block + (std::uint64_t{row.slot} + 1) * tile.groups;
+        const std::uint64_t end = std::uint64_t{words_per_tag} * tile.first_block +
+                                  std::uint64_t{row.slot} * slot_beats(tile.groups, D::agg_word_beats) +
+                                  tile.groups;
         if ((!row.read || row.kept) && end > D::feature_words) return false;
         if (row.read && !edges.holds(tile, row.id)) return false;
     }
@@ -229,9 +230,27 @@ void put_results(const GroupSums* totals, const ReduceTile& tile, const Destinat
     }
 }
 
+// Trips of the gather: a group at a time, and a word at a time of rows that are held, but the last of a run.
+template <class Z, class Beat>
+unsigned gather_trips(const ReduceTile& tile, const HostEdges<Z, Beat>& edges,
+                      const std::vector<HostRow>& rows, unsigned word_beats) {
+    unsigned trips = 0;
+    unsigned edge = 0;
+    for (unsigned row = 0; row < tile.rows; row++) {
+        const unsigned degree = edges.degree(row);
+        for (unsigned left = std::max(degree, 1U); left > 0; left--) {
+            const bool held = degree != 0 && !rows.empty() && !rows[edge].read;
+            trips += held && left > 1 ? tile.held_trips(word_beats) : tile.row_trips();
+            edge += degree != 0 ? 1 : 0;
+        }
+    }
+    return trips;
+}
+
 // What the loops of the plain body count, and what its ports carry beside rows of features.
 template <class Z, class Beat, class Events>
 Outcome count_reduce(const ReduceTile& tile, const HostEdges<Z, Beat>& edges, unsigned rows_read,
+                     const std::vector<HostRow>& read_rows, unsigned word_beats,
                      const HostMemory<Beat>& features, const HostMemory<Beat>& graph, Events& events) {
     const unsigned count = edges.range().count;
     const HostRows* const read[] = {&edges.record_rows(), &edges.entry_rows()};
@@ -241,9 +260,7 @@ Outcome count_reduce(const ReduceTile& tile, const HostEdges<Z, Beat>& edges, un
         events.loop(isa::loops::request_ahead, ahead(bursts));
     }
     features.port.traffic.read_bytes += std::uint64_t{rows_read} * tile.groups * beat_bytes;
-    unsigned rows_summed = 0;
-    for (unsigned row = 0; row < tile.rows; row++) rows_summed += std::max(edges.degree(row), 1U);
-    const unsigned trips = rows_summed * tile.row_trips();
+    const unsigned trips = gather_trips(tile, edges, read_rows, word_beats);
     events.edges(count);
     events.misses(rows_read);
     events.loop(isa::loops::agg_descriptors, tile.rows * tile.record_beats());
@@ -256,33 +273,42 @@ Outcome count_reduce(const ReduceTile& tile, const HostEdges<Z, Beat>& edges, un
 }
 
 // The rows of a reduce's edges, one after the other.
-template <class Z, class Beat, class T>
+template <class D, class Z, class Beat, class T>
 class HostGather {
   public:
     HostGather(const ReduceTile& tile, const HostEdges<Z, Beat>& edges, const HostMemory<Beat>& features,
-               HostRam<T> feature_ram, std::vector<HostRow> rows)
+               HostBanks<T> feature_ram, const std::vector<HostRow>& rows)
         : tile_(tile),
           edges_(edges),
           port_(features.port),
           feature_ram_(feature_ram),
-          rows_(std::move(rows)),
-          bytes_(std::size_t{tile.groups} * beat_bytes) {}
+          rows_(rows),
+          bytes_(std::size_t{tile.groups} * beat_bytes),
+          slot_(bytes_) {}
 
     const unsigned char* row(unsigned edge) {
         if (rows_.empty()) return read(edges_.id(edge));
         const HostRow& row = rows_[edge];
-        unsigned char* const place =
-            row.read && !row.kept
-                ? nullptr
-                : feature_ram_.at(words_per_tag * tile_.first_block + row.slot * tile_.groups);
-        if (!row.read) return place;
+        const unsigned first =
+            words_per_tag * tile_.first_block + row.slot * slot_beats(tile_.groups, D::agg_word_beats);
+        if (!row.read) {
+            for (unsigned group = 0; group < tile_.groups; group++) {
+                std::memcpy(&slot_[beat_bytes * group], held_at(first + group), beat_bytes);
+            }
+            return slot_.data();
+        }
         const unsigned char* const found = read(row.id);
-        if (row.kept) std::memcpy(place, found, bytes_);
+        for (unsigned group = 0; row.kept && group < tile_.groups; group++) {
+            std::memcpy(held_at(first + group), found + beat_bytes * group, beat_bytes);
+        }
         return found;
     }
     unsigned rows_read() const { return rows_read_; }
 
   private:
+    unsigned char* held_at(unsigned beat) const {
+        return feature_ram_.at(beat % D::agg_word_beats, beat / D::agg_word_beats);
+    }
     const unsigned char* read(unsigned id) {
         rows_read_++;
         port_.traffic.read_bursts += port_.bursts(tile_.features + edges_.offset(id), bytes_, beat_bytes);
@@ -292,16 +318,18 @@ class HostGather {
     const ReduceTile& tile_;
     const HostEdges<Z, Beat>& edges_;
     PortModel& port_;
-    HostRam<T> feature_ram_;
-    std::vector<HostRow> rows_;
+    HostBanks<T> feature_ram_;
+    const std::vector<HostRow>& rows_;
     std::size_t bytes_;
+    std::vector<unsigned char> slot_;
     unsigned rows_read_ = 0;
 };
 
-// Whether this body does what a reduce asks for; spilled sums and rows that come by the FIFO are the plain
-// body's.
+// Whether this body does what a reduce asks for; spilled sums, parts and rows that come by the FIFO are the
+// plain body's.
 inline bool gathers_on_host(const ReduceTile& tile) {
-    return tile.rows != 0 && tile.groups != 0 && !tile.merge && !tile.spill && !tile.from_fifo;
+    return tile.rows != 0 && tile.groups != 0 && !tile.merge && !tile.spill && !tile.from_fifo &&
+           tile.parts == 1;
 }
 
 // Whether the results of all destinations are in sum_ram.
@@ -315,7 +343,7 @@ bool rows_in_tile(const ReduceTile& tile, const HostEdges<Z, Beat>& edges) {
 
 template <class D, class Z, class Beat, class F, class TagRam, class T, class Fifo, class Events>
 Outcome reduce_rows(const ReduceTile& tile, HostMemory<Beat> features, HostMemory<Beat> graph,
-                    HostRam<F> feature_ram, TagRam tag_ram, HostRam<T> sum_ram, Fifo& rows_fifo,
+                    HostBanks<F> feature_ram, TagRam tag_ram, HostRam<T> sum_ram, Fifo& rows_fifo,
                     AggMemories<D, Z>& memories, Events& events) {
     static_assert(D::lanes == group_channels, "a beat of a feature row is one group");
     const auto plain = [&] {
@@ -341,7 +369,7 @@ Outcome reduce_rows(const ReduceTile& tile, HostMemory<Beat> features, HostMemor
     } else if (!edges.holds_all(tile)) {
         return plain();
     }
-    HostGather<Z, Beat, F> gathered(tile, edges, features, feature_ram, std::move(rows));
+    HostGather<D, Z, Beat, F> gathered(tile, edges, features, feature_ram, rows);
     unsigned edge = 0;
     for (unsigned row = 0; row < tile.rows; row++) {
         const Destination<Z> destination = edges.destination(tile, row);
@@ -356,7 +384,7 @@ Outcome reduce_rows(const ReduceTile& tile, HostMemory<Beat> features, HostMemor
         put_results(totals, tile, destination,
                     sum_ram.at(tile.sum + (destination.row - tile.destination) * tile.groups));
     }
-    return count_reduce(tile, edges, gathered.rows_read(), features, graph, events);
+    return count_reduce(tile, edges, gathered.rows_read(), rows, D::agg_word_beats, features, graph, events);
 }
 
 }  // namespace

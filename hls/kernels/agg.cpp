@@ -6,7 +6,8 @@
 
 void agg_top(hls::stream<Types::Instruction>& instructions, hls::stream<Types::Token>& tokens,
              hls::burst_maxi<Types::Beat> features, hls::burst_maxi<Types::Beat> graph,
-             Types::Beat feature_ram[hetfab::depth_of(Design::feature_words)],
+             Types::Beat feature_ram[Design::agg_word_beats]
+                                    [hetfab::depth_of(Design::feature_words / Design::agg_word_beats)],
              Types::Tag tag_ram[hetfab::depth_of(Design::feature_words / hetfab::words_per_tag)],
              Types::SumWord sum_ram[Design::sum_words],
              Types::Instruction agg_context[isa::context_words * Design::agg_contexts],
@@ -22,7 +23,9 @@ void agg_top(hls::stream<Types::Instruction>& instructions, hls::stream<Types::T
 #pragma HLS INTERFACE mode=m_axi port=graph bundle=graph offset=direct depth=4096 latency=32 \
     num_read_outstanding=16 max_read_burst_length=16 num_write_outstanding=1 max_write_burst_length=2 \
     max_widen_bitwidth=64
-// One port of each: a trip of the gather reads a row's word or writes it, reads a tag or writes one.
+// A bank per beat of a word. One port of each: a trip of the gather reads a row's word or writes a beat of
+// it, reads a tag or writes one.
+#pragma HLS ARRAY_PARTITION variable=feature_ram type=complete dim=1
 #pragma HLS INTERFACE mode=ap_memory port=feature_ram storage_type=ram_1p latency=1
 #pragma HLS INTERFACE mode=ap_memory port=tag_ram storage_type=ram_1p latency=1
 // One port of sum_ram: the other one belongs to VEC.

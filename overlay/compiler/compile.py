@@ -5,7 +5,7 @@ A layer is a loop over tiles of rows, once for each range of output channels tha
 of each other as far as rings and queues allow.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -66,6 +66,7 @@ def compile_model(
     share_on_d: float | None = None,
     lowered: LoweredModel | None = None,
     row_source: ReduceSource = DEFAULT_ROW_SOURCE,
+    in_parts: Collection[str] = (),
     fallback: Fallback = Fallback.NONE,
 ) -> Program:
     """Compiles a quantized model.
@@ -77,6 +78,7 @@ def compile_model(
         share_on_d: Of each layer's output channels, what GEMM-D gets, 0 to 1; None for the fastest split.
         lowered: The model's layers as ``plan_model`` chose them; None for those of ``lower``.
         row_source: Where AGG takes rows of features from; DRAM where the design has no scratchpad.
+        in_parts: Edge sets whose edges AGG takes in parts, through the tags of its scratchpad, whatever the others do.
         fallback: Whether the host may run operators on rows that the overlay does not execute (docs/fallback.md).
 
     Raises:
@@ -89,7 +91,9 @@ def compile_model(
         _check_no_share(share_on_d)
         return compile_on_samples(given, design, name=name)
     layers = lower(given.model, given.bindings, fallback) if lowered is None else lowered
-    program = compile_lowered(layers, design, name=name, share_on_d=share_on_d, row_source=row_source)
+    program = compile_lowered(
+        layers, design, name=name, share_on_d=share_on_d, row_source=row_source, in_parts=in_parts
+    )
     return replace(program, model_hash=model_hash(given.model), bindings=to_json(given.bindings))
 
 
@@ -100,13 +104,14 @@ def compile_lowered(
     name: str = "model",
     share_on_d: float | None = None,
     row_source: ReduceSource = DEFAULT_ROW_SOURCE,
+    in_parts: Collection[str] = (),
 ) -> Program:
     """Compiles integer layers; the program has no model's hash and no binding. Otherwise as ``compile_model``."""
     _check_share(share_on_d, design)
     check_engines(lowered, design)
     lowered = with_best_orders(lowered, design.geometry, share_on_d)
     planned = plan_layers(lowered, design.geometry, share_on_d)
-    code = LayerCode(Emitter(design.geometry), design.geometry, row_source)
+    code = LayerCode(Emitter(design.geometry), design.geometry, row_source, in_parts)
     return compiled_program(LayerCompiler(lowered, design.geometry, planned, code), design, name)
 
 
@@ -348,7 +353,7 @@ class LayerCompiler:
             if layer.product is not None and planned.tile.resident:
                 self._code.load_weights(planned, columns, 0)
         self._await_stored(Semaphore.STORED_FOR_LOAD, Engine.LOAD, layer)
-        self._code.contexts(reads, columns)
+        self._code.contexts(planned, reads, columns)
         self._await_stored(Semaphore.STORED_FOR_AGG, Engine.AGG, layer)
 
     def _emit_exit(self, index: int, layer: LoweredLayer) -> None:

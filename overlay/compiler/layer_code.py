@@ -6,7 +6,7 @@ them), the cores accumulate over these steps, AGG reduces each edge set, VEC joi
 channels, STORE writes the rows.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from hetfab.overlay.compiler.constants import Columns
@@ -44,10 +44,13 @@ class _Part:
 class LayerCode:
     """Emits the instructions of layers into an emitter's open block."""
 
-    def __init__(self, emitter: Emitter, geometry: Geometry, source: ReduceSource) -> None:
+    def __init__(
+        self, emitter: Emitter, geometry: Geometry, source: ReduceSource, in_parts: Collection[str] = ()
+    ) -> None:
         self.emitter = emitter
         self._geometry = geometry
         self._source = source
+        self._in_parts = in_parts
 
     def load_numbers(
         self,
@@ -148,39 +151,65 @@ class LayerCode:
         fields: dict[str, int | Affine] = {"ram": slot_of(ring), "words": words, "address": address}
         self.emitter.emit(operation, fields, waits=waits, signals=signals)
 
-    def contexts(self, reads: Sequence[EdgeRead], columns: Columns) -> None:
+    def contexts(self, planned: PlannedLayer, reads: Sequence[EdgeRead], columns: Columns) -> None:
         """Tells AGG about all edge sets of a layer, if it can keep as many."""
         if not self._share_a_context(reads):
-            part = self._part(reads, columns)
-            places = places_in_scratchpad(reads, part.source)
-            for slot, read, place in zip(_slots(reads), reads, places, strict=True):
-                self._context(slot, read, part, place)
+            for slot, read, part in zip(_slots(reads), reads, self._scratchpad(planned, reads, columns), strict=True):
+                self._context(slot, read, part)
 
     def _share_a_context(self, reads: Sequence[EdgeRead]) -> bool:
         """Whether AGG cannot keep contexts of all edge sets of a layer."""
         return sum(read.contexts for read in reads) > self._geometry.agg_contexts
 
-    def _part(self, reads: Sequence[EdgeRead], columns: Columns) -> ScratchpadPart:
+    def _scratchpad(self, planned: PlannedLayer, reads: Sequence[EdgeRead], columns: Columns) -> list[ScratchpadPart]:
         """What each edge set has of the scratchpad; edges with weights, and attention, have no schedule."""
         shared = self._share_a_context(reads)
         groups = self._groups(columns.range.count)
+        if not shared and any(self._is_in_parts(planned, read, groups) for read in reads):
+            return self._scratchpad_by_parts(planned, reads, groups)
         scheduled = self._source is ReduceSource.SCHEDULE
         source = ReduceSource.TAGS if scheduled and any(read.weighted for read in reads) else self._source
         if scheduled and any(read.attention is not None for read in reads):
             # A row takes as many trips of AGG as beats of its port: tags would save bytes, and no time.
             source = ReduceSource.DRAM
-        places = len(set(places_in_scratchpad(reads, source)))
-        return scratchpad_part(self._geometry, source, places, groups, shared=shared)
+        places = places_in_scratchpad(reads, source)
+        part = scratchpad_part(self._geometry, source, len(set(places)), groups, shared=shared)
+        return [replace(part, first_block=place * part.blocks) for place in places]
 
-    def _context(self, slot: int, read: EdgeRead, part: ScratchpadPart, place: int) -> None:
+    def _is_in_parts(self, planned: PlannedLayer, read: EdgeRead, groups: int) -> bool:
+        """Whether an edge set is read in parts; sums of a part stay beside those that results are added to."""
+        room = read.attention is not None or 2 * planned.tile.rows * groups <= self._geometry.sum_words
+        # Tags take two trips of every row.
+        gains = max(-(-groups // self._geometry.agg_word_beats), 2) < groups
+        return read.edges in self._in_parts and not read.weighted and room and gains
+
+    def _scratchpad_by_parts(
+        self, planned: PlannedLayer, reads: Sequence[EdgeRead], groups: int
+    ) -> list[ScratchpadPart]:
+        """What is read in parts has the scratchpad; other edge sets read DRAM, unless they read the same rows."""
+        parted = [read for read in reads if self._is_in_parts(planned, read, groups)]
+        tables = list(dict.fromkeys(read.address for read in parted))
+        part = scratchpad_part(self._geometry, ReduceSource.TAGS, len(tables), groups, shared=False)
+        return [
+            replace(
+                part,
+                first_block=tables.index(read.address) * part.blocks,
+                tile_rows=planned.tile.rows if read in parted else 0,
+            )
+            if read.address in tables
+            else ScratchpadPart(ReduceSource.DRAM)
+            for read in reads
+        ]
+
+    def _context(self, slot: int, read: EdgeRead, part: ScratchpadPart) -> None:
         """Tells AGG where the arrays of an edge set are, the rows that its ids name, and where rows are kept."""
-        records, entries, count = (Symbol(kind, read.edges, slots=part.scheduled_slots) for kind in part.arrays)
+        records, entries, count = part.symbols(read.edges)
         self.emitter.emit(
             "configure_features",
             {
                 "slot": slot,
                 "row_blocks": read.row_blocks,
-                "first_block": place * part.blocks,
+                "first_block": part.first_block,
                 "slot_bits": part.slot_bits,
                 "count": read.rows,
                 "address": read.address,
@@ -190,6 +219,7 @@ class LayerCode:
             "configure_destinations",
             {
                 "slot": slot,
+                "parts": Affine(symbol=replace(records, kind=SymbolKind.PARTS)) if part.tile_rows else 0,
                 "count": Affine(symbol=Symbol(SymbolKind.COUNT, read.destination_type)),
                 "address": Affine(symbol=records),
             },
@@ -310,11 +340,11 @@ class LayerCode:
         """Sums over all edge sets: means, or for weights multiples of sums (docs/arithmetic.md)."""
         self.emitter.take("sum_ram")
         many = self._share_a_context(reads)
-        part = self._part(reads, columns)
         groups = self._groups(columns.range.count)
-        for number, (slot, read) in enumerate(zip(_slots(reads), reads, strict=True)):
+        by_read = zip(_slots(reads), reads, self._scratchpad(planned, reads, columns), strict=True)
+        for number, (slot, read, part) in enumerate(by_read):
             if many:
-                self._context(0, read, part, 0)
+                self._context(0, read, part)
             fields: dict[str, int | Affine] = {
                 "slot": 0 if many else slot,
                 "rows": rows,

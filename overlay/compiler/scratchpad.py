@@ -8,7 +8,8 @@ from hetfab.overlay.compiler.edge_reads import EdgeRead
 from hetfab.overlay.design import Geometry
 from hetfab.overlay.isa.codec import ReduceSource
 from hetfab.overlay.isa.spec import isa
-from hetfab.overlay.program import SymbolKind
+from hetfab.overlay.layouts import slot_beats
+from hetfab.overlay.program import Symbol, SymbolKind
 from hetfab.overlay.schedules import MOST_SLOTS
 
 #: What the compiler takes: docs/aggregation.md has the figures.
@@ -26,24 +27,26 @@ class ScratchpadPart:
         blocks: Blocks of 8 words.
         slots: Rows that these hold; with tags a power of two.
         slot_bits: With tags, the logarithm of their number.
+        first_block: The first block.
+        tile_rows: Rows of a tile whose edges are in parts, each of the sources that fit; 0 where they are in none.
     """
 
     source: ReduceSource
     blocks: int = 0
     slots: int = 0
     slot_bits: int = 0
+    first_block: int = 0
+    tile_rows: int = 0
 
-    @property
-    def scheduled_slots(self) -> int:
-        """Slots that a schedule is made for, 0 without one."""
-        return self.slots if self.source is ReduceSource.SCHEDULE else 0
-
-    @property
-    def arrays(self) -> tuple[SymbolKind, SymbolKind, SymbolKind]:
-        """What AGG reads of the graph: records, entries of edges, and their number."""
+    def symbols(self, edges: str) -> tuple[Symbol, Symbol, Symbol]:
+        """What AGG reads of an edge set: records, entries of edges, and their number."""
         if self.source is ReduceSource.SCHEDULE:
-            return SymbolKind.RUNS, SymbolKind.UNITS, SymbolKind.UNIT_COUNT
-        return SymbolKind.DESTINATIONS, SymbolKind.IDS, SymbolKind.EDGES
+            kinds = SymbolKind.RUNS, SymbolKind.UNITS, SymbolKind.UNIT_COUNT
+            records, entries, count = (Symbol(kind, edges, slots=self.slots) for kind in kinds)
+            return records, entries, count
+        of_parts = {"tile_rows": self.tile_rows, "slots": self.slots if self.tile_rows else 0}
+        records, entries = (Symbol(kind, edges, **of_parts) for kind in (SymbolKind.DESTINATIONS, SymbolKind.IDS))
+        return records, entries, Symbol(SymbolKind.EDGES, edges)
 
 
 def places_in_scratchpad(reads: Sequence[EdgeRead], source: ReduceSource) -> list[int]:
@@ -69,7 +72,7 @@ def scratchpad_part(
         shared: Whether edge sets use one context in turn, which leaves nothing from one tile to the next.
     """
     blocks = geometry.feature_words // _BLOCK_WORDS // max(parts, 1)
-    slots = min(blocks * _BLOCK_WORDS // groups, MOST_SLOTS)
+    slots = min(blocks * _BLOCK_WORDS // slot_beats(groups, geometry.agg_word_beats), MOST_SLOTS)
     if source is ReduceSource.DRAM or shared or slots == 0:
         return ScratchpadPart(ReduceSource.DRAM)
     if source is ReduceSource.SCHEDULE:

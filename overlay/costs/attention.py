@@ -15,8 +15,8 @@ from hetfab.overlay.costs.bursts import (
     aligned_bursts,
     request_bursts,
 )
-from hetfab.overlay.costs.cycles import Cost, Fields
-from hetfab.overlay.costs.gathers import Tags, edge_ids, segment_offset, with_tags
+from hetfab.overlay.costs.cycles import Cost, Fields, held_trips
+from hetfab.overlay.costs.gathers import Tags, edge_ids, held_edges, parts_of, records_offset, segment_offset, with_tags
 from hetfab.overlay.design import Geometry
 from hetfab.overlay.isa.codec import AttendKind, AttendSource
 from hetfab.overlay.isa.loops import loops
@@ -57,7 +57,13 @@ class _Counts:
 
 
 def attend_costs(
-    fields: Fields, graph: npt.NDArray[np.uint8], geometry: Geometry, rows: Array, clears: Fields, cleared: Array
+    fields: Fields,
+    graph: npt.NDArray[np.uint8],
+    geometry: Geometry,
+    rows: Array,
+    clears: Fields,
+    cleared: Array,
+    tags: type[Tags],
 ) -> Cost:
     """Cost of every ``attend`` of a stream.
 
@@ -68,8 +74,10 @@ def attend_costs(
         rows: Index of each in the stream.
         clears: Fields of every ``configure_features``, which clears tags.
         cleared: Its index in the stream.
+        tags: Those of the scratchpad.
     """
-    found = [_counts(one, graph, tags) for one, tags in with_tags(fields, geometry, rows, clears, cleared)]
+    by_tags = with_tags(fields, tags(geometry), rows, clears, cleared)
+    found = [_counts(one, graph, state, geometry) for one, state in by_tags]
     zeros = np.zeros(len(found), np.int64)
     return Cost(
         cycles=np.array([one.cycles for one in found], np.int64),
@@ -83,12 +91,17 @@ def attend_costs(
     )
 
 
+def dividers(geometry: Geometry) -> int:
+    """Channels of a result in a cycle, as ``attend_dividers`` of ``attend_tile.hpp``."""
+    return max(1, geometry.agg_word_beats // 2)
+
+
 def score_beats(kind: int, heads: int, head_beats: int) -> int:
     """Beats of a row that ``attend`` compares: of scores, or of keys."""
     return heads * head_beats if kind == AttendKind.DOT else -(-heads // _BEAT_SCORES)
 
 
-def _counts(f: dict[str, int], graph: npt.NDArray[np.uint8], tags: Tags) -> _Counts:
+def _counts(f: dict[str, int], graph: npt.NDArray[np.uint8], tags: Tags, geometry: Geometry) -> _Counts:
     counts = _Counts()
     counts.loop("instruction", 1)
     for _ in range(2):
@@ -97,10 +110,10 @@ def _counts(f: dict[str, int], graph: npt.NDArray[np.uint8], tags: Tags) -> _Cou
     if f["rows"] == 0 or f["groups"] == 0:
         return counts
     f["score_beats"] = score_beats(f["kind"], f["heads"], f["sources.head_beats"])
-    start = segment_offset(f["destinations.address"]) + _RECORD.bytes * f["destination"]
-    records = graph[start : start + _RECORD.bytes * f["rows"]].view(_RECORD.dtype)
+    start = records_offset(f, _RECORD.bytes)
+    records = graph[start : start + _RECORD.bytes * f["rows"] * parts_of(f)].view(_RECORD.dtype)
     degrees = records["degree"].astype(np.int64)
-    record_beats = f["rows"] * _RECORD.bytes // BEAT_BYTES
+    record_beats = len(records) * _RECORD.bytes // BEAT_BYTES
     counts.read(1, record_beats, _bursts(start // BEAT_BYTES, record_beats))
     counts.loop("agg_descriptors", record_beats)
     counts.edges = int(degrees.sum())
@@ -116,8 +129,8 @@ def _counts(f: dict[str, int], graph: npt.NDArray[np.uint8], tags: Tags) -> _Cou
         chunks = [counts.edges] if maxima else _chunks(counts.edges)
         _chunked(counts, "attend_scores", "attend_scores_ahead", chunks, steps * f["score_beats"], f["score_beats"])
     if f["weigh"]:
-        _weighted_rows(f, counts, ids, steps, tags)
-    _results(f, counts)
+        _weighted_rows(f, counts, ids, degrees, tags, geometry)
+    _results(f, counts, geometry)
     return counts
 
 
@@ -150,23 +163,32 @@ def _entries(f: dict[str, int], graph: npt.NDArray[np.uint8], first_edge: int, e
     return ids, beats, _bursts(segment_offset(f["ids.address"]) // BEAT_BYTES + first // _UNITS_PER_BEAT, beats)
 
 
-def _weighted_rows(f: dict[str, int], counts: _Counts, ids: Array, steps: int, tags: Tags) -> None:
+def _weighted_rows(
+    f: dict[str, int], counts: _Counts, ids: Array, degrees: Array, tags: Tags, geometry: Geometry
+) -> None:
     tagged = f["source"] == AttendSource.TAGS
-    read = ids[tags.misses(ids, f["features.first_block"], f["features.slot_bits"])] if tagged else ids
+    reads = np.ones(len(ids), bool)
+    if tagged:
+        reads = tags.misses(ids, f["features.first_block"], f["features.slot_bits"])
+    read = ids[reads]
     address = segment_offset(f["features.address"]) // BEAT_BYTES + read * f["features.row_blocks"] * _BLOCK_BEATS
     counts.misses = len(read)
     counts.beats[0] += len(read) * f["groups"]
     counts.bursts[0] += int(request_bursts(address, f["groups"]).sum())
+    merges = (np.arange(len(degrees)) >= f["rows"]) | (f["merge"] > 0)
+    held = held_edges(degrees, ~reads, merges)
+    steps = counts.edges + int(np.count_nonzero(degrees == 0)) - held
     trips = steps * (max(f["groups"], 2) if tagged else f["groups"])
+    trips += held * int(held_trips(f["groups"], geometry.agg_word_beats, tagged))
     _chunked(counts, "attend_weighted", "attend_weighted_ahead", _chunks(counts.edges), trips, f["groups"])
 
 
-def _results(f: dict[str, int], counts: _Counts) -> None:
+def _results(f: dict[str, int], counts: _Counts, geometry: Geometry) -> None:
     """Partials that are written, or quotients."""
     if not f["spill"]:
         words = f["rows"] * f["groups"]
         counts.loop("agg_sums", words * f["accumulate"])
-        counts.loop("attend_quotients", words * _LANES)
+        counts.loop("attend_quotients", words * _LANES // dividers(geometry))
         return
     length = _PARTIAL_BEATS * f["groups"] if f["weigh"] else _MAXIMA_BEATS
     counts.written_beats = f["rows"] * length

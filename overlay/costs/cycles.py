@@ -351,7 +351,9 @@ class Gather:
 
     Attributes:
         edges: Edges into its destinations.
-        empty: Destinations without edges.
+        empty: Runs without edges.
+        records: Records of its destinations.
+        held: Edges whose rows come from the scratchpad in whole words.
         first_unit: Index of its first unit of 16 bits among the ids or the units of a schedule.
         units: Units of its edges.
         misses: Rows that are read from DRAM.
@@ -362,6 +364,8 @@ class Gather:
 
     edges: Array
     empty: Array
+    records: Array
+    held: Array
     first_unit: Array
     units: Array
     misses: Array
@@ -381,21 +385,29 @@ def configure_features_cost(fields: Fields, geometry: Geometry) -> Cost:
     return _cost(loops()["agg_tags"].cycles(np.maximum(end - fields["first_block"], 0)))
 
 
-def reduce_cost(fields: Fields, gather: Gather) -> Cost:
+def held_trips(groups: Array | int, word_beats: int, tagged: Array | bool) -> Array:
+    """Trips of a row that comes from the scratchpad, as ``held_trips`` of ``agg_tile.hpp``."""
+    return np.maximum(-(-groups // word_beats), np.where(tagged, 2, 1))
+
+
+def reduce_cost(fields: Fields, gather: Gather, geometry: Geometry) -> Cost:
     """Cost of AGG's ``reduce``.
 
     Args:
         fields: rows, groups, accumulate, source, merge, spill, destination, and from the context
-            ``destinations.address`` and ``ids.address``.
+            ``destinations.address``, ``destinations.parts`` and ``ids.address``.
         gather: What the graph adds.
+        geometry: Gives the scratchpad's words.
     """
     table = loops()
     rows, groups = fields["rows"], fields["groups"]
     active = (rows > 0) & (groups > 0)
     size = np.where(fields["source"] == ReduceSource.SCHEDULE, _RUN_BEATS, _RECORD_BEATS)
-    record_beats = np.where(active, size * rows, 0)
+    record_beats = np.where(active, size * gather.records, 0)
     record_bursts = aligned_bursts(
-        fields["destinations.address"] // BEAT_BYTES + size * fields["destination"], record_beats
+        fields["destinations.address"] // BEAT_BYTES
+        + size * (1 + fields["destinations.parts"]) * fields["destination"],
+        record_beats,
     )
     skipped = gather.first_unit % _BEAT_UNITS
     entry_beats = np.where(gather.units > 0, (skipped + gather.units + _BEAT_UNITS - 1) // _BEAT_UNITS, 0)
@@ -413,7 +425,10 @@ def reduce_cost(fields: Fields, gather: Gather) -> Cost:
         + table["agg_spilled"].cycles(merged * sum_beats)
         + table["request_ahead"].cycles(np.minimum(entry_bursts, BURSTS_AHEAD))
         + table["agg_rows_ahead"].cycles(np.minimum(gather.edges, rows_ahead(groups)))
-        + table["agg_gather"].cycles((gather.edges + gather.empty) * np.where(tagged, np.maximum(groups, 2), groups))
+        + table["agg_gather"].cycles(
+            (gather.edges + gather.empty - gather.held) * np.where(tagged, np.maximum(groups, 2), groups)
+            + gather.held * held_trips(groups, geometry.agg_word_beats, tagged)
+        )
         + table["agg_spill"].cycles(spilled * sum_beats)
         + table["agg_spill_responses"].cycles(np.minimum(gather.spilled_bursts, BURSTS_AHEAD)),
         0,

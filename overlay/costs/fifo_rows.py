@@ -6,8 +6,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from hetfab.overlay.costs.bursts import BEAT_BYTES, BURSTS_AHEAD, Array, aligned_bursts, request_bursts, rows_ahead
-from hetfab.overlay.costs.cycles import SUM_BEATS, Cost
-from hetfab.overlay.costs.gathers import Tags
+from hetfab.overlay.costs.cycles import SUM_BEATS, Cost, held_trips
+from hetfab.overlay.costs.gathers import Tags, held_edges
 from hetfab.overlay.isa.codec import ReduceSource
 from hetfab.overlay.isa.loops import loops
 from hetfab.overlay.isa.spec import isa
@@ -17,7 +17,7 @@ from hetfab.overlay.semantic.adjacency import Adjacency
 _QUOTIENT_BITS = 18
 
 
-def reduce_by_fifo_cost(fields: Mapping[str, int], rows: Adjacency, tags: Tags) -> Cost:
+def reduce_by_fifo_cost(fields: Mapping[str, int], rows: Adjacency, tags: Tags, word_beats: int = 1) -> Cost:
     """Cost of a ``reduce`` with ``from_fifo``: destinations one by one, as only then the next degree is known.
 
     Args:
@@ -26,12 +26,15 @@ def reduce_by_fifo_cost(fields: Mapping[str, int], rows: Adjacency, tags: Tags) 
             ``spilled.address`` and ``spilled.row_blocks``.
         rows: The rows that come, a destination each; not empty.
         tags: As the instructions before leave them; they are left as this one does.
+        word_beats: The design's ``agg_word_beats``.
     """
     table, degrees, groups = loops(), rows.out_degrees(), fields["groups"]
     tagged = fields["source"] == ReduceSource.TAGS
-    read = rows.ids
+    reads = np.ones(rows.edges, bool)
     if tagged:
-        read = read[tags.misses(read, fields["features.first_block"], fields["features.slot_bits"])]
+        reads = tags.misses(rows.ids, fields["features.first_block"], fields["features.slot_bits"])
+    read = rows.ids[reads]
+    wide = held_edges(degrees, ~reads, np.full(rows.rows, fields["merge"] > 0))
     sum_beats = SUM_BEATS * groups
     merged, spilled = fields["merge"] * rows.rows, fields["spill"] * rows.rows
     sums = _row_beats(fields, "spilled", fields["destination"] + np.arange(rows.rows)) if merged + spilled else degrees
@@ -44,6 +47,7 @@ def reduce_by_fifo_cost(fields: Mapping[str, int], rows: Adjacency, tags: Tags) 
         + merged * (table["agg_spilled_ahead"].cycles(1) + table["agg_spilled"].cycles(sum_beats))
         + table["agg_rows_ahead"].cycles(np.minimum(degrees, rows_ahead(np.array(groups)))).sum()
         + table["agg_gather"].cycles(np.maximum(degrees, 1) * trips).sum()
+        - wide * (trips - held_trips(groups, word_beats, tagged))
         + spilled * table["agg_spill"].cycles(sum_beats)
         + table["agg_spill_responses"].cycles(np.minimum(responses, BURSTS_AHEAD)).sum()
         + table["instruction"].cycles(1)

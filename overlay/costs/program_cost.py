@@ -10,7 +10,7 @@ import numpy.typing as npt
 from hetfab.overlay.bind import BoundProgram
 from hetfab.overlay.costs.attention import attend_costs
 from hetfab.overlay.costs.cycles import COSTS, Cost, reduce_cost, stage_cost
-from hetfab.overlay.costs.gathers import gathers
+from hetfab.overlay.costs.gathers import Tags, gathers
 from hetfab.overlay.dense_stages import Stage
 from hetfab.overlay.design import Geometry
 from hetfab.overlay.errors import StreamInvalidError
@@ -39,8 +39,12 @@ _OF_GRAPHS: dict[str, tuple[tuple[str, ...], str]] = {
 _OF_SCORES = ("sources", "targets", "types")
 
 
-def expected_log(bound: BoundProgram) -> Array:
+def expected_log(bound: BoundProgram, *, tags: type[Tags] = Tags) -> Array:
     """The run log of a bound program, by the cost functions.
+
+    Args:
+        bound: The program.
+        tags: Those of AGG's scratchpad, or what bounds them.
 
     Returns:
         Records with ``RUN_LOG_DTYPE``; cycles are modelled, all other counts exact.
@@ -49,13 +53,17 @@ def expected_log(bound: BoundProgram) -> Array:
         StreamInvalidError: An instruction uses a context that was not configured.
     """
     design = bound.program.design
-    log = expected_records(bound.words, bound.contents[Segment.GRAPH], design.geometry, design.stages)
+    log = expected_records(bound.words, bound.contents[Segment.GRAPH], design.geometry, design.stages, tags)
     log["layer"] = bound.layers
     return log
 
 
 def expected_records(
-    words: Words, graph: npt.NDArray[np.uint8], geometry: Geometry, stages: Sequence[Stage] = ()
+    words: Words,
+    graph: npt.NDArray[np.uint8],
+    geometry: Geometry,
+    stages: Sequence[Stage] = (),
+    tags: type[Tags] = Tags,
 ) -> Array:
     """The run log of a stream as the overlay writes it, without layers.
 
@@ -64,6 +72,7 @@ def expected_records(
         graph: Content of the segment that holds destinations and ids.
         geometry: The overlay's.
         stages: Its dense stages with fixed weights.
+        tags: As for ``expected_log``.
 
     Raises:
         StreamInvalidError: As ``expected_log``.
@@ -75,7 +84,7 @@ def expected_records(
     for operation in isa().operations:
         chosen = operation_rows(words, operation)
         if len(chosen):
-            _fill(log, chosen, _cost_of(words, graph, geometry, operation, chosen))
+            _fill(log, chosen, _cost_of(words, graph, geometry, operation, chosen, tags))
     if stages:
         _fill_stages(log, words, geometry, stages)
     return log
@@ -119,7 +128,14 @@ def operation_fields(words: Words, operation: Operation, rows: Array) -> dict[st
     return {field.name: field_values(words[rows], field) for field in (*isa().header, *operation.fields)}
 
 
-def _cost_of(words: Words, graph: npt.NDArray[np.uint8], geometry: Geometry, operation: Operation, rows: Array) -> Cost:
+def _cost_of(
+    words: Words,
+    graph: npt.NDArray[np.uint8],
+    geometry: Geometry,
+    operation: Operation,
+    rows: Array,
+    tags: type[Tags],
+) -> Cost:
     of_graphs, module = _OF_GRAPHS.get(operation.engine, ((), ""))
     if operation.name in of_graphs:
         raise StreamInvalidError(
@@ -141,8 +157,8 @@ def _cost_of(words: Words, graph: npt.NDArray[np.uint8], geometry: Geometry, ope
         cleared = operation_rows(words, configure)
         clears = operation_fields(words, configure, cleared)
         if operation.name == "attend":
-            return attend_costs(fields, graph, geometry, rows, clears, cleared)
-        return reduce_cost(fields, gathers(fields, graph, geometry, rows, clears, cleared))
+            return attend_costs(fields, graph, geometry, rows, clears, cleared, tags)
+        return reduce_cost(fields, gathers(fields, graph, geometry, rows, clears, cleared, tags), geometry)
     return COSTS[operation.name](fields, geometry)
 
 

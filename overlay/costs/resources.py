@@ -14,6 +14,7 @@ from dataclasses import dataclass, fields
 from hetfab.overlay.blockdesign.build import MASTERS, masters_by_port
 from hetfab.overlay.board import Board, read_board
 from hetfab.overlay.costs.area import area_constants
+from hetfab.overlay.costs.attention import dividers
 from hetfab.overlay.costs.elements import Form, chain_dsps, chain_luts, plane_dot_luts
 from hetfab.overlay.dense_stages import NO_WEIGHTS, ROW_PAIR, Stage
 from hetfab.overlay.design import Design, Geometry, default_design
@@ -33,6 +34,7 @@ _LANES, _SLICE_BITS = 32, 4
 _REQUANTIZED_BITS = 49
 #: Of attention: scores of a beat and bits of one, bits of a gap and of a weight, of a source vertex, and addresses
 #: by a product: rows of scores and of features, and what is spilled.
+_FEATURE_BITS = 8
 _SCORES_PER_BEAT, _SCORE_BITS, _GAP_BITS, _VERTEX_BITS, _ATTEND_ADDRESSES = 4, 16, 12, 24, 3
 _BARREL_LEVELS = 3
 _COUNTER_BITS = 64
@@ -283,9 +285,11 @@ def dw_resources(geometry: Geometry, form: Form) -> Resources:
 def agg_resources(geometry: Geometry, form: Form) -> Resources:
     """AGG: sums of all groups in registers, a mean per lane, sums that it keeps, two ports, and its scratchpad."""
     select = ACCUMULATOR_BITS * _mux(geometry.agg_groups)
-    adders = 2 * ACCUMULATOR_BITS + _REQUANTIZED_BITS
+    # A mean has one lane for each channel of a beat, whatever a word has.
+    adders = ACCUMULATOR_BITS + _REQUANTIZED_BITS
     shifter = _REQUANTIZED_BITS * _BARREL_LEVELS
     lut = _constant("lut_agg_control") + geometry.lanes * (select + adders + shifter)
+    lut += geometry.lanes * _wide_lanes(geometry, ACCUMULATOR_BITS, select)
     lut += _constant("lut_agg_entries") + _constant("lut_agg_spill")
     lut += _constant("lut_agg_divider") if "sgb" in geometry.engines else 0
     lut += _constant("lut_agg_scratchpad") if geometry.feature_words else 0
@@ -293,32 +297,51 @@ def agg_resources(geometry: Geometry, form: Form) -> Resources:
     # Rows of features, of spilled sums and of sum_ram, and slots.
     addresses = 4 if geometry.feature_words else 3
     dsp = geometry.lanes * _constant("dsp_per_requantize") + addresses * _constant("dsp_per_address")
-    dsp += geometry.agg_weights * geometry.lanes * _constant("dsp_per_weight")
+    dsp += geometry.agg_weights * geometry.agg_word_beats * geometry.lanes * _constant("dsp_per_weight")
     attention = _attention_resources(geometry) if geometry.agg_heads else Resources()
     destinations = Resources(bram36=block_rams(*_destination_buffer(), true_dual=False))
     held = Resources(bram36=block_rams(geometry.depth("sum_ram"), 8 * geometry.word_bytes("sum_ram"), true_dual=True))
     return _with_ff(lut, dsp=dsp) + sums + destinations + held + attention + _axi_masters("agg") + _streams()
 
 
+def _wide_lanes(geometry: Geometry, bits: int, select: float) -> float:
+    """LUTs of the additions of a channel of each beat of a word.
+
+    With words of several beats, each addition chooses among the groups of its place in a word, and between the word
+    and a beat from the port; rows that are shorter than a word lie at any multiple of their length in it.
+    """
+    beats = geometry.agg_word_beats
+    if beats == 1:
+        return bits
+    of_place = bits * _mux(-(-geometry.agg_groups // beats))
+    return beats * (bits + of_place + _FEATURE_BITS * (1 + _mux(beats))) - min(select, of_place)
+
+
 def _attention_resources(geometry: Geometry) -> Resources:
     """Attention: logits of a beat, maxima and gaps of each head, weighted sums of all groups, a divider."""
     lanes, heads, groups = geometry.lanes + 1, geometry.agg_heads, geometry.agg_groups
     bits, words, edges = isa().size("partial_bits"), isa().size("attend_words"), isa().size("attend_edges")
-    lut = _constant("lut_attend_control") + _constant("lut_attend_quotient") + heads * _constant("lut_attend_head")
+    beats, place_groups = geometry.agg_word_beats, -(-groups // geometry.agg_word_beats)
+    lut = _constant("lut_attend_control") + dividers(geometry) * _constant("lut_attend_quotient")
+    lut += heads * _constant("lut_attend_head")
     lut += _SCORES_PER_BEAT * _constant("lut_attend_logit") + geometry.lanes * _constant("lut_attend_product")
     # Of a lane: the sum before chosen among groups and what is merged, and the addition.
-    lut += lanes * bits * (_mux(groups) + 2) + bits * _mux(geometry.lanes)
+    lut += beats * (geometry.lanes + 1) * bits * (_mux(place_groups) + 2) + bits * _mux(geometry.lanes)
+    # Of words of several beats: a group that leaves, and a weight of a head for each beat.
+    lut += (lanes * bits + beats * _GAP_BITS * _mux(heads)) * (beats > 1)
+    lut += beats * geometry.lanes * _FEATURE_BITS * (beats > 1)
     bram36 = lanes * block_rams(words, bits, true_dual=False)
     bram36 += block_rams(words, geometry.bus_bits, true_dual=False)
     rows = isa().operation("attend").field("rows").largest + 1
     lut += lut_ram(isa().size("type_beats"), geometry.bus_bits)
     lut += heads * (lut_ram(edges, _GAP_BITS) + lut_ram(rows, _SCORE_BITS))
     bram36 += block_rams(edges, _VERTEX_BITS, true_dual=False)
-    bram36 += block_rams(isa().size("exponentials"), _GAP_BITS, true_dual=False)
+    # A copy of the table for each pair of weights that are looked up at once.
+    bram36 += -(-min(beats, heads) // 2) * block_rams(isa().size("exponentials"), _GAP_BITS, true_dual=False)
     # A product of each lane by the weight, those of a logit, and of spilled rows, targets and types.
-    dsp = geometry.lanes * _constant("dsp_per_weight") + _constant("dsp_per_requantize")
+    dsp = beats * geometry.lanes * _constant("dsp_per_weight") + _constant("dsp_per_requantize")
     dsp += _ATTEND_ADDRESSES * _constant("dsp_per_address")
-    registers = Resources(ff=groups * lanes * bits + _constant("ff_attend_quotient"))
+    registers = Resources(ff=groups * lanes * bits + dividers(geometry) * _constant("ff_attend_quotient"))
     return _with_ff(lut, dsp=dsp, bram36=bram36) + registers
 
 

@@ -2225,6 +2225,7 @@ def configure_features(
 def configure_destinations(
     *,
     slot: int,
+    parts: int,
     count: int,
     address: int,
     wait0: int = 0,
@@ -2238,6 +2239,8 @@ def configure_destinations(
 
     Args:
         slot: Context; 0 to 15.
+        parts: One less than the runs of each destination: an instruction of 16 rows and more takes a run of
+            each, in order, then the next one of each; 0 to 15.
         count: Number of records; 0 to 16777215.
         address: First byte; 0 to 1099511627775.
         wait0: Semaphore to wait for, 0 for none; 0 to 31.
@@ -2254,6 +2257,7 @@ def configure_destinations(
         2,
         (
             ("slot", 32, 4, slot),
+            ("parts", 36, 4, parts),
             ("count", 64, 24, count),
             ("address", 88, 40, address),
             ("wait0", 8, 5, wait0),

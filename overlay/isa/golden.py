@@ -67,6 +67,7 @@ _SOURCES = isa().operation("reduce").field("source").values
 #: Units of a schedule from the first on read a row; the last one does not keep it.
 _UNIT_READS, _UNIT_STREAMS = 1 << 15, (1 << 16) - 1
 _WORDS_PER_TAG = 8
+_AGG_RUNS, _PART_ROWS = isa().size("agg_runs"), isa().size("part_rows")
 _WEIGHT_PLACE = 24
 #: What a matching says of a row without a column.
 _NO_VERTEX = (1 << 32) - 1
@@ -846,10 +847,12 @@ def reduce(machine: GoldenMachine, f: Fields) -> None:
     else:
         records = _destinations(machine, f, destinations)
         rows = _edge_rows(machine, f, features, records, ids)
-    sums = np.zeros((f["rows"], rows.shape[1]), np.int64)
+    sums = np.zeros((len(records), rows.shape[1]), np.int64)
     used = records["degree"] > 0
     if len(rows):
         sums[used] = np.add.reduceat(rows, _starts(records)[used], axis=0)
+    sums = _by_row(f, sums).sum(axis=0)
+    records = records[: f["rows"]]
     if f["merge"]:
         sums = sums + _spilled_rows(machine, f, spilled, records)
     if f["spill"]:
@@ -872,30 +875,48 @@ def _check_reduce(machine: GoldenMachine, f: Fields) -> None:
         raise machine.error("rows_fifo with weights or a schedule", "ids alone")
     if f["weighted"] and not (geometry.agg_weights and _SOURCES[f["source"]] != "schedule"):
         raise machine.error("weights", "a design with agg_weights, and no schedule")
-    held = f["rows"] * f["groups"] * (1 + (f["merge"] & f["accumulate"] & ~f["spill"]))
+    merges = f["merge"] | (_parts(machine, f) > 1)
+    held = f["rows"] * f["groups"] * (1 + (merges & f["accumulate"] & ~f["spill"]))
     if held > geometry.sum_words:
         raise machine.error(f"{held} words of sums", f"at most {geometry.sum_words}, the sum_words")
 
 
+def _parts(machine: GoldenMachine, f: Fields) -> int:
+    """Runs that an instruction takes of each destination: with few rows they would follow each other too closely."""
+    word = machine.words("agg_context", _CONTEXT_WORDS * f["slot"] + 1, 1)[0]
+    few = f["rows"] < _PART_ROWS or f.get("from_fifo", 0)
+    return 1 if few else 1 + _context(word, "configure_destinations")["parts"]
+
+
+def _by_row(f: Fields, values: Integers) -> Integers:
+    """What is of each record as ``[parts, rows, ...]``."""
+    return values.reshape(-1, f["rows"], *values.shape[1:]) if f["rows"] else values[np.newaxis]
+
+
 def _destinations(machine: GoldenMachine, f: Fields, array: Fields) -> npt.NDArray[Any]:
-    """Records of the destinations or runs, ``[rows]``, with a field ``row`` and a count of ``units`` in either case."""
+    """Records of the destinations or runs, part after part, with a field ``row`` and a count of ``units``."""
     end = f["destination"] + f["rows"]
     if end > array["count"]:
         raise machine.error(f"destinations up to {end - 1}", f"destinations below {array['count']}")
     scheduled = _SOURCES[f["source"]] == "schedule"
     record = _RUN if scheduled else _DESTINATION
-    size = record.bytes
-    content = machine.dram(array["address"] + size * f["destination"], f["rows"], size, size)
-    stored = np.ascontiguousarray(content).view(record.dtype).reshape(f["rows"])
+    size, parts = record.bytes, _parts(machine, f)
+    count = f["rows"] * parts
+    if count > _AGG_RUNS or (scheduled and parts > 1):
+        raise machine.error(f"{f['rows']} rows in {parts} parts", f"at most {_AGG_RUNS} records, and no schedule")
+    first = array["address"] + size * (1 + array["parts"]) * f["destination"]
+    content = machine.dram(first, count, size, size)
+    stored = np.ascontiguousarray(content).view(record.dtype).reshape(count)
     for name in ("reciprocal", "exponent"):
         bits = record.bits(name)
         if np.any(stored[name] >> bits):
             raise machine.error(f"{name} {stored[name].max()}", f"{bits} bits")
-    records = np.zeros(f["rows"], _RUN.dtype)
+    records = np.zeros(count, _RUN.dtype)
     for name in stored.dtype.names or ():
         records[name] = stored[name]
     if not scheduled:
-        records["units"], records["row"] = records["degree"], f["destination"] + np.arange(f["rows"])
+        rows = f["destination"] + np.arange(f["rows"])
+        records["units"], records["row"] = records["degree"], np.tile(rows, parts)
     gaps = np.flatnonzero(records["first"][:-1] + records["units"][:-1] != records["first"][1:])
     if len(gaps):
         row = f["destination"] + int(gaps[0])
@@ -1012,8 +1033,18 @@ def _scheduled_rows(
 
 def _slot(machine: GoldenMachine, f: Fields, array: Fields, slot: int) -> Bytes:
     """A view of a row in the scratchpad, uint8 ``[channels]``."""
-    words = machine.words("feature_ram", _WORDS_PER_TAG * array["first_block"] + slot * f["groups"], f["groups"])
-    return words.reshape(-1)
+    word_beats, groups = machine.geometry.agg_word_beats, f["groups"]
+    first = _WORDS_PER_TAG * array["first_block"] + slot * _slot_beats(groups, word_beats)
+    start, end = first // word_beats, -(-(first + groups) // word_beats)
+    words = machine.words("feature_ram", start, end - start)
+    return words.reshape(-1)[_WORD_BYTES * (first % word_beats) :][: _WORD_BYTES * groups]
+
+
+def _slot_beats(groups: int, word_beats: int) -> int:
+    """Distance of two slots: whole words, or the least power of two that holds a row and divides a word."""
+    if groups < word_beats:
+        return int(1 << (max(groups, 1) - 1).bit_length())
+    return -(-groups // word_beats) * word_beats
 
 
 def _keep_row(machine: GoldenMachine, f: Fields, array: Fields, vertex: int, slot: int) -> None:
@@ -1098,7 +1129,8 @@ def attend(machine: GoldenMachine, f: Fields) -> None:
         stored[...] = 0
         stored[:, : f["heads"]] = maxima
         return
-    weights = edge_weights(np.repeat(maxima, records["degree"], axis=0) - logits)
+    of_edges = np.repeat(records["row"].astype(np.int64) - f["destination"], records["degree"])
+    weights = edge_weights(maxima[of_edges] - logits)
     sums = _weighted_sums(machine, f, features, records, vertices, weights)
     if f["merge"]:
         sums = sums + _partials(machine, f, spilled)
@@ -1169,7 +1201,7 @@ def _logits(
     types: Integers,
 ) -> Integers:
     """The logit of each edge and head, int64 ``[edges, heads]``."""
-    rows = np.repeat(f["destination"] + np.arange(f["rows"]), records["degree"])
+    rows = np.repeat(records["row"].astype(np.int64), records["degree"])
     beats = _score_beats(f, scores)
     sources = _score_rows(machine, scores["sources"], vertices, beats)
     targets = _score_rows(machine, scores["targets"], rows, beats)
@@ -1202,7 +1234,9 @@ def _maxima(
         maxima[...] = _spilled_maxima(machine, f, spilled)[:, : f["heads"]]
     used = records["degree"] > 0
     if f["maxima"] and len(logits):
-        maxima[used] = np.maximum(maxima[used], np.maximum.reduceat(logits, _starts(records)[used], axis=0))
+        of_runs = np.full((len(records), f["heads"]), NO_LOGIT, np.int64)
+        of_runs[used] = np.maximum.reduceat(logits, _starts(records)[used], axis=0)
+        maxima = np.maximum(maxima, _by_row(f, of_runs).max(axis=0))
     return maxima
 
 
@@ -1216,16 +1250,16 @@ def _weighted_sums(
 ) -> Integers:
     """Numerators of each group's channels and their denominator, int64 ``[rows, groups, lanes + 1]``."""
     lanes = machine.geometry.lanes
-    sums = np.zeros((f["rows"], f["groups"], lanes + 1), np.int64)
+    sums = np.zeros((len(records), f["groups"], lanes + 1), np.int64)
     if not len(vertices):
-        return sums
+        return sums[: f["rows"]]
     read = _tagged_rows if f["source"] else _feature_rows
     rows = np.ones((len(vertices), f["groups"], lanes + 1), np.int64)
     rows[:, :, :lanes] = read(machine, f, features, vertices).reshape(len(vertices), f["groups"], lanes)
     weighted = rows * np.repeat(weights, f["head_groups"], axis=1)[:, :, np.newaxis]
     used = records["degree"] > 0
     sums[used] = np.add.reduceat(weighted, _starts(records)[used], axis=0)
-    return sums
+    return np.asarray(_by_row(f, sums).sum(axis=0))
 
 
 def _spilled_rows_of(machine: GoldenMachine, f: Fields, array: Fields, first: int, length: int) -> Bytes:

@@ -76,13 +76,15 @@ class Space:
 
     def design(self, on_d: Array, on_l: Array, words_d: int, words_l: int) -> Design:
         """A design of the space."""
-        sides = {
-            "gemm_d_rows": on_d.rows,
-            "gemm_d_cols": on_d.cols,
-            "gemm_l_rows": on_l.rows,
-            "gemm_l_cols": on_l.cols,
-        }
-        geometry = replace(self.base.geometry, **sides, wgt_d_words=words_d, wgt_l_words=words_l)
+        geometry = replace(
+            self.base.geometry,
+            gemm_d_rows=on_d.rows,
+            gemm_d_cols=on_d.cols,
+            gemm_l_rows=on_l.rows,
+            gemm_l_cols=on_l.cols,
+            wgt_d_words=words_d,
+            wgt_l_words=words_l,
+        )
         return replace(self.base, geometry=geometry)
 
     def largest_memories(self, design: Design) -> list[Design]:

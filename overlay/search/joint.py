@@ -21,12 +21,11 @@ from hetfab.overlay.search.pareto import front
 
 #: Points of the curve, and halvings between the last that keeps the accuracy and the next.
 _POINTS, _HALVINGS = 8, 5
-#: Designs that are timed as whole programs at the end.
-_TIMED = 3
+#: Widths, designs for each of them, and memories for each of these, that are timed as whole programs at the end.
+_WIDTHS_TIMED, _DESIGNS_TIMED, _MEMORIES_TIMED = 2, 3, 2
 #: How often widths are narrowed where whole programs take longer than the cost functions say.
 _TRIES = 3
-#: Times that differ by less count as equal: designs whose bound promises no more are not looked at, and of points the
-#: one that needs the least resources is taken.
+#: Times by the cost functions that differ by less count as equal; designs whose bound promises less are left out.
 _EQUAL = 0.005
 #: Shares of the spread of divergences that the curve has limits at.
 _LEAST_SHARE = 1e-4
@@ -179,8 +178,7 @@ class JointSearch:
         curve = [self.point(share) for share in np.linspace(0.0, 1.0, _POINTS)]
         self._refine(goal, curve)
         chosen = self._timed(goal)
-        found = front_of([*self.points, *self._smaller(), chosen], self.used)
-        return Searched(chosen, found, len(self.designs), self.solved, len(self._scores))
+        return Searched(chosen, self._front(chosen), len(self.designs), self.solved, len(self._scores))
 
     def point(self, place: float) -> Point:
         """The fastest design and widths at a place of the curve, scored: 0 is near the float model, 1 the fastest."""
@@ -192,7 +190,7 @@ class JointSearch:
     def limit(self, model: ModelOptions, place: float) -> float:
         """The largest sum of divergences at a place of the curve."""
         least, most = model.range()
-        return least + (most - least) * _LEAST_SHARE ** (1.0 - place)
+        return float(least + (most - least) * _LEAST_SHARE ** (1.0 - place))
 
     def fastest(self, limits: Sequence[float], count: int = 1) -> list[Point]:
         """Points of the fastest designs within limits of the divergence, in rising order of time."""
@@ -255,8 +253,7 @@ class JointSearch:
             raise self._unreachable(goal, tried)
         if goal.milliseconds is not None:
             return min(kept, key=lambda p: (max(s.divergence for s in p.scores), p.time))
-        fastest = min(point.time for point in kept)
-        return min((p for p in kept if p.time <= fastest * (1 + _EQUAL)), key=lambda p: (self.used(p.design), p.time))
+        return min(kept, key=lambda p: (p.time, self.used(p.design)))
 
     def _candidates(self, goal: Goal) -> list[Point]:
         """Points worth a simulation: the best by the cost functions, with the memories that fit."""
@@ -264,33 +261,25 @@ class JointSearch:
         if not kept:
             return []
         rank = (lambda p: max(s.divergence for s in p.scores)) if goal.milliseconds is not None else (lambda p: p.time)
-        first = min(kept, key=rank)
-        others = self._others(first)
+        several = {id(point.choices): point for point in sorted(kept, key=rank)}
         return [
-            replace(point, design=design)
-            for point in [first, *others][:_TIMED]
-            for design in self.space.largest_memories(point.design)[:2]
+            replace(found, design=design)
+            for point in list(several.values())[:_WIDTHS_TIMED]
+            for found in self._on_fastest_designs(point)
+            for design in self.space.largest_memories(found.design)[:_MEMORIES_TIMED]
         ]
 
-    def _others(self, point: Point) -> list[Point]:
-        """The same widths on the designs that are next fastest with them."""
-        times = self.combine.of(
-            [
-                np.array([m.milliseconds(d, c.weights, c.tensors) for d in self._near])
-                for m, c in zip(self.models, point.choices, strict=True)
-            ]
-        )
-        order = [self._near[number] for number in np.argsort(times, kind="stable")]
-        return [
-            replace(point, design=design, milliseconds=float(np.sort(times)[place]))
-            for place, design in enumerate(order[:_TIMED])
-            if design != point.design
-        ]
-
-    @property
-    def _near(self) -> list[Design]:
-        """Designs that the curve went through."""
-        return list(dict.fromkeys(point.design for point in self.points))
+    def _on_fastest_designs(self, point: Point) -> list[Point]:
+        """A point's widths on its own design and on the fastest ones with them; of equally fast ones the largest."""
+        pairs = list(zip(self.models, point.choices, strict=True))
+        spent = {
+            design: float(self.combine.of([np.array(m.milliseconds(design, c.weights, c.tensors)) for m, c in pairs]))
+            for design in self.designs
+        }
+        within = min(spent.values()) * (1 + _EQUAL)
+        ranked = sorted(spent, key=lambda design: (max(spent[design], within), -_elements(design)))
+        designs = dict.fromkeys([*ranked[: _DESIGNS_TIMED - 1], point.design])
+        return [replace(point, design=design, milliseconds=spent[design]) for design in designs]
 
     def _simulated(self, point: Point) -> Point:
         spent = self.combine.of([np.array(each) for each in self.time(point.design, point.choices)])
@@ -298,6 +287,14 @@ class JointSearch:
         found = replace(point, simulated=float(spent))
         self.points.append(found)
         return found
+
+    def _front(self, chosen: Point) -> tuple[Point, ...]:
+        """The front with the choice in it; times that were not simulated are scaled by the choice's gap."""
+        scale = 1 + (chosen.gap or 0.0)
+        others = [*self.points, *self._smaller()]
+        scaled = [p if p.simulated is not None else replace(p, milliseconds=p.milliseconds * scale) for p in others]
+        found = front_of([chosen, *scaled], self.used)
+        return found if chosen in found else tuple(sorted([*found, chosen], key=lambda point: point.time))
 
     def _smaller(self) -> list[Point]:
         """Widths that were scored on every design, as far as none that needs less is as fast."""
@@ -335,6 +332,12 @@ class JointSearch:
             "what can be reached: " + "; ".join(nearest),
             "raise the limits, or choose a larger board",
         )
+
+
+def _elements(design: Design) -> int:
+    """Processing elements of both arrays."""
+    geometry = design.geometry
+    return geometry.gemm_d_rows * geometry.gemm_d_cols + geometry.gemm_l_rows * geometry.gemm_l_cols
 
 
 @dataclass(frozen=True)

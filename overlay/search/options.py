@@ -122,8 +122,8 @@ class ModelOptions:
 
     def range(self) -> tuple[float, float]:
         """Least and largest sum of divergences."""
-        options = [*self.layers, *self.tensors]
-        return sum(float(o.divergence.min()) for o in options), sum(float(o.divergence.max()) for o in options)
+        costs = [layer.divergence for layer in self.layers] + [tensor.divergence for tensor in self.tensors]
+        return sum(float(cost.min()) for cost in costs), sum(float(cost.max()) for cost in costs)
 
     def milliseconds(self, design: Design, weights: Mapping[str, int], tensors: Mapping[str, int]) -> float:
         """Modelled time of given widths by the cost functions."""
@@ -272,7 +272,7 @@ class Times:
         fastest = self._relaxed(0.0)
         spread = max(most - self.model.range()[0], 1e-12)
         prices = np.geomspace(1e-3, 1e3, _PRICES) * (float(np.median(fastest)) / spread)
-        return np.max([fastest, *(self._relaxed(price) - price * most for price in prices)], axis=0)
+        return np.asarray(np.max([fastest, *(self._relaxed(price) - price * most for price in prices)], axis=0))
 
     def _relaxed(self, price: float) -> Vector:
         """Least sum of time and priced divergence on each design."""

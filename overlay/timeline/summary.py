@@ -19,7 +19,7 @@ from hetfab.overlay.isa.spec import isa
 from hetfab.overlay.program import Program
 from hetfab.overlay.timeline.bounds import Bounds, lower_bounds
 from hetfab.overlay.timeline.critical_path import Link, critical_path
-from hetfab.overlay.timeline.machine import COMPARISON_RATE, machine
+from hetfab.overlay.timeline.machine import COMPARISON_RATE, machine, measured_constants
 from hetfab.overlay.timeline.model_stages import ModelStage, instruction_stages
 from hetfab.overlay.timeline.simulate import Reason, Timeline, joined_timeline, simulate
 from hetfab.overlay.timeline.work import Work, channels_added, tally
@@ -338,6 +338,10 @@ def as_dict(summary: Summary) -> dict[str, Any]:
     return {
         "modelled": True,
         "clock_mhz": summary.board.machine.clock_mhz,
+        "measured_constants": {
+            name: {"value": constant.value, "origin": constant.origin}
+            for name, constant in sorted(measured_constants(summary.design.board).items())
+        },
         "board": _totals(summary.board),
         "comparison": _totals(summary.comparison),
         "bounds_cycles": {

@@ -26,6 +26,7 @@ from hetfab.quantize.cnn.writer import Numbers, float_model, quantized_model
 from hetfab.quantize.divergence import divergence_of_classes, divergence_of_labels
 from hetfab.quantize.methods import CRITERIA
 from hetfab.quantize.methods.layer_problem import LayerInputs
+from hetfab.quantize.observation import check_finite
 from hetfab.quantize.ranges import ActivationRange, Criterion, choose
 from hetfab.quantize.weights import LARGEST_SPREAD, LayerWeights
 from hetfab.quantize.widths import Widths
@@ -136,7 +137,7 @@ def observe(graph: CnnGraph, points: Points, samples: list[Feed], opset: int) ->
     """Runs the float model and keeps what numbers are chosen by.
 
     Raises:
-        CalibrationDataError: There is no sample.
+        CalibrationDataError: There is no sample, or a tensor has a value that is no finite number.
     """
     if not samples or any(len(sample[graph.input]) == 0 for sample in samples):
         raise CalibrationDataError("there is no sample to calibrate with", "at least one", "give samples")
@@ -160,6 +161,7 @@ def observe(graph: CnnGraph, points: Points, samples: list[Feed], opset: int) ->
         for name in points.terms:
             largest[name] = max(largest[name], float(np.abs(found[name]).max(initial=0.0)))
     joined = {name: np.concatenate(parts) for name, parts in values.items()}
+    check_finite(joined)
     return Observed(joined, {name: np.mean(parts, axis=0) for name, parts in means.items()}, largest, tuple(logits))
 
 

@@ -9,6 +9,7 @@ from hetfab.quantize.methods.min_max import min_max
 from hetfab.quantize.methods.nearest import nearest
 from hetfab.quantize.methods.percentile import percentile
 from hetfab.quantize.methods.square_error import least_square_error
+from hetfab.quantize.methods.sub_layerwise import sub_layerwise
 from hetfab.quantize.ranges import Criterion
 
 #: Uniform or twin, by data; where no twin range is offered, as the least square error.
@@ -29,6 +30,7 @@ WEIGHT_METHODS: dict[str, WeightMethod] = {
     "nearest": nearest,
     "gptq": gptq,
     "alternation": alternation,
+    "sub-layerwise": sub_layerwise,
 }
 
 __all__ = ["ACTIVATION_METHODS", "CRITERIA", "TWIN", "WEIGHT_METHODS", "LayerProblem", "WeightMethod"]

@@ -13,6 +13,8 @@ namespace hetfab {
 
 // Largest number of destinations in one instruction.
 constexpr unsigned agg_rows = 1U << isa::Reduce::Rows::bits;
+// Records that are kept for one: its destinations', each of which may have several runs of edges.
+constexpr unsigned agg_runs = isa::agg_runs;
 // Records in the graph segment, in beats: those of a destination, and those of a schedule's run.
 constexpr unsigned beats_per_destination = isa::DestinationRecord::bytes / beat_bytes;
 constexpr unsigned beats_per_run = isa::RunRecord::bytes / beat_bytes;
@@ -45,12 +47,28 @@ constexpr unsigned rows_ahead(unsigned groups) {
     return rows;
 }
 
+// Trips that take a row from the scratchpad, whose words have so many beats.
+constexpr unsigned word_trips(unsigned groups, unsigned word_beats) {
+    return (groups + word_beats - 1) / word_beats;
+}
+
+// Words of a bank's width that a slot takes: whole words of all banks, or a power of two within one.
+constexpr unsigned slot_beats(unsigned groups, unsigned word_beats) {
+    unsigned beats = word_trips(groups, word_beats) * word_beats;
+    for (unsigned part = word_beats / 2; part >= groups && part != 0; part /= 2) {
+#pragma HLS UNROLL factor=3
+        beats = part;
+    }
+    return beats;
+}
+
 // Whether every beat is requested more trips before its read than the gather's pipeline has stages, for all
 // sizes of rows: a stalling pipeline stops as a whole, so a read must never wait for a request in a later
-// stage. A request is made with the last beat of a row, `rows_ahead` rows before its own.
-constexpr bool rows_ahead_cover(unsigned most_groups, unsigned depth) {
+// stage. A request is made with the last beat of a row, `rows_ahead` rows before its own, all of which may
+// come from the scratchpad.
+constexpr bool rows_ahead_cover(unsigned most_groups, unsigned word_beats, unsigned depth) {
     for (unsigned groups = 1; groups <= most_groups; groups++) {
-        if ((rows_ahead(groups) - 1) * groups + 1 <= depth) return false;
+        if ((rows_ahead(groups) - 1) * word_trips(groups, word_beats) + 1 <= depth) return false;
     }
     return true;
 }
@@ -79,7 +97,7 @@ struct Destination {
 // What AGG keeps for an instruction: records, and sums that results are added to, or that are spilled.
 template <class D, class Z>
 struct AggMemories {
-    Destination<Z> destinations[agg_rows];
+    Destination<Z> destinations[agg_runs];
     Word<Z, 32 * D::lanes> held[D::sum_words];
 };
 
@@ -107,10 +125,20 @@ struct ReduceTile {
     std::uint64_t ids;
     std::uint64_t spilled;
     unsigned spilled_beats;
+    // Runs of each destination.
+    unsigned parts = 1;
 
+    // Records that are read, and whether sums of a part stay for the next one.
+    unsigned records() const { return rows * parts; }
+    bool keeps(unsigned part) const { return part + 1 < parts; }
     // Trips of a row: tags are read in its first and written in its last one, by the one port of their
     // memory.
     unsigned row_trips() const { return tagged && groups == 1 ? 2 : groups; }
+    // Those of a row that comes from the scratchpad in words of so many beats.
+    unsigned held_trips(unsigned word_beats) const {
+        const unsigned trips = word_trips(groups, word_beats);
+        return tagged && trips == 1 ? 2 : trips;
+    }
     unsigned record_beats() const { return scheduled ? beats_per_run : beats_per_destination; }
     unsigned id_units() const { return id_bytes == 4 ? 2 : 1; }
     // Beats of a row's spilled sums.
@@ -137,6 +165,21 @@ context_words:
     events.loop(isa::loops::agg_context, isa::context_words);
 }
 
+// Runs of each destination of an instruction: with few rows, one would follow the one before too closely.
+template <class Z>
+unsigned parts_of(unsigned rows, const Word<Z, isa::instruction_bits>& destinations) {
+    return rows < isa::part_rows ? 1 : 1 + number<Z, isa::ConfigureDestinations::Parts>(destinations);
+}
+
+// Where the records of an instruction begin: each destination has room for all of its runs.
+template <class Z>
+std::uint64_t records_from(const Word<Z, isa::instruction_bits>& destinations, unsigned record_bytes,
+                           unsigned destination) {
+    const unsigned parts = 1 + number<Z, isa::ConfigureDestinations::Parts>(destinations);
+    return static_cast<std::uint64_t>(get<Z, isa::ConfigureDestinations::Address>(destinations)) +
+           std::uint64_t{record_bytes} * parts * destination;
+}
+
 template <class Z, class ContextRam, class Events>
 ReduceTile reduce_tile(const Word<Z, isa::instruction_bits>& instruction, ContextRam agg_context,
                        Events& events) {
@@ -149,29 +192,30 @@ ReduceTile reduce_tile(const Word<Z, isa::instruction_bits>& instruction, Contex
     const unsigned source = number<Z, Op::Source>(instruction);
     const bool scheduled = source == isa::reduce_source::schedule;
     const unsigned record_bytes = scheduled ? isa::RunRecord::bytes : isa::DestinationRecord::bytes;
-    return {number<Z, Op::Sum>(instruction),
-            number<Z, Op::Rows>(instruction),
-            number<Z, Op::Groups>(instruction),
-            number<Z, Op::Destination>(instruction),
-            number<Z, isa::ConfigureIds::IdBytes>(context[2]),
-            number<Z, Op::Mode>(instruction),
-            flag<Z, Op::Unsigned>(instruction),
-            flag<Z, Op::Accumulate>(instruction) && !flag<Z, Op::Spill>(instruction),
-            source == isa::reduce_source::tags,
-            scheduled,
-            flag<Z, Op::Merge>(instruction),
-            flag<Z, Op::Spill>(instruction),
-            flag<Z, Op::Weighted>(instruction),
-            flag<Z, Op::FromFifo>(instruction),
-            static_cast<std::uint64_t>(get<Z, Features::Address>(context[0])),
-            number<Z, Features::RowBlocks>(context[0]) * beats_per_block,
-            number<Z, Features::FirstBlock>(context[0]),
-            (1U << number<Z, Features::SlotBits>(context[0])) - 1,
-            static_cast<std::uint64_t>(get<Z, isa::ConfigureDestinations::Address>(context[1])) +
-                std::uint64_t{record_bytes} * number<Z, Op::Destination>(instruction),
-            static_cast<std::uint64_t>(get<Z, isa::ConfigureIds::Address>(context[2])),
-            static_cast<std::uint64_t>(get<Z, isa::ConfigureSpilled::Address>(context[3])),
-            number<Z, isa::ConfigureSpilled::RowBlocks>(context[3]) * beats_per_block};
+    return {
+        number<Z, Op::Sum>(instruction),
+        number<Z, Op::Rows>(instruction),
+        number<Z, Op::Groups>(instruction),
+        number<Z, Op::Destination>(instruction),
+        number<Z, isa::ConfigureIds::IdBytes>(context[2]),
+        number<Z, Op::Mode>(instruction),
+        flag<Z, Op::Unsigned>(instruction),
+        flag<Z, Op::Accumulate>(instruction) && !flag<Z, Op::Spill>(instruction),
+        source == isa::reduce_source::tags,
+        scheduled,
+        flag<Z, Op::Merge>(instruction),
+        flag<Z, Op::Spill>(instruction),
+        flag<Z, Op::Weighted>(instruction),
+        flag<Z, Op::FromFifo>(instruction),
+        static_cast<std::uint64_t>(get<Z, Features::Address>(context[0])),
+        number<Z, Features::RowBlocks>(context[0]) * beats_per_block,
+        number<Z, Features::FirstBlock>(context[0]),
+        (1U << number<Z, Features::SlotBits>(context[0])) - 1,
+        records_from<Z>(context[1], record_bytes, number<Z, Op::Destination>(instruction)),
+        static_cast<std::uint64_t>(get<Z, isa::ConfigureIds::Address>(context[2])),
+        static_cast<std::uint64_t>(get<Z, isa::ConfigureSpilled::Address>(context[3])),
+        number<Z, isa::ConfigureSpilled::RowBlocks>(context[3]) * beats_per_block,
+        flag<Z, Op::FromFifo>(instruction) ? 1 : parts_of<Z>(number<Z, Op::Rows>(instruction), context[1])};
 }
 
 // Where a reduce's edges are: consecutive records have consecutive units, the halves of ids of 4 bytes being
@@ -186,7 +230,7 @@ struct EdgeRange {
 
 // Reads the records of all destinations into a local buffer.
 template <class Z, class Mem, class Events>
-EdgeRange read_destinations(const ReduceTile& tile, Mem graph, Destination<Z> (&destinations)[agg_rows],
+EdgeRange read_destinations(const ReduceTile& tile, Mem graph, Destination<Z> (&destinations)[agg_runs],
                             Events& events) {
 #pragma HLS INLINE
     using Record = isa::RunRecord;
@@ -195,16 +239,17 @@ EdgeRange read_destinations(const ReduceTile& tile, Mem graph, Destination<Z> (&
     static_assert(beats_per_destination == 2 && beats_per_run == 3,
                   "the first beat has edge and degree, the second the reciprocal, the third units and row");
     const unsigned last_part = tile.record_beats() - 1;
-    const unsigned beats = tile.rows * tile.record_beats();
+    const unsigned beats = tile.records() * tile.record_beats();
     BurstReader reader(BurstCursor(tile.destinations, tile.rows == 0 ? 0 : 1, beats, 0));
     reader.start(graph, events);
     EdgeRange edges = {0, 0, 0, 0};
     Destination<Z> destination = {0, 0, 0, tile.destination};
     unsigned part = 0;
+    unsigned record = 0;
     unsigned row = 0;
 destination_beats:
     for (unsigned beat = 0; beat < beats; beat++) {
-#pragma HLS LOOP_TRIPCOUNT min = 2 max = 765
+#pragma HLS LOOP_TRIPCOUNT min = 2 max = 1024
 #pragma HLS PIPELINE II = 1 style = stp
         events.trip(isa::loops::agg_descriptors);
         const Word<Z, 64> third = reader.read(graph);
@@ -222,9 +267,9 @@ destination_beats:
             destination.row = static_cast<unsigned>(get<Z, InBeat<Record::Row>>(third));
         }
         if (part == last_part) {
-            destinations[row] = destination;
-            destination.row++;
-            row++;
+            destinations[record++] = destination;
+            row = row + 1 == tile.rows ? 0 : row + 1;
+            destination.row = tile.destination + row;
         }
         part = part == last_part ? 0 : part + 1;
     }

@@ -8,15 +8,22 @@
 
 namespace hetfab {
 
-// Where a pass over the edges of a tile is: destinations are read two ahead of their use, as the gather's.
+// Where a pass over the edges of a tile is: records are read two ahead of their use, as the gather's.
 template <class Z>
 class EdgeWalk {
   public:
-    explicit EdgeWalk(const Destination<Z> (&destinations)[agg_rows])
-        : current_(destinations[0]), next_(destinations[1]), edges_left_(destinations[0].degree) {}
+    EdgeWalk(const Destination<Z> (&destinations)[agg_runs], const ReduceTile& tile)
+        : rows_(tile.rows),
+          parts_(tile.parts),
+          current_(destinations[0]),
+          next_(destinations[1]),
+          edges_left_(destinations[0].degree) {}
 
+    // The destination among those of the tile, and which of its runs.
     unsigned row() const { return row_; }
-    unsigned row_ahead() const { return (row_ + 2) % agg_rows; }
+    unsigned part() const { return part_; }
+    bool done() const { return part_ == parts_; }
+    unsigned row_ahead() const { return (record_ + 2) % agg_runs; }
     bool has_edge() const { return current_.degree != 0; }
     bool first_edge() const { return first_edge_; }
     bool last_edge() const { return edges_left_ <= 1; }
@@ -29,16 +36,22 @@ class EdgeWalk {
             edges_left_--;
             return;
         }
-        row_++;
+        record_++;
+        row_ = row_ + 1 == rows_ ? 0 : row_ + 1;
+        if (row_ == 0) part_++;
         current_ = next_;
         next_ = ahead;
         edges_left_ = current_.degree;
     }
 
   private:
+    unsigned rows_;
+    unsigned parts_;
     Destination<Z> current_;
     Destination<Z> next_;
+    unsigned record_ = 0;
     unsigned row_ = 0;
+    unsigned part_ = 0;
     unsigned edges_left_;
     bool first_edge_ = true;
 };
@@ -49,8 +62,8 @@ struct EdgeChunk {
     bool last;
 
     template <class Z>
-    bool holds(unsigned edge, const EdgeWalk<Z>& walk, unsigned rows) const {
-        return edge < edges || (last && walk.row() < rows);
+    bool holds(unsigned edge, const EdgeWalk<Z>& walk) const {
+        return edge < edges || (last && !walk.done());
     }
 };
 
@@ -167,12 +180,12 @@ scores_ahead:
 // Returns the trips.
 template <class D, class Z, class MemF, class MemG, class TagRam, class Events>
 unsigned compare_edges(const AttendTile& tile, const EdgeChunk& chunk, bool maxima,
-                       const Destination<Z> (&destinations)[agg_rows], EdgeWalk<Z>& walk,
+                       const Destination<Z> (&destinations)[agg_runs], EdgeWalk<Z>& walk,
                        EntryReader<Z>& entries, AttendMemories<D, Z>& kept, MemF features, MemG graph,
                        TagRam tag_ram, RowsStream<Z>& rows_fifo, Events& events) {
 #pragma HLS INLINE
     static_assert(
-        rows_ahead_cover(isa::score_beats, isa::loops::attend_scores.depth),
+        rows_ahead_cover(isa::score_beats, 1, isa::loops::attend_scores.depth),
         "a row is requested more trips before its first beat than the pipeline of scores has stages");
     RowRequests<Z> requests(tile.score_rows(), chunk.edges);
     request_scores_ahead<Z>(tile.score_beats, requests, entries, features, graph, tag_ram, rows_fifo, events);
@@ -184,10 +197,11 @@ unsigned compare_edges(const AttendTile& tile, const EdgeChunk& chunk, bool maxi
     unsigned trips = 0;
     EdgeRow place = {false, false, 0, {0, 0, 1}};
 score_beats:
-    while (chunk.holds(edge, walk, tile.rows.rows)) {
+    while (chunk.holds(edge, walk)) {
 #pragma HLS LOOP_TRIPCOUNT min=1 max=65536
 #pragma HLS PIPELINE II=1 style=stp
-// A pass writes the maxima or reads them, but where it merges: then each is read before it is written.
+// A pass writes the maxima or reads them, but where it merges: then each is read before it is written, and
+// the next run of its destination comes 16 rows later at least.
 #pragma HLS DEPENDENCE variable=kept.maxima type=inter dependent=false
         events.trip(isa::loops::attend_scores);
         const Destination<Z> ahead = destinations[walk.row_ahead()];
@@ -206,8 +220,9 @@ score_beats:
         for (unsigned head = 0; head < D::agg_heads; head++) {
 #pragma HLS UNROLL factor=D::agg_heads
             if (!last_beat) continue;
-            const S<Z, 16> stored =
-                tile.reads_spilled() || !maxima ? kept.maxima[walk.row()][head] : S<Z, 16>(no_logit);
+            const S<Z, 16> stored = tile.reads_spilled() || !maxima || walk.part() != 0
+                                        ? kept.maxima[walk.row()][head]
+                                        : S<Z, 16>(no_logit);
             const S<Z, 16> before = walk.first_edge() ? stored : largest[head];
             const bool larger = walk.has_edge() && head < tile.heads && logits.of(head) > before;
             largest[head] = larger ? logits.of(head) : before;

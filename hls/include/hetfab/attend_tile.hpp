@@ -11,6 +11,9 @@ constexpr unsigned scores_per_beat = 4;
 constexpr unsigned maxima_beats = 2;
 // Fraction bits of a slope below zero.
 constexpr unsigned slope_bits = 12;
+// Dividers that end an attend: its edges take less time where words are long, so that quotients would wait
+// for one.
+constexpr unsigned attend_dividers(unsigned word_beats) { return word_beats < 4 ? 1 : word_beats / 2; }
 // The maximum of no logits.
 constexpr int no_logit = -(1 << 15);
 
@@ -94,11 +97,11 @@ AttendTile attend_tile(const Word<Z, isa::instruction_bits>& instruction, Contex
         static_cast<std::uint64_t>(get<Z, Features::Address>(context[0])),
         number<Z, Features::RowBlocks>(context[0]) * beats_per_block,
         number<Z, Features::FirstBlock>(context[0]), (1U << number<Z, Features::SlotBits>(context[0])) - 1,
-        static_cast<std::uint64_t>(get<Z, isa::ConfigureDestinations::Address>(context[1])) +
-            std::uint64_t{isa::DestinationRecord::bytes} * number<Z, Op::Destination>(instruction),
+        records_from<Z>(context[1], isa::DestinationRecord::bytes, number<Z, Op::Destination>(instruction)),
         static_cast<std::uint64_t>(get<Z, isa::ConfigureIds::Address>(context[2])),
         static_cast<std::uint64_t>(get<Z, isa::ConfigureSpilled::Address>(context[3])),
-        number<Z, isa::ConfigureSpilled::RowBlocks>(context[3]) * beats_per_block};
+        number<Z, isa::ConfigureSpilled::RowBlocks>(context[3]) * beats_per_block,
+        parts_of<Z>(number<Z, Op::Rows>(instruction), context[1])};
     const unsigned target_beats = number<Z, isa::ConfigureTargets::RowBeats>(scores[1]);
     return {
         rows,

@@ -17,27 +17,20 @@ U<Z, 12> edge_weight(const U<Z, 12>& gap) {
     return gap < isa::exponentials ? U<Z, 12>(exponentials[static_cast<unsigned>(gap)]) : U<Z, 12>(0);
 }
 
-// Which head a group of channels belongs to, as groups are counted.
-class HeadOfGroup {
-  public:
-    explicit HeadOfGroup(unsigned head_groups) : head_groups_(head_groups) {}
-
-    unsigned head() const { return head_; }
-    void next(bool row_ends) {
+// Which head each group of channels belongs to.
+template <class D>
+void heads_of_groups(unsigned head_groups, unsigned (&heads)[D::agg_groups]) {
 #pragma HLS INLINE
-        group_ = row_ends || group_ + 1 == head_groups_ ? 0 : group_ + 1;
-        if (row_ends) {
-            head_ = 0;
-        } else if (group_ == 0) {
-            head_++;
-        }
+    unsigned head = 0;
+    unsigned in_head = 0;
+groups_of_heads:
+    for (unsigned group = 0; group < D::agg_groups; group++) {
+#pragma HLS UNROLL factor=D::agg_groups
+        heads[group] = head % D::agg_heads;
+        in_head = in_head + 1 == head_groups ? 0 : in_head + 1;
+        if (in_head == 0) head++;
     }
-
-  private:
-    unsigned head_groups_;
-    unsigned group_ = 0;
-    unsigned head_ = 0;
-};
+}
 
 // Adds a weighted beat of features to the sums of a group, the last of which adds the weight itself.
 template <class D, class Z>
@@ -85,31 +78,32 @@ struct ChunkCounts {
 // Adds the weighted rows of a chunk of edges to the sums of their destinations, group by group.
 template <class D, class Z, class MemF, class FeatureRam, class TagRam, class Events>
 ChunkCounts weigh_edges(const AttendTile& tile, const EdgeChunk& chunk,
-                        const Destination<Z> (&destinations)[agg_rows], EdgeWalk<Z>& walk,
+                        const Destination<Z> (&destinations)[agg_runs], EdgeWalk<Z>& walk,
                         S<Z, isa::partial_bits> (&totals)[D::agg_groups][D::lanes + 1],
                         AttendMemories<D, Z>& kept, MemF features, FeatureRam feature_ram, TagRam tag_ram,
                         Events& events) {
 #pragma HLS INLINE
-    static_assert(rows_ahead_cover(D::agg_groups, isa::loops::attend_weighted.depth),
+    static_assert(rows_ahead_cover(D::agg_groups, D::agg_word_beats, isa::loops::attend_weighted.depth),
                   "a row is requested more trips before its first beat than the pipeline of sums has stages");
-    RowRequests<Z> requests(tile.rows.feature_rows(), chunk.edges);
+    RowRequests<Z> requests(tile.rows.feature_rows(), chunk.edges, D::agg_word_beats);
     request_weighted_ahead<D, Z>(tile.rows.groups, requests, kept, features, tag_ram, events);
     const unsigned ahead_edges = rows_ahead(tile.rows.groups);
-    HeadOfGroup head(tile.head_groups);
+    unsigned head_of_group[D::agg_groups];
+#pragma HLS ARRAY_PARTITION variable = head_of_group type = complete dim = 0
+    heads_of_groups<D>(tile.head_groups, head_of_group);
     unsigned edge = 0;
     unsigned group = 0;
     ChunkCounts counts = {0, 0};
     EdgeRow place = {false, false, 0, {0, 0, 1}};
 weighted_beats:
-    while (chunk.holds(edge, walk, tile.rows.rows)) {
+    while (chunk.holds(edge, walk)) {
 #pragma HLS LOOP_TRIPCOUNT min=1 max=65536
 #pragma HLS PIPELINE II=1 style=stp
-// The sums of a destination are read at its first edge and written at its last one: no word is met twice.
+// The sums of a run are read at its first edge and written at its last one; the next run of its destination
+// comes 16 rows later at least, more trips than the pipeline has stages.
 #pragma HLS DEPENDENCE variable=kept.partials type=inter dependent=false
         events.trip(isa::loops::attend_weighted);
         const Destination<Z> ahead = destinations[walk.row_ahead()];
-        const bool last_trip = group + 1 == tile.rows.row_trips();
-        const bool in_row = group < tile.rows.groups;
         const unsigned word = walk.row() * tile.rows.groups + group;
         if (walk.has_edge() && group == 0) {
             place = requests.take();
@@ -118,17 +112,34 @@ weighted_beats:
             }
             if (place.read) counts.rows_read++;
         }
+        const bool merges = tile.rows.merge || walk.part() != 0;
+        const bool wide =
+            walk.has_edge() && !place.read && !walk.last_edge() && !(walk.first_edge() && merges);
+        const unsigned row_trips = wide ? tile.rows.held_trips(D::agg_word_beats) : tile.rows.row_trips();
+        const bool last_trip = group + 1 == row_trips;
+        const bool in_row = group < tile.rows.groups;
         S<Z, isa::partial_bits> merged[D::lanes + 1];
 #pragma HLS ARRAY_PARTITION variable = merged type = complete dim = 0
     merged_lanes:
         for (unsigned lane = 0; lane <= D::lanes; lane++) {
 #pragma HLS UNROLL factor=D::lanes+1
-            merged[lane] = tile.rows.merge && in_row ? kept.partials[word][lane] : S<Z, isa::partial_bits>(0);
+            merged[lane] = merges && in_row ? kept.partials[word][lane] : S<Z, isa::partial_bits>(0);
         }
         if (walk.has_edge() && in_row) {
-            const Word<Z, 64> beat = row_beat<D, Z>(place, group, features, feature_ram);
-            const U<Z, 12> weight = edge_weight<Z>(kept.gaps[edge][head.head()]);
-            add_weighted<D, Z>(totals[group], beat, tile.rows.is_unsigned, weight, walk.first_edge(), merged);
+            const RowTrip<D> trip = {wide, group, tile.rows.groups};
+            Word<Z, 64> beats[D::agg_word_beats];
+#pragma HLS ARRAY_PARTITION variable = beats type = complete dim = 0
+            row_beats<D, Z>(place, trip, features, feature_ram, beats);
+        weighted_banks:
+            for (unsigned bank = 0; bank < D::agg_word_beats; bank++) {
+#pragma HLS UNROLL factor=D::agg_word_beats
+                if (trip.takes(bank)) {
+                    const unsigned of_row = trip.group(bank);
+                    const U<Z, 12> weight = edge_weight<Z>(kept.gaps[edge][head_of_group[of_row]]);
+                    add_weighted<D, Z>(totals[of_row], beats[bank], tile.rows.is_unsigned, weight,
+                                       walk.first_edge(), merged);
+                }
+            }
         }
         if (walk.last_edge() && in_row) {
         partial_lanes:
@@ -142,7 +153,6 @@ weighted_beats:
             edge++;
         }
         if (last_trip) walk.advance(ahead);
-        head.next(last_trip);
         group = last_trip ? 0 : group + 1;
         counts.trips++;
     }
@@ -153,14 +163,14 @@ weighted_beats:
 // The second pass: chunk by chunk the gaps of edges, then their weighted rows.
 template <class D, class Z, class MemF, class MemG, class FeatureRam, class TagRam, class Events>
 Outcome weigh_rows(const AttendTile& tile, const EdgeRange& edges,
-                   const Destination<Z> (&destinations)[agg_rows], AttendMemories<D, Z>& kept, MemF features,
+                   const Destination<Z> (&destinations)[agg_runs], AttendMemories<D, Z>& kept, MemF features,
                    MemG graph, FeatureRam feature_ram, TagRam tag_ram, RowsStream<Z>& rows_fifo,
                    Events& events) {
 #pragma HLS INLINE
     S<Z, isa::partial_bits> totals[D::agg_groups][D::lanes + 1];
 #pragma HLS ARRAY_PARTITION variable = totals type = complete dim = 0
-    EdgeWalk<Z> compared(destinations);
-    EdgeWalk<Z> weighed(destinations);
+    EdgeWalk<Z> compared(destinations, tile.rows);
+    EdgeWalk<Z> weighed(destinations, tile.rows);
     EntryReader<Z> entries(tile.rows, edges);
     entries.start(graph, events);
     Outcome outcome = {true, 0};
@@ -215,30 +225,39 @@ quotient_stages:
     return S<Z, 32>(static_cast<int>(quotient) - (1 << raised_bits));
 }
 
-// Divides the sums, a channel a cycle, and writes the results to sum_ram, added to what it held.
+// Divides the sums, half as many channels a cycle as the scratchpad's words have beats, and writes the
+// results to sum_ram, added to what it held.
 template <class D, class Z, class SumRam, class Events>
 void write_quotients(const AttendTile& tile, const AttendMemories<D, Z>& kept,
                      const Word<Z, 32 * D::lanes> (&held)[D::sum_words], SumRam sum_ram, Events& events) {
 #pragma HLS INLINE
-    const unsigned channels = tile.rows.rows * tile.rows.groups * D::lanes;
+    constexpr unsigned dividers = attend_dividers(D::agg_word_beats);
+    static_assert(D::lanes % dividers == 0, "a word of sums takes whole trips of the dividers");
+    const unsigned trips = tile.rows.rows * tile.rows.groups * (D::lanes / dividers);
     Word<Z, 32 * D::lanes> results = zero<Z, 32 * D::lanes>();
 quotient_channels:
-    for (unsigned channel = 0; channel < channels; channel++) {
-#pragma HLS LOOP_TRIPCOUNT min=8 max=4096
+    for (unsigned trip = 0; trip < trips; trip++) {
+#pragma HLS LOOP_TRIPCOUNT min=1 max=4096
 #pragma HLS PIPELINE II=1 style=stp
         events.trip(isa::loops::attend_quotients);
-        const unsigned word = channel / D::lanes;
-        const unsigned lane = channel % D::lanes;
-        const S<Z, isa::partial_bits> stored = kept.partials[word][lane];
-        // Of unsigned features: 65,535 of them at most, of 255 each, still fit.
-        const S<Z, 64> raised = S<Z, 64>(tile.rows.is_unsigned && stored < 0 ? 1 : 0) << isa::partial_bits;
-        const S<Z, isa::partial_bits + 1> numerator = sum<Z, isa::partial_bits + 1>(stored, raised);
-        const S<Z, 32> quotient = attention_q8<Z>(numerator, kept.partials[word][D::lanes]);
-        const S<Z, 32> before = tile.rows.accumulate ? lane_s<Z, 32>(held[word], lane) : S<Z, 32>(0);
-        set_lane<Z, 32>(results, lane, wrap<Z, 32>(sum<Z, 33>(before, quotient)));
-        if (lane == D::lanes - 1) sum_ram[tile.rows.sum + word] = results;
+        const unsigned word = trip / (D::lanes / dividers);
+        const unsigned first = trip % (D::lanes / dividers) * dividers;
+    quotient_lanes:
+        for (unsigned divider = 0; divider < dividers; divider++) {
+#pragma HLS UNROLL factor=dividers
+            const unsigned lane = first + divider;
+            const S<Z, isa::partial_bits> stored = kept.partials[word][lane];
+            // Of unsigned features: 65,535 of them at most, of 255 each, still fit.
+            const S<Z, 64> raised = S<Z, 64>(tile.rows.is_unsigned && stored < 0 ? 1 : 0)
+                                    << isa::partial_bits;
+            const S<Z, isa::partial_bits + 1> numerator = sum<Z, isa::partial_bits + 1>(stored, raised);
+            const S<Z, 32> quotient = attention_q8<Z>(numerator, kept.partials[word][D::lanes]);
+            const S<Z, 32> before = tile.rows.accumulate ? lane_s<Z, 32>(held[word], lane) : S<Z, 32>(0);
+            set_lane<Z, 32>(results, lane, wrap<Z, 32>(sum<Z, 33>(before, quotient)));
+        }
+        if (first == D::lanes - dividers) sum_ram[tile.rows.sum + word] = results;
     }
-    events.loop(isa::loops::attend_quotients, channels);
+    events.loop(isa::loops::attend_quotients, trips);
 }
 
 // Both passes over a tile, or one of them.
@@ -266,7 +285,7 @@ Outcome attend_rows(const AttendTile& tile, MemF features, MemG graph, FeatureRa
                                          features, kept.types, events);
     outcome.count1 += read_partials<D, Z>(tile, kept, features, events);
     if (tile.maxima) {
-        EdgeWalk<Z> walk(memories.destinations);
+        EdgeWalk<Z> walk(memories.destinations, tile.rows);
         EntryReader<Z> entries(tile.rows, edges);
         entries.start(graph, events);
         outcome.work += compare_edges<D, Z>(tile, {edges.count, true}, true, memories.destinations, walk,

@@ -32,6 +32,8 @@ constexpr unsigned context_words = 4;  // words of agg_context for each context
 constexpr unsigned load_contexts = 16;  // contexts that LOAD keeps
 constexpr unsigned attend_words = 512;  // words of 8 partial sums, and beats of targets, that AGG keeps for one attend
 constexpr unsigned attend_edges = 512;  // edges of an attend whose gaps AGG keeps before it reads their rows
+constexpr unsigned agg_runs = 512;  // records of destinations that AGG keeps for one instruction
+constexpr unsigned part_rows = 16;  // fewest rows of an instruction that takes its destinations' edges in parts
 constexpr unsigned type_beats = 128;  // beats of scores of edge types that AGG keeps for one attend
 constexpr unsigned score_beats = 64;  // beats of the longest row of keys
 constexpr unsigned exponentials = 2308;  // entries of the table of exponentials
@@ -603,6 +605,7 @@ struct ConfigureDestinations {
     static constexpr int engine = 5;
     static constexpr int opcode = 2;
     using Slot = Field<32, 4>;
+    using Parts = Field<36, 4>;
     using Count = Field<64, 24>;
     using Address = Field<88, 40>;
 };

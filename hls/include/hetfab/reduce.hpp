@@ -93,7 +93,7 @@ void request_spilled(const ReduceTile& tile, const Destination<Z>& destination, 
 
 // Reads what was spilled for the destinations, run by run; it counts beats.
 template <class D, class Z, class Mem, class Events>
-unsigned read_spilled(const ReduceTile& tile, const Destination<Z> (&destinations)[agg_rows], unsigned first,
+unsigned read_spilled(const ReduceTile& tile, const Destination<Z> (&destinations)[agg_runs], unsigned first,
                       Mem features, Word<Z, 32 * D::lanes> (&held)[D::sum_words], Events& events) {
 #pragma HLS INLINE
     const unsigned rows = tile.merge ? tile.rows : 0;
@@ -137,7 +137,7 @@ spilled_beats:
 
 // Writes sums to the rows of their destinations, and waits for the responses, as STORE does.
 template <class D, class Z, class Mem, class Events>
-void write_spilled(const ReduceTile& tile, const Destination<Z> (&destinations)[agg_rows],
+void write_spilled(const ReduceTile& tile, const Destination<Z> (&destinations)[agg_runs],
                    const Word<Z, 32 * D::lanes> (&held)[D::sum_words], Mem features, Events& events) {
 #pragma HLS INLINE
     const unsigned beats = tile.spill ? tile.rows * tile.sum_beats() : 0;
@@ -162,7 +162,7 @@ sum_beats:
         if (position == tile.sum_beats()) {
             position = 0;
             row++;
-            cursor = BurstCursor(tile.spilled_row(destinations[row % agg_rows].row), 1, tile.sum_beats(), 0);
+            cursor = BurstCursor(tile.spilled_row(destinations[row % agg_runs].row), 1, tile.sum_beats(), 0);
         }
         if (left == 0) {
             if (responses_due == bursts_ahead) {
@@ -204,25 +204,28 @@ rows_ahead_loop:
     events.loop(isa::loops::agg_rows_ahead, trips);
 }
 
-// One trip per group of a row, and per group of a destination without edges, which reads nothing.
+// One trip per group of a row, and per group of a run without edges, which reads nothing; one per word of the
+// scratchpad where the row is held and its run goes on. The parts of a destination are merged in `held`.
 // It counts edges and the beats of both ports.
 template <class D, class Z, class MemF, class MemG, class FeatureRam, class TagRam, class SumRam,
           class Events>
-Outcome gather(const ReduceTile& tile, const Destination<Z> (&destinations)[agg_rows], const EdgeRange& edges,
+Outcome gather(const ReduceTile& tile, const Destination<Z> (&destinations)[agg_runs], const EdgeRange& edges,
                Word<Z, 32 * D::lanes> (&held)[D::sum_words], unsigned merged_from, MemF features, MemG graph,
                FeatureRam feature_ram, TagRam tag_ram, SumRam sum_ram, RowsStream<Z>& rows_fifo,
                Events& events) {
 #pragma HLS INLINE
     static_assert(
-        rows_ahead_cover(D::agg_groups, isa::loops::agg_gather.depth),
+        rows_ahead_cover(D::agg_groups, D::agg_word_beats, isa::loops::agg_gather.depth),
         "a row is requested more trips before its first beat than the gather's pipeline has stages");
     S<Z, 32> totals[D::agg_groups][D::lanes];
 #pragma HLS ARRAY_PARTITION variable = totals type = complete dim = 0
-    RowRequests<Z> requests(tile.feature_rows(), edges.count);
+    RowRequests<Z> requests(tile.feature_rows(), edges.count, D::agg_word_beats);
     EntryReader<Z> entries(tile, edges);
     entries.start(graph, events);
     request_rows_ahead<Z>(tile.groups, requests, entries, features, graph, tag_ram, rows_fifo, events);
+    unsigned record = 0;
     unsigned row = 0;
+    unsigned part = 0;
     unsigned group = 0;
     unsigned word = 0;
     unsigned trips = 0;
@@ -236,29 +239,45 @@ Outcome gather(const ReduceTile& tile, const Destination<Z> (&destinations)[agg_
     bool first_edge = true;
     EdgeRow place = {false, false, 0, {0, 0, 1}};
 row_beats:
-    while (row < tile.rows) {
+    while (record < tile.records()) {
 #pragma HLS LOOP_TRIPCOUNT min = 8 max = 65536
 #pragma HLS PIPELINE II = 1 style = stp
+// The sums of a run are read at its first edge and written at its last one; the next run of its destination
+// comes 16 rows later at least, more trips than the pipeline has stages.
+#pragma HLS DEPENDENCE variable=held type=inter dependent=false
         events.trip(isa::loops::agg_gather);
         // Read in every trip, two rows ahead: the address depends on nothing but the row, and what the memory
         // gives after its latency is needed two rows, so at least two trips, later. Beyond the last
         // destination it is not used.
-        const Destination<Z> ahead = destinations[(row + 2) % agg_rows];
+        const Destination<Z> ahead = destinations[(record + 2) % agg_runs];
         const bool has_edge = destination.degree != 0;
         const bool last_edge = edges_left <= 1;
-        const bool last_trip = group + 1 == tile.row_trips();
-        const bool in_row = group < tile.groups;
-        const Word<Z, 32 * D::lanes> merged =
-            tile.merge && in_row ? held[merged_from + word + group] : zero<Z, 32 * D::lanes>();
+        const bool merges = tile.merge || part != 0;
         if (has_edge && group == 0) {
             place = requests.take();
             if (requests.wants()) requests.look(entries.next(graph, rows_fifo), tag_ram);
             if (place.read) rows_read++;
         }
+        const bool wide = has_edge && !place.read && !last_edge && !(first_edge && merges);
+        const unsigned row_trips = wide ? tile.held_trips(D::agg_word_beats) : tile.row_trips();
+        const bool last_trip = group + 1 == row_trips;
+        const bool in_row = group < tile.groups;
+        const Word<Z, 32 * D::lanes> merged =
+            merges && in_row ? held[merged_from + word + group] : zero<Z, 32 * D::lanes>();
         if (has_edge && in_row) {
             if (place.read) feature_beats++;
-            const Word<Z, 64> beat = row_beat<D, Z>(place, group, features, feature_ram);
-            add_features<D, Z>(totals[group], beat, tile.is_unsigned, place.entry.weight, first_edge, merged);
+            const RowTrip<D> trip = {wide, group, tile.groups};
+            Word<Z, 64> beats[D::agg_word_beats];
+#pragma HLS ARRAY_PARTITION variable = beats type = complete dim = 0
+            row_beats<D, Z>(place, trip, features, feature_ram, beats);
+        gathered_banks:
+            for (unsigned bank = 0; bank < D::agg_word_beats; bank++) {
+#pragma HLS UNROLL factor=D::agg_word_beats
+                if (trip.takes(bank)) {
+                    add_features<D, Z>(totals[trip.group(bank)], beats[bank], tile.is_unsigned,
+                                       place.entry.weight, first_edge, merged);
+                }
+            }
         }
         if (has_edge && last_trip) {
             edges_summed++;
@@ -266,8 +285,11 @@ row_beats:
         }
         const bool ends = last_edge && in_row;
         const Word<Z, 32 * D::lanes> sums = sums_word<D, Z>(totals[in_row ? group : 0], has_edge, merged);
-        if (ends && tile.spill) held[word + group] = sums;
-        if (ends && !tile.spill) {
+        if (ends && tile.keeps(part)) {
+            held[merged_from + word + group] = sums;
+        } else if (ends && tile.spill) {
+            held[word + group] = sums;
+        } else if (ends) {
             const unsigned place_of_row = (destination.row - tile.destination) * tile.groups + group;
             const Word<Z, 32 * D::lanes> before =
                 tile.accumulate ? held[place_of_row] : zero<Z, 32 * D::lanes>();
@@ -275,8 +297,11 @@ row_beats:
         }
         group = last_trip ? 0 : group + 1;
         if (last_trip && last_edge) {
-            row++;
-            word += tile.groups;
+            const bool ends_part = row + 1 == tile.rows;
+            record++;
+            row = ends_part ? 0 : row + 1;
+            word = ends_part ? 0 : word + tile.groups;
+            part = ends_part ? part + 1 : part;
             destination = next;
             next = ahead;
             edges_left = destination.degree;
@@ -323,7 +348,7 @@ quotient_bits:
 // A destination that comes by the FIFO, in place of the records of a tile.
 template <class Z, class Events>
 EdgeRange take_destination(const ReduceTile& tile, unsigned row, RowsStream<Z>& rows_fifo,
-                           Destination<Z> (&destinations)[agg_rows], Events& events) {
+                           Destination<Z> (&destinations)[agg_runs], Events& events) {
 #pragma HLS INLINE
     const auto degree = static_cast<unsigned>(rows_fifo.read());
     destinations[0] = divided_destination<Z>(degree, tile.destination + row, events);

@@ -19,8 +19,11 @@ struct EdgeRow {
 template <class Z>
 class RowRequests {
   public:
-    RowRequests(const VertexRows& rows, unsigned edges)
-        : rows_(rows), base_(rows.address / beat_bytes), left_(edges) {}
+    RowRequests(const VertexRows& rows, unsigned edges, unsigned word_beats = 1)
+        : rows_(rows),
+          base_(rows.address / beat_bytes),
+          left_(edges),
+          slot_beats_(slot_beats(rows.beats, word_beats)) {}
 
     // Whether edges are left whose rows have not been requested.
     bool wants() const { return left_ != 0; }
@@ -49,7 +52,7 @@ class RowRequests {
             tag_ram[rows_.first_block + slot_] = tag;
         }
         if (!held) features.read_request(base_ + std::uint64_t{entry_.id} * rows_.row_beats, rows_.beats);
-        places_[last_] = {!held, kept, words_per_tag * rows_.first_block + slot_ * rows_.beats, entry_};
+        places_[last_] = {!held, kept, words_per_tag * rows_.first_block + slot_ * slot_beats_, entry_};
         last_ = (last_ + 1) % most_rows_ahead;
         left_--;
     }
@@ -66,6 +69,7 @@ class RowRequests {
     VertexRows rows_;
     std::uint64_t base_;
     unsigned left_;
+    unsigned slot_beats_;
     EdgeEntry entry_ = {0, 0, 1};
     unsigned slot_ = 0;
     unsigned tag_ = 0;
@@ -74,21 +78,43 @@ class RowRequests {
     unsigned last_ = 0;
 };
 
-// A beat of an edge's row: read from DRAM and written to the scratchpad where it is kept, or held there. One
-// access to the scratchpad in a trip.
-template <class D, class Z, class MemF, class FeatureRam>
-Word<Z, 64> row_beat(const EdgeRow& place, unsigned beat, MemF features, FeatureRam feature_ram) {
-#pragma HLS INLINE
-    Word<Z, 64> content = zero<Z, 64>();
-    if (place.read) {
-        content = features.read();
-        if constexpr (D::feature_words != 0) {
-            if (place.kept) feature_ram[place.word + beat] = content;
-        }
-    } else if constexpr (D::feature_words != 0) {
-        content = feature_ram[place.word + beat];
+// Which groups of a row a trip takes: one that comes from DRAM or ends the sums of a run, whose words leave
+// one by one, or all of a word of the scratchpad.
+template <class D>
+struct RowTrip {
+    bool wide;
+    unsigned trip;
+    unsigned groups;
+
+    // The group that a bank's lanes take, and whether they take one.
+    unsigned group(unsigned bank) const {
+        return D::agg_word_beats * (wide ? trip : trip / D::agg_word_beats) + bank;
     }
-    return content;
+    bool takes(unsigned bank) const {
+        return group(bank) < groups && (wide || bank == trip % D::agg_word_beats);
+    }
+};
+
+// The beats of an edge's row in a trip: one from DRAM, written to the scratchpad where it is kept, or those
+// that are held there. One access to each bank of the scratchpad in a trip.
+template <class D, class Z, class MemF, class FeatureRam>
+void row_beats(const EdgeRow& place, const RowTrip<D>& trip, MemF features, FeatureRam feature_ram,
+               Word<Z, 64> (&beats)[D::agg_word_beats]) {
+#pragma HLS INLINE
+    const Word<Z, 64> read = place.read ? Word<Z, 64>(features.read()) : zero<Z, 64>();
+    // A row shorter than a word lies within one, at a multiple of its length.
+    const unsigned first = place.word % D::agg_word_beats;
+bank_beats:
+    for (unsigned bank = 0; bank < D::agg_word_beats; bank++) {
+#pragma HLS UNROLL factor=D::agg_word_beats
+        beats[bank] = read;
+        if constexpr (D::feature_words != 0) {
+            const unsigned word = place.word / D::agg_word_beats + trip.group(bank) / D::agg_word_beats;
+            const unsigned held_in = (first + bank) % D::agg_word_beats;
+            if (trip.takes(bank) && !place.read) beats[bank] = feature_ram[held_in][word];
+            if (trip.takes(bank) && place.read && place.kept) feature_ram[held_in][word] = read;
+        }
+    }
 }
 
 }  // namespace hetfab

@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The edges of destinations in parts of their sources, each as many as AGG's scratchpad holds (docs/aggregation.md).
+
+Destinations go tile by tile, as a program's instructions take them; inside a tile part by part, so that a row that many
+destinations of the tile have in common is read once. Numpy only, so that a board can bind.
+"""
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from hetfab.overlay.isa.spec import isa
+from hetfab.overlay.layouts import Bytes
+
+Integers: TypeAlias = npt.NDArray[np.int64]
+Numbers: TypeAlias = npt.NDArray[np.integer[Any]]
+
+_MOST_PARTS = isa().operation("configure_destinations").field("parts").largest + 1
+_AGG_RUNS = isa().size("agg_runs")
+#: With fewer rows an instruction takes one run of each destination.
+PART_ROWS = isa().size("part_rows")
+#: Edges that must gain for each destination of a tile, as a run of its own has two rows that do not come in words.
+_EDGES_FOR_A_RUN = 2
+_MOST_BLOCKS = 64
+#: Edges of a row on average from which it is searched.
+_LONG_ROWS = 64
+
+
+@dataclass(frozen=True, eq=False)
+class Parts:
+    """Edges as a context with parts has them.
+
+    Attributes:
+        count: Runs of each destination.
+        places: int64 [count, destinations], the record of each run; -1 where a tile of few rows has none.
+        begins: int64 [count * destinations], where the edges of the run of a record begin in their rows.
+        degrees: Likewise, how many they are.
+        by_block: Edges of each row by the blocks of their sources, int64 [edges]; None where they are so as given.
+    """
+
+    count: int
+    places: Integers
+    begins: Integers
+    degrees: Integers
+    by_block: Integers | None
+
+    def take(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """What is of each edge, [edges], by tile, part and destination."""
+        given = values if self.by_block is None else values[self.by_block]
+        runs = zip(self.begins.tolist(), (self.begins + self.degrees).tolist(), strict=True)
+        return np.concatenate([given[:0], *(given[begin:end] for begin, end in runs if end > begin)])
+
+    def records(self, destinations: Bytes) -> Bytes:
+        """The layout 'destinations' of all runs.
+
+        Args:
+            destinations: The same of the destinations with all of their edges, whose means the runs have.
+        """
+        whole = destinations.view(isa().record("destination").dtype)
+        records = np.zeros(len(self.degrees), whole.dtype)
+        records["degree"], records["first"] = self.degrees, np.cumsum(self.degrees) - self.degrees
+        for places in self.places:
+            for name in ("reciprocal", "exponent"):
+                records[name][places[places >= 0]] = whole[name][places >= 0]
+        return records.view(np.uint8)
+
+
+def most_parts(tile_rows: int) -> int:
+    """Runs that each destination of a tile of so many rows may have."""
+    return max(1, min(_AGG_RUNS // tile_rows, _MOST_PARTS)) if tile_rows >= PART_ROWS else 1
+
+
+def in_parts(indptr: Numbers, sources: Numbers, vertices: int, slots: int, tile_rows: int) -> Parts:
+    """Puts edges in parts.
+
+    Args:
+        indptr: [destinations + 1], edges ordered by destination.
+        sources: [edges].
+        vertices: Vertices that sources name.
+        slots: Rows that the scratchpad holds, of which a vertex has the one of its number modulo them.
+        tile_rows: Destinations of a full tile.
+    """
+    destinations = len(indptr) - 1
+    # Of many vertices, blocks of several slots: few of them are worth runs of their own.
+    width = slots * max(1, -(-vertices // (slots * _MOST_BLOCKS)))
+    blocks = max(1, -(-vertices // width))
+    counts, by_block = _counts(np.asarray(indptr, np.int64), np.asarray(sources), blocks, width)
+    firsts = np.arange(0, destinations, tile_rows)
+    sizes = np.minimum(destinations - firsts, tile_rows)
+    in_tiles = np.add.reduceat(counts, firsts, axis=0) if len(firsts) else np.zeros((0, blocks), np.int64)
+    ends = [
+        _joined_blocks(edges, most_parts(tile_rows), _EDGES_FOR_A_RUN * int(rows)) if rows >= PART_ROWS else [blocks]
+        for edges, rows in zip(in_tiles, sizes, strict=True)
+    ]
+    count = max(map(len, ends), default=1)
+    places = _places(destinations, tile_rows, count)
+    # Of each tile where its parts begin among the blocks, and their end; parts that it lacks are empty.
+    bounds = np.array([[0, *each, *[blocks] * (count - len(each))] for each in ends], np.int64).reshape(-1, count + 1)
+    begins, degrees = np.zeros(count * destinations, np.int64), np.zeros(count * destinations, np.int64)
+    edges_before = np.concatenate([[0], np.cumsum(counts.reshape(-1))])
+    vertices_of = np.arange(destinations)
+    for part in range(count):
+        stands = places[part] >= 0
+        begin, end = (
+            edges_before[(vertices_of * blocks + bounds[vertices_of // tile_rows, part + step])[stands]]
+            for step in (0, 1)
+        )
+        begins[places[part][stands]], degrees[places[part][stands]] = begin, end - begin
+    return Parts(count, places, begins, degrees, by_block)
+
+
+def _counts(indptr: Integers, sources: Numbers, blocks: int, width: int) -> tuple[Integers, Integers | None]:
+    """Edges of each destination from each block, int64 [destinations, blocks], and their order where it is not theirs.
+
+    A row of many ascending sources, as semantic graphs have them, is searched for the ends of the blocks.
+    """
+    degrees = np.diff(indptr)
+    rows = len(degrees)
+    if len(sources) >= _LONG_ROWS * rows and _ascending(indptr, sources):
+        # Ends of the type of the sources, or each search would convert a whole row.
+        ends = np.minimum(np.arange(1, blocks) * width, np.iinfo(sources.dtype).max).astype(sources.dtype)
+        inner = [np.searchsorted(sources[begin:end], ends) for begin, end in pairwise(indptr.tolist())]
+        bounds = np.zeros((rows, blocks + 1), np.int64)
+        bounds[:, 1:-1], bounds[:, -1] = np.array(inner).reshape(rows, blocks - 1), degrees
+        return np.diff(bounds, axis=1), None
+    keys = np.repeat(np.arange(rows) * blocks, degrees) + sources // width
+    order = None if np.all(keys[:-1] <= keys[1:]) else np.argsort(keys, kind="stable")
+    return np.bincount(keys, minlength=rows * blocks).reshape(rows, blocks), order
+
+
+def _ascending(indptr: Integers, sources: Numbers) -> bool:
+    """Whether the sources of every row ascend."""
+    falls = np.flatnonzero(sources[1:] < sources[:-1]) + 1
+    return bool(np.isin(falls, indptr).all())
+
+
+def _joined_blocks(edges: Integers, most: int, worth: int) -> list[int]:
+    """Ends of the parts among the blocks: neighbours are joined where the one of fewer edges is not worth its runs."""
+    ends = list(range(1, len(edges) + 1))
+    held = edges.tolist()
+    while len(held) > 1:
+        lost = [min(pair) for pair in pairwise(held)]
+        first = lost.index(min(lost))
+        if len(held) <= most and lost[first] >= worth:
+            break
+        held[first : first + 2] = [held[first] + held[first + 1]]
+        del ends[first]
+    return ends
+
+
+def _places(destinations: int, tile_rows: int, count: int) -> Integers:
+    """Where the record of each run stands: tiles have room for all of their runs."""
+    vertices = np.arange(destinations)
+    first = vertices - vertices % tile_rows
+    rows = np.minimum(destinations - first, tile_rows)
+    parts = np.arange(count)[:, np.newaxis]
+    return np.where((rows >= PART_ROWS) | (parts == 0), count * first + parts * rows + vertices - first, -1)
