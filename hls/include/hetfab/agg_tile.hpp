@@ -68,6 +68,7 @@ constexpr unsigned slot_beats(unsigned groups, unsigned word_beats) {
 // come from the scratchpad.
 constexpr bool rows_ahead_cover(unsigned most_groups, unsigned word_beats, unsigned depth) {
     for (unsigned groups = 1; groups <= most_groups; groups++) {
+#pragma HLS LOOP_TRIPCOUNT min=1 max=63
         if ((rows_ahead(groups) - 1) * word_trips(groups, word_beats) + 1 <= depth) return false;
     }
     return true;
