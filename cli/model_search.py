@@ -23,6 +23,7 @@ from hetfab.cli.search_jobs import (
 from hetfab.overlay.compiler.lowered import LoweredModel
 from hetfab.overlay.design import Design
 from hetfab.overlay.errors import counted
+from hetfab.overlay.model.bound_model import BoundModel
 from hetfab.overlay.search.evaluations import evaluated
 from hetfab.overlay.search.hardware import Space, base_design
 from hetfab.overlay.search.joint import Combine, Goal, JointSearch, Point, Score
@@ -33,6 +34,8 @@ from hetfab.quantize.joint_options import chosen_assignment, model_options
 
 if TYPE_CHECKING:
     import onnx
+
+    from hetfab.driver.graph.heterograph import HeteroGraph
 
 #: Time depends on whether activations take 4 bits or 8, not on what lies between.
 OPTIONS = Options(weights=(2, 3, 4, 6, 8), activations=(4, 8), activation_methods=("least square error",))
@@ -185,9 +188,14 @@ class ModelSearch:
             return as_json(reference_of(models[place], model.graph, base))
 
         references = [
-            from_json(journal.result(f"reference {place}", partial(reference, place))) for place in range(len(models))
+            from_json(journal.result(f"reference {place}", partial(_reference, each, model.graph, base)))
+            for place, each in enumerate(models)
         ]
         works = works_of(layers_of(models[0], model.graph), model.graph)
         name = f"{source.model.name} ({counted(len(model.subject.study.layers), 'layer')})"
         study, (eight, four) = model.subject.study, references
         return model_options(name, study, self.tables[number], works, (eight, four), base)
+
+
+def _reference(given: BoundModel, graph: "HeteroGraph | None", design: Design) -> Mapping[str, Any]:
+    return as_json(reference_of(given, graph, design))

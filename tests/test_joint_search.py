@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from hetfab.overlay.design import Design
 from hetfab.overlay.errors import DesignTooLargeError, LimitUnreachableError
-from hetfab.overlay.search.hardware import Space, base_design
+from hetfab.overlay.search.hardware import Array, Space, base_design
 from hetfab.overlay.search.joint import Combine, Goal, JointSearch, Score, gains
 from hetfab.overlay.search.options import Choice, ModelOptions, Times
 from tests.search_cases import BITS, TENSOR_BITS, drawn_model, small_space, work
@@ -152,9 +152,12 @@ def test_no_memory_that_fits_is_deeper_than_the_largest() -> None:
         assert found and all(SPACE.holds(each) for each in found)
         for larger in found:
             g = larger.geometry
-            deeper = [replace(g, wgt_d_words=words) for words in SPACE.weight_words if words > g.wgt_d_words]
-            deeper += [replace(g, wgt_l_words=words) for words in SPACE.weight_words if words > g.wgt_l_words]
-            assert not any(SPACE.holds(replace(larger, geometry=each)) for each in deeper)
+            on_d, on_l = Array(g.gemm_d_rows, g.gemm_d_cols), Array(g.gemm_l_rows, g.gemm_l_cols)
+            for words in SPACE.weight_words:
+                if words > g.wgt_d_words:
+                    assert not SPACE.holds(SPACE.design(on_d, on_l, words, g.wgt_l_words))
+                if words > g.wgt_l_words:
+                    assert not SPACE.holds(SPACE.design(on_d, on_l, g.wgt_d_words, words))
 
 
 @pytest.mark.parametrize("board", ["pynq-z2", "zc706", "ultra96-v2", "zcu104"])

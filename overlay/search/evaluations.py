@@ -4,6 +4,7 @@
 A job is picklable and a function of it is pure, so that any process may evaluate it: those of this machine here.
 """
 
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -32,9 +33,12 @@ def evaluated(
 
     missing = {key: job for key, job in jobs.items() if key not in journal}
     parallel = joblib.Parallel(n_jobs=max(min(workers, len(missing)), 1), return_as="generator_unordered")
-    for key, found in parallel(joblib.delayed(_keyed)(function, key, job) for key, job in missing.items()):
-        journal.note(key, found)
-        progress()
+    with warnings.catch_warnings():
+        # A process whose memory has grown is replaced, and its jobs are not lost.
+        warnings.filterwarnings("ignore", "A worker stopped while some jobs", UserWarning)
+        for key, found in parallel(joblib.delayed(_keyed)(function, key, job) for key, job in missing.items()):
+            journal.note(key, found)
+            progress()
     return {key: journal.known(key) for key in jobs}
 
 

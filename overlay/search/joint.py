@@ -190,8 +190,7 @@ class JointSearch:
     def limit(self, model: ModelOptions, place: float) -> float:
         """The largest sum of divergences at a place of the curve."""
         least, most = model.range()
-        share: float = _LEAST_SHARE ** (1.0 - place)
-        return least + (most - least) * share
+        return float(least + (most - least) * _LEAST_SHARE ** (1.0 - place))
 
     def fastest(self, limits: Sequence[float], count: int = 1) -> list[Point]:
         """Points of the fastest designs within limits of the divergence, in rising order of time."""

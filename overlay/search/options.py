@@ -122,8 +122,8 @@ class ModelOptions:
 
     def range(self) -> tuple[float, float]:
         """Least and largest sum of divergences."""
-        found = [*(layer.divergence for layer in self.layers), *(tensor.divergence for tensor in self.tensors)]
-        return sum(float(each.min()) for each in found), sum(float(each.max()) for each in found)
+        costs = [layer.divergence for layer in self.layers] + [tensor.divergence for tensor in self.tensors]
+        return sum(float(cost.min()) for cost in costs), sum(float(cost.max()) for cost in costs)
 
     def milliseconds(self, design: Design, weights: Mapping[str, int], tensors: Mapping[str, int]) -> float:
         """Modelled time of given widths by the cost functions."""
@@ -272,8 +272,7 @@ class Times:
         fastest = self._relaxed(0.0)
         spread = max(most - self.model.range()[0], 1e-12)
         prices = np.geomspace(1e-3, 1e3, _PRICES) * (float(np.median(fastest)) / spread)
-        bounds: Vector = np.max([fastest, *(self._relaxed(price) - price * most for price in prices)], axis=0)
-        return bounds
+        return np.asarray(np.max([fastest, *(self._relaxed(price) - price * most for price in prices)], axis=0))
 
     def _relaxed(self, price: float) -> Vector:
         """Least sum of time and priced divergence on each design."""
