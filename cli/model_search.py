@@ -183,6 +183,10 @@ class ModelSearch:
         self.tables.append(search.table(start))
         base = self.space.base
         models = model.reference_models()
+
+        def reference(place: int) -> Mapping[str, Any]:
+            return as_json(reference_of(models[place], model.graph, base))
+
         references = [
             from_json(journal.result(f"reference {place}", partial(_reference, each, model.graph, base)))
             for place, each in enumerate(models)

@@ -90,8 +90,8 @@ class Session:
         transport: Registers and memory of the overlay.
         design: What the overlay should be.
         checks: How far runs are checked (docs/faults.md).
-        watcher: Is told of each run.
         meter: The board's power sensors, None where it has none.
+        watcher: Is told of each run.
 
     Raises:
         DeadlineError: The overlay does not even run the empty program.
@@ -106,13 +106,13 @@ class Session:
         design: Design,
         *,
         checks: Checks = Checks.MEMORY,
-        watcher: RunWatcher | None = None,
         meter: PowerMeter | None = None,
+        watcher: RunWatcher | None = None,
     ) -> None:
         self.transport = transport
         self.checks = checks
-        self.watcher = watcher
         self.meter = meter
+        self.watcher = watcher
         self._design = design
         self._geometry_hash = design.identity
         self._run_empty_program()
@@ -315,8 +315,8 @@ class Resident:
         if log is not None:
             log["layer"] = bound.layers
         logits = bound.logits(self._stream.read(Segment.OUTPUT))
-        scale, executed = bound.program.output.scale, len(bound.words)
-        result = RunResult(logits, scale, self._stream_hash, executed, counters, log, energy=energy)
+        scale = bound.program.output.scale
+        result = RunResult(logits, scale, self._stream_hash, len(bound.words), counters, log, energy=energy)
         if self._session.watcher is not None:
             self._session.watcher.ran(bound, result)
         return result

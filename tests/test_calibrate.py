@@ -10,7 +10,6 @@ import pytest
 
 from hetfab.cli.main import ExitCode, main
 from hetfab.cli.run import _what_was_measured
-from hetfab.driver.calibration import stopwatch
 from hetfab.driver.calibration.fit import Calibration, Stopwatch, calibrate, expected_period, fitted_machine
 from hetfab.driver.calibration.programs import MicroProgram, turns
 from hetfab.driver.calibration.stopwatch import measured_cycles, modelled_cycles
@@ -126,7 +125,7 @@ def test_times_that_cannot_be_are_left_out() -> None:
 def test_a_host_clock_gives_the_median_of_its_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs of 1 to 9 ms; a repetition on a board is 16 of the program's."""
     ticks = iter([tick for run in range(9) for tick in (float(run), run + (9 - run) / 1000)])
-    monkeypatch.setattr(stopwatch.time, "perf_counter", lambda: next(ticks))
+    monkeypatch.setattr("hetfab.driver.calibration.stopwatch.time.perf_counter", lambda: next(ticks))
     with EmulatedTransport(SMALL) as transport:
         cycles = measured_cycles(Session(transport, SMALL), turns(), 2)
     assert cycles == pytest.approx(5e-3 * SMALL.clock_mhz * 1e6 / 16)
@@ -232,8 +231,8 @@ def test_a_board_writes_the_settings(
 ) -> None:
     """Times of a host beside an emulated overlay mean nothing, and are taken like those of a board."""
     monkeypatch.setattr("hetfab.driver.overlay._pynq_has_a_device", lambda: False)
-    monkeypatch.setattr(stopwatch, "_RUNS", 1)
-    monkeypatch.setattr(stopwatch, "_LONGER", 1)
+    monkeypatch.setattr("hetfab.driver.calibration.stopwatch._RUNS", 1)
+    monkeypatch.setattr("hetfab.driver.calibration.stopwatch._LONGER", 1)
     write_emulated_package(tmp_path, SMALL)
     assert main(["calibrate", "--to", "local", "--package", str(tmp_path / "small"), "--json"]) == ExitCode.DONE
     result = json.loads(capsys.readouterr().out)

@@ -280,9 +280,12 @@ def test_a_matmul_of_planes_by_hand(fields: dict[str, int], trips: int, macs: in
 
 def reduce_counts(*, rows: int, groups: int, edges: int, accumulate: int, first: int) -> Array:
     context = {"destinations.address": 0, "destination": 3, "ids.address": 64, "source": 0, "merge": 0, "spill": 0}
+    context |= {"destinations.parts": 0}
     empty = max(rows - edges, 0)
     gather = Gather(*(np.array([value], np.int64) for value in (edges, empty, first, edges, edges, edges, 0, 0)))
-    return counts_of(reduce_cost(one(rows=rows, groups=groups, accumulate=accumulate, **context), gather))
+    return counts_of(
+        reduce_cost(one(rows=rows, groups=groups, accumulate=accumulate, **context), gather, SMALL_GEOMETRY)
+    )
 
 
 @given(

@@ -12,6 +12,7 @@ from hetfab.quantize.emulation import Emulation
 from hetfab.quantize.fisher_search import drawn_slope, fisher_diagonal, fisher_ranges
 from hetfab.quantize.gradients import gradients
 from hetfab.quantize.study import Study
+from hetfab.quantize.weighted_ranges import weighted_ranges
 from hetfab.quantize.widths import Widths
 from tests.attention_models import MODELS, attention_case
 from tests.random_models import random_case
@@ -61,9 +62,11 @@ def test_only_nodes_that_are_compared_count() -> None:
 def test_the_search_is_seeded_and_takes_the_exponent_of_least_weighted_error() -> None:
     study = study_of(attention_case("rgat"))
     start = study.uniform(Widths(8, 4), weights="nearest", activations="min-max")
-    found = fisher_ranges(study, start)
-    assert found == fisher_ranges(study, start)
-    importance, ranges = fisher_diagonal(study.emulations[0], Evaluation(), 8, 0), study.numbers(found).ranges
+    importance = fisher_diagonal(study.emulations[0], Evaluation(), 8, 0)
+    found = weighted_ranges(study, start, [importance])
+    again = fisher_diagonal(study.emulations[0], Evaluation(), 8, 0)
+    assert found == weighted_ranges(study, start, [again])
+    ranges = study.numbers(found).ranges
     assert set(importance) >= set(study.layers)
     moved = 0
     for group, members in study.groups.items():
@@ -82,3 +85,15 @@ def test_the_search_is_seeded_and_takes_the_exponent_of_least_weighted_error() -
         widest = np.abs(study.observed.values[group]).max() / ranges[group].highest > 2.0**exponent
         assert errors[0] <= errors[1] * (1 + 1e-5) and (not widest or errors[0] <= errors[2] * (1 + 1e-5))
     assert moved
+
+
+@pytest.mark.parametrize(("name", "method"), [("rgat", "min-max"), ("han", "least square error")])
+@pytest.mark.parametrize("bits", [3, 4])
+def test_what_ends_further_away_is_not_taken(name: str, method: str, bits: int) -> None:
+    """On this RGAT the weighted exponents are further away than those of min-max, on this HAN nearer or as near."""
+    study = study_of(attention_case(name))
+    start = study.uniform(Widths(8, bits), weights="nearest", activations=method)
+    weights = [fisher_diagonal(each, Evaluation(), 8, 0) for each in study.emulations]
+    divergences = [study.divergence(each) for each in (start, weighted_ranges(study, start, weights))]
+    assert (divergences[1] > divergences[0]) == (name == "rgat")
+    assert study.divergence(fisher_ranges(study, start)) == min(divergences)

@@ -21,7 +21,7 @@ from hetfab.overlay.isa.codec import Engine, ReduceSource, RegisterOffset, Segme
 from hetfab.overlay.isa.golden import GoldenMachine
 from hetfab.overlay.isa.spec import isa
 from hetfab.overlay.isa.words import program_address
-from hetfab.overlay.layouts import destination_records
+from hetfab.overlay.layouts import destination_records, slot_beats
 from hetfab.overlay.schedules import Schedule, farthest_next_use, pinned, schedule_arrays
 from tests.log_totals import log_totals
 
@@ -568,7 +568,7 @@ def reduction(bench: Bench, indptr: npt.NDArray[Any], ids: npt.NDArray[Any], sou
     blocks = geometry.feature_words // 8
     first_block = pick(0, max(blocks - 1, 0))
     slot_bits = pick(0, min(max(blocks - first_block, 1).bit_length() - 1, 5))
-    slots = (geometry.feature_words - 8 * first_block) // groups
+    slots = (geometry.feature_words - 8 * first_block) // slot_beats(groups, geometry.agg_word_beats)
     if source == ReduceSource.SCHEDULE:
         made = scheduled(bench, indptr, ids, slots)
         records, entries = schedule_arrays(made, destination_records(indptr), 1 << 17 if id_bytes == 4 else 1 << 16)

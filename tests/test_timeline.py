@@ -187,7 +187,7 @@ def test_larger_instructions_never_end_earlier(stream: Stream, on: Machine, data
 def test_an_empty_stream_takes_no_time() -> None:
     timeline = timed(make_stream([]), BOARD)
     assert timeline.total_cycles == 0
-    assert critical_path(timeline) == [] == path_steps(timeline)
+    assert critical_path(timeline) == [] == path_steps(timeline, [])
     assert lower_bounds(pack([]), timeline_log(timeline), BOARD).dependences == 0
 
 

@@ -152,7 +152,7 @@ def _gather(geometry: Geometry, groups: int) -> MicroProgram:
         codec.configure_features(
             slot=0, row_blocks=blocks, first_block=0, slot_bits=0, count=_SOURCES, address=features
         ),
-        codec.configure_destinations(slot=0, count=rows, address=address),
+        codec.configure_destinations(slot=0, count=rows, parts=0, address=address),
         codec.configure_ids(slot=0, edges=len(ids), id_bytes=2, address=address + place),
         codec.configure_spilled(slot=0, row_blocks=1, count=0, address=features),
     )

@@ -60,7 +60,8 @@ def _loaded(session: Session, program: MicroProgram, repeats: int) -> Iterator[L
     words = pack(program.words(repeats))
     contents = {Segment.PROGRAM: words.view(np.uint8).reshape(-1), **program.contents}
     sizes = {segment: len(content) for segment, content in contents.items()} | dict(program.sizes)
-    stream = LoadedStream(session.transport, len(words), contents, sizes, session.state_dump)
+    # What is timed is the run alone.
+    stream = LoadedStream(session, len(words), contents, sizes, kept=(), checks_end=False)
     try:
         yield stream
     finally:

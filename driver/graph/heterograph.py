@@ -286,7 +286,12 @@ def _check_edges(relation: Relation, edges: Edges, counts: Mapping[str, int]) ->
 def _without_edges(relation: Relation, there: Edges, gone: Edges, counts: Mapping[str, int]) -> Edges:
     """The edges that stay, in their order."""
     width = max(counts[relation.destination], 1)
-    keys = there.source.astype(np.int64) * width + there.destination
+    # Only edges between ends of those that go can go: few are left to be sorted.
+    marks = [np.zeros(counts[end], np.bool_) for end in (relation.source, relation.destination)]
+    for mark, ids in zip(marks, (gone.source, gone.destination), strict=True):
+        mark[ids] = True
+    places = np.flatnonzero(marks[0][there.source] & marks[1][there.destination])
+    keys = there.source[places].astype(np.int64) * width + there.destination[places]
     wanted, times = np.unique(gone.source.astype(np.int64) * width + gone.destination, return_counts=True)
     order = np.argsort(keys, kind="stable")
     begin, end = (np.searchsorted(keys[order], wanted, side=side) for side in ("left", "right"))
@@ -298,8 +303,8 @@ def _without_edges(relation: Relation, there: Edges, gone: Edges, counts: Mappin
             f"and is there {(end - begin)[lacking[0]]} times",
             "edges that are there",
         )
-    kept = np.ones(len(keys), np.bool_)
-    kept[order[np.repeat(begin + times - np.cumsum(times), times) + np.arange(times.sum())]] = False
+    kept = np.ones(len(there.source), np.bool_)
+    kept[places[order[np.repeat(begin + times - np.cumsum(times), times) + np.arange(times.sum())]]] = False
     return Edges(there.source[kept], there.destination[kept])
 
 

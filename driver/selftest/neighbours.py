@@ -53,7 +53,7 @@ def _slot(draft: Draft) -> int:
 def _configure_edges(draft: Draft, records: Bytes, entries: Bytes, unit: int, rows: int) -> None:
     slot = _slot(draft)
     address = draft.put(Segment.GRAPH, records)
-    draft.issue("configure_destinations", slot=slot, count=rows, address=address)
+    draft.issue("configure_destinations", slot=slot, parts=0, count=rows, address=address)
     address = draft.put(Segment.GRAPH, entries)
     draft.issue("configure_ids", slot=slot, edges=len(entries) // unit, id_bytes=unit, address=address)
 
@@ -94,7 +94,7 @@ def configure_features(draft: Draft) -> None:
 
 def configure_destinations(draft: Draft) -> None:
     """Likewise."""
-    _of_two_contexts(draft, "configure_destinations", count=1)
+    _of_two_contexts(draft, "configure_destinations", parts=0, count=1)
 
 
 def configure_ids(draft: Draft) -> None:
@@ -152,7 +152,11 @@ def attend(draft: Draft, kind: int | None = None) -> None:
     types = random.integers(0, 3, len(ids))
     entries = marked_ids(ids, types) if kind == AttendKind.TYPED else ids.astype("<u2").view(np.uint8)
     draft.issue(
-        "configure_destinations", slot=slot, count=_ROWS, address=draft.put(Segment.GRAPH, destination_records(indptr))
+        "configure_destinations",
+        slot=slot,
+        parts=0,
+        count=_ROWS,
+        address=draft.put(Segment.GRAPH, destination_records(indptr)),
     )
     unit = 4 if kind == AttendKind.TYPED else 2
     draft.issue("configure_ids", slot=slot, edges=len(ids), id_bytes=unit, address=draft.put(Segment.GRAPH, entries))

@@ -13,7 +13,7 @@ from hetfab.driver.loaded_stream import LoadedStream
 from hetfab.driver.selftest.blame import Suspect, suspects
 from hetfab.driver.selftest.draft import Bytes, Tensor, Vector
 from hetfab.driver.session import Session
-from hetfab.overlay.errors import DeadlineError, DeadlockError, EngineFaultError, SelftestFailedError, counted
+from hetfab.overlay.errors import DeviceMemoryError, OverlayStateError, RunError, SelftestFailedError, counted
 from hetfab.overlay.isa.codec import RegisterOffset, Segment
 from hetfab.overlay.isa.spec import isa
 from hetfab.overlay.isa.words import pack
@@ -209,7 +209,9 @@ def selftest(
             bench.opened()
             try:
                 found = bench.run(vector)
-            except (DeadlockError, DeadlineError, EngineFaultError) as error:
+            except (DeviceMemoryError, OverlayStateError):
+                raise
+            except RunError as error:
                 differences[place] = _of(vector, message=error.found)
             else:
                 difference = next(_differences(vector, found), None)

@@ -191,7 +191,7 @@ def relation(draft: Draft, rows: int, groups: int, *, slot: int = 0) -> None:
     features(draft, groups, slot=slot)
     ids = draft.random.integers(0, _EDGE_SOURCES, int(indptr[-1])).astype("<u2")
     graph = draft.put(Segment.GRAPH, destination_records(indptr))
-    draft.issue("configure_destinations", slot=slot, count=rows, address=graph)
+    draft.issue("configure_destinations", slot=slot, parts=0, count=rows, address=graph)
     draft.issue("configure_ids", slot=slot, edges=len(ids), id_bytes=2, address=draft.put(Segment.GRAPH, ids))
 
 
