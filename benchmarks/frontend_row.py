@@ -36,7 +36,7 @@ from hetfab.overlay.compiler.first_projection import FirstProjection
 from hetfab.overlay.compiler.lowering import lower
 from hetfab.overlay.compiler.model_plan import plan_model
 from hetfab.overlay.costs.cycles import WORDS_PER_TAG
-from hetfab.overlay.costs.gathers import Tags, UnlimitedTags
+from hetfab.overlay.costs.gathers import FewestReads, Tags
 from hetfab.overlay.costs.program_cost import expected_log
 from hetfab.overlay.design import Design, Geometry, default_design
 from hetfab.overlay.isa.codec import ReduceSource
@@ -95,7 +95,7 @@ def figures(model: onnx.ModelProto, graph: HeteroGraph, design: Design) -> dict[
     dense = bind(published, arrays(published))
     rows = list(row_choices(partial(compiled, FirstProjection.AUTO), arrays))
     tags = rows[0].bound
-    logs = [(each, expected_log(each, tags=UnlimitedTags)) for each in (dense, tags)]
+    logs = [(each, expected_log(each, tags=FewestReads)) for each in (dense, tags)]
     return {
         "building": asdict(builds(graph, paths, sgb_geometry(design), timed)),
         "published": milliseconds(dense, timed),
@@ -115,8 +115,8 @@ def milliseconds(bound: BoundProgram, on: Machine) -> float:
 def frontend_bound(bound: BoundProgram, log: npt.NDArray[Any], on: Machine) -> float:
     """Modelled time that no frontend can beat with this program on these engines.
 
-    The scratchpad has room for every row: each is read once in a layer, all other edges find it there. And AGG waits
-    for nothing that it reads: rows, scores, ids or records.
+    An instruction reads each of its rows once, but those that the scratchpad may hold from before. And AGG waits for
+    nothing that it reads: rows, scores, ids or records.
 
     Args:
         bound: The program.

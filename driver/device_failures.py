@@ -46,7 +46,7 @@ def load_within(seconds: float, load: Callable[[], None]) -> None:
     def run() -> None:
         try:
             load()
-        except BaseException as error:
+        except BaseException as error:  # Whatever it is belongs to the thread that waits.
             raised.append(error)
 
     thread = threading.Thread(target=run, name="hetfab-load", daemon=True)

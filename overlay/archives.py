@@ -6,6 +6,7 @@ compressed bytes (RFC 1951: at best 258 bytes for two bits), which are in the fi
 holds. Nothing is unpickled.
 """
 
+import contextlib
 import math
 import os
 import zipfile
@@ -58,13 +59,11 @@ class ArrayArchive:
     """
 
     def __init__(self, file: Path | BinaryIO) -> None:
-        self._zip = zipfile.ZipFile(file)
-        try:
+        with contextlib.ExitStack() as unless_sound:
+            self._zip = unless_sound.enter_context(zipfile.ZipFile(file))
             self._entries = {entry.filename: entry for entry in self._zip.infolist()}
             self._check_sizes()
-        except BaseException:
-            self._zip.close()
-            raise
+            unless_sound.pop_all()
 
     def __enter__(self) -> "ArrayArchive":
         """Returns itself."""

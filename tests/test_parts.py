@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hetfab.hls.build.emulator import Emulator
+from hetfab.overlay.costs.gathers import FewestReads, Tags
 from hetfab.overlay.costs.program_cost import expected_records
 from hetfab.overlay.errors import StreamInvalidError
 from hetfab.overlay.isa import codec
@@ -173,3 +174,18 @@ def test_rows_of_a_dense_graph_are_read_once_by_a_tile(kind: AttendKind, small_e
         _, plain = attention.emulated(emulator, attention.whole(layer, AttendSource.TAGS, 0, rows))
         assert plain["misses"][-1] == rows * rows
         assert plain["cycles"][-1] - log["cycles"][-1] > 100
+
+
+def test_no_use_of_the_scratchpad_reads_fewer_rows() -> None:
+    """Than the distinct sources of each instruction, less what is held from before; direct-mapped tags read more."""
+    geometry = replace(SMALL_GEOMETRY, feature_words=16)
+    random = np.random.default_rng(0)
+    fewest, tags = FewestReads(geometry), Tags(geometry)
+    fewest.groups = 8
+    found = []
+    for ids in (random.integers(0, 9, 60) for _ in range(5)):
+        least = int(fewest.misses(ids, 0, 1).sum())
+        assert least <= int(tags.misses(ids, 0, 1).sum())
+        found.append(least - len(np.unique(ids)))
+    # Two rows of 8 words fit.
+    assert found == [0, -2, -2, -2, -2]

@@ -12,6 +12,7 @@ from hetfab.overlay.costs.cycles import SUM_BEATS, WORDS_PER_TAG, Fields, Gather
 from hetfab.overlay.design import Geometry
 from hetfab.overlay.isa.codec import ReduceSource
 from hetfab.overlay.isa.spec import isa
+from hetfab.overlay.layouts import slot_beats
 
 Array: TypeAlias = npt.NDArray[Any]
 
@@ -23,9 +24,14 @@ _ID_OF_WEIGHTED = (1 << 24) - 1
 
 
 class Tags:
-    """The tags of a scratchpad, as ``reduce`` leaves them: which vertices its slots hold."""
+    """The tags of a scratchpad, as ``reduce`` leaves them: which vertices its slots hold.
+
+    Attributes:
+        groups: Groups of a row of the instruction that comes next.
+    """
 
     def __init__(self, geometry: Geometry) -> None:
+        self.groups = 1
         self._tags = np.zeros(geometry.feature_words // WORDS_PER_TAG, np.int64)
 
     def clear(self, first_block: int, slot_bits: int) -> None:
@@ -49,26 +55,32 @@ class Tags:
         return missed
 
 
-class UnlimitedTags(Tags):
-    """Tags of a scratchpad that holds every row from its first use in a layer on, for bounds."""
+class FewestReads(Tags):
+    """The fewest rows that any use of the scratchpad reads in these instructions: a bound of tags and schedules alike.
+
+    An instruction needs all of its sources, and of these no more are held from before than the scratchpad has room for.
+    """
 
     def __init__(self, geometry: Geometry) -> None:
         """Nothing is held yet."""
         super().__init__(geometry)
-        self._held: dict[int, Array] = {}
+        self._room, self._word_beats = geometry.feature_words, geometry.agg_word_beats
+        self._seen: dict[int, Array] = {}
 
     def clear(self, first_block: int, slot_bits: int) -> None:
         """What ``configure_features`` does."""
-        self._held.pop(first_block, None)
+        self._seen.pop(first_block, None)
 
     def misses(self, ids: Array, first_block: int, slot_bits: int) -> Array:
-        """As of ``Tags``: whether an edge's source has not been read before."""
-        first = np.zeros(len(ids), bool)
+        """As of ``Tags``, of the first edges of sources."""
         vertices, places = np.unique(ids, return_index=True)
-        before = self._held.get(first_block, np.zeros(0, np.int64))
-        first[places[~np.isin(vertices, before)]] = True
-        self._held[first_block] = np.union1d(before, vertices)
-        return first
+        before = self._seen.get(first_block, np.zeros(0, np.int64))
+        known = int(np.count_nonzero(np.isin(vertices, before)))
+        held = min(known, self._room // slot_beats(max(self.groups, 1), self._word_beats))
+        missed = np.zeros(len(ids), bool)
+        missed[np.sort(places)[held:]] = True
+        self._seen[first_block] = np.union1d(before, vertices)
+        return missed
 
 
 def gathers(
@@ -117,7 +129,9 @@ def with_tags(
         while following < len(cleared) and cleared[following] < rows[i]:
             tags.clear(int(clears["first_block"][following]), int(clears["slot_bits"][following]))
             following += 1
-        yield {name: int(values[i]) for name, values in fields.items()}, tags
+        one = {name: int(values[i]) for name, values in fields.items()}
+        tags.groups = one["groups"] if "groups" in one else one["heads"] * one["head_groups"]
+        yield one, tags
 
 
 def _gather(f: dict[str, int], graph: npt.NDArray[np.uint8], tags: Tags) -> dict[str, int]:
