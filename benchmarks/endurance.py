@@ -2,7 +2,7 @@
 """Measures whether memory, file descriptors or threads grow over many inferences and many loadings of an overlay.
 
 Both run on the emulated overlay, over pynq with ``HETFAB_DEVICE=emulated``. Growth is counted after a tenth of the
-rounds, when caches are filled: memory as the median of the last tenth over that of the second.
+rounds, when caches are filled: the median of ten looks in the last tenth over that in the second.
 """
 
 import os
@@ -37,19 +37,25 @@ def resources() -> tuple[int, int, int]:
 def growth(rounds: int, one: Callable[[], None]) -> dict[str, float]:
     """Runs rounds, and says by how much memory, descriptors and threads grew."""
     tenth = max(rounds // 10, 1)
-    seen: list[tuple[int, int, int]] = []
+    # Looked at ten times in the second tenth and in the last: what is kept of it must not grow either.
+    early, late = (range(first, first + tenth, max(tenth // 10, 1)) for first in (tenth, rounds - tenth))
+    seen: dict[int, tuple[int, int, int]] = {}
     begin = time.perf_counter()
-    for _ in range(rounds):
+    for number in range(rounds):
         one()
-        seen.append(resources())
+        if number in early or number in late:
+            seen[number] = resources()
     seconds = time.perf_counter() - begin
-    kib, descriptors, threads = zip(*seen, strict=True)
-    early = slice(tenth, 2 * tenth) if rounds >= 2 * tenth else slice(None)
+    before, after = ([seen[number] for number in part if number in seen] for part in (early, late))
+    grown = [
+        statistics.median(each[place] for each in after) - statistics.median(each[place] for each in before)
+        for place in range(3)
+    ]
     return {
         "rounds": rounds,
-        "growth_kib": statistics.median(kib[-tenth:]) - statistics.median(kib[early]),
-        "growth_descriptors": descriptors[-1] - descriptors[min(tenth, rounds - 1)],
-        "growth_threads": threads[-1] - threads[min(tenth, rounds - 1)],
+        "growth_kib": grown[0],
+        "growth_descriptors": grown[1],
+        "growth_threads": grown[2],
         "seconds": round(seconds, 1),
     }
 

@@ -9,6 +9,7 @@ import argparse
 import ast
 import inspect
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -27,6 +28,8 @@ from benchmarks.report import Report, argument_parser, publish
 #: Cases of a process: after that many another one begins, and what was found is kept.
 _CHUNK = 5_000
 _POLL_SECONDS = 0.05
+#: How many times as long as its processor time a case may take that waits.
+_WAITING = 30
 
 
 @dataclass
@@ -63,7 +66,7 @@ class Fuzzing:
         reader: The reader.
         seed: Of its mutations.
         folder: Keeps its state and failures.
-        hang_seconds: How long a case may take.
+        hang_seconds: Processor time that a case may take.
         covered: Cases whose lines are traced, the first ones; 0 for none.
     """
 
@@ -121,13 +124,15 @@ class Fuzzing:
         """Waits for a process; ends it where a case takes too long, and says so."""
         self._last_place = place.read_bytes()
         # The first case comes after the seeds are made.
-        since, allowed = time.monotonic(), 30 * self._hang_seconds
+        begun, since, factor = _processor_seconds(process.pid), time.monotonic(), 30
         while process.poll() is None:
             time.sleep(_POLL_SECONDS)
-            now = place.read_bytes()
+            now, spent = place.read_bytes(), _processor_seconds(process.pid)
             if now and now != self._last_place:
-                self._last_place, since, allowed = now, time.monotonic(), self._hang_seconds
-            if time.monotonic() - since > allowed:
+                self._last_place, begun, since, factor = now, spent, time.monotonic(), 1
+            # Processor time, because others may take the machine; who waits for nothing takes none.
+            waited = time.monotonic() - since > _WAITING * factor * self._hang_seconds
+            if waited or spent - begun > factor * self._hang_seconds:
                 process.kill()
                 process.wait()
                 return True
@@ -151,6 +156,15 @@ class Fuzzing:
         target = self._folder / "failures" / f"{self._reader.name}-{number}"
         put(self._reader.case(self._seeds, self._seed, number), target)
         (target / "ended.txt").write_text(ended + "\n")
+
+
+def _processor_seconds(process: int) -> float:
+    """Processor time of a process that may have ended."""
+    try:
+        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def covered_share(reader: Reader, folder: Path) -> tuple[int, int, list[str]]:
@@ -245,7 +259,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="for state and failures; a new temporary one when left out")
     parser.add_argument("--resume", action="store_true", help="go on where a run in this folder stopped")
     parser.add_argument("--covered", type=int, default=0, metavar="N", help="trace the lines of the first N cases")
-    parser.add_argument("--hang-seconds", type=float, default=10.0, help="how long a case may take")
+    parser.add_argument("--hang-seconds", type=float, default=10.0, help="processor time that a case may take")
     arguments = parser.parse_args()
     report = measure(arguments)
     publish(report, arguments.as_json)
