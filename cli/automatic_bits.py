@@ -3,7 +3,7 @@
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -222,13 +222,18 @@ def _choose(subject: "Subject[Any]", journal: "Journal", report: Report) -> "Cho
     from hetfab.quantize.automatic import DEFAULT_DROP, Automatic, Goal
     from hetfab.quantize.bit_assignment import BitSearch, Options
     from hetfab.quantize.layer_times import layer_times
+    from hetfab.quantize.mixed_widths import MIXES
+    from hetfab.quantize.study import Study
 
     asked = report.milliseconds is not None or report.drop is not None
     goal = Goal(report.milliseconds, report.drop if asked else DEFAULT_DROP)
-    study, options = subject.study, Options()
+    study, options = subject.study, replace(Options(), mixes=MIXES)
     with progress("choose widths", options.measurements(study) + 2 * len(options.weights)) as advance:
-        times = layer_times(study, options.weights, subject.time_layers, journal, lambda step: advance(1))
-        search = BitSearch(study, options, times, journal, lambda step: advance(1))
+        times = layer_times(
+            study, options.weights, subject.time_layers, journal, lambda step: advance(1), options.mixes
+        )
+        losses = study.channel_losses if isinstance(study, Study) else lambda layer, bits: None
+        search = BitSearch(study, options, times, journal, lambda step: advance(1), losses)
 
         def time_of(assignment: "Assignment") -> float:
             return sum(subject.time_layers(study.write(assignment)).values())
@@ -238,7 +243,7 @@ def _choose(subject: "Subject[Any]", journal: "Journal", report: Report) -> "Cho
 
 def _layers(study: "Timed", assignment: "Assignment", milliseconds: Mapping[str, float]) -> "list[LayerBits]":
     from hetfab.driver.bits_picture import LayerBits
-    from hetfab.quantize.bit_assignment import widest
+    from hetfab.quantize.bit_assignment import mean_bits
     from hetfab.quantize.layer_times import times_of_layers
 
     times = times_of_layers(study, milliseconds)
@@ -246,7 +251,7 @@ def _layers(study: "Timed", assignment: "Assignment", milliseconds: Mapping[str,
         LayerBits(
             name,
             layer.weight.size,
-            widest(assignment.weights[name]),
+            mean_bits(assignment.weights[name]),
             assignment.activations[study.inputs[name]].bits,
             times.get(name),
         )

@@ -47,7 +47,7 @@ COMMANDS: dict[str, Entry] = {
     "inspect": Entry("hetfab.cli.inspect", "Show a model's layers and what its inputs mean."),
     "quantize": Entry("hetfab.cli.quantize", "Turn a float model into an integer one."),
     "search": Entry("hetfab.cli.search", "Search a design and widths for models, a board and a time."),
-    "convert": Entry("hetfab.cli.convert", "Read a model quantized elsewhere, or write one for plain runtimes."),
+    "convert": Entry("hetfab.cli.convert", "Read a model quantized elsewhere, write one for plain runtimes."),
     "compile": Entry("hetfab.cli.compile", "Turn a quantized model into a program for an overlay."),
     "build": Entry("hetfab.cli.build", "Build the bitstream of a design with Vitis HLS and Vivado."),
     "run": Entry("hetfab.cli.run", "Run a program on a graph."),

@@ -102,6 +102,13 @@ class Opened:
         model: onnx.ModelProto = self.subject.study.write(assignment)
         return BoundModel(model, bindings_of(model))
 
+    def reference_milliseconds(self, design: Design) -> float:
+        """Modelled time at the last of ``REFERENCES``."""
+        study = self.subject.study
+        return self.milliseconds(
+            study.uniform(REFERENCES[-1], weights="nearest", activations="least square error"), design
+        )
+
     def reference_models(self) -> tuple[BoundModel, BoundModel]:
         """The model at each of ``REFERENCES``."""
         eight, four = (

@@ -16,14 +16,14 @@ class LayerBits:
     Attributes:
         name: The layer.
         weights: Number of its weights.
-        weight_bits: Bits of each.
+        weight_bits: Bits of each, the mean where channels have several widths.
         input_bits: Bits of what it reads.
         milliseconds: Modelled time, None where it is not known.
     """
 
     name: str
     weights: int
-    weight_bits: int
+    weight_bits: float
     input_bits: int
     milliseconds: float | None
 

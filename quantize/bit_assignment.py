@@ -21,6 +21,7 @@ from hetfab.overlay.search.journal import Journal
 from hetfab.overlay.search.knapsack import Group, Problem, Solution, Tie, best, least
 from hetfab.overlay.search.pareto import front
 from hetfab.quantize.assignment import ActivationChoice, Assignment, WeightChoice
+from hetfab.quantize.mixed_widths import Mix
 from hetfab.quantize.widths import Widths
 
 #: Names of the quantities that may be limited.
@@ -93,6 +94,7 @@ class Options:
         weight_method: For narrow weights, a name of ``WEIGHT_METHODS``.
         wide_method: For weights of 6 bits and more, for which all methods are equally good.
         activation_methods: Names of ``ACTIVATION_METHODS``; for each tensor and width the best one is taken.
+        mixes: Pairs of widths that channels of one layer may have; each pair once.
     """
 
     weights: tuple[int, ...] = (2, 3, 4, 5, 6, 8)
@@ -100,11 +102,12 @@ class Options:
     weight_method: str = "alternation"
     wide_method: str = "nearest"
     activation_methods: tuple[str, ...] = ("percentile 99.9", "least square error")
+    mixes: tuple[Mix, ...] = ()
 
     def measurements(self, studied: Studied) -> int:
         """Models that are measured at most for one table of changes."""
         of_activations = len(self.activations) * len(self.activation_methods)
-        return len(studied.layers) * len(self.weights) + len(studied.groups) * of_activations
+        return len(studied.layers) * (len(self.weights) + len(self.mixes)) + len(studied.groups) * of_activations
 
     def weight(self, studied: Studied, layer: str, bits: int) -> WeightChoice:
         """The choice of a layer's weights that has a width."""
@@ -120,12 +123,20 @@ class LayerTimes:
         of_groups: By group of tensors: whether they are packed to milliseconds of what reads them without weights.
         inputs: The group that each layer with weights reads.
         fixed: Milliseconds of all else.
+        of_mixed: By layer: (narrow bits, wide bits, whether its input is packed) to milliseconds.
     """
 
     of_layers: Mapping[str, Mapping[tuple[int, bool], float]]
     of_groups: Mapping[str, Mapping[bool, float]]
     inputs: Mapping[str, str]
     fixed: float = 0.0
+    of_mixed: Mapping[str, Mapping[tuple[int, int, bool], float]] = field(default_factory=dict)
+
+    def of_layer(self, layer: str, choice: WeightChoice, packed: bool) -> float:
+        """Milliseconds of a layer; 0 of one that no program step computes alone."""
+        if len(choice.kinds) == 1:
+            return self.of_layers.get(layer, {}).get((choice.kinds[0], packed), 0.0)
+        return self.of_mixed[layer][choice.kinds[0], choice.kinds[-1], packed]
 
 
 @dataclass(frozen=True)
@@ -153,6 +164,7 @@ class BitSearch:
         times: Modelled times, None where time is not asked for.
         journal: What is known.
         progress: Called after each measurement.
+        channel_losses: What each output channel of a layer loses at a width, for mixes; None where it has one width.
     """
 
     studied: Studied
@@ -160,6 +172,7 @@ class BitSearch:
     times: LayerTimes | None = None
     journal: Journal = field(default_factory=lambda: Journal(None, ""))
     progress: Callable[[str], None] = lambda step: None
+    channel_losses: Callable[[str, int], npt.NDArray[np.float64] | None] = lambda layer, bits: None
 
     def start(self) -> Assignment:
         """8 bits everywhere, with the method for activations that is nearest to the float model."""
@@ -251,12 +264,21 @@ class BitSearch:
 
     def _weight_options(self, layer: str, around: Assignment, base: float) -> dict[WeightChoice, float]:
         found: dict[WeightChoice, float] = {}
-        for bits in sorted(self.options.weights):
-            choice = self.options.weight(self.studied, layer, bits)
+        whole = [self.options.weight(self.studied, layer, bits) for bits in sorted(self.options.weights)]
+        for choice in sorted([*whole, *self._mixed(layer)], key=mean_bits):
             cost = self.divergence(around.with_weights(layer, choice)) - base
             if not found or cost < min(found.values()):
                 found[choice] = cost
         return found
+
+    def _mixed(self, layer: str) -> Iterator[WeightChoice]:
+        """The layer's options of two widths."""
+        for mix in self.options.mixes:
+            losses = self.channel_losses(layer, mix.narrow)
+            timed = self.times is None or layer in self.times.of_mixed
+            found = None if losses is None or not timed else mix.choice(losses, self.options.weight_method)
+            if found is not None and self.studied.least_bits(layer, mix.narrow) == mix.narrow:
+                yield found
 
     def _activation_options(self, group: str, around: Assignment, base: float) -> dict[ActivationChoice, float]:
         """For each width the best method; no width beyond one that holds all values exactly."""
@@ -325,15 +347,15 @@ class Table:
 
     def _layer(self, name: str) -> Group:
         options = self._layer_options(name)
-        bits = np.array([widest(choice) for choice, _ in options], dtype=np.float64)
+        bits = np.array([mean_bits(choice) for choice, _ in options])
         weights = {
             WEIGHT_BITS: bits * self._shares.weights[name],
             ACTIVATION_BITS: 0 * bits,
             BYTES: bits * self.studied.layers[name].weight.size / 8,
         }
         if self.times is not None:
-            of_layer, fixed = self.times.of_layers.get(name, {}), self.times.fixed / len(self.weights)
-            weights[MILLISECONDS] = np.array([of_layer.get((widest(c), p), 0.0) + fixed for c, p in options])
+            fixed = self.times.fixed / len(self.weights)
+            weights[MILLISECONDS] = np.array([self.times.of_layer(name, c, p) + fixed for c, p in options])
         return Group(name, np.array([self.weights[name][choice] for choice, _ in options]), weights)
 
     def _group(self, name: str) -> Group:
@@ -402,6 +424,11 @@ def unreachable(problem: Problem) -> LimitUnreachableError:
 def widest(choice: WeightChoice) -> int:
     """Width of a layer's weights: of all channels, or the largest."""
     return choice.bits if isinstance(choice.bits, int) else max(choice.bits)
+
+
+def mean_bits(choice: WeightChoice) -> float:
+    """Mean width of a layer's weights."""
+    return choice.bits if isinstance(choice.bits, int) else float(np.mean(choice.bits))
 
 
 def digest(assignment: Assignment) -> str:

@@ -7,16 +7,19 @@ at most 4 bits. Where a neighbour has another form, its time may differ: what is
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from dataclasses import replace
+from typing import Any, Protocol
 
+import numpy as np
 import onnx
 
 from hetfab.overlay.model.bound_model import Evaluation
 from hetfab.overlay.model.layers import Aggregation, Dense, LayerGraph, inputs_of
 from hetfab.overlay.model.runtime import Feed
 from hetfab.overlay.search.journal import Journal
-from hetfab.quantize.assignment import Assignment
+from hetfab.quantize.assignment import Assignment, WeightChoice
 from hetfab.quantize.bit_assignment import PACKED_BITS, LayerTimes, Studied
+from hetfab.quantize.mixed_widths import Mix
 from hetfab.quantize.study import Study
 from hetfab.quantize.weights import FloatArray
 from hetfab.quantize.widths import Widths
@@ -79,8 +82,9 @@ def layer_times(
     time_layers: TimeLayers,
     journal: Journal,
     progress: Callable[[str], None] = lambda step: None,
+    mixes: Sequence[Mix] = (),
 ) -> LayerTimes:
-    """Times a model at each width of weights, with activations of 8 and of 4 bits.
+    """Times a model at each width of weights, and each mix, with activations of 8 and of 4 bits.
 
     Args:
         study: The model.
@@ -88,6 +92,7 @@ def layer_times(
         time_layers: Times a quantized model.
         journal: What is known.
         progress: Called after each model.
+        mixes: Pairs of widths.
     """
     of_layers: dict[str, dict[tuple[int, bool], float]] = defaultdict(dict)
     of_groups: dict[str, dict[bool, float]] = defaultdict(lambda: defaultdict(float))
@@ -115,7 +120,44 @@ def layer_times(
             for layer, milliseconds in spent.items():
                 of_layers[layer][study.least_bits(layer, bits), packed] = milliseconds
             fixed = max(fixed, others)
-    return LayerTimes(of_layers, of_groups, study.inputs, fixed)
+    of_mixed = _of_mixed(study, mixes, time_layers, journal, progress)
+    return LayerTimes(of_layers, of_groups, study.inputs, fixed, of_mixed)
+
+
+def _of_mixed(
+    study: Timed, mixes: Sequence[Mix], time_layers: TimeLayers, journal: Journal, progress: Callable[[str], None]
+) -> dict[str, dict[tuple[int, int, bool], float]]:
+    """Times of the layers that can have two widths. Which channels are wide changes no time."""
+    found: dict[str, dict[tuple[int, int, bool], float]] = defaultdict(dict)
+    for mix in mixes:
+        for packed in (False, True):
+            widths = Widths(mix.narrow, PACKED_BITS if packed else 8)
+            assignment = study.uniform(widths, weights="nearest", activations="percentile 99.9")
+            mixed = _mixed_layers(study, mix)
+            if not mixed:
+                break
+
+            def measure(assignment: Assignment = assignment, mixed: Mapping[str, WeightChoice] = mixed) -> Any:
+                found = time_layers(study.write(replace(assignment, weights={**assignment.weights, **mixed})))
+                progress("modelled time")
+                return dict(found)
+
+            times = times_of_layers(study, journal.result(f"time {mix} {widths}", measure))
+            for layer in mixed:
+                if layer in times:
+                    found[layer][mix.narrow, mix.wide, packed] = times[layer]
+    return {layer: times for layer, times in found.items() if len(times) == 2 * len(mixes)}
+
+
+def _mixed_layers(study: Timed, mix: Mix) -> dict[str, WeightChoice]:
+    if not isinstance(study, Study):
+        return {}
+    chosen = {
+        name: mix.choice(np.zeros(layer.weight.shape[1]), "nearest")
+        for name, layer in study.layers.items()
+        if study.may_mix(name)
+    }
+    return {name: choice for name, choice in chosen.items() if choice is not None}
 
 
 def times_of_layers(study: Timed, milliseconds: Mapping[str, float]) -> dict[str, float]:

@@ -51,9 +51,9 @@ from hetfab.quantize.divergence import divergence
 from hetfab.quantize.emulation import Emulation
 from hetfab.quantize.joint_products import with_one_scale
 from hetfab.quantize.layer_rounding import rounded_layer
-from hetfab.quantize.methods import ACTIVATION_METHODS, TWIN
+from hetfab.quantize.methods import ACTIVATION_METHODS, TWIN, WEIGHT_METHODS
 from hetfab.quantize.methods.bias_correction import corrected
-from hetfab.quantize.methods.layer_problem import LayerInputs
+from hetfab.quantize.methods.layer_problem import LayerInputs, LayerProblem
 from hetfab.quantize.methods.twin import uniform_or_twin
 from hetfab.quantize.observation import Observed, check_rows, node_counts, observe
 from hetfab.quantize.points import QuantizationPoints, find_points
@@ -242,6 +242,17 @@ class Study:
         weight = self.layers[layer].weight
         is_padded = not (weight.any(axis=0).all() and weight.any(axis=1).all())
         return max(bits, 2) if is_padded or (len(weight) > 1 and is_diagonal(weight)) or is_identity(weight) else bits
+
+    def may_mix(self, layer: str) -> bool:
+        """Whether the channels of a layer may have several widths: logits, and terms of a sum, have one scale."""
+        return layer != self.graph.output and not any(layer in members for members in self.products)
+
+    def channel_losses(self, layer: str, bits: int) -> npt.NDArray[np.float64] | None:
+        """Mean square error of each output channel that GPTQ leaves at a width, [N]; None where all have one width."""
+        if not self.may_mix(layer):
+            return None
+        problem = LayerProblem(self.layers[layer].weight, bits, self._inputs_of(self.layers[layer]))
+        return problem.losses(WEIGHT_METHODS["gptq"](problem).restored)
 
     @cached_property
     def products(self) -> list[frozenset[str]]:

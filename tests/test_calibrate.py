@@ -125,7 +125,8 @@ def test_times_that_cannot_be_are_left_out() -> None:
 def test_a_host_clock_gives_the_median_of_its_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs of 1 to 9 ms; a repetition on a board is 16 of the program's."""
     ticks = iter([tick for run in range(9) for tick in (float(run), run + (9 - run) / 1000)])
-    monkeypatch.setattr("hetfab.driver.calibration.stopwatch.time.perf_counter", lambda: next(ticks))
+    clock = SimpleNamespace(perf_counter=lambda: next(ticks))
+    monkeypatch.setattr("hetfab.driver.calibration.stopwatch.time", clock)
     with EmulatedTransport(SMALL) as transport:
         cycles = measured_cycles(Session(transport, SMALL), turns(), 2)
     assert cycles == pytest.approx(5e-3 * SMALL.clock_mhz * 1e6 / 16)

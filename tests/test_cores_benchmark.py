@@ -84,6 +84,8 @@ def test_the_best_of_the_most_promising_is_taken(coarse: None, monkeypatch: pyte
     found = SEARCH.best_design(Few([]), "GEMM-D", at_once=1)
     assert (found.timed_designs, found.timed.milliseconds) == (2, 8.0)
     assert len({design.geometry.hash() for design in timed}) == 2 and found.timed.design is timed[1]
+    SEARCH.best_design(Few([]), "both", at_once=1)
+    assert timed[-1] == default_design("pynq-z2") and DESIGNS.holds(timed[-1])
 
 
 def test_both_cores_share_a_dense_layer(coarse: None) -> None:

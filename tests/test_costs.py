@@ -282,7 +282,7 @@ def reduce_counts(*, rows: int, groups: int, edges: int, accumulate: int, first:
     context = {"destinations.address": 0, "destination": 3, "ids.address": 64, "source": 0, "merge": 0, "spill": 0}
     context |= {"destinations.parts": 0}
     empty = max(rows - edges, 0)
-    gather = Gather(*(np.array([value], np.int64) for value in (edges, empty, first, edges, edges, edges, 0, 0)))
+    gather = Gather(*(np.array([value], np.int64) for value in (edges, empty, 1, 0, first, edges, edges, edges, 0, 0)))
     return counts_of(
         reduce_cost(one(rows=rows, groups=groups, accumulate=accumulate, **context), gather, SMALL_GEOMETRY)
     )
@@ -336,7 +336,8 @@ def test_the_feature_port_keeps_twice_the_rows_ahead() -> None:
 @pytest.mark.parametrize("groups", [1, 2, 5, 8, 9, 16, 17, 33, 63])
 def test_the_kernel_requests_as_many_rows_ahead(groups: int) -> None:
     """Rows of all lengths, many edges: the counts are exact only if kernel and cost function agree."""
-    geometry = replace(SMALL_GEOMETRY, agg_groups=max(GROUPS), sum_words=64)
+    # Wider words than one beat are for rows of fewer groups.
+    geometry = replace(SMALL_GEOMETRY, agg_groups=max(GROUPS), agg_word_beats=1, sum_words=64)
     with Emulator(build_emulator(geometry), geometry) as emulator:
         words, dram = wide_reduction(groups)
         executed(emulator, {}, dram, len(words))

@@ -129,13 +129,22 @@ def test_an_emulated_overlay_asks_no_sensors(monkeypatch: pytest.MonkeyPatch) ->
         assert overlay.package.kind is Kind.EMULATED
 
 
+class Sensor:
+    """A sensor as pynq's recorder reads it; it keeps them in dictionaries."""
+
+    name = "12V_power"
+    parents = ()
+
+    def get_value(self, parents: object = None) -> float:
+        return 3.0
+
+
 def test_the_recorder_of_pynq_records() -> None:
     if importlib.util.find_spec("pynq") is None or importlib.util.find_spec("pandas") is None:
         pytest.skip("python: pynq and pandas are not installed (make test-pynq has environments with pynq)")
     from pynq import DataRecorder
 
-    sensor = SimpleNamespace(name="12V_power", parents=(), get_value=lambda parents=None: 3.0)
-    meter = PowerMeter(DataRecorder(sensor), ["12V_power"])
+    meter = PowerMeter(DataRecorder(Sensor()), ["12V_power"])
     with meter.running():
         time.sleep(0.2)
     found = meter.energy()

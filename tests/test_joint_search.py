@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from hetfab.overlay.design import Design
 from hetfab.overlay.errors import DesignTooLargeError, LimitUnreachableError
-from hetfab.overlay.search.hardware import Array, Space, base_design
+from hetfab.overlay.search.hardware import Array, Space, base_design, with_wide_words
 from hetfab.overlay.search.joint import Combine, Goal, JointSearch, Score, gains
 from hetfab.overlay.search.options import Choice, ModelOptions, Times
 from tests.search_cases import BITS, TENSOR_BITS, drawn_model, small_space, work
@@ -165,6 +165,14 @@ def test_networks_on_samples_get_the_memories_of_images(board: str) -> None:
     design = base_design(board, [None])
     assert design.board == board and design.geometry.res_words and "agg" not in design.geometry.engines
     assert any(True for _ in Space.of(design).pairs())
+
+
+def test_wide_words_of_the_scratchpad_are_tried_where_the_smallest_design_holds_them() -> None:
+    base = base_design("zcu104", [])
+    assert [each.geometry.agg_word_beats for each in with_wide_words(base)] == [1, 4]
+    assert with_wide_words(base_design("pynq-z2", [None])) == [base_design("pynq-z2", [None])]
+    without = replace(base, geometry=replace(base.geometry, feature_words=0))
+    assert with_wide_words(without) == [without]
 
 
 def test_a_board_that_cannot_hold_all_of_it_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,8 @@ from hetfab.overlay.errors import DesignTooLargeError
 
 #: LUTs stay below this share of the board's: the figures of adapters and control are unchecked.
 LUT_SHARE = 0.95
+#: Groups in a word of AGG's scratchpad that are tried.
+_WORD_BEATS = (1, 4)
 
 
 @dataclass(frozen=True)
@@ -126,9 +128,7 @@ def base_design(board: str, models: Sequence[LoweredModel | None]) -> Design:
         own = _on_board(default_design(ATTENTION_DESIGN), own)
     if len(graphs) < len(models):
         own = _with_images(own, bool(graphs))
-    geometry = replace(own.geometry, gemm_d_rows=4, gemm_d_cols=8, gemm_l_rows=4, gemm_l_cols=8)
-    smallest = replace(own, geometry=replace(geometry, wgt_d_words=1024, wgt_l_words=1024))
-    space = Space.of(own)
+    space, smallest = Space.of(own), _smallest(own)
     if not space.holds(smallest):
         shares = ", ".join(f"{name} {share:.0%}" for name, share in space.shares(smallest).items() if share > 1)
         raise DesignTooLargeError(
@@ -137,6 +137,21 @@ def base_design(board: str, models: Sequence[LoweredModel | None]) -> Design:
             "choose a larger board, or search for fewer models at once",
         )
     return own
+
+
+def with_wide_words(base: Design) -> list[Design]:
+    """A base and, where AGG has a scratchpad, the same with words of several groups, as far as the smallest fits."""
+    geometry = base.geometry
+    if "agg" not in geometry.engines or not geometry.feature_words:
+        return [base]
+    wide = [replace(base, geometry=replace(geometry, agg_word_beats=beats)) for beats in _WORD_BEATS]
+    return [base, *(each for each in wide if each != base and Space.of(each).holds(_smallest(each)))]
+
+
+def _smallest(base: Design) -> Design:
+    """The smallest design of the space of a base."""
+    space = Space.of(base)
+    return space.design(space.arrays_d[0], space.arrays_l[0], space.weight_words[0], space.weight_words[0])
 
 
 def _with_images(design: Design, graphs: bool) -> Design:

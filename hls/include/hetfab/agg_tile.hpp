@@ -57,6 +57,7 @@ constexpr unsigned slot_beats(unsigned groups, unsigned word_beats) {
     unsigned beats = word_trips(groups, word_beats) * word_beats;
     for (unsigned part = word_beats / 2; part >= groups && part != 0; part /= 2) {
 #pragma HLS UNROLL factor=3
+#pragma HLS LOOP_TRIPCOUNT min=0 max=3
         beats = part;
     }
     return beats;
@@ -68,6 +69,7 @@ constexpr unsigned slot_beats(unsigned groups, unsigned word_beats) {
 // come from the scratchpad.
 constexpr bool rows_ahead_cover(unsigned most_groups, unsigned word_beats, unsigned depth) {
     for (unsigned groups = 1; groups <= most_groups; groups++) {
+#pragma HLS LOOP_TRIPCOUNT min=1 max=63
         if ((rows_ahead(groups) - 1) * word_trips(groups, word_beats) + 1 <= depth) return false;
     }
     return true;

@@ -285,11 +285,11 @@ row_beats:
         }
         const bool ends = last_edge && in_row;
         const Word<Z, 32 * D::lanes> sums = sums_word<D, Z>(totals[in_row ? group : 0], has_edge, merged);
-        if (ends && tile.keeps(part)) {
-            held[merged_from + word + group] = sums;
-        } else if (ends && tile.spill) {
-            held[word + group] = sums;
-        } else if (ends) {
+        const bool keeps = tile.keeps(part);
+        if (ends && (keeps || tile.spill)) {
+            held[(keeps ? merged_from : 0) + word + group] = sums;
+        }
+        if (ends && !keeps && !tile.spill) {
             const unsigned place_of_row = (destination.row - tile.destination) * tile.groups + group;
             const Word<Z, 32 * D::lanes> before =
                 tile.accumulate ? held[place_of_row] : zero<Z, 32 * D::lanes>();
