@@ -404,7 +404,7 @@ def roofline(summary: Summary) -> dict[str, Any]:
         "operations_per_cycle": {
             "cores_w8a8": products_per_cycle(geometry, 8, 8),
             "cores_w4a4": products_per_cycle(geometry, 4, 4),
-            "agg": geometry.lanes if "agg" in geometry.engines else 0,
+            "agg": geometry.lanes * geometry.agg_word_beats if "agg" in geometry.engines else 0,
         },
         "points": points,
     }
