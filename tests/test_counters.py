@@ -44,17 +44,22 @@ COUNTERS = counter_table().counters
 Emulators = dict[str, Emulator]
 
 
-def run(emulator: Emulator, words: list[int], passes: int = 1_000_000) -> Progress:
-    """Starts a program that touches no DRAM but its own."""
+def start(emulator: Emulator, words: list[int]) -> None:
+    """Maps and starts a program that touches no DRAM but its own."""
     program = np.frombuffer(b"".join(word.to_bytes(16, "little") for word in words), np.uint8).copy()
     emulator.map_memory(BASE, program)
+    emulator.write_register(RegisterOffset.SEGMENT_BASE_PROGRAM_LOW, BASE)
+    emulator.write_register(RegisterOffset.SEGMENT_BASE_PROGRAM_HIGH, 0)
+    emulator.write_register(RegisterOffset.SEGMENT_SIZE_PROGRAM_LOW, len(program))
+    emulator.write_register(RegisterOffset.PROGRAM_LENGTH, len(words))
+    emulator.write_register(RegisterOffset.CONTROL, 1)
+
+
+def run(emulator: Emulator, words: list[int]) -> Progress:
+    """Runs such a program to its end."""
+    start(emulator, words)
     try:
-        emulator.write_register(RegisterOffset.SEGMENT_BASE_PROGRAM_LOW, BASE)
-        emulator.write_register(RegisterOffset.SEGMENT_BASE_PROGRAM_HIGH, 0)
-        emulator.write_register(RegisterOffset.SEGMENT_SIZE_PROGRAM_LOW, len(program))
-        emulator.write_register(RegisterOffset.PROGRAM_LENGTH, len(words))
-        emulator.write_register(RegisterOffset.CONTROL, 1)
-        return emulator.advance(passes)
+        return emulator.advance(1_000_000)
     finally:
         emulator.unmap_memory(BASE)
 
@@ -241,9 +246,8 @@ def test_the_command_prints_the_counters(
 
 def test_a_start_resets_and_a_run_can_be_watched(small_emulator: Emulator) -> None:
     words = [codec.sync(engine=engine) for engine in Engine] * 20
-    assert run(small_emulator, words, passes=60) is Progress.RUNNING
-    seen = [read_counters(small_emulator.read_register).vec_instructions]
-    small_emulator.map_memory(BASE, np.frombuffer(b"".join(w.to_bytes(16, "little") for w in words), np.uint8).copy())
+    start(small_emulator, words)
+    seen = []
     while small_emulator.advance(60) is Progress.RUNNING:
         seen.append(read_counters(small_emulator.read_register).vec_instructions)
     small_emulator.unmap_memory(BASE)
