@@ -123,7 +123,7 @@ def _log_place(counter: EventCounter) -> str:
 def errors_page() -> str:
     """The table of all error codes."""
     head = "# Errors\n\nEach error says what was found, what was expected and what to do."
-    errors = [(_code(e.code), str(e.exit_code), str(e.__doc__)) for e in _tree(HetfabError)]
+    errors = [(_code(e.code), str(e.exit_code), str(e.__doc__).partition("\n\n")[0]) for e in _tree(HetfabError)]
     table = _table(("code", "exit status", "meaning"), errors)
     return f"{_NOTE}\n\n{head}\n\n{_EXIT_STATUS}\n\n{table}\n"
 
