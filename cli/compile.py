@@ -152,11 +152,14 @@ def command(
     source = ReduceSource.SCHEDULE if rows == "auto" else ReduceSource[rows.upper()]
     program = compiled(source, ())
     binds = opened is not None and not program.host_nodes
+    if rows == "auto" and program.host_nodes:
+        raise click.UsageError("--rows auto times whole runs, and operators of the host cut them: choose another way.")
     choices: list[RowChoice] = []
     bound: BoundProgram | None = None
     if rows == "auto" and opened is not None and binds:
         choices = list(row_choices(compiled, lambda each: graph_arrays(each, opened)))
         source, program, bound = fastest(choices, inferences).taken
+        rows = fastest(choices, inferences).name
     elif opened is not None and binds:
         bound = bind(program, graph_arrays(program, opened))
     plan = plan_model(layers, chosen, facts, asked, split, source)

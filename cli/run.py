@@ -134,7 +134,7 @@ def command(
         return _on_nodes(rows, chosen, memory, nodes, batch, fusion, output, times, page, deadline)
     compared = None if reference is None else open_reference(reference, read, opened)
     beside = None if of_float is None else open_model(of_float, opened)
-    too_large = reference is None and trace is None and rows.whole_bytes() > memory
+    too_large = trace is None and rows.whole_bytes() > memory
     if save_fusion is not None or read.host_nodes or too_large:
         return _in_parts(rows, chosen, memory, save_fusion, (compared, beside), output, times, page, deadline)
     bound = bind(read, rows.arrays())

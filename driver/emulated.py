@@ -53,7 +53,11 @@ class EmulatedOverlay:
         self._check_order = check_order
         self._memory = memory
         self._seed = seed
-        self._emulator = self._opened()
+        self._begin()
+
+    def _begin(self) -> None:
+        self._emulator = Emulator(self._library, self._design.geometry, self._design.stages)
+        self._emulator.check_order(self._check_order)
         self._running = False
         self._idle_reads = 0
         self._interrupt = {
@@ -61,20 +65,13 @@ class EmulatedOverlay:
             RegisterOffset.INTERRUPT_ENABLE: 0,
             RegisterOffset.INTERRUPT_STATUS: 0,
         }
-        memory.connect(self._emulator)
-
-    def _opened(self) -> Emulator:
-        emulator = Emulator(self._library, self._design.geometry, self._design.stages)
-        emulator.check_order(self._check_order)
-        return emulator
+        self._memory.connect(self._emulator)
 
     def reset(self) -> None:
         """Gives registers and memories on the chip the content that they have after loading."""
         self._memory.connect(None)
         self._emulator.close()
-        self._emulator = self._opened()
-        self._running = False
-        self._memory.connect(self._emulator)
+        self._begin()
 
     @property
     def clock_runs(self) -> bool:
@@ -280,6 +277,7 @@ class EmulatedTransport:
         faults = tuple(faults)
         self._plan = FaultPlan(faults) if faults else None
         self._overlay = self._loaded()
+        self._is_loaded = True
         self._closed = False
 
     def _loaded(self) -> EmulatedOverlay:
@@ -300,7 +298,9 @@ class EmulatedTransport:
         """
         self._check_open()
         self._overlay.close()
+        self._is_loaded = False
         self._overlay = self._loaded()
+        self._is_loaded = True
 
     def __enter__(self: _Transport) -> _Transport:
         """Returns the transport."""
@@ -322,10 +322,10 @@ class EmulatedTransport:
         """Refuses a closed transport, and a fabric without its clock.
 
         Raises:
-            OverlayStateError: It is closed.
+            OverlayStateError: It is closed, or was not loaded again.
             ClockStoppedError: The clock does not run.
         """
-        self._check_open()
+        self._check_there()
         if not self._overlay.clock_runs:
             raise clock_stopped(0.0, self._design.clock_mhz)
 
@@ -333,12 +333,23 @@ class EmulatedTransport:
         if self._closed:
             raise OverlayStateError("the overlay is closed", "an open overlay", "open it again")
 
+    def _check_there(self) -> None:
+        self._check_open()
+        if not self._is_loaded:
+            raise OverlayStateError(
+                "loading the overlay again did not end",
+                "a loaded overlay",
+                "load it again: HetfabOverlay.recover()",
+            )
+
     def read_register(self, offset: int) -> int:
         """Reads a register; reading the control register lets the overlay run on for a while.
 
         Raises:
+            OverlayStateError: As ``check_loaded``.
             RunError: As ``EmulatedOverlay.read``; the bus or the device is gone.
         """
+        self._check_there()
         try:
             return self._overlay.read(offset)
         except OSError as error:
@@ -348,8 +359,10 @@ class EmulatedTransport:
         """Writes a register.
 
         Raises:
+            OverlayStateError: As ``check_loaded``.
             RunError: As ``EmulatedOverlay.write``; the bus or the device is gone.
         """
+        self._check_there()
         try:
             self._overlay.write(offset, value)
         except OSError as error:

@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs a program's operators of the host in onnxruntime, on rows as they lie in DRAM (docs/fallback.md)."""
 
+import contextlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from hetfab.driver.stored_tensors import tensor_values
-from hetfab.overlay.errors import HostFallbackError, PackageMissingError
+from hetfab.overlay.errors import HostFallbackError, PackageMissingError, ProgramUnreadableError
 from hetfab.overlay.features import feature_rows
 from hetfab.overlay.host_nodes import ROW_UNIT, Fallback, HostNode, HostUse, refuse_host, whole_units
 from hetfab.overlay.program import Program, Tensor
@@ -44,6 +45,7 @@ class HostRuns:
         Raises:
             PackageMissingError: onnxruntime is not installed.
             HostFallbackError: A result is no number.
+            ProgramUnreadableError: onnxruntime refuses the operator's model.
         """
         session = self._session(node)
         begin = time.perf_counter()
@@ -58,7 +60,8 @@ class HostRuns:
                 f"rows_{number}": whole_units(floats(tensor, content[part]))
                 for number, (tensor, content) in enumerate(zip(read, contents, strict=True))
             }
-            values = session.run(None, feed)[0][: part.stop - first]
+            with _named(node):
+                values = session.run(None, feed)[0][: part.stop - first]
             _check_numbers(node, values, first)
             found[part] = stored_rows_of(written, values)
             calls += 1
@@ -78,10 +81,34 @@ class HostRuns:
             options = onnxruntime.SessionOptions()
             options.intra_op_num_threads = 1  # So that results repeat.
             options.log_severity_level = 4
-            self._sessions[node.output] = onnxruntime.InferenceSession(
-                node.model_bytes, options, providers=["CPUExecutionProvider"]
-            )
+            with _named(node):
+                self._sessions[node.output] = onnxruntime.InferenceSession(
+                    node.model_bytes, options, providers=["CPUExecutionProvider"]
+                )
         return self._sessions[node.output]
+
+
+@contextlib.contextmanager
+def _named(node: HostNode) -> Iterator[None]:
+    """What onnxruntime refuses is a program's fault: its models are written by the compiler."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    try:
+        yield
+    except (
+        state.Fail,
+        state.InvalidArgument,
+        state.InvalidGraph,
+        state.InvalidProtobuf,
+        state.NotImplemented,
+        state.RuntimeException,
+        ValueError,
+    ) as error:
+        raise ProgramUnreadableError(
+            f"onnxruntime refuses the model of {node.operator}, which computes '{node.output}' on the host: {error}",
+            "a model of one operator as `hetfab compile` writes it",
+            "compile the model again",
+        ) from error
 
 
 def check_fallback(program: Program, fallback: Fallback) -> None:

@@ -5,6 +5,7 @@ import contextlib
 import functools
 import time
 from collections.abc import Callable, Collection, Mapping
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 import numpy as np
@@ -103,23 +104,29 @@ class LoadedStream:
         for buffer in buffers.values():
             buffer.free()
 
-    def run(self, deadline_seconds: float, progress: Callable[[int], None] = lambda steps: None) -> None:
+    def run(
+        self,
+        deadline_seconds: float,
+        progress: Callable[[int], None] = lambda steps: None,
+        metered: AbstractContextManager[object] | None = None,
+    ) -> None:
         """Runs the stream, twice where the session's checks say so.
 
         Args:
             deadline_seconds: How long to wait for each run.
             progress: Called with the number of instructions retired since its last call.
+            metered: Entered for the first run alone, from its start to its end, without the checks behind it.
 
         Raises:
             DeadlineError: The deadline passed; the text holds the state of DISPATCH, or what keeps it.
             ResultsDifferError: Two runs gave different results.
             RunError: The overlay reports a fault or a deadlock, or what it left is not what a run leaves.
         """
-        self._run_once(deadline_seconds, progress)
+        self._run_once(deadline_seconds, progress, contextlib.nullcontext() if metered is None else metered)
         if self._session.checks is not Checks.TWICE:
             return
         first = self._results()
-        self._run_once(deadline_seconds, lambda steps: None)
+        self._run_once(deadline_seconds, lambda steps: None, contextlib.nullcontext())
         differing = [segment for segment, found in self._results().items() if found != first[segment]]
         if differing:
             raise ResultsDifferError(
@@ -136,9 +143,12 @@ class LoadedStream:
             if self._sizes[segment]
         }
 
-    def _run_once(self, deadline_seconds: float, progress: Callable[[int], None]) -> None:
-        self._start()
-        self._wait(deadline_seconds, progress)
+    def _run_once(
+        self, deadline_seconds: float, progress: Callable[[int], None], metered: AbstractContextManager[object]
+    ) -> None:
+        with metered:
+            self._start()
+            self._wait(deadline_seconds, progress)
         check_not_reset(self._transport.read_register)
         self._session.check_identity()
         if self._checks_end:

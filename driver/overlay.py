@@ -39,12 +39,12 @@ from hetfab.driver.node_runs import NodeRuns
 from hetfab.driver.package import emulated_package, find_package
 from hetfab.driver.scores import F1, f1_scores, predictions
 from hetfab.driver.semantic_graphs import program_graphs
-from hetfab.driver.session import DEADLINE_SECONDS, Resident, RunResult, Session, check_geometry
+from hetfab.driver.session import DEADLINE_SECONDS, Resident, RunResult, Session, check_geometry, checked_seconds
 from hetfab.driver.transport import Transport
 from hetfab.overlay.bind import bind
 from hetfab.overlay.board import read_board
 from hetfab.overlay.design import Design
-from hetfab.overlay.errors import HetfabError, InputError, OverlayStateError
+from hetfab.overlay.errors import HetfabError, InputError, OverlayStateError, RunOptionError
 from hetfab.overlay.host_nodes import Fallback
 from hetfab.overlay.isa.counters import Counters
 from hetfab.overlay.package import Kind, Package
@@ -142,7 +142,7 @@ class HetfabOverlay:
     ) -> None:
         self.package = _package(package)
         self._checks = checks
-        self.deadline_seconds = deadline_seconds
+        self.deadline_seconds = checked_seconds(deadline_seconds)
         self.fallback = fallback
         board = read_board(self.package.design.board)
         self.memory_bytes = board.assumed_contiguous_bytes if memory_bytes is None else memory_bytes
@@ -282,6 +282,7 @@ class HetfabOverlay:
         Raises:
             OverlayStateError: No program or graph, or the overlay was closed, stopped or replaced.
             NodesUnknownError: The graph lacks a node.
+            RunOptionError: The deadline is no time above 0.
             NodesOptionsError: The batch is no whole number above 0, or fusion or batch are given without nodes.
             NodesDependentError: The model takes a mean over all nodes, and no fusion weights were given.
             DeadlineError: The run did not end in time; the text holds DISPATCH's state.
@@ -289,7 +290,7 @@ class HetfabOverlay:
                 again.
             HetfabError: As ``bind``.
         """
-        seconds = self.deadline_seconds if deadline_seconds is None else deadline_seconds
+        seconds = self.deadline_seconds if deadline_seconds is None else checked_seconds(deadline_seconds)
         if nodes is None:
             check_only_with_nodes(fusion=fusion, batch=batch)
         checked_batch(batch)
@@ -360,8 +361,11 @@ class HetfabOverlay:
             repeats: At least 1.
 
         Raises:
+            RunOptionError: There is no repetition.
             HetfabError: As ``predict``.
         """
+        if repeats < 1:
+            raise RunOptionError(f"{repeats} repetitions", "at least 1", "give a larger number")
         rows = len(self.predict().predictions)
         seconds = []
         for _ in range(repeats):

@@ -24,6 +24,7 @@ from hetfab.overlay.errors import (
     GeometryMismatchError,
     IsaVersionError,
     OverlayStateError,
+    RunOptionError,
 )
 from hetfab.overlay.features import Features
 from hetfab.overlay.host_nodes import HostUse
@@ -306,8 +307,7 @@ class Resident:
         self._transport.check_loaded()
         self._session.check_identity()
         meter = self._session.meter
-        with contextlib.nullcontext() if meter is None else meter.running():
-            self._stream.run(deadline_seconds, progress)
+        self._stream.run(deadline_seconds, progress, contextlib.nullcontext() if meter is None else meter.running())
         energy = None if meter is None else meter.energy()
         counters = read_counters(self._transport.read_register)
         bound = self.bound
@@ -320,6 +320,17 @@ class Resident:
         if self._session.watcher is not None:
             self._session.watcher.ran(bound, result)
         return result
+
+
+def checked_seconds(deadline: float) -> float:
+    """A deadline that a wait reaches, in seconds.
+
+    Raises:
+        RunOptionError: It is not above 0, or no number: a wait would never reach that.
+    """
+    if not deadline > 0:
+        raise RunOptionError(f"a deadline of {deadline} s", "a time above 0", "give a larger number of seconds")
+    return deadline
 
 
 def check_geometry(compiled: Design, chosen: Design) -> None:

@@ -148,6 +148,7 @@ def _header(member: Any) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
         raise ValueError(f"its header is damaged: {error}") from error
     if dtype.hasobject:
         raise ValueError("Object arrays cannot be loaded when allow_pickle=False")
-    if dtype.subdtype is not None or len(shape) > 32 or any(size < 0 for size in shape):
+    # Elements of no bytes would let any shape pass for what a member holds.
+    if dtype.itemsize == 0 or dtype.subdtype is not None or len(shape) > 32 or any(size < 0 for size in shape):
         raise ValueError(f"its header has the shape {shape} of {dtype}")
     return shape, by_columns, dtype

@@ -233,6 +233,12 @@ class NodesOptionsError(InputError):
     code = "nodes-options"
 
 
+class RunOptionError(InputError):
+    """A run was asked for with a time or a number of repetitions that cannot be."""
+
+    code = "run-options"
+
+
 class FusionInvalidError(InputError):
     """Fusion weights cannot be read, or are of another model."""
 

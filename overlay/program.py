@@ -23,7 +23,7 @@ from hetfab.overlay.archives import DAMAGE, ArrayArchive
 from hetfab.overlay.design import Design, design_from_dict
 from hetfab.overlay.errors import IsaVersionError, ProgramUnreadableError, why_unreadable
 from hetfab.overlay.files import write_atomic
-from hetfab.overlay.host_nodes import HostNode
+from hetfab.overlay.host_nodes import ON_HOST, HostNode
 from hetfab.overlay.images import Image
 from hetfab.overlay.isa.attention import LOGIT_BITS
 from hetfab.overlay.isa.spec import isa
@@ -306,7 +306,8 @@ class LayerInfo:
     @property
     def channels_on_d(self) -> int:
         """Of the output channels, those that GEMM-D computes."""
-        return self.channels - self.channels_on_l if self.inputs and not self.gathered else 0
+        multiplied = self.inputs and not self.gathered and self.kind != ON_HOST
+        return self.channels - self.channels_on_l if multiplied else 0
 
 
 @dataclass(frozen=True)
@@ -521,6 +522,8 @@ def _check_references(program: Program) -> None:
             raise ValueError(f"there is no tensor '{name}'")
     for node in program.host_nodes:
         _ = node.model_bytes
+        if not node.inputs:
+            raise ValueError(f"what the host computes of '{node.output}' reads nothing")
         if node.output not in [layer.name for layer in program.layers]:
             raise ValueError(f"there is no layer '{node.output}'")
     stacks = [stack.name for stack in program.stacks]

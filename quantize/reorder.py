@@ -21,6 +21,7 @@ from hetfab.overlay.model.layers import (
     EdgeAttention,
     EdgeDot,
     Fusion,
+    HostOperator,
     JoinParts,
     Layer,
     LayerGraph,
@@ -103,6 +104,8 @@ def _fixed_by(layer: Layer, channels: Mapping[str, int]) -> tuple[str, ...]:
     match layer:
         case JoinParts():
             return (layer.output,)
+        case HostOperator():
+            return *layer.inputs, layer.output
         case EdgeAttention():
             heads = channels[layer.source_scores]
             return (layer.source_scores, layer.destination_scores, *((layer.input,) if heads > 1 else ()))

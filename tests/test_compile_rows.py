@@ -10,17 +10,22 @@ import pytest
 
 from hetfab.cli.main import main
 from hetfab.driver.graph.arrays import graph_arrays
+from hetfab.driver.graph.model_inputs import model_bindings
 from hetfab.driver.graph.npz import read_graph
 from hetfab.driver.graph.row_choice import trips_saved
 from hetfab.overlay.bind import IncomingEdges, bind
+from hetfab.overlay.compiler.compile import compile_model
 from hetfab.overlay.costs.program_cost import expected_log, operation_fields, operation_rows
 from hetfab.overlay.design import default_design
-from hetfab.overlay.isa.codec import ReduceSource
+from hetfab.overlay.isa.codec import ReduceSource, Segment
 from hetfab.overlay.isa.spec import isa
-from hetfab.overlay.program import read_program
+from hetfab.overlay.model.bound_model import BoundModel
+from hetfab.overlay.program import SymbolKind, read_program
 from hetfab.overlay.timeline.machine import machine
 from hetfab.overlay.timeline.simulate import simulate
 from tests.demo_files import DemoFiles
+from tests.programs import bound_to, quantized, run_golden
+from tests.random_models import random_case
 
 
 @pytest.mark.parametrize("rows", ["dram", "tags", "schedule", None])
@@ -50,13 +55,36 @@ def test_auto_takes_the_fastest_way(demo_files: DemoFiles, tmp_path: Path, capsy
     output = tmp_path / "p.hfp"
     asked = ["--rows", "auto", "--inferences", "1", "--graph", str(demo_files.graph)]
     assert main(["compile", str(demo_files.quantized), *asked, "-o", str(output), "--json"]) == 0
-    choices = json.loads(capsys.readouterr().out)["row_choices"]
+    said = json.loads(capsys.readouterr().out)
+    choices = said["row_choices"]
     assert [each["name"] for each in choices][:3] == ["tags", "dram", "schedule"]
     program = read_program(output)
     bound = bind(program, graph_arrays(program, read_graph(demo_files.graph)))
     taken = simulate(bound.words, expected_log(bound), machine(program.design)).milliseconds
     least = min(each["milliseconds"] + each["making"] for each in choices)
     assert taken in [each["milliseconds"] for each in choices if each["milliseconds"] + each["making"] == least]
+    assert said["rows"] in [each["name"] for each in choices if each["milliseconds"] == taken]
+
+
+@pytest.mark.parametrize("words", [4096, 128, 8], ids=lambda words: f"{words} words")
+def test_edges_in_parts_give_the_same_results(words: int) -> None:
+    """Also where the scratchpad has no room for a row of every table, which then reads DRAM."""
+    design = default_design("pynq-z2-graphs")
+    design = replace(design, geometry=replace(design.geometry, feature_words=words))
+    in_parts = 0
+    for seed in (0, 3, 5, 8):
+        case = random_case(seed)
+        model = quantized(case).model
+        opened = BoundModel(model, model_bindings(model, case.graph))
+        plain = compile_model(opened, design)
+        names = [edges.name for edges in plain.edges if edges.of_graph and not edges.weighted]
+        program = compile_model(opened, design, row_source=ReduceSource.TAGS, in_parts=names)
+        in_parts += sum(symbol.kind is SymbolKind.PARTS for symbol in program.symbols)
+        bounds = [bound_to(each, case.graph) for each in (plain, program)]
+        size = bounds[0].sizes[Segment.OUTPUT]
+        expected, found = (run_golden(bound).dram[Segment.OUTPUT][:size] for bound in bounds)
+        np.testing.assert_array_equal(found, expected)
+    assert in_parts or words == 8
 
 
 def test_auto_needs_a_graph(demo_files: DemoFiles, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -268,6 +268,10 @@ def test_loading_that_fails_is_named_and_works_the_next_time(
             overlay.recover()
         with pytest.raises(OverlayStateError, match="it was not loaded again"):
             overlay.predict(case.graph)
+        if isinstance(transport, EmulatedTransport):
+            for ask in (overlay.state_dump, lambda: transport.read_register(0), lambda: transport.write_register(0, 1)):
+                with pytest.raises(OverlayStateError, match="loading the overlay again did not end"):
+                    ask()
         transport._load_seconds = 60.0
         overlay.recover()
         np.testing.assert_array_equal(overlay.predict(case.graph).logits, right)

@@ -29,11 +29,17 @@ from hetfab.driver.overlay import HetfabOverlay
 from hetfab.driver.session import Session
 from hetfab.overlay.bind import bind
 from hetfab.overlay.compiler.compile import compile_model
-from hetfab.overlay.errors import HostFallbackError, OperatorsUnsupportedError, PackageMissingError
+from hetfab.overlay.errors import (
+    HostFallbackError,
+    OperatorsUnsupportedError,
+    PackageMissingError,
+    ProgramUnreadableError,
+)
 from hetfab.overlay.host_nodes import Fallback
 from hetfab.overlay.model.host_operators import host_operator, run_operator
 from hetfab.overlay.model.reader import check_model, normalise
 from hetfab.overlay.program import Program, Tensor, read_program, write_program
+from hetfab.quantize.layer_times import TimedGraph
 from hetfab.quantize.post_training import QuantizedModel, quantize
 from hetfab.quantize.widths import Widths
 from tests.conftest import SMALL_GEOMETRY
@@ -194,7 +200,28 @@ def test_a_program_file_keeps_the_operators(tmp_path: Path) -> None:
     write_program(tmp_path / "model.hfp", program)
     read = read_program(tmp_path / "model.hfp")
     assert read.host_nodes == program.host_nodes and len(read.host_nodes) == 7
-    assert [layer.kind for layer in read.layers].count("host") == 7
+    on_host = [layer for layer in read.layers if layer.kind == "host"]
+    assert len(on_host) == 7 and not any(layer.channels_on_d or layer.channels_on_l for layer in on_host)
+
+
+def test_a_damaged_operator_is_refused_by_name(tmp_path: Path) -> None:
+    program = program_of(between)
+    node = program.host_nodes[0]
+    content = [np.zeros((1, program.tensor(node.inputs[0]).row_bytes), np.uint8)]
+    damaged = replace(node, model=base64.b64encode(b"garbage").decode())
+    with pytest.raises(ProgramUnreadableError, match="onnxruntime refuses the model of Softplus 't4', which computes"):
+        HostRuns(program).rows(damaged, content)
+    write_program(tmp_path / "model.hfp", replace(program, host_nodes=(replace(node, inputs=()),)))
+    with pytest.raises(ProgramUnreadableError, match="reads nothing"):
+        read_program(tmp_path / "model.hfp")
+
+
+@pytest.mark.parametrize("build", [between, everywhere])
+def test_its_channels_keep_their_places(build: Build) -> None:
+    case = case_of(build)
+    study = TimedGraph.open(on_graph(case.model, case.graph), Fallback.HOST)
+    for before, after in zip(study.float_logits, study.reordered().observed.logits, strict=True):
+        np.testing.assert_allclose(after, before, rtol=1e-4, atol=1e-5)
 
 
 def test_it_is_off_by_default_and_the_refusal_names_it(tmp_path: Path) -> None:

@@ -58,6 +58,7 @@ def npy(shape: str, dtype: str = "'<f8'", content: bytes = bytes(8), version: in
         (npy("(1099511627776,)"), "its header says 8796093022208 bytes, it has 8"),
         (npy("(4294967296, 4294967296)"), "its header says"),
         (npy("(-1,)"), r"its header has the shape \(-1,\)"),
+        (npy("(1000000000000,)", "'<U0'", b""), r"its header has the shape \(1000000000000,\)"),
         (npy("(1,)", "'<U100000000'"), "its header says 400000000 bytes, it has 8"),
         (npy("(1,)", "'|O'"), "Object arrays cannot be loaded"),
         (npy("(1,"), "its header is damaged"),

@@ -112,6 +112,24 @@ def test_what_cannot_be_reached_is_named() -> None:
     assert "ms (modelled) with" in caught.value.expected
 
 
+@pytest.mark.parametrize("share", [0.02, 0.3, 0.7])
+@pytest.mark.parametrize("seed", [5, 6, 7])
+def test_every_time_between_two_that_were_reached_is_reached(seed: int, share: float) -> None:
+    """Whole programs take a tenth longer than the cost functions say."""
+    fastest = search_of([drawn_model(seed)]).run(Goal(None, 1e9)).point.time
+    nearest = search_of([drawn_model(seed)]).run(Goal(1e9, None)).point.time
+    limit = fastest + share * (nearest - fastest)
+    assert search_of([drawn_model(seed)]).run(Goal(limit, None)).point.time <= limit
+
+
+def test_what_can_be_reached_is_slower_than_what_cannot() -> None:
+    fastest = search_of([drawn_model(7)]).run(Goal(None, 1e9)).point.time
+    with pytest.raises(LimitUnreachableError) as caught:
+        search_of([drawn_model(7)]).run(Goal(0.99 * fastest, None))
+    reached = float(caught.value.expected.removeprefix("what can be reached: ").split()[0])
+    assert reached == pytest.approx(fastest, rel=0.01)
+
+
 def test_a_stopped_search_keeps_the_best_so_far() -> None:
     search = search_of([drawn_model(8)])
 

@@ -86,14 +86,23 @@ def calibrate(design: Design, stopwatch: Stopwatch, origin: str) -> Calibration:
     queue = programs.queueing(engines)
     fetch = (read_latency + modelled.fetch_cycles) / modelled.fetch_instructions
     hop = period(programs.handing_over()) / 2
-    found = {
-        "turn_cycles": (pass_cycles - absent) / len(engines),
-        "queue_cycles": period(queue) / len(queue.repeated) - fetch,
-        "retire_cycles": hop - pass_cycles - modelled.issue_cycles - _busy(programs.turns(), design),
-        "read_latency_ns": read_latency / cycles_per_ns,
-        "write_latency_ns": write_latency / cycles_per_ns,
-    }
     left = dict(_NOT_MEASURED)
+    found: dict[str, float] = {}
+
+    def keep(name: str, value: float) -> None:
+        if 0 <= value < float("inf"):
+            found[name] = value
+        else:
+            left[name] = f"the times gave {value:.4g}, which cannot be: repeat it on an idle machine"
+
+    keep("turn_cycles", (pass_cycles - absent) / len(engines))
+    keep("retire_cycles", hop - pass_cycles - modelled.issue_cycles - _busy(programs.turns(), design))
+    keep("read_latency_ns", read_latency / cycles_per_ns)
+    keep("write_latency_ns", write_latency / cycles_per_ns)
+    if "read_latency_ns" in found:
+        keep("queue_cycles", period(queue) / len(queue.repeated) - fetch)
+    else:
+        left["queue_cycles"] = "it is what the latency of a read leaves of a time"
 
     def as_constants() -> tuple[Constant, ...]:
         return tuple(Constant(name, value, constants()[name].unit, origin) for name, value in found.items())
@@ -103,9 +112,7 @@ def calibrate(design: Design, stopwatch: Stopwatch, origin: str) -> Calibration:
     if efficiency is None:
         left["dram_efficiency"] = "the overlay's ports move less than the DRAM"
     else:
-        found["dram_efficiency"] = efficiency
-    for name in [name for name, value in found.items() if not 0 <= value < float("inf")]:
-        left[name] = f"the times gave {found.pop(name):.4g}, which cannot be: repeat it on an idle machine"
+        keep("dram_efficiency", efficiency)
     fitted = as_constants()
     return Calibration(fitted, left, tuple(_checks(design, fitted, period)))
 

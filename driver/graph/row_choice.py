@@ -136,7 +136,7 @@ def trips_saved(edges: IncomingEdges, vertices: int, geometry: Geometry) -> tupl
     bits = min(geometry.feature_words // slot_beats(groups, beats), blocks).bit_length() - 1
     rows = min(isa().size("attend_words"), geometry.sum_words // 2) // groups
     degrees = np.diff(edges.indptr).astype(np.int64)
-    if bits < 0 or rows < PART_ROWS or not len(edges.sources):
+    if bits < 0 or rows < PART_ROWS or not len(edges.sources) or held_trips(groups, beats, True) >= groups:
         return 0, 0.0
     begin = time.thread_time()
     parts = in_parts(edges.indptr, edges.sources, vertices, 1 << bits, rows)

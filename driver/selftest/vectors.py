@@ -162,7 +162,7 @@ def lacks(geometry: Geometry, operation: str, field: str, value: int) -> bool:
     match operation, field, value:
         case _, "core" | "to_l", 1:
             return "gemm_l" not in engines
-        case _, "core" | "to_d", 0 if field == "core":
+        case _, "core", 0:
             return "gemm_d" not in engines
         case _, "from_sum", 1:
             return "agg" not in engines

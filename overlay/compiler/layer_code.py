@@ -190,6 +190,8 @@ class LayerCode:
         parted = [read for read in reads if self._is_in_parts(planned, read, groups)]
         tables = list(dict.fromkeys(read.address for read in parted))
         part = scratchpad_part(self._geometry, ReduceSource.TAGS, len(tables), groups, shared=False)
+        if not part.slots:  # So many tables leave no room for a row of each.
+            return [ScratchpadPart(ReduceSource.DRAM)] * len(reads)
         return [
             replace(
                 part,

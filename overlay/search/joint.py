@@ -177,7 +177,7 @@ class JointSearch:
             raise LimitUnreachableError("no design of the space fits", "a larger board", "choose another board")
         curve = [self.point(share) for share in np.linspace(0.0, 1.0, _POINTS)]
         self._refine(goal, curve)
-        chosen = self._timed(goal)
+        chosen = self._timed(goal, curve)
         return Searched(chosen, self._front(chosen), len(self.designs), self.solved, len(self._scores))
 
     def point(self, place: float) -> Point:
@@ -238,22 +238,35 @@ class JointSearch:
             return point.milliseconds <= goal.milliseconds
         return goal.keeps_drop(point.scores)
 
-    def _timed(self, goal: Goal) -> Point:
+    def _timed(self, goal: Goal, curve: Sequence[Point]) -> Point:
         """The best point by the timeline simulator."""
         limit, tried = goal.milliseconds, list[Point]()
-        for _ in range(_TRIES):
-            for point in self._candidates(replace(goal, milliseconds=limit)):
+
+        def simulate(points: Sequence[Point]) -> list[Point]:
+            for point in points:
                 if all(point.choices != other.choices or point.design != other.design for other in tried):
                     tried.append(self._simulated(point))
-            kept = [p for p in tried if goal.keeps_drop(p.scores) and _in_time(p, goal.milliseconds)]
-            if kept or not tried or limit is None:
+            return [p for p in tried if goal.keeps_drop(p.scores) and _in_time(p, goal.milliseconds)]
+
+        for _ in range(_TRIES):
+            kept = simulate(self._candidates(replace(goal, milliseconds=limit)))
+            if kept or goal.milliseconds is None:
                 break
-            limit *= goal.milliseconds / min(point.time for point in tried) * 0.999 if goal.milliseconds else 1.0
-        if not tried or not kept:
+            # Programs take longer than the cost functions say: what these may say is less, by the largest gap seen.
+            limit = goal.milliseconds * min([1.0, *(point.milliseconds / point.time for point in tried)])
+            self._refine(replace(goal, milliseconds=limit), curve)
+        if not kept:
+            allowed = [point for point in self.points if goal.keeps_drop(point.scores)] or self.points
+            kept = simulate([min(allowed, key=lambda point: point.milliseconds)])
+        if not kept:
             raise self._unreachable(goal, tried)
+        return min(kept, key=lambda point: self._preference(goal, point))
+
+    def _preference(self, goal: Goal, point: Point) -> tuple[float, float]:
+        """What is smaller for the better of two points that keep a goal."""
         if goal.milliseconds is not None:
-            return min(kept, key=lambda p: (max(s.divergence for s in p.scores), p.time))
-        return min(kept, key=lambda p: (p.time, self.used(p.design)))
+            return max(score.divergence for score in point.scores), point.time
+        return point.time, self.used(point.design)
 
     def _candidates(self, goal: Goal) -> list[Point]:
         """Points worth a simulation: the best by the cost functions, with the memories that fit."""
@@ -318,10 +331,10 @@ class JointSearch:
     def best_so_far(self, goal: Goal) -> Point | None:
         """The best point of a search that was stopped; None where none keeps the goal."""
         kept = [p for p in self.points if goal.keeps_drop(p.scores) and _in_time(p, goal.milliseconds)]
-        return min(kept, key=lambda p: p.time, default=None)
+        return min(kept, key=lambda p: (p.simulated is None, *self._preference(goal, p)), default=None)
 
     def _unreachable(self, goal: Goal, tried: Sequence[Point]) -> LimitUnreachableError:
-        points = [*tried, *self.points]
+        points = tried
         near = [point for point in points if goal.keeps_drop(point.scores)]
         wanted = [f"at most {goal.milliseconds:,.4g} ms (modelled)"] if goal.milliseconds is not None else []
         wanted += [f"at most {goal.drop:g} points lost"] if goal.drop is not None else []
