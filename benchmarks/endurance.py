@@ -95,7 +95,10 @@ def main() -> None:
     parser.add_argument("--inferences", type=int, default=10_000)
     parser.add_argument("--reloads", type=int, default=1_000)
     arguments = parser.parse_args()
-    publish(measure(arguments.inferences, arguments.reloads), arguments.as_json)
+    found = measure(arguments.inferences, arguments.reloads)
+    publish(found, arguments.as_json)
+    if found.values["grows"]:
+        raise SystemExit(1)
 
 
 if __name__ == "__main__":

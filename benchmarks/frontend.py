@@ -5,11 +5,11 @@ Columns are ways to do the same work on the same engines with as many rows reque
 projections, metapaths built from left to right without reuse, vertices by id, direct-mapped tags. *Off*: the same with
 our first projections. *SGB*: off, and semantic graphs as planned. *RST*: off, and rows of features as ``--rows auto``
 finds them: tags, a schedule, no buffer, and edges in parts; orders cost what they take the board's processor. *Both*.
-*Bound*: no frontend can beat it with these instructions, as a build takes a cycle for each edge of its result and an
-instruction of AGG reads each row once, but what the scratchpad may hold from before, and waits for nothing that it
-reads. *Engines*: no order of instructions can beat that either, it is the busiest engine alone. Each row has a process
-of its own; with ``--folder`` its figures are a file there, with the code that found them, and a run that was stopped
-goes on.
+*Bound*: with the edges of a destination in their order no choice of rows on chip can beat it, as a build takes a cycle
+for each edge of its result and an instruction of AGG reads each row once, but what the scratchpad may hold from before,
+and waits for nothing that it reads. *Engines*: no order of instructions can beat that either, it is the busiest engine
+alone. Each row has a process of its own; with ``--folder`` its figures are a file there, with the code that found them,
+and a run that was stopped goes on.
 """
 
 import functools

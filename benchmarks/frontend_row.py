@@ -118,7 +118,7 @@ def milliseconds(bound: BoundProgram, on: Machine) -> float:
 
 
 def frontend_bound(bound: BoundProgram, log: npt.NDArray[Any], on: Machine) -> float:
-    """Modelled time that no frontend can beat with this program on these engines.
+    """Modelled time that no choice of rows on chip can beat with this program, its order of edges and these engines.
 
     An instruction reads each of its rows once, but those that the scratchpad may hold from before. And AGG waits for
     nothing that it reads: rows, scores, ids or records.

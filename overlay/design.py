@@ -85,7 +85,7 @@ class Geometry:
         mid_words: Depth of ``mid_ram``.
         agg_contexts: Contexts that AGG keeps.
         agg_groups: Groups of ``lanes`` channels that AGG accumulates at once.
-        feature_words: Depth of ``feature_ram``, AGG's scratchpad; 0 for none.
+        feature_words: Beats that ``feature_ram``, AGG's scratchpad, holds in all its banks; 0 for none.
         agg_word_beats: Groups of a row that AGG takes from its scratchpad in a cycle: 1, 2, 4 or 8.
         agg_weights: Whether AGG multiplies features by weights of edges, 0 or 1.
         agg_heads: Heads of attention that AGG serves at once; 0 for no attention.

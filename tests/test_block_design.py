@@ -122,6 +122,7 @@ def expected_rams(memory: Memory, design: Design) -> list[str]:
     if not geometry.depth(memory.name):
         return []
     partitioned = {"act_d_ram": geometry.gemm_d_rows, "act_l_ram": geometry.gemm_l_rows, "out_ram": 2, "fun_ram": 4}
+    partitioned["feature_ram"] = geometry.agg_word_beats
     banks = partitioned.get(memory.name)
     return [memory.name] if banks is None else [f"{memory.name}_{bank}" for bank in range(banks)]
 
@@ -279,8 +280,9 @@ def test_ports_are_those_of_the_top_function(engine: str) -> None:
     assert sorted(banked) == sorted(port.memory.name for port in ram_ports(engine) if port.memory.banks)
     for name in banked:
         # The array's first dimension is the banks, which are what the block design has RAMs of.
-        size = re.search(rf"{name}\[(?:Design::)?(\w+)\]\[(?:[\w:]+\()?Design::(\w+)\)?\]", text)
-        assert size and size.groups() == (isa().memory(name).banks, isa().memory(name).depth)
+        size = re.search(rf"{name}\[(?:Design::)?(\w+)\]\s*\[(?:[\w:]+\()?(Design::[^\])]+)\)?\]", text)
+        assert size and size[1] == isa().memory(name).banks
+        assert size[2].replace("Design::", "").replace("/", "//") == isa().memory(name).depth
     cell = block_design(with_all_engines()).cell(cell_name(engine))
     streams = {
         re.sub(r"_\d+$", "", interface.name) for interface in cell.interfaces if interface.protocol is Protocol.STREAM

@@ -781,7 +781,7 @@ def test_values_wider_than_their_row_are_refused() -> None:
         ({"groups": 5}, "5 groups"),
         ({"destination": 1, "rows": 7}, "destinations up to 7"),
         ({"sum": 63, "rows": 2}, "words 63 to 64 of sum_ram"),
-        ({"slot": 2}, "words 8 to 11 of agg_context"),
+        ({"slot": 2}, "words 9 to 9 of agg_context"),
     ],
 )
 def test_reduce_refuses_what_its_context_does_not_have(change: dict[str, int], found: str) -> None:

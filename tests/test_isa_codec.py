@@ -83,7 +83,7 @@ def test_the_whole_text_of_a_refusal() -> None:
 def test_numpy_integers_keep_their_high_bits() -> None:
     address = np.int64(2**39 + 5)
     word = codec.configure_destinations(slot=0, parts=0, count=0, address=address)  # type: ignore[arg-type]
-    assert isa().operation("configure_destinations").fields[2].get(word) == 2**39 + 5
+    assert isa().operation("configure_destinations").field("address").get(word) == 2**39 + 5
 
 
 @given(st.lists(st.integers(0, 2**128 - 1), max_size=5))

@@ -87,13 +87,15 @@ class _Watch(BaseCallback):
 
     def __init__(self, environment: DesignEnvironment, episodes: int, ended: Callable[[Episode], None]) -> None:
         super().__init__()
-        self._environment, self._episodes, self._ended, self._seen = environment, episodes, ended, 0
+        self._environment, self._ended = environment, ended
+        self._seen = len(environment.episodes)
+        self._last = self._seen + episodes
 
     def _on_step(self) -> bool:
         for episode in self._environment.episodes[self._seen :]:
             self._ended(episode)
         self._seen = len(self._environment.episodes)
-        return self._seen < self._episodes
+        return self._seen < self._last
 
 
 def search(
@@ -128,6 +130,7 @@ def search(
         seed=seed,
         device="cpu",
     )
+    before = len(environment.episodes)
     watch = _Watch(environment, episodes, ended)
     agent.learn(episodes * environment.length, callback=watch)
-    return environment.episodes[:episodes]
+    return environment.episodes[before : before + episodes]

@@ -210,10 +210,11 @@ def random_search(
 ) -> list[Episode]:
     """The same number of episodes with random actions."""
     generator = np.random.default_rng(seed)
+    before = len(environment.episodes)
     for _ in range(episodes):
         environment.reset()
         over = False
         while not over:
             _, _, over, _, _ = environment.step(generator.uniform(-1.0, 1.0, 1).astype(np.float32))
         ended(environment.episodes[-1])
-    return environment.episodes[:episodes]
+    return environment.episodes[before:]

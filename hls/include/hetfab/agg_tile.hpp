@@ -55,10 +55,11 @@ constexpr unsigned word_trips(unsigned groups, unsigned word_beats) {
 // Words of a bank's width that a slot takes: whole words of all banks, or a power of two within one.
 constexpr unsigned slot_beats(unsigned groups, unsigned word_beats) {
     unsigned beats = word_trips(groups, word_beats) * word_beats;
-    for (unsigned part = word_beats / 2; part >= groups && part != 0; part /= 2) {
+    // Words have up to 8 beats.
+    for (unsigned bit = 3; bit > 0; bit--) {
 #pragma HLS UNROLL factor=3
-#pragma HLS LOOP_TRIPCOUNT min=0 max=3
-        beats = part;
+        const unsigned part = 1U << (bit - 1);
+        if (part < word_beats && part >= groups) beats = part;
     }
     return beats;
 }
