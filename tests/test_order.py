@@ -44,7 +44,6 @@ LARGEST_IMPLIED_SHARE = 0.05
 #: Segments of 4 GiB each, so that every address of a bound stream lies in its own.
 WIDE_SEGMENTS = {segment: ((int(segment) + 1) << 32, 1 << 32) for segment in Segment}
 OPERATIONS = [operation for operation in isa().operations if operation.engine != "*"]
-QUICK = settings(max_examples=150, deadline=None)
 EMULATED = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
