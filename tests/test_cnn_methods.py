@@ -88,6 +88,12 @@ def test_methods_are_used_and_lose_less(groups: int, bits: int) -> None:
     assert errors["alternation"] < 0.95 * errors["gptq"] < 0.9 * errors["nearest"]
 
 
+def test_the_block_stage_is_of_models_on_graphs() -> None:
+    study = study_of()
+    with pytest.raises(WidthsUnsupportedError, match="5 steps of the block stage for a network on samples"):
+        study.numbers(replace(study.uniform(Widths(4, 8)), block_steps=5))
+
+
 @pytest.mark.parametrize("method", list(WEIGHT_METHODS))
 def test_a_layer_with_two_widths_is_two_initializers(method: str) -> None:
     study = study_of()

@@ -8,6 +8,7 @@ from functools import cached_property
 import numpy as np
 import onnx
 
+from hetfab.overlay.errors import WidthsUnsupportedError
 from hetfab.overlay.model.bound_model import Evaluation, FedModel
 from hetfab.overlay.model.cnn.layers import CnnGraph, Conv, inputs_of, multiplies
 from hetfab.overlay.model.cnn.parser import parse_cnn
@@ -131,8 +132,15 @@ class CnnStudy:
         """Ranges, integers and scales for an assignment.
 
         Raises:
-            WidthsUnsupportedError: The channels of a last layer have several widths, or there are not as many widths.
+            WidthsUnsupportedError: The channels of a last layer have several widths, or there are not as many widths;
+                or there are steps of the block stage.
         """
+        if assignment.block_steps:
+            raise WidthsUnsupportedError(
+                f"{assignment.block_steps} steps of the block stage for a network on samples",
+                "a model on a graph, or no steps",
+                "leave block_steps out",
+            )
         choices = {name: assignment.activations[self._group(name)] for name in self.points.stored}
 
         def rounded(layer: Conv | Dense, rows: ActivationRange, shared: bool) -> LayerWeights:
