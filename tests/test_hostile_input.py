@@ -64,7 +64,7 @@ def npy(shape: str, dtype: str = "'<f8'", content: bytes = bytes(8), version: in
         (npy("(1,"), "its header is damaged"),
         (npy("(1,)", version=9), r"arrays of version \(9, 0\) are not read|invalid version"),
     ],
-    ids=["large", "overflow", "negative", "wide", "pickled", "short", "version"],
+    ids=["large", "overflow", "negative", "empty", "wide", "pickled", "short", "version"],
 )
 def test_headers_of_arrays_are_compared_with_their_bytes(member: bytes, reason: str) -> None:
     with ArrayArchive(archive(("a.npy", member))) as opened, pytest.raises(ValueError, match=reason):
