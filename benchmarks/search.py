@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import onnx
@@ -87,7 +87,11 @@ class Comparison:
     def _keep(self, method: str, found: dict[str, Any]) -> None:
         self.results[method] = found
         text = json.dumps(self.results).encode()
-        write_atomic(self._path, lambda file: file.write(text))  # type: ignore[arg-type]
+
+        def write(file: BinaryIO) -> None:
+            file.write(text)
+
+        write_atomic(self._path, write)
         self._say(f"{self.case.name} {method}: " + ", ".join(f"{k} {v}" for k, v in found.items() if _is_short(v)))
 
     @property

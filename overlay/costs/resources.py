@@ -32,9 +32,10 @@ _LUT_RAMS = ((32, 6), (64, 3))
 #: Of GEMM-L's processing elements.
 _LANES, _SLICE_BITS = 32, 4
 _REQUANTIZED_BITS = 49
+#: Of a channel of a row of features.
+_FEATURE_BITS = 8
 #: Of attention: scores of a beat and bits of one, bits of a gap and of a weight, of a source vertex, and addresses
 #: by a product: rows of scores and of features, and what is spilled.
-_FEATURE_BITS = 8
 _SCORES_PER_BEAT, _SCORE_BITS, _GAP_BITS, _VERTEX_BITS, _ATTEND_ADDRESSES = 4, 16, 12, 24, 3
 _BARREL_LEVELS = 3
 _COUNTER_BITS = 64
