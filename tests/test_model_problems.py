@@ -248,6 +248,17 @@ def test_a_model_of_other_floats(fail: Failure, tmp_path: Path, kind: int, name:
         }
 
 
+def test_a_type_that_onnx_does_not_have_is_named_by_its_number(fail: Failure, tmp_path: Path) -> None:
+    """As mutated bytes of a file give it."""
+    model = academic_case().model
+    model.graph.input[0].type.tensor_type.elem_type = (1 << 31) - 1
+    onnx.save(model, tmp_path / "model.onnx")
+    found = f"input '{model.graph.input[0].name}' is type 2147483647, which ONNX does not have"
+    for command in (QUANTIZE, INSPECT):
+        report = fail(command)
+        assert report["code"] == "model-structure" and found in report["found"]
+
+
 def test_inputs_that_cannot_be_what_they_mean_are_named_at_once(
     fail: Failure, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

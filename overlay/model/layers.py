@@ -303,6 +303,13 @@ def describe(node: onnx.NodeProto) -> str:
     return f"{domain}{node.op_type} '{node.name or node.output[0]}'"
 
 
+def type_name(kind: int) -> str:
+    """The type of a tensor by numpy's name; by its number where ONNX has no such type, as in a damaged file."""
+    if kind not in onnx.TensorProto.DataType.values():
+        return f"type {kind}, which ONNX does not have"
+    return "float32" if kind == onnx.TensorProto.FLOAT else str(onnx.TensorProto.DataType.Name(kind)).lower()
+
+
 def attributes(node: onnx.NodeProto) -> dict[str, object]:
     """Attributes of an operator as Python values."""
     return {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}

@@ -36,6 +36,7 @@ from hetfab.overlay.model.binding import (
     by_name,
     parse,
 )
+from hetfab.overlay.model.layers import type_name
 from hetfab.overlay.model.meaning import meaning
 
 OPSETS = range(17, 22)
@@ -193,11 +194,7 @@ def wrong_form(value: onnx.ValueInfoProto, binding: Binding) -> str | None:
         return None
     (kind, rank), name = found, value.name
     dimensions = f"{counted(rank, 'dimension')}" if rank else "no dimension"
-    return f"'{name}' is {_type_name(kind)} with {dimensions}, but means {meaning(binding)}"
-
-
-def _type_name(kind: int) -> str:
-    return "float32" if kind == onnx.TensorProto.FLOAT else str(onnx.TensorProto.DataType.Name(kind)).lower()
+    return f"'{name}' is {type_name(kind)} with {dimensions}, but means {meaning(binding)}"
 
 
 def model_hash(model: onnx.ModelProto) -> str:
@@ -278,7 +275,7 @@ def _check_types(model: onnx.ModelProto) -> None:
     types = [("initializer", tensor.name, tensor.data_type) for tensor in model.graph.initializer]
     wrong += [entry for entry in types if entry[2] in other_floats]
     if wrong:
-        names = [f"{what} '{name}' is {_type_name(kind)}" for what, name, kind in wrong]
+        names = [f"{what} '{name}' is {type_name(kind)}" for what, name, kind in wrong]
         raise ModelStructureError(
             "the model has types that hetfab does not read: " + ", ".join(names),
             "float32 for features, means and weights; int64 for ids, edge types and counts",

@@ -12,7 +12,7 @@ import onnx
 import onnx.helper
 
 from hetfab.overlay.errors import OperatorsUnsupportedError
-from hetfab.overlay.model.layers import attributes, describe
+from hetfab.overlay.model.layers import attributes, describe, type_name
 from hetfab.quantize.formats.foreign import (
     Array,
     Foreign,
@@ -163,7 +163,7 @@ def _kind(array: Array) -> int:
 def _integer(kind: int) -> tuple[int, bool]:
     """Width and sign of a type of ONNX."""
     if kind not in _KINDS:
-        raise RefusedError(f"it rounds to {onnx.TensorProto.DataType.Name(kind).lower()}; round to integers")
+        raise RefusedError(f"it rounds to {type_name(kind)}; round to integers")
     return _KINDS[kind]
 
 
