@@ -2,7 +2,7 @@
 """Graphs with other edges, and semantic graphs that follow them: after any change they are those of a full rebuild."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 
 import numpy as np
@@ -92,9 +92,7 @@ CHANGES = (change_of, all_go, go_and_come_back, doubled)
 FOLLOWERS = ("compiled", "numpy")
 
 
-def following(
-    follower: str, graph: HeteroGraph, paths: list[tuple[Relation, ...]] | list[tuple[Relation, Relation]]
-) -> ChangingSemanticGraphs:
+def following(follower: str, graph: HeteroGraph, paths: Sequence[tuple[Relation, ...]]) -> ChangingSemanticGraphs:
     """Semantic graphs that follow a graph, with a compiler or as where there is none."""
 
     def none(*_: object) -> None:
@@ -109,7 +107,7 @@ def following(
     return semantic
 
 
-def assert_rebuilt(semantic: ChangingSemanticGraphs, paths: list[tuple[Relation, ...]]) -> None:
+def assert_rebuilt(semantic: ChangingSemanticGraphs, paths: Sequence[tuple[Relation, ...]]) -> None:
     found = semantic.edges()
     for path in paths:
         expected = semantic_edges(semantic.graph, path)

@@ -9,12 +9,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from hetfab.hls.build.cache import cached_file
 from hetfab.hls.build.compiler import Compiler, find_compiler, host_processor
 from hetfab.overlay.errors import LimitExceededError
 from hetfab.overlay.semantic.changing import NO_CHANGES, Changes, Ids, Integers
-from hetfab.overlay.semantic.plan import Compose, Plan
+from hetfab.overlay.semantic.plan import Compose, Metapath, Plan
 
 _HLS = Path(__file__).resolve().parents[1]
 _SOURCES = ("build/changing.cpp", "host/changing.hpp")
@@ -44,17 +45,18 @@ class CompiledChangingGraphs:
         self._library = _library()
         self._names = list(edges)
         steps = [step for step in plan.steps if isinstance(step, Compose)]
-        paths = [*((name,) for name in edges), *(step.path for step in steps)]
-        places = {path: place for place, path in enumerate(paths)}
-        self._outputs = {name: places[path] for name, path in plan.outputs.items()}
-        self._rows = [edges[path[0]][0] for path in paths]
         lefts = {step.left for step in steps}
-        sizes = {(name,): (len(source), _LARGEST_COUNT) for name, (*_, source, _) in edges.items()}
+        sizes: dict[Metapath, tuple[int, int]] = {
+            (name,): (len(source), _LARGEST_COUNT) for name, (*_, source, _) in edges.items()
+        }
         sizes |= {step.path: (step.edges, edges[step.left[-1]][1]) for step in steps}
-        graphs = [(edges[path[0]][0], edges[path[-1]][1], *sizes[path], path in lefts, 0) for path in paths]
-        self._handle = self._made(graphs, [(places[s.left], places[s.right], places[s.path]) for s in steps])
-        ones = {name: np.ones(len(source), np.int8) for name, (*_, source, _) in edges.items()}
-        self.update({name: (source, destination, ones[name]) for name, (*_, source, destination) in edges.items()})
+        places = {path: place for place, path in enumerate(sizes)}
+        self._outputs = {name: places[path] for name, path in plan.outputs.items()}
+        self._rows = [edges[path[0]][0] for path in sizes]
+        graphs = [(edges[path[0]][0], edges[path[-1]][1], *size, path in lefts, 0) for path, size in sizes.items()]
+        products = [(places[step.left], places[step.right], places[step.path]) for step in steps]
+        self._handle = self._made(np.array(graphs, _GRAPH), np.array(products, _STEP))
+        self.update({name: (source, ends, np.ones(len(source), np.int8)) for name, (*_, source, ends) in edges.items()})
 
     def update(self, changes: Mapping[str, Changes]) -> dict[str, Ids]:
         """As of ``ChangingGraphs``."""
@@ -77,10 +79,9 @@ class CompiledChangingGraphs:
         """As of ``ChangingGraphs``."""
         return {name: self._columns(place, np.arange(self._rows[place])) for name, place in self._outputs.items()}
 
-    def _made(self, graphs: list[tuple[int, ...]], steps: list[tuple[int, ...]]) -> int:
-        of_graphs, of_steps = np.array(graphs, _GRAPH), np.array(steps, _STEP)
+    def _made(self, graphs: npt.NDArray[np.void], steps: npt.NDArray[np.void]) -> int:
         handle: int | None = self._library.hetfab_changing_create(
-            of_graphs.ctypes.data, len(graphs), of_steps.ctypes.data, len(steps)
+            graphs.ctypes.data, len(graphs), steps.ctypes.data, len(steps)
         )
         if handle is None:
             raise _too_large()
