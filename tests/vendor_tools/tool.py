@@ -3,7 +3,8 @@
 
 The variable HETFAB_MODELLED names a JSON file with what a test wants of them: ``version``; ``faults`` (by step: text
 that the tool prints before it ends with an error); ``pause`` (a step in which it stops half-way and waits for its end);
-``slack_ns``; ``check`` (whether scripts are checked, true without); ``seen`` (a file that gets a line for each run); ``kept`` (a folder with what earlier runs wrote for equal input).
+``slack_ns``; ``check`` (whether scripts are checked, true without); ``seen`` (a file that gets a line for each run);
+``kept`` (a folder with what earlier runs wrote for equal input).
 
 A build runs seven tools, and hetfab takes a quarter of a second to import: it is imported only to check a script and to
 write what is not in ``kept`` yet.
