@@ -77,7 +77,8 @@ def row(design: Design) -> list[object]:
     geometry = design.geometry
     needs = {name: need for name, need, _ in resource_rows(design)}
     times = []
-    for workload in (*dense(), *models()):
+    taken: list[DenseWorkload | Workload] = [*dense(), *models()]
+    for workload in taken:
         bound = workload.bound(design)
         times.append(round(simulate(bound.words, expected_log(bound), machine(design)).milliseconds, 3))
     return [

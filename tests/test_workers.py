@@ -5,6 +5,7 @@ import importlib.metadata
 import inspect
 import pickle
 import sys
+import time
 import types
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,11 +40,12 @@ def importable() -> Iterator[None]:
 def cluster(importable: None) -> Iterator[str]:
     """The scheduler's address of a Dask cluster with two workers, processes of this machine that are started again."""
     import dask
-    from distributed import LocalCluster
+    import distributed
 
+    local: Any = distributed.LocalCluster
     with (
         dask.config.set({"distributed.scheduler.allowed-failures": 1, "distributed.worker.memory.terminate": False}),
-        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None, silence_logs=False) as found,
+        local(n_workers=2, threads_per_worker=1, dashboard_address=None, silence_logs=False) as found,
     ):
         yield found.scheduler_address
 
@@ -112,6 +114,25 @@ def test_a_cluster_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr("hetfab.overlay.search.dask_workers._CONNECT_SECONDS", 0.2)
     with pytest.raises(ClusterUnreachableError, match=r"no Dask scheduler answers at 'tcp://127.0.0.1:1'"):
         open_workers(Backend.DASK, cluster="tcp://127.0.0.1:1")
+
+
+def test_a_cluster_whose_workers_have_gone_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    import distributed
+
+    local: Any = distributed.LocalCluster
+    monkeypatch.setattr("hetfab.overlay.search.dask_workers._LOOK_SECONDS", 0.05)
+    monkeypatch.setattr("hetfab.overlay.search.dask_workers._WITHOUT_WORKERS_SECONDS", 0.2)
+    options: dict[str, Any] = {"protocol": "tcp://", "dashboard_address": None}
+    with local(1, threads_per_worker=1, processes=False, **options) as found:
+        with open_workers(Backend.DASK, cluster=found.scheduler_address) as opened:
+            assert opened.call("one", square, 2) == 4
+            found.scale(0)
+            while found.scheduler.workers:
+                time.sleep(0.01)
+            with pytest.raises(ClusterUnreachableError, match="has no workers left, with 'two' to do"):
+                evaluated(square, {"two": 2}, Journal(None, ""), opened)
+        with pytest.raises(ClusterUnreachableError, match="has no workers"):
+            open_workers(Backend.DASK, cluster=found.scheduler_address)
 
 
 def test_clusters_need_workers_with_the_same_hetfab() -> None:

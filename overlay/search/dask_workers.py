@@ -4,6 +4,7 @@
 How many workers may die of one evaluation is the scheduler's setting ``distributed.scheduler.allowed-failures``.
 """
 
+import asyncio
 import functools
 import time
 import uuid
@@ -45,7 +46,8 @@ class DaskWorkers(Workers):
             ) from error
         self._address = address
         try:
-            self._client: Any = distributed.Client(address, timeout=_CONNECT_SECONDS, set_as_default=False)
+            client: Any = distributed.Client  # It has types, but for its arguments.
+            self._client = client(address, timeout=_CONNECT_SECONDS, set_as_default=False)
         except (OSError, ValueError) as error:
             raise self._unreachable(f"no Dask scheduler answers at '{address}'") from error
         try:
@@ -85,14 +87,20 @@ class DaskWorkers(Workers):
         while True:
             try:
                 return future.result(timeout=_LOOK_SECONDS)
-            except TimeoutError:
-                if future.done():  # It is the job's own.
-                    raise
-                if self._client.nthreads():
+            except asyncio.TimeoutError:
+                if future.done():  # It came just now, or the error is the job's own.
+                    return future.result()
+                if self._has_workers():
                     last = time.monotonic()
                 elif time.monotonic() - last > _WITHOUT_WORKERS_SECONDS:
                     gone = f"the cluster '{self._address}' has no workers left, with '{name}' to do"
                     raise self._unreachable(gone) from None
+
+    def _has_workers(self) -> bool:
+        try:
+            return bool(self._client.nthreads())
+        except OSError:  # The scheduler does not answer.
+            return False
 
     def _unreachable(self, found: str) -> ClusterUnreachableError:
         return ClusterUnreachableError(
