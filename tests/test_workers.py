@@ -3,11 +3,14 @@
 
 import importlib.metadata
 import inspect
+import os
 import pickle
+import subprocess
 import sys
 import time
 import types
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -27,27 +30,37 @@ from hetfab.overlay.search.journal import Journal
 from hetfab.overlay.search.workers import HERE, Backend, Workers, open_workers
 from tests.evaluation_jobs import always_killed, killed_once, left, refused, square
 
+ROOT = Path(__file__).parents[1]
+
 
 @pytest.fixture(scope="module", autouse=True)
 def importable() -> Iterator[None]:
     """Other processes find the evaluations of the tests."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(Path(__file__).parents[1])
+        patch.syspath_prepend(ROOT)
         yield
 
 
 @pytest.fixture(scope="module")
-def cluster(importable: None) -> Iterator[str]:
-    """The scheduler's address of a Dask cluster with two workers, processes of this machine that are started again."""
+def cluster() -> Iterator[str]:
+    """The scheduler's address of a Dask cluster with four workers, processes that nobody starts again."""
     import dask
     import distributed
 
     local: Any = distributed.LocalCluster
-    with (
-        dask.config.set({"distributed.scheduler.allowed-failures": 1, "distributed.worker.memory.terminate": False}),
-        local(n_workers=2, threads_per_worker=1, dashboard_address=None, silence_logs=False) as found,
-    ):
-        yield found.scheduler_address
+    options: dict[str, Any] = {"processes": False, "protocol": "tcp://", "dashboard_address": None}
+    with ExitStack() as stack:
+        stack.enter_context(dask.config.set({"distributed.scheduler.allowed-failures": 1}))
+        address = stack.enter_context(local(0, **options)).scheduler_address
+        command = [sys.executable, "-m", "distributed.cli.dask_worker", address, "--no-nanny", "--no-dashboard"]
+        env = {**os.environ, "PYTHONPATH": str(ROOT)}
+        for _ in range(4):
+            worker = subprocess.Popen([*command, "--nthreads=1"], env=env, stderr=subprocess.DEVNULL)
+            stack.callback(worker.wait)
+            stack.callback(worker.kill)
+        with distributed.Client(address, set_as_default=False) as client:
+            client.wait_for_workers(4)
+        yield address
 
 
 @pytest.fixture(scope="module", params=["local", "dask"])

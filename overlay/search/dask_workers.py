@@ -19,7 +19,7 @@ _J = TypeVar("_J")
 
 _CONNECT_SECONDS = 10
 #: How often a waiting evaluation looks whether there are workers, and how long it waits without any.
-_LOOK_SECONDS, _WITHOUT_WORKERS_SECONDS = 5.0, 60.0
+_LOOK_SECONDS, _WITHOUT_WORKERS_SECONDS = 5.0, 300.0
 
 
 class DaskWorkers(Workers):
