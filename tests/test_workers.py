@@ -48,6 +48,7 @@ def cluster() -> Iterator[str]:
     import distributed
 
     local: Any = distributed.LocalCluster
+    client_of: Any = distributed.Client
     options: dict[str, Any] = {"processes": False, "protocol": "tcp://", "dashboard_address": None}
     with ExitStack() as stack:
         stack.enter_context(dask.config.set({"distributed.scheduler.allowed-failures": 1}))
@@ -58,7 +59,7 @@ def cluster() -> Iterator[str]:
             worker = subprocess.Popen([*command, "--nthreads=1"], env=env, stderr=subprocess.DEVNULL)
             stack.callback(worker.wait)
             stack.callback(worker.kill)
-        with distributed.Client(address, set_as_default=False) as client:
+        with client_of(address, set_as_default=False) as client:
             client.wait_for_workers(4)
         yield address
 
