@@ -27,9 +27,16 @@ def command(to: str, design: Path | None, package: str | None, output: Path | No
     from hetfab.driver.calibration.fit import calibrate
     from hetfab.driver.calibration.stopwatch import measured_cycles, modelled_cycles
     from hetfab.driver.target import Place
+    from hetfab.overlay.errors import TargetInvalidError
     from hetfab.overlay.files import check_outputs
     from hetfab.overlay.timeline.machine import constants, constants_file, save_measured
 
+    if target.place is Place.BOARD:
+        raise TargetInvalidError(
+            f"{target.name} is reached over a link, whose time would be measured too",
+            "an overlay of this machine, or the emulated one",
+            "run this on the board with --to local",
+        )
     emulated = target.place is Place.EMULATED
     file = output or (None if emulated else constants_file())
     check_outputs({"--output": output}, {"--design": design})

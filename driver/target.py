@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """The overlay that a command works on: the emulated one of a design, or that of a package, here or on a board."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
 from hetfab.driver.board.address import Address, Way
-from hetfab.driver.session import Session
+from hetfab.driver.session import RunWatcher, Session
 from hetfab.driver.transport import Transport
 from hetfab.overlay.design import Design, default_design, read_design
 from hetfab.overlay.errors import TargetInvalidError
@@ -38,14 +39,30 @@ class Target:
     place: Place
     transport: Callable[[], Transport]
 
-    def open(self) -> Session:
-        """Loads it, runs the empty program and compares its identity."""
-        transport = self.transport()
+    def open(self, watcher: RunWatcher | None = None) -> Session:
+        """Loads it, runs the empty program and compares its identity.
+
+        Args:
+            watcher: Is told of each run.
+
+        Raises:
+            HetfabError: It cannot be loaded, or is not what it should be.
+        """
+        with contextlib.ExitStack() as unless_open:
+            transport = self.transport()
+            unless_open.callback(transport.close)
+            session = Session(transport, self.design, watcher=watcher)
+            unless_open.pop_all()
+        return session
+
+    @contextlib.contextmanager
+    def session(self, watcher: RunWatcher | None = None) -> Iterator[Session]:
+        """The same, which is let go afterwards."""
+        session = self.open(watcher)
         try:
-            return Session(transport, self.design)
-        except BaseException:
-            transport.close()
-            raise
+            yield session
+        finally:
+            session.transport.close()
 
 
 def emulated_target(design: Path | Design | None) -> Target:

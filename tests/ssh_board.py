@@ -10,7 +10,6 @@ import shlex
 import shutil
 import socket
 import subprocess
-import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +17,6 @@ from pathlib import Path
 import pytest
 
 from hetfab.driver.board.address import Address, Way
-from hetfab.driver.board.ssh import CONFIG_VARIABLE
 
 #: Environment variable with the Python of a board's environment; ``make test-board`` sets it.
 PYTHON_VARIABLE = "HETFAB_BOARD_PYTHON"

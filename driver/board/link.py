@@ -5,7 +5,7 @@ import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from hetfab.driver.board.channel import Channel, ChannelEndedError
 from hetfab.driver.board.frames import (
@@ -121,7 +121,7 @@ class BoardLink:
             size = path.stat().st_size
             self._send(encode({"do": "receive", "name": name, "suffix": suffix, "size": size}))
             sent = 0
-            while sent < size and (piece := file.read(min(PIECE_BYTES, size - sent))):
+            for piece in pieces_of(file, size):
                 self._send(encode({}, piece))
                 sent += len(piece)
         if sent != size:
@@ -218,6 +218,13 @@ def pieces(size: int) -> Iterator[tuple[int, int]]:
     """Offsets and sizes of the pieces that so many bytes are moved in."""
     for offset in range(0, size, PIECE_BYTES):
         yield offset, min(PIECE_BYTES, size - offset)
+
+
+def pieces_of(file: BinaryIO, size: int) -> Iterator[bytes]:
+    """So many bytes of a file in pieces, fewer where it ends before."""
+    for _, wanted in pieces(size):
+        if piece := file.read(wanted):
+            yield piece
 
 
 def _error_of(words: object) -> HetfabError | None:
