@@ -101,7 +101,6 @@ def command(
     assert graph is not None
     from hetfab.driver.graph.formats import graph_files, read_graph
     from hetfab.driver.graph.graph_rows import GraphRows
-    from hetfab.driver.graph.model_inputs import open_model
     from hetfab.driver.host_runs import check_fallback
     from hetfab.driver.report import (
         counter_rows,
@@ -138,7 +137,7 @@ def command(
     if nodes is not None:
         return _on_nodes(rows, target, memory, nodes, batch, fusion, output, times, page, deadline)
     compared = None if reference is None else open_reference(reference, read, opened)
-    beside = None if of_float is None else open_model(of_float, opened)
+    beside = None if of_float is None else _opened_float(of_float, opened)
     too_large = trace is None and rows.whole_bytes() > memory
     if save_fusion is not None or read.host_nodes or too_large:
         return _in_parts(rows, target, memory, save_fusion, (compared, beside), output, times, page, deadline)
@@ -166,6 +165,12 @@ def command(
         click.echo(f"modelled timeline in {trace}; https://ui.perfetto.dev opens it")
     _write_page(page, found, timed)
     return found
+
+
+def _opened_float(model: Path, graph: "HeteroGraph") -> "FedModel":
+    from hetfab.driver.graph.model_inputs import open_model  # A board has no onnx.
+
+    return open_model(model, graph)
 
 
 def _write_page(page: Path | None, found: Result, timed: "Summary") -> None:
@@ -311,7 +316,6 @@ def _on_samples(
     from hetfab.overlay.bind_samples import sample_shape
     from hetfab.overlay.board import read_board
     from hetfab.overlay.files import check_outputs
-    from hetfab.overlay.model.reader import read_model
     from hetfab.overlay.program import read_program
     from hetfab.overlay.timeline.summary import as_dict, tables
     from hetfab.overlay.timeline.trace import save_trace
@@ -326,7 +330,11 @@ def _on_samples(
     check_geometry(read.design, chosen)
     read_board(chosen.board)  # A name that no board has is found before the run.
     compared = None if reference is None else open_quantized(reference, read)
-    beside = None if of_float is None else read_model(of_float)
+    beside = None
+    if of_float is not None:
+        from hetfab.overlay.model.reader import read_model  # A board has no onnx.
+
+        beside = read_model(of_float)
     with target.session() as session, progress("run", len(opened.samples)) as advance:
         runs = run_samples(session, read, opened, deadline_seconds=deadline, progress=advance)
     timed = time_run(runs.last, runs.bound, chosen)

@@ -119,6 +119,9 @@ def make_board(folder: Path, python: Path, cache: str) -> SshBoard:
         cache: Folder of built overlays: an emulated board needs one, and has no compiler to spend time with.
     """
     folder.mkdir(mode=0o700)
+    if os.geteuid() == 0:
+        # Where root's sshd puts its unprivileged part; Debian's start script makes it.
+        Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
     for name in ("host_key", "user_key", "other_key"):
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name)], check=True)
     shutil.copy(folder / "user_key.pub", folder / "authorized_keys")

@@ -122,7 +122,7 @@ def test_the_environment_has_a_boards_packages_only() -> None:
         "import importlib.metadata as m, json, sys\n"
         "print(json.dumps([sys.version_info[:2], sorted(d.metadata['Name'] for d in m.distributions())]))"
     )
-    found = subprocess.run([board_python(), "-c", text], capture_output=True, text=True, check=True)
+    found = subprocess.run([board_python(), "-I", "-c", text], capture_output=True, text=True, check=True)
     version, names = json.loads(found.stdout)
     assert names == ["click", "hetfab", "numpy"]
     if version != [3, 10]:
@@ -330,9 +330,9 @@ def test_a_defect_of_the_boards_side_is_shown(board: SshBoard, package: Package,
 def cut_after(piece: bytes, session: int) -> Iterator[bytes]:
     """A piece of a file; then the link is cut."""
     yield piece
-    time.sleep(0.2)
     os.kill(session, signal.SIGKILL)
-    yield piece
+    while True:
+        yield piece
 
 
 def wait_until_free(board: SshBoard) -> None:

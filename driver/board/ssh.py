@@ -55,7 +55,7 @@ except ImportError as error:
 main()
 """
 _SSH_FAILED, _NOT_FOUND = 255, 127
-_END_SECONDS = 5.0
+_END_SECONDS = 2.0
 _SHOWN_LINES = 3
 
 
