@@ -151,7 +151,7 @@ class LinkTransport:
             link.close()
 
 
-def _fetched(link: BoardLink, expected: int, do: str, **fields: int) -> npt.NDArray[np.uint8]:
+def _fetched(link: BoardLink, expected: int, do: str, **fields: Any) -> npt.NDArray[np.uint8]:
     _, raw = link.request(do, **fields)
     if len(raw) != expected:
         raise AnswerGarbledError(
