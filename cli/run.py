@@ -13,6 +13,7 @@ from hetfab.cli.target import chosen_target, place_options
 from hetfab.overlay.host_nodes import Fallback, refuse_host
 
 if TYPE_CHECKING:
+    from hetfab.driver.board.address import Address
     from hetfab.driver.graph.feeds import SemanticGraphs
     from hetfab.driver.graph.graph_rows import GraphRows
     from hetfab.driver.graph.heterograph import HeteroGraph
@@ -74,7 +75,7 @@ def command(
     program: Path,
     graph: Path | None,
     samples: Path | None,
-    to: str,
+    to: "Address",
     package: str | None,
     design: Path | None,
     reference: Path | None,
@@ -299,7 +300,7 @@ def _print_host(result: "RunResult") -> None:
 def _on_samples(
     program: Path,
     samples: Path,
-    where: tuple[str, str | None, Path | None],
+    where: "tuple[Address, str | None, Path | None]",
     reference: Path | None,
     of_float: Path | None,
     output: Path | None,

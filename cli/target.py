@@ -3,17 +3,34 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, ParamSpec
+from typing import TYPE_CHECKING, Any, ParamSpec
 
 import click
 
 from hetfab.cli.output import Result
+from hetfab.overlay.errors import TargetInvalidError
 
 if TYPE_CHECKING:
+    from hetfab.driver.board.address import Address
     from hetfab.driver.target import Target
     from hetfab.overlay.design import Design
 
 _P = ParamSpec("_P")
+
+
+class AddressType(click.ParamType):
+    """A target as ``--to`` takes it."""
+
+    name = "target"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> "Address":
+        """Reads the text."""
+        from hetfab.driver.board.address import parse_address
+
+        try:
+            return parse_address(str(value))
+        except TargetInvalidError as error:
+            self.fail(f"{error.found}; expected {error.expected}; {error.do}", param, ctx)
 
 
 def place_options(callback: Callable[_P, Result]) -> Callable[_P, Result]:
@@ -21,6 +38,7 @@ def place_options(callback: Callable[_P, Result]) -> Callable[_P, Result]:
     options = (
         click.option(
             "--to",
+            type=AddressType(),
             default="emulated",
             show_default=True,
             help="emulated, or where a package's overlay is: local, ssh://[user@]host[:port], remote://host[:port].",
@@ -38,7 +56,7 @@ def target_options(callback: Callable[_P, Result]) -> Callable[_P, Result]:
     return place_options(design(callback))
 
 
-def chosen_target(to: str, design: "Path | Design | None", package: str | None) -> "Target":
+def chosen_target(to: "Address", design: "Path | Design | None", package: str | None) -> "Target":
     """The overlay that the options name.
 
     Args:
@@ -48,15 +66,14 @@ def chosen_target(to: str, design: "Path | Design | None", package: str | None) 
 
     Raises:
         click.UsageError: They do not go together.
-        HetfabError: The address, the design or the package cannot be read.
+        HetfabError: The design or the package cannot be read, or nothing runs there.
     """
-    from hetfab.driver.board.address import Way, parse_address
+    from hetfab.driver.board.address import Way
     from hetfab.driver.target import board_target, emulated_target, local_target
 
-    address = parse_address(to)
-    emulated = address.way is Way.EMULATED
+    emulated = to.way is Way.EMULATED
     if emulated == (package is not None) or (isinstance(design, Path) and not emulated):
         raise click.UsageError("--package goes with another --to than emulated, --design with --to emulated.")
     if package is None:
         return emulated_target(design)
-    return local_target(package) if address.way is Way.LOCAL else board_target(address, package)
+    return local_target(package) if to.way is Way.LOCAL else board_target(to, package)

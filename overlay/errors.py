@@ -2,8 +2,7 @@
 """The one exception tree: every error has a code, what was found, what was expected, and what to do.
 
 The exit status of the command line is a property of the branch: 1 the input is wrong, 3 the environment
-lacks something, 4 the run failed; an option that says nothing is 2. This module imports nothing of hetfab, so that a
-board can load it.
+lacks something, 4 the run failed. This module imports nothing of hetfab, so that a board can load it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -349,10 +348,9 @@ class OverlayPackageError(InputError):
 
 
 class TargetInvalidError(InputError):
-    """What names a target says nothing, or holds what must not be there, such as a password."""
+    """What names a target says nothing, holds a password, or leads where this cannot be done."""
 
     code = "target-invalid"
-    exit_code = 2
 
 
 class BoardMismatchError(InputError):

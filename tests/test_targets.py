@@ -105,7 +105,7 @@ def test_other_texts_are_refused(text: str, reason: str) -> None:
 
 def test_a_password_is_refused_and_not_repeated(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["flash", "x", "--to", "ssh://xilinx:secret@pynq"]) == ExitCode.USAGE
-    said = capsys.readouterr().err
+    said = " ".join(capsys.readouterr().err.split())
     assert "'ssh://xilinx:***@pynq' holds a password" in said and "ssh-copy-id" in said and "secret" not in said
 
 
@@ -129,7 +129,7 @@ def test_options_that_do_not_go_together_are_refused(tmp_path: Path) -> None:
 
 def test_times_are_not_measured_over_a_link(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     package = write_emulated_package(tmp_path, default_design())
-    assert main(["calibrate", "--to", "ssh://pynq", "--package", str(package.bit)]) == ExitCode.USAGE
+    assert main(["calibrate", "--to", "ssh://pynq", "--package", str(package.bit)]) == ExitCode.INPUT
     assert "whose time would be measured too" in capsys.readouterr().err
 
 
