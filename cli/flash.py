@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from hetfab.cli.output import Result, common_options, print_next, print_table
-from hetfab.cli.target import AddressType
+from hetfab.cli.target import read_target
 
 if TYPE_CHECKING:
     from hetfab.driver.board.address import Address
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("package")
 @click.option(
-    "--to", type=AddressType(), required=True, help="local, ssh://[user@]host[:port], jtag or remote://host[:port]."
+    "--to", required=True, callback=read_target, help="local, ssh://[user@]host[:port], jtag or remote://host[:port]."
 )
 @common_options
 def command(package: str, to: "Address") -> Result:

@@ -3,7 +3,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ParamSpec
+from typing import TYPE_CHECKING, ParamSpec
 
 import click
 
@@ -18,19 +18,18 @@ if TYPE_CHECKING:
 _P = ParamSpec("_P")
 
 
-class AddressType(click.ParamType):
-    """A target as ``--to`` takes it."""
+def read_target(context: click.Context, option: click.Parameter, value: str) -> "Address":
+    """Callback of ``--to``: reads its text.
 
-    name = "target"
+    Raises:
+        click.BadParameter: It is no target.
+    """
+    from hetfab.driver.board.address import parse_address
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> "Address":
-        """Reads the text."""
-        from hetfab.driver.board.address import parse_address
-
-        try:
-            return parse_address(str(value))
-        except TargetInvalidError as error:
-            self.fail(f"{error.found}; expected {error.expected}; {error.do}", param, ctx)
+    try:
+        return parse_address(value)
+    except TargetInvalidError as error:
+        raise click.BadParameter(f"{error.found}; expected {error.expected}; {error.do}", context, option) from error
 
 
 def place_options(callback: Callable[_P, Result]) -> Callable[_P, Result]:
@@ -38,8 +37,8 @@ def place_options(callback: Callable[_P, Result]) -> Callable[_P, Result]:
     options = (
         click.option(
             "--to",
-            type=AddressType(),
             default="emulated",
+            callback=read_target,
             show_default=True,
             help="emulated, or where a package's overlay is: local, ssh://[user@]host[:port], remote://host[:port].",
         ),
