@@ -21,12 +21,12 @@ from hetfab.driver.board.copying import copy_package
 from hetfab.driver.board.ssh import CONFIG_VARIABLE, open_link
 from hetfab.driver.board.store import checksum
 from hetfab.driver.flash import flash
+from hetfab.driver.overlay import HetfabOverlay
 from hetfab.driver.package import write_emulated_package
-from hetfab.driver.session import Session
+from hetfab.driver.selftest.vectors import vectors
 from hetfab.driver.target import board_target
 from hetfab.hls.build.cache import cache_folder
 from hetfab.hls.build.emulator import build_emulator
-from hetfab.overlay.bind import bind
 from hetfab.overlay.design import default_design
 from hetfab.overlay.errors import (
     BoardBusyError,
@@ -42,7 +42,6 @@ from hetfab.overlay.errors import (
     LoginRefusedError,
 )
 from hetfab.overlay.package import Package
-from hetfab.overlay.program import read_program
 from tests.demo_files import DemoFiles
 from tests.ssh_board import SshBoard, board_python, make_board
 
@@ -164,7 +163,9 @@ def test_a_program_runs_on_the_board_itself(
 ) -> None:
     """The commands of a board's owner, with what a board has."""
     files = [str(demo_files.program), "--graph", str(demo_files.graph), "-o", str(tmp_path / "p.npz")]
-    for words in (["flash", str(package.bit)], ["run", *files, "--package", str(package.bit)]):
+    there = ["--package", package.name]  # It arrived by ssh.
+    works(board, package)
+    for words in (["flash", str(package.bit)], ["run", *files, *there], ["selftest", *there]):
         found = subprocess.run(
             [board_python().parent / "hetfab", *words, "--to", "local", "--json"],
             env=board.environment,
@@ -175,6 +176,28 @@ def test_a_program_runs_on_the_board_itself(
         assert found.returncode == 0, found.stderr
     with np.load(tmp_path / "p.npz") as saved:
         assert len(saved.files) > 0
+
+
+def test_no_command_needs_more_than_a_board_has_before_it_works(board: SshBoard) -> None:
+    text = (
+        "import importlib\nfrom hetfab.cli.main import COMMANDS\n"
+        "for entry in COMMANDS.values(): importlib.import_module(entry.module)\n"
+        "from hetfab.driver import overlay\n"
+    )
+    found = subprocess.run([board_python(), "-I", "-c", text], capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stderr
+
+
+def test_the_selftest_runs_over_the_link(
+    board: SshBoard, package: Package, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With one vector of each engine: the whole of it runs on the board itself."""
+    every = vectors(package.design.geometry)
+    chosen = list({vector.engine: vector for vector in every}.values())
+    monkeypatch.setattr("hetfab.driver.selftest.vectors.vectors", lambda geometry: chosen)
+    result = ran(capsys, "selftest", "--to", str(board.address), "--package", str(package.bit))
+    assert result["target"] == f"the overlay 'pynq-z2' on '{board.address}'"
+    assert result["suspects"] == [] and set(result["vectors"]) >= {"gemm_d", "agg", "vec"}
 
 
 def test_an_unknown_and_a_changed_key_are_refused(board: SshBoard, package: Package) -> None:
@@ -248,24 +271,16 @@ def test_a_lost_link_is_named_and_the_overlay_loaded_again(
     board: SshBoard, package: Package, demo_files: DemoFiles
 ) -> None:
     board.login('echo $PPID > "$HETFAB_BOARD_FOLDER/../session"')
-    program = read_program(demo_files.program)
-    from hetfab.driver.graph.arrays import graph_arrays
-    from hetfab.driver.graph.npz import read_graph
-
-    bound = bind(program, graph_arrays(program, read_graph(demo_files.graph)))
-    session = board_target(board.address, str(package.bit)).open()
-    resident = session.load(bound)
-    first = resident.run()
-    os.kill(int((board.folder / "session").read_text(encoding="utf-8")), signal.SIGKILL)
-    with pytest.raises(HetfabError) as caught:
-        resident.run()
-    assert type(caught.value) is LinkLostError and str(board.address) in caught.value.found
-    resident.free()  # What the link held went with it.
-    wait_until_free(board)
-    session.transport.reload()
-    again = Session(session.transport, session.design).run(bound)
-    session.transport.close()
-    assert (again.logits == first.logits).all()
+    transport = board_target(board.address, str(package.bit)).transport()
+    with HetfabOverlay(package, demo_files.program, transport=transport) as overlay:
+        first = overlay.predict(demo_files.graph)
+        os.kill(int((board.folder / "session").read_text(encoding="utf-8")), signal.SIGKILL)
+        with pytest.raises(HetfabError) as caught:
+            overlay.predict()
+        assert type(caught.value) is LinkLostError and str(board.address) in caught.value.found
+        wait_until_free(board)
+        overlay.recover()
+        assert (overlay.predict(demo_files.graph).logits == first.logits).all()
 
 
 def test_a_link_that_breaks_while_files_are_copied_leaves_nothing(
