@@ -12,6 +12,7 @@ from hetfab.cli.output import Result, common_options, print_table, progress
 from hetfab.overlay.host_nodes import Fallback, refuse_host
 
 if TYPE_CHECKING:
+    from hetfab.driver.checks import Checks
     from hetfab.driver.graph.feeds import SemanticGraphs
     from hetfab.driver.graph.graph_rows import GraphRows
     from hetfab.driver.graph.heterograph import HeteroGraph
@@ -29,7 +30,15 @@ def _seconds(context: click.Context, option: click.Parameter, value: float) -> f
     return value
 
 
-def _semantic_graphs(program: "Program", graph: "HeteroGraph", design: "Design", times: "RunTimes") -> "SemanticGraphs":
+def _checks(context: click.Context, option: click.Parameter, value: str) -> "Checks":
+    from hetfab.driver.checks import Checks
+
+    return Checks(value)
+
+
+def _semantic_graphs(
+    program: "Program", graph: "HeteroGraph", design: "Design", times: "RunTimes", checks: "Checks"
+) -> "SemanticGraphs":
     """Those that the program reads, built on an emulated overlay of the design where it has the engine."""
     from hetfab.driver.emulated import EmulatedTransport
     from hetfab.driver.graph.arrays import metapaths_of
@@ -39,7 +48,7 @@ def _semantic_graphs(program: "Program", graph: "HeteroGraph", design: "Design",
     if not metapaths_of(program):
         return {}
     with EmulatedTransport(design) as transport:
-        return program_graphs(program, graph, Session(transport, design, watcher=times))
+        return program_graphs(program, graph, Session(transport, design, checks=checks, watcher=times))
 
 
 @click.command()
@@ -66,6 +75,14 @@ def _semantic_graphs(program: "Program", graph: "HeteroGraph", design: "Design",
 @click.option(
     "--deadline", default=600.0, show_default=True, callback=_seconds, help="Seconds to wait for the run, above 0."
 )
+@click.option(
+    "--checks",
+    type=click.Choice(["state", "memory", "twice"]),
+    default="memory",
+    show_default=True,
+    callback=_checks,
+    help="What is looked at after a run: registers; what it read in memory too; a second run too.",
+)
 @common_options
 def command(
     program: Path,
@@ -83,6 +100,7 @@ def command(
     of_float: Path | None,
     page: Path | None,
     deadline: float,
+    checks: "Checks",
 ) -> Result:
     """Run PROGRAM on a graph or on samples, on the emulated overlay of its design."""
     if (graph is None) == (samples is None):
@@ -91,7 +109,7 @@ def command(
     if samples is not None:
         if fallback is Fallback.HOST:
             raise click.UsageError("--fallback host goes with --graph.")
-        return _on_samples(program, samples, design, reference, of_float, output, trace, page, deadline)
+        return _on_samples(program, samples, design, reference, of_float, output, trace, page, deadline, checks)
     assert graph is not None
     from hetfab.driver.emulated import EmulatedTransport
     from hetfab.driver.graph.formats import graph_files, read_graph
@@ -129,17 +147,18 @@ def command(
         refuse_host(read.host_nodes, "a timeline is of one stream", "leave --trace out")
     memory = read_board(chosen.board).assumed_contiguous_bytes
     times = RunTimes(read, chosen)
-    rows = GraphRows(read, opened, _semantic_graphs(read, opened, chosen, times))
+    rows = GraphRows(read, opened, _semantic_graphs(read, opened, chosen, times, checks))
     if nodes is not None:
-        return _on_nodes(rows, chosen, memory, nodes, batch, fusion, output, times, page, deadline)
+        return _on_nodes(rows, chosen, memory, nodes, batch, fusion, output, times, page, deadline, checks)
     compared = None if reference is None else open_reference(reference, read, opened)
     beside = None if of_float is None else open_model(of_float, opened)
     too_large = trace is None and rows.whole_bytes() > memory
     if save_fusion is not None or read.host_nodes or too_large:
-        return _in_parts(rows, chosen, memory, save_fusion, (compared, beside), output, times, page, deadline)
+        return _in_parts(rows, chosen, memory, save_fusion, (compared, beside), output, times, page, deadline, checks)
     bound = bind(read, rows.arrays())
     with EmulatedTransport(chosen) as transport, progress("run", len(bound.words)) as advance:
-        result = Session(transport, chosen, watcher=times).run(bound, deadline_seconds=deadline, progress=advance)
+        session = Session(transport, chosen, checks=checks, watcher=times)
+        result = session.run(bound, deadline_seconds=deadline, progress=advance)
     timed = times.summary
     found = report(result, bound, opened, compared, beside) | described(read, chosen, "graph")
     found |= {"semantic_graphs": times.semantic_graphs(), "timeline": as_dict(timed)}
@@ -208,6 +227,7 @@ def _on_nodes(
     times: "RunTimes",
     page: Path | None,
     deadline: float,
+    checks: "Checks",
 ) -> Result:
     """Predicts some nodes."""
     from hetfab.driver.asked_nodes import read_fusion, read_nodes
@@ -220,7 +240,7 @@ def _on_nodes(
     asked = read_nodes(nodes, graph, program.tensor(program.output.tensor).node_type)
     weights = None if fusion is None else read_fusion(fusion, program)
     with EmulatedTransport(design) as transport:
-        session = Session(transport, design, watcher=None if page is None else times)
+        session = Session(transport, design, checks=checks, watcher=None if page is None else times)
         found = NodeRuns(rows, memory, weights).predict(session, asked, batch=batch, deadline_seconds=deadline)
     if output is not None:
         save_predictions(output, found.result, program, graph, asked)
@@ -253,6 +273,7 @@ def _in_parts(
     times: "RunTimes",
     page: Path | None,
     deadline: float,
+    checks: "Checks",
 ) -> Result:
     """Predicts all nodes layer by layer, in parts that fit the board's memory."""
     from hetfab.driver import asked_nodes
@@ -265,7 +286,7 @@ def _in_parts(
     plan = runs.plan()
     click.echo(f"{plan.parts} parts of at most {plan.largest_bytes:,} bytes of device memory, of {memory:,}")
     with EmulatedTransport(design) as transport, progress("run", plan.parts) as advance:
-        session = Session(transport, design, watcher=None if page is None else times)
+        session = Session(transport, design, checks=checks, watcher=None if page is None else times)
         outcome = runs.run(session, plan, deadline_seconds=deadline, progress=advance)
     found = parts_report(outcome, plan, rows.program, rows.graph, *beside)
     if output is not None:
@@ -302,6 +323,7 @@ def _on_samples(
     trace: Path | None,
     page: Path | None,
     deadline: float,
+    checks: "Checks",
 ) -> Result:
     from hetfab.driver.emulated import EmulatedTransport
     from hetfab.driver.report import counter_rows, described, layer_rows, open_quantized, time_run, value_rows
@@ -328,7 +350,8 @@ def _on_samples(
     compared = None if reference is None else open_quantized(reference, read)
     beside = None if of_float is None else read_model(of_float)
     with EmulatedTransport(chosen) as transport, progress("run", len(opened.samples)) as advance:
-        runs = run_samples(Session(transport, chosen), read, opened, deadline_seconds=deadline, progress=advance)
+        session = Session(transport, chosen, checks=checks)
+        runs = run_samples(session, read, opened, deadline_seconds=deadline, progress=advance)
     timed = time_run(runs.last, runs.bound, chosen)
     found = sample_report(runs, opened, compared, beside) | described(read, chosen, "samples")
     found |= {"semantic_graphs": RunTimes(read, chosen).semantic_graphs(), "timeline": as_dict(timed)}
