@@ -155,7 +155,7 @@ def mutated_table(draw: random.Random, text: str, delimiter: str) -> bytes:
             case 1 if row:
                 row[column] = str(draw.choice([*_NUMBERS, *_FLOATS]))
             case 2 if row:
-                row[column] = draw.choice(lines)[-1] if lines else ""
+                row[column] = (draw.choice(lines) or [""])[-1] if lines else ""
             case 3:
                 row.append(draw.choice(_WORDS))
             case 4 if row:
