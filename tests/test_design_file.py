@@ -65,7 +65,6 @@ def test_any_value_at_any_key_gives_a_design_or_an_error(place: tuple[Any, ...],
         (("geometry", "gemm_l_cols"), 4, "gemm_l_cols is 4"),
         (("geometry", "agg_word_beats"), 3, "agg_word_beats is 3"),
         (("geometry", "agg_word_beats"), 16, "agg_word_beats is 16"),
-        (("geometry", "feature_words"), 0, "agg_word_beats is 4 without a scratchpad"),
         (("geometry", "gemm_l_acc_bits"), 23, "gemm_l_acc_bits is 23"),
         (("elements",), "fast", "elements is 'fast'"),
         (("elements",), ["mapped"], "elements is ['mapped']"),
@@ -88,6 +87,16 @@ def test_what_is_not_allowed_is_named(place: tuple[str, ...], value: Any, found:
         design_from_dict(changed(place, value), "d.json")
     assert caught.value.found == f"the design 'd.json' cannot be used: {found}"
     assert caught.value.do == "correct the file, or start from a default design"
+
+
+def test_words_of_several_groups_need_a_scratchpad() -> None:
+    table = changed(("geometry", "agg_word_beats"), 4)
+    assert design_from_dict(table, "d.json").geometry.feature_words
+    table["geometry"]["feature_words"] = 0
+    with pytest.raises(DesignInvalidError) as caught:
+        design_from_dict(table, "d.json")
+    assert caught.value.found.endswith("agg_word_beats is 4 without a scratchpad")
+    assert caught.value.expected == "1 where feature_words is 0"
 
 
 def test_long_words_need_few_groups() -> None:
