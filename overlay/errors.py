@@ -44,12 +44,23 @@ class HetfabError(Exception):
         self.expected = expected
         self.do = do
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A worker of a search raises it in another process, whatever its class asks of ``__init__``.
+        return _again, (type(self), self.args, vars(self))
+
     def __str__(self) -> str:
         return f"{self.found}\n  expected: {self.expected}\n  do: {self.do}"
 
     def as_dict(self) -> dict[str, Any]:
         """Returns the four parts as ``--json`` prints them; an error may add others."""
         return {"code": self.code, "found": self.found, "expected": self.expected, "do": self.do}
+
+
+def _again(kind: type[HetfabError], arguments: tuple[str, ...], attributes: Mapping[str, Any]) -> HetfabError:
+    """The same error in another process."""
+    error = kind.__new__(kind, *arguments)
+    error.__dict__.update(attributes)
+    return error
 
 
 class InputError(HetfabError):
@@ -468,6 +479,12 @@ class HostUnreachableError(EnvironmentLacksError):
     code = "host-unreachable"
 
 
+class ClusterUnreachableError(EnvironmentLacksError):
+    """The cluster that evaluations are to run on cannot be reached, has no workers, or has another hetfab."""
+
+    code = "cluster-unreachable"
+
+
 class HostKeyError(EnvironmentLacksError):
     """The key of a host is not known, or not the one that is known."""
 
@@ -508,6 +525,12 @@ class RunError(HetfabError):
     """The run failed."""
 
     code = "run"
+
+
+class WorkerDiedError(RunError):
+    """Every worker that tried an evaluation died of it, or with it."""
+
+    code = "worker-died"
 
 
 class DeadlockError(RunError):
