@@ -78,7 +78,7 @@ class RemoteTransport(PynqTransport):
     def read_register(self, offset: int) -> int:
         """Reads a register."""
         with link_errors(self._address):
-            # PYNQ.remote's answer is a signed number of 32 bits.
+            # In pynq 3.1 the answer is a signed number of 32 bits.
             return super().read_register(offset) & 0xFFFF_FFFF
 
     def write_register(self, offset: int, value: int) -> None:

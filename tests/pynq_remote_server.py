@@ -79,9 +79,11 @@ class Registers(mmio_pb2_grpc.MmioServicer):
         return mmio_pb2.GetMmioResponse(status=True, mmio_id=str(len(self._places) - 1))
 
     def read(self, request: Any, context: Any) -> Any:
-        # The message's number is signed.
-        value = np.uint32(self._mapped(request)[request.offset // 4]).astype(np.int32)
-        return mmio_pb2.ReadResponse(status=True, data=int(value))
+        value = int(self._mapped(request)[request.offset // 4])
+        field = mmio_pb2.ReadResponse.DESCRIPTOR.fields_by_name["data"]
+        # The message's number is signed in pynq 3.1.
+        signed = value - (value >> 31 << 32) if field.type == field.TYPE_INT32 else value
+        return mmio_pb2.ReadResponse(status=True, data=signed)
 
     def write(self, request: Any, context: Any) -> Any:
         self._mapped(request)[request.offset // 4] = int.from_bytes(request.data, "little")
