@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A float network on samples under study: the file of any assignment of widths, and what it costs in accuracy."""
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -182,9 +182,17 @@ class CnnStudy:
         found = [run_model(model, sample, [self.graph.output])[0] for sample in self.samples]
         return [logits.reshape(len(logits), -1) for logits in found]
 
+    def compared_logits(self, assignment: Assignment) -> list[FloatArray]:
+        """The same: models are compared on all samples."""
+        return self.logits(assignment)
+
     def divergence(self, assignment: Assignment) -> float:
         """Mean divergence from the float model, in nats per sample."""
-        pairs = zip(self.float_logits, self.logits(assignment), strict=True)
+        return self.divergence_of(self.compared_logits(assignment))
+
+    def divergence_of(self, compared: Sequence[FloatArray]) -> float:
+        """The same of what ``compared_logits`` gave."""
+        pairs = zip(self.float_logits, compared, strict=True)
         return float(np.mean([divergence(reference, found, self.evaluation) for reference, found in pairs]))
 
     @property
