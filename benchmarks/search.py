@@ -263,7 +263,8 @@ def _hash_of(source: Source) -> str:
 def _source(model: str, folder: Path) -> Source:
     """Files of a model; those of the demo and of ResNet-18 are made here."""
     if model == "demo":
-        write_graph(folder / "demo.npz", academic())
+        if not (folder / "demo.npz").exists():
+            write_graph(folder / "demo.npz", academic())
         return Source(model_path(), folder / "demo.npz")
     if model == "resnet18":
         path, samples = folder / "resnet18.onnx", folder / "samples.npz"
