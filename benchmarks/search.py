@@ -27,9 +27,10 @@ from typing import Any, BinaryIO
 import numpy as np
 import onnx
 
-from benchmarks.code_hash import code_hash
 from benchmarks.image_networks import resnet18
+from benchmarks.kept_rows import code_identity
 from benchmarks.report import Report, argument_parser, publish
+from hetfab.cli import model_search, search_jobs
 from hetfab.cli.model_search import ModelSearch
 from hetfab.cli.search_jobs import Source
 from hetfab.driver.demo import model_path
@@ -253,9 +254,9 @@ def _is_short(value: object) -> bool:
 
 
 def _hash_of(source: Source) -> str:
-    """What results depend on."""
-    found = hashlib.sha256(code_hash(__spec__.name).encode())
-    for path in (source.model, source.workload):
+    """Of all that results depend on: code, the two modules of the command that evaluate, and the case's files."""
+    found = hashlib.sha256(code_identity().encode())
+    for path in (Path(model_search.__file__), Path(search_jobs.__file__), source.model, source.workload):
         found.update(path.read_bytes())
     return found.hexdigest()
 
