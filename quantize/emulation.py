@@ -117,7 +117,7 @@ class Emulation:
     _summed: dict[str, str] = field(init=False)
     _names: dict[Hashable, Key] = field(init=False, default_factory=dict)
     _kept: "OrderedDict[Key, Matrix]" = field(init=False, default_factory=OrderedDict)
-    _held: list[object] = field(init=False, default_factory=list)
+    _held: dict[int, object] = field(init=False, default_factory=dict)
     _size: int = field(init=False, default=0)
     _edges: dict[tuple[str, ...], Edges] = field(init=False, default_factory=dict)
     _needs: RowNeeds | None = field(init=False)
@@ -191,8 +191,7 @@ class Emulation:
 
     def hold(self, numbers: object) -> int:
         """The identity of numbers, which are kept so that it stays theirs."""
-        if all(held is not numbers for held in self._held):
-            self._held.append(numbers)
+        self._held[id(numbers)] = numbers
         return id(numbers)
 
     def kept(self, key: Key) -> Matrix | None:
@@ -283,7 +282,7 @@ class _Run:
         needs = self.home._needs
         if needs is None:
             return list(operands)
-        return [_taken(v, places) for v, places in zip(operands, needs.places(layer), strict=True)]
+        return [_taken(v, places) for v, places in zip(operands, needs.places[layer.output], strict=True)]
 
     def _result(self, parts: tuple[Hashable, ...], compute: Any) -> tuple[Key, Matrix]:
         key = self.home.key(*parts)
@@ -401,11 +400,18 @@ def rounded(values: Matrix, chosen: ActivationRange) -> Matrix:
 
 def _in_steps(values: FloatArray, unit: float) -> FloatArray:
     """Values in whole steps of a sum in Q.8."""
-    return np.asarray(np.rint(values * np.float32(1 / unit)) * np.float32(unit)) if unit else values
+    if not unit:
+        return values
+    found = np.asarray(values * np.float32(1 / unit))
+    np.rint(found, out=found)
+    found *= np.float32(unit)
+    return found
 
 
 def _rounded_array(values: FloatArray, chosen: ActivationRange) -> FloatArray:
-    return np.asarray(chosen.steps(values) * np.float32(chosen.scale), dtype=np.float32)
+    found = np.asarray(chosen.steps(values), dtype=np.float32)
+    found *= np.float32(chosen.scale)
+    return found
 
 
 def _dot_attended(layer: EdgeDot, edges: Edges, arrays: list[FloatArray]) -> FloatArray:

@@ -3,6 +3,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -34,11 +35,13 @@ class RowNeeds:
     Attributes:
         rows: Of each tensor that the output depends on, ascending.
         read: Of each input of a layer, by the layer's output: the rows that it reads.
+        graph: The layers.
         feed: Inputs, and the numbers of nodes that layers read.
     """
 
     rows: Mapping[str, Rows]
     read: Mapping[str, Sequence[Rows]]
+    graph: LayerGraph
     feed: Feed
 
     @classmethod
@@ -62,12 +65,19 @@ class RowNeeds:
             read[layer.output] = _read(layer, needs[layer.output], counts, feed)
             for name, found in zip(inputs_of(layer), read[layer.output], strict=True):
                 needs[name] = np.union1d(needs[name], found) if name in needs else found
-        return cls(needs, read, feed)
+        return cls(needs, read, graph, feed)
 
-    def places(self, layer: Layer) -> list[Rows | None]:
+    @cached_property
+    def places(self) -> Mapping[str, Sequence[Rows | None]]:
         """Of each input of a layer, places in its computed rows of those that are read; None for all of them."""
-        pairs = [(self.rows[name], read) for name, read in zip(inputs_of(layer), self.read[layer.output], strict=True)]
-        return [None if len(rows) == len(read) else np.searchsorted(rows, read) for rows, read in pairs]
+        return {
+            layer.output: [
+                None if len(self.rows[name]) == len(read) else np.searchsorted(self.rows[name], read)
+                for name, read in zip(inputs_of(layer), self.read[layer.output], strict=True)
+            ]
+            for layer in self.graph.layers
+            if layer.output in self.read
+        }
 
     def keeps(self, layer: EdgeAggregation) -> npt.NDArray[np.bool_]:
         """Whether the edges into a destination count, [destinations]."""
