@@ -43,6 +43,7 @@ from hetfab.overlay.search.joint import Goal, JointSearch
 from hetfab.overlay.search.journal import Journal
 from hetfab.overlay.search.knapsack import Group, Problem, Tie, best
 from hetfab.overlay.search.options import Choice
+from hetfab.overlay.search.workers import open_workers
 
 MODELS = ("acm_rgcn", "imdb_simplehgn", "dblp_rgat", "resnet18")
 BOARDS = ("pynq-z2", "zcu104")
@@ -108,7 +109,7 @@ class Comparison:
     @property
     def _model(self) -> ModelSearch:
         if self._found is None:
-            found = ModelSearch.open([self._source], self.case.board, workers=self._workers)
+            found = ModelSearch.open([self._source], self.case.board, workers=open_workers(count=self._workers))
             found.by_divergence = self._source.workload.name == "samples.npz"
             journal = Journal(self._stem.with_name(f"{self._stem.name}.journal"), found.identity())
             found.prepare(journal, lambda: None)
