@@ -12,7 +12,6 @@ from hetfab.overlay.errors import LimitExceededError
 from hetfab.overlay.isa.spec import isa
 from hetfab.overlay.program import Block, Part, Program, Words
 
-
 #: Gives the slots of a ring, by its number and the position of a use, in each iteration.
 Slots: TypeAlias = Callable[[int, int], npt.NDArray[np.int64]]
 
@@ -63,7 +62,11 @@ def _slots_in_turn(
 
 
 def filled(
-    program: Program, block: Block, steps: npt.NDArray[np.int64], values: npt.NDArray[np.int64], slots: Slots | None = None
+    program: Program,
+    block: Block,
+    steps: npt.NDArray[np.int64],
+    values: npt.NDArray[np.int64],
+    slots: Slots | None = None,
 ) -> Words:
     """The instructions of some iterations of a block, uint64 [iterations, n, 2].
 

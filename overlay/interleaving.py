@@ -5,7 +5,7 @@ Ring semaphores stay with their tiles, as each engine takes the tiles in the ord
 freed a slot, and which tiles store the rows that another one reads, follows from that order. Only numpy.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hetfab.overlay.compiler.semaphores import Milestones, Semaphore
-from hetfab.overlay.expansion import filled, iterations
+from hetfab.overlay.expansion import expand, filled, iterations
 from hetfab.overlay.isa.codec import Engine
 from hetfab.overlay.isa.spec import isa
 from hetfab.overlay.passes import Passes, passes_of
@@ -22,7 +22,7 @@ from hetfab.overlay.side_by_side import Place, side_by_side
 
 Array: TypeAlias = npt.NDArray[Any]
 
-_WAITS, _SIGNALS = ("wait0", "wait1"), ("signal0", "signal1")
+_SIGNALS = ("signal0", "signal1")
 #: Tiles whose sums AGG has at once, so that it may begin so many before VEC takes the first: slots of ``sum_ram``.
 _SUMS_AHEAD = 2
 
@@ -30,7 +30,7 @@ _SUMS_AHEAD = 2
 def interleave(
     program: Program, counts: Mapping[str, int], values: npt.NDArray[np.int64], edges: Mapping[str, Array]
 ) -> tuple[Words, npt.NDArray[np.uint16]]:
-    """The stream of a program on a graph, as ``expand`` gives it, in another order.
+    """The stream of a program on a graph, as ``expand`` gives it, in another order: passes of one kind alone keep it.
 
     Args:
         program: Blocks and rings.
@@ -45,6 +45,8 @@ def interleave(
         LimitExceededError: A value does not fit its field.
     """
     passes = passes_of(program, counts, values, edges)
+    if len({one.aggregates for one in passes.passes}) < len((True, False)):
+        return expand(program, counts, values)
     places = side_by_side(passes, [ring.slots for ring in program.rings])
     pieces = _Pieces(program, counts, values, passes, places)
     stream = _Stream(places, passes, pieces)

@@ -5,8 +5,9 @@ A pass is an entry, which loads what all of its tiles read, and its tiles. Which
 which a pass gathers from, follows from the addresses that its instructions name. Only numpy.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -118,7 +119,7 @@ def passes_of(program: Program, counts: Mapping[str, int], values: Array, edges:
         if len(block.words):
             reader.add(number, block)
     passes = reader.passes
-    for one, following in zip(passes, passes[1:], strict=False):
+    for one, following in pairwise(passes):
         one.final = following.layer != one.layer
     writers: dict[str, list[tuple[Pass, int]]] = {}
     for one in passes:
@@ -216,9 +217,13 @@ class _Reader:
         for each in decoded:
             if each.operation.name in ("reduce", "attend"):
                 indptr = self._indptr[self._contexts[each.fields["slot"]]]
-                of_edges += _agg_cycles(each, ends - steps * block.tile_rows, indptr[ends] - indptr[steps * block.tile_rows])
+                of_edges += _agg_cycles(
+                    each, ends - steps * block.tile_rows, indptr[ends] - indptr[steps * block.tile_rows]
+                )
             else:
-                engine = isa().engines[each.fields["engine"]].name if each.operation.engine == "*" else each.operation.engine
+                engine = (
+                    isa().engines[each.fields["engine"]].name if each.operation.engine == "*" else each.operation.engine
+                )
                 fixed[engine] = fixed.get(engine, 0.0) + _fixed_cycles(each, self._program.design.geometry)
         return np.maximum(of_edges, max(fixed.values(), default=0.0))
 

@@ -11,8 +11,9 @@ from typing import NamedTuple
 
 from hetfab.overlay.passes import Pass, Passes, Rows
 
-#: Cycles from the end of a tile's longest instruction to its rows in DRAM, roughly: VEC, STORE, tokens.
-_STORE_CYCLES = 900.0
+#: Cycles from the end of a tile's longest instruction until its rows are read, roughly. VEC, STORE and tokens take a
+#: third of them; the rest is for the tiles between, as LOAD brings nothing to these while it waits for rows.
+_STORE_CYCLES = 3000.0
 _LANES = 2
 
 
