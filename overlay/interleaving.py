@@ -7,6 +7,7 @@ freed a slot, and which tiles store the rows that another one reads, follows fro
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -72,8 +73,7 @@ class _Pieces:
         self._words: list[list[list[list[int]]]] = []
         for number, block in enumerate(passes.blocks):
             steps = iterations(block, counts)
-            slots = uses[number].__getitem__
-            words = filled(program, block, steps, values, lambda ring, position, of=slots: of((ring, position)))
+            words = filled(program, block, steps, values, partial(_slots_of, uses[number]))
             self._words.append(words.tolist())
 
     def of(self, place: Place) -> list[list[int]]:
@@ -109,9 +109,14 @@ class _Pieces:
         return found
 
 
+def _slots_of(uses: Mapping[tuple[int, int], Array], ring: int, position: int) -> Array:
+    """The slots of one use of a ring."""
+    return uses[ring, position]
+
+
 @dataclass(frozen=True)
 class _Event:
-    """What a place waits for and signals, as numbers of events of ``Milestones``, -1 for nothing."""
+    """What an engine waits for at a place: the signal of another place, by its number."""
 
     semaphore: Semaphore
     engine: Engine

@@ -249,4 +249,4 @@ def _instructions(words: Words) -> list[Decoded]:
 
 
 def _engines(words: Words) -> list[int]:
-    return (words[:, 0] & np.uint64(isa().header_field("engine").largest)).astype(int).tolist()
+    return [isa().header_field("engine").get(low) for low in words[:, 0].tolist()]
