@@ -51,6 +51,11 @@ class PynqBuffer:
         """Invalidates the host's bytes, so that the device's are read."""
         self._buffer.invalidate()
 
+    def device_view(self) -> npt.NDArray[np.uint8]:
+        """The device's bytes: the host's own, behind an invalidation."""
+        self.sync_from_device()
+        return self._array
+
     def free(self) -> None:
         """Frees the memory; ``array`` must not be used any more."""
         buffer, self._buffer = self._buffer, None
@@ -156,6 +161,10 @@ class PynqTransport:
         except OSError as error:
             raise lost_access(error, offset) from error
 
+    def wrap(self, buffer: Any) -> PynqBuffer:
+        """A buffer of pynq as one of this transport."""
+        return PynqBuffer(buffer)
+
     def allocate(self, size: int) -> PynqBuffer:
         """Allocates cacheable memory.
 
@@ -163,7 +172,7 @@ class PynqTransport:
             DeviceMemoryError: The board has not that much contiguous memory left.
         """
         try:
-            return PynqBuffer(allocate((size,), np.uint8, target=self._device, cacheable=1))
+            return self.wrap(allocate((size,), np.uint8, target=self._device, cacheable=1))
         except (RuntimeError, MemoryError) as error:
             raise DeviceMemoryError(
                 f"out of CMA: {size} bytes were asked for{_free_cma()}; pynq says: {error}",
