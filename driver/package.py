@@ -12,6 +12,7 @@ from hetfab.overlay.design import Design
 from hetfab.overlay.errors import OverlayPackageError
 from hetfab.overlay.isa.spec import isa
 from hetfab.overlay.package import Kind, Package, read_package, write_package
+from hetfab.overlay.versions import PACKAGE
 
 #: Environment variable with folders that hold packages, separated as in ``PATH``.
 FOLDERS_VARIABLE = "HETFAB_OVERLAYS"
@@ -34,7 +35,7 @@ def write_emulated_package(folder: Path, design: Design) -> Package:
     from hetfab.overlay.blockdesign.hwh import hwh_text
 
     hwh = hwh_text(block_design(design)).encode()
-    content = {"design": design.as_dict(), "hwh_sha256": _sha256(hwh)}
+    content = {"format": PACKAGE.mark, "design": design.as_dict(), "hwh_sha256": _sha256(hwh)}
     bit = emulated_bit_file(design.name, read_board(design.board).part, content).encode()
     return write_package(folder, design, Kind.EMULATED, bit, hwh)
 

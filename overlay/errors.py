@@ -365,6 +365,12 @@ class IsaVersionError(InputError):
     code = "isa-version"
 
 
+class FormatVersionError(InputError):
+    """A file of an older or newer version of its format; the message names the command that writes it anew."""
+
+    code = "format-version"
+
+
 class FieldRangeError(InputError):
     """A value does not fit its instruction field."""
 

@@ -26,10 +26,12 @@ from hetfab.overlay.errors import (
 )
 from hetfab.overlay.files import write_atomic
 from hetfab.overlay.isa.spec import isa
+from hetfab.overlay.versions import PACKAGE
 
-FORMAT = "hetfab overlay 1"
 #: The largest parts have bitstreams of some 200 MB, and handoffs of a few.
 _LARGEST_BYTES = {"bit": 512 << 20, "hwh": 64 << 20}
+#: Emulated .bit files of version 1 did not state their format.
+_UNSTATED = {"format": "hetfab overlay 1"}
 
 
 class Kind(enum.Enum):
@@ -84,7 +86,7 @@ def write_package(folder: Path, design: Design, kind: Kind, bit: bytes, hwh: byt
             "name another folder",
         ) from error
     header = {
-        "format": FORMAT,
+        "format": PACKAGE.mark,
         "name": design.name,
         "kind": kind.value,
         "isa_version": list(isa().version),
@@ -103,6 +105,7 @@ def read_package(description: Path) -> Package:
 
     Raises:
         OverlayPackageError: A file is missing, damaged, or of another package.
+        FormatVersionError: It is of another version of the format.
         IsaVersionError: It is of another version of the instruction set.
     """
     header = _header(description)
@@ -110,7 +113,7 @@ def read_package(description: Path) -> Package:
         raise IsaVersionError(
             f"the overlay package '{description}' is for version {header.get('isa_version')} of the instruction set",
             f"version {list(isa().version)}",
-            "build the overlay again with this hetfab, or use the hetfab that it was built with",
+            f"make it anew: {_remake(header)}; or use the hetfab that it was built with",
         )
     files = {}
     for suffix in ("bit", "hwh"):
@@ -143,11 +146,13 @@ def read_emulated_bit(bit: Path) -> Design:
     Raises:
         OverlayPackageError: The file is missing, damaged, or a bitstream for a board, or the .hwh file beside it is
             another one's.
+        FormatVersionError: It is of another version of the format.
     """
     try:
         content = decode_bit_file(read_limited(bit, _LARGEST_BYTES["bit"])).emulated()
         if content is None:
             raise ValueError("it is a bitstream for a board, not an emulated overlay")
+        _check_format(bit, {**_UNSTATED, **content})
         design = design_from_dict(content["design"], str(bit))
         hwh = read_limited(bit.with_suffix(".hwh"), _LARGEST_BYTES["hwh"])
         if _sha256(hwh) != content["hwh_sha256"]:
@@ -163,12 +168,26 @@ def _header(description: Path) -> dict[str, Any]:
         header = json.loads(read_limited(description, LARGEST_JSON_BYTES).decode("utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise _damaged(description, why_unreadable(error)) from error
-    if not isinstance(header, dict) or header.get("format") != FORMAT:
-        raise _damaged(description, f"it is not in the format '{FORMAT}'")
+    _check_format(description, header)
     hashes = header.get("sha256")
     if not isinstance(hashes, dict) or not {"bit", "hwh"} <= set(hashes):
         raise _damaged(description, "it has no hashes of the .bit and .hwh files")
     return header
+
+
+def _check_format(path: Path, header: Any) -> None:
+    version = PACKAGE.stated(header.get("format")) if isinstance(header, dict) else None
+    if version is None:
+        raise _damaged(path, f"it is not in the format '{PACKAGE.mark}'")
+    PACKAGE.current(header, version, str(path), _remake(header))
+
+
+def _remake(header: dict[str, Any]) -> str:
+    """The command that builds a package again; the name of its board is one of few things that all versions state."""
+    design = header.get("design")
+    named = design.get("board") if isinstance(design, dict) else None
+    board = named if isinstance(named, str) and named.replace("-", "").isalnum() else "BOARD"
+    return f"hetfab build --board {board}" + (" --emulated" if header.get("kind") != Kind.HARDWARE.value else "")
 
 
 def _write(raw: bytes, file: BinaryIO) -> None:
