@@ -14,12 +14,13 @@ PYNQ_PYTHON ?= $(PYTHON)
 PYNQ_VERSIONS := 3.1.2 4.0.0
 PYNQ_STAMPS := $(PYNQ_VERSIONS:%=$(VENV)-pynq-%/installed.stamp)
 PYNQ_TESTS := tests/test_hwh.py tests/test_pynq_device.py tests/test_driver_overlay.py tests/test_faults.py tests/test_entry_points.py
+EMPTY := build/empty
 PATH_PREFIX := build/typecheck/hetfab/
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: help venv demo test test-pynq fuzz check lint types structure generated docs format generate clean
+.PHONY: help venv demo dist dist-check test test-pynq fuzz check lint types structure generated docs format generate clean
 
 help:
 	@echo "make venv      a development environment in $(VENV)"
@@ -28,6 +29,8 @@ help:
 	@echo "make test-pynq the driver's tests with pynq $(PYNQ_VERSIONS), each in an environment of its own"
 	@echo "make check     formatting, lint, types, generated files, rules of the sources"
 	@echo "make docs      the pages as a site, build/site/index.html"
+	@echo "make dist      the wheel and the sdist, in dist"
+	@echo "make dist-check  both installed into an empty environment, where the demo runs"
 	@echo "make format    reformats Python and C++"
 	@echo "make generate  writes the files that come from tables"
 	@echo "make clean     removes everything that was built, except $(VENV)"
@@ -109,6 +112,21 @@ types: $(VENV)/dev.stamp
 # Every warning is an error: a link, an anchor, or a page that the index lacks.
 docs: $(VENV)/dev.stamp
 	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going docs build/site
+
+# What git tracks, with the time of the last commit or SOURCE_DATE_EPOCH: equal sources give equal bytes.
+dist: $(VENV)/dev.stamp
+	rm -rf dist
+	$(BIN)/python .ci/dist.py
+
+# The wheel with all that it needs, then the sdist in its place.
+dist-check: dist
+	rm -rf $(EMPTY)
+	$(PYTHON) -m venv $(EMPTY)
+	for built in dist/*.whl dist/*.tar.gz; do \
+	    $(EMPTY)/bin/python -m pip --disable-pip-version-check --quiet install --no-compile "$$built"; \
+	    (cd $(EMPTY) && bin/hetfab --version && bin/hetfab demo -o demo >demo.txt) || { cat $(EMPTY)/demo.txt; exit 1; }; \
+	    $(EMPTY)/bin/python -m pip --quiet uninstall --yes hetfab; \
+	done
 
 format: $(VENV)/dev.stamp
 	$(BIN)/ruff format .
