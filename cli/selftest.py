@@ -27,4 +27,5 @@ def command(to: str, design: Path | None, package: str | None) -> Result:
     )
     outcome.check()
     click.echo(f"\n{target.name} gives what the golden model gives, in every bit")
-    return {"target": target.name, **outcome.as_dict()}
+    identity = {"identity": target.design.identity, "place": target.place.value}
+    return {"target": target.name, **identity, **outcome.as_dict()}

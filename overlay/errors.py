@@ -347,6 +347,18 @@ class OverlayPackageError(InputError):
     code = "overlay-package"
 
 
+class BitstreamInvalidError(InputError):
+    """A contributed bitstream has no usable link, or what speaks for it is of another overlay."""
+
+    code = "bitstream-invalid"
+
+
+class DownloadRefusedError(InputError):
+    """What a link leads to is not what was promised, or it may not be followed; nothing of it is kept."""
+
+    code = "download-refused"
+
+
 class ProgramUnreadableError(InputError):
     """The file is not a program, or is truncated or altered."""
 
@@ -460,6 +472,12 @@ class HostUnreachableError(EnvironmentLacksError):
     """The host that a build runs on cannot be reached, or files cannot be copied."""
 
     code = "host-unreachable"
+
+
+class DownloadFailedError(EnvironmentLacksError):
+    """A server cannot be reached, or does not have the file."""
+
+    code = "download-failed"
 
 
 class PynqVersionError(EnvironmentLacksError):
