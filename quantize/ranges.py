@@ -17,6 +17,7 @@ FloatArray: TypeAlias = npt.NDArray[np.float32]
 
 #: Exponents that criteria try.
 TRIED_EXPONENTS = 6
+_FEW = 1000
 _SMALLEST_EXPONENT = -24
 
 
@@ -105,12 +106,22 @@ def exact_exponent(values: FloatArray, highest: int) -> int | None:
         values: Non-zero values.
         highest: Largest magnitude in steps.
     """
-    mantissas, exponents = np.frexp(np.unique(values).astype(np.float64))
+    largest, found = max(float(values.max()), -float(values.min())), values.reshape(-1)
+    # A few values of any other tensor are enough to see that the range does not hold their steps.
+    for some in (found[:_FEW], found):
+        exponent = _finest_exponent(some)
+        if largest > highest * 2.0**exponent or exponent < _SMALLEST_EXPONENT:
+            return None
+    return exponent
+
+
+def _finest_exponent(values: FloatArray) -> int:
+    """Exponent of the coarsest step of which all values are whole multiples."""
+    mantissas, exponents = np.frexp(values.astype(np.float64))
     whole = (mantissas * 2.0**53).astype(np.int64)
+    # The lowest bit that is set, of which the logarithm is exact.
     trailing = np.log2((whole & -whole).astype(np.float64)).astype(np.int64)
-    exponent = int((exponents - 53 + trailing).min())
-    fits = float(np.abs(values).max()) <= highest * 2.0**exponent
-    return exponent if fits and exponent >= _SMALLEST_EXPONENT else None
+    return int((exponents - 53 + trailing).min())
 
 
 def choose(values: FloatArray, criterion: Criterion, *, bits: int = 8, signed: bool) -> ActivationRange:

@@ -289,7 +289,7 @@ class Study:
         return self.exact_bits(next(group for group, members in self.groups.items() if tensor in members))
 
     def _fewest_bits(self, members: tuple[str, ...]) -> int | None:
-        values = np.unique(np.concatenate([self.observed.values[name] for name in members]))
+        values = np.concatenate([self.observed.values[name] for name in members])
         if not values.size:
             return 1
         signed = bool((values < 0).any())

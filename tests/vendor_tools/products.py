@@ -3,8 +3,6 @@
 
 import hashlib
 import json
-import zipfile
-from pathlib import Path
 
 from hetfab.hls.build.bitstream.scripts import expected_component
 from hetfab.overlay.bit_file import BitFile
@@ -84,29 +82,25 @@ def csynth_xml(top: str, part: str, period_ns: float, loops_text: str) -> str:
 """
 
 
-def write_synthesis(folder: Path, engine: str, design: Design) -> None:
-    """Writes the reports of an engine: its top's and that of a function with all pipelined loops."""
+def synthesis(design: Design, engine: str) -> dict[str, str]:
+    """The reports of an engine by file: its top's and that of a function with all pipelined loops."""
     part, period = read_board(design.board).part, 1000 / design.clock_mhz
-    folder.mkdir(parents=True)
     own = [loop for loop in loops_of(design.geometry).values() if loop.label and loop.name.startswith(f"{engine}_")]
     text = "".join(loop_xml(loop.label, *SLOWER.get(loop.name, (loop.ii, loop.depth))) for loop in own)
     top = f"{engine}_top"
-    (folder / f"{top}_csynth.xml").write_text(csynth_xml(top, part, period, ""), encoding="utf-8")
     inner = f"{top}_Pipeline_loops"
-    (folder / f"{inner}_csynth.xml").write_text(csynth_xml(inner, part, period, text), encoding="utf-8")
+    loops = {top: "", inner: text}
+    return {f"{function}_csynth.xml": csynth_xml(function, part, period, found) for function, found in loops.items()}
 
 
-def write_ip(target: Path, design: Design, engine: str, sources: str) -> None:
-    """Writes an exported IP: a zip file with a description and what stands for its Verilog."""
-    component = expected_component(design, engine)
-    with zipfile.ZipFile(target, "w") as archive:
-        for path, content in (("component.xml", component), ("hdl/verilog/top.v", f"// {sources}\n")):
-            archive.writestr(zipfile.ZipInfo(path), content)
+def component(design: Design, engine: str) -> str:
+    """The description in an exported IP."""
+    return expected_component(design, engine)
 
 
-def read_built_design(folder: Path) -> Design:
-    """The design that the build put beside the sources."""
-    return design_from_dict(json.loads((folder / "sources" / "design.json").read_text(encoding="utf-8")), "design.json")
+def design_of(text: str) -> Design:
+    """The design whose file has this text."""
+    return design_from_dict(json.loads(text), "design.json")
 
 
 def hwh(design: Design) -> str:
@@ -179,15 +173,3 @@ def timing(slack_ns: float) -> str:
 
 {met}
 """  # noqa: E501
-
-
-def tree_hash(folder: Path) -> str:
-    """A hash of all plain files below a folder, zip files left out."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix != ".zip")
-    lines = [f"{path.relative_to(folder)} {hashlib.sha256(path.read_bytes()).hexdigest()}" for path in files]
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
-
-
-def part_of(sources: Path) -> str:
-    """The FPGA of the design that the build put beside the sources."""
-    return read_board(read_built_design(sources.parent).board).part

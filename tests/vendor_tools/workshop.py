@@ -87,7 +87,8 @@ def open_workshop(root: Path, monkeypatch: pytest.MonkeyPatch, version: str) -> 
     """A workshop with the tools of a release on the path."""
     workshop = Workshop(root, root / "bin")
     workshop.install(workshop.bin, version)
-    workshop.want(version=version, seen=str(root / "seen"), paused=str(root / "paused"))
+    kept = root.parent / "modelled-products"
+    workshop.want(version=version, seen=str(root / "seen"), paused=str(root / "paused"), kept=str(kept))
     for name, value in workshop.environment().items():
         monkeypatch.setenv(name, value)
     return workshop
