@@ -250,7 +250,7 @@ def read_emulated_bit(bit: Path) -> Design:
 
 def _header(description: Path) -> dict[str, Any]:
     try:
-        header = json.loads(read_limited(description, LARGEST_JSON_BYTES).decode("utf-8"))
+        header: dict[str, Any] = json.loads(read_limited(description, LARGEST_JSON_BYTES).decode("utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise _damaged(description, why_unreadable(error)) from error
     _check_format(description, header)

@@ -36,6 +36,10 @@ class Server:
     asked: list[str]
 
 
+def not_found(handler: Handler) -> None:
+    handler.send_error(404)
+
+
 @pytest.fixture
 def server() -> Iterator[Server]:
     found = Server("", {}, [])
@@ -43,7 +47,7 @@ def server() -> Iterator[Server]:
     class Answers(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             found.asked.append(self.path)
-            found.answers.get(self.path, lambda handler: handler.send_error(404))(self)
+            found.answers.get(self.path, not_found)(self)
 
         def log_message(self, format: str, *arguments: Any) -> None:
             pass
@@ -122,7 +126,7 @@ def test_a_wrong_md5_is_refused_too(server: Server, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("wrong", [{"md5": ""}, {"sha256": ""}, {"md5": "g" * 32}, {"sha256": "0" * 63}])
-def test_nothing_is_asked_for_without_a_checksum(server: Server, tmp_path: Path, wrong: dict[str, str]) -> None:
+def test_nothing_is_asked_for_without_a_checksum(server: Server, tmp_path: Path, wrong: dict[str, Any]) -> None:
     name, digits = ("MD5", 32) if "md5" in wrong else ("SHA-256", 64)
     with pytest.raises(DownloadRefusedError) as caught:
         download(f"{server.base}/a.bit", tmp_path / "a.bit", replace(promise(), **wrong))
@@ -270,13 +274,14 @@ def test_links_and_descriptions_that_lack_something_are_refused(
         change()
         with pytest.raises(error, match=text):
             fetch(contribution, tmp_path / "overlays")
-    for wrong in (
+    origins: list[dict[str, Any]] = [
         {"bit_bytes": 1 << 40},
         {"bit_bytes": -1},
         {"tool": "\x1b[2J"},
         {"vectors": {}},
         {"vectors": {"a": "b"}},
-    ):
+    ]
+    for wrong in origins:
         table = json.loads(good)
         description.write_text(json.dumps(table | {"origin": table["origin"] | wrong}), "utf-8")
         with pytest.raises(OverlayPackageError):
