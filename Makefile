@@ -9,11 +9,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PACKAGES := overlay quantize hls driver cli
 TYPECHECK := build/typecheck
-# pynq has no wheels of its dependencies for Python 3.13 and newer.
+# Stands in for Pythons of .ci/pynq_versions.json that are not found. For 3.13 and newer pynq's dependencies have no wheels.
 PYNQ_PYTHON ?= $(PYTHON)
-PYNQ_VERSIONS := 3.1.2 4.0.0
-PYNQ_STAMPS := $(PYNQ_VERSIONS:%=$(VENV)-pynq-%/installed.stamp)
-PYNQ_TESTS := tests/test_hwh.py tests/test_pynq_device.py tests/test_driver_overlay.py tests/test_faults.py tests/test_entry_points.py
 EMPTY := build/empty
 PATH_PREFIX := build/typecheck/hetfab/
 
@@ -26,7 +23,7 @@ help:
 	@echo "make venv      a development environment in $(VENV)"
 	@echo "make demo      the example, on this machine, without a board"
 	@echo "make test      the tests"
-	@echo "make test-pynq the driver's tests with pynq $(PYNQ_VERSIONS), each in an environment of its own"
+	@echo "make test-pynq the driver's tests with the releases of pynq, each in an environment of its own"
 	@echo "make check     formatting, lint, types, generated files, rules of the sources"
 	@echo "make docs      the pages as a site, build/site/index.html"
 	@echo "make dist      the wheel and the sdist, in dist"
@@ -69,21 +66,12 @@ test: $(VENV)/dev.stamp
 fuzz: $(VENV)/dev.stamp
 	$(BIN)/python -m benchmarks.fuzz --cases 2000
 
-# In turn: each already uses $(WORKERS) processes.
-test-pynq: $(PYNQ_STAMPS)
-	@for version in $(PYNQ_VERSIONS); do \
-	    echo "pynq $$version"; \
-	    PYTHONPATH=tests $(VENV)-pynq-$$version/bin/pytest -p skip_policy -n $(WORKERS) -q $(PYNQ_TESTS); \
-	done
-
-$(VENV)-pynq-%/installed.stamp: pyproject.toml
+# The rows of .ci/pynq_versions.json that CI has time for; `$(BIN)/nox` runs all whose Python is found.
+test-pynq: $(VENV)/dev.stamp
 	@$(PYNQ_PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 13))' || { \
 	    echo "error: '$(PYNQ_PYTHON)' is not Python 3.10, 3.11 or 3.12, which pynq needs"; \
 	    echo "  do: make test-pynq PYNQ_PYTHON=/path/to/python3.11"; exit 3; } >&2
-	$(PYNQ_PYTHON) -m venv $(VENV)-pynq-$*
-	$(VENV)-pynq-$*/bin/python -m pip --disable-pip-version-check --quiet install \
-	    --editable '.[emulation]' 'pynq==$*' pytest pytest-xdist hypothesis
-	@touch $@
+	PYNQ_PYTHON=$(PYNQ_PYTHON) WORKERS=$(WORKERS) $(BIN)/nox --tags ci
 
 check: lint structure generated types docs
 
