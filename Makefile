@@ -12,18 +12,22 @@ TYPECHECK := build/typecheck
 # Stands in for Pythons of .ci/pynq_versions.json that are not found. For 3.13 and newer pynq's dependencies have no wheels.
 PYNQ_PYTHON ?= $(PYTHON)
 EMPTY := build/empty
+# What PYNQ's images have, where it is to be had; else the tests of a board say that it was another one.
+BOARD_PYTHON ?= $(shell for p in python3.10 $(HOME)/.pyenv/versions/3.10.*/bin/python3.10 $(PYTHON); do \
+    "$$p" -c 'import venv' 2>/dev/null && echo "$$p" && break; done)
 PATH_PREFIX := build/typecheck/hetfab/
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: help venv demo dist dist-check test test-pynq fuzz check lint types structure generated docs format generate clean
+.PHONY: help venv demo dist dist-check test test-pynq test-board fuzz check lint types structure generated docs format generate clean
 
 help:
 	@echo "make venv      a development environment in $(VENV)"
 	@echo "make demo      the example, on this machine, without a board"
 	@echo "make test      the tests"
 	@echo "make test-pynq the driver's tests with the releases of pynq, each in an environment of its own"
+	@echo "make test-board a board behind OpenSSH's server, in an environment with a board's packages only"
 	@echo "make check     formatting, lint, types, generated files, rules of the sources"
 	@echo "make docs      the pages as a site, build/site/index.html"
 	@echo "make dist      the wheel and the sdist, in dist"
@@ -72,6 +76,18 @@ test-pynq: $(VENV)/dev.stamp
 	    echo "error: '$(PYNQ_PYTHON)' is not Python 3.10, 3.11 or 3.12, which pynq needs"; \
 	    echo "  do: make test-pynq PYNQ_PYTHON=/path/to/python3.11"; exit 3; } >&2
 	PYNQ_PYTHON=$(PYNQ_PYTHON) WORKERS=$(WORKERS) $(BIN)/nox --tags ci
+
+# The wheel as a board gets it, without dependencies; numpy and click are there as on PYNQ's images.
+test-board: $(VENV)/dev.stamp $(VENV)-board/packages.stamp
+	@rm -rf build/lib build/bdist.* build/board
+	$(PIP) wheel --no-deps --no-build-isolation --wheel-dir build/board .
+	$(PIP) --python $(VENV)-board/bin/python install --no-deps --force-reinstall build/board/*.whl
+	HETFAB_BOARD_PYTHON=$(abspath $(VENV)-board)/bin/python PYTHONPATH=tests $(BIN)/pytest -p skip_policy -q tests/test_board.py
+
+$(VENV)-board/packages.stamp: $(VENV)/dev.stamp
+	$(BOARD_PYTHON) -m venv --clear --without-pip $(VENV)-board
+	$(PIP) --python $(VENV)-board/bin/python install click numpy 'numpy<2; python_version < "3.13"'
+	@touch $@
 
 check: lint structure generated types docs
 

@@ -5,27 +5,17 @@ Points are ranked by the compiler's own estimate for dense layers of 8 and of 4 
 simulator, with the demo and the public models too. Everything here is modelled.
 """
 
-import itertools
-import math
-from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 
-from benchmarks.dense_layers import DenseWorkload, mlp, sehgnn
+from benchmarks.design_points import candidates, dense, models, rank, row
+from benchmarks.kept_rows import code_identity
 from benchmarks.report import Report, argument_parser, publish
-from benchmarks.workloads import Workload, workloads
-from hetfab.overlay.board import read_board
-from hetfab.overlay.compiler.planning import plan_layers
-from hetfab.overlay.costs.program_cost import expected_log
-from hetfab.overlay.costs.resources import resource_rows
-from hetfab.overlay.design import Design, Geometry, default_design
-from hetfab.overlay.errors import DesignTooSmallError
-from hetfab.overlay.timeline.machine import machine
-from hetfab.overlay.timeline.simulate import simulate
+from hetfab.overlay.design import default_design
+from hetfab.overlay.search.evaluations import evaluated
+from hetfab.overlay.search.journal import Journal
+from hetfab.overlay.search.workers import Backend, open_workers
 
-#: LUTs stay below this share of the board's: the figures of adapters and control are unchecked.
-LUT_SHARE = 0.95
-_SIDES = {"rows": (6, 8, 10, 12, 14, 16), "cols": (8, 16)}
-_WEIGHT_WORDS = (1024, 1536, 2048, 3072)
 _TIMED = 5
 
 
@@ -36,74 +26,28 @@ def main() -> None:
     parser.add_argument(
         "--design", help="the default design whose arrays and buffers vary; that of the board if left out"
     )
+    parser.add_argument("--workers", type=int, default=1, help="processes of this machine that evaluate")
+    parser.add_argument("--backend", choices=[each.value for each in Backend], default=Backend.LOCAL.value)
+    parser.add_argument("--cluster", default="", help="address of the cluster that evaluates")
+    parser.add_argument("--journal", type=Path, help="file that keeps evaluations until the end")
     arguments = parser.parse_args()
     base = default_design(arguments.design or arguments.board)
-    dense = [mlp(8, 8), mlp(4, 4), sehgnn(64, 8, 8), sehgnn(512, 4, 4)]
-    lowered = [workload.lowered() for workload in dense]
-    ranked: list[tuple[float, Design]] = []
-    points = 0
-    for geometry in candidates(base.geometry):
-        points += 1
-        design = replace(base, geometry=geometry)
-        if not holds(design):
-            continue
-        try:
-            # Each layer has its own order of channels: none is added to another.
-            plans = [plan_layers(layers, geometry, any_order=True) for layers in lowered]
-        except DesignTooSmallError:
-            continue
-        cycles = [
-            sum(layer.rows * plan.tile.row_cycles for layer, plan in zip(workload.layers, planned, strict=True))
-            for workload, planned in zip(dense, plans, strict=True)
-        ]
-        ranked.append((math.prod(cycles) ** (1 / len(cycles)), design))
-    ranked.sort(key=lambda found: found[0])
-    models = list(workloads())
-    rows = [_row(design, [*dense, *models]) for _, design in ranked[:_TIMED]]
-    names = [*(f"{w.name} w{w.weight_bits}a{w.activation_bits}" for w in dense), *(w.name for w in models)]
+    geometries = list(candidates(base.geometry))
+    points = {f"rank {geometry.hash()}": replace(base, geometry=geometry) for geometry in geometries}
+    with (
+        Journal(arguments.journal, f"{base.geometry.hash()} on {base.board}, code {code_identity()}") as journal,
+        open_workers(Backend(arguments.backend), arguments.workers, arguments.cluster) as workers,
+    ):
+        found = evaluated(rank, points, journal, workers)
+        ranks = {key: cycles for key, cycles in found.items() if cycles is not None}
+        ranked = [points[key] for key in sorted(ranks, key=ranks.__getitem__)]
+        timed = {f"time {design.geometry.hash()}": design for design in ranked[:_TIMED]}
+        rows = list(evaluated(row, timed, journal, workers).values())
+    names = [*(f"{w.name} w{w.weight_bits}a{w.activation_bits}" for w in dense()), *(w.name for w in models())]
     headings = ["GEMM-D", "GEMM-L", "weight words", "LUT", "FF", "DSP", "BRAM36", *(f"{name} ms" for name in names)]
-    values = {"board": base.board, "points": points, "fitting": len(ranked), "best": ranked[0][1].as_dict()}
-    title = f"the best of {points} designs like {base.name}, modelled"
+    values = {"board": base.board, "points": len(points), "fitting": len(ranked), "best": ranked[0].as_dict()}
+    title = f"the best of {len(points)} designs like {base.name}, modelled"
     publish(Report(title, headings, rows, values), arguments.as_json)
-
-
-def candidates(base: Geometry) -> Iterator[Geometry]:
-    """Geometries with all engines."""
-    arrays = list(itertools.product(_SIDES["rows"], _SIDES["cols"]))
-    for (d_rows, d_cols), (l_rows, l_cols) in itertools.product(arrays, arrays):
-        for d_words, l_words in itertools.product(_WEIGHT_WORDS, _WEIGHT_WORDS):
-            yield replace(
-                base,
-                gemm_d_rows=d_rows,
-                gemm_d_cols=d_cols,
-                gemm_l_rows=l_rows,
-                gemm_l_cols=l_cols,
-                wgt_d_words=d_words,
-                wgt_l_words=l_words,
-            )
-
-
-def holds(design: Design) -> bool:
-    """Whether the board holds a design with some room for what the figures miss."""
-    board = read_board(design.board)
-    limits = {"lut": LUT_SHARE}
-    return all(need <= limits.get(name, 1) * there for name, need, there in resource_rows(design, board))
-
-
-def _row(design: Design, taken: Sequence[DenseWorkload | Workload]) -> list[object]:
-    geometry = design.geometry
-    needs = {name: need for name, need, _ in resource_rows(design)}
-    times = []
-    for workload in taken:
-        bound = workload.bound(design)
-        times.append(round(simulate(bound.words, expected_log(bound), machine(design)).milliseconds, 3))
-    return [
-        f"{geometry.gemm_d_rows} x {geometry.gemm_d_cols}",
-        f"{geometry.gemm_l_rows} x {geometry.gemm_l_cols}",
-        f"{geometry.wgt_d_words} + {geometry.wgt_l_words}",
-        *(needs[name] for name in ("lut", "ff", "dsp", "bram36")),
-        *times,
-    ]
 
 
 if __name__ == "__main__":

@@ -39,6 +39,7 @@ from hetfab.overlay.search.joint import Goal, JointSearch
 from hetfab.overlay.search.journal import Journal
 from hetfab.overlay.search.knapsack import Group, Problem, Tie, best
 from hetfab.overlay.search.options import Choice
+from hetfab.overlay.search.workers import open_workers
 
 MODELS = ("acm_rgcn", "imdb_simplehgn", "dblp_rgat", "resnet18")
 BOARDS = ("pynq-z2", "zcu104")
@@ -98,7 +99,7 @@ class Comparison:
     def _model(self) -> ModelSearch:
         if self._found is None:
             source = _source(self.case.model, self._folder)
-            found = ModelSearch.open([source], self.case.board, workers=self._workers)
+            found = ModelSearch.open([source], self.case.board, workers=open_workers(count=self._workers))
             found.by_divergence = source.workload.name == "samples.npz"
             journal = Journal(self._folder / f"{self.case.name}.journal", found.identity())
             found.prepare(journal, lambda: None)

@@ -16,6 +16,7 @@ from hetfab.overlay.errors import counted
 if TYPE_CHECKING:
     import onnx
 
+    from hetfab.cli.search_jobs import Action, Source
     from hetfab.driver.bits_picture import LayerBits
     from hetfab.driver.graph.heterograph import HeteroGraph
     from hetfab.driver.samples import SampleSet
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from hetfab.overlay.design import Design
     from hetfab.overlay.model.bound_model import FedModel
     from hetfab.overlay.search.journal import Journal
+    from hetfab.overlay.search.workers import Workers
     from hetfab.quantize.assignment import Assignment
     from hetfab.quantize.automatic import Choice
     from hetfab.quantize.cnn.study import CnnStudy
@@ -139,6 +141,37 @@ def sample_subject(opened: "FedModel", read: "SampleSet", design: "Design | None
     return Subject(study, time_layers, loss, design)
 
 
+@dataclass(frozen=True)
+class Files:
+    """What other processes open to evaluate.
+
+    Attributes:
+        source: The files of the subject.
+        workers: Where they are opened.
+    """
+
+    source: "Source"
+    workers: "Workers"
+
+    def evaluate(
+        self,
+        assignments: "Mapping[Action, Mapping[str, Assignment]]",
+        design: "Design | None",
+        journal: "Journal",
+        progress: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Puts results into the journal, by the keys that assignments have there."""
+        from hetfab.cli.search_jobs import Job, evaluate
+        from hetfab.overlay.search.evaluations import evaluated
+
+        jobs = {
+            key: Job(self.source, action, assignment, design)
+            for action, listed in assignments.items()
+            for key, assignment in listed.items()
+        }
+        evaluated(evaluate, jobs, journal, self.workers, progress)
+
+
 def check_asked(
     model: "onnx.ModelProto", assignment: "Assignment", divergence: float, subject: "Subject[Any]", report: Report
 ) -> dict[str, float | None]:
@@ -161,9 +194,13 @@ def check_asked(
 
 
 def quantize_automatically(
-    subject: "Subject[Any]", report: Report, output: Path, write: "Callable[[Path, onnx.ModelProto], None]"
+    subject: "Subject[Any]",
+    report: Report,
+    output: Path,
+    write: "Callable[[Path, onnx.ModelProto], None]",
+    files: Files | None = None,
 ) -> Result:
-    """Chooses widths, writes the model and says what was chosen."""
+    """Chooses widths, writes the model and says what was chosen; ``files`` lets other processes evaluate."""
     from hetfab.driver.bits_picture import CurvePoint, draw_bits
     from hetfab.overlay.model.reader import check_model
     from hetfab.overlay.search.journal import Journal
@@ -174,7 +211,7 @@ def quantize_automatically(
         if len(journal):
             click.echo(f"going on with {counted(len(journal), 'measurement')} of {kept}", err=True)
         try:
-            choice = _choose(subject, journal, report)
+            choice = _choose(subject, journal, report, files)
         except KeyboardInterrupt:
             click.echo(f"{counted(len(journal), 'measurement')} are in {kept}; the same command goes on", err=True)
             raise
@@ -218,10 +255,11 @@ def quantize_automatically(
     }
 
 
-def _choose(subject: "Subject[Any]", journal: "Journal", report: Report) -> "Choice":
+def _choose(subject: "Subject[Any]", journal: "Journal", report: Report, files: Files | None) -> "Choice":
+    from hetfab.cli.search_jobs import Action
     from hetfab.quantize.automatic import DEFAULT_DROP, Automatic, Goal
     from hetfab.quantize.bit_assignment import BitSearch, Options
-    from hetfab.quantize.layer_times import layer_times
+    from hetfab.quantize.layer_times import layer_times, timed_assignments
     from hetfab.quantize.mixed_widths import MIXES
     from hetfab.quantize.study import Study
 
@@ -229,6 +267,9 @@ def _choose(subject: "Subject[Any]", journal: "Journal", report: Report) -> "Cho
     goal = Goal(report.milliseconds, report.drop if asked else DEFAULT_DROP)
     study, options = subject.study, replace(Options(), mixes=MIXES)
     with progress("choose widths", options.measurements(study) + 2 * len(options.weights)) as advance:
+        if files is not None:
+            timed = timed_assignments(study, options.weights, options.mixes)
+            files.evaluate({Action.LAYER_TIMES: timed}, subject.design, journal, lambda: advance(1))
         times = layer_times(
             study, options.weights, subject.time_layers, journal, lambda step: advance(1), options.mixes
         )
@@ -238,7 +279,19 @@ def _choose(subject: "Subject[Any]", journal: "Journal", report: Report) -> "Cho
         def time_of(assignment: "Assignment") -> float:
             return sum(subject.time_layers(study.write(assignment)).values())
 
-        return Automatic(search, time_of, subject.drop).choose(goal)
+        automatic = Automatic(search, time_of, subject.drop)
+        if files is not None:
+
+            def changes(found: "Mapping[str, Assignment]") -> None:
+                files.evaluate({Action.DIVERGENCE: found}, subject.design, journal, lambda: advance(1))
+
+            def points(found: "Mapping[str, Assignment]") -> None:
+                whole = {f"whole {key}": assignment for key, assignment in found.items()}
+                drops = {f"drop {key}": assignment for key, assignment in found.items()}
+                files.evaluate({Action.TIME: whole, Action.DROP: drops}, subject.design, journal)
+
+            search.ahead, automatic.ahead = changes, points
+        return automatic.choose(goal)
 
 
 def _layers(study: "Timed", assignment: "Assignment", milliseconds: Mapping[str, float]) -> "list[LayerBits]":

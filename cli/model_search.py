@@ -29,6 +29,7 @@ from hetfab.overlay.search.hardware import Space, base_design, with_wide_words
 from hetfab.overlay.search.joint import Combine, Goal, JointSearch, Point, Score
 from hetfab.overlay.search.journal import Journal
 from hetfab.overlay.search.options import Choice, ModelOptions
+from hetfab.overlay.search.workers import HERE, Workers
 from hetfab.quantize.bit_assignment import BitSearch, Options, Table, digest
 from hetfab.quantize.joint_options import chosen_assignment, model_options
 
@@ -51,7 +52,7 @@ class ModelSearch:
         sources: The models.
         space: Designs.
         combine: How their times count together.
-        workers: Processes that evaluate.
+        workers: Where evaluations run.
         options: Widths.
         by_divergence: Whether a hundredth of a nat counts as a point of accuracy, as where nothing has labels.
         tables: Of each model, its measured options; empty before ``prepare``.
@@ -61,7 +62,7 @@ class ModelSearch:
     sources: tuple[Source, ...]
     space: Space
     combine: Combine
-    workers: int = 1
+    workers: Workers = HERE
     options: Options = OPTIONS
     by_divergence: bool = False
     tables: list[Table] = field(default_factory=list)
@@ -75,7 +76,7 @@ class ModelSearch:
         board: str,
         clock: float | None = None,
         combine: Combine = Combine.SUM,
-        workers: int = 1,
+        workers: Workers = HERE,
         progress: Callable[[], None] = lambda: None,
     ) -> "ModelSearch":
         """Opens the models.
@@ -182,9 +183,6 @@ class ModelSearch:
         self.tables.append(search.table(start))
         base = self.space.base
         models = model.reference_models()
-
-        def reference(place: int) -> Mapping[str, Any]:
-            return as_json(reference_of(models[place], model.graph, base))
 
         references = [
             from_json(journal.result(f"reference {place}", partial(_reference, each, model.graph, base)))

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """``hetfab quantize``: a float model and a graph, or samples, in, an integer model out."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -11,6 +12,7 @@ import click
 from hetfab.cli.automatic_bits import Report, check_asked, graph_subject, quantize_automatically, sample_subject
 from hetfab.cli.fallback import fallback_option
 from hetfab.cli.output import Result, common_options, print_next, print_table, progress
+from hetfab.cli.workers import AskedWorkers, workers_options
 from hetfab.overlay.errors import counted
 from hetfab.overlay.host_nodes import Fallback
 from hetfab.quantize.widths import OFFERED, Widths
@@ -18,6 +20,7 @@ from hetfab.quantize.widths import OFFERED, Widths
 if TYPE_CHECKING:
     import onnx
 
+    from hetfab.cli.automatic_bits import Files
     from hetfab.quantize.ranges import ActivationRange
 
 AUTO = "auto"
@@ -44,6 +47,7 @@ AUTO = "auto"
 @click.option("--first-last", type=click.Choice(list(OFFERED)), help="The same of first and last layers on samples.")
 @click.option("--bind", type=click.Path(path_type=Path), help="JSON file with the meaning of inputs.")
 @fallback_option
+@workers_options
 @common_options
 def command(
     model: Path,
@@ -58,6 +62,7 @@ def command(
     first_last: str | None,
     bind: Path | None,
     fallback: Fallback,
+    workers: AskedWorkers,
 ) -> Result:
     """Quantize MODEL to integer weights and activations.
 
@@ -73,13 +78,15 @@ def command(
         raise click.UsageError("--design is for --bits auto, --latency, --max-drop or --picture.")
     if fallback is Fallback.HOST and (graph is None or bits == AUTO or report.asks):
         raise click.UsageError("--fallback host goes with --graph and fixed --bits: the host's time is not modelled.")
+    if workers.several and bits != AUTO:
+        raise click.UsageError("--workers and --cluster are for --bits auto.")
     if graph is not None:
-        return _on_graph(model, graph, output, OFFERED.get(bits), bind, report, fallback)
+        return _on_graph(model, graph, output, OFFERED.get(bits), bind, report, fallback, workers)
     assert samples is not None
     if bits == AUTO and first_last is not None:
         raise click.UsageError("With --bits auto first and last layers get widths as all others do.")
     edges = OFFERED.get(first_last or bits)
-    return _on_samples(model, samples, output, OFFERED.get(bits), edges, bind, report)
+    return _on_samples(model, samples, output, OFFERED.get(bits), edges, bind, report, workers)
 
 
 def _on_graph(
@@ -90,6 +97,7 @@ def _on_graph(
     bind: Path | None,
     report: Report,
     fallback: Fallback,
+    workers: AskedWorkers,
 ) -> Result:
     """``widths`` is None where they are chosen."""
     from hetfab.driver.graph.formats import graph_files, read_graph
@@ -107,7 +115,8 @@ def _on_graph(
     read = read_graph(graph)
     opened = open_model(model, read, None if bind is None else read_bindings(bind))
     if widths is None:
-        found = quantize_automatically(graph_subject(opened, read, design), report, output, _write)
+        with _files(model, graph, bind, workers) as files:
+            found = quantize_automatically(graph_subject(opened, read, design), report, output, _write, files)
         _print_compile(output, graph)
         return found
     with progress("quantize") as advance:
@@ -158,6 +167,7 @@ def _on_samples(
     edges: Widths | None,
     bind: Path | None,
     report: Report,
+    workers: AskedWorkers,
 ) -> Result:
     """``widths`` is None where they are chosen."""
     from hetfab.driver.samples import accuracy, open_with_samples
@@ -173,7 +183,8 @@ def _on_samples(
     design = report.read_design()
     opened, read = open_with_samples(model, samples, None if bind is None else read_bindings(bind))
     if widths is None:
-        found = quantize_automatically(sample_subject(opened, read, design), report, output, _write)
+        with _files(model, samples, bind, workers) as files:
+            found = quantize_automatically(sample_subject(opened, read, design), report, output, _write, files)
         print_next(f"hetfab inspect {output}")
         return found
     with progress("quantize", len(CRITERIA) + 3) as advance:
@@ -209,6 +220,20 @@ def _on_samples(
         "ranges": _ranges(result.ranges),
         **asked,
     }
+
+
+@contextmanager
+def _files(model: Path, workload: Path, bind: Path | None, workers: AskedWorkers) -> "Iterator[Files | None]":
+    """What other processes open; None where none evaluate."""
+    if not workers.several:
+        yield None
+        return
+    from hetfab.cli.automatic_bits import Files
+    from hetfab.cli.search_jobs import Source
+
+    with workers.open() as evaluators:
+        # Workers of a cluster have another working directory.
+        yield Files(Source(model.absolute(), workload.absolute(), bind and bind.absolute()), evaluators)
 
 
 def _print_compile(output: Path, graph: Path, fallback: Fallback = Fallback.NONE) -> None:

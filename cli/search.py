@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import click
 
 from hetfab.cli.output import Result, common_options, print_next, print_table, progress
+from hetfab.cli.workers import AskedWorkers, workers_options
 from hetfab.overlay.errors import counted
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 @click.option("--front", type=click.Path(path_type=Path), help="File for the Pareto front (.json).")
 @click.option("--picture", type=click.Path(path_type=Path), help="Draw the Pareto front (.svg, .png or .pdf).")
 @click.option("--explain", is_flag=True, help="Say what binds, and what a little more of it would buy.")
-@click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Processes that evaluate.")
+@workers_options
 @common_options
 def command(
     models: tuple[Path, ...],
@@ -51,7 +52,7 @@ def command(
     front: Path | None,
     picture: Path | None,
     explain: bool,
-    workers: int,
+    workers: AskedWorkers,
 ) -> Result:
     """Search a design for MODELS, with widths for each layer.
 
@@ -79,12 +80,14 @@ def command(
         from hetfab.driver.graph.picture import check_picture
 
         check_picture(picture)
-    sources = [Source(model, workload) for model, workload in pairs]
+    # Workers of a cluster have another working directory.
+    sources = [Source(model.absolute(), workload.absolute()) for model, workload in pairs]
     asked = (latency, max_drop) != (None, None)
     goal = Goal(latency, max_drop if asked else DEFAULT_DROP)
-    with progress("search") as advance:
-        search = ModelSearch.open(sources, board, clock, Combine(combine), workers, lambda: advance(1))
-    found, gains = _searched(search, goal, output, explain)
+    with workers.open() as evaluators:
+        with progress("search") as advance:
+            search = ModelSearch.open(sources, board, clock, Combine(combine), evaluators, lambda: advance(1))
+        found, gains = _searched(search, goal, output, explain)
     _write_design(output, found.point)
     if quantized is not None:
         for model, made in zip(models, search.quantized(found.point), strict=True):

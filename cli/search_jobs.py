@@ -35,18 +35,27 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Source:
-    """A float model and what it runs on: a graph, or samples."""
+    """A float model and what it runs on.
+
+    Attributes:
+        model: The file.
+        workload: A graph, or samples.
+        bindings: File with the meaning of inputs, None where their names say it.
+    """
 
     model: Path
     workload: Path
+    bindings: Path | None = None
 
 
 class Action(enum.Enum):
     """What is asked of an assignment."""
 
     DIVERGENCE = "divergence"
+    DROP = "drop"
     SCORE = "score"
     TIME = "time"
+    LAYER_TIMES = "layer times"
 
 
 @dataclass(frozen=True)
@@ -57,7 +66,7 @@ class Job:
         source: The model.
         action: What is asked.
         assignment: The widths.
-        design: To time on; None otherwise.
+        design: To time on; None for the one that ``compile`` takes.
     """
 
     source: Source
@@ -89,14 +98,18 @@ class Opened:
             "divergence": float(np.mean([divergence(before, found, study.evaluation) for before, found in pairs])),
         }
 
-    def milliseconds(self, assignment: Assignment, design: Design) -> float:
-        """Modelled time of the whole program."""
+    def layer_milliseconds(self, assignment: Assignment, design: Design | None) -> Mapping[str, float]:
+        """Modelled time of the whole program by layer's result."""
         from hetfab.driver.modelled_time import layer_milliseconds, layer_milliseconds_on_samples
 
         given = self.quantized(assignment)
         if self.graph is None:
-            return sum(layer_milliseconds_on_samples(given, design).values())
-        return sum(layer_milliseconds(given, self.graph, design).values())
+            return layer_milliseconds_on_samples(given, design)
+        return layer_milliseconds(given, self.graph, design)
+
+    def milliseconds(self, assignment: Assignment, design: Design | None) -> float:
+        """The same of all."""
+        return sum(self.layer_milliseconds(assignment, design).values())
 
     def quantized(self, assignment: Assignment) -> BoundModel:
         """The quantized model."""
@@ -129,15 +142,17 @@ def opened(source: Source) -> Opened:
     from hetfab.driver.graph.formats import read_graph
     from hetfab.driver.graph.model_inputs import open_model
     from hetfab.driver.samples import open_with_samples
+    from hetfab.overlay.model.binding import read_bindings
 
+    bindings = None if source.bindings is None else read_bindings(source.bindings)
     if _holds_samples(source.workload):
-        return Opened(sample_subject(*open_with_samples(source.model, source.workload), None), None)
+        return Opened(sample_subject(*open_with_samples(source.model, source.workload, bindings), None), None)
     graph = read_graph(source.workload)
-    return Opened(graph_subject(open_model(source.model, graph), graph, None), graph)
+    return Opened(graph_subject(open_model(source.model, graph, bindings), graph, None), graph)
 
 
 def _holds_samples(path: Path) -> bool:
-    if path.suffix != ".npz" or not path.is_file():
+    if not path.is_file():
         return False
     try:
         with zipfile.ZipFile(path) as file:
@@ -152,11 +167,14 @@ def evaluate(job: Job) -> Any:
     match job.action:
         case Action.DIVERGENCE:
             return float(found.subject.study.divergence(job.assignment))
+        case Action.DROP:
+            return float(found.subject.drop(job.assignment))
         case Action.SCORE:
             return found.score(job.assignment)
         case Action.TIME:
-            assert job.design is not None
             return found.milliseconds(job.assignment, job.design)
+        case Action.LAYER_TIMES:
+            return dict(found.layer_milliseconds(job.assignment, job.design))
 
 
 def layers_of(given: BoundModel, graph: "HeteroGraph | None") -> LoweredModel | IntegerCnn:

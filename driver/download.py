@@ -8,12 +8,12 @@ cannot name files of this machine.
 import hashlib
 import http.client
 import re
-import time
 import urllib.error
 import urllib.parse
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
+from time import monotonic
 from typing import IO, Any, BinaryIO
 
 from hetfab.overlay.errors import DownloadFailedError, DownloadRefusedError, counted
@@ -57,7 +57,7 @@ def download(url: str, target: Path, promised: Promise, deadline_seconds: float 
     """
     _check_promise(url, promised)
     _check_scheme(url, url)
-    until = time.monotonic() + deadline_seconds
+    until = monotonic() + deadline_seconds
 
     def write(file: BinaryIO) -> None:
         with _opened(url, min(_SILENT_SECONDS, deadline_seconds)) as response:
@@ -85,7 +85,7 @@ def _receive(response: Any, file: BinaryIO, url: str, promised: Promise, until: 
         raise _other(url, counted(int(stated), "byte"), counted(promised.bytes, "byte"))
     sums, received = (hashlib.sha256(), hashlib.md5(usedforsecurity=False)), 0
     while True:
-        if time.monotonic() > until:
+        if monotonic() > until:
             raise _failed(url, "the time is over")
         try:
             chunk = response.read(_CHUNK_BYTES)

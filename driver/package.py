@@ -6,6 +6,7 @@ import json
 import os
 from pathlib import Path
 
+from hetfab.driver.board.store import store_folder
 from hetfab.overlay.bit_file import emulated_bit_file
 from hetfab.overlay.board import read_board
 from hetfab.overlay.design import Design
@@ -56,7 +57,7 @@ def emulated_package(design: Design) -> Package:
 def package_folders() -> list[Path]:
     """Folders in which packages are looked for by name, those of ``$HETFAB_OVERLAYS`` first."""
     named = [Path(entry) for entry in os.environ.get(FOLDERS_VARIABLE, "").split(os.pathsep) if entry]
-    return [*named, Path("overlays"), INSTALLED]
+    return [*named, Path("overlays"), store_folder(), INSTALLED]
 
 
 def find_description(name: Path | str) -> Path:
@@ -88,7 +89,8 @@ def find_package(name: Path | str) -> Package:
 
     Args:
         name: Path of one of its files or of its folder; or its name, which is looked for in the folders of
-            ``$HETFAB_OVERLAYS``, in ``overlays`` here, and among the packages that are installed with hetfab.
+            ``$HETFAB_OVERLAYS``, in ``overlays`` here, among the packages that arrived over ssh, and among those that
+            are installed with hetfab.
 
     Raises:
         OverlayPackageError: There is none, or it is damaged.

@@ -44,12 +44,23 @@ class HetfabError(Exception):
         self.expected = expected
         self.do = do
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A worker of a search raises it in another process, whatever its class asks of ``__init__``.
+        return _again, (type(self), self.args, vars(self))
+
     def __str__(self) -> str:
         return f"{self.found}\n  expected: {self.expected}\n  do: {self.do}"
 
     def as_dict(self) -> dict[str, Any]:
         """Returns the four parts as ``--json`` prints them; an error may add others."""
         return {"code": self.code, "found": self.found, "expected": self.expected, "do": self.do}
+
+
+def _again(kind: type[HetfabError], arguments: tuple[str, ...], attributes: Mapping[str, Any]) -> HetfabError:
+    """The same error in another process."""
+    error = kind.__new__(kind, *arguments)
+    error.__dict__.update(attributes)
+    return error
 
 
 class InputError(HetfabError):
@@ -359,6 +370,18 @@ class DownloadRefusedError(InputError):
     code = "download-refused"
 
 
+class TargetInvalidError(InputError):
+    """What names a target says nothing, holds a password, or leads where this cannot be done."""
+
+    code = "target-invalid"
+
+
+class BoardMismatchError(InputError):
+    """The board that was reached is not the one that the overlay was built for."""
+
+    code = "board-mismatch"
+
+
 class ProgramUnreadableError(InputError):
     """The file is not a program, or is truncated or altered."""
 
@@ -469,7 +492,7 @@ class BuildBusyError(EnvironmentLacksError):
 
 
 class HostUnreachableError(EnvironmentLacksError):
-    """The host that a build runs on cannot be reached, or files cannot be copied."""
+    """A host or a board cannot be reached, or files cannot be copied."""
 
     code = "host-unreachable"
 
@@ -478,6 +501,42 @@ class DownloadFailedError(EnvironmentLacksError):
     """A server cannot be reached, or does not have the file."""
 
     code = "download-failed"
+
+
+class ClusterUnreachableError(EnvironmentLacksError):
+    """The cluster that evaluations are to run on cannot be reached, has no workers, or has another hetfab."""
+
+    code = "cluster-unreachable"
+
+
+class HostKeyError(EnvironmentLacksError):
+    """The key of a host is not known, or not the one that is known."""
+
+    code = "host-key"
+
+
+class LoginRefusedError(EnvironmentLacksError):
+    """A board does not let the user in."""
+
+    code = "login-refused"
+
+
+class BoardPythonError(EnvironmentLacksError):
+    """A board has no Python that hetfab runs with."""
+
+    code = "board-python"
+
+
+class BoardSoftwareError(EnvironmentLacksError):
+    """A board lacks hetfab or what it needs there, or has a version that does not go with this one."""
+
+    code = "board-software"
+
+
+class BoardBusyError(EnvironmentLacksError):
+    """Another program works with the board's overlay."""
+
+    code = "board-busy"
 
 
 class PynqVersionError(EnvironmentLacksError):
@@ -490,6 +549,12 @@ class RunError(HetfabError):
     """The run failed."""
 
     code = "run"
+
+
+class WorkerDiedError(RunError):
+    """Every worker that tried an evaluation died of it, or with it."""
+
+    code = "worker-died"
 
 
 class DeadlockError(RunError):
@@ -532,6 +597,18 @@ class DeviceLostError(RunError):
     """The device does not answer any more: it lost its power, or the link to it is gone."""
 
     code = "device-lost"
+
+
+class LinkLostError(DeviceLostError):
+    """The link to a board broke, or the board does not answer over it."""
+
+    code = "link-lost"
+
+
+class CopyDamagedError(RunError):
+    """A file that was copied to a board is not there what it is here."""
+
+    code = "copy-damaged"
 
 
 class BusError(RunError):

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Chooses widths for a time and a loss of accuracy: from measured candidates, each timed and scored as a whole."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from hetfab.overlay.errors import LimitUnreachableError
@@ -74,11 +74,13 @@ class Automatic:
         search: Measures and solves.
         time_of: Modelled milliseconds of the whole program of an assignment.
         drop_of: Points of accuracy that an assignment loses.
+        ahead: Called with assignments whose points follow, by their digests; may put time and loss in the journal.
     """
 
     search: BitSearch
     time_of: Callable[[Assignment], float]
     drop_of: Callable[[Assignment], float]
+    ahead: Callable[[Mapping[str, Assignment]], None] = lambda assignments: None
     _points: dict[str, Point] = field(default_factory=dict)
 
     def choose(self, goal: Goal) -> Choice:
@@ -87,7 +89,9 @@ class Automatic:
         Raises:
             LimitUnreachableError: Nothing keeps the goal; the nearest points are named.
         """
-        points = [self.point(measured) for measured in self.search.curve(MILLISECONDS, points=_POINTS)]
+        curve = self.search.curve(MILLISECONDS, points=_POINTS)
+        self.ahead({digest(measured.assignment): measured.assignment for measured in curve})
+        points = [self.point(measured) for measured in curve]
         if goal.milliseconds is not None:
             points += self._within(goal.milliseconds, points)
         kept = [point for point in points if point.keeps(goal)]

@@ -8,7 +8,7 @@ the measured one decides. Around it the changes are measured again, until nothin
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Protocol
@@ -165,6 +165,7 @@ class BitSearch:
         journal: What is known.
         progress: Called after each measurement.
         channel_losses: What each output channel of a layer loses at a width, for mixes; None where it has one width.
+        ahead: Called with assignments that will be measured, by their keys in the journal; may put results there.
     """
 
     studied: Studied
@@ -173,12 +174,14 @@ class BitSearch:
     journal: Journal = field(default_factory=lambda: Journal(None, ""))
     progress: Callable[[str], None] = lambda step: None
     channel_losses: Callable[[str, int], npt.NDArray[np.float64] | None] = lambda layer, bits: None
+    ahead: Callable[[Mapping[str, Assignment]], None] | None = None
 
     def start(self) -> Assignment:
         """8 bits everywhere, with the method for activations that is nearest to the float model."""
         methods = self.options.activation_methods
         found = [self.studied.uniform(_WHOLE, weights=self.options.wide_method, activations=name) for name in methods]
-        return min(found, key=self.divergence)
+        costs = self.divergences(found)
+        return found[costs.index(min(costs))]
 
     def divergence(self, assignment: Assignment) -> float:
         """The measured divergence of an assignment."""
@@ -188,7 +191,14 @@ class BitSearch:
             self.progress("divergence")
             return found
 
-        return self.journal.result(f"divergence {digest(assignment)}", measure)
+        return self.journal.result(_key(assignment), measure)
+
+    def divergences(self, assignments: Iterable[Assignment]) -> list[float]:
+        """The same of several."""
+        listed = list(assignments)
+        if self.ahead is not None:
+            self.ahead({_key(assignment): assignment for assignment in listed})
+        return [self.divergence(assignment) for assignment in listed]
 
     def assign(self, limits: Mapping[str, float], *, rounds: int = 2, count: int = _MEASURED) -> list[Measured]:
         """Assignments within limits, the nearest to the float model first.
@@ -209,10 +219,8 @@ class BitSearch:
             solutions = best(problem, count)
             if not solutions:
                 raise unreachable(problem)
-            for solution in solutions:
-                assignment = table.assignment(solution)
-                measured = Measured(assignment, self.divergence(assignment), solution.totals)
-                found.setdefault(digest(assignment), measured)
+            for measured in self._measured(table, solutions):
+                found.setdefault(digest(measured.assignment), measured)
             around = min(found.values(), key=lambda each: each.divergence).assignment
             if len(found) == known:
                 break
@@ -233,18 +241,26 @@ class BitSearch:
         problem = replace(table.problem, limits=dict(limits or {}))
         lowest = least(problem, name).totals[name]
         highest = best(problem)[0].totals[name]
-        measured = []
-        for limit in np.linspace(lowest, highest, points):
-            for solution in best(problem.limited(name, float(limit)), 3):
-                assignment = table.assignment(solution)
-                measured.append(Measured(assignment, self.divergence(assignment), solution.totals))
-        return front(measured, lambda each: (each.totals[name], each.divergence))
+        limits_tried = np.linspace(lowest, highest, points)
+        solutions = [found for limit in limits_tried for found in best(problem.limited(name, float(limit)), 3)]
+        return front(self._measured(table, solutions), lambda each: (each.totals[name], each.divergence))
+
+    def _measured(self, table: "Table", solutions: Sequence[Solution]) -> list[Measured]:
+        """Solutions of a knapsack, measured as a whole."""
+        assignments = [table.assignment(solution) for solution in solutions]
+        found = self.divergences(assignments)
+        return [
+            Measured(assignment, divergence, solution.totals)
+            for assignment, divergence, solution in zip(assignments, found, solutions, strict=True)
+        ]
 
     def table(self, around: Assignment) -> "Table":
         """The knapsack of all options, each measured as one change of an assignment.
 
         Options that a narrower one beats are left out, so that the best solutions differ in what matters.
         """
+        if self.ahead is not None:
+            self.ahead(self.changes(around))
         base = self.divergence(around)
         weights = {layer: self._weight_options(layer, around, base) for layer in self.studied.layers}
         activations = {group: self._activation_options(group, around, base) for group in self.studied.groups}
@@ -254,13 +270,12 @@ class BitSearch:
         """What ``table`` measures, by its key in the journal."""
         found = [around]
         for layer in self.studied.layers:
-            found += [
-                around.with_weights(layer, self.options.weight(self.studied, layer, b)) for b in self.options.weights
-            ]
+            whole = [self.options.weight(self.studied, layer, bits) for bits in self.options.weights]
+            found += [around.with_weights(layer, choice) for choice in (*whole, *self._mixed(layer))]
         for group in self.studied.groups:
             for bits, methods in self._activation_methods(group):
                 found += [around.with_activations(group, ActivationChoice(bits, method)) for method in methods]
-        return {f"divergence {digest(assignment)}": assignment for assignment in found}
+        return {_key(assignment): assignment for assignment in found}
 
     def _weight_options(self, layer: str, around: Assignment, base: float) -> dict[WeightChoice, float]:
         found: dict[WeightChoice, float] = {}
@@ -419,6 +434,11 @@ def unreachable(problem: Problem) -> LimitUnreachableError:
             )
         kept[name] = limit
     return LimitUnreachableError("no widths keep the limits", "limits that hold together", "raise one of them")
+
+
+def _key(assignment: Assignment) -> str:
+    """Of an assignment's divergence in the journal."""
+    return f"divergence {digest(assignment)}"
 
 
 def widest(choice: WeightChoice) -> int:

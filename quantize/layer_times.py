@@ -8,7 +8,7 @@ at most 4 bits. Where a neighbour has another form, its time may differ: what is
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import onnx
@@ -76,6 +76,26 @@ class TimedGraph(Study):
         return _made_of(self, result)
 
 
+def timed_assignments(study: Timed, weight_bits: Sequence[int], mixes: Sequence[Mix] = ()) -> dict[str, Assignment]:
+    """The models that ``layer_times`` times, by their keys in the journal."""
+    found = {f"time {widths}": _nearest(study, widths) for bits in weight_bits for widths in _forms(bits)}
+    for mix in mixes:
+        mixed = _mixed_layers(study, mix)
+        for widths in _forms(mix.narrow) if mixed else ():
+            assignment = _nearest(study, widths)
+            found[f"time {mix} {widths}"] = replace(assignment, weights={**assignment.weights, **mixed})
+    return found
+
+
+def _forms(bits: int) -> tuple[Widths, Widths]:
+    """A width of weights with activations of 8 and of 4 bits."""
+    return Widths(bits, 8), Widths(bits, PACKED_BITS)
+
+
+def _nearest(study: Timed, widths: Widths) -> Assignment:
+    return study.uniform(widths, weights="nearest", activations="percentile 99.9")
+
+
 def layer_times(
     study: Timed,
     weight_bits: Sequence[int],
@@ -94,58 +114,61 @@ def layer_times(
         progress: Called after each model.
         mixes: Pairs of widths.
     """
+    timed = {
+        key: _timed(study, key, assignment, time_layers, journal, progress)
+        for key, assignment in timed_assignments(study, weight_bits, mixes).items()
+    }
     of_layers: dict[str, dict[tuple[int, bool], float]] = defaultdict(dict)
     of_groups: dict[str, dict[bool, float]] = defaultdict(lambda: defaultdict(float))
     fixed = 0.0
     for bits in weight_bits:
-        for packed in (False, True):
-            widths = Widths(bits, PACKED_BITS if packed else 8)
-
-            def measure(widths: Widths = widths) -> Mapping[str, float]:
-                assignment = study.uniform(widths, weights="nearest", activations="percentile 99.9")
-                found = time_layers(study.write(assignment))
-                progress("modelled time")
-                return dict(found)
-
+        for packed, widths in enumerate(_forms(bits)):
             others, spent = 0.0, defaultdict[str, float](float)
-            for result, milliseconds in journal.result(f"time {widths}", measure).items():
+            for result, milliseconds in timed[f"time {widths}"].items():
                 layer, group = study.made_of(result)
                 if layer is not None:
                     spent[layer] += milliseconds
                 elif group is not None and bits == weight_bits[0]:
-                    of_groups[group][packed] += milliseconds
+                    of_groups[group][bool(packed)] += milliseconds
                 elif group is None:
                     others += milliseconds
             # Several widths become one where a layer takes no fewer bits than it needs.
             for layer, milliseconds in spent.items():
-                of_layers[layer][study.least_bits(layer, bits), packed] = milliseconds
+                of_layers[layer][study.least_bits(layer, bits), bool(packed)] = milliseconds
             fixed = max(fixed, others)
-    of_mixed = _of_mixed(study, mixes, time_layers, journal, progress)
-    return LayerTimes(of_layers, of_groups, study.inputs, fixed, of_mixed)
+    return LayerTimes(of_layers, of_groups, study.inputs, fixed, _of_mixed(study, mixes, timed))
+
+
+def _timed(
+    study: Timed,
+    key: str,
+    assignment: Assignment,
+    time_layers: TimeLayers,
+    journal: Journal,
+    progress: Callable[[str], None],
+) -> Mapping[str, float]:
+    """Milliseconds by result of a model."""
+
+    def measure() -> Mapping[str, float]:
+        found = time_layers(study.write(assignment))
+        progress("modelled time")
+        return dict(found)
+
+    return journal.result(key, measure)
 
 
 def _of_mixed(
-    study: Timed, mixes: Sequence[Mix], time_layers: TimeLayers, journal: Journal, progress: Callable[[str], None]
+    study: Timed, mixes: Sequence[Mix], timed: Mapping[str, Mapping[str, float]]
 ) -> dict[str, dict[tuple[int, int, bool], float]]:
     """Times of the layers that can have two widths. Which channels are wide changes no time."""
     found: dict[str, dict[tuple[int, int, bool], float]] = defaultdict(dict)
     for mix in mixes:
-        for packed in (False, True):
-            widths = Widths(mix.narrow, PACKED_BITS if packed else 8)
-            assignment = study.uniform(widths, weights="nearest", activations="percentile 99.9")
-            mixed = _mixed_layers(study, mix)
-            if not mixed:
-                break
-
-            def measure(assignment: Assignment = assignment, mixed: Mapping[str, WeightChoice] = mixed) -> Any:
-                found = time_layers(study.write(replace(assignment, weights={**assignment.weights, **mixed})))
-                progress("modelled time")
-                return dict(found)
-
-            times = times_of_layers(study, journal.result(f"time {mix} {widths}", measure))
+        mixed = _mixed_layers(study, mix)
+        for packed, widths in enumerate(_forms(mix.narrow) if mixed else ()):
+            times = times_of_layers(study, timed[f"time {mix} {widths}"])
             for layer in mixed:
                 if layer in times:
-                    found[layer][mix.narrow, mix.wide, packed] = times[layer]
+                    found[layer][mix.narrow, mix.wide, bool(packed)] = times[layer]
     return {layer: times for layer, times in found.items() if len(times) == 2 * len(mixes)}
 
 

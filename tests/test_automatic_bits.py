@@ -101,6 +101,29 @@ def test_given_widths_are_timed_and_scored_when_that_is_asked_for(run: Run, case
     assert run("--bits", "w8a8")["modelled_ms"] is None
 
 
+def test_other_processes_choose_the_same(run: Run) -> None:
+    expected = run("--bits", "auto", "--max-drop", "30")
+    model = Path("model.q.onnx").read_bytes()
+    assert run("--bits", "auto", "--max-drop", "30", "--workers", "2") == expected
+    assert Path("model.q.onnx").read_bytes() == model
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--bits", "auto", "--cluster", "tcp://a:1"), "--backend dask or ray goes with --cluster"),
+        (("--bits", "auto", "--backend", "ray"), "--backend dask or ray goes with --cluster"),
+        (
+            ("--bits", "auto", "--backend", "dask", "--cluster", "tcp://a:1", "--workers", "2"),
+            "--workers counts processes of this machine",
+        ),
+        (("--workers", "2"), "--workers and --cluster are for --bits auto"),
+    ],
+)
+def test_workers_that_contradict_are_refused(run: Run, options: tuple[str, ...], words: str) -> None:
+    assert words in run(*options, status=2)["error"]["found"]
+
+
 def test_an_interrupted_run_goes_on(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = run("--bits", "auto", "--max-drop", "30")
     timed = []

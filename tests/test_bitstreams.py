@@ -174,12 +174,14 @@ def test_a_server_that_fails_is_named(
     assert not list(tmp_path.iterdir())
 
 
-def test_nobody_listens_and_time_that_is_over(server: Server, tmp_path: Path) -> None:
+def test_nobody_listens_and_time_that_is_over(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(DownloadFailedError, match=r"cannot download 'http://127\.0\.0\.1:1/a': "):
         download("http://127.0.0.1:1/a", tmp_path / "a.bit", promise())
     server.answers["/a.bit"] = sends(CONTENT)
+    clock = iter([0.0, 1799.0, 1801.0])
+    monkeypatch.setattr("hetfab.driver.download.monotonic", lambda: next(clock))
     with pytest.raises(DownloadFailedError, match="the time is over"):
-        download(f"{server.base}/a.bit", tmp_path / "a.bit", promise(), deadline_seconds=1e-3)
+        download(f"{server.base}/a.bit", tmp_path / "a.bit", promise())
     assert not list(tmp_path.iterdir())
 
 
@@ -226,6 +228,7 @@ def test_a_bitstream_is_listed_downloaded_and_found(
 ) -> None:
     monkeypatch.setenv(FOLDERS_VARIABLE, str(contribution.parent))
     monkeypatch.setattr(packages, "INSTALLED", tmp_path / "none")
+    monkeypatch.setattr(packages, "store_folder", lambda: tmp_path / "none")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(OverlayPackageError) as missing:
         find_package("small")
@@ -336,6 +339,7 @@ def test_a_damaged_package_is_listed_with_its_problem(
 ) -> None:
     monkeypatch.setenv(FOLDERS_VARIABLE, str(contribution.parent))
     monkeypatch.setattr(packages, "INSTALLED", tmp_path / "none")
+    monkeypatch.setattr(packages, "store_folder", lambda: tmp_path / "none")
     monkeypatch.chdir(tmp_path)
     (contribution / "small.json").write_text("{", "utf-8")
     (found,) = listed()

@@ -137,3 +137,50 @@ def test_a_build_to_a_step_reports_what_there_is(
     found = json.loads(capsys.readouterr().out)
     assert [each["step"] for each in found["steps"]] == ["sources"]
     assert found["package"] is None and found["synthesis"] is None and found["closure"] is None
+
+
+def _two_designs(folder: Path) -> list[str]:
+    """Options with two designs of few engines."""
+    design = replace(default_design(), geometry=replace(default_design().geometry, engines=("load", "store")))
+    options = []
+    for name in ("one", "two"):
+        path = folder / f"{name}.json"
+        path.write_text(json.dumps(replace(design, name=name).as_dict()), encoding="utf-8")
+        options += ["--design", str(path)]
+    return options
+
+
+def test_several_designs_are_built_and_one_that_fails_ends_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    workshop = open_workshop(tmp_path, monkeypatch, "2024.1")
+    workshop.want(check=False)
+    monkeypatch.chdir(tmp_path)
+    given = ["build", *_two_designs(tmp_path), "-o", "builds", "--workers", "2", "--json"]
+    (tmp_path / "builds").mkdir()
+    (tmp_path / "builds" / "one").touch()
+    assert main(given) == 4
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert error["code"] == "build" and error["found"].startswith("1 of 2 builds failed\none: ")
+    (tmp_path / "builds" / "one").unlink()
+    assert main(given) == 0
+    builds = json.loads(capsys.readouterr().out)["builds"]
+    assert list(builds) == ["one", "two"]
+    states = {name: {step["state"] for step in built["steps"]} for name, built in builds.items()}
+    assert states == {"one": {"done"}, "two": {"kept"}}
+    for name, built in builds.items():
+        assert built["package"] == str(tmp_path / "builds" / name / "overlays" / name)
+
+
+def test_several_designs_need_names_of_their_own_and_a_whole_build(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = _two_designs(tmp_path)
+    for further, words in (
+        (options[:2], "Two designs have the same name"),
+        (["--dry-run"], "--emulated and --dry-run take one design."),
+    ):
+        assert main(["build", *options, *further]) == 2
+        assert words in capsys.readouterr().err
+    assert main(["build", "--board", "pynq-z2", "--workers", "2"]) == 2
+    assert "--workers and --cluster are for several designs" in capsys.readouterr().err

@@ -44,10 +44,10 @@ def test_the_benchmark_reports_what_a_run_reports(demo_files: DemoFiles, capsys:
 def test_the_default_design_is_a_point_of_its_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
     """The whole sweep takes minutes; what the board cannot hold is left out of it."""
     monkeypatch.syspath_prepend(ROOT)
-    design_sweep = importlib.import_module("benchmarks.design_sweep")
+    points_of = importlib.import_module("benchmarks.design_points")
     design = default_design()
-    points = list(design_sweep.candidates(design.geometry))
+    points = list(points_of.candidates(design.geometry))
     assert design.geometry in points and f"{len(points):,}" in design.origin
-    assert design_sweep.holds(design)
+    assert points_of.holds(design)
     largest = max(points, key=lambda g: g.gemm_d_rows * g.gemm_d_cols + g.gemm_l_rows * g.gemm_l_cols)
-    assert not design_sweep.holds(replace(design, geometry=largest))
+    assert not points_of.holds(replace(design, geometry=largest))

@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Small evaluations that other processes import, of which some kill their process."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+from hetfab.overlay.errors import SearchInvalidError
+
+
+def square(number: int) -> int:
+    """A pure function."""
+    return number * number
+
+
+def killed_once(job: tuple[int, Path]) -> int:
+    """The process that takes job 1 first is killed in the middle of it."""
+    number, folder = job
+    (folder / f"{number} {os.getpid()} {time.monotonic_ns()}").touch()
+    time.sleep(0.15)
+    if number == 1 and len(list(folder.glob("1 *"))) == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(0.15)
+    return square(number)
+
+
+def always_killed(number: int) -> int:
+    """Kills every worker that takes job 1."""
+    if number == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return square(number)
+
+
+def refused(number: int) -> int:
+    """A job that has no result."""
+    raise SearchInvalidError(f"{number} is odd", "an even number", "add one")
+
+
+def left(number: int) -> int:
+    """Ends its worker at job 1."""
+    if number == 1:
+        raise SystemExit
+    return square(number)
