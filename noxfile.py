@@ -14,7 +14,7 @@ from pathlib import Path
 import nox
 
 ROWS = json.loads((Path(__file__).parent / ".ci" / "pynq_versions.json").read_text("utf-8"))
-TESTS = ("test_hwh", "test_pynq_device", "test_driver_overlay", "test_faults", "test_entry_points")
+TESTS = ("test_hwh", "test_pynq_device", "test_driver_overlay", "test_faults", "test_entry_points", "test_pynq_remote")
 TEST_PACKAGES = ("pytest", "pytest-xdist", "hypothesis")
 
 nox.options.sessions = ["pynq", "left_out"]
