@@ -31,5 +31,5 @@ def command(to: "Address", design: Path | None, package: str | None) -> Result:
     )
     outcome.check()
     click.echo(f"\n{target.name} gives what the golden model gives, in every bit")
-    identity = {"identity": target.design.identity, "place": target.place.value}
+    identity = {"identity": target.design.identity, "way": target.way.value}
     return {"target": target.name, **identity, **outcome.as_dict()}

@@ -150,7 +150,7 @@ def _passed(package: Package, report: Mapping[str, Any]) -> dict[str, int]:
         raise _invalid(package.bit, "has no report of a self-test")
     if report.get("identity") != package.design.identity:
         raise _invalid(package.bit, f"has a report of another overlay, '{str(report.get('identity'))[:64]}'")
-    if package.kind is Kind.HARDWARE and report.get("place") != "local":
+    if package.kind is Kind.HARDWARE and report.get("way") in (None, "emulated"):
         raise _invalid(package.bit, "has a report of an emulated overlay, and not of this bitstream on a board")
     if report["failed"]:
         raise _invalid(package.bit, "failed its self-test")

@@ -14,12 +14,12 @@ import pytest
 
 from hetfab.cli.main import ExitCode, main
 from hetfab.driver import package as packages
-from hetfab.driver.bitstreams import fetch, listed
+from hetfab.driver.bitstreams import describe, fetch, listed
 from hetfab.driver.download import Promise, download
 from hetfab.driver.package import FOLDERS_VARIABLE, find_package, write_emulated_package
 from hetfab.overlay.design import Design, default_design
 from hetfab.overlay.errors import BitstreamInvalidError, DownloadFailedError, DownloadRefusedError, OverlayPackageError
-from hetfab.overlay.package import Package
+from hetfab.overlay.package import Kind, Package
 from tests.conftest import SMALL_GEOMETRY
 
 Handler = http.server.BaseHTTPRequestHandler
@@ -193,7 +193,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Package:
 
 def report(**changes: Any) -> dict[str, Any]:
     passed = {"load": 12, "agg": 30}
-    return {"identity": DESIGN.identity, "place": "local", "vectors": passed, "failed": {}, **changes}
+    return {"identity": DESIGN.identity, "way": "local", "vectors": passed, "failed": {}, **changes}
 
 
 @pytest.fixture
@@ -344,3 +344,15 @@ def test_a_damaged_package_is_listed_with_its_problem(
     (contribution / "small.json").write_text("{", "utf-8")
     (found,) = listed()
     assert found.description is None and found.problem.startswith(f"cannot use '{contribution / 'small.json'}'")
+
+
+@pytest.mark.parametrize("way", ["emulated", None])
+def test_a_bitstream_needs_the_report_of_a_board(built: Package, tmp_path: Path, way: str | None) -> None:
+    hardware = replace(built, kind=Kind.HARDWARE)
+    with pytest.raises(BitstreamInvalidError, match="has a report of an emulated overlay"):
+        describe(hardware, tool="x", builder="me", report=report(way=way), url="https://a.example/b", folder=tmp_path)
+    for reached in ("local", "ssh"):
+        said = describe(
+            hardware, tool="x", builder="me", report=report(way=reached), url="https://a.example/b", folder=tmp_path
+        )
+        assert said.origin is not None and said.origin.vectors == {"load": 12, "agg": 30}
