@@ -14,18 +14,22 @@ PYNQ_PYTHON ?= $(PYTHON)
 PYNQ_VERSIONS := 3.1.2 4.0.0
 PYNQ_STAMPS := $(PYNQ_VERSIONS:%=$(VENV)-pynq-%/installed.stamp)
 PYNQ_TESTS := tests/test_hwh.py tests/test_pynq_device.py tests/test_driver_overlay.py tests/test_faults.py tests/test_entry_points.py
+# What PYNQ's images have, where it is to be had; else the tests of a board say that it was another one.
+BOARD_PYTHON ?= $(shell for p in python3.10 $(HOME)/.pyenv/versions/3.10.*/bin/python3.10 $(PYTHON); do \
+    "$$p" -c 'import venv' 2>/dev/null && echo "$$p" && break; done)
 PATH_PREFIX := build/typecheck/hetfab/
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: help venv demo test test-pynq fuzz check lint types structure generated docs format generate clean
+.PHONY: help venv demo test test-pynq test-board fuzz check lint types structure generated docs format generate clean
 
 help:
 	@echo "make venv      a development environment in $(VENV)"
 	@echo "make demo      the example, on this machine, without a board"
 	@echo "make test      the tests"
 	@echo "make test-pynq the driver's tests with pynq $(PYNQ_VERSIONS), each in an environment of its own"
+	@echo "make test-board a board behind OpenSSH's server, in an environment with a board's packages only"
 	@echo "make check     formatting, lint, types, generated files, rules of the sources"
 	@echo "make docs      the pages as a site, build/site/index.html"
 	@echo "make format    reformats Python and C++"
@@ -80,6 +84,18 @@ $(VENV)-pynq-%/installed.stamp: pyproject.toml
 	$(PYNQ_PYTHON) -m venv $(VENV)-pynq-$*
 	$(VENV)-pynq-$*/bin/python -m pip --disable-pip-version-check --quiet install \
 	    --editable '.[emulation]' 'pynq==$*' pytest pytest-xdist hypothesis
+	@touch $@
+
+# The wheel as a board gets it, without dependencies; numpy and click are there as on PYNQ's images.
+test-board: $(VENV)/dev.stamp $(VENV)-board/packages.stamp
+	@rm -rf build/lib build/bdist.* build/board
+	$(PIP) wheel --no-deps --no-build-isolation --wheel-dir build/board .
+	$(PIP) --python $(VENV)-board/bin/python install --no-deps --force-reinstall build/board/*.whl
+	HETFAB_BOARD_PYTHON=$(abspath $(VENV)-board)/bin/python PYTHONPATH=tests $(BIN)/pytest -p skip_policy -q tests/test_board.py
+
+$(VENV)-board/packages.stamp: $(VENV)/dev.stamp
+	$(BOARD_PYTHON) -m venv --clear --without-pip $(VENV)-board
+	$(PIP) --python $(VENV)-board/bin/python install click numpy 'numpy<2; python_version < "3.13"'
 	@touch $@
 
 check: lint structure generated types docs

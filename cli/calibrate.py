@@ -3,11 +3,15 @@
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from hetfab.cli.output import Result, common_options, print_table
 from hetfab.cli.target import chosen_target, target_options
+
+if TYPE_CHECKING:
+    from hetfab.driver.board.address import Address
 
 
 @click.command()
@@ -16,7 +20,7 @@ from hetfab.cli.target import chosen_target, target_options
     "-o", "--output", type=click.Path(path_type=Path), help="File of measured constants, in place of the user's own."
 )
 @common_options
-def command(to: str, design: Path | None, package: str | None, output: Path | None) -> Result:
+def command(to: "Address", design: Path | None, package: str | None, output: Path | None) -> Result:
     """Measure constants of the timing model, and write them where modelled times read them.
 
     Of the emulated overlay, whose time is the model's, nothing is written without --output.
@@ -27,9 +31,16 @@ def command(to: str, design: Path | None, package: str | None, output: Path | No
     from hetfab.driver.calibration.fit import calibrate
     from hetfab.driver.calibration.stopwatch import measured_cycles, modelled_cycles
     from hetfab.driver.target import Place
+    from hetfab.overlay.errors import TargetInvalidError
     from hetfab.overlay.files import check_outputs
     from hetfab.overlay.timeline.machine import constants, constants_file, save_measured
 
+    if target.place is Place.BOARD:
+        raise TargetInvalidError(
+            f"{target.name} is reached over a link, whose time would be measured too",
+            "an overlay of this machine, or the emulated one",
+            "run this on the board with --to local",
+        )
     emulated = target.place is Place.EMULATED
     file = output or (None if emulated else constants_file())
     check_outputs({"--output": output}, {"--design": design})

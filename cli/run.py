@@ -9,14 +9,17 @@ import click
 
 from hetfab.cli.fallback import fallback_option
 from hetfab.cli.output import Result, common_options, print_table, progress
+from hetfab.cli.target import chosen_target, place_options
 from hetfab.overlay.host_nodes import Fallback, refuse_host
 
 if TYPE_CHECKING:
+    from hetfab.driver.board.address import Address
     from hetfab.driver.graph.feeds import SemanticGraphs
     from hetfab.driver.graph.graph_rows import GraphRows
     from hetfab.driver.graph.heterograph import HeteroGraph
     from hetfab.driver.run_times import RunTimes
     from hetfab.driver.session import RunResult
+    from hetfab.driver.target import Target
     from hetfab.overlay.design import Design
     from hetfab.overlay.model.bound_model import FedModel
     from hetfab.overlay.program import Program
@@ -29,24 +32,25 @@ def _seconds(context: click.Context, option: click.Parameter, value: float) -> f
     return value
 
 
-def _semantic_graphs(program: "Program", graph: "HeteroGraph", design: "Design", times: "RunTimes") -> "SemanticGraphs":
-    """Those that the program reads, built on an emulated overlay of the design where it has the engine."""
-    from hetfab.driver.emulated import EmulatedTransport
+def _semantic_graphs(program: "Program", graph: "HeteroGraph", target: "Target", times: "RunTimes") -> "SemanticGraphs":
+    """Those that the program reads, built on the overlay where it has the engine."""
     from hetfab.driver.graph.arrays import metapaths_of
     from hetfab.driver.semantic_graphs import program_graphs
-    from hetfab.driver.session import Session
 
     if not metapaths_of(program):
         return {}
-    with EmulatedTransport(design) as transport:
-        return program_graphs(program, graph, Session(transport, design, watcher=times))
+    with target.session(times) as session:
+        return program_graphs(program, graph, session)
 
 
 @click.command()
 @click.argument("program", type=click.Path(path_type=Path))
 @click.option("--graph", type=click.Path(path_type=Path), help="Graph to run on.")
 @click.option("--samples", type=click.Path(path_type=Path), help="Samples (.npz) to run on, of a network on samples.")
-@click.option("--design", type=click.Path(path_type=Path), help="The overlay's design; the program's own without it.")
+@place_options
+@click.option(
+    "--design", type=click.Path(path_type=Path), help="The emulated overlay's design; the program's own without it."
+)
 @click.option(
     "--reference", type=click.Path(path_type=Path), help="Quantized model of PROGRAM to compare with in onnxruntime."
 )
@@ -71,6 +75,8 @@ def command(
     program: Path,
     graph: Path | None,
     samples: Path | None,
+    to: "Address",
+    package: str | None,
     design: Path | None,
     reference: Path | None,
     output: Path | None,
@@ -84,19 +90,18 @@ def command(
     page: Path | None,
     deadline: float,
 ) -> Result:
-    """Run PROGRAM on a graph or on samples, on the emulated overlay of its design."""
+    """Run PROGRAM on a graph or on samples, on the emulated overlay of its design or on a board."""
     if (graph is None) == (samples is None):
         raise click.UsageError("Give one of --graph GRAPH and --samples SAMPLES.")
     _check_node_options(samples, nodes, batch, fusion, save_fusion, [reference, trace, of_float])
     if samples is not None:
         if fallback is Fallback.HOST:
             raise click.UsageError("--fallback host goes with --graph.")
-        return _on_samples(program, samples, design, reference, of_float, output, trace, page, deadline)
+        where = to, package, design
+        return _on_samples(program, samples, where, reference, of_float, output, trace, page, deadline)
     assert graph is not None
-    from hetfab.driver.emulated import EmulatedTransport
     from hetfab.driver.graph.formats import graph_files, read_graph
     from hetfab.driver.graph.graph_rows import GraphRows
-    from hetfab.driver.graph.model_inputs import open_model
     from hetfab.driver.host_runs import check_fallback
     from hetfab.driver.report import (
         counter_rows,
@@ -109,10 +114,9 @@ def command(
         value_rows,
     )
     from hetfab.driver.run_times import RunTimes
-    from hetfab.driver.session import Session, check_geometry
+    from hetfab.driver.session import check_geometry
     from hetfab.overlay.bind import bind
     from hetfab.overlay.board import read_board
-    from hetfab.overlay.design import read_design
     from hetfab.overlay.files import check_outputs
     from hetfab.overlay.program import read_program
     from hetfab.overlay.timeline.summary import as_dict, tables
@@ -122,24 +126,25 @@ def command(
     reads |= {"--reference": reference, "--fusion": fusion, "--float": of_float}
     check_outputs({"--output": output, "--save-fusion": save_fusion, "--trace": trace, "--report": page}, reads)
     read, opened = read_program(program), read_graph(graph)
-    chosen = read.design if design is None else read_design(design)
+    target = chosen_target(to, design or read.design, package)
+    chosen = target.design
     check_geometry(read.design, chosen)
     check_fallback(read, fallback)
     if trace is not None:
         refuse_host(read.host_nodes, "a timeline is of one stream", "leave --trace out")
     memory = read_board(chosen.board).assumed_contiguous_bytes
     times = RunTimes(read, chosen)
-    rows = GraphRows(read, opened, _semantic_graphs(read, opened, chosen, times))
+    rows = GraphRows(read, opened, _semantic_graphs(read, opened, target, times))
     if nodes is not None:
-        return _on_nodes(rows, chosen, memory, nodes, batch, fusion, output, times, page, deadline)
+        return _on_nodes(rows, target, memory, nodes, batch, fusion, output, times, page, deadline)
     compared = None if reference is None else open_reference(reference, read, opened)
-    beside = None if of_float is None else open_model(of_float, opened)
+    beside = None if of_float is None else _opened_float(of_float, opened)
     too_large = trace is None and rows.whole_bytes() > memory
     if save_fusion is not None or read.host_nodes or too_large:
-        return _in_parts(rows, chosen, memory, save_fusion, (compared, beside), output, times, page, deadline)
+        return _in_parts(rows, target, memory, save_fusion, (compared, beside), output, times, page, deadline)
     bound = bind(read, rows.arrays())
-    with EmulatedTransport(chosen) as transport, progress("run", len(bound.words)) as advance:
-        result = Session(transport, chosen, watcher=times).run(bound, deadline_seconds=deadline, progress=advance)
+    with target.session(times) as session, progress("run", len(bound.words)) as advance:
+        result = session.run(bound, deadline_seconds=deadline, progress=advance)
     timed = times.summary
     found = report(result, bound, opened, compared, beside) | described(read, chosen, "graph")
     found |= {"semantic_graphs": times.semantic_graphs(), "timeline": as_dict(timed)}
@@ -161,6 +166,12 @@ def command(
         click.echo(f"modelled timeline in {trace}; https://ui.perfetto.dev opens it")
     _write_page(page, found, timed)
     return found
+
+
+def _opened_float(model: Path, graph: "HeteroGraph") -> "FedModel":
+    from hetfab.driver.graph.model_inputs import open_model  # A board has no onnx.
+
+    return open_model(model, graph)
 
 
 def _write_page(page: Path | None, found: Result, timed: "Summary") -> None:
@@ -199,7 +210,7 @@ def _check_node_options(
 
 def _on_nodes(
     rows: "GraphRows",
-    design: "Design",
+    target: "Target",
     memory: int,
     nodes: str,
     batch: int | None,
@@ -211,16 +222,13 @@ def _on_nodes(
 ) -> Result:
     """Predicts some nodes."""
     from hetfab.driver.asked_nodes import read_fusion, read_nodes
-    from hetfab.driver.emulated import EmulatedTransport
     from hetfab.driver.node_runs import NodeRuns
     from hetfab.driver.report import counter_rows, described, node_report, node_rows, save_predictions
-    from hetfab.driver.session import Session
 
     program, graph = rows.program, rows.graph
     asked = read_nodes(nodes, graph, program.tensor(program.output.tensor).node_type)
     weights = None if fusion is None else read_fusion(fusion, program)
-    with EmulatedTransport(design) as transport:
-        session = Session(transport, design, watcher=None if page is None else times)
+    with target.session(None if page is None else times) as session:
         found = NodeRuns(rows, memory, weights).predict(session, asked, batch=batch, deadline_seconds=deadline)
     if output is not None:
         save_predictions(output, found.result, program, graph, asked)
@@ -230,7 +238,7 @@ def _on_nodes(
     if output is not None:
         click.echo(f"predictions in {output}")
     said = node_report(found, asked, program, graph)
-    return said if page is None else _with_page(page, said | described(program, design, "nodes"), times)
+    return said if page is None else _with_page(page, said | described(program, target.design, "nodes"), times)
 
 
 def _with_page(page: Path, said: dict[str, Any], times: "RunTimes") -> Result:
@@ -245,7 +253,7 @@ def _with_page(page: Path, said: dict[str, Any], times: "RunTimes") -> Result:
 
 def _in_parts(
     rows: "GraphRows",
-    design: "Design",
+    target: "Target",
     memory: int,
     save_fusion: Path | None,
     beside: "tuple[FedModel | None, FedModel | None]",
@@ -256,16 +264,13 @@ def _in_parts(
 ) -> Result:
     """Predicts all nodes layer by layer, in parts that fit the board's memory."""
     from hetfab.driver import asked_nodes
-    from hetfab.driver.emulated import EmulatedTransport
     from hetfab.driver.layer_runs import LayerRuns
     from hetfab.driver.report import counter_rows, described, parts_report, save_predictions, score_rows, value_rows
-    from hetfab.driver.session import Session
 
     runs = LayerRuns(rows, memory)
     plan = runs.plan()
     click.echo(f"{plan.parts} parts of at most {plan.largest_bytes:,} bytes of device memory, of {memory:,}")
-    with EmulatedTransport(design) as transport, progress("run", plan.parts) as advance:
-        session = Session(transport, design, watcher=None if page is None else times)
+    with target.session(None if page is None else times) as session, progress("run", plan.parts) as advance:
         outcome = runs.run(session, plan, deadline_seconds=deadline, progress=advance)
     found = parts_report(outcome, plan, rows.program, rows.graph, *beside)
     if output is not None:
@@ -281,7 +286,7 @@ def _in_parts(
     for what, path in (("predictions", output), ("fusion weights", save_fusion)):
         if path is not None:
             click.echo(f"{what} in {path}")
-    return found if page is None else _with_page(page, found | described(rows.program, design, "parts"), times)
+    return found if page is None else _with_page(page, found | described(rows.program, target.design, "parts"), times)
 
 
 def _print_host(result: "RunResult") -> None:
@@ -295,7 +300,7 @@ def _print_host(result: "RunResult") -> None:
 def _on_samples(
     program: Path,
     samples: Path,
-    design: Path | None,
+    where: "tuple[Address, str | None, Path | None]",
     reference: Path | None,
     of_float: Path | None,
     output: Path | None,
@@ -303,32 +308,36 @@ def _on_samples(
     page: Path | None,
     deadline: float,
 ) -> Result:
-    from hetfab.driver.emulated import EmulatedTransport
+    """Predicts samples on the overlay that ``--to``, ``--package`` and ``--design`` name."""
     from hetfab.driver.report import counter_rows, described, layer_rows, open_quantized, time_run, value_rows
     from hetfab.driver.run_times import RunTimes
     from hetfab.driver.sample_runs import accuracy_rows, run_samples, sample_report, save_classes
     from hetfab.driver.samples import read_samples
-    from hetfab.driver.session import Session, check_geometry
+    from hetfab.driver.session import check_geometry
     from hetfab.overlay.bind_samples import sample_shape
     from hetfab.overlay.board import read_board
-    from hetfab.overlay.design import read_design
     from hetfab.overlay.files import check_outputs
-    from hetfab.overlay.model.reader import read_model
     from hetfab.overlay.program import read_program
     from hetfab.overlay.timeline.summary import as_dict, tables
     from hetfab.overlay.timeline.trace import save_trace
 
+    to, package, design = where
     reads = {"PROGRAM": program, "--samples": samples, "--design": design, "--reference": reference}
     check_outputs({"--output": output, "--trace": trace, "--report": page}, reads | {"--float": of_float})
     read = read_program(program)
     opened = read_samples(samples, sample_shape(read))
-    chosen = read.design if design is None else read_design(design)
+    target = chosen_target(to, design or read.design, package)
+    chosen = target.design
     check_geometry(read.design, chosen)
     read_board(chosen.board)  # A name that no board has is found before the run.
     compared = None if reference is None else open_quantized(reference, read)
-    beside = None if of_float is None else read_model(of_float)
-    with EmulatedTransport(chosen) as transport, progress("run", len(opened.samples)) as advance:
-        runs = run_samples(Session(transport, chosen), read, opened, deadline_seconds=deadline, progress=advance)
+    beside = None
+    if of_float is not None:
+        from hetfab.overlay.model.reader import read_model  # A board has no onnx.
+
+        beside = read_model(of_float)
+    with target.session() as session, progress("run", len(opened.samples)) as advance:
+        runs = run_samples(session, read, opened, deadline_seconds=deadline, progress=advance)
     timed = time_run(runs.last, runs.bound, chosen)
     found = sample_report(runs, opened, compared, beside) | described(read, chosen, "samples")
     found |= {"semantic_graphs": RunTimes(read, chosen).semantic_graphs(), "timeline": as_dict(timed)}

@@ -2,17 +2,21 @@
 """``hetfab selftest``: every instruction of the loaded overlay in every mode, against the golden model."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from hetfab.cli.output import Result, common_options, print_table, progress
 from hetfab.cli.target import chosen_target, target_options
 
+if TYPE_CHECKING:
+    from hetfab.driver.board.address import Address
+
 
 @click.command()
 @target_options
 @common_options
-def command(to: str, design: Path | None, package: str | None) -> Result:
+def command(to: "Address", design: Path | None, package: str | None) -> Result:
     """Test every instruction of an overlay in every mode, and name the engine that is wrong."""
     target = chosen_target(to, design, package)
     from hetfab.driver.selftest.run import selftest

@@ -6,6 +6,7 @@ import json
 import os
 from pathlib import Path
 
+from hetfab.driver.board.store import store_folder
 from hetfab.overlay.bit_file import emulated_bit_file
 from hetfab.overlay.board import read_board
 from hetfab.overlay.design import Design
@@ -57,7 +58,8 @@ def find_package(name: Path | str) -> Package:
 
     Args:
         name: Path of one of its files or of its folder; or its name, which is looked for in the folders of
-            ``$HETFAB_OVERLAYS``, in ``overlays`` here, and among the packages that are installed with hetfab.
+            ``$HETFAB_OVERLAYS``, in ``overlays`` here, among the packages that arrived over ssh, and among those that
+            are installed with hetfab.
 
     Raises:
         OverlayPackageError: There is none, or it is damaged.
@@ -65,7 +67,7 @@ def find_package(name: Path | str) -> Package:
     """
     path = Path(name)
     folders = [Path(entry) for entry in os.environ.get(FOLDERS_VARIABLE, "").split(os.pathsep) if entry]
-    folders += [Path("overlays"), INSTALLED]
+    folders += [Path("overlays"), store_folder(), INSTALLED]
     candidates = [path.with_suffix(".json")] if path.suffix in (".bit", ".hwh", ".json") else []
     candidates.append(path / f"{path.name}.json")
     if path.name == str(name):

@@ -156,6 +156,10 @@ class PynqTransport:
         except OSError as error:
             raise lost_access(error, offset) from error
 
+    def wrap(self, buffer: Any) -> PynqBuffer:
+        """A buffer of pynq as one of this transport."""
+        return PynqBuffer(buffer)
+
     def allocate(self, size: int) -> PynqBuffer:
         """Allocates cacheable memory.
 
@@ -163,7 +167,7 @@ class PynqTransport:
             DeviceMemoryError: The board has not that much contiguous memory left.
         """
         try:
-            return PynqBuffer(allocate((size,), np.uint8, target=self._device, cacheable=1))
+            return self.wrap(allocate((size,), np.uint8, target=self._device, cacheable=1))
         except (RuntimeError, MemoryError) as error:
             raise DeviceMemoryError(
                 f"out of CMA: {size} bytes were asked for{_free_cma()}; pynq says: {error}",

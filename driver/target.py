@@ -1,13 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The overlay that a command works on: the emulated one of a design, or that of a package on this board."""
+"""The overlay that a command works on: the emulated one of a design, or that of a package, here or on a board."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-from hetfab.driver.session import Session
+from hetfab.driver.board.address import Address, Way
+from hetfab.driver.session import RunWatcher, Session
+from hetfab.driver.transport import Transport
 from hetfab.overlay.design import Design, default_design, read_design
+from hetfab.overlay.errors import TargetInvalidError
+from hetfab.overlay.package import Package
 
 
 class Place(Enum):
@@ -15,6 +20,7 @@ class Place(Enum):
 
     EMULATED = "emulated"
     LOCAL = "local"
+    BOARD = "board"
 
 
 @dataclass(frozen=True)
@@ -25,29 +31,53 @@ class Target:
         name: How reports call it.
         design: What it is.
         place: Where it is.
-        open: Loads it.
+        transport: Loads it.
     """
 
     name: str
     design: Design
     place: Place
-    open: Callable[[], Session]
+    transport: Callable[[], Transport]
+
+    def open(self, watcher: RunWatcher | None = None) -> Session:
+        """Loads it, runs the empty program and compares its identity.
+
+        Args:
+            watcher: Is told of each run.
+
+        Raises:
+            HetfabError: It cannot be loaded, or is not what it should be.
+        """
+        with contextlib.ExitStack() as unless_open:
+            transport = self.transport()
+            unless_open.callback(transport.close)
+            session = Session(transport, self.design, watcher=watcher)
+            unless_open.pop_all()
+        return session
+
+    @contextlib.contextmanager
+    def session(self, watcher: RunWatcher | None = None) -> Iterator[Session]:
+        """The same, which is let go afterwards."""
+        session = self.open(watcher)
+        try:
+            yield session
+        finally:
+            session.transport.close()
 
 
-def emulated_target(design: Path | None) -> Target:
+def emulated_target(design: Path | Design | None) -> Target:
     """The emulated overlay of a design.
 
     Args:
-        design: Path of the design, None for the default one.
+        design: The design, or its path; None for the default one.
 
     Raises:
         DesignInvalidError: The design cannot be read.
     """
     from hetfab.driver.emulated import EmulatedTransport
 
-    chosen = default_design() if design is None else read_design(design)
-    name = f"the emulated overlay '{chosen.name}'"
-    return Target(name, chosen, Place.EMULATED, lambda: Session(EmulatedTransport(chosen), chosen))
+    chosen = default_design() if design is None else design if isinstance(design, Design) else read_design(design)
+    return Target(f"the emulated overlay '{chosen.name}'", chosen, Place.EMULATED, lambda: EmulatedTransport(chosen))
 
 
 def local_target(package: str) -> Target:
@@ -65,4 +95,38 @@ def local_target(package: str) -> Target:
 
     found = find_package(package)
     name = f"the overlay '{found.name}' on this machine"
-    return Target(name, found.design, Place.LOCAL, lambda: Session(open_transport(found), found.design))
+    return Target(name, found.design, Place.LOCAL, lambda: open_transport(found))
+
+
+def board_target(address: Address, package: str) -> Target:
+    """The overlay of a package on a board that is reached over a network; the package is copied there as needed.
+
+    Args:
+        address: Where, by ssh or by PYNQ.remote.
+        package: Path of the package here, or its name.
+
+    Raises:
+        OverlayPackageError: There is none, or it is damaged.
+        IsaVersionError: It is of another version of the instruction set.
+        TargetInvalidError: Programs do not run that way.
+    """
+    from hetfab.driver.package import find_package
+
+    found = find_package(package)
+    return Target(f"the overlay '{found.name}' on '{address}'", found.design, Place.BOARD, _opener(address, found))
+
+
+def _opener(address: Address, package: Package) -> Callable[[], Transport]:
+    if address.way is Way.SSH:
+        from hetfab.driver.board.copying import Loading
+
+        return Loading(address, package).open
+    if address.way is Way.REMOTE:
+        from hetfab.driver.pynq_remote import open_remote
+
+        return lambda: open_remote(address, package)
+    raise TargetInvalidError(
+        f"programs do not run over '{address}': JTAG loads a bitstream and sees no registers",
+        "a way to the overlay's registers and memory: local, ssh:// or remote://",
+        "run this on the board, or over ssh",
+    )

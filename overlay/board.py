@@ -37,6 +37,7 @@ class Board:
         clock_source_mhz: The PLL that fabric clocks are divided from.
         cpu_ratio: Time of a thread on its processor over that on the machine of ``restructure/prices.json``.
         pynq: Releases of pynq that load overlays on it.
+        jtag: What openFPGALoader calls it, None where it has no name for it.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Board:
     clock_source_mhz: float
     cpu_ratio: float
     pynq: tuple[str, ...]
+    jtag: str | None = None
 
     @property
     def assumed_contiguous_bytes(self) -> int:
@@ -124,4 +126,5 @@ def read_board_file(path: Path) -> Board:
         clock_source_mhz=table["clock_source_mhz"],
         cpu_ratio=table["cpu_ratio"],
         pynq=tuple(table["pynq"]),
+        jtag=table.get("jtag"),
     )

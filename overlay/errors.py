@@ -358,6 +358,18 @@ class OverlayPackageError(InputError):
     code = "overlay-package"
 
 
+class TargetInvalidError(InputError):
+    """What names a target says nothing, holds a password, or leads where this cannot be done."""
+
+    code = "target-invalid"
+
+
+class BoardMismatchError(InputError):
+    """The board that was reached is not the one that the overlay was built for."""
+
+    code = "board-mismatch"
+
+
 class ProgramUnreadableError(InputError):
     """The file is not a program, or is truncated or altered."""
 
@@ -462,7 +474,7 @@ class BuildBusyError(EnvironmentLacksError):
 
 
 class HostUnreachableError(EnvironmentLacksError):
-    """The host that a build runs on cannot be reached, or files cannot be copied."""
+    """A host or a board cannot be reached, or files cannot be copied."""
 
     code = "host-unreachable"
 
@@ -471,6 +483,36 @@ class ClusterUnreachableError(EnvironmentLacksError):
     """The cluster that evaluations are to run on cannot be reached, has no workers, or has another hetfab."""
 
     code = "cluster-unreachable"
+
+
+class HostKeyError(EnvironmentLacksError):
+    """The key of a host is not known, or not the one that is known."""
+
+    code = "host-key"
+
+
+class LoginRefusedError(EnvironmentLacksError):
+    """A board does not let the user in."""
+
+    code = "login-refused"
+
+
+class BoardPythonError(EnvironmentLacksError):
+    """A board has no Python that hetfab runs with."""
+
+    code = "board-python"
+
+
+class BoardSoftwareError(EnvironmentLacksError):
+    """A board lacks hetfab or what it needs there, or has a version that does not go with this one."""
+
+    code = "board-software"
+
+
+class BoardBusyError(EnvironmentLacksError):
+    """Another program works with the board's overlay."""
+
+    code = "board-busy"
 
 
 class PynqVersionError(EnvironmentLacksError):
@@ -531,6 +573,18 @@ class DeviceLostError(RunError):
     """The device does not answer any more: it lost its power, or the link to it is gone."""
 
     code = "device-lost"
+
+
+class LinkLostError(DeviceLostError):
+    """The link to a board broke, or the board does not answer over it."""
+
+    code = "link-lost"
+
+
+class CopyDamagedError(RunError):
+    """A file that was copied to a board is not there what it is here."""
+
+    code = "copy-damaged"
 
 
 class BusError(RunError):

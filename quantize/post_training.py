@@ -86,14 +86,15 @@ def quantize(
     else:
         method = method or weight_method(widths)
         given_assignment = {name: study.uniform(widths, weights=method, activations=name) for name in CRITERIA}
-    divergences, models = {}, {}
+    divergences = {}
     for name, each in given_assignment.items():
         progress(name)
-        models[name] = study.write(each)
-        divergences[name] = study.measured_divergence(models[name])
+        divergences[name] = study.divergence(each)
     best = min(divergences, key=lambda name: divergences[name])
+    model = study.write(given_assignment[best])
+    divergences[best] = study.measured_divergence(model)
     asked = widths if assignment is None else assignment.widths
-    return _quantized(study, given_assignment[best], models[best], asked, best, divergences)
+    return _quantized(study, given_assignment[best], model, asked, best, divergences)
 
 
 def _searched(study: TimedGraph, widths: Widths, progress: Callable[[str], None]) -> QuantizedModel:

@@ -2,6 +2,8 @@
 """Graphs with other edges, and semantic graphs that follow them: after any change they are those of a full rebuild."""
 
 import re
+from collections.abc import Callable, Sequence
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,14 +18,17 @@ from hetfab.driver.graph.graph_rows import GraphRows
 from hetfab.driver.graph.heterograph import Edges, HeteroGraph
 from hetfab.driver.node_runs import NodeRuns
 from hetfab.driver.session import Session
+from hetfab.hls.build.changing import CompiledChangingGraphs
 from hetfab.overlay.bind import bind
-from hetfab.overlay.errors import GraphInvalidError, RelationMissingError
+from hetfab.overlay.errors import CompilerMissingError, GraphInvalidError, LimitExceededError, RelationMissingError
 from hetfab.overlay.model.schema import Relation
+from hetfab.overlay.semantic.changing import ChangingGraphs
 from tests.attention_models import attention_case
 from tests.conftest import SMALL_GEOMETRY
 from tests.programs import compiled, quantized
 
 Random = np.random.Generator
+Change = tuple[dict[Relation, Edges], dict[Relation, Edges]]
 
 
 def drawn(random: Random, counts: dict[str, int], relation: Relation, number: int) -> Edges:
@@ -51,7 +56,7 @@ def graph_of(random: Random) -> tuple[HeteroGraph, list[tuple[Relation, ...]]]:
     return graph, sorted(paths)
 
 
-def change_of(random: Random, graph: HeteroGraph) -> tuple[dict[Relation, Edges], dict[Relation, Edges]]:
+def change_of(random: Random, graph: HeteroGraph) -> Change:
     """Edges that come, some of them there already, and edges that go, of some relations."""
     added, removed = {}, {}
     for relation, edges in graph.relations.items():
@@ -68,20 +73,64 @@ def change_of(random: Random, graph: HeteroGraph) -> tuple[dict[Relation, Edges]
     return added, removed
 
 
-@given(seed=st.integers(0, 2**32 - 1))
-@settings(max_examples=60, deadline=None)
-def test_updated_graphs_are_those_of_a_full_rebuild(seed: int) -> None:
+def all_go(_: Random, graph: HeteroGraph) -> Change:
+    return {}, dict(graph.relations)
+
+
+def go_and_come_back(random: Random, graph: HeteroGraph) -> Change:
+    """The same edges in both: semantic graphs stay as they are."""
+    removed = change_of(random, graph)[1]
+    return removed, removed
+
+
+def doubled(_: Random, graph: HeteroGraph) -> Change:
+    """A parallel edge beside each: semantic graphs stay as they are."""
+    return dict(graph.relations), {}
+
+
+CHANGES = (change_of, all_go, go_and_come_back, doubled)
+FOLLOWERS = ("compiled", "numpy")
+
+
+def following(follower: str, graph: HeteroGraph, paths: Sequence[tuple[Relation, ...]]) -> ChangingSemanticGraphs:
+    """Semantic graphs that follow a graph, with a compiler or as where there is none."""
+
+    def none(*_: object) -> None:
+        raise CompilerMissingError("no compiler", "one", "install one")
+
+    with pytest.MonkeyPatch.context() as patch:
+        if follower == "numpy":
+            patch.setattr("hetfab.hls.build.changing.CompiledChangingGraphs", none)
+        semantic = ChangingSemanticGraphs(graph, paths)
+    kind = CompiledChangingGraphs if follower == "compiled" else ChangingGraphs
+    assert isinstance(semantic._graphs, kind)
+    return semantic
+
+
+def assert_rebuilt(semantic: ChangingSemanticGraphs, paths: Sequence[tuple[Relation, ...]]) -> None:
+    found = semantic.edges()
+    for path in paths:
+        expected = semantic_edges(semantic.graph, path)
+        np.testing.assert_array_equal(found[path].source, expected.source)
+        np.testing.assert_array_equal(found[path].destination, expected.destination)
+
+
+@pytest.mark.parametrize("follower", FOLLOWERS)
+@given(seed=st.integers(0, 2**32 - 1), changes=st.lists(st.sampled_from(CHANGES), min_size=1, max_size=4))
+@settings(max_examples=40, deadline=None)
+def test_updated_graphs_are_those_of_a_full_rebuild(
+    follower: str, seed: int, changes: list[Callable[[Random, HeteroGraph], Change]]
+) -> None:
     random = np.random.default_rng(seed)
     graph, paths = graph_of(random)
-    semantic = ChangingSemanticGraphs(graph, paths)
-    for _ in range(3):
+    semantic = following(follower, graph, paths)
+    assert_rebuilt(semantic, paths)
+    for change in changes:
         before = {path: semantic_edges(semantic.graph, path) for path in paths}
-        changed_rows = semantic.update(*change_of(random, semantic.graph))
-        found = semantic.edges()
+        changed_rows = semantic.update(*change(random, semantic.graph))
+        assert_rebuilt(semantic, paths)
         for path in paths:
             expected = semantic_edges(semantic.graph, path)
-            np.testing.assert_array_equal(found[path].source, expected.source)
-            np.testing.assert_array_equal(found[path].destination, expected.destination)
             width = max(semantic.graph.counts[path[-1].destination], 1)
             keys = [edges.destination * width + edges.source for edges in (before[path], expected)]
             assert changed_rows[path].tolist() == np.unique(np.setxor1d(*keys) // width).tolist()
@@ -94,19 +143,79 @@ def test_updated_graphs_are_those_of_a_full_rebuild(seed: int) -> None:
                 )
 
 
+@pytest.mark.parametrize("follower", FOLLOWERS)
+@given(seed=st.integers(0, 2**32 - 1))
+@settings(max_examples=10, deadline=None)
+def test_a_graph_that_was_emptied_and_filled_again_is_the_same(follower: str, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    graph, paths = graph_of(random)
+    semantic = following(follower, graph, paths)
+    filled = semantic.edges()
+    gone = semantic.update(removed=graph.relations)
+    assert all(len(edges.source) == 0 for edges in semantic.edges().values())
+    assert all(gone[path].tolist() == np.unique(filled[path].destination).tolist() for path in paths)
+    come = semantic.update(added=graph.relations)
+    for path in paths:
+        assert come[path].tolist() == gone[path].tolist()
+        np.testing.assert_array_equal(semantic.edges()[path], filled[path])
+
+
+@pytest.mark.parametrize("follower", FOLLOWERS)
+def test_an_edge_goes_with_the_last_of_its_paths(follower: str) -> None:
+    there, back = Relation("a", "to", "b"), Relation("b", "from", "a")
+    # Two vertices between 0 and 1, and two parallel edges to one of them.
+    relations = {
+        there: Edges(np.array([0, 0, 0]), np.array([0, 0, 1])),
+        back: Edges(np.array([0, 1]), np.array([1, 1])),
+    }
+    semantic = following(follower, HeteroGraph("two", None, {"a": 2, "b": 2}, relations), [(there, back)])
+    for middle, changed in ((0, []), (1, []), (0, [0])):
+        rows = semantic.update(removed={there: Edges(np.array([0]), np.array([middle]))})
+        assert rows[there, back].tolist() == changed
+        assert len(semantic.edges()[there, back].source) == 1 - len(changed)
+
+
+@pytest.mark.parametrize("follower", FOLLOWERS)
+def test_more_paths_join_two_vertices_than_16_bits_count(follower: str) -> None:
+    there, back = Relation("a", "to", "b"), Relation("b", "from", "a")
+    middles, zeros = np.arange(70_000), np.zeros(70_000, np.int64)
+    graph = HeteroGraph("fan", None, {"a": 1, "b": 70_000}, {there: Edges(zeros, middles), back: Edges(middles, zeros)})
+    semantic = following(follower, graph, [(there, back)])
+    # What is left of the paths has the number 0 in 16 bits, then it is 0.
+    for gone, edges in ((slice(0, 70_000 - (1 << 16)), 1), (slice(70_000 - (1 << 16), None), 0)):
+        semantic.update(removed={there: Edges(zeros[gone], middles[gone])})
+        assert len(semantic.edges()[there, back].source) == edges
+
+
 def test_dense_graphs_are_kept_as_matrices_and_sparse_ones_as_pairs() -> None:
     random = np.random.default_rng(0)
     counts = {"a": 60, "b": 60}
     there, back = Relation("a", "to", "b"), Relation("b", "from", "a")
     for number, dense in ((30, False), (900, True)):
         relations = {relation: drawn(random, counts, relation, number) for relation in (there, back)}
-        semantic = ChangingSemanticGraphs(HeteroGraph("two", None, counts, relations), [(there, back)])
+        semantic = following("numpy", HeteroGraph("two", None, counts, relations), [(there, back)])
+        assert isinstance(semantic._graphs, ChangingGraphs)
         kinds = {type(graph._counts).__name__ for path, graph in semantic._graphs._graphs.items() if len(path) == 2}
         assert kinds == {"_Matrix" if dense else "_Pairs"}
         for _ in range(3):
             semantic.update(*change_of(random, semantic.graph))
-            expected = semantic_edges(semantic.graph, (there, back))
-            np.testing.assert_array_equal(semantic.edges()[there, back].source, expected.source)
+            assert_rebuilt(semantic, [(there, back)])
+
+
+def test_counts_that_do_not_fit_into_memory_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = HeteroGraph(
+        "none", None, {"a": 1}, {(relation := Relation("a", "to", "a")): Edges(*[np.zeros(0, int)] * 2)}
+    )
+    semantic = following("compiled", graph, [(relation,)])
+    library = SimpleNamespace(hetfab_changing_create=lambda *_: None, hetfab_changing_update=lambda *_: 1)
+    text = "the counts of the paths of all semantic graphs do not fit into memory"
+    with monkeypatch.context() as patch:
+        patch.setattr(semantic._graphs, "_library", library)
+        with pytest.raises(LimitExceededError, match=text):
+            semantic.update()
+        patch.setattr("hetfab.hls.build.changing._library", lambda: library)
+        with pytest.raises(LimitExceededError, match=text):
+            ChangingSemanticGraphs(graph, [(relation,)])
 
 
 def test_edges_are_added_behind_the_others_and_removed_one_by_one() -> None:

@@ -2,6 +2,7 @@
 """Real models of PyTorch Geometric are exported, lifted and checked; needs torch and torch_geometric."""
 
 import importlib.util
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,9 @@ from hetfab.overlay.model import pytorch
 from hetfab.overlay.model.binding import End, JoinedEnd, RelationEnd
 from hetfab.overlay.model.schema import Relation
 from tests.outside import module
+from tests.programs import quantized, reference_logits
+from tests.pyg_graphs import lifted, pyg_graph
+from tests.random_models import Case
 from tests.test_pyg_lifting import LIFTED, REFUSED
 
 HAVE_PYG = all(importlib.util.find_spec(name) for name in ("torch", "torch_geometric"))
@@ -107,3 +111,24 @@ def test_what_is_not_lifted_is_named_and_nothing_is_written(tmp_path: Path) -> N
 @live
 def test_the_zoo_has_a_file_for_each_model() -> None:
     assert set(module("examples.pyg.models").ZOO) == {*LIFTED, *REFUSED}
+
+
+@live
+@pytest.mark.parametrize("name", LIFTED)
+def test_both_forms_of_a_model_predict_the_same(name: str, tmp_path: Path) -> None:
+    found = module("examples.pyg.export_zoo").export(module("examples.pyg.models").ZOO[name], tmp_path / "model.onnx")
+    graph = pyg_graph()
+    by_export, by_hand = (quantized(Case(each.model, graph)).model for each in (found, lifted(name)))
+    np.testing.assert_array_equal(reference_logits(by_export, graph), reference_logits(by_hand, graph))
+
+
+@live
+def test_the_script_writes_both_forms_and_says_what_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    raw, own = tmp_path / "raw", tmp_path / "own"
+    monkeypatch.setattr(sys, "argv", ["export_zoo", "-o", str(raw), "--hgnn", str(own), "gcn_no_loops", "sage_max"])
+    module("examples.pyg.export_zoo").main()
+    assert sorted(path.name for path in raw.iterdir()) == ["gcn_no_loops.onnx", "sage_max.onnx"]
+    assert [path.name for path in own.iterdir()] == ["gcn_no_loops.onnx"]
+    assert "sage_max.onnx: not written, 3 operators not lifted to the domain hgnn:" in capsys.readouterr().out

@@ -56,6 +56,7 @@ LIFTED = {
     "han_traced": {"EdgeAtt": 2, "PartMean": 1, "Fuse": 1},
     "hgt": {"EdgeDot": 3},
     "rgat_typed": {"EdgeAtt": 6},
+    "rgat_relations": {"EdgeAtt": 5},
 }
 #: What is said of the operators that block a model.
 REFUSED = {
@@ -88,6 +89,23 @@ def test_a_lifted_model_runs_on_the_overlay(name: str, small_emulator: Emulator)
     logits = (integers * bound.program.output.scale).astype(np.float32)
     np.testing.assert_array_equal(logits, reference_logits(model, graph))
     assert agreement(logits, reference_logits(found.model, graph), multilabel=False) >= LEAST_KEPT
+
+
+def test_two_inputs_of_one_types_features_run_as_one(small_emulator: Emulator) -> None:
+    """Neighbours' rows are read from one input, a node's own from the other."""
+    model, graph = exported("sage_normalized"), pyg_graph()
+    model.graph.input.append(model.graph.input[0])
+    model.graph.input[-1].name = "own"
+    for node in model.graph.node:
+        if node.op_type != "Gather":
+            node.input[:] = ["own" if name == "x_paper" else name for name in node.input]
+    found = lift(model, raw_inputs(model, {"own": {"kind": "features", "type": "paper"}}))
+    assert {"x_paper", "own"} <= set(found.bindings)
+    two, one = (quantized(Case(each.model, graph)).model for each in (found, lifted("sage_normalized")))
+    bound = bound_to(compiled(two, graph, SMALL_GEOMETRY), graph)
+    integers = bound.logits(run_emulated(bound, small_emulator).dram[Segment.OUTPUT])
+    logits = (integers * bound.program.output.scale).astype(np.float32)
+    np.testing.assert_array_equal(logits, reference_logits(one, graph))
 
 
 @pytest.mark.parametrize("name", REFUSED)

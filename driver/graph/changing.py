@@ -2,18 +2,20 @@
 """Semantic graphs of a graph whose edges change: only what a change touches is made anew (docs/nodes.md)."""
 
 from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
 from hetfab.driver.graph.feeds import SemanticGraphs
 from hetfab.driver.graph.heterograph import Edges, HeteroGraph
 from hetfab.driver.graph.semantic import adjacencies
+from hetfab.overlay.errors import CompilerMissingError
 from hetfab.overlay.model.schema import Relation
-from hetfab.overlay.semantic.changing import ChangingGraphs, Columns, Signs
-from hetfab.overlay.semantic.plan import DEFAULT_LIMIT_BYTES, plan_semantic_graphs
+from hetfab.overlay.semantic.changing import Changes, ChangingGraphs, Ids, Integers
+from hetfab.overlay.semantic.plan import DEFAULT_LIMIT_BYTES, Plan, plan_semantic_graphs
 
-Ids = npt.NDArray[np.int64]
+if TYPE_CHECKING:
+    from hetfab.hls.build.changing import CompiledChangingGraphs
 
 
 class ChangingSemanticGraphs:
@@ -47,7 +49,7 @@ class ChangingSemanticGraphs:
             )
             for relation, found in graph.relations.items()
         }
-        self._graphs = ChangingGraphs(plan, edges)
+        self._graphs = _following(plan, edges)
 
     def update(
         self, added: Mapping[Relation, Edges] | None = None, removed: Mapping[Relation, Edges] | None = None
@@ -72,19 +74,14 @@ class ChangingSemanticGraphs:
         """As ``update``, with the changed graph that ``with_edges`` made of these edges."""
         self.graph = changed
         changes = {relation.name: _change(added.get(relation), removed.get(relation)) for relation in changed.relations}
-        flips = self._graphs.update(changes)
-        rows = {}
-        for path, name in self._names.items():
-            touched = np.zeros(changed.counts[path[0].source], np.bool_)
-            touched[flips[name].rows] = True
-            rows[path] = np.flatnonzero(touched)
-        return rows
+        rows = self._graphs.update(changes)
+        return {path: rows[name] for path, name in self._names.items()}
 
     def has(self, path: tuple[Relation, ...]) -> bool:
         """Whether a metapath's semantic graph is among these."""
         return path in self._names
 
-    def rows(self, path: tuple[Relation, ...], rows: Ids) -> tuple[Ids, Columns]:
+    def rows(self, path: tuple[Relation, ...], rows: Ids) -> tuple[Ids, Integers]:
         """Rows of a semantic graph: where each one's ids begin in the second value, the vertices that it reaches."""
         return self._graphs.rows(self._names[path], rows)
 
@@ -98,7 +95,17 @@ class ChangingSemanticGraphs:
         return found
 
 
-def _change(added: Edges | None, removed: Edges | None) -> tuple[Ids, Ids, Signs]:
+def _following(plan: Plan, edges: Mapping[str, tuple[int, int, Ids, Ids]]) -> "ChangingGraphs | CompiledChangingGraphs":
+    """Compiled; a board may lack a compiler."""
+    from hetfab.hls.build.changing import CompiledChangingGraphs
+
+    try:
+        return CompiledChangingGraphs(plan, edges)
+    except CompilerMissingError:
+        return ChangingGraphs(plan, edges)
+
+
+def _change(added: Edges | None, removed: Edges | None) -> Changes:
     """Both ends of edges that go and come, and -1 or 1 for each."""
     none = np.zeros(0, np.int64)
     gone, new = (Edges(none, none) if edges is None else edges for edges in (removed, added))

@@ -4,10 +4,11 @@
 It needs only numpy, so that a board can hold one. ``docs/graphs.md`` describes it.
 """
 
+import copy
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -222,7 +223,10 @@ class HeteroGraph:
             relations[relation] = Edges(
                 np.concatenate([there.source, edges.source]), np.concatenate([there.destination, edges.destination])
             )
-        return replace(self, relations=relations)
+        # All else is as it was checked.
+        changed = copy.copy(self)
+        object.__setattr__(changed, "relations", relations)
+        return changed
 
     def schema(self) -> GraphSchema:
         """Names, counts and widths, without edges."""
@@ -290,7 +294,8 @@ def _without_edges(relation: Relation, there: Edges, gone: Edges, counts: Mappin
     marks = [np.zeros(counts[end], np.bool_) for end in (relation.source, relation.destination)]
     for mark, ids in zip(marks, (gone.source, gone.destination), strict=True):
         mark[ids] = True
-    places = np.flatnonzero(marks[0][there.source] & marks[1][there.destination])
+    places = np.flatnonzero(marks[0][there.source])
+    places = places[marks[1][there.destination[places]]]
     keys = there.source[places].astype(np.int64) * width + there.destination[places]
     wanted, times = np.unique(gone.source.astype(np.int64) * width + gone.destination, return_counts=True)
     order = np.argsort(keys, kind="stable")

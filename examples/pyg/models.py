@@ -194,6 +194,15 @@ class Typed(nn.Module):
         return rows
 
 
+class OneKind(RGATConv):
+    """RGAT over the edges of one relation, whose ends may be nodes of two types."""
+
+    def forward(self, x: torch.Tensor | tuple[torch.Tensor, torch.Tensor], edge_index: torch.Tensor) -> torch.Tensor:
+        """Rows of the destinations."""
+        found: torch.Tensor = super().forward(x, edge_index, torch.zeros_like(edge_index[0]))
+        return found
+
+
 def per_relation(make: Callable[[tuple[str, str, str]], MessagePassing], aggr: str = "sum") -> nn.Module:
     """One layer of its own for each relation."""
     return HeteroConv({relation: make(relation) for relation in EDGE_TYPES}, aggr=aggr)
@@ -213,6 +222,11 @@ def gats(count: int, heads: int, **options: Any) -> list[nn.Module]:
     return [
         per_relation(lambda _: GATConv((-1, -1), 8, heads=heads, add_self_loops=False, **options)) for _ in range(count)
     ]
+
+
+def rgats(count: int) -> list[nn.Module]:
+    """RGAT for each relation, behind projections of all types to one width."""
+    return [per_relation(lambda _: OneKind(HIDDEN, 8, 1, heads=2)) for _ in range(count)]
 
 
 def rgcn(count: int) -> list[nn.Module]:
@@ -289,6 +303,7 @@ ZOO = {
         False,
         17,
     ),
+    "rgat_relations": Entry(lambda: Residual(rgats(2), lambda: BatchNorm(HIDDEN)), False, 18),
     "rgat": Entry(lambda: Typed([RGATConv(12, 8, KINDS, heads=2)]), True, 20),
     "sage_max": Entry(lambda: Hetero(sages(2, aggr="max")), True, 20),
     "jumping_max": Entry(lambda: Jumping(sages(2), "max"), True, 20),

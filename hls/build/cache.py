@@ -18,9 +18,15 @@ _PACKAGES = "packages"
 
 def cache_folder() -> Path:
     """The folder of built overlays: ``$HETFAB_CACHE``, or the user's cache folder."""
-    import platformdirs
-
-    return Path(os.environ.get(CACHE_VARIABLE) or platformdirs.user_cache_dir("hetfab"))
+    chosen = os.environ.get(CACHE_VARIABLE)
+    if chosen:
+        return Path(chosen)
+    try:
+        import platformdirs
+    except ModuleNotFoundError:  # A board has none; on Linux it gives this folder.
+        caches = os.environ.get("XDG_CACHE_HOME")
+        return (Path(caches) if caches else Path.home() / ".cache") / "hetfab"
+    return Path(platformdirs.user_cache_dir("hetfab"))
 
 
 def cache_content() -> list[Path]:

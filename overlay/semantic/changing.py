@@ -17,8 +17,9 @@ import numpy.typing as npt
 from hetfab.overlay.semantic.plan import Compose, Metapath, Plan
 
 Ids: TypeAlias = npt.NDArray[np.int64]
-Signs: TypeAlias = npt.NDArray[np.signedinteger[Any]]
-Columns: TypeAlias = npt.NDArray[np.signedinteger[Any]]
+Integers: TypeAlias = npt.NDArray[np.signedinteger[Any]]
+#: Edges that change: both ends, and 1 for each that comes, -1 for each that goes.
+Changes: TypeAlias = tuple[Ids, Ids, Integers]
 #: Cells of a matrix for each pair with a count, up to which a matrix is smaller than a list of the pairs.
 _CELLS_A_PAIR = 12
 _SMALL_COUNT = (1 << 15) - 1
@@ -36,10 +37,11 @@ class Flips:
 
     rows: Ids
     columns: Ids
-    signs: Signs
+    signs: Integers
 
 
 _NO_IDS = np.zeros(0, np.int64)
+NO_CHANGES: Changes = (_NO_IDS, _NO_IDS, np.zeros(0, np.int8))
 _NO_FLIPS = Flips(_NO_IDS, _NO_IDS, np.zeros(0, np.int8))
 
 
@@ -56,15 +58,15 @@ class _Pairs:
         """Pairs with a count."""
         return len(self._keys)
 
-    def out_of(self, rows: Ids) -> tuple[Ids, Columns]:
+    def out_of(self, rows: Ids) -> tuple[Ids, Integers]:
         """Where each row's edges begin in the second value, their columns."""
         return _ranges(self._keys, rows, self.shape[1])
 
-    def into(self, columns: Ids) -> tuple[Ids, Columns]:
+    def into(self, columns: Ids) -> tuple[Ids, Integers]:
         """Where each column's edges begin in the second value, their rows."""
         return _ranges(self._turned, columns, self.shape[0])
 
-    def add(self, keys: Ids, changes: Signs) -> tuple[Ids, Signs]:
+    def add(self, keys: Ids, changes: Integers) -> tuple[Ids, Integers]:
         """Changes counts; the keys of the pairs that came or went, and which."""
         keys, changes = _summed(keys, changes)
         place = np.searchsorted(self._keys, keys)
@@ -109,15 +111,15 @@ class _Matrix:
         self._counts = counts
         self._marks = np.zeros(counts.size, np.bool_)
 
-    def out_of(self, rows: Ids) -> tuple[Ids, Columns]:
+    def out_of(self, rows: Ids) -> tuple[Ids, Integers]:
         """As of ``_Pairs``."""
         return _nonzeros(self._counts[rows])
 
-    def into(self, columns: Ids) -> tuple[Ids, Columns]:
+    def into(self, columns: Ids) -> tuple[Ids, Integers]:
         """As of ``_Pairs``."""
         return _nonzeros(self._counts[:, columns].T)
 
-    def add(self, keys: Ids, changes: Signs) -> tuple[Ids, Signs]:
+    def add(self, keys: Ids, changes: Integers) -> tuple[Ids, Integers]:
         """As of ``_Pairs``, but a pair may be named several times.
 
         Only a pair that gains can come, and only one that loses can go.
@@ -135,7 +137,7 @@ class _Matrix:
         signs = np.repeat(np.array([1, -1], np.int8), [len(came), len(went)])
         return np.concatenate([came, went]), signs
 
-    def all_pairs(self) -> tuple[Ids, Columns]:
+    def all_pairs(self) -> tuple[Ids, Integers]:
         """As of ``_Pairs``."""
         return _nonzeros(self._counts)
 
@@ -158,15 +160,15 @@ class _Graph:
         """Rows and columns."""
         return self._counts.shape
 
-    def out_of(self, rows: Ids) -> tuple[Ids, Columns]:
+    def out_of(self, rows: Ids) -> tuple[Ids, Integers]:
         """Where each row's edges begin in the second value, their columns."""
         return self._counts.out_of(rows)
 
-    def into(self, columns: Ids) -> tuple[Ids, Columns]:
+    def into(self, columns: Ids) -> tuple[Ids, Integers]:
         """Where each column's edges begin in the second value, their rows."""
         return self._counts.into(columns)
 
-    def change(self, rows: Ids, columns: Columns, signs: Signs) -> None:
+    def change(self, rows: Ids, columns: Integers, signs: Integers) -> None:
         """Changes counts by 1 or -1 each, and notes the edges that came or went, maybe several times."""
         width = max(self.shape[1], 1)
         keys, signs = self._counts.add(rows * width + columns, signs)
@@ -175,13 +177,13 @@ class _Graph:
             signs = signs[first]
         self.flips = Flips(keys // width, keys % width, signs)
 
-    def all_edges(self) -> tuple[Ids, Columns]:
+    def all_edges(self) -> tuple[Ids, Integers]:
         """Where each row's edges begin in the second value, their columns in rising order."""
         return self._counts.all_pairs()
 
 
 class ChangingGraphs:
-    """The semantic graphs of a plan, which follow changes of its relations.
+    """The semantic graphs of a plan, which follow changes of its relations; a host with a compiler has faster ones.
 
     Args:
         plan: Its steps, without transposes: whether a relation is another's reverse may change.
@@ -200,31 +202,31 @@ class ChangingGraphs:
             counts = _product(self._graphs[step.left], self._graphs[step.right])
             self._graphs[step.path] = _Graph(counts, step.path in parts)
 
-    def update(self, changes: Mapping[str, tuple[Ids, Ids, Signs]]) -> dict[str, Flips]:
+    def update(self, changes: Mapping[str, Changes]) -> dict[str, Ids]:
         """Changes relations.
 
         Args:
             changes: Of a relation, both ends of edges, and 1 for each that is added, -1 for each that is removed.
 
         Returns:
-            Of each metapath by name, the edges of its semantic graph that came or went, some maybe several times.
+            Of each metapath by name, the rows of its semantic graph that changed, in rising order.
         """
         for name, graph in ((path[0], graph) for path, graph in self._graphs.items() if len(path) == 1):
-            graph.change(*changes.get(name, (_NO_IDS, _NO_IDS, _NO_IDS)))
+            graph.change(*changes.get(name, NO_CHANGES))
         for step in self._steps:
             self._graphs[step.path].change(*_changes(self._graphs[step.left], self._graphs[step.right]))
-        return {name: self._graphs[path].flips for name, path in self._plan.outputs.items()}
+        return {name: np.unique(self._graphs[path].flips.rows) for name, path in self._plan.outputs.items()}
 
-    def rows(self, name: str, rows: Ids) -> tuple[Ids, Columns]:
+    def rows(self, name: str, rows: Ids) -> tuple[Ids, Integers]:
         """Rows of a metapath's semantic graph: where each begins in the second value, ids in rising order."""
         return self._graphs[self._plan.outputs[name]].out_of(rows)
 
-    def outputs(self) -> dict[str, tuple[Ids, Columns]]:
+    def outputs(self) -> dict[str, tuple[Ids, Integers]]:
         """All rows of each metapath's semantic graph, as ``rows`` gives them."""
         return {name: self._graphs[path].all_edges() for name, path in self._plan.outputs.items()}
 
 
-def _changes(left: _Graph, right: _Graph) -> tuple[Ids, Ids, Signs]:
+def _changes(left: _Graph, right: _Graph) -> Changes:
     """The changes of counts of a product, whose factors have theirs already: dL R' + L' dR - dL dR."""
     of_left, of_right = left.flips, right.flips
     starts, columns = right.out_of(of_left.columns)
@@ -238,7 +240,7 @@ def _changes(left: _Graph, right: _Graph) -> tuple[Ids, Ids, Signs]:
     return parts[0], parts[1], parts[2]
 
 
-def _both_changed(left: Flips, right: Flips) -> tuple[Ids, Ids, Signs]:
+def _both_changed(left: Flips, right: Flips) -> Changes:
     """Minus dL dR."""
     order = np.argsort(right.rows, kind="stable")
     begin = np.searchsorted(right.rows[order], left.columns, side="left")
@@ -268,7 +270,7 @@ def _product(left: _Graph, right: _Graph) -> _Pairs | _Matrix:
     return _Pairs(rows, columns, keys, counts.data.astype(np.int64))
 
 
-def _summed(keys: Ids, changes: Signs) -> tuple[Ids, Ids]:
+def _summed(keys: Ids, changes: Integers) -> tuple[Ids, Ids]:
     """Distinct keys in rising order with the sums of their changes, without those that add up to 0."""
     order = np.argsort(keys, kind="stable")
     found, first = np.unique(keys[order], return_index=True)
@@ -276,7 +278,7 @@ def _summed(keys: Ids, changes: Signs) -> tuple[Ids, Ids]:
     return found[sums != 0], sums[sums != 0]
 
 
-def _ranges(keys: Ids, rows: Ids, columns: int) -> tuple[Ids, Columns]:
+def _ranges(keys: Ids, rows: Ids, columns: int) -> tuple[Ids, Integers]:
     """The entries of some rows of sorted keys."""
     width = max(columns, 1)
     begin, end = np.searchsorted(keys, rows * width), np.searchsorted(keys, (rows + 1) * width)
@@ -285,7 +287,7 @@ def _ranges(keys: Ids, rows: Ids, columns: int) -> tuple[Ids, Columns]:
     return starts, keys[places] % width
 
 
-def _nonzeros(counts: npt.NDArray[np.signedinteger[Any]]) -> tuple[Ids, Columns]:
+def _nonzeros(counts: npt.NDArray[np.signedinteger[Any]]) -> tuple[Ids, Integers]:
     present = counts != 0
     starts = np.concatenate([[0], np.cumsum(np.count_nonzero(present, axis=1))])
     columns = np.arange(counts.shape[1], dtype=np.int32)

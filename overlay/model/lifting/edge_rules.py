@@ -380,7 +380,7 @@ def edge_product(context: Context, node: onnx.NodeProto) -> Value:
     """MatMul of values of edges with a constant, or with a matrix of each edge's type."""
     left, right = (context.values[name] for name in node.input)
     if isinstance(left, EdgeRows) and isinstance(right, Known):
-        weight = right.array.astype(np.float64)
+        weight = row_constant(right, left.shape, len(context.probe[node.input[0]]))
         return over_edges(left, lambda rows: rows @ weight)
     if isinstance(left, EdgeRows) and isinstance(right, EdgeRows) and left.blocks == right.blocks:
         parts: list[tuple[Block, Expression]] = []

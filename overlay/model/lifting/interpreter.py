@@ -58,7 +58,7 @@ def _value(context: Context, node: onnx.NodeProto) -> Value | tuple[Value, ...]:
     if any(isinstance(value, Blocked) for value in operands):
         return Blocked()
     if all(isinstance(value, Known) for value in operands):
-        free = any(isinstance(value, Known) and value.free for value in operands)
+        free = any(isinstance(value, Known) and value.free for value in operands) and not _repeats(node, operands)
         return tuple(Known(context.probe[name], free) for name in node.output if name)
     for value in operands:
         if isinstance(value, NodeSpecial) and value.kind is Special.LARGEST and node.op_type not in _OF_LARGEST:
@@ -73,6 +73,14 @@ def _value(context: Context, node: onnx.NodeProto) -> Value | tuple[Value, ...]:
             )
         return row_rules.copied(context, node)
     return _RULES[node.op_type](context, node)
+
+
+def _repeats(node: onnx.NodeProto, operands: list[Value]) -> bool:
+    """Whether a row of a constant is gathered as often as the graph's size says: the numbers do not depend on it."""
+    match node.op_type, operands:
+        case "Gather", [Known(free=False), Known() as index]:
+            return index.uniform() is not None
+    return False
 
 
 def _either(rows: Rule, edges: Rule) -> Rule:
