@@ -104,11 +104,7 @@ class Space:
             for activations, results in sorted(itertools.product(self.activations, self.results), key=_from_base)
             for buffers in [self._buffers(activations, results)]
             for words_d in self.weight_words
-            if (
-                held := [
-                    w for w in self.weight_words if self.holds(self._with_memories(design, words_d, w, buffers))
-                ]
-            )
+            if (held := [w for w in self.weight_words if self.holds(self._with_memories(design, words_d, w, buffers))])
         }
         return [found for words, found in fitting.items() if not any(_deeper(other, words) for other in fitting)]
 
@@ -172,13 +168,13 @@ def with_wide_words(base: Design) -> list[Design]:
 
 
 def with_other_depths(base: Design) -> list[Design]:
-    """A base and, where AGG has a scratchpad, the same with it shallower and deeper, as far as the smallest fits."""
+    """A base and, where AGG has a scratchpad, the same with it shallower and deeper, by rising depth, if they fit."""
     geometry = base.geometry
     if "agg" not in geometry.engines or not geometry.feature_words:
         return [base]
     depths = [int(share * geometry.feature_words) for share in _SCRATCHPAD]
     found = [replace(base, geometry=replace(geometry, feature_words=words)) for words in depths]
-    return [each for each in found if each == base or Space.of(each).holds(_smallest(each))]
+    return [each for each in found if each == base or Space.of(each).holds(each)]
 
 
 def _smallest(base: Design) -> Design:

@@ -65,8 +65,7 @@ class LayerWork:
 
     def _splits(self, geometry: Geometry) -> npt.NDArray[np.int64]:
         """Channels that GEMM-D may get."""
-        unit = geometry.lanes * (2 if self.output_bits == PACKED_BITS else 1)
-        return np.append(np.arange(0, self.channels, unit), self.channels)
+        return np.append(np.arange(0, self.channels, geometry.lanes), self.channels)
 
     def _d_cycles(self, on_d: npt.NDArray[np.int64], geometry: Geometry, packed: bool) -> npt.NDArray[np.float64]:
         """Two trips a beat of a row, or the drain of a block."""
