@@ -4,6 +4,7 @@
 import itertools
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -190,11 +191,11 @@ def test_other_buffers_are_in_the_designs_of_which_no_memory_can_be_deeper() -> 
         for d, w, share, more in itertools.product(space.weight_words, space.weight_words, (1, 2), (0.5, 1, 2))
     ]
     (design,) = [each for each in DESIGNS if each.geometry.gemm_d_rows == each.geometry.gemm_l_rows == 8]
-    fitting = {
-        words
-        for words in grid
-        if space.holds(replace(design, geometry=replace(design.geometry, **dict(zip(names, words, strict=True)))))
-    }
+
+    def with_words(words: Any) -> Design:
+        return replace(design, geometry=replace(design.geometry, **dict(zip(names, words, strict=True))))
+
+    fitting = {words for words in grid if space.holds(with_words(words))}
     deepest = {
         words
         for words in fitting

@@ -9,6 +9,7 @@ on the clock, and no time rises with it, so that of the clocks that are allowed 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from hetfab.overlay.board import Board, read_board
 from hetfab.overlay.compiler.compile import functions_of
@@ -114,7 +115,7 @@ class Space:
         words = {name: int(activations * getattr(base, name)) for name in ("act_d_words", "act_l_words")}
         return words | {"out_words": int(results * base.out_words)}
 
-    def _with_memories(self, design: Design, words_d: int, words_l: int, buffers: Mapping[str, int]) -> Design:
+    def _with_memories(self, design: Design, words_d: int, words_l: int, buffers: Mapping[str, Any]) -> Design:
         geometry = replace(design.geometry, wgt_d_words=words_d, wgt_l_words=words_l, **buffers)
         return replace(design, geometry=geometry)
 
