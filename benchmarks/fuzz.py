@@ -9,27 +9,30 @@ import argparse
 import ast
 import inspect
 import json
+import multiprocessing
 import os
 import shutil
-import subprocess
-import sys
 import tempfile
 import textwrap
 import time
 from collections import Counter
 from dataclasses import asdict, dataclass, field
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
 from benchmarks.fuzz_readers import READERS, Code, Reader
-from benchmarks.fuzz_worker import put
+from benchmarks.fuzz_worker import Chunk, put, work
 from benchmarks.report import Report, argument_parser, publish
 
 #: Cases of a process: after that many another one begins, and what was found is kept.
-_CHUNK = 5_000
+_CHUNK = 10_000
 _POLL_SECONDS = 0.05
 #: How many times as long as its processor time a case may take that waits.
 _WAITING = 30
+#: Processes are forked from one that has imported everything.
+_PROCESSES = multiprocessing.get_context("forkserver")
+_PROCESSES.set_forkserver_preload(["benchmarks.fuzz_worker"])
 
 
 @dataclass
@@ -94,23 +97,22 @@ class Fuzzing:
         return self._folder / "coverage" / f"{self._reader.name}.{first}"
 
     def _chunk(self, first: int, last: int) -> None:
+        covered = self.coverage_file(first) if first < self._covered else None
+        if covered is not None:
+            covered.parent.mkdir(exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="hetfab-fuzz-", dir=_memory_folder()) as folder:
-            place = Path(folder) / "place"
-            place.write_bytes(first.to_bytes(8, "little"))
-            command = [sys.executable, "-m", "benchmarks.fuzz_worker", self._reader.name, str(self._seed)]
-            command += [str(first), str(last), str(place), folder]
-            if first < self._covered:
-                self.coverage_file(first).parent.mkdir(exist_ok=True)
-                command.append(str(self.coverage_file(first)))
-            with tempfile.TemporaryFile("w+") as said, subprocess.Popen(command, stdout=said, stderr=said) as process:
-                hung = self._watch(process, place)
-                said.seek(0)
-                output = said.read()
+            chunk = Chunk(self._reader.name, self._seed, range(first, last), Path(folder), covered)
+            chunk.place.write_bytes(first.to_bytes(8, "little"))
+            process = _PROCESSES.Process(target=work, args=(chunk,))
+            process.start()
+            hung = self._watch(process, chunk.place)
+            output = chunk.output.read_text(errors="replace") if chunk.output.exists() else ""
+            said = json.loads(chunk.found.read_text()) if process.exitcode == 0 else {}
         at = int.from_bytes(self._last_place, "little")
-        if process.returncode == 0:
-            self._add(last - first, json.loads(output.splitlines()[-1]))
+        if process.exitcode == 0:
+            self._add(last - first, said)
             return
-        if not hung and process.returncode > 0:
+        if not hung and (process.exitcode or 0) > 0:
             raise SystemExit(f"the worker of '{self._reader.name}' failed at case {at}:\n{output}")
         # What ran before the case is lost with its process: it runs again, without the case.
         if at > first:
@@ -118,15 +120,15 @@ class Fuzzing:
         self.found.cases += 1
         self.found.hangs += hung
         self.found.crashes += not hung
-        self._keep(at, "hang" if hung else f"crash by signal {-process.returncode}")
+        self._keep(at, "hang" if hung else f"crash by signal {-(process.exitcode or 0)}")
 
-    def _watch(self, process: "subprocess.Popen[bytes]", place: Path) -> bool:
+    def _watch(self, process: ForkServerProcess, place: Path) -> bool:
         """Waits for a process; ends it where a case takes too long, and says so."""
         self._last_place = place.read_bytes()
         # The first case comes after the seeds are made.
         begun, since, factor = _processor_seconds(process.pid), time.monotonic(), 30
-        while process.poll() is None:
-            time.sleep(_POLL_SECONDS)
+        while process.exitcode is None:
+            process.join(_POLL_SECONDS)
             now, spent = place.read_bytes(), _processor_seconds(process.pid)
             if now and now != self._last_place:
                 self._last_place, begun, since, factor = now, spent, time.monotonic(), 1
@@ -134,7 +136,7 @@ class Fuzzing:
             waited = time.monotonic() - since > _WAITING * factor * self._hang_seconds
             if waited or spent - begun > factor * self._hang_seconds:
                 process.kill()
-                process.wait()
+                process.join()
                 return True
         self._last_place = place.read_bytes() or self._last_place
         return False
@@ -158,7 +160,7 @@ class Fuzzing:
         (target / "ended.txt").write_text(ended + "\n")
 
 
-def _processor_seconds(process: int) -> float:
+def _processor_seconds(process: int | None) -> float:
     """Processor time of a process that may have ended."""
     try:
         fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()

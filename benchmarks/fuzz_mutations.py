@@ -4,7 +4,9 @@
 Every function takes a generator of random numbers and gives the same result for the same state of it.
 """
 
+import bz2
 import copy
+import functools
 import io
 import json
 import random
@@ -12,7 +14,8 @@ import re
 import struct
 import warnings
 import zipfile
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Sequence
 from typing import Any
 from xml.etree import ElementTree
 
@@ -69,9 +72,8 @@ def odd_value(draw: random.Random) -> Any:
     return draw.choice([None, True, False, *_NUMBERS, *_FLOATS, *_WORDS, *_CONTAINERS])
 
 
-def mutated_json(draw: random.Random, value: Any) -> Any:
-    """The same tree with one to three places changed; a copy."""
-    tree = json.loads(json.dumps(value))
+def mutated_json(draw: random.Random, tree: Any) -> Any:
+    """The tree with one to three places changed, in place."""
     holder = [tree]
     for _ in range(draw.randint(1, 3)):
         _change_tree(draw, holder)
@@ -102,7 +104,7 @@ def _change_tree(draw: random.Random, holder: list[Any]) -> None:
 
 
 def json_bytes(draw: random.Random, value: Any) -> bytes:
-    """A mutated tree as a file; seldom damaged, deep, or of another encoding."""
+    """A tree, mutated in place, as a file; seldom damaged, deep, or of another encoding."""
     changed = mutated_json(draw, value)
     match draw.randrange(24):
         case 0:
@@ -153,7 +155,7 @@ def mutated_table(draw: random.Random, text: str, delimiter: str) -> bytes:
             case 1 if row:
                 row[column] = str(draw.choice([*_NUMBERS, *_FLOATS]))
             case 2 if row:
-                row[column] = draw.choice(lines)[-1] if lines else ""
+                row[column] = (draw.choice(lines) or [""])[-1] if lines else ""
             case 3:
                 row.append(draw.choice(_WORDS))
             case 4 if row:
@@ -269,19 +271,40 @@ def zipped(draw: random.Random, members: dict[str, bytes]) -> bytes:
         entries = [(draw.choice(_PATHS[:4]) if each == name else each, raw) for each, raw in entries]
     elif kind == 3:
         entries = [(each, raw + bytes(4 << 20) if each == name else raw) for each, raw in entries]
-    file = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        with zipfile.ZipFile(file, "w") as archive:
-            for each, raw in entries:
-                other = kind == 7 and each == name
-                archive.writestr(zipfile.ZipInfo(each), raw, zipfile.ZIP_BZIP2 if other else method, compresslevel=1)
-    data = file.getvalue()
+    data = zip_bytes(
+        [(each, raw, zipfile.ZIP_BZIP2 if kind == 7 and each == name else method) for each, raw in entries]
+    )
     if kind in (4, 5):
         return mutated_bytes(draw, data)
     if kind == 6:
         return _lying_zip(draw, data)
     return data
+
+
+def zip_bytes(entries: Sequence[tuple[str, bytes, int]]) -> bytes:
+    """A zip of (name, content, method), as ``zipfile`` writes it; what a member is compressed to is remembered."""
+    body, directory = bytearray(), bytearray()
+    for name, raw, method in entries:
+        checksum, packed = _packed(raw, method)
+        version = zipfile.BZIP2_VERSION if method == zipfile.ZIP_BZIP2 else zipfile.DEFAULT_VERSION
+        letters = name.partition("\0")[0].encode()
+        utf8 = 0 if letters.isascii() else 0x800
+        # The first of January 1980, as in each ZipInfo.
+        common = struct.pack("<4H3I2H", utf8, method, 0, 0x21, checksum, len(packed), len(raw), len(letters), 0)
+        directory += struct.pack("<4s2BH", b"PK\x01\x02", version, 3, version) + common
+        directory += struct.pack("<3H2I", 0, 0, 0, 0o600 << 16, len(body)) + letters
+        body += struct.pack("<4sH", b"PK\x03\x04", version) + common + letters + packed
+    end = struct.pack("<4s4H2IH", b"PK\x05\x06", 0, 0, len(entries), len(entries), len(directory), len(body), 0)
+    return bytes(body + directory + end)
+
+
+@functools.lru_cache(maxsize=256)
+def _packed(raw: bytes, method: int) -> tuple[int, bytes]:
+    """Checksum and compressed content of a zip's member."""
+    if method == zipfile.ZIP_DEFLATED:
+        squeezer = zlib.compressobj(1, zlib.DEFLATED, -15)
+        return zlib.crc32(raw), squeezer.compress(raw) + squeezer.flush()
+    return zlib.crc32(raw), bz2.compress(raw, 1) if method == zipfile.ZIP_BZIP2 else raw
 
 
 def _lying_zip(draw: random.Random, data: bytes) -> bytes:

@@ -1,18 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs cases of one reader in a process of its own, which may crash, hang or run out of memory.
-
-``python -m benchmarks.fuzz_worker READER SEED FIRST LAST PLACE FOLDER [COVERAGE]``: PLACE is a file that always holds
-the number of the case that runs; the last line of the output is a JSON object with what was found.
-"""
+"""Runs cases of one reader in a process of its own, which may crash, hang or run out of memory."""
 
 import contextlib
+import gc
 import json
 import os
 import resource
-import shutil
 import sys
 import warnings
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +19,40 @@ from hetfab.overlay.errors import HetfabError
 #: What the readers may add to the memory of the process.
 _LIMIT_BYTES = 1 << 30
 _FORBIDDEN = ("os.system", "os.exec", "os.posix_spawn", "subprocess.Popen", "pickle.find_class", "socket.connect")
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Cases that a process runs.
+
+    Attributes:
+        reader: Name of the reader.
+        seed: Of its mutations.
+        numbers: The cases.
+        folder: For what the process writes.
+        covered: Where the lines that ran are kept, None where they are not traced.
+    """
+
+    reader: str
+    seed: int
+    numbers: range
+    folder: Path
+    covered: Path | None
+
+    @property
+    def place(self) -> Path:
+        """A file that always holds the number of the case that runs."""
+        return self.folder / "place"
+
+    @property
+    def found(self) -> Path:
+        """A file with what was found, once all cases ran."""
+        return self.folder / "found.json"
+
+    @property
+    def output(self) -> Path:
+        """What the process printed."""
+        return self.folder / "output"
 
 
 class Watch:
@@ -40,16 +71,22 @@ class Watch:
         if event in _FORBIDDEN:
             self.broken.append(f"{event} {arguments[:1]}")
         elif event == "open" and isinstance(arguments[0], str | bytes | os.PathLike):
-            path = os.path.realpath(os.fsdecode(arguments[0]))
+            path = os.fsdecode(arguments[0])
+            # A case has no links: most files need no further look.
+            if path.startswith(self._case) and ".." not in path:
+                return
+            path = os.path.realpath(path)
             inside = (path + os.sep).startswith(self._case)
             if not inside and path.startswith((self._root, "/etc/host")):
                 self.broken.append(f"open {path}")
 
 
 def put(files: Files, folder: Path) -> None:
-    """Writes the files of a case into a fresh folder."""
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    """Writes the files of a case into a folder that holds nothing else."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in folder.iterdir():
+        if path.name not in files:
+            path.unlink()
     for name, raw in files.items():
         (folder / name).write_bytes(raw)
 
@@ -71,28 +108,46 @@ def outcome(reader: Reader, folder: Path, watch: Watch) -> str:
     return f"forbidden: {watch.broken[0]}" if watch.broken else ended
 
 
-def run(reader: Reader, seed: int, numbers: range, place: Path, folder: Path, covered: Path | None) -> dict[str, Any]:
-    """Runs cases, and says what was found."""
+def work(chunk: Chunk) -> None:
+    """Runs a chunk of cases, and writes what was found."""
+    descriptor = os.open(chunk.output, os.O_WRONLY | os.O_CREAT)
+    for standard in (1, 2):
+        os.dup2(descriptor, standard)
+    reader = READERS[chunk.reader]
     seeds = reader.seeds()
-    watch = Watch(folder)
-    (folder / "secret.csv").write_text("id,age\nsecret,1\n")
+    watch = Watch(chunk.folder)
+    (chunk.folder / "secret.csv").write_text("id,age\nsecret,1\n")
+    # What exists by now stays: the collector need not look at it after every few cases.
+    gc.freeze()
     _limit_memory()
+    with chunk.place.open("r+b", buffering=0) as progress, _coverage(reader, chunk.covered), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = run(reader, seeds, chunk, progress.fileno(), watch)
+    chunk.found.write_text(json.dumps(found))
+
+
+def run(reader: Reader, seeds: list[Files], chunk: Chunk, progress: int, watch: Watch) -> dict[str, Any]:
+    """Runs cases, and says what was found.
+
+    Args:
+        reader: Reads them.
+        seeds: Its valid files.
+        chunk: Which cases.
+        progress: Descriptor of the file that holds the number of the case that runs.
+        watch: Notes what must not happen.
+    """
     found: Counter[str] = Counter()
     bad: dict[int, str] = {}
-    baseline = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with place.open("r+b", buffering=0) as progress, _coverage(reader, covered), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        for number in numbers:
-            os.pwrite(progress.fileno(), number.to_bytes(8, "little"), 0)
-            files = reader.case(seeds, seed, number)
-            put(files, folder / "case")
-            found["header"] += reader.header(folder / "case")
-            ended = outcome(reader, folder / "case", watch)
-            found[ended if ended in ("read", "refused") else "bad"] += 1
-            if ended not in ("read", "refused") or (ended == "refused" and number < len(seeds)):
-                bad[number] = ended
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return {**found, "failures": bad, "peak_kib": peak, "grown_kib": peak - baseline}
+    case = chunk.folder / "case"
+    for number in chunk.numbers:
+        os.pwrite(progress, number.to_bytes(8, "little"), 0)
+        put(reader.case(seeds, chunk.seed, number), case)
+        found["header"] += reader.header(case)
+        ended = outcome(reader, case, watch)
+        found[ended if ended in ("read", "refused") else "bad"] += 1
+        if ended not in ("read", "refused") or (ended == "refused" and number < len(seeds)):
+            bad[number] = ended
+    return {**found, "failures": bad, "peak_kib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}
 
 
 def _limit_memory() -> None:
@@ -119,16 +174,3 @@ def _coverage(reader: Reader, target: Path | None) -> Any:
             tracer.save()
 
     return traced()
-
-
-if __name__ == "__main__":
-    name, seed, first, last, place, folder, *rest = sys.argv[1:]
-    found = run(
-        READERS[name],
-        int(seed),
-        range(int(first), int(last)),
-        Path(place),
-        Path(folder),
-        Path(rest[0]) if rest else None,
-    )
-    print(json.dumps(found))

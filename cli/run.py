@@ -2,6 +2,7 @@
 """``hetfab run``: a program and a graph or samples in, predictions out."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from hetfab.overlay.host_nodes import Fallback, refuse_host
 
 if TYPE_CHECKING:
     from hetfab.driver.board.address import Address
+    from hetfab.driver.checks import Checks
     from hetfab.driver.graph.feeds import SemanticGraphs
     from hetfab.driver.graph.graph_rows import GraphRows
     from hetfab.driver.graph.heterograph import HeteroGraph
@@ -30,6 +32,12 @@ def _seconds(context: click.Context, option: click.Parameter, value: float) -> f
     if not value > 0:  # Also of NaN, which a wait would never reach.
         raise click.BadParameter(f"{value} is no time above 0", context, option)
     return value
+
+
+def _checks(context: click.Context, option: click.Parameter, value: str) -> "Checks":
+    from hetfab.driver.checks import Checks
+
+    return Checks(value)
 
 
 def _semantic_graphs(program: "Program", graph: "HeteroGraph", target: "Target", times: "RunTimes") -> "SemanticGraphs":
@@ -70,6 +78,14 @@ def _semantic_graphs(program: "Program", graph: "HeteroGraph", target: "Target",
 @click.option(
     "--deadline", default=600.0, show_default=True, callback=_seconds, help="Seconds to wait for the run, above 0."
 )
+@click.option(
+    "--checks",
+    type=click.Choice(["state", "memory", "twice"]),
+    default="memory",
+    show_default=True,
+    callback=_checks,
+    help="What is looked at after a run: registers; what it read in memory too; a second run too.",
+)
 @common_options
 def command(
     program: Path,
@@ -89,6 +105,7 @@ def command(
     of_float: Path | None,
     page: Path | None,
     deadline: float,
+    checks: "Checks",
 ) -> Result:
     """Run PROGRAM on a graph or on samples, on the emulated overlay of its design or on a board."""
     if (graph is None) == (samples is None):
@@ -98,7 +115,7 @@ def command(
         if fallback is Fallback.HOST:
             raise click.UsageError("--fallback host goes with --graph.")
         where = to, package, design
-        return _on_samples(program, samples, where, reference, of_float, output, trace, page, deadline)
+        return _on_samples(program, samples, where, reference, of_float, output, trace, page, deadline, checks)
     assert graph is not None
     from hetfab.driver.graph.formats import graph_files, read_graph
     from hetfab.driver.graph.graph_rows import GraphRows
@@ -126,7 +143,7 @@ def command(
     reads |= {"--reference": reference, "--fusion": fusion, "--float": of_float}
     check_outputs({"--output": output, "--save-fusion": save_fusion, "--trace": trace, "--report": page}, reads)
     read, opened = read_program(program), read_graph(graph)
-    target = chosen_target(to, design or read.design, package)
+    target = replace(chosen_target(to, design or read.design, package), checks=checks)
     chosen = target.design
     check_geometry(read.design, chosen)
     check_fallback(read, fallback)
@@ -307,6 +324,7 @@ def _on_samples(
     trace: Path | None,
     page: Path | None,
     deadline: float,
+    checks: "Checks",
 ) -> Result:
     """Predicts samples on the overlay that ``--to``, ``--package`` and ``--design`` name."""
     from hetfab.driver.report import counter_rows, described, layer_rows, open_quantized, time_run, value_rows
@@ -326,7 +344,7 @@ def _on_samples(
     check_outputs({"--output": output, "--trace": trace, "--report": page}, reads | {"--float": of_float})
     read = read_program(program)
     opened = read_samples(samples, sample_shape(read))
-    target = chosen_target(to, design or read.design, package)
+    target = replace(chosen_target(to, design or read.design, package), checks=checks)
     chosen = target.design
     check_geometry(read.design, chosen)
     read_board(chosen.board)  # A name that no board has is found before the run.

@@ -224,11 +224,6 @@ class EmulatedBuffer:
         return self.allocation.host
 
     @property
-    def device_array(self) -> npt.NDArray[np.uint8]:
-        """The device's view."""
-        return self.allocation.device
-
-    @property
     def physical_address(self) -> int:
         """The device's address of the first byte."""
         return self.allocation.address
@@ -240,6 +235,10 @@ class EmulatedBuffer:
     def sync_from_device(self) -> None:
         """Copies the device's bytes to the host."""
         self.allocation.invalidate()
+
+    def device_view(self) -> npt.NDArray[np.uint8]:
+        """The device's bytes, without a copy."""
+        return self.allocation.device
 
     def free(self) -> None:
         """Unmaps the memory; the device's later accesses are faults."""

@@ -193,7 +193,9 @@ class LoadedStream:
             MemoryAlteredError: It is not there any more.
         """
         altered = [
-            segment for segment, (size, expected) in self._sums.items() if _sum(self.read(segment)[:size]) != expected
+            segment
+            for segment, (size, expected) in self._sums.items()
+            if _sum(self._buffers[segment].device_view()[:size]) != expected
         ]
         if altered:
             names = ", ".join(f"'{segment.name.lower()}'" for segment in altered)

@@ -51,6 +51,11 @@ class PynqBuffer:
         """Invalidates the host's bytes, so that the device's are read."""
         self._buffer.invalidate()
 
+    def device_view(self) -> npt.NDArray[np.uint8]:
+        """The device's bytes: the host's own, behind an invalidation."""
+        self.sync_from_device()
+        return self._array
+
     def free(self) -> None:
         """Frees the memory; ``array`` must not be used any more."""
         buffer, self._buffer = self._buffer, None

@@ -8,6 +8,7 @@ from enum import Enum
 from pathlib import Path
 
 from hetfab.driver.board.address import Address, Way
+from hetfab.driver.checks import Checks
 from hetfab.driver.session import RunWatcher, Session
 from hetfab.driver.transport import Transport
 from hetfab.overlay.design import Design, default_design, read_design
@@ -32,12 +33,14 @@ class Target:
         design: What it is.
         place: Where it is.
         transport: Loads it.
+        checks: How far its runs are checked.
     """
 
     name: str
     design: Design
     place: Place
     transport: Callable[[], Transport]
+    checks: Checks = Checks.MEMORY
 
     def open(self, watcher: RunWatcher | None = None) -> Session:
         """Loads it, runs the empty program and compares its identity.
@@ -51,7 +54,7 @@ class Target:
         with contextlib.ExitStack() as unless_open:
             transport = self.transport()
             unless_open.callback(transport.close)
-            session = Session(transport, self.design, watcher=watcher)
+            session = Session(transport, self.design, checks=self.checks, watcher=watcher)
             unless_open.pop_all()
         return session
 

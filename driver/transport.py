@@ -28,6 +28,9 @@ class DeviceBuffer(Protocol):
     def sync_from_device(self) -> None:
         """Makes the device's bytes visible to the host."""
 
+    def device_view(self) -> npt.NDArray[np.uint8]:
+        """The device's bytes, to look at and not to keep; where host and device have copies, the host's may stay."""
+
     def free(self) -> None:
         """Gives the memory back; again is allowed and does nothing."""
 

@@ -341,6 +341,8 @@ def _check_word_beats(geometry: dict[str, Any], source: str) -> None:
     beats, groups = geometry["agg_word_beats"], geometry["agg_groups"]
     if beats & (beats - 1):
         raise _invalid(source, f"agg_word_beats is {beats}", "1, 2, 4 or 8")
+    if beats > 1 and not geometry["feature_words"]:
+        raise _invalid(source, f"agg_word_beats is {beats} without a scratchpad", "1 where feature_words is 0")
     most = _MOST_GROUPS.get(beats, groups)
     if groups > most:
         expected = f"at most {most} groups: rows must be requested earlier than AGG's pipeline is long"

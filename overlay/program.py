@@ -22,6 +22,7 @@ import numpy.typing as npt
 from hetfab.overlay.archives import DAMAGE, ArrayArchive
 from hetfab.overlay.design import Design, design_from_dict
 from hetfab.overlay.errors import IsaVersionError, ProgramUnreadableError, why_unreadable
+from hetfab.overlay.field_types import check_fields
 from hetfab.overlay.files import write_atomic
 from hetfab.overlay.host_nodes import ON_HOST, HostNode
 from hetfab.overlay.images import Image
@@ -499,6 +500,7 @@ def _program(header: dict[str, Any], arrays: dict[str, npt.NDArray[Any]], source
         stacks=tuple(Stack(**_tuples(entry)) for entry in header["stacks"]),
         host_nodes=tuple(HostNode(**_tuples(entry)) for entry in header["host_nodes"]),
     )
+    check_fields(program)
     _check_references(program)
     return program
 

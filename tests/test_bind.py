@@ -31,7 +31,7 @@ from tests.programs import compiled, quantized
 from tests.random_models import Case, ModelBuilder
 
 #: Reads destinations and ids, not runs and units.
-WITHOUT_SCRATCHPAD = replace(SMALL_GEOMETRY, feature_words=0)
+WITHOUT_SCRATCHPAD = replace(SMALL_GEOMETRY, feature_words=0, agg_word_beats=1)
 WRITES = Relation("author", "writes", "paper")
 CITES = Relation("paper", "cites", "paper")
 

@@ -181,6 +181,7 @@ WRONG = [
     ("graph.json", '"node_types"', '"nodes"', "'{}/graph.json': the file: \"nodes\"", "only the members node_types,"),
     ("graph.json", '"drug": {}', '"drug": {"id": "x"}', "node type 'drug', file", "a file that has the columns for id"),
     ("graph.json", '"drug": {}', '"drug": []', "node type 'drug': []", "an object, { }"),
+    ("graph.json", '"label": "outcome"', '"label": []', "node type 'patient', label: []", "a column, or a list"),
     ("graph.json", '["years"]', "[3]", "node type 'doctor', features: 3", "text"),
     ("graph.json", '"target": "patient"', '"target": "nurse"', "the target: 'nurse' is not a node type", "doctor"),
     ("graph.json", '"metapaths"', "metapaths", "cannot read '{}/graph.json': Expecting property name", "JSON"),

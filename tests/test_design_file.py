@@ -89,6 +89,16 @@ def test_what_is_not_allowed_is_named(place: tuple[str, ...], value: Any, found:
     assert caught.value.do == "correct the file, or start from a default design"
 
 
+def test_words_of_several_groups_need_a_scratchpad() -> None:
+    table = changed(("geometry", "agg_word_beats"), 4)
+    assert design_from_dict(table, "d.json").geometry.feature_words
+    table["geometry"]["feature_words"] = 0
+    with pytest.raises(DesignInvalidError) as caught:
+        design_from_dict(table, "d.json")
+    assert caught.value.found.endswith("agg_word_beats is 4 without a scratchpad")
+    assert caught.value.expected == "1 where feature_words is 0"
+
+
 def test_long_words_need_few_groups() -> None:
     """Or a row would be requested later than AGG's pipeline reads it."""
     table = changed(("geometry", "agg_word_beats"), 8)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """DISPATCH in the emulated overlay: semaphores, queues, faults, registers, and independence of the schedule."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -327,6 +328,36 @@ def test_an_unmapped_access_names_engine_instruction_and_address(device: Device)
         f"engine 'load', instruction 1: read of 64 bytes at {address:#x}, which is not mapped memory"
     )
     assert device.register("CONTROL") == 1  # an engine hangs: neither done nor idle
+
+
+def test_beats_that_were_requested_are_not_read_from_unmapped_memory(device: Device) -> None:
+    """DISPATCH requests ahead: between the scheduler's steps, beats of the program are on their way."""
+    words = [codec.sync(engine=Engine.LOAD)] * 64
+    device.start(words)
+    while not device.register("FETCHED"):
+        device.emulator.advance(1)
+    device.emulator.unmap_memory(PROGRAM)
+    assert device.emulator.advance(MANY) is Progress.FAULT
+    fetched = device.register("FETCHED")
+    assert 0 < fetched < len(words)
+    found = re.fullmatch(
+        r"engine 'dispatch', at instruction (\d+): read of \d+ bytes at (0x\w+), which is not mapped memory",
+        device.emulator.message(),
+    )
+    assert found and int(found[1]) == fetched and int(found[2], 16) == PROGRAM + 16 * fetched
+
+
+def test_beats_that_were_requested_come_from_what_is_mapped_when_they_move(device: Device) -> None:
+    words = [codec.sync(engine=Engine.LOAD)] * 64
+    device.start(words)
+    while not device.register("FETCHED"):
+        device.emulator.advance(1)
+    device.emulator.unmap_memory(PROGRAM)
+    others = [*words[:40], codec.sync(engine=Engine.VEC), *words[41:]]
+    other = np.frombuffer(b"".join(word.to_bytes(16, "little") for word in others), np.uint8)
+    device.emulator.map_memory(PROGRAM, other.copy())
+    assert device.emulator.advance(MANY) is Progress.DONE
+    assert device.register("LAST_RETIRED_VEC") == 40
 
 
 def test_after_a_hang_a_start_is_ignored(device: Device) -> None:

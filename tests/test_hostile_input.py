@@ -30,6 +30,7 @@ from hetfab.overlay.design import default_design
 from hetfab.overlay.errors import (
     GraphInvalidError,
     GraphUnreadableError,
+    ModelStructureError,
     ModelUnreadableError,
     OverlayPackageError,
 )
@@ -208,6 +209,42 @@ def test_damaged_constants_of_a_model_are_refused(change: str, tmp_path: Path) -
         tensor.data_type = 32768
     onnx.save(model, tmp_path / "m.onnx")
     with pytest.raises(ModelUnreadableError, match="cannot read the model"):
+        read_model(tmp_path / "m.onnx")
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [(b"x" * 5000, ".*File name too long"), (b"\xff" * 9, "a name is not UTF-8")],
+    ids=["long", "raw"],
+)
+def test_a_name_that_no_file_can_have_is_refused(name: bytes, reason: str, tmp_path: Path) -> None:
+    model = onnx.load(model_path())
+    tensor = model.graph.initializer[0]
+    onnx.external_data_helper.set_external_data(tensor, "x" * len(name), 0, 8)
+    tensor.ClearField("raw_data")
+    (tmp_path / "m.onnx").write_bytes(model.SerializeToString().replace(b"x" * len(name), name))
+    with pytest.raises(ModelUnreadableError, match=f"that are in another file: {reason}"):
+        read_model(tmp_path / "m.onnx")
+
+
+def test_attributes_of_functions_outside_of_functions_are_refused(tmp_path: Path) -> None:
+    x, y = (onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [2, 2]) for name in ("x_a", "y"))
+    weights = onnx.numpy_helper.from_array(np.eye(2, dtype=np.float32), "w")
+    node = onnx.helper.make_node("Gemm", ["x_a", "w"], ["y"], transB=1)
+    node.attribute[0].ref_attr_name = "given"
+    graph = onnx.helper.make_graph([node], "g", [x], [y], [weights])
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, tmp_path / "m.onnx")
+    with pytest.raises(ModelUnreadableError, match="the attribute 'transB' is that of a function, and there is none"):
+        read_model(tmp_path / "m.onnx")
+
+
+def test_operators_with_other_numbers_of_inputs_are_refused(tmp_path: Path) -> None:
+    model = onnx.load(model_path())
+    node = next(each for each in model.graph.node if each.op_type == "SegMean")
+    node.input.append(node.input[-1])
+    onnx.save(model, tmp_path / "m.onnx")
+    with pytest.raises(ModelStructureError, match=r"\(SegMean\) has 5 instead of 4"):
         read_model(tmp_path / "m.onnx")
 
 

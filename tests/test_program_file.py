@@ -5,7 +5,7 @@ import dataclasses
 import io
 import json
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -176,6 +176,49 @@ def test_a_damaged_header_is_refused(file: Path, change: Callable[[Header], None
     with pytest.raises(ProgramUnreadableError) as caught:
         read_program(file)
     assert caught.value.args == (f"cannot read the program '{file}': {reason}", EXPECTED, DO)
+
+
+def leaves(value: Any, *keys: str | int) -> Iterator[tuple[tuple[str | int, ...], Any]]:
+    """Places of all values of a header, of long lists the first and the last."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from leaves(item, *keys, key)
+    elif isinstance(value, list) and value:
+        for index in sorted({0, len(value) - 1}):
+            yield from leaves(value[index], *keys, index)
+    else:
+        yield keys, value
+
+
+def test_every_value_of_another_type_is_refused(file: Path) -> None:
+    with zipfile.ZipFile(file) as archive:
+        header = json.loads(archive.read("program.json"))
+    whole = file.read_bytes()
+    places = [(keys, value) for keys, value in leaves(header) if keys[0] != "design"]
+    assert len(places) > 100
+    for keys, value in places:
+        alter(file, put(7 if isinstance(value, str) else "7", *keys))
+        with pytest.raises((ProgramUnreadableError, IsaVersionError)):
+            read_program(file)
+        file.write_bytes(whole)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (put("8", "tensors", 0, "bits"), "'bits' of Tensor is '8'"),
+        (put(True, "tensors", 0, "bits"), "'bits' of Tensor is True"),
+        (put(1, "tensors", 0, "packed"), "'packed' of Tensor is 1"),
+        (put({"a": 1.5}, "limits", "fixed_counts"), "'fixed_counts' of Limits is {'a': 1.5}"),
+        (put(["x" * 99], "layers", 0, "tile_rows"), f"'tile_rows' of LayerInfo is ('{58 * 'x'}..."),
+        (put(None, "edges", 0, "relations", 0, 1), "'name' of Relation is None"),
+    ],
+)
+def test_the_field_is_named(file: Path, change: Callable[[Header], None], reason: str) -> None:
+    alter(file, change)
+    with pytest.raises(ProgramUnreadableError) as caught:
+        read_program(file)
+    assert caught.value.found == f"cannot read the program '{file}': its header is damaged ({reason})"
 
 
 @pytest.mark.parametrize("header", [[], "text", None])

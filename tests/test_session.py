@@ -343,7 +343,7 @@ def test_a_freed_buffer_is_unmapped(bound: BoundProgram, small_design: Design) -
         with pytest.raises(EngineFaultError) as caught:
             Session(transport, small_design).run(bound)
         constants = transport.allocated[Segment.CONSTANTS]
-        assert (constants.device_array == 0xDD).all() and (constants.array == 0xDD).all()
+        assert (constants.device_view() == 0xDD).all() and (constants.array == 0xDD).all()
     found = re.search(
         r"engine 'load',.* at (0x[0-9a-f]+), which is not mapped memory\n"
         r"\1 is in a buffer of (\d+) bytes at (0x[0-9a-f]+) that was freed; "

@@ -45,7 +45,9 @@ def plain() -> Program:
     """A program without stacks."""
     builder = ModelBuilder(np.random.default_rng(0), graph())
     model = builder.finish(builder.mean(builder.dense(builder.features("author"), 4), "ap", "paper"))
-    return compiled(quantized(Case(model, graph())).model, graph(), replace(SMALL_GEOMETRY, feature_words=0))
+    return compiled(
+        quantized(Case(model, graph())).model, graph(), replace(SMALL_GEOMETRY, feature_words=0, agg_word_beats=1)
+    )
 
 
 def with_edges(program: Program, edges: Edges, *stacks: Stack) -> Program:

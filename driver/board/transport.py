@@ -48,6 +48,11 @@ class LinkBuffer:
                 link, size, "get", buffer=self._number, offset=offset, size=size
             )
 
+    def device_view(self) -> npt.NDArray[np.uint8]:
+        """The device's bytes: the copy, fetched again."""
+        self.sync_from_device()
+        return self._array
+
     def free(self) -> None:
         """Frees the memory; a board that is gone has freed it."""
         link, self._link = self._link, None

@@ -271,6 +271,8 @@ class _Json:
                 single = key != "classes" and isinstance(given, str)
                 values[key] = (given,) if single else self._texts(given, f"{where}, {key}")
         multilabel = isinstance(members.get("label"), list)
+        if multilabel and not members["label"]:
+            raise self._error(f"{where}, label", [], "a column, or a list of columns")
         if "classes" in values and (multilabel or "label" not in values):
             raise self._error(f"{where}, classes", members["classes"], "classes only where 'label' is one column")
         return NodeTable(**values, multilabel=multilabel)

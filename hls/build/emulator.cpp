@@ -22,9 +22,7 @@ void hetfab_map(void* overlay, std::uint64_t address, unsigned char* bytes, std:
     static_cast<Overlay*>(overlay)->dram.map(address, bytes, size);
 }
 
-void hetfab_unmap(void* overlay, std::uint64_t address) {
-    static_cast<Overlay*>(overlay)->dram.unmap(address);
-}
+void hetfab_unmap(void* overlay, std::uint64_t address) { static_cast<Overlay*>(overlay)->unmap(address); }
 
 std::uint32_t hetfab_read_register(void* overlay, std::uint32_t offset) {
     return static_cast<Overlay*>(overlay)->read_register(offset);

@@ -46,7 +46,14 @@ class Dram : public DramModel {
     void map(std::uint64_t address, unsigned char* bytes, std::uint64_t size) {
         regions_[address] = {bytes, size};
     }
-    void unmap(std::uint64_t address) { regions_.erase(address); }
+    // Takes the region at an address out, and says what it was; nothing of size 0 where nothing begins there.
+    MappedBytes unmap(std::uint64_t address) {
+        const auto region = regions_.find(address);
+        if (region == regions_.end()) return {nullptr, 0};
+        const MappedBytes found = region->second;
+        regions_.erase(region);
+        return found;
+    }
 
     unsigned char* resolve(std::uint64_t address, std::uint64_t bytes, bool write) override {
 #ifdef HETFAB_DEBUG

@@ -93,6 +93,13 @@ class Overlay {
 
     const std::string& message() const { return message_; }
 
+    // What a port has requested there and not moved yet is looked up again, as on a bus of physical
+    // addresses.
+    void unmap(std::uint64_t address) {
+        const MappedBytes gone = dram.unmap(address);
+        for (PortModel& port : ports_) port.unmapped(gone.bytes, gone.size);
+    }
+
     // From the next start on.
     void check_order(bool check) { checks_order_ = check; }
 

@@ -52,7 +52,8 @@ def read_model(path: Path) -> onnx.ModelProto:
     Raises:
         ModelUnreadableError: The file is missing, is not ONNX or fails the ONNX checker.
         ModelVersionError: Its opset or IR version is not read.
-        ModelStructureError: Inputs or initializers are of types that hetfab does not read; all are named.
+        ModelStructureError: Inputs or initializers are of types that hetfab does not read, or graph operators have too
+            many or too few inputs; all are named.
     """
     try:
         data = path.read_bytes()
@@ -69,6 +70,7 @@ def read_model(path: Path) -> onnx.ModelProto:
     _check_version(model, path)
     _check_types(model)
     checked = check_model(normalise(model), str(path))
+    _check_operands(checked)
     _check_tensors(checked, path)
     return checked
 
@@ -239,8 +241,9 @@ def _load_external_data(model: onnx.ModelProto, path: Path) -> None:
     """Brings weights that an exporter put into files beside the model into it."""
     try:
         onnx.external_data_helper.load_external_data_for_model(model, str(path.parent))
-    except (OSError, ValueError, onnx.checker.ValidationError) as error:
-        reason = str(error).strip().splitlines()[0]
+    except (OSError, ValueError, RuntimeError, TypeError, onnx.checker.ValidationError) as error:
+        is_text = not isinstance(error, TypeError)
+        reason = str(error).strip().splitlines()[0] if is_text else "a name is not UTF-8"
         raise ModelUnreadableError(
             f"cannot read weights of the model '{path}' that are in another file: {reason}",
             "the files that the exporter wrote, beside the model",
@@ -283,9 +286,31 @@ def _check_types(model: onnx.ModelProto) -> None:
         )
 
 
+def _check_operands(model: onnx.ModelProto) -> None:
+    """Names operators of hetfab with more or fewer inputs than they take, which the ONNX checker lets pass."""
+    taken = {(body.domain, body.name): len(body.input) for body in model.functions if body.name in hgnn.OPERATORS}
+    wrong = [
+        f"'{node.name or ''.join(node.output[:1])}' ({node.op_type}) has {len(node.input)} instead of {count}"
+        for node in model.graph.node
+        if (count := taken.get((node.domain, node.op_type), len(node.input))) != len(node.input)
+    ]
+    if wrong:
+        raise ModelStructureError(
+            "operators have other numbers of inputs than they take: " + ", ".join(wrong),
+            f"what version {hgnn.DOMAIN_VERSION} of '{hgnn.DOMAIN}' says; in version 1 the count is no input",
+            "export the model again",
+        )
+
+
 def _check_tensors(model: onnx.ModelProto, path: Path) -> None:
-    """Refuses constants whose bytes are not what their shape and type take, which the ONNX checker lets pass."""
-    attributes = (attribute for node in model.graph.node for attribute in node.attribute)
+    """Refuses constants whose bytes are not what their shape and type take, which the ONNX checker lets pass.
+
+    So it does with attributes that take a function's value outside of any function.
+    """
+    attributes = [attribute for node in model.graph.node for attribute in node.attribute]
+    for attribute in attributes:
+        if attribute.ref_attr_name:
+            raise _unreadable(path, f"the attribute '{attribute.name}' is that of a function, and there is none")
     tensors = [attribute.t for attribute in attributes if attribute.type == onnx.AttributeProto.TENSOR]
     for tensor in [*model.graph.initializer, *tensors]:
         try:

@@ -56,7 +56,9 @@ struct Traffic {
 // One AXI port: what is outstanding on it, and its traffic.
 struct PortModel {
     struct Burst {
+        // Null once its memory was unmapped: whoever moves the next beat looks again what lies there.
         unsigned char* place;
+        std::uint64_t end;
         std::uint64_t beats_left;
         std::vector<unsigned char> written;
     };
@@ -76,6 +78,15 @@ struct PortModel {
             count++;
         }
         return count;
+    }
+
+    // Memory of the host behind some addresses goes away.
+    void unmapped(const unsigned char* bytes, std::uint64_t size) {
+        for (std::deque<Burst>* bursts : {&reads, &writes}) {
+            for (Burst& burst : *bursts) {
+                if (burst.place >= bytes && burst.place < bytes + size) burst.place = nullptr;
+            }
+        }
     }
 
     void check_idle() const {
@@ -125,6 +136,10 @@ class burst_maxi {
         hetfab::PortModel& port = *port_;
         if (port.reads.empty()) throw hetfab::ProtocolError("a beat read without a request");
         hetfab::PortModel::Burst& burst = port.reads.front();
+        if (burst.place == nullptr) {
+            const std::uint64_t bytes = burst.beats_left * beat_bytes;
+            burst.place = port.dram->resolve(burst.end - bytes, bytes, false);
+        }
         T value;
         hetfab::read_bytes(value, burst.place);
         burst.place += beat_bytes;
@@ -160,6 +175,8 @@ class burst_maxi {
         if (port.writes.empty()) throw hetfab::ProtocolError("a write response without a request");
         hetfab::PortModel::Burst& burst = port.writes.front();
         if (burst.beats_left != 0) throw hetfab::ProtocolError("a write response before all beats");
+        const std::uint64_t bytes = burst.written.size();
+        if (burst.place == nullptr) burst.place = port.dram->resolve(burst.end - bytes, bytes, true);
         std::memcpy(burst.place, burst.written.data(), burst.written.size());
         port.writes.pop_front();
     }
@@ -169,7 +186,8 @@ class burst_maxi {
 
     hetfab::PortModel::Burst open(std::uint64_t offset, std::uint64_t length, bool write) {
         const std::uint64_t bytes = length * beat_bytes;
-        return {port_->dram->resolve(offset * beat_bytes, bytes, write), length, {}};
+        return {
+            port_->dram->resolve(offset * beat_bytes, bytes, write), offset * beat_bytes + bytes, length, {}};
     }
 
     hetfab::PortModel* port_;
