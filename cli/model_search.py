@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from hetfab.cli.search_jobs import (
     Action,
     Job,
@@ -20,12 +22,14 @@ from hetfab.cli.search_jobs import (
     reference_of,
     works_of,
 )
+from hetfab.overlay.blockdesign.platform import fabric_clock_mhz
+from hetfab.overlay.board import read_board
 from hetfab.overlay.compiler.lowered import LoweredModel
 from hetfab.overlay.design import Design
 from hetfab.overlay.errors import counted
 from hetfab.overlay.model.bound_model import BoundModel
 from hetfab.overlay.search.evaluations import evaluated
-from hetfab.overlay.search.hardware import Space, base_design, with_wide_words
+from hetfab.overlay.search.hardware import Space, base_design, with_other_depths, with_wide_words
 from hetfab.overlay.search.joint import Combine, Goal, JointSearch, Point, Score
 from hetfab.overlay.search.journal import Journal
 from hetfab.overlay.search.options import Choice, ModelOptions
@@ -42,6 +46,8 @@ if TYPE_CHECKING:
 OPTIONS = Options(weights=(2, 3, 4, 6, 8), activations=(4, 8), activation_methods=("least square error",))
 #: Whole models and programs that a search takes, for the bar.
 _WHOLE = 20
+#: Times up to so many times the least one count as equal to it.
+_EQUAL = 1.005
 
 
 @dataclass
@@ -92,7 +98,10 @@ class ModelSearch:
             layers.append(lowered if isinstance(lowered, LoweredModel) else None)
             progress()
         base = base_design(board, layers)
-        base = _fastest_words(base if clock is None else replace(base, clock_mhz=clock), sources, progress)
+        wanted = base if clock is None else replace(base, clock_mhz=clock)
+        # The highest clock that the board's PLL gives and that is not above what is wanted.
+        base = replace(wanted, clock_mhz=fabric_clock_mhz(wanted, read_board(board)))
+        base = _fastest_scratchpad(base, sources, progress)
         return cls(tuple(sources), Space.of(base), combine, workers)
 
     @property
@@ -140,7 +149,14 @@ class ModelSearch:
                 spent += self._evaluated({key: job}, number, journal, progress)
             return spent
 
-        self._joint = JointSearch(self.space, tuple(models), score, time, self.combine)
+        def plan(designs: Sequence[Design], choices: Sequence[Choice]) -> list[float]:
+            cycles = [
+                np.array(model.planned_cycles(self.assignment(number, choice), designs))
+                for number, (model, choice) in enumerate(zip(self.opened, choices, strict=True))
+            ]
+            return [float(each) for each in self.combine.of(cycles)]
+
+        self._joint = JointSearch(self.space, tuple(models), score, time, self.combine, plan)
 
     def assignment(self, number: int, choice: Choice) -> Any:
         """The widths of a choice for one of the models."""
@@ -198,14 +214,17 @@ def _reference(given: BoundModel, graph: "HeteroGraph | None", design: Design) -
     return as_json(reference_of(given, graph, design))
 
 
-def _fastest_words(base: Design, sources: Sequence[Source], progress: Callable[[], None]) -> Design:
-    """Of a design and the same with wider words in AGG's scratchpad, the one that is fastest with models at 4 bits."""
-    found = with_wide_words(base)
-    if len(found) == 1:
-        return base
+def _fastest_scratchpad(base: Design, sources: Sequence[Source], progress: Callable[[], None]) -> Design:
+    """A design with the words and then the depth of AGG's scratchpad with which models at 4 bits are fastest."""
     models = [model for source in sources if (model := opened(source)).graph is not None]
-    times = []
-    for design in found:
-        times.append(sum(model.reference_milliseconds(design) for model in models))
-        progress()
-    return found[times.index(min(times))]
+    times: dict[Design, float] = {}
+    for variants in (with_wide_words, with_other_depths):
+        found = variants(base)
+        for design in found if len(found) > 1 else ():
+            if design not in times:
+                times[design] = sum(model.reference_milliseconds(design) for model in models)
+                progress()
+        # Of equally fast ones the first, which is the base, or shallower.
+        fastest = min((times[design] for design in found if design in times), default=0.0)
+        base = next((design for design in found if design in times and times[design] <= fastest * _EQUAL), base)
+    return base

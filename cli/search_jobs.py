@@ -6,8 +6,9 @@ A process opens each model once, whatever the number of its jobs.
 
 import enum
 import functools
+import math
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,12 +18,14 @@ import numpy as np
 from hetfab.cli.automatic_bits import Subject, graph_subject, sample_subject
 from hetfab.overlay.compiler.lowered import LoweredModel
 from hetfab.overlay.compiler.lowering import lower
+from hetfab.overlay.compiler.planning import plan_layers
 from hetfab.overlay.design import Design
+from hetfab.overlay.errors import DesignTooSmallError
 from hetfab.overlay.model.bound_model import BoundModel
 from hetfab.overlay.model.cnn.integer import IntegerCnn
 from hetfab.overlay.model.cnn.integer_reader import read_integers
 from hetfab.overlay.model.reader import bindings_of
-from hetfab.overlay.search.layer_work import PACKED_BITS, LayerWork, graph_works, image_works
+from hetfab.overlay.search.layer_work import PACKED_BITS, LayerWork, graph_works, image_works, row_counts
 from hetfab.quantize.assignment import Assignment
 from hetfab.quantize.joint_options import REFERENCES, Reference, tensor_of
 
@@ -108,6 +111,22 @@ class Opened:
         """The same of all."""
         return sum(self.layer_milliseconds(assignment, design).values())
 
+    def planned_cycles(self, assignment: Assignment, designs: Sequence[Design]) -> list[float]:
+        """Of each design, the cycles of the compiler's cuts of all layers, by its estimate; infinite where none fits.
+
+        A network on samples has none: 0.
+        """
+        from hetfab.driver.graph.facts import known_graph
+        from hetfab.overlay.compiler.model_plan import plan_model
+
+        if self.graph is None or not designs:
+            return [0.0] * len(designs)
+        given = self.quantized(assignment)
+        layers = lower(given.model, given.bindings)
+        planned = plan_model(layers, designs[0], known_graph(self.graph, None, layers)).lowered
+        rows = row_counts(planned, self.graph.counts)
+        return [_cycles(planned, rows, design) for design in designs]
+
     def quantized(self, assignment: Assignment) -> BoundModel:
         """The quantized model."""
         model: onnx.ModelProto = self.subject.study.write(assignment)
@@ -127,6 +146,14 @@ class Opened:
             for widths in REFERENCES
         )
         return eight, four
+
+
+def _cycles(layers: LoweredModel, rows: Mapping[str, int], design: Design) -> float:
+    try:
+        planned = plan_layers(layers, design.geometry)
+    except DesignTooSmallError:
+        return math.inf
+    return sum(each.tile.row_cycles * rows[layers.node_types[each.layer.output.name]] for each in planned)
 
 
 @functools.lru_cache(maxsize=8)

@@ -20,7 +20,8 @@ def check_fields(value: object) -> None:
     Raises:
         TypeError: Names the first such field.
     """
-    for name, kind in _types(type(value)).items():
+    own: Any = type(value)
+    for name, kind in _types(own).items():
         found = getattr(value, name)
         if not _fits(found, kind):
             shown = ascii(found)
@@ -29,7 +30,7 @@ def check_fields(value: object) -> None:
 
 
 @functools.cache
-def _types(kind: type) -> dict[str, Any]:
+def _types(kind: Any) -> dict[str, Any]:
     """Types of the fields of a dataclass or of a named tuple; none of another class."""
     if not dataclasses.is_dataclass(kind) and not hasattr(kind, "_fields"):
         return {}

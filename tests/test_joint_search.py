@@ -4,6 +4,7 @@
 import itertools
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from hetfab.overlay.design import Design
 from hetfab.overlay.errors import DesignTooLargeError, LimitUnreachableError
-from hetfab.overlay.search.hardware import Array, Space, base_design, with_wide_words
+from hetfab.overlay.search.hardware import Array, Space, base_design, with_other_depths, with_wide_words
 from hetfab.overlay.search.joint import Combine, Goal, JointSearch, Score, gains
 from hetfab.overlay.search.options import Choice, ModelOptions, Times
 from tests.search_cases import BITS, TENSOR_BITS, drawn_model, small_space, work
@@ -159,11 +160,14 @@ def test_what_can_be_reached_is_slower_than_what_cannot() -> None:
 def test_a_stopped_search_keeps_the_best_so_far() -> None:
     search = search_of([drawn_model(8)])
 
-    def stop(step: str) -> None:
+    score = search.score
+
+    def stopping(number: int, choice: Choice) -> Score:
         if len(search.points) == 4:
             raise KeyboardInterrupt
+        return score(number, choice)
 
-    search.progress = stop
+    search.score = stopping
     with pytest.raises(KeyboardInterrupt):
         search.run(Goal(drop=1e9))
     best = search.best_so_far(Goal(drop=1e9))
@@ -204,6 +208,38 @@ def test_no_memory_that_fits_is_deeper_than_the_largest() -> None:
                     assert not SPACE.holds(SPACE.design(on_d, on_l, g.wgt_d_words, words))
 
 
+def test_other_buffers_are_in_the_designs_of_which_no_memory_can_be_deeper() -> None:
+    space = replace(SPACE, activations=(1, 2), results=(0.5, 1, 2))
+    names = ("wgt_d_words", "wgt_l_words", "act_d_words", "act_l_words", "out_words")
+    base = SPACE.base.geometry
+    grid = [
+        (d, w, share * base.act_d_words, share * base.act_l_words, int(more * base.out_words))
+        for d, w, share, more in itertools.product(space.weight_words, space.weight_words, (1, 2), (0.5, 1, 2))
+    ]
+    (design,) = [each for each in DESIGNS if each.geometry.gemm_d_rows == each.geometry.gemm_l_rows == 8]
+
+    def with_words(words: Any) -> Design:
+        return replace(design, geometry=replace(design.geometry, **dict(zip(names, words, strict=True))))
+
+    fitting = {words for words in grid if space.holds(with_words(words))}
+    deepest = {
+        words
+        for words in fitting
+        if not any(other != words and all(a >= b for a, b in zip(other, words, strict=True)) for other in fitting)
+    }
+    found = space.largest_memories(design)
+    assert {tuple(getattr(each.geometry, name) for name in names) for each in found} == deepest
+    assert len({each.geometry.out_words for each in found}) > 1 and len(fitting) < len(grid)
+
+
+def test_memories_that_the_compiler_cuts_best_are_timed() -> None:
+    search = search_of([drawn_model(3)])
+    search.space = replace(SPACE, activations=(1, 2), results=(0.5, 1, 2))
+    search.plan = lambda designs, choices: [float(each.geometry.out_words) for each in designs]
+    chosen = search.run(Goal(drop=1e9)).point.design
+    assert chosen.geometry.out_words == min(each.geometry.out_words for each in search.space.largest_memories(chosen))
+
+
 @pytest.mark.parametrize("board", ["pynq-z2", "zc706", "ultra96-v2", "zcu104"])
 def test_networks_on_samples_get_the_memories_of_images(board: str) -> None:
     design = base_design(board, [None])
@@ -216,7 +252,15 @@ def test_wide_words_of_the_scratchpad_are_tried_where_the_smallest_design_holds_
     assert [each.geometry.agg_word_beats for each in with_wide_words(base)] == [1, 4]
     assert with_wide_words(base_design("pynq-z2", [None])) == [base_design("pynq-z2", [None])]
     without = replace(base, geometry=replace(base.geometry, feature_words=0))
-    assert with_wide_words(without) == [without]
+    assert with_wide_words(without) == [without] == with_other_depths(without)
+
+
+def test_other_depths_of_the_scratchpad_are_tried_where_they_fit() -> None:
+    base = base_design("zcu104", [])
+    depth = base.geometry.feature_words
+    assert [each.geometry.feature_words for each in with_other_depths(base)] == [depth // 2, depth, 2 * depth]
+    full = replace(base, geometry=replace(base.geometry, wgt_d_words=base.geometry.wgt_d_words * 4))
+    assert [each.geometry.feature_words for each in with_other_depths(full)] == [depth]
 
 
 def test_a_board_that_cannot_hold_all_of_it_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,8 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hetfab.overlay.errors import LimitUnreachableError, SearchInvalidError
-from hetfab.overlay.search.knapsack import Group, Problem, Solution, Tie, best, least, solution_of, sweep
-from hetfab.overlay.search.pareto import front
+from hetfab.overlay.search.knapsack import Group, Problem, Solution, Tie, best, least, solution_of
 
 
 def everything(problem: Problem) -> list[Solution]:
@@ -71,19 +70,6 @@ def test_the_least_sum_is_that_of_trying_everything(problem: Problem) -> None:
     else:
         with pytest.raises(LimitUnreachableError):
             least(problem, "time")
-
-
-@given(problems())
-@settings(max_examples=15, deadline=None)
-def test_a_sweep_is_on_the_pareto_front(problem: Problem) -> None:
-    free = Problem(problem.groups, {}, problem.ties)
-    nearest = front(everything(free), lambda solution: (solution.totals["time"], solution.cost))
-    if nearest:
-        curve = sweep(free, "time", 5)
-        points = [(solution.totals["time"], solution.cost) for solution in nearest]
-        assert all(any(solution.cost == cost for _, cost in points) for solution in curve)
-        assert curve[-1].cost == nearest[-1].cost
-        assert [s.cost for s in curve] == sorted((s.cost for s in curve), reverse=True)
 
 
 def small() -> Problem:

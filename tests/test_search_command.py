@@ -97,6 +97,9 @@ def test_the_design_fits_compiles_and_computes_the_models_bits(search: Search, c
     assert found["drop"] <= float(drop) and found["simulated"]
     assert found["modelled_ms"] == pytest.approx(found["cost_function_ms"] * (1 + found["modelled_gap"]))
     assert all(share <= 1 for share in found["resources"].values())
+    estimated = [point for point in found["front"] if not point["simulated"]]
+    for point in estimated:
+        assert point["modelled_ms"] == pytest.approx(point["cost_function_ms"] * (1 + found["modelled_gap"]))
     check_bits(case, design)
     assert "<svg" in Path("front.svg").read_text(encoding="utf-8")
     assert json.loads(Path("front.json").read_text()) == found["front"]
@@ -119,6 +122,7 @@ def test_a_design_that_was_found_runs_in_the_emulator(
     monkeypatch.setattr(Space, "largest_memories", lambda self, design: [self.base])
     # The design is then the default one, whose emulator the suite has.
     monkeypatch.setattr(model_search, "with_wide_words", lambda base: [base])
+    monkeypatch.setattr(model_search, "with_other_depths", lambda base: [base])
     search("--max-drop", "3", "--quantized", ".")
     design = read_design(Path("design.json"))
     assert design.geometry == default_design().geometry

@@ -67,3 +67,16 @@ def test_actions_span_all_options() -> None:
         for _ in range(found.length):
             found.step(np.array([value], np.float32))
         assert set(found.episodes[-1].weights.values()) == {bits}
+
+
+def test_what_is_observed_is_the_hardware_that_fits() -> None:
+    asked, again = environment(1e9), environment(1e9)
+    asked.reset()
+    again.reset()
+    for _ in HARDWARE:
+        observed, *_ = asked.step(np.ones(1, np.float32))
+    chosen = observed[-4 - len(HARDWARE) : -4]
+    assert chosen.min() < 0.7 and chosen.max() < 1
+    for value in chosen:
+        seen, *_ = again.step(np.array([2 * value - 1], np.float32))
+    np.testing.assert_allclose(seen, observed, atol=1e-6)

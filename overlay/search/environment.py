@@ -135,14 +135,19 @@ class DesignEnvironment(gymnasium.Env[Observation, npt.NDArray[np.float32]]):
         found = self.setting.space.shares(design)
         return tuple(found[name] for name in ("lut", "dsp", "bram36"))
 
-    def _fitting(self, actions: Sequence[float]) -> Design:
-        """The design that actions ask for; while it does not fit, the largest of the six becomes one step smaller."""
+    def _fitting(self, actions: list[float]) -> Design:
+        """The design that actions ask for; while it does not fit, the largest of the six becomes one step smaller.
+
+        The actions become those that ask for what it came to, which is what an agent observes from then on.
+        """
         space = self.setting.space
         values = _values(space)
         places = [_place(action, len(values[name])) for name, action in zip(HARDWARE, actions, strict=True)]
         while True:
             design = _design(space, [values[name][place] for name, place in zip(HARDWARE, places, strict=True)])
             if space.holds(design) or not any(places):
+                counts = [len(values[name]) for name in HARDWARE]
+                actions[:] = [(place + 0.5) / count for place, count in zip(places, counts, strict=True)]
                 return design
             # As HAQ lowers widths until they fit: what stands highest in its own range gives way.
             shares = [place / max(len(values[name]) - 1, 1) for name, place in zip(HARDWARE, places, strict=True)]

@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The designs that a search chooses from: arrays and weight memories of both matrix engines, the rest as in one design.
+"""The designs that a search chooses from: arrays and memories of both matrix engines, the rest as in one design.
 
 Resource functions are monotone, so a pair of arrays that does not fit with the smallest memories never fits, and of
-the memories that fit only the largest are worth a look: a cut that fits a memory fits a larger one.
+the memories that fit only the largest are worth a look: a cut that fits a memory fits a larger one. No resource depends
+on the clock, and no time rises with it, so that of the clocks that are allowed the highest is in all designs.
 """
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from hetfab.overlay.board import Board, read_board
 from hetfab.overlay.compiler.compile import functions_of
@@ -20,6 +22,8 @@ from hetfab.overlay.errors import DesignTooLargeError
 LUT_SHARE = 0.95
 #: Groups in a word of AGG's scratchpad that are tried.
 _WORD_BEATS = (1, 4)
+#: Shares of the base's depths that are tried: of both memories of activations together, of ``out_ram``, the scratchpad.
+_ACTIVATIONS, _RESULTS, _SCRATCHPAD = (1, 2), (0.5, 1, 2), (0.5, 1, 2)
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,8 @@ class Space:
         arrays_l: Of GEMM-L.
         weight_words: Depths of both memories of weights, ascending.
         board: What designs must fit; not always that of the base.
+        activations: Shares of the base's depths of both memories of activations.
+        results: Shares of the base's depth of ``out_ram``.
     """
 
     base: Design
@@ -47,13 +53,16 @@ class Space:
     arrays_l: tuple[Array, ...]
     weight_words: tuple[int, ...]
     board: Board
+    activations: tuple[float, ...] = (1,)
+    results: tuple[float, ...] = (1,)
 
     @classmethod
     def of(cls, base: Design) -> "Space":
-        """Arrays of 4 to 32 rows and 8 to 32 columns, memories of 1,024 to 4,096 words."""
+        """Arrays of 4 to 32 rows and 8 to 32 columns, memories of 1,024 to 4,096 words; other buffers for graphs."""
         rows, cols = (4, 6, 8, 10, 12, 14, 16, 20, 24, 28, 32), (8, 16, 32)
         arrays = tuple(Array(*sides) for sides in itertools.product(rows, cols))
-        return cls(base, arrays, arrays, (1024, 1536, 2048, 3072, 4096), read_board(base.board))
+        buffers = (_ACTIVATIONS, _RESULTS) if not base.geometry.gather_beats else ((1,), (1,))
+        return cls(base, arrays, arrays, (1024, 1536, 2048, 3072, 4096), read_board(base.board), *buffers)
 
     def with_more(self, resource: str, share: float) -> "Space":
         """The same on a board with more of a resource."""
@@ -90,14 +99,25 @@ class Space:
         return replace(self.base, geometry=geometry)
 
     def largest_memories(self, design: Design) -> list[Design]:
-        """The arrays of a design with memories of which neither can be deeper."""
-        fitting = [
-            (words_d, max(held))
+        """The arrays of a design with memories of which none can be deeper; first those with the base's buffers."""
+        fitting = {
+            (words_d, max(held), activations, results): self._with_memories(design, words_d, max(held), buffers)
+            for activations, results in sorted(itertools.product(self.activations, self.results), key=_from_base)
+            for buffers in [self._buffers(activations, results)]
             for words_d in self.weight_words
-            if (held := [w for w in self.weight_words if self.holds(_with_words(design, words_d, w))])
-        ]
-        kept = [each for each in fitting if not any(_deeper(other, each) for other in fitting)]
-        return [_with_words(design, *words) for words in kept]
+            if (held := [w for w in self.weight_words if self.holds(self._with_memories(design, words_d, w, buffers))])
+        }
+        return [found for words, found in fitting.items() if not any(_deeper(other, words) for other in fitting)]
+
+    def _buffers(self, activations: float, results: float) -> dict[str, int]:
+        """Depths of the buffers beside the weights."""
+        base = self.base.geometry
+        words = {name: int(activations * getattr(base, name)) for name in ("act_d_words", "act_l_words")}
+        return words | {"out_words": int(results * base.out_words)}
+
+    def _with_memories(self, design: Design, words_d: int, words_l: int, buffers: Mapping[str, Any]) -> Design:
+        geometry = replace(design.geometry, wgt_d_words=words_d, wgt_l_words=words_l, **buffers)
+        return replace(design, geometry=geometry)
 
     def neighbours(self, design: Design) -> Iterator[Design]:
         """Designs that fit with one side of one array a step larger or smaller, each with memories it can have."""
@@ -105,7 +125,8 @@ class Space:
             rows, cols = f"gemm_{core}_rows", f"gemm_{core}_cols"
             held = Array(getattr(design.geometry, rows), getattr(design.geometry, cols))
             for array in _next_to(held, arrays):
-                geometry = replace(design.geometry, **{rows: array.rows, cols: array.cols})
+                sides: dict[str, Any] = {rows: array.rows, cols: array.cols}
+                geometry = replace(design.geometry, **sides)
                 yield from self.largest_memories(replace(design, geometry=geometry))[:1]
 
     def holds(self, design: Design) -> bool:
@@ -157,6 +178,16 @@ def with_wide_words(base: Design) -> list[Design]:
     return [base, *(each for each in wide if each != base and Space.of(each).holds(_smallest(each)))]
 
 
+def with_other_depths(base: Design) -> list[Design]:
+    """A base and, where AGG has a scratchpad, the same with it shallower and deeper, by rising depth, if they fit."""
+    geometry = base.geometry
+    if "agg" not in geometry.engines or not geometry.feature_words:
+        return [base]
+    depths = [int(share * geometry.feature_words) for share in _SCRATCHPAD]
+    found = [replace(base, geometry=replace(geometry, feature_words=words)) for words in depths]
+    return [each for each in found if each == base or Space.of(each).holds(each)]
+
+
 def _smallest(base: Design) -> Design:
     """The smallest design of the space of a base."""
     space = Space.of(base)
@@ -197,9 +228,10 @@ def _within(small: Array, large: Array) -> bool:
     return small.rows <= large.rows and small.cols <= large.cols
 
 
-def _deeper(one: tuple[int, int], other: tuple[int, int]) -> bool:
-    return one != other and one[0] >= other[0] and one[1] >= other[1]
+def _deeper(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
+    return one != other and all(mine >= its for mine, its in zip(one, other, strict=True))
 
 
-def _with_words(design: Design, words_d: int, words_l: int) -> Design:
-    return replace(design, geometry=replace(design.geometry, wgt_d_words=words_d, wgt_l_words=words_l))
+def _from_base(shares: tuple[float, ...]) -> float:
+    """How far shares are from the base's depths."""
+    return sum(abs(share - 1) for share in shares)

@@ -84,6 +84,7 @@ class Point:
         milliseconds: By the cost functions, combined.
         scores: Of each model, as measured.
         simulated: By the timeline simulator, combined; None where it was not asked.
+        scale: What the cost functions are taken to fall short by, where the simulator was not asked.
     """
 
     design: Design
@@ -91,6 +92,7 @@ class Point:
     milliseconds: float
     scores: tuple[Score, ...]
     simulated: float | None = None
+    scale: float = 1.0
 
     @property
     def drop(self) -> float:
@@ -100,7 +102,7 @@ class Point:
     @property
     def time(self) -> float:
         """Milliseconds, simulated where that is known."""
-        return self.milliseconds if self.simulated is None else self.simulated
+        return self.milliseconds * self.scale if self.simulated is None else self.simulated
 
     @property
     def gap(self) -> float | None:
@@ -132,6 +134,7 @@ class Searched:
 
 ScoreModel = Callable[[int, Choice], Score]
 TimeModels = Callable[[Design, Sequence[Choice]], Sequence[float]]
+PlanModels = Callable[[Sequence[Design], Sequence[Choice]], Sequence[float]]
 
 
 @dataclass
@@ -144,7 +147,7 @@ class JointSearch:
         score: Measures a whole model, by its number, with widths.
         time: Modelled milliseconds of each model's whole program on a design.
         combine: How times of models count together.
-        progress: Called after each whole model, with a word about it.
+        plan: Of designs whose arrays are the same, what the compiler's cuts of the models take; infinite for none.
         points: Every point that was scored, also of a search that was stopped.
     """
 
@@ -153,7 +156,7 @@ class JointSearch:
     score: ScoreModel
     time: TimeModels
     combine: Combine = Combine.SUM
-    progress: Callable[[str], None] = lambda step: None
+    plan: PlanModels = lambda designs, choices: [0.0] * len(designs)
     points: list[Point] = field(default_factory=list)
     solved: int = 0
     _scores: dict[tuple[int, str], Score] = field(default_factory=dict)
@@ -186,7 +189,6 @@ class JointSearch:
         """The fastest design and widths at a place of the curve, scored: 0 is near the float model, 1 the fastest."""
         found = self.fastest([self.limit(model, place) for model in self.models])[0]
         self.points.append(found)
-        self.progress("point of the curve")
         return found
 
     def limit(self, model: ModelOptions, place: float) -> float:
@@ -304,8 +306,15 @@ class JointSearch:
             replace(found, design=design)
             for point in list(several.values())[:_WIDTHS_TIMED]
             for found in self._on_fastest_designs(point)
-            for design in self.space.largest_memories(found.design)[:_MEMORIES_TIMED]
+            for design in self._memories(found)[:_MEMORIES_TIMED]
         ]
+
+    def _memories(self, point: Point) -> list[Design]:
+        """A point's arrays with memories of which none can be deeper, the fastest by the compiler's cuts first."""
+        designs = self.space.largest_memories(point.design)
+        spent = self.plan(designs, point.choices)
+        order = sorted(range(len(designs)), key=spent.__getitem__)
+        return [designs[place] for place in order if np.isfinite(spent[place])]
 
     def _on_fastest_designs(self, point: Point) -> list[Point]:
         """A point's widths on its own design and on the fastest ones with them; of equally fast ones the largest."""
@@ -317,7 +326,6 @@ class JointSearch:
 
     def _simulated(self, point: Point) -> Point:
         spent = self.combine.of([np.array(each) for each in self.time(point.design, point.choices)])
-        self.progress("whole program")
         found = replace(point, simulated=float(spent))
         self.points.append(found)
         return found
@@ -326,7 +334,7 @@ class JointSearch:
         """The front with the choice in it; times that were not simulated are scaled by the choice's gap."""
         scale = 1 + (chosen.gap or 0.0)
         others = [*self.points, *self._smaller()]
-        scaled = [p if p.simulated is not None else replace(p, milliseconds=p.milliseconds * scale) for p in others]
+        scaled = [p if p.simulated is not None else replace(p, scale=scale) for p in others]
         found = front_of([chosen, *scaled], self.used)
         return found if chosen in found else tuple(sorted([*found, chosen], key=lambda point: point.time))
 

@@ -21,7 +21,6 @@ import scipy.optimize
 import scipy.sparse
 
 from hetfab.overlay.errors import LimitUnreachableError, SearchInvalidError
-from hetfab.overlay.search.pareto import front
 
 Vector: TypeAlias = npt.NDArray[np.float64]
 
@@ -140,24 +139,6 @@ def least(problem: Problem, name: str) -> Solution:
             "raise one of the limits",
         )
     return solution_of(problem, found[0].options)
-
-
-def sweep(problem: Problem, name: str, points: int = 20) -> list[Solution]:
-    """The Pareto curve of cost over a quantity, from its least sum to that of the least cost.
-
-    Args:
-        problem: What to choose; a limit of the quantity itself is left out.
-        name: The quantity.
-        points: Limits that are tried, evenly spaced; the curve has at most so many solutions.
-
-    Raises:
-        LimitUnreachableError: As ``least``.
-    """
-    free = replace(problem, limits={key: limit for key, limit in problem.limits.items() if key != name})
-    lowest = least(free, name).totals[name]
-    highest = best(free)[0].totals[name]
-    solutions = [found for limit in np.linspace(lowest, highest, points) for found in best(free.limited(name, limit))]
-    return front(solutions, lambda solution: (solution.totals[name], solution.cost))
 
 
 def solution_of(problem: Problem, options: Sequence[int]) -> Solution:

@@ -19,7 +19,7 @@ from hetfab.overlay.layouts import stored_bits
 from hetfab.overlay.model.cnn.integer import IntegerCnn, Product
 
 _BEAT = 8
-_WORD_CHANNELS = 32
+_INT32_BITS = 32
 _INT32_TRIPS = 4
 #: Bits of a weight and of an activation that are stored two a byte.
 PACKED_BITS = 4
@@ -65,8 +65,7 @@ class LayerWork:
 
     def _splits(self, geometry: Geometry) -> npt.NDArray[np.int64]:
         """Channels that GEMM-D may get."""
-        unit = geometry.lanes * (2 if self.output_bits == PACKED_BITS else 1)
-        return np.append(np.arange(0, self.channels, unit), self.channels)
+        return np.append(np.arange(0, self.channels, geometry.lanes), self.channels)
 
     def _d_cycles(self, on_d: npt.NDArray[np.int64], geometry: Geometry, packed: bool) -> npt.NDArray[np.float64]:
         """Two trips a beat of a row, or the drain of a block."""
@@ -88,7 +87,7 @@ class LayerWork:
 
     def _vector_cycles(self, geometry: Geometry) -> float:
         groups = -(-self.channels // geometry.lanes)
-        return float(self.rows * groups * (_INT32_TRIPS if self.output_bits == _WORD_CHANNELS else 1))
+        return float(self.rows * groups * (_INT32_TRIPS if self.output_bits == _INT32_BITS else 1))
 
 
 def graph_works(lowered: LoweredModel, counts: Mapping[str, int]) -> dict[str, LayerWork]:
@@ -98,14 +97,25 @@ def graph_works(lowered: LoweredModel, counts: Mapping[str, int]) -> dict[str, L
         lowered: Its layers at 8 bits.
         counts: Vertices of each node type.
     """
-    rows = {**counts, **lowered.fixed_counts}
-    for stack in lowered.stacks:
-        rows[stack.name] = stack.starts(rows)[-1]
+    rows = row_counts(lowered, counts)
     return {
         layer.output.name: _of_graph(layer, rows[lowered.node_types[layer.output.name]])
         for layer in lowered.layers
         if layer.dense is not None
     }
+
+
+def row_counts(lowered: LoweredModel, counts: Mapping[str, int]) -> dict[str, int]:
+    """Rows of each node type of a model, stacked ones too.
+
+    Args:
+        lowered: Its layers.
+        counts: Vertices of each node type of a graph.
+    """
+    rows = {**counts, **lowered.fixed_counts}
+    for stack in lowered.stacks:
+        rows[stack.name] = stack.starts(rows)[-1]
+    return rows
 
 
 def _of_graph(layer: LoweredLayer, rows: int) -> LayerWork:
