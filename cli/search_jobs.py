@@ -24,7 +24,6 @@ from hetfab.overlay.model.cnn.integer_reader import read_integers
 from hetfab.overlay.model.reader import bindings_of
 from hetfab.overlay.search.layer_work import PACKED_BITS, LayerWork, graph_works, image_works
 from hetfab.quantize.assignment import Assignment
-from hetfab.quantize.divergence import divergence
 from hetfab.quantize.joint_options import REFERENCES, Reference, tensor_of
 
 if TYPE_CHECKING:
@@ -90,12 +89,10 @@ class Opened:
     def score(self, assignment: Assignment) -> dict[str, float]:
         """Points lost and divergence, of one run of the whole model."""
         study = self.subject.study
-        logits = study.logits(assignment)
-        rows = slice(None) if study.evaluation.rows is None else study.evaluation.rows
-        pairs = zip(study.float_logits, logits, strict=True)
+        compared = study.compared_logits(assignment)
         return {
-            "drop": self.subject.loss.points(np.concatenate(logits)[rows]),
-            "divergence": float(np.mean([divergence(before, found, study.evaluation) for before, found in pairs])),
+            "drop": self.subject.loss.points(np.concatenate(compared)),
+            "divergence": study.divergence_of(compared),
         }
 
     def layer_milliseconds(self, assignment: Assignment, design: Design | None) -> Mapping[str, float]:

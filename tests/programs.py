@@ -45,11 +45,11 @@ def design_of(geometry: Geometry) -> Design:
 
 
 def quantized(case: Case, widths: Widths = Widths()) -> QuantizedModel:  # noqa: B008 - it is immutable
-    """The case's model, calibrated on its own graph."""
+    """The case's model, calibrated on its own graph; how weights are rounded plays no part in what tests do with it."""
     model = check_model(normalise(case.model), "the float model")
     bindings = model_bindings(model, case.graph)
     fed = FedModel(model, bindings, [model_feeds(model, bindings, case.graph)])
-    return quantize(with_hops(fed, case.graph), widths=widths)
+    return quantize(with_hops(fed, case.graph), widths=widths, method="nearest")
 
 
 #: Shares of GEMM-D in a layer's output channels: the compiler's choice, one core alone, both.
