@@ -440,7 +440,7 @@ def _foreign_read(folder: Path) -> object:
 def _bind_seeds() -> list[Files]:
     pair = Relation("a", "to", "b"), Relation("b", "back", "a")
     end = binding.End.SOURCE
-    few = (
+    few: tuple[dict[str, binding.Binding], ...] = (
         {"x": binding.Features("a"), "n": binding.NodeCount("b"), "w": binding.EdgeWeights(pair[0])},
         {"p": binding.MetapathEnd("aba", pair, end), "m": binding.MetapathMean(pair, "a")},
         {"e": binding.StackedEnd(("a", "b"), pair, True, end), "k": binding.EdgeTypes(("a", "b"), pair, True)},

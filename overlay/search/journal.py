@@ -122,7 +122,7 @@ def _lines(path: Path) -> list[Any]:
             entry = json.loads(line)
             if not isinstance(entry, dict) or not ({"search"} == set(entry) or {"key", "value"} == set(entry)):
                 break
-            if not isinstance(entry.get("key", ""), str):
+            if not isinstance(entry.get("key", ""), str) or ("search" in entry) != (not entries):
                 break
             entries.append(entry)
     return entries
