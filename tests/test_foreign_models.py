@@ -30,6 +30,7 @@ from hetfab.overlay.errors import ModelStructureError, NotQuantizedError, Operat
 from hetfab.overlay.model import hgnn
 from hetfab.overlay.model.cnn.integer_reader import read_integers
 from hetfab.overlay.model.cnn.interpreter import logits
+from hetfab.overlay.model.cnn.parser import try_cnn
 from hetfab.overlay.model.reader import check_model, normalise, read_model
 from hetfab.overlay.model.runtime import run_model
 from hetfab.quantize.formats.deploy import Deployable, deployable, read_foreign
@@ -294,6 +295,14 @@ def test_constants_that_make_no_sense_are_refused(operator: str, changed: dict[s
     with pytest.raises(OperatorsUnsupportedError) as error:
         deployable(rounded_product(operator, **changed))
     assert any(reason in line for line in str(error.value).splitlines()), str(error.value)
+
+
+def test_an_input_without_sizes_is_refused() -> None:
+    model = rounded_product()
+    foreign = read_foreign(model)
+    del foreign.model.graph.input[0].type.tensor_type.shape.dim[:]
+    with pytest.raises(ModelStructureError, match="the input 'x' has no fixed sizes of a sample"):
+        try_cnn(foreign.model)
 
 
 def test_shapes_that_cannot_be_inferred_are_refused() -> None:
