@@ -20,13 +20,13 @@ def check_fields(value: object) -> None:
     Raises:
         TypeError: Names the first such field.
     """
-    own: Any = type(value)
-    for name, kind in _types(own).items():
+    holder: Any = type(value)
+    for name, kind in _types(holder).items():
         found = getattr(value, name)
         if not _fits(found, kind):
             shown = ascii(found)
             shown = shown if len(shown) <= _LONGEST_SHOWN else f"{shown[:_LONGEST_SHOWN]}..."
-            raise TypeError(f"'{name}' of {type(value).__name__} is {shown}")
+            raise TypeError(f"'{name}' of {holder.__name__} is {shown}")
 
 
 @functools.cache
