@@ -101,12 +101,12 @@ class Space:
 
     def neighbours(self, design: Design) -> Iterator[Design]:
         """Designs that fit with one side of one array a step larger or smaller, each with memories it can have."""
-        for core, arrays in (("d", self.arrays_d), ("l", self.arrays_l)):
-            rows, cols = f"gemm_{core}_rows", f"gemm_{core}_cols"
-            held = Array(getattr(design.geometry, rows), getattr(design.geometry, cols))
-            for array in _next_to(held, arrays):
-                geometry = replace(design.geometry, **{rows: array.rows, cols: array.cols})
-                yield from self.largest_memories(replace(design, geometry=geometry))[:1]
+        g, words = design.geometry, self.weight_words[0]
+        on_d, on_l = Array(g.gemm_d_rows, g.gemm_d_cols), Array(g.gemm_l_rows, g.gemm_l_cols)
+        pairs = [(near, on_l) for near in _next_to(on_d, self.arrays_d)]
+        pairs += [(on_d, near) for near in _next_to(on_l, self.arrays_l)]
+        for pair in pairs:
+            yield from self.largest_memories(self.design(*pair, words, words))[:1]
 
     def holds(self, design: Design) -> bool:
         """Whether the board holds a design with some room for what the figures miss."""
