@@ -49,10 +49,10 @@ def cluster() -> Iterator[str]:
 
     local: Any = distributed.LocalCluster
     client_of: Any = distributed.Client
-    options: dict[str, Any] = {"processes": False, "protocol": "tcp://", "dashboard_address": None}
+    options: dict[str, Any] = {"n_workers": 0, "processes": False, "protocol": "tcp://", "dashboard_address": None}
     with ExitStack() as stack:
         stack.enter_context(dask.config.set({"distributed.scheduler.allowed-failures": 1}))
-        address = stack.enter_context(local(0, **options)).scheduler_address
+        address = stack.enter_context(local(**options)).scheduler_address
         command = [sys.executable, "-m", "distributed.cli.dask_worker", address, "--no-nanny", "--no-dashboard"]
         env = {**os.environ, "PYTHONPATH": str(ROOT)}
         for _ in range(4):
