@@ -13,7 +13,8 @@ TYPECHECK := build/typecheck
 PYNQ_PYTHON ?= $(PYTHON)
 PYNQ_VERSIONS := 3.1.2 4.0.0
 PYNQ_STAMPS := $(PYNQ_VERSIONS:%=$(VENV)-pynq-%/installed.stamp)
-PYNQ_TESTS := tests/test_hwh.py tests/test_pynq_device.py tests/test_driver_overlay.py tests/test_faults.py tests/test_entry_points.py
+PYNQ_TESTS := tests/test_hwh.py tests/test_pynq_device.py tests/test_driver_overlay.py tests/test_faults.py tests/test_entry_points.py \
+    tests/test_pynq_remote.py
 # What PYNQ's images have, where it is to be had; else the tests of a board say that it was another one.
 BOARD_PYTHON ?= $(shell for p in python3.10 $(HOME)/.pyenv/versions/3.10.*/bin/python3.10 $(PYTHON); do \
     "$$p" -c 'import venv' 2>/dev/null && echo "$$p" && break; done)

@@ -87,8 +87,7 @@ class Subject(Generic[_Study]):
 
     def drop(self, assignment: "Assignment") -> float:
         """Points of accuracy that an assignment loses."""
-        rows = slice(None) if self.study.evaluation.rows is None else self.study.evaluation.rows
-        return self.loss.points(np.concatenate(self.study.logits(assignment))[rows])
+        return self.loss.points(np.concatenate(self.study.compared_logits(assignment)))
 
     def identity(self) -> str:
         """What measurements depend on: model, inputs, nodes that are compared, design."""

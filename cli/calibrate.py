@@ -28,20 +28,20 @@ def command(to: "Address", design: Path | None, package: str | None, output: Pat
     target = chosen_target(to, design, package)
     import datetime
 
+    from hetfab.driver.board.address import Way
     from hetfab.driver.calibration.fit import calibrate
     from hetfab.driver.calibration.stopwatch import measured_cycles, modelled_cycles
-    from hetfab.driver.target import Place
     from hetfab.overlay.errors import TargetInvalidError
     from hetfab.overlay.files import check_outputs
     from hetfab.overlay.timeline.machine import constants, constants_file, save_measured
 
-    if target.place is Place.BOARD:
+    if target.way not in (Way.EMULATED, Way.LOCAL):
         raise TargetInvalidError(
             f"{target.name} is reached over a link, whose time would be measured too",
             "an overlay of this machine, or the emulated one",
             "run this on the board with --to local",
         )
-    emulated = target.place is Place.EMULATED
+    emulated = target.way is Way.EMULATED
     file = output or (None if emulated else constants_file())
     check_outputs({"--output": output}, {"--design": design})
     origin = f"measured on {target.name} at {target.design.clock_mhz:g} MHz, {datetime.date.today().isoformat()}"

@@ -78,7 +78,8 @@ class RemoteTransport(PynqTransport):
     def read_register(self, offset: int) -> int:
         """Reads a register."""
         with link_errors(self._address):
-            return super().read_register(offset)
+            # In pynq 3.1 the answer is a signed number of 32 bits.
+            return super().read_register(offset) & 0xFFFF_FFFF
 
     def write_register(self, offset: int, value: int) -> None:
         """Writes a register."""

@@ -4,7 +4,6 @@
 import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from enum import Enum
 from pathlib import Path
 
 from hetfab.driver.board.address import Address, Way
@@ -16,14 +15,6 @@ from hetfab.overlay.errors import TargetInvalidError
 from hetfab.overlay.package import Package
 
 
-class Place(Enum):
-    """Where an overlay is."""
-
-    EMULATED = "emulated"
-    LOCAL = "local"
-    BOARD = "board"
-
-
 @dataclass(frozen=True)
 class Target:
     """An overlay that can be opened, as often as it has to be.
@@ -31,14 +22,14 @@ class Target:
     Attributes:
         name: How reports call it.
         design: What it is.
-        place: Where it is.
+        way: How it is reached.
         transport: Loads it.
         checks: How far its runs are checked.
     """
 
     name: str
     design: Design
-    place: Place
+    way: Way
     transport: Callable[[], Transport]
     checks: Checks = Checks.MEMORY
 
@@ -80,7 +71,7 @@ def emulated_target(design: Path | Design | None) -> Target:
     from hetfab.driver.emulated import EmulatedTransport
 
     chosen = default_design() if design is None else design if isinstance(design, Design) else read_design(design)
-    return Target(f"the emulated overlay '{chosen.name}'", chosen, Place.EMULATED, lambda: EmulatedTransport(chosen))
+    return Target(f"the emulated overlay '{chosen.name}'", chosen, Way.EMULATED, lambda: EmulatedTransport(chosen))
 
 
 def local_target(package: str) -> Target:
@@ -98,7 +89,7 @@ def local_target(package: str) -> Target:
 
     found = find_package(package)
     name = f"the overlay '{found.name}' on this machine"
-    return Target(name, found.design, Place.LOCAL, lambda: open_transport(found))
+    return Target(name, found.design, Way.LOCAL, lambda: open_transport(found))
 
 
 def board_target(address: Address, package: str) -> Target:
@@ -116,7 +107,7 @@ def board_target(address: Address, package: str) -> Target:
     from hetfab.driver.package import find_package
 
     found = find_package(package)
-    return Target(f"the overlay '{found.name}' on '{address}'", found.design, Place.BOARD, _opener(address, found))
+    return Target(f"the overlay '{found.name}' on '{address}'", found.design, address.way, _opener(address, found))
 
 
 def _opener(address: Address, package: Package) -> Callable[[], Transport]:

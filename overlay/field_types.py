@@ -12,7 +12,7 @@ import numpy as np
 _LONGEST_SHOWN = 60
 
 
-def check_fields(value: Any) -> None:
+def check_fields(value: object) -> None:
     """Refuses a dataclass or a named tuple with a field of another type, in those inside it too.
 
     Whole numbers are floats as well, truth values are no numbers, and of an array only that it is one is checked.

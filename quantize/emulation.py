@@ -38,11 +38,13 @@ from hetfab.overlay.model.layers import (
     Stack,
     TokenAttention,
     Unary,
+    inputs_of,
 )
 from hetfab.overlay.model.runtime import Feed
 from hetfab.quantize.points import QuantizationPoints
 from hetfab.quantize.ranges import ActivationRange
 from hetfab.quantize.rewrites import values_of
+from hetfab.quantize.row_needs import RowNeeds, Rows
 from hetfab.quantize.weights import round_bias
 from hetfab.quantize.writer import SCORE_BITS, Numbers
 
@@ -102,22 +104,26 @@ class Emulation:
         graph: Its layers, rewritten.
         points: Where tensors become integers.
         feed: Inputs, and the numbers of nodes that layers read.
+        looked_at: Rows of the output that are computed, ascending; None for all. Of other tensors what these depend on.
         limit: Bytes of results that are kept.
     """
 
     graph: LayerGraph
     points: QuantizationPoints
     feed: Feed
+    looked_at: Rows | None = None
     limit: int = 1 << 29
     _layers: dict[str, Layer] = field(init=False)
     _summed: dict[str, str] = field(init=False)
     _names: dict[Hashable, Key] = field(init=False, default_factory=dict)
     _kept: "OrderedDict[Key, Matrix]" = field(init=False, default_factory=OrderedDict)
-    _held: list[object] = field(init=False, default_factory=list)
+    _held: dict[int, object] = field(init=False, default_factory=dict)
     _size: int = field(init=False, default=0)
-    _edges: dict[tuple[str, str], Edges] = field(init=False, default_factory=dict)
+    _edges: dict[tuple[str, ...], Edges] = field(init=False, default_factory=dict)
+    _needs: RowNeeds | None = field(init=False)
 
     def __post_init__(self) -> None:
+        self._needs = None if self.looked_at is None else RowNeeds.of(self.graph, self.feed, self.looked_at)
         self._layers = {layer.output: layer for layer in self.graph.layers}
         self._summed = {
             term: group.aggregations[0].input
@@ -139,14 +145,19 @@ class Emulation:
         return _Run(self, numbers or _FLOAT).stored(tensor)[1]
 
     def edges(self, layer: EdgeAggregation) -> Edges:
-        """The edges of a layer by destination."""
-        name = (layer.source, layer.destination)
+        """The edges of a layer by destination; sources and destinations are places in the rows that are computed."""
+        ends = (layer.source, layer.destination)
+        name = ends if self._needs is None else (*ends, layer.output)
         if name not in self._edges:
-            source, destination = (np.asarray(self.feed[end], dtype=np.int32) for end in name)
+            source, destination = (np.asarray(self.feed[end], dtype=np.int32) for end in ends)
             order = np.argsort(destination, kind="stable")
             rows = int(self.feed[layer.count])
+            if self._needs is not None:
+                order = order[self._needs.keeps(layer)[destination[order]]]
+                source, destination = self._needs.renumbered(layer, source, destination)
+                rows = len(self._needs.rows[layer.output])
             pointers = np.zeros(rows + 1, np.int64)
-            np.cumsum(np.bincount(destination, minlength=rows), out=pointers[1:])
+            np.cumsum(np.bincount(destination[order], minlength=rows), out=pointers[1:])
             self._edges[name] = Edges(pointers, source[order], order, destination[order], rows)
         return self._edges[name]
 
@@ -180,8 +191,7 @@ class Emulation:
 
     def hold(self, numbers: object) -> int:
         """The identity of numbers, which are kept so that it stays theirs."""
-        if all(held is not numbers for held in self._held):
-            self._held.append(numbers)
+        self._held[id(numbers)] = numbers
         return id(numbers)
 
     def kept(self, key: Key) -> Matrix | None:
@@ -226,6 +236,7 @@ class _Run:
         found = self.home.kept(key)
         if found is None:
             array = np.asarray(self.home.graph.tables.get(tensor, self.home.feed.get(tensor)), dtype=np.float32)
+            array = array if self.home._needs is None else array[self.home._needs.rows[tensor]]
             sparse = np.count_nonzero(array) < _SPARSE * array.size
             found = self.home.keep(key, scipy.sparse.csr_matrix(array) if sparse else array)
         return key, found
@@ -233,8 +244,8 @@ class _Run:
     def _stored(self, tensor: str) -> tuple[Key, Matrix]:
         layer = self.home._layers.get(tensor)
         if isinstance(layer, Stack | JoinParts):
-            parts = [self.stored(name) for name in (layer.inputs if isinstance(layer, Stack) else (layer.input,))]
-            return self._result(("joined", layer.output, *(key for key, _ in parts)), lambda: _joined(layer, parts))
+            parts = [self.stored(name) for name in inputs_of(layer)]
+            return self._joined("joined", layer, parts)
         chosen = self.numbers.ranges.get(tensor)
         key, values = self.plain(tensor)
         return self._rounding(key, values, chosen) if chosen is not None else (key, values)
@@ -253,14 +264,25 @@ class _Run:
         """What a function or a norm reads; of a stack, its parts are rounded."""
         layer = self.home._layers.get(tensor)
         if isinstance(layer, Stack):
-            parts = [self._argument(name) for name in layer.inputs]
-            key, found = self._result(("read", tensor, *(k for k, _ in parts)), lambda: _joined(layer, parts))
+            key, found = self._joined("read", layer, [self._argument(name) for name in layer.inputs])
             return key, _dense(found)
         key, values = self.plain(tensor)
         chosen = self.numbers.inner.get(tensor)
         if chosen is not None:
             key, values = self._rounding(key, values, chosen)
         return key, _dense(values)
+
+    def _joined(self, name: str, layer: Stack | JoinParts, parts: Sequence[tuple[Key, Matrix]]) -> tuple[Key, Matrix]:
+        """The rows of other tensors as one."""
+        key = (name, layer.output, *(key for key, _ in parts))
+        return self._result(key, lambda: _joined(layer, self._read(layer, [values for _, values in parts])))
+
+    def _read(self, layer: Layer, operands: Sequence[Matrix]) -> list[Matrix]:
+        """Of rows that are computed of a layer's inputs, those that it reads."""
+        needs = self.home._needs
+        if needs is None:
+            return list(operands)
+        return [_taken(v, places) for v, places in zip(operands, needs.places[layer.output], strict=True)]
 
     def _result(self, parts: tuple[Hashable, ...], compute: Any) -> tuple[Key, Matrix]:
         key = self.home.key(*parts)
@@ -274,7 +296,11 @@ class _Run:
         unit = self._unit(layer)
         steps = self.numbers.ranges.get(layer.input) if isinstance(layer, Dense) else None
         parts = (layer.output, numbers, unit, steps, *(key for key, _ in operands))
-        return self._result(parts, lambda: _in_steps(self._compute(layer, [values for _, values in operands]), unit))
+
+        def compute() -> FloatArray:
+            return _in_steps(self._compute(layer, self._read(layer, [values for _, values in operands])), unit)
+
+        return self._result(parts, compute)
 
     def _unit(self, layer: Layer) -> float:
         """The step of a sum in Q.8 that a layer is, or is a term of; 0 where there is none."""
@@ -320,9 +346,9 @@ class _Run:
             case HostOperator():
                 return run_operator(layer, arrays)
             case RowSlice():
-                return arrays[0][layer.first : layer.end]
+                return arrays[0] if self.home.looked_at is not None else arrays[0][layer.first : layer.end]
             case Stack() | JoinParts():
-                return _joined(layer, list(enumerate(arrays)))
+                return _joined(layer, operands)
             case SegMean() | SegSum() | EdgeAttention() | EdgeDot():
                 return self._aggregated(layer, arrays)
             case PartMean() | Fusion() | TokenAttention():
@@ -374,11 +400,18 @@ def rounded(values: Matrix, chosen: ActivationRange) -> Matrix:
 
 def _in_steps(values: FloatArray, unit: float) -> FloatArray:
     """Values in whole steps of a sum in Q.8."""
-    return np.asarray(np.rint(values * np.float32(1 / unit)) * np.float32(unit)) if unit else values
+    if not unit:
+        return values
+    found = np.asarray(values * np.float32(1 / unit))
+    np.rint(found, out=found)
+    found *= np.float32(unit)
+    return found
 
 
 def _rounded_array(values: FloatArray, chosen: ActivationRange) -> FloatArray:
-    return np.asarray(chosen.steps(values) * np.float32(chosen.scale), dtype=np.float32)
+    found = np.asarray(chosen.steps(values), dtype=np.float32)
+    found *= np.float32(chosen.scale)
+    return found
 
 
 def _dot_attended(layer: EdgeDot, edges: Edges, arrays: list[FloatArray]) -> FloatArray:
@@ -415,12 +448,16 @@ def _normalized(layer: LayerNorm, rows: FloatArray) -> FloatArray:
     return np.asarray(np.maximum(found, 0) if layer.relu else found, dtype=np.float32)
 
 
-def _joined(layer: Stack | JoinParts, parts: Sequence[tuple[Key, Matrix]]) -> FloatArray:
-    arrays = [_dense(values) for _, values in parts]
+def _joined(layer: Stack | JoinParts, parts: Sequence[Matrix]) -> FloatArray:
+    arrays = [_dense(values) for values in parts]
     if isinstance(layer, Stack):
         return np.concatenate(arrays)
     stacked = arrays[0].reshape(layer.parts, -1, arrays[0].shape[1])
     return np.asarray(stacked.transpose(1, 0, 2).reshape(stacked.shape[1], -1))
+
+
+def _taken(values: Matrix, places: Rows | None) -> Matrix:
+    return values if places is None else values[places]
 
 
 def _dense(values: Matrix) -> FloatArray:

@@ -43,8 +43,11 @@ class Timed(Studied, Protocol):
     def float_logits(self) -> Sequence[FloatArray]:
         """Of the float model on each feed, [N, classes]."""
 
-    def logits(self, assignment: Assignment) -> Sequence[FloatArray]:
-        """Of an assignment likewise."""
+    def compared_logits(self, assignment: Assignment) -> Sequence[FloatArray]:
+        """Of an assignment on each feed, of what models are compared on."""
+
+    def divergence_of(self, compared: Sequence[FloatArray]) -> float:
+        """From the float model, in nats, of what ``compared_logits`` gave."""
 
     @property
     def inputs(self) -> Mapping[str, str]:

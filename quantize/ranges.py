@@ -46,8 +46,9 @@ class ActivationRange:
 
     def steps(self, values: FloatArray) -> FloatArray:
         """The integers that values become, as floats of their type."""
-        found = np.clip(np.rint(values * np.asarray(1 / self.scale, values.dtype)), self.lowest, self.highest)
-        return np.asarray(found, dtype=values.dtype)
+        found = np.asarray(values * np.asarray(1 / self.scale, values.dtype), dtype=values.dtype)
+        np.rint(found, out=found)
+        return np.clip(found, self.lowest, self.highest, out=found)
 
 
 @dataclass(frozen=True)

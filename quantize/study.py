@@ -8,7 +8,7 @@ model = study.write(assignment)
 """
 
 import math
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TypeAlias, TypeVar
@@ -326,19 +326,43 @@ class Study:
         numbers = self.numbers(assignment)
         return [emulation.logits(numbers) for emulation in self.emulations]
 
+    def compared_logits(self, assignment: Assignment) -> list[FloatArray]:
+        """Logits of the nodes of ``evaluation`` of each feed; only what these depend on is computed."""
+        numbers, rows = self.numbers(assignment), self.evaluation.rows
+        found = [emulation.logits(numbers) for emulation in self._looked_at]
+        return found if rows is None else [logits[np.searchsorted(np.unique(rows), rows)] for logits in found]
+
+    @cached_property
+    def _looked_at(self) -> tuple[Emulation, ...]:
+        rows = self.evaluation.rows
+        if rows is None:
+            return self.emulations
+        return tuple(Emulation(self.graph, self.points, sample, np.unique(rows)) for sample in self.samples)
+
+    @cached_property
+    def _references(self) -> list[FloatArray]:
+        """Logits of the float model that others are compared with, of each feed."""
+        rows = slice(None) if self.evaluation.rows is None else self.evaluation.rows
+        return [logits[rows] for logits in self.observed.logits]
+
     def divergence(self, assignment: Assignment) -> float:
         """Mean divergence from the float model, in nats, on the nodes of ``evaluation``."""
-        return self._divergence(self.logits(assignment))
+        return self.divergence_of(self.compared_logits(assignment))
+
+    def divergence_of(self, compared: Sequence[FloatArray]) -> float:
+        """The same of what ``compared_logits`` gave."""
+        whole = replace(self.evaluation, rows=None)
+        pairs = zip(self._references, compared, strict=True)
+        return float(np.mean([divergence(reference, logits, whole) for reference, logits in pairs]))
 
     def agreement(self, assignment: Assignment) -> float:
         """Share of the nodes of ``evaluation`` that the float model predicts the same of."""
-        rows = slice(None) if self.evaluation.rows is None else self.evaluation.rows
         equal = []
-        for reference, found in zip(self.observed.logits, self.logits(assignment), strict=True):
+        for reference, found in zip(self._references, self.compared_logits(assignment), strict=True):
             if self.evaluation.multilabel:
-                equal.append(((reference[rows] > 0) == (found[rows] > 0)).all(axis=1))
+                equal.append(((reference > 0) == (found > 0)).all(axis=1))
             else:
-                equal.append(reference[rows].argmax(axis=1) == found[rows].argmax(axis=1))
+                equal.append(reference.argmax(axis=1) == found.argmax(axis=1))
         return float(np.concatenate(equal).mean())
 
     def average_bits(self, assignment: Assignment) -> AverageBits:
@@ -365,11 +389,8 @@ class Study:
         """As ``divergence``, of a written model in onnxruntime."""
         name = model.graph.output[0].name
         found = [run_model(model, sample, [name])[0] for sample in self.samples]
-        return self._divergence(found)
-
-    def _divergence(self, found: list[FloatArray]) -> float:
-        pairs = zip(self.observed.logits, found, strict=True)
-        return float(np.mean([divergence(reference, logits, self.evaluation) for reference, logits in pairs]))
+        rows = slice(None) if self.evaluation.rows is None else self.evaluation.rows
+        return self.divergence_of([logits[rows] for logits in found])
 
     def _macs(self, layer: Dense | Aggregation, emulation: Emulation) -> float:
         rows = emulation.rows(layer.input)

@@ -34,6 +34,7 @@ from hetfab.overlay.errors import (
     GeometryMismatchError,
     HetfabError,
     LinkLostError,
+    OverlayPackageError,
     OverlayStateError,
 )
 from hetfab.overlay.isa.codec import RegisterOffset
@@ -256,6 +257,43 @@ def test_a_board_that_takes_nothing_holds_nobody_up() -> None:
             link.request("put", b"x" * PIECE_BYTES, buffer=1, offset=0)
         stop.set()
     assert time.monotonic() - begin < 15.0
+
+
+def test_an_interrupted_request_ends_the_link() -> None:
+    """Else the next request would take this one's answer."""
+    with board(lying(HELLO, encode({"has": True}))) as channel:
+        link = link_to(channel)
+        really = channel.receive
+
+        def interrupted(size: int, seconds: float) -> bytes:
+            raise KeyboardInterrupt
+
+        channel.receive = interrupted  # type: ignore[method-assign]
+        with pytest.raises(KeyboardInterrupt):
+            link.request("has")
+        channel.receive = really  # type: ignore[method-assign]
+        assert not link.alive
+        with pytest.raises(LinkLostError):
+            link.request("has")
+
+
+def test_what_cannot_be_loaded_ends_the_link(tmp_path: Path) -> None:
+    with board(honest(tmp_path)) as channel:
+        link = link_to(channel)
+        with pytest.raises(OverlayPackageError, match=r"cannot use '.*nothing\.json': No such file or directory"):
+            LinkTransport(lambda: link, "nothing")
+        assert not link.alive
+
+
+def test_a_file_that_shrinks_while_it_is_copied_is_noticed(
+    package: Package, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hetfab.driver.board.link.pieces_of", lambda file, size: iter([b"x"]))
+    with board(honest(tmp_path)) as channel:
+        link = link_to(channel)
+        with pytest.raises(CopyDamagedError, match="became shorter while it was copied"):
+            link.send_file(package.bit, package.name, "bit")
+        assert not link.alive
 
 
 def test_memory_of_another_size_is_refused() -> None:

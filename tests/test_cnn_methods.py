@@ -136,3 +136,37 @@ def test_an_exponent_is_taken_in_place_of_a_method() -> None:
 def test_windows_are_not_only_square() -> None:
     windows = [layer.window for layer in study_of().layers.values() if isinstance(layer, Conv)]
     assert {window.kernel for window in windows} == {(3, 3), (3, 2)} and Window((3, 3)) not in windows
+
+
+@pytest.mark.parametrize("groups", [1, 6])
+def test_an_evaluation_computes_what_the_file_does_at_any_widths(groups: int) -> None:
+    """One model of onnxruntime serves all assignments; float32 holds all sums of so small a network."""
+    study, random = study_of(groups), np.random.default_rng(groups)
+    for bits in (2, 4, 8):
+        assignment = study.uniform(Widths(bits, 4), weights="alternation" if bits < 8 else "nearest")
+        for group in study.groups:
+            assignment = assignment.with_activations(group, ActivationChoice(int(random.choice([3, 4, 8]))))
+        channels = tuple(random.choice([2, bits], 12).tolist())
+        layer = next(name for name, each in study.layers.items() if len(each.weight) == 12)
+        assignment = assignment.with_weights(layer, WeightChoice(channels, "nearest"))
+        for found, expected in zip(study.compared_logits(assignment), study.logits(assignment), strict=True):
+            np.testing.assert_array_equal(found, expected)
+
+
+def test_a_wide_layers_weights_do_not_depend_on_what_it_reads() -> None:
+    """They are kept for all widths of activations; narrow ones have multipliers that do depend on them."""
+    study = study_of()
+    for bits, kept in ((8, len(study.layers)), (4, 2 * len(study.layers)), (2, 4 * len(study.layers))):
+        for activations in (4, 8):
+            study.numbers(study.uniform(Widths(bits, activations), weights="nearest"))
+        assert len(study._weights) == kept
+
+
+def test_ranges_are_chosen_once() -> None:
+    study = study_of()
+    assignment = study.uniform(Widths(4, 4))
+    first = study.numbers(assignment).ranges
+    count = len(study.observed.chosen)
+    assert study.numbers(assignment).ranges == first and len(study.observed.chosen) == count
+    study.numbers(study.uniform(Widths(4, 8)))
+    assert len(study.observed.chosen) == 2 * count

@@ -96,6 +96,32 @@ def test_the_fastest_within_the_accuracy_is_simulated_and_its_gap_known() -> Non
     assert times == sorted(times) and len(found.front) > 1 and found.point in found.front
 
 
+@pytest.mark.parametrize("seed", [5, 6])
+def test_no_neighbour_of_the_design_is_faster_as_a_whole_program(seed: int) -> None:
+    """Whole programs take longer than the cost functions say, each design by a share of its own."""
+    arrays = tuple(Array(rows, 8) for rows in (4, 6, 8, 10, 12, 14))
+    search = search_of([drawn_model(seed)])
+    search.space = replace(SPACE, arrays_d=arrays, arrays_l=arrays)
+    exact = search.time
+
+    def time(design: Design, choices: Sequence[Choice]) -> list[float]:
+        sides = design.geometry.gemm_d_rows, design.geometry.gemm_l_rows
+        share = np.random.default_rng([seed, *sides]).uniform(1, 2)
+        return [share * spent for spent in exact(design, choices)]
+
+    search.time = time
+    found = search.run(Goal(drop=40.0)).point
+    near = list(search.space.neighbours(found.design))
+    assert len(near) > 1 and all(search.space.holds(design) for design in near)
+    assert found.time <= min(time(design, found.choices)[0] for design in near)
+
+
+def test_neighbours_differ_by_one_step_of_one_side() -> None:
+    base = SPACE.design(Array(4, 8), Array(8, 8), 1024, 1024)
+    sides = [(d.geometry.gemm_d_rows, d.geometry.gemm_d_cols, d.geometry.gemm_l_rows) for d in SPACE.neighbours(base)]
+    assert sides == [(8, 8, 8), (4, 8, 4)]
+
+
 def test_the_most_accurate_within_a_time_keeps_it_by_the_simulator_too() -> None:
     fast = search_of([drawn_model(6)]).run(Goal(drop=1e9)).point.time
     near = search_of([drawn_model(6)]).run(Goal(drop=0.0)).point.time

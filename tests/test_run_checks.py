@@ -52,7 +52,12 @@ def with_fault(monkeypatch: pytest.MonkeyPatch, fault: Fault) -> list[int]:
 def test_each_way_to_run_is_checked_as_asked(
     way: str, demo_files: DemoFiles, tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    options = {"whole": [], "nodes": ["--nodes", "3"], "parts": ["--save-fusion", tmp_path / "f.npz"]}[way]
+    ways: dict[str, list[str]] = {
+        "whole": [],
+        "nodes": ["--nodes", "3"],
+        "parts": ["--save-fusion", str(tmp_path / "f.npz")],
+    }
+    options = ways[way]
     flip = Fault(FaultKind.MEMORY_FLIP, retired=3, segment=Segment.CONSTANTS)
     once = with_fault(monkeypatch, flip)
     run(demo_files, capsys, *options, "--checks", "state")

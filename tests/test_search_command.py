@@ -2,8 +2,11 @@
 """``hetfab search``: the design fits, compiles and computes the quantized model's bits; stopped runs go on."""
 
 import json
+import math
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -23,6 +26,7 @@ from hetfab.overlay.isa.codec import Segment
 from hetfab.overlay.model.bound_model import BoundModel
 from hetfab.overlay.model.cnn.window import Window
 from hetfab.overlay.model.reader import bindings_of, read_model
+from hetfab.overlay.search.environment import random_search
 from hetfab.overlay.search.hardware import Array, Space
 from hetfab.quantize.bit_assignment import Options
 from tests.outside import module
@@ -195,13 +199,39 @@ def test_workloads_are_one_for_all_or_one_each(search: Search) -> None:
 
 
 def test_the_small_benchmark_is_no_slower_than_the_others_and_goes_on(
-    search: Search, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    search: Search, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """DDPG's place has an agent without torch, which draws its actions."""
     benchmark = module("benchmarks.search")
-    arguments = ["--small", "--episodes", "8", "--folder", str(tmp_path), "--json"]
-    benchmark.main(arguments)
+    agent = ModuleType("ddpg")
+    agent.search = random_search  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "hetfab.overlay.search.ddpg", agent)
+    arguments = ["--small", "--methods", "search,uniform,ddpg,random", "--episodes", "8", "--folder", str(tmp_path)]
+    benchmark.main([*arguments, "--json"])
     values = json.loads(capsys.readouterr().out)
     assert values["least_speedup_over_uniform"] >= 0.995 and values["least_speedup_over_random"] >= 0.995
     assert values["accuracy_evaluations"] <= 24 and values["sensitivity_evaluations"] > 0
-    benchmark.main(arguments)
+    (case,) = values["cases"].values()
+    seeds = [case[f"ddpg seed {seed}"] for seed in range(3)]
+    assert {seed["target"] for seed in seeds} == {1.1 * case["search"]["cost_function_milliseconds"]}
+    assert case["ddpg"]["milliseconds"] == min(seed["milliseconds"] or math.inf for seed in seeds)
+    assert len({json.dumps(seed["curve"]) for seed in seeds}) == 3
+    benchmark.main([*arguments, "--json"])
     assert json.loads(capsys.readouterr().out)["cases"] == values["cases"]
+
+
+@pytest.mark.parametrize("changed", ["code", "model", "workload"])
+def test_results_of_other_code_or_files_are_not_taken(
+    changed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    benchmark = module("benchmarks.search")
+    source = search_jobs.Source(tmp_path / "model", tmp_path / "workload")
+    source.model.write_bytes(b"model")
+    source.workload.write_bytes(b"workload")
+    before = benchmark._hash_of(source)
+    assert benchmark._hash_of(source) == before
+    if changed == "code":
+        monkeypatch.setattr(benchmark, "code_identity", lambda: "other")
+    else:
+        (tmp_path / changed).write_bytes(b"other")
+    assert benchmark._hash_of(source) != before

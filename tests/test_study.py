@@ -13,12 +13,14 @@ from hetfab.driver.graph.model_inputs import model_bindings, model_feeds, with_h
 from hetfab.hls.build.emulator import Emulator
 from hetfab.overlay.errors import CalibrationDataError, WidthsUnsupportedError
 from hetfab.overlay.model.bound_model import FedModel
-from hetfab.overlay.model.layers import Aggregation, Dense
+from hetfab.overlay.model.layers import Aggregation, Dense, EdgeAttention
 from hetfab.overlay.model.reader import check_model, normalise
 from hetfab.quantize.assignment import ActivationChoice, Assignment, WeightChoice
 from hetfab.quantize.balance import balanced
+from hetfab.quantize.emulation import Emulation
 from hetfab.quantize.post_training import quantize
 from hetfab.quantize.range_search import searched_ranges
+from hetfab.quantize.row_needs import RowNeeds
 from hetfab.quantize.study import Study
 from hetfab.quantize.widths import Widths
 from tests.attention_models import attention_case
@@ -247,3 +249,37 @@ def test_constant_tensors_are_quantized() -> None:
     for widths in (Widths(8, 8), Widths(2, 2)):
         study = Study.open(replace(given_model, feeds=[same]))
         assert np.isfinite(study.divergence(study.uniform(widths)))
+
+
+@pytest.mark.parametrize("name", ATTENTION)
+def test_compared_rows_are_those_of_the_whole_output(name: str) -> None:
+    """Of attention models too, whose parts and sums over nodes need rows of their own."""
+    study = study_of(attention_case(name))
+    whole, rows = study.emulations[0].logits(), np.array([5, 2, 2])
+    found = Emulation(study.graph, study.points, study.samples[0], np.unique(rows))
+    np.testing.assert_allclose(found.logits(), whole[np.unique(rows)], rtol=1e-4, atol=1e-5)
+    study.evaluation = replace(study.evaluation, rows=rows)
+    assignment = study.uniform(Widths(8, 8), weights="nearest")
+    expected = study.logits(assignment)[0][rows]
+    np.testing.assert_allclose(study.compared_logits(assignment)[0], expected, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_evaluation_of_some_rows_computes_the_same_bits(seed: int) -> None:
+    """Scales are powers of two, so that float32 adds without rounding, whatever rows a product has."""
+    study = study_of(random_case(seed, largest_count=40))
+    assignment = study.uniform(Widths(4, 8), weights="nearest")
+    whole = study.logits(assignment)[0]
+    rows = np.random.default_rng(seed).permutation(len(whole))[: max(len(whole) // 3, 1)]
+    study.evaluation = replace(study.evaluation, rows=rows)
+    np.testing.assert_array_equal(study.compared_logits(assignment)[0], whole[rows])
+
+
+def test_rows_that_nothing_reads_are_not_computed() -> None:
+    study = study_of(attention_case("rgat"))
+    needs = RowNeeds.of(study.graph, study.samples[0], np.array([0]))
+    layer = next(each for each in reversed(study.graph.layers) if isinstance(each, EdgeAttention))
+    sources = study.samples[0][layer.source][study.samples[0][layer.destination] == 0]
+    assert needs.rows[study.graph.output].tolist() == [0]
+    assert needs.read[layer.output][0].tolist() == np.unique(sources).tolist()
+    assert len(needs.rows[layer.input]) < len(study.emulations[0].values(layer.input))

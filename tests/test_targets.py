@@ -283,7 +283,8 @@ class RemoteStandIn:
             def read(self, offset: int) -> int:
                 if board.gone:
                     raise RpcError("StatusCode.UNAVAILABLE")
-                return board.overlay.read_register(offset)
+                value = board.overlay.read_register(offset)
+                return value - (value >> 31 << 32)  # The answer is a signed number.
 
             def write(self, offset: int, value: int) -> None:
                 board.overlay.write_register(offset, value)

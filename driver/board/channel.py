@@ -75,11 +75,10 @@ class Channel:
         if not self._open:
             raise ChannelEndedError
         left = max(0.0, end - time.monotonic())
-        if writes:
-            ready = select.select([], [self._sink], [], left)[1]
-        else:
-            ready = select.select([self._source], [], [], left)[0]
-        if not ready:
+        # Not select, which takes no descriptor above 1023.
+        ready = select.poll()
+        ready.register(self._sink if writes else self._source, select.POLLOUT if writes else select.POLLIN)
+        if not ready.poll(1e3 * left):
             raise LinkLostError(
                 f"the board did not {'take' if writes else 'send'} anything for {seconds:g} s",
                 "a board that answers",

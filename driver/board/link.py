@@ -20,8 +20,8 @@ from hetfab.overlay.errors import (
     AnswerGarbledError,
     BoardPythonError,
     BoardSoftwareError,
+    CopyDamagedError,
     HetfabError,
-    LinkLostError,
 )
 from hetfab.overlay.isa.spec import isa
 
@@ -86,8 +86,9 @@ class BoardLink:
         #: Whether requests still find the board.
         self.alive = True
         self._begun = False
-        self._await_greeting()
-        self.facts = self._read_facts()
+        with self._in_step():
+            self._await_greeting()
+            self.facts = self._read_facts()
 
     def request(
         self, do: str, payload: bytes = b"", *, seconds: float = 0.0, **fields: Any
@@ -105,8 +106,10 @@ class BoardLink:
             LinkLostError: It does not answer.
             AnswerGarbledError: It answers what no board does.
         """
-        self._send(encode({"do": do, **fields}, payload), seconds)
-        return self._answer(seconds)
+        with self._in_step():
+            self._send(encode({"do": do, **fields}, payload), seconds)
+            answer = self._message(seconds)
+        return self._checked(*answer)
 
     def send_file(self, path: Path, name: str, suffix: str) -> str:
         """Copies a file of a package to the board.
@@ -117,16 +120,19 @@ class BoardLink:
         Raises:
             HetfabError: As ``request``.
         """
-        with path.open("rb") as file:
+        with self._in_step(), path.open("rb") as file:
             size = path.stat().st_size
             self._send(encode({"do": "receive", "name": name, "suffix": suffix, "size": size}))
             sent = 0
             for piece in pieces_of(file, size):
                 self._send(encode({}, piece))
                 sent += len(piece)
-        if sent != size:
-            raise AnswerGarbledError(f"'{path}' became shorter while it was copied", "a file at rest", "copy it again")
-        answer, _ = self._answer(size / PIECE_BYTES)
+            if sent != size:
+                raise CopyDamagedError(
+                    f"'{path}' became shorter while it was copied", "a file at rest", "run the same command again"
+                )
+            received = self._message(size / PIECE_BYTES)
+        answer, _ = self._checked(*received)
         return str(answer.get("checksum"))
 
     def close(self) -> None:
@@ -135,31 +141,38 @@ class BoardLink:
         self._channel.close()
 
     def _send(self, raw: bytes, seconds: float = 0.0) -> None:
-        with self._watched():
+        try:
             self._channel.send(raw, self._answer_seconds + seconds)
+        except ChannelEndedError as error:
+            raise self._end() from error
 
     def _receive(self, size: int, seconds: float) -> bytes:
-        with self._watched():
+        try:
             return self._channel.receive(size, seconds)
+        except ChannelEndedError as error:
+            raise self._end() from error
+
+    def _end(self) -> HetfabError:
+        """Why the channel ended."""
+        self.close()
+        return self._ended(self._begun)
 
     @contextlib.contextmanager
-    def _watched(self) -> Iterator[None]:
-        """After a failure the answers do not belong to the requests any more: the link is no longer used."""
-        try:
+    def _in_step(self) -> Iterator[None]:
+        """Ends the link where a request ends without its answer, as by an interrupt: the next would get that one."""
+        with contextlib.ExitStack() as unless_answered:
+            unless_answered.callback(self.close)
             yield
-        except LinkLostError:
-            self.close()
-            raise
-        except ChannelEndedError as error:
-            self.close()
-            raise self._ended(self._begun) from error
+            unless_answered.pop_all()
 
-    def _answer(self, seconds: float) -> tuple[dict[str, Any], bytes]:
+    def _message(self, seconds: float) -> tuple[dict[str, Any], bytes]:
         try:
-            header, payload = read_message(lambda size: self._receive(size, self._answer_seconds + seconds))
+            return read_message(lambda size: self._receive(size, self._answer_seconds + seconds))
         except ValueError as error:
-            self.close()
             raise self._garbled(str(error)) from error
+
+    def _checked(self, header: dict[str, Any], payload: bytes) -> tuple[dict[str, Any], bytes]:
+        """An answer that is no error."""
         if "error" in header:
             raise _error_of(header["error"]) or self._garbled("an error without words")
         return header, payload
@@ -194,7 +207,7 @@ class BoardLink:
         )
 
     def _read_facts(self) -> BoardFacts:
-        about, _ = self._answer(_START_SECONDS)
+        about, _ = self._checked(*self._message(_START_SECONDS))
         theirs, ours = (about.get("link"), about.get("isa")), (LINK_VERSION, list(isa().version))
         if theirs != ours:
             raise BoardSoftwareError(

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A transport to the overlay of a board that a link leads to."""
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy.typing as npt
 
 from hetfab.driver.board.link import BoardLink, pieces
 from hetfab.driver.device_failures import LOAD_SECONDS
-from hetfab.overlay.errors import AnswerGarbledError, OverlayStateError
+from hetfab.overlay.errors import AnswerGarbledError, LinkLostError, OverlayStateError
 from hetfab.overlay.run_log import RUN_LOG_DTYPE
 
 
@@ -57,7 +58,8 @@ class LinkBuffer:
         """Frees the memory; a board that is gone has freed it."""
         link, self._link = self._link, None
         if link is not None and link.alive:
-            link.request("free", buffer=self._number)
+            with contextlib.suppress(LinkLostError):
+                link.request("free", buffer=self._number)
 
     def _held(self) -> BoardLink:
         if self._link is None:
@@ -83,8 +85,12 @@ class LinkTransport:
         self._load()
 
     def _load(self) -> None:
-        self._link = self._connect()
-        self._link.request("load", name=self._name, seconds=LOAD_SECONDS)
+        link = self._connect()
+        with contextlib.ExitStack() as unless_loaded:
+            unless_loaded.callback(link.close)
+            link.request("load", name=self._name, seconds=LOAD_SECONDS)
+            unless_loaded.pop_all()
+        self._link = link
 
     @property
     def link(self) -> BoardLink:

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs ONNX models in onnxruntime, as calibration and as the reference of a run."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, TypeAlias
 
 import numpy.typing as npt
@@ -23,23 +24,52 @@ def run_model(model: onnx.ModelProto, feed: Feed, outputs: list[str]) -> list[np
     Raises:
         ModelStructureError: onnxruntime refuses the model, or its arrays contradict each other.
     """
-    import onnxruntime
+    return Runner(model)(feed, outputs)
+
+
+class Runner:
+    """A model that onnxruntime runs on one thread, again and again.
+
+    Args:
+        model: Any model.
+
+    Raises:
+        ModelStructureError: onnxruntime refuses the model.
+    """
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        options.log_severity_level = 4
+        with _named_errors():
+            self._session = onnxruntime.InferenceSession(
+                model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+            )
+
+    def __call__(self, feed: Feed, outputs: list[str]) -> list[npt.NDArray[Any]]:
+        """Arguments and errors as ``run_model``."""
+        with _named_errors():
+            names = {value.name for value in self._session.get_inputs()}
+            result: list[npt.NDArray[Any]] = self._session.run(
+                outputs, {key: feed[key] for key in feed if key in names}
+            )
+        return result
+
+
+@contextmanager
+def _named_errors() -> Iterator[None]:
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 4
     try:
-        session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-        names = {value.name for value in session.get_inputs()}
-        result: list[npt.NDArray[Any]] = session.run(outputs, {key: feed[key] for key in feed if key in names})
+        yield
     except (state.Fail, state.InvalidArgument, state.InvalidGraph, state.RuntimeException) as error:
         raise ModelStructureError(
             f"onnxruntime cannot run the model on these inputs: {error}",
             "a model and a graph with equal numbers of nodes",
             "use the graph that the model was made for",
         ) from error
-    return result
 
 
 def run_inner(model: onnx.ModelProto, feed: Feed, names: list[str]) -> dict[str, npt.NDArray[Any]]:

@@ -74,6 +74,7 @@ class _State:
 
     actions: list[float] = field(default_factory=list)
     design: Design | None = None
+    shares: tuple[float, ...] = (0.0, 0.0, 0.0)
 
 
 class DesignEnvironment(gymnasium.Env[Observation, npt.NDArray[np.float32]]):
@@ -111,6 +112,7 @@ class DesignEnvironment(gymnasium.Env[Observation, npt.NDArray[np.float32]]):
         state.actions.append(float(np.clip((float(np.asarray(action).item()) + 1) / 2, 0.0, 1.0)))
         if len(state.actions) == len(HARDWARE):
             state.design = self._fitting(state.actions)
+            state.shares = self._shares(state.design)
         if len(state.actions) < self.length:
             return self._observed(), 0.0, False, False, {}
         episode = self._ended()
@@ -123,14 +125,15 @@ class DesignEnvironment(gymnasium.Env[Observation, npt.NDArray[np.float32]]):
         place = min(max(len(taken) - hardware, 0), len(self._steps) - 1)
         _, _, features = self._steps[place]
         chosen = [*taken[:hardware], *[0.0] * (hardware - len(taken[:hardware]))]
-        shares = [0.0] * 3 if self._state.design is None else list(self._shares(self._state.design))
         last = taken[-1] if taken else 0.0
         phase = float(len(taken) >= hardware)
-        return np.array([phase, *(features / self._scale), *chosen, *shares, last], np.float32).clip(0.0, 1.0)
+        return np.array([phase, *(features / self._scale), *chosen, *self._state.shares, last], np.float32).clip(
+            0.0, 1.0
+        )
 
-    def _shares(self, design: Design) -> Sequence[float]:
+    def _shares(self, design: Design) -> tuple[float, ...]:
         found = self.setting.space.shares(design)
-        return [found[name] for name in ("lut", "dsp", "bram36")]
+        return tuple(found[name] for name in ("lut", "dsp", "bram36"))
 
     def _fitting(self, actions: list[float]) -> Design:
         """The design that actions ask for; while it does not fit, the largest of the six becomes one step smaller.

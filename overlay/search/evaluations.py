@@ -5,6 +5,7 @@ A job is picklable and a function of it is pure, so that any process may evaluat
 (``workers.py``), and every kind and number of workers gives the same results.
 """
 
+import contextlib
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
@@ -65,11 +66,10 @@ def _several(
     with warnings.catch_warnings():
         # A process whose memory has grown is replaced, and its jobs are not lost.
         warnings.filterwarnings("ignore", "A worker stopped while some jobs", UserWarning)
-        try:
+        with contextlib.ExitStack() as interrupted:
+            interrupted.callback(workers.stop)
             yield from parallel(calls)
-        except BaseException:
-            workers.stop()
-            raise
+            interrupted.pop_all()
 
 
 def _called(workers: Workers, function: Callable[[_J], Any], key: str, job: _J) -> tuple[str, Any]:

@@ -119,6 +119,15 @@ class Space:
         geometry = replace(design.geometry, wgt_d_words=words_d, wgt_l_words=words_l, **buffers)
         return replace(design, geometry=geometry)
 
+    def neighbours(self, design: Design) -> Iterator[Design]:
+        """Designs that fit with one side of one array a step larger or smaller, each with memories it can have."""
+        for core, arrays in (("d", self.arrays_d), ("l", self.arrays_l)):
+            rows, cols = f"gemm_{core}_rows", f"gemm_{core}_cols"
+            held = Array(getattr(design.geometry, rows), getattr(design.geometry, cols))
+            for array in _next_to(held, arrays):
+                geometry = replace(design.geometry, **{rows: array.rows, cols: array.cols})
+                yield from self.largest_memories(replace(design, geometry=geometry))[:1]
+
     def holds(self, design: Design) -> bool:
         """Whether the board holds a design with some room for what the figures miss."""
         return all(share <= 1 for share in self.shares(design).values())
@@ -201,6 +210,17 @@ def _with_images(design: Design, graphs: bool) -> Design:
 def _on_board(design: Design, board: Design) -> Design:
     """The geometry of a design on the board, and at the clock, of another one."""
     return replace(design, board=board.board, clock_mhz=board.clock_mhz)
+
+
+def _next_to(held: Array, arrays: Sequence[Array]) -> Iterator[Array]:
+    """The nearest larger and the nearest smaller array that differ in rows alone, and in columns alone."""
+    tall = sorted((a for a in arrays if a.cols == held.cols), key=lambda array: array.rows)
+    wide = sorted((a for a in arrays if a.rows == held.rows), key=lambda array: array.cols)
+    for line in (tall, wide):
+        if held in line:
+            place = line.index(held)
+            yield from line[max(place - 1, 0) : place]
+            yield from line[place + 1 : place + 2]
 
 
 def _within(small: Array, large: Array) -> bool:

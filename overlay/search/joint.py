@@ -23,6 +23,8 @@ from hetfab.overlay.search.pareto import front
 _POINTS, _HALVINGS = 8, 5
 #: Widths, designs for each of them, and memories for each of these, that are timed as whole programs at the end.
 _WIDTHS_TIMED, _DESIGNS_TIMED, _MEMORIES_TIMED = 2, 3, 2
+#: Neighbours of the best design that are timed as whole programs behind these.
+_NEIGHBOURS_TIMED = 8
 #: How often widths are narrowed where whole programs take longer than the cost functions say.
 _TRIES = 3
 #: Times by the cost functions that differ by less count as equal; designs whose bound promises less are left out.
@@ -262,7 +264,31 @@ class JointSearch:
             kept = simulate([min(allowed, key=lambda point: point.milliseconds)])
         if not kept:
             raise self._unreachable(goal, tried)
-        return min(kept, key=lambda point: self._preference(goal, point))
+        found = min(kept, key=lambda point: self._preference(goal, point))
+        return found if goal.milliseconds is not None else self._moved(found)
+
+    def _moved(self, found: Point) -> Point:
+        """The same widths on a neighbouring design, as long as whole programs are faster there.
+
+        Many designs are equally fast by the cost functions, and differ a little as whole programs.
+        """
+        left, seen = _NEIGHBOURS_TIMED, {found.design}
+        while True:
+            best = [self._memories(replace(found, design=each))[:1] for each in self.space.neighbours(found.design)]
+            near = [self._on(found, design) for designs in best for design in designs if design not in seen]
+            for point in sorted(near, key=lambda each: each.milliseconds)[:left]:
+                left, seen = left - 1, seen | {point.design}
+                if (timed := self._simulated(point)).time < found.time:
+                    found = timed
+                    break
+            else:
+                return found
+
+    def _on(self, point: Point, design: Design) -> Point:
+        """A point's widths on another design, by the cost functions."""
+        pairs = zip(self.models, point.choices, strict=True)
+        spent = self.combine.of([np.array(m.milliseconds(design, c.weights, c.tensors)) for m, c in pairs])
+        return replace(point, design=design, milliseconds=float(spent), simulated=None)
 
     def _preference(self, goal: Goal, point: Point) -> tuple[float, float]:
         """What is smaller for the better of two points that keep a goal."""
@@ -293,11 +319,7 @@ class JointSearch:
 
     def _on_fastest_designs(self, point: Point) -> list[Point]:
         """A point's widths on its own design and on the fastest ones with them; of equally fast ones the largest."""
-        pairs = list(zip(self.models, point.choices, strict=True))
-        spent = {
-            design: float(self.combine.of([np.array(m.milliseconds(design, c.weights, c.tensors)) for m, c in pairs]))
-            for design in self.designs
-        }
+        spent = {design: self._on(point, design).milliseconds for design in self.designs}
         within = min(spent.values()) * (1 + _EQUAL)
         ranked = sorted(spent, key=lambda design: (max(spent[design], within), -_elements(design)))
         designs = dict.fromkeys([*ranked[: _DESIGNS_TIMED - 1], point.design])
@@ -323,11 +345,9 @@ class JointSearch:
         for point in {id(p.choices): p for p in self.points}.values():
             best = float("inf")
             for design in designs:
-                pairs = zip(self.models, point.choices, strict=True)
-                spent = [np.array(model.milliseconds(design, c.weights, c.tensors)) for model, c in pairs]
-                if (total := float(self.combine.of(spent))) < best:
-                    best = total
-                    found.append(replace(point, design=design, milliseconds=total, simulated=None))
+                if (smaller := self._on(point, design)).milliseconds < best:
+                    best = smaller.milliseconds
+                    found.append(smaller)
         return found
 
     def used(self, design: Design) -> float:

@@ -3,7 +3,7 @@
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -71,12 +71,14 @@ class Observed:
         means: Mean of each channel, or column, of what layers with weights read.
         largest: Largest magnitude of each term of an addition.
         logits: Of each feed.
+        chosen: Ranges that were chosen from the values, by tensor, width, criterion and sign.
     """
 
     values: Mapping[str, FloatArray]
     means: Mapping[str, FloatArray]
     largest: Mapping[str, float]
     logits: tuple[FloatArray, ...]
+    chosen: dict[tuple[str, int, Criterion, bool], ActivationRange] = field(default_factory=dict)
 
 
 def quantize_cnn(
@@ -250,8 +252,11 @@ def _ranges(
     ranges: dict[str, ActivationRange] = {}
     for name in points.stored:
         family = points.family(name)
-        values = np.concatenate([observed.values[member] for member in sorted(family)])
-        shared = choose(values, criteria[name], bits=bits[name], signed=not family <= unsigned)
+        key = (name, bits[name], criteria[name], not family <= unsigned)
+        if key not in observed.chosen:
+            values = np.concatenate([observed.values[member] for member in sorted(family)])
+            observed.chosen[key] = choose(values, criteria[name], bits=bits[name], signed=key[-1])
+        shared = observed.chosen[key]
         ranges[name] = ActivationRange(shared.bits, name not in unsigned, shared.exponent)
     return ranges
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A float network on samples under study: the file of any assignment of widths, and what it costs in accuracy."""
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -14,20 +14,20 @@ from hetfab.overlay.model.cnn.layers import CnnGraph, Conv, inputs_of, multiplie
 from hetfab.overlay.model.cnn.parser import parse_cnn
 from hetfab.overlay.model.layers import Dense
 from hetfab.overlay.model.reader import opset
-from hetfab.overlay.model.runtime import Feed, run_model
+from hetfab.overlay.model.runtime import Feed, Runner, run_model
 from hetfab.quantize.assignment import ActivationChoice, Assignment, WeightChoice
 from hetfab.quantize.cnn.points import Points, find_points, layer_widths
 from hetfab.quantize.cnn.post_training import FloatArray, Observed, chosen_numbers, corrected, observe
 from hetfab.quantize.cnn.rewrites import fold_batch_norms
 from hetfab.quantize.cnn.rounding import patches, rounded_weights
-from hetfab.quantize.cnn.writer import Numbers, float_model, quantized_model
+from hetfab.quantize.cnn.writer import Numbers, evaluation_model, float_model, quantized_model
 from hetfab.quantize.divergence import divergence
 from hetfab.quantize.methods import ACTIVATION_METHODS
 from hetfab.quantize.methods.layer_problem import LayerInputs
 from hetfab.quantize.ranges import ActivationRange, exact_exponent
 from hetfab.quantize.study import AverageBits, check_float
 from hetfab.quantize.weights import LayerWeights
-from hetfab.quantize.widths import Widths
+from hetfab.quantize.widths import POWER_OF_TWO_BITS, Widths
 
 #: Rows of a layer that its weights are rounded for.
 _ROWS = 4096
@@ -56,6 +56,7 @@ class CnnStudy:
     opset: int
     _weights: dict[tuple[Hashable, ...], LayerWeights] = field(default_factory=dict)
     _inputs: dict[str, tuple[LayerInputs, ...]] = field(default_factory=dict)
+    _runners: list[Runner] = field(default_factory=list)
 
     @classmethod
     def open(cls, given: FedModel) -> "CnnStudy":
@@ -145,7 +146,9 @@ class CnnStudy:
 
         def rounded(layer: Conv | Dense, rows: ActivationRange, shared: bool) -> LayerWeights:
             choice = assignment.weights[layer.output]
-            key = (layer.output, choice, rows, shared)
+            # Of wide weights alone nothing depends on what the layer reads: their scales are powers of two.
+            of_rows = rows if choice.kinds[0] < POWER_OF_TWO_BITS else None
+            key = (layer.output, choice, of_rows, shared)
             if key not in self._weights:
                 inputs = (LayerInputs(()),) if choice.method == "nearest" else self._inputs_of(layer)
                 self._weights[key] = rounded_weights(layer, choice, inputs, rows, shared_scale=shared)
@@ -182,9 +185,25 @@ class CnnStudy:
         found = [run_model(model, sample, [self.graph.output])[0] for sample in self.samples]
         return [logits.reshape(len(logits), -1) for logits in found]
 
+    def compared_logits(self, assignment: Assignment) -> list[FloatArray]:
+        """The same, of a model that onnxruntime keeps, with weights as inputs.
+
+        The bits are those of the file where float32 holds all sums (``QuantizedCnn.may_round``).
+        """
+        numbers = self.numbers(assignment)
+        model, given = evaluation_model(corrected(self.graph, numbers, self.observed), numbers, opset=self.opset)
+        if not self._runners:
+            self._runners.append(Runner(model))
+        found = [self._runners[0]({**sample, **given}, [self.graph.output])[0] for sample in self.samples]
+        return [logits.reshape(len(logits), -1) for logits in found]
+
     def divergence(self, assignment: Assignment) -> float:
         """Mean divergence from the float model, in nats per sample."""
-        pairs = zip(self.float_logits, self.logits(assignment), strict=True)
+        return self.divergence_of(self.compared_logits(assignment))
+
+    def divergence_of(self, compared: Sequence[FloatArray]) -> float:
+        """The same of what ``compared_logits`` gave."""
+        pairs = zip(self.float_logits, compared, strict=True)
         return float(np.mean([divergence(reference, found, self.evaluation) for reference, found in pairs]))
 
     @property

@@ -51,6 +51,14 @@ def quantized_model(graph: CnnGraph, numbers: Numbers, *, opset: int = 20) -> on
     return _QuantizedWriter(graph, numbers).model(opset)
 
 
+def evaluation_model(
+    graph: CnnGraph, numbers: Numbers, *, opset: int = 20
+) -> tuple[onnx.ModelProto, dict[str, npt.NDArray[Any]]]:
+    """The quantized model with all numbers as inputs, which is the same for all widths, and these inputs."""
+    writer = _EvaluationWriter(graph, numbers)
+    return writer.model(opset), writer.given
+
+
 @dataclass
 class _Writer:
     """Writes float layers; what the quantized writer does otherwise is a method of its own."""
@@ -156,12 +164,16 @@ class _QuantizedWriter(_Writer):
         super().__init__(graph)
         self.numbers = numbers
 
+    def bits_name(self, output: str, bits: int) -> str:
+        """The constant with a width."""
+        return f"quant.bits_{bits}"
+
     def quant(self, source: str, output: str, scale: npt.ArrayLike, bits: int, *, signed: bool, narrow: bool) -> str:
         inputs = [
             source,
             self.constant(f"{output}.scale", np.asarray(scale, dtype=np.float32)),
             self.constant("quant.zero_point", np.float32(0)),
-            self.constant(f"quant.bits_{bits}", np.float32(bits)),
+            self.constant(self.bits_name(output, bits), np.float32(bits)),
         ]
         flags = {"signed": int(signed), "narrow": int(narrow), "rounding_mode": "ROUND"}
         return self.add("Quant", inputs, output, hgnn.QUANT_DOMAIN, **flags)
@@ -200,11 +212,18 @@ class _QuantizedWriter(_Writer):
     def bias(self, layer: Conv | Dense) -> str | None:
         if layer.bias is None:
             return None
-        rounded = self.numbers.weights[layer.output]
-        scales = np.ldexp(rounded.scales.astype(np.float64), self.range_of(layer.input).exponent)
-        steps = round_bias(layer.bias, scales)
-        bias = self.constant(f"{layer.output}.bias", (steps * scales).astype(np.float32))
+        scales, values = self.rounded_bias(layer, layer.bias)
+        bias = self.constant(f"{layer.output}.bias", values)
         return self.quant(bias, f"{bias}.int", scales, ACCUMULATOR_BITS, signed=True, narrow=False)
+
+    def rounded_bias(
+        self, layer: Conv | Dense, bias: npt.NDArray[np.float32]
+    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float32]]:
+        """Steps of a layer's sums, and its bias as a whole number of them."""
+        scales = np.ldexp(
+            self.numbers.weights[layer.output].scales.astype(np.float64), self.range_of(layer.input).exponent
+        )
+        return scales, (round_bias(bias, scales) * scales).astype(np.float32)
 
     def average(self, layer: AveragePool) -> None:
         inputs = [
@@ -233,6 +252,52 @@ class _QuantizedWriter(_Writer):
         if tensor in points.stored:
             chosen = self.numbers.ranges[tensor]
             self.quant(tensor, self.integers(tensor), chosen.scale, chosen.bits, signed=chosen.signed, narrow=False)
+
+
+@dataclass
+class _EvaluationWriter(_QuantizedWriter):
+    """Writes the quantized model with all constants as inputs, under names that do not depend on widths.
+
+    Weights and biases come as the rounded values, so that they need no rounding in the model.
+    """
+
+    given: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
+
+    def __init__(self, graph: CnnGraph, numbers: Numbers) -> None:
+        super().__init__(graph, numbers)
+        self.given = {}
+
+    def constant(self, name: str, array: npt.ArrayLike) -> str:
+        self.given[name] = np.asarray(array)
+        return name
+
+    def bits_name(self, output: str, bits: int) -> str:
+        return f"{output}.bits"
+
+    def integers(self, tensor: str) -> str:
+        points = self.numbers.points
+        return super().integers(tensor) if tensor in points.terms or tensor in points.moved else f"{tensor}.int"
+
+    def weights(self, layer: Conv | Dense) -> str:
+        values = self.numbers.weights[layer.output].restored
+        if isinstance(layer, Conv):
+            values = values.T.reshape(layer.weight.shape)
+        return self.constant(f"{layer.output}.weight", np.ascontiguousarray(values))
+
+    def bias(self, layer: Conv | Dense) -> str | None:
+        return (
+            None
+            if layer.bias is None
+            else self.constant(f"{layer.output}.bias", self.rounded_bias(layer, layer.bias)[1])
+        )
+
+    def model(self, opset: int) -> onnx.ModelProto:
+        found = super().model(opset)
+        found.graph.input.extend(
+            onnx.helper.make_tensor_value_info(name, onnx.helper.np_dtype_to_tensor_dtype(array.dtype), array.shape)
+            for name, array in self.given.items()
+        )
+        return found
 
 
 def _attributes(window: Window) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from hetfab.overlay.compiler.cnn.chip import depth
 from hetfab.overlay.compiler.cnn.conv import Conv
 from hetfab.overlay.compiler.cnn.cores import Core, cores_of
 from hetfab.overlay.compiler.cnn.feature_maps import PIXEL_CHANNELS
-from hetfab.overlay.compiler.cnn.strips import Tile, cut
+from hetfab.overlay.compiler.cnn.strips import Census, Tile, census
 from hetfab.overlay.design import Geometry
 from hetfab.overlay.errors import DesignTooSmallError, OverflowPossibleError
 from hetfab.overlay.isa.spec import isa
@@ -198,16 +198,20 @@ class _Planner:
 
     def _job(self, core: Core, channels: tuple[int, int], rows: tuple[int, int]) -> Job | None:
         """The fastest way of a core through channels and lines."""
-        found = [
-            job
+        best, least = None, math.inf
+        ways = (
+            (pieces, (groups, widest, lines), fill)
             for pieces in self.pieces(core)
             for groups in self.chunk_sizes(core, channels)
             for widest in self.widths()
             for lines in sorted({1, pieces[0].lines[1] - pieces[0].lines[0]})
             for fill in (True, False)
-            if (job := self.weighed(core, channels, rows, pieces, (groups, widest, lines), fill=fill)) is not None
-        ]
-        return min(found, key=lambda job: max(job.cycles, job.dram_bytes / _DRAM_RATE), default=None)
+        )
+        for pieces, sizes, fill in ways:
+            job = self.weighed(core, channels, rows, pieces, sizes, fill=fill, least=least)
+            if job is not None and (spent := max(job.cycles, job.dram_bytes / _DRAM_RATE)) < least:
+                best, least = job, spent
+        return best
 
     def widths(self) -> list[int]:
         """Limits of the width of strips."""
@@ -263,8 +267,9 @@ class _Planner:
         sizes: tuple[int, int, int],
         *,
         fill: bool,
+        least: float,
     ) -> Job | None:
-        """A job and what it takes, None where a buffer cannot hold it.
+        """A job and what it takes, None where a buffer cannot hold it or the core alone takes longer than another job.
 
         Args:
             core: The core.
@@ -273,11 +278,12 @@ class _Planner:
             pieces: Of the window.
             sizes: Channels of a chunk, pixels of the widest strip, lines whose weights are brought at once.
             fill: Whether strips may be narrower to fill the banks.
+            least: Cycles of the other job.
         """
         conv, (size, widest, weight_lines) = self.conv, sizes
-        tiles = cut(rows, conv.target.columns, core.banks, widest, fill=fill)
+        found = census(rows, conv.target.columns, core.banks, widest, fill=fill)
         chunks = tuple(Chunk(first, min(first + size, channels[1])) for first in range(channels[0], channels[1], size))
-        columns, pixels = max(tile.columns for tile in tiles), max(tile.pixels for tile in tiles)
+        columns = found.columns
         tile_words = sum(self.tile_words(core, piece, columns) for piece in pieces)
         beats = [
             (piece.lines[1] - piece.lines[0]) * core.run_beats(conv, piece.taps[1] - piece.taps[0]) for piece in pieces
@@ -289,19 +295,21 @@ class _Planner:
         lines = pieces[0].lines[1] - pieces[0].lines[0]
         part_words = groups * max(words) * min(weight_lines, lines) // lines
         padding = self.padding_beats(pieces[0], columns)
-        if padding > _LARGEST_PADDING or not self.fits(core, pixels, size, largest, part_words, columns):
+        if padding > _LARGEST_PADDING or not self.fits(core, found.largest, size, largest, part_words, columns):
             return None
-        act_beats = sum(self.loaded_beats(core, tile, piece) for tile in tiles for piece in pieces)
         weight_beats = all_groups * sum(words) * core.columns * 4 / _BEAT
         parts = [(one * min(weight_lines, lines) // lines, -(-lines // weight_lines)) for one in beats]
         accumulates = 1 + (len(pieces) * parts[0][1] > 1)
         compute = sum(
-            count * (tile.columns * all_groups * max(core.steps(conv, one, planes), accumulates * tile.banks))
-            + count * len(chunks) * _INSTRUCTION
-            for tile in tiles
+            alike * count * (width * all_groups * max(core.steps(conv, one, planes), accumulates * banks))
+            + alike * count * len(chunks) * _INSTRUCTION
+            for (width, banks), alike in found.kinds
             for one, count in parts
         )
-        out_beats = sum(tile.pixels for tile in tiles) * (channels[1] - channels[0]) * conv.target.item_bits / 64
+        if compute > least:
+            return None
+        tiles, act_beats = found.tiles, sum(self.loaded_beats(core, found, piece) for piece in pieces)
+        out_beats = found.pixels * (channels[1] - channels[0]) * conv.target.item_bits / 64
         out_beats *= 2 if conv.residual is not None else 1
         loads = _Loads(len(tiles), len(chunks), tile_words, groups * sum(words), part_words)
         options = []
@@ -354,7 +362,7 @@ class _Planner:
         return (
             pixels <= _LARGEST_ROWS
             and self.out_words(size) <= _LARGEST_BEATS
-            and columns <= isa().operation("matmul_lines").field("columns").largest
+            and columns <= _most_columns()
             and gathered_beats(core, self.conv, columns) <= geometry.gather_beats
             and tile_words <= depth(geometry, f"act_{letter}_ram")
             and chunk_words <= depth(geometry, f"wgt_{letter}_ram")
@@ -375,11 +383,14 @@ class _Planner:
         whole = -(-size * target.item_bits // 64)
         return whole if size % PIXEL_CHANNELS == 0 else min(whole + 3, target.pixel_beats)
 
-    def loaded_beats(self, core: Core, tile: Tile, piece: Piece) -> int:
-        """Beats that LOAD brings for a tile."""
+    def loaded_beats(self, core: Core, found: Census, piece: Piece) -> int:
+        """Beats that LOAD brings for all tiles."""
         conv, lines = self.conv, piece.lines[1] - piece.lines[0]
-        per_line = line_beats(core, conv, piece, tile.columns)
-        return sum(((one.banks - 1) * conv.strides[0] + lines) * per_line + _INSTRUCTION for one in tile.segments)
+        return sum(
+            ((strips - segments) * conv.strides[0] + segments * lines) * line_beats(core, conv, piece, width)
+            + segments * _INSTRUCTION
+            for width, segments, strips in found.segments
+        )
 
     def too_small(self, core: Core) -> DesignTooSmallError:
         """The error for a layer of which not even one output pixel fits."""
@@ -391,6 +402,11 @@ class _Planner:
             "buffers for one output pixel",
             "use a design with larger buffers",
         )
+
+
+@functools.cache
+def _most_columns() -> int:
+    return isa().operation("matmul_lines").field("columns").largest
 
 
 def _near(share: float, count: int, unit: int) -> Iterator[int]:

@@ -6,6 +6,7 @@ one tile, so that banks are seldom empty.
 """
 
 import functools
+from collections import Counter
 from dataclasses import dataclass
 
 
@@ -75,6 +76,46 @@ def cut(rows: tuple[int, int], columns: int, banks: int, widest: int, *, fill: b
     if left < last:
         tiles += _band(left, last, columns, banks, _width(last - left, columns, banks, widest, fill))
     return tuple(tiles)
+
+
+@dataclass(frozen=True)
+class Census:
+    """What counts of the tiles of a cut, most of which are alike.
+
+    Attributes:
+        tiles: The tiles.
+        kinds: Width of a strip and banks in use, to the number of such tiles.
+        segments: Width of a strip, to the number of segments that wide, and of their strips.
+        columns: Width of the widest strip.
+        largest: Pixels of the largest tile.
+        pixels: Of all tiles.
+    """
+
+    tiles: tuple[Tile, ...]
+    kinds: tuple[tuple[tuple[int, int], int], ...]
+    segments: tuple[tuple[int, int, int], ...]
+    columns: int
+    largest: int
+    pixels: int
+
+
+@functools.cache
+def census(rows: tuple[int, int], columns: int, banks: int, widest: int, *, fill: bool) -> Census:
+    """The tiles of ``cut``, counted."""
+    tiles = cut(rows, columns, banks, widest, fill=fill)
+    kinds = Counter((tile.columns, tile.banks) for tile in tiles)
+    parts, strips = Counter[int](), Counter[int]()
+    for tile in tiles:
+        parts[tile.columns] += len(tile.segments)
+        strips[tile.columns] += tile.banks
+    return Census(
+        tiles,
+        tuple(kinds.items()),
+        tuple((width, parts[width], strips[width]) for width in parts),
+        max(width for width, _ in kinds),
+        max(width * used for width, used in kinds),
+        sum(width * used * count for (width, used), count in kinds.items()),
+    )
 
 
 def _width(lines: int, columns: int, banks: int, widest: int, fill: bool) -> int:

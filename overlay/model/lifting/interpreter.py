@@ -79,7 +79,7 @@ def _repeats(node: onnx.NodeProto, operands: list[Value]) -> bool:
     """Whether a row of a constant is gathered as often as the graph's size says: the numbers do not depend on it."""
     match node.op_type, operands:
         case "Gather", [Known(free=False), Known() as index]:
-            return index.uniform() is not None
+            return index.array.size > 1 and index.uniform() is not None
     return False
 
 

@@ -60,7 +60,7 @@ def scatter(context: Context, node: onnx.NodeProto) -> Value:
         if not isinstance(updates, EdgeRows | Known):
             raise NotLiftedError("its form is not recognised", _LISTED)
         parts = updates.parts if isinstance(updates, EdgeRows) else ()
-        return NodeSpecial(Special.LARGEST, parts, node.name or node.output[0])
+        return NodeSpecial(parts, Special.LARGEST, node.name or node.output[0])
     if reduction != b"add":
         raise NotLiftedError("it overwrites values of nodes", "aggregate by sum, mean or attention")
     total = _total(context, node, index, updates, after[1:])
@@ -92,16 +92,16 @@ def _total(context: Context, node: onnx.NodeProto, index: EdgeIds, updates: Valu
         if updates.uniform() != 1:
             raise NotLiftedError("it sums a constant over edges", _LISTED)
         one = np.ones(())
-        return NodeSpecial(Special.DEGREE, tuple((block, Fixed(one, ())) for block in index.blocks), maker)
+        return NodeSpecial(tuple((block, Fixed(one, ())) for block in index.blocks), Special.DEGREE, maker)
     if not isinstance(updates, EdgeRows):
         raise NotLiftedError("it sums something other than values of edges", _LISTED)
     if not set(updates.blocks) <= set(index.blocks):
         raise NotLiftedError("it sums values of edges into the ends of others", _LISTED)
     parts = [part for _, part in updates.parts]
     if all(isinstance(part, Exponential) for part in parts):
-        return NodeSpecial(Special.TOTAL, updates.parts, maker)
+        return NodeSpecial(updates.parts, Special.TOTAL, maker)
     if all(isinstance(part, Fixed) and (part.array == 1).all() for part in parts):
-        return NodeSpecial(Special.DEGREE, updates.parts, maker)
+        return NodeSpecial(updates.parts, Special.DEGREE, maker)
     messages = [_Message.of(block, part) for block, part in updates.parts]
     if any(message.shares is not None for message in messages):
         return Rows(replace(_attended(messages), name=node.output[0]), shape)

@@ -251,16 +251,22 @@ Expression: TypeAlias = AtNode | Fixed | Plus | Times | Leaky | Product | Expone
 
 
 @dataclass(frozen=True, eq=False)
-class EdgeRows:
-    """An expression for each block, [E, *shape]."""
+class OfBlocks:
+    """An expression for each block."""
 
     parts: tuple[tuple[Block, Expression], ...]
-    shape: Shape
 
     @property
     def blocks(self) -> Blocks:
-        """Its edges."""
+        """The edges."""
         return tuple(block for block, _ in self.parts)
+
+
+@dataclass(frozen=True, eq=False)
+class EdgeRows(OfBlocks):
+    """Values of edges, [E, *shape]."""
+
+    shape: Shape
 
 
 class Special(enum.Enum):
@@ -274,17 +280,11 @@ class Special(enum.Enum):
 
 
 @dataclass(frozen=True, eq=False)
-class NodeSpecial:
+class NodeSpecial(OfBlocks):
     """A number, or one for each head, that is summed up over edges into a node."""
 
     kind: Special
-    parts: tuple[tuple[Block, Expression], ...]
     maker: str
-
-    @property
-    def blocks(self) -> Blocks:
-        """The edges."""
-        return tuple(block for block, _ in self.parts)
 
 
 @dataclass(frozen=True)
