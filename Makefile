@@ -9,12 +9,9 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PACKAGES := overlay quantize hls driver cli
 TYPECHECK := build/typecheck
-# pynq has no wheels of its dependencies for Python 3.13 and newer.
+# Stands in for Pythons of .ci/pynq_versions.json that are not found. For 3.13 and newer pynq's dependencies have no wheels.
 PYNQ_PYTHON ?= $(PYTHON)
-PYNQ_VERSIONS := 3.1.2 4.0.0
-PYNQ_STAMPS := $(PYNQ_VERSIONS:%=$(VENV)-pynq-%/installed.stamp)
-PYNQ_TESTS := tests/test_hwh.py tests/test_pynq_device.py tests/test_driver_overlay.py tests/test_faults.py tests/test_entry_points.py \
-    tests/test_pynq_remote.py
+EMPTY := build/empty
 # What PYNQ's images have, where it is to be had; else the tests of a board say that it was another one.
 BOARD_PYTHON ?= $(shell for p in python3.10 $(HOME)/.pyenv/versions/3.10.*/bin/python3.10 $(PYTHON); do \
     "$$p" -c 'import venv' 2>/dev/null && echo "$$p" && break; done)
@@ -23,16 +20,18 @@ PATH_PREFIX := build/typecheck/hetfab/
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: help venv demo test test-pynq test-board fuzz check lint types structure generated docs format generate clean
+.PHONY: help venv demo dist dist-check test test-pynq test-board fuzz check lint types structure generated docs format generate clean
 
 help:
 	@echo "make venv      a development environment in $(VENV)"
 	@echo "make demo      the example, on this machine, without a board"
 	@echo "make test      the tests"
-	@echo "make test-pynq the driver's tests with pynq $(PYNQ_VERSIONS), each in an environment of its own"
+	@echo "make test-pynq the driver's tests with the releases of pynq, each in an environment of its own"
 	@echo "make test-board a board behind OpenSSH's server, in an environment with a board's packages only"
 	@echo "make check     formatting, lint, types, generated files, rules of the sources"
 	@echo "make docs      the pages as a site, build/site/index.html"
+	@echo "make dist      the wheel and the sdist, in dist"
+	@echo "make dist-check  both installed into an empty environment, where the demo runs"
 	@echo "make format    reformats Python and C++"
 	@echo "make generate  writes the files that come from tables"
 	@echo "make clean     removes everything that was built, except $(VENV)"
@@ -71,21 +70,12 @@ test: $(VENV)/dev.stamp
 fuzz: $(VENV)/dev.stamp
 	$(BIN)/python -m benchmarks.fuzz --cases 2000
 
-# In turn: each already uses $(WORKERS) processes.
-test-pynq: $(PYNQ_STAMPS)
-	@for version in $(PYNQ_VERSIONS); do \
-	    echo "pynq $$version"; \
-	    PYTHONPATH=tests $(VENV)-pynq-$$version/bin/pytest -p skip_policy -n $(WORKERS) -q $(PYNQ_TESTS); \
-	done
-
-$(VENV)-pynq-%/installed.stamp: pyproject.toml
+# The rows of .ci/pynq_versions.json that CI has time for; `$(BIN)/nox` runs all whose Python is found.
+test-pynq: $(VENV)/dev.stamp
 	@$(PYNQ_PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 13))' || { \
 	    echo "error: '$(PYNQ_PYTHON)' is not Python 3.10, 3.11 or 3.12, which pynq needs"; \
 	    echo "  do: make test-pynq PYNQ_PYTHON=/path/to/python3.11"; exit 3; } >&2
-	$(PYNQ_PYTHON) -m venv $(VENV)-pynq-$*
-	$(VENV)-pynq-$*/bin/python -m pip --disable-pip-version-check --quiet install \
-	    --editable '.[emulation]' 'pynq==$*' pytest pytest-xdist hypothesis
-	@touch $@
+	PYNQ_PYTHON=$(PYNQ_PYTHON) WORKERS=$(WORKERS) $(BIN)/nox --tags ci
 
 # The wheel as a board gets it, without dependencies; numpy and click are there as on PYNQ's images.
 test-board: $(VENV)/dev.stamp $(VENV)-board/packages.stamp
@@ -126,6 +116,21 @@ types: $(VENV)/dev.stamp
 # Every warning is an error: a link, an anchor, or a page that the index lacks.
 docs: $(VENV)/dev.stamp
 	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going docs build/site
+
+# What git tracks, with the time of the last commit or SOURCE_DATE_EPOCH: equal sources give equal bytes.
+dist: $(VENV)/dev.stamp
+	rm -rf dist
+	$(BIN)/python .ci/dist.py
+
+# The wheel with all that it needs, then the sdist in its place.
+dist-check: dist
+	rm -rf $(EMPTY)
+	$(PYTHON) -m venv $(EMPTY)
+	for built in dist/*.whl dist/*.tar.gz; do \
+	    $(EMPTY)/bin/python -m pip --disable-pip-version-check --quiet install --no-compile "$$built"; \
+	    (cd $(EMPTY) && bin/hetfab --version && bin/hetfab demo -o demo >demo.txt) || { cat $(EMPTY)/demo.txt; exit 1; }; \
+	    $(EMPTY)/bin/python -m pip --quiet uninstall --yes hetfab; \
+	done
 
 format: $(VENV)/dev.stamp
 	$(BIN)/ruff format .

@@ -92,7 +92,7 @@ def figures(model: onnx.ModelProto, graph: HeteroGraph, design: Design) -> dict[
         return graph_arrays(program, graph, semantic)
 
     published = compiled(FirstProjection.DENSE, ReduceSource.TAGS)
-    dense = bind(published, arrays(published))
+    dense = bind(published, arrays(published), side_by_side=True)
     rows = list(row_choices(partial(compiled, FirstProjection.AUTO), arrays))
     tags = rows[0].bound
     logs = [(each, expected_log(each, tags=FewestReads)) for each in (dense, *(each.bound for each in rows))]

@@ -161,7 +161,7 @@ def command(
         source, program, bound = fastest(choices, inferences).taken
         rows = fastest(choices, inferences).name
     elif opened is not None and binds:
-        bound = bind(program, graph_arrays(program, opened))
+        bound = bind(program, graph_arrays(program, opened), side_by_side=True)
     plan = plan_model(layers, chosen, facts, asked, split, source)
     write_program(output, program)
     print_table(_COLUMNS, planned_rows(program))

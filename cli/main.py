@@ -50,6 +50,7 @@ COMMANDS: dict[str, Entry] = {
     "convert": Entry("hetfab.cli.convert", "Read a model quantized elsewhere, write one for plain runtimes."),
     "compile": Entry("hetfab.cli.compile", "Turn a quantized model into a program for an overlay."),
     "build": Entry("hetfab.cli.build", "Build the bitstream of a design with Vitis HLS and Vivado."),
+    "bitstream": Entry("hetfab.cli.bitstream", "List, download or describe bitstreams that others built."),
     "flash": Entry("hetfab.cli.flash", "Load an overlay package into a board's fabric."),
     "run": Entry("hetfab.cli.run", "Run a program on a graph."),
     "compare": Entry("hetfab.cli.compare", "Compare all tensors of a model, quantized and on the overlay."),

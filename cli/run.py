@@ -159,7 +159,7 @@ def command(
     too_large = trace is None and rows.whole_bytes() > memory
     if save_fusion is not None or read.host_nodes or too_large:
         return _in_parts(rows, target, memory, save_fusion, (compared, beside), output, times, page, deadline)
-    bound = bind(read, rows.arrays())
+    bound = bind(read, rows.arrays(), side_by_side=True)
     with target.session(times) as session, progress("run", len(bound.words)) as advance:
         result = session.run(bound, deadline_seconds=deadline, progress=advance)
     timed = times.summary

@@ -31,4 +31,5 @@ def command(to: "Address", design: Path | None, package: str | None) -> Result:
     )
     outcome.check()
     click.echo(f"\n{target.name} gives what the golden model gives, in every bit")
-    return {"target": target.name, **outcome.as_dict()}
+    identity = {"identity": target.design.identity, "way": target.way.value}
+    return {"target": target.name, **identity, **outcome.as_dict()}

@@ -250,7 +250,7 @@ class HetfabOverlay:
             self._release()
             self._in_parts = runs, plan
         else:
-            bound = bind(self._program, rows.arrays())
+            bound = bind(self._program, rows.arrays(), side_by_side=True)
             self._release()
             self._resident = self._session.load(bound)
         self._graph, self._rows = opened, rows

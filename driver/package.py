@@ -13,6 +13,7 @@ from hetfab.overlay.design import Design
 from hetfab.overlay.errors import OverlayPackageError
 from hetfab.overlay.isa.spec import isa
 from hetfab.overlay.package import Kind, Package, read_package, write_package
+from hetfab.overlay.versions import PACKAGE
 
 #: Environment variable with folders that hold packages, separated as in ``PATH``.
 FOLDERS_VARIABLE = "HETFAB_OVERLAYS"
@@ -35,7 +36,7 @@ def write_emulated_package(folder: Path, design: Design) -> Package:
     from hetfab.overlay.blockdesign.hwh import hwh_text
 
     hwh = hwh_text(block_design(design)).encode()
-    content = {"design": design.as_dict(), "hwh_sha256": _sha256(hwh)}
+    content = {"format": PACKAGE.mark, "design": design.as_dict(), "hwh_sha256": _sha256(hwh)}
     bit = emulated_bit_file(design.name, read_board(design.board).part, content).encode()
     return write_package(folder, design, Kind.EMULATED, bit, hwh)
 
@@ -53,6 +54,36 @@ def emulated_package(design: Design) -> Package:
     return write_emulated_package(package_folder(_sha256(content.encode())[:16]), design)
 
 
+def package_folders() -> list[Path]:
+    """Folders in which packages are looked for by name, those of ``$HETFAB_OVERLAYS`` first."""
+    named = [Path(entry) for entry in os.environ.get(FOLDERS_VARIABLE, "").split(os.pathsep) if entry]
+    return [*named, Path("overlays"), store_folder(), INSTALLED]
+
+
+def find_description(name: Path | str) -> Path:
+    """The ``.json`` file of a package; of several of one name, the first that has its bitstream.
+
+    Args:
+        name: As ``find_package`` takes it.
+
+    Raises:
+        OverlayPackageError: There is none.
+    """
+    path = Path(name)
+    candidates = [path.with_suffix(".json")] if path.suffix in (".bit", ".hwh", ".json") else []
+    candidates.append(path / f"{path.name}.json")
+    if path.name == str(name):
+        candidates += [folder / path.name / f"{path.name}.json" for folder in package_folders()]
+    found = [candidate for candidate in candidates if candidate.is_file()]
+    if not found:
+        raise OverlayPackageError(
+            f"there is no overlay package '{name}': none of " + ", ".join(f"'{path}'" for path in candidates),
+            "the path of a package's folder or .bit file, or a package's name",
+            f"correct the path, or name the folder of packages in {FOLDERS_VARIABLE}",
+        )
+    return next((each for each in found if each.with_suffix(".bit").exists()), found[0])
+
+
 def find_package(name: Path | str) -> Package:
     """Finds and reads a package.
 
@@ -63,23 +94,10 @@ def find_package(name: Path | str) -> Package:
 
     Raises:
         OverlayPackageError: There is none, or it is damaged.
+        FormatVersionError: It is of another version of the format.
         IsaVersionError: It is of another version of the instruction set.
     """
-    path = Path(name)
-    folders = [Path(entry) for entry in os.environ.get(FOLDERS_VARIABLE, "").split(os.pathsep) if entry]
-    folders += [Path("overlays"), store_folder(), INSTALLED]
-    candidates = [path.with_suffix(".json")] if path.suffix in (".bit", ".hwh", ".json") else []
-    candidates.append(path / f"{path.name}.json")
-    if path.name == str(name):
-        candidates += [folder / path.name / f"{path.name}.json" for folder in folders]
-    found = next((candidate for candidate in candidates if candidate.is_file()), None)
-    if found is None:
-        raise OverlayPackageError(
-            f"there is no overlay package '{name}': none of " + ", ".join(f"'{path}'" for path in candidates),
-            "the path of a package's folder or .bit file, or a package's name",
-            f"correct the path, or name the folder of packages in {FOLDERS_VARIABLE}",
-        )
-    return read_package(found)
+    return read_package(find_description(name))
 
 
 def _sha256(raw: bytes) -> str:

@@ -31,6 +31,7 @@ from hetfab.overlay.features import (
 )
 from hetfab.overlay.host_nodes import refuse_host
 from hetfab.overlay.images import image_values
+from hetfab.overlay.interleaving import interleave
 from hetfab.overlay.isa.arithmetic import Q8_BITS
 from hetfab.overlay.isa.codec import Segment
 from hetfab.overlay.isa.spec import isa
@@ -120,13 +121,16 @@ class BoundProgram:
 Scheduler: TypeAlias = Callable[[npt.NDArray[np.integer[Any]], npt.NDArray[np.integer[Any]], int], Schedule]
 
 
-def bind(program: Program, graph: GraphArrays, *, scheduler: Scheduler = pinned) -> BoundProgram:
+def bind(
+    program: Program, graph: GraphArrays, *, scheduler: Scheduler = pinned, side_by_side: bool = False
+) -> BoundProgram:
     """Binds a program to a graph.
 
     Args:
         program: What is bound.
         graph: The graph.
         scheduler: Makes the schedules of programs that use AGG's scratchpad by schedules.
+        side_by_side: Whether independent layers run side by side (docs/overlap.md), or one after the other.
 
     Raises:
         RelationMissingError: The graph lacks a node type or an edge set.
@@ -170,7 +174,12 @@ def bind(program: Program, graph: GraphArrays, *, scheduler: Scheduler = pinned)
     values = np.array(
         [_value(s, program, graph.counts, edges, schedules, offsets, places) for s in program.symbols], dtype=np.int64
     )
-    words, layers = without_first_waits(program, *expand(program, graph.counts, values))
+    if side_by_side:
+        starts = {name: np.asarray(found.indptr, np.int64) for name, found in edges.items()}
+        stream = interleave(program, graph.counts, values, starts)
+    else:
+        stream = expand(program, graph.counts, values)
+    words, layers = without_first_waits(program, *stream)
     check_order(words)
     contents = {
         Segment.PROGRAM: words.view(np.uint8).reshape(-1),

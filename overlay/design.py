@@ -18,6 +18,7 @@ from hetfab.overlay.archives import LARGEST_JSON_BYTES, read_limited
 from hetfab.overlay.dense_stages import Stage, stage_from_dict
 from hetfab.overlay.errors import DesignInvalidError, why_unreadable
 from hetfab.overlay.isa.spec import evaluate, isa
+from hetfab.overlay.versions import DESIGN, design_version
 
 #: Names of default designs: for models on graphs, and for networks on samples.
 DEFAULT_DESIGN, IMAGE_DESIGN, ATTENTION_DESIGN = "pynq-z2", "pynq-z2-images", "pynq-z2-attention"
@@ -201,7 +202,7 @@ class Design:
 
     def as_dict(self) -> dict[str, Any]:
         """The content of a design file."""
-        table = dataclasses.asdict(self)
+        table = {"format": DESIGN.mark, **dataclasses.asdict(self)}
         del table["stages"]
         return table | {"stages": [stage.as_dict() for stage in self.stages]} if self.stages else table
 
@@ -241,7 +242,7 @@ def read_design(path: Path) -> Design:
 
 
 def design_from_dict(table: Any, source: str) -> Design:
-    """Builds and checks a design.
+    """Builds and checks a design; one of an older version is converted where that is exact.
 
     Args:
         table: Content of a design file.
@@ -249,13 +250,16 @@ def design_from_dict(table: Any, source: str) -> Design:
 
     Raises:
         DesignInvalidError: As ``read_design``.
+        FormatVersionError: It is of a newer version, or of an older one without a conversion.
     """
-    design_names = {field.name for field in dataclasses.fields(Design)}
+    design_names = {"format", *(field.name for field in dataclasses.fields(Design))}
     geometry_names = {field.name for field in dataclasses.fields(Geometry)}
     geometry = table.get("geometry") if isinstance(table, dict) else None
     if not isinstance(table, dict) or not isinstance(geometry, dict):
         keys = "a JSON object with the keys " + _names(design_names)
         raise _invalid(source, "it has no object 'geometry'", keys)
+    table = _of_this_version(table, source)
+    geometry = table["geometry"]
     for found, expected in ((set(table) | {"stages"}, design_names), (set(geometry), geometry_names)):
         if found != expected:
             parts = [f"missing: {_names(expected - found)}"] if expected - found else []
@@ -280,6 +284,17 @@ def design_from_dict(table: Any, source: str) -> Design:
         geometry=Geometry(**{**geometry, "engines": tuple(geometry["engines"])}),
         stages=_stages(table.get("stages", []), source),
     )
+
+
+def _of_this_version(table: dict[str, Any], source: str) -> dict[str, Any]:
+    version = design_version(table)
+    if version is None:
+        raise _invalid(source, f"format is {_shown(table['format'])}", f"'{DESIGN.mark}'")
+    board = table.get("board")
+    named = board if isinstance(board, str) and board.replace("-", "").isalnum() else "BOARD"
+    remake = f"hetfab search MODEL --workload WORKLOAD --board {named} -o DESIGN.json, "
+    remake += "or leave out --design for the board's own"
+    return DESIGN.current(table, version, source, remake)
 
 
 def _stages(entries: Any, source: str) -> tuple[Stage, ...]:

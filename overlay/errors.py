@@ -358,6 +358,18 @@ class OverlayPackageError(InputError):
     code = "overlay-package"
 
 
+class BitstreamInvalidError(InputError):
+    """A contributed bitstream has no usable link, or what speaks for it is of another overlay."""
+
+    code = "bitstream-invalid"
+
+
+class DownloadRefusedError(InputError):
+    """What a link leads to is not what was promised, or it may not be followed; nothing of it is kept."""
+
+    code = "download-refused"
+
+
 class TargetInvalidError(InputError):
     """What names a target says nothing, holds a password, or leads where this cannot be done."""
 
@@ -386,6 +398,12 @@ class IsaVersionError(InputError):
     """A program or an overlay of another version of the instruction set."""
 
     code = "isa-version"
+
+
+class FormatVersionError(InputError):
+    """A file of an older or newer version of its format; the message names the command that writes it anew."""
+
+    code = "format-version"
 
 
 class FieldRangeError(InputError):
@@ -477,6 +495,12 @@ class HostUnreachableError(EnvironmentLacksError):
     """A host or a board cannot be reached, or files cannot be copied."""
 
     code = "host-unreachable"
+
+
+class DownloadFailedError(EnvironmentLacksError):
+    """A server cannot be reached, or does not have the file."""
+
+    code = "download-failed"
 
 
 class ClusterUnreachableError(EnvironmentLacksError):

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Expands a program's blocks to a stream: repeats them, fills patched fields, leaves out the first waits of rings."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +11,9 @@ import numpy.typing as npt
 from hetfab.overlay.errors import LimitExceededError
 from hetfab.overlay.isa.spec import isa
 from hetfab.overlay.program import Block, Part, Program, Words
+
+#: Gives the slots of a ring, by its number and the position of a use, in each iteration.
+Slots: TypeAlias = Callable[[int, int], npt.NDArray[np.int64]]
 
 
 def expand(
@@ -32,29 +36,61 @@ def expand(
     pieces: list[Words] = []
     layers: list[npt.NDArray[np.uint16]] = []
     for block in program.blocks:
-        iterations = _iterations(block, counts)
-        if not len(iterations):
+        steps = iterations(block, counts)
+        if not len(steps):
             continue
-        words = np.repeat(block.words[None], len(iterations), axis=0)
         uses = np.array(block.ring_uses, np.int64)
-        steps = np.arange(len(iterations))
-        for patch in block.patches:
-            value = patch["constant"] + patch["per_iteration"] * iterations
-            if patch["symbol"] >= 0:
-                value = value + values[patch["symbol"]]
-            if patch["ring"] >= 0:
-                ring = program.rings[patch["ring"]]
-                use = taken[patch["ring"]] + uses[patch["ring"]] * steps + patch["position"]
-                value = value + use % ring.slots * ring.slot_words
-            _check_range(program, block, patch, value)
-            shifted = np.left_shift(value.astype(np.uint64), np.uint64(patch["shift"]))
-            words[:, patch["instruction"], patch["word"]] |= shifted
-        taken += uses * len(iterations)
-        pieces.append(words.reshape(-1, 2))
+        slots = partial(_slots_in_turn, program, taken.copy(), uses, np.arange(len(steps)))
+        taken += uses * len(steps)
+        pieces.append(filled(program, block, steps, values, slots).reshape(-1, 2))
         layers.append(np.full(len(pieces[-1]), block.layer, np.uint16))
     if not pieces:
         return np.zeros((0, 2), np.uint64), np.zeros(0, np.uint16)
     return np.concatenate(pieces), np.concatenate(layers)
+
+
+def _slots_in_turn(
+    program: Program,
+    taken: npt.NDArray[np.int64],
+    uses: npt.NDArray[np.int64],
+    steps: npt.NDArray[np.int64],
+    ring: int,
+    position: int,
+) -> npt.NDArray[np.int64]:
+    """Slots that are taken one after the other."""
+    return np.asarray((taken[ring] + uses[ring] * steps + position) % program.rings[ring].slots)
+
+
+def filled(
+    program: Program,
+    block: Block,
+    steps: npt.NDArray[np.int64],
+    values: npt.NDArray[np.int64],
+    slots: Slots | None = None,
+) -> Words:
+    """The instructions of some iterations of a block, uint64 [iterations, n, 2].
+
+    Args:
+        program: Whose block it is.
+        block: The block.
+        steps: Loop indices.
+        values: int64, of each symbol.
+        slots: Those of rings; None for the first one of each.
+
+    Raises:
+        LimitExceededError: A value does not fit its field.
+    """
+    words = np.repeat(block.words[None], len(steps), axis=0)
+    for patch in block.patches:
+        value = patch["constant"] + patch["per_iteration"] * steps
+        if patch["symbol"] >= 0:
+            value = value + values[patch["symbol"]]
+        if patch["ring"] >= 0 and slots is not None:
+            value = value + slots(patch["ring"], patch["position"]) * program.rings[patch["ring"]].slot_words
+        _check_range(program, block, patch, value)
+        shifted = np.left_shift(value.astype(np.uint64), np.uint64(patch["shift"]))
+        words[:, patch["instruction"], patch["word"]] |= shifted
+    return words
 
 
 def without_first_waits(
@@ -73,7 +109,7 @@ def without_first_waits(
     return words[~idle], layers[~idle]
 
 
-def _iterations(block: Block, counts: Mapping[str, int]) -> npt.NDArray[np.int64]:
+def iterations(block: Block, counts: Mapping[str, int]) -> npt.NDArray[np.int64]:
     """Loop indices of a block: the tail's is the number of full tiles."""
     if block.part is Part.ONCE:
         return np.zeros(1, np.int64)

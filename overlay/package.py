@@ -5,10 +5,13 @@ The description holds the design and the hashes of the other two files, and is w
 is complete.
 """
 
+import dataclasses
 import enum
 import functools
 import hashlib
 import json
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -26,10 +29,12 @@ from hetfab.overlay.errors import (
 )
 from hetfab.overlay.files import write_atomic
 from hetfab.overlay.isa.spec import isa
+from hetfab.overlay.versions import PACKAGE
 
-FORMAT = "hetfab overlay 1"
 #: The largest parts have bitstreams of some 200 MB, and handoffs of a few.
-_LARGEST_BYTES = {"bit": 512 << 20, "hwh": 64 << 20}
+LARGEST_BYTES = {"bit": 512 << 20, "hwh": 64 << 20}
+#: Emulated .bit files of version 1 did not state their format.
+_UNSTATED = {"format": "hetfab overlay 1"}
 
 
 class Kind(enum.Enum):
@@ -61,6 +66,42 @@ class Package:
         return self.bit.with_suffix(".hwh")
 
 
+@dataclass(frozen=True)
+class Origin:
+    """Who built a bitstream that others may use, and what speaks for it (docs/bitstreams.md).
+
+    Attributes:
+        tool: Name and release of the tool that wrote it.
+        builder: Who ran the tool, as they want to be named.
+        bit_bytes: Size of the .bit file.
+        vectors: By engine, vectors of the self-test that this very bitstream passed.
+    """
+
+    tool: str
+    builder: str
+    bit_bytes: int
+    vectors: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Description:
+    """What the .json file of a package says.
+
+    Attributes:
+        name: Name of the overlay, and of its files.
+        kind: Emulated, or a bitstream.
+        design: The overlay's design.
+        sha256: Of the files beside it, by suffix.
+        origin: Of a bitstream that was contributed.
+    """
+
+    name: str
+    kind: Kind
+    design: Design
+    sha256: Mapping[str, str]
+    origin: Origin | None
+
+
 def write_package(folder: Path, design: Design, kind: Kind, bit: bytes, hwh: bytes) -> Package:
     """Writes a package to ``folder/<name>``; equal content gives equal bytes.
 
@@ -84,7 +125,7 @@ def write_package(folder: Path, design: Design, kind: Kind, bit: bytes, hwh: byt
             "name another folder",
         ) from error
     header = {
-        "format": FORMAT,
+        "format": PACKAGE.mark,
         "name": design.name,
         "kind": kind.value,
         "isa_version": list(isa().version),
@@ -92,10 +133,44 @@ def write_package(folder: Path, design: Design, kind: Kind, bit: bytes, hwh: byt
         "design": design.as_dict(),
         "sha256": {"bit": _sha256(bit), "hwh": _sha256(hwh)},
     }
-    contents = {"hwh": hwh, "bit": bit, "json": (json.dumps(header, indent=1, sort_keys=True) + "\n").encode()}
+    contents = {"hwh": hwh, "bit": bit, "json": _encoded(header)}
     for suffix, raw in contents.items():
         write_atomic(target / f"{design.name}.{suffix}", functools.partial(_write, raw))
     return Package(design.name, kind, design, target / f"{design.name}.bit")
+
+
+def with_origin(description: Path, origin: Origin) -> bytes:
+    """Content of a description with the origin of its bitstream."""
+    header = _header(description) | {"origin": dataclasses.asdict(origin)}
+    return _encoded(header)
+
+
+def read_description(path: Path) -> Description:
+    """Reads the ``.json`` file of a package, whose other files may be elsewhere.
+
+    Raises:
+        OverlayPackageError: It is missing or damaged.
+        FormatVersionError: It is of another version of the format.
+        IsaVersionError: It is of another version of the instruction set.
+    """
+    header = _header(path)
+    if header.get("isa_version") != list(isa().version):
+        raise IsaVersionError(
+            f"the overlay package '{path}' is for version {header.get('isa_version')} of the instruction set",
+            f"version {list(isa().version)}",
+            f"make it anew: {_remake(header)}; or use the hetfab that it was built with",
+        )
+    try:
+        design = design_from_dict(header["design"], str(path))
+        kind = Kind(header["kind"])
+        if header["geometry_hash"] != design.geometry.hash():
+            raise ValueError("the geometry does not have the stored hash")
+        if not header.get("name") == design.name == path.stem:
+            raise ValueError(f"it describes {str(header.get('name'))[:64]!r} with the design '{design.name}'")
+        origin = None if header.get("origin") is None else _origin(header["origin"])
+    except (DesignInvalidError, KeyError, TypeError, ValueError, RecursionError) as error:
+        raise _damaged(path, why_unreadable(error)) from error
+    return Description(design.name, kind, design, header["sha256"], origin)
 
 
 def read_package(description: Path) -> Package:
@@ -103,38 +178,51 @@ def read_package(description: Path) -> Package:
 
     Raises:
         OverlayPackageError: A file is missing, damaged, or of another package.
+        FormatVersionError: It is of another version of the format.
         IsaVersionError: It is of another version of the instruction set.
     """
-    header = _header(description)
-    if header.get("isa_version") != list(isa().version):
-        raise IsaVersionError(
-            f"the overlay package '{description}' is for version {header.get('isa_version')} of the instruction set",
-            f"version {list(isa().version)}",
-            "build the overlay again with this hetfab, or use the hetfab that it was built with",
-        )
+    said = read_description(description)
     files = {}
     for suffix in ("bit", "hwh"):
         path = description.with_suffix(f".{suffix}")
+        if suffix == "bit" and not path.exists() and link_of(description).exists():
+            raise OverlayPackageError(
+                f"the bitstream '{path}' is not here, only a link to it",
+                "a package with its bitstream",
+                f"hetfab bitstream {said.name}, which downloads and checks it",
+            )
         try:
-            files[suffix] = read_limited(path, _LARGEST_BYTES[suffix])
+            files[suffix] = read_limited(path, LARGEST_BYTES[suffix])
         except (OSError, ValueError) as error:
             raise _damaged(path, why_unreadable(error)) from error
-        if _sha256(files[suffix]) != header["sha256"][suffix]:
+        if _sha256(files[suffix]) != said.sha256[suffix]:
             raise _damaged(path, f"it is not the file that '{description.name}' describes")
     try:
-        design = design_from_dict(header["design"], str(description))
-        kind = Kind(header["kind"])
-        if header["geometry_hash"] != design.geometry.hash():
-            raise ValueError("the geometry does not have the stored hash")
-        if not header.get("name") == design.name == description.stem:
-            raise ValueError(f"it describes {str(header.get('name'))[:64]!r} with the design '{design.name}'")
         read_handoff(files["hwh"])
         emulated = decode_bit_file(files["bit"]).emulated()
-    except (DesignInvalidError, KeyError, TypeError, ValueError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise _damaged(description, why_unreadable(error)) from error
-    if (emulated is None) != (kind is Kind.HARDWARE):
-        raise _damaged(description, f"it says '{kind.value}', the .bit file does not")
-    return Package(design.name, kind, design, description.with_suffix(".bit"))
+    if (emulated is None) != (said.kind is Kind.HARDWARE):
+        raise _damaged(description, f"it says '{said.kind.value}', the .bit file does not")
+    return Package(said.name, said.kind, said.design, description.with_suffix(".bit"))
+
+
+def link_of(description: Path) -> Path:
+    """Path of the link that stands where a package's bitstream has to be downloaded first."""
+    return description.with_suffix(".bit.link")
+
+
+def _origin(entry: Any) -> Origin:
+    origin = Origin(**entry)
+    texts = (origin.tool, origin.builder)
+    if not all(isinstance(text, str) and text.isprintable() and 0 < len(text) <= 200 for text in texts):
+        raise ValueError("the tool and the builder of its bitstream are no texts of one line")
+    counts = (origin.bit_bytes, *dict(origin.vectors).values())
+    if not all(isinstance(count, int) and count > 0 for count in counts) or not origin.vectors:
+        raise ValueError("the size of its bitstream or the vectors that it passed are no numbers")
+    if origin.bit_bytes > LARGEST_BYTES["bit"] or not all(str(engine).isidentifier() for engine in origin.vectors):
+        raise ValueError("its bitstream is too large, or an engine has no name")
+    return origin
 
 
 def read_emulated_bit(bit: Path) -> Design:
@@ -143,13 +231,15 @@ def read_emulated_bit(bit: Path) -> Design:
     Raises:
         OverlayPackageError: The file is missing, damaged, or a bitstream for a board, or the .hwh file beside it is
             another one's.
+        FormatVersionError: It is of another version of the format.
     """
     try:
-        content = decode_bit_file(read_limited(bit, _LARGEST_BYTES["bit"])).emulated()
+        content = decode_bit_file(read_limited(bit, LARGEST_BYTES["bit"])).emulated()
         if content is None:
             raise ValueError("it is a bitstream for a board, not an emulated overlay")
+        _check_format(bit, {**_UNSTATED, **content})
         design = design_from_dict(content["design"], str(bit))
-        hwh = read_limited(bit.with_suffix(".hwh"), _LARGEST_BYTES["hwh"])
+        hwh = read_limited(bit.with_suffix(".hwh"), LARGEST_BYTES["hwh"])
         if _sha256(hwh) != content["hwh_sha256"]:
             raise ValueError(f"'{bit.with_suffix('.hwh').name}' is of another overlay")
         read_handoff(hwh)
@@ -160,15 +250,33 @@ def read_emulated_bit(bit: Path) -> Design:
 
 def _header(description: Path) -> dict[str, Any]:
     try:
-        header = json.loads(read_limited(description, LARGEST_JSON_BYTES).decode("utf-8"))
+        header: dict[str, Any] = json.loads(read_limited(description, LARGEST_JSON_BYTES).decode("utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise _damaged(description, why_unreadable(error)) from error
-    if not isinstance(header, dict) or header.get("format") != FORMAT:
-        raise _damaged(description, f"it is not in the format '{FORMAT}'")
+    _check_format(description, header)
     hashes = header.get("sha256")
-    if not isinstance(hashes, dict) or not {"bit", "hwh"} <= set(hashes):
+    if not isinstance(hashes, dict) or not all(_is_sha256(hashes.get(suffix)) for suffix in ("bit", "hwh")):
         raise _damaged(description, "it has no hashes of the .bit and .hwh files")
     return header
+
+
+def _check_format(path: Path, header: Any) -> None:
+    version = PACKAGE.stated(header.get("format")) if isinstance(header, dict) else None
+    if version is None:
+        raise _damaged(path, f"it is not in the format '{PACKAGE.mark}'")
+    PACKAGE.current(header, version, str(path), _remake(header))
+
+
+def _remake(header: dict[str, Any]) -> str:
+    """The command that builds a package again; the name of its board is one of few things that all versions state."""
+    design = header.get("design")
+    named = design.get("board") if isinstance(design, dict) else None
+    board = named if isinstance(named, str) and named.replace("-", "").isalnum() else "BOARD"
+    return f"hetfab build --board {board}" + (" --emulated" if header.get("kind") != Kind.HARDWARE.value else "")
+
+
+def _encoded(header: dict[str, Any]) -> bytes:
+    return (json.dumps(header, indent=1, sort_keys=True) + "\n").encode()
 
 
 def _write(raw: bytes, file: BinaryIO) -> None:
@@ -177,6 +285,10 @@ def _write(raw: bytes, file: BinaryIO) -> None:
 
 def _sha256(raw: bytes) -> str:
     return hashlib.sha256(raw).hexdigest()
+
+
+def _is_sha256(text: Any) -> bool:
+    return isinstance(text, str) and re.fullmatch("[0-9a-f]{64}", text) is not None
 
 
 def _damaged(path: Path, reason: str) -> OverlayPackageError:

@@ -25,8 +25,8 @@ PART_ROWS = isa().size("part_rows")
 #: Edges that must gain for each destination of a tile, as a run of its own has two rows that do not come in words.
 _EDGES_FOR_A_RUN = 2
 _MOST_BLOCKS = 64
-#: Edges of a row on average from which it is searched.
-_LONG_ROWS = 64
+#: Edges of a row on average from which it is searched by itself; of a run, from which it is copied by itself.
+_LONG_ROWS, _LONG_RUNS = 512, 128
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +50,9 @@ class Parts:
     def take(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """What is of each edge, [edges], by tile, part and destination."""
         given = values if self.by_block is None else values[self.by_block]
+        if len(values) < _LONG_RUNS * len(self.degrees):
+            ends = np.cumsum(self.degrees)
+            return given[np.repeat(self.begins - ends + self.degrees, self.degrees) + np.arange(len(values))]
         runs = zip(self.begins.tolist(), (self.begins + self.degrees).tolist(), strict=True)
         return np.concatenate([given[:0], *(given[begin:end] for begin, end in runs if end > begin)])
 
@@ -127,7 +130,9 @@ def _counts(indptr: Integers, sources: Numbers, blocks: int, width: int) -> tupl
         bounds[:, 1:-1], bounds[:, -1] = np.array(inner).reshape(rows, blocks - 1), degrees
         return np.diff(bounds, axis=1), None
     keys = np.repeat(np.arange(rows) * blocks, degrees) + sources // width
-    order = None if np.all(keys[:-1] <= keys[1:]) else np.argsort(keys, kind="stable")
+    # Numpy sorts numbers of 16 bits by their digits.
+    short = keys.astype(np.uint16) if rows * blocks <= 1 << 16 else keys
+    order = None if np.all(keys[:-1] <= keys[1:]) else np.argsort(short, kind="stable")
     return np.bincount(keys, minlength=rows * blocks).reshape(rows, blocks), order
 
 

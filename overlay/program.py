@@ -10,6 +10,7 @@ import enum
 import io
 import itertools
 import json
+import shlex
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -30,8 +31,8 @@ from hetfab.overlay.isa.attention import LOGIT_BITS
 from hetfab.overlay.isa.spec import isa
 from hetfab.overlay.layouts import blocks_of, score_row_bytes, stored_bits
 from hetfab.overlay.model.schema import Relation
+from hetfab.overlay.versions import PROGRAM
 
-FORMAT = "hetfab program 1"
 #: Names, tables and constants of unary functions of the largest models take a few MB.
 _LARGEST_HEADER_BYTES = 256 << 20
 Words: TypeAlias = npt.NDArray[np.uint64]
@@ -402,7 +403,7 @@ def write_program(path: Path, program: Program) -> None:
         OutputUnwritableError: The path cannot be written.
     """
     header = {
-        "format": FORMAT,
+        "format": PROGRAM.mark,
         "isa_version": list(isa().version),
         "geometry_hash": program.design.geometry.hash(),
         **{
@@ -446,27 +447,41 @@ def read_program(path: Path) -> Program:
 
     Raises:
         ProgramUnreadableError: The file is missing, is not a program, is truncated or was altered.
+        FormatVersionError: It is of another version of the format.
         IsaVersionError: It is of another version of the instruction set.
     """
     try:
         with ArrayArchive(path) as archive:
             header = json.loads(archive.member("program.json", _LARGEST_HEADER_BYTES))
+            _check_format(path, header)
             arrays = {name: archive[name] for name in ("words", "patches", "constants")}
     except (*DAMAGE, RecursionError) as error:
         raise _unreadable(path, error.args[0] if isinstance(error, KeyError) else why_unreadable(error)) from error
-    if not isinstance(header, dict) or header.get("format") != FORMAT:
-        raise _unreadable(path, "it is not in the format '" + FORMAT + "'")
     version = header.get("isa_version")
     if version != list(isa().version):
         raise IsaVersionError(
             f"'{path}' is for version {_dotted(version)} of the instruction set",
             f"version {'.'.join(map(str, isa().version))}",
-            "compile the model again with this hetfab",
+            f"make it anew: {_remake(path, header)}",
         )
     try:
         return _program(header, arrays, str(path))
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
         raise _unreadable(path, f"its header is damaged ({error})") from error
+
+
+def _check_format(path: Path, header: Any) -> None:
+    version = PROGRAM.stated(header.get("format")) if isinstance(header, dict) else None
+    if version is None:
+        raise _unreadable(path, f"it is not in the format '{PROGRAM.mark}'")
+    PROGRAM.current(header, version, str(path), _remake(path, header))
+
+
+def _remake(path: Path, header: dict[str, Any]) -> str:
+    """The command that compiles a program again; its model's name is one of few things that all versions state."""
+    name = header.get("model_name")
+    model = name if isinstance(name, str) and name.isprintable() and 0 < len(name) < 100 else "MODEL.q.onnx"
+    return shlex.join(["hetfab", "compile", model, "-o", str(path)])
 
 
 def _program(header: dict[str, Any], arrays: dict[str, npt.NDArray[Any]], source: str) -> Program:

@@ -268,7 +268,7 @@ def waits_between_layers(program: Program) -> list[tuple[Use, Use]]:
     signals: dict[int, list[Use]] = defaultdict(list)
     repeated = {0, *(ring.free for ring in program.rings)}
     for number, block in enumerate(program.blocks):
-        for index, field, semaphore in _uses(block.words):
+        for index, field, semaphore in uses_of(block.words):
             if block.part is not Part.ONCE:
                 repeated.add(semaphore)
             (waits if field in _WAITS else signals)[semaphore].append(Use(number, index, field))
@@ -283,10 +283,13 @@ def _without_waits_between_layers(program: Program) -> list[Block]:
         if len({program.blocks[use.block].layer for use in pair}) > 1:
             for use in pair:
                 dropped[use.block].append(use)
-    return [_without_uses(block, dropped[number]) for number, block in enumerate(program.blocks)]
+    return [
+        without_uses(block, [(use.instruction, use.field) for use in dropped[number]])
+        for number, block in enumerate(program.blocks)
+    ]
 
 
-def _uses(words: Words) -> Iterator[tuple[int, str, int]]:
+def uses_of(words: Words) -> Iterator[tuple[int, str, int]]:
     """Instruction, field and semaphore of each wait and signal."""
     for index, low in enumerate(words[:, 0].tolist()):
         for name in (*_WAITS, *_SIGNALS):
@@ -295,17 +298,22 @@ def _uses(words: Words) -> Iterator[tuple[int, str, int]]:
                 yield index, name, semaphore
 
 
-def _without_uses(block: Block, uses: Sequence[Use]) -> Block:
-    """The block without these waits and signals, and without instructions that then do nothing."""
+def without_uses(block: Block, uses: Sequence[tuple[int, str]]) -> Block:
+    """The block without some waits and signals, and without instructions that then do nothing.
+
+    Args:
+        block: The block.
+        uses: Instruction and field of each.
+    """
     if not uses:
         return block
     words, patches = block.words.copy(), block.patches.copy()
-    for use in uses:
-        field = isa().header_field(use.field)
-        words[use.instruction, 0] &= ~np.uint64(field.largest << field.lsb)
+    for instruction, name in uses:
+        field = isa().header_field(name)
+        words[instruction, 0] &= ~np.uint64(field.largest << field.lsb)
     # A sync without waits and signals is its engine's id and zeros.
     idle = np.zeros(len(words), np.bool_)
-    idle[[use.instruction for use in uses]] = True
+    idle[[instruction for instruction, _ in uses]] = True
     idle &= (words[:, 0] <= isa().header_field("engine").largest) & (words[:, 1] == 0)
     patches["instruction"] -= np.cumsum(idle)[patches["instruction"]].astype(np.uint16)
     return replace(block, words=words[~idle], patches=patches)

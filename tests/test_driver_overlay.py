@@ -526,7 +526,7 @@ def test_a_damaged_or_missing_file_is_named(plain: Package, suffix: str) -> None
 @pytest.mark.parametrize(
     ("change", "error", "text"),
     [
-        (lambda t: t.update(format="other"), OverlayPackageError, "it is not in the format 'hetfab overlay 1'"),
+        (lambda t: t.update(format="other"), OverlayPackageError, "it is not in the format 'hetfab overlay 2'"),
         (lambda t: t.update(isa_version=[9, 4]), IsaVersionError, r"is for version \[9, 4\]"),
         (lambda t: t.update(kind="hardware"), OverlayPackageError, r"it says 'hardware', the \.bit file does not"),
         (lambda t: t.update(kind="other"), OverlayPackageError, "'other' is not a valid Kind"),

@@ -145,8 +145,8 @@ def altered(path: Path, change: Callable[[dict[str, Any], dict[str, Any]], None]
             "the array 'meta' cannot be read: Object arrays cannot be loaded when allow_pickle=False",
         ),
         (
-            lambda arrays, meta: meta.update(format="hg-npz/9"),
-            "the array 'meta' states the format 'hg-npz/9'",
+            lambda arrays, meta: meta.update(format="hg-npy/1"),
+            "the array 'meta' states the format 'hg-npy/1'",
         ),
         (lambda arrays, meta: meta.pop("relations"), "the array 'meta' lacks or garbles 'relations'"),
         (

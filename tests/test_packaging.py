@@ -2,15 +2,18 @@
 """One distribution from five folders: the guards against second copies, and what an install holds."""
 
 import importlib
+import importlib.metadata
 import importlib.resources
+import importlib.util
+import os
 import re
-import shutil
 import subprocess
 import sys
 import tarfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -18,6 +21,10 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = ("overlay", "quantize", "hls", "driver", "cli")
 #: Files of a package folder that an install leaves out.
 NOT_INSTALLED = {".md"}
+#: What a build reads beside the packages.
+BESIDE = ("pyproject.toml", "MANIFEST.in", "README.md", "CHANGELOG.md", "LICENSE")
+#: A time of a release: 2026-01-01 in UTC.
+RELEASED = 1767225600
 
 
 def python(program: str, folder: Path = ROOT) -> subprocess.CompletedProcess[str]:
@@ -115,24 +122,22 @@ def test_the_kernels_have_a_real_path() -> None:
     assert folder.is_dir()
 
 
+def release() -> ModuleType:
+    """The module behind ``make dist``."""
+    spec = importlib.util.spec_from_file_location("dist", ROOT / ".ci" / "dist.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 @pytest.fixture(scope="module")
-def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of what a build reads, since setuptools leaves files beside its sources."""
-    folder = tmp_path_factory.mktemp("source")
-    for package in PACKAGES:
-        shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, folder)
-    return folder
-
-
-def build(source: Path, kind: str, target: Path) -> Path:
-    """Builds a wheel or an sdist with the setuptools of this environment."""
-    target.mkdir(exist_ok=True)
-    process = python(f"from setuptools import build_meta as b; b.build_{kind}({str(target)!r})", source)
-    assert process.returncode == 0, process.stderr
-    (built,) = target.iterdir()
-    return built
+def dist(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Path]]:
+    """The wheel and the sdist of this tree, whether or not git tracks its files yet."""
+    module = release()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "tracked", lambda root: [*package_files(), *map(Path, BESIDE)])
+        yield module.build(ROOT, tmp_path_factory.mktemp("dist"), RELEASED)
 
 
 def wheel_files(wheel: Path) -> set[str]:
@@ -141,26 +146,59 @@ def wheel_files(wheel: Path) -> set[str]:
         return {name.removeprefix("hetfab/") for name in archive.namelist() if name.startswith("hetfab/")}
 
 
-def test_a_wheel_and_an_sdist_hold_every_file(copy: Path, tmp_path: Path) -> None:
-    expected = {path.relative_to(copy).as_posix() for package in PACKAGES for path in (copy / package).rglob("*")}
-    expected = {name for name in expected if (copy / name).is_file() and Path(name).suffix not in NOT_INSTALLED}
+def test_a_wheel_holds_every_file_and_nothing_else(dist: tuple[Path, Path]) -> None:
+    """The kernels among them, which the emulated overlay is built from."""
+    expected = {path.as_posix() for path in package_files() if path.suffix not in NOT_INSTALLED}
     assert {"overlay/isa/isa.json", "overlay/designs/pynq-z2.json", "cli/py.typed"} <= expected
-
-    sdist = build(copy, "sdist", tmp_path / "sdist")
-    with tarfile.open(sdist) as archive:
-        # Debian's Python 3.11.2 has no filters yet; newer ones warn without one.
-        archive.extraction_filter = getattr(tarfile, "data_filter", None)
-        archive.extractall(tmp_path / "unpacked")
-    (unpacked,) = (tmp_path / "unpacked").iterdir()
-    wheel = build(unpacked, "wheel", tmp_path / "wheel")
-    assert wheel_files(wheel) == expected
+    assert {"hls/kernels/agg.cpp", "hls/include/hetfab/isa.hpp", "hls/build/emulator.cpp"} <= expected
+    assert wheel_files(dist[0]) == expected
+    with zipfile.ZipFile(dist[0]) as archive:
+        others = {name for name in archive.namelist() if not name.startswith("hetfab/")}
+    described = f"hetfab-{importlib.metadata.version('hetfab')}.dist-info"
+    names = ("METADATA", "WHEEL", "RECORD", "entry_points.txt", "top_level.txt", "licenses/LICENSE")
+    assert others == {f"{described}/{name}" for name in names}
 
 
-def test_a_regular_install_works(copy: Path, tmp_path: Path) -> None:
+def test_an_sdist_holds_what_a_wheel_is_built_from(dist: tuple[Path, Path]) -> None:
+    with tarfile.open(dist[1]) as archive:
+        found = {name.partition("/")[2] for name in archive.getnames() if archive.getmember(name).isfile()}
+    expected = {path.as_posix() for path in package_files() if path.suffix not in NOT_INSTALLED} | set(BESIDE)
+    assert expected <= found
+    assert {name for name in found - expected if not name.startswith("hetfab.egg-info/")} == {"PKG-INFO", "setup.cfg"}
+
+
+def test_equal_sources_give_equal_bytes_at_another_time(
+    dist: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Times, modes and order of the files that are packed do not count; those of the members are the stated one's."""
+    module = release()
+    monkeypatch.setattr(module, "tracked", lambda root: [*map(Path, BESIDE), *reversed(list(package_files()))])
+    before = os.umask(0o077)
+    try:
+        again = module.build(ROOT, tmp_path / "dist", RELEASED)
+    finally:
+        os.umask(before)
+    assert [path.read_bytes() for path in again] == [path.read_bytes() for path in dist]
+    with tarfile.open(dist[1]) as archive:
+        assert {(member.mtime, member.uid, member.uname) for member in archive.getmembers()} == {(RELEASED, 0, "")}
+    with zipfile.ZipFile(dist[0]) as wheel:
+        assert {entry.date_time for entry in wheel.infolist()} == {(2026, 1, 1, 0, 0, 0)}
+
+
+def test_what_git_does_not_track_is_not_packed(tmp_path: Path) -> None:
+    for name in ("overlay/a.py", "overlay/stray.json", "docs/page.md", "pyproject.toml"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("", "utf-8")
+    subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
+    subprocess.run(["git", "add", "overlay/a.py", "docs/page.md", "pyproject.toml"], cwd=tmp_path, check=True)
+    found = release().tracked(tmp_path)
+    assert sorted(found) == [Path("overlay/a.py"), Path("pyproject.toml")]
+
+
+def test_a_regular_install_works(dist: tuple[Path, Path], tmp_path: Path) -> None:
     """What a wheel installs is imported with its data, from a folder that is not the repository."""
-    wheel = build(copy, "wheel", tmp_path / "wheel")
     site = tmp_path / "site"
-    with zipfile.ZipFile(wheel) as archive:
+    with zipfile.ZipFile(dist[0]) as archive:
         archive.extractall(site)
     process = python(
         f"import sys; sys.path.insert(0, {str(site)!r})\n"

@@ -154,8 +154,8 @@ def put(value: Any, *keys: str | int) -> Callable[[Header], None]:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (put("hetfab program 0", "format"), "it is not in the format 'hetfab program 1'"),
-        (drop("format"), "it is not in the format 'hetfab program 1'"),
+        (put("hetfab program", "format"), "it is not in the format 'hetfab program 3'"),
+        (drop("format"), "it is not in the format 'hetfab program 3'"),
         (put("0" * 64, "geometry_hash"), "its header is damaged (the geometry does not have the stored hash)"),
         (drop("tensors"), "its header is damaged ('tensors')"),
         (put("sometimes", "blocks", 0, "part"), "its header is damaged ('sometimes' is not a valid Part)"),
@@ -228,7 +228,7 @@ def test_a_header_that_is_no_object_is_refused(file: Path, header: Any) -> None:
     with zipfile.ZipFile(file, "w") as archive:
         for name, content in (members | {"program.json": json.dumps(header).encode()}).items():
             archive.writestr(name, content)
-    with pytest.raises(ProgramUnreadableError, match="it is not in the format 'hetfab program 1'"):
+    with pytest.raises(ProgramUnreadableError, match="it is not in the format 'hetfab program 3'"):
         read_program(file)
 
 
@@ -266,7 +266,7 @@ def test_another_version_of_the_instruction_set_is_refused(file: Path) -> None:
     assert caught.value.args == (
         f"'{file}' is for version 7.3 of the instruction set",
         f"version {major}.{minor}",
-        "compile the model again with this hetfab",
+        f"make it anew: hetfab compile model -o {file}",
     )
 
 

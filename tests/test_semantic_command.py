@@ -37,7 +37,7 @@ def test_sizes_degrees_plan_and_workload(tmp_path: Path, capsys: pytest.CaptureF
     out, shown = capsys.readouterr()
     found = json.loads(out)["workload"]
     assert json.loads(file.read_text("utf-8")) == found
-    assert (found["format"], found["name"]) == ("hetfab-workload/1", "tiny")
+    assert (found["format"], found["name"]) == ("hetfab-workload/2", "tiny")
     pap, pa = found["semantic_graphs"]
     assert (pap["edges"], pap["self_loops"], pa["edges"], pa["self_loops"]) == (4, 2, 3, 0)
     assert pap["out"] == pap["into"] == {"mean_degree": pytest.approx(4 / 3), "max_degree": 2, "without_edges": 1}

@@ -49,10 +49,10 @@ def cluster() -> Iterator[str]:
 
     local: Any = distributed.LocalCluster
     client_of: Any = distributed.Client
-    options: dict[str, Any] = {"processes": False, "protocol": "tcp://", "dashboard_address": None}
+    options: dict[str, Any] = {"n_workers": 0, "processes": False, "protocol": "tcp://", "dashboard_address": None}
     with ExitStack() as stack:
         stack.enter_context(dask.config.set({"distributed.scheduler.allowed-failures": 1}))
-        address = stack.enter_context(local(n_workers=0, **options)).scheduler_address
+        address = stack.enter_context(local(**options)).scheduler_address
         command = [sys.executable, "-m", "distributed.cli.dask_worker", address, "--no-nanny", "--no-dashboard"]
         env = {**os.environ, "PYTHONPATH": str(ROOT)}
         for _ in range(4):
@@ -137,7 +137,7 @@ def test_a_cluster_whose_workers_have_gone_is_named(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("hetfab.overlay.search.dask_workers._LOOK_SECONDS", 0.05)
     monkeypatch.setattr("hetfab.overlay.search.dask_workers._WITHOUT_WORKERS_SECONDS", 0.2)
     options: dict[str, Any] = {"protocol": "tcp://", "dashboard_address": None}
-    with local(n_workers=1, threads_per_worker=1, processes=False, **options) as found:
+    with local(1, threads_per_worker=1, processes=False, **options) as found:
         with open_workers(Backend.DASK, cluster=found.scheduler_address) as opened:
             assert opened.call("one", square, 2) == 4
             found.scale(0)

@@ -99,7 +99,7 @@ def test_a_graph_that_lacks_a_relation_of_the_model_is_refused(workload: Path) -
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (lambda found: found | {"format": "hetfab-workload/9"}, "format is 'hetfab-workload/9', not one of "),
+        (lambda found: found | {"format": "hetfab workload 9"}, "format is 'hetfab workload 9', not one of "),
         (lambda found: found["node_types"][0].pop("uniform") and None, "node_types[0].uniform is missing, not a value"),
         (lambda found: found["relations"][0]["out"].update(without_edges=-1), "relations[0].out.without_edges is -1, "),
         (lambda found: [], "the file is [], not object"),

@@ -2,6 +2,7 @@
 """What a compiler takes from a graph, or from a workload where the graph cannot be shared, to plan a model."""
 
 import json
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,14 +11,16 @@ import numpy as np
 import numpy.typing as npt
 
 from hetfab.driver.graph.heterograph import HeteroGraph
-from hetfab.driver.graph.profile import FORMAT
 from hetfab.overlay.archives import LARGEST_JSON_BYTES, read_limited
 from hetfab.overlay.compiler.graph_facts import FeatureCounts, GraphFacts, Sources
 from hetfab.overlay.compiler.lowered import LoweredModel
 from hetfab.overlay.errors import RelationMissingError, WorkloadUnreadableError, why_unreadable
 from hetfab.overlay.json_schema import schema_problems
 from hetfab.overlay.program import Edges
+from hetfab.overlay.versions import WORKLOAD
 
+#: Writes a workload, the path left out.
+_REMAKE = ("hetfab", "graph", "GRAPH", "--workload")
 _TEXT = {"type": "string"}
 _COUNT = {"type": "integer", "minimum": 0}
 _END = {"type": "object", "required": ["without_edges"], "properties": {"without_edges": _COUNT}}
@@ -27,7 +30,7 @@ _SCHEMA = {
     "type": "object",
     "required": ["format", "name", "node_types", "relations", "semantic_graphs"],
     "properties": {
-        "format": {"type": "string", "enum": [FORMAT]},
+        "format": {"type": "string", "enum": [WORKLOAD.mark]},
         "name": _TEXT,
         "node_types": {
             "type": "array",
@@ -157,7 +160,13 @@ def _checked(path: Path) -> Mapping[str, Any]:
         found: Any = json.loads(read_limited(path, LARGEST_JSON_BYTES).decode("utf-8"))
     except (OSError, UnicodeDecodeError, ValueError, RecursionError) as error:
         raise _unreadable(path, why_unreadable(error)) from error
+    version = WORKLOAD.stated(found.get("format")) if isinstance(found, dict) else None
+    if version is not None:
+        found = WORKLOAD.current(found, version, str(path), shlex.join([*_REMAKE, str(path)]))
     for name, value, expected in schema_problems(found, _SCHEMA):
+        if version is not None and version < WORKLOAD.version:
+            do = f"make it anew: {shlex.join([*_REMAKE, str(path)])}"
+            raise WORKLOAD.refused(version, str(path), do)
         raise _unreadable(path, f"{name or 'the file'} is {value}, not {expected}")
     checked: Mapping[str, Any] = found
     return checked

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from hetfab.driver.graph import csv_folder, hgb, npz
 from hetfab.driver.graph.heterograph import HeteroGraph, listed
 from hetfab.overlay.errors import GraphUnreadableError
+from hetfab.overlay.versions import GRAPH
 
 
 class Format(NamedTuple):
@@ -29,7 +30,7 @@ def _holds(*names: str) -> Callable[[Path], bool]:
 
 #: Every form; the first that recognises a path reads it.
 FORMATS = (
-    Format(npz.FORMAT, "a file", lambda path: not path.is_dir(), npz.read_graph, lambda path: [path]),
+    Format(GRAPH.mark, "a file", lambda path: not path.is_dir(), npz.read_graph, lambda path: [path]),
     Format(
         "CSV folder",
         f"a folder with {csv_folder.SCHEMA_FILE}",

@@ -18,8 +18,9 @@ from hetfab.overlay.archives import DAMAGE, ArrayArchive
 from hetfab.overlay.errors import GraphUnreadableError, InputError, why_unreadable
 from hetfab.overlay.files import write_atomic
 from hetfab.overlay.model.schema import Relation
+from hetfab.overlay.versions import GRAPH
 
-FORMAT = "hg-npz/1"
+_REMAKE = "hetfab graph SOURCE -o GRAPH.npz"
 _IDS = ("int32", "int64")
 _FIXED_DATE = (1980, 1, 1, 0, 0, 0)
 
@@ -42,7 +43,7 @@ def read_graph(path: Path) -> HeteroGraph:
     except DAMAGE as error:
         raise GraphUnreadableError(
             f"cannot read the graph '{path}': {why_unreadable(error)}",
-            f"a numpy zip (.npz) of the format {FORMAT}",
+            f"a numpy zip (.npz) of the format {GRAPH.mark}",
             "check the path, and copy or write the file again if it is incomplete",
         ) from error
 
@@ -100,15 +101,16 @@ class _Archive:
 
     def meta(self) -> dict[str, Any]:
         if not self.has("meta"):
-            raise self.error("the array 'meta' is missing", f"an array 'meta' as the format {FORMAT} has it")
+            raise self.error("the array 'meta' is missing", f"an array 'meta' as the format {GRAPH.mark} has it")
         try:
             meta = json.loads(str(self._archive["meta"]))
         except (*DAMAGE, RecursionError) as error:
             raise self.error(f"the array 'meta' cannot be read: {error}", "a text array with JSON") from error
         found = meta.get("format") if isinstance(meta, dict) else None
-        if not isinstance(meta, dict) or found != FORMAT:
-            raise self.error(f"the array 'meta' states the format {found!r}", f"the format '{FORMAT}'")
-        return meta
+        version = GRAPH.stated(found)
+        if not isinstance(meta, dict) or version is None:
+            raise self.error(f"the array 'meta' states the format {found!r}", f"the format '{GRAPH.mark}'")
+        return GRAPH.current(meta, version, str(self.path), _REMAKE)
 
     def error(self, found: str, expected: str) -> GraphUnreadableError:
         return GraphUnreadableError(
@@ -233,7 +235,7 @@ def _arrays(graph: HeteroGraph) -> dict[str, npt.NDArray[Any]]:
 
 def _meta(graph: HeteroGraph) -> dict[str, Any]:
     return {
-        "format": FORMAT,
+        "format": GRAPH.mark,
         "name": graph.name,
         "target": graph.target,
         "node_types": {name: _type_entry(graph, name) for name in graph.counts},

@@ -18,8 +18,7 @@ from hetfab.hls.build.semantic import SemanticGraphBuilder
 from hetfab.overlay.files import write_atomic
 from hetfab.overlay.semantic.adjacency import Adjacency
 from hetfab.overlay.semantic.plan import DEFAULT_LIMIT_BYTES, Compose, Drop, Metapath, Plan, Step
-
-FORMAT = "hetfab-workload/1"
+from hetfab.overlay.versions import WORKLOAD
 
 
 @dataclass(frozen=True)
@@ -87,7 +86,7 @@ def profile(graph: HeteroGraph, limit_bytes: int = DEFAULT_LIMIT_BYTES) -> Graph
     builder = SemanticGraphBuilder(plan, by_name)
     totals, built, found = builder.build(), builder.outputs(), summarise(graph)
     return GraphProfile(
-        FORMAT,
+        WORKLOAD.mark,
         graph.name,
         found.node_types,
         found.relations,

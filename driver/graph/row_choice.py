@@ -17,11 +17,12 @@ from hetfab.overlay.costs.cycles import WORDS_PER_TAG, held_trips
 from hetfab.overlay.costs.gathers import Tags, held_edges
 from hetfab.overlay.costs.program_cost import expected_log
 from hetfab.overlay.design import Geometry
+from hetfab.overlay.features import check_features, feature_edges
 from hetfab.overlay.isa.codec import ReduceSource
 from hetfab.overlay.isa.spec import isa
 from hetfab.overlay.layouts import slot_beats
 from hetfab.overlay.parts import PART_ROWS, in_parts
-from hetfab.overlay.program import Program
+from hetfab.overlay.program import Edges, Program
 from hetfab.overlay.schedules import Numbers, Schedule, pinned
 from hetfab.overlay.timeline.machine import machine
 from hetfab.overlay.timeline.simulate import simulate
@@ -83,7 +84,7 @@ def row_choices(compiles: Compiles, arrays: Callable[[Program], GraphArrays]) ->
     for source, names, making in ways:
         schedules = _TimedSchedules()
         program = first if source is ReduceSource.TAGS and not names else compiles(source, names)
-        bound = bind(program, graph, scheduler=schedules)
+        bound = bind(program, graph, scheduler=schedules, side_by_side=True)
         milliseconds = simulate(bound.words, expected_log(bound), timed).milliseconds
         yield RowChoice(source, names, bound, milliseconds, 1e3 * ratio * (making + schedules.seconds))
 
@@ -111,13 +112,21 @@ def _worthwhile(program: Program, graph: GraphArrays) -> tuple[tuple[str, ...], 
     """Edge sets of which AGG takes fewer trips in parts, and the processor time that ordering these takes."""
     names, seconds = [], 0.0
     for edges in program.edges:
-        if edges.of_graph and not edges.weighted:
-            given, vertices = graph.edges[edges.name], program.all_counts(graph.counts)[edges.source_type]
-            saved, making = trips_saved(given, vertices, program.design.geometry)
+        if (edges.of_graph or edges.features) and not edges.weighted:
+            saved, making = trips_saved(*_incoming(program, edges, graph), program.design.geometry)
             if saved > 0:
                 names.append(edges.name)
                 seconds += making
     return tuple(names), seconds
+
+
+def _incoming(program: Program, edges: Edges, graph: GraphArrays) -> tuple[IncomingEdges, int]:
+    """An edge set of the graph, or the non-zeros of features, and the rows that its sources name."""
+    if not edges.features:
+        return graph.edges[edges.name], program.all_counts(graph.counts)[edges.source_type]
+    tensor = program.tensor(edges.features)
+    parts = feature_edges(tensor, check_features(tensor, graph.features.get(tensor.name)), edges.parts)
+    return IncomingEdges(parts[edges.part].indptr, parts[edges.part].ids), edges.table_rows
 
 
 def trips_saved(edges: IncomingEdges, vertices: int, geometry: Geometry) -> tuple[int, float]:

@@ -125,8 +125,8 @@ class Space:
             rows, cols = f"gemm_{core}_rows", f"gemm_{core}_cols"
             held = Array(getattr(design.geometry, rows), getattr(design.geometry, cols))
             for array in _next_to(held, arrays):
-                geometry = replace(design.geometry, **{rows: array.rows, cols: array.cols})
-                yield from self.largest_memories(replace(design, geometry=geometry))[:1]
+                sides: dict[str, Any] = {rows: array.rows, cols: array.cols}
+                yield from self.largest_memories(replace(design, geometry=replace(design.geometry, **sides)))[:1]
 
     def holds(self, design: Design) -> bool:
         """Whether the board holds a design with some room for what the figures miss."""

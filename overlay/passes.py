@@ -1,0 +1,252 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A program's passes over the rows of its layers: their tiles, what they need of other passes, and what these take.
+
+A pass is an entry, which loads what all of its tiles read, and its tiles. Which tensors a tile reads row by row, and
+which a pass gathers from, follows from the addresses that its instructions name. Only numpy.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from hetfab.overlay.compiler.semaphores import Semaphore
+from hetfab.overlay.costs.cycles import COSTS
+from hetfab.overlay.design import Geometry
+from hetfab.overlay.expansion import filled, iterations
+from hetfab.overlay.isa.codec import Engine
+from hetfab.overlay.isa.spec import isa
+from hetfab.overlay.isa.words import Decoded, decode
+from hetfab.overlay.program import Block, Part, Program, SymbolKind, Words
+from hetfab.overlay.stages import uses_of, without_uses
+
+Array: TypeAlias = npt.NDArray[Any]
+
+#: Semaphores that say that a pass has ended or a tensor is stored: their places depend on the order of passes.
+MILESTONES = (Semaphore.PASS_ENDED, Semaphore.STORED_FOR_LOAD, Semaphore.STORED_FOR_AGG)
+_EDGES = (SymbolKind.DESTINATIONS, SymbolKind.RUNS)
+#: Cycles of AGG for an instruction, for each group of a row, and for each group of an edge, roughly: it decides in
+#: which order tiles stand, and nothing else.
+_AGG_INSTRUCTION, _AGG_ROW, _AGG_EDGE = 300.0, 0.5, 0.6
+#: Of attention beside them, for each edge and for each group of a row.
+_ATTEND_EDGE, _ATTEND_ROW = 2.0, 4.0
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows of a tensor that stands alone, or of the stack that it is a part of.
+
+    Attributes:
+        tensor: Its name, or the stack's.
+        first: The first row.
+        last: Behind the last one.
+    """
+
+    tensor: str
+    first: int
+    last: int
+
+
+@dataclass(eq=False)
+class Pass:
+    """A pass over the rows of a layer.
+
+    Attributes:
+        layer: The layer's number.
+        final: Whether it is the layer's last one.
+        rows: Rows of the layer.
+        tile_rows: Rows of a full tile.
+        reads: Tensors whose row each tile reads for each of its own, and the row that belongs to row 0.
+        gathers: Tensors of which any tile may read any row.
+        entry: Number of its entry's block, -1 for none.
+        tiles: Block of each tile, and the number of the iteration within it.
+        cycles: Of each tile, on the engine that it takes longest, roughly.
+        aggregates: Whether AGG works on it.
+        claims: Slots of each ring that stay taken until it ends.
+        table: Whether it has a table of a function.
+    """
+
+    layer: int
+    final: bool = True
+    rows: int = 0
+    tile_rows: int = 1
+    reads: list[tuple[str, int]] = field(default_factory=list)
+    gathers: list[str] = field(default_factory=list)
+    entry: int = -1
+    tiles: list[tuple[int, int]] = field(default_factory=list)
+    cycles: list[float] = field(default_factory=list)
+    aggregates: bool = False
+    claims: dict[int, int] = field(default_factory=dict)
+    table: bool = False
+
+    def needs(self, tile: int) -> list[Rows]:
+        """Rows that a tile reads one by one."""
+        first = tile * self.tile_rows
+        last = min(first + self.tile_rows, self.rows)
+        return [Rows(tensor, start + first, start + last) for tensor, start in self.reads]
+
+
+@dataclass(frozen=True, eq=False)
+class Passes:
+    """All passes of a bound program.
+
+    Attributes:
+        blocks: The program's blocks without milestones.
+        passes: In program order.
+        writers: Of each tensor that layers write, these layers' last passes and the first row of each.
+    """
+
+    blocks: tuple[Block, ...]
+    passes: list[Pass]
+    writers: dict[str, list[tuple[Pass, int]]]
+
+
+def passes_of(program: Program, counts: Mapping[str, int], values: Array, edges: Mapping[str, Array]) -> Passes:
+    """The passes of a program on a graph.
+
+    Args:
+        program: The program.
+        counts: Vertices of each node type.
+        values: int64, of each symbol.
+        edges: Of each edge set, where each destination's edges begin.
+    """
+    blocks = tuple(_without_milestones(block) for block in program.blocks)
+    reader = _Reader(program, counts, values, edges, blocks)
+    for number, block in enumerate(blocks):
+        if len(block.words):
+            reader.add(number, block)
+    passes = reader.passes
+    for one, following in pairwise(passes):
+        one.final = following.layer != one.layer
+    writers: dict[str, list[tuple[Pass, int]]] = {}
+    for one in passes:
+        if one.final:
+            tensor, start = reader.place(program.layers[one.layer].name)
+            writers.setdefault(tensor, []).append((one, start))
+    return Passes(blocks, passes, writers)
+
+
+def _without_milestones(block: Block) -> Block:
+    chosen = [use for use in uses_of(block.words) if use[2] in MILESTONES]
+    return without_uses(block, [(index, name) for index, name, _ in chosen])
+
+
+class _Reader:
+    """Puts blocks together to passes."""
+
+    def __init__(
+        self,
+        program: Program,
+        counts: Mapping[str, int],
+        values: Array,
+        edges: Mapping[str, Array],
+        blocks: Sequence[Block],
+    ) -> None:
+        self.passes: list[Pass] = []
+        self._program = program
+        self._counts = counts
+        self._values = values
+        self._indptr = edges
+        self._blocks = blocks
+        self._symbols = list(program.symbols)
+        #: The edge set of each context.
+        self._contexts: dict[int, str] = {}
+
+    def add(self, number: int, block: Block) -> None:
+        """The next block."""
+        begins = not self.passes or self.passes[-1].layer != block.layer
+        ended = bool(self.passes) and bool(self.passes[-1].tiles) and block.part is not Part.TAIL
+        if begins or ended:
+            self.passes.append(Pass(block.layer))
+        one = self.passes[-1]
+        steps = iterations(block, self._counts)
+        words = filled(self._program, block, steps[:1], self._values)
+        decoded = _instructions(words[0]) if len(words) else []
+        self._note_tensors(one, block)
+        self._note_contexts(block)
+        one.aggregates |= any(each.operation.engine == "agg" for each in decoded)
+        one.table |= any(each.operation.name == "load_function" for each in decoded)
+        for ring, uses in enumerate(block.ring_uses):
+            if uses and not self._program.rings[ring].free:
+                held = 1 if block.part is Part.ONCE else self._program.rings[ring].slots
+                one.claims[ring] = max(one.claims.get(ring, 0), held)
+        if block.part is Part.ONCE:
+            one.entry = number
+            return
+        one.rows, one.tile_rows = self._counts[block.node_type], block.tile_rows
+        one.tiles += [(number, place) for place in range(len(steps))]
+        one.cycles += self._cycles(decoded, block, steps).tolist()
+
+    def place(self, name: str) -> tuple[str, int]:
+        """What a tensor is rows of, itself or a stack, and its first row there."""
+        tensor = self._program.tensor(name)
+        if not tensor.whole:
+            return name, 0
+        stack = self._program.stack(self._program.tensor(tensor.whole).node_type)
+        return tensor.whole, stack.starts(self._counts)[tensor.part]
+
+    def _note_tensors(self, one: Pass, block: Block) -> None:
+        """Which tensors LOAD reads row by row, and which AGG reads."""
+        engines = _engines(block.words)
+        for patch in block.patches:
+            symbol = self._symbols[patch["symbol"]] if patch["symbol"] >= 0 else None
+            if symbol is None or symbol.kind is not SymbolKind.TENSOR:
+                continue
+            engine, place = engines[patch["instruction"]], self.place(symbol.name)
+            if engine == Engine.LOAD and place not in one.reads:
+                one.reads.append(place)
+            elif engine == Engine.AGG and place[0] not in one.gathers:
+                one.gathers.append(place[0])
+
+    def _note_contexts(self, block: Block) -> None:
+        """Which edge set each context is of."""
+        for patch in block.patches:
+            symbol = self._symbols[patch["symbol"]] if patch["symbol"] >= 0 else None
+            if symbol is not None and symbol.kind in _EDGES:
+                (found,) = _instructions(block.words[patch["instruction"]][None])
+                self._contexts[found.fields["slot"]] = symbol.name
+
+    def _cycles(self, decoded: Sequence[Decoded], block: Block, steps: Array) -> Array:
+        """Cycles of the busiest engine in each iteration of a block, roughly."""
+        fixed: dict[str, float] = {}
+        of_edges = np.zeros(len(steps))
+        ends = np.minimum((steps + 1) * block.tile_rows, self._counts[block.node_type])
+        for each in decoded:
+            if each.operation.name in ("reduce", "attend"):
+                indptr = self._indptr[self._contexts[each.fields["slot"]]]
+                of_edges += _agg_cycles(
+                    each, ends - steps * block.tile_rows, indptr[ends] - indptr[steps * block.tile_rows]
+                )
+            else:
+                engine = (
+                    isa().engines[each.fields["engine"]].name if each.operation.engine == "*" else each.operation.engine
+                )
+                fixed[engine] = fixed.get(engine, 0.0) + _fixed_cycles(each, self._program.design.geometry)
+        return np.maximum(of_edges, max(fixed.values(), default=0.0))
+
+
+def _agg_cycles(found: Decoded, rows: Array, edges: Array) -> Array:
+    """Cycles of an instruction of AGG by the rows and the edges of its tile, roughly."""
+    fields = found.fields
+    if found.operation.name == "reduce":
+        return np.asarray(_AGG_INSTRUCTION + fields["groups"] * (_AGG_ROW * rows + _AGG_EDGE * edges))
+    groups = fields["heads"] * fields["head_groups"]
+    weighed = groups * ((_AGG_ROW + _ATTEND_ROW) * rows + _AGG_EDGE * edges)
+    return np.asarray(_AGG_INSTRUCTION + weighed + _ATTEND_EDGE * edges)
+
+
+def _fixed_cycles(found: Decoded, geometry: Geometry) -> float:
+    """Cycles of an instruction that no graph matters to."""
+    fields = {name: np.array([value]) for name, value in found.fields.items()}
+    return float(COSTS[found.operation.name](fields, geometry).cycles[0])
+
+
+def _instructions(words: Words) -> list[Decoded]:
+    return [decode(low | high << 64) for low, high in words.tolist()]
+
+
+def _engines(words: Words) -> list[int]:
+    return [isa().header_field("engine").get(low) for low in words[:, 0].tolist()]
