@@ -13,6 +13,7 @@ from hetfab.cli.search_jobs import (
     Action,
     Job,
     Opened,
+    Planned,
     Source,
     as_json,
     evaluate,
@@ -74,6 +75,7 @@ class ModelSearch:
     tables: list[Table] = field(default_factory=list)
     sensitivity_evaluations: int = 0
     _joint: JointSearch | None = None
+    _plans: dict[tuple[int, str], Planned | None] = field(default_factory=dict)
 
     @classmethod
     def open(
@@ -150,13 +152,19 @@ class ModelSearch:
             return spent
 
         def plan(designs: Sequence[Design], choices: Sequence[Choice]) -> list[float]:
-            cycles = [
-                np.array(model.planned_cycles(self.assignment(number, choice), designs))
-                for number, (model, choice) in enumerate(zip(self.opened, choices, strict=True))
-            ]
+            found = [self._planned(number, choice) for number, choice in enumerate(choices)]
+            cycles = [np.array([0.0 if each is None else each.cycles(design) for design in designs]) for each in found]
             return [float(each) for each in self.combine.of(cycles)]
 
         self._joint = JointSearch(self.space, tuple(models), score, time, self.combine, plan)
+
+    def _planned(self, number: int, choice: Choice) -> Planned | None:
+        """The layers of a model with widths, as they are cut."""
+        assignment = self.assignment(number, choice)
+        key = number, digest(assignment)
+        if key not in self._plans:
+            self._plans[key] = self.opened[number].planned(assignment, self.space.base)
+        return self._plans[key]
 
     def assignment(self, number: int, choice: Choice) -> Any:
         """The widths of a choice for one of the models."""

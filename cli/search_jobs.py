@@ -8,7 +8,7 @@ import enum
 import functools
 import math
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -78,6 +78,23 @@ class Job:
 
 
 @dataclass(frozen=True, eq=False)
+class Planned:
+    """Layers of a quantized model, and the rows of each node type."""
+
+    layers: LoweredModel
+    rows: Mapping[str, int]
+
+    def cycles(self, design: Design) -> float:
+        """Of the compiler's cuts of all layers, by its estimate; infinite where none fits the design."""
+        try:
+            planned = plan_layers(self.layers, design.geometry)
+        except DesignTooSmallError:
+            return math.inf
+        types = self.layers.node_types
+        return sum(each.tile.row_cycles * self.rows[types[each.layer.output.name]] for each in planned)
+
+
+@dataclass(frozen=True, eq=False)
 class Opened:
     """A model under study.
 
@@ -111,21 +128,17 @@ class Opened:
         """The same of all."""
         return sum(self.layer_milliseconds(assignment, design).values())
 
-    def planned_cycles(self, assignment: Assignment, designs: Sequence[Design]) -> list[float]:
-        """Of each design, the cycles of the compiler's cuts of all layers, by its estimate; infinite where none fits.
-
-        A network on samples has none: 0.
-        """
+    def planned(self, assignment: Assignment, design: Design) -> "Planned | None":
+        """The layers as the compiler takes them for a design; None of a network on samples."""
         from hetfab.driver.graph.facts import known_graph
         from hetfab.overlay.compiler.model_plan import plan_model
 
-        if self.graph is None or not designs:
-            return [0.0] * len(designs)
+        if self.graph is None:
+            return None
         given = self.quantized(assignment)
         layers = lower(given.model, given.bindings)
-        planned = plan_model(layers, designs[0], known_graph(self.graph, None, layers)).lowered
-        rows = row_counts(planned, self.graph.counts)
-        return [_cycles(planned, rows, design) for design in designs]
+        found = plan_model(layers, design, known_graph(self.graph, None, layers)).lowered
+        return Planned(found, row_counts(found, self.graph.counts))
 
     def quantized(self, assignment: Assignment) -> BoundModel:
         """The quantized model."""
@@ -146,14 +159,6 @@ class Opened:
             for widths in REFERENCES
         )
         return eight, four
-
-
-def _cycles(layers: LoweredModel, rows: Mapping[str, int], design: Design) -> float:
-    try:
-        planned = plan_layers(layers, design.geometry)
-    except DesignTooSmallError:
-        return math.inf
-    return sum(each.tile.row_cycles * rows[layers.node_types[each.layer.output.name]] for each in planned)
 
 
 @functools.lru_cache(maxsize=8)

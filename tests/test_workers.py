@@ -137,7 +137,7 @@ def test_a_cluster_whose_workers_have_gone_is_named(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("hetfab.overlay.search.dask_workers._LOOK_SECONDS", 0.05)
     monkeypatch.setattr("hetfab.overlay.search.dask_workers._WITHOUT_WORKERS_SECONDS", 0.2)
     options: dict[str, Any] = {"protocol": "tcp://", "dashboard_address": None}
-    with local(n_workers=1, threads_per_worker=1, processes=False, **options) as found:
+    with local(1, threads_per_worker=1, processes=False, **options) as found:
         with open_workers(Backend.DASK, cluster=found.scheduler_address) as opened:
             assert opened.call("one", square, 2) == 4
             found.scale(0)

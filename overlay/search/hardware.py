@@ -126,8 +126,7 @@ class Space:
             held = Array(getattr(design.geometry, rows), getattr(design.geometry, cols))
             for array in _next_to(held, arrays):
                 sides: dict[str, Any] = {rows: array.rows, cols: array.cols}
-                geometry = replace(design.geometry, **sides)
-                yield from self.largest_memories(replace(design, geometry=geometry))[:1]
+                yield from self.largest_memories(replace(design, geometry=replace(design.geometry, **sides)))[:1]
 
     def holds(self, design: Design) -> bool:
         """Whether the board holds a design with some room for what the figures miss."""

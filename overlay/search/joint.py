@@ -274,7 +274,8 @@ class JointSearch:
         """
         left, seen = _NEIGHBOURS_TIMED, {found.design}
         while True:
-            near = [self._on(found, design) for design in self.space.neighbours(found.design) if design not in seen]
+            best = [self._memories(replace(found, design=each))[:1] for each in self.space.neighbours(found.design)]
+            near = [self._on(found, design) for designs in best for design in designs if design not in seen]
             for point in sorted(near, key=lambda each: each.milliseconds)[:left]:
                 left, seen = left - 1, seen | {point.design}
                 if (timed := self._simulated(point)).time < found.time:
