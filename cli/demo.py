@@ -20,7 +20,9 @@ def _step(context: click.Context, name: str, command: click.Command, **values: A
         parameter = options[key]
         words += [str(value)] if isinstance(parameter, click.Argument) else [parameter.opts[0], str(value)]
     click.echo(f"\n$ hetfab {name} {' '.join(words)}")
-    found: Result = context.invoke(command, **values)
+    # Parsed as typed: ``context.invoke`` would leave out the callbacks of options that are not given.
+    with command.make_context(name, words, parent=context) as called:
+        found: Result = command.invoke(called)
     return found
 
 
