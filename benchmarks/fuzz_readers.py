@@ -12,7 +12,7 @@ import random
 import tempfile
 import zipfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -35,8 +35,14 @@ from hetfab.overlay.blockdesign import handoff
 from hetfab.overlay.compiler.compile import compile_model
 from hetfab.overlay.compiler.lowered import LoweredModel
 from hetfab.overlay.compiler.lowering import lower
+from hetfab.overlay.model import binding
 from hetfab.overlay.model import reader as models
 from hetfab.overlay.model.parser import try_layers
+from hetfab.overlay.model.schema import Relation
+from hetfab.overlay.search import journal
+from hetfab.overlay.timeline import machine
+from hetfab.quantize.formats import foreign, qdq, qonnx
+from hetfab.quantize.formats.deploy import deployable
 from hetfab.quantize.post_training import quantize
 
 Files = Mapping[str, bytes]
@@ -360,6 +366,124 @@ def _board_seeds() -> list[Files]:
     return _json_seeds("b.json", *(json.loads((folder / f"{name}.json").read_text()) for name in board.board_names()))
 
 
+# --- what tools and searches left
+
+
+def _foreign_seeds() -> list[Files]:
+    """A network that Brevitas quantized, as QONNX and as QCDQ, and one with forms that those lack."""
+    folder = Path(__file__).parents[1] / "tests" / "quantized_elsewhere"
+    found = [path.read_bytes() for path in sorted(folder.glob("*.onnx"))]
+    made = [model.SerializeToString() for model in (_rounded_model(), _bipolar_model())]
+    return [{"m.onnx": raw} for raw in (*found, *made)]
+
+
+def _bipolar_model() -> onnx.ModelProto:
+    """QONNX with weights of one bit."""
+    constants = {"s": np.float32(0.25), "z": np.float32(0), "bits": np.float32(4), "w": np.ones((4, 3), np.float32)}
+    flags = {"domain": "qonnx.custom_op.general"}
+    nodes = [
+        helper.make_node("Quant", ["x", "s", "z", "bits"], ["x_q"], signed=1, narrow=0, rounding_mode="ROUND", **flags),
+        helper.make_node("BipolarQuant", ["w", "s"], ["w_q"], **flags),
+        helper.make_node("MatMul", ["x_q", "w_q"], ["logits"]),
+    ]
+    return _samples_model("bipolar", nodes, constants, 17, (flags["domain"],))
+
+
+def _samples_model(
+    name: str, nodes: list[onnx.NodeProto], constants: dict[str, Any], version: int, domains: tuple[str, ...] = ()
+) -> onnx.ModelProto:
+    """Three logits of four numbers."""
+    sizes: dict[str, list[Any]] = {"x": ["n", 4], "logits": ["n", 3]}
+    read, logits = (helper.make_tensor_value_info(each, TensorProto.FLOAT, size) for each, size in sizes.items())
+    tensors = [numpy_helper.from_array(np.asarray(value), each) for each, value in constants.items()]
+    graph = helper.make_graph(nodes, name, [read], [logits], tensors)
+    opsets = [helper.make_opsetid("", version), *(helper.make_opsetid(domain, 1) for domain in domains)]
+    return helper.make_model(graph, opset_imports=opsets, ir_version=10)
+
+
+def _rounded_model() -> onnx.ModelProto:
+    """Weights that are turned and joined, a tensor that is rounded twice, one of 16 bits, one cut by Clip."""
+    rng = np.random.default_rng(1)
+    constants = {
+        "s": np.float32(0.25), "z": np.int8(0), "u": np.uint8(0), "wide": np.int16(0), "low": np.int8(-7),
+        "high": np.int8(7), "steps": np.array([0.5, 0.25, 1], np.float32), "zeros": np.zeros(3, np.int8),
+        "a": rng.integers(-9, 9, (4, 4)).astype(np.int8), "b": rng.integers(-9, 9, (4, 2)).astype(np.int8),
+        "c": rng.normal(size=(6, 3)).astype(np.float32),
+    }  # fmt: skip
+    nodes = [
+        helper.make_node("DequantizeLinear", ["a", "s", "z"], ["a_f"]),
+        helper.make_node("DequantizeLinear", ["b", "s", "z"], ["b_f"]),
+        helper.make_node("QuantizeLinear", ["c", "steps", "zeros"], ["c_q"], axis=1),
+        helper.make_node("DequantizeLinear", ["c_q", "steps", "zeros"], ["c_f"], axis=1),
+        helper.make_node("Transpose", ["a_f"], ["a_t"]),
+        helper.make_node("Concat", ["a_t", "b_f"], ["ab"], axis=1),
+        helper.make_node("QuantizeLinear", ["x", "s", "z"], ["x_q"]),
+        helper.make_node("Clip", ["x_q", "low", "high"], ["x_c"]),
+        helper.make_node("DequantizeLinear", ["x_c", "s", "z"], ["x_f"]),
+        helper.make_node("MatMul", ["x_f", "ab"], ["y"]),
+        helper.make_node("QuantizeLinear", ["y", "s", "wide"], ["y_q"]),
+        helper.make_node("DequantizeLinear", ["y_q", "s", "wide"], ["y_f"]),
+        helper.make_node("Relu", ["y_f"], ["r"]),
+        helper.make_node("QuantizeLinear", ["r", "s", "u"], ["r_q"]),
+        helper.make_node("DequantizeLinear", ["r_q", "s", "u"], ["r_f"]),
+        helper.make_node("QuantizeLinear", ["r_f", "s", "z"], ["r_p"]),
+        helper.make_node("DequantizeLinear", ["r_p", "s", "z"], ["r_g"]),
+        helper.make_node("MatMul", ["r_g", "c_f"], ["logits"]),
+    ]
+    return _samples_model("rounded", nodes, constants, 21)
+
+
+def _foreign_read(folder: Path) -> object:
+    return deployable(models.read_model(folder / "m.onnx"))
+
+
+def _bind_seeds() -> list[Files]:
+    pair = Relation("a", "to", "b"), Relation("b", "back", "a")
+    end = binding.End.SOURCE
+    few: tuple[dict[str, binding.Binding], ...] = (
+        {"x": binding.Features("a"), "n": binding.NodeCount("b"), "w": binding.EdgeWeights(pair[0])},
+        {"p": binding.MetapathEnd("aba", pair, end), "m": binding.MetapathMean(pair, "a")},
+        {"e": binding.StackedEnd(("a", "b"), pair, True, end), "k": binding.EdgeTypes(("a", "b"), pair, True)},
+        {"l": binding.LoopedEnd(Relation("a", "of", "a"), end), "j": binding.JoinedEnd("a", pair[1:], end)},
+    )
+    found = model_bindings(_quantized().model, _graph())
+    return [{"b.json": binding.to_json(table).encode()} for table in (*few, found)]
+
+
+def _journal_seeds() -> list[Files]:
+    entries = [{"search": "s"}, *({"key": f"k {n}", "value": {"ms": n / 3, "bits": [n, 4]}} for n in range(9))]
+    return [{"j.jsonl": "".join(json.dumps(entry) + "\n" for entry in entries).encode()}]
+
+
+def _journal_change(draw: random.Random, files: Files) -> Files:
+    lines = files["j.jsonl"].splitlines()
+    if draw.random() < 0.2:
+        return {"j.jsonl": mutate.mutated_bytes(draw, files["j.jsonl"])}
+    at = draw.randrange(len(lines))
+    lines[at] = mutate.json_bytes(draw, json.loads(lines[at]))
+    return {"j.jsonl": b"\n".join(lines) + b"\n"}
+
+
+def _journal_read(folder: Path) -> object:
+    with journal.Journal(folder / "j.jsonl", "s") as found:
+        return [found.result(f"k {number}", lambda: 0) for number in range(9)]
+
+
+def _journal_header(folder: Path) -> bool:
+    try:
+        return bool(json.loads((folder / "j.jsonl").read_text("utf-8").split("\n")[0]))
+    except (ValueError, RecursionError):
+        return False
+
+
+def _constants_seeds() -> list[Files]:
+    measured = {
+        name: [asdict(replace(constant, origin="measured")) for constant in list(machine.constants().values())[:3]]
+        for name in ("zcu104", "pynq-z2")
+    }
+    return _json_seeds("c.json", measured)
+
+
 # --- overlay packages
 
 
@@ -445,6 +569,7 @@ def _xml_header(folder: Path) -> bool:
 _OF_DESIGN = ("read_design", "design_from_dict", "_stages", "_check_text", "_check_engines", "_check_values")
 _OF_PROGRAM = ("read_program", "_program", "_check_references", "_blocks", "_tuples", "_dotted", "_unreadable")
 _OF_WORKLOAD = ("read_workload", "_checked", "_unreadable")
+_OF_BINDING = ("read_bindings", "from_json", "_binding", "_check")
 _OF_BIT = (Code(bit_file, ("decode_bit_file", "emulated", "take", "number")), Code(package, ("read_emulated_bit",)))
 READERS = {
     reader.name: reader
@@ -483,6 +608,21 @@ READERS = {
         Reader(
             "board", _board_seeds, _json_change, lambda folder: board.read_board_file(folder / "b.json"),
             lambda folder: _json_header(folder / "b.json"), (Code(board, ("read_board_file",)), Code(json_schema)),
+        ),
+        Reader(
+            "foreign", _foreign_seeds, _onnx_change, _foreign_read, _onnx_header,
+            (Code(foreign, without=("symmetric", "with_constants")), Code(qdq), Code(qonnx)),
+        ),
+        Reader(
+            "bind", _bind_seeds, _json_change, lambda folder: binding.read_bindings(folder / "b.json"),
+            lambda folder: _json_header(folder / "b.json"), (Code(binding, _OF_BINDING),),
+        ),
+        Reader(
+            "journal", _journal_seeds, _journal_change, _journal_read, _journal_header, (Code(journal, ("_lines",)),)
+        ),
+        Reader(
+            "constants", _constants_seeds, _json_change, lambda folder: machine.read_measured(folder / "c.json"),
+            lambda folder: _json_header(folder / "c.json"), (Code(machine, ("read_measured", "_checked")),),
         ),
         Reader("hwh", _handoff_seeds, _hwh_change, _hwh_read, _xml_header, (Code(handoff),)),
         Reader(

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 #: Time depends on whether activations take 4 bits or 8, not on what lies between.
 OPTIONS = Options(weights=(2, 3, 4, 6, 8), activations=(4, 8), activation_methods=("least square error",))
 #: Whole models and programs that a search takes, for the bar.
-_WHOLE = 20
+_WHOLE = 28
 #: Times up to so many times the least one count as equal to it.
 _EQUAL = 1.005
 

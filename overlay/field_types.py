@@ -20,16 +20,17 @@ def check_fields(value: object) -> None:
     Raises:
         TypeError: Names the first such field.
     """
-    for name, kind in _types(type(value)).items():
+    holder: Any = type(value)
+    for name, kind in _types(holder).items():
         found = getattr(value, name)
         if not _fits(found, kind):
             shown = ascii(found)
             shown = shown if len(shown) <= _LONGEST_SHOWN else f"{shown[:_LONGEST_SHOWN]}..."
-            raise TypeError(f"'{name}' of {type(value).__name__} is {shown}")
+            raise TypeError(f"'{name}' of {holder.__name__} is {shown}")
 
 
 @functools.cache
-def _types(kind: type) -> dict[str, Any]:
+def _types(kind: Any) -> dict[str, Any]:
     """Types of the fields of a dataclass or of a named tuple; none of another class."""
     if not dataclasses.is_dataclass(kind) and not hasattr(kind, "_fields"):
         return {}

@@ -202,6 +202,16 @@ def test_the_journal_of_another_search_is_not_used(tmp_path: Path) -> None:
             assert journal.result("k", lambda: 2) == 2
 
 
+@pytest.mark.parametrize(
+    "line", ["[" * 100_000, '{"key": [], "value": 2}', '{"search": "model"}', '{"key": null, "value": 2}']
+)
+def test_a_journal_is_used_up_to_what_is_none(line: str, tmp_path: Path) -> None:
+    path = tmp_path / "search.journal"
+    path.write_text('{"search": "model"}\n{"key": "k", "value": 1}\n' + line + "\n", encoding="utf-8")
+    with Journal(path, "model") as journal:
+        assert len(journal) == 1 and journal.known("k") == 1
+
+
 def test_a_journal_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     with pytest.raises(OutputUnwritableError, match="cannot write the journal"):
         Journal(tmp_path / "absent" / "search.journal", "model")

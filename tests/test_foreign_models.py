@@ -26,10 +26,11 @@ from hetfab.driver.graph.model_inputs import model_bindings, model_feeds, on_gra
 from hetfab.driver.graph.npz import write_graph
 from hetfab.overlay.compiler.compile import compile_model
 from hetfab.overlay.design import IMAGE_DESIGN, default_design
-from hetfab.overlay.errors import NotQuantizedError, OperatorsUnsupportedError
+from hetfab.overlay.errors import ModelStructureError, NotQuantizedError, OperatorsUnsupportedError
 from hetfab.overlay.model import hgnn
 from hetfab.overlay.model.cnn.integer_reader import read_integers
 from hetfab.overlay.model.cnn.interpreter import logits
+from hetfab.overlay.model.cnn.parser import try_cnn
 from hetfab.overlay.model.reader import check_model, normalise, read_model
 from hetfab.overlay.model.runtime import run_model
 from hetfab.quantize.formats.deploy import Deployable, deployable, read_foreign
@@ -259,6 +260,58 @@ def test_roundings_that_cannot_be_deployed_are_named_at_once() -> None:
     assert lines[0] == f"{len(lines) - 3} roundings cannot be deployed:" and len(lines) > 8
     assert lines[1].endswith("rounding mode b'FLOOR'; round to nearest")
     assert lines[-1] == "  do: quantize the model again as each line says"
+
+
+def rounded_product(operator: str = "Quant", **changed: Any) -> onnx.ModelProto:
+    """A product whose samples are rounded by QONNX, or whose weights are stored as integers."""
+    constants = {"s": np.float32(0.25), "z": np.float32(0), "bits": np.float32(4), "w": np.ones((4, 3), np.float32)}
+    constants |= {"q": np.ones((4, 3), np.int8), **{name: value for name, value in changed.items() if name != "mode"}}
+    make = onnx.helper.make_node
+    if operator == "Quant":
+        flags = {"signed": 1, "narrow": 0, "rounding_mode": changed.get("mode", "ROUND")}
+        node = make("Quant", ["x", "s", "z", "bits"], ["a"], domain=hgnn.QUANT_DOMAIN, **flags)
+        product = make("MatMul", ["a", "w"], ["y"])
+    else:
+        node, product = make("DequantizeLinear", ["q", "s"], ["a"], axis=5), make("MatMul", ["x", "a"], ["y"])
+    sizes: dict[str, list[Any]] = {"x": ["n", 4], "y": ["n", 3]}
+    ends = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, size) for name, size in sizes.items()]
+    tensors = [onnx.numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()]
+    graph = onnx.helper.make_graph([node, product], "g", ends[:1], ends[1:], tensors)
+    opsets = [onnx.helper.make_opsetid("", 17), onnx.helper.make_opsetid(hgnn.QUANT_DOMAIN, 1)]
+    return onnx.helper.make_model(graph, opset_imports=opsets, ir_version=8)
+
+
+@pytest.mark.parametrize(
+    ("operator", "changed", "reason"),
+    [
+        ("Quant", {"mode": b"\xd2"}, "rounding mode b'\\xd2'; round to nearest"),
+        ("Quant", {"bits": np.float32(1e30)}, "are no whole numbers up to 64"),
+        ("Quant", {"s": np.float32(0)}, "a scale of 0; scales of tensors are above 0"),
+        ("DequantizeLinear", {"s": np.ones(3, np.float32)}, "its constants do not fit each other"),
+    ],
+)
+def test_constants_that_make_no_sense_are_refused(operator: str, changed: dict[str, Any], reason: str) -> None:
+    deployable(rounded_product())
+    with pytest.raises(OperatorsUnsupportedError) as error:
+        deployable(rounded_product(operator, **changed))
+    assert any(reason in line for line in str(error.value).splitlines()), str(error.value)
+
+
+def test_an_input_without_sizes_is_refused() -> None:
+    model = rounded_product()
+    foreign = read_foreign(model)
+    del foreign.model.graph.input[0].type.tensor_type.shape.dim[:]
+    with pytest.raises(ModelStructureError, match="the input 'x' has no fixed sizes of a sample"):
+        try_cnn(foreign.model)
+
+
+def test_shapes_that_cannot_be_inferred_are_refused() -> None:
+    model = rounded_product()
+    model.graph.node[0].op_type = "Quantity"
+    model.graph.node.append(rounded_product().graph.node[0])
+    model.graph.node[2].output[0], model.graph.node[2].input[0] = "b", "a"
+    with pytest.raises(ModelStructureError, match="the shapes of the model's tensors cannot be inferred"):
+        deployable(model)
 
 
 def test_a_zero_point_of_qonnx_is_refused() -> None:

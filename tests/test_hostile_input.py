@@ -227,6 +227,18 @@ def test_a_name_that_no_file_can_have_is_refused(name: bytes, reason: str, tmp_p
         read_model(tmp_path / "m.onnx")
 
 
+@pytest.mark.parametrize("field", ["graph", "node", "input"])
+def test_names_of_a_model_are_text(field: str, tmp_path: Path) -> None:
+    model = onnx.load(model_path())
+    if field == "input":
+        model.graph.node[0].input[0] = "namename"
+    else:
+        {"graph": model.graph, "node": model.graph.node[0]}[field].name = "namename"
+    (tmp_path / "m.onnx").write_bytes(model.SerializeToString().replace(b"namename", b"name\xff\xd2me"))
+    with pytest.raises(ModelUnreadableError, match="a name in it is not UTF-8"):
+        read_model(tmp_path / "m.onnx")
+
+
 def test_attributes_of_functions_outside_of_functions_are_refused(tmp_path: Path) -> None:
     x, y = (onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [2, 2]) for name in ("x_a", "y"))
     weights = onnx.numpy_helper.from_array(np.eye(2, dtype=np.float32), "w")

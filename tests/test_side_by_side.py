@@ -50,13 +50,13 @@ def assert_same(first: BoundProgram, second: BoundProgram, emulator: Emulator, s
     assert check_accesses(second.words, emulator.geometry, _SEGMENTS) is None
 
 
-@pytest.mark.parametrize("seed", range(400, 408))
+@pytest.mark.parametrize("seed", range(400, 405))
 def test_results_are_those_of_layers_one_after_the_other(seed: int, small_emulators: dict[str, Emulator]) -> None:
     case, emulator = random_case(seed), small_emulators["host"]
     assert_same(*both_ways(case, emulator.geometry, SHARES[seed % len(SHARES)]), emulator, seed % 3)
 
 
-@pytest.mark.parametrize("name", ["rgat", "simple-hgn", "han"])
+@pytest.mark.parametrize("name", ["rgat", "simple-hgn"])
 def test_attention_gives_the_same_results(name: str, small_emulators: dict[str, Emulator]) -> None:
     emulator = small_emulators["host"]
     assert_same(*both_ways(attention_case(name), emulator.geometry), emulator, 1)
@@ -98,7 +98,7 @@ def passes(draw: st.DrawFn) -> Passes:
     return Passes((), found, writers)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(passes())
 def test_every_tile_comes_once_and_after_the_rows_that_it_reads(given_passes: Passes) -> None:
     places = side_by_side(given_passes, [_SLOTS, _SLOTS])
@@ -124,7 +124,7 @@ def test_every_tile_comes_once_and_after_the_rows_that_it_reads(given_passes: Pa
             assert all(each < index[number, tile] for each in place.stored)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(passes())
 def test_no_slot_has_two_users_at_a_time(given_passes: Passes) -> None:
     places = side_by_side(given_passes, [_SLOTS, _SLOTS])

@@ -66,6 +66,7 @@ def read_model(path: Path) -> onnx.ModelProto:
         raise _unreadable(path, "it is not ONNX, or it is truncated") from error
     if not model.HasField("graph") or not model.graph.node:
         raise _unreadable(path, "it holds no graph")
+    _check_names(model.graph, path)
     _load_external_data(model, path)
     _check_version(model, path)
     _check_types(model)
@@ -235,6 +236,17 @@ def normalise(model: onnx.ModelProto) -> onnx.ModelProto:
             entry.version = hgnn.DOMAIN_VERSION
     _replace_bodies(model)
     return model
+
+
+def _check_names(graph: onnx.GraphProto, path: Path) -> None:
+    """Refuses names that are no text, which protobuf gives as bytes."""
+    names: list[object] = [graph.name]
+    for node in graph.node:
+        names += [node.name, node.op_type, node.domain, *node.input, *node.output]
+        names += [attribute.name for attribute in node.attribute]
+    names += [entry.name for entries in (graph.initializer, graph.input, graph.output) for entry in entries]
+    if not all(isinstance(name, str) for name in names):
+        raise _unreadable(path, "a name in it is not UTF-8")
 
 
 def _load_external_data(model: onnx.ModelProto, path: Path) -> None:

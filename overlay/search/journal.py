@@ -117,10 +117,12 @@ class _Part(Journal):
 def _lines(path: Path) -> list[Any]:
     """The entries of a file, up to the first that is cut off or is none."""
     entries: list[Any] = []
-    with suppress(OSError, UnicodeDecodeError, json.JSONDecodeError):
+    with suppress(OSError, ValueError, RecursionError):
         for line in path.read_text(encoding="utf-8").splitlines():
             entry = json.loads(line)
             if not isinstance(entry, dict) or not ({"search"} == set(entry) or {"key", "value"} == set(entry)):
+                break
+            if not isinstance(entry.get("key", ""), str) or ("search" in entry) != (not entries):
                 break
             entries.append(entry)
     return entries

@@ -56,7 +56,7 @@ def measured_constants(board: str) -> dict[str, Constant]:
     Raises:
         ConstantsInvalidError: The file is damaged.
     """
-    return {constant.name: constant for constant in _read_measured(constants_file()).get(board, ())}
+    return {constant.name: constant for constant in read_measured(constants_file()).get(board, ())}
 
 
 def save_measured(path: Path, board: str, found: Sequence[Constant]) -> None:
@@ -66,7 +66,7 @@ def save_measured(path: Path, board: str, found: Sequence[Constant]) -> None:
         ConstantsInvalidError: The file is there and damaged.
         OutputUnwritableError: It cannot be written.
     """
-    table = _read_measured(path) | {board: tuple(found)}
+    table = read_measured(path) | {board: tuple(found)}
     content = {name: [dataclasses.asdict(constant) for constant in entries] for name, entries in table.items()}
     make_folder(path.parent)
     text = json.dumps(content, indent=1) + "\n"
@@ -77,7 +77,12 @@ def save_measured(path: Path, board: str, found: Sequence[Constant]) -> None:
     write_atomic(path, write)
 
 
-def _read_measured(path: Path) -> dict[str, tuple[Constant, ...]]:
+def read_measured(path: Path) -> dict[str, tuple[Constant, ...]]:
+    """The constants of each board in a file, none where there is no file.
+
+    Raises:
+        ConstantsInvalidError: The file is damaged.
+    """
     if not path.is_file():
         return {}
     try:

@@ -117,6 +117,8 @@ class Stripper:
 
     def round_tensor(self, node: onnx.NodeProto, found: Rounding) -> None:
         """A computed tensor is rounded; of two roundings in a row the one of fewer steps counts."""
+        if found.scale <= 0:
+            raise RefusedError(f"a scale of {found.scale:g}; scales of tensors are above 0")
         tensor = self.name(node.input[0])
         self.names[node.output[0]] = tensor
         before = self.tensors.get(tensor)
@@ -164,6 +166,10 @@ def strip(model: onnx.ModelProto, rule: Rule, domains: frozenset[str]) -> Foreig
         except RefusedError as error:
             refused.append(f"{describe(node)}: {error}")
             stripper.names.update(dict.fromkeys(node.output, stripper.name(node.input[0])))
+            continue
+        except (ValueError, IndexError, OverflowError) as error:
+            # numpy's: shapes and axes of the file's constants contradict each other.
+            refused.append(f"{describe(node)}: its constants do not fit each other ({error})")
             continue
         kept.append(_renamed(node, stripper))
     if refused:

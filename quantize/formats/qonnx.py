@@ -25,6 +25,8 @@ DOMAINS = frozenset({hgnn.QUANT_DOMAIN, "onnx.brevitas", "finn.custom_op.general
 _OPERATORS = ("Quant", "IntQuant", "BipolarQuant")
 _TO_NEAREST = ("ROUND", "HALF_EVEN")
 _LARGEST_BITS = 8
+#: Beyond it no tool rounds, and bounds of integers would be numbers without bound.
+_LARGEST_WIDTH = 64
 
 
 def uses_qonnx(model: onnx.ModelProto) -> bool:
@@ -67,13 +69,13 @@ def _quant(stripper: Stripper, node: onnx.NodeProto) -> None:
     scale, zero, width = (stripper.constant(name) for name in node.input[1:4])
     flags = attributes(node)
     mode = flags.get("rounding_mode", b"ROUND")
-    if not isinstance(mode, bytes) or mode.decode().upper() not in _TO_NEAREST:
+    if not isinstance(mode, bytes) or mode.decode(errors="replace").upper() not in _TO_NEAREST:
         raise RefusedError(f"rounding mode {mode!r}; round to nearest")
     if np.any(zero != 0):
         raise RefusedError("a zero point other than 0; quantize symmetrically")
-    if width.size != 1 or width.reshape(-1)[0] != np.rint(width).reshape(-1)[0] or width.reshape(-1)[0] < 1:
-        raise RefusedError("widths that differ inside a tensor, or are no whole numbers; give each tensor one")
-    bits, signed, narrow = int(width.reshape(-1)[0]), bool(flags.get("signed", 1)), bool(flags.get("narrow", 0))
+    if width.size != 1 or width.item() != np.rint(width).item() or not 1 <= width.item() <= _LARGEST_WIDTH:
+        raise RefusedError("widths that differ inside a tensor, or are no whole numbers up to 64; give each tensor one")
+    bits, signed, narrow = int(width.item()), bool(flags.get("signed", 1)), bool(flags.get("narrow", 0))
     highest = (1 << (bits - signed)) - 1 - (narrow and not signed)
     lowest = -(1 << (bits - 1)) + narrow if signed else 0
     if node.input[0] in stripper.constants:

@@ -33,16 +33,44 @@ def alternation(problem: LayerProblem) -> QuantizedWeights:
 
 
 def _in_turn(problem: LayerProblem, narrow: bool) -> QuantizedWeights:
+    """A channel that a step did not make better would take the same step again: it is left as it is."""
     best = _rounded(problem, start_scales(problem, narrow), narrow)
-    losses = _losses(problem, best)
+    losses, everything = _losses(problem, best), np.arange(problem.weight.shape[1])
+    channels = everything
     for _ in range(_ROUNDS):
-        step = _rounded(problem, _next_scales(problem, best), narrow)
-        better = _better(problem, losses, _losses(problem, step))
+        part = replace(problem, weight=problem.weight[:, channels])
+        step = _rounded(part, _next_scales(part, _columns(best, channels)), narrow)
+        better = _better(part, losses[channels], _losses(part, step))
         if not better.any():
             break
-        best = _merged(problem, best, step, better)
+        before, taken = best, channels[better]
+        best = _merged(problem, best, _with_columns(best, taken, _columns(step, better)), np.isin(everything, taken))
         losses = _losses(problem, best)
+        others = ~np.isin(everything, taken)
+        moved = not np.array_equal(best.scales[others], before.scales[others])
+        channels = everything if moved else taken
     return best
+
+
+def _columns(found: QuantizedWeights, channels: np.ndarray) -> QuantizedWeights:
+    """The weights of some channels."""
+    return replace(
+        found,
+        integers=found.integers[:, channels],
+        mantissas=found.mantissas[channels],
+        exponents=found.exponents[channels],
+    )
+
+
+def _with_columns(found: QuantizedWeights, channels: np.ndarray, others: QuantizedWeights) -> QuantizedWeights:
+    """The same with the weights of some channels from others."""
+    integers, mantissas, exponents = found.integers.copy(), found.mantissas.copy(), found.exponents.copy()
+    integers[:, channels], mantissas[channels], exponents[channels] = (
+        others.integers,
+        others.mantissas,
+        others.exponents,
+    )
+    return replace(found, integers=integers, mantissas=mantissas, exponents=exponents)
 
 
 def _rounded(problem: LayerProblem, scales: Doubles, narrow: bool) -> QuantizedWeights:

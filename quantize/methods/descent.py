@@ -35,13 +35,14 @@ def descended(problem: LayerProblem, found: QuantizedWeights, sweeps: int) -> Qu
             near, moved = slopes[block].copy(), integers[block]
             for row in range(len(moved)):
                 target = moved[row] - near[row] / (inner[row, row] * scales)
-                step = np.clip(np.rint(target), low, high) - moved[row]
+                step = np.minimum(np.maximum(np.rint(target), low), high) - moved[row]
                 if step.any():
                     moved[row] += step
-                    near += np.outer(inner[:, row], step * scales)
+                    near[row + 1 :] += inner[row + 1 :, row, None] * (step * scales)
             difference = (integers[block] - before) * scales
-            slopes += moments[:, block] @ difference
-            changed += int(np.count_nonzero(difference))
+            if difference.any():
+                slopes += moments[:, block] @ difference
+                changed += 1
         if not changed:
             break
     return replace(found, integers=integers.astype(np.int64))

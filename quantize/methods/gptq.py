@@ -58,9 +58,9 @@ def compensated(
         errors = np.empty((end - first, left.shape[1]))
         block, inner = left[first:end], factor[first:end, first:end]
         for row in range(end - first):
-            integers[first + row] = np.clip(np.rint(block[row]), low, high)
+            integers[first + row] = np.minimum(np.maximum(np.rint(block[row]), low), high)
             errors[row] = (block[row] - integers[first + row]) / inner[row, row]
-            block[row + 1 :] -= np.outer(inner[row, row + 1 :], errors[row])
+            block[row + 1 :] -= inner[row, row + 1 :, None] * errors[row]
         left[end:] -= factor[first:end, end:].T @ errors
     found = np.empty(integers.shape, np.int64)
     found[order] = integers

@@ -12,6 +12,7 @@ import onnx.helper
 import onnx.numpy_helper
 import onnx.shape_inference
 
+from hetfab.overlay.errors import ModelStructureError
 from hetfab.overlay.model.cnn.layers import Shape
 from hetfab.overlay.model.layers import constants_of
 
@@ -107,7 +108,14 @@ def _inferred(model: onnx.ModelProto, constants: Mapping[str, Array]) -> dict[st
         opset_imports=list(model.opset_import),
         functions=list(model.functions),
     )
-    inferred = onnx.shape_inference.infer_shapes(single, data_prop=True).graph
+    try:
+        inferred = onnx.shape_inference.infer_shapes(single, data_prop=True).graph
+    except onnx.shape_inference.InferenceError as error:
+        raise ModelStructureError(
+            f"the shapes of the model's tensors cannot be inferred: {str(error).splitlines()[0]}",
+            "operators of ONNX, and of hetfab, QONNX and QDQ",
+            "correct the export",
+        ) from error
     shapes = {}
     for value in [*inferred.input, *inferred.value_info, *inferred.output]:
         dims = value.type.tensor_type.shape.dim

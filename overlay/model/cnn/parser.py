@@ -80,6 +80,12 @@ def try_cnn(model: onnx.ModelProto) -> ParsedCnn:
     uses = Counter(names.resolve(name) for node in working for name in node.input)
     draft = Draft(names, uses, opset(model))
     given = names.resolve(inputs[0].name)
+    if given not in names.shapes:
+        raise ModelStructureError(
+            f"the input '{inputs[0].name}' has no fixed sizes of a sample",
+            "a batch, and sizes of at least 1 behind it",
+            "export the model for samples of one size",
+        )
     draft.shapes[given] = names.shapes[given]
     refused = []
     for node in working:
