@@ -21,7 +21,7 @@ Row: TypeAlias = dict[str, Any]
 
 _ROOT = Path(__file__).parents[1]
 #: What decides about a benchmark's figures.
-_FOLDERS = ("overlay", "quantize", "hls", "driver", "benchmarks")
+_FOLDERS = ("overlay", "quantize", "hls", "driver", "cli", "benchmarks")
 _SOURCES = frozenset({".py", ".json", ".hpp", ".cpp", ".h"})
 _SHOWN_DIGITS = 16
 

@@ -90,8 +90,12 @@ class Subject(Generic[_Study]):
         return self.loss.points(np.concatenate(self.study.compared_logits(assignment)))
 
     def identity(self) -> str:
-        """What measurements depend on: model, inputs, nodes that are compared, design."""
-        found = hashlib.sha256(repr((sorted(self.study.groups), self.design)).encode())
+        """What measurements depend on: model, inputs, nodes that are compared, design, measured constants, version."""
+        from hetfab.overlay.search.workers import version
+        from hetfab.overlay.timeline.machine import measured_constants
+
+        constants = sorted(measured_constants(self.design.board).items()) if self.design is not None else []
+        found = hashlib.sha256(repr((sorted(self.study.groups), self.design, constants, version())).encode())
         for layer in self.study.layers.values():
             found.update(layer.weight.tobytes())
             found.update(b"" if layer.bias is None else layer.bias.tobytes())

@@ -34,7 +34,8 @@ from hetfab.overlay.search.hardware import Space, base_design, with_other_depths
 from hetfab.overlay.search.joint import Combine, Goal, JointSearch, Point, Score
 from hetfab.overlay.search.journal import Journal
 from hetfab.overlay.search.options import Choice, ModelOptions
-from hetfab.overlay.search.workers import HERE, Workers
+from hetfab.overlay.search.workers import HERE, Workers, version
+from hetfab.overlay.timeline.machine import measured_constants
 from hetfab.quantize.bit_assignment import BitSearch, Options, Table, digest
 from hetfab.quantize.joint_options import chosen_assignment, model_options
 
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
 #: Time depends on whether activations take 4 bits or 8, not on what lies between.
 OPTIONS = Options(weights=(2, 3, 4, 6, 8), activations=(4, 8), activation_methods=("least square error",))
 #: Whole models and programs that a search takes, for the bar.
-_WHOLE = 28
+_WHOLE = 33
 #: Times up to so many times the least one count as equal to it.
 _EQUAL = 1.005
 
@@ -125,7 +126,8 @@ class ModelSearch:
     def identity(self) -> str:
         """What evaluations depend on."""
         parts = [(model.subject.identity(), name) for model, name in zip(self.opened, self.names, strict=True)]
-        return hashlib.sha256(repr((parts, self.space.base, self.options)).encode()).hexdigest()
+        constants = sorted(measured_constants(self.space.base.board).items())
+        return hashlib.sha256(repr((parts, self.space.base, self.options, constants, version())).encode()).hexdigest()
 
     def steps(self) -> int:
         """Evaluations, about."""

@@ -87,7 +87,7 @@ def _bound(given: "BoundModel", graph: HeteroGraph, design: Design | None) -> Bo
     chosen = design or suited_design(layers)
     plan = plan_model(layers, chosen, graph_facts(graph, layers))
     program = compile_model(given, chosen, lowered=plan.lowered)
-    return bind(program, graph_arrays(program, graph))
+    return bind(program, graph_arrays(program, graph), side_by_side=True)
 
 
 def _bound_to_zeros(given: "BoundModel", design: Design | None) -> BoundProgram:

@@ -56,7 +56,9 @@ def run(case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pyt
     return call
 
 
-def test_the_model_has_the_widths_and_the_time_of_the_report(run: Run, case: Case) -> None:
+def test_the_model_has_the_widths_and_the_time_of_the_report(
+    run: Run, case: Case, capsys: pytest.CaptureFixture[str]
+) -> None:
     found = run("--bits", "auto", "--max-drop", "30", "--picture", "bits.svg")
     model = read_model(Path("model.q.onnx"))
     times = layer_milliseconds(BoundModel(model, bindings_of(model)), case.graph)
@@ -73,6 +75,11 @@ def test_the_model_has_the_widths_and_the_time_of_the_report(run: Run, case: Cas
     milliseconds = [point["modelled_ms"] for point in found["curve"]]
     assert milliseconds == sorted(milliseconds) and len(milliseconds) > 2
     assert main(["compile", "model.q.onnx", "--graph", "graph.npz", "-o", "model.hfp"]) == 0
+    capsys.readouterr()
+    assert main(["run", "model.hfp", "--graph", "graph.npz", "--json"]) == 0
+    # The time that was searched with is that of what runs, layers side by side.
+    timeline = json.loads(capsys.readouterr().out)["timeline"]
+    assert timeline["board"]["milliseconds"] == pytest.approx(found["modelled_ms"])
 
 
 def test_a_time_is_kept_by_the_nearest_to_the_float_model(run: Run) -> None:
