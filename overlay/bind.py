@@ -43,7 +43,7 @@ from hetfab.overlay.schedules import Schedule, pinned, schedule_arrays
 
 #: Symbols of arrays, and of numbers of edges.
 _ARRAYS = (SymbolKind.DESTINATIONS, SymbolKind.IDS, SymbolKind.RUNS, SymbolKind.UNITS)
-_EDGE_NUMBERS = (SymbolKind.EDGES, SymbolKind.ID_BYTES, SymbolKind.UNIT_COUNT)
+_EDGE_NUMBERS = (SymbolKind.EDGES, SymbolKind.PARTS, SymbolKind.ID_BYTES, SymbolKind.UNIT_COUNT)
 #: Of the largest degree of a mean, that of a sum.
 _TOTAL_SHARE = 4
 _OFFSET_LIMIT = 1 << isa().offset_bits

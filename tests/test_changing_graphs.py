@@ -4,6 +4,7 @@
 import re
 from collections.abc import Callable, Sequence
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -216,6 +217,29 @@ def test_counts_that_do_not_fit_into_memory_are_refused(monkeypatch: pytest.Monk
         patch.setattr("hetfab.hls.build.changing._library", lambda: library)
         with pytest.raises(LimitExceededError, match=text):
             ChangingSemanticGraphs(graph, [(relation,)])
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_change_that_is_refused_half_way_leaves_everything_as_it_was(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    random = np.random.default_rng(seed)
+    graph, paths = graph_of(random)
+    semantic = following("numpy", graph, paths)
+    whole = ChangingGraphs.update
+
+    def refused(graphs: ChangingGraphs, changes: Any) -> None:
+        whole(graphs, changes)
+        raise LimitExceededError("too many", "fewer", "change less")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ChangingGraphs, "update", refused)
+        with pytest.raises(LimitExceededError):
+            semantic.update(*change_of(random, graph))
+    assert semantic.graph is graph
+    assert_rebuilt(semantic, paths)
+    semantic.update(*change_of(random, graph))
+    assert_rebuilt(semantic, paths)
 
 
 def test_edges_are_added_behind_the_others_and_removed_one_by_one() -> None:

@@ -77,7 +77,7 @@ def test_edges_in_parts_give_the_same_results(words: int) -> None:
         model = quantized(case).model
         opened = BoundModel(model, model_bindings(model, case.graph))
         plain = compile_model(opened, design)
-        names = [edges.name for edges in plain.edges if edges.of_graph and not edges.weighted]
+        names = [edges.name for edges in plain.edges if (edges.of_graph or edges.features) and not edges.weighted]
         program = compile_model(opened, design, row_source=ReduceSource.TAGS, in_parts=names)
         in_parts += sum(symbol.kind is SymbolKind.PARTS for symbol in program.symbols)
         bounds = [bound_to(each, case.graph) for each in (plain, program)]

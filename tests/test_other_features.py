@@ -15,6 +15,7 @@ from hetfab.overlay.compiler.compile import compile_lowered
 from hetfab.overlay.compiler.first_projection import FirstProjection
 from hetfab.overlay.compiler.lowering import lower
 from hetfab.overlay.compiler.model_plan import plan_model
+from hetfab.overlay.design import default_design
 from hetfab.overlay.errors import FeaturesMissingError, LimitExceededError
 from hetfab.overlay.program import Program
 from tests.conftest import SMALL_GEOMETRY
@@ -71,6 +72,29 @@ def test_other_numbers_of_entries_are_refused() -> None:
     arrays = graph_arrays(program, replace(graph, features=fewer))
     with pytest.raises(LimitExceededError, match="as in the bound program"):
         bind_features(bound_to(program, graph), arrays.features)
+
+
+def test_another_number_of_parts_is_refused() -> None:
+    """As many entries, of few columns or of many: the pieces would not fit where the first ones are."""
+    random = np.random.default_rng(0)
+    few, many = np.zeros((2, 128, 3000), np.float32)
+    few[:, :100] = 2
+    for row in many:
+        row[random.choice(3000, 100, replace=False)] = 2
+    graph = academic_graph(random, 40, 128, 5)
+    spread = replace(graph, features={**graph.features, "author": many})
+    builder = ModelBuilder(random, spread)
+    mean = builder.mean(builder.dense(builder.features("author"), 64), "writes", "paper")
+    model = quantized(Case(builder.finish(mean), spread)).model
+    design = default_design("pynq-z2-graphs")
+    lowered = lower(model, model_bindings(model, spread))
+    planned = plan_model(lowered, design, graph_facts(spread, lowered), FirstProjection.SPARSE).lowered
+    names = [edges.name for edges in compile_lowered(planned, design).edges if edges.features]
+    program = compile_lowered(planned, design, in_parts=names)
+    narrow = replace(graph, features={**graph.features, "author": few})
+    for bound, other in ((spread, narrow), (narrow, spread)):
+        with pytest.raises(LimitExceededError, match=r"make parts \d\n.*as in the bound program"):
+            bind_features(bound_to(program, bound), graph_arrays(program, other).features)
 
 
 def test_missing_features_are_named() -> None:

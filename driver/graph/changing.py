@@ -9,7 +9,12 @@ import numpy as np
 from hetfab.driver.graph.feeds import SemanticGraphs
 from hetfab.driver.graph.heterograph import Edges, HeteroGraph
 from hetfab.driver.graph.semantic import adjacencies
-from hetfab.overlay.errors import CompilerMissingError
+from hetfab.overlay.errors import (
+    CacheUnwritableError,
+    CompilerFailedError,
+    CompilerMissingError,
+    LimitExceededError,
+)
 from hetfab.overlay.model.schema import Relation
 from hetfab.overlay.semantic.changing import Changes, ChangingGraphs, Ids, Integers
 from hetfab.overlay.semantic.plan import DEFAULT_LIMIT_BYTES, Plan, plan_semantic_graphs
@@ -39,17 +44,8 @@ class ChangingSemanticGraphs:
         self._names = {path: ", ".join(relation.name for relation in path) for path in paths}
         metapaths = {name: tuple(relation.name for relation in path) for path, name in self._names.items()}
         # A relation that is another's reverse now need not stay so.
-        plan = plan_semantic_graphs(metapaths, adjacencies(graph), {}, limit_bytes)
-        edges = {
-            relation.name: (
-                graph.counts[relation.source],
-                graph.counts[relation.destination],
-                found.source.astype(np.int64),
-                found.destination.astype(np.int64),
-            )
-            for relation, found in graph.relations.items()
-        }
-        self._graphs = _following(plan, edges)
+        self._plan = plan_semantic_graphs(metapaths, adjacencies(graph), {}, limit_bytes)
+        self._graphs = _following(self._plan, graph)
 
     def update(
         self, added: Mapping[Relation, Edges] | None = None, removed: Mapping[Relation, Edges] | None = None
@@ -65,6 +61,7 @@ class ChangingSemanticGraphs:
 
         Raises:
             HetfabError: As ``HeteroGraph.with_edges``; nothing has changed.
+            LimitExceededError: The counts of paths do not fit into memory; nothing has changed.
         """
         return self.follow(self.graph.with_edges(added, removed), added or {}, removed or {})
 
@@ -72,9 +69,14 @@ class ChangingSemanticGraphs:
         self, changed: HeteroGraph, added: Mapping[Relation, Edges], removed: Mapping[Relation, Edges]
     ) -> dict[tuple[Relation, ...], Ids]:
         """As ``update``, with the changed graph that ``with_edges`` made of these edges."""
-        self.graph = changed
         changes = {relation.name: _change(added.get(relation), removed.get(relation)) for relation in changed.relations}
-        rows = self._graphs.update(changes)
+        try:
+            rows = self._graphs.update(changes)
+        except LimitExceededError:
+            # Part of the change may be in them.
+            self._graphs = _following(self._plan, self.graph)
+            raise
+        self.graph = changed
         return {path: rows[name] for path, name in self._names.items()}
 
     def has(self, path: tuple[Relation, ...]) -> bool:
@@ -95,13 +97,22 @@ class ChangingSemanticGraphs:
         return found
 
 
-def _following(plan: Plan, edges: Mapping[str, tuple[int, int, Ids, Ids]]) -> "ChangingGraphs | CompiledChangingGraphs":
-    """Compiled; a board may lack a compiler."""
+def _following(plan: Plan, graph: HeteroGraph) -> "ChangingGraphs | CompiledChangingGraphs":
+    """Compiled; a board may lack a compiler that works, or a place for what it makes."""
     from hetfab.hls.build.changing import CompiledChangingGraphs
 
+    edges = {
+        relation.name: (
+            graph.counts[relation.source],
+            graph.counts[relation.destination],
+            found.source.astype(np.int64),
+            found.destination.astype(np.int64),
+        )
+        for relation, found in graph.relations.items()
+    }
     try:
         return CompiledChangingGraphs(plan, edges)
-    except CompilerMissingError:
+    except (CompilerMissingError, CompilerFailedError, CacheUnwritableError):
         return ChangingGraphs(plan, edges)
 
 
