@@ -11,12 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hetfab.driver.graph.arrays import graph_arrays
+from hetfab.driver.graph.model_inputs import model_bindings
 from hetfab.hls.build.emulator import Emulator
 from hetfab.hls.build.order import check_accesses
 from hetfab.overlay.bind import BoundProgram, bind
+from hetfab.overlay.compiler.compile import compile_model
 from hetfab.overlay.costs.program_cost import expected_log
 from hetfab.overlay.design import Geometry, default_design
-from hetfab.overlay.isa.codec import Segment
+from hetfab.overlay.isa.codec import ReduceSource, Segment
+from hetfab.overlay.model.bound_model import BoundModel
 from hetfab.overlay.passes import Pass, Passes
 from hetfab.overlay.side_by_side import Place, side_by_side
 from hetfab.overlay.timeline.machine import machine
@@ -60,6 +63,19 @@ def test_results_are_those_of_layers_one_after_the_other(seed: int, small_emulat
 def test_attention_gives_the_same_results(name: str, small_emulators: dict[str, Emulator]) -> None:
     emulator = small_emulators["host"]
     assert_same(*both_ways(attention_case(name), emulator.geometry), emulator, 1)
+
+
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_every_access_of_attention_is_ordered(name: str) -> None:
+    """Fusion over all nodes, several scores, attention over a vertex's parts; edges as they are and in parts."""
+    case = attention_case(name)
+    model = quantized(case).model
+    given = BoundModel(model, model_bindings(model, case.graph))
+    plain = compile_model(given, default_design("pynq-z2-graphs"))
+    names = [edges.name for edges in plain.edges if not edges.weighted]
+    for program in (plain, compile_model(given, plain.design, row_source=ReduceSource.TAGS, in_parts=names)):
+        bound = bind(program, graph_arrays(program, case.graph), side_by_side=True)
+        assert check_accesses(bound.words, GRAPHS, _SEGMENTS) is None
 
 
 @st.composite
