@@ -46,7 +46,7 @@ def measure(workload: Workload) -> dict[str, Any]:
     Simulating is the cost functions and the timeline, from the bound program on; emulating is the driver's run.
     """
     design = default_design()
-    bound = workload.bound(design)
+    bound = workload.bound(design, side_by_side=True)
 
     def emulate() -> None:
         with EmulatedTransport(design) as transport:

@@ -39,7 +39,12 @@ class Workload:
     graph: HeteroGraph
 
     def bound(
-        self, design: Design, share_on_d: float | None = None, *, asked: FirstProjection = FirstProjection.DENSE
+        self,
+        design: Design,
+        share_on_d: float | None = None,
+        *,
+        asked: FirstProjection = FirstProjection.DENSE,
+        side_by_side: bool = False,
     ) -> BoundProgram:
         """The model compiled for a design and bound to the graph.
 
@@ -47,13 +52,14 @@ class Workload:
             design: What to compile for.
             share_on_d: As in ``compile_model``.
             asked: The form of its first projections.
+            side_by_side: As in ``bind``.
         """
         given = BoundModel(self.model, model_bindings(self.model, self.graph))
         layers = lower(given.model, given.bindings)
         if asked is not FirstProjection.DENSE:
             layers = plan_model(layers, design, graph_facts(self.graph, layers), asked, share_on_d).lowered
         program = compile_model(given, design, name=self.name, share_on_d=share_on_d, lowered=layers)
-        return bind(program, graph_arrays(program, self.graph))
+        return bind(program, graph_arrays(program, self.graph), side_by_side=side_by_side)
 
 
 def workloads(bits: str = "w8a8") -> Iterator[Workload]:

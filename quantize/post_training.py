@@ -86,15 +86,14 @@ def quantize(
     else:
         method = method or weight_method(widths)
         given_assignment = {name: study.uniform(widths, weights=method, activations=name) for name in CRITERIA}
-    divergences = {}
+    divergences, models = {}, {}
     for name, each in given_assignment.items():
         progress(name)
-        divergences[name] = study.divergence(each)
+        models[name] = study.write(each)
+        divergences[name] = study.measured_divergence(models[name])
     best = min(divergences, key=lambda name: divergences[name])
-    model = study.write(given_assignment[best])
-    divergences[best] = study.measured_divergence(model)
     asked = widths if assignment is None else assignment.widths
-    return _quantized(study, given_assignment[best], model, asked, best, divergences)
+    return _quantized(study, given_assignment[best], models[best], asked, best, divergences)
 
 
 def _searched(study: TimedGraph, widths: Widths, progress: Callable[[str], None]) -> QuantizedModel:

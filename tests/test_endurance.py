@@ -44,7 +44,7 @@ def test_growth_is_seen(tmp_path: Path) -> None:
         held.append((tmp_path / str(len(held))).open("w"))
         held.append(threading.Thread(target=end.wait))
         held[-1].start()
-        held.append(b"x" * (1 << 20))
+        held.append(b"x" * (8 << 20))
 
     try:
         found = ENDURANCE.growth(20, one)
