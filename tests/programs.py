@@ -61,9 +61,9 @@ def compiled(model: onnx.ModelProto, graph: HeteroGraph, geometry: Geometry, sha
     return compile_model(BoundModel(model, model_bindings(model, graph)), design_of(geometry), share_on_d=share)
 
 
-def bound_to(program: Program, graph: HeteroGraph) -> BoundProgram:
-    """The program bound to a graph."""
-    return bind(program, graph_arrays(program, graph))
+def bound_to(program: Program, graph: HeteroGraph, *, side_by_side: bool = False) -> BoundProgram:
+    """The program bound to a graph; ``side_by_side`` as ``hetfab run`` binds it."""
+    return bind(program, graph_arrays(program, graph), side_by_side=side_by_side)
 
 
 def reference_logits(model: onnx.ModelProto, graph: HeteroGraph) -> npt.NDArray[np.float32]:

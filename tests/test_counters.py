@@ -17,13 +17,12 @@ from hetfab.cli.main import main
 from hetfab.driver.counters import read_counters
 from hetfab.driver.demo import model_path
 from hetfab.driver.emulated import EmulatedTransport
-from hetfab.driver.graph.arrays import graph_arrays
 from hetfab.driver.graph.generate import academic
 from hetfab.driver.graph.npz import write_graph
 from hetfab.driver.report import counter_rows
 from hetfab.driver.session import Session
 from hetfab.hls.build.emulator import Emulator, Progress
-from hetfab.overlay.bind import BoundProgram, bind
+from hetfab.overlay.bind import BoundProgram
 from hetfab.overlay.costs.program_cost import expected_log
 from hetfab.overlay.design import Geometry, default_design, design_from_dict, largest_value
 from hetfab.overlay.errors import DesignInvalidError
@@ -234,7 +233,7 @@ def test_the_command_prints_the_counters(
     demo: tuple[BoundProgram, Case], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     in_turn, case = demo
-    bound = bind(in_turn.program, graph_arrays(in_turn.program, case.graph), side_by_side=True)
+    bound = bound_to(in_turn.program, case.graph, side_by_side=True)
     program, graph = tmp_path / "demo.hfp", tmp_path / "demo.npz"
     write_program(program, bound.program)
     write_graph(graph, case.graph)

@@ -13,14 +13,13 @@ import onnxruntime
 import pytest
 
 from hetfab.driver.demo import model_path
-from hetfab.driver.graph.arrays import graph_arrays
 from hetfab.driver.graph.feeds import feeds
 from hetfab.driver.graph.heterograph import HeteroGraph
 from hetfab.driver.graph.npz import read_graph
-from hetfab.overlay.bind import bind
 from hetfab.overlay.model.binding import from_json, parse
 from hetfab.overlay.model.reader import graph_inputs, metadata, read_model
 from hetfab.overlay.program import read_program
+from tests.programs import bound_to
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +60,7 @@ def test_the_table_holds_what_the_files_give(folder: Path) -> None:
 def test_it_shows_instructions_agreement_and_the_commands(folder: Path) -> None:
     text = (folder / "output.txt").read_text()
     program = read_program(folder / "rgcn.hfp")
-    bound = bind(program, graph_arrays(program, read_graph(folder / "academic.npz")), side_by_side=True)
+    bound = bound_to(program, read_graph(folder / "academic.npz"), side_by_side=True)
     assert re.search(rf"^program +emulated overlay .* {len(bound.words):,}$", text, re.MULTILINE)
     assert "100.00% of the predictions agree, largest difference 0 LSB" in text
     commands = [line.split()[2] for line in text.splitlines() if line.startswith("$ hetfab ")]

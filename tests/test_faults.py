@@ -13,10 +13,9 @@ import pytest
 from hetfab.driver.checks import Checks
 from hetfab.driver.emulated import EmulatedTransport
 from hetfab.driver.faults import Fault, FaultKind, FaultPlan
-from hetfab.driver.graph.arrays import graph_arrays
 from hetfab.driver.overlay import HetfabOverlay
 from hetfab.driver.package import write_emulated_package
-from hetfab.overlay.bind import BoundProgram, bind
+from hetfab.overlay.bind import BoundProgram
 from hetfab.overlay.errors import (
     AnswerGarbledError,
     BusError,
@@ -41,7 +40,7 @@ from hetfab.overlay.isa.spec import isa
 from hetfab.overlay.package import Package
 from hetfab.overlay.program import Program
 from tests.conftest import SMALL_GEOMETRY
-from tests.programs import compiled, quantized, reference_logits
+from tests.programs import bound_to, compiled, quantized, reference_logits
 from tests.pynq_support import require_pynq, small_design_of, supported_boards
 from tests.random_models import Case, academic_case
 
@@ -64,7 +63,7 @@ def program(case: Case) -> Program:
 
 @pytest.fixture(scope="module")
 def bound(program: Program, case: Case) -> BoundProgram:
-    return bind(program, graph_arrays(program, case.graph), side_by_side=True)
+    return bound_to(program, case.graph, side_by_side=True)
 
 
 @pytest.fixture(scope="module")

@@ -73,6 +73,6 @@ def test_a_package_is_loaded_and_a_program_runs(port: int, package: Package, cas
     assert ended.returncode == 0, ended.stdout + ended.stderr
     found = json.loads(ended.stdout.splitlines()[-1])
     with EmulatedTransport(package.design) as transport:
-        here = Session(transport, package.design).run(bound_to(program, case.graph))
+        here = Session(transport, package.design).run(bound_to(program, case.graph, side_by_side=True))
     assert found["stream_hash"] == here.stream_hash
     assert found["counters"] == asdict(here.counters)
