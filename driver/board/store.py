@@ -2,7 +2,8 @@
 """Overlay packages on a board: what arrives is compared with its checksum before anything of it can be loaded.
 
 A package is the folder ``<name>`` below the store. Files are received as ``.<name>.<suffix>.part``; once all have the
-checksums that were announced, the old description is removed, the files are renamed, and the new description last.
+checksums that were announced, the old description is removed, the files are renamed, and the new description last. What
+was received and is no package when a file fails or the process ends is removed; after a power cut, by the next process.
 """
 
 import contextlib
@@ -22,6 +23,8 @@ from hetfab.overlay.errors import BoardBusyError, CopyDamagedError, DiskFullErro
 STORE_VARIABLE = "HETFAB_BOARD_FOLDER"
 #: In the order in which they are put in place.
 SUFFIXES = ("hwh", "bit", "json")
+#: Files that were received and are no package; the lock's holder is the only one who makes them.
+_PARTS = "*/.*.part"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _CHUNK_BYTES = 1 << 20
 #: Of a process whose files are limited in size, too.
@@ -74,6 +77,7 @@ class Store:
                 "one program at a time: there is one fabric",
                 "wait for the other one, or end it on the board",
             ) from error
+        self._discard_quietly()
 
     def __enter__(self) -> "Store":
         """Returns itself."""
@@ -82,7 +86,8 @@ class Store:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Lets others in."""
+        """Removes what was received and is no package, and lets others in."""
+        self._discard_quietly()
         self._lock.close()
 
     def has(self, name: str, checksums: Mapping[str, str]) -> bool:
@@ -106,20 +111,21 @@ class Store:
             SHA-256 of what is in the file, read back from it.
 
         Raises:
-            DiskFullError: It does not fit; nothing is left of it.
-            OutputUnwritableError: It cannot be written.
+            DiskFullError: It does not fit; nothing is left of it, nor of the package's other files.
+            OutputUnwritableError: It cannot be written; nothing is left either.
         """
         part = self._part(name, suffix)
         with contextlib.ExitStack() as unless_whole:
-            unless_whole.callback(part.unlink, missing_ok=True)
+            unless_whole.callback(self._discard_quietly)
             with _naming(part, size):
                 part.parent.mkdir(parents=True, exist_ok=True)
                 with part.open("wb") as file:
                     write(file)
                     file.flush()
                     os.fsync(file.fileno())
+                found = checksum(part)
             unless_whole.pop_all()
-        return checksum(part)
+        return found
 
     def commit(self, name: str, checksums: Mapping[str, str]) -> None:
         """Makes a package of the files that were received; without their checksums nothing of them is kept.
@@ -129,7 +135,7 @@ class Store:
         """
         damaged = [s for s in SUFFIXES if checksum(self._part(name, s)) != checksums[s]]
         if damaged:
-            self.discard(name)
+            self._discard_quietly()
             raise CopyDamagedError(
                 f"of the package '{name}' arrived damaged or short: "
                 + ", ".join(f"'{name}.{suffix}'" for suffix in damaged),
@@ -141,10 +147,11 @@ class Store:
             for suffix in SUFFIXES:
                 self._part(name, suffix).replace(self._file(name, suffix))
 
-    def discard(self, name: str) -> None:
-        """Removes what was received of a package and not made one."""
-        for suffix in SUFFIXES:
-            self._part(name, suffix).unlink(missing_ok=True)
+    def _discard_quietly(self) -> None:
+        """Removes what was received and is no package; this is for failures, which have an error of their own."""
+        with contextlib.suppress(OSError):
+            for part in self._folder.glob(_PARTS):
+                part.unlink(missing_ok=True)
 
     def _file(self, name: str, suffix: str) -> Path:
         if _NAME.fullmatch(name) is None or suffix not in SUFFIXES:
