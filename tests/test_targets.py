@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from importlib.machinery import ModuleSpec
@@ -37,8 +38,11 @@ from hetfab.overlay.board import board_names, read_board
 from hetfab.overlay.design import Design, default_design
 from hetfab.overlay.errors import (
     BoardMismatchError,
+    BoardSoftwareError,
+    BusError,
     CopyDamagedError,
     DeviceLostError,
+    HetfabError,
     HostUnreachableError,
     LinkLostError,
     LoadDeadlineError,
@@ -265,6 +269,9 @@ class RemoteStandIn:
         self.name, self.arch = "Pynq-Z2", "armv7l"
         self.connected: tuple[int, str, int] | None = None
         self.loses, self.gone, self.silent = 0, False, False
+        self.refuses: Exception | None = None
+        self.hangs = threading.Event()
+        self.hangs.set()
 
     def modules(self) -> dict[str, ModuleType]:
         """The modules by name."""
@@ -273,6 +280,7 @@ class RemoteStandIn:
         def remote_device(index: int, ip_addr: str, port: int) -> RemoteStandIn:
             if board.silent:
                 raise RuntimeError("Failed to connect to remote device")
+            board.answer()
             board.connected = (index, ip_addr, port)
             return board
 
@@ -283,6 +291,7 @@ class RemoteStandIn:
             def read(self, offset: int) -> int:
                 if board.gone:
                     raise RpcError("StatusCode.UNAVAILABLE")
+                board.answer()
                 value = board.overlay.read_register(offset)
                 return value - (value >> 31 << 32)  # The answer is a signed number.
 
@@ -292,6 +301,7 @@ class RemoteStandIn:
         class Overlay:
             def __init__(self, path: str, device: object = None) -> None:
                 assert device is board
+                board.answer()
                 board.loaded.append(path)
                 cell = {"type": hls_vlnv("dispatch"), "phys_addr": 0x4000_0000, "addr_range": 0x1_0000}
                 self.ip_dict, self.device = {"dispatch_0": cell}, board
@@ -316,6 +326,12 @@ class RemoteStandIn:
             "pynq.pl_server.embedded_device": module("e", bit2bin=lambda raw: raw[::-1]),
         }
 
+    def answer(self) -> None:
+        """What every request meets."""
+        self.hangs.wait(20.0)
+        if self.refuses is not None:
+            raise self.refuses
+
     def exists_file(self, path: str) -> SimpleNamespace:
         """As pynq's."""
         return SimpleNamespace(exists=path in self.files)
@@ -326,6 +342,7 @@ class RemoteStandIn:
 
     def write_file(self, path: str, content: bytes) -> None:
         """As pynq's; may lose the end."""
+        self.answer()
         self.written.append(path)
         self.files[path] = content[: len(content) - self.loses]
 
@@ -391,7 +408,7 @@ def test_failures_over_pynq_remote_are_named(remote: RemoteStandIn, tmp_path: Pa
     with pytest.raises(BoardMismatchError, match="'remote://pynq' is a 'ZCU104'"):
         flash(package, address)
     remote.name, remote.loses = "Unknown", 10
-    with pytest.raises(CopyDamagedError, match=r"hetfab_\w+\.bin' arrived at 'remote://pynq' damaged or short"):
+    with pytest.raises(CopyDamagedError, match=r"hetfab_\w+\.bin' arrived at 'remote://pynq' damaged or short, and stays"):
         flash(package, address)
     assert remote.loaded == []
     remote.loses = 0
@@ -399,6 +416,47 @@ def test_failures_over_pynq_remote_are_named(remote: RemoteStandIn, tmp_path: Pa
     remote.gone = True
     with pytest.raises(LinkLostError, match=r"'remote://pynq' does not answer: StatusCode\.UNAVAILABLE"):
         session.transport.read_register(0)
+
+
+def test_refusals_over_pynq_remote_are_named(remote: RemoteStandIn, tmp_path: Path) -> None:
+    """What the board's side answers with a failure, pynq's client raises as RuntimeError."""
+    package, address = hardware(tmp_path), parse_address("remote://pynq")
+    remote.refuses = RpcError("StatusCode.UNAVAILABLE")
+    with pytest.raises(HostUnreachableError, match=r"no PYNQ\.remote answers at 'remote://pynq': StatusCode"):
+        flash(package, address)
+    remote.refuses = None
+    transport = board_target(address, str(package.bit)).transport()
+    remote.refuses = RuntimeError("no such id")
+    for access in (lambda: transport.read_register(0), transport.reload):
+        with pytest.raises(HetfabError, match="'remote://pynq' answers with a failure: no such id") as caught:
+            access()
+        assert type(caught.value) is (BoardSoftwareError if access == transport.reload else BusError)
+
+
+def test_a_copy_that_pynq_remote_refuses_is_named(
+    remote: RemoteStandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write_file(path: str, content: bytes) -> None:
+        raise RuntimeError("read-only")
+
+    monkeypatch.setattr(remote, "write_file", write_file)
+    with pytest.raises(BoardSoftwareError, match="'remote://pynq' answers with a failure: read-only"):
+        flash(hardware(tmp_path), parse_address("remote://pynq"))
+    assert remote.loaded == []
+
+
+def test_a_silent_pynq_remote_is_named(remote: RemoteStandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package, address = hardware(tmp_path), parse_address("remote://pynq")
+    transport = board_target(address, str(package.bit)).transport()
+    monkeypatch.setattr("hetfab.driver.remote_transport.ANSWER_SECONDS", 0.2)
+    remote.hangs.clear()
+    try:
+        with pytest.raises(LinkLostError, match=r"'remote://pynq' did not answer for 0\.2 s"):
+            transport.read_register(0)
+        with pytest.raises(HostUnreachableError, match=r"no PYNQ\.remote answers at 'remote://pynq': .* did not answer"):
+            flash(package, address)
+    finally:
+        remote.hangs.set()
 
 
 def test_without_pynq_there_is_no_remote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
