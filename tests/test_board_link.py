@@ -355,6 +355,46 @@ def test_memory_of_another_size_is_refused() -> None:
             transport.allocate(64).sync_from_device()
 
 
+GARBLED = [None, "x", -1, 1.5, True, [], 1 << 65]
+
+
+@pytest.mark.parametrize("answer", [{}, *({"value": value} for value in [*GARBLED, 1 << 32])])
+def test_a_register_of_another_kind_is_refused(answer: dict[str, Any]) -> None:
+    with pytest.raises(AnswerGarbledError, match=r"'it' sent '.*' as 'value', a whole number up to 4,294,967,295"):
+        answered_with(answer, lambda transport: transport.read_register(0))
+
+
+@pytest.mark.parametrize("name", ["buffer", "address"])
+@pytest.mark.parametrize("value", [..., *GARBLED])
+def test_a_buffer_of_another_kind_is_refused(name: str, value: object) -> None:
+    answer = {"buffer": 1, "address": 64} | {name: value}
+    if value is ...:
+        del answer[name]
+    with pytest.raises(AnswerGarbledError, match=f"'it' sent '.*' as '{name}'"):
+        answered_with(answer, lambda transport: transport.allocate(64))
+
+
+@pytest.mark.parametrize("answer", [{}, *({"records": value} for value in [*GARBLED[1:], 1 << 50])])
+def test_a_log_of_another_length_is_refused(answer: dict[str, Any]) -> None:
+    with pytest.raises(AnswerGarbledError, match="'it' sent '.*' as 'records'"):
+        answered_with(answer, lambda transport: transport.run_log())
+
+
+@pytest.mark.parametrize("answer", [{}, {"has": None}, {"has": 1}, {"has": "no"}])
+def test_whether_a_package_is_there_is_true_or_false(answer: dict[str, Any], package: Package) -> None:
+    with board(lying(HELLO, encode(answer))) as channel:
+        link = link_to(channel)
+        with pytest.raises(AnswerGarbledError, match="'it' sent '.*' as 'has', true or false"):
+            copy_package(link, package)
+
+
+def answered_with(answer: dict[str, Any], ask: Callable[[LinkTransport], object]) -> None:
+    """Asks a board that loads whatever it is told, and then answers so."""
+    with board(lying(HELLO, encode({}), encode(answer))) as channel:
+        link = link_to(channel)
+        ask(LinkTransport(lambda: link, "x"))
+
+
 # A host that is not what it should be
 
 

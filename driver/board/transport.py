@@ -13,6 +13,12 @@ from hetfab.driver.device_failures import LOAD_SECONDS
 from hetfab.overlay.errors import AnswerGarbledError, LinkLostError, OverlayStateError
 from hetfab.overlay.run_log import RUN_LOG_DTYPE
 
+_LARGEST_REGISTER, _LARGEST_ADDRESS = (1 << 32) - 1, (1 << 64) - 1
+#: Numbers of buffers are counted up from 1.
+_LARGEST_NUMBER = (1 << 31) - 1
+#: Bounds what a garbled answer makes this machine allocate: 1 GiB.
+_LARGEST_LOG_RECORDS = (1 << 30) // RUN_LOG_DTYPE.itemsize
+
 
 class LinkBuffer:
     """Memory of a board, with a copy of it here: ``sync_*`` moves all of it over the link."""
@@ -20,7 +26,8 @@ class LinkBuffer:
     def __init__(self, link: BoardLink, size: int) -> None:
         answer, _ = link.request("allocate", size=size)
         self._link: BoardLink | None = link
-        self._number, self._address = int(answer["buffer"]), int(answer["address"])
+        self._number = link.whole_number(answer, "buffer", _LARGEST_NUMBER)
+        self._address = link.whole_number(answer, "address", _LARGEST_ADDRESS)
         self._array = np.zeros(size, np.uint8)
 
     @property
@@ -126,7 +133,7 @@ class LinkTransport:
             RunError: The bus, the device or the link is gone.
         """
         answer, _ = self.link.request("read", offset=int(offset))
-        return int(answer["value"])
+        return self.link.whole_number(answer, "value", _LARGEST_REGISTER)
 
     def write_register(self, offset: int, value: int) -> None:
         """Writes a register.
@@ -147,9 +154,9 @@ class LinkTransport:
     def run_log(self) -> npt.NDArray[Any] | None:
         """As ``Transport.run_log``; a board that is emulated keeps one."""
         answer, _ = self.link.request("run log")
-        if answer["records"] is None:
+        if "records" in answer and answer["records"] is None:
             return None
-        log = np.zeros(int(answer["records"]), RUN_LOG_DTYPE)
+        log = np.zeros(self.link.whole_number(answer, "records", _LARGEST_LOG_RECORDS), RUN_LOG_DTYPE)
         raw = log.view(np.uint8)
         for offset, size in pieces(len(raw)):
             raw[offset : offset + size] = _fetched(self.link, size, "get log", offset=offset, size=size)
