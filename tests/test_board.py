@@ -293,7 +293,6 @@ def test_a_lost_link_is_named_and_the_overlay_loaded_again(
         with pytest.raises(HetfabError) as caught:
             overlay.predict()
         assert type(caught.value) is LinkLostError and str(board.address) in caught.value.found
-        wait_until_free(board)
         overlay.recover()
         assert (overlay.predict(demo_files.graph).logits == first.logits).all()
 

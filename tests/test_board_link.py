@@ -27,6 +27,7 @@ from hetfab.driver.session import Session
 from hetfab.overlay.design import default_design
 from hetfab.overlay.errors import (
     AnswerGarbledError,
+    BoardBusyError,
     BoardPythonError,
     BoardSoftwareError,
     BusError,
@@ -333,6 +334,37 @@ def test_what_cannot_be_loaded_ends_the_link(tmp_path: Path) -> None:
         with pytest.raises(OverlayPackageError, match=r"cannot use '.*nothing\.json': No such file or directory"):
             LinkTransport(lambda: link, "nothing")
         assert not link.alive
+
+
+def test_a_broken_link_is_replaced_once_the_board_is_free(tmp_path: Path) -> None:
+    """The old side holds the board until it notices that its link broke."""
+    with contextlib.ExitStack() as links:
+        tries = iter([None, BoardBusyError("a", "b", "c"), BoardBusyError("a", "b", "c"), None])
+
+        def connect() -> BoardLink:
+            if refused := next(tries):
+                raise refused
+            return link_to(links.enter_context(board(lying(HELLO, encode({})))))
+
+        transport = LinkTransport(connect, "x")
+        transport.link.close()
+        transport.reload()
+        assert transport.link.alive and next(tries, "none") == "none"
+
+
+def test_a_board_that_stays_busy_is_named() -> None:
+    with board(lying(HELLO, encode({}))) as channel:
+        answers = iter([link_to(channel)])
+
+        def connect() -> BoardLink:
+            for link in answers:
+                return link
+            raise BoardBusyError("another program works with it", "b", "c")
+
+        transport = LinkTransport(connect, "x", free_seconds=0.3)
+        transport.link.close()
+        with pytest.raises(BoardBusyError, match="another program works with it"):
+            transport.reload()
 
 
 def test_a_file_that_shrinks_while_it_is_copied_is_noticed(

@@ -2,6 +2,7 @@
 """A transport to the overlay of a board that a link leads to."""
 
 import contextlib
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -10,10 +11,12 @@ import numpy.typing as npt
 
 from hetfab.driver.board.link import BoardLink, pieces
 from hetfab.driver.device_failures import LOAD_SECONDS
-from hetfab.overlay.errors import AnswerGarbledError, LinkLostError, OverlayStateError
+from hetfab.overlay.errors import AnswerGarbledError, BoardBusyError, LinkLostError, OverlayStateError
 from hetfab.overlay.run_log import RUN_LOG_DTYPE
 
 _LARGEST_REGISTER, _LARGEST_ADDRESS = (1 << 32) - 1, (1 << 64) - 1
+#: How long a board may take to notice that a link broke whose end it was told; of a silent one it is not told.
+_FREE_SECONDS, _PAUSE_SECONDS = 15.0, 0.2
 #: Numbers of buffers are counted up from 1.
 _LARGEST_NUMBER = (1 << 31) - 1
 #: Bounds what a garbled answer makes this machine allocate: 1 GiB.
@@ -80,14 +83,18 @@ class LinkTransport:
     Args:
         connect: Opens a link to the board.
         name: The package's, which the board has.
+        free_seconds: How long ``reload`` waits until the board has noticed that the old link broke.
 
     Raises:
         HetfabError: As ``connect``, and what loading it raises on the board.
     """
 
-    def __init__(self, connect: Callable[[], BoardLink], name: str) -> None:
+    def __init__(
+        self, connect: Callable[[], BoardLink], name: str, *, free_seconds: float = _FREE_SECONDS
+    ) -> None:
         self._connect = connect
         self._name = name
+        self._free_seconds = free_seconds
         self._link: BoardLink | None = None
         self._load()
 
@@ -98,6 +105,17 @@ class LinkTransport:
             link.request("load", name=self._name, seconds=LOAD_SECONDS)
             unless_loaded.pop_all()
         self._link = link
+
+    def _load_when_free(self) -> None:
+        """Loads it once the board's side of the broken link has ended and freed the board."""
+        end = time.monotonic() + self._free_seconds
+        while True:
+            try:
+                return self._load()
+            except BoardBusyError:
+                if time.monotonic() >= end:
+                    raise
+            time.sleep(_PAUSE_SECONDS)
 
     @property
     def link(self) -> BoardLink:
@@ -115,12 +133,13 @@ class LinkTransport:
 
         Raises:
             OverlayStateError: It is closed.
+            BoardBusyError: Another program works with the board, or it has not noticed that the old link broke.
             HetfabError: As when it was opened.
         """
         if self.link.alive:
             self.link.request("reload", seconds=LOAD_SECONDS)
         else:
-            self._load()
+            self._load_when_free()
 
     def check_loaded(self) -> None:
         """As ``Transport.check_loaded``, on the board."""
