@@ -7,6 +7,7 @@ Neither has run with a board. Stand-ins record how they are called and fail as t
 import hashlib
 import json
 import os
+import re
 import sys
 import threading
 from collections.abc import Iterator
@@ -67,7 +68,7 @@ def hardware(folder: Path, design: Design | None = None) -> Package:
 # The text behind --to
 
 NAMES = st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,20}", fullmatch=True)
-HOSTS = st.from_regex(r"[a-z0-9]([a-z0-9.-]{0,30}[a-z0-9])?", fullmatch=True)
+HOSTS = st.from_regex(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,30}[A-Za-z0-9])?", fullmatch=True)
 
 
 @given(st.sampled_from([Way.SSH, Way.REMOTE]), HOSTS, st.none() | NAMES, st.none() | st.integers(0, 65535))
@@ -88,7 +89,7 @@ def test_addresses_of_this_machine_and_of_version_6() -> None:
         ("nowhere", "it is none of the forms"),
         ("http://pynq", "it is none of the forms"),
         ("ssh://", "'' is no host"),
-        ("ssh://-oProxyCommand=x", "'-oproxycommand=x' is no host"),
+        ("ssh://-oProxyCommand=x", "'-oProxyCommand=x' is no host"),
         ("ssh://a;b", "'a;b' is no host"),
         ("ssh://$(id)", "'$(id)' is no host"),
         ("ssh://-l@pynq", "'-l' is no user"),
@@ -111,6 +112,36 @@ def test_a_password_is_refused_and_not_repeated(capsys: pytest.CaptureFixture[st
     assert main(["flash", "x", "--to", "ssh://xilinx:secret@pynq"]) == ExitCode.USAGE
     said = " ".join(capsys.readouterr().err.split())
     assert "'ssh://xilinx:***@pynq' holds a password" in said and "ssh-copy-id" in said and "secret" not in said
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("ssh://root:s3cret?x@pynq", "ssh://root:***@pynq"),
+        ("ssh://root:s3cret#x@pynq", "ssh://root:***@pynq"),
+        ("ssh://root:s3c/ret@pynq", "ssh://root:***@pynq"),
+        ("ssh://root:s3@cret@pynq", "ssh://root:***@pynq"),
+        ("ssh://root:s3:cret@pynq:22", "ssh://root:***@pynq:22"),
+        ("ssh://root@home:s3cret@pynq", "ssh://root@home:***@pynq"),
+        ("ssh://:s3cret@pynq", "ssh://:***@pynq"),
+        ("ssh://[root:s3cret@pynq", "ssh://[root:***@pynq"),
+        ("ssh:root:s3cret@pynq", "ssh:***@pynq"),
+        ("root:s3cret@pynq", "root:***@pynq"),
+        ("remote://root:s3\ncret@pynq", "remote://root:***@pynq"),
+    ],
+)
+def test_no_part_of_what_may_be_a_password_is_repeated(text: str, shown: str) -> None:
+    with pytest.raises(TargetInvalidError) as caught:
+        parse_address(text)
+    assert caught.value.found.startswith(f"the target '{shown}' holds a password")
+    assert not {"s3", "cret"} & set(re.split(r"\W+", str(caught.value))) and "s3c" not in str(caught.value)
+
+
+def test_a_host_is_taken_as_it_was_typed() -> None:
+    """ssh compares names in its settings with their case."""
+    for text in ("ssh://MyBoard", "ssh://MyBoard:22", "ssh://root@MyBoard", "ssh://MyBoard@MyBoard:22/"):
+        assert parse_address(text).host == "MyBoard" and ssh_command(parse_address(text))[-2] == "MyBoard"
+    assert parse_address("ssh://[FE80::1]:22").host == "FE80::1"
 
 
 def test_ssh_gets_no_text_of_the_users_but_names() -> None:
