@@ -4,9 +4,11 @@
 import contextlib
 import errno
 import os
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -19,7 +21,7 @@ from hetfab.driver.board.copying import copy_package
 from hetfab.driver.board.frames import GREETING, LINK_VERSION, PIECE_BYTES, REFUSAL, encode, read_message
 from hetfab.driver.board.link import BoardLink, pieces_of
 from hetfab.driver.board.serving import about_board, serve
-from hetfab.driver.board.store import Store, checksum
+from hetfab.driver.board.store import SUFFIXES, Store, checksum
 from hetfab.driver.board.transport import LinkTransport
 from hetfab.driver.emulated import EmulatedTransport
 from hetfab.driver.package import write_emulated_package
@@ -37,6 +39,7 @@ from hetfab.overlay.errors import (
     GeometryMismatchError,
     HetfabError,
     LinkLostError,
+    OutputUnwritableError,
     OverlayPackageError,
     OverlayStateError,
 )
@@ -244,6 +247,55 @@ def test_what_a_power_cut_left_of_a_copy_is_removed(tmp_path: Path) -> None:
     (tmp_path / "x" / "x.hwh").write_bytes(b"x")
     with Store(tmp_path):
         assert files_in(tmp_path) == [".lock", "x.hwh"]
+
+
+@pytest.mark.parametrize("name", ["my design", "größe", "-rf", "x" * 120, "a;b$(c)"])
+def test_a_package_may_be_called_as_its_design(name: str, package: Package, tmp_path: Path) -> None:
+    for suffix in SUFFIXES:
+        shutil.copy(package.bit.with_suffix(f".{suffix}"), tmp_path / f"{name}.{suffix}")
+    package = replace(package, name=name, bit=tmp_path / f"{name}.bit")
+    with board(honest(tmp_path / "there")) as channel:
+        link = link_to(channel)
+        assert not copy_package(link, package).was_there and copy_package(link, package).was_there
+    assert (tmp_path / "there" / name / f"{name}.bit").read_bytes() == package.bit.read_bytes()
+
+
+def test_a_name_that_is_too_long_for_a_card_is_named(package: Package, tmp_path: Path) -> None:
+    with board(honest(tmp_path)) as channel:
+        link = link_to(channel)
+        for ask in (
+            lambda: link.request("has", name="x" * 300, checksums=dict.fromkeys(SUFFIXES, "")),
+            lambda: link.send_file(package.bit, "x" * 300, "bit"),
+            lambda: link.request("commit", name="x" * 300, checksums=dict.fromkeys(SUFFIXES, "")),
+        ):
+            with pytest.raises(OutputUnwritableError, match="'.*x.*' on the board: File name too long"):
+                ask()
+        assert link.alive and not copy_package(link, package).was_there
+
+
+@pytest.mark.parametrize("do", ["has", "commit"])
+def test_a_card_that_fails_while_it_is_read_is_named(do: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(path: Path) -> str:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr("hetfab.driver.board.store.checksum", fails)
+    with board(honest(tmp_path)) as channel:
+        link = link_to(channel)
+        with pytest.raises(OutputUnwritableError, match="cannot read '.*x' on the board: Input/output error"):
+            link.request(do, name="x", checksums=dict.fromkeys(SUFFIXES, ""))
+        assert link.alive
+
+
+def test_a_system_that_refuses_is_named(package: Package, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(package: Package) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), "/dev/mem")
+
+    monkeypatch.setattr("hetfab.driver.overlay.open_transport", refuse)
+    with board(honest(tmp_path)) as channel:
+        link = link_to(channel)
+        copy_package(link, package)
+        with pytest.raises(BoardSoftwareError, match=r"refuses what 'load' needs: .* denied: '/dev/mem'"):
+            LinkTransport(lambda: link, package.name)
 
 
 # A board that is not what it should be

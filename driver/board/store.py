@@ -11,7 +11,6 @@ import errno
 import fcntl
 import hashlib
 import os
-import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -25,7 +24,6 @@ STORE_VARIABLE = "HETFAB_BOARD_FOLDER"
 SUFFIXES = ("hwh", "bit", "json")
 #: Files that were received and are no package; the lock's holder is the only one who makes them.
 _PARTS = "*/.*.part"
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _CHUNK_BYTES = 1 << 20
 #: Of a process whose files are limited in size, too.
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -91,8 +89,13 @@ class Store:
         self._lock.close()
 
     def has(self, name: str, checksums: Mapping[str, str]) -> bool:
-        """Whether a package is there, with exactly these files."""
-        return all(checksum(self._file(name, suffix)) == checksums[suffix] for suffix in SUFFIXES)
+        """Whether a package is there, with exactly these files.
+
+        Raises:
+            OutputUnwritableError: A file is there that cannot be read.
+        """
+        with _naming(self._folder / name, doing="read"):
+            return all(checksum(self._file(name, suffix)) == checksums[suffix] for suffix in SUFFIXES)
 
     def description(self, name: str) -> Path:
         """Path of a package's description; it may not exist."""
@@ -132,8 +135,10 @@ class Store:
 
         Raises:
             CopyDamagedError: A file arrived damaged.
+            OutputUnwritableError: The files cannot be read back or put in place.
         """
-        damaged = [s for s in SUFFIXES if checksum(self._part(name, s)) != checksums[s]]
+        with _naming(self._folder / name, doing="read"):
+            damaged = [s for s in SUFFIXES if checksum(self._part(name, s)) != checksums[s]]
         if damaged:
             self._discard_quietly()
             raise CopyDamagedError(
@@ -154,7 +159,9 @@ class Store:
                 part.unlink(missing_ok=True)
 
     def _file(self, name: str, suffix: str) -> Path:
-        if _NAME.fullmatch(name) is None or suffix not in SUFFIXES:
+        # What designs may be called; nothing of it is read by a shell.
+        fits = isinstance(name, str) and name.isprintable() and "/" not in name and not name.startswith(".")
+        if not fits or not name or suffix not in SUFFIXES:
             raise ValueError(f"no file of a package: {name!r}, {suffix!r}")
         return self._folder / name / f"{name}.{suffix}"
 
@@ -164,8 +171,8 @@ class Store:
 
 
 @contextlib.contextmanager
-def _naming(path: Path, size: int = 0) -> Iterator[None]:
-    """Puts failures of writing into the tree of errors."""
+def _naming(path: Path, size: int = 0, *, doing: str = "write") -> Iterator[None]:
+    """Puts failures of the card into the tree of errors."""
     try:
         yield
     except OSError as error:
@@ -177,7 +184,7 @@ def _naming(path: Path, size: int = 0) -> Iterator[None]:
                 f"free space on the board, or name another folder there in {STORE_VARIABLE}",
             ) from error
         raise OutputUnwritableError(
-            f"cannot write '{path}' on the board: {reason}",
-            "a folder on the board that this user may write to",
+            f"cannot {doing} '{path}' on the board: {reason}",
+            f"a folder on the board that this user may {doing}",
             f"check the folder's permissions, or name another one in {STORE_VARIABLE}",
         ) from error
