@@ -227,7 +227,7 @@ def test_of_a_copy_that_finds_no_room_nothing_stays(
     really = os.fsync
 
     def fsync(descriptor: int) -> None:
-        if os.readlink(f"/proc/self/fd/{descriptor}").endswith(f".{fails}.part"):
+        if Path(f"/proc/self/fd/{descriptor}").readlink().name.endswith(f".{fails}.part"):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         really(descriptor)
 
@@ -268,7 +268,7 @@ def test_a_name_that_is_too_long_for_a_card_is_named(package: Package, tmp_path:
             lambda: link.send_file(package.bit, "x" * 300, "bit"),
             lambda: link.request("commit", name="x" * 300, checksums=dict.fromkeys(SUFFIXES, "")),
         ):
-            with pytest.raises(OutputUnwritableError, match="'.*x.*' on the board: File name too long"):
+            with pytest.raises(OutputUnwritableError, match=r"'.*x.*' on the board: File name too long"):
                 ask()
         assert link.alive and not copy_package(link, package).was_there
 
@@ -281,7 +281,7 @@ def test_a_card_that_fails_while_it_is_read_is_named(do: str, tmp_path: Path, mo
     monkeypatch.setattr("hetfab.driver.board.store.checksum", fails)
     with board(honest(tmp_path)) as channel:
         link = link_to(channel)
-        with pytest.raises(OutputUnwritableError, match="cannot read '.*x' on the board: Input/output error"):
+        with pytest.raises(OutputUnwritableError, match=r"cannot read '.*x' on the board: Input/output error"):
             link.request(do, name="x", checksums=dict.fromkeys(SUFFIXES, ""))
         assert link.alive
 
@@ -460,7 +460,7 @@ def test_a_buffer_of_another_kind_is_refused(name: str, value: object) -> None:
 
 @pytest.mark.parametrize("answer", [{}, *({"records": value} for value in [*GARBLED[1:], 1 << 50])])
 def test_a_log_of_another_length_is_refused(answer: dict[str, Any]) -> None:
-    with pytest.raises(AnswerGarbledError, match="'it' sent '.*' as 'records'"):
+    with pytest.raises(AnswerGarbledError, match=r"'it' sent '.*' as 'records'"):
         answered_with(answer, lambda transport: transport.run_log())
 
 
@@ -468,7 +468,7 @@ def test_a_log_of_another_length_is_refused(answer: dict[str, Any]) -> None:
 def test_whether_a_package_is_there_is_true_or_false(answer: dict[str, Any], package: Package) -> None:
     with board(lying(HELLO, encode(answer))) as channel:
         link = link_to(channel)
-        with pytest.raises(AnswerGarbledError, match="'it' sent '.*' as 'has', true or false"):
+        with pytest.raises(AnswerGarbledError, match=r"'it' sent '.*' as 'has', true or false"):
             copy_package(link, package)
 
 

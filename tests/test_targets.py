@@ -138,7 +138,7 @@ def test_no_part_of_what_may_be_a_password_is_repeated(text: str, shown: str) ->
 
 
 def test_a_host_is_taken_as_it_was_typed() -> None:
-    """ssh compares names in its settings with their case."""
+    """OpenSSH compares names in its settings with their case."""
     for text in ("ssh://MyBoard", "ssh://MyBoard:22", "ssh://root@MyBoard", "ssh://MyBoard@MyBoard:22/"):
         assert parse_address(text).host == "MyBoard" and ssh_command(parse_address(text))[-2] == "MyBoard"
     assert parse_address("ssh://[FE80::1]:22").host == "FE80::1"
@@ -260,6 +260,18 @@ def test_boards_without_a_name_need_a_cable(loader: Path, tmp_path: Path, monkey
     with pytest.raises(BoardMismatchError, match="the part at the cable is xczu3cg/eg; the board 'zcu104' has xczu7ev"):
         jtag.load_over_jtag(package)
     assert sum("--detect" not in call for call in calls(loader)) == 1
+
+
+@pytest.mark.parametrize(("board", "said"), [("pynq-z2", "index 0:\n"), ("kv260", "index 0:\n\tmodel  xczu3cg/eg\n")])
+def test_a_part_that_is_not_known_is_loaded(
+    board: str, said: str, loader: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is named at the cable, or the board's part is not named after its die."""
+    monkeypatch.setenv(jtag.CABLE_VARIABLE, "ft4232")
+    (loader / "detected").write_text(said, encoding="utf-8")
+    package = hardware(tmp_path, default_design(board))
+    jtag.load_over_jtag(package)
+    assert calls(loader)[-1] == ["--cable", "ft4232", str(package.bit)]
 
 
 def test_failures_over_jtag_are_named(loader: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -439,7 +451,7 @@ def test_failures_over_pynq_remote_are_named(remote: RemoteStandIn, tmp_path: Pa
     with pytest.raises(BoardMismatchError, match="'remote://pynq' is a 'ZCU104'"):
         flash(package, address)
     remote.name, remote.loses = "Unknown", 10
-    with pytest.raises(CopyDamagedError, match=r"hetfab_\w+\.bin' arrived at 'remote://pynq' damaged or short, and stays"):
+    with pytest.raises(CopyDamagedError, match=r"hetfab_\w+\.bin' arrived at 'remote://pynq' damaged or short, and st"):
         flash(package, address)
     assert remote.loaded == []
     remote.loses = 0
@@ -484,7 +496,7 @@ def test_a_silent_pynq_remote_is_named(remote: RemoteStandIn, tmp_path: Path, mo
     try:
         with pytest.raises(LinkLostError, match=r"'remote://pynq' did not answer for 0\.2 s"):
             transport.read_register(0)
-        with pytest.raises(HostUnreachableError, match=r"no PYNQ\.remote answers at 'remote://pynq': .* did not answer"):
+        with pytest.raises(HostUnreachableError, match=r"no PYNQ\.remote answers at 'remote://pynq': .* not answer"):
             flash(package, address)
     finally:
         remote.hangs.set()

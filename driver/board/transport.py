@@ -89,9 +89,7 @@ class LinkTransport:
         HetfabError: As ``connect``, and what loading it raises on the board.
     """
 
-    def __init__(
-        self, connect: Callable[[], BoardLink], name: str, *, free_seconds: float = _FREE_SECONDS
-    ) -> None:
+    def __init__(self, connect: Callable[[], BoardLink], name: str, *, free_seconds: float = _FREE_SECONDS) -> None:
         self._connect = connect
         self._name = name
         self._free_seconds = free_seconds
