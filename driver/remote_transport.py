@@ -117,7 +117,7 @@ class RemoteTransport(PynqTransport):
         super().__init__(bit, device)
 
     def _load(self) -> None:
-        """Loads it. pynq's loading has a deadline of its own; mapping registers and asking for the clock has this one."""
+        """Loads it. pynq's loading has its own deadline; mapping registers and asking for the clock has this one."""
         with link_errors(self._address, BoardSoftwareError):
             load_within(LOAD_SECONDS + ANSWER_SECONDS, super()._load)
 

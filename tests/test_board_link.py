@@ -439,7 +439,7 @@ def test_memory_of_another_size_is_refused() -> None:
             transport.allocate(64).sync_from_device()
 
 
-GARBLED = [None, "x", -1, 1.5, True, [], 1 << 65]
+GARBLED: list[object] = [None, "x", -1, 1.5, True, [], 1 << 65]
 
 
 @pytest.mark.parametrize("answer", [{}, *({"value": value} for value in [*GARBLED, 1 << 32])])
