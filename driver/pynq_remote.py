@@ -16,7 +16,15 @@ from hetfab.driver.board.address import Address
 from hetfab.driver.board.identity import check_board
 from hetfab.driver.board.link import BoardFacts
 from hetfab.hls.build.cache import package_folder
-from hetfab.overlay.errors import CopyDamagedError, HostUnreachableError, PackageMissingError, PynqVersionError
+from hetfab.overlay.errors import (
+    BoardSoftwareError,
+    CopyDamagedError,
+    HetfabError,
+    HostUnreachableError,
+    LinkLostError,
+    PackageMissingError,
+    PynqVersionError,
+)
 from hetfab.overlay.files import make_folder, write_atomic
 from hetfab.overlay.package import Package
 
@@ -40,15 +48,15 @@ def open_remote(address: Address, package: Package) -> "RemoteTransport":
         BoardMismatchError: It is another board.
         CopyDamagedError: After the copy the board's file is not what it is here.
         LinkLostError: The board stopped answering.
+        BoardSoftwareError: It refuses what it is asked.
     """
     device = _device(address)
-    from hetfab.driver.remote_transport import RemoteTransport, link_errors
+    from hetfab.driver.remote_transport import RemoteTransport
 
     name = None if device.name == _NAMELESS else str(device.name)
     check_board(BoardFacts(name, str(device.arch), "", "", "", None), f"'{address}'", package)
     bit = _named_by_content(package)
-    with link_errors(address):
-        _copy(device, bit, address)
+    _copy(device, bit, address)
     return RemoteTransport(address, bit, device)
 
 
@@ -71,11 +79,17 @@ def _device(address: Address) -> Any:
             "pynq 3.1 or newer with grpcio",
             "install it on this machine, or reach the board over ssh",
         ) from error
+    from hetfab.driver.remote_transport import answered
+
     try:
-        device = RemoteDevice(0, address.host, address.port or PYNQ_PORT)
-    except RuntimeError as error:
+        # It asks for processor and name; what it says of a board that is not there is a RuntimeError.
+        device = answered(
+            address, lambda: RemoteDevice(0, address.host, address.port or PYNQ_PORT), refused=HostUnreachableError
+        )
+    except (HostUnreachableError, LinkLostError) as error:
+        reason = error.found if isinstance(error.__cause__, HetfabError) else error.__cause__
         raise HostUnreachableError(
-            f"no PYNQ.remote answers at '{address}': {error}",
+            f"no PYNQ.remote answers at '{address}': {reason}",
             "a board with PYNQ's remote image on the network",
             "check name, port, power and network, or reach the board over ssh",
         ) from error
@@ -103,14 +117,20 @@ def _copy(device: Any, bit: Path, address: Address) -> None:
 
     content = bytes(bit2bin(bit.read_bytes()))
     path = f"{_FIRMWARE}{bit.stem}.bin"
-    if _checksum(device, path) == hashlib.sha256(content).hexdigest():
+    from hetfab.driver.remote_transport import answered
+
+    def checksum() -> str:
+        return answered(address, lambda: _checksum(device, path), len(content), BoardSoftwareError)
+
+    if checksum() == hashlib.sha256(content).hexdigest():
         return
-    device.write_file(path, content)
-    if _checksum(device, path) != hashlib.sha256(content).hexdigest():
+    answered(address, lambda: device.write_file(path, content), len(content), BoardSoftwareError)
+    if checksum() != hashlib.sha256(content).hexdigest():
+        # PYNQ.remote has no request that removes a file.
         raise CopyDamagedError(
-            f"'{path}' arrived at '{address}' damaged or short",
+            f"'{path}' arrived at '{address}' damaged or short, and stays there until it is sent again",
             f"{len(content):,} bytes with the SHA-256 that they have on the host; nothing was loaded",
-            "run the same command again; if this stays, check the board's storage and the network",
+            "run the same command again, which overwrites it; if this stays, check the board's storage and the network",
         )
 
 

@@ -11,13 +11,14 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pytest
 
 from hetfab.cli.main import ExitCode, main
 from hetfab.driver.board.copying import copy_package
+from hetfab.driver.board.link import pieces_of as link_pieces
 from hetfab.driver.board.ssh import CONFIG_VARIABLE, open_link
 from hetfab.driver.board.store import checksum
 from hetfab.driver.flash import flash
@@ -55,6 +56,17 @@ import os
 really = os.fsync
 def fsync(descriptor):
     os.ftruncate(descriptor, max(0, os.fstat(descriptor).st_size - 100))
+    really(descriptor)
+os.fsync = fsync
+"""
+#: A card that is full when a file of this suffix comes.
+FULL_CARD = """
+import errno
+import os
+really = os.fsync
+def fsync(descriptor):
+    if os.readlink(f"/proc/self/fd/{{descriptor}}").endswith(".{suffix}.part"):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     really(descriptor)
 os.fsync = fsync
 """
@@ -256,11 +268,14 @@ def test_an_old_python_and_a_missing_hetfab_are_refused(board: SshBoard, package
     works(board, package)
 
 
-def test_a_full_disk_is_refused_and_nothing_of_the_copy_stays(board: SshBoard, package: Package) -> None:
+@pytest.mark.parametrize("full_at", ["hwh", "bit"])
+def test_a_full_disk_is_refused_and_nothing_of_the_copy_stays(
+    full_at: str, board: SshBoard, package: Package, tmp_path: Path
+) -> None:
     remove(board.store)
-    board.login("ulimit -f 100")
+    board.login(**customised(tmp_path / "site", FULL_CARD.format(suffix=full_at)))
     full = fails(board, package, DiskFullError)
-    assert full.found.startswith("the board has no room for 'pynq-z2/.pynq-z2.hwh.part' of ")
+    assert full.found.startswith(f"the board has no room for 'pynq-z2/.pynq-z2.{full_at}.part' of ")
     assert "HETFAB_BOARD_FOLDER" in full.do
     assert left_in(board.store) == []
     board.login()
@@ -278,21 +293,26 @@ def test_a_lost_link_is_named_and_the_overlay_loaded_again(
         with pytest.raises(HetfabError) as caught:
             overlay.predict()
         assert type(caught.value) is LinkLostError and str(board.address) in caught.value.found
-        wait_until_free(board)
         overlay.recover()
         assert (overlay.predict(demo_files.graph).logits == first.logits).all()
 
 
+@pytest.mark.parametrize("whole", [0, 1])
 def test_a_link_that_breaks_while_files_are_copied_leaves_nothing(
-    board: SshBoard, package: Package, monkeypatch: pytest.MonkeyPatch
+    whole: int, board: SshBoard, package: Package, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """While the first file is copied, and while the second is."""
     remove(board.store)
+    files = iter(range(3))
     board.login('echo $PPID > "$HETFAB_BOARD_FOLDER/../session"')
     link = open_link(board.address)
-    monkeypatch.setattr(
-        "hetfab.driver.board.link.pieces_of",
-        lambda file, size: cut_after(file.read(1000), int((board.folder / "session").read_text(encoding="utf-8"))),
-    )
+
+    def pieces_of(file: BinaryIO, size: int) -> Iterator[bytes]:
+        if next(files) < whole:
+            return link_pieces(file, size)
+        return cut_after(file.read(1000), int((board.folder / "session").read_text(encoding="utf-8")))
+
+    monkeypatch.setattr("hetfab.driver.board.link.pieces_of", pieces_of)
     with pytest.raises(HetfabError) as caught:
         copy_package(link, package)
     link.close()

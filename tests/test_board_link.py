@@ -2,13 +2,15 @@
 """Both ends of a link to a board in one process: what either sends wrongly is named, bounded, and ends the link."""
 
 import contextlib
+import errno
 import os
+import shutil
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pytest
@@ -17,9 +19,9 @@ from hetfab.driver.board.__main__ import read_exactly, write_all
 from hetfab.driver.board.channel import Channel
 from hetfab.driver.board.copying import copy_package
 from hetfab.driver.board.frames import GREETING, LINK_VERSION, PIECE_BYTES, REFUSAL, encode, read_message
-from hetfab.driver.board.link import BoardLink
+from hetfab.driver.board.link import BoardLink, pieces_of
 from hetfab.driver.board.serving import about_board, serve
-from hetfab.driver.board.store import Store, checksum
+from hetfab.driver.board.store import SUFFIXES, Store, checksum
 from hetfab.driver.board.transport import LinkTransport
 from hetfab.driver.emulated import EmulatedTransport
 from hetfab.driver.package import write_emulated_package
@@ -27,14 +29,17 @@ from hetfab.driver.session import Session
 from hetfab.overlay.design import default_design
 from hetfab.overlay.errors import (
     AnswerGarbledError,
+    BoardBusyError,
     BoardPythonError,
     BoardSoftwareError,
     BusError,
     CopyDamagedError,
     DeviceMemoryError,
+    DiskFullError,
     GeometryMismatchError,
     HetfabError,
     LinkLostError,
+    OutputUnwritableError,
     OverlayPackageError,
     OverlayStateError,
 )
@@ -90,6 +95,10 @@ def lying(*answers: bytes, hears: int = 0) -> Callable[[Any, Any], None]:
 
 def ended(begun: bool) -> HetfabError:
     return LinkLostError("it ended", f"begun: {begun}", "nothing")
+
+
+def files_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.rglob("*") if path.is_file())
 
 
 def link_to(channel: Channel, seconds: float = 20.0) -> BoardLink:
@@ -195,6 +204,100 @@ def test_a_copy_replaces_a_package_of_the_name_only_when_it_is_whole(package: Pa
         assert copy_package(link, package).was_there
 
 
+@pytest.mark.parametrize("fails", ["hwh", "bit", "json"])
+def test_of_a_copy_whose_link_breaks_nothing_stays(
+    fails: str, package: Package, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def pieces(file: BinaryIO, size: int) -> Iterator[bytes]:
+        if file.name.endswith(f".{fails}"):
+            yield b"x"
+            raise KeyboardInterrupt
+        yield from pieces_of(file, size)
+
+    monkeypatch.setattr("hetfab.driver.board.link.pieces_of", pieces)
+    with board(honest(tmp_path)) as channel, pytest.raises(KeyboardInterrupt):
+        copy_package(link_to(channel), package)
+    assert files_in(tmp_path) == [".lock"]
+
+
+@pytest.mark.parametrize("fails", ["hwh", "bit", "json"])
+def test_of_a_copy_that_finds_no_room_nothing_stays(
+    fails: str, package: Package, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    really = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        if Path(f"/proc/self/fd/{descriptor}").readlink().name.endswith(f".{fails}.part"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        really(descriptor)
+
+    monkeypatch.setattr("os.fsync", fsync)
+    with board(honest(tmp_path)) as channel:
+        link = link_to(channel)
+        with pytest.raises(DiskFullError, match=rf"no room for 'pynq-z2/\.pynq-z2\.{fails}\.part'"):
+            copy_package(link, package)
+        assert files_in(tmp_path) == [".lock"]  # While the link is still there.
+        monkeypatch.undo()
+        assert not copy_package(link, package).was_there
+
+
+def test_what_a_power_cut_left_of_a_copy_is_removed(tmp_path: Path) -> None:
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / ".x.hwh.part").write_bytes(b"x")
+    (tmp_path / "x" / "x.hwh").write_bytes(b"x")
+    with Store(tmp_path):
+        assert files_in(tmp_path) == [".lock", "x.hwh"]
+
+
+@pytest.mark.parametrize("name", ["my design", "größe", "-rf", "x" * 120, "a;b$(c)"])
+def test_a_package_may_be_called_as_its_design(name: str, package: Package, tmp_path: Path) -> None:
+    for suffix in SUFFIXES:
+        shutil.copy(package.bit.with_suffix(f".{suffix}"), tmp_path / f"{name}.{suffix}")
+    package = replace(package, name=name, bit=tmp_path / f"{name}.bit")
+    with board(honest(tmp_path / "there")) as channel:
+        link = link_to(channel)
+        assert not copy_package(link, package).was_there and copy_package(link, package).was_there
+    assert (tmp_path / "there" / name / f"{name}.bit").read_bytes() == package.bit.read_bytes()
+
+
+def test_a_name_that_is_too_long_for_a_card_is_named(package: Package, tmp_path: Path) -> None:
+    with board(honest(tmp_path)) as channel:
+        link = link_to(channel)
+        for ask in (
+            lambda: link.request("has", name="x" * 300, checksums=dict.fromkeys(SUFFIXES, "")),
+            lambda: link.send_file(package.bit, "x" * 300, "bit"),
+            lambda: link.request("commit", name="x" * 300, checksums=dict.fromkeys(SUFFIXES, "")),
+        ):
+            with pytest.raises(OutputUnwritableError, match=r"'.*x.*' on the board: File name too long"):
+                ask()
+        assert link.alive and not copy_package(link, package).was_there
+
+
+@pytest.mark.parametrize("do", ["has", "commit"])
+def test_a_card_that_fails_while_it_is_read_is_named(do: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(path: Path) -> str:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr("hetfab.driver.board.store.checksum", fails)
+    with board(honest(tmp_path)) as channel:
+        link = link_to(channel)
+        with pytest.raises(OutputUnwritableError, match=r"cannot read '.*x' on the board: Input/output error"):
+            link.request(do, name="x", checksums=dict.fromkeys(SUFFIXES, ""))
+        assert link.alive
+
+
+def test_a_system_that_refuses_is_named(package: Package, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(package: Package) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), "/dev/mem")
+
+    monkeypatch.setattr("hetfab.driver.overlay.open_transport", refuse)
+    with board(honest(tmp_path)) as channel:
+        link = link_to(channel)
+        copy_package(link, package)
+        with pytest.raises(BoardSoftwareError, match=r"refuses what 'load' needs: .* denied: '/dev/mem'"):
+            LinkTransport(lambda: link, package.name)
+
+
 # A board that is not what it should be
 
 
@@ -252,13 +355,11 @@ def test_a_board_that_takes_nothing_holds_nobody_up() -> None:
         sink.write(HELLO)
         stop.wait(20.0)
 
-    begin = time.monotonic()
     with board(deaf) as channel:
         link = link_to(channel, 0.2)
         with pytest.raises(LinkLostError, match=r"the board did not take anything for 0\.2 s"):
             link.request("put", b"x" * PIECE_BYTES, buffer=1, offset=0)
         stop.set()
-    assert time.monotonic() - begin < 15.0
 
 
 def test_an_interrupted_request_ends_the_link() -> None:
@@ -287,6 +388,37 @@ def test_what_cannot_be_loaded_ends_the_link(tmp_path: Path) -> None:
         assert not link.alive
 
 
+def test_a_broken_link_is_replaced_once_the_board_is_free(tmp_path: Path) -> None:
+    """The old side holds the board until it notices that its link broke."""
+    with contextlib.ExitStack() as links:
+        tries = iter([None, BoardBusyError("a", "b", "c"), BoardBusyError("a", "b", "c"), None])
+
+        def connect() -> BoardLink:
+            if refused := next(tries):
+                raise refused
+            return link_to(links.enter_context(board(lying(HELLO, encode({})))))
+
+        transport = LinkTransport(connect, "x")
+        transport.link.close()
+        transport.reload()
+        assert transport.link.alive and next(tries, "none") == "none"
+
+
+def test_a_board_that_stays_busy_is_named() -> None:
+    with board(lying(HELLO, encode({}))) as channel:
+        answers = iter([link_to(channel)])
+
+        def connect() -> BoardLink:
+            for link in answers:
+                return link
+            raise BoardBusyError("another program works with it", "b", "c")
+
+        transport = LinkTransport(connect, "x", free_seconds=0.3)
+        transport.link.close()
+        with pytest.raises(BoardBusyError, match="another program works with it"):
+            transport.reload()
+
+
 def test_a_file_that_shrinks_while_it_is_copied_is_noticed(
     package: Package, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -305,6 +437,46 @@ def test_memory_of_another_size_is_refused() -> None:
         transport = LinkTransport(lambda: link, "x")
         with pytest.raises(AnswerGarbledError, match="'it' sent 5 bytes"):
             transport.allocate(64).sync_from_device()
+
+
+GARBLED: list[object] = [None, "x", -1, 1.5, True, [], 1 << 65]
+
+
+@pytest.mark.parametrize("answer", [{}, *({"value": value} for value in [*GARBLED, 1 << 32])])
+def test_a_register_of_another_kind_is_refused(answer: dict[str, Any]) -> None:
+    with pytest.raises(AnswerGarbledError, match=r"'it' sent '.*' as 'value', a whole number up to 4,294,967,295"):
+        answered_with(answer, lambda transport: transport.read_register(0))
+
+
+@pytest.mark.parametrize("name", ["buffer", "address"])
+@pytest.mark.parametrize("value", [..., *GARBLED])
+def test_a_buffer_of_another_kind_is_refused(name: str, value: object) -> None:
+    answer = {"buffer": 1, "address": 64} | {name: value}
+    if value is ...:
+        del answer[name]
+    with pytest.raises(AnswerGarbledError, match=f"'it' sent '.*' as '{name}'"):
+        answered_with(answer, lambda transport: transport.allocate(64))
+
+
+@pytest.mark.parametrize("answer", [{}, *({"records": value} for value in [*GARBLED[1:], 1 << 50])])
+def test_a_log_of_another_length_is_refused(answer: dict[str, Any]) -> None:
+    with pytest.raises(AnswerGarbledError, match=r"'it' sent '.*' as 'records'"):
+        answered_with(answer, lambda transport: transport.run_log())
+
+
+@pytest.mark.parametrize("answer", [{}, {"has": None}, {"has": 1}, {"has": "no"}])
+def test_whether_a_package_is_there_is_true_or_false(answer: dict[str, Any], package: Package) -> None:
+    with board(lying(HELLO, encode(answer))) as channel:
+        link = link_to(channel)
+        with pytest.raises(AnswerGarbledError, match=r"'it' sent '.*' as 'has', true or false"):
+            copy_package(link, package)
+
+
+def answered_with(answer: dict[str, Any], ask: Callable[[LinkTransport], object]) -> None:
+    """Asks a board that loads whatever it is told, and then answers so."""
+    with board(lying(HELLO, encode({}), encode(answer))) as channel:
+        link = link_to(channel)
+        ask(LinkTransport(lambda: link, "x"))
 
 
 # A host that is not what it should be
@@ -330,7 +502,7 @@ def test_a_board_ends_a_link_on_which_it_understands_nothing(request_: bytes, tm
         with pytest.raises(HetfabError) as caught:
             link.request("has")
         assert type(caught.value) is LinkLostError
-    assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file()) == [".lock"]
+    assert files_in(tmp_path) == [".lock"]
 
 
 def test_a_board_gives_no_bytes_outside_a_buffer(

@@ -7,7 +7,9 @@ Neither has run with a board. Stand-ins record how they are called and fail as t
 import hashlib
 import json
 import os
+import re
 import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from importlib.machinery import ModuleSpec
@@ -37,8 +39,11 @@ from hetfab.overlay.board import board_names, read_board
 from hetfab.overlay.design import Design, default_design
 from hetfab.overlay.errors import (
     BoardMismatchError,
+    BoardSoftwareError,
+    BusError,
     CopyDamagedError,
     DeviceLostError,
+    HetfabError,
     HostUnreachableError,
     LinkLostError,
     LoadDeadlineError,
@@ -63,7 +68,7 @@ def hardware(folder: Path, design: Design | None = None) -> Package:
 # The text behind --to
 
 NAMES = st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,20}", fullmatch=True)
-HOSTS = st.from_regex(r"[a-z0-9]([a-z0-9.-]{0,30}[a-z0-9])?", fullmatch=True)
+HOSTS = st.from_regex(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,30}[A-Za-z0-9])?", fullmatch=True)
 
 
 @given(st.sampled_from([Way.SSH, Way.REMOTE]), HOSTS, st.none() | NAMES, st.none() | st.integers(0, 65535))
@@ -84,7 +89,7 @@ def test_addresses_of_this_machine_and_of_version_6() -> None:
         ("nowhere", "it is none of the forms"),
         ("http://pynq", "it is none of the forms"),
         ("ssh://", "'' is no host"),
-        ("ssh://-oProxyCommand=x", "'-oproxycommand=x' is no host"),
+        ("ssh://-oProxyCommand=x", "'-oProxyCommand=x' is no host"),
         ("ssh://a;b", "'a;b' is no host"),
         ("ssh://$(id)", "'$(id)' is no host"),
         ("ssh://-l@pynq", "'-l' is no user"),
@@ -107,6 +112,36 @@ def test_a_password_is_refused_and_not_repeated(capsys: pytest.CaptureFixture[st
     assert main(["flash", "x", "--to", "ssh://xilinx:secret@pynq"]) == ExitCode.USAGE
     said = " ".join(capsys.readouterr().err.split())
     assert "'ssh://xilinx:***@pynq' holds a password" in said and "ssh-copy-id" in said and "secret" not in said
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("ssh://root:s3cret?x@pynq", "ssh://root:***@pynq"),
+        ("ssh://root:s3cret#x@pynq", "ssh://root:***@pynq"),
+        ("ssh://root:s3c/ret@pynq", "ssh://root:***@pynq"),
+        ("ssh://root:s3@cret@pynq", "ssh://root:***@pynq"),
+        ("ssh://root:s3:cret@pynq:22", "ssh://root:***@pynq:22"),
+        ("ssh://root@home:s3cret@pynq", "ssh://root@home:***@pynq"),
+        ("ssh://:s3cret@pynq", "ssh://:***@pynq"),
+        ("ssh://[root:s3cret@pynq", "ssh://[root:***@pynq"),
+        ("ssh:root:s3cret@pynq", "ssh:***@pynq"),
+        ("root:s3cret@pynq", "root:***@pynq"),
+        ("remote://root:s3\ncret@pynq", "remote://root:***@pynq"),
+    ],
+)
+def test_no_part_of_what_may_be_a_password_is_repeated(text: str, shown: str) -> None:
+    with pytest.raises(TargetInvalidError) as caught:
+        parse_address(text)
+    assert caught.value.found.startswith(f"the target '{shown}' holds a password")
+    assert not {"s3", "cret"} & set(re.split(r"\W+", str(caught.value))) and "s3c" not in str(caught.value)
+
+
+def test_a_host_is_taken_as_it_was_typed() -> None:
+    """OpenSSH compares names in its settings with their case."""
+    for text in ("ssh://MyBoard", "ssh://MyBoard:22", "ssh://root@MyBoard", "ssh://MyBoard@MyBoard:22/"):
+        assert parse_address(text).host == "MyBoard" and ssh_command(parse_address(text))[-2] == "MyBoard"
+    assert parse_address("ssh://[FE80::1]:22").host == "FE80::1"
 
 
 def test_ssh_gets_no_text_of_the_users_but_names() -> None:
@@ -227,6 +262,18 @@ def test_boards_without_a_name_need_a_cable(loader: Path, tmp_path: Path, monkey
     assert sum("--detect" not in call for call in calls(loader)) == 1
 
 
+@pytest.mark.parametrize(("board", "said"), [("pynq-z2", "index 0:\n"), ("kv260", "index 0:\n\tmodel  xczu3cg/eg\n")])
+def test_a_part_that_is_not_known_is_loaded(
+    board: str, said: str, loader: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is named at the cable, or the board's part is not named after its die."""
+    monkeypatch.setenv(jtag.CABLE_VARIABLE, "ft4232")
+    (loader / "detected").write_text(said, encoding="utf-8")
+    package = hardware(tmp_path, default_design(board))
+    jtag.load_over_jtag(package)
+    assert calls(loader)[-1] == ["--cable", "ft4232", str(package.bit)]
+
+
 def test_failures_over_jtag_are_named(loader: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package = hardware(tmp_path)
     with pytest.raises(OverlayPackageError, match="'pynq-z2' is an emulated overlay, which no fabric takes"):
@@ -265,6 +312,9 @@ class RemoteStandIn:
         self.name, self.arch = "Pynq-Z2", "armv7l"
         self.connected: tuple[int, str, int] | None = None
         self.loses, self.gone, self.silent = 0, False, False
+        self.refuses: Exception | None = None
+        self.hangs = threading.Event()
+        self.hangs.set()
 
     def modules(self) -> dict[str, ModuleType]:
         """The modules by name."""
@@ -273,6 +323,7 @@ class RemoteStandIn:
         def remote_device(index: int, ip_addr: str, port: int) -> RemoteStandIn:
             if board.silent:
                 raise RuntimeError("Failed to connect to remote device")
+            board.answer()
             board.connected = (index, ip_addr, port)
             return board
 
@@ -283,6 +334,7 @@ class RemoteStandIn:
             def read(self, offset: int) -> int:
                 if board.gone:
                     raise RpcError("StatusCode.UNAVAILABLE")
+                board.answer()
                 value = board.overlay.read_register(offset)
                 return value - (value >> 31 << 32)  # The answer is a signed number.
 
@@ -292,6 +344,7 @@ class RemoteStandIn:
         class Overlay:
             def __init__(self, path: str, device: object = None) -> None:
                 assert device is board
+                board.answer()
                 board.loaded.append(path)
                 cell = {"type": hls_vlnv("dispatch"), "phys_addr": 0x4000_0000, "addr_range": 0x1_0000}
                 self.ip_dict, self.device = {"dispatch_0": cell}, board
@@ -316,6 +369,12 @@ class RemoteStandIn:
             "pynq.pl_server.embedded_device": module("e", bit2bin=lambda raw: raw[::-1]),
         }
 
+    def answer(self) -> None:
+        """What every request meets."""
+        self.hangs.wait(20.0)
+        if self.refuses is not None:
+            raise self.refuses
+
     def exists_file(self, path: str) -> SimpleNamespace:
         """As pynq's."""
         return SimpleNamespace(exists=path in self.files)
@@ -326,6 +385,7 @@ class RemoteStandIn:
 
     def write_file(self, path: str, content: bytes) -> None:
         """As pynq's; may lose the end."""
+        self.answer()
         self.written.append(path)
         self.files[path] = content[: len(content) - self.loses]
 
@@ -391,7 +451,7 @@ def test_failures_over_pynq_remote_are_named(remote: RemoteStandIn, tmp_path: Pa
     with pytest.raises(BoardMismatchError, match="'remote://pynq' is a 'ZCU104'"):
         flash(package, address)
     remote.name, remote.loses = "Unknown", 10
-    with pytest.raises(CopyDamagedError, match=r"hetfab_\w+\.bin' arrived at 'remote://pynq' damaged or short"):
+    with pytest.raises(CopyDamagedError, match=r"hetfab_\w+\.bin' arrived at 'remote://pynq' damaged or short, and st"):
         flash(package, address)
     assert remote.loaded == []
     remote.loses = 0
@@ -399,6 +459,47 @@ def test_failures_over_pynq_remote_are_named(remote: RemoteStandIn, tmp_path: Pa
     remote.gone = True
     with pytest.raises(LinkLostError, match=r"'remote://pynq' does not answer: StatusCode\.UNAVAILABLE"):
         session.transport.read_register(0)
+
+
+def test_refusals_over_pynq_remote_are_named(remote: RemoteStandIn, tmp_path: Path) -> None:
+    """What the board's side answers with a failure, pynq's client raises as RuntimeError."""
+    package, address = hardware(tmp_path), parse_address("remote://pynq")
+    remote.refuses = RpcError("StatusCode.UNAVAILABLE")
+    with pytest.raises(HostUnreachableError, match=r"no PYNQ\.remote answers at 'remote://pynq': StatusCode"):
+        flash(package, address)
+    remote.refuses = None
+    transport = board_target(address, str(package.bit)).transport()
+    remote.refuses = RuntimeError("no such id")
+    for access in (lambda: transport.read_register(0), transport.reload):
+        with pytest.raises(HetfabError, match="'remote://pynq' answers with a failure: no such id") as caught:
+            access()
+        assert type(caught.value) is (BoardSoftwareError if access == transport.reload else BusError)
+
+
+def test_a_copy_that_pynq_remote_refuses_is_named(
+    remote: RemoteStandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write_file(path: str, content: bytes) -> None:
+        raise RuntimeError("read-only")
+
+    monkeypatch.setattr(remote, "write_file", write_file)
+    with pytest.raises(BoardSoftwareError, match="'remote://pynq' answers with a failure: read-only"):
+        flash(hardware(tmp_path), parse_address("remote://pynq"))
+    assert remote.loaded == []
+
+
+def test_a_silent_pynq_remote_is_named(remote: RemoteStandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package, address = hardware(tmp_path), parse_address("remote://pynq")
+    transport = board_target(address, str(package.bit)).transport()
+    monkeypatch.setattr("hetfab.driver.remote_transport.ANSWER_SECONDS", 0.2)
+    remote.hangs.clear()
+    try:
+        with pytest.raises(LinkLostError, match=r"'remote://pynq' did not answer for 0\.2 s"):
+            transport.read_register(0)
+        with pytest.raises(HostUnreachableError, match=r"no PYNQ\.remote answers at 'remote://pynq': .* not answer"):
+            flash(package, address)
+    finally:
+        remote.hangs.set()
 
 
 def test_without_pynq_there_is_no_remote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,7 +45,7 @@ def copy_package(link: BoardLink, package: Package) -> Copy:
     answer, _ = link.request(
         "has", name=package.name, checksums=ours, seconds=sum(sizes.values()) / _SLOW_BYTES_PER_SECOND
     )
-    if answer["has"] is True:
+    if link.truth(answer, "has"):
         return Copy(ours, sizes, was_there=True)
     theirs = {suffix: link.send_file(path, package.name, suffix) for suffix, path in files.items()}
     # The board compares once more, and makes it a package only then.

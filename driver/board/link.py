@@ -30,6 +30,7 @@ ANSWER_SECONDS = 30.0
 #: What a login shell may print before the board's side speaks.
 _LARGEST_PREAMBLE_BYTES = 1 << 16
 _LARGEST_REFUSAL_BYTES = 1000
+_SHOWN_CHARACTERS = 60
 #: How long Python may take to start on a board.
 _START_SECONDS = 60.0
 
@@ -134,6 +135,28 @@ class BoardLink:
             received = self._message(size / PIECE_BYTES)
         answer, _ = self._checked(*received)
         return str(answer.get("checksum"))
+
+    def whole_number(self, answer: Mapping[str, Any], name: str, largest: int) -> int:
+        """A whole number of an answer, from 0 to the largest that it may be.
+
+        Raises:
+            AnswerGarbledError: It is none.
+        """
+        value = answer.get(name)
+        if type(value) is not int or not 0 <= value <= largest:
+            raise self._garbled(f"{str(value)[:_SHOWN_CHARACTERS]!r} as '{name}', a whole number up to {largest:,}")
+        return value
+
+    def truth(self, answer: Mapping[str, Any], name: str) -> bool:
+        """A truth value of an answer.
+
+        Raises:
+            AnswerGarbledError: It is none.
+        """
+        value = answer.get(name)
+        if type(value) is not bool:
+            raise self._garbled(f"{str(value)[:_SHOWN_CHARACTERS]!r} as '{name}', true or false")
+        return value
 
     def close(self) -> None:
         """Ends the link; the board's side frees what it holds. Again is allowed and does nothing."""

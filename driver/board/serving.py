@@ -19,7 +19,7 @@ import numpy.typing as npt
 from hetfab.driver.board.frames import LINK_VERSION, PIECE_BYTES, Header, encode, read_message
 from hetfab.driver.board.store import SUFFIXES, Store
 from hetfab.driver.transport import DeviceBuffer, Transport
-from hetfab.overlay.errors import AnswerGarbledError, HetfabError, OverlayStateError
+from hetfab.overlay.errors import AnswerGarbledError, BoardSoftwareError, HetfabError, OverlayStateError
 from hetfab.overlay.isa.spec import isa
 from hetfab.overlay.package import read_package
 
@@ -119,6 +119,8 @@ class _Server:
             return handler(request, payload)
         except HetfabError as error:
             return {"error": error.as_dict()}, b""
+        except OSError as error:
+            return {"error": _failed(str(request["do"]), error).as_dict()}, b""
         except (KeyError, TypeError) as error:
             raise ValueError(f"a request without what it needs: {error}") from error
 
@@ -236,6 +238,14 @@ def _bounded(array: npt.NDArray[np.uint8], offset: int, size: int) -> npt.NDArra
             "use the same hetfab on host and board",
         )
     return array[offset : offset + size]
+
+
+def _failed(do: str, error: OSError) -> BoardSoftwareError:
+    return BoardSoftwareError(
+        f"the board's system refuses what '{do}' needs: {error}",
+        "a board whose files and devices this user may use",
+        "check the board's storage and the user's permissions there, then run the same command again",
+    )
 
 
 def _version(distribution: str) -> str | None:

@@ -2,7 +2,8 @@
 """Overlay packages on a board: what arrives is compared with its checksum before anything of it can be loaded.
 
 A package is the folder ``<name>`` below the store. Files are received as ``.<name>.<suffix>.part``; once all have the
-checksums that were announced, the old description is removed, the files are renamed, and the new description last.
+checksums that were announced, the old description is removed, the files are renamed, and the new description last. What
+was received and is no package when a file fails or the process ends is removed; after a power cut, by the next process.
 """
 
 import contextlib
@@ -10,7 +11,6 @@ import errno
 import fcntl
 import hashlib
 import os
-import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -22,7 +22,8 @@ from hetfab.overlay.errors import BoardBusyError, CopyDamagedError, DiskFullErro
 STORE_VARIABLE = "HETFAB_BOARD_FOLDER"
 #: In the order in which they are put in place.
 SUFFIXES = ("hwh", "bit", "json")
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+#: Files that were received and are no package; the lock's holder is the only one who makes them.
+_PARTS = "*/.*.part"
 _CHUNK_BYTES = 1 << 20
 #: Of a process whose files are limited in size, too.
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -74,6 +75,7 @@ class Store:
                 "one program at a time: there is one fabric",
                 "wait for the other one, or end it on the board",
             ) from error
+        self._discard_quietly()
 
     def __enter__(self) -> "Store":
         """Returns itself."""
@@ -82,12 +84,18 @@ class Store:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Lets others in."""
+        """Removes what was received and is no package, and lets others in."""
+        self._discard_quietly()
         self._lock.close()
 
     def has(self, name: str, checksums: Mapping[str, str]) -> bool:
-        """Whether a package is there, with exactly these files."""
-        return all(checksum(self._file(name, suffix)) == checksums[suffix] for suffix in SUFFIXES)
+        """Whether a package is there, with exactly these files.
+
+        Raises:
+            OutputUnwritableError: A file is there that cannot be read.
+        """
+        with _naming(self._folder / name, doing="read"):
+            return all(checksum(self._file(name, suffix)) == checksums[suffix] for suffix in SUFFIXES)
 
     def description(self, name: str) -> Path:
         """Path of a package's description; it may not exist."""
@@ -106,30 +114,33 @@ class Store:
             SHA-256 of what is in the file, read back from it.
 
         Raises:
-            DiskFullError: It does not fit; nothing is left of it.
-            OutputUnwritableError: It cannot be written.
+            DiskFullError: It does not fit; nothing is left of it, nor of the package's other files.
+            OutputUnwritableError: It cannot be written; nothing is left either.
         """
         part = self._part(name, suffix)
         with contextlib.ExitStack() as unless_whole:
-            unless_whole.callback(part.unlink, missing_ok=True)
+            unless_whole.callback(self._discard_quietly)
             with _naming(part, size):
                 part.parent.mkdir(parents=True, exist_ok=True)
                 with part.open("wb") as file:
                     write(file)
                     file.flush()
                     os.fsync(file.fileno())
+                found = checksum(part)
             unless_whole.pop_all()
-        return checksum(part)
+        return found
 
     def commit(self, name: str, checksums: Mapping[str, str]) -> None:
         """Makes a package of the files that were received; without their checksums nothing of them is kept.
 
         Raises:
             CopyDamagedError: A file arrived damaged.
+            OutputUnwritableError: The files cannot be read back or put in place.
         """
-        damaged = [s for s in SUFFIXES if checksum(self._part(name, s)) != checksums[s]]
+        with _naming(self._folder / name, doing="read"):
+            damaged = [s for s in SUFFIXES if checksum(self._part(name, s)) != checksums[s]]
         if damaged:
-            self.discard(name)
+            self._discard_quietly()
             raise CopyDamagedError(
                 f"of the package '{name}' arrived damaged or short: "
                 + ", ".join(f"'{name}.{suffix}'" for suffix in damaged),
@@ -141,13 +152,16 @@ class Store:
             for suffix in SUFFIXES:
                 self._part(name, suffix).replace(self._file(name, suffix))
 
-    def discard(self, name: str) -> None:
-        """Removes what was received of a package and not made one."""
-        for suffix in SUFFIXES:
-            self._part(name, suffix).unlink(missing_ok=True)
+    def _discard_quietly(self) -> None:
+        """Removes what was received and is no package; this is for failures, which have an error of their own."""
+        with contextlib.suppress(OSError):
+            for part in self._folder.glob(_PARTS):
+                part.unlink(missing_ok=True)
 
     def _file(self, name: str, suffix: str) -> Path:
-        if _NAME.fullmatch(name) is None or suffix not in SUFFIXES:
+        # What designs may be called; nothing of it is read by a shell.
+        fits = isinstance(name, str) and name.isprintable() and "/" not in name and not name.startswith(".")
+        if not fits or not name or suffix not in SUFFIXES:
             raise ValueError(f"no file of a package: {name!r}, {suffix!r}")
         return self._folder / name / f"{name}.{suffix}"
 
@@ -157,8 +171,8 @@ class Store:
 
 
 @contextlib.contextmanager
-def _naming(path: Path, size: int = 0) -> Iterator[None]:
-    """Puts failures of writing into the tree of errors."""
+def _naming(path: Path, size: int = 0, *, doing: str = "write") -> Iterator[None]:
+    """Puts failures of the card into the tree of errors."""
     try:
         yield
     except OSError as error:
@@ -170,7 +184,7 @@ def _naming(path: Path, size: int = 0) -> Iterator[None]:
                 f"free space on the board, or name another folder there in {STORE_VARIABLE}",
             ) from error
         raise OutputUnwritableError(
-            f"cannot write '{path}' on the board: {reason}",
-            "a folder on the board that this user may write to",
+            f"cannot {doing} '{path}' on the board: {reason}",
+            f"a folder on the board that this user may {doing}",
             f"check the folder's permissions, or name another one in {STORE_VARIABLE}",
         ) from error

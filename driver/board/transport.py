@@ -2,6 +2,7 @@
 """A transport to the overlay of a board that a link leads to."""
 
 import contextlib
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -10,8 +11,16 @@ import numpy.typing as npt
 
 from hetfab.driver.board.link import BoardLink, pieces
 from hetfab.driver.device_failures import LOAD_SECONDS
-from hetfab.overlay.errors import AnswerGarbledError, LinkLostError, OverlayStateError
+from hetfab.overlay.errors import AnswerGarbledError, BoardBusyError, LinkLostError, OverlayStateError
 from hetfab.overlay.run_log import RUN_LOG_DTYPE
+
+_LARGEST_REGISTER, _LARGEST_ADDRESS = (1 << 32) - 1, (1 << 64) - 1
+#: How long a board may take to notice that a link broke whose end it was told; of a silent one it is not told.
+_FREE_SECONDS, _PAUSE_SECONDS = 15.0, 0.2
+#: Numbers of buffers are counted up from 1.
+_LARGEST_NUMBER = (1 << 31) - 1
+#: Bounds what a garbled answer makes this machine allocate: 1 GiB.
+_LARGEST_LOG_RECORDS = (1 << 30) // RUN_LOG_DTYPE.itemsize
 
 
 class LinkBuffer:
@@ -20,7 +29,8 @@ class LinkBuffer:
     def __init__(self, link: BoardLink, size: int) -> None:
         answer, _ = link.request("allocate", size=size)
         self._link: BoardLink | None = link
-        self._number, self._address = int(answer["buffer"]), int(answer["address"])
+        self._number = link.whole_number(answer, "buffer", _LARGEST_NUMBER)
+        self._address = link.whole_number(answer, "address", _LARGEST_ADDRESS)
         self._array = np.zeros(size, np.uint8)
 
     @property
@@ -73,14 +83,16 @@ class LinkTransport:
     Args:
         connect: Opens a link to the board.
         name: The package's, which the board has.
+        free_seconds: How long ``reload`` waits until the board has noticed that the old link broke.
 
     Raises:
         HetfabError: As ``connect``, and what loading it raises on the board.
     """
 
-    def __init__(self, connect: Callable[[], BoardLink], name: str) -> None:
+    def __init__(self, connect: Callable[[], BoardLink], name: str, *, free_seconds: float = _FREE_SECONDS) -> None:
         self._connect = connect
         self._name = name
+        self._free_seconds = free_seconds
         self._link: BoardLink | None = None
         self._load()
 
@@ -91,6 +103,17 @@ class LinkTransport:
             link.request("load", name=self._name, seconds=LOAD_SECONDS)
             unless_loaded.pop_all()
         self._link = link
+
+    def _load_when_free(self) -> None:
+        """Loads it once the board's side of the broken link has ended and freed the board."""
+        end = time.monotonic() + self._free_seconds
+        while True:
+            try:
+                return self._load()
+            except BoardBusyError:
+                if time.monotonic() >= end:
+                    raise
+            time.sleep(_PAUSE_SECONDS)
 
     @property
     def link(self) -> BoardLink:
@@ -108,12 +131,13 @@ class LinkTransport:
 
         Raises:
             OverlayStateError: It is closed.
+            BoardBusyError: Another program works with the board, or it has not noticed that the old link broke.
             HetfabError: As when it was opened.
         """
         if self.link.alive:
             self.link.request("reload", seconds=LOAD_SECONDS)
         else:
-            self._load()
+            self._load_when_free()
 
     def check_loaded(self) -> None:
         """As ``Transport.check_loaded``, on the board."""
@@ -126,7 +150,7 @@ class LinkTransport:
             RunError: The bus, the device or the link is gone.
         """
         answer, _ = self.link.request("read", offset=int(offset))
-        return int(answer["value"])
+        return self.link.whole_number(answer, "value", _LARGEST_REGISTER)
 
     def write_register(self, offset: int, value: int) -> None:
         """Writes a register.
@@ -147,9 +171,9 @@ class LinkTransport:
     def run_log(self) -> npt.NDArray[Any] | None:
         """As ``Transport.run_log``; a board that is emulated keeps one."""
         answer, _ = self.link.request("run log")
-        if answer["records"] is None:
+        if "records" in answer and answer["records"] is None:
             return None
-        log = np.zeros(int(answer["records"]), RUN_LOG_DTYPE)
+        log = np.zeros(self.link.whole_number(answer, "records", _LARGEST_LOG_RECORDS), RUN_LOG_DTYPE)
         raw = log.view(np.uint8)
         for offset, size in pieces(len(raw)):
             raw[offset : offset + size] = _fetched(self.link, size, "get log", offset=offset, size=size)
