@@ -30,6 +30,8 @@ from hetfab.overlay.package import (
     with_origin,
 )
 
+_LONGEST_SHOWN = 80
+
 
 @dataclass(frozen=True)
 class Listed:
@@ -114,7 +116,7 @@ def describe(
         folder: Made if it does not exist.
 
     Raises:
-        BitstreamInvalidError: The report is of another overlay, of an emulation, or names differences.
+        BitstreamInvalidError: The report is of another bitstream, of an emulation, or names differences.
         DownloadRefusedError: The link could not be followed.
         OutputUnwritableError: The folder cannot be written, or holds the package itself.
     """
@@ -149,9 +151,16 @@ def _passed(package: Package, report: Mapping[str, Any]) -> dict[str, int]:
     if not isinstance(vectors, dict) or not vectors or "failed" not in report:
         raise _invalid(package.bit, "has no report of a self-test")
     if report.get("identity") != package.design.identity:
-        raise _invalid(package.bit, f"has a report of another overlay, '{str(report.get('identity'))[:64]}'")
-    if package.kind is Kind.HARDWARE and report.get("way") in (None, "emulated"):
+        raise _invalid(package.bit, f"has a report of another overlay, {_shown(report.get('identity'))}")
+    on_a_board = report.get("kind") == Kind.HARDWARE.value and report.get("way") in ("local", "ssh", "remote")
+    if package.kind is Kind.HARDWARE and not on_a_board:
         raise _invalid(package.bit, "has a report of an emulated overlay, and not of this bitstream on a board")
+    if report.get("kind") != package.kind.value:
+        raise _invalid(package.bit, f"has a report of another kind of overlay, {_shown(report.get('kind'))}")
+    tested = report.get("sha256")
+    found = tested.get("bit") if isinstance(tested, dict) else None
+    if found != package.bit_sha256:
+        raise _invalid(package.bit, f"has a report of another bitstream, of SHA-256 {_shown(found)}")
     if report["failed"]:
         raise _invalid(package.bit, "failed its self-test")
     return vectors
@@ -193,6 +202,11 @@ def _write(path: Path, content: bytes) -> None:
 
 def _put(content: bytes, file: BinaryIO) -> None:
     file.write(content)
+
+
+def _shown(value: Any) -> str:
+    """A value of a report as a message shows it: printable and short."""
+    return ascii(value)[:_LONGEST_SHOWN]
 
 
 def _invalid(path: Path, reason: str) -> BitstreamInvalidError:

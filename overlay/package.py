@@ -53,12 +53,14 @@ class Package:
         kind: Emulated, or a bitstream.
         design: The overlay's design.
         bit: Path of the .bit file; ``hwh`` is beside it.
+        bit_sha256: SHA-256 of the .bit file.
     """
 
     name: str
     kind: Kind
     design: Design
     bit: Path
+    bit_sha256: str
 
     @property
     def hwh(self) -> Path:
@@ -136,7 +138,7 @@ def write_package(folder: Path, design: Design, kind: Kind, bit: bytes, hwh: byt
     contents = {"hwh": hwh, "bit": bit, "json": _encoded(header)}
     for suffix, raw in contents.items():
         write_atomic(target / f"{design.name}.{suffix}", functools.partial(_write, raw))
-    return Package(design.name, kind, design, target / f"{design.name}.bit")
+    return Package(design.name, kind, design, target / f"{design.name}.bit", _sha256(bit))
 
 
 def with_origin(description: Path, origin: Origin) -> bytes:
@@ -204,7 +206,7 @@ def read_package(description: Path) -> Package:
         raise _damaged(description, why_unreadable(error)) from error
     if (emulated is None) != (said.kind is Kind.HARDWARE):
         raise _damaged(description, f"it says '{said.kind.value}', the .bit file does not")
-    return Package(said.name, said.kind, said.design, description.with_suffix(".bit"))
+    return Package(said.name, said.kind, said.design, description.with_suffix(".bit"), said.sha256["bit"])
 
 
 def link_of(description: Path) -> Path:

@@ -191,16 +191,21 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Package:
     return write_emulated_package(tmp_path_factory.mktemp("built"), DESIGN)
 
 
-def report(**changes: Any) -> dict[str, Any]:
-    passed = {"load": 12, "agg": 30}
-    return {"identity": DESIGN.identity, "way": "local", "vectors": passed, "failed": {}, **changes}
+def report(package: Package, **changes: Any) -> dict[str, Any]:
+    said = {
+        "identity": DESIGN.identity,
+        "way": "local",
+        "kind": package.kind.value,
+        "sha256": {"bit": hashlib.sha256(package.bit.read_bytes()).hexdigest()},
+    }
+    return {**said, "vectors": {"load": 12, "agg": 30}, "failed": {}, **changes}
 
 
 @pytest.fixture
 def contribution(built: Package, server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Path:
     """The folder that a contributor hands on; the server has the bitstream."""
     server.answers["/small.bit"] = sends(built.bit.read_bytes())
-    (tmp_path / "report.json").write_text(json.dumps(report()), "utf-8")
+    (tmp_path / "report.json").write_text(json.dumps(report(built)), "utf-8")
     arguments = ["bitstream", str(built.bit.parent), "--selftest", str(tmp_path / "report.json")]
     arguments += ["--url", f"{server.base}/small.bit", "--tool", "Vivado 2024.1", "--builder", "A. Name <a@b.example>"]
     assert main([*arguments, "-o", str(tmp_path / "given")]) == ExitCode.DONE
@@ -304,12 +309,17 @@ def test_links_and_descriptions_that_lack_something_are_refused(
         ({"failed": {"agg": 1}}, "failed its self-test"),
         ({"vectors": {}}, "has no report of a self-test"),
         ({"vectors": None}, "has no report of a self-test"),
+        ({"kind": "hardware"}, "has a report of another kind of overlay, 'hardware'"),
+        ({"kind": None}, "has a report of another kind of overlay, None"),
+        ({"sha256": {"bit": "0" * 64}}, f"has a report of another bitstream, of SHA-256 '{'0' * 64}'"),
+        ({"sha256": None}, "has a report of another bitstream, of SHA-256 None"),
+        ({"sha256": "\x1b[2J"}, "has a report of another bitstream, of SHA-256 None"),
     ],
 )
 def test_a_report_must_be_of_this_overlay_and_good(
     built: Package, tmp_path: Path, capsys: pytest.CaptureFixture[str], changes: dict[str, Any], reason: str
 ) -> None:
-    (tmp_path / "r.json").write_text(json.dumps(report(**changes)), "utf-8")
+    (tmp_path / "r.json").write_text(json.dumps(report(built, **changes)), "utf-8")
     arguments = ["bitstream", str(built.bit), "--selftest", str(tmp_path / "r.json"), "--url", "https://a.example/b"]
     arguments += ["--tool", "Vivado 2024.1", "--builder", "me", "-o", str(tmp_path / "given"), "--json"]
     assert main(arguments) == ExitCode.INPUT
@@ -319,7 +329,7 @@ def test_a_report_must_be_of_this_overlay_and_good(
 
 
 def test_a_contribution_does_not_overwrite_the_package(built: Package, tmp_path: Path) -> None:
-    (tmp_path / "r.json").write_text(json.dumps(report()), "utf-8")
+    (tmp_path / "r.json").write_text(json.dumps(report(built)), "utf-8")
     arguments = ["bitstream", str(built.bit), "--selftest", str(tmp_path / "r.json"), "--url", "https://a.example/b"]
     before = built.bit.with_suffix(".json").read_bytes()
     assert main([*arguments, "--tool", "x", "--builder", "me", "-o", str(built.bit.parents[1])]) == ExitCode.INPUT
@@ -346,13 +356,13 @@ def test_a_damaged_package_is_listed_with_its_problem(
     assert found.description is None and found.problem.startswith(f"cannot use '{contribution / 'small.json'}'")
 
 
-@pytest.mark.parametrize("way", ["emulated", None])
-def test_a_bitstream_needs_the_report_of_a_board(built: Package, tmp_path: Path, way: str | None) -> None:
+@pytest.mark.parametrize("changes", [{"way": "emulated"}, {"way": None}, {"kind": "emulated"}, {"kind": None}])
+def test_a_bitstream_needs_the_report_of_a_board(built: Package, tmp_path: Path, changes: dict[str, Any]) -> None:
+    """An emulated package is reached as a board's is, ``local``, and has the same identity."""
     hardware = replace(built, kind=Kind.HARDWARE)
+    given: dict[str, Any] = {"tool": "x", "builder": "me", "url": "https://a.example/b", "folder": tmp_path}
     with pytest.raises(BitstreamInvalidError, match="has a report of an emulated overlay"):
-        describe(hardware, tool="x", builder="me", report=report(way=way), url="https://a.example/b", folder=tmp_path)
-    for reached in ("local", "ssh"):
-        said = describe(
-            hardware, tool="x", builder="me", report=report(way=reached), url="https://a.example/b", folder=tmp_path
-        )
+        describe(hardware, report=report(hardware, **changes), **given)
+    for reached in ("local", "ssh", "remote"):
+        said = describe(hardware, report=report(hardware, way=reached), **given)
         assert said.origin is not None and said.origin.vectors == {"load": 12, "agg": 30}
