@@ -7,6 +7,7 @@ cannot name files of this machine.
 
 import hashlib
 import http.client
+import io
 import re
 import urllib.error
 import urllib.parse
@@ -88,7 +89,8 @@ def _receive(response: Any, file: BinaryIO, url: str, promised: Promise, until: 
         if monotonic() > until:
             raise _failed(url, "the time is over")
         try:
-            chunk = response.read(_CHUNK_BYTES)
+            # What has arrived, and no waiting for a whole chunk: the time is looked at after each.
+            chunk = response.read1(_CHUNK_BYTES)
         except (OSError, http.client.HTTPException) as error:
             raise _broken_off(url, received, promised) from error
         if not chunk:
@@ -118,12 +120,15 @@ class _CheckedRedirects(urllib.request.HTTPRedirectHandler):
         self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Any, newurl: str
     ) -> urllib.request.Request | None:
         _check_scheme(newurl, self._url)
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
+        # Python 3.10 does not know 308, which is 307 for what asks for a file.
+        return super().redirect_request(req, fp, 307 if code == 308 else code, msg, headers, newurl)
 
     def http_error_302(self, req: Any, fp: Any, code: int, msg: str, headers: Any) -> Any:
         # The base class answers other schemes with an HTTPError of its own, before it asks ``redirect_request``.
         _check_scheme(urllib.parse.urljoin(req.full_url, headers.get("Location", "")), self._url)
-        return super().http_error_302(req, fp, code, msg, headers)
+        # The base class reads the body of a redirect to its end, and no server has to end one.
+        fp.close()
+        return super().http_error_302(req, io.BytesIO(), code, msg, headers)
 
     http_error_301 = http_error_303 = http_error_307 = http_error_308 = http_error_302
 

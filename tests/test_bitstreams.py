@@ -74,12 +74,14 @@ def sends(content: bytes, length: int | None = -1) -> Callable[[Handler], None]:
     return answer
 
 
-def leads_to(place: str) -> Callable[[Handler], None]:
-    """Answers with a redirect."""
+def leads_to(place: str, code: int = 302, length: str | None = None) -> Callable[[Handler], None]:
+    """Answers with a redirect, of which no body comes whatever is stated."""
 
     def answer(handler: Handler) -> None:
-        handler.send_response(302)
+        handler.send_response(code)
         handler.send_header("Location", place)
+        if length is not None:
+            handler.send_header("Content-Length", length)
         handler.end_headers()
 
     return answer
@@ -183,6 +185,33 @@ def test_nobody_listens_and_time_that_is_over(server: Server, tmp_path: Path, mo
     with pytest.raises(DownloadFailedError, match="the time is over"):
         download(f"{server.base}/a.bit", tmp_path / "a.bit", promise())
     assert not list(tmp_path.iterdir())
+
+
+def test_the_time_is_looked_at_whenever_something_came(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that sends a byte now and then holds no one longer than the deadline."""
+    refused, held = threading.Event(), threading.Event()
+
+    def drips(handler: Handler) -> None:
+        sends(CONTENT[:1], len(CONTENT))(handler)
+        if not refused.wait(5):
+            held.set()
+
+    server.answers["/a.bit"] = drips
+    clock = iter([0.0, 1799.0, 1801.0])
+    monkeypatch.setattr("hetfab.driver.download.monotonic", lambda: next(clock))
+    with pytest.raises(DownloadFailedError, match="the time is over"):
+        download(f"{server.base}/a.bit", tmp_path / "a.bit", promise())
+    assert not held.is_set()  # It was not the server's end that ended the wait.
+    refused.set()
+
+
+@pytest.mark.parametrize("code", [301, 302, 303, 307, 308])
+def test_the_body_of_a_redirect_is_not_waited_for(server: Server, tmp_path: Path, code: int) -> None:
+    server.answers = {"/a.bit": sends(CONTENT), "/moved": leads_to("/a.bit", code, str(1 << 40))}
+    download(f"{server.base}/moved", tmp_path / "a.bit", promise())
+    assert (tmp_path / "a.bit").read_bytes() == CONTENT
 
 
 @pytest.fixture(scope="module")
