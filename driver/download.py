@@ -82,7 +82,7 @@ def _opened(url: str, seconds: float) -> Any:
 def _receive(response: Any, file: BinaryIO, url: str, promised: Promise, until: float) -> None:
     """Copies a response and compares it with what was promised, its size before anything is taken."""
     stated = response.headers.get("Content-Length", "")
-    if stated.isdigit() and int(stated) != promised.bytes:
+    if re.fullmatch("[0-9]{1,12}", stated) and int(stated) != promised.bytes:
         raise _other(url, counted(int(stated), "byte"), counted(promised.bytes, "byte"))
     sums, received = (hashlib.sha256(), hashlib.md5(usedforsecurity=False)), 0
     while True:
@@ -183,12 +183,12 @@ def _broken_off(url: str, received: int, promised: Promise) -> DownloadFailedErr
 
 def _failed(url: str, reason: str) -> DownloadFailedError:
     return DownloadFailedError(
-        f"cannot download '{_shown(url)}': {reason[:_LONGEST_SHOWN]}",
+        f"cannot download '{_shown(url)}': {_shown(reason)}",
         "a server that has the file, and a network that reaches it",
         "check the network and the link, or copy the file into its folder by hand",
     )
 
 
-def _shown(url: str) -> str:
-    """A link as a message shows it: printable and short."""
-    return ascii(url)[1:-1][:_LONGEST_SHOWN]
+def _shown(text: str) -> str:
+    """A link, or what a server says, as a message shows it: printable and short."""
+    return ascii(text)[1:-1][:_LONGEST_SHOWN]

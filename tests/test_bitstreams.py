@@ -61,7 +61,7 @@ def server() -> Iterator[Server]:
         thread.join()
 
 
-def sends(content: bytes, length: int | None = -1) -> Callable[[Handler], None]:
+def sends(content: bytes, length: int | str | None = -1) -> Callable[[Handler], None]:
     """Answers with content; ``length`` is the size that is stated, None for no statement."""
 
     def answer(handler: Handler) -> None:
@@ -174,6 +174,24 @@ def test_a_server_that_fails_is_named(
         download(f"{server.base}/a.bit", tmp_path / "a.bit", promise())
     assert caught.value.found.startswith(f"cannot download '{server.base}/a.bit': {reason}")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("stated", ["\xb2", "9" * 5000, "+10240", "x"])
+def test_a_size_that_is_none_is_as_good_as_not_stated(server: Server, tmp_path: Path, stated: str) -> None:
+    """What comes is counted; Python's ``isdigit`` knows more digits than ``int``."""
+    server.answers = {"/a.bit": sends(CONTENT, stated), "/short": sends(CONTENT[:10], stated)}
+    download(f"{server.base}/a.bit", tmp_path / "a.bit", promise())
+    assert (tmp_path / "a.bit").read_bytes() == CONTENT
+    with pytest.raises(DownloadFailedError, match="it broke off after 10 bytes of 10,240"):
+        download(f"{server.base}/short", tmp_path / "b.bit", promise())
+
+
+def test_a_servers_words_are_shown_escaped(server: Server, tmp_path: Path) -> None:
+    server.answers["/a.bit"] = lambda handler: handler.wfile.write(b"HTTP/1.0 404 \x1b[2J%b\r\n\r\n" % (b"x" * 300))
+    with pytest.raises(DownloadFailedError) as caught:
+        download(f"{server.base}/a.bit", tmp_path / "a.bit", promise())
+    found = caught.value.found.removeprefix(f"cannot download '{server.base}/a.bit': ")
+    assert found.startswith(r"the server answers 404 \x1b[2Jxxx") and len(found) == 200
 
 
 def test_nobody_listens_and_time_that_is_over(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
