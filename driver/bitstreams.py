@@ -5,10 +5,12 @@ A contributed bitstream is an overlay package with ``<name>.bit.link`` in place 
 (``pynqutils.setup_utils``): JSON with ``url`` and ``md5sum``. docs/bitstreams.md describes both.
 """
 
+import contextlib
 import functools
 import hashlib
 import json
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -16,7 +18,13 @@ from typing import Any, BinaryIO
 from hetfab.driver.download import Promise, download
 from hetfab.driver.package import find_description, package_folders
 from hetfab.overlay.archives import LARGEST_JSON_BYTES, read_limited
-from hetfab.overlay.errors import BitstreamInvalidError, HetfabError, OutputUnwritableError, why_unreadable
+from hetfab.overlay.errors import (
+    BitstreamInvalidError,
+    HetfabError,
+    OutputUnwritableError,
+    OverlayPackageError,
+    why_unreadable,
+)
 from hetfab.overlay.files import make_folder, write_atomic
 from hetfab.overlay.package import (
     LARGEST_BYTES,
@@ -69,37 +77,71 @@ def _listed(path: Path) -> Listed:
 
 
 def fetch(name: Path | str, folder: Path) -> Package:
-    """Downloads the bitstream of a package and writes the whole package to ``folder/<name>``.
+    """Downloads the bitstream of a package and writes the whole package to ``folder/<name>``, or nothing.
 
     Args:
         name: As ``find_package`` takes it.
         folder: Made if it does not exist.
 
     Raises:
-        OverlayPackageError: There is no such package, or it is damaged.
+        OverlayPackageError: There is no such package, or it is damaged, or what came does not fit its description.
         FormatVersionError: It is of another version of the format.
         IsaVersionError: It is of another version of the instruction set.
         BitstreamInvalidError: It has no origin, or no link.
         DownloadRefusedError: The link has no checksum, or leads to something else.
         DownloadFailedError: The server does not give it.
-        OutputUnwritableError: The folder cannot be written.
+        OutputUnwritableError: The folder cannot be written, or holds a package of this name.
     """
     path = find_description(name)
     said = read_description(path)
     if said.origin is None:
         raise _invalid(path, "says nothing of who built its bitstream and how large it is")
     target = folder / said.name / path.name
-    if target.with_suffix(".bit").exists():
+    # A description that lies there with its link is completed where it is.
+    if target.exists() and not (target.samefile(path) and not target.with_suffix(".bit").exists()):
         raise OutputUnwritableError(
-            f"'{target.parent}' holds a bitstream already", "a folder without one of this name", "name another folder"
+            f"'{target.parent}' holds a package already", "a folder without one of this name", "name another folder"
         )
     url, md5 = _read_link(link_of(path))
     hwh = _hwh(path, said)
-    make_folder(target.parent)
-    download(url, target.with_suffix(".bit"), Promise(said.origin.bit_bytes, said.sha256["bit"], md5))
-    _write(target.with_suffix(".hwh"), hwh)
-    _write(target, path.read_bytes())
+    description = read_limited(path, LARGEST_JSON_BYTES)
+    with _new_package(target) as new:
+        download(url, new.with_suffix(".bit"), Promise(said.origin.bit_bytes, said.sha256["bit"], md5))
+        _write(new.with_suffix(".hwh"), hwh)
+        _write(new, description)
     return read_package(target)
+
+
+@contextlib.contextmanager
+def _new_package(target: Path) -> Iterator[Path]:
+    """Where to write a package before it is at its place; it gets there if it is whole, its description last."""
+    folder = make_folder(target.parents[1])
+    try:
+        with tempfile.TemporaryDirectory(prefix=".", suffix=".part", dir=folder) as beside:
+            new = Path(beside) / target.name
+            yield new
+            _check_whole(new, target)
+            make_folder(target.parent)
+            for suffix in (".hwh", ".bit", ".json"):
+                new.with_suffix(suffix).replace(target.with_suffix(suffix))
+    except OSError as error:
+        raise OutputUnwritableError(
+            f"cannot write '{target.parent}': {error.strerror or error}",
+            "a folder that this user may write to",
+            "name another folder, or check its permissions and free space",
+        ) from error
+
+
+def _check_whole(new: Path, target: Path) -> None:
+    """Names the place that a package is for where it is none."""
+    try:
+        read_package(new)
+    except OverlayPackageError as error:
+        raise OverlayPackageError(
+            error.found.replace(str(new.parent), str(target.parent)),
+            error.expected,
+            "nothing was written; tell whoever described the bitstream",
+        ) from error
 
 
 def describe(

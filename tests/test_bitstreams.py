@@ -18,7 +18,13 @@ from hetfab.driver.bitstreams import describe, fetch, listed
 from hetfab.driver.download import Promise, download
 from hetfab.driver.package import FOLDERS_VARIABLE, find_package, write_emulated_package
 from hetfab.overlay.design import Design, default_design
-from hetfab.overlay.errors import BitstreamInvalidError, DownloadFailedError, DownloadRefusedError, OverlayPackageError
+from hetfab.overlay.errors import (
+    BitstreamInvalidError,
+    DownloadFailedError,
+    DownloadRefusedError,
+    OutputUnwritableError,
+    OverlayPackageError,
+)
 from hetfab.overlay.package import Kind, Package
 from tests.conftest import SMALL_GEOMETRY
 
@@ -294,7 +300,7 @@ def test_a_bitstream_is_listed_downloaded_and_found(
     assert json.loads(capsys.readouterr().out)["bit"] == "overlays/small/small.bit"
     assert find_package("small").bit == Path("overlays/small/small.bit")
     assert main(["bitstream", "small", "--json"]) == ExitCode.INPUT
-    assert json.loads(capsys.readouterr().out)["error"]["found"] == "'overlays/small' holds a bitstream already"
+    assert json.loads(capsys.readouterr().out)["error"]["found"] == "'overlays/small' holds a package already"
 
 
 @pytest.mark.parametrize("answer", [sends(b"x"), sends(b"x" * 4000, None), leads_to("file:///etc/hostname")])
@@ -304,7 +310,62 @@ def test_a_wrong_bitstream_leaves_no_package(
     server.answers["/small.bit"] = answer
     with pytest.raises(DownloadRefusedError):
         fetch(contribution, tmp_path / "overlays")
-    assert not list((tmp_path / "overlays" / "small").iterdir())
+    assert not list((tmp_path / "overlays").iterdir())
+
+
+def test_what_came_is_a_package_before_it_is_at_its_place(
+    contribution: Path, server: Server, built: Package, tmp_path: Path
+) -> None:
+    """The server gives what was promised, which is no bitstream for a board; the next try is as the first."""
+    good = (contribution / "small.json").read_text("utf-8")
+    alter(contribution / "small.json", kind="hardware")
+    place = tmp_path / "overlays" / "small"
+    for _ in range(2):
+        with pytest.raises(OverlayPackageError) as caught:
+            fetch(contribution, tmp_path / "overlays")
+        assert caught.value.found == f"cannot use '{place / 'small.json'}': it says 'hardware', the .bit file does not"
+        assert caught.value.do == "nothing was written; tell whoever described the bitstream"
+        assert not list((tmp_path / "overlays").iterdir())
+    place.mkdir()
+    (place / "small.bit").write_bytes(b"of no package")
+    (contribution / "small.json").write_text(good, "utf-8")
+    assert fetch(contribution, tmp_path / "overlays").bit.read_bytes() == built.bit.read_bytes()
+    assert {path.name for path in (tmp_path / "overlays").rglob("*")} == {
+        "small",
+        "small.bit",
+        "small.hwh",
+        "small.json",
+    }
+
+
+def test_a_description_comes_last(
+    contribution: Path, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that fails at any file leaves nothing that reads as a package."""
+    really, target = Path.replace, tmp_path / "overlays" / "small"
+
+    def fails(self: Path, place: Path) -> Path:
+        if Path(place) == target / "small.json":
+            raise OSError(28, "No space left on device")
+        return really(self, place)
+
+    monkeypatch.setattr(Path, "replace", fails)
+    with pytest.raises(OutputUnwritableError, match=f"cannot write '{target}': No space left on device"):
+        fetch(contribution, tmp_path / "overlays")
+    assert sorted(path.name for path in target.iterdir()) == ["small.bit", "small.hwh"]
+    monkeypatch.undo()
+    assert fetch(contribution, tmp_path / "overlays").name == "small"
+
+
+def test_a_bitstream_is_downloaded_beside_its_link_and_over_no_package(
+    contribution: Path, server: Server, tmp_path: Path
+) -> None:
+    assert fetch(contribution, contribution.parent).bit == contribution / "small.bit"
+    (tmp_path / "other" / "small").mkdir(parents=True)
+    (tmp_path / "other" / "small" / "small.json").write_text("{}", "utf-8")
+    for folder in (contribution.parent, tmp_path / "other"):
+        with pytest.raises(OutputUnwritableError, match="holds a package already"):
+            fetch(contribution, folder)
 
 
 def alter(path: Path, **changes: Any) -> None:
