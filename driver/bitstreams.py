@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from hetfab.driver.download import Promise, download
+from hetfab.driver.download import Promise, check_link, download
 from hetfab.driver.package import find_description, package_folders
 from hetfab.overlay.archives import LARGEST_JSON_BYTES, read_limited
 from hetfab.overlay.errors import (
@@ -158,20 +158,26 @@ def describe(
         folder: Made if it does not exist.
 
     Raises:
-        BitstreamInvalidError: The report is of another bitstream, of an emulation, or names differences.
+        BitstreamInvalidError: The report is of another bitstream, of an emulation, or names differences; or the
+            tool or the builder is no text of one line. Nothing is written before all is checked.
         DownloadRefusedError: The link could not be followed.
         OutputUnwritableError: The folder cannot be written, or holds the package itself.
     """
+    check_link(url)
     given = package.bit.with_suffix(".json")
-    bit = read_limited(package.bit, LARGEST_BYTES["bit"])
-    origin = Origin(tool, builder, len(bit), _passed(package, report))
-    target = make_folder(folder / package.name) / given.name
+    target = folder / package.name / given.name
     if target.exists() and target.samefile(given):
         raise OutputUnwritableError(
             f"'{target.parent}' holds the package itself", "another folder for what is contributed", "give it with -o"
         )
-    content = with_origin(given, origin)
-    _write(target.with_suffix(".hwh"), package.hwh.read_bytes())
+    bit = read_limited(package.bit, LARGEST_BYTES["bit"])
+    hwh = _hwh(given, read_description(given))
+    try:
+        content = with_origin(given, Origin(tool, builder, len(bit), _passed(package, report)))
+    except ValueError as error:
+        raise _invalid(package.bit, f"cannot be described: {error}") from error
+    make_folder(target.parent)
+    _write(target.with_suffix(".hwh"), hwh)
     link = {"url": url, "md5sum": hashlib.md5(bit, usedforsecurity=False).hexdigest()}
     _write(link_of(target), (json.dumps(link, indent=1) + "\n").encode())
     _write(target, content)

@@ -67,6 +67,25 @@ def download(url: str, target: Path, promised: Promise, deadline_seconds: float 
     write_atomic(target, write)
 
 
+def check_link(url: str) -> None:
+    """Raises if a link could not be followed.
+
+    Raises:
+        DownloadRefusedError: It is of another scheme, names no server, or has characters that no link has.
+    """
+    _check_scheme(url, url)
+    try:
+        names_a_server = bool(urllib.parse.urlsplit(url).hostname) and re.fullmatch("[!-~]+", url) is not None
+    except ValueError:
+        names_a_server = False
+    if not names_a_server:
+        raise DownloadRefusedError(
+            f"the link '{_shown(url)}' leads nowhere",
+            "a link as https://server/name.bit, in ASCII and without blanks",
+            "correct the link",
+        )
+
+
 def _opened(url: str, seconds: float) -> Any:
     """The server's response."""
     try:

@@ -35,6 +35,7 @@ from hetfab.overlay.versions import PACKAGE
 LARGEST_BYTES = {"bit": 512 << 20, "hwh": 64 << 20}
 #: Emulated .bit files of version 1 did not state their format.
 _UNSTATED = {"format": "hetfab overlay 1"}
+_LONGEST_SHOWN = 80
 
 
 class Kind(enum.Enum):
@@ -142,9 +143,15 @@ def write_package(folder: Path, design: Design, kind: Kind, bit: bytes, hwh: byt
 
 
 def with_origin(description: Path, origin: Origin) -> bytes:
-    """Content of a description with the origin of its bitstream."""
-    header = _header(description) | {"origin": dataclasses.asdict(origin)}
-    return _encoded(header)
+    """Content of a description with the origin of its bitstream.
+
+    Raises:
+        ValueError: The origin is none that ``read_description`` takes.
+        OverlayPackageError: The description is damaged.
+    """
+    stated = dataclasses.asdict(origin)
+    _origin(stated)
+    return _encoded(_header(description) | {"origin": stated})
 
 
 def read_description(path: Path) -> Description:
@@ -158,7 +165,7 @@ def read_description(path: Path) -> Description:
     header = _header(path)
     if header.get("isa_version") != list(isa().version):
         raise IsaVersionError(
-            f"the overlay package '{path}' is for version {header.get('isa_version')} of the instruction set",
+            f"the overlay package '{path}' is for version {ascii(header.get('isa_version'))[:_LONGEST_SHOWN]} of the instruction set",
             f"version {list(isa().version)}",
             f"make it anew: {_remake(header)}; or use the hetfab that it was built with",
         )

@@ -22,10 +22,11 @@ from hetfab.overlay.errors import (
     BitstreamInvalidError,
     DownloadFailedError,
     DownloadRefusedError,
+    IsaVersionError,
     OutputUnwritableError,
     OverlayPackageError,
 )
-from hetfab.overlay.package import Kind, Package
+from hetfab.overlay.package import Kind, Package, read_description
 from tests.conftest import SMALL_GEOMETRY
 
 Handler = http.server.BaseHTTPRequestHandler
@@ -474,3 +475,30 @@ def test_a_bitstream_needs_the_report_of_a_board(built: Package, tmp_path: Path,
     for reached in ("local", "ssh", "remote"):
         said = describe(hardware, report=report(hardware, way=reached), **given)
         assert said.origin is not None and said.origin.vectors == {"load": 12, "agg": 30}
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "reason"),
+    [
+        ({"url": "ftp://x/y"}, DownloadRefusedError, "the link 'ftp://x/y' is not followed"),
+        ({"url": "https:///y"}, DownloadRefusedError, "the link 'https:///y' leads nowhere"),
+        ({"url": "https://[x/y"}, DownloadRefusedError, r"the link 'https://\[x/y' leads nowhere"),
+        ({"url": "https://x/a b"}, DownloadRefusedError, "the link 'https://x/a b' leads nowhere"),
+        ({"builder": "a\nb"}, BitstreamInvalidError, "cannot be described: the tool and the builder"),
+        ({"tool": ""}, BitstreamInvalidError, "cannot be described: the tool and the builder"),
+    ],
+)
+def test_all_is_checked_before_anything_is_written(
+    built: Package, tmp_path: Path, changes: dict[str, Any], error: type[Exception], reason: str
+) -> None:
+    given: dict[str, Any] = {"tool": "x", "builder": "me", "url": "https://a.example/b", "report": report(built)}
+    with pytest.raises(error, match=reason):
+        describe(built, folder=tmp_path / "given", **given | changes)
+    assert not (tmp_path / "given").exists()
+
+
+def test_a_version_of_the_instruction_set_is_shown_short_and_escaped(contribution: Path) -> None:
+    alter(contribution / "small.json", isa_version="\x1b[2J" + "x" * 1000)
+    with pytest.raises(IsaVersionError) as caught:
+        read_description(contribution / "small.json")
+    assert r"is for version '\x1b[2Jxxx" in caught.value.found and "x" * 100 not in caught.value.found
