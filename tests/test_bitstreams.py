@@ -502,3 +502,16 @@ def test_a_version_of_the_instruction_set_is_shown_short_and_escaped(contributio
     with pytest.raises(IsaVersionError) as caught:
         read_description(contribution / "small.json")
     assert r"is for version '\x1b[2Jxxx" in caught.value.found and "x" * 100 not in caught.value.found
+
+
+def test_a_list_of_nothing_says_where_it_looked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv(FOLDERS_VARIABLE, raising=False)
+    monkeypatch.setattr(packages, "INSTALLED", tmp_path / "none")
+    monkeypatch.setattr(packages, "store_folder", lambda: tmp_path / "none")
+    monkeypatch.chdir(tmp_path)
+    assert main(["bitstream"]) == ExitCode.DONE
+    assert capsys.readouterr().out == (
+        "no packages: none in the folders of HETFAB_OVERLAYS, in overlays, arrived over ssh, or with hetfab\n"
+    )
