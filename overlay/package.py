@@ -164,8 +164,9 @@ def read_description(path: Path) -> Description:
     """
     header = _header(path)
     if header.get("isa_version") != list(isa().version):
+        shown = ascii(header.get("isa_version"))[:_LONGEST_SHOWN]
         raise IsaVersionError(
-            f"the overlay package '{path}' is for version {ascii(header.get('isa_version'))[:_LONGEST_SHOWN]} of the instruction set",
+            f"the overlay package '{path}' is for version {shown} of the instruction set",
             f"version {list(isa().version)}",
             f"make it anew: {_remake(header)}; or use the hetfab that it was built with",
         )
