@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-# The development commands. `make` lists them. Needs python3 with venv, g++ and make; the rest comes from PyPI.
+# The development commands. `make` lists them. Needs python3 with venv, g++ and make, and git for
+# `make dist` and `make dist-check`; the rest comes from PyPI.
 
 PYTHON ?= python3
 WORKERS ?= 2

@@ -67,7 +67,7 @@ def _list() -> Result:
         columns = {name: name for name in rows[0] if name != "sha256"} | {"vectors": "self-test vectors"}
         print_table(list(columns.values()), [[row[name] for name in columns] for row in rows])
     else:
-        click.echo("no packages: none in the folders of HETFAB_OVERLAYS, in overlays, or with hetfab")
+        click.echo("no packages: none in the folders of HETFAB_OVERLAYS, in overlays, arrived over ssh, or with hetfab")
     return {"bitstreams": rows}
 
 

@@ -2,7 +2,7 @@
 """``hetfab selftest``: every instruction of the loaded overlay in every mode, against the golden model."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,6 +11,7 @@ from hetfab.cli.target import chosen_target, target_options
 
 if TYPE_CHECKING:
     from hetfab.driver.board.address import Address
+    from hetfab.driver.target import Target
 
 
 @click.command()
@@ -31,5 +32,17 @@ def command(to: "Address", design: Path | None, package: str | None) -> Result:
     )
     outcome.check()
     click.echo(f"\n{target.name} gives what the golden model gives, in every bit")
-    identity = {"identity": target.design.identity, "way": target.way.value}
-    return {"target": target.name, **identity, **outcome.as_dict()}
+    return {"target": target.name, **_tested(target), **outcome.as_dict()}
+
+
+def _tested(target: "Target") -> dict[str, Any]:
+    """What was tested: the design's identity alone is the same for a bitstream and for an emulated overlay."""
+    from hetfab.overlay.package import Kind
+
+    package = target.package
+    return {
+        "identity": target.design.identity,
+        "way": target.way.value,
+        "kind": (package.kind if package else Kind.EMULATED).value,
+        "sha256": {"bit": package.bit_sha256} if package else None,
+    }

@@ -5,18 +5,26 @@ A contributed bitstream is an overlay package with ``<name>.bit.link`` in place 
 (``pynqutils.setup_utils``): JSON with ``url`` and ``md5sum``. docs/bitstreams.md describes both.
 """
 
+import contextlib
 import functools
 import hashlib
 import json
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from hetfab.driver.download import Promise, download
+from hetfab.driver.download import Promise, check_link, download
 from hetfab.driver.package import find_description, package_folders
 from hetfab.overlay.archives import LARGEST_JSON_BYTES, read_limited
-from hetfab.overlay.errors import BitstreamInvalidError, HetfabError, OutputUnwritableError, why_unreadable
+from hetfab.overlay.errors import (
+    BitstreamInvalidError,
+    HetfabError,
+    OutputUnwritableError,
+    OverlayPackageError,
+    why_unreadable,
+)
 from hetfab.overlay.files import make_folder, write_atomic
 from hetfab.overlay.package import (
     LARGEST_BYTES,
@@ -29,6 +37,8 @@ from hetfab.overlay.package import (
     read_package,
     with_origin,
 )
+
+_LONGEST_SHOWN = 80
 
 
 @dataclass(frozen=True)
@@ -67,37 +77,71 @@ def _listed(path: Path) -> Listed:
 
 
 def fetch(name: Path | str, folder: Path) -> Package:
-    """Downloads the bitstream of a package and writes the whole package to ``folder/<name>``.
+    """Downloads the bitstream of a package and writes the whole package to ``folder/<name>``, or nothing.
 
     Args:
         name: As ``find_package`` takes it.
         folder: Made if it does not exist.
 
     Raises:
-        OverlayPackageError: There is no such package, or it is damaged.
+        OverlayPackageError: There is no such package, or it is damaged, or what came does not fit its description.
         FormatVersionError: It is of another version of the format.
         IsaVersionError: It is of another version of the instruction set.
         BitstreamInvalidError: It has no origin, or no link.
         DownloadRefusedError: The link has no checksum, or leads to something else.
         DownloadFailedError: The server does not give it.
-        OutputUnwritableError: The folder cannot be written.
+        OutputUnwritableError: The folder cannot be written, or holds a package of this name.
     """
     path = find_description(name)
     said = read_description(path)
     if said.origin is None:
         raise _invalid(path, "says nothing of who built its bitstream and how large it is")
     target = folder / said.name / path.name
-    if target.with_suffix(".bit").exists():
+    # A description that lies there with its link is completed where it is.
+    if target.exists() and not (target.samefile(path) and not target.with_suffix(".bit").exists()):
         raise OutputUnwritableError(
-            f"'{target.parent}' holds a bitstream already", "a folder without one of this name", "name another folder"
+            f"'{target.parent}' holds a package already", "a folder without one of this name", "name another folder"
         )
     url, md5 = _read_link(link_of(path))
     hwh = _hwh(path, said)
-    make_folder(target.parent)
-    download(url, target.with_suffix(".bit"), Promise(said.origin.bit_bytes, said.sha256["bit"], md5))
-    _write(target.with_suffix(".hwh"), hwh)
-    _write(target, path.read_bytes())
+    description = read_limited(path, LARGEST_JSON_BYTES)
+    with _new_package(target) as new:
+        download(url, new.with_suffix(".bit"), Promise(said.origin.bit_bytes, said.sha256["bit"], md5))
+        _write(new.with_suffix(".hwh"), hwh)
+        _write(new, description)
     return read_package(target)
+
+
+@contextlib.contextmanager
+def _new_package(target: Path) -> Iterator[Path]:
+    """Where to write a package before it is at its place; it gets there if it is whole, its description last."""
+    folder = make_folder(target.parents[1])
+    try:
+        with tempfile.TemporaryDirectory(prefix=".", suffix=".part", dir=folder) as beside:
+            new = Path(beside) / target.name
+            yield new
+            _check_whole(new, target)
+            make_folder(target.parent)
+            for suffix in (".hwh", ".bit", ".json"):
+                new.with_suffix(suffix).replace(target.with_suffix(suffix))
+    except OSError as error:
+        raise OutputUnwritableError(
+            f"cannot write '{target.parent}': {error.strerror or error}",
+            "a folder that this user may write to",
+            "name another folder, or check its permissions and free space",
+        ) from error
+
+
+def _check_whole(new: Path, target: Path) -> None:
+    """Names the place that a package is for where it is none."""
+    try:
+        read_package(new)
+    except OverlayPackageError as error:
+        raise OverlayPackageError(
+            error.found.replace(str(new.parent), str(target.parent)),
+            error.expected,
+            "nothing was written; tell whoever described the bitstream",
+        ) from error
 
 
 def describe(
@@ -114,20 +158,26 @@ def describe(
         folder: Made if it does not exist.
 
     Raises:
-        BitstreamInvalidError: The report is of another overlay, of an emulation, or names differences.
+        BitstreamInvalidError: The report is of another bitstream, of an emulation, or names differences; or the
+            tool or the builder is no text of one line. Nothing is written before all is checked.
         DownloadRefusedError: The link could not be followed.
         OutputUnwritableError: The folder cannot be written, or holds the package itself.
     """
+    check_link(url)
     given = package.bit.with_suffix(".json")
-    bit = read_limited(package.bit, LARGEST_BYTES["bit"])
-    origin = Origin(tool, builder, len(bit), _passed(package, report))
-    target = make_folder(folder / package.name) / given.name
+    target = folder / package.name / given.name
     if target.exists() and target.samefile(given):
         raise OutputUnwritableError(
             f"'{target.parent}' holds the package itself", "another folder for what is contributed", "give it with -o"
         )
-    content = with_origin(given, origin)
-    _write(target.with_suffix(".hwh"), package.hwh.read_bytes())
+    bit = read_limited(package.bit, LARGEST_BYTES["bit"])
+    hwh = _hwh(given, read_description(given))
+    try:
+        content = with_origin(given, Origin(tool, builder, len(bit), _passed(package, report)))
+    except ValueError as error:
+        raise _invalid(package.bit, f"cannot be described: {error}") from error
+    make_folder(target.parent)
+    _write(target.with_suffix(".hwh"), hwh)
     link = {"url": url, "md5sum": hashlib.md5(bit, usedforsecurity=False).hexdigest()}
     _write(link_of(target), (json.dumps(link, indent=1) + "\n").encode())
     _write(target, content)
@@ -149,9 +199,16 @@ def _passed(package: Package, report: Mapping[str, Any]) -> dict[str, int]:
     if not isinstance(vectors, dict) or not vectors or "failed" not in report:
         raise _invalid(package.bit, "has no report of a self-test")
     if report.get("identity") != package.design.identity:
-        raise _invalid(package.bit, f"has a report of another overlay, '{str(report.get('identity'))[:64]}'")
-    if package.kind is Kind.HARDWARE and report.get("way") in (None, "emulated"):
+        raise _invalid(package.bit, f"has a report of another overlay, {_shown(report.get('identity'))}")
+    on_a_board = report.get("kind") == Kind.HARDWARE.value and report.get("way") in ("local", "ssh", "remote")
+    if package.kind is Kind.HARDWARE and not on_a_board:
         raise _invalid(package.bit, "has a report of an emulated overlay, and not of this bitstream on a board")
+    if report.get("kind") != package.kind.value:
+        raise _invalid(package.bit, f"has a report of another kind of overlay, {_shown(report.get('kind'))}")
+    tested = report.get("sha256")
+    found = tested.get("bit") if isinstance(tested, dict) else None
+    if found != package.bit_sha256:
+        raise _invalid(package.bit, f"has a report of another bitstream, of SHA-256 {_shown(found)}")
     if report["failed"]:
         raise _invalid(package.bit, "failed its self-test")
     return vectors
@@ -193,6 +250,11 @@ def _write(path: Path, content: bytes) -> None:
 
 def _put(content: bytes, file: BinaryIO) -> None:
     file.write(content)
+
+
+def _shown(value: Any) -> str:
+    """A value of a report as a message shows it: printable and short."""
+    return ascii(value)[:_LONGEST_SHOWN]
 
 
 def _invalid(path: Path, reason: str) -> BitstreamInvalidError:

@@ -7,6 +7,7 @@ cannot name files of this machine.
 
 import hashlib
 import http.client
+import io
 import re
 import urllib.error
 import urllib.parse
@@ -66,6 +67,25 @@ def download(url: str, target: Path, promised: Promise, deadline_seconds: float 
     write_atomic(target, write)
 
 
+def check_link(url: str) -> None:
+    """Raises if a link could not be followed.
+
+    Raises:
+        DownloadRefusedError: It is of another scheme, names no server, or has characters that no link has.
+    """
+    _check_scheme(url, url)
+    try:
+        names_a_server = bool(urllib.parse.urlsplit(url).hostname) and re.fullmatch("[!-~]+", url) is not None
+    except ValueError:
+        names_a_server = False
+    if not names_a_server:
+        raise DownloadRefusedError(
+            f"the link '{_shown(url)}' leads nowhere",
+            "a link as https://server/name.bit, in ASCII and without blanks",
+            "correct the link",
+        )
+
+
 def _opened(url: str, seconds: float) -> Any:
     """The server's response."""
     try:
@@ -81,14 +101,15 @@ def _opened(url: str, seconds: float) -> Any:
 def _receive(response: Any, file: BinaryIO, url: str, promised: Promise, until: float) -> None:
     """Copies a response and compares it with what was promised, its size before anything is taken."""
     stated = response.headers.get("Content-Length", "")
-    if stated.isdigit() and int(stated) != promised.bytes:
+    if re.fullmatch("[0-9]{1,12}", stated) and int(stated) != promised.bytes:
         raise _other(url, counted(int(stated), "byte"), counted(promised.bytes, "byte"))
     sums, received = (hashlib.sha256(), hashlib.md5(usedforsecurity=False)), 0
     while True:
         if monotonic() > until:
             raise _failed(url, "the time is over")
         try:
-            chunk = response.read(_CHUNK_BYTES)
+            # What has arrived, and no waiting for a whole chunk: the time is looked at after each.
+            chunk = response.read1(_CHUNK_BYTES)
         except (OSError, http.client.HTTPException) as error:
             raise _broken_off(url, received, promised) from error
         if not chunk:
@@ -118,12 +139,15 @@ class _CheckedRedirects(urllib.request.HTTPRedirectHandler):
         self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Any, newurl: str
     ) -> urllib.request.Request | None:
         _check_scheme(newurl, self._url)
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
+        # Python 3.10 does not know 308, which is 307 for what asks for a file.
+        return super().redirect_request(req, fp, 307 if code == 308 else code, msg, headers, newurl)
 
     def http_error_302(self, req: Any, fp: Any, code: int, msg: str, headers: Any) -> Any:
         # The base class answers other schemes with an HTTPError of its own, before it asks ``redirect_request``.
         _check_scheme(urllib.parse.urljoin(req.full_url, headers.get("Location", "")), self._url)
-        return super().http_error_302(req, fp, code, msg, headers)
+        # The base class reads the body of a redirect to its end, and no server has to end one.
+        fp.close()
+        return super().http_error_302(req, io.BytesIO(), code, msg, headers)
 
     http_error_301 = http_error_303 = http_error_307 = http_error_308 = http_error_302
 
@@ -178,12 +202,12 @@ def _broken_off(url: str, received: int, promised: Promise) -> DownloadFailedErr
 
 def _failed(url: str, reason: str) -> DownloadFailedError:
     return DownloadFailedError(
-        f"cannot download '{_shown(url)}': {reason[:_LONGEST_SHOWN]}",
+        f"cannot download '{_shown(url)}': {_shown(reason)}",
         "a server that has the file, and a network that reaches it",
         "check the network and the link, or copy the file into its folder by hand",
     )
 
 
-def _shown(url: str) -> str:
-    """A link as a message shows it: printable and short."""
-    return ascii(url)[1:-1][:_LONGEST_SHOWN]
+def _shown(text: str) -> str:
+    """A link, or what a server says, as a message shows it: printable and short."""
+    return ascii(text)[1:-1][:_LONGEST_SHOWN]

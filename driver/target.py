@@ -24,6 +24,7 @@ class Target:
         design: What it is.
         way: How it is reached.
         transport: Loads it.
+        package: What is loaded; None where an emulated overlay is made from the design alone.
         checks: How far its runs are checked.
     """
 
@@ -31,6 +32,7 @@ class Target:
     design: Design
     way: Way
     transport: Callable[[], Transport]
+    package: Package | None = None
     checks: Checks = Checks.MEMORY
 
     def open(self, watcher: RunWatcher | None = None) -> Session:
@@ -89,7 +91,7 @@ def local_target(package: str) -> Target:
 
     found = find_package(package)
     name = f"the overlay '{found.name}' on this machine"
-    return Target(name, found.design, Way.LOCAL, lambda: open_transport(found))
+    return Target(name, found.design, Way.LOCAL, lambda: open_transport(found), found)
 
 
 def board_target(address: Address, package: str) -> Target:
@@ -107,7 +109,8 @@ def board_target(address: Address, package: str) -> Target:
     from hetfab.driver.package import find_package
 
     found = find_package(package)
-    return Target(f"the overlay '{found.name}' on '{address}'", found.design, address.way, _opener(address, found))
+    name = f"the overlay '{found.name}' on '{address}'"
+    return Target(name, found.design, address.way, _opener(address, found), found)
 
 
 def _opener(address: Address, package: Package) -> Callable[[], Transport]:

@@ -35,6 +35,7 @@ from hetfab.overlay.versions import PACKAGE
 LARGEST_BYTES = {"bit": 512 << 20, "hwh": 64 << 20}
 #: Emulated .bit files of version 1 did not state their format.
 _UNSTATED = {"format": "hetfab overlay 1"}
+_LONGEST_SHOWN = 80
 
 
 class Kind(enum.Enum):
@@ -53,12 +54,14 @@ class Package:
         kind: Emulated, or a bitstream.
         design: The overlay's design.
         bit: Path of the .bit file; ``hwh`` is beside it.
+        bit_sha256: SHA-256 of the .bit file.
     """
 
     name: str
     kind: Kind
     design: Design
     bit: Path
+    bit_sha256: str
 
     @property
     def hwh(self) -> Path:
@@ -136,13 +139,19 @@ def write_package(folder: Path, design: Design, kind: Kind, bit: bytes, hwh: byt
     contents = {"hwh": hwh, "bit": bit, "json": _encoded(header)}
     for suffix, raw in contents.items():
         write_atomic(target / f"{design.name}.{suffix}", functools.partial(_write, raw))
-    return Package(design.name, kind, design, target / f"{design.name}.bit")
+    return Package(design.name, kind, design, target / f"{design.name}.bit", _sha256(bit))
 
 
 def with_origin(description: Path, origin: Origin) -> bytes:
-    """Content of a description with the origin of its bitstream."""
-    header = _header(description) | {"origin": dataclasses.asdict(origin)}
-    return _encoded(header)
+    """Content of a description with the origin of its bitstream.
+
+    Raises:
+        ValueError: The origin is none that ``read_description`` takes.
+        OverlayPackageError: The description is damaged.
+    """
+    stated = dataclasses.asdict(origin)
+    _origin(stated)
+    return _encoded(_header(description) | {"origin": stated})
 
 
 def read_description(path: Path) -> Description:
@@ -155,8 +164,9 @@ def read_description(path: Path) -> Description:
     """
     header = _header(path)
     if header.get("isa_version") != list(isa().version):
+        shown = ascii(header.get("isa_version"))[:_LONGEST_SHOWN]
         raise IsaVersionError(
-            f"the overlay package '{path}' is for version {header.get('isa_version')} of the instruction set",
+            f"the overlay package '{path}' is for version {shown} of the instruction set",
             f"version {list(isa().version)}",
             f"make it anew: {_remake(header)}; or use the hetfab that it was built with",
         )
@@ -204,7 +214,7 @@ def read_package(description: Path) -> Package:
         raise _damaged(description, why_unreadable(error)) from error
     if (emulated is None) != (said.kind is Kind.HARDWARE):
         raise _damaged(description, f"it says '{said.kind.value}', the .bit file does not")
-    return Package(said.name, said.kind, said.design, description.with_suffix(".bit"))
+    return Package(said.name, said.kind, said.design, description.with_suffix(".bit"), said.sha256["bit"])
 
 
 def link_of(description: Path) -> Path:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The self-test: vectors for every instruction and mode, equal on every overlay; seeded defects and their engines."""
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -208,6 +209,9 @@ def test_packages_are_tested_where_they_are_loaded(
     result = json.loads(out)
     assert code == ExitCode.DONE
     assert result["target"] == "the overlay 'small' on this machine" and result["suspects"] == []
+    bit = (tmp_path / "small" / "small.bit").read_bytes()
+    assert (result["way"], result["kind"]) == ("local", "emulated")
+    assert result["sha256"] == {"bit": hashlib.sha256(bit).hexdigest()}
 
 
 @pytest.mark.parametrize("arguments", [["--to", "local"], ["--package", "x"], ["--to", "nowhere"]])
