@@ -121,5 +121,5 @@ class _Reader:
 
 
 def _text_field(key: str, text: str) -> bytes:
-    raw = text.encode("ascii") + b"\0"
+    raw = text.encode("ascii", "replace") + b"\0"  # As the tools write it; a design may be called otherwise.
     return key.encode() + struct.pack(">H", len(raw)) + raw
