@@ -194,7 +194,10 @@ def test_a_size_that_is_none_is_as_good_as_not_stated(server: Server, tmp_path: 
 
 
 def test_a_servers_words_are_shown_escaped(server: Server, tmp_path: Path) -> None:
-    server.answers["/a.bit"] = lambda handler: handler.wfile.write(b"HTTP/1.0 404 \x1b[2J%b\r\n\r\n" % (b"x" * 300))
+    def garbles(handler: Handler) -> None:
+        handler.wfile.write(b"HTTP/1.0 404 \x1b[2J%b\r\n\r\n" % (b"x" * 300))
+
+    server.answers["/a.bit"] = garbles
     with pytest.raises(DownloadFailedError) as caught:
         download(f"{server.base}/a.bit", tmp_path / "a.bit", promise())
     found = caught.value.found.removeprefix(f"cannot download '{server.base}/a.bit': ")
