@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which rows of each tensor are worth computing where only some rows of the output are looked at."""
+"""Which rows of each tensor are worth computing where only some rows of the output are looked at.
+
+Of a float model's layers; ``overlay/row_needs.py`` answers it for the layers of a program.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -362,19 +362,27 @@ def test_a_board_that_takes_nothing_holds_nobody_up() -> None:
         stop.set()
 
 
-def test_an_interrupted_request_ends_the_link() -> None:
+@pytest.mark.parametrize(("name", "word"), [("machine", None), ("numpy", 1), ("board", ["pynq"])])
+def test_what_a_board_says_of_itself_are_words(name: str, word: object) -> None:
+    with (
+        board(lying(GREETING + encode({**about_board(), name: word}))) as channel,
+        pytest.raises(AnswerGarbledError, match=f"as its '{name}'"),
+    ):
+        link_to(channel)
+
+
+def test_an_interrupted_request_ends_the_link(monkeypatch: pytest.MonkeyPatch) -> None:
     """Else the next request would take this one's answer."""
     with board(lying(HELLO, encode({"has": True}))) as channel:
         link = link_to(channel)
-        really = channel.receive
 
         def interrupted(size: int, seconds: float) -> bytes:
             raise KeyboardInterrupt
 
-        channel.receive = interrupted  # type: ignore[method-assign]
-        with pytest.raises(KeyboardInterrupt):
-            link.request("has")
-        channel.receive = really  # type: ignore[method-assign]
+        with monkeypatch.context() as patch:
+            patch.setattr(channel, "receive", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                link.request("has")
         assert not link.alive
         with pytest.raises(LinkLostError):
             link.request("has")

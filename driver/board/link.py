@@ -43,7 +43,7 @@ class BoardFacts:
         board: Its name as PYNQ's image has it, None where it has none.
         machine: Its processor, as ``armv7l`` or ``aarch64``.
         python: Version.
-        hetfab: Version.
+        hetfab: Version, None where it is not installed as a package.
         numpy: Version.
         pynq: Version, None without pynq.
     """
@@ -51,7 +51,7 @@ class BoardFacts:
     board: str | None
     machine: str
     python: str
-    hetfab: str
+    hetfab: str | None
     numpy: str
     pynq: str | None
 
@@ -239,8 +239,17 @@ class BoardLink:
                 f"the instruction set {ours[1]} and version {ours[0]} of the link",
                 "install the same wheel of hetfab on host and board",
             )
-        words = {name: about.get(name) for name in ("board", "machine", "python", "hetfab", "numpy", "pynq")}
-        return BoardFacts(**{name: None if word is None else str(word) for name, word in words.items()})  # type: ignore[arg-type]
+        machine, python, numpy = (self._word(about, name) for name in ("machine", "python", "numpy"))
+        board, hetfab, pynq = (
+            None if about.get(name) is None else self._word(about, name) for name in ("board", "hetfab", "pynq")
+        )
+        return BoardFacts(board, machine, python, hetfab, numpy, pynq)
+
+    def _word(self, about: Mapping[str, Any], name: str) -> str:
+        word = about.get(name)
+        if not isinstance(word, str):
+            raise self._garbled(f"{str(word)[:_SHOWN_CHARACTERS]!r} as its '{name}', a text")
+        return word
 
     def _garbled(self, found: str) -> AnswerGarbledError:
         return AnswerGarbledError(
