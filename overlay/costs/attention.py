@@ -93,7 +93,7 @@ def attend_costs(
 
 def dividers(geometry: Geometry) -> int:
     """Channels of a result in a cycle, as ``attend_dividers`` of ``attend_tile.hpp``."""
-    return max(1, geometry.agg_word_beats // 2)
+    return 1 if geometry.agg_word_beats < 4 else 4
 
 
 def score_beats(kind: int, heads: int, head_beats: int) -> int:

@@ -319,15 +319,17 @@ def _wide_lanes(geometry: Geometry, bits: int, select: float) -> float:
 
 
 def _attention_resources(geometry: Geometry) -> Resources:
-    """Attention: logits of a beat, maxima and gaps of each head, weighted sums of all groups, a divider."""
+    """Attention: logits of a beat, maxima and gaps of each head, weighted sums of all groups, dividers."""
     lanes, heads, groups = geometry.lanes + 1, geometry.agg_heads, geometry.agg_groups
     bits, words, edges = isa().size("partial_bits"), isa().size("attend_words"), isa().size("attend_edges")
     beats, place_groups = geometry.agg_word_beats, -(-groups // geometry.agg_word_beats)
-    lut = _constant("lut_attend_control") + dividers(geometry) * _constant("lut_attend_quotient")
+    channels = dividers(geometry)
+    lut = _constant("lut_attend_control") + _constant("lut_attend_divisor")
+    lut += channels * (_constant("lut_attend_quotient") + bits * _mux(geometry.lanes // channels))
     lut += heads * _constant("lut_attend_head")
     lut += _SCORES_PER_BEAT * _constant("lut_attend_logit") + geometry.lanes * _constant("lut_attend_product")
     # Of a lane: the sum before chosen among groups and what is merged, and the addition.
-    lut += beats * (geometry.lanes + 1) * bits * (_mux(place_groups) + 2) + bits * _mux(geometry.lanes)
+    lut += beats * (geometry.lanes + 1) * bits * (_mux(place_groups) + 2)
     # Of words of several beats: a group that leaves, and a weight of a head for each beat.
     lut += (lanes * bits + beats * _GAP_BITS * _mux(heads)) * (beats > 1)
     lut += beats * geometry.lanes * _FEATURE_BITS * (beats > 1)
@@ -342,7 +344,8 @@ def _attention_resources(geometry: Geometry) -> Resources:
     # A product of each lane by the weight, those of a logit, and of spilled rows, targets and types.
     dsp = beats * geometry.lanes * _constant("dsp_per_weight") + _constant("dsp_per_requantize")
     dsp += _ATTEND_ADDRESSES * _constant("dsp_per_address")
-    registers = Resources(ff=groups * lanes * bits + dividers(geometry) * _constant("ff_attend_quotient"))
+    quotients = _constant("ff_attend_divisor") + channels * _constant("ff_attend_quotient")
+    registers = Resources(ff=groups * lanes * bits + quotients)
     return _with_ff(lut, dsp=dsp, bram36=bram36) + registers
 
 

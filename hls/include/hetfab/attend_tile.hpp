@@ -13,7 +13,7 @@ constexpr unsigned maxima_beats = 2;
 constexpr unsigned slope_bits = 12;
 // Dividers that end an attend: its edges take less time where words are long, so that quotients would wait
 // for one.
-constexpr unsigned attend_dividers(unsigned word_beats) { return word_beats < 4 ? 1 : word_beats / 2; }
+constexpr unsigned attend_dividers(unsigned word_beats) { return word_beats < 4 ? 1 : 4; }
 // The maximum of no logits.
 constexpr int no_logit = -(1 << 15);
 
