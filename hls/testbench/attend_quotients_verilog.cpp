@@ -2,9 +2,10 @@
 // Compares hls/verilog/attend_quotients.v, of one channel, with hls/include/hetfab/quotients.hpp.
 #include <algorithm>
 #include <deque>
+#include <random>
 
-#include "hetfab/quotients.hpp"
 #include "Vdut.h"
+#include "hetfab/quotients.hpp"
 #include "verilated.h"
 
 namespace {
@@ -27,7 +28,8 @@ struct Step {
 std::int64_t numerator_of(std::mt19937& dice, std::int64_t denominator, bool is_unsigned) {
     const std::int64_t lowest = is_unsigned ? 0 : -128;
     const std::int64_t quotient = static_cast<std::int64_t>(dice() % (255 * 256 + 1)) + lowest * 256;
-    const std::int64_t begins = ((2 * quotient - 1) * denominator) / 512 + static_cast<std::int64_t>(dice() % 3) - 1;
+    const std::int64_t begins =
+        ((2 * quotient - 1) * denominator) / 512 + static_cast<std::int64_t>(dice() % 3) - 1;
     return std::clamp(begins, lowest * denominator, (lowest + 255) * denominator);
 }
 
@@ -42,11 +44,12 @@ int run() {
         const bool is_unsigned = dice() % 2 != 0;
         const std::int64_t numerator = numerator_of(dice, denominator, is_unsigned);
         const auto stored = hetfab::wrap<Native, hetfab::isa::partial_bits>(numerator);
-        const std::int32_t quotient = hetfab::attention_q8<Native>(
-            stored, hetfab::divisor_of<Native>(denominator, is_unsigned));
+        const std::int32_t quotient =
+            hetfab::attention_q8<Native>(stored, hetfab::divisor_of<Native>(denominator, is_unsigned));
         const auto before = static_cast<std::uint32_t>(dice());
         const bool accumulate = dice() % 2 != 0;
-        expected.push_back({before, accumulate, (accumulate ? before : 0) + static_cast<std::uint32_t>(quotient)});
+        expected.push_back(
+            {before, accumulate, (accumulate ? before : 0) + static_cast<std::uint32_t>(quotient)});
 
         dut.denominator = static_cast<std::uint32_t>(denominator);
         dut.is_unsigned = is_unsigned;

@@ -198,8 +198,8 @@ edge_chunks:
     return outcome;
 }
 
-// Divides the sums, as many channels a cycle as there are dividers, and writes the results to sum_ram, added to
-// what it held.
+// Divides the sums, as many channels a cycle as there are dividers, and writes the results to sum_ram, added
+// to what it held.
 template <class D, class Z, class SumRam, class Events>
 void write_quotients(const AttendTile& tile, const AttendMemories<D, Z>& kept,
                      const Word<Z, 32 * D::lanes> (&held)[D::sum_words], SumRam sum_ram, Events& events) {
@@ -215,8 +215,7 @@ quotient_channels:
         events.trip(isa::loops::attend_quotients);
         const unsigned word = trip / (D::lanes / dividers);
         const unsigned first = trip % (D::lanes / dividers) * dividers;
-        const Divisor<Z> divisor =
-            divisor_of<Z>(kept.partials[word][D::lanes], tile.rows.is_unsigned);
+        const Divisor<Z> divisor = divisor_of<Z>(kept.partials[word][D::lanes], tile.rows.is_unsigned);
     quotient_lanes:
         for (unsigned divider = 0; divider < dividers; divider++) {
 #pragma HLS UNROLL factor=dividers
