@@ -56,7 +56,7 @@ def hard_numerators(denominator: int, is_unsigned: bool, quotients: Array) -> Ar
 
 @pytest.mark.parametrize("is_unsigned", [False, True])
 def test_around_every_quotient(divide: Divide, is_unsigned: bool) -> None:
-    """Remainders of 0, 1 and one less than the divisor, both signs, largest numerators; every 97th quotient at least."""
+    """Remainders of 0, 1 and one less than the divisor, both signs, largest numerators."""
     for denominator in DENOMINATORS:
         first = 0 if is_unsigned else -128 * 256
         quotients = np.arange(first, first + 255 * 256 + 1, 1 if denominator == WEIGHT else 97)
