@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Orders the tiles of passes so that AGG sums for one while the other engines project for another (docs/overlap.md).
 
-Two passes run side by side: one of those on which AGG works, one of the others. What is placed next is the tile that
-would end first, by rough cycles; each comes after all tiles whose rows it reads. The order changes no result.
+Two passes, or stretches of them, run side by side: one of those on which AGG works, one of the others. What is placed
+next is the tile that would end first, by rough cycles; each comes after all tiles whose rows it reads. The order
+changes no result.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +19,7 @@ _LANES = 2
 
 
 class Place(NamedTuple):
-    """An entry, tile -1, or a tile of a pass, and what it must come after.
+    """An entry, tile -1, or a tile of a pass, and what it must come after. A stretch may have no entry.
 
     Attributes:
         number: Number of the pass.
@@ -41,21 +42,36 @@ class _Lane:
 
     waiting: list[int]
     current: int = -1
+    last: int = -1
     tile: int = -1
     clock: float = 0.0
 
 
-def side_by_side(passes: Passes, slots: Sequence[int]) -> list[Place]:
+@dataclass(frozen=True)
+class Order:
     """The order in which entries and tiles stand in the stream.
+
+    Attributes:
+        places: All of them.
+        cycles: When the last one ends, roughly.
+    """
+
+    places: list[Place]
+    cycles: float
+
+
+def side_by_side(passes: Passes, slots: Sequence[int]) -> Order:
+    """Puts passes side by side.
 
     Args:
         passes: Of a bound program.
         slots: Of each ring.
     """
-    return list(_Order(passes, slots).places())
+    state = _State(passes, slots)
+    return Order(list(state.places()), max(lane.clock for lane in state.lanes))
 
 
-class _Order:
+class _State:
     """The state of the list scheduler."""
 
     def __init__(self, passes: Passes, slots: Sequence[int]) -> None:
@@ -63,7 +79,7 @@ class _Order:
         self._writers = passes.writers
         self._numbers = {id(one): number for number, one in enumerate(passes.passes)}
         of_agg = [one.aggregates for one in passes.passes]
-        self._lanes = [_Lane([n for n, agg in enumerate(of_agg) if agg is bool(lane)]) for lane in range(_LANES)]
+        self.lanes = [_Lane([n for n, agg in enumerate(of_agg) if agg is bool(lane)]) for lane in range(_LANES)]
         #: Of each pass, its tiles' places and when their rows are in DRAM.
         self._placed: list[list[tuple[int, float]]] = [[] for _ in self._passes]
         self._ended: set[int] = set()
@@ -76,51 +92,68 @@ class _Order:
 
     def places(self) -> Iterator[Place]:
         """Entries and tiles in order."""
-        while any(lane.waiting or lane.current >= 0 for lane in self._lanes):
-            for lane in self._lanes:
+        while any(lane.waiting or lane.current >= 0 for lane in self.lanes):
+            for lane in self.lanes:
                 if lane.current < 0:
                     self._begin(lane)
-            ready = [(end, lane) for lane in self._lanes if (end := self._end(lane)) is not None]
+            ready = [(end, lane) for lane in self.lanes if (end := self._end(lane)) is not None]
             end, lane = min(ready, key=lambda each: each[0])
             yield self._put(lane, end)
 
     def _begin(self, lane: _Lane) -> None:
         """Takes the pass that can begin first: one whose inputs are all computed before one that must wait for them."""
-        best: tuple[tuple[bool, float, int], int] | None = None
+        best: tuple[bool, float, int] | None = None
+        room: dict[int, bool] = {}
         for number in lane.waiting:
             one = self._passes[number]
-            if not self._is_next_of_layer(number) or not self._has_room(one):
+            # What a layer's stretches claim is the same, and of those that are ready the first one will do.
+            if one.layer not in room:
+                room[one.layer] = self._has_room(one)
+            if not room[one.layer] or not self._is_next_of_layer(number):
                 continue
-            first = self._stored([*self._gathered(one), *(one.needs(0) if one.tiles else [])])
-            if first is None:
-                continue
-            whole = self._stored([*self._gathered(one), *self._all_rows(one)])
-            if whole is None and not self._is_being_written(one):
-                continue
-            ready = max((self._ready(place) for place in (first if whole is None else whole)), default=0.0)
-            key = (whole is None, max(lane.clock, ready), number)
-            if best is None or key < best[0]:
-                best = key, number
+            key = self._beginning(lane, number)
+            if key is not None and (best is None or key < best):
+                best = key
+                room[one.layer] = key[0]
         if best is not None:
-            lane.current, lane.tile = best[1], -1
-            lane.waiting.remove(best[1])
-            self._taken[best[1]] = self._take(best[1])
-            self._before[best[1]] = self._claim(best[1])
+            self._start(lane, best[2])
+
+    def _beginning(self, lane: _Lane, number: int) -> tuple[bool, float, int] | None:
+        """Whether a pass has to wait for rows one by one, when it can begin, and its number; None if it cannot."""
+        one = self._passes[number]
+        found = self._stored([*self._gathered(one), *self._all_rows(one)])
+        waits = found is None
+        if found is None and self._is_being_written(one):
+            found = self._stored([*self._gathered(one), *(one.needs(0) if one.tiles else [])])
+        if found is None:
+            return None
+        return waits, max([lane.clock, *(self._ready(place) for place in found)]), number
+
+    def _start(self, lane: _Lane, number: int) -> None:
+        """Makes a pass the lane's; a stretch needs no entry where the one before is of the same pass."""
+        lane.waiting.remove(number)
+        lane.current, lane.tile = number, -1
+        if lane.last >= 0 and self._passes[lane.last].is_beside(self._passes[number]):
+            lane.tile = 0
+            self._taken[number] = self._taken[lane.last]
+        else:
+            self._taken[number] = self._take(number)
+        self._before[number] = self._claim(number)
 
     def _is_being_written(self, one: Pass) -> bool:
         """Whether passes that have not ended and whose rows it reads are running, so that neither waits for ever."""
-        running = {lane.current for lane in self._lanes}
-        writers = [self._numbers[id(writer)] for tensor, _ in one.reads for writer, _ in self._writers.get(tensor, [])]
+        running = {lane.current for lane in self.lanes}
+        writers = [writer for rows in self._all_rows(one) for writer, _ in self._writing(rows)]
         return all(number in running or number in self._ended for number in writers)
 
     def _is_next_of_layer(self, number: int) -> bool:
-        """Whether the layer's passes before it have ended."""
-        before = number - 1
-        return before < 0 or self._passes[before].layer != self._passes[number].layer or before in self._ended
+        """Whether the layer's passes over the same rows before it have ended; stretches have no order."""
+        before, one = self._passes[number - 1], self._passes[number]
+        return not number or before.layer != one.layer or before.is_beside(one) or number - 1 in self._ended
 
     def _has_room(self, one: Pass) -> bool:
         """Whether the other lane's pass leaves enough slots."""
-        running = [self._passes[lane.current] for lane in self._lanes if lane.current >= 0]
+        running = [self._passes[lane.current] for lane in self.lanes if lane.current >= 0]
         if one.table and any(other.table for other in running):
             return False
         return all(
@@ -130,7 +163,7 @@ class _Order:
 
     def _take(self, number: int) -> dict[int, int]:
         """A slot of each ring that the pass has one of: that whose last user has ended first."""
-        one, running = self._passes[number], {lane.current for lane in self._lanes}
+        one, running = self._passes[number], {lane.current for lane in self.lanes}
         found = {}
         for ring, count in one.claims.items():
             users = self._users[ring]
@@ -166,7 +199,7 @@ class _Order:
         lane.clock, lane.tile = end, tile + 1
         if lane.tile == len(one.tiles):
             self._ended.add(number)
-            lane.current = -1
+            lane.current, lane.last = -1, number
         return Place(number, tile, self._taken[number], stored, ended)
 
     def _claim(self, number: int) -> tuple[int, ...]:
@@ -194,17 +227,15 @@ class _Order:
 
     def _stored(self, rows: Sequence[Rows]) -> list[tuple[int, int]] | None:
         """The last tile of each pass that writes some rows, None where one of them is not placed yet."""
-        found = []
-        for each in rows:
-            for writer, start in self._writers.get(each.tensor, []):
-                last = min(each.last - start, writer.rows)
-                if last <= 0 or each.first - start >= writer.rows or not writer.tiles:
-                    continue
-                number, tile = self._numbers[id(writer)], (last - 1) // writer.tile_rows
-                if tile >= len(self._placed[number]):
-                    return None
-                found.append((number, tile))
-        return found
+        found = [place for each in rows for place in self._writing(each)]
+        return None if any(tile >= len(self._placed[number]) for number, tile in found) else found
+
+    def _writing(self, rows: Rows) -> Iterator[tuple[int, int]]:
+        """The passes that write some of these rows, and the last tile of each that does."""
+        for writer, start in self._writers.get(rows.tensor, []):
+            last = min(rows.last - start, writer.rows)
+            if last > 0 and rows.first - start < writer.rows and writer.tiles:
+                yield self._numbers[id(writer)], (last - 1) // writer.tile_rows
 
     def _ready(self, place: tuple[int, int]) -> float:
         number, tile = place
