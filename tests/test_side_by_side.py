@@ -250,7 +250,7 @@ def tiles_of(places: Sequence[Place]) -> dict[int, list[int]]:
 
 
 def test_sums_and_products_take_turns_by_what_they_take() -> None:
-    both = Passes((), [alone(0, 10, 3000.0, aggregates=True), alone(1, 30, 1000.0, aggregates=False)], {})
+    both = Passes((), [alone(0, 10, 30000.0, aggregates=True), alone(1, 30, 10000.0, aggregates=False)], {})
     found = tiles_of(side_by_side(both, []).places)
     # Three products for each sum, from the first to the last.
     assert [sum(place < sums for place in found[1]) for sums in found[0]] == pytest.approx(range(3, 31, 3), abs=1)
