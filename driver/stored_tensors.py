@@ -51,13 +51,16 @@ def stored_tensors(
 
 
 def names_in_order(bound: BoundProgram) -> list[str]:
-    """Tensors in the order in which layers write them, the features first; a stack is behind its last part."""
+    """Tensors in the order in which layers write them, the features first; a stack is behind its last part.
+
+    Features of which memory holds the leading columns alone are left out.
+    """
     program = bound.program
     written = {layer.name: index for index, layer in enumerate(program.layers)}
     if program.images:
         held = [image.name for image in program.images if image.segment in _SEGMENTS]
     else:
-        held = [tensor.name for tensor in program.tensors if tensor.segment in _SEGMENTS]
+        held = [tensor.name for tensor in program.tensors if tensor.segment in _SEGMENTS and not tensor.leading]
     for tensor in program.tensors:
         if tensor.whole and tensor.name in written:
             written[tensor.whole] = max(written[tensor.name], written.get(tensor.whole, -1))
