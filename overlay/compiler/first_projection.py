@@ -13,7 +13,7 @@ import numpy as np
 
 from hetfab.overlay.compiler.compile import compile_lowered
 from hetfab.overlay.compiler.graph_facts import FeatureCounts, GraphFacts
-from hetfab.overlay.compiler.leading_columns import Joined, can_lead, fastest_leading, readers, with_leading
+from hetfab.overlay.compiler.leading_columns import Joined, best_leading, can_lead, readers, with_leading
 from hetfab.overlay.compiler.lowered import DenseTerm, IntArray, LoweredLayer, LoweredModel, Stored
 from hetfab.overlay.compiler.projection_work import Work, alone, work_of
 from hetfab.overlay.design import Design
@@ -174,8 +174,8 @@ class _Chooser:
         given = self._given(stored)
         if self.asked is not FirstProjection.AUTO or given is None or isinstance(given, FeatureCounts) or facts is None:
             return None
-        dense = [each.dense.milliseconds for each in forms if each.dense is not None]
-        nonzeros = [each.by_nonzeros.milliseconds for each in forms if each.by_nonzeros is not None]
+        dense = [each.dense.core_milliseconds for each in forms if each.dense is not None]
+        nonzeros = [each.by_nonzeros.agg_milliseconds for each in forms if each.by_nonzeros is not None]
         if not len(dense) == len(nonzeros) == len(forms) or not can_lead(self.lowered, features):
             return None
         by_name = {each.layer.output.name: each.layer for each in forms}
@@ -194,7 +194,7 @@ class _Chooser:
         tensor = self._tensor(stored)
         counts = column_counts(tensor, check_features(tensor, given))
         found = [each.by_nonzeros if each.parts else each.dense for each in taken]
-        return fastest_leading(counts, sum(dense), sum(nonzeros), [each for each in found if each is not None], tried)
+        return best_leading(counts, sum(dense), sum(nonzeros), [each for each in found if each is not None], tried)
 
     def _best_split(self, layer: LoweredLayer, features: Stored) -> tuple[int, bool]:
         """The number of parts from which on AGG's cycles grow again, or weights where they take fewer.

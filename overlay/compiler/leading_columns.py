@@ -6,18 +6,18 @@ cost, AGG sums the rest at the same time, and VEC adds both before it rounds (do
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from hetfab.overlay.compiler.lowered import SCORE_BITS, IntArray, LayerKind, LoweredLayer, LoweredModel, Stored
+from hetfab.overlay.compiler.lowered import IntArray, LayerKind, LoweredLayer, LoweredModel, Stored
 from hetfab.overlay.compiler.projection_work import Work
 
+#: What a millisecond of an engine counts beside one of the layer alone; fitted to whole models on public graphs.
+_BUSY = 2
 #: Columns that lead are tried in whole blocks of a row, in steps of about a third.
 _TRIED = (64, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048)
-#: Forms that take at most so much longer than the fastest are as good as it.
-_ABOUT_EQUAL = 1.05
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,9 +40,18 @@ class Joined:
         return sum(work.milliseconds for work in self.works.values())
 
     @property
-    def additions(self) -> int:
-        """Of AGG."""
-        return sum(work.additions for work in self.works.values())
+    def cost(self) -> float:
+        """What the layers cost a program."""
+        return cost_of(self.works.values())
+
+
+def cost_of(works: Iterable[Work]) -> float:
+    """What layers cost a program, in modelled milliseconds, weighted.
+
+    A layer alone takes as long as its busier engine. In a program the other one is missed by other layers too: each
+    millisecond of AGG and of the matrix engines counts.
+    """
+    return sum(each.milliseconds + _BUSY * (each.agg_milliseconds + each.core_milliseconds) for each in works)
 
 
 def can_lead(lowered: LoweredModel, features: str) -> bool:
@@ -65,8 +74,7 @@ def readers(lowered: LoweredModel, features: str) -> list[LoweredLayer]:
 def _joins(layer: LoweredLayer) -> bool:
     """Whether VEC can add a product and a sum of AGG where it ends this layer."""
     alone = layer.dense is not None and not layer.dense.parts and not layer.aggregations
-    rounds = layer.kind is LayerKind.REQUANTIZE and layer.table is None and layer.output.bits < SCORE_BITS
-    return alone and rounds
+    return alone and layer.kind is LayerKind.REQUANTIZE
 
 
 def with_leading(lowered: LoweredModel, features: str, order: IntArray, leading: int) -> LoweredModel:
@@ -104,50 +112,47 @@ def _with_features(lowered: LoweredModel, features: Stored, order: IntArray | No
     return replace(lowered, layers=layers, stored={**lowered.stored, features.name: features})
 
 
-def fastest_leading(
+def best_leading(
     counts: IntArray,
     dense: float,
     by_nonzeros: float,
     taken: Sequence[Work],
     tried: Callable[[IntArray, int], Mapping[str, Work] | None],
 ) -> Joined | None:
-    """How many columns lead where that is faster than what is taken so far, or as fast with less work for AGG.
+    """How many columns lead where that costs less than what is taken so far, None where it does not.
 
-    AGG is the busiest engine of most models, and the matrix engines wait for it.
+    Sizes are tried from the one with the least expected cost on, as long as costs fall.
 
     Args:
         counts: Non-zeros of each column, [columns].
-        dense: Milliseconds of the layers that read the features where all columns stand in rows.
-        by_nonzeros: Where none does.
-        taken: What these layers take so far.
+        dense: Milliseconds of the matrix engines where all columns stand in rows.
+        by_nonzeros: Milliseconds of AGG where none does.
+        taken: What the layers that read the features take so far.
         tried: What each layer takes with an order of the columns and a number of those that lead, None where a buffer
             is too small.
     """
     order = np.argsort(-counts, kind="stable")
     others = 1 - np.cumsum(counts[order]) / max(counts.sum(), 1)
     sizes = [size for size in _TRIED if size < len(counts)]
-    expected = [max(by_nonzeros * others[size - 1], dense * size / len(counts)) for size in sizes]
-    before, additions = sum(work.milliseconds for work in taken), sum(work.additions for work in taken)
-    if min(expected, default=math.inf) >= before:
+    engines = [(by_nonzeros * others[size - 1], dense * size / len(counts)) for size in sizes]
+    expected = [max(each) + _BUSY * sum(each) for each in engines]
+    if min(expected, default=math.inf) >= cost_of(taken):
         return None
     found: dict[int, Joined | None] = {}
 
-    def milliseconds(place: int) -> float:
+    def cost(place: int) -> float:
         if not 0 <= place < len(sizes):
             return math.inf
         if place not in found:
             works = tried(order, sizes[place])
             found[place] = None if works is None else Joined(order, sizes[place], works)
         joined = found[place]
-        return math.inf if joined is None else joined.milliseconds
+        return math.inf if joined is None else joined.cost
 
     best = expected.index(min(expected))
     for step in (1, -1):
-        while milliseconds(best + step) < milliseconds(best):
+        while cost(best + step) < cost(best):
             best += step
-    limit = _ABOUT_EQUAL * min(before, milliseconds(best))
-    as_good = [joined for joined in found.values() if joined is not None and joined.milliseconds <= limit]
-    least = min(as_good, key=lambda joined: joined.additions, default=None)
-    if least is None or (before <= limit and additions <= least.additions):
-        return None
-    return least
+    joined = found[best]
+    faster = joined is not None and joined.milliseconds < sum(work.milliseconds for work in taken)
+    return joined if joined is not None and faster and joined.cost < cost_of(taken) else None

@@ -319,9 +319,8 @@ class LoweredLayer:
     def operation(self) -> str:
         """Name of the vector operation."""
         wide = self.table is not None or self.output.bits == SCORE_BITS
-        if self.leading:
-            return "requantize_joined"
-        return f"{self.kind.value}_function" if wide else self.kind.value
+        name = "requantize_joined" if self.leading else self.kind.value
+        return f"{name}_function" if wide else name
 
     @property
     def from_sum(self) -> bool:

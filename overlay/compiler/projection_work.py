@@ -10,9 +10,11 @@ from hetfab.overlay.bind import GraphArrays, bind
 from hetfab.overlay.compiler.compile import compile_lowered
 from hetfab.overlay.compiler.graph_facts import FeatureCounts, GraphFacts
 from hetfab.overlay.compiler.lowered import DenseTerm, LoweredLayer, LoweredModel, Stored
+from hetfab.overlay.compiler.operands import GEMM_D, GEMM_L
 from hetfab.overlay.costs.program_cost import additions, expected_log
 from hetfab.overlay.design import Design
 from hetfab.overlay.features import Features
+from hetfab.overlay.isa.spec import isa
 from hetfab.overlay.timeline.machine import machine
 from hetfab.overlay.timeline.simulate import simulate
 
@@ -26,12 +28,16 @@ class Work:
         additions: Of weights that AGG gathers, padding included.
         bytes: DRAM bytes.
         milliseconds: Modelled time of the layer alone.
+        agg_milliseconds: Of AGG's loops, modelled.
+        core_milliseconds: Of the busier matrix engine's, modelled.
     """
 
     macs: int
     additions: int
     bytes: int
     milliseconds: float
+    agg_milliseconds: float
+    core_milliseconds: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,11 +76,15 @@ def work_of(model: LoweredModel, design: Design, facts: GraphFacts, share_on_d: 
     given = _synthetic(found, facts.counts[node_type], features) if isinstance(found, FeatureCounts) else found
     bound = bind(program, GraphArrays(facts.counts, {} if given is None else {features.name: given}, {}))
     log = expected_log(bound)
+    cycles = {engine.name: int(log["cycles"][log["engine"] == engine.id].sum()) for engine in isa().engines}
+    in_a_millisecond = 1e3 * design.clock_mhz
     return Work(
         macs=int(log["macs"].sum()),
         additions=additions(bound.words, log, design.geometry),
         bytes=int(log["read_bytes"].sum() + log["write_bytes"].sum()),
         milliseconds=simulate(bound.words, log, machine(design)).milliseconds,
+        agg_milliseconds=cycles["agg"] / in_a_millisecond,
+        core_milliseconds=max(cycles[GEMM_D], cycles[GEMM_L]) / in_a_millisecond,
     )
 
 
