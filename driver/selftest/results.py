@@ -89,6 +89,11 @@ def _both(draft: Draft) -> tuple[Accumulators, dict[str, int]]:
     return found, fields | {"with_acc": draft.flag("with_acc", 1), "shift": shift_of(draft, wide=True)}
 
 
+def _joined(draft: Draft, core: int) -> tuple[Accumulators, dict[str, int]]:
+    """Products and sums that weigh about as much: those in Q.8, or with ties plain ones."""
+    return _beside(draft, core, ReduceMode.RAW if draft.data is Data.TIES else ReduceMode.SUM)
+
+
 def _post_shift(draft: Draft) -> int:
     """Results in Q.8, to bytes or nibbles, or to few bits so that ties are met."""
     return _POST_LEFT + 8 + 2 + 4 * draft.flag("packed")
@@ -104,7 +109,7 @@ def combine(draft: Draft) -> None:
 
 def requantize_joined(draft: Draft) -> None:
     """Bytes or nibbles of sums of products and of edges."""
-    found, fields = _beside(draft, _core(draft), ReduceMode.RAW)
+    found, fields = _joined(draft, _core(draft))
     words = _words_of(found.groups, packed=draft.flag("packed"))
     fields = vector_fields(found, words) | fields | _limits(draft)
     draft.issue("requantize_joined", **fields, shift=_shift(draft, found))
@@ -179,7 +184,7 @@ def requantize_joined_function(draft: Draft) -> None:
     """Results of 16 bits, or the entries of a table, of sums of products, of GEMM-L where it is there, and of edges."""
     mapped = draft.flag("mapped")
     core = draft.flag("core", 1 if "gemm_l" in draft.geometry.engines else 0)
-    found, fields = _beside(draft, core, ReduceMode.RAW)
+    found, fields = _joined(draft, core)
     width = _SMALLEST_WIDTH if mapped else 12
     table = _table(draft, width) if mapped else 0
     words = found.groups * (1 if mapped else 2)
