@@ -51,16 +51,13 @@ def stored_tensors(
 
 
 def names_in_order(bound: BoundProgram) -> list[str]:
-    """Tensors in the order in which layers write them, the features first; a stack is behind its last part.
-
-    Features of which memory holds the leading columns alone are left out.
-    """
+    """Tensors in the order in which layers write them, the features first; a stack is behind its last part."""
     program = bound.program
     written = {layer.name: index for index, layer in enumerate(program.layers)}
     if program.images:
         held = [image.name for image in program.images if image.segment in _SEGMENTS]
     else:
-        held = [tensor.name for tensor in program.tensors if tensor.segment in _SEGMENTS and not tensor.leading]
+        held = [tensor.name for tensor in program.tensors if tensor.segment in _SEGMENTS]
     for tensor in program.tensors:
         if tensor.whole and tensor.name in written:
             written[tensor.whole] = max(written[tensor.name], written.get(tensor.whole, -1))
@@ -134,7 +131,7 @@ def _values(bound: BoundProgram, name: str, content: Bytes) -> Integers:
 
 
 def tensor_values(tensor: Tensor, rows: int, content: Bytes) -> Integers:
-    """The integers of a tensor, int64 [rows, channels], in the model's order of channels.
+    """The integers of a tensor, int64 [rows, channels that a row holds], in the model's order of channels.
 
     Args:
         tensor: How its rows lie.
@@ -148,5 +145,7 @@ def tensor_values(tensor: Tensor, rows: int, content: Bytes) -> Integers:
     else:
         kind = "i" if tensor.signed or tensor.stored_bits > 8 else "u"  # Scores and logits are signed.
         values = stored.view(f"<{kind}{tensor.stored_bits // 8}").astype(np.int64)
-    places = np.argsort(tensor.channel_order) if tensor.channel_order else slice(tensor.channels)
+    places = (
+        np.argsort(tensor.channel_order[: tensor.row_channels]) if tensor.channel_order else slice(tensor.row_channels)
+    )
     return np.asarray(values[:, places])
