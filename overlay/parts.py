@@ -75,7 +75,7 @@ class Parts:
         return records.view(np.uint8)
 
 
-#: Puts edges in parts: ``in_parts`` or an equal of it.
+#: Puts edges in parts: ``in_parts`` or an equal of it, which may order the ids that it is given where they are.
 PartsMaker: TypeAlias = Callable[[Numbers, Ids, int, int, int], Parts]
 
 

@@ -35,7 +35,7 @@ class _Limits(ctypes.Structure):
 
 
 def compiled_parts_maker() -> PartsMaker:
-    """The compiled equal of ``in_parts``.
+    """The compiled equal of ``in_parts``, which orders the ids that it is given where they are.
 
     Raises:
         CompilerMissingError: No C++ compiler.
@@ -52,12 +52,12 @@ def _in_parts(library: ctypes.CDLL, indptr: Numbers, ids: Ids, vertices: int, sl
         *(len(starts) - 1, tile_rows, width, max(1, -(-vertices // width))),
         *(most, PART_ROWS, EDGES_FOR_A_RUN, source_mask(ids, vertices)),
     )
-    out, degrees = np.empty_like(given), np.empty(most * (len(starts) - 1), np.int64)
+    degrees = np.empty(most * (len(starts) - 1), np.int64)
     make = getattr(library, f"hetfab_parts_of_{given.itemsize}_bytes")
-    count = make(ctypes.byref(limits), *(array.ctypes.data for array in (starts, given, out, degrees)))
+    count = make(ctypes.byref(limits), *(array.ctypes.data for array in (starts, given, degrees)))
     if not count:
         raise MemoryError
-    return Parts(count, tile_rows, degrees[: count * (len(starts) - 1)], out)
+    return Parts(count, tile_rows, degrees[: count * (len(starts) - 1)], given)
 
 
 @functools.cache
@@ -69,7 +69,7 @@ def _library() -> ctypes.CDLL:
     library = ctypes.CDLL(str(cached_file(f"parts-{key.hexdigest()[:24]}.so", build)))
     for size in (2, 4):
         make = getattr(library, f"hetfab_parts_of_{size}_bytes")
-        make.argtypes, make.restype = [ctypes.c_void_p] * 5, ctypes.c_uint64
+        make.argtypes, make.restype = [ctypes.c_void_p] * 4, ctypes.c_uint64
     return library
 
 
