@@ -3,13 +3,10 @@
 
 import ctypes
 import functools
-import hashlib
-from pathlib import Path
 
 import numpy as np
 
-from hetfab.hls.build.cache import cached_file
-from hetfab.hls.build.compiler import Compiler, find_compiler, host_processor
+from hetfab.hls.build.host_library import host_library
 from hetfab.overlay.parts import (
     EDGES_FOR_A_RUN,
     PART_ROWS,
@@ -22,9 +19,7 @@ from hetfab.overlay.parts import (
     source_mask,
 )
 
-_HLS = Path(__file__).resolve().parents[1]
 _SOURCES = ("build/parts.cpp", "host/parts.hpp")
-_FLAGS = ("-std=c++17", "-shared", "-fPIC", "-Wall", "-Wextra", "-Wconversion", "-Werror", "-O3", "-march=native")
 
 
 class _Limits(ctypes.Structure):
@@ -62,18 +57,8 @@ def _in_parts(library: ctypes.CDLL, indptr: Numbers, ids: Ids, vertices: int, sl
 
 @functools.cache
 def _library() -> ctypes.CDLL:
-    compiler = find_compiler()
-    sources = [(_HLS / name).read_text("utf-8") for name in _SOURCES]
-    key = hashlib.sha256("\0".join([*sources, *compiler.command, compiler.version, *_FLAGS, host_processor()]).encode())
-    build = functools.partial(_compile, compiler=compiler)
-    library = ctypes.CDLL(str(cached_file(f"parts-{key.hexdigest()[:24]}.so", build)))
+    library = host_library(_SOURCES)
     for size in (2, 4):
         make = getattr(library, f"hetfab_parts_of_{size}_bytes")
         make.argtypes, make.restype = [ctypes.c_void_p] * 4, ctypes.c_uint64
-    return library
-
-
-def _compile(folder: Path, *, compiler: Compiler) -> Path:
-    library = folder / "parts.so"
-    compiler.run([*_FLAGS, f"-I{_HLS}", "-o", str(library), str(_HLS / _SOURCES[0])])
     return library
