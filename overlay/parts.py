@@ -20,7 +20,7 @@ from hetfab.overlay.layouts import MARKED_ROWS, Bytes
 Integers: TypeAlias = npt.NDArray[np.int64]
 Numbers: TypeAlias = npt.NDArray[np.integer[Any]]
 #: Ids as AGG reads them: uint16, or uint32 with a mark of 8 bits above sources below 2^24.
-Ids: TypeAlias = npt.NDArray[np.uint16] | npt.NDArray[np.uint32]
+Ids: TypeAlias = npt.NDArray[np.unsignedinteger[Any]]
 
 _MOST_PARTS = isa().operation("configure_destinations").field("parts").largest + 1
 _AGG_RUNS = isa().size("agg_runs")
