@@ -120,13 +120,25 @@ class Space:
         return replace(design, geometry=geometry)
 
     def neighbours(self, design: Design) -> Iterator[Design]:
-        """Designs that fit with one side of one array a step larger or smaller, each with memories it can have."""
-        for core, arrays in (("d", self.arrays_d), ("l", self.arrays_l)):
-            rows, cols = f"gemm_{core}_rows", f"gemm_{core}_cols"
-            held = Array(getattr(design.geometry, rows), getattr(design.geometry, cols))
-            for array in _next_to(held, arrays):
-                sides: dict[str, Any] = {rows: array.rows, cols: array.cols}
-                yield from self.largest_memories(replace(design, geometry=replace(design.geometry, **sides)))[:1]
+        """Arrays that fit with one side a step larger or smaller, or one larger and one smaller; smallest memories."""
+        held = _arrays_of(design)
+        steps = [(core, array) for core, arrays in self._arrays.items() for array in _next_to(held[core], arrays)]
+        one = [held | {core: array} for core, array in steps]
+        two = [
+            held | {"d": on_d, "l": on_l}
+            for core, on_d in steps
+            for other, on_l in steps
+            if (core, other) == ("d", "l")
+        ]
+        words = self.weight_words[0]
+        for arrays in (*one, *two):
+            near = self.design(arrays["d"], arrays["l"], words, words)
+            if self.holds(near):
+                yield near
+
+    @property
+    def _arrays(self) -> dict[str, tuple[Array, ...]]:
+        return {"d": self.arrays_d, "l": self.arrays_l}
 
     def holds(self, design: Design) -> bool:
         """Whether the board holds a design with some room for what the figures miss."""
@@ -210,6 +222,14 @@ def _with_images(design: Design, graphs: bool) -> Design:
 def _on_board(design: Design, board: Design) -> Design:
     """The geometry of a design on the board, and at the clock, of another one."""
     return replace(design, board=board.board, clock_mhz=board.clock_mhz)
+
+
+def _arrays_of(design: Design) -> dict[str, Array]:
+    geometry = design.geometry
+    return {
+        "d": Array(geometry.gemm_d_rows, geometry.gemm_d_cols),
+        "l": Array(geometry.gemm_l_rows, geometry.gemm_l_cols),
+    }
 
 
 def _next_to(held: Array, arrays: Sequence[Array]) -> Iterator[Array]:

@@ -438,7 +438,8 @@ def _different_cuts(rows: tuple[int, int], columns: int, banks: int) -> tuple[tu
     seen = set[tuple[Tile, ...]]()
     found = []
     for widest in sorted({*range(1, min(columns, 16) + 1), *(-(-columns // parts) for parts in range(1, 8))}):
-        cuts = {each.tiles: each for fill in (True, False) for each in [census(rows, columns, banks, widest, fill=fill)]}
+        several = [census(rows, columns, banks, widest, fill=fill) for fill in (True, False)]
+        cuts = {each.tiles: each for each in several}
         found.append(tuple(each for tiles, each in cuts.items() if tiles not in seen))
         seen |= set(cuts)
     return tuple(found)
