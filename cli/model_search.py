@@ -106,8 +106,8 @@ class ModelSearch:
         wanted = base if clock is None else replace(base, clock_mhz=clock)
         # The highest clock that the board's PLL gives and that is not above what is wanted.
         base = replace(wanted, clock_mhz=fabric_clock_mhz(wanted, read_board(board)))
-        base = _fastest_scratchpad(base, sources, progress)
-        return cls(tuple(sources), Space.of(base), combine, workers)
+        space = Space.of(_fastest_scratchpad(base, sources, progress)).with_scratchpads_of(base)
+        return cls(tuple(sources), space, combine, workers)
 
     @property
     def names(self) -> list[str]:

@@ -295,6 +295,10 @@ class JointSearch:
             raise self._unreachable(goal, [self._simulated(min(self.points, key=lambda point: point.drop))])
         timing = _Timing(self)
         everywhere = [self._on(point, design) for point in allowed for design in self.designs]
+        given = {_key(choices) for choices in self.widths}
+        timing.time([self._on(point, self.space.base) for point in allowed if _key(point.choices) in given])
+        for point in allowed:
+            timing.time(timing.first([each for each in everywhere if each.choices == point.choices]))
         timing.go(lambda: everywhere, _PROGRAMS)
         allowed += [found for found in self._again(timing.best) if goal.keeps_drop(found.scores)]
         timing.go(lambda: self._near(timing.best, allowed), _NEAR_PROGRAMS)
@@ -324,8 +328,9 @@ class JointSearch:
         return found
 
     def _near(self, best: Point, allowed: Sequence[Point]) -> list[Point]:
-        """The best program's design with other memories and widths, and designs whose arrays are next to its own."""
-        designs = [best.design, *self.space.neighbours(best.design)]
+        """The best program with other memories, widths or a scratchpad of AGG, and on the arrays next to its own."""
+        others = [*self.memories(best)[:_MEMORIES], *self.space.scratchpads(best.design)]
+        designs = [*others, *self.space.neighbours(best.design)]
         return [self._on(best, each) for each in designs] + [self._on(point, best.design) for point in allowed]
 
     def _on(self, point: Point, design: Design) -> Point:
@@ -444,7 +449,7 @@ class _Timing:
     search: JointSearch
     timed: dict[tuple[Design, str], Point] = field(default_factory=dict)
     _corrections: Corrections = field(default_factory=Corrections)
-    _memories: dict[tuple[tuple[int, ...], str], list[Design]] = field(default_factory=dict)
+    _memories: dict[tuple[Design, str], Design] = field(default_factory=dict)
 
     @property
     def best(self) -> Point:
@@ -455,45 +460,50 @@ class _Timing:
         """Times the most promising candidates, asked for anew behind each step, until none promises enough."""
         end = len(self.timed) + most
         while len(self.timed) < end:
-            chosen = list(itertools.islice(self._promising(candidates()), min(_AT_ONCE, end - len(self.timed))))
+            limit = _HOPELESS * self.best.time if self.timed else math.inf
+            chosen = list(itertools.islice(self._promising(candidates(), limit), min(_AT_ONCE, end - len(self.timed))))
             if not chosen:
                 return
-            for point in self.search.simulated(chosen):
-                widths = _key(point.choices)
-                self.timed[point.design, widths] = point
-                self._corrections.note(point.design, widths, point.time / point.milliseconds)
+            self.time(chosen)
 
-    def _promising(self, candidates: Sequence[Point]) -> Iterator[Point]:
-        """Untimed candidates with their memories, by rising expected time; several of the best one's arrays."""
-        held = _sides(self.best.design) if self.timed else None
-        limit = _HOPELESS * self.best.time if self.timed else math.inf
+    def first(self, candidates: Sequence[Point]) -> list[Point]:
+        """The most promising one, however slow; none where all were timed."""
+        return list(itertools.islice(self._promising(candidates, math.inf), 1))
+
+    def time(self, points: Sequence[Point]) -> None:
+        """Times some."""
+        for point in self.search.simulated(points) if points else ():
+            widths = _key(point.choices)
+            self.timed[point.design, widths] = point
+            self._corrections.note(point.design, widths, point.time / point.milliseconds)
+
+    def _promising(self, candidates: Sequence[Point], limit: float) -> Iterator[Point]:
+        """Untimed candidates with their memories, by rising expected time, which is below a limit."""
         chosen = set[tuple[Design, str]]()
         for expected, point in sorted(((self._expected(p), p) for p in candidates), key=lambda pair: pair[0]):
             if expected >= limit:
                 return
-            for design in self._with_memories(point)[: _MEMORIES if _sides(point.design) == held else 1]:
-                key = design, _key(point.choices)
-                if key not in self.timed and key not in chosen:
-                    chosen.add(key)
-                    yield replace(point, design=design)
+            design = self._with_memories(point)
+            key = design, _key(point.choices)
+            if key not in self.timed and key not in chosen:
+                chosen.add(key)
+                yield replace(point, design=design)
 
     def _expected(self, point: Point) -> float:
         return point.milliseconds * self._corrections.ratio(point.design, _key(point.choices))
 
-    def _with_memories(self, point: Point) -> list[Design]:
-        key = _sides(point.design), _key(point.choices)
+    def _with_memories(self, point: Point) -> Design:
+        """A point's design; of one that is arrays alone, with the smallest memories, the best memories that fit."""
+        if point.design != self.search.space.smallest(point.design):
+            return point.design
+        key = point.design, _key(point.choices)
         if key not in self._memories:
-            self._memories[key] = self.search.memories(point)
+            self._memories[key] = next(iter(self.search.memories(point)), point.design)
         return self._memories[key]
 
 
 def _shallower(design: Design) -> int:
     return min(design.geometry.wgt_d_words, design.geometry.wgt_l_words)
-
-
-def _sides(design: Design) -> tuple[int, ...]:
-    g = design.geometry
-    return g.gemm_d_rows, g.gemm_d_cols, g.gemm_l_rows, g.gemm_l_cols
 
 
 def _key(choices: Sequence[Choice]) -> str:
