@@ -5,6 +5,7 @@ Ring semaphores stay with their tiles, as each engine takes the tiles in the ord
 freed a slot, and which tiles store the rows that another one reads, follows from that order. Only numpy.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -17,15 +18,17 @@ from hetfab.overlay.compiler.semaphores import Milestones, Semaphore
 from hetfab.overlay.expansion import expand, filled, iterations
 from hetfab.overlay.isa.codec import Engine
 from hetfab.overlay.isa.spec import isa
-from hetfab.overlay.passes import Passes, passes_of
+from hetfab.overlay.passes import Passes, in_stretches, passes_of
 from hetfab.overlay.program import Program, Words
-from hetfab.overlay.side_by_side import Place, side_by_side
+from hetfab.overlay.side_by_side import Order, Place, side_by_side
 
 Array: TypeAlias = npt.NDArray[Any]
 
 _SIGNALS = ("signal0", "signal1")
 #: Tiles whose sums AGG has at once, so that it may begin so many before VEC takes the first: slots of ``sum_ram``.
 _SUMS_AHEAD = 2
+#: Where stretches save less than this by rough cycles, they may cost more.
+_WORTH_STRETCHES = 0.97
 
 
 def interleave(
@@ -48,13 +51,22 @@ def interleave(
     passes = passes_of(program, counts, values, edges)
     if len({one.aggregates for one in passes.passes}) < len((True, False)):
         return expand(program, counts, values)
-    places = side_by_side(passes, [ring.slots for ring in program.rings])
-    pieces = _Pieces(program, counts, values, passes, places)
-    stream = _Stream(places, passes, pieces)
+    passes, order = _faster(passes, [ring.slots for ring in program.rings])
+    pieces = _Pieces(program, counts, values, passes, order.places)
+    stream = _Stream(order.places, passes, pieces)
     stream.write()
     if not stream.words:
         return np.zeros((0, 2), np.uint64), np.zeros(0, np.uint16)
     return np.array(stream.words, np.uint64), np.array(stream.layers, np.uint16)
+
+
+def _faster(passes: Passes, slots: Sequence[int]) -> tuple[Passes, Order]:
+    """Passes as they are, or in stretches where these are worth the weights that they load again."""
+    whole, stretches = side_by_side(passes, slots), in_stretches(passes)
+    if len(stretches.passes) == len(passes.passes):
+        return passes, whole
+    cut = side_by_side(stretches, slots)
+    return (stretches, cut) if cut.cycles < _WORTH_STRETCHES * whole.cycles else (passes, whole)
 
 
 class _Pieces:
@@ -69,10 +81,14 @@ class _Pieces:
         places: Sequence[Place],
     ) -> None:
         self._passes = passes
-        uses = self._uses(program, counts, places)
+        #: Of each pass, which one it is of those that have its entry.
+        self._entry_uses: list[int] = []
+        self._steps = [iterations(block, counts) for block in passes.blocks]
+        for entry, entered in self._count_entries().items():
+            self._steps[entry] = np.zeros(entered, np.int64)
+        uses = self._uses(program, places)
         self._words: list[list[list[list[int]]]] = []
-        for number, block in enumerate(passes.blocks):
-            steps = iterations(block, counts)
+        for number, (block, steps) in enumerate(zip(passes.blocks, self._steps, strict=True)):
             words = filled(program, block, steps, values, partial(_slots_of, uses[number]))
             self._words.append(words.tolist())
 
@@ -80,23 +96,30 @@ class _Pieces:
         """The instructions of a place."""
         one = self._passes.passes[place.number]
         if place.tile < 0:
-            return self._words[one.entry][0] if one.entry >= 0 else []
+            return self._words[one.entry][self._entry_uses[place.number]] if one.entry >= 0 else []
         block, step = one.tiles[place.tile]
         return self._words[block][step]
 
-    def _uses(
-        self, program: Program, counts: Mapping[str, int], places: Sequence[Place]
-    ) -> list[dict[tuple[int, int], Array]]:
+    def _count_entries(self) -> Counter[int]:
+        """How many passes, stretches of one, begin with each entry."""
+        counted: Counter[int] = Counter()
+        for one in self._passes.passes:
+            self._entry_uses.append(counted[one.entry])
+            counted[one.entry] += 1
+        del counted[-1]
+        return counted
+
+    def _uses(self, program: Program, places: Sequence[Place]) -> list[dict[tuple[int, int], Array]]:
         """The slot of each use of a ring, of each block in each of its iterations."""
         taken = [0] * len(program.rings)
         found: list[dict[tuple[int, int], Array]] = []
-        for block in self._passes.blocks:
+        for block, steps in zip(self._passes.blocks, self._steps, strict=True):
             wanted = {(int(patch["ring"]), int(patch["position"])) for patch in block.patches if patch["ring"] >= 0}
-            steps = len(iterations(block, counts))
-            found.append({key: np.zeros(steps, np.int64) for key in wanted})
+            found.append({key: np.zeros(len(steps), np.int64) for key in wanted})
         for place in places:
             one = self._passes.passes[place.number]
-            number, step = (one.entry, 0) if place.tile < 0 else one.tiles[place.tile]
+            entry = one.entry, self._entry_uses[place.number]
+            number, step = entry if place.tile < 0 else one.tiles[place.tile]
             if number < 0:
                 continue
             uses = self._passes.blocks[number].ring_uses

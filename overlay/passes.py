@@ -5,8 +5,9 @@ A pass is an entry, which loads what all of its tiles read, and its tiles. Which
 which a pass gathers from, follows from the addresses that its instructions name. Only numpy.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any, TypeAlias
 
@@ -33,6 +34,8 @@ _EDGES = (SymbolKind.DESTINATIONS, SymbolKind.RUNS)
 _AGG_INSTRUCTION, _AGG_ROW, _AGG_EDGE = 300.0, 0.5, 0.6
 #: Of attention beside them, for each edge and for each group of a row.
 _ATTEND_EDGE, _ATTEND_ROW = 2.0, 4.0
+#: A pass is cut into so many stretches at most, each of so many tiles and times the cycles of its entry at least.
+_STRETCHES, _STRETCH_TILES, _STRETCH_ENTRIES = 8, 4, 20.0
 
 
 @dataclass(frozen=True)
@@ -52,18 +55,20 @@ class Rows:
 
 @dataclass(eq=False)
 class Pass:
-    """A pass over the rows of a layer.
+    """A pass over the rows of a layer, or a stretch of one.
 
     Attributes:
         layer: The layer's number.
-        final: Whether it is the layer's last one.
-        rows: Rows of the layer.
+        final: Whether all channels of its rows are computed when it ends.
+        first: Its first row.
+        rows: Its rows.
         tile_rows: Rows of a full tile.
-        reads: Tensors whose row each tile reads for each of its own, and the row that belongs to row 0.
+        reads: Tensors whose row each tile reads for each of its own, and the row that belongs to its first one.
         gathers: Tensors of which any tile may read any row.
         entry: Number of its entry's block, -1 for none.
         tiles: Block of each tile, and the number of the iteration within it.
         cycles: Of each tile, on the engine that it takes longest, roughly.
+        entry_cycles: Of its entry, likewise.
         aggregates: Whether AGG works on it.
         claims: Slots of each ring that stay taken until it ends.
         table: Whether it has a table of a function.
@@ -71,6 +76,7 @@ class Pass:
 
     layer: int
     final: bool = True
+    first: int = 0
     rows: int = 0
     tile_rows: int = 1
     reads: list[tuple[str, int]] = field(default_factory=list)
@@ -78,6 +84,7 @@ class Pass:
     entry: int = -1
     tiles: list[tuple[int, int]] = field(default_factory=list)
     cycles: list[float] = field(default_factory=list)
+    entry_cycles: float = 0.0
     aggregates: bool = False
     claims: dict[int, int] = field(default_factory=dict)
     table: bool = False
@@ -88,6 +95,29 @@ class Pass:
         last = min(first + self.tile_rows, self.rows)
         return [Rows(tensor, start + first, start + last) for tensor, start in self.reads]
 
+    def is_beside(self, other: "Pass") -> bool:
+        """Whether both are stretches of one pass."""
+        return self.layer == other.layer and self.first != other.first
+
+    def stretches(self) -> "list[Pass]":
+        """The pass cut into stretches, where their entries take little beside their tiles."""
+        enough = int(sum(self.cycles) / (_STRETCH_ENTRIES * max(self.entry_cycles, 1.0)))
+        count = max(1, min(_STRETCHES, enough, len(self.tiles) // _STRETCH_TILES))
+        ends = [len(self.tiles) * number // count for number in range(count + 1)]
+        return [self._stretch(begin, end) for begin, end in pairwise(ends)]
+
+    def _stretch(self, begin: int, end: int) -> "Pass":
+        """The tiles from ``begin`` to before ``end`` as a pass."""
+        skipped = begin * self.tile_rows
+        return replace(
+            self,
+            first=self.first + skipped,
+            rows=min(end * self.tile_rows, self.rows) - skipped,
+            reads=[(tensor, start + skipped) for tensor, start in self.reads],
+            tiles=self.tiles[begin:end],
+            cycles=self.cycles[begin:end],
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class Passes:
@@ -96,7 +126,7 @@ class Passes:
     Attributes:
         blocks: The program's blocks without milestones.
         passes: In program order.
-        writers: Of each tensor that layers write, these layers' last passes and the first row of each.
+        writers: Of each tensor that layers write, the passes that end its rows and the first row of each.
     """
 
     blocks: tuple[Block, ...]
@@ -118,15 +148,32 @@ def passes_of(program: Program, counts: Mapping[str, int], values: Array, edges:
     for number, block in enumerate(blocks):
         if len(block.words):
             reader.add(number, block)
-    passes = reader.passes
-    for one, following in pairwise(passes):
+    for one, following in pairwise(reader.passes):
         one.final = following.layer != one.layer
     writers: dict[str, list[tuple[Pass, int]]] = {}
-    for one in passes:
+    for one in reader.passes:
         if one.final:
             tensor, start = reader.place(program.layers[one.layer].name)
             writers.setdefault(tensor, []).append((one, start))
-    return Passes(blocks, passes, writers)
+    return Passes(blocks, reader.passes, writers)
+
+
+def in_stretches(passes: Passes) -> Passes:
+    """The same with the passes cut into stretches on which AGG does not work.
+
+    The engines of products can then turn from one layer to the next while AGG is at the rows that all of these read, so
+    that what AGG gathers from next is nearly computed when it gets there.
+    """
+    of_layer = Counter(one.layer for one in passes.passes)
+    cut = {
+        id(one): [one] if one.aggregates or one.table or of_layer[one.layer] > 1 else one.stretches()
+        for one in passes.passes
+    }
+    writers = {
+        tensor: [(part, start + part.first) for one, start in found for part in cut[id(one)]]
+        for tensor, found in passes.writers.items()
+    }
+    return Passes(passes.blocks, [part for one in passes.passes for part in cut[id(one)]], writers)
 
 
 def _without_milestones(block: Block) -> Block:
@@ -174,7 +221,7 @@ class _Reader:
                 held = 1 if block.part is Part.ONCE else self._program.rings[ring].slots
                 one.claims[ring] = max(one.claims.get(ring, 0), held)
         if block.part is Part.ONCE:
-            one.entry = number
+            one.entry, one.entry_cycles = number, float(self._cycles(decoded, block, steps)[0])
             return
         one.rows, one.tile_rows = self._counts[block.node_type], block.tile_rows
         one.tiles += [(number, place) for place in range(len(steps))]
@@ -213,7 +260,7 @@ class _Reader:
         """Cycles of the busiest engine in each iteration of a block, roughly."""
         fixed: dict[str, float] = {}
         of_edges = np.zeros(len(steps))
-        ends = np.minimum((steps + 1) * block.tile_rows, self._counts[block.node_type])
+        ends = np.minimum((steps + 1) * block.tile_rows, self._counts.get(block.node_type, 0))
         for each in decoded:
             if each.operation.name in ("reduce", "attend"):
                 indptr = self._indptr[self._contexts[each.fields["slot"]]]

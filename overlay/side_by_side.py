@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Orders the tiles of passes so that AGG sums for one while the other engines project for another (docs/overlap.md).
 
-Two passes run side by side: one of those on which AGG works, one of the others. What is placed next is the tile that
-would end first, by rough cycles; each comes after all tiles whose rows it reads. The order changes no result.
+Two passes, or stretches of them, run side by side: one of those on which AGG works, one of the others. What is placed
+next is the tile that would end first, by rough cycles; each comes after all tiles whose rows it reads. The order
+changes no result.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from hetfab.overlay.passes import Pass, Passes, Rows
 
@@ -15,10 +16,12 @@ from hetfab.overlay.passes import Pass, Passes, Rows
 #: third of them; the rest is for the tiles between, as LOAD brings nothing to these while it waits for rows.
 _STORE_CYCLES = 3000.0
 _LANES = 2
+#: Numbers of a pass and of one of its tiles.
+_Tile: TypeAlias = tuple[int, int]
 
 
 class Place(NamedTuple):
-    """An entry, tile -1, or a tile of a pass, and what it must come after.
+    """An entry, tile -1, or a tile of a pass, and what it must come after. A stretch may have no entry.
 
     Attributes:
         number: Number of the pass.
@@ -41,21 +44,36 @@ class _Lane:
 
     waiting: list[int]
     current: int = -1
+    last: int = -1
     tile: int = -1
     clock: float = 0.0
 
 
-def side_by_side(passes: Passes, slots: Sequence[int]) -> list[Place]:
+@dataclass(frozen=True)
+class Order:
     """The order in which entries and tiles stand in the stream.
+
+    Attributes:
+        places: All of them.
+        cycles: When the last one ends, roughly.
+    """
+
+    places: list[Place]
+    cycles: float
+
+
+def side_by_side(passes: Passes, slots: Sequence[int]) -> Order:
+    """Puts passes side by side.
 
     Args:
         passes: Of a bound program.
         slots: Of each ring.
     """
-    return list(_Order(passes, slots).places())
+    state = _State(passes, slots)
+    return Order(list(state.places()), max(lane.clock for lane in state.lanes))
 
 
-class _Order:
+class _State:
     """The state of the list scheduler."""
 
     def __init__(self, passes: Passes, slots: Sequence[int]) -> None:
@@ -63,7 +81,7 @@ class _Order:
         self._writers = passes.writers
         self._numbers = {id(one): number for number, one in enumerate(passes.passes)}
         of_agg = [one.aggregates for one in passes.passes]
-        self._lanes = [_Lane([n for n, agg in enumerate(of_agg) if agg is bool(lane)]) for lane in range(_LANES)]
+        self.lanes = [_Lane([n for n, agg in enumerate(of_agg) if agg is bool(lane)]) for lane in range(_LANES)]
         #: Of each pass, its tiles' places and when their rows are in DRAM.
         self._placed: list[list[tuple[int, float]]] = [[] for _ in self._passes]
         self._ended: set[int] = set()
@@ -73,54 +91,80 @@ class _Order:
         self._taken: dict[int, dict[int, int]] = {}
         self._before: dict[int, tuple[int, ...]] = {}
         self._count = 0
+        #: What passes read, and of each the tile that was asked for last.
+        self._inputs_of: dict[int, tuple[tuple[_Tile, ...], tuple[_Tile, ...]]] = {}
+        self._needed: dict[int, tuple[int, tuple[_Tile, ...]]] = {}
 
     def places(self) -> Iterator[Place]:
         """Entries and tiles in order."""
-        while any(lane.waiting or lane.current >= 0 for lane in self._lanes):
-            for lane in self._lanes:
+        while any(lane.waiting or lane.current >= 0 for lane in self.lanes):
+            for lane in self.lanes:
                 if lane.current < 0:
                     self._begin(lane)
-            ready = [(end, lane) for lane in self._lanes if (end := self._end(lane)) is not None]
+            ready = [(end, lane) for lane in self.lanes if (end := self._end(lane)) is not None]
             end, lane = min(ready, key=lambda each: each[0])
             yield self._put(lane, end)
 
     def _begin(self, lane: _Lane) -> None:
         """Takes the pass that can begin first: one whose inputs are all computed before one that must wait for them."""
-        best: tuple[tuple[bool, float, int], int] | None = None
+        best: tuple[bool, float, int] | None = None
+        room: dict[int, bool] = {}
         for number in lane.waiting:
             one = self._passes[number]
-            if not self._is_next_of_layer(number) or not self._has_room(one):
+            # What a layer's stretches claim is the same, and of those that are ready the first one will do.
+            if one.layer not in room:
+                room[one.layer] = self._has_room(one)
+            if not room[one.layer] or not self._is_next_of_layer(number):
                 continue
-            first = self._stored([*self._gathered(one), *(one.needs(0) if one.tiles else [])])
-            if first is None:
-                continue
-            whole = self._stored([*self._gathered(one), *self._all_rows(one)])
-            if whole is None and not self._is_being_written(one):
-                continue
-            ready = max((self._ready(place) for place in (first if whole is None else whole)), default=0.0)
-            key = (whole is None, max(lane.clock, ready), number)
-            if best is None or key < best[0]:
-                best = key, number
+            key = self._beginning(lane, number)
+            if key is not None and (best is None or key < best):
+                best = key
+                room[one.layer] = key[0]
         if best is not None:
-            lane.current, lane.tile = best[1], -1
-            lane.waiting.remove(best[1])
-            self._taken[best[1]] = self._take(best[1])
-            self._before[best[1]] = self._claim(best[1])
+            self._start(lane, best[2])
 
-    def _is_being_written(self, one: Pass) -> bool:
-        """Whether passes that have not ended and whose rows it reads are running, so that neither waits for ever."""
-        running = {lane.current for lane in self._lanes}
-        writers = [self._numbers[id(writer)] for tensor, _ in one.reads for writer, _ in self._writers.get(tensor, [])]
-        return all(number in running or number in self._ended for number in writers)
+    def _beginning(self, lane: _Lane, number: int) -> tuple[bool, float, int] | None:
+        """Whether a pass has to wait for rows one by one, when it can begin, and its number; None if it cannot."""
+        gathered, rows = self._inputs(number)
+        found, waits = (*gathered, *rows), False
+        if not self._are_placed(found):
+            if not self._are_placed(gathered) or not self._are_running(rows):
+                return None
+            found, waits = (*gathered, *self._needs(number, 0)), True
+            if not self._are_placed(found):
+                return None
+        return waits, max([lane.clock, *map(self._ready, found)]), number
+
+    def _start(self, lane: _Lane, number: int) -> None:
+        """Makes a pass the lane's; a stretch needs no entry where the one before is of the same pass."""
+        lane.waiting.remove(number)
+        lane.current, lane.tile = number, -1
+        if self._goes_on(lane.last, number):
+            lane.tile = 0
+            self._taken[number] = self._taken[lane.last]
+        else:
+            self._taken[number] = self._take(number)
+        self._before[number] = self._claim(number)
+
+    def _goes_on(self, last: int, number: int) -> bool:
+        """Whether a stretch finds what its entry would bring, as the one before is of the same pass."""
+        if last < 0 or not self._passes[last].is_beside(self._passes[number]):
+            return False
+        return all(self._users[ring][slot] == last for ring, slot in self._taken[last].items())
+
+    def _are_running(self, places: Sequence[_Tile]) -> bool:
+        """Whether the passes of these tiles run or have ended, so that nobody who waits for them waits for ever."""
+        running = {lane.current for lane in self.lanes}
+        return all(number in running or number in self._ended for number, _ in places)
 
     def _is_next_of_layer(self, number: int) -> bool:
-        """Whether the layer's passes before it have ended."""
-        before = number - 1
-        return before < 0 or self._passes[before].layer != self._passes[number].layer or before in self._ended
+        """Whether the layer's passes over the same rows before it have ended; stretches have no order."""
+        before, one = self._passes[number - 1], self._passes[number]
+        return not number or before.layer != one.layer or before.is_beside(one) or number - 1 in self._ended
 
     def _has_room(self, one: Pass) -> bool:
         """Whether the other lane's pass leaves enough slots."""
-        running = [self._passes[lane.current] for lane in self._lanes if lane.current >= 0]
+        running = [self._passes[lane.current] for lane in self.lanes if lane.current >= 0]
         if one.table and any(other.table for other in running):
             return False
         return all(
@@ -130,7 +174,7 @@ class _Order:
 
     def _take(self, number: int) -> dict[int, int]:
         """A slot of each ring that the pass has one of: that whose last user has ended first."""
-        one, running = self._passes[number], {lane.current for lane in self._lanes}
+        one, running = self._passes[number], {lane.current for lane in self.lanes}
         found = {}
         for ring, count in one.claims.items():
             users = self._users[ring]
@@ -145,20 +189,16 @@ class _Order:
         """When what comes next in a lane would end, None where what it reads is not placed yet."""
         if lane.current < 0:
             return None
-        stored = self._needed(lane)
-        if stored is None:
+        needed = self._needs(lane.current, lane.tile)
+        if not self._are_placed(needed):
             return None
-        begin = max([lane.clock, *(self._ready(place) for place in stored)])
+        begin = max([lane.clock, *map(self._ready, needed)])
         return begin + (self._passes[lane.current].cycles[lane.tile] if lane.tile >= 0 else 0.0)
-
-    def _needed(self, lane: _Lane) -> list[tuple[int, int]] | None:
-        one = self._passes[lane.current]
-        return self._stored(one.needs(lane.tile) if lane.tile >= 0 else list(self._gathered(one)))
 
     def _put(self, lane: _Lane, end: float) -> Place:
         """Places what comes next in a lane."""
         number, tile, one = lane.current, lane.tile, self._passes[lane.current]
-        stored = tuple(self._placed[writer][place][0] for writer, place in self._needed(lane) or [])
+        stored = tuple(self._placed[writer][place][0] for writer, place in self._needs(number, tile))
         ended = self._before[number] if tile < 0 else ()
         if tile >= 0:
             self._placed[number].append((self._count, end + _STORE_CYCLES))
@@ -166,7 +206,7 @@ class _Order:
         lane.clock, lane.tile = end, tile + 1
         if lane.tile == len(one.tiles):
             self._ended.add(number)
-            lane.current = -1
+            lane.current, lane.last = -1, number
         return Place(number, tile, self._taken[number], stored, ended)
 
     def _claim(self, number: int) -> tuple[int, ...]:
@@ -184,28 +224,40 @@ class _Order:
             self._table = number
         return tuple(sorted(before - {-1}))
 
-    def _gathered(self, one: Pass) -> Iterator[Rows]:
-        for tensor in one.gathers:
-            for writer, start in self._writers.get(tensor, []):
-                yield Rows(tensor, start, start + writer.rows)
+    def _inputs(self, number: int) -> tuple[tuple[_Tile, ...], tuple[_Tile, ...]]:
+        """The last tiles of what a pass gathers from, and of all rows that it reads one by one."""
+        if number not in self._inputs_of:
+            one = self._passes[number]
+            gathered = [
+                Rows(tensor, start, start + writer.rows)
+                for tensor in one.gathers
+                for writer, start in self._writers.get(tensor, [])
+            ]
+            rows = [Rows(tensor, start, start + one.rows) for tensor, start in one.reads]
+            self._inputs_of[number] = self._writing(gathered), self._writing(rows)
+        return self._inputs_of[number]
 
-    def _all_rows(self, one: Pass) -> list[Rows]:
-        return [Rows(tensor, start, start + one.rows) for tensor, start in one.reads]
+    def _needs(self, number: int, tile: int) -> tuple[_Tile, ...]:
+        """The last tiles of what a tile or an entry reads."""
+        if tile < 0:
+            return self._inputs(number)[0]
+        if self._needed.get(number, (-1, ()))[0] != tile:
+            one = self._passes[number]
+            self._needed[number] = tile, self._writing(one.needs(tile) if one.tiles else [])
+        return self._needed[number][1]
 
-    def _stored(self, rows: Sequence[Rows]) -> list[tuple[int, int]] | None:
-        """The last tile of each pass that writes some rows, None where one of them is not placed yet."""
-        found = []
-        for each in rows:
-            for writer, start in self._writers.get(each.tensor, []):
-                last = min(each.last - start, writer.rows)
-                if last <= 0 or each.first - start >= writer.rows or not writer.tiles:
-                    continue
-                number, tile = self._numbers[id(writer)], (last - 1) // writer.tile_rows
-                if tile >= len(self._placed[number]):
-                    return None
-                found.append((number, tile))
-        return found
+    def _are_placed(self, places: Sequence[_Tile]) -> bool:
+        return all(tile < len(self._placed[number]) for number, tile in places)
 
-    def _ready(self, place: tuple[int, int]) -> float:
+    def _writing(self, rows: Sequence[Rows]) -> tuple[_Tile, ...]:
+        """The last tile of each pass that writes some of these rows."""
+        return tuple(
+            (self._numbers[id(writer)], (min(each.last - start, writer.rows) - 1) // writer.tile_rows)
+            for each in rows
+            for writer, start in self._writers.get(each.tensor, [])
+            if each.last > start and each.first - start < writer.rows and writer.tiles
+        )
+
+    def _ready(self, place: _Tile) -> float:
         number, tile = place
         return self._placed[number][tile][1]

@@ -71,7 +71,7 @@ def _strips(draw: st.DrawFn) -> dict[str, int]:
 def instructions(draw: st.DrawFn) -> int:
     """One instruction of any engine, in the first words of the memories of the small design."""
     flag = st.integers(0, 1)
-    match draw(st.integers(0, 15)):
+    match draw(st.integers(0, 16)):
         case 0:
             return codec.load_activations(
                 **_rows(draw), ram_d=8 * draw(_SMALL), ram_l=4 * draw(_SMALL), to_d=draw(flag), to_l=draw(flag),
@@ -145,6 +145,11 @@ def instructions(draw: st.DrawFn) -> int:
                 first_block=0, slot_bits=0,
                 slot=draw(st.integers(0, 1)), row_blocks=draw(st.integers(1, 3)), count=draw(st.integers(0, 4)),
                 address=_address(draw),
+            )  # fmt: skip
+        case 15:
+            return codec.requantize_joined(
+                **_vector(draw), sum=4 * draw(_SMALL), sum_groups=draw(st.integers(0, 2)), signed=1, highest=127,
+                packed=draw(flag), shift=0,
             )  # fmt: skip
         case _:
             return codec.sync(engine=draw(st.sampled_from(ENGINES)))

@@ -117,6 +117,8 @@ def vectors() -> Iterator[tuple[str, list[int]]]:
                 sums = {"sum": 0, "sum_groups": 3, "with_acc": with_acc, "shift": 3, "post_shift": 17}
                 name = f"combine core={core} signed={signed} packed={packed} with_acc={with_acc}"
                 yield name, [codec.combine(**fields, **bits, **sums, row_blocks=1)]
+            word = codec.requantize_joined(**fields, **bits, sum=0, sum_groups=3, row_blocks=1, shift=3)
+            yield f"requantize_joined core={core} signed={signed} packed={packed}", [word]
         wide = {"row_blocks": 2, "row_words": 13}
         for from_sum in (0, 1):
             word = codec.export_accumulators(**fields, **wide, from_sum=from_sum)
@@ -137,6 +139,8 @@ def functions() -> Iterator[tuple[str, list[int]]]:
             yield f"requantize_function {name}", [codec.requantize_function(**fields, **ends, from_sum=0)]
             sums = {"sum": 0, "sum_groups": 3, "with_acc": 1, "post_shift": 17}
             yield f"combine_function {name}", [codec.combine_function(**fields, **ends, **sums)]
+            word = codec.requantize_joined_function(**fields, **ends, sum=0, sum_groups=3)
+            yield f"requantize_joined_function {name}", [word]
         ends = {"signed": 1, "highest": 127, "shift": 3, "post_shift": 17}
         yield f"normalize core={core}", [codec.normalize(**fields, **ends, from_sum=core)]
     yield "load_function", [codec.load_function(ram=0, words=5, address=source)]

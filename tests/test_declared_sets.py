@@ -31,7 +31,8 @@ FEATURES, GRAPH = program_address(Segment.FEATURES, 0), program_address(Segment.
 ROWS = {"rows": 2, "row_blocks": 1, "stride_blocks": 2, "address": FEATURES}
 WORDS = {"ram": 0, "words": 3, "address": FEATURES}
 VALUES = {"acc": 0, "par": 0, "out": 0, "rows": 2, "groups": 2, "row_blocks": 2}
-SUMS = {**VALUES, "sum": 0, "sum_groups": 2, "with_acc": 1, "shift": 0}
+JOINED = {**VALUES, "sum": 0, "sum_groups": 2, "shift": 0}
+SUMS = {**JOINED, "with_acc": 1}
 RESULTS = {"signed": 1, "packed": 0, "highest": 127}
 BYTES = {**RESULTS, "row_words": 3}
 SLOT, SCORES = 1, 0
@@ -209,6 +210,10 @@ for core, source in enumerate(("GEMM-D", "GEMM-L")):
         ),
         f"join of {source}": codec.join(**PIXELS, **JOIN, core=core),
         f"join of {source} to exp_ram": codec.join(**TO_EXP, **JOIN, core=core),
+        f"requantize_joined of {source}": codec.requantize_joined(**JOINED, **BYTES, core=core),
+        f"requantize_joined_function of {source}": codec.requantize_joined_function(
+            **JOINED, **FUNCTION, core=core, mapped=core
+        ),
         f"combine of {source}": codec.combine(**SUMS, **BYTES, core=core, post_shift=0),
         f"export_sums of {source}": codec.export_sums(**SUMS, core=core, row_words=9),
         f"export_accumulators of {source}": codec.export_accumulators(**VALUES, core=core, from_sum=0, row_words=9),

@@ -2,6 +2,7 @@
 """The benchmark of the graph frontend: totals, the ways on small graphs, and the cost of the baseline's products."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -89,6 +90,22 @@ def test_small_models_keep_the_order_of_the_ways(seed: int, monkeypatch: pytest.
     slots = list(found["feature_bytes"].values())
     assert all(each["ordered"] <= each["tags"] for each in slots)
     assert [each["bound"] for each in slots] == sorted((each["bound"] for each in slots), reverse=True)
+
+
+def test_the_published_way_keeps_the_larger_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a design that gave some of them up it is the faster of both; ours has what there is."""
+    monkeypatch.setattr(ROW, "sgb_geometry", lambda design: SMALL_GEOMETRY)
+    shipped = ROW.board_design()
+    small = replace(shipped, geometry=replace(shipped.geometry, gemm_d_rows=2, gemm_l_rows=1))
+    found = [each.geometry for each in ROW.published_designs(small)]
+    assert [(each.gemm_d_rows, each.gemm_l_rows) for each in found] == [(2, 1), (6, 4)]
+    large = ROW.published_designs(small)[1]
+    assert ROW.published_designs(large) == [large]
+    case = random_case(3)
+    model = quantized(case).model
+    on_small, on_large = (ROW.figures(model, case.graph, each) for each in (small, large))
+    assert on_small["published"] == on_large["published"]
+    assert on_small["tags"] > on_large["tags"]
 
 
 def random_graph(seed: int) -> HeteroGraph:

@@ -17,7 +17,16 @@ from hetfab.overlay.isa.golden import GoldenMachine
 from hetfab.overlay.isa.spec import isa
 from hetfab.overlay.isa.words import pack, program_address
 from tests.test_dispatch import Device
-from tests.test_instructions import POST_LEFT, Bench, make_ties, source_fields, sum_fields, vec_fields, word_fields
+from tests.test_instructions import (
+    POST_LEFT,
+    Bench,
+    joined_fields,
+    make_ties,
+    source_fields,
+    sum_fields,
+    vec_fields,
+    word_fields,
+)
 
 SEEDS = range(24)
 UNIT = isa().size("fun_unit")
@@ -75,6 +84,24 @@ def combine_function_ties(bench: Bench) -> list[int]:
     return combine_function(bench)
 
 
+def joined_function(bench: Bench, shift: int) -> list[int]:
+    fields = function_fields(bench)
+    groups = fields["groups"]
+    fields = joined_fields(bench, fields)
+    if fields["groups"] != groups:
+        fields["row_words"] = 2 * fields["groups"]
+    return [codec.requantize_joined_function(**fields, shift=shift)]
+
+
+def requantize_joined_function(bench: Bench) -> list[int]:
+    return joined_function(bench, int(bench.random.choice([0, 16, 24, 30, 33, 40, 46])))
+
+
+def requantize_joined_function_ties(bench: Bench) -> list[int]:
+    make_ties(bench)
+    return joined_function(bench, bench.pick(0, 4))
+
+
 def norm_fields(bench: Bench, spread: dict[str, int]) -> dict[str, int]:
     """Fields of a normalize, and its parameters in par_ram."""
     geometry, pick, memories = bench.geometry, bench.pick, bench.golden.memories
@@ -129,6 +156,8 @@ MAKERS = [
     requantize_function_ties,
     combine_function,
     combine_function_ties,
+    requantize_joined_function,
+    requantize_joined_function_ties,
     normalize,
     normalize_rows,
 ]

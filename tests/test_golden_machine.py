@@ -371,6 +371,11 @@ class VecTile:
         term = round(Fraction(biased * int(self.multiplier[channel]), 2**shift))
         return wrapped(int(self.sums[row, channel]) + limited(term, -(2**23), 2**23 - 1))
 
+    def joined(self, row: int, channel: int, shift: int) -> int:
+        total = wrapped(int(self.acc[row, channel]) + int(self.sums[row, channel]))
+        biased = wrapped(total + int(self.bias[channel]))
+        return round(Fraction(biased * int(self.multiplier[channel]), 2**shift))
+
     def expect(self, values: Sequence[Sequence[int]], row_words: int, *, bits: int) -> None:
         """Compares out_ram: values of 4, 8 or 32 bits, zeros up to row_words, and nothing else touched."""
         word_bytes = self.machine.geometry.word_bytes("out_ram")
@@ -461,6 +466,28 @@ def test_requantize_is_its_definition(
             for row in biased
         ]
         tile.expect([[limited(value, low, high) for value in row] for row in scaled], row_words, bits=stored)
+
+
+@GEOMETRIES
+@CORES
+@pytest.mark.parametrize(("relu", "unsigned"), [(0, 0), (1, 0), (1, 1)])
+@pytest.mark.parametrize("shift", [0, 1, 28])
+@FORMS
+def test_requantize_joined_is_its_definition(
+    geometry: Geometry, core: int, relu: int, unsigned: int, shift: int, bits: int, packed: int
+) -> None:
+    low, high = limits(bits, relu, unsigned)
+    stored = 4 if packed else 8
+    for row_words in ROW_WORDS[stored]:
+        tile = vec_tile(geometry, 7, core)
+        word = codec.requantize_joined(
+            sum=9, sum_groups=4, signed=int(low < 0), highest=high, packed=packed, shift=shift,
+            **tile.fields(row_words),
+        )  # fmt: skip
+        tile.machine.execute(instruction(word))
+        rows, channels = range(tile.rows), range(tile.channels)
+        results = [[limited(tile.joined(r, c, shift), low, high) for c in channels] for r in rows]
+        tile.expect(results, row_words, bits=stored)
 
 
 @GEOMETRIES

@@ -226,6 +226,7 @@ def beyond(geometry: Geometry) -> dict[str, int]:
         "par_ram": instruction("requantize", **rows | {"par": geometry.par_words - 1}),
         "out_ram": instruction("requantize", **rows | {"out": geometry.out_words - 23}),
         "sum_ram": instruction("combine", **rows, sum=geometry.sum_words - 5, sum_groups=1),
+        "joined sums": instruction("requantize_joined", **rows, sum=geometry.sum_words - 5, sum_groups=1),
         "tile of load_activations, D": instruction("load_activations", **copy, ram_d=geometry.act_d_words - 15, to_d=1),
         "tile of load_activations, L": instruction("load_activations", **copy, ram_l=geometry.act_l_words - 7, to_l=1),
         "words of load_weights": instruction("load_weights", **words, ram=geometry.wgt_d_words - 8),

@@ -33,7 +33,7 @@ TRIALS = 6
 POST_LEFT = isa().size("post_left")
 PIXELS = ("configure_pixels", "configure_pool", "join", "pool_max", "pool_average", "load_depthwise", "store_middle")
 ATTENTION = ("configure_sources", "configure_targets", "configure_types", "attend")
-FUNCTIONS = ("load_function", "requantize_function", "combine_function", "normalize")
+FUNCTIONS = ("load_function", "requantize_function", "combine_function", "normalize", "requantize_joined_function")
 Bytes = npt.NDArray[np.uint8]
 Random = np.random.Generator
 
@@ -470,15 +470,23 @@ def requantize_ties(bench: Bench) -> list[int]:
 
 
 def requantize_shifts(bench: Bench) -> list[int]:
-    """Multipliers that are powers of two, of small values with ties or of any: products are shifted sums."""
+    powers = make_powers(bench)
+    fields = byte_fields(bench)
+    return [codec.requantize(**(fields | source_fields(bench, fields)), to_exp=0, **powers)]
+
+
+def make_powers(bench: Bench) -> dict[str, int]:
+    """Multipliers that are powers of two, of small values with ties or of any: products are shifted sums.
+
+    Returns:
+        A shift that suits them.
+    """
     parameters = bench.golden.memories["par_ram"].view([("bias", "<i4"), ("multiplier", "<u2"), ("zero", "<u2")])
     if bench.pick(0, 1):
         make_ties(bench)
     largest = bench.pick(0, 15)
     parameters["multiplier"] = 1 << bench.random.integers(max(largest - 3, 0), largest + 1, parameters.shape)
-    fields = byte_fields(bench)
-    shift = bench.pick(max(largest - 1, 0), min(largest + 45, 63))
-    return [codec.requantize(**(fields | source_fields(bench, fields)), to_exp=0, shift=shift)]
+    return {"shift": bench.pick(max(largest - 1, 0), min(largest + 45, 63))}
 
 
 def combine_ties(bench: Bench) -> list[int]:
@@ -503,6 +511,27 @@ def combine(bench: Bench) -> list[int]:
             post_shift=int(bench.random.choice([0, 1, POST_LEFT, 39, 45, 63])),
         )
     ]
+
+
+def joined_fields(bench: Bench, fields: dict[str, int]) -> dict[str, int]:
+    """Fields of operations that add sums to accumulators before the product."""
+    sums = sum_fields(bench, fields)
+    return fields | {name: sums[name] for name in ("sum", "sum_groups")}
+
+
+def requantize_joined(bench: Bench) -> list[int]:
+    fields = joined_fields(bench, byte_fields(bench))
+    return [codec.requantize_joined(**fields, shift=int(bench.random.choice([0, 1, 30, 40, 46, 63])))]
+
+
+def requantize_joined_ties(bench: Bench) -> list[int]:
+    make_ties(bench)
+    return [codec.requantize_joined(**joined_fields(bench, byte_fields(bench)), shift=bench.pick(1, 6))]
+
+
+def requantize_joined_shifts(bench: Bench) -> list[int]:
+    powers = make_powers(bench)
+    return [codec.requantize_joined(**joined_fields(bench, byte_fields(bench)), **powers)]
 
 
 def export_sums(bench: Bench) -> list[int]:
@@ -654,6 +683,7 @@ MAKERS: list[Callable[[Bench], list[int]]] = [
     combine,
     export_sums,
     export_accumulators,
+    requantize_joined,
     configure_features,
     configure_destinations,
     configure_ids,
@@ -662,6 +692,8 @@ MAKERS: list[Callable[[Bench], list[int]]] = [
     requantize_ties,
     requantize_shifts,
     combine_ties,
+    requantize_joined_ties,
+    requantize_joined_shifts,
 ]
 
 

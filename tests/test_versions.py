@@ -44,7 +44,7 @@ SHAPES = {
     "hetfab overlay 2": "b09787164f517248",
     "hg-npz/1": "0dd6d19216cec82c",
     "hetfab-workload/2": "b1e5995021391360",
-    "instruction set 1.0": "9f8ae9ba3b8f403d",
+    "instruction set 1.1": "3c1da736fa3bed07",
 }
 
 

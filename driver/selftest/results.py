@@ -8,6 +8,7 @@ from hetfab.driver.selftest.draft import Data, Draft
 from hetfab.driver.selftest.tiles import (
     BEATS,
     BLOCK,
+    MARGIN,
     Accumulators,
     activation_bytes,
     out_words,
@@ -70,23 +71,27 @@ def requantize(draft: Draft) -> None:
     store(draft, "results", found.rows, words, "u1")
 
 
-def _both(draft: Draft) -> tuple[Accumulators, dict[str, int]]:
-    """Products and sums of as many groups, and the fields that say where."""
-    core = _core(draft)
-    with_acc = draft.flag("with_acc", 1)
+def _beside(draft: Draft, core: int, mode: ReduceMode) -> tuple[Accumulators, dict[str, int]]:
+    """Products, sums of as many groups or more, and the fields that say where these and the parameters are."""
     found = product(draft, core, groups=1)
     groups = min(found.groups, draft.geometry.agg_groups, BEATS)
-    added = sums(draft, rows=found.rows, groups=groups, mode=ReduceMode.SUM)
-    parameters(draft, groups)
-    both = Accumulators(core, 0, found.word, min(found.rows, added.rows), groups)
-    if groups != found.groups:
-        both = Accumulators(core, 0, found.word, 1, groups)
-    return both, {
-        "sum": added.word,
-        "sum_groups": groups - 1,
-        "with_acc": with_acc,
-        "shift": shift_of(draft, wide=True),
-    }
+    added = sums(draft, rows=found.rows, groups=groups + 1, mode=mode)
+    # Of wider rows of sums, the last groups.
+    beside = {"sum": added.word + added.groups - groups, "sum_groups": added.groups - 1, "par": MARGIN}
+    parameters(draft, groups, MARGIN)
+    rows = min(found.rows, added.rows) if groups == found.groups else 1
+    return Accumulators(core, 0, found.word, rows, groups), beside
+
+
+def _both(draft: Draft) -> tuple[Accumulators, dict[str, int]]:
+    """Products and sums in Q.8, and the fields of what adds them."""
+    found, fields = _beside(draft, _core(draft), ReduceMode.SUM)
+    return found, fields | {"with_acc": draft.flag("with_acc", 1), "shift": shift_of(draft, wide=True)}
+
+
+def _joined(draft: Draft, core: int) -> tuple[Accumulators, dict[str, int]]:
+    """Products and sums that weigh about as much: those in Q.8, or with ties plain ones."""
+    return _beside(draft, core, ReduceMode.RAW if draft.data is Data.TIES else ReduceMode.SUM)
 
 
 def _post_shift(draft: Draft) -> int:
@@ -98,7 +103,16 @@ def combine(draft: Draft) -> None:
     """Bytes or nibbles of products and sums."""
     found, fields = _both(draft)
     words = _words_of(found.groups, packed=draft.flag("packed"))
-    draft.issue("combine", **vector_fields(found, words), **fields, **_limits(draft), post_shift=_post_shift(draft))
+    draft.issue("combine", **(vector_fields(found, words) | fields), **_limits(draft), post_shift=_post_shift(draft))
+    store(draft, "results", found.rows, words, "u1")
+
+
+def requantize_joined(draft: Draft) -> None:
+    """Bytes or nibbles of sums of products and of edges."""
+    found, fields = _joined(draft, _core(draft))
+    words = _words_of(found.groups, packed=draft.flag("packed"))
+    fields = vector_fields(found, words) | fields | _limits(draft)
+    draft.issue("requantize_joined", **fields, shift=_shift(draft, found))
     store(draft, "results", found.rows, words, "u1")
 
 
@@ -106,7 +120,7 @@ def export_sums(draft: Draft) -> None:
     """Products and sums as they are."""
     found, fields = _both(draft)
     words = found.groups * draft.geometry.lanes // 2
-    draft.issue("export_sums", **vector_fields(found, words), **fields)
+    draft.issue("export_sums", **(vector_fields(found, words) | fields))
     store(draft, "sums", found.rows, words, "<i4")
 
 
@@ -160,8 +174,23 @@ def combine_function(draft: Draft) -> None:
     table = _table(draft, width) if mapped else 0
     words = found.groups * (1 if mapped else 2)
     draft.issue(
-        "combine_function", **vector_fields(found, words), **fields, signed=draft.flag("signed"), mapped=mapped,
+        "combine_function", **(vector_fields(found, words) | fields), signed=draft.flag("signed"), mapped=mapped,
         width=width - 1, table=table, post_shift=_post_shift(draft) - (0 if mapped else 4),
+    )  # fmt: skip
+    store(draft, "results", found.rows, words, "u1" if mapped else "<u2")
+
+
+def requantize_joined_function(draft: Draft) -> None:
+    """Results of 16 bits, or the entries of a table, of sums of products, of GEMM-L where it is there, and of edges."""
+    mapped = draft.flag("mapped")
+    core = draft.flag("core", 1 if "gemm_l" in draft.geometry.engines else 0)
+    found, fields = _joined(draft, core)
+    width = _SMALLEST_WIDTH if mapped else 12
+    table = _table(draft, width) if mapped else 0
+    words = found.groups * (1 if mapped else 2)
+    draft.issue(
+        "requantize_joined_function", **(vector_fields(found, words) | fields), signed=draft.flag("signed"),
+        mapped=mapped, width=width - 1, table=table, shift=_shift(draft, found) - (0 if mapped else 4),
     )  # fmt: skip
     store(draft, "results", found.rows, words, "u1" if mapped else "<u2")
 
@@ -396,6 +425,8 @@ MAKERS = (
     export_accumulators,
     requantize_function,
     combine_function,
+    requantize_joined,
+    requantize_joined_function,
     normalize,
     configure_pixels,
     configure_pool,

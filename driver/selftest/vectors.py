@@ -47,6 +47,7 @@ FURTHER: dict[str, tuple[Mapping[str, int], ...]] = {
                       {"slices": 1, "unsigned": 1}, {"slices": 1, "bipolar": 1}),
     "matmul_planes_lines": ({"slices": 1}, {"planes": 8}),
     "requantize": ({"signed": 1, "packed": 1},),
+    "requantize_joined": ({"signed": 1, "packed": 1, "core": 1},),
     "combine": ({"signed": 1, "packed": 1},),
     "depthwise": ({"stride": 1}, {"packed": 1, "out_packed": 1}),
     "reduce": ({"wide_ids": 1}, {"merge": 1, "spill": 1}, {"source": 1, "mode": 1}, {"mode": 1, "accumulate": 1}),
@@ -64,6 +65,7 @@ FLAT: dict[str, tuple[Mapping[str, int], ...]] = {
 TIES: dict[str, tuple[Mapping[str, int], ...]] = {
     "requantize": ({"signed": 1}, {"packed": 1}, {"core": 1, "signed": 1}),
     "combine": ({"signed": 1},),
+    "requantize_joined": ({"signed": 1, "core": 1},),
     "export_sums": ({},),
     "requantize_function": ({"signed": 1},),
 }
@@ -75,7 +77,8 @@ _PARAMETERS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("load_residual", "configure_pixels", "configure_pool", "join", "pool_max", "pool_average"),
                     ("res_words",)),
     **dict.fromkeys(("load_depthwise", "store_middle", "depthwise"), ("exp_words", "res_words")),
-    **dict.fromkeys(("load_function", "requantize_function", "combine_function"), ("fun_words",)),
+    **dict.fromkeys(("load_function", "requantize_function", "combine_function", "requantize_joined_function"),
+                    ("fun_words",)),
     "normalize": ("norm_words",),
     **dict.fromkeys(("attend", "configure_sources", "configure_targets", "configure_types"), ("agg_heads",)),
 }  # fmt: skip
@@ -84,7 +87,9 @@ _ENGINES: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("load_weights", "matmul", "matmul_lines"), ("gemm_d",)),
     **dict.fromkeys(("load_planes", "matmul_planes", "matmul_planes_lines"), ("gemm_l",)),
     **dict.fromkeys(("load_depthwise", "store_middle", "depthwise"), ("dw",)),
-    **dict.fromkeys(("combine", "export_sums", "combine_function"), ("agg",)),
+    **dict.fromkeys(
+        ("combine", "export_sums", "combine_function", "requantize_joined", "requantize_joined_function"), ("agg",)
+    ),
 }
 
 

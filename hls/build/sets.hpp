@@ -134,6 +134,8 @@ inline const char* name_of(const Word& word) {
         case isa::RequantizeFunction::engine << 4 | isa::RequantizeFunction::opcode: return "requantize_function";
         case isa::CombineFunction::engine << 4 | isa::CombineFunction::opcode: return "combine_function";
         case isa::Normalize::engine << 4 | isa::Normalize::opcode: return "normalize";
+        case isa::RequantizeJoined::engine << 4 | isa::RequantizeJoined::opcode: return "requantize_joined";
+        case isa::RequantizeJoinedFunction::engine << 4 | isa::RequantizeJoinedFunction::opcode: return "requantize_joined_function";
         case isa::ConfigureFeatures::engine << 4 | isa::ConfigureFeatures::opcode: return "configure_features";
         case isa::ConfigureDestinations::engine << 4 | isa::ConfigureDestinations::opcode: return "configure_destinations";
         case isa::ConfigureIds::engine << 4 | isa::ConfigureIds::opcode: return "configure_ids";
@@ -390,6 +392,23 @@ inline Regions regions(const Word& word, const Word (&contexts)[context_words], 
             found.add({memory::par_ram, false, field<isa::Normalize::Par>(word), 1, 0, (2 * field<isa::Normalize::Groups>(word) + 1)});
             found.add({memory::sum_ram, false, field<isa::Normalize::Acc>(word), 1, 0, field<isa::Normalize::FromSum>(word) * field<isa::Normalize::Rows>(word) * field<isa::Normalize::Groups>(word)});
             found.add({memory::out_ram, true, field<isa::Normalize::Out>(word), field<isa::Normalize::Rows>(word), (8 * field<isa::Normalize::RowBlocks>(word) + ((1) / ((field<isa::Normalize::RowBlocks>(word) + 1))) * field<isa::Normalize::RowWords>(word)), field<isa::Normalize::RowWords>(word)});
+            break;
+        }
+        case isa::RequantizeJoined::engine << 4 | isa::RequantizeJoined::opcode: {
+            found.add({memory::acc_d_ram, false, field<isa::RequantizeJoined::Acc>(word), 1, 0, (1 - field<isa::RequantizeJoined::Core>(word)) * field<isa::RequantizeJoined::Rows>(word) * ((((field<isa::RequantizeJoined::Groups>(word) * design.lanes + design.gemm_d_cols) - 1)) / (design.gemm_d_cols))});
+            found.add({memory::acc_l_ram, false, field<isa::RequantizeJoined::Acc>(word), 1, 0, field<isa::RequantizeJoined::Core>(word) * field<isa::RequantizeJoined::Rows>(word) * ((((field<isa::RequantizeJoined::Groups>(word) * design.lanes + design.gemm_l_cols) - 1)) / (design.gemm_l_cols))});
+            found.add({memory::par_ram, false, field<isa::RequantizeJoined::Par>(word), 1, 0, field<isa::RequantizeJoined::Groups>(word)});
+            found.add({memory::sum_ram, false, field<isa::RequantizeJoined::Sum>(word), field<isa::RequantizeJoined::Rows>(word), (field<isa::RequantizeJoined::SumGroups>(word) + 1), field<isa::RequantizeJoined::Groups>(word)});
+            found.add({memory::out_ram, true, field<isa::RequantizeJoined::Out>(word), field<isa::RequantizeJoined::Rows>(word), (8 * field<isa::RequantizeJoined::RowBlocks>(word) + ((1) / ((field<isa::RequantizeJoined::RowBlocks>(word) + 1))) * field<isa::RequantizeJoined::RowWords>(word)), field<isa::RequantizeJoined::RowWords>(word)});
+            break;
+        }
+        case isa::RequantizeJoinedFunction::engine << 4 | isa::RequantizeJoinedFunction::opcode: {
+            found.add({memory::acc_d_ram, false, field<isa::RequantizeJoinedFunction::Acc>(word), 1, 0, (1 - field<isa::RequantizeJoinedFunction::Core>(word)) * field<isa::RequantizeJoinedFunction::Rows>(word) * ((((field<isa::RequantizeJoinedFunction::Groups>(word) * design.lanes + design.gemm_d_cols) - 1)) / (design.gemm_d_cols))});
+            found.add({memory::acc_l_ram, false, field<isa::RequantizeJoinedFunction::Acc>(word), 1, 0, field<isa::RequantizeJoinedFunction::Core>(word) * field<isa::RequantizeJoinedFunction::Rows>(word) * ((((field<isa::RequantizeJoinedFunction::Groups>(word) * design.lanes + design.gemm_l_cols) - 1)) / (design.gemm_l_cols))});
+            found.add({memory::par_ram, false, field<isa::RequantizeJoinedFunction::Par>(word), 1, 0, field<isa::RequantizeJoinedFunction::Groups>(word)});
+            found.add({memory::sum_ram, false, field<isa::RequantizeJoinedFunction::Sum>(word), field<isa::RequantizeJoinedFunction::Rows>(word), (field<isa::RequantizeJoinedFunction::SumGroups>(word) + 1), field<isa::RequantizeJoinedFunction::Groups>(word)});
+            found.add({memory::fun_ram, false, field<isa::RequantizeJoinedFunction::Mapped>(word) * 32 * field<isa::RequantizeJoinedFunction::Table>(word), 1, 0, field<isa::RequantizeJoinedFunction::Mapped>(word) * 32 * ((((1 + (((field<isa::RequantizeJoinedFunction::Width>(word) + 1)) / (9))) + 2 * (((field<isa::RequantizeJoinedFunction::Width>(word) + 1)) / (10))) + 4 * (((field<isa::RequantizeJoinedFunction::Width>(word) + 1)) / (11))) + 8 * (((field<isa::RequantizeJoinedFunction::Width>(word) + 1)) / (12)))});
+            found.add({memory::out_ram, true, field<isa::RequantizeJoinedFunction::Out>(word), field<isa::RequantizeJoinedFunction::Rows>(word), (8 * field<isa::RequantizeJoinedFunction::RowBlocks>(word) + ((1) / ((field<isa::RequantizeJoinedFunction::RowBlocks>(word) + 1))) * field<isa::RequantizeJoinedFunction::RowWords>(word)), field<isa::RequantizeJoinedFunction::RowWords>(word)});
             break;
         }
         case isa::ConfigureFeatures::engine << 4 | isa::ConfigureFeatures::opcode: {

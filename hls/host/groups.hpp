@@ -362,6 +362,14 @@ class VecRows {
     Doubles post_;
 };
 
+// A row of accumulators with the sums that join them before the bias.
+inline void join_row(const unsigned char* acc, const unsigned char* sums, std::vector<std::int32_t>& joined) {
+    for (std::size_t first = 0; first < joined.size(); first += vec_channels) {
+        const Ints both = wrapped(load_ints(acc + 4 * first), load_ints(sums + 4 * first));
+        std::memcpy(&joined[first], &both, sizeof both);
+    }
+}
+
 // Whether a row's words hold all groups, so that every row has read all of its accumulators.
 template <class Z>
 bool holds_all_groups(const VecTile<Z>& tile) {
@@ -388,7 +396,7 @@ unsigned vec_rows(const VecTile<Z>& tile, const VecContext<Z>& context, HostRam<
                   HostBanks<Half> exp_ram, NormRows<D, Z>& kept, Events& events) {
     static const bool exact = rounds_to_even();
     static_assert(D::lanes % vec_channels == 0, "a group has channels that no vector holds");
-    const bool sums = tile.addend == Addend::sums;
+    const bool joins = tile.addend == Addend::joined;
     const unsigned cols = tile.from_sum ? D::lanes : tile.from_l ? D::gemm_l_cols : D::gemm_d_cols;
     const unsigned acc_words = (tile.groups * D::lanes + cols - 1) / cols;
     const std::uint64_t rows = tile.rows;
@@ -397,14 +405,15 @@ unsigned vec_rows(const VecTile<Z>& tile, const VecContext<Z>& context, HostRam<
     const HostBanks<Half> results = tile.to_exp ? exp_ram : out_ram;
     // All banks are equal, and the whole table is in them.
     const unsigned char* const table = tile.mapped ? fun_ram.at(0, tile.table) : nullptr;
-    const bool held =
-        (tile.from_sum ? sum_ram.holds(tile.acc, accs)
-         : tile.from_l ? acc_l_ram.holds(tile.acc, accs)
-                       : acc_d_ram.holds(tile.acc, accs)) &&
-        par_ram.holds(tile.par, tile.with_acc ? tile.groups : 0) &&
-        sum_ram.holds(tile.sum, sums && tile.groups != 0 ? (rows - 1) * tile.sum_groups + tile.groups : 0) &&
-        std::all_of(places.begin(), places.end(),
-                    [&](unsigned place) { return results.holds(place, tile.row_words); });
+    const bool held = (tile.from_sum ? sum_ram.holds(tile.acc, accs)
+                       : tile.from_l ? acc_l_ram.holds(tile.acc, accs)
+                                     : acc_d_ram.holds(tile.acc, accs)) &&
+                      par_ram.holds(tile.par, tile.with_acc ? tile.groups : 0) &&
+                      sum_ram.holds(tile.sum, tile.adds_sums() && tile.groups != 0
+                                                  ? (rows - 1) * tile.sum_groups + tile.groups
+                                                  : 0) &&
+                      std::all_of(places.begin(), places.end(),
+                                  [&](unsigned place) { return results.holds(place, tile.row_words); });
     if (!exact || tile.reads_stored() || rows == 0 || tile.row_words == 0 || !held ||
         !holds_all_groups(tile)) {
         return vec_rows<D, Z>(tile, context, acc_d_ram.plain, acc_l_ram.plain, par_ram.plain, fun_ram.plain,
@@ -416,12 +425,18 @@ unsigned vec_rows(const VecTile<Z>& tile, const VecContext<Z>& context, HostRam<
     const VecRows body(tile, D::lanes, channels);
     std::vector<unsigned char> bytes(std::size_t{tile.normalizes ? 2 * tile.groups : tile.row_words} *
                                      D::lanes);
+    std::vector<std::int32_t> joined(joins ? std::size_t{tile.groups} * D::lanes : 0);
     for (unsigned row = 0; row < tile.rows; row++) {
-        const unsigned acc = tile.acc + row * acc_words;
-        body.run(tile.from_sum ? sum_ram.at(acc)
-                 : tile.from_l ? acc_l_ram.at(acc)
-                               : acc_d_ram.at(acc),
-                 sum_ram.at(tile.sum + row * tile.sum_groups), table, bytes.data(), bytes.size());
+        const unsigned word = tile.acc + row * acc_words;
+        const unsigned char* acc = tile.from_sum ? sum_ram.at(word)
+                                   : tile.from_l ? acc_l_ram.at(word)
+                                                 : acc_d_ram.at(word);
+        const unsigned char* const sums = sum_ram.at(tile.sum + row * tile.sum_groups);
+        if (joins) {
+            join_row(acc, sums, joined);
+            acc = reinterpret_cast<const unsigned char*>(joined.data());
+        }
+        body.run(acc, sums, table, bytes.data(), bytes.size());
         if (tile.normalizes) {
             std::memcpy(kept.channels + std::size_t{row} * tile.groups, bytes.data(), bytes.size());
             kept.groups += tile.groups;

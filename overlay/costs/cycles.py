@@ -471,6 +471,8 @@ COSTS: dict[str, Callable[[Fields, Geometry], Cost]] = {
     "export_accumulators": vector_cost,
     "requantize_function": vector_cost,
     "combine_function": vector_cost,
+    "requantize_joined": vector_cost,
+    "requantize_joined_function": vector_cost,
     "normalize": normalize_cost,
     # Of the four banks, all take the same beat.
     "load_function": lambda fields, geometry: load_words_cost(fields, BEAT_BYTES),

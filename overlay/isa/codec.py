@@ -2169,6 +2169,166 @@ def normalize(
     )
 
 
+def requantize_joined(
+    *,
+    core: int,
+    signed: int,
+    packed: int,
+    acc: int,
+    sum: int,
+    highest: int,
+    out: int,
+    par: int,
+    rows: int,
+    groups: int,
+    row_blocks: int,
+    row_words: int,
+    shift: int,
+    sum_groups: int,
+    wait0: int = 0,
+    wait1: int = 0,
+    signal0: int = 0,
+    signal1: int = 0,
+) -> int:
+    """Packs ``requantize_joined``, 128 bits.
+
+    out[r][c] = requantize(wrap32(acc[r][c] + sum[r][c]) + bias[c], multiplier[c], shift), limited to highest
+    above, and to -highest - 1 when signed, else to 0, below. The sums are int32 in the scale of the
+    accumulators, as AGG's mode raw leaves them. Rows of out_ram are row_blocks blocks apart, or follow each
+    other where that is 0; of each, row_words words are written, with zeros beyond the results.
+
+    Args:
+        core: 0: accumulators of GEMM-D, 1: of GEMM-L; 0 to 1.
+        signed: 1: results reach down to -highest - 1, 0: to 0; 0 to 1.
+        packed: 1: two results a byte, the even channel in the low nibble; 0 to 1.
+        acc: First word in acc_d_ram or acc_l_ram; 0 to 4095.
+        sum: First word in sum_ram; 0 to 4095.
+        highest: Largest result; 0 to 255.
+        out: First word in out_ram; 0 to 4095.
+        par: First word in par_ram; 0 to 511.
+        rows: Rows of the tile; 0 to 255.
+        groups: Groups of lanes channels; 0 to 127.
+        row_blocks: Distance of two output rows in blocks, 0: they follow each other; 0 to 63.
+        row_words: Words written in an output row, zeros beyond its results; 0 to 127.
+        shift: Right shift of the requantization; 0 to 63.
+        sum_groups: Distance of two rows of sum_ram in words, less 1; 0 to 7.
+        wait0: Semaphore to wait for, 0 for none; 0 to 31.
+        wait1: Second semaphore to wait for, 0 for none; 0 to 31.
+        signal0: Semaphore to signal when the work is done, 0 for none; 0 to 31.
+        signal1: Second semaphore to signal, 0 for none; 0 to 31.
+
+    Raises:
+        FieldRangeError: A value does not fit its field.
+    """
+    return _word(
+        "requantize_joined",
+        Engine.VEC,
+        13,
+        (
+            ("core", 28, 1, core),
+            ("signed", 29, 1, signed),
+            ("packed", 30, 1, packed),
+            ("acc", 32, 12, acc),
+            ("sum", 44, 12, sum),
+            ("highest", 56, 8, highest),
+            ("out", 64, 12, out),
+            ("par", 76, 9, par),
+            ("rows", 85, 8, rows),
+            ("groups", 93, 7, groups),
+            ("row_blocks", 100, 6, row_blocks),
+            ("row_words", 106, 7, row_words),
+            ("shift", 113, 6, shift),
+            ("sum_groups", 125, 3, sum_groups),
+            ("wait0", 8, 5, wait0),
+            ("wait1", 13, 5, wait1),
+            ("signal0", 18, 5, signal0),
+            ("signal1", 23, 5, signal1),
+        ),
+    )
+
+
+def requantize_joined_function(
+    *,
+    core: int,
+    signed: int,
+    mapped: int,
+    acc: int,
+    sum: int,
+    width: int,
+    table: int,
+    out: int,
+    par: int,
+    rows: int,
+    groups: int,
+    row_blocks: int,
+    row_words: int,
+    shift: int,
+    sum_groups: int,
+    wait0: int = 0,
+    wait1: int = 0,
+    signal0: int = 0,
+    signal1: int = 0,
+) -> int:
+    """Packs ``requantize_joined_function``, 128 bits.
+
+    v[r][c] = requantize(wrap32(acc[r][c] + sum[r][c]) + bias[c], multiplier[c], shift) as in
+    requantize_joined, limited to width + 1 bits, signed or not. Then out[r][c] = v[r][c] as int16; of a row's
+    results, the last four may be left out. Or, when mapped, out[r][c] = table[v[r][c] mod 2^(width + 1)], a
+    byte; a table has at most 12 bits. Rows of out_ram are row_blocks blocks apart, or follow each other where
+    that is 0; of each, row_words words are written, with zeros beyond the results.
+
+    Args:
+        core: 0: accumulators of GEMM-D, 1: of GEMM-L; 0 to 1.
+        signed: 1: results are signed before the function, 0: at least 0; 0 to 1.
+        mapped: 1: results are entries of a table, 0: int16; 0 to 1.
+        acc: First word in acc_d_ram or acc_l_ram; 0 to 4095.
+        sum: First word in sum_ram; 0 to 4095.
+        width: Bits of a result before the function, less 1; 0 to 15.
+        table: First word of the table in units of fun_unit words; 0 to 15.
+        out: First word in out_ram; 0 to 4095.
+        par: First word in par_ram; 0 to 511.
+        rows: Rows of the tile; 0 to 255.
+        groups: Groups of lanes channels; 0 to 127.
+        row_blocks: Distance of two output rows in blocks, 0: they follow each other; 0 to 63.
+        row_words: Words written in an output row, zeros beyond its results; 0 to 127.
+        shift: Right shift of the requantization; 0 to 63.
+        sum_groups: Distance of two rows of sum_ram in words, less 1; 0 to 7.
+        wait0: Semaphore to wait for, 0 for none; 0 to 31.
+        wait1: Second semaphore to wait for, 0 for none; 0 to 31.
+        signal0: Semaphore to signal when the work is done, 0 for none; 0 to 31.
+        signal1: Second semaphore to signal, 0 for none; 0 to 31.
+
+    Raises:
+        FieldRangeError: A value does not fit its field.
+    """
+    return _word(
+        "requantize_joined_function",
+        Engine.VEC,
+        14,
+        (
+            ("core", 28, 1, core),
+            ("signed", 29, 1, signed),
+            ("mapped", 30, 1, mapped),
+            ("acc", 32, 12, acc),
+            ("sum", 44, 12, sum),
+            ("width", 56, 4, width),
+            ("table", 60, 4, table),
+            ("out", 64, 12, out),
+            ("par", 76, 9, par),
+            ("rows", 85, 8, rows),
+            ("groups", 93, 7, groups),
+            ("row_blocks", 100, 6, row_blocks),
+            ("row_words", 106, 7, row_words),
+            ("shift", 113, 6, shift),
+            ("sum_groups", 125, 3, sum_groups),
+            ("wait0", 8, 5, wait0),
+            ("wait1", 13, 5, wait1),
+            ("signal0", 18, 5, signal0),
+            ("signal1", 23, 5, signal1),
+        ),
+    )
+
+
 def configure_features(
     *,
     slot: int,

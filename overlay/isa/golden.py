@@ -526,6 +526,11 @@ def vec_requantize(machine: GoldenMachine, f: Fields) -> None:
     _write_results(machine, f, requantize(values, multiplier, f["shift"]))
 
 
+def requantize_joined(machine: GoldenMachine, f: Fields) -> None:
+    """out[r][c] = limit(requantize(wrap32(acc[r][c] + sum[r][c]) + bias[c], multiplier[c], shift))."""
+    _write_results(machine, f, _joined(machine, f))
+
+
 def combine(machine: GoldenMachine, f: Fields) -> None:
     """out[r][c] = limit(requantize(q8[r][c] * 2^15, 1, post_shift))."""
     _write_q8(machine, f, _q8(machine, f))
@@ -545,6 +550,11 @@ def requantize_function(machine: GoldenMachine, f: Fields) -> None:
     """Results of a requantization as int16, or the entries of a table at them."""
     values, multiplier = _biased(machine, f)
     _write_function(machine, f, requantize(values, multiplier, f["shift"]))
+
+
+def requantize_joined_function(machine: GoldenMachine, f: Fields) -> None:
+    """Results of a core's and AGG's sums as int16, or the entries of a table at them."""
+    _write_function(machine, f, _joined(machine, f))
 
 
 def combine_function(machine: GoldenMachine, f: Fields) -> None:
@@ -695,13 +705,25 @@ def _biased(machine: GoldenMachine, f: Fields) -> tuple[Integers, Integers]:
     return values, parameters["multiplier"].astype(np.int64)
 
 
-def _q8(machine: GoldenMachine, f: Fields) -> Integers:
-    """q8 = sum + (with_acc ? saturate24(requantize(acc + bias, multiplier, shift)) : 0), int32 range."""
+def _joined(machine: GoldenMachine, f: Fields) -> Integers:
+    """requantize(wrap32(acc + sum) + bias, multiplier, shift); that the wrap is within the bias's changes nothing."""
+    values, multiplier = _biased(machine, f)
+    return requantize(wrap32(values + _sums(machine, f)), multiplier, f["shift"])
+
+
+def _sums(machine: GoldenMachine, f: Fields) -> Integers:
+    """Rows of sum_ram, int64 ``[rows, channels]``."""
     groups, stride = f["groups"], f["sum_groups"] + 1
     words = machine.words("sum_ram", f["sum"], (f["rows"] - 1) * stride + groups if f["rows"] else 0)
     sums = np.zeros((f["rows"], groups * machine.geometry.lanes), np.int64)
     for row in range(f["rows"]):
         sums[row] = words[row * stride : row * stride + groups].view("<i4").reshape(-1)
+    return sums
+
+
+def _q8(machine: GoldenMachine, f: Fields) -> Integers:
+    """q8 = sum + (with_acc ? saturate24(requantize(acc + bias, multiplier, shift)) : 0), int32 range."""
+    sums = _sums(machine, f)
     if not f["with_acc"]:
         return sums
     values, multiplier = _biased(machine, f)
@@ -1592,6 +1614,8 @@ _FUNCTIONS: dict[str, Callable[[GoldenMachine, Fields], None]] = {
     "export_accumulators": export_accumulators,
     "requantize_function": requantize_function,
     "combine_function": combine_function,
+    "requantize_joined": requantize_joined,
+    "requantize_joined_function": requantize_joined_function,
     "normalize": vec_normalize,
     "configure_pixels": configure_pixels,
     "configure_pool": configure_pool,

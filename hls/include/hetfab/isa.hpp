@@ -8,7 +8,7 @@
 namespace hetfab::isa {
 
 constexpr int version_major = 1;
-constexpr int version_minor = 0;
+constexpr int version_minor = 1;
 constexpr int instruction_bits = 128;
 constexpr int token_bits = 128;
 constexpr int semaphores = 31;
@@ -588,6 +588,45 @@ struct Normalize {
     using RowWords = Field<106, 7>;
     using Shift = Field<113, 6>;
     using PostShift = Field<119, 6>;
+};
+
+struct RequantizeJoined {
+    static constexpr int engine = 4;
+    static constexpr int opcode = 13;
+    using Core = Field<28, 1>;
+    using Signed = Field<29, 1>;
+    using Packed = Field<30, 1>;
+    using Acc = Field<32, 12>;
+    using Sum = Field<44, 12>;
+    using Highest = Field<56, 8>;
+    using Out = Field<64, 12>;
+    using Par = Field<76, 9>;
+    using Rows = Field<85, 8>;
+    using Groups = Field<93, 7>;
+    using RowBlocks = Field<100, 6>;
+    using RowWords = Field<106, 7>;
+    using Shift = Field<113, 6>;
+    using SumGroups = Field<125, 3>;
+};
+
+struct RequantizeJoinedFunction {
+    static constexpr int engine = 4;
+    static constexpr int opcode = 14;
+    using Core = Field<28, 1>;
+    using Signed = Field<29, 1>;
+    using Mapped = Field<30, 1>;
+    using Acc = Field<32, 12>;
+    using Sum = Field<44, 12>;
+    using Width = Field<56, 4>;
+    using Table = Field<60, 4>;
+    using Out = Field<64, 12>;
+    using Par = Field<76, 9>;
+    using Rows = Field<85, 8>;
+    using Groups = Field<93, 7>;
+    using RowBlocks = Field<100, 6>;
+    using RowWords = Field<106, 7>;
+    using Shift = Field<113, 6>;
+    using SumGroups = Field<125, 3>;
 };
 
 struct ConfigureFeatures {

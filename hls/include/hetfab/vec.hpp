@@ -38,8 +38,9 @@ using Limited = S<Z, vec_bits<D> + 1>;
 template <class D>
 constexpr isa::Loop vec_loop = has_wide_results<D> ? isa::loops::vec_functions : isa::loops::vec_groups;
 
-// What is added to a group's first term: aggregates, or a stored tensor.
-enum class Addend { none, sums, stored };
+// What is added to a group's first term: aggregates, or a stored tensor. Joined sums are part of that term:
+// the accumulators take them before their bias.
+enum class Addend { none, sums, stored, joined };
 
 // The fields of VEC's operations; those that an operation lacks are zero.
 template <class Z>
@@ -73,6 +74,7 @@ struct VecTile {
     U<Z, 6> shift;
     U<Z, 6> post_shift;
 
+    bool adds_sums() const { return addend == Addend::sums || addend == Addend::joined; }
     bool reads_stored() const { return addend == Addend::stored || averages || pools_largest; }
     // Of an argument, the bits that choose an entry of a table.
     unsigned index_mask() const { return (1U << width) - 1; }
@@ -95,6 +97,13 @@ struct VecTile {
 // A design that has res_ram or exp_ram knows pixels.
 template <class D>
 constexpr bool has_pixels = D::res_words + D::exp_words != 0;
+
+// Whether an operation's results are of 16 bits, or entries of a table.
+inline bool is_function(int opcode) {
+#pragma HLS INLINE
+    return opcode == isa::RequantizeFunction::opcode || opcode == isa::CombineFunction::opcode ||
+           opcode == isa::RequantizeJoinedFunction::opcode;
+}
 
 template <class Z>
 VecTile<Z> vec_tile(const Word<Z, isa::instruction_bits>& instruction, int opcode) {
@@ -124,9 +133,14 @@ VecTile<Z> vec_tile(const Word<Z, isa::instruction_bits>& instruction, int opcod
                       std::is_same_v<isa::CombineFunction::PostShift, Op::PostShift> &&
                       std::is_same_v<isa::RequantizeFunction::Width, isa::CombineFunction::Width> &&
                       std::is_same_v<isa::Normalize::FromSum, isa::Requantize::FromSum> &&
+                      std::is_same_v<isa::RequantizeJoined::Sum, Op::Sum> &&
+                      std::is_same_v<isa::RequantizeJoined::SumGroups, Op::SumGroups> &&
+                      std::is_same_v<isa::RequantizeJoinedFunction::Width, isa::CombineFunction::Width> &&
                       std::is_same_v<isa::Normalize::Shift, Op::Shift>,
                   "VEC's operations share the places of their fields");
-    const bool function = opcode == isa::RequantizeFunction::opcode || opcode == isa::CombineFunction::opcode;
+    const bool function = is_function(opcode);
+    const bool joined =
+        opcode == isa::RequantizeJoined::opcode || opcode == isa::RequantizeJoinedFunction::opcode;
     const bool sums = opcode == isa::Combine::opcode || opcode == isa::ExportSums::opcode ||
                       opcode == isa::CombineFunction::opcode;
     const bool joins = opcode == Join::opcode;
@@ -136,7 +150,7 @@ VecTile<Z> vec_tile(const Word<Z, isa::instruction_bits>& instruction, int opcod
     const bool wide = exports_acc || opcode == isa::ExportSums::opcode ||
                       ((joins || averages) && flag<Z, Join::Wide>(instruction));
     const bool normalizes = opcode == isa::Normalize::opcode;
-    const bool requantizes =
+    const bool of_source =
         normalizes || opcode == isa::Requantize::opcode || opcode == isa::RequantizeFunction::opcode;
     const bool is_signed = normalizes || flag<Z, Op::Signed>(instruction);
     const unsigned bits = normalizes ? 16 : number<Z, isa::CombineFunction::Width>(instruction) + 1;
@@ -150,11 +164,12 @@ VecTile<Z> vec_tile(const Word<Z, isa::instruction_bits>& instruction, int opcod
             static_cast<int>(function || normalizes ? (is_signed ? mask >> 1 : mask)
                                                     : number<Z, Op::Highest>(instruction)),
             flag<Z, Op::Core>(instruction),
-            (requantizes || exports_acc) && flag<Z, isa::Requantize::FromSum>(instruction),
+            (of_source || exports_acc) && flag<Z, isa::Requantize::FromSum>(instruction),
             !pools && (!sums || flag<Z, Op::WithAcc>(instruction)),
-            sums    ? Addend::sums
-            : joins ? Addend::stored
-                    : Addend::none,
+            sums     ? Addend::sums
+            : joins  ? Addend::stored
+            : joined ? Addend::joined
+                     : Addend::none,
             averages, opcode == isa::PoolMax::opcode, exports_acc, wide,
             !wide && !function && !normalizes && opcode != isa::PoolMax::opcode &&
                 flag<Z, Op::Packed>(instruction),
@@ -162,8 +177,8 @@ VecTile<Z> vec_tile(const Word<Z, isa::instruction_bits>& instruction, int opcod
             isa::fun_unit * number<Z, isa::CombineFunction::Table>(instruction), bits, is_signed,
             (opcode == isa::Requantize::opcode || joins || pools) && flag<Z, Join::ToExp>(instruction),
             get<Z, Op::Shift>(instruction),
-            // A requantization adds nothing, and its result is shifted back.
-            requantizes ? U<Z, 6>(isa::post_left) : get<Z, Op::PostShift>(instruction)};
+            // A requantization adds nothing to its product, which is shifted back.
+            of_source || joined ? U<Z, 6>(isa::post_left) : get<Z, Op::PostShift>(instruction)};
 }
 
 // A group of lanes channels of a word of Cols accumulators.
@@ -453,7 +468,7 @@ void read_acc(const VecTile<Z>& tile, const VecWalk<D, Z>& walk, const Word<Z, 3
 template <class D, class Z, class SumRam>
 Word<Z, 32 * D::lanes> read_sums(const VecTile<Z>& tile, const VecWalk<D, Z>& walk, SumRam sum_ram) {
 #pragma HLS INLINE
-    const bool reads = walk.inside(tile) && (tile.addend == Addend::sums || tile.from_sum);
+    const bool reads = walk.inside(tile) && (tile.adds_sums() || tile.from_sum);
     const unsigned place = tile.from_sum ? walk.acc_sum.word : walk.sum_row + walk.group;
     return reads ? sum_ram[place] : zero<Z, 32 * D::lanes>();
 }
@@ -499,6 +514,19 @@ addend_lanes:
         addend[lane] = tile.addend == Addend::stored ? in_q8
                        : tile.addend == Addend::sums ? lane_s<Z, 32>(sums, lane)
                                                      : S<Z, 32>(0);
+    }
+}
+
+// What the accumulators take before their bias: joined sums. The operand is zero elsewhere, so that no choice
+// follows the adder.
+template <class D, class Z>
+void join_sums(const VecTile<Z>& tile, const Word<Z, 32 * D::lanes>& sums, S<Z, 32> (&acc)[D::lanes]) {
+#pragma HLS INLINE
+joined_lanes:
+    for (unsigned lane = 0; lane < D::lanes; lane++) {
+#pragma HLS UNROLL factor=D::lanes
+        const S<Z, 32> joined = tile.addend == Addend::joined ? lane_s<Z, 32>(sums, lane) : S<Z, 32>(0);
+        acc[lane] = wrap<Z, 32>(sum<Z, 33>(acc[lane], joined));
     }
 }
 
@@ -552,6 +580,7 @@ vec_groups:
 #pragma HLS ARRAY_PARTITION variable = operands.acc type = complete dim = 0
 #pragma HLS ARRAY_PARTITION variable = operands.addend type = complete dim = 0
         read_acc<D, Z>(tile, walk, sums, acc_d_ram, acc_l_ram, operands.acc);
+        join_sums<D, Z>(tile, sums, operands.acc);
         operands.par = inside && tile.with_acc ? par_ram[tile.par + walk.group] : zero<Z, 64 * D::lanes>();
         const Word<Z, 64> word = read_stored<D, Z>(tile, context, walk, tap, res_ram);
         S<Z, 9> stored[D::lanes];
@@ -607,8 +636,8 @@ template <class D>
 bool makes_rows(int opcode) {
 #pragma HLS INLINE
     const int last = has_pixels<D> ? isa::PoolAverage::opcode : isa::ExportAccumulators::opcode;
-    const bool function = opcode == isa::RequantizeFunction::opcode || opcode == isa::CombineFunction::opcode;
-    return (opcode >= isa::Requantize::opcode && opcode <= last) || (D::fun_words != 0 && function) ||
+    return (opcode >= isa::Requantize::opcode && opcode <= last) || opcode == isa::RequantizeJoined::opcode ||
+           (D::fun_words != 0 && is_function(opcode)) ||
            (D::norm_words != 0 && opcode == isa::Normalize::opcode);
 }
 
