@@ -517,27 +517,19 @@ addend_lanes:
     }
 }
 
-// What the accumulators take before their bias: joined sums. The operand is zero elsewhere, so that no choice
-// follows the adder.
+// What the accumulators take before their bias: joined sums, or the sums of a window, for which they are
+// zero.
 template <class D, class Z>
-void join_sums(const VecTile<Z>& tile, const Word<Z, 32 * D::lanes>& sums, S<Z, 32> (&acc)[D::lanes]) {
+void add_early(const VecTile<Z>& tile, const Word<Z, 32 * D::lanes>& sums,
+               const S<Z, window_bits> (&window)[D::lanes], S<Z, 32> (&acc)[D::lanes]) {
 #pragma HLS INLINE
-joined_lanes:
+early_lanes:
     for (unsigned lane = 0; lane < D::lanes; lane++) {
 #pragma HLS UNROLL factor=D::lanes
-        const S<Z, 32> joined = tile.addend == Addend::joined ? lane_s<Z, 32>(sums, lane) : S<Z, 32>(0);
-        acc[lane] = wrap<Z, 32>(sum<Z, 33>(acc[lane], joined));
-    }
-}
-
-// The sums of a window in place of accumulators.
-template <class D, class Z>
-void copy_lanes(const S<Z, window_bits> (&from)[D::lanes], S<Z, 32> (&to)[D::lanes]) {
-#pragma HLS INLINE
-copied_lanes:
-    for (unsigned lane = 0; lane < D::lanes; lane++) {
-#pragma HLS UNROLL factor=D::lanes
-        to[lane] = from[lane];
+        const S<Z, 32> early = tile.averages                   ? S<Z, 32>(window[lane])
+                               : tile.addend == Addend::joined ? lane_s<Z, 32>(sums, lane)
+                                                               : S<Z, 32>(0);
+        acc[lane] = wrap<Z, 32>(sum<Z, 33>(acc[lane], early));
     }
 }
 
@@ -580,7 +572,6 @@ vec_groups:
 #pragma HLS ARRAY_PARTITION variable = operands.acc type = complete dim = 0
 #pragma HLS ARRAY_PARTITION variable = operands.addend type = complete dim = 0
         read_acc<D, Z>(tile, walk, sums, acc_d_ram, acc_l_ram, operands.acc);
-        join_sums<D, Z>(tile, sums, operands.acc);
         operands.par = inside && tile.with_acc ? par_ram[tile.par + walk.group] : zero<Z, 64 * D::lanes>();
         const Word<Z, 64> word = read_stored<D, Z>(tile, context, walk, tap, res_ram);
         S<Z, 9> stored[D::lanes];
@@ -590,8 +581,8 @@ vec_groups:
         if constexpr (D::res_words != 0) {
             add_tap<D, Z>(stored, tap.first(), window_sums);
             largest = tap.first() ? word : larger<Z>(largest, word, context.packed, context.is_signed);
-            if (tile.averages) copy_lanes<D, Z>(window_sums, operands.acc);
         }
+        add_early<D, Z>(tile, sums, window_sums, operands.acc);
         S<Z, 32> value[D::lanes];
 #pragma HLS ARRAY_PARTITION variable = value type = complete dim = 0
         vec_group<D, Z>(tile, context, rounding, operands, value);
