@@ -38,6 +38,10 @@ using Limited = S<Z, vec_bits<D> + 1>;
 template <class D>
 constexpr isa::Loop vec_loop = has_wide_results<D> ? isa::loops::vec_functions : isa::loops::vec_groups;
 
+// A design without AGG has no sums that join accumulators, and no adder for them.
+template <class D>
+constexpr bool joins_sums = (D::engine_mask >> isa::Reduce::engine & 1U) != 0;
+
 // What is added to a group's first term: aggregates, or a stored tensor. Joined sums are part of that term:
 // the accumulators take them before their bias.
 enum class Addend { none, sums, stored, joined };
@@ -105,6 +109,12 @@ inline bool is_function(int opcode) {
            opcode == isa::RequantizeJoinedFunction::opcode;
 }
 
+// Whether an operation's accumulators take sums before their bias.
+inline bool is_joined(int opcode) {
+#pragma HLS INLINE
+    return opcode == isa::RequantizeJoined::opcode || opcode == isa::RequantizeJoinedFunction::opcode;
+}
+
 template <class Z>
 VecTile<Z> vec_tile(const Word<Z, isa::instruction_bits>& instruction, int opcode) {
 #pragma HLS INLINE
@@ -139,8 +149,7 @@ VecTile<Z> vec_tile(const Word<Z, isa::instruction_bits>& instruction, int opcod
                       std::is_same_v<isa::Normalize::Shift, Op::Shift>,
                   "VEC's operations share the places of their fields");
     const bool function = is_function(opcode);
-    const bool joined =
-        opcode == isa::RequantizeJoined::opcode || opcode == isa::RequantizeJoinedFunction::opcode;
+    const bool joined = is_joined(opcode);
     const bool sums = opcode == isa::Combine::opcode || opcode == isa::ExportSums::opcode ||
                       opcode == isa::CombineFunction::opcode;
     const bool joins = opcode == Join::opcode;
@@ -526,10 +535,14 @@ void add_early(const VecTile<Z>& tile, const Word<Z, 32 * D::lanes>& sums,
 early_lanes:
     for (unsigned lane = 0; lane < D::lanes; lane++) {
 #pragma HLS UNROLL factor=D::lanes
-        const S<Z, 32> early = tile.averages                   ? S<Z, 32>(window[lane])
-                               : tile.addend == Addend::joined ? lane_s<Z, 32>(sums, lane)
-                                                               : S<Z, 32>(0);
-        acc[lane] = wrap<Z, 32>(sum<Z, 33>(acc[lane], early));
+        if constexpr (joins_sums<D>) {
+            const S<Z, 32> early = tile.averages                   ? S<Z, 32>(window[lane])
+                                   : tile.addend == Addend::joined ? lane_s<Z, 32>(sums, lane)
+                                                                   : S<Z, 32>(0);
+            acc[lane] = wrap<Z, 32>(sum<Z, 33>(acc[lane], early));
+        } else if constexpr (D::res_words != 0) {
+            if (tile.averages) acc[lane] = window[lane];
+        }
     }
 }
 
@@ -627,9 +640,11 @@ template <class D>
 bool makes_rows(int opcode) {
 #pragma HLS INLINE
     const int last = has_pixels<D> ? isa::PoolAverage::opcode : isa::ExportAccumulators::opcode;
-    return (opcode >= isa::Requantize::opcode && opcode <= last) || opcode == isa::RequantizeJoined::opcode ||
-           (D::fun_words != 0 && is_function(opcode)) ||
-           (D::norm_words != 0 && opcode == isa::Normalize::opcode);
+    const bool function = D::fun_words != 0 && is_function(opcode);
+    const bool normalizes = D::norm_words != 0 && opcode == isa::Normalize::opcode;
+    const bool plain =
+        (opcode >= isa::Requantize::opcode && opcode <= last) || opcode == isa::RequantizeJoined::opcode;
+    return (plain || function || normalizes) && (joins_sums<D> || !is_joined(opcode));
 }
 
 template <class D, class Z, class AccDRam, class AccLRam, class ParRam, class FunRam, class SumRam,
