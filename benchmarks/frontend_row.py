@@ -62,6 +62,16 @@ def board_design() -> Design:
     return default_design("pynq-z2-graphs")
 
 
+def published_designs(design: Design) -> list[Design]:
+    """What the published way runs on, whichever is faster: the design, and the same with as much as ever for the cores.
+
+    It works most on the cores, and keeps rows and memories of theirs that the design gives to AGG.
+    """
+    cores = replace(design.geometry, gemm_d_rows=6, gemm_d_cols=8, gemm_l_rows=4, gemm_l_cols=8)
+    large = replace(cores, act_d_words=1024, wgt_d_words=3072, wgt_l_words=1024, feature_words=4096)
+    return list(dict.fromkeys([design, replace(design, geometry=large)]))
+
+
 def sgb_geometry(design: Design) -> Geometry:
     """The engine SGB alone, with the design's parameters."""
     return replace(design.geometry, engines=("sgb",))
@@ -82,18 +92,22 @@ def figures(model: onnx.ModelProto, graph: HeteroGraph, design: Design) -> dict[
     paths = bound_metapaths(given.bindings)
     semantic = build_semantic_graphs(graph, paths).graphs if paths else {}
 
-    def compiled(asked: FirstProjection, source: ReduceSource, in_parts: Collection[str] = ()) -> Program:
+    def compiled(on: Design, asked: FirstProjection, source: ReduceSource, in_parts: Collection[str] = ()) -> Program:
         layers = lower(given.model, given.bindings)
         facts = graph_facts(graph, layers)
-        planned = plan_model(layers, design, facts, asked, row_source=source).lowered
-        return compile_model(given, design, lowered=planned, row_source=source, in_parts=in_parts)
+        planned = plan_model(layers, on, facts, asked, row_source=source).lowered
+        return compile_model(given, on, lowered=planned, row_source=source, in_parts=in_parts)
 
     def arrays(program: Program) -> GraphArrays:
         return graph_arrays(program, graph, semantic)
 
-    published = compiled(FirstProjection.DENSE, ReduceSource.TAGS)
-    dense = bind(published, arrays(published), side_by_side=True)
-    rows = list(row_choices(partial(compiled, FirstProjection.AUTO), arrays))
+    def dense_on(on: Design) -> BoundProgram:
+        program = compiled(on, FirstProjection.DENSE, ReduceSource.TAGS)
+        return bind(program, arrays(program), side_by_side=True)
+
+    published = [dense_on(each) for each in published_designs(design)]
+    dense = published[0]
+    rows = list(row_choices(partial(compiled, design, FirstProjection.AUTO), arrays))
     tags = rows[0].bound
     logs = [(each, expected_log(each, tags=FewestReads)) for each in (dense, *(each.bound for each in rows))]
     # Short rows take two trips with tags, and one from DRAM: layer by layer the better of all.
@@ -103,7 +117,7 @@ def figures(model: onnx.ModelProto, graph: HeteroGraph, design: Design) -> dict[
                 log["cycles"] = np.minimum(log["cycles"], other["cycles"])
     return {
         "building": asdict(builds(graph, paths, sgb_geometry(design), timed)),
-        "published": milliseconds(dense, timed),
+        "published": min(milliseconds(each, timed) for each in published),
         "tags": rows[0].milliseconds,
         "rows": {each.name: {"milliseconds": each.milliseconds, "making": each.making} for each in rows},
         "engine_bound": min(engine_bound(log, timed) for _, log in logs),

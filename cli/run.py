@@ -117,6 +117,7 @@ def command(
         where = to, package, design
         return _on_samples(program, samples, where, reference, of_float, output, trace, page, deadline, checks)
     assert graph is not None
+    from hetfab.driver.edges_in_parts import make_parts
     from hetfab.driver.graph.formats import graph_files, read_graph
     from hetfab.driver.graph.graph_rows import GraphRows
     from hetfab.driver.host_runs import check_fallback
@@ -159,7 +160,7 @@ def command(
     too_large = trace is None and rows.whole_bytes() > memory
     if save_fusion is not None or read.host_nodes or too_large:
         return _in_parts(rows, target, memory, save_fusion, (compared, beside), output, times, page, deadline)
-    bound = bind(read, rows.arrays(), side_by_side=True)
+    bound = bind(read, rows.arrays(), make_parts=make_parts, side_by_side=True)
     with target.session(times) as session, progress("run", len(bound.words)) as advance:
         result = session.run(bound, deadline_seconds=deadline, progress=advance)
     timed = times.summary

@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from hetfab.driver.edges_in_parts import make_parts
 from hetfab.driver.graph.graph_rows import GraphRows, is_range
 from hetfab.driver.host_runs import HostRuns, added
 from hetfab.driver.session import DEADLINE_SECONDS, RunResult, Session
@@ -165,7 +166,7 @@ class LayerRuns:
                 held.put(layer.stage, layer.rows, written.reshape(-1))
             for first, last in layer.parts if layer.need is not None else ():
                 arrays = self._arrays(layer, first, last, held)
-                bound = bind(layer.stage.program, arrays)
+                bound = bind(layer.stage.program, arrays, make_parts=make_parts)
                 with session.load(bound) as resident:
                     results.append(resident.run(deadline_seconds=deadline_seconds))
                     written = resident.content(Segment.OUTPUT)

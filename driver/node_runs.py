@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hetfab.driver.asked_nodes import checked_batch, checked_nodes
+from hetfab.driver.edges_in_parts import make_parts
 from hetfab.driver.graph.graph_rows import GraphRows
 from hetfab.driver.layer_runs import LayerRuns, joined_results, rows_of_scores
 from hetfab.driver.session import DEADLINE_SECONDS, RunResult, Session
@@ -124,4 +125,5 @@ class NodeRuns:
                 features[tensor.name] = self._graph.features(tensor.node_type, kept.kept[tensor.node_type].ids)
             elif is_table(tensor, self._stacks):
                 given[tensor.name] = self._layers.table_rows(tensor.name, kept.kept[tensor.node_type].ids)
-        return bind(kept.program, GraphArrays(kept.counts, features, kept.edges, given))
+        arrays = GraphArrays(kept.counts, features, kept.edges, given)
+        return bind(kept.program, arrays, make_parts=make_parts)

@@ -28,6 +28,7 @@ from hetfab.driver.asked_nodes import (
     checked_nodes,
 )
 from hetfab.driver.checks import Checks
+from hetfab.driver.edges_in_parts import make_parts
 from hetfab.driver.energy import Energy, find_meter
 from hetfab.driver.graph.feeds import SemanticGraphs
 from hetfab.driver.graph.graph_rows import GraphRows
@@ -250,7 +251,7 @@ class HetfabOverlay:
             self._release()
             self._in_parts = runs, plan
         else:
-            bound = bind(self._program, rows.arrays(), side_by_side=True)
+            bound = bind(self._program, rows.arrays(), make_parts=make_parts, side_by_side=True)
             self._release()
             self._resident = self._session.load(bound)
         self._graph, self._rows = opened, rows

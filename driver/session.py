@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from hetfab.driver.checks import DONE, Checks, check_control
 from hetfab.driver.counters import read_counters
+from hetfab.driver.edges_in_parts import make_parts
 from hetfab.driver.energy import Energy, PowerMeter
 from hetfab.driver.loaded_stream import LoadedStream
 from hetfab.driver.transport import Transport
@@ -268,7 +269,7 @@ class Resident:
             HetfabError: As ``bind_features``.
         """
         self._check_held()
-        for piece in bind_features(self.bound, features):
+        for piece in bind_features(self.bound, features, make_parts=make_parts):
             self._stream.write(piece.segment, piece.content, piece.offset)
 
     def content(self, segment: Segment) -> npt.NDArray[np.uint8]:

@@ -36,7 +36,7 @@ from hetfab.overlay.isa.arithmetic import Q8_BITS
 from hetfab.overlay.isa.codec import Segment
 from hetfab.overlay.isa.spec import isa
 from hetfab.overlay.order import check_order
-from hetfab.overlay.parts import Parts, in_parts
+from hetfab.overlay.parts import Ids, Parts, PartsMaker, in_parts
 from hetfab.overlay.patterns import pattern_edges
 from hetfab.overlay.program import Edges, Program, Symbol, SymbolKind, Tensor, Words
 from hetfab.overlay.schedules import Schedule, pinned, schedule_arrays
@@ -122,7 +122,12 @@ Scheduler: TypeAlias = Callable[[npt.NDArray[np.integer[Any]], npt.NDArray[np.in
 
 
 def bind(
-    program: Program, graph: GraphArrays, *, scheduler: Scheduler = pinned, side_by_side: bool = False
+    program: Program,
+    graph: GraphArrays,
+    *,
+    scheduler: Scheduler = pinned,
+    make_parts: PartsMaker = in_parts,
+    side_by_side: bool = False,
 ) -> BoundProgram:
     """Binds a program to a graph.
 
@@ -130,6 +135,7 @@ def bind(
         program: What is bound.
         graph: The graph.
         scheduler: Makes the schedules of programs that use AGG's scratchpad by schedules.
+        make_parts: Puts edges in parts where a program has them so.
         side_by_side: Whether independent layers run side by side (docs/overlap.md), or one after the other.
 
     Raises:
@@ -149,7 +155,7 @@ def bind(
     )
     _check_graph(program, graph)
     graph = replace(graph, counts=program.all_counts(graph.counts))
-    edges = _all_edges(program, graph)
+    edges = _all_edges(program, graph, make_parts)
     _check_degrees(program, edges)
     features, feature_offsets = layouts.pack(
         [
@@ -208,7 +214,11 @@ class Piece(NamedTuple):
 
 
 def bind_features(
-    bound: BoundProgram, features: Mapping[str, Features], *, scheduler: Scheduler = pinned
+    bound: BoundProgram,
+    features: Mapping[str, Features],
+    *,
+    scheduler: Scheduler = pinned,
+    make_parts: PartsMaker = in_parts,
 ) -> list[Piece]:
     """What other features change of a bound program's memory.
 
@@ -216,6 +226,7 @@ def bind_features(
         bound: Bound to the same graph.
         features: Of each feature tensor; where non-zeros are read as edges, as many become non-zero integers.
         scheduler: As for ``bind``.
+        make_parts: As for ``bind``.
 
     Raises:
         HetfabError: As ``bind``, of features.
@@ -233,7 +244,7 @@ def bind_features(
         edges=tuple(edges for edges in program.edges if edges.features),
         symbols=tuple(symbol for symbol in program.symbols if _is_of_features(symbol, program)),
     )
-    edges = _all_edges(part, given)
+    edges = _all_edges(part, given, make_parts)
     _check_degrees(part, edges)
     schedules = _all_schedules(part, edges, scheduler)
     for symbol in part.symbols:
@@ -325,6 +336,7 @@ class _EdgeArrays:
         sources: Of each edge.
         records: The layout 'destinations'.
         rows: Rows that sources name.
+        make_parts: Puts them in parts.
         marks: What ids hold of each edge beside its source, a weight or a type; None where it is the source alone.
         parted: The edges in parts, by rows of a tile and slots.
     """
@@ -333,6 +345,7 @@ class _EdgeArrays:
     sources: npt.NDArray[np.integer[Any]]
     records: layouts.Bytes
     rows: int
+    make_parts: PartsMaker
     marks: layouts.IntArray | None = None
     parted: dict[tuple[int, int], Parts] = field(default_factory=dict)
 
@@ -341,36 +354,38 @@ class _EdgeArrays:
         """Bytes of an id."""
         return layouts.id_bytes(self.rows) if self.marks is None else layouts.MARKED_ID_BYTES
 
-    def ids(self) -> layouts.Bytes:
-        """The layout 'ids'."""
-        if self.marks is None:
-            return layouts.id_array(self.sources, self.rows)
-        return layouts.marked_ids(self.sources, self.marks)
+    def destinations(self, symbol: Symbol) -> layouts.Bytes:
+        """The layout 'destinations' as a symbol has it."""
+        return self.parts(symbol).records(self.records) if symbol.slots else self.records
+
+    def ids(self, symbol: Symbol) -> layouts.Bytes:
+        """The layout 'ids' as a symbol has it."""
+        return (self.parts(symbol).ids if symbol.slots else self._ids()).view(np.uint8)
 
     def parts(self, symbol: Symbol) -> Parts:
         """The edges in parts for a tile of the symbol's rows and the scratchpad's slots; found once."""
         key = symbol.tile_rows, symbol.slots
         if key not in self.parted:
-            self.parted[key] = in_parts(self.indptr, self.sources, self.rows, symbol.slots, symbol.tile_rows)
+            self.parted[key] = self.make_parts(self.indptr, self._ids(), self.rows, symbol.slots, symbol.tile_rows)
         return self.parted[key]
 
-    def of(self, symbol: Symbol) -> "_EdgeArrays":
-        """The edges as the arrays of a symbol have them."""
-        if not symbol.slots:
-            return self
-        parts = self.parts(symbol)
-        marks = None if self.marks is None else parts.take(self.marks)
-        return replace(self, sources=parts.take(self.sources), records=parts.records(self.records), marks=marks)
+    def _ids(self) -> Ids:
+        """The layout 'ids' of the edges in their order, as numbers."""
+        if self.marks is None:
+            ids = layouts.id_array(self.sources, self.rows)
+        else:
+            ids = layouts.marked_ids(self.sources, self.marks)
+        return ids.view(f"<u{self.id_bytes}")
 
 
-def _all_edges(program: Program, graph: GraphArrays) -> dict[str, _EdgeArrays]:
+def _all_edges(program: Program, graph: GraphArrays, make_parts: PartsMaker) -> dict[str, _EdgeArrays]:
     """Arrays of all edge sets by name; features that are read in parts are split once."""
     found: dict[str, _EdgeArrays] = {}
     split: dict[tuple[str, int], list[FeatureEdges]] = {}
     checked: dict[str, Features] = {}
     for edges in program.edges:
         if not edges.features:
-            found[edges.name] = _vertex_edges(edges, program, graph)
+            found[edges.name] = _vertex_edges(edges, program, graph, make_parts)
             continue
         tensor = program.tensor(edges.features)
         if tensor.name not in checked:
@@ -385,11 +400,11 @@ def _all_edges(program: Program, graph: GraphArrays) -> dict[str, _EdgeArrays]:
                 split[key] = feature_edges(tensor, features, edges.parts)
             indptr, sources, factors = split[key][edges.part]
         records = layouts.scaled_records(indptr, factors)
-        found[edges.name] = _EdgeArrays(indptr, sources, records, edges.table_rows, weights)
+        found[edges.name] = _EdgeArrays(indptr, sources, records, edges.table_rows, make_parts, weights)
     return found
 
 
-def _vertex_edges(edges: Edges, program: Program, graph: GraphArrays) -> _EdgeArrays:
+def _vertex_edges(edges: Edges, program: Program, graph: GraphArrays, make_parts: PartsMaker) -> _EdgeArrays:
     """Edges from vertices, of the graph or of a pattern."""
     weights = None
     if edges.of_graph:
@@ -419,7 +434,7 @@ def _vertex_edges(edges: Edges, program: Program, graph: GraphArrays) -> _EdgeAr
         records = layouts.scaled_records(indptr, np.full(len(indptr) - 1, 1 << Q8_BITS))
     else:
         records = layouts.destination_records(indptr)
-    return _EdgeArrays(indptr, sources, records, rows, marks)
+    return _EdgeArrays(indptr, sources, records, rows, make_parts, marks)
 
 
 def _check_degrees(program: Program, arrays: Mapping[str, _EdgeArrays]) -> None:
@@ -471,9 +486,9 @@ def _graph_pieces(
     for symbol in program.symbols:
         match symbol.kind:
             case SymbolKind.DESTINATIONS:
-                pieces[symbol] = edges[symbol.name].of(symbol).records
+                pieces[symbol] = edges[symbol.name].destinations(symbol)
             case SymbolKind.IDS:
-                pieces[symbol] = edges[symbol.name].of(symbol).ids()
+                pieces[symbol] = edges[symbol.name].ids(symbol)
             case SymbolKind.RUNS:
                 pieces[symbol] = schedules[symbol.name, symbol.slots][0]
             case SymbolKind.UNITS:

@@ -2,9 +2,11 @@
 """The edges of destinations in parts of their sources, each as many as AGG's scratchpad holds (docs/aggregation.md).
 
 Destinations go tile by tile, as a program's instructions take them; inside a tile part by part, so that a row that many
-destinations of the tile have in common is read once. Numpy only, so that a board can bind.
+destinations of the tile have in common is read once. Numpy only, so that a board can bind; ``hls/build/parts.py`` is
+the compiled equal.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, TypeAlias
@@ -13,17 +15,19 @@ import numpy as np
 import numpy.typing as npt
 
 from hetfab.overlay.isa.spec import isa
-from hetfab.overlay.layouts import Bytes
+from hetfab.overlay.layouts import MARKED_ROWS, Bytes
 
 Integers: TypeAlias = npt.NDArray[np.int64]
 Numbers: TypeAlias = npt.NDArray[np.integer[Any]]
+#: Ids as AGG reads them: uint16, or uint32 with a mark of 8 bits above sources below 2^24.
+Ids: TypeAlias = npt.NDArray[np.uint16] | npt.NDArray[np.uint32]
 
 _MOST_PARTS = isa().operation("configure_destinations").field("parts").largest + 1
 _AGG_RUNS = isa().size("agg_runs")
 #: With fewer rows an instruction takes one run of each destination.
 PART_ROWS = isa().size("part_rows")
 #: Edges that must gain for each destination of a tile, as a run of its own has two rows that do not come in words.
-_EDGES_FOR_A_RUN = 2
+EDGES_FOR_A_RUN = 2
 _MOST_BLOCKS = 64
 #: Edges of a row on average from which it is searched by itself; of a run, from which it is copied by itself.
 _LONG_ROWS, _LONG_RUNS = 512, 128
@@ -35,26 +39,20 @@ class Parts:
 
     Attributes:
         count: Runs of each destination.
-        places: int64 [count, destinations], the record of each run; -1 where a tile of few rows has none.
-        begins: int64 [count * destinations], where the edges of the run of a record begin in their rows.
-        degrees: Likewise, how many they are.
-        by_block: Edges of each row by the blocks of their sources, int64 [edges]; None where they are so as given.
+        tile_rows: Destinations of a full tile.
+        degrees: int64 [count * destinations], the edges of the run of each record. Records lie tile by tile, part by
+            part; behind the ones of a tile that is too short for parts, empty ones follow.
+        ids: [edges], of the runs of all records, one behind the other; of the type as given.
     """
 
     count: int
-    places: Integers
-    begins: Integers
+    tile_rows: int
     degrees: Integers
-    by_block: Integers | None
+    ids: Ids
 
-    def take(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """What is of each edge, [edges], by tile, part and destination."""
-        given = values if self.by_block is None else values[self.by_block]
-        if len(values) < _LONG_RUNS * len(self.degrees):
-            ends = np.cumsum(self.degrees)
-            return given[np.repeat(self.begins - ends + self.degrees, self.degrees) + np.arange(len(values))]
-        runs = zip(self.begins.tolist(), (self.begins + self.degrees).tolist(), strict=True)
-        return np.concatenate([given[:0], *(given[begin:end] for begin, end in runs if end > begin)])
+    def places(self) -> Integers:
+        """The record of each run, int64 [count, destinations]; -1 where a tile of few rows has none."""
+        return _places(len(self.degrees) // self.count, self.tile_rows, self.count)
 
     def records(self, destinations: Bytes) -> Bytes:
         """The layout 'destinations' of all runs.
@@ -62,13 +60,23 @@ class Parts:
         Args:
             destinations: The same of the destinations with all of their edges, whose means the runs have.
         """
-        whole = destinations.view(isa().record("destination").dtype)
-        records = np.zeros(len(self.degrees), whole.dtype)
+        dtype = isa().record("destination").dtype
+        # As two words each: numpy copies records field by field.
+        whole = destinations.view(np.uint64).reshape(-1, dtype.itemsize // 8)
+        repeated = np.zeros((len(self.degrees), whole.shape[1]), np.uint64)
+        full = len(whole) - len(whole) % self.tile_rows
+        tiles = whole[:full].reshape(-1, 1, self.tile_rows, whole.shape[1])
+        repeated[: self.count * full].reshape(-1, self.count, *tiles.shape[2:])[:] = tiles
+        tail, rest = whole[full:], repeated[self.count * full :]
+        runs = self.count if len(tail) >= PART_ROWS else 1
+        rest[: runs * len(tail)].reshape(runs, *tail.shape)[:] = tail
+        records = repeated.reshape(-1).view(dtype)
         records["degree"], records["first"] = self.degrees, np.cumsum(self.degrees) - self.degrees
-        for places in self.places:
-            for name in ("reciprocal", "exponent"):
-                records[name][places[places >= 0]] = whole[name][places >= 0]
         return records.view(np.uint8)
+
+
+#: Puts edges in parts: ``in_parts`` or an equal of it.
+PartsMaker: TypeAlias = Callable[[Numbers, Ids, int, int, int], Parts]
 
 
 def most_parts(tile_rows: int) -> int:
@@ -76,26 +84,37 @@ def most_parts(tile_rows: int) -> int:
     return max(1, min(_AGG_RUNS // tile_rows, _MOST_PARTS)) if tile_rows >= PART_ROWS else 1
 
 
-def in_parts(indptr: Numbers, sources: Numbers, vertices: int, slots: int, tile_rows: int) -> Parts:
+def block_width(vertices: int, slots: int) -> int:
+    """Vertices of a block. Of many vertices, blocks of several slots: few of them are worth runs of their own."""
+    return slots * max(1, -(-vertices // (slots * _MOST_BLOCKS)))
+
+
+def source_mask(ids: Ids, vertices: int) -> int:
+    """The bits of an id that name its source."""
+    return MARKED_ROWS - 1 if ids.dtype.itemsize == 4 and vertices <= MARKED_ROWS else np.iinfo(ids.dtype).max
+
+
+def in_parts(indptr: Numbers, ids: Ids, vertices: int, slots: int, tile_rows: int) -> Parts:
     """Puts edges in parts.
 
     Args:
         indptr: [destinations + 1], edges ordered by destination.
-        sources: [edges].
+        ids: [edges], in the layout 'ids'.
         vertices: Vertices that sources name.
         slots: Rows that the scratchpad holds, of which a vertex has the one of its number modulo them.
         tile_rows: Destinations of a full tile.
     """
     destinations = len(indptr) - 1
-    # Of many vertices, blocks of several slots: few of them are worth runs of their own.
-    width = slots * max(1, -(-vertices // (slots * _MOST_BLOCKS)))
+    width = block_width(vertices, slots)
     blocks = max(1, -(-vertices // width))
-    counts, by_block = _counts(np.asarray(indptr, np.int64), np.asarray(sources), blocks, width)
+    mask = source_mask(ids, vertices)
+    sources = ids if mask == np.iinfo(ids.dtype).max else ids & ids.dtype.type(mask)
+    counts, by_block = _counts(np.asarray(indptr, np.int64), sources, blocks, width)
     firsts = np.arange(0, destinations, tile_rows)
     sizes = np.minimum(destinations - firsts, tile_rows)
     in_tiles = np.add.reduceat(counts, firsts, axis=0) if len(firsts) else np.zeros((0, blocks), np.int64)
     ends = [
-        _joined_blocks(edges, most_parts(tile_rows), _EDGES_FOR_A_RUN * int(rows)) if rows >= PART_ROWS else [blocks]
+        _joined_blocks(edges, most_parts(tile_rows), EDGES_FOR_A_RUN * int(rows)) if rows >= PART_ROWS else [blocks]
         for edges, rows in zip(in_tiles, sizes, strict=True)
     ]
     count = max(map(len, ends), default=1)
@@ -112,7 +131,16 @@ def in_parts(indptr: Numbers, sources: Numbers, vertices: int, slots: int, tile_
             for step in (0, 1)
         )
         begins[places[part][stands]], degrees[places[part][stands]] = begin, end - begin
-    return Parts(count, places, begins, degrees, by_block)
+    return Parts(count, tile_rows, degrees, _taken(ids if by_block is None else ids[by_block], begins, degrees))
+
+
+def _taken(ids: Ids, begins: Integers, degrees: Integers) -> Ids:
+    """Runs of ids, one behind the other."""
+    if len(ids) < _LONG_RUNS * len(degrees):
+        ends = np.cumsum(degrees)
+        return ids[np.repeat(begins - ends + degrees, degrees) + np.arange(len(ids))]
+    runs = zip(begins.tolist(), (begins + degrees).tolist(), strict=True)
+    return np.concatenate([ids[:0], *(ids[begin:end] for begin, end in runs if end > begin)])
 
 
 def _counts(indptr: Integers, sources: Numbers, blocks: int, width: int) -> tuple[Integers, Integers | None]:
@@ -129,7 +157,7 @@ def _counts(indptr: Integers, sources: Numbers, blocks: int, width: int) -> tupl
         bounds = np.zeros((rows, blocks + 1), np.int64)
         bounds[:, 1:-1], bounds[:, -1] = np.array(inner).reshape(rows, blocks - 1), degrees
         return np.diff(bounds, axis=1), None
-    keys = np.repeat(np.arange(rows) * blocks, degrees) + sources // width
+    keys = np.repeat(np.arange(rows) * blocks, degrees) + sources // np.int64(width)
     # Numpy sorts numbers of 16 bits by their digits.
     short = keys.astype(np.uint16) if rows * blocks <= 1 << 16 else keys
     order = None if np.all(keys[:-1] <= keys[1:]) else np.argsort(short, kind="stable")

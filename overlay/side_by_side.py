@@ -8,14 +8,19 @@ changes no result.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from hetfab.overlay.passes import Pass, Passes, Rows
 
 #: Cycles from the end of a tile's longest instruction until its rows are read, roughly. VEC, STORE and tokens take a
 #: third of them; the rest is for the tiles between, as LOAD brings nothing to these while it waits for rows.
 _STORE_CYCLES = 3000.0
+#: Cycles from the end of a pass of products until the next one's first tile may be read, roughly: its parameters and
+#: weights wait for a slot and for the rows that LOAD has queued before.
+_ENTRY_CYCLES = 6000.0
 _LANES = 2
+#: Numbers of a pass and of one of its tiles.
+_Tile: TypeAlias = tuple[int, int]
 
 
 class Place(NamedTuple):
@@ -89,6 +94,9 @@ class _State:
         self._taken: dict[int, dict[int, int]] = {}
         self._before: dict[int, tuple[int, ...]] = {}
         self._count = 0
+        #: What passes read, and of each the tile that was asked for last.
+        self._inputs_of: dict[int, tuple[tuple[_Tile, ...], tuple[_Tile, ...]]] = {}
+        self._needed: dict[int, tuple[int, tuple[_Tile, ...]]] = {}
 
     def places(self) -> Iterator[Place]:
         """Entries and tiles in order."""
@@ -120,31 +128,37 @@ class _State:
 
     def _beginning(self, lane: _Lane, number: int) -> tuple[bool, float, int] | None:
         """Whether a pass has to wait for rows one by one, when it can begin, and its number; None if it cannot."""
-        one = self._passes[number]
-        found = self._stored([*self._gathered(one), *self._all_rows(one)])
-        waits = found is None
-        if found is None and self._is_being_written(one):
-            found = self._stored([*self._gathered(one), *(one.needs(0) if one.tiles else [])])
-        if found is None:
-            return None
-        return waits, max([lane.clock, *(self._ready(place) for place in found)]), number
+        gathered, rows = self._inputs(number)
+        found, waits = (*gathered, *rows), False
+        if not self._are_placed(found):
+            if not self._are_placed(gathered) or not self._are_running(rows):
+                return None
+            found, waits = (*gathered, *self._needs(number, 0)), True
+            if not self._are_placed(found):
+                return None
+        return waits, max([lane.clock, *map(self._ready, found)]), number
 
     def _start(self, lane: _Lane, number: int) -> None:
         """Makes a pass the lane's; a stretch needs no entry where the one before is of the same pass."""
         lane.waiting.remove(number)
         lane.current, lane.tile = number, -1
-        if lane.last >= 0 and self._passes[lane.last].is_beside(self._passes[number]):
+        if self._goes_on(lane.last, number):
             lane.tile = 0
             self._taken[number] = self._taken[lane.last]
         else:
             self._taken[number] = self._take(number)
         self._before[number] = self._claim(number)
 
-    def _is_being_written(self, one: Pass) -> bool:
-        """Whether passes that have not ended and whose rows it reads are running, so that neither waits for ever."""
+    def _goes_on(self, last: int, number: int) -> bool:
+        """Whether a stretch finds what its entry would bring, as the one before is of the same pass."""
+        if last < 0 or not self._passes[last].is_beside(self._passes[number]):
+            return False
+        return all(self._users[ring][slot] == last for ring, slot in self._taken[last].items())
+
+    def _are_running(self, places: Sequence[_Tile]) -> bool:
+        """Whether the passes of these tiles run or have ended, so that nobody who waits for them waits for ever."""
         running = {lane.current for lane in self.lanes}
-        writers = [writer for rows in self._all_rows(one) for writer, _ in self._writing(rows)]
-        return all(number in running or number in self._ended for number in writers)
+        return all(number in running or number in self._ended for number, _ in places)
 
     def _is_next_of_layer(self, number: int) -> bool:
         """Whether the layer's passes over the same rows before it have ended; stretches have no order."""
@@ -178,20 +192,19 @@ class _State:
         """When what comes next in a lane would end, None where what it reads is not placed yet."""
         if lane.current < 0:
             return None
-        stored = self._needed(lane)
-        if stored is None:
+        needed = self._needs(lane.current, lane.tile)
+        if not self._are_placed(needed):
             return None
-        begin = max([lane.clock, *(self._ready(place) for place in stored)])
-        return begin + (self._passes[lane.current].cycles[lane.tile] if lane.tile >= 0 else 0.0)
-
-    def _needed(self, lane: _Lane) -> list[tuple[int, int]] | None:
+        begin = max([lane.clock, *map(self._ready, needed)])
         one = self._passes[lane.current]
-        return self._stored(one.needs(lane.tile) if lane.tile >= 0 else list(self._gathered(one)))
+        if lane.tile >= 0:
+            return begin + one.cycles[lane.tile]
+        return begin if one.aggregates else begin + _ENTRY_CYCLES + one.entry_cycles
 
     def _put(self, lane: _Lane, end: float) -> Place:
         """Places what comes next in a lane."""
         number, tile, one = lane.current, lane.tile, self._passes[lane.current]
-        stored = tuple(self._placed[writer][place][0] for writer, place in self._needed(lane) or [])
+        stored = tuple(self._placed[writer][place][0] for writer, place in self._needs(number, tile))
         ended = self._before[number] if tile < 0 else ()
         if tile >= 0:
             self._placed[number].append((self._count, end + _STORE_CYCLES))
@@ -217,26 +230,40 @@ class _State:
             self._table = number
         return tuple(sorted(before - {-1}))
 
-    def _gathered(self, one: Pass) -> Iterator[Rows]:
-        for tensor in one.gathers:
-            for writer, start in self._writers.get(tensor, []):
-                yield Rows(tensor, start, start + writer.rows)
+    def _inputs(self, number: int) -> tuple[tuple[_Tile, ...], tuple[_Tile, ...]]:
+        """The last tiles of what a pass gathers from, and of all rows that it reads one by one."""
+        if number not in self._inputs_of:
+            one = self._passes[number]
+            gathered = [
+                Rows(tensor, start, start + writer.rows)
+                for tensor in one.gathers
+                for writer, start in self._writers.get(tensor, [])
+            ]
+            rows = [Rows(tensor, start, start + one.rows) for tensor, start in one.reads]
+            self._inputs_of[number] = self._writing(gathered), self._writing(rows)
+        return self._inputs_of[number]
 
-    def _all_rows(self, one: Pass) -> list[Rows]:
-        return [Rows(tensor, start, start + one.rows) for tensor, start in one.reads]
+    def _needs(self, number: int, tile: int) -> tuple[_Tile, ...]:
+        """The last tiles of what a tile or an entry reads."""
+        if tile < 0:
+            return self._inputs(number)[0]
+        if self._needed.get(number, (-1, ()))[0] != tile:
+            one = self._passes[number]
+            self._needed[number] = tile, self._writing(one.needs(tile) if one.tiles else [])
+        return self._needed[number][1]
 
-    def _stored(self, rows: Sequence[Rows]) -> list[tuple[int, int]] | None:
-        """The last tile of each pass that writes some rows, None where one of them is not placed yet."""
-        found = [place for each in rows for place in self._writing(each)]
-        return None if any(tile >= len(self._placed[number]) for number, tile in found) else found
+    def _are_placed(self, places: Sequence[_Tile]) -> bool:
+        return all(tile < len(self._placed[number]) for number, tile in places)
 
-    def _writing(self, rows: Rows) -> Iterator[tuple[int, int]]:
-        """The passes that write some of these rows, and the last tile of each that does."""
-        for writer, start in self._writers.get(rows.tensor, []):
-            last = min(rows.last - start, writer.rows)
-            if last > 0 and rows.first - start < writer.rows and writer.tiles:
-                yield self._numbers[id(writer)], (last - 1) // writer.tile_rows
+    def _writing(self, rows: Sequence[Rows]) -> tuple[_Tile, ...]:
+        """The last tile of each pass that writes some of these rows."""
+        return tuple(
+            (self._numbers[id(writer)], (min(each.last - start, writer.rows) - 1) // writer.tile_rows)
+            for each in rows
+            for writer, start in self._writers.get(each.tensor, [])
+            if each.last > start and each.first - start < writer.rows and writer.tiles
+        )
 
-    def _ready(self, place: tuple[int, int]) -> float:
+    def _ready(self, place: _Tile) -> float:
         number, tile = place
         return self._placed[number][tile][1]

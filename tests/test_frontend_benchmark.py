@@ -2,6 +2,7 @@
 """The benchmark of the graph frontend: totals, the ways on small graphs, and the cost of the baseline's products."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -91,6 +92,22 @@ def test_small_models_keep_the_order_of_the_ways(seed: int, monkeypatch: pytest.
     assert [each["bound"] for each in slots] == sorted((each["bound"] for each in slots), reverse=True)
 
 
+def test_the_published_way_keeps_the_larger_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a design that gave some of them up it is the faster of both; ours has what there is."""
+    monkeypatch.setattr(ROW, "sgb_geometry", lambda design: SMALL_GEOMETRY)
+    shipped = ROW.board_design()
+    small = replace(shipped, geometry=replace(shipped.geometry, gemm_d_rows=2, gemm_l_rows=1))
+    found = [each.geometry for each in ROW.published_designs(small)]
+    assert [(each.gemm_d_rows, each.gemm_l_rows) for each in found] == [(2, 1), (6, 4)]
+    large = ROW.published_designs(small)[1]
+    assert ROW.published_designs(large) == [large]
+    case = random_case(3)
+    model = quantized(case).model
+    on_small, on_large = (ROW.figures(model, case.graph, each) for each in (small, large))
+    assert on_small["published"] == on_large["published"]
+    assert on_small["tags"] > on_large["tags"]
+
+
 def random_graph(seed: int) -> HeteroGraph:
     rng = np.random.default_rng(seed)
     source, destination = rng.integers(0, 60, 400), rng.integers(0, 90, 400)
@@ -129,7 +146,7 @@ def test_edges_of_a_buffer_as_large_as_the_graph_miss_once() -> None:
 
 def test_the_design_has_its_boards_buffers_and_weights() -> None:
     geometry = ROW.board_design().geometry
-    assert (ROW.board_design().board, geometry.feature_words, geometry.agg_weights) == ("pynq-z2", 4096, 1)
+    assert (ROW.board_design().board, geometry.feature_words, geometry.agg_weights) == ("pynq-z2", 16384, 1)
 
 
 def test_models_without_metapaths_build_nothing() -> None:

@@ -10,17 +10,19 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from hetfab.driver import edges_in_parts
 from hetfab.hls.build.emulator import Emulator
+from hetfab.hls.build.parts import compiled_parts_maker
 from hetfab.overlay.costs.gathers import FewestReads, Tags
 from hetfab.overlay.costs.program_cost import expected_records
-from hetfab.overlay.errors import StreamInvalidError
+from hetfab.overlay.errors import CompilerMissingError, StreamInvalidError
 from hetfab.overlay.isa import codec
 from hetfab.overlay.isa.codec import AttendKind, AttendSource, ReduceMode, ReduceSource, Segment
 from hetfab.overlay.isa.spec import isa
 from hetfab.overlay.isa.words import pack
-from hetfab.overlay.layouts import destination_records, id_array
+from hetfab.overlay.layouts import MARKED_ROWS, destination_records, id_array, id_bytes, marked_ids
 from hetfab.overlay.layouts import pack as pack_pieces
-from hetfab.overlay.parts import PART_ROWS, Parts, in_parts, most_parts
+from hetfab.overlay.parts import PART_ROWS, Ids, Parts, PartsMaker, block_width, in_parts, most_parts
 from tests import test_aggregation as sums
 from tests import test_attention as attention
 from tests.attention_layers import Layer, LayerProgram, layers
@@ -40,46 +42,126 @@ def relations(draw: st.DrawFn) -> sums.Relation:
     return sums.Relation(np.concatenate([[0], np.cumsum(degrees)]), sources, features)
 
 
+def ids_of(sources: Array, vertices: int) -> Ids:
+    """As a context without marks has them."""
+    return id_array(sources, vertices).view(f"<u{id_bytes(vertices)}")
+
+
+def by_destination(parts: Parts) -> list[Array]:
+    """The ids of each destination, part after part."""
+    runs = np.split(parts.ids, np.cumsum(parts.degrees)[:-1])
+    return [np.concatenate([runs[place] for place in places if place >= 0]) for places in parts.places().T.tolist()]
+
+
+@pytest.mark.parametrize("make", [in_parts, compiled_parts_maker()], ids=["numpy", "compiled"])
 @settings(max_examples=60, deadline=None)
 @given(relation=relations(), slots=st.sampled_from([1, 4, 8, 512]), tile_rows=st.sampled_from([4, 16, 17, 64]))
-def test_each_edge_is_in_the_run_of_its_destination_once(relation: sums.Relation, slots: int, tile_rows: int) -> None:
-    parts = in_parts(relation.indptr, relation.sources, len(relation.features), slots, tile_rows)
-    order = parts.take(np.arange(len(relation.sources)))
-    assert sorted(order.tolist()) == list(range(len(relation.sources)))
+def test_each_edge_is_in_the_run_of_its_destination_once(
+    make: PartsMaker, relation: sums.Relation, slots: int, tile_rows: int
+) -> None:
+    """Edges from a block keep their order, and marks above sources go with them."""
+    edges, vertices = len(relation.sources), len(relation.features)
+    ids = marked_ids(relation.sources, np.arange(edges)).view(np.uint32)
+    parts = make(relation.indptr, ids, vertices, slots, tile_rows)
     assert parts.count <= most_parts(tile_rows)
-    rows = np.repeat(np.arange(relation.destinations), np.diff(relation.indptr))[order]
-    records = np.full(len(parts.degrees), -1)
-    for places in parts.places:
-        records[places[places >= 0]] = np.flatnonzero(places >= 0)
-    assert np.array_equal(rows, np.repeat(records, parts.degrees))
+    rows = np.split(ids, relation.indptr[1:-1])
+    for row, found in zip(rows, by_destination(parts), strict=True):
+        blocks = (row & MARKED_ROWS - 1) // block_width(vertices, slots)
+        assert np.array_equal(row[np.argsort(blocks, kind="stable")], found)
+    assert parts.degrees.sum() == edges
+    means = np.arange(4 * relation.destinations, dtype=np.uint32).view(np.uint8)
+    records = parts.records(means).view(isa().record("destination").dtype)
+    assert np.array_equal(records["degree"], parts.degrees)
+    assert np.array_equal(records["first"], np.cumsum(parts.degrees) - parts.degrees)
+    for places in parts.places():
+        there = places >= 0
+        whole = means.view(records.dtype)[there]
+        assert np.array_equal(records[["reciprocal", "exponent"]][places[there]], whole[["reciprocal", "exponent"]])
+
+
+@settings(max_examples=150, deadline=None)
+@given(relation=relations(), data=st.data())
+def test_compiled_code_makes_the_same_parts(relation: sums.Relation, data: st.DataObject) -> None:
+    """Of rows whose sources ascend, of some that do not, and of sources of 2 and of 4 bytes, with marks and without."""
+    sources, rows = relation.sources, np.repeat(np.arange(relation.destinations), np.diff(relation.indptr))
+    ascending = data.draw(st.sampled_from([0, relation.destinations // 2, relation.destinations]))
+    order = np.lexsort((np.where(rows < ascending, sources, 0), rows))
+    vertices = len(relation.features)
+    wide, offset = data.draw(st.sampled_from([(vertices, 0), (65_536, 65_536 - vertices), (1 << 25, 1 << 24)]))
+    ids = ids_of(sources[order] + offset, wide)
+    if data.draw(st.booleans()) and wide <= MARKED_ROWS:
+        ids = marked_ids(sources[order] + offset, sources).view(np.uint32)
+    slots, tile_rows = data.draw(st.sampled_from([1, 4, 20, 1000])), data.draw(st.sampled_from([4, 16, 17, 64, 300]))
+    indptr = relation.indptr.astype(data.draw(st.sampled_from([np.int32, np.int64])))
+    expected, found = (make(indptr, ids, wide, slots, tile_rows) for make in (in_parts, compiled_parts_maker()))
+    assert (found.count, found.tile_rows, found.ids.dtype) == (expected.count, expected.tile_rows, expected.ids.dtype)
+    assert np.array_equal(found.degrees, expected.degrees)
+    assert np.array_equal(found.ids, expected.ids)
+
+
+@pytest.mark.parametrize("make", [in_parts, compiled_parts_maker()], ids=["numpy", "compiled"])
+def test_graphs_without_edges_or_destinations_have_one_part(make: PartsMaker) -> None:
+    none = np.zeros(0, np.uint16)
+    parts = make(np.zeros(41, np.int64), none, 9, 4, 16)
+    assert (parts.count, parts.degrees.tolist(), len(parts.ids)) == (1, [0] * 40, 0)
+    parts = make(np.zeros(1, np.int64), none, 0, 4, 16)
+    assert (parts.count, len(parts.degrees), len(parts.ids), len(parts.records(np.zeros(0, np.uint8)))) == (1, 0, 0, 0)
+
+
+def test_long_rows_are_searched_for_the_ends_of_blocks() -> None:
+    """Rows of 2,000 sources out of 5,000, some of them not ascending, by both ways to find the blocks."""
+    random = np.random.default_rng(0)
+    rows = [np.sort(random.permutation(5000)[:2000]) for _ in range(48)]
+    indptr = np.arange(49) * 2000
+    for falling in (0, 20):
+        ids = ids_of(np.concatenate([row[::-1] if at < falling else row for at, row in enumerate(rows)]), 5000)
+        expected, found = (make(indptr, ids, 5000, 512, 32) for make in (in_parts, compiled_parts_maker()))
+        assert found.count == expected.count > 1
+        assert np.array_equal(found.degrees, expected.degrees) and np.array_equal(found.ids, expected.ids)
+
+
+def test_machines_without_a_compiler_make_parts_with_numpy(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing() -> PartsMaker:
+        raise CompilerMissingError("none", "one", "install one")
+
+    indptr, ids = np.arange(41) * 3, np.arange(120, dtype=np.uint16) % 9
+    expected = edges_in_parts.make_parts(indptr, ids, 9, 4, 16)
+    with monkeypatch.context() as patch:
+        patch.setattr("hetfab.hls.build.parts.compiled_parts_maker", missing)
+        patch.setattr(edges_in_parts, "_maker", edges_in_parts._maker.__wrapped__)
+        assert edges_in_parts._maker() is in_parts
+        found = edges_in_parts.make_parts(indptr, ids, 9, 4, 16)
+    assert np.array_equal(found.degrees, expected.degrees) and np.array_equal(found.ids, expected.ids)
+    assert edges_in_parts._maker() is not in_parts
 
 
 def test_tiles_take_part_after_part_of_their_destinations() -> None:
     """Two tiles of 16 destinations and one of 3, which has one run of each."""
     degrees = np.full(35, 40)
     sources = np.tile(np.arange(40) * 8 % 40, 35)
-    parts = in_parts(np.concatenate([[0], np.cumsum(degrees)]), sources, 40, 20, 16)
+    parts = in_parts(np.concatenate([[0], np.cumsum(degrees)]), ids_of(sources, 40), 40, 20, 16)
     assert parts.count == 2
-    assert parts.places[:, :3].tolist() == [[0, 1, 2], [16, 17, 18]]
-    assert parts.places[:, 16].tolist() == [32, 48]
-    assert parts.places[:, 32:].tolist() == [[64, 65, 66], [-1, -1, -1]]
-    in_first = parts.take(sources)[: int(parts.degrees[:16].sum())]
-    assert in_first.max() < 20 <= parts.take(sources)[int(parts.degrees[:16].sum())]
+    places = parts.places()
+    assert places[:, :3].tolist() == [[0, 1, 2], [16, 17, 18]]
+    assert places[:, 16].tolist() == [32, 48]
+    assert places[:, 32:].tolist() == [[64, 65, 66], [-1, -1, -1]]
+    in_first = parts.ids[: int(parts.degrees[:16].sum())]
+    assert in_first.max() < 20 <= parts.ids[len(in_first)]
 
 
 def test_parts_that_are_not_worth_their_runs_are_joined() -> None:
     """Edges of a few destinations lead from the upper half of the sources, those of all from the lower one."""
     sources = np.concatenate([*([np.arange(20)] * 32), np.arange(20, 40)])
-    indptr = np.append(np.arange(33) * 20, 660)
-    assert in_parts(np.append(indptr[:32], 660), sources, 40, 20, 32).count == 1
-    assert in_parts(np.append(indptr[:32], 660), np.tile(np.arange(40), 17)[:660], 40, 20, 32).count == 2
+    indptr = np.append(np.append(np.arange(33) * 20, 660)[:32], 660)
+    for make in (in_parts, compiled_parts_maker()):
+        assert make(indptr, ids_of(sources, 40), 40, 20, 32).count == 1
+        assert make(indptr, ids_of(np.tile(np.arange(40), 17)[:660], 40), 40, 20, 32).count == 2
 
 
 def reduced(relation: sums.Relation, parts: Parts, mode: ReduceMode, source: ReduceSource) -> tuple[list[int], Array]:
     """A relation reduced in parts: a program and the content of the graph segment."""
     records = parts.records(destination_records(relation.indptr))
-    ids = id_array(parts.take(relation.sources), len(relation.features))
-    content, (first, second) = pack_pieces([records, ids])
+    content, (first, second) = pack_pieces([records, parts.ids.view(np.uint8)])
     words = sums.context(relation, first, second, len(relation.sources), 2, relation.destinations)
     words[1] |= parts.count - 1 << isa().operation("configure_destinations").field("parts").lsb
     return [*words, sums.reduce(relation.destinations, mode, source)], content
@@ -92,7 +174,9 @@ def test_sums_in_parts_are_those_of_the_definition(
 ) -> None:
     """And cost what the cost functions say."""
     expected = relation.expected(mode).reshape(-1)
-    parts = in_parts(relation.indptr, relation.sources, len(relation.features), sums.SLOTS, relation.destinations)
+    vertices = len(relation.features)
+    ids = ids_of(relation.sources, vertices)
+    parts = in_parts(relation.indptr, ids, vertices, sums.SLOTS, relation.destinations)
     words, graph = reduced(relation, parts, mode, source)
     dram = sums.memories(relation, words, graph)
     results = [sums.golden(SMALL_GEOMETRY, {s: content.copy() for s, content in dram.items()}, words)]
@@ -108,8 +192,10 @@ def test_sums_in_parts_are_those_of_the_definition(
 
 def attended(layer: Layer, source: AttendSource, rows: int) -> LayerProgram:
     """Attention over the first destinations of a layer, their edges in parts of 4 sources."""
-    parts = in_parts(layer.indptr, layer.sources, len(layer.features), 4, layer.destinations)
-    ordered = replace(layer, sources=parts.take(layer.sources), types=parts.take(layer.types))
+    ids = marked_ids(layer.sources, layer.types).view(np.uint32)
+    parts = in_parts(layer.indptr, ids, len(layer.features), 4, layer.destinations)
+    sources, types = (values.astype(np.int64) for values in (parts.ids % MARKED_ROWS, parts.ids // MARKED_ROWS))
+    ordered = replace(layer, sources=sources, types=types)
     program = LayerProgram(ordered, [ordered], records=[parts.records(destination_records(layer.indptr))])
     program.configure(0)
     program.words[1] |= parts.count - 1 << isa().operation("configure_destinations").field("parts").lsb

@@ -6,11 +6,12 @@ takes to order edges.
 """
 
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
+from hetfab.driver.edges_in_parts import make_parts
 from hetfab.overlay.bind import BoundProgram, GraphArrays, IncomingEdges, bind
 from hetfab.overlay.board import read_board
 from hetfab.overlay.costs.cycles import WORDS_PER_TAG, held_trips
@@ -20,12 +21,14 @@ from hetfab.overlay.design import Geometry
 from hetfab.overlay.features import check_features, feature_edges
 from hetfab.overlay.isa.codec import ReduceSource
 from hetfab.overlay.isa.spec import isa
-from hetfab.overlay.layouts import slot_beats
-from hetfab.overlay.parts import PART_ROWS, in_parts
+from hetfab.overlay.layouts import id_array, id_bytes, slot_beats
+from hetfab.overlay.parts import PART_ROWS, Ids, Parts
 from hetfab.overlay.program import Edges, Program
 from hetfab.overlay.schedules import Numbers, Schedule, pinned
 from hetfab.overlay.timeline.machine import machine
 from hetfab.overlay.timeline.simulate import simulate
+
+_MOST_GROUPS = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,17 +79,17 @@ def row_choices(compiles: Compiles, arrays: Callable[[Program], GraphArrays]) ->
     graph = arrays(first)
     geometry, ratio = first.design.geometry, read_board(first.design.board).cpu_ratio
     sources = list(ReduceSource) if geometry.feature_words else [ReduceSource.DRAM]
-    parted, seconds = _worthwhile(first, graph) if geometry.feature_words else ((), 0.0)
     timed = machine(first.design)
     sources.sort(key=lambda source: source is not ReduceSource.TAGS)
-    ways: list[tuple[ReduceSource, tuple[str, ...], float]] = [(source, (), 0.0) for source in sources]
-    ways += [(ReduceSource.TAGS, parted, seconds)] if parted else []
-    for source, names, making in ways:
-        schedules = _TimedSchedules()
+    ways: list[tuple[ReduceSource, tuple[str, ...]]] = [(source, ()) for source in sources]
+    if geometry.feature_words:
+        ways += [(ReduceSource.TAGS, names) for names in cheapest_first(_worthwhile(first, graph))]
+    for source, names in ways:
+        orders = _TimedOrders()
         program = first if source is ReduceSource.TAGS and not names else compiles(source, names)
-        bound = bind(program, graph, scheduler=schedules, side_by_side=True)
+        bound = bind(program, graph, scheduler=orders.schedule, make_parts=orders.make_parts, side_by_side=True)
         milliseconds = simulate(bound.words, expected_log(bound), timed).milliseconds
-        yield RowChoice(source, names, bound, milliseconds, 1e3 * ratio * (making + schedules.seconds))
+        yield RowChoice(source, names, bound, milliseconds, 1e3 * ratio * orders.seconds)
 
 
 def fastest(choices: Collection[RowChoice], inferences: int) -> RowChoice:
@@ -94,30 +97,51 @@ def fastest(choices: Collection[RowChoice], inferences: int) -> RowChoice:
     return min(choices, key=lambda choice: choice.total(inferences))
 
 
-class _TimedSchedules:
-    """The scheduler that ``bind`` takes by itself, which counts the processor time that it takes."""
+def cheapest_first(worthwhile: Mapping[str, tuple[int, float]]) -> list[tuple[str, ...]]:
+    """Groups of edge sets to put in parts, each holding the one before it: of few inferences only some sets pay.
+
+    Args:
+        worthwhile: Of each edge set the trips that parts save, and the processor time that they take.
+
+    Returns:
+        At most four groups, of which the last one holds all; first come those that take least for what they save.
+    """
+    names = sorted(worthwhile, key=lambda name: worthwhile[name][1] / worthwhile[name][0])
+    sizes = sorted({-(-len(names) * group // _MOST_GROUPS) for group in range(1, _MOST_GROUPS + 1)})
+    return [tuple(names[:size]) for size in sizes if size]
+
+
+class _TimedOrders:
+    """Schedules and parts as programs are bound with them by themselves, and the processor time that these take."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
 
-    def __call__(self, indptr: Numbers, sources: Numbers, slots: int) -> Schedule:
+    def schedule(self, indptr: Numbers, sources: Numbers, slots: int) -> Schedule:
         """Makes a schedule."""
         begin = time.thread_time()
         made = pinned(indptr, sources, slots)
         self.seconds += time.thread_time() - begin
         return made
 
+    def make_parts(self, indptr: Numbers, ids: Ids, vertices: int, slots: int, tile_rows: int) -> Parts:
+        """Puts edges in parts; their records, which are made later, count too."""
+        begin = time.thread_time()
+        made = make_parts(indptr, ids, vertices, slots, tile_rows)
+        made.records(np.zeros(isa().record("destination").dtype.itemsize * (len(indptr) - 1), np.uint8))
+        self.seconds += time.thread_time() - begin
+        return made
 
-def _worthwhile(program: Program, graph: GraphArrays) -> tuple[tuple[str, ...], float]:
-    """Edge sets of which AGG takes fewer trips in parts, and the processor time that ordering these takes."""
-    names, seconds = [], 0.0
+
+def _worthwhile(program: Program, graph: GraphArrays) -> dict[str, tuple[int, float]]:
+    """Edge sets of which AGG takes fewer trips in parts: how many fewer, and the processor time that parts take."""
+    found = {}
     for edges in program.edges:
         if (edges.of_graph or edges.features) and not edges.weighted:
-            saved, making = trips_saved(*_incoming(program, edges, graph), program.design.geometry)
+            saved, seconds = trips_saved(*_incoming(program, edges, graph), program.design.geometry)
             if saved > 0:
-                names.append(edges.name)
-                seconds += making
-    return tuple(names), seconds
+                found[edges.name] = saved, seconds
+    return found
 
 
 def _incoming(program: Program, edges: Edges, graph: GraphArrays) -> tuple[IncomingEdges, int]:
@@ -138,7 +162,7 @@ def trips_saved(edges: IncomingEdges, vertices: int, geometry: Geometry) -> tupl
         geometry: The design's.
 
     Returns:
-        Trips, and the processor time that ordering the edges takes.
+        Trips, and the processor time that the parts take.
     """
     groups, beats = geometry.agg_groups, geometry.agg_word_beats
     blocks = geometry.feature_words // WORDS_PER_TAG
@@ -147,14 +171,14 @@ def trips_saved(edges: IncomingEdges, vertices: int, geometry: Geometry) -> tupl
     degrees = np.diff(edges.indptr).astype(np.int64)
     if bits < 0 or rows < PART_ROWS or not len(edges.sources) or held_trips(groups, beats, True) >= groups:
         return 0, 0.0
-    begin = time.thread_time()
-    parts = in_parts(edges.indptr, edges.sources, vertices, 1 << bits, rows)
-    in_order = parts.take(np.asarray(edges.sources))
-    making = time.thread_time() - begin
+    ids = id_array(edges.sources, vertices).view(f"<u{id_bytes(vertices)}")
+    orders = _TimedOrders()
+    parts = orders.make_parts(edges.indptr, ids, vertices, 1 << bits, rows)
+    places = parts.places()
     merges = np.zeros(len(parts.degrees), bool)
-    merges[parts.places[1:][parts.places[1:] >= 0]] = True
+    merges[places[1:][places[1:] >= 0]] = True
     present = np.zeros(len(parts.degrees), bool)
-    present[parts.places[parts.places >= 0]] = True
+    present[places[places >= 0]] = True
 
     def trips(ids: Numbers, runs: Numbers, merged: Numbers, empty: int) -> int:
         missed = Tags(geometry).misses(np.asarray(ids, np.int64), 0, bits)
@@ -164,5 +188,5 @@ def trips_saved(edges: IncomingEdges, vertices: int, geometry: Geometry) -> tupl
     empty = int(np.count_nonzero(degrees == 0))
     of_tags = trips(edges.sources, degrees, np.zeros(len(degrees), bool), empty)
     of_dram = (len(edges.sources) + empty) * groups
-    of_parts = trips(in_order, parts.degrees, merges, int(np.count_nonzero(present & (parts.degrees == 0))))
-    return min(of_tags, of_dram) - of_parts, making
+    of_parts = trips(parts.ids, parts.degrees, merges, int(np.count_nonzero(present & (parts.degrees == 0))))
+    return min(of_tags, of_dram) - of_parts, orders.seconds

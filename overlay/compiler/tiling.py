@@ -139,10 +139,8 @@ def _fastest(shape: LayerShape, geometry: Geometry, share: float | None) -> Tile
     for step_bytes in cutter.steps():
         cuts = [cutter.cut(width, on_d, step_bytes) for width in cutter.widths() for on_d in cutter.splits(width)]
         found = min((cut for cut in cuts if cut is not None), key=lambda cut: cut.row_cycles, default=None)
-        if found is not None and best is not None and found.row_cycles >= best.row_cycles:
-            # Still fewer input channels at once only add instructions.
-            break
-        best = found or best
+        if found is not None and (best is None or found.row_cycles < best.row_cycles):
+            best = found
     return best and replace(best, passes=tuple(cutter.passes(best)))
 
 
