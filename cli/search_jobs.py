@@ -242,7 +242,7 @@ def _packed_inputs(layers: LoweredModel | IntegerCnn) -> frozenset[str]:
     return frozenset(
         tensor_of(layer.output.name)
         for layer in layers.layers
-        if layer.dense is not None and not layer.gathered and layers.packs(layer.dense.input)
+        if layer.product is not None and layers.packs(layer.product.input)
     )
 
 

@@ -197,14 +197,17 @@ def _check_output(reference: Reference) -> None:
 
 @dataclass(frozen=True)
 class _Source:
-    """Where the quantized model has a stored tensor: the file's name, and its rows of that, None for all."""
+    """Where the quantized model has a stored tensor: the file's name, its rows and columns of that, None for all."""
 
     name: str
     in_file: str
     rows: slice | None = None
+    columns: list[int] | None = None
 
     def of(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Its rows of the file's tensor."""
+        """Its rows and columns of the file's tensor."""
+        if self.columns is not None:
+            return values[:, self.columns]
         return values if self.rows is None else values[self.rows]
 
 
@@ -217,7 +220,7 @@ def _source(name: str, bound: BoundProgram, model: "onnx.ModelProto") -> _Source
     inputs = {value.name for value in model.graph.input}
     if name in inputs:
         rounded = [node.output[0] for node in model.graph.node if node.op_type == "Quant" and node.input[0] == name]
-        return _Source(name, rounded[0] if rounded else name)
+        return _Source(name, rounded[0] if rounded else name, columns=_held_columns(program, name))
     if name not in {layer.name for layer in program.layers}:
         return None
     computed = {output for node in model.graph.node for output in node.output}
@@ -228,6 +231,14 @@ def _source(name: str, bound: BoundProgram, model: "onnx.ModelProto") -> _Source
         return None
     starts = program.stack(program.tensor(part.whole).node_type).starts(bound.counts)
     return _Source(name, part.whole, slice(starts[part.part], starts[part.part + 1]))
+
+
+def _held_columns(program: Program, features: str) -> list[int] | None:
+    """Columns of features that rows in memory hold, ascending; None for all."""
+    tensor = None if program.images else program.tensor(features)
+    if tensor is None or not tensor.leading:
+        return None
+    return sorted(tensor.channel_order[: tensor.leading] or range(tensor.leading))
 
 
 def _float_values(

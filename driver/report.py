@@ -247,6 +247,7 @@ def _placed(program: Program, layer: LayerInfo) -> dict[str, Any]:
         "output_bits": None if bits == "-" else bits,
         "aggregations": list(layer.aggregations),
         "from_nonzeros": layer.gathered,
+        "leading": layer.leading,
         "engines": list(layer.engines),
         "tile_rows": layer.tile_rows,
     }

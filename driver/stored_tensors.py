@@ -131,7 +131,7 @@ def _values(bound: BoundProgram, name: str, content: Bytes) -> Integers:
 
 
 def tensor_values(tensor: Tensor, rows: int, content: Bytes) -> Integers:
-    """The integers of a tensor, int64 [rows, channels], in the model's order of channels.
+    """The integers of a tensor, int64 [rows, channels that a row holds], in the model's order of channels.
 
     Args:
         tensor: How its rows lie.
@@ -145,5 +145,7 @@ def tensor_values(tensor: Tensor, rows: int, content: Bytes) -> Integers:
     else:
         kind = "i" if tensor.signed or tensor.stored_bits > 8 else "u"  # Scores and logits are signed.
         values = stored.view(f"<{kind}{tensor.stored_bits // 8}").astype(np.int64)
-    places = np.argsort(tensor.channel_order) if tensor.channel_order else slice(tensor.channels)
+    places = (
+        np.argsort(tensor.channel_order[: tensor.row_channels]) if tensor.channel_order else slice(tensor.row_channels)
+    )
     return np.asarray(values[:, places])

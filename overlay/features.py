@@ -111,18 +111,20 @@ def feature_rows(tensor: Tensor, features: Features, rows: int) -> layouts.Bytes
         rows: Vertices.
     """
     stored = layouts.activation_rows(rows, 8 * tensor.row_bytes // tensor.stored_bits, tensor.signed)
+    order, held = list(tensor.channel_order), tensor.row_channels
     if isinstance(features, np.ndarray):
         for part in _blocks(features):
-            stored[part, : tensor.channels] = _steps(tensor, features[part])
+            chosen = features[part][:, order[:held]] if order else features[part, :held]
+            stored[part, :held] = _steps(tensor, chosen)
     else:
-        stored[np.repeat(np.arange(rows), np.diff(features.indptr)), features.indices] = _steps(tensor, features.data)
-    if tensor.channel_order:
-        stored[:rows, : tensor.channels] = stored[:rows, list(tensor.channel_order)]
+        vertices, columns = np.repeat(np.arange(rows), np.diff(features.indptr)), _in_order(tensor, features.indices)
+        kept = columns < held
+        stored[vertices[kept], columns[kept]] = _steps(tensor, features.data[kept])
     return (layouts.packed_rows(stored) if tensor.packed else stored.view(np.uint8)).reshape(-1)
 
 
 def feature_edges(tensor: Tensor, features: Features, parts: int) -> list[FeatureEdges]:
-    """Features as edges from their columns, in the tensor's order of channels, to vertices.
+    """Features as edges from their columns, in the tensor's order of channels behind the leading ones, to vertices.
 
     Entries of one magnitude share a part. Each vertex's magnitudes with the largest sums get a part of their own, where
     an entry is one edge; the others share the last part, where it is as many as the common divisor makes it.
@@ -136,13 +138,24 @@ def feature_edges(tensor: Tensor, features: Features, parts: int) -> list[Featur
         The parts; a vertex's integers are the sums over all of them.
     """
     count, vertices, columns, steps = _nonzeros(tensor, features)
-    columns = columns + tensor.channels * (steps < 0)
+    columns = columns + (tensor.channels - tensor.leading) * (steps < 0)
     magnitudes = np.abs(steps)
     part = _part_of(vertices, magnitudes, parts)
     order = np.argsort(part.astype(np.uint8), kind="stable")
     ends = np.cumsum(np.bincount(part, minlength=parts))[:-1]
     pieces = (np.split(values[order], ends) for values in (vertices, columns, magnitudes))
     return [_edges(count, *piece) for piece in zip(*pieces, strict=True)]
+
+
+def column_counts(tensor: Tensor, features: Features) -> IntArray:
+    """How many integers of each column are not zero, int64 [columns], in the tensor's order.
+
+    Args:
+        tensor: What they are for.
+        features: As ``check_features`` returns them.
+    """
+    _, _, columns, _ = _nonzeros(tensor, features)
+    return np.bincount(columns, minlength=tensor.channels - tensor.leading)
 
 
 def weighted_feature_edges(tensor: Tensor, features: Features) -> WeightedEdges:
@@ -163,7 +176,7 @@ def weighted_feature_edges(tensor: Tensor, features: Features) -> WeightedEdges:
 
 
 def _nonzeros(tensor: Tensor, features: Features) -> tuple[int, IntArray, IntArray, IntArray]:
-    """Vertices; of each non-zero integer its vertex, its column in the tensor's order, and itself."""
+    """Vertices; of each non-zero integer behind the leading columns its vertex, its column there, and itself."""
     if isinstance(features, np.ndarray):
         places, vertices = _dense_nonzeros(features)
         columns = places - vertices * features.shape[1]
@@ -172,10 +185,14 @@ def _nonzeros(tensor: Tensor, features: Features) -> tuple[int, IntArray, IntArr
         count = len(features.indptr) - 1
         vertices, columns = np.repeat(np.arange(count), np.diff(features.indptr)), features.indices
         steps = _steps(tensor, features.data)
-    if tensor.channel_order:
-        columns = np.argsort(tensor.channel_order)[columns]
-    kept = steps != 0
+    columns = _in_order(tensor, columns) - tensor.leading
+    kept = (steps != 0) & (columns >= 0)
     return count, vertices[kept].astype(np.int64), columns[kept].astype(np.int64), steps[kept].astype(np.int64)
+
+
+def _in_order(tensor: Tensor, columns: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """The places of columns in the tensor's order."""
+    return np.argsort(tensor.channel_order)[columns] if tensor.channel_order else columns
 
 
 def _dense_nonzeros(features: npt.NDArray[np.float32]) -> tuple[IntArray, IntArray]:

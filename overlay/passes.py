@@ -5,6 +5,7 @@ A pass is an entry, which loads what all of its tiles read, and its tiles. Which
 which a pass gathers from, follows from the addresses that its instructions name. Only numpy.
 """
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,10 +16,11 @@ import numpy as np
 import numpy.typing as npt
 
 from hetfab.overlay.compiler.semaphores import Semaphore
-from hetfab.overlay.costs.cycles import COSTS
+from hetfab.overlay.costs.attention import dividers
+from hetfab.overlay.costs.cycles import COSTS, held_trips
 from hetfab.overlay.design import Geometry
 from hetfab.overlay.expansion import filled, iterations
-from hetfab.overlay.isa.codec import Engine
+from hetfab.overlay.isa.codec import Engine, ReduceSource
 from hetfab.overlay.isa.spec import isa
 from hetfab.overlay.isa.words import Decoded, decode
 from hetfab.overlay.program import Block, Part, Program, SymbolKind, Words
@@ -29,13 +31,13 @@ Array: TypeAlias = npt.NDArray[Any]
 #: Semaphores that say that a pass has ended or a tensor is stored: their places depend on the order of passes.
 MILESTONES = (Semaphore.PASS_ENDED, Semaphore.STORED_FOR_LOAD, Semaphore.STORED_FOR_AGG)
 _EDGES = (SymbolKind.DESTINATIONS, SymbolKind.RUNS)
-#: Cycles of AGG for an instruction, for each group of a row, and for each group of an edge, roughly: it decides in
+#: Cycles of AGG for a ``reduce`` and for an ``attend``, and for each destination's records, roughly: they decide in
 #: which order tiles stand, and nothing else.
-_AGG_INSTRUCTION, _AGG_ROW, _AGG_EDGE = 300.0, 0.5, 0.6
-#: Of attention beside them, for each edge and for each group of a row.
-_ATTEND_EDGE, _ATTEND_ROW = 2.0, 4.0
+_REDUCE, _ATTEND, _RECORD = 200.0, 450.0, 3.0
+#: Beats of scores that attention reads of an edge, in both of its passes.
+_SCORES = 2.0
 #: A pass is cut into so many stretches at most, each of so many tiles and times the cycles of its entry at least.
-_STRETCHES, _STRETCH_TILES, _STRETCH_ENTRIES = 8, 4, 20.0
+_STRETCHES, _STRETCH_TILES, _STRETCH_ENTRIES = 16, 4, 20.0
 
 
 @dataclass(frozen=True)
@@ -201,6 +203,8 @@ class _Reader:
         self._symbols = list(program.symbols)
         #: The edge set of each context.
         self._contexts: dict[int, str] = {}
+        #: Slots of its scratchpad for each vertex that it reads.
+        self._slots: dict[int, float] = {}
 
     def add(self, number: int, block: Block) -> None:
         """The next block."""
@@ -214,6 +218,9 @@ class _Reader:
         decoded = _instructions(words[0]) if len(words) else []
         self._note_tensors(one, block)
         self._note_contexts(block)
+        for each in decoded:
+            if each.operation.name == "configure_features":
+                self._slots[each.fields["slot"]] = (1 << each.fields["slot_bits"]) / max(each.fields["count"], 1)
         one.aggregates |= any(each.operation.engine == "agg" for each in decoded)
         one.table |= any(each.operation.name == "load_function" for each in decoded)
         for ring, uses in enumerate(block.ring_uses):
@@ -264,8 +271,10 @@ class _Reader:
         for each in decoded:
             if each.operation.name in ("reduce", "attend"):
                 indptr = self._indptr[self._contexts[each.fields["slot"]]]
+                begins = steps * block.tile_rows
+                slots = self._slots.get(each.fields["slot"], 0.0)
                 of_edges += _agg_cycles(
-                    each, ends - steps * block.tile_rows, indptr[ends] - indptr[steps * block.tile_rows]
+                    each, ends - begins, indptr[ends] - indptr[begins], slots, self._program.design.geometry
                 )
             else:
                 engine = (
@@ -275,14 +284,24 @@ class _Reader:
         return np.maximum(of_edges, max(fixed.values(), default=0.0))
 
 
-def _agg_cycles(found: Decoded, rows: Array, edges: Array) -> Array:
-    """Cycles of an instruction of AGG by the rows and the edges of its tile, roughly."""
+def _agg_cycles(found: Decoded, rows: Array, edges: Array, slots: float, geometry: Geometry) -> Array:
+    """Cycles of an instruction of AGG by the rows and the edges of its tile, roughly.
+
+    The last row of a destination goes group by group, and so does a row from DRAM. Of the others a share is taken to be
+    on chip that is larger than that of the vertices which have slots, as some vertices have most of the edges.
+    """
     fields = found.fields
-    if found.operation.name == "reduce":
-        return np.asarray(_AGG_INSTRUCTION + fields["groups"] * (_AGG_ROW * rows + _AGG_EDGE * edges))
-    groups = fields["heads"] * fields["head_groups"]
-    weighed = groups * ((_AGG_ROW + _ATTEND_ROW) * rows + _AGG_EDGE * edges)
-    return np.asarray(_AGG_INSTRUCTION + weighed + _ATTEND_EDGE * edges)
+    attends = found.operation.name == "attend"
+    groups = fields["heads"] * fields["head_groups"] if attends else fields["groups"]
+    by_tags = fields["source"] != ReduceSource.DRAM
+    held = math.sqrt(min(slots, 1.0)) * by_tags
+    each = held * float(held_trips(groups, geometry.agg_word_beats, bool(by_tags))) + (1.0 - held) * groups
+    last = np.minimum(rows, edges)
+    cycles = _RECORD * rows + groups * last + each * (edges - last) + fields["accumulate"] * groups * rows
+    if not attends:
+        return np.asarray(_REDUCE + cycles)
+    quotients = rows * groups * geometry.lanes / dividers(geometry)
+    return np.asarray(_ATTEND + cycles + _SCORES * edges + quotients)
 
 
 def _fixed_cycles(found: Decoded, geometry: Geometry) -> float:

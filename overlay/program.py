@@ -190,6 +190,8 @@ class Tensor:
         channel_order: Of the columns, the model's channels; empty where they are in the model's order.
         whole: The tensor of a stack that this one is a part of, empty for none.
         part: Which part.
+        leading: Of features, the columns in their stored order that its rows hold, beside the non-zeros of the others
+            as edges; 0 where they hold all.
     """
 
     name: str
@@ -204,11 +206,17 @@ class Tensor:
     channel_order: tuple[int, ...] = ()
     whole: str = ""
     part: int = 0
+    leading: int = 0
+
+    @property
+    def row_channels(self) -> int:
+        """Columns that a row holds."""
+        return self.leading or self.channels
 
     @property
     def row_blocks(self) -> int:
         """Length of a row in blocks."""
-        return blocks_of(-(-self.channels * self.stored_bits // 8))
+        return blocks_of(-(-self.row_channels * self.stored_bits // 8))
 
     @property
     def stored_bits(self) -> int:
@@ -234,7 +242,8 @@ class Edges:
         source_type: Type of the vertices that are read; of features empty.
         destination_type: Type of the vertices that are written: of edges of a stack, the stack or one of its types.
         features: The feature tensor whose columns are the sources, empty for edges of the graph.
-        table_rows: Of features: rows of the table that is read, one for each column, or two where features are signed.
+        table_rows: Of features: rows of the table that is read, one for each column that is not leading, or two where
+            features are signed.
         part: Of features: which part of their non-zeros.
         parts: Of features: how many parts there are.
         weighted: Whether ids hold weights: of features their values, of a relation those that its ends' degrees give.
@@ -290,6 +299,7 @@ class LayerInfo:
         weight_bits_on_d: Widths of the weights on GEMM-D, ascending.
         weight_bits_on_l: Widths of those on GEMM-L.
         gathered: Whether AGG computes the dense term, from the non-zeros of features.
+        leading: Columns of the features that the matrix engines multiply beside it, 0 for none.
     """
 
     name: str
@@ -304,11 +314,12 @@ class LayerInfo:
     weight_bits_on_d: tuple[int, ...]
     weight_bits_on_l: tuple[int, ...]
     gathered: bool = False
+    leading: int = 0
 
     @property
     def channels_on_d(self) -> int:
         """Of the output channels, those that GEMM-D computes."""
-        multiplied = self.inputs and not self.gathered and self.kind != ON_HOST
+        multiplied = self.inputs and (self.leading or not self.gathered) and self.kind != ON_HOST
         return self.channels - self.channels_on_l if multiplied else 0
 
 
@@ -531,6 +542,8 @@ def _check_references(program: Program) -> None:
     for tensor in program.tensors:
         if tensor.channel_order and sorted(tensor.channel_order) != list(range(tensor.channels)):
             raise ValueError(f"the order of '{tensor.name}' does not name each of its {tensor.channels} channels once")
+        if tensor.leading and not (0 < tensor.leading < tensor.channels and tensor.segment == "features"):
+            raise ValueError(f"{tensor.leading} columns of '{tensor.name}' cannot lead its {tensor.channels}")
     named = [program.output.tensor, *(edges.features for edges in program.edges if edges.features)]
     named += [tensor.whole for tensor in program.tensors if tensor.whole]
     named += [name for node in program.host_nodes for name in (*node.inputs, node.output)]

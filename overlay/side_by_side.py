@@ -15,6 +15,9 @@ from hetfab.overlay.passes import Pass, Passes, Rows
 #: Cycles from the end of a tile's longest instruction until its rows are read, roughly. VEC, STORE and tokens take a
 #: third of them; the rest is for the tiles between, as LOAD brings nothing to these while it waits for rows.
 _STORE_CYCLES = 3000.0
+#: Cycles from the end of a pass of products until the next one's first tile may be read, roughly: its parameters and
+#: weights wait for a slot and for the rows that LOAD has queued before.
+_ENTRY_CYCLES = 6000.0
 _LANES = 2
 #: Numbers of a pass and of one of its tiles.
 _Tile: TypeAlias = tuple[int, int]
@@ -193,7 +196,10 @@ class _State:
         if not self._are_placed(needed):
             return None
         begin = max([lane.clock, *map(self._ready, needed)])
-        return begin + (self._passes[lane.current].cycles[lane.tile] if lane.tile >= 0 else 0.0)
+        one = self._passes[lane.current]
+        if lane.tile >= 0:
+            return begin + one.cycles[lane.tile]
+        return begin if one.aggregates else begin + _ENTRY_CYCLES + one.entry_cycles
 
     def _put(self, lane: _Lane, end: float) -> Place:
         """Places what comes next in a lane."""

@@ -175,7 +175,14 @@ def drawn_features(draw: st.DrawFn) -> Drawn:
     random = np.random.default_rng(draw(st.integers(0, 1 << 32)))
     steps = random.integers(low, high, (vertices, width), endpoint=True) * (random.random((vertices, width)) < 0.4)
     order = tuple(random.permutation(width).tolist()) if draw(st.booleans()) else ()
-    return Drawn(Tensor("x", "graph", "t", width, bits, False, signed, 0.25, channel_order=order), steps)
+    leading = draw(st.integers(0, width - 1))
+    tensor = Tensor("x", "graph", "t", width, bits, False, signed, 0.25, channel_order=order, leading=leading)
+    return Drawn(tensor, steps)
+
+
+def in_stored_order(drawn: Drawn) -> Steps:
+    """The integers, columns in the tensor's order."""
+    return drawn.steps[:, list(drawn.tensor.channel_order)] if drawn.tensor.channel_order else drawn.steps
 
 
 @settings(deadline=None)
@@ -191,16 +198,19 @@ def test_edges_times_factors_are_the_integers(drawn: Drawn, sparse: bool, parts:
         table = CsrFeatures(indptr.astype(np.int64), everywhere, values.reshape(-1), steps.shape[1])
     split = feature_edges(tensor, table, parts)
     assert len(split) == parts
-    found = np.zeros((len(steps), tensor.channels), np.int64)
+    others = tensor.channels - tensor.leading
+    found = np.zeros((len(steps), others), np.int64)
     for indptr, ids, factors in split:
         for vertex in range(len(steps)):
             for column in ids[indptr[vertex] : indptr[vertex + 1]].tolist():
-                found[vertex, column % tensor.channels] += factors[vertex] * (-1 if column >= tensor.channels else 1)
+                found[vertex, column % others] += factors[vertex] * (-1 if column >= others else 1)
+    ordered = in_stored_order(drawn)
+    np.testing.assert_array_equal(found, ordered[:, tensor.leading :])
     stored = feature_rows(replace(tensor, segment="features"), table, len(steps)).reshape(-1, tensor.row_bytes)
-    rows = stored.view(np.int8 if tensor.signed else np.uint8)[: len(steps), : tensor.channels]
-    np.testing.assert_array_equal(found, rows)
+    rows = stored.view(np.int8 if tensor.signed else np.uint8)[: len(steps)]
+    np.testing.assert_array_equal(rows[:, : tensor.row_channels], ordered[:, : tensor.row_channels])
     if parts == 1:
-        assert split[0].factors.tolist() == [np.gcd.reduce(row) for row in steps]
+        assert split[0].factors.tolist() == [np.gcd.reduce(row[tensor.leading :]) for row in ordered]
     for indptr, ids, _ in split[:-1]:
         # An entry is one edge.
         assert all(len(set(ids[start:end].tolist())) == end - start for start, end in pairwise(indptr.tolist()))
@@ -237,10 +247,10 @@ def test_weights_times_factors_are_the_integers(drawn: Drawn) -> None:
     tensor, steps = drawn.tensor, drawn.steps
     indptr, ids, factors, weights = weighted_feature_edges(tensor, (steps * tensor.scale).astype(np.float32))
     assert np.abs(weights).max(initial=0) <= 127
-    found = np.zeros_like(steps)
+    found = np.zeros_like(steps[:, tensor.leading :])
     vertices = np.repeat(np.arange(len(steps)), np.diff(indptr))
     np.add.at(found, (vertices, ids), factors[vertices] * weights)
-    np.testing.assert_array_equal(found, steps[:, list(tensor.channel_order)] if tensor.channel_order else steps)
+    np.testing.assert_array_equal(found, in_stored_order(drawn)[:, tensor.leading :])
 
 
 def test_integers_beyond_the_weights_are_split() -> None:
@@ -343,7 +353,7 @@ def reasons(plan: ModelPlan) -> list[tuple[bool, str]]:
 
 def test_the_faster_form_is_taken() -> None:
     design = design_of(UNWEIGHTED)
-    for table, sparse in ((bag_of_words(60, 900), True), (np.ones((60, 900), np.float32), False)):
+    for table, sparse in ((bag_of_words(60, 900), True), (np.ones((60, 60), np.float32), False)):
         graph = one_type(table, 60)
         plan = planned(projected(graph).model, graph, design, FirstProjection.AUTO)
         (found,) = plan.projections

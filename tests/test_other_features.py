@@ -13,6 +13,7 @@ from hetfab.driver.graph.model_inputs import model_bindings
 from hetfab.overlay.bind import BoundProgram, bind, bind_features
 from hetfab.overlay.compiler.compile import compile_lowered
 from hetfab.overlay.compiler.first_projection import FirstProjection
+from hetfab.overlay.compiler.leading_columns import with_leading
 from hetfab.overlay.compiler.lowering import lower
 from hetfab.overlay.compiler.model_plan import plan_model
 from hetfab.overlay.design import default_design
@@ -23,8 +24,8 @@ from tests.programs import design_of, quantized
 from tests.random_models import Case, ModelBuilder, academic_graph
 
 
-def graph_and_program(form: FirstProjection) -> tuple[HeteroGraph, Program]:
-    """A dense layer and a mean, whose features are read in one form."""
+def graph_and_program(form: FirstProjection, leading: int = 0) -> tuple[HeteroGraph, Program]:
+    """A dense layer and a mean, whose features are read in one form; or some of their columns as rows."""
     random = np.random.default_rng(0)
     graph = academic_graph(random, 40, 30, 5)
     sparse = {
@@ -38,8 +39,11 @@ def graph_and_program(form: FirstProjection) -> tuple[HeteroGraph, Program]:
     model = quantized(Case(builder.finish(mean), graph)).model
     design = design_of(SMALL_GEOMETRY)
     lowered = lower(model, model_bindings(model, graph))
-    planned = plan_model(lowered, design, graph_facts(graph, lowered), form)
-    return graph, compile_lowered(planned.lowered, design)
+    planned = plan_model(lowered, design, graph_facts(graph, lowered), form).lowered
+    if leading:
+        order = random.permutation(planned.stored["x_author"].channels)
+        planned = with_leading(planned, "x_author", order, leading)
+    return graph, compile_lowered(planned, design)
 
 
 def with_features(graph: HeteroGraph, factor: float) -> HeteroGraph:
@@ -51,12 +55,15 @@ def bound_to(program: Program, graph: HeteroGraph) -> BoundProgram:
     return bind(program, graph_arrays(program, graph))
 
 
-@pytest.mark.parametrize("form", [FirstProjection.DENSE, FirstProjection.SPARSE])
-def test_other_features_give_the_bytes_of_binding_again(form: FirstProjection) -> None:
-    graph, program = graph_and_program(form)
+@pytest.mark.parametrize(
+    ("form", "leading"), [(FirstProjection.DENSE, 0), (FirstProjection.SPARSE, 0), (FirstProjection.SPARSE, 2)]
+)
+def test_other_features_give_the_bytes_of_binding_again(form: FirstProjection, leading: int) -> None:
+    graph, program = graph_and_program(form, leading)
     other = with_features(graph, 3)
     bound, again = bound_to(program, graph), bound_to(program, other)
     contents = {segment: content.copy() for segment, content in bound.contents.items()}
+    assert program.tensor("x_author").leading == leading
     assert any(not np.array_equal(again.contents[segment], content) for segment, content in contents.items())
     for piece in bind_features(bound, graph_arrays(program, other).features):
         contents[piece.segment][piece.offset : piece.offset + piece.content.size] = piece.content

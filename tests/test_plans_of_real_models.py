@@ -59,7 +59,7 @@ def test_no_choice_changes_a_logit(data: str, default_emulators: dict[str, Emula
     if data == "dblp":
         # Its papers have 6.6 words of 4,231, its terms dense embeddings.
         forms = {each.features: each for each in auto.projections}
-        assert forms["x_paper"].sparse and not forms["x_term"].sparse
+        assert forms["x_paper"].parts and not forms["x_term"].parts
         rows, nonzeros = forms["x_paper"].dense, forms["x_paper"].by_nonzeros
         assert rows is not None and nonzeros is not None
         assert nonzeros.additions * 100 < rows.macs

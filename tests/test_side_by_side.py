@@ -224,13 +224,13 @@ def test_stretches_have_the_rows_and_tiles_of_their_pass(
 
 def test_products_turn_from_layer_to_layer_behind_the_sums_that_all_read() -> None:
     """The last sums gather from three products of the first ones: cut, these end with them, and not one by one."""
-    sums = alone(0, 40, 1000.0, aggregates=True)
-    products = [replace(alone(n, 40, 300.0, aggregates=False), rows=40, reads=[("sums", 0)]) for n in (1, 2, 3)]
-    last = replace(alone(4, 40, 1000.0, aggregates=True), gathers=["1", "2", "3"])
+    sums = alone(0, 40, 20000.0, aggregates=True)
+    products = [replace(alone(n, 40, 6000.0, aggregates=False), rows=40, reads=[("sums", 0)]) for n in (1, 2, 3)]
+    last = replace(alone(4, 40, 20000.0, aggregates=True), gathers=["1", "2", "3"])
     writers = {"sums": [(sums, 0)]} | {str(one.layer): [(one, 0)] for one in products}
     whole = Passes((), [sums, *products, last], writers)
     cut = in_stretches(whole)
-    assert [len([one for one in cut.passes if one.layer == layer]) for layer in range(5)] == [1, 8, 8, 8, 1]
+    assert [len([one for one in cut.passes if one.layer == layer]) for layer in range(5)] == [1, 10, 10, 10, 1]
     assert side_by_side(cut, []).cycles < 0.85 * side_by_side(whole, []).cycles
 
 
@@ -250,7 +250,7 @@ def tiles_of(places: Sequence[Place]) -> dict[int, list[int]]:
 
 
 def test_sums_and_products_take_turns_by_what_they_take() -> None:
-    both = Passes((), [alone(0, 10, 3000.0, aggregates=True), alone(1, 30, 1000.0, aggregates=False)], {})
+    both = Passes((), [alone(0, 10, 30000.0, aggregates=True), alone(1, 30, 10000.0, aggregates=False)], {})
     found = tiles_of(side_by_side(both, []).places)
     # Three products for each sum, from the first to the last.
     assert [sum(place < sums for place in found[1]) for sums in found[0]] == pytest.approx(range(3, 31, 3), abs=1)

@@ -279,6 +279,7 @@ class LayerCompiler:
                 signed=tensor.signed,
                 scale=tensor.scale,
                 constant_offset=self.constant_offsets.get(tensor.name, -1),
+                leading=tensor.leading,
                 channel_order=() if tensor.order is None else tuple(tensor.order.tolist()),
                 whole=self.lowered.parts[tensor.name].whole if tensor.name in self.lowered.parts else "",
                 part=self.lowered.parts[tensor.name].number if tensor.name in self.lowered.parts else 0,
@@ -313,6 +314,11 @@ class LayerCompiler:
         layer, tile = planned.layer, planned.tile
         if layer.gathered and layer.dense is not None:
             table = self.constants.add_weight_rows(layer.dense, negated=has_negated_rows(layer))
+            if layer.leading:
+                multiplied = [
+                    self.constants.add_columns(layer, planned.operands, tile, one, self.geometry) for one in tile.passes
+                ]
+                return [replace(columns, table=table) for columns in multiplied]
             return [self.constants.add_gathered_columns(layer, one, table, self.geometry) for one in tile.passes]
         return [self.constants.add_columns(layer, planned.operands, tile, one, self.geometry) for one in tile.passes]
 
@@ -338,6 +344,7 @@ class LayerCompiler:
             weight_bits_on_d=tuple(np.unique(bits[GEMM_D]).tolist()),
             weight_bits_on_l=tuple(np.unique(bits[GEMM_L]).tolist()),
             gathered=layer.gathered,
+            leading=layer.leading,
         )
 
     def _emit_entry(self, index: int, planned: PlannedLayer, columns: Columns, reads: Sequence[EdgeRead]) -> None:

@@ -54,13 +54,14 @@ class Constants:
         return self.add((layouts.packed_rows(rows) if packed else rows.view(np.uint8)).reshape(-1))
 
     def add_weight_rows(self, dense: DenseTerm, *, negated: bool) -> int:
-        """Appends weights as rows in the layout 'activations', one for each column of the features.
+        """Appends weights as rows in the layout 'activations', one for each column of features but the leading ones.
 
         Args:
             dense: Whose weights.
             negated: Whether rows for negative features follow.
         """
-        values = np.concatenate([dense.weight, -dense.weight]) if negated else dense.weight
+        weight = dense.weight[dense.input.leading :]
+        values = np.concatenate([weight, -weight]) if negated else weight
         return self.add(_padded_rows(values, 8, signed=True).view(np.uint8).reshape(-1))
 
     def add_gathered_columns(self, layer: LoweredLayer, chosen: ColumnRange, table: int, geometry: Geometry) -> Columns:
@@ -75,19 +76,20 @@ class Constants:
         self, layer: LoweredLayer, operands: Operands | None, tile: Tile, chosen: ColumnRange, geometry: Geometry
     ) -> Columns:
         """Appends parameters and weight tiles of the output channels of one pass."""
-        if layer.dense is None or operands is None:
+        dense = layer.product
+        if dense is None or operands is None:
             return self._sum_columns(layer, chosen, geometry)
         middle = chosen.first + chosen.on_d
         on_d, on_l = slice(chosen.first, middle), slice(middle, middle + chosen.on_l)
         bipolar = chosen.planes == 1
         inputs = 8 * tile.step_bytes // operands.activation_bits
-        rows = layouts.padded(layer.dense.inputs, 8 * isa().block_bytes // operands.activation_bits)
+        rows = layouts.padded(dense.inputs, 8 * isa().block_bytes // operands.activation_bits)
         records = [
-            self._parameters(layer, operands.bias_on_d(layer.dense, on_d), on_d, geometry),
-            self._parameters(layer, operands.bias_on_l(layer.dense, on_l, rows, bipolar=bipolar), on_l, geometry),
+            self._parameters(layer, operands.bias_on_d(dense, on_d), on_d, geometry),
+            self._parameters(layer, operands.bias_on_l(dense, on_l, rows, bipolar=bipolar), on_l, geometry),
         ]
         starts = range(0, rows, inputs)
-        steps = [(layer.dense.weight[start : start + inputs], min(inputs, rows - start)) for start in starts]
+        steps = [(dense.weight[start : start + inputs], min(inputs, rows - start)) for start in starts]
         weights = [
             self.add(layouts.weight_words(step[:, on_d], geometry.gemm_d_cols, length, packed=operands.packed))
             for step, length in steps

@@ -17,6 +17,7 @@ from hetfab.overlay.compiler.constants import Columns
 from hetfab.overlay.compiler.edge_reads import score_beats
 from hetfab.overlay.compiler.emitter import Affine, Emitter
 from hetfab.overlay.compiler.layer_code import LayerCode
+from hetfab.overlay.compiler.leading_columns import without_leading
 from hetfab.overlay.compiler.lowered import SCORE_BITS, DenseTerm, IntArray, LoweredLayer, LoweredModel, Stored
 from hetfab.overlay.compiler.lowering import lower
 from hetfab.overlay.compiler.planning import PlannedLayer, plan_layers
@@ -84,6 +85,7 @@ def compile_stages(lowered: LoweredModel, base: Design, *, name: str = "model") 
         base: A design of the board; its arrays and buffers serve dense terms with weights in DRAM.
         name: Name of the model.
     """
+    lowered = without_leading(lowered)
     members = {field.name: getattr(lowered, field.name) for field in fields(lowered)}
     in_bytes = _InBytes(**members | {"layers": tuple(_not_gathered(layer) for layer in lowered.layers)})
     numbered = _stages(in_bytes)

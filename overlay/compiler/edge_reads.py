@@ -205,7 +205,7 @@ def has_negated_rows(layer: LoweredLayer) -> bool:
 def _feature_edges(layer: LoweredLayer, dense: DenseTerm, lowered: LoweredModel) -> list[Edges]:
     """The non-zeros of features in parts."""
     features, parts = dense.input.name, layer.parts
-    rows = len(dense.weight) * (2 if has_negated_rows(layer) else 1)
+    rows = (len(dense.weight) - layer.leading) * (2 if has_negated_rows(layer) else 1)
     name = f"non-zeros of {features}"
     taken = {each.edges.name for layer in lowered.layers for each in layer.aggregations}
     while any(name in other for other in taken):

@@ -1,28 +1,32 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Chooses how dense layers read features: as rows that are multiplied, or by their non-zeros (docs/planning.md).
+"""Chooses how dense layers read features: rows that are multiplied, non-zeros, or both (docs/planning.md).
 
-Both forms give the same integers. Each is compiled alone and timed by the cost functions; the faster one is taken.
+All forms give the same integers. Each is compiled alone and timed by the cost functions; the fastest is taken.
 """
 
 import enum
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from hetfab.overlay.bind import GraphArrays, bind
 from hetfab.overlay.compiler.compile import compile_lowered
 from hetfab.overlay.compiler.graph_facts import FeatureCounts, GraphFacts
+from hetfab.overlay.compiler.leading_columns import Joined, best_leading, can_lead, readers, with_leading
 from hetfab.overlay.compiler.lowered import DenseTerm, IntArray, LoweredLayer, LoweredModel, Stored
-from hetfab.overlay.costs.program_cost import additions, expected_log
+from hetfab.overlay.compiler.projection_work import Work, alone, work_of
 from hetfab.overlay.design import Design
 from hetfab.overlay.errors import DesignTooSmallError, LimitExceededError
-from hetfab.overlay.features import Features, check_features, feature_edges, weighted_feature_edges
+from hetfab.overlay.features import (
+    Features,
+    check_features,
+    column_counts,
+    feature_edges,
+    weighted_feature_edges,
+)
 from hetfab.overlay.isa.spec import isa
 from hetfab.overlay.program import Tensor
-from hetfab.overlay.timeline.machine import machine
-from hetfab.overlay.timeline.simulate import simulate
 
 _RECORD_BEATS = isa().record("destination").bytes // 8
 #: Into how many parts non-zeros may be split.
@@ -30,28 +34,11 @@ _PARTS = (1, 2, 3, 4, 6, 8, 12, 16)
 
 
 class FirstProjection(enum.Enum):
-    """What is asked for: the faster form, or one form wherever it can be had."""
+    """What is asked for: the fastest form, or one form wherever it can be had."""
 
     AUTO = "auto"
     DENSE = "dense"
     SPARSE = "sparse"
-
-
-@dataclass(frozen=True)
-class Work:
-    """What one form of a layer takes on a graph.
-
-    Attributes:
-        macs: Products of the matrix engines, padding included.
-        additions: Of weights that AGG gathers, padding included.
-        bytes: DRAM bytes.
-        milliseconds: Modelled time of the layer alone.
-    """
-
-    macs: int
-    additions: int
-    bytes: int
-    milliseconds: float
 
 
 @dataclass(frozen=True)
@@ -61,11 +48,13 @@ class Projection:
     Attributes:
         layer: Its name.
         features: The features' name.
-        parts: Into how many parts the non-zeros are split that it reads, 0 where it reads rows.
+        parts: Into how many parts the non-zeros are split that it reads, 0 where it reads rows alone.
         weighted: Whether they are edges with weights.
         reason: Why, in words.
         dense: What the dense form takes, None where no graph is known or the layer has aggregates.
         by_nonzeros: What the sparse form takes, None where no graph is known or the form cannot be had.
+        leading: Of the columns by frequency, those that it reads as rows beside the non-zeros of the others.
+        joined: What the form with these takes, None where it is not taken.
     """
 
     layer: str
@@ -75,21 +64,30 @@ class Projection:
     reason: str
     dense: Work | None
     by_nonzeros: Work | None
+    leading: int = 0
+    joined: Work | None = None
 
     @property
     def sparse(self) -> bool:
         """Whether it reads non-zeros only."""
-        return self.parts > 0
+        return self.parts > 0 and not self.leading
 
 
 @dataclass(frozen=True, eq=False)
-class _SyntheticRows:
-    """Sparse features that take as much work as those of which only numbers are known."""
+class _Forms:
+    """A layer by its non-zeros, and what each form takes.
 
-    indptr: np.ndarray[tuple[int], np.dtype[np.int64]]
-    indices: np.ndarray[tuple[int], np.dtype[np.int64]]
-    data: np.ndarray[tuple[int], np.dtype[np.float32]]
-    width: int
+    Attributes:
+        layer: In the sparse form, with the better number of parts.
+        dense: As in ``Projection``.
+        by_nonzeros: As in ``Projection``.
+        obstacle: What keeps it from its sparse form, empty if nothing does.
+    """
+
+    layer: LoweredLayer
+    dense: Work | None
+    by_nonzeros: Work | None
+    obstacle: str
 
 
 def choose_projections(
@@ -112,16 +110,24 @@ def choose_projections(
         InputError: As ``compile_lowered`` and ``bind`` of one of the layers.
     """
     chooser = _Chooser(lowered, design, facts, asked, share_on_d)
-    found = {
-        layer.output.name: chooser.choose(layer, layer.dense)
+    forms = {
+        layer.output.name: chooser.forms(layer, layer.dense)
         for layer in lowered.layers
         if layer.dense is not None and layer.dense.input.origin == "features" and not layer.dense.parts
     }
+    found = {name: chooser.choose(each) for name, each in forms.items()}
+    chosen = lowered
+    for features in dict.fromkeys(each.features for each in found.values()):
+        reading = [name for name, each in found.items() if each.features == features]
+        joined = chooser.joined(features, [forms[name] for name in reading], [found[name] for name in reading])
+        if joined is not None:
+            chosen = with_leading(chosen, features, joined.order, joined.leading)
+            found |= {name: _joined(found[name], forms[name], joined) for name in reading}
     layers = tuple(
         replace(layer, parts=each.parts, weighted=each.weighted) if (each := found.get(layer.output.name)) else layer
-        for layer in lowered.layers
+        for layer in chosen.layers
     )
-    return replace(lowered, layers=layers), tuple(found.values())
+    return replace(chosen, layers=layers), tuple(found.values())
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,22 +138,63 @@ class _Chooser:
     asked: FirstProjection
     share_on_d: float | None
 
-    def choose(self, layer: LoweredLayer, dense: DenseTerm) -> Projection:
+    def forms(self, layer: LoweredLayer, dense: DenseTerm) -> _Forms:
         parts, weighted = self._best_split(layer, dense.input)
-        obstacle, nonzeros = self._by_nonzeros(replace(layer, parts=parts, weighted=weighted), dense.input)
+        by_nonzeros = replace(layer, parts=parts, weighted=weighted)
+        obstacle, nonzeros = self._by_nonzeros(by_nonzeros, dense)
         rows = None
         if self.facts is not None and not layer.aggregations:
-            rows = self._work(layer, dense.input, self.facts)
-        sparse, reason = self._decide(rows, nonzeros, obstacle)
+            rows = self._work(layer, dense, self.facts)
+        return _Forms(by_nonzeros, rows, nonzeros, obstacle)
+
+    def choose(self, forms: _Forms) -> Projection:
+        """The faster of rows alone and non-zeros alone, or what is asked for."""
+        layer = forms.layer
+        assert layer.dense is not None
+        sparse, reason = self._decide(forms.dense, forms.by_nonzeros, forms.obstacle)
         return Projection(
             layer=layer.output.name,
-            features=dense.input.name,
-            parts=parts if sparse else 0,
-            weighted=sparse and weighted,
+            features=layer.dense.input.name,
+            parts=layer.parts if sparse else 0,
+            weighted=sparse and layer.weighted,
             reason=reason,
-            dense=rows,
-            by_nonzeros=nonzeros,
+            dense=forms.dense,
+            by_nonzeros=forms.by_nonzeros,
         )
+
+    def joined(self, features: str, forms: Sequence[_Forms], taken: Sequence[Projection]) -> Joined | None:
+        """How columns of features lead where that is faster for the layers that read them, None where it is not.
+
+        Args:
+            features: Their name.
+            forms: Of these layers.
+            taken: What is chosen for them so far.
+        """
+        stored, facts = self.lowered.stored[features], self.facts
+        given = self._given(stored)
+        if self.asked is not FirstProjection.AUTO or given is None or isinstance(given, FeatureCounts) or facts is None:
+            return None
+        dense = [each.dense.core_milliseconds for each in forms if each.dense is not None]
+        nonzeros = [each.by_nonzeros.agg_milliseconds for each in forms if each.by_nonzeros is not None]
+        if not len(dense) == len(nonzeros) == len(forms) or not can_lead(self.lowered, features):
+            return None
+        by_name = {each.layer.output.name: each.layer for each in forms}
+        gathered = tuple(by_name.get(layer.output.name, layer) for layer in self.lowered.layers)
+        model = replace(self.lowered, layers=gathered)
+
+        def tried(order: IntArray, leading: int) -> dict[str, Work] | None:
+            split = readers(with_leading(model, features, order, leading), features)
+            try:
+                return {
+                    each.output.name: self._work(each, each.dense, facts) for each in split if each.dense is not None
+                }
+            except (DesignTooSmallError, LimitExceededError):
+                return None
+
+        tensor = self._tensor(stored)
+        counts = column_counts(tensor, check_features(tensor, given))
+        found = [each.by_nonzeros if each.parts else each.dense for each in taken]
+        return best_leading(counts, sum(dense), sum(nonzeros), [each for each in found if each is not None], tried)
 
     def _best_split(self, layer: LoweredLayer, features: Stored) -> tuple[int, bool]:
         """The number of parts from which on AGG's cycles grow again, or weights where they take fewer.
@@ -155,21 +202,11 @@ class _Chooser:
         Where values are not known: weights if the design has them, else one part.
         """
         has_weights = self.design.geometry.agg_weights > 0
-        node_type = self.lowered.node_types[features.name]
-        given = None if self.facts is None else self.facts.features.get(node_type)
+        given = self._given(features)
         if given is None or isinstance(given, FeatureCounts):
             uniform = isinstance(given, FeatureCounts) and given.uniform
             return 1, has_weights and not uniform
-        tensor = Tensor(
-            name=features.name,
-            segment="graph",
-            node_type=node_type,
-            channels=features.channels,
-            bits=features.bits,
-            packed=False,
-            signed=features.signed,
-            scale=features.scale,
-        )
+        tensor = self._tensor(features)
         groups = -(-layer.output.channels // self.design.geometry.lanes)
         checked = check_features(tensor, given)
         best, fewest = 1, math.inf
@@ -182,7 +219,27 @@ class _Chooser:
             return 1, True
         return best, False
 
-    def _by_nonzeros(self, layer: LoweredLayer, features: Stored) -> tuple[str, Work | None]:
+    def _given(self, features: Stored) -> Features | FeatureCounts | None:
+        """What is known of features."""
+        return None if self.facts is None else self.facts.features.get(self.lowered.node_types[features.name])
+
+    def _tensor(self, features: Stored) -> Tensor:
+        """Features as edges."""
+        return Tensor(
+            name=features.name,
+            segment="graph",
+            node_type=self.lowered.node_types[features.name],
+            channels=features.channels,
+            bits=features.bits,
+            packed=False,
+            signed=features.signed,
+            scale=features.scale,
+        )
+
+    def _work(self, layer: LoweredLayer, dense: DenseTerm, facts: GraphFacts) -> Work:
+        return work_of(alone(layer, dense, self.lowered), self.design, facts, self.share_on_d)
+
+    def _by_nonzeros(self, layer: LoweredLayer, dense: DenseTerm) -> tuple[str, Work | None]:
         """What keeps a layer from its sparse form, empty if nothing does, and what that form takes."""
         if layer.aggregations:
             return "its sum has aggregates besides, and AGG's sums go to VEC as one kind", None
@@ -190,9 +247,9 @@ class _Chooser:
             return f"the design '{self.design.name}' has no AGG", None
         try:
             if self.facts is None:
-                compile_lowered(self._alone(layer, features), self.design)
+                compile_lowered(alone(layer, dense, self.lowered), self.design)
                 return "", None
-            return "", self._work(layer, features, self.facts)
+            return "", self._work(layer, dense, self.facts)
         except (DesignTooSmallError, LimitExceededError) as error:
             return error.found, None
 
@@ -207,35 +264,19 @@ class _Chooser:
             return True, f"faster by {rows.milliseconds / nonzeros.milliseconds:.1f} times, modelled"
         return False, f"faster by {nonzeros.milliseconds / rows.milliseconds:.1f} times, modelled"
 
-    def _work(self, layer: LoweredLayer, features: Stored, facts: GraphFacts) -> Work:
-        """Compiles a layer alone, binds it to its part of the graph and times it."""
-        program = compile_lowered(self._alone(layer, features), self.design, share_on_d=self.share_on_d)
-        node_type = self.lowered.node_types[features.name]
-        found = facts.features.get(node_type)
-        given = _synthetic(found, facts.counts[node_type], features) if isinstance(found, FeatureCounts) else found
-        bound = bind(program, GraphArrays(facts.counts, {} if given is None else {features.name: given}, {}))
-        log = expected_log(bound)
-        return Work(
-            macs=int(log["macs"].sum()),
-            additions=additions(bound.words, log, self.design.geometry),
-            bytes=int(log["read_bytes"].sum() + log["write_bytes"].sum()),
-            milliseconds=simulate(bound.words, log, machine(self.design)).milliseconds,
-        )
 
-    def _alone(self, layer: LoweredLayer, features: Stored) -> LoweredModel:
-        """A model of one layer."""
-        stored = {features.name: features, layer.output.name: layer.output}
-        types: Mapping[str, str] = {name: self.lowered.node_types[name] for name in stored}
-        return LoweredModel((layer,), stored, types, {}, layer.output, 0)
-
-
-def _synthetic(known: FeatureCounts, rows: int, features: Stored) -> Features:
-    """Features of as many non-zeros, spread evenly; of several magnitudes, one entry for each step of their sum."""
-    entries = known.nonzeros if known.uniform else max(known.nonzeros, round(known.total / features.scale))
-    value = max(known.total / max(known.nonzeros, 1), features.scale) if known.uniform else features.scale
-    indptr = np.arange(rows + 1, dtype=np.int64) * entries // max(rows, 1)
-    indices = np.arange(entries, dtype=np.int64) % max(known.width, 1)
-    return _SyntheticRows(indptr, indices, np.full(entries, value, np.float32), known.width)
+def _joined(found: Projection, forms: _Forms, joined: Joined) -> Projection:
+    """The projection of a layer whose features' first columns lead."""
+    work = joined.works[found.layer]
+    others = min(each.milliseconds for each in (found.dense, found.by_nonzeros) if each is not None)
+    return replace(
+        found,
+        parts=forms.layer.parts,
+        weighted=forms.layer.weighted,
+        leading=joined.leading,
+        joined=work,
+        reason=f"faster by {others / work.milliseconds:.1f} times, modelled",
+    )
 
 
 def _gather_cycles(parts: Sequence[IntArray], groups: int) -> int:

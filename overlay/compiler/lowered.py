@@ -48,6 +48,8 @@ class Stored:
         values: The integers of a constant, [rows, channels].
         mantissa: 1, except where the last layer has a free scale.
         order: Of the channels in their stored order, the model's numbers; None for the model's order.
+        leading: Of features, the columns in their stored order that stand in rows, beside the non-zeros of the others;
+            0 where all stand there, or none.
     """
 
     name: str
@@ -59,6 +61,7 @@ class Stored:
     values: IntArray | None = None
     mantissa: int = 1
     order: IntArray | None = None
+    leading: int = 0
 
     @property
     def scale(self) -> float:
@@ -290,7 +293,7 @@ class LoweredLayer:
         post_shift: Right shift of the sum.
         relu: Whether negative results become 0.
         parts: Where AGG computes the dense term, summing for each vertex the rows of weights that its non-zero features
-            name: the parts that these are split into by their values. 0 where the matrix engines compute it.
+            name: the parts that these are split into by their values. 0 where the matrix engines compute all of it.
         weighted: Whether AGG multiplies these rows by the features' values.
         table: The function of what is rounded, None for none.
         normalization: What becomes of the rows of ``NORMALIZE``, None otherwise.
@@ -316,12 +319,14 @@ class LoweredLayer:
     def operation(self) -> str:
         """Name of the vector operation."""
         wide = self.table is not None or self.output.bits == SCORE_BITS
-        return f"{self.kind.value}_function" if wide else self.kind.value
+        name = "requantize_joined" if self.leading else self.kind.value
+        return f"{name}_function" if wide else name
 
     @property
     def from_sum(self) -> bool:
         """Whether AGG's sums take the place of the accumulators."""
-        return self.gathered or (self.kind is LayerKind.NORMALIZE and self.dense is None) or self.bias is not None
+        of_features = self.gathered and not self.leading
+        return of_features or (self.kind is LayerKind.NORMALIZE and self.dense is None) or self.bias is not None
 
     @property
     def has_parameters(self) -> bool:
@@ -335,12 +340,19 @@ class LoweredLayer:
 
     @property
     def gathered(self) -> bool:
-        """Whether AGG computes the dense term."""
+        """Whether AGG computes the dense term, or what the matrix engines leave of it."""
         return self.parts > 0
 
     @property
+    def leading(self) -> int:
+        """Columns of the features that the matrix engines multiply where AGG sums the others."""
+        return self.dense.input.leading if self.gathered and self.dense is not None else 0
+
+    @property
     def product(self) -> DenseTerm | None:
-        """The dense term, if the matrix engines compute it."""
+        """The dense term, or its part, that the matrix engines compute."""
+        if self.leading and self.dense is not None:
+            return replace(self.dense, weight=self.dense.weight[: self.leading])
         return None if self.gathered else self.dense
 
     @property

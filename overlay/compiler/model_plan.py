@@ -15,7 +15,7 @@ from hetfab.overlay.isa.codec import ReduceSource
 
 _PROJECTION_HEADINGS = [
     "first projection", "reads", "form", "why", "MACs dense", "adds sparse", "bytes dense", "bytes sparse", "ms dense",
-    "ms sparse",
+    "ms sparse", "ms joined",
 ]  # fmt: skip
 _ORDER_HEADINGS = ["sum over edge sets", "order", "bytes of vectors", "loaded as given", "loaded as ordered"]
 
@@ -86,16 +86,15 @@ def _projection_row(found: Projection) -> list[object]:
         *(found.layer, found.features, _form(found), found.reason),
         *("-" if dense is None else dense.macs, "-" if sparse is None else sparse.additions),
         *("-" if work is None else work.bytes for work in (dense, sparse)),
-        *("-" if work is None else work.milliseconds for work in (dense, sparse)),
+        *("-" if work is None else work.milliseconds for work in (dense, sparse, found.joined)),
     ]
 
 
 def _form(found: Projection) -> str:
-    if not found.sparse:
+    if not found.parts:
         return "dense"
-    if found.weighted:
-        return "sparse, weighted"
-    return f"sparse, {found.parts} parts" if found.parts > 1 else "sparse"
+    parts = ", weighted" if found.weighted else f", {found.parts} parts" if found.parts > 1 else ""
+    return f"{found.leading:,} columns dense, others sparse{parts}" if found.leading else f"sparse{parts}"
 
 
 def _order_row(found: RelationOrder) -> list[object]:
