@@ -307,7 +307,7 @@ def test_no_column_leads_where_another_form_is_asked_for(asked: FirstProjection)
 def test_no_column_leads_where_only_numbers_of_features_are_known() -> None:
     model, graph = uneven_case()
     layers = lowered_of(model, graph)
-    entries = np.count_nonzero(graph.dense_features("paper"))
+    entries = int(np.count_nonzero(graph.dense_features("paper")))
     counts = FeatureCounts(2000, entries, float(entries), uniform=True)
     facts = GraphFacts("numbers", {"paper": 300}, {"paper": counts}, {})
     (found,) = plan_model(layers, design_of(UNWEIGHTED), facts).projections
