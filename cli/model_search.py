@@ -31,11 +31,13 @@ from hetfab.overlay.errors import counted
 from hetfab.overlay.model.bound_model import BoundModel
 from hetfab.overlay.search.evaluations import evaluated
 from hetfab.overlay.search.hardware import Space, base_design, with_other_depths, with_wide_words
-from hetfab.overlay.search.joint import Combine, Goal, JointSearch, Point, Score
+from hetfab.overlay.search.joint import Combine, Goal, JointSearch, Point, Program, Score
 from hetfab.overlay.search.journal import Journal
+from hetfab.overlay.search.layer_work import PACKED_BITS
 from hetfab.overlay.search.options import Choice, ModelOptions
 from hetfab.overlay.search.workers import HERE, Workers, version
 from hetfab.overlay.timeline.machine import measured_constants
+from hetfab.quantize.assignment import WeightChoice
 from hetfab.quantize.bit_assignment import BitSearch, Options, Table, digest
 from hetfab.quantize.joint_options import chosen_assignment, model_options
 
@@ -47,7 +49,7 @@ if TYPE_CHECKING:
 #: Time depends on whether activations take 4 bits or 8, not on what lies between.
 OPTIONS = Options(weights=(2, 3, 4, 6, 8), activations=(4, 8), activation_methods=("least square error",))
 #: Whole models and programs that a search takes, for the bar.
-_WHOLE = 33
+_WHOLE = 44
 #: Times up to so many times the least one count as equal to it.
 _EQUAL = 1.005
 
@@ -104,8 +106,8 @@ class ModelSearch:
         wanted = base if clock is None else replace(base, clock_mhz=clock)
         # The highest clock that the board's PLL gives and that is not above what is wanted.
         base = replace(wanted, clock_mhz=fabric_clock_mhz(wanted, read_board(board)))
-        base = _fastest_scratchpad(base, sources, progress)
-        return cls(tuple(sources), Space.of(base), combine, workers)
+        space = Space.of(_fastest_scratchpad(base, sources, progress)).with_scratchpads_of(base)
+        return cls(tuple(sources), space, combine, workers)
 
     @property
     def names(self) -> list[str]:
@@ -153,12 +155,35 @@ class ModelSearch:
                 spent += self._evaluated({key: job}, number, journal, progress)
             return spent
 
+        def time_programs(programs: Sequence[Program]) -> list[list[float]]:
+            jobs = {}
+            for design, choices in programs:
+                for number, choice in enumerate(choices):
+                    assignment = self._timed_assignment(number, choice)
+                    key = f"{number} time {design.geometry.hash()[:16]} {design.clock_mhz} {digest(assignment)}"
+                    jobs[key] = Job(self.sources[number], Action.TIME, assignment, design)
+            found = evaluated(evaluate, jobs, journal, self.workers, progress)
+            spent = [found[key] for key in jobs]
+            count = len(self.sources)
+            return [spent[first : first + count] for first in range(0, len(spent), count)]
+
         def plan(designs: Sequence[Design], choices: Sequence[Choice]) -> list[float]:
             found = [self._planned(number, choice) for number, choice in enumerate(choices)]
             cycles = [np.array([0.0 if each is None else each.cycles(design) for design in designs]) for each in found]
             return [float(each) for each in self.combine.of(cycles)]
 
-        self._joint = JointSearch(self.space, tuple(models), score, time, self.combine, plan)
+        widths = tuple(_uniform(model, PACKED_BITS) for model in models)
+        self._joint = JointSearch(
+            self.space, tuple(models), score, time, self.combine, plan, time_programs, widths=[widths]
+        )
+
+    def _timed_assignment(self, number: int, choice: Choice) -> Any:
+        """Widths of a program that is timed; of a network on samples, whose integers do not matter, rounded at once."""
+        assignment = self.assignment(number, choice)
+        if self.opened[number].graph is not None:
+            return assignment
+        weights = {name: WeightChoice(each.bits, "nearest") for name, each in assignment.weights.items()}
+        return replace(assignment, weights=weights)
 
     def _planned(self, number: int, choice: Choice) -> Planned | None:
         """The layers of a model with widths, as they are cut."""
@@ -218,6 +243,15 @@ class ModelSearch:
         name = f"{source.model.name} ({counted(len(model.subject.study.layers), 'layer')})"
         study, (eight, four) = model.subject.study, references
         return model_options(name, study, self.tables[number], works, (eight, four), base)
+
+
+def _uniform(model: ModelOptions, bits: int) -> Choice:
+    """Widths of so many bits wherever that is an option, else the widest below."""
+    weights, tensors = (
+        {o.name: max((b for b in o.bits if b <= bits), default=min(o.bits)) for o in options}
+        for options in (model.layers, model.tensors)
+    )
+    return Choice(weights, tensors, 0.0, 0.0)
 
 
 def _reference(given: BoundModel, graph: "HeteroGraph | None", design: Design) -> Mapping[str, Any]:

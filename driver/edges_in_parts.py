@@ -8,7 +8,7 @@ from hetfab.overlay.parts import Ids, Numbers, Parts, PartsMaker, in_parts
 
 
 def make_parts(indptr: Numbers, ids: Ids, vertices: int, slots: int, tile_rows: int) -> Parts:
-    """As ``overlay.parts.in_parts``, with the same results; compiled on first use."""
+    """As ``overlay.parts.in_parts``, with the same results; ids may be ordered where they are."""
     return _maker()(indptr, ids, vertices, slots, tile_rows)
 
 

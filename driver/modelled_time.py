@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from hetfab.overlay.model.bound_model import BoundModel  # A board has no onnx.
 
 
+#: Kinds of layers of a network on samples (``LayerInfo``).
+_WITHOUT_WEIGHTS = {"largest", "mean", "add"}
+
+
 def layer_milliseconds(given: "BoundModel", graph: HeteroGraph, design: Design | None = None) -> dict[str, float]:
     """Modelled milliseconds on the critical path by layer's result; their sum is the time of the whole run.
 
@@ -55,7 +59,7 @@ class LayerProfile:
 
     Attributes:
         path: On the critical path; their sum is the time of the whole run.
-        aggregation: Of AGG alone, DRAM included.
+        aggregation: Of AGG alone, DRAM included; of a network on samples, of the layers on the path without weights.
     """
 
     path: Mapping[str, float]
@@ -75,7 +79,10 @@ def layer_profile(given: "BoundModel", graph: HeteroGraph, design: Design) -> La
 
 def layer_profile_on_samples(given: "BoundModel", design: Design) -> LayerProfile:
     """The same of a network on samples, for one sample."""
-    return LayerProfile(_by_layer(_bound_to_zeros(given, design), design), {})
+    bound = _bound_to_zeros(given, design)
+    path = _by_layer(bound, design)
+    without = {layer.name for layer in bound.program.layers if layer.kind in _WITHOUT_WEIGHTS}
+    return LayerProfile(path, {name: spent for name, spent in path.items() if name in without})
 
 
 def _bound(given: "BoundModel", graph: HeteroGraph, design: Design | None) -> BoundProgram:

@@ -20,7 +20,7 @@ from hetfab.overlay.layouts import MARKED_ROWS, Bytes
 Integers: TypeAlias = npt.NDArray[np.int64]
 Numbers: TypeAlias = npt.NDArray[np.integer[Any]]
 #: Ids as AGG reads them: uint16, or uint32 with a mark of 8 bits above sources below 2^24.
-Ids: TypeAlias = npt.NDArray[np.uint16] | npt.NDArray[np.uint32]
+Ids: TypeAlias = npt.NDArray[np.unsignedinteger[Any]]
 
 _MOST_PARTS = isa().operation("configure_destinations").field("parts").largest + 1
 _AGG_RUNS = isa().size("agg_runs")
@@ -75,7 +75,7 @@ class Parts:
         return records.view(np.uint8)
 
 
-#: Puts edges in parts: ``in_parts`` or an equal of it.
+#: Puts edges in parts: ``in_parts`` or an equal of it, which may order the ids that it is given where they are.
 PartsMaker: TypeAlias = Callable[[Numbers, Ids, int, int, int], Parts]
 
 

@@ -31,8 +31,8 @@ Array: TypeAlias = npt.NDArray[Any]
 #: Semaphores that say that a pass has ended or a tensor is stored: their places depend on the order of passes.
 MILESTONES = (Semaphore.PASS_ENDED, Semaphore.STORED_FOR_LOAD, Semaphore.STORED_FOR_AGG)
 _EDGES = (SymbolKind.DESTINATIONS, SymbolKind.RUNS)
-#: Cycles of AGG for a ``reduce`` and for an ``attend``, and for each destination's records, roughly: they decide in which
-#: order tiles stand, and nothing else.
+#: Cycles of AGG for a ``reduce`` and for an ``attend``, and for each destination's records, roughly: they decide in
+#: which order tiles stand, and nothing else.
 _REDUCE, _ATTEND, _RECORD = 200.0, 450.0, 3.0
 #: Beats of scores that attention reads of an edge, in both of its passes.
 _SCORES = 2.0

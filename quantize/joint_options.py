@@ -38,7 +38,7 @@ class Reference:
 
     Attributes:
         path: Modelled milliseconds on the critical path by layer; their sum is the whole run's.
-        aggregation: Of AGG alone.
+        aggregation: Of AGG alone; of a network on samples, of layers without weights.
         packed: Results of the layers with weights that read two values a byte.
     """
 
@@ -74,7 +74,8 @@ def model_options(
         layer = owners[result] or ""
         timed[layer].append(replace(work, factors=factors))
         packing |= {layer} if result in references[1].packed else set()
-    fixed = factors[0] * rest[0]
+    # Layers without weights take less where tensors are narrow; designs are compared between both.
+    fixed = math.fsum(factor * spent for factor, spent in zip(factors, rest, strict=True)) / len(rest)
     groups = list(table.activations)
     inputs = study.inputs
     layers = tuple(

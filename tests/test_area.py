@@ -47,6 +47,11 @@ def test_mapped_modules_by_hand() -> None:
         module("vec_lane", STORED=1): area_constant("lut_vec_lane") + area_constant("lut_vec_lane_stored"),
         module("dw_nibble"): area_constant("lut_dw_nibble"),
         module("dw_end"): area_constant("lut_dw_end"),
+        **{
+            module("attend_quotients", LANES=lanes): area_constant("lut_attend_divisor")
+            + lanes * area_constant("lut_attend_quotient")
+            for lanes in (1, 4)
+        },
         # 16 pairs, 5 adders of 5 bits, 2 of 7 bits, all followed by registers.
         module("plane_sums"): 16 * 4 + 5 * 6 + 2 * 8,
     }

@@ -163,7 +163,7 @@ def test_auto_needs_a_graph(demo_files: DemoFiles, tmp_path: Path, capsys: pytes
 
 def test_parts_pay_where_destinations_have_sources_in_common() -> None:
     """Of 1,024 vertices, twice as many as there are slots: 64 destinations share all, or have their own."""
-    geometry = default_design("pynq-z2-graphs").geometry
+    geometry = replace(default_design("pynq-z2-graphs").geometry, feature_words=4096)
     dense = IncomingEdges(np.arange(65) * 1024, np.tile(np.arange(1024), 64))
     sparse = IncomingEdges(np.arange(65) * 16, np.arange(1024))
     assert trips_saved(dense, 1024, geometry)[0] > 65536 * 8 // 2

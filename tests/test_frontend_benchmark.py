@@ -146,7 +146,7 @@ def test_edges_of_a_buffer_as_large_as_the_graph_miss_once() -> None:
 
 def test_the_design_has_its_boards_buffers_and_weights() -> None:
     geometry = ROW.board_design().geometry
-    assert (ROW.board_design().board, geometry.feature_words, geometry.agg_weights) == ("pynq-z2", 4096, 1)
+    assert (ROW.board_design().board, geometry.feature_words, geometry.agg_weights) == ("pynq-z2", 16384, 1)
 
 
 def test_models_without_metapaths_build_nothing() -> None:

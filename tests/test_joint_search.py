@@ -116,10 +116,47 @@ def test_no_neighbour_of_the_design_is_faster_as_a_whole_program(seed: int) -> N
     assert found.time <= min(time(design, found.choices)[0] for design in near)
 
 
-def test_neighbours_differ_by_one_step_of_one_side() -> None:
+def test_widths_of_the_caller_are_taken_where_their_program_is_faster() -> None:
+    """Programs with the caller's widths are much faster than the cost functions say."""
+    search = search_of([drawn_model(5)])
+    (model,) = search.models
+    given = Choice({layer.name: 4 for layer in model.layers}, {tensor.name: 4 for tensor in model.tensors}, 0.0, 0.0)
+    exact, asked = search.time, list[int]()
+
+    def time(design: Design, choices: Sequence[Choice]) -> list[float]:
+        return [spent / 9 if choices[0].weights == given.weights else spent for spent in exact(design, choices)]
+
+    def time_programs(programs: Sequence[tuple[Design, Sequence[Choice]]]) -> list[list[float]]:
+        asked.append(len(programs))
+        return [time(*program) for program in programs]
+
+    search.time, search.time_programs, search.widths = time, time_programs, [(given,)]
+    found = search.run(Goal(drop=40.0)).point
+    assert found.choices == (given,) and found.simulated == pytest.approx(time(found.design, found.choices)[0])
+    assert set(asked) <= {1, 2} and sum(asked) <= 33
+    assert search_of([drawn_model(5)]).run(Goal(drop=40.0)).point.choices != (given,)
+
+
+def test_another_scratchpad_is_taken_where_the_program_is_faster() -> None:
+    search = search_of([drawn_model(5)])
+    search.space = SPACE.with_scratchpads_of(SPACE.base)
+    exact = search.time
+
+    def time(design: Design, choices: Sequence[Choice]) -> list[float]:
+        return [spent / design.geometry.feature_words for spent in exact(design, choices)]
+
+    search.time = time
+    chosen = search.run(Goal(drop=40.0)).point.design
+    assert chosen.geometry.feature_words == max(
+        each.geometry.feature_words for each in [chosen, *search.space.scratchpads(chosen)]
+    )
+    assert chosen.geometry.feature_words > SPACE.base.geometry.feature_words and search.space.holds(chosen)
+
+
+def test_neighbours_differ_by_one_step_of_one_side_of_one_array_or_of_both() -> None:
     base = SPACE.design(Array(4, 8), Array(8, 8), 1024, 1024)
     sides = [(d.geometry.gemm_d_rows, d.geometry.gemm_d_cols, d.geometry.gemm_l_rows) for d in SPACE.neighbours(base)]
-    assert sides == [(8, 8, 8), (4, 8, 4)]
+    assert sides == [(8, 8, 8), (4, 8, 4), (8, 8, 4)]
 
 
 def test_the_most_accurate_within_a_time_keeps_it_by_the_simulator_too() -> None:
@@ -236,6 +273,10 @@ def test_memories_that_the_compiler_cuts_best_are_timed() -> None:
     search = search_of([drawn_model(3)])
     search.space = replace(SPACE, activations=(1, 2), results=(0.5, 1, 2))
     search.plan = lambda designs, choices: [float(each.geometry.out_words) for each in designs]
+    exact = search.time
+    search.time = lambda design, choices: [
+        spent * (1 + 1e-6 * design.geometry.out_words) for spent in exact(design, choices)
+    ]
     chosen = search.run(Goal(drop=1e9)).point.design
     assert chosen.geometry.out_words == min(each.geometry.out_words for each in search.space.largest_memories(chosen))
 

@@ -62,7 +62,7 @@ def test_each_edge_is_in_the_run_of_its_destination_once(
     """Edges from a block keep their order, and marks above sources go with them."""
     edges, vertices = len(relation.sources), len(relation.features)
     ids = marked_ids(relation.sources, np.arange(edges)).view(np.uint32)
-    parts = make(relation.indptr, ids, vertices, slots, tile_rows)
+    parts = make(relation.indptr, ids.copy(), vertices, slots, tile_rows)
     assert parts.count <= most_parts(tile_rows)
     rows = np.split(ids, relation.indptr[1:-1])
     for row, found in zip(rows, by_destination(parts), strict=True):
@@ -93,7 +93,7 @@ def test_compiled_code_makes_the_same_parts(relation: sums.Relation, data: st.Da
         ids = marked_ids(sources[order] + offset, sources).view(np.uint32)
     slots, tile_rows = data.draw(st.sampled_from([1, 4, 20, 1000])), data.draw(st.sampled_from([4, 16, 17, 64, 300]))
     indptr = relation.indptr.astype(data.draw(st.sampled_from([np.int32, np.int64])))
-    expected, found = (make(indptr, ids, wide, slots, tile_rows) for make in (in_parts, compiled_parts_maker()))
+    expected, found = (make(indptr, ids.copy(), wide, slots, tile_rows) for make in (in_parts, compiled_parts_maker()))
     assert (found.count, found.tile_rows, found.ids.dtype) == (expected.count, expected.tile_rows, expected.ids.dtype)
     assert np.array_equal(found.degrees, expected.degrees)
     assert np.array_equal(found.ids, expected.ids)
@@ -115,7 +115,7 @@ def test_long_rows_are_searched_for_the_ends_of_blocks() -> None:
     indptr = np.arange(49) * 2000
     for falling in (0, 20):
         ids = ids_of(np.concatenate([row[::-1] if at < falling else row for at, row in enumerate(rows)]), 5000)
-        expected, found = (make(indptr, ids, 5000, 512, 32) for make in (in_parts, compiled_parts_maker()))
+        expected, found = (make(indptr, ids.copy(), 5000, 512, 32) for make in (in_parts, compiled_parts_maker()))
         assert found.count == expected.count > 1
         assert np.array_equal(found.degrees, expected.degrees) and np.array_equal(found.ids, expected.ids)
 
@@ -125,12 +125,12 @@ def test_machines_without_a_compiler_make_parts_with_numpy(monkeypatch: pytest.M
         raise CompilerMissingError("none", "one", "install one")
 
     indptr, ids = np.arange(41) * 3, np.arange(120, dtype=np.uint16) % 9
-    expected = edges_in_parts.make_parts(indptr, ids, 9, 4, 16)
+    expected = edges_in_parts.make_parts(indptr, ids.copy(), 9, 4, 16)
     with monkeypatch.context() as patch:
         patch.setattr("hetfab.hls.build.parts.compiled_parts_maker", missing)
         patch.setattr(edges_in_parts, "_maker", edges_in_parts._maker.__wrapped__)
         assert edges_in_parts._maker() is in_parts
-        found = edges_in_parts.make_parts(indptr, ids, 9, 4, 16)
+        found = edges_in_parts.make_parts(indptr, ids.copy(), 9, 4, 16)
     assert np.array_equal(found.degrees, expected.degrees) and np.array_equal(found.ids, expected.ids)
     assert edges_in_parts._maker() is not in_parts
 

@@ -28,7 +28,7 @@ from hetfab.overlay.schedules import Numbers, Schedule, pinned
 from hetfab.overlay.timeline.machine import machine
 from hetfab.overlay.timeline.simulate import simulate
 
-_MOST_GROUPS = 4
+_MOST_GROUPS, _TRIES = 4, 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,11 +125,19 @@ class _TimedOrders:
         return made
 
     def make_parts(self, indptr: Numbers, ids: Ids, vertices: int, slots: int, tile_rows: int) -> Parts:
-        """Puts edges in parts; their records, which are made later, count too."""
-        begin = time.thread_time()
-        made = make_parts(indptr, ids, vertices, slots, tile_rows)
-        made.records(np.zeros(isa().record("destination").dtype.itemsize * (len(indptr) - 1), np.uint8))
-        self.seconds += time.thread_time() - begin
+        """Puts edges in parts; their records, which are made later, count too.
+
+        Milliseconds as they are, other work on the machine shows in them: the least of a few times counts.
+        """
+        destinations = np.zeros(isa().record("destination").dtype.itemsize * (len(indptr) - 1), np.uint8)
+        seconds = []
+        for _ in range(_TRIES):
+            given = ids.copy()
+            begin = time.thread_time()
+            made = make_parts(indptr, given, vertices, slots, tile_rows)
+            made.records(destinations)
+            seconds.append(time.thread_time() - begin)
+        self.seconds += min(seconds)
         return made
 
 

@@ -3,23 +3,18 @@
 
 import ctypes
 import functools
-import hashlib
 import weakref
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from hetfab.hls.build.cache import cached_file
-from hetfab.hls.build.compiler import Compiler, find_compiler, host_processor
+from hetfab.hls.build.host_library import host_library
 from hetfab.overlay.errors import LimitExceededError
 from hetfab.overlay.semantic.changing import NO_CHANGES, Changes, Ids, Integers
 from hetfab.overlay.semantic.plan import Compose, Metapath, Plan
 
-_HLS = Path(__file__).resolve().parents[1]
 _SOURCES = ("build/changing.cpp", "host/changing.hpp")
-_FLAGS = ("-std=c++17", "-shared", "-fPIC", "-Wall", "-Wextra", "-Wconversion", "-Werror", "-O3", "-march=native")
 _GRAPH = np.dtype(
     [("rows", "<u4"), ("columns", "<u4"), ("edges", "<u8"), ("most", "<u8"), ("is_left", "<u4"), ("unused", "<u4")]
 )
@@ -113,11 +108,7 @@ def _too_large() -> LimitExceededError:
 
 @functools.cache
 def _library() -> ctypes.CDLL:
-    compiler = find_compiler()
-    sources = [(_HLS / name).read_text("utf-8") for name in _SOURCES]
-    key = hashlib.sha256("\0".join([*sources, *compiler.command, compiler.version, *_FLAGS, host_processor()]).encode())
-    build = functools.partial(_compile, compiler=compiler)
-    library = ctypes.CDLL(str(cached_file(f"changing-{key.hexdigest()[:24]}.so", build)))
+    library = host_library(_SOURCES)
     pointer, number, index = ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint32
     arguments = {
         "create": [pointer, number, pointer, number],
@@ -130,10 +121,4 @@ def _library() -> ctypes.CDLL:
     for name, types in arguments.items():
         getattr(library, f"hetfab_changing_{name}").argtypes = types
     library.hetfab_changing_create.restype = pointer
-    return library
-
-
-def _compile(folder: Path, *, compiler: Compiler) -> Path:
-    library = folder / "changing.so"
-    compiler.run([*_FLAGS, f"-I{_HLS}", "-o", str(library), str(_HLS / _SOURCES[0])])
     return library

@@ -11,10 +11,9 @@ using hetfab::PartsMaker;
 
 // 0 where memory does not suffice.
 template <typename Id>
-std::uint64_t made(const PartLimits& limits, const std::int64_t* starts, const Id* ids, Id* out,
-                   std::uint64_t* degrees) {
+std::uint64_t made(const PartLimits& limits, const std::int64_t* starts, Id* ids, std::uint64_t* degrees) {
     try {
-        return PartsMaker<Id>(limits, starts, ids, out, degrees).make();
+        return PartsMaker<Id>(limits, starts, ids, degrees).make();
     } catch (const std::bad_alloc&) {
         return 0;
     }
@@ -25,12 +24,12 @@ std::uint64_t made(const PartLimits& limits, const std::int64_t* starts, const I
 extern "C" {
 
 std::uint64_t hetfab_parts_of_2_bytes(const PartLimits* limits, const std::int64_t* starts,
-                                      const std::uint16_t* ids, std::uint16_t* out, std::uint64_t* degrees) {
-    return made(*limits, starts, ids, out, degrees);
+                                      std::uint16_t* ids, std::uint64_t* degrees) {
+    return made(*limits, starts, ids, degrees);
 }
 
 std::uint64_t hetfab_parts_of_4_bytes(const PartLimits* limits, const std::int64_t* starts,
-                                      const std::uint32_t* ids, std::uint32_t* out, std::uint64_t* degrees) {
-    return made(*limits, starts, ids, out, degrees);
+                                      std::uint32_t* ids, std::uint64_t* degrees) {
+    return made(*limits, starts, ids, degrees);
 }
 }

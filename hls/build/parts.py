@@ -3,13 +3,10 @@
 
 import ctypes
 import functools
-import hashlib
-from pathlib import Path
 
 import numpy as np
 
-from hetfab.hls.build.cache import cached_file
-from hetfab.hls.build.compiler import Compiler, find_compiler, host_processor
+from hetfab.hls.build.host_library import host_library
 from hetfab.overlay.parts import (
     EDGES_FOR_A_RUN,
     PART_ROWS,
@@ -22,9 +19,7 @@ from hetfab.overlay.parts import (
     source_mask,
 )
 
-_HLS = Path(__file__).resolve().parents[1]
 _SOURCES = ("build/parts.cpp", "host/parts.hpp")
-_FLAGS = ("-std=c++17", "-shared", "-fPIC", "-Wall", "-Wextra", "-Wconversion", "-Werror", "-O3", "-march=native")
 
 
 class _Limits(ctypes.Structure):
@@ -35,7 +30,7 @@ class _Limits(ctypes.Structure):
 
 
 def compiled_parts_maker() -> PartsMaker:
-    """The compiled equal of ``in_parts``.
+    """The compiled equal of ``in_parts``, which orders the ids that it is given where they are.
 
     Raises:
         CompilerMissingError: No C++ compiler.
@@ -52,28 +47,18 @@ def _in_parts(library: ctypes.CDLL, indptr: Numbers, ids: Ids, vertices: int, sl
         *(len(starts) - 1, tile_rows, width, max(1, -(-vertices // width))),
         *(most, PART_ROWS, EDGES_FOR_A_RUN, source_mask(ids, vertices)),
     )
-    out, degrees = np.empty_like(given), np.empty(most * (len(starts) - 1), np.int64)
+    degrees = np.empty(most * (len(starts) - 1), np.int64)
     make = getattr(library, f"hetfab_parts_of_{given.itemsize}_bytes")
-    count = make(ctypes.byref(limits), *(array.ctypes.data for array in (starts, given, out, degrees)))
+    count = make(ctypes.byref(limits), *(array.ctypes.data for array in (starts, given, degrees)))
     if not count:
         raise MemoryError
-    return Parts(count, tile_rows, degrees[: count * (len(starts) - 1)], out)
+    return Parts(count, tile_rows, degrees[: count * (len(starts) - 1)], given)
 
 
 @functools.cache
 def _library() -> ctypes.CDLL:
-    compiler = find_compiler()
-    sources = [(_HLS / name).read_text("utf-8") for name in _SOURCES]
-    key = hashlib.sha256("\0".join([*sources, *compiler.command, compiler.version, *_FLAGS, host_processor()]).encode())
-    build = functools.partial(_compile, compiler=compiler)
-    library = ctypes.CDLL(str(cached_file(f"parts-{key.hexdigest()[:24]}.so", build)))
+    library = host_library(_SOURCES)
     for size in (2, 4):
         make = getattr(library, f"hetfab_parts_of_{size}_bytes")
-        make.argtypes, make.restype = [ctypes.c_void_p] * 5, ctypes.c_uint64
-    return library
-
-
-def _compile(folder: Path, *, compiler: Compiler) -> Path:
-    library = folder / "parts.so"
-    compiler.run([*_FLAGS, f"-I{_HLS}", "-o", str(library), str(_HLS / _SOURCES[0])])
+        make.argtypes, make.restype = [ctypes.c_void_p] * 4, ctypes.c_uint64
     return library

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hetfab.hls.build.cache import cached_file
-from hetfab.hls.build.compiler import Compiler, find_compiler, host_processor
+from hetfab.hls.build.host_library import host_library
 from hetfab.overlay.errors import CompilerMissingError
 from hetfab.overlay.restructure.candidates import Candidate, Grow, Method
 from hetfab.overlay.restructure.choose import Offer, Price, candidate_of, prices
@@ -23,8 +23,6 @@ from hetfab.overlay.restructure.schedule import Numbers, Schedule, Sides
 from hetfab.overlay.semantic.adjacency import Adjacency
 
 _HLS = Path(__file__).resolve().parents[1]
-_SOURCE = _HLS / "build" / "restructure.cpp"
-_FLAGS = ("-std=c++17", "-O3", "-march=native", "-shared", "-fPIC", "-Wall", "-Wextra", "-Wconversion", "-Werror")
 _NONE = 0xFFFFFFFF
 
 
@@ -206,7 +204,8 @@ def cached_schedule(graph: Sides, candidate: Candidate) -> Schedule:
         CompilerFailedError: The compiler refused the sources.
         CacheUnwritableError: The cache cannot be written.
     """
-    key = hashlib.sha256(repr((graph.sources, graph.destinations, candidate, _texts())).encode())
+    texts = [(_HLS / name).read_text("utf-8") for name in _sources()]
+    key = hashlib.sha256(repr((graph.sources, graph.destinations, candidate, texts)).encode())
     for side in (graph.by_source, graph.by_destination):
         key.update(side.starts.tobytes() + side.ids.tobytes())
     path = cached_file(f"schedule-{key.hexdigest()[:32]}.npz", functools.partial(_write_schedule, graph, candidate))
@@ -260,11 +259,7 @@ def _order_prices() -> "ctypes.Array[_OrderPrice]":
 
 @functools.cache
 def _library() -> ctypes.CDLL:
-    compiler = find_compiler()
-    parts = [*_texts(), *compiler.command, compiler.version, *_FLAGS, host_processor()]
-    key = hashlib.sha256("\0".join(parts).encode()).hexdigest()
-    path = cached_file(f"restructure-{key[:24]}.so", functools.partial(_compile, compiler=compiler))
-    library = ctypes.CDLL(str(path))
+    library = host_library(_sources())
     pointer = ctypes.c_void_p
     library.hetfab_orders_make.argtypes = [pointer, pointer]
     library.hetfab_orders_make.restype = pointer
@@ -282,11 +277,6 @@ def _library() -> ctypes.CDLL:
     return library
 
 
-def _texts() -> list[str]:
-    return [path.read_text("utf-8") for path in (_SOURCE, *sorted((_HLS / "host" / "graph").glob("*.hpp")))]
-
-
-def _compile(folder: Path, *, compiler: Compiler) -> Path:
-    library = folder / "restructure.so"
-    compiler.run([*_FLAGS, f"-I{_HLS}", "-o", str(library), str(_SOURCE)])
-    return library
+def _sources() -> list[str]:
+    headers = (_HLS / "host" / "graph").glob("*.hpp")
+    return ["build/restructure.cpp", *sorted(f"host/graph/{path.name}" for path in headers)]

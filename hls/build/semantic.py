@@ -3,25 +3,20 @@
 
 import ctypes
 import functools
-import hashlib
 import mmap
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from hetfab.hls.build.cache import cached_file
-from hetfab.hls.build.compiler import Compiler, find_compiler, host_processor
+from hetfab.hls.build.host_library import host_library
 from hetfab.overlay.errors import DeviceMemoryError
 from hetfab.overlay.layouts import padded
 from hetfab.overlay.semantic.adjacency import Adjacency
 from hetfab.overlay.semantic.plan import Compose, Metapath, Plan, Transpose
 
-_HLS = Path(__file__).resolve().parents[1]
 _SOURCES = ("build/semantic.cpp", "host/semantic.hpp", "host/bitmaps.hpp")
-_FLAGS = ("-std=c++17", "-shared", "-fPIC", "-Wall", "-Wextra", "-Wconversion", "-Werror", "-O3")
 _ALIGNMENT = 64
 _MESSAGE_BYTES = 256
 
@@ -155,13 +150,7 @@ class SemanticGraphBuilder:
 
 @functools.cache
 def _library(march: str) -> ctypes.CDLL:
-    compiler = find_compiler()
-    sources = [(_HLS / name).read_text("utf-8") for name in _SOURCES]
-    flags = (*_FLAGS, f"-march={march}")
-    key = hashlib.sha256("\0".join([*sources, *compiler.command, compiler.version, *flags, host_processor()]).encode())
-    build = functools.partial(_compile, compiler=compiler, flags=flags)
-    path = cached_file(f"semantic-{key.hexdigest()[:24]}.so", build)
-    library = ctypes.CDLL(str(path))
+    library = host_library(_SOURCES, march)
     pointers = [ctypes.c_void_p] * 3
     library.hetfab_semantic_build.argtypes = [
         *pointers,
@@ -170,10 +159,4 @@ def _library(march: str) -> ctypes.CDLL:
         ctypes.c_char_p,
         ctypes.c_uint64,
     ]
-    return library
-
-
-def _compile(folder: Path, *, compiler: Compiler, flags: tuple[str, ...]) -> Path:
-    library = folder / "semantic.so"
-    compiler.run([*flags, f"-I{_HLS}", "-o", str(library), str(_HLS / _SOURCES[0])])
     return library

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The edges of destinations in parts of their sources, as overlay/parts.py defines them: tile by tile, each
-// while its ids are in the processor's caches.
+// while its ids are in the processor's caches, to where they were: new memory would take longer.
 #pragma once
 
 #include <algorithm>
@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <cstring>
 #include <limits>
+#include <memory>
 #include <numeric>
 #include <vector>
 
@@ -32,20 +33,17 @@ struct PartLimits {
 template <typename Id>
 class PartsMaker {
   public:
-    // Writes `out`, of as many ids, and `degrees`, of limits.most * limits.destinations records.
-    PartsMaker(const PartLimits& limits, const std::int64_t* starts, const Id* ids, Id* out,
-               std::uint64_t* degrees)
+    // Orders `ids` where they are, and writes `degrees`, of limits.most * limits.destinations records.
+    PartsMaker(const PartLimits& limits, const std::int64_t* starts, Id* ids, std::uint64_t* degrees)
         : limits_(limits),
           starts_(starts),
           ids_(ids),
-          out_(out),
           degrees_(degrees),
-          ids_end_(ids + starts[limits.destinations]),
-          out_end_(out + starts[limits.destinations]),
           limits_of_blocks_(limits.blocks + at_once, std::numeric_limits<Id>::max()),
           counts_(limits.tile_rows * limits.blocks),
           places_(limits.tile_rows * limits.blocks),
-          from_(limits.tile_rows) {
+          from_(limits.tile_rows),
+          tile_(new Id[largest_tile() + line_ids]) {
         for (std::size_t block = 0; block + 1 < limits.blocks; block++) {
             limits_of_blocks_[block] = static_cast<Id>((block + 1) * limits.width);
         }
@@ -55,12 +53,10 @@ class PartsMaker {
     std::size_t make() {
         std::size_t count = 1;
         for (std::size_t first = 0; first < limits_.destinations; first += limits_.tile_rows) {
-            const std::size_t rows = std::min<std::size_t>(limits_.tile_rows, limits_.destinations - first);
-            count = std::max(count, make_tile(first, rows));
+            count = std::max(count, make_tile(first, rows_from(first)));
         }
         for (std::size_t first = 0; first < limits_.destinations; first += limits_.tile_rows) {
-            const std::size_t rows = std::min<std::size_t>(limits_.tile_rows, limits_.destinations - first);
-            std::copy_n(degrees_ + limits_.most * first, count * rows, degrees_ + count * first);
+            std::copy_n(degrees_ + limits_.most * first, count * rows_from(first), degrees_ + count * first);
         }
         return count;
     }
@@ -76,7 +72,23 @@ class PartsMaker {
 
     Id source(Id id) const { return static_cast<Id>(id & static_cast<Id>(limits_.mask)); }
 
-    const Id* begin(std::size_t row) const { return ids_ + starts_[row]; }
+    Id* begin(std::size_t row) const { return ids_ + starts_[row]; }
+
+    std::size_t edges(std::size_t first, std::size_t rows) const {
+        return static_cast<std::size_t>(starts_[first + rows] - starts_[first]);
+    }
+
+    std::size_t rows_from(std::size_t first) const {
+        return std::min<std::size_t>(limits_.tile_rows, limits_.destinations - first);
+    }
+
+    std::size_t largest_tile() const {
+        std::size_t most = 0;
+        for (std::size_t first = 0; first < limits_.destinations; first += limits_.tile_rows) {
+            most = std::max(most, edges(first, rows_from(first)));
+        }
+        return most;
+    }
 
     // The parts of the tile.
     std::size_t make_tile(std::size_t first, std::size_t rows) {
@@ -88,10 +100,10 @@ class PartsMaker {
         join(rows);
         std::uint64_t* const degrees = degrees_ + limits_.most * first;
         set_degrees(rows, degrees);
-        if (ascending) {
-            copy_runs(first, rows, degrees);
-        } else {
+        if (!ascending) {
             scatter(first, rows);
+        } else if (ends_.size() > 1) {
+            copy_runs(first, rows, degrees);
         }
         return ends_.size();
     }
@@ -99,14 +111,14 @@ class PartsMaker {
     // Whether the sources of each row of the tile do.
     bool ascends(std::size_t first, std::size_t rows) const {
         const Id* const ids = begin(first);
-        const std::size_t edges = static_cast<std::size_t>(begin(first + rows) - ids);
+        const std::size_t count = edges(first, rows);
         std::size_t falls = 0;
-        for (std::size_t edge = 1; edge < edges; edge++) falls += source(ids[edge]) < source(ids[edge - 1]);
+        for (std::size_t edge = 1; edge < count; edge++) falls += source(ids[edge]) < source(ids[edge - 1]);
         // Those between a row and the next one do not count.
         const Id* last = nullptr;
         for (std::size_t row = first + 1; row < first + rows; row++) {
             const Id* const next = begin(row);
-            if (next == last || next == ids || next == ids + edges) continue;
+            if (next == last || next == ids || next == ids + count) continue;
             last = next;
             falls -= source(*next) < source(*(next - 1));
         }
@@ -116,28 +128,28 @@ class PartsMaker {
     // Edges of a row from each block.
     void count_row(std::size_t row, std::uint32_t* counts, bool ascending) const {
         const Id* const ids = begin(row);
-        const std::size_t edges = static_cast<std::size_t>(begin(row + 1) - ids);
-        if (!ascending || edges <= limits_.blocks) {
-            for (std::size_t edge = 0; edge < edges; edge++) counts[block(ids[edge])]++;
+        const std::size_t degree = edges(row, 1);
+        if (!ascending || degree <= limits_.blocks) {
+            for (std::size_t edge = 0; edge < degree; edge++) counts[block(ids[edge])]++;
             return;
         }
         std::size_t before = 0;
         for (std::size_t first = 0; first + 1 < limits_.blocks; first += at_once) {
             const std::size_t here = std::min(at_once, limits_.blocks - 1 - first);
-            const auto places = firsts_of(ids, edges, &limits_of_blocks_[first]);
+            const auto places = firsts_of(ids, degree, &limits_of_blocks_[first]);
             for (std::size_t block = 0; block < here; block++) {
                 counts[first + block] = static_cast<std::uint32_t>(places[block] - before);
                 before = places[block];
             }
         }
-        counts[limits_.blocks - 1] = static_cast<std::uint32_t>(edges - before);
+        counts[limits_.blocks - 1] = static_cast<std::uint32_t>(degree - before);
     }
 
     // The first of ascending sources that is not below each of some limits: searches side by side, as each
     // step waits for a memory, without branches that depend on what they meet.
-    std::array<std::size_t, at_once> firsts_of(const Id* ids, std::size_t edges, const Id* limits) const {
+    std::array<std::size_t, at_once> firsts_of(const Id* ids, std::size_t degree, const Id* limits) const {
         std::array<std::size_t, at_once> places{};
-        std::size_t left = edges;
+        std::size_t left = degree;
         for (; left > 1; left -= left / 2) {
             const std::size_t half = left / 2;
             for (std::size_t at = 0; at < at_once; at++) {
@@ -192,34 +204,33 @@ class PartsMaker {
         }
     }
 
-    // Of ascending sources a run is consecutive.
+    // Of ascending sources a run is consecutive. Most runs are short: whole lines are copied, and what
+    // follows overwrites what was too much; behind the last tile's ids there is nothing to copy.
     void copy_runs(std::size_t first, std::size_t rows, const std::uint64_t* degrees) {
         for (std::size_t row = 0; row < rows; row++) from_[row] = begin(first + row);
+        const Id* const end = begin(limits_.destinations);
+        Id* to = tile_.get();
         for (std::size_t part = 0; part < ends_.size(); part++) {
             for (std::size_t row = 0; row < rows; row++) {
+                const Id* const from = from_[row];
                 const std::uint64_t run = degrees[part * rows + row];
-                copy(from_[row], run);
+                if (run + line_ids <= static_cast<std::size_t>(end - from)) {
+                    for (std::size_t id = 0; id < run; id += line_ids) {
+                        std::memcpy(to + id, from + id, line_ids * sizeof(Id));
+                    }
+                } else {
+                    std::copy_n(from, run, to);
+                }
                 from_[row] += run;
+                to += run;
             }
         }
-    }
-
-    // Most runs are short: whole lines are copied, and what follows overwrites what was too much.
-    void copy(const Id* from, std::size_t run) {
-        const auto room = static_cast<std::size_t>(std::min(ids_end_ - from, out_end_ - out_));
-        if (run + line_ids <= room) {
-            for (std::size_t id = 0; id < run; id += line_ids) {
-                std::memcpy(out_ + id, from + id, line_ids * sizeof(Id));
-            }
-        } else {
-            std::copy_n(from, run, out_);
-        }
-        out_ += run;
+        std::copy(tile_.get(), to, begin(first));
     }
 
     // Of a row in any order, each block's ids keep theirs.
     void scatter(std::size_t first, std::size_t rows) {
-        Id* place = out_;
+        Id* place = tile_.get();
         for (std::size_t part = 0; part < ends_.size(); part++) {
             for (std::size_t row = 0; row < rows; row++) {
                 for (std::size_t block = part == 0 ? 0 : ends_[part - 1]; block < ends_[part]; block++) {
@@ -233,16 +244,13 @@ class PartsMaker {
             const Id* const end = begin(first + row + 1);
             for (const Id* id = begin(first + row); id != end; id++) *places[block(*id)]++ = *id;
         }
-        out_ = place;
+        std::copy(tile_.get(), place, begin(first));
     }
 
     const PartLimits limits_;
     const std::int64_t* const starts_;
-    const Id* const ids_;
-    Id* out_;
+    Id* const ids_;
     std::uint64_t* const degrees_;
-    const Id* const ids_end_;
-    Id* const out_end_;
     // Where each block ends but the last one, and what fills the last search.
     std::vector<Id> limits_of_blocks_;
     // Edges of each row of a tile from each block.
@@ -251,6 +259,8 @@ class PartsMaker {
     std::vector<Id*> places_;
     // Where the next run of a row begins.
     std::vector<const Id*> from_;
+    // The ids of a tile in parts, and room for a line.
+    std::unique_ptr<Id[]> tile_;
     // Of the parts of a tile, their ends among the blocks and their edges.
     std::vector<std::size_t> ends_;
     std::vector<std::uint64_t> held_;

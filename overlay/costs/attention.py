@@ -91,9 +91,14 @@ def attend_costs(
     )
 
 
+def divides_groups(geometry: Geometry) -> bool:
+    """Whether results take a group of channels a cycle, as ``divides_groups`` of ``attend_tile.hpp``."""
+    return geometry.agg_word_beats >= 4
+
+
 def dividers(geometry: Geometry) -> int:
     """Channels of a result in a cycle, as ``attend_dividers`` of ``attend_tile.hpp``."""
-    return max(1, geometry.agg_word_beats // 2)
+    return _LANES if divides_groups(geometry) else 1
 
 
 def score_beats(kind: int, heads: int, head_beats: int) -> int:

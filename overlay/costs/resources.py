@@ -14,7 +14,7 @@ from dataclasses import dataclass, fields
 from hetfab.overlay.blockdesign.build import MASTERS, masters_by_port
 from hetfab.overlay.board import Board, read_board
 from hetfab.overlay.costs.area import area_constants
-from hetfab.overlay.costs.attention import dividers
+from hetfab.overlay.costs.attention import dividers, divides_groups
 from hetfab.overlay.costs.elements import Form, chain_dsps, chain_luts, plane_dot_luts
 from hetfab.overlay.dense_stages import NO_WEIGHTS, ROW_PAIR, Stage
 from hetfab.overlay.design import Design, Geometry, default_design
@@ -319,15 +319,19 @@ def _wide_lanes(geometry: Geometry, bits: int, select: float) -> float:
 
 
 def _attention_resources(geometry: Geometry) -> Resources:
-    """Attention: logits of a beat, maxima and gaps of each head, weighted sums of all groups, a divider."""
+    """Attention: logits of a beat, maxima and gaps of each head, weighted sums of all groups, dividers."""
     lanes, heads, groups = geometry.lanes + 1, geometry.agg_heads, geometry.agg_groups
     bits, words, edges = isa().size("partial_bits"), isa().size("attend_words"), isa().size("attend_edges")
     beats, place_groups = geometry.agg_word_beats, -(-groups // geometry.agg_word_beats)
-    lut = _constant("lut_attend_control") + dividers(geometry) * _constant("lut_attend_quotient")
+    channels = dividers(geometry)
+    lut = _constant("lut_attend_control") + _constant("lut_attend_divisor")
+    lut += channels * (_constant("lut_attend_quotient") + bits * _mux(geometry.lanes // channels))
     lut += heads * _constant("lut_attend_head")
     lut += _SCORES_PER_BEAT * _constant("lut_attend_logit") + geometry.lanes * _constant("lut_attend_product")
+    slopes_in_dsps = divides_groups(geometry)
+    lut += _SCORES_PER_BEAT * _constant("lut_attend_slope") * (not slopes_in_dsps)
     # Of a lane: the sum before chosen among groups and what is merged, and the addition.
-    lut += beats * (geometry.lanes + 1) * bits * (_mux(place_groups) + 2) + bits * _mux(geometry.lanes)
+    lut += beats * (geometry.lanes + 1) * bits * (_mux(place_groups) + 2)
     # Of words of several beats: a group that leaves, and a weight of a head for each beat.
     lut += (lanes * bits + beats * _GAP_BITS * _mux(heads)) * (beats > 1)
     lut += beats * geometry.lanes * _FEATURE_BITS * (beats > 1)
@@ -342,7 +346,9 @@ def _attention_resources(geometry: Geometry) -> Resources:
     # A product of each lane by the weight, those of a logit, and of spilled rows, targets and types.
     dsp = beats * geometry.lanes * _constant("dsp_per_weight") + _constant("dsp_per_requantize")
     dsp += _ATTEND_ADDRESSES * _constant("dsp_per_address")
-    registers = Resources(ff=groups * lanes * bits + dividers(geometry) * _constant("ff_attend_quotient"))
+    dsp += _SCORES_PER_BEAT * _constant("dsp_per_slope") * slopes_in_dsps
+    quotients = _constant("ff_attend_divisor") + channels * _constant("ff_attend_quotient")
+    registers = Resources(ff=groups * lanes * bits + quotients)
     return _with_ff(lut, dsp=dsp, bram36=bram36) + registers
 
 

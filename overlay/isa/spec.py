@@ -8,11 +8,12 @@ import ast
 import dataclasses
 import functools
 import json
+import operator
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -287,36 +288,41 @@ class Isa:
         return None
 
 
+_Evaluated: TypeAlias = Callable[[Mapping[str, int]], int]
+_OPERATIONS: Mapping[type[ast.operator], Callable[[int, int], int]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.FloorDiv: operator.floordiv,
+}
+
+
 def evaluate(expression: str, names: Mapping[str, int]) -> int:
     """Value of an expression of ``+``, ``-``, ``*`` and ``//`` over ``names``; ``ids.edges`` is one name.
 
     Raises:
         KeyError: A name is missing.
     """
-    return _value(_parsed(expression), names)
+    return _compiled(expression)(names)
 
 
 @functools.cache
-def _parsed(expression: str) -> ast.expr:
-    return ast.parse(expression, mode="eval").body
+def _compiled(expression: str) -> _Evaluated:
+    return _evaluated(ast.parse(expression, mode="eval").body)
 
 
-def _value(node: ast.expr, names: Mapping[str, int]) -> int:
+def _evaluated(node: ast.expr) -> _Evaluated:
+    """A node as nested functions: instructions are many, and their expressions few."""
     match node:
         case ast.Constant(value=int(value)):
-            return value
+            return lambda names: value
         case ast.Name(id=name):
-            return names[name]
+            return operator.itemgetter(name)
         case ast.Attribute(value=ast.Name(id=owner), attr=name):
-            return names[f"{owner}.{name}"]
-        case ast.BinOp(left=left, op=ast.Add(), right=right):
-            return _value(left, names) + _value(right, names)
-        case ast.BinOp(left=left, op=ast.Mult(), right=right):
-            return _value(left, names) * _value(right, names)
-        case ast.BinOp(left=left, op=ast.Sub(), right=right):
-            return _value(left, names) - _value(right, names)
-        case ast.BinOp(left=left, op=ast.FloorDiv(), right=right):
-            return _value(left, names) // _value(right, names)
+            return operator.itemgetter(f"{owner}.{name}")
+        case ast.BinOp(left=left, op=operation, right=right) if type(operation) in _OPERATIONS:
+            taken, one, other = _OPERATIONS[type(operation)], _evaluated(left), _evaluated(right)
+            return lambda names: taken(one(names), other(names))
     raise ValueError(f"only sums, differences, products and quotients are allowed, not '{ast.unparse(node)}'")
 
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Instructions as 128-bit integers and as arrays of 64-bit halves: packing, field positions, decoding."""
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -34,6 +35,7 @@ def pack(words: Sequence[int]) -> npt.NDArray[np.uint64]:
     return np.array(halves, dtype="<u8").reshape(len(words), 2)
 
 
+@functools.cache
 def field_slot(operation: str, field: str) -> tuple[int, int, int]:
     """Where a field stands in ``pack``'s array: half (0 or 1), shift, bits; header fields included."""
     candidates = (*isa().header, *isa().operation(operation).fields)

@@ -6,7 +6,7 @@ the board, which that software does not look at, are enforced here. Options, cos
 same as those of every other search. Needs the extra ``environment``.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -15,15 +15,13 @@ import numpy as np
 import numpy.typing as npt
 
 from hetfab.overlay.design import Design
-from hetfab.overlay.search.hardware import Array, Space
+from hetfab.overlay.search.hardware import Space
 from hetfab.overlay.search.options import ModelOptions
 
 Observation: TypeAlias = npt.NDArray[np.float32]
-#: Actions of the hardware: rows and columns of both arrays, words of both memories of weights.
-HARDWARE = ("rows_d", "cols_d", "rows_l", "cols_l", "words_d", "words_l")
 #: Of the layer: rows, bytes of a row, channels, weights, tensors' turn, place; then hardware, times, last action.
 _FEATURES = 7
-_STATE = 1 + _FEATURES + len(HARDWARE) + 3 + 1
+_STATE_BESIDE_HARDWARE = 1 + _FEATURES + 3 + 1
 #: Episodes of a search, as published.
 EPISODES = 1200
 #: Points of accuracy to reward, as published.
@@ -87,16 +85,23 @@ class DesignEnvironment(gymnasium.Env[Observation, npt.NDArray[np.float32]]):
     def __init__(self, setting: Setting) -> None:
         self.setting = setting
         self.action_space = gymnasium.spaces.Box(-1.0, 1.0, (1,), np.float32)
-        self.observation_space = gymnasium.spaces.Box(0.0, 1.0, (_STATE,), np.float32)
+        self._parameters = setting.space.parameters()
+        state = _STATE_BESIDE_HARDWARE + len(self._parameters)
+        self.observation_space = gymnasium.spaces.Box(0.0, 1.0, (state,), np.float32)
         self.episodes: list[Episode] = []
         self._steps = _steps(setting.model)
         self._scale = np.maximum(np.max([features for _, _, features in self._steps], axis=0), 1e-9)
         self._state = _State()
 
     @property
+    def hardware(self) -> tuple[str, ...]:
+        """What the first actions stand for: rows and columns of both arrays, then all memories that may differ."""
+        return tuple(self._parameters)
+
+    @property
     def length(self) -> int:
         """Steps of an episode."""
-        return len(HARDWARE) + len(self._steps)
+        return len(self.hardware) + len(self._steps)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -110,7 +115,7 @@ class DesignEnvironment(gymnasium.Env[Observation, npt.NDArray[np.float32]]):
         """Takes one decision; the last one of an episode brings the reward."""
         state = self._state
         state.actions.append(float(np.clip((float(np.asarray(action).item()) + 1) / 2, 0.0, 1.0)))
-        if len(state.actions) == len(HARDWARE):
+        if len(state.actions) == len(self.hardware):
             state.design = self._fitting(state.actions)
             state.shares = self._shares(state.design)
         if len(state.actions) < self.length:
@@ -121,7 +126,7 @@ class DesignEnvironment(gymnasium.Env[Observation, npt.NDArray[np.float32]]):
 
     def _observed(self) -> Observation:
         """Phase, the layer in question scaled by feature, the hardware, what bounds it, and the last action."""
-        taken, hardware = self._state.actions, len(HARDWARE)
+        taken, hardware = self._state.actions, len(self.hardware)
         place = min(max(len(taken) - hardware, 0), len(self._steps) - 1)
         _, _, features = self._steps[place]
         chosen = [*taken[:hardware], *[0.0] * (hardware - len(taken[:hardware]))]
@@ -136,28 +141,27 @@ class DesignEnvironment(gymnasium.Env[Observation, npt.NDArray[np.float32]]):
         return tuple(found[name] for name in ("lut", "dsp", "bram36"))
 
     def _fitting(self, actions: list[float]) -> Design:
-        """The design that actions ask for; while it does not fit, the largest of the six becomes one step smaller.
+        """The design that actions ask for; while it does not fit, the largest parameter becomes one step smaller.
 
         The actions become those that ask for what it came to, which is what an agent observes from then on.
         """
-        space = self.setting.space
-        values = _values(space)
-        places = [_place(action, len(values[name])) for name, action in zip(HARDWARE, actions, strict=True)]
+        space, values = self.setting.space, list(self._parameters.values())
+        places = [_place(action, len(each)) for each, action in zip(values, actions, strict=True)]
         while True:
-            design = _design(space, [values[name][place] for name, place in zip(HARDWARE, places, strict=True)])
+            chosen = (each[place] for each, place in zip(values, places, strict=True))
+            design = space.built(dict(zip(self.hardware, chosen, strict=True)))
             if space.holds(design) or not any(places):
-                counts = [len(values[name]) for name in HARDWARE]
-                actions[:] = [(place + 0.5) / count for place, count in zip(places, counts, strict=True)]
+                actions[:] = [(place + 0.5) / len(each) for each, place in zip(values, places, strict=True)]
                 return design
             # As HAQ lowers widths until they fit: what stands highest in its own range gives way.
-            shares = [place / max(len(values[name]) - 1, 1) for name, place in zip(HARDWARE, places, strict=True)]
+            shares = [place / max(len(each) - 1, 1) for each, place in zip(values, places, strict=True)]
             places[int(np.argmax(shares))] -= 1
 
     def _ended(self) -> Episode:
         setting, design = self.setting, self._state.design
         assert design is not None
         weights, tensors = dict[str, int](), dict[str, int]()
-        for (kind, number, _), action in zip(self._steps, self._state.actions[len(HARDWARE) :], strict=True):
+        for (kind, number, _), action in zip(self._steps, self._state.actions[len(self.hardware) :], strict=True):
             option = setting.model.layers[number] if kind == "weights" else setting.model.tensors[number]
             bits = sorted(option.bits)
             (weights if kind == "weights" else tensors)[option.name] = bits[_place(action, len(bits))]
@@ -188,21 +192,6 @@ def _features(model: ModelOptions, number: int, *, is_tensor: bool) -> npt.NDArr
     first = works[0] if works else None
     shape = [0.0] * 4 if first is None else [first.rows, first.row_bytes[0], first.channels, first.weights]
     return np.array([*shape, float(len(works)), float(is_tensor), (number + 1) / len(model.layers)])
-
-
-def _values(space: Space) -> dict[str, list[int]]:
-    """Values of each hardware parameter, ascending."""
-    arrays = {"d": space.arrays_d, "l": space.arrays_l}
-    found = {f"words_{letter}": sorted(space.weight_words) for letter in arrays}
-    for letter, sides in arrays.items():
-        found[f"rows_{letter}"] = sorted({side.rows for side in sides})
-        found[f"cols_{letter}"] = sorted({side.cols for side in sides})
-    return found
-
-
-def _design(space: Space, values: Sequence[int]) -> Design:
-    rows_d, cols_d, rows_l, cols_l, words_d, words_l = values
-    return space.design(Array(rows_d, cols_d), Array(rows_l, cols_l), words_d, words_l)
 
 
 def _place(action: float, count: int) -> int:

@@ -25,6 +25,9 @@ _WORD_BEATS = (1, 4)
 #: Shares of the base's depths that are tried: of both memories of activations together, of ``out_ram``, the scratchpad.
 _ACTIVATIONS, _RESULTS, _SCRATCHPAD = (1, 2), (0.5, 1, 2), (0.5, 1, 2)
 
+#: Of ``Space``, beside arrays and memories of weights.
+_OTHER_PARAMETERS = ("activations", "results", "word_beats", "feature_words")
+
 
 @dataclass(frozen=True)
 class Array:
@@ -46,6 +49,8 @@ class Space:
         board: What designs must fit; not always that of the base.
         activations: Shares of the base's depths of both memories of activations.
         results: Shares of the base's depth of ``out_ram``.
+        word_beats: Groups in a word of AGG's scratchpad; none for the base's alone.
+        feature_words: Depths of the scratchpad; none for the base's alone.
     """
 
     base: Design
@@ -55,6 +60,8 @@ class Space:
     board: Board
     activations: tuple[float, ...] = (1,)
     results: tuple[float, ...] = (1,)
+    word_beats: tuple[int, ...] = ()
+    feature_words: tuple[int, ...] = ()
 
     @classmethod
     def of(cls, base: Design) -> "Space":
@@ -63,6 +70,43 @@ class Space:
         arrays = tuple(Array(*sides) for sides in itertools.product(rows, cols))
         buffers = (_ACTIVATIONS, _RESULTS) if not base.geometry.gather_beats else ((1,), (1,))
         return cls(base, arrays, arrays, (1024, 1536, 2048, 3072, 4096), read_board(base.board), *buffers)
+
+    def with_scratchpads_of(self, base: Design) -> "Space":
+        """The same with all words and depths of AGG's scratchpad from a base's that the smallest design holds."""
+        several = [_with_depth(words, share) for words in with_wide_words(base) for share in _SCRATCHPAD]
+        held = [each.geometry for each in several if _has_scratchpad(each) and self.holds(_smallest(each))]
+        words, depths = {each.agg_word_beats for each in held}, {each.feature_words for each in held}
+        return replace(self, word_beats=tuple(sorted(words)), feature_words=tuple(sorted(depths)))
+
+    def parameters(self) -> dict[str, tuple[float, ...]]:
+        """Values of each parameter, ascending; other than arrays and weights only where there is a choice."""
+        arrays = {"d": self.arrays_d, "l": self.arrays_l}
+        sides = {
+            f"{side}_{letter}": tuple(sorted({getattr(each, side) for each in several}))
+            for letter, several in arrays.items()
+            for side in ("rows", "cols")
+        }
+        depths = {f"words_{letter}": tuple(sorted(self.weight_words)) for letter in arrays}
+        others = {name: tuple(sorted(getattr(self, name))) for name in _OTHER_PARAMETERS}
+        return sides | depths | {name: values for name, values in others.items() if len(values) > 1}
+
+    def built(self, values: Mapping[str, float]) -> Design:
+        """The design with values of ``parameters``."""
+        on_d, on_l = (Array(int(values[f"rows_{letter}"]), int(values[f"cols_{letter}"])) for letter in "dl")
+        words_d, words_l = int(values["words_d"]), int(values["words_l"])
+        buffers = self._buffers(values.get("activations", 1), values.get("results", 1))
+        scratchpad = {
+            field: int(values[name])
+            for name, field in (("word_beats", "agg_word_beats"), ("feature_words", "feature_words"))
+            if name in values
+        }
+        design = self.design(on_d, on_l, words_d, words_l)
+        return self._with_memories(design, words_d, words_l, buffers | scratchpad)
+
+    def with_base_buffers(self, design: Design) -> Design:
+        """A design's arrays and memories of weights with all other memories of the base."""
+        held, geometry = _arrays_of(design), design.geometry
+        return self.design(held["d"], held["l"], geometry.wgt_d_words, geometry.wgt_l_words)
 
     def with_more(self, resource: str, share: float) -> "Space":
         """The same on a board with more of a resource."""
@@ -120,13 +164,40 @@ class Space:
         return replace(design, geometry=geometry)
 
     def neighbours(self, design: Design) -> Iterator[Design]:
-        """Designs that fit with one side of one array a step larger or smaller, each with memories it can have."""
-        for core, arrays in (("d", self.arrays_d), ("l", self.arrays_l)):
-            rows, cols = f"gemm_{core}_rows", f"gemm_{core}_cols"
-            held = Array(getattr(design.geometry, rows), getattr(design.geometry, cols))
-            for array in _next_to(held, arrays):
-                sides: dict[str, Any] = {rows: array.rows, cols: array.cols}
-                yield from self.largest_memories(replace(design, geometry=replace(design.geometry, **sides)))[:1]
+        """Arrays that fit with one side a step larger or smaller, or one larger and one smaller; smallest memories."""
+        held = _arrays_of(design)
+        steps = [(core, array) for core, arrays in self._arrays.items() for array in _next_to(held[core], arrays)]
+        one = [held | {core: array} for core, array in steps]
+        two = [
+            held | {"d": on_d, "l": on_l}
+            for core, on_d in steps
+            for other, on_l in steps
+            if (core, other) == ("d", "l")
+        ]
+        for arrays in (*one, *two):
+            near = self._smallest_of(arrays)
+            if self.holds(near):
+                yield near
+
+    def smallest(self, design: Design) -> Design:
+        """A design's arrays and scratchpad with the smallest memories of weights, as ``pairs`` gives them."""
+        return self._with_memories(design, self.weight_words[0], self.weight_words[0], self._buffers(1, 1))
+
+    def _smallest_of(self, arrays: Mapping[str, Array]) -> Design:
+        words = self.weight_words[0]
+        return self.design(arrays["d"], arrays["l"], words, words)
+
+    def scratchpads(self, design: Design) -> Iterator[Design]:
+        """The smallest of a design with other words and depths of AGG's scratchpad, as far as it fits."""
+        least = self.smallest(design)
+        for beats, words in itertools.product(self.word_beats, self.feature_words):
+            other = replace(least, geometry=replace(least.geometry, agg_word_beats=beats, feature_words=words))
+            if other != least and self.holds(other):
+                yield other
+
+    @property
+    def _arrays(self) -> dict[str, tuple[Array, ...]]:
+        return {"d": self.arrays_d, "l": self.arrays_l}
 
     def holds(self, design: Design) -> bool:
         """Whether the board holds a design with some room for what the figures miss."""
@@ -170,21 +241,27 @@ def base_design(board: str, models: Sequence[LoweredModel | None]) -> Design:
 
 def with_wide_words(base: Design) -> list[Design]:
     """A base and, where AGG has a scratchpad, the same with words of several groups, as far as the smallest fits."""
-    geometry = base.geometry
-    if "agg" not in geometry.engines or not geometry.feature_words:
+    if not _has_scratchpad(base):
         return [base]
-    wide = [replace(base, geometry=replace(geometry, agg_word_beats=beats)) for beats in _WORD_BEATS]
+    wide = [replace(base, geometry=replace(base.geometry, agg_word_beats=beats)) for beats in _WORD_BEATS]
     return [base, *(each for each in wide if each != base and Space.of(each).holds(_smallest(each)))]
 
 
 def with_other_depths(base: Design) -> list[Design]:
     """A base and, where AGG has a scratchpad, the same with it shallower and deeper, by rising depth, if they fit."""
-    geometry = base.geometry
-    if "agg" not in geometry.engines or not geometry.feature_words:
+    if not _has_scratchpad(base):
         return [base]
-    depths = [int(share * geometry.feature_words) for share in _SCRATCHPAD]
-    found = [replace(base, geometry=replace(geometry, feature_words=words)) for words in depths]
+    found = [_with_depth(base, share) for share in _SCRATCHPAD]
     return [each for each in found if each == base or Space.of(each).holds(each)]
+
+
+def _has_scratchpad(design: Design) -> bool:
+    return "agg" in design.geometry.engines and design.geometry.feature_words > 0
+
+
+def _with_depth(design: Design, share: float) -> Design:
+    """A design with a share of the depth of AGG's scratchpad."""
+    return replace(design, geometry=replace(design.geometry, feature_words=int(share * design.geometry.feature_words)))
 
 
 def _smallest(base: Design) -> Design:
@@ -210,6 +287,14 @@ def _with_images(design: Design, graphs: bool) -> Design:
 def _on_board(design: Design, board: Design) -> Design:
     """The geometry of a design on the board, and at the clock, of another one."""
     return replace(design, board=board.board, clock_mhz=board.clock_mhz)
+
+
+def _arrays_of(design: Design) -> dict[str, Array]:
+    geometry = design.geometry
+    return {
+        "d": Array(geometry.gemm_d_rows, geometry.gemm_d_cols),
+        "l": Array(geometry.gemm_l_rows, geometry.gemm_l_cols),
+    }
 
 
 def _next_to(held: Array, arrays: Sequence[Array]) -> Iterator[Array]:

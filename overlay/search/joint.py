@@ -7,7 +7,9 @@ divergence give a curve; its points are scored as whole models, the best are tim
 """
 
 import enum
-from collections.abc import Callable, Mapping, Sequence
+import itertools
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -15,6 +17,7 @@ import numpy as np
 
 from hetfab.overlay.design import Design
 from hetfab.overlay.errors import LimitUnreachableError
+from hetfab.overlay.search.corrections import Corrections
 from hetfab.overlay.search.hardware import Space
 from hetfab.overlay.search.options import Choice, ModelOptions, Times
 from hetfab.overlay.search.pareto import front
@@ -23,14 +26,20 @@ from hetfab.overlay.search.pareto import front
 _POINTS, _HALVINGS = 8, 5
 #: Widths, designs for each of them, and memories for each of these, that are timed as whole programs at the end.
 _WIDTHS_TIMED, _DESIGNS_TIMED, _MEMORIES_TIMED = 2, 3, 2
-#: Neighbours of the best design that are timed as whole programs behind these.
-_NEIGHBOURS_TIMED = 8
+#: Whole programs of a search for the fastest: of all designs, then of those near the best; so many at a time.
+_PROGRAMS, _NEAR_PROGRAMS, _AT_ONCE = 12, 16, 2
+#: Widths that these have, beside those that the caller gives, and memories of each pair of arrays.
+_WIDTHS, _MEMORIES = 3, 3
+#: A program that is expected to take this much longer than the best is not timed.
+_HOPELESS = 1.1
 #: How often widths are narrowed where whole programs take longer than the cost functions say.
 _TRIES = 3
 #: Times by the cost functions that differ by less count as equal; designs whose bound promises less are left out.
 _EQUAL = 0.005
 #: Shares of the spread of divergences that the curve has limits at.
 _LEAST_SHARE = 1e-4
+#: Of the divergence of the best program's widths, which others on its design may have.
+_MORE = (1.0, 1.1)
 
 
 class Combine(enum.Enum):
@@ -134,6 +143,9 @@ class Searched:
 
 ScoreModel = Callable[[int, Choice], Score]
 TimeModels = Callable[[Design, Sequence[Choice]], Sequence[float]]
+#: A design with widths of each model.
+Program = tuple[Design, Sequence[Choice]]
+TimePrograms = Callable[[Sequence[Program]], Sequence[Sequence[float]]]
 PlanModels = Callable[[Sequence[Design], Sequence[Choice]], Sequence[float]]
 
 
@@ -148,6 +160,9 @@ class JointSearch:
         time: Modelled milliseconds of each model's whole program on a design.
         combine: How times of models count together.
         plan: Of designs whose arrays are the same, what the compiler's cuts of the models take; infinite for none.
+        time_programs: ``time`` of several programs at once, perhaps of other weights with the same widths; the choice
+            is timed by ``time`` again.
+        widths: Of each model, which are tried as they are too, such as 4 bits everywhere.
         points: Every point that was scored, also of a search that was stopped.
     """
 
@@ -157,6 +172,8 @@ class JointSearch:
     time: TimeModels
     combine: Combine = Combine.SUM
     plan: PlanModels = lambda designs, choices: [0.0] * len(designs)
+    time_programs: TimePrograms | None = None
+    widths: Sequence[tuple[Choice, ...]] = ()
     points: list[Point] = field(default_factory=list)
     solved: int = 0
     _scores: dict[tuple[int, str], Score] = field(default_factory=dict)
@@ -244,6 +261,11 @@ class JointSearch:
 
     def _timed(self, goal: Goal, curve: Sequence[Point]) -> Point:
         """The best point by the timeline simulator."""
+        return self._fastest_program(goal) if goal.milliseconds is None else self._within_time(goal, curve)
+
+    def _within_time(self, goal: Goal, curve: Sequence[Point]) -> Point:
+        """The nearest to the float models of programs within a time."""
+        assert goal.milliseconds is not None
         limit, tried = goal.milliseconds, list[Point]()
 
         def simulate(points: Sequence[Point]) -> list[Point]:
@@ -254,7 +276,7 @@ class JointSearch:
 
         for _ in range(_TRIES):
             kept = simulate(self._candidates(replace(goal, milliseconds=limit)))
-            if kept or goal.milliseconds is None:
+            if kept:
                 break
             # Programs take longer than the cost functions say: what these may say is less, by the largest gap seen.
             limit = goal.milliseconds * min([1.0, *(point.milliseconds / point.time for point in tried)])
@@ -264,25 +286,52 @@ class JointSearch:
             kept = simulate([min(allowed, key=lambda point: point.milliseconds)])
         if not kept:
             raise self._unreachable(goal, tried)
-        found = min(kept, key=lambda point: self._preference(goal, point))
-        return found if goal.milliseconds is not None else self._moved(found)
+        return min(kept, key=lambda point: self._preference(goal, point))
 
-    def _moved(self, found: Point) -> Point:
-        """The same widths on a neighbouring design, as long as whole programs are faster there.
+    def _fastest_program(self, goal: Goal) -> Point:
+        """The fastest of the programs that are timed: those that are expected to be fast, then those near the best."""
+        allowed = self._allowed_widths(goal)
+        if not allowed:
+            raise self._unreachable(goal, [self._simulated(min(self.points, key=lambda point: point.drop))])
+        timing = _Timing(self)
+        everywhere = [self._on(point, design) for point in allowed for design in self.designs]
+        given = {_key(choices) for choices in self.widths}
+        timing.time([self._on(point, self.space.base) for point in allowed if _key(point.choices) in given])
+        for point in allowed:
+            timing.time(timing.first([each for each in everywhere if each.choices == point.choices]))
+        timing.go(lambda: everywhere, _PROGRAMS)
+        allowed += [found for found in self._again(timing.best) if goal.keeps_drop(found.scores)]
+        timing.go(lambda: self._near(timing.best, allowed), _NEAR_PROGRAMS)
+        return timing.best if self.time_programs is None else self._simulated(timing.best)
 
-        Many designs are equally fast by the cost functions, and differ a little as whole programs.
-        """
-        left, seen = _NEIGHBOURS_TIMED, {found.design}
-        while True:
-            best = [self._memories(replace(found, design=each))[:1] for each in self.space.neighbours(found.design)]
-            near = [self._on(found, design) for designs in best for design in designs if design not in seen]
-            for point in sorted(near, key=lambda each: each.milliseconds)[:left]:
-                left, seen = left - 1, seen | {point.design}
-                if (timed := self._simulated(point)).time < found.time:
-                    found = timed
-                    break
-            else:
-                return found
+    def _allowed_widths(self, goal: Goal) -> list[Point]:
+        """Widths that keep the accuracy, the fastest by the cost functions and those of the caller."""
+        kept = {
+            _key(p.choices): p for p in sorted(self.points, key=lambda p: -p.milliseconds) if goal.keeps_drop(p.scores)
+        }
+        found = sorted(kept.values(), key=lambda point: point.milliseconds)[:_WIDTHS]
+        for choices in self.widths:
+            scores = self._scored(choices)
+            if goal.keeps_drop(scores) and all(_key(choices) != _key(point.choices) for point in found):
+                found.append(self._on(Point(self.designs[0], choices, 0.0, scores), self.designs[0]))
+        return found
+
+    def _again(self, best: Point) -> list[Point]:
+        """The fastest widths on the best design that lose as much as its own, and a little more, scored."""
+        found = []
+        for share in _MORE:
+            limits = [choice.divergence * share for choice in best.choices]
+            choices = tuple(m.required(best.design, limit) for m, limit in zip(self.models, limits, strict=True))
+            self.solved += 1
+            found.append(self._on(replace(best, choices=choices, scores=self._scored(choices)), best.design))
+        self.points += found
+        return found
+
+    def _near(self, best: Point, allowed: Sequence[Point]) -> list[Point]:
+        """The best program with other memories, widths or a scratchpad of AGG, and on the arrays next to its own."""
+        others = [*self.memories(best)[:_MEMORIES], *self.space.scratchpads(best.design)]
+        designs = [*others, *self.space.neighbours(best.design)]
+        return [self._on(best, each) for each in designs] + [self._on(point, best.design) for point in allowed]
 
     def _on(self, point: Point, design: Design) -> Point:
         """A point's widths on another design, by the cost functions."""
@@ -307,14 +356,17 @@ class JointSearch:
             replace(found, design=design)
             for point in list(several.values())[:_WIDTHS_TIMED]
             for found in self._on_fastest_designs(point)
-            for design in self._memories(found)[:_MEMORIES_TIMED]
+            for design in self.memories(found)[:_MEMORIES_TIMED]
         ]
 
-    def _memories(self, point: Point) -> list[Design]:
-        """A point's arrays with memories of which none can be deeper, the fastest by the compiler's cuts first."""
+    def memories(self, point: Point) -> list[Design]:
+        """A point's arrays with memories of which none can be deeper, the fastest by the compiler's cuts first.
+
+        Of equally fast ones those come first whose shallower memory of weights is the deepest.
+        """
         designs = self.space.largest_memories(point.design)
         spent = self.plan(designs, point.choices)
-        order = sorted(range(len(designs)), key=spent.__getitem__)
+        order = sorted(range(len(designs)), key=lambda place: (spent[place], -_shallower(designs[place])))
         return [designs[place] for place in order if np.isfinite(spent[place])]
 
     def _on_fastest_designs(self, point: Point) -> list[Point]:
@@ -329,6 +381,16 @@ class JointSearch:
         spent = self.combine.of([np.array(each) for each in self.time(point.design, point.choices)])
         found = replace(point, simulated=float(spent))
         self.points.append(found)
+        return found
+
+    def simulated(self, points: Sequence[Point]) -> list[Point]:
+        """Points whose programs are timed at once."""
+        if self.time_programs is None:
+            return [self._simulated(point) for point in points]
+        spent = self.time_programs([(point.design, point.choices) for point in points])
+        times = [float(self.combine.of([np.array(each) for each in one])) for one in spent]
+        found = [replace(point, simulated=each) for point, each in zip(points, times, strict=True)]
+        self.points += found
         return found
 
     def _front(self, chosen: Point) -> tuple[Point, ...]:
@@ -373,6 +435,79 @@ class JointSearch:
             "what can be reached: " + "; ".join(nearest),
             "raise the limits, or choose a larger board",
         )
+
+
+@dataclass
+class _Timing:
+    """Times programs in the order in which they are expected to be fast.
+
+    Attributes:
+        search: What they are of.
+        timed: Those that were timed.
+    """
+
+    search: JointSearch
+    timed: dict[tuple[Design, str], Point] = field(default_factory=dict)
+    _corrections: Corrections = field(default_factory=Corrections)
+    _memories: dict[tuple[Design, str], Design] = field(default_factory=dict)
+
+    @property
+    def best(self) -> Point:
+        """The fastest."""
+        return min(self.timed.values(), key=lambda point: (point.time, self.search.used(point.design)))
+
+    def go(self, candidates: Callable[[], Sequence[Point]], most: int) -> None:
+        """Times the most promising candidates, asked for anew behind each step, until none promises enough."""
+        end = len(self.timed) + most
+        while len(self.timed) < end:
+            limit = _HOPELESS * self.best.time if self.timed else math.inf
+            chosen = list(itertools.islice(self._promising(candidates(), limit), min(_AT_ONCE, end - len(self.timed))))
+            if not chosen:
+                return
+            self.time(chosen)
+
+    def first(self, candidates: Sequence[Point]) -> list[Point]:
+        """The most promising one, however slow; none where all were timed."""
+        return list(itertools.islice(self._promising(candidates, math.inf), 1))
+
+    def time(self, points: Sequence[Point]) -> None:
+        """Times some."""
+        for point in self.search.simulated(points) if points else ():
+            widths = _key(point.choices)
+            self.timed[point.design, widths] = point
+            self._corrections.note(point.design, widths, point.time / point.milliseconds)
+
+    def _promising(self, candidates: Sequence[Point], limit: float) -> Iterator[Point]:
+        """Untimed candidates with their memories, by rising expected time, which is below a limit."""
+        chosen = set[tuple[Design, str]]()
+        for expected, point in sorted(((self._expected(p), p) for p in candidates), key=lambda pair: pair[0]):
+            if expected >= limit:
+                return
+            design = self._with_memories(point)
+            key = design, _key(point.choices)
+            if key not in self.timed and key not in chosen:
+                chosen.add(key)
+                yield replace(point, design=design)
+
+    def _expected(self, point: Point) -> float:
+        return point.milliseconds * self._corrections.ratio(point.design, _key(point.choices))
+
+    def _with_memories(self, point: Point) -> Design:
+        """A point's design; of one that is arrays alone, with the smallest memories, the best memories that fit."""
+        if point.design != self.search.space.smallest(point.design):
+            return point.design
+        key = point.design, _key(point.choices)
+        if key not in self._memories:
+            self._memories[key] = next(iter(self.search.memories(point)), point.design)
+        return self._memories[key]
+
+
+def _shallower(design: Design) -> int:
+    return min(design.geometry.wgt_d_words, design.geometry.wgt_l_words)
+
+
+def _key(choices: Sequence[Choice]) -> str:
+    return repr([(sorted(choice.weights.items()), sorted(choice.tensors.items())) for choice in choices])
 
 
 def _elements(design: Design) -> int:

@@ -3,7 +3,8 @@
 
 The cycles are those of the compiler's own estimates (``compiler/tiling.py``, ``compiler/cnn/planning.py``) in the limit
 of large tiles: LOAD, both cores, VEC and STORE overlap, and the slowest decides; of the ways to split the output
-channels the fastest counts. So they fall or stay where a memory grows, and are never negative.
+channels the fastest counts. A network on samples waits for a part of each layer's weights, and brings what both cores
+read to each of them. Cycles are never negative.
 """
 
 from collections.abc import Mapping
@@ -12,10 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from hetfab.overlay.compiler.cnn.feature_maps import PIXEL_CHANNELS
 from hetfab.overlay.compiler.lowered import LoweredLayer, LoweredModel
 from hetfab.overlay.compiler.tiling import stored_row_bytes
 from hetfab.overlay.design import Geometry
-from hetfab.overlay.layouts import stored_bits
+from hetfab.overlay.layouts import padded, stored_bits
 from hetfab.overlay.model.cnn.integer import IntegerCnn, Product
 
 _BEAT = 8
@@ -23,6 +25,9 @@ _INT32_BITS = 32
 _INT32_TRIPS = 4
 #: Bits of a weight and of an activation that are stored two a byte.
 PACKED_BITS = 4
+#: Of a network on samples: the share of a layer's weights that nothing hides, and of what overlaps that still delays;
+#: cycles until a layer has begun. From ResNet-18's programs on several designs.
+_WAITED, _DELAYING, _BEGINNING = 0.5, 0.04, 1000
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,8 @@ class LayerWork:
         moved_bytes: Bytes of activations and results of all rows, in bytes and two a byte.
         weights: Number of weights.
         reach: Largest sum on GEMM-L at 8-bit weights and activations, which limits where it can be computed.
+        row_bytes_on_l: As ``row_bytes``, where GEMM-L reads other ones.
+        read_bytes: Activations alone, of a network on samples, which each core that has channels is brought.
     """
 
     result: str
@@ -48,6 +55,8 @@ class LayerWork:
     moved_bytes: tuple[float, float]
     weights: int
     reach: int
+    row_bytes_on_l: tuple[int, int] | None = None
+    read_bytes: tuple[float, float] | None = None
 
     def cycles(self, geometry: Geometry, weight_bits: int, packed: bool) -> float:
         """Modelled cycles on a geometry that has both cores.
@@ -58,10 +67,20 @@ class LayerWork:
             packed: Whether activations, and weights on GEMM-D, take four bits.
         """
         on_d = self._splits(geometry)
-        times = np.maximum(self._d_cycles(on_d, geometry, packed), self._l_cycles(on_d, geometry, weight_bits, packed))
-        stored = self.weights * (weight_bits if weight_bits < PACKED_BITS else (PACKED_BITS if packed else 8)) / 8
-        moved = (self.moved_bytes[packed] + stored) / _BEAT
-        return float(max(times.min(), self._vector_cycles(geometry), moved))
+        cores = np.maximum(self._d_cycles(on_d, geometry, packed), self._l_cycles(on_d, geometry, weight_bits, packed))
+        weights = self._weight_beats(on_d, weight_bits, packed)
+        moved = self.moved_bytes[packed] / _BEAT + weights
+        vector = self._vector_cycles(geometry)
+        if self.read_bytes is None:
+            return float(np.maximum(np.maximum(cores, moved), vector).min())
+        moved = moved + ((on_d > 0) & (on_d < self.channels)) * self.read_bytes[packed] / _BEAT
+        slowest = np.maximum(np.maximum(cores + _WAITED * weights, moved), vector)
+        return float((slowest + _DELAYING * (cores + moved + vector)).min()) + _BEGINNING
+
+    def _weight_beats(self, on_d: npt.NDArray[np.int64], weight_bits: int, packed: bool) -> npt.NDArray[np.float64]:
+        """Beats of all weights: GEMM-D's take 8 bits or 4, GEMM-L's a bit for each plane."""
+        bits = on_d * (PACKED_BITS if packed else 8) + (self.channels - on_d) * weight_bits
+        return self.weights / self.channels * bits / 8 / _BEAT
 
     def _splits(self, geometry: Geometry) -> npt.NDArray[np.int64]:
         """Channels that GEMM-D may get."""
@@ -79,7 +98,8 @@ class LayerWork:
         """A trip for each slice, word and plane, or the drain of a block; never where sums are too wide."""
         on_l = self.channels - on_d
         groups = -(-on_l // geometry.gemm_l_cols)
-        slices, words = (1, self.row_bytes[1] / 16) if packed else (2, self.row_bytes[0] / 32)
+        row_bytes = self.row_bytes_on_l or self.row_bytes
+        slices, words = (1, row_bytes[1] / 16) if packed else (2, row_bytes[0] / 32)
         trips = max(slices * words * weight_bits, geometry.gemm_l_rows)
         cycles = np.asarray(groups * (-(-self.rows // geometry.gemm_l_rows)) * trips, np.float64)
         reach = self.reach * 2.0 ** (weight_bits - 8) / (16 if packed else 1)
@@ -133,17 +153,41 @@ def _of_graph(layer: LoweredLayer, rows: int) -> LayerWork:
 
 def image_works(model: IntegerCnn) -> dict[str, LayerWork]:
     """The work of each layer with weights of a network on samples, by what it writes."""
-    return {layer.output.name: _of_image(layer) for layer in model.products()}
+    return {layer.output.name: _of_image(layer, layer.input is model.input) for layer in model.products()}
 
 
-def _of_image(layer: Product) -> LayerWork:
+def _of_image(layer: Product, is_first: bool) -> LayerWork:
+    """The first layer's windows are cut out of the samples, whose channels are not padded and always take a byte."""
     lines, taps, inputs, channels = layer.weight.shape
     rows = int(np.prod(layer.output.shape[:-1])) if layer.window is not None else 1
-    pixels = [-(-inputs * bits // 64) * _BEAT for bits in (8, PACKED_BITS)]
-    widths = lines * taps * pixels[0], lines * taps * pixels[1]
-    read = [float(np.prod(layer.input.shape[:-1])) * pixel for pixel in pixels]
+    gathered = is_first and layer.window is not None and inputs < PIXEL_CHANNELS
+    pixels = [inputs, inputs] if gathered else [-(-inputs * bits // 64) * _BEAT for bits in (8, PACKED_BITS)]
+    widths, on_l = (
+        [lines * padded(taps * pixel, unit) if gathered else lines * taps * pixel for pixel in pixels]
+        for unit in (_BEAT, 4 * _BEAT)
+    )
+    read = [_pixels_read(layer, lines) * pixel for pixel in pixels]
     output = stored_bits(layer.output.bits, packed=False)
     written = rows * channels * output / 8 * (2 if layer.residual is not None else 1)
-    reach = 255 * int(np.abs(layer.weight).sum(axis=(0, 1, 2)).max(initial=0))
-    moved = read[0] + written, read[1] + written / 2
-    return LayerWork(layer.output.name, rows, widths, channels, output, moved, layer.weight.size, reach)
+    sums = (np.maximum(sign * layer.weight, 0).sum(axis=(0, 1, 2)) for sign in (1, -1))
+    reach = 255 * max(int(each.max(initial=0)) for each in sums)
+    return LayerWork(
+        layer.output.name,
+        rows,
+        (widths[0], widths[1]),
+        channels,
+        output,
+        (read[0] + written, read[1] + written / 2),
+        layer.weight.size,
+        reach,
+        (on_l[0], on_l[1]) if gathered else None,
+        (read[0], read[1]),
+    )
+
+
+def _pixels_read(layer: Product, lines: int) -> float:
+    """Pixels of the lines that windows reach."""
+    if layer.window is None:
+        return float(np.prod(layer.input.shape[:-1]))
+    height, width = layer.input.shape[:2]
+    return float(min(height, layer.output.shape[0] * lines) * width)

@@ -6,7 +6,7 @@ longer, times a factor: what the timeline simulator gives for whole programs on 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -244,8 +244,7 @@ class Times:
 
         def milliseconds(timed: TimedWork, design: Design, bits: int, packed: bool) -> float:
             work = timed.work
-            shape = (work.rows, work.row_bytes, work.channels, work.output_bits, work.moved_bytes, work.weights)
-            key = (shape, work.reach, design.geometry, design.clock_mhz, bits, packed)
+            key = (replace(work, result=""), design.geometry, design.clock_mhz, bits, packed)
             if key not in known:
                 known[key] = work.cycles(design.geometry, bits, packed) / (design.clock_mhz * 1e3)
             narrow = bits <= PACKED_BITS

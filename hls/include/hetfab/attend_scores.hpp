@@ -67,20 +67,33 @@ struct EdgeChunk {
     }
 };
 
-// A logit from the scores of an edge's ends and its type: negative sums times the slope. Products in LUTs: a
-// design for attention has few DSPs left.
-template <class Z>
+// A sum of scores times the slope, in LUTs: a design for attention has few DSPs left. With a divider for each
+// channel it has fewer LUTs.
+template <class D, class Z>
+S<Z, 33> sloped_score(const S<Z, 16>& total, unsigned slope) {
+#pragma HLS INLINE
+    if constexpr (divides_groups(D::agg_word_beats)) {
+        const S<Z, 33> sloped = product<Z, 33>(total, U<Z, 16>(slope));
+#pragma HLS BIND_OP variable=sloped op=mul impl=dsp
+        return sloped;
+    } else {
+        const S<Z, 33> sloped = product<Z, 33>(total, U<Z, 16>(slope));
+#pragma HLS BIND_OP variable=sloped op=mul impl=fabric
+        return sloped;
+    }
+}
+
+// A logit from the scores of an edge's ends and its type: negative sums times the slope.
+template <class D, class Z>
 S<Z, 16> additive_logit(const S<Z, 16>& source, const S<Z, 16>& target, const S<Z, 16>& type,
                         unsigned slope) {
 #pragma HLS INLINE
     const S<Z, 16> total = saturate<Z, 16>(sum<Z, 18>(sum<Z, 17>(source, target), type));
-    const S<Z, 33> sloped = product<Z, 33>(total, U<Z, 16>(slope));
-#pragma HLS BIND_OP variable=sloped op=mul impl=fabric
-    const S<Z, 34> rounded = sum<Z, 34>(sloped, S<Z, 13>(1 << (slope_bits - 1)));
+    const S<Z, 34> rounded = sum<Z, 34>(sloped_score<D, Z>(total, slope), S<Z, 13>(1 << (slope_bits - 1)));
     return total < 0 ? saturate<Z, 16>(S<Z, 34>(rounded >> slope_bits)) : total;
 }
 
-// The product of a beat of a key and a beat of a query, in LUTs likewise.
+// The product of a beat of a key and a beat of a query, in LUTs.
 template <class D, class Z>
 S<Z, 20> beat_product(const Word<Z, 64>& key, const Word<Z, 64>& query) {
 #pragma HLS INLINE
@@ -122,8 +135,8 @@ class EdgeLogits {
     logit_lanes:
         for (unsigned lane = 0; lane < scores_per_beat; lane++) {
 #pragma HLS UNROLL factor=scores_per_beat
-            of_scores[lane] = additive_logit<Z>(lane_s<Z, 16>(source, lane), lane_s<Z, 16>(target, lane),
-                                                lane_s<Z, 16>(type, lane), factor_);
+            of_scores[lane] = additive_logit<D, Z>(lane_s<Z, 16>(source, lane), lane_s<Z, 16>(target, lane),
+                                                   lane_s<Z, 16>(type, lane), factor_);
         }
     logit_heads:
         for (unsigned head = 0; head < D::agg_heads; head++) {

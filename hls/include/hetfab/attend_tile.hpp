@@ -11,9 +11,11 @@ constexpr unsigned scores_per_beat = 4;
 constexpr unsigned maxima_beats = 2;
 // Fraction bits of a slope below zero.
 constexpr unsigned slope_bits = 12;
-// Dividers that end an attend: its edges take less time where words are long, so that quotients would wait
-// for one.
-constexpr unsigned attend_dividers(unsigned word_beats) { return word_beats < 4 ? 1 : word_beats / 2; }
+// Whether quotients take a group of channels a cycle: edges take less time where words are long, so that
+// results would wait for one divider.
+constexpr bool divides_groups(unsigned word_beats) { return word_beats >= 4; }
+// Dividers that end an attend.
+constexpr unsigned attend_dividers(unsigned word_beats) { return divides_groups(word_beats) ? 8 : 1; }
 // The maximum of no logits.
 constexpr int no_logit = -(1 << 15);
 

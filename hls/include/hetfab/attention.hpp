@@ -6,6 +6,7 @@
 #include "attend_partials.hpp"
 #include "attend_scores.hpp"
 #include "exponentials.hpp"
+#include "quotients.hpp"
 #include "reduce.hpp"
 
 namespace hetfab {
@@ -197,36 +198,8 @@ edge_chunks:
     return outcome;
 }
 
-// floor((512 num + den) / (2 den)), 0 where den is: bit by bit from the top, of 17. The dividend is raised by
-// 2^15 divisors, so that all quotients of features of 8 bits are positive.
-template <class Z>
-S<Z, 32> attention_q8(const S<Z, isa::partial_bits + 1>& numerator,
-                      const S<Z, isa::partial_bits>& denominator) {
-#pragma HLS INLINE
-    constexpr unsigned quotient_bits = 17;
-    constexpr unsigned raised_bits = quotient_bits - 2;
-    if (denominator == 0) return 0;
-    // Weights of 12 bits of 65,535 edges: the rest is below a divisor of 29 bits.
-    const S<Z, 34> divisor = wrap<Z, 34>(S<Z, 64>(denominator) << 1);
-    const S<Z, 64> scaled = S<Z, 64>(numerator) << (isa::q8_bits + 1);
-    const S<Z, 64> raised = S<Z, 64>(divisor) << raised_bits;
-    const S<Z, 64> dividend = sum<Z, 64>(sum<Z, 64>(scaled, denominator), raised);
-    S<Z, 34> rest = wrap<Z, 34>(dividend >> quotient_bits);
-    unsigned quotient = 0;
-quotient_stages:
-    for (unsigned bit = quotient_bits; bit > 0; bit--) {
-#pragma HLS UNROLL factor=quotient_bits
-        rest = wrap<Z, 34>(
-            sum<Z, 36>(product<Z, 36>(rest, S<Z, 3>(2)), S<Z, 2>(bit_of<Z>(dividend, bit - 1) ? 1 : 0)));
-        const bool fits = rest >= divisor;
-        quotient = 2 * quotient + (fits ? 1 : 0);
-        if (fits) rest = wrap<Z, 34>(sum<Z, 35>(rest, S<Z, 35>(-divisor)));
-    }
-    return S<Z, 32>(static_cast<int>(quotient) - (1 << raised_bits));
-}
-
-// Divides the sums, half as many channels a cycle as the scratchpad's words have beats, and writes the
-// results to sum_ram, added to what it held.
+// Divides the sums, as many channels a cycle as there are dividers, and writes the results to sum_ram, added
+// to what it held.
 template <class D, class Z, class SumRam, class Events>
 void write_quotients(const AttendTile& tile, const AttendMemories<D, Z>& kept,
                      const Word<Z, 32 * D::lanes> (&held)[D::sum_words], SumRam sum_ram, Events& events) {
@@ -242,16 +215,12 @@ quotient_channels:
         events.trip(isa::loops::attend_quotients);
         const unsigned word = trip / (D::lanes / dividers);
         const unsigned first = trip % (D::lanes / dividers) * dividers;
+        const Divisor<Z> divisor = divisor_of<Z>(kept.partials[word][D::lanes], tile.rows.is_unsigned);
     quotient_lanes:
         for (unsigned divider = 0; divider < dividers; divider++) {
 #pragma HLS UNROLL factor=dividers
             const unsigned lane = first + divider;
-            const S<Z, isa::partial_bits> stored = kept.partials[word][lane];
-            // Of unsigned features: 65,535 of them at most, of 255 each, still fit.
-            const S<Z, 64> raised = S<Z, 64>(tile.rows.is_unsigned && stored < 0 ? 1 : 0)
-                                    << isa::partial_bits;
-            const S<Z, isa::partial_bits + 1> numerator = sum<Z, isa::partial_bits + 1>(stored, raised);
-            const S<Z, 32> quotient = attention_q8<Z>(numerator, kept.partials[word][D::lanes]);
+            const S<Z, 32> quotient = attention_q8<Z>(kept.partials[word][lane], divisor);
             const S<Z, 32> before = tile.rows.accumulate ? lane_s<Z, 32>(held[word], lane) : S<Z, 32>(0);
             set_lane<Z, 32>(results, lane, wrap<Z, 32>(sum<Z, 33>(before, quotient)));
         }

@@ -122,6 +122,27 @@ def plan_conv(conv: Conv, geometry: Geometry, *, early: bool = False) -> ConvPla
 
 
 @dataclass(frozen=True)
+class _Windows:
+    """A window in pieces.
+
+    Attributes:
+        pieces: The pieces.
+        beats: Of activations that a window reads, by piece.
+        words: Of a group of output channels' weights, by piece.
+        groups: Output channels, in columns of the array.
+        planes: Bits of the widest weight.
+        weight_beats: All weights, once.
+    """
+
+    pieces: tuple[Piece, ...]
+    beats: tuple[int, ...]
+    words: tuple[int, ...]
+    groups: int
+    planes: int
+    weight_beats: float
+
+
+@dataclass(frozen=True)
 class _Loads:
     """What a core's job brings: tiles and chunks, the words of each, and those of weights that are brought at once."""
 
@@ -200,23 +221,32 @@ class _Planner:
         """The fastest way of a core through channels and lines."""
         best, least = None, math.inf
         ways = (
-            (pieces, (groups, widest, lines), fill)
-            for pieces in self.pieces(core)
+            (window, (groups, lines), found)
+            for window in self.windows(core, channels)
             for groups in self.chunk_sizes(core, channels)
-            for widest in self.widths()
-            for lines in sorted({1, pieces[0].lines[1] - pieces[0].lines[0]})
-            for fill in (True, False)
+            for found, lines in self.tilings(core, rows, window.pieces[0])
         )
-        for pieces, sizes, fill in ways:
-            job = self.weighed(core, channels, rows, pieces, sizes, fill=fill, least=least)
+        for window, sizes, found in ways:
+            job = self.weighed(core, channels, window, sizes, found, least)
             if job is not None and (spent := max(job.cycles, job.dram_bytes / _DRAM_RATE)) < least:
                 best, least = job, spent
         return best
 
-    def widths(self) -> list[int]:
-        """Limits of the width of strips."""
-        columns = self.conv.target.columns
-        return sorted({*range(1, min(columns, 16) + 1), *(-(-columns // parts) for parts in range(1, 8))})
+    def windows(self, core: Core, channels: tuple[int, int]) -> "Iterator[_Windows]":
+        """The window in its pieces, with what does not depend on how channels and lines are cut."""
+        conv, planes = self.conv, core.planes(self.conv, *channels)
+        for pieces in self.pieces(core):
+            beats = [(p.lines[1] - p.lines[0]) * core.run_beats(conv, p.taps[1] - p.taps[0]) for p in pieces]
+            words = [core.weight_words(conv, one, planes) for one in beats]
+            groups = -(-(channels[1] - channels[0]) // core.columns)
+            weight_beats = groups * sum(words) * core.columns * 4 / _BEAT
+            yield _Windows(pieces, tuple(beats), tuple(words), groups, planes, weight_beats)
+
+    def tilings(self, core: Core, rows: tuple[int, int], piece: Piece) -> list[tuple[Census, int]]:
+        """Cuts of the lines into tiles, and lines of a window whose weights are brought at once."""
+        several = sorted({1, piece.lines[1] - piece.lines[0]})
+        cuts = _different_cuts(rows, self.conv.target.columns, core.banks)
+        return [(found, lines) for alike in cuts for lines in several for found in alike]
 
     def chunk_sizes(self, core: Core, channels: tuple[int, int]) -> list[int]:
         """Channels of an instruction: whole units, from few to all."""
@@ -262,56 +292,41 @@ class _Planner:
         self,
         core: Core,
         channels: tuple[int, int],
-        rows: tuple[int, int],
-        pieces: tuple[Piece, ...],
-        sizes: tuple[int, int, int],
-        *,
-        fill: bool,
+        window: "_Windows",
+        sizes: tuple[int, int],
+        found: Census,
         least: float,
     ) -> Job | None:
-        """A job and what it takes, None where a buffer cannot hold it or the core alone takes longer than another job.
+        """A job and what it takes, None where a buffer cannot hold it or it takes no less than another job.
 
         Args:
             core: The core.
             channels: First and behind the last output channel.
-            rows: Likewise of the output lines.
-            pieces: Of the window.
-            sizes: Channels of a chunk, pixels of the widest strip, lines whose weights are brought at once.
-            fill: Whether strips may be narrower to fill the banks.
+            window: In pieces.
+            sizes: Channels of a chunk, lines whose weights are brought at once.
+            found: The tiles.
             least: Cycles of the other job.
         """
-        conv, (size, widest, weight_lines) = self.conv, sizes
-        found = census(rows, conv.target.columns, core.banks, widest, fill=fill)
-        chunks = tuple(Chunk(first, min(first + size, channels[1])) for first in range(channels[0], channels[1], size))
-        columns = found.columns
-        tile_words = sum(self.tile_words(core, piece, columns) for piece in pieces)
-        beats = [
-            (piece.lines[1] - piece.lines[0]) * core.run_beats(conv, piece.taps[1] - piece.taps[0]) for piece in pieces
-        ]
-        groups, all_groups = (-(-count // core.columns) for count in (size, channels[1] - channels[0]))
-        planes = core.planes(conv, *channels)
-        words = [core.weight_words(conv, one, planes) for one in beats]
+        conv, pieces, (size, weight_lines) = self.conv, window.pieces, sizes
+        count = -(-(channels[1] - channels[0]) // size)
+        compute = self.compute_cycles(core, window, weight_lines, found, count)
+        if compute >= least:
+            return None
+        columns, groups = found.columns, -(-size // core.columns)
         largest = max(self.tile_words(core, piece, columns) for piece in pieces)
         lines = pieces[0].lines[1] - pieces[0].lines[0]
-        part_words = groups * max(words) * min(weight_lines, lines) // lines
+        part_words = groups * max(window.words) * min(weight_lines, lines) // lines
         padding = self.padding_beats(pieces[0], columns)
         if padding > _LARGEST_PADDING or not self.fits(core, found.largest, size, largest, part_words, columns):
             return None
-        weight_beats = all_groups * sum(words) * core.columns * 4 / _BEAT
-        parts = [(one * min(weight_lines, lines) // lines, -(-lines // weight_lines)) for one in beats]
-        accumulates = 1 + (len(pieces) * parts[0][1] > 1)
-        compute = sum(
-            alike * count * (width * all_groups * max(core.steps(conv, one, planes), accumulates * banks))
-            + alike * count * len(chunks) * _INSTRUCTION
-            for (width, banks), alike in found.kinds
-            for one, count in parts
-        )
-        if compute > least:
-            return None
-        tiles, act_beats = found.tiles, sum(self.loaded_beats(core, found, piece) for piece in pieces)
+        weight_beats = window.weight_beats
+        act_beats = sum(self.loaded_beats(core, found, piece) for piece in pieces)
         out_beats = found.pixels * (channels[1] - channels[0]) * conv.target.item_bits / 64
         out_beats *= 2 if conv.residual is not None else 1
-        loads = _Loads(len(tiles), len(chunks), tile_words, groups * sum(words), part_words)
+        tile_words = sum(self.tile_words(core, piece, columns) for piece in pieces)
+        loads = _Loads(len(found.tiles), count, tile_words, groups * sum(window.words), part_words)
+        chunks = tuple(Chunk(first, min(first + size, channels[1])) for first in range(channels[0], channels[1], size))
+        tiles = found.tiles
         options = []
         for order in self.orders(core, loads, alone=len(pieces) > 1):
             moved = order.weight_loads * weight_beats + order.act_loads * act_beats
@@ -323,6 +338,19 @@ class _Planner:
                 Job(core, chunks, tiles, pieces, weight_lines, *order_of_steps, cycles, moved_bytes, weight_beats)
             )
         return min(options, key=lambda job: job.cycles + _OTHERS * job.dram_bytes / _BEAT)
+
+    def compute_cycles(self, core: Core, window: "_Windows", weight_lines: int, found: Census, chunks: int) -> int:
+        """Cycles of the core alone, which waits for nothing."""
+        first, last = window.pieces[0].lines
+        lines = last - first
+        times = -(-lines // weight_lines)
+        accumulates = 1 + (len(window.pieces) * times > 1)
+        trips = [core.steps(self.conv, one * min(weight_lines, lines) // lines, window.planes) for one in window.beats]
+        return times * sum(
+            alike * (width * window.groups * max(one, accumulates * banks) + chunks * _INSTRUCTION)
+            for (width, banks), alike in found.kinds
+            for one in trips
+        )
 
     def orders(self, core: Core, loads: "_Loads", *, alone: bool) -> Iterator["_Order"]:
         """Orders of tiles and chunks, and how often and in vain the core waits for what each brings.
@@ -402,6 +430,19 @@ class _Planner:
             "buffers for one output pixel",
             "use a design with larger buffers",
         )
+
+
+@functools.cache
+def _different_cuts(rows: tuple[int, int], columns: int, banks: int) -> tuple[tuple[Census, ...], ...]:
+    """Cuts of some lines into tiles, each once, by the limit of the width of strips."""
+    seen = set[tuple[Tile, ...]]()
+    found = []
+    for widest in sorted({*range(1, min(columns, 16) + 1), *(-(-columns // parts) for parts in range(1, 8))}):
+        several = [census(rows, columns, banks, widest, fill=fill) for fill in (True, False)]
+        cuts = {each.tiles: each for each in several}
+        found.append(tuple(each for tiles, each in cuts.items() if tiles not in seen))
+        seen |= set(cuts)
+    return tuple(found)
 
 
 @functools.cache

@@ -131,15 +131,14 @@ def _width(lines: int, columns: int, banks: int, widest: int, fill: bool) -> int
 
 def _band(first: int, last: int, columns: int, banks: int, width: int) -> list[Tile]:
     """Tiles of all strips of some lines, column by column; the last strips begin earlier rather than end later."""
-    strips = [(row, min(start, columns - width)) for start in range(0, columns, width) for row in range(first, last)]
+    lines, strips = last - first, (last - first) * -(-columns // width)
     tiles = []
-    for start in range(0, len(strips), banks):
-        segments: list[Segment] = []
-        for bank, (row, column) in enumerate(strips[start : start + banks]):
-            before = segments[-1] if segments else None
-            if before and before.column == column and before.row + before.banks == row:
-                segments[-1] = Segment(before.bank, before.banks + 1, before.row, column)
-            else:
-                segments.append(Segment(bank, 1, row, column))
+    for start in range(0, strips, banks):
+        segments, place, end = list[Segment](), start, min(start + banks, strips)
+        while place < end:
+            band, row = divmod(place, lines)
+            count = min(lines - row, end - place)
+            segments.append(Segment(place - start, count, first + row, min(band * width, columns - width)))
+            place += count
         tiles.append(Tile(width, tuple(segments)))
     return tiles
