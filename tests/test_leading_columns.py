@@ -412,9 +412,10 @@ NONZEROS = np.concatenate([np.full(256, 30), np.full(744, 3)])
         ({128: (2.8, 0), 192: (2.5, 0), 256: (3, 0), 384: (3.5, 0)}, {128, 192, 256, 384}, 192),
         # A buffer is too small.
         ({192: (4, 0), 256: None, 384: (3, 0), 512: (5, 0)}, {256, 384, 512}, 384),
-        # Never faster than what is taken, or never with less work.
+        # Never faster than what is taken, or never by a tenth of its cost.
         ({192: (12, 0), 256: (11, 0), 384: (13, 0)}, {192, 256, 384}, None),
-        ({192: (4, 14), 256: (3, 14), 384: (3.5, 14)}, {192, 256, 384}, None),
+        ({192: (4, 12), 256: (3, 12), 384: (3.5, 12)}, {192, 256, 384}, None),
+        ({192: (4, 12), 256: (3, 11.9), 384: (3.5, 12)}, {192, 256, 384}, 256),
     ],
 )
 def test_sizes_are_tried_around_the_estimate(
