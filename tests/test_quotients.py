@@ -51,7 +51,7 @@ def hard_numerators(denominator: int, is_unsigned: bool, quotients: Array) -> Ar
     ends = np.array([lowest, highest]) * denominator
     extremes = np.array([*ends, ends[0] + 1, ends[1] - 1, -1, 0, 1])
     numerators = np.unique(np.concatenate([beside.ravel(), extremes]))
-    return numerators[(numerators >= ends[0]) & (numerators <= ends[1])]
+    return np.asarray(numerators[(numerators >= ends[0]) & (numerators <= ends[1])])
 
 
 @pytest.mark.parametrize("is_unsigned", [False, True])
