@@ -40,6 +40,8 @@ def quotients(kind: str, lanes: int) -> float:
 
 def test_mapped_modules_by_hand() -> None:
     """A LUT per bit, one before a ternary adder's highest one, and one for a carry that does not go to a flip-flop."""
+    stored = area_constant("lut_vec_lane") + area_constant("lut_vec_lane_stored")
+    joined = area_constant("lut_vec_lane_joined")
     hand = {
         module("gated_adder", SLICE=4): 4 + 1,
         module("gated_adder", SLICE=3): 3 + 1,
@@ -49,8 +51,10 @@ def test_mapped_modules_by_hand() -> None:
         # 22 RAMs of 4 LUTs, and the cost function's control.
         module("stream_fifo", WIDTH=128, ADDRESS=4): 22 * 4 + area_constant("lut_per_stream"),
         # Constants as they are mapped.
-        module("vec_lane", STORED=0): area_constant("lut_vec_lane"),
-        module("vec_lane", STORED=1): area_constant("lut_vec_lane") + area_constant("lut_vec_lane_stored"),
+        module("vec_lane", STORED=0, JOINED=0): area_constant("lut_vec_lane"),
+        module("vec_lane", STORED=1, JOINED=0): stored,
+        module("vec_lane", STORED=0, JOINED=1): area_constant("lut_vec_lane") + joined - 3,
+        module("vec_lane", STORED=1, JOINED=1): stored + joined,
         module("dw_nibble"): area_constant("lut_dw_nibble"),
         module("dw_end"): area_constant("lut_dw_end"),
         **{each: quotients("lut", lanes) for lanes, each in QUOTIENTS.items()},
