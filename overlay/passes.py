@@ -34,6 +34,9 @@ _EDGES = (SymbolKind.DESTINATIONS, SymbolKind.RUNS)
 #: Cycles of AGG for a ``reduce`` and for an ``attend``, and for each destination's records, roughly: they decide in
 #: which order tiles stand, and nothing else.
 _REDUCE, _ATTEND, _RECORD = 200.0, 450.0, 3.0
+#: Cycles of a tile of products beside its busiest engine's: found so that AGG, whose sums VEC takes in the order of the
+#: stream, seldom waits for products that are late.
+_PRODUCT_TILE = 600.0
 #: Beats of scores that attention reads of an edge, in both of its passes.
 _SCORES = 2.0
 #: A pass is cut into so many stretches at most, each of so many tiles and times the cycles of its entry at least.
@@ -281,7 +284,8 @@ class _Reader:
                     isa().engines[each.fields["engine"]].name if each.operation.engine == "*" else each.operation.engine
                 )
                 fixed[engine] = fixed.get(engine, 0.0) + _fixed_cycles(each, self._program.design.geometry)
-        return np.maximum(of_edges, max(fixed.values(), default=0.0))
+        of_products = max(fixed.values(), default=0.0)
+        return np.maximum(of_edges, of_products if of_edges.any() else of_products + _PRODUCT_TILE)
 
 
 def _agg_cycles(found: Decoded, rows: Array, edges: Array, slots: float, geometry: Geometry) -> Array:

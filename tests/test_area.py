@@ -26,14 +26,22 @@ from hetfab.overlay.costs.resources import block_rams
 
 BOXES = sorted(VERILOG.glob("*.json"))
 FORMS = st.sampled_from(list(Form))
+#: Dividers of attention by how many channels share a denominator.
+QUOTIENTS = {lanes: module("attend_quotients", LANES=lanes) for lanes in (1, 4)}
 
 
 def box_of(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
+def quotients(kind: str, lanes: int) -> float:
+    return area_constant(f"{kind}_attend_divisor") + lanes * area_constant(f"{kind}_attend_quotient")
+
+
 def test_mapped_modules_by_hand() -> None:
     """A LUT per bit, one before a ternary adder's highest one, and one for a carry that does not go to a flip-flop."""
+    stored = area_constant("lut_vec_lane") + area_constant("lut_vec_lane_stored")
+    joined = area_constant("lut_vec_lane_joined")
     hand = {
         module("gated_adder", SLICE=4): 4 + 1,
         module("gated_adder", SLICE=3): 3 + 1,
@@ -43,15 +51,13 @@ def test_mapped_modules_by_hand() -> None:
         # 22 RAMs of 4 LUTs, and the cost function's control.
         module("stream_fifo", WIDTH=128, ADDRESS=4): 22 * 4 + area_constant("lut_per_stream"),
         # Constants as they are mapped.
-        module("vec_lane", STORED=0): area_constant("lut_vec_lane"),
-        module("vec_lane", STORED=1): area_constant("lut_vec_lane") + area_constant("lut_vec_lane_stored"),
+        module("vec_lane", STORED=0, JOINED=0): area_constant("lut_vec_lane"),
+        module("vec_lane", STORED=1, JOINED=0): stored,
+        module("vec_lane", STORED=0, JOINED=1): area_constant("lut_vec_lane") + joined - 3,
+        module("vec_lane", STORED=1, JOINED=1): stored + joined,
         module("dw_nibble"): area_constant("lut_dw_nibble"),
         module("dw_end"): area_constant("lut_dw_end"),
-        **{
-            module("attend_quotients", LANES=lanes): area_constant("lut_attend_divisor")
-            + lanes * area_constant("lut_attend_quotient")
-            for lanes in (1, 4)
-        },
+        **{each: quotients("lut", lanes) for lanes, each in QUOTIENTS.items()},
         # 16 pairs, 5 adders of 5 bits, 2 of 7 bits, all followed by registers.
         module("plane_sums"): 16 * 4 + 5 * 6 + 2 * 8,
     }
@@ -60,6 +66,8 @@ def test_mapped_modules_by_hand() -> None:
     memory = module("ram_bank", DEPTH=1024, WIDTH=128, ADDRESS=10)
     found = map_modules([*hand, *boxes, *ends, memory])
     assert [each.lut for each in found[: len(hand)]] == list(hand.values())
+    registers = {one: each.ff for one, each in zip(hand, found, strict=False)}
+    assert [registers[each] for each in QUOTIENTS.values()] == [quotients("ff", lanes) for lanes in QUOTIENTS]
     assert found[-1].bram36 == block_rams(1024, 128, true_dual=False) == 4
     assert found[-2].lut - found[-3].lut == area_constant("lut_vec_lane_wide")
     for path, mapped in zip(BOXES, found[len(hand) : -3], strict=True):

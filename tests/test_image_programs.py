@@ -7,14 +7,19 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from hetfab.hls.build.emulator import Bodies, Emulator, build_emulator
+from hetfab.hls.build.emulator import Bodies, Emulator, Progress, build_emulator
 from hetfab.overlay.compiler.cnn.network import compile_cnn
 from hetfab.overlay.costs.program_cost import expected_log
-from hetfab.overlay.errors import DesignTooSmallError, OverflowPossibleError
+from hetfab.overlay.errors import DesignTooSmallError, OverflowPossibleError, StreamInvalidError
+from hetfab.overlay.isa import codec
+from hetfab.overlay.isa.golden import GoldenMachine
+from hetfab.overlay.isa.spec import isa
+from hetfab.overlay.isa.words import pack
 from hetfab.overlay.program import Program, read_program, write_program
 from hetfab.quantize.widths import Widths
 from tests.image_programs import SMALL_IMAGES, bound_images, differing, random_integers
 from tests.programs import design_of, run_emulated, run_golden
+from tests.test_dispatch import Device
 
 WIDTHS = (Widths(8, 8), Widths(4, 4), Widths(2, 8), Widths(1, 4), Widths(3, 2))
 SEEDS = range(20)
@@ -39,6 +44,17 @@ def test_emulator_and_golden_model_compute_every_tensor(seed: int, emulator: Emu
     for name in expected.dtype.names or ():
         if name != "layer":
             assert np.array_equal(expected[name], executed.run_log[name]), name
+
+
+def test_a_design_without_agg_refuses_joined_sums() -> None:
+    fields = dict.fromkeys((field.name for field in isa().operation("requantize_joined").fields), 0)
+    word = codec.requantize_joined(**fields)
+    with pytest.raises(StreamInvalidError) as error:
+        GoldenMachine(SMALL_IMAGES).run(pack([word]).tobytes())
+    assert error.value.found.endswith(") uses sums that join accumulators")
+    assert error.value.expected == "a design with AGG"
+    with Emulator(build_emulator(SMALL_IMAGES, bodies=Bodies.PLAIN), SMALL_IMAGES) as opened:
+        assert Device(opened).run([word]) is Progress.FAULT
 
 
 @pytest.mark.parametrize("cores", [("gemm_d",), ("gemm_l",)])

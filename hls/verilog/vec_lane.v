@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a lane of VEC computes (hls/include/hetfab/vec.hpp), to be counted: bias, product, rounding to 24 bits, a sum,
-// rounding and limits of a byte. STORED adds the tensors of res_ram: what joins, and the sums of windows.
+// rounding and limits of a byte. STORED adds the tensors of res_ram: what joins, and the sums of windows. JOINED adds an
+// aggregate to the accumulator before its bias.
 `default_nettype none
 
 module vec_lane #(
-    parameter STORED = 1
+    parameter STORED = 1,
+    parameter JOINED = 1
 ) (
     input wire clk,
     input wire signed [31:0] acc,
@@ -14,6 +16,7 @@ module vec_lane #(
     input wire [48:0] below,
     input wire [48:0] beyond,
     input wire signed [31:0] aggregate,
+    input wire adds_early,
     input wire signed [8:0] stored,
     input wire first_tap,
     input wire averages,
@@ -31,7 +34,19 @@ module vec_lane #(
     reg signed [24:0] window;
     always @(posedge clk) if (STORED) window <= (first_tap ? 25'sd0 : window) + stored;
 
-    wire signed [31:0] operand = STORED && averages ? window : acc;
+    wire signed [31:0] operand;
+    generate
+        if (JOINED) begin : joining
+            // One adder for both: the accumulator is zero where a window is averaged.
+            wire signed [31:0] early = STORED && averages ? window : adds_early ? aggregate : 32'sd0;
+            reg signed [31:0] summed;
+            always @(posedge clk) summed <= acc + early;
+            assign operand = summed;
+        end else begin : choosing
+            assign operand = STORED && averages ? window : acc;
+        end
+    endgenerate
+
     reg signed [31:0] biased, biased1, biased2, biased3, biased4;
     reg signed [48:0] product, scaled;
     always @(posedge clk) begin

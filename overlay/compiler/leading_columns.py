@@ -16,6 +16,8 @@ from hetfab.overlay.compiler.projection_work import Work
 
 #: What a millisecond of an engine counts beside one of the layer alone; fitted to whole models on public graphs.
 _BUSY = 2
+#: Of what is taken so far, the cost below which columns lead: less gain is lost where layers meet.
+_WORTH = 0.9
 #: Columns that lead are tried in whole blocks of a row, in steps of about a third.
 _TRIED = (64, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048)
 
@@ -119,7 +121,7 @@ def best_leading(
     taken: Sequence[Work],
     tried: Callable[[IntArray, int], Mapping[str, Work] | None],
 ) -> Joined | None:
-    """How many columns lead where that costs less than what is taken so far, None where it does not.
+    """How many columns lead where that costs clearly less than what is taken so far, None where it does not.
 
     Sizes are tried from the one with the least expected cost on, as long as costs fall.
 
@@ -155,4 +157,4 @@ def best_leading(
             best += step
     joined = found[best]
     faster = joined is not None and joined.milliseconds < sum(work.milliseconds for work in taken)
-    return joined if joined is not None and faster and joined.cost < cost_of(taken) else None
+    return joined if joined is not None and faster and joined.cost < _WORTH * cost_of(taken) else None

@@ -251,6 +251,8 @@ def vec_resources(geometry: Geometry, form: Form) -> Resources:
         lut += geometry.lanes * _constant("lut_vec_lane_stored") + _constant("lut_vec_windows")
     if geometry.exp_words:
         lut += _constant("lut_vec_lines")
+    if "agg" in geometry.engines:
+        lut += geometry.lanes * _constant("lut_vec_lane_joined")
     parts = _with_ff(lut, dsp=geometry.lanes * _constant("dsp_per_requantize")) + _streams()
     if geometry.fun_words or geometry.norm_words:
         parts += _with_ff(geometry.lanes * _constant("lut_vec_lane_wide"))

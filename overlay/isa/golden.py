@@ -706,7 +706,9 @@ def _biased(machine: GoldenMachine, f: Fields) -> tuple[Integers, Integers]:
 
 
 def _joined(machine: GoldenMachine, f: Fields) -> Integers:
-    """requantize(wrap32(acc + sum) + bias, multiplier, shift); that the wrap is within the bias's changes nothing."""
+    """requantize(wrap32(acc + sum) + bias, multiplier, shift); the order of two wraps changes nothing."""
+    if "agg" not in machine.geometry.engines:
+        raise machine.error("sums that join accumulators", "a design with AGG")
     values, multiplier = _biased(machine, f)
     return requantize(wrap32(values + _sums(machine, f)), multiplier, f["shift"])
 

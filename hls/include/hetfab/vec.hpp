@@ -38,6 +38,10 @@ using Limited = S<Z, vec_bits<D> + 1>;
 template <class D>
 constexpr isa::Loop vec_loop = has_wide_results<D> ? isa::loops::vec_functions : isa::loops::vec_groups;
 
+// A design without AGG has no sums that join accumulators, and no adder for them.
+template <class D>
+constexpr bool joins_sums = (D::engine_mask >> isa::Reduce::engine & 1U) != 0;
+
 // What is added to a group's first term: aggregates, or a stored tensor. Joined sums are part of that term:
 // the accumulators take them before their bias.
 enum class Addend { none, sums, stored, joined };
@@ -105,6 +109,12 @@ inline bool is_function(int opcode) {
            opcode == isa::RequantizeJoinedFunction::opcode;
 }
 
+// Whether an operation's accumulators take sums before their bias.
+inline bool is_joined(int opcode) {
+#pragma HLS INLINE
+    return opcode == isa::RequantizeJoined::opcode || opcode == isa::RequantizeJoinedFunction::opcode;
+}
+
 template <class Z>
 VecTile<Z> vec_tile(const Word<Z, isa::instruction_bits>& instruction, int opcode) {
 #pragma HLS INLINE
@@ -139,8 +149,7 @@ VecTile<Z> vec_tile(const Word<Z, isa::instruction_bits>& instruction, int opcod
                       std::is_same_v<isa::Normalize::Shift, Op::Shift>,
                   "VEC's operations share the places of their fields");
     const bool function = is_function(opcode);
-    const bool joined =
-        opcode == isa::RequantizeJoined::opcode || opcode == isa::RequantizeJoinedFunction::opcode;
+    const bool joined = is_joined(opcode);
     const bool sums = opcode == isa::Combine::opcode || opcode == isa::ExportSums::opcode ||
                       opcode == isa::CombineFunction::opcode;
     const bool joins = opcode == Join::opcode;
@@ -517,27 +526,23 @@ addend_lanes:
     }
 }
 
-// What the accumulators take before their bias: joined sums. The operand is zero elsewhere, so that no choice
-// follows the adder.
+// What the accumulators take before their bias: joined sums, or the sums of a window, for which they are
+// zero.
 template <class D, class Z>
-void join_sums(const VecTile<Z>& tile, const Word<Z, 32 * D::lanes>& sums, S<Z, 32> (&acc)[D::lanes]) {
+void add_early(const VecTile<Z>& tile, const Word<Z, 32 * D::lanes>& sums,
+               const S<Z, window_bits> (&window)[D::lanes], S<Z, 32> (&acc)[D::lanes]) {
 #pragma HLS INLINE
-joined_lanes:
+early_lanes:
     for (unsigned lane = 0; lane < D::lanes; lane++) {
 #pragma HLS UNROLL factor=D::lanes
-        const S<Z, 32> joined = tile.addend == Addend::joined ? lane_s<Z, 32>(sums, lane) : S<Z, 32>(0);
-        acc[lane] = wrap<Z, 32>(sum<Z, 33>(acc[lane], joined));
-    }
-}
-
-// The sums of a window in place of accumulators.
-template <class D, class Z>
-void copy_lanes(const S<Z, window_bits> (&from)[D::lanes], S<Z, 32> (&to)[D::lanes]) {
-#pragma HLS INLINE
-copied_lanes:
-    for (unsigned lane = 0; lane < D::lanes; lane++) {
-#pragma HLS UNROLL factor=D::lanes
-        to[lane] = from[lane];
+        if constexpr (joins_sums<D>) {
+            const S<Z, 32> early = tile.averages                   ? S<Z, 32>(window[lane])
+                                   : tile.addend == Addend::joined ? lane_s<Z, 32>(sums, lane)
+                                                                   : S<Z, 32>(0);
+            acc[lane] = wrap<Z, 32>(sum<Z, 33>(acc[lane], early));
+        } else if constexpr (D::res_words != 0) {
+            if (tile.averages) acc[lane] = window[lane];
+        }
     }
 }
 
@@ -580,7 +585,6 @@ vec_groups:
 #pragma HLS ARRAY_PARTITION variable = operands.acc type = complete dim = 0
 #pragma HLS ARRAY_PARTITION variable = operands.addend type = complete dim = 0
         read_acc<D, Z>(tile, walk, sums, acc_d_ram, acc_l_ram, operands.acc);
-        join_sums<D, Z>(tile, sums, operands.acc);
         operands.par = inside && tile.with_acc ? par_ram[tile.par + walk.group] : zero<Z, 64 * D::lanes>();
         const Word<Z, 64> word = read_stored<D, Z>(tile, context, walk, tap, res_ram);
         S<Z, 9> stored[D::lanes];
@@ -590,8 +594,8 @@ vec_groups:
         if constexpr (D::res_words != 0) {
             add_tap<D, Z>(stored, tap.first(), window_sums);
             largest = tap.first() ? word : larger<Z>(largest, word, context.packed, context.is_signed);
-            if (tile.averages) copy_lanes<D, Z>(window_sums, operands.acc);
         }
+        add_early<D, Z>(tile, sums, window_sums, operands.acc);
         S<Z, 32> value[D::lanes];
 #pragma HLS ARRAY_PARTITION variable = value type = complete dim = 0
         vec_group<D, Z>(tile, context, rounding, operands, value);
@@ -636,9 +640,11 @@ template <class D>
 bool makes_rows(int opcode) {
 #pragma HLS INLINE
     const int last = has_pixels<D> ? isa::PoolAverage::opcode : isa::ExportAccumulators::opcode;
-    return (opcode >= isa::Requantize::opcode && opcode <= last) || opcode == isa::RequantizeJoined::opcode ||
-           (D::fun_words != 0 && is_function(opcode)) ||
-           (D::norm_words != 0 && opcode == isa::Normalize::opcode);
+    const bool function = D::fun_words != 0 && is_function(opcode);
+    const bool normalizes = D::norm_words != 0 && opcode == isa::Normalize::opcode;
+    const bool plain =
+        (opcode >= isa::Requantize::opcode && opcode <= last) || opcode == isa::RequantizeJoined::opcode;
+    return (plain || function || normalizes) && (joins_sums<D> || !is_joined(opcode));
 }
 
 template <class D, class Z, class AccDRam, class AccLRam, class ParRam, class FunRam, class SumRam,
