@@ -23,10 +23,13 @@ from hetfab.driver.graph.heterograph import HeteroGraph
 from hetfab.driver.graph.model_inputs import model_bindings, model_feeds, with_hops
 from hetfab.driver.session import Session
 from hetfab.driver.stored_tensors import tensor_values
+from hetfab.overlay.compiler.compile import compile_model
+from hetfab.overlay.compiler.leading_columns import with_leading
+from hetfab.overlay.compiler.lowering import lower
 from hetfab.overlay.isa.words import decode, field_slot
 from hetfab.overlay.layouts import activation_rows, packed_rows, padded
-from hetfab.overlay.model.bound_model import FedModel
-from hetfab.overlay.model.reader import check_model, normalise, read_model
+from hetfab.overlay.model.bound_model import BoundModel, FedModel
+from hetfab.overlay.model.reader import bindings_of, check_model, normalise, read_model
 from hetfab.overlay.program import Program, Tensor, read_program, write_program
 from hetfab.quantize.post_training import rewritten
 from tests.attention_models import MODELS, attention_case
@@ -94,11 +97,30 @@ def test_every_tensor_of_a_program_on_a_graph_is_the_quantized_one(compare: Comp
     assert [name for name in by_name if by_name[name]["layer"]] == [layer.name for layer in program.layers]
     assert {name for name in by_name if not by_name[name]["layer"]} == {"x_paper", "x_author", "x_term"}
     assert by_name["x_paper"]["quantized_snr_db"] is None  # A bag of words loses nothing.
-    papers = program.tensor("x_paper")
-    assert 0 < papers.leading < 300  # Memory holds the columns that lead.
-    assert by_name["x_paper"]["values"] == papers.leading * academic().counts["paper"]
+    assert by_name["x_paper"]["values"] == 300 * academic().counts["paper"]
     assert all(20 < by_name[name]["quantized_snr_db"] < 60 for name in by_name if name != "x_paper")
     assert all(tensor["overlay_snr_db"] is None and not tensor["differing"] for tensor in found["tensors"])
+
+
+def test_of_features_the_columns_that_lead_are_compared(
+    compare: Compare, demo_files: DemoFiles, tmp_path: Path
+) -> None:
+    model = read_model(demo_files.quantized)
+    layers = lower(model, bindings_of(model))
+    order = np.random.default_rng(0).permutation(300)
+    gathered = tuple(
+        replace(layer, parts=1) if layer.dense is not None and layer.dense.input.name == "x_paper" else layer
+        for layer in layers.layers
+    )
+    leading = with_leading(replace(layers, layers=gathered), "x_paper", order, 70)
+    given = read_program(demo_files.program)
+    written = compile_model(BoundModel(model, bindings_of(model)), given.design, lowered=leading)
+    write_program(tmp_path / "leading.hfp", written)
+    found = compare(MODEL, demo_files.quantized, tmp_path / "leading.hfp", "--graph", demo_files.graph)
+    assert found["exact"]
+    (papers,) = (tensor for tensor in found["tensors"] if tensor["name"] == "x_paper")
+    assert papers["values"] == 70 * academic().counts["paper"]
+    assert papers["quantized_snr_db"] is None and not papers["differing"]
 
 
 @pytest.mark.parametrize("name", ["relu.0.author.int8", "neighbour.0.has_term.int8", "relu.1.paper.int8"])
