@@ -15,11 +15,14 @@ from hetfab.driver.emulated import EmulatedTransport
 from hetfab.driver.graph.arrays import graph_arrays
 from hetfab.driver.graph.graph_rows import GraphRows
 from hetfab.driver.graph.heterograph import HeteroGraph
+from hetfab.driver.graph.model_inputs import model_bindings
 from hetfab.driver.graph.npz import read_graph
 from hetfab.driver.layer_runs import LayerRuns
 from hetfab.driver.node_runs import NodeRuns
 from hetfab.driver.session import Session
 from hetfab.overlay.bind import bind
+from hetfab.overlay.compiler.compile import compile_lowered
+from hetfab.overlay.compiler.lowering import lower
 from hetfab.overlay.errors import LimitExceededError, NodesDependentError
 from hetfab.overlay.model.reader import read_model
 from hetfab.overlay.program import Program
@@ -31,6 +34,7 @@ from tests.data_folder import require_data
 from tests.outside import module
 from tests.programs import compiled, design_of, quantized
 from tests.random_models import Case, random_case
+from tests.test_leading_columns import Form, joined
 
 ZOO = Path(__file__).parents[1] / "examples" / "zoo"
 GRAPHS = module("examples.zoo.graphs")
@@ -85,6 +89,17 @@ def test_attention_models(name: str, session: Session) -> None:
     assert bool(found.fusion) == (name == "han")
     for nodes in ([3], [5, 1, 5, 0], list(range(len(found.logits)))):
         found.check(session, np.array(nodes))
+
+
+def test_features_whose_first_columns_lead(session: Session) -> None:
+    case = attention_case("rgat")
+    model = quantized(case).model
+    layers = lower(model, model_bindings(model, case.graph))
+    for form, features in ((Form(3), "x_paper"), (Form(2, weighted=True), "x_author")):
+        layers = joined(layers, form, features)
+    found = whole(compile_lowered(layers, design_of(SMALL_GEOMETRY)), case.graph, session)
+    assert [found.program.tensor(name).leading for name in ("x_paper", "x_author")] == [3, 2]
+    found.check(session, np.array([5, 1, 5, 0]))
 
 
 @pytest.mark.parametrize("seed", range(6))
