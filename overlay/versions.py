@@ -118,7 +118,7 @@ def _marked_as_2(workload: dict[str, Any]) -> dict[str, Any]:
 
 
 #: Every format with versions. A change of what a file holds is a new version here, and a conversion where it is exact.
-PROGRAM = FileFormat("hetfab program", " ", "the program", 3)
+PROGRAM = FileFormat("hetfab program", " ", "the program", 4)
 DESIGN = FileFormat("hetfab design", " ", "the design", 3, {2: _with_all_parameters})
 PACKAGE = FileFormat("hetfab overlay", " ", "the overlay package", 2)
 GRAPH = FileFormat("hg-npz", "/", "the graph", 1)

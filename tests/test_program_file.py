@@ -154,8 +154,8 @@ def put(value: Any, *keys: str | int) -> Callable[[Header], None]:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (put("hetfab program", "format"), "it is not in the format 'hetfab program 3'"),
-        (drop("format"), "it is not in the format 'hetfab program 3'"),
+        (put("hetfab program", "format"), "it is not in the format 'hetfab program 4'"),
+        (drop("format"), "it is not in the format 'hetfab program 4'"),
         (put("0" * 64, "geometry_hash"), "its header is damaged (the geometry does not have the stored hash)"),
         (drop("tensors"), "its header is damaged ('tensors')"),
         (put("sometimes", "blocks", 0, "part"), "its header is damaged ('sometimes' is not a valid Part)"),
@@ -228,7 +228,7 @@ def test_a_header_that_is_no_object_is_refused(file: Path, header: Any) -> None:
     with zipfile.ZipFile(file, "w") as archive:
         for name, content in (members | {"program.json": json.dumps(header).encode()}).items():
             archive.writestr(name, content)
-    with pytest.raises(ProgramUnreadableError, match="it is not in the format 'hetfab program 3'"):
+    with pytest.raises(ProgramUnreadableError, match="it is not in the format 'hetfab program 4'"):
         read_program(file)
 
 

@@ -39,7 +39,7 @@ OLD = Path(__file__).parent / "data" / "old"
 UPDATE = "update the hetfab that reads it: pip install --upgrade hetfab"
 #: What files of each version hold, in short. A new version gets a line; a line never changes.
 SHAPES = {
-    "hetfab program 3": "3069355765c74d0d",
+    "hetfab program 4": "3864527d449c9be2",
     "hetfab design 3": "173b967d450a496e",
     "hetfab overlay 2": "b09787164f517248",
     "hg-npz/1": "0dd6d19216cec82c",
@@ -64,20 +64,20 @@ def test_an_old_program_names_the_command_that_compiles_it(name: str, version: i
     path = OLD / f"{name}.hfp"
     found = f"the program '{path}' has version {version} of its format 'hetfab program'"
     do = f"make it anew: hetfab compile model -o {path}"
-    assert refused(lambda: read_program(path)) == (found, expected_of(3), do)
+    assert refused(lambda: read_program(path)) == (found, expected_of(4), do)
 
 
 def test_a_newer_program_asks_for_a_newer_hetfab(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "m.hfp", "w") as archive:
-        archive.writestr("program.json", json.dumps({"format": "hetfab program 4", "parts": "unknown here"}))
-    found = f"the program '{tmp_path / 'm.hfp'}' has version 4 of its format 'hetfab program'"
-    assert refused(lambda: read_program(tmp_path / "m.hfp")) == (found, expected_of(3), UPDATE)
+        archive.writestr("program.json", json.dumps({"format": "hetfab program 5", "parts": "unknown here"}))
+    found = f"the program '{tmp_path / 'm.hfp'}' has version 5 of its format 'hetfab program'"
+    assert refused(lambda: read_program(tmp_path / "m.hfp")) == (found, expected_of(4), UPDATE)
 
 
 def test_the_command_line_says_the_same(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", str(OLD / "program-2.hfp"), "--graph", str(OLD / "graph-1.npz"), "--json"]) == 1
     error = json.loads(capsys.readouterr().out)["error"]
-    assert (error["code"], error["expected"]) == ("format-version", expected_of(3))
+    assert (error["code"], error["expected"]) == ("format-version", expected_of(4))
 
 
 @pytest.mark.parametrize("name", ["x'; rm -r y", "\x1b[2J", "", 7, "n" * 400])
@@ -128,7 +128,7 @@ def test_conversion_believes_nothing_else() -> None:
 
 
 @pytest.mark.parametrize(
-    "mark", ["hetfab program 3", "hetfab design 3 ", "hetfab design", None, 3, ["hetfab design 3"]]
+    "mark", ["hetfab program 4", "hetfab design 3 ", "hetfab design", None, 3, ["hetfab design 3"]]
 )
 def test_another_mark_of_a_design_is_damage(mark: Any) -> None:
     with pytest.raises(DesignInvalidError, match="'hetfab design 3'"):
@@ -199,7 +199,7 @@ def test_late_workloads_of_version_1_hold_all_that_version_2_does(tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    "mark", ["hetfab program 3x", "hetfab program -1", "hetfab program 1234567", "hetfab program ٣"]
+    "mark", ["hetfab program 4x", "hetfab program -1", "hetfab program 1234567", "hetfab program ٣"]
 )
 def test_a_mark_is_a_name_and_a_number(mark: str) -> None:
     assert PROGRAM.stated(mark) is None

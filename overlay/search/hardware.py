@@ -145,13 +145,21 @@ class Space:
     def largest_memories(self, design: Design) -> list[Design]:
         """The arrays of a design with memories of which none can be deeper; first those with the base's buffers."""
         fitting = {
-            (words_d, max(held), activations, results): self._with_memories(design, words_d, max(held), buffers)
-            for activations, results in sorted(itertools.product(self.activations, self.results), key=_from_base)
-            for buffers in [self._buffers(activations, results)]
-            for words_d in self.weight_words
-            if (held := [w for w in self.weight_words if self.holds(self._with_memories(design, words_d, w, buffers))])
+            (*depths, *shares): self._with_memories(design, *depths, self._buffers(*shares))
+            for shares in sorted(itertools.product(self.activations, self.results), key=_from_base)
+            for depths in self._deepest(design, self._buffers(*shares))
         }
         return [found for words, found in fitting.items() if not any(_deeper(other, words) for other in fitting)]
+
+    def _deepest(self, design: Design, buffers: Mapping[str, Any]) -> Iterator[tuple[int, int]]:
+        """Of each depth of GEMM-D's weights the deepest of GEMM-L's that fits, which falls as the former rises."""
+        left = list(self.weight_words)
+        for words_d in self.weight_words:
+            while left and not self.holds(self._with_memories(design, words_d, left[-1], buffers)):
+                left.pop()
+            if not left:
+                return
+            yield words_d, left[-1]
 
     def _buffers(self, activations: float, results: float) -> dict[str, int]:
         """Depths of the buffers beside the weights."""
