@@ -36,11 +36,11 @@ _EDGES = (SymbolKind.DESTINATIONS, SymbolKind.RUNS)
 _REDUCE, _ATTEND, _RECORD = 200.0, 450.0, 3.0
 #: Cycles of a tile of products beside its busiest engine's: found so that AGG, whose sums VEC takes in the order of the
 #: stream, seldom waits for products that are late.
-_PRODUCT_TILE = 600.0
+_PRODUCT_TILE = 300.0
 #: Beats of scores that attention reads of an edge, in both of its passes.
 _SCORES = 2.0
 #: A pass is cut into so many stretches at most, each of so many tiles and times the cycles of its entry at least.
-_STRETCHES, _STRETCH_TILES, _STRETCH_ENTRIES = 16, 4, 20.0
+_STRETCHES, _STRETCH_TILES, _STRETCH_ENTRIES = 32, 4, 20.0
 
 
 @dataclass(frozen=True)
