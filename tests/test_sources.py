@@ -29,6 +29,11 @@ REMINDERS = ["TO" + "DO", "FIX" + "ME", "XX" + "X", "HA" + "CK"]
 MACHINE_FOLDERS = ["wo" + "rk", "tm" + "p", "ho" + "me", "ro" + "ot"]
 LEFTOVERS = re.compile(rf"\b(?:{'|'.join(REMINDERS)})\b|(?<![\w.}}])/(?:{'|'.join(MACHINE_FOLDERS)})/")
 
+#: Files of the repository in comments of C++ and Verilog.
+NAMED_FILES = re.compile(
+    rf"\b(?:{'|'.join((*PACKAGES, 'docs', 'tests', 'benchmarks'))})/[\w/.-]+\.(?:v|[ch]pp|py|md|json)\b"
+)
+
 #: File to the number of handlers of everything that it may have, each with its reason in the code.
 CATCHES_ALL = {"cli/main.py": 1, "driver/device_failures.py": 1, "benchmarks/fuzz_worker.py": 1}
 
@@ -56,6 +61,18 @@ def test_every_source_file_names_its_licence_first() -> None:
     ]
     assert len(sources) > 20
     assert not without, f"these files lack '{line}' in their first three lines: {', '.join(without)}"
+
+
+def test_files_that_kernels_name_exist() -> None:
+    named = [
+        (path, name)
+        for path in files()
+        if path.suffix in {".hpp", ".cpp", ".v"}
+        for name in NAMED_FILES.findall(path.read_text(encoding="utf-8"))
+    ]
+    assert len(named) > 20
+    missing = [f"{path.relative_to(ROOT)}: {name}" for path, name in named if not (ROOT / name).is_file()]
+    assert not missing, f"these name files that there are not: {', '.join(missing)}"
 
 
 def leftovers(text: str) -> list[tuple[int, str]]:

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The division that ends an attend: weighted means in Q.8, of which hls/verilog/attend_quotient.v counts the
-// area.
+// The division that ends an attend: weighted means in Q.8, of which hls/verilog/attend_quotients.v counts
+// the area.
 #pragma once
 
 #include "ints.hpp"
