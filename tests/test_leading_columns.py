@@ -27,7 +27,7 @@ from hetfab.driver.stored_tensors import tensor_values
 from hetfab.overlay.bind import BoundProgram, bind
 from hetfab.overlay.compiler.compile import compile_lowered
 from hetfab.overlay.compiler.dataflow import compile_stages
-from hetfab.overlay.compiler.first_projection import FirstProjection
+from hetfab.overlay.compiler.first_projection import FirstProjection, choose_projections
 from hetfab.overlay.compiler.graph_facts import FeatureCounts, GraphFacts
 from hetfab.overlay.compiler.layer_ends import Sum
 from hetfab.overlay.compiler.leading_columns import Joined, best_leading, can_lead, readers, with_leading
@@ -364,6 +364,27 @@ def test_an_accelerator_takes_the_faster_of_rows_and_non_zeros(
     assert main(built) == 0
     program = read_program(Path(json.loads(capsys.readouterr().out)["program"]))
     assert not program.layers[0].gathered and not program.edges
+
+
+def test_compile_chooses_once_and_lists_no_features_as_rearranged(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, graph = uneven_case()
+    calls = []
+
+    def counted(*given: Any, **options: Any) -> Any:
+        calls.append(given)
+        return choose_projections(*given, **options)
+
+    monkeypatch.setattr("hetfab.overlay.compiler.model_plan.choose_projections", counted)
+    onnx.save(model, tmp_path / "m.q.onnx")
+    write_graph(tmp_path / "graph.npz", graph)
+    arguments = ["--graph", str(tmp_path / "graph.npz"), "--rows", "auto", "-o", str(tmp_path / "m.hfp"), "--json"]
+    assert main(["compile", str(tmp_path / "m.q.onnx"), *arguments]) == 0
+    (features,) = (each for each in read_program(tmp_path / "m.hfp").tensors if each.name == "x_paper")
+    assert features.leading and features.channel_order
+    assert json.loads(capsys.readouterr().out)["reordered"] == []
+    assert len(calls) == 1
 
 
 def test_flows_are_compared_with_an_accelerator_of_rows(monkeypatch: pytest.MonkeyPatch) -> None:
