@@ -16,6 +16,7 @@ import numpy.typing as npt
 from hetfab.overlay import layouts
 from hetfab.overlay.errors import (
     CountFixedError,
+    GraphInvalidError,
     LimitExceededError,
     RelationMissingError,
     counted,
@@ -147,6 +148,7 @@ def bind(
     Raises:
         RelationMissingError: The graph lacks a node type or an edge set.
         CountFixedError: A node type has another number of nodes than the model was trained for.
+        GraphInvalidError: Edges contradict themselves, or lead from nodes that there are not.
         FeaturesMissingError: Features of a tensor are missing.
         FeatureWidthError: Features have another width than the model's.
         FeaturesNotFiniteError: Features contain NaN or infinity.
@@ -339,6 +341,27 @@ def _check_graph(program: Program, graph: GraphArrays) -> None:
                 f"{count}, the nodes of type '{edges.destination_type}'",
                 "build the edges from the same graph as the counts",
             )
+        if edges.of_graph:
+            _check_edges(edges, graph.edges[edges.name], counts[edges.source_type])
+
+
+def _check_edges(edges: Edges, given: IncomingEdges, vertices: int) -> None:
+    """Refuses edges beyond their arrays or their sources' nodes: compiled code follows both without a look."""
+    indptr, sources = given.indptr, given.sources
+    falls = bool(np.any(indptr[1:] < indptr[:-1]))
+    if falls or indptr[0] != 0 or indptr[-1] != len(sources):
+        raise GraphInvalidError(
+            f"the starts of the edges '{edges.name}' go from {indptr[0]} to {indptr[-1]}{' and fall' if falls else ''}",
+            f"ascending ones from 0 to {len(sources)}, the number of edges",
+            "order the edges by destination, and count those of each",
+        )
+    least, largest = (sources.min(), sources.max()) if len(sources) else (0, -1)
+    if least < 0 or largest >= vertices:
+        raise GraphInvalidError(
+            f"the edges '{edges.name}' lead from node {least if least < 0 else largest}",
+            f"nodes from 0 to below {vertices}, those of type '{edges.source_type}'",
+            "build the edges from the same graph as the counts",
+        )
 
 
 @dataclass(frozen=True, eq=False)
