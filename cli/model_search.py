@@ -156,16 +156,7 @@ class ModelSearch:
             return spent
 
         def time_programs(programs: Sequence[Program]) -> list[list[float]]:
-            jobs = {}
-            for design, choices in programs:
-                for number, choice in enumerate(choices):
-                    assignment = self._timed_assignment(number, choice)
-                    key = f"{number} time {design.geometry.hash()[:16]} {design.clock_mhz} {digest(assignment)}"
-                    jobs[key] = Job(self.sources[number], Action.TIME, assignment, design)
-            found = evaluated(evaluate, jobs, journal, self.workers, progress)
-            spent = [found[key] for key in jobs]
-            count = len(self.sources)
-            return [spent[first : first + count] for first in range(0, len(spent), count)]
+            return self._program_times(programs, journal, progress)
 
         def plan(designs: Sequence[Design], choices: Sequence[Choice]) -> list[float]:
             found = [self._planned(number, choice) for number, choice in enumerate(choices)]
@@ -176,6 +167,22 @@ class ModelSearch:
         self._joint = JointSearch(
             self.space, tuple(models), score, time, self.combine, plan, time_programs, widths=[widths]
         )
+
+    def _program_times(
+        self, programs: Sequence[Program], journal: Journal, progress: Callable[[], None]
+    ) -> list[list[float]]:
+        """Milliseconds of each model of each program; what several programs share is timed once."""
+        jobs, rows = dict[str, Job](), list[list[str]]()
+        for design, choices in programs:
+            row = []
+            for number, choice in enumerate(choices):
+                assignment = self._timed_assignment(number, choice)
+                key = f"{number} time {design.geometry.hash()[:16]} {design.clock_mhz} {digest(assignment)}"
+                jobs[key] = Job(self.sources[number], Action.TIME, assignment, design)
+                row.append(key)
+            rows.append(row)
+        found = evaluated(evaluate, jobs, journal, self.workers, progress)
+        return [[found[key] for key in row] for row in rows]
 
     def _timed_assignment(self, number: int, choice: Choice) -> Any:
         """Widths of a program that is timed; of a network on samples, whose integers do not matter, rounded at once."""
