@@ -122,7 +122,8 @@ class Comparison:
         return self._model.joint
 
     def _bound(self) -> dict[str, Any]:
-        score = self._drop(*self._uniform_widths())
+        uniform = self._uniform_choice
+        score = self._drop(uniform.weights, uniform.tensors)
         return {
             "uniform_drop": score,
             "drop": max(score, _LEAST_BOUND),
@@ -149,29 +150,24 @@ class Comparison:
             "geometry": _sizes(found.point.design),
         }
 
-    def _uniform_widths(self) -> tuple[dict[str, int], dict[str, int]]:
-        """4 bits wherever that is an option, else the widest below, which is as near to the float model."""
-        model = self._joint.models[0]
-        weights, tensors = (
-            {o.name: max((b for b in o.bits if b <= _UNIFORM_BITS), default=min(o.bits)) for o in options}
-            for options in (model.layers, model.tensors)
-        )
-        return weights, tensors
+    @property
+    def _uniform_choice(self) -> Choice:
+        return self._joint.models[0].uniform(self._joint.space.base, _UNIFORM_BITS)
 
     def _uniform(self) -> dict[str, Any]:
-        """On the fastest design for it, and on the one that all designs of the space come from."""
-        weights, tensors = self._uniform_widths()
-        model, joint = self._joint.models[0], self._joint
-        ranked = sorted(joint.designs, key=lambda design: model.milliseconds(design, weights, tensors))
-        designs = [each for near in ranked[:_TIMED] for each in joint.space.largest_memories(near)[:2]]
-        choice = Choice(weights, tensors, 0.0, 0.0)
-        times = [self._time(design, choice) for design in (joint.space.base, *designs)]
+        """On the fastest designs for it, and on the one that all designs of the space come from if the board holds it."""
+        choice, joint = self._uniform_choice, self._joint
+        model, space = joint.models[0], joint.space
+        ranked = sorted(joint.designs, key=lambda design: model.milliseconds(design, choice.weights, choice.tensors))
+        bases = [space.base] if space.holds(space.base) else []
+        designs = [*bases, *(each for near in ranked[:_TIMED] for each in space.largest_memories(near)[:2])]
+        times = [self._time(design, choice) for design in designs]
         fastest = int(np.argmin(times))
         return {
             "milliseconds": times[fastest],
-            "base_design_milliseconds": times[0],
-            "drop": self._drop(weights, tensors),
-            "geometry": _sizes((joint.space.base, *designs)[fastest]),
+            "base_design_milliseconds": times[0] if bases else None,
+            "drop": self._drop(choice.weights, choice.tensors),
+            "geometry": _sizes(designs[fastest]),
         }
 
     def _random(self) -> dict[str, Any]:

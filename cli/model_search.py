@@ -163,7 +163,7 @@ class ModelSearch:
             cycles = [np.array([0.0 if each is None else each.cycles(design) for design in designs]) for each in found]
             return [float(each) for each in self.combine.of(cycles)]
 
-        widths = tuple(_uniform(model, PACKED_BITS) for model in models)
+        widths = tuple(model.uniform(self.space.base, PACKED_BITS) for model in models)
         self._joint = JointSearch(
             self.space, tuple(models), score, time, self.combine, plan, time_programs, widths=[widths]
         )
@@ -250,15 +250,6 @@ class ModelSearch:
         name = f"{source.model.name} ({counted(len(model.subject.study.layers), 'layer')})"
         study, (eight, four) = model.subject.study, references
         return model_options(name, study, self.tables[number], works, (eight, four), base)
-
-
-def _uniform(model: ModelOptions, bits: int) -> Choice:
-    """Widths of so many bits wherever that is an option, else the widest below."""
-    weights, tensors = (
-        {o.name: max((b for b in o.bits if b <= bits), default=min(o.bits)) for o in options}
-        for options in (model.layers, model.tensors)
-    )
-    return Choice(weights, tensors, 0.0, 0.0)
 
 
 def _reference(given: BoundModel, graph: "HeteroGraph | None", design: Design) -> Mapping[str, Any]:

@@ -137,6 +137,41 @@ def test_widths_of_the_caller_are_taken_where_their_program_is_faster() -> None:
     assert search_of([drawn_model(5)]).run(Goal(drop=40.0)).point.choices != (given,)
 
 
+def test_the_default_design_is_timed_only_where_the_board_holds_it() -> None:
+    """On a smaller board the programs on the default design would still be the fastest."""
+    search, asked = search_of([drawn_model(5)]), set[Design]()
+    search.widths = [(search.models[0].uniform(SPACE.base, 4),)]
+    exact = search.time
+
+    def time(design: Design, choices: Sequence[Choice]) -> list[float]:
+        asked.add(design)
+        return [spent / 9 if design == SPACE.base else spent for spent in exact(design, choices)]
+
+    search.time = time
+    assert search.run(Goal(drop=1e9)).point.design == SPACE.base
+    tight = replace(SPACE, board=replace(SPACE.board, resources={**SPACE.board.resources, "dsp": 190}))
+    assert not tight.holds(SPACE.base)
+    other = search_of(search.models)
+    other.space, other.time, other.widths = tight, time, search.widths
+    asked.clear()
+    assert tight.holds(other.run(Goal(drop=1e9)).point.design)
+    assert asked and all(tight.holds(design) for design in asked)
+
+
+@pytest.mark.parametrize("bits", [4, 5, 8])
+def test_uniform_widths_have_the_divergence_and_the_time_that_the_knapsack_counts(bits: int) -> None:
+    model, design = drawn_model(5), DESIGNS[0]
+    found = model.uniform(design, bits)
+    expected = 8 if bits == 8 else 4
+    assert {*found.weights.values(), *found.tensors.values()} == {expected}
+    place = BITS.index(expected)
+    summed = sum(layer.divergence[place] for layer in model.layers)
+    summed += sum(tensor.divergence[TENSOR_BITS.index(expected)] for tensor in model.tensors)
+    assert found.divergence == pytest.approx(summed) and (found.divergence > 0 or bits == 8)
+    assert model.required(design, found.divergence + 1e-9).milliseconds <= found.milliseconds
+    assert set(model.uniform(design, 3).tensors.values()) == {4}
+
+
 def test_another_scratchpad_is_taken_where_the_program_is_faster() -> None:
     search = search_of([drawn_model(5)])
     search.space = SPACE.with_scratchpads_of(SPACE.base)

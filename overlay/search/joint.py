@@ -38,8 +38,8 @@ _TRIES = 3
 _EQUAL = 0.005
 #: Shares of the spread of divergences that the curve has limits at.
 _LEAST_SHARE = 1e-4
-#: Of the divergence of the best program's widths, which others on its design may have.
-_MORE = (1.0, 1.1)
+#: Of the divergence of the best program's widths, which others on its design may have more.
+_MORE = (0.0, 0.1)
 
 
 class Combine(enum.Enum):
@@ -295,7 +295,7 @@ class JointSearch:
             raise self._unreachable(goal, [self._simulated(min(self.points, key=lambda point: point.drop))])
         timing = _Timing(self)
         everywhere = [self._on(point, design) for point in allowed for design in self.designs]
-        given = {_key(choices) for choices in self.widths}
+        given = {_key(choices) for choices in self.widths if self.space.holds(self.space.base)}
         timing.time([self._on(point, self.space.base) for point in allowed if _key(point.choices) in given])
         for point in allowed:
             timing.time(timing.first([each for each in everywhere if each.choices == point.choices]))
@@ -320,7 +320,9 @@ class JointSearch:
         """The fastest widths on the best design that lose as much as its own, and a little more, scored."""
         found = []
         for share in _MORE:
-            limits = [choice.divergence * share for choice in best.choices]
+            # No less than the least, which sums in another order might miss.
+            pairs = zip(self.models, best.choices, strict=True)
+            limits = [max(c.divergence + share * abs(c.divergence), m.range()[0]) for m, c in pairs]
             choices = tuple(m.required(best.design, limit) for m, limit in zip(self.models, limits, strict=True))
             self.solved += 1
             found.append(self._on(replace(best, choices=choices, scores=self._scored(choices)), best.design))
