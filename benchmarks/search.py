@@ -155,7 +155,7 @@ class Comparison:
         return self._joint.models[0].uniform(self._joint.space.base, _UNIFORM_BITS)
 
     def _uniform(self) -> dict[str, Any]:
-        """On the fastest designs for it, and on the one that all designs of the space come from if the board holds it."""
+        """On the fastest designs for it, and on the one that all come from if the board holds it."""
         choice, joint = self._uniform_choice, self._joint
         model, space = joint.models[0], joint.space
         ranked = sorted(joint.designs, key=lambda design: model.milliseconds(design, choice.weights, choice.tensors))

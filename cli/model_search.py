@@ -151,7 +151,7 @@ class ModelSearch:
             for number, choice in enumerate(choices):
                 assignment = self.assignment(number, choice)
                 key = f"time {design.geometry.hash()[:16]} {design.clock_mhz} {digest(assignment)}"
-                job = Job(self.sources[number], Action.TIME, assignment, design)
+                job = Job(self.sources[number], Action.TIME_IF_HELD, assignment, design)
                 spent += self._evaluated({key: job}, number, journal, progress)
             return spent
 
@@ -178,7 +178,7 @@ class ModelSearch:
             for number, choice in enumerate(choices):
                 assignment = self._timed_assignment(number, choice)
                 key = f"{number} time {design.geometry.hash()[:16]} {design.clock_mhz} {digest(assignment)}"
-                jobs[key] = Job(self.sources[number], Action.TIME, assignment, design)
+                jobs[key] = Job(self.sources[number], Action.TIME_IF_HELD, assignment, design)
                 row.append(key)
             rows.append(row)
         found = evaluated(evaluate, jobs, journal, self.workers, progress)
