@@ -65,7 +65,7 @@ def board_design() -> Design:
 def published_designs(design: Design) -> list[Design]:
     """What the published way runs on, whichever is faster: the design, and as it was before its scratchpad grew.
 
-    It works most on the cores, and may have the memories of theirs that the design gave to AGG since, and no fewer rows.
+    It works most on the cores, and may have the memories of theirs that the design gave to AGG since, as many rows.
     """
     cores = replace(design.geometry, gemm_d_rows=6, gemm_d_cols=8, gemm_l_rows=4, gemm_l_cols=8)
     large = replace(cores, act_d_words=1024, wgt_d_words=3072, wgt_l_words=1024, feature_words=4096)

@@ -125,7 +125,8 @@ def _accelerator(model: Path, graph: Path | None, board: str) -> "Program":
     lowered = None
     if opened is not None:
         layers = lower(read, bound.bindings)
-        lowered = plan_model(layers, default_design(board), known_graph(opened, None, layers)).lowered
+        facts = known_graph(opened, None, layers)
+        lowered = plan_model(layers, default_design(board), facts, may_lead=False).lowered
     program = compile_dataflow(bound, board, name=model.name, lowered=lowered)
     check_fits(program.design)
     return program

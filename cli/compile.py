@@ -105,7 +105,7 @@ def command(
     from hetfab.overlay.compiler.compile import compile_model, suited_design
     from hetfab.overlay.compiler.first_projection import FirstProjection
     from hetfab.overlay.compiler.lowering import lower
-    from hetfab.overlay.compiler.model_plan import plan_model
+    from hetfab.overlay.compiler.model_plan import plan_projections, with_orders
     from hetfab.overlay.costs.resources import check_fits, resource_rows
     from hetfab.overlay.design import read_design
     from hetfab.overlay.files import check_outputs
@@ -135,10 +135,10 @@ def command(
     layers = lower(read, bound_model.bindings, fallback)
     chosen = given or suited_design(layers)
     facts = known_graph(opened, workload, layers)
-    asked = FirstProjection(first_projection)
+    unordered = plan_projections(layers, chosen, facts, FirstProjection(first_projection), split)
 
     def compiled(source: ReduceSource, in_parts: Collection[str]) -> "Program":
-        planned = plan_model(layers, chosen, facts, asked, split, source).lowered
+        planned = with_orders(unordered, chosen, facts, source).lowered
         return compile_model(
             bound_model,
             chosen,
@@ -162,7 +162,7 @@ def command(
         rows = fastest(choices, inferences).name
     elif opened is not None and binds:
         bound = bind(program, graph_arrays(program, opened), side_by_side=True)
-    plan = plan_model(layers, chosen, facts, asked, split, source)
+    plan = with_orders(unordered, chosen, facts, source)
     write_program(output, program)
     print_table(_COLUMNS, planned_rows(program))
     for headings, table in plan.tables():
@@ -171,7 +171,7 @@ def command(
         taken = fastest(choices, inferences)
         lines = [[each.name, each.milliseconds, each.making, "taken" if each is taken else ""] for each in choices]
         print_table(["rows of features", "ms modelled", "ms to order, once", ""], lines)
-    reordered = [tensor.name for tensor in program.tensors if tensor.channel_order]
+    reordered = [tensor.name for tensor in program.tensors if tensor.channel_order and not tensor.leading]
     if reordered:
         click.echo("stored in an order of channels of their own, for the cores: " + ", ".join(reordered))
     resources = resource_rows(chosen)

@@ -31,7 +31,7 @@ _WIDTH = re.compile(r"\.int\d+$")
 
 @dataclass(frozen=True)
 class Difference:
-    """One integer: where, what the overlay has, and what the quantized model says."""
+    """One integer: where in the model's tensor, what the overlay has, and what the quantized model says."""
 
     place: tuple[int, ...]
     found: int
@@ -114,6 +114,7 @@ def compare_tensors(
             scale_of(program, source.name),
             source.of(quantized[source.in_file]),
             _float_values(source, in_float, quantized[source.in_file]),
+            source.columns,
         )
         for source in sources
     ]
@@ -263,10 +264,11 @@ def _compared(
     scale: float,
     expected: npt.NDArray[Any],
     in_float: npt.NDArray[Any] | None,
+    columns: list[int] | None,
 ) -> TensorComparison:
     wanted = np.rint(expected.astype(np.float64) / scale).astype(np.int64).reshape(found.shape)
     apart = np.abs(found - wanted)
-    first = next(_differences(found, wanted), None)
+    first = next(_differences(found, wanted, columns), None)
     quantized = None
     if in_float is not None:
         quantized = snr_db(in_float, expected)
@@ -282,10 +284,12 @@ def _compared(
     )
 
 
-def _differences(found: Integers, wanted: Integers) -> Iterator[Difference]:
+def _differences(found: Integers, wanted: Integers, columns: list[int] | None) -> Iterator[Difference]:
+    """The integers that differ, at their places in the model's tensor, of which these columns are held."""
     for place in np.argwhere(found != wanted):
         index = tuple(int(number) for number in place)
-        yield Difference(index, int(found[index]), int(wanted[index]))
+        in_model = index if columns is None else (index[0], columns[index[1]])
+        yield Difference(in_model, int(found[index]), int(wanted[index]))
 
 
 def _as_dict(tensor: TensorComparison) -> Mapping[str, Any]:

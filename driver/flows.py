@@ -82,7 +82,7 @@ def _base(lowered: LoweredModel, board: str) -> Design:
 
 
 def _program(model: BoundModel, graph: HeteroGraph, lowered: LoweredModel, base: Design, flow: str) -> Program:
-    planned = plan_model(lowered, base, graph_facts(graph, lowered)).lowered
+    planned = plan_model(lowered, base, graph_facts(graph, lowered), may_lead=flow == OVERLAY).lowered
     if flow == DATAFLOW:
         return compile_dataflow(model, base.board, lowered=planned)
     return compile_model(model, base, lowered=planned)

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from hetfab.overlay import layouts
 from hetfab.overlay.errors import (
     CountFixedError,
+    GraphInvalidError,
     LimitExceededError,
     RelationMissingError,
     counted,
@@ -43,7 +44,13 @@ from hetfab.overlay.schedules import Schedule, pinned, schedule_arrays
 
 #: Symbols of arrays, and of numbers of edges.
 _ARRAYS = (SymbolKind.DESTINATIONS, SymbolKind.IDS, SymbolKind.RUNS, SymbolKind.UNITS)
-_EDGE_NUMBERS = (SymbolKind.EDGES, SymbolKind.PARTS, SymbolKind.ID_BYTES, SymbolKind.UNIT_COUNT)
+#: What the numbers of edges count.
+_NUMBERED = {
+    SymbolKind.EDGES: "edge",
+    SymbolKind.PARTS: "part",
+    SymbolKind.ID_BYTES: "id byte",
+    SymbolKind.UNIT_COUNT: "unit",
+}
 #: Of the largest degree of a mean, that of a sum.
 _TOTAL_SHARE = 4
 _OFFSET_LIMIT = 1 << isa().offset_bits
@@ -141,6 +148,7 @@ def bind(
     Raises:
         RelationMissingError: The graph lacks a node type or an edge set.
         CountFixedError: A node type has another number of nodes than the model was trained for.
+        GraphInvalidError: Edges contradict themselves, or lead from nodes that there are not.
         FeaturesMissingError: Features of a tensor are missing.
         FeatureWidthError: Features have another width than the model's.
         FeaturesNotFiniteError: Features contain NaN or infinity.
@@ -224,13 +232,14 @@ def bind_features(
 
     Args:
         bound: Bound to the same graph.
-        features: Of each feature tensor; where non-zeros are read as edges, as many become non-zero integers.
+        features: Of each feature tensor. Where non-zeros are read as edges, those behind the leading columns become as
+            many edges as the bound ones, which take as many parts, or units of their schedule; rows hold any values.
         scheduler: As for ``bind``.
         make_parts: As for ``bind``.
 
     Raises:
         HetfabError: As ``bind``, of features.
-        LimitExceededError: Other numbers of entries; the stream has the old ones.
+        LimitExceededError: Other numbers of edges, parts or units; the stream has the old ones.
     """
     program, counts = bound.program, bound.counts
     given = GraphArrays(counts, features, {})
@@ -249,7 +258,8 @@ def bind_features(
     schedules = _all_schedules(part, edges, scheduler)
     for symbol in part.symbols:
         if symbol.kind not in _ARRAYS:
-            _check_as_bound(symbol, _value(symbol, part, counts, edges, schedules, {}, {}), bound)
+            found = _value(symbol, part, counts, edges, schedules, {}, {})
+            _check_as_bound(symbol, found, len(edges[symbol.name].sources), bound)
     return pieces + [
         Piece(Segment.GRAPH, bound.values[symbol] & _OFFSET_LIMIT - 1, content)
         for symbol, content in _graph_pieces(part, edges, schedules).items()
@@ -258,17 +268,23 @@ def bind_features(
 
 def _is_of_features(symbol: Symbol, program: Program) -> bool:
     """Whether a symbol is about edges that features become."""
-    of_edges = symbol.kind in _ARRAYS or symbol.kind in _EDGE_NUMBERS
+    of_edges = symbol.kind in _ARRAYS or symbol.kind in _NUMBERED
     return of_edges and any(edges.features and edges.name == symbol.name for edges in program.edges)
 
 
-def _check_as_bound(symbol: Symbol, found: int, bound: BoundProgram) -> None:
-    if found != bound.values[symbol]:
-        raise LimitExceededError(
-            f"{symbol.name} make {symbol.kind.value} {found:,}",
-            f"{bound.values[symbol]:,}, as in the bound program",
-            "bind the program again",
-        )
+def _check_as_bound(symbol: Symbol, found: int, edge_count: int, bound: BoundProgram) -> None:
+    """Refuses another number of what features become: ``found`` of the symbol's kind, of so many edges."""
+    expected = bound.values[symbol]
+    if found == expected:
+        return
+    features = next(each.features for each in bound.program.edges if each.name == symbol.name)
+    source = "behind the leading columns of" if bound.program.tensor(features).leading else "of"
+    edges = "" if symbol.kind is SymbolKind.EDGES else f"{counted(edge_count, 'edge')}, "
+    raise LimitExceededError(
+        f"the non-zeros {source} '{features}' make {edges}{counted(found, _NUMBERED[symbol.kind])}",
+        f"{counted(expected, _NUMBERED[symbol.kind])}, as in the bound program",
+        "bind the program again",
+    )
 
 
 def _tensors(program: Program, segment: str) -> list[Tensor]:
@@ -325,6 +341,27 @@ def _check_graph(program: Program, graph: GraphArrays) -> None:
                 f"{count}, the nodes of type '{edges.destination_type}'",
                 "build the edges from the same graph as the counts",
             )
+        if edges.of_graph:
+            _check_edges(edges, graph.edges[edges.name], counts[edges.source_type])
+
+
+def _check_edges(edges: Edges, given: IncomingEdges, vertices: int) -> None:
+    """Refuses edges beyond their arrays or their sources' nodes: compiled code follows both without a look."""
+    indptr, sources = given.indptr, given.sources
+    falls = bool(np.any(indptr[1:] < indptr[:-1]))
+    if falls or indptr[0] != 0 or indptr[-1] != len(sources):
+        raise GraphInvalidError(
+            f"the starts of the edges '{edges.name}' go from {indptr[0]} to {indptr[-1]}{' and fall' if falls else ''}",
+            f"ascending ones from 0 to {len(sources)}, the number of edges",
+            "order the edges by destination, and count those of each",
+        )
+    least, largest = (sources.min(), sources.max()) if len(sources) else (0, -1)
+    if least < 0 or largest >= vertices:
+        raise GraphInvalidError(
+            f"the edges '{edges.name}' lead from node {least if least < 0 else largest}",
+            f"nodes from 0 to below {vertices}, those of type '{edges.source_type}'",
+            "build the edges from the same graph as the counts",
+        )
 
 
 @dataclass(frozen=True, eq=False)

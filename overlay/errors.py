@@ -450,7 +450,7 @@ class CompilerFailedError(EnvironmentLacksError):
 
 
 class CacheUnwritableError(EnvironmentLacksError):
-    """The folder for built overlays cannot be written."""
+    """The folder for built overlays cannot be written, or nothing loads from it."""
 
     code = "cache-unwritable"
 

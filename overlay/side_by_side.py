@@ -153,7 +153,7 @@ class _State:
         """Whether a stretch finds what its entry would bring, as the one before is of the same pass."""
         if last < 0 or not self._passes[last].is_beside(self._passes[number]):
             return False
-        return all(self._users[ring][slot] == last for ring, slot in self._taken[last].items())
+        return all(self._users[ring][slot] == last for ring in self._taken[last] for slot in self._held(last, ring))
 
     def _are_running(self, places: Sequence[_Tile]) -> bool:
         """Whether the passes of these tiles run or have ended, so that nobody who waits for them waits for ever."""
@@ -219,16 +219,20 @@ class _State:
         """Makes the pass the last user of its slots; gives those before it."""
         one = self._passes[number]
         before: set[int] = set()
-        for ring, count in one.claims.items():
+        for ring in one.claims:
             users = self._users[ring]
-            chosen = range(len(users)) if count == len(users) else [self._taken[number][ring]]
-            before |= {users[slot] for slot in chosen}
-            for slot in chosen:
+            before |= {users[slot] for slot in self._held(number, ring)}
+            for slot in self._held(number, ring):
                 users[slot] = number
         if one.table:
             before.add(self._table)
             self._table = number
         return tuple(sorted(before - {-1}))
+
+    def _held(self, number: int, ring: int) -> Sequence[int]:
+        """The slots of a ring that a pass has: all of one that it takes whole."""
+        slots = range(len(self._users[ring]))
+        return slots if self._passes[number].claims[ring] == len(slots) else [self._taken[number][ring]]
 
     def _inputs(self, number: int) -> tuple[tuple[_Tile, ...], tuple[_Tile, ...]]:
         """The last tiles of what a pass gathers from, and of all rows that it reads one by one."""

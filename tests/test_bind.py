@@ -16,6 +16,7 @@ from hetfab.overlay.errors import (
     FeaturesMissingError,
     FeaturesNotFiniteError,
     FeatureWidthError,
+    GraphInvalidError,
     LimitExceededError,
     RelationMissingError,
     StreamInvalidError,
@@ -205,6 +206,43 @@ def test_edges_of_another_count_are_refused(program: Program, arrays: GraphArray
     assert refusal(program, with_edges(arrays, "cites", np.zeros(40), []), RelationMissingError) == (
         "the edges 'cites' have 39 destinations",
         "40, the nodes of type 'paper'",
+        "build the edges from the same graph as the counts",
+    )
+
+
+@pytest.mark.parametrize(
+    ("starts", "found"),
+    [
+        ({0: 1}, "go from 1 to 120"),
+        ({40: 119}, "go from 0 to 119"),
+        ({40: 121}, "go from 0 to 121"),
+        ({20: 64}, "go from 0 to 120 and fall"),
+    ],
+)
+def test_starts_that_are_not_those_of_the_edges_are_refused(
+    program: Program, arrays: GraphArrays, starts: Mapping[int, int], found: str
+) -> None:
+    """Also by counts of edges without a sign."""
+    indptr = np.arange(41, dtype=np.uint32) * 3
+    for row, start in starts.items():
+        indptr[row] = start
+    edges = IncomingEdges(indptr, np.arange(120, dtype=np.uint32) % 40)
+    wrong = replace(arrays, edges={**arrays.edges, "cites": edges})
+    assert refusal(program, wrong, GraphInvalidError) == (
+        f"the starts of the edges 'cites' {found}",
+        "ascending ones from 0 to 120, the number of edges",
+        "order the edges by destination, and count those of each",
+    )
+
+
+@pytest.mark.parametrize("node", [-1, 30])
+def test_sources_that_there_are_not_are_refused(program: Program, arrays: GraphArrays, node: int) -> None:
+    indptr = np.append(np.arange(40), 42)
+    bind(program, with_edges(arrays, "writes", indptr, np.arange(42) % 30))
+    sources = np.append(np.arange(41) % 30, node)
+    assert refusal(program, with_edges(arrays, "writes", indptr, sources), GraphInvalidError) == (
+        f"the edges 'writes' lead from node {node}",
+        "nodes from 0 to below 30, those of type 'author'",
         "build the edges from the same graph as the counts",
     )
 

@@ -23,7 +23,7 @@ from hetfab.driver.graph.heterograph import HeteroGraph
 from hetfab.driver.graph.model_inputs import model_bindings, model_feeds, with_hops
 from hetfab.driver.session import Session
 from hetfab.driver.stored_tensors import tensor_values
-from hetfab.overlay.compiler.compile import compile_model
+from hetfab.overlay.compiler.compile import compile_lowered, compile_model
 from hetfab.overlay.compiler.leading_columns import with_leading
 from hetfab.overlay.compiler.lowering import lower
 from hetfab.overlay.isa.words import decode, field_slot
@@ -37,6 +37,7 @@ from tests.conftest import SMALL_GEOMETRY
 from tests.demo_files import MODEL, DemoFiles
 from tests.outside import ROOT, module
 from tests.programs import bound_to, compiled, design_of, quantized
+from tests.test_leading_columns import Form, joined
 
 CNN = ROOT / "examples" / "digits" / "cnn.onnx"
 #: A tensor that others write over before the end.
@@ -102,9 +103,8 @@ def test_every_tensor_of_a_program_on_a_graph_is_the_quantized_one(compare: Comp
     assert all(tensor["overlay_snr_db"] is None and not tensor["differing"] for tensor in found["tensors"])
 
 
-def test_of_features_the_columns_that_lead_are_compared(
-    compare: Compare, demo_files: DemoFiles, tmp_path: Path
-) -> None:
+def with_leading_papers(demo_files: DemoFiles) -> Program:
+    """The demo's program where 70 columns of papers lead."""
     model = read_model(demo_files.quantized)
     layers = lower(model, bindings_of(model))
     order = np.random.default_rng(0).permutation(300)
@@ -113,14 +113,35 @@ def test_of_features_the_columns_that_lead_are_compared(
         for layer in layers.layers
     )
     leading = with_leading(replace(layers, layers=gathered), "x_paper", order, 70)
-    given = read_program(demo_files.program)
-    written = compile_model(BoundModel(model, bindings_of(model)), given.design, lowered=leading)
-    write_program(tmp_path / "leading.hfp", written)
+    design = read_program(demo_files.program).design
+    return compile_model(BoundModel(model, bindings_of(model)), design, lowered=leading)
+
+
+def test_of_features_the_columns_that_lead_are_compared(
+    compare: Compare, demo_files: DemoFiles, tmp_path: Path
+) -> None:
+    write_program(tmp_path / "leading.hfp", with_leading_papers(demo_files))
     found = compare(MODEL, demo_files.quantized, tmp_path / "leading.hfp", "--graph", demo_files.graph)
     assert found["exact"]
     (papers,) = (tensor for tensor in found["tensors"] if tensor["name"] == "x_paper")
     assert papers["values"] == 70 * academic().counts["paper"]
     assert papers["quantized_snr_db"] is None and not papers["differing"]
+
+
+def test_a_wrong_leading_feature_is_named_by_the_column_of_the_model() -> None:
+    case, graph = attention_case("rgat"), attention_case("rgat").graph
+    model = quantized(case).model
+    _, _, reference = attention("rgat")
+    layers = joined(lower(model, model_bindings(model, graph)), Form(3), "x_paper")
+    program = compile_lowered(layers, design_of(SMALL_GEOMETRY))
+    column = sorted(program.tensor("x_paper").channel_order[:3])[1]
+    wrong = graph.dense_features("paper").copy()
+    wrong[4, column] += np.float32(program.tensor("x_paper").scale)
+    changed = replace(graph, features={**graph.features, "paper": wrong})
+    first = first_differing(attention_tensors(program, changed, reference))
+    assert first is not None and (first.name, first.differing) == ("x_paper", 1) and first.first is not None
+    assert first.first.place == (4, column) != (4, 1)
+    assert abs(first.first.found - first.first.expected) == 1
 
 
 @pytest.mark.parametrize("name", ["relu.0.author.int8", "neighbour.0.has_term.int8", "relu.1.paper.int8"])

@@ -348,7 +348,7 @@ def test_features_that_are_read_both_ways_are_stored_both_ways(small_emulators: 
 
 
 def reasons(plan: ModelPlan) -> list[tuple[bool, str]]:
-    return [(each.sparse, each.reason) for each in plan.projections]
+    return [(each.parts > 0, each.reason) for each in plan.projections]
 
 
 def test_the_faster_form_is_taken() -> None:
@@ -358,7 +358,7 @@ def test_the_faster_form_is_taken() -> None:
         plan = planned(projected(graph).model, graph, design, FirstProjection.AUTO)
         (found,) = plan.projections
         assert found.dense is not None and found.by_nonzeros is not None
-        assert found.sparse == sparse == (found.by_nonzeros.milliseconds < found.dense.milliseconds)
+        assert (found.parts > 0) == sparse == (found.by_nonzeros.milliseconds < found.dense.milliseconds)
         assert found.reason.startswith("faster by ") and found.reason.endswith(" times, modelled")
         assert plan.lowered.layers[0].gathered == sparse
 
@@ -390,7 +390,7 @@ def test_weights_are_taken_where_they_save_edges() -> None:
         graph = one_type(table, 60)
         model = projected(graph).model
         (found,) = planned(model, graph, design_of(SMALL_GEOMETRY), FirstProjection.AUTO).projections
-        assert (found.sparse, found.weighted) == (True, weighted)
+        assert (found.leading, found.parts > 0, found.weighted) == (0, True, weighted)
         (unweighted,) = planned(model, graph, design_of(UNWEIGHTED), FirstProjection.AUTO).projections
         assert not unweighted.weighted and (unweighted.parts > 1) == weighted
 

@@ -11,28 +11,37 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hetfab.cli.main import main
+from hetfab.driver.flows import compare_flows
 from hetfab.driver.graph.arrays import graph_arrays
 from hetfab.driver.graph.facts import graph_facts
 from hetfab.driver.graph.heterograph import CsrFeatures, FeatureTable, HeteroGraph
+from hetfab.driver.graph.model_inputs import model_bindings
+from hetfab.driver.graph.npz import write_graph
 from hetfab.driver.stored_tensors import tensor_values
 from hetfab.overlay.bind import BoundProgram, bind
 from hetfab.overlay.compiler.compile import compile_lowered
 from hetfab.overlay.compiler.dataflow import compile_stages
-from hetfab.overlay.compiler.first_projection import FirstProjection
+from hetfab.overlay.compiler.first_projection import FirstProjection, choose_projections
 from hetfab.overlay.compiler.graph_facts import FeatureCounts, GraphFacts
 from hetfab.overlay.compiler.layer_ends import Sum
-from hetfab.overlay.compiler.leading_columns import best_leading, can_lead, readers, with_leading
+from hetfab.overlay.compiler.leading_columns import Joined, best_leading, can_lead, readers, with_leading
 from hetfab.overlay.compiler.lowered import IntArray, LoweredModel, Table
 from hetfab.overlay.compiler.model_plan import plan_model
 from hetfab.overlay.compiler.projection_work import Work
+from hetfab.overlay.costs.program_cost import expected_log
 from hetfab.overlay.design import Design, default_design
-from hetfab.overlay.errors import ProgramUnreadableError
+from hetfab.overlay.errors import FormatVersionError, ProgramUnreadableError
 from hetfab.overlay.isa.codec import ReduceSource, Segment
+from hetfab.overlay.model.bound_model import BoundModel
 from hetfab.overlay.program import Program, SymbolKind, read_program, write_program
+from hetfab.overlay.timeline.machine import machine
+from hetfab.overlay.timeline.simulate import simulate
 from hetfab.quantize.widths import Widths
 from tests.conftest import SMALL_GEOMETRY
 from tests.programs import bound_to, design_of, quantized, run_emulated, run_golden
@@ -257,17 +266,19 @@ def test_a_program_is_written_and_read(tmp_path: Path) -> None:
     assert bound_to(read_program(tmp_path / "a.hfp"), case.graph).hash() == bound_to(program, case.graph).hash()
 
 
-def test_programs_from_before_have_no_leading_columns(tmp_path: Path) -> None:
-    case = case_of(signed=True)
-    program = compile_lowered(lowered_of(case.model, case.graph), design_of(UNWEIGHTED))
-    write_program(tmp_path / "a.hfp", program)
+def test_programs_of_the_version_without_leading_columns_are_refused(tmp_path: Path) -> None:
+    write_program(tmp_path / "a.hfp", small_program()[1])
 
-    def without(header: dict[str, Any]) -> None:
+    def age(header: dict[str, Any]) -> None:
+        header["format"] = "hetfab program 3"
         for each in (*header["tensors"], *header["layers"]):
-            assert each.pop("leading") == 0
+            del each["leading"]
 
-    again = read_program(rewritten(tmp_path / "a.hfp", without))
-    assert bound_to(again, case.graph).hash() == bound_to(program, case.graph).hash()
+    with pytest.raises(FormatVersionError) as caught:
+        read_program(rewritten(tmp_path / "a.hfp", age))
+    found = f"the program '{tmp_path / 'changed.hfp'}' has version 3 of its format 'hetfab program'"
+    assert caught.value.found == found
+    assert caught.value.do == f"make it anew: hetfab compile model -o {tmp_path / 'changed.hfp'}"
 
 
 @pytest.mark.parametrize("leading", [-1, _WIDTH, _WIDTH + 1])
@@ -282,13 +293,11 @@ def test_columns_that_cannot_lead_are_refused(leading: int, tmp_path: Path) -> N
     assert f"{leading} columns of 'x_paper' cannot lead its {_WIDTH}" in caught.value.found
 
 
-def test_an_accelerator_with_weights_of_its_own_takes_whole_rows() -> None:
+def test_an_accelerator_with_weights_of_its_own_takes_no_leading_columns() -> None:
     case = case_of(signed=False)
     layers = lowered_of(case.model, case.graph)
-    program = compile_stages(joined(layers, Form(30)), default_design("zcu104"))
-    assert program.tensor("x_paper").leading == 0
-    assert program.design.stages[0].inputs == _WIDTH
-    assert not program.edges
+    with pytest.raises(ValueError, match="columns of x_paper lead, and a stage takes whole rows"):
+        compile_stages(joined(layers, Form(30)), default_design("zcu104"))
 
 
 # What is chosen, and why.
@@ -318,7 +327,7 @@ def test_frequent_columns_lead_where_that_is_faster() -> None:
     others = min(found.dense.milliseconds, found.by_nonzeros.milliseconds)
     assert found.joined.milliseconds < others
     assert found.reason == f"faster by {others / found.joined.milliseconds:.1f} times, modelled"
-    assert (found.leading, found.sparse) == (64, False)
+    assert (found.leading, found.parts) == (64, 1)
     assert plan.tables()[0][1][0][2] == "64 columns dense, others sparse"
     (tensor,) = (each for each in plan.lowered.stored.values() if each.origin == "features")
     counts = np.count_nonzero(graph.dense_features("paper"), axis=0)
@@ -331,7 +340,61 @@ def test_frequent_columns_lead_where_that_is_faster() -> None:
 def test_no_column_leads_where_another_form_is_asked_for(asked: FirstProjection) -> None:
     model, graph = uneven_case()
     (found,) = planned(model, graph, design_of(UNWEIGHTED), asked).projections
-    assert (found.leading, found.joined, found.sparse) == (0, None, asked is FirstProjection.SPARSE)
+    assert (found.leading, found.joined, found.parts) == (0, None, int(asked is FirstProjection.SPARSE))
+
+
+@cache
+def frequent_case() -> tuple[onnx.ModelProto, HeteroGraph, Design]:
+    """Rows are faster than non-zeros, both together fastest; weights are too long for a stage."""
+    graph = one_type(uneven(300, 2000, 300), 300)
+    return projected(graph, 64).model, graph, default_design("pynq-z2")
+
+
+def test_an_accelerator_takes_the_faster_of_rows_and_non_zeros(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, graph, design = frequent_case()
+    (found,) = planned(model, graph, design, FirstProjection.AUTO).projections
+    assert found.dense is not None and found.by_nonzeros is not None
+    assert found.leading and found.dense.milliseconds < found.by_nonzeros.milliseconds
+    onnx.save(model, tmp_path / "m.q.onnx")
+    write_graph(tmp_path / "graph.npz", graph)
+    options = ["--flow", "dataflow", "--board", "pynq-z2", "--graph", str(tmp_path / "graph.npz")]
+    built = ["build", str(tmp_path / "m.q.onnx"), *options, "-o", str(tmp_path / "b"), "--dry-run", "--json"]
+    assert main(built) == 0
+    program = read_program(Path(json.loads(capsys.readouterr().out)["program"]))
+    assert not program.layers[0].gathered and not program.edges
+
+
+def test_compile_chooses_once_and_lists_no_features_as_rearranged(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, graph = uneven_case()
+    calls = []
+
+    def counted(*given: Any, **options: Any) -> Any:
+        calls.append(given)
+        return choose_projections(*given, **options)
+
+    monkeypatch.setattr("hetfab.overlay.compiler.model_plan.choose_projections", counted)
+    onnx.save(model, tmp_path / "m.q.onnx")
+    write_graph(tmp_path / "graph.npz", graph)
+    arguments = ["--graph", str(tmp_path / "graph.npz"), "--rows", "auto", "-o", str(tmp_path / "m.hfp"), "--json"]
+    assert main(["compile", str(tmp_path / "m.q.onnx"), *arguments]) == 0
+    (features,) = (each for each in read_program(tmp_path / "m.hfp").tensors if each.name == "x_paper")
+    assert features.leading and features.channel_order
+    assert json.loads(capsys.readouterr().out)["reordered"] == []
+    assert len(calls) == 1
+
+
+def test_flows_are_compared_with_an_accelerator_of_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, graph, design = frequent_case()
+    monkeypatch.setattr("hetfab.driver.flows.board_names", lambda: [design.board])
+    (_, found) = compare_flows(BoundModel(model, model_bindings(model, graph)), graph)
+    rows = planned(model, graph, design, FirstProjection.DENSE).lowered
+    bound = bound_to(compile_stages(rows, design), graph)
+    expected = simulate(bound.words, expected_log(bound), machine(bound.program.design)).milliseconds
+    assert (found.flow, found.milliseconds) == ("dataflow", expected)
 
 
 def test_no_column_leads_where_only_numbers_of_features_are_known() -> None:
@@ -358,18 +421,42 @@ def test_no_column_leads_where_features_are_read_otherwise() -> None:
     assert not can_lead(lowered_of(model, case.graph), "x_author")
 
 
-def test_all_layers_that_read_features_share_the_columns() -> None:
-    model, graph = uneven_case()
-    layers = lowered_of(model, graph)
+def twice(layers: LoweredModel) -> LoweredModel:
+    """A model whose first layer is there again."""
     first = layers.layers[0]
     again = replace(first, output=replace(first.output, name="again"))
-    both = replace(
+    return replace(
         layers,
         layers=(first, again, *layers.layers[1:]),
         stored={**layers.stored, "again": again.output},
         node_types={**layers.node_types, "again": "paper"},
     )
-    design = design_of(UNWEIGHTED)
+
+
+def test_a_layer_that_alone_loses_by_the_columns_says_why_they_lead(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, graph = uneven_case()
+    both, design = twice(lowered_of(model, graph)), design_of(UNWEIGHTED)
+    facts = graph_facts(graph, both)
+    first, again = plan_model(both, design, facts, may_lead=False).projections
+    assert first.by_nonzeros is not None and again.by_nonzeros is not None
+    taken = first.by_nonzeros.milliseconds + again.by_nonzeros.milliseconds
+
+    def columns(counts: IntArray, *_: object) -> Joined:
+        works = {first.layer: work(taken * 0.55, 0), again.layer: work(taken * 0.2, 0)}
+        return Joined(np.argsort(-counts, kind="stable"), 64, works)
+
+    monkeypatch.setattr("hetfab.overlay.compiler.first_projection.best_leading", columns)
+    reasons = [each.reason for each in plan_model(both, design, facts).projections]
+    assert reasons == [
+        "with the other layers that read its features, faster by 1.3 times, modelled",
+        "faster by 2.5 times, modelled",
+    ]
+
+
+def test_all_layers_that_read_features_share_the_columns() -> None:
+    model, graph = uneven_case()
+    both = twice(lowered_of(model, graph))
+    first, design = both.layers[0], design_of(UNWEIGHTED)
     plan = plan_model(both, design, graph_facts(graph, both))
     assert [each.leading for each in plan.projections] == [64, 64]
     bound = bound_to(compile_lowered(plan.lowered, design), graph)
@@ -412,6 +499,10 @@ NONZEROS = np.concatenate([np.full(256, 30), np.full(744, 3)])
         ({128: (2.8, 0), 192: (2.5, 0), 256: (3, 0), 384: (3.5, 0)}, {128, 192, 256, 384}, 192),
         # A buffer is too small.
         ({192: (4, 0), 256: None, 384: (3, 0), 512: (5, 0)}, {256, 384, 512}, 384),
+        # For the estimate and both neighbours: from the largest below that fits on.
+        ({256: None, 384: None, 192: None, 128: (4, 0), 64: (5, 0)}, {64, 128, 192, 256, 384}, 128),
+        ({256: None, 384: None, 192: None, 128: (4, 0), 64: (3, 0)}, {64, 128, 192, 256, 384}, 64),
+        ({256: None, 384: None, 192: None, 128: None, 64: None}, {64, 128, 192, 256, 384}, None),
         # Never faster than what is taken, or never by a tenth of its cost.
         ({192: (12, 0), 256: (11, 0), 384: (13, 0)}, {192, 256, 384}, None),
         ({192: (4, 12), 256: (3, 12), 384: (3.5, 12)}, {192, 256, 384}, None),

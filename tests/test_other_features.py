@@ -18,6 +18,7 @@ from hetfab.overlay.compiler.lowering import lower
 from hetfab.overlay.compiler.model_plan import plan_model
 from hetfab.overlay.design import default_design
 from hetfab.overlay.errors import FeaturesMissingError, LimitExceededError
+from hetfab.overlay.isa.codec import Segment
 from hetfab.overlay.program import Program
 from tests.conftest import SMALL_GEOMETRY
 from tests.programs import design_of, quantized
@@ -71,14 +72,33 @@ def test_other_features_give_the_bytes_of_binding_again(form: FirstProjection, l
         np.testing.assert_array_equal(content, again.contents[segment], err_msg=segment.name)
 
 
-def test_other_numbers_of_entries_are_refused() -> None:
-    graph, program = graph_and_program(FirstProjection.SPARSE)
+@pytest.mark.parametrize(("leading", "source"), [(0, "of"), (2, "behind the leading columns of")])
+def test_other_numbers_of_entries_are_refused(leading: int, source: str) -> None:
+    graph, program = graph_and_program(FirstProjection.SPARSE, leading)
     fewer = {name: graph.dense_features(name).copy() for name in graph.features}
     for table in fewer.values():
         table[0] = 0
+    entries = np.count_nonzero(
+        fewer["author"][:, list(program.tensor("x_author").channel_order[leading:]) or slice(None)]
+    )
     arrays = graph_arrays(program, replace(graph, features=fewer))
-    with pytest.raises(LimitExceededError, match="as in the bound program"):
+    found = rf"the non-zeros {source} 'x_author' make {entries} edges, \d+ units\n.*\d+ units, as in the bound program"
+    with pytest.raises(LimitExceededError, match=found):
         bind_features(bound_to(program, graph), arrays.features)
+
+
+def test_other_numbers_in_the_leading_columns_are_taken() -> None:
+    graph, program = graph_and_program(FirstProjection.SPARSE, 2)
+    fewer = graph.dense_features("author").copy()
+    fewer[:, list(program.tensor("x_author").channel_order[:2])] = 0
+    other = replace(graph, features={**graph.features, "author": fewer})
+    bound, again = bound_to(program, graph), bound_to(program, other)
+    assert np.count_nonzero(fewer) < np.count_nonzero(graph.dense_features("author"))
+    features = bound.contents[Segment.FEATURES].copy()
+    for piece in bind_features(bound, graph_arrays(program, other).features):
+        if piece.segment is Segment.FEATURES:
+            features[piece.offset : piece.offset + piece.content.size] = piece.content
+    np.testing.assert_array_equal(features, again.contents[Segment.FEATURES])
 
 
 def test_another_number_of_parts_is_refused() -> None:
@@ -100,7 +120,7 @@ def test_another_number_of_parts_is_refused() -> None:
     program = compile_lowered(planned, design, in_parts=names)
     narrow = replace(graph, features={**graph.features, "author": few})
     for bound, other in ((spread, narrow), (narrow, spread)):
-        with pytest.raises(LimitExceededError, match=r"make parts \d\n.*as in the bound program"):
+        with pytest.raises(LimitExceededError, match=r"make [\d,]+ edges, \d parts?\n.*as in the bound"):
             bind_features(bound_to(program, bound), graph_arrays(program, other).features)
 
 

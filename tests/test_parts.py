@@ -1,8 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Edges in parts of their sources: each once, in order, and the same results and costs in every execution."""
 
+from ctypes import CDLL
 from dataclasses import replace
-from typing import Any
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +15,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hetfab.driver import edges_in_parts
+from hetfab.hls.build import host_library
+from hetfab.hls.build import parts as compiled
+from hetfab.hls.build.cache import CACHE_VARIABLE
 from hetfab.hls.build.emulator import Emulator
 from hetfab.hls.build.parts import compiled_parts_maker
 from hetfab.overlay.costs.gathers import FewestReads, Tags
@@ -108,6 +115,43 @@ def test_graphs_without_edges_or_destinations_have_one_part(make: PartsMaker) ->
     assert (parts.count, len(parts.degrees), len(parts.ids), len(parts.records(np.zeros(0, np.uint8)))) == (1, 0, 0, 0)
 
 
+@pytest.mark.parametrize("kind", [np.uint8, np.int64, ">u2", ">u4"])
+def test_ids_of_other_types_are_put_in_parts_too(kind: npt.DTypeLike) -> None:
+    indptr, ids = np.arange(41) * 30, np.random.default_rng(0).integers(0, 200, 1200).astype(kind)
+    expected = in_parts(indptr, ids.astype(np.uint16), 200, 50, 20)
+    found = compiled_parts_maker()(indptr, ids, 200, 50, 20)
+    assert found.count == expected.count > 1
+    assert np.array_equal(found.degrees, expected.degrees) and np.array_equal(found.ids, expected.ids)
+
+
+def test_ids_that_may_not_be_written_stay_as_they_are() -> None:
+    indptr, ids = np.arange(41) * 30, np.random.default_rng(0).integers(0, 200, 1200).astype(np.uint16)
+    before = ids.copy()
+    ids.flags.writeable = False
+    expected, found = (make(indptr, ids, 200, 50, 20) for make in (in_parts, compiled_parts_maker()))
+    assert np.array_equal(ids, before) and not np.array_equal(found.ids, before)
+    assert np.array_equal(found.ids, expected.ids)
+
+
+@pytest.mark.parametrize("starts", [[0, 2, 99], [1, 2, 4], [0, 3, 1, 4]], ids=["beyond", "late", "falling"])
+def test_compiled_code_reads_no_ids_but_those_given(starts: list[int]) -> None:
+    def called(*_: object) -> int:
+        raise AssertionError("compiled code was called")
+
+    library = SimpleNamespace(hetfab_parts_of_2_bytes=called)
+    with pytest.raises(ValueError, match=r"broadcast|negative"):
+        compiled._in_parts(cast(CDLL, library), np.array(starts), np.arange(4, dtype=np.uint16), 9, 4, 16)
+
+
+def test_numpy_makes_parts_where_compiled_code_has_no_memory() -> None:
+    indptr, ids = np.arange(41) * 30, np.random.default_rng(0).integers(0, 200, 1200).astype(np.uint16)
+    library = SimpleNamespace(hetfab_parts_of_2_bytes=lambda *_: 0)
+    found, expected = (
+        make(indptr, ids, 200, 50, 20) for make in (partial(compiled._in_parts, cast(CDLL, library)), in_parts)
+    )
+    assert np.array_equal(found.degrees, expected.degrees) and np.array_equal(found.ids, expected.ids)
+
+
 def test_long_rows_are_searched_for_the_ends_of_blocks() -> None:
     """Rows of 2,000 sources out of 5,000, some of them not ascending, by both ways to find the blocks."""
     random = np.random.default_rng(0)
@@ -133,6 +177,19 @@ def test_machines_without_a_compiler_make_parts_with_numpy(monkeypatch: pytest.M
         found = edges_in_parts.make_parts(indptr, ids.copy(), 9, 4, 16)
     assert np.array_equal(found.degrees, expected.degrees) and np.array_equal(found.ids, expected.ids)
     assert edges_in_parts._maker() is not in_parts
+
+
+def test_machines_that_load_nothing_from_the_cache_make_parts_with_numpy(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def damaged(folder: Path, **_: object) -> Path:
+        (folder / "library.so").write_bytes(b"no library")
+        return folder / "library.so"
+
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
+    monkeypatch.setattr(host_library, "_compile", damaged)
+    monkeypatch.setattr(compiled, "_library", compiled._library.__wrapped__)
+    assert edges_in_parts._maker.__wrapped__() is in_parts
 
 
 def test_tiles_take_part_after_part_of_their_destinations() -> None:

@@ -24,7 +24,7 @@ from hetfab.overlay.design import Geometry, default_design
 from hetfab.overlay.isa.codec import ReduceSource, Segment
 from hetfab.overlay.model.bound_model import BoundModel
 from hetfab.overlay.passes import Pass, Passes, in_stretches
-from hetfab.overlay.side_by_side import Place, side_by_side
+from hetfab.overlay.side_by_side import Place, _State, side_by_side
 from hetfab.overlay.timeline.machine import machine
 from hetfab.overlay.timeline.simulate import simulate
 from tests.attention_models import METAPATHS, MODELS, attention_case
@@ -247,6 +247,17 @@ def tiles_of(places: Sequence[Place]) -> dict[int, list[int]]:
         if place.tile >= 0:
             found[place.number].append(index)
     return found
+
+
+@pytest.mark.parametrize("others", [[], [0], [1], [0, 1]])
+def test_a_stretch_goes_on_where_nobody_else_used_its_slots(others: list[int]) -> None:
+    """Of a ring that its pass takes whole, any of them."""
+    first, second = (replace(alone(0, 3, 10.0, aggregates=False), first=row, claims={0: _SLOTS}) for row in (0, 3))
+    state = _State(Passes((), [first, second], {}), [_SLOTS])
+    state._taken[0] = {0: 0}
+    for slot in range(_SLOTS):
+        state._users[0][slot] = 5 if slot in others else 0
+    assert state._goes_on(0, 1) is (not others)
 
 
 def test_sums_and_products_take_turns_by_what_they_take() -> None:

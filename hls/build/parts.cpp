@@ -9,7 +9,7 @@ namespace {
 using hetfab::PartLimits;
 using hetfab::PartsMaker;
 
-// 0 where memory does not suffice.
+// 0 where memory does not suffice; ids are then as they were.
 template <typename Id>
 std::uint64_t made(const PartLimits& limits, const std::int64_t* starts, Id* ids, std::uint64_t* degrees) {
     try {

@@ -15,6 +15,7 @@ from hetfab.overlay.parts import (
     Parts,
     PartsMaker,
     block_width,
+    in_parts,
     most_parts,
     source_mask,
 )
@@ -25,12 +26,12 @@ _SOURCES = ("build/parts.cpp", "host/parts.hpp")
 class _Limits(ctypes.Structure):
     _fields_ = [
         (name, ctypes.c_uint64)
-        for name in (*("destinations", "tile_rows", "width", "blocks", "most", "part_rows", "edges_for_a_run", "mask"),)
+        for name in ("destinations", "tile_rows", "width", "blocks", "most", "part_rows", "edges_for_a_run", "mask")
     ]
 
 
 def compiled_parts_maker() -> PartsMaker:
-    """The compiled equal of ``in_parts``, which orders the ids that it is given where they are.
+    """The compiled equal of ``in_parts``, which orders the ids that it is given where they are if it may write them.
 
     Raises:
         CompilerMissingError: No C++ compiler.
@@ -41,7 +42,10 @@ def compiled_parts_maker() -> PartsMaker:
 
 
 def _in_parts(library: ctypes.CDLL, indptr: Numbers, ids: Ids, vertices: int, slots: int, tile_rows: int) -> Parts:
-    starts, given = np.ascontiguousarray(indptr, np.int64), np.ascontiguousarray(ids)
+    starts = np.ascontiguousarray(indptr, np.int64)
+    if ids.dtype not in (np.uint16, np.uint32) or not _cover(starts, ids):
+        return in_parts(indptr, ids, vertices, slots, tile_rows)
+    given = np.require(ids, requirements=("C", "A", "W"))
     width, most = block_width(vertices, slots), most_parts(tile_rows)
     limits = _Limits(
         *(len(starts) - 1, tile_rows, width, max(1, -(-vertices // width))),
@@ -50,9 +54,14 @@ def _in_parts(library: ctypes.CDLL, indptr: Numbers, ids: Ids, vertices: int, sl
     degrees = np.empty(most * (len(starts) - 1), np.int64)
     make = getattr(library, f"hetfab_parts_of_{given.itemsize}_bytes")
     count = make(ctypes.byref(limits), *(array.ctypes.data for array in (starts, given, degrees)))
-    if not count:
-        raise MemoryError
+    if not count:  # Memory did not suffice, and no id has moved.
+        return in_parts(indptr, ids, vertices, slots, tile_rows)
     return Parts(count, tile_rows, degrees[: count * (len(starts) - 1)], given)
+
+
+def _cover(starts: Numbers, ids: Ids) -> bool:
+    """Whether the rows that begin there are the ids, as compiled code does not see where these end."""
+    return bool(starts[0] == 0 and starts[-1] == len(ids) and np.all(starts[1:] >= starts[:-1]))
 
 
 @functools.cache

@@ -44,6 +44,9 @@ class PartsMaker {
           places_(limits.tile_rows * limits.blocks),
           from_(limits.tile_rows),
           tile_(new Id[largest_tile() + line_ids]) {
+        // All memory is taken before an id moves.
+        ends_.reserve(limits.blocks);
+        held_.reserve(limits.blocks);
         for (std::size_t block = 0; block + 1 < limits.blocks; block++) {
             limits_of_blocks_[block] = static_cast<Id>((block + 1) * limits.width);
         }

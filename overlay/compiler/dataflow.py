@@ -17,7 +17,6 @@ from hetfab.overlay.compiler.constants import Columns
 from hetfab.overlay.compiler.edge_reads import score_beats
 from hetfab.overlay.compiler.emitter import Affine, Emitter
 from hetfab.overlay.compiler.layer_code import LayerCode
-from hetfab.overlay.compiler.leading_columns import without_leading
 from hetfab.overlay.compiler.lowered import SCORE_BITS, DenseTerm, IntArray, LoweredLayer, LoweredModel, Stored
 from hetfab.overlay.compiler.lowering import lower
 from hetfab.overlay.compiler.planning import PlannedLayer, plan_layers
@@ -59,7 +58,7 @@ def compile_dataflow(
         given: A quantized model with its binding in full.
         board: Whose default design gives the clock, the share of weights on chip and the core with weights in DRAM.
         name: Name of the model.
-        lowered: The model's layers as ``plan_model`` chose them; None for those of ``lower``.
+        lowered: The model's layers as ``plan_model`` chose them where no columns may lead; None for those of ``lower``.
 
     Raises:
         InputError: One of the errors of ``lower``.
@@ -81,11 +80,18 @@ def compile_stages(lowered: LoweredModel, base: Design, *, name: str = "model") 
     """As ``compile_dataflow``, from integer layers; the program has no model's hash and no binding.
 
     Args:
-        lowered: The layers.
+        lowered: The layers; no columns of features lead.
         base: A design of the board; its arrays and buffers serve dense terms with weights in DRAM.
         name: Name of the model.
+
+    Raises:
+        ValueError: Columns of features lead.
     """
-    lowered = without_leading(lowered)
+    leading = [tensor.name for tensor in lowered.stored.values() if tensor.leading]
+    if leading:
+        raise ValueError(
+            f"columns of {', '.join(leading)} lead, and a stage takes whole rows: plan with may_lead=False"
+        )
     members = {field.name: getattr(lowered, field.name) for field in fields(lowered)}
     in_bytes = _InBytes(**members | {"layers": tuple(_not_gathered(layer) for layer in lowered.layers)})
     numbered = _stages(in_bytes)

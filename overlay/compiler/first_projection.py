@@ -67,11 +67,6 @@ class Projection:
     leading: int = 0
     joined: Work | None = None
 
-    @property
-    def sparse(self) -> bool:
-        """Whether it reads non-zeros only."""
-        return self.parts > 0 and not self.leading
-
 
 @dataclass(frozen=True, eq=False)
 class _Forms:
@@ -96,6 +91,8 @@ def choose_projections(
     facts: GraphFacts | None,
     asked: FirstProjection,
     share_on_d: float | None = None,
+    *,
+    may_lead: bool = True,
 ) -> tuple[LoweredModel, tuple[Projection, ...]]:
     """The model with its first projections in the chosen forms, and why.
 
@@ -105,6 +102,7 @@ def choose_projections(
         facts: What is known of the graph; None leaves layers dense unless asked otherwise.
         asked: What the user asks for.
         share_on_d: As for ``compile_lowered``.
+        may_lead: Whether columns of features may lead.
 
     Raises:
         InputError: As ``compile_lowered`` and ``bind`` of one of the layers.
@@ -117,12 +115,13 @@ def choose_projections(
     }
     found = {name: chooser.choose(each) for name, each in forms.items()}
     chosen = lowered
-    for features in dict.fromkeys(each.features for each in found.values()):
+    for features in dict.fromkeys(each.features for each in found.values()) if may_lead else ():
         reading = [name for name, each in found.items() if each.features == features]
         joined = chooser.joined(features, [forms[name] for name in reading], [found[name] for name in reading])
         if joined is not None:
             chosen = with_leading(chosen, features, joined.order, joined.leading)
-            found |= {name: _joined(found[name], forms[name], joined) for name in reading}
+            taken = sum(_milliseconds(found[name]) for name in reading)
+            found |= {name: _joined(found[name], forms[name], joined, taken) for name in reading}
     layers = tuple(
         replace(layer, parts=each.parts, weighted=each.weighted) if (each := found.get(layer.output.name)) else layer
         for layer in chosen.layers
@@ -265,17 +264,31 @@ class _Chooser:
         return False, f"faster by {nonzeros.milliseconds / rows.milliseconds:.1f} times, modelled"
 
 
-def _joined(found: Projection, forms: _Forms, joined: Joined) -> Projection:
-    """The projection of a layer whose features' first columns lead."""
+def _milliseconds(found: Projection) -> float:
+    """Modelled time of the faster of rows alone and non-zeros alone."""
+    return min(each.milliseconds for each in (found.dense, found.by_nonzeros) if each is not None)
+
+
+def _joined(found: Projection, forms: _Forms, joined: Joined, taken: float) -> Projection:
+    """The projection of a layer whose features' first columns lead.
+
+    Args:
+        found: What was taken so far.
+        forms: Of the layer.
+        joined: The columns, which suit all layers that read the features together, though not each of them.
+        taken: Milliseconds of these layers so far.
+    """
     work = joined.works[found.layer]
-    others = min(each.milliseconds for each in (found.dense, found.by_nonzeros) if each is not None)
+    alone_faster = work.milliseconds < _milliseconds(found)
+    times = _milliseconds(found) / work.milliseconds if alone_faster else taken / joined.milliseconds
+    together = "" if alone_faster else "with the other layers that read its features, "
     return replace(
         found,
         parts=forms.layer.parts,
         weighted=forms.layer.weighted,
         leading=joined.leading,
         joined=work,
-        reason=f"faster by {others / work.milliseconds:.1f} times, modelled",
+        reason=f"{together}faster by {times:.1f} times, modelled",
     )
 
 

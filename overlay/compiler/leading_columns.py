@@ -11,14 +11,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from hetfab.overlay.compiler.lowered import IntArray, LayerKind, LoweredLayer, LoweredModel, Stored
+from hetfab.overlay.compiler.lowered import IntArray, LayerKind, LoweredLayer, LoweredModel
 from hetfab.overlay.compiler.projection_work import Work
 
 #: What a millisecond of an engine counts beside one of the layer alone; fitted to whole models on public graphs.
 _BUSY = 2
 #: Of what is taken so far, the cost below which columns lead: less gain is lost where layers meet.
 _WORTH = 0.9
-#: Columns that lead are tried in whole blocks of a row, in steps of about a third.
+#: Numbers of columns that may lead: whole blocks of a row.
 _TRIED = (64, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048)
 
 
@@ -89,29 +89,15 @@ def with_leading(lowered: LoweredModel, features: str, order: IntArray, leading:
         leading: How many stand in rows.
     """
     split = replace(lowered.stored[features], order=order, leading=leading)
-    return _with_features(lowered, split, order)
-
-
-def without_leading(lowered: LoweredModel) -> LoweredModel:
-    """The same layers where features stand in rows, or are edges, with all of their columns."""
-    for tensor in lowered.stored.values():
-        if tensor.leading:
-            lowered = _with_features(lowered, replace(tensor, leading=0), None)
-    return lowered
-
-
-def _with_features(lowered: LoweredModel, features: Stored, order: IntArray | None) -> LoweredModel:
-    """The same layers with other columns of features: rows of weights follow their order where it is given."""
 
     def reading(layer: LoweredLayer) -> LoweredLayer:
         dense = layer.dense
-        if dense is None or dense.input.name != features.name:
+        if dense is None or dense.input.name != features:
             return layer
-        weight = dense.weight if order is None else dense.weight[order]
-        return replace(layer, dense=replace(dense, input=features, weight=weight))
+        return replace(layer, dense=replace(dense, input=split, weight=dense.weight[order]))
 
     layers = tuple(reading(layer) for layer in lowered.layers)
-    return replace(lowered, layers=layers, stored={**lowered.stored, features.name: features})
+    return replace(lowered, layers=layers, stored={**lowered.stored, features: split})
 
 
 def best_leading(
@@ -123,7 +109,8 @@ def best_leading(
 ) -> Joined | None:
     """How many columns lead where that costs clearly less than what is taken so far, None where it does not.
 
-    Sizes are tried from the one with the least expected cost on, as long as costs fall.
+    Sizes are tried from the one with the least expected cost on, as long as costs fall; where neither it nor its
+    neighbours fit the buffers, from the largest below that does.
 
     Args:
         counts: Non-zeros of each column, [columns].
@@ -152,6 +139,9 @@ def best_leading(
         return math.inf if joined is None else joined.cost
 
     best = expected.index(min(expected))
+    if all(math.isinf(cost(best + step)) for step in (0, 1, -1)):
+        while best > 0 and math.isinf(cost(best)):
+            best -= 1
     for step in (1, -1):
         while cost(best + step) < cost(best):
             best += step

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Plans a model before it is compiled: the form of first projections, the order of edge sets (docs/planning.md)."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from hetfab.overlay.compiler.compile import check_engines
@@ -58,6 +58,8 @@ def plan_model(
     first_projection: FirstProjection = FirstProjection.AUTO,
     share_on_d: float | None = None,
     row_source: ReduceSource = DEFAULT_ROW_SOURCE,
+    *,
+    may_lead: bool = True,
 ) -> ModelPlan:
     """Plans a model.
 
@@ -68,16 +70,36 @@ def plan_model(
         first_projection: What is asked for.
         share_on_d: As for ``compile_lowered``.
         row_source: As for ``compile_lowered``; of its uses of the scratchpad, tags keep vectors between edge sets.
+        may_lead: Whether columns of features may lead: the overlay takes that, stages of a model's own weights do not.
 
     Raises:
         InputError: As ``choose_projections``.
         DesignInvalidError: The design lacks an engine that the layers need.
     """
+    plan = plan_projections(lowered, design, facts, first_projection, share_on_d, may_lead=may_lead)
+    return with_orders(plan, design, facts, row_source)
+
+
+def plan_projections(
+    lowered: LoweredModel,
+    design: Design,
+    facts: GraphFacts | None,
+    first_projection: FirstProjection,
+    share_on_d: float | None,
+    *,
+    may_lead: bool = True,
+) -> ModelPlan:
+    """The part of ``plan_model`` that is the same for every source of rows; edge sets keep the model's order."""
     check_engines(lowered, design)
+    chosen, projections = choose_projections(lowered, design, facts, first_projection, share_on_d, may_lead=may_lead)
+    return ModelPlan(chosen, projections, ())
+
+
+def with_orders(plan: ModelPlan, design: Design, facts: GraphFacts | None, row_source: ReduceSource) -> ModelPlan:
+    """A plan of ``plan_projections`` with the edge sets in the best order for a source of rows."""
     kept = design.geometry.feature_words * design.geometry.lanes if row_source is ReduceSource.TAGS else 0
-    ordered, orders = order_relations(lowered, facts, kept)
-    chosen, projections = choose_projections(ordered, design, facts, first_projection, share_on_d)
-    return ModelPlan(chosen, projections, orders)
+    ordered, orders = order_relations(plan.lowered, facts, kept)
+    return replace(plan, lowered=ordered, orders=orders)
 
 
 def _projection_row(found: Projection) -> list[object]:
