@@ -28,8 +28,8 @@ _POINTS, _HALVINGS = 8, 5
 _WIDTHS_TIMED, _DESIGNS_TIMED, _MEMORIES_TIMED = 2, 3, 2
 #: Whole programs of a search for the fastest: of all designs, then of those near the best; so many at a time.
 _PROGRAMS, _NEAR_PROGRAMS, _AT_ONCE = 12, 16, 2
-#: Widths that these have, the fastest and others, beside those that the caller gives; memories of each pair of arrays.
-_WIDTHS, _BETWEEN, _MEMORIES = 3, 1, 3
+#: Widths that these have, beside a slower one and those that the caller gives, and memories of each pair of arrays.
+_WIDTHS, _MEMORIES = 3, 3
 #: A program that is expected to take this much longer than the best is not timed.
 _HOPELESS = 1.1
 #: How often widths are narrowed where whole programs take longer than the cost functions say.
@@ -315,7 +315,7 @@ class JointSearch:
         return min(timed, key=lambda point: (point.time, point.drop, self.used(point.design)))
 
     def _allowed_widths(self, goal: Goal) -> list[Point]:
-        """Widths that keep the accuracy: the fastest by the cost functions, some between, and those of the caller.
+        """Widths that keep the accuracy: the fastest by the cost functions, one between, and those of the caller.
 
         Where much may be lost the fastest are alike, and their programs need not be the fastest.
         """
@@ -323,7 +323,8 @@ class JointSearch:
             _key(p.choices): p for p in sorted(self.points, key=lambda p: -p.milliseconds) if goal.keeps_drop(p.scores)
         }
         ranked = sorted(kept.values(), key=lambda point: point.milliseconds)
-        found = ranked[:_WIDTHS] + ranked[_WIDTHS:][:: max(1, math.ceil(len(ranked[_WIDTHS:]) / _BETWEEN))][:_BETWEEN]
+        others = ranked[_WIDTHS:]
+        found = ranked[:_WIDTHS] + others[(len(others) - 1) // 2 :][:1]
         for choices in self.widths:
             scores = self._scored(choices)
             if goal.keeps_drop(scores) and all(_key(choices) != _key(point.choices) for point in found):
