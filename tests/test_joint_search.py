@@ -330,7 +330,7 @@ def test_memories_that_the_compiler_cuts_best_are_timed_first(best: Callable[...
 
     def time(design: Design, choices: Sequence[Choice]) -> list[float]:
         first.setdefault(sides_of(design), design)
-        return exact(design, choices)
+        return list(exact(design, choices))
 
     search.time = time
     search.run(Goal(drop=1e9))
@@ -351,7 +351,7 @@ def test_arrays_whose_layers_no_memory_holds_are_not_timed() -> None:
 
     def time(design: Design, choices: Sequence[Choice]) -> list[float]:
         asked.add(sides_of(design))
-        return exact(design, choices)
+        return list(exact(design, choices))
 
     search.time = time
     search.run(Goal(drop=1e9))
@@ -364,7 +364,7 @@ def test_programs_that_a_design_does_not_hold_are_no_answer(goal: Goal) -> None:
     exact = search.time
 
     def time(design: Design, choices: Sequence[Choice]) -> list[float]:
-        return [np.inf] if sides_of(design) in unheld else exact(design, choices)
+        return [np.inf] if sides_of(design) in unheld else list(exact(design, choices))
 
     unheld = set[tuple[int, ...]]()
     unheld.add(sides_of(search.run(goal).point.design))

@@ -198,8 +198,8 @@ class Space:
         """Arrays with the smallest memories and a design's scratchpad."""
         words, held = self.weight_words[0], design.geometry
         found = self.design(arrays["d"], arrays["l"], words, words)
-        scratchpad = {"agg_word_beats": held.agg_word_beats, "feature_words": held.feature_words}
-        return replace(found, geometry=replace(found.geometry, **scratchpad))
+        geometry = replace(found.geometry, agg_word_beats=held.agg_word_beats, feature_words=held.feature_words)
+        return replace(found, geometry=geometry)
 
     def scratchpads(self, design: Design) -> Iterator[Design]:
         """The smallest of a design with other words and depths of AGG's scratchpad, as far as it fits."""
