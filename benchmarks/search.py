@@ -5,8 +5,9 @@ All take the same options, the same cost functions and the same boards. The boun
 half a point of micro F1 on the validation nodes; of ResNet-18, whose weights are seeded, a point is a hundredth of a
 nat. What each method finds is timed by the timeline simulator; everything is modelled. DDPG is told how fast the search
 was: the target of its three seeds is 1.1 times that. Episodes that it does not score are scored afterwards where they
-might count. Random search has as many episodes. Of both the fastest few that keep the bound are timed, each as it is
-and with the base's other memories, of which the cost functions know nothing. DDPG's accuracy evaluations are episodes
+might count. Random search has as many seeds and episodes. Of each seed the fastest few that keep the bound are timed,
+each as it is, with the base's other memories, and with the best of the largest ones: of memories the cost functions
+know nothing. DDPG's accuracy evaluations are episodes
 whose accuracy it asks for, as the published software measures each; how many had different widths stands beside them.
 
 Results are kept in a folder, evaluation by evaluation: a run that was stopped goes on. Their names hold a hash of the
@@ -40,7 +41,7 @@ from hetfab.driver.graph.npz import write_graph
 from hetfab.overlay.design import Design
 from hetfab.overlay.files import write_atomic
 from hetfab.overlay.search.environment import EPISODES, DesignEnvironment, Episode, Setting, random_search
-from hetfab.overlay.search.joint import Goal, JointSearch
+from hetfab.overlay.search.joint import Goal, JointSearch, Point
 from hetfab.overlay.search.journal import Journal
 from hetfab.overlay.search.knapsack import Group, Problem, Tie, best
 from hetfab.overlay.search.options import Choice
@@ -54,6 +55,8 @@ _TARGET, _SEEDS = 1.1, 3
 _UNIFORM_BITS = 4
 #: Of a method's designs that keep the bound, the fastest by the cost functions, which are timed as whole programs.
 _TIMED = 3
+#: Of the memories of its arrays of which none can be deeper, those that each is timed with.
+_MEMORIES = 2
 _SAMPLES = 2
 _METHODS = ("search", "uniform", "random", "ddpg")
 _INNER_LAYERS, _INNER_OPTIONS, _INNER_TIES = 150, 64, 50
@@ -122,7 +125,8 @@ class Comparison:
         return self._model.joint
 
     def _bound(self) -> dict[str, Any]:
-        score = self._drop(*self._uniform_widths())
+        uniform = self._uniform_choice
+        score = self._drop(uniform.weights, uniform.tensors)
         return {
             "uniform_drop": score,
             "drop": max(score, _LEAST_BOUND),
@@ -149,36 +153,31 @@ class Comparison:
             "geometry": _sizes(found.point.design),
         }
 
-    def _uniform_widths(self) -> tuple[dict[str, int], dict[str, int]]:
-        """4 bits wherever that is an option, else the widest below, which is as near to the float model."""
-        model = self._joint.models[0]
-        weights, tensors = (
-            {o.name: max((b for b in o.bits if b <= _UNIFORM_BITS), default=min(o.bits)) for o in options}
-            for options in (model.layers, model.tensors)
-        )
-        return weights, tensors
+    @property
+    def _uniform_choice(self) -> Choice:
+        return self._joint.models[0].uniform(self._joint.space.base, _UNIFORM_BITS)
 
     def _uniform(self) -> dict[str, Any]:
-        """On the fastest design for it, and on the one that all designs of the space come from."""
-        weights, tensors = self._uniform_widths()
-        model, joint = self._joint.models[0], self._joint
-        ranked = sorted(joint.designs, key=lambda design: model.milliseconds(design, weights, tensors))
-        designs = [each for near in ranked[:_TIMED] for each in joint.space.largest_memories(near)[:2]]
-        choice = Choice(weights, tensors, 0.0, 0.0)
-        times = [self._time(design, choice) for design in (joint.space.base, *designs)]
+        """On the fastest designs for it, and on the one that all come from if the board holds it."""
+        choice, joint = self._uniform_choice, self._joint
+        model, space = joint.models[0], joint.space
+        ranked = sorted(joint.designs, key=lambda design: model.milliseconds(design, choice.weights, choice.tensors))
+        bases = [space.base] if space.holds(space.base) else []
+        designs = [*bases, *(each for near in ranked[:_TIMED] for each in space.largest_memories(near)[:_MEMORIES])]
+        times = [self._time(design, choice) for design in designs]
         fastest = int(np.argmin(times))
         return {
             "milliseconds": times[fastest],
-            "base_design_milliseconds": times[0],
-            "drop": self._drop(weights, tensors),
-            "geometry": _sizes((joint.space.base, *designs)[fastest]),
+            "base_design_milliseconds": times[0] if bases else None,
+            "drop": self._drop(choice.weights, choice.tensors),
+            "geometry": _sizes(designs[fastest]),
         }
 
     def _random(self) -> dict[str, Any]:
-        """Of all seeds together, the fastest within the bound; the slower ones need not be scored."""
+        """The fastest of all seeds within the bound; the slower ones need not be scored."""
         never = Setting(self._joint.space, self._joint.models[0], -1.0, lambda weights, tensors: 0.0)
         runs = [random_search(DesignEnvironment(never), seed, self.episodes) for seed in range(_SEEDS)]
-        found = self._fastest([episode for run in runs for episode in run])
+        found = min((self._fastest(run) for run in runs), key=lambda each: each["milliseconds"])
         return found | {"episodes": self.episodes, "seeds": _SEEDS}
 
     def _ddpg(self) -> dict[str, Any]:
@@ -226,7 +225,8 @@ class Comparison:
     def _fastest(self, episodes: Sequence[Episode]) -> dict[str, Any]:
         """The fastest within the bound by whole programs, of the first few by the cost functions."""
         kept: list[dict[str, Any]] = []
-        for episode in sorted(episodes, key=lambda each: each.milliseconds):
+        several = {(each.design, _widths(each)): each for each in episodes}
+        for episode in sorted(several.values(), key=lambda each: each.milliseconds):
             drop = self._drop(episode.weights, episode.tensors) if episode.drop is None else episode.drop
             if drop <= self._most:
                 choice = Choice(episode.weights, episode.tensors, 0.0, 0.0)
@@ -238,9 +238,10 @@ class Comparison:
         return min(kept, key=lambda each: each["milliseconds"]) if kept else {"milliseconds": math.inf, "drop": None}
 
     def _timed(self, design: Design, choice: Choice) -> list[tuple[float, Design]]:
-        """Times on a design, and on its arrays with the other memories of the base where they fit."""
-        space = self._joint.space
-        several = dict.fromkeys((design, space.with_base_buffers(design)))
+        """Times on a design, and on its arrays with memories that earn no reward: the base's, and the largest ones."""
+        joint, space = self._joint, self._joint.space
+        largest = joint.memories(Point(design, (choice,), 0.0, ()))[:_MEMORIES]
+        several = dict.fromkeys((design, space.with_base_buffers(design), *largest))
         return [(self._time(each, choice), each) for each in several if space.holds(each)]
 
     def _drop(self, weights: Any, tensors: Any) -> float:
@@ -324,8 +325,10 @@ def summary(cases: dict[str, dict[str, Any]]) -> dict[str, Any]:
         values["seconds"] = sum(found["search"]["seconds"] + found["bound"]["seconds"] for found in searched)
     played = [found for found in searched if "ddpg" in found]
     if played:
-        shares = [f["search"]["accuracy_evaluations"] / max(f["ddpg"]["accuracy_evaluations"], 1) for f in played]
-        values["evaluation_share_of_ddpg"] = max(shares)
+        # What the search scores is distinct; an agent asks again for widths that it knows.
+        for name, of in (("_distinct", "distinct_accuracy_evaluations"), ("", "accuracy_evaluations")):
+            shares = [found["search"]["accuracy_evaluations"] / max(found["ddpg"][of], 1) for found in played]
+            values[f"evaluation_share_of_ddpg{name}"] = max(shares)
         distinct = [found["ddpg"]["distinct_accuracy_evaluations"] for found in played]
         values["distinct_accuracy_evaluations_of_ddpg"] = min(distinct)
         both = [found for found in played if "random" in found]

@@ -151,31 +151,38 @@ class ModelSearch:
             for number, choice in enumerate(choices):
                 assignment = self.assignment(number, choice)
                 key = f"time {design.geometry.hash()[:16]} {design.clock_mhz} {digest(assignment)}"
-                job = Job(self.sources[number], Action.TIME, assignment, design)
+                job = Job(self.sources[number], Action.TIME_IF_HELD, assignment, design)
                 spent += self._evaluated({key: job}, number, journal, progress)
             return spent
 
         def time_programs(programs: Sequence[Program]) -> list[list[float]]:
-            jobs = {}
-            for design, choices in programs:
-                for number, choice in enumerate(choices):
-                    assignment = self._timed_assignment(number, choice)
-                    key = f"{number} time {design.geometry.hash()[:16]} {design.clock_mhz} {digest(assignment)}"
-                    jobs[key] = Job(self.sources[number], Action.TIME, assignment, design)
-            found = evaluated(evaluate, jobs, journal, self.workers, progress)
-            spent = [found[key] for key in jobs]
-            count = len(self.sources)
-            return [spent[first : first + count] for first in range(0, len(spent), count)]
+            return self._program_times(programs, journal, progress)
 
         def plan(designs: Sequence[Design], choices: Sequence[Choice]) -> list[float]:
             found = [self._planned(number, choice) for number, choice in enumerate(choices)]
             cycles = [np.array([0.0 if each is None else each.cycles(design) for design in designs]) for each in found]
             return [float(each) for each in self.combine.of(cycles)]
 
-        widths = tuple(_uniform(model, PACKED_BITS) for model in models)
+        widths = tuple(model.uniform(self.space.base, PACKED_BITS) for model in models)
         self._joint = JointSearch(
             self.space, tuple(models), score, time, self.combine, plan, time_programs, widths=[widths]
         )
+
+    def _program_times(
+        self, programs: Sequence[Program], journal: Journal, progress: Callable[[], None]
+    ) -> list[list[float]]:
+        """Milliseconds of each model of each program; what several programs share is timed once."""
+        jobs, rows = dict[str, Job](), list[list[str]]()
+        for design, choices in programs:
+            row = []
+            for number, choice in enumerate(choices):
+                assignment = self._timed_assignment(number, choice)
+                key = f"{number} time {design.geometry.hash()[:16]} {design.clock_mhz} {digest(assignment)}"
+                jobs[key] = Job(self.sources[number], Action.TIME_IF_HELD, assignment, design)
+                row.append(key)
+            rows.append(row)
+        found = evaluated(evaluate, jobs, journal, self.workers, progress)
+        return [[found[key] for key in row] for row in rows]
 
     def _timed_assignment(self, number: int, choice: Choice) -> Any:
         """Widths of a program that is timed; of a network on samples, whose integers do not matter, rounded at once."""
@@ -243,15 +250,6 @@ class ModelSearch:
         name = f"{source.model.name} ({counted(len(model.subject.study.layers), 'layer')})"
         study, (eight, four) = model.subject.study, references
         return model_options(name, study, self.tables[number], works, (eight, four), base)
-
-
-def _uniform(model: ModelOptions, bits: int) -> Choice:
-    """Widths of so many bits wherever that is an option, else the widest below."""
-    weights, tensors = (
-        {o.name: max((b for b in o.bits if b <= bits), default=min(o.bits)) for o in options}
-        for options in (model.layers, model.tensors)
-    )
-    return Choice(weights, tensors, 0.0, 0.0)
 
 
 def _reference(given: BoundModel, graph: "HeteroGraph | None", design: Design) -> Mapping[str, Any]:

@@ -57,6 +57,7 @@ class Action(enum.Enum):
     DROP = "drop"
     SCORE = "score"
     TIME = "time"
+    TIME_IF_HELD = "time if held"
     LAYER_TIMES = "layer times"
 
 
@@ -127,6 +128,13 @@ class Opened:
     def milliseconds(self, assignment: Assignment, design: Design | None) -> float:
         """The same of all."""
         return sum(self.layer_milliseconds(assignment, design).values())
+
+    def milliseconds_if_held(self, assignment: Assignment, design: Design | None) -> float:
+        """The same, infinite where the design does not hold the program."""
+        try:
+            return self.milliseconds(assignment, design)
+        except DesignTooSmallError:
+            return math.inf
 
     def planned(self, assignment: Assignment, design: Design) -> "Planned | None":
         """The layers as the compiler takes them for a design; None of a network on samples."""
@@ -202,6 +210,8 @@ def evaluate(job: Job) -> Any:
             return found.score(job.assignment)
         case Action.TIME:
             return found.milliseconds(job.assignment, job.design)
+        case Action.TIME_IF_HELD:
+            return found.milliseconds_if_held(job.assignment, job.design)
         case Action.LAYER_TIMES:
             return dict(found.layer_milliseconds(job.assignment, job.design))
 

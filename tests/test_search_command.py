@@ -164,7 +164,7 @@ def test_a_stopped_search_keeps_its_best_and_goes_on(
     evaluate, calls = search_jobs.evaluate, list[str]()
 
     def stopped(job: search_jobs.Job) -> Any:
-        if job.action is search_jobs.Action.TIME:
+        if job.action is search_jobs.Action.TIME_IF_HELD:
             raise KeyboardInterrupt
         calls.append(job.action.value)
         return evaluate(job)
@@ -185,7 +185,7 @@ def test_a_stopped_search_keeps_its_best_and_goes_on(
     assert search("--max-drop", "100")["simulated"]
     # Widths for the design whose program is the fastest could not be scored before.
     assert calls[:before].count("score") > 2 >= calls[before:].count("score")
-    assert set(calls[before:]) <= {"time", "score"}
+    assert set(calls[before:]) <= {"time if held", "score"}
 
 
 def test_a_time_that_cannot_be_reached_is_named(search: Search) -> None:

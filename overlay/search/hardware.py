@@ -172,7 +172,10 @@ class Space:
         return replace(design, geometry=geometry)
 
     def neighbours(self, design: Design) -> Iterator[Design]:
-        """Arrays that fit with one side a step larger or smaller, or one larger and one smaller; smallest memories."""
+        """Arrays that fit with one side a step larger or smaller, or one larger and one smaller.
+
+        With the scratchpad of the design, and the smallest memories.
+        """
         held = _arrays_of(design)
         steps = [(core, array) for core, arrays in self._arrays.items() for array in _next_to(held[core], arrays)]
         one = [held | {core: array} for core, array in steps]
@@ -183,7 +186,7 @@ class Space:
             if (core, other) == ("d", "l")
         ]
         for arrays in (*one, *two):
-            near = self._smallest_of(arrays)
+            near = self._smallest_of(arrays, design)
             if self.holds(near):
                 yield near
 
@@ -191,9 +194,12 @@ class Space:
         """A design's arrays and scratchpad with the smallest memories of weights, as ``pairs`` gives them."""
         return self._with_memories(design, self.weight_words[0], self.weight_words[0], self._buffers(1, 1))
 
-    def _smallest_of(self, arrays: Mapping[str, Array]) -> Design:
-        words = self.weight_words[0]
-        return self.design(arrays["d"], arrays["l"], words, words)
+    def _smallest_of(self, arrays: Mapping[str, Array], design: Design) -> Design:
+        """Arrays with the smallest memories and a design's scratchpad."""
+        words, held = self.weight_words[0], design.geometry
+        found = self.design(arrays["d"], arrays["l"], words, words)
+        geometry = replace(found.geometry, agg_word_beats=held.agg_word_beats, feature_words=held.feature_words)
+        return replace(found, geometry=geometry)
 
     def scratchpads(self, design: Design) -> Iterator[Design]:
         """The smallest of a design with other words and depths of AGG's scratchpad, as far as it fits."""

@@ -28,7 +28,7 @@ _POINTS, _HALVINGS = 8, 5
 _WIDTHS_TIMED, _DESIGNS_TIMED, _MEMORIES_TIMED = 2, 3, 2
 #: Whole programs of a search for the fastest: of all designs, then of those near the best; so many at a time.
 _PROGRAMS, _NEAR_PROGRAMS, _AT_ONCE = 12, 16, 2
-#: Widths that these have, beside those that the caller gives, and memories of each pair of arrays.
+#: Widths that these have, beside a slower one and those that the caller gives, and memories of each pair of arrays.
 _WIDTHS, _MEMORIES = 3, 3
 #: A program that is expected to take this much longer than the best is not timed.
 _HOPELESS = 1.1
@@ -38,8 +38,8 @@ _TRIES = 3
 _EQUAL = 0.005
 #: Shares of the spread of divergences that the curve has limits at.
 _LEAST_SHARE = 1e-4
-#: Of the divergence of the best program's widths, which others on its design may have.
-_MORE = (1.0, 1.1)
+#: Of the divergence of the best program's widths, which others on its design may have more.
+_MORE = (0.0, 0.1)
 
 
 class Combine(enum.Enum):
@@ -157,7 +157,7 @@ class JointSearch:
         space: Designs.
         models: Options of each model.
         score: Measures a whole model, by its number, with widths.
-        time: Modelled milliseconds of each model's whole program on a design.
+        time: Modelled milliseconds of each model's whole program on a design, infinite where it does not fit.
         combine: How times of models count together.
         plan: Of designs whose arrays are the same, what the compiler's cuts of the models take; infinite for none.
         time_programs: ``time`` of several programs at once, perhaps of other weights with the same widths; the choice
@@ -279,11 +279,13 @@ class JointSearch:
             if kept:
                 break
             # Programs take longer than the cost functions say: what these may say is less, by the largest gap seen.
-            limit = goal.milliseconds * min([1.0, *(point.milliseconds / point.time for point in tried)])
+            held = [point for point in tried if math.isfinite(point.time)]
+            limit = goal.milliseconds * min([1.0, *(point.milliseconds / point.time for point in held)])
             self._refine(replace(goal, milliseconds=limit), curve)
         if not kept:
             allowed = [point for point in self.points if goal.keeps_drop(point.scores)] or self.points
-            kept = simulate([min(allowed, key=lambda point: point.milliseconds)])
+            nearest = min(allowed, key=lambda point: point.milliseconds)
+            kept = simulate([replace(nearest, design=design) for design in self.memories(nearest)[:1]])
         if not kept:
             raise self._unreachable(goal, tried)
         return min(kept, key=lambda point: self._preference(goal, point))
@@ -295,21 +297,34 @@ class JointSearch:
             raise self._unreachable(goal, [self._simulated(min(self.points, key=lambda point: point.drop))])
         timing = _Timing(self)
         everywhere = [self._on(point, design) for point in allowed for design in self.designs]
-        given = {_key(choices) for choices in self.widths}
+        given = {_key(choices) for choices in self.widths if self.space.holds(self.space.base)}
         timing.time([self._on(point, self.space.base) for point in allowed if _key(point.choices) in given])
         for point in allowed:
             timing.time(timing.first([each for each in everywhere if each.choices == point.choices]))
         timing.go(lambda: everywhere, _PROGRAMS)
+        if not any(math.isfinite(point.time) for point in timing.timed.values()):
+            raise self._unreachable(goal, [])
         allowed += [found for found in self._again(timing.best) if goal.keeps_drop(found.scores)]
         timing.go(lambda: self._near(timing.best, allowed), _NEAR_PROGRAMS)
-        return timing.best if self.time_programs is None else self._simulated(timing.best)
+        fastest = self._fastest_timed(goal)
+        return fastest if self.time_programs is None else self._simulated(fastest)
+
+    def _fastest_timed(self, goal: Goal) -> Point:
+        """The fastest of all programs that were timed, for earlier goals too."""
+        timed = [p for p in self.points if p.simulated is not None and goal.keeps_drop(p.scores)]
+        return min(timed, key=lambda point: (point.time, point.drop, self.used(point.design)))
 
     def _allowed_widths(self, goal: Goal) -> list[Point]:
-        """Widths that keep the accuracy, the fastest by the cost functions and those of the caller."""
+        """Widths that keep the accuracy: the fastest by the cost functions, one between, and those of the caller.
+
+        Where much may be lost the fastest are alike, and their programs need not be the fastest.
+        """
         kept = {
             _key(p.choices): p for p in sorted(self.points, key=lambda p: -p.milliseconds) if goal.keeps_drop(p.scores)
         }
-        found = sorted(kept.values(), key=lambda point: point.milliseconds)[:_WIDTHS]
+        ranked = sorted(kept.values(), key=lambda point: point.milliseconds)
+        others = ranked[_WIDTHS:]
+        found = ranked[:_WIDTHS] + others[(len(others) - 1) // 2 :][:1]
         for choices in self.widths:
             scores = self._scored(choices)
             if goal.keeps_drop(scores) and all(_key(choices) != _key(point.choices) for point in found):
@@ -320,7 +335,9 @@ class JointSearch:
         """The fastest widths on the best design that lose as much as its own, and a little more, scored."""
         found = []
         for share in _MORE:
-            limits = [choice.divergence * share for choice in best.choices]
+            # No less than the least, which sums in another order might miss.
+            pairs = zip(self.models, best.choices, strict=True)
+            limits = [max(c.divergence + share * abs(c.divergence), m.range()[0]) for m, c in pairs]
             choices = tuple(m.required(best.design, limit) for m, limit in zip(self.models, limits, strict=True))
             self.solved += 1
             found.append(self._on(replace(best, choices=choices, scores=self._scored(choices)), best.design))
@@ -378,27 +395,32 @@ class JointSearch:
         return [replace(point, design=design, milliseconds=spent[design]) for design in designs]
 
     def _simulated(self, point: Point) -> Point:
-        spent = self.combine.of([np.array(each) for each in self.time(point.design, point.choices)])
-        found = replace(point, simulated=float(spent))
-        self.points.append(found)
-        return found
+        return self._noted([point], [self.time(point.design, point.choices)])[0]
 
     def simulated(self, points: Sequence[Point]) -> list[Point]:
         """Points whose programs are timed at once."""
         if self.time_programs is None:
             return [self._simulated(point) for point in points]
         spent = self.time_programs([(point.design, point.choices) for point in points])
+        return self._noted(points, spent)
+
+    def _noted(self, points: Sequence[Point], spent: Sequence[Sequence[float]]) -> list[Point]:
+        """Points with the times of their programs; those that their designs hold are kept."""
         times = [float(self.combine.of([np.array(each) for each in one])) for one in spent]
         found = [replace(point, simulated=each) for point, each in zip(points, times, strict=True)]
-        self.points += found
+        self.points += [point for point in found if math.isfinite(point.time)]
         return found
 
     def _front(self, chosen: Point) -> tuple[Point, ...]:
-        """The front with the choice in it; times that were not simulated are scaled by the choice's gap."""
+        """The front with the choice in it; times that were not simulated are scaled by the choice's gap.
+
+        Those that would then beat the choice are left out: only programs that were timed are better than others.
+        """
         scale = 1 + (chosen.gap or 0.0)
         others = [*self.points, *self._smaller()]
         scaled = [p if p.simulated is not None else replace(p, scale=scale) for p in others]
-        found = front_of([chosen, *scaled], self.used)
+        held = [p for p in scaled if p.simulated is not None or not _beats(p, chosen)]
+        found = front_of([chosen, *held], self.used)
         return found if chosen in found else tuple(sorted([*found, chosen], key=lambda point: point.time))
 
     def _smaller(self) -> list[Point]:
@@ -424,7 +446,13 @@ class JointSearch:
         return min(kept, key=lambda p: (p.simulated is None, *self._preference(goal, p)), default=None)
 
     def _unreachable(self, goal: Goal, tried: Sequence[Point]) -> LimitUnreachableError:
-        points = tried
+        points = [point for point in tried if math.isfinite(point.time)]
+        if not points:
+            return LimitUnreachableError(
+                "no design that was tried holds the models' programs",
+                "memories that hold the least part of each layer",
+                "choose a larger board, or search for fewer models at once",
+            )
         near = [point for point in points if goal.keeps_drop(point.scores)]
         wanted = [f"at most {goal.milliseconds:,.4g} ms (modelled)"] if goal.milliseconds is not None else []
         wanted += [f"at most {goal.drop:g} points lost"] if goal.drop is not None else []
@@ -449,7 +477,7 @@ class _Timing:
     search: JointSearch
     timed: dict[tuple[Design, str], Point] = field(default_factory=dict)
     _corrections: Corrections = field(default_factory=Corrections)
-    _memories: dict[tuple[Design, str], Design] = field(default_factory=dict)
+    _memories: dict[tuple[Design, str], Design | None] = field(default_factory=dict)
 
     @property
     def best(self) -> Point:
@@ -475,7 +503,8 @@ class _Timing:
         for point in self.search.simulated(points) if points else ():
             widths = _key(point.choices)
             self.timed[point.design, widths] = point
-            self._corrections.note(point.design, widths, point.time / point.milliseconds)
+            if math.isfinite(point.time):
+                self._corrections.note(point.design, widths, point.time / point.milliseconds)
 
     def _promising(self, candidates: Sequence[Point], limit: float) -> Iterator[Point]:
         """Untimed candidates with their memories, by rising expected time, which is below a limit."""
@@ -484,6 +513,8 @@ class _Timing:
             if expected >= limit:
                 return
             design = self._with_memories(point)
+            if design is None:
+                continue
             key = design, _key(point.choices)
             if key not in self.timed and key not in chosen:
                 chosen.add(key)
@@ -492,13 +523,16 @@ class _Timing:
     def _expected(self, point: Point) -> float:
         return point.milliseconds * self._corrections.ratio(point.design, _key(point.choices))
 
-    def _with_memories(self, point: Point) -> Design:
-        """A point's design; of one that is arrays alone, with the smallest memories, the best memories that fit."""
+    def _with_memories(self, point: Point) -> Design | None:
+        """A point's design; of one that is arrays alone, with the smallest memories, the best memories that fit.
+
+        None where no memories that fit the board hold the layers.
+        """
         if point.design != self.search.space.smallest(point.design):
             return point.design
         key = point.design, _key(point.choices)
         if key not in self._memories:
-            self._memories[key] = next(iter(self.search.memories(point)), point.design)
+            self._memories[key] = next(iter(self.search.memories(point)), None)
         return self._memories[key]
 
 
@@ -561,6 +595,12 @@ def front_of(points: Sequence[Point], used: Callable[[Design], float]) -> tuple[
 
 def _in_time(point: Point, milliseconds: float | None) -> bool:
     return milliseconds is None or point.time <= milliseconds
+
+
+def _beats(one: Point, other: Point) -> bool:
+    """Whether a point is no worse in time and accuracy, and better in one of them."""
+    mine, its = (one.time, one.drop), (other.time, other.drop)
+    return mine != its and all(a <= b for a, b in zip(mine, its, strict=True))
 
 
 def choice_table(choice: Choice) -> Mapping[str, Mapping[str, int]]:

@@ -144,6 +144,15 @@ class ModelOptions:
             found[layer.name] = sum(spent)
         return found
 
+    def uniform(self, design: Design, bits: int) -> Choice:
+        """Widths of so many bits wherever that is an option, else the widest below; the time is that on a design."""
+        layers, tensors = ([_widest(o, bits) for o in options] for options in (self.layers, self.tensors))
+        weights = {o.name: o.bits[option] for o, option in zip(self.layers, layers, strict=True)}
+        stored = {o.name: o.bits[option] for o, option in zip(self.tensors, tensors, strict=True)}
+        costs = [o.divergence[option] for o, option in zip(self.layers, layers, strict=True)]
+        costs += [o.divergence[option] for o, option in zip(self.tensors, tensors, strict=True)]
+        return Choice(weights, stored, self.milliseconds(design, weights, stored), float(sum(costs)))
+
     def fastest(self, design: Design, most: float, count: int = 1) -> list[Choice]:
         """The fastest choices whose divergences add up to at most ``most``, in rising order; [] where none is.
 
@@ -214,6 +223,11 @@ class ModelOptions:
                 "raise the limit",
             )
         return found[0]
+
+
+def _widest(options: LayerOptions | TensorOptions, bits: int) -> int:
+    """Number of the widest option of at most so many bits, of the narrowest where all are wider."""
+    return options.bits.index(max((each for each in options.bits if each <= bits), default=min(options.bits)))
 
 
 def _forms_of(tensor: TensorOptions) -> list[tuple[int, bool]]:
