@@ -302,7 +302,7 @@ def test_both_bodies_stop_at_the_same_access(small_geometry: Geometry) -> None:
     for what, words in programs.items():
         plain, host = (stopped(library, small_geometry, words, memories, dram) for library in libraries)
         assert host == plain, what
-    assert len(programs) == 38
+    assert len(programs) == 39
 
 
 @pytest.mark.parametrize("march", ["x86-64", "x86-64-v3"])
