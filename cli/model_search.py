@@ -4,7 +4,7 @@
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,12 +15,10 @@ from hetfab.cli.search_jobs import (
     Opened,
     Planned,
     Source,
-    as_json,
     evaluate,
     from_json,
     layers_of,
     opened,
-    reference_of,
     works_of,
 )
 from hetfab.overlay.blockdesign.platform import fabric_clock_mhz
@@ -28,30 +26,27 @@ from hetfab.overlay.board import read_board
 from hetfab.overlay.compiler.lowered import LoweredModel
 from hetfab.overlay.design import Design
 from hetfab.overlay.errors import counted
-from hetfab.overlay.model.bound_model import BoundModel
 from hetfab.overlay.search.evaluations import evaluated
-from hetfab.overlay.search.hardware import Space, base_design, with_other_depths, with_wide_words
+from hetfab.overlay.search.hardware import Scratchpad, Space, base_design, scratchpads_of
 from hetfab.overlay.search.joint import Combine, Goal, JointSearch, Point, Program, Score
 from hetfab.overlay.search.journal import Journal
 from hetfab.overlay.search.layer_work import PACKED_BITS
 from hetfab.overlay.search.options import Choice, ModelOptions
+from hetfab.overlay.search.scratchpads import worthwhile
 from hetfab.overlay.search.workers import HERE, Workers, version
 from hetfab.overlay.timeline.machine import measured_constants
 from hetfab.quantize.assignment import WeightChoice
 from hetfab.quantize.bit_assignment import BitSearch, Options, Table, digest
-from hetfab.quantize.joint_options import chosen_assignment, model_options
+from hetfab.quantize.joint_options import Reference, chosen_assignment, model_options
 
 if TYPE_CHECKING:
     import onnx
 
-    from hetfab.driver.graph.heterograph import HeteroGraph
 
 #: Time depends on whether activations take 4 bits or 8, not on what lies between.
 OPTIONS = Options(weights=(2, 3, 4, 6, 8), activations=(4, 8), activation_methods=("least square error",))
 #: Whole models and programs that a search takes, for the bar.
 _WHOLE = 44
-#: Times up to so many times the least one count as equal to it.
-_EQUAL = 1.005
 
 
 @dataclass
@@ -78,6 +73,7 @@ class ModelSearch:
     tables: list[Table] = field(default_factory=list)
     sensitivity_evaluations: int = 0
     _joint: JointSearch | None = None
+    _references: list[dict[Scratchpad | None, Reference]] = field(default_factory=list)
     _plans: dict[tuple[int, str], Planned | None] = field(default_factory=dict)
 
     @classmethod
@@ -106,8 +102,7 @@ class ModelSearch:
         wanted = base if clock is None else replace(base, clock_mhz=clock)
         # The highest clock that the board's PLL gives and that is not above what is wanted.
         base = replace(wanted, clock_mhz=fabric_clock_mhz(wanted, read_board(board)))
-        space = Space.of(_fastest_scratchpad(base, sources, progress)).with_scratchpads_of(base)
-        return cls(tuple(sources), space, combine, workers)
+        return cls(tuple(sources), Space.of(base), combine, workers)
 
     @property
     def names(self) -> list[str]:
@@ -137,7 +132,8 @@ class ModelSearch:
         return measured + (2 + _WHOLE) * len(self.sources)
 
     def prepare(self, journal: Journal, progress: Callable[[], None] = lambda: None) -> None:
-        """Measures all options, and times the models on the reference design."""
+        """Times the models on the reference design, and measures all options."""
+        self._time_references(journal, progress)
         models = [self._options(number, journal.part(str(number)), progress) for number in range(len(self.sources))]
 
         def score(number: int, choice: Choice) -> Score:
@@ -231,6 +227,37 @@ class ModelSearch:
         found = evaluated(evaluate, jobs, journal.part(str(number)), self.workers, progress)
         return [found[key] for key in jobs]
 
+    def _time_references(self, journal: Journal, progress: Callable[[], None]) -> None:
+        """Times programs at 8 bits, and at 4 bits with each scratchpad; those that are worth a look are then chosen."""
+        base = self.space.base
+        own = Scratchpad.of(base)
+        self._references = [{} for _ in self.sources]
+
+        def timed(several: Sequence[Scratchpad]) -> dict[Scratchpad, list[float]]:
+            self._note_references({each: (1, each.on(base)) for each in several}, journal, progress)
+            return {each: [known[each].milliseconds for known in self._references] for each in several}
+
+        self._note_references({None: (0, base), own: (1, base)}, journal, progress)
+        self.space = replace(self.space, scratchpads=tuple(worthwhile(scratchpads_of(base), own, timed)))
+
+    def _note_references(
+        self,
+        asked: Mapping[Scratchpad | None, tuple[int, Design]],
+        journal: Journal,
+        progress: Callable[[], None],
+    ) -> None:
+        """Times each model at a place of ``REFERENCES`` on designs."""
+        jobs, several = dict[str, Job](), dict[str, tuple[int, Scratchpad | None]]()
+        for number, (model, source) in enumerate(zip(self.opened, self.sources, strict=True)):
+            assignments = model.reference_assignments()
+            for key, (place, design) in asked.items():
+                name = f"{number} reference {place} {design.geometry.hash()[:16]}"
+                jobs[name] = Job(source, Action.REFERENCE, assignments[place], design)
+                several[name] = number, key
+        for name, found in evaluated(evaluate, jobs, journal, self.workers, progress).items():
+            number, key = several[name]
+            self._references[number][key] = from_json(found)
+
     def _options(self, number: int, journal: Journal, progress: Callable[[], None]) -> ModelOptions:
         model, source = self.opened[number], self.sources[number]
         search = BitSearch(model.subject.study, self.options, journal=journal)
@@ -239,34 +266,11 @@ class ModelSearch:
         evaluated(evaluate, changes, journal, self.workers, progress)
         self.sensitivity_evaluations += len(changes)
         self.tables.append(search.table(start))
-        base = self.space.base
-        models = model.reference_models()
-
-        references = [
-            from_json(journal.result(f"reference {place}", partial(_reference, each, model.graph, base)))
-            for place, each in enumerate(models)
-        ]
-        works = works_of(layers_of(models[0], model.graph), model.graph)
+        base, references = self.space.base, self._references[number]
+        eight = model.reference_models()[0]
+        works = works_of(layers_of(eight, model.graph), model.graph)
         name = f"{source.model.name} ({counted(len(model.subject.study.layers), 'layer')})"
-        study, (eight, four) = model.subject.study, references
-        return model_options(name, study, self.tables[number], works, (eight, four), base)
-
-
-def _reference(given: BoundModel, graph: "HeteroGraph | None", design: Design) -> Mapping[str, Any]:
-    return as_json(reference_of(given, graph, design))
-
-
-def _fastest_scratchpad(base: Design, sources: Sequence[Source], progress: Callable[[], None]) -> Design:
-    """A design with the words and then the depth of AGG's scratchpad with which models at 4 bits are fastest."""
-    models = [model for source in sources if (model := opened(source)).graph is not None]
-    times: dict[Design, float] = {}
-    for variants in (with_wide_words, with_other_depths):
-        found = variants(base)
-        for design in found if len(found) > 1 else ():
-            if design not in times:
-                times[design] = sum(model.reference_milliseconds(design) for model in models)
-                progress()
-        # Of equally fast ones the first, which is the base, or shallower.
-        fastest = min((times[design] for design in found if design in times), default=0.0)
-        base = next((design for design in found if design in times and times[design] <= fastest * _EQUAL), base)
-    return base
+        study, own = model.subject.study, Scratchpad.of(base)
+        others = {scratchpad: references[scratchpad] for scratchpad in self.space.scratchpads if scratchpad != own}
+        wide, narrow = references[None], references[own]
+        return model_options(name, study, self.tables[number], works, (wide, narrow), base, others)

@@ -59,6 +59,7 @@ class Action(enum.Enum):
     TIME = "time"
     TIME_IF_HELD = "time if held"
     LAYER_TIMES = "layer times"
+    REFERENCE = "reference"
 
 
 @dataclass(frozen=True)
@@ -153,17 +154,15 @@ class Opened:
         model: onnx.ModelProto = self.subject.study.write(assignment)
         return BoundModel(model, bindings_of(model))
 
-    def reference_milliseconds(self, design: Design) -> float:
-        """Modelled time at the last of ``REFERENCES``."""
-        study = self.subject.study
-        return self.milliseconds(
-            study.uniform(REFERENCES[-1], weights="nearest", activations="least square error"), design
-        )
-
     def reference_models(self) -> tuple[BoundModel, BoundModel]:
         """The model at each of ``REFERENCES``."""
+        eight, four = (self.quantized(assignment) for assignment in self.reference_assignments())
+        return eight, four
+
+    def reference_assignments(self) -> tuple[Assignment, Assignment]:
+        """``REFERENCES``, rounded to nearest."""
         eight, four = (
-            self.quantized(self.subject.study.uniform(widths, weights="nearest", activations="least square error"))
+            self.subject.study.uniform(widths, weights="nearest", activations="least square error")
             for widths in REFERENCES
         )
         return eight, four
@@ -214,6 +213,9 @@ def evaluate(job: Job) -> Any:
             return found.milliseconds_if_held(job.assignment, job.design)
         case Action.LAYER_TIMES:
             return dict(found.layer_milliseconds(job.assignment, job.design))
+        case Action.REFERENCE:
+            assert job.design is not None
+            return as_json(reference_of(found.quantized(job.assignment), found.graph, job.design))
 
 
 def layers_of(given: BoundModel, graph: "HeteroGraph | None") -> LoweredModel | IntegerCnn:

@@ -51,7 +51,7 @@ _OPTIONAL = (
 _OF_DW = ("exp_words", "dwp_words", "mid_words")
 _LONGEST_SHOWN = 80
 #: Groups of AGG with words of so many beats: static_assert of ``reduce.hpp``.
-_MOST_GROUPS = {4: 32, 8: 8}
+MOST_GROUPS = {4: 32, 8: 8}
 #: Forms of the processing elements: LUTs chosen by hand, or what a tool makes of plain code.
 ELEMENT_FORMS = ("mapped", "plain")
 
@@ -358,7 +358,7 @@ def _check_word_beats(geometry: dict[str, Any], source: str) -> None:
         raise _invalid(source, f"agg_word_beats is {beats}", "1, 2, 4 or 8")
     if beats > 1 and not geometry["feature_words"]:
         raise _invalid(source, f"agg_word_beats is {beats} without a scratchpad", "1 where feature_words is 0")
-    most = _MOST_GROUPS.get(beats, groups)
+    most = MOST_GROUPS.get(beats, groups)
     if groups > most:
         expected = f"at most {most} groups: rows must be requested earlier than AGG's pipeline is long"
         raise _invalid(source, f"agg_word_beats is {beats} and agg_groups {groups}", expected)

@@ -2,7 +2,8 @@
 """The widths of a float model as options for a search of designs: measured divergences and modelled times.
 
 Divergences are those of ``BitSearch.table``. Times come from two whole programs on one reference design, at 8 and at 4
-bits: the estimates of layers, for any design, are scaled so that their sum is what the timeline gives there.
+bits: the estimates of layers, for any design, are scaled so that their sum is what the timeline gives there. With each
+other scratchpad of AGG one program at 4 bits is enough: what it changes there, it changes at 8 bits too.
 """
 
 import math
@@ -13,6 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from hetfab.overlay.design import Design
+from hetfab.overlay.search.hardware import Scratchpad
 from hetfab.overlay.search.layer_work import PACKED_BITS, LayerWork
 from hetfab.overlay.search.options import Choice, LayerOptions, ModelOptions, TensorOptions, TimedWork
 from hetfab.quantize.assignment import Assignment
@@ -46,6 +48,24 @@ class Reference:
     aggregation: Mapping[str, float]
     packed: Collection[str]
 
+    @property
+    def milliseconds(self) -> float:
+        """The whole run's."""
+        return math.fsum(self.path.values())
+
+    def changed(self, before: "Reference", after: "Reference") -> "Reference":
+        """As this one would be if it changed as another program did."""
+        aggregation = {
+            name: spent * _ratio(after.aggregation.get(name, 0.0), before.aggregation.get(name, 0.0))
+            for name, spent in self.aggregation.items()
+        }
+        ratio = _ratio(after.milliseconds, before.milliseconds)
+        return Reference({name: spent * ratio for name, spent in self.path.items()}, aggregation, self.packed)
+
+
+def _ratio(after: float, before: float) -> float:
+    return after / before if before > 0 else 1.0
+
 
 def model_options(
     name: str,
@@ -54,6 +74,7 @@ def model_options(
     works: Mapping[str, LayerWork],
     references: tuple[Reference, Reference],
     design: Design,
+    with_scratchpad: Mapping[Scratchpad, Reference] | None = None,
 ) -> ModelOptions:
     """Joins what is measured with what is modelled.
 
@@ -64,7 +85,25 @@ def model_options(
         works: By layer, likewise.
         references: At each of ``REFERENCES``.
         design: The reference design.
+        with_scratchpad: At the last of ``REFERENCES`` on the reference design with other scratchpads.
     """
+    eight, four = references
+    variants = {
+        scratchpad: _options(name, study, table, works, (eight.changed(four, found), found), scratchpad.on(design))
+        for scratchpad, found in (with_scratchpad or {}).items()
+    }
+    return replace(_options(name, study, table, works, references, design), with_scratchpad=variants)
+
+
+def _options(
+    name: str,
+    study: Timed,
+    table: Table,
+    works: Mapping[str, LayerWork],
+    references: tuple[Reference, Reference],
+    design: Design,
+) -> ModelOptions:
+    """With the times of one scratchpad."""
     owners = {result: study.made_of(result)[0] for result in works}
     owned = {result: TimedWork(work, _others(work, references)) for result, work in works.items() if owners[result]}
     rest = [sum(spent for result, spent in each.aggregation.items() if result not in owned) for each in references]
@@ -112,7 +151,7 @@ def _factors(
     for reference, widths, other in zip(references, REFERENCES, rest, strict=True):
         packed = reference.packed
         spent = (w.estimate(design, widths.weights, w.work.result in packed) for w in works.values())
-        factors.append(math.fsum(reference.path.values()) / (math.fsum(spent) + other))
+        factors.append(reference.milliseconds / (math.fsum(spent) + other))
     return factors[0], factors[1]
 
 

@@ -11,15 +11,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hetfab.overlay.design import Design
+from hetfab.overlay.design import Design, default_design
 from hetfab.overlay.errors import DesignTooLargeError, LimitUnreachableError
-from hetfab.overlay.search.hardware import Array, Space, base_design, with_other_depths, with_wide_words
+from hetfab.overlay.search.hardware import Array, Scratchpad, Space, base_design, scratchpads_of
 from hetfab.overlay.search.joint import Combine, Goal, JointSearch, Score, gains
 from hetfab.overlay.search.options import Choice, ModelOptions, Times
 from tests.search_cases import BITS, TENSOR_BITS, drawn_model, small_space, work
 
 SPACE = small_space()
-DESIGNS = list(SPACE.pairs())
+DESIGNS = list(SPACE.fitting())
 
 
 def everything(model: ModelOptions, design: Design, most: float) -> float:
@@ -77,7 +77,7 @@ def test_the_design_is_that_of_trying_all_designs(combine: Combine) -> None:
     models = [drawn_model(3), drawn_model(4)]
     search = search_of(models, combine)
     limits = [0.4, 0.7]
-    found = search.fastest(limits)[0]
+    found = search.fastest(limits)
     spent = [[m.required(d, most).milliseconds for m, most in zip(models, limits, strict=True)] for d in DESIGNS]
     expected = min(sum(each) if combine is Combine.SUM else max(each) for each in spent)
     assert expected <= found.milliseconds <= expected * 1.006
@@ -96,9 +96,9 @@ def test_the_fastest_within_the_accuracy_is_simulated_and_its_gap_known() -> Non
     assert times == sorted(times) and len(found.front) > 1 and found.point in found.front
 
 
-@pytest.mark.parametrize("seed", [5, 6])
+@pytest.mark.parametrize("seed", range(5, 9))
 def test_no_neighbour_of_the_design_is_faster_as_a_whole_program(seed: int) -> None:
-    """Whole programs take longer than the cost functions say, each design by a share of its own."""
+    """Whole programs take up to a fifth longer than the cost functions say, each design by a share of its own."""
     arrays = tuple(Array(rows, 8) for rows in (4, 6, 8, 10, 12, 14))
     search = search_of([drawn_model(seed)])
     search.space = replace(SPACE, arrays_d=arrays, arrays_l=arrays)
@@ -106,7 +106,7 @@ def test_no_neighbour_of_the_design_is_faster_as_a_whole_program(seed: int) -> N
 
     def time(design: Design, choices: Sequence[Choice]) -> list[float]:
         sides = design.geometry.gemm_d_rows, design.geometry.gemm_l_rows
-        share = np.random.default_rng([seed, *sides]).uniform(1, 2)
+        share = np.random.default_rng([seed, *sides]).uniform(1, 1.2)
         return [share * spent for spent in exact(design, choices)]
 
     search.time = time
@@ -172,20 +172,78 @@ def test_uniform_widths_have_the_divergence_and_the_time_that_the_knapsack_count
     assert set(model.uniform(design, 3).tensors.values()) == {4}
 
 
+def scratchpads() -> tuple[Scratchpad, ...]:
+    """All that the smallest design of the space holds."""
+    return tuple(scratchpads_of(SPACE.base))
+
+
 def test_another_scratchpad_is_taken_where_the_program_is_faster() -> None:
+    """A little with each doubling of its depth, of which the cost functions say nothing."""
     search = search_of([drawn_model(5)])
-    search.space = SPACE.with_scratchpads_of(SPACE.base)
+    search.space = replace(SPACE, scratchpads=scratchpads())
     exact = search.time
 
     def time(design: Design, choices: Sequence[Choice]) -> list[float]:
-        return [spent / design.geometry.feature_words for spent in exact(design, choices)]
+        return [spent / design.geometry.feature_words**0.05 for spent in exact(design, choices)]
 
     search.time = time
     chosen = search.run(Goal(drop=40.0)).point.design
-    assert chosen.geometry.feature_words == max(
-        each.geometry.feature_words for each in [chosen, *search.space.scratchpads(chosen)]
-    )
+    others = [chosen, *search.space.with_other_scratchpads(chosen)]
+    assert chosen.geometry.feature_words == max(each.geometry.feature_words for each in others)
     assert chosen.geometry.feature_words > SPACE.base.geometry.feature_words and search.space.holds(chosen)
+
+
+def test_scratchpads_that_the_cost_functions_call_faster_are_on_the_design_that_is_found() -> None:
+    """A model that waits for AGG, which takes half the time with words of four groups."""
+    (model,), wide = [drawn_model(5)], Scratchpad(4, SPACE.base.geometry.feature_words)
+
+    def slowed(factor: float) -> ModelOptions:
+        layers = [
+            replace(layer, works=tuple(replace(each, others=(factor, factor)) for each in layer.works))
+            for layer in model.layers
+        ]
+        return replace(model, layers=tuple(layers))
+
+    search = search_of([replace(slowed(10.0), with_scratchpad={wide: slowed(5.0)})])
+    search.space = replace(SPACE, scratchpads=tuple(sorted({Scratchpad.of(SPACE.base), wide})))
+    assert len(search.designs) > len(DESIGNS) and {Scratchpad.of(d) for d in search.designs} == {
+        *search.space.scratchpads
+    }
+    found = search.run(Goal(drop=1e9))
+    assert Scratchpad.of(found.point.design) == wide
+    assert found.solved < len(search.designs)
+
+
+@pytest.mark.parametrize("board", ["pynq-z2", "zcu104"])
+def test_designs_with_other_scratchpads_fit_as_their_resources_say(board: str) -> None:
+    """What a scratchpad takes is added up; nothing is left out, but for what rounding up may decide."""
+    space = replace(small_space(board), scratchpads=tuple(scratchpads_of(base_design(board, []))))
+    assert len(space.scratchpads) > 3
+    found = space.fitting()
+    assert len(found) > len(space.scratchpads)
+    for design, share in found.items():
+        assert max(space.shares(design).values()) == pytest.approx(share, abs=0.01)
+    arrays = [replace(design, geometry=replace(design.geometry)) for design in small_space(board).fitting()]
+    every = {each.on(design) for each in space.scratchpads for design in arrays}
+    assert all(max(space.shares(design).values()) > 0.99 for design in every - {*found})
+
+
+@given(st.integers(0, 10_000))
+@settings(max_examples=10, deadline=None)
+def test_times_on_many_designs_are_those_on_each(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    model, wide = drawn_model(seed), Scratchpad(4, 2048)
+    other = replace(drawn_model(seed + 1), layers=drawn_model(seed).layers)
+    model = replace(model, with_scratchpad={wide: other})
+    designs = [*DESIGNS, *(wide.on(design) for design in DESIGNS)]
+    choice = Choice(
+        {layer.name: int(random.choice(BITS)) for layer in model.layers},
+        {tensor.name: int(random.choice(TENSOR_BITS)) for tensor in model.tensors},
+        0.0,
+        0.0,
+    )
+    expected = [model.milliseconds(design, choice.weights, choice.tensors) for design in designs]
+    np.testing.assert_allclose(Times.of(model, designs).of_choice(choice), expected)
 
 
 def test_neighbours_differ_by_one_step_of_one_side_of_one_array_or_of_both() -> None:
@@ -194,14 +252,20 @@ def test_neighbours_differ_by_one_step_of_one_side_of_one_array_or_of_both() -> 
     assert sides == [(8, 8, 8), (4, 8, 4), (8, 8, 4)]
 
 
-def test_neighbours_have_the_scratchpad_of_the_design() -> None:
-    space = SPACE.with_scratchpads_of(SPACE.base)
-    design = next(space.scratchpads(next(space.pairs())))
-    held = design.geometry.agg_word_beats, design.geometry.feature_words
-    assert held != (SPACE.base.geometry.agg_word_beats, SPACE.base.geometry.feature_words)
+def test_neighbours_have_the_scratchpad_of_the_design_or_smaller_arrays_and_the_next_one() -> None:
+    space = replace(SPACE, scratchpads=scratchpads())
+    design = Scratchpad(4, 4096).on(space.design(Array(8, 8), Array(4, 8), 1024, 1024))
     near = list(space.neighbours(design))
-    assert near and {(each.geometry.agg_word_beats, each.geometry.feature_words) for each in near} == {held}
-    assert all(space.smallest(each) == each for each in near)
+    assert near and all(space.smallest(each) == each and space.holds(each) for each in near)
+    others = [each for each in near if Scratchpad.of(each) != Scratchpad.of(design)]
+    assert {Scratchpad.of(each) for each in others} == {
+        Scratchpad(4, 2048),
+        Scratchpad(4, 8192),
+        Scratchpad(1, 4096),
+        Scratchpad(8, 4096),
+    }
+    assert {(each.geometry.gemm_d_rows, each.geometry.gemm_l_rows) for each in others} == {(4, 4)}
+    assert len(near) > len(others)
 
 
 def test_the_most_accurate_within_a_time_keeps_it_by_the_simulator_too() -> None:
@@ -271,9 +335,9 @@ def test_exactly_the_pairs_that_fit_are_there() -> None:
     all_pairs = [SPACE.design(on_d, on_l, words, words) for on_d, on_l in arrays]
     assert [each for each in all_pairs if SPACE.holds(each)] == DESIGNS
     tight = replace(SPACE, board=replace(SPACE.board, resources={**SPACE.board.resources, "dsp": 150}))
-    held = list(tight.pairs())
+    held = list(tight.fitting())
     assert held == [each for each in all_pairs if tight.holds(each)] and len(held) < len(DESIGNS)
-    assert set(tight.with_more("dsp", 10.0).pairs()) >= set(DESIGNS)
+    assert set(tight.with_more("dsp", 10.0).fitting()) >= set(DESIGNS)
 
 
 def test_no_memory_that_fits_is_deeper_than_the_largest() -> None:
@@ -413,23 +477,35 @@ def test_no_estimate_of_the_front_beats_the_choice() -> None:
 def test_networks_on_samples_get_the_memories_of_images(board: str) -> None:
     design = base_design(board, [None])
     assert design.board == board and design.geometry.res_words and "agg" not in design.geometry.engines
-    assert any(True for _ in Space.of(design).pairs())
+    assert Space.of(design).fitting()
 
 
-def test_wide_words_of_the_scratchpad_are_tried_where_the_smallest_design_holds_them() -> None:
-    base = base_design("zcu104", [])
-    assert [each.geometry.agg_word_beats for each in with_wide_words(base)] == [1, 4]
-    assert with_wide_words(base_design("pynq-z2", [None])) == [base_design("pynq-z2", [None])]
-    without = replace(base, geometry=replace(base.geometry, feature_words=0))
-    assert with_wide_words(without) == [without] == with_other_depths(without)
-
-
-def test_other_depths_of_the_scratchpad_are_tried_where_they_fit() -> None:
+def test_scratchpads_are_tried_where_the_smallest_design_holds_them() -> None:
     base = base_design("zcu104", [])
     depth = base.geometry.feature_words
-    assert [each.geometry.feature_words for each in with_other_depths(base)] == [depth // 2, depth, 2 * depth]
-    full = replace(base, geometry=replace(base.geometry, wgt_d_words=base.geometry.wgt_d_words * 4))
-    assert [each.geometry.feature_words for each in with_other_depths(full)] == [depth]
+    found = scratchpads_of(base)
+    assert found == [Scratchpad(beats, int(share * depth)) for beats in (1, 4, 8) for share in (0.5, 1, 2, 4, 8)]
+    assert Scratchpad.of(base) in found
+    small = scratchpads_of(base_design("pynq-z2", []))
+    assert {*small} < {*found} and max(each.words for each in small) == 4 * depth
+    assert not scratchpads_of(base_design("pynq-z2", [None]))
+    assert not scratchpads_of(replace(base, geometry=replace(base.geometry, feature_words=0, agg_word_beats=1)))
+    many = replace(base, geometry=replace(base.geometry, agg_groups=32))
+    assert {each.word_beats for each in scratchpads_of(many)} == {1, 4}
+
+
+def test_the_default_designs_of_a_board_are_in_the_space() -> None:
+    """So that no search is slower than the fullest of them."""
+    graphs = default_design("pynq-z2-graphs")
+    base = default_design("pynq-z2-attention")
+    space = replace(Space.of(base), scratchpads=tuple(scratchpads_of(base)))
+    assert space.holds(graphs) and Scratchpad.of(graphs) in space.scratchpads
+    geometries = {each.geometry for each in space.fitting()}
+    assert space.smallest(graphs).geometry in geometries
+    assert graphs.geometry in {each.geometry for each in space.largest_memories(graphs)} | {
+        replace(graphs.geometry, wgt_d_words=words[0], wgt_l_words=words[1], out_words=2048)
+        for words in [(512, 1024), (1024, 512)]
+    }
 
 
 def test_a_board_that_cannot_hold_all_of_it_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

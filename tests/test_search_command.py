@@ -121,8 +121,7 @@ def test_a_design_that_was_found_runs_in_the_emulator(
     monkeypatch.setattr(Space, "of", one)
     monkeypatch.setattr(Space, "largest_memories", lambda self, design: [self.base])
     # The design is then the default one, whose emulator the suite has.
-    monkeypatch.setattr(model_search, "with_wide_words", lambda base: [base])
-    monkeypatch.setattr(model_search, "with_other_depths", lambda base: [base])
+    monkeypatch.setattr(model_search, "scratchpads_of", lambda base: [])
     search("--max-drop", "3", "--quantized", ".")
     design = read_design(Path("design.json"))
     assert design.geometry == default_design().geometry

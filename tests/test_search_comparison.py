@@ -15,7 +15,7 @@ from tests.outside import module
 from tests.search_cases import drawn_model, small_space
 
 SPACE = small_space()
-DESIGN = next(SPACE.pairs())
+DESIGN = next(iter(SPACE.fitting()))
 MODEL = drawn_model(5)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from hetfab.overlay.search.environment import DesignEnvironment, Setting, random_search
-from hetfab.overlay.search.hardware import Space, base_design
+from hetfab.overlay.search.hardware import Space, base_design, scratchpads_of
 from tests.search_cases import drawn_model, small_space
 
 MODEL = drawn_model(11)
@@ -87,7 +87,7 @@ def test_what_is_observed_is_the_hardware_that_fits() -> None:
 def whole_environment() -> DesignEnvironment:
     """Of a space in which all memories differ."""
     few = small_space("zcu104")
-    space = replace(few, activations=(1, 2), results=(0.5, 1, 2)).with_scratchpads_of(few.base)
+    space = replace(few, activations=(1, 2), results=(0.5, 1, 2), scratchpads=tuple(scratchpads_of(few.base)))
     return DesignEnvironment(Setting(space, MODEL, 1e9, drop))
 
 
@@ -95,14 +95,14 @@ def test_memories_that_differ_are_actions_too() -> None:
     found = whole_environment()
     assert found.hardware == (
         *("rows_d", "cols_d", "rows_l", "cols_l", "words_d", "words_l"),
-        *("activations", "results", "word_beats", "feature_words"),
+        *("activations", "results", "scratchpad"),
     )
     gymnasium.utils.env_checker.check_env(whole_environment(), skip_render_check=True)
     base = found.setting.space.base.geometry
-    for value, words in ((-1.0, (1, 0.5, 1, 0.5)), (1.0, (2, 2, 4, 2))):
+    for value, words in ((-1.0, (1, 0.5, 1, 0.5)), (1.0, (2, 2, 8, 8))):
         found.reset()
         for number in range(found.length):
-            found.step(np.array([value if 6 <= number < 10 else -1.0], np.float32))
+            found.step(np.array([value if 6 <= number < 9 else -1.0], np.float32))
         got = found.episodes[-1].design.geometry
         assert got.act_d_words / base.act_d_words == got.act_l_words / base.act_l_words == words[0]
         assert (got.out_words / base.out_words, got.agg_word_beats) == words[1:3]
@@ -111,5 +111,5 @@ def test_memories_that_differ_are_actions_too() -> None:
 
 
 def test_a_space_without_a_scratchpad_has_no_actions_for_it() -> None:
-    images = Space.of(base_design("pynq-z2", [None])).with_scratchpads_of(base_design("pynq-z2", [None]))
+    images = Space.of(base_design("pynq-z2", [None]))
     assert len(DesignEnvironment(Setting(images, MODEL, 1e9, drop)).hardware) == 6

@@ -49,7 +49,7 @@ def test_programs_that_share_a_models_widths_have_their_own_times(monkeypatch: p
 
     monkeypatch.setattr(model_search, "evaluate", noted)
     monkeypatch.setattr(ModelSearch, "_timed_assignment", assignment)
-    one, two = list(SPACE.pairs())[:2]
+    one, two = list(SPACE.fitting())[:2]
     widths = [(one, (4, 4)), (one, (8, 4)), (two, (8, 4)), (one, (8, 2)), (one, (4, 4))]
     programs = [(design, [choice(bits) for bits in row]) for design, row in widths]
     search = ModelSearch(SOURCES, SPACE, Combine.SUM)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The designs that a search chooses from: arrays and memories of both matrix engines, the rest as in one design.
+"""The designs that a search chooses from: both arrays and their memories, AGG's scratchpad, the rest as in one design.
 
 Resource functions are monotone, so a pair of arrays that does not fit with the smallest memories never fits, and of
 the memories that fit only the largest are worth a look: a cut that fits a memory fits a larger one. No resource depends
@@ -9,24 +9,26 @@ on the clock, and no time rises with it, so that of the clocks that are allowed 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from hetfab.overlay.board import Board, read_board
 from hetfab.overlay.compiler.compile import functions_of
 from hetfab.overlay.compiler.lowered import LoweredModel
 from hetfab.overlay.costs.resources import resource_rows
-from hetfab.overlay.design import ATTENTION_DESIGN, IMAGE_DESIGN, Design, default_design
+from hetfab.overlay.design import ATTENTION_DESIGN, IMAGE_DESIGN, MOST_GROUPS, Design, default_design, largest_value
 from hetfab.overlay.errors import DesignTooLargeError
 
-#: LUTs stay below this share of the board's: the figures of adapters and control are unchecked.
-LUT_SHARE = 0.95
-#: Groups in a word of AGG's scratchpad that are tried.
-_WORD_BEATS = (1, 4)
-#: Shares of the base's depths that are tried: of both memories of activations together, of ``out_ram``, the scratchpad.
-_ACTIVATIONS, _RESULTS, _SCRATCHPAD = (1, 2), (0.5, 1, 2), (0.5, 1, 2)
+_T = TypeVar("_T")
 
+#: LUTs stay below this share of the board's: the figures of adapters and control are unchecked. The fullest of the
+#: default designs takes 98.7 %.
+LUT_SHARE = 0.99
+#: Groups in a word of AGG's scratchpad that are tried, and of its depths the shares of the base's.
+_WORD_BEATS, _SCRATCHPAD = (1, 4, 8), (0.5, 1, 2, 4, 8)
+#: Shares of the base's depths that are tried: of both memories of activations together, of ``out_ram``.
+_ACTIVATIONS, _RESULTS = (1, 2), (0.5, 1, 2)
 #: Of ``Space``, beside arrays and memories of weights.
-_OTHER_PARAMETERS = ("activations", "results", "word_beats", "feature_words")
+_OTHER_PARAMETERS = ("activations", "results")
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,30 @@ class Array:
 
     rows: int
     cols: int
+
+
+@dataclass(frozen=True, order=True)
+class Scratchpad:
+    """AGG's scratchpad.
+
+    Attributes:
+        word_beats: Groups in a word.
+        words: Depth in beats, of all its banks.
+    """
+
+    word_beats: int
+    words: int
+
+    @classmethod
+    def of(cls, design: Design) -> "Scratchpad":
+        """That of a design."""
+        return cls(design.geometry.agg_word_beats, design.geometry.feature_words)
+
+    def on(self, design: Design) -> Design:
+        """A design with it."""
+        return replace(
+            design, geometry=replace(design.geometry, agg_word_beats=self.word_beats, feature_words=self.words)
+        )
 
 
 @dataclass(frozen=True)
@@ -49,8 +75,7 @@ class Space:
         board: What designs must fit; not always that of the base.
         activations: Shares of the base's depths of both memories of activations.
         results: Shares of the base's depth of ``out_ram``.
-        word_beats: Groups in a word of AGG's scratchpad; none for the base's alone.
-        feature_words: Depths of the scratchpad; none for the base's alone.
+        scratchpads: AGG's, ascending; none for the base's alone.
     """
 
     base: Design
@@ -60,23 +85,15 @@ class Space:
     board: Board
     activations: tuple[float, ...] = (1,)
     results: tuple[float, ...] = (1,)
-    word_beats: tuple[int, ...] = ()
-    feature_words: tuple[int, ...] = ()
+    scratchpads: tuple[Scratchpad, ...] = ()
 
     @classmethod
     def of(cls, base: Design) -> "Space":
-        """Arrays of 4 to 32 rows and 8 to 32 columns, memories of 1,024 to 4,096 words; other buffers for graphs."""
+        """Arrays of 4 to 32 rows and 8 to 32 columns, memories of 512 to 4,096 words; other buffers for graphs."""
         rows, cols = (4, 6, 8, 10, 12, 14, 16, 20, 24, 28, 32), (8, 16, 32)
         arrays = tuple(Array(*sides) for sides in itertools.product(rows, cols))
         buffers = (_ACTIVATIONS, _RESULTS) if not base.geometry.gather_beats else ((1,), (1,))
-        return cls(base, arrays, arrays, (1024, 1536, 2048, 3072, 4096), read_board(base.board), *buffers)
-
-    def with_scratchpads_of(self, base: Design) -> "Space":
-        """The same with all words and depths of AGG's scratchpad from a base's that the smallest design holds."""
-        several = [_with_depth(words, share) for words in with_wide_words(base) for share in _SCRATCHPAD]
-        held = [each.geometry for each in several if _has_scratchpad(each) and self.holds(_smallest(each))]
-        words, depths = {each.agg_word_beats for each in held}, {each.feature_words for each in held}
-        return replace(self, word_beats=tuple(sorted(words)), feature_words=tuple(sorted(depths)))
+        return cls(base, arrays, arrays, (512, 1024, 1536, 2048, 3072, 4096), read_board(base.board), *buffers)
 
     def parameters(self) -> dict[str, tuple[float, ...]]:
         """Values of each parameter, ascending; other than arrays and weights only where there is a choice."""
@@ -88,6 +105,7 @@ class Space:
         }
         depths = {f"words_{letter}": tuple(sorted(self.weight_words)) for letter in arrays}
         others = {name: tuple(sorted(getattr(self, name))) for name in _OTHER_PARAMETERS}
+        others["scratchpad"] = tuple(range(len(self.scratchpads)))
         return sides | depths | {name: values for name, values in others.items() if len(values) > 1}
 
     def built(self, values: Mapping[str, float]) -> Design:
@@ -95,13 +113,10 @@ class Space:
         on_d, on_l = (Array(int(values[f"rows_{letter}"]), int(values[f"cols_{letter}"])) for letter in "dl")
         words_d, words_l = int(values["words_d"]), int(values["words_l"])
         buffers = self._buffers(values.get("activations", 1), values.get("results", 1))
-        scratchpad = {
-            field: int(values[name])
-            for name, field in (("word_beats", "agg_word_beats"), ("feature_words", "feature_words"))
-            if name in values
-        }
         design = self.design(on_d, on_l, words_d, words_l)
-        return self._with_memories(design, words_d, words_l, buffers | scratchpad)
+        if "scratchpad" in values:
+            design = self.scratchpads[int(values["scratchpad"])].on(design)
+        return self._with_memories(design, words_d, words_l, buffers)
 
     def with_base_buffers(self, design: Design) -> Design:
         """A design's arrays and memories of weights with all other memories of the base."""
@@ -113,8 +128,26 @@ class Space:
         more = int(self.board.resources[resource] * (1 + share))
         return replace(self, board=replace(self.board, resources={**self.board.resources, resource: more}))
 
-    def pairs(self) -> Iterator[Design]:
-        """Designs of all pairs of arrays that fit with the smallest memories, which they have.
+    def fitting(self) -> dict[Design, float]:
+        """Designs of all arrays and scratchpads that fit with the smallest memories, which they have.
+
+        Returns:
+            The largest share of a resource that each needs.
+        """
+        scratchpads = self.scratchpads or (Scratchpad.of(self.base),)
+        least, found = _smallest(self.base), dict[Design, float]()
+        # Engines and memories are added up, so that a scratchpad takes as much beside any arrays.
+        own, *others = (self.shares(each.on(least)) for each in scratchpads)
+        more = [{name: share - own[name] for name, share in each.items()} for each in (own, *others)]
+        for design, shares in self._pairs(scratchpads[0]):
+            for scratchpad, extra in zip(scratchpads, more, strict=True):
+                scarcest = max(share + extra[name] for name, share in shares.items())
+                if scarcest <= 1:
+                    found[scratchpad.on(design)] = scarcest
+        return found
+
+    def _pairs(self, scratchpad: Scratchpad) -> Iterator[tuple[Design, Mapping[str, float]]]:
+        """Pairs of arrays that fit with a scratchpad, and the shares of all resources that they need.
 
         A pair that does not fit rules out those with more rows and columns of both.
         """
@@ -123,9 +156,10 @@ class Space:
         for on_d, on_l in itertools.product(self.arrays_d, self.arrays_l):
             if any(_within(d, on_d) and _within(each, on_l) for d, each in failed):
                 continue
-            design = self.design(on_d, on_l, words, words)
-            if self.holds(design):
-                yield design
+            design = scratchpad.on(self.design(on_d, on_l, words, words))
+            shares = self.shares(design)
+            if max(shares.values()) <= 1:
+                yield design, shares
             else:
                 failed.append((on_d, on_l))
 
@@ -172,11 +206,11 @@ class Space:
         return replace(design, geometry=geometry)
 
     def neighbours(self, design: Design) -> Iterator[Design]:
-        """Arrays that fit with one side a step larger or smaller, or one larger and one smaller.
+        """Arrays that fit with one side a step larger or smaller, or one larger and one smaller; smallest memories.
 
-        With the scratchpad of the design, and the smallest memories.
+        The design's scratchpad stays, or changes by a step where no array becomes larger.
         """
-        held = _arrays_of(design)
+        held, own = _arrays_of(design), Scratchpad.of(design)
         steps = [(core, array) for core, arrays in self._arrays.items() for array in _next_to(held[core], arrays)]
         one = [held | {core: array} for core, array in steps]
         two = [
@@ -185,27 +219,34 @@ class Space:
             for other, on_l in steps
             if (core, other) == ("d", "l")
         ]
-        for arrays in (*one, *two):
-            near = self._smallest_of(arrays, design)
-            if self.holds(near):
-                yield near
+        near = [(arrays, own) for arrays in (*one, *two)]
+        smaller = [arrays for arrays in one if all(_within(arrays[core], held[core]) for core in held)]
+        near += [(arrays, other) for other in self._scratchpads_next_to(own) for arrays in smaller]
+        for arrays, scratchpad in near:
+            found = self._smallest_of(arrays, scratchpad)
+            if self.holds(found):
+                yield found
+
+    def _scratchpads_next_to(self, own: Scratchpad) -> list[Scratchpad]:
+        """With the next depths and the same words, and with the next words and the same depth."""
+        deep = [each for each in self.scratchpads if each.word_beats == own.word_beats]
+        wide = [each for each in self.scratchpads if each.words == own.words]
+        return [found for line in (deep, wide) for found in _beside(own, line)]
 
     def smallest(self, design: Design) -> Design:
         """A design's arrays and scratchpad with the smallest memories of weights, as ``pairs`` gives them."""
         return self._with_memories(design, self.weight_words[0], self.weight_words[0], self._buffers(1, 1))
 
-    def _smallest_of(self, arrays: Mapping[str, Array], design: Design) -> Design:
-        """Arrays with the smallest memories and a design's scratchpad."""
-        words, held = self.weight_words[0], design.geometry
-        found = self.design(arrays["d"], arrays["l"], words, words)
-        geometry = replace(found.geometry, agg_word_beats=held.agg_word_beats, feature_words=held.feature_words)
-        return replace(found, geometry=geometry)
+    def _smallest_of(self, arrays: Mapping[str, Array], scratchpad: Scratchpad) -> Design:
+        """Arrays with the smallest memories and a scratchpad."""
+        words = self.weight_words[0]
+        return scratchpad.on(self.design(arrays["d"], arrays["l"], words, words))
 
-    def scratchpads(self, design: Design) -> Iterator[Design]:
-        """The smallest of a design with other words and depths of AGG's scratchpad, as far as it fits."""
+    def with_other_scratchpads(self, design: Design) -> Iterator[Design]:
+        """The smallest of a design with each other scratchpad, as far as it fits."""
         least = self.smallest(design)
-        for beats, words in itertools.product(self.word_beats, self.feature_words):
-            other = replace(least, geometry=replace(least.geometry, agg_word_beats=beats, feature_words=words))
+        for scratchpad in self.scratchpads:
+            other = scratchpad.on(least)
             if other != least and self.holds(other):
                 yield other
 
@@ -253,29 +294,16 @@ def base_design(board: str, models: Sequence[LoweredModel | None]) -> Design:
     return own
 
 
-def with_wide_words(base: Design) -> list[Design]:
-    """A base and, where AGG has a scratchpad, the same with words of several groups, as far as the smallest fits."""
-    if not _has_scratchpad(base):
-        return [base]
-    wide = [replace(base, geometry=replace(base.geometry, agg_word_beats=beats)) for beats in _WORD_BEATS]
-    return [base, *(each for each in wide if each != base and Space.of(each).holds(_smallest(each)))]
-
-
-def with_other_depths(base: Design) -> list[Design]:
-    """A base and, where AGG has a scratchpad, the same with it shallower and deeper, by rising depth, if they fit."""
-    if not _has_scratchpad(base):
-        return [base]
-    found = [_with_depth(base, share) for share in _SCRATCHPAD]
-    return [each for each in found if each == base or Space.of(each).holds(each)]
-
-
-def _has_scratchpad(design: Design) -> bool:
-    return "agg" in design.geometry.engines and design.geometry.feature_words > 0
-
-
-def _with_depth(design: Design, share: float) -> Design:
-    """A design with a share of the depth of AGG's scratchpad."""
-    return replace(design, geometry=replace(design.geometry, feature_words=int(share * design.geometry.feature_words)))
+def scratchpads_of(base: Design) -> list[Scratchpad]:
+    """What AGG's scratchpad may be on designs of a base, ascending; none where it has none."""
+    geometry, space, least = base.geometry, Space.of(base), _smallest(base)
+    if "agg" not in geometry.engines or not geometry.feature_words:
+        return []
+    depths = {int(share * geometry.feature_words) for share in _SCRATCHPAD}
+    beats = [each for each in _WORD_BEATS if geometry.agg_groups <= MOST_GROUPS.get(each, geometry.agg_groups)]
+    several = {Scratchpad(wide, deep) for wide in beats for deep in depths if deep <= largest_value("feature_words")}
+    several.add(Scratchpad.of(base))
+    return sorted(each for each in several if space.holds(each.on(least)))
 
 
 def _smallest(base: Design) -> Design:
@@ -316,10 +344,15 @@ def _next_to(held: Array, arrays: Sequence[Array]) -> Iterator[Array]:
     tall = sorted((a for a in arrays if a.cols == held.cols), key=lambda array: array.rows)
     wide = sorted((a for a in arrays if a.rows == held.rows), key=lambda array: array.cols)
     for line in (tall, wide):
-        if held in line:
-            place = line.index(held)
-            yield from line[max(place - 1, 0) : place]
-            yield from line[place + 1 : place + 2]
+        yield from _beside(held, line)
+
+
+def _beside(held: _T, line: Sequence[_T]) -> list[_T]:
+    """What stands before and behind something in a line; nothing where it is not in it."""
+    if held not in line:
+        return []
+    place = line.index(held)
+    return [*line[max(place - 1, 0) : place], *line[place + 1 : place + 2]]
 
 
 def _within(small: Array, large: Array) -> bool:

@@ -19,7 +19,7 @@ from hetfab.overlay.design import Design
 from hetfab.overlay.errors import LimitUnreachableError
 from hetfab.overlay.search.corrections import Corrections
 from hetfab.overlay.search.hardware import Space
-from hetfab.overlay.search.options import Choice, ModelOptions, Times
+from hetfab.overlay.search.options import Choice, ModelOptions, TensorOptions, Times
 from hetfab.overlay.search.pareto import front
 
 #: Points of the curve, and halvings between the last that keeps the accuracy and the next.
@@ -27,9 +27,13 @@ _POINTS, _HALVINGS = 8, 5
 #: Widths, designs for each of them, and memories for each of these, that are timed as whole programs at the end.
 _WIDTHS_TIMED, _DESIGNS_TIMED, _MEMORIES_TIMED = 2, 3, 2
 #: Whole programs of a search for the fastest: of all designs, then of those near the best; so many at a time.
-_PROGRAMS, _NEAR_PROGRAMS, _AT_ONCE = 12, 16, 2
+_PROGRAMS, _NEAR_PROGRAMS, _AT_ONCE = 10, 12, 2
+#: Tensors of the best program that get another width.
+_TENSORS = 8
 #: Widths that these have, beside a slower one and those that the caller gives, and memories of each pair of arrays.
 _WIDTHS, _MEMORIES = 3, 3
+#: Of all designs, those that are looked at with each of these widths.
+_CONSIDERED = 400
 #: A program that is expected to take this much longer than the best is not timed.
 _HOPELESS = 1.1
 #: How often widths are narrowed where whole programs take longer than the cost functions say.
@@ -129,7 +133,7 @@ class Searched:
     Attributes:
         point: The choice.
         front: Points that no other beats in time, accuracy and resources, by rising time.
-        designs: Pairs of arrays that fit.
+        designs: Arrays and scratchpads that fit.
         solved: Knapsacks solved, of designs whose bound did not rule them out.
         full_evaluations: Whole models that were scored.
     """
@@ -178,11 +182,14 @@ class JointSearch:
     solved: int = 0
     _scores: dict[tuple[int, str], Score] = field(default_factory=dict)
     _shares: dict[Design, float] = field(default_factory=dict)
+    _spent: dict[str, np.ndarray] = field(default_factory=dict)
 
     @cached_property
     def designs(self) -> list[Design]:
-        """All pairs of arrays that fit."""
-        return list(self.space.pairs())
+        """All arrays and scratchpads that fit."""
+        found = self.space.fitting()
+        self._shares.update(found)
+        return list(found)
 
     @cached_property
     def times(self) -> list[Times]:
@@ -204,7 +211,7 @@ class JointSearch:
 
     def point(self, place: float) -> Point:
         """The fastest design and widths at a place of the curve, scored: 0 is near the float model, 1 the fastest."""
-        found = self.fastest([self.limit(model, place) for model in self.models])[0]
+        found = self.fastest([self.limit(model, place) for model in self.models])
         self.points.append(found)
         return found
 
@@ -213,19 +220,38 @@ class JointSearch:
         least, most = model.range()
         return float(least + (most - least) * _LEAST_SHARE ** (1.0 - place))
 
-    def fastest(self, limits: Sequence[float], count: int = 1) -> list[Point]:
-        """Points of the fastest designs within limits of the divergence, in rising order of time."""
+    def fastest(self, limits: Sequence[float]) -> Point:
+        """The fastest design and widths within limits of the divergence."""
         bounds = self.combine.of([t.bounds(limit) for t, limit in zip(self.times, limits, strict=True)])
-        found: list[tuple[float, Design, tuple[Choice, ...]]] = []
+        best, solved = math.inf, list[int]()
         for number in np.argsort(bounds, kind="stable"):
-            if len(found) == count and bounds[number] >= found[-1][0] * (1 - _EQUAL):
+            if bounds[number] >= best * (1 - _EQUAL):
                 break
+            if self._no_faster(int(number), solved):
+                continue
             design = self.designs[number]
             choices = tuple(m.required(design, limit) for m, limit in zip(self.models, limits, strict=True))
             self.solved += 1
+            solved.append(int(number))
             spent = float(self.combine.of([np.array(choice.milliseconds) for choice in choices]))
-            found = sorted([*found, (spent, design, choices)], key=lambda each: each[0])[:count]
-        return [Point(design, choices, spent, self._scored(choices)) for spent, design, choices in found]
+            if spent < best:
+                best, chosen, at = spent, choices, design
+        return Point(at, chosen, best, self._scored(chosen))
+
+    def _no_faster(self, number: int, others: Sequence[int]) -> bool:
+        """Whether all options take as long on one of other designs, or less."""
+        left = np.array(others, np.int64)
+        for times in self.times:
+            left = left[(times.options[left] <= times.options[number]).all(axis=1)]
+        return len(left) > 0
+
+    def spent(self, choices: Sequence[Choice]) -> np.ndarray:
+        """Milliseconds of widths on each design by the cost functions, combined."""
+        key = _key(choices)
+        if key not in self._spent:
+            found = self.combine.of([t.of_choice(choice) for t, choice in zip(self.times, choices, strict=True)])
+            self._spent[key] = found
+        return self._spent[key]
 
     def _scored(self, choices: Sequence[Choice]) -> tuple[Score, ...]:
         scores = []
@@ -296,7 +322,7 @@ class JointSearch:
         if not allowed:
             raise self._unreachable(goal, [self._simulated(min(self.points, key=lambda point: point.drop))])
         timing = _Timing(self)
-        everywhere = [self._on(point, design) for point in allowed for design in self.designs]
+        everywhere = [found for point in allowed for found in self._on_several(point)]
         given = {_key(choices) for choices in self.widths if self.space.holds(self.space.base)}
         timing.time([self._on(point, self.space.base) for point in allowed if _key(point.choices) in given])
         for point in allowed:
@@ -306,8 +332,34 @@ class JointSearch:
             raise self._unreachable(goal, [])
         allowed += [found for found in self._again(timing.best) if goal.keeps_drop(found.scores)]
         timing.go(lambda: self._near(timing.best, allowed), _NEAR_PROGRAMS)
+        self._with_other_tensors(timing, goal)
         fastest = self._fastest_timed(goal)
         return fastest if self.time_programs is None else self._simulated(fastest)
+
+    def _with_other_tensors(self, timing: "_Timing", goal: Goal) -> None:
+        """Gives each of the tensors that are read most its other width, and keeps it where the program is faster.
+
+        The cost functions do not know what it takes to write narrow ones.
+        """
+        pairs = [(number, each) for number, model in enumerate(self.models) for each in model.most_read()]
+        for first in range(0, min(len(pairs), _TENSORS), _AT_ONCE):
+            best = timing.best
+            points = [self._with_other_width(best, *pair) for pair in pairs[first : first + _AT_ONCE]]
+            spent = self._times_of([(point.design, point.choices) for point in points])
+            faster = [(each, place) for place, each in enumerate(spent) if each < best.time]
+            for _, place in sorted(faster):
+                scores = self._scored(points[place].choices)
+                if goal.keeps_drop(scores):
+                    timing.note(self._noted([replace(points[place], scores=scores)], [spent[place]]))
+                    break
+
+    def _with_other_width(self, point: Point, number: int, tensor: TensorOptions) -> Point:
+        """A point with the next width of a tensor, the first behind the last."""
+        choices = list(point.choices)
+        held = choices[number].tensors[tensor.name]
+        other = tensor.bits[(tensor.bits.index(held) + 1) % len(tensor.bits)]
+        choices[number] = replace(choices[number], tensors={**choices[number].tensors, tensor.name: other})
+        return self._on(replace(point, choices=tuple(choices)), point.design)
 
     def _fastest_timed(self, goal: Goal) -> Point:
         """The fastest of all programs that were timed, for earlier goals too."""
@@ -315,16 +367,17 @@ class JointSearch:
         return min(timed, key=lambda point: (point.time, point.drop, self.used(point.design)))
 
     def _allowed_widths(self, goal: Goal) -> list[Point]:
-        """Widths that keep the accuracy: the fastest by the cost functions, one between, and those of the caller.
+        """Widths that keep the accuracy: the fastest by the cost functions, slower ones, and those of the caller.
 
-        Where much may be lost the fastest are alike, and their programs need not be the fastest.
+        Where much may be lost the fastest are alike, and their programs need not be the fastest: what narrow tensors
+        save may be less than what it takes to write them.
         """
         kept = {
             _key(p.choices): p for p in sorted(self.points, key=lambda p: -p.milliseconds) if goal.keeps_drop(p.scores)
         }
         ranked = sorted(kept.values(), key=lambda point: point.milliseconds)
         others = ranked[_WIDTHS:]
-        found = ranked[:_WIDTHS] + others[(len(others) - 1) // 2 :][:1]
+        found = ranked[:_WIDTHS] + [others[(len(others) - 1) // 2], *others[-1:]][: len(others)] if others else ranked
         for choices in self.widths:
             scores = self._scored(choices)
             if goal.keeps_drop(scores) and all(_key(choices) != _key(point.choices) for point in found):
@@ -346,7 +399,7 @@ class JointSearch:
 
     def _near(self, best: Point, allowed: Sequence[Point]) -> list[Point]:
         """The best program with other memories, widths or a scratchpad of AGG, and on the arrays next to its own."""
-        others = [*self.memories(best)[:_MEMORIES], *self.space.scratchpads(best.design)]
+        others = [*self.memories(best)[:_MEMORIES], *self.space.with_other_scratchpads(best.design)]
         designs = [*others, *self.space.neighbours(best.design)]
         return [self._on(best, each) for each in designs] + [self._on(point, best.design) for point in allowed]
 
@@ -386,27 +439,42 @@ class JointSearch:
         order = sorted(range(len(designs)), key=lambda place: (spent[place], -_shallower(designs[place])))
         return [designs[place] for place in order if np.isfinite(spent[place])]
 
+    def _on_several(self, point: Point) -> list[Point]:
+        """A point's widths on the fastest designs with them; of equally fast ones the largest arrays come first."""
+        spent = self.spent(point.choices)
+        order = np.lexsort([-self._elements, spent])[:_CONSIDERED]
+        return [replace(point, design=self.designs[n], milliseconds=float(spent[n]), simulated=None) for n in order]
+
+    @cached_property
+    def _elements(self) -> np.ndarray:
+        """Processing elements of both arrays of each design."""
+        return np.array([_elements(design) for design in self.designs])
+
     def _on_fastest_designs(self, point: Point) -> list[Point]:
         """A point's widths on its own design and on the fastest ones with them; of equally fast ones the largest."""
-        spent = {design: self._on(point, design).milliseconds for design in self.designs}
-        within = min(spent.values()) * (1 + _EQUAL)
-        ranked = sorted(spent, key=lambda design: (max(spent[design], within), -_elements(design)))
-        designs = dict.fromkeys([*ranked[: _DESIGNS_TIMED - 1], point.design])
-        return [replace(point, design=design, milliseconds=spent[design]) for design in designs]
+        spent = self.spent(point.choices)
+        order = np.lexsort([-self._elements, np.maximum(spent, spent.min() * (1 + _EQUAL))])
+        designs = dict.fromkeys([*(self.designs[number] for number in order[: _DESIGNS_TIMED - 1]), point.design])
+        return [self._on(point, design) for design in designs]
 
     def _simulated(self, point: Point) -> Point:
-        return self._noted([point], [self.time(point.design, point.choices)])[0]
+        spent = self.time(point.design, point.choices)
+        return self._noted([point], [float(self.combine.of([np.array(each) for each in spent]))])[0]
 
     def simulated(self, points: Sequence[Point]) -> list[Point]:
         """Points whose programs are timed at once."""
-        if self.time_programs is None:
-            return [self._simulated(point) for point in points]
-        spent = self.time_programs([(point.design, point.choices) for point in points])
-        return self._noted(points, spent)
+        return self._noted(points, self._times_of([(point.design, point.choices) for point in points]))
 
-    def _noted(self, points: Sequence[Point], spent: Sequence[Sequence[float]]) -> list[Point]:
+    def _times_of(self, programs: Sequence[Program]) -> list[float]:
+        """Milliseconds of whole programs, combined."""
+        if self.time_programs is None:
+            spent: Sequence[Sequence[float]] = [self.time(*program) for program in programs]
+        else:
+            spent = self.time_programs(programs)
+        return [float(self.combine.of([np.array(each) for each in one])) for one in spent]
+
+    def _noted(self, points: Sequence[Point], times: Sequence[float]) -> list[Point]:
         """Points with the times of their programs; those that their designs hold are kept."""
-        times = [float(self.combine.of([np.array(each) for each in one])) for one in spent]
         found = [replace(point, simulated=each) for point, each in zip(points, times, strict=True)]
         self.points += [point for point in found if math.isfinite(point.time)]
         return found
@@ -425,13 +493,15 @@ class JointSearch:
 
     def _smaller(self) -> list[Point]:
         """Widths that were scored on every design, as far as none that needs less is as fast."""
-        designs, found = sorted(self.designs, key=self.used), list[Point]()
+        order, found = np.argsort([self.used(design) for design in self.designs], kind="stable"), list[Point]()
         for point in {id(p.choices): p for p in self.points}.values():
-            best = float("inf")
-            for design in designs:
-                if (smaller := self._on(point, design)).milliseconds < best:
-                    best = smaller.milliseconds
-                    found.append(smaller)
+            spent = self.spent(point.choices)[order]
+            faster = np.flatnonzero(spent < np.minimum.accumulate(np.append(np.inf, spent[:-1])))
+            designs = [self.designs[order[place]] for place in faster]
+            found += [
+                replace(point, design=design, milliseconds=float(each), simulated=None)
+                for design, each in zip(designs, spent[faster], strict=True)
+            ]
         return found
 
     def used(self, design: Design) -> float:
@@ -500,7 +570,11 @@ class _Timing:
 
     def time(self, points: Sequence[Point]) -> None:
         """Times some."""
-        for point in self.search.simulated(points) if points else ():
+        self.note(self.search.simulated(points) if points else [])
+
+    def note(self, points: Sequence[Point]) -> None:
+        """Takes points with the times of their programs."""
+        for point in points:
             widths = _key(point.choices)
             self.timed[point.design, widths] = point
             if math.isfinite(point.time):
@@ -585,7 +659,7 @@ def _least(search: JointSearch, space: Space, limits: Sequence[float]) -> float:
     other = JointSearch(space, search.models, lambda number, choice: Score(0.0, 0.0), search.time, search.combine)
     if space == search.space:
         other.__dict__["designs"], other.__dict__["times"] = search.designs, search.times
-    return other.fastest(limits)[0].milliseconds
+    return other.fastest(limits).milliseconds
 
 
 def front_of(points: Sequence[Point], used: Callable[[Design], float]) -> tuple[Point, ...]:

@@ -3,21 +3,25 @@
 
 The time of a layer is that of its work on both matrix engines (layer_work.py), or of what AGG does beside, whichever is
 longer, times a factor: what the timeline simulator gives for whole programs on one design over the same estimates.
+AGG's time and the factor are known for each of its scratchpads.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
 
 from hetfab.overlay.design import Design
 from hetfab.overlay.errors import LimitUnreachableError
+from hetfab.overlay.search.hardware import Scratchpad
 from hetfab.overlay.search.knapsack import Group, Problem, Solution, Tie, Vector, best
 from hetfab.overlay.search.layer_work import PACKED_BITS, LayerWork
 
-#: Quantity of a solution: the sum of the divergences that single changes cause.
-DIVERGENCE = "divergence"
+#: Quantities of a solution: the sum of the divergences that single changes cause, and the time.
+DIVERGENCE, MILLISECONDS = "divergence", "ms"
+#: Times of which one exceeds the other by no more than this share are equal.
+_ROUNDING = 1e-9
 #: Lagrangian multipliers that bounds are tried with.
 _PRICES = 25
 _FORMS = (False, True)
@@ -43,8 +47,12 @@ class TimedWork:
 
     def estimate(self, design: Design, bits: int, packed: bool) -> float:
         """The same before the factor."""
-        cycles = self.work.cycles(design.geometry, bits, packed)
-        return max(cycles / (design.clock_mhz * 1e3), self.others[bits <= PACKED_BITS])
+        return max(_on_cores(self.work, design, bits, packed), self.others[bits <= PACKED_BITS])
+
+
+def _on_cores(work: LayerWork, design: Design, bits: int, packed: bool) -> float:
+    """Modelled milliseconds on both matrix engines."""
+    return work.cycles(design.geometry, bits, packed) / (design.clock_mhz * 1e3)
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,12 +117,18 @@ class ModelOptions:
         layers: With weights.
         tensors: Stored ones.
         fixed: Modelled milliseconds of all else.
+        with_scratchpad: The same with the times that AGG takes with other scratchpads than the one of these times.
     """
 
     name: str
     layers: tuple[LayerOptions, ...]
     tensors: tuple[TensorOptions, ...]
     fixed: float
+    with_scratchpad: "Mapping[Scratchpad, ModelOptions]" = field(default_factory=dict)
+
+    def on(self, design: Design) -> "ModelOptions":
+        """With the times of a design's scratchpad, or these where none were taken with it."""
+        return self.with_scratchpad.get(Scratchpad.of(design), self)
 
     def times(self, design: Design) -> "Times":
         """Milliseconds of every option on a design."""
@@ -127,22 +141,24 @@ class ModelOptions:
 
     def milliseconds(self, design: Design, weights: Mapping[str, int], tensors: Mapping[str, int]) -> float:
         """Modelled time of given widths by the cost functions."""
-        return self.fixed + sum(self.layer_milliseconds(design, weights, tensors).values())
+        return self.on(design).fixed + sum(self.layer_milliseconds(design, weights, tensors).values())
 
     def layer_milliseconds(
         self, design: Design, weights: Mapping[str, int], tensors: Mapping[str, int]
     ) -> dict[str, float]:
         """The same of each layer with weights."""
         found = {}
-        for layer in self.layers:
-            tensor = None if layer.tensor is None else self.tensors[layer.tensor]
-            packed = tensor is not None and tensor.packs and tensors[tensor.name] <= PACKED_BITS
-            # Readers with wide weights need bytes, so then none finds nibbles.
-            if packed and any(weights[each.name] > PACKED_BITS for each in self.layers if each.tensor == layer.tensor):
-                packed = False
-            spent = (work.milliseconds(design, weights[layer.name], packed) for work in layer.works)
-            found[layer.name] = sum(spent)
+        for layer in self.on(design).layers:
+            packed = self.packed(layer, weights, tensors)
+            found[layer.name] = sum(work.milliseconds(design, weights[layer.name], packed) for work in layer.works)
         return found
+
+    def packed(self, layer: LayerOptions, weights: Mapping[str, int], tensors: Mapping[str, int]) -> bool:
+        """Whether a layer reads two values a byte: readers with wide weights need bytes, so then none does."""
+        tensor = None if layer.tensor is None else self.tensors[layer.tensor]
+        if tensor is None or not tensor.packs or tensors[tensor.name] > PACKED_BITS:
+            return False
+        return all(weights[each.name] <= PACKED_BITS for each in self.layers if each.tensor == layer.tensor)
 
     def uniform(self, design: Design, bits: int) -> Choice:
         """Widths of so many bits wherever that is an option, else the widest below; the time is that on a design."""
@@ -153,13 +169,19 @@ class ModelOptions:
         costs += [o.divergence[option] for o, option in zip(self.tensors, tensors, strict=True)]
         return Choice(weights, stored, self.milliseconds(design, weights, stored), float(sum(costs)))
 
-    def fastest(self, design: Design, most: float, count: int = 1) -> list[Choice]:
-        """The fastest choices whose divergences add up to at most ``most``, in rising order; [] where none is.
-
-        Exact for the sums of the table: a multiple-choice knapsack.
-        """
-        found = best(self.problem(design, most), count)
-        return [self._choice(solution) for solution in found]
+    def most_read(self) -> list[TensorOptions]:
+        """Tensors with several widths, by falling bytes that layers with weights read of them."""
+        read = {
+            number: sum(
+                each.work.rows * each.work.row_bytes[0]
+                for layer in self.layers
+                for each in layer.works
+                if layer.tensor == number
+            )
+            for number, tensor in enumerate(self.tensors)
+            if len(tensor.bits) > 1
+        }
+        return [self.tensors[number] for number in sorted(read, key=lambda number: -read[number])]
 
     def problem(self, design: Design, most: float) -> Problem:
         """The knapsack of least time on a design."""
@@ -197,7 +219,7 @@ class ModelOptions:
                 ties.append(Tie(labels | {len(self.layers) + number: own}))
         return ties
 
-    def _choice(self, solution: Solution) -> Choice:
+    def _choice(self, solution: Solution, fixed: float) -> Choice:
         count = len(self.layers)
         weights = {
             layer.name: layer.bits[self._places(layer)[option][0]]
@@ -207,22 +229,49 @@ class ModelOptions:
             tensor.name: tensor.bits[_forms_of(tensor)[option][0]]
             for tensor, option in zip(self.tensors, solution.options[count:], strict=True)
         }
-        return Choice(weights, tensors, solution.cost + self.fixed, solution.totals[DIVERGENCE])
+        return Choice(weights, tensors, solution.cost + fixed, solution.totals[DIVERGENCE])
 
     def required(self, design: Design, most: float) -> Choice:
-        """The fastest choice.
+        """The fastest choice, of equally fast ones that of the least divergence.
+
+        Narrow widths gain nothing where AGG takes longer than the matrix engines.
 
         Raises:
             LimitUnreachableError: None keeps the limit; the least is named.
         """
-        found = self.fastest(design, most)
+        problem = self.problem(design, most)
+        found = best(problem)
         if not found:
             raise LimitUnreachableError(
                 f"no widths of '{self.name}' keep the divergence at most {most:.4g}",
                 f"at least {self.range()[0]:.4g}, the nearest point that can be reached",
                 "raise the limit",
             )
-        return found[0]
+        (fastest,) = found
+        swapped = tuple(
+            Group(each.name, each.weights[DIVERGENCE], {**each.weights, MILLISECONDS: each.cost})
+            for each in problem.groups
+        )
+        limits = {MILLISECONDS: fastest.cost * (1 + _ROUNDING), DIVERGENCE: most}
+        (nearest,) = best(replace(problem, groups=swapped, limits=limits)) or found
+        spent = nearest.totals.get(MILLISECONDS, nearest.cost)
+        return self._choice(replace(nearest, cost=spent), self.on(design).fixed)
+
+
+def _without_memories(design: Design) -> tuple[int, ...]:
+    """What decides how long both matrix engines take."""
+    geometry = design.geometry
+    sides = geometry.gemm_d_rows, geometry.gemm_d_cols, geometry.gemm_l_rows, geometry.gemm_l_cols
+    return *sides, geometry.gemm_l_acc_bits, geometry.lanes
+
+
+def _of_options(work: LayerWork, design: Design, widths: Sequence[int]) -> np.ndarray:
+    """Milliseconds of a work at each width, [2 forms, options]."""
+    spent = [
+        [_on_cores(work, design, bits, packed) if bits <= PACKED_BITS or not packed else np.inf for bits in widths]
+        for packed in _FORMS
+    ]
+    return np.array(spent)
 
 
 def _widest(options: LayerOptions | TensorOptions, bits: int) -> int:
@@ -246,35 +295,57 @@ class Times:
     Attributes:
         model: The options.
         of_layers: By layer, [designs, 2 forms, options]; infinite where weights are too wide for packed activations.
+        fixed: Of all else, [designs].
     """
 
     model: ModelOptions
     of_layers: tuple[np.ndarray, ...]
+    fixed: np.ndarray
 
     @classmethod
     def of(cls, model: ModelOptions, designs: Sequence[Design]) -> "Times":
-        """Times on designs; equal work is counted once."""
-        known: dict[object, float] = {}
+        """Times on designs; equal work on equal arrays is counted once."""
+        clocks = [(_without_memories(design), design.clock_mhz) for design in designs]
+        several = dict(zip(clocks, designs, strict=True))
+        places = {key: place for place, key in enumerate(several)}
+        arrays = np.array([places[key] for key in clocks], np.int64)
+        cores = dict[tuple[LayerWork, tuple[int, ...]], np.ndarray]()
 
-        def milliseconds(timed: TimedWork, design: Design, bits: int, packed: bool) -> float:
-            work = timed.work
-            key = (replace(work, result=""), design.geometry, design.clock_mhz, bits, packed)
-            if key not in known:
-                known[key] = work.cycles(design.geometry, bits, packed) / (design.clock_mhz * 1e3)
-            narrow = bits <= PACKED_BITS
-            return timed.factors[narrow] * max(known[key], timed.others[narrow])
+        def on_cores(work: LayerWork, layer: LayerOptions) -> np.ndarray:
+            """On both matrix engines, [arrays, 2 forms, options]."""
+            key = replace(work, result=""), layer.bits
+            if key not in cores:
+                cores[key] = np.array([_of_options(work, design, layer.bits) for design in several.values()])
+            return cores[key]
 
+        variants = [model.on(design) for design in designs]
         tables = []
-        for layer in model.layers:
-            table = np.full((len(designs), 2, len(layer.bits)), np.inf)
-            for number, design in enumerate(designs):
-                for packed in _FORMS:
-                    for option, bits in enumerate(layer.bits):
-                        if not packed or bits <= PACKED_BITS:
-                            spent = (milliseconds(work, design, bits, packed) for work in layer.works)
-                            table[number, int(packed), option] = sum(spent)
+        for number, layer in enumerate(model.layers):
+            narrow = np.array(layer.bits) <= PACKED_BITS
+            table = np.zeros((len(designs), 2, len(layer.bits)))
+            table[:, 1, ~narrow] = np.inf
+            for variant in {id(each): each for each in variants}.values():
+                own = np.array([each is variant for each in variants])
+                for timed in variant.layers[number].works:
+                    others, factors = (np.array(pair)[narrow.astype(int)] for pair in (timed.others, timed.factors))
+                    table[own] += factors * np.maximum(on_cores(timed.work, layer)[arrays[own]], others)
             tables.append(table)
-        return cls(model, tuple(tables))
+        return cls(model, tuple(tables), np.array([each.fixed for each in variants]))
+
+    def of_choice(self, choice: Choice) -> Vector:
+        """Of given widths on each design, [designs]."""
+        weights, tensors = choice.weights, choice.tensors
+        total = self.fixed.copy()
+        for layer, table in zip(self.model.layers, self.of_layers, strict=True):
+            packed = self.model.packed(layer, weights, tensors)
+            total += table[:, int(packed), layer.bits.index(weights[layer.name])]
+        return total
+
+    @cached_property
+    def options(self) -> np.ndarray:
+        """All times on each design, [designs, options]."""
+        tables = [table.reshape(len(table), -1) for table in self.of_layers]
+        return np.concatenate([self.fixed[:, None], *tables], axis=1)
 
     def bounds(self, most: float) -> Vector:
         """What the fastest choice on each design takes at least, [designs].
@@ -290,7 +361,7 @@ class Times:
     def _relaxed(self, price: float) -> Vector:
         """Least sum of time and priced divergence on each design."""
         model = self.model
-        total = np.full(len(self.of_layers[0]) if self.of_layers else 1, float(model.fixed))
+        total = self.fixed.copy()
         costs = [t + price * layer.divergence for t, layer in zip(self.of_layers, model.layers, strict=True)]
         least = [cost.min(axis=2) for cost in costs]
         total += sum(cost[:, 0] for cost, layer in zip(least, model.layers, strict=True) if layer.tensor is None)
