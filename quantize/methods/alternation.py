@@ -89,7 +89,7 @@ def _next_scales(problem: LayerProblem, found: QuantizedWeights) -> Doubles:
 def least_error_scales(problem: LayerProblem, found: QuantizedWeights) -> Doubles:
     """Scales [N] of least error for given integers; one for all where they share it."""
     integers = found.integers.astype(np.float64)
-    product = problem.inputs.moments @ integers
+    product = problem.inputs.moments.times(integers)
     above = np.einsum("kn,kn->n", problem.weight.astype(np.float64), product)
     below = np.einsum("kn,kn->n", integers, product)
     if problem.shared_scale:

@@ -26,13 +26,13 @@ def descended(problem: LayerProblem, found: QuantizedWeights, sweeps: int) -> Qu
     moments, scales = problem.inputs.moments, found.scales.astype(np.float64)
     low, high = limits_of(found.bits, found.narrow)
     integers = found.integers.astype(np.float64)
-    slopes = moments @ (integers * scales - problem.weight)
+    slopes = moments.slopes(integers * scales - problem.weight)
     for _ in range(sweeps):
         changed = 0
         for first in range(0, len(integers), _BLOCK):
             block = slice(first, min(first + _BLOCK, len(integers)))
-            inner, before = moments[block, block], integers[block].copy()
-            near, moved = slopes[block].copy(), integers[block]
+            inner, before = moments.block(block), integers[block].copy()
+            near, moved = slopes.at(block), integers[block]
             for row in range(len(moved)):
                 target = moved[row] - near[row] / (inner[row, row] * scales)
                 step = np.minimum(np.maximum(np.rint(target), low), high) - moved[row]
@@ -41,7 +41,7 @@ def descended(problem: LayerProblem, found: QuantizedWeights, sweeps: int) -> Qu
                     near[row + 1 :] += inner[row + 1 :, row, None] * (step * scales)
             difference = (integers[block] - before) * scales
             if difference.any():
-                slopes += moments[:, block] @ difference
+                slopes.move(block, difference)
                 changed += 1
         if not changed:
             break

@@ -28,8 +28,7 @@ def gptq(problem: LayerProblem) -> QuantizedWeights:
 
 def start_scales(problem: LayerProblem, narrow: bool) -> Doubles:
     """Scales [N] of least error weighted by the moments, if every weight were rounded by itself."""
-    weight, moments = problem.weight, problem.inputs.moments
-    diagonal = np.diag(moments)
+    weight, diagonal = problem.weight, problem.inputs.moments.diagonal
 
     def errors(restored: Doubles) -> Doubles:
         if len(weight) > _DIAGONAL_FROM:
@@ -50,18 +49,19 @@ def compensated(
     problem: LayerProblem, scales: Doubles, low: int, high: int
 ) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
     """Integers [K, N] for scales [N]."""
-    order, factor = problem.inputs.order, problem.inputs.factor
+    order = problem.inputs.moments.order
     left = (problem.weight[order] / scales).astype(np.float64)
-    integers = np.empty(left.shape, np.float64)
+    carry, integers = problem.inputs.moments.carry(left), np.empty(left.shape, np.float64)
     for first in range(0, len(left), _BLOCK):
-        end = min(first + _BLOCK, len(left))
-        errors = np.empty((end - first, left.shape[1]))
-        block, inner = left[first:end], factor[first:end, first:end]
-        for row in range(end - first):
-            integers[first + row] = np.minimum(np.maximum(np.rint(block[row]), low), high)
-            errors[row] = (block[row] - integers[first + row]) / inner[row, row]
+        place = slice(first, min(first + _BLOCK, len(left)))
+        carry.arrive(place)
+        block, inner, found = left[place], carry.inner(place), integers[place]
+        errors = np.empty(block.shape)
+        for row in range(len(block)):
+            found[row] = np.minimum(np.maximum(np.rint(block[row]), low), high)
+            errors[row] = (block[row] - found[row]) / inner[row, row]
             block[row + 1 :] -= inner[row, row + 1 :, None] * errors[row]
-        left[end:] -= factor[first:end, end:].T @ errors
-    found = np.empty(integers.shape, np.int64)
-    found[order] = integers
-    return found
+        carry.leave(place, errors)
+    unordered = np.empty(integers.shape, np.int64)
+    unordered[order] = integers
+    return unordered
