@@ -14,9 +14,11 @@ import numpy.typing as npt
 import scipy.linalg
 
 Doubles = npt.NDArray[np.float64]
+Columns = npt.NDArray[np.int64] | slice
 
-#: Input channels after which errors are passed on together.
-BLOCK = 128
+#: Input channels after which a matrix passes errors on together, and after which few rows do: with them the work of a
+#: block is what grows with its size.
+_MATRIX_BATCH, _ROWS_BATCH = 128, 32
 
 
 class Carry(Protocol):
@@ -38,12 +40,16 @@ class Slopes(Protocol):
     def at(self, block: slice) -> Doubles:
         """Of the input channels of a block, [B, N]; a copy."""
 
-    def move(self, block: slice, change: Doubles) -> None:
-        """Adds a change [B, N] to the errors of a block."""
+    def move(self, block: slice, columns: Columns, change: Doubles) -> None:
+        """Adds a change [B, M] to the errors of a block in M columns."""
 
 
 class Moments(Protocol):
     """The matrix H, [K, K]."""
+
+    @property
+    def batch(self) -> int:
+        """Input channels after which errors are passed on together."""
 
     @property
     def diagonal(self) -> Doubles:
@@ -75,6 +81,8 @@ class DenseMoments:
     Attributes:
         matrix: H, [K, K].
     """
+
+    batch = _MATRIX_BATCH
 
     def __init__(self, matrix: Doubles) -> None:
         self.matrix = matrix
@@ -129,8 +137,8 @@ class _DenseSlopes:
     def at(self, block: slice) -> Doubles:
         return self._slopes[block].copy()
 
-    def move(self, block: slice, change: Doubles) -> None:
-        self._slopes += self._matrix[:, block] @ change
+    def move(self, block: slice, columns: Columns, change: Doubles) -> None:
+        self._slopes[:, columns] += self._matrix[:, block] @ change
 
 
 class _DenseCarry:
@@ -155,6 +163,8 @@ class ThinMoments:
         damping: r, on the diagonal.
     """
 
+    batch = _ROWS_BATCH
+
     def __init__(self, rows: Doubles, damping: float) -> None:
         self.rows, self.damping = rows, damping
 
@@ -169,6 +179,11 @@ class ThinMoments:
         return falling(self.diagonal)
 
     @cached_property
+    def columns(self) -> Doubles:
+        """Columns of X in ``order``, [K, R]."""
+        return np.ascontiguousarray(self.rows.T[self.order])
+
+    @cached_property
     def passed(self) -> Doubles:
         """What each channel in ``order`` passes on, [K, R]: to channel j its product with column j of X.
 
@@ -179,11 +194,11 @@ class ThinMoments:
         ``S = V V^T`` and V upper triangular, ``diag(V) V^-1 P`` is P with each channel's later ones of the block taken
         in.
         """
-        columns = np.ascontiguousarray(self.rows.T[self.order])
+        columns = self.columns
         inverse = np.eye(len(self.rows)) / self.damping
         found = np.empty_like(columns)
-        for end in range(len(columns), 0, -BLOCK):
-            block = slice(max(end - BLOCK, 0), end)
+        for end in range(len(columns), 0, -_MATRIX_BATCH):
+            block = slice(max(end - _MATRIX_BATCH, 0), end)
             product = columns[block] @ inverse
             inner = product @ columns[block].T + np.eye(len(product))
             upper = scipy.linalg.cholesky(inner[::-1, ::-1], lower=True)[::-1, ::-1]
@@ -214,7 +229,7 @@ class ThinMoments:
 
     def carry(self, left: Doubles) -> Carry:
         """Passes errors on in weights [K, N] that are left to be rounded, which are in ``order``."""
-        return _ThinCarry(self.rows.T[self.order], self.passed, left)
+        return _ThinCarry(self.columns, self.passed, left)
 
 
 class _ThinSlopes:
@@ -224,9 +239,9 @@ class _ThinSlopes:
     def at(self, block: slice) -> Doubles:
         return np.asarray(self._moments.rows[:, block].T @ self._product + self._moments.damping * self._errors[block])
 
-    def move(self, block: slice, change: Doubles) -> None:
-        self._errors[block] += change
-        self._product += self._moments.rows[:, block] @ change
+    def move(self, block: slice, columns: Columns, change: Doubles) -> None:
+        self._errors[block, columns] += change
+        self._product[:, columns] += self._moments.rows[:, block] @ change
 
 
 class _ThinCarry:
