@@ -2,9 +2,9 @@
 """Puts a search together from files: opens the models, measures their options, and gives the search what it calls."""
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,12 +15,10 @@ from hetfab.cli.search_jobs import (
     Opened,
     Planned,
     Source,
-    as_json,
     evaluate,
     from_json,
     layers_of,
     opened,
-    reference_of,
     works_of,
 )
 from hetfab.overlay.blockdesign.platform import fabric_clock_mhz
@@ -28,7 +26,6 @@ from hetfab.overlay.board import read_board
 from hetfab.overlay.compiler.lowered import LoweredModel
 from hetfab.overlay.design import Design
 from hetfab.overlay.errors import counted
-from hetfab.overlay.model.bound_model import BoundModel
 from hetfab.overlay.search.evaluations import evaluated
 from hetfab.overlay.search.hardware import Space, base_design, with_other_depths, with_wide_words
 from hetfab.overlay.search.joint import Combine, Goal, JointSearch, Point, Program, Score
@@ -44,7 +41,6 @@ from hetfab.quantize.joint_options import chosen_assignment, model_options
 if TYPE_CHECKING:
     import onnx
 
-    from hetfab.driver.graph.heterograph import HeteroGraph
 
 #: Time depends on whether activations take 4 bits or 8, not on what lies between.
 OPTIONS = Options(weights=(2, 3, 4, 6, 8), activations=(4, 8), activation_methods=("least square error",))
@@ -236,24 +232,17 @@ class ModelSearch:
         search = BitSearch(model.subject.study, self.options, journal=journal)
         start = search.start()
         changes = {key: Job(source, Action.DIVERGENCE, each) for key, each in search.changes(start).items()}
-        evaluated(evaluate, changes, journal, self.workers, progress)
+        timed = {
+            f"reference {place}": Job(source, Action.REFERENCE, assignment, self.space.base)
+            for place, assignment in enumerate(model.reference_assignments())
+        }
+        found = evaluated(evaluate, timed | changes, journal, self.workers, progress)
         self.sensitivity_evaluations += len(changes)
         self.tables.append(search.table(start))
-        base = self.space.base
-        models = model.reference_models()
-
-        references = [
-            from_json(journal.result(f"reference {place}", partial(_reference, each, model.graph, base)))
-            for place, each in enumerate(models)
-        ]
-        works = works_of(layers_of(models[0], model.graph), model.graph)
+        eight, four = (from_json(found[key]) for key in timed)
+        works = works_of(layers_of(model.reference_models()[0], model.graph), model.graph)
         name = f"{source.model.name} ({counted(len(model.subject.study.layers), 'layer')})"
-        study, (eight, four) = model.subject.study, references
-        return model_options(name, study, self.tables[number], works, (eight, four), base)
-
-
-def _reference(given: BoundModel, graph: "HeteroGraph | None", design: Design) -> Mapping[str, Any]:
-    return as_json(reference_of(given, graph, design))
+        return model_options(name, model.subject.study, self.tables[number], works, (eight, four), self.space.base)
 
 
 def _fastest_scratchpad(base: Design, sources: Sequence[Source], progress: Callable[[], None]) -> Design:

@@ -59,6 +59,7 @@ class Action(enum.Enum):
     TIME = "time"
     TIME_IF_HELD = "time if held"
     LAYER_TIMES = "layer times"
+    REFERENCE = "reference"
 
 
 @dataclass(frozen=True)
@@ -155,18 +156,19 @@ class Opened:
 
     def reference_milliseconds(self, design: Design) -> float:
         """Modelled time at the last of ``REFERENCES``."""
-        study = self.subject.study
-        return self.milliseconds(
-            study.uniform(REFERENCES[-1], weights="nearest", activations="least square error"), design
-        )
+        return self.milliseconds(self.reference_assignments()[-1], design)
 
     def reference_models(self) -> tuple[BoundModel, BoundModel]:
         """The model at each of ``REFERENCES``."""
-        eight, four = (
-            self.quantized(self.subject.study.uniform(widths, weights="nearest", activations="least square error"))
-            for widths in REFERENCES
-        )
+        eight, four = (self.quantized(assignment) for assignment in self.reference_assignments())
         return eight, four
+
+    def reference_assignments(self) -> tuple[Assignment, ...]:
+        """Of each of ``REFERENCES``."""
+        study = self.subject.study
+        return tuple(
+            study.uniform(widths, weights="nearest", activations="least square error") for widths in REFERENCES
+        )
 
 
 @functools.lru_cache(maxsize=8)
@@ -214,6 +216,9 @@ def evaluate(job: Job) -> Any:
             return found.milliseconds_if_held(job.assignment, job.design)
         case Action.LAYER_TIMES:
             return dict(found.layer_milliseconds(job.assignment, job.design))
+        case Action.REFERENCE:
+            assert job.design is not None
+            return as_json(reference_of(found.quantized(job.assignment), found.graph, job.design))
 
 
 def layers_of(given: BoundModel, graph: "HeteroGraph | None") -> LoweredModel | IntegerCnn:
