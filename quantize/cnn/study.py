@@ -171,8 +171,9 @@ class CnnStudy:
         key = (layer.output, choice, shared, significance)
         if key not in self._roundings:
             inputs = (LayerInputs(()),) if choice.method == "nearest" else self._inputs_of(layer)
-            given = as_dense(layer), choice, *inputs
-            self._roundings[key] = rounded_layer(*given, shared_scale=shared, significance=significance)
+            self._roundings[key] = rounded_layer(
+                as_dense(layer), choice, *inputs, shared_scale=shared, significance=significance
+            )
         return self._roundings[key]
 
     def _inputs_of(self, layer: Conv | Dense) -> tuple[LayerInputs, ...]:

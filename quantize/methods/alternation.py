@@ -14,7 +14,8 @@ import numpy as np
 
 from hetfab.quantize.methods.descent import descended
 from hetfab.quantize.methods.gptq import compensated, rounded_on, start_scales
-from hetfab.quantize.methods.layer_problem import Doubles, LayerProblem
+from hetfab.quantize.methods.layer_problem import LayerProblem
+from hetfab.quantize.methods.moments import Doubles
 from hetfab.quantize.methods.nearest import nearest
 from hetfab.quantize.weights import QuantizedWeights, forms_of, limits_of, on_grid
 

@@ -10,7 +10,8 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from hetfab.quantize.methods.layer_problem import Doubles, LayerProblem
+from hetfab.quantize.methods.layer_problem import LayerProblem
+from hetfab.quantize.methods.moments import Doubles
 from hetfab.quantize.weights import QuantizedWeights, limits_of
 
 

@@ -8,7 +8,8 @@ second moment. The scales come from a grid of shares of the full range, weighted
 
 import numpy as np
 
-from hetfab.quantize.methods.layer_problem import Doubles, LayerProblem
+from hetfab.quantize.methods.layer_problem import LayerProblem
+from hetfab.quantize.methods.moments import Doubles
 from hetfab.quantize.weights import QuantizedWeights, best_start, forms_of, limits_of, on_grid
 
 #: Above this many input channels only the diagonal of the moments weighs a share of the range; a choice of time.
