@@ -153,7 +153,8 @@ def best_start(
     limits: tuple[int, int],
     free: bool,
     shared_scale: bool,
-    errors_of: Callable[[_Doubles], _Doubles],
+    errors_of: Callable[[_Doubles, slice], _Doubles],
+    run: int | None = None,
 ) -> _Doubles:
     """Scales [N] of least error among shares of the full range, if every weight is rounded by itself.
 
@@ -162,7 +163,8 @@ def best_start(
         limits: Smallest and largest integer.
         free: Whether scales are other than powers of two.
         shared_scale: One scale for all channels.
-        errors_of: Error of each channel, [N], of restored weights [K, N].
+        errors_of: Error of each channel, [N], of restored weights of a run of input channels, [K, N].
+        run: Input channels of a run, where the errors of runs add up; None for all at once.
     """
     low, high = limits
     widest = _largest(weight, shared_scale) / high
@@ -170,7 +172,12 @@ def best_start(
         candidates = np.exp2(np.ceil(np.log2(widest)) - np.arange(_CANDIDATES)[:, None])
     else:
         candidates = widest * _FREE_SHARES[:, None]
-    errors = np.stack([errors_of(np.clip(np.rint(weight / row), low, high) * row) for row in candidates])
+    size = run or len(weight)
+    runs = [slice(first, first + size) for first in range(0, len(weight), size)]
+    errors = np.zeros(candidates.shape)
+    for place in runs:
+        for total, row in zip(errors, candidates, strict=True):
+            total += errors_of(np.clip(np.rint(weight[place] / row), low, high) * row, place)
     if shared_scale:
         errors[:] = errors.sum(axis=1, keepdims=True)
     return np.asarray(candidates[errors.argmin(axis=0), np.arange(weight.shape[1])])
@@ -197,7 +204,7 @@ def round_bias(bias: FloatArray, scales: _Doubles) -> IntArray:
 def _least_error(weight: FloatArray, bits: int, narrow: bool, shared_scale: bool) -> QuantizedWeights:
     """Weights rounded by themselves, at the scales of least square error."""
 
-    def errors(restored: _Doubles) -> _Doubles:
+    def errors(restored: _Doubles, place: slice) -> _Doubles:
         return np.asarray(np.square(restored - weight).sum(axis=0), dtype=np.float64)
 
     free = bits < POWER_OF_TWO_BITS
@@ -265,6 +272,11 @@ class LayerWeights:
     def restored(self) -> FloatArray:
         """The weights that the integers stand for, [K, N]."""
         return np.asarray(self.integers * self.scales, dtype=np.float32)
+
+    @cached_property
+    def restored_rows(self) -> FloatArray:
+        """The same with a row for each output channel, [N, K]."""
+        return np.ascontiguousarray(np.multiply(self.integers, self.scales, dtype=np.float64).T, dtype=np.float32)
 
     @property
     def largest_exponent(self) -> int:

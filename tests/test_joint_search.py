@@ -455,7 +455,7 @@ def test_slower_widths_are_tried_beside_the_fastest() -> None:
     search = search_of([drawn_model(5, layers=12, tensors=4)])
     curve = sorted({search.point(place).milliseconds for place in np.linspace(0.0, 1.0, 24)})
     found = [point.milliseconds for point in search._allowed_widths(Goal(drop=1e9))]
-    assert found[:3] == curve[:3] and len(found) == 4 and curve[3] < found[3] < curve[-1]
+    assert found[:3] == curve[:3] and len(found) == 5 and curve[3] < found[3] < found[4] == curve[-1]
 
 
 def test_no_estimate_of_the_front_beats_the_choice() -> None:

@@ -15,6 +15,7 @@ from hetfab.quantize.methods.alternation import alternation, least_error_scales
 from hetfab.quantize.methods.descent import descended
 from hetfab.quantize.methods.gptq import compensated, gptq
 from hetfab.quantize.methods.layer_problem import LayerInputs, LayerProblem
+from hetfab.quantize.methods.moments import DenseMoments, Moments, ThinMoments
 from hetfab.quantize.methods.nearest import nearest
 from hetfab.quantize.methods.sub_layerwise import RUN, sub_layerwise
 from hetfab.quantize.weights import LARGEST_SIGNIFICANCE, LARGEST_SPREAD, QuantizedWeights, limits_of, on_grid
@@ -29,6 +30,16 @@ def problem_of(seed: int, bits: int, *, inputs: int = 24, outputs: int = 6, free
     rows = (random.standard_normal((200, inputs)) @ mixing).astype(np.float32)
     weight = random.standard_normal((inputs, outputs)).astype(np.float32)
     return LayerProblem(weight, bits, LayerInputs((rows,)), free=free)
+
+
+def matrix_of(moments: Moments) -> Doubles:
+    """The moments as a matrix."""
+    return moments.times(np.eye(len(moments.diagonal)))
+
+
+def on_few_rows(problem: LayerProblem, rows: int = 40) -> LayerProblem:
+    """The same layer where it reads few rows."""
+    return replace(problem, inputs=LayerInputs((problem.inputs.rows[0][:rows],)))
 
 
 def loss_of(problem: LayerProblem, found: QuantizedWeights) -> float:
@@ -49,24 +60,86 @@ def test_moments_are_means_of_outer_products_of_dense_and_sparse_rows() -> None:
     expected = plain + 0.01 * np.trace(plain) / 7 * np.eye(7)
     for given_rows in (rows, scipy.sparse.csr_matrix(rows)):
         found = LayerInputs((given_rows[:20], given_rows[20:]))
-        np.testing.assert_allclose(found.moments, expected, rtol=1e-5)
+        np.testing.assert_allclose(matrix_of(found.moments), expected, rtol=1e-5)
         np.testing.assert_allclose(found.mean, rows.mean(axis=0), rtol=1e-5)
         assert found.largest_sum(np.full((7, 1), -3)) == pytest.approx(3 * rows.sum(axis=1).max(), rel=1e-5)
 
 
 def test_the_factor_is_the_upper_cholesky_factor_of_the_inverse() -> None:
-    inputs = problem_of(3, 4).inputs
-    ordered = inputs.moments[np.ix_(inputs.order, inputs.order)]
+    moments = problem_of(3, 4).inputs.moments
+    assert isinstance(moments, DenseMoments)
+    ordered = moments.matrix[np.ix_(moments.order, moments.order)]
     assert np.all(np.diff(np.diag(ordered)) <= 0)
-    np.testing.assert_allclose(inputs.factor.T @ inputs.factor @ ordered, np.eye(len(ordered)), atol=1e-6)
-    assert np.array_equal(inputs.factor, np.triu(inputs.factor))
+    np.testing.assert_allclose(moments.factor.T @ moments.factor @ ordered, np.eye(len(ordered)), atol=1e-6)
+    assert np.array_equal(moments.factor, np.triu(moments.factor))
+
+
+def few_rows(seed: int, rows: int, inputs: int) -> ThinMoments:
+    """Moments of correlated rows, of which a layer reads fewer than half as many as it has input channels."""
+    random = np.random.default_rng(seed)
+    given_rows = np.maximum(random.standard_normal((rows, inputs)) * random.lognormal(0, 1, inputs), 0)
+    found = LayerInputs((given_rows.astype(np.float32),)).moments
+    assert isinstance(found, ThinMoments)
+    return found
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 20), st.integers(41, 200))
+@settings(max_examples=25, deadline=None)
+def test_few_rows_have_the_products_of_their_matrix(seed: int, rows: int, inputs: int) -> None:
+    thin, random = few_rows(seed, rows, inputs), np.random.default_rng(seed)
+    dense = DenseMoments(thin.rows.T @ thin.rows + thin.damping * np.eye(inputs))
+    values, block = random.standard_normal((inputs, 3)), slice(inputs // 3, inputs // 3 + 10)
+    np.testing.assert_allclose(thin.times(values), dense.times(values), atol=1e-9)
+    np.testing.assert_allclose(thin.losses(values), dense.losses(values))
+    np.testing.assert_allclose(thin.diagonal, dense.diagonal)
+    np.testing.assert_allclose(thin.block(block), dense.block(block), atol=1e-12)
+    assert np.array_equal(thin.order, np.argsort(-thin.diagonal, kind="stable"))
+    slopes = thin.slopes(values), dense.slopes(values)
+    change, columns = random.standard_normal((10, 2)), np.array([0, 2])
+    for each in slopes:
+        each.move(block, columns, change)
+    values[block, columns] += change
+    for place in (block, slice(0, inputs)):
+        np.testing.assert_allclose(slopes[0].at(place), slopes[1].at(place), atol=1e-9)
+        np.testing.assert_allclose(slopes[0].at(place), dense.times(values)[place], atol=1e-9)
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 20), st.integers(41, 200))
+@settings(max_examples=25, deadline=None)
+def test_few_rows_pass_on_what_the_cholesky_factor_does(seed: int, rows: int, inputs: int) -> None:
+    """Channel k passes ``U_kj / U_kk`` to channel j."""
+    thin = few_rows(seed, rows, inputs)
+    dense = DenseMoments(matrix_of(thin))
+    dense.order = thin.order
+    expected = dense.factor / np.diag(dense.factor)[:, None]
+    found = np.triu(thin.passed @ thin.rows[:, thin.order], 1) + np.eye(inputs)
+    np.testing.assert_allclose(found, expected, atol=1e-7)
+
+
+def test_feeds_of_few_rows_are_one_matrix() -> None:
+    rows = np.random.default_rng(2).random((12, 40)).astype(np.float32)
+    once, feeds = LayerInputs((rows,)).moments, LayerInputs((rows[:5], rows[5:])).moments
+    assert isinstance(feeds, ThinMoments)
+    np.testing.assert_allclose(matrix_of(feeds), matrix_of(once))
+    plain = rows.astype(np.float64).T @ rows / 12
+    np.testing.assert_allclose(matrix_of(feeds), plain + 0.01 * np.trace(plain) / 40 * np.eye(40), rtol=1e-6)
+
+
+@pytest.mark.parametrize("rows", [20, 200])
+@pytest.mark.parametrize("name", list(WEIGHT_METHODS))
+def test_what_reads_zeros_alone_is_rounded_to_nearest(name: str, rows: int) -> None:
+    """No error counts more than another, and none is passed on."""
+    problem = replace(problem_of(7, 4, inputs=50), inputs=LayerInputs((np.zeros((rows, 50), np.float32),)))
+    found = WEIGHT_METHODS[name](problem)
+    low, high = limits_of(4, found.narrow)
+    assert np.array_equal(found.integers, np.clip(np.rint(problem.weight / found.scales), low, high))
 
 
 def one_by_one(problem: LayerProblem, scales: Doubles, low: int, high: int) -> npt.NDArray[np.int64]:
     """Optimal brain quantization by its definition: the inverse moments shrink after each input channel."""
-    weight, inverse = problem.weight.astype(np.float64), np.linalg.inv(problem.inputs.moments)
+    weight, inverse = problem.weight.astype(np.float64), np.linalg.inv(matrix_of(problem.inputs.moments))
     integers = np.zeros(weight.shape, np.int64)
-    for channel in problem.inputs.order:
+    for channel in problem.inputs.moments.order:
         integers[channel] = np.clip(np.rint(weight[channel] / scales), low, high)
         error = (weight[channel] - integers[channel] * scales) / inverse[channel, channel]
         weight = weight - np.outer(inverse[:, channel], error)
@@ -74,11 +147,12 @@ def one_by_one(problem: LayerProblem, scales: Doubles, low: int, high: int) -> n
     return integers
 
 
-@pytest.mark.parametrize("inputs", [24, 150])
-def test_gptq_is_optimal_brain_quantization_in_order(inputs: int) -> None:
-    """150 channels take two blocks."""
+@pytest.mark.parametrize(("inputs", "rows"), [(24, 400), (150, 400), (300, 30), (300, 1)])
+def test_gptq_is_optimal_brain_quantization_in_order(inputs: int, rows: int) -> None:
+    """150 channels take two blocks; of 30 rows and of one the moments are thin."""
     problem = problem_of(5, 3, inputs=inputs)
-    problem = replace(problem, inputs=LayerInputs((np.random.default_rng(0).random((400, inputs)).astype(np.float32),)))
+    given_rows = np.random.default_rng(0).random((rows, inputs)).astype(np.float32)
+    problem = replace(problem, inputs=LayerInputs((given_rows,)))
     scales = np.full(6, 0.6)
     found = compensated(problem, scales, *limits_of(3, True))
     assert np.mean(found == one_by_one(problem, scales, *limits_of(3, True))) > 0.999
@@ -87,23 +161,40 @@ def test_gptq_is_optimal_brain_quantization_in_order(inputs: int) -> None:
 @given(st.integers(0, 2**32 - 1), st.sampled_from([2, 3, 4, 6]))
 @settings(max_examples=15, deadline=None)
 def test_the_alternation_loses_no_more_than_gptq(seed: int, bits: int) -> None:
-    problem = problem_of(seed, bits)
-    first, second = loss_of(problem, gptq(problem)), loss_of(problem, alternation(problem))
-    assert second <= first * (1 + 1e-9)
+    for problem in (problem_of(seed, bits), on_few_rows(problem_of(seed, bits, inputs=100))):
+        first, second = loss_of(problem, gptq(problem)), loss_of(problem, alternation(problem))
+        assert second <= first * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("bits", [1, 2, 3, 4, 8])
+@pytest.mark.parametrize("name", list(WEIGHT_METHODS))
+def test_methods_lose_as_much_with_few_rows_as_with_their_matrix(name: str, bits: int) -> None:
+    """A rounding may fall to the other side of a half, and all that follow with it."""
+    problem = on_few_rows(problem_of(12, bits, inputs=100, outputs=16))
+    thin = problem.inputs.moments
+    assert isinstance(thin, ThinMoments)
+    dense = LayerInputs(problem.inputs.rows)
+    dense.__dict__["moments"] = DenseMoments(matrix_of(thin))
+    losses = [loss_of(problem, WEIGHT_METHODS[name](replace(problem, inputs=each))) for each in (problem.inputs, dense)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-6)
 
 
 def test_less_is_lost_with_each_step_of_care() -> None:
     """Means over layers: of one alone, GPTQ may lose more than rounding to nearest."""
     for bits in (2, 3, 4):
-        losses = [
-            [
-                loss_of(problem, WEIGHT_METHODS[name](problem)) / loss_of(problem, nearest(problem))
-                for name in ("nearest", "gptq", "alternation")
+        for problems in (
+            [problem_of(seed, bits) for seed in range(8)],
+            [on_few_rows(problem_of(seed, bits, inputs=100)) for seed in range(8)],
+        ):
+            losses = [
+                [
+                    loss_of(problem, WEIGHT_METHODS[name](problem)) / loss_of(problem, nearest(problem))
+                    for name in ("nearest", "gptq", "alternation")
+                ]
+                for problem in problems
             ]
-            for problem in (problem_of(seed, bits) for seed in range(8))
-        ]
-        of_nearest, of_gptq, of_alternation = np.mean(losses, axis=0)
-        assert of_alternation < 0.95 * of_gptq < 0.8 * of_nearest
+            of_nearest, of_gptq, of_alternation = np.mean(losses, axis=0)
+            assert of_alternation < 0.95 * of_gptq < 0.8 * of_nearest
 
 
 @pytest.mark.parametrize("bits", [2, 3, 4, 8])

@@ -30,7 +30,7 @@ _WIDTHS_TIMED, _DESIGNS_TIMED, _MEMORIES_TIMED = 2, 3, 2
 _PROGRAMS, _NEAR_PROGRAMS, _AT_ONCE = 10, 12, 2
 #: Tensors of the best program that get another width.
 _TENSORS = 8
-#: Widths that these have, beside a slower one and those that the caller gives, and memories of each pair of arrays.
+#: Widths that these have, beside slower ones and those that the caller gives, and memories of each pair of arrays.
 _WIDTHS, _MEMORIES = 3, 3
 #: Of all designs, those that are looked at with each of these widths.
 _CONSIDERED = 400

@@ -21,9 +21,10 @@ from hetfab.overlay.model.runtime import Feed, run_model
 from hetfab.quantize.assignment import WeightChoice
 from hetfab.quantize.cnn.points import Points, find_points, layer_widths, nonnegative
 from hetfab.quantize.cnn.rewrites import fold_batch_norms
-from hetfab.quantize.cnn.rounding import matrix_of, rounded_weights
+from hetfab.quantize.cnn.rounding import as_dense, matrix_of, rounded_weights
 from hetfab.quantize.cnn.writer import Numbers, float_model, quantized_model
 from hetfab.quantize.divergence import divergence_of_classes, divergence_of_labels
+from hetfab.quantize.layer_rounding import rounded_layer
 from hetfab.quantize.methods import CRITERIA
 from hetfab.quantize.methods.layer_problem import LayerInputs
 from hetfab.quantize.observation import check_finite
@@ -72,13 +73,15 @@ class Observed:
         largest: Largest magnitude of each term of an addition.
         logits: Of each feed.
         chosen: Ranges that were chosen from the values, by tensor, width, criterion and sign.
+        added: What rounded weights add to the mean of each channel's sums.
     """
 
     values: Mapping[str, FloatArray]
-    means: Mapping[str, FloatArray]
+    means: Mapping[str, npt.NDArray[np.float64]]
     largest: Mapping[str, float]
     logits: tuple[FloatArray, ...]
     chosen: dict[tuple[str, int, Criterion, bool], ActivationRange] = field(default_factory=dict)
+    added: dict[LayerWeights, npt.NDArray[np.float64]] = field(default_factory=dict)
 
 
 def quantize_cnn(
@@ -116,7 +119,13 @@ def quantize_cnn(
 
     def nearest(layer: Conv | Dense, rows: ActivationRange, shared: bool) -> LayerWeights:
         choice = WeightChoice(bits.weights[layer.output], "nearest")
-        return rounded_weights(layer, choice, (LayerInputs(()),), rows, shared_scale=shared)
+
+        def found(significance: int) -> LayerWeights:
+            return rounded_layer(
+                as_dense(layer), choice, LayerInputs(()), shared_scale=shared, significance=significance
+            )
+
+        return rounded_weights(layer, rows, "nearest", found)
 
     candidates: dict[str, tuple[float, onnx.ModelProto, Mapping[str, ActivationRange]]] = {}
     for name, criterion in CRITERIA.items():
@@ -222,18 +231,23 @@ def corrected(graph: CnnGraph, numbers: Numbers, observed: Observed) -> CnnGraph
     for layer in graph.layers:
         if isinstance(layer, Conv | Dense):
             rounded = numbers.weights[layer.output]
-            error = rounded.integers * rounded.scales - matrix_of(layer)
-            taps = 1 if isinstance(layer, Dense) else layer.window.taps
-            mean = np.repeat(observed.means[layer.input], taps)
-            if isinstance(layer, Conv) and layer.groups > 1:
-                of_group = mean.reshape(layer.groups, -1).repeat(len(layer.weight) // layer.groups, axis=0)
-                added = np.einsum("ok,ko->o", of_group, error)
-            else:
-                added = mean @ error
+            if rounded not in observed.added:
+                observed.added[rounded] = _added(layer, rounded, observed.means[layer.input])
+            added = observed.added[rounded]
             bias = (0.0 if layer.bias is None else layer.bias) - added
             layer = replace(layer, bias=np.asarray(bias, dtype=np.float32))
         layers.append(layer)
     return replace(graph, layers=tuple(layers))
+
+
+def _added(layer: Conv | Dense, rounded: LayerWeights, mean: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """What rounding adds to the mean of each output channel's sums, [N], from the means of what the layer reads."""
+    error = rounded.integers * rounded.scales - matrix_of(layer)
+    mean = np.repeat(mean, 1 if isinstance(layer, Dense) else layer.window.taps)
+    if isinstance(layer, Conv) and layer.groups > 1:
+        of_group = mean.reshape(layer.groups, -1).repeat(len(layer.weight) // layer.groups, axis=0)
+        return np.asarray(np.einsum("ok,ko->o", of_group, error))
+    return np.asarray(mean @ error)
 
 
 def _leaves(layer: Conv | Dense, graph: CnnGraph, points: Points) -> bool:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rounds weights of networks on samples by any method: what layers multiply, as rows, and their integers."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -8,9 +9,6 @@ import numpy.typing as npt
 
 from hetfab.overlay.model.cnn.layers import Conv
 from hetfab.overlay.model.layers import Dense
-from hetfab.quantize.assignment import WeightChoice
-from hetfab.quantize.layer_rounding import rounded_layer
-from hetfab.quantize.methods.layer_problem import LayerInputs
 from hetfab.quantize.ranges import ActivationRange
 from hetfab.quantize.weights import LARGEST_SIGNIFICANCE, LayerWeights, exact_in_float32, spare_bits
 from hetfab.quantize.widths import POWER_OF_TWO_BITS
@@ -49,31 +47,24 @@ def patches(layer: Conv | Dense, read: FloatArray, most: int) -> FloatArray:
 
 
 def rounded_weights(
-    layer: Conv | Dense,
-    choice: WeightChoice,
-    inputs: tuple[LayerInputs, ...],
-    rows: ActivationRange,
-    *,
-    shared_scale: bool,
+    layer: Conv | Dense, rows: ActivationRange, method: str, rounded: Callable[[int], LayerWeights]
 ) -> LayerWeights:
     """A layer's integers, whose products float32 adds without rounding, as onnxruntime does.
 
     Args:
         layer: The layer.
-        choice: Widths and method.
-        inputs: What each group of its output channels reads.
         rows: Range of what it reads.
-        shared_scale: One scale for all channels.
+        method: Name of the method.
+        rounded: Its integers by that method with most bits of a free scale's multiplier.
 
     Raises:
         WidthsUnsupportedError: As ``rounded_layer``.
     """
-    dense, significance = Dense(layer.output, layer.input, matrix_of(layer), layer.bias), LARGEST_SIGNIFICANCE
-    peak = max(rows.highest, -rows.lowest)
+    significance, peak = LARGEST_SIGNIFICANCE, max(rows.highest, -rows.lowest)
     while True:
-        found = rounded_layer(dense, choice, *inputs, shared_scale=shared_scale, significance=significance)
-        if choice.method == "nearest":
-            return _shortened(dense, found, peak, rows.scale)
+        found = rounded(significance)
+        if method == "nearest":
+            return _shortened(as_dense(layer), found, peak, rows.scale)
         spares = [
             spare_bits(part, peak, None if layer.bias is None else layer.bias[place], rows.scale)
             for place, part in found.runs()
@@ -82,6 +73,11 @@ def rounded_weights(
         if min(spares, default=significance) >= significance or significance == 1:
             return found
         significance = max(min(spares), 1)
+
+
+def as_dense(layer: Conv | Dense) -> Dense:
+    """The layer as one with ``matrix_of`` it."""
+    return Dense(layer.output, layer.input, matrix_of(layer), layer.bias)
 
 
 def _shortened(layer: Dense, found: LayerWeights, peak: int, scale: float) -> LayerWeights:

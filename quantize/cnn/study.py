@@ -3,7 +3,7 @@
 
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 import onnx
@@ -19,9 +19,10 @@ from hetfab.quantize.assignment import ActivationChoice, Assignment, WeightChoic
 from hetfab.quantize.cnn.points import Points, find_points, layer_widths
 from hetfab.quantize.cnn.post_training import FloatArray, Observed, chosen_numbers, corrected, observe
 from hetfab.quantize.cnn.rewrites import fold_batch_norms
-from hetfab.quantize.cnn.rounding import patches, rounded_weights
+from hetfab.quantize.cnn.rounding import as_dense, patches, rounded_weights
 from hetfab.quantize.cnn.writer import Numbers, evaluation_model, float_model, quantized_model
 from hetfab.quantize.divergence import divergence
+from hetfab.quantize.layer_rounding import rounded_layer
 from hetfab.quantize.methods import ACTIVATION_METHODS
 from hetfab.quantize.methods.layer_problem import LayerInputs
 from hetfab.quantize.ranges import ActivationRange, exact_exponent
@@ -55,6 +56,7 @@ class CnnStudy:
     observed: Observed
     opset: int
     _weights: dict[tuple[Hashable, ...], LayerWeights] = field(default_factory=dict)
+    _roundings: dict[tuple[Hashable, ...], LayerWeights] = field(default_factory=dict)
     _inputs: dict[str, tuple[LayerInputs, ...]] = field(default_factory=dict)
     _runners: list[Runner] = field(default_factory=list)
 
@@ -150,8 +152,8 @@ class CnnStudy:
             of_rows = rows if choice.kinds[0] < POWER_OF_TWO_BITS else None
             key = (layer.output, choice, of_rows, shared)
             if key not in self._weights:
-                inputs = (LayerInputs(()),) if choice.method == "nearest" else self._inputs_of(layer)
-                self._weights[key] = rounded_weights(layer, choice, inputs, rows, shared_scale=shared)
+                found = partial(self._rounded, layer, choice, shared)
+                self._weights[key] = rounded_weights(layer, rows, choice.method, found)
             return self._weights[key]
 
         return chosen_numbers(
@@ -164,8 +166,21 @@ class CnnStudy:
             {name: choice.exponent for name, choice in choices.items() if choice.exponent is not None},
         )
 
+    def _rounded(self, layer: Conv | Dense, choice: WeightChoice, shared: bool, significance: int) -> LayerWeights:
+        """A layer's integers, which are kept: only whether a multiplier is too long depends on a range."""
+        key = (layer.output, choice, shared, significance)
+        if key not in self._roundings:
+            inputs = (LayerInputs(()),) if choice.method == "nearest" else self._inputs_of(layer)
+            self._roundings[key] = rounded_layer(
+                as_dense(layer), choice, *inputs, shared_scale=shared, significance=significance
+            )
+        return self._roundings[key]
+
     def _inputs_of(self, layer: Conv | Dense) -> tuple[LayerInputs, ...]:
-        """What each group of a layer's channels reads in the float model; kept of one layer, since it may be large."""
+        """What each group of a layer's channels reads in the float model.
+
+        Kept of one layer: it may be large, widths are measured layer by layer, and what came of it is kept.
+        """
         if layer.output not in self._inputs:
             model, most = float_model(self.graph, opset=self.opset), max(_ROWS // len(self.samples), 1)
             is_input = layer.input == self.graph.input

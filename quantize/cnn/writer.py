@@ -279,9 +279,8 @@ class _EvaluationWriter(_QuantizedWriter):
         return super().integers(tensor) if tensor in points.terms or tensor in points.moved else f"{tensor}.int"
 
     def weights(self, layer: Conv | Dense) -> str:
-        values = self.numbers.weights[layer.output].restored
-        if isinstance(layer, Conv):
-            values = values.T.reshape(layer.weight.shape)
+        found = self.numbers.weights[layer.output]
+        values = found.restored_rows.reshape(layer.weight.shape) if isinstance(layer, Conv) else found.restored
         return self.constant(f"{layer.output}.weight", np.ascontiguousarray(values))
 
     def bias(self, layer: Conv | Dense) -> str | None:

@@ -14,7 +14,8 @@ import numpy as np
 
 from hetfab.quantize.methods.descent import descended
 from hetfab.quantize.methods.gptq import compensated, rounded_on, start_scales
-from hetfab.quantize.methods.layer_problem import Doubles, LayerProblem
+from hetfab.quantize.methods.layer_problem import LayerProblem
+from hetfab.quantize.methods.moments import Doubles
 from hetfab.quantize.methods.nearest import nearest
 from hetfab.quantize.weights import QuantizedWeights, forms_of, limits_of, on_grid
 
@@ -89,7 +90,7 @@ def _next_scales(problem: LayerProblem, found: QuantizedWeights) -> Doubles:
 def least_error_scales(problem: LayerProblem, found: QuantizedWeights) -> Doubles:
     """Scales [N] of least error for given integers; one for all where they share it."""
     integers = found.integers.astype(np.float64)
-    product = problem.inputs.moments @ integers
+    product = problem.inputs.moments.times(integers)
     above = np.einsum("kn,kn->n", problem.weight.astype(np.float64), product)
     below = np.einsum("kn,kn->n", integers, product)
     if problem.shared_scale:

@@ -8,11 +8,11 @@ With the error ``e = s q - w`` of a channel, the loss ``e^T H e`` is least in it
 from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 
 from hetfab.quantize.methods.layer_problem import LayerProblem
+from hetfab.quantize.methods.moments import Doubles
 from hetfab.quantize.weights import QuantizedWeights, limits_of
-
-_BLOCK = 128
 
 
 def descended(problem: LayerProblem, found: QuantizedWeights, sweeps: int) -> QuantizedWeights:
@@ -24,25 +24,53 @@ def descended(problem: LayerProblem, found: QuantizedWeights, sweeps: int) -> Qu
         sweeps: How often all input channels are visited.
     """
     moments, scales = problem.inputs.moments, found.scales.astype(np.float64)
-    low, high = limits_of(found.bits, found.narrow)
+    limits = limits_of(found.bits, found.narrow)
     integers = found.integers.astype(np.float64)
-    slopes = moments @ (integers * scales - problem.weight)
+    slopes = moments.slopes(integers * scales - problem.weight)
     for _ in range(sweeps):
         changed = 0
-        for first in range(0, len(integers), _BLOCK):
-            block = slice(first, min(first + _BLOCK, len(integers)))
-            inner, before = moments[block, block], integers[block].copy()
-            near, moved = slopes[block].copy(), integers[block]
-            for row in range(len(moved)):
-                target = moved[row] - near[row] / (inner[row, row] * scales)
-                step = np.minimum(np.maximum(np.rint(target), low), high) - moved[row]
-                if step.any():
-                    moved[row] += step
-                    near[row + 1 :] += inner[row + 1 :, row, None] * (step * scales)
-            difference = (integers[block] - before) * scales
-            if difference.any():
-                slopes += moments[:, block] @ difference
+        for first in range(0, len(integers), moments.batch):
+            block = slice(first, min(first + moments.batch, len(integers)))
+            before = integers[block].copy()
+            columns = _visit(integers[block], slopes.at(block), moments.block(block), scales, limits)
+            if columns.size:
+                # Columns that are picked are copied, so that it takes many that stay to make up for it.
+                picked = columns if 4 * columns.size < len(scales) else slice(None)
+                slopes.move(block, picked, (integers[block, picked] - before[:, picked]) * scales[picked])
                 changed += 1
         if not changed:
             break
     return replace(found, integers=integers.astype(np.int64))
+
+
+def _visit(
+    integers: Doubles, slopes: Doubles, moments: Doubles, scales: Doubles, limits: tuple[int, int]
+) -> npt.NDArray[np.int64]:
+    """Moves the integers [B, N] of a block, in place, one input channel after the other; columns that moved.
+
+    Few integers move. So each column goes at once to the next that does, and ends where none is left.
+    """
+    places, columns = np.arange(len(integers))[:, None], np.arange(len(scales))
+    curvatures, now = np.diag(moments)[:, None] * scales, integers
+    steps, moved = _steps(now, slopes, curvatures, limits), columns[:0]
+    while True:
+        going = steps.any(axis=0)
+        if not going.any():
+            return moved
+        columns, steps, now = columns[going], steps[:, going], now[:, going]
+        slopes, curvatures = slopes[:, going], curvatures[:, going]
+        moved = moved if moved.size else columns
+        rows = (steps != 0).argmax(axis=0)
+        taken = steps[rows, np.arange(len(columns))]
+        now[rows, np.arange(len(columns))] += taken
+        integers[rows, columns] += taken
+        slopes += moments[:, rows] * (taken * scales[columns])
+        steps = np.where(places > rows, _steps(now, slopes, curvatures, limits), 0.0)
+
+
+def _steps(now: Doubles, slopes: Doubles, curvatures: Doubles, limits: tuple[int, int]) -> Doubles:
+    """To where each integer loses least."""
+    target = slopes / curvatures
+    np.rint(np.subtract(now, target, out=target), out=target)
+    np.minimum(np.maximum(target, limits[0], out=target), limits[1], out=target)
+    return np.subtract(target, now, out=target)

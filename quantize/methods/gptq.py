@@ -8,12 +8,14 @@ second moment. The scales come from a grid of shares of the full range, weighted
 
 import numpy as np
 
-from hetfab.quantize.methods.layer_problem import Doubles, LayerProblem
+from hetfab.quantize.methods.layer_problem import LayerProblem
+from hetfab.quantize.methods.moments import Doubles
 from hetfab.quantize.weights import QuantizedWeights, best_start, forms_of, limits_of, on_grid
 
-_BLOCK = 128
 #: Above this many input channels only the diagonal of the moments weighs a share of the range; a choice of time.
 _DIAGONAL_FROM = 1000
+#: Input channels whose errors are then summed at once, so that a cache holds them.
+_RUN = 64
 
 
 def gptq(problem: LayerProblem) -> QuantizedWeights:
@@ -28,15 +30,16 @@ def gptq(problem: LayerProblem) -> QuantizedWeights:
 
 def start_scales(problem: LayerProblem, narrow: bool) -> Doubles:
     """Scales [N] of least error weighted by the moments, if every weight were rounded by itself."""
-    weight, moments = problem.weight, problem.inputs.moments
-    diagonal = np.diag(moments)
+    weight, diagonal = problem.weight, problem.inputs.moments.diagonal
 
-    def errors(restored: Doubles) -> Doubles:
-        if len(weight) > _DIAGONAL_FROM:
-            return np.asarray(diagonal @ np.square(restored - weight))
+    def alone(restored: Doubles, place: slice) -> Doubles:
+        return np.asarray(diagonal[place] @ np.square(restored - weight[place]))
+
+    def together(restored: Doubles, place: slice) -> Doubles:
         return problem.losses(restored)
 
-    return best_start(weight, limits_of(problem.bits, narrow), problem.has_free_scales, problem.shared_scale, errors)
+    given = weight, limits_of(problem.bits, narrow), problem.has_free_scales, problem.shared_scale
+    return best_start(*given, alone, _RUN) if len(weight) > _DIAGONAL_FROM else best_start(*given, together)
 
 
 def rounded_on(problem: LayerProblem, scales: Doubles, narrow: bool) -> QuantizedWeights:
@@ -50,18 +53,21 @@ def compensated(
     problem: LayerProblem, scales: Doubles, low: int, high: int
 ) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
     """Integers [K, N] for scales [N]."""
-    order, factor = problem.inputs.order, problem.inputs.factor
-    left = (problem.weight[order] / scales).astype(np.float64)
-    integers = np.empty(left.shape, np.float64)
-    for first in range(0, len(left), _BLOCK):
-        end = min(first + _BLOCK, len(left))
-        errors = np.empty((end - first, left.shape[1]))
-        block, inner = left[first:end], factor[first:end, first:end]
-        for row in range(end - first):
-            integers[first + row] = np.minimum(np.maximum(np.rint(block[row]), low), high)
-            errors[row] = (block[row] - integers[first + row]) / inner[row, row]
-            block[row + 1 :] -= inner[row, row + 1 :, None] * errors[row]
-        left[end:] -= factor[first:end, end:].T @ errors
-    found = np.empty(integers.shape, np.int64)
-    found[order] = integers
-    return found
+    moments, (lowest, highest) = problem.inputs.moments, (float(low), float(high))
+    left = (problem.weight[moments.order] / scales).astype(np.float64, copy=False)
+    carry, integers = moments.carry(left), np.empty(left.shape, np.float64)
+    for first in range(0, len(left), moments.batch):
+        place = slice(first, min(first + moments.batch, len(left)))
+        carry.arrive(place)
+        block, inner, found = left[place], carry.inner(place), integers[place]
+        errors = np.empty(block.shape)
+        for row in range(len(block)):
+            np.subtract(block[row], inner[:row, row] @ errors[:row], out=errors[row])
+            np.rint(errors[row], out=found[row])
+            np.minimum(np.maximum(found[row], lowest, out=found[row]), highest, out=found[row])
+            errors[row] -= found[row]
+            errors[row] /= inner[row, row]
+        carry.leave(place, errors)
+    unordered = np.empty(integers.shape, np.int64)
+    unordered[moments.order] = integers
+    return unordered

@@ -8,13 +8,12 @@ from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-import scipy.linalg
 import scipy.sparse
 
+from hetfab.quantize.methods.moments import DenseMoments, Doubles, Moments, ThinMoments
 from hetfab.quantize.weights import LARGEST_SIGNIFICANCE, LOWEST_EXPONENT, FloatArray, QuantizedWeights
 from hetfab.quantize.widths import POWER_OF_TWO_BITS
 
-Doubles: TypeAlias = npt.NDArray[np.float64]
 Matrix: TypeAlias = FloatArray | scipy.sparse.csr_matrix
 
 #: Added to the diagonal of the second moments, as a share of its mean (Frantar et al., GPTQ, ICLR 2023, section 3.3).
@@ -32,30 +31,18 @@ class LayerInputs:
     rows: tuple[Matrix, ...]
 
     @cached_property
-    def moments(self) -> Doubles:
-        """Mean of the outer products of rows, damped, [K, K]: H of GPTQ up to a factor."""
-        total = sum(_product(rows) for rows in self.rows)
-        moments = np.asarray(total / max(sum(rows.shape[0] for rows in self.rows), 1), np.float64)
+    def moments(self) -> Moments:
+        """Mean of the outer products of rows, damped: H of GPTQ up to a factor."""
+        count = sum(rows.shape[0] for rows in self.rows)
+        if 2 * count < self.rows[0].shape[1] and not any(
+            isinstance(rows, scipy.sparse.csr_matrix) for rows in self.rows
+        ):
+            thin = np.concatenate(self.rows).astype(np.float64) / np.sqrt(max(count, 1))
+            return ThinMoments(thin, _damping(np.einsum("rk,rk->k", thin, thin)))
+        moments = np.asarray(sum(_product(rows) for rows in self.rows) / max(count, 1), np.float64)
         diagonal = np.einsum("ii->i", moments)
-        diagonal += _DAMPING * float(diagonal.mean()) + np.finfo(np.float32).tiny
-        return moments
-
-    @cached_property
-    def order(self) -> npt.NDArray[np.int64]:
-        """Input channels by falling second moment."""
-        return np.argsort(-np.diag(self.moments), kind="stable")
-
-    @cached_property
-    def factor(self) -> Doubles:
-        """Upper Cholesky factor of the inverse of the moments in ``order``, [K, K].
-
-        With ``H = V V^T`` and V upper triangular, ``H^-1 = V^-T V^-1``, so that the factor is ``V^-1``.
-        """
-        backwards = self.order[::-1]
-        lower = scipy.linalg.cholesky(self.moments[np.ix_(backwards, backwards)], lower=True, overwrite_a=True)
-        upper = np.ascontiguousarray(lower[::-1, ::-1])
-        inverse, _ = scipy.linalg.lapack.dtrtri(upper, lower=0, overwrite_c=1)
-        return np.triu(inverse)
+        diagonal += _damping(diagonal)
+        return DenseMoments(moments)
 
     @cached_property
     def mean(self) -> Doubles:
@@ -98,11 +85,14 @@ class LayerProblem:
 
     def losses(self, restored: Doubles) -> Doubles:
         """Mean square error of each output channel, [N]: ``(w' - w)^T H (w' - w)``."""
-        error = restored - self.weight
-        return np.asarray(np.einsum("kn,kn->n", error, self.inputs.moments @ error))
+        return self.inputs.moments.losses(restored - self.weight)
 
 
 WeightMethod: TypeAlias = Callable[[LayerProblem], QuantizedWeights]
+
+
+def _damping(diagonal: Doubles) -> float:
+    return float(_DAMPING * float(diagonal.mean()) + np.finfo(np.float32).tiny)
 
 
 def _product(rows: Matrix) -> Doubles:
