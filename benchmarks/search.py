@@ -6,9 +6,9 @@ half a point of micro F1 on the validation nodes; of ResNet-18, whose weights ar
 nat. What each method finds is timed by the timeline simulator; everything is modelled. DDPG is told how fast the search
 was: the target of its three seeds is 1.1 times that. Episodes that it does not score are scored afterwards where they
 might count. Random search has as many seeds and episodes. Of each seed the fastest few that keep the bound are timed,
-each as it is, with the base's other memories, and with the best of the largest ones: of memories the cost functions
-know nothing. DDPG's accuracy evaluations are episodes
-whose accuracy it asks for, as the published software measures each; how many had different widths stands beside them.
+each as it is, with the base's other buffers, and with the best of the largest ones: of memories other than AGG's
+scratchpad the cost functions know nothing. DDPG's accuracy evaluations are episodes whose accuracy it asks for, as the
+published software measures each; how many had different widths stands beside them.
 
 Results are kept in a folder, evaluation by evaluation: a run that was stopped goes on. Their names hold a hash of the
 code and the files that they depend on, so that others are computed anew. ``--small`` runs the demo's model without DDPG
@@ -160,10 +160,10 @@ class Comparison:
     def _uniform(self) -> dict[str, Any]:
         """On the fastest designs for it, and on the one that all come from if the board holds it."""
         choice, joint = self._uniform_choice, self._joint
-        model, space = joint.models[0], joint.space
-        ranked = sorted(joint.designs, key=lambda design: model.milliseconds(design, choice.weights, choice.tensors))
+        space = joint.space
+        ranked = [joint.designs[number] for number in np.argsort(joint.spent([choice]), kind="stable")[:_TIMED]]
         bases = [space.base] if space.holds(space.base) else []
-        designs = [*bases, *(each for near in ranked[:_TIMED] for each in space.largest_memories(near)[:_MEMORIES])]
+        designs = [*bases, *(each for near in ranked for each in space.largest_memories(near)[:_MEMORIES])]
         times = [self._time(design, choice) for design in designs]
         fastest = int(np.argmin(times))
         return {
@@ -177,8 +177,10 @@ class Comparison:
         """The fastest of all seeds within the bound; the slower ones need not be scored."""
         never = Setting(self._joint.space, self._joint.models[0], -1.0, lambda weights, tensors: 0.0)
         runs = [random_search(DesignEnvironment(never), seed, self.episodes) for seed in range(_SEEDS)]
-        found = min((self._fastest(run) for run in runs), key=lambda each: each["milliseconds"])
-        return found | {"episodes": self.episodes, "seeds": _SEEDS}
+        scores = dict[str, float]()
+        found = min((self._fastest(run, scores) for run in runs), key=lambda each: each["milliseconds"])
+        curves = [[[e.milliseconds, scores.get(_widths(e)), _sizes(e.design)] for e in run] for run in runs]
+        return found | {"episodes": self.episodes, "seeds": _SEEDS, "curves": curves}
 
     def _ddpg(self) -> dict[str, Any]:
         seeds = []
@@ -214,7 +216,7 @@ class Comparison:
                 self._say(f"{self.case.name} seed {seed}: episode {count}, reward {episode.reward:.3f}")
 
         episodes = search(environment, seed, self.episodes, ended)
-        return self._fastest(episodes) | {
+        return self._fastest(episodes, {}) | {
             "target": target,
             "episodes": self.episodes,
             "accuracy_evaluations": sum(e.drop is not None for e in episodes),
@@ -222,12 +224,14 @@ class Comparison:
             "curve": [[e.milliseconds, e.drop, e.reward, _sizes(e.design)] for e in episodes],
         }
 
-    def _fastest(self, episodes: Sequence[Episode]) -> dict[str, Any]:
-        """The fastest within the bound by whole programs, of the first few by the cost functions."""
+    def _fastest(self, episodes: Sequence[Episode], scores: dict[str, float]) -> dict[str, Any]:
+        """The fastest within the bound by whole programs, of the first few by the cost functions; notes new scores."""
         kept: list[dict[str, Any]] = []
         several = {(each.design, _widths(each)): each for each in episodes}
         for episode in sorted(several.values(), key=lambda each: each.milliseconds):
-            drop = self._drop(episode.weights, episode.tensors) if episode.drop is None else episode.drop
+            drop = episode.drop
+            if drop is None:
+                drop = scores[_widths(episode)] = self._drop(episode.weights, episode.tensors)
             if drop <= self._most:
                 choice = Choice(episode.weights, episode.tensors, 0.0, 0.0)
                 spent, design = min(self._timed(episode.design, choice), key=lambda pair: pair[0])
@@ -263,7 +267,8 @@ def _sizes(design: Design) -> list[int]:
 
 
 def _is_short(value: object) -> bool:
-    return isinstance(value, float | int | list) and (not isinstance(value, list) or len(value) < 12)
+    several = value if isinstance(value, list) else [value]
+    return len(several) < 12 and all(isinstance(each, float | int) for each in several)
 
 
 def _hash_of(source: Source) -> str:

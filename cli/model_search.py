@@ -129,7 +129,8 @@ class ModelSearch:
     def steps(self) -> int:
         """Evaluations, about."""
         measured = sum(self.options.measurements(each.subject.study) for each in self.opened)
-        return measured + (2 + _WHOLE) * len(self.sources)
+        references = 1 + max(len(scratchpads_of(self.space.base)), 1)
+        return measured + (references + _WHOLE) * len(self.sources)
 
     def prepare(self, journal: Journal, progress: Callable[[], None] = lambda: None) -> None:
         """Times the models on the reference design, and measures all options."""

@@ -126,7 +126,7 @@ def search(
         gradient_steps=-1,
         action_noise=FadingNoise(np.random.default_rng(seed)),
         replay_buffer_class=EpisodeBuffer,
-        policy_kwargs={"net_arch": _HIDDEN},
+        policy_kwargs={"net_arch": _HIDDEN, "optimizer_kwargs": {"fused": True}},
         seed=seed,
         device="cpu",
     )

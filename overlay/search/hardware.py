@@ -119,9 +119,10 @@ class Space:
         return self._with_memories(design, words_d, words_l, buffers)
 
     def with_base_buffers(self, design: Design) -> Design:
-        """A design's arrays and memories of weights with all other memories of the base."""
+        """A design's arrays, memories of weights and scratchpad with all other memories of the base."""
         held, geometry = _arrays_of(design), design.geometry
-        return self.design(held["d"], held["l"], geometry.wgt_d_words, geometry.wgt_l_words)
+        found = self.design(held["d"], held["l"], geometry.wgt_d_words, geometry.wgt_l_words)
+        return Scratchpad.of(design).on(found)
 
     def with_more(self, resource: str, share: float) -> "Space":
         """The same on a board with more of a resource."""

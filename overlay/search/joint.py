@@ -29,7 +29,7 @@ _WIDTHS_TIMED, _DESIGNS_TIMED, _MEMORIES_TIMED = 2, 3, 2
 #: Whole programs of a search for the fastest: of all designs, then of those near the best; so many at a time.
 _PROGRAMS, _NEAR_PROGRAMS, _AT_ONCE = 10, 12, 2
 #: Tensors of the best program that get another width.
-_TENSORS = 8
+_TENSORS = 6
 #: Widths that these have, beside slower ones and those that the caller gives, and memories of each pair of arrays.
 _WIDTHS, _MEMORIES = 3, 3
 #: Of all designs, those that are looked at with each of these widths.
