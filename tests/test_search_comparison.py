@@ -45,13 +45,13 @@ def comparison(benchmark: ModuleType, asked: list[Design]) -> Any:
 
 def test_equal_episodes_are_one_finalist(benchmark: ModuleType) -> None:
     episodes = [episode(1.0, 2)] * 3 + [episode(2.0, 4), episode(3.0, 8)]
-    assert comparison(benchmark, [])._fastest(episodes)["weights"] == dict(episodes[-1].weights)
+    assert comparison(benchmark, [])._fastest(episodes, {})["weights"] == dict(episodes[-1].weights)
 
 
 def test_finalists_are_timed_with_the_best_memories(benchmark: ModuleType) -> None:
     asked = list[Design]()
     search = comparison(benchmark, asked)
-    found = search._fastest([episode(1.0, 2)])
+    found = search._fastest([episode(1.0, 2)], {})
     best = search._joint.memories(SimpleNamespace(design=DESIGN, choices=()))[:2]
     assert {DESIGN, *best} <= set(asked) and DESIGN not in best
     deepest = max(best, key=lambda design: design.geometry.wgt_d_words)

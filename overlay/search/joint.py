@@ -28,6 +28,8 @@ _POINTS, _HALVINGS = 8, 5
 _WIDTHS_TIMED, _DESIGNS_TIMED, _MEMORIES_TIMED = 2, 3, 2
 #: Whole programs of a search for the fastest: of all designs, then of those near the best; so many at a time.
 _PROGRAMS, _NEAR_PROGRAMS, _AT_ONCE = 10, 12, 2
+#: Programs behind the last that was faster than all before by more than this share, after which no more are timed.
+_PATIENCE, _FASTER = 6, 0.002
 #: Tensors of the best program that get another width.
 _TENSORS = 6
 #: Widths that these have, beside slower ones and those that the caller gives, and memories of each pair of arrays.
@@ -555,14 +557,17 @@ class _Timing:
         return min(self.timed.values(), key=lambda point: (point.time, self.search.used(point.design)))
 
     def go(self, candidates: Callable[[], Sequence[Point]], most: int) -> None:
-        """Times the most promising candidates, asked for anew behind each step, until none promises enough."""
-        end = len(self.timed) + most
-        while len(self.timed) < end:
+        """Times the most promising candidates, asked for anew behind each step, until none promises or brings enough."""
+        end, since = len(self.timed) + most, len(self.timed)
+        while len(self.timed) < min(end, since + _PATIENCE):
+            before = self.best.time if self.timed else math.inf
             limit = _HOPELESS * self.best.time if self.timed else math.inf
             chosen = list(itertools.islice(self._promising(candidates(), limit), min(_AT_ONCE, end - len(self.timed))))
             if not chosen:
                 return
             self.time(chosen)
+            if self.best.time < before * (1 - _FASTER):
+                since = len(self.timed)
 
     def first(self, candidates: Sequence[Point]) -> list[Point]:
         """The most promising one, however slow; none where all were timed."""
