@@ -339,11 +339,13 @@ class JointSearch:
         return fastest if self.time_programs is None else self._simulated(fastest)
 
     def _with_other_tensors(self, timing: "_Timing", goal: Goal) -> None:
-        """Gives each of the tensors that are read most its other width, and keeps it where the program is faster.
+        """Gives narrow tensors, those that are read most first, another width, and keeps it where the program is faster.
 
-        The cost functions do not know what it takes to write narrow ones.
+        The cost functions do not know what it takes to write narrow ones. Wide ones follow.
         """
+        held = timing.best.choices
         pairs = [(number, each) for number, model in enumerate(self.models) for each in model.most_read()]
+        pairs.sort(key=lambda pair: held[pair[0]].tensors[pair[1].name] == max(pair[1].bits))
         for first in range(0, min(len(pairs), _TENSORS), _AT_ONCE):
             best = timing.best
             points = [self._with_other_width(best, *pair) for pair in pairs[first : first + _AT_ONCE]]
