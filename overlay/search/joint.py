@@ -339,7 +339,7 @@ class JointSearch:
         return fastest if self.time_programs is None else self._simulated(fastest)
 
     def _with_other_tensors(self, timing: "_Timing", goal: Goal) -> None:
-        """Gives narrow tensors, those that are read most first, another width, and keeps it where the program is faster.
+        """Gives narrow tensors, those most read first, another width, and keeps it where the program is faster.
 
         The cost functions do not know what it takes to write narrow ones. Wide ones follow.
         """
@@ -559,7 +559,7 @@ class _Timing:
         return min(self.timed.values(), key=lambda point: (point.time, self.search.used(point.design)))
 
     def go(self, candidates: Callable[[], Sequence[Point]], most: int) -> None:
-        """Times the most promising candidates, asked for anew behind each step, until none promises or brings enough."""
+        """Times the most promising candidates, asked for anew behind each step, until none promises or gains enough."""
         end, since = len(self.timed) + most, len(self.timed)
         while len(self.timed) < min(end, since + _PATIENCE):
             before = self.best.time if self.timed else math.inf
