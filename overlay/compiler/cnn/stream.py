@@ -6,11 +6,12 @@ conflicts with, unless what it waits for already, or its engine waited for befor
 engine on another one only rise, so the n-th wait pairs with the n-th signal.
 """
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
 from hetfab.overlay.compiler.emitter import Emitter
 from hetfab.overlay.design import Geometry
@@ -23,7 +24,8 @@ _ENGINES = {engine.name: number for number, engine in enumerate(isa().engines)}
 #: Segments that engines write, where order matters.
 _WRITTEN = (Segment.ACTIVATIONS, Segment.OUTPUT)
 _NONE = -1
-_Clock = npt.NDArray[np.int64]
+#: Of each engine an instruction's number.
+_Clock: TypeAlias = list[int]
 
 
 @dataclass
@@ -50,25 +52,28 @@ class _Accesses:
     """Of each unit of a memory, the last instruction of every engine that wrote it, and that read it since."""
 
     def __init__(self) -> None:
-        self._last = np.full((2, len(_ENGINES), 0), _NONE, np.int64)
+        #: [writes of each engine, then reads; units].
+        self._last = np.full((2 * len(_ENGINES), 0), _NONE, np.int64)
 
     def conflicts(self, interval: Interval, *, write: bool) -> _Clock:
         """The last instruction of each engine that an access must come after."""
         self._grow(interval.last)
-        part = self._last[: 1 + write, :, interval.first : interval.last]
-        return np.asarray(part.max(axis=(0, 2), initial=_NONE))
+        kinds = len(_ENGINES) * (1 + write)
+        part = self._last[:kinds, interval.first : interval.last]
+        found: list[int] = np.maximum.reduce(part, axis=1, initial=_NONE).tolist()
+        return list(map(max, found[: len(_ENGINES)], found[-len(_ENGINES) :]))
 
     def note(self, interval: Interval, engine: int, index: int, *, write: bool) -> None:
         """Remembers an access; a write comes after all before it, and stands for them."""
         if write:
-            self._last[:, :, interval.first : interval.last] = _NONE
-        self._last[0 if write else 1, engine, interval.first : interval.last] = index
+            self._last[:, interval.first : interval.last] = _NONE
+        self._last[engine + (0 if write else len(_ENGINES)), interval.first : interval.last] = index
 
     def _grow(self, units: int) -> None:
-        have = self._last.shape[2]
+        have = self._last.shape[1]
         if units > have:
-            more = np.full((2, len(_ENGINES), max(units, 2 * have) - have), _NONE, np.int64)
-            self._last = np.concatenate([self._last, more], axis=2)
+            more = np.full((len(self._last), max(units, 2 * have) - have), _NONE, np.int64)
+            self._last = np.concatenate([self._last, more], axis=1)
 
 
 class Stream:
@@ -82,8 +87,8 @@ class Stream:
         self._constants = geometry.constants() | _UNCONFIGURED
         self._instructions: list[_Instruction] = []
         self._accesses: dict[str, _Accesses] = {}
-        self._clocks = np.full((len(_ENGINES), len(_ENGINES)), _NONE, np.int64)
-        #: Fields of the contexts by slot; VEC's have none, and stand with slot 0.
+        self._clocks: list[_Clock] = [[_NONE] * len(_ENGINES) for _ in _ENGINES]
+        #: Constants and fields of the contexts by slot; VEC's contexts have none, and stand with slot 0.
         self._contexts: dict[int, dict[str, int]] = {}
         self._semaphores: dict[tuple[int, int], int] = {}
 
@@ -97,15 +102,15 @@ class Stream:
         """
         operation = isa().operation(name)
         index, engine = len(self._instructions), _ENGINES[operation.engine]
-        values = {one.name: 0 for one in operation.fields} | dict(fields)
-        context = self._contexts.setdefault(values.get("slot", 0), {})
-        names = self._constants | context | values
+        values = {**_zeros(operation.name), **fields}
+        context = self._contexts.setdefault(values.get("slot", 0), self._constants.copy())
+        names = {**context, **values}
         accesses = [(interval, False) for box in operation.reads for interval in intervals(box, names)]
         accesses += [(interval, True) for box in operation.writes for interval in intervals(box, names)]
-        needs = np.full(len(_ENGINES), _NONE, np.int64)
+        needs = [_NONE] * len(_ENGINES)
         for interval, write in accesses:
             found = self._accesses.setdefault(interval.memory, _Accesses())
-            needs = np.maximum(needs, found.conflicts(interval, write=write))
+            needs = list(map(max, needs, found.conflicts(interval, write=write)))
         instruction = _Instruction(operation, dict(fields), layer, engine, self._clocks[engine].copy())
         self._wait(instruction, needs)
         for interval, write in accesses:
@@ -130,16 +135,17 @@ class Stream:
 
     def _wait(self, instruction: _Instruction, needs: _Clock) -> None:
         """Adds the waits that nothing implies, and the signals that end them."""
-        open_needs = [other for other in np.flatnonzero(needs > instruction.clock) if other != instruction.engine]
+        known = enumerate(zip(needs, instruction.clock, strict=True))
+        open_needs = [other for other, (need, has) in known if need > has and other != instruction.engine]
         clocks = {other: self._instructions[needs[other]].clock for other in open_needs}
         for other in open_needs:
             if any(clocks[third][other] >= needs[other] for third in open_needs if third != other):
                 continue
-            semaphore = self._semaphore(int(other), instruction.engine)
+            semaphore = self._semaphore(other, instruction.engine)
             instruction.waits.append(semaphore)
             self._instructions[needs[other]].signals.append(semaphore)
         for other in open_needs:
-            instruction.clock = np.maximum(instruction.clock, clocks[other])
+            instruction.clock = list(map(max, instruction.clock, clocks[other]))
 
     def _semaphore(self, signaller: int, waiter: int) -> int:
         return self._semaphores.setdefault((signaller, waiter), len(self._semaphores) + 1)
@@ -150,10 +156,9 @@ def intervals(box: Box, names: Mapping[str, int]) -> list[Interval]:
     base, rows, stride, length = (
         evaluate(text, names) for text in (box.base, box.rows, box.row_stride, box.row_length)
     )
-    planes, plane_stride = (evaluate(getattr(box, name, "") or default, names) for name, default in _THIRD_LEVEL)
-    if not rows or not length or not planes:
+    if not rows or not length:
         return []
-    last = base + (planes - 1) * plane_stride + (rows - 1) * stride + length
+    last = base + (rows - 1) * stride + length
     if box.memory != "dram":
         return [Interval(box.memory, base, last)]
     segment, first = divmod(base, 1 << isa().offset_bits)
@@ -169,4 +174,9 @@ _UNCONFIGURED = {
     if operation.name.startswith("configure_")
     for field in operation.fields
 }
-_THIRD_LEVEL = (("planes", "1"), ("plane_stride", "0"))
+
+
+@functools.cache
+def _zeros(name: str) -> Mapping[str, int]:
+    """All fields of an operation."""
+    return {one.name: 0 for one in isa().operation(name).fields}
