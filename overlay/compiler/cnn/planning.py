@@ -7,7 +7,7 @@ The estimate takes the slowest of what works at the same time: both cores, LOAD 
 import functools
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -102,7 +102,7 @@ class ConvPlan:
 
 
 def plan_conv(conv: Conv, geometry: Geometry, *, early: bool = False) -> ConvPlan:
-    """The fastest plan of a convolution.
+    """The fastest plan of a convolution; a process keeps the last ones, since networks and searches repeat layers.
 
     Args:
         conv: The convolution.
@@ -113,10 +113,35 @@ def plan_conv(conv: Conv, geometry: Geometry, *, early: bool = False) -> ConvPla
         DesignTooSmallError: A buffer cannot hold one output pixel.
         OverflowPossibleError: The design has GEMM-L only, whose sums are too narrow for the layer.
     """
-    cores = [core for core in cores_of(geometry) if core.serves(conv)]
+    cores = tuple(core for core in cores_of(geometry) if core.serves(conv))
     if not cores:
         raise _too_wide(conv, geometry)
-    planner = _Planner(conv, geometry, early=early)
+    without_values = replace(conv, weight=np.broadcast_to(np.int64(0), conv.weight.shape))
+    return _planned(_Question(conv.shape, cores, geometry, early, without_values))
+
+
+@dataclass(frozen=True)
+class _Question:
+    """What a plan depends on.
+
+    Attributes:
+        shape: Of the convolution.
+        cores: That its sums do not leave.
+        geometry: The design's.
+        early: As ``plan_conv`` has it.
+        conv: A convolution of the shape, with no values of weights, which would be kept with the plan.
+    """
+
+    shape: tuple[object, ...]
+    cores: tuple[Core, ...]
+    geometry: Geometry
+    early: bool
+    conv: Conv = field(compare=False)
+
+
+@functools.lru_cache(maxsize=256)
+def _planned(asked: _Question) -> ConvPlan:
+    cores, planner = list(asked.cores), _Planner(asked.conv, asked.geometry, early=asked.early)
     shared = [(planner.cycles(ways), ways) for ways in planner.splits(cores)]
     cycles, ways = min(shared, key=lambda each: each[0])
     if math.isinf(cycles):
