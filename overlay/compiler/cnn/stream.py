@@ -7,11 +7,14 @@ engine on another one only rise, so the n-th wait pairs with the n-th signal.
 """
 
 import functools
+import re
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from hetfab.overlay.compiler.emitter import Emitter
 from hetfab.overlay.design import Geometry
@@ -26,6 +29,7 @@ _WRITTEN = (Segment.ACTIVATIONS, Segment.OUTPUT)
 _NONE = -1
 #: Of each engine an instruction's number.
 _Clock: TypeAlias = list[int]
+_Numbers: TypeAlias = npt.NDArray[np.int64]
 
 
 @dataclass
@@ -52,28 +56,36 @@ class _Accesses:
     """Of each unit of a memory, the last instruction of every engine that wrote it, and that read it since."""
 
     def __init__(self) -> None:
-        #: [writes of each engine, then reads; units].
-        self._last = np.full((2 * len(_ENGINES), 0), _NONE, np.int64)
+        self._units = 0
+        # Few engines touch a memory.
+        self._writes: dict[int, _Numbers] = {}
+        self._reads: dict[int, _Numbers] = {}
 
     def conflicts(self, interval: Interval, *, write: bool) -> _Clock:
         """The last instruction of each engine that an access must come after."""
         self._grow(interval.last)
-        kinds = len(_ENGINES) * (1 + write)
-        part = self._last[:kinds, interval.first : interval.last]
-        found: list[int] = np.maximum.reduce(part, axis=1, initial=_NONE).tolist()
-        return list(map(max, found[: len(_ENGINES)], found[-len(_ENGINES) :]))
+        found = [_NONE] * len(_ENGINES)
+        for several in (self._writes, self._reads) if write else (self._writes,):
+            for engine, last in several.items():
+                found[engine] = max(found[engine], int(np.maximum.reduce(last[interval.first : interval.last])))
+        return found
 
     def note(self, interval: Interval, engine: int, index: int, *, write: bool) -> None:
         """Remembers an access; a write comes after all before it, and stands for them."""
         if write:
-            self._last[:, interval.first : interval.last] = _NONE
-        self._last[engine + (0 if write else len(_ENGINES)), interval.first : interval.last] = index
+            for last in (*self._writes.values(), *self._reads.values()):
+                last[interval.first : interval.last] = _NONE
+        several = self._writes if write else self._reads
+        if engine not in several:
+            several[engine] = np.full(self._units, _NONE, np.int64)
+        several[engine][interval.first : interval.last] = index
 
     def _grow(self, units: int) -> None:
-        have = self._last.shape[1]
-        if units > have:
-            more = np.full((len(self._last), max(units, 2 * have) - have), _NONE, np.int64)
-            self._last = np.concatenate([self._last, more], axis=1)
+        if units > self._units:
+            more = np.full(max(units, 2 * self._units) - self._units, _NONE, np.int64)
+            self._units += more.size
+            for several in (self._writes, self._reads):
+                several.update({engine: np.concatenate([last, more]) for engine, last in several.items()})
 
 
 class Stream:
@@ -86,7 +98,7 @@ class Stream:
     def __init__(self, geometry: Geometry) -> None:
         self._constants = geometry.constants() | _UNCONFIGURED
         self._instructions: list[_Instruction] = []
-        self._accesses: dict[str, _Accesses] = {}
+        self._accesses: dict[str, _Accesses] = defaultdict(_Accesses)
         self._clocks: list[_Clock] = [[_NONE] * len(_ENGINES) for _ in _ENGINES]
         #: Constants and fields of the contexts by slot; VEC's contexts have none, and stand with slot 0.
         self._contexts: dict[int, dict[str, int]] = {}
@@ -104,13 +116,12 @@ class Stream:
         index, engine = len(self._instructions), _ENGINES[operation.engine]
         values = {**_zeros(operation.name), **fields}
         context = self._contexts.setdefault(values.get("slot", 0), self._constants.copy())
-        names = {**context, **values}
+        names = {one: values[one] if one in values else context[one] for one in _names(operation.name)}
         accesses = [(interval, False) for box in operation.reads for interval in intervals(box, names)]
         accesses += [(interval, True) for box in operation.writes for interval in intervals(box, names)]
         needs = [_NONE] * len(_ENGINES)
         for interval, write in accesses:
-            found = self._accesses.setdefault(interval.memory, _Accesses())
-            needs = list(map(max, needs, found.conflicts(interval, write=write)))
+            needs = list(map(max, needs, self._accesses[interval.memory].conflicts(interval, write=write)))
         instruction = _Instruction(operation, dict(fields), layer, engine, self._clocks[engine].copy())
         self._wait(instruction, needs)
         for interval, write in accesses:
@@ -135,8 +146,8 @@ class Stream:
 
     def _wait(self, instruction: _Instruction, needs: _Clock) -> None:
         """Adds the waits that nothing implies, and the signals that end them."""
-        known = enumerate(zip(needs, instruction.clock, strict=True))
-        open_needs = [other for other, (need, has) in known if need > has and other != instruction.engine]
+        known, own = instruction.clock, instruction.engine
+        open_needs = [other for other, need in enumerate(needs) if need > known[other] and other != own]
         clocks = {other: self._instructions[needs[other]].clock for other in open_needs}
         for other in open_needs:
             if any(clocks[third][other] >= needs[other] for third in open_needs if third != other):
@@ -174,6 +185,15 @@ _UNCONFIGURED = {
     if operation.name.startswith("configure_")
     for field in operation.fields
 }
+
+
+@functools.cache
+def _names(name: str) -> frozenset[str]:
+    """Fields and constants that the boxes of an operation depend on."""
+    operation = isa().operation(name)
+    boxes = (*operation.reads, *operation.writes)
+    texts = " ".join(f"{box.base} {box.rows} {box.row_stride} {box.row_length}" for box in boxes)
+    return frozenset(re.findall(r"[A-Za-z_][\w.]*", texts))
 
 
 @functools.cache
