@@ -98,9 +98,10 @@ def _bound(given: "BoundModel", graph: HeteroGraph, design: Design | None) -> Bo
 
 
 def _bound_to_zeros(given: "BoundModel", design: Design | None) -> BoundProgram:
-    from hetfab.overlay.compiler.compile import compile_model
+    from hetfab.overlay.compiler.cnn.compile import compile_integers
+    from hetfab.overlay.model.cnn.integer_reader import read_integers
 
-    program = compile_model(given, design or default_design(IMAGE_DESIGN))
+    program = compile_integers(read_integers(given.model), design or default_design(IMAGE_DESIGN))
     return bind_sample(program, np.zeros(sample_shape(program), np.float32))
 
 

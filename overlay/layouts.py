@@ -117,12 +117,12 @@ def plane_words(weight: IntArray, columns: int, inputs: int, planes: int, *, bip
         planes: Bits of a weight.
         bipolar: Whether a bit means -1 or 1; channels beyond the weights are then 1.
     """
-    by_column = np.full((padded(weight.shape[1], columns), inputs), int(bipolar), np.int64)
+    by_column = np.full((padded(weight.shape[1], columns), inputs), int(bipolar), np.int8)
     by_column[: weight.shape[1], : weight.shape[0]] = weight.T
-    stored = (by_column > 0).astype(np.uint8) if bipolar else by_column
-    bits = np.stack([stored >> plane & 1 for plane in range(planes - 1, -1, -1)], axis=-1).astype(np.uint8)
-    words = bits.reshape(-1, columns, inputs // PLANE_CHANNELS, PLANE_CHANNELS, planes).transpose(0, 2, 4, 1, 3)
-    return np.packbits(words, axis=-1, bitorder="little").reshape(-1)
+    stored = (by_column > 0).view(np.uint8) if bipolar else by_column.view(np.uint8)
+    bits = [np.packbits(stored >> plane & 1, axis=-1, bitorder="little") for plane in range(planes - 1, -1, -1)]
+    words = np.stack(bits).reshape(planes, -1, columns, inputs // PLANE_CHANNELS, PLANE_CHANNELS // 8)
+    return np.ascontiguousarray(words.transpose(1, 3, 0, 2, 4)).reshape(-1)
 
 
 def parameter_records(bias: IntArray, multiplier: IntArray, lanes: int) -> Bytes:

@@ -261,7 +261,11 @@ class Isa:
 
     def operation(self, name: str) -> Operation:
         """The operation of a name; names are unique over all engines."""
-        return next(operation for operation in self.operations if operation.name == name)
+        return self._operations[name]
+
+    @functools.cached_property
+    def _operations(self) -> Mapping[str, Operation]:
+        return {operation.name: operation for operation in self.operations}
 
     def memory(self, name: str) -> Memory:
         """The memory of a name."""

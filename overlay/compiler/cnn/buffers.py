@@ -62,11 +62,9 @@ class Buffer:
             )
         first = self._place(words)
         self._next = first + words
-        self._held = {
-            name: (start, count)
-            for name, (start, count) in self._held.items()
-            if start + count <= first or first + words <= start
-        }
+        lost = [name for name, (start, count) in self._held.items() if start < first + words and first < start + count]
+        for name in lost:
+            del self._held[name]
         if key is not None:
             self._held[key] = first, words
         return first

@@ -35,13 +35,29 @@ def compile_on_samples(given: BoundModel, design: Design, *, name: str = "model"
         LimitExceededError: Program, weights, samples and feature maps need more than the board's contiguous DRAM, or
             than its DRAM where the former is not known.
     """
-    integers, board = read_integers(given.model), read_board(design.board)
+    program = compile_integers(read_integers(given.model), design, name=name)
+    return replace(program, model_hash=model_hash(given.model), bindings=to_json(given.bindings))
+
+
+def compile_integers(integers: IntegerCnn, design: Design, *, name: str = "model") -> Program:
+    """The same program without the model's hash, which takes reading all of it, and without its binding.
+
+    Args:
+        integers: The model's integer layers.
+        design: The design to compile for.
+        name: Name of the model, for reports.
+
+    Raises:
+        InputError: One of the errors of ``compile_cnn``.
+        LimitExceededError: As ``compile_on_samples``.
+    """
+    board = read_board(design.board)
     forms, fused = image_forms(integers, design.geometry), frozenset(fused_pairs(integers, design.geometry))
     least = placed_images(integers, forms, fused, keep=False).values()
     _check_dram(board, least, _least_weight_bytes(integers), "at least ")
     program = compile_cnn(integers, design, name=name)
     _check_dram(board, program.images, program.constants.size + program.instructions * _INSTRUCTION_BYTES, "")
-    return replace(program, model_hash=model_hash(given.model), bindings=to_json(given.bindings))
+    return program
 
 
 def _least_weight_bytes(model: IntegerCnn) -> int:

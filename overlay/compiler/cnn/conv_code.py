@@ -5,6 +5,7 @@ A step is one tile and one range of output channels. What it loads comes before 
 that LOAD never waits for VEC.
 """
 
+import functools
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -56,6 +57,7 @@ class ConvCode:
         self._conv = conv
         self._job = job
         self._core = job.core
+        self._planes = functools.cache(lambda chunk: job.core.planes(conv, chunk.first, chunk.last))
         self._parts = [(piece, part) for piece in job.pieces for part in job.parts(piece)]
         self._weights = {(chunk, part): self._laid_out(chunk, part) for chunk in job.chunks for _, part in self._parts}
         self._parameters = self._laid_out_parameters()
@@ -68,6 +70,10 @@ class ConvCode:
         self._begun = 0
         self._unfinished: tuple[Step, int] | None = None
         self._cycles_before = 0.0
+        #: Of each output pixel, steps that it waits for.
+        self._awaited = np.zeros((conv.target.rows, conv.target.columns), np.int32)
+        for step in self._steps:
+            self._await(step, 1)
 
     def steps(self) -> list[Step]:
         """All steps: passes of channels, in each batches of tiles, in these all weights, for each all tiles."""
@@ -147,11 +153,11 @@ class ConvCode:
 
     def pending(self) -> Pixels:
         """Output pixels of which something is not emitted, or was only just, bool [rows, columns]."""
-        found = np.zeros((self._conv.target.rows, self._conv.target.columns), np.bool_)
-        for step in self._open + self._latest:
-            for one in step.tile.segments:
-                found[one.row : one.row + one.banks, one.column : one.column + step.tile.columns] = True
-        return found
+        return self._awaited > 0
+
+    def _await(self, step: Step, times: int) -> None:
+        for one in step.tile.segments:
+            self._awaited[one.row : one.row + one.banks, one.column : one.column + step.tile.columns] += times
 
     def prefetch(self, running: Collection[int] = ()) -> None:
         """Brings parameters, and weights as far as their memory has room, before the layer's input is complete.
@@ -247,7 +253,9 @@ class ConvCode:
     def _finish(self, step: Step, acc: int) -> None:
         self._finishing.finish(step.tile, step.chunk, acc, self._load_parameters(step.chunk))
         self._open.remove(step)
-        self._latest = [*self._latest, step][-_LATEST:] if self._open else []
+        self._latest.append(step)
+        while len(self._latest) > (_LATEST if self._open else 0):
+            self._await(self._latest.pop(0), -1)
 
     def _accumulators(self, step: Step) -> int:
         words = step.tile.pixels * self._column_groups(step.chunk)
@@ -255,9 +263,6 @@ class ConvCode:
 
     def _column_groups(self, chunk: Chunk) -> int:
         return -(-(chunk.last - chunk.first) // self._core.columns)
-
-    def _planes(self, chunk: Chunk) -> int:
-        return self._core.planes(self._conv, chunk.first, chunk.last)
 
     def _beats(self, piece: Piece) -> int:
         """Beats that a window takes of a line."""

@@ -93,10 +93,10 @@ class Core:
         bipolar = self.on_l and self.planes(conv, first, last) == 1
         if conv.gathered:
             flat = part.reshape(part.shape[0], -1, part.shape[3])
-            wide = np.zeros((part.shape[0], beats * _BEAT, part.shape[3]), np.int64)
+            wide = np.zeros((part.shape[0], beats * _BEAT, part.shape[3]), np.int8)
         else:
             flat = part
-            wide = np.full((*part.shape[:2], conv.source.pixel_channels, part.shape[3]), int(bipolar), np.int64)
+            wide = np.full((*part.shape[:2], conv.source.pixel_channels, part.shape[3]), int(bipolar), np.int8)
         wide[tuple(map(slice, flat.shape))] = flat
         rows = wide.reshape(-1, part.shape[3])
         if self.on_l:

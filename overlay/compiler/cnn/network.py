@@ -14,7 +14,6 @@ import numpy as np
 from hetfab.overlay.compiler.cnn.chip import Chip
 from hetfab.overlay.compiler.cnn.conv import Conv, conv_of
 from hetfab.overlay.compiler.cnn.conv_code import ConvCode
-from hetfab.overlay.compiler.cnn.cores import cores_of
 from hetfab.overlay.compiler.cnn.depthwise_code import DepthwiseCode, DepthwiseWindows, runs_on_dw
 from hetfab.overlay.compiler.cnn.feature_maps import FeatureMap
 from hetfab.overlay.compiler.cnn.fused_code import FusedCode
@@ -79,7 +78,6 @@ class _Compiler:
         self.model = model
         self.chip = Chip(design.geometry)
         self.infos: list[LayerInfo] = []
-        self._plans: dict[object, ConvPlan] = {}
         self._gathers = gathers(model, design.geometry)
         forms = image_forms(model, design.geometry)
         self._maps = {name: feature_map(image) for name, image in forms.items()}
@@ -170,14 +168,8 @@ class _Compiler:
         return all(words <= self.chip.buffers[memory].words for memory, words in taken.items())
 
     def _plan(self, conv: Conv) -> ConvPlan:
-        """The plan of a convolution; those of one shape have one plan."""
-        cores = tuple(core for core in cores_of(self.chip.geometry) if core.serves(conv))
         # While DW is at work, LOAD is not.
-        early = conv.index - 2 in self._fused
-        key = conv.shape, cores, early
-        if key not in self._plans:
-            self._plans[key] = plan_conv(conv, self.chip.geometry, early=early)
-        return self._plans[key]
+        return plan_conv(conv, self.chip.geometry, early=conv.index - 2 in self._fused)
 
     def _conv(self, index: int, layer: Product | Sum) -> Conv:
         target = self._maps[layer.output.name]

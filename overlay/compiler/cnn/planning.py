@@ -7,13 +7,15 @@ The estimate takes the slowest of what works at the same time: both cores, LOAD 
 import functools
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+
+import numpy as np
 
 from hetfab.overlay.compiler.cnn.chip import depth
 from hetfab.overlay.compiler.cnn.conv import Conv
 from hetfab.overlay.compiler.cnn.cores import Core, cores_of
 from hetfab.overlay.compiler.cnn.feature_maps import PIXEL_CHANNELS
-from hetfab.overlay.compiler.cnn.strips import Census, Tile, census
+from hetfab.overlay.compiler.cnn.strips import Band, Census, Tile, census
 from hetfab.overlay.design import Geometry
 from hetfab.overlay.errors import DesignTooSmallError, OverflowPossibleError
 from hetfab.overlay.isa.spec import isa
@@ -100,7 +102,7 @@ class ConvPlan:
 
 
 def plan_conv(conv: Conv, geometry: Geometry, *, early: bool = False) -> ConvPlan:
-    """The fastest plan of a convolution.
+    """The fastest plan of a convolution; a process keeps the last ones, since networks and searches repeat layers.
 
     Args:
         conv: The convolution.
@@ -111,18 +113,95 @@ def plan_conv(conv: Conv, geometry: Geometry, *, early: bool = False) -> ConvPla
         DesignTooSmallError: A buffer cannot hold one output pixel.
         OverflowPossibleError: The design has GEMM-L only, whose sums are too narrow for the layer.
     """
-    cores = [core for core in cores_of(geometry) if core.serves(conv)]
+    cores = tuple(core for core in cores_of(geometry) if core.serves(conv))
     if not cores:
         raise _too_wide(conv, geometry)
-    planner = _Planner(conv, geometry, early=early)
-    plans = [plan for jobs in planner.splits(cores) if (plan := planner.joined(jobs)) is not None]
-    if not plans:
-        raise planner.too_small(cores[0])
-    return min(plans, key=lambda plan: plan.cycles)
+    without_values = replace(conv, weight=np.broadcast_to(np.int64(0), conv.weight.shape))
+    return _planned(_Question(conv.shape, cores, geometry, early, without_values))
 
 
 @dataclass(frozen=True)
-class _Windows:
+class _Question:
+    """What a plan depends on.
+
+    Attributes:
+        shape: Of the convolution.
+        cores: That its sums do not leave.
+        geometry: The design's.
+        early: As ``plan_conv`` has it.
+        conv: A convolution of the shape, with no values of weights, which would be kept with the plan.
+    """
+
+    shape: tuple[object, ...]
+    cores: tuple[Core, ...]
+    geometry: Geometry
+    early: bool
+    conv: Conv = field(compare=False)
+
+
+@functools.lru_cache(maxsize=256)
+def _planned(asked: _Question) -> ConvPlan:
+    cores, planner = list(asked.cores), _Planner(asked.conv, asked.geometry, early=asked.early)
+    shared = [(planner.cycles(ways), ways) for ways in planner.splits(cores)]
+    cycles, ways = min(shared, key=lambda each: each[0])
+    if math.isinf(cycles):
+        raise planner.too_small(cores[0])
+    return ConvPlan(tuple(way.job() for way in ways if way is not None), cycles)
+
+
+@dataclass(frozen=True)
+class _Way:
+    """What becomes a core's job if nothing is faster.
+
+    Attributes:
+        core: The core.
+        channels: First output channel and behind the last one.
+        size: Channels of an instruction.
+        census: The strips.
+        pieces: Of ``Job``, as all that follow.
+    """
+
+    core: Core
+    channels: tuple[int, int]
+    size: int
+    census: Census
+    pieces: tuple[Piece, ...]
+    weight_lines: int
+    chunk_pass: int
+    batch: int
+    cycles: float
+    dram_bytes: float
+    weight_beats: float
+
+    @property
+    def chunks(self) -> tuple[Chunk, ...]:
+        """Its output channels, in instructions."""
+        first, last = self.channels
+        return tuple(Chunk(one, min(one + self.size, last)) for one in range(first, last, self.size))
+
+    @property
+    def spent(self) -> float:
+        """Cycles of what takes longer: the core, or DRAM."""
+        return max(self.cycles, self.dram_bytes / _DRAM_RATE)
+
+    def job(self) -> Job:
+        """The job, with all its tiles."""
+        return Job(
+            self.core,
+            self.chunks,
+            self.census.tiles,
+            self.pieces,
+            self.weight_lines,
+            self.chunk_pass,
+            self.batch,
+            self.cycles,
+            self.dram_bytes,
+            self.weight_beats,
+        )
+
+
+@dataclass(frozen=True)
+class _Window:
     """A window in pieces.
 
     Attributes:
@@ -140,6 +219,39 @@ class _Windows:
     groups: int
     planes: int
     weight_beats: float
+
+
+@dataclass(frozen=True)
+class _Tiling:
+    """A cut of the lines, and what it takes however channels are cut.
+
+    Attributes:
+        census: The tiles.
+        weight_lines: Lines of a window whose weights are brought at once.
+        steps: Cycles of the core's array.
+        instructions: For a chunk of channels.
+        words: Of a bank that a tile takes, of all pieces.
+        weight_beats: All weights, once.
+        act_beats: All activations, once.
+        out_beats: All results, and what is added to them.
+    """
+
+    census: Census
+    weight_lines: int
+    steps: int
+    instructions: int
+    words: int
+    weight_beats: float
+    act_beats: int
+    out_beats: float
+
+    def compute(self, chunks: int) -> int:
+        """Cycles of the core alone, which waits for nothing."""
+        return self.steps + chunks * self.instructions * _INSTRUCTION
+
+    def bound(self, chunks: int) -> float:
+        """What no order of steps is faster than: the core alone, all that moves once."""
+        return max(self.compute(chunks), self.weight_beats + self.act_beats + self.out_beats)
 
 
 @dataclass(frozen=True)
@@ -175,78 +287,119 @@ class _Planner:
         self.conv = conv
         self.early = early
         self.geometry = geometry
-        self.job = functools.cache(self._job)
+        self.way = functools.cache(self._way)
+        self.depth = functools.cache(functools.partial(depth, geometry))
         stored = [conv.target] if conv.residual is None else [conv.target, conv.residual]
+        self.halves = len(cores_of(geometry))
         #: Channels that begin a beat of a pixel.
         self.unit = max(8, *(64 // one.item_bits for one in stored))
 
-    def splits(self, cores: list[Core]) -> Iterator[list[Job | None]]:
-        """Jobs of all ways to share the layer."""
+    def splits(self, cores: list[Core]) -> Iterator[list[_Way | None]]:
+        """All ways to share the layer."""
         conv = self.conv
         channels, rows = (0, conv.outputs), (0, conv.target.rows)
         for core in cores:
-            yield [self.job(core, channels, rows)]
+            yield [self.way(core, channels, rows)]
         if len(cores) < 2:
             return
         on_d, on_l = cores
-        whole_d, whole_l = (self.job(core, channels, rows) for core in cores)
+        whole_d, whole_l = (self.way(core, channels, rows) for core in cores)
         if whole_d is None or whole_l is None:
             return
         share = whole_l.cycles / (whole_d.cycles + whole_l.cycles)
         for middle in _near(share, conv.outputs, self.unit):
-            yield [self.job(on_d, (0, middle), rows), self.job(on_l, (middle, conv.outputs), rows)]
+            yield [self.way(on_d, (0, middle), rows), self.way(on_l, (middle, conv.outputs), rows)]
         for middle in _near(share, conv.target.rows, 1):
-            yield [self.job(on_d, channels, (0, middle)), self.job(on_l, channels, (middle, conv.target.rows))]
+            yield [self.way(on_d, channels, (0, middle)), self.way(on_l, channels, (middle, conv.target.rows))]
 
-    def joined(self, jobs: list[Job | None]) -> ConvPlan | None:
-        """Both jobs at the same time, None where one does not fit."""
-        done = [job for job in jobs if job is not None]
-        if len(done) < len(jobs):
-            return None
-        weights = sum(job.weight_beats for job in done)
-        moved = sum(job.dram_bytes for job in done) / _DRAM_RATE - self.early * weights
-        groups = sum(sum(tile.pixels for tile in job.tiles) * self.groups(job) for job in done)
-        slowest = max(job.cycles for job in done)
+    def cycles(self, ways: list[_Way | None]) -> float:
+        """Of all cores at the same time, infinite where what one does does not fit."""
+        done = [way for way in ways if way is not None]
+        if len(done) < len(ways):
+            return math.inf
+        weights = sum(way.weight_beats for way in done)
+        moved = sum(way.dram_bytes for way in done) / _DRAM_RATE - self.early * weights
+        groups = sum(way.census.pixels * self.groups(way) for way in done)
+        slowest = max(way.cycles for way in done)
         # What is not the slowest still delays, at the beginning, at the end and where it is not even.
         start = 0.0 if self.early else _NOT_HIDDEN * weights
-        return ConvPlan(tuple(done), max(slowest, moved, groups) + _OTHERS * (slowest + moved + groups) + start)
+        return max(slowest, moved, groups) + _OTHERS * (slowest + moved + groups) + start
 
-    def groups(self, job: Job) -> int:
+    def groups(self, way: _Way) -> int:
         """Groups of lanes channels that VEC makes of a pixel, four trips each where results are int32."""
         lanes = self.geometry.lanes
         trips = 4 if self.conv.target.item_bits == 32 else 1
-        return trips * sum(-(-(chunk.last - chunk.first) // lanes) for chunk in job.chunks)
+        return trips * sum(-(-(chunk.last - chunk.first) // lanes) for chunk in way.chunks)
 
-    def _job(self, core: Core, channels: tuple[int, int], rows: tuple[int, int]) -> Job | None:
-        """The fastest way of a core through channels and lines."""
-        best, least = None, math.inf
-        ways = (
-            (window, (groups, lines), found)
-            for window in self.windows(core, channels)
-            for groups in self.chunk_sizes(core, channels)
-            for found, lines in self.tilings(core, rows, window.pieces[0])
-        )
-        for window, sizes, found in ways:
-            job = self.weighed(core, channels, window, sizes, found, least)
-            if job is not None and (spent := max(job.cycles, job.dram_bytes / _DRAM_RATE)) < least:
-                best, least = job, spent
+    def _way(self, core: Core, channels: tuple[int, int], rows: tuple[int, int]) -> _Way | None:
+        """The fastest way of a core through channels and lines, of equals the first."""
+        window = self.window(core, channels)
+        if window is None:
+            return None
+        tilings = self.tilings(core, channels, rows, window)
+        ways = [(size, tiling) for size in self.chunk_sizes(core, channels) for tiling in tilings]
+        bounds = [tiling.bound(-(-(channels[1] - channels[0]) // size)) for size, tiling in ways]
+        best, least = None, (math.inf, 0)
+        for number in np.argsort(bounds, kind="stable").tolist():
+            if bounds[number] > least[0]:
+                break
+            way = self.weighed(core, channels, window, *ways[number])
+            if way is not None and (way.spent, number) < least:
+                best, least = way, (way.spent, number)
         return best
 
-    def windows(self, core: Core, channels: tuple[int, int]) -> "Iterator[_Windows]":
+    def window(self, core: Core, channels: tuple[int, int]) -> "_Window | None":
         """The window in its pieces, with what does not depend on how channels and lines are cut."""
-        conv, planes = self.conv, core.planes(self.conv, *channels)
-        for pieces in self.pieces(core):
-            beats = [(p.lines[1] - p.lines[0]) * core.run_beats(conv, p.taps[1] - p.taps[0]) for p in pieces]
-            words = [core.weight_words(conv, one, planes) for one in beats]
-            groups = -(-(channels[1] - channels[0]) // core.columns)
-            weight_beats = groups * sum(words) * core.columns * 4 / _BEAT
-            yield _Windows(pieces, tuple(beats), tuple(words), groups, planes, weight_beats)
+        conv, planes, pieces = self.conv, core.planes(self.conv, *channels), self.pieces(core)
+        if not pieces:
+            return None
+        beats = [(p.lines[1] - p.lines[0]) * core.run_beats(conv, p.taps[1] - p.taps[0]) for p in pieces]
+        words = [core.weight_words(conv, one, planes) for one in beats]
+        groups = -(-(channels[1] - channels[0]) // core.columns)
+        weight_beats = groups * sum(words) * core.columns * 4 / _BEAT
+        return _Window(pieces, tuple(beats), tuple(words), groups, planes, weight_beats)
 
-    def tilings(self, core: Core, rows: tuple[int, int], piece: Piece) -> list[tuple[Census, int]]:
-        """Cuts of the lines into tiles, and lines of a window whose weights are brought at once."""
-        several = sorted({1, piece.lines[1] - piece.lines[0]})
+    def tilings(
+        self, core: Core, channels: tuple[int, int], rows: tuple[int, int], window: "_Window"
+    ) -> "list[_Tiling]":
+        """Cuts of the lines into tiles that fit, and lines of a window whose weights are brought at once."""
+        first, last = window.pieces[0].lines
         cuts = _different_cuts(rows, self.conv.target.columns, core.banks)
-        return [(found, lines) for alike in cuts for lines in several for found in alike]
+        return [
+            self.tiling(core, channels, window, found, lines)
+            for alike in cuts
+            for lines in sorted({1, last - first})
+            for found in alike
+            if self.holds(core, window, found)
+        ]
+
+    def tiling(
+        self, core: Core, channels: tuple[int, int], window: "_Window", found: Census, weight_lines: int
+    ) -> "_Tiling":
+        """A cut, with what does not depend on how channels are cut."""
+        conv, (first, last) = self.conv, window.pieces[0].lines
+        lines = last - first
+        times = -(-lines // weight_lines)
+        accumulates = 1 + (len(window.pieces) * times > 1)
+        trips = [core.steps(conv, one * min(weight_lines, lines) // lines, window.planes) for one in window.beats]
+        steps = (
+            times
+            * window.groups
+            * sum(
+                alike * width * max(one, accumulates * banks) for (width, banks), alike in found.kinds for one in trips
+            )
+        )
+        out_beats = found.pixels * (channels[1] - channels[0]) * conv.target.item_bits / 64
+        return _Tiling(
+            census=found,
+            weight_lines=weight_lines,
+            steps=steps,
+            instructions=times * found.count * len(trips),
+            words=sum(self.tile_words(core, piece, found.columns) for piece in window.pieces),
+            weight_beats=window.weight_beats,
+            act_beats=sum(self.loaded_beats(core, found, piece) for piece in window.pieces),
+            out_beats=out_beats * (2 if conv.residual is not None else 1),
+        )
 
     def chunk_sizes(self, core: Core, channels: tuple[int, int]) -> list[int]:
         """Channels of an instruction: whole units, from few to all."""
@@ -254,22 +407,19 @@ class _Planner:
         count = -(-(channels[1] - channels[0]) // unit)
         return [unit * size for size in sorted({-(-count // parts) for parts in range(1, count + 1)})]
 
-    def pieces(self, core: Core) -> list[tuple[Piece, ...]]:
-        """The whole window, or where that is too much, its lines one by one, or all taps one by one."""
+    def pieces(self, core: Core) -> tuple[Piece, ...]:
+        """The whole window, or where that is too much, its lines one by one, or all taps one by one; or nothing."""
         conv = self.conv
         lines, taps = range(conv.lines), range(conv.taps)
         whole = (Piece((0, conv.lines), (0, conv.taps)),)
         by_line = tuple(Piece((line, line + 1), (0, conv.taps)) for line in lines)
         by_tap = tuple(Piece((line, line + 1), (tap, tap + 1)) for line in lines for tap in taps)
         options = [whole, by_line] if conv.gathered else [whole, by_line, by_tap]
-        for pieces in options:
-            if self.fits_one(core, pieces[0]):
-                return [pieces]
-        return []
+        return next((pieces for pieces in options if self.fits_one(core, pieces[0])), ())
 
     def fits_one(self, core: Core, piece: Piece) -> bool:
         """Whether a strip of one pixel and the weights of the fewest channels fit buffers and fields."""
-        geometry, lines = self.geometry, piece.lines[1] - piece.lines[0]
+        lines = piece.lines[1] - piece.lines[0]
         beats = core.run_beats(self.conv, piece.taps[1] - piece.taps[0])
         operation = isa().operation("matmul_planes_lines" if core.on_l else "matmul_lines")
         unit = math.lcm(self.unit, core.columns) // core.columns
@@ -278,9 +428,9 @@ class _Planner:
         return (
             lines <= _LARGEST_LINES
             and core.run(self.conv, beats) <= operation.field("run").largest
-            and words <= depth(geometry, f"wgt_{core.letter}_ram")
+            and words <= self.depth(f"wgt_{core.letter}_ram")
             and self.padding_beats(piece, 1) <= _LARGEST_PADDING
-            and self.tile_words(core, piece, 1) <= depth(geometry, f"act_{core.letter}_ram")
+            and self.tile_words(core, piece, 1) <= self.depth(f"act_{core.letter}_ram")
         )
 
     def tile_words(self, core: Core, piece: Piece, columns: int) -> int:
@@ -289,68 +439,33 @@ class _Planner:
         return lines * line_beats(core, conv, piece, columns) // core.line_unit
 
     def weighed(
-        self,
-        core: Core,
-        channels: tuple[int, int],
-        window: "_Windows",
-        sizes: tuple[int, int],
-        found: Census,
-        least: float,
-    ) -> Job | None:
-        """A job and what it takes, None where a buffer cannot hold it or it takes no less than another job.
+        self, core: Core, channels: tuple[int, int], window: "_Window", size: int, tiling: "_Tiling"
+    ) -> _Way | None:
+        """The fastest order of steps, None where a buffer cannot hold it.
 
         Args:
             core: The core.
             channels: First and behind the last output channel.
             window: In pieces.
-            sizes: Channels of a chunk, lines whose weights are brought at once.
-            found: The tiles.
-            least: Cycles of the other job.
+            size: Channels of a chunk.
+            tiling: The tiles.
         """
-        conv, pieces, (size, weight_lines) = self.conv, window.pieces, sizes
-        count = -(-(channels[1] - channels[0]) // size)
-        compute = self.compute_cycles(core, window, weight_lines, found, count)
-        if compute >= least:
-            return None
-        columns, groups = found.columns, -(-size // core.columns)
-        largest = max(self.tile_words(core, piece, columns) for piece in pieces)
+        pieces, weight_lines = window.pieces, tiling.weight_lines
+        count, groups = -(-(channels[1] - channels[0]) // size), -(-size // core.columns)
         lines = pieces[0].lines[1] - pieces[0].lines[0]
         part_words = groups * max(window.words) * min(weight_lines, lines) // lines
-        padding = self.padding_beats(pieces[0], columns)
-        if padding > _LARGEST_PADDING or not self.fits(core, found.largest, size, largest, part_words, columns):
+        if not self.fits(core, tiling.census.largest, size, part_words):
             return None
-        weight_beats = window.weight_beats
-        act_beats = sum(self.loaded_beats(core, found, piece) for piece in pieces)
-        out_beats = found.pixels * (channels[1] - channels[0]) * conv.target.item_bits / 64
-        out_beats *= 2 if conv.residual is not None else 1
-        tile_words = sum(self.tile_words(core, piece, columns) for piece in pieces)
-        loads = _Loads(len(found.tiles), count, tile_words, groups * sum(window.words), part_words)
-        chunks = tuple(Chunk(first, min(first + size, channels[1])) for first in range(channels[0], channels[1], size))
-        tiles = found.tiles
+        compute = tiling.compute(count)
+        loads = _Loads(tiling.census.count, count, tiling.words, groups * sum(window.words), part_words)
         options = []
         for order in self.orders(core, loads, alone=len(pieces) > 1):
-            moved = order.weight_loads * weight_beats + order.act_loads * act_beats
-            stalls = order.weight_stalls * weight_beats + order.act_stalls * act_beats
-            cycles = max(compute + stalls, moved)
-            moved_bytes = (moved + out_beats) * _BEAT
-            order_of_steps = order.chunk_pass, order.batch
-            options.append(
-                Job(core, chunks, tiles, pieces, weight_lines, *order_of_steps, cycles, moved_bytes, weight_beats)
-            )
-        return min(options, key=lambda job: job.cycles + _OTHERS * job.dram_bytes / _BEAT)
-
-    def compute_cycles(self, core: Core, window: "_Windows", weight_lines: int, found: Census, chunks: int) -> int:
-        """Cycles of the core alone, which waits for nothing."""
-        first, last = window.pieces[0].lines
-        lines = last - first
-        times = -(-lines // weight_lines)
-        accumulates = 1 + (len(window.pieces) * times > 1)
-        trips = [core.steps(self.conv, one * min(weight_lines, lines) // lines, window.planes) for one in window.beats]
-        return times * sum(
-            alike * (width * window.groups * max(one, accumulates * banks) + chunks * _INSTRUCTION)
-            for (width, banks), alike in found.kinds
-            for one in trips
-        )
+            moved = order.weight_loads * tiling.weight_beats + order.act_loads * tiling.act_beats
+            stalls = order.weight_stalls * tiling.weight_beats + order.act_stalls * tiling.act_beats
+            options.append((max(compute + stalls, moved), (moved + tiling.out_beats) * _BEAT, order))
+        cycles, moved_bytes, order = min(options, key=lambda option: option[0] + _OTHERS * option[1] / _BEAT)
+        steps = pieces, weight_lines, order.chunk_pass, order.batch
+        return _Way(core, channels, size, tiling.census, *steps, cycles, moved_bytes, tiling.weight_beats)
 
     def orders(self, core: Core, loads: "_Loads", *, alone: bool) -> Iterator["_Order"]:
         """Orders of tiles and chunks, and how often and in vain the core waits for what each brings.
@@ -360,7 +475,7 @@ class _Planner:
             loads: What is brought.
             alone: Whether neither tiles nor weights stay for the next step.
         """
-        act, weights = (depth(self.geometry, f"{kind}_{core.letter}_ram") for kind in ("act", "wgt"))
+        act, weights = (self.depth(f"{kind}_{core.letter}_ram") for kind in ("act", "wgt"))
         tiles, chunks = loads.tiles, loads.chunks
         if alone:
             yield _Order(chunks, 1, tiles, chunks, 1, 1)
@@ -382,21 +497,26 @@ class _Planner:
             stall = 0 if size * loads.chunk_words + loads.part_words <= weights else 1
             yield _Order(size, 1, 1, 1 if held >= tiles else passes, stall / passes, act_stall * passes)
 
-    def fits(self, core: Core, pixels: int, size: int, tile_words: int, chunk_words: int, columns: int) -> bool:
-        """Whether buffers hold a tile and a chunk; those between engines hold two."""
-        geometry, letter = self.geometry, core.letter
-        out_words = pixels * self.out_words(size)
-        halves = len(cores_of(geometry))
+    def holds(self, core: Core, window: "_Window", found: Census) -> bool:
+        """Whether buffers and fields hold the tiles of a cut."""
+        pieces, columns = window.pieces, found.columns
         return (
-            pixels <= _LARGEST_ROWS
-            and self.out_words(size) <= _LARGEST_BEATS
+            found.largest <= _LARGEST_ROWS
             and columns <= _most_columns()
-            and gathered_beats(core, self.conv, columns) <= geometry.gather_beats
-            and tile_words <= depth(geometry, f"act_{letter}_ram")
-            and chunk_words <= depth(geometry, f"wgt_{letter}_ram")
-            and pixels * -(-size // core.columns) <= depth(geometry, f"acc_{letter}_ram") // 2
-            and out_words <= depth(geometry, "out_ram") // halves
-            and (self.conv.residual is None or out_words <= depth(geometry, "res_ram") // halves)
+            and gathered_beats(core, self.conv, columns) <= self.geometry.gather_beats
+            and self.padding_beats(pieces[0], columns) <= _LARGEST_PADDING
+            and max(self.tile_words(core, piece, columns) for piece in pieces) <= self.depth(f"act_{core.letter}_ram")
+        )
+
+    def fits(self, core: Core, pixels: int, size: int, chunk_words: int) -> bool:
+        """Whether buffers hold a chunk, and a tile's results of it; those between engines hold two."""
+        letter, out_words = core.letter, self.out_words(size)
+        return (
+            out_words <= _LARGEST_BEATS
+            and chunk_words <= self.depth(f"wgt_{letter}_ram")
+            and pixels * -(-size // core.columns) <= self.depth(f"acc_{letter}_ram") // 2
+            and pixels * out_words <= self.depth("out_ram") // self.halves
+            and (self.conv.residual is None or pixels * out_words <= self.depth("res_ram") // self.halves)
         )
 
     def padding_beats(self, piece: Piece, columns: int) -> int:
@@ -435,12 +555,12 @@ class _Planner:
 @functools.cache
 def _different_cuts(rows: tuple[int, int], columns: int, banks: int) -> tuple[tuple[Census, ...], ...]:
     """Cuts of some lines into tiles, each once, by the limit of the width of strips."""
-    seen = set[tuple[Tile, ...]]()
+    seen = set[tuple[Band, ...]]()
     found = []
     for widest in sorted({*range(1, min(columns, 16) + 1), *(-(-columns // parts) for parts in range(1, 8))}):
         several = [census(rows, columns, banks, widest, fill=fill) for fill in (True, False)]
-        cuts = {each.tiles: each for each in several}
-        found.append(tuple(each for tiles, each in cuts.items() if tiles not in seen))
+        cuts = {each.bands: each for each in several}
+        found.append(tuple(each for bands, each in cuts.items() if bands not in seen))
         seen |= set(cuts)
     return tuple(found)
 

@@ -6,8 +6,12 @@ conflicts with, unless what it waits for already, or its engine waited for befor
 engine on another one only rise, so the n-th wait pairs with the n-th signal.
 """
 
+import functools
+import re
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +27,9 @@ _ENGINES = {engine.name: number for number, engine in enumerate(isa().engines)}
 #: Segments that engines write, where order matters.
 _WRITTEN = (Segment.ACTIVATIONS, Segment.OUTPUT)
 _NONE = -1
-_Clock = npt.NDArray[np.int64]
+#: Of each engine an instruction's number.
+_Clock: TypeAlias = list[int]
+_Numbers: TypeAlias = npt.NDArray[np.int64]
 
 
 @dataclass
@@ -50,25 +56,36 @@ class _Accesses:
     """Of each unit of a memory, the last instruction of every engine that wrote it, and that read it since."""
 
     def __init__(self) -> None:
-        self._last = np.full((2, len(_ENGINES), 0), _NONE, np.int64)
+        self._units = 0
+        # Few engines touch a memory.
+        self._writes: dict[int, _Numbers] = {}
+        self._reads: dict[int, _Numbers] = {}
 
     def conflicts(self, interval: Interval, *, write: bool) -> _Clock:
         """The last instruction of each engine that an access must come after."""
         self._grow(interval.last)
-        part = self._last[: 1 + write, :, interval.first : interval.last]
-        return np.asarray(part.max(axis=(0, 2), initial=_NONE))
+        found = [_NONE] * len(_ENGINES)
+        for several in (self._writes, self._reads) if write else (self._writes,):
+            for engine, last in several.items():
+                found[engine] = max(found[engine], int(np.maximum.reduce(last[interval.first : interval.last])))
+        return found
 
     def note(self, interval: Interval, engine: int, index: int, *, write: bool) -> None:
         """Remembers an access; a write comes after all before it, and stands for them."""
         if write:
-            self._last[:, :, interval.first : interval.last] = _NONE
-        self._last[0 if write else 1, engine, interval.first : interval.last] = index
+            for last in (*self._writes.values(), *self._reads.values()):
+                last[interval.first : interval.last] = _NONE
+        several = self._writes if write else self._reads
+        if engine not in several:
+            several[engine] = np.full(self._units, _NONE, np.int64)
+        several[engine][interval.first : interval.last] = index
 
     def _grow(self, units: int) -> None:
-        have = self._last.shape[2]
-        if units > have:
-            more = np.full((2, len(_ENGINES), max(units, 2 * have) - have), _NONE, np.int64)
-            self._last = np.concatenate([self._last, more], axis=2)
+        if units > self._units:
+            more = np.full(max(units, 2 * self._units) - self._units, _NONE, np.int64)
+            self._units += more.size
+            for several in (self._writes, self._reads):
+                several.update({engine: np.concatenate([last, more]) for engine, last in several.items()})
 
 
 class Stream:
@@ -81,9 +98,9 @@ class Stream:
     def __init__(self, geometry: Geometry) -> None:
         self._constants = geometry.constants() | _UNCONFIGURED
         self._instructions: list[_Instruction] = []
-        self._accesses: dict[str, _Accesses] = {}
-        self._clocks = np.full((len(_ENGINES), len(_ENGINES)), _NONE, np.int64)
-        #: Fields of the contexts by slot; VEC's have none, and stand with slot 0.
+        self._accesses: dict[str, _Accesses] = defaultdict(_Accesses)
+        self._clocks: list[_Clock] = [[_NONE] * len(_ENGINES) for _ in _ENGINES]
+        #: Constants and fields of the contexts by slot; VEC's contexts have none, and stand with slot 0.
         self._contexts: dict[int, dict[str, int]] = {}
         self._semaphores: dict[tuple[int, int], int] = {}
 
@@ -97,15 +114,14 @@ class Stream:
         """
         operation = isa().operation(name)
         index, engine = len(self._instructions), _ENGINES[operation.engine]
-        values = {one.name: 0 for one in operation.fields} | dict(fields)
-        context = self._contexts.setdefault(values.get("slot", 0), {})
-        names = self._constants | context | values
+        values = {**_zeros(operation.name), **fields}
+        context = self._contexts.setdefault(values.get("slot", 0), self._constants.copy())
+        names = {one: values[one] if one in values else context[one] for one in _names(operation.name)}
         accesses = [(interval, False) for box in operation.reads for interval in intervals(box, names)]
         accesses += [(interval, True) for box in operation.writes for interval in intervals(box, names)]
-        needs = np.full(len(_ENGINES), _NONE, np.int64)
+        needs = [_NONE] * len(_ENGINES)
         for interval, write in accesses:
-            found = self._accesses.setdefault(interval.memory, _Accesses())
-            needs = np.maximum(needs, found.conflicts(interval, write=write))
+            needs = list(map(max, needs, self._accesses[interval.memory].conflicts(interval, write=write)))
         instruction = _Instruction(operation, dict(fields), layer, engine, self._clocks[engine].copy())
         self._wait(instruction, needs)
         for interval, write in accesses:
@@ -130,16 +146,17 @@ class Stream:
 
     def _wait(self, instruction: _Instruction, needs: _Clock) -> None:
         """Adds the waits that nothing implies, and the signals that end them."""
-        open_needs = [other for other in np.flatnonzero(needs > instruction.clock) if other != instruction.engine]
+        known, own = instruction.clock, instruction.engine
+        open_needs = [other for other, need in enumerate(needs) if need > known[other] and other != own]
         clocks = {other: self._instructions[needs[other]].clock for other in open_needs}
         for other in open_needs:
             if any(clocks[third][other] >= needs[other] for third in open_needs if third != other):
                 continue
-            semaphore = self._semaphore(int(other), instruction.engine)
+            semaphore = self._semaphore(other, instruction.engine)
             instruction.waits.append(semaphore)
             self._instructions[needs[other]].signals.append(semaphore)
         for other in open_needs:
-            instruction.clock = np.maximum(instruction.clock, clocks[other])
+            instruction.clock = list(map(max, instruction.clock, clocks[other]))
 
     def _semaphore(self, signaller: int, waiter: int) -> int:
         return self._semaphores.setdefault((signaller, waiter), len(self._semaphores) + 1)
@@ -150,10 +167,9 @@ def intervals(box: Box, names: Mapping[str, int]) -> list[Interval]:
     base, rows, stride, length = (
         evaluate(text, names) for text in (box.base, box.rows, box.row_stride, box.row_length)
     )
-    planes, plane_stride = (evaluate(getattr(box, name, "") or default, names) for name, default in _THIRD_LEVEL)
-    if not rows or not length or not planes:
+    if not rows or not length:
         return []
-    last = base + (planes - 1) * plane_stride + (rows - 1) * stride + length
+    last = base + (rows - 1) * stride + length
     if box.memory != "dram":
         return [Interval(box.memory, base, last)]
     segment, first = divmod(base, 1 << isa().offset_bits)
@@ -169,4 +185,18 @@ _UNCONFIGURED = {
     if operation.name.startswith("configure_")
     for field in operation.fields
 }
-_THIRD_LEVEL = (("planes", "1"), ("plane_stride", "0"))
+
+
+@functools.cache
+def _names(name: str) -> frozenset[str]:
+    """Fields and constants that the boxes of an operation depend on."""
+    operation = isa().operation(name)
+    boxes = (*operation.reads, *operation.writes)
+    texts = " ".join(f"{box.base} {box.rows} {box.row_stride} {box.row_length}" for box in boxes)
+    return frozenset(re.findall(r"[A-Za-z_][\w.]*", texts))
+
+
+@functools.cache
+def _zeros(name: str) -> Mapping[str, int]:
+    """All fields of an operation."""
+    return {one.name: 0 for one in isa().operation(name).fields}

@@ -6,6 +6,7 @@ one tile, so that banks are seldom empty.
 """
 
 import functools
+import math
 from collections import Counter
 from dataclasses import dataclass
 
@@ -55,9 +56,63 @@ class Tile:
         return max(segment.row + segment.banks for segment in self.segments)
 
 
+@dataclass(frozen=True)
+class Band:
+    """Lines that are cut into strips of one width, and as many again below them, so many times.
+
+    Attributes:
+        first: The first line.
+        lines: Lines of one time.
+        times: How often.
+        width: Pixels of a strip.
+    """
+
+    first: int
+    lines: int
+    times: int
+    width: int
+
+
+@dataclass(frozen=True)
+class Census:
+    """What counts of the tiles of a cut, most of which are alike.
+
+    Attributes:
+        bands: What is cut alike; two cuts of the same lines are equal where these are.
+        line: Output pixels of a line.
+        banks: Of the core.
+        kinds: Width of a strip and banks in use, to the number of such tiles.
+        segments: Width of a strip, to the number of segments that wide, and of their strips.
+        columns: Width of the widest strip.
+        largest: Pixels of the largest tile.
+        pixels: Of all tiles.
+        count: Tiles.
+    """
+
+    bands: tuple[Band, ...]
+    line: int
+    banks: int
+    kinds: tuple[tuple[tuple[int, int], int], ...]
+    segments: tuple[tuple[int, int, int], ...]
+    columns: int
+    largest: int
+    pixels: int
+    count: int
+
+    @property
+    def tiles(self) -> tuple[Tile, ...]:
+        """The tiles, from the first line to the last."""
+        return tuple(
+            tile
+            for band in self.bands
+            for row in range(band.first, band.first + band.times * band.lines, band.lines)
+            for tile in _tiles(row, row + band.lines, self.line, self.banks, band.width)
+        )
+
+
 @functools.cache
-def cut(rows: tuple[int, int], columns: int, banks: int, widest: int, *, fill: bool) -> tuple[Tile, ...]:
-    """Tiles that cover lines of an image.
+def census(rows: tuple[int, int], columns: int, banks: int, widest: int, *, fill: bool) -> Census:
+    """The tiles that cover lines of an image, counted.
 
     Args:
         rows: First line, and the line behind the last.
@@ -66,58 +121,37 @@ def cut(rows: tuple[int, int], columns: int, banks: int, widest: int, *, fill: b
         widest: Pixels of the widest strip.
         fill: Whether strips may be narrower so that fewer banks are empty; tiles are then more.
     """
-    first, last = rows
-    whole = (last - first) // banks
-    tiles: list[Tile] = []
-    for band in range(whole):
-        row = first + band * banks
-        tiles += _band(row, row + banks, columns, banks, _width(banks, columns, banks, widest, fill))
-    left = first + whole * banks
-    if left < last:
-        tiles += _band(left, last, columns, banks, _width(last - left, columns, banks, widest, fill))
-    return tuple(tiles)
-
-
-@dataclass(frozen=True)
-class Census:
-    """What counts of the tiles of a cut, most of which are alike.
-
-    Attributes:
-        tiles: The tiles.
-        kinds: Width of a strip and banks in use, to the number of such tiles.
-        segments: Width of a strip, to the number of segments that wide, and of their strips.
-        columns: Width of the widest strip.
-        largest: Pixels of the largest tile.
-        pixels: Of all tiles.
-    """
-
-    tiles: tuple[Tile, ...]
-    kinds: tuple[tuple[tuple[int, int], int], ...]
-    segments: tuple[tuple[int, int, int], ...]
-    columns: int
-    largest: int
-    pixels: int
-
-
-@functools.cache
-def census(rows: tuple[int, int], columns: int, banks: int, widest: int, *, fill: bool) -> Census:
-    """The tiles of ``cut``, counted."""
-    tiles = cut(rows, columns, banks, widest, fill=fill)
-    kinds = Counter((tile.columns, tile.banks) for tile in tiles)
-    parts, strips = Counter[int](), Counter[int]()
-    for tile in tiles:
-        parts[tile.columns] += len(tile.segments)
-        strips[tile.columns] += tile.banks
+    (first, last), found = rows, list[Band]()
+    whole, left = divmod(last - first, banks)
+    if whole:
+        found.append(Band(first, banks, whole, _width(banks, columns, banks, widest, fill)))
+    if left:
+        found.append(Band(last - left, left, 1, _width(left, columns, banks, widest, fill)))
+    kinds, parts, strips = Counter[tuple[int, int]](), Counter[int](), Counter[int]()
+    for band in found:
+        across = -(-columns // band.width)
+        full, rest = divmod(band.lines * across, banks)
+        kinds[band.width, banks] += band.times * full
+        kinds[band.width, rest] += band.times
+        # A tile goes on at the top of the next strips unless it ends with those before.
+        ends = (across - 1) // (banks // math.gcd(band.lines, banks))
+        parts[band.width] += band.times * (full + (rest > 0) + across - 1 - ends)
+        strips[band.width] += band.times * band.lines * across
+    used = {kind: count for kind, count in kinds.items() if kind[1] and count}
     return Census(
-        tiles,
-        tuple(kinds.items()),
+        tuple(found),
+        columns,
+        banks,
+        tuple(used.items()),
         tuple((width, parts[width], strips[width]) for width in parts),
-        max(width for width, _ in kinds),
-        max(width * used for width, used in kinds),
-        sum(width * used * count for (width, used), count in kinds.items()),
+        max(width for width, _ in used),
+        max(width * taken for width, taken in used),
+        sum(width * taken * count for (width, taken), count in used.items()),
+        sum(used.values()),
     )
 
 
+@functools.cache
 def _width(lines: int, columns: int, banks: int, widest: int, fill: bool) -> int:
     """The width of the strips of some lines: as few as possible, or with the fewest steps and of these the widest."""
     if not fill:
@@ -129,7 +163,7 @@ def _width(lines: int, columns: int, banks: int, widest: int, fill: bool) -> int
     return min(range(1, min(widest, columns) + 1), key=cost)
 
 
-def _band(first: int, last: int, columns: int, banks: int, width: int) -> list[Tile]:
+def _tiles(first: int, last: int, columns: int, banks: int, width: int) -> list[Tile]:
     """Tiles of all strips of some lines, column by column; the last strips begin earlier rather than end later."""
     lines, strips = last - first, (last - first) * -(-columns // width)
     tiles = []

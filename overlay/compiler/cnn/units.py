@@ -6,6 +6,7 @@ time the core that is behind makes a step. Pooling of a convolution's result is 
 where the next convolution reads it line by line, over that one's steps too: VEC has time there.
 """
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -35,16 +36,18 @@ class Pooling:
     code: PoolCode | DepthwiseCode
     tiles: list[Any]
 
-    def spread(self, pending: Pixels, later: int, steps_left: int) -> None:
+    def spread(self, unit: "Unit", later: int) -> None:
         """Emits tiles that read no pending pixel: as many as fall to one of the steps that are left.
 
         Args:
-            pending: Input pixels that are not complete.
+            unit: What computes the pixels.
             later: Tiles to keep.
-            steps_left: Steps.
         """
-        count = -(-max(0, len(self.tiles) - later) // (1 + steps_left))
-        self._emit([tile for tile in self.tiles if not pending[tile.reads, tile.pixels].any()][:count])
+        count = -(-max(0, len(self.tiles) - later) // (1 + unit.steps_left))
+        if count:
+            pending = unit.pending()
+            complete = (tile for tile in self.tiles if not pending[tile.reads, tile.pixels].any())
+            self._emit(list(itertools.islice(complete, count)))
 
     def order(self, readers: "Unit") -> None:
         """Puts the tiles in the order in which the next unit reads their pixels."""
@@ -64,7 +67,8 @@ class Pooling:
         self._emit(list(self.tiles))
 
     def _emit(self, chosen: Sequence[Any]) -> None:
-        self.tiles[:] = [tile for tile in self.tiles if tile not in chosen]
+        emitted = set(map(id, chosen))
+        self.tiles[:] = [tile for tile in self.tiles if id(tile) not in emitted]
         for tile in chosen:
             self.code.emit(tile)
 
@@ -118,7 +122,7 @@ def emit_unit(unit: Unit, following: Unit, carried: Sequence[Pooling]) -> None:
     total, early = unit.steps_left, False
     for code in _by_time(unit.codes, carried):
         for pooling, kept in zip(unit.pools, later, strict=True):
-            pooling.spread(unit.pending(), kept, unit.steps_left)
+            pooling.spread(unit, kept)
         if not early and 2 * unit.steps_left <= total:
             early = True
             for code in following.codes:
