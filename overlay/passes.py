@@ -20,7 +20,7 @@ from hetfab.overlay.costs.attention import dividers
 from hetfab.overlay.costs.cycles import COSTS, held_trips
 from hetfab.overlay.design import Geometry
 from hetfab.overlay.expansion import filled, iterations
-from hetfab.overlay.isa.codec import Engine, ReduceSource
+from hetfab.overlay.isa.codec import AttendSource, Engine, ReduceSource
 from hetfab.overlay.isa.spec import isa
 from hetfab.overlay.isa.words import Decoded, decode
 from hetfab.overlay.program import Block, Part, Program, SymbolKind, Words
@@ -297,7 +297,7 @@ def _agg_cycles(found: Decoded, rows: Array, edges: Array, slots: float, geometr
     fields = found.fields
     attends = found.operation.name == "attend"
     groups = fields["heads"] * fields["head_groups"] if attends else fields["groups"]
-    by_tags = fields["source"] != ReduceSource.DRAM
+    by_tags = fields["source"] != (AttendSource.DRAM if attends else ReduceSource.DRAM)
     held = math.sqrt(min(slots, 1.0)) * by_tags
     each = held * float(held_trips(groups, geometry.agg_word_beats, bool(by_tags))) + (1.0 - held) * groups
     last = np.minimum(rows, edges)
