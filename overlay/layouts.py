@@ -11,6 +11,8 @@ from hetfab.overlay.isa.spec import isa
 
 Bytes: TypeAlias = npt.NDArray[np.uint8]
 IntArray: TypeAlias = npt.NDArray[np.int64]
+#: Signed integers of any width; 8 bits hold all weights.
+WeightArray: TypeAlias = npt.NDArray[np.signedinteger[Any]]
 
 _BLOCK = isa().block_bytes
 #: Input channels whose bits make a word of GEMM-L's weights.
@@ -91,7 +93,7 @@ def packed_rows(values: npt.NDArray[Any]) -> Bytes:
     return np.asarray(nibbles[:, 0::2] | nibbles[:, 1::2] << 4, np.uint8)
 
 
-def weight_words(weight: IntArray, columns: int, inputs: int, *, packed: bool) -> Bytes:
+def weight_words(weight: WeightArray, columns: int, inputs: int, *, packed: bool) -> Bytes:
     """Weights ``[K, N]`` in the layout 'weights': column group, step of 4 bytes, column.
 
     Args:
@@ -107,7 +109,7 @@ def weight_words(weight: IntArray, columns: int, inputs: int, *, packed: bool) -
     return np.ascontiguousarray(steps).reshape(-1)
 
 
-def plane_words(weight: IntArray, columns: int, inputs: int, planes: int, *, bipolar: bool) -> Bytes:
+def plane_words(weight: WeightArray, columns: int, inputs: int, planes: int, *, bipolar: bool) -> Bytes:
     """Weights ``[K, N]`` in the layout 'planes': column group, 32 input channels, bit, column.
 
     Args:
