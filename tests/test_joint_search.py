@@ -458,6 +458,67 @@ def test_slower_widths_are_tried_beside_the_fastest() -> None:
     assert found[:3] == curve[:3] and len(found) == 5 and curve[3] < found[3] < found[4] == curve[-1]
 
 
+def test_a_tensor_is_widened_where_its_program_is_faster_and_scored_only_then() -> None:
+    """Programs take twice as long for each narrow tensor, of which the cost functions say nothing."""
+    search, scored = search_of([drawn_model(5)]), list[str]()
+    exact, score = search.time, search.score
+
+    def time(design: Design, choices: Sequence[Choice]) -> list[float]:
+        narrow = sum(bits == 4 for bits in choices[0].tensors.values())
+        return [spent * 2**narrow for spent in exact(design, choices)]
+
+    def noted(number: int, choice: Choice) -> Score:
+        scored.append(repr(sorted(choice.tensors.items())))
+        return score(number, choice)
+
+    search.time, search.score = time, noted
+    found = search.run(Goal(drop=1e9)).point
+    assert set(found.choices[0].tensors.values()) == {8}
+    assert found.simulated == pytest.approx(time(found.design, found.choices)[0])
+    assert repr(sorted(found.choices[0].tensors.items())) in scored
+
+
+def test_a_tensor_stays_narrow_where_widening_it_loses_too_much() -> None:
+    search = search_of([drawn_model(6)])
+    exact, score = search.time, search.score
+
+    def time(design: Design, choices: Sequence[Choice]) -> list[float]:
+        return [spent / (9 if set(choices[0].tensors.values()) == {8} else 1) for spent in exact(design, choices)]
+
+    def refused(number: int, choice: Choice) -> Score:
+        return Score(1e9, 1e9) if set(choice.tensors.values()) == {8} else score(number, choice)
+
+    search.time, search.score = time, refused
+    found = search.run(Goal(drop=1e6)).point
+    assert set(found.choices[0].tensors.values()) != {8} and found.drop <= 1e6
+
+
+def test_of_equally_fast_widths_those_of_the_least_divergence_are_taken() -> None:
+    """Where AGG takes longer than any width on the matrix engines, all widths take as long."""
+    (model,) = [drawn_model(7)]
+    layers = tuple(
+        replace(each, works=tuple(replace(work, others=(9.0, 9.0), factors=(1.0, 1.0)) for work in each.works))
+        for each in model.layers
+    )
+    slow = replace(model, layers=layers)
+    found = slow.required(DESIGNS[0], slow.range()[1])
+    assert found.divergence == pytest.approx(slow.range()[0])
+    assert found.milliseconds == pytest.approx(9.0 * len(layers) + slow.fixed)
+
+
+def test_programs_end_where_none_gains_any_more() -> None:
+    """All designs take as long; without an end there would be a program for each of the steps' programs."""
+    search, asked = search_of([drawn_model(5)]), list[Design]()
+
+    def time(design: Design, choices: Sequence[Choice]) -> list[float]:
+        asked.append(design)
+        return [1.0]
+
+    search.time = time
+    found = search.run(Goal(drop=1e9)).point
+    assert found.simulated == 1.0 and len(asked) <= 6 + 6 + 6 + 6
+
+
 def test_no_estimate_of_the_front_beats_the_choice() -> None:
     """The program is slower than thought on the arrays that are the fastest by the cost functions."""
     search = search_of([drawn_model(5)])
