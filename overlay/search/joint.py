@@ -32,8 +32,10 @@ _PROGRAMS, _NEAR_PROGRAMS, _AT_ONCE = 10, 12, 2
 _PATIENCE, _FASTER = 6, 0.002
 #: Tensors of the best program that get another width.
 _TENSORS = 6
-#: Widths that these have, beside slower ones and those that the caller gives, and memories of each pair of arrays.
-_WIDTHS, _MEMORIES = 3, 3
+#: Widths that these have, beside slower ones and those that the caller gives.
+_WIDTHS = 3
+#: Memories of the best program's arrays: the first by the compiler's cuts, and the first with the base's buffers.
+_MEMORIES, _BASE_MEMORIES = 3, 2
 #: Of all designs, those that are looked at with each of these widths.
 _CONSIDERED = 400
 #: A program that is expected to take this much longer than the best is not timed.
@@ -403,7 +405,8 @@ class JointSearch:
 
     def _near(self, best: Point, allowed: Sequence[Point]) -> list[Point]:
         """The best program with other memories, widths or a scratchpad of AGG, and on the arrays next to its own."""
-        others = [*self.memories(best)[:_MEMORIES], *self.space.with_other_scratchpads(best.design)]
+        memories = [*self.memories(best)[:_MEMORIES], *self.space.largest_memories(best.design)[:_BASE_MEMORIES]]
+        others = [*memories, *self.space.with_other_scratchpads(best.design)]
         designs = [*others, *self.space.neighbours(best.design)]
         return [self._on(best, each) for each in designs] + [self._on(point, best.design) for point in allowed]
 
