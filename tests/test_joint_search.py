@@ -406,6 +406,24 @@ def test_memories_that_the_compiler_cuts_best_are_timed_first(best: Callable[...
     assert several
 
 
+def test_memories_with_the_buffers_of_the_base_are_timed_near_the_best() -> None:
+    """Programs are faster with them, of which neither the cost functions nor the compiler's cuts say anything."""
+    search = search_of([drawn_model(3)])
+    search.space = replace(SPACE, activations=(1, 2), results=(0.5, 1, 2))
+    exact, base = search.time, SPACE.base.geometry
+
+    def is_base(design: Design) -> bool:
+        names = ("act_d_words", "act_l_words", "out_words")
+        return all(getattr(design.geometry, name) == getattr(base, name) for name in names)
+
+    def time(design: Design, choices: Sequence[Choice]) -> list[float]:
+        return [spent * (0.95 if is_base(design) else 1.0) for spent in exact(design, choices)]
+
+    search.time, search.plan = time, lambda designs, choices: [float(is_base(each)) for each in designs]
+    found = search.run(Goal(drop=1e9)).point
+    assert is_base(found.design) and not any(is_base(each) for each in search.memories(found)[:3])
+
+
 def test_arrays_whose_layers_no_memory_holds_are_not_timed() -> None:
     search, asked = search_of([drawn_model(3)]), set[tuple[int, ...]]()
     unheld = sides_of(search.run(Goal(drop=1e9)).point.design)
