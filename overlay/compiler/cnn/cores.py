@@ -8,6 +8,7 @@ import numpy as np
 from hetfab.overlay.compiler.cnn.conv import Conv
 from hetfab.overlay.design import Geometry
 from hetfab.overlay.isa.arithmetic import Integers, wrap32
+from hetfab.overlay.isa.spec import isa
 from hetfab.overlay.layouts import Bytes, padded, plane_words, weight_words
 
 _BEAT = 8
@@ -19,13 +20,13 @@ class Core:
 
     Attributes:
         on_l: Whether it is GEMM-L.
-        banks: Rows of its array.
+        rows: Of its array, each with a bank of its activation memory.
         columns: Columns of its array.
         accumulator_bits: Width of its sums.
     """
 
     on_l: bool
-    banks: int
+    rows: int
     columns: int
     accumulator_bits: int
 
@@ -38,6 +39,12 @@ class Core:
     def line_unit(self) -> int:
         """Beats of a word of its activation memory."""
         return 2 if self.on_l else 1
+
+    def strips(self, conv: Conv) -> int:
+        """Strips of a tile at most, a bank each: as many as an instruction counts, and their lines with them."""
+        load = isa().operation("load_windows" if conv.gathered else "load_lines")
+        of_lines = (load.field("lines").largest - conv.lines) // conv.strides[0] + 1
+        return max(min(self.rows, load.field("banks").largest, of_lines), 1)
 
     def run_beats(self, conv: Conv, taps: int) -> int:
         """Beats of a line that a window takes."""

@@ -197,7 +197,7 @@ class _Planner:
         stride = self.windows.window.strides[0]
         lines = min((rows - 1) * stride + _TAPS, source.rows)
         exp, region = depth(self.geometry, "exp_ram"), lines * source.columns * words
-        height = _even(lines, min(share.core.banks for share in shares))
+        height = _even(lines, min(share.core.strips(self.conv) for share in shares))
         strips = [self.strip(share, height) for share in shares]
         if region > exp or not all(strips) or not self.holds(words, shares):
             return None

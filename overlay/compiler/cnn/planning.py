@@ -364,7 +364,7 @@ class _Planner:
     ) -> "list[_Tiling]":
         """Cuts of the lines into tiles that fit, and lines of a window whose weights are brought at once."""
         first, last = window.pieces[0].lines
-        cuts = _different_cuts(rows, self.conv.target.columns, core.banks)
+        cuts = _different_cuts(rows, self.conv.target.columns, core.strips(self.conv))
         return [
             self.tiling(core, channels, window, found, lines)
             for alike in cuts
