@@ -54,7 +54,12 @@ Samples = npt.NDArray[np.float32]
 
 def random_integers(seed: int, widths: Widths) -> tuple[IntegerCnn, Samples]:
     """A quantized random network, and its calibration samples."""
-    model = check_model(normalise(random_cnn(seed)), "the float model")
+    return quantized(random_cnn(seed), widths, seed)
+
+
+def quantized(float_model: onnx.ModelProto, widths: Widths, seed: int = 0) -> tuple[IntegerCnn, Samples]:
+    """A network with weights and stored tensors of these widths, and its calibration samples."""
+    model = check_model(normalise(float_model), "the float model")
     given = model.graph.input[0]
     shape = [size.dim_value for size in given.type.tensor_type.shape.dim][1:]
     samples = np.random.default_rng(seed).normal(size=(8, *shape)).astype(np.float32)

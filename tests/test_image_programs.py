@@ -9,16 +9,18 @@ import pytest
 
 from hetfab.hls.build.emulator import Bodies, Emulator, Progress, build_emulator
 from hetfab.overlay.compiler.cnn.network import compile_cnn
-from hetfab.overlay.costs.program_cost import expected_log
+from hetfab.overlay.costs.program_cost import expected_log, operation_fields, operation_rows
 from hetfab.overlay.errors import DesignTooSmallError, OverflowPossibleError, StreamInvalidError
 from hetfab.overlay.isa import codec
 from hetfab.overlay.isa.golden import GoldenMachine
 from hetfab.overlay.isa.spec import isa
 from hetfab.overlay.isa.words import pack
+from hetfab.overlay.model.cnn.window import Window
 from hetfab.overlay.program import Program, read_program, write_program
 from hetfab.quantize.widths import Widths
-from tests.image_programs import SMALL_IMAGES, bound_images, differing, random_integers
+from tests.image_programs import SMALL_IMAGES, bound_images, differing, quantized, random_integers
 from tests.programs import design_of, run_emulated, run_golden
+from tests.random_cnns import CnnBuilder
 from tests.test_dispatch import Device
 
 WIDTHS = (Widths(8, 8), Widths(4, 4), Widths(2, 8), Widths(1, 4), Widths(3, 2))
@@ -65,6 +67,24 @@ def test_one_core_suffices(cores: tuple[str, ...]) -> None:
         integers, samples = random_integers(seed, Widths(4, 4))
         bound = bound_images(integers, samples[0], geometry)
         assert differing(integers, samples[0], bound, run_golden(bound)) == []
+
+
+@pytest.mark.parametrize("stride", [1, 4])
+def test_arrays_may_have_more_rows_than_instructions_count_strips(stride: int) -> None:
+    """And than the strips whose lines they count, which are fewer where these are far apart."""
+    geometry = replace(SMALL_IMAGES, gemm_d_rows=32, gemm_l_rows=32, act_d_words=128, out_words=512)
+    geometry = replace(geometry, acc_d_words=512, acc_l_words=512, wgt_d_words=512, wgt_l_words=512)
+    build = CnnBuilder(np.random.default_rng(0), (8, 36 * stride + 8, 5))
+    window = Window((9, 3), (stride, 1), (1, 1), (0, 0, 0, 0))
+    read = build.rectify(build.conv("input", 8, Window((1, 1), (1, 1), (1, 1), (0, 0, 0, 0))))
+    read = build.rectify(build.conv(read, 8, window))
+    model = build.finish(build.dense(build.flatten(build.global_mean(read)), 3))
+    integers, samples = quantized(model, Widths(4, 8))
+    bound = bound_images(integers, samples[0], geometry)
+    assert differing(integers, samples[0], bound, run_golden(bound)) == []
+    load = isa().operation("load_lines")
+    banks = operation_fields(bound.words, load, operation_rows(bound.words, load))["banks"]
+    assert banks.max() == (31 if stride == 1 else 30)
 
 
 def test_places_are_used_again() -> None:
