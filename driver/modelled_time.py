@@ -4,9 +4,10 @@
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from hetfab.driver.graph.arrays import graph_arrays
 from hetfab.driver.graph.facts import graph_facts
@@ -40,7 +41,7 @@ def layer_milliseconds(given: "BoundModel", graph: HeteroGraph, design: Design |
         InputError: The model does not compile for the design, or does not fit the graph.
     """
     bound = _bound(given, graph, design)
-    return _by_layer(bound, bound.program.design)
+    return _by_layer(bound, expected_log(bound))
 
 
 def layer_milliseconds_on_samples(given: "BoundModel", design: Design | None = None) -> dict[str, float]:
@@ -50,7 +51,7 @@ def layer_milliseconds_on_samples(given: "BoundModel", design: Design | None = N
         InputError: The model does not compile for the design.
     """
     bound = _bound_to_zeros(given, design)
-    return _by_layer(bound, bound.program.design)
+    return _by_layer(bound, expected_log(bound))
 
 
 @dataclass(frozen=True)
@@ -74,13 +75,13 @@ def layer_profile(given: "BoundModel", graph: HeteroGraph, design: Design) -> La
     spent = np.maximum(log["cycles"], transfer_cycles(log, machine(design)))[on_agg] / (design.clock_mhz * 1e3)
     totals = np.bincount(bound.layers[on_agg], spent, len(bound.program.layers))
     names = [layer.name for layer in bound.program.layers]
-    return LayerProfile(_by_layer(bound, design), dict(zip(names, totals.tolist(), strict=True)))
+    return LayerProfile(_by_layer(bound, log), dict(zip(names, totals.tolist(), strict=True)))
 
 
 def layer_profile_on_samples(given: "BoundModel", design: Design) -> LayerProfile:
     """The same of a network on samples, for one sample."""
     bound = _bound_to_zeros(given, design)
-    path = _by_layer(bound, design)
+    path = _by_layer(bound, expected_log(bound))
     without = {layer.name for layer in bound.program.layers if layer.kind in _WITHOUT_WEIGHTS}
     return LayerProfile(path, {name: spent for name, spent in path.items() if name in without})
 
@@ -105,8 +106,8 @@ def _bound_to_zeros(given: "BoundModel", design: Design | None) -> BoundProgram:
     return bind_sample(program, np.zeros(sample_shape(program), np.float32))
 
 
-def _by_layer(bound: BoundProgram, design: Design) -> dict[str, float]:
-    timeline = simulate(bound.words, expected_log(bound), machine(design))
+def _by_layer(bound: BoundProgram, log: npt.NDArray[Any]) -> dict[str, float]:
+    timeline = simulate(bound.words, log, machine(bound.program.design))
     cycles: dict[str, float] = defaultdict(float)
     for link in critical_path(timeline):
         cycles[bound.program.layers[int(timeline.layers[link.instruction])].name] += link.cycles

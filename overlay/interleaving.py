@@ -24,7 +24,8 @@ from hetfab.overlay.side_by_side import Order, Place, side_by_side
 
 Array: TypeAlias = npt.NDArray[Any]
 
-_SIGNALS = ("signal0", "signal1")
+_ENGINE = isa().header_field("engine")
+_SIGNALS = tuple(isa().header_field(name) for name in ("signal0", "signal1"))
 #: Tiles whose sums AGG has at once, so that it may begin so many before VEC takes the first: slots of ``sum_ram``.
 _SUMS_AHEAD = 2
 #: Where stretches save less than this by rough cycles, they may cost more.
@@ -210,8 +211,7 @@ class _Stream:
     def _signal(self, place: Place, begin: int, engine: Engine, semaphore: Semaphore) -> None:
         """Lets the last instruction of an engine signal, or a ``sync`` behind it."""
         own = [index for index in range(begin, len(self.words)) if _engine(self.words[index]) == engine]
-        for name in _SIGNALS if own else ():
-            field = isa().header_field(name)
+        for field in _SIGNALS if own else ():
             if not field.get(self.words[own[-1]][0]):
                 low, high = self.words[own[-1]]
                 self.words[own[-1]] = [low | int(semaphore) << field.lsb, high]
@@ -224,7 +224,7 @@ class _Stream:
 
 
 def _engine(word: list[int]) -> int:
-    return isa().header_field("engine").get(word[0])
+    return _ENGINE.get(word[0])
 
 
 def _sync(engine: Engine, name: str, semaphore: Semaphore) -> list[int]:

@@ -97,6 +97,8 @@ class _State:
         #: What passes read, and of each the tile that was asked for last.
         self._inputs_of: dict[int, tuple[tuple[_Tile, ...], tuple[_Tile, ...]]] = {}
         self._needed: dict[int, tuple[int, tuple[_Tile, ...]]] = {}
+        #: Of passes that cannot begin, a tile before which they cannot.
+        self._awaited: dict[int, _Tile] = {}
 
     def places(self) -> Iterator[Place]:
         """Entries and tiles in order."""
@@ -113,6 +115,8 @@ class _State:
         best: tuple[bool, float, int] | None = None
         room: dict[int, bool] = {}
         for number in lane.waiting:
+            if number in self._awaited and not self._is_placed(self._awaited[number]):
+                continue
             one = self._passes[number]
             # What a layer's stretches claim is the same, and of those that are ready the first one will do.
             if one.layer not in room:
@@ -129,14 +133,14 @@ class _State:
     def _beginning(self, lane: _Lane, number: int) -> tuple[bool, float, int] | None:
         """Whether a pass has to wait for rows one by one, when it can begin, and its number; None if it cannot."""
         gathered, rows = self._inputs(number)
-        found, waits = (*gathered, *rows), False
-        if not self._are_placed(found):
-            if not self._are_placed(gathered) or not self._are_running(rows):
+        if not self._are_placed(gathered, number):
+            return None
+        found, waits = rows, False
+        if not self._are_placed(rows):
+            found, waits = self._needs(number, 0), True
+            if not self._are_running(rows) or not self._are_placed(found, number):
                 return None
-            found, waits = (*gathered, *self._needs(number, 0)), True
-            if not self._are_placed(found):
-                return None
-        return waits, max([lane.clock, *map(self._ready, found)]), number
+        return waits, max([lane.clock, *map(self._ready, gathered), *map(self._ready, found)]), number
 
     def _start(self, lane: _Lane, number: int) -> None:
         """Makes a pass the lane's; a stretch needs no entry where the one before is of the same pass."""
@@ -157,8 +161,8 @@ class _State:
 
     def _are_running(self, places: Sequence[_Tile]) -> bool:
         """Whether the passes of these tiles run or have ended, so that nobody who waits for them waits for ever."""
-        running = {lane.current for lane in self.lanes}
-        return all(number in running or number in self._ended for number, _ in places)
+        running = [lane.current for lane in self.lanes]
+        return all(number in self._ended or number in running for number, _ in places)
 
     def _is_next_of_layer(self, number: int) -> bool:
         """Whether the layer's passes over the same rows before it have ended; stretches have no order."""
@@ -256,8 +260,18 @@ class _State:
             self._needed[number] = tile, self._writing(one.needs(tile) if one.tiles else [])
         return self._needed[number][1]
 
-    def _are_placed(self, places: Sequence[_Tile]) -> bool:
-        return all(tile < len(self._placed[number]) for number, tile in places)
+    def _are_placed(self, places: Sequence[_Tile], waiting: int = -1) -> bool:
+        """Whether tiles are placed; else the first that is not is noted for a pass that needs all of them to begin."""
+        for place in places:
+            if not self._is_placed(place):
+                if waiting >= 0:
+                    self._awaited[waiting] = place
+                return False
+        return True
+
+    def _is_placed(self, place: _Tile) -> bool:
+        number, tile = place
+        return tile < len(self._placed[number])
 
     def _writing(self, rows: Sequence[Rows]) -> tuple[_Tile, ...]:
         """The last tile of each pass that writes some of these rows."""

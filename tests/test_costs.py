@@ -21,7 +21,15 @@ from hetfab.driver.session import Session
 from hetfab.hls.build import emulator as emulator_module
 from hetfab.hls.build.emulator import Emulator, build_emulator
 from hetfab.overlay.bind import BoundProgram
-from hetfab.overlay.costs.bursts import BURST_BEATS, ROW_BEATS_AHEAD, ROWS_AHEAD, rows_ahead
+from hetfab.overlay.costs.bursts import (
+    BURST_BEATS,
+    ROW_BEATS_AHEAD,
+    ROWS_AHEAD,
+    aligned_bursts,
+    bursts_of_run,
+    bursts_of_runs,
+    rows_ahead,
+)
 from hetfab.overlay.costs.cycles import COSTS, Cost, Gather, reduce_cost
 from hetfab.overlay.costs.program_cost import expected_log, expected_records
 from hetfab.overlay.design import Geometry, default_design
@@ -307,6 +315,20 @@ def test_reduce_grows_with_rows_groups_and_edges(
             continue
         larger = reduce_counts(**{**sizes, size: sizes[size] + 1}, accumulate=accumulate, first=first)
         assert (larger >= cost).all(), size
+
+
+@given(*(st.integers(0, most) for most in (99, 40, 70, 99)))
+def test_bursts_of_one_run_and_of_equal_ones_are_those_of_each(
+    first: int, runs: int, beats: int, distance: int
+) -> None:
+    each = aligned_bursts(first + distance * np.arange(runs), np.full(runs, beats))
+    assert bursts_of_runs(first, runs, beats, distance) == each.sum()
+    assert [bursts_of_run(first + distance * run, beats) for run in range(runs)] == each.tolist()
+
+
+@given(st.sampled_from(sorted(loops())), st.integers(0, 99))
+def test_a_loop_that_runs_once_takes_as_long_as_one_of_many(name: str, trips: int) -> None:
+    assert loops()[name].cycles_once(trips) == loops()[name].cycles([trips])[0]
 
 
 GROUPS = range(1, next(f for f in isa().operation("reduce").fields if f.name == "groups").largest + 1)

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hetfab.overlay.costs.gathers import scheduled_reads
 from hetfab.overlay.errors import ScheduleInvalidError
 from hetfab.overlay.layouts import destination_records
 from hetfab.overlay.schedules import (
@@ -104,7 +105,12 @@ def test_arrays_say_what_the_schedule_says(edges: tuple[Array, Array], slots: in
             ((1 << 15) + s, int(far[e])) if made.reads[e] else (s, None) for s, e in zip(slot, span, strict=True)
         ]
         expected.append((row, entries))
-    assert decoded(runs, unit_bytes.view("<u2"), 1 if vertices <= 1 << 16 else 2) == expected
+    units, id_units = unit_bytes.view("<u2"), 1 if vertices <= 1 << 16 else 2
+    assert decoded(runs, units, id_units) == expected
+    read, reads = scheduled_reads(units.astype(np.int64), len(far), id_units)
+    named = [vertex for _, entries in expected for _, vertex in entries]
+    assert reads.tolist() == [vertex is not None for vertex in named]
+    assert read.tolist() == [vertex for vertex in named if vertex is not None]
     whole = records.view("<u4").reshape(-1, 4)
     assert np.array_equal(runs["reciprocal"], whole[:, 2]) and np.array_equal(runs["exponent"], whole[:, 3])
 

@@ -12,7 +12,8 @@ from hetfab.overlay.costs.bursts import (
     BURSTS_AHEAD,
     ROW_BEATS_AHEAD,
     ROWS_AHEAD,
-    aligned_bursts,
+    bursts_of_run,
+    bursts_of_runs,
     request_bursts,
 )
 from hetfab.overlay.costs.cycles import Cost, Fields, held_trips
@@ -47,7 +48,7 @@ class _Counts:
 
     def loop(self, name: str, trips: int) -> None:
         """A loop runs once."""
-        self.cycles += int(loops()[name].cycles(trips))
+        self.cycles += loops()[name].cycles_once(trips)
 
     def read(self, port: int, beats: int, bursts: int) -> None:
         """Reads with bursts requested ahead."""
@@ -119,7 +120,7 @@ def _counts(f: dict[str, int], graph: npt.NDArray[np.uint8], tags: Tags, geometr
     records = graph[start : start + _RECORD.bytes * f["rows"] * parts_of(f)].view(_RECORD.dtype)
     degrees = records["degree"].astype(np.int64)
     record_beats = len(records) * _RECORD.bytes // BEAT_BYTES
-    counts.read(1, record_beats, _bursts(start // BEAT_BYTES, record_beats))
+    counts.read(1, record_beats, bursts_of_run(start // BEAT_BYTES, record_beats))
     counts.loop("agg_descriptors", record_beats)
     counts.edges = int(degrees.sum())
     _copies(f, counts)
@@ -149,12 +150,12 @@ def _copies(f: dict[str, int], counts: _Counts) -> None:
         (segment_offset(f["types.address"]) // BEAT_BYTES, types, beats),
     ):
         dense = distance == beats
-        bursts = _bursts(first, rows * beats) if dense else _row_bursts(first, rows, beats, distance)
+        bursts = bursts_of_run(first, rows * beats) if dense else bursts_of_runs(first, rows, beats, distance)
         counts.read(0, rows * beats, bursts)
         counts.loop("attend_rows", rows * beats)
     if f["merge"] or not f["maxima"]:
         length = _MAXIMA_BEATS + f["merge"] * f["weigh"] * _PARTIAL_BEATS * f["groups"]
-        counts.read(0, f["rows"] * length, _row_bursts(_spilled(f), f["rows"], length, _distance(f)))
+        counts.read(0, f["rows"] * length, bursts_of_runs(_spilled(f), f["rows"], length, _distance(f)))
         counts.loop("attend_partials", f["rows"] * length)
 
 
@@ -165,7 +166,7 @@ def _entries(f: dict[str, int], graph: npt.NDArray[np.uint8], first_edge: int, e
     content = graph[segment_offset(f["ids.address"]) + 2 * first :][: 2 * units].view("<u2").astype(np.int64)
     ids = edge_ids(content, id_units, int(f["kind"] == AttendKind.TYPED))
     beats = -(-(first % _UNITS_PER_BEAT + units) // _UNITS_PER_BEAT) if units else 0
-    return ids, beats, _bursts(segment_offset(f["ids.address"]) // BEAT_BYTES + first // _UNITS_PER_BEAT, beats)
+    return ids, beats, bursts_of_run(segment_offset(f["ids.address"]) // BEAT_BYTES + first // _UNITS_PER_BEAT, beats)
 
 
 def _weighted_rows(
@@ -198,7 +199,7 @@ def _results(f: dict[str, int], counts: _Counts, geometry: Geometry) -> None:
     length = _PARTIAL_BEATS * f["groups"] if f["weigh"] else _MAXIMA_BEATS
     counts.written_beats = f["rows"] * length
     first = _spilled(f) + _MAXIMA_BEATS * f["weigh"]
-    counts.written_bursts = _row_bursts(first, f["rows"], length, _distance(f))
+    counts.written_bursts = bursts_of_runs(first, f["rows"], length, _distance(f))
     counts.loop("attend_spill", counts.written_beats)
     counts.loop("attend_responses", min(counts.written_bursts, BURSTS_AHEAD))
 
@@ -225,11 +226,3 @@ def _spilled(f: dict[str, int]) -> int:
 
 def _distance(f: dict[str, int]) -> int:
     return f["spilled.row_blocks"] * _BLOCK_BEATS
-
-
-def _bursts(first: int, beats: int) -> int:
-    return int(aligned_bursts(np.array(first), np.array(beats)))
-
-
-def _row_bursts(first: int, rows: int, beats: int, distance: int) -> int:
-    return int(aligned_bursts(first + distance * np.arange(rows), np.full(rows, beats)).sum())

@@ -20,6 +20,7 @@ ROWS_AHEAD = isa().size("outstanding_rows") // 2
 ROW_BEATS_AHEAD = BURSTS_AHEAD * BURST_BEATS
 _PAGE_BEATS = isa().size("page_bytes") // BEAT_BYTES
 _BLOCK_BEATS = isa().block_bytes // BEAT_BYTES
+_BURST_SHIFT = BURST_BEATS.bit_length() - 1
 
 
 def rows_ahead(groups: Array, *, most: int = ROWS_AHEAD, beats: int = ROW_BEATS_AHEAD) -> Array:
@@ -41,6 +42,17 @@ def aligned_bursts(first_beat: Array, beats: Array) -> Array:
         beats: Length.
     """
     return np.where(beats > 0, (first_beat % BURST_BEATS + beats + BURST_BEATS - 1) // BURST_BEATS, 0)
+
+
+def bursts_of_run(first_beat: int, beats: int) -> int:
+    """The same of one run."""
+    return (first_beat % BURST_BEATS + beats + BURST_BEATS - 1) // BURST_BEATS if beats > 0 else 0
+
+
+def bursts_of_runs(first_beat: int, runs: int, beats: int, distance: int) -> int:
+    """Bursts of equal runs so many beats apart; each is cut as the 16th after it."""
+    alike = ((runs + BURST_BEATS - 1 - i, first_beat + i * distance) for i in range(min(runs, BURST_BEATS)))
+    return sum(count // BURST_BEATS * bursts_of_run(first, beats) for count, first in alike)
 
 
 def row_bursts(address: Array, rows: Array, row_beats: Array, stride_blocks: Array) -> Array:
@@ -89,7 +101,7 @@ def request_bursts(first_beat: Array, beats: int) -> Array:
         first_beat: Address of each request, in beats.
         beats: Length of each request, at most a page.
     """
-    room = _PAGE_BEATS - first_beat % _PAGE_BEATS
-    before = np.minimum(room, beats)
-    pieces = (before + BURST_BEATS - 1) // BURST_BEATS
-    return np.asarray(pieces + (beats - before + BURST_BEATS - 1) // BURST_BEATS)
+    # Both are powers of two: masks and shifts take a fraction of a division's time.
+    before = np.minimum(_PAGE_BEATS - (first_beat & _PAGE_BEATS - 1), beats)
+    pieces = before + (BURST_BEATS - 1) >> _BURST_SHIFT
+    return np.asarray(pieces + (beats + (BURST_BEATS - 1) - before >> _BURST_SHIFT))

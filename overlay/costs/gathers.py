@@ -125,11 +125,12 @@ def with_tags(
         cleared: Its index in the stream.
     """
     following = 0
-    for i in range(len(rows)):
-        while following < len(cleared) and cleared[following] < rows[i]:
+    columns = zip(*(values.tolist() for values in fields.values()), strict=True)
+    for row, values in zip(rows.tolist(), columns, strict=True):
+        while following < len(cleared) and cleared[following] < row:
             tags.clear(int(clears["first_block"][following]), int(clears["slot_bits"][following]))
             following += 1
-        one = {name: int(values[i]) for name, values in fields.items()}
+        one = dict(zip(fields, values, strict=True))
         tags.groups = one["groups"] if "groups" in one else one["heads"] * one["head_groups"]
         yield one, tags
 
@@ -145,7 +146,7 @@ def _gather(f: dict[str, int], graph: npt.NDArray[np.uint8], tags: Tags) -> dict
     units = int(records["units"].sum(dtype=np.int64)) if scheduled else edges * id_units
     content = graph[segment_offset(f["ids.address"]) + 2 * first :][: 2 * units].view("<u2").astype(np.int64)
     if scheduled:
-        read, reads = _scheduled_reads(content, edges, id_units)
+        read, reads = scheduled_reads(content, edges, id_units)
     else:
         read = edge_ids(content, id_units, f["weighted"])
         reads = np.ones(edges, bool)
@@ -206,17 +207,26 @@ def edge_ids(units: Array, id_units: int, weighted: int) -> Array:
     return np.asarray(ids & _ID_OF_WEIGHTED if weighted else ids)
 
 
-def _scheduled_reads(units: Array, edges: int, id_units: int) -> tuple[Array, Array]:
+def scheduled_reads(units: Array, edges: int, id_units: int) -> tuple[Array, Array]:
     """The vertices whose rows units read, and whether each edge does; only the first unit says how long an entry is."""
-    stored, place, read = units.tolist(), 0, []
+    starts = np.flatnonzero(units >= _UNIT_READS)
+    if np.any(np.diff(starts) <= id_units):
+        starts = _entries_that_read(units, edges, id_units)
     reads = np.zeros(edges, bool)
-    for edge in range(edges):
+    reads[starts - id_units * np.arange(len(starts))] = True
+    low, high = units[starts + 1], units[starts + 2] << 16 if id_units == 2 else 0
+    return low | high, reads
+
+
+def _entries_that_read(units: Array, edges: int, id_units: int) -> Array:
+    """Where entries that read begin, one after the other, as some of their ids look like first units."""
+    stored, place, starts = units.tolist(), 0, []
+    for _ in range(edges):
         if stored[place] >= _UNIT_READS:
-            reads[edge] = True
-            read.append(stored[place + 1] | (stored[place + 2] << 16 if id_units == 2 else 0))
+            starts.append(place)
             place += id_units
         place += 1
-    return np.array(read, np.int64), reads
+    return np.array(starts, np.int64)
 
 
 def segment_offset(address: int) -> int:

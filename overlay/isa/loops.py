@@ -40,6 +40,10 @@ class Loop:
         count = np.asarray(trips, dtype=np.int64)
         return np.where(count > 0, count * self.ii + self.depth, 0)
 
+    def cycles_once(self, trips: int) -> int:
+        """The same of one run."""
+        return trips * self.ii + self.depth if trips > 0 else 0
+
 
 @functools.cache
 def loops() -> dict[str, Loop]:

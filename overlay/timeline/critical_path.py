@@ -74,7 +74,8 @@ def _previous_of_engine(timeline: Timeline) -> list[int]:
 
 def _cause_of_end(timeline: Timeline, index: int) -> _Cause:
     if not timeline.controller_bound[index]:
-        stall, whole = float(timeline.dram_stalls[index]), float(timeline.ends[index] - timeline.starts[index])
+        whole = float(timeline.ends[index] - timeline.starts[index])
+        stall = max(whole - float(timeline.busy[index]), 0.0)  # As ``Timeline.dram_stalls``.
         return _Event.START, index, [Link(Spent.DRAM, index, stall), Link(Spent.RUN, index, whole - stall)]
     links = [Link(Spent.DRAM, index, float(timeline.ends[index] - timeline.controller[index]))]
     while True:
