@@ -41,10 +41,11 @@ from hetfab.driver.graph.npz import write_graph
 from hetfab.overlay.design import Design
 from hetfab.overlay.files import write_atomic
 from hetfab.overlay.search.environment import EPISODES, DesignEnvironment, Episode, Setting, random_search
-from hetfab.overlay.search.joint import Goal, JointSearch, Point
+from hetfab.overlay.search.joint import JointSearch
 from hetfab.overlay.search.journal import Journal
 from hetfab.overlay.search.knapsack import Group, Problem, Tie, best
 from hetfab.overlay.search.options import Choice
+from hetfab.overlay.search.points import Goal, Point
 from hetfab.overlay.search.workers import open_workers
 
 MODELS = ("acm_rgcn", "imdb_simplehgn", "dblp_rgat", "resnet18")

@@ -28,10 +28,11 @@ from hetfab.overlay.design import Design
 from hetfab.overlay.errors import counted
 from hetfab.overlay.search.evaluations import evaluated
 from hetfab.overlay.search.hardware import Scratchpad, Space, base_design, scratchpads_of
-from hetfab.overlay.search.joint import Combine, Goal, JointSearch, Point, Program, Score
+from hetfab.overlay.search.joint import JointSearch, Program
 from hetfab.overlay.search.journal import Journal
 from hetfab.overlay.search.layer_work import PACKED_BITS
 from hetfab.overlay.search.options import Choice, ModelOptions
+from hetfab.overlay.search.points import Combine, Goal, Point, Score
 from hetfab.overlay.search.scratchpads import worthwhile
 from hetfab.overlay.search.workers import HERE, Workers, version
 from hetfab.overlay.timeline.machine import measured_constants

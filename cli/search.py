@@ -13,7 +13,9 @@ from hetfab.overlay.errors import counted
 
 if TYPE_CHECKING:
     from hetfab.cli.model_search import ModelSearch
-    from hetfab.overlay.search.joint import Gain, Goal, Point, Searched
+    from hetfab.overlay.search.gains import Gain
+    from hetfab.overlay.search.joint import Searched
+    from hetfab.overlay.search.points import Goal, Point
 
 
 @click.command()
@@ -63,7 +65,7 @@ def command(
     from hetfab.cli.search_jobs import Source
     from hetfab.driver.graph.formats import graph_files
     from hetfab.overlay.files import check_outputs
-    from hetfab.overlay.search.joint import Combine, Goal
+    from hetfab.overlay.search.points import Combine, Goal
     from hetfab.quantize.automatic import DEFAULT_DROP
 
     if len(workloads) not in (1, len(models)):
@@ -109,7 +111,7 @@ def command(
 
 def _searched(search: "ModelSearch", goal: "Goal", output: Path, explain: bool) -> "tuple[Searched, Sequence[Gain]]":
     """Searches; what a search that is stopped has found is written, and its journal stays."""
-    from hetfab.overlay.search.joint import gains
+    from hetfab.overlay.search.gains import gains
     from hetfab.overlay.search.journal import Journal
 
     kept = output.with_name(f"{output.name}.journal")
@@ -200,7 +202,7 @@ def _result(search: "ModelSearch", found: "Searched", gains: "Sequence[Gain]") -
 
 
 def _of_point(search: "ModelSearch", point: "Point") -> dict[str, Any]:
-    from hetfab.overlay.search.joint import choice_table
+    from hetfab.overlay.search.points import choice_table
 
     tables: Sequence[Mapping[str, Any]] = [
         {"model": name, **choice_table(choice), "drop": score.drop, "divergence": score.divergence}

@@ -13,9 +13,11 @@ from hypothesis import strategies as st
 
 from hetfab.overlay.design import Design, default_design
 from hetfab.overlay.errors import DesignTooLargeError, LimitUnreachableError
+from hetfab.overlay.search.gains import gains
 from hetfab.overlay.search.hardware import Array, Scratchpad, Space, base_design, scratchpads_of
-from hetfab.overlay.search.joint import Combine, Goal, JointSearch, Score, gains
+from hetfab.overlay.search.joint import JointSearch
 from hetfab.overlay.search.options import Choice, ModelOptions, Times
+from hetfab.overlay.search.points import Combine, Goal, Score
 from tests.search_cases import BITS, TENSOR_BITS, drawn_model, small_space, work
 
 SPACE = small_space()

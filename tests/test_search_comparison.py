@@ -9,8 +9,9 @@ import pytest
 
 from hetfab.overlay.design import Design
 from hetfab.overlay.search.environment import Episode
-from hetfab.overlay.search.joint import JointSearch, Score
+from hetfab.overlay.search.joint import JointSearch
 from hetfab.overlay.search.options import Choice
+from hetfab.overlay.search.points import Score
 from tests.outside import module
 from tests.search_cases import drawn_model, small_space
 

@@ -13,9 +13,9 @@ from hetfab.cli.model_search import ModelSearch
 from hetfab.cli.search_jobs import Action, Job, Opened, Source, evaluate
 from hetfab.overlay.design import Design
 from hetfab.overlay.errors import DesignTooSmallError
-from hetfab.overlay.search.joint import Combine
 from hetfab.overlay.search.journal import Journal
 from hetfab.overlay.search.options import Choice
+from hetfab.overlay.search.points import Combine
 from hetfab.quantize.assignment import Assignment, WeightChoice
 from tests.search_cases import small_space
 

@@ -6,10 +6,8 @@ the order of their lower bounds, until a bound is no better than the best that w
 divergence give a curve; its points are scored as whole models, the best are timed by the timeline simulator.
 """
 
-import enum
-import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -17,19 +15,17 @@ import numpy as np
 
 from hetfab.overlay.design import Design
 from hetfab.overlay.errors import LimitUnreachableError
-from hetfab.overlay.search.corrections import Corrections
 from hetfab.overlay.search.hardware import Space
 from hetfab.overlay.search.options import Choice, ModelOptions, TensorOptions, Times
-from hetfab.overlay.search.pareto import front
+from hetfab.overlay.search.points import Combine, Goal, Point, Score, front_of, widths_key
+from hetfab.overlay.search.program_timing import AT_ONCE, ProgramTiming
 
 #: Points of the curve, and halvings between the last that keeps the accuracy and the next.
 _POINTS, _HALVINGS = 8, 5
 #: Widths, designs for each of them, and memories for each of these, that are timed as whole programs at the end.
 _WIDTHS_TIMED, _DESIGNS_TIMED, _MEMORIES_TIMED = 2, 3, 2
-#: Whole programs of a search for the fastest: of all designs, then of those near the best; so many at a time.
-_PROGRAMS, _NEAR_PROGRAMS, _AT_ONCE = 10, 12, 2
-#: Programs behind the last that was faster than all before by more than this share, after which no more are timed.
-_PATIENCE, _FASTER = 6, 0.002
+#: Whole programs of a search for the fastest: of all designs, then of those near the best.
+_PROGRAMS, _NEAR_PROGRAMS = 10, 12
 #: Tensors of the best program that get another width.
 _TENSORS = 6
 #: Widths that these have, beside slower ones and those that the caller gives.
@@ -38,8 +34,6 @@ _WIDTHS = 3
 _MEMORIES, _BASE_MEMORIES = 3, 2
 #: Of all designs, those that are looked at with each of these widths.
 _CONSIDERED = 400
-#: A program that is expected to take this much longer than the best is not timed.
-_HOPELESS = 1.1
 #: How often widths are narrowed where whole programs take longer than the cost functions say.
 _TRIES = 3
 #: Times by the cost functions that differ by less count as equal; designs whose bound promises less are left out.
@@ -48,86 +42,6 @@ _EQUAL = 0.005
 _LEAST_SHARE = 1e-4
 #: Of the divergence of the best program's widths, which others on its design may have more.
 _MORE = (0.0, 0.1)
-
-
-class Combine(enum.Enum):
-    """How the times of several models on one design count."""
-
-    SUM = "sum"
-    MAXIMUM = "max"
-
-    def of(self, values: Sequence[np.ndarray]) -> np.ndarray:
-        """Of each design, from those of each model."""
-        return np.asarray(np.sum(values, axis=0) if self is Combine.SUM else np.max(values, axis=0))
-
-
-@dataclass(frozen=True)
-class Score:
-    """What a whole model of given widths is measured to be.
-
-    Attributes:
-        drop: Points of accuracy lost.
-        divergence: From the float model, in nats.
-    """
-
-    drop: float
-    divergence: float
-
-
-@dataclass(frozen=True)
-class Goal:
-    """What is asked for.
-
-    Attributes:
-        milliseconds: Largest modelled time, None for any.
-        drop: Most points of accuracy that each model may lose, None for any.
-    """
-
-    milliseconds: float | None = None
-    drop: float | None = None
-
-    def keeps_drop(self, scores: Sequence[Score]) -> bool:
-        """Whether no model loses more."""
-        return self.drop is None or max(score.drop for score in scores) <= self.drop
-
-
-@dataclass(frozen=True)
-class Point:
-    """A design with widths for each model.
-
-    Attributes:
-        design: The design.
-        choices: Of each model.
-        milliseconds: By the cost functions, combined.
-        scores: Of each model, as measured.
-        simulated: By the timeline simulator, combined; None where it was not asked.
-        scale: What the cost functions are taken to fall short by, where the simulator was not asked.
-    """
-
-    design: Design
-    choices: tuple[Choice, ...]
-    milliseconds: float
-    scores: tuple[Score, ...]
-    simulated: float | None = None
-    scale: float = 1.0
-
-    @property
-    def drop(self) -> float:
-        """Most points of accuracy that a model loses."""
-        return max(score.drop for score in self.scores)
-
-    @property
-    def time(self) -> float:
-        """Milliseconds, simulated where that is known."""
-        return self.milliseconds * self.scale if self.simulated is None else self.simulated
-
-    @property
-    def gap(self) -> float | None:
-        """How much more the simulator says than the cost functions, as a share."""
-        return None if self.simulated is None else self.simulated / self.milliseconds - 1
-
-    def __str__(self) -> str:
-        return f"{self.time:,.4g} ms (modelled) with {max(self.drop, 0.0):.2f} points lost"
 
 
 @dataclass(frozen=True)
@@ -251,7 +165,7 @@ class JointSearch:
 
     def spent(self, choices: Sequence[Choice]) -> np.ndarray:
         """Milliseconds of widths on each design by the cost functions, combined."""
-        key = _key(choices)
+        key = widths_key(choices)
         if key not in self._spent:
             found = self.combine.of([t.of_choice(choice) for t, choice in zip(self.times, choices, strict=True)])
             self._spent[key] = found
@@ -302,7 +216,7 @@ class JointSearch:
             for point in points:
                 if all(point.choices != other.choices or point.design != other.design for other in tried):
                     tried.append(self._simulated(point))
-            return [p for p in tried if goal.keeps_drop(p.scores) and _in_time(p, goal.milliseconds)]
+            return [point for point in tried if goal.keeps(point)]
 
         for _ in range(_TRIES):
             kept = simulate(self._candidates(replace(goal, milliseconds=limit)))
@@ -325,10 +239,10 @@ class JointSearch:
         allowed = self._allowed_widths(goal)
         if not allowed:
             raise self._unreachable(goal, [self._simulated(min(self.points, key=lambda point: point.drop))])
-        timing = _Timing(self)
+        timing = ProgramTiming(self)
         everywhere = [found for point in allowed for found in self._on_several(point)]
-        given = {_key(choices) for choices in self.widths if self.space.holds(self.space.base)}
-        timing.time([self._on(point, self.space.base) for point in allowed if _key(point.choices) in given])
+        given = {widths_key(choices) for choices in self.widths if self.space.holds(self.space.base)}
+        timing.time([self._on(point, self.space.base) for point in allowed if widths_key(point.choices) in given])
         for point in allowed:
             timing.time(timing.first([each for each in everywhere if each.choices == point.choices]))
         timing.go(lambda: everywhere, _PROGRAMS)
@@ -340,7 +254,7 @@ class JointSearch:
         fastest = self._fastest_timed(goal)
         return fastest if self.time_programs is None else self._simulated(fastest)
 
-    def _with_other_tensors(self, timing: "_Timing", goal: Goal) -> None:
+    def _with_other_tensors(self, timing: ProgramTiming, goal: Goal) -> None:
         """Gives narrow tensors, those most read first, another width, and keeps it where the program is faster.
 
         The cost functions do not know what it takes to write narrow ones. Wide ones follow.
@@ -348,9 +262,9 @@ class JointSearch:
         held = timing.best.choices
         pairs = [(number, each) for number, model in enumerate(self.models) for each in model.most_read()]
         pairs.sort(key=lambda pair: held[pair[0]].tensors[pair[1].name] == max(pair[1].bits))
-        for first in range(0, min(len(pairs), _TENSORS), _AT_ONCE):
+        for first in range(0, min(len(pairs), _TENSORS), AT_ONCE):
             best = timing.best
-            points = [self._with_other_width(best, *pair) for pair in pairs[first : first + _AT_ONCE]]
+            points = [self._with_other_width(best, *pair) for pair in pairs[first : first + AT_ONCE]]
             spent = self._times_of([(point.design, point.choices) for point in points])
             faster = [(each, place) for place, each in enumerate(spent) if each < best.time]
             for _, place in sorted(faster):
@@ -379,14 +293,16 @@ class JointSearch:
         save may be less than what it takes to write them.
         """
         kept = {
-            _key(p.choices): p for p in sorted(self.points, key=lambda p: -p.milliseconds) if goal.keeps_drop(p.scores)
+            widths_key(p.choices): p
+            for p in sorted(self.points, key=lambda p: -p.milliseconds)
+            if goal.keeps_drop(p.scores)
         }
         ranked = sorted(kept.values(), key=lambda point: point.milliseconds)
         others = ranked[_WIDTHS:]
         found = ranked[:_WIDTHS] + [others[(len(others) - 1) // 2], *others[-1:]][: len(others)] if others else ranked
         for choices in self.widths:
             scores = self._scored(choices)
-            if goal.keeps_drop(scores) and all(_key(choices) != _key(point.choices) for point in found):
+            if goal.keeps_drop(scores) and all(widths_key(choices) != widths_key(point.choices) for point in found):
                 found.append(self._on(Point(self.designs[0], choices, 0.0, scores), self.designs[0]))
         return found
 
@@ -424,7 +340,7 @@ class JointSearch:
 
     def _candidates(self, goal: Goal) -> list[Point]:
         """Points worth a simulation: the best by the cost functions, with the memories that fit."""
-        kept = [p for p in self.points if goal.keeps_drop(p.scores) and _in_time(p, goal.milliseconds)]
+        kept = [point for point in self.points if goal.keeps(point)]
         if not kept:
             return []
         rank = (lambda p: max(s.divergence for s in p.scores)) if goal.milliseconds is not None else (lambda p: p.time)
@@ -494,7 +410,7 @@ class JointSearch:
         scale = 1 + (chosen.gap or 0.0)
         others = [*self.points, *self._smaller()]
         scaled = [p if p.simulated is not None else replace(p, scale=scale) for p in others]
-        held = [p for p in scaled if p.simulated is not None or not _beats(p, chosen)]
+        held = [p for p in scaled if p.simulated is not None or not p.beats(chosen)]
         found = front_of([chosen, *held], self.used)
         return found if chosen in found else tuple(sorted([*found, chosen], key=lambda point: point.time))
 
@@ -519,7 +435,7 @@ class JointSearch:
 
     def best_so_far(self, goal: Goal) -> Point | None:
         """The best point of a search that was stopped; None where none keeps the goal."""
-        kept = [p for p in self.points if goal.keeps_drop(p.scores) and _in_time(p, goal.milliseconds)]
+        kept = [point for point in self.points if goal.keeps(point)]
         return min(kept, key=lambda p: (p.simulated is None, *self._preference(goal, p)), default=None)
 
     def _unreachable(self, goal: Goal, tried: Sequence[Point]) -> LimitUnreachableError:
@@ -542,151 +458,11 @@ class JointSearch:
         )
 
 
-@dataclass
-class _Timing:
-    """Times programs in the order in which they are expected to be fast.
-
-    Attributes:
-        search: What they are of.
-        timed: Those that were timed.
-    """
-
-    search: JointSearch
-    timed: dict[tuple[Design, str], Point] = field(default_factory=dict)
-    _corrections: Corrections = field(default_factory=Corrections)
-    _memories: dict[tuple[Design, str], Design | None] = field(default_factory=dict)
-
-    @property
-    def best(self) -> Point:
-        """The fastest."""
-        return min(self.timed.values(), key=lambda point: (point.time, self.search.used(point.design)))
-
-    def go(self, candidates: Callable[[], Sequence[Point]], most: int) -> None:
-        """Times the most promising candidates, asked for anew behind each step, until none promises or gains enough."""
-        end, since = len(self.timed) + most, len(self.timed)
-        while len(self.timed) < min(end, since + _PATIENCE):
-            before = self.best.time if self.timed else math.inf
-            limit = _HOPELESS * self.best.time if self.timed else math.inf
-            chosen = list(itertools.islice(self._promising(candidates(), limit), min(_AT_ONCE, end - len(self.timed))))
-            if not chosen:
-                return
-            self.time(chosen)
-            if self.best.time < before * (1 - _FASTER):
-                since = len(self.timed)
-
-    def first(self, candidates: Sequence[Point]) -> list[Point]:
-        """The most promising one, however slow; none where all were timed."""
-        return list(itertools.islice(self._promising(candidates, math.inf), 1))
-
-    def time(self, points: Sequence[Point]) -> None:
-        """Times some."""
-        self.note(self.search.simulated(points) if points else [])
-
-    def note(self, points: Sequence[Point]) -> None:
-        """Takes points with the times of their programs."""
-        for point in points:
-            widths = _key(point.choices)
-            self.timed[point.design, widths] = point
-            if math.isfinite(point.time):
-                self._corrections.note(point.design, widths, point.time / point.milliseconds)
-
-    def _promising(self, candidates: Sequence[Point], limit: float) -> Iterator[Point]:
-        """Untimed candidates with their memories, by rising expected time, which is below a limit."""
-        chosen = set[tuple[Design, str]]()
-        for expected, point in sorted(((self._expected(p), p) for p in candidates), key=lambda pair: pair[0]):
-            if expected >= limit:
-                return
-            design = self._with_memories(point)
-            if design is None:
-                continue
-            key = design, _key(point.choices)
-            if key not in self.timed and key not in chosen:
-                chosen.add(key)
-                yield replace(point, design=design)
-
-    def _expected(self, point: Point) -> float:
-        return point.milliseconds * self._corrections.ratio(point.design, _key(point.choices))
-
-    def _with_memories(self, point: Point) -> Design | None:
-        """A point's design; of one that is arrays alone, with the smallest memories, the best memories that fit.
-
-        None where no memories that fit the board hold the layers.
-        """
-        if point.design != self.search.space.smallest(point.design):
-            return point.design
-        key = point.design, _key(point.choices)
-        if key not in self._memories:
-            self._memories[key] = next(iter(self.search.memories(point)), None)
-        return self._memories[key]
-
-
 def _shallower(design: Design) -> int:
     return min(design.geometry.wgt_d_words, design.geometry.wgt_l_words)
-
-
-def _key(choices: Sequence[Choice]) -> str:
-    return repr([(sorted(choice.weights.items()), sorted(choice.tensors.items())) for choice in choices])
 
 
 def _elements(design: Design) -> int:
     """Processing elements of both arrays."""
     geometry = design.geometry
     return geometry.gemm_d_rows * geometry.gemm_d_cols + geometry.gemm_l_rows * geometry.gemm_l_cols
-
-
-@dataclass(frozen=True)
-class Gain:
-    """What a little more of something buys.
-
-    Attributes:
-        of: What there is more of.
-        share: How much more.
-        milliseconds: With it, by the cost functions, at the same limit of divergence.
-        before: Without it.
-    """
-
-    of: str
-    share: float
-    milliseconds: float
-    before: float
-
-
-def gains(search: JointSearch, point: Point, share: float = 0.1) -> list[Gain]:
-    """What a tenth more of each scarce resource, or of the divergence, would buy, the most useful first."""
-    limits = [choice.divergence for choice in point.choices]
-    before = _least(search, search.space, limits)
-    found = []
-    for name, used in search.space.shares(point.design).items():
-        if used > 1 - share:
-            found.append(Gain(name, share, _least(search, search.space.with_more(name, share), limits), before))
-    more = [limit + share * abs(limit) for limit in limits]
-    found.append(Gain("divergence", share, _least(search, search.space, more), before))
-    return sorted(found, key=lambda gain: gain.milliseconds)
-
-
-def _least(search: JointSearch, space: Space, limits: Sequence[float]) -> float:
-    """The fastest time in a space within limits of the divergence, by the cost functions."""
-    other = JointSearch(space, search.models, lambda number, choice: Score(0.0, 0.0), search.time, search.combine)
-    if space == search.space:
-        other.__dict__["designs"], other.__dict__["times"] = search.designs, search.times
-    return other.fastest(limits).milliseconds
-
-
-def front_of(points: Sequence[Point], used: Callable[[Design], float]) -> tuple[Point, ...]:
-    """Points that no other beats in time, points lost and share of the scarcest resource, by rising time."""
-    return tuple(front(points, lambda point: (point.time, point.drop, used(point.design))))
-
-
-def _in_time(point: Point, milliseconds: float | None) -> bool:
-    return milliseconds is None or point.time <= milliseconds
-
-
-def _beats(one: Point, other: Point) -> bool:
-    """Whether a point is no worse in time and accuracy, and better in one of them."""
-    mine, its = (one.time, one.drop), (other.time, other.drop)
-    return mine != its and all(a <= b for a, b in zip(mine, its, strict=True))
-
-
-def choice_table(choice: Choice) -> Mapping[str, Mapping[str, int]]:
-    """The widths of a choice as JSON holds them."""
-    return {"weight_bits": dict(choice.weights), "tensor_bits": dict(choice.tensors)}
