@@ -81,7 +81,7 @@ class Comparison:
 
     def __init__(self, case: Case, folder: Path, episodes: int, workers: int, say: Callable[[str], None]) -> None:
         self.case, self.episodes, self._say = case, episodes, say
-        self._source, self._workers = _source(case.model, folder), workers
+        self._source, self._pool = _source(case.model, folder), open_workers(count=workers)
         self._stem = folder / f"{case.name}.{_hash_of(self._source)[:16]}"
         self._path = self._stem.with_name(f"{self._stem.name}.json")
         self.results: dict[str, Any] = json.loads(self._path.read_text()) if self._path.exists() else {}
@@ -90,11 +90,13 @@ class Comparison:
     def run(self, methods: Sequence[str]) -> None:
         """Runs the methods that have no result yet; the search comes first, since DDPG's targets are from it."""
         actions = {"search": self._search, "uniform": self._uniform, "random": self._random, "ddpg": self._ddpg}
-        for method in ("bound", *methods):
-            if not self._has(method):
-                begin = time.perf_counter()
-                found = self._bound() if method == "bound" else actions[method]()
-                self._keep(method, found | {"seconds": time.perf_counter() - begin})
+        needed = {"bound", *methods} | ({"search"} if "ddpg" in methods else set())
+        with self._pool:
+            for method, action in ({"bound": self._bound} | actions).items():
+                if method in needed and not self._has(method):
+                    begin = time.perf_counter()
+                    found = action()
+                    self._keep(method, found | {"seconds": time.perf_counter() - begin})
 
     def _has(self, method: str) -> bool:
         """Whether there is a result, with as many episodes as asked for where a method has some."""
@@ -114,7 +116,7 @@ class Comparison:
     @property
     def _model(self) -> ModelSearch:
         if self._found is None:
-            found = ModelSearch.open([self._source], self.case.board, workers=open_workers(count=self._workers))
+            found = ModelSearch.open([self._source], self.case.board, workers=self._pool)
             found.by_divergence = self._source.workload.name == "samples.npz"
             journal = Journal(self._stem.with_name(f"{self._stem.name}.journal"), found.identity())
             found.prepare(journal, lambda: None)
@@ -290,6 +292,7 @@ def _source(model: str, folder: Path) -> Source:
         path, samples = folder / "resnet18.onnx", folder / "samples.npz"
         if not path.exists():
             onnx.save(resnet18(), path)
+        if not samples.exists():
             images = np.random.default_rng(0).normal(0, 1, (_SAMPLES, 3, 224, 224)).astype(np.float32)
             np.savez(samples, samples=images)
         return Source(path, samples)
@@ -367,6 +370,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given.folder.mkdir(parents=True, exist_ok=True)
     models, boards = (("demo",), BOARDS[:1]) if given.small else (MODELS, BOARDS)
     methods = given.methods.split(",")
+    if unknown := {*methods} - {*_METHODS}:
+        parser.error(f"--methods has {', '.join(sorted(unknown))}; there are {', '.join(_METHODS)}")
     if given.small and given.methods == ",".join(_METHODS):
         methods.remove("ddpg")
     cases: dict[str, dict[str, Any]] = {}

@@ -21,7 +21,7 @@ from hetfab.cli.search_jobs import (
     opened,
     works_of,
 )
-from hetfab.overlay.blockdesign.platform import fabric_clock_mhz
+from hetfab.overlay.blockdesign.platform import clock_divisors, fabric_clock_mhz
 from hetfab.overlay.board import read_board
 from hetfab.overlay.compiler.lowered import LoweredModel
 from hetfab.overlay.design import Design
@@ -36,7 +36,7 @@ from hetfab.overlay.search.points import Combine, Goal, Point, Score
 from hetfab.overlay.search.scratchpads import worthwhile
 from hetfab.overlay.search.workers import HERE, Workers, version
 from hetfab.overlay.timeline.machine import measured_constants
-from hetfab.quantize.assignment import WeightChoice
+from hetfab.quantize.assignment import Assignment, WeightChoice
 from hetfab.quantize.bit_assignment import BitSearch, Options, Table, digest
 from hetfab.quantize.joint_options import Reference, chosen_assignment, model_options
 
@@ -92,8 +92,11 @@ class ModelSearch:
 
         Raises:
             InputError: A file cannot be read, a model is not supported, or there is no such board.
+            DesignInvalidError: The board gives no clock that is so low.
             DesignTooLargeError: The board holds no design with what the models need.
         """
+        if clock is not None:
+            clock_divisors(read_board(board).clock_source_mhz, clock)  # Says what the board gives at least.
         layers: list[LoweredModel | None] = []
         for source in sources:
             found = opened(source)
@@ -149,7 +152,7 @@ class ModelSearch:
             spent: list[float] = []
             for number, choice in enumerate(choices):
                 assignment = self.assignment(number, choice)
-                key = f"time {design.geometry.hash()[:16]} {design.clock_mhz} {digest(assignment)}"
+                key = _time_key(design, assignment)
                 job = Job(self.sources[number], Action.TIME_IF_HELD, assignment, design)
                 spent += self._evaluated({key: job}, number, journal, progress)
             return spent
@@ -176,7 +179,7 @@ class ModelSearch:
             row = []
             for number, choice in enumerate(choices):
                 assignment = self._timed_assignment(number, choice)
-                key = f"{number} time {design.geometry.hash()[:16]} {design.clock_mhz} {digest(assignment)}"
+                key = f"{number} {_time_key(design, assignment)}"
                 jobs[key] = Job(self.sources[number], Action.TIME_IF_HELD, assignment, design)
                 row.append(key)
             rows.append(row)
@@ -217,10 +220,11 @@ class ModelSearch:
     def slowest(self, point: Point, count: int = 5) -> list[list[object]]:
         """The layers that take longest by the cost functions, and what they take: rows of a table."""
         rows: list[tuple[str, str, float]] = []
+        total = 0.0
         for name, model, choice in zip(self.names, self.joint.models, point.choices, strict=True):
             spent = model.layer_milliseconds(point.design, choice.weights, choice.tensors)
             rows += [(layer, name, each) for layer, each in spent.items()]
-        total = sum(each for _, _, each in rows) + sum(model.fixed for model in self.joint.models)
+            total += model.milliseconds(point.design, choice.weights, choice.tensors)
         rows.sort(key=lambda row: -row[2])
         return [[*row, 100 * row[2] / total] for row in rows[:count]]
 
@@ -277,3 +281,8 @@ class ModelSearch:
         others = {scratchpad: references[scratchpad] for scratchpad in self.space.scratchpads if scratchpad != own}
         wide, narrow = references[None], references[own]
         return model_options(name, study, self.tables[number], works, (wide, narrow), base, others)
+
+
+def _time_key(design: Design, assignment: Assignment) -> str:
+    """Of a program's time in a model's part of the journal."""
+    return f"time {design.geometry.hash()[:16]} {design.clock_mhz} {digest(assignment)}"

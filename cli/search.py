@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """``hetfab search``: float models and what they run on in, a design and widths out."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from hetfab.cli.model_search import ModelSearch
     from hetfab.overlay.search.gains import Gain
     from hetfab.overlay.search.joint import Searched
+    from hetfab.overlay.search.journal import Journal
     from hetfab.overlay.search.points import Goal, Point
 
 
@@ -64,6 +67,7 @@ def command(
     from hetfab.cli.model_search import ModelSearch
     from hetfab.cli.search_jobs import Source
     from hetfab.driver.graph.formats import graph_files
+    from hetfab.overlay.design import MOST_MHZ
     from hetfab.overlay.files import check_outputs
     from hetfab.overlay.search.points import Combine, Goal
     from hetfab.quantize.automatic import DEFAULT_DROP
@@ -72,6 +76,8 @@ def command(
         raise click.UsageError("Give --workload once, or once for each model.")
     if len({model.name for model in models}) < len(models):
         raise click.UsageError("Two models have the same file name, which their results go by.")
+    if clock is not None and clock > MOST_MHZ:
+        raise click.UsageError(f"--clock is {clock:g} MHz, and a design has at most {MOST_MHZ:,} MHz.")
     pairs = list(zip(models, workloads * len(models) if len(workloads) == 1 else workloads, strict=True))
     written = {f"--quantized {m.name}": quantized / _quantized_name(m) for m in models} if quantized else {}
     check_outputs(
@@ -86,32 +92,24 @@ def command(
     sources = [Source(model.absolute(), workload.absolute()) for model, workload in pairs]
     asked = (latency, max_drop) != (None, None)
     goal = Goal(latency, max_drop if asked else DEFAULT_DROP)
+    outputs = _Outputs(output, quantized, front, picture)
     with workers.open() as evaluators:
         with progress("search") as advance:
             search = ModelSearch.open(sources, board, clock, Combine(combine), evaluators, lambda: advance(1))
-        found, gains = _searched(search, goal, output, explain)
-    _write_design(output, found.point)
-    if quantized is not None:
-        for model, made in zip(models, search.quantized(found.point), strict=True):
-            _write(quantized / _quantized_name(model), made.SerializeToString(deterministic=True))
+        with _journal(search, output) as journal:
+            found, gains = _searched(search, goal, journal, output, explain)
+            outputs.write(search, found)
     _print(search, found, gains)
-    result = _result(search, found, gains) | {"output": str(output)}
-    if front is not None:
-        import json
-
-        _write(front, json.dumps(result["front"], indent=1).encode())
-    if picture is not None:
-        from hetfab.driver.front_picture import FrontPoint, draw_front
-
-        points = [FrontPoint(p.time, p.drop, search.joint.used(p.design), p is found.point) for p in found.front]
-        draw_front(picture, points)
-    print_next(f"hetfab compile MODEL.q.onnx --design {output} --graph GRAPH -o MODEL.hfp")
-    return result
+    on = "" if search.opened[0].graph is None else f" --graph {workloads[0]}"
+    if quantized is not None:
+        model = quantized / _quantized_name(models[0])
+        print_next(f"hetfab compile {model} --design {output}{on} -o {models[0].stem}.hfp")
+    return _result(search, found, gains) | {"output": str(output)}
 
 
-def _searched(search: "ModelSearch", goal: "Goal", output: Path, explain: bool) -> "tuple[Searched, Sequence[Gain]]":
-    """Searches; what a search that is stopped has found is written, and its journal stays."""
-    from hetfab.overlay.search.gains import gains
+@contextmanager
+def _journal(search: "ModelSearch", output: Path) -> "Iterator[Journal]":
+    """What the search has evaluated so far; it is removed when all outputs are written."""
     from hetfab.overlay.search.journal import Journal
 
     kept = output.with_name(f"{output.name}.journal")
@@ -119,17 +117,65 @@ def _searched(search: "ModelSearch", goal: "Goal", output: Path, explain: bool) 
         if len(journal):
             click.echo(f"going on with {counted(len(journal), 'evaluation')} of {kept}", err=True)
         try:
-            with progress("search", search.steps()) as advance:
-                search.prepare(journal, lambda: advance(1))
-                found = search.joint.run(goal)
-            return found, gains(search.joint, found.point) if explain else []
+            yield journal
         except KeyboardInterrupt:
-            point = search.best_so_far(goal)
-            if point is not None:
-                _write_design(output, point)
-                click.echo(f"the best so far, {point}, is in {output}", err=True)
             click.echo(f"{counted(len(journal), 'evaluation')} are in {kept}; the same command goes on", err=True)
             raise
+
+
+def _searched(
+    search: "ModelSearch", goal: "Goal", journal: "Journal", output: Path, explain: bool
+) -> "tuple[Searched, Sequence[Gain]]":
+    """Searches; what a search that is stopped has found is written."""
+    from hetfab.overlay.search.gains import gains
+
+    try:
+        with progress("search", search.steps()) as advance:
+            search.prepare(journal, lambda: advance(1))
+            found = search.joint.run(goal)
+        return found, gains(search.joint, found.point) if explain else []
+    except KeyboardInterrupt:
+        point = search.best_so_far(goal)
+        if point is not None:
+            _write_design(output, point)
+            click.echo(f"the best so far, {point}, is in {output}", err=True)
+        raise
+
+
+@dataclass(frozen=True)
+class _Outputs:
+    """Files that are written; None for those that are not asked for.
+
+    Attributes:
+        design: The design.
+        quantized: Folder of the quantized models.
+        front: The Pareto front.
+        picture: The same, drawn.
+    """
+
+    design: Path
+    quantized: Path | None
+    front: Path | None
+    picture: Path | None
+
+    def write(self, search: "ModelSearch", found: "Searched") -> None:
+        """Writes all of them."""
+        _write_design(self.design, found.point)
+        if self.quantized is not None:
+            for source, made in zip(search.sources, search.quantized(found.point), strict=True):
+                _write(self.quantized / _quantized_name(source.model), made.SerializeToString(deterministic=True))
+        if self.front is not None:
+            import json
+
+            points = [_of_point(search, point) for point in found.front]
+            _write(self.front, json.dumps(points, indent=1).encode())
+        if self.picture is not None:
+            from hetfab.driver.front_picture import FrontPoint, draw_front
+
+            used = search.joint.used
+            draw_front(
+                self.picture, [FrontPoint(p.time, p.drop, used(p.design), p is found.point) for p in found.front]
+            )
 
 
 def _quantized_name(model: Path) -> str:
@@ -156,9 +202,9 @@ def _write(path: Path, content: bytes) -> None:
 
 def _print(search: "ModelSearch", found: "Searched", gains: "Sequence[Gain]") -> None:
     for name, choice, score in zip(search.names, found.point.choices, found.point.scores, strict=True):
-        rows = [[layer, bits] for layer, bits in choice.weights.items()]
         click.echo(f"{name}: {max(score.drop, 0.0):.2f} points lost, {score.divergence:.4g} nats from the float model")
-        print_table(["layer", "weight bits"], rows)
+        print_table(["layer", "weight bits"], [[layer, bits] for layer, bits in choice.weights.items()])
+        print_table(["stored tensor", "bits"], [[tensor, bits] for tensor, bits in choice.tensors.items()])
     rows = [
         [_arrays(p), p.time, p.drop, 100 * search.joint.used(p.design), "chosen" * (p is found.point)]
         for p in found.front
@@ -170,7 +216,7 @@ def _print(search: "ModelSearch", found: "Searched", gains: "Sequence[Gain]") ->
         f"({point.gap:+.1%}), all modelled"
     )
     click.echo(
-        f"{counted(found.designs, 'pair')} of arrays fit, {counted(found.solved, 'knapsack')} solved, "
+        f"{counted(found.designs, 'choice')} of arrays and scratchpad fit, {counted(found.solved, 'knapsack')} solved, "
         f"{counted(found.full_evaluations, 'whole model')} scored"
     )
     if gains:
@@ -183,7 +229,8 @@ def _print(search: "ModelSearch", found: "Searched", gains: "Sequence[Gain]") ->
 
 def _arrays(point: "Point") -> str:
     g = point.design.geometry
-    return f"GEMM-D {g.gemm_d_rows} x {g.gemm_d_cols}, GEMM-L {g.gemm_l_rows} x {g.gemm_l_cols}"
+    scratchpad = f", scratchpad {g.feature_words} x {g.agg_word_beats}" if "agg" in g.engines else ""
+    return f"GEMM-D {g.gemm_d_rows} x {g.gemm_d_cols}, GEMM-L {g.gemm_l_rows} x {g.gemm_l_cols}{scratchpad}"
 
 
 def _result(search: "ModelSearch", found: "Searched", gains: "Sequence[Gain]") -> dict[str, Any]:

@@ -22,6 +22,8 @@ from hetfab.overlay.versions import DESIGN, design_version
 
 #: Names of default designs: for models on graphs, and for networks on samples.
 DEFAULT_DESIGN, IMAGE_DESIGN, ATTENTION_DESIGN = "pynq-z2", "pynq-z2-images", "pynq-z2-attention"
+#: Highest clock of a design.
+MOST_MHZ = 1000
 _DEFAULTS = Path(__file__).parent / "designs"
 #: Smallest and largest value, and what it must be a multiple of: a chain of DSPs serves two rows, a word of
 #: accumulators is whole groups of the vector engines' lanes, a word of SGB's bitmap has 64 columns.
@@ -271,8 +273,8 @@ def design_from_dict(table: Any, source: str) -> Design:
     if "/" in table["name"] or table["name"].startswith("."):
         raise _invalid(source, f"name is {_shown(table['name'])}", "a text that can name files")
     clock = table["clock_mhz"]
-    if not _is_number(clock) or not 0 < clock <= 1000:
-        raise _invalid(source, f"clock_mhz is {_shown(clock)}", "a clock above 0 and up to 1,000 MHz")
+    if not _is_number(clock) or not 0 < clock <= MOST_MHZ:
+        raise _invalid(source, f"clock_mhz is {_shown(clock)}", f"a clock above 0 and up to {MOST_MHZ:,} MHz")
     if table["elements"] not in ELEMENT_FORMS:
         raise _invalid(source, f"elements is {_shown(table['elements'])}", "one of " + ", ".join(ELEMENT_FORMS))
     return Design(
@@ -362,6 +364,12 @@ def _check_word_beats(geometry: dict[str, Any], source: str) -> None:
     if groups > most:
         expected = f"at most {most} groups: rows must be requested earlier than AGG's pipeline is long"
         raise _invalid(source, f"agg_word_beats is {beats} and agg_groups {groups}", expected)
+
+
+def enough(parameter: str, need: int) -> int:
+    """The least value of a parameter that is at least so much, as a multiple of what it must be one of."""
+    _, _, step = _ARRAYS.get(parameter, (0, 0, 1))
+    return -(-need // step) * step
 
 
 def largest_value(parameter: str) -> int:

@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Widths for each layer and tensor: measured alone, chosen by a knapsack, measured together, within limits."""
 
+import errno
 import itertools
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from typing import Any, TextIO, cast
 
 import numpy as np
 import pytest
@@ -14,6 +17,7 @@ from hetfab.driver.graph.model_inputs import model_bindings, model_feeds, with_h
 from hetfab.overlay.errors import LimitUnreachableError, OutputUnwritableError
 from hetfab.overlay.model.bound_model import FedModel
 from hetfab.overlay.model.reader import check_model, normalise
+from hetfab.overlay.search import journal as journal_module
 from hetfab.overlay.search.journal import Journal
 from hetfab.quantize.assignment import ActivationChoice, Assignment, WeightChoice
 from hetfab.quantize.bit_assignment import (
@@ -213,8 +217,45 @@ def test_a_journal_is_used_up_to_what_is_none(line: str, tmp_path: Path) -> None
 
 
 def test_a_journal_that_cannot_be_written_is_named(tmp_path: Path) -> None:
-    with pytest.raises(OutputUnwritableError, match="cannot write the journal"):
+    with pytest.raises(OutputUnwritableError, match=r"search\.journal"):
         Journal(tmp_path / "absent" / "search.journal", "model")
+
+
+class FullDisk:
+    """A file on a disk without room, which says so at each write and again when it is closed."""
+
+    def refuse(self, *_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    write = flush = close = refuse
+
+
+def test_a_journal_whose_disk_is_full_is_named_and_its_results_stay(tmp_path: Path) -> None:
+    path = tmp_path / "search.journal"
+    found = r"cannot write the journal '.*search\.journal': No space left on device"
+    with pytest.raises(OutputUnwritableError, match=found), Journal(path, "model") as journal:
+        journal.note("k", 1)
+        journal._file = cast(TextIO, FullDisk())
+        journal.note("l", 2)
+    with Journal(path, "model") as journal:
+        assert len(journal) == 1 and journal.known("k") == 1
+
+
+def test_a_journal_that_goes_on_is_never_shorter_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "search.journal"
+    with pytest.raises(RuntimeError), Journal(path, "model") as journal:
+        journal.note("k", 1)
+        raise RuntimeError
+    before = path.read_text(encoding="utf-8")
+
+    def stopped(given: Path, write: Any) -> None:
+        assert given.read_text(encoding="utf-8") == before
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(journal_module, "write_atomic", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        Journal(path, "model")
+    assert path.read_text(encoding="utf-8") == before
 
 
 # A model on a graph

@@ -4,20 +4,22 @@
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hetfab.overlay.compiler.lowered import LoweredModel
 from hetfab.overlay.design import Design, default_design
 from hetfab.overlay.errors import DesignTooLargeError, LimitUnreachableError
+from hetfab.overlay.search import hardware
 from hetfab.overlay.search.gains import gains
 from hetfab.overlay.search.hardware import Array, Scratchpad, Space, base_design, scratchpads_of
 from hetfab.overlay.search.joint import JointSearch
 from hetfab.overlay.search.options import Choice, ModelOptions, Times
-from hetfab.overlay.search.points import Combine, Goal, Score
+from hetfab.overlay.search.points import Combine, Goal, Point, Score
 from tests.search_cases import BITS, TENSOR_BITS, drawn_model, small_space, work
 
 SPACE = small_space()
@@ -84,6 +86,41 @@ def test_the_design_is_that_of_trying_all_designs(combine: Combine) -> None:
     expected = min(sum(each) if combine is Combine.SUM else max(each) for each in spent)
     assert expected <= found.milliseconds <= expected * 1.006
     assert search.solved < 2 * len(DESIGNS)
+
+
+@given(st.integers(0, 10_000), st.floats(0, 1), st.sampled_from(DESIGNS))
+@settings(max_examples=25, deadline=None)
+def test_the_nearest_widths_within_a_time_are_those_of_trying_everything(
+    seed: int, place: float, design: Design
+) -> None:
+    model = drawn_model(seed)
+    fastest, slowest = (model.required(design, model.range()[end]).milliseconds for end in (1, 0))
+    limit = fastest + place * (slowest - fastest)
+    found = model.nearest(design, limit)
+    assert found.milliseconds <= limit * (1 + 1e-6)
+    assert model.milliseconds(design, found.weights, found.tensors) == pytest.approx(found.milliseconds)
+    assert everything(model, design, found.divergence - 1e-9) > limit * (1 - 1e-6)
+    assert model.nearest(design, 0.0).milliseconds == pytest.approx(fastest)
+
+
+def test_models_that_are_not_the_slowest_take_the_widths_that_they_have_time_for() -> None:
+    slow, fast = drawn_model(3, layers=8), drawn_model(4, layers=2)
+    search = search_of([slow, fast], Combine.MAXIMUM)
+    found = search.point(1.0)
+    assert found.choices[0].milliseconds == pytest.approx(found.milliseconds)
+    assert found.choices[1] == fast.nearest(found.design, found.milliseconds)
+    assert found.choices[1].divergence < fast.required(found.design, fast.range()[1]).divergence
+
+
+def test_a_model_that_loses_too_much_keeps_no_other_from_narrow_widths() -> None:
+    """The first model loses whatever is narrow, the second nothing."""
+    search = search_of([drawn_model(3), drawn_model(4)])
+    search.score = lambda number, choice: Score(1e3 * choice.divergence * (number == 0), choice.divergence)
+    found = search.run(Goal(drop=100.0)).point
+    first, second = found.choices
+    fastest, wide = (search.models[1].required(found.design, search.models[1].range()[end]) for end in (1, 0))
+    assert first.divergence <= 0.1 and wide.milliseconds > 1.1 * fastest.milliseconds
+    assert second.milliseconds <= 1.05 * fastest.milliseconds
 
 
 def test_the_fastest_within_the_accuracy_is_simulated_and_its_gap_known() -> None:
@@ -280,6 +317,16 @@ def test_the_most_accurate_within_a_time_keeps_it_by_the_simulator_too() -> None
     assert loose.point.drop <= found.point.drop
 
 
+def test_two_choices_of_widths_are_timed_within_a_time() -> None:
+    """Halving the curve comes to the same widths again and again."""
+    search = search_of([drawn_model(6)])
+    fast, near = (search_of([drawn_model(6)]).run(Goal(drop=drop)).point.time for drop in (1e9, 0.0))
+    search.run(Goal(milliseconds=(fast + near) / 2))
+    timed = [point for point in search.points if point.simulated is not None]
+    programs = [(point.design, repr(point.choices[0].weights), repr(point.choices[0].tensors)) for point in timed]
+    assert len(programs) == len(set(programs)) and len({program[1:] for program in programs}) > 1
+
+
 def test_what_cannot_be_reached_is_named() -> None:
     with pytest.raises(LimitUnreachableError) as caught:
         search_of([drawn_model(7)]).run(Goal(1e-6, 10.0))
@@ -463,6 +510,32 @@ def test_programs_that_a_design_does_not_hold_are_no_answer(goal: Goal) -> None:
     assert caught.value.found == "no design that was tried holds the models' programs"
 
 
+def test_other_memories_are_tried_where_the_first_do_not_hold_a_program() -> None:
+    """Of each pair of arrays, the memories that are tried first hold nothing."""
+    search = search_of([drawn_model(3)])
+    search.space = replace(SPACE, activations=(1, 2), results=(0.5, 1, 2))
+    exact = search.time
+
+    def first(design: Design) -> Design:
+        return search.memories(Point(design, (), 0.0, ()))[0]
+
+    def time(design: Design, choices: Sequence[Choice]) -> list[float]:
+        return [np.inf] if design == first(design) else list(exact(design, choices))
+
+    search.time = time
+    found = search.run(Goal(drop=1e9)).point
+    assert np.isfinite(found.time) and found.design in search.memories(found)[1:]
+
+
+def test_a_stopped_search_gives_a_design_with_memories_that_fit() -> None:
+    search = search_of([drawn_model(3)])
+    assert search.best_so_far(Goal(drop=1e9)) is None
+    search.point(1.0)
+    found = search.best_so_far(Goal(drop=1e9))
+    assert found is not None and found.design in search.space.largest_memories(found.design)
+    assert found.design != search.space.smallest(found.design)
+
+
 def test_no_program_that_was_timed_before_is_faster() -> None:
     search = search_of([drawn_model(5)])
     search.run(Goal(drop=20.0))
@@ -587,6 +660,14 @@ def test_the_default_designs_of_a_board_are_in_the_space() -> None:
         replace(graphs.geometry, wgt_d_words=words[0], wgt_l_words=words[1], out_words=2048)
         for words in [(512, 1024), (1024, 512)]
     }
+
+
+def test_the_base_has_as_many_heads_as_the_models_need(monkeypatch: pytest.MonkeyPatch) -> None:
+    """More than any default design has, and no multiple of what designs may have."""
+    monkeypatch.setattr(hardware, "functions_of", lambda layers, lanes: {"agg_heads": 6, "norm_words": 0})
+    found = base_design("zcu104", [cast(LoweredModel, object())])
+    assert found.geometry.agg_heads == 8 and found.geometry.norm_words
+    assert Space.of(found).fitting()
 
 
 def test_a_board_that_cannot_hold_all_of_it_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,6 +28,7 @@ from hetfab.overlay.model.cnn.window import Window
 from hetfab.overlay.model.reader import bindings_of, read_model
 from hetfab.overlay.search.environment import random_search
 from hetfab.overlay.search.hardware import Array, Space
+from hetfab.overlay.search.points import Point
 from hetfab.quantize.bit_assignment import Options
 from tests.outside import module
 from tests.programs import bound_to, reference_logits, run_emulated, run_golden
@@ -185,6 +186,28 @@ def test_a_stopped_search_keeps_its_best_and_goes_on(
     # Widths for the design whose program is the fastest could not be scored before.
     assert calls[:before].count("score") > 2 >= calls[before:].count("score")
     assert set(calls[before:]) <= {"time if held", "score"}
+
+
+def test_evaluations_stay_until_all_outputs_are_written(
+    search: Search, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stopped(self: model_search.ModelSearch, point: Point) -> list[onnx.ModelProto]:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(model_search.ModelSearch, "quantized", stopped)
+    given = ["search", "model.onnx", "--workload", "graph.npz", "--board", "pynq-z2", "-o", "design.json"]
+    assert main([*given, "--max-drop", "100", "--quantized", "."]) == 130
+    assert "the same command goes on" in capsys.readouterr().err
+    assert Path("design.json.journal").exists() and not Path("model.q.onnx").exists()
+
+
+@pytest.mark.parametrize(
+    ("clock", "status", "text"),
+    [("1500", 2, "--clock is 1500 MHz, and a design has at most 1,000 MHz."), ("0.001", 1, "at least 0.251953 MHz")],
+)
+def test_clocks_that_no_design_has_are_refused(search: Search, clock: str, status: int, text: str) -> None:
+    assert text in json.dumps(search("--clock", clock, status=status)["error"])
+    assert not Path("design.json.journal").exists()
 
 
 def test_a_time_that_cannot_be_reached_is_named(search: Search) -> None:

@@ -128,7 +128,7 @@ def clock_divisors(source_mhz: float, clock_mhz: float) -> tuple[int, int]:
         raise DesignInvalidError(
             f"a clock of {clock_mhz:g} MHz from a PLL of {source_mhz:g} MHz",
             f"at least {source_mhz / _LARGEST_DIVISOR**2:g} MHz",
-            "raise 'clock_mhz' in the design file",
+            "ask for a higher clock: 'clock_mhz' of a design file, or --clock of a search",
         )
     return max(slow_enough, key=lambda pair: (source_mhz / (pair[0] * pair[1]), -pair[0]))
 

@@ -15,7 +15,15 @@ from hetfab.overlay.board import Board, read_board
 from hetfab.overlay.compiler.compile import functions_of
 from hetfab.overlay.compiler.lowered import LoweredModel
 from hetfab.overlay.costs.resources import resource_rows
-from hetfab.overlay.design import ATTENTION_DESIGN, IMAGE_DESIGN, MOST_GROUPS, Design, default_design, largest_value
+from hetfab.overlay.design import (
+    ATTENTION_DESIGN,
+    IMAGE_DESIGN,
+    MOST_GROUPS,
+    Design,
+    default_design,
+    enough,
+    largest_value,
+)
 from hetfab.overlay.errors import DesignTooLargeError
 
 _T = TypeVar("_T")
@@ -178,7 +186,7 @@ class Space:
         return replace(self.base, geometry=geometry)
 
     def largest_memories(self, design: Design) -> list[Design]:
-        """The arrays of a design with memories of which none can be deeper; first those with the base's buffers."""
+        """The arrays of a design with memories of which none can be deeper; buffers like the base's come first."""
         fitting = {
             (*depths, *shares): self._with_memories(design, *depths, self._buffers(*shares))
             for shares in sorted(itertools.product(self.activations, self.results), key=_from_base)
@@ -207,7 +215,7 @@ class Space:
         return replace(design, geometry=geometry)
 
     def neighbours(self, design: Design) -> Iterator[Design]:
-        """Arrays that fit with one side a step larger or smaller, or one larger and one smaller; smallest memories.
+        """Arrays that fit with a side of one of them, or of each, a step larger or smaller; smallest memories.
 
         The design's scratchpad stays, or changes by a step where no array becomes larger.
         """
@@ -235,7 +243,7 @@ class Space:
         return [found for line in (deep, wide) for found in _beside(own, line)]
 
     def smallest(self, design: Design) -> Design:
-        """A design's arrays and scratchpad with the smallest memories of weights, as ``pairs`` gives them."""
+        """A design's arrays and scratchpad with the smallest memories of weights, as ``fitting`` gives them."""
         return self._with_memories(design, self.weight_words[0], self.weight_words[0], self._buffers(1, 1))
 
     def _smallest_of(self, arrays: Mapping[str, Array], scratchpad: Scratchpad) -> Design:
@@ -279,9 +287,12 @@ def base_design(board: str, models: Sequence[LoweredModel | None]) -> Design:
     """
     read_board(board)
     own, graphs = default_design(board), [each for each in models if each is not None]
-    needs = [name for each in graphs for name, need in functions_of(each, 1).items() if need]
-    if needs and not all(getattr(own.geometry, name) for name in needs):
+    needs = [need for each in graphs for need in functions_of(each, own.geometry.lanes).items()]
+    if any(need > getattr(own.geometry, name) for name, need in needs):
         own = _on_board(default_design(ATTENTION_DESIGN), own)
+        most = {name: max(need for other, need in needs if other == name) for name, _ in needs}
+        raised = {name: max(enough(name, need), getattr(own.geometry, name)) for name, need in most.items()}
+        own = replace(own, geometry=replace(own.geometry, **raised))
     if len(graphs) < len(models):
         own = _with_images(own, bool(graphs))
     space, smallest = Space.of(own), _smallest(own)

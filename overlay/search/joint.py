@@ -123,13 +123,19 @@ class JointSearch:
         if not self.designs:
             raise LimitUnreachableError("no design of the space fits", "a larger board", "choose another board")
         curve = [self.point(share) for share in np.linspace(0.0, 1.0, _POINTS)]
-        self._refine(goal, curve)
+        reached = self._refine(goal, curve)
+        if goal.milliseconds is None and reached is not None:
+            self._refine_each(goal, reached)
         chosen = self._timed(goal, curve)
         return Searched(chosen, self._front(chosen), len(self.designs), self.solved, len(self._scores))
 
     def point(self, place: float) -> Point:
         """The fastest design and widths at a place of the curve, scored: 0 is near the float model, 1 the fastest."""
-        found = self.fastest([self.limit(model, place) for model in self.models])
+        return self._point([place] * len(self.models))
+
+    def _point(self, places: Sequence[float]) -> Point:
+        """The same with a place for each model."""
+        found = self.fastest([self.limit(model, place) for model, place in zip(self.models, places, strict=True)])
         self.points.append(found)
         return found
 
@@ -154,6 +160,9 @@ class JointSearch:
             spent = float(self.combine.of([np.array(choice.milliseconds) for choice in choices]))
             if spent < best:
                 best, chosen, at = spent, choices, design
+        if self.combine is Combine.MAXIMUM:
+            # Models that are not the slowest have time for wider weights.
+            chosen = tuple(model.nearest(at, best) for model in self.models)
         return Point(at, chosen, best, self._scored(chosen))
 
     def _no_faster(self, number: int, others: Sequence[int]) -> bool:
@@ -180,16 +189,20 @@ class JointSearch:
             scores.append(self._scores[key])
         return tuple(scores)
 
-    def _refine(self, goal: Goal, curve: Sequence[Point]) -> None:
-        """Halves the step of the curve behind the last point that is still allowed."""
+    def _refine(self, goal: Goal, curve: Sequence[Point]) -> float | None:
+        """Halves the step of the curve behind the last point that is still allowed.
+
+        Returns:
+            The place up to which, or with a time from which on, points are allowed; None where none is.
+        """
         allowed = [place for place, point in enumerate(curve) if self._allowed(goal, point)]
         if not allowed:
-            return
+            return None
         # Where a time is asked for the first point within it is the most accurate one, else the last is the fastest.
         edge = allowed[0] - 1 if goal.milliseconds is not None else allowed[-1]
         low, high = edge / (_POINTS - 1), (edge + 1) / (_POINTS - 1)
         if not 0 <= edge < len(curve) - 1:
-            return
+            return min(max(low, 0.0), 1.0)
         for _ in range(_HALVINGS):
             middle = (low + high) / 2
             keeps = self._allowed(goal, self.point(middle))
@@ -197,6 +210,19 @@ class JointSearch:
                 low = middle
             else:
                 high = middle
+        return low if goal.milliseconds is None else high
+
+    def _refine_each(self, goal: Goal, reached: float) -> None:
+        """Goes on with one of several models after the other: the first that loses too much ends the curve for all."""
+        places = [reached] * len(self.models)
+        for number in range(len(self.models) if len(self.models) > 1 and reached < 1.0 else 0):
+            high = 1.0
+            for _ in range(_HALVINGS):
+                middle = (places[number] + high) / 2
+                if self._allowed(goal, self._point([*places[:number], middle, *places[number + 1 :]])):
+                    places[number] = middle
+                else:
+                    high = middle
 
     def _allowed(self, goal: Goal, point: Point) -> bool:
         if goal.milliseconds is not None:
@@ -213,14 +239,13 @@ class JointSearch:
         limit, tried = goal.milliseconds, list[Point]()
 
         def simulate(points: Sequence[Point]) -> list[Point]:
-            for point in points:
-                if all(point.choices != other.choices or point.design != other.design for other in tried):
-                    tried.append(self._simulated(point))
+            known = {(point.design, widths_key(point.choices)) for point in tried}
+            tried.extend(self.simulated([p for p in points if (p.design, widths_key(p.choices)) not in known]))
             return [point for point in tried if goal.keeps(point)]
 
-        for _ in range(_TRIES):
+        for attempt in range(_TRIES):
             kept = simulate(self._candidates(replace(goal, milliseconds=limit)))
-            if kept:
+            if kept or attempt == _TRIES - 1:
                 break
             # Programs take longer than the cost functions say: what these may say is less, by the largest gap seen.
             held = [point for point in tried if math.isfinite(point.time)]
@@ -229,16 +254,16 @@ class JointSearch:
         if not kept:
             allowed = [point for point in self.points if goal.keeps_drop(point.scores)] or self.points
             nearest = min(allowed, key=lambda point: point.milliseconds)
-            kept = simulate([replace(nearest, design=design) for design in self.memories(nearest)[:1]])
+            kept = simulate([self._held(nearest)])
         if not kept:
             raise self._unreachable(goal, tried)
-        return min(kept, key=lambda point: self._preference(goal, point))
+        return self._with_own_weights(min(kept, key=lambda point: self._preference(goal, point)))
 
     def _fastest_program(self, goal: Goal) -> Point:
         """The fastest of the programs that are timed: those that are expected to be fast, then those near the best."""
         allowed = self._allowed_widths(goal)
         if not allowed:
-            raise self._unreachable(goal, [self._simulated(min(self.points, key=lambda point: point.drop))])
+            raise self._unreachable(goal, self.simulated([self._held(min(self.points, key=lambda p: p.drop))]))
         timing = ProgramTiming(self)
         everywhere = [found for point in allowed for found in self._on_several(point)]
         given = {widths_key(choices) for choices in self.widths if self.space.holds(self.space.base)}
@@ -251,17 +276,22 @@ class JointSearch:
         allowed += [found for found in self._again(timing.best) if goal.keeps_drop(found.scores)]
         timing.go(lambda: self._near(timing.best, allowed), _NEAR_PROGRAMS)
         self._with_other_tensors(timing, goal)
-        fastest = self._fastest_timed(goal)
-        return fastest if self.time_programs is None else self._simulated(fastest)
+        return self._with_own_weights(self._fastest_timed(goal))
+
+    def _with_own_weights(self, point: Point) -> Point:
+        """A point that was timed, timed once more where its program had other weights of the same widths."""
+        return point if self.time_programs is None else self._simulated(point)
+
+    def _held(self, point: Point) -> Point:
+        """A point whose arrays have the best memories that hold the models."""
+        return replace(point, design=next(iter(self.memories(point)), point.design))
 
     def _with_other_tensors(self, timing: ProgramTiming, goal: Goal) -> None:
         """Gives narrow tensors, those most read first, another width, and keeps it where the program is faster.
 
         The cost functions do not know what it takes to write narrow ones. Wide ones follow.
         """
-        held = timing.best.choices
-        pairs = [(number, each) for number, model in enumerate(self.models) for each in model.most_read()]
-        pairs.sort(key=lambda pair: held[pair[0]].tensors[pair[1].name] == max(pair[1].bits))
+        pairs = self._tensors_by_use(timing.best)
         for first in range(0, min(len(pairs), _TENSORS), AT_ONCE):
             best = timing.best
             points = [self._with_other_width(best, *pair) for pair in pairs[first : first + AT_ONCE]]
@@ -273,12 +303,32 @@ class JointSearch:
                     timing.note(self._noted([replace(points[place], scores=scores)], [spent[place]]))
                     break
 
+    def _tensors_by_use(self, point: Point) -> list[tuple[int, TensorOptions]]:
+        """Tensors with their model's number: narrow ones first, then by falling bytes that layers read of them.
+
+        Where the slowest model counts, those of the others gain nothing.
+        """
+        pairs = zip(self.models, point.choices, strict=True)
+        spent = [model.milliseconds(point.design, choice.weights, choice.tensors) for model, choice in pairs]
+        counted = [n for n, each in enumerate(spent) if self.combine is Combine.SUM or each == max(spent)]
+        several = [(number, *each) for number in counted for each in self.models[number].bytes_read()]
+
+        def rank(found: tuple[int, TensorOptions, float]) -> tuple[bool, float]:
+            number, tensor, read = found
+            return point.choices[number].tensors[tensor.name] == max(tensor.bits), -read
+
+        return [(number, tensor) for number, tensor, _ in sorted(several, key=rank)]
+
     def _with_other_width(self, point: Point, number: int, tensor: TensorOptions) -> Point:
         """A point with the next width of a tensor, the first behind the last."""
-        choices = list(point.choices)
-        held = choices[number].tensors[tensor.name]
-        other = tensor.bits[(tensor.bits.index(held) + 1) % len(tensor.bits)]
-        choices[number] = replace(choices[number], tensors={**choices[number].tensors, tensor.name: other})
+        choices, choice = list(point.choices), point.choices[number]
+        held = tensor.bits.index(choice.tensors[tensor.name])
+        other = (held + 1) % len(tensor.bits)
+        choices[number] = replace(
+            choice,
+            tensors={**choice.tensors, tensor.name: tensor.bits[other]},
+            divergence=choice.divergence + float(tensor.divergence[other] - tensor.divergence[held]),
+        )
         return self._on(replace(point, choices=tuple(choices)), point.design)
 
     def _fastest_timed(self, goal: Goal) -> Point:
@@ -340,11 +390,10 @@ class JointSearch:
 
     def _candidates(self, goal: Goal) -> list[Point]:
         """Points worth a simulation: the best by the cost functions, with the memories that fit."""
-        kept = [point for point in self.points if goal.keeps(point)]
-        if not kept:
-            return []
-        rank = (lambda p: max(s.divergence for s in p.scores)) if goal.milliseconds is not None else (lambda p: p.time)
-        several = {id(point.choices): point for point in sorted(kept, key=rank)}
+        several: dict[str, Point] = {}
+        for point in sorted(self.points, key=lambda p: max(score.divergence for score in p.scores)):
+            if goal.keeps(point):
+                several.setdefault(widths_key(point.choices), point)
         return [
             replace(found, design=design)
             for point in list(several.values())[:_WIDTHS_TIMED]
@@ -417,7 +466,7 @@ class JointSearch:
     def _smaller(self) -> list[Point]:
         """Widths that were scored on every design, as far as none that needs less is as fast."""
         order, found = np.argsort([self.used(design) for design in self.designs], kind="stable"), list[Point]()
-        for point in {id(p.choices): p for p in self.points}.values():
+        for point in {widths_key(p.choices): p for p in self.points}.values():
             spent = self.spent(point.choices)[order]
             faster = np.flatnonzero(spent < np.minimum.accumulate(np.append(np.inf, spent[:-1])))
             designs = [self.designs[order[place]] for place in faster]
@@ -434,9 +483,12 @@ class JointSearch:
         return self._shares[design]
 
     def best_so_far(self, goal: Goal) -> Point | None:
-        """The best point of a search that was stopped; None where none keeps the goal."""
+        """The best point of a search that was stopped, with memories that fit; None where none keeps the goal."""
         kept = [point for point in self.points if goal.keeps(point)]
-        return min(kept, key=lambda p: (p.simulated is None, *self._preference(goal, p)), default=None)
+        found = min(kept, key=lambda p: (p.simulated is None, *self._preference(goal, p)), default=None)
+        if found is None or found.simulated is not None:
+            return found
+        return replace(found, design=self.space.largest_memories(found.design)[0])
 
     def _unreachable(self, goal: Goal, tried: Sequence[Point]) -> LimitUnreachableError:
         points = [point for point in tried if math.isfinite(point.time)]

@@ -6,13 +6,14 @@ as soon as there is a result; a last line that is cut off is ignored.
 """
 
 import json
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TextIO, TypeVar
+from typing import Any, BinaryIO, TextIO, TypeVar
 
 from hetfab.overlay.errors import OutputUnwritableError
+from hetfab.overlay.files import write_atomic
 
 _V = TypeVar("_V")
 
@@ -37,17 +38,16 @@ class Journal:
         known = _lines(path)
         if known[:1] == [{"search": identity}]:
             self._results = {entry["key"]: entry["value"] for entry in known[1:]}
-        try:
-            self._file = path.open("w", encoding="utf-8")
-        except OSError as error:
-            raise OutputUnwritableError(
-                f"cannot write the journal '{path}': {error.strerror or error}",
-                "a folder that can be written",
-                "choose another output",
-            ) from error
-        self._write({"search": identity})
-        for key, value in self._results.items():
-            self._write({"key": key, "value": value})
+        kept = [{"search": identity}, *({"key": key, "value": value} for key, value in self._results.items())]
+        content = "".join(json.dumps(entry) + "\n" for entry in kept).encode()
+
+        def write(file: BinaryIO) -> None:
+            file.write(content)
+
+        # Nothing that is known is missing on the disk meanwhile.
+        write_atomic(path, write)
+        with self._writing():
+            self._file = path.open("a", encoding="utf-8")
 
     def __enter__(self) -> "Journal":
         return self
@@ -56,7 +56,8 @@ class Journal:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._file is not None and self._path is not None:
-            self._file.close()
+            with nullcontext() if kind is None else suppress(OSError):
+                self._file.close()
             if kind is None:
                 self._path.unlink(missing_ok=True)
 
@@ -93,8 +94,21 @@ class Journal:
 
     def _write(self, entry: dict[str, Any]) -> None:
         if self._file is not None:
-            self._file.write(json.dumps(entry) + "\n")
-            self._file.flush()
+            with self._writing():
+                self._file.write(json.dumps(entry) + "\n")
+                self._file.flush()
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Names the file where the system writes no more to it."""
+        try:
+            yield
+        except OSError as error:
+            raise OutputUnwritableError(
+                f"cannot write the journal '{self._path}': {error.strerror or error}",
+                "a folder that can be written, with room",
+                "make room, or choose another output; the same command goes on from what is in it",
+            ) from error
 
 
 class _Part(Journal):

@@ -169,19 +169,21 @@ class ModelOptions:
         costs += [o.divergence[option] for o, option in zip(self.tensors, tensors, strict=True)]
         return Choice(weights, stored, self.milliseconds(design, weights, stored), float(sum(costs)))
 
-    def most_read(self) -> list[TensorOptions]:
-        """Tensors with several widths, by falling bytes that layers with weights read of them."""
-        read = {
-            number: sum(
-                each.work.rows * each.work.row_bytes[0]
-                for layer in self.layers
-                for each in layer.works
-                if layer.tensor == number
+    def bytes_read(self) -> list[tuple[TensorOptions, float]]:
+        """Tensors with several widths, and the bytes that layers with weights read of them at 8 bits."""
+        return [
+            (
+                tensor,
+                sum(
+                    each.work.rows * each.work.row_bytes[0]
+                    for layer in self.layers
+                    for each in layer.works
+                    if layer.tensor == number
+                ),
             )
             for number, tensor in enumerate(self.tensors)
             if len(tensor.bits) > 1
-        }
-        return [self.tensors[number] for number in sorted(read, key=lambda number: -read[number])]
+        ]
 
     def problem(self, design: Design, most: float) -> Problem:
         """The knapsack of least time on a design."""
@@ -247,15 +249,29 @@ class ModelOptions:
                 f"at least {self.range()[0]:.4g}, the nearest point that can be reached",
                 "raise the limit",
             )
-        (fastest,) = found
+        return self._nearest(design, problem, found[0], found[0].cost)
+
+    def nearest(self, design: Design, milliseconds: float) -> Choice:
+        """The choice of the least divergence that takes no longer, or the fastest one where all do.
+
+        Args:
+            design: Where.
+            milliseconds: Most that it may take, by the cost functions.
+        """
+        problem = self.problem(design, self.range()[1])
+        (fastest,) = best(problem)
+        return self._nearest(design, problem, fastest, max(milliseconds - self.on(design).fixed, fastest.cost))
+
+    def _nearest(self, design: Design, problem: Problem, fastest: Solution, most: float) -> Choice:
+        """Of the choices within the limits of a problem that cost no more, the one of the least divergence."""
         swapped = tuple(
             Group(each.name, each.weights[DIVERGENCE], {**each.weights, MILLISECONDS: each.cost})
             for each in problem.groups
         )
-        limits = {MILLISECONDS: fastest.cost * (1 + _ROUNDING), DIVERGENCE: most}
-        (nearest,) = best(replace(problem, groups=swapped, limits=limits)) or found
-        spent = nearest.totals.get(MILLISECONDS, nearest.cost)
-        return self._choice(replace(nearest, cost=spent), self.on(design).fixed)
+        limits = {**problem.limits, MILLISECONDS: most * (1 + _ROUNDING)}
+        (found,) = best(replace(problem, groups=swapped, limits=limits)) or (fastest,)
+        spent = found.totals.get(MILLISECONDS, found.cost)
+        return self._choice(replace(found, cost=spent), self.on(design).fixed)
 
 
 def _without_memories(design: Design) -> tuple[int, ...]:

@@ -51,7 +51,7 @@ class ProgramTiming:
     search: Programs
     timed: dict[tuple[Design, str], Point] = field(default_factory=dict)
     _corrections: Corrections = field(default_factory=Corrections)
-    _memories: dict[tuple[Design, str], Design | None] = field(default_factory=dict)
+    _memories: dict[tuple[Design, str], list[Design]] = field(default_factory=dict)
 
     @property
     def best(self) -> Point:
@@ -68,7 +68,7 @@ class ProgramTiming:
             if not chosen:
                 return
             self.time(chosen)
-            if self.best.time < before * (1 - _FASTER):
+            if self.best.time < before * (1 - _FASTER) or math.isinf(self.best.time):
                 since = len(self.timed)
 
     def first(self, candidates: Sequence[Point]) -> list[Point]:
@@ -107,11 +107,17 @@ class ProgramTiming:
     def _with_memories(self, point: Point) -> Design | None:
         """A point's design; of one that is arrays alone, with the smallest memories, the best memories that fit.
 
-        None where no memories that fit the board hold the layers.
+        Those whose program they turned out not to hold are passed over; None where no others are left.
         """
         if point.design != self.search.space.smallest(point.design):
             return point.design
-        key = point.design, widths_key(point.choices)
+        widths = widths_key(point.choices)
+        key = point.design, widths
         if key not in self._memories:
-            self._memories[key] = next(iter(self.search.memories(point)), None)
-        return self._memories[key]
+            self._memories[key] = self.search.memories(point)
+        return next((each for each in self._memories[key] if not self._refused(each, widths)), None)
+
+    def _refused(self, design: Design, widths: str) -> bool:
+        """Whether a program was timed that its design does not hold."""
+        known = self.timed.get((design, widths))
+        return known is not None and math.isinf(known.time)
