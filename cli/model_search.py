@@ -100,7 +100,7 @@ class ModelSearch:
         layers: list[LoweredModel | None] = []
         for source in sources:
             found = opened(source)
-            lowered = layers_of(found.reference_models()[0], found.graph)
+            lowered = layers_of(found.widest, found.graph)
             layers.append(lowered if isinstance(lowered, LoweredModel) else None)
             progress()
         base = base_design(board, layers)
@@ -274,8 +274,7 @@ class ModelSearch:
         self.sensitivity_evaluations += len(changes)
         self.tables.append(search.table(start))
         base, references = self.space.base, self._references[number]
-        eight = model.reference_models()[0]
-        works = works_of(layers_of(eight, model.graph), model.graph)
+        works = works_of(layers_of(model.widest, model.graph), model.graph)
         name = f"{source.model.name} ({counted(len(model.subject.study.layers), 'layer')})"
         study, own = model.subject.study, Scratchpad.of(base)
         others = {scratchpad: references[scratchpad] for scratchpad in self.space.scratchpads if scratchpad != own}

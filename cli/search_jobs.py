@@ -10,6 +10,7 @@ import math
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     import onnx
 
     from hetfab.driver.graph.heterograph import HeteroGraph
+    from hetfab.overlay.compiler.graph_facts import GraphFacts
 
 
 @dataclass(frozen=True)
@@ -124,7 +126,7 @@ class Opened:
         given = self.quantized(assignment)
         if self.graph is None:
             return layer_milliseconds_on_samples(given, design)
-        return layer_milliseconds(given, self.graph, design)
+        return layer_milliseconds(given, self.graph, design, self.facts)
 
     def milliseconds(self, assignment: Assignment, design: Design | None) -> float:
         """The same of all."""
@@ -139,14 +141,12 @@ class Opened:
 
     def planned(self, assignment: Assignment, design: Design) -> "Planned | None":
         """The layers as the compiler takes them for a design; None of a network on samples."""
-        from hetfab.driver.graph.facts import known_graph
         from hetfab.overlay.compiler.model_plan import plan_model
 
         if self.graph is None:
             return None
         given = self.quantized(assignment)
-        layers = lower(given.model, given.bindings)
-        found = plan_model(layers, design, known_graph(self.graph, None, layers)).lowered
+        found = plan_model(lower(given.model, given.bindings), design, self.facts).lowered
         return Planned(found, row_counts(found, self.graph.counts))
 
     def quantized(self, assignment: Assignment) -> BoundModel:
@@ -154,10 +154,19 @@ class Opened:
         model: onnx.ModelProto = self.subject.study.write(assignment)
         return BoundModel(model, bindings_of(model))
 
-    def reference_models(self) -> tuple[BoundModel, BoundModel]:
-        """The model at each of ``REFERENCES``."""
-        eight, four = (self.quantized(assignment) for assignment in self.reference_assignments())
-        return eight, four
+    @cached_property
+    def facts(self) -> "GraphFacts | None":
+        """What is known of the graph, the same for all widths; None for samples."""
+        from hetfab.driver.graph.facts import graph_facts
+
+        if self.graph is None:
+            return None
+        return graph_facts(self.graph, lower(self.widest.model, self.widest.bindings))
+
+    @cached_property
+    def widest(self) -> BoundModel:
+        """The model at the first of ``REFERENCES``."""
+        return self.quantized(self.reference_assignments()[0])
 
     def reference_assignments(self) -> tuple[Assignment, Assignment]:
         """``REFERENCES``, rounded to nearest."""
@@ -215,7 +224,7 @@ def evaluate(job: Job) -> Any:
             return dict(found.layer_milliseconds(job.assignment, job.design))
         case Action.REFERENCE:
             assert job.design is not None
-            return as_json(reference_of(found.quantized(job.assignment), found.graph, job.design))
+            return as_json(reference_of(found.quantized(job.assignment), found.graph, job.design, found.facts))
 
 
 def layers_of(given: BoundModel, graph: "HeteroGraph | None") -> LoweredModel | IntegerCnn:
@@ -233,11 +242,13 @@ def works_of(layers: LoweredModel | IntegerCnn, graph: "HeteroGraph | None") -> 
     return {tensor_of(name): replace(work, result=tensor_of(name)) for name, work in found.items()}
 
 
-def reference_of(given: BoundModel, graph: "HeteroGraph | None", design: Design) -> Reference:
+def reference_of(
+    given: BoundModel, graph: "HeteroGraph | None", design: Design, facts: "GraphFacts | None" = None
+) -> Reference:
     """Times of a quantized model on the reference design."""
     from hetfab.driver.modelled_time import layer_profile, layer_profile_on_samples
 
-    profile = layer_profile_on_samples(given, design) if graph is None else layer_profile(given, graph, design)
+    profile = layer_profile_on_samples(given, design) if graph is None else layer_profile(given, graph, design, facts)
     path, aggregation = (
         {tensor_of(name): spent for name, spent in each.items()} for each in (profile.path, profile.aggregation)
     )

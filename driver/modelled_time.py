@@ -14,6 +14,7 @@ from hetfab.driver.graph.facts import graph_facts
 from hetfab.driver.graph.heterograph import HeteroGraph
 from hetfab.overlay.bind import BoundProgram, bind
 from hetfab.overlay.bind_samples import bind_sample, sample_shape
+from hetfab.overlay.compiler.graph_facts import GraphFacts
 from hetfab.overlay.costs.program_cost import expected_log
 from hetfab.overlay.design import IMAGE_DESIGN, Design, default_design
 from hetfab.overlay.isa.spec import isa
@@ -29,18 +30,21 @@ if TYPE_CHECKING:
 _WITHOUT_WEIGHTS = {"largest", "mean", "add"}
 
 
-def layer_milliseconds(given: "BoundModel", graph: HeteroGraph, design: Design | None = None) -> dict[str, float]:
+def layer_milliseconds(
+    given: "BoundModel", graph: HeteroGraph, design: Design | None = None, facts: GraphFacts | None = None
+) -> dict[str, float]:
     """Modelled milliseconds on the critical path by layer's result; their sum is the time of the whole run.
 
     Args:
         given: A quantized model with its binding in full.
         graph: What it runs on.
         design: Where; the default design for its layers when left out.
+        facts: What is known of the graph, where that is at hand.
 
     Raises:
         InputError: The model does not compile for the design, or does not fit the graph.
     """
-    bound = _bound(given, graph, design)
+    bound = _bound(given, graph, design, facts)
     return _by_layer(bound, expected_log(bound))
 
 
@@ -67,9 +71,11 @@ class LayerProfile:
     aggregation: Mapping[str, float]
 
 
-def layer_profile(given: "BoundModel", graph: HeteroGraph, design: Design) -> LayerProfile:
+def layer_profile(
+    given: "BoundModel", graph: HeteroGraph, design: Design, facts: GraphFacts | None = None
+) -> LayerProfile:
     """What the layers of a model on a graph take; arguments and errors as ``layer_milliseconds``."""
-    bound = _bound(given, graph, design)
+    bound = _bound(given, graph, design, facts)
     log = expected_log(bound)
     on_agg = log["engine"] == isa().engine("agg").id
     spent = np.maximum(log["cycles"], transfer_cycles(log, machine(design)))[on_agg] / (design.clock_mhz * 1e3)
@@ -86,14 +92,14 @@ def layer_profile_on_samples(given: "BoundModel", design: Design) -> LayerProfil
     return LayerProfile(path, {name: spent for name, spent in path.items() if name in without})
 
 
-def _bound(given: "BoundModel", graph: HeteroGraph, design: Design | None) -> BoundProgram:
+def _bound(given: "BoundModel", graph: HeteroGraph, design: Design | None, facts: GraphFacts | None) -> BoundProgram:
     from hetfab.overlay.compiler.compile import compile_model, suited_design
     from hetfab.overlay.compiler.lowering import lower
     from hetfab.overlay.compiler.model_plan import plan_model
 
     layers = lower(given.model, given.bindings)
     chosen = design or suited_design(layers)
-    plan = plan_model(layers, chosen, graph_facts(graph, layers))
+    plan = plan_model(layers, chosen, facts or graph_facts(graph, layers))
     program = compile_model(given, chosen, lowered=plan.lowered)
     return bind(program, graph_arrays(program, graph), side_by_side=True)
 

@@ -202,21 +202,14 @@ class _Chooser:
         """
         has_weights = self.design.geometry.agg_weights > 0
         given = self._given(features)
-        if given is None or isinstance(given, FeatureCounts):
+        if given is None or isinstance(given, FeatureCounts) or self.facts is None:
             uniform = isinstance(given, FeatureCounts) and given.uniform
             return 1, has_weights and not uniform
         tensor = self._tensor(features)
-        groups = -(-layer.output.channels // self.design.geometry.lanes)
-        checked = check_features(tensor, given)
-        best, fewest = 1, math.inf
-        for parts in _PARTS:
-            cycles = _gather_cycles([part.indptr for part in feature_edges(tensor, checked, parts)], groups)
-            if cycles >= fewest:
-                break
-            best, fewest = parts, cycles
-        if has_weights and _gather_cycles([weighted_feature_edges(tensor, checked).indptr], groups) < fewest:
-            return 1, True
-        return best, False
+        key = tensor, -(-layer.output.channels // self.design.geometry.lanes), has_weights
+        if key not in self.facts.splits:
+            self.facts.splits[key] = _fewest_cycles(*key, check_features(tensor, given))
+        return self.facts.splits[key]
 
     def _given(self, features: Stored) -> Features | FeatureCounts | None:
         """What is known of features."""
@@ -290,6 +283,19 @@ def _joined(found: Projection, forms: _Forms, joined: Joined, taken: float) -> P
         joined=work,
         reason=f"{together}faster by {times:.1f} times, modelled",
     )
+
+
+def _fewest_cycles(tensor: Tensor, groups: int, has_weights: bool, features: Features) -> tuple[int, bool]:
+    """Into how many parts features are best split for a result of some groups, and whether edges get weights."""
+    best, fewest = 1, math.inf
+    for parts in _PARTS:
+        cycles = _gather_cycles([part.indptr for part in feature_edges(tensor, features, parts)], groups)
+        if cycles >= fewest:
+            break
+        best, fewest = parts, cycles
+    if has_weights and _gather_cycles([weighted_feature_edges(tensor, features).indptr], groups) < fewest:
+        return 1, True
+    return best, False
 
 
 def _gather_cycles(parts: Sequence[IntArray], groups: int) -> int:

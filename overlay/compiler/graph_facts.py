@@ -2,13 +2,13 @@
 """What a compiler may know of the graph that a program is meant for. It sets choices, never what is computed."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
 from hetfab.overlay.features import Features
-from hetfab.overlay.program import Edges
+from hetfab.overlay.program import Edges, Tensor
 
 
 @dataclass(frozen=True)
@@ -61,9 +61,12 @@ class GraphFacts:
         counts: Vertices of each node type.
         features: Of each node type that has some.
         sources: Of edge sets that are relations or semantic graphs.
+        splits: Into how many parts features are split, and whether they are edges with weights, by features, groups of
+            a result and whether there are weights; noted once found, since many designs may be asked for.
     """
 
     name: str
     counts: Mapping[str, int]
     features: Mapping[str, Features | FeatureCounts]
     sources: Mapping[Edges, Sources]
+    splits: dict[tuple[Tensor, int, bool], tuple[int, bool]] = field(default_factory=dict)
