@@ -17,12 +17,12 @@ from hetfab.overlay.isa.codec import Segment
 from hetfab.overlay.model.bound_model import FedModel
 from hetfab.overlay.model.cnn.integer import IntegerCnn
 from hetfab.overlay.model.cnn.integer_reader import read_integers
-from hetfab.overlay.model.cnn.interpreter import run_integers
+from hetfab.overlay.model.cnn.interpreter import logits, run_integers
 from hetfab.overlay.model.reader import bindings_of, check_model, normalise
 from hetfab.overlay.model.runtime import run_model
 from hetfab.quantize.cnn.post_training import quantize_cnn
 from hetfab.quantize.widths import Widths
-from tests.programs import Executed, design_of
+from tests.programs import Executed, design_of, run_golden
 from tests.random_cnns import random_cnn
 
 #: Small arrays and memories, so that small images already take several tiles, passes and pieces.
@@ -83,6 +83,14 @@ def differing(integers: IntegerCnn, sample: Samples, bound: BoundProgram, execut
         if not np.array_equal(stored, values[0]):
             found.append(tensor.name)
     return found
+
+
+def computes_logits(integers: IntegerCnn, sample: Samples, geometry: Geometry) -> bool:
+    """Whether a program as users run it, whose tensors take each other's places, has the integer layers' logits."""
+    bound = bind_sample(compile_cnn(integers, design_of(geometry)), sample)
+    image = next(one for one in bound.program.images if one.name == integers.output.name)
+    found = image_values(image, run_golden(bound).dram[Segment[image.segment.upper()]])
+    return np.array_equal(found, logits(integers, sample[None])[0])
 
 
 def in_runtime(model: onnx.ModelProto, read: IntegerCnn, samples: Samples) -> dict[str, Integers]:

@@ -18,7 +18,7 @@ from hetfab.overlay.isa.words import pack
 from hetfab.overlay.model.cnn.window import Window
 from hetfab.overlay.program import Program, read_program, write_program
 from hetfab.quantize.widths import Widths
-from tests.image_programs import SMALL_IMAGES, bound_images, differing, quantized, random_integers
+from tests.image_programs import SMALL_IMAGES, bound_images, computes_logits, differing, quantized, random_integers
 from tests.programs import design_of, run_emulated, run_golden
 from tests.random_cnns import CnnBuilder
 from tests.test_dispatch import Device
@@ -39,6 +39,7 @@ def test_emulator_and_golden_model_compute_every_tensor(seed: int, emulator: Emu
     integers, samples = random_integers(seed, WIDTHS[seed % len(WIDTHS)])
     bound = bound_images(integers, samples[0], SMALL_IMAGES)
     assert differing(integers, samples[0], bound, run_golden(bound)) == []
+    assert computes_logits(integers, samples[0], SMALL_IMAGES)
     executed = run_emulated(bound, emulator, seed)
     assert differing(integers, samples[0], bound, executed) == []
     expected = expected_log(bound)

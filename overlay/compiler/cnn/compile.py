@@ -53,7 +53,7 @@ def compile_integers(integers: IntegerCnn, design: Design, *, name: str = "model
     """
     board = read_board(design.board)
     forms, fused = image_forms(integers, design.geometry), frozenset(fused_pairs(integers, design.geometry))
-    least = placed_images(integers, forms, fused, keep=False).values()
+    least = placed_images(integers, forms, fused, design.geometry).values()
     _check_dram(board, least, _least_weight_bytes(integers), "at least ")
     program = compile_cnn(integers, design, name=name)
     _check_dram(board, program.images, program.constants.size + program.instructions * _INSTRUCTION_BYTES, "")

@@ -82,7 +82,7 @@ class _Compiler:
         forms = image_forms(model, design.geometry)
         self._maps = {name: feature_map(image) for name, image in forms.items()}
         self._fused = self._fused_plans()
-        self.images = placed_images(model, forms, self._fused, keep=keep)
+        self.images = placed_images(model, forms, self._fused, design.geometry, keep=keep)
         self._maps |= {name: feature_map(image) for name, image in self.images.items()}
 
     def run(self) -> None:

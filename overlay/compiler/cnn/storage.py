@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from hetfab.overlay.compiler.cnn.depthwise_code import runs_on_dw
 from hetfab.overlay.compiler.cnn.feature_maps import PIXEL_CHANNELS, FeatureMap
+from hetfab.overlay.compiler.cnn.interleaving import reading_ends
 from hetfab.overlay.design import Geometry
 from hetfab.overlay.images import Image
 from hetfab.overlay.isa.codec import Segment
@@ -133,7 +134,7 @@ def _samples(model: IntegerCnn, geometry: Geometry) -> Image:
 
 
 def placed_images(
-    model: IntegerCnn, images: Mapping[str, Image], fused: Collection[int], *, keep: bool = False
+    model: IntegerCnn, images: Mapping[str, Image], fused: Collection[int], geometry: Geometry, *, keep: bool = False
 ) -> dict[str, Image]:
     """Images with places: feature maps take the first room that is free from their layer to their last reader.
 
@@ -141,12 +142,12 @@ def placed_images(
         model: The network.
         images: Forms of all stored tensors.
         fused: Layers whose results the next layer takes on chip; they have no image.
+        geometry: The design's geometry.
         keep: Whether every image has a place of its own, so that all can be read after a run.
     """
-    # What a fused layer reads is read until the next one is complete, and what is behind that writes before.
-    last = {
-        read.name: index + 2 * (index in fused) for index, layer in enumerate(model.layers) for read in reads(layer)
-    }
+    last: dict[str, int] = {}
+    for layer, end in zip(model.layers, reading_ends(model, fused, geometry), strict=True):
+        last |= {one.name: max(end, last.get(one.name, 0)) for one in (*reads(layer), layer.output)}
     placed = {name: image for name, image in images.items() if image.segment != "activations"}
     live: list[tuple[Image, int]] = []
     for index, layer in enumerate(model.layers):
@@ -155,7 +156,7 @@ def placed_images(
             continue
         live = [(other, end) for other, end in live if keep or end >= index]
         image = replace(image, offset=_first_room(image.size_bytes, [other for other, _ in live]))
-        live.append((image, last.get(image.name, index)))
+        live.append((image, last[image.name]))
         placed[image.name] = image
     return placed
 
