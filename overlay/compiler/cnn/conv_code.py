@@ -193,15 +193,22 @@ class ConvCode:
                 return number
         return len(self._steps) - self._begun
 
-    def advance(self) -> None:
-        """Emits the next step, and the results of the one before; behind the last step only these."""
+    def advance(self, beside: Sequence["ConvCode"] = ()) -> None:
+        """Emits the next step, and the results of the one before; behind the last step only these.
+
+        Args:
+            beside: What it takes turns with.
+        """
         if self._begun == len(self._steps):
             self.finish()
             return
         step = self._steps[self._begun]
         self._begin(step)
         places = self._load(step, 0)
-        self.finish()
+        # A core has places for the sums of two steps, whichever convolutions they are of.
+        for other in (*beside, self):
+            if other._core == self._core:
+                other.finish()
         acc = self._accumulators(step)
         for number in range(len(self._parts)):
             weights, activations = places if number == 0 else self._load(step, number)

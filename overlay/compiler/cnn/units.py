@@ -176,7 +176,7 @@ def _by_time(codes: Sequence[ConvCode], carried: Sequence[Pooling]) -> Iterator[
         for pooling in carried:
             pooling.complete(code.pixels_read(_AHEAD))
             pooling.advance(int(_SPREAD * sum(one.steps_left for one in codes)))
-        code.advance()
+        code.advance(codes)
         yield code
     for pooling in carried:
         pooling.finish()
