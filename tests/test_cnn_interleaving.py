@@ -40,6 +40,16 @@ def side_by_side(kernels: tuple[int, int], channels: tuple[int, int]) -> Integer
     return build.finish(build.conv(one, channels[1], square(1), added=two))
 
 
+def nine_of_one_tensor() -> IntegerCnn:
+    build = IntegerBuilder((8, 8, 3))
+    read = build.conv(build.input, 32, square(3, pad=1))
+    found = [build.conv(read, 32, square(3, pad=1)), *(build.conv(read, 32, square(1)) for _ in range(8))]
+    total = found[0]
+    for one in found[1:]:
+        total = build.add(total, one)
+    return build.finish(total)
+
+
 @pytest.mark.parametrize(
     "network",
     [
@@ -47,6 +57,7 @@ def side_by_side(kernels: tuple[int, int], channels: tuple[int, int]) -> Integer
         pytest.param(pooled_twice, id="pooled twice"),
         pytest.param(lambda: side_by_side((3, 1), (32, 32)), id="side by side"),
         pytest.param(lambda: side_by_side((1, 3), (128, 64)), id="side by side, swapped"),
+        pytest.param(nine_of_one_tensor, id="nine of one tensor"),
     ],
 )
 def test_mixed_layers_compute_the_logits(network: Callable[[], IntegerCnn]) -> None:

@@ -38,7 +38,7 @@ class Chip:
         self.stream = Stream(geometry)
         self.constants = Constants()
         self.buffers = {name: Buffer(name, depth(geometry, name)) for name in _MEMORIES}
-        self._configured: dict[str, dict[str, int]] = {}
+        self._configured: dict[object, tuple[str, dict[str, int]]] = {}
 
     def buffer(self, kind: str, core: Core) -> Buffer:
         """A memory that each core has."""
@@ -56,9 +56,15 @@ class Chip:
         """Tells VEC which windows it pools, unless it knows."""
         self._configure(layer, "configure_pool", fields)
 
-    def _configure(self, layer: int, operation: str, fields: dict[str, int]) -> None:
-        if fields != self._configured.get(operation):
-            self._configured[operation] = fields
+    def configure_load(self, layer: int, operation: str, slot: int, **fields: int) -> None:
+        """Fills a context of LOAD, unless it holds this."""
+        self._configure(layer, operation, {"slot": slot, **fields}, slot)
+
+    def _configure(self, layer: int, operation: str, fields: dict[str, int], context: object = None) -> None:
+        """Emits what a context does not hold: VEC has one for each operation, LOAD numbered ones for either."""
+        context = operation if context is None else context
+        if self._configured.get(context) != (operation, fields):
+            self._configured[context] = operation, fields
             self.emit(layer, operation, **fields)
 
     def store(

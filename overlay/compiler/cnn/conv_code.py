@@ -30,7 +30,7 @@ _BEAT = 8
 #: Steps whose results LOAD does not wait for yet, where it has other things to bring.
 
 _LATEST = 40
-#: Contexts of LOAD: each layer has one for either core.
+#: Contexts of LOAD: each layer has one for either core, which layers far apart share.
 _SLOTS = 1 << isa().operation("load_lines").field("slot").bits
 
 
@@ -62,7 +62,6 @@ class ConvCode:
         self._weights = {(chunk, part): self._laid_out(chunk, part) for chunk in job.chunks for _, part in self._parts}
         self._parameters = self._laid_out_parameters()
         self._finishing = Finishing(chip, conv, job, alone=alone)
-        self._configured: tuple[int, ...] = ()
         self._steps = self.steps()
         self._open = list(self._steps)
         self._latest: list[Step] = []
@@ -350,10 +349,8 @@ class ConvCode:
 
     def _configure(self, operation: str, fields: dict[str, int]) -> int:
         """Fills the core's context of LOAD unless it holds this; returns its number."""
-        slot, values = (2 * self._conv.index + self._core.on_l) % _SLOTS, tuple(fields.values())
-        if values != self._configured:
-            self._configured = values
-            self._chip.emit(self._conv.index, operation, slot=slot, core=int(self._core.on_l), **fields)
+        slot = (2 * self._conv.index + self._core.on_l) % _SLOTS
+        self._chip.configure_load(self._conv.index, operation, slot, core=int(self._core.on_l), **fields)
         return slot
 
     def _load_lines(self, tile: Tile, segment: Segment, piece: Piece, ram: int) -> None:
