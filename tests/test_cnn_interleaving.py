@@ -50,6 +50,15 @@ def nine_of_one_tensor() -> IntegerCnn:
     return build.finish(total)
 
 
+def of_two_sizes() -> IntegerCnn:
+    """Two convolutions of one tensor, of which the one that is pooled has the smaller result."""
+    build = IntegerBuilder((16, 16, 3))
+    read = build.conv(build.input, 32, square(3, pad=1))
+    one, two = build.conv(read, 32, square(3, pad=1)), build.conv(read, 32, square(1, 2))
+    pooled = build.largest(two, square(2, 2))
+    return build.finish(build.conv(one, 32, square(4, 4), added=pooled))
+
+
 @pytest.mark.parametrize(
     "network",
     [
@@ -58,6 +67,7 @@ def nine_of_one_tensor() -> IntegerCnn:
         pytest.param(lambda: side_by_side((3, 1), (32, 32)), id="side by side"),
         pytest.param(lambda: side_by_side((1, 3), (128, 64)), id="side by side, swapped"),
         pytest.param(nine_of_one_tensor, id="nine of one tensor"),
+        pytest.param(of_two_sizes, id="of two sizes"),
     ],
 )
 def test_mixed_layers_compute_the_logits(network: Callable[[], IntegerCnn]) -> None:

@@ -223,6 +223,11 @@ class DepthwiseCode:
         self._parts = windows.parts(part_words(windows.source, windows.target, chip.geometry))
 
     @property
+    def source(self) -> str:
+        """Name of the tensor that it reads."""
+        return self._source.name
+
+    @property
     def target(self) -> str:
         """Name of the tensor that it writes."""
         return self._target.name

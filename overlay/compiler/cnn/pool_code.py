@@ -90,6 +90,11 @@ class PoolCode:
         self._window: Window = layer.window
 
     @property
+    def source(self) -> str:
+        """Name of the tensor that it reads."""
+        return self._source.name
+
+    @property
     def target(self) -> str:
         """Name of the tensor that it writes."""
         return self._target.name

@@ -45,7 +45,7 @@ class Pooling:
         """
         count = -(-max(0, len(self.tiles) - later) // (1 + unit.steps_left))
         if count:
-            pending = unit.pending()
+            pending = unit.pending(self.code.source)
             complete = (tile for tile in self.tiles if not pending[tile.reads, tile.pixels].any())
             self._emit(list(itertools.islice(complete, count)))
 
@@ -89,9 +89,9 @@ class Unit:
         """Steps of both cores."""
         return sum(code.steps_left for code in self.codes)
 
-    def pending(self) -> Pixels:
-        """Output pixels that are not complete, bool [rows, columns]."""
-        return np.asarray(np.logical_or.reduce([code.pending() for code in self.codes]))
+    def pending(self, tensor: str) -> Pixels:
+        """Pixels of a tensor that the unit computes which are not complete, bool [rows, columns]."""
+        return np.asarray(np.logical_or.reduce([code.pending() for code in self.codes if code.target == tensor]))
 
     def reads_by_lines(self, pooling: Pooling) -> bool:
         """Whether it reads a pooled tensor, and begins before that is complete."""
