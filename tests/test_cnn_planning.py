@@ -10,11 +10,15 @@ from hypothesis import strategies as st
 
 from hetfab.overlay.compiler.cnn.conv import Conv
 from hetfab.overlay.compiler.cnn.feature_maps import FeatureMap
+from hetfab.overlay.compiler.cnn.network import compile_cnn
 from hetfab.overlay.compiler.cnn.planning import plan_conv
 from hetfab.overlay.compiler.cnn.strips import census
 from hetfab.overlay.design import IMAGE_DESIGN, default_design
 from hetfab.overlay.isa.codec import Segment
 from hetfab.overlay.model.cnn.integer import Ending, Finish
+from tests.image_programs import SMALL_IMAGES
+from tests.integer_cnns import IntegerBuilder, square
+from tests.programs import design_of
 
 GEOMETRY = default_design(IMAGE_DESIGN).geometry
 SIZES = st.integers(1, 40)
@@ -91,3 +95,14 @@ def test_sums_that_leave_gemm_l_are_not_planned_on_it() -> None:
     few, many = conv(), replace(conv(), weight=np.full((3, 3, 32, 32), 7))
     assert any(job.core.on_l for job in plan_conv(replace(few, weight=0 * few.weight), narrow).jobs)
     assert not any(job.core.on_l for job in plan_conv(many, narrow).jobs)
+
+
+def test_fused_layers_of_one_shape_run_on_gemm_l_only_where_their_sums_stay() -> None:
+    build = IntegerBuilder((8, 8, 3))
+    read = build.conv(build.input, 64, square(1))
+    for most in (1, 127):
+        read = build.depthwise(build.conv(read, 64, square(1), most=most))
+    narrow = replace(SMALL_IMAGES, gemm_l_acc_bits=20)
+    few, many = compile_cnn(build.finish(read), design_of(narrow)).layers[1:5:2]
+    assert "gemm_l" in few.engines and "store" not in few.engines
+    assert "gemm_l" not in many.engines and "store" not in many.engines

@@ -14,6 +14,7 @@ import numpy as np
 from hetfab.overlay.compiler.cnn.chip import Chip
 from hetfab.overlay.compiler.cnn.conv import Conv, conv_of
 from hetfab.overlay.compiler.cnn.conv_code import ConvCode
+from hetfab.overlay.compiler.cnn.cores import cores_of
 from hetfab.overlay.compiler.cnn.depthwise_code import DepthwiseCode, DepthwiseWindows, runs_on_dw
 from hetfab.overlay.compiler.cnn.feature_maps import FeatureMap
 from hetfab.overlay.compiler.cnn.fused_code import FusedCode
@@ -127,7 +128,8 @@ class _Compiler:
         found = {}
         for index in fused_pairs(self.model, self.chip.geometry):
             conv, windows = self._pair(index)
-            key = conv.shape, windows.window, windows.target.item_bits
+            cores = tuple(core for core in cores_of(self.chip.geometry) if core.serves(conv))
+            key = conv.shape, cores, windows.window, windows.target.item_bits
             if key not in plans:
                 plans[key] = plan_fused(conv, windows, self.chip.geometry)
             if (plan := plans[key]) is not None:
