@@ -23,7 +23,7 @@ _REQUANTIZED = Finish(Ending.REQUANTIZE, 0, 0, True, 255)
 _COMBINED = Finish(Ending.COMBINE, 0, 8, True, 255)
 _ACCUMULATED = Finish(Ending.EXPORT_ACCUMULATORS, 0, 0, False, 0)
 _Q8_BITS = 8
-_SHIFT = 24
+_MULTIPLIER_BITS = 15
 #: The largest magnitude of weights of 8 bits.
 _MOST = 127
 
@@ -46,35 +46,51 @@ class IntegerBuilder:
         self._layers: list[IntegerLayer] = []
 
     def conv(
-        self, read: Stored, channels: int, window: Window, *, added: Stored | None = None, most: int = _MOST
+        self,
+        read: Stored,
+        channels: int,
+        window: Window,
+        *,
+        added: Stored | None = None,
+        bits: int = 8,
+        most: int = _MOST,
     ) -> Stored:
-        """A convolution, with a tensor that is added; ``most`` is the largest magnitude of its weights."""
+        """A convolution, with a tensor that is added; its weights take ``bits`` bits and are at most ``most``."""
         weight = self._random.integers(-most, most + 1, (*window.kernel, read.shape[-1], channels))
-        return self._product(read, weight, window, 1, added)
+        return self._product(read, weight, window, bits=bits, added=added)
 
     def depthwise(self, read: Stored) -> Stored:
         """A convolution of each channel with three by three weights."""
         channels = read.shape[-1]
         weight = self._random.integers(-_MOST, _MOST + 1, (3, 3, 1, channels))
-        return self._product(read, weight, square(3, pad=1), channels, None)
+        return self._product(read, weight, square(3, pad=1), groups=channels)
 
-    def _product(self, read: Stored, weight: Integers, window: Window, groups: int, added: Stored | None) -> Stored:
+    def _product(
+        self,
+        read: Stored,
+        weight: Integers,
+        window: Window,
+        *,
+        bits: int = 8,
+        groups: int = 1,
+        added: Stored | None = None,
+    ) -> Stored:
         channels, size = weight.shape[-1], window.positions((read.shape[0], read.shape[1]))
         output = self._stored((*size, channels))
-        # Results spread over most of the range.
-        spread = np.sqrt(np.prod(weight.shape[:3])) * np.abs(weight).max()
-        multiplier = max(1, round(2**_SHIFT / spread))
+        # Results spread over most of the range; the multiplier has 16 bits.
+        spread = float(np.sqrt(np.prod(weight.shape[:3])) * np.abs(weight).max())
+        shift = _MULTIPLIER_BITS + int(np.log2(spread))
         self._layers.append(
             Product(
                 output=output,
                 input=read,
                 weight=weight,
-                weight_bits=np.full(channels, 8),
+                weight_bits=np.full(channels, bits),
                 bias=self._random.integers(-1000, 1000, channels),
                 window=window,
                 groups=groups,
-                multiplier=np.full(channels, multiplier),
-                shift=_SHIFT - (0 if added is None else _Q8_BITS),
+                multiplier=np.full(channels, round(2**shift / spread)),
+                shift=shift - (0 if added is None else _Q8_BITS),
                 residual=added,
                 mantissa=1,
                 finish=_REQUANTIZED if added is None else _COMBINED,

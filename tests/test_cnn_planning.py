@@ -97,6 +97,18 @@ def test_sums_that_leave_gemm_l_are_not_planned_on_it() -> None:
     assert not any(job.core.on_l for job in plan_conv(many, narrow).jobs)
 
 
+def test_what_is_added_fits_though_it_is_wider_than_the_result() -> None:
+    geometry = replace(GEOMETRY, engines=("load", "store", "gemm_d", "vec"), gemm_d_rows=16, gemm_d_cols=16)
+    geometry = replace(geometry, res_words=512, out_words=512)
+    source = FeatureMap("read", 56, 56, 64, 8, False, Segment.ACTIVATIONS, 0, 64, 56)
+    result = replace(source, name="written", item_bits=4, pixel_bytes=32, row_blocks=28)
+    sizes = {"weight": np.ones((1, 1, 64, 64), np.int64), "above": 0, "left": 0, "weight_bits": np.full(64, 8)}
+    added = replace(conv(), source=source, target=result, residual=replace(source, name="added"), **sizes)
+    (job,) = plan_conv(added, geometry).jobs
+    largest = max(tile.pixels for tile in job.tiles) * max(chunk.last - chunk.first for chunk in job.chunks)
+    assert largest <= 512 * 8
+
+
 def test_fused_layers_of_one_shape_run_on_gemm_l_only_where_their_sums_stay() -> None:
     build = IntegerBuilder((8, 8, 3))
     read = build.conv(build.input, 64, square(1))

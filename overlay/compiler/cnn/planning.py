@@ -516,7 +516,7 @@ class _Planner:
             and chunk_words <= self.depth(f"wgt_{letter}_ram")
             and pixels * -(-size // core.columns) <= self.depth(f"acc_{letter}_ram") // 2
             and pixels * out_words <= self.depth("out_ram") // self.halves
-            and (self.conv.residual is None or pixels * out_words <= self.depth("res_ram") // self.halves)
+            and pixels * self.residual_words(size) <= self.depth("res_ram") // self.halves
         )
 
     def padding_beats(self, piece: Piece, columns: int) -> int:
@@ -530,6 +530,11 @@ class _Planner:
         target = self.conv.target
         whole = -(-size * target.item_bits // 64)
         return whole if size % PIXEL_CHANNELS == 0 else min(whole + 3, target.pixel_beats)
+
+    def residual_words(self, size: int) -> int:
+        """Words of a pixel's part of what is added; 0 where nothing is."""
+        residual = self.conv.residual
+        return 0 if residual is None else -(-size * residual.item_bits // 64)
 
     def loaded_beats(self, core: Core, found: Census, piece: Piece) -> int:
         """Beats that LOAD brings for all tiles."""
