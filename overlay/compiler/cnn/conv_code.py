@@ -16,7 +16,8 @@ import numpy.typing as npt
 from hetfab.overlay.compiler.cnn.chip import Chip
 from hetfab.overlay.compiler.cnn.conv import Conv
 from hetfab.overlay.compiler.cnn.cores import slices
-from hetfab.overlay.compiler.cnn.planning import Chunk, Job, Piece, line_beats
+from hetfab.overlay.compiler.cnn.planning import Chunk, Job
+from hetfab.overlay.compiler.cnn.strip_lines import Piece, line_beats, step_beats
 from hetfab.overlay.compiler.cnn.strips import Segment, Tile
 from hetfab.overlay.compiler.cnn.vector import Finishing
 from hetfab.overlay.isa.codec import Segment as DramSegment
@@ -379,7 +380,7 @@ class ConvCode:
             banks=segment.banks,
             top=rows.before,
             slot=slot,
-            left=columns.before * source.pixel_beats,
+            left=columns.before * source.pixel_beats if columns.count else 0,
             beats=columns.count * source.pixel_beats,
             address=source.address(rows.first, columns.first),
         )
@@ -419,7 +420,6 @@ class ConvCode:
         whole, piece = self._parts[number]
         weights, activations, acc = places
         beats = self._beats(piece)
-        step_beats = beats if conv.gathered else conv.strides[1] * conv.source.pixel_beats
         planes = self._planes(step.chunk)
         own = {"slices": slices(conv), "bipolar": int(planes == 1), "planes": planes}
         self._chip.emit(
@@ -435,7 +435,7 @@ class ConvCode:
             lines=piece.lines[1] - piece.lines[0],
             line_words=self._line_words(tile, whole),
             run=core.run(conv, beats),
-            step_words=step_beats // core.line_unit,
+            step_words=step_beats(core, conv, piece, tile.columns) // core.line_unit,
             col_groups=self._column_groups(step.chunk),
             **(own if core.on_l else {"packed": int(conv.source.packed)}),
         )

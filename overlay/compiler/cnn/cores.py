@@ -44,7 +44,16 @@ class Core:
         """Strips of a tile at most, a bank each: as many as an instruction counts, and their lines with them."""
         load = isa().operation("load_windows" if conv.gathered else "load_lines")
         of_lines = (load.field("lines").largest - conv.lines) // conv.strides[0] + 1
-        return max(min(self.rows, load.field("banks").largest, of_lines), 1)
+        return max(min(self.rows, load.field("banks").largest, of_lines, self._padded_strips(conv)), 1)
+
+    def _padded_strips(self, conv: Conv) -> int:
+        """Strips of a tile at most, so that an instruction counts its lines of padding."""
+        most = isa().operation("load_lines").field("top").largest
+        if conv.gathered or conv.above <= most:
+            return self.rows
+        # A load has no more lines of padding than lines; windows of more lines are cut into single ones.
+        lines = conv.lines if conv.lines <= most else 1
+        return (most - lines) // conv.strides[0] + 1
 
     def run_beats(self, conv: Conv, taps: int) -> int:
         """Beats of a line that a window takes."""

@@ -13,7 +13,8 @@ from hetfab.overlay.compiler.cnn.chip import depth
 from hetfab.overlay.compiler.cnn.conv import Conv
 from hetfab.overlay.compiler.cnn.cores import Core, cores_of
 from hetfab.overlay.compiler.cnn.depthwise_code import DepthTile, DepthwiseWindows, part_words, runs_on_dw, word_unit
-from hetfab.overlay.compiler.cnn.planning import Chunk, Job, Piece, gathered_beats, line_beats
+from hetfab.overlay.compiler.cnn.planning import Chunk, Job
+from hetfab.overlay.compiler.cnn.strip_lines import Piece, exceeded_field, gathered_beats, line_beats
 from hetfab.overlay.compiler.cnn.strips import Segment, Tile
 from hetfab.overlay.design import Geometry
 from hetfab.overlay.isa.spec import isa
@@ -249,6 +250,7 @@ class _Planner:
         while width and (
             2 * conv.lines * line_beats(core, conv, window, width) // core.line_unit > act
             or gathered_beats(core, conv, width) > geometry.gather_beats
+            or exceeded_field(core, conv, window, width) is not None
         ):
             width -= 1
         return width

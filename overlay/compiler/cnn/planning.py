@@ -15,6 +15,7 @@ from hetfab.overlay.compiler.cnn.chip import depth
 from hetfab.overlay.compiler.cnn.conv import Conv
 from hetfab.overlay.compiler.cnn.cores import Core, cores_of
 from hetfab.overlay.compiler.cnn.feature_maps import PIXEL_CHANNELS
+from hetfab.overlay.compiler.cnn.strip_lines import Piece, exceeded_field, gathered_beats, line_beats
 from hetfab.overlay.compiler.cnn.strips import Band, Census, Tile, census
 from hetfab.overlay.design import Geometry
 from hetfab.overlay.errors import DesignTooSmallError, OverflowPossibleError
@@ -33,16 +34,7 @@ _NOT_HIDDEN = 1.0
 _SHARES_TRIED = 4
 _LARGEST_ROWS = isa().operation("requantize").field("rows").largest
 _LARGEST_BEATS = isa().operation("store_runs").field("row_beats").largest
-_LARGEST_PADDING = isa().operation("load_lines").field("left").largest
 _LARGEST_LINES = isa().operation("matmul_lines").field("lines").largest
-
-
-@dataclass(frozen=True)
-class Piece:
-    """A part of a window whose weights and activations fit: lines and taps."""
-
-    lines: tuple[int, int]
-    taps: tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -429,7 +421,7 @@ class _Planner:
             lines <= _LARGEST_LINES
             and core.run(self.conv, beats) <= operation.field("run").largest
             and words <= self.depth(f"wgt_{core.letter}_ram")
-            and self.padding_beats(piece, 1) <= _LARGEST_PADDING
+            and exceeded_field(core, self.conv, piece, 1) is None
             and self.tile_words(core, piece, 1) <= self.depth(f"act_{core.letter}_ram")
         )
 
@@ -504,7 +496,7 @@ class _Planner:
             found.largest <= _LARGEST_ROWS
             and columns <= _most_columns()
             and gathered_beats(core, self.conv, columns) <= self.geometry.gather_beats
-            and self.padding_beats(pieces[0], columns) <= _LARGEST_PADDING
+            and exceeded_field(core, self.conv, pieces[0], columns) is None
             and max(self.tile_words(core, piece, columns) for piece in pieces) <= self.depth(f"act_{core.letter}_ram")
         )
 
@@ -518,12 +510,6 @@ class _Planner:
             and pixels * out_words <= self.depth("out_ram") // self.halves
             and pixels * self.residual_words(size) <= self.depth("res_ram") // self.halves
         )
-
-    def padding_beats(self, piece: Piece, columns: int) -> int:
-        """Beats of padding to the left of a line of the first strip."""
-        conv, (first, last) = self.conv, piece.taps
-        reach = (columns - 1) * conv.strides[1] + last - first
-        return 0 if conv.gathered else min(max(conv.left - first, 0), reach) * conv.source.pixel_beats
 
     def out_words(self, size: int) -> int:
         """Words of a pixel's part in out_ram; the last one reaches to the end of the pixel."""
@@ -548,6 +534,15 @@ class _Planner:
     def too_small(self, core: Core) -> DesignTooSmallError:
         """The error for a layer of which not even one output pixel fits."""
         conv = self.conv
+        need = exceeded_field(core, conv, self.least_piece, 1)
+        if need is not None:
+            return DesignTooSmallError(
+                f"layer '{conv.name}' needs {need.value} in the field '{need.field}' of '{need.operation}' on "
+                f"GEMM-{core.letter.upper()}, for windows of {conv.lines} x {conv.taps} pixels of "
+                f"{conv.source.pixel_channels} channels",
+                f"at most {need.largest}, what the field holds",
+                "use a layer with shorter strides, less padding or fewer input channels",
+            )
         return DesignTooSmallError(
             f"layer '{conv.name}' does not fit the design: windows of {conv.lines} x {conv.taps} pixels of "
             f"{conv.source.pixel_channels} channels need more of act_{core.letter}_ram, wgt_{core.letter}_ram, "
@@ -555,6 +550,11 @@ class _Planner:
             "buffers for one output pixel",
             "use a design with larger buffers",
         )
+
+    @property
+    def least_piece(self) -> Piece:
+        """The first of the smallest parts of a window."""
+        return Piece((0, 1), (0, self.conv.taps if self.conv.gathered else 1))
 
 
 @functools.cache
@@ -581,23 +581,6 @@ def _near(share: float, count: int, unit: int) -> Iterator[int]:
     for size in range(middle - _SHARES_TRIED, middle + _SHARES_TRIED + 1):
         if 0 < size * unit < count:
             yield size * unit
-
-
-def line_beats(core: Core, conv: Conv, piece: Piece, columns: int) -> int:
-    """Beats that a line of a strip takes in a bank."""
-    taps = piece.taps[1] - piece.taps[0]
-    if conv.gathered:
-        return columns * core.run_beats(conv, taps)
-    return ((columns - 1) * conv.strides[1] + taps) * conv.source.pixel_beats
-
-
-def gathered_beats(core: Core, conv: Conv, columns: int) -> int:
-    """Beats of a line of samples that LOAD cuts the windows of a strip out of, at most; 0 of other tensors."""
-    if not conv.gathered:
-        return 0
-    return -(-(_BEAT - 1 + (columns - 1) * conv.strides[1] * conv.source.channels) // _BEAT) + core.run_beats(
-        conv, conv.taps
-    )
 
 
 def _too_wide(conv: Conv, geometry: Geometry) -> OverflowPossibleError:

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Layers whose widest strips leave the fields of instructions run in narrower ones, and others are refused by name."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from hetfab.overlay.compiler.cnn.network import compile_cnn
+from hetfab.overlay.design import IMAGE_DESIGN, Geometry, default_design
+from hetfab.overlay.errors import DesignTooSmallError
+from hetfab.overlay.model.cnn.integer import IntegerCnn
+from hetfab.overlay.model.cnn.window import Window
+from tests.image_programs import computes_logits
+from tests.integer_cnns import IntegerBuilder, square
+from tests.programs import design_of
+
+MEMORIES = dict.fromkeys((f"{kind}_{core}_words" for kind in ("act", "wgt", "acc") for core in "dl"), 4096)
+WIDE = replace(
+    default_design(IMAGE_DESIGN).geometry, **MEMORIES, res_words=4096, out_words=4096, par_words=512, gemm_l_acc_bits=32
+)
+
+
+def on(core: str, geometry: Geometry = WIDE, **sizes: int) -> Geometry:
+    """A design with one core, maybe with DW."""
+    dw = ("dw",) if "mid_words" in sizes else ()
+    return replace(geometry, engines=("load", "store", f"gemm_{core}", "vec", *dw), **sizes)
+
+
+def of_many_channels(size: tuple[int, int], channels: int, window: Window) -> IntegerCnn:
+    """A convolution of pixels of 2048 channels."""
+    build = IntegerBuilder((*size, 3))
+    return build.finish(build.conv(build.conv(build.input, 2048, square(1)), channels, window))
+
+
+def fused_of_many_channels() -> IntegerCnn:
+    build = IntegerBuilder((8, 8, 3))
+    read = build.conv(build.conv(build.input, 2048, square(1)), 32, square(3, pad=1), bits=3, most=3)
+    return build.finish(build.depthwise(read))
+
+
+def far_apart() -> IntegerCnn:
+    """A window that begins 16 lines above the image."""
+    build = IntegerBuilder((20, 4, 3))
+    read = build.conv(build.input, 32, square(1))
+    return build.finish(build.conv(read, 32, Window((3, 1), (1, 1), (16, 1), (16, 0, 16, 0))))
+
+
+DW = {"exp_words": 4096, "dwp_words": 1024, "mid_words": 2048}
+
+
+@pytest.mark.parametrize(
+    ("network", "geometry"),
+    [
+        pytest.param(of_many_channels((15, 16), 64, square(1)), on("d", gemm_d_rows=16), id="line_beats of GEMM-D"),
+        pytest.param(of_many_channels((32, 32), 32, square(1)), on("l", gemm_l_rows=8), id="line_words of GEMM-L"),
+        pytest.param(far_apart(), on("d", gemm_d_rows=16), id="top on GEMM-D"),
+        pytest.param(far_apart(), on("l", gemm_l_rows=16), id="top on GEMM-L"),
+        pytest.param(of_many_channels((8, 8), 32, square(1, 4)), on("d"), id="step_words of GEMM-D"),
+        pytest.param(of_many_channels((8, 8), 32, square(1, 4)), on("l"), id="step_words of GEMM-L"),
+        pytest.param(of_many_channels((6, 6), 32, square(3, pad=1)), on("d"), id="left"),
+        pytest.param(fused_of_many_channels(), on("l", **DW), id="left, fused"),
+    ],
+)
+def test_strips_are_as_narrow_as_fields_demand(network: IntegerCnn, geometry: Geometry) -> None:
+    sample = np.random.default_rng(1).integers(0, 256, (3, *network.input.shape[:2])).astype(np.float32)
+    assert computes_logits(network, sample, geometry)
+
+
+def test_fields_that_hold_no_strip_are_named() -> None:
+    build = IntegerBuilder((16, 16, 3))
+    read = build.conv(build.conv(build.input, 32, square(1)), 32, square(8, 8))
+    with pytest.raises(DesignTooSmallError) as error:
+        compile_cnn(build.finish(read), design_of(on("d")))
+    needs = "needs 8 in the field 'line_stride' of 'configure_lines' on GEMM-D"
+    assert error.value.found == f"layer 't1' {needs}, for windows of 8 x 8 pixels of 32 channels"
+    assert error.value.expected == "at most 7, what the field holds"
+    assert error.value.do == "use a layer with shorter strides, less padding or fewer input channels"
