@@ -382,7 +382,7 @@ def largest_value(parameter: str) -> int:
         "acc_d_words": ("matmul", "acc"),
         "acc_l_words": ("matmul_planes", "acc"),
         "par_words": ("requantize", "par"),
-        "res_words": ("load_residual", "ram"),
+        "res_words": ("join", "res"),
         "sum_words": ("combine", "sum"),
         "out_words": ("combine", "out"),
         "exp_words": ("depthwise", "exp"),

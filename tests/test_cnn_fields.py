@@ -8,7 +8,7 @@ import pytest
 
 from hetfab.overlay.compiler.cnn.network import compile_cnn
 from hetfab.overlay.design import IMAGE_DESIGN, Geometry, default_design
-from hetfab.overlay.errors import DesignTooSmallError
+from hetfab.overlay.errors import DesignTooSmallError, LimitExceededError
 from hetfab.overlay.model.cnn.integer import IntegerCnn
 from hetfab.overlay.model.cnn.window import Window
 from tests.image_programs import computes_logits
@@ -46,6 +46,18 @@ def far_apart() -> IntegerCnn:
     return build.finish(build.conv(read, 32, Window((3, 1), (1, 1), (16, 1), (16, 0, 16, 0))))
 
 
+def added(size: int) -> IntegerCnn:
+    """Bytes are added to those of a convolution."""
+    build = IntegerBuilder((size, size, 3))
+    read = build.conv(build.input, 64, square(1))
+    return build.finish(build.conv(read, 64, square(1), added=read))
+
+
+def of_many_logits() -> IntegerCnn:
+    build = IntegerBuilder((2, 2, 3))
+    return build.finish(build.conv(build.input, 32, square(1)), classes=8192)
+
+
 DW = {"exp_words": 4096, "dwp_words": 1024, "mid_words": 2048}
 
 
@@ -60,6 +72,8 @@ DW = {"exp_words": 4096, "dwp_words": 1024, "mid_words": 2048}
         pytest.param(of_many_channels((8, 8), 32, square(1, 4)), on("l"), id="step_words of GEMM-L"),
         pytest.param(of_many_channels((6, 6), 32, square(3, pad=1)), on("d"), id="left"),
         pytest.param(fused_of_many_channels(), on("l", **DW), id="left, fused"),
+        pytest.param(added(56), replace(on("d"), res_words=8192), id="res"),
+        pytest.param(of_many_logits(), on("d"), id="pixel_stride"),
     ],
 )
 def test_strips_are_as_narrow_as_fields_demand(network: IntegerCnn, geometry: Geometry) -> None:
@@ -76,3 +90,12 @@ def test_fields_that_hold_no_strip_are_named() -> None:
     assert error.value.found == f"layer 't1' {needs}, for windows of 8 x 8 pixels of 32 channels"
     assert error.value.expected == "at most 7, what the field holds"
     assert error.value.do == "use a layer with shorter strides, less padding or fewer input channels"
+
+
+def test_lines_longer_than_instructions_say_are_refused() -> None:
+    build = IntegerBuilder((2, 4096, 3))
+    with pytest.raises(LimitExceededError) as error:
+        compile_cnn(build.finish(build.conv(build.input, 32, square(1))), design_of(on("d")))
+    assert error.value.found == "a line of 't0' takes 2,048 blocks of 64 bytes"
+    assert error.value.expected == "at most 2,047, what the field 'stride_blocks' of 'store_runs' holds"
+    assert error.value.do == "use narrower images or fewer channels"

@@ -103,7 +103,8 @@ class Chip:
             row_beats=beats,
             stride_blocks=target.row_blocks,
             joined=int(joined),
-            pixel_stride=columns * beats if joined else target.pixel_beats,
+            # One pixel has no next one: those of many logits are longer than the field counts.
+            pixel_stride=columns * beats if joined else target.pixel_beats * (columns > 1),
             address=target.address(row, column, beat),
         )
 

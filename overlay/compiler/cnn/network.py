@@ -42,7 +42,8 @@ def compile_cnn(model: IntegerCnn, design: Design, *, name: str = "model", keep:
 
     Raises:
         DesignInvalidError: The design lacks an engine or a memory that the network needs.
-        DesignTooSmallError: A buffer of the design cannot hold the least part of a layer.
+        DesignTooSmallError: A buffer, or a field of an instruction, cannot hold the least part of a layer.
+        LimitExceededError: A line of a feature map is longer than instructions can say.
         OverflowPossibleError: The design has GEMM-L only, whose sums are too narrow for a layer.
     """
     compiler = _Compiler(model, design, keep=keep)

@@ -26,10 +26,8 @@ _BEAT = 8
 _DRAM_RATE = 8.0
 #: Cycles of an instruction beside its trips: filling a pipeline, queues, the latency of a first beat.
 _INSTRUCTION = 30
-
+#: Share of the cycles of what is not the slowest that delays all the same.
 _OTHERS = 0.04
-#: Of weights that both cores bring, the share that nothing hides: they come where a layer begins.
-_NOT_HIDDEN = 1.0
 #: Shares of a layer that are tried beside the one that balances the cores.
 _SHARES_TRIED = 4
 _LARGEST_ROWS = isa().operation("requantize").field("rows").largest
@@ -313,8 +311,9 @@ class _Planner:
         moved = sum(way.dram_bytes for way in done) / _DRAM_RATE - self.early * weights
         groups = sum(way.census.pixels * self.groups(way) for way in done)
         slowest = max(way.cycles for way in done)
-        # What is not the slowest still delays, at the beginning, at the end and where it is not even.
-        start = 0.0 if self.early else _NOT_HIDDEN * weights
+        # What is not the slowest still delays, at the beginning, at the end and where it is not even. Nothing hides
+        # weights that come where a layer begins.
+        start = 0.0 if self.early else weights
         return max(slowest, moved, groups) + _OTHERS * (slowest + moved + groups) + start
 
     def groups(self, way: _Way) -> int:

@@ -8,6 +8,7 @@ from hetfab.overlay.compiler.cnn.depthwise_code import runs_on_dw
 from hetfab.overlay.compiler.cnn.feature_maps import PIXEL_CHANNELS, FeatureMap
 from hetfab.overlay.compiler.cnn.interleaving import reading_ends
 from hetfab.overlay.design import Geometry
+from hetfab.overlay.errors import LimitExceededError
 from hetfab.overlay.images import Image
 from hetfab.overlay.isa.codec import Segment
 from hetfab.overlay.isa.spec import isa
@@ -20,6 +21,7 @@ _BEAT = isa().size("beat_bytes")
 _NIBBLE_BITS = 4
 _LOGIT_BITS = 32
 _SEGMENTS = {"features": Segment.FEATURES, "activations": Segment.ACTIVATIONS, "output": Segment.OUTPUT}
+_LARGEST_LINE = isa().operation("store_runs").field("stride_blocks").largest
 #: Blocks behind the samples: the last window reads whole beats, of which some lie behind the last line.
 _SPARE_BLOCKS = 4
 
@@ -144,6 +146,9 @@ def placed_images(
         fused: Layers whose results the next layer takes on chip; they have no image.
         geometry: The design's geometry.
         keep: Whether every image has a place of its own, so that all can be read after a run.
+
+    Raises:
+        LimitExceededError: A line of a feature map is longer than instructions can say.
     """
     last: dict[str, int] = {}
     for layer, end in zip(model.layers, reading_ends(model, fused, geometry), strict=True):
@@ -155,10 +160,22 @@ def placed_images(
         if image.segment != "activations" or index in fused:
             continue
         live = [(other, end) for other, end in live if keep or end >= index]
+        _check_line(image)
         image = replace(image, offset=_first_room(image.size_bytes, [other for other, _ in live]))
         live.append((image, last[image.name]))
         placed[image.name] = image
     return placed
+
+
+def _check_line(image: Image) -> None:
+    """Refuses an image whose lines lie further apart than STORE's instructions say."""
+    blocks = image.row_bytes // _BLOCK
+    if blocks > _LARGEST_LINE:
+        raise LimitExceededError(
+            f"a line of '{image.name}' takes {blocks:,} blocks of {_BLOCK} bytes",
+            f"at most {_LARGEST_LINE:,}, what the field 'stride_blocks' of 'store_runs' holds",
+            "use narrower images or fewer channels",
+        )
 
 
 def _first_room(size: int, taken: list[Image]) -> int:

@@ -70,6 +70,7 @@ def _needs(core: Core, conv: Conv, piece: Piece, columns: int) -> Iterator[Field
         yield _need(configure, "line_beats", beats)
         yield _need("load_lines", "left", _padding_beats(conv, piece, columns))
     yield _need(configure, "line_stride", conv.strides[0])
+    yield _need(configure, "stride_blocks", conv.source.row_blocks)
     yield _need(multiply, "line_words", beats // core.line_unit)
     yield _need(multiply, "step_words", step_beats(core, conv, piece, columns) // core.line_unit)
 
