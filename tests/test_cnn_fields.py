@@ -58,6 +58,11 @@ def of_many_logits() -> IntegerCnn:
     return build.finish(build.conv(build.input, 32, square(1)), classes=8192)
 
 
+def mean_of(size: tuple[int, int]) -> IntegerCnn:
+    build = IntegerBuilder((*size, 3))
+    return build.finish(build.mean(build.conv(build.input, 32, square(1))))
+
+
 DW = {"exp_words": 4096, "dwp_words": 1024, "mid_words": 2048}
 
 
@@ -73,6 +78,8 @@ DW = {"exp_words": 4096, "dwp_words": 1024, "mid_words": 2048}
         pytest.param(of_many_channels((6, 6), 32, square(3, pad=1)), on("d"), id="left"),
         pytest.param(fused_of_many_channels(), on("l", **DW), id="left, fused"),
         pytest.param(added(56), replace(on("d"), res_words=8192), id="res"),
+        pytest.param(mean_of((1, 256)), on("d"), id="columns of a mean"),
+        pytest.param(mean_of((258, 1)), on("d"), id="lines of a mean"),
         pytest.param(of_many_logits(), on("d"), id="pixel_stride"),
     ],
 )
@@ -99,3 +106,12 @@ def test_lines_longer_than_instructions_say_are_refused() -> None:
     assert error.value.found == "a line of 't0' takes 2,048 blocks of 64 bytes"
     assert error.value.expected == "at most 2,047, what the field 'stride_blocks' of 'store_runs' holds"
     assert error.value.do == "use narrower images or fewer channels"
+
+
+def test_windows_of_more_taps_than_instructions_count_are_refused() -> None:
+    with pytest.raises(DesignTooSmallError) as error:
+        compile_cnn(mean_of((2, 256)), design_of(on("d")))
+    needs = "layer 't1' needs 256 in the field 'columns' of 'configure_pool'"
+    assert error.value.found == f"{needs}, for a window of 2 x 256 pixels"
+    assert error.value.expected == "at most 255, what the field holds"
+    assert error.value.do == "pool in two steps, or use smaller images"

@@ -18,6 +18,7 @@ from hetfab.overlay.layouts import padded
 from hetfab.overlay.model.cnn.integer import Average, Largest
 from hetfab.overlay.model.cnn.window import Window
 
+_POOL = isa().operation("configure_pool")
 _LARGEST_ROWS = isa().operation("pool_max").field("rows").largest
 _LARGEST_WORDS = isa().operation("store_runs").field("row_beats").largest
 #: Trips of VEC for one tile: while it pools, it keeps the cores waiting.
@@ -118,12 +119,7 @@ class PoolCode:
             res_line_words=self._window.strides[0] * line_words,
             res_pixel_words=self._window.strides[1] * tile.beats,
         )
-        window = {
-            "lines": tile.region.rows.taps,
-            "columns": tile.region.columns.taps,
-            "line_words": reduced[0] * line_words,
-            "column_words": reduced[1] * tile.beats,
-        }
+        window = self._taps(tile.region, reduced[0] * line_words, reduced[1] * tile.beats)
         words = self._words(tile)
         out = self._chip.buffers["out_ram"].take(tile.lines * tile.columns * words)
         fields = {"res": ram, "out": out, "rows": tile.lines * tile.columns, "row_words": words}
@@ -144,6 +140,29 @@ class PoolCode:
             beats=words,
             place=(tile.row, tile.column, self._channel(tile.beat) * self._target.item_bits // 64),
         )
+
+    @staticmethod
+    def _taps(region: Region, line_words: int, column_words: int) -> dict[str, int]:
+        """A window's taps and their distances; where one line or column has more than a field counts, as several."""
+        lines, columns = region.rows.taps, region.columns.taps
+        taps, most = max(lines, columns), _POOL.field("columns").largest
+        if min(lines, columns) == 1 and taps > most:
+            words = line_words if columns == 1 else column_words
+            columns = next((count for count in range(most, 0, -1) if taps % count == 0), 1)
+            lines, line_words, column_words = taps // columns, words * columns, words
+        return {"lines": lines, "columns": columns, "line_words": line_words, "column_words": column_words}
+
+    def _check_fields(self, region: Region) -> None:
+        """Refuses windows with more taps than VEC's instructions count."""
+        for name, value in self._taps(region, 0, 0).items():
+            largest = _POOL.field(name).largest
+            if value > largest:
+                raise DesignTooSmallError(
+                    f"layer '{self._target.name}' needs {value} in the field '{name}' of 'configure_pool', "
+                    f"for a window of {region.rows.taps} x {region.columns.taps} pixels",
+                    f"at most {largest}, what the field holds",
+                    "pool in two steps, or use smaller images",
+                )
 
     def _channel(self, beat: int) -> int:
         return beat * 64 // self._source.item_bits
@@ -194,6 +213,7 @@ class PoolCode:
                 "windows with at least one tap on the image",
                 "use less padding",
             )
+        self._check_fields(region)
         size = self._best_cut(region)
         for row in range(region.rows.first, region.rows.last, size.lines):
             lines = min(size.lines, region.rows.last - row)
@@ -257,8 +277,12 @@ class PoolCode:
         last = replace(whole, beat=max(0, self._beats - size.beats))
         words, outputs = max(self._words(whole), self._words(last)), size.lines * size.columns
         trips = outputs * words * region.rows.taps * region.columns.taps
+        distances = self._taps(
+            region, self._window.dilations[0] * pixels * size.beats, self._window.dilations[1] * size.beats
+        )
         return (
             outputs <= _LARGEST_ROWS
+            and all(value <= _POOL.field(name).largest for name, value in distances.items())
             and words <= _LARGEST_WORDS
             and (outputs == 1 or trips <= _LARGEST_TRIPS)
             and rows * pixels * size.beats * slots <= self._chip.buffers["res_ram"].words
