@@ -28,7 +28,7 @@ class Finishing:
         self._chip = chip
         self._conv = conv
         self._core = job.core
-        # Pixels whose channels are added one part after another are brought once.
+        # Pixels whose channels are added one part after another are brought once, where no other tiles come between.
         self._whole_pixels = alone and len(job.chunks) > 1
 
     def finish(self, tile: Tile, chunk: Chunk, acc: int, par: int) -> None:
