@@ -96,7 +96,8 @@ class Comparison:
                 if method in needed and not self._has(method):
                     begin = time.perf_counter()
                     found = action()
-                    self._keep(method, found | {"seconds": time.perf_counter() - begin})
+                    spent = {"seconds": time.perf_counter() - begin, "code": code_identity()[:16]}
+                    self._keep(method, found | spent)
 
     def _has(self, method: str) -> bool:
         """Whether there is a result, with as many episodes as asked for where a method has some."""

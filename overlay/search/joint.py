@@ -84,7 +84,7 @@ class JointSearch:
         plan: Of designs whose arrays are the same, what the compiler's cuts of the models take; infinite for none.
         time_programs: ``time`` of several programs at once, perhaps of other weights with the same widths; the choice
             is timed by ``time`` again.
-        widths: Of each model, which are tried as they are too, such as 4 bits everywhere.
+        widths: Of each model, which are tried as they are too, such as 4 bits everywhere; the first also on the base.
         points: Every point that was scored, also of a search that was stopped.
     """
 
@@ -266,7 +266,7 @@ class JointSearch:
             raise self._unreachable(goal, self.simulated([self._held(min(self.points, key=lambda p: p.drop))]))
         timing = ProgramTiming(self)
         everywhere = [found for point in allowed for found in self._on_several(point)]
-        given = {widths_key(choices) for choices in self.widths if self.space.holds(self.space.base)}
+        given = {widths_key(choices) for choices in self.widths[:1] if self.space.holds(self.space.base)}
         timing.time([self._on(point, self.space.base) for point in allowed if widths_key(point.choices) in given])
         for point in allowed:
             timing.time(timing.first([each for each in everywhere if each.choices == point.choices]))
