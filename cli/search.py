@@ -98,13 +98,14 @@ def command(
             search = ModelSearch.open(sources, board, clock, Combine(combine), evaluators, lambda: advance(1))
         with _journal(search, output) as journal:
             found, gains = _searched(search, goal, journal, output, explain)
-            outputs.write(search, found)
+            result = _result(search, found, gains) | {"output": str(output)}
+            outputs.write(search, found, result["front"])
     _print(search, found, gains)
     on = "" if search.opened[0].graph is None else f" --graph {workloads[0]}"
     if quantized is not None:
         model = quantized / _quantized_name(models[0])
         print_next(f"hetfab compile {model} --design {output}{on} -o {models[0].stem}.hfp")
-    return _result(search, found, gains) | {"output": str(output)}
+    return result
 
 
 @contextmanager
@@ -158,8 +159,8 @@ class _Outputs:
     front: Path | None
     picture: Path | None
 
-    def write(self, search: "ModelSearch", found: "Searched") -> None:
-        """Writes all of them."""
+    def write(self, search: "ModelSearch", found: "Searched", front: Sequence[Mapping[str, Any]]) -> None:
+        """Writes all of them; the front as it is printed."""
         _write_design(self.design, found.point)
         if self.quantized is not None:
             for source, made in zip(search.sources, search.quantized(found.point), strict=True):
@@ -167,8 +168,7 @@ class _Outputs:
         if self.front is not None:
             import json
 
-            points = [_of_point(search, point) for point in found.front]
-            _write(self.front, json.dumps(points, indent=1).encode())
+            _write(self.front, json.dumps(front, indent=1).encode())
         if self.picture is not None:
             from hetfab.driver.front_picture import FrontPoint, draw_front
 

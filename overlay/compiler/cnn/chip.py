@@ -38,7 +38,8 @@ class Chip:
         self.stream = Stream(geometry)
         self.constants = Constants()
         self.buffers = {name: Buffer(name, depth(geometry, name)) for name in _MEMORIES}
-        self._configured: dict[object, tuple[str, dict[str, int]]] = {}
+        #: Operation and fields that filled each context last: VEC's by operation, LOAD's by number.
+        self._configured: dict[str | int, tuple[str, dict[str, int]]] = {}
 
     def buffer(self, kind: str, core: Core) -> Buffer:
         """A memory that each core has."""
@@ -50,19 +51,17 @@ class Chip:
 
     def configure_pixels(self, layer: int, **fields: int) -> None:
         """Tells VEC where pixels lie, unless it knows."""
-        self._configure(layer, "configure_pixels", fields)
+        self._configure(layer, "configure_pixels", "configure_pixels", fields)
 
     def configure_pool(self, layer: int, **fields: int) -> None:
         """Tells VEC which windows it pools, unless it knows."""
-        self._configure(layer, "configure_pool", fields)
+        self._configure(layer, "configure_pool", "configure_pool", fields)
 
     def configure_load(self, layer: int, operation: str, slot: int, **fields: int) -> None:
         """Fills a context of LOAD, unless it holds this."""
-        self._configure(layer, operation, {"slot": slot, **fields}, slot)
+        self._configure(layer, slot, operation, {"slot": slot, **fields})
 
-    def _configure(self, layer: int, operation: str, fields: dict[str, int], context: object = None) -> None:
-        """Emits what a context does not hold: VEC has one for each operation, LOAD numbered ones for either."""
-        context = operation if context is None else context
+    def _configure(self, layer: int, context: str | int, operation: str, fields: dict[str, int]) -> None:
         if self._configured.get(context) != (operation, fields):
             self._configured[context] = operation, fields
             self.emit(layer, operation, **fields)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from hetfab.overlay.compiler.cnn.depthwise_code import runs_on_dw
 from hetfab.overlay.compiler.cnn.feature_maps import PIXEL_CHANNELS, FeatureMap
-from hetfab.overlay.compiler.cnn.interleaving import reading_ends
+from hetfab.overlay.compiler.cnn.mixed_layers import reading_ends
 from hetfab.overlay.design import Geometry
 from hetfab.overlay.errors import LimitExceededError
 from hetfab.overlay.images import Image
