@@ -86,7 +86,7 @@ class IntegerBuilder:
                 input=read,
                 weight=weight,
                 weight_bits=np.full(channels, bits),
-                bias=self._random.integers(-1000, 1000, channels),
+                bias=np.asarray(self._random.integers(-1000, 1000, channels)),
                 window=window,
                 groups=groups,
                 multiplier=np.full(channels, round(2**shift / spread)),

@@ -15,16 +15,32 @@ from tests.image_programs import computes_logits
 from tests.integer_cnns import IntegerBuilder, square
 from tests.programs import design_of
 
-MEMORIES = dict.fromkeys((f"{kind}_{core}_words" for kind in ("act", "wgt", "acc") for core in "dl"), 4096)
 WIDE = replace(
-    default_design(IMAGE_DESIGN).geometry, **MEMORIES, res_words=4096, out_words=4096, par_words=512, gemm_l_acc_bits=32
+    default_design(IMAGE_DESIGN).geometry,
+    act_d_words=4096,
+    wgt_d_words=4096,
+    acc_d_words=4096,
+    act_l_words=4096,
+    wgt_l_words=4096,
+    acc_l_words=4096,
+    res_words=4096,
+    out_words=4096,
+    par_words=512,
+    gemm_l_acc_bits=32,
 )
 
 
-def on(core: str, geometry: Geometry = WIDE, **sizes: int) -> Geometry:
-    """A design with one core, maybe with DW."""
-    dw = ("dw",) if "mid_words" in sizes else ()
-    return replace(geometry, engines=("load", "store", f"gemm_{core}", "vec", *dw), **sizes)
+def on(core: str, geometry: Geometry = WIDE, *, rows: int = 0) -> Geometry:
+    """A design with one core."""
+    geometry = replace(geometry, engines=("load", "store", f"gemm_{core}", "vec"))
+    if not rows:
+        return geometry
+    return replace(geometry, gemm_d_rows=rows) if core == "d" else replace(geometry, gemm_l_rows=rows)
+
+
+def with_dw(geometry: Geometry) -> Geometry:
+    engines = (*geometry.engines, "dw")
+    return replace(geometry, engines=engines, exp_words=4096, dwp_words=1024, mid_words=2048)
 
 
 def of_many_channels(size: tuple[int, int], channels: int, window: Window) -> IntegerCnn:
@@ -63,20 +79,17 @@ def mean_of(size: tuple[int, int]) -> IntegerCnn:
     return build.finish(build.mean(build.conv(build.input, 32, square(1))))
 
 
-DW = {"exp_words": 4096, "dwp_words": 1024, "mid_words": 2048}
-
-
 @pytest.mark.parametrize(
     ("network", "geometry"),
     [
-        pytest.param(of_many_channels((15, 16), 64, square(1)), on("d", gemm_d_rows=16), id="line_beats of GEMM-D"),
-        pytest.param(of_many_channels((32, 32), 32, square(1)), on("l", gemm_l_rows=8), id="line_words of GEMM-L"),
-        pytest.param(far_apart(), on("d", gemm_d_rows=16), id="top on GEMM-D"),
-        pytest.param(far_apart(), on("l", gemm_l_rows=16), id="top on GEMM-L"),
+        pytest.param(of_many_channels((15, 16), 64, square(1)), on("d", rows=16), id="line_beats of GEMM-D"),
+        pytest.param(of_many_channels((32, 32), 32, square(1)), on("l", rows=8), id="line_words of GEMM-L"),
+        pytest.param(far_apart(), on("d", rows=16), id="top on GEMM-D"),
+        pytest.param(far_apart(), on("l", rows=16), id="top on GEMM-L"),
         pytest.param(of_many_channels((8, 8), 32, square(1, 4)), on("d"), id="step_words of GEMM-D"),
         pytest.param(of_many_channels((8, 8), 32, square(1, 4)), on("l"), id="step_words of GEMM-L"),
         pytest.param(of_many_channels((6, 6), 32, square(3, pad=1)), on("d"), id="left"),
-        pytest.param(fused_of_many_channels(), on("l", **DW), id="left, fused"),
+        pytest.param(fused_of_many_channels(), with_dw(on("l")), id="left, fused"),
         pytest.param(added(56), replace(on("d"), res_words=8192), id="res"),
         pytest.param(mean_of((1, 256)), on("d"), id="columns of a mean"),
         pytest.param(mean_of((258, 1)), on("d"), id="lines of a mean"),

@@ -102,8 +102,16 @@ def test_what_is_added_fits_though_it_is_wider_than_the_result() -> None:
     geometry = replace(geometry, res_words=512, out_words=512)
     source = FeatureMap("read", 56, 56, 64, 8, False, Segment.ACTIVATIONS, 0, 64, 56)
     result = replace(source, name="written", item_bits=4, pixel_bytes=32, row_blocks=28)
-    sizes = {"weight": np.ones((1, 1, 64, 64), np.int64), "above": 0, "left": 0, "weight_bits": np.full(64, 8)}
-    added = replace(conv(), source=source, target=result, residual=replace(source, name="added"), **sizes)
+    added = replace(
+        conv(),
+        source=source,
+        target=result,
+        residual=replace(source, name="added"),
+        weight=np.ones((1, 1, 64, 64), np.int64),
+        weight_bits=np.full(64, 8),
+        above=0,
+        left=0,
+    )
     (job,) = plan_conv(added, geometry).jobs
     largest = max(tile.pixels for tile in job.tiles) * max(chunk.last - chunk.first for chunk in job.chunks)
     assert largest <= 512 * 8
