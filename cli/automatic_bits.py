@@ -131,14 +131,13 @@ def sample_subject(opened: "FedModel", read: "SampleSet", design: "Design | None
     """A network on samples; accuracy is counted on all of them."""
     from hetfab.driver.modelled_time import layer_milliseconds_on_samples
     from hetfab.driver.scores import Loss
-    from hetfab.overlay.model.bound_model import BoundModel
-    from hetfab.overlay.model.reader import bindings_of
+    from hetfab.overlay.model.cnn.integer_reader import read_integers
     from hetfab.quantize.cnn.study import CnnStudy
 
     study = CnnStudy.open(opened)
 
     def time_layers(model: "onnx.ModelProto") -> Mapping[str, float]:
-        return layer_milliseconds_on_samples(BoundModel(model, bindings_of(model)), design)
+        return layer_milliseconds_on_samples(read_integers(model), design)
 
     loss = Loss(np.concatenate(study.float_logits), read.labels, False, "the samples")
     return Subject(study, time_layers, loss, design)

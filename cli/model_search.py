@@ -101,6 +101,7 @@ class ModelSearch:
         if clock is not None:
             clock_divisors(read_board(board).clock_source_mhz, clock)  # Says what the board gives at least.
         layers: list[LoweredModel | None] = []
+        sources = [replace(source, shared=workers.folder) for source in sources]
         for source in sources:
             found = opened(source)
             lowered = layers_of(found.widest, found.graph)
@@ -146,10 +147,10 @@ class ModelSearch:
         models = [self._options(number, journal.part(str(number)), progress) for number in range(len(self.sources))]
 
         def score(number: int, choice: Choice) -> Score:
-            assignment = self.assignment(number, choice)
-            job = Job(self.sources[number], Action.SCORE, assignment)
-            found = self._evaluated({f"score {digest(assignment)}": job}, number, journal, progress)[0]
-            return Score(100 * found["divergence"] if self.by_divergence else found["drop"], found["divergence"])
+            return score_several([(number, choice)])[0]
+
+        def score_several(asked: Sequence[tuple[int, Choice]]) -> list[Score]:
+            return self._scores(asked, journal, progress)
 
         def time(design: Design, choices: Sequence[Choice]) -> list[float]:
             spent: list[float] = []
@@ -170,8 +171,25 @@ class ModelSearch:
 
         widths = [tuple(model.uniform(self.space.base, bits) for model in models) for bits in _EVERYWHERE]
         self._joint = JointSearch(
-            self.space, tuple(models), score, time, self.combine, plan, time_programs, widths=widths
+            self.space, tuple(models), score, time, self.combine, plan, time_programs, score_several, widths
         )
+
+    def _scores(
+        self, asked: Sequence[tuple[int, Choice]], journal: Journal, progress: Callable[[], None]
+    ) -> list[Score]:
+        """Whole models, by their numbers, with widths."""
+        jobs, keys = dict[str, Job](), list[str]()
+        for number, choice in asked:
+            assignment = self.assignment(number, choice)
+            keys.append(f"{number} score {digest(assignment)}")
+            jobs[keys[-1]] = Job(self.sources[number], Action.SCORE, assignment)
+        found = evaluated(evaluate, jobs, journal, self.workers, progress)
+        return [
+            Score(
+                100 * found[key]["divergence"] if self.by_divergence else found[key]["drop"], found[key]["divergence"]
+            )
+            for key in keys
+        ]
 
     def _program_times(
         self, programs: Sequence[Program], journal: Journal, progress: Callable[[], None]

@@ -233,7 +233,9 @@ def _files(model: Path, workload: Path, bind: Path | None, workers: AskedWorkers
 
     with workers.open() as evaluators:
         # Workers of a cluster have another working directory.
-        yield Files(Source(model.absolute(), workload.absolute(), bind and bind.absolute()), evaluators)
+        yield Files(
+            Source(model.absolute(), workload.absolute(), bind and bind.absolute(), evaluators.folder), evaluators
+        )
 
 
 def _print_compile(output: Path, graph: Path, fallback: Fallback = Fallback.NONE) -> None:

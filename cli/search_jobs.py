@@ -8,8 +8,9 @@ import enum
 import functools
 import math
 import zipfile
+from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,7 @@ from hetfab.overlay.model.cnn.integer_reader import read_integers
 from hetfab.overlay.model.reader import bindings_of
 from hetfab.overlay.search.layer_work import PACKED_BITS, LayerWork, graph_works, image_works, row_counts
 from hetfab.quantize.assignment import Assignment
+from hetfab.quantize.bit_assignment import digest
 from hetfab.quantize.joint_options import REFERENCES, Reference, tensor_of
 
 if TYPE_CHECKING:
@@ -35,6 +37,10 @@ if TYPE_CHECKING:
 
     from hetfab.driver.graph.heterograph import HeteroGraph
     from hetfab.overlay.compiler.graph_facts import GraphFacts
+
+
+#: Networks on samples that are kept as integers, which are large.
+_NETWORKS = 3
 
 
 @dataclass(frozen=True)
@@ -45,11 +51,13 @@ class Source:
         model: The file.
         workload: A graph, or samples.
         bindings: File with the meaning of inputs, None where their names say it.
+        shared: Folder where processes that evaluate share what takes long, None where there is none.
     """
 
     model: Path
     workload: Path
     bindings: Path | None = None
+    shared: Path | None = None
 
 
 class Action(enum.Enum):
@@ -109,6 +117,7 @@ class Opened:
 
     subject: "Subject[Any]"
     graph: "HeteroGraph | None"
+    _integers: OrderedDict[str, IntegerCnn] = field(default_factory=OrderedDict)
 
     def score(self, assignment: Assignment) -> dict[str, float]:
         """Points lost and divergence, of one run of the whole model."""
@@ -123,10 +132,19 @@ class Opened:
         """Modelled time of the whole program by layer's result."""
         from hetfab.driver.modelled_time import layer_milliseconds, layer_milliseconds_on_samples
 
-        given = self.quantized(assignment)
         if self.graph is None:
-            return layer_milliseconds_on_samples(given, design)
-        return layer_milliseconds(given, self.graph, design, self.facts)
+            return layer_milliseconds_on_samples(self.integers(assignment), design)
+        return layer_milliseconds(self.quantized(assignment), self.graph, design, self.facts)
+
+    def integers(self, assignment: Assignment) -> IntegerCnn:
+        """Integer layers of a network on samples; of the last few, which are asked for with several designs, kept."""
+        key = digest(assignment)
+        if key not in self._integers:
+            self._integers[key] = read_integers(self.quantized(assignment).model)
+            while len(self._integers) > _NETWORKS:
+                self._integers.popitem(last=False)
+        self._integers.move_to_end(key)
+        return self._integers[key]
 
     def milliseconds(self, assignment: Assignment, design: Design | None) -> float:
         """The same of all."""
@@ -191,9 +209,13 @@ def opened(source: Source) -> Opened:
 
     bindings = None if source.bindings is None else read_bindings(source.bindings)
     if _holds_samples(source.workload):
-        return Opened(sample_subject(*open_with_samples(source.model, source.workload, bindings), None), None)
-    graph = read_graph(source.workload)
-    return Opened(graph_subject(open_model(source.model, graph, bindings), graph, None), graph)
+        found = Opened(sample_subject(*open_with_samples(source.model, source.workload, bindings), None), None)
+    else:
+        graph = read_graph(source.workload)
+        found = Opened(graph_subject(open_model(source.model, graph, bindings), graph, None), graph)
+    if source.shared is not None:
+        found.subject.study.roundings.folder = source.shared / found.subject.identity()
+    return found
 
 
 def _holds_samples(path: Path) -> bool:
@@ -248,11 +270,16 @@ def reference_of(
     """Times of a quantized model on the reference design."""
     from hetfab.driver.modelled_time import layer_profile, layer_profile_on_samples
 
-    profile = layer_profile_on_samples(given, design) if graph is None else layer_profile(given, graph, design, facts)
+    layers = layers_of(given, graph)
+    if isinstance(layers, IntegerCnn):
+        profile = layer_profile_on_samples(layers, design)
+    else:
+        assert graph is not None
+        profile = layer_profile(given, graph, design, facts)
     path, aggregation = (
         {tensor_of(name): spent for name, spent in each.items()} for each in (profile.path, profile.aggregation)
     )
-    return Reference(path, aggregation, _packed_inputs(layers_of(given, graph)))
+    return Reference(path, aggregation, _packed_inputs(layers))
 
 
 def _packed_inputs(layers: LoweredModel | IntegerCnn) -> frozenset[str]:

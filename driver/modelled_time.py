@@ -24,6 +24,7 @@ from hetfab.overlay.timeline.simulate import simulate, transfer_cycles
 
 if TYPE_CHECKING:
     from hetfab.overlay.model.bound_model import BoundModel  # A board has no onnx.
+    from hetfab.overlay.model.cnn.integer import IntegerCnn
 
 
 #: Kinds of layers of a network on samples (``LayerInfo``).
@@ -48,13 +49,13 @@ def layer_milliseconds(
     return _by_layer(bound, expected_log(bound))
 
 
-def layer_milliseconds_on_samples(given: "BoundModel", design: Design | None = None) -> dict[str, float]:
+def layer_milliseconds_on_samples(network: "IntegerCnn", design: Design | None = None) -> dict[str, float]:
     """The same of a network on samples, for one sample.
 
     Raises:
-        InputError: The model does not compile for the design.
+        InputError: The network does not compile for the design.
     """
-    bound = _bound_to_zeros(given, design)
+    bound = _bound_to_zeros(network, design)
     return _by_layer(bound, expected_log(bound))
 
 
@@ -84,9 +85,9 @@ def layer_profile(
     return LayerProfile(_by_layer(bound, log), dict(zip(names, totals.tolist(), strict=True)))
 
 
-def layer_profile_on_samples(given: "BoundModel", design: Design) -> LayerProfile:
+def layer_profile_on_samples(network: "IntegerCnn", design: Design) -> LayerProfile:
     """The same of a network on samples, for one sample."""
-    bound = _bound_to_zeros(given, design)
+    bound = _bound_to_zeros(network, design)
     path = _by_layer(bound, expected_log(bound))
     without = {layer.name for layer in bound.program.layers if layer.kind in _WITHOUT_WEIGHTS}
     return LayerProfile(path, {name: spent for name, spent in path.items() if name in without})
@@ -104,11 +105,10 @@ def _bound(given: "BoundModel", graph: HeteroGraph, design: Design | None, facts
     return bind(program, graph_arrays(program, graph), side_by_side=True)
 
 
-def _bound_to_zeros(given: "BoundModel", design: Design | None) -> BoundProgram:
+def _bound_to_zeros(network: "IntegerCnn", design: Design | None) -> BoundProgram:
     from hetfab.overlay.compiler.cnn.compile import compile_integers
-    from hetfab.overlay.model.cnn.integer_reader import read_integers
 
-    program = compile_integers(read_integers(given.model), design or default_design(IMAGE_DESIGN))
+    program = compile_integers(network, design or default_design(IMAGE_DESIGN))
     return bind_sample(program, np.zeros(sample_shape(program), np.float32))
 
 

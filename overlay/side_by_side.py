@@ -97,8 +97,11 @@ class _State:
         #: What passes read, and of each the tile that was asked for last.
         self._inputs_of: dict[int, tuple[tuple[_Tile, ...], tuple[_Tile, ...]]] = {}
         self._needed: dict[int, tuple[int, tuple[_Tile, ...]]] = {}
-        #: Of passes that cannot begin, a tile before which they cannot.
+        #: Passes that run or have ended.
+        self._begun: set[int] = set()
+        #: Of passes that cannot begin, a tile before which they cannot, and a pass.
         self._awaited: dict[int, _Tile] = {}
+        self._awaited_pass: dict[int, int] = {}
 
     def places(self) -> Iterator[Place]:
         """Entries and tiles in order."""
@@ -115,7 +118,7 @@ class _State:
         best: tuple[bool, float, int] | None = None
         room: dict[int, bool] = {}
         for number in lane.waiting:
-            if number in self._awaited and not self._is_placed(self._awaited[number]):
+            if self._must_wait(number):
                 continue
             one = self._passes[number]
             # What a layer's stretches claim is the same, and of those that are ready the first one will do.
@@ -130,6 +133,12 @@ class _State:
         if best is not None:
             self._start(lane, best[2])
 
+    def _must_wait(self, number: int) -> bool:
+        """Whether what kept a pass from beginning last still does."""
+        if number in self._awaited and not self._is_placed(self._awaited[number]):
+            return True
+        return number in self._awaited_pass and self._awaited_pass[number] not in self._begun
+
     def _beginning(self, lane: _Lane, number: int) -> tuple[bool, float, int] | None:
         """Whether a pass has to wait for rows one by one, when it can begin, and its number; None if it cannot."""
         gathered, rows = self._inputs(number)
@@ -138,13 +147,14 @@ class _State:
         found, waits = rows, False
         if not self._are_placed(rows):
             found, waits = self._needs(number, 0), True
-            if not self._are_running(rows) or not self._are_placed(found, number):
+            if not self._have_begun(rows, number) or not self._are_placed(found, number):
                 return None
         return waits, max([lane.clock, *map(self._ready, gathered), *map(self._ready, found)]), number
 
     def _start(self, lane: _Lane, number: int) -> None:
         """Makes a pass the lane's; a stretch needs no entry where the one before is of the same pass."""
         lane.waiting.remove(number)
+        self._begun.add(number)
         lane.current, lane.tile = number, -1
         if self._goes_on(lane.last, number):
             lane.tile = 0
@@ -159,10 +169,13 @@ class _State:
             return False
         return all(self._users[ring][slot] == last for ring in self._taken[last] for slot in self._held(last, ring))
 
-    def _are_running(self, places: Sequence[_Tile]) -> bool:
-        """Whether the passes of these tiles run or have ended, so that nobody who waits for them waits for ever."""
-        running = [lane.current for lane in self.lanes]
-        return all(number in self._ended or number in running for number, _ in places)
+    def _have_begun(self, places: Sequence[_Tile], waiting: int) -> bool:
+        """Whether these tiles' passes have, so that nobody waits for them for ever; else one that has not is noted."""
+        for number, _ in places:
+            if number not in self._begun:
+                self._awaited_pass[waiting] = number
+                return False
+        return True
 
     def _is_next_of_layer(self, number: int) -> bool:
         """Whether the layer's passes over the same rows before it have ended; stretches have no order."""

@@ -10,7 +10,7 @@ model = study.write(assignment)
 import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TypeAlias, TypeVar
 
 import numpy as np
@@ -60,6 +60,7 @@ from hetfab.quantize.points import QuantizationPoints, find_points
 from hetfab.quantize.ranges import ActivationRange, choose, covering, exact_exponent
 from hetfab.quantize.reorder import reordered
 from hetfab.quantize.rewrites import rewrite
+from hetfab.quantize.roundings import Roundings
 from hetfab.quantize.weights import (
     LARGEST_SIGNIFICANCE,
     FloatArray,
@@ -99,6 +100,7 @@ class Study:
         observed: What the float model shows of its tensors.
         opset: Version of the standard operators.
         fixed: Numbers of nodes that are no inputs, by name.
+        roundings: Weights that are rounded already.
     """
 
     graph: LayerGraph
@@ -109,7 +111,7 @@ class Study:
     observed: Observed
     opset: int
     fixed: Mapping[str, npt.NDArray[np.generic]]
-    _weights: dict[_Key, LayerWeights] = field(default_factory=dict)
+    roundings: Roundings = field(default_factory=Roundings)
     _sums: dict[_Key, float] = field(default_factory=dict)
     _blocks: dict[_Key, Numbers] = field(default_factory=dict)
     _inputs: dict[str, LayerInputs] = field(default_factory=dict)
@@ -447,15 +449,12 @@ class Study:
         inputs, scale, significance = self._inputs_of(layer), ranges[layer.input].scale, LARGEST_SIGNIFICANCE
         while True:
             key = (name, choice, significance, assignment.correct_bias)
-            if key not in self._weights:
-                shared = name == self.graph.output
-                rounded = rounded_layer(layer, choice, inputs, shared_scale=shared, significance=significance)
-                self._weights[key] = corrected(layer, rounded, inputs) if assignment.correct_bias else rounded
-                self._sums[key] = inputs.largest_sum(_free_part(self._weights[key]))
-            found = self._weights[key]
+            found = self.roundings.get(key, partial(self._rounded_alone, layer, *key[1:]))
             free = [part for part in found.parts if part.bits < POWER_OF_TWO_BITS]
             if not free or significance == 1:
                 return found
+            if key not in self._sums:
+                self._sums[key] = inputs.largest_sum(_free_part(found))
             sums = self._sums[key] / scale
             if layer.bias is not None:
                 sums += float((np.abs(layer.bias) / (found.scales.astype(np.float64) * scale)).max(initial=0.0))
@@ -463,6 +462,11 @@ class Study:
             if spare >= significance:
                 return found
             significance = max(spare, 1)
+
+    def _rounded_alone(self, layer: Dense, choice: WeightChoice, significance: int, correct_bias: bool) -> LayerWeights:
+        inputs, shared = self._inputs_of(layer), layer.output == self.graph.output
+        found = rounded_layer(layer, choice, inputs, shared_scale=shared, significance=significance)
+        return corrected(layer, found, inputs) if correct_bias else found
 
     def _inputs_of(self, layer: Dense) -> LayerInputs:
         """What a layer reads in the float model, so that weights do not depend on the widths of activations."""

@@ -163,7 +163,8 @@ def best_start(
         limits: Smallest and largest integer.
         free: Whether scales are other than powers of two.
         shared_scale: One scale for all channels.
-        errors_of: Error of each channel, [N], of restored weights of a run of input channels, [K, N].
+        errors_of: Error of each channel, [N], of restored weights of a run of input channels, [K, N], which it may
+            change.
         run: Input channels of a run, where the errors of runs add up; None for all at once.
     """
     low, high = limits
@@ -176,8 +177,11 @@ def best_start(
     runs = [slice(first, first + size) for first in range(0, len(weight), size)]
     errors = np.zeros(candidates.shape)
     for place in runs:
+        part, restored = weight[place], np.empty(weight[place].shape)
         for total, row in zip(errors, candidates, strict=True):
-            total += errors_of(np.clip(np.rint(weight[place] / row), low, high) * row, place)
+            np.rint(np.divide(part, row, out=restored), out=restored)
+            np.minimum(np.maximum(restored, low, out=restored), high, out=restored)
+            total += errors_of(np.multiply(restored, row, out=restored), place)
     if shared_scale:
         errors[:] = errors.sum(axis=1, keepdims=True)
     return np.asarray(candidates[errors.argmin(axis=0), np.arange(weight.shape[1])])
@@ -205,7 +209,8 @@ def _least_error(weight: FloatArray, bits: int, narrow: bool, shared_scale: bool
     """Weights rounded by themselves, at the scales of least square error."""
 
     def errors(restored: _Doubles, place: slice) -> _Doubles:
-        return np.asarray(np.square(restored - weight).sum(axis=0), dtype=np.float64)
+        np.subtract(restored, weight, out=restored)
+        return np.asarray(np.square(restored, out=restored).sum(axis=0))
 
     free = bits < POWER_OF_TWO_BITS
     return _rounded_on(weight, best_start(weight, limits_of(bits, narrow), free, shared_scale, errors), bits, narrow)

@@ -6,7 +6,18 @@ import signal
 import time
 from pathlib import Path
 
+import numpy as np
+
 from hetfab.overlay.errors import SearchInvalidError
+
+_taken: list[object] = []
+
+
+def grown(megabytes: int) -> int:
+    """The process, which keeps some more memory."""
+    _taken.append(np.ones(megabytes << 17))
+    time.sleep(1.1)
+    return os.getpid()
 
 
 def square(number: int) -> int:

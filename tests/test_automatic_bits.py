@@ -18,6 +18,7 @@ from hetfab.driver.modelled_time import layer_milliseconds, layer_milliseconds_o
 from hetfab.driver.scores import Loss
 from hetfab.overlay.errors import LimitUnreachableError
 from hetfab.overlay.model.bound_model import BoundModel, Evaluation, FedModel
+from hetfab.overlay.model.cnn.integer_reader import read_integers
 from hetfab.overlay.model.cnn.window import Window
 from hetfab.overlay.model.reader import bindings_of, read_model
 from hetfab.quantize.assignment import Assignment
@@ -165,7 +166,7 @@ def test_a_network_on_samples_gets_widths_too(
     assert main([*given, "--bits", "auto", "--max-drop", "20"]) == 0
     found = json.loads(capsys.readouterr().out)
     written = read_model(tmp_path / "model.q.onnx")
-    times = layer_milliseconds_on_samples(BoundModel(written, bindings_of(written)))
+    times = layer_milliseconds_on_samples(read_integers(written))
     assert found["modelled_ms"] == pytest.approx(sum(times.values()))
     assert found["drop"] <= 20 and found["drop_of"] == "predictions that change"
     widths = {node.input[0]: node.input[3] for node in written.graph.node if node.op_type == "Quant"}
@@ -239,6 +240,6 @@ def test_each_result_of_a_network_belongs_to_a_layer() -> None:
     model = builder.finish(builder.dense(builder.flatten(builder.node("Add", second, first)), 3))
     study = CnnStudy.open(FedModel(model, bindings_of(model), [{"input": samples_of(model)}]))
     widths = study.uniform(Widths())
-    results = layer_milliseconds_on_samples(BoundModel(study.write(widths), bindings_of(study.write(widths))))
+    results = layer_milliseconds_on_samples(read_integers(study.write(widths)))
     assert {study.made_of(name)[0] for name in results if name} == set(study.layers)
     assert study.made_of("absent") == (None, None)

@@ -187,7 +187,7 @@ def test_interrupted_inside_a_tool_and_run_again_gives_the_same_package(
     process = subprocess.Popen(command(workshop), env=workshop.environment(), stderr=subprocess.PIPE, text=True)
     wait_for(workshop, process)
     process.send_signal(number)
-    _, words = process.communicate(timeout=60)
+    _, words = process.communicate(timeout=600)
     tool = workshop.processes()[-1]
     if number == signal.SIGINT:
         assert process.returncode == 130 and "error: interrupted" in words
@@ -457,7 +457,7 @@ def test_two_builds_in_one_folder_are_refused(workshop: Workshop) -> None:
     with pytest.raises(BuildBusyError):
         build(configured(workshop))
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=60)
+    process.communicate(timeout=600)
 
 
 @pytest.mark.parametrize("version", ["2024.1", "2024.2"])

@@ -24,6 +24,7 @@ from hetfab.overlay.costs.resources import check_fits
 from hetfab.overlay.design import Design, default_design, read_design
 from hetfab.overlay.isa.codec import Segment
 from hetfab.overlay.model.bound_model import BoundModel
+from hetfab.overlay.model.cnn.integer_reader import read_integers
 from hetfab.overlay.model.cnn.window import Window
 from hetfab.overlay.model.reader import bindings_of, read_model
 from hetfab.overlay.search.environment import random_search
@@ -144,7 +145,7 @@ def test_networks_on_samples_get_a_design_too(
     design = read_design(tmp_path / "network.json")
     check_fits(design)
     quantized = read_model(tmp_path / "network.q.onnx")
-    spent = layer_milliseconds_on_samples(BoundModel(quantized, bindings_of(quantized)), design)
+    spent = layer_milliseconds_on_samples(read_integers(quantized), design)
     assert sum(spent.values()) == pytest.approx(found["modelled_ms"])
 
 

@@ -28,7 +28,7 @@ from hetfab.overlay.search import workers as module
 from hetfab.overlay.search.evaluations import evaluated
 from hetfab.overlay.search.journal import Journal
 from hetfab.overlay.search.workers import HERE, Backend, Workers, open_workers
-from tests.evaluation_jobs import always_killed, killed_once, left, refused, square
+from tests.evaluation_jobs import always_killed, grown, killed_once, left, refused, square
 
 ROOT = Path(__file__).parents[1]
 
@@ -106,6 +106,19 @@ def test_an_evaluation_that_kills_every_worker_is_named_and_the_others_are_kept(
         assert "job 0" in journal and "job 2" in journal and "job 1" not in journal
         # What is missing is all that the next run evaluates.
         assert evaluated(square, jobs(3), journal, HERE) == {f"job {n}": n * n for n in range(3)}
+
+
+def test_a_process_keeps_what_it_has_opened_however_much_memory_that_takes() -> None:
+    with open_workers(count=2) as opened:
+        assert len({opened.call(f"{size} MB", grown, size) for size in (1, 400, 1, 1)}) == 1
+
+
+def test_processes_of_this_machine_share_a_folder_that_goes_with_them(several: Workers) -> None:
+    assert HERE.folder is None and (several.folder is None) == (type(several).__name__ == "DaskWorkers")
+    with open_workers(count=2) as opened:
+        folder = opened.folder
+        assert folder is not None and folder.is_dir()
+    assert not folder.exists()
 
 
 def test_errors_of_a_job_arrive_as_they_are(several: Workers) -> None:

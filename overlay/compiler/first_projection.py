@@ -5,7 +5,9 @@ All forms give the same integers. Each is compiled alone and timed by the cost f
 """
 
 import enum
+import hashlib
 import math
+import pickle
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -229,7 +231,12 @@ class _Chooser:
         )
 
     def _work(self, layer: LoweredLayer, dense: DenseTerm, facts: GraphFacts) -> Work:
-        return work_of(alone(layer, dense, self.lowered), self.design, facts, self.share_on_d)
+        model = alone(layer, dense, self.lowered)
+        # Models whose bytes differ although they are equal are only asked for twice.
+        key = hashlib.blake2b(pickle.dumps(model)).digest(), self.design, self.share_on_d
+        if key not in facts.works:
+            facts.works[key] = work_of(model, self.design, facts, self.share_on_d)
+        return facts.works[key]
 
     def _by_nonzeros(self, layer: LoweredLayer, dense: DenseTerm) -> tuple[str, Work | None]:
         """What keeps a layer from its sparse form, empty if nothing does, and what that form takes."""

@@ -3,12 +3,17 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from hetfab.overlay.features import Features
 from hetfab.overlay.program import Edges, Tensor
+
+if TYPE_CHECKING:
+    from hetfab.overlay.compiler.projection_work import Work
+    from hetfab.overlay.design import Design
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,7 @@ class GraphFacts:
         sources: Of edge sets that are relations or semantic graphs.
         splits: Into how many parts features are split, and whether they are edges with weights, by features, groups of
             a result and whether there are weights; noted once found, since many designs may be asked for.
+        works: What first projections take, likewise, by what they are.
     """
 
     name: str
@@ -70,3 +76,4 @@ class GraphFacts:
     features: Mapping[str, Features | FeatureCounts]
     sources: Mapping[Edges, Sources]
     splits: dict[tuple[Tensor, int, bool], tuple[int, bool]] = field(default_factory=dict)
+    works: "dict[tuple[bytes, Design, float | None], Work]" = field(default_factory=dict)

@@ -16,8 +16,16 @@ from hetfab.overlay.costs.bursts import (
     bursts_of_runs,
     request_bursts,
 )
-from hetfab.overlay.costs.cycles import Cost, Fields, held_trips
-from hetfab.overlay.costs.gathers import Tags, edge_ids, held_edges, parts_of, records_offset, segment_offset, with_tags
+from hetfab.overlay.costs.cycles import Cost, held_trips
+from hetfab.overlay.costs.gathers import (
+    AggInstructions,
+    Tags,
+    edge_ids,
+    held_edges,
+    parts_of,
+    records_offset,
+    segment_offset,
+)
 from hetfab.overlay.design import Geometry
 from hetfab.overlay.isa.codec import AttendKind, AttendSource
 from hetfab.overlay.isa.loops import loops
@@ -57,28 +65,9 @@ class _Counts:
         self.loop("request_ahead", min(bursts, BURSTS_AHEAD))
 
 
-def attend_costs(
-    fields: Fields,
-    graph: npt.NDArray[np.uint8],
-    geometry: Geometry,
-    rows: Array,
-    clears: Fields,
-    cleared: Array,
-    tags: type[Tags],
-) -> Cost:
-    """Cost of every ``attend`` of a stream.
-
-    Args:
-        fields: Their fields, with those of their contexts.
-        graph: Content of the segment that holds records and ids.
-        geometry: Gives the scratchpad.
-        rows: Index of each in the stream.
-        clears: Fields of every ``configure_features``, which clears tags.
-        cleared: Its index in the stream.
-        tags: Those of the scratchpad.
-    """
-    by_tags = with_tags(fields, tags(geometry), rows, clears, cleared)
-    found = [_counts(one, graph, state, geometry) for one, state in by_tags]
+def attend_costs(given: AggInstructions) -> Cost:
+    """Cost of every ``attend`` of a stream."""
+    found = [_counts(one, given.graph, tags, given.geometry) for one, tags in given.with_tags()]
     zeros = np.zeros(len(found), np.int64)
     return Cost(
         cycles=np.array([one.cycles for one in found], np.int64),

@@ -2,6 +2,7 @@
 """What each ``reduce`` of a stream meets in the graph: edges, rows that its scratchpad lacks, bursts. Exact counts."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -83,56 +84,50 @@ class FewestReads(Tags):
         return missed
 
 
-def gathers(
-    fields: Fields,
-    graph: npt.NDArray[np.uint8],
-    geometry: Geometry,
-    rows: Array,
-    clears: Fields,
-    cleared: Array,
-    tags: type[Tags],
-) -> Gather:
-    """What every ``reduce`` meets.
+@dataclass(frozen=True, eq=False)
+class AggInstructions:
+    """The instructions of a stream that are one operation of AGG, and what they depend on.
 
-    Args:
-        fields: Of every ``reduce``, with those of its context.
+    Attributes:
+        fields: Theirs, with those of their contexts.
         graph: Content of the segment that holds records, ids and units.
         geometry: Gives the scratchpad.
-        rows: Index of each ``reduce`` in the stream.
+        rows: Index of each in the stream.
         clears: Fields of every ``configure_features``, which clears tags.
         cleared: Its index in the stream.
         tags: Those of the scratchpad.
     """
+
+    fields: Fields
+    graph: npt.NDArray[np.uint8]
+    geometry: Geometry
+    rows: Array
+    clears: Fields
+    cleared: Array
+    tags: type[Tags]
+
+    def with_tags(self) -> Iterator[tuple[dict[str, int], Tags]]:
+        """Each one's fields with the tags that it finds, which what is made of them must leave as it does."""
+        tags, following = self.tags(self.geometry), 0
+        columns = zip(*(values.tolist() for values in self.fields.values()), strict=True)
+        for row, values in zip(self.rows.tolist(), columns, strict=True):
+            while following < len(self.cleared) and self.cleared[following] < row:
+                tags.clear(int(self.clears["first_block"][following]), int(self.clears["slot_bits"][following]))
+                following += 1
+            one = dict(zip(self.fields, values, strict=True))
+            tags.groups = one["groups"] if "groups" in one else one["heads"] * one["head_groups"]
+            yield one, tags
+
+
+def gathers(found: AggInstructions) -> Gather:
+    """What every ``reduce`` meets."""
     names = (*_COUNTS, "first_unit", "units", "misses", "feature_bursts", "merged_bursts", "spilled_bursts")
-    found = {name: np.zeros(len(rows), np.int64) for name in names}
-    for i, (one, state) in enumerate(with_tags(fields, tags(geometry), rows, clears, cleared)):
+    counts = {name: np.zeros(len(found.rows), np.int64) for name in names}
+    for i, (one, tags) in enumerate(found.with_tags()):
         if one["rows"] and one["groups"]:
-            for name, value in _gather(one, graph, state).items():
-                found[name][i] = value
-    return Gather(**found)
-
-
-def with_tags(
-    fields: Fields, tags: Tags, rows: Array, clears: Fields, cleared: Array
-) -> Iterator[tuple[dict[str, int], Tags]]:
-    """Each instruction's fields with the tags that it finds, which what is made of them must leave as it does.
-
-    Args:
-        fields: Of every instruction of an operation.
-        tags: At first.
-        rows: Index of each in the stream.
-        clears: Fields of every ``configure_features``, which clears tags.
-        cleared: Its index in the stream.
-    """
-    following = 0
-    columns = zip(*(values.tolist() for values in fields.values()), strict=True)
-    for row, values in zip(rows.tolist(), columns, strict=True):
-        while following < len(cleared) and cleared[following] < row:
-            tags.clear(int(clears["first_block"][following]), int(clears["slot_bits"][following]))
-            following += 1
-        one = dict(zip(fields, values, strict=True))
-        tags.groups = one["groups"] if "groups" in one else one["heads"] * one["head_groups"]
-        yield one, tags
+            for name, value in _gather(one, found.graph, tags).items():
+                counts[name][i] = value
+    return Gather(**counts)
 
 
 def _gather(f: dict[str, int], graph: npt.NDArray[np.uint8], tags: Tags) -> dict[str, int]:

@@ -10,7 +10,8 @@ import numpy.typing as npt
 from hetfab.overlay.bind import BoundProgram
 from hetfab.overlay.costs.attention import attend_costs
 from hetfab.overlay.costs.cycles import COSTS, Cost, reduce_cost, stage_cost
-from hetfab.overlay.costs.gathers import Tags, gathers
+from hetfab.overlay.costs.gathers import AggInstructions, Tags, gathers
+from hetfab.overlay.costs.kept_counts import kept_counts
 from hetfab.overlay.dense_stages import Stage
 from hetfab.overlay.design import Geometry
 from hetfab.overlay.errors import StreamInvalidError
@@ -156,9 +157,10 @@ def _cost_of(
         configure = isa().operation("configure_features")
         cleared = operation_rows(words, configure)
         clears = operation_fields(words, configure, cleared)
+        given = AggInstructions(fields, graph, geometry, rows, clears, cleared, tags)
         if operation.name == "attend":
-            return attend_costs(fields, graph, geometry, rows, clears, cleared, tags)
-        return reduce_cost(fields, gathers(fields, graph, geometry, rows, clears, cleared, tags), geometry)
+            return kept_counts(attend_costs, given)
+        return reduce_cost(fields, kept_counts(gathers, given), geometry)
     return COSTS[operation.name](fields, geometry)
 
 

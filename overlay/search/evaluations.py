@@ -6,7 +6,6 @@ A job is picklable and a function of it is pure, so that any process may evaluat
 """
 
 import contextlib
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
@@ -63,13 +62,10 @@ def _several(
     # The threads only wait; ``n_jobs`` as ``pre_dispatch`` leaves what has not begun out of reach of an interruption.
     parallel = joblib.Parallel(at_a_time, backend="threading", return_as="generator_unordered", pre_dispatch="n_jobs")
     calls = (joblib.delayed(_called)(workers, function, key, job) for key, job in jobs.items())
-    with warnings.catch_warnings():
-        # A process whose memory has grown is replaced, and its jobs are not lost.
-        warnings.filterwarnings("ignore", "A worker stopped while some jobs", UserWarning)
-        with contextlib.ExitStack() as interrupted:
-            interrupted.callback(workers.stop)
-            yield from parallel(calls)
-            interrupted.pop_all()
+    with contextlib.ExitStack() as interrupted:
+        interrupted.callback(workers.stop)
+        yield from parallel(calls)
+        interrupted.pop_all()
 
 
 def _called(workers: Workers, function: Callable[[_J], Any], key: str, job: _J) -> tuple[str, Any]:

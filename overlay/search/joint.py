@@ -64,6 +64,7 @@ class Searched:
 
 
 ScoreModel = Callable[[int, Choice], Score]
+ScoreModels = Callable[[Sequence[tuple[int, Choice]]], Sequence[Score]]
 TimeModels = Callable[[Design, Sequence[Choice]], Sequence[float]]
 #: A design with widths of each model.
 Program = tuple[Design, Sequence[Choice]]
@@ -84,6 +85,7 @@ class JointSearch:
         plan: Of designs whose arrays are the same, what the compiler's cuts of the models take; infinite for none.
         time_programs: ``time`` of several programs at once, perhaps of other weights with the same widths; the choice
             is timed by ``time`` again.
+        score_several: ``score`` of several at once.
         widths: Of each model, which are tried as they are too, such as 4 bits everywhere; the first also on the base.
         points: Every point that was scored, also of a search that was stopped.
     """
@@ -95,6 +97,7 @@ class JointSearch:
     combine: Combine = Combine.SUM
     plan: PlanModels = lambda designs, choices: [0.0] * len(designs)
     time_programs: TimePrograms | None = None
+    score_several: ScoreModels | None = None
     widths: Sequence[tuple[Choice, ...]] = ()
     points: list[Point] = field(default_factory=list)
     solved: int = 0
@@ -122,12 +125,19 @@ class JointSearch:
         """
         if not self.designs:
             raise LimitUnreachableError("no design of the space fits", "a larger board", "choose another board")
-        curve = [self.point(share) for share in np.linspace(0.0, 1.0, _POINTS)]
+        curve = self._curve()
         reached = self._refine(goal, curve)
         if goal.milliseconds is None and reached is not None:
             self._refine_each(goal, reached)
         chosen = self._timed(goal, curve)
         return Searched(chosen, self._front(chosen), len(self.designs), self.solved, len(self._scores))
+
+    def _curve(self) -> list[Point]:
+        """Points at even places."""
+        curve, places = list[Point](), np.linspace(0.0, 1.0, _POINTS)
+        for first in range(0, len(places), AT_ONCE):
+            curve += self._points([[place] * len(self.models) for place in places[first : first + AT_ONCE]])
+        return curve
 
     def point(self, place: float) -> Point:
         """The fastest design and widths at a place of the curve, scored: 0 is near the float model, 1 the fastest."""
@@ -135,9 +145,18 @@ class JointSearch:
 
     def _point(self, places: Sequence[float]) -> Point:
         """The same with a place for each model."""
-        found = self.fastest([self.limit(model, place) for model, place in zip(self.models, places, strict=True)])
-        self.points.append(found)
-        return found
+        return self._points([places])[0]
+
+    def _points(self, several: Sequence[Sequence[float]]) -> list[Point]:
+        """The same of several, scored together."""
+        limits = [
+            [self.limit(model, place) for model, place in zip(self.models, each, strict=True)] for each in several
+        ]
+        found = [self.fastest(each) for each in limits]
+        self._score_ahead([point.choices for point in found])
+        scored = [replace(point, scores=self._scored(point.choices)) for point in found]
+        self.points += scored
+        return scored
 
     def limit(self, model: ModelOptions, place: float) -> float:
         """The largest sum of divergences at a place of the curve."""
@@ -145,7 +164,7 @@ class JointSearch:
         return float(least + (most - least) * _LEAST_SHARE ** (1.0 - place))
 
     def fastest(self, limits: Sequence[float]) -> Point:
-        """The fastest design and widths within limits of the divergence."""
+        """The fastest design and widths within limits of the divergence, not scored."""
         bounds = self.combine.of([t.bounds(limit) for t, limit in zip(self.times, limits, strict=True)])
         best, solved = math.inf, list[int]()
         for number in np.argsort(bounds, kind="stable"):
@@ -163,7 +182,7 @@ class JointSearch:
         if self.combine is Combine.MAXIMUM:
             # Models that are not the slowest have time for wider weights.
             chosen = tuple(model.nearest(at, best) for model in self.models)
-        return Point(at, chosen, best, self._scored(chosen))
+        return Point(at, chosen, best, ())
 
     def _no_faster(self, number: int, others: Sequence[int]) -> bool:
         """Whether all options take as long on one of other designs, or less."""
@@ -183,11 +202,20 @@ class JointSearch:
     def _scored(self, choices: Sequence[Choice]) -> tuple[Score, ...]:
         scores = []
         for number, choice in enumerate(choices):
-            key = number, repr((sorted(choice.weights.items()), sorted(choice.tensors.items())))
+            key = number, widths_key([choice])
             if key not in self._scores:
                 self._scores[key] = self.score(number, choice)
             scores.append(self._scores[key])
         return tuple(scores)
+
+    def _score_ahead(self, several: Sequence[Sequence[Choice]]) -> None:
+        """Scores at once what will be asked for."""
+        if self.score_several is None:
+            return
+        asked = {(number, widths_key([choice])): choice for choices in several for number, choice in enumerate(choices)}
+        missing = {key: choice for key, choice in asked.items() if key not in self._scores}
+        found = self.score_several([(number, choice) for (number, _), choice in missing.items()])
+        self._scores.update(zip(missing, found, strict=True))
 
     def _refine(self, goal: Goal, curve: Sequence[Point]) -> float | None:
         """Halves the step of the curve behind the last point that is still allowed.
@@ -268,8 +296,9 @@ class JointSearch:
         everywhere = [found for point in allowed for found in self._on_several(point)]
         given = {widths_key(choices) for choices in self.widths[:1] if self.space.holds(self.space.base)}
         timing.time([self._on(point, self.space.base) for point in allowed if widths_key(point.choices) in given])
-        for point in allowed:
-            timing.time(timing.first([each for each in everywhere if each.choices == point.choices]))
+        for first in range(0, len(allowed), AT_ONCE):
+            several = [[p for p in everywhere if p.choices == o.choices] for o in allowed[first : first + AT_ONCE]]
+            timing.time([found for each in several for found in timing.first(each)])
         timing.go(lambda: everywhere, _PROGRAMS)
         if not any(math.isfinite(point.time) for point in timing.timed.values()):
             raise self._unreachable(goal, [])
@@ -350,6 +379,7 @@ class JointSearch:
         ranked = sorted(kept.values(), key=lambda point: point.milliseconds)
         others = ranked[_WIDTHS:]
         found = ranked[:_WIDTHS] + [others[(len(others) - 1) // 2], *others[-1:]][: len(others)] if others else ranked
+        self._score_ahead(self.widths)
         for choices in self.widths:
             scores = self._scored(choices)
             if goal.keeps_drop(scores) and all(widths_key(choices) != widths_key(point.choices) for point in found):
@@ -365,7 +395,9 @@ class JointSearch:
             limits = [max(c.divergence + share * abs(c.divergence), m.range()[0]) for m, c in pairs]
             choices = tuple(m.required(best.design, limit) for m, limit in zip(self.models, limits, strict=True))
             self.solved += 1
-            found.append(self._on(replace(best, choices=choices, scores=self._scored(choices)), best.design))
+            found.append(self._on(replace(best, choices=choices), best.design))
+        self._score_ahead([point.choices for point in found])
+        found = [replace(point, scores=self._scored(point.choices)) for point in found]
         self.points += found
         return found
 

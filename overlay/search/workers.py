@@ -9,8 +9,11 @@ import enum
 import importlib.metadata
 import os
 import queue
+import sys
+import tempfile
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -48,6 +51,11 @@ class Workers:
     def count(self) -> int:
         """Evaluations at a time."""
         return 1
+
+    @property
+    def folder(self) -> Path | None:
+        """A folder that all workers and this process see, as long as the context lasts; None where there is none."""
+        return None
 
     def call(self, name: str, function: Callable[[_J], Any], job: _J) -> Any:
         """The result of a function; waits for it, in any thread.
@@ -92,6 +100,7 @@ class LocalProcesses(Workers):
         self._count = count
         self._idle: queue.LifoQueue[Executor | None] = queue.LifoQueue()
         self._started: list[Executor] = []
+        self._folder = tempfile.TemporaryDirectory(prefix="hetfab-")
         for _ in range(count):
             self._idle.put(None)
 
@@ -99,6 +108,17 @@ class LocalProcesses(Workers):
     def count(self) -> int:
         """Processes."""
         return self._count
+
+    @property
+    def folder(self) -> Path:
+        """A folder of its own, which goes with the context."""
+        return Path(self._folder.name)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        super().__exit__(kind, error, trace)
+        self._folder.cleanup()
 
     def call(self, name: str, function: Callable[[_J], Any], job: _J) -> Any:
         """As ``Workers.call``."""
@@ -128,9 +148,16 @@ class LocalProcesses(Workers):
         # As joblib: the threads of all processes together are no more than there are cores.
         threads = str(max((os.cpu_count() or 1) // self._count, 1))
         env = {name: os.environ.get(name, threads) for name in _THREADS}
-        process: Executor = ProcessPoolExecutor(max_workers=1, env=env)
+        process: Executor = ProcessPoolExecutor(max_workers=1, env=env, initializer=_keep_memory)
         self._started.append(process)
         return process
+
+
+def _keep_memory() -> None:
+    """Keeps loky from ending this process for memory that it has taken, which is what it has opened and found."""
+    from joblib.externals.loky import process_executor
+
+    process_executor._MAX_MEMORY_LEAK_SIZE = sys.maxsize
 
 
 def open_workers(backend: Backend = Backend.LOCAL, count: int = 1, cluster: str = "") -> Workers:

@@ -120,12 +120,12 @@ def quantize_cnn(
     def nearest(layer: Conv | Dense, rows: ActivationRange, shared: bool) -> LayerWeights:
         choice = WeightChoice(bits.weights[layer.output], "nearest")
 
-        def found(significance: int) -> LayerWeights:
+        def found(choice: WeightChoice, significance: int) -> LayerWeights:
             return rounded_layer(
                 as_dense(layer), choice, LayerInputs(()), shared_scale=shared, significance=significance
             )
 
-        return rounded_weights(layer, rows, "nearest", found)
+        return rounded_weights(layer, rows, choice, found)
 
     candidates: dict[str, tuple[float, onnx.ModelProto, Mapping[str, ActivationRange]]] = {}
     for name, criterion in CRITERIA.items():

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from hetfab.overlay.model.cnn.layers import Conv
 from hetfab.overlay.model.layers import Dense
+from hetfab.quantize.assignment import WeightChoice
 from hetfab.quantize.ranges import ActivationRange
 from hetfab.quantize.weights import LARGEST_SIGNIFICANCE, LayerWeights, exact_in_float32, spare_bits
 from hetfab.quantize.widths import POWER_OF_TWO_BITS
@@ -47,32 +48,45 @@ def patches(layer: Conv | Dense, read: FloatArray, most: int) -> FloatArray:
 
 
 def rounded_weights(
-    layer: Conv | Dense, rows: ActivationRange, method: str, rounded: Callable[[int], LayerWeights]
+    layer: Conv | Dense,
+    rows: ActivationRange,
+    choice: WeightChoice,
+    rounded: Callable[[WeightChoice, int], LayerWeights],
 ) -> LayerWeights:
     """A layer's integers, whose products float32 adds without rounding, as onnxruntime does.
 
     Args:
         layer: The layer.
         rows: Range of what it reads.
-        method: Name of the method.
-        rounded: Its integers by that method with most bits of a free scale's multiplier.
+        choice: Widths and method.
+        rounded: Its integers by a choice with most bits of a free scale's multiplier.
 
     Raises:
         WidthsUnsupportedError: As ``rounded_layer``.
     """
-    significance, peak = LARGEST_SIGNIFICANCE, max(rows.highest, -rows.lowest)
+    peak = max(rows.highest, -rows.lowest)
+    significance, nearest = LARGEST_SIGNIFICANCE, replace(choice, method="nearest")
+    if choice == nearest:
+        return _shortened(as_dense(layer), rounded(choice, significance), peak, rows.scale)
+    if choice.kinds[0] < POWER_OF_TWO_BITS:
+        # Sums are nearly those of integers rounded to nearest, which take a fraction of the time.
+        significance = _significance(layer, rounded(nearest, significance), peak, rows.scale)
     while True:
-        found = rounded(significance)
-        if method == "nearest":
-            return _shortened(as_dense(layer), found, peak, rows.scale)
-        spares = [
-            spare_bits(part, peak, None if layer.bias is None else layer.bias[place], rows.scale)
-            for place, part in found.runs()
-            if part.bits < POWER_OF_TWO_BITS
-        ]
-        if min(spares, default=significance) >= significance or significance == 1:
+        found = rounded(choice, significance)
+        spare = _significance(layer, found, peak, rows.scale)
+        if spare >= significance:
             return found
-        significance = max(min(spares), 1)
+        significance = spare
+
+
+def _significance(layer: Conv | Dense, found: LayerWeights, peak: int, scale: float) -> int:
+    """Most bits of free multipliers, 1 to ``LARGEST_SIGNIFICANCE``, that sums with these integers leave room for."""
+    spares = [
+        spare_bits(part, peak, None if layer.bias is None else layer.bias[place], scale)
+        for place, part in found.runs()
+        if part.bits < POWER_OF_TWO_BITS
+    ]
+    return max(min([*spares, LARGEST_SIGNIFICANCE]), 1)
 
 
 def as_dense(layer: Conv | Dense) -> Dense:

@@ -26,6 +26,7 @@ from hetfab.quantize.layer_rounding import rounded_layer
 from hetfab.quantize.methods import ACTIVATION_METHODS
 from hetfab.quantize.methods.layer_problem import LayerInputs
 from hetfab.quantize.ranges import ActivationRange, exact_exponent
+from hetfab.quantize.roundings import Roundings
 from hetfab.quantize.study import AverageBits, check_float
 from hetfab.quantize.weights import LayerWeights
 from hetfab.quantize.widths import POWER_OF_TWO_BITS, Widths
@@ -47,6 +48,7 @@ class CnnStudy:
         samples: The feeds.
         observed: What the float model shows of its tensors.
         opset: Version of the standard operators.
+        roundings: Weights that are rounded already.
     """
 
     graph: CnnGraph
@@ -55,8 +57,8 @@ class CnnStudy:
     samples: tuple[Feed, ...]
     observed: Observed
     opset: int
+    roundings: Roundings = field(default_factory=Roundings)
     _weights: dict[tuple[Hashable, ...], LayerWeights] = field(default_factory=dict)
-    _roundings: dict[tuple[Hashable, ...], LayerWeights] = field(default_factory=dict)
     _inputs: dict[str, tuple[LayerInputs, ...]] = field(default_factory=dict)
     _runners: list[Runner] = field(default_factory=list)
 
@@ -152,8 +154,7 @@ class CnnStudy:
             of_rows = rows if choice.kinds[0] < POWER_OF_TWO_BITS else None
             key = (layer.output, choice, of_rows, shared)
             if key not in self._weights:
-                found = partial(self._rounded, layer, choice, shared)
-                self._weights[key] = rounded_weights(layer, rows, choice.method, found)
+                self._weights[key] = rounded_weights(layer, rows, choice, partial(self._rounded, layer, shared))
             return self._weights[key]
 
         return chosen_numbers(
@@ -166,15 +167,14 @@ class CnnStudy:
             {name: choice.exponent for name, choice in choices.items() if choice.exponent is not None},
         )
 
-    def _rounded(self, layer: Conv | Dense, choice: WeightChoice, shared: bool, significance: int) -> LayerWeights:
+    def _rounded(self, layer: Conv | Dense, shared: bool, choice: WeightChoice, significance: int) -> LayerWeights:
         """A layer's integers, which are kept: only whether a multiplier is too long depends on a range."""
-        key = (layer.output, choice, shared, significance)
-        if key not in self._roundings:
+
+        def computed() -> LayerWeights:
             inputs = (LayerInputs(()),) if choice.method == "nearest" else self._inputs_of(layer)
-            self._roundings[key] = rounded_layer(
-                as_dense(layer), choice, *inputs, shared_scale=shared, significance=significance
-            )
-        return self._roundings[key]
+            return rounded_layer(as_dense(layer), choice, *inputs, shared_scale=shared, significance=significance)
+
+        return self.roundings.get((layer.output, choice, shared, significance), computed)
 
     def _inputs_of(self, layer: Conv | Dense) -> tuple[LayerInputs, ...]:
         """What each group of a layer's channels reads in the float model.

@@ -33,7 +33,8 @@ def start_scales(problem: LayerProblem, narrow: bool) -> Doubles:
     weight, diagonal = problem.weight, problem.inputs.moments.diagonal
 
     def alone(restored: Doubles, place: slice) -> Doubles:
-        return np.asarray(diagonal[place] @ np.square(restored - weight[place]))
+        np.subtract(restored, weight[place], out=restored)
+        return np.asarray(diagonal[place] @ np.square(restored, out=restored))
 
     def together(restored: Doubles, place: slice) -> Doubles:
         return problem.losses(restored)

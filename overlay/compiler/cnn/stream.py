@@ -11,7 +11,7 @@ import re
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -43,8 +43,7 @@ class _Instruction:
     signals: list[int] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
-class Interval:
+class Interval(NamedTuple):
     """Units of a memory, from the first to before the last: words on chip, blocks of a segment in DRAM."""
 
     memory: str

@@ -4,6 +4,7 @@
 import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from hetfab.overlay.compiler.cnn.conv import Conv
 from hetfab.overlay.compiler.cnn.cores import Core
@@ -20,8 +21,7 @@ class Piece:
     taps: tuple[int, int]
 
 
-@dataclass(frozen=True)
-class FieldNeed:
+class FieldNeed(NamedTuple):
     """A value that a layer needs in a field of an instruction, and the largest one that the field holds."""
 
     operation: str

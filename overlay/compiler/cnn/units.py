@@ -8,7 +8,7 @@ where the next convolution reads it line by line, over that one's steps too: VEC
 
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,6 @@ from hetfab.overlay.compiler.cnn.fused_code import FusedCode
 from hetfab.overlay.compiler.cnn.pool_code import PoolCode
 
 #: Of pooling, the share that waits for the next convolution where that is possible.
-
 _CARRIED = 0.4
 #: Steps of the next convolution before which lines that they read are pooled.
 _AHEAD = 4
@@ -35,6 +34,8 @@ class Pooling:
 
     code: PoolCode | DepthwiseCode
     tiles: list[Any]
+    #: Of tiles, by their ids, a pixel that they wait for; most wait for long.
+    _awaited: dict[int, tuple[int, int]] = field(default_factory=dict)
 
     def spread(self, unit: "Unit", later: int) -> None:
         """Emits tiles that read no pending pixel: as many as fall to one of the steps that are left.
@@ -46,8 +47,20 @@ class Pooling:
         count = -(-max(0, len(self.tiles) - later) // (1 + unit.steps_left))
         if count:
             pending = unit.pending(self.code.source)
-            complete = (tile for tile in self.tiles if not pending[tile.reads, tile.pixels].any())
+            complete = (tile for tile in self.tiles if not self._waits(tile, pending))
             self._emit(list(itertools.islice(complete, count)))
+
+    def _waits(self, tile: Any, pending: Pixels) -> bool:
+        """Whether a tile reads pending pixels."""
+        awaited = self._awaited.get(id(tile))
+        if awaited is not None and pending[awaited]:
+            return True
+        read = pending[tile.reads, tile.pixels]
+        if not read.any():
+            return False
+        row, column = np.unravel_index(int(read.argmax()), read.shape)
+        self._awaited[id(tile)] = tile.reads.start + int(row), tile.pixels.start + int(column)
+        return True
 
     def order(self, readers: "Unit") -> None:
         """Puts the tiles in the order in which the next unit reads their pixels."""
