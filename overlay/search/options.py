@@ -221,7 +221,8 @@ class ModelOptions:
                 ties.append(Tie(labels | {len(self.layers) + number: own}))
         return ties
 
-    def _choice(self, solution: Solution, fixed: float) -> Choice:
+    def _choice(self, design: Design, solution: Solution) -> Choice:
+        """What a solution stands for; narrow tensors are packed wherever they can be, whether or not it says so."""
         count = len(self.layers)
         weights = {
             layer.name: layer.bits[self._places(layer)[option][0]]
@@ -231,7 +232,7 @@ class ModelOptions:
             tensor.name: tensor.bits[_forms_of(tensor)[option][0]]
             for tensor, option in zip(self.tensors, solution.options[count:], strict=True)
         }
-        return Choice(weights, tensors, solution.cost + fixed, solution.totals[DIVERGENCE])
+        return Choice(weights, tensors, self.milliseconds(design, weights, tensors), solution.totals[DIVERGENCE])
 
     def required(self, design: Design, most: float) -> Choice:
         """The fastest choice, of equally fast ones that of the least divergence.
@@ -270,8 +271,7 @@ class ModelOptions:
         )
         limits = {**problem.limits, MILLISECONDS: most * (1 + _ROUNDING)}
         (found,) = best(replace(problem, groups=swapped, limits=limits)) or (fastest,)
-        spent = found.totals.get(MILLISECONDS, found.cost)
-        return self._choice(replace(found, cost=spent), self.on(design).fixed)
+        return self._choice(design, found)
 
 
 def _without_memories(design: Design) -> tuple[int, ...]:
