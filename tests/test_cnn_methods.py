@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Networks on samples take methods, exponents and widths of channels from an assignment, as graph models do."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -17,10 +18,14 @@ from hetfab.overlay.model.cnn.window import Window
 from hetfab.overlay.model.layers import Dense
 from hetfab.overlay.model.runtime import run_model
 from hetfab.quantize.assignment import ActivationChoice, WeightChoice
-from hetfab.quantize.cnn.rounding import matrix_of, patches
+from hetfab.quantize.cnn.rounding import matrix_of, patches, rounded_weights
 from hetfab.quantize.cnn.study import CnnStudy
 from hetfab.quantize.cnn.writer import float_model
+from hetfab.quantize.layer_rounding import rounded_layer
 from hetfab.quantize.methods import WEIGHT_METHODS
+from hetfab.quantize.methods.layer_problem import LayerInputs
+from hetfab.quantize.ranges import ActivationRange
+from hetfab.quantize.weights import LayerWeights, QuantizedWeights
 from hetfab.quantize.widths import Widths
 from tests.random_cnns import CnnBuilder
 
@@ -170,3 +175,31 @@ def test_ranges_are_chosen_once() -> None:
     assert study.numbers(assignment).ranges == first and len(study.observed.chosen) == count
     study.numbers(study.uniform(Widths(4, 8)))
     assert len(study.observed.chosen) == 2 * count
+
+
+def narrow(weights: LayerWeights) -> list[QuantizedWeights]:
+    """Parts whose scales are free."""
+    return [part for part in weights.parts if part.bits < 4]
+
+
+@pytest.mark.parametrize("bits", [2, 3, (2, 8, 3, 3, 4, 2, 2, 3)])
+@pytest.mark.parametrize("inputs", [300, 3000])
+def test_a_layer_of_large_sums_is_rounded_once_with_as_long_multipliers_as_float32_holds(
+    bits: int | tuple[int, ...], inputs: int
+) -> None:
+    random = np.random.default_rng(inputs)
+    layer = Dense("out", "in", random.normal(size=(inputs, 8)).astype(np.float32), None)
+    rows, reads = LayerInputs((random.normal(size=(50, inputs)).astype(np.float32),)), ActivationRange(8, True, -5)
+    asked: list[int] = []
+
+    def rounded(choice: WeightChoice, significance: int) -> LayerWeights:
+        if choice.method != "nearest":
+            asked.append(significance)
+        return rounded_layer(layer, choice, rows, significance=significance)
+
+    found = rounded_weights(layer, reads, WeightChoice(bits, "gptq"), rounded)
+    sums = [np.abs(part.integers).sum(axis=0) * 128 for part in narrow(found)]
+    # A sum is a whole number times a multiplier; one of float32's 24 bits is left.
+    assert max((each * part.mantissas).max() for each, part in zip(sums, narrow(found), strict=True)) < 2**24
+    longest = 23 - math.ceil(math.log2(max(each.max() for each in sums)))
+    assert asked == [min(longest, 8)]
