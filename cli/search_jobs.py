@@ -6,6 +6,7 @@ A process opens each model once, whatever the number of its jobs.
 
 import enum
 import functools
+import hashlib
 import math
 import zipfile
 from collections import OrderedDict
@@ -214,7 +215,9 @@ def opened(source: Source) -> Opened:
         graph = read_graph(source.workload)
         found = Opened(graph_subject(open_model(source.model, graph, bindings), graph, None), graph)
     if source.shared is not None:
-        found.subject.study.roundings.folder = source.shared / found.subject.identity()
+        # The identity knows weights and what they are measured on, the file all else, as the kinds of its layers.
+        key = hashlib.sha256(found.subject.identity().encode() + source.model.read_bytes())
+        found.subject.study.roundings.folder = source.shared / key.hexdigest()
     return found
 
 

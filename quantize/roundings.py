@@ -54,7 +54,7 @@ def _shared(folder: Path, key: Key, compute: Callable[[], LayerWeights]) -> Laye
 
 
 def _write(path: Path, weights: LayerWeights) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(exist_ok=True)
     arrays: dict[str, Any] = {} if weights.bias is None else {"bias": weights.bias}
     for number, part in enumerate(weights.parts):
         # No integer has more than 8 bits.

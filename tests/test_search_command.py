@@ -31,6 +31,7 @@ from hetfab.overlay.search.environment import random_search
 from hetfab.overlay.search.hardware import Array, Space
 from hetfab.overlay.search.points import Point
 from hetfab.quantize.bit_assignment import Options
+from hetfab.quantize.widths import Widths
 from tests.outside import module
 from tests.programs import bound_to, reference_logits, run_emulated, run_golden
 from tests.random_cnns import CnnBuilder
@@ -157,6 +158,23 @@ def test_two_models_share_a_design(search: Search, case: Case, tmp_path: Path) -
     assert main([*given, "--max-drop", "5", "--combine", "sum", "--quantized", "."]) == 0
     assert (tmp_path / "other.q.onnx").exists()
     assert alone["modelled_ms"] > 0
+
+
+def test_models_of_the_same_weights_share_no_rounded_ones(case: Case, tmp_path: Path) -> None:
+    write_graph(tmp_path / "graph.npz", case.graph)
+    (tmp_path / "shared").mkdir()
+    other = onnx.ModelProto.FromString(case.model.SerializeToString())
+    slope = next(node for node in other.graph.node if node.op_type == "Relu")
+    slope.op_type = "LeakyRelu"
+    folders = []
+    for name, model in (("a.onnx", case.model), ("b.onnx", other), ("c.onnx", case.model)):
+        onnx.save(model, tmp_path / name)
+        source = search_jobs.Source(tmp_path / name, tmp_path / "graph.npz", shared=tmp_path / "shared")
+        study = search_jobs.opened(source).subject.study
+        study.write(study.uniform(Widths(2, 4), weights="gptq"))
+        folders.append(study.roundings.folder)
+    assert folders[0] == folders[2] != folders[1]
+    assert {path.name for path in (tmp_path / "shared").iterdir()} == {folder.name for folder in folders}
 
 
 def test_a_stopped_search_keeps_its_best_and_goes_on(

@@ -87,6 +87,13 @@ def test_results_are_those_of_one_process(several: Workers) -> None:
     assert len(noted) == 7
 
 
+def test_nothing_to_do_asks_no_worker(several: Workers) -> None:
+    known = Journal(None, "")
+    known.note("job 3", 9)
+    assert evaluated(square, {}, known, several) == {}
+    assert evaluated(square, {"job 3": 3}, known, several) == {"job 3": 9}
+
+
 def test_a_worker_that_is_killed_loses_only_its_own_evaluation(several: Workers, tmp_path: Path) -> None:
     taken = {key: (number, tmp_path) for key, number in jobs(4).items()}
     assert evaluated(killed_once, taken, Journal(None, ""), several) == {f"job {n}": n * n for n in range(4)}

@@ -54,7 +54,7 @@ def _several(
     function: Callable[[_J], Any], jobs: Mapping[str, _J], workers: Workers, at_a_time: int
 ) -> Iterator[tuple[str, Any]]:
     """Keys and results, in the order in which they come."""
-    if at_a_time <= 1 and workers.is_near:
+    if not jobs or (at_a_time <= 1 and workers.is_near):
         yield from ((key, function(job)) for key, job in jobs.items())
         return
     import joblib

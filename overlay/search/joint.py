@@ -154,9 +154,10 @@ class JointSearch:
         ]
         found = [self.fastest(each) for each in limits]
         self._score_ahead([point.choices for point in found])
-        scored = [replace(point, scores=self._scored(point.choices)) for point in found]
-        self.points += scored
-        return scored
+        for place, point in enumerate(found):
+            found[place] = replace(point, scores=self._scored(point.choices))
+            self.points.append(found[place])
+        return found
 
     def limit(self, model: ModelOptions, place: float) -> float:
         """The largest sum of divergences at a place of the curve."""
