@@ -30,6 +30,8 @@ LARGEST_SIGNIFICANCE = 8
 LOWEST_EXPONENT = -1 << 30
 _FLOAT32_BITS = 24
 _CANDIDATES = 4
+#: Input channels whose errors are summed at once, so that a cache holds them.
+RUN = 64
 #: Free scales are searched from the full range down to 1/32 of it, 8 to an octave.
 _FREE_SHARES = 2.0 ** (-np.arange(41) / 8)
 #: Scale of bipolar weights that are all zero; it must not be zero itself.
@@ -153,7 +155,7 @@ def best_start(
     limits: tuple[int, int],
     free: bool,
     shared_scale: bool,
-    errors_of: Callable[[_Doubles, slice], _Doubles],
+    add_errors: Callable[[_Doubles, _Doubles, _Doubles, slice], None],
     run: int | None = None,
 ) -> _Doubles:
     """Scales [N] of least error among shares of the full range, if every weight is rounded by itself.
@@ -163,8 +165,8 @@ def best_start(
         limits: Smallest and largest integer.
         free: Whether scales are other than powers of two.
         shared_scale: One scale for all channels.
-        errors_of: Error of each channel, [N], of restored weights of a run of input channels, [K, N], which it may
-            change.
+        add_errors: Adds to the errors so far, [N], those of restored weights of a run of input channels, which it may
+            change, against the weights themselves, both [K, N]; the last argument is the run's place.
         run: Input channels of a run, where the errors of runs add up; None for all at once.
     """
     low, high = limits
@@ -174,14 +176,15 @@ def best_start(
     else:
         candidates = widest * _FREE_SHARES[:, None]
     size = run or len(weight)
-    runs = [slice(first, first + size) for first in range(0, len(weight), size)]
     errors = np.zeros(candidates.shape)
-    for place in runs:
-        part, restored = weight[place], np.empty(weight[place].shape)
+    for first in range(0, len(weight), size):
+        place = slice(first, min(first + size, len(weight)))
+        part = np.array(weight[place], np.float64, order="C")
+        restored = np.empty(part.shape)
         for total, row in zip(errors, candidates, strict=True):
             np.rint(np.divide(part, row, out=restored), out=restored)
-            np.minimum(np.maximum(restored, low, out=restored), high, out=restored)
-            total += errors_of(np.multiply(restored, row, out=restored), place)
+            np.multiply(restored.clip(low, high, out=restored), row, out=restored)
+            add_errors(total, restored, part, place)
     if shared_scale:
         errors[:] = errors.sum(axis=1, keepdims=True)
     return np.asarray(candidates[errors.argmin(axis=0), np.arange(weight.shape[1])])
@@ -208,12 +211,16 @@ def round_bias(bias: FloatArray, scales: _Doubles) -> IntArray:
 def _least_error(weight: FloatArray, bits: int, narrow: bool, shared_scale: bool) -> QuantizedWeights:
     """Weights rounded by themselves, at the scales of least square error."""
 
-    def errors(restored: _Doubles, place: slice) -> _Doubles:
-        np.subtract(restored, weight, out=restored)
-        return np.asarray(np.square(restored, out=restored).sum(axis=0))
+    def add_squares(total: _Doubles, restored: _Doubles, part: _Doubles, _: slice) -> None:
+        np.subtract(restored, part, out=restored)
+        np.square(restored, out=restored)
+        # Before the run, so that its length changes no bit of the sum.
+        restored[0] += total
+        restored.sum(axis=0, out=total)
 
     free = bits < POWER_OF_TWO_BITS
-    return _rounded_on(weight, best_start(weight, limits_of(bits, narrow), free, shared_scale, errors), bits, narrow)
+    scales = best_start(weight, limits_of(bits, narrow), free, shared_scale, add_squares, RUN)
+    return _rounded_on(weight, scales, bits, narrow)
 
 
 def _rounded_on(

@@ -6,7 +6,8 @@ slot and signals a full one, its reader the other way round. All iterations are 
 slots that nobody has used (docs/decisions/0003-semaphores-by-rings.md).
 """
 
-from collections.abc import Iterable, Sequence
+import functools
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -19,6 +20,9 @@ from hetfab.overlay.isa.codec import Engine
 from hetfab.overlay.isa.spec import isa
 from hetfab.overlay.isa.words import field_slot, pack
 from hetfab.overlay.program import PATCH_DTYPE, Block, Part, Ring, Symbol, SymbolKind
+
+
+_WAITS, _SIGNALS = ("wait0", "wait1"), ("signal0", "signal1")
 
 
 @dataclass(frozen=True)
@@ -92,16 +96,18 @@ class Emitter:
     def emit(
         self,
         operation: str,
-        fields: dict[str, int | Affine],
+        fields: Mapping[str, int | Affine],
         *,
         waits: Sequence[int] = (),
         signals: Sequence[int] = (),
     ) -> None:
         """Emits an instruction; waits and signals beyond two go to a ``sync`` before and after it."""
-        engine = Engine(isa().engine(isa().operation(operation).engine).id)
-        self.sync(engine, waits=waits[2:])
+        engine = _engine(operation)
+        if len(waits) > 2:
+            self.sync(engine, waits=waits[2:])
         self._append(operation, engine, waits[:2], signals[:2], fields)
-        self.sync(engine, signals=signals[2:])
+        if len(signals) > 2:
+            self.sync(engine, signals=signals[2:])
 
     @property
     def _current(self) -> _OpenBlock:
@@ -115,15 +121,12 @@ class Emitter:
         engine: Engine,
         waits: Sequence[int],
         signals: Sequence[int],
-        fields: dict[str, int | Affine],
+        fields: Mapping[str, int | Affine],
     ) -> None:
-        block = self._current
-        header = {"engine": int(engine), "opcode": isa().operation(operation).opcode}
-        header |= {f"wait{i}": int(semaphore) for i, semaphore in enumerate(waits)}
-        header |= {f"signal{i}": int(semaphore) for i, semaphore in enumerate(signals)}
-        word = 0
-        for name, value in (header | fields).items():
-            half, shift, bits = field_slot(operation, name)
+        block, slots, word = self._current, _slots(operation), _head(operation, engine)
+        header = {**dict(zip(_WAITS, waits, strict=False)), **dict(zip(_SIGNALS, signals, strict=False))}
+        for name, value in (header | fields if header else fields).items():
+            half, shift, bits = slots[name]
             if isinstance(value, int):
                 if not 0 <= value < 1 << bits:
                     raise FieldRangeError(
@@ -141,6 +144,25 @@ class Emitter:
         ring = RING_MEMORIES.index(value.ring) if value.ring else -1
         position = block.uses.get(value.ring, 0) - 1
         return (len(block.words), *slot, ring, position, symbol, value.constant, value.per_iteration)
+
+
+@functools.cache
+def _engine(operation: str) -> Engine:
+    return Engine(isa().engine(isa().operation(operation).engine).id)
+
+
+@functools.cache
+def _slots(operation: str) -> Mapping[str, tuple[int, int, int]]:
+    """``field_slot`` of all fields."""
+    fields = (*isa().header, *isa().operation(operation).fields)
+    return {field.name: field_slot(operation, field.name) for field in fields}
+
+
+@functools.cache
+def _head(operation: str, engine: Engine) -> int:
+    """The word of an instruction without waits, signals and fields."""
+    values = {"engine": int(engine), "opcode": isa().operation(operation).opcode}
+    return sum(values[field.name] << field.lsb for field in isa().header if field.name in values)
 
 
 def tensor_address(name: str, offset: int = 0, per_iteration: int = 0) -> Affine:

@@ -182,17 +182,23 @@ class CnnStudy:
         Kept of one layer: it may be large, widths are measured layer by layer, and what came of it is kept.
         """
         if layer.output not in self._inputs:
-            model, most = float_model(self.graph, opset=self.opset), max(_ROWS // len(self.samples), 1)
-            is_input = layer.input == self.graph.input
-            if not is_input:
-                model.graph.output.append(onnx.ValueInfoProto(name=layer.input))
+            most, is_input = max(_ROWS // len(self.samples), 1), layer.input == self.graph.input
             rows = [
-                patches(layer, sample[layer.input] if is_input else run_model(model, sample, [layer.input])[0], most)
+                patches(layer, sample[layer.input] if is_input else self._inner(sample, [layer.input])[0], most)
                 for sample in self.samples
             ]
             self._inputs.clear()
             self._inputs[layer.output] = tuple(LayerInputs(tuple(group)) for group in zip(*rows, strict=True))
         return self._inputs[layer.output]
+
+    @cached_property
+    def _inner(self) -> Runner:
+        """The float network, which also gives what its layers read."""
+        model = float_model(self.graph, opset=self.opset)
+        known = {value.name for value in (*model.graph.input, *model.graph.output)}
+        read = dict.fromkeys(layer.input for layer in self.layers.values())
+        model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in read if name not in known)
+        return Runner(model)
 
     def logits(self, assignment: Assignment) -> list[FloatArray]:
         """Logits of each feed in onnxruntime, [N, classes]."""

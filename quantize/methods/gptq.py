@@ -10,12 +10,10 @@ import numpy as np
 
 from hetfab.quantize.methods.layer_problem import LayerProblem
 from hetfab.quantize.methods.moments import Doubles
-from hetfab.quantize.weights import QuantizedWeights, best_start, forms_of, limits_of, on_grid
+from hetfab.quantize.weights import RUN, QuantizedWeights, best_start, forms_of, limits_of, on_grid
 
 #: Above this many input channels only the diagonal of the moments weighs a share of the range; a choice of time.
 _DIAGONAL_FROM = 1000
-#: Input channels whose errors are then summed at once, so that a cache holds them.
-_RUN = 64
 
 
 def gptq(problem: LayerProblem) -> QuantizedWeights:
@@ -32,15 +30,15 @@ def start_scales(problem: LayerProblem, narrow: bool) -> Doubles:
     """Scales [N] of least error weighted by the moments, if every weight were rounded by itself."""
     weight, diagonal = problem.weight, problem.inputs.moments.diagonal
 
-    def alone(restored: Doubles, place: slice) -> Doubles:
-        np.subtract(restored, weight[place], out=restored)
-        return np.asarray(diagonal[place] @ np.square(restored, out=restored))
+    def alone(total: Doubles, restored: Doubles, part: Doubles, place: slice) -> None:
+        np.subtract(restored, part, out=restored)
+        total += diagonal[place] @ np.square(restored, out=restored)
 
-    def together(restored: Doubles, place: slice) -> Doubles:
-        return problem.losses(restored)
+    def together(total: Doubles, restored: Doubles, part: Doubles, _: slice) -> None:
+        total += problem.inputs.moments.losses(np.subtract(restored, part, out=restored))
 
     given = weight, limits_of(problem.bits, narrow), problem.has_free_scales, problem.shared_scale
-    return best_start(*given, alone, _RUN) if len(weight) > _DIAGONAL_FROM else best_start(*given, together)
+    return best_start(*given, alone, RUN) if len(weight) > _DIAGONAL_FROM else best_start(*given, together)
 
 
 def rounded_on(problem: LayerProblem, scales: Doubles, narrow: bool) -> QuantizedWeights:

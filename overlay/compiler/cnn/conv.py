@@ -25,6 +25,7 @@ class Conv:
         target: What it writes.
         residual: What is added, None without.
         weight: [lines, taps, channels, outputs], int64, dilation and groups written out.
+        signed_sums: Of each output channel the sums of its positive and of its negative weights, without their sign.
         weight_bits: Of each output channel; 1 where all weights are -1 or 1.
         bias: [outputs].
         multiplier: [outputs]; empty where accumulators leave.
@@ -41,6 +42,7 @@ class Conv:
     target: FeatureMap
     residual: FeatureMap | None
     weight: Integers
+    signed_sums: tuple[Integers, Integers]
     weight_bits: Integers
     bias: Integers
     multiplier: Integers
@@ -99,6 +101,7 @@ def conv_of(
         target=target,
         residual=residual,
         weight=weight,
+        signed_sums=layer.signed_sums,
         weight_bits=_widths(layer.weight_bits, weight, source, gathered=gathered),
         bias=layer.bias,
         multiplier=layer.multiplier,

@@ -83,15 +83,15 @@ class Core:
 
     def largest_sum(self, conv: Conv) -> int:
         """The largest magnitude of a sum on GEMM-L, whose activations are 0 to 15 or 255."""
-        positive, negative = (np.maximum(sign * conv.weight, 0).sum(axis=(0, 1, 2)) for sign in (1, -1))
         taps = conv.lines * conv.taps * conv.source.pixel_channels
-        worst = np.where(conv.weight_bits == 1, taps, np.maximum(positive, negative))
+        worst = np.where(conv.weight_bits == 1, taps, np.maximum(*conv.signed_sums))
         return int(worst.max()) * ((1 << item_bits(conv)) - 1)
 
     def bias(self, conv: Conv, first: int, last: int) -> Integers:
         """Bias of output channels, with what makes up for activations whose top bit it flips, int32."""
         bias, weight = conv.bias[first:last], conv.weight[..., first:last]
-        sums, half = weight.sum(axis=(0, 1, 2)), 1 << item_bits(conv) - 1
+        positive, negative = (each[first:last] for each in conv.signed_sums)
+        sums, half = positive - negative, 1 << item_bits(conv) - 1
         if not self.on_l:
             return wrap32(bias + (0 if conv.source.signed else half * sums))
         bipolar = self.planes(conv, first, last) == 1
