@@ -18,6 +18,7 @@ from hetfab.cli.search_jobs import (
     evaluate,
     from_json,
     layers_of,
+    open_all,
     opened,
     works_of,
 )
@@ -80,6 +81,8 @@ class ModelSearch:
     #: Of each model, at 4 bits by scratchpad, and at 8 bits on the reference design under None.
     _references: list[dict[Scratchpad | None, Reference]] = field(default_factory=list)
     _plans: dict[tuple[int, str], Planned | None] = field(default_factory=dict)
+    #: Layers that were rounded for all processes, with their widths.
+    _rounded: set[str] = field(default_factory=set)
 
     @classmethod
     def open(
@@ -102,6 +105,7 @@ class ModelSearch:
             clock_divisors(read_board(board).clock_source_mhz, clock)  # Says what the board gives at least.
         layers: list[LoweredModel | None] = []
         sources = [replace(source, shared=workers.folder) for source in sources]
+        workers.prepare(open_all, sources)
         for source in sources:
             found = opened(source)
             lowered = layers_of(found.widest, found.graph)
@@ -178,6 +182,7 @@ class ModelSearch:
         self, asked: Sequence[tuple[int, Choice]], journal: Journal, progress: Callable[[], None]
     ) -> list[Score]:
         """Whole models, by their numbers, with widths."""
+        self._round(asked)
         jobs, keys = dict[str, Job](), list[str]()
         for number, choice in asked:
             assignment = self.assignment(number, choice)
@@ -190,6 +195,30 @@ class ModelSearch:
             )
             for key in keys
         ]
+
+    def _round(self, asked: Sequence[tuple[int, Choice]]) -> None:
+        """Rounds layers of networks on samples in all processes that share what comes of it, the largest first.
+
+        It is most of what a score takes, and one score is all that a process works at.
+        """
+        if self.workers.folder is None:
+            return
+        jobs, sizes = dict[str, Job](), dict[str, int]()
+        for number, choice in asked:
+            model, assignment = self.opened[number], self.assignment(number, choice)
+            if model.graph is not None:
+                continue
+            nearest = {name: replace(each, method="nearest") for name, each in assignment.weights.items()}
+            for name, each in assignment.weights.items():
+                key = f"{number} {name} {each}"
+                if each != nearest[name] and key not in self._rounded:
+                    alone = replace(assignment, weights={**nearest, name: each})
+                    jobs[key] = Job(self.sources[number], Action.ROUNDING, alone)
+                    sizes[key] = model.subject.study.layers[name].weight.size
+        self._rounded |= jobs.keys()
+        largest = sorted(jobs, key=lambda key: -sizes[key])
+        # The folder goes with this search, so that a journal must not know them.
+        evaluated(evaluate, {key: jobs[key] for key in largest}, Journal(None, ""), self.workers)
 
     def _program_times(
         self, programs: Sequence[Program], journal: Journal, progress: Callable[[], None]

@@ -10,7 +10,7 @@ import hashlib
 import math
 import zipfile
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -66,6 +66,7 @@ class Action(enum.Enum):
 
     DIVERGENCE = "divergence"
     DROP = "drop"
+    ROUNDING = "rounding"
     SCORE = "score"
     TIME = "time"
     TIME_IF_HELD = "time if held"
@@ -221,6 +222,12 @@ def opened(source: Source) -> Opened:
     return found
 
 
+def open_all(sources: Sequence[Source]) -> None:
+    """Opens models before they are asked for."""
+    for source in sources:
+        opened(source)
+
+
 def _holds_samples(path: Path) -> bool:
     if not path.is_file():
         return False
@@ -239,6 +246,9 @@ def evaluate(job: Job) -> Any:
             return float(found.subject.study.divergence(job.assignment))
         case Action.DROP:
             return float(found.subject.drop(job.assignment))
+        case Action.ROUNDING:
+            found.subject.study.numbers(job.assignment)
+            return None
         case Action.SCORE:
             return found.score(job.assignment)
         case Action.TIME:

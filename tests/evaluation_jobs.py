@@ -43,6 +43,11 @@ def always_killed(number: int) -> int:
     return square(number)
 
 
+def marked(folder: Path) -> None:
+    """Leaves a file that is named after the process."""
+    (folder / str(os.getpid())).touch()
+
+
 def refused(number: int) -> int:
     """A job that has no result."""
     raise SearchInvalidError(f"{number} is odd", "an even number", "add one")

@@ -148,6 +148,11 @@ def test_networks_on_samples_get_a_design_too(
     quantized = read_model(tmp_path / "network.q.onnx")
     spent = layer_milliseconds_on_samples(read_integers(quantized), design)
     assert sum(spent.values()) == pytest.approx(found["modelled_ms"])
+    # Processes that share their work come to the same.
+    assert main([*given, "-o", "other.json", "--workers", "2", "--json"]) == 0
+    several = json.loads(capsys.readouterr().out)
+    files = {"output", "quantized"}
+    assert {key: several[key] for key in several.keys() - files} == {key: found[key] for key in found.keys() - files}
 
 
 def test_two_models_share_a_design(search: Search, case: Case, tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ from hetfab.overlay.isa.codec import Segment
 from hetfab.overlay.model import hgnn
 from hetfab.overlay.model.reader import check_model
 from hetfab.overlay.model.runtime import run_model
+from hetfab.quantize import weights as weights_module
 from hetfab.quantize.weights import QuantizedWeights, exact_in_float32, round_to_nearest
 from hetfab.quantize.widths import OFFERED, Widths
 from tests.conftest import SMALL_GEOMETRY
@@ -106,6 +107,21 @@ def test_a_free_scale_is_nearly_the_best_of_all(seed: int, bits: int) -> None:
     scales = np.abs(weight).max() / high * np.geomspace(1 / 32, 1, 2000)
     errors = [float(np.square(np.clip(np.rint(weight / s), low, high) * s - weight).sum()) for s in scales]
     assert error <= 1.05 * min(errors)
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(2, 8), st.integers(1, 200), st.integers(2, 9), st.booleans())
+@settings(deadline=None, max_examples=60)
+def test_errors_are_summed_in_runs_as_they_are_at_once(
+    seed: int, bits: int, inputs: int, outputs: int, by_rows: bool
+) -> None:
+    drawn = np.random.default_rng(seed).standard_normal((inputs, outputs)).astype(np.float32)
+    weight = drawn if by_rows else np.asfortranarray(drawn)
+    found = round_to_nearest(weight, bits=bits)
+    with pytest.MonkeyPatch.context() as patch:
+        for run in (1, 7, inputs):
+            patch.setattr(weights_module, "RUN", run)
+            other = round_to_nearest(weight, bits=bits)
+            assert np.array_equal(other.integers, found.integers) and np.array_equal(other.scales, found.scales)
 
 
 def test_two_bits_take_the_range_with_less_error() -> None:

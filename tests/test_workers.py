@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from hetfab.overlay.search import workers as module
 from hetfab.overlay.search.evaluations import evaluated
 from hetfab.overlay.search.journal import Journal
 from hetfab.overlay.search.workers import HERE, Backend, Workers, open_workers
-from tests.evaluation_jobs import always_killed, grown, killed_once, left, refused, square
+from tests.evaluation_jobs import always_killed, grown, killed_once, left, marked, refused, square
 
 ROOT = Path(__file__).parents[1]
 
@@ -126,6 +126,21 @@ def test_processes_of_this_machine_share_a_folder_that_goes_with_them(several: W
         folder = opened.folder
         assert folder is not None and folder.is_dir()
     assert not folder.exists()
+
+
+def test_each_process_first_does_what_it_is_prepared_with(several: Workers, tmp_path: Path) -> None:
+    with open_workers(count=2) as opened:
+        opened.prepare(marked, tmp_path)
+        assert evaluated(square, jobs(4), Journal(None, ""), opened) == {f"job {n}": n * n for n in range(4)}
+        assert len({path.name for path in tmp_path.iterdir()} - {str(os.getpid())}) == 2
+    HERE.prepare(marked, tmp_path / "none")  # This process opens what it needs when it needs it.
+
+
+@pytest.mark.parametrize("function", [refused, always_killed])
+def test_what_fails_while_processes_are_prepared_fails_nothing_else(function: Callable[[int], Any]) -> None:
+    with open_workers(count=2) as opened:
+        opened.prepare(function, 1)
+        assert evaluated(square, jobs(4), Journal(None, ""), opened) == {f"job {n}": n * n for n in range(4)}
 
 
 def test_errors_of_a_job_arrive_as_they_are(several: Workers) -> None:

@@ -21,7 +21,6 @@ from hetfab.overlay.isa.spec import isa
 from hetfab.overlay.isa.words import field_slot, pack
 from hetfab.overlay.program import PATCH_DTYPE, Block, Part, Ring, Symbol, SymbolKind
 
-
 _WAITS, _SIGNALS = ("wait0", "wait1"), ("signal0", "signal1")
 
 
@@ -124,8 +123,8 @@ class Emitter:
         fields: Mapping[str, int | Affine],
     ) -> None:
         block, slots, word = self._current, _slots(operation), _head(operation, engine)
-        header = {**dict(zip(_WAITS, waits, strict=False)), **dict(zip(_SIGNALS, signals, strict=False))}
-        for name, value in (header | fields if header else fields).items():
+        header = (*zip(_WAITS, waits, strict=False), *zip(_SIGNALS, signals, strict=False))
+        for name, value in (*header, *fields.items()):
             half, shift, bits = slots[name]
             if isinstance(value, int):
                 if not 0 <= value < 1 << bits:

@@ -71,6 +71,14 @@ class Workers:
         """
         return function(job)
 
+    def prepare(self, function: Callable[[_J], None], job: _J) -> None:
+        """Has each process of its own do something first, without waiting for it; errors are left to who asks next.
+
+        Args:
+            function: As for ``call``; does twice nothing more than once.
+            job: Picklable.
+        """
+
     def stop(self) -> None:
         """Lets the workers go at once, whatever they do."""
 
@@ -135,6 +143,14 @@ class LocalProcesses(Workers):
         finally:
             self._idle.put(process)
         raise died(name, f"{TRIES} processes") from cause
+
+    def prepare(self, function: Callable[[_J], None], job: _J) -> None:
+        """As ``Workers.prepare``."""
+        waiting = [self._idle.get() for _ in range(self._count)]
+        for known in waiting:
+            process = known or self._start()
+            process.submit(function, job)
+            self._idle.put(process)
 
     def stop(self) -> None:
         """Kills the processes."""

@@ -72,5 +72,4 @@ def _steps(now: Doubles, slopes: Doubles, curvatures: Doubles, limits: tuple[int
     """To where each integer loses least."""
     target = slopes / curvatures
     np.rint(np.subtract(now, target, out=target), out=target)
-    np.minimum(np.maximum(target, limits[0], out=target), limits[1], out=target)
-    return np.subtract(target, now, out=target)
+    return np.subtract(target.clip(*limits, out=target), now, out=target)

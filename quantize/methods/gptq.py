@@ -52,7 +52,9 @@ def compensated(
     problem: LayerProblem, scales: Doubles, low: int, high: int
 ) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
     """Integers [K, N] for scales [N]."""
-    moments, (lowest, highest) = problem.inputs.moments, (float(low), float(high))
+    moments = problem.inputs.moments
+    # As rows, with which numpy is faster than with numbers.
+    lowest, highest = (np.full(len(scales), float(limit)) for limit in (low, high))
     left = (problem.weight[moments.order] / scales).astype(np.float64, copy=False)
     carry, integers = moments.carry(left), np.empty(left.shape, np.float64)
     for first in range(0, len(left), moments.batch):

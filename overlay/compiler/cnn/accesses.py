@@ -5,7 +5,7 @@ import functools
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -76,7 +76,8 @@ def accesses_of(form: Form, values: Sequence[Sequence[int]]) -> Iterator[tuple[i
         form: Of their operation.
         values: Of each instruction.
     """
-    columns = dict(zip((*form.own, *form.known), np.array(values, np.int64).T, strict=True))
+    # Expressions of numbers hold for arrays too.
+    columns: Any = dict(zip((*form.own, *form.known), np.array(values, np.int64).T, strict=True))
     for box, write in form.boxes:
         base, rows, stride, length = (
             np.broadcast_to(np.asarray(evaluate(text, columns)), len(values))

@@ -6,6 +6,7 @@ and groups become zeros between and beside the weights, which is exact.
 """
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -25,7 +26,6 @@ class Conv:
         target: What it writes.
         residual: What is added, None without.
         weight: [lines, taps, channels, outputs], int64, dilation and groups written out.
-        signed_sums: Of each output channel the sums of its positive and of its negative weights, without their sign.
         weight_bits: Of each output channel; 1 where all weights are -1 or 1.
         bias: [outputs].
         multiplier: [outputs]; empty where accumulators leave.
@@ -42,7 +42,6 @@ class Conv:
     target: FeatureMap
     residual: FeatureMap | None
     weight: Integers
-    signed_sums: tuple[Integers, Integers]
     weight_bits: Integers
     bias: Integers
     multiplier: Integers
@@ -73,6 +72,12 @@ class Conv:
         """Output channels."""
         return int(self.weight.shape[3])
 
+    @cached_property
+    def signed_sums(self) -> tuple[Integers, Integers]:
+        """Of each output channel the sum of its positive weights, and that of its negative ones without their sign."""
+        magnitudes, sums = (each.sum(axis=(0, 1, 2)) for each in (np.abs(self.weight), self.weight))
+        return (magnitudes + sums) // 2, (magnitudes - sums) // 2
+
     @property
     def shape(self) -> tuple[object, ...]:
         """All that a plan depends on beside the sums that weights can reach."""
@@ -101,7 +106,6 @@ def conv_of(
         target=target,
         residual=residual,
         weight=weight,
-        signed_sums=layer.signed_sums,
         weight_bits=_widths(layer.weight_bits, weight, source, gathered=gathered),
         bias=layer.bias,
         multiplier=layer.multiplier,

@@ -14,7 +14,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from hetfab.overlay.compiler.cnn.accesses import Access, Form, accesses_of, form_of
+from hetfab.overlay.compiler.cnn.accesses import Access, accesses_of, form_of
 from hetfab.overlay.compiler.emitter import Emitter
 from hetfab.overlay.design import Geometry
 from hetfab.overlay.isa.spec import isa

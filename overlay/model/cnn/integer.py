@@ -9,7 +9,6 @@ import enum
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TypeAlias
 
 import numpy as np
@@ -125,12 +124,6 @@ class Product:
     def largest_sum(self) -> int:
         """No sum of products and bias exceeds it, whatever the input."""
         return largest_sum(self.weight, self.bias, self.input)
-
-    @cached_property
-    def signed_sums(self) -> tuple[Integers, Integers]:
-        """Of each output channel the sum of its positive weights, and that of its negative ones without their sign."""
-        magnitudes, sums = (each.sum(axis=(0, 1, 2)) for each in (np.abs(self.weight), self.weight))
-        return (magnitudes + sums) // 2, (magnitudes - sums) // 2
 
     @property
     def exact_in_float32(self) -> bool:
