@@ -200,8 +200,9 @@ class Comparison:
             "drop": best["drop"],
             "seed": seeds.index(best),
             "episodes": self.episodes,
-            "accuracy_evaluations": min(found["accuracy_evaluations"] for found in seeds),
-            "distinct_accuracy_evaluations": min(found["distinct_accuracy_evaluations"] for found in seeds),
+            # A seed that never comes near the time asks for none, and finds nothing.
+            "accuracy_evaluations": best["accuracy_evaluations"],
+            "distinct_accuracy_evaluations": best["distinct_accuracy_evaluations"],
             "all_accuracy_evaluations": sum(found["accuracy_evaluations"] for found in seeds),
         }
 

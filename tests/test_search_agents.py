@@ -2,7 +2,9 @@
 """Agents in the environment of the search: one in numpy, whose reward rises, and DDPG where torch is installed."""
 
 import importlib.util
+import tempfile
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -67,6 +69,15 @@ def test_ddpg_plays_as_many_episodes_as_asked_and_repeats_with_its_seed() -> Non
     rewards = [[episode.reward for episode in run] for run in runs]
     assert len(rewards[0]) == WARM_UP + 5
     assert rewards[0] == rewards[1] != rewards[2]
+
+
+@needs_ddpg
+def test_ddpg_leaves_no_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from hetfab.overlay.search.ddpg import WARM_UP, search
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    search(environment(), 0, WARM_UP + 1)
+    assert not list(tmp_path.iterdir())
 
 
 @needs_ddpg

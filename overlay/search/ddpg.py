@@ -14,6 +14,7 @@ import torch
 from stable_baselines3 import DDPG
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.noise import ActionNoise
 
 from hetfab.overlay.search.environment import EPISODES, DesignEnvironment, Episode
@@ -130,6 +131,8 @@ def search(
         seed=seed,
         device="cpu",
     )
+    # Without this one, stable-baselines3 makes a folder for what it logs, and leaves it.
+    agent.set_logger(Logger(folder=None, output_formats=[]))
     before = len(environment.episodes)
     watch = _Watch(environment, episodes, ended)
     agent.learn(episodes * environment.length, callback=watch)
