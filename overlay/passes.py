@@ -268,7 +268,7 @@ class _Reader:
 
     def _cycles(self, decoded: Sequence[Decoded], block: Block, steps: Array) -> Array:
         """Cycles of the busiest engine in each iteration of a block, roughly."""
-        fixed: dict[str, float] = {}
+        others: dict[str, list[Decoded]] = {}
         of_edges = np.zeros(len(steps))
         ends = np.minimum((steps + 1) * block.tile_rows, self._counts.get(block.node_type, 0))
         for each in decoded:
@@ -280,10 +280,8 @@ class _Reader:
                     each, ends - begins, indptr[ends] - indptr[begins], slots, self._program.design.geometry
                 )
             else:
-                engine = (
-                    isa().engines[each.fields["engine"]].name if each.operation.engine == "*" else each.operation.engine
-                )
-                fixed[engine] = fixed.get(engine, 0.0) + _fixed_cycles(each, self._program.design.geometry)
+                others.setdefault(each.operation.name, []).append(each)
+        fixed = _fixed_cycles(others, self._program.design.geometry)
         of_products = max(fixed.values(), default=0.0)
         return np.maximum(of_edges, of_products if of_edges.any() else of_products + _PRODUCT_TILE)
 
@@ -308,10 +306,16 @@ def _agg_cycles(found: Decoded, rows: Array, edges: Array, slots: float, geometr
     return np.asarray(_ATTEND + cycles + _SCORES * edges + quotients)
 
 
-def _fixed_cycles(found: Decoded, geometry: Geometry) -> float:
-    """Cycles of an instruction that no graph matters to."""
-    fields = {name: np.array([value]) for name, value in found.fields.items()}
-    return float(COSTS[found.operation.name](fields, geometry).cycles[0])
+def _fixed_cycles(found: Mapping[str, Sequence[Decoded]], geometry: Geometry) -> dict[str, float]:
+    """Cycles by engine of instructions, by operation, that no graph matters to."""
+    spent: dict[str, float] = {}
+    for name, several in found.items():
+        fields = {key: np.array([each.fields[key] for each in several]) for key in several[0].fields}
+        cycles = COSTS[name](fields, geometry).cycles.tolist()
+        for each, own in zip(several, cycles, strict=True):
+            engine = isa().engines[each.fields["engine"]].name
+            spent[engine] = spent.get(engine, 0.0) + own
+    return spent
 
 
 def _instructions(words: Words) -> list[Decoded]:

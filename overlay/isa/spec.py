@@ -277,7 +277,11 @@ class Isa:
 
     def header_field(self, name: str) -> Field:
         """A field that all instructions have."""
-        return next(field for field in self.header if field.name == name)
+        return self._header_fields[name]
+
+    @functools.cached_property
+    def _header_fields(self) -> Mapping[str, Field]:
+        return {field.name: field for field in self.header}
 
     def register(self, name: str) -> Register:
         """The register of a name."""
