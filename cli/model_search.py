@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Puts a search together from files: opens the models, measures their options, and gives the search what it calls."""
 
+import contextlib
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -26,7 +27,7 @@ from hetfab.overlay.blockdesign.platform import clock_divisors, fabric_clock_mhz
 from hetfab.overlay.board import read_board
 from hetfab.overlay.compiler.lowered import LoweredModel
 from hetfab.overlay.design import Design
-from hetfab.overlay.errors import counted
+from hetfab.overlay.errors import WorkerDiedError, counted
 from hetfab.overlay.search.evaluations import evaluated
 from hetfab.overlay.search.hardware import Scratchpad, Space, base_design, scratchpads_of
 from hetfab.overlay.search.joint import JointSearch, Program
@@ -182,12 +183,12 @@ class ModelSearch:
         self, asked: Sequence[tuple[int, Choice]], journal: Journal, progress: Callable[[], None]
     ) -> list[Score]:
         """Whole models, by their numbers, with widths."""
-        self._round(asked)
         jobs, keys = dict[str, Job](), list[str]()
         for number, choice in asked:
             assignment = self.assignment(number, choice)
             keys.append(f"{number} score {digest(assignment)}")
             jobs[keys[-1]] = Job(self.sources[number], Action.SCORE, assignment)
+        self._round([each for each, key in zip(asked, keys, strict=True) if key not in journal])
         found = evaluated(evaluate, jobs, journal, self.workers, progress)
         return [
             Score(
@@ -199,7 +200,8 @@ class ModelSearch:
     def _round(self, asked: Sequence[tuple[int, Choice]]) -> None:
         """Rounds layers of networks on samples in all processes that share what comes of it, the largest first.
 
-        It is most of what a score takes, and one score is all that a process works at.
+        It is most of what a score takes, and one score is all that a process works at. What dies here is tried again,
+        and named, with the score.
         """
         if self.workers.folder is None:
             return
@@ -218,7 +220,8 @@ class ModelSearch:
         self._rounded |= jobs.keys()
         largest = sorted(jobs, key=lambda key: -sizes[key])
         # The folder goes with this search, so that a journal must not know them.
-        evaluated(evaluate, {key: jobs[key] for key in largest}, Journal(None, ""), self.workers)
+        with contextlib.suppress(WorkerDiedError):
+            evaluated(evaluate, {key: jobs[key] for key in largest}, Journal(None, ""), self.workers)
 
     def _program_times(
         self, programs: Sequence[Program], journal: Journal, progress: Callable[[], None]

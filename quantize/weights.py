@@ -219,7 +219,9 @@ def _least_error(weight: FloatArray, bits: int, narrow: bool, shared_scale: bool
         restored.sum(axis=0, out=total)
 
     free = bits < POWER_OF_TWO_BITS
-    scales = best_start(weight, limits_of(bits, narrow), free, shared_scale, add_squares, RUN)
+    # Of one channel numpy adds in pairs, so that runs would change the sum.
+    run = RUN if weight.shape[1] > 1 else None
+    scales = best_start(weight, limits_of(bits, narrow), free, shared_scale, add_squares, run)
     return _rounded_on(weight, scales, bits, narrow)
 
 

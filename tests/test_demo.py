@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime
 import pytest
 
 from hetfab.driver.demo import model_path
@@ -20,6 +19,7 @@ from hetfab.overlay.model.binding import from_json, parse
 from hetfab.overlay.model.reader import graph_inputs, metadata, read_model
 from hetfab.overlay.program import read_program
 from tests.programs import bound_to
+from tests.reference_session import reference_session
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def logits_of(model: Path, graph: HeteroGraph) -> npt.NDArray[np.float32]:
     read = read_model(model)
     bindings = parse([value.name for value in graph_inputs(read)], metadata(read))
-    session = onnxruntime.InferenceSession(read.SerializeToString(), providers=["CPUExecutionProvider"])
+    session = reference_session(read.SerializeToString())
     logits: npt.NDArray[np.float32] = session.run(None, feeds(graph, bindings))[0]
     return logits
 

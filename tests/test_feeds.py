@@ -16,6 +16,7 @@ from hetfab.overlay.errors import FeaturesMissingError, FeatureWidthError, Relat
 from hetfab.overlay.model.binding import Binding, EdgeTypes, End, StackedEnd, parse
 from hetfab.overlay.model.schema import Relation
 from tests.data_folder import MODELS, require_data
+from tests.reference_session import reference_session
 
 PA = Relation("paper", "pa", "author")
 AP = Relation("author", "ap", "paper")
@@ -122,15 +123,8 @@ def test_semantic_edges_are_reachability(first: list[tuple[int, int]], second: l
 
 @pytest.mark.parametrize("name", MODELS)
 def test_reference_models_reproduce_their_logits(name: str) -> None:
-    import onnxruntime
-
     data = require_data()
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(
-        str(data / "models" / f"{name}.onnx"), options, providers=["CPUExecutionProvider"]
-    )
+    session = reference_session(data / "models" / f"{name}.onnx")
     inputs = {value.name: value.shape for value in session.get_inputs()}
     widths = {key: shape[1] for key, shape in inputs.items() if len(shape) == 2}
     graph = read_graph(data / name.partition("_")[0] / "graph.npz")

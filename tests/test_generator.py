@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
-import onnxruntime
 import pytest
 from click.testing import CliRunner
 
@@ -17,6 +16,7 @@ from hetfab.driver.graph.generate import CLASSES, VENUES, WORDS, academic, main
 from hetfab.driver.graph.heterograph import CsrFeatures, HeteroGraph
 from hetfab.driver.graph.npz import read_graph, write_graph
 from hetfab.overlay.model.binding import METADATA_KEY, from_json, parse, resolve, to_json
+from tests.reference_session import reference_session
 
 MODEL = model_path()
 
@@ -97,7 +97,7 @@ def test_the_command_writes_the_graph(tmp_path: Path) -> None:
 def logits(graph: HeteroGraph) -> npt.NDArray[np.float32]:
     model = onnx.load(MODEL)
     metadata = {entry.key: entry.value for entry in model.metadata_props}[METADATA_KEY]
-    session = onnxruntime.InferenceSession(str(MODEL), providers=["CPUExecutionProvider"])
+    session = reference_session(MODEL)
     inputs = {value.name: value.shape for value in session.get_inputs()}
     widths = {name: shape[1] for name, shape in inputs.items() if len(shape) == 2}
     result: npt.NDArray[np.float32] = session.run(None, feeds(graph, parse(list(inputs), metadata), widths))[0]

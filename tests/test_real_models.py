@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime
 import pytest
 
 from hetfab.cli.main import main
@@ -16,13 +15,14 @@ from hetfab.driver.graph.heterograph import HeteroGraph
 from hetfab.driver.graph.npz import read_graph
 from hetfab.overlay.model.binding import parse
 from tests.data_folder import require_data
+from tests.reference_session import reference_session
 
 LARGEST_LOSS = 0.003
 
 
 def float_logits(model: Path, graph: HeteroGraph) -> npt.NDArray[np.float32]:
     """The float model's logits in onnxruntime, from the file as it is."""
-    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    session = reference_session(model)
     inputs = feeds(graph, parse([value.name for value in session.get_inputs()]))
     logits: npt.NDArray[np.float32] = session.run(None, inputs)[0]
     return logits

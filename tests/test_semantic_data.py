@@ -2,7 +2,6 @@
 """Semantic graphs of public graphs: their known numbers of edges, and the logits of models that read them."""
 
 import numpy as np
-import onnxruntime
 import pytest
 
 from hetfab.driver.emulated import EmulatedTransport
@@ -17,6 +16,7 @@ from tests.conftest import SMALL_GEOMETRY
 from tests.data_folder import require_data
 from tests.programs import design_of
 from tests.random_relations import product, same
+from tests.reference_session import reference_session
 
 EDGES = {
     "acm": {
@@ -58,7 +58,7 @@ def test_han_models_give_their_logits_on_graphs_that_sgb_builds(name: str) -> No
     data = require_data()
     graph = read_graph(data / name / "graph.npz")
     model = data / "models" / f"{name}_han.onnx"
-    session = onnxruntime.InferenceSession(str(model), providers=["CPUExecutionProvider"])
+    session = reference_session(model)
     bindings = resolve(parse([value.name for value in session.get_inputs()]), graph.schema())
     paths = bound_metapaths(bindings)
     assert paths

@@ -109,7 +109,7 @@ def test_a_free_scale_is_nearly_the_best_of_all(seed: int, bits: int) -> None:
     assert error <= 1.05 * min(errors)
 
 
-@given(st.integers(0, 2**32 - 1), st.integers(2, 8), st.integers(1, 200), st.integers(2, 9), st.booleans())
+@given(st.integers(0, 2**32 - 1), st.integers(2, 8), st.integers(1, 200), st.integers(1, 9), st.booleans())
 @settings(deadline=None, max_examples=60)
 def test_errors_are_summed_in_runs_as_they_are_at_once(
     seed: int, bits: int, inputs: int, outputs: int, by_rows: bool

@@ -12,7 +12,6 @@ from typing import BinaryIO
 import numpy as np
 import numpy.typing as npt
 import onnx
-import onnxruntime
 import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
@@ -25,6 +24,7 @@ from hetfab.driver.graph.heterograph import HeteroGraph
 from hetfab.overlay.files import write_atomic
 from hetfab.overlay.model import hgnn
 from hetfab.overlay.model.binding import METADATA_KEY, Binding, End, Features, NodeCount, RelationEnd, to_json
+from hetfab.overlay.model.runtime import run_model
 from hetfab.overlay.model.schema import Relation
 
 HIDDEN = 32
@@ -221,9 +221,10 @@ def main() -> None:
     print(f"test micro F1 without edges {accuracy(graph, alone, 'test'):.3f}")
     print(f"test micro F1 of the RGCN   {accuracy(graph, logits, 'test'):.3f}")
     export = Export(model, graph)
-    data = export.model().SerializeToString(deterministic=True)
-    session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
-    difference = np.abs(session.run(None, feeds(graph, export.bindings))[0] - logits).max()
+    exported = export.model()
+    data = exported.SerializeToString(deterministic=True)
+    [read] = run_model(exported, feeds(graph, export.bindings), [exported.graph.output[0].name])
+    difference = np.abs(read - logits).max()
     print(f"largest difference between onnxruntime and PyTorch {difference:.1e}")
 
     def write(file: BinaryIO) -> None:

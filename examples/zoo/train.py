@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-import onnxruntime
 import torch
 from torch import nn
 from torch.nn import functional
@@ -21,6 +20,7 @@ from hetfab.driver.graph.feeds import feeds
 from hetfab.driver.graph.heterograph import HeteroGraph
 from hetfab.driver.scores import Logits, f1_scores
 from hetfab.overlay.files import write_atomic
+from hetfab.overlay.model.runtime import run_model
 
 SEED = 7
 EPOCHS = 80
@@ -54,11 +54,11 @@ def export(name: str, entry: Entry, parameters: nn.ParameterDict) -> None:
     """Writes a model, and says how it does and how far onnxruntime is from PyTorch."""
     with torch.no_grad():
         recorder = Recorder(entry.training(), parameters)
-        data = recorder.model(entry.layers(recorder)).SerializeToString(deterministic=True)
+        model = recorder.model(entry.layers(recorder))
+        data = model.SerializeToString(deterministic=True)
         graph = entry.testing()
         expected = entry.layers(Recorder(graph, parameters)).tensor.numpy()
-    session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
-    logits = np.asarray(session.run(None, feeds(graph, recorder.bindings))[0])
+    [logits] = run_model(model, feeds(graph, recorder.bindings), [model.graph.output[0].name])
     difference = np.abs(logits - expected).max()
     print(f"{name}: test micro F1 {_score(graph, logits):.4f} on '{graph.name}', {len(data)} bytes, ", end="")
     print(f"onnxruntime differs from PyTorch by {difference:.1e}")

@@ -49,15 +49,11 @@ class Runner:
             )
 
     def __call__(self, feed: Feed, outputs: list[str]) -> list[npt.NDArray[Any]]:
-        """Arguments and errors as ``run_model``; nothing is computed that the outputs do not need."""
-        import onnxruntime
-
-        options = onnxruntime.RunOptions()
-        options.only_execute_path_to_fetches = True
+        """Arguments and errors as ``run_model``."""
         with _named_errors():
             names = {value.name for value in self._session.get_inputs()}
             result: list[npt.NDArray[Any]] = self._session.run(
-                outputs, {key: feed[key] for key in feed if key in names}, options
+                outputs, {key: feed[key] for key in feed if key in names}
             )
         return result
 

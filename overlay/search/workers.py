@@ -146,11 +146,17 @@ class LocalProcesses(Workers):
 
     def prepare(self, function: Callable[[_J], None], job: _J) -> None:
         """As ``Workers.prepare``."""
-        waiting = [self._idle.get() for _ in range(self._count)]
-        for known in waiting:
-            process = known or self._start()
-            process.submit(function, job)
-            self._idle.put(process)
+        from joblib.externals.loky.process_executor import TerminatedWorkerError
+
+        for known in [self._idle.get() for _ in range(self._count)]:
+            process: Executor | None = None
+            try:
+                process = known or self._start()
+                process.submit(function, job)
+            except TerminatedWorkerError:
+                process = None
+            finally:
+                self._idle.put(process)
 
     def stop(self) -> None:
         """Kills the processes."""

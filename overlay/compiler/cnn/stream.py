@@ -118,6 +118,7 @@ class Stream:
         semaphores: dict[tuple[int, int], int] = {}
         for index, (instruction, touched) in enumerate(zip(self._instructions, accesses, strict=True)):
             engine, needs = instruction.engine, [_NONE] * len(_ENGINES)
+            instruction.waits, instruction.signals = [], []
             for access in touched:
                 memories[access.memory].raise_needs(needs, access, engine)
             instruction.clock = clocks[engine].copy()
