@@ -176,7 +176,16 @@ class ModelSearch:
 
         widths = [tuple(model.uniform(self.space.base, bits) for model in models) for bits in _EVERYWHERE]
         self._joint = JointSearch(
-            self.space, tuple(models), score, time, self.combine, plan, time_programs, score_several, widths
+            self.space,
+            tuple(models),
+            score,
+            time,
+            self.combine,
+            plan,
+            time_programs,
+            score_several,
+            self._plan_ahead,
+            widths,
         )
 
     def _scores(
@@ -254,6 +263,21 @@ class ModelSearch:
         if key not in self._plans:
             self._plans[key] = self.opened[number].planned(assignment, self.space.base)
         return self._plans[key]
+
+    def _plan_ahead(self, several: Sequence[Sequence[Choice]]) -> None:
+        """Models with widths, as they are cut, in all processes. What dies here is planned again when it is needed."""
+        jobs, keys = dict[str, Job](), dict[str, tuple[int, str]]()
+        for choices in several:
+            for number, choice in enumerate(choices):
+                assignment = self.assignment(number, choice)
+                key = number, digest(assignment)
+                if key not in self._plans and self.opened[number].graph is not None:
+                    name = f"{number} plan {key[1]}"
+                    jobs[name] = Job(self.sources[number], Action.PLAN, assignment, self.space.base)
+                    keys[name] = key
+        with contextlib.suppress(WorkerDiedError):
+            found = evaluated(evaluate, jobs, Journal(None, ""), self.workers)
+            self._plans.update((keys[name], planned) for name, planned in found.items())
 
     def assignment(self, number: int, choice: Choice) -> Any:
         """The widths of a choice for one of the models."""

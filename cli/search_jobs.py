@@ -72,6 +72,7 @@ class Action(enum.Enum):
     TIME_IF_HELD = "time if held"
     LAYER_TIMES = "layer times"
     REFERENCE = "reference"
+    PLAN = "plan"
 
 
 @dataclass(frozen=True)
@@ -223,9 +224,9 @@ def opened(source: Source) -> Opened:
 
 
 def open_all(sources: Sequence[Source]) -> None:
-    """Opens models before they are asked for."""
+    """Opens models before they are asked for, and looks at their graphs."""
     for source in sources:
-        opened(source)
+        _ = opened(source).facts
 
 
 def _holds_samples(path: Path) -> bool:
@@ -239,7 +240,7 @@ def _holds_samples(path: Path) -> bool:
 
 
 def evaluate(job: Job) -> Any:
-    """The result of a job, a value that JSON has a form for."""
+    """The result of a job, a value that JSON has a form for; of a plan, ``Planned`` or None."""
     found = opened(job.source)
     match job.action:
         case Action.DIVERGENCE:
@@ -260,6 +261,9 @@ def evaluate(job: Job) -> Any:
         case Action.REFERENCE:
             assert job.design is not None
             return as_json(reference_of(found.quantized(job.assignment), found.graph, job.design, found.facts))
+        case Action.PLAN:
+            assert job.design is not None
+            return found.planned(job.assignment, job.design)
 
 
 def layers_of(given: BoundModel, graph: "HeteroGraph | None") -> LoweredModel | IntegerCnn:

@@ -190,6 +190,57 @@ def best_start(
     return np.asarray(candidates[errors.argmin(axis=0), np.arange(weight.shape[1])])
 
 
+def best_free_start(
+    weight: FloatArray, limits: tuple[int, int], shared_scale: bool, importance: _Doubles | None = None
+) -> _Doubles:
+    """As ``best_start`` of free scales and square errors, from sums over the weights of a channel in their order.
+
+    With q the integers and h the importance of input channels, the error is
+    ``sum h w^2 - 2 s sum h w q + s^2 sum h q^2``. A weight above ``s (k + 1/2)``, k >= 0, counts at least ``k + 1``
+    times in the second sum, as those below in turn, so that sums over all weights beyond each such place give both.
+
+    Args:
+        weight: [K, N].
+        limits: Smallest and largest integer.
+        shared_scale: One scale for all channels.
+        importance: Factors of the square errors of each input channel, [K]; 1 when left out.
+    """
+    steps, high = np.arange(*limits), limits[1]
+    candidates = _largest(weight, shared_scale)[:, None] / high * _FREE_SHARES
+    ranked, factors = _ranked(weight, importance)
+    thresholds = candidates[:, :, None] * (steps + 0.5)
+    places = np.stack(
+        [
+            channel.searchsorted(of_channel.ravel(), "right")
+            for channel, of_channel in zip(ranked, thresholds, strict=True)
+        ]
+    )
+
+    def beyond(values: _Doubles) -> _Doubles:
+        """Sums of values [N, K] beyond the places, [N, candidates, steps]."""
+        before = np.zeros((len(values), values.shape[1] + 1))
+        np.cumsum(values, axis=1, out=before[:, 1:])
+        found = np.take_along_axis(before, places, axis=1).reshape(thresholds.shape)
+        return np.where(steps < 0, found, before[:, -1, None, None] - found)
+
+    products = beyond(factors * ranked) @ np.where(steps < 0, -1.0, 1.0)
+    squares = beyond(factors) @ np.abs(2 * steps + 1.0)
+    totals = np.einsum("nk,nk,nk->n", factors, ranked, ranked)
+    errors = totals[:, None] + candidates * (candidates * squares - 2 * products)
+    if shared_scale:
+        errors[:] = errors.sum(axis=0)
+    return np.asarray(candidates[np.arange(len(candidates)), errors.argmin(axis=1)])
+
+
+def _ranked(weight: FloatArray, importance: _Doubles | None) -> tuple[_Doubles, _Doubles]:
+    """The weights of each channel by rising value, and the importance of their input channels, both [N, K]."""
+    channels = np.ascontiguousarray(weight.T, np.float64)
+    if importance is None:
+        return np.sort(channels, axis=1), np.ones(channels.shape)
+    order = channels.argsort(axis=1)
+    return np.take_along_axis(channels, order, axis=1), importance[order]
+
+
 def on_lowest(weight: FloatArray, found: QuantizedWeights, lowest_exponent: int, significance: int) -> QuantizedWeights:
     """Weights rounded again where their scales are too small, or have too long multipliers, for the layer."""
     scales = found.scales.astype(np.float64)
@@ -218,10 +269,11 @@ def _least_error(weight: FloatArray, bits: int, narrow: bool, shared_scale: bool
         restored[0] += total
         restored.sum(axis=0, out=total)
 
-    free = bits < POWER_OF_TWO_BITS
+    if bits < POWER_OF_TWO_BITS:
+        return _rounded_on(weight, best_free_start(weight, limits_of(bits, narrow), shared_scale), bits, narrow)
     # Of one channel numpy adds in pairs, so that runs would change the sum.
     run = RUN if weight.shape[1] > 1 else None
-    scales = best_start(weight, limits_of(bits, narrow), free, shared_scale, add_squares, run)
+    scales = best_start(weight, limits_of(bits, narrow), False, shared_scale, add_squares, run)
     return _rounded_on(weight, scales, bits, narrow)
 
 

@@ -227,6 +227,23 @@ def test_widths_that_are_scored_together_give_the_same_answer_and_come_once() ->
     assert len(set(every)) == len(every) and max(map(len, asked)) > 1
 
 
+def test_widths_are_told_before_programs_with_them_are_planned() -> None:
+    search = search_of([drawn_model(seed) for seed in (1, 2)])
+    expected = search.run(Goal(drop=30.0))
+    told, planned = list[str](), list[tuple[str, int]]()
+    search = search_of([drawn_model(seed) for seed in (1, 2)])
+
+    def plan(designs: Sequence[Design], choices: Sequence[Choice]) -> list[float]:
+        planned.append((widths_key(choices), len(told)))
+        return [0.0] * len(designs)
+
+    search.plan = plan
+    search.plan_ahead = lambda several: told.extend(widths_key(choices) for choices in several)
+    assert search.run(Goal(drop=30.0)).point == expected.point
+    assert planned and all(count == len(told) for _, count in planned)
+    assert {key for key, _ in planned} & set(told)
+
+
 def test_a_little_more_never_makes_it_slower() -> None:
     search = search_of([drawn_model(9)])
     found = search.run(Goal(drop=30.0))

@@ -155,6 +155,10 @@ def test_networks_on_samples_get_a_design_too(
     assert {key: several[key] for key in several.keys() - files} == {key: found[key] for key in found.keys() - files}
 
 
+def test_processes_come_to_the_same(search: Search) -> None:
+    assert search("--max-drop", "5", "--workers", "2") == search("--max-drop", "5")
+
+
 def test_two_models_share_a_design(search: Search, case: Case, tmp_path: Path) -> None:
     onnx.save(case.model, tmp_path / "other.onnx")
     given = ["search", "model.onnx", "other.onnx", "--workload", "graph.npz", "--board", "pynq-z2", "-o", "both.json"]
@@ -209,7 +213,7 @@ def test_a_stopped_search_keeps_its_best_and_goes_on(
     assert search("--max-drop", "100")["simulated"]
     # Widths for the design whose program is the fastest could not be scored before.
     assert calls[:before].count("score") > 2 >= calls[before:].count("score")
-    assert set(calls[before:]) <= {"time if held", "score"}
+    assert set(calls[before:]) <= {"time if held", "score", "plan"}
 
 
 def test_evaluations_stay_until_all_outputs_are_written(

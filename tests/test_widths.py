@@ -34,7 +34,7 @@ from hetfab.overlay.model import hgnn
 from hetfab.overlay.model.reader import check_model
 from hetfab.overlay.model.runtime import run_model
 from hetfab.quantize import weights as weights_module
-from hetfab.quantize.weights import QuantizedWeights, exact_in_float32, round_to_nearest
+from hetfab.quantize.weights import QuantizedWeights, best_free_start, exact_in_float32, limits_of, round_to_nearest
 from hetfab.quantize.widths import OFFERED, Widths
 from tests.conftest import SMALL_GEOMETRY
 from tests.demo_files import MODEL, DemoFiles
@@ -109,7 +109,34 @@ def test_a_free_scale_is_nearly_the_best_of_all(seed: int, bits: int) -> None:
     assert error <= 1.05 * min(errors)
 
 
-@given(st.integers(0, 2**32 - 1), st.integers(2, 8), st.integers(1, 200), st.integers(1, 9), st.booleans())
+@given(st.integers(0, 2**32 - 1), st.integers(2, 4), st.booleans(), st.booleans(), st.booleans())
+@settings(max_examples=60)
+def test_free_scales_are_the_best_of_all_shares(
+    seed: int, bits: int, narrow: bool, shared: bool, weighted: bool
+) -> None:
+    random = np.random.default_rng(seed)
+    weight = random.standard_t(4, (int(random.integers(1, 60)), 3)).astype(np.float32)
+    weight[:, random.random(3) < 0.2] = 0
+    weight[0, 0] = 0.7
+    importance = random.uniform(0.1, 3, len(weight)) if weighted else None
+    low, high = limits_of(bits, narrow)
+    largest = np.abs(weight).max(axis=0).astype(np.float64)
+    largest[(largest == 0) | shared] = largest.max()
+    shares = 2.0 ** (-np.arange(41) / 8)
+    errors = np.empty((41, 3))
+    for share, error in zip(shares, errors, strict=True):
+        scale = largest / high * share
+        off = np.square(np.clip(np.rint(weight / scale), low, high) * scale - weight.astype(np.float64))
+        error[:] = (off if importance is None else off * importance[:, None]).sum(axis=0)
+    if shared:
+        errors[:] = errors.sum(axis=1, keepdims=True)
+    found = best_free_start(weight, (low, high), shared, importance)
+    places = np.rint(8 * np.log2(largest / high / found)).astype(int)
+    assert found == pytest.approx(largest / high * shares[places])
+    assert (errors[places, range(3)] <= errors.min(axis=0) * (1 + 1e-9) + 1e-12).all()
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(4, 8), st.integers(1, 200), st.integers(1, 9), st.booleans())
 @settings(deadline=None, max_examples=60)
 def test_errors_are_summed_in_runs_as_they_are_at_once(
     seed: int, bits: int, inputs: int, outputs: int, by_rows: bool

@@ -86,6 +86,7 @@ class JointSearch:
         time_programs: ``time`` of several programs at once, perhaps of other weights with the same widths; the choice
             is timed by ``time`` again.
         score_several: ``score`` of several at once.
+        plan_ahead: Told of which choices ``plan`` will be asked.
         widths: Of each model, which are tried as they are too, such as 4 bits everywhere; the first also on the base.
         points: Every point that was scored, also of a search that was stopped.
     """
@@ -98,6 +99,7 @@ class JointSearch:
     plan: PlanModels = lambda designs, choices: [0.0] * len(designs)
     time_programs: TimePrograms | None = None
     score_several: ScoreModels | None = None
+    plan_ahead: Callable[[Sequence[Sequence[Choice]]], None] = lambda several: None
     widths: Sequence[tuple[Choice, ...]] = ()
     points: list[Point] = field(default_factory=list)
     solved: int = 0
@@ -293,6 +295,7 @@ class JointSearch:
         allowed = self._allowed_widths(goal)
         if not allowed:
             raise self._unreachable(goal, self.simulated([self._held(min(self.points, key=lambda p: p.drop))]))
+        self.plan_ahead([point.choices for point in allowed])
         timing = ProgramTiming(self)
         everywhere = [found for point in allowed for found in self._on_several(point)]
         given = {widths_key(choices) for choices in self.widths[:1] if self.space.holds(self.space.base)}

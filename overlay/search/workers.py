@@ -6,6 +6,7 @@ bounded number of times. ``docs/decisions/0013-evaluations-wait-in-threads.md`` 
 """
 
 import enum
+import gc
 import importlib.metadata
 import os
 import queue
@@ -27,6 +28,8 @@ _J = TypeVar("_J")
 #: Workers that may die of one evaluation before it is given up.
 TRIES = 3
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+#: New objects after which a process looks for garbage.
+_OBJECTS = 50_000
 _alone = threading.Lock()
 
 
@@ -176,10 +179,14 @@ class LocalProcesses(Workers):
 
 
 def _keep_memory() -> None:
-    """Keeps loky from ending this process for memory that it has taken, which is what it has opened and found."""
+    """Keeps loky from ending this process for memory that it has taken, which is what it has opened and found.
+
+    The instructions of a program are many objects, none of them garbage, so that garbage is also looked for less often.
+    """
     from joblib.externals.loky import process_executor
 
     process_executor._MAX_MEMORY_LEAK_SIZE = sys.maxsize
+    gc.set_threshold(_OBJECTS)
 
 
 def open_workers(backend: Backend = Backend.LOCAL, count: int = 1, cluster: str = "") -> Workers:

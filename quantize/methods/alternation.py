@@ -30,17 +30,19 @@ def alternation(problem: LayerProblem) -> QuantizedWeights:
     if problem.bits == 1:
         return _bipolar(problem)
     found = [_in_turn(problem, narrow) for narrow in forms_of(problem.bits)]
-    return min(found, key=lambda each: float(_losses(problem, each).sum()))
+    return min(found, key=lambda each: float(each[1].sum()))[0]
 
 
-def _in_turn(problem: LayerProblem, narrow: bool) -> QuantizedWeights:
-    """A channel that a step did not make better would take the same step again: it is left as it is."""
+def _in_turn(problem: LayerProblem, narrow: bool) -> tuple[QuantizedWeights, Doubles]:
+    """With the losses of channels; one that a step did not make better would take it again, and is left as it is."""
     best = _rounded(problem, start_scales(problem, narrow), narrow)
     losses, everything = _losses(problem, best), np.arange(problem.weight.shape[1])
     channels = everything
     for _ in range(_ROUNDS):
-        part = replace(problem, weight=problem.weight[:, channels])
-        step = _rounded(part, _next_scales(part, _columns(best, channels)), narrow)
+        part, known = problem, best
+        if len(channels) < len(everything):
+            part, known = replace(problem, weight=problem.weight[:, channels]), _columns(best, channels)
+        step = _rounded(part, _next_scales(part, known), narrow)
         better = _better(part, losses[channels], _losses(part, step))
         if not better.any():
             break
@@ -50,7 +52,7 @@ def _in_turn(problem: LayerProblem, narrow: bool) -> QuantizedWeights:
         others = ~np.isin(everything, taken)
         moved = not np.array_equal(best.scales[others], before.scales[others])
         channels = everything if moved else taken
-    return best
+    return best, losses
 
 
 def _columns(found: QuantizedWeights, channels: np.ndarray) -> QuantizedWeights:

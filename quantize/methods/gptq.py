@@ -10,7 +10,7 @@ import numpy as np
 
 from hetfab.quantize.methods.layer_problem import LayerProblem
 from hetfab.quantize.methods.moments import Doubles
-from hetfab.quantize.weights import RUN, QuantizedWeights, best_start, forms_of, limits_of, on_grid
+from hetfab.quantize.weights import RUN, QuantizedWeights, best_free_start, best_start, forms_of, limits_of, on_grid
 
 #: Above this many input channels only the diagonal of the moments weighs a share of the range; a choice of time.
 _DIAGONAL_FROM = 1000
@@ -37,8 +37,12 @@ def start_scales(problem: LayerProblem, narrow: bool) -> Doubles:
     def together(total: Doubles, restored: Doubles, part: Doubles, _: slice) -> None:
         total += problem.inputs.moments.losses(np.subtract(restored, part, out=restored))
 
-    given = weight, limits_of(problem.bits, narrow), problem.has_free_scales, problem.shared_scale
-    return best_start(*given, alone, RUN) if len(weight) > _DIAGONAL_FROM else best_start(*given, together)
+    limits, free, shared = limits_of(problem.bits, narrow), problem.has_free_scales, problem.shared_scale
+    if len(weight) <= _DIAGONAL_FROM:
+        return best_start(weight, limits, free, shared, together)
+    if free:
+        return best_free_start(weight, limits, shared, diagonal)
+    return best_start(weight, limits, free, shared, alone, RUN)
 
 
 def rounded_on(problem: LayerProblem, scales: Doubles, narrow: bool) -> QuantizedWeights:
@@ -60,14 +64,15 @@ def compensated(
     for first in range(0, len(left), moments.batch):
         place = slice(first, min(first + moments.batch, len(left)))
         carry.arrive(place)
-        block, inner, found = left[place], carry.inner(place), integers[place]
-        errors = np.empty(block.shape)
-        for row in range(len(block)):
-            np.subtract(block[row], inner[:row, row] @ errors[:row], out=errors[row])
-            np.rint(errors[row], out=found[row])
-            np.minimum(np.maximum(found[row], lowest, out=found[row]), highest, out=found[row])
-            errors[row] -= found[row]
-            errors[row] /= inner[row, row]
+        shares = np.ascontiguousarray(carry.inner(place).T)
+        own, errors = shares.diagonal().tolist(), np.empty(left[place].shape)
+        for row, (wanted, found, error) in enumerate(zip(left[place], integers[place], errors, strict=True)):
+            np.subtract(wanted, np.dot(shares[row, :row], errors[:row]), out=error)
+            np.rint(error, out=found)
+            np.minimum(np.maximum(found, lowest, out=found), highest, out=found)
+            np.subtract(error, found, out=error)
+            if own[row] != 1.0:
+                np.divide(error, own[row], out=error)
         carry.leave(place, errors)
     unordered = np.empty(integers.shape, np.int64)
     unordered[moments.order] = integers

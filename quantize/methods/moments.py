@@ -167,6 +167,7 @@ class ThinMoments:
 
     def __init__(self, rows: Doubles, damping: float) -> None:
         self.rows, self.damping = rows, damping
+        self._blocks = dict[tuple[int, int], Doubles]()
 
     @cached_property
     def diagonal(self) -> Doubles:
@@ -220,8 +221,11 @@ class ThinMoments:
 
     def block(self, block: slice) -> Doubles:
         """A block on the diagonal, [B, B]."""
-        part = self.rows[:, block]
-        return np.asarray(part.T @ part + self.damping * np.eye(part.shape[1]))
+        key = block.start, block.stop
+        if key not in self._blocks:
+            part = self.rows[:, block]
+            self._blocks[key] = part.T @ part + self.damping * np.eye(part.shape[1])
+        return self._blocks[key]
 
     def slopes(self, errors: Doubles) -> Slopes:
         """Slopes at the errors [K, N]."""
