@@ -4,6 +4,7 @@
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -89,6 +90,7 @@ class Subject(Generic[_Study]):
         """Points of accuracy that an assignment loses."""
         return self.loss.points(np.concatenate(self.study.compared_logits(assignment)))
 
+    @cached_property
     def identity(self) -> str:
         """What measurements depend on: model, inputs, nodes that are compared, design, measured constants, version."""
         from hetfab.overlay.search.workers import version
@@ -209,7 +211,7 @@ def quantize_automatically(
 
     study, counts = subject.study, subject.loss.of
     kept = output.with_name(f"{output.name}.journal")
-    with Journal(kept, subject.identity()) as journal:
+    with Journal(kept, subject.identity) as journal:
         if len(journal):
             click.echo(f"going on with {counted(len(journal), 'measurement')} of {kept}", err=True)
         try:

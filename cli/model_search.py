@@ -136,7 +136,7 @@ class ModelSearch:
 
     def identity(self) -> str:
         """What evaluations depend on."""
-        parts = [(model.subject.identity(), name) for model, name in zip(self.opened, self.names, strict=True)]
+        parts = [(model.subject.identity, name) for model, name in zip(self.opened, self.names, strict=True)]
         constants = sorted(measured_constants(self.space.base.board).items())
         return hashlib.sha256(repr((parts, self.space.base, self.options, constants, version())).encode()).hexdigest()
 

@@ -218,7 +218,7 @@ def opened(source: Source) -> Opened:
         found = Opened(graph_subject(open_model(source.model, graph, bindings), graph, None), graph)
     if source.shared is not None:
         # The identity knows weights and what they are measured on, the file all else, as the kinds of its layers.
-        key = hashlib.sha256(found.subject.identity().encode() + source.model.read_bytes())
+        key = hashlib.sha256(found.subject.identity.encode() + source.model.read_bytes())
         found.subject.study.roundings.folder = source.shared / key.hexdigest()
     return found
 
