@@ -18,6 +18,7 @@ from hetfab.overlay.model.cnn.window import Window
 from hetfab.overlay.model.layers import Dense
 from hetfab.overlay.model.runtime import run_model
 from hetfab.quantize.assignment import ActivationChoice, WeightChoice
+from hetfab.quantize.cnn import changed_runs
 from hetfab.quantize.cnn.rounding import matrix_of, patches, rounded_weights
 from hetfab.quantize.cnn.study import CnnStudy
 from hetfab.quantize.cnn.writer import float_model
@@ -155,6 +156,28 @@ def test_an_evaluation_computes_what_the_file_does_at_any_widths(groups: int) ->
         layer = next(name for name, each in study.layers.items() if len(each.weight) == 12)
         assignment = assignment.with_weights(layer, WeightChoice(channels, "nearest"))
         for found, expected in zip(study.compared_logits(assignment), study.logits(assignment), strict=True):
+            np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize(("seed", "starts", "size"), [(0, 8, 1 << 25), (1, 2, 1 << 25), (2, 8, 0)])
+def test_a_run_from_where_numbers_changed_gives_what_a_whole_one_does(
+    seed: int, starts: int, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Any change after any other: of one layer or one tensor, earlier or later, of all, or of none."""
+    monkeypatch.setattr(changed_runs, "_STARTS", starts)
+    monkeypatch.setattr(changed_runs, "_BYTES", size)
+    study, whole, random = study_of(seed=seed), study_of(seed=seed), np.random.default_rng(seed)
+    assignment = study.uniform(Widths(8, 8))
+    for _ in range(12):
+        if random.random() < 0.4:
+            layer = str(random.choice(sorted(study.layers)))
+            assignment = assignment.with_weights(layer, WeightChoice(int(random.choice([2, 4, 8])), "nearest"))
+        elif random.random() < 0.6:
+            group = str(random.choice(sorted(study.groups)))
+            assignment = assignment.with_activations(group, ActivationChoice(int(random.choice([3, 4, 8]))))
+        elif random.random() < 0.5:
+            assignment = study.uniform(Widths(4, 4))
+        for found, expected in zip(study.compared_logits(assignment), whole.logits(assignment), strict=True):
             np.testing.assert_array_equal(found, expected)
 
 

@@ -16,6 +16,7 @@ from hetfab.overlay.model.layers import Dense
 from hetfab.overlay.model.reader import opset
 from hetfab.overlay.model.runtime import Feed, Runner, run_model
 from hetfab.quantize.assignment import ActivationChoice, Assignment, WeightChoice
+from hetfab.quantize.cnn.changed_runs import ChangedRuns
 from hetfab.quantize.cnn.points import Points, find_points, layer_widths
 from hetfab.quantize.cnn.post_training import FloatArray, Observed, chosen_numbers, corrected, observe
 from hetfab.quantize.cnn.rewrites import fold_batch_norms
@@ -60,7 +61,7 @@ class CnnStudy:
     roundings: Roundings = field(default_factory=Roundings)
     _weights: dict[tuple[Hashable, ...], LayerWeights] = field(default_factory=dict)
     _inputs: dict[str, tuple[LayerInputs, ...]] = field(default_factory=dict)
-    _runners: list[Runner] = field(default_factory=list)
+    _runs: list[ChangedRuns] = field(default_factory=list)
 
     @classmethod
     def open(cls, given: FedModel) -> "CnnStudy":
@@ -207,15 +208,15 @@ class CnnStudy:
         return [logits.reshape(len(logits), -1) for logits in found]
 
     def compared_logits(self, assignment: Assignment) -> list[FloatArray]:
-        """The same, of a model that onnxruntime keeps, with weights as inputs.
+        """The same, of a model that onnxruntime keeps, with weights as inputs, from where they changed.
 
         The bits are those of the file where float32 holds all sums (``QuantizedCnn.may_round``).
         """
         numbers = self.numbers(assignment)
         model, given = evaluation_model(corrected(self.graph, numbers, self.observed), numbers, opset=self.opset)
-        if not self._runners:
-            self._runners.append(Runner(model))
-        found = [self._runners[0]({**sample, **given}, [self.graph.output])[0] for sample in self.samples]
+        if not self._runs:
+            self._runs.append(ChangedRuns(model, self.samples))
+        found = self._runs[0](given)
         return [logits.reshape(len(logits), -1) for logits in found]
 
     def divergence(self, assignment: Assignment) -> float:
