@@ -11,6 +11,7 @@ import numpy as np
 from hetfab.quantize.methods.layer_problem import LayerProblem
 from hetfab.quantize.methods.moments import Doubles
 from hetfab.quantize.weights import RUN, QuantizedWeights, best_free_start, best_start, forms_of, limits_of, on_grid
+from hetfab.quantize.widths import POWER_OF_TWO_BITS
 
 #: Above this many input channels only the diagonal of the moments weighs a share of the range; a choice of time.
 _DIAGONAL_FROM = 1000
@@ -40,7 +41,7 @@ def start_scales(problem: LayerProblem, narrow: bool) -> Doubles:
     limits, free, shared = limits_of(problem.bits, narrow), problem.has_free_scales, problem.shared_scale
     if len(weight) <= _DIAGONAL_FROM:
         return best_start(weight, limits, free, shared, together)
-    if free:
+    if free and problem.bits < POWER_OF_TWO_BITS:  # It takes room for each integer.
         return best_free_start(weight, limits, shared, diagonal)
     return best_start(weight, limits, free, shared, alone, RUN)
 
