@@ -200,7 +200,6 @@ class Comparison:
             "drop": best["drop"],
             "seed": seeds.index(best),
             "episodes": self.episodes,
-            # A seed that never comes near the time asks for none, and finds nothing.
             "accuracy_evaluations": best["accuracy_evaluations"],
             "distinct_accuracy_evaluations": best["distinct_accuracy_evaluations"],
             "all_accuracy_evaluations": sum(found["accuracy_evaluations"] for found in seeds),
@@ -337,9 +336,15 @@ def summary(cases: dict[str, dict[str, Any]]) -> dict[str, Any]:
     played = [found for found in searched if "ddpg" in found]
     if played:
         # What the search scores is distinct; an agent asks again for widths that it knows.
-        for name, of in (("_distinct", "distinct_accuracy_evaluations"), ("", "accuracy_evaluations")):
-            shares = [found["search"]["accuracy_evaluations"] / max(found["ddpg"][of], 1) for found in played]
-            values[f"evaluation_share_of_ddpg{name}"] = max(shares)
+        counts = {"_distinct": "distinct_accuracy_evaluations", "": "accuracy_evaluations", "_episodes": "episodes"}
+        for name, of in counts.items():
+            # A seed that is never within the target asks for none.
+            shares = [
+                found["search"]["accuracy_evaluations"] / found["ddpg"][of] for found in played if found["ddpg"][of]
+            ]
+            values[f"evaluation_share_of_ddpg{name}"] = max(shares, default=None)
+        asked = [found["ddpg"]["accuracy_evaluations"] > 0 for found in played]
+        values["ddpg_within_target"] = sum(asked) / len(asked)
         distinct = [found["ddpg"]["distinct_accuracy_evaluations"] for found in played]
         values["distinct_accuracy_evaluations_of_ddpg"] = min(distinct)
         both = [found for found in played if "random" in found]

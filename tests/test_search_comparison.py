@@ -67,11 +67,14 @@ def test_every_seed_of_random_search_has_finalists(benchmark: ModuleType, monkey
 
 
 def test_shares_of_evaluations_count_the_same_on_both_sides(benchmark: ModuleType) -> None:
-    agent = {"milliseconds": 2.0, "accuracy_evaluations": 100, "distinct_accuracy_evaluations": 20}
+    agent = {"milliseconds": 2.0, "episodes": 200, "accuracy_evaluations": 100, "distinct_accuracy_evaluations": 20}
     searched = {"milliseconds": 1.0, "accuracy_evaluations": 10, "seconds": 1.0}
     bound = {"sensitivity_evaluations": 5, "seconds": 1.0}
-    values = benchmark.summary({"case": {"search": searched, "ddpg": agent, "bound": bound}})
+    idle = {**agent, "accuracy_evaluations": 0, "distinct_accuracy_evaluations": 0}
+    cases = {"case": agent, "never within the target": idle}
+    values = benchmark.summary({n: {"search": searched, "ddpg": each, "bound": bound} for n, each in cases.items()})
     assert values["evaluation_share_of_ddpg_distinct"] == 0.5 and values["evaluation_share_of_ddpg"] == 0.1
+    assert values["evaluation_share_of_ddpg_episodes"] == 0.05 and values["ddpg_within_target"] == 0.5
 
 
 def test_uniform_widths_are_timed_on_the_default_design_only_where_the_board_holds_it(
