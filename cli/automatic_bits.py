@@ -99,14 +99,15 @@ class Subject(Generic[_Study]):
         constants = sorted(measured_constants(self.design.board).items()) if self.design is not None else []
         found = hashlib.sha256(repr((sorted(self.study.groups), self.design, constants, version())).encode())
         for layer in self.study.layers.values():
-            found.update(layer.weight.tobytes())
-            found.update(b"" if layer.bias is None else layer.bias.tobytes())
+            found.update(np.ascontiguousarray(layer.weight).data)
+            found.update(b"" if layer.bias is None else np.ascontiguousarray(layer.bias).data)
         found.update(repr(self.study.evaluation.multilabel).encode())
         if self.loss.labels is not None:
             found.update(self.loss.labels.tobytes())
         for sample in self.study.samples:
             for name in sorted(sample):
-                found.update(name.encode() + sample[name].tobytes())
+                found.update(name.encode())
+                found.update(np.ascontiguousarray(sample[name]).data)
         if self.study.evaluation.rows is not None:
             found.update(self.study.evaluation.rows.tobytes())
         return found.hexdigest()

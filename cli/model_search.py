@@ -18,7 +18,6 @@ from hetfab.cli.search_jobs import (
     Source,
     evaluate,
     from_json,
-    layers_of,
     open_all,
     opened,
     works_of,
@@ -109,7 +108,7 @@ class ModelSearch:
         workers.prepare(open_all, sources)
         for source in sources:
             found = opened(source)
-            lowered = layers_of(found.widest, found.graph)
+            lowered = None if found.graph is None else found.layers
             layers.append(lowered if isinstance(lowered, LoweredModel) else None)
             progress()
         base = base_design(board, layers)
@@ -351,7 +350,7 @@ class ModelSearch:
         self.sensitivity_evaluations += len(changes)
         self.tables.append(search.table(start))
         base, references = self.space.base, self._references[number]
-        works = works_of(layers_of(model.widest, model.graph), model.graph)
+        works = works_of(model.layers, model.graph)
         name = f"{source.model.name} ({counted(len(model.subject.study.layers), 'layer')})"
         study, own = model.subject.study, Scratchpad.of(base)
         others = {scratchpad: references[scratchpad] for scratchpad in self.space.scratchpads if scratchpad != own}

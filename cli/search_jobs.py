@@ -60,6 +60,11 @@ class Source:
     bindings: Path | None = None
     shared: Path | None = None
 
+    def content(self) -> str:
+        """Hash of what the files hold, which is all that rounded weights depend on."""
+        files = [path for path in (self.model, self.workload, self.bindings) if path is not None]
+        return hashlib.sha256(repr([hashlib.sha256(path.read_bytes()).digest() for path in files]).encode()).hexdigest()
+
 
 class Action(enum.Enum):
     """What is asked of an assignment."""
@@ -182,12 +187,18 @@ class Opened:
 
         if self.graph is None:
             return None
-        return graph_facts(self.graph, lower(self.widest.model, self.widest.bindings))
+        assert isinstance(self.layers, LoweredModel)
+        return graph_facts(self.graph, self.layers)
 
     @cached_property
     def widest(self) -> BoundModel:
         """The model at the first of ``REFERENCES``."""
         return self.quantized(self.reference_assignments()[0])
+
+    @cached_property
+    def layers(self) -> LoweredModel | IntegerCnn:
+        """Its integer layers."""
+        return layers_of(self.widest, self.graph)
 
     def reference_assignments(self) -> tuple[Assignment, Assignment]:
         """``REFERENCES``, rounded to nearest."""
@@ -217,9 +228,7 @@ def opened(source: Source) -> Opened:
         graph = read_graph(source.workload)
         found = Opened(graph_subject(open_model(source.model, graph, bindings), graph, None), graph)
     if source.shared is not None:
-        # The identity knows weights and what they are measured on, the file all else, as the kinds of its layers.
-        key = hashlib.sha256(found.subject.identity.encode() + source.model.read_bytes())
-        found.subject.study.roundings.folder = source.shared / key.hexdigest()
+        found.subject.study.roundings.folder = source.shared / source.content()
     return found
 
 
@@ -309,7 +318,7 @@ def _packed_inputs(layers: LoweredModel | IntegerCnn) -> frozenset[str]:
     return frozenset(
         tensor_of(layer.output.name)
         for layer in layers.layers
-        if layer.product is not None and layers.packs(layer.product.input)
+        if layer.product is not None and layer.product.input.name in layers.packed
     )
 
 

@@ -12,6 +12,7 @@ from hetfab.overlay.errors import LimitUnreachableError
 from hetfab.overlay.search.hardware import Array, Scratchpad
 from hetfab.overlay.search.options import Choice, ModelOptions
 from hetfab.overlay.search.points import Goal, Point, Score
+from hetfab.overlay.search.program_timing import ProgramTiming
 from tests.search_cases import DESIGNS, SPACE, drawn_model, scratchpads, search_of, sides_of
 
 
@@ -217,6 +218,17 @@ def test_other_memories_are_tried_where_the_first_do_not_hold_a_program() -> Non
     search.time = time
     found = search.run(Goal(drop=1e9)).point
     assert np.isfinite(found.time) and found.design in search.memories(found)[1:]
+
+
+def test_widths_that_are_far_from_the_best_are_not_timed() -> None:
+    search = search_of([drawn_model(3)])
+    point, other = search.point(1.0), search.point(0.0).choices
+    for factor, asked in ((1.5, 1), (2.5, 0)):
+        timing = ProgramTiming(search)
+        timing.time(timing.first([point]))
+        far = factor * timing.best.time
+        assert other != point.choices
+        assert len(timing.first([replace(point, milliseconds=far, choices=other)])) == asked
 
 
 def test_a_stopped_search_gives_a_design_with_memories_that_fit() -> None:

@@ -28,7 +28,7 @@ from hetfab.overlay.search import workers as module
 from hetfab.overlay.search.evaluations import evaluated
 from hetfab.overlay.search.journal import Journal
 from hetfab.overlay.search.workers import HERE, Backend, Workers, open_workers
-from tests.evaluation_jobs import always_killed, grown, killed_once, left, marked, refused, square
+from tests.evaluation_jobs import always_killed, grown, killed_once, left, marked, process_of, refused, square
 
 ROOT = Path(__file__).parents[1]
 
@@ -120,6 +120,15 @@ def test_a_process_keeps_what_it_has_opened_however_much_memory_that_takes() -> 
         assert len({opened.call(f"{size} MB", grown, size) for size in (1, 400, 1, 1)}) == 1
 
 
+def test_one_evaluation_stays_here_until_processes_were_started() -> None:
+    """They keep what they have opened, which this one may not have."""
+    with open_workers(count=2) as opened:
+        assert evaluated(process_of, {"alone": 0}, Journal(None, ""), opened) == {"alone": os.getpid()}
+        started = set(evaluated(process_of, jobs(2), Journal(None, ""), opened).values())
+        assert set(evaluated(process_of, {"alone": 0}, Journal(None, ""), opened).values()) <= started
+        assert os.getpid() not in started
+
+
 def test_processes_of_this_machine_share_a_folder_that_goes_with_them(several: Workers) -> None:
     assert HERE.folder is None and (several.folder is None) == (type(several).__name__ == "DaskWorkers")
     with open_workers(count=2) as opened:
@@ -144,7 +153,7 @@ def test_what_fails_while_processes_are_prepared_fails_nothing_else(function: Ca
 
 
 def test_errors_of_a_job_arrive_as_they_are(several: Workers) -> None:
-    with open_workers(count=2) if several.is_near else several as own, pytest.raises(SearchInvalidError) as caught:
+    with open_workers(count=2) if several.folder else several as own, pytest.raises(SearchInvalidError) as caught:
         evaluated(refused, {"one": 1, "two": 1}, Journal(None, ""), own)
     assert str(caught.value) == "1 is odd\n  expected: an even number\n  do: add one"
 

@@ -243,7 +243,7 @@ class LayerCompiler:
         self.constant_offsets: dict[str, int] = {}
         self._planned = planned
         in_bytes = {planned.layer.output.name for planned in self._planned if not planned.packed_output}
-        self._packed = {tensor.name for tensor in lowered.stored.values() if lowered.packs(tensor)} - in_bytes
+        self._packed = lowered.packed - in_bytes
         self._as_rows = _read_as_rows(lowered)
         self._writers = {name: lowered.writers(name) for name in lowered.stored}
         self._stored = {

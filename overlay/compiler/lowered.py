@@ -5,6 +5,7 @@ import enum
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TypeAlias
 
 import numpy as np
@@ -127,6 +128,12 @@ class DenseTerm:
     def inputs(self) -> int:
         """Input channels, with those that pad parts."""
         return len(self.weight)
+
+    @cached_property
+    def largest_sums(self) -> IntArray:
+        """The larger sum of weights of one sign, of each column as a magnitude, [N]."""
+        up, down = (np.maximum(signed, 0).sum(axis=0) for signed in (self.weight, -self.weight))
+        return np.asarray(np.maximum(up, down), np.int64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -348,7 +355,7 @@ class LoweredLayer:
         """Columns of the features that the matrix engines multiply where AGG sums the others."""
         return self.dense.input.leading if self.gathered and self.dense is not None else 0
 
-    @property
+    @cached_property
     def product(self) -> DenseTerm | None:
         """The dense term, or its part, that the matrix engines compute."""
         if self.leading and self.dense is not None:
@@ -392,6 +399,11 @@ class LoweredModel:
         names = {name, *(part for part, place in self.parts.items() if place.whole == name)}
         found = [number for number, layer in enumerate(self.layers) if layer.output.name in names]
         return found or (self.writers(self.parts[name].whole) if name in self.parts else [])
+
+    @cached_property
+    def packed(self) -> frozenset[str]:
+        """Tensors that can be stored two channels a byte."""
+        return frozenset(tensor.name for tensor in self.stored.values() if self.packs(tensor))
 
     def packs(self, tensor: Stored) -> bool:
         """Whether a tensor can be stored two channels a byte: it is narrow enough, and so are all its readers.

@@ -100,6 +100,5 @@ def _reach(dense: DenseTerm, activation_bits: int) -> IntArray:
     Bipolar weights add an activation or what it lacks to the largest one, those of channels that pad a row too.
     """
     largest = (1 << activation_bits) - 1
-    up, down = (np.maximum(signed, 0).sum(axis=0) for signed in (dense.weight, -dense.weight))
     bipolar = padded(dense.inputs, 8 * isa().block_bytes // activation_bits)
-    return np.asarray(largest * np.where(dense.weight_bits == 1, bipolar, np.maximum(up, down)), np.int64)
+    return np.asarray(largest * np.where(dense.weight_bits == 1, bipolar, dense.largest_sums), np.int64)

@@ -114,8 +114,7 @@ def plan_layers(
         OverflowPossibleError: As ``operands_of``.
         DesignTooSmallError: As ``choose_tile``.
     """
-    packed = {tensor.name for tensor in lowered.stored.values() if lowered.packs(tensor)}
-    planner = _Planner(geometry, share_on_d, any_order, packed)
+    planner = _Planner(geometry, share_on_d, any_order, set(lowered.packed))
     return tuple(planner.plan(layer) for layer in lowered.layers)
 
 

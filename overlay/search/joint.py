@@ -106,6 +106,9 @@ class JointSearch:
     _scores: dict[tuple[int, str], Score] = field(default_factory=dict)
     _shares: dict[Design, float] = field(default_factory=dict)
     _spent: dict[str, np.ndarray] = field(default_factory=dict)
+    #: By arrays with the smallest memories; with widths, in their order.
+    _memories: dict[Design, list[Design]] = field(default_factory=dict)
+    _ordered_memories: dict[tuple[Design, str], list[Design]] = field(default_factory=dict)
 
     @cached_property
     def designs(self) -> list[Design]:
@@ -299,10 +302,13 @@ class JointSearch:
         timing = ProgramTiming(self)
         everywhere = [found for point in allowed for found in self._on_several(point)]
         given = {widths_key(choices) for choices in self.widths[:1] if self.space.holds(self.space.base)}
-        timing.time([self._on(point, self.space.base) for point in allowed if widths_key(point.choices) in given])
-        for first in range(0, len(allowed), AT_ONCE):
-            several = [[p for p in everywhere if p.choices == o.choices] for o in allowed[first : first + AT_ONCE]]
-            timing.time([found for each in several for found in timing.first(each)])
+        chosen = [self._on(point, self.space.base) for point in allowed if widths_key(point.choices) in given]
+        for point in allowed:
+            chosen += timing.first([found for found in everywhere if found.choices == point.choices])
+            if len(chosen) >= AT_ONCE:
+                timing.time(chosen)
+                chosen = []
+        timing.time(chosen)
         timing.go(lambda: everywhere, _PROGRAMS)
         if not any(math.isfinite(point.time) for point in timing.timed.values()):
             raise self._unreachable(goal, [])
@@ -407,7 +413,7 @@ class JointSearch:
 
     def _near(self, best: Point, allowed: Sequence[Point]) -> list[Point]:
         """The best program with other memories, widths or a scratchpad of AGG, and on the arrays next to its own."""
-        memories = [*self.memories(best)[:_MEMORIES], *self.space.largest_memories(best.design)[:_BASE_MEMORIES]]
+        memories = [*self.memories(best)[:_MEMORIES], *self._largest_memories(best.design)[:_BASE_MEMORIES]]
         others = [*memories, *self.space.with_other_scratchpads(best.design)]
         designs = [*others, *self.space.neighbours(best.design)]
         return [self._on(best, each) for each in designs] + [self._on(point, best.design) for point in allowed]
@@ -442,10 +448,20 @@ class JointSearch:
 
         Of equally fast ones those come first whose shallower memory of weights is the deepest.
         """
-        designs = self.space.largest_memories(point.design)
-        spent = self.plan(designs, point.choices)
-        order = sorted(range(len(designs)), key=lambda place: (spent[place], -_shallower(designs[place])))
-        return [designs[place] for place in order if np.isfinite(spent[place])]
+        key = self.space.smallest(point.design), widths_key(point.choices)
+        if key not in self._ordered_memories:
+            designs = self._largest_memories(point.design)
+            spent = self.plan(designs, point.choices)
+            order = sorted(range(len(designs)), key=lambda place: (spent[place], -_shallower(designs[place])))
+            self._ordered_memories[key] = [designs[place] for place in order if np.isfinite(spent[place])]
+        return self._ordered_memories[key]
+
+    def _largest_memories(self, design: Design) -> list[Design]:
+        """The arrays and the scratchpad of a design with memories of which none can be deeper."""
+        key = self.space.smallest(design)
+        if key not in self._memories:
+            self._memories[key] = self.space.largest_memories(design)
+        return self._memories[key]
 
     def _on_several(self, point: Point) -> list[Point]:
         """A point's widths on the fastest designs with them; of equally fast ones the largest arrays come first."""
@@ -524,7 +540,7 @@ class JointSearch:
         found = min(kept, key=lambda p: (p.simulated is None, *self._preference(goal, p)), default=None)
         if found is None or found.simulated is not None:
             return found
-        return replace(found, design=self.space.largest_memories(found.design)[0])
+        return replace(found, design=self._largest_memories(found.design)[0])
 
     def _unreachable(self, goal: Goal, tried: Sequence[Point]) -> LimitUnreachableError:
         points = [point for point in tried if math.isfinite(point.time)]

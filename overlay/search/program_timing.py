@@ -15,9 +15,11 @@ from hetfab.overlay.search.points import Point, widths_key
 #: Programs that are timed at a time.
 AT_ONCE = 2
 #: Programs behind the last that was faster than all before by more than this share, after which no more are timed.
-_PATIENCE, _FASTER = 6, 0.002
+_PATIENCE, _FASTER = 4, 0.002
 #: A program that is expected to take this much longer than the best is not timed.
 _HOPELESS = 1.1
+#: Nor are widths on their own best design where that is expected to take this many times the best.
+_FAR = 2.0
 
 
 class Programs(Protocol):
@@ -72,8 +74,9 @@ class ProgramTiming:
                 since = len(self.timed)
 
     def first(self, candidates: Sequence[Point]) -> list[Point]:
-        """The most promising one, however slow; none where all were timed."""
-        return list(itertools.islice(self._promising(candidates, math.inf), 1))
+        """The most promising one; none where all were timed, or are far from the best."""
+        limit = _FAR * self.best.time if self.timed else math.inf
+        return list(itertools.islice(self._promising(candidates, limit), 1))
 
     def time(self, points: Sequence[Point]) -> None:
         """Times some."""

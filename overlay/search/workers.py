@@ -101,7 +101,8 @@ HERE = Workers()
 class LocalProcesses(Workers):
     """Processes of this machine, started when they are needed, which keep what they have opened.
 
-    Each is a pool of its own, because a pool whose process dies loses the work of all its processes.
+    From then on a single evaluation is theirs too: this process may not have opened what it needs. Each is a pool of
+    its own, because a pool whose process dies loses the work of all its processes.
 
     Args:
         count: How many.
@@ -175,6 +176,7 @@ class LocalProcesses(Workers):
         env = {name: os.environ.get(name, threads) for name in _THREADS}
         process: Executor = ProcessPoolExecutor(max_workers=1, env=env, initializer=_keep_memory)
         self._started.append(process)
+        self.is_near = False
         return process
 
 

@@ -43,15 +43,19 @@ def _in_turn(problem: LayerProblem, narrow: bool) -> tuple[QuantizedWeights, Dou
         if len(channels) < len(everything):
             part, known = replace(problem, weight=problem.weight[:, channels]), _columns(best, channels)
         step = _rounded(part, _next_scales(part, known), narrow)
-        better = _better(part, losses[channels], _losses(part, step))
+        after = _losses(part, step)
+        better = _better(part, losses[channels], after)
         if not better.any():
             break
-        before, taken = best, channels[better]
-        best = _merged(problem, best, _with_columns(best, taken, _columns(step, better)), np.isin(everything, taken))
-        losses = _losses(problem, best)
-        others = ~np.isin(everything, taken)
-        moved = not np.array_equal(best.scales[others], before.scales[others])
-        channels = everything if moved else taken
+        taken = channels[better]
+        wanted = _with_columns(best, taken, _columns(step, better))
+        best = _merged(problem, best, wanted, np.isin(everything, taken))
+        kept = best.scales == wanted.scales
+        if kept.all():
+            losses[taken] = after[better]
+        else:
+            losses = _losses(problem, best)
+        channels = taken if np.delete(kept, taken).all() else everything
     return best, losses
 
 
