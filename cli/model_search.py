@@ -174,6 +174,10 @@ class ModelSearch:
             return [float(each) for each in self.combine.of(cycles)]
 
         widths = [tuple(model.uniform(self.space.base, bits) for model in models) for bits in _EVERYWHERE]
+        known = [
+            ((scratchpad.on(self.space.base), widths[0]), self._of_references(scratchpad))
+            for scratchpad in self.space.scratchpads or (Scratchpad.of(self.space.base),)
+        ]
         self._joint = JointSearch(
             self.space,
             tuple(models),
@@ -184,6 +188,7 @@ class ModelSearch:
             time_programs,
             score_several,
             self._plan_ahead,
+            known,
             widths,
         )
 
@@ -322,6 +327,10 @@ class ModelSearch:
 
         self._note_references({None: (0, base), own: (1, base)}, journal, progress)
         self.space = replace(self.space, scratchpads=tuple(worthwhile(scratchpads_of(base), own, timed)))
+
+    def _of_references(self, scratchpad: Scratchpad) -> float:
+        """Milliseconds of the programs at 4 bits with a scratchpad, combined."""
+        return float(self.combine.of([np.array(known[scratchpad].milliseconds) for known in self._references]))
 
     def _note_references(
         self,

@@ -143,37 +143,36 @@ class Geometry:
 
     def constants(self) -> dict[str, int]:
         """The names that the instruction set's expressions may use."""
-        return dict(_constants(self))
+        return dict(self._constants)
+
+    @functools.cached_property
+    def _constants(self) -> dict[str, int]:
+        """Kept: a plan asks for the same words thousands of times."""
+        numbers = {
+            field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "engines"
+        }
+        numbers["lanes"] = self.lanes
+        for memory in isa().memories:
+            if memory.word_bits:
+                words = 8 * isa().block_bytes // evaluate(memory.word_bits, numbers)
+                numbers[memory.name.replace("_ram", "_words_per_block")] = words
+        return numbers
 
     def word_bytes(self, memory: str) -> int:
         """Bytes in a word of an on-chip memory."""
-        return evaluate(isa().memory(memory).word_bits, self.constants()) // 8
+        return evaluate(isa().memory(memory).word_bits, self._constants) // 8
 
     def banks(self, memory: str) -> int:
         """RAMs that hold a word of an on-chip memory, each an equal part."""
-        return evaluate(isa().memory(memory).banks or "1", self.constants())
+        return evaluate(isa().memory(memory).banks or "1", self._constants)
 
     def depth(self, memory: str) -> int:
         """Words of an on-chip memory."""
-        return evaluate(isa().memory(memory).depth, self.constants())
+        return evaluate(isa().memory(memory).depth, self._constants)
 
     def hash(self) -> str:
         """SHA-256 of the canonical JSON, in hexadecimal."""
         return _hash(dataclasses.asdict(self))
-
-
-@functools.lru_cache(maxsize=64)
-def _constants(geometry: Geometry) -> dict[str, int]:
-    """Kept for the geometries used last: a plan asks for the same words thousands of times."""
-    numbers = {
-        field.name: getattr(geometry, field.name) for field in dataclasses.fields(geometry) if field.name != "engines"
-    }
-    numbers["lanes"] = geometry.lanes
-    for memory in isa().memories:
-        if memory.word_bits:
-            words = 8 * isa().block_bytes // evaluate(memory.word_bits, numbers)
-            numbers[memory.name.replace("_ram", "_words_per_block")] = words
-    return numbers
 
 
 @dataclass(frozen=True)

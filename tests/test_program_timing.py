@@ -11,7 +11,7 @@ from hetfab.overlay.design import Design
 from hetfab.overlay.errors import LimitUnreachableError
 from hetfab.overlay.search.hardware import Array, Scratchpad
 from hetfab.overlay.search.options import Choice, ModelOptions
-from hetfab.overlay.search.points import Goal, Point, Score
+from hetfab.overlay.search.points import Goal, Point, Score, widths_key
 from hetfab.overlay.search.program_timing import ProgramTiming
 from tests.search_cases import DESIGNS, SPACE, drawn_model, scratchpads, search_of, sides_of
 
@@ -76,6 +76,57 @@ def test_the_default_design_is_timed_only_where_the_board_holds_it() -> None:
     asked.clear()
     assert tight.holds(other.run(Goal(drop=1e9)).point.design)
     assert asked and all(tight.holds(design) for design in asked)
+
+
+@pytest.mark.parametrize("is_known", [False, True])
+def test_programs_that_are_known_say_where_others_are_fast(is_known: bool) -> None:
+    """Programs on the base take half of what the cost functions say, and one is known that no goal asks for."""
+    search, asked = search_of([drawn_model(5)]), list[Design]()
+    exact = search.time
+
+    def time(design: Design, choices: Sequence[Choice]) -> list[float]:
+        asked.append(design)
+        return [spent / (2 if design == SPACE.base else 1) for spent in exact(design, choices)]
+
+    search.time = time
+    choices = (search.models[0].uniform(SPACE.base, 8),)
+    search.known = [((SPACE.base, choices), exact(SPACE.base, choices)[0] / 2)] if is_known else []
+    found = search.run(Goal(drop=1e9)).point
+    assert (asked[0] == SPACE.base) == is_known
+    assert found.design == SPACE.base or not is_known
+
+
+@pytest.mark.parametrize("slower", [0.99, 3.0])
+def test_the_callers_widths_are_timed_on_the_default_design_unless_they_are_known_to_be_slower(slower: float) -> None:
+    """What is known may be of weights that were rounded in another way."""
+    search, asked = search_of([drawn_model(5)]), set[Design]()
+    given = (search.models[0].uniform(SPACE.base, 4),)
+    fastest = search_of([drawn_model(5)]).run(Goal(drop=1e9)).point.time
+    exact = search.time
+
+    def time(design: Design, choices: Sequence[Choice]) -> list[float]:
+        if widths_key(choices) == widths_key(given):
+            asked.add(design)
+        return [fastest] if design == SPACE.base else [max(fastest, *exact(design, choices))]
+
+    search.time, search.widths = time, [given]
+    search.known = [((SPACE.base, given), slower * fastest)]
+    search.space = replace(SPACE, arrays_d=(Array(8, 8),), arrays_l=(Array(8, 8),))
+    search.run(Goal(drop=1e9))
+    assert (SPACE.base in asked) == (slower < 1)
+
+
+def test_the_default_design_is_left_where_no_memory_holds_a_layer() -> None:
+    """On arrays of the space no memory does, on the default design one does."""
+    search = search_of([drawn_model(3)])
+    search.plan = lambda designs, choices: [np.inf] * len(designs)
+    exact = search.time
+    search.time = lambda design, choices: list(exact(design, choices)) if design == SPACE.base else [np.inf]
+    assert search.run(Goal(drop=1e9)).point.design == SPACE.base
+    search.space = replace(SPACE, board=replace(SPACE.board, resources={**SPACE.board.resources, "dsp": 190}))
+    with pytest.raises(LimitUnreachableError) as caught:
+        search.run(Goal(drop=1e9))
+    assert caught.value.found == "no design that was tried holds the models' programs"
 
 
 def test_another_scratchpad_is_taken_where_the_program_is_faster() -> None:

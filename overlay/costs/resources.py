@@ -73,13 +73,20 @@ class Resources:
 
     def __add__(self, other: "Resources") -> "Resources":
         """The sum of both."""
-        return Resources(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
+        return Resources(
+            self.lut + other.lut,
+            self.ff + other.ff,
+            self.dsp + other.dsp,
+            self.bram36 + other.bram36,
+            self.uram + other.uram,
+        )
 
 
 def _constant(name: str) -> float:
     return area_constants()[name].value
 
 
+@functools.cache
 def block_rams(depth: int, bits: int, *, true_dual: bool) -> float:
     """RAMB36 units of a memory: the best of the aspect ratios, a RAMB18 being half."""
     shapes = _TRUE_DUAL if true_dual else _SIMPLE_DUAL

@@ -244,7 +244,11 @@ class Isa:
 
     def size(self, name: str) -> int:
         """The value of a size."""
-        return next(size.value for size in self.sizes if size.name == name)
+        return self._sizes[name]
+
+    @functools.cached_property
+    def _sizes(self) -> Mapping[str, int]:
+        return {size.name: size.value for size in self.sizes}
 
     @property
     def block_bytes(self) -> int:
@@ -269,7 +273,11 @@ class Isa:
 
     def memory(self, name: str) -> Memory:
         """The memory of a name."""
-        return next(memory for memory in self.memories if memory.name == name)
+        return self._memories[name]
+
+    @functools.cached_property
+    def _memories(self) -> Mapping[str, Memory]:
+        return {memory.name: memory for memory in self.memories}
 
     def stream(self, name: str) -> Stream:
         """The data stream of a name."""

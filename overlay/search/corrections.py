@@ -1,15 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """What whole programs take that were not timed yet: the cost functions' time, corrected by programs that were.
 
-The ratio of a program's time to the cost functions' has, in logarithms, a part of its widths and one of its design. The
-first is the mean of the programs with these widths; the second a weighted mean of what that leaves of each program: a
-Nadaraya-Watson estimate (Nadaraya, Theory of Probability and its Applications, 1964) whose weight falls with the
-distance of two designs, in doublings of the sides of their arrays and of the depths of their memories.
+The ratio of a program's time to the cost functions' has, in logarithms, a part that all programs share, one of its
+widths and one of its design. All three are inferred together, as the posterior mean of a Gaussian process (Rasmussen
+and Williams, Gaussian Processes for Machine Learning, 2006, eq. 2.23) whose covariance is the sum of theirs. That of
+two designs falls with their distance, in doublings of the sides of their arrays and of their memories' depths.
 """
 
 import math
 from collections.abc import Hashable
 from dataclasses import dataclass, field
+from functools import lru_cache
+
+import numpy as np
 
 from hetfab.overlay.design import Design, Geometry
 
@@ -17,8 +20,8 @@ _SIDES = ("gemm_d_rows", "gemm_d_cols", "gemm_l_rows", "gemm_l_cols")
 _DEPTHS = ("wgt_d_words", "wgt_l_words", "act_d_words", "act_l_words", "out_words", "feature_words", "agg_word_beats")
 #: Distance of a doubling of a depth.
 _DEPTH = 0.3
-#: Weight of the mean of all programs beside those of the same widths, and of no correction beside near designs.
-_MEAN = 0.1
+#: Variances of the part that all share, beside that of widths and that of a design, which are 1, and of what is left.
+_SHARED, _LEFT = 10.0, 0.1
 
 
 @dataclass
@@ -26,6 +29,8 @@ class Corrections:
     """Ratios of timed programs."""
 
     _known: list[tuple[Geometry, Hashable, float]] = field(default_factory=list)
+    #: The inverse covariance times the ratios; None where programs were added since.
+    _solved: np.ndarray | None = None
 
     def note(self, design: Design, widths: Hashable, ratio: float) -> None:
         """Adds a program.
@@ -36,23 +41,29 @@ class Corrections:
             ratio: Its time over that of the cost functions.
         """
         self._known.append((design.geometry, widths, math.log(ratio)))
+        self._solved = None
 
     def ratio(self, design: Design, widths: Hashable) -> float:
         """The ratio of a program that is not known; 1 where none is."""
         if not self._known:
             return 1.0
-        weights = [math.exp(-2 * _distance(design.geometry, other)) for other, _, _ in self._known]
-        left = [ratio - self._of_widths(others) for _, others, ratio in self._known]
-        near = math.fsum(weight * each for weight, each in zip(weights, left, strict=True))
-        return math.exp(self._of_widths(widths) + near / (_MEAN + math.fsum(weights)))
+        if self._solved is None:
+            covariance = np.array([self._covariances(geometry, others) for geometry, others, _ in self._known])
+            ratios = np.array([ratio for _, _, ratio in self._known])
+            self._solved = np.linalg.solve(covariance + _LEFT * np.eye(len(ratios)), ratios)
+        return math.exp(float(self._covariances(design.geometry, widths) @ self._solved))
 
-    def _of_widths(self, widths: Hashable) -> float:
-        """Logarithm of the ratio of programs with these widths, drawn a little to that of all."""
-        mean = math.fsum(ratio for _, _, ratio in self._known) / len(self._known)
-        same = [ratio for _, others, ratio in self._known if others == widths]
-        return (_MEAN * mean + math.fsum(same)) / (_MEAN + len(same))
+    def _covariances(self, geometry: Geometry, widths: Hashable) -> np.ndarray:
+        """With each program that is known."""
+        return np.array(
+            [
+                _SHARED + (others == widths) + math.exp(-2 * _distance(geometry, other))
+                for other, others, _ in self._known
+            ]
+        )
 
 
+@lru_cache(maxsize=1 << 16)
 def _distance(one: Geometry, other: Geometry) -> float:
     sides = math.fsum(_doublings(one, other, name) for name in _SIDES)
     return sides + _DEPTH * math.fsum(_doublings(one, other, name) for name in _DEPTHS)

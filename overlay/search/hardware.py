@@ -143,7 +143,7 @@ class Space:
         Returns:
             The largest share of a resource that each needs.
         """
-        scratchpads = self.scratchpads or (Scratchpad.of(self.base),)
+        scratchpads = self._all_scratchpads
         least, found = _smallest(self.base), dict[Design, float]()
         # Engines and memories are added up, so that a scratchpad takes as much beside any arrays.
         own, *others = (self.shares(each.on(least)) for each in scratchpads)
@@ -184,6 +184,10 @@ class Space:
             wgt_l_words=words_l,
         )
         return replace(self.base, geometry=geometry)
+
+    def bases(self) -> list[Design]:
+        """The base with each scratchpad that the board holds it with."""
+        return [found for found in (each.on(self.base) for each in self._all_scratchpads) if self.holds(found)]
 
     def largest_memories(self, design: Design) -> list[Design]:
         """The arrays of a design with memories of which none can be deeper; buffers like the base's come first."""
@@ -258,6 +262,10 @@ class Space:
             other = scratchpad.on(least)
             if other != least and self.holds(other):
                 yield other
+
+    @property
+    def _all_scratchpads(self) -> tuple[Scratchpad, ...]:
+        return self.scratchpads or (Scratchpad.of(self.base),)
 
     @property
     def _arrays(self) -> dict[str, tuple[Array, ...]]:

@@ -24,8 +24,10 @@ from hetfab.overlay.search.program_timing import AT_ONCE, ProgramTiming
 _POINTS, _HALVINGS = 8, 5
 #: Widths, designs for each of them, and memories for each of these, that are timed as whole programs at the end.
 _WIDTHS_TIMED, _DESIGNS_TIMED, _MEMORIES_TIMED = 2, 3, 2
-#: Whole programs of a search for the fastest: of all designs, then of those near the best.
-_PROGRAMS, _NEAR_PROGRAMS = 10, 12
+#: Whole programs of a search for the fastest: of all designs, near the best, and near that with other tensors.
+_PROGRAMS, _NEAR_PROGRAMS, _NEAR_OTHER_TENSORS = 10, 12, 6
+#: What programs take with weights that were rounded in another way, at most.
+_OTHER_WEIGHTS = 1.02
 #: Tensors of the best program that get another width.
 _TENSORS = 6
 #: Widths that these have, beside slower ones and those that the caller gives.
@@ -87,6 +89,8 @@ class JointSearch:
             is timed by ``time`` again.
         score_several: ``score`` of several at once.
         plan_ahead: Told of which choices ``plan`` will be asked.
+        known: Programs with times that were measured before; none is an answer, as other weights of their widths may
+            have been.
         widths: Of each model, which are tried as they are too, such as 4 bits everywhere; the first also on the base.
         points: Every point that was scored, also of a search that was stopped.
     """
@@ -100,6 +104,7 @@ class JointSearch:
     time_programs: TimePrograms | None = None
     score_several: ScoreModels | None = None
     plan_ahead: Callable[[Sequence[Sequence[Choice]]], None] = lambda several: None
+    known: Sequence[tuple[Program, float]] = ()
     widths: Sequence[tuple[Choice, ...]] = ()
     points: list[Point] = field(default_factory=list)
     solved: int = 0
@@ -300,22 +305,32 @@ class JointSearch:
             raise self._unreachable(goal, self.simulated([self._held(min(self.points, key=lambda p: p.drop))]))
         self.plan_ahead([point.choices for point in allowed])
         timing = ProgramTiming(self)
-        everywhere = [found for point in allowed for found in self._on_several(point)]
-        given = {widths_key(choices) for choices in self.widths[:1] if self.space.holds(self.space.base)}
-        chosen = [self._on(point, self.space.base) for point in allowed if widths_key(point.choices) in given]
-        for point in allowed:
-            chosen += timing.first([found for found in everywhere if found.choices == point.choices])
-            if len(chosen) >= AT_ONCE:
-                timing.time(chosen)
-                chosen = []
-        timing.time(chosen)
+        for program, milliseconds in self.known:
+            timing.learn(program, milliseconds / self._estimate(program))
+        bases = self.space.bases()
+        everywhere = [p for o in allowed for p in (*self._on_several(o), *(self._on(o, base) for base in bases))]
+        for first in range(0, len(allowed), AT_ONCE):
+            several = [[p for p in everywhere if p.choices == o.choices] for o in allowed[first : first + AT_ONCE]]
+            timing.time([found for each in several for found in timing.first(each)])
+        timing.time(self._given_on_base(timing, allowed))
         timing.go(lambda: everywhere, _PROGRAMS)
         if not any(math.isfinite(point.time) for point in timing.timed.values()):
             raise self._unreachable(goal, [])
         allowed += [found for found in self._again(timing.best) if goal.keeps_drop(found.scores)]
         timing.go(lambda: self._near(timing.best, allowed), _NEAR_PROGRAMS)
+        before = timing.best
         self._with_other_tensors(timing, goal)
+        if timing.best is not before:
+            timing.go(lambda: self._near(timing.best, allowed), _NEAR_OTHER_TENSORS)
         return self._with_own_weights(self._fastest_timed(goal))
+
+    def _given_on_base(self, timing: ProgramTiming, allowed: Sequence[Point]) -> list[Point]:
+        """The first of the caller's widths on the base if the board holds it, unless that is known to be slower."""
+        base, limit = self.space.base, _OTHER_WEIGHTS * (timing.best.time if timing.timed else math.inf)
+        slower = {widths_key(choices) for (design, choices), spent in self.known if design == base and spent >= limit}
+        given = {widths_key(choices) for choices in self.widths[:1] if self.space.holds(base)} - slower
+        points = [self._on(point, base) for point in allowed if widths_key(point.choices) in given]
+        return [point for point in points if (base, widths_key(point.choices)) not in timing.timed]
 
     def _with_own_weights(self, point: Point) -> Point:
         """A point that was timed, timed once more where its program had other weights of the same widths."""
@@ -420,9 +435,13 @@ class JointSearch:
 
     def _on(self, point: Point, design: Design) -> Point:
         """A point's widths on another design, by the cost functions."""
-        pairs = zip(self.models, point.choices, strict=True)
-        spent = self.combine.of([np.array(m.milliseconds(design, c.weights, c.tensors)) for m, c in pairs])
-        return replace(point, design=design, milliseconds=float(spent), simulated=None)
+        return replace(point, design=design, milliseconds=self._estimate((design, point.choices)), simulated=None)
+
+    def _estimate(self, program: Program) -> float:
+        """Milliseconds by the cost functions, combined."""
+        design, choices = program
+        pairs = zip(self.models, choices, strict=True)
+        return float(self.combine.of([np.array(m.milliseconds(design, c.weights, c.tensors)) for m, c in pairs]))
 
     def _preference(self, goal: Goal, point: Point) -> tuple[float, float]:
         """What is smaller for the better of two points that keep a goal."""

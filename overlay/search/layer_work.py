@@ -7,8 +7,9 @@ channels the fastest counts. A network on samples waits for a part of each layer
 read to each of them. Cycles are never negative.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +21,8 @@ from hetfab.overlay.design import Geometry
 from hetfab.overlay.layouts import padded, stored_bits
 from hetfab.overlay.model.cnn.integer import IntegerCnn, Product
 
+Floats: TypeAlias = npt.NDArray[np.float64]
+Integers: TypeAlias = npt.NDArray[np.int64]
 _BEAT = 8
 _INT32_BITS = 32
 _INT32_TRIPS = 4
@@ -66,48 +69,71 @@ class LayerWork:
             weight_bits: Of each weight.
             packed: Whether activations, and weights on GEMM-D, take four bits.
         """
-        on_d = self._splits(geometry)
-        cores = np.maximum(self._d_cycles(on_d, geometry, packed), self._l_cycles(on_d, geometry, weight_bits, packed))
+        return float(self.cycles_on([geometry], weight_bits, packed)[0])
+
+    def cycles_on(self, geometries: Sequence[Geometry], weight_bits: int, packed: bool) -> Floats:
+        """The same on several, [geometries]."""
+        sides = _Sides.of(geometries)
+        on_d = self._splits(sides)
+        cores = np.maximum(self._d_cycles(on_d, sides, packed), self._l_cycles(on_d, sides, weight_bits, packed))
         weights = self._weight_beats(on_d, weight_bits, packed)
         moved = self.moved_bytes[packed] / _BEAT + weights
-        vector = self._vector_cycles(geometry)
+        vector = self._vector_cycles(sides)
         if self.read_bytes is None:
-            return float(np.maximum(np.maximum(cores, moved), vector).min())
+            return np.asarray(np.maximum(np.maximum(cores, moved), vector).min(axis=1))
         moved = moved + ((on_d > 0) & (on_d < self.channels)) * self.read_bytes[packed] / _BEAT
         slowest = np.maximum(np.maximum(cores + _WAITED * weights, moved), vector)
-        return float((slowest + _DELAYING * (cores + moved + vector)).min()) + _BEGINNING
+        return np.asarray((slowest + _DELAYING * (cores + moved + vector)).min(axis=1)) + _BEGINNING
 
-    def _weight_beats(self, on_d: npt.NDArray[np.int64], weight_bits: int, packed: bool) -> npt.NDArray[np.float64]:
+    def _weight_beats(self, on_d: Integers, weight_bits: int, packed: bool) -> Floats:
         """Beats of all weights: GEMM-D's take 8 bits or 4, GEMM-L's a bit for each plane."""
         bits = on_d * (PACKED_BITS if packed else 8) + (self.channels - on_d) * weight_bits
         return self.weights / self.channels * bits / 8 / _BEAT
 
-    def _splits(self, geometry: Geometry) -> npt.NDArray[np.int64]:
-        """Channels that GEMM-D may get."""
-        return np.append(np.arange(0, self.channels, geometry.lanes), self.channels)
+    def _splits(self, sides: "_Sides") -> Integers:
+        """Channels that GEMM-D may get, [geometries, splits]; the last ones again where others have more splits."""
+        most = -(-self.channels // int(sides.lanes.min()))
+        return np.asarray(np.minimum(np.arange(most + 1) * sides.lanes, self.channels), np.int64)
 
-    def _d_cycles(self, on_d: npt.NDArray[np.int64], geometry: Geometry, packed: bool) -> npt.NDArray[np.float64]:
+    def _d_cycles(self, on_d: Integers, sides: "_Sides", packed: bool) -> Floats:
         """Two trips a beat of a row, or the drain of a block."""
-        groups = -(-on_d // geometry.gemm_d_cols)
-        trips = max(2 * self.row_bytes[packed] / _BEAT, geometry.gemm_d_rows)
-        return np.asarray(groups * (-(-self.rows // geometry.gemm_d_rows)) * trips, np.float64)
+        groups = -(-on_d // sides.d_cols)
+        trips = np.maximum(2 * self.row_bytes[packed] / _BEAT, sides.d_rows)
+        return np.asarray(groups * (-(-self.rows // sides.d_rows)) * trips, np.float64)
 
-    def _l_cycles(
-        self, on_d: npt.NDArray[np.int64], geometry: Geometry, weight_bits: int, packed: bool
-    ) -> npt.NDArray[np.float64]:
+    def _l_cycles(self, on_d: Integers, sides: "_Sides", weight_bits: int, packed: bool) -> Floats:
         """A trip for each slice, word and plane, or the drain of a block; never where sums are too wide."""
         on_l = self.channels - on_d
-        groups = -(-on_l // geometry.gemm_l_cols)
+        groups = -(-on_l // sides.l_cols)
         row_bytes = self.row_bytes_on_l or self.row_bytes
         slices, words = (1, row_bytes[1] / 16) if packed else (2, row_bytes[0] / 32)
-        trips = max(slices * words * weight_bits, geometry.gemm_l_rows)
-        cycles = np.asarray(groups * (-(-self.rows // geometry.gemm_l_rows)) * trips, np.float64)
+        trips = np.maximum(slices * words * weight_bits, sides.l_rows)
+        cycles = np.asarray(groups * (-(-self.rows // sides.l_rows)) * trips, np.float64)
         reach = self.reach * 2.0 ** (weight_bits - 8) / (16 if packed else 1)
-        return np.where(on_l > 0, np.inf, cycles) if reach >= 1 << geometry.gemm_l_acc_bits - 1 else cycles
+        return np.where((on_l > 0) & (reach >= 2.0 ** (sides.l_acc_bits - 1)), np.inf, cycles)
 
-    def _vector_cycles(self, geometry: Geometry) -> float:
-        groups = -(-self.channels // geometry.lanes)
-        return float(self.rows * groups * (_INT32_TRIPS if self.output_bits == _INT32_BITS else 1))
+    def _vector_cycles(self, sides: "_Sides") -> Floats:
+        groups = -(-self.channels // sides.lanes)
+        return np.asarray(self.rows * groups * (_INT32_TRIPS if self.output_bits == _INT32_BITS else 1), np.float64)
+
+
+@dataclass(frozen=True, eq=False)
+class _Sides:
+    """What decides about cycles of several geometries, each [geometries, 1]."""
+
+    lanes: Integers
+    d_rows: Integers
+    d_cols: Integers
+    l_rows: Integers
+    l_cols: Integers
+    l_acc_bits: Integers
+
+    @classmethod
+    def of(cls, geometries: Sequence[Geometry]) -> "_Sides":
+        rows = [
+            (g.lanes, g.gemm_d_rows, g.gemm_d_cols, g.gemm_l_rows, g.gemm_l_cols, g.gemm_l_acc_bits) for g in geometries
+        ]
+        return cls(*np.array(rows, np.int64).T[..., None])
 
 
 def graph_works(lowered: LoweredModel, counts: Mapping[str, int]) -> dict[str, LayerWork]:

@@ -281,13 +281,15 @@ def _without_memories(design: Design) -> tuple[int, ...]:
     return *sides, geometry.gemm_l_acc_bits, geometry.lanes
 
 
-def _of_options(work: LayerWork, design: Design, widths: Sequence[int]) -> np.ndarray:
-    """Milliseconds of a work at each width, [2 forms, options]."""
-    spent = [
-        [_on_cores(work, design, bits, packed) if bits <= PACKED_BITS or not packed else np.inf for bits in widths]
-        for packed in _FORMS
-    ]
-    return np.array(spent)
+def _of_options(work: LayerWork, designs: Sequence[Design], widths: Sequence[int]) -> np.ndarray:
+    """Milliseconds of a work at each width on each design, [designs, 2 forms, options]."""
+    spent = np.full((len(designs), len(_FORMS), len(widths)), np.inf)
+    geometries = [design.geometry for design in designs]
+    rates = np.array([design.clock_mhz * 1e3 for design in designs])
+    for option, bits in enumerate(widths):
+        for packed in _FORMS[: 1 + (bits <= PACKED_BITS)]:
+            spent[:, int(packed), option] = work.cycles_on(geometries, bits, packed) / rates
+    return spent
 
 
 def _widest(options: LayerOptions | TensorOptions, bits: int) -> int:
@@ -331,7 +333,7 @@ class Times:
             """On both matrix engines, [arrays, 2 forms, options]."""
             key = replace(work, result=""), layer.bits
             if key not in cores:
-                cores[key] = np.array([_of_options(work, design, layer.bits) for design in several.values()])
+                cores[key] = _of_options(work, list(several.values()), layer.bits)
             return cores[key]
 
         variants = [model.on(design) for design in designs]
@@ -363,6 +365,11 @@ class Times:
         tables = [table.reshape(len(table), -1) for table in self.of_layers]
         return np.concatenate([self.fixed[:, None], *tables], axis=1)
 
+    @cached_property
+    def _by_option(self) -> list[np.ndarray]:
+        """By layer, [options, 2 forms, designs]: the least of few options is then that of long rows."""
+        return [np.ascontiguousarray(table.transpose(2, 1, 0)) for table in self.of_layers]
+
     def bounds(self, most: float) -> Vector:
         """What the fastest choice on each design takes at least, [designs].
 
@@ -378,17 +385,17 @@ class Times:
         """Least sum of time and priced divergence on each design."""
         model = self.model
         total = self.fixed.copy()
-        costs = [t + price * layer.divergence for t, layer in zip(self.of_layers, model.layers, strict=True)]
-        least = [cost.min(axis=2) for cost in costs]
-        total += sum(cost[:, 0] for cost, layer in zip(least, model.layers, strict=True) if layer.tensor is None)
+        pairs = zip(self._by_option, model.layers, strict=True)
+        least = [(spent + price * layer.divergence[:, None, None]).min(axis=0) for spent, layer in pairs]
+        total += sum(cost[0] for cost, layer in zip(least, model.layers, strict=True) if layer.tensor is None)
         for number, tensor in enumerate(model.tensors):
             readers = [cost for cost, layer in zip(least, model.layers, strict=True) if layer.tensor == number]
             own, narrow = price * tensor.divergence, np.array(tensor.bits) <= PACKED_BITS
             if not tensor.packs or not readers:
-                total += own.min() + sum(cost[:, 0] for cost in readers)
+                total += own.min() + sum(cost[0] for cost in readers)
                 continue
             forms = [
-                own[chosen].min(initial=np.inf) + sum(cost[:, form] for cost in readers)
+                own[chosen].min(initial=np.inf) + sum(cost[form] for cost in readers)
                 for form, chosen in enumerate((np.full(len(own), True), narrow))
             ]
             total += np.minimum(*forms)

@@ -10,12 +10,13 @@ from typing import Protocol
 from hetfab.overlay.design import Design
 from hetfab.overlay.search.corrections import Corrections
 from hetfab.overlay.search.hardware import Space
+from hetfab.overlay.search.options import Choice
 from hetfab.overlay.search.points import Point, widths_key
 
 #: Programs that are timed at a time.
 AT_ONCE = 2
 #: Programs behind the last that was faster than all before by more than this share, after which no more are timed.
-_PATIENCE, _FASTER = 4, 0.002
+_PATIENCE, _FASTER = 6, 0.002
 #: A program that is expected to take this much longer than the best is not timed.
 _HOPELESS = 1.1
 #: Nor are widths on their own best design where that is expected to take this many times the best.
@@ -89,6 +90,11 @@ class ProgramTiming:
             self.timed[point.design, widths] = point
             if math.isfinite(point.time):
                 self._corrections.note(point.design, widths, point.time / point.milliseconds)
+
+    def learn(self, program: tuple[Design, Sequence[Choice]], ratio: float) -> None:
+        """Takes what a program that is no candidate takes, over what the cost functions say."""
+        design, choices = program
+        self._corrections.note(design, widths_key(choices), ratio)
 
     def _promising(self, candidates: Sequence[Point], limit: float) -> Iterator[Point]:
         """Untimed candidates with their memories, by rising expected time, which is below a limit."""
