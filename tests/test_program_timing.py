@@ -326,6 +326,27 @@ def test_a_tensor_is_widened_where_its_program_is_faster_and_scored_only_then() 
     assert repr(sorted(found.choices[0].tensors.items())) in scored
 
 
+def test_designs_near_the_best_are_tried_again_with_its_wider_tensors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Programs take a third longer for each narrow tensor, of which the cost functions say nothing."""
+    search, tried = search_of([drawn_model(7)]), list[int]()
+    exact, near = search.time, search._near
+
+    def narrow(choices: Sequence[Choice]) -> int:
+        return sum(bits == 4 for bits in choices[0].tensors.values())
+
+    def time(design: Design, choices: Sequence[Choice]) -> list[float]:
+        return [spent * 1.3 ** narrow(choices) for spent in exact(design, choices)]
+
+    def noted(best: Point, allowed: Sequence[Point]) -> list[Point]:
+        tried.append(narrow(best.choices))
+        return near(best, allowed)
+
+    search.time = time
+    monkeypatch.setattr(search, "_near", noted)
+    assert narrow(search.run(Goal(drop=1e9)).point.choices) == 0
+    assert tried[0] == 1 and tried[-1] == 0
+
+
 def test_a_tensor_stays_narrow_where_widening_it_loses_too_much() -> None:
     search = search_of([drawn_model(6)])
     exact, score = search.time, search.score
