@@ -290,3 +290,18 @@ def test_work_is_positive_and_never_faster_with_more_bits(
         cycles = [asked.cycles(design.geometry, bits, packed) for bits in range(1, most + 1)]
         assert cycles == sorted(cycles) and cycles[0] > 0 and np.isfinite(cycles[-1])
     assert asked.cycles(design.geometry, 4, True) <= asked.cycles(design.geometry, 4, False)
+
+
+@given(st.integers(1, 300), st.integers(1, 500), st.integers(1, 200), st.integers(1, 8), st.integers(0, 1 << 26))
+@settings(max_examples=40, deadline=None)
+def test_cycles_on_several_designs_are_those_on_each(
+    rows: int, inputs: int, channels: int, bits: int, reach: int
+) -> None:
+    """Also where words of the vector engines, and so the ways to split channels, differ."""
+    asked = work(rows, inputs, channels, reach=reach)
+    geometries = [replace(design.geometry, bus_bits=bus) for design in DESIGNS for bus in (64, 128)]
+    for read in (None, (64.0 * rows, 32.0 * rows)):
+        each = replace(asked, read_bytes=read)
+        for packed in (False, True):
+            together = each.cycles_on(geometries, bits, packed)
+            assert list(together) == [each.cycles(geometry, bits, packed) for geometry in geometries]
