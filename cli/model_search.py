@@ -176,7 +176,7 @@ class ModelSearch:
         widths = [tuple(model.uniform(self.space.base, bits) for model in models) for bits in _EVERYWHERE]
         known = [
             ((scratchpad.on(self.space.base), widths[0]), self._of_references(scratchpad))
-            for scratchpad in self.space.scratchpads or (Scratchpad.of(self.space.base),)
+            for scratchpad in self.space.all_scratchpads
         ]
         self._joint = JointSearch(
             self.space,

@@ -25,7 +25,8 @@ _REGISTERS = frozenset({"FDRE", "FDSE", "FDCE", "FDPE"})
 _BLOCK_RAMS = {"RAMB36E1": 1.0, "RAMB18E1": 0.5}
 #: Delays stay registers; a design has neither pins nor a clock buffer of its own.
 _SYNTHESIS = "synth_xilinx -family xc7 -flatten -noiopad -noclkbuf -nosrl"
-#: How ``synth_xilinx`` maps memories, with maps that are read once: to read them takes three times as long as the rest.
+#: How ``synth_xilinx`` of Yosys 0.70 maps memories, with maps that are read once: that takes three times as long as the
+#: rest. Another release may do it in another way; ``echo on`` shows how.
 _MEMORY_MAPS = {"lutrams": "+/xilinx/lutrams_xc5v_map.v", "brams": "+/xilinx/brams_xc6v_map.v"}
 _MAP_MEMORY = (
     "memory_libmap -logic-cost-rom 0.015625 -lib +/xilinx/lutrams_xc5v.txt -lib +/xilinx/brams_xc4v.txt"

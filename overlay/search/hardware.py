@@ -143,7 +143,7 @@ class Space:
         Returns:
             The largest share of a resource that each needs.
         """
-        scratchpads = self._all_scratchpads
+        scratchpads = self.all_scratchpads
         least, found = _smallest(self.base), dict[Design, float]()
         # Engines and memories are added up, so that a scratchpad takes as much beside any arrays.
         own, *others = (self.shares(each.on(least)) for each in scratchpads)
@@ -187,7 +187,7 @@ class Space:
 
     def bases(self) -> list[Design]:
         """The base with each scratchpad that the board holds it with."""
-        return [found for found in (each.on(self.base) for each in self._all_scratchpads) if self.holds(found)]
+        return [found for found in (each.on(self.base) for each in self.all_scratchpads) if self.holds(found)]
 
     def largest_memories(self, design: Design) -> list[Design]:
         """The arrays of a design with memories of which none can be deeper; buffers like the base's come first."""
@@ -264,7 +264,8 @@ class Space:
                 yield other
 
     @property
-    def _all_scratchpads(self) -> tuple[Scratchpad, ...]:
+    def all_scratchpads(self) -> tuple[Scratchpad, ...]:
+        """Those that are tried, or the base's alone."""
         return self.scratchpads or (Scratchpad.of(self.base),)
 
     @property
